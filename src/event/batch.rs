@@ -1,0 +1,144 @@
+//! One page of events, decoded: an arena of rendered bytes and records that point into it.
+
+use std::sync::Arc;
+
+use uuid::Uuid;
+
+use super::Identity;
+use crate::pipeline::budget::Permit;
+
+/// A range of bytes in a batch's arena (or in its page, where the field says so). An arena is under 4 GiB by `limits::PAGE_BYTES_MAX`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Span {
+    pub start: u32,
+    pub len: u32,
+}
+
+impl Span {
+    pub const EMPTY: Span = Span { start: 0, len: 0 };
+
+    /// The span from `start` to `end`, both offsets into the arena.
+    pub fn new(start: usize, end: usize) -> Self {
+        debug_assert!(start <= end && end <= u32::MAX as usize);
+        Span { start: start as u32, len: (end - start) as u32 }
+    }
+
+    pub fn range(self) -> std::ops::Range<usize> {
+        self.start as usize..self.start as usize + self.len as usize
+    }
+
+    pub fn is_empty(self) -> bool {
+        self.len == 0
+    }
+}
+
+/// Which of the three CloudEvents types an event becomes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Category {
+    #[default]
+    Event,
+    EventEx,
+    ExtendedEvent,
+}
+
+impl Category {
+    /// The last word of the CloudEvents `type`, and the `eventclass` extension.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Category::Event => "event",
+            Category::EventEx => "eventex",
+            Category::ExtendedEvent => "extendedevent",
+        }
+    }
+
+    /// The CloudEvents `type` attribute, as the appliance documents it.
+    pub fn cloudevents_type(self) -> &'static str {
+        match self {
+            Category::Event => "com.vmware.event.router/event",
+            Category::EventEx => "com.vmware.event.router/eventex",
+            Category::ExtendedEvent => "com.vmware.event.router/extendedevent",
+        }
+    }
+}
+
+/// What the stages need to know of one event; its text lies in the batch's arena.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Record {
+    /// `Event.key` (xsd:int; wraps to negative); `None` where vCenter sent none or not a number.
+    pub key: Option<i32>,
+    /// `Event.chainId`; 0 where absent.
+    pub chain_id: i32,
+    /// `Event.createdTime` in microseconds since 1970 UTC, vCenter's clock; `None` where absent or not a time.
+    pub created_us: Option<i64>,
+    pub category: Category,
+    /// The class name, `VmPoweredOnEvent`.
+    pub class: Span,
+    /// The class name, or `eventTypeId` for EventEx and ExtendedEvent. Unescaped text.
+    pub subject: Span,
+    /// The managed object the event is about, `VirtualMachine:vm-65`; empty where it names none. Unescaped text.
+    pub entity: Span,
+    /// `Event.userName`, unescaped text; empty where absent.
+    pub user: Span,
+    /// `Event.createdTime` as rendered into `data` (RFC 3339, vCenter's offset kept), without quotes; empty where absent.
+    pub created_text: Span,
+    /// The event as JSON: an object in the payload encoding that the batch was decoded for.
+    pub data: Span,
+    /// The `<returnval>` element in the *page* (not in the arena).
+    pub raw: Span,
+    /// What the event is told apart by; set by `enrich`.
+    pub identity: Identity,
+    /// The CloudEvents id; set by `enrich`.
+    pub id: Uuid,
+    /// Hash of the entity, or of the user where the event names no entity: the lane of ordering scope `entity`. Set by `enrich`.
+    pub lane: u64,
+    /// The read sequence of the source, given at first sight by `order`.
+    pub seq: u64,
+}
+
+/// What is the same for every event of one source.
+#[derive(Debug, PartialEq, Eq)]
+pub struct SourceInfo {
+    /// The source's index in the configuration; stable while the process runs.
+    pub index: usize,
+    /// The configured name.
+    pub name: String,
+    /// The CloudEvents `source`: the SDK URL.
+    pub url: String,
+    /// `AboutInfo.instanceUuid`, the namespace of the event ids.
+    pub instance_uuid: Uuid,
+    /// `AboutInfo.apiVersion`.
+    pub api_version: String,
+}
+
+/// One page of events on its way from a source to the destinations.
+#[derive(Debug)]
+pub struct Batch {
+    pub source: Arc<SourceInfo>,
+    /// The page's number within its source, counted from 0 for each run of the process.
+    pub page: u64,
+    /// When the router read the page, microseconds since 1970 UTC by the router's clock: the CloudEvents `time`.
+    pub produced_us: i64,
+    pub arena: Vec<u8>,
+    pub records: Vec<Record>,
+    /// The page as vCenter sent it, where a destination wants `payload: xml`; else empty.
+    pub xml: bytes::Bytes,
+    /// This batch's share of the global byte budget; given back when the last holder drops the batch.
+    pub permit: Permit,
+}
+
+impl Batch {
+    /// The bytes of `span`.
+    pub fn bytes(&self, span: Span) -> &[u8] {
+        &self.arena[span.range()]
+    }
+
+    /// The text of `span`; the decoder writes valid UTF-8 only, so this never replaces anything in practice.
+    pub fn text(&self, span: Span) -> &str {
+        std::str::from_utf8(self.bytes(span)).unwrap_or_default()
+    }
+
+    /// Bytes that this batch keeps in memory.
+    pub fn size(&self) -> usize {
+        self.arena.capacity() + self.records.capacity() * size_of::<Record>() + self.xml.len()
+    }
+}

@@ -1,0 +1,17 @@
+//! What flows through the router: a [`Batch`] is one page that a vCenter returned.
+//!
+//! ```text
+//! Batch ── arena: one run of bytes, every event's JSON and names
+//!       ├─ records: one small fixed-size Record an event, spans into the arena
+//!       └─ source, page, produced, budget
+//! ```
+//!
+//! Invariant: nothing here allocates per event, and nothing here reads a clock.
+
+mod batch;
+mod identity;
+mod selection;
+
+pub use batch::{Batch, Category, Record, SourceInfo, Span};
+pub use identity::{Identity, event_id, minute_of};
+pub use selection::Selection;

@@ -1,0 +1,154 @@
+//! Sources: whatever produces pages. The first step of the flow; the pipeline's decoder comes next.
+//!
+//! A source is an async task. It asks [`Intake::begin`] where to start (which fsyncs the first checkpoint before the first read), reserves memory, reads a
+//! page, hands it over with [`Intake::push`], and learns from a [`Verdict`] what the decoder made of it.
+//!
+//! INVARIANT: a source numbers its pages 0, 1, 2, … without a gap, in the order of reading: `order` restores that order by the number.
+//! INVARIANT: a source never repeats a read that moves a cursor; it rebuilds from the last page that arrived whole.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
+
+use bytes::Bytes;
+use tokio::sync::{mpsc, oneshot};
+use uuid::Uuid;
+
+use crate::event::SourceInfo;
+use crate::pipeline::budget::{Budget, Permit};
+
+/// The wire format of a page's bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wire {
+    /// A SOAP envelope with `ReadNextEventsResponse` or `QueryEventsResponse`.
+    Soap,
+    /// A VI/JSON array of events.
+    ViJson,
+}
+
+/// One answer of a vCenter, as it came over the wire (decompressed).
+#[derive(Debug)]
+pub struct Page {
+    pub source: Arc<SourceInfo>,
+    /// Counted from 0 by the source for each run.
+    pub number: u64,
+    /// When the answer had arrived, microseconds since 1970 UTC by the router's clock.
+    pub produced_us: i64,
+    pub wire: Wire,
+    pub body: Bytes,
+    /// Set on a page of a single event that could not be decoded, with the reason: it becomes a dead letter with its raw bytes.
+    pub poison: Option<String>,
+    pub permit: Permit,
+    /// Where the decoder says what it found. A source that is gone is no error.
+    pub verdicts: mpsc::UnboundedSender<Verdict>,
+}
+
+/// What the decoder found in a page.
+#[derive(Debug)]
+pub struct Verdict {
+    pub page: u64,
+    pub found: Result<PageFacts, crate::vim::DecodeError>,
+}
+
+/// What a source needs to know of a decoded page to go on after a lost answer.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PageFacts {
+    pub events: usize,
+    /// The latest createdTime in the page, microseconds since 1970 UTC.
+    pub newest_us: Option<i64>,
+    /// The key of the last event in the page.
+    pub last_key: Option<i32>,
+}
+
+/// What the later stages tell a source without a message: shared, written by `order` and `settle`, read by the source.
+#[derive(Debug, Default)]
+pub struct Progress {
+    /// Keys that are missing between the smallest and the largest key read in the trailing window: 0 means that nothing can have become visible late.
+    pub key_gaps: AtomicU64,
+    /// Set by `order` when keys started again (a restored vCenter); the source takes it down after it has rebuilt its collector.
+    pub restarted: AtomicBool,
+    /// The checkpoint's resume time, microseconds since 1970 UTC.
+    pub resume_us: AtomicI64,
+}
+
+/// What a source found when it had logged in.
+#[derive(Clone, Debug)]
+pub struct Found {
+    pub url: String,
+    pub instance_uuid: Uuid,
+    pub api_version: String,
+    /// Where to start if there is no checkpoint, microseconds since 1970 UTC by vCenter's clock.
+    pub start_us: i64,
+}
+
+/// Where a source starts.
+#[derive(Clone, Debug)]
+pub struct Start {
+    pub info: Arc<SourceInfo>,
+    /// `beginTime` of the first collector, microseconds since 1970 UTC: the checkpoint less the overlap, or the start time.
+    pub begin_us: i64,
+    pub progress: Arc<Progress>,
+}
+
+/// Why a source may not start.
+#[derive(Debug, thiserror::Error)]
+pub enum BeginError {
+    #[error(
+        "source `{source_name}`: the vCenter at this address has instanceUuid {found}, the checkpoint is of {expected}; give the new vCenter a source name of its own, \
+         or forget the old position with `event-router checkpoint forget --source {source_name}`"
+    )]
+    OtherInstance { source_name: String, expected: Uuid, found: Uuid },
+    #[error("the router is shutting down")]
+    Closed,
+}
+
+/// A question that a source asks the pipeline once, before its first read.
+#[derive(Debug)]
+pub struct Begin {
+    pub source: usize,
+    pub found: Found,
+    pub answer: oneshot::Sender<Result<Start, BeginError>>,
+}
+
+/// The way into the pipeline. Cheap to clone, one a source.
+#[derive(Clone, Debug)]
+pub struct Intake {
+    source: usize,
+    budget: Budget,
+    begins: mpsc::Sender<Begin>,
+    pages: mpsc::Sender<Page>,
+}
+
+/// The pipeline is gone.
+#[derive(Debug, thiserror::Error)]
+#[error("the router is shutting down")]
+pub struct Closed;
+
+impl Intake {
+    pub fn new(source: usize, budget: Budget, begins: mpsc::Sender<Begin>, pages: mpsc::Sender<Page>) -> Self {
+        Intake { source, budget, begins, pages }
+    }
+
+    /// Where to start. Returns when the position is durable.
+    pub async fn begin(&self, found: Found) -> Result<Start, BeginError> {
+        let (answer, answered) = oneshot::channel();
+        self.begins.send(Begin { source: self.source, found, answer }).await.map_err(|_| BeginError::Closed)?;
+        answered.await.unwrap_or(Err(BeginError::Closed))
+    }
+
+    /// Waits for room for `bytes` in the global budget. To be called before the read that fills it.
+    pub async fn reserve(&self, bytes: usize) -> Permit {
+        self.budget.reserve(bytes).await
+    }
+
+    /// Hands a page to the decoder; waits while its queue is full.
+    pub async fn push(&self, page: Page) -> Result<(), Closed> {
+        self.pages.send(page).await.map_err(|_| Closed)
+    }
+}
+
+impl Progress {
+    /// Whether an event can have become visible behind what was read.
+    pub fn has_gaps(&self) -> bool {
+        self.key_gaps.load(Ordering::Relaxed) > 0
+    }
+}
