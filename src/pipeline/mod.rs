@@ -1,1 +1,7 @@
 pub mod budget;
+pub mod destination;
+pub mod enrich;
+pub mod order;
+pub mod parse;
+pub mod seen;
+pub mod settle;

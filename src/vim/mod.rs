@@ -4,6 +4,8 @@
 
 use crate::event::{Record, Span};
 
+pub mod decode;
+
 /// A page decoded: what `enrich` makes a batch of.
 #[derive(Debug, Default)]
 pub struct Decoded {

@@ -1,0 +1,54 @@
+//! Destinations: a processor, or for OpenFaaS one function. The unit of delivery, order, retry, spool, dead letters and settlement.
+
+use std::sync::Arc;
+
+use rustc_hash::FxHashMap;
+
+/// A destination's number in this run; names are what is durable.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct DestinationId(pub u32);
+
+/// Where a destination is: a processor, and for a processor with functions the function.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Destination {
+    /// Index of the processor in the configuration.
+    pub processor: usize,
+    /// The function; empty for a processor that is one destination.
+    pub function: Arc<str>,
+    /// `processor`, or `processor/function`: its name in the store, metrics and logs.
+    pub name: Arc<str>,
+}
+
+/// All destinations that this run has met.
+#[derive(Debug, Default)]
+pub struct Destinations {
+    all: Vec<Destination>,
+    by_name: FxHashMap<Arc<str>, DestinationId>,
+}
+
+impl Destinations {
+    /// The number of this destination, given at its first sight.
+    pub fn intern(&mut self, processor: usize, processor_name: &str, function: &str) -> DestinationId {
+        let name: Arc<str> =
+            if function.is_empty() { processor_name.into() } else { format!("{processor_name}/{function}").into() };
+        if let Some(id) = self.by_name.get(&name) {
+            return *id;
+        }
+        let id = DestinationId(self.all.len() as u32);
+        self.by_name.insert(Arc::clone(&name), id);
+        self.all.push(Destination { processor, function: function.into(), name });
+        id
+    }
+
+    pub fn get(&self, id: DestinationId) -> &Destination {
+        &self.all[id.0 as usize]
+    }
+
+    pub fn by_name(&self, name: &str) -> Option<DestinationId> {
+        self.by_name.get(name).copied()
+    }
+
+    pub fn iter(&self) -> impl Iterator<Item = (DestinationId, &Destination)> {
+        self.all.iter().enumerate().map(|(i, destination)| (DestinationId(i as u32), destination))
+    }
+}

@@ -1,0 +1,306 @@
+//! Order: pages in the order of their reading, events inside a page by key, each once; and the read sequence.
+//!
+//! ```text
+//!  page 7 ─┐                        ┌─ seen before? ──► dropped (or, after a restart, only to where it is unsettled)
+//!  page 5 ─┼─► 5, 6, 7 ─► by key ───┤
+//!  page 6 ─┘                        └─ new ───────────► seq = 1, 2, 3, …
+//! ```
+//!
+//! INVARIANT: within a source the read sequence has no gap, and a batch that leaves here holds a contiguous run of it.
+//! INVARIANT: nothing is held back to wait for late events; a late one gets the sequence of its first sight.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use rustc_hash::FxHashMap;
+
+use super::parse::{Content, Parsed, Poison};
+use super::seen::Seen;
+use crate::event::{Batch, Identity, Selection, SourceInfo};
+
+/// A key this much lower than the highest, on an event later than all before it, means that keys started again: a late event's key is behind by what one
+/// page can hold at most many times over, a restored vCenter's by hours of events.
+const RESTART_KEYS: i64 = 10_000;
+
+/// The ordering and dedup stage of one source.
+#[derive(Debug, Default)]
+pub struct Order {
+    next_page: u64,
+    early: BTreeMap<u64, Parsed>,
+    next_seq: u64,
+    seen: Seen,
+    /// Read before the restart and not settled everywhere: where each still has to go.
+    unsettled: FxHashMap<Identity, Vec<Arc<str>>>,
+    high_key: Option<i32>,
+    high_us: Option<i64>,
+}
+
+/// A batch in order, each event for the first time.
+#[derive(Debug)]
+pub struct Ordered {
+    pub batch: Batch,
+    /// Events that a former run had routed: they go to these destinations only.
+    pub replays: Vec<(usize, Vec<Arc<str>>)>,
+}
+
+/// What one step gives.
+#[derive(Debug, Default)]
+pub struct OrderOutput {
+    pub batches: Vec<Ordered>,
+    pub poisons: Vec<Poison>,
+    /// Events dropped because they had been read before.
+    pub duplicates: usize,
+    /// Keys started again: this vCenter was restored from a backup.
+    pub keys_restarted: bool,
+}
+
+impl Order {
+    /// Continues where a checkpoint left off: `seen` was read by a former run, `unsettled` of it still has to go to those destinations.
+    pub fn restore(seen: Seen, unsettled: FxHashMap<Identity, Vec<Arc<str>>>) -> Self {
+        Order { seen, unsettled, ..Order::default() }
+    }
+
+    /// Takes a decoded page, gives what is now in order.
+    pub fn step(&mut self, parsed: Parsed) -> OrderOutput {
+        let mut output = OrderOutput::default();
+        debug_assert!(parsed.number >= self.next_page, "a page number is used once");
+        self.early.insert(parsed.number, parsed);
+        while let Some(parsed) = self.early.remove(&self.next_page) {
+            self.next_page += 1;
+            match parsed.content {
+                Content::Events(batch) => self.page(batch, &mut output),
+                Content::Unreadable(_) => {}
+                Content::Poison(poison) => self.poison(poison, &mut output),
+            }
+        }
+        output
+    }
+
+    fn page(&mut self, mut batch: Batch, output: &mut OrderOutput) {
+        sort_by_key(&mut batch);
+        output.keys_restarted |= self.note_keys(&batch);
+        let mut replays = Vec::new();
+        let before = batch.records.len();
+        let mut kept = 0;
+        let (seen, unsettled, next_seq) = (&mut self.seen, &mut self.unsettled, &mut self.next_seq);
+        batch.records.retain_mut(|record| {
+            if !seen.insert(record.identity) {
+                // `is_empty` first: after the replay of a restart this costs nothing.
+                let Some(destinations) = (!unsettled.is_empty()).then(|| unsettled.remove(&record.identity)).flatten() else {
+                    return false;
+                };
+                replays.push((kept, destinations));
+            }
+            record.seq = *next_seq;
+            *next_seq += 1;
+            kept += 1;
+            true
+        });
+        output.duplicates += before - kept;
+        if kept > 0 {
+            output.batches.push(Ordered { batch, replays });
+        }
+    }
+
+    fn poison(&mut self, mut poison: Poison, output: &mut OrderOutput) {
+        for record in &mut poison.batch.records {
+            let raw = || &poison.batch.xml[record.raw.range()];
+            (record.identity, record.id) = crate::event::event_id(&poison.batch.source.instance_uuid, record.key, record.created_us, raw);
+            if !self.seen.insert(record.identity) {
+                output.duplicates += 1;
+                return;
+            }
+            record.seq = self.next_seq;
+            self.next_seq += 1;
+        }
+        output.poisons.push(poison);
+    }
+
+    /// Notes the newest key and time; true when keys started again.
+    fn note_keys(&mut self, batch: &Batch) -> bool {
+        let Some(last) = batch.records.iter().rev().find(|record| record.key.is_some()) else { return false };
+        let (Some(key), Some(created)) = (last.key, last.created_us) else { return false };
+        let newest = self.high_us.is_none_or(|high| created > high);
+        // Across the int32 wrap the difference is small again.
+        let behind = self.high_key.map_or(0, |high| i64::from(high.wrapping_sub(key)));
+        let restarted = newest && behind > RESTART_KEYS;
+        if restarted || behind <= 0 {
+            self.high_key = Some(key);
+        }
+        if newest {
+            self.high_us = Some(created);
+        }
+        restarted
+    }
+
+    /// The latest createdTime read, microseconds since 1970 UTC.
+    pub fn newest_us(&self) -> Option<i64> {
+        self.high_us
+    }
+
+    pub fn seen(&mut self) -> &mut Seen {
+        &mut self.seen
+    }
+
+    /// What a former run left unsettled and this one has not read again yet.
+    pub fn awaited(&self) -> impl Iterator<Item = (&Identity, &[Arc<str>])> {
+        self.unsettled.iter().map(|(identity, destinations)| (identity, destinations.as_slice()))
+    }
+
+    /// Gives up on what vCenter no longer has: awaited events before `minute`, when reading has passed them by the overlap.
+    pub fn give_up(&mut self, minute: u32) -> usize {
+        let before = self.unsettled.len();
+        self.unsettled.retain(|identity, _| identity.minute >= minute);
+        before - self.unsettled.len()
+    }
+}
+
+/// Orders the records of a page by key, as serial numbers: after `i32::MAX` comes `i32::MIN`. Pages come in order or reversed, so this is cheap.
+fn sort_by_key(batch: &mut Batch) {
+    let Some(first) = batch.records.iter().find_map(|record| record.key) else { return };
+    let serial = |key: Option<i32>| key.map_or(0, |key| key.wrapping_sub(first));
+    if !batch.records.is_sorted_by_key(|record| serial(record.key)) {
+        batch.records.sort_by_key(|record| serial(record.key));
+    }
+}
+
+impl Ordered {
+    /// Every event of the batch.
+    pub fn all(&self) -> Selection {
+        Selection::first(self.batch.records.len())
+    }
+
+    pub fn source(&self) -> &Arc<SourceInfo> {
+        &self.batch.source
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use proptest::prelude::*;
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::event::Record;
+
+    pub(crate) fn source() -> Arc<SourceInfo> {
+        Arc::new(SourceInfo {
+            index: 0,
+            name: "vc".into(),
+            url: "https://vc/sdk".into(),
+            instance_uuid: Uuid::from_u128(1),
+            api_version: "8.0".into(),
+        })
+    }
+
+    /// A batch of these (key, created_us), enriched.
+    pub(crate) fn batch(page: u64, events: &[(i32, i64)]) -> Batch {
+        let mut batch = Batch {
+            source: source(),
+            page,
+            produced_us: 0,
+            arena: b"{}".to_vec(),
+            records: events
+                .iter()
+                .map(|(key, us)| Record {
+                    key: Some(*key),
+                    created_us: Some(*us),
+                    data: crate::event::Span::new(0, 2),
+                    ..Record::default()
+                })
+                .collect(),
+            xml: bytes::Bytes::new(),
+            permit: Default::default(),
+        };
+        crate::pipeline::enrich::Enrich.step(&mut batch);
+        batch
+    }
+
+    fn parsed(page: u64, events: &[(i32, i64)]) -> Parsed {
+        Parsed { source: source(), number: page, content: Content::Events(batch(page, events)) }
+    }
+
+    fn keys(output: &OrderOutput) -> Vec<i32> {
+        output.batches.iter().flat_map(|ordered| ordered.batch.records.iter().filter_map(|record| record.key)).collect()
+    }
+
+    #[test]
+    fn pages_wait_for_the_ones_before_them() {
+        let mut order = Order::default();
+        assert!(order.step(parsed(1, &[(3, 3), (4, 4)])).batches.is_empty());
+        let output = order.step(parsed(0, &[(2, 2), (1, 1), (3, 3)]));
+        assert_eq!(keys(&output), [1, 2, 3, 4]);
+        assert_eq!(output.duplicates, 1);
+        let seqs: Vec<u64> = output.batches.iter().flat_map(|o| o.batch.records.iter().map(|r| r.seq)).collect();
+        assert_eq!(seqs, [0, 1, 2, 3]);
+    }
+
+    #[test]
+    fn keys_that_wrap_stay_in_order_and_are_no_restart() {
+        let mut order = Order::default();
+        let output = order.step(parsed(0, &[(i32::MIN, 3), (i32::MAX, 2), (i32::MIN + 1, 4)]));
+        assert_eq!(keys(&output), [i32::MAX, i32::MIN, i32::MIN + 1]);
+        let output = order.step(parsed(1, &[(i32::MIN + 2, 5)]));
+        assert!(!output.keys_restarted);
+    }
+
+    #[test]
+    fn a_lower_key_with_a_later_time_is_a_restored_vcenter_and_its_events_pass() {
+        let mut order = Order::default();
+        assert!(!order.step(parsed(0, &[(50_000, 1_000_000_000)])).keys_restarted);
+        let late = order.step(parsed(1, &[(100, 900_000_000)]));
+        assert!(!late.keys_restarted, "lower key, earlier time: an event that became visible late");
+        let restored = order.step(parsed(2, &[(101, 2_000_000_000)]));
+        assert!(restored.keys_restarted);
+        assert_eq!(keys(&restored), [101]);
+        assert!(!order.step(parsed(3, &[(102, 3_000_000_000)])).keys_restarted, "said once");
+    }
+
+    #[test]
+    fn after_a_restart_an_event_goes_only_to_where_it_is_unsettled() {
+        let (first, second) = (batch(0, &[(1, 1)]).records[0].identity, batch(0, &[(2, 2)]).records[0].identity);
+        let mut seen = Seen::default();
+        seen.insert(first);
+        seen.insert(second);
+        let unsettled = FxHashMap::from_iter([(second, vec![Arc::from("slow")])]);
+        let mut order = Order::restore(seen, unsettled);
+        let output = order.step(parsed(0, &[(1, 1), (2, 2), (3, 3)]));
+        assert_eq!(keys(&output), [2, 3]);
+        assert_eq!(output.batches[0].replays, [(0, vec![Arc::from("slow")])]);
+        assert_eq!(keys(&order.step(parsed(1, &[(2, 2)]))), [] as [i32; 0], "replayed once");
+    }
+
+    proptest! {
+        /// Against a sorted set: whatever the pages hold and in whatever order they are decoded, each identity leaves once, at its first reading.
+        #[test]
+        fn each_event_leaves_once_in_the_order_of_first_reading(
+            pages in prop::collection::vec(prop::collection::vec(0i32..40, 0..8), 1..10),
+            shuffle in any::<u64>(),
+        ) {
+            let mut arrival: Vec<usize> = (0..pages.len()).collect();
+            let mut state = shuffle | 1;
+            for i in (1..arrival.len()).rev() {
+                state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+                arrival.swap(i, (state >> 33) as usize % (i + 1));
+            }
+            let mut order = Order::default();
+            let mut left = Vec::new();
+            for page in arrival {
+                let events: Vec<(i32, i64)> = pages[page].iter().map(|key| (*key, i64::from(*key))).collect();
+                let output = order.step(parsed(page as u64, &events));
+                left.extend(keys(&output));
+            }
+            let mut expected = Vec::new();
+            for page in &pages {
+                let mut sorted = page.clone();
+                sorted.sort();
+                for key in sorted {
+                    if !expected.contains(&key) {
+                        expected.push(key);
+                    }
+                }
+            }
+            prop_assert_eq!(left, expected);
+        }
+    }
+}

@@ -1,0 +1,112 @@
+//! Parse: a page's bytes become records and rendered JSON. Runs on as many threads as pay; `order` puts the pages in order again.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use crate::event::{Batch, Record, SourceInfo, Span};
+use crate::source::{Page, PageFacts, Verdict, Wire};
+use crate::vim::{DecodeError, Decoded};
+
+/// A page after the decoder: what `order` waits for, in order of `number`.
+#[derive(Debug)]
+pub struct Parsed {
+    pub source: Arc<SourceInfo>,
+    pub number: u64,
+    pub content: Content,
+}
+
+/// What was in a page.
+#[derive(Debug)]
+pub enum Content {
+    /// Its events, not yet ordered.
+    Events(Batch),
+    /// Nothing that could be read; the source reads it again in halves.
+    Unreadable(DecodeError),
+    /// A single event that no reading made sense of.
+    Poison(Poison),
+}
+
+/// An event that could not be decoded: kept with its raw bytes as a dead letter.
+#[derive(Debug)]
+pub struct Poison {
+    pub batch: Batch,
+    pub reason: String,
+}
+
+/// What the decoder met on its way; for the metrics.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ParseCounts {
+    pub events: usize,
+    pub unknown_classes: usize,
+    pub misfits: usize,
+    pub bytes: usize,
+}
+
+/// The parse stage.
+#[derive(Debug, Default)]
+pub struct Parse {
+    /// Whether a destination wants the original XML.
+    pub keep_xml: bool,
+}
+
+impl Parse {
+    /// Decodes `page` and tells its source what was found.
+    pub fn step(&mut self, page: Page) -> (Parsed, ParseCounts) {
+        let Page { source, number, produced_us, wire, body, poison, mut permit, verdicts } = page;
+        let mut counts = ParseCounts { bytes: body.len(), ..ParseCounts::default() };
+        if let Some(reason) = poison {
+            let batch = Batch {
+                source: Arc::clone(&source),
+                page: number,
+                produced_us,
+                arena: Vec::new(),
+                records: vec![Record { raw: Span::new(0, body.len()), ..Record::default() }],
+                xml: body,
+                permit,
+            };
+            let facts = PageFacts { events: 1, ..PageFacts::default() };
+            // A source that has gone does not need the verdict.
+            let _ = verdicts.send(Verdict { page: number, found: Ok(facts) });
+            return (Parsed { source, number, content: Content::Poison(Poison { batch, reason }) }, counts);
+        }
+        let mut decoded = Decoded::default();
+        let result = match wire {
+            Wire::Soap => crate::vim::decode::decode(&body, &mut decoded),
+            Wire::ViJson => crate::vim::decode::decode_vijson(&body, &mut decoded),
+        };
+        if let Err(error) = result {
+            let _ = verdicts.send(Verdict { page: number, found: Err(error.clone()) });
+            return (Parsed { source, number, content: Content::Unreadable(error) }, counts);
+        }
+        counts.events = decoded.records.len();
+        counts.unknown_classes = decoded.unknown_classes;
+        counts.misfits = decoded.misfits;
+        let facts = facts(&decoded.records);
+        let mut batch = Batch {
+            source: Arc::clone(&source),
+            page: number,
+            produced_us,
+            arena: decoded.arena,
+            records: decoded.records,
+            xml: body,
+            permit: Default::default(),
+        };
+        super::enrich::Enrich.step(&mut batch);
+        if !self.keep_xml {
+            batch.xml = Bytes::new();
+        }
+        permit.resize(batch.size());
+        batch.permit = permit;
+        let _ = verdicts.send(Verdict { page: number, found: Ok(facts) });
+        (Parsed { source, number, content: Content::Events(batch) }, counts)
+    }
+}
+
+fn facts(records: &[Record]) -> PageFacts {
+    PageFacts {
+        events: records.len(),
+        newest_us: records.iter().filter_map(|record| record.created_us).max(),
+        last_key: records.last().and_then(|record| record.key),
+    }
+}

@@ -1,0 +1,229 @@
+//! Settle: which events are done everywhere, and so how far the checkpoint may go.
+//!
+//! ```text
+//!  seq:      0 … 999 │ 1000 … 1763 │ 1764 … 2763 │
+//!  flight:   settled │ A: 3 left   │ A: -  B: 1k │        resume time = the oldest createdTime of the first flight that is not settled
+//! ```
+//!
+//! An event is settled for a destination when the target acknowledged it, or it is durably in that destination's spool or dead letters.
+//!
+//! INVARIANT: the checkpoint never passes an unsettled event: the resume time is no later than the createdTime of every registered event that is
+//! not settled everywhere.
+
+use std::collections::VecDeque;
+
+use crate::event::{Batch, Identity, Selection};
+
+use super::destination::DestinationId;
+
+/// What is in flight of one source.
+#[derive(Debug, Default)]
+pub struct Settle {
+    flights: VecDeque<Flight>,
+    /// The latest createdTime registered, microseconds since 1970 UTC.
+    newest_us: Option<i64>,
+}
+
+/// One batch that is not settled everywhere.
+#[derive(Debug)]
+struct Flight {
+    first_seq: u64,
+    identities: Box<[Identity]>,
+    /// The oldest createdTime in the batch.
+    oldest_us: Option<i64>,
+    pending: Vec<(DestinationId, Selection)>,
+}
+
+impl Settle {
+    /// Registers a batch that was routed to `destinations`. To be called before any of it is offered.
+    pub fn register(&mut self, batch: &Batch, destinations: &[(DestinationId, Selection)]) {
+        let Some(first) = batch.records.first() else { return };
+        let times = || batch.records.iter().filter_map(|record| record.created_us);
+        self.newest_us = self.newest_us.max(times().max());
+        if destinations.is_empty() {
+            return;
+        }
+        debug_assert!(self.flights.back().is_none_or(|flight| flight.end() <= first.seq), "batches are registered in order");
+        self.flights.push_back(Flight {
+            first_seq: first.seq,
+            identities: batch.records.iter().map(|record| record.identity).collect(),
+            oldest_us: times().min(),
+            pending: destinations.to_vec(),
+        });
+    }
+
+    /// The events `picks` of `batch` are settled for `destination`. What is not pending is ignored: an acknowledgement may come twice.
+    pub fn settled(&mut self, destination: DestinationId, batch: &Batch, picks: &Selection) {
+        let (Some(first), Some(last)) = (batch.records.first(), batch.records.last()) else { return };
+        if last.seq - first.seq + 1 == batch.records.len() as u64 {
+            // A batch as it was registered, or a run of it.
+            if let Some(at) = self.find(first.seq) {
+                let flight = &mut self.flights[at];
+                if flight.first_seq == first.seq {
+                    flight.settle(destination, picks);
+                    self.collect();
+                    return;
+                }
+            }
+        }
+        for i in picks.iter() {
+            let seq = batch.records[i].seq;
+            if let Some(at) = self.find(seq) {
+                let flight = &mut self.flights[at];
+                flight.settle(destination, &Selection::one((seq - flight.first_seq) as usize));
+            }
+        }
+        self.collect();
+    }
+
+    /// A destination is gone for good: nothing waits for it any more.
+    pub fn forget(&mut self, destination: DestinationId) {
+        for flight in &mut self.flights {
+            flight.pending.retain(|(other, _)| *other != destination);
+        }
+        self.collect();
+    }
+
+    /// The time to resume reading at, microseconds since 1970 UTC; `None` before the first event.
+    pub fn resume_us(&self) -> Option<i64> {
+        let oldest = self.flights.iter().filter(|flight| !flight.pending.is_empty()).filter_map(|flight| flight.oldest_us).min();
+        match (oldest, self.newest_us) {
+            (Some(oldest), Some(newest)) => Some(oldest.min(newest)),
+            (oldest, newest) => oldest.or(newest),
+        }
+    }
+
+    /// Every event that is not settled, by destination.
+    pub fn unsettled(&self) -> impl Iterator<Item = (DestinationId, Identity)> {
+        self.flights.iter().flat_map(|flight| {
+            flight.pending.iter().flat_map(|(destination, picks)| picks.iter().map(|i| (*destination, flight.identities[i])))
+        })
+    }
+
+    /// Whether nothing is in flight.
+    pub fn is_settled(&self) -> bool {
+        self.flights.is_empty()
+    }
+
+    fn find(&self, seq: u64) -> Option<usize> {
+        let after = self.flights.partition_point(|flight| flight.first_seq <= seq);
+        let at = after.checked_sub(1)?;
+        (seq < self.flights[at].end()).then_some(at)
+    }
+
+    /// Drops settled flights from the front; one in the middle is dropped when it comes to the front.
+    fn collect(&mut self) {
+        while self.flights.front().is_some_and(|flight| flight.pending.is_empty()) {
+            self.flights.pop_front();
+        }
+    }
+}
+
+impl Flight {
+    fn end(&self) -> u64 {
+        self.first_seq + self.identities.len() as u64
+    }
+
+    fn settle(&mut self, destination: DestinationId, picks: &Selection) {
+        if let Some(at) = self.pending.iter().position(|(other, _)| *other == destination) {
+            self.pending[at].1.remove(picks);
+            if self.pending[at].1.is_empty() {
+                self.pending.swap_remove(at);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::pipeline::order::tests::batch;
+
+    fn registered(first_seq: u64, events: &[(i32, i64)]) -> Batch {
+        let mut batch = batch(0, events);
+        for (i, record) in batch.records.iter_mut().enumerate() {
+            record.seq = first_seq + i as u64;
+        }
+        batch
+    }
+
+    #[test]
+    fn the_checkpoint_never_passes_an_unsettled_event() {
+        let (a, b) = (DestinationId(0), DestinationId(1));
+        let mut settle = Settle::default();
+        let first = registered(0, &[(1, 100), (2, 200)]);
+        let second = registered(2, &[(3, 300)]);
+        let all = Selection::first(2);
+        settle.register(&first, &[(a, all), (b, Selection::one(1))]);
+        settle.register(&second, &[(a, Selection::one(0))]);
+        assert_eq!(settle.resume_us(), Some(100));
+        settle.settled(a, &first, &all);
+        assert_eq!(settle.resume_us(), Some(100), "b still waits for key 2");
+        settle.settled(b, &first, &Selection::one(1));
+        assert_eq!(settle.resume_us(), Some(300));
+        settle.settled(a, &second, &Selection::one(0));
+        assert!(settle.is_settled());
+        assert_eq!(settle.resume_us(), Some(300));
+    }
+
+    #[test]
+    fn an_event_without_a_destination_is_settled() {
+        let mut settle = Settle::default();
+        settle.register(&registered(0, &[(1, 100)]), &[]);
+        assert!(settle.is_settled());
+        assert_eq!(settle.resume_us(), Some(100));
+    }
+
+    proptest! {
+        /// Against a naive list of (destination, seq): the same is unsettled, and the resume time is no later than the oldest of it.
+        #[test]
+        fn agrees_with_a_naive_list(
+            batches in prop::collection::vec((1usize..6, 0u8..8), 1..8),
+            acks in prop::collection::vec((0usize..8, 0u32..3, prop::collection::vec(0usize..6, 0..6), any::<bool>()), 0..40),
+        ) {
+            let mut settle = Settle::default();
+            let mut model: BTreeMap<(u32, u64), i64> = BTreeMap::new();
+            let mut registered_batches = Vec::new();
+            let mut seq = 0;
+            for (n, mask) in batches {
+                let events: Vec<(i32, i64)> = (0..n).map(|i| (seq as i32 + i as i32, (seq as i64 + i as i64) * 10)).collect();
+                let batch = registered(seq, &events);
+                let destinations: Vec<_> = (0..3).filter(|d| mask >> d & 1 == 1).map(|d| (DestinationId(d), Selection::first(n))).collect();
+                for (destination, _) in &destinations {
+                    for i in 0..n as u64 {
+                        model.insert((destination.0, seq + i), (seq + i) as i64 * 10);
+                    }
+                }
+                settle.register(&batch, &destinations);
+                registered_batches.push(batch);
+                seq += n as u64;
+            }
+            for (at, destination, picks, compacted) in acks {
+                let Some(batch) = registered_batches.get(at) else { continue };
+                let picks: Selection = picks.into_iter().filter(|i| *i < batch.records.len()).collect();
+                for i in picks.iter() {
+                    model.remove(&(destination, batch.records[i].seq));
+                }
+                if compacted {
+                    let mut small = registered(0, &[]);
+                    small.records = picks.iter().map(|i| batch.records[i]).collect();
+                    let n = small.records.len();
+                    settle.settled(DestinationId(destination), &small, &Selection::first(n));
+                } else {
+                    settle.settled(DestinationId(destination), batch, &picks);
+                }
+            }
+            let mut unsettled: Vec<(u32, u32)> = settle.unsettled().map(|(d, identity)| (d.0, identity.key)).collect();
+            unsettled.sort();
+            let expected: Vec<(u32, u32)> = model.keys().map(|(d, seq)| (*d, *seq as u32)).collect();
+            prop_assert_eq!(unsettled, expected);
+            if let Some(oldest) = model.values().min() {
+                prop_assert!(settle.resume_us().expect("something is registered") <= *oldest);
+            }
+        }
+    }
+}
