@@ -25,3 +25,8 @@ pub const BACKOFF_MAX: Duration = Duration::from_secs(30);
 pub const BACKOFF_MIN: Duration = Duration::from_millis(200);
 /// Wait after InvalidLogin unless the password file changed: SSO locks an account after five failures in three minutes.
 pub const LOGIN_RETRY: Duration = Duration::from_secs(300);
+
+/// Bytes that a destination reads back from its spool at once …
+pub const SPOOL_FETCH_BYTES: usize = 1 << 20;
+/// … when less than this waits in its lanes: so 1.5 MiB a spooling destination at most.
+pub const SPOOL_REFETCH_BYTES: usize = 512 << 10;

@@ -43,6 +43,14 @@ impl Budget {
 }
 
 impl Permit {
+    /// A second share of the same budget for a copy of `bytes`, as far as there is room: the copy is made to free more than it takes.
+    pub fn another(&self, bytes: usize) -> Permit {
+        let Some(held) = &self.held else { return Permit::default() };
+        let semaphore = Arc::clone(held.semaphore());
+        let units = bytes.div_ceil(UNIT).min(semaphore.available_permits()) as u32;
+        Permit { held: semaphore.try_acquire_many_owned(units).ok() }
+    }
+
     /// Makes this a share of `bytes`: gives back what is too much; takes what is free of what is missing, and no more, since a page that has
     /// been read cannot wait for room. What is short is made up by the next reservation waiting longer.
     pub fn resize(&mut self, bytes: usize) {

@@ -1,4 +1,5 @@
 pub mod budget;
+pub mod deliver;
 pub mod destination;
 pub mod enrich;
 pub mod order;

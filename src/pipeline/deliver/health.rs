@@ -1,0 +1,169 @@
+//! A destination's health: the circuit breaker, and the waits that a target asks for.
+//!
+//! ```text
+//!  closed ──(failures in a row, or success rate in a window too low)──► open ──(wait over)──► probing ──(success)──► closed
+//!                                                                        ▲                      │
+//!                                                                        └──────(failure)───────┘
+//! ```
+
+use std::time::Duration;
+
+use super::policy::{Breaker, Policy};
+
+/// Whether and when a destination may be sent to. Times are since the process started.
+#[derive(Debug)]
+pub(super) struct Health {
+    state: State,
+    /// Nothing is sent before this, whatever the state: `Retry-After`.
+    quiet_until: Duration,
+    failures_in_row: u32,
+    /// Times that it opened without a success between.
+    openings: u32,
+    window_start: Duration,
+    good: u32,
+    bad: u32,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    Closed,
+    Open { until: Duration },
+    Probing,
+}
+
+impl Default for Health {
+    fn default() -> Self {
+        Health {
+            state: State::Closed,
+            quiet_until: Duration::ZERO,
+            failures_in_row: 0,
+            openings: 0,
+            window_start: Duration::ZERO,
+            good: 0,
+            bad: 0,
+        }
+    }
+}
+
+impl Health {
+    /// Whether a request may be sent now, with `under_way` already sent. Turns an open breaker whose wait is over into a probing one.
+    pub fn admits(&mut self, now: Duration, under_way: usize) -> bool {
+        if now < self.quiet_until {
+            return false;
+        }
+        match self.state {
+            State::Closed => true,
+            State::Open { until } if now >= until => {
+                self.state = State::Probing;
+                under_way == 0
+            }
+            State::Open { .. } => false,
+            State::Probing => under_way == 0,
+        }
+    }
+
+    /// When to ask again, if waiting is all that is missing.
+    pub fn wakes_at(&self) -> Option<Duration> {
+        match self.state {
+            State::Open { until } => Some(until.max(self.quiet_until)),
+            _ => (self.quiet_until > Duration::ZERO).then_some(self.quiet_until),
+        }
+    }
+
+    pub fn is_open(&self) -> bool {
+        self.state != State::Closed
+    }
+
+    /// The target answered for an event, whether it took it or not: it is alive.
+    pub fn success(&mut self, now: Duration, breaker: &Breaker) {
+        self.roll(now, breaker);
+        self.good += 1;
+        self.failures_in_row = 0;
+        self.openings = 0;
+        self.state = State::Closed;
+    }
+
+    /// The target could not take a request. `wait` is what it asked for.
+    pub fn failure(&mut self, now: Duration, wait: Option<Duration>, policy: &Policy, random: f64) {
+        let breaker = &policy.breaker;
+        self.roll(now, breaker);
+        self.bad += 1;
+        self.failures_in_row += 1;
+        if let Some(wait) = wait {
+            self.quiet_until = self.quiet_until.max(now + wait.min(policy.retry_after_max));
+        }
+        let answers = self.good + self.bad;
+        let rate_low = answers >= breaker.answers_min && f64::from(self.good) < f64::from(answers) * breaker.success_rate_min;
+        let opens = self.state == State::Probing || self.failures_in_row >= breaker.failures_in_row || rate_low;
+        if opens && !matches!(self.state, State::Open { .. }) {
+            // At least half of the step, so that a thousand destinations of one gateway do not probe at once, and none at once.
+            let step = policy.backoff(self.openings, 0.5 + random / 2.0);
+            self.state = State::Open { until: now + step };
+            self.openings = self.openings.saturating_add(1);
+            (self.good, self.bad) = (0, 0);
+        }
+    }
+
+    fn roll(&mut self, now: Duration, breaker: &Breaker) {
+        if now.saturating_sub(self.window_start) > breaker.window {
+            (self.good, self.bad) = (0, 0);
+            self.window_start = now;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(ms: u64) -> Duration {
+        Duration::from_millis(ms)
+    }
+
+    #[test]
+    fn opens_after_failures_in_a_row_probes_once_and_closes() {
+        let policy = Policy::default();
+        let mut health = Health::default();
+        for i in 0..5 {
+            assert!(health.admits(at(i), 0));
+            health.failure(at(i), None, &policy, 1.0);
+        }
+        assert!(!health.admits(at(10), 0), "open");
+        let until = health.wakes_at().expect("an open breaker has an end");
+        assert!(health.admits(until, 0), "a probe");
+        assert!(!health.admits(until, 1), "one probe only");
+        health.failure(until, None, &policy, 1.0);
+        let later = health.wakes_at().expect("open again");
+        assert!(later - until > until - at(4), "waits longer the second time");
+        assert!(health.admits(later, 0));
+        health.success(later, &policy.breaker);
+        assert!(health.admits(later, 31), "closed");
+    }
+
+    #[test]
+    fn opens_when_the_success_rate_in_the_window_is_low() {
+        let policy = Policy::default();
+        let mut health = Health::default();
+        for i in 0..40u64 {
+            if i % 4 == 0 {
+                health.success(at(i), &policy.breaker);
+            } else {
+                health.failure(at(i), None, &policy, 1.0);
+            }
+            if health.is_open() {
+                assert!(i >= 19, "only with enough answers");
+                return;
+            }
+        }
+        panic!("three of four fail, never five in a row: it should have opened");
+    }
+
+    #[test]
+    fn honours_retry_after_up_to_its_cap() {
+        let policy = Policy::default();
+        let mut health = Health::default();
+        health.failure(at(0), Some(Duration::from_secs(9_999)), &policy, 0.0);
+        assert!(!health.admits(policy.retry_after_max - at(1), 0));
+        assert!(health.admits(policy.retry_after_max, 0));
+    }
+}

@@ -1,0 +1,161 @@
+//! What waits in a lane: events of one batch, by reference while that is cheap.
+
+use std::sync::Arc;
+
+use crate::event::{Batch, Selection, Span};
+use crate::processor::Piece;
+
+/// A row of the spool that events came back from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct SpoolRow(pub i64);
+
+/// Events of one batch, in order: 16 bytes and the batch's reference, whether one event or a thousand.
+#[derive(Clone, Debug)]
+pub(super) struct Item {
+    pub batch: Arc<Batch>,
+    pub picks: Picks,
+    /// Set on what was read back from the spool: already settled, to be removed from there.
+    pub row: Option<SpoolRow>,
+}
+
+#[derive(Clone, Debug)]
+pub(super) enum Picks {
+    One(u16),
+    Many(Box<Selection>),
+}
+
+impl Picks {
+    pub fn of(picks: &Selection) -> Self {
+        let mut indices = picks.iter();
+        match (indices.next(), indices.next()) {
+            (Some(one), None) => Picks::One(one as u16),
+            _ => Picks::Many(Box::new(*picks)),
+        }
+    }
+
+    pub fn selection(&self) -> Selection {
+        match self {
+            Picks::One(i) => Selection::one(usize::from(*i)),
+            Picks::Many(picks) => **picks,
+        }
+    }
+
+    pub fn len(&self) -> usize {
+        match self {
+            Picks::One(_) => 1,
+            Picks::Many(picks) => picks.len(),
+        }
+    }
+}
+
+/// Bytes of an event's envelope beside its data, for the bounds: id 36, source and type about 100, the rest of the attributes about 200.
+const ENVELOPE_BYTES: usize = 340;
+
+/// Bytes that an event takes in a request, about.
+pub(super) fn event_bytes(batch: &Batch, i: usize) -> usize {
+    batch.records[i].data.len as usize + ENVELOPE_BYTES
+}
+
+impl Item {
+    pub fn new(piece: &Piece, row: Option<SpoolRow>) -> Self {
+        Item { batch: Arc::clone(&piece.batch), picks: Picks::of(&piece.picks), row }
+    }
+
+    pub fn piece(&self) -> Piece {
+        Piece { batch: Arc::clone(&self.batch), picks: self.picks.selection() }
+    }
+
+    /// Bytes of the batch that this item answers for: its share by events.
+    pub fn bytes(&self) -> usize {
+        self.batch.size() * self.picks.len() / self.batch.records.len().max(1)
+    }
+
+    /// Bytes that the first event takes in a request.
+    pub fn first_bytes(&self) -> usize {
+        self.picks.selection().iter().next().map_or(0, |i| event_bytes(&self.batch, i))
+    }
+
+    /// Bytes that the events take in a request.
+    pub fn request_bytes(&self) -> usize {
+        match &self.picks {
+            Picks::One(i) => event_bytes(&self.batch, usize::from(*i)),
+            Picks::Many(picks) => picks.iter().map(|i| event_bytes(&self.batch, i)).sum(),
+        }
+    }
+
+    /// Splits off from the front as many events as fit into `events` and `bytes`, at least one; the second part is what is left, if anything.
+    pub fn split_front(self, events: usize, bytes: usize) -> (Item, Option<Item>) {
+        let Picks::Many(picks) = &self.picks else { return (self, None) };
+        let mut room = bytes;
+        let mut taken = Selection::EMPTY;
+        let mut count = 0;
+        for i in picks.iter() {
+            let size = event_bytes(&self.batch, i);
+            if count > 0 && (count == events || size > room) {
+                let mut rest = **picks;
+                rest.remove(&taken);
+                let front = Item { picks: Picks::of(&taken), ..self.clone() };
+                return (front, Some(Item { picks: Picks::of(&rest), ..self }));
+            }
+            room = room.saturating_sub(size);
+            taken.insert(i);
+            count += 1;
+        }
+        (self, None)
+    }
+
+    /// A copy that holds only its own events, so that one waiting event does not keep a whole page in memory. Returns itself where that saves little.
+    pub fn compact(self) -> Item {
+        if self.picks.len() * 4 > self.batch.records.len() {
+            return self;
+        }
+        let batch = Arc::new(pick(&self.batch, &self.picks.selection()));
+        let n = batch.records.len();
+        Item { batch, picks: Picks::of(&Selection::first(n)), row: self.row }
+    }
+}
+
+/// A batch of its own with the picked events; read sequences and ids stay.
+pub fn pick(batch: &Batch, picks: &Selection) -> Batch {
+    let bytes: usize = picks
+        .iter()
+        .map(|i| &batch.records[i])
+        .map(|r| [r.class, r.subject, r.entity, r.user, r.created_text, r.data].iter().map(|s| s.len as usize).sum::<usize>())
+        .sum();
+    let mut arena = Vec::with_capacity(bytes);
+    let mut xml = Vec::new();
+    let records = picks
+        .iter()
+        .map(|i| {
+            let mut record = batch.records[i];
+            let spans = [
+                &mut record.class,
+                &mut record.subject,
+                &mut record.entity,
+                &mut record.user,
+                &mut record.created_text,
+                &mut record.data,
+            ];
+            for span in spans {
+                let start = arena.len();
+                arena.extend_from_slice(batch.bytes(*span));
+                *span = Span::new(start, arena.len());
+            }
+            let start = xml.len();
+            xml.extend_from_slice(batch.xml.get(record.raw.range()).unwrap_or_default());
+            record.raw = Span::new(start, xml.len());
+            record
+        })
+        .collect();
+    let mut picked = Batch {
+        source: Arc::clone(&batch.source),
+        page: batch.page,
+        produced_us: batch.produced_us,
+        arena,
+        records,
+        xml: xml.into(),
+        permit: Default::default(),
+    };
+    picked.permit = batch.permit.another(picked.size());
+    picked
+}

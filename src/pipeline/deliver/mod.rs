@@ -1,0 +1,464 @@
+//! Deliver: one destination's engine. Says what to send when, and what becomes of every event. Pure: the clock, the answers and the store's replies come in
+//! as [`Input`], requests and writes go out as [`Action`].
+//!
+//! ```text
+//!  Offer ─► lanes ─► requests (batch by count, bytes, age) ─► Send ··· Done ─┬─ acknowledged ──────────────► Settle
+//!             ▲                                                              ├─ the target's fault ─► wait, probe, try again (no attempt used)
+//!             │                                                              └─ the event's fault ──► halve to find it, try again, at last DeadLetter
+//!  Spool ◄────┴──── too much waits ──► Append ··· Appended ──► Settle;  later Fetch ··· Fetched ─► lanes ─► Unspool
+//! ```
+//!
+//! INVARIANT: every offered event leaves exactly once as `Settle`, or within `DeadLetter`, `Append` or `Drop`, whose completion settles it.
+//! INVARIANT: nothing overtakes a spool that is not empty.
+
+mod health;
+mod item;
+mod lanes;
+mod policy;
+mod rate;
+mod spool;
+#[cfg(test)]
+mod tests;
+
+use std::time::Duration;
+
+use rand::rngs::SmallRng;
+use rand::{Rng, SeedableRng};
+use rustc_hash::FxHashMap;
+
+pub use item::{SpoolRow, pick};
+pub use policy::{Breaker, Ordering, Overflow, Policy, RateLimit};
+
+use self::health::Health;
+use self::item::Item;
+use self::lanes::{LaneKey, Lanes, SHARED};
+use self::rate::Rate;
+use self::spool::Spool;
+use crate::event::{Batch, Selection};
+use crate::processor::{Failure, Fault, Outcome, Piece, Request, Shape};
+
+/// What comes to a destination. Times are since the process started.
+#[derive(Debug)]
+pub enum Input {
+    /// New events, in reading order.
+    Offer { piece: Piece, room: Room },
+    /// A request came to its end.
+    Done { request: u64, outcome: Outcome },
+    /// An `Append` is durable.
+    Appended { ticket: u64 },
+    /// Rows of the spool, in order, from after the row that was asked for.
+    Fetched { rows: Vec<(SpoolRow, Batch)> },
+    /// Time has passed.
+    Tick,
+}
+
+/// How much a destination may hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Room {
+    /// This destination's fair share of the memory, in bytes.
+    pub share: usize,
+    /// Memory is scarce.
+    pub scarce: bool,
+    /// No other destination would be held up.
+    pub alone: bool,
+}
+
+/// What is to be done.
+#[derive(Debug)]
+pub enum Action {
+    Send { id: u64, request: Request },
+    /// These events are acknowledged by the target, or settled as the policy says.
+    Settle(Piece),
+    /// To be stored as a dead letter; settled when it is.
+    DeadLetter(DeadLetter),
+    /// To be written to the spool, all in one transaction; then `Appended`, and they are settled.
+    Append { ticket: u64, pieces: Vec<Piece> },
+    /// To be read from the spool: rows after `after`, about `bytes` of them, at least one.
+    Fetch { after: SpoolRow, bytes: usize },
+    /// To be removed from the spool.
+    Unspool(SpoolRow),
+    /// Dropped by policy; settled.
+    Drop(Piece),
+}
+
+/// An event that failed for good.
+#[derive(Debug)]
+pub struct DeadLetter {
+    pub piece: Piece,
+    pub failure: Failure,
+    pub attempts: u32,
+    /// Time between the first and the last try.
+    pub tried_for: Duration,
+    /// The spool's row that it came from: then it is settled already, and the row is removed after it is stored.
+    pub row: Option<SpoolRow>,
+}
+
+/// One destination's engine.
+#[derive(Debug)]
+pub struct Delivery {
+    policy: Policy,
+    shape: Shape,
+    function: std::sync::Arc<str>,
+    lanes: Lanes,
+    health: Health,
+    rate: Rate,
+    spool: Spool,
+    under_way: FxHashMap<u64, UnderWay>,
+    next_request: u64,
+    /// Since when a lane is ready, for the linger.
+    ready_since: Option<Duration>,
+    random: SmallRng,
+}
+
+/// A request that has no answer yet.
+#[derive(Debug)]
+struct UnderWay {
+    parts: Vec<(LaneKey, Vec<Item>)>,
+    events: usize,
+    sent_at: Duration,
+    /// Written to the spool meanwhile: what fails is not put back, it comes from there.
+    spooled: bool,
+}
+
+/// Numbers for `/metrics` and `/stats`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Gauges {
+    pub waiting_events: usize,
+    pub waiting_bytes: usize,
+    pub requests_under_way: usize,
+    pub breaker_open: bool,
+    pub spooling: bool,
+}
+
+impl Delivery {
+    /// `spooled` rows wait in the store from a former run. `seed` is for the jitter.
+    pub fn new(policy: Policy, shape: Shape, function: &str, spooled: usize, seed: u64) -> Self {
+        Delivery {
+            policy,
+            shape,
+            function: function.into(),
+            lanes: Lanes::default(),
+            health: Health::default(),
+            rate: Rate::new(policy.rate),
+            spool: Spool::new(spooled),
+            under_way: FxHashMap::default(),
+            next_request: 0,
+            ready_since: None,
+            random: SmallRng::seed_from_u64(seed),
+        }
+    }
+
+    /// Takes one input, adds what follows to `actions`.
+    pub fn step(&mut self, now: Duration, input: Input, actions: &mut Vec<Action>) {
+        match input {
+            Input::Offer { piece, room } => self.offer(piece, room, actions),
+            Input::Done { request, outcome } => self.done(now, request, outcome, actions),
+            Input::Appended { ticket } => self.spool.appended(ticket, actions),
+            Input::Fetched { rows } => self.spool.fetched(rows, &mut self.lanes, self.policy.ordering, actions),
+            Input::Tick => {}
+        }
+        self.lanes.wake(now);
+        self.spool.fetch(&self.lanes, self.under_way.values().any(|request| request.spooled), actions);
+        self.pump(now, actions);
+    }
+
+    /// When to `Tick` at the latest.
+    pub fn wakes_at(&self) -> Option<Duration> {
+        if self.under_way.len() >= self.policy.concurrency {
+            return self.lanes.wakes_at();
+        }
+        let ready = self.lanes.has_ready().then(|| {
+            let linger = self.ready_since.map_or(Duration::ZERO, |since| since + self.policy.linger);
+            let health = self.health.wakes_at().unwrap_or_default();
+            linger.max(health).max(self.rate.next_at())
+        });
+        match (ready, self.lanes.wakes_at()) {
+            (Some(a), Some(b)) => Some(a.min(b)),
+            (a, b) => a.or(b),
+        }
+    }
+
+    /// Whether nothing waits in memory and nothing is under way; the spool may still hold events.
+    pub fn is_idle(&self) -> bool {
+        self.lanes.is_empty() && self.under_way.is_empty() && self.spool.is_quiet()
+    }
+
+    pub fn gauges(&self) -> Gauges {
+        Gauges {
+            waiting_events: self.lanes.events,
+            waiting_bytes: self.lanes.bytes,
+            requests_under_way: self.under_way.len(),
+            breaker_open: self.health.is_open(),
+            spooling: self.spool.is_active(),
+        }
+    }
+
+    fn offer(&mut self, piece: Piece, room: Room, actions: &mut Vec<Action>) {
+        if self.spool.is_active() {
+            self.spool.append(vec![Item::new(&piece, None).compact()], actions);
+            return;
+        }
+        let item = Item::new(&piece, None);
+        let holds_up = self.health.is_open() || (room.scarce && !room.alone);
+        if self.lanes.bytes + item.bytes() <= room.share || !holds_up {
+            // What cannot go out now should not keep a whole page for a few events.
+            let item = if self.health.is_open() { item.compact() } else { item };
+            self.lanes.push(item, self.policy.ordering);
+            return;
+        }
+        match self.policy.overflow {
+            Overflow::Block => self.lanes.push(item.compact(), self.policy.ordering),
+            Overflow::DropNewest => actions.push(Action::Drop(piece)),
+            Overflow::DropOldest => self.drop_oldest(item, actions),
+            Overflow::Spill => self.spill(item, actions),
+        }
+    }
+
+    /// Writes all that waits and all that is under way to the spool, then the new events: nothing may overtake what is in it.
+    fn spill(&mut self, item: Item, actions: &mut Vec<Action>) {
+        let mut items = self.lanes.drain();
+        for request in self.under_way.values_mut() {
+            request.spooled = true;
+            items.extend(request.parts.iter().flat_map(|(_, items)| items.iter().cloned()));
+        }
+        items.push(item);
+        self.spool.append(lanes::merge(items), actions);
+    }
+
+    fn drop_oldest(&mut self, newest: Item, actions: &mut Vec<Action>) {
+        let mut waiting = self.lanes.drain();
+        let keep = waiting.split_off(waiting.len().div_ceil(2));
+        actions.extend(waiting.iter().map(|item| Action::Drop(item.piece())));
+        for item in keep.into_iter().chain([newest]) {
+            self.lanes.push(item, self.policy.ordering);
+        }
+    }
+
+    /// Sends what may be sent now.
+    fn pump(&mut self, now: Duration, actions: &mut Vec<Action>) {
+        while self.lanes.has_ready() {
+            let since = *self.ready_since.get_or_insert(now);
+            let lingers = now < since + self.policy.linger && self.lanes.events < self.shape.events_max;
+            if lingers
+                || self.under_way.len() >= self.policy.concurrency
+                || now < self.rate.next_at()
+                || !self.health.admits(now, self.under_way.len())
+            {
+                return;
+            }
+            self.send(now, actions);
+        }
+        self.ready_since = None;
+    }
+
+    /// Forms one request from the lanes that are ready.
+    fn send(&mut self, now: Duration, actions: &mut Vec<Action>) {
+        let mut parts: Vec<(LaneKey, Vec<Item>)> = Vec::new();
+        let (mut events, mut bytes, mut attempt) = (0, 0, 1);
+        while events < self.shape.events_max
+            && bytes < self.shape.bytes_max
+            && let Some(key) = self.lanes.next_ready()
+        {
+            let Some(lane) = self.lanes.get(key) else { continue };
+            let alone = lane.cap != usize::MAX;
+            let first = lane.items.front().map_or(0, Item::first_bytes);
+            if !parts.is_empty() && (alone || bytes + first > self.shape.bytes_max) {
+                self.lanes.unready(key);
+                break;
+            }
+            attempt = attempt.max(1 + lane.tries + lane.target_tries);
+            // Where a target may take one event and refuse another, two of one lane must not share a request.
+            let ordered = self.shape.partial && key != SHARED;
+            let cap = if ordered { 1 } else { lane.cap };
+            let items = self.lanes.take(key, cap.min(self.shape.events_max - events), self.shape.bytes_max - bytes);
+            events += items.iter().map(|item| item.picks.len()).sum::<usize>();
+            bytes += items.iter().map(Item::request_bytes).sum::<usize>();
+            parts.push((key, items));
+            if alone || (key == SHARED && !self.lanes.has_ready()) {
+                break;
+            }
+        }
+        if events == 0 {
+            return;
+        }
+        let id = self.next_request;
+        self.next_request += 1;
+        let request = Request { function: self.function.clone(), pieces: pieces(&parts), events, attempt };
+        self.rate.spend(now, events);
+        self.under_way.insert(id, UnderWay { parts, events, sent_at: now, spooled: false });
+        actions.push(Action::Send { id, request });
+    }
+
+    fn done(&mut self, now: Duration, request: u64, outcome: Outcome, actions: &mut Vec<Action>) {
+        let Some(done) = self.under_way.remove(&request) else { return };
+        let random = self.random.random();
+        match &outcome {
+            Outcome::Delivered => self.health.success(now, &self.policy.breaker),
+            Outcome::Failed(failure) => self.judge(now, Some(failure), random),
+            Outcome::Partial(failures) => {
+                let worst = failures.iter().flatten().find(|failure| failure.fault == Fault::Target);
+                // One throttled entry of many slows down, it does not say that the target is gone.
+                let gone = failures.iter().all(|f| f.as_ref().is_some_and(|f| f.fault == Fault::Target));
+                self.judge(now, worst.filter(|_| gone), random);
+            }
+        }
+        match outcome {
+            Outcome::Delivered => {
+                for (key, items) in done.parts {
+                    items.iter().for_each(|item| self.settle(item, done.spooled, actions));
+                    self.succeed(key);
+                }
+            }
+            Outcome::Failed(failure) => {
+                let single = done.events == 1;
+                for (key, items) in done.parts {
+                    self.fail(now, key, items, &failure, single, done.sent_at, done.spooled, actions);
+                }
+            }
+            Outcome::Partial(failures) => {
+                let mut failures = failures.into_iter();
+                for (key, items) in done.parts {
+                    self.partial(now, key, items, &mut failures, done.sent_at, done.spooled, actions);
+                }
+            }
+        }
+    }
+
+    fn judge(&mut self, now: Duration, failure: Option<&Failure>, random: f64) {
+        match failure {
+            Some(failure) if failure.fault == Fault::Target => self.health.failure(now, failure.wait, &self.policy, random),
+            _ => self.health.success(now, &self.policy.breaker),
+        }
+    }
+
+    /// The events of `item` were acknowledged.
+    fn settle(&mut self, item: &Item, spooled: bool, actions: &mut Vec<Action>) {
+        if spooled {
+            self.spool.delivered_ahead(item);
+        }
+        match item.row {
+            Some(row) => self.spool.delivered(row, item.picks.len(), actions),
+            None if spooled => {}
+            None => actions.push(Action::Settle(item.piece())),
+        }
+    }
+
+    fn succeed(&mut self, key: LaneKey) {
+        if let Some(lane) = self.lanes.get_mut(key) {
+            lane.tries = 0;
+            lane.target_tries = 0;
+            lane.first_try = None;
+            lane.cap = lane.cap.saturating_mul(2);
+            if lane.cap >= self.shape.events_max {
+                lane.cap = usize::MAX;
+            }
+        }
+        self.lanes.release(key);
+    }
+
+    /// All of `items` failed together.
+    #[expect(clippy::too_many_arguments, reason = "what a request left behind, passed once")]
+    fn fail(
+        &mut self,
+        now: Duration,
+        key: LaneKey,
+        items: Vec<Item>,
+        failure: &Failure,
+        single: bool,
+        sent_at: Duration,
+        spooled: bool,
+        actions: &mut Vec<Action>,
+    ) {
+        if spooled {
+            // It is in the spool, and comes back in its order.
+            self.lanes.release(key);
+            return;
+        }
+        let key = if key == SHARED { self.lanes.own_lane() } else { key };
+        let random = self.random.random();
+        let count: usize = items.iter().map(|item| item.picks.len()).sum();
+        let Some(lane) = self.lanes.get_mut(key) else { return };
+        let first_try = *lane.first_try.get_or_insert(sent_at);
+        if failure.fault == Fault::Target {
+            let wait = self.policy.backoff(lane.target_tries, random);
+            lane.target_tries = lane.target_tries.saturating_add(1);
+            self.lanes.put_back(key, items);
+            self.lanes.wait(key, now + wait);
+        } else if !single {
+            // One of them is at fault: halve until it is alone. No attempt is used up.
+            lane.cap = (count / 2).max(1);
+            self.lanes.put_back(key, items);
+            self.lanes.release(key);
+        } else {
+            lane.tries = lane.tries.saturating_add(1);
+            let (tries, tried_for) = (lane.tries, now.saturating_sub(first_try));
+            let out_of_tries = self.policy.attempts_max > 0 && tries >= self.policy.attempts_max;
+            if failure.fault == Fault::Permanent || out_of_tries || tried_for >= self.policy.age_max {
+                let failure = failure.clone();
+                actions.extend(items.into_iter().map(|item| {
+                    Action::DeadLetter(DeadLetter {
+                        piece: item.piece(),
+                        failure: failure.clone(),
+                        attempts: tries,
+                        tried_for,
+                        row: item.row,
+                    })
+                }));
+                self.succeed(key);
+            } else {
+                let wait = self.policy.backoff(tries - 1, random);
+                let asked = failure.wait.unwrap_or_default().min(self.policy.retry_after_max);
+                self.lanes.put_back(key, items);
+                self.lanes.wait(key, now + wait.max(asked));
+            }
+        }
+    }
+
+    /// Some of `items` failed: each event has its own entry in `failures`, in order.
+    #[expect(clippy::too_many_arguments, reason = "what a request left behind, passed once")]
+    fn partial(
+        &mut self,
+        now: Duration,
+        key: LaneKey,
+        items: Vec<Item>,
+        failures: &mut impl Iterator<Item = Option<Failure>>,
+        sent_at: Duration,
+        spooled: bool,
+        actions: &mut Vec<Action>,
+    ) {
+        let mut failed = Vec::new();
+        for item in items {
+            let mut good = Selection::EMPTY;
+            for i in item.picks.selection().iter() {
+                match failures.next().flatten() {
+                    None => good.insert(i),
+                    Some(failure) => {
+                        failed.push((Item { picks: item::Picks::One(i as u16), ..item.clone() }, failure));
+                    }
+                }
+            }
+            if !good.is_empty() {
+                self.settle(&Item { picks: item::Picks::of(&good), ..item }, spooled, actions);
+            }
+        }
+        if failed.is_empty() {
+            self.succeed(key);
+        }
+        for (item, failure) in failed {
+            self.fail(now, key, vec![item], &failure, true, sent_at, spooled, actions);
+        }
+    }
+
+    /// A dead letter that came from the spool is stored: its row has one event less.
+    pub fn dead_letter_stored(&mut self, letter: &DeadLetter, actions: &mut Vec<Action>) {
+        match letter.row {
+            Some(row) => self.spool.delivered(row, letter.piece.picks.len(), actions),
+            None => actions.push(Action::Settle(letter.piece.clone())),
+        }
+    }
+}
+
+/// The pieces of a request: neighbours of the same batch joined where that keeps the order.
+fn pieces(parts: &[(LaneKey, Vec<Item>)]) -> Vec<Piece> {
+    parts.iter().flat_map(|(_, items)| items).map(Item::piece).collect()
+}

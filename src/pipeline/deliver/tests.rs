@@ -1,0 +1,306 @@
+//! The engine against a fake target and a fake spool, driven from a seed: whatever the target answers, every event leaves once and in its order.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::pipeline::order::tests::batch;
+
+const ROOM: Room = Room { share: usize::MAX, scarce: false, alone: true };
+
+fn failure(fault: Fault) -> Failure {
+    Failure { fault, status: None, reason: "no".into(), wait: None }
+}
+
+fn piece(first: i32, n: i32, entities: u64) -> Piece {
+    let events: Vec<(i32, i64)> = (first..first + n).map(|key| (key, i64::from(key))).collect();
+    let mut batch = batch(0, &events);
+    for record in &mut batch.records {
+        let key = record.key.expect("made with one") as u64;
+        record.seq = key;
+        record.lane = key % entities;
+    }
+    Piece { picks: Selection::first(batch.records.len()), batch: Arc::new(batch) }
+}
+
+fn keys<'a>(pieces: impl IntoIterator<Item = &'a Piece>) -> Vec<i32> {
+    let keys = pieces.into_iter().flat_map(|p| p.picks.iter().map(|i| p.batch.records[i].key.expect("has one")).collect::<Vec<_>>());
+    keys.collect()
+}
+
+/// Everything around one engine: a clock, a target that answers from a script, a spool.
+struct World {
+    engine: Delivery,
+    now: Duration,
+    under_way: Vec<(u64, Request)>,
+    rows: VecDeque<(SpoolRow, Batch)>,
+    next_row: i64,
+    store: VecDeque<Input>,
+    /// Keys in the order of acknowledgement by the target.
+    received: Vec<i32>,
+    settled: BTreeSet<i32>,
+    dead: Vec<i32>,
+    from_spool: BTreeSet<i32>,
+    widest: usize,
+}
+
+impl World {
+    fn new(policy: Policy, shape: Shape) -> Self {
+        World {
+            engine: Delivery::new(policy, shape, "", 0, 1),
+            now: Duration::ZERO,
+            under_way: Vec::new(),
+            rows: VecDeque::new(),
+            next_row: 0,
+            store: VecDeque::new(),
+            received: Vec::new(),
+            settled: BTreeSet::new(),
+            dead: Vec::new(),
+            from_spool: BTreeSet::new(),
+            widest: 0,
+        }
+    }
+
+    fn input(&mut self, input: Input) {
+        let mut actions = Vec::new();
+        self.engine.step(self.now, input, &mut actions);
+        let mut queue = VecDeque::from(actions);
+        while let Some(action) = queue.pop_front() {
+            match action {
+                Action::Send { id, request } => self.under_way.push((id, request)),
+                Action::Settle(piece) => {
+                    for key in keys([&piece]) {
+                        assert!(self.settled.insert(key), "{key} settled twice");
+                    }
+                }
+                Action::DeadLetter(letter) => {
+                    self.dead.extend(keys([&letter.piece]));
+                    let mut more = Vec::new();
+                    self.engine.dead_letter_stored(&letter, &mut more);
+                    queue.extend(more);
+                }
+                Action::Append { ticket, pieces } => {
+                    for piece in pieces {
+                        self.next_row += 1;
+                        self.from_spool.extend(keys([&piece]));
+                        self.rows.push_back((SpoolRow(self.next_row), pick(&piece.batch, &piece.picks)));
+                    }
+                    self.store.push_back(Input::Appended { ticket });
+                }
+                Action::Fetch { after, bytes: _ } => {
+                    let rows = self.rows.iter().filter(|(row, _)| *row > after).take(2);
+                    let rows = rows.map(|(row, b)| (*row, pick(b, &Selection::first(b.records.len())))).collect();
+                    self.store.push_back(Input::Fetched { rows });
+                }
+                Action::Unspool(row) => self.rows.retain(|(other, _)| *other != row),
+                Action::Drop(piece) => {
+                    keys([&piece]).into_iter().for_each(|key| assert!(self.settled.insert(key)));
+                }
+            }
+        }
+        self.widest = self.widest.max(self.under_way.len());
+    }
+
+    /// Ends the request at `at` with what `answer` says of each key.
+    fn answer(&mut self, at: usize, partial: bool, answer: &mut impl FnMut(i32) -> Option<Fault>) {
+        let (id, request) = self.under_way.swap_remove(at);
+        let keys = keys(&request.pieces);
+        let verdicts: Vec<_> = keys.iter().map(|key| answer(*key)).collect();
+        let outcome = if partial {
+            for (key, verdict) in keys.iter().zip(&verdicts) {
+                if verdict.is_none() {
+                    self.received.push(*key);
+                }
+            }
+            Outcome::Partial(verdicts.into_iter().map(|v| v.map(failure)).collect())
+        } else if let Some(fault) = verdicts.iter().flatten().next() {
+            Outcome::Failed(failure(*fault))
+        } else {
+            self.received.extend(&keys);
+            Outcome::Delivered
+        };
+        self.input(Input::Done { request: id, outcome });
+    }
+
+    fn store_replies(&mut self) {
+        if let Some(input) = self.store.pop_front() {
+            self.input(input);
+        }
+    }
+
+    /// Lets everything come to its end; the target takes all from now on unless `poison`.
+    fn finish(&mut self, partial: bool, poison: impl Fn(i32) -> bool) {
+        for _ in 0..200_000 {
+            if self.engine.is_idle() && self.store.is_empty() && self.rows.is_empty() {
+                return;
+            }
+            self.store_replies();
+            if self.under_way.is_empty() {
+                if let Some(at) = self.engine.wakes_at() {
+                    self.now = self.now.max(at);
+                }
+                self.input(Input::Tick);
+            } else {
+                self.answer(0, partial, &mut |key| poison(key).then_some(Fault::Retryable));
+            }
+        }
+        panic!("stuck: {:?} {:?} rows {}", self.engine.gauges(), self.engine.wakes_at(), self.rows.len());
+    }
+}
+
+fn shape(events_max: usize, partial: bool) -> Shape {
+    Shape { events_max, bytes_max: 1 << 20, partial }
+}
+
+#[test]
+fn a_poisoned_event_is_found_by_halves_and_only_it_becomes_a_dead_letter() {
+    let mut world = World::new(Policy::default(), shape(64, false));
+    world.input(Input::Offer { piece: piece(0, 50, 1), room: ROOM });
+    world.finish(false, |key| key == 17);
+    assert_eq!(world.dead, [17]);
+    assert_eq!(world.received, (0..50).filter(|key| *key != 17).collect::<Vec<_>>(), "in order around it");
+    assert_eq!(world.settled.len(), 50);
+}
+
+#[test]
+fn a_target_that_is_gone_uses_up_no_attempt() {
+    let mut world = World::new(Policy { attempts_max: 2, ..Policy::default() }, shape(1, false));
+    world.input(Input::Offer { piece: piece(0, 3, 1), room: ROOM });
+    for _ in 0..100 {
+        while let Some(at) = world.engine.wakes_at().filter(|_| world.under_way.is_empty()) {
+            world.now = world.now.max(at);
+            world.input(Input::Tick);
+        }
+        world.answer(0, false, &mut |_| Some(Fault::Target));
+    }
+    world.finish(false, |_| false);
+    assert_eq!((world.received, world.dead.len()), (vec![0, 1, 2], 0));
+}
+
+#[test]
+fn a_poisoned_entity_holds_up_only_itself() {
+    let policy = Policy { ordering: Ordering::Entity, ..Policy::default() };
+    let mut world = World::new(policy, shape(1, false));
+    world.input(Input::Offer { piece: piece(0, 40, 4), room: ROOM });
+    while !world.under_way.is_empty() {
+        world.answer(0, false, &mut |key| (key == 2).then_some(Fault::Retryable));
+    }
+    assert_eq!(world.received.len(), 30, "the other three entities are through while one waits");
+    world.finish(false, |_| false);
+    assert_eq!(world.received.len(), 40);
+}
+
+#[test]
+fn what_a_dead_destination_cannot_take_goes_to_the_spool_and_comes_back_in_order() {
+    let mut world = World::new(Policy::default(), shape(10, false));
+    let room = Room { share: 4_000, scarce: true, alone: false };
+    for n in 0..20 {
+        world.input(Input::Offer { piece: piece(n * 10, 10, 1), room });
+        world.store_replies();
+        if n < 8 && !world.under_way.is_empty() {
+            world.answer(0, false, &mut |_| Some(Fault::Target));
+        }
+    }
+    assert!(world.engine.gauges().spooling);
+    world.finish(false, |_| false);
+    assert_eq!(world.received, (0..200).collect::<Vec<_>>());
+    assert_eq!(world.settled.len(), 200);
+    assert!(!world.engine.gauges().spooling, "it leaves the spool when it is empty");
+}
+
+#[test]
+fn dropping_by_policy_drops_the_oldest_or_the_newest() {
+    for (overflow, kept) in [(Overflow::DropNewest, 0), (Overflow::DropOldest, 190)] {
+        let mut world = World::new(Policy { overflow, concurrency: 1, ..Policy::default() }, shape(10, false));
+        let room = Room { share: 4_000, scarce: true, alone: false };
+        for n in 0..20 {
+            world.input(Input::Offer { piece: piece(n * 10, 10, 1), room });
+        }
+        world.finish(false, |_| false);
+        assert!(world.received.contains(&kept), "{overflow:?}: {:?}", world.received);
+        assert!(world.received.len() < 200);
+        assert_eq!(world.settled.len(), 200, "what is dropped is settled");
+    }
+}
+
+#[derive(Debug, Clone)]
+enum Step {
+    Offer(u8),
+    Answer(u8, u8),
+    Store,
+    Time(u16),
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        (1u8..20).prop_map(Step::Offer),
+        (any::<u8>(), any::<u8>()).prop_map(|(at, how)| Step::Answer(at, how)),
+        Just(Step::Store),
+        (0u16..2_000).prop_map(Step::Time),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 512, ..ProptestConfig::default() })]
+    /// Lanes against one list per entity: every event is received or dead once, in order within its scope, whatever fails and however it spills.
+    #[test]
+    fn every_event_leaves_once_and_in_its_order(
+        steps in prop::collection::vec(step(), 1..60),
+        ordering in prop_oneof![Just(Ordering::Source), Just(Ordering::Entity), Just(Ordering::None)],
+        events_max in 1usize..30,
+        concurrency in 1usize..6,
+        partial in any::<bool>(),
+        share in prop_oneof![Just(usize::MAX), 500usize..20_000],
+    ) {
+        let entities = 5;
+        let policy = Policy { ordering, concurrency, attempts_max: 3, ..Policy::default() };
+        let mut world = World::new(policy, shape(events_max, partial));
+        let mut offered = 0;
+        for step in steps {
+            match step {
+                Step::Offer(n) => {
+                    let room = Room { share, scarce: true, alone: false };
+                    world.input(Input::Offer { piece: piece(offered, i32::from(n), entities), room });
+                    offered += i32::from(n);
+                }
+                Step::Answer(at, how) if !world.under_way.is_empty() => {
+                    let at = usize::from(at) % world.under_way.len();
+                    let mut state = u64::from(how) + 1;
+                    world.answer(at, partial, &mut |_| {
+                        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+                        match (state >> 60) & 7 {
+                            0 => Some(Fault::Target),
+                            1 => Some(Fault::Retryable),
+                            2 if how > 200 => Some(Fault::Permanent),
+                            _ => None,
+                        }
+                    });
+                }
+                Step::Answer(..) => {}
+                Step::Store => world.store_replies(),
+                Step::Time(ms) => {
+                    world.now += Duration::from_millis(u64::from(ms));
+                    world.input(Input::Tick);
+                }
+            }
+        }
+        world.finish(partial, |_| false);
+        prop_assert!(world.widest <= concurrency);
+        let mut all: Vec<i32> = world.received.iter().chain(&world.dead).copied().collect();
+        all.sort();
+        prop_assert_eq!(all, (0..offered).collect::<Vec<_>>(), "each event exactly once");
+        prop_assert_eq!(world.settled.len(), offered as usize);
+        let lane = |key: i32| match ordering {
+            Ordering::Source => 0,
+            Ordering::Entity => key % entities as i32,
+            Ordering::None => key,
+        };
+        let mut last = BTreeMap::new();
+        for key in &world.received {
+            let before = last.insert(lane(*key), *key);
+            prop_assert!(before.is_none_or(|before| before < *key), "{} after {:?}", key, before);
+        }
+    }
+}
