@@ -30,3 +30,8 @@ pub const LOGIN_RETRY: Duration = Duration::from_secs(300);
 pub const SPOOL_FETCH_BYTES: usize = 1 << 20;
 /// … when less than this waits in its lanes: so 1.5 MiB a spooling destination at most.
 pub const SPOOL_REFETCH_BYTES: usize = 512 << 10;
+
+/// Longest `Retry-After` that is honoured.
+pub const RETRY_AFTER_MAX: Duration = Duration::from_secs(300);
+/// Answers within a breaker's window before its success rate counts.
+pub const BREAKER_ANSWERS_MIN: u32 = 20;

@@ -8,7 +8,9 @@
 
 use std::time::Duration;
 
-use super::policy::{Breaker, Policy};
+use super::backoff::backoff;
+use crate::config::{Breaker, Delivery as Policy};
+use crate::limits::{BREAKER_ANSWERS_MIN, RETRY_AFTER_MAX};
 
 /// Whether and when a destination may be sent to. Times are since the process started.
 #[derive(Debug)]
@@ -75,8 +77,8 @@ impl Health {
     }
 
     /// The target answered for an event, whether it took it or not: it is alive.
-    pub fn success(&mut self, now: Duration, breaker: &Breaker) {
-        self.roll(now, breaker);
+    pub fn success(&mut self, now: Duration, policy: &Policy) {
+        self.roll(now, policy.breaker.as_ref());
         self.good += 1;
         self.failures_in_row = 0;
         self.openings = 0;
@@ -85,27 +87,27 @@ impl Health {
 
     /// The target could not take a request. `wait` is what it asked for.
     pub fn failure(&mut self, now: Duration, wait: Option<Duration>, policy: &Policy, random: f64) {
-        let breaker = &policy.breaker;
-        self.roll(now, breaker);
+        self.roll(now, policy.breaker.as_ref());
         self.bad += 1;
         self.failures_in_row += 1;
         if let Some(wait) = wait {
-            self.quiet_until = self.quiet_until.max(now + wait.min(policy.retry_after_max));
+            self.quiet_until = self.quiet_until.max(now + wait.min(RETRY_AFTER_MAX));
         }
+        let Some(breaker) = &policy.breaker else { return };
         let answers = self.good + self.bad;
-        let rate_low = answers >= breaker.answers_min && f64::from(self.good) < f64::from(answers) * breaker.success_rate_min;
-        let opens = self.state == State::Probing || self.failures_in_row >= breaker.failures_in_row || rate_low;
+        let rate_low = answers >= BREAKER_ANSWERS_MIN && f64::from(self.good) < f64::from(answers) * breaker.success_rate_min;
+        let opens = self.state == State::Probing || self.failures_in_row >= breaker.failures || rate_low;
         if opens && !matches!(self.state, State::Open { .. }) {
             // At least half of the step, so that a thousand destinations of one gateway do not probe at once, and none at once.
-            let step = policy.backoff(self.openings, 0.5 + random / 2.0);
+            let step = backoff(policy.retry.backoff_min, breaker.probe_interval, self.openings, 0.5 + random / 2.0);
             self.state = State::Open { until: now + step };
             self.openings = self.openings.saturating_add(1);
             (self.good, self.bad) = (0, 0);
         }
     }
 
-    fn roll(&mut self, now: Duration, breaker: &Breaker) {
-        if now.saturating_sub(self.window_start) > breaker.window {
+    fn roll(&mut self, now: Duration, breaker: Option<&Breaker>) {
+        if breaker.is_some_and(|breaker| now.saturating_sub(self.window_start) > breaker.window) {
             (self.good, self.bad) = (0, 0);
             self.window_start = now;
         }
@@ -124,19 +126,19 @@ mod tests {
     fn opens_after_failures_in_a_row_probes_once_and_closes() {
         let policy = Policy::default();
         let mut health = Health::default();
-        for i in 0..5 {
+        for i in 0..10 {
             assert!(health.admits(at(i), 0));
             health.failure(at(i), None, &policy, 1.0);
         }
-        assert!(!health.admits(at(10), 0), "open");
+        assert!(!health.admits(at(11), 0), "open");
         let until = health.wakes_at().expect("an open breaker has an end");
         assert!(health.admits(until, 0), "a probe");
         assert!(!health.admits(until, 1), "one probe only");
         health.failure(until, None, &policy, 1.0);
         let later = health.wakes_at().expect("open again");
-        assert!(later - until > until - at(4), "waits longer the second time");
+        assert!(later - until > until - at(9), "waits longer the second time");
         assert!(health.admits(later, 0));
-        health.success(later, &policy.breaker);
+        health.success(later, &policy);
         assert!(health.admits(later, 31), "closed");
     }
 
@@ -146,7 +148,7 @@ mod tests {
         let mut health = Health::default();
         for i in 0..40u64 {
             if i % 4 == 0 {
-                health.success(at(i), &policy.breaker);
+                health.success(at(i), &policy);
             } else {
                 health.failure(at(i), None, &policy, 1.0);
             }
@@ -155,7 +157,7 @@ mod tests {
                 return;
             }
         }
-        panic!("three of four fail, never five in a row: it should have opened");
+        panic!("three of four fail, never ten in a row: it should have opened");
     }
 
     #[test]
@@ -163,7 +165,7 @@ mod tests {
         let policy = Policy::default();
         let mut health = Health::default();
         health.failure(at(0), Some(Duration::from_secs(9_999)), &policy, 0.0);
-        assert!(!health.admits(policy.retry_after_max - at(1), 0));
-        assert!(health.admits(policy.retry_after_max, 0));
+        assert!(!health.admits(RETRY_AFTER_MAX - at(1), 0));
+        assert!(health.admits(RETRY_AFTER_MAX, 0));
     }
 }

@@ -16,7 +16,7 @@ use std::time::Duration;
 use rustc_hash::FxHashMap;
 
 use super::item::{Item, Picks};
-use super::policy::Ordering;
+use crate::config::Ordering;
 use crate::event::Selection;
 
 /// A lane's number.

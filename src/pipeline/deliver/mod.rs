@@ -11,10 +11,10 @@
 //! INVARIANT: every offered event leaves exactly once as `Settle`, or within `DeadLetter`, `Append` or `Drop`, whose completion settles it.
 //! INVARIANT: nothing overtakes a spool that is not empty.
 
+mod backoff;
 mod health;
 mod item;
 mod lanes;
-mod policy;
 mod rate;
 mod spool;
 #[cfg(test)]
@@ -27,14 +27,16 @@ use rand::{Rng, SeedableRng};
 use rustc_hash::FxHashMap;
 
 pub use item::{SpoolRow, pick};
-pub use policy::{Breaker, Ordering, Overflow, Policy, RateLimit};
 
+use self::backoff::backoff;
 use self::health::Health;
 use self::item::Item;
 use self::lanes::{LaneKey, Lanes, SHARED};
 use self::rate::Rate;
 use self::spool::Spool;
+use crate::config::{Delivery as Policy, OverflowPolicy};
 use crate::event::{Batch, Selection};
+use crate::limits::RETRY_AFTER_MAX;
 use crate::processor::{Failure, Fault, Outcome, Piece, Request, Shape};
 
 /// What comes to a destination. Times are since the process started.
@@ -133,13 +135,19 @@ pub struct Gauges {
 impl Delivery {
     /// `spooled` rows wait in the store from a former run. `seed` is for the jitter.
     pub fn new(policy: Policy, shape: Shape, function: &str, spooled: usize, seed: u64) -> Self {
+        // What the configuration allows, within what the processor can take.
+        let shape = Shape {
+            events_max: shape.events_max.min(policy.batch.events).max(1),
+            bytes_max: shape.bytes_max.min(policy.batch.bytes).max(1),
+            ..shape
+        };
         Delivery {
+            rate: Rate::new(policy.rate_limit),
             policy,
             shape,
             function: function.into(),
             lanes: Lanes::default(),
             health: Health::default(),
-            rate: Rate::new(policy.rate),
             spool: Spool::new(spooled),
             under_way: FxHashMap::default(),
             next_request: 0,
@@ -168,7 +176,7 @@ impl Delivery {
             return self.lanes.wakes_at();
         }
         let ready = self.lanes.has_ready().then(|| {
-            let linger = self.ready_since.map_or(Duration::ZERO, |since| since + self.policy.linger);
+            let linger = self.ready_since.map_or(Duration::ZERO, |since| since + self.policy.batch.age);
             let health = self.health.wakes_at().unwrap_or_default();
             linger.max(health).max(self.rate.next_at())
         });
@@ -206,11 +214,11 @@ impl Delivery {
             self.lanes.push(item, self.policy.ordering);
             return;
         }
-        match self.policy.overflow {
-            Overflow::Block => self.lanes.push(item.compact(), self.policy.ordering),
-            Overflow::DropNewest => actions.push(Action::Drop(piece)),
-            Overflow::DropOldest => self.drop_oldest(item, actions),
-            Overflow::Spill => self.spill(item, actions),
+        match self.policy.overflow.policy {
+            OverflowPolicy::Block => self.lanes.push(item.compact(), self.policy.ordering),
+            OverflowPolicy::DropNewest => actions.push(Action::Drop(piece)),
+            OverflowPolicy::DropOldest => self.drop_oldest(item, actions),
+            OverflowPolicy::Spill => self.spill(item, actions),
         }
     }
 
@@ -238,7 +246,7 @@ impl Delivery {
     fn pump(&mut self, now: Duration, actions: &mut Vec<Action>) {
         while self.lanes.has_ready() {
             let since = *self.ready_since.get_or_insert(now);
-            let lingers = now < since + self.policy.linger && self.lanes.events < self.shape.events_max;
+            let lingers = now < since + self.policy.batch.age && self.lanes.events < self.shape.events_max;
             if lingers
                 || self.under_way.len() >= self.policy.concurrency
                 || now < self.rate.next_at()
@@ -293,7 +301,7 @@ impl Delivery {
         let Some(done) = self.under_way.remove(&request) else { return };
         let random = self.random.random();
         match &outcome {
-            Outcome::Delivered => self.health.success(now, &self.policy.breaker),
+            Outcome::Delivered => self.health.success(now, &self.policy),
             Outcome::Failed(failure) => self.judge(now, Some(failure), random),
             Outcome::Partial(failures) => {
                 let worst = failures.iter().flatten().find(|failure| failure.fault == Fault::Target);
@@ -327,7 +335,7 @@ impl Delivery {
     fn judge(&mut self, now: Duration, failure: Option<&Failure>, random: f64) {
         match failure {
             Some(failure) if failure.fault == Fault::Target => self.health.failure(now, failure.wait, &self.policy, random),
-            _ => self.health.success(now, &self.policy.breaker),
+            _ => self.health.success(now, &self.policy),
         }
     }
 
@@ -380,7 +388,7 @@ impl Delivery {
         let Some(lane) = self.lanes.get_mut(key) else { return };
         let first_try = *lane.first_try.get_or_insert(sent_at);
         if failure.fault == Fault::Target {
-            let wait = self.policy.backoff(lane.target_tries, random);
+            let wait = backoff(self.policy.retry.backoff_min, self.policy.retry.backoff_max, lane.target_tries, random);
             lane.target_tries = lane.target_tries.saturating_add(1);
             self.lanes.put_back(key, items);
             self.lanes.wait(key, now + wait);
@@ -392,8 +400,8 @@ impl Delivery {
         } else {
             lane.tries = lane.tries.saturating_add(1);
             let (tries, tried_for) = (lane.tries, now.saturating_sub(first_try));
-            let out_of_tries = self.policy.attempts_max > 0 && tries >= self.policy.attempts_max;
-            if failure.fault == Fault::Permanent || out_of_tries || tried_for >= self.policy.age_max {
+            let out_of_tries = tries >= self.policy.retry.attempts;
+            if failure.fault == Fault::Permanent || out_of_tries || tried_for >= self.policy.retry.max_age {
                 let failure = failure.clone();
                 actions.extend(items.into_iter().map(|item| {
                     Action::DeadLetter(DeadLetter {
@@ -406,8 +414,8 @@ impl Delivery {
                 }));
                 self.succeed(key);
             } else {
-                let wait = self.policy.backoff(tries - 1, random);
-                let asked = failure.wait.unwrap_or_default().min(self.policy.retry_after_max);
+                let wait = backoff(self.policy.retry.backoff_min, self.policy.retry.backoff_max, tries - 1, random);
+                let asked = failure.wait.unwrap_or_default().min(RETRY_AFTER_MAX);
                 self.lanes.put_back(key, items);
                 self.lanes.wait(key, now + wait.max(asked));
             }

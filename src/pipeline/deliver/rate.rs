@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::policy::RateLimit;
+use crate::config::RateLimit;
 
 /// Lets through what the limit allows, with a burst of a tenth of a second.
 #[derive(Debug)]
@@ -28,8 +28,8 @@ impl Rate {
     pub fn spend(&mut self, now: Duration, events: usize) {
         let cost = match self.limit {
             None => return,
-            Some(RateLimit::EventsPerSecond(rate)) => events as f64 / rate,
-            Some(RateLimit::RequestsPerSecond(rate)) => 1.0 / rate,
+            Some(RateLimit::Events(rate)) => events as f64 / rate,
+            Some(RateLimit::Requests(rate)) => 1.0 / rate,
         };
         self.paid_at = self.paid_at.max(now) + Duration::from_secs_f64(cost);
     }
@@ -41,7 +41,7 @@ mod tests {
 
     #[test]
     fn lets_through_the_configured_rate() {
-        for (limit, events) in [(RateLimit::EventsPerSecond(1000.0), 10), (RateLimit::RequestsPerSecond(100.0), 7)] {
+        for (limit, events) in [(RateLimit::Events(1000.0), 10), (RateLimit::Requests(100.0), 7)] {
             let mut rate = Rate::new(Some(limit));
             let (mut now, mut requests) = (Duration::ZERO, 0);
             while now < Duration::from_secs(10) {

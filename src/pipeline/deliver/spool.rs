@@ -8,8 +8,8 @@ use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::item::{Item, SpoolRow};
 use super::lanes::Lanes;
-use super::policy::Ordering;
 use super::Action;
+use crate::config::Ordering;
 use crate::event::{Batch, Identity, Selection};
 use crate::limits::{SPOOL_FETCH_BYTES, SPOOL_REFETCH_BYTES};
 use crate::processor::Piece;

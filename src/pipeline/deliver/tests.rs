@@ -6,6 +6,7 @@ use std::sync::Arc;
 use proptest::prelude::*;
 
 use super::*;
+use crate::config::{Ordering, Overflow, OverflowPolicy, Retry};
 use crate::pipeline::order::tests::batch;
 
 const ROOM: Room = Room { share: usize::MAX, scarce: false, alone: true };
@@ -150,6 +151,10 @@ impl World {
     }
 }
 
+fn attempts(attempts: u32) -> Policy {
+    Policy { retry: Retry { attempts, ..Retry::default() }, ..Policy::default() }
+}
+
 fn shape(events_max: usize, partial: bool) -> Shape {
     Shape { events_max, bytes_max: 1 << 20, partial }
 }
@@ -166,7 +171,7 @@ fn a_poisoned_event_is_found_by_halves_and_only_it_becomes_a_dead_letter() {
 
 #[test]
 fn a_target_that_is_gone_uses_up_no_attempt() {
-    let mut world = World::new(Policy { attempts_max: 2, ..Policy::default() }, shape(1, false));
+    let mut world = World::new(attempts(2), shape(1, false));
     world.input(Input::Offer { piece: piece(0, 3, 1), room: ROOM });
     for _ in 0..100 {
         while let Some(at) = world.engine.wakes_at().filter(|_| world.under_way.is_empty()) {
@@ -199,7 +204,7 @@ fn what_a_dead_destination_cannot_take_goes_to_the_spool_and_comes_back_in_order
     for n in 0..20 {
         world.input(Input::Offer { piece: piece(n * 10, 10, 1), room });
         world.store_replies();
-        if n < 8 && !world.under_way.is_empty() {
+        if n < 12 && !world.under_way.is_empty() {
             world.answer(0, false, &mut |_| Some(Fault::Target));
         }
     }
@@ -212,7 +217,8 @@ fn what_a_dead_destination_cannot_take_goes_to_the_spool_and_comes_back_in_order
 
 #[test]
 fn dropping_by_policy_drops_the_oldest_or_the_newest() {
-    for (overflow, kept) in [(Overflow::DropNewest, 0), (Overflow::DropOldest, 190)] {
+    for (policy, kept) in [(OverflowPolicy::DropNewest, 0), (OverflowPolicy::DropOldest, 190)] {
+        let overflow = Overflow { policy, ..Overflow::default() };
         let mut world = World::new(Policy { overflow, concurrency: 1, ..Policy::default() }, shape(10, false));
         let room = Room { share: 4_000, scarce: true, alone: false };
         for n in 0..20 {
@@ -255,7 +261,7 @@ proptest! {
         share in prop_oneof![Just(usize::MAX), 500usize..20_000],
     ) {
         let entities = 5;
-        let policy = Policy { ordering, concurrency, attempts_max: 3, ..Policy::default() };
+        let policy = Policy { ordering, concurrency, ..attempts(3) };
         let mut world = World::new(policy, shape(events_max, partial));
         let mut offered = 0;
         for step in steps {
