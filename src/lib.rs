@@ -15,6 +15,7 @@
 //! [`processor`] delivers. Dependencies point one way: `cli → pipeline → {source, processor, durable} → {vim, event, config}`.
 
 pub mod config;
+pub mod durable;
 pub mod event;
 pub mod limits;
 pub mod pipeline;

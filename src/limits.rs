@@ -16,6 +16,35 @@ pub const MEMORY_BYTES: usize = 48 << 20;
 /// What a source reserves for a page before it knows the page's size: 1,000 events * 256 bytes.
 pub const PAGE_RESERVE_BYTES: usize = 256 << 10;
 
+/// Bytes of one destination's spool unless configured: 10 minutes * 20,000 events/s * 160 bytes compressed = 1.9 GB, rounded up.
+pub const SPOOL_BYTES: u64 = 2 << 30;
+/// Bytes of all spools together: four destinations dead at once.
+pub const SPOOL_BYTES_TOTAL: u64 = 4 * SPOOL_BYTES;
+/// Bytes of all dead letters: 256 Ki events of 1 KiB.
+pub const DEAD_LETTER_BYTES: u64 = 256 << 20;
+/// Free disk below which nothing is spooled or dead-lettered: what checkpoints, the write-ahead log and a shrinking file need with room to spare.
+pub const DISK_FREE_BYTES_MIN: u64 = 256 << 20;
+/// Bytes of one batch before compression, in the spool: the largest page decoded to JSON at most eightfold (absent fields are spelled out).
+pub const BLOB_BYTES_MAX: usize = 8 * PAGE_BYTES_MAX;
+/// Page cache of the state database: 4 MiB holds the inner nodes of a spool of 40,000 rows many times over.
+pub const STORE_CACHE_BYTES: usize = 4 << 20;
+/// Pages in the write-ahead log before SQLite moves them into the database: 2,048 * 8 KiB = 16 MiB, 160 batches of 100 KB.
+pub const STORE_WAL_PAGES: u32 = 2_048;
+/// What remains of the write-ahead log on disk after a burst.
+pub const STORE_WAL_BYTES_KEPT: u64 = 32 << 20;
+/// Free bytes inside the state database that are kept for the next burst; what is over it is given back to the disk.
+pub const STORE_FREE_BYTES_KEPT: u64 = 16 << 20;
+/// Pages given back to the disk by one transaction: 2,048 * 8 KiB = 16 MiB, so that shrinking 2 GB takes 128 small steps and no long stall.
+pub const STORE_SHRINK_PAGES: u32 = 2_048;
+/// Largest state database that is checked whole at each start: 64 MiB take about 0.1 s. A larger one is checked row by row as it is read.
+pub const STORE_CHECK_BYTES_MAX: u64 = 64 << 20;
+/// How long a write waits for another program that holds the state database (a person with the sqlite3 shell).
+pub const STORE_BUSY_MAX: Duration = Duration::from_secs(5);
+/// Bytes of an old router's checkpoint file: six short fields; a larger file is none.
+pub const INCUMBENT_CHECKPOINT_BYTES_MAX: u64 = 64 << 10;
+/// Dead letters in one answer to `list`, unless asked for fewer: 1,000 rows of about 300 bytes.
+pub const DEAD_LETTERS_LISTED_MAX: usize = 1_000;
+
 /// Pages between the sources and the decoder: enough to keep two decoders busy over a network round trip.
 pub const PAGES_QUEUED_MAX: usize = 8;
 

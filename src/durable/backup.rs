@@ -1,0 +1,2 @@
+//! (backup)
+pub(super) const RESTORING: &str = ".restoring";

@@ -1,0 +1,89 @@
+//! What can go wrong with the state on disk: what, on which path, what to do.
+//!
+//! INVARIANT: every error here stops the process with its message, and the next start works once the message was followed. A bound that is
+//! reached (a full spool) is no error but an [`Outcome`](super::Outcome).
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use rusqlite::ErrorCode;
+
+/// What to do about a damaged state file; the long form is in the operations guide.
+pub(super) const WAY_OUT: &str = "move the file away with its `-wal` (keep both), then either `event-router restore` a backup, or start without and give each source a \
+     `startAt` before the last good delivery: vCenter still has its history, and every event keeps its id";
+
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    #[error("data directory `{path}`: cannot {doing}: {cause}")]
+    Directory { path: PathBuf, doing: &'static str, cause: io::Error },
+    #[error(
+        "`{path}` cannot be written ({cause}); make it writable for this user, or set `dataDir` to a directory that is"
+    )]
+    ReadOnly { path: PathBuf, cause: String },
+    #[error(
+        "data directory `{path}` is in use by process {pid}; stop that event-router, or give this one a `dataDir` of its own"
+    )]
+    Owned { path: PathBuf, pid: String },
+    #[error(
+        "`{path}`: the disk is full; free some space and start again: the router stops rather than go on without a durable position"
+    )]
+    DiskFull { path: PathBuf },
+    #[error("`{path}` is damaged: {what}; {WAY_OUT}")]
+    Damaged { path: PathBuf, what: String },
+    #[error(
+        "`{path}` is no state file of event-router; move it away, or set `dataDir` to a directory of its own"
+    )]
+    Foreign { path: PathBuf },
+    #[error(
+        "`{path}` has schema version {found}, this release knows versions up to {known}; run the release that wrote it, or `event-router restore` a backup of this one"
+    )]
+    Newer { path: PathBuf, found: i64, known: i64 },
+    #[error("`{path}` holds no state yet; it is written by the first `event-router run` with this `dataDir`")]
+    Missing { path: PathBuf },
+    #[error("a restore into `{path}` was interrupted; run `event-router restore` again")]
+    RestoreInterrupted { path: PathBuf },
+    #[error("`{path}` exists already; name a file that does not, or move it away")]
+    Exists { path: PathBuf },
+    #[error("`{path}` is locked by another program; close it and start again")]
+    Busy { path: PathBuf },
+    #[error("`{path}`: cannot {doing}: {cause}")]
+    Database { path: PathBuf, doing: &'static str, cause: rusqlite::Error },
+    #[error(
+        "`{path}`: an earlier write failed, nothing more is written; stop the process and start it again"
+    )]
+    Poisoned { path: PathBuf },
+    #[error("no checkpoint of source `{source_name}`; there are: {known}")]
+    UnknownSource { source_name: String, known: String },
+    #[error("a failure that the simulation asked for")]
+    Injected,
+}
+
+impl StoreError {
+    /// A failure of the operating system on `path`.
+    pub(super) fn io(path: &Path, doing: &'static str, cause: io::Error) -> Self {
+        let path = path.to_owned();
+        match cause.kind() {
+            io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
+                StoreError::ReadOnly { path, cause: format!("cannot {doing}: {cause}") }
+            }
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => StoreError::DiskFull { path },
+            _ => StoreError::Directory { path, doing, cause },
+        }
+    }
+
+    /// A failure of SQLite on the file `path`.
+    pub(super) fn sql(path: &Path, doing: &'static str, cause: rusqlite::Error) -> Self {
+        let path = path.to_owned();
+        match cause.sqlite_error_code() {
+            Some(ErrorCode::DiskFull) => StoreError::DiskFull { path },
+            Some(ErrorCode::ReadOnly | ErrorCode::PermissionDenied | ErrorCode::CannotOpen) => {
+                StoreError::ReadOnly { path, cause: format!("cannot {doing}: {cause}") }
+            }
+            Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => {
+                StoreError::Damaged { path, what: format!("cannot {doing}: {cause}") }
+            }
+            Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => StoreError::Busy { path },
+            _ => StoreError::Database { path, doing, cause },
+        }
+    }
+}

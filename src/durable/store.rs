@@ -1,0 +1,428 @@
+//! The store: one SQLite file, written by one thread, one transaction a group commit.
+//!
+//! WAL with `synchronous=FULL`: a commit appends to the log and fsyncs it, so whatever [`Store::apply`] answered is durable. INVARIANT: after a failed
+//! write nothing more is written (the state of the disk is unknown); the process has to stop.
+//!
+//! A new file is made under another name and renamed when it is complete and synced, so an empty `state.db` is always damage, never a fresh start.
+
+use std::path::{Path, PathBuf};
+
+use rusqlite::{Connection, OpenFlags, TransactionBehavior};
+
+use super::checkpoint::{self, Checkpoint, ResumeSet};
+use super::directory::{self, Claim};
+use super::write::relies_on_later;
+use super::{Outcome, Storage, StoreError, Write, schema};
+use crate::limits;
+
+/// What the store may take of the disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Bounds {
+    /// All spools together, compressed bytes.
+    pub spool_bytes: u64,
+    /// All dead letters.
+    pub dead_letter_bytes: u64,
+    /// Below this much free disk nothing is spooled or dead-lettered.
+    pub disk_free_bytes: u64,
+}
+
+impl Default for Bounds {
+    fn default() -> Self {
+        Bounds {
+            spool_bytes: limits::SPOOL_BYTES_TOTAL,
+            dead_letter_bytes: limits::DEAD_LETTER_BYTES,
+            disk_free_bytes: limits::DISK_FREE_BYTES_MIN,
+        }
+    }
+}
+
+/// A view of a store that cannot change it: part of every [`Store`], or a connection of its own beside a running router.
+#[derive(Debug)]
+pub struct Reader {
+    pub(super) conn: Connection,
+    /// `state.db` itself.
+    pub(super) path: PathBuf,
+}
+
+/// The store of one data directory, owned by this process.
+#[derive(Debug)]
+pub struct Store {
+    reader: Reader,
+    dir: PathBuf,
+    #[allow(dead_code)]
+    bounds: Bounds,
+    poisoned: bool,
+    // Last, so that the database is closed before another process may have the directory.
+    _claim: Claim,
+}
+
+/// The state file of a data directory.
+pub(super) fn state_path(dir: &Path) -> PathBuf {
+    dir.join("state.db")
+}
+
+impl Store {
+    /// Opens the store of `dir` with the default [`Bounds`], makes both if there are none, and takes the directory for this process.
+    pub fn open(dir: &Path) -> Result<Store, StoreError> {
+        Self::open_with(dir, Bounds::default())
+    }
+
+    pub fn open_with(dir: &Path, bounds: Bounds) -> Result<Store, StoreError> {
+        let claim = directory::claim(dir)?;
+        let path = state_path(dir);
+        if directory::beside(&path, super::backup::RESTORING).exists() {
+            return Err(StoreError::RestoreInterrupted { path: dir.to_owned() });
+        }
+        if !path.try_exists().map_err(|cause| StoreError::io(&path, "look for the file", cause))? {
+            create(&path)?;
+        }
+        directory::make_private(&path)?;
+        let mut conn = open_file(&path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
+        let sql = |cause| StoreError::sql(&path, "open the database", cause);
+        // Before anything is set: a file that is not ours stays as it is.
+        check(&conn, &path)?;
+        configure(&conn).map_err(sql)?;
+        schema::migrate(&mut conn)
+            .map_err(|cause| StoreError::sql(&path, "bring the database up to date", cause))?;
+        Ok(Store {
+            reader: Reader { conn, path },
+            dir: dir.to_owned(),
+            bounds,
+            poisoned: false,
+            _claim: claim,
+        })
+    }
+
+    /// Closes the file; all of the log is then in the database. Dropping does the same and keeps silent about errors.
+    pub fn close(self) -> Result<(), StoreError> {
+        let Reader { conn, path } = self.reader;
+        conn.close().map_err(|(_, cause)| StoreError::sql(&path, "close the database", cause))
+    }
+
+    pub fn reader(&self) -> &Reader {
+        &self.reader
+    }
+
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// Forgets the position of a source; its spooled events and dead letters stay. False if it had none.
+    pub fn forget(&mut self, source: &str) -> Result<bool, StoreError> {
+        self.transact("forget a checkpoint", |conn| checkpoint::forget(conn, source))
+    }
+
+    /// Moves the position of a source to `resume_us` (microseconds since 1970 UTC): every event created from that minute on is new, with its old id.
+    pub fn set_resume(&mut self, source: &str, resume_us: i64) -> Result<ResumeSet, StoreError> {
+        let Some(checkpoint) = self.reader.load(source)? else {
+            let known = self.reader.sources()?;
+            let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
+            return Err(StoreError::UnknownSource { source_name: source.to_owned(), known });
+        };
+        let (write, set) = checkpoint::moved(checkpoint, resume_us);
+        self.transact("move a checkpoint", |conn| {
+            checkpoint::forget(conn, source)?;
+            checkpoint::save(conn, &write)
+        })?;
+        Ok(set)
+    }
+
+    /// Runs `work` in one transaction, durable on return.
+    fn transact<T>(
+        &mut self,
+        doing: &'static str,
+        work: impl FnOnce(&Connection) -> rusqlite::Result<T>,
+    ) -> Result<T, StoreError> {
+        let Reader { conn, path } = &mut self.reader;
+        if self.poisoned {
+            return Err(StoreError::Poisoned { path: path.clone() });
+        }
+        let done = conn.transaction_with_behavior(TransactionBehavior::Immediate).and_then(|tx| {
+            let done = work(&tx)?;
+            tx.commit()?;
+            Ok(done)
+        });
+        done.map_err(|cause| {
+            self.poisoned = true;
+            StoreError::sql(path, doing, cause)
+        })
+    }
+}
+
+impl Storage for Store {
+    fn apply(&mut self, writes: &[Write]) -> Result<Vec<Outcome>, StoreError> {
+        debug_assert_eq!(
+            relies_on_later(writes, |source| self.reader.load(source).ok().flatten()),
+            None,
+            "a checkpoint before the write that it relies on"
+        );
+        self.transact("write", |conn| writes.iter().map(|write| apply_one(conn, write)).collect())
+    }
+
+    fn load(&self, source: &str) -> Result<Option<Checkpoint>, StoreError> {
+        self.reader.load(source)
+    }
+}
+
+fn apply_one(conn: &Connection, write: &Write) -> rusqlite::Result<Outcome> {
+    match write {
+        Write::Checkpoint(write) => checkpoint::save(conn, write)?,
+        _ => todo!(),
+    }
+    Ok(Outcome::Done)
+}
+
+impl Reader {
+    /// Opens the store of `dir` beside the process that owns it, or without one.
+    pub fn open(dir: &Path) -> Result<Reader, StoreError> {
+        let path = state_path(dir);
+        if !path.try_exists().map_err(|cause| StoreError::io(&path, "look for the file", cause))? {
+            return Err(StoreError::Missing { path });
+        }
+        Self::open_file(path)
+    }
+
+    /// Opens any state file, a backup for example.
+    pub(super) fn open_file(path: PathBuf) -> Result<Reader, StoreError> {
+        let conn = open_file(&path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
+        check(&conn, &path)?;
+        Ok(Reader { conn, path })
+    }
+
+    /// The checkpoint of a source.
+    pub fn load(&self, source: &str) -> Result<Option<Checkpoint>, StoreError> {
+        checkpoint::load(&self.conn, &self.path, source)
+    }
+
+    /// The sources that have a checkpoint, sorted.
+    pub fn sources(&self) -> Result<Vec<String>, StoreError> {
+        checkpoint::sources(&self.conn)
+            .map_err(|cause| StoreError::sql(&self.path, "list the checkpoints", cause))
+    }
+}
+
+/// Makes a complete, empty store; it gets its name last.
+fn create(path: &Path) -> Result<(), StoreError> {
+    let draft = directory::beside(path, ".new");
+    for suffix in ["", "-wal", "-shm", "-journal"] {
+        directory::remove(&directory::beside(&draft, suffix))?;
+    }
+    directory::create_private(&draft)?;
+    let sql = |cause| StoreError::sql(path, "create the database", cause);
+    let mut conn = open_file(&draft, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
+    // Page size and auto_vacuum are for good, and only before the first table. Batches of 100 KB want large pages; a checkpoint of a few rows wants small ones.
+    conn.pragma_update(None, "page_size", PAGE_BYTES).map_err(sql)?;
+    conn.pragma_update(None, "auto_vacuum", "INCREMENTAL").map_err(sql)?;
+    conn.pragma_update(None, "application_id", schema::APPLICATION_ID).map_err(sql)?;
+    configure(&conn).map_err(sql)?;
+    schema::migrate(&mut conn).map_err(sql)?;
+    conn.close().map_err(|(_, cause)| sql(cause))?;
+    std::fs::File::open(&draft)
+        .and_then(|file| file.sync_all())
+        .map_err(|cause| StoreError::io(&draft, "sync the file", cause))?;
+    directory::rename(&draft, path)
+}
+
+/// Bytes of a database page.
+const PAGE_BYTES: u32 = 8 << 10;
+
+pub(super) fn open_file(path: &Path, access: OpenFlags) -> Result<Connection, StoreError> {
+    let sql = |cause| StoreError::sql(path, "open the database", cause);
+    let conn = Connection::open_with_flags(path, access | OpenFlags::SQLITE_OPEN_NO_MUTEX).map_err(sql)?;
+    conn.busy_timeout(limits::STORE_BUSY_MAX).map_err(sql)?;
+    conn.set_prepared_statement_cache_capacity(64);
+    Ok(conn)
+}
+
+fn configure(conn: &Connection) -> rusqlite::Result<()> {
+    // The answer names the mode that holds; a file system without shared memory would leave another one.
+    let mode: String = conn.query_row("PRAGMA journal_mode = WAL", [], |row| row.get(0))?;
+    debug_assert_eq!(mode, "wal");
+    conn.pragma_update(None, "synchronous", "FULL")?;
+    conn.pragma_update(None, "fullfsync", true)?;
+    conn.pragma_update(None, "checkpoint_fullfsync", true)?;
+    conn.pragma_update(None, "cache_size", -(limits::STORE_CACHE_BYTES as i64 >> 10))?;
+    conn.pragma_update(None, "temp_store", "MEMORY")?;
+    conn.pragma_update(None, "trusted_schema", false)?;
+    conn.pragma_update(None, "cell_size_check", true)?;
+    conn.pragma_update_and_check(None, "wal_autocheckpoint", limits::STORE_WAL_PAGES, |_| Ok(()))?;
+    conn.pragma_update_and_check(
+        None,
+        "journal_size_limit",
+        limits::STORE_WAL_BYTES_KEPT as i64,
+        |_| Ok(()),
+    )?;
+    Ok(())
+}
+
+/// Whether the file is ours, of a version that we know, and whole.
+fn check(conn: &Connection, path: &Path) -> Result<(), StoreError> {
+    let sql = |cause| StoreError::sql(path, "read the database", cause);
+    let damaged = |what: String| StoreError::Damaged { path: path.to_owned(), what };
+    let bytes =
+        std::fs::metadata(path).map_err(|cause| StoreError::io(path, "look at the file", cause))?.len();
+    // SQLite would take an empty file for a new database.
+    if bytes == 0 {
+        return Err(damaged("it is empty".to_owned()));
+    }
+    let application: i64 = conn.query_row("PRAGMA application_id", [], |row| row.get(0)).map_err(sql)?;
+    if application != schema::APPLICATION_ID {
+        return Err(StoreError::Foreign { path: path.to_owned() });
+    }
+    let found = schema::version(conn).map_err(sql)?;
+    if found > schema::VERSION {
+        return Err(StoreError::Newer { path: path.to_owned(), found, known: schema::VERSION });
+    }
+    if bytes <= limits::STORE_CHECK_BYTES_MAX {
+        // Not quick_check: that leaves out whether an index has every row, and the spool is read by its index.
+        let verdict: String =
+            conn.query_row("PRAGMA integrity_check(1)", [], |row| row.get(0)).map_err(sql)?;
+        if verdict != "ok" {
+            return Err(damaged(verdict));
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    fn mode(path: &Path) -> u32 {
+        fs::metadata(path).unwrap().permissions().mode() & 0o777
+    }
+
+    #[test]
+    fn the_directory_and_its_files_are_private() {
+        let parent = tempfile::tempdir().unwrap();
+        let dir = parent.path().join("a/b");
+        let store = Store::open(&dir).unwrap();
+        assert_eq!(mode(&dir), 0o700);
+        for file in ["lock", "state.db", "state.db-wal", "state.db-shm"] {
+            assert_eq!(mode(&dir.join(file)), 0o600, "{file}");
+        }
+        drop(store);
+        fs::set_permissions(dir.join("state.db"), fs::Permissions::from_mode(0o644)).unwrap();
+        let _store = Store::open(&dir).unwrap();
+        assert_eq!(mode(&dir.join("state.db")), 0o600);
+    }
+
+    #[test]
+    fn one_process_owns_a_data_directory() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(dir.path()).unwrap();
+        let error = Store::open(dir.path()).unwrap_err().to_string();
+        assert!(error.contains(&format!("in use by process {};", std::process::id())), "{error}");
+        assert!(Reader::open(dir.path()).is_ok());
+        drop(store);
+        Store::open(dir.path()).unwrap();
+    }
+
+    fn check_error(prepare: impl FnOnce(&Path), expected: &str) {
+        let dir = tempfile::tempdir().unwrap();
+        prepare(dir.path());
+        let error = Store::open(dir.path()).expect_err(expected).to_string();
+        assert!(error.contains(expected), "{error}");
+        assert!(error.contains(&*dir.path().to_string_lossy()), "says where: {error}");
+    }
+
+    fn opened(dir: &Path) -> PathBuf {
+        Store::open(dir).unwrap().close().unwrap();
+        dir.join("state.db")
+    }
+
+    #[test]
+    fn what_is_not_a_whole_store_of_ours_is_refused_with_a_way_out() {
+        check_error(
+            |dir| fs::write(dir.join("state.db"), "").unwrap(),
+            "is damaged: it is empty; move the file away",
+        );
+        check_error(
+            |dir| fs::write(dir.join("state.db"), [b'x'; 9_000]).unwrap(),
+            "file is not a database; move the file away",
+        );
+        check_error(
+            |dir| {
+                let other = Connection::open(dir.join("state.db")).unwrap();
+                other.execute_batch("CREATE TABLE a (b)").unwrap();
+            },
+            "is no state file of event-router",
+        );
+        check_error(
+            |dir| {
+                let conn = Connection::open(opened(dir)).unwrap();
+                conn.pragma_update(None, "user_version", schema::VERSION + 1).unwrap();
+            },
+            "has schema version 2, this release knows versions up to 1",
+        );
+        check_error(
+            |dir| {
+                let path = opened(dir);
+                let bytes = fs::read(&path).unwrap();
+                fs::write(&path, &bytes[..bytes.len() - PAGE_BYTES as usize]).unwrap();
+            },
+            "is damaged",
+        );
+        check_error(|dir| fs::write(dir.join("state.db.restoring"), "").unwrap(), "a restore into");
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn a_directory_that_cannot_be_written_is_named() {
+        // Not even root makes files there.
+        let error = Store::open(Path::new("/sys/event-router")).unwrap_err();
+        assert!(matches!(error, StoreError::ReadOnly { .. }), "{error:?}");
+        let error = error.to_string();
+        assert!(
+            error.contains("`/sys/event-router` cannot be written (cannot make the directory: "),
+            "{error}"
+        );
+        let error = Reader::open(Path::new("/sys/event-router")).unwrap_err().to_string();
+        assert!(error.contains("holds no state yet"), "{error}");
+    }
+
+    #[test]
+    fn an_interrupted_creation_starts_anew() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join("state.db.new"), "half a file").unwrap();
+        fs::write(dir.path().join("state.db.new-wal"), "half a log").unwrap();
+        Store::open(dir.path()).unwrap();
+        assert!(!dir.path().join("state.db.new").exists());
+    }
+
+    #[test]
+    fn a_full_disk_stops_the_store() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut store = Store::open(dir.path()).unwrap();
+        let write = |minutes: u32| {
+            Write::Checkpoint(crate::durable::CheckpointWrite {
+                source: "vc".into(),
+                instance_uuid: uuid::Uuid::nil(),
+                resume_us: i64::from(minutes),
+                high_key: None,
+                dirty: (0..minutes).map(|minute| (minute, (0..500).map(|key| key * 7).collect())).collect(),
+                prune_before_minute: 0,
+                unsettled: vec![],
+                destinations: None,
+            })
+        };
+        store.apply(&[write(1)]).unwrap();
+        // SQLite's own code for a full disk, without filling one.
+        let pages: i64 = store.reader.conn.query_row("PRAGMA page_count", [], |row| row.get(0)).unwrap();
+        store.reader.conn.pragma_update_and_check(None, "max_page_count", pages, |_| Ok(())).unwrap();
+        let error = store.apply(&[write(1_000)]).unwrap_err();
+        assert!(matches!(error, StoreError::DiskFull { .. }), "{error:?}");
+        let error = store.apply(&[write(1)]).unwrap_err();
+        assert!(matches!(error, StoreError::Poisoned { .. }), "{error:?}");
+        drop(store);
+        let store = Store::open(dir.path()).unwrap();
+        assert_eq!(
+            store.load("vc").unwrap().unwrap().resume_us,
+            1,
+            "the transaction that failed left nothing"
+        );
+    }
+}

@@ -1,0 +1,191 @@
+//! What may be written, and the rule that binds the writes of one transaction.
+//!
+//! INVARIANT: a checkpoint never counts an event as settled that only a later write makes durable. Within one transaction SQLite would forgive the wrong order;
+//! it is refused all the same, since the next transaction boundary would not.
+
+use std::collections::HashMap;
+
+use roaring::RoaringBitmap;
+use uuid::Uuid;
+
+use super::checkpoint::Checkpoint;
+use super::codec::Encoded;
+use crate::event::{Identity, Selection};
+
+/// One change of the durable state.
+#[derive(Clone, Debug)]
+pub enum Write {
+    /// Where a source goes on after a restart.
+    Checkpoint(CheckpointWrite),
+    /// Events of one batch to the end of a destination's spool.
+    SpoolAppend(SpoolAppend),
+    /// Rows that are settled whole. Rows that are not there are no error: a removal may be repeated.
+    SpoolRemove { rows: Vec<i64> },
+    /// Which events of a row are settled so far, all of them, counted within the row. A row that is settled whole is to be removed.
+    SpoolSettled { row: i64, events: Selection },
+    /// The whole spool of a destination, by an operator's order.
+    SpoolClear { destination: String },
+    /// An event that failed for good. The same event of the same destination takes the place of the older entry.
+    DeadLetter(DeadLetter),
+    /// A replayed dead letter failed again.
+    DeadLetterAgain { row: i64, reason: String, status: Option<u16>, attempts: u32, last_us: i64 },
+    /// Dead letters that were delivered after all, or dropped by an operator.
+    DeadLetterRemove { rows: Vec<i64> },
+    /// The position of the old router was taken over: belongs into the transaction of the source's first checkpoint.
+    Imported { source: String, path: String, resume_us: i64 },
+}
+
+/// The position of one source.
+#[derive(Clone, Debug, PartialEq)]
+pub struct CheckpointWrite {
+    pub source: String,
+    pub instance_uuid: Uuid,
+    /// Everything created before it is settled; microseconds since 1970 UTC, vCenter's clock.
+    pub resume_us: i64,
+    /// The highest key seen; a lower one with a later time tells of a restored vCenter.
+    pub high_key: Option<i32>,
+    /// Minutes of which more was seen since the last checkpoint, each with *all* its keys.
+    pub dirty: Vec<(u32, RoaringBitmap)>,
+    /// Minutes before this one are forgotten: that of the resume time less the overlap.
+    pub prune_before_minute: u32,
+    /// What is seen and not yet settled, by destination; all of it, each time.
+    pub unsettled: Vec<(String, Vec<Identity>)>,
+    /// The destinations that the source's events go to; `None` where unchanged since the last checkpoint.
+    pub destinations: Option<Vec<String>>,
+}
+
+/// Events for a destination's spool.
+#[derive(Clone, Debug)]
+pub struct SpoolAppend {
+    pub destination: String,
+    /// The source's name.
+    pub source: String,
+    pub batch: Encoded,
+    /// The bound of this destination's spool, compressed bytes.
+    pub bytes_max: u64,
+}
+
+/// An event that failed for good at one destination, or that could not be decoded.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DeadLetter {
+    /// Empty for a page that could not be decoded: it never had a destination.
+    pub destination: String,
+    pub source: String,
+    pub identity: Identity,
+    /// The CloudEvents id.
+    pub id: Uuid,
+    pub subject: String,
+    /// What failed, without secrets.
+    pub reason: String,
+    /// The HTTP status, where there was one.
+    pub status: Option<u16>,
+    pub attempts: u32,
+    /// Microseconds since 1970 UTC by the router's clock, as `last_us`.
+    pub first_us: i64,
+    pub last_us: i64,
+    pub payload: Payload,
+}
+
+/// What a dead letter keeps of its event.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Payload {
+    /// A batch of this one event, as [`codec::encode`](super::codec::encode) makes it.
+    Event(Vec<u8>),
+    /// The bytes that could not be decoded.
+    Raw(Vec<u8>),
+}
+
+impl Payload {
+    pub fn bytes(&self) -> &[u8] {
+        match self {
+            Payload::Event(bytes) | Payload::Raw(bytes) => bytes,
+        }
+    }
+}
+
+/// What became of one write.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// It is durable.
+    Done,
+    /// It is durable under this number; numbers of a spool rise and are never used again.
+    Row(i64),
+    /// It is *not* written: a bound is reached. Nothing else of the transaction is touched by it, but see `Held`.
+    Full(Full),
+    /// A checkpoint that is *not* written, since it follows a refused write of the same source and may rely on it.
+    Held,
+}
+
+/// Which bound is reached.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Full {
+    #[error(
+        "the spool of `{destination}` is full ({bytes} of {bytes_max} bytes); it waits until the target takes events again, or raise its `overflow.bytes`"
+    )]
+    Spool { destination: String, bytes: u64, bytes_max: u64 },
+    #[error("all spools together are full ({bytes} of {bytes_max} bytes)")]
+    AllSpools { bytes: u64, bytes_max: u64 },
+    #[error(
+        "the dead letters are full ({bytes} of {bytes_max} bytes); replay or drop some with `event-router dlq`"
+    )]
+    DeadLetters { bytes: u64, bytes_max: u64 },
+    #[error(
+        "the disk of the data directory has {free} bytes left and {floor} are kept free; free some space"
+    )]
+    Disk { free: u64, floor: u64 },
+}
+
+impl Write {
+    /// The source whose checkpoint may rely on this write, and the destination and events that it makes durable.
+    fn makes_durable(&self) -> Option<(&str, &str, &[Identity])> {
+        match self {
+            Write::SpoolAppend(append) => {
+                Some((&append.source, &append.destination, append.batch.identities()))
+            }
+            Write::DeadLetter(dead) => {
+                Some((&dead.source, &dead.destination, std::slice::from_ref(&dead.identity)))
+            }
+            _ => None,
+        }
+    }
+}
+
+/// The position within `writes` of the first checkpoint that counts an event as settled which a later write of the same transaction only then makes
+/// durable. `prior` is the checkpoint that is stored; it is asked for only where a checkpoint stands before a write of the same source.
+///
+/// An event counts as settled for a destination when it is seen and not owed. A replayed dead letter that is spilled was settled before: no breach.
+pub(super) fn relies_on_later(
+    writes: &[Write],
+    mut prior: impl FnMut(&str) -> Option<Checkpoint>,
+) -> Option<usize> {
+    let mut stored: HashMap<&str, Option<Checkpoint>> = HashMap::new();
+    for (at, write) in writes.iter().enumerate() {
+        let Write::Checkpoint(checkpoint) = write else { continue };
+        let later = writes[at + 1..]
+            .iter()
+            .filter_map(Write::makes_durable)
+            .filter(|(source, ..)| *source == checkpoint.source);
+        for (source, destination, identities) in later {
+            let before = stored.entry(source).or_insert_with(|| prior(source));
+            let breach = identities.iter().any(|&identity| {
+                let was_owed = before.as_ref().is_some_and(|b| b.owes(destination, identity));
+                let was_seen = before.as_ref().is_some_and(|b| b.is_seen(identity));
+                let was_settled = was_seen && !was_owed;
+                let is_seen = was_seen
+                    || checkpoint
+                        .dirty
+                        .iter()
+                        .any(|(minute, keys)| *minute == identity.minute && keys.contains(identity.key));
+                let is_owed = checkpoint
+                    .unsettled
+                    .iter()
+                    .any(|(to, owed)| to == destination && owed.contains(&identity));
+                is_seen && !is_owed && !was_settled
+            });
+            if breach {
+                return Some(at);
+            }
+        }
+    }
+    None
+}
