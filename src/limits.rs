@@ -25,3 +25,6 @@ pub const BACKOFF_MAX: Duration = Duration::from_secs(30);
 pub const BACKOFF_MIN: Duration = Duration::from_millis(200);
 /// Wait after InvalidLogin unless the password file changed: SSO locks an account after five failures in three minutes.
 pub const LOGIN_RETRY: Duration = Duration::from_secs(300);
+
+/// Sources of which one destination keeps rendered envelope fragments: 3 categories * 2 KiB * 64 = 384 KiB. More are rendered again.
+pub const ENVELOPE_SOURCES_MAX: usize = 64;
