@@ -20,45 +20,18 @@ use hyper::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use memchr::memmem;
 
 use super::{Batch, Category, Record, SourceInfo};
+use crate::config::{Delivery, EventTime, Extensions, Payload};
 use crate::limits::ENVELOPE_SOURCES_MAX;
 
-/// What the CloudEvents `time` says.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum EnvelopeTime {
-    /// When the router read the event, by its own clock: the appliance's documented meaning.
-    #[default]
-    Router,
-    /// vCenter's `createdTime`; the router's time where vCenter sent none.
-    Created,
-}
-
-/// How the event itself is encoded.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Payload {
-    /// JSON with Go-style keys, as the old router sent it. The batch must have been decoded for it.
-    #[default]
-    Pascal,
-    /// vSphere's own JSON. The batch must have been decoded for it.
-    ViJson,
-    /// The element that vCenter sent; the batch's JSON where its page was not XML.
-    Xml,
-}
-
 /// How a destination wants its envelopes.
+///
+/// `time: created` falls back to the router's time where vCenter sent none. The JSON payloads are those that the batch was decoded for; `payload: xml`
+/// falls back to the batch's JSON where its page was not XML. A fixed extension wins over a generated one of the same name.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct EnvelopeOptions {
-    pub time: EnvelopeTime,
+    pub time: EventTime,
     pub payload: Payload,
-    /// Extension `sequence`: the key as unsigned 32 bit, ten digits, so that it sorts as text.
-    pub sequence: bool,
-    /// Extension `partitionkey`: the managed object that the event is about.
-    pub partition_key: bool,
-    /// Extension `vsphereapiversion`.
-    pub api_version: bool,
-    /// Extension `eventclass`: `event`, `eventex` or `extendedevent`.
-    pub event_class: bool,
-    /// Static extensions; one of these wins over a generated one of the same name.
-    pub extensions: Vec<(String, String)>,
+    pub extensions: Extensions,
 }
 
 /// An extension that cannot be sent.
@@ -119,26 +92,36 @@ const RESERVED: [&str; 10] = [
 /// The bound of what an envelope adds to an event besides its texts: id, time, names of members, quotes.
 const ENVELOPE_BYTES: usize = 320;
 
+impl From<&Delivery> for EnvelopeOptions {
+    fn from(delivery: &Delivery) -> Self {
+        EnvelopeOptions {
+            time: delivery.time,
+            payload: delivery.payload,
+            extensions: delivery.extensions.clone(),
+        }
+    }
+}
+
 impl Envelope {
     pub fn new(mut options: EnvelopeOptions) -> Result<Self, EnvelopeError> {
-        for (at, (name, _)) in options.extensions.iter().enumerate() {
+        let extensions = &mut options.extensions;
+        for (at, (name, _)) in extensions.fixed.iter().enumerate() {
             if RESERVED.contains(&name.as_str()) {
                 return Err(EnvelopeError::Reserved(name.clone()));
             }
             if name.is_empty() || !name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit()) {
                 return Err(EnvelopeError::Name(name.clone()));
             }
-            if options.extensions[..at].iter().any(|(earlier, _)| earlier == name) {
+            if extensions.fixed[..at].iter().any(|(earlier, _)| earlier == name) {
                 return Err(EnvelopeError::Twice(name.clone()));
             }
         }
-        let fixed = |name: &str| options.extensions.iter().any(|(fixed, _)| fixed == name);
-        let (sequence, key) = (fixed("sequence"), fixed("partitionkey"));
-        let (version, class) = (fixed("vsphereapiversion"), fixed("eventclass"));
-        options.sequence &= !sequence;
-        options.partition_key &= !key;
-        options.api_version &= !version;
-        options.event_class &= !class;
+        let fixed = |name| extensions.fixed.iter().any(|(fixed, _)| fixed == name);
+        let wins = ["sequence", "partitionkey", "vsphereapiversion", "eventclass"].map(fixed);
+        extensions.sequence &= !wins[0];
+        extensions.partitionkey &= !wins[1];
+        extensions.vsphereapiversion &= !wins[2];
+        extensions.eventclass &= !wins[3];
         Ok(Envelope { options, sources: ArcSwap::default() })
     }
 
@@ -179,10 +162,12 @@ impl Envelope {
 impl Fragments {
     fn new(source: &Arc<SourceInfo>, options: &EnvelopeOptions) -> Self {
         let categories = [Category::Event, Category::EventEx, Category::ExtendedEvent];
+        let extensions = &options.extensions;
         let constant = |category: Category| {
-            let version = options.api_version.then_some(("vsphereapiversion", source.api_version.as_str()));
-            let class = options.event_class.then_some(("eventclass", category.as_str()));
-            let fixed = options.extensions.iter().map(|(name, value)| (name.as_str(), value.as_str()));
+            let version =
+                extensions.vsphereapiversion.then_some(("vsphereapiversion", source.api_version.as_str()));
+            let class = extensions.eventclass.then_some(("eventclass", category.as_str()));
+            let fixed = extensions.fixed.iter().map(|(name, value)| (name.as_str(), value.as_str()));
             version.into_iter().chain(class).chain(fixed)
         };
         Fragments {
@@ -305,7 +290,7 @@ impl<'a> Rendering<'a> {
     }
 
     fn time(&self, record: &Record) -> &[u8] {
-        let created = self.options.time == EnvelopeTime::Created && record.created_us.is_some();
+        let created = self.options.time == EventTime::Created && record.created_us.is_some();
         match self.batch.bytes(record.created_text) {
             text @ [_, ..] if created => text,
             _ => self.time.as_bytes(),
@@ -313,7 +298,7 @@ impl<'a> Rendering<'a> {
     }
 
     fn sequence(&self, record: &Record) -> Option<[u8; 10]> {
-        let mut rest = record.key.filter(|_| self.options.sequence)? as u32;
+        let mut rest = record.key.filter(|_| self.options.extensions.sequence)? as u32;
         let mut digits = [b'0'; 10];
         for digit in digits.iter_mut().rev() {
             *digit += (rest % 10) as u8;
@@ -323,7 +308,8 @@ impl<'a> Rendering<'a> {
     }
 
     fn partition_key(&self, record: &Record) -> Option<&'a [u8]> {
-        (self.options.partition_key && !record.entity.is_empty()).then(|| self.batch.bytes(record.entity))
+        (self.options.extensions.partitionkey && !record.entity.is_empty())
+            .then(|| self.batch.bytes(record.entity))
     }
 }
 

@@ -95,11 +95,13 @@ fn binary(options: EnvelopeOptions, sample: Sample) -> (HeaderMap, Bytes) {
 
 fn all_extensions() -> EnvelopeOptions {
     EnvelopeOptions {
-        sequence: true,
-        partition_key: true,
-        api_version: true,
-        event_class: true,
-        extensions: vec![("site".into(), "Zürich \"A\" 100%".into())],
+        extensions: Extensions {
+            sequence: true,
+            partitionkey: true,
+            vsphereapiversion: true,
+            eventclass: true,
+            fixed: vec![("site".into(), "Zürich \"A\" 100%".into())],
+        },
         ..EnvelopeOptions::default()
     }
 }
@@ -206,9 +208,9 @@ fn time_is_the_routers_or_vcenters() {
         let value: Value = serde_json::from_str(&event).unwrap();
         value["time"].as_str().unwrap().to_string()
     };
-    assert_eq!(time(EnvelopeTime::Router, Some("2025-11-21T23:59:58Z")), PRODUCED);
-    assert_eq!(time(EnvelopeTime::Created, Some("2025-11-21T23:59:58+01:00")), "2025-11-21T23:59:58+01:00");
-    assert_eq!(time(EnvelopeTime::Created, None), PRODUCED, "an event without createdTime has the router's");
+    assert_eq!(time(EventTime::Router, Some("2025-11-21T23:59:58Z")), PRODUCED);
+    assert_eq!(time(EventTime::Created, Some("2025-11-21T23:59:58+01:00")), "2025-11-21T23:59:58+01:00");
+    assert_eq!(time(EventTime::Created, None), PRODUCED, "an event without createdTime has the router's");
 }
 
 #[test]
@@ -282,7 +284,7 @@ fn an_event_that_was_not_xml_is_sent_as_json() {
 #[test]
 fn a_static_extension_wins_over_a_generated_one() {
     let mut options = all_extensions();
-    options.extensions = vec![("eventclass".into(), "mine".into()), ("sequence".into(), "5".into())];
+    options.extensions.fixed = vec![("eventclass".into(), "mine".into()), ("sequence".into(), "5".into())];
     let event = structured(options, Sample::default());
     assert_eq!(event.matches("eventclass").count(), 1);
     assert!(event.contains(r#""eventclass":"mine""#) && event.contains(r#""sequence":"5""#), "{event}");
@@ -291,7 +293,8 @@ fn a_static_extension_wins_over_a_generated_one() {
 #[test]
 fn bad_extension_names_are_refused() {
     let error = |names: &[&str]| {
-        let extensions = names.iter().map(|name| (name.to_string(), String::new())).collect();
+        let fixed = names.iter().map(|name| (name.to_string(), String::new())).collect();
+        let extensions = Extensions { fixed, ..Extensions::default() };
         Envelope::new(EnvelopeOptions { extensions, ..EnvelopeOptions::default() }).unwrap_err()
     };
     assert_eq!(error(&["Site"]), EnvelopeError::Name("Site".into()));
@@ -303,8 +306,8 @@ fn bad_extension_names_are_refused() {
 
 #[test]
 fn sources_are_kept_apart_and_bounded() {
-    let envelope =
-        Envelope::new(EnvelopeOptions { api_version: true, ..EnvelopeOptions::default() }).unwrap();
+    let extensions = Extensions { vsphereapiversion: true, ..Extensions::default() };
+    let envelope = Envelope::new(EnvelopeOptions { extensions, ..EnvelopeOptions::default() }).unwrap();
     let sources: Vec<_> = (0..ENVELOPE_SOURCES_MAX * 2)
         .map(|n| {
             let mut batch = Arc::into_inner(batch(&[Sample::default()])).unwrap();

@@ -15,6 +15,6 @@ mod selection;
 pub mod topic;
 
 pub use batch::{Batch, Category, Record, SourceInfo, Span};
-pub use envelope::{Envelope, EnvelopeOptions, EnvelopeTime, Payload};
+pub use envelope::{Envelope, EnvelopeError, EnvelopeOptions};
 pub use identity::{Identity, event_id, minute_of};
 pub use selection::Selection;
