@@ -64,3 +64,5 @@ pub const SPOOL_REFETCH_BYTES: usize = 512 << 10;
 pub const RETRY_AFTER_MAX: Duration = Duration::from_secs(300);
 /// Answers within a breaker's window before its success rate counts.
 pub const BREAKER_ANSWERS_MIN: u32 = 20;
+/// Sources of which one destination keeps rendered envelope fragments: 3 categories * 2 KiB * 64 = 384 KiB. More are rendered again.
+pub const ENVELOPE_SOURCES_MAX: usize = 64;

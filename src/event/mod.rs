@@ -9,9 +9,12 @@
 //! Invariant: nothing here allocates per event, and nothing here reads a clock.
 
 mod batch;
+pub mod envelope;
 mod identity;
 mod selection;
+pub mod topic;
 
 pub use batch::{Batch, Category, Record, SourceInfo, Span};
+pub use envelope::{Envelope, EnvelopeError, EnvelopeOptions};
 pub use identity::{Identity, event_id, minute_of};
 pub use selection::Selection;

@@ -1,0 +1,429 @@
+//! CloudEvents 1.0 around the events of a batch, in the three content modes of the HTTP binding.
+//!
+//! ```text
+//! structured  {"id":"…","source":"…","specversion":"1.0","type":"…","subject":"…","time":"…","data":…,"datacontenttype":"…",extensions}
+//! batched     [structured,structured,…]
+//! binary      ce-id: …  ce-source: …  …  content-type: …      body: the data alone, shared with the batch
+//! ```
+//!
+//! The order of the structured members is the one that the appliance documents. An [`Envelope`] belongs to a destination. What is the same for all
+//! events of one source is rendered once and kept; per event, bytes are appended, and the data is copied once, into the body that is sent.
+//!
+//! Specs: CloudEvents 1.0.2, its JSON event format (§3.1: data that is not JSON is a JSON string) and its HTTP binding (§3.1.3.2: percent-encoding).
+
+use std::borrow::Cow;
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use bytes::Bytes;
+use hyper::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
+use memchr::memmem;
+
+use super::{Batch, Category, Record, SourceInfo};
+use crate::config::{Delivery, EventTime, Extensions, Payload};
+use crate::limits::ENVELOPE_SOURCES_MAX;
+
+/// How a destination wants its envelopes.
+///
+/// `time: created` falls back to the router's time where vCenter sent none. The JSON payloads are those that the batch was decoded for; `payload: xml`
+/// falls back to the batch's JSON where its page was not XML. A fixed extension wins over a generated one of the same name.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct EnvelopeOptions {
+    pub time: EventTime,
+    pub payload: Payload,
+    pub extensions: Extensions,
+}
+
+/// An extension that cannot be sent.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum EnvelopeError {
+    #[error("extension name `{0}` is not allowed: use lower-case letters a-z and digits only")]
+    Name(String),
+    #[error("extension name `{0}` is an attribute that the router sets itself; choose another name")]
+    Reserved(String),
+    #[error("extension `{0}` is given twice; keep one")]
+    Twice(String),
+}
+
+/// Renders the events of one destination.
+#[derive(Debug)]
+pub struct Envelope {
+    options: EnvelopeOptions,
+    /// Few, read by every request, written when a source appears or its facts change.
+    sources: ArcSwap<Vec<Arc<Fragments>>>,
+}
+
+/// What is the same for all events of a source, by category.
+#[derive(Debug)]
+struct Fragments {
+    source: Arc<SourceInfo>,
+    /// From the quote after the id to the type.
+    heads: [Vec<u8>; 3],
+    /// The constant extensions.
+    tails: [Vec<u8>; 3],
+    headers: [HeaderMap; 3],
+}
+
+/// Renders events of one batch.
+#[derive(Debug)]
+pub struct Rendering<'a> {
+    options: &'a EnvelopeOptions,
+    fragments: Arc<Fragments>,
+    batch: &'a Batch,
+    /// The router's time, RFC 3339.
+    time: String,
+}
+
+const JSON: &str = "application/json";
+const XML: &str = "application/xml";
+const RESERVED: [&str; 10] = [
+    "id",
+    "source",
+    "specversion",
+    "type",
+    "subject",
+    "time",
+    "data",
+    "data_base64",
+    "datacontenttype",
+    "dataschema",
+];
+
+/// The bound of what an envelope adds to an event besides its texts: id, time, names of members, quotes.
+const ENVELOPE_BYTES: usize = 320;
+
+impl From<&Delivery> for EnvelopeOptions {
+    fn from(delivery: &Delivery) -> Self {
+        EnvelopeOptions {
+            time: delivery.time,
+            payload: delivery.payload,
+            extensions: delivery.extensions.clone(),
+        }
+    }
+}
+
+impl Envelope {
+    pub fn new(mut options: EnvelopeOptions) -> Result<Self, EnvelopeError> {
+        let extensions = &mut options.extensions;
+        for (at, (name, _)) in extensions.fixed.iter().enumerate() {
+            if RESERVED.contains(&name.as_str()) {
+                return Err(EnvelopeError::Reserved(name.clone()));
+            }
+            if name.is_empty() || !name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit()) {
+                return Err(EnvelopeError::Name(name.clone()));
+            }
+            if extensions.fixed[..at].iter().any(|(earlier, _)| earlier == name) {
+                return Err(EnvelopeError::Twice(name.clone()));
+            }
+        }
+        let fixed = |name| extensions.fixed.iter().any(|(fixed, _)| fixed == name);
+        let wins = ["sequence", "partitionkey", "vsphereapiversion", "eventclass"].map(fixed);
+        extensions.sequence &= !wins[0];
+        extensions.partitionkey &= !wins[1];
+        extensions.vsphereapiversion &= !wins[2];
+        extensions.eventclass &= !wins[3];
+        Ok(Envelope { options, sources: ArcSwap::default() })
+    }
+
+    pub fn options(&self) -> &EnvelopeOptions {
+        &self.options
+    }
+
+    /// Prepares to render events of `batch`; what is done here is paid once for all of them.
+    pub fn open<'a>(&'a self, batch: &'a Batch) -> Rendering<'a> {
+        Rendering {
+            options: &self.options,
+            fragments: self.fragments(&batch.source),
+            batch,
+            time: rfc3339(batch.produced_us),
+        }
+    }
+
+    fn fragments(&self, source: &Arc<SourceInfo>) -> Arc<Fragments> {
+        let known = self.sources.load();
+        let same = known.iter().find(|known| Arc::ptr_eq(&known.source, source));
+        // Events that come back from a spool carry an equal source in an allocation of their own.
+        if let Some(found) = same.or_else(|| known.iter().find(|known| known.source == *source)) {
+            return Arc::clone(found);
+        }
+        let made = Arc::new(Fragments::new(source, &self.options));
+        self.sources.rcu(|known| {
+            let mut next: Vec<_> = known.iter().filter(|known| known.source != *source).cloned().collect();
+            if next.len() == ENVELOPE_SOURCES_MAX {
+                next.remove(0);
+            }
+            next.push(Arc::clone(&made));
+            next
+        });
+        made
+    }
+}
+
+impl Fragments {
+    fn new(source: &Arc<SourceInfo>, options: &EnvelopeOptions) -> Self {
+        let categories = [Category::Event, Category::EventEx, Category::ExtendedEvent];
+        let extensions = &options.extensions;
+        let constant = |category: Category| {
+            let version =
+                extensions.vsphereapiversion.then_some(("vsphereapiversion", source.api_version.as_str()));
+            let class = extensions.eventclass.then_some(("eventclass", category.as_str()));
+            let fixed = extensions.fixed.iter().map(|(name, value)| (name.as_str(), value.as_str()));
+            version.into_iter().chain(class).chain(fixed)
+        };
+        Fragments {
+            source: Arc::clone(source),
+            heads: categories.map(|category| {
+                let mut head = b"\",\"source\":\"".to_vec();
+                push_escaped(&mut head, source.url.as_bytes());
+                head.extend_from_slice(b"\",\"specversion\":\"1.0\",\"type\":\"");
+                head.extend_from_slice(category.cloudevents_type().as_bytes());
+                head.push(b'"');
+                head
+            }),
+            tails: categories.map(|category| {
+                let mut tail = Vec::new();
+                constant(category).for_each(|(name, value)| push_member(&mut tail, name, value.as_bytes()));
+                tail
+            }),
+            headers: categories.map(|category| {
+                let mut headers = HeaderMap::new();
+                headers.insert("ce-specversion", HeaderValue::from_static("1.0"));
+                headers.insert("ce-source", header_value(source.url.as_bytes()));
+                headers.insert("ce-type", HeaderValue::from_static(category.cloudevents_type()));
+                for (name, value) in constant(category) {
+                    let name = HeaderName::from_bytes(format!("ce-{name}").as_bytes());
+                    headers.insert(
+                        name.expect("names of letters and digits are header names"),
+                        header_value(value.as_bytes()),
+                    );
+                }
+                headers
+            }),
+        }
+    }
+}
+
+impl<'a> Rendering<'a> {
+    /// Bytes that [`Rendering::structured`] appends for event `i`, about; rather too many.
+    pub fn size_hint(&self, i: usize) -> usize {
+        let record = &self.batch.records[i];
+        let at = record.category as usize;
+        let data =
+            if self.xml(record).is_some() { record.raw.len + record.raw.len / 8 } else { record.data.len };
+        let texts = record.subject.len + record.entity.len + record.created_text.len + data;
+        ENVELOPE_BYTES + self.fragments.heads[at].len() + self.fragments.tails[at].len() + texts as usize
+    }
+
+    /// Appends event `i` as a structured CloudEvent.
+    pub fn structured(&self, i: usize, out: &mut Vec<u8>) {
+        let record = &self.batch.records[i];
+        let at = record.category as usize;
+        out.extend_from_slice(b"{\"id\":\"");
+        out.extend_from_slice(record.id.hyphenated().encode_lower(&mut [0; 36]).as_bytes());
+        out.extend_from_slice(&self.fragments.heads[at]);
+        if !record.subject.is_empty() {
+            push_member(out, "subject", self.batch.bytes(record.subject));
+        }
+        push_member(out, "time", self.time(record));
+        out.extend_from_slice(b",\"data\":");
+        match self.xml(record) {
+            Some(element) => {
+                out.push(b'"');
+                push_escaped(out, String::from_utf8_lossy(&bound(element)).as_bytes());
+                out.extend_from_slice(b"\",\"datacontenttype\":\"application/xml\"");
+            }
+            None => {
+                out.extend_from_slice(self.json(record));
+                out.extend_from_slice(b",\"datacontenttype\":\"application/json\"");
+            }
+        }
+        if let Some(digits) = self.sequence(record) {
+            push_member(out, "sequence", &digits);
+        }
+        if let Some(entity) = self.partition_key(record) {
+            push_member(out, "partitionkey", entity);
+        }
+        out.extend_from_slice(&self.fragments.tails[at]);
+        out.push(b'}');
+    }
+
+    /// The headers of event `i` in binary mode, `content-type` among them.
+    pub fn headers(&self, i: usize) -> HeaderMap {
+        let record = &self.batch.records[i];
+        let mut headers = self.fragments.headers[record.category as usize].clone();
+        headers.insert("ce-id", header_value(record.id.hyphenated().encode_lower(&mut [0; 36]).as_bytes()));
+        if !record.subject.is_empty() {
+            headers.insert("ce-subject", header_value(self.batch.bytes(record.subject)));
+        }
+        headers.insert("ce-time", header_value(self.time(record)));
+        if let Some(digits) = self.sequence(record) {
+            headers.insert("ce-sequence", header_value(&digits));
+        }
+        if let Some(entity) = self.partition_key(record) {
+            headers.insert("ce-partitionkey", header_value(entity));
+        }
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static(self.content_type(i)));
+        headers
+    }
+
+    /// The `datacontenttype` of event `i`.
+    pub fn content_type(&self, i: usize) -> &'static str {
+        if self.xml(&self.batch.records[i]).is_some() { XML } else { JSON }
+    }
+
+    /// The data of event `i` alone.
+    pub fn data(&self, i: usize) -> Cow<'a, [u8]> {
+        let record = &self.batch.records[i];
+        match self.xml(record) {
+            Some(element) => bound(element),
+            None => Cow::Borrowed(self.json(record)),
+        }
+    }
+
+    fn json(&self, record: &Record) -> &'a [u8] {
+        if record.data.is_empty() { b"null" } else { self.batch.bytes(record.data) }
+    }
+
+    fn xml(&self, record: &Record) -> Option<&'a [u8]> {
+        let wanted = self.options.payload == Payload::Xml && !record.raw.is_empty();
+        wanted.then(|| self.batch.xml.get(record.raw.range())).flatten()
+    }
+
+    fn time(&self, record: &Record) -> &[u8] {
+        let created = self.options.time == EventTime::Created && record.created_us.is_some();
+        match self.batch.bytes(record.created_text) {
+            text @ [_, ..] if created => text,
+            _ => self.time.as_bytes(),
+        }
+    }
+
+    fn sequence(&self, record: &Record) -> Option<[u8; 10]> {
+        let mut rest = record.key.filter(|_| self.options.extensions.sequence)? as u32;
+        let mut digits = [b'0'; 10];
+        for digit in digits.iter_mut().rev() {
+            *digit += (rest % 10) as u8;
+            rest /= 10;
+        }
+        Some(digits)
+    }
+
+    fn partition_key(&self, record: &Record) -> Option<&'a [u8]> {
+        (self.options.extensions.partitionkey && !record.entity.is_empty())
+            .then(|| self.batch.bytes(record.entity))
+    }
+}
+
+/// The data of event `i` of `batch` as a body: shared with the batch, not copied, but for XML whose prefixes have to be bound.
+pub fn shared_data(rendering: &Rendering<'_>, batch: &Arc<Batch>, i: usize) -> Bytes {
+    struct Shared(Arc<Batch>, usize);
+    impl AsRef<[u8]> for Shared {
+        fn as_ref(&self) -> &[u8] {
+            self.0.bytes(self.0.records[self.1].data)
+        }
+    }
+    match rendering.data(i) {
+        Cow::Borrowed(b"null") => Bytes::from_static(b"null"),
+        Cow::Borrowed(_) if rendering.content_type(i) == JSON => {
+            Bytes::from_owner(Shared(Arc::clone(batch), i))
+        }
+        other => Bytes::from(other.into_owned()),
+    }
+}
+
+/// Microseconds since 1970 as RFC 3339 in UTC, no more digits than it needs.
+fn rfc3339(us: i64) -> String {
+    jiff::Timestamp::from_microsecond(us).unwrap_or(jiff::Timestamp::UNIX_EPOCH).to_string()
+}
+
+/// `element` with the declarations that it lost when it was taken out of its page, so that it can be parsed alone: the prefixes `xsi` and `xsd`
+/// are declared on the SOAP envelope.
+fn bound(element: &[u8]) -> Cow<'_, [u8]> {
+    let head = &element[..memchr::memchr(b'>', element).unwrap_or(element.len())];
+    let lacks = |prefix: &str, declaration: &str| {
+        memmem::find(element, prefix.as_bytes()).is_some()
+            && memmem::find(head, declaration.as_bytes()).is_none()
+    };
+    let (xsi, xsd) = (lacks("xsi:", "xmlns:xsi="), lacks("xsd:", "xmlns:xsd="));
+    let Some(name_end) = element.iter().position(|b| matches!(b, b' ' | b'\t' | b'\r' | b'\n' | b'>' | b'/'))
+    else {
+        return Cow::Borrowed(element);
+    };
+    if !xsi && !xsd {
+        return Cow::Borrowed(element);
+    }
+    let mut whole = Vec::with_capacity(element.len() + 128);
+    whole.extend_from_slice(&element[..name_end]);
+    if xsi {
+        whole.extend_from_slice(b" xmlns:xsi=\"http://www.w3.org/2001/XMLSchema-instance\"");
+    }
+    if xsd {
+        whole.extend_from_slice(b" xmlns:xsd=\"http://www.w3.org/2001/XMLSchema\"");
+    }
+    whole.extend_from_slice(&element[name_end..]);
+    Cow::Owned(whole)
+}
+
+/// Appends `,"name":"value"`.
+fn push_member(out: &mut Vec<u8>, name: &str, value: &[u8]) {
+    out.extend_from_slice(b",\"");
+    out.extend_from_slice(name.as_bytes());
+    out.extend_from_slice(b"\":\"");
+    push_escaped(out, value);
+    out.push(b'"');
+}
+
+/// Which bytes JSON does not allow within a string (RFC 8259 §7).
+const ESCAPED: [bool; 256] = {
+    let mut table = [false; 256];
+    let mut byte = 0;
+    while byte < 0x20 {
+        table[byte] = true;
+        byte += 1;
+    }
+    table[b'"' as usize] = true;
+    table[b'\\' as usize] = true;
+    table
+};
+
+/// Appends UTF-8 `text` as the inside of a JSON string.
+pub(crate) fn push_escaped(out: &mut Vec<u8>, text: &[u8]) {
+    let mut rest = text;
+    while let Some(at) = rest.iter().position(|byte| ESCAPED[usize::from(*byte)]) {
+        out.extend_from_slice(&rest[..at]);
+        match rest[at] {
+            b'"' => out.extend_from_slice(b"\\\""),
+            b'\\' => out.extend_from_slice(b"\\\\"),
+            b'\n' => out.extend_from_slice(b"\\n"),
+            b'\r' => out.extend_from_slice(b"\\r"),
+            b'\t' => out.extend_from_slice(b"\\t"),
+            other => out.extend_from_slice(&[b'\\', b'u', b'0', b'0', hex(other >> 4), hex(other & 15)]),
+        }
+        rest = &rest[at + 1..];
+    }
+    out.extend_from_slice(rest);
+}
+
+/// A context attribute as a header value: space, `"`, `%` and all outside of U+0021 to U+007E percent-encoded.
+fn header_value(text: &[u8]) -> HeaderValue {
+    let plain = |byte: &u8| matches!(byte, 0x21..=0x7e) && !matches!(byte, b'"' | b'%');
+    if text.iter().all(plain) {
+        return HeaderValue::from_bytes(text).expect("printable ASCII is a header value");
+    }
+    let mut encoded = Vec::with_capacity(text.len() * 3);
+    for byte in text {
+        if plain(byte) {
+            encoded.push(*byte);
+        } else {
+            encoded.extend_from_slice(&[b'%', hex(byte >> 4), hex(byte & 15)]);
+        }
+    }
+    HeaderValue::from_bytes(&encoded).expect("printable ASCII is a header value")
+}
+
+fn hex(nibble: u8) -> u8 {
+    b"0123456789ABCDEF"[usize::from(nibble)]
+}
+
+#[cfg(test)]
+#[path = "envelope_tests.rs"]
+mod tests;
