@@ -1,8 +1,10 @@
 pub mod budget;
+pub mod core;
 pub mod deliver;
 pub mod destination;
 pub mod enrich;
 pub mod order;
 pub mod parse;
+pub mod route;
 pub mod seen;
 pub mod settle;

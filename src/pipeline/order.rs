@@ -138,6 +138,11 @@ impl Order {
         self.high_us
     }
 
+    /// The highest key read.
+    pub fn high_key(&self) -> Option<i32> {
+        self.high_key
+    }
+
     pub fn seen(&mut self) -> &mut Seen {
         &mut self.seen
     }

@@ -56,6 +56,11 @@ impl Seen {
             .collect()
     }
 
+    /// Counts these minutes as changed again: they were not stored after all.
+    pub fn mark_dirty(&mut self, minutes: impl IntoIterator<Item = u32>) {
+        self.dirty.extend(minutes);
+    }
+
     /// Keys missing between the smallest and the largest since `minute`: where the count is 0 nothing can become visible late.
     /// Counts each wrap-free run: keys below and above the int32 wrap are measured apart.
     pub fn gaps_since(&self, minute: u32) -> u64 {

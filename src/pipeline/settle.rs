@@ -2,13 +2,13 @@
 //!
 //! ```text
 //!  seq:      0 … 999 │ 1000 … 1763 │ 1764 … 2763 │
-//!  flight:   settled │ A: 3 left   │ A: -  B: 1k │        resume time = the oldest createdTime of the first flight that is not settled
+//!  flight:   settled │ A: 3 left   │ A: -  B: 1k │        oldest_us = the oldest createdTime of a flight that is not settled
 //! ```
 //!
 //! An event is settled for a destination when the target acknowledged it, or it is durably in that destination's spool or dead letters.
 //!
-//! INVARIANT: the checkpoint never passes an unsettled event: the resume time is no later than the createdTime of every registered event that is
-//! not settled everywhere.
+//! INVARIANT: the checkpoint never passes an unsettled event: `oldest_us` is no later than the createdTime of every registered event that is not
+//! settled everywhere, and the checkpoint (`core`) makes reading start again no later than that.
 
 use std::collections::VecDeque;
 
@@ -84,13 +84,14 @@ impl Settle {
         self.collect();
     }
 
-    /// The time to resume reading at, microseconds since 1970 UTC; `None` before the first event.
-    pub fn resume_us(&self) -> Option<i64> {
-        let oldest = self.flights.iter().filter(|flight| !flight.pending.is_empty()).filter_map(|flight| flight.oldest_us).min();
-        match (oldest, self.newest_us) {
-            (Some(oldest), Some(newest)) => Some(oldest.min(newest)),
-            (oldest, newest) => oldest.or(newest),
-        }
+    /// The oldest createdTime of a batch that is not settled, microseconds since 1970 UTC: no unsettled event is older.
+    pub fn oldest_us(&self) -> Option<i64> {
+        self.flights.iter().filter(|flight| !flight.pending.is_empty()).filter_map(|flight| flight.oldest_us).min()
+    }
+
+    /// The latest createdTime registered, microseconds since 1970 UTC.
+    pub fn newest_us(&self) -> Option<i64> {
+        self.newest_us
     }
 
     /// Every event that is not settled, by destination.
@@ -160,14 +161,14 @@ mod tests {
         let all = Selection::first(2);
         settle.register(&first, &[(a, all), (b, Selection::one(1))]);
         settle.register(&second, &[(a, Selection::one(0))]);
-        assert_eq!(settle.resume_us(), Some(100));
+        assert_eq!(settle.oldest_us(), Some(100));
         settle.settled(a, &first, &all);
-        assert_eq!(settle.resume_us(), Some(100), "b still waits for key 2");
+        assert_eq!(settle.oldest_us(), Some(100), "b still waits for key 2");
         settle.settled(b, &first, &Selection::one(1));
-        assert_eq!(settle.resume_us(), Some(300));
+        assert_eq!(settle.oldest_us(), Some(300));
         settle.settled(a, &second, &Selection::one(0));
         assert!(settle.is_settled());
-        assert_eq!(settle.resume_us(), Some(300));
+        assert_eq!((settle.oldest_us(), settle.newest_us()), (None, Some(300)));
     }
 
     #[test]
@@ -175,7 +176,7 @@ mod tests {
         let mut settle = Settle::default();
         settle.register(&registered(0, &[(1, 100)]), &[]);
         assert!(settle.is_settled());
-        assert_eq!(settle.resume_us(), Some(100));
+        assert_eq!((settle.oldest_us(), settle.newest_us()), (None, Some(100)));
     }
 
     proptest! {
@@ -222,7 +223,7 @@ mod tests {
             let expected: Vec<(u32, u32)> = model.keys().map(|(d, seq)| (*d, *seq as u32)).collect();
             prop_assert_eq!(unsettled, expected);
             if let Some(oldest) = model.values().min() {
-                prop_assert!(settle.resume_us().expect("something is registered") <= *oldest);
+                prop_assert!(settle.oldest_us().expect("something is unsettled") <= *oldest);
             }
         }
     }

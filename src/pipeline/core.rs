@@ -1,0 +1,251 @@
+//! The core: order → route → settle of all sources, and the checkpoints that follow from them. One thread, no locks, no clock, no I/O: what a simulation
+//! drives is what runs.
+//!
+//! INVARIANT: a batch is registered with `settle` before any of it is offered.
+//! INVARIANT: a checkpoint is taken of one moment: what was seen, and what of it is unsettled, belong together.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+
+use rustc_hash::FxHashMap;
+use uuid::Uuid;
+
+use super::destination::{DestinationId, Destinations};
+use super::order::Order;
+use super::parse::{Parsed, Poison};
+use super::route::Route;
+use super::seen::Seen;
+use super::settle::Settle;
+use crate::durable::{Checkpoint, CheckpointWrite};
+use crate::event::{Identity, Selection, SourceInfo, minute_of};
+use crate::processor::Piece;
+use crate::source::{BeginError, Found, Progress, Start};
+
+/// The destination that events no decoder could read are owed to until they are stored as dead letters.
+pub const POISON: &str = "(unreadable)";
+
+/// What follows from a page.
+#[derive(Debug)]
+pub enum Output {
+    /// Events for a destination, in order.
+    Offer { destination: DestinationId, piece: Piece },
+    /// An event that is to be stored as a dead letter with its raw bytes; then it is settled for `destination`.
+    Poison { destination: DestinationId, poison: Poison },
+}
+
+/// What a page did, for the metrics and the log.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PageCounts {
+    pub events: usize,
+    pub duplicates: usize,
+    pub keys_restarted: bool,
+}
+
+/// The pipeline's state between the decoder and the destinations.
+pub struct Core {
+    sources: Vec<Flow>,
+    route: Route,
+    pub destinations: Destinations,
+    poison: DestinationId,
+}
+
+/// One source within the core.
+struct Flow {
+    name: String,
+    /// How far before the resume time reading starts again, microseconds.
+    overlap_us: i64,
+    /// Since the source began.
+    begun: Option<Begun>,
+}
+
+struct Begun {
+    info: Arc<SourceInfo>,
+    order: Order,
+    settle: Settle,
+    progress: Arc<Progress>,
+    /// The resume time of the last checkpoint, microseconds since 1970 UTC.
+    resume_us: i64,
+    changed: bool,
+}
+
+/// The next resume time, microseconds since 1970 UTC: reading starts again at it less the overlap, which is not after the oldest unsettled event.
+///
+/// An event that became visible late is older than the last resume time. Where the overlap reaches it anyway the position stays: going back would make
+/// reading start before what the seen set still covers.
+fn resume(last_us: i64, newest_us: Option<i64>, oldest_us: Option<i64>, overlap_us: i64) -> i64 {
+    match oldest_us {
+        None => last_us.max(newest_us.unwrap_or(last_us)),
+        Some(oldest) if oldest >= last_us => oldest,
+        Some(oldest) if oldest >= last_us.saturating_sub(overlap_us) => last_us,
+        Some(oldest) => oldest.saturating_add(overlap_us),
+    }
+}
+
+impl Core {
+    /// `sources`: name and overlap in microseconds, by source index.
+    pub fn new(sources: Vec<(String, i64)>, route: Route, mut destinations: Destinations) -> Self {
+        let poison = destinations.intern(usize::MAX, POISON, "");
+        let sources =
+            sources.into_iter().map(|(name, overlap_us)| Flow { name, overlap_us, begun: None }).collect();
+        Core { sources, route, destinations, poison }
+    }
+
+    /// Where `source` starts, given what it found and what is stored of it; and the checkpoint that has to be durable before its first read.
+    pub fn begin(
+        &mut self,
+        source: usize,
+        found: &Found,
+        stored: Option<Checkpoint>,
+    ) -> Result<(Start, CheckpointWrite), BeginError> {
+        let flow = &mut self.sources[source];
+        if let Some(stored) = stored.as_ref().filter(|stored| stored.instance_uuid != found.instance_uuid) {
+            return Err(BeginError::OtherInstance {
+                source_name: flow.name.clone(),
+                expected: stored.instance_uuid,
+                found: found.instance_uuid,
+            });
+        }
+        let info = Arc::new(SourceInfo {
+            index: source,
+            name: flow.name.clone(),
+            url: found.url.clone(),
+            instance_uuid: found.instance_uuid,
+            api_version: found.api_version.clone(),
+        });
+        let progress = Arc::new(Progress::default());
+        let (order, resume_us, begin_us) = match stored {
+            None => (Order::default(), found.start_us, found.start_us),
+            Some(stored) => {
+                let mut unsettled: FxHashMap<Identity, Vec<Arc<str>>> = FxHashMap::default();
+                for (destination, identities) in stored.unsettled {
+                    let name: Arc<str> = destination.into();
+                    // A destination that is gone, or renamed, holds nothing back.
+                    if self.destinations.by_name(&name).is_none() && !self.route.may_reach(&name) {
+                        tracing::warn!(source = %flow.name, destination = %name, events = identities.len(),
+                            "this destination is no longer configured: what it had not taken is let go; a renamed one starts at the current position");
+                        continue;
+                    }
+                    for identity in identities {
+                        unsettled.entry(identity).or_default().push(Arc::clone(&name));
+                    }
+                }
+                let order = Order::restore(Seen::restore(stored.seen), unsettled);
+                (order, stored.resume_us, stored.resume_us.saturating_sub(flow.overlap_us))
+            }
+        };
+        progress.resume_us.store(resume_us, Relaxed);
+        let settle = Settle::default();
+        flow.begun = Some(Begun { info: Arc::clone(&info), order, settle, progress: Arc::clone(&progress), resume_us, changed: true });
+        let write = self.checkpoint_of(source).expect("it has just begun");
+        Ok((Start { info, begin_us, progress }, write))
+    }
+
+    /// Takes a decoded page through order and route.
+    pub fn page(&mut self, parsed: Parsed, outputs: &mut Vec<Output>) -> PageCounts {
+        let Some(flow) = self.sources[parsed.source.index].begun.as_mut() else { return PageCounts::default() };
+        let ordered = flow.order.step(parsed);
+        let mut counts =
+            PageCounts { duplicates: ordered.duplicates, keys_restarted: ordered.keys_restarted, ..PageCounts::default() };
+        if ordered.keys_restarted {
+            flow.progress.restarted.store(true, Relaxed);
+        }
+        for poison in ordered.poisons {
+            counts.events += 1;
+            flow.changed = true;
+            flow.settle.register(&poison.batch, &[(self.poison, Selection::one(0))]);
+            outputs.push(Output::Poison { destination: self.poison, poison });
+        }
+        for ordered in ordered.batches {
+            counts.events += ordered.batch.records.len();
+            flow.changed = true;
+            let routed = self.route.step(&ordered.batch, &ordered.replays, &mut self.destinations);
+            flow.settle.register(&ordered.batch, &routed.0);
+            let batch = Arc::new(ordered.batch);
+            outputs.extend(routed.0.into_iter().map(|(destination, picks)| Output::Offer {
+                destination,
+                piece: Piece { batch: Arc::clone(&batch), picks },
+            }));
+        }
+        counts
+    }
+
+    /// `piece` is settled for `destination`.
+    pub fn settled(&mut self, destination: DestinationId, piece: &Piece) {
+        if let Some(flow) = self.sources[piece.batch.source.index].begun.as_mut() {
+            flow.changed = true;
+            flow.settle.settled(destination, &piece.batch, &piece.picks);
+        }
+    }
+
+    /// The checkpoints of the sources that moved since the last call.
+    pub fn checkpoints(&mut self) -> Vec<CheckpointWrite> {
+        let changed = |flow: &Flow| flow.begun.as_ref().is_some_and(|begun| begun.changed);
+        let moved: Vec<usize> = (0..self.sources.len()).filter(|source| changed(&self.sources[*source])).collect();
+        moved.into_iter().filter_map(|source| self.checkpoint_of(source)).collect()
+    }
+
+    /// A checkpoint was refused: what it carried goes into the next one.
+    pub fn refused(&mut self, write: &CheckpointWrite) {
+        for flow in self.sources.iter_mut().filter(|flow| flow.name == write.source) {
+            if let Some(begun) = &mut flow.begun {
+                begun.changed = true;
+                begun.order.seen().mark_dirty(write.dirty.iter().map(|(minute, _)| *minute));
+            }
+        }
+    }
+
+    fn checkpoint_of(&mut self, source: usize) -> Option<CheckpointWrite> {
+        let flow = &mut self.sources[source];
+        let begun = flow.begun.as_mut()?;
+        begun.changed = false;
+        // What a former run left and this one has not read again is unsettled too. Reading that has passed it by the overlap has not found it:
+        // vCenter no longer has it.
+        if let Some(newest) = begun.order.newest_us() {
+            let gone = begun.order.give_up(minute_of(newest.saturating_sub(flow.overlap_us)).saturating_sub(1));
+            if gone > 0 {
+                tracing::error!(source = %flow.name, events = gone, "unsettled events of a former run are no longer in vCenter's history");
+            }
+        }
+        let mut unsettled: FxHashMap<Arc<str>, Vec<Identity>> = FxHashMap::default();
+        let mut awaited_us = None;
+        for (identity, destinations) in begun.order.awaited() {
+            let minute_us = i64::from(identity.minute) * 60_000_000 - 500;
+            awaited_us = Some(awaited_us.map_or(minute_us, |us: i64| us.min(minute_us)));
+            for destination in destinations {
+                unsettled.entry(Arc::clone(destination)).or_default().push(*identity);
+            }
+        }
+        for (destination, identity) in begun.settle.unsettled() {
+            unsettled.entry(Arc::clone(&self.destinations.get(destination).name)).or_default().push(identity);
+        }
+        let oldest_us = begun.settle.oldest_us().into_iter().chain(awaited_us).min();
+        let resume_us = resume(begun.resume_us, begun.settle.newest_us(), oldest_us, flow.overlap_us);
+        begun.resume_us = resume_us;
+        begun.progress.resume_us.store(resume_us, Relaxed);
+        let prune_before_minute = minute_of(resume_us.saturating_sub(flow.overlap_us)).saturating_sub(1);
+        let high_key = begun.order.high_key();
+        let seen = begun.order.seen();
+        seen.prune(prune_before_minute);
+        begun.progress.key_gaps.store(seen.gaps_since(prune_before_minute), Relaxed);
+        Some(CheckpointWrite {
+            source: flow.name.clone(),
+            instance_uuid: begun.info.instance_uuid,
+            resume_us,
+            high_key,
+            dirty: seen.take_dirty(),
+            prune_before_minute,
+            unsettled: unsettled.into_iter().map(|(name, identities)| (name.to_string(), identities)).collect(),
+            destinations: Some(self.destinations.iter().map(|(_, destination)| destination.name.to_string()).collect()),
+        })
+    }
+
+    /// Whether every event that was read is settled everywhere.
+    pub fn is_settled(&self) -> bool {
+        self.sources.iter().all(|flow| flow.begun.as_ref().is_none_or(|begun| begun.settle.is_settled()))
+    }
+
+    /// The vCenter of a source, once it has begun.
+    pub fn instance(&self, source: usize) -> Option<Uuid> {
+        Some(self.sources.get(source)?.begun.as_ref()?.info.instance_uuid)
+    }
+}
