@@ -22,3 +22,4 @@ pub mod pipeline;
 pub mod processor;
 pub mod source;
 pub mod vim;
+pub mod telemetry;

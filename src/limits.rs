@@ -66,3 +66,8 @@ pub const RETRY_AFTER_MAX: Duration = Duration::from_secs(300);
 pub const BREAKER_ANSWERS_MIN: u32 = 20;
 /// Sources of which one destination keeps rendered envelope fragments: 3 categories * 2 KiB * 64 = 384 KiB. More are rendered again.
 pub const ENVELOPE_SOURCES_MAX: usize = 64;
+
+/// Writes in one transaction: a spooled batch is up to about 300 KiB compressed, so 64 of them are about 20 MiB of WAL.
+pub const STORE_GROUP_WRITES_MAX: usize = 64;
+/// Wait before a write that found its bound reached is tried again.
+pub const STORE_FULL_RETRY: Duration = Duration::from_secs(1);

@@ -37,6 +37,11 @@ impl Budget {
         Permit { held: Some(held) }
     }
 
+    /// Bytes in all.
+    pub fn limit(&self) -> usize {
+        self.units * UNIT
+    }
+
     /// Bytes taken now.
     pub fn used(&self) -> usize {
         (self.units - self.free.available_permits().min(self.units)) * UNIT

@@ -1,10 +1,15 @@
+//! The pipeline: parse → enrich → order → route → deliver → settle. Every stage is a struct with a pure `step`; [`run`] alone has threads and channels.
+
 pub mod budget;
 pub mod core;
 pub mod deliver;
 pub mod destination;
+mod driver;
 pub mod enrich;
 pub mod order;
 pub mod parse;
 pub mod route;
+pub mod run;
 pub mod seen;
 pub mod settle;
+pub mod storage;

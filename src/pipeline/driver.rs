@@ -1,0 +1,326 @@
+//! The driver of one destination: carries out what its engine (`deliver`) says, and tells it what became of that. Async, one task a destination.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use crossbeam_channel::Sender;
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+
+use super::budget::Budget;
+use super::deliver::{Action, DeadLetter, Delivery, Input, Room, SpoolRow};
+use super::destination::DestinationId;
+use super::run::Control;
+use super::storage::StoreHandle;
+use crate::durable::codec;
+use crate::durable::{self, Payload, SpoolAppend, Store, Write};
+use crate::limits::STORE_FULL_RETRY;
+use crate::processor::{Outcome, Piece, Processor};
+use crate::telemetry::metrics::DestinationMetrics;
+
+/// What comes to a driver.
+pub(super) enum Mail {
+    Offer(Piece),
+    Appended { ticket: u64, outcomes: Vec<durable::Outcome> },
+    Fetched(Vec<(SpoolRow, crate::event::Batch)>),
+    DeadLettered { letter: Box<DeadLetter>, outcome: Option<durable::Outcome> },
+    /// Try again what a full store refused.
+    Again,
+    /// Read again what was written to the spool meanwhile by hand: a replayed dead letter.
+    Stop,
+}
+
+/// What all drivers share.
+#[derive(Clone)]
+pub(super) struct Shared {
+    pub store: StoreHandle<Store>,
+    pub control: Sender<Control>,
+    pub budget: Budget,
+    /// When the process started: the engines' zero.
+    pub epoch: Instant,
+    /// Destinations that exist, for the fair share of memory.
+    pub destinations: Arc<std::sync::atomic::AtomicUsize>,
+    /// Names to indices of the configured sources, for what comes back from the store.
+    pub sources: Arc<Vec<String>>,
+    pub invocations: Option<Arc<crate::telemetry::invocations::InvocationLog>>,
+}
+
+pub(super) struct Driver {
+    pub id: DestinationId,
+    pub name: Arc<str>,
+    pub engine: Delivery,
+    pub processor: Arc<dyn Processor>,
+    pub spool_bytes_max: u64,
+    pub shared: Shared,
+    pub metrics: DestinationMetrics,
+    pub mailbox: mpsc::UnboundedSender<Mail>,
+    /// Appends in order; only the first is with the store, so that one that is refused is not overtaken.
+    pub appends: VecDeque<(u64, Vec<Piece>)>,
+    /// Dead letters that a full store refused.
+    pub refused: Vec<DeadLetter>,
+}
+
+type UnderWay = FuturesUnordered<crate::processor::BoxFuture<'static, Answer>>;
+
+struct Answer {
+    id: u64,
+    outcome: Outcome,
+    events: usize,
+    took: Duration,
+}
+
+impl Driver {
+    pub async fn run(mut self, mut inbox: mpsc::UnboundedReceiver<Mail>) {
+        let mut under_way = UnderWay::new();
+        let mut actions = Vec::new();
+        // A spool that a former run left starts without an offer.
+        self.engine.step(self.now(), Input::Tick, &mut actions);
+        loop {
+            self.carry_out(&mut actions, &mut under_way);
+            self.show();
+            let wake = self.engine.wakes_at().map(|at| self.shared.epoch + at);
+            tokio::select! {
+                biased;
+                Some(answer) = under_way.next(), if !under_way.is_empty() => self.answered(answer, &mut actions),
+                mail = inbox.recv() => match mail {
+                    None | Some(Mail::Stop) => return,
+                    Some(mail) => self.mail(mail, &mut actions),
+                },
+                () = tokio::time::sleep_until(wake.unwrap_or_else(Instant::now)), if wake.is_some() => {
+                    self.engine.step(self.now(), Input::Tick, &mut actions);
+                }
+            }
+        }
+    }
+
+    fn now(&self) -> Duration {
+        self.shared.epoch.elapsed()
+    }
+
+    fn mail(&mut self, mail: Mail, actions: &mut Vec<Action>) {
+        let input = match mail {
+            Mail::Offer(piece) => Input::Offer { piece, room: self.room() },
+            Mail::Appended { ticket, outcomes } => return self.appended(ticket, &outcomes, actions),
+            Mail::Fetched(rows) => Input::Fetched { rows },
+            Mail::DeadLettered { letter, outcome } => {
+                return match outcome {
+                    Some(durable::Outcome::Full(full)) => {
+                        self.full(&full.to_string());
+                        self.refused.push(*letter);
+                    }
+                    _ => {
+                        self.metrics.failed.increment(letter.piece.picks.len() as u64);
+                        self.engine.dead_letter_stored(&letter, actions);
+                    }
+                };
+            }
+            Mail::Again => {
+                self.metrics.store_full.set(0.0);
+                self.send_append();
+                for letter in std::mem::take(&mut self.refused) {
+                    self.store_dead_letter(letter);
+                }
+                return;
+            }
+            Mail::Stop => return,
+        };
+        self.engine.step(self.now(), input, actions);
+    }
+
+    fn answered(&mut self, answer: Answer, actions: &mut Vec<Action>) {
+        self.metrics.request_seconds.record(answer.took.as_secs_f64());
+        let failed = match &answer.outcome {
+            Outcome::Delivered => 0,
+            Outcome::Failed(failure) => {
+                tracing::debug!(destination = %self.name, reason = %failure.reason, fault = ?failure.fault, "a request failed");
+                answer.events
+            }
+            Outcome::Partial(failures) => failures.iter().flatten().count(),
+        };
+        self.metrics.delivered.increment((answer.events - failed) as u64);
+        self.metrics.retried.increment(failed as u64);
+        let was_open = self.engine.gauges().breaker_open;
+        let reason = match &answer.outcome {
+            Outcome::Failed(failure) => Some(failure.reason.clone()),
+            _ => None,
+        };
+        self.engine.step(self.now(), Input::Done { request: answer.id, outcome: answer.outcome }, actions);
+        let is_open = self.engine.gauges().breaker_open;
+        match (was_open, is_open, reason) {
+            (false, true, reason) => {
+                tracing::warn!(destination = %self.name, reason = reason.unwrap_or_default(), "the target does not take events; waiting and probing");
+            }
+            (true, false, _) => tracing::info!(destination = %self.name, "the target takes events again"),
+            _ => {}
+        }
+    }
+
+    fn room(&self) -> Room {
+        let limit = self.shared.budget.limit();
+        let others = self.shared.destinations.load(std::sync::atomic::Ordering::Relaxed).max(1);
+        Room { share: limit / 2 / others, scarce: self.shared.budget.used() > limit / 4 * 3, alone: others == 1 }
+    }
+
+    fn carry_out(&mut self, actions: &mut Vec<Action>, under_way: &mut UnderWay) {
+        let mut settled = Vec::new();
+        let mut unspooled = Vec::new();
+        for action in actions.drain(..) {
+            match action {
+                Action::Send { id, request } => {
+                    self.metrics.requests.increment(1);
+                    let processor = Arc::clone(&self.processor);
+                    let (log, name) = (self.shared.invocations.clone(), Arc::clone(&self.name));
+                    under_way.push(Box::pin(async move {
+                        let start = Instant::now();
+                        let outcome = processor.deliver(&request).await;
+                        let took = start.elapsed();
+                        if let Some(log) = log {
+                            log.write(&name, &request, &outcome, took);
+                        }
+                        Answer { id, outcome, events: request.events, took }
+                    }));
+                }
+                Action::Settle(piece) => settled.push(piece),
+                Action::Drop(piece) => {
+                    tracing::warn!(destination = %self.name, events = piece.picks.len(), "events dropped, as the overflow policy says");
+                    self.metrics.dropped.increment(piece.picks.len() as u64);
+                    settled.push(piece);
+                }
+                Action::DeadLetter(letter) => {
+                    tracing::warn!(destination = %self.name, attempts = letter.attempts, status = letter.failure.status, reason = %letter.failure.reason, "an event failed for good and becomes a dead letter");
+                    self.store_dead_letter(letter);
+                }
+                Action::Append { ticket, pieces } => {
+                    self.metrics.spilled.increment(pieces.iter().map(|piece| piece.picks.len() as u64).sum());
+                    self.appends.push_back((ticket, pieces));
+                    if self.appends.len() == 1 {
+                        self.send_append();
+                    }
+                }
+                Action::Fetch { after, bytes } => self.fetch(after, bytes),
+                Action::Unspool(SpoolRow(row)) => unspooled.push(row),
+            }
+        }
+        if !settled.is_empty() {
+            let _ = self.shared.control.send(Control::Settled { destination: self.id, pieces: settled });
+        }
+        if !unspooled.is_empty() {
+            self.shared.store.apply(vec![Write::SpoolRemove { rows: unspooled }], |_| ());
+        }
+    }
+
+    /// Gives the first append to the store.
+    fn send_append(&mut self) {
+        let Some((ticket, pieces)) = self.appends.front() else { return };
+        let writes: Vec<Write> = pieces
+            .iter()
+            .filter_map(|piece| {
+                let batch = codec::encode(&piece.batch, &piece.picks)
+                    .inspect_err(|error| tracing::error!(destination = %self.name, %error, "a batch cannot be spooled"))
+                    .ok()?;
+                Some(Write::SpoolAppend(SpoolAppend {
+                    destination: self.name.to_string(),
+                    source: piece.batch.source.name.clone(),
+                    batch,
+                    bytes_max: self.spool_bytes_max,
+                }))
+            })
+            .collect();
+        let (ticket, mailbox) = (*ticket, self.mailbox.clone());
+        self.shared.store.apply(writes, move |outcomes| {
+            // A driver that is gone has nothing left to do.
+            let _ = mailbox.send(Mail::Appended { ticket, outcomes });
+        });
+    }
+
+    fn appended(&mut self, ticket: u64, outcomes: &[durable::Outcome], actions: &mut Vec<Action>) {
+        let refused = outcomes.iter().position(|outcome| matches!(outcome, durable::Outcome::Full(_)));
+        let Some(at) = refused else {
+            self.appends.pop_front();
+            self.engine.step(self.now(), Input::Appended { ticket }, actions);
+            self.send_append();
+            return;
+        };
+        if let (durable::Outcome::Full(full), Some((_, pieces))) = (&outcomes[at], self.appends.front_mut()) {
+            // What stands before the refused one is written; the rest is tried again, in order.
+            pieces.drain(..at);
+            let full = full.to_string();
+            self.full(&full);
+        }
+    }
+
+    /// The store has no room for this destination: say so, wait, try again. Nothing is lost; its share of the memory stays taken.
+    fn full(&self, what: &str) {
+        tracing::error!(destination = %self.name, reason = what, "this destination waits for room in the store");
+        self.metrics.store_full.set(1.0);
+        let mailbox = self.mailbox.clone();
+        tokio::spawn(async move {
+            tokio::time::sleep(STORE_FULL_RETRY).await;
+            let _ = mailbox.send(Mail::Again);
+        });
+    }
+
+    fn fetch(&self, after: SpoolRow, bytes: usize) {
+        let (name, mailbox, sources) = (Arc::clone(&self.name), self.mailbox.clone(), Arc::clone(&self.shared.sources));
+        self.shared.store.with(move |store| {
+            let rows = store.peek(&name, after.0, bytes)?;
+            let rows = rows
+                .into_iter()
+                .map(|row| Ok((SpoolRow(row.row), row.decode(|source| sources.iter().position(|name| name == source))?)))
+                .collect::<Result<_, durable::StoreError>>()?;
+            let _ = mailbox.send(Mail::Fetched(rows));
+            Ok(())
+        });
+    }
+
+    fn store_dead_letter(&self, letter: DeadLetter) {
+        let write = match self.dead_letter(&letter) {
+            Ok(write) => write,
+            Err(error) => {
+                tracing::error!(destination = %self.name, %error, "a dead letter cannot be written");
+                return;
+            }
+        };
+        let mailbox = self.mailbox.clone();
+        self.shared.store.apply(vec![write], move |outcomes| {
+            let outcome = outcomes.into_iter().next();
+            let _ = mailbox.send(Mail::DeadLettered { letter: Box::new(letter), outcome });
+        });
+    }
+
+    fn dead_letter(&self, letter: &DeadLetter) -> Result<Write, codec::CodecError> {
+        let batch = &letter.piece.batch;
+        let at = letter.piece.picks.iter().next().unwrap_or_default();
+        let record = &batch.records[at];
+        let last_us = now_us();
+        Ok(Write::DeadLetter(durable::DeadLetter {
+            destination: self.name.to_string(),
+            source: batch.source.name.clone(),
+            identity: record.identity,
+            id: record.id,
+            subject: batch.text(record.subject).to_string(),
+            reason: letter.failure.reason.clone(),
+            status: letter.failure.status,
+            attempts: letter.attempts,
+            first_us: last_us - letter.tried_for.as_micros() as i64,
+            last_us,
+            payload: Payload::Event(codec::encode(batch, &letter.piece.picks)?.into_blob()),
+        }))
+    }
+
+    fn show(&self) {
+        let gauges = self.engine.gauges();
+        self.metrics.waiting.set(gauges.waiting_events as f64);
+        self.metrics.under_way.set(gauges.requests_under_way as f64);
+        self.metrics.breaker_open.set(f64::from(u8::from(gauges.breaker_open)));
+        self.metrics.spooling.set(f64::from(u8::from(gauges.spooling)));
+    }
+}
+
+/// Microseconds since 1970 UTC by the router's clock.
+pub(super) fn now_us() -> i64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_micros() as i64)
+}

@@ -1,0 +1,187 @@
+//! Every metric: its name, its unit, what it means. `docs/metrics.md` is generated from here.
+//!
+//! Handles are made once a source, stage or destination; the hot path adds to them once a batch.
+
+use metrics::{Counter, Gauge, Histogram, Unit, counter, gauge, histogram};
+
+/// A metric's description.
+#[derive(Clone, Copy, Debug)]
+pub struct Metric {
+    pub name: &'static str,
+    pub kind: Kind,
+    pub labels: &'static [&'static str],
+    pub help: &'static str,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    Counter,
+    Gauge,
+    /// In seconds.
+    Histogram,
+}
+
+macro_rules! metrics {
+    ($($constant:ident = $name:literal, $kind:ident, $labels:expr, $help:literal;)*) => {
+        $(pub const $constant: &str = $name;)*
+        /// All of them, in the order of the flow.
+        pub const ALL: &[Metric] = &[$(Metric { name: $name, kind: Kind::$kind, labels: &$labels, help: $help }),*];
+    };
+}
+
+metrics! {
+    SOURCE_PAGES = "event_router_source_pages_total", Counter, ["source"], "pages that a source handed to the decoder";
+    SOURCE_BYTES = "event_router_source_bytes_total", Counter, ["source"], "bytes of these pages, decompressed";
+    SOURCE_EVENTS = "event_router_source_events_total", Counter, ["source"], "events read for the first time";
+    SOURCE_DUPLICATES = "event_router_source_duplicates_dropped_total", Counter, ["source"], "events dropped because they had been read before: overlaps, sweeps, replays";
+    SOURCE_UNKNOWN_CLASSES = "event_router_source_unknown_class_events_total", Counter, ["source"], "events of a class that the schema does not know, delivered all the same";
+    SOURCE_MISFITS = "event_router_source_misfit_values_total", Counter, ["source"], "values that do not fit their declared kind, delivered as vCenter sent them";
+    SOURCE_UNREADABLE_PAGES = "event_router_source_unreadable_pages_total", Counter, ["source"], "pages that could not be decoded and are read again in halves";
+    SOURCE_POISON = "event_router_source_unreadable_events_total", Counter, ["source"], "events that could not be decoded, stored as dead letters";
+    SOURCE_KEYS_RESTARTED = "event_router_source_keys_restarted_total", Counter, ["source"], "times that keys started again: the vCenter was restored";
+    SOURCE_CALLS = "event_router_source_calls_total", Counter, ["source", "method"], "calls of the vSphere API";
+    SOURCE_LOGINS = "event_router_source_logins_total", Counter, ["source"], "logins";
+    SOURCE_REBUILDS = "event_router_source_collector_rebuilds_total", Counter, ["source"], "collectors made again after a lost answer, session or collector";
+    SOURCE_GAPS = "event_router_source_gaps_stepped_over_total", Counter, ["source"], "windows of unreadable events that were stepped over";
+    SOURCE_SWEEPS = "event_router_source_sweeps_total", Counter, ["source"], "re-reads of the trailing window";
+    SOURCE_LAG = "event_router_source_lag_seconds", Gauge, ["source"], "age of the newest event that was read, against the newest that vCenter has, by vCenter's clock";
+    SOURCE_UP = "event_router_source_up", Gauge, ["source"], "1 while the source reads or waits for events";
+    SOURCE_CLOCK_OFFSET = "event_router_source_clock_offset_seconds", Gauge, ["source"], "vCenter's clock less the router's";
+    STAGE_BUSY = "event_router_stage_busy_microseconds_total", Counter, ["stage"], "time that a stage's threads worked; its rate in seconds is the number of threads busy";
+    STAGE_QUEUE = "event_router_stage_queue_pages", Gauge, ["stage"], "pages that wait for a stage";
+    MEMORY_USED = "event_router_memory_used_bytes", Gauge, [], "bytes of events in memory, of the budget";
+    CHECKPOINTS = "event_router_checkpoints_total", Counter, [], "checkpoints that became durable";
+    CHECKPOINT_AGE = "event_router_checkpoint_resume_seconds", Gauge, ["source"], "resume time of the last checkpoint, seconds since 1970 UTC by vCenter's clock";
+    DELIVERED = "event_router_destination_delivered_events_total", Counter, ["destination"], "events that the target acknowledged";
+    REQUESTS = "event_router_destination_requests_total", Counter, ["destination"], "requests sent";
+    RETRIED = "event_router_destination_retried_events_total", Counter, ["destination"], "events in requests that failed and are tried again";
+    FAILED = "event_router_destination_dead_letter_events_total", Counter, ["destination"], "events that failed for good";
+    DROPPED = "event_router_destination_dropped_events_total", Counter, ["destination"], "events dropped by the overflow policy";
+    SPILLED = "event_router_destination_spilled_events_total", Counter, ["destination"], "events written to the spool";
+    SPOOL_FULL = "event_router_destination_store_full", Gauge, ["destination"], "1 while the spool or the dead letters of a destination are full, and it waits";
+    WAITING = "event_router_destination_waiting_events", Gauge, ["destination"], "events that wait in memory";
+    UNDER_WAY = "event_router_destination_requests_under_way", Gauge, ["destination"], "requests without an answer";
+    BREAKER_OPEN = "event_router_destination_breaker_open", Gauge, ["destination"], "1 while the circuit breaker is open";
+    SPOOLING = "event_router_destination_spooling", Gauge, ["destination"], "1 while new events go through the spool";
+    REQUEST_SECONDS = "event_router_destination_request_seconds", Histogram, ["destination"], "time from a request to its answer";
+}
+
+/// Registers the descriptions with the installed recorder.
+pub fn describe() {
+    for metric in ALL {
+        let unit = match metric.name {
+            name if name.ends_with("_seconds") || name.ends_with("_seconds_total") => Unit::Seconds,
+            name if name.ends_with("_bytes") || name.ends_with("_bytes_total") => Unit::Bytes,
+            _ => Unit::Count,
+        };
+        match metric.kind {
+            Kind::Counter => metrics::describe_counter!(metric.name, unit, metric.help),
+            Kind::Gauge => metrics::describe_gauge!(metric.name, unit, metric.help),
+            Kind::Histogram => metrics::describe_histogram!(metric.name, unit, metric.help),
+        }
+    }
+}
+
+/// The counters that the pipeline keeps of one source.
+#[derive(Clone)]
+pub struct SourceMetrics {
+    pub pages: Counter,
+    pub bytes: Counter,
+    pub events: Counter,
+    pub duplicates: Counter,
+    pub unknown_classes: Counter,
+    pub misfits: Counter,
+    pub unreadable_pages: Counter,
+    pub poison: Counter,
+    pub keys_restarted: Counter,
+}
+
+impl SourceMetrics {
+    pub fn new(source: &str) -> Self {
+        let counter = |name: &'static str| counter!(name, "source" => source.to_string());
+        SourceMetrics {
+            pages: counter(SOURCE_PAGES),
+            bytes: counter(SOURCE_BYTES),
+            events: counter(SOURCE_EVENTS),
+            duplicates: counter(SOURCE_DUPLICATES),
+            unknown_classes: counter(SOURCE_UNKNOWN_CLASSES),
+            misfits: counter(SOURCE_MISFITS),
+            unreadable_pages: counter(SOURCE_UNREADABLE_PAGES),
+            poison: counter(SOURCE_POISON),
+            keys_restarted: counter(SOURCE_KEYS_RESTARTED),
+        }
+    }
+}
+
+/// The metrics of one destination.
+#[derive(Clone)]
+pub struct DestinationMetrics {
+    pub delivered: Counter,
+    pub requests: Counter,
+    pub retried: Counter,
+    pub failed: Counter,
+    pub dropped: Counter,
+    pub spilled: Counter,
+    pub store_full: Gauge,
+    pub waiting: Gauge,
+    pub under_way: Gauge,
+    pub breaker_open: Gauge,
+    pub spooling: Gauge,
+    pub request_seconds: Histogram,
+}
+
+impl DestinationMetrics {
+    pub fn new(destination: &str) -> Self {
+        let counter = |name: &'static str| counter!(name, "destination" => destination.to_string());
+        let gauge = |name: &'static str| gauge!(name, "destination" => destination.to_string());
+        DestinationMetrics {
+            delivered: counter(DELIVERED),
+            requests: counter(REQUESTS),
+            retried: counter(RETRIED),
+            failed: counter(FAILED),
+            dropped: counter(DROPPED),
+            spilled: counter(SPILLED),
+            store_full: gauge(SPOOL_FULL),
+            waiting: gauge(WAITING),
+            under_way: gauge(UNDER_WAY),
+            breaker_open: gauge(BREAKER_OPEN),
+            spooling: gauge(SPOOLING),
+            request_seconds: histogram!(REQUEST_SECONDS, "destination" => destination.to_string()),
+        }
+    }
+}
+
+/// Time that a stage works: whole microseconds, since a counter is an integer.
+#[derive(Clone)]
+pub struct StageMetrics {
+    busy: Counter,
+}
+
+impl StageMetrics {
+    pub fn new(stage: &'static str) -> Self {
+        StageMetrics { busy: counter!(STAGE_BUSY, "stage" => stage) }
+    }
+
+    /// Adds the time since `start`.
+    pub fn busy_since(&self, start: std::time::Instant) {
+        self.busy.increment(start.elapsed().as_micros() as u64);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_follow_the_scheme_and_are_unique() {
+        let mut names: Vec<_> = ALL.iter().map(|metric| metric.name).collect();
+        names.sort_unstable();
+        names.dedup();
+        assert_eq!(names.len(), ALL.len());
+        for metric in ALL {
+            assert!(metric.name.starts_with("event_router_"), "{}", metric.name);
+            let is_total = metric.name.ends_with("_total");
+            assert_eq!(is_total, metric.kind == Kind::Counter, "{}", metric.name);
+        }
+    }
+}
