@@ -1,12 +1,16 @@
 //! Inputs for the tests of this module: few names and small numbers, so that cases collide.
 
+use std::sync::Arc;
+
 use proptest::collection::{btree_set, vec};
 use proptest::prelude::*;
+use proptest::sample::Index;
 use roaring::RoaringBitmap;
 use uuid::Uuid;
 
 use super::CheckpointWrite;
-use crate::event::Identity;
+use crate::event::{Batch, Category, Identity, Record, SourceInfo, Span, event_id};
+use crate::pipeline::budget::Permit;
 
 pub fn identity() -> impl Strategy<Value = Identity> {
     (prop_oneof![0..8u32, Just(u32::MAX)], prop_oneof![0..16u32, any::<u32>()])
@@ -44,4 +48,84 @@ pub fn checkpoint_write() -> impl Strategy<Value = CheckpointWrite> {
             }
         },
     )
+}
+
+/// A batch of up to 20 events whose spans overlap in every way, half of them with ids that follow from key and time.
+pub fn batch() -> impl Strategy<Value = Batch> {
+    let arena = vec(any::<u8>(), 0..300);
+    let xml = prop_oneof![Just(Vec::new()), vec(any::<u8>(), 1..200)];
+    let source = (any::<u128>(), "[a-z0-9-]{0,9}", "https?://[a-zé.]{0,9}/sdk", "[0-9.]{0,8}", any::<u8>());
+    let spans = proptest::array::uniform7((any::<Index>(), any::<Index>()));
+    let facts = (any::<Option<i32>>(), any::<i32>(), any::<Option<i64>>(), 0..3u8, any::<bool>());
+    let rest = (identity(), any::<u128>(), any::<u64>(), any::<u64>());
+    let head = (any::<u64>(), any::<i64>());
+    (arena, xml, source, vec((spans, facts, rest), 0..20), head).prop_map(
+        |(arena, xml, source, events, (page, produced_us))| {
+            let (instance, name, url, api_version, index) = source;
+            let instance_uuid = Uuid::from_u128(instance);
+            let cut = |(a, b): (Index, Index), len: usize| {
+                let (a, b) = (a.index(len + 1), b.index(len + 1));
+                Span::new(a.min(b), a.max(b))
+            };
+            let records = events.into_iter().map(|(spans, facts, rest)| {
+                let (key, chain_id, created_us, category, derived) = facts;
+                let (mut identity, id, lane, seq) = rest;
+                let mut id = Uuid::from_u128(id);
+                if let (true, Some(key)) = (derived, key) {
+                    (identity, id) = event_id(&instance_uuid, Some(key), created_us, || unreachable!());
+                }
+                let at = |i: usize| cut(spans[i], arena.len());
+                Record {
+                    key,
+                    chain_id,
+                    created_us,
+                    category: [Category::Event, Category::EventEx, Category::ExtendedEvent]
+                        [usize::from(category)],
+                    class: at(0),
+                    subject: at(1),
+                    entity: at(2),
+                    user: at(3),
+                    created_text: at(4),
+                    data: at(5),
+                    raw: if xml.is_empty() { Span::EMPTY } else { cut(spans[6], xml.len()) },
+                    identity,
+                    id,
+                    lane,
+                    seq,
+                }
+            });
+            Batch {
+                source: Arc::new(SourceInfo { index: index.into(), name, url, instance_uuid, api_version }),
+                page,
+                produced_us,
+                records: records.collect(),
+                arena,
+                xml: xml.into(),
+                permit: Permit::default(),
+            }
+        },
+    )
+}
+
+/// A batch of plain events with these minutes and keys.
+pub fn events(identities: &[(u32, u32)]) -> Batch {
+    let records = identities
+        .iter()
+        .map(|&(minute, key)| Record { identity: Identity { minute, key }, ..Record::default() });
+    let source = SourceInfo {
+        index: 0,
+        name: "vc-01".into(),
+        url: "https://vc-01/sdk".into(),
+        instance_uuid: Uuid::from_u128(1),
+        api_version: "8.0.3.0".into(),
+    };
+    Batch {
+        source: Arc::new(source),
+        page: 0,
+        produced_us: 0,
+        arena: b"{}".to_vec(),
+        records: records.map(|r| Record { data: Span::new(0, 2), ..r }).collect(),
+        xml: bytes::Bytes::new(),
+        permit: Permit::default(),
+    }
 }

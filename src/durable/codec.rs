@@ -1,15 +1,501 @@
-//! (codec)
-use crate::event::Identity;
-#[derive(Clone, Debug)]
+//! One blob of a batch's events: what the spool and the dead letters keep.
+//!
+//! ```text
+//!  0        2         3       4            8             12                16
+//! ┌────────┬─────────┬───────┬────────────┬─────────────┬─────────────────┬──────────────────┐
+//! │ "EB"   │ version │ flags │ CRC-32 of  │ events, u32 │ bytes of body   │ body, compressed │
+//! │        │ 1       │ 0     │ 8..end     │             │ plain, u32      │ (LZ4 block)      │
+//! └────────┴─────────┴───────┴────────────┴─────────────┴─────────────────┴──────────────────┘
+//! all little-endian; v = unsigned LEB128, z = zigzag LEB128, text = v length + bytes
+//!
+//! body    = source: text name, text url, 16 bytes instanceUuid, text apiVersion
+//!           v page, z produced_us
+//!           one record an event
+//!           v length of the arena, arena
+//!           the rest: the XML elements of the events, where the batch kept its page
+//! record  = 1 byte: bits 0-1 category, 2 has key, 3 has time, 4 identity and id follow from key and time, 5 has raw
+//!           [z key] z chainId [z created_us]
+//!           [4 bytes minute, 4 bytes key, 16 bytes id]            unless bit 4
+//!           8 bytes lane, z seq less the one before
+//!           5 spans: class, subject, entity, user, created_text;  z start less start of data, v length
+//!           v data's start less the end of the data before, v data's length
+//!           [v length of the raw element; elements lie in the order of their records]
+//! ```
+//!
+//! Only the picked events are kept, with the bytes of the arena that they point at; what is rendered from them is the same to the byte. Ids are 16 bytes
+//! that do not compress, so they are computed again where they follow from key and time, as nearly all do.
+//!
+//! INVARIANT: [`decode`] of any bytes at all gives a batch whose spans lie in its arena, or an error; it takes no more memory than
+//! 255 times the blob, which is what LZ4 can reach at most.
+
+use std::sync::Arc;
+
+use uuid::Uuid;
+
+use crate::event::{Batch, Category, Identity, Record, Selection, SourceInfo, Span, event_id};
+use crate::limits::{BATCH_EVENTS_MAX, BLOB_BYTES_MAX};
+use crate::pipeline::budget::Permit;
+
+const MAGIC: &[u8; 2] = b"EB";
+const VERSION: u8 = 1;
+const HEADER_BYTES: usize = 16;
+/// LZ4's best: one byte of a match length stands for 255 bytes.
+const RATIO_MAX: usize = 255;
+
+/// `SourceInfo::index` of a decoded batch whose source is not configured any more.
+pub const UNKNOWN_SOURCE: usize = usize::MAX;
+
+/// Why bytes are no batch.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum CodecError {
+    #[error("no stored batch: it does not begin as one")]
+    Foreign,
+    #[error("a stored batch of version {0}, this release knows {VERSION}; run the release that wrote it")]
+    Newer(u8),
+    #[error("a stored batch is damaged: checksum {found:08x} instead of {expected:08x}")]
+    Checksum { expected: u32, found: u32 },
+    #[error("a stored batch is damaged: {0}")]
+    Malformed(&'static str),
+    #[error(
+        "a batch of {bytes} bytes is too large to store, at most {BLOB_BYTES_MAX}; store its events in parts"
+    )]
+    TooLarge { bytes: usize },
+}
+
+/// Events as a blob, and by what they are told apart.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Encoded {
     blob: Vec<u8>,
     identities: Vec<Identity>,
 }
+
 impl Encoded {
+    /// What [`decode`] takes.
+    pub fn blob(&self) -> &[u8] {
+        &self.blob
+    }
+
+    pub fn into_blob(self) -> Vec<u8> {
+        self.blob
+    }
+
+    /// One an event, in order.
     pub fn identities(&self) -> &[Identity] {
         &self.identities
     }
-    pub fn blob(&self) -> &[u8] {
-        &self.blob
+
+    /// The earliest of its events by minute, then key; `None` without events.
+    pub fn oldest(&self) -> Option<Identity> {
+        self.identities.iter().min().copied()
+    }
+}
+
+/// The `picks` of `batch` as a blob.
+pub fn encode(batch: &Batch, picks: &Selection) -> Result<Encoded, CodecError> {
+    let picked = || picks.iter().filter_map(|i| batch.records.get(i));
+    let mut body = Vec::new();
+    put_text(&mut body, batch.source.name.as_bytes());
+    put_text(&mut body, batch.source.url.as_bytes());
+    body.extend_from_slice(batch.source.instance_uuid.as_bytes());
+    put_text(&mut body, batch.source.api_version.as_bytes());
+    put_unsigned(&mut body, batch.page);
+    put_signed(&mut body, batch.produced_us);
+
+    let mut arena = Vec::new();
+    let mut identities = Vec::new();
+    let (mut seq, mut data_end) = (0, 0);
+    for record in picked() {
+        put_record(&mut body, batch, record, &mut arena, &mut seq, &mut data_end);
+        identities.push(record.identity);
+    }
+    put_text(&mut body, &arena);
+    if !batch.xml.is_empty() {
+        picked().for_each(|record| body.extend_from_slice(&batch.xml[record.raw.range()]));
+    }
+    if body.len() > BLOB_BYTES_MAX {
+        return Err(CodecError::TooLarge { bytes: body.len() });
+    }
+    Ok(Encoded { blob: seal(&body, identities.len() as u32), identities })
+}
+
+fn put_record(
+    body: &mut Vec<u8>,
+    batch: &Batch,
+    record: &Record,
+    arena: &mut Vec<u8>,
+    seq: &mut u64,
+    data_end: &mut usize,
+) {
+    let derived = derive(&batch.source.instance_uuid, record.key, record.created_us);
+    let derived = derived == Some((record.identity, record.id));
+    let has_raw = !batch.xml.is_empty();
+    body.push(
+        match record.category {
+            Category::Event => 0,
+            Category::EventEx => 1,
+            Category::ExtendedEvent => 2,
+        } | u8::from(record.key.is_some()) << 2
+            | u8::from(record.created_us.is_some()) << 3
+            | u8::from(derived) << 4
+            | u8::from(has_raw) << 5,
+    );
+    if let Some(key) = record.key {
+        put_signed(body, key.into());
+    }
+    put_signed(body, record.chain_id.into());
+    if let Some(created_us) = record.created_us {
+        put_signed(body, created_us);
+    }
+    if !derived {
+        body.extend_from_slice(&record.identity.minute.to_le_bytes());
+        body.extend_from_slice(&record.identity.key.to_le_bytes());
+        body.extend_from_slice(record.id.as_bytes());
+    }
+    body.extend_from_slice(&record.lane.to_le_bytes());
+    put_signed(body, record.seq.wrapping_sub(*seq) as i64);
+    *seq = record.seq;
+
+    let data = Span::new(arena.len(), arena.len() + record.data.len as usize);
+    arena.extend_from_slice(batch.bytes(record.data));
+    for span in [record.class, record.subject, record.entity, record.user, record.created_text] {
+        // Names often lie within the event's own JSON, or are the same as the class: those bytes are kept once.
+        let within =
+            record.data.range().start <= span.range().start && span.range().end <= record.data.range().end;
+        let start = if span.is_empty() {
+            data.start as usize
+        } else if within {
+            (data.start + (span.start - record.data.start)) as usize
+        } else {
+            arena.extend_from_slice(batch.bytes(span));
+            arena.len() - span.len as usize
+        };
+        put_signed(body, start as i64 - i64::from(data.start));
+        put_unsigned(body, span.len.into());
+    }
+    put_unsigned(body, (data.start as usize - *data_end) as u64);
+    put_unsigned(body, data.len.into());
+    *data_end = data.range().end;
+    if has_raw {
+        put_unsigned(body, record.raw.len.into());
+    }
+}
+
+/// Identity and id where both follow from key and time alone.
+fn derive(instance: &Uuid, key: Option<i32>, created_us: Option<i64>) -> Option<(Identity, Uuid)> {
+    key.map(|key| event_id(instance, Some(key), created_us, || unreachable!("asked for only without a key")))
+}
+
+/// Compresses and checksums `body`. Public for the fuzz target, whose bytes would never pass the checksum.
+pub fn seal(body: &[u8], events: u32) -> Vec<u8> {
+    let mut blob = Vec::with_capacity(HEADER_BYTES + lz4_flex::block::get_maximum_output_size(body.len()));
+    blob.extend_from_slice(MAGIC);
+    blob.extend_from_slice(&[VERSION, 0, 0, 0, 0, 0]);
+    blob.extend_from_slice(&events.to_le_bytes());
+    blob.extend_from_slice(&(body.len() as u32).to_le_bytes());
+    blob.resize(blob.capacity(), 0);
+    let compressed = lz4_flex::block::compress_into(body, &mut blob[HEADER_BYTES..])
+        .expect("the buffer has LZ4's largest size");
+    blob.truncate(HEADER_BYTES + compressed);
+    let crc = crc32fast::hash(&blob[8..]);
+    blob[4..8].copy_from_slice(&crc.to_le_bytes());
+    blob.shrink_to_fit();
+    blob
+}
+
+/// The batch of a blob; `source.index` is [`UNKNOWN_SOURCE`]. Its events are numbered 0, 1, 2, … in the order in which they were picked.
+pub fn decode_blob(blob: &[u8]) -> Result<Batch, CodecError> {
+    decode(blob, |_| None)
+}
+
+/// The batch of a blob; `index_of` tells a source's place in the configuration by its name.
+pub fn decode(blob: &[u8], index_of: impl FnOnce(&str) -> Option<usize>) -> Result<Batch, CodecError> {
+    let Some((header, compressed)) = blob.split_first_chunk::<HEADER_BYTES>() else {
+        return Err(CodecError::Foreign);
+    };
+    if &header[..2] != MAGIC {
+        return Err(CodecError::Foreign);
+    }
+    if header[2] != VERSION {
+        return Err(CodecError::Newer(header[2]));
+    }
+    if header[3] != 0 {
+        return Err(CodecError::Malformed("flags that no release has set"));
+    }
+    let word = |at: usize| u32::from_le_bytes([header[at], header[at + 1], header[at + 2], header[at + 3]]);
+    let (expected, found) = (word(4), crc32fast::hash(&blob[8..]));
+    if expected != found {
+        return Err(CodecError::Checksum { expected, found });
+    }
+    let (events, bytes) = (word(8) as usize, word(12) as usize);
+    if events > BATCH_EVENTS_MAX {
+        return Err(CodecError::Malformed("more events than a batch has"));
+    }
+    if bytes > BLOB_BYTES_MAX || bytes > compressed.len().saturating_mul(RATIO_MAX) {
+        return Err(CodecError::Malformed("its length is impossible"));
+    }
+    let mut body = vec![0; bytes];
+    match lz4_flex::block::decompress_into(compressed, &mut body) {
+        Ok(written) if written == bytes => {}
+        _ => return Err(CodecError::Malformed("it does not decompress")),
+    }
+    read_body(Bytes { rest: &body }, events, index_of)
+}
+
+fn read_body(
+    mut body: Bytes,
+    events: usize,
+    index_of: impl FnOnce(&str) -> Option<usize>,
+) -> Result<Batch, CodecError> {
+    let name = body.string()?;
+    let source = SourceInfo {
+        index: index_of(&name).unwrap_or(UNKNOWN_SOURCE),
+        name,
+        url: body.string()?,
+        instance_uuid: Uuid::from_bytes(*body.chunk()?),
+        api_version: body.string()?,
+    };
+    let (page, produced_us) = (body.unsigned()?, body.signed()?);
+    let mut records = Vec::with_capacity(events);
+    let (mut seq, mut data_end, mut raw_end) = (0, 0, 0);
+    for _ in 0..events {
+        records.push(read_record(&mut body, &source.instance_uuid, &mut seq, &mut data_end, &mut raw_end)?);
+    }
+    let arena = body.text()?.to_vec();
+    let xml = bytes::Bytes::copy_from_slice(body.rest);
+    for record in &records {
+        let spans =
+            [record.class, record.subject, record.entity, record.user, record.created_text, record.data];
+        if spans.iter().any(|span| span.range().end > arena.len()) || record.raw.range().end > xml.len() {
+            return Err(CodecError::Malformed("an event points past its bytes"));
+        }
+    }
+    Ok(Batch { source: Arc::new(source), page, produced_us, arena, records, xml, permit: Permit::default() })
+}
+
+fn read_record(
+    body: &mut Bytes,
+    instance: &Uuid,
+    seq: &mut u64,
+    data_end: &mut u64,
+    raw_end: &mut u64,
+) -> Result<Record, CodecError> {
+    let [flags] = *body.chunk()?;
+    let has = |bit: u8| flags >> bit & 1 == 1;
+    let category = match flags & 3 {
+        0 => Category::Event,
+        1 => Category::EventEx,
+        2 => Category::ExtendedEvent,
+        _ => return Err(CodecError::Malformed("an event of no known category")),
+    };
+    let number =
+        |value: i64| i32::try_from(value).map_err(|_| CodecError::Malformed("a number out of range"));
+    let key = if has(2) { Some(number(body.signed()?)?) } else { None };
+    let chain_id = number(body.signed()?)?;
+    let created_us = if has(3) { Some(body.signed()?) } else { None };
+    let (identity, id) = if has(4) {
+        derive(instance, key, created_us).ok_or(CodecError::Malformed("an id that follows from no key"))?
+    } else {
+        let (minute, key) = (u32::from_le_bytes(*body.chunk()?), u32::from_le_bytes(*body.chunk()?));
+        (Identity { minute, key }, Uuid::from_bytes(*body.chunk()?))
+    };
+    let lane = u64::from_le_bytes(*body.chunk()?);
+    *seq = seq.wrapping_add(body.signed()? as u64);
+    let mut relative = [(0, 0); 5];
+    for span in &mut relative {
+        *span = (body.signed()?, body.unsigned()?);
+    }
+    let data_start = data_end.saturating_add(body.unsigned()?);
+    let data = span(data_start as i64, body.unsigned()?)?;
+    *data_end = data.range().end as u64;
+    let mut names = [Span::EMPTY; 5];
+    for (name, (start, len)) in names.iter_mut().zip(relative) {
+        *name = span(start.saturating_add(i64::from(data.start)), len)?;
+    }
+    let raw = if has(5) { span(*raw_end as i64, body.unsigned()?)? } else { Span::EMPTY };
+    *raw_end = raw.range().end as u64;
+    let [class, subject, entity, user, created_text] = names;
+    Ok(Record {
+        key,
+        chain_id,
+        created_us,
+        category,
+        class,
+        subject,
+        entity,
+        user,
+        created_text,
+        data,
+        raw,
+        identity,
+        id,
+        lane,
+        seq: *seq,
+    })
+}
+
+/// A span whose end is under 4 GiB too; whether its bytes are there is checked when the arena is known.
+fn span(start: i64, len: u64) -> Result<Span, CodecError> {
+    let beyond = || CodecError::Malformed("an event points past its bytes");
+    let (start, len) =
+        (u32::try_from(start).map_err(|_| beyond())?, u32::try_from(len).map_err(|_| beyond())?);
+    start.checked_add(len).ok_or_else(beyond)?;
+    Ok(Span { start, len })
+}
+
+fn put_unsigned(to: &mut Vec<u8>, mut value: u64) {
+    while value >= 0x80 {
+        to.push(value as u8 | 0x80);
+        value >>= 7;
+    }
+    to.push(value as u8);
+}
+
+fn put_signed(to: &mut Vec<u8>, value: i64) {
+    put_unsigned(to, (value << 1 ^ value >> 63) as u64);
+}
+
+fn put_text(to: &mut Vec<u8>, text: &[u8]) {
+    put_unsigned(to, text.len() as u64);
+    to.extend_from_slice(text);
+}
+
+/// What is left to read.
+struct Bytes<'a> {
+    rest: &'a [u8],
+}
+
+impl<'a> Bytes<'a> {
+    const SHORT: CodecError = CodecError::Malformed("it ends too early");
+
+    fn chunk<const N: usize>(&mut self) -> Result<&'a [u8; N], CodecError> {
+        let (chunk, rest) = self.rest.split_first_chunk().ok_or(Self::SHORT)?;
+        self.rest = rest;
+        Ok(chunk)
+    }
+
+    fn unsigned(&mut self) -> Result<u64, CodecError> {
+        let mut value = 0;
+        for shift in (0..64).step_by(7) {
+            let [byte] = *self.chunk()?;
+            value |= u64::from(byte & 0x7f) << shift;
+            if byte < 0x80 {
+                return Ok(value);
+            }
+        }
+        Err(CodecError::Malformed("a number of more than 64 bits"))
+    }
+
+    fn signed(&mut self) -> Result<i64, CodecError> {
+        let value = self.unsigned()?;
+        Ok((value >> 1) as i64 ^ -((value & 1) as i64))
+    }
+
+    fn text(&mut self) -> Result<&'a [u8], CodecError> {
+        let len = usize::try_from(self.unsigned()?).map_err(|_| Self::SHORT)?;
+        let (text, rest) = self.rest.split_at_checked(len).ok_or(Self::SHORT)?;
+        self.rest = rest;
+        Ok(text)
+    }
+
+    fn string(&mut self) -> Result<String, CodecError> {
+        let text = self.text()?.to_vec();
+        String::from_utf8(text).map_err(|_| CodecError::Malformed("a name that is not UTF-8"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::super::arbitrary;
+    use super::*;
+
+    /// All that a rendering can see of the picked events, spans replaced by their bytes.
+    fn visible(batch: &Batch, picks: &Selection) -> Vec<(Record, [Vec<u8>; 6], Vec<u8>)> {
+        let of = |i: usize| {
+            let r = batch.records[i];
+            let texts = [r.class, r.subject, r.entity, r.user, r.created_text, r.data]
+                .map(|span| batch.bytes(span).to_vec());
+            let raw = if batch.xml.is_empty() { vec![] } else { batch.xml[r.raw.range()].to_vec() };
+            let (e, bare) = (Span::EMPTY, r);
+            (
+                Record { class: e, subject: e, entity: e, user: e, created_text: e, data: e, raw: e, ..bare },
+                texts,
+                raw,
+            )
+        };
+        picks.iter().map(of).collect()
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_encoded_is_decoded(batch in arbitrary::batch(), chosen in proptest::collection::vec(any::<bool>(), 20)) {
+            let picks: Selection = (0..batch.records.len()).filter(|&i| chosen[i]).collect();
+            let encoded = encode(&batch, &picks).unwrap();
+            let back = decode(encoded.blob(), |name| (name == batch.source.name).then_some(batch.source.index)).unwrap();
+            prop_assert_eq!(visible(&back, &Selection::first(picks.len())), visible(&batch, &picks));
+            prop_assert_eq!((&back.source, back.page, back.produced_us), (&batch.source, batch.page, batch.produced_us));
+            prop_assert_eq!(back.records.len(), picks.len());
+            prop_assert_eq!(encoded.identities(), back.records.iter().map(|r| r.identity).collect::<Vec<_>>());
+            // And again: the form is a fixed point.
+            let again = encode(&back, &Selection::first(picks.len())).unwrap();
+            prop_assert_eq!(again.blob(), encoded.blob());
+        }
+
+        #[test]
+        fn any_bytes_are_a_batch_or_an_error(bytes in proptest::collection::vec(any::<u8>(), 0..400), events in 0..6u32) {
+            let _ = decode_blob(&bytes);
+            if let Ok(batch) = decode_blob(&seal(&bytes, events)) {
+                visible(&batch, &Selection::first(batch.records.len()));
+            }
+        }
+
+        #[test]
+        fn a_changed_body_is_a_batch_or_an_error(batch in arbitrary::batch(), at in any::<prop::sample::Index>(), to in any::<u8>()) {
+            let encoded = encode(&batch, &Selection::first(20)).unwrap();
+            let (head, compressed) = encoded.blob().split_at(HEADER_BYTES);
+            let plain = u32::from_le_bytes([head[12], head[13], head[14], head[15]]) as usize;
+            let mut body = lz4_flex::block::decompress(compressed, plain).unwrap();
+            let at = at.index(body.len());
+            body[at] = to;
+            if let Ok(batch) = decode_blob(&seal(&body, batch.records.len() as u32)) {
+                visible(&batch, &Selection::first(batch.records.len()));
+            }
+        }
+
+        #[test]
+        fn a_flipped_bit_is_found(batch in arbitrary::batch(), at in any::<prop::sample::Index>(), bit in 0..8u32) {
+            let mut blob = encode(&batch, &Selection::first(20)).unwrap().into_blob();
+            let at = at.index(blob.len());
+            blob[at] ^= 1 << bit;
+            prop_assert!(decode_blob(&blob).is_err());
+        }
+    }
+
+    #[test]
+    fn the_oldest_event_is_known() {
+        let batch = arbitrary::events(&[(5, 9), (4, 11), (4, 10)]);
+        assert_eq!(
+            encode(&batch, &Selection::first(3)).unwrap().oldest(),
+            Some(Identity { minute: 4, key: 10 })
+        );
+        assert_eq!(
+            encode(&batch, &Selection::one(0)).unwrap().oldest(),
+            Some(Identity { minute: 5, key: 9 })
+        );
+        assert_eq!(encode(&batch, &Selection::EMPTY).unwrap().oldest(), None);
+    }
+
+    #[test]
+    fn a_blob_that_claims_too_much_takes_no_memory() {
+        let mut blob = seal(b"", 0);
+        blob[12..16].copy_from_slice(&u32::MAX.to_le_bytes());
+        let crc = crc32fast::hash(&blob[8..]);
+        blob[4..8].copy_from_slice(&crc.to_le_bytes());
+        assert_eq!(decode_blob(&blob).unwrap_err(), CodecError::Malformed("its length is impossible"));
+        let mut newer = seal(b"", 0);
+        newer[2] = 2;
+        assert_eq!(decode_blob(&newer).unwrap_err(), CodecError::Newer(2));
+        assert_eq!(decode_blob(b"EB").unwrap_err(), CodecError::Foreign);
     }
 }

@@ -73,7 +73,20 @@ impl StoreError {
 
     /// A failure of SQLite on the file `path`.
     pub(super) fn sql(path: &Path, doing: &'static str, cause: rusqlite::Error) -> Self {
+        use rusqlite::Error::{
+            FromSqlConversionFailure, IntegralValueOutOfRange, InvalidColumnType, Utf8Error,
+        };
         let path = path.to_owned();
+        // A column that is not of the type that was written.
+        if matches!(
+            cause,
+            FromSqlConversionFailure(..)
+                | IntegralValueOutOfRange(..)
+                | InvalidColumnType(..)
+                | Utf8Error(..)
+        ) {
+            return StoreError::Damaged { path, what: format!("cannot {doing}: {cause}") };
+        }
         match cause.sqlite_error_code() {
             Some(ErrorCode::DiskFull) => StoreError::DiskFull { path },
             Some(ErrorCode::ReadOnly | ErrorCode::PermissionDenied | ErrorCode::CannotOpen) => {

@@ -20,23 +20,55 @@ pub mod codec;
 mod arbitrary;
 mod backup;
 mod checkpoint;
+mod dead_letters;
 mod directory;
 mod error;
+mod incumbent;
+mod memory;
+mod room;
 mod row_crc;
 mod schema;
+mod spool;
 mod store;
 mod write;
 
-pub use checkpoint::{Checkpoint, ResumeSet};
-pub use error::StoreError;
-pub use store::{Bounds, Reader, Store};
-pub use write::{CheckpointWrite, DeadLetter, Full, Outcome, Payload, SpoolAppend, Write};
+use std::collections::BTreeMap;
 
-/// A durable state that the pipeline writes to: [`Store`], or the simulation's.
+pub use backup::restore;
+pub use checkpoint::{Checkpoint, ResumeSet};
+pub use dead_letters::{DeadLetterFilter, ListedDeadLetter};
+pub use error::StoreError;
+pub use incumbent::{Incumbent, read_incumbent};
+pub use memory::{Failing, MemoryDisk, MemoryStore};
+pub use room::{Bounds, SpoolSize};
+pub use spool::SpoolRow;
+pub use store::{Reader, Store};
+pub use write::{CheckpointWrite, DeadLetter, DeadLetterFacts, Full, Outcome, Payload, SpoolAppend, Write};
+
+/// A durable state that the pipeline writes to: [`Store`], or the simulation's [`MemoryStore`].
 pub trait Storage: Send {
-    /// Makes all of `writes` durable in one step, or none of them: what became of each, in their order. After an error nothing more can be written.
+    /// Makes all of `writes` durable in one step, but for those that a bound refuses: what became of each, in their order. After an error none can be relied
+    /// on, and nothing more can be written.
     fn apply(&mut self, writes: &[Write]) -> Result<Vec<Outcome>, StoreError>;
 
     /// The checkpoint of a source.
     fn load(&self, source: &str) -> Result<Option<Checkpoint>, StoreError>;
+
+    /// What each destination has in its spool; one that has nothing is absent.
+    fn spools(&self) -> &BTreeMap<String, SpoolSize>;
+
+    /// The rows of a destination's spool after `after_row` (0 for all), in order: as many as fit into `bytes_max`, at least one if there is one.
+    fn peek(&self, destination: &str, after_row: i64, bytes_max: u64) -> Result<Vec<SpoolRow>, StoreError>;
+
+    /// Dead letters without their payload, by number.
+    fn dead_letters(&self, filter: &DeadLetterFilter) -> Result<Vec<ListedDeadLetter>, StoreError>;
+
+    /// A dead letter, whole.
+    fn dead_letter(&self, row: i64) -> Result<Option<DeadLetter>, StoreError>;
+
+    /// What all dead letters take of their bound.
+    fn dead_letter_bytes(&self) -> u64;
+
+    /// The file of the old router that this source's position once came from.
+    fn imported(&self, source: &str) -> Result<Option<String>, StoreError>;
 }

@@ -14,7 +14,7 @@ pub(super) const APPLICATION_ID: i64 = 0x4576_5274;
 /// - `unsettled`: what of the seen a destination still owes: 8 bytes an identity.
 /// - `known`: the destinations that the source's events went to, a JSON list.
 /// - `spool`: one compressed batch a row; never updated, hence `spool_settled` beside it. The index carries the sizes.
-/// - `dead_letter`: one event a row; the payload is last, so that a search need not read it.
+/// - `dead_letter`: one event a row; the payload is last and has a checksum of its own, so that a search need not read it.
 const MIGRATIONS: &[&str] = &["
     CREATE TABLE migration (version INTEGER PRIMARY KEY, release TEXT NOT NULL, applied_s INTEGER NOT NULL) STRICT;
 
@@ -39,8 +39,9 @@ const MIGRATIONS: &[&str] = &["
         row INTEGER PRIMARY KEY AUTOINCREMENT, destination TEXT NOT NULL, source TEXT NOT NULL, event BLOB NOT NULL,
         minute INTEGER NOT NULL, key INTEGER NOT NULL, subject TEXT NOT NULL, reason TEXT NOT NULL, status INTEGER,
         attempts INTEGER NOT NULL, first_us INTEGER NOT NULL, last_us INTEGER NOT NULL, raw INTEGER NOT NULL, bytes INTEGER NOT NULL,
-        crc INTEGER NOT NULL, payload BLOB NOT NULL) STRICT;
+        payload_crc INTEGER NOT NULL, crc INTEGER NOT NULL, payload BLOB NOT NULL) STRICT;
     CREATE UNIQUE INDEX dead_letter_by_event ON dead_letter (destination, source, event);
+    CREATE INDEX dead_letter_bytes ON dead_letter (bytes);
 "];
 
 /// The schema version that this release writes.

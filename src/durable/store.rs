@@ -5,36 +5,19 @@
 //!
 //! A new file is made under another name and renamed when it is complete and synced, so an empty `state.db` is always damage, never a fresh start.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use rusqlite::{Connection, OpenFlags, TransactionBehavior};
 
 use super::checkpoint::{self, Checkpoint, ResumeSet};
 use super::directory::{self, Claim};
-use super::write::relies_on_later;
-use super::{Outcome, Storage, StoreError, Write, schema};
+use super::room::{Bounds, SpoolSize, Usage};
+use super::spool::{self, SpoolRow};
+use super::write::{Refused, relies_on_later};
+use super::{DeadLetter, DeadLetterFilter, ListedDeadLetter, Outcome, Storage, StoreError, Write};
+use super::{dead_letters, incumbent, schema};
 use crate::limits;
-
-/// What the store may take of the disk.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Bounds {
-    /// All spools together, compressed bytes.
-    pub spool_bytes: u64,
-    /// All dead letters.
-    pub dead_letter_bytes: u64,
-    /// Below this much free disk nothing is spooled or dead-lettered.
-    pub disk_free_bytes: u64,
-}
-
-impl Default for Bounds {
-    fn default() -> Self {
-        Bounds {
-            spool_bytes: limits::SPOOL_BYTES_TOTAL,
-            dead_letter_bytes: limits::DEAD_LETTER_BYTES,
-            disk_free_bytes: limits::DISK_FREE_BYTES_MIN,
-        }
-    }
-}
 
 /// A view of a store that cannot change it: part of every [`Store`], or a connection of its own beside a running router.
 #[derive(Debug)]
@@ -49,8 +32,10 @@ pub struct Reader {
 pub struct Store {
     reader: Reader,
     dir: PathBuf,
-    #[allow(dead_code)]
     bounds: Bounds,
+    usage: Usage,
+    /// Rows were deleted, and there may be free pages to give back.
+    shrinking: bool,
     poisoned: bool,
     // Last, so that the database is closed before another process may have the directory.
     _claim: Claim,
@@ -84,10 +69,18 @@ impl Store {
         configure(&conn).map_err(sql)?;
         schema::migrate(&mut conn)
             .map_err(|cause| StoreError::sql(&path, "bring the database up to date", cause))?;
+        let mut usage = Usage::default();
+        spool::measure(&conn, &mut usage)
+            .and_then(|()| dead_letters::measure(&conn, &mut usage))
+            .map_err(sql)?;
+        let reader = Reader { conn, path: path.clone() };
+        // What was free before the last stop may still have to be given back.
         Ok(Store {
-            reader: Reader { conn, path },
+            reader,
             dir: dir.to_owned(),
             bounds,
+            usage,
+            shrinking: true,
             poisoned: false,
             _claim: claim,
         })
@@ -109,7 +102,7 @@ impl Store {
 
     /// Forgets the position of a source; its spooled events and dead letters stay. False if it had none.
     pub fn forget(&mut self, source: &str) -> Result<bool, StoreError> {
-        self.transact("forget a checkpoint", |conn| checkpoint::forget(conn, source))
+        self.transact("forget a checkpoint", |conn, _| Ok(checkpoint::forget(conn, source)?))
     }
 
     /// Moves the position of a source to `resume_us` (microseconds since 1970 UTC): every event created from that minute on is new, with its old id.
@@ -120,32 +113,108 @@ impl Store {
             return Err(StoreError::UnknownSource { source_name: source.to_owned(), known });
         };
         let (write, set) = checkpoint::moved(checkpoint, resume_us);
-        self.transact("move a checkpoint", |conn| {
+        self.transact("move a checkpoint", |conn, _| {
             checkpoint::forget(conn, source)?;
-            checkpoint::save(conn, &write)
+            Ok(checkpoint::save(conn, &write)?)
         })?;
         Ok(set)
+    }
+
+    /// Removes every dead letter that `filter` is for, whatever its limit; how many.
+    pub fn remove_dead_letters(&mut self, filter: &DeadLetterFilter) -> Result<u64, StoreError> {
+        let mut filter = DeadLetterFilter { limit: None, ..filter.clone() };
+        let mut removed = 0;
+        loop {
+            let rows: Vec<i64> = self.reader.dead_letters(&filter)?.iter().map(|letter| letter.row).collect();
+            let Some(&last) = rows.last() else { return Ok(removed) };
+            filter.after_row = last;
+            removed += rows.len() as u64;
+            self.apply(&[Write::DeadLetterRemove { rows }])?;
+        }
     }
 
     /// Runs `work` in one transaction, durable on return.
     fn transact<T>(
         &mut self,
         doing: &'static str,
-        work: impl FnOnce(&Connection) -> rusqlite::Result<T>,
+        work: impl FnOnce(&Connection, &mut Usage) -> Result<T, Inner>,
     ) -> Result<T, StoreError> {
         let Reader { conn, path } = &mut self.reader;
         if self.poisoned {
             return Err(StoreError::Poisoned { path: path.clone() });
         }
-        let done = conn.transaction_with_behavior(TransactionBehavior::Immediate).and_then(|tx| {
-            let done = work(&tx)?;
+        let usage = &mut self.usage;
+        let run = || {
+            let tx = conn.transaction_with_behavior(TransactionBehavior::Immediate)?;
+            let done = work(&tx, usage)?;
             tx.commit()?;
             Ok(done)
-        });
-        done.map_err(|cause| {
+        };
+        run().map_err(|error| {
             self.poisoned = true;
-            StoreError::sql(path, doing, cause)
+            match error {
+                Inner::Sql(cause) => StoreError::sql(path, doing, cause),
+                Inner::Store(error) => error,
+            }
         })
+    }
+
+    /// Bytes that are free on the disk for this process.
+    fn disk_free(&self) -> Result<u64, StoreError> {
+        let stat = rustix::fs::statvfs(&self.dir)
+            .map_err(|cause| StoreError::io(&self.dir, "ask for the free space of the disk", cause.into()))?;
+        Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
+    }
+
+    /// Gives free pages back to the disk, a step at a time, while more of the file is free than used: a spool in steady flow reuses its pages, one that was
+    /// emptied after an outage shrinks.
+    fn shrink(&mut self) -> Result<(), StoreError> {
+        if !self.shrinking {
+            return Ok(());
+        }
+        let Reader { conn, path } = &self.reader;
+        let step = || {
+            let number = |pragma: &str| conn.query_row(pragma, [], |row| row.get::<_, i64>(0));
+            let (free, all) = (number("PRAGMA freelist_count")?, number("PRAGMA page_count")?);
+            let kept = (limits::STORE_FREE_BYTES_KEPT / u64::from(PAGE_BYTES)) as i64;
+            if free <= kept || free * 2 <= all {
+                // The file itself is cut when the log is moved into it.
+                conn.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(()))?;
+                return Ok(false);
+            }
+            let pages = (free - kept).min(limits::STORE_SHRINK_PAGES.into());
+            // Each step of this statement frees one page.
+            let mut vacuum = conn.prepare(&format!("PRAGMA incremental_vacuum({pages})"))?;
+            let mut steps = vacuum.query([])?;
+            while steps.next()?.is_some() {}
+            Ok(true)
+        };
+        match step() {
+            Ok(more) => self.shrinking = more,
+            Err(cause) => {
+                self.poisoned = true;
+                return Err(StoreError::sql(path, "give free space back to the disk", cause));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What can fail within a transaction.
+enum Inner {
+    Sql(rusqlite::Error),
+    Store(StoreError),
+}
+
+impl From<rusqlite::Error> for Inner {
+    fn from(cause: rusqlite::Error) -> Self {
+        Inner::Sql(cause)
+    }
+}
+
+impl From<StoreError> for Inner {
+    fn from(error: StoreError) -> Self {
+        Inner::Store(error)
     }
 }
 
@@ -156,18 +225,86 @@ impl Storage for Store {
             None,
             "a checkpoint before the write that it relies on"
         );
-        self.transact("write", |conn| writes.iter().map(|write| apply_one(conn, write)).collect())
+        let grows = |write: &Write| matches!(write, Write::SpoolAppend(_) | Write::DeadLetter(_));
+        let free = if writes.iter().any(grows) { self.disk_free()? } else { u64::MAX };
+        let (bounds, path) = (self.bounds, self.reader.path.clone());
+        let outcomes = self.transact("write", |conn, usage| {
+            let mut refused = Refused::default();
+            let one = |write| {
+                let outcome = if refused.holds(write) {
+                    Outcome::Held
+                } else {
+                    apply_one(conn, &path, usage, &bounds, free, write)?
+                };
+                refused.note(write, &outcome);
+                Ok(outcome)
+            };
+            writes.iter().map(one).collect::<Result<Vec<_>, Inner>>()
+        })?;
+        self.shrinking |= writes.iter().any(|write| {
+            matches!(
+                write,
+                Write::SpoolRemove { .. } | Write::SpoolClear { .. } | Write::DeadLetterRemove { .. }
+            )
+        });
+        self.shrink()?;
+        Ok(outcomes)
     }
 
     fn load(&self, source: &str) -> Result<Option<Checkpoint>, StoreError> {
         self.reader.load(source)
     }
+
+    fn spools(&self) -> &BTreeMap<String, SpoolSize> {
+        &self.usage.spools
+    }
+
+    fn peek(&self, destination: &str, after_row: i64, bytes_max: u64) -> Result<Vec<SpoolRow>, StoreError> {
+        self.reader.peek(destination, after_row, bytes_max)
+    }
+
+    fn dead_letters(&self, filter: &DeadLetterFilter) -> Result<Vec<ListedDeadLetter>, StoreError> {
+        self.reader.dead_letters(filter)
+    }
+
+    fn dead_letter(&self, row: i64) -> Result<Option<DeadLetter>, StoreError> {
+        self.reader.dead_letter(row)
+    }
+
+    fn dead_letter_bytes(&self) -> u64 {
+        self.usage.dead_letter_bytes
+    }
+
+    fn imported(&self, source: &str) -> Result<Option<String>, StoreError> {
+        self.reader.imported(source)
+    }
 }
 
-fn apply_one(conn: &Connection, write: &Write) -> rusqlite::Result<Outcome> {
+fn apply_one(
+    conn: &Connection,
+    path: &Path,
+    usage: &mut Usage,
+    bounds: &Bounds,
+    free: u64,
+    write: &Write,
+) -> Result<Outcome, Inner> {
     match write {
         Write::Checkpoint(write) => checkpoint::save(conn, write)?,
-        _ => todo!(),
+        Write::SpoolAppend(append) => return Ok(spool::append(conn, usage, bounds, free, append)?),
+        Write::SpoolRemove { rows } => spool::remove(conn, usage, rows)?,
+        Write::SpoolSettled { row, events } => spool::settle(conn, *row, events)?,
+        Write::SpoolClear { destination } => spool::clear(conn, usage, destination)?,
+        Write::DeadLetter(letter) => {
+            return Ok(dead_letters::insert(conn, path, usage, bounds, free, letter)?);
+        }
+        Write::DeadLetterAgain { row, reason, status, attempts, last_us } => {
+            dead_letters::again(conn, path, usage, *row, |facts| {
+                facts.reason.clone_from(reason);
+                (facts.status, facts.attempts, facts.last_us) = (*status, *attempts, *last_us);
+            })?;
+        }
+        Write::DeadLetterRemove { rows } => dead_letters::remove(conn, usage, rows)?,
+        Write::Imported { source, path, resume_us } => incumbent::remember(conn, source, path, *resume_us)?,
     }
     Ok(Outcome::Done)
 }
@@ -198,6 +335,40 @@ impl Reader {
     pub fn sources(&self) -> Result<Vec<String>, StoreError> {
         checkpoint::sources(&self.conn)
             .map_err(|cause| StoreError::sql(&self.path, "list the checkpoints", cause))
+    }
+
+    /// The rows of a destination's spool after `after_row`, in order: as many as fit into `bytes_max`, at least one if there is one.
+    pub fn peek(
+        &self,
+        destination: &str,
+        after_row: i64,
+        bytes_max: u64,
+    ) -> Result<Vec<SpoolRow>, StoreError> {
+        spool::peek(&self.conn, &self.path, destination, after_row, bytes_max)
+    }
+
+    /// What each destination has in its spool.
+    pub fn spools(&self) -> Result<BTreeMap<String, SpoolSize>, StoreError> {
+        let mut usage = Usage::default();
+        spool::measure(&self.conn, &mut usage)
+            .map_err(|cause| StoreError::sql(&self.path, "measure the spools", cause))?;
+        Ok(usage.spools)
+    }
+
+    /// Dead letters without their payload, by number.
+    pub fn dead_letters(&self, filter: &DeadLetterFilter) -> Result<Vec<ListedDeadLetter>, StoreError> {
+        dead_letters::list(&self.conn, &self.path, filter)
+    }
+
+    /// A dead letter, whole.
+    pub fn dead_letter(&self, row: i64) -> Result<Option<DeadLetter>, StoreError> {
+        dead_letters::get(&self.conn, &self.path, row)
+    }
+
+    /// The file of the old router that this source's position once came from.
+    pub fn imported(&self, source: &str) -> Result<Option<String>, StoreError> {
+        incumbent::imported(&self.conn, source)
+            .map_err(|cause| StoreError::sql(&self.path, "read what was imported", cause))
     }
 }
 

@@ -3,7 +3,7 @@
 //! INVARIANT: a checkpoint never counts an event as settled that only a later write makes durable. Within one transaction SQLite would forgive the wrong order;
 //! it is refused all the same, since the next transaction boundary would not.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use roaring::RoaringBitmap;
 use uuid::Uuid;
@@ -25,7 +25,7 @@ pub enum Write {
     SpoolSettled { row: i64, events: Selection },
     /// The whole spool of a destination, by an operator's order.
     SpoolClear { destination: String },
-    /// An event that failed for good. The same event of the same destination takes the place of the older entry.
+    /// An event that failed for good. The same event of the same destination takes the place of the older entry and keeps its number and first try.
     DeadLetter(DeadLetter),
     /// A replayed dead letter failed again.
     DeadLetterAgain { row: i64, reason: String, status: Option<u16>, attempts: u32, last_us: i64 },
@@ -68,6 +68,13 @@ pub struct SpoolAppend {
 /// An event that failed for good at one destination, or that could not be decoded.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DeadLetter {
+    pub facts: DeadLetterFacts,
+    pub payload: Payload,
+}
+
+/// What failed, where and how often.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DeadLetterFacts {
     /// Empty for a page that could not be decoded: it never had a destination.
     pub destination: String,
     pub source: String,
@@ -83,7 +90,6 @@ pub struct DeadLetter {
     /// Microseconds since 1970 UTC by the router's clock, as `last_us`.
     pub first_us: i64,
     pub last_us: i64,
-    pub payload: Payload,
 }
 
 /// What a dead letter keeps of its event.
@@ -143,9 +149,27 @@ impl Write {
                 Some((&append.source, &append.destination, append.batch.identities()))
             }
             Write::DeadLetter(dead) => {
-                Some((&dead.source, &dead.destination, std::slice::from_ref(&dead.identity)))
+                let facts = &dead.facts;
+                Some((&facts.source, &facts.destination, std::slice::from_ref(&facts.identity)))
             }
             _ => None,
+        }
+    }
+}
+
+/// The sources of which a write of this transaction was refused: a checkpoint after it may rely on it, so it waits for the next transaction.
+#[derive(Debug, Default)]
+pub(super) struct Refused(HashSet<String>);
+
+impl Refused {
+    /// Whether `write` is a checkpoint that has to wait.
+    pub fn holds(&self, write: &Write) -> bool {
+        matches!(write, Write::Checkpoint(checkpoint) if self.0.contains(&checkpoint.source))
+    }
+
+    pub fn note(&mut self, write: &Write, outcome: &Outcome) {
+        if let (Outcome::Full(_), Some((source, ..))) = (outcome, write.makes_durable()) {
+            self.0.insert(source.to_owned());
         }
     }
 }

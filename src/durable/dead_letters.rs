@@ -1,0 +1,290 @@
+//! Dead letters: events that failed for good, one a row, until a person replays or drops them.
+//!
+//! A replay reads a letter and leaves it there; it is removed when the target has acknowledged the event, or says why it failed again. So a crash in the
+//! middle of a replay loses nothing.
+
+use std::path::Path;
+
+use rusqlite::{Connection, OptionalExtension, Row, params};
+use uuid::Uuid;
+
+use super::room::{Bounds, Usage};
+use super::row_crc::RowCrc;
+use super::{DeadLetter, DeadLetterFacts, Outcome, Payload, StoreError};
+use crate::event::Identity;
+use crate::limits::DEAD_LETTERS_LISTED_MAX;
+
+/// Which dead letters; the default is all.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct DeadLetterFilter {
+    pub destination: Option<String>,
+    pub source: Option<String>,
+    /// `*` stands for any characters, `?` for one.
+    pub subject: Option<String>,
+    /// Last tried at or after this, microseconds since 1970 UTC.
+    pub since_us: Option<i64>,
+    /// Last tried before this.
+    pub until_us: Option<i64>,
+    /// Only those with a higher number: where the page before ended.
+    pub after_row: i64,
+    /// At most so many; `limits::DEAD_LETTERS_LISTED_MAX` if `None` or more.
+    pub limit: Option<usize>,
+}
+
+/// A dead letter without its payload.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ListedDeadLetter {
+    pub row: i64,
+    pub facts: DeadLetterFacts,
+    /// Whether it holds bytes that could not be decoded.
+    pub is_raw: bool,
+    /// What it takes of the bound.
+    pub bytes: u64,
+}
+
+impl DeadLetterFilter {
+    pub(super) fn limit(&self) -> usize {
+        self.limit.unwrap_or(DEAD_LETTERS_LISTED_MAX).min(DEAD_LETTERS_LISTED_MAX)
+    }
+
+    pub(super) fn matches(&self, row: i64, facts: &DeadLetterFacts) -> bool {
+        let is = |want: &Option<String>, have: &str| want.as_deref().is_none_or(|want| want == have);
+        row > self.after_row
+            && is(&self.destination, &facts.destination)
+            && is(&self.source, &facts.source)
+            && self.subject.as_deref().is_none_or(|glob| glob_matches(glob, &facts.subject))
+            && self.since_us.is_none_or(|since| facts.last_us >= since)
+            && self.until_us.is_none_or(|until| facts.last_us < until)
+    }
+}
+
+/// Whether `text` fits `glob`, `*` for any characters and `?` for one; at most `text` * `glob` steps.
+fn glob_matches(glob: &str, text: &str) -> bool {
+    let (glob, text): (Vec<char>, Vec<char>) = (glob.chars().collect(), text.chars().collect());
+    let (mut g, mut t) = (0, 0);
+    // Where the last star is, and up to where it has eaten.
+    let mut star: Option<(usize, usize)> = None;
+    while t < text.len() {
+        match glob.get(g) {
+            Some('*') => {
+                star = Some((g, t));
+                g += 1;
+            }
+            Some(&c) if c == '?' || c == text[t] => (g, t) = (g + 1, t + 1),
+            _ => {
+                let Some((at, eaten)) = star else { return false };
+                star = Some((at, eaten + 1));
+                (g, t) = (at + 1, eaten + 1);
+            }
+        }
+    }
+    glob[g..].iter().all(|&c| c == '*')
+}
+
+/// Bytes of a row beside its texts and payload: fixed columns, index entry, cell headers.
+const ROW_BYTES: u64 = 200;
+
+/// What a letter takes of the bound.
+pub(super) fn size(letter: &DeadLetter) -> u64 {
+    let DeadLetterFacts { destination, source, subject, reason, .. } = &letter.facts;
+    let texts = 2 * (destination.len() + source.len()) + subject.len() + reason.len();
+    ROW_BYTES + (texts + letter.payload.bytes().len()) as u64
+}
+
+fn payload_crc(payload: &[u8]) -> i64 {
+    RowCrc::of("dead_letter payload").bytes(payload).done()
+}
+
+fn facts_crc(facts: &DeadLetterFacts, is_raw: bool, bytes: i64, payload_crc: i64) -> i64 {
+    RowCrc::of("dead_letter")
+        .bytes(facts.destination.as_bytes())
+        .bytes(facts.source.as_bytes())
+        .bytes(facts.id.as_bytes())
+        .int(facts.identity.minute.into())
+        .int(facts.identity.key.into())
+        .bytes(facts.subject.as_bytes())
+        .bytes(facts.reason.as_bytes())
+        .int(facts.status.map_or(-1, i64::from))
+        .int(facts.attempts.into())
+        .int(facts.first_us)
+        .int(facts.last_us)
+        .int(is_raw.into())
+        .int(bytes)
+        .int(payload_crc)
+        .done()
+}
+
+pub(super) fn insert(
+    conn: &Connection,
+    path: &Path,
+    usage: &mut Usage,
+    bounds: &Bounds,
+    free: u64,
+    letter: &DeadLetter,
+) -> Result<Outcome, StoreError> {
+    let sql = |cause| StoreError::sql(path, "write a dead letter", cause);
+    let mut facts = letter.facts.clone();
+    let older = conn
+        .prepare_cached("SELECT row, bytes, first_us FROM dead_letter WHERE destination = ?1 AND source = ?2 AND event = ?3")
+        .and_then(|mut select| {
+            let key = params![facts.destination, facts.source, facts.id.as_bytes()];
+            select.query_row(key, |row| <(i64, i64, i64)>::try_from(row)).optional()
+        })
+        .map_err(sql)?;
+    let bytes = size(letter);
+    let replaced = older.map_or(0, |(_, bytes, _)| bytes as u64);
+    if let Some(full) = usage.refuse_dead_letter(bounds, free, bytes, replaced) {
+        return Ok(Outcome::Full(full));
+    }
+    if let Some((_, _, first_us)) = older {
+        facts.first_us = facts.first_us.min(first_us);
+    }
+    put(conn, older.map(|(row, ..)| row), &facts, &letter.payload, bytes as i64).map_err(sql)?;
+    usage.dead_letter_bytes = usage.dead_letter_bytes - replaced + bytes;
+    Ok(Outcome::Row(older.map_or_else(|| conn.last_insert_rowid(), |(row, ..)| row)))
+}
+
+fn put(
+    conn: &Connection,
+    row: Option<i64>,
+    facts: &DeadLetterFacts,
+    payload: &Payload,
+    bytes: i64,
+) -> rusqlite::Result<()> {
+    let is_raw = matches!(payload, Payload::Raw(_));
+    let payload_crc = payload_crc(payload.bytes());
+    conn.prepare_cached(
+        "INSERT OR REPLACE INTO dead_letter (row, destination, source, event, minute, key, subject, reason, status, attempts, first_us, last_us, raw, bytes, \
+         payload_crc, crc, payload) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17)",
+    )?
+    .execute(params![
+        row,
+        facts.destination,
+        facts.source,
+        facts.id.as_bytes(),
+        facts.identity.minute,
+        facts.identity.key,
+        facts.subject,
+        facts.reason,
+        facts.status,
+        facts.attempts,
+        facts.first_us,
+        facts.last_us,
+        is_raw,
+        bytes,
+        payload_crc,
+        facts_crc(facts, is_raw, bytes, payload_crc),
+        payload.bytes(),
+    ])?;
+    Ok(())
+}
+
+/// Tells of another failure of a replayed letter. One that is not there any more is no error: it was dropped meanwhile.
+pub(super) fn again(
+    conn: &Connection,
+    path: &Path,
+    usage: &mut Usage,
+    row: i64,
+    change: impl FnOnce(&mut DeadLetterFacts),
+) -> Result<(), StoreError> {
+    let Some((before, payload)) = read(conn, path, row)? else { return Ok(()) };
+    let mut letter = DeadLetter { facts: before.facts, payload };
+    change(&mut letter.facts);
+    let bytes = size(&letter);
+    put(conn, Some(row), &letter.facts, &letter.payload, bytes as i64)
+        .map_err(|cause| StoreError::sql(path, "write a dead letter", cause))?;
+    usage.dead_letter_bytes = usage.dead_letter_bytes - before.bytes + bytes;
+    Ok(())
+}
+
+pub(super) fn remove(conn: &Connection, usage: &mut Usage, rows: &[i64]) -> rusqlite::Result<()> {
+    let mut delete = conn.prepare_cached("DELETE FROM dead_letter WHERE row = ?1 RETURNING bytes")?;
+    for row in rows {
+        let bytes: Option<i64> = delete.query_row([row], |row| row.get(0)).optional()?;
+        usage.dead_letter_bytes -= bytes.unwrap_or(0) as u64;
+    }
+    Ok(())
+}
+
+const COLUMNS: &str = "row, destination, source, event, minute, key, subject, reason, status, attempts, first_us, last_us, raw, bytes, payload_crc, crc";
+
+/// The facts of a row of [`COLUMNS`] and the checksum of its payload; `None` where the row's own checksum is wrong.
+fn listed(row: &Row) -> rusqlite::Result<Option<(ListedDeadLetter, i64)>> {
+    let id: Vec<u8> = row.get(3)?;
+    let facts = DeadLetterFacts {
+        destination: row.get(1)?,
+        source: row.get(2)?,
+        id: Uuid::from_slice(&id).unwrap_or_default(),
+        identity: Identity { minute: row.get(4)?, key: row.get(5)? },
+        subject: row.get(6)?,
+        reason: row.get(7)?,
+        status: row.get(8)?,
+        attempts: row.get(9)?,
+        first_us: row.get(10)?,
+        last_us: row.get(11)?,
+    };
+    let (is_raw, bytes, payload_crc, crc): (bool, i64, i64, i64) =
+        (row.get(12)?, row.get(13)?, row.get(14)?, row.get(15)?);
+    if facts_crc(&facts, is_raw, bytes, payload_crc) != crc {
+        return Ok(None);
+    }
+    Ok(Some((ListedDeadLetter { row: row.get(0)?, facts, is_raw, bytes: bytes as u64 }, payload_crc)))
+}
+
+fn damaged(path: &Path, row: i64) -> StoreError {
+    StoreError::Damaged { path: path.to_owned(), what: format!("dead letter {row}") }
+}
+
+/// Those that `filter` is for, by number.
+pub(super) fn list(
+    conn: &Connection,
+    path: &Path,
+    filter: &DeadLetterFilter,
+) -> Result<Vec<ListedDeadLetter>, StoreError> {
+    let sql = |cause| StoreError::sql(path, "list the dead letters", cause);
+    let mut select = conn
+        .prepare_cached(&format!("SELECT {COLUMNS} FROM dead_letter WHERE row > ?1 ORDER BY row"))
+        .map_err(sql)?;
+    let mut rows = select.query([filter.after_row]).map_err(sql)?;
+    let mut found = Vec::new();
+    while found.len() < filter.limit()
+        && let Some(row) = rows.next().map_err(sql)?
+    {
+        let number: i64 = row.get(0).map_err(sql)?;
+        let (letter, _) = listed(row).map_err(sql)?.ok_or_else(|| damaged(path, number))?;
+        if filter.matches(number, &letter.facts) {
+            found.push(letter);
+        }
+    }
+    Ok(found)
+}
+
+/// One dead letter, whole.
+pub(super) fn get(conn: &Connection, path: &Path, row: i64) -> Result<Option<DeadLetter>, StoreError> {
+    Ok(read(conn, path, row)?.map(|(letter, payload)| DeadLetter { facts: letter.facts, payload }))
+}
+
+fn read(conn: &Connection, path: &Path, row: i64) -> Result<Option<(ListedDeadLetter, Payload)>, StoreError> {
+    let sql = |cause| StoreError::sql(path, "read a dead letter", cause);
+    let mut select = conn
+        .prepare_cached(&format!("SELECT {COLUMNS}, payload FROM dead_letter WHERE row = ?1"))
+        .map_err(sql)?;
+    let found = select
+        .query_row([row], |row| Ok((listed(row)?, row.get::<_, Vec<u8>>(16)?)))
+        .optional()
+        .map_err(sql)?;
+    let Some((listed, payload)) = found else { return Ok(None) };
+    let (letter, crc) = listed.ok_or_else(|| damaged(path, row))?;
+    if payload_crc(&payload) != crc {
+        return Err(damaged(path, row));
+    }
+    let payload = if letter.is_raw { Payload::Raw(payload) } else { Payload::Event(payload) };
+    Ok(Some((letter, payload)))
+}
+
+pub(super) fn measure(conn: &Connection, usage: &mut Usage) -> rusqlite::Result<()> {
+    let bytes: i64 =
+        conn.query_row("SELECT coalesce(sum(bytes), 0) FROM dead_letter", [], |row| row.get(0))?;
+    usage.dead_letter_bytes = bytes as u64;
+    Ok(())
+}

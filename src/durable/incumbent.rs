@@ -1,0 +1,172 @@
+//! The old router's position: `cp-HOST.json`, taken over once.
+//!
+//! ```json
+//! {"vCenter":"vc.example.com","lastEventUUID":"…","lastEventKey":1059,"lastEventType":"VmPoweredOnEvent",
+//!  "lastEventKeyTimestamp":"2021-02-13T17:19:49.281Z","createdTimestamp":"2021-02-13T17:19:50.1Z"}
+//! ```
+//!
+//! The old router went on at `lastEventKeyTimestamp`, inclusive, so that is the resume time. It truncated the file before it wrote it and did not sync, so an empty
+//! or torn one is what its crash left: a warning, not a failure. That it was taken over is stored in the transaction of the source's first checkpoint
+//! ([`Write::Imported`](super::Write::Imported)): a crash before that reads the file again, and a position that was forgotten later stays forgotten.
+
+use std::fs::File;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+use rusqlite::{Connection, OptionalExtension, params};
+use serde::Deserialize;
+
+use super::{Storage, StoreError};
+use crate::limits::INCUMBENT_CHECKPOINT_BYTES_MAX;
+
+/// What the old router left for a source.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Incumbent {
+    /// Go on here, and put `Write::Imported` with this path into the first checkpoint's transaction.
+    Resume { path: PathBuf, resume_us: i64, key: Option<i32> },
+    /// The file says nothing that can be used: worth a warning with this text.
+    Unusable { path: PathBuf, reason: String },
+    /// The source has a position of its own, or had one from such a file.
+    NotNeeded,
+    /// No such file.
+    Absent,
+}
+
+#[derive(Deserialize)]
+struct File0 {
+    #[serde(rename = "lastEventKey")]
+    key: Option<i64>,
+    #[serde(rename = "lastEventKeyTimestamp")]
+    time: Option<String>,
+}
+
+/// Where the old router was with the vCenter `host`, for a `source` that has no position yet.
+pub fn read_incumbent(
+    storage: &dyn Storage,
+    source: &str,
+    directory: &Path,
+    host: &str,
+) -> Result<Incumbent, StoreError> {
+    if storage.load(source)?.is_some() || storage.imported(source)?.is_some() {
+        return Ok(Incumbent::NotNeeded);
+    }
+    // A host name is one component; anything else names no file of the old router.
+    if host.is_empty() || host.contains(['/', '\\', '\0']) {
+        return Ok(Incumbent::Absent);
+    }
+    let path = directory.join(format!("cp-{host}.json"));
+    let mut text = String::new();
+    let read = File::open(&path)
+        .and_then(|file| file.take(INCUMBENT_CHECKPOINT_BYTES_MAX).read_to_string(&mut text));
+    match read {
+        Err(cause) if cause.kind() == std::io::ErrorKind::NotFound => return Ok(Incumbent::Absent),
+        Err(cause) => return Ok(Incumbent::Unusable { path, reason: cause.to_string() }),
+        Ok(_) => {}
+    }
+    Ok(match parse(&text) {
+        Ok((resume_us, key)) => Incumbent::Resume { path, resume_us, key },
+        Err(reason) => Incumbent::Unusable { path, reason },
+    })
+}
+
+/// The resume time and the last key.
+fn parse(text: &str) -> Result<(i64, Option<i32>), String> {
+    if text.trim().is_empty() {
+        return Err("it is empty, as a crash of the old router leaves it".to_owned());
+    }
+    let file: File0 =
+        serde_json::from_str(text).map_err(|error| format!("it is torn or no checkpoint: {error}"))?;
+    let time = file.time.ok_or("it has no `lastEventKeyTimestamp`")?;
+    let resume: jiff::Timestamp =
+        time.parse().map_err(|error| format!("its `lastEventKeyTimestamp` `{time}` is no time: {error}"))?;
+    let resume_us = resume.as_microsecond();
+    // Go's zero time is the year 1.
+    if resume_us <= 0 {
+        return Err("its `lastEventKeyTimestamp` was never set".to_owned());
+    }
+    Ok((resume_us, file.key.and_then(|key| i32::try_from(key).ok())))
+}
+
+pub(super) fn remember(conn: &Connection, source: &str, path: &str, resume_us: i64) -> rusqlite::Result<()> {
+    conn.execute(
+        "INSERT OR REPLACE INTO imported (source, path, resume_us) VALUES (?1, ?2, ?3)",
+        params![source, path, resume_us],
+    )?;
+    Ok(())
+}
+
+pub(super) fn imported(conn: &Connection, source: &str) -> rusqlite::Result<Option<String>> {
+    conn.query_row("SELECT path FROM imported WHERE source = ?1", [source], |row| row.get(0)).optional()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{CheckpointWrite, MemoryDisk, MemoryStore, Write};
+    use super::*;
+
+    fn check(text: &str, expected: Result<(i64, Option<i32>), &str>) {
+        let found = parse(text);
+        match expected {
+            Ok(expected) => assert_eq!(found, Ok(expected), "{text}"),
+            Err(expected) => {
+                assert!(found.as_ref().is_err_and(|error| error.contains(expected)), "{text}: {found:?}")
+            }
+        }
+    }
+
+    #[test]
+    fn the_position_of_the_old_router_is_read() {
+        let whole = r#"{"vCenter":"vc","lastEventUUID":"0c","lastEventKey":1059,"lastEventType":"VmPoweredOnEvent","lastEventKeyTimestamp":"2021-02-13T17:19:49.281Z","createdTimestamp":"2021-02-13T17:19:50Z"}"#;
+        check(whole, Ok((1_613_236_789_281_000, Some(1059))));
+        check(
+            r#"{"lastEventKeyTimestamp":"2021-02-13T19:19:49.281123456+02:00"}"#,
+            Ok((1_613_236_789_281_123, None)),
+        );
+        for cut in 1..whole.len() {
+            check(&whole[..cut], Err("it is torn or no checkpoint"));
+        }
+        check("", Err("it is empty"));
+        check("\0\0\0\0", Err("it is torn"));
+        check("{}", Err("no `lastEventKeyTimestamp`"));
+        check(r#"{"lastEventKeyTimestamp":"0001-01-01T00:00:00Z"}"#, Err("was never set"));
+        check(r#"{"lastEventKeyTimestamp":"yesterday"}"#, Err("`yesterday` is no time"));
+    }
+
+    #[test]
+    fn it_is_taken_over_once_and_with_the_first_checkpoint() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("cp-vc.example.json");
+        let disk = MemoryDisk::default();
+        let mut store = MemoryStore::open(&disk);
+        let read = |store: &MemoryStore, host: &str| read_incumbent(store, "vc", dir.path(), host).unwrap();
+        assert_eq!(read(&store, "vc.example"), Incumbent::Absent);
+        assert_eq!(read(&store, "../vc.example"), Incumbent::Absent);
+        std::fs::write(&path, "").unwrap();
+        assert!(matches!(read(&store, "vc.example"), Incumbent::Unusable { .. }));
+        std::fs::write(&path, r#"{"lastEventKeyTimestamp":"1970-01-01T00:00:01Z","lastEventKey":-4}"#)
+            .unwrap();
+        let expected = Incumbent::Resume { path: path.clone(), resume_us: 1_000_000, key: Some(-4) };
+        assert_eq!(read(&store, "vc.example"), expected);
+        assert_eq!(
+            read(&store, "vc.example"),
+            expected,
+            "a crash before the first checkpoint reads it again"
+        );
+        let first = CheckpointWrite {
+            source: "vc".into(),
+            instance_uuid: uuid::Uuid::nil(),
+            resume_us: 1_000_000,
+            high_key: None,
+            dirty: vec![],
+            prune_before_minute: 0,
+            unsettled: vec![],
+            destinations: None,
+        };
+        let imported =
+            Write::Imported { source: "vc".into(), path: path.display().to_string(), resume_us: 1_000_000 };
+        store.apply(&[imported, Write::Checkpoint(first)]).unwrap();
+        assert_eq!(read(&store, "vc.example"), Incumbent::NotNeeded);
+        store.forget("vc");
+        assert_eq!(read(&store, "vc.example"), Incumbent::NotNeeded, "what was forgotten stays forgotten");
+    }
+}

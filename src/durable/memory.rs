@@ -1,0 +1,278 @@
+//! The store of the simulation, and the model that the real one is held equal to: maps instead of tables.
+//!
+//! A [`MemoryDisk`] is what survives a crash; a [`MemoryStore`] is one process that uses it. What `apply` has answered is on the disk, what it has
+//! not never was: dropping a store and opening another on the same disk is a crash.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use super::dead_letters::size;
+use super::room::Usage;
+use super::write::{Refused, relies_on_later};
+use super::{
+    Bounds, Checkpoint, DeadLetter, DeadLetterFilter, ListedDeadLetter, Outcome, Payload, SpoolRow,
+    SpoolSize, Storage, StoreError, Write,
+};
+use crate::event::Selection;
+
+/// How an `apply` fails. Either way the process gets an error and must stop.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Failing {
+    /// Nothing reached the disk.
+    Before,
+    /// All of it reached the disk; only the answer was lost.
+    After,
+}
+
+/// What survives. Clones are the same disk.
+#[derive(Clone, Debug, Default)]
+pub struct MemoryDisk {
+    state: Arc<Mutex<State>>,
+    plan: Arc<Mutex<Plan>>,
+}
+
+/// One process's use of a [`MemoryDisk`].
+#[derive(Debug)]
+pub struct MemoryStore {
+    disk: MemoryDisk,
+    bounds: Bounds,
+    usage: Usage,
+    poisoned: bool,
+}
+
+#[derive(Debug)]
+struct Plan {
+    failing: VecDeque<Option<Failing>>,
+    free: u64,
+}
+
+impl Default for Plan {
+    fn default() -> Self {
+        Plan { failing: VecDeque::new(), free: u64::MAX }
+    }
+}
+
+#[derive(Clone, Debug, Default)]
+struct State {
+    checkpoints: BTreeMap<String, Checkpoint>,
+    imported: BTreeMap<String, String>,
+    spools: BTreeMap<String, VecDeque<SpoolRow>>,
+    letters: BTreeMap<i64, DeadLetter>,
+    last_spool_row: i64,
+    last_letter: i64,
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl MemoryDisk {
+    /// Lets the `after`-th next `apply` fail, 0 for the next one.
+    pub fn fail(&self, after: usize, how: Failing) {
+        let failing = &mut locked(&self.plan).failing;
+        if failing.len() <= after {
+            failing.resize(after + 1, None);
+        }
+        failing[after] = Some(how);
+    }
+
+    /// Sets the free bytes that the disk tells of; all until it is called.
+    pub fn set_free(&self, bytes: u64) {
+        locked(&self.plan).free = bytes;
+    }
+}
+
+impl MemoryStore {
+    pub fn open(disk: &MemoryDisk) -> Self {
+        Self::open_with(disk, Bounds::default())
+    }
+
+    pub fn open_with(disk: &MemoryDisk, bounds: Bounds) -> Self {
+        let mut usage = Usage::default();
+        let state = locked(&disk.state);
+        for (destination, rows) in &state.spools {
+            rows.iter().for_each(|row| usage.add_row(destination, row.events as u64, row.blob.len() as u64));
+        }
+        usage.dead_letter_bytes = state.letters.values().map(size).sum();
+        drop(state);
+        MemoryStore { disk: disk.clone(), bounds, usage, poisoned: false }
+    }
+
+    /// As `Store::forget`.
+    pub fn forget(&mut self, source: &str) -> bool {
+        locked(&self.disk.state).checkpoints.remove(source).is_some()
+    }
+}
+
+impl State {
+    fn apply_one(&mut self, usage: &mut Usage, bounds: &Bounds, free: u64, write: &Write) -> Outcome {
+        match write {
+            Write::Checkpoint(write) => {
+                let prior = self.checkpoints.remove(&write.source);
+                self.checkpoints.insert(write.source.clone(), Checkpoint::update(prior, write));
+            }
+            Write::SpoolAppend(append) => {
+                if let Some(full) = usage.refuse_spool(bounds, free, append) {
+                    return Outcome::Full(full);
+                }
+                self.last_spool_row += 1;
+                let (events, blob) = (append.batch.identities().len(), append.batch.blob().to_vec());
+                usage.add_row(&append.destination, events as u64, blob.len() as u64);
+                self.spools.entry(append.destination.clone()).or_default().push_back(SpoolRow {
+                    row: self.last_spool_row,
+                    source: append.source.clone(),
+                    oldest: append.batch.oldest().unwrap_or_default(),
+                    events,
+                    settled: Selection::EMPTY,
+                    blob,
+                });
+                return Outcome::Row(self.last_spool_row);
+            }
+            Write::SpoolRemove { rows } => {
+                for (destination, spool) in &mut self.spools {
+                    spool.retain(|at| {
+                        let gone = rows.contains(&at.row);
+                        if gone {
+                            usage.remove_row(destination, at.events as u64, at.blob.len() as u64);
+                        }
+                        !gone
+                    });
+                }
+            }
+            Write::SpoolSettled { row, events } => {
+                let rows = self.spools.values_mut().flatten();
+                rows.filter(|at| at.row == *row).for_each(|at| at.settled = *events);
+            }
+            Write::SpoolClear { destination } => {
+                for at in self.spools.remove(destination).into_iter().flatten() {
+                    usage.remove_row(destination, at.events as u64, at.blob.len() as u64);
+                }
+            }
+            Write::DeadLetter(letter) => return self.add_letter(usage, bounds, free, letter),
+            Write::DeadLetterAgain { row, reason, status, attempts, last_us } => {
+                if let Some(letter) = self.letters.get_mut(row) {
+                    usage.dead_letter_bytes -= size(letter);
+                    letter.facts.reason.clone_from(reason);
+                    (letter.facts.status, letter.facts.attempts, letter.facts.last_us) =
+                        (*status, *attempts, *last_us);
+                    usage.dead_letter_bytes += size(letter);
+                }
+            }
+            Write::DeadLetterRemove { rows } => {
+                for letter in rows.iter().filter_map(|row| self.letters.remove(row)) {
+                    usage.dead_letter_bytes -= size(&letter);
+                }
+            }
+            Write::Imported { source, path, .. } => {
+                self.imported.insert(source.clone(), path.clone());
+            }
+        }
+        Outcome::Done
+    }
+
+    fn add_letter(&mut self, usage: &mut Usage, bounds: &Bounds, free: u64, letter: &DeadLetter) -> Outcome {
+        let key = |letter: &DeadLetter| {
+            (letter.facts.destination.clone(), letter.facts.source.clone(), letter.facts.id)
+        };
+        let older = self.letters.iter().find(|(_, older)| key(older) == key(letter)).map(|(row, _)| *row);
+        let replaced = older.map_or(0, |row| size(&self.letters[&row]));
+        if let Some(full) = usage.refuse_dead_letter(bounds, free, size(letter), replaced) {
+            return Outcome::Full(full);
+        }
+        usage.dead_letter_bytes = usage.dead_letter_bytes - replaced + size(letter);
+        let mut letter = letter.clone();
+        let row = older.unwrap_or_else(|| {
+            self.last_letter += 1;
+            self.last_letter
+        });
+        if let Some(older) = self.letters.get(&row) {
+            letter.facts.first_us = letter.facts.first_us.min(older.facts.first_us);
+        }
+        self.letters.insert(row, letter);
+        Outcome::Row(row)
+    }
+}
+
+impl Storage for MemoryStore {
+    fn apply(&mut self, writes: &[Write]) -> Result<Vec<Outcome>, StoreError> {
+        if self.poisoned {
+            return Err(StoreError::Poisoned { path: PathBuf::from("memory") });
+        }
+        let mut state = locked(&self.disk.state);
+        debug_assert_eq!(
+            relies_on_later(writes, |source| state.checkpoints.get(source).cloned()),
+            None,
+            "a checkpoint before the write that it relies on"
+        );
+        let (failing, free) = {
+            let mut plan = locked(&self.disk.plan);
+            (plan.failing.pop_front().flatten(), plan.free)
+        };
+        self.poisoned = failing.is_some();
+        if failing == Some(Failing::Before) {
+            return Err(StoreError::Injected);
+        }
+        let mut refused = Refused::default();
+        let mut outcomes = Vec::with_capacity(writes.len());
+        for write in writes {
+            let outcome = match refused.holds(write) {
+                true => Outcome::Held,
+                false => state.apply_one(&mut self.usage, &self.bounds, free, write),
+            };
+            refused.note(write, &outcome);
+            outcomes.push(outcome);
+        }
+        if failing == Some(Failing::After) { Err(StoreError::Injected) } else { Ok(outcomes) }
+    }
+
+    fn load(&self, source: &str) -> Result<Option<Checkpoint>, StoreError> {
+        Ok(locked(&self.disk.state).checkpoints.get(source).cloned())
+    }
+
+    fn spools(&self) -> &BTreeMap<String, SpoolSize> {
+        &self.usage.spools
+    }
+
+    fn peek(&self, destination: &str, after_row: i64, bytes_max: u64) -> Result<Vec<SpoolRow>, StoreError> {
+        let state = locked(&self.disk.state);
+        let (mut peeked, mut total) = (Vec::new(), 0);
+        for row in state.spools.get(destination).into_iter().flatten().filter(|row| row.row > after_row) {
+            total += row.blob.len() as u64;
+            if total > bytes_max && !peeked.is_empty() {
+                break;
+            }
+            peeked.push(row.clone());
+        }
+        Ok(peeked)
+    }
+
+    fn dead_letters(&self, filter: &DeadLetterFilter) -> Result<Vec<ListedDeadLetter>, StoreError> {
+        let state = locked(&self.disk.state);
+        let matching = state
+            .letters
+            .iter()
+            .filter(|(row, letter)| filter.matches(**row, &letter.facts))
+            .take(filter.limit());
+        Ok(matching
+            .map(|(row, letter)| ListedDeadLetter {
+                row: *row,
+                facts: letter.facts.clone(),
+                is_raw: matches!(letter.payload, Payload::Raw(_)),
+                bytes: size(letter),
+            })
+            .collect())
+    }
+
+    fn dead_letter(&self, row: i64) -> Result<Option<DeadLetter>, StoreError> {
+        Ok(locked(&self.disk.state).letters.get(&row).cloned())
+    }
+
+    fn dead_letter_bytes(&self) -> u64 {
+        self.usage.dead_letter_bytes
+    }
+
+    fn imported(&self, source: &str) -> Result<Option<String>, StoreError> {
+        Ok(locked(&self.disk.state).imported.get(source).cloned())
+    }
+}
