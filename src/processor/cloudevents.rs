@@ -35,6 +35,11 @@ impl CloudEvents {
         Ok(CloudEvents { uri, mode: settings.mode, client, envelope })
     }
 
+    /// What it sends with.
+    pub fn client(&self) -> &Client {
+        &self.client
+    }
+
     async fn post(&self, content: HeaderMap, body: Bytes) -> Result<(), Failure> {
         let mut headers = HeaderMap::clone(&self.client.headers());
         headers.extend(content);

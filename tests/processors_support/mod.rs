@@ -1,5 +1,5 @@
 //! What the processor tests share: batches, requests, a target that does as it is told, and certificates.
-#![allow(dead_code)]
+#![allow(dead_code, clippy::unwrap_used)]
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
@@ -308,6 +308,7 @@ impl Authority {
         let mut params = rcgen::CertificateParams::new(Vec::new()).unwrap();
         params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
         params.key_usages = vec![rcgen::KeyUsagePurpose::KeyCertSign];
+        params.distinguished_name.push(rcgen::DnType::CommonName, format!("CA {}", Uuid::new_v4()));
         let pem = params.self_signed(&key).unwrap().pem();
         Authority { pem, issuer: rcgen::Issuer::new(params, key) }
     }

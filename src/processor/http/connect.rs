@@ -185,9 +185,10 @@ pub fn find<'a, T: Error + 'static>(error: &'a (dyn Error + 'static)) -> Option<
 /// What a TLS error means for an operator.
 pub fn tls_reason(error: &rustls::Error) -> String {
     let advice = match error {
-        rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer) => {
-            "nobody that is trusted issued its certificate; name its CA in `tls.caFiles`"
-        }
+        // A CA that was made anew under its old name gives a bad signature.
+        rustls::Error::InvalidCertificate(
+            CertificateError::UnknownIssuer | CertificateError::BadSignature,
+        ) => "nobody that is trusted issued its certificate; name its CA in `tls.caFiles`",
         rustls::Error::InvalidCertificate(
             CertificateError::Expired | CertificateError::ExpiredContext { .. },
         ) => "its certificate has expired; renew it, or check the clocks",

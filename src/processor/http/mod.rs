@@ -302,8 +302,7 @@ impl Client {
     }
 
     /// Makes the next request look at the TLS files, however short ago the last look was.
-    #[cfg(test)]
-    pub(crate) fn check_files_now(&self) {
+    pub fn check_files_now(&self) {
         self.next_check_ms.store(0, Ordering::Relaxed);
     }
 }
@@ -375,7 +374,3 @@ fn excerpt(body: &[u8]) -> String {
     }
     text
 }
-
-#[cfg(test)]
-#[path = "tests.rs"]
-mod tests;
