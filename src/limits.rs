@@ -71,3 +71,21 @@ pub const ENVELOPE_SOURCES_MAX: usize = 64;
 pub const STORE_GROUP_WRITES_MAX: usize = 64;
 /// Wait before a write that found its bound reached is tried again.
 pub const STORE_FULL_RETRY: Duration = Duration::from_secs(1);
+/// How long a target may ask to be left alone (`Retry-After`): a day in a wrong header must not stop a destination for a day.
+pub const RETRY_AFTER_MAX: Duration = Duration::from_secs(300);
+/// Bytes of a target's answer that are read, so that the connection can be used again; 1,024 requests * 64 KiB = 64 MiB if all answered so at once.
+pub const ANSWER_BYTES_MAX: usize = 64 << 10;
+/// Bytes of a target's answer that go into the reason of a failure.
+pub const EXCERPT_BYTES_MAX: usize = 256;
+/// Idle connections that one client keeps: as many as requests may be in flight.
+pub const IDLE_CONNECTIONS_MAX: usize = 1_024;
+/// How long a connection stays open unused: less than what common servers and balancers allow (75 s and 60 s), so that we close first.
+pub const IDLE_TIMEOUT: Duration = Duration::from_secs(50);
+/// How often certificate and secret files are looked at.
+pub const FILES_CHECK_INTERVAL: Duration = Duration::from_secs(5);
+/// Events in one batched POST: one page of vCenter.
+pub const BATCHED_EVENTS_MAX: usize = 1_000;
+/// Bytes of lines in one write to stdout.
+pub const CONSOLE_BYTES_MAX: usize = 1 << 20;
+/// How long the reader of stdout may take for one request.
+pub const CONSOLE_TIMEOUT: Duration = Duration::from_secs(30);

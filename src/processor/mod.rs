@@ -4,12 +4,17 @@
 //!
 //! INVARIANT: a processor neither retries nor reorders nor remembers: it sends one [`Request`] and says by type what became of each of its events.
 
+pub mod blackhole;
+pub mod cloudevents;
+pub mod console;
+pub mod http;
+
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::event::{Batch, Selection};
+use crate::event::{Batch, Envelope, Selection};
 
 /// A future without a name, one allocation a request.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
@@ -93,6 +98,56 @@ impl Request {
     /// The events in order.
     pub fn events(&self) -> impl Iterator<Item = (&Batch, usize)> {
         self.pieces.iter().flat_map(|piece| piece.picks.iter().map(|i| (&*piece.batch, i)))
+    }
+}
+
+/// The events of a request as one JSON array.
+fn array(envelope: &Envelope, request: &Request) -> Vec<u8> {
+    let mut body = rendered(envelope, request, b"[", b',');
+    if request.events > 0 {
+        body.pop();
+    }
+    body.push(b']');
+    body
+}
+
+/// The events of a request, each with a line end.
+fn lines(envelope: &Envelope, request: &Request) -> Vec<u8> {
+    rendered(envelope, request, b"", b'\n')
+}
+
+/// `head`, then every event with `end` after it, in memory that is taken once.
+fn rendered(envelope: &Envelope, request: &Request, head: &[u8], end: u8) -> Vec<u8> {
+    let opened: Vec<_> =
+        request.pieces.iter().map(|piece| (piece.picks, envelope.open(&piece.batch))).collect();
+    let size: usize =
+        opened.iter().map(|(picks, open)| picks.iter().map(|i| open.size_hint(i)).sum::<usize>()).sum();
+    let mut out = Vec::with_capacity(head.len() + size + request.events + 1);
+    out.extend_from_slice(head);
+    for (picks, rendering) in &opened {
+        for i in picks.iter() {
+            rendering.structured(i, &mut out);
+            out.push(end);
+        }
+    }
+    out
+}
+
+impl Outcome {
+    /// What became of a request that succeeds or fails as a whole.
+    pub fn of(result: Result<(), Failure>) -> Self {
+        result.map_or_else(Outcome::Failed, |()| Outcome::Delivered)
+    }
+
+    /// What became of a request, event by event.
+    pub fn of_each(mut each: Vec<Option<Failure>>) -> Self {
+        if each.iter().all(Option::is_none) {
+            return Outcome::Delivered;
+        }
+        match each.as_mut_slice() {
+            [Some(_)] => each.remove(0).map_or(Outcome::Delivered, Outcome::Failed),
+            _ => Outcome::Partial(each),
+        }
     }
 }
 

@@ -1,0 +1,279 @@
+//! What delivery costs: one POST an event through the CloudEvents processor, against a bare hyper client that sends the same bytes.
+//!
+//! Every way runs in turn, round after round, against one server on loopback that answers at once, so that what else the machine does hits all
+//! alike. Printed is the median of the rounds with their spread, and each way's share of the bare client's rate in the same round.
+//!
+//! `cargo bench --bench deliver`
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use event_router::config::{CloudEvents as Settings, ContentMode, HttpClient, Proxy};
+use event_router::event::{Batch, Category, Envelope, EnvelopeOptions, Record, Selection, SourceInfo, Span};
+use event_router::pipeline::budget::Permit;
+use event_router::processor::cloudevents::CloudEvents;
+use event_router::processor::{Outcome, Piece, Processor, Request};
+use http_body_util::{BodyExt, Empty, Full};
+use hyper::header::{CONTENT_TYPE, HOST, HeaderMap, HeaderValue};
+use hyper::service::service_fn;
+use hyper_util::client::legacy;
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use tokio::net::{TcpListener, TcpStream};
+use uuid::Uuid;
+
+/// Requests in flight: the default concurrency of a destination.
+const LANES: usize = 32;
+const EVENTS: usize = 1_000;
+const ROUNDS: usize = 7;
+
+type Done = std::pin::Pin<Box<dyn Future<Output = u64> + Send>>;
+
+fn main() {
+    // `cargo test --benches` asks only whether it runs.
+    let test = !std::env::args().any(|arg| arg == "--bench");
+    let (rounds, time) =
+        if test { (1, Duration::from_millis(50)) } else { (ROUNDS, Duration::from_millis(1_500)) };
+    let address = serve();
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .enable_all()
+        .build()
+        .expect("a runtime");
+    let batch = batch();
+    let processor = |mode| {
+        let http = HttpClient { proxy: Proxy::Direct, ..HttpClient::default() };
+        let settings = Settings { mode, http, ..Settings::new(format!("http://{address}/")) };
+        let envelope = Envelope::new(EnvelopeOptions::default()).expect("no extensions");
+        Arc::new(CloudEvents::new(&settings, envelope).expect("a valid URL"))
+    };
+    let structured = processor(ContentMode::Structured);
+    let binary = processor(ContentMode::Binary);
+    let batched = processor(ContentMode::Batched);
+    let body = rendered(&batch, 0);
+    let pooled = legacy::Client::builder(TokioExecutor::new()).build_http::<Full<Bytes>>();
+
+    let lane = |name: &'static str, until: Instant| -> Done {
+        let (batch, body, pooled) = (Arc::clone(&batch), body.clone(), pooled.clone());
+        match name {
+            "bare hyper connection" => Box::pin(bare(address, body, until)),
+            "bare hyper-util pool" => Box::pin(bare_pool(address, pooled, body, until)),
+            "processor, structured" => Box::pin(ours(Arc::clone(&structured), batch, 1, until)),
+            "processor, binary" => Box::pin(ours(Arc::clone(&binary), batch, 1, until)),
+            _ => Box::pin(ours(Arc::clone(&batched), batch, 100, until)),
+        }
+    };
+    let ways = [
+        "bare hyper connection",
+        "bare hyper-util pool",
+        "processor, structured",
+        "processor, binary",
+        "processor, batched by 100",
+    ];
+    let mut rates = vec![Vec::new(); ways.len()];
+    for _ in 0..rounds {
+        for (way, rates) in ways.iter().zip(&mut rates) {
+            let started = Instant::now();
+            let lanes: Vec<_> = (0..LANES).map(|_| runtime.spawn(lane(way, started + time))).collect();
+            let events: u64 = lanes.into_iter().map(|lane| runtime.block_on(lane).expect("a lane")).sum();
+            rates.push(events as f64 / started.elapsed().as_secs_f64());
+        }
+    }
+    let length = body.len();
+    println!(
+        "{LANES} lanes, {length} bytes an event, {rounds} rounds of {} ms, one client thread",
+        time.as_millis()
+    );
+    println!("{:28} {:>12} {:>22} {:>10}", "", "events/s", "spread", "of bare");
+    for (way, of_way) in ways.iter().zip(&rates) {
+        let mut shares: Vec<f64> = of_way.iter().zip(&rates[0]).map(|(way, bare)| way / bare).collect();
+        let mut sorted = of_way.clone();
+        sorted.sort_by(f64::total_cmp);
+        shares.sort_by(f64::total_cmp);
+        let (rate, share) = (sorted[sorted.len() / 2], 100.0 * shares[shares.len() / 2]);
+        let spread = format!("{:.0} to {:.0}", sorted[0], sorted[sorted.len() - 1]);
+        println!("{way:28} {rate:>12.0} {spread:>22} {share:>8.0} %");
+    }
+    render(&batch, if test { 1 } else { 2_000 });
+}
+
+/// What the envelope costs alone: a page rendered into memory that is there already, and what the copy of its data costs.
+fn render(batch: &Batch, pages: usize) {
+    let envelope = Envelope::new(EnvelopeOptions::default()).expect("no extensions");
+    let mut out = Vec::with_capacity(EVENTS * 2_048);
+    let mut per_event = |each: &dyn Fn(usize, &mut Vec<u8>)| {
+        let started = Instant::now();
+        for _ in 0..pages {
+            out.clear();
+            (0..EVENTS).for_each(|i| each(i, &mut out));
+            std::hint::black_box(&out);
+        }
+        started.elapsed().as_nanos() as f64 / (pages * EVENTS) as f64
+    };
+    let rendering = envelope.open(batch);
+    let whole = per_event(&|i, out| rendering.structured(i, out));
+    let copy = per_event(&|i, out| out.extend_from_slice(batch.bytes(batch.records[i].data)));
+    println!("envelope: {whole:.0} ns an event, {copy:.0} ns of it for the copy of the data");
+}
+
+/// A server on a thread of its own that reads what it is sent and answers 202.
+fn serve() -> SocketAddr {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    listener.set_nonblocking(true).expect("a socket option");
+    let address = listener.local_addr().expect("an address");
+    std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+        runtime.block_on(async {
+            let listener = TcpListener::from_std(listener).expect("a listener");
+            while let Ok((stream, _)) = listener.accept().await {
+                let _ = stream.set_nodelay(true);
+                tokio::spawn(
+                    hyper::server::conn::http1::Builder::new()
+                        .serve_connection(TokioIo::new(stream), service_fn(answer)),
+                );
+            }
+        });
+    });
+    address
+}
+
+async fn answer(
+    request: hyper::Request<hyper::body::Incoming>,
+) -> Result<hyper::Response<Empty<Bytes>>, hyper::Error> {
+    let mut body = request.into_body();
+    while let Some(frame) = body.frame().await {
+        frame?;
+    }
+    let mut answer = hyper::Response::new(Empty::new());
+    *answer.status_mut() = hyper::StatusCode::ACCEPTED;
+    Ok(answer)
+}
+
+fn post(body: Bytes) -> hyper::Request<Full<Bytes>> {
+    let mut request = hyper::Request::new(Full::new(body));
+    *request.method_mut() = hyper::Method::POST;
+    let mut headers = HeaderMap::new();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/cloudevents+json; charset=UTF-8"));
+    *request.headers_mut() = headers;
+    request
+}
+
+/// The least that hyper needs: one connection a lane, no pool, no time-out.
+async fn bare(address: SocketAddr, body: Bytes, until: Instant) -> u64 {
+    let stream = TcpStream::connect(address).await.expect("the server");
+    let _ = stream.set_nodelay(true);
+    let (mut sender, connection) =
+        hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.expect("a connection");
+    tokio::spawn(connection);
+    let host = HeaderValue::from_str(&address.to_string()).expect("an address");
+    let mut sent = 0;
+    while Instant::now() < until {
+        let mut request = post(body.clone());
+        request.headers_mut().insert(HOST, host.clone());
+        sender.ready().await.expect("a connection");
+        let answer = sender.send_request(request).await.expect("an answer");
+        assert!(answer.status().is_success());
+        answer.into_body().collect().await.expect("a body");
+        sent += 1;
+    }
+    sent
+}
+
+/// As much as most programs do: hyper-util's pooling client.
+async fn bare_pool(
+    address: SocketAddr,
+    client: legacy::Client<legacy::connect::HttpConnector, Full<Bytes>>,
+    body: Bytes,
+    until: Instant,
+) -> u64 {
+    let uri: hyper::Uri = format!("http://{address}/").parse().expect("a URL");
+    let mut sent = 0;
+    while Instant::now() < until {
+        let mut request = post(body.clone());
+        *request.uri_mut() = uri.clone();
+        let answer = client.request(request).await.expect("an answer");
+        assert!(answer.status().is_success());
+        answer.into_body().collect().await.expect("a body");
+        sent += 1;
+    }
+    sent
+}
+
+async fn ours(processor: Arc<CloudEvents>, batch: Arc<Batch>, events: usize, until: Instant) -> u64 {
+    let (mut sent, mut next) = (0, 0);
+    while Instant::now() < until {
+        let picks: Selection = (next..next + events).collect();
+        next = (next + events) % EVENTS;
+        let pieces = vec![Piece { batch: Arc::clone(&batch), picks }];
+        let request = Request { function: "".into(), pieces, events, attempt: 1 };
+        let outcome = processor.deliver(&request).await;
+        assert!(matches!(outcome, Outcome::Delivered), "{outcome:?}");
+        sent += events as u64;
+    }
+    sent
+}
+
+/// A page of events of the usual size.
+fn batch() -> Arc<Batch> {
+    let mut arena = Vec::new();
+    let mut put = |text: &str| {
+        let start = arena.len();
+        arena.extend_from_slice(text.as_bytes());
+        Span::new(start, arena.len())
+    };
+    let named = |name: &str, kind: &str, id: &str| {
+        format!(r#"{{"Name":"{name}","{kind}":{{"Type":"{kind}","Value":"{id}"}}}}"#)
+    };
+    let (datacenter, cluster) =
+        (named("DC0", "Datacenter", "datacenter-2"), named("DC0_C0", "ComputeResource", "domain-c28"));
+    let (host, vm) =
+        (named("DC0_C0_H0", "HostSystem", "host-34"), named("DC0_C0_RP0_VM0", "VirtualMachine", "vm-65"));
+    let records = (0..EVENTS)
+        .map(|i| Record {
+            key: Some(i as i32),
+            created_us: Some(1_763_769_599_000_000),
+            category: Category::Event,
+            class: put("VmPoweredOnEvent"),
+            subject: put("VmPoweredOnEvent"),
+            entity: put("VirtualMachine:vm-65"),
+            created_text: put("2025-11-21T23:59:59Z"),
+            data: put(&format!(
+                concat!(
+                    r#"{{"Key":{i},"ChainId":{i},"CreatedTime":"2025-11-21T23:59:59Z","UserName":"VSPHERE.LOCAL\\Administrator","#,
+                    r#""Datacenter":{datacenter},"ComputeResource":{cluster},"Host":{host},"Vm":{vm},"Ds":null,"Net":null,"Dvs":null,"#,
+                    r#""FullFormattedMessage":"DC0_C0_RP0_VM0 on host DC0_C0_H0 in DC0 is powered on","ChangeTag":"","Template":false}}"#
+                ),
+                i = i,
+                datacenter = datacenter,
+                cluster = cluster,
+                host = host,
+                vm = vm
+            )),
+            id: Uuid::from_u128(i as u128),
+            ..Record::default()
+        })
+        .collect();
+    Arc::new(Batch {
+        source: Arc::new(SourceInfo {
+            index: 0,
+            name: "vc1".into(),
+            url: "https://vc1.example/sdk".into(),
+            instance_uuid: Uuid::nil(),
+            api_version: "8.0.2.0".into(),
+        }),
+        page: 0,
+        produced_us: 1_763_769_600_000_000,
+        arena,
+        records,
+        xml: Bytes::new(),
+        permit: Permit::default(),
+    })
+}
+
+fn rendered(batch: &Batch, i: usize) -> Bytes {
+    let envelope = Envelope::new(EnvelopeOptions::default()).expect("no extensions");
+    let mut body = Vec::new();
+    envelope.open(batch).structured(i, &mut body);
+    body.into()
+}

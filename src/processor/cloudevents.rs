@@ -1,0 +1,180 @@
+//! Any CloudEvents target over HTTP: Knative brokers and services, webhooks.
+//!
+//! Structured and binary mode send one event a POST; batched mode sends a JSON array. A status of 200 to 299 acknowledges all events of the request.
+//! Spec: CloudEvents 1.0.2, HTTP protocol binding.
+
+use bytes::Bytes;
+use hyper::Method;
+use hyper::Uri;
+use hyper::header::{CONTENT_TYPE, HeaderMap, HeaderValue};
+
+use super::http::{Client, HttpError, Version, request, target_uri};
+use super::{BoxFuture, Failure, Outcome, Piece, Processor, Request, Shape};
+use crate::config::{CloudEvents as Settings, ContentMode};
+use crate::event::Envelope;
+use crate::event::envelope::shared_data;
+use crate::limits::BATCHED_EVENTS_MAX;
+
+/// The media types of the JSON event format.
+pub const STRUCTURED: HeaderValue = HeaderValue::from_static("application/cloudevents+json; charset=UTF-8");
+const BATCHED: HeaderValue = HeaderValue::from_static("application/cloudevents-batch+json; charset=UTF-8");
+
+/// Posts events to one URL.
+#[derive(Debug)]
+pub struct CloudEvents {
+    uri: Uri,
+    mode: ContentMode,
+    client: Client,
+    envelope: Envelope,
+}
+
+impl CloudEvents {
+    pub fn new(settings: &Settings, envelope: Envelope) -> Result<Self, HttpError> {
+        let uri = target_uri(&settings.url)?;
+        let client = Client::new(&uri, &settings.http, Version::Auto, &settings.auth, &settings.headers)?;
+        Ok(CloudEvents { uri, mode: settings.mode, client, envelope })
+    }
+
+    /// What it sends with.
+    pub fn client(&self) -> &Client {
+        &self.client
+    }
+
+    async fn post(&self, content: HeaderMap, body: Bytes) -> Result<(), Failure> {
+        let mut headers = HeaderMap::clone(&self.client.headers());
+        headers.extend(content);
+        self.client.deliver(self.uri.clone(), headers, body).await
+    }
+
+    async fn post_json(&self, content_type: HeaderValue, body: Vec<u8>) -> Result<(), Failure> {
+        let mut headers = HeaderMap::clone(&self.client.headers());
+        headers.insert(CONTENT_TYPE, content_type);
+        self.client.deliver(self.uri.clone(), headers, body.into()).await
+    }
+
+    /// Event `i` of a piece alone.
+    async fn single(&self, piece: &Piece, i: usize) -> Result<(), Failure> {
+        let sent = {
+            let rendering = self.envelope.open(&piece.batch);
+            if self.mode == ContentMode::Binary {
+                let data = shared_data(&rendering, &piece.batch, i);
+                Err((rendering.headers(i), data))
+            } else {
+                let mut body = Vec::with_capacity(rendering.size_hint(i));
+                rendering.structured(i, &mut body);
+                Ok(body)
+            }
+        };
+        match sent {
+            Ok(structured) => self.post_json(STRUCTURED, structured).await,
+            Err((headers, data)) => self.post(headers, data).await,
+        }
+    }
+
+    async fn send(&self, request: &Request) -> Outcome {
+        if self.mode == ContentMode::Batched {
+            return Outcome::of(self.post_json(BATCHED, super::array(&self.envelope, request)).await);
+        }
+        // One event a request is what the shape asks for; more are sent one after another rather than refused.
+        let mut each = Vec::with_capacity(request.events);
+        for piece in &request.pieces {
+            for i in piece.picks.iter() {
+                each.push(self.single(piece, i).await.err());
+            }
+        }
+        Outcome::of_each(each)
+    }
+
+    async fn reach(&self) -> Result<String, Failure> {
+        let mut headers = HeaderMap::clone(&self.client.headers());
+        // The validation handshake of the CloudEvents webhook spec: asks, and delivers nothing.
+        headers.insert("webhook-request-origin", HeaderValue::from_static("event-router"));
+        let options = request(Method::OPTIONS, self.uri.clone(), headers, Bytes::new());
+        let answer = self.client.exchange(options, 1_024).await?;
+        if matches!(answer.status.as_u16(), 401 | 403 | 407) {
+            return Err(self.client.refusal(&answer));
+        }
+        Ok(format!("{} answered OPTIONS with {}", self.client.target(), answer.status))
+    }
+}
+
+impl Processor for CloudEvents {
+    fn shape(&self) -> Shape {
+        let events_max = if self.mode == ContentMode::Batched { BATCHED_EVENTS_MAX } else { 1 };
+        Shape { events_max, bytes_max: usize::MAX, partial: false }
+    }
+
+    fn deliver<'a>(&'a self, request: &'a Request) -> BoxFuture<'a, Outcome> {
+        Box::pin(self.send(request))
+    }
+
+    fn check(&self) -> BoxFuture<'_, Result<String, Failure>> {
+        Box::pin(self.reach())
+    }
+}
+
+/// What a Knative SinkBinding or ContainerSource puts into the environment of the program that it binds.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SinkBinding {
+    /// `K_SINK`: the URL to send to.
+    pub url: Option<String>,
+    /// `K_CE_OVERRIDES`: extensions that every event carries, sorted by name.
+    pub extensions: Vec<(String, String)>,
+}
+
+/// An environment that cannot be understood.
+#[derive(Debug, thiserror::Error)]
+#[error("K_CE_OVERRIDES is not `{{\"extensions\":{{\"name\":\"value\"}}}}`: {0}")]
+pub struct SinkBindingError(#[from] serde_json::Error);
+
+impl SinkBinding {
+    /// Reads the variables by `lookup` (`std::env::var`, but for tests).
+    pub fn read(lookup: impl Fn(&str) -> Option<String>) -> Result<Self, SinkBindingError> {
+        #[derive(Default, serde::Deserialize)]
+        #[serde(default)]
+        struct Overrides {
+            extensions: std::collections::BTreeMap<String, String>,
+        }
+        let given = |name| lookup(name).filter(|value| !value.trim().is_empty());
+        let overrides: Overrides = match given("K_CE_OVERRIDES") {
+            Some(text) => serde_json::from_str(&text)?,
+            None => Overrides::default(),
+        };
+        Ok(SinkBinding { url: given("K_SINK"), extensions: overrides.extensions.into_iter().collect() })
+    }
+
+    /// Adds these extensions; one of the same name is replaced, as Knative's overrides do.
+    pub fn overlay(&self, fixed: &mut Vec<(String, String)>) {
+        for (name, value) in &self.extensions {
+            fixed.retain(|(known, _)| known != name);
+            fixed.push((name.clone(), value.clone()));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_sink_binding_is_read_from_the_environment() {
+        let read = |sink: Option<&str>, overrides: Option<&str>| {
+            SinkBinding::read(|name| match name {
+                "K_SINK" => sink.map(String::from),
+                "K_CE_OVERRIDES" => overrides.map(String::from),
+                _ => None,
+            })
+        };
+        assert_eq!(read(None, None).unwrap(), SinkBinding::default());
+        let bound = read(Some("http://broker/x"), Some(r#"{"extensions":{"b":"2","a":"1"}}"#)).unwrap();
+        assert_eq!(bound.url.as_deref(), Some("http://broker/x"));
+        let mut fixed = vec![("a".to_string(), "old".to_string()), ("c".to_string(), "3".to_string())];
+        bound.overlay(&mut fixed);
+        let pair = |name: &str, value: &str| (name.to_string(), value.to_string());
+        assert_eq!(fixed, [pair("c", "3"), pair("a", "1"), pair("b", "2")]);
+        assert_eq!(read(None, Some("{}")).unwrap(), SinkBinding::default());
+        assert_eq!(read(Some(" "), Some("")).unwrap(), SinkBinding::default());
+        let error = read(None, Some("extensions")).unwrap_err().to_string();
+        assert!(error.starts_with("K_CE_OVERRIDES is not"), "{error}");
+    }
+}

@@ -1,0 +1,330 @@
+//! How a connection comes about: name, proxy, TCP, TLS, in one bounded time, with errors that say which of them failed and what to do.
+
+use std::error::Error;
+use std::future::Future;
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+use std::vec::IntoIter;
+
+use hyper::Uri;
+use hyper::header::HeaderValue;
+use hyper::http::uri::Scheme;
+use hyper::rt::{Read, ReadBufCursor, Write};
+use hyper_rustls::HttpsConnector;
+use hyper_util::client::legacy::connect::dns::Name;
+use hyper_util::client::legacy::connect::proxy::Tunnel;
+use hyper_util::client::legacy::connect::{Connected, Connection, HttpConnector};
+use hyper_util::client::proxy::matcher::Matcher;
+use rustls::{AlertDescription, CertificateError, ClientConfig};
+use tower_service::Service;
+
+/// Whether a connection goes through a proxy. Decided once: a client has one origin.
+#[derive(Clone)]
+pub enum Route {
+    Direct,
+    /// `http://` through a proxy: the request line names the whole URL.
+    Forward(Uri),
+    /// `https://` through a proxy: CONNECT, with credentials.
+    Tunnel(Uri, Option<HeaderValue>),
+}
+
+/// Why there is no connection.
+#[derive(Debug, thiserror::Error)]
+pub enum ConnectError {
+    #[error("the name `{host}` cannot be resolved: {error}; check it and the DNS server")]
+    Dns { host: String, error: io::Error },
+    #[error("no connection to {target}: {error}; check that it runs, its port and the firewalls between")]
+    Tcp { target: String, error: String },
+    #[error("no TLS with {target}: {reason}")]
+    Tls { target: String, reason: String },
+    #[error("the proxy {proxy} gives no connection to {target}: {reason}")]
+    Proxy { proxy: String, target: String, reason: String },
+    #[error("no connection to {target} within {0} ms; check that it runs and the firewalls between", .limit.as_millis())]
+    TimedOut { target: String, limit: Duration },
+}
+
+/// Makes the connections of one client.
+#[derive(Clone)]
+pub struct Connector {
+    http: HttpConnector<Resolver>,
+    tls: Option<Arc<ClientConfig>>,
+    /// As `tls`, but without offering HTTP/2, for the way to a proxy.
+    proxy_tls: Option<Arc<ClientConfig>>,
+    route: Route,
+    limit: Duration,
+}
+
+impl Route {
+    /// The way to `origin`, with the credentials that requests must carry themselves (plain HTTP through a proxy).
+    pub fn to(origin: &Uri, proxies: &Matcher) -> Result<(Route, Option<HeaderValue>), String> {
+        let Some(found) = proxies.intercept(origin) else { return Ok((Route::Direct, None)) };
+        let (proxy, auth) = (found.uri().clone(), found.basic_auth().cloned());
+        if !matches!(proxy.scheme_str(), Some("http" | "https")) {
+            return Err(format!("the proxy {} is not an HTTP proxy; use http:// or https://", shown(&proxy)));
+        }
+        Ok(match origin.scheme_str() {
+            Some("https") => (Route::Tunnel(proxy, auth), None),
+            _ => (Route::Forward(proxy), auth),
+        })
+    }
+
+    /// Whether TLS is spoken with a proxy.
+    pub fn needs_tls(&self) -> bool {
+        matches!(self, Route::Forward(proxy) | Route::Tunnel(proxy, _) if proxy.scheme() == Some(&Scheme::HTTPS))
+    }
+}
+
+impl Connector {
+    /// `tls` is needed where the origin or the proxy is `https`; `http2` offers HTTP/2 to the origin (ALPN).
+    pub fn new(route: Route, tls: Option<ClientConfig>, http2: bool, limit: Duration) -> Self {
+        let mut http = HttpConnector::new_with_resolver(Resolver);
+        http.enforce_http(false);
+        // A request is one write: waiting to fill a segment only delays it.
+        http.set_nodelay(true);
+        http.set_keepalive(Some(Duration::from_secs(60)));
+        let offer = |protocols: &[&[u8]]| {
+            let mut config = tls.clone()?;
+            config.alpn_protocols = protocols.iter().map(|name| name.to_vec()).collect();
+            Some(Arc::new(config))
+        };
+        let origin = if http2 { offer(&[b"h2", b"http/1.1"]) } else { offer(&[b"http/1.1"]) };
+        Connector { http, proxy_tls: offer(&[b"http/1.1"]), tls: origin, route, limit }
+    }
+
+    async fn connect(mut self, origin: Uri) -> Result<Stream, ConnectError> {
+        let target = shown(&origin);
+        let missing = || ConnectError::Tls { target: target.clone(), reason: "no TLS is configured".into() };
+        let plain = |tls: &Option<Arc<ClientConfig>>, to: &Uri, http| match tls {
+            Some(tls) => Ok(Some(HttpsConnector::from((http, Arc::clone(tls))))),
+            None if to.scheme() == Some(&Scheme::HTTPS) => Err(missing()),
+            None => Ok(None),
+        };
+        match self.route {
+            Route::Direct => match plain(&self.tls, &origin, self.http.clone())? {
+                Some(mut connector) => Ok(Stream::new(call(&mut connector, &origin).await?)),
+                None => Ok(Stream::new(call(&mut self.http, &origin).await?)),
+            },
+            Route::Forward(proxy) => {
+                let stream = match plain(&self.proxy_tls, &proxy, self.http.clone())? {
+                    Some(mut connector) => Stream::new(call(&mut connector, &proxy).await?),
+                    None => Stream::new(call(&mut self.http, &proxy).await?),
+                };
+                Ok(Stream { forwarded: true, ..stream })
+            }
+            Route::Tunnel(proxy, auth) => {
+                let inner = match self.proxy_tls {
+                    Some(tls) => HttpsConnector::from((self.http, tls)),
+                    None => return Err(missing()),
+                };
+                let mut tunnel = Tunnel::new(proxy.clone(), inner);
+                if let Some(auth) = auth {
+                    tunnel = tunnel.with_auth(auth);
+                }
+                let mut connector = HttpsConnector::from((tunnel, self.tls.ok_or_else(missing)?));
+                let refused = |error: ConnectError| match error {
+                    ConnectError::Tcp { error, .. } => {
+                        ConnectError::Proxy { proxy: shown(&proxy), target: target.clone(), reason: error }
+                    }
+                    other => other,
+                };
+                Ok(Stream::new(call(&mut connector, &origin).await.map_err(refused)?))
+            }
+        }
+    }
+}
+
+/// Calls a connector and finds out which part of it failed.
+async fn call<C>(connector: &mut C, to: &Uri) -> Result<C::Response, ConnectError>
+where
+    C: Service<Uri>,
+    C::Error: Into<Box<dyn Error + Send + Sync>>,
+{
+    let explain = |error: C::Error| explain(&*error.into(), to);
+    std::future::poll_fn(|cx| connector.poll_ready(cx)).await.map_err(explain)?;
+    connector.call(to.clone()).await.map_err(explain)
+}
+
+fn explain(error: &(dyn Error + 'static), to: &Uri) -> ConnectError {
+    let target = shown(to);
+    if let Some(ResolveError { host, error }) = find::<ResolveError>(error) {
+        return ConnectError::Dns {
+            host: host.clone(),
+            error: io::Error::new(error.kind(), error.to_string()),
+        };
+    }
+    if let Some(tls) = find::<rustls::Error>(error) {
+        return ConnectError::Tls { target, reason: tls_reason(tls) };
+    }
+    // The innermost error says what happened; those around it say "connect error".
+    let mut innermost = error;
+    while let Some(source) = innermost.source() {
+        innermost = source;
+    }
+    ConnectError::Tcp { target, error: innermost.to_string() }
+}
+
+/// The error of type `T` in the chain that begins with `error`. Looks into `io::Error`s, whose `source` skips what they wrap.
+pub fn find<'a, T: Error + 'static>(error: &'a (dyn Error + 'static)) -> Option<&'a T> {
+    let mut next = Some(error);
+    while let Some(error) = next {
+        if let Some(found) = error.downcast_ref::<T>() {
+            return Some(found);
+        }
+        let wrapped = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
+        next = match wrapped {
+            Some(wrapped) => Some(wrapped as &(dyn Error + 'static)),
+            None => error.source(),
+        };
+    }
+    None
+}
+
+/// What a TLS error means for an operator.
+pub fn tls_reason(error: &rustls::Error) -> String {
+    let advice = match error {
+        // A CA that was made anew under its old name gives a bad signature.
+        rustls::Error::InvalidCertificate(
+            CertificateError::UnknownIssuer | CertificateError::BadSignature,
+        ) => "nobody that is trusted issued its certificate; name its CA in `tls.caFiles`",
+        rustls::Error::InvalidCertificate(
+            CertificateError::Expired | CertificateError::ExpiredContext { .. },
+        ) => "its certificate has expired; renew it, or check the clocks",
+        rustls::Error::InvalidCertificate(
+            CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
+        ) => "its certificate is for another name; use a name that is in the certificate",
+        rustls::Error::InvalidCertificate(CertificateError::ApplicationVerificationFailure) => {
+            "its certificate has another thumbprint; check the target, then `tls.thumbprint`"
+        }
+        rustls::Error::AlertReceived(
+            AlertDescription::CertificateRequired
+            | AlertDescription::BadCertificate
+            | AlertDescription::UnknownCA
+            | AlertDescription::CertificateUnknown
+            | AlertDescription::AccessDenied,
+        ) => "it refuses our certificate; check `tls.clientCert`",
+        rustls::Error::InvalidMessage(_) => {
+            "it does not speak TLS on this port; check the port, or use http://"
+        }
+        _ => "check the target's TLS",
+    };
+    format!("{advice} ({error})")
+}
+
+/// Scheme, host and port: what may be shown of a URL, whose path and query may hold a token.
+pub fn shown(uri: &Uri) -> String {
+    let host = uri.host().unwrap_or("?");
+    let port = uri.port().map(|port| format!(":{port}")).unwrap_or_default();
+    format!("{}://{host}{port}", uri.scheme_str().unwrap_or("http"))
+}
+
+impl Service<Uri> for Connector {
+    type Response = Stream;
+    type Error = ConnectError;
+    type Future = Pin<Box<dyn Future<Output = Result<Stream, ConnectError>> + Send>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), ConnectError>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, origin: Uri) -> Self::Future {
+        let (connector, limit) = (self.clone(), self.limit);
+        Box::pin(async move {
+            let target = shown(&origin);
+            let connecting = connector.connect(origin);
+            tokio::time::timeout(limit, connecting)
+                .await
+                .unwrap_or(Err(ConnectError::TimedOut { target, limit }))
+        })
+    }
+}
+
+/// Asks the system's resolver; hyper-util's own gives errors that cannot be told from others.
+#[derive(Clone)]
+struct Resolver;
+
+#[derive(Debug, thiserror::Error)]
+#[error("cannot resolve `{host}`")]
+struct ResolveError {
+    host: String,
+    error: io::Error,
+}
+
+impl Service<Name> for Resolver {
+    type Response = IntoIter<std::net::SocketAddr>;
+    type Error = ResolveError;
+    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, ResolveError>> + Send>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), ResolveError>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, name: Name) -> Self::Future {
+        Box::pin(async move {
+            let found = tokio::net::lookup_host((name.as_str(), 0)).await;
+            let addresses: Vec<_> =
+                found.map_err(|error| ResolveError { host: name.to_string(), error })?.collect();
+            Ok(addresses.into_iter())
+        })
+    }
+}
+
+trait Io: Read + Write + Connection + Unpin + Send {}
+impl<T: Read + Write + Connection + Unpin + Send> Io for T {}
+
+/// A connection, whatever is between.
+pub struct Stream {
+    io: Box<dyn Io>,
+    forwarded: bool,
+}
+
+impl Stream {
+    fn new(io: impl Io + 'static) -> Self {
+        Stream { io: Box::new(io), forwarded: false }
+    }
+}
+
+impl Connection for Stream {
+    fn connected(&self) -> Connected {
+        let connected = self.io.connected();
+        if self.forwarded { connected.proxy(true) } else { connected }
+    }
+}
+
+impl Read for Stream {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: ReadBufCursor<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_read(cx, buf)
+    }
+}
+
+impl Write for Stream {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.io).poll_write(cx, buf)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_shutdown(cx)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.io.is_write_vectored()
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.io).poll_write_vectored(cx, bufs)
+    }
+}

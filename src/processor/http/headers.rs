@@ -1,0 +1,216 @@
+//! The headers that every request of a client carries: credentials and configured ones. Their values may be in files that are rotated.
+//!
+//! INVARIANT: a value given here never reaches a log or an error: [`Headers::redact`] takes it out of what a target answers.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
+
+use arc_swap::ArcSwap;
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
+use hyper::header::{AUTHORIZATION, HeaderMap, HeaderName, HeaderValue};
+
+use crate::config::{Auth, Secret, SecretError};
+use crate::limits::FILES_CHECK_INTERVAL;
+
+/// Why headers cannot be made.
+#[derive(Debug, thiserror::Error)]
+pub enum HeadersError {
+    #[error(transparent)]
+    Secret(#[from] SecretError),
+    #[error("`{0}` is not a header name; use letters, digits and dashes")]
+    Name(String),
+    #[error("the value of header `{0}` has a character that headers cannot carry, such as a line end")]
+    Value(String),
+    #[error("header `{0}` is set by the router itself; remove it from `headers`")]
+    Reserved(String),
+}
+
+/// Headers with values that may change.
+#[derive(Debug)]
+pub struct Headers {
+    auth: Auth,
+    extra: Vec<(HeaderName, Secret)>,
+    /// Never change.
+    fixed: HeaderMap,
+    now: ArcSwap<Values>,
+    /// Whether a value is in a file.
+    rotates: bool,
+    started: Instant,
+    /// When the files are read again, milliseconds after `started`.
+    next_read_ms: AtomicU64,
+}
+
+struct Values {
+    headers: Arc<HeaderMap>,
+    /// What must not be shown.
+    secrets: Vec<String>,
+}
+
+impl std::fmt::Debug for Values {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Values").field("headers", &self.headers.len()).finish_non_exhaustive()
+    }
+}
+
+impl Headers {
+    /// `fixed`, the credentials and the configured ones; a configured header wins over a fixed one of its name.
+    pub fn new(auth: &Auth, extra: &[(String, Secret)], fixed: HeaderMap) -> Result<Self, HeadersError> {
+        let mut names = Vec::with_capacity(extra.len());
+        for (name, value) in extra {
+            let parsed =
+                HeaderName::from_bytes(name.as_bytes()).map_err(|_| HeadersError::Name(name.clone()))?;
+            let framing = ["host", "content-length", "transfer-encoding", "connection"];
+            if framing.contains(&parsed.as_str()) || parsed.as_str().starts_with("ce-") {
+                return Err(HeadersError::Reserved(name.clone()));
+            }
+            names.push((parsed, value.clone()));
+        }
+        let secrets = names.iter().map(|(_, value)| value).chain(match auth {
+            Auth::None => None,
+            Auth::Basic { password: secret, .. } | Auth::Bearer { token: secret } => Some(secret),
+        });
+        let rotates = secrets.clone().any(|secret| secret.path().is_some());
+        let values = read(auth, &names, &fixed)?;
+        Ok(Headers {
+            auth: auth.clone(),
+            extra: names,
+            fixed,
+            now: ArcSwap::from_pointee(values),
+            rotates,
+            started: Instant::now(),
+            next_read_ms: AtomicU64::new(FILES_CHECK_INTERVAL.as_millis() as u64),
+        })
+    }
+
+    /// The headers now. Files are read again after [`FILES_CHECK_INTERVAL`]; one that cannot be read leaves the last good value.
+    pub fn current(&self) -> Arc<HeaderMap> {
+        if self.rotates {
+            let now_ms = self.started.elapsed().as_millis() as u64;
+            let due = self.next_read_ms.load(Ordering::Relaxed);
+            let next = now_ms + FILES_CHECK_INTERVAL.as_millis() as u64;
+            let mine = now_ms >= due
+                && self
+                    .next_read_ms
+                    .compare_exchange(due, next, Ordering::Relaxed, Ordering::Relaxed)
+                    .is_ok();
+            if mine {
+                match read(&self.auth, &self.extra, &self.fixed) {
+                    Ok(values) => self.now.store(Arc::new(values)),
+                    Err(error) => {
+                        tracing::warn!(%error, "a credential cannot be read again; the last one stays")
+                    }
+                }
+            }
+        }
+        Arc::clone(&self.now.load().headers)
+    }
+
+    /// To be called when the target refused the credentials (401): the next request reads the files again.
+    pub fn refused(&self) {
+        self.next_read_ms.store(0, Ordering::Relaxed);
+    }
+
+    /// `text` without any of the secrets.
+    pub fn redact(&self, mut text: String) -> String {
+        for secret in &self.now.load().secrets {
+            if text.contains(secret.as_str()) {
+                text = text.replace(secret.as_str(), "…");
+            }
+        }
+        text
+    }
+}
+
+fn read(auth: &Auth, extra: &[(HeaderName, Secret)], fixed: &HeaderMap) -> Result<Values, HeadersError> {
+    let mut headers = fixed.clone();
+    // The longest first, so that one that contains another leaves nothing of itself.
+    let mut secrets = Vec::new();
+    let mut put = |name: &HeaderName, value: String| {
+        let mut header = HeaderValue::from_str(&value).map_err(|_| HeadersError::Value(name.to_string()))?;
+        header.set_sensitive(true);
+        headers.insert(name.clone(), header);
+        Ok::<_, HeadersError>(value)
+    };
+    match auth {
+        Auth::None => {}
+        Auth::Basic { username, password } => {
+            let password = password.read()?;
+            let encoded = BASE64_STANDARD.encode(format!("{username}:{password}"));
+            put(&AUTHORIZATION, format!("Basic {encoded}"))?;
+            secrets.extend([encoded, password.to_string()]);
+        }
+        Auth::Bearer { token } => {
+            let token = token.read()?;
+            put(&AUTHORIZATION, format!("Bearer {token}"))?;
+            secrets.push(token.to_string());
+        }
+    }
+    for (name, secret) in extra {
+        secrets.push(put(name, secret.read()?.to_string())?);
+    }
+    // Words of a few letters would only garble what a target says.
+    secrets.retain(|secret| secret.len() > 3);
+    secrets.sort_by_key(|secret| std::cmp::Reverse(secret.len()));
+    Ok(Values { headers: Arc::new(headers), secrets })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn value(headers: &Headers, name: &str) -> Option<String> {
+        headers.current().get(name).map(|value| value.to_str().unwrap().to_string())
+    }
+
+    #[test]
+    fn credentials_are_headers() {
+        let basic = Auth::Basic { username: "ädmin".into(), password: Secret::inline("p:w\"$") };
+        let headers = Headers::new(&basic, &[], HeaderMap::new()).unwrap();
+        assert_eq!(value(&headers, "authorization").unwrap(), "Basic w6RkbWluOnA6dyIk");
+        let bearer = Auth::Bearer { token: Secret::inline("abc.def") };
+        let extra = [("X-Api-Key".to_string(), Secret::inline("k"))];
+        let headers = Headers::new(&bearer, &extra, HeaderMap::new()).unwrap();
+        assert_eq!(value(&headers, "authorization").unwrap(), "Bearer abc.def");
+        assert_eq!(value(&headers, "x-api-key").unwrap(), "k");
+    }
+
+    #[test]
+    fn a_rotated_credential_is_read_when_the_target_refuses_the_old_one() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("token");
+        std::fs::write(&path, "one\n").unwrap();
+        let auth = Auth::Bearer { token: Secret::file(&path) };
+        let headers = Headers::new(&auth, &[], HeaderMap::new()).unwrap();
+        std::fs::write(&path, "two\n").unwrap();
+        assert_eq!(value(&headers, "authorization").unwrap(), "Bearer one");
+        headers.refused();
+        assert_eq!(value(&headers, "authorization").unwrap(), "Bearer two");
+        std::fs::remove_file(&path).unwrap();
+        headers.refused();
+        assert_eq!(value(&headers, "authorization").unwrap(), "Bearer two", "the last good one stays");
+    }
+
+    #[test]
+    fn secrets_are_taken_out_of_what_a_target_says() {
+        let auth = Auth::Basic { username: "u".into(), password: Secret::inline("hunter2") };
+        let extra = [("X-Key".to_string(), Secret::inline("hunter2-and-more"))];
+        let headers = Headers::new(&auth, &extra, HeaderMap::new()).unwrap();
+        let said = format!("you sent {} and hunter2-and-more, hunter2", BASE64_STANDARD.encode("u:hunter2"));
+        assert_eq!(headers.redact(said), "you sent … and …, …");
+        assert!(!format!("{headers:?}").contains("hunter2"));
+    }
+
+    #[test]
+    fn odd_headers_are_refused() {
+        let error = |name: &str, value: &str| {
+            let extra = [(name.to_string(), Secret::inline(value))];
+            Headers::new(&Auth::None, &extra, HeaderMap::new()).unwrap_err().to_string()
+        };
+        assert!(error("a b", "v").contains("not a header name"));
+        assert!(error("X-A", "se\ncret").contains("`x-a`") && !error("X-A", "se\ncret").contains("cret`"));
+        assert!(error("Host", "h").contains("set by the router"));
+        assert!(error("CE-Id", "1").contains("set by the router"));
+    }
+}

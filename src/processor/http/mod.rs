@@ -1,0 +1,376 @@
+//! The one HTTP client of all processors that send events themselves: HTTP/1.1 and HTTP/2, keep-alive pools, time-outs, TLS, proxies.
+//!
+//! ```text
+//! send ── headers (credentials, rotated) ── pool (hyper-util) ── connect (name, proxy, TCP, TLS)
+//!  └── answer: status, Retry-After, an excerpt ── Failure by type
+//! ```
+//!
+//! INVARIANT: a call ends within its time-out. INVARIANT: no path, query, credential or header value is in what it says.
+
+mod connect;
+mod headers;
+mod retry_after;
+mod tls;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Instant, SystemTime};
+
+use arc_swap::ArcSwap;
+use bytes::Bytes;
+use http_body_util::{BodyExt, Full};
+use hyper::body::Incoming;
+use hyper::header::{HeaderMap, HeaderValue, LOCATION, PROXY_AUTHORIZATION, USER_AGENT};
+use hyper::{Method, Request, Response, StatusCode, Uri};
+use hyper_util::client::legacy;
+use hyper_util::client::proxy::matcher::Matcher;
+use hyper_util::rt::{TokioExecutor, TokioTimer};
+
+pub use connect::{ConnectError, shown};
+pub use headers::{Headers, HeadersError};
+pub use retry_after::retry_after;
+pub use tls::{TlsError, client_config};
+
+use super::{Failure, Fault};
+use crate::config::{Auth, HttpClient, Proxy};
+use crate::limits::{
+    ANSWER_BYTES_MAX, EXCERPT_BYTES_MAX, FILES_CHECK_INTERVAL, IDLE_CONNECTIONS_MAX, IDLE_TIMEOUT,
+};
+use connect::{Connector, Route, find, tls_reason};
+use tls::Fingerprint;
+
+/// Why a client cannot be made: a mistake in the configuration.
+#[derive(Debug, thiserror::Error)]
+pub enum HttpError {
+    #[error("`{0}` is not a URL that events can be sent to; use http://HOST/PATH or https://HOST/PATH")]
+    Url(String),
+    #[error("the URL of `{0}` holds credentials; put them into `auth`")]
+    UrlCredentials(String),
+    #[error("{0}")]
+    Proxy(String),
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    #[error(transparent)]
+    Headers(#[from] HeadersError),
+}
+
+/// Which HTTP is spoken.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Version {
+    /// HTTP/2 where TLS negotiates it, else HTTP/1.1.
+    #[default]
+    Auto,
+    /// HTTP/2 from the first byte, without TLS too (h2c with prior knowledge).
+    Http2,
+}
+
+/// Sends requests to one origin.
+#[derive(Debug)]
+pub struct Client {
+    origin: Uri,
+    settings: HttpClient,
+    version: Version,
+    headers: Headers,
+    pool: ArcSwap<Pool>,
+    /// The files that `settings.tls` names, as they were when the pool was made or could not be made.
+    files: ArcSwap<Fingerprint>,
+    started: Instant,
+    next_check_ms: AtomicU64,
+}
+
+#[derive(Debug)]
+struct Pool(legacy::Client<Connector, Full<Bytes>>);
+
+/// What a target said.
+#[derive(Debug)]
+pub struct Answer {
+    pub status: StatusCode,
+    pub headers: HeaderMap,
+    /// The body, or its beginning.
+    pub body: Vec<u8>,
+    /// Whether the body was longer than what was asked for.
+    pub cut: bool,
+}
+
+/// Parses and checks the URL of a target.
+pub fn target_uri(url: &str) -> Result<Uri, HttpError> {
+    // The authority is cut out of what is shown: it may hold a password.
+    let safe = || {
+        url.rsplit_once('@')
+            .map_or(url, |(_, rest)| rest)
+            .split(['?', '#'])
+            .next()
+            .unwrap_or_default()
+            .to_string()
+    };
+    let uri: Uri = url.parse().map_err(|_| HttpError::Url(safe()))?;
+    let authority = uri.authority().ok_or_else(|| HttpError::Url(safe()))?;
+    if authority.as_str().contains('@') {
+        return Err(HttpError::UrlCredentials(shown(&uri)));
+    }
+    match uri.scheme_str() {
+        Some("http" | "https") if !authority.host().is_empty() => Ok(uri),
+        _ => Err(HttpError::Url(safe())),
+    }
+}
+
+impl Client {
+    /// A client for `origin`; `headers` go with every request, besides what the settings ask for.
+    pub fn new(
+        origin: &Uri,
+        settings: &HttpClient,
+        version: Version,
+        auth: &Auth,
+        extra: &[(String, crate::config::Secret)],
+    ) -> Result<Self, HttpError> {
+        let (_, proxy_auth) = route(origin, &settings.proxy)?;
+        let mut fixed = HeaderMap::new();
+        fixed.insert(
+            USER_AGENT,
+            HeaderValue::from_static(concat!("event-router/", env!("CARGO_PKG_VERSION"))),
+        );
+        if let Some(value) = proxy_auth {
+            fixed.insert(PROXY_AUTHORIZATION, value);
+        }
+        let files = Fingerprint::of(&settings.tls);
+        Ok(Client {
+            origin: origin.clone(),
+            settings: settings.clone(),
+            version,
+            headers: Headers::new(auth, extra, fixed)?,
+            pool: ArcSwap::from_pointee(pool(origin, settings, version)?),
+            files: ArcSwap::from_pointee(files),
+            started: Instant::now(),
+            next_check_ms: AtomicU64::new(FILES_CHECK_INTERVAL.as_millis() as u64),
+        })
+    }
+
+    /// Scheme, host and port, for messages.
+    pub fn target(&self) -> String {
+        shown(&self.origin)
+    }
+
+    /// The headers to begin a request with.
+    pub fn headers(&self) -> Arc<HeaderMap> {
+        self.headers.current()
+    }
+
+    /// Posts `body` and says what became of it: `Ok` is a status of 200 to 299 with a whole answer.
+    pub async fn deliver(&self, uri: Uri, headers: HeaderMap, body: Bytes) -> Result<(), Failure> {
+        let answer = self.exchange(request(Method::POST, uri, headers, body), 3 * EXCERPT_BYTES_MAX).await?;
+        if answer.status.is_success() { Ok(()) } else { Err(self.refusal(&answer)) }
+    }
+
+    /// Sends a request and keeps at most `keep` bytes of the answer's body. Some more is read and dropped, so that the connection can be used again.
+    pub async fn exchange(&self, request: Request<Full<Bytes>>, keep: usize) -> Result<Answer, Failure> {
+        self.reload();
+        let limit = self.settings.timeout;
+        let sent = async {
+            let pool = self.pool.load_full();
+            let response = pool.0.request(request).await.map_err(|error| self.transport(&error))?;
+            self.read(response, keep).await
+        };
+        match tokio::time::timeout(limit, sent).await {
+            Ok(outcome) => outcome,
+            Err(_) => Err(target_fault(format!(
+                "{} gave no answer within {} ms; it may be overloaded, or `timeout` too short",
+                self.target(),
+                limit.as_millis()
+            ))),
+        }
+    }
+
+    async fn read(&self, response: Response<Incoming>, keep: usize) -> Result<Answer, Failure> {
+        let (head, mut incoming) = response.into_parts();
+        let (mut body, mut seen) = (Vec::new(), 0);
+        while let Some(frame) = incoming.frame().await {
+            match frame {
+                Ok(frame) => {
+                    let Ok(data) = frame.into_data() else { continue };
+                    seen += data.len();
+                    body.extend_from_slice(&data[..data.len().min(keep - body.len())]);
+                    if seen > keep.max(ANSWER_BYTES_MAX) {
+                        break;
+                    }
+                }
+                // The status already says that it failed; the rest of its explanation is missed.
+                Err(_) if !head.status.is_success() => break,
+                // An acknowledgement that broke off is none: the function may have died while it answered.
+                Err(_) => {
+                    let (target, status) = (self.target(), head.status.as_u16());
+                    let reason =
+                        format!("{target} answered {status} but broke off after {seen} bytes of its body");
+                    return Err(Failure { status: Some(status), ..target_fault(reason) });
+                }
+            }
+        }
+        let cut = seen > body.len();
+        Ok(Answer { status: head.status, headers: head.headers, body, cut })
+    }
+
+    /// What an answer other than a success means.
+    pub fn refusal(&self, answer: &Answer) -> Failure {
+        let status = answer.status;
+        if status == StatusCode::UNAUTHORIZED {
+            self.headers.refused();
+        }
+        let mut reason = format!("{} answered {status}", self.target());
+        if status.is_redirection() {
+            let location =
+                answer.headers.get(LOCATION).and_then(|value| value.to_str().ok()?.parse::<Uri>().ok());
+            match location {
+                Some(to) if to.host().is_some() => {
+                    reason += &format!(" to {}; configure that address", shown(&to))
+                }
+                _ => reason += "; configure the address that it leads to",
+            }
+        }
+        if matches!(status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) {
+            reason += "; check `auth`";
+        }
+        if status == StatusCode::PROXY_AUTHENTICATION_REQUIRED {
+            reason += "; check the proxy's credentials";
+        }
+        let said = self.headers.redact(excerpt(&answer.body));
+        if !said.is_empty() {
+            reason = format!("{reason}: {said}");
+        }
+        Failure {
+            fault: Failure::fault_of(status.as_u16()),
+            status: Some(status.as_u16()),
+            reason,
+            wait: retry_after(&answer.headers, SystemTime::now()),
+        }
+    }
+
+    fn transport(&self, error: &legacy::Error) -> Failure {
+        if let Some(connect) = find::<ConnectError>(error) {
+            return target_fault(connect.to_string());
+        }
+        let target = self.target();
+        // With TLS 1.3 a refused client certificate shows after the handshake.
+        if let Some(tls) = find::<rustls::Error>(error) {
+            return target_fault(format!("no TLS with {target}: {}", tls_reason(tls)));
+        }
+        let what = match find::<hyper::Error>(error) {
+            Some(hyper) if hyper.is_parse() => "what it sent is no HTTP answer; check the port",
+            Some(hyper) if hyper.is_incomplete_message() || hyper.is_canceled() || hyper.is_closed() => {
+                "the connection was closed before an answer came"
+            }
+            _ => match find::<std::io::Error>(error).map(std::io::Error::kind) {
+                Some(std::io::ErrorKind::ConnectionReset | std::io::ErrorKind::BrokenPipe) => {
+                    "the connection was reset before an answer came"
+                }
+                _ => "the exchange failed",
+            },
+        };
+        let mut innermost: &dyn std::error::Error = error;
+        while let Some(source) = innermost.source() {
+            innermost = source;
+        }
+        target_fault(format!("{target}: {what} ({innermost})"))
+    }
+
+    /// Takes new files into use: a new pool, so that no connection with the old certificates goes on being used.
+    fn reload(&self) {
+        if self.files.load().is_empty() {
+            return;
+        }
+        let now_ms = self.started.elapsed().as_millis() as u64;
+        let due = self.next_check_ms.load(Ordering::Relaxed);
+        let next = now_ms + FILES_CHECK_INTERVAL.as_millis() as u64;
+        if now_ms < due
+            || self.next_check_ms.compare_exchange(due, next, Ordering::Relaxed, Ordering::Relaxed).is_err()
+        {
+            return;
+        }
+        let files = Fingerprint::of(&self.settings.tls);
+        if files == **self.files.load() {
+            return;
+        }
+        self.files.store(Arc::new(files));
+        let target = self.target();
+        match pool(&self.origin, &self.settings, self.version) {
+            Ok(pool) => {
+                self.pool.store(Arc::new(pool));
+                tracing::info!(target, "TLS files changed and are in use");
+            }
+            Err(error) => {
+                tracing::warn!(target, %error, "TLS files changed but cannot be used; the last good ones stay")
+            }
+        }
+    }
+
+    /// Makes the next request look at the TLS files, however short ago the last look was.
+    pub fn check_files_now(&self) {
+        self.next_check_ms.store(0, Ordering::Relaxed);
+    }
+}
+
+/// A request with everything that differs from one to the next.
+pub fn request(method: Method, uri: Uri, headers: HeaderMap, body: Bytes) -> Request<Full<Bytes>> {
+    let mut request = Request::new(Full::new(body));
+    *request.method_mut() = method;
+    *request.uri_mut() = uri;
+    *request.headers_mut() = headers;
+    request
+}
+
+fn pool(origin: &Uri, settings: &HttpClient, version: Version) -> Result<Pool, HttpError> {
+    let (route, _) = route(origin, &settings.proxy)?;
+    let https = origin.scheme_str() == Some("https");
+    let tunnels = matches!(route, Route::Tunnel(..));
+    let tls = if https || tunnels || route.needs_tls() { Some(client_config(&settings.tls)?) } else { None };
+    let connector = Connector::new(route, tls, https, settings.connect_timeout);
+    let mut builder = legacy::Client::builder(TokioExecutor::new());
+    builder
+        .pool_timer(TokioTimer::new())
+        .timer(TokioTimer::new())
+        .pool_idle_timeout(IDLE_TIMEOUT)
+        .pool_max_idle_per_host(IDLE_CONNECTIONS_MAX)
+        .http2_adaptive_window(true)
+        .http2_only(version == Version::Http2);
+    Ok(Pool(builder.build(connector)))
+}
+
+fn route(origin: &Uri, proxy: &Proxy) -> Result<(Route, Option<HeaderValue>), HttpError> {
+    let matcher = match proxy {
+        Proxy::Direct => return Ok((Route::Direct, None)),
+        Proxy::Environment => Matcher::from_env(),
+        Proxy::Url { url, .. } => {
+            let matcher = Matcher::builder().all(url.as_str()).build();
+            if matcher.intercept(origin).is_none() {
+                return Err(HttpError::Proxy("the proxy's URL cannot be used; give http://HOST:PORT".into()));
+            }
+            matcher
+        }
+    };
+    let (mut route, mut auth) = Route::to(origin, &matcher).map_err(HttpError::Proxy)?;
+    if let Proxy::Url { auth: configured @ Auth::Basic { .. }, .. } = proxy {
+        let headers = Headers::new(configured, &[], HeaderMap::new())?;
+        let value = headers.current().get(hyper::header::AUTHORIZATION).cloned();
+        match &mut route {
+            Route::Tunnel(_, tunnel) => *tunnel = value,
+            _ => auth = value,
+        }
+    }
+    Ok((route, auth))
+}
+
+fn target_fault(reason: String) -> Failure {
+    Failure { fault: Fault::Target, status: None, reason, wait: None }
+}
+
+/// The beginning of a body, as one line that can be shown.
+fn excerpt(body: &[u8]) -> String {
+    let mut text = String::new();
+    // Three times the bound holds it in any encoding; the loop keeps the bound.
+    for letter in String::from_utf8_lossy(&body[..body.len().min(3 * EXCERPT_BYTES_MAX)]).trim().chars() {
+        let letter = if letter.is_control() { ' ' } else { letter };
+        if text.len() + letter.len_utf8() > EXCERPT_BYTES_MAX {
+            break;
+        }
+        text.push(letter);
+    }
+    text
+}
