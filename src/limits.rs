@@ -60,7 +60,7 @@ pub const SPOOL_FETCH_BYTES: usize = 1 << 20;
 /// … when less than this waits in its lanes: so 1.5 MiB a spooling destination at most.
 pub const SPOOL_REFETCH_BYTES: usize = 512 << 10;
 
-/// Longest `Retry-After` that is honoured.
+/// How long a target may ask to be left alone (`Retry-After`): a day in a wrong header must not stop a destination for a day.
 pub const RETRY_AFTER_MAX: Duration = Duration::from_secs(300);
 /// Answers within a breaker's window before its success rate counts.
 pub const BREAKER_ANSWERS_MIN: u32 = 20;
@@ -71,8 +71,6 @@ pub const ENVELOPE_SOURCES_MAX: usize = 64;
 pub const STORE_GROUP_WRITES_MAX: usize = 64;
 /// Wait before a write that found its bound reached is tried again.
 pub const STORE_FULL_RETRY: Duration = Duration::from_secs(1);
-/// How long a target may ask to be left alone (`Retry-After`): a day in a wrong header must not stop a destination for a day.
-pub const RETRY_AFTER_MAX: Duration = Duration::from_secs(300);
 /// Bytes of a target's answer that are read, so that the connection can be used again; 1,024 requests * 64 KiB = 64 MiB if all answered so at once.
 pub const ANSWER_BYTES_MAX: usize = 64 << 10;
 /// Bytes of a target's answer that go into the reason of a failure.

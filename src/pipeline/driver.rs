@@ -25,7 +25,7 @@ use crate::telemetry::metrics::DestinationMetrics;
 pub(super) enum Mail {
     Offer(Piece),
     Appended { ticket: u64, outcomes: Vec<durable::Outcome> },
-    Fetched(Vec<(SpoolRow, crate::event::Batch)>),
+    Fetched(Vec<(SpoolRow, Piece)>),
     DeadLettered { letter: Box<DeadLetter>, outcome: Option<durable::Outcome> },
     /// Try again what a full store refused.
     Again,
@@ -266,12 +266,18 @@ impl Driver {
     fn fetch(&self, after: SpoolRow, bytes: usize) {
         let (name, mailbox, sources) = (Arc::clone(&self.name), self.mailbox.clone(), Arc::clone(&self.shared.sources));
         self.shared.store.with(move |store| {
-            let rows = store.peek(&name, after.0, bytes)?;
-            let rows = rows
-                .into_iter()
-                .map(|row| Ok((SpoolRow(row.row), row.decode(|source| sources.iter().position(|name| name == source))?)))
-                .collect::<Result<_, durable::StoreError>>()?;
-            let _ = mailbox.send(Mail::Fetched(rows));
+            let mut pieces = Vec::new();
+            for row in store.reader().peek(&name, after.0, bytes as u64)? {
+                let picks = row.left();
+                match codec::decode(&row.blob, |source| sources.iter().position(|name| name == source)) {
+                    Ok(batch) => pieces.push((SpoolRow(row.row), Piece { batch: Arc::new(batch), picks })),
+                    Err(error) => {
+                        let what = format!("row {} of the spool of `{name}`: {error}", row.row);
+                        return Err(durable::StoreError::Damaged { path: store.dir().to_owned(), what });
+                    }
+                }
+            }
+            let _ = mailbox.send(Mail::Fetched(pieces));
             Ok(())
         });
     }
@@ -296,7 +302,7 @@ impl Driver {
         let at = letter.piece.picks.iter().next().unwrap_or_default();
         let record = &batch.records[at];
         let last_us = now_us();
-        Ok(Write::DeadLetter(durable::DeadLetter {
+        let facts = durable::DeadLetterFacts {
             destination: self.name.to_string(),
             source: batch.source.name.clone(),
             identity: record.identity,
@@ -307,8 +313,9 @@ impl Driver {
             attempts: letter.attempts,
             first_us: last_us - letter.tried_for.as_micros() as i64,
             last_us,
-            payload: Payload::Event(codec::encode(batch, &letter.piece.picks)?.into_blob()),
-        }))
+        };
+        let payload = Payload::Event(codec::encode(batch, &letter.piece.picks)?.into_blob());
+        Ok(Write::DeadLetter(durable::DeadLetter { facts, payload }))
     }
 
     fn show(&self) {

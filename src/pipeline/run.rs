@@ -71,6 +71,15 @@ pub struct Pipeline {
     settled: watch::Receiver<bool>,
 }
 
+/// Why a pipeline did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error("cannot start a thread: {0}")]
+    Thread(#[from] std::io::Error),
+}
+
 /// How a pipeline came to its end.
 #[derive(Debug)]
 pub struct Drained {
@@ -80,10 +89,10 @@ pub struct Drained {
 
 impl Pipeline {
     /// Starts all threads and tasks. To be called within a tokio runtime.
-    pub fn start(parts: Parts) -> Result<Self, std::io::Error> {
+    pub fn start(parts: Parts) -> Result<Self, StartError> {
         let Parts { config, processors, route, destinations, store, parse_threads } = parts;
         let budget = Budget::new(config.memory_bytes);
-        let spooled = store.spooled_rows().unwrap_or_default();
+        let spooled = store.reader().spools()?.into_iter().map(|(name, size)| (name, size.rows as usize)).collect();
         let (store, storage) = StoreHandle::start(store)?;
         let (pages, page_inbox) = mpsc::channel::<Page>(PAGES_QUEUED_MAX);
         let (begins, mut begin_inbox) = mpsc::channel::<Begin>(config.sources.len().max(1));
@@ -402,7 +411,7 @@ impl CoreThread {
         move || {
             let record = &poison.batch.records[0];
             let now = now_us();
-            let write = Write::DeadLetter(durable::DeadLetter {
+            let facts = durable::DeadLetterFacts {
                 destination: String::new(),
                 source: poison.batch.source.name.clone(),
                 identity: record.identity,
@@ -413,8 +422,9 @@ impl CoreThread {
                 attempts: 0,
                 first_us: now,
                 last_us: now,
-                payload: Payload::Raw(poison.batch.xml.to_vec()),
-            });
+            };
+            let payload = Payload::Raw(poison.batch.xml.to_vec());
+            let write = Write::DeadLetter(durable::DeadLetter { facts, payload });
             store.apply(vec![write], move |outcomes| {
                 let full = outcomes.iter().any(|outcome| matches!(outcome, durable::Outcome::Full(_)));
                 let _ = control.send(Control::PoisonStored { destination, poison, full });

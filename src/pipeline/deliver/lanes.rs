@@ -75,7 +75,8 @@ impl Lanes {
     pub fn push(&mut self, item: Item, ordering: Ordering) {
         match ordering {
             Ordering::None => self.append(SHARED, item),
-            Ordering::Source => self.append(item.batch.source.index as LaneKey + 1, item),
+            // A source that is no longer configured has the highest index.
+            Ordering::Source => self.append((item.batch.source.index as LaneKey & !OWN) + 1, item),
             Ordering::Entity => {
                 for i in item.picks.selection().iter() {
                     let lane = lane_of(item.batch.source.index, item.batch.records[i].lane);

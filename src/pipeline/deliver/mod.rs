@@ -35,7 +35,7 @@ use self::lanes::{LaneKey, Lanes, SHARED};
 use self::rate::Rate;
 use self::spool::Spool;
 use crate::config::{Delivery as Policy, OverflowPolicy};
-use crate::event::{Batch, Selection};
+use crate::event::Selection;
 use crate::limits::RETRY_AFTER_MAX;
 use crate::processor::{Failure, Fault, Outcome, Piece, Request, Shape};
 
@@ -49,7 +49,7 @@ pub enum Input {
     /// An `Append` is durable.
     Appended { ticket: u64 },
     /// Rows of the spool, in order, from after the row that was asked for.
-    Fetched { rows: Vec<(SpoolRow, Batch)> },
+    Fetched { rows: Vec<(SpoolRow, Piece)> },
     /// Time has passed.
     Tick,
 }

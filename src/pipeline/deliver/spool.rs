@@ -10,7 +10,7 @@ use super::item::{Item, SpoolRow};
 use super::lanes::Lanes;
 use super::Action;
 use crate::config::Ordering;
-use crate::event::{Batch, Identity, Selection};
+use crate::event::{Identity, Selection};
 use crate::limits::{SPOOL_FETCH_BYTES, SPOOL_REFETCH_BYTES};
 use crate::processor::Piece;
 
@@ -89,16 +89,17 @@ impl Spool {
         }
     }
 
-    pub fn fetched(&mut self, rows: Vec<(SpoolRow, Batch)>, lanes: &mut Lanes, ordering: Ordering, actions: &mut Vec<Action>) {
+    pub fn fetched(&mut self, rows: Vec<(SpoolRow, Piece)>, lanes: &mut Lanes, ordering: Ordering, actions: &mut Vec<Action>) {
         self.fetching = false;
         if rows.is_empty() {
             // The store has less than was counted: it was emptied by hand.
             self.stored = 0;
         }
-        for (row, batch) in rows {
+        for (row, Piece { batch, picks }) in rows {
             self.stored = self.stored.saturating_sub(1);
             self.last = row;
-            let picks: Selection = (0..batch.records.len())
+            let picks: Selection = picks
+                .iter()
                 .filter(|i| self.ahead.is_empty() || !self.ahead.remove(&(batch.source.index, batch.records[*i].identity)))
                 .collect();
             if picks.is_empty() {
@@ -106,7 +107,7 @@ impl Spool {
                 continue;
             }
             self.open.insert(row, picks.len());
-            lanes.push(Item::new(&Piece { batch: batch.into(), picks }, Some(row)), ordering);
+            lanes.push(Item::new(&Piece { batch, picks }, Some(row)), ordering);
         }
     }
 

@@ -92,7 +92,12 @@ impl World {
                 }
                 Action::Fetch { after, bytes: _ } => {
                     let rows = self.rows.iter().filter(|(row, _)| *row > after).take(2);
-                    let rows = rows.map(|(row, b)| (*row, pick(b, &Selection::first(b.records.len())))).collect();
+                    let rows = rows
+                        .map(|(row, b)| {
+                            let picks = Selection::first(b.records.len());
+                            (*row, Piece { batch: Arc::new(pick(b, &picks)), picks })
+                        })
+                        .collect();
                     self.store.push_back(Input::Fetched { rows });
                 }
                 Action::Unspool(row) => self.rows.retain(|(other, _)| *other != row),
