@@ -6,6 +6,7 @@ use std::sync::Arc;
 use proptest::prelude::*;
 
 use super::*;
+use crate::event::Batch;
 use crate::config::{Ordering, Overflow, OverflowPolicy, Retry};
 use crate::pipeline::order::tests::batch;
 
