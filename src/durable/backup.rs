@@ -5,8 +5,8 @@
 //!
 //! ```text
 //! restore:  FILE ──copy, check──► state.db.restoring          (1) complete and synced; from here on the store does not open
-//!           state.db-wal ──────► state.db.replaced-wal        (2) the old store is kept, log included
-//!           state.db ──────────► state.db.replaced
+//!           state.db ──────────► state.db.replaced            (2) the old store is kept, log included
+//!           state.db-wal ──────► state.db.replaced-wal
 //!           state.db.restoring ► state.db                     (3) done
 //! ```
 //!
@@ -52,16 +52,13 @@ impl Reader {
             _ => return Err(StoreError::Busy { path: self.path.clone() }),
         }
         drop(backup);
+        // A file without a log is readable from read-only media too; the store sets its own mode when it opens.
+        copy.query_row("PRAGMA journal_mode = DELETE", [], |_| Ok(())).map_err(sql)?;
         copy.close().map_err(|(_, cause)| sql(cause))?;
         std::fs::File::open(to)
             .and_then(|file| file.sync_all())
             .map_err(|cause| StoreError::io(to, "sync the file", cause))?;
-        Reader::open_file(to.to_owned())?.verify()?;
-        // Reading left empty side files.
-        for suffix in SIDE_FILES {
-            directory::remove(&directory::beside(to, suffix))?;
-        }
-        Ok(())
+        Reader::open_file(to.to_owned())?.verify()
     }
 
     /// Reads every row of every table, so that a flipped byte anywhere shows.
@@ -111,7 +108,7 @@ pub fn restore(from: &Path, dir: &Path) -> Result<(), StoreError> {
             directory::remove(&directory::beside(&replaced, suffix))?;
         }
     }
-    for suffix in ["-wal", ""] {
+    for suffix in ["", "-wal"] {
         let (old, kept) = (directory::beside(&state, suffix), directory::beside(&replaced, suffix));
         if old.exists() {
             directory::rename(&old, &kept)?;
@@ -119,4 +116,117 @@ pub fn restore(from: &Path, dir: &Path) -> Result<(), StoreError> {
     }
     directory::remove(&directory::beside(&state, "-shm"))?;
     directory::rename(&restoring, &state)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::super::{Bounds, SpoolAppend, Storage, Store, Write, arbitrary, codec};
+    use super::*;
+    use crate::event::Selection;
+
+    fn append(store: &mut dyn Storage, keys: std::ops::Range<u32>) {
+        let identities: Vec<(u32, u32)> = keys.map(|key| (1, key)).collect();
+        let batch =
+            codec::encode(&arbitrary::events(&identities), &Selection::first(identities.len())).unwrap();
+        let write =
+            SpoolAppend { destination: "bus".into(), source: "vc-01".into(), batch, bytes_max: u64::MAX };
+        store.apply(&[Write::SpoolAppend(write)]).unwrap();
+    }
+
+    fn names(dir: &Path) -> Vec<String> {
+        let mut names: Vec<String> = fs::read_dir(dir)
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .collect();
+        names.sort();
+        names
+    }
+
+    #[test]
+    fn a_backup_of_a_running_store_is_restored() {
+        let (dir, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let file = other.path().join("backup.db");
+        let mut store =
+            Store::open_with(dir.path(), Bounds { disk_free_bytes: 0, ..Bounds::default() }).unwrap();
+        append(&mut store, 0..5);
+        Reader::open(dir.path()).unwrap().backup(&file).unwrap();
+        assert_eq!(names(other.path()), ["backup.db"]);
+        append(&mut store, 5..9);
+
+        let error = store.reader().backup(&file).unwrap_err().to_string();
+        assert!(error.contains("exists already"), "{error}");
+        let error = restore(&file, dir.path()).unwrap_err();
+        assert!(matches!(error, StoreError::Owned { .. }), "{error}");
+        store.close().unwrap();
+
+        restore(&file, dir.path()).unwrap();
+        assert_eq!(names(dir.path()), ["lock", "state.db", "state.db.replaced"]);
+        let store = Store::open(dir.path()).unwrap();
+        assert_eq!(store.spools()["bus"].events, 5);
+        let kept = Reader::open_file(dir.path().join("state.db.replaced")).unwrap();
+        assert_eq!(kept.spools().unwrap()["bus"].events, 9);
+        drop(store);
+        restore(&file, dir.path()).unwrap();
+        restore(&file, &other.path().join("new")).unwrap();
+        assert_eq!(Store::open(&other.path().join("new")).unwrap().spools()["bus"].events, 5);
+    }
+
+    #[test]
+    fn what_is_no_backup_is_refused_and_changes_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("backup.db");
+        let data = dir.path().join("data");
+        let mut store = Store::open_with(&data, Bounds { disk_free_bytes: 0, ..Bounds::default() }).unwrap();
+        append(&mut store, 0..5);
+        store.reader().backup(&file).unwrap();
+        store.close().unwrap();
+        let whole = fs::read(&file).unwrap();
+        assert!(matches!(restore(&dir.path().join("none"), &data), Err(StoreError::Missing { .. })));
+        // Every page in turn loses its head; one flipped bit in each half of each page is either harmless or refused.
+        for at in (0..whole.len()).step_by(4096) {
+            let mut bytes = whole.clone();
+            bytes[at..at + 64].fill(0xff);
+            fs::write(&file, &bytes).unwrap();
+            if restore(&file, &data).is_err() {
+                fs::remove_file(data.join("state.db.restoring")).ok();
+            }
+            let store = Store::open(&data).unwrap();
+            assert_eq!(store.spools()["bus"].events, 5, "byte {at}");
+            assert_eq!(store.peek("bus", 0, u64::MAX).unwrap().len(), 1);
+        }
+    }
+
+    #[test]
+    fn an_interrupted_restore_is_refused_and_can_be_repeated() {
+        let dir = tempfile::tempdir().unwrap();
+        let (file, data) = (dir.path().join("backup.db"), dir.path().join("data"));
+        let mut store = Store::open_with(&data, Bounds { disk_free_bytes: 0, ..Bounds::default() }).unwrap();
+        append(&mut store, 0..5);
+        store.reader().backup(&file).unwrap();
+        append(&mut store, 5..9);
+        // The log is kept by a second connection, as kill -9 would leave it.
+        let other = Reader::open(&data).unwrap();
+        let wal = fs::read(data.join("state.db-wal")).unwrap();
+        store.close().unwrap();
+        drop(other);
+        // Cut off after each of the steps.
+        let replaced = data.join("state.db.replaced");
+        for step in 0..3 {
+            let state = data.join("state.db");
+            fs::write(data.join("state.db.restoring"), "half a copy").unwrap();
+            if step >= 1 {
+                fs::rename(&state, &replaced).unwrap();
+                fs::write(data.join("state.db-wal"), &wal).unwrap();
+            }
+            if step >= 2 {
+                fs::rename(data.join("state.db-wal"), data.join("state.db.replaced-wal")).unwrap();
+            }
+            assert!(matches!(Store::open(&data), Err(StoreError::RestoreInterrupted { .. })), "step {step}");
+            restore(&file, &data).unwrap();
+            let store = Store::open(&data).unwrap();
+            assert_eq!(store.spools()["bus"].events, 5, "step {step}");
+        }
+    }
 }

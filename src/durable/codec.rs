@@ -128,7 +128,7 @@ fn put_record(
 ) {
     let derived = derive(&batch.source.instance_uuid, record.key, record.created_us);
     let derived = derived == Some((record.identity, record.id));
-    let has_raw = !batch.xml.is_empty();
+    let has_raw = !batch.xml.is_empty() && !record.raw.is_empty();
     body.push(
         match record.category {
             Category::Event => 0,
@@ -311,8 +311,11 @@ fn read_record(
     for (name, (start, len)) in names.iter_mut().zip(relative) {
         *name = span(start.saturating_add(i64::from(data.start)), len)?;
     }
-    let raw = if has(5) { span(*raw_end as i64, body.unsigned()?)? } else { Span::EMPTY };
-    *raw_end = raw.range().end as u64;
+    let mut raw = Span::EMPTY;
+    if has(5) {
+        raw = span(*raw_end as i64, body.unsigned()?)?;
+        *raw_end = raw.range().end as u64;
+    }
     let [class, subject, entity, user, created_text] = names;
     Ok(Record {
         key,

@@ -25,6 +25,8 @@ mod directory;
 mod error;
 mod incumbent;
 mod memory;
+#[cfg(test)]
+mod models;
 mod room;
 mod row_crc;
 mod schema;

@@ -187,3 +187,158 @@ pub(super) fn measure(conn: &Connection, usage: &mut Usage) -> rusqlite::Result<
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::super::{Full, Storage, Store, Write, arbitrary, codec};
+    use super::*;
+
+    const ROOMY: Bounds = Bounds { spool_bytes: u64::MAX, dead_letter_bytes: 0, disk_free_bytes: 0 };
+
+    fn append_of(destination: &str, batch: codec::Encoded) -> Write {
+        Write::SpoolAppend(SpoolAppend {
+            destination: destination.into(),
+            source: "vc-01".into(),
+            batch,
+            bytes_max: u64::MAX,
+        })
+    }
+
+    fn append(destination: &str, keys: std::ops::Range<u32>) -> Write {
+        let identities: Vec<(u32, u32)> = keys.map(|key| (1, key)).collect();
+        append_of(
+            destination,
+            codec::encode(&arbitrary::events(&identities), &Selection::first(identities.len())).unwrap(),
+        )
+    }
+
+    /// Bytes that do not compress.
+    fn large(bytes: usize) -> codec::Encoded {
+        let mut batch = arbitrary::events(&[(1, 1)]);
+        let mut state = 1_u64;
+        batch.arena = std::iter::repeat_with(|| {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            (state >> 56) as u8
+        })
+        .take(bytes)
+        .collect();
+        batch.records[0].data = crate::event::Span::new(0, bytes);
+        codec::encode(&batch, &Selection::one(0)).unwrap()
+    }
+
+    #[test]
+    fn a_spool_comes_back_in_order_after_a_restart() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut store = Store::open_with(dir.path(), ROOMY).unwrap();
+        let rows = store
+            .apply(&[append("a", 0..3), append("b", 3..4), append("a", 4..9), append("a", 9..10)])
+            .unwrap();
+        assert_eq!(rows, [1, 2, 3, 4].map(Outcome::Row));
+        let settled = Selection::from_iter([0, 3]);
+        store
+            .apply(&[Write::SpoolRemove { rows: vec![1] }, Write::SpoolSettled { row: 3, events: settled }])
+            .unwrap();
+        drop(store);
+        let mut store = Store::open_with(dir.path(), ROOMY).unwrap();
+        let rows = store.peek("a", 0, u64::MAX).unwrap();
+        assert_eq!(rows.iter().map(|row| row.row).collect::<Vec<_>>(), [3, 4]);
+        assert_eq!(rows[0].oldest, Identity { minute: 1, key: 4 });
+        assert_eq!(rows[0].left().iter().collect::<Vec<_>>(), [1, 2, 4]);
+        let batch = codec::decode_blob(&rows[0].blob).unwrap();
+        assert_eq!(batch.records.iter().map(|r| r.identity.key).collect::<Vec<_>>(), [4, 5, 6, 7, 8]);
+        assert_eq!(store.peek("a", 0, 1).unwrap().len(), 1, "at least one");
+        assert_eq!(store.peek("a", 3, 1).unwrap()[0].row, 4);
+        assert_eq!(store.spools()["a"].events, 6);
+        // A number is never used again.
+        store
+            .apply(&[
+                Write::SpoolClear { destination: "a".into() },
+                Write::SpoolClear { destination: "b".into() },
+            ])
+            .unwrap();
+        assert!(store.spools().is_empty());
+        assert_eq!(store.apply(&[append("a", 0..1)]).unwrap(), [Outcome::Row(5)]);
+    }
+
+    #[test]
+    fn a_row_that_was_changed_is_loud() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut store = Store::open_with(dir.path(), ROOMY).unwrap();
+        store.apply(&[append("a", 0..3), Write::SpoolSettled { row: 1, events: Selection::one(2) }]).unwrap();
+        let other = Connection::open(dir.path().join("state.db")).unwrap();
+        for (sql, back) in [
+            ("UPDATE spool SET source = 'vc-02'", "UPDATE spool SET source = 'vc-01'"),
+            ("UPDATE spool SET events = 2", "UPDATE spool SET events = 3"),
+            ("UPDATE spool_settled SET crc = crc + 1", "UPDATE spool_settled SET crc = crc - 1"),
+            ("UPDATE spool_settled SET events = zeroblob(128)", ""),
+            ("UPDATE spool SET batch = substr(batch, 2)", ""),
+        ] {
+            other.execute(sql, []).unwrap();
+            let error = store.peek("a", 0, u64::MAX).expect_err(sql).to_string();
+            assert!(error.contains("is damaged: row 1 in the spool of `a`;"), "{sql}: {error}");
+            if !back.is_empty() {
+                other.execute(back, []).unwrap();
+                store.peek("a", 0, u64::MAX).expect(back);
+            }
+        }
+    }
+
+    #[test]
+    fn a_full_spool_is_reported_and_keeps_what_it_has() {
+        let dir = tempfile::tempdir().unwrap();
+        let one = large(1_000);
+        let bounds = Bounds { spool_bytes: 3 * one.blob().len() as u64, ..ROOMY };
+        let mut store = Store::open_with(dir.path(), bounds).unwrap();
+        let full =
+            SpoolAppend { destination: "a".into(), source: "vc-01".into(), batch: one.clone(), bytes_max: 1 };
+        let writes = [
+            Write::SpoolAppend(full.clone()),
+            Write::SpoolAppend(full),
+            append_of("b", one.clone()),
+            append_of("b", one.clone()),
+            append_of("c", one),
+        ];
+        let outcomes = store.apply(&writes).unwrap();
+        assert!(
+            matches!(&outcomes[1], Outcome::Full(Full::Spool { destination, .. }) if destination == "a"),
+            "{outcomes:?}"
+        );
+        assert_eq!((&outcomes[2], &outcomes[3]), (&Outcome::Row(2), &Outcome::Row(3)));
+        assert!(matches!(&outcomes[4], Outcome::Full(Full::AllSpools { .. })), "{outcomes:?}");
+        drop(store);
+        let mut store = Store::open_with(dir.path(), Bounds { disk_free_bytes: u64::MAX, ..ROOMY }).unwrap();
+        let outcomes = store.apply(&[append("d", 0..1)]).unwrap();
+        assert!(matches!(&outcomes[0], Outcome::Full(Full::Disk { floor: u64::MAX, .. })), "{outcomes:?}");
+        assert_eq!(store.spools().values().map(|size| size.rows).sum::<u64>(), 3);
+    }
+
+    #[test]
+    fn the_file_shrinks_when_a_spool_was_emptied() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("state.db");
+        let mut store = Store::open_with(dir.path(), ROOMY).unwrap();
+        let (one, mut rows) = (large(1 << 20), Vec::new());
+        for _ in 0..64 {
+            rows.extend(store.apply(&[append_of("a", one.clone())]).unwrap());
+        }
+        drop(store);
+        assert!(fs::metadata(&path).unwrap().len() > 64 << 20);
+        let mut store = Store::open_with(dir.path(), ROOMY).unwrap();
+        let rows: Vec<i64> = rows
+            .iter()
+            .map(|row| if let Outcome::Row(row) = row { *row } else { panic!("{row:?}") })
+            .collect();
+        for row in rows {
+            store.apply(&[Write::SpoolRemove { rows: vec![row] }]).unwrap();
+        }
+        // The checkpoints of a second each go on with it.
+        for _ in 0..8 {
+            store.apply(&[]).unwrap();
+        }
+        let left = fs::metadata(&path).unwrap().len();
+        assert!(left < 20 << 20, "{left} bytes while the store is open");
+        store.reader().verify().unwrap();
+    }
+}

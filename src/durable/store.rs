@@ -34,11 +34,21 @@ pub struct Store {
     dir: PathBuf,
     bounds: Bounds,
     usage: Usage,
-    /// Rows were deleted, and there may be free pages to give back.
-    shrinking: bool,
+    shrinking: Shrinking,
     poisoned: bool,
     // Last, so that the database is closed before another process may have the directory.
     _claim: Claim,
+}
+
+/// What is known of the free pages inside the file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Shrinking {
+    /// Too few to give back.
+    No,
+    /// Rows were deleted since they were counted.
+    Maybe,
+    /// Some were given back, and the file has yet to be cut.
+    Yes,
 }
 
 /// The state file of a data directory.
@@ -80,7 +90,7 @@ impl Store {
             dir: dir.to_owned(),
             bounds,
             usage,
-            shrinking: true,
+            shrinking: Shrinking::Maybe,
             poisoned: false,
             _claim: claim,
         })
@@ -169,7 +179,7 @@ impl Store {
     /// Gives free pages back to the disk, a step at a time, while more of the file is free than used: a spool in steady flow reuses its pages, one that was
     /// emptied after an outage shrinks.
     fn shrink(&mut self) -> Result<(), StoreError> {
-        if !self.shrinking {
+        if self.shrinking == Shrinking::No {
             return Ok(());
         }
         let Reader { conn, path } = &self.reader;
@@ -178,19 +188,21 @@ impl Store {
             let (free, all) = (number("PRAGMA freelist_count")?, number("PRAGMA page_count")?);
             let kept = (limits::STORE_FREE_BYTES_KEPT / u64::from(PAGE_BYTES)) as i64;
             if free <= kept || free * 2 <= all {
-                // The file itself is cut when the log is moved into it.
-                conn.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(()))?;
-                return Ok(false);
+                if self.shrinking == Shrinking::Yes {
+                    // The file itself is cut when all of the log is moved into it.
+                    conn.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(()))?;
+                }
+                return Ok(Shrinking::No);
             }
             let pages = (free - kept).min(limits::STORE_SHRINK_PAGES.into());
             // Each step of this statement frees one page.
             let mut vacuum = conn.prepare(&format!("PRAGMA incremental_vacuum({pages})"))?;
             let mut steps = vacuum.query([])?;
             while steps.next()?.is_some() {}
-            Ok(true)
+            Ok(Shrinking::Yes)
         };
         match step() {
-            Ok(more) => self.shrinking = more,
+            Ok(now) => self.shrinking = now,
             Err(cause) => {
                 self.poisoned = true;
                 return Err(StoreError::sql(path, "give free space back to the disk", cause));
@@ -241,12 +253,15 @@ impl Storage for Store {
             };
             writes.iter().map(one).collect::<Result<Vec<_>, Inner>>()
         })?;
-        self.shrinking |= writes.iter().any(|write| {
+        let removes = |write: &Write| {
             matches!(
                 write,
                 Write::SpoolRemove { .. } | Write::SpoolClear { .. } | Write::DeadLetterRemove { .. }
             )
-        });
+        };
+        if self.shrinking == Shrinking::No && writes.iter().any(removes) {
+            self.shrinking = Shrinking::Maybe;
+        }
         self.shrink()?;
         Ok(outcomes)
     }

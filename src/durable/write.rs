@@ -213,3 +213,101 @@ pub(super) fn relies_on_later(
     }
     None
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Bounds, Failing, MemoryDisk, MemoryStore, Storage, arbitrary, codec};
+    use super::*;
+
+    fn checkpoint(seen: &[u32], owed: &[u32]) -> Write {
+        let id = |&key: &u32| Identity { minute: 1, key };
+        Write::Checkpoint(CheckpointWrite {
+            source: "vc-01".into(),
+            instance_uuid: Uuid::nil(),
+            resume_us: 0,
+            high_key: None,
+            dirty: vec![(1, seen.iter().copied().collect())],
+            prune_before_minute: 0,
+            unsettled: vec![("bus".into(), owed.iter().map(id).collect())],
+            destinations: None,
+        })
+    }
+
+    fn append(destination: &str, keys: &[u32]) -> Write {
+        let identities: Vec<_> = keys.iter().map(|&key| (1, key)).collect();
+        let batch = codec::encode(&arbitrary::events(&identities), &Selection::first(keys.len())).unwrap();
+        let (destination, source) = (destination.into(), "vc-01".into());
+        Write::SpoolAppend(SpoolAppend { destination, source, batch, bytes_max: 1 })
+    }
+
+    #[test]
+    fn the_checkpoint_never_relies_on_a_later_write() {
+        let check = |stored: &[Write], writes: &[Write], expected: Option<usize>| {
+            let mut store = MemoryStore::open(&MemoryDisk::default());
+            store.apply(stored).unwrap();
+            let found = relies_on_later(writes, |source| store.load(source).unwrap());
+            assert_eq!(found, expected, "{stored:?} {writes:?}");
+        };
+        check(&[], &[append("bus", &[7]), checkpoint(&[7], &[])], None);
+        check(&[], &[checkpoint(&[7], &[]), append("bus", &[7])], Some(0));
+        check(&[], &[checkpoint(&[7], &[7]), append("bus", &[7])], None);
+        check(&[], &[checkpoint(&[6], &[]), append("bus", &[7])], None);
+        check(&[], &[checkpoint(&[7], &[7]), append("faas/a", &[7])], Some(0));
+        // It was owed, and is settled by a write that is yet to come.
+        check(&[checkpoint(&[7], &[7])], &[checkpoint(&[7], &[]), append("bus", &[7])], Some(0));
+        check(&[checkpoint(&[7], &[7])], &[append("bus", &[7]), checkpoint(&[7], &[])], None);
+        // A dead letter that was settled long ago is replayed and spilled.
+        check(&[checkpoint(&[7], &[])], &[checkpoint(&[7, 8], &[]), append("bus", &[7])], None);
+    }
+
+    #[test]
+    #[should_panic(expected = "a checkpoint before the write that it relies on")]
+    fn a_breach_stops_a_debug_build() {
+        let _ =
+            MemoryStore::open(&MemoryDisk::default()).apply(&[checkpoint(&[7], &[]), append("bus", &[7])]);
+    }
+
+    #[test]
+    fn a_refused_write_holds_the_checkpoints_behind_it() {
+        let disk = MemoryDisk::default();
+        let bounds = Bounds { disk_free_bytes: 1_000, ..Bounds::default() };
+        let mut store = MemoryStore::open_with(&disk, bounds);
+        let outcomes = store
+            .apply(&[
+                append("bus", &[1]),
+                checkpoint(&[1], &[]),
+                append("bus", &[2]),
+                append("faas/a", &[2]),
+                checkpoint(&[1, 2], &[]),
+            ])
+            .unwrap();
+        assert_eq!(outcomes[0], Outcome::Row(1));
+        assert_eq!(outcomes[1], Outcome::Done);
+        assert!(matches!(&outcomes[2], Outcome::Full(Full::Spool { bytes_max: 1, .. })), "{outcomes:?}");
+        assert_eq!(outcomes[3], Outcome::Row(2), "another destination's spool has room");
+        assert_eq!(outcomes[4], Outcome::Held);
+        assert!(!store.load("vc-01").unwrap().unwrap().is_seen(Identity { minute: 1, key: 2 }));
+        disk.set_free(1_050);
+        let outcomes = store.apply(&[append("faas/b", &[1])]).unwrap();
+        assert_eq!(outcomes, [Outcome::Full(Full::Disk { free: 1_050, floor: 1_000 })]);
+    }
+
+    #[test]
+    fn a_failed_write_is_whole_or_nothing_and_the_last() {
+        for how in [Failing::Before, Failing::After] {
+            let disk = MemoryDisk::default();
+            disk.fail(1, how);
+            let mut store = MemoryStore::open(&disk);
+            store.apply(&[checkpoint(&[1], &[])]).unwrap();
+            assert!(store.apply(&[append("bus", &[2]), checkpoint(&[1, 2], &[])]).is_err());
+            assert!(store.apply(&[checkpoint(&[1], &[])]).is_err(), "the process has to stop");
+            let store = MemoryStore::open(&disk);
+            let written = how == Failing::After;
+            assert_eq!(store.spools().contains_key("bus"), written);
+            assert_eq!(
+                store.load("vc-01").unwrap().unwrap().is_seen(Identity { minute: 1, key: 2 }),
+                written
+            );
+        }
+    }
+}
