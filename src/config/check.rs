@@ -1,0 +1,437 @@
+//! A tree against a table: what is wrong in every field, and the values of those that are right.
+//!
+//! Nothing stops at the first error. A field that is wrong or missing leaves a placeholder, so that what depends on several fields can still be looked at;
+//! a caller with problems throws the values away.
+
+use std::time::Duration;
+
+use super::Secret;
+use super::field::{Block, Field, Kind, MapShape, Rule, Variant};
+use super::found::{Found, Value, join};
+use super::problem::Problems;
+use super::scalar::{self, ExpandError};
+use super::tree::{Data, Entry, Node, Scalar};
+
+/// Walks a tree with a table in hand.
+pub(super) struct Reader<'a> {
+    pub problems: &'a mut Problems,
+    /// Where `${NAME}` in text is looked up; `None` leaves text as it is.
+    pub env: Option<&'a dyn Fn(&str) -> Option<String>>,
+    /// What becomes of keys that the table does not have.
+    pub unknown: Unknown,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Unknown {
+    Refuse,
+    /// As Go's JSON package: ignored, and the case of keys does not count.
+    Ignore,
+}
+
+/// How near a key must be to be suggested (Jaro-Winkler, 1 is equal).
+const NEAR: f64 = 0.84;
+
+/// The nearest of `words`, where one is near.
+pub(super) fn nearest<'w>(text: &str, words: impl IntoIterator<Item = &'w str>) -> Option<&'w str> {
+    let text = text.to_ascii_lowercase();
+    let score = |word: &str| strsim::jaro_winkler(&text, &word.to_ascii_lowercase());
+    words
+        .into_iter()
+        .map(|word| (score(word), word))
+        .filter(|(score, _)| *score >= NEAR)
+        .max_by(|(a, _), (b, _)| a.total_cmp(b))
+        .map(|(_, word)| word)
+}
+
+/// A key as messages show it: one that does not look like a key may be a secret in the wrong place.
+pub(super) fn shown(key: &str) -> String {
+    let looks_like_one =
+        key.len() <= 40 && key.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b));
+    if looks_like_one && !key.is_empty() { format!("`{key}`") } else { "(not shown)".into() }
+}
+
+fn list(keys: impl IntoIterator<Item = impl std::fmt::Display>) -> String {
+    keys.into_iter().map(|key| format!("`{key}`")).collect::<Vec<_>>().join(", ")
+}
+
+impl Reader<'_> {
+    /// The values of a map. `line` is where a message about the map as a whole points to.
+    pub fn block(&mut self, node: &Node, block: &'static Block, path: &str, line: usize) -> Found {
+        let empty = Vec::new();
+        let entries = match &node.data {
+            Data::Map(entries) => entries,
+            Data::Null => &empty,
+            _ => {
+                self.problems.error(line, path, "must be a map of fields to values");
+                return self.defaults(block, path, line);
+            }
+        };
+        let entries: Vec<&Entry> = entries.iter().collect();
+        let variant = self.variant(&entries, block);
+        let fields = block.fields_of(variant);
+        // With an unknown `type` nobody knows which other fields are right.
+        let any_field = !block.variants.is_empty() && variant.is_none();
+        let mut found = Found::new(path, line, variant.map_or("", |variant| variant.word));
+        for entry in entries {
+            let Some(field) = fields.iter().copied().find(|field| self.is_named(entry, field)) else {
+                if self.unknown == Unknown::Refuse && !any_field {
+                    self.unknown_field(entry, block, &fields, path);
+                }
+                continue;
+            };
+            if entry.value.data == Data::Null {
+                continue;
+            }
+            found.given.push(field.key);
+            let value = self.value(&entry.value, field.kind, &join(path, field.key), entry.line);
+            found.values.insert(
+                field.key,
+                (entry.line, value.unwrap_or_else(|| self.placeholder(field.kind, path, entry.line))),
+            );
+        }
+        self.rules(&found, block.rules.iter().chain(variant.map_or(&[][..], |variant| variant.rules)));
+        self.fill(&mut found, &fields);
+        found
+    }
+
+    /// A map that the file leaves out.
+    fn defaults(&mut self, block: &'static Block, path: &str, line: usize) -> Found {
+        let mut found = Found::new(path, line, "");
+        for field in block.fields {
+            let value = self
+                .default_of(field, path, line)
+                .or_else(|| field.required.then(|| self.placeholder(field.kind, path, line)));
+            found.values.extend(value.map(|value| (field.key, (line, value))));
+        }
+        found
+    }
+
+    fn fill(&mut self, found: &mut Found, fields: &[&'static Field]) {
+        for field in fields.iter().filter(|field| !found.values.contains_key(field.key)).collect::<Vec<_>>() {
+            if field.required {
+                let message = format!("`{}` is missing; it must be {}", field.key, field.kind.allowed());
+                self.problems.error(found.line, &found.path, message);
+            }
+            let value = match self.default_of(field, &found.path, found.line) {
+                None if field.required => Some(self.placeholder(field.kind, &found.path, found.line)),
+                default => default,
+            };
+            found.values.extend(value.map(|value| (field.key, (found.line, value))));
+        }
+    }
+
+    fn default_of(&mut self, field: &Field, path: &str, line: usize) -> Option<Value> {
+        if let Kind::Block(block) = field.kind {
+            return Some(Value::Block(self.defaults(block, &join(path, field.key), line)));
+        }
+        let scalar = Scalar { text: field.default?.into(), plain: true };
+        self.scalar(&scalar, field.kind, path, line)
+    }
+
+    /// Something to go on with in place of a value that is wrong.
+    fn placeholder(&mut self, kind: Kind, path: &str, line: usize) -> Value {
+        match kind {
+            Kind::Text(_) | Kind::OneOf(_) => Value::Text(String::new()),
+            Kind::Flag => Value::Flag(false),
+            Kind::Whole(min, _) => Value::Whole(min),
+            Kind::Decimal(max) => Value::Decimal(max),
+            Kind::Duration(min, _) => Value::Duration(Duration::from_millis(min)),
+            Kind::Size(min, _) => Value::Size(min),
+            Kind::Secret | Kind::SecretFile => Value::Secret(Secret::inline("")),
+            Kind::List(_) | Kind::NonEmpty(_) | Kind::OneOrMore(_) => Value::List(Vec::new()),
+            Kind::Map(_) => Value::Map(Vec::new()),
+            Kind::Pattern => Value::Pattern(serde_json::Value::Null),
+            Kind::Block(block) | Kind::Maybe(block) => Value::Block(self.defaults(block, path, line)),
+            Kind::Blocks(_) => Value::Blocks(Vec::new()),
+            Kind::Raw => Value::Raw(Node { line, data: Data::Null }),
+        }
+    }
+
+    fn is_named(&self, entry: &Entry, field: &Field) -> bool {
+        match self.unknown {
+            Unknown::Refuse => entry.key == field.key,
+            Unknown::Ignore => entry.key.eq_ignore_ascii_case(field.key),
+        }
+    }
+
+    /// What `type` says. That it is missing or unknown is reported with the field itself.
+    fn variant(&self, entries: &[&Entry], block: &'static Block) -> Option<&'static Variant> {
+        let entry = entries.iter().find(|entry| entry.key == "type")?;
+        let text = entry.value.text().and_then(|text| self.expanded(text).ok())?;
+        block.variants.iter().find(|variant| variant.word == text)
+    }
+
+    fn unknown_field(&mut self, entry: &Entry, block: &Block, fields: &[&'static Field], path: &str) {
+        let mut message = format!("unknown field {}", shown(&entry.key));
+        let given = |field: &Field| {
+            field.key.eq_ignore_ascii_case(&entry.key)
+                || field.also.iter().any(|name| name.eq_ignore_ascii_case(&entry.key))
+        };
+        let here = fields.iter().find(|field| given(field)).map(|field| field.key.to_owned());
+        let below = || {
+            fields.iter().find_map(|field| {
+                let inner = field.kind.block()?.fields.iter().find(|inner| given(inner))?;
+                Some(format!("{}.{}", field.key, inner.key))
+            })
+        };
+        let near = || nearest(&entry.key, fields.iter().map(|field| field.key)).map(ToOwned::to_owned);
+        let elsewhere =
+            block.variants.iter().find(|variant| variant.fields.iter().any(|f| f.key == entry.key));
+        if let Some(meant) = here.or_else(below).or_else(near) {
+            message += &format!("; did you mean `{meant}`?");
+        } else if let Some(variant) = elsewhere {
+            message += &format!("; it belongs to type `{}`", variant.word);
+        }
+        message += &format!(" (allowed: {})", list(fields.iter().map(|field| field.key)));
+        self.problems.error(entry.line, path, message);
+    }
+
+    fn rules<'r>(&mut self, found: &Found, rules: impl IntoIterator<Item = &'r Rule>) {
+        for rule in rules {
+            let given = |keys: &[&'static str]| -> Vec<&'static str> {
+                keys.iter().copied().filter(|key| found.is_given(key)).collect()
+            };
+            let message = match rule {
+                Rule::ExactlyOne(keys) | Rule::AtMostOne(keys) if given(keys).len() > 1 => {
+                    format!("{} exclude each other; keep one", list(given(keys)))
+                }
+                Rule::ExactlyOne(keys) if given(keys).is_empty() => {
+                    format!("one of {} is missing", list(*keys))
+                }
+                Rule::Needs(key, others) if found.is_given(key) && given(others).is_empty() => {
+                    format!("`{key}` needs {} too", list(*others).replace(", ", " or "))
+                }
+                _ => continue,
+            };
+            let keys: &[&str] = match rule {
+                Rule::ExactlyOne(keys) | Rule::AtMostOne(keys) => keys,
+                Rule::Needs(key, _) => &[key],
+            };
+            let line = keys.iter().filter_map(|key| found.values.get(key)).map(|(line, _)| *line).max();
+            self.problems.error(line.unwrap_or(found.line), &found.path, message);
+        }
+    }
+
+    /// The value of a field; `None` where it is wrong, and reported.
+    fn value(&mut self, node: &Node, kind: Kind, path: &str, line: usize) -> Option<Value> {
+        match (&node.data, kind) {
+            (_, Kind::Raw) => Some(Value::Raw(node.clone())),
+            (Data::Scalar(scalar), Kind::OneOrMore(each)) => {
+                Some(Value::List(vec![self.scalar(scalar, *each, path, line)?]))
+            }
+            (Data::List(items), Kind::Blocks(_) | Kind::NonEmpty(_)) if items.is_empty() => {
+                self.problems.error(line, path, "must have at least one element");
+                None
+            }
+            (Data::List(items), Kind::List(each) | Kind::NonEmpty(each) | Kind::OneOrMore(each)) => {
+                let item =
+                    |(at, item): (usize, &Node)| self.value(item, *each, &format!("{path}[{at}]"), item.line);
+                Some(Value::List(items.iter().enumerate().filter_map(item).collect()))
+            }
+            (Data::Map(entries), Kind::Map(shape)) => Some(Value::Map(self.map(entries, shape, path))),
+            (Data::Map(_), Kind::Pattern) => self.pattern(node, path).map(Value::Pattern),
+            (Data::Map(_), Kind::Block(block) | Kind::Maybe(block)) => {
+                Some(Value::Block(self.block(node, block, path, line)))
+            }
+            (Data::List(items), Kind::Blocks(block)) => {
+                let item =
+                    |(at, item): (usize, &Node)| self.block(item, block, &format!("{path}[{at}]"), item.line);
+                Some(Value::Blocks(items.iter().enumerate().map(item).collect()))
+            }
+            (Data::Scalar(scalar), _) => self.scalar(scalar, kind, path, line),
+            _ => {
+                self.problems.error(line, path, format!("must be {}", kind.allowed()));
+                None
+            }
+        }
+    }
+
+    fn scalar(&mut self, scalar: &Scalar, kind: Kind, path: &str, line: usize) -> Option<Value> {
+        let text = match self.expanded(&scalar.text) {
+            Ok(text) => text,
+            Err(message) => {
+                self.problems.error(line, path, message);
+                return None;
+            }
+        };
+        let value = match kind {
+            Kind::Text(shape) => {
+                return match shape.check(&text) {
+                    Ok(text) => Some(Value::Text(text)),
+                    Err(message) => {
+                        self.problems.error(line, path, message);
+                        None
+                    }
+                };
+            }
+            Kind::Flag => text.parse().ok().map(Value::Flag),
+            Kind::Whole(min, max) => {
+                text.parse().ok().filter(|number| (min..=max).contains(number)).map(Value::Whole)
+            }
+            Kind::Decimal(max) => {
+                text.parse().ok().filter(|number| *number > 0.0 && *number <= max).map(Value::Decimal)
+            }
+            Kind::Duration(min, max) => {
+                let fits =
+                    |value: &Duration| (u128::from(min)..=u128::from(max)).contains(&value.as_millis());
+                scalar::duration(&text).filter(fits).map(Value::Duration)
+            }
+            Kind::Size(min, max) => {
+                scalar::size(&text).filter(|bytes| (min..=max).contains(bytes)).map(Value::Size)
+            }
+            Kind::OneOf(words) => {
+                let near = nearest(&text, words.iter().map(|(word, _)| *word));
+                if words.iter().any(|(word, _)| *word == text) {
+                    Some(Value::Text(text.clone()))
+                } else {
+                    let mut message = format!("must be {}", kind.allowed());
+                    if let Some(near) = near.filter(|_| words.len() > 1) {
+                        message += &format!("; did you mean `{near}`?");
+                    }
+                    self.problems.error(line, path, message);
+                    return None;
+                }
+            }
+            Kind::Secret if text.is_empty() => None,
+            Kind::Secret => Some(Value::Secret(Secret::inline(&*text))),
+            Kind::SecretFile => return self.secret_file(&text, path, line),
+            _ => None,
+        };
+        if value.is_none() {
+            let instead = match kind {
+                Kind::Secret => "must not be empty".into(),
+                Kind::Flag if matches!(&*text, "yes" | "on" | "True" | "TRUE") => "must be `true`".into(),
+                Kind::Flag if matches!(&*text, "no" | "off" | "False" | "FALSE") => "must be `false`".into(),
+                _ => format!("must be {}", kind.allowed()),
+            };
+            self.problems.error(line, path, instead);
+        }
+        value
+    }
+
+    /// The file is read now, so that one that cannot be had is found before anything starts.
+    fn secret_file(&mut self, text: &str, path: &str, line: usize) -> Option<Value> {
+        let secret = Secret::file(text);
+        match secret.read() {
+            Ok(_) => Some(Value::Secret(secret)),
+            Err(error) => {
+                self.problems.error(line, path, error.to_string());
+                None
+            }
+        }
+    }
+
+    fn expanded(&self, text: &str) -> Result<String, String> {
+        let Some(env) = self.env else { return Ok(text.into()) };
+        scalar::expand(text, env).map_err(|error| match error {
+            ExpandError::Missing(name) => {
+                format!("the environment variable `{name}` is not set (for the text `${{{name}}}` write `$${{{name}}}`)")
+            }
+            ExpandError::NotAName => {
+                "`${` is not followed by a variable's name and `}`; for the text `${` write `$${`".into()
+            }
+        })
+    }
+
+    fn map(&mut self, entries: &[Entry], shape: MapShape, path: &str) -> Vec<(String, String)> {
+        let mut pairs = Vec::with_capacity(entries.len());
+        for entry in entries {
+            let value = match &entry.value.data {
+                Data::Scalar(scalar) => self.expanded(&scalar.text),
+                Data::Null => Ok(String::new()),
+                _ => Err("must be text".into()),
+            };
+            let value = value.and_then(|value| match shape {
+                MapShape::Any => Ok(value),
+                MapShape::Headers => check_header(&entry.key, &value).map(|()| value).map_err(Into::into),
+                MapShape::Extensions => {
+                    check_extension(&entry.key, &value).map(|()| value).map_err(Into::into)
+                }
+            });
+            match value {
+                Ok(value) => pairs.push((entry.key.clone(), value)),
+                Err(message) => {
+                    let key = shown(&entry.key);
+                    self.problems.error(entry.line, path, format!("{key} {message}"));
+                }
+            }
+        }
+        pairs
+    }
+
+    /// A pattern as JSON. What its operators mean is for the `pattern` module to judge.
+    fn pattern(&mut self, node: &Node, path: &str) -> Option<serde_json::Value> {
+        use serde_json::Value as Json;
+        Some(match &node.data {
+            Data::Null => Json::Null,
+            Data::List(items) => {
+                Json::Array(items.iter().map(|item| self.pattern(item, path)).collect::<Option<_>>()?)
+            }
+            Data::Map(entries) => {
+                let member = |entry: &Entry| Some((entry.key.clone(), self.pattern(&entry.value, path)?));
+                Json::Object(entries.iter().map(member).collect::<Option<_>>()?)
+            }
+            Data::Scalar(Scalar { text, plain: true }) if matches!(&**text, "true" | "false") => {
+                Json::Bool(text == "true")
+            }
+            Data::Scalar(Scalar { text, plain }) => {
+                let number = plain.then(|| text.parse::<serde_json::Number>().ok()).flatten();
+                match number {
+                    Some(number) => Json::Number(number),
+                    None => match self.expanded(text) {
+                        Ok(text) => Json::String(text),
+                        Err(message) => {
+                            self.problems.error(node.line, path, message);
+                            return None;
+                        }
+                    },
+                }
+            }
+        })
+    }
+}
+
+/// Headers that a request has of its own.
+fn check_header(name: &str, value: &str) -> Result<(), &'static str> {
+    const OWN: [&str; 6] =
+        ["content-type", "content-length", "host", "connection", "transfer-encoding", "upgrade"];
+    let lower = name.to_ascii_lowercase();
+    if !scalar::is_header_name(name) {
+        Err("is not the name of a header")
+    } else if OWN.contains(&&*lower) || lower.starts_with("ce-") {
+        Err("is set by the router")
+    } else if !scalar::is_header_value(value) {
+        Err("has characters in its value that a header cannot have")
+    } else {
+        Ok(())
+    }
+}
+
+/// Attributes that an event has of its own (CloudEvents 1.0 and the opt-in extensions).
+pub(super) fn check_extension(name: &str, value: &str) -> Result<(), &'static str> {
+    const OWN: [&str; 14] = [
+        "id",
+        "source",
+        "specversion",
+        "type",
+        "subject",
+        "time",
+        "data",
+        "database64",
+        "datacontenttype",
+        "dataschema",
+        "sequence",
+        "partitionkey",
+        "vsphereapiversion",
+        "eventclass",
+    ];
+    if !scalar::is_extension_name(name) {
+        Err("is not the name of an attribute: lower-case letters and digits, 20 at most")
+    } else if OWN.contains(&name) {
+        Err("is set by the router")
+    } else if value.is_empty() || value.contains(char::is_control) {
+        Err("needs a value without control characters")
+    } else {
+        Ok(())
+    }
+}

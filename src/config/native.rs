@@ -1,0 +1,542 @@
+//! The native format: checked values to a [`Config`], and what only shows when several fields are looked at together.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+
+use super::Secret;
+use super::check::{Reader, Unknown, nearest};
+use super::found::Found;
+use super::keys;
+use super::model::*;
+use super::problem::Problems;
+use super::scalar;
+use super::tree::Node;
+
+/// Looks up an environment variable.
+pub(super) type Env<'a> = &'a dyn Fn(&str) -> Option<String>;
+
+/// The configuration that a file of the native format gives. Meaningless where `problems` has errors afterwards.
+pub(super) fn build(root: &Node, env: Env<'_>, problems: &mut Problems) -> Config {
+    let mut reader = Reader { problems, env: Some(env), unknown: Unknown::Refuse };
+    let found = reader.block(root, &keys::ROOT, "", root.line);
+    let mut builder = Builder { env, problems };
+    let sources: Vec<Source> = found.blocks("sources").iter().map(|found| builder.source(found)).collect();
+    let processors: Vec<Processor> =
+        found.blocks("processors").iter().map(|found| builder.processor(found)).collect();
+    builder.distinct_names(found.blocks("sources"), "source");
+    builder.distinct_names(found.blocks("processors"), "processor");
+    builder.dead_letters(found.blocks("processors"), &processors);
+    let routes = builder.routes(&found, &sources, &processors);
+    if found.flag("ephemeral") && found.is_given("dataDir") {
+        let message = "`ephemeral: true` and `dataDir` exclude each other; keep one";
+        builder.problems.error(found.line_of("ephemeral"), "", message);
+    }
+    Config {
+        format: Format::Native,
+        state: match found.maybe_path("dataDir") {
+            _ if found.flag("ephemeral") => State::Ephemeral,
+            Some(dir) => State::Dir(dir),
+            None => State::Dir(default_data_dir(env)),
+        },
+        admin: builder.admin(found.block("admin")),
+        sources,
+        processors,
+        routes,
+        memory_bytes: usize::try_from(found.size("memoryMax")).unwrap_or(usize::MAX),
+        shutdown_timeout: found.duration("shutdownTimeout"),
+        checkpoint_interval: found.duration("checkpointInterval"),
+        log: log(found.block("log")),
+    }
+}
+
+/// `$STATE_DIRECTORY`, else `/var/lib/event-router` if it can be written to, else `./event-router-data`.
+pub(super) fn default_data_dir(env: Env<'_>) -> PathBuf {
+    // systemd separates several directories by colons; ours is the first.
+    let given = env("STATE_DIRECTORY").and_then(|dirs| dirs.split(':').next().map(PathBuf::from));
+    if let Some(dir) = given.filter(|dir| !dir.as_os_str().is_empty()) {
+        return dir;
+    }
+    let system = PathBuf::from("/var/lib/event-router");
+    let existing = if system.is_dir() { &*system } else { Path::new("/var/lib") };
+    if is_writable(existing) { system } else { "event-router-data".into() }
+}
+
+/// Whether a file can be created in `dir`: the mode bits say nothing about read-only mounts.
+fn is_writable(dir: &Path) -> bool {
+    let probe = dir.join(format!(".event-router-probe-{}", std::process::id()));
+    let created = std::fs::OpenOptions::new().write(true).create_new(true).open(&probe).is_ok();
+    created && std::fs::remove_file(&probe).is_ok()
+}
+
+struct Builder<'a> {
+    env: Env<'a>,
+    problems: &'a mut Problems,
+}
+
+impl Builder<'_> {
+    fn admin(&mut self, found: &Found) -> Admin {
+        let bind_address = Some(found.text("bindAddress").to_owned()).filter(|address| address != "none");
+        let auth = found.maybe_block("auth").map(auth).unwrap_or_default();
+        let tls = found.maybe_block("tls").map(|tls| ServerTls {
+            cert_file: tls.text("certFile").into(),
+            key_file: tls.text("keyFile").into(),
+        });
+        if auth == Auth::None && bind_address.as_deref().is_some_and(|address| !is_loopback(address)) {
+            let message = "everybody who reaches this address may read metrics and statistics; set `auth`";
+            self.problems.warn(found.line_of("bindAddress"), &found.path_of("bindAddress"), message);
+        }
+        Admin { bind_address, auth, tls }
+    }
+
+    fn source(&mut self, found: &Found) -> Source {
+        let tls = found.maybe_block("tls").map(|tls| self.tls(tls)).unwrap_or_default();
+        let sdk_url = found.text("address").to_owned();
+        self.clear_text(&sdk_url, true, found, "address");
+        let filter = |filter: &Found| EventFilter {
+            event_types: filter.texts("eventTypes"),
+            users: filter.texts("users"),
+            entity: filter.maybe_block("entity").map(|entity| EntityFilter {
+                kind: entity.text("type").into(),
+                id: entity.text("id").into(),
+                recursion: match entity.text("recursion") {
+                    "self" => Recursion::SelfOnly,
+                    "children" => Recursion::Children,
+                    _ => Recursion::All,
+                },
+            }),
+        };
+        let vcenter = Vcenter {
+            tls,
+            start_at: scalar::start_at(found.text("startAt")).unwrap_or_default(),
+            filter: found.maybe_block("filter").map(filter).unwrap_or_default(),
+            page_events: found.whole("pageSize"),
+            poll_interval: found.duration("pollInterval"),
+            max_calls_per_second: found.whole("maxCallsPerSecond"),
+            overlap: found.duration("overlap"),
+            sweep: found.maybe_block("sweep").filter(|sweep| sweep.flag("enabled")).map(|sweep| Sweep {
+                interval: sweep.duration("interval"),
+                window: sweep.duration("window"),
+            }),
+            timeouts: found.maybe_block("timeouts").map_or_else(VcenterTimeouts::default, |timeouts| {
+                VcenterTimeouts {
+                    connect: timeouts.duration("connect"),
+                    call: timeouts.duration("call"),
+                    wait: timeouts.duration("wait"),
+                }
+            }),
+            protocol: match found.text("protocol") {
+                "soap" => Protocol::Soap,
+                "vijson" => Protocol::ViJson,
+                _ => Protocol::Auto,
+            },
+            import_checkpoint: found.maybe_path("importCheckpoint"),
+            ..Vcenter::new(sdk_url, found.text("username"), found.secret("password"))
+        };
+        Source { name: found.text("name").into(), kind: SourceKind::Vcenter(vcenter) }
+    }
+
+    fn processor(&mut self, found: &Found) -> Processor {
+        let mut delivery = self.delivery(found);
+        let kind = match found.variant {
+            "cloudevents" => ProcessorKind::CloudEvents(self.cloudevents(found, &mut delivery.extensions)),
+            "openfaas" => ProcessorKind::OpenFaas(self.openfaas(found)),
+            "eventbridge" => ProcessorKind::EventBridge(self.eventbridge(found)),
+            "console" => ProcessorKind::Console,
+            _ => ProcessorKind::Blackhole,
+        };
+        let one_by_one = match &kind {
+            ProcessorKind::CloudEvents(target) => target.mode != ContentMode::Batched,
+            ProcessorKind::OpenFaas(_) => true,
+            _ => false,
+        };
+        if one_by_one && found.is_given("batch") {
+            let message = "has no effect: one event a request is what this type and mode send";
+            self.problems.warn(found.line_of("batch"), &found.path_of("batch"), message);
+        }
+        Processor { name: found.text("name").into(), kind, delivery }
+    }
+
+    fn cloudevents(&mut self, found: &Found, extensions: &mut Extensions) -> CloudEvents {
+        let auth = found.maybe_block("auth").map(auth).unwrap_or_default();
+        let url = match (found.maybe_text("url"), (self.env)("K_SINK")) {
+            (Some(url), _) => url.to_owned(),
+            (None, Some(sink)) => {
+                self.ce_overrides(found, extensions);
+                scalar::http_url(&sink).unwrap_or_else(|message| {
+                    self.problems.error(found.line, &found.path_of("url"), format!("`$K_SINK` {message}"));
+                    String::new()
+                })
+            }
+            (None, None) => {
+                let message = "`url` is missing, and `$K_SINK` is not set";
+                self.problems.error(found.line, &found.path, message);
+                String::new()
+            }
+        };
+        self.clear_text(&url, auth != Auth::None, found, "url");
+        let headers = found.map("headers").iter();
+        let carries_auth = |name: &str| name.eq_ignore_ascii_case("authorization");
+        if auth != Auth::None && found.map("headers").iter().any(|(name, _)| carries_auth(name)) {
+            let message = "`Authorization` and `auth` exclude each other; keep one";
+            self.problems.error(found.line_of("headers"), &found.path_of("headers"), message);
+        }
+        CloudEvents {
+            url,
+            mode: match found.text("mode") {
+                "binary" => ContentMode::Binary,
+                "batched" => ContentMode::Batched,
+                _ => ContentMode::Structured,
+            },
+            auth,
+            headers: headers.map(|(name, value)| (name.clone(), Secret::inline(&**value))).collect(),
+            http: self.http(found),
+        }
+    }
+
+    /// Knative's `K_CE_OVERRIDES`, `{"extensions": {"name": "value"}}`. What the file says comes first.
+    fn ce_overrides(&mut self, found: &Found, extensions: &mut Extensions) {
+        #[derive(serde::Deserialize)]
+        struct Overrides {
+            #[serde(default)]
+            extensions: std::collections::BTreeMap<String, String>,
+        }
+        let Some(text) = (self.env)("K_CE_OVERRIDES").filter(|text| !text.trim().is_empty()) else { return };
+        match serde_json::from_str::<Overrides>(&text) {
+            Ok(overrides) => {
+                for (name, value) in overrides.extensions {
+                    if let Err(message) = super::check::check_extension(&name, &value) {
+                        let message = format!("an extension of `$K_CE_OVERRIDES` {message}");
+                        self.problems.error(found.line, &found.path, message);
+                    } else if extensions.fixed.iter().all(|(own, _)| *own != name) {
+                        extensions.fixed.push((name, value));
+                    }
+                }
+            }
+            Err(_) => {
+                let message = "`$K_CE_OVERRIDES` is not an object with `extensions`";
+                self.problems.error(found.line, &found.path, message);
+            }
+        }
+    }
+
+    fn openfaas(&mut self, found: &Found) -> OpenFaas {
+        let gateway = found.text("gateway").to_owned();
+        let auth = found.maybe_block("auth").map(auth).unwrap_or_default();
+        self.clear_text(&gateway, auth != Auth::None, found, "gateway");
+        let content_type = found.text("contentType");
+        if !scalar::is_header_value(content_type) {
+            let message = "has characters that a header cannot have";
+            self.problems.error(found.line_of("contentType"), &found.path_of("contentType"), message);
+        }
+        for (key, needs, on) in [
+            ("callbackUrl", "async: true", found.flag("async")),
+            ("authOnInvoke", "auth", auth != Auth::None),
+        ] {
+            if found.is_given(key) && !on {
+                let message = format!("has no effect without `{needs}`");
+                self.problems.warn(found.line_of(key), &found.path_of(key), message);
+            }
+        }
+        OpenFaas {
+            auth,
+            auth_on_invoke: found.flag("authOnInvoke"),
+            asynchronous: found.flag("async"),
+            callback_url: found.maybe_text("callbackUrl").map(Into::into),
+            content_type: Some(content_type.to_owned()).filter(|text| !text.is_empty()),
+            topic_annotation: found.text("topicAnnotation").into(),
+            namespaces: found.texts("namespaces"),
+            refresh_interval: found.duration("refreshInterval"),
+            vanished_grace: found.duration("vanishedGrace"),
+            http: self.http(found),
+            ..OpenFaas::new(gateway)
+        }
+    }
+
+    fn eventbridge(&mut self, found: &Found) -> EventBridge {
+        let aws_auth = |auth: &Found| match auth.maybe_text("profile") {
+            Some(profile) => AwsAuth::Profile(profile.into()),
+            None => AwsAuth::AccessKey {
+                access_key_id: auth.text("accessKeyId").into(),
+                secret_access_key: auth.secret("secretAccessKey"),
+                session_token: auth.maybe_secret("sessionToken"),
+            },
+        };
+        let defaults = EventBridge::new(found.text("region"));
+        let mut buses = Vec::new();
+        for bus in found.blocks("buses") {
+            if bus.flag("forwardAll") && bus.is_given("rules") {
+                let message = "`forwardAll` and `rules` exclude each other; keep one";
+                self.problems.error(bus.line_of("rules"), &bus.path, message);
+            }
+            buses.push(EventBus {
+                name: bus.text("name").into(),
+                rules: bus.texts("rules"),
+                forward_all: bus.flag("forwardAll"),
+            });
+        }
+        self.distinct_names(found.blocks("buses"), "bus");
+        EventBridge {
+            auth: found.maybe_block("auth").map(aws_auth).unwrap_or_default(),
+            assume_role: found.maybe_block("assumeRole").map(|role| AssumeRole {
+                role_arn: role.text("roleArn").into(),
+                external_id: role.maybe_text("externalId").map(Into::into),
+                session_name: role.text("sessionName").into(),
+            }),
+            endpoint: found.maybe_text("endpoint").map(Into::into),
+            buses: if buses.is_empty() { defaults.buses } else { buses },
+            refresh_interval: found.duration("refreshInterval"),
+            entry_bytes_max: found.size("entryBytesMax") as usize,
+            http: self.http(found),
+            ..EventBridge::new(found.text("region"))
+        }
+    }
+
+    fn http(&mut self, found: &Found) -> HttpClient {
+        HttpClient {
+            tls: self.tls(found.block("tls")),
+            timeout: found.duration("timeout"),
+            connect_timeout: found.duration("connectTimeout"),
+            proxy: scalar::proxy(found.text("proxy")).unwrap_or_default(),
+        }
+    }
+
+    fn tls(&mut self, found: &Found) -> ClientTls {
+        let insecure = found.flag("insecure");
+        if insecure && found.is_given("thumbprint") {
+            let message = "`insecure` and `thumbprint` exclude each other; keep one";
+            self.problems.error(found.line_of("thumbprint"), &found.path, message);
+        } else if insecure {
+            let message = "accepts any certificate: whoever is on the way can read and change everything, credentials too; use `caFile` or `thumbprint`";
+            self.problems.warn(found.line_of("insecure"), &found.path_of("insecure"), message);
+        }
+        let client_cert = found.maybe_path("certFile").zip(found.maybe_path("keyFile"));
+        ClientTls {
+            insecure,
+            ca_files: found.texts("caFile").into_iter().map(Into::into).collect(),
+            thumbprint: found.maybe_text("thumbprint").and_then(scalar::thumbprint),
+            client_cert: client_cert.map(|(cert_file, key_file)| ClientCert { cert_file, key_file }),
+        }
+    }
+
+    /// Warns where credentials go over the network as anybody can read them.
+    fn clear_text(&mut self, url: &str, credentials: bool, found: &Found, key: &str) {
+        let host = scalar::host_of(url);
+        let local = host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback());
+        if credentials && url.starts_with("http://") && !local {
+            let message = "sends credentials over plain HTTP; use `https://`";
+            self.problems.warn(found.line_of(key), &found.path_of(key), message);
+        }
+    }
+
+    fn delivery(&mut self, found: &Found) -> Delivery {
+        let [extensions, batch, retry, breaker, overflow] =
+            ["extensions", "batch", "retry", "breaker", "overflow"].map(|key| found.block(key));
+        if retry.duration("backoffMin") > retry.duration("backoffMax") {
+            let key = if retry.is_given("backoffMin") { "backoffMin" } else { "backoffMax" };
+            let message = "`backoffMin` must not be longer than `backoffMax`";
+            self.problems.error(retry.line_of(key), &retry.path, message);
+        }
+        Delivery {
+            ordering: match found.text("ordering") {
+                "entity" => Ordering::Entity,
+                "none" => Ordering::None,
+                _ => Ordering::Source,
+            },
+            time: match found.text("time") {
+                "created" => EventTime::Created,
+                _ => EventTime::Router,
+            },
+            payload: match found.text("payload") {
+                "vijson" => Payload::ViJson,
+                "xml" => Payload::Xml,
+                _ => Payload::Pascal,
+            },
+            extensions: Extensions {
+                sequence: extensions.flag("sequence"),
+                partitionkey: extensions.flag("partitionkey"),
+                vsphereapiversion: extensions.flag("vsphereapiversion"),
+                eventclass: extensions.flag("eventclass"),
+                fixed: extensions.map("static").to_vec(),
+            },
+            concurrency: found.whole("concurrency"),
+            batch: BatchLimits {
+                events: batch.whole("events"),
+                bytes: batch.size("bytes") as usize,
+                age: batch.duration("age"),
+            },
+            rate_limit: found.maybe_block("rateLimit").map(|limit| {
+                match limit.maybe_decimal("eventsPerSecond") {
+                    Some(events) => RateLimit::Events(events),
+                    None => RateLimit::Requests(limit.maybe_decimal("requestsPerSecond").unwrap_or(f64::MAX)),
+                }
+            }),
+            retry: Retry {
+                attempts: retry.whole("attempts"),
+                max_age: retry.duration("maxAge"),
+                backoff_min: retry.duration("backoffMin"),
+                backoff_max: retry.duration("backoffMax"),
+                statuses: retry.is_given("statuses").then(|| {
+                    retry.texts("statuses").iter().filter_map(|status| status.parse().ok()).collect()
+                }),
+            },
+            breaker: breaker.flag("enabled").then(|| Breaker {
+                failures: breaker.whole("failures"),
+                success_rate_min: breaker.maybe_decimal("successRateMin").unwrap_or_default(),
+                window: breaker.duration("window"),
+                probe_interval: breaker.duration("probeInterval"),
+            }),
+            overflow: Overflow {
+                policy: match overflow.text("policy") {
+                    "block" => OverflowPolicy::Block,
+                    "dropNewest" => OverflowPolicy::DropNewest,
+                    "dropOldest" => OverflowPolicy::DropOldest,
+                    _ => OverflowPolicy::Spill,
+                },
+                bytes_max: overflow.size("bytesMax"),
+                free_disk_floor: overflow.size("freeDiskFloor"),
+            },
+            dead_letter: found.maybe_text("deadLetterTo").map(Into::into),
+        }
+    }
+
+    fn distinct_names(&mut self, blocks: &[Found], what: &str) {
+        let mut lines: HashMap<&str, usize> = HashMap::new();
+        for block in blocks {
+            let (name, line) = (block.text("name"), block.line_of("name"));
+            if name.is_empty() {
+                continue;
+            }
+            if let Some(first) = lines.get(name) {
+                let message = format!("another {what} has the name `{name}`, in line {first}");
+                self.problems.error(line, &block.path_of("name"), message);
+            } else {
+                lines.insert(name, line);
+            }
+        }
+    }
+
+    /// That dead letters go somewhere, and not round in a circle.
+    fn dead_letters(&mut self, blocks: &[Found], processors: &[Processor]) {
+        let next = |name: &str| {
+            processors.iter().find(|p| p.name == name).and_then(|p| p.delivery.dead_letter.as_deref())
+        };
+        for block in blocks.iter().filter(|block| block.is_given("deadLetterTo")) {
+            let (name, target) = (block.text("name"), block.text("deadLetterTo"));
+            let (line, path) = (block.line_of("deadLetterTo"), block.path_of("deadLetterTo"));
+            if target.is_empty() {
+                continue;
+            }
+            if !processors.iter().any(|processor| processor.name == target) {
+                let message = no_such("processor", target, processors.iter().map(|p| &*p.name));
+                self.problems.error(line, &path, message);
+                continue;
+            }
+            let mut at = Some(target);
+            for _ in 0..=processors.len() {
+                if at == Some(name) {
+                    self.problems.error(line, &path, "dead letters of this processor would come back to it");
+                    break;
+                }
+                at = at.and_then(next);
+            }
+        }
+    }
+
+    fn routes(&mut self, root: &Found, sources: &[Source], processors: &[Processor]) -> Vec<Route> {
+        if !root.is_given("routes") {
+            return vec![Route::all(sources, processors)];
+        }
+        let blocks = root.blocks("routes");
+        self.distinct_names(blocks, "route");
+        let source_names: Vec<&str> = sources.iter().map(|source| &*source.name).collect();
+        let processor_names: Vec<&str> = processors.iter().map(|processor| &*processor.name).collect();
+        let mut routes = Vec::with_capacity(blocks.len());
+        for (at, block) in blocks.iter().enumerate() {
+            for (key, what, names) in
+                [("sources", "source", &source_names), ("processors", "processor", &processor_names)]
+            {
+                let given = block.texts(key);
+                let (line, path) = (block.line_of(key), block.path_of(key));
+                for name in given.iter().filter(|name| !names.contains(&&***name)) {
+                    self.problems.error(line, &path, no_such(what, name, names.iter().copied()));
+                }
+            }
+            let chosen = block.texts("sources");
+            routes.push(Route {
+                name: block.maybe_text("name").map_or_else(|| format!("route-{}", at + 1), Into::into),
+                sources: if chosen.is_empty() {
+                    source_names.iter().map(|name| (*name).to_owned()).collect()
+                } else {
+                    chosen
+                },
+                pattern: block.maybe_pattern("pattern").cloned(),
+                line: block.line_of("pattern"),
+                processors: block.texts("processors"),
+            });
+        }
+        self.unused(root, &routes, processors);
+        routes
+    }
+
+    /// Warns of sources and processors that no route names.
+    fn unused(&mut self, root: &Found, routes: &[Route], processors: &[Processor]) {
+        for (block, name) in root.blocks("sources").iter().map(|block| (block, block.text("name"))) {
+            if !routes.iter().any(|route| route.sources.iter().any(|source| source == name)) {
+                self.problems.warn(block.line, &block.path, "no route takes events of this source");
+            }
+        }
+        for (block, name) in root.blocks("processors").iter().map(|block| (block, block.text("name"))) {
+            let routed =
+                routes.iter().any(|route| route.processors.iter().any(|processor| processor == name));
+            let dead = processors.iter().any(|other| other.delivery.dead_letter.as_deref() == Some(name));
+            if !routed && !dead {
+                self.problems.warn(block.line, &block.path, "no route sends events to this processor");
+            }
+        }
+    }
+}
+
+fn auth(found: &Found) -> Auth {
+    // The gateway of OpenFaaS knows no tokens: its table has no such key.
+    match (found.maybe_secret("token"), found.maybe_text("username")) {
+        (Some(token), _) => Auth::Bearer { token },
+        (None, username) => {
+            Auth::Basic { username: username.unwrap_or_default().into(), password: found.secret("password") }
+        }
+    }
+}
+
+fn log(found: &Found) -> Log {
+    Log {
+        level: match found.text("level") {
+            "error" => LogLevel::Error,
+            "warn" => LogLevel::Warn,
+            "debug" => LogLevel::Debug,
+            "trace" => LogLevel::Trace,
+            _ => LogLevel::Info,
+        },
+        format: match found.text("format") {
+            "json" => LogFormat::Json,
+            _ => LogFormat::Human,
+        },
+        invocations: found.flag("invocations"),
+        invocations_per_second: found.maybe_whole("invocationsPerSecond").map(|lines| lines as u32),
+    }
+}
+
+/// Whether only this machine reaches an address to listen on.
+fn is_loopback(address: &str) -> bool {
+    let host = address.rsplit_once(':').map_or(address, |(host, _)| host);
+    let host = host.trim_matches(['[', ']']);
+    host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback())
+}
+
+fn no_such<'n>(what: &str, name: &str, names: impl Iterator<Item = &'n str>) -> String {
+    let names: Vec<&str> = names.filter(|name| !name.is_empty()).collect();
+    let mut message = format!("there is no {what} `{name}`");
+    if let Some(near) = nearest(name, names.iter().copied()) {
+        message += &format!("; did you mean `{near}`?");
+    }
+    let known: Vec<String> = names.iter().take(20).map(|name| format!("`{name}`")).collect();
+    message + &format!(" (known: {})", known.join(", "))
+}

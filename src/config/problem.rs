@@ -1,0 +1,88 @@
+//! What is wrong with a configuration file: everything at once, each with its line.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+/// One thing that is wrong, or worth knowing.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Problem {
+    /// Counted from 1.
+    pub line: usize,
+    /// The field's path, `sources[0].tls.caFile`; empty for the file as a whole.
+    pub path: String,
+    /// What is wrong and what is allowed; lower case, no full stop, no secret.
+    pub message: String,
+}
+
+/// Something that works but should be looked at. Printed at every start.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Warning {
+    pub file: PathBuf,
+    pub problem: Problem,
+}
+
+/// All errors of one file; never empty.
+#[derive(Debug, thiserror::Error)]
+pub struct ConfigErrors {
+    pub file: PathBuf,
+    pub problems: Vec<Problem>,
+}
+
+/// Collects problems while a file is looked through.
+#[derive(Debug, Default)]
+pub(super) struct Problems {
+    pub errors: Vec<Problem>,
+    pub warnings: Vec<Problem>,
+}
+
+impl Problems {
+    pub fn error(&mut self, line: usize, path: &str, message: impl Into<String>) {
+        self.errors.push(Problem { line, path: path.into(), message: message.into() });
+    }
+
+    pub fn warn(&mut self, line: usize, path: &str, message: impl Into<String>) {
+        self.warnings.push(Problem { line, path: path.into(), message: message.into() });
+    }
+
+    /// `value` if nothing is wrong, else all that is, in the file's order.
+    pub fn finish<T>(mut self, file: &Path, value: T) -> Result<(T, Vec<Warning>), ConfigErrors> {
+        if self.errors.is_empty() {
+            self.warnings.sort();
+            let warnings = self.warnings.into_iter();
+            Ok((value, warnings.map(|problem| Warning { file: file.into(), problem }).collect()))
+        } else {
+            self.errors.sort();
+            self.errors.dedup();
+            Err(ConfigErrors { file: file.into(), problems: self.errors })
+        }
+    }
+}
+
+impl Problem {
+    /// `FILE:LINE: PATH: MESSAGE`.
+    fn write(&self, file: &Path, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}: ", file.display(), self.line)?;
+        if !self.path.is_empty() {
+            write!(f, "{}: ", self.path)?;
+        }
+        f.write_str(&self.message)
+    }
+}
+
+impl fmt::Display for Warning {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.problem.write(&self.file, f)
+    }
+}
+
+impl fmt::Display for ConfigErrors {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (at, problem) in self.problems.iter().enumerate() {
+            if at > 0 {
+                f.write_str("\n")?;
+            }
+            problem.write(&self.file, f)?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,417 @@
+//! Scalars: text of the file to values, pure. A message says what is wrong with the text without repeating it: it may be a secret in the wrong place.
+
+use std::time::Duration;
+
+use reqwest::Url;
+
+use super::Secret;
+use super::model::{Auth, Proxy, StartAt};
+
+/// `10s`, `1h30m`, `250ms`. Each unit once at most, large before small, no signs or fractions.
+pub(super) fn duration(text: &str) -> Option<Duration> {
+    // Unit, and milliseconds of one.
+    const UNITS: [(&str, u64); 5] =
+        [("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1_000), ("ms", 1)];
+    let mut rest = text;
+    let mut units = UNITS.iter();
+    let mut millis = 0u64;
+    while !rest.is_empty() {
+        let (number, after) = rest.split_at(rest.find(|c: char| !c.is_ascii_digit())?);
+        let (unit, after) = after.split_at(after.find(|c: char| c.is_ascii_digit()).unwrap_or(after.len()));
+        let (_, each) = units.find(|(name, _)| *name == unit)?;
+        millis = millis.checked_add(number.parse::<u64>().ok()?.checked_mul(*each)?)?;
+        rest = after;
+    }
+    (!text.is_empty()).then(|| Duration::from_millis(millis))
+}
+
+/// A duration as [`duration`] reads it.
+pub(super) fn show_duration(value: Duration) -> String {
+    let millis = value.as_millis();
+    for (unit, each) in [("h", 3_600_000), ("m", 60_000), ("s", 1_000)] {
+        if millis >= each && millis.is_multiple_of(each) {
+            return format!("{}{unit}", millis / each);
+        }
+    }
+    if millis == 0 { "0s".into() } else { format!("{millis}ms") }
+}
+
+/// `64MiB`, `10GB`, `4096B`.
+pub(super) fn size(text: &str) -> Option<u64> {
+    let (number, unit) = text.split_at(text.find(|c: char| !c.is_ascii_digit())?);
+    let each = match unit {
+        "B" => 1,
+        "KiB" => 1 << 10,
+        "MiB" => 1 << 20,
+        "GiB" => 1 << 30,
+        "TiB" => 1 << 40,
+        "KB" | "kB" => 1_000,
+        "MB" => 1_000_000,
+        "GB" => 1_000_000_000,
+        "TB" => 1_000_000_000_000,
+        _ => return None,
+    };
+    number.parse::<u64>().ok()?.checked_mul(each)
+}
+
+/// A size as [`size`] reads it.
+pub(super) fn show_size(value: u64) -> String {
+    for (unit, shift) in [("TiB", 40), ("GiB", 30), ("MiB", 20), ("KiB", 10)] {
+        if value > 0 && value.is_multiple_of(1 << shift) {
+            return format!("{}{unit}", value >> shift);
+        }
+    }
+    format!("{value}B")
+}
+
+/// What `startAt` says.
+pub(super) fn start_at(text: &str) -> Option<StartAt> {
+    match text {
+        "now" => Some(StartAt::Now),
+        "beginning" => Some(StartAt::Beginning),
+        _ => duration(text)
+            .map(StartAt::Ago)
+            .or_else(|| text.parse::<jiff::Timestamp>().ok().map(|at| StartAt::At(at.as_microsecond()))),
+    }
+}
+
+/// An HTTP or HTTPS URL without credentials and fragment; given back as written, without slashes at its end.
+pub(super) fn http_url(text: &str) -> Result<String, &'static str> {
+    let url =
+        Url::parse(text).map_err(|_| "is not a URL; write one such as `https://host.example:8443/path`")?;
+    if !matches!(url.scheme(), "http" | "https") || !text.contains("://") {
+        return Err("must begin with `http://` or `https://`");
+    }
+    if !url.username().is_empty() || url.password().is_some() {
+        return Err("must not carry credentials; put them into `auth`");
+    }
+    if url.fragment().is_some() {
+        return Err("must not have a `#` part");
+    }
+    Ok(text.trim_end_matches('/').into())
+}
+
+/// What `proxy` says.
+pub(super) fn proxy(text: &str) -> Option<Proxy> {
+    match text {
+        "environment" => return Some(Proxy::Environment),
+        "none" => return Some(Proxy::Direct),
+        _ => {}
+    }
+    let (scheme, rest) = text.split_once("://")?;
+    let Some((credentials, host)) = rest.rsplit_once('@') else {
+        return Some(Proxy::Url { url: http_url(text).ok()?, auth: Auth::None });
+    };
+    let (username, password) = credentials.split_once(':').unwrap_or((credentials, ""));
+    let decode = |text: &str| percent_decode(text).filter(|text| !text.contains(char::is_control));
+    let auth = Auth::Basic { username: decode(username)?, password: Secret::inline(decode(password)?) };
+    Some(Proxy::Url { url: http_url(&format!("{scheme}://{host}")).ok()?, auth })
+}
+
+/// Text with `%40` and the like resolved; a `%` that begins none stays.
+fn percent_decode(text: &str) -> Option<String> {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let [first, after @ ..] = rest {
+        let code = after
+            .get(..2)
+            .filter(|two| two.iter().all(u8::is_ascii_hexdigit))
+            .and_then(|two| std::str::from_utf8(two).ok());
+        let code = code.and_then(|two| u8::from_str_radix(two, 16).ok()).filter(|_| *first == b'%');
+        bytes.push(code.unwrap_or(*first));
+        rest = if code.is_some() { &after[2..] } else { after };
+    }
+    String::from_utf8(bytes).ok()
+}
+
+/// A vCenter's SDK URL, and whether credentials in it were left out.
+#[derive(Debug, PartialEq)]
+pub(super) struct SdkUrl {
+    pub url: String,
+    pub credentials_dropped: bool,
+}
+
+/// The SDK URL of `vc1.example`, `https://vc1.example` or `https://vc1.example/sdk`: scheme and path are added where they are missing, as govmomi does;
+/// host and port stay as written, since the URL is the CloudEvents `source`.
+pub(super) fn sdk_url(text: &str) -> Result<SdkUrl, &'static str> {
+    const SHAPE: &str = "is not the address of a vCenter; write `https://HOST/sdk`";
+    let full = if text.contains("://") { text.to_owned() } else { format!("https://{text}") };
+    let url = Url::parse(&full).map_err(|_| SHAPE)?;
+    if !matches!(url.scheme(), "http" | "https") {
+        return Err("must begin with `https://` (or `http://`)");
+    }
+    if url.query().is_some() || url.fragment().is_some() {
+        return Err("must not have a `?` or `#` part");
+    }
+    let (_, rest) = full.split_once("://").ok_or(SHAPE)?;
+    let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+    let host = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
+    let path = match path.trim_end_matches('/') {
+        "" => "/sdk",
+        path => path,
+    };
+    Ok(SdkUrl {
+        url: format!("{}://{host}{path}", url.scheme()),
+        credentials_dropped: host.len() < authority.len(),
+    })
+}
+
+/// The host of an URL that was accepted, as written, without port and brackets: what the old router named its checkpoint files by.
+pub(super) fn host_of(url: &str) -> &str {
+    let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
+    let authority = rest.split('/').next().unwrap_or_default();
+    match authority.strip_prefix('[') {
+        Some(rest) => rest.split(']').next().unwrap_or_default(),
+        None => authority.split(':').next().unwrap_or_default(),
+    }
+}
+
+/// `HOST:PORT` to listen on; `:PORT` is every address.
+pub(super) fn bind_address(text: &str) -> Option<String> {
+    let (host, port) = text.rsplit_once(':')?;
+    port.parse::<u16>().ok()?;
+    let host = if host.is_empty() { "0.0.0.0" } else { host };
+    let bracketed = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
+    let is_host = match bracketed {
+        Some(address) => address.parse::<std::net::Ipv6Addr>().is_ok(),
+        None => host.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | '-')),
+    };
+    is_host.then(|| format!("{host}:{port}"))
+}
+
+/// A SHA-256 as hex digits, with or without colons.
+pub(super) fn thumbprint(text: &str) -> Option<[u8; 32]> {
+    let digits: Vec<u8> = text
+        .chars()
+        .filter(|c| *c != ':')
+        .map(|c| c.to_digit(16).map(|digit| digit as u8))
+        .collect::<Option<_>>()?;
+    let (pairs, []) = digits.as_chunks::<2>() else { return None };
+    let bytes: Vec<u8> = pairs.iter().map(|[high, low]| high << 4 | low).collect();
+    bytes.try_into().ok()
+}
+
+/// The name of an HTTP header (a token of RFC 9110).
+pub(super) fn is_header_name(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b))
+}
+
+/// The value of an HTTP header: visible ASCII, spaces and tabs within.
+pub(super) fn is_header_value(text: &str) -> bool {
+    text.trim() == text && text.bytes().all(|b| (b' '..=b'~').contains(&b) || b == b'\t')
+}
+
+/// The name of a CloudEvents extension: lower-case letters and digits, 20 at most (CloudEvents 1.0, naming conventions).
+pub(super) fn is_extension_name(text: &str) -> bool {
+    (1..=20).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit())
+}
+
+/// Why environment variables could not be filled in.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum ExpandError {
+    Missing(String),
+    NotAName,
+}
+
+/// Fills in `${NAME}`. Only `${` is special: any other `$` stays, and `$${` stands for the text `${` (each further `$` for itself).
+pub(super) fn expand(text: &str, env: &dyn Fn(&str) -> Option<String>) -> Result<String, ExpandError> {
+    let mut out = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(at) = rest.find("${") {
+        let (before, from) = rest.split_at(at);
+        out.push_str(before);
+        if before.ends_with('$') {
+            // The `$` before is the escape and goes; this `${` is text.
+            out.pop();
+            out.push_str("${");
+            rest = &from[2..];
+            continue;
+        }
+        let (name, after) = from[2..].split_once('}').ok_or(ExpandError::NotAName)?;
+        let mut letters = name.bytes();
+        let is_name = letters.next().is_some_and(|b| b.is_ascii_alphabetic() || b == b'_')
+            && letters.all(|b| b.is_ascii_alphanumeric() || b == b'_');
+        if !is_name {
+            return Err(ExpandError::NotAName);
+        }
+        out.push_str(&env(name).ok_or_else(|| ExpandError::Missing(name.into()))?);
+        rest = after;
+    }
+    out.push_str(rest);
+    Ok(out)
+}
+
+/// Text that [`expand`] gives back as it was.
+pub(super) fn escape(text: &str) -> String {
+    text.replace("${", "$${")
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn durations() {
+        let check = |text: &str, expected: Option<u64>| {
+            assert_eq!(duration(text), expected.map(Duration::from_millis), "{text}");
+        };
+        check("10s", Some(10_000));
+        check("5m", Some(300_000));
+        check("1h30m", Some(5_400_000));
+        check("1d", Some(86_400_000));
+        check("250ms", Some(250));
+        check("1s500ms", Some(1_500));
+        check("0s", Some(0));
+        for bad in
+            ["", "10", "s", "10 s", "-1s", "1.5s", "1m1h", "1s1s", "1x", "99999999999999999999s", "s10"]
+        {
+            check(bad, None);
+        }
+    }
+
+    #[test]
+    fn sizes() {
+        let check = |text: &str, expected: Option<u64>| assert_eq!(size(text), expected, "{text}");
+        check("64MiB", Some(64 << 20));
+        check("1GB", Some(1_000_000_000));
+        check("0B", Some(0));
+        for bad in ["", "64", "MiB", "64 MiB", "64mib", "-1B", "99999999999TiB"] {
+            check(bad, None);
+        }
+    }
+
+    #[test]
+    fn start_times() {
+        let check = |text: &str, expected: Option<StartAt>| assert_eq!(start_at(text), expected, "{text}");
+        check("now", Some(StartAt::Now));
+        check("beginning", Some(StartAt::Beginning));
+        check("2h", Some(StartAt::Ago(Duration::from_secs(7_200))));
+        check("2025-11-22T02:00:00.5+02:00", Some(StartAt::At(1_763_769_600_500_000)));
+        check("yesterday", None);
+        check("2025-11-22", None);
+    }
+
+    #[test]
+    fn sdk_urls() {
+        let check = |text: &str, expected: Option<&str>| {
+            assert_eq!(sdk_url(text).ok().map(|sdk| sdk.url), expected.map(Into::into), "{text}");
+        };
+        check("vc1.example", Some("https://vc1.example/sdk"));
+        check("vc1.example:8443", Some("https://vc1.example:8443/sdk"));
+        check("https://10.0.0.1:443/sdk", Some("https://10.0.0.1:443/sdk"));
+        check("https://VC1.example/", Some("https://VC1.example/sdk"));
+        check("https://vc1.example/sdk/", Some("https://vc1.example/sdk"));
+        check("http://127.0.0.1:8989/sdk", Some("http://127.0.0.1:8989/sdk"));
+        check("https://[::1]:8989", Some("https://[::1]:8989/sdk"));
+        check("https://u:p%40@vc1.example/sdk", Some("https://vc1.example/sdk"));
+        for bad in [
+            "",
+            "ftp://vc1.example",
+            "https://",
+            "https://vc1.example/sdk?x",
+            "vc1 example",
+            "https://h:99999",
+        ] {
+            check(bad, None);
+        }
+        assert!(sdk_url("u:p@vc1.example").unwrap().credentials_dropped);
+    }
+
+    #[test]
+    fn proxies() {
+        let url = |url: &str, auth| Some(Proxy::Url { url: url.into(), auth });
+        let basic = |username: &str, password: &str| Auth::Basic {
+            username: username.into(),
+            password: Secret::inline(password),
+        };
+        assert_eq!(proxy("environment"), Some(Proxy::Environment));
+        assert_eq!(proxy("none"), Some(Proxy::Direct));
+        assert_eq!(proxy("http://proxy:3128"), url("http://proxy:3128", Auth::None));
+        assert_eq!(proxy("http://u:p%40@proxy:3128/"), url("http://proxy:3128", basic("u", "p@")));
+        assert_eq!(proxy("http://u:50%@x@proxy"), url("http://proxy", basic("u", "50%@x")));
+        assert_eq!(proxy("proxy:3128"), None);
+        assert_eq!(proxy("socks5://proxy:3128"), None);
+    }
+
+    #[test]
+    fn hosts() {
+        for (url, host) in [
+            ("https://VC1.example:443/sdk", "VC1.example"),
+            ("https://[::1]:443/sdk", "::1"),
+            ("http://10.0.0.1/sdk", "10.0.0.1"),
+        ] {
+            assert_eq!(host_of(url), host);
+        }
+    }
+
+    #[test]
+    fn http_urls() {
+        let check = |text: &str, expected: Option<&str>| {
+            assert_eq!(http_url(text).ok().as_deref(), expected, "{text}");
+        };
+        check("http://gateway.openfaas:8080/", Some("http://gateway.openfaas:8080"));
+        check("https://h/a?b=c", Some("https://h/a?b=c"));
+        for bad in
+            ["", "gateway:8080", "http:gateway", "http://", "https://u:p@h", "https://h/#x", "unix:///x"]
+        {
+            check(bad, None);
+        }
+    }
+
+    #[test]
+    fn bind_addresses() {
+        let check = |text: &str, expected: Option<&str>| {
+            assert_eq!(bind_address(text).as_deref(), expected, "{text}")
+        };
+        check("0.0.0.0:8082", Some("0.0.0.0:8082"));
+        check(":8082", Some("0.0.0.0:8082"));
+        check("[::1]:80", Some("[::1]:80"));
+        check("localhost:0", Some("localhost:0"));
+        for bad in ["", "8082", "0.0.0.0", "::1:80", "http://x:80", "h:99999", "[x]:1"] {
+            check(bad, None);
+        }
+    }
+
+    #[test]
+    fn thumbprints() {
+        let colons = ["aB"; 32].join(":");
+        assert_eq!(thumbprint(&colons), Some([0xab; 32]));
+        assert_eq!(thumbprint(&"ab".repeat(32)), Some([0xab; 32]));
+        assert_eq!(thumbprint(&"ab".repeat(20)), None);
+        assert_eq!(thumbprint("xyz"), None);
+    }
+
+    #[test]
+    fn environment_variables_are_filled_in() {
+        let env = |name: &str| (name == "A_1").then(|| "va${A_1}l".to_owned());
+        let check = |text: &str, expected: Result<&str, ExpandError>| {
+            assert_eq!(expand(text, &env), expected.map(Into::into), "{text}");
+        };
+        check("x${A_1}y${A_1}", Ok("xva${A_1}lyva${A_1}l"));
+        check("pa$$w$rd$", Ok("pa$$w$rd$"));
+        check("$${A_1}", Ok("${A_1}"));
+        check("$$${A_1}", Ok("$${A_1}"));
+        check("$${", Ok("${"));
+        check("${NO}", Err(ExpandError::Missing("NO".into())));
+        for bad in ["${", "${}", "${a b}", "${1}", "${a-b}"] {
+            check(bad, Err(ExpandError::NotAName));
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn escaped_text_survives(text in "[a${}\\\\'\" :#%]{0,12}") {
+            prop_assert_eq!(expand(&escape(&text), &|_| None), Ok(text));
+        }
+
+        #[test]
+        fn shown_durations_and_sizes_are_read_again(millis in 0u64..1 << 40, bytes in 0u64..1 << 50, shift in 0u32..13) {
+            let millis = Duration::from_millis(millis);
+            prop_assert_eq!(duration(&show_duration(millis)), Some(millis));
+            let bytes = bytes << shift;
+            prop_assert_eq!(size(&show_size(bytes)), Some(bytes));
+        }
+    }
+}
