@@ -1,0 +1,28 @@
+//! Where the real counterparts are. `scripts/peers` installs them; `scripts/test` also demands them.
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+/// The folder that `scripts/peers` filled.
+const FOLDER: &str = "EVENT_ROUTER_PEERS";
+/// Set by `scripts/test`: a missing peer is then a failure.
+const REQUIRED: &str = "EVENT_ROUTER_REQUIRE_PEERS";
+
+/// The program of a peer: `vcsim`, `python` (with pyvmomi and boto3), `moto_server`, `nats-server`.
+///
+/// Where it is missing: `None`, with the test's name printed, so that the caller returns; or a panic when `scripts/test`
+/// asked for all peers.
+pub fn peer(name: &str) -> Option<PathBuf> {
+    // A run of scripts/peers before is found even without its environment: it fills the same target folder.
+    let beside = Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("peers");
+    let folder = std::env::var_os(FOLDER).map_or(beside, PathBuf::from);
+    let program = folder.join("bin").join(name);
+    if program.exists() {
+        return Some(program);
+    }
+    assert!(std::env::var_os(REQUIRED).is_none(), "{} is missing: run scripts/peers", program.display());
+    let test = std::thread::current().name().unwrap_or("a test").to_owned();
+    // Not by eprintln!: the test runner keeps that to itself when a test passes.
+    let _ = writeln!(std::io::stderr(), "skipped: {test} needs {name}; run scripts/test");
+    None
+}

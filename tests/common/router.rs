@@ -1,0 +1,119 @@
+//! The router as its users have it: the binary, a configuration file, a data folder.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitStatus, Stdio};
+use std::time::Duration;
+
+use super::child::{Lines, Process};
+use super::{http_get, wait_until};
+
+/// From the start to the first 200 of /readyz; a loaded machine with a debug build has taken some seconds.
+const READY_LIMIT: Duration = Duration::from_secs(60);
+/// One look at /readyz.
+const GET_LIMIT: Duration = Duration::from_secs(5);
+
+/// A running router. Its folder belongs to the caller, so that it outlives a crash.
+pub struct Router {
+    config_file: PathBuf,
+    admin: SocketAddr,
+    process: Process,
+}
+
+impl Router {
+    /// Writes `config` to `folder/config.yaml`, starts `event-router run` on it, and waits for /readyz at `admin`, which
+    /// the configuration must name. Panics with what the router wrote when it ends or is not ready in time.
+    pub fn start(folder: &Path, admin: SocketAddr, config: &str) -> Self {
+        let mut router = Self::spawn(folder, admin, config);
+        router.wait_ready();
+        router
+    }
+
+    /// As [`Router::start`], without waiting: for a start that is to fail.
+    pub fn spawn(folder: &Path, admin: SocketAddr, config: &str) -> Self {
+        let config_file = folder.join("config.yaml");
+        std::fs::write(&config_file, config).expect("write the router's configuration");
+        let process = launch(&config_file);
+        Self { config_file, admin, process }
+    }
+
+    pub fn wait_ready(&mut self) {
+        let (admin, process) = (self.admin, &mut self.process);
+        let mut last = String::new();
+        let ready = wait_until(READY_LIMIT, || {
+            match http_get(admin, "/readyz", GET_LIMIT) {
+                Ok((200, _)) => return true,
+                Ok((status, body)) => last = format!("{status} {body}"),
+                Err(error) => last = error.to_string(),
+            }
+            !process.running()
+        });
+        assert!(
+            ready && process.running(),
+            "the router is not ready: {last}\nstdout: {}\nstderr: {}",
+            process.stdout.text(),
+            process.stderr.text()
+        );
+    }
+
+    /// The Prometheus page.
+    pub fn metrics(&self) -> String {
+        let (status, body) = http_get(self.admin, "/metrics", GET_LIMIT).expect("GET /metrics");
+        assert_eq!(status, 200, "GET /metrics: {body}");
+        body
+    }
+
+    pub fn admin(&self) -> SocketAddr {
+        self.admin
+    }
+
+    pub fn stdout(&self) -> &Lines {
+        &self.process.stdout
+    }
+
+    pub fn stderr(&self) -> &Lines {
+        &self.process.stderr
+    }
+
+    pub fn running(&mut self) -> bool {
+        self.process.running()
+    }
+
+    /// `kill -9`.
+    pub fn kill(&mut self) {
+        self.process.kill();
+    }
+
+    /// Kills it if it runs and starts it again on the same configuration; its output starts anew.
+    pub fn restart(&mut self) {
+        self.process.kill();
+        self.process = launch(&self.config_file);
+        self.wait_ready();
+    }
+
+    /// Sends a signal by its name (`HUP`).
+    pub fn signal(&mut self, name: &str) {
+        self.process.signal(name);
+    }
+
+    /// SIGTERM, then its exit status; panics when it still runs after `limit`.
+    pub fn terminate(&mut self, limit: Duration) -> ExitStatus {
+        self.process.signal("TERM");
+        self.wait(limit)
+    }
+
+    /// Its exit status when it ends by itself; panics when it still runs after `limit`.
+    pub fn wait(&mut self, limit: Duration) -> ExitStatus {
+        let status = self.process.wait(limit);
+        status.unwrap_or_else(|| panic!("the router still runs; stderr: {}", self.process.stderr.text()))
+    }
+}
+
+fn launch(config_file: &Path) -> Process {
+    Process::spawn(
+        Command::new(env!("CARGO_BIN_EXE_event-router"))
+            .args(["run", "--config"])
+            .arg(config_file)
+            .stdin(Stdio::null()),
+    )
+}
