@@ -1,1 +1,7 @@
-fn main() {}
+//! `event-router`: arguments in, exit code out.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    event_router::cli::main()
+}

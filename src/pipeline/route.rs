@@ -7,6 +7,7 @@ use std::sync::Arc;
 use super::destination::{DestinationId, Destinations};
 use crate::config;
 use crate::event::{Batch, Selection};
+use crate::pattern::{Facts, Matcher, Needs, PatternId, PatternSet, Root};
 
 /// How a processor picks among the events that a route gives it.
 pub enum Reach {
@@ -23,12 +24,6 @@ pub trait Select: Send {
 
     /// Adds the events of `offered` to the destinations that take them.
     fn select(&mut self, batch: &Batch, offered: &Selection, destinations: &mut Destinations, out: &mut Routed);
-}
-
-/// Matches a route's pattern.
-pub trait Matches: Send {
-    /// The events of `offered` that the pattern takes.
-    fn matching(&mut self, batch: &Batch, offered: &Selection) -> Selection;
 }
 
 /// Where the events of one batch go.
@@ -48,10 +43,20 @@ impl Routed {
     }
 }
 
+/// A route whose pattern cannot be used.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RouteError {
+    pub route: String,
+    /// The line of the pattern in the configuration.
+    pub line: usize,
+    pub cause: String,
+}
+
 struct Rule {
     /// By source index.
     sources: Vec<bool>,
-    pattern: Option<Box<dyn Matches>>,
+    /// Whether it has a pattern; the pattern's number is the rule's.
+    has_pattern: bool,
     /// Processor indices.
     processors: Vec<usize>,
 }
@@ -60,28 +65,60 @@ struct Rule {
 pub struct Route {
     rules: Vec<Rule>,
     reach: Vec<Reach>,
+    patterns: Option<Patterns>,
+}
+
+/// The patterns of all routes, matched together.
+struct Patterns {
+    matcher: Matcher,
+    needs: Needs,
+    matched: Vec<PatternId>,
+    /// By rule: the events of the batch at hand that its pattern takes.
+    taken: Vec<Selection>,
+}
+
+/// What is wrong with the patterns of `config`.
+pub fn check(config: &config::Config) -> Vec<RouteError> {
+    compile(config).err().unwrap_or_default()
+}
+
+fn compile(config: &config::Config) -> Result<PatternSet, Vec<RouteError>> {
+    let patterns: Vec<(PatternId, serde_json::Value)> = config
+        .routes
+        .iter()
+        .zip(0..)
+        .filter_map(|(route, id)| Some((id, route.pattern.clone()?)))
+        .collect();
+    PatternSet::compile(Root::CloudEvent, &patterns).map_err(|errors| {
+        let located = errors.into_iter().filter_map(|error| {
+            let route = config.routes.get(error.pattern as usize)?;
+            Some(RouteError { route: route.name.clone(), line: route.line, cause: error.to_string() })
+        });
+        located.collect()
+    })
 }
 
 impl Route {
-    /// `reach` by processor index; `compile` makes a matcher of a route's pattern.
-    pub fn new<E>(
-        config: &config::Config,
-        reach: Vec<Reach>,
-        mut compile: impl FnMut(&config::Route, &serde_json::Value) -> Result<Box<dyn Matches>, E>,
-    ) -> Result<Self, E> {
+    /// `reach` by processor index. Errors: every pattern that cannot be compiled.
+    pub fn new(config: &config::Config, reach: Vec<Reach>) -> Result<Self, Vec<RouteError>> {
+        let set = compile(config)?;
         let index = |name: &String| config.processors.iter().position(|processor| processor.name == *name);
         let rules = config
             .routes
             .iter()
-            .map(|route| {
-                Ok(Rule {
-                    sources: config.sources.iter().map(|source| route.sources.contains(&source.name)).collect(),
-                    pattern: route.pattern.as_ref().map(|pattern| compile(route, pattern)).transpose()?,
-                    processors: route.processors.iter().filter_map(index).collect(),
-                })
+            .map(|route| Rule {
+                sources: config.sources.iter().map(|source| route.sources.contains(&source.name)).collect(),
+                has_pattern: route.pattern.is_some(),
+                processors: route.processors.iter().filter_map(index).collect(),
             })
-            .collect::<Result<_, E>>()?;
-        Ok(Route { rules, reach })
+            .collect();
+        let patterns = (!set.is_empty()).then(|| Patterns {
+            needs: set.needs(),
+            matcher: Arc::new(set).matcher(),
+            matched: Vec::new(),
+            taken: vec![Selection::EMPTY; config.routes.len()],
+        });
+        Ok(Route { rules, reach, patterns })
     }
 
     /// Whether a destination of this name can still come up: a function of a processor that looks its functions up.
@@ -107,13 +144,17 @@ impl Route {
                 }
             }
         }
-        for rule in &mut self.rules {
-            if !rule.sources.get(batch.source.index).copied().unwrap_or(false) {
-                continue;
-            }
-            let offered = match &mut rule.pattern {
-                None => fresh,
-                Some(pattern) => pattern.matching(batch, &fresh),
+        let source = batch.source.index;
+        let takes = |rule: &Rule| rule.sources.get(source).copied().unwrap_or(false);
+        if let Some(patterns) = &mut self.patterns
+            && self.rules.iter().any(|rule| rule.has_pattern && takes(rule))
+        {
+            patterns.step(batch, &fresh);
+        }
+        for (at, rule) in self.rules.iter().enumerate().filter(|(_, rule)| takes(rule)) {
+            let offered = match &self.patterns {
+                Some(patterns) if rule.has_pattern => patterns.taken[at],
+                _ => fresh,
             };
             for processor in &rule.processors {
                 match &mut self.reach[*processor] {
@@ -123,5 +164,30 @@ impl Route {
             }
         }
         routed
+    }
+}
+
+impl Patterns {
+    /// Finds which of `offered` each rule takes.
+    fn step(&mut self, batch: &Batch, offered: &Selection) {
+        self.taken.fill(Selection::EMPTY);
+        for i in offered.iter() {
+            let record = &batch.records[i];
+            let mut id = [0; uuid::fmt::Hyphenated::LENGTH];
+            let facts = Facts {
+                source: &batch.source.url,
+                kind: record.category.cloudevents_type(),
+                subject: batch.text(record.subject),
+                id: if self.needs.id { record.id.hyphenated().encode_lower(&mut id) } else { "" },
+                time: batch.text(record.created_text),
+                datacontenttype: "application/json",
+                data: batch.bytes(record.data),
+                ..Facts::default()
+            };
+            self.matcher.matches(&facts, &mut self.matched);
+            for rule in &self.matched {
+                self.taken[*rule as usize].insert(i);
+            }
+        }
     }
 }

@@ -5,6 +5,7 @@
 //! INVARIANT: a processor neither retries nor reorders nor remembers: it sends one [`Request`] and says by type what became of each of its events.
 
 pub mod blackhole;
+mod build;
 pub mod cloudevents;
 pub mod console;
 pub mod http;
@@ -14,6 +15,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+pub use self::build::{BuildError, build};
 use crate::event::{Batch, Envelope, Selection};
 
 /// A future without a name, one allocation a request.

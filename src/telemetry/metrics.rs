@@ -2,6 +2,7 @@
 //!
 //! Handles are made once a source, stage or destination; the hot path adds to them once a batch.
 
+use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 use metrics::{Counter, Gauge, Histogram, Unit, counter, gauge, histogram};
 
 /// A metric's description.
@@ -40,7 +41,7 @@ metrics! {
     SOURCE_POISON = "event_router_source_unreadable_events_total", Counter, ["source"], "events that could not be decoded, stored as dead letters";
     SOURCE_KEYS_RESTARTED = "event_router_source_keys_restarted_total", Counter, ["source"], "times that keys started again: the vCenter was restored";
     SOURCE_CALLS = "event_router_source_calls_total", Counter, ["source", "method"], "calls of the vSphere API";
-    SOURCE_LOGINS = "event_router_source_logins_total", Counter, ["source"], "logins";
+    SOURCE_RELOGINS = "event_router_source_relogins_total", Counter, ["source"], "logins after the first";
     SOURCE_REBUILDS = "event_router_source_collector_rebuilds_total", Counter, ["source"], "collectors made again after a lost answer, session or collector";
     SOURCE_GAPS = "event_router_source_gaps_stepped_over_total", Counter, ["source"], "windows of unreadable events that were stepped over";
     SOURCE_SWEEPS = "event_router_source_sweeps_total", Counter, ["source"], "re-reads of the trailing window";
@@ -80,6 +81,21 @@ pub fn describe() {
             Kind::Histogram => metrics::describe_histogram!(metric.name, unit, metric.help),
         }
     }
+}
+
+/// Latency buckets in seconds: from a target on loopback to one that takes as long as the longest time-out.
+const BUCKETS: &[f64] = &[0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0];
+
+/// Installs the process's recorder; the handle renders `/metrics`. Where one is installed already (a second router in a test), a recorder
+/// that nobody writes to is returned.
+pub fn install() -> PrometheusHandle {
+    let builder = PrometheusBuilder::new().set_buckets(BUCKETS).expect("the list of buckets is not empty");
+    let recorder = builder.build_recorder();
+    let handle = recorder.handle();
+    if metrics::set_global_recorder(recorder).is_ok() {
+        describe();
+    }
+    handle
 }
 
 /// The counters that the pipeline keeps of one source.

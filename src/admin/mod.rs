@@ -1,0 +1,133 @@
+//! What an operator asks the router over HTTP: health, readiness, metrics. Read-only; on loopback unless the configuration says otherwise.
+
+mod auth;
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+
+use axum::Router as Routes;
+use axum::extract::State;
+use axum::http::{StatusCode, header};
+use axum::middleware;
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use metrics_exporter_prometheus::PrometheusHandle;
+use serde_json::json;
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+
+use crate::config::Admin;
+use crate::router::View;
+use crate::source::vcenter;
+use crate::telemetry::metrics as names;
+
+/// The admin listener cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum AdminError {
+    #[error("admin: cannot listen on {address}: {cause}; choose another `admin.bindAddress`, or `none`")]
+    Listen { address: String, cause: std::io::Error },
+    #[error("admin: {0}")]
+    Auth(#[from] auth::AuthError),
+}
+
+struct Shared {
+    view: View,
+    prometheus: PrometheusHandle,
+    failed: watch::Receiver<Option<String>>,
+}
+
+/// A bound listener: bound before the sources start, so that a port in use is an error at the start.
+pub struct Listener {
+    listener: TcpListener,
+    guard: auth::Guard,
+}
+
+impl Listener {
+    /// Binds the configured address; `None` where there is none.
+    pub async fn bind(admin: &Admin) -> Result<Option<Self>, AdminError> {
+        let Some(address) = &admin.bind_address else { return Ok(None) };
+        let listener = TcpListener::bind(address)
+            .await
+            .map_err(|cause| AdminError::Listen { address: address.clone(), cause })?;
+        Ok(Some(Listener { listener, guard: auth::Guard::new(&admin.auth)? }))
+    }
+
+    /// Serves until the process ends.
+    pub async fn serve(self, view: View, prometheus: PrometheusHandle, failed: watch::Receiver<Option<String>>) {
+        let shared = Arc::new(Shared { view, prometheus, failed });
+        let open = Routes::new().route("/healthz", get(healthz)).route("/readyz", get(readyz));
+        let guarded = Routes::new()
+            .route("/metrics", get(metrics))
+            .route_layer(middleware::from_fn_with_state(Arc::new(self.guard), auth::check));
+        let routes = open.merge(guarded).with_state(shared);
+        if let Err(error) = axum::serve(self.listener, routes).await {
+            tracing::error!(%error, "the admin listener ended");
+        }
+    }
+}
+
+/// Alive: the store takes writes. A vCenter or a target that is down is not cured by a restart.
+async fn healthz(State(shared): State<Arc<Shared>>) -> Response {
+    match &*shared.failed.borrow() {
+        None => (StatusCode::OK, "ok\n").into_response(),
+        Some(reason) => (StatusCode::SERVICE_UNAVAILABLE, format!("{reason}\n")).into_response(),
+    }
+}
+
+/// Ready: the store is open and every source had its first attempt. One dead vCenter of many does not take the appliance out.
+async fn readyz(State(shared): State<Arc<Shared>>) -> Response {
+    let sources: Vec<_> = shared
+        .view
+        .sources
+        .iter()
+        .map(|(name, status)| json!({"name": name, "state": state_word(&status.state()), "reason": reason(&status.state())}))
+        .collect();
+    let ready = shared.view.sources.iter().all(|(_, status)| status.first_attempt_done());
+    let code = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    let body = json!({"ready": ready, "sources": sources}).to_string();
+    (code, [(header::CONTENT_TYPE, "application/json")], body).into_response()
+}
+
+fn state_word(state: &vcenter::State) -> &'static str {
+    match state {
+        vcenter::State::Connecting => "connecting",
+        vcenter::State::Reading => "reading",
+        vcenter::State::Waiting => "waiting",
+        vcenter::State::Failed(_) => "failed",
+        vcenter::State::Stopped => "stopped",
+    }
+}
+
+fn reason(state: &vcenter::State) -> Option<&str> {
+    match state {
+        vcenter::State::Failed(reason) => Some(reason),
+        _ => None,
+    }
+}
+
+async fn metrics(State(shared): State<Arc<Shared>>) -> Response {
+    collect(&shared.view);
+    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], shared.prometheus.render()).into_response()
+}
+
+/// Copies what the sources count into the metrics: they are read here, not pushed.
+fn collect(view: &View) {
+    for (name, status) in &*view.sources {
+        let gauge = |metric: &'static str| metrics::gauge!(metric, "source" => name.clone());
+        let counter = |metric: &'static str, value: u64| metrics::counter!(metric, "source" => name.clone()).absolute(value);
+        let up = matches!(status.state(), vcenter::State::Reading | vcenter::State::Waiting);
+        gauge(names::SOURCE_UP).set(f64::from(u8::from(up)));
+        if let Some(lag) = status.lag() {
+            gauge(names::SOURCE_LAG).set(lag.as_secs_f64());
+        }
+        gauge(names::SOURCE_CLOCK_OFFSET).set(status.clock_offset_us.load(Relaxed) as f64 / 1e6);
+        counter(names::SOURCE_REBUILDS, status.rebuilds.load(Relaxed));
+        counter(names::SOURCE_RELOGINS, status.relogins.load(Relaxed));
+        counter(names::SOURCE_GAPS, status.gaps.load(Relaxed));
+        counter(names::SOURCE_SWEEPS, status.sweeps.load(Relaxed));
+        for method in vcenter::Method::ALL {
+            metrics::counter!(names::SOURCE_CALLS, "source" => name.clone(), "method" => method.as_str())
+                .absolute(status.calls(method));
+        }
+    }
+}

@@ -1,0 +1,151 @@
+//! `event-router demo`: the router's main job on one machine, with nothing set up: a synthetic vCenter on loopback, its events over SOAP through the whole
+//! pipeline, and a local HTTP function that counts and verifies.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::Context;
+use clap::Args;
+use testbed::sink::{Sink, SinkOptions};
+use testbed::vcenter::{Options, Pace, VCenter};
+use testbed::verify::{Report, Verifier};
+
+use super::{End, LogArgs};
+use crate::config::{
+    Admin, CloudEvents, Config, ContentMode, Delivery, Format, Log, LogLevel, Processor, ProcessorKind, Route, Secret,
+    Source, SourceKind, StartAt, State, Vcenter,
+};
+use crate::limits;
+use crate::router::Router;
+use crate::telemetry::log;
+
+/// How long after the last event the demo waits for stragglers.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Watch the router work: a synthetic vCenter on loopback, its events through the whole pipeline (SOAP over HTTP, no shortcut), and a local HTTP function that
+/// counts and verifies them. Ends with Ctrl-C or after `--events`; exit code 1 if an event was lost or changed.
+#[derive(Debug, Args)]
+pub struct DemoArgs {
+    /// Events a second; as fast as they are read if left out
+    #[arg(long, value_name = "N")]
+    rate: Option<f64>,
+    /// Stop after so many events; without end if left out
+    #[arg(long, value_name = "N")]
+    events: Option<u64>,
+    /// One HTTP request an event instead of batches
+    #[arg(long)]
+    per_event: bool,
+}
+
+pub(super) fn run(args: &DemoArgs, flags: LogArgs) -> anyhow::Result<End> {
+    let quiet = Log { level: LogLevel::Warn, ..Log::default() };
+    log::install(&flags.over(&quiet));
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("cannot start the I/O runtime")?;
+    runtime.block_on(demo(args))
+}
+
+async fn demo(args: &DemoArgs) -> anyhow::Result<End> {
+    let pace = args.rate.map_or(Pace::Endless, Pace::Rate);
+    let vcenter = VCenter::start(Options { pace, total: args.events, ..Options::default() }).await?;
+    let verifier = Arc::new(Verifier::new());
+    verifier.watch(&vcenter);
+    let function = Sink::start(SinkOptions::default(), Arc::clone(&verifier)).await?;
+    println!("vCenter (synthetic)  {}", vcenter.url());
+    println!("function (counts)    {}", function.url());
+    let router = Router::start(Arc::new(config(&vcenter, &function, args.per_event)))?;
+    let mut failed = router.failed();
+    let start = Instant::now();
+    let interrupted = tokio::select! {
+        () = watch(&verifier, args.events, start) => false,
+        _ = tokio::signal::ctrl_c() => true,
+        _ = failed.wait_for(Option::is_some) => anyhow::bail!("{}", failed.borrow().clone().unwrap_or_default()),
+    };
+    let took = start.elapsed();
+    vcenter.set_pace(Pace::Idle);
+    let drained = router.stop().await?;
+    let report = verifier.report();
+    // After Ctrl-C what was created and not read is not lost: it would be read at the next start.
+    let lost = if interrupted { 0 } else { report.total.missing };
+    summary(&report, lost, took, drained.settled);
+    let good = lost == 0 && report.total.wrong_ids == 0 && report.total.unknown == 0 && report.unreadable == 0;
+    Ok(if good { End::Done } else { End::Failed })
+}
+
+/// Shows a line until `events` have arrived, or nothing has come for too long.
+async fn watch(verifier: &Verifier, events: Option<u64>, start: Instant) {
+    let bar = indicatif::ProgressBar::new_spinner();
+    let (mut before, mut since, mut quiet_since) = (0, start, Instant::now());
+    loop {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        let tally = verifier.progress();
+        let done = events.is_some_and(|events| tally.unique >= events);
+        if since.elapsed() >= Duration::from_secs(1) || done {
+            let rate = (tally.unique - before) as f64 / since.elapsed().as_secs_f64();
+            let latency = verifier.take_latency();
+            let lag = tally.expected.saturating_sub(tally.unique);
+            bar.set_message(format!(
+                "{rate:>9.0} events/s   delivered {:>10}   latency p50 {:>6.1} ms  p99 {:>6.1} ms   lag {lag} events",
+                tally.unique,
+                latency.p50_us as f64 / 1e3,
+                latency.p99_us as f64 / 1e3,
+            ));
+            bar.tick();
+            if tally.unique > before {
+                quiet_since = Instant::now();
+            }
+            (before, since) = (tally.unique, Instant::now());
+        }
+        if done || (events.is_some() && quiet_since.elapsed() > PATIENCE) {
+            bar.finish();
+            return;
+        }
+    }
+}
+
+fn summary(report: &Report, lost: u64, took: Duration, settled: bool) {
+    let total = &report.total;
+    println!();
+    println!("delivered   {:>12}", total.unique);
+    println!("lost        {lost:>12}");
+    println!("duplicated  {:>12}", total.duplicates);
+    println!("wrong id    {:>12}", total.wrong_ids);
+    println!("out of order{:>12}", total.out_of_order);
+    println!("settled     {:>12}", if settled { "all" } else { "not all" });
+    println!("rate        {:>12.0} events/s over {:.1} s", total.unique as f64 / took.as_secs_f64(), took.as_secs_f64());
+    println!(
+        "latency     p50 {:.1} ms   p99 {:.1} ms   max {:.1} ms (creation to receipt)",
+        report.latency.p50_us as f64 / 1e3,
+        report.latency.p99_us as f64 / 1e3,
+        report.latency.max_us as f64 / 1e3
+    );
+}
+
+fn config(vcenter: &VCenter, function: &Sink, per_event: bool) -> Config {
+    let options = Options::default();
+    let mut source = Vcenter::new(vcenter.url(), options.user, Secret::inline(options.password));
+    source.start_at = StartAt::Beginning;
+    let mode = if per_event { ContentMode::Structured } else { ContentMode::Batched };
+    let target = CloudEvents { mode, ..CloudEvents::new(function.url()) };
+    Config {
+        format: Format::Native,
+        state: State::Ephemeral,
+        admin: Admin { bind_address: None, ..Admin::default() },
+        sources: vec![Source { name: "demo-vcenter".into(), kind: SourceKind::Vcenter(source) }],
+        processors: vec![Processor {
+            name: "demo-function".into(),
+            kind: ProcessorKind::CloudEvents(target),
+            delivery: Delivery::default(),
+        }],
+        routes: vec![Route {
+            name: "all".into(),
+            sources: vec!["demo-vcenter".into()],
+            pattern: None,
+            line: 0,
+            processors: vec!["demo-function".into()],
+        }],
+        memory_bytes: limits::MEMORY_BYTES,
+        shutdown_timeout: Duration::from_secs(20),
+        checkpoint_interval: Duration::from_millis(500),
+        log: Log::default(),
+    }
+}

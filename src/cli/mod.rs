@@ -1,0 +1,141 @@
+//! The command line: one file a subcommand.
+//!
+//! Exit codes: 0 done, 1 failed while it ran (the message says at what), 2 wrong arguments or configuration, 3 stopped with unsettled events (they are
+//! read again at the next start).
+
+mod check;
+mod decode;
+mod demo;
+mod run;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::config::{self, Config};
+
+/// Reads the event streams of vCenters and delivers every event, at least once and with a stable id, as a CloudEvent.
+#[derive(Debug, Parser)]
+#[command(name = "event-router", version, propagate_version = true, subcommand_required = true, arg_required_else_help = true)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+    #[command(flatten)]
+    log: LogArgs,
+}
+
+/// Flags of every subcommand; they come before what the configuration says.
+#[derive(Clone, Copy, Debug, Args)]
+pub struct LogArgs {
+    /// The least important lines that are logged
+    #[arg(long, global = true, value_enum)]
+    log_level: Option<LogLevel>,
+    /// How log lines look
+    #[arg(long, global = true, value_enum)]
+    log_format: Option<LogFormat>,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum LogLevel {
+    Error,
+    Warn,
+    Info,
+    Debug,
+    Trace,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum LogFormat {
+    Human,
+    Json,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Route events until SIGTERM or Ctrl-C
+    Run(run::RunArgs),
+    /// Read a configuration and say all that is wrong with it
+    Check(check::CheckArgs),
+    /// Watch the router work: a synthetic vCenter, the whole pipeline, a function that counts; no set-up
+    Demo(demo::DemoArgs),
+    /// Print the events of a page (a SOAP answer of ReadNextEvents) as JSON lines
+    Decode(decode::DecodeArgs),
+}
+
+/// A configuration file.
+#[derive(Clone, Debug, Args)]
+pub struct ConfigArgs {
+    /// The configuration: native YAML, or either format of the old router
+    #[arg(long, short, value_name = "FILE", env = "EVENT_ROUTER_CONFIG")]
+    config: PathBuf,
+}
+
+/// How a command ended; the exit code of its value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum End {
+    Done = 0,
+    Failed = 1,
+    Usage = 2,
+    Unsettled = 3,
+}
+
+/// Parses the process's arguments and does what they say.
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let result = match cli.command {
+        Command::Run(args) => run::run(&args, cli.log),
+        Command::Check(args) => check::run(&args),
+        Command::Demo(args) => demo::run(&args, cli.log),
+        Command::Decode(args) => decode::main(&args),
+    };
+    let end = result.unwrap_or_else(|error| {
+        eprintln!("event-router: {error:#}");
+        End::Failed
+    });
+    ExitCode::from(end as u8)
+}
+
+/// Loads a configuration; prints its warnings, or all its errors.
+fn load(args: &ConfigArgs) -> Result<Config, End> {
+    match config::load(&args.config) {
+        Ok((config, warnings)) => {
+            warnings.iter().for_each(|warning| eprintln!("{warning}"));
+            Ok(config)
+        }
+        Err(errors) => {
+            eprintln!("{errors}");
+            Err(End::Usage)
+        }
+    }
+}
+
+impl LogArgs {
+    /// What the flags and the configuration together say.
+    fn over(self, log: &config::Log) -> config::Log {
+        let level = self.log_level.map(|level| match level {
+            LogLevel::Error => config::LogLevel::Error,
+            LogLevel::Warn => config::LogLevel::Warn,
+            LogLevel::Info => config::LogLevel::Info,
+            LogLevel::Debug => config::LogLevel::Debug,
+            LogLevel::Trace => config::LogLevel::Trace,
+        });
+        let format = self.log_format.map(|format| match format {
+            LogFormat::Human => config::LogFormat::Human,
+            LogFormat::Json => config::LogFormat::Json,
+        });
+        config::Log { level: level.unwrap_or(log.level), format: format.unwrap_or(log.format), ..log.clone() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        Cli::command().debug_assert();
+    }
+}

@@ -1,0 +1,75 @@
+//! `event-router run`: routes events until it is told to stop.
+
+use std::sync::Arc;
+
+use anyhow::Context;
+use clap::Args;
+use tokio::signal::unix::{SignalKind, signal};
+
+use super::{ConfigArgs, End, LogArgs};
+use crate::admin::Listener;
+use crate::config::{Config, SourceKind};
+use crate::router::Router;
+use crate::telemetry::{log, metrics};
+
+/// Route events until SIGTERM or Ctrl-C. The first signal stops reading and delivers what is under way (`shutdownTimeout`), the second ends at once.
+#[derive(Debug, Args)]
+pub struct RunArgs {
+    #[command(flatten)]
+    config: ConfigArgs,
+    /// Write one line to stdout for each invocation: key, subject, destination, status, milliseconds, attempt
+    #[arg(long)]
+    log_invocations: bool,
+}
+
+pub(super) fn run(args: &RunArgs, flags: LogArgs) -> anyhow::Result<End> {
+    let mut config = match super::load(&args.config) {
+        Ok(config) => config,
+        Err(end) => return Ok(end),
+    };
+    config.log = flags.over(&config.log);
+    config.log.invocations |= args.log_invocations;
+    log::install(&config.log);
+    let prometheus = metrics::install();
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("cannot start the I/O runtime")?;
+    runtime.block_on(async {
+        warn_of_insecure(&config);
+        let listener = Listener::bind(&config.admin).await?;
+        let config = Arc::new(config);
+        let router = Router::start(Arc::clone(&config))?;
+        let mut failed = router.failed();
+        tracing::info!(sources = config.sources.len(), processors = config.processors.len(), version = env!("CARGO_PKG_VERSION"), "event router started");
+        if let Some(listener) = listener {
+            tokio::spawn(listener.serve(router.view(), prometheus, failed.clone()));
+        }
+        let mut terminate = signal(SignalKind::terminate())?;
+        tokio::select! {
+            _ = terminate.recv() => {}
+            result = tokio::signal::ctrl_c() => result?,
+            _ = failed.wait_for(Option::is_some) => {}
+        }
+        if let Some(reason) = failed.borrow().clone() {
+            // Whether the last writes are durable is unknown: nothing more is written, what is unsettled is read again.
+            anyhow::bail!("{reason}");
+        }
+        tracing::info!("stopping: delivering what is under way; a second signal ends at once");
+        tokio::select! {
+            drained = router.stop() => {
+                let drained = drained?;
+                tracing::info!(settled = drained.settled, "stopped");
+                Ok(if drained.settled { End::Done } else { End::Unsettled })
+            }
+            _ = terminate.recv() => Ok(End::Unsettled),
+            _ = tokio::signal::ctrl_c() => Ok(End::Unsettled),
+        }
+    })
+}
+
+fn warn_of_insecure(config: &Config) {
+    for source in &config.sources {
+        let SourceKind::Vcenter(vcenter) = &source.kind;
+        if vcenter.tls.insecure {
+            tracing::warn!(source = %source.name, "tls.insecure is set: whoever sits between the router and this vCenter can read the password; set tls.caFile or tls.thumbprint");
+        }
+    }
+}

@@ -1,0 +1,38 @@
+//! From a processor's configuration to the processor: one line a kind.
+
+use std::sync::Arc;
+
+use super::blackhole::Blackhole;
+use super::cloudevents::CloudEvents;
+use super::console::Console;
+use super::http::HttpError;
+use super::Processor;
+use crate::config::{self, ProcessorKind};
+use crate::event::{Envelope, EnvelopeError, EnvelopeOptions};
+
+/// A processor that cannot be made.
+#[derive(Debug, thiserror::Error)]
+pub enum BuildError {
+    #[error("processor `{name}`: {cause}")]
+    Envelope { name: String, cause: EnvelopeError },
+    #[error("processor `{name}`: {cause}")]
+    Http { name: String, cause: HttpError },
+    #[error("processor `{name}`: `{kind}` is not in this release")]
+    Absent { name: String, kind: &'static str },
+}
+
+/// Makes a processor of its configuration.
+pub fn build(processor: &config::Processor) -> Result<Arc<dyn Processor>, BuildError> {
+    let name = || processor.name.clone();
+    let envelope = Envelope::new(EnvelopeOptions::from(&processor.delivery))
+        .map_err(|cause| BuildError::Envelope { name: name(), cause })?;
+    Ok(match &processor.kind {
+        ProcessorKind::CloudEvents(settings) => {
+            Arc::new(CloudEvents::new(settings, envelope).map_err(|cause| BuildError::Http { name: name(), cause })?)
+        }
+        ProcessorKind::Console => Arc::new(Console::new(envelope)),
+        ProcessorKind::Blackhole => Arc::new(Blackhole),
+        ProcessorKind::OpenFaas(_) => return Err(BuildError::Absent { name: name(), kind: "openfaas" }),
+        ProcessorKind::EventBridge(_) => return Err(BuildError::Absent { name: name(), kind: "eventbridge" }),
+    })
+}

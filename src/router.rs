@@ -1,0 +1,138 @@
+//! The router whole: configuration in, running sources, pipeline and processors out. What `run` and `demo` start, and what ends on SIGTERM.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+use crate::config::{self, Config, State};
+use crate::durable::{Store, StoreError};
+use crate::pipeline::destination::Destinations;
+use crate::pipeline::route::{Reach, Route, RouteError};
+use crate::pipeline::run::{Drained, Parts, Pipeline, StartError};
+use crate::processor::{BuildError, Processor, build};
+use crate::source::vcenter::{self, Settings, Status};
+
+/// Why the router did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum RouterError {
+    #[error(transparent)]
+    Processor(#[from] BuildError),
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error(transparent)]
+    Start(#[from] StartError),
+    #[error("{}", shown(.0))]
+    Patterns(Vec<RouteError>),
+    #[error(transparent)]
+    Source(#[from] vcenter::SettingsError),
+    #[error("cannot make a directory for the state of this run: {0}")]
+    Ephemeral(std::io::Error),
+}
+
+/// A running router.
+pub struct Router {
+    pipeline: Pipeline,
+    sources: JoinSet<()>,
+    stop: watch::Sender<bool>,
+    view: View,
+    shutdown_timeout: Duration,
+    /// Keeps the state of an ephemeral run until its end.
+    ephemeral: Option<Ephemeral>,
+}
+
+/// What health and metrics look at: cheap to clone.
+#[derive(Clone)]
+pub struct View {
+    pub sources: Arc<[(String, Arc<Status>)]>,
+}
+
+struct Ephemeral(std::path::PathBuf);
+
+impl Drop for Ephemeral {
+    fn drop(&mut self) {
+        // What is left behind is in the system's temporary directory.
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+impl Router {
+    /// Opens the store, starts everything. To be called within a tokio runtime.
+    pub fn start(config: Arc<Config>) -> Result<Self, RouterError> {
+        let processors: Vec<Arc<dyn Processor>> = config.processors.iter().map(build).collect::<Result<_, _>>()?;
+        let mut destinations = Destinations::default();
+        let reach = config
+            .processors
+            .iter()
+            .enumerate()
+            .map(|(at, processor)| Reach::Whole(destinations.intern(at, &processor.name, "")))
+            .collect();
+        let route = Route::new(&config, reach).map_err(RouterError::Patterns)?;
+        let settings: Vec<Settings> = config.sources.iter().map(settings).collect::<Result<_, _>>()?;
+        let (dir, ephemeral) = match &config.state {
+            State::Dir(dir) => (dir.clone(), None),
+            State::Ephemeral => {
+                let dir = std::env::temp_dir().join(format!("event-router-{}", uuid::Uuid::new_v4()));
+                (dir.clone(), Some(Ephemeral(dir)))
+            }
+        };
+        let store = Store::open(&dir)?;
+        let pipeline = Pipeline::start(Parts {
+            config: Arc::clone(&config),
+            processors,
+            route,
+            destinations,
+            store,
+            parse_threads: parse_threads(),
+        })?;
+        let (stop, stopped) = watch::channel(false);
+        let mut sources = JoinSet::new();
+        let mut statuses = Vec::new();
+        for (at, settings) in settings.into_iter().enumerate() {
+            let status = Arc::new(Status::default());
+            statuses.push((config.sources[at].name.clone(), Arc::clone(&status)));
+            sources.spawn(vcenter::run(settings, pipeline.intake(at), status, stopped.clone()));
+        }
+        let view = View { sources: statuses.into() };
+        Ok(Router { pipeline, sources, stop, view, shutdown_timeout: config.shutdown_timeout, ephemeral })
+    }
+
+    /// What health and metrics look at.
+    pub fn view(&self) -> View {
+        self.view.clone()
+    }
+
+    /// Becomes the reason when the store fails: the process has to end.
+    pub fn failed(&self) -> watch::Receiver<Option<String>> {
+        self.pipeline.failed()
+    }
+
+    /// Stops reading, delivers what can be delivered in time, writes the last checkpoint, logs out. What is not settled is read again at the next start.
+    pub async fn stop(self) -> Result<Drained, StoreError> {
+        let Router { pipeline, mut sources, stop, shutdown_timeout, ephemeral, .. } = self;
+        stop.send_replace(true);
+        let ended = tokio::time::timeout(shutdown_timeout, async { while sources.join_next().await.is_some() {} }).await;
+        if ended.is_err() {
+            sources.shutdown().await;
+        }
+        let drained = pipeline.drain(shutdown_timeout).await;
+        drop(ephemeral);
+        drained
+    }
+}
+
+fn shown(errors: &[RouteError]) -> String {
+    let lines = errors.iter().map(|error| format!("route `{}` (line {}): {}", error.route, error.line, error.cause));
+    lines.collect::<Vec<_>>().join("\n")
+}
+
+fn settings(source: &config::Source) -> Result<Settings, vcenter::SettingsError> {
+    let config::SourceKind::Vcenter(vcenter) = &source.kind;
+    Settings::new(&source.name, vcenter)
+}
+
+/// Decoding shares the cores with the core thread and the HTTP at both ends: half of them, as measured (`docs/performance.md`).
+fn parse_threads() -> usize {
+    std::thread::available_parallelism().map_or(1, |cores| (cores.get() / 2).max(1))
+}
