@@ -36,7 +36,7 @@ pub const STORE_WAL_BYTES_KEPT: u64 = 32 << 20;
 pub const STORE_FREE_BYTES_KEPT: u64 = 16 << 20;
 /// Pages given back to the disk by one transaction: 2,048 * 8 KiB = 16 MiB, so that shrinking 2 GB takes 128 small steps and no long stall.
 pub const STORE_SHRINK_PAGES: u32 = 2_048;
-/// Largest state database that is checked whole at each start: 64 MiB take about 0.1 s. A larger one is checked row by row as it is read.
+/// Largest state database that is checked whole at each start: 64 MiB take 0.1 to 0.2 s. A larger one is checked row by row as it is read.
 pub const STORE_CHECK_BYTES_MAX: u64 = 64 << 20;
 /// How long a write waits for another program that holds the state database (a person with the sqlite3 shell).
 pub const STORE_BUSY_MAX: Duration = Duration::from_secs(5);

@@ -15,8 +15,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use event_router::durable::{
-    Bounds, CheckpointWrite, DeadLetter, DeadLetterFacts, DeadLetterFilter, Payload, SpoolAppend, Storage,
-    Store, Write, codec,
+    Bounds, CheckpointWrite, DeadLetter, DeadLetterFacts, DeadLetterFilter, Payload, Reader, SpoolAppend,
+    Storage, Store, StoreError, Write, codec,
 };
 use event_router::event::{Batch, Identity, Record, Selection, SourceInfo, Span};
 use event_router::pipeline::budget::Permit;
@@ -226,4 +226,51 @@ fn a_log_that_was_cut_is_the_transactions_before_the_cut() {
         flipped[at] ^= 1 << random.random_range(0..8);
         assert_eq!(reopen(&flipped), whole(at), "a flipped bit at {at}");
     }
+}
+
+/// Any byte of the file changed: an error that says so, or nothing that is read differs (free space, a byte of a page that no row uses).
+#[test]
+fn a_flipped_byte_is_loud_or_harmless() {
+    let seed = rand::random();
+    println!("seed {seed}");
+    let mut random = StdRng::seed_from_u64(seed);
+    let dir = tempfile::tempdir().unwrap();
+    let mut store = Store::open_with(&dir.path().join("data"), BOUNDS).unwrap();
+    for n in 1..=25 {
+        let mut writes = transaction(n, &store);
+        writes.push(Write::Imported { source: "vc-01".into(), path: "cp-vc-01.json".into(), resume_us: 1 });
+        store.apply(&writes).unwrap();
+    }
+    // A backup is one file without a log, so it can be read from wherever it lies.
+    let path = dir.path().join("state.db");
+    store.reader().backup(&path).unwrap();
+    let read = || -> Result<_, StoreError> {
+        let reader = Reader::open(dir.path())?;
+        reader.verify()?;
+        let letters = reader.dead_letters(&DeadLetterFilter::default())?;
+        let whole: Vec<_> =
+            letters.iter().map(|letter| reader.dead_letter(letter.row)).collect::<Result<_, _>>()?;
+        let position = (reader.sources()?, reader.load("vc-01")?, reader.imported("vc-01")?);
+        Ok((position, reader.spools()?, reader.peek("bus", 0, u64::MAX)?, letters, whole))
+    };
+    let expected = read().unwrap();
+    let original = fs::read(&path).unwrap();
+    let (mut loud, mut harmless) = (0, 0);
+    // Half of them in the first pages: the header, the schema, the inner nodes.
+    for round in 0..400 {
+        let end = if round % 2 == 0 { original.len() } else { original.len().min(24 * 8192) };
+        let at = random.random_range(0..end);
+        let mut changed = original.clone();
+        changed[at] ^= 1 << random.random_range(0..8);
+        fs::write(&path, changed).unwrap();
+        match read() {
+            Err(_) => loud += 1,
+            Ok(found) => {
+                assert!(found == expected, "byte {at} changed what is read, and nobody noticed");
+                harmless += 1;
+            }
+        }
+    }
+    println!("{loud} loud, {harmless} harmless");
+    assert!(loud > 50, "flips in rows are noticed: {loud}");
 }

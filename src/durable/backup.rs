@@ -17,8 +17,7 @@ use std::path::Path;
 use rusqlite::OpenFlags;
 use rusqlite::backup::{Backup, StepResult};
 
-use super::store::{open_file, state_path};
-use super::{Reader, StoreError, directory};
+use super::{Reader, StoreError, directory, file};
 
 /// The suffix of a store that is being restored.
 pub(super) const RESTORING: &str = ".restoring";
@@ -44,7 +43,7 @@ impl Reader {
         }
         directory::create_private(to)?;
         let sql = |cause| StoreError::sql(to, "write the copy", cause);
-        let mut copy = open_file(to, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
+        let mut copy = file::open(to, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
         let backup = Backup::new(&self.conn, &mut copy).map_err(sql)?;
         // All pages in one step: a reader of a write-ahead log holds nobody up, while a copy in parts begins again at every write.
         match backup.step(-1).map_err(sql)? {
@@ -96,7 +95,7 @@ pub fn restore(from: &Path, dir: &Path) -> Result<(), StoreError> {
         return Err(StoreError::Missing { path: from.to_owned() });
     }
     let _claim = directory::claim(dir)?;
-    let state = state_path(dir);
+    let state = file::state_path(dir);
     let restoring = directory::beside(&state, RESTORING);
     Reader::open_file(from.to_owned())?.copy(&restoring)?;
     directory::sync(dir)?;

@@ -46,6 +46,12 @@ pub enum StoreError {
     Exists { path: PathBuf },
     #[error("`{path}` is locked by another program; close it and start again")]
     Busy { path: PathBuf },
+    #[error("`{path}`: cannot {doing}: {cause}; look after the disk (full, failing, gone?) and start again")]
+    Device { path: PathBuf, doing: &'static str, cause: rusqlite::Error },
+    #[error(
+        "`{path}`: the file system has no shared memory for a write-ahead log (SQLite fell back to `{mode}`); put `dataDir` on a local disk"
+    )]
+    NotLocal { path: PathBuf, mode: String },
     #[error("`{path}`: cannot {doing}: {cause}")]
     Database { path: PathBuf, doing: &'static str, cause: rusqlite::Error },
     #[error(
@@ -96,6 +102,7 @@ impl StoreError {
                 StoreError::Damaged { path, what: format!("cannot {doing}: {cause}") }
             }
             Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => StoreError::Busy { path },
+            Some(ErrorCode::SystemIoFailure) => StoreError::Device { path, doing, cause },
             _ => StoreError::Database { path, doing, cause },
         }
     }

@@ -16,6 +16,7 @@ use std::path::{Path, PathBuf};
 use rusqlite::{Connection, OptionalExtension, params};
 use serde::Deserialize;
 
+use super::row_crc::RowCrc;
 use super::{Storage, StoreError};
 use crate::limits::INCUMBENT_CHECKPOINT_BYTES_MAX;
 
@@ -87,16 +88,34 @@ fn parse(text: &str) -> Result<(i64, Option<i32>), String> {
     Ok((resume_us, file.key.and_then(|key| i32::try_from(key).ok())))
 }
 
+fn row_crc(source: &str, path: &str, resume_us: i64) -> i64 {
+    RowCrc::of("imported").bytes(source.as_bytes()).bytes(path.as_bytes()).int(resume_us).done()
+}
+
 pub(super) fn remember(conn: &Connection, source: &str, path: &str, resume_us: i64) -> rusqlite::Result<()> {
     conn.execute(
-        "INSERT OR REPLACE INTO imported (source, path, resume_us) VALUES (?1, ?2, ?3)",
-        params![source, path, resume_us],
+        "INSERT OR REPLACE INTO imported (source, path, resume_us, crc) VALUES (?1, ?2, ?3, ?4)",
+        params![source, path, resume_us, row_crc(source, path, resume_us)],
     )?;
     Ok(())
 }
 
-pub(super) fn imported(conn: &Connection, source: &str) -> rusqlite::Result<Option<String>> {
-    conn.query_row("SELECT path FROM imported WHERE source = ?1", [source], |row| row.get(0)).optional()
+pub(super) fn imported(conn: &Connection, path: &Path, source: &str) -> Result<Option<String>, StoreError> {
+    let row: Option<(String, i64, i64)> = conn
+        .query_row("SELECT path, resume_us, crc FROM imported WHERE source = ?1", [source], |row| {
+            row.try_into()
+        })
+        .optional()
+        .map_err(|cause| StoreError::sql(path, "read what was imported", cause))?;
+    match row {
+        Some((from, resume_us, crc)) if row_crc(source, &from, resume_us) != crc => {
+            Err(StoreError::Damaged {
+                path: path.to_owned(),
+                what: format!("what was imported for source `{source}`"),
+            })
+        }
+        row => Ok(row.map(|(from, ..)| from)),
+    }
 }
 
 #[cfg(test)]

@@ -12,7 +12,7 @@
 //! INVARIANT: the checkpoint never passes an unsettled event, and the fsync of a spooled or dead-lettered event comes before the checkpoint that relies
 //! on it (`write.rs` holds this within a transaction, the answer of `apply` between them).
 //! INVARIANT: a storage error stops the process; a bound that is reached is an [`Outcome::Full`], and refuses nothing but the write at hand.
-//! INVARIANT: every row carries a checksum over all its columns; a flipped byte is a [`StoreError::Damaged`], never a wrong answer.
+//! INVARIANT: every row that anything rests on carries a checksum over all its columns; a flipped byte is a [`StoreError::Damaged`], never a wrong answer.
 
 pub mod codec;
 
@@ -23,10 +23,12 @@ mod checkpoint;
 mod dead_letters;
 mod directory;
 mod error;
+mod file;
 mod incumbent;
 mod memory;
 #[cfg(test)]
 mod models;
+mod reader;
 mod room;
 mod row_crc;
 mod schema;
@@ -42,9 +44,10 @@ pub use dead_letters::{DeadLetterFilter, ListedDeadLetter};
 pub use error::StoreError;
 pub use incumbent::{Incumbent, read_incumbent};
 pub use memory::{Failing, MemoryDisk, MemoryStore};
+pub use reader::Reader;
 pub use room::{Bounds, SpoolSize};
 pub use spool::SpoolRow;
-pub use store::{Reader, Store};
+pub use store::Store;
 pub use write::{CheckpointWrite, DeadLetter, DeadLetterFacts, Full, Outcome, Payload, SpoolAppend, Write};
 
 /// A durable state that the pipeline writes to: [`Store`], or the simulation's [`MemoryStore`].

@@ -27,7 +27,7 @@ const MIGRATIONS: &[&str] = &["
         source TEXT NOT NULL, destination TEXT NOT NULL, identities BLOB NOT NULL, crc INTEGER NOT NULL,
         PRIMARY KEY (source, destination)) STRICT;
     CREATE TABLE known (source TEXT PRIMARY KEY, destinations TEXT NOT NULL, crc INTEGER NOT NULL) STRICT;
-    CREATE TABLE imported (source TEXT PRIMARY KEY, path TEXT NOT NULL, resume_us INTEGER NOT NULL) STRICT;
+    CREATE TABLE imported (source TEXT PRIMARY KEY, path TEXT NOT NULL, resume_us INTEGER NOT NULL, crc INTEGER NOT NULL) STRICT;
 
     CREATE TABLE spool (
         row INTEGER PRIMARY KEY AUTOINCREMENT, destination TEXT NOT NULL, source TEXT NOT NULL, oldest INTEGER NOT NULL,

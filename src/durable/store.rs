@@ -2,8 +2,6 @@
 //!
 //! WAL with `synchronous=FULL`: a commit appends to the log and fsyncs it, so whatever [`Store::apply`] answered is durable. INVARIANT: after a failed
 //! write nothing more is written (the state of the disk is unknown); the process has to stop.
-//!
-//! A new file is made under another name and renamed when it is complete and synced, so an empty `state.db` is always damage, never a fresh start.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -15,17 +13,9 @@ use super::directory::{self, Claim};
 use super::room::{Bounds, SpoolSize, Usage};
 use super::spool::{self, SpoolRow};
 use super::write::{Refused, relies_on_later};
-use super::{DeadLetter, DeadLetterFilter, ListedDeadLetter, Outcome, Storage, StoreError, Write};
-use super::{dead_letters, incumbent, schema};
+use super::{DeadLetter, DeadLetterFilter, ListedDeadLetter, Outcome, Reader, Storage, StoreError, Write};
+use super::{dead_letters, file, incumbent, schema};
 use crate::limits;
-
-/// A view of a store that cannot change it: part of every [`Store`], or a connection of its own beside a running router.
-#[derive(Debug)]
-pub struct Reader {
-    pub(super) conn: Connection,
-    /// `state.db` itself.
-    pub(super) path: PathBuf,
-}
 
 /// The store of one data directory, owned by this process.
 #[derive(Debug)]
@@ -51,11 +41,6 @@ enum Shrinking {
     Yes,
 }
 
-/// The state file of a data directory.
-pub(super) fn state_path(dir: &Path) -> PathBuf {
-    dir.join("state.db")
-}
-
 impl Store {
     /// Opens the store of `dir` with the default [`Bounds`], makes both if there are none, and takes the directory for this process.
     pub fn open(dir: &Path) -> Result<Store, StoreError> {
@@ -64,19 +49,19 @@ impl Store {
 
     pub fn open_with(dir: &Path, bounds: Bounds) -> Result<Store, StoreError> {
         let claim = directory::claim(dir)?;
-        let path = state_path(dir);
+        let path = file::state_path(dir);
         if directory::beside(&path, super::backup::RESTORING).exists() {
             return Err(StoreError::RestoreInterrupted { path: dir.to_owned() });
         }
         if !path.try_exists().map_err(|cause| StoreError::io(&path, "look for the file", cause))? {
-            create(&path)?;
+            file::create(&path)?;
         }
         directory::make_private(&path)?;
-        let mut conn = open_file(&path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
+        let mut conn = file::open(&path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
         let sql = |cause| StoreError::sql(&path, "open the database", cause);
         // Before anything is set: a file that is not ours stays as it is.
-        check(&conn, &path)?;
-        configure(&conn).map_err(sql)?;
+        file::check(&conn, &path)?;
+        file::configure(&conn, &path)?;
         schema::migrate(&mut conn)
             .map_err(|cause| StoreError::sql(&path, "bring the database up to date", cause))?;
         let mut usage = Usage::default();
@@ -186,7 +171,7 @@ impl Store {
         let step = || {
             let number = |pragma: &str| conn.query_row(pragma, [], |row| row.get::<_, i64>(0));
             let (free, all) = (number("PRAGMA freelist_count")?, number("PRAGMA page_count")?);
-            let kept = (limits::STORE_FREE_BYTES_KEPT / u64::from(PAGE_BYTES)) as i64;
+            let kept = (limits::STORE_FREE_BYTES_KEPT / u64::from(file::PAGE_BYTES)) as i64;
             if free <= kept || free * 2 <= all {
                 if self.shrinking == Shrinking::Yes {
                     // The file itself is cut when all of the log is moved into it.
@@ -324,152 +309,6 @@ fn apply_one(
     Ok(Outcome::Done)
 }
 
-impl Reader {
-    /// Opens the store of `dir` beside the process that owns it, or without one.
-    pub fn open(dir: &Path) -> Result<Reader, StoreError> {
-        let path = state_path(dir);
-        if !path.try_exists().map_err(|cause| StoreError::io(&path, "look for the file", cause))? {
-            return Err(StoreError::Missing { path });
-        }
-        Self::open_file(path)
-    }
-
-    /// Opens any state file, a backup for example.
-    pub(super) fn open_file(path: PathBuf) -> Result<Reader, StoreError> {
-        let conn = open_file(&path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
-        check(&conn, &path)?;
-        Ok(Reader { conn, path })
-    }
-
-    /// The checkpoint of a source.
-    pub fn load(&self, source: &str) -> Result<Option<Checkpoint>, StoreError> {
-        checkpoint::load(&self.conn, &self.path, source)
-    }
-
-    /// The sources that have a checkpoint, sorted.
-    pub fn sources(&self) -> Result<Vec<String>, StoreError> {
-        checkpoint::sources(&self.conn)
-            .map_err(|cause| StoreError::sql(&self.path, "list the checkpoints", cause))
-    }
-
-    /// The rows of a destination's spool after `after_row`, in order: as many as fit into `bytes_max`, at least one if there is one.
-    pub fn peek(
-        &self,
-        destination: &str,
-        after_row: i64,
-        bytes_max: u64,
-    ) -> Result<Vec<SpoolRow>, StoreError> {
-        spool::peek(&self.conn, &self.path, destination, after_row, bytes_max)
-    }
-
-    /// What each destination has in its spool.
-    pub fn spools(&self) -> Result<BTreeMap<String, SpoolSize>, StoreError> {
-        let mut usage = Usage::default();
-        spool::measure(&self.conn, &mut usage)
-            .map_err(|cause| StoreError::sql(&self.path, "measure the spools", cause))?;
-        Ok(usage.spools)
-    }
-
-    /// Dead letters without their payload, by number.
-    pub fn dead_letters(&self, filter: &DeadLetterFilter) -> Result<Vec<ListedDeadLetter>, StoreError> {
-        dead_letters::list(&self.conn, &self.path, filter)
-    }
-
-    /// A dead letter, whole.
-    pub fn dead_letter(&self, row: i64) -> Result<Option<DeadLetter>, StoreError> {
-        dead_letters::get(&self.conn, &self.path, row)
-    }
-
-    /// The file of the old router that this source's position once came from.
-    pub fn imported(&self, source: &str) -> Result<Option<String>, StoreError> {
-        incumbent::imported(&self.conn, source)
-            .map_err(|cause| StoreError::sql(&self.path, "read what was imported", cause))
-    }
-}
-
-/// Makes a complete, empty store; it gets its name last.
-fn create(path: &Path) -> Result<(), StoreError> {
-    let draft = directory::beside(path, ".new");
-    for suffix in ["", "-wal", "-shm", "-journal"] {
-        directory::remove(&directory::beside(&draft, suffix))?;
-    }
-    directory::create_private(&draft)?;
-    let sql = |cause| StoreError::sql(path, "create the database", cause);
-    let mut conn = open_file(&draft, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
-    // Page size and auto_vacuum are for good, and only before the first table. Batches of 100 KB want large pages; a checkpoint of a few rows wants small ones.
-    conn.pragma_update(None, "page_size", PAGE_BYTES).map_err(sql)?;
-    conn.pragma_update(None, "auto_vacuum", "INCREMENTAL").map_err(sql)?;
-    conn.pragma_update(None, "application_id", schema::APPLICATION_ID).map_err(sql)?;
-    configure(&conn).map_err(sql)?;
-    schema::migrate(&mut conn).map_err(sql)?;
-    conn.close().map_err(|(_, cause)| sql(cause))?;
-    std::fs::File::open(&draft)
-        .and_then(|file| file.sync_all())
-        .map_err(|cause| StoreError::io(&draft, "sync the file", cause))?;
-    directory::rename(&draft, path)
-}
-
-/// Bytes of a database page.
-const PAGE_BYTES: u32 = 8 << 10;
-
-pub(super) fn open_file(path: &Path, access: OpenFlags) -> Result<Connection, StoreError> {
-    let sql = |cause| StoreError::sql(path, "open the database", cause);
-    let conn = Connection::open_with_flags(path, access | OpenFlags::SQLITE_OPEN_NO_MUTEX).map_err(sql)?;
-    conn.busy_timeout(limits::STORE_BUSY_MAX).map_err(sql)?;
-    conn.set_prepared_statement_cache_capacity(64);
-    Ok(conn)
-}
-
-fn configure(conn: &Connection) -> rusqlite::Result<()> {
-    // The answer names the mode that holds; a file system without shared memory would leave another one.
-    let mode: String = conn.query_row("PRAGMA journal_mode = WAL", [], |row| row.get(0))?;
-    debug_assert_eq!(mode, "wal");
-    conn.pragma_update(None, "synchronous", "FULL")?;
-    conn.pragma_update(None, "fullfsync", true)?;
-    conn.pragma_update(None, "checkpoint_fullfsync", true)?;
-    conn.pragma_update(None, "cache_size", -(limits::STORE_CACHE_BYTES as i64 >> 10))?;
-    conn.pragma_update(None, "temp_store", "MEMORY")?;
-    conn.pragma_update(None, "trusted_schema", false)?;
-    conn.pragma_update(None, "cell_size_check", true)?;
-    conn.pragma_update_and_check(None, "wal_autocheckpoint", limits::STORE_WAL_PAGES, |_| Ok(()))?;
-    conn.pragma_update_and_check(
-        None,
-        "journal_size_limit",
-        limits::STORE_WAL_BYTES_KEPT as i64,
-        |_| Ok(()),
-    )?;
-    Ok(())
-}
-
-/// Whether the file is ours, of a version that we know, and whole.
-fn check(conn: &Connection, path: &Path) -> Result<(), StoreError> {
-    let sql = |cause| StoreError::sql(path, "read the database", cause);
-    let damaged = |what: String| StoreError::Damaged { path: path.to_owned(), what };
-    let bytes =
-        std::fs::metadata(path).map_err(|cause| StoreError::io(path, "look at the file", cause))?.len();
-    // SQLite would take an empty file for a new database.
-    if bytes == 0 {
-        return Err(damaged("it is empty".to_owned()));
-    }
-    let application: i64 = conn.query_row("PRAGMA application_id", [], |row| row.get(0)).map_err(sql)?;
-    if application != schema::APPLICATION_ID {
-        return Err(StoreError::Foreign { path: path.to_owned() });
-    }
-    let found = schema::version(conn).map_err(sql)?;
-    if found > schema::VERSION {
-        return Err(StoreError::Newer { path: path.to_owned(), found, known: schema::VERSION });
-    }
-    if bytes <= limits::STORE_CHECK_BYTES_MAX {
-        // Not quick_check: that leaves out whether an index has every row, and the spool is read by its index.
-        let verdict: String =
-            conn.query_row("PRAGMA integrity_check(1)", [], |row| row.get(0)).map_err(sql)?;
-        if verdict != "ok" {
-            return Err(damaged(verdict));
-        }
-    }
-    Ok(())
-}
-
 #[cfg(test)]
 mod tests {
     use std::fs;
@@ -548,7 +387,7 @@ mod tests {
             |dir| {
                 let path = opened(dir);
                 let bytes = fs::read(&path).unwrap();
-                fs::write(&path, &bytes[..bytes.len() - PAGE_BYTES as usize]).unwrap();
+                fs::write(&path, &bytes[..bytes.len() - file::PAGE_BYTES as usize]).unwrap();
             },
             "is damaged",
         );
@@ -568,6 +407,27 @@ mod tests {
         );
         let error = Reader::open(Path::new("/sys/event-router")).unwrap_err().to_string();
         assert!(error.contains("holds no state yet"), "{error}");
+    }
+
+    #[test]
+    fn an_answered_write_is_synced_and_an_emptied_file_can_shrink() {
+        let dir = tempfile::tempdir().unwrap();
+        for _ in ["new", "opened again"] {
+            let store = Store::open(dir.path()).unwrap();
+            let number =
+                |pragma: &str| -> i64 { store.reader.conn.query_row(pragma, [], |row| row.get(0)).unwrap() };
+            let mode: String =
+                store.reader.conn.query_row("PRAGMA journal_mode", [], |row| row.get(0)).unwrap();
+            assert_eq!(
+                (&*mode, number("PRAGMA synchronous")),
+                ("wal", 2),
+                "FULL: the log is synced by every commit"
+            );
+            assert_eq!(
+                (number("PRAGMA auto_vacuum"), number("PRAGMA page_size")),
+                (2, file::PAGE_BYTES.into())
+            );
+        }
     }
 
     #[test]

@@ -1,0 +1,105 @@
+//! The file `state.db`: making, opening, checking it.
+//!
+//! A new file is made under another name and renamed when it is complete and synced, so an empty `state.db` is always damage, never a fresh start.
+
+use std::path::{Path, PathBuf};
+
+use rusqlite::{Connection, OpenFlags};
+
+use super::{StoreError, directory, schema};
+use crate::limits;
+
+/// The state file of a data directory.
+pub(super) fn state_path(dir: &Path) -> PathBuf {
+    dir.join("state.db")
+}
+
+/// Makes a complete, empty store; it gets its name last.
+pub(super) fn create(path: &Path) -> Result<(), StoreError> {
+    let draft = directory::beside(path, ".new");
+    for suffix in ["", "-wal", "-shm", "-journal"] {
+        directory::remove(&directory::beside(&draft, suffix))?;
+    }
+    directory::create_private(&draft)?;
+    let sql = |cause| StoreError::sql(path, "create the database", cause);
+    let mut conn = open(&draft, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
+    // Page size and auto_vacuum are for good, and only before the first table. Batches of 100 KB want large pages; a checkpoint of a few rows wants small ones.
+    conn.pragma_update(None, "page_size", PAGE_BYTES).map_err(sql)?;
+    conn.pragma_update(None, "auto_vacuum", "INCREMENTAL").map_err(sql)?;
+    conn.pragma_update(None, "application_id", schema::APPLICATION_ID).map_err(sql)?;
+    configure(&conn, path)?;
+    schema::migrate(&mut conn).map_err(sql)?;
+    conn.close().map_err(|(_, cause)| sql(cause))?;
+    std::fs::File::open(&draft)
+        .and_then(|file| file.sync_all())
+        .map_err(|cause| StoreError::io(&draft, "sync the file", cause))?;
+    directory::rename(&draft, path)
+}
+
+/// Bytes of a database page.
+pub(super) const PAGE_BYTES: u32 = 8 << 10;
+
+pub(super) fn open(path: &Path, access: OpenFlags) -> Result<Connection, StoreError> {
+    let sql = |cause| StoreError::sql(path, "open the database", cause);
+    let conn = Connection::open_with_flags(path, access | OpenFlags::SQLITE_OPEN_NO_MUTEX).map_err(sql)?;
+    conn.busy_timeout(limits::STORE_BUSY_MAX).map_err(sql)?;
+    conn.set_prepared_statement_cache_capacity(64);
+    Ok(conn)
+}
+
+pub(super) fn configure(conn: &Connection, path: &Path) -> Result<(), StoreError> {
+    let sql = |cause| StoreError::sql(path, "set up the database", cause);
+    // The answer names the mode that holds.
+    let mode: String = conn.query_row("PRAGMA journal_mode = WAL", [], |row| row.get(0)).map_err(sql)?;
+    if mode != "wal" {
+        return Err(StoreError::NotLocal { path: path.to_owned(), mode });
+    }
+    set_pragmas(conn).map_err(sql)
+}
+
+fn set_pragmas(conn: &Connection) -> rusqlite::Result<()> {
+    conn.pragma_update(None, "synchronous", "FULL")?;
+    conn.pragma_update(None, "fullfsync", true)?;
+    conn.pragma_update(None, "checkpoint_fullfsync", true)?;
+    conn.pragma_update(None, "cache_size", -(limits::STORE_CACHE_BYTES as i64 >> 10))?;
+    conn.pragma_update(None, "temp_store", "MEMORY")?;
+    conn.pragma_update(None, "trusted_schema", false)?;
+    conn.pragma_update(None, "cell_size_check", true)?;
+    conn.pragma_update_and_check(None, "wal_autocheckpoint", limits::STORE_WAL_PAGES, |_| Ok(()))?;
+    conn.pragma_update_and_check(
+        None,
+        "journal_size_limit",
+        limits::STORE_WAL_BYTES_KEPT as i64,
+        |_| Ok(()),
+    )?;
+    Ok(())
+}
+
+/// Whether the file is ours, of a version that we know, and whole.
+pub(super) fn check(conn: &Connection, path: &Path) -> Result<(), StoreError> {
+    let sql = |cause| StoreError::sql(path, "read the database", cause);
+    let damaged = |what: String| StoreError::Damaged { path: path.to_owned(), what };
+    let bytes =
+        std::fs::metadata(path).map_err(|cause| StoreError::io(path, "look at the file", cause))?.len();
+    // SQLite would take an empty file for a new database.
+    if bytes == 0 {
+        return Err(damaged("it is empty".to_owned()));
+    }
+    let application: i64 = conn.query_row("PRAGMA application_id", [], |row| row.get(0)).map_err(sql)?;
+    if application != schema::APPLICATION_ID {
+        return Err(StoreError::Foreign { path: path.to_owned() });
+    }
+    let found = schema::version(conn).map_err(sql)?;
+    if found > schema::VERSION {
+        return Err(StoreError::Newer { path: path.to_owned(), found, known: schema::VERSION });
+    }
+    if bytes <= limits::STORE_CHECK_BYTES_MAX {
+        // Not quick_check: that leaves out whether an index has every row, and the spool is read by its index.
+        let verdict: String =
+            conn.query_row("PRAGMA integrity_check(1)", [], |row| row.get(0)).map_err(sql)?;
+        if verdict != "ok" {
+            return Err(damaged(verdict));
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,81 @@
+//! Reading the store: part of every [`Store`](super::Store), or a connection of its own beside a running router.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use rusqlite::{Connection, OpenFlags};
+
+use super::checkpoint::{self, Checkpoint};
+use super::room::{SpoolSize, Usage};
+use super::spool::{self, SpoolRow};
+use super::{DeadLetter, DeadLetterFilter, ListedDeadLetter, StoreError, dead_letters, file, incumbent};
+
+/// A view of a store that cannot change it: part of every [`Store`](super::Store), or a connection of its own beside a running router.
+#[derive(Debug)]
+pub struct Reader {
+    pub(super) conn: Connection,
+    /// `state.db` itself.
+    pub(super) path: PathBuf,
+}
+
+impl Reader {
+    /// Opens the store of `dir` beside the process that owns it, or without one.
+    pub fn open(dir: &Path) -> Result<Reader, StoreError> {
+        let path = file::state_path(dir);
+        if !path.try_exists().map_err(|cause| StoreError::io(&path, "look for the file", cause))? {
+            return Err(StoreError::Missing { path });
+        }
+        Self::open_file(path)
+    }
+
+    /// Opens any state file, a backup for example.
+    pub(super) fn open_file(path: PathBuf) -> Result<Reader, StoreError> {
+        let conn = file::open(&path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
+        file::check(&conn, &path)?;
+        Ok(Reader { conn, path })
+    }
+
+    /// The checkpoint of a source.
+    pub fn load(&self, source: &str) -> Result<Option<Checkpoint>, StoreError> {
+        checkpoint::load(&self.conn, &self.path, source)
+    }
+
+    /// The sources that have a checkpoint, sorted.
+    pub fn sources(&self) -> Result<Vec<String>, StoreError> {
+        checkpoint::sources(&self.conn)
+            .map_err(|cause| StoreError::sql(&self.path, "list the checkpoints", cause))
+    }
+
+    /// The rows of a destination's spool after `after_row`, in order: as many as fit into `bytes_max`, at least one if there is one.
+    pub fn peek(
+        &self,
+        destination: &str,
+        after_row: i64,
+        bytes_max: u64,
+    ) -> Result<Vec<SpoolRow>, StoreError> {
+        spool::peek(&self.conn, &self.path, destination, after_row, bytes_max)
+    }
+
+    /// What each destination has in its spool.
+    pub fn spools(&self) -> Result<BTreeMap<String, SpoolSize>, StoreError> {
+        let mut usage = Usage::default();
+        spool::measure(&self.conn, &mut usage)
+            .map_err(|cause| StoreError::sql(&self.path, "measure the spools", cause))?;
+        Ok(usage.spools)
+    }
+
+    /// Dead letters without their payload, by number.
+    pub fn dead_letters(&self, filter: &DeadLetterFilter) -> Result<Vec<ListedDeadLetter>, StoreError> {
+        dead_letters::list(&self.conn, &self.path, filter)
+    }
+
+    /// A dead letter, whole.
+    pub fn dead_letter(&self, row: i64) -> Result<Option<DeadLetter>, StoreError> {
+        dead_letters::get(&self.conn, &self.path, row)
+    }
+
+    /// The file of the old router that this source's position once came from.
+    pub fn imported(&self, source: &str) -> Result<Option<String>, StoreError> {
+        incumbent::imported(&self.conn, &self.path, source)
+    }
+}
