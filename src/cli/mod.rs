@@ -4,9 +4,11 @@
 //! read again at the next start).
 
 mod check;
+mod convert;
 mod decode;
 mod demo;
 mod run;
+mod schema;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -57,10 +59,21 @@ enum Command {
     Run(run::RunArgs),
     /// Read a configuration and say all that is wrong with it
     Check(check::CheckArgs),
+    /// Work on configuration files
+    #[command(subcommand)]
+    Config(ConfigCommand),
+    /// Print the JSON schema of the native configuration format, for editors
+    Schema,
     /// Watch the router work: a synthetic vCenter, the whole pipeline, a function that counts; no set-up
     Demo(demo::DemoArgs),
     /// Print the events of a page (a SOAP answer of ReadNextEvents) as JSON lines
     Decode(decode::DecodeArgs),
+}
+
+#[derive(Debug, Subcommand)]
+enum ConfigCommand {
+    /// Write an old configuration in the native format
+    Convert(convert::Args),
 }
 
 /// A configuration file.
@@ -86,6 +99,8 @@ pub fn main() -> ExitCode {
     let result = match cli.command {
         Command::Run(args) => run::run(&args, cli.log),
         Command::Check(args) => check::run(&args),
+        Command::Config(ConfigCommand::Convert(args)) => convert::run(&args).map(|()| End::Done),
+        Command::Schema => schema::run().map(|()| End::Done),
         Command::Demo(args) => demo::run(&args, cli.log),
         Command::Decode(args) => decode::main(&args),
     };

@@ -12,11 +12,14 @@ use super::problem::Problems;
 use super::scalar::{self, ExpandError};
 use super::tree::{Data, Entry, Node, Scalar};
 
+/// Looks up an environment variable.
+pub(super) type Env<'a> = &'a dyn Fn(&str) -> Option<String>;
+
 /// Walks a tree with a table in hand.
 pub(super) struct Reader<'a> {
     pub problems: &'a mut Problems,
     /// Where `${NAME}` in text is looked up; `None` leaves text as it is.
-    pub env: Option<&'a dyn Fn(&str) -> Option<String>>,
+    pub env: Option<Env<'a>>,
     /// What becomes of keys that the table does not have.
     pub unknown: Unknown,
 }

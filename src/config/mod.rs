@@ -11,54 +11,62 @@
 //! INVARIANT: whoever holds a [`Config`] need not check it again, and cannot make it print a secret.
 //! INVARIANT: no error or warning carries a value of the file, but for names.
 
-#![allow(dead_code)] // TEMPORARY
 mod check;
+mod convert;
+mod defaults;
+mod describe;
 mod field;
 mod found;
+mod json_array;
 mod keys;
 mod model;
 mod native;
+mod old;
 mod problem;
 mod scalar;
 mod secret;
 mod tree;
+mod v1alpha1;
+mod write;
 
 use std::io::Read;
 use std::path::Path;
 
+pub use convert::{ConvertError, convert, convert_file};
+pub use describe::{json_schema, json_schema_text, reference_manual};
 pub use model::*;
 pub use problem::{ConfigErrors, Problem, Warning};
 pub use secret::{SECRET_FILE_BYTES_MAX, Secret, SecretError};
 pub use tree::FILE_BYTES_MAX;
 
 use problem::Problems;
+use tree::{Data, Node};
 
 /// Reads and validates the configuration file at `path`, whichever of the three formats it has. Names of files in it are relative to the working directory.
 ///
 /// Errors: all that is wrong with the file, with lines; or that it cannot be read, in line 1.
 pub fn load(path: &Path) -> Result<(Config, Vec<Warning>), ConfigErrors> {
+    load_str(&read(path)?, path)
+}
+
+/// The text of a file within bounds.
+fn read(path: &Path) -> Result<String, ConfigErrors> {
     let fail = |line: usize, message: String| {
-        let mut problems = Problems::default();
-        problems.error(line, "", message);
-        problems.finish(path, ()).map(|_| unreachable!("there is an error"))
+        let problems = vec![Problem { line, path: String::new(), message }];
+        ConfigErrors { file: path.into(), problems }
     };
     let mut bytes = Vec::new();
     let read =
         std::fs::File::open(path).and_then(|file| file.take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes));
-    if let Err(error) = read {
-        return fail(1, format!("cannot be read: {error}"));
-    }
+    read.map_err(|error| fail(1, format!("cannot be read: {error}")))?;
     if bytes.len() as u64 > FILE_BYTES_MAX {
-        return fail(1, format!("has more than {FILE_BYTES_MAX} bytes"));
+        return Err(fail(1, format!("has more than {FILE_BYTES_MAX} bytes")));
     }
-    match String::from_utf8(bytes) {
-        Ok(text) => load_str(&text, path),
-        Err(error) => {
-            let before = &error.as_bytes()[..error.utf8_error().valid_up_to()];
-            let line = before.iter().filter(|byte| **byte == b'\n').count() + 1;
-            fail(line, "is not UTF-8 text".into())
-        }
-    }
+    String::from_utf8(bytes).map_err(|error| {
+        let before = &error.as_bytes()[..error.utf8_error().valid_up_to()];
+        let line = before.iter().filter(|byte| **byte == b'\n').count() + 1;
+        fail(line, "is not UTF-8 text".into())
+    })
 }
 
 /// Validates the configuration in `text`; `name` is what messages call the file. Environment variables are the process's.
@@ -73,9 +81,28 @@ pub fn load_str_with(
     env: &dyn Fn(&str) -> Option<String>,
 ) -> Result<(Config, Vec<Warning>), ConfigErrors> {
     let mut problems = Problems::default();
-    let Some(root) = tree::read_yaml(text, &mut problems) else {
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+    let json = text.trim_start().starts_with('[');
+    let read = if json { tree::read_json } else { tree::read_yaml };
+    let Some(root) = read(text, &mut problems) else {
         return problems.finish(name, ()).map(|_| unreachable!("there is an error"));
     };
-    let config = native::build(&root, env, &mut problems);
+    let config = match format_of(&root) {
+        Format::Native => native::build(&root, env, &mut problems),
+        Format::V1alpha1 => v1alpha1::build(&root, &mut problems),
+        Format::JsonArray => json_array::build(&root, env, &mut problems),
+    };
     problems.finish(name, config)
+}
+
+/// Which format a file has, by what is in it.
+fn format_of(root: &Node) -> Format {
+    let api_version = root.get("apiVersion").and_then(|entry| entry.value.text()).unwrap_or_default();
+    match &root.data {
+        Data::List(_) => Format::JsonArray,
+        _ if api_version == keys::API_VERSION => Format::Native,
+        _ if api_version.starts_with(v1alpha1::API_GROUP) => Format::V1alpha1,
+        _ if v1alpha1::TELLING.iter().any(|key| root.get(key).is_some()) => Format::V1alpha1,
+        _ => Format::Native,
+    }
 }

@@ -4,16 +4,13 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 use super::Secret;
-use super::check::{Reader, Unknown, nearest};
+use super::check::{Env, Reader, Unknown, nearest};
 use super::found::Found;
 use super::keys;
 use super::model::*;
 use super::problem::Problems;
 use super::scalar;
 use super::tree::Node;
-
-/// Looks up an environment variable.
-pub(super) type Env<'a> = &'a dyn Fn(&str) -> Option<String>;
 
 /// The configuration that a file of the native format gives. Meaningless where `problems` has errors afterwards.
 pub(super) fn build(root: &Node, env: Env<'_>, problems: &mut Problems) -> Config {

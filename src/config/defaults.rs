@@ -1,0 +1,211 @@
+//! The defaults of the native format as values, for whoever builds a configuration in code. A test holds them equal to the table of keys.
+
+use std::time::Duration;
+
+use super::Secret;
+use super::model::*;
+
+impl Default for Admin {
+    fn default() -> Self {
+        Admin { bind_address: Some("127.0.0.1:8082".into()), auth: Auth::None, tls: None }
+    }
+}
+
+impl Default for Log {
+    fn default() -> Self {
+        Log {
+            level: LogLevel::Info,
+            format: LogFormat::Human,
+            invocations: false,
+            invocations_per_second: None,
+        }
+    }
+}
+
+impl Default for Sweep {
+    fn default() -> Self {
+        Sweep { interval: Duration::from_secs(60), window: Duration::from_secs(120) }
+    }
+}
+
+impl Default for VcenterTimeouts {
+    fn default() -> Self {
+        VcenterTimeouts {
+            connect: Duration::from_secs(10),
+            call: Duration::from_secs(60),
+            wait: Duration::from_secs(60),
+        }
+    }
+}
+
+impl Vcenter {
+    /// A vCenter with every setting at its default.
+    pub fn new(sdk_url: impl Into<String>, username: impl Into<String>, password: Secret) -> Self {
+        Vcenter {
+            sdk_url: sdk_url.into(),
+            username: username.into(),
+            password,
+            tls: ClientTls::default(),
+            start_at: StartAt::Now,
+            filter: EventFilter::default(),
+            page_events: crate::limits::PAGE_EVENTS,
+            poll_interval: Duration::from_millis(20),
+            max_calls_per_second: 1_000,
+            overlap: Duration::from_secs(120),
+            sweep: Some(Sweep::default()),
+            timeouts: VcenterTimeouts::default(),
+            protocol: Protocol::Auto,
+            import_checkpoint: None,
+        }
+    }
+}
+
+impl CloudEvents {
+    /// A target with every setting at its default.
+    pub fn new(url: impl Into<String>) -> Self {
+        CloudEvents {
+            url: url.into(),
+            mode: ContentMode::Structured,
+            auth: Auth::None,
+            headers: Vec::new(),
+            http: HttpClient::default(),
+        }
+    }
+}
+
+impl Default for HttpClient {
+    fn default() -> Self {
+        HttpClient {
+            tls: ClientTls::default(),
+            timeout: Duration::from_secs(30),
+            connect_timeout: Duration::from_secs(10),
+            proxy: Proxy::Environment,
+        }
+    }
+}
+
+impl OpenFaas {
+    /// A gateway with every setting at its default.
+    pub fn new(gateway: impl Into<String>) -> Self {
+        OpenFaas {
+            gateway: gateway.into(),
+            auth: Auth::None,
+            auth_on_invoke: false,
+            asynchronous: false,
+            callback_url: None,
+            content_type: Some("application/cloudevents+json".into()),
+            topic_annotation: "topic".into(),
+            namespaces: Vec::new(),
+            refresh_interval: Duration::from_secs(10),
+            vanished_grace: Duration::from_secs(60),
+            http: HttpClient { timeout: Duration::from_secs(60), ..HttpClient::default() },
+        }
+    }
+}
+
+impl EventBridge {
+    /// A region's `default` bus with every setting at its default.
+    pub fn new(region: impl Into<String>) -> Self {
+        EventBridge {
+            region: region.into(),
+            auth: AwsAuth::DefaultChain,
+            assume_role: None,
+            endpoint: None,
+            buses: vec![EventBus { name: "default".into(), rules: Vec::new(), forward_all: false }],
+            refresh_interval: Duration::from_secs(300),
+            entry_bytes_max: 256 << 10,
+            http: HttpClient::default(),
+        }
+    }
+}
+
+impl Default for Delivery {
+    fn default() -> Self {
+        Delivery {
+            ordering: Ordering::Source,
+            time: EventTime::Router,
+            payload: Payload::Pascal,
+            extensions: Extensions::default(),
+            concurrency: 32,
+            batch: BatchLimits::default(),
+            rate_limit: None,
+            retry: Retry::default(),
+            breaker: Some(Breaker::default()),
+            overflow: Overflow::default(),
+            dead_letter: None,
+        }
+    }
+}
+
+impl Default for BatchLimits {
+    fn default() -> Self {
+        BatchLimits { events: 1_000, bytes: 1 << 20, age: Duration::ZERO }
+    }
+}
+
+impl Default for Retry {
+    fn default() -> Self {
+        Retry {
+            attempts: 8,
+            max_age: Duration::from_secs(3_600),
+            backoff_min: Duration::from_millis(200),
+            backoff_max: Duration::from_secs(30),
+            statuses: None,
+        }
+    }
+}
+
+impl Default for Breaker {
+    fn default() -> Self {
+        Breaker {
+            failures: 10,
+            success_rate_min: 0.5,
+            window: Duration::from_secs(30),
+            probe_interval: Duration::from_secs(5),
+        }
+    }
+}
+
+impl Default for Overflow {
+    fn default() -> Self {
+        Overflow { policy: OverflowPolicy::Spill, bytes_max: 10 << 30, free_disk_floor: 256 << 20 }
+    }
+}
+
+impl Config {
+    /// These sources to these processors, everything else at its default.
+    pub fn new(state: State, sources: Vec<Source>, processors: Vec<Processor>) -> Self {
+        let routes = vec![Route::all(&sources, &processors)];
+        Config {
+            format: Format::Native,
+            state,
+            admin: Admin::default(),
+            sources,
+            processors,
+            routes,
+            memory_bytes: crate::limits::MEMORY_BYTES,
+            shutdown_timeout: Duration::from_secs(20),
+            checkpoint_interval: Duration::from_millis(500),
+            log: Log::default(),
+        }
+    }
+}
+
+impl Route {
+    /// The route of a file that has none: everything to everyone, but for processors that only take dead letters.
+    pub fn all(sources: &[Source], processors: &[Processor]) -> Self {
+        let takes_dead_letters =
+            |name: &str| processors.iter().any(|p| p.delivery.dead_letter.as_deref() == Some(name));
+        Route {
+            name: "all".into(),
+            sources: sources.iter().map(|source| source.name.clone()).collect(),
+            pattern: None,
+            line: 0,
+            processors: processors
+                .iter()
+                .map(|processor| processor.name.clone())
+                .filter(|name| !takes_dead_letters(name))
+                .collect(),
+        }
+    }
+}

@@ -1,0 +1,266 @@
+//! The table of keys as a JSON schema, for editors, and as `docs/configuration.md`, for people. Both are checked in and held to the table by a test.
+
+use std::fmt::Write;
+
+use serde_json::{Map, Value, json};
+
+use super::field::{Block, Field, Kind, MapShape, Rule, Shape};
+use super::keys;
+
+/// The JSON schema (draft 7, which editors know best) of the native format.
+pub fn json_schema() -> Value {
+    let mut definitions = Map::new();
+    let mut root = object(&keys::ROOT, &mut definitions);
+    let head = json!({
+        "$schema": "http://json-schema.org/draft-07/schema#",
+        "title": "vCenter Event Router configuration",
+        "definitions": definitions,
+    });
+    if let (Some(root), Value::Object(head)) = (root.as_object_mut(), head) {
+        root.extend(head);
+    }
+    root
+}
+
+/// The text of `docs/config.schema.json`.
+pub fn json_schema_text() -> String {
+    format!("{:#}\n", json_schema())
+}
+
+/// A reference to a block's schema, which it adds to `definitions`.
+fn reference(block: &'static Block, definitions: &mut Map<String, Value>) -> Value {
+    if !definitions.contains_key(block.name) {
+        // Blocks do not nest in themselves, so this ends.
+        let schema = object(block, definitions);
+        definitions.insert(block.name.into(), schema);
+    }
+    json!({ "$ref": format!("#/definitions/{}", block.name) })
+}
+
+fn object(block: &'static Block, definitions: &mut Map<String, Value>) -> Value {
+    if block.variants.is_empty() {
+        return fields(&block.fields_of(None), block.rules, None, definitions);
+    }
+    let variants = block.variants.iter().map(|variant| {
+        let mut schema =
+            fields(&block.fields_of(Some(variant)), variant.rules, Some(variant.word), definitions);
+        schema["description"] = variant.doc.into();
+        schema
+    });
+    let variants: Vec<Value> = variants.collect();
+    json!({ "oneOf": variants })
+}
+
+fn fields(
+    fields: &[&'static Field],
+    rules: &[Rule],
+    word: Option<&str>,
+    definitions: &mut Map<String, Value>,
+) -> Value {
+    let mut properties = Map::new();
+    for field in fields {
+        let mut schema = match word {
+            Some(word) if field.key == "type" => json!({ "const": word }),
+            _ => kind(field.kind, definitions),
+        };
+        // What stands beside a `$ref` is ignored in draft 7.
+        if schema.get("$ref").is_some() {
+            schema = json!({ "allOf": [schema] });
+        }
+        schema["description"] = field.doc.into();
+        if let Some(default) = field.default {
+            schema["default"] = match field.kind {
+                Kind::Flag | Kind::Whole(..) | Kind::Decimal(_) => default.parse().unwrap_or_default(),
+                _ => default.into(),
+            };
+        }
+        properties.insert(field.key.into(), schema);
+    }
+    let required: Vec<_> = fields.iter().filter(|field| field.required).map(|field| field.key).collect();
+    let mut schema = json!({ "type": "object", "additionalProperties": false, "properties": properties });
+    if !required.is_empty() {
+        schema["required"] = required.into();
+    }
+    let rules: Vec<Value> = rules.iter().map(rule).collect();
+    if !rules.is_empty() {
+        schema["allOf"] = rules.into();
+    }
+    schema
+}
+
+fn rule(rule: &Rule) -> Value {
+    let given =
+        |keys: &[&str]| -> Vec<Value> { keys.iter().map(|key| json!({ "required": [key] })).collect() };
+    match rule {
+        Rule::ExactlyOne(keys) => json!({ "oneOf": given(keys) }),
+        Rule::AtMostOne(keys) => {
+            let none = json!({ "not": { "anyOf": given(keys) } });
+            json!({ "oneOf": given(keys).into_iter().chain([none]).collect::<Vec<_>>() })
+        }
+        Rule::Needs(key, others) => {
+            json!({ "if": { "required": [key] }, "then": { "anyOf": given(others) } })
+        }
+    }
+}
+
+fn kind(kind_of: Kind, definitions: &mut Map<String, Value>) -> Value {
+    let or_variable =
+        |schema: Value| json!({ "anyOf": [schema, { "type": "string", "pattern": r"\$\{[A-Za-z_]" }] });
+    // Text is taken as written, so what YAML calls a number or a flag is text too.
+    let text = || json!({ "type": ["string", "number", "boolean"] });
+    match kind_of {
+        Kind::Text(Shape::Any | Shape::MayBeEmpty | Shape::Name | Shape::Status) | Kind::Secret => text(),
+        Kind::Text(_) | Kind::SecretFile => json!({ "type": "string" }),
+        Kind::Flag => or_variable(json!({ "type": "boolean" })),
+        Kind::Whole(min, u64::MAX) => or_variable(json!({ "type": "integer", "minimum": min })),
+        Kind::Whole(min, max) => or_variable(json!({ "type": "integer", "minimum": min, "maximum": max })),
+        Kind::Decimal(max) => or_variable(json!({ "type": "number", "exclusiveMinimum": 0, "maximum": max })),
+        Kind::Duration(..) => or_variable(json!({
+            "type": "string", "pattern": r"^(?=.)(\d+d)?(\d+h)?(\d+m)?(\d+s)?(\d+ms)?$",
+        })),
+        Kind::Size(..) => or_variable(json!({ "type": "string", "pattern": "^\\d+([KMGT]i?B|kB|B)$" })),
+        Kind::OneOf(words) => {
+            let words: Vec<_> = words.iter().map(|(word, _)| *word).collect();
+            or_variable(json!({ "enum": words }))
+        }
+        Kind::List(each) => json!({ "type": "array", "items": kind(*each, definitions) }),
+        Kind::NonEmpty(each) => json!({ "type": "array", "items": kind(*each, definitions), "minItems": 1 }),
+        Kind::OneOrMore(each) => {
+            let each = kind(*each, definitions);
+            json!({ "anyOf": [each, { "type": "array", "items": each }] })
+        }
+        Kind::Map(MapShape::Extensions) => json!({
+            "type": "object", "propertyNames": { "pattern": "^[a-z0-9]{1,20}$" }, "additionalProperties": text(),
+        }),
+        Kind::Map(_) => json!({ "type": "object", "additionalProperties": text() }),
+        Kind::Pattern | Kind::Raw => json!({ "type": "object" }),
+        Kind::Block(block) | Kind::Maybe(block) => reference(block, definitions),
+        Kind::Blocks(block) => {
+            json!({ "type": "array", "items": reference(block, definitions), "minItems": 1 })
+        }
+    }
+}
+
+const INTRODUCTION: &str = "\
+# Configuration
+
+<!-- Written by a test from the table in src/config/keys.rs: `UPDATE_DOCS=1 cargo test --test config` writes it anew. -->
+
+The configuration is one YAML file. `event-router check --config F` says everything that is wrong with it, each with its line; `event-router schema` prints
+a JSON schema for editors ([config.schema.json](config.schema.json)). Ready-made files are in [examples](../examples).
+
+```yaml
+apiVersion: event-router/v1
+sources:
+  - name: vc1
+    type: vcenter
+    address: https://vc1.example/sdk
+    username: ro@vsphere.local
+    passwordFile: /etc/event-router/vc1-password
+processors:
+  - name: functions
+    type: openfaas
+    gateway: http://gateway.openfaas:8080
+```
+
+- **Durations** are written `250ms`, `10s`, `5m`, `1h30m`, `1d`; **sizes** `4096B`, `64KiB`, `10MiB`, `1GiB` (or `kB`, `MB`, `GB` for powers of 1,000).
+- **Variables**: `${NAME}` in any value is the environment variable of that name, and an error where there is none. Only `${` is special: `$${` stands for
+  the text `${`, and every other `$` for itself. What a variable holds is never read as YAML.
+- **Secrets** are given in the file, by a variable, or in a file of their own (`passwordFile` for `password`), which is read again at each use: a rotated password
+  needs no restart. One line break at the end of such a file does not count. Put a password with special characters in single quotes, a `'` in it doubled.
+- **Names of files** are relative to the working directory.
+- Anchors (`&x`, `*x`, `<<: *x`) spare repetition. A key that is not listed here is an error.
+- A default of – means that there is none; the text says what that means.
+
+The two formats of the old router are read as they are, told apart by what is in the file: the JSON array of v0.3 and v0.4, and the YAML
+`event-router.vmware.com/v1alpha1` of v0.5 and later. `event-router config convert` makes this format of them.
+";
+
+/// The text of `docs/configuration.md`.
+pub fn reference_manual() -> String {
+    let mut out = INTRODUCTION.to_owned();
+    let mut queue: Vec<&'static Block> = Vec::new();
+    out += "\n## The file\n\n";
+    table(&mut out, &keys::ROOT.fields_of(None), &mut queue);
+    let mut at = 0;
+    while at < queue.len() {
+        let block = queue[at];
+        at += 1;
+        let _ = write!(out, "\n## `{}`\n\n", block.name);
+        if !block.doc.is_empty() {
+            let _ = write!(out, "{}\n\n", block.doc);
+        }
+        rules(&mut out, block.rules);
+        let mut below = Vec::new();
+        if block.variants.is_empty() {
+            table(&mut out, &block.fields_of(None), &mut below);
+        } else {
+            table(&mut out, &block.fields_of(None), &mut below);
+            for variant in block.variants {
+                let _ = write!(out, "\n### `type: {}`\n\n{}\n\n", variant.word, variant.doc);
+                rules(&mut out, variant.rules);
+                let own: Vec<&'static Field> = variant.fields.iter().collect();
+                if !own.is_empty() {
+                    table(&mut out, &own, &mut below);
+                }
+            }
+        }
+        // Depth first, so that what belongs together stands together.
+        let new: Vec<_> =
+            below.into_iter().filter(|block| !queue.iter().any(|known| known.name == block.name)).collect();
+        queue.splice(at..at, new);
+    }
+    out
+}
+
+fn rules(out: &mut String, rules: &[Rule]) {
+    let list = |keys: &[&str]| keys.iter().map(|key| format!("`{key}`")).collect::<Vec<_>>();
+    let mut any = false;
+    for rule in rules {
+        let line = match rule {
+            Rule::ExactlyOne(keys) => format!("One of {} must be there.", list(keys).join(", ")),
+            Rule::AtMostOne(keys) => format!("{} exclude each other.", list(keys).join(" and ")),
+            // Each half of a pair needs the other: said once, by the rule that says more.
+            Rule::Needs(key, others) => format!("`{key}` needs {}.", list(others).join(" or ")),
+        };
+        let _ = writeln!(out, "- {line}");
+        any = true;
+    }
+    if any {
+        out.push('\n');
+    }
+}
+
+fn table(out: &mut String, fields: &[&'static Field], blocks: &mut Vec<&'static Block>) {
+    *out += "| key | takes | default | meaning |\n|---|---|---|---|\n";
+    for field in fields {
+        let block = field.kind.block();
+        if let Some(block) = block
+            && !blocks.iter().any(|known| known.name == block.name)
+        {
+            blocks.push(block);
+        }
+        let takes = match (field.kind, block) {
+            (Kind::Blocks(_), Some(block)) => format!("list of [{0}](#{1})", block.name, anchor(block.name)),
+            (_, Some(block)) => format!("[{0}](#{1})", block.name, anchor(block.name)),
+            (Kind::OneOf(words), _) => {
+                let words = words.iter().map(|(word, meaning)| format!("`{word}`: {meaning}"));
+                words.collect::<Vec<_>>().join("<br>")
+            }
+            (kind, _) => kind.allowed(),
+        };
+        let default = match field.default {
+            _ if field.required => "required".into(),
+            Some(default) => format!("`{default}`"),
+            None if matches!(field.kind, Kind::Block(_)) => "its defaults".into(),
+            None => "–".into(),
+        };
+        let _ =
+            writeln!(out, "| `{}` | {takes} | {default} | {} |", field.key, field.doc.replace('|', "\\|"));
+    }
+}
+
+/// The anchor that Markdown gives a heading of code.
+fn anchor(name: &str) -> String {
+    name.to_ascii_lowercase().chars().filter(|c| *c != '.').collect()
+}

@@ -1,0 +1,207 @@
+//! The old router's JSON array, v0.3 to v0.4: one object each for the stream (vCenter), the processor and the metrics.
+//!
+//! As it was: any order; of two objects of a type the last one counts; unknown keys are ignored and the case of known ones does not matter, as in Go's
+//! JSON package; options are strings, of which only `"true"` is true.
+
+use super::Secret;
+use super::check::{Env, Reader, Unknown, nearest};
+use super::field::{Block, Field, Kind, MapShape, Shape};
+use super::found::Found;
+use super::model::*;
+use super::native;
+use super::old;
+use super::problem::Problems;
+use super::tree::{Data, Node};
+
+/// Where v0.3 listened.
+const METRICS_ADDRESS: &str = "0.0.0.0:8080";
+
+const TEXT: Kind = Kind::Text(Shape::MayBeEmpty);
+
+static ELEMENT: Block = Block {
+    name: "element",
+    doc: "",
+    fields: &[
+        Field::new(
+            "type",
+            // The old README calls the metrics `internal` in one place.
+            Kind::OneOf(&[("stream", ""), ("processor", ""), ("metrics", ""), ("internal", "")]),
+            "",
+        )
+        .required(),
+        Field::new("provider", TEXT, ""),
+        Field::new("address", TEXT, ""),
+        Field::new("auth", Kind::Block(&AUTH), ""),
+        Field::new("options", Kind::Map(MapShape::Any), ""),
+    ],
+    variants: &[],
+    rules: &[],
+};
+
+static AUTH: Block = Block {
+    name: "auth",
+    doc: "",
+    fields: &[Field::new("method", TEXT, ""), Field::new("secret", Kind::Map(MapShape::Any), "")],
+    variants: &[],
+    rules: &[],
+};
+
+/// The configuration that the array gives. Meaningless where `problems` has errors afterwards.
+pub(super) fn build(root: &Node, env: Env<'_>, problems: &mut Problems) -> Config {
+    let Data::List(items) = &root.data else { unreachable!("the format is told by its `[`") };
+    let mut reader = Reader { problems, env: None, unknown: Unknown::Ignore };
+    let elements: Vec<Found> = items
+        .iter()
+        .enumerate()
+        .map(|(at, item)| reader.block(item, &ELEMENT, &format!("[{at}]"), item.line))
+        .collect();
+    let mut builder = Builder { root_line: root.line, elements: &elements, problems };
+    let source = builder.source();
+    let processor = builder.processor();
+    let admin = builder.admin();
+    let state = State::Dir(native::default_data_dir(env));
+    old::Parts { format: Format::JsonArray, state, admin, source, processor }.assemble()
+}
+
+struct Builder<'a> {
+    root_line: usize,
+    elements: &'a [Found],
+    problems: &'a mut Problems,
+}
+
+impl<'a> Builder<'a> {
+    /// The last element of a type.
+    fn last(&mut self, kinds: &[&str]) -> Option<&'a Found> {
+        let mut of_kind = self.elements.iter().rev().filter(|element| kinds.contains(&element.text("type")));
+        let Some(last) = of_kind.next() else {
+            let message = format!("there is no element with `\"type\": \"{}\"`", kinds[0]);
+            self.problems.error(self.root_line, "", message);
+            return None;
+        };
+        for earlier in of_kind {
+            let message = format!("not used: a later element has the type `{}` too", kinds[0]);
+            self.problems.warn(earlier.line, &earlier.path, message);
+        }
+        Some(last)
+    }
+
+    fn provider(&mut self, element: &'a Found, known: &[&'static str]) -> &'static str {
+        let given = element.text("provider");
+        if let Some(provider) = known.iter().find(|provider| **provider == given) {
+            return provider;
+        }
+        let words: Vec<_> = known.iter().map(|word| format!("`{word}`")).collect();
+        let mut message = format!("must be {}", words.join(" or "));
+        if let Some(near) = nearest(given, known.iter().copied()).filter(|_| known.len() > 1) {
+            message += &format!("; did you mean `{near}`?");
+        }
+        self.problems.error(element.line_of("provider"), &element.path_of("provider"), message);
+        ""
+    }
+
+    fn method(&mut self, element: &Found, known: &[&str]) {
+        let auth = element.block("auth");
+        if !known.contains(&auth.text("method")) {
+            let words: Vec<_> = known.iter().map(|word| format!("`{word}`")).collect();
+            let message = format!("must be {}", words.join(" or "));
+            self.problems.error(auth.line_of("method"), &format!("{}.auth.method", element.path), message);
+        }
+    }
+
+    /// A member of `auth.secret`.
+    fn secret(&mut self, element: &'a Found, key: &str) -> &'a str {
+        let auth = element.block("auth");
+        self.member(auth.map("secret"), key, auth.line_of("secret"), &format!("{}.auth.secret", element.path))
+    }
+
+    fn member(&mut self, map: &'a [(String, String)], key: &str, line: usize, path: &str) -> &'a str {
+        match map.iter().find(|(name, _)| name == key) {
+            Some((_, value)) if !value.is_empty() => value,
+            found => {
+                let what = if found.is_some() { "must not be empty" } else { "is missing" };
+                self.problems.error(line, path, format!("`{key}` {what}"));
+                ""
+            }
+        }
+    }
+
+    fn source(&mut self) -> Source {
+        let vcenter = self.last(&["stream"]).map(|element| {
+            self.provider(element, &["vmware_vcenter"]);
+            self.method(element, &["user_password"]);
+            let (username, password) = (self.secret(element, "username"), self.secret(element, "password"));
+            let line = element.line_of("options");
+            let path = format!("{}.options.insecure", element.path);
+            Vcenter {
+                tls: old::tls(is_true(element, "insecure"), line, &path, self.problems),
+                ..Vcenter::new(
+                    old::sdk_url(element, "address", self.problems),
+                    username,
+                    Secret::inline(password),
+                )
+            }
+        });
+        let vcenter = vcenter.unwrap_or_else(|| Vcenter::new("", "", Secret::inline("")));
+        Source { name: "vcenter".into(), kind: SourceKind::Vcenter(vcenter) }
+    }
+
+    fn processor(&mut self) -> (String, ProcessorKind) {
+        let nothing = (String::new(), ProcessorKind::Blackhole);
+        let Some(element) = self.last(&["processor"]) else { return nothing };
+        match self.provider(element, &["openfaas", "aws_event_bridge"]) {
+            "openfaas" => {
+                self.method(element, &["basic_auth"]);
+                let [username, password] = ["username", "password"].map(|key| match given(element, key) {
+                    // `basic_auth` had to be there, even for a gateway that asks for none.
+                    Some("") => "",
+                    _ => self.secret(element, key),
+                });
+                let auth = old::basic(username, password);
+                let gateway = old::http_url(element, "address", self.problems);
+                ("openfaas".into(), old::openfaas(gateway, is_true(element, "async"), auth))
+            }
+            "aws_event_bridge" => {
+                self.method(element, &["access_key"]);
+                let auth = AwsAuth::AccessKey {
+                    access_key_id: self.secret(element, "aws_access_key_id").into(),
+                    secret_access_key: Secret::inline(self.secret(element, "aws_secret_access_key")),
+                    session_token: None,
+                };
+                let options = element.map("options");
+                let (line, path) = (element.line_of("options"), element.path_of("options"));
+                let region = self.member(options, "aws_region", line, &path);
+                let rule = self.member(options, "aws_eventbridge_rule_arn", line, &path);
+                let bus = option(element, "aws_eventbridge_event_bus").filter(|bus| !bus.is_empty());
+                let kind = old::eventbridge(region, bus.unwrap_or("default"), rule, auth);
+                ("aws_event_bridge".into(), kind)
+            }
+            _ => nothing,
+        }
+    }
+
+    fn admin(&mut self) -> Admin {
+        let Some(element) = self.last(&["metrics", "internal"]) else { return Admin::default() };
+        self.method(element, &["none", "basic_auth", ""]);
+        let auth = match element.block("auth").text("method") {
+            "basic_auth" => old::basic(self.secret(element, "username"), self.secret(element, "password")),
+            _ => Auth::None,
+        };
+        let bind_address = old::bind_address(element, "address", METRICS_ADDRESS, self.problems);
+        Admin { bind_address, auth, tls: None }
+    }
+}
+
+/// A member of `auth.secret`, where it is there.
+fn given<'f>(element: &'f Found, key: &str) -> Option<&'f str> {
+    let secrets = element.block("auth").map("secret");
+    secrets.iter().find(|(name, _)| name == key).map(|(_, value)| &**value)
+}
+
+fn option<'f>(element: &'f Found, key: &str) -> Option<&'f str> {
+    element.map("options").iter().find(|(name, _)| name == key).map(|(_, value)| &**value)
+}
+
+/// Only the exact text `true` was true.
+fn is_true(element: &Found, key: &str) -> bool {
+    option(element, key) == Some("true")
+}

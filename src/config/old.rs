@@ -1,0 +1,125 @@
+//! What both formats of the old router have in common: one vCenter, one processor, one metrics endpoint.
+//!
+//! Kept as it was: order over all events, no content type on invocations, the CloudEvents `time` of the format's era, text taken literally (no `${NAME}`).
+
+use super::Secret;
+use super::found::Found;
+use super::model::*;
+use super::problem::Problems;
+use super::scalar;
+
+/// The parts of an old configuration.
+pub(super) struct Parts {
+    pub format: Format,
+    pub state: State,
+    pub admin: Admin,
+    pub source: Source,
+    pub processor: (String, ProcessorKind),
+}
+
+impl Parts {
+    pub fn assemble(self) -> Config {
+        let era = match self.format {
+            // From v0.7 on `time` was vCenter's, and the API version came with each event.
+            Format::V1alpha1 => (EventTime::Created, true),
+            Format::JsonArray | Format::Native => (EventTime::Router, false),
+        };
+        let (name, kind) = self.processor;
+        let delivery = Delivery {
+            // Functions written for the appliance drop keys lower than the last one they saw.
+            ordering: Ordering::Source,
+            time: era.0,
+            extensions: Extensions { vsphereapiversion: era.1, ..Extensions::default() },
+            ..Delivery::default()
+        };
+        let mut config = Config::new(self.state, vec![self.source], vec![Processor { name, kind, delivery }]);
+        config.format = self.format;
+        config.admin = self.admin;
+        config
+    }
+}
+
+/// Text of a field that must not be empty; empty, and reported, where it is.
+pub(super) fn text<'f>(found: &'f Found, key: &str, problems: &mut Problems) -> &'f str {
+    let text = found.text(key);
+    if text.is_empty() {
+        let message = if found.is_given(key) { "must not be empty" } else { "is missing" };
+        problems.error(found.line_of(key), &found.path_of(key), message);
+    }
+    text
+}
+
+/// A vCenter's address as govmomi reads it: credentials in it are overridden by those of `auth`.
+pub(super) fn sdk_url(found: &Found, key: &str, problems: &mut Problems) -> String {
+    let text = text(found, key, problems);
+    match scalar::sdk_url(text) {
+        _ if text.is_empty() => String::new(),
+        Ok(sdk) => {
+            if sdk.credentials_dropped {
+                let message = "the credentials in the address are not used; those of `auth` are";
+                problems.warn(found.line_of(key), &found.path_of(key), message);
+            }
+            sdk.url
+        }
+        Err(message) => {
+            problems.error(found.line_of(key), &found.path_of(key), message);
+            String::new()
+        }
+    }
+}
+
+/// A target's URL.
+pub(super) fn http_url(found: &Found, key: &str, problems: &mut Problems) -> String {
+    let text = text(found, key, problems);
+    match scalar::http_url(text) {
+        _ if text.is_empty() => String::new(),
+        Ok(url) => url,
+        Err(message) => {
+            problems.error(found.line_of(key), &found.path_of(key), message);
+            String::new()
+        }
+    }
+}
+
+/// The address of `/stats`, `default` where there is none.
+pub(super) fn bind_address(
+    found: &Found,
+    key: &str,
+    default: &str,
+    problems: &mut Problems,
+) -> Option<String> {
+    let address = Some(found.text(key)).filter(|address| !address.is_empty()).unwrap_or(default);
+    let address = scalar::bind_address(address);
+    if address.is_none() {
+        problems.error(found.line_of(key), &found.path_of(key), "must be `IP:PORT`");
+    }
+    address
+}
+
+pub(super) fn tls(insecure: bool, line: usize, path: &str, problems: &mut Problems) -> ClientTls {
+    if insecure {
+        let message =
+            "accepts any certificate: whoever is on the way can read and change everything, credentials too";
+        problems.warn(line, path, message);
+    }
+    ClientTls { insecure, ..ClientTls::default() }
+}
+
+/// Basic authentication; none where both are empty, as with a gateway that asks for none.
+pub(super) fn basic(username: &str, password: &str) -> Auth {
+    if username.is_empty() && password.is_empty() {
+        return Auth::None;
+    }
+    Auth::Basic { username: username.into(), password: Secret::inline(password) }
+}
+
+/// A processor of the old router's, with what it did by default.
+pub(super) fn openfaas(gateway: String, asynchronous: bool, auth: Auth) -> ProcessorKind {
+    ProcessorKind::OpenFaas(OpenFaas { asynchronous, auth, content_type: None, ..OpenFaas::new(gateway) })
+}
+
+/// One rule of one bus decided what was sent.
+pub(super) fn eventbridge(region: &str, bus: &str, rule_arn: &str, auth: AwsAuth) -> ProcessorKind {
+    let bus = EventBus { name: bus.into(), rules: vec![rule_arn.into()], forward_all: false };
+    ProcessorKind::EventBridge(EventBridge { auth, buses: vec![bus], ..EventBridge::new(region) })
+}

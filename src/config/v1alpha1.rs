@@ -1,0 +1,443 @@
+//! The old router's YAML from v0.5 on, `event-router.vmware.com/v1alpha1`: one event provider, one event processor, one metrics provider.
+//!
+//! As it was: unknown keys are errors, `apiVersion` and `kind` are not looked at, a typed block that `type` does not name is not used. Providers that the
+//! router does not have (Horizon, webhook) are refused by name.
+
+use std::path::Path;
+
+use super::Secret;
+use super::check::{Reader, Unknown};
+use super::field::{Block, Field, Kind, MapShape, Shape};
+use super::found::Found;
+use super::model::*;
+use super::old;
+use super::problem::Problems;
+use super::scalar;
+use super::tree::{Data, Node};
+
+/// What `apiVersion` begins with in this format.
+pub(super) const API_GROUP: &str = "event-router.vmware.com/";
+/// Fields that only this format has: a file with one of them is in this format whatever its `apiVersion` says, since the old router did not look.
+pub(super) const TELLING: [&str; 3] = ["eventProvider", "eventProcessor", "metricsProvider"];
+
+/// Where the old router kept its checkpoint and listened unless told otherwise.
+const CHECKPOINT_DIR: &str = "./checkpoints";
+const METRICS_ADDRESS: &str = "0.0.0.0:8082";
+
+const TEXT: Kind = Kind::Text(Shape::MayBeEmpty);
+
+const fn block(name: &'static str, fields: &'static [Field]) -> Block {
+    Block { name, doc: "", fields, variants: &[], rules: &[] }
+}
+
+const fn field(key: &'static str, kind: Kind) -> Field {
+    Field::new(key, kind, "")
+}
+
+static ROOT: Block = block(
+    "",
+    &[
+        field("apiVersion", TEXT),
+        field("kind", TEXT),
+        field("metadata", Kind::Maybe(&METADATA)),
+        field("eventProvider", Kind::Maybe(&PROVIDER)).required(),
+        field("eventProcessor", Kind::Maybe(&PROCESSOR)).required(),
+        field("metricsProvider", Kind::Maybe(&METRICS)).required(),
+        field("certificates", Kind::Block(&CERTIFICATES)),
+    ],
+);
+static METADATA: Block = block("metadata", &[field("name", TEXT), field("labels", Kind::Map(MapShape::Any))]);
+static CERTIFICATES: Block =
+    block("certificates", &[field("rootCAs", Kind::List(&Kind::Text(Shape::CertFile)))]);
+static PROVIDER: Block = block(
+    "eventProvider",
+    &[
+        field("type", Kind::OneOf(&[("vcenter", ""), ("vcsim", ""), ("horizon", ""), ("webhook", "")]))
+            .required(),
+        field("name", TEXT),
+        field("vcenter", Kind::Raw),
+        field("vcsim", Kind::Raw),
+        field("horizon", Kind::Raw),
+        field("webhook", Kind::Raw),
+    ],
+);
+static VCENTER: Block = block(
+    "vcenter",
+    &[
+        field("address", TEXT).also(&["url", "host"]),
+        field("insecureSSL", Kind::Flag).or("false").also(&["insecure"]),
+        field("checkpoint", Kind::Flag).or("false"),
+        field("checkpointDir", Kind::Text(Shape::Path)),
+        field("auth", Kind::Maybe(&AUTH)).required(),
+    ],
+);
+static VCSIM: Block = block(
+    "vcsim",
+    &[
+        field("address", TEXT),
+        field("insecureSSL", Kind::Flag).or("false"),
+        field("auth", Kind::Maybe(&AUTH)).required(),
+    ],
+);
+static PROCESSOR: Block = block(
+    "eventProcessor",
+    &[
+        field("type", Kind::OneOf(&[("openfaas", ""), ("aws_event_bridge", ""), ("knative", "")])).required(),
+        field("name", TEXT),
+        field("openfaas", Kind::Raw),
+        field("awsEventBridge", Kind::Raw).also(&["aws_event_bridge", "awsEventbridge"]),
+        field("knative", Kind::Raw),
+    ],
+);
+static OPENFAAS: Block = block(
+    "openfaas",
+    &[field("address", TEXT), field("async", Kind::Flag).or("false"), field("auth", Kind::Maybe(&AUTH))],
+);
+static AWS: Block = block(
+    "awsEventBridge",
+    &[
+        field("region", TEXT),
+        field("eventBus", TEXT),
+        field("ruleARN", TEXT),
+        field("auth", Kind::Maybe(&AUTH)).required(),
+    ],
+);
+static KNATIVE: Block = block(
+    "knative",
+    &[
+        field("destination", Kind::Maybe(&DESTINATION)).required(),
+        field("encoding", Kind::OneOf(&[("structured", ""), ("binary", "")])).required(),
+        field("insecureSSL", Kind::Flag).or("false"),
+        field("auth", Kind::Maybe(&AUTH)),
+    ],
+);
+static DESTINATION: Block = block("destination", &[field("ref", Kind::Maybe(&REF)), field("uri", Kind::Raw)]);
+static REF: Block = block(
+    "ref",
+    &[field("apiVersion", TEXT), field("kind", TEXT), field("name", TEXT), field("namespace", TEXT)],
+);
+static URI: Block = block(
+    "uri",
+    &[
+        field("scheme", Kind::OneOf(&[("http", ""), ("https", "")])).required(),
+        field("host", TEXT),
+        field("path", TEXT),
+        field("rawquery", TEXT),
+    ],
+);
+static METRICS: Block = block(
+    "metricsProvider",
+    &[
+        field("type", Kind::OneOf(&[("default", "")])).required(),
+        field("name", TEXT),
+        field("default", Kind::Maybe(&METRICS_DEFAULT)).required(),
+    ],
+);
+static METRICS_DEFAULT: Block =
+    block("default", &[field("bindAddress", TEXT), field("auth", Kind::Maybe(&AUTH))]);
+static AUTH: Block = block(
+    "auth",
+    &[
+        field(
+            "type",
+            Kind::OneOf(&[
+                ("none", ""),
+                ("basic_auth", ""),
+                ("aws_access_key", ""),
+                ("aws_iam_role", ""),
+                ("active_directory", ""),
+            ]),
+        )
+        .required(),
+        field("basicAuth", Kind::Maybe(&BASIC)),
+        field("awsAccessKeyAuth", Kind::Maybe(&ACCESS_KEY)),
+        field("activeDirectoryAuth", Kind::Raw),
+    ],
+);
+static BASIC: Block = block("basicAuth", &[field("username", TEXT), field("password", TEXT)]);
+static ACCESS_KEY: Block = block("awsAccessKeyAuth", &[field("accessKey", TEXT), field("secretKey", TEXT)]);
+
+/// The configuration that the file gives. Meaningless where `problems` has errors afterwards.
+pub(super) fn build(root: &Node, problems: &mut Problems) -> Config {
+    let found = Reader { problems, env: None, unknown: Unknown::Refuse }.block(root, &ROOT, "", root.line);
+    if !found.text("apiVersion").starts_with(API_GROUP) {
+        let message = "read as `event-router.vmware.com/v1alpha1` for its fields";
+        problems.warn(found.line_of("apiVersion"), "apiVersion", message);
+    }
+    let mut builder = Builder { problems };
+    let ca_files = found.block("certificates").texts("rootCAs").into_iter().map(Into::into).collect();
+    let nothing = |kind| Source { name: String::new(), kind };
+    let (mut source, state) = match found.maybe_block("eventProvider") {
+        Some(provider) => builder.source(provider),
+        None => {
+            let vcenter = Vcenter::new("", "", Secret::inline(""));
+            (nothing(SourceKind::Vcenter(vcenter)), State::Ephemeral)
+        }
+    };
+    let SourceKind::Vcenter(vcenter) = &mut source.kind;
+    vcenter.tls.ca_files = ca_files;
+    let processor = match found.maybe_block("eventProcessor") {
+        Some(processor) => builder.processor(processor),
+        None => (String::new(), ProcessorKind::Blackhole),
+    };
+    let admin = match found.maybe_block("metricsProvider").and_then(|metrics| metrics.maybe_block("default"))
+    {
+        Some(metrics) => builder.admin(metrics),
+        None => Admin::default(),
+    };
+    old::Parts { format: Format::V1alpha1, state, admin, source, processor }.assemble()
+}
+
+struct Builder<'a> {
+    problems: &'a mut Problems,
+}
+
+impl Builder<'_> {
+    /// The block that `type` names, checked; those that it does not name are not used.
+    fn typed(&mut self, found: &Found, key: &str, table: &'static Block) -> Option<Found> {
+        for other in found.given.iter().filter(|given| **given != key && !matches!(**given, "type" | "name"))
+        {
+            let message = format!("not used: `type` is `{}`", found.text("type"));
+            self.problems.warn(found.line_of(other), &found.path_of(other), message);
+        }
+        let Some(node) = found.maybe_raw(key) else {
+            let message =
+                format!("`{key}` is missing; it holds the settings of type `{}`", found.text("type"));
+            self.problems.error(found.line, &found.path, message);
+            return None;
+        };
+        let mut reader = Reader { problems: self.problems, env: None, unknown: Unknown::Refuse };
+        Some(reader.block(node, table, &found.path_of(key), found.line_of(key)))
+    }
+
+    fn name(&mut self, found: &Found) -> String {
+        let name = Some(found.text("name")).filter(|name| !name.is_empty()).unwrap_or(found.text("type"));
+        // A missing `type` is reported already.
+        if let Err(message) = Shape::Name.check(name)
+            && !name.is_empty()
+        {
+            self.problems.error(found.line_of("name"), &found.path_of("name"), message);
+        }
+        name.into()
+    }
+
+    fn source(&mut self, provider: &Found) -> (Source, State) {
+        let name = self.name(provider);
+        let kind = provider.text("type");
+        let block = match kind {
+            "vcenter" => self.typed(provider, "vcenter", &VCENTER),
+            "vcsim" => self.typed(provider, "vcsim", &VCSIM),
+            "horizon" | "webhook" => {
+                let message =
+                    format!("the event provider `{kind}` is not supported; this router reads vCenters");
+                self.problems.error(provider.line_of("type"), &provider.path_of("type"), message);
+                None
+            }
+            // An unknown type is reported already.
+            _ => None,
+        };
+        let Some(block) = block else {
+            let vcenter = Vcenter::new("", "", Secret::inline(""));
+            return (Source { name, kind: SourceKind::Vcenter(vcenter) }, State::Ephemeral);
+        };
+        let (username, password) = match block.maybe_block("auth") {
+            Some(auth) if auth.text("type") == "basic_auth" => {
+                self.credentials(auth, "basicAuth", "username", "password", false)
+            }
+            Some(auth) => {
+                self.must_be(auth, auth.text("type"), "`basic_auth`");
+                Default::default()
+            }
+            None => Default::default(),
+        };
+        let mut vcenter =
+            Vcenter::new(old::sdk_url(&block, "address", self.problems), username, Secret::inline(password));
+        let (line, path) = (block.line_of("insecureSSL"), block.path_of("insecureSSL"));
+        vcenter.tls = old::tls(block.flag("insecureSSL"), line, &path, self.problems);
+        let state = if block.flag("checkpoint") {
+            let dir = Path::new(block.maybe_text("checkpointDir").unwrap_or(CHECKPOINT_DIR));
+            vcenter.import_checkpoint =
+                Some(dir.join(format!("cp-{}.json", scalar::host_of(&vcenter.sdk_url))));
+            State::Dir(dir.into())
+        } else {
+            if block.is_given("checkpointDir") {
+                let message = "not used: `checkpoint` is not `true`";
+                self.problems.warn(block.line_of("checkpointDir"), &block.path_of("checkpointDir"), message);
+            }
+            State::Ephemeral
+        };
+        (Source { name, kind: SourceKind::Vcenter(vcenter) }, state)
+    }
+
+    fn processor(&mut self, processor: &Found) -> (String, ProcessorKind) {
+        let kind = match processor.text("type") {
+            "openfaas" => self.typed(processor, "openfaas", &OPENFAAS).map(|block| self.openfaas(&block)),
+            "aws_event_bridge" => self.typed(processor, "awsEventBridge", &AWS).map(|block| self.aws(&block)),
+            "knative" => self.typed(processor, "knative", &KNATIVE).map(|block| self.knative(&block)),
+            _ => None,
+        };
+        (self.name(processor), kind.unwrap_or(ProcessorKind::Blackhole))
+    }
+
+    fn openfaas(&mut self, block: &Found) -> ProcessorKind {
+        let auth = self.maybe_basic_auth(block, true);
+        old::openfaas(old::http_url(block, "address", self.problems), block.flag("async"), auth)
+    }
+
+    fn aws(&mut self, block: &Found) -> ProcessorKind {
+        let auth = block.maybe_block("auth").map(|auth| match auth.text("type") {
+            "aws_access_key" => {
+                let (id, secret) =
+                    self.credentials(auth, "awsAccessKeyAuth", "accessKey", "secretKey", false);
+                AwsAuth::AccessKey {
+                    access_key_id: id,
+                    secret_access_key: Secret::inline(secret),
+                    session_token: None,
+                }
+            }
+            "aws_iam_role" => AwsAuth::DefaultChain,
+            other => {
+                self.must_be(auth, other, "`aws_access_key` or `aws_iam_role`");
+                AwsAuth::DefaultChain
+            }
+        });
+        let [region, bus, rule] =
+            ["region", "eventBus", "ruleARN"].map(|key| old::text(block, key, self.problems));
+        old::eventbridge(region, bus, rule, auth.unwrap_or_default())
+    }
+
+    fn knative(&mut self, block: &Found) -> ProcessorKind {
+        let url = block.maybe_block("destination").map(|destination| self.destination(destination));
+        let auth = self.maybe_basic_auth(block, true);
+        if auth != Auth::None {
+            let message = "the old router took no notice of it; it is sent now";
+            self.problems.warn(block.line_of("auth"), &block.path_of("auth"), message);
+        }
+        let (line, path) = (block.line_of("insecureSSL"), block.path_of("insecureSSL"));
+        let tls = old::tls(block.flag("insecureSSL"), line, &path, self.problems);
+        ProcessorKind::CloudEvents(CloudEvents {
+            mode: if block.text("encoding") == "binary" {
+                ContentMode::Binary
+            } else {
+                ContentMode::Structured
+            },
+            auth,
+            http: HttpClient { tls, ..HttpClient::default() },
+            ..CloudEvents::new(url.unwrap_or_default())
+        })
+    }
+
+    fn destination(&mut self, destination: &Found) -> String {
+        if let Some(uri) = destination.maybe_raw("uri") {
+            let (line, path) = (destination.line_of("uri"), destination.path_of("uri"));
+            let url = match &uri.data {
+                Data::Scalar(scalar) => scalar.text.clone(),
+                _ => {
+                    let mut reader = Reader { problems: self.problems, env: None, unknown: Unknown::Refuse };
+                    let parts = reader.block(uri, &URI, &path, line);
+                    let host = old::text(&parts, "host", self.problems);
+                    if host.is_empty() || parts.text("scheme").is_empty() {
+                        return String::new();
+                    }
+                    let slash = if parts.text("path").is_empty() || parts.text("path").starts_with('/') {
+                        ""
+                    } else {
+                        "/"
+                    };
+                    let query = Some(parts.text("rawquery")).filter(|query| !query.is_empty());
+                    let query = query.map(|query| format!("?{query}")).unwrap_or_default();
+                    format!("{}://{host}{slash}{}{query}", parts.text("scheme"), parts.text("path"))
+                }
+            };
+            return scalar::http_url(&url).unwrap_or_else(|message| {
+                self.problems.error(line, &path, message);
+                String::new()
+            });
+        }
+        match destination.maybe_block("ref") {
+            None => {
+                let message = "needs a `uri`, the target's URL";
+                self.problems.error(destination.line, &destination.path, message);
+            }
+            Some(reference) => {
+                let message = format!(
+                    "a `ref` needs Kubernetes to be resolved, which this router does not ask; give the address as `uri` ({})",
+                    address_of(reference)
+                );
+                self.problems.error(reference.line, &reference.path, message);
+            }
+        }
+        String::new()
+    }
+
+    fn admin(&mut self, metrics: &Found) -> Admin {
+        let auth = self.maybe_basic_auth(metrics, false);
+        Admin {
+            bind_address: old::bind_address(metrics, "bindAddress", METRICS_ADDRESS, self.problems),
+            auth,
+            tls: None,
+        }
+    }
+
+    /// `may_be_empty`: for targets that may ask for no credentials at all.
+    fn maybe_basic_auth(&mut self, block: &Found, may_be_empty: bool) -> Auth {
+        let Some(auth) = block.maybe_block("auth") else { return Auth::None };
+        match auth.text("type") {
+            "none" => Auth::None,
+            "basic_auth" => {
+                let (username, password) =
+                    self.credentials(auth, "basicAuth", "username", "password", may_be_empty);
+                old::basic(&username, &password)
+            }
+            other => {
+                self.must_be(auth, other, "`basic_auth` or `none`");
+                Auth::None
+            }
+        }
+    }
+
+    /// The two halves of a pair of credentials.
+    fn credentials(
+        &mut self,
+        auth: &Found,
+        key: &str,
+        name: &str,
+        secret: &str,
+        may_be_empty: bool,
+    ) -> (String, String) {
+        let Some(pair) = auth.maybe_block(key) else {
+            let message = format!("`{key}` is missing; it holds `{name}` and `{secret}`");
+            self.problems.error(auth.line, &auth.path, message);
+            return Default::default();
+        };
+        let [name, secret] = [name, secret].map(|key| match pair.text(key) {
+            "" if may_be_empty && pair.is_given(key) => String::new(),
+            _ => old::text(pair, key, self.problems).to_owned(),
+        });
+        (name, secret)
+    }
+
+    /// Reports an `auth.type` that does not fit here; one that is missing or unknown is reported already.
+    fn must_be(&mut self, auth: &Found, given: &str, allowed: &str) {
+        if !given.is_empty() {
+            self.problems.error(
+                auth.line_of("type"),
+                &auth.path_of("type"),
+                format!("must be {allowed} here"),
+            );
+        }
+    }
+}
+
+/// Where a Kubernetes object of the usual kinds listens within its cluster.
+fn address_of(reference: &Found) -> String {
+    let (name, namespace) = (reference.text("name"), reference.text("namespace"));
+    let namespace = if namespace.is_empty() { "default" } else { namespace };
+    match reference.text("kind") {
+        "Broker" => format!(
+            "of a default broker: `http://broker-ingress.knative-eventing.svc.cluster.local/{namespace}/{name}`"
+        ),
+        "Service" => format!("of a service: `http://{name}.{namespace}.svc.cluster.local`"),
+        _ => "what `kubectl get` shows as its address or URL".into(),
+    }
+}

@@ -1,0 +1,718 @@
+//! A [`Config`] as a file of the native format: `load` of what this writes gives the same configuration again.
+//!
+//! Only what differs from the table's defaults is written, in the table's order.
+
+use super::field::{Block, Field, Kind};
+use super::keys;
+use super::model::*;
+use super::scalar::{escape, show_duration, show_size};
+use super::{Secret, SecretError};
+
+/// A value as the file has it.
+enum Out {
+    /// What is not there.
+    Nothing,
+    /// Text that is written in quotes where it must be.
+    Text(String),
+    Words(Vec<String>),
+    Pairs(Vec<(String, String)>),
+    Map(Fields),
+    Maps(Vec<Fields>),
+    Json(serde_json::Value),
+}
+
+type Fields = Vec<(&'static str, Out)>;
+
+/// Lines of comment, by the path of the field that they stand above; `sources[0].address`.
+pub(super) type Notes = Vec<(String, &'static str)>;
+
+/// The file; without `dataDir` unless `with_state`. Secrets that are in files stay there, others are written out.
+///
+/// Errors: the header or proxy secret of a configuration made in code is in a file that cannot be read.
+pub(super) fn write(config: &Config, with_state: bool, notes: &Notes) -> Result<String, SecretError> {
+    let mut writer = Writer { out: String::new(), notes };
+    writer.fields(&root(config, with_state)?, &keys::ROOT, "", 0, false);
+    Ok(writer.out)
+}
+
+fn some<T>(value: Option<T>, out: impl FnOnce(T) -> Out) -> Out {
+    value.map_or(Out::Nothing, out)
+}
+
+fn text(value: impl Into<String>) -> Out {
+    Out::Text(value.into())
+}
+
+fn flag(value: bool) -> Out {
+    text(value.to_string())
+}
+
+fn path(value: &std::path::Path) -> Out {
+    text(value.display().to_string())
+}
+
+fn secret(
+    key: &'static str,
+    file_key: &'static str,
+    secret: &Secret,
+) -> Result<(&'static str, Out), SecretError> {
+    Ok(match secret.path() {
+        Some(file) => (file_key, path(file)),
+        None => (key, text(&*secret.read()?)),
+    })
+}
+
+fn root(config: &Config, with_state: bool) -> Result<Fields, SecretError> {
+    let Config {
+        format: _,
+        state,
+        admin,
+        sources,
+        processors,
+        routes,
+        memory_bytes,
+        shutdown_timeout,
+        checkpoint_interval,
+        log,
+    } = config;
+    let (data_dir, ephemeral) = match state {
+        State::Dir(dir) if with_state => (path(dir), false),
+        State::Dir(_) => (Out::Nothing, false),
+        State::Ephemeral => (Out::Nothing, true),
+    };
+    let all = Route::all(sources, processors);
+    let is_default = matches!(&routes[..], [one] if *one == all);
+    let routes = if is_default { Out::Nothing } else { Out::Maps(routes.iter().map(route).collect()) };
+    Ok(vec![
+        ("apiVersion", text(keys::API_VERSION)),
+        ("dataDir", data_dir),
+        ("ephemeral", flag(ephemeral)),
+        ("admin", Out::Map(admin_of(admin)?)),
+        ("sources", Out::Maps(sources.iter().map(source).collect::<Result<_, _>>()?)),
+        ("processors", Out::Maps(processors.iter().map(processor).collect::<Result<_, _>>()?)),
+        ("routes", routes),
+        ("memoryMax", text(show_size(*memory_bytes as u64))),
+        ("shutdownTimeout", text(show_duration(*shutdown_timeout))),
+        ("checkpointInterval", text(show_duration(*checkpoint_interval))),
+        ("log", Out::Map(log_of(log))),
+    ])
+}
+
+fn admin_of(admin: &Admin) -> Result<Fields, SecretError> {
+    let Admin { bind_address, auth, tls } = admin;
+    Ok(vec![
+        ("bindAddress", text(bind_address.as_deref().unwrap_or("none"))),
+        ("auth", auth_of(auth)?),
+        (
+            "tls",
+            some(tls.as_ref(), |tls| {
+                Out::Map(vec![("certFile", path(&tls.cert_file)), ("keyFile", path(&tls.key_file))])
+            }),
+        ),
+    ])
+}
+
+fn auth_of(auth: &Auth) -> Result<Out, SecretError> {
+    Ok(match auth {
+        Auth::None => Out::Nothing,
+        Auth::Basic { username, password } => {
+            Out::Map(vec![("username", text(username)), secret("password", "passwordFile", password)?])
+        }
+        Auth::Bearer { token } => Out::Map(vec![secret("token", "tokenFile", token)?]),
+    })
+}
+
+fn log_of(log: &Log) -> Fields {
+    let Log { level, format, invocations, invocations_per_second } = log;
+    vec![
+        (
+            "level",
+            text(match level {
+                LogLevel::Error => "error",
+                LogLevel::Warn => "warn",
+                LogLevel::Info => "info",
+                LogLevel::Debug => "debug",
+                LogLevel::Trace => "trace",
+            }),
+        ),
+        (
+            "format",
+            text(match format {
+                LogFormat::Human => "human",
+                LogFormat::Json => "json",
+            }),
+        ),
+        ("invocations", flag(*invocations)),
+        ("invocationsPerSecond", some(*invocations_per_second, |lines| text(lines.to_string()))),
+    ]
+}
+
+fn source(source: &Source) -> Result<Fields, SecretError> {
+    let Source { name, kind: SourceKind::Vcenter(vcenter) } = source;
+    let Vcenter {
+        sdk_url,
+        username,
+        password,
+        tls,
+        start_at,
+        filter,
+        page_events,
+        poll_interval,
+        max_calls_per_second,
+        overlap,
+        sweep,
+        timeouts,
+        protocol,
+        import_checkpoint,
+    } = vcenter;
+    let EventFilter { event_types, users, entity } = filter;
+    let entity = entity.as_ref().map(|EntityFilter { kind, id, recursion }| {
+        let recursion = match recursion {
+            Recursion::All => "all",
+            Recursion::Children => "children",
+            Recursion::SelfOnly => "self",
+        };
+        Out::Map(vec![("type", text(kind)), ("id", text(id)), ("recursion", text(recursion))])
+    });
+    let sweep = match sweep {
+        None => vec![("enabled", flag(false))],
+        Some(Sweep { interval, window }) => {
+            vec![("interval", text(show_duration(*interval))), ("window", text(show_duration(*window)))]
+        }
+    };
+    Ok(vec![
+        ("name", text(name)),
+        ("type", text("vcenter")),
+        ("address", text(sdk_url)),
+        ("username", text(username)),
+        secret("password", "passwordFile", password)?,
+        ("tls", tls_of(tls)),
+        (
+            "startAt",
+            text(match start_at {
+                StartAt::Now => "now".into(),
+                StartAt::Beginning => "beginning".into(),
+                StartAt::At(at) => jiff::Timestamp::from_microsecond(*at).unwrap_or_default().to_string(),
+                StartAt::Ago(ago) => show_duration(*ago),
+            }),
+        ),
+        (
+            "filter",
+            Out::Map(vec![
+                ("eventTypes", Out::Words(event_types.clone())),
+                ("users", Out::Words(users.clone())),
+                ("entity", entity.unwrap_or(Out::Nothing)),
+            ]),
+        ),
+        ("pageSize", text(page_events.to_string())),
+        ("pollInterval", text(show_duration(*poll_interval))),
+        ("maxCallsPerSecond", text(max_calls_per_second.to_string())),
+        ("overlap", text(show_duration(*overlap))),
+        ("sweep", Out::Map(sweep)),
+        (
+            "timeouts",
+            Out::Map(vec![
+                ("connect", text(show_duration(timeouts.connect))),
+                ("call", text(show_duration(timeouts.call))),
+                ("wait", text(show_duration(timeouts.wait))),
+            ]),
+        ),
+        (
+            "protocol",
+            text(match protocol {
+                Protocol::Auto => "auto",
+                Protocol::Soap => "soap",
+                Protocol::ViJson => "vijson",
+            }),
+        ),
+        ("importCheckpoint", some(import_checkpoint.as_deref(), path)),
+    ])
+}
+
+fn tls_of(tls: &ClientTls) -> Out {
+    let ClientTls { insecure, ca_files, thumbprint, client_cert } = tls;
+    let hex = |bytes: &[u8; 32]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+    Out::Map(vec![
+        ("insecure", flag(*insecure)),
+        ("caFile", Out::Words(ca_files.iter().map(|file| file.display().to_string()).collect())),
+        ("thumbprint", some(thumbprint.as_ref(), |bytes| text(hex(bytes)))),
+        ("certFile", some(client_cert.as_ref(), |cert| path(&cert.cert_file))),
+        ("keyFile", some(client_cert.as_ref(), |cert| path(&cert.key_file))),
+    ])
+}
+
+fn http_of(http: &HttpClient) -> Result<Fields, SecretError> {
+    let HttpClient { tls, timeout, connect_timeout, proxy } = http;
+    let proxy = match proxy {
+        Proxy::Environment => "environment".into(),
+        Proxy::Direct => "none".into(),
+        Proxy::Url { url, auth: Auth::Basic { username, password } } => {
+            let (scheme, host) = url.split_once("://").unwrap_or(("http", url));
+            format!("{scheme}://{}:{}@{host}", percent(username), percent(&password.read()?))
+        }
+        Proxy::Url { url, .. } => url.clone(),
+    };
+    Ok(vec![
+        ("tls", tls_of(tls)),
+        ("timeout", text(show_duration(*timeout))),
+        ("connectTimeout", text(show_duration(*connect_timeout))),
+        ("proxy", text(proxy)),
+    ])
+}
+
+/// Text within the credentials of a URL.
+fn percent(text: &str) -> String {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte);
+    text.bytes()
+        .map(|byte| if plain(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") })
+        .collect()
+}
+
+fn processor(processor: &Processor) -> Result<Fields, SecretError> {
+    let Processor { name, kind, delivery } = processor;
+    let (word, own) = match kind {
+        ProcessorKind::CloudEvents(CloudEvents { url, mode, auth, headers, http }) => {
+            let mode = match mode {
+                ContentMode::Structured => "structured",
+                ContentMode::Binary => "binary",
+                ContentMode::Batched => "batched",
+            };
+            let mut pairs = Vec::with_capacity(headers.len());
+            for (name, value) in headers {
+                pairs.push((name.clone(), value.read()?.to_string()));
+            }
+            let own = [
+                ("url", text(url)),
+                ("mode", text(mode)),
+                ("auth", auth_of(auth)?),
+                ("headers", Out::Pairs(pairs)),
+            ];
+            ("cloudevents", own.into_iter().chain(http_of(http)?).collect())
+        }
+        ProcessorKind::OpenFaas(openfaas) => {
+            let OpenFaas {
+                gateway,
+                auth,
+                auth_on_invoke,
+                asynchronous,
+                callback_url,
+                content_type,
+                topic_annotation,
+                namespaces,
+                refresh_interval,
+                vanished_grace,
+                http,
+            } = openfaas;
+            let own = [
+                ("gateway", text(gateway)),
+                ("auth", auth_of(auth)?),
+                ("authOnInvoke", flag(*auth_on_invoke)),
+                ("async", flag(*asynchronous)),
+                ("callbackUrl", some(callback_url.as_deref(), text)),
+                ("contentType", text(content_type.as_deref().unwrap_or_default())),
+                ("topicAnnotation", text(topic_annotation)),
+                ("namespaces", Out::Words(namespaces.clone())),
+                ("refreshInterval", text(show_duration(*refresh_interval))),
+                ("vanishedGrace", text(show_duration(*vanished_grace))),
+            ];
+            ("openfaas", own.into_iter().chain(http_of(http)?).collect())
+        }
+        ProcessorKind::EventBridge(eventbridge) => {
+            let EventBridge {
+                region,
+                auth,
+                assume_role,
+                endpoint,
+                buses,
+                refresh_interval,
+                entry_bytes_max,
+                http,
+            } = eventbridge;
+            let role = assume_role.as_ref().map(|AssumeRole { role_arn, external_id, session_name }| {
+                Out::Map(vec![
+                    ("roleArn", text(role_arn)),
+                    ("externalId", some(external_id.as_deref(), text)),
+                    ("sessionName", text(session_name)),
+                ])
+            });
+            let bus = |EventBus { name, rules, forward_all }: &EventBus| {
+                let rules = Out::Words(rules.clone());
+                vec![("name", text(name)), ("rules", rules), ("forwardAll", flag(*forward_all))]
+            };
+            let is_default = *buses == EventBridge::new("").buses;
+            let own = [
+                ("region", text(region)),
+                ("auth", aws_auth(auth)?),
+                ("assumeRole", role.unwrap_or(Out::Nothing)),
+                ("endpoint", some(endpoint.as_deref(), text)),
+                ("buses", if is_default { Out::Nothing } else { Out::Maps(buses.iter().map(bus).collect()) }),
+                ("refreshInterval", text(show_duration(*refresh_interval))),
+                ("entryBytesMax", text(show_size(*entry_bytes_max as u64))),
+            ];
+            ("eventbridge", own.into_iter().chain(http_of(http)?).collect())
+        }
+        ProcessorKind::Console => ("console", Vec::new()),
+        ProcessorKind::Blackhole => ("blackhole", Vec::new()),
+    };
+    let head = [("name", text(name)), ("type", text(word))];
+    Ok(head.into_iter().chain(own).chain(delivery_of(delivery)).collect())
+}
+
+fn aws_auth(auth: &AwsAuth) -> Result<Out, SecretError> {
+    Ok(match auth {
+        AwsAuth::DefaultChain => Out::Nothing,
+        AwsAuth::Profile(profile) => Out::Map(vec![("profile", text(profile))]),
+        AwsAuth::AccessKey { access_key_id, secret_access_key, session_token } => {
+            let mut fields = vec![
+                ("accessKeyId", text(access_key_id)),
+                secret("secretAccessKey", "secretAccessKeyFile", secret_access_key)?,
+            ];
+            if let Some(token) = session_token {
+                fields.push(secret("sessionToken", "sessionTokenFile", token)?);
+            }
+            Out::Map(fields)
+        }
+    })
+}
+
+fn delivery_of(delivery: &Delivery) -> Fields {
+    let Delivery {
+        ordering,
+        time,
+        payload,
+        extensions,
+        concurrency,
+        batch,
+        rate_limit,
+        retry,
+        breaker,
+        overflow,
+        dead_letter,
+    } = delivery;
+    let Extensions { sequence, partitionkey, vsphereapiversion, eventclass, fixed } = extensions;
+    let Retry { attempts, max_age, backoff_min, backoff_max, statuses } = retry;
+    let statuses = statuses.iter().flatten().map(u16::to_string).collect();
+    let breaker = match breaker {
+        None => vec![("enabled", flag(false))],
+        Some(Breaker { failures, success_rate_min, window, probe_interval }) => vec![
+            ("failures", text(failures.to_string())),
+            ("successRateMin", text(success_rate_min.to_string())),
+            ("window", text(show_duration(*window))),
+            ("probeInterval", text(show_duration(*probe_interval))),
+        ],
+    };
+    let policy = match overflow.policy {
+        OverflowPolicy::Spill => "spill",
+        OverflowPolicy::Block => "block",
+        OverflowPolicy::DropNewest => "dropNewest",
+        OverflowPolicy::DropOldest => "dropOldest",
+    };
+    let ordering = match ordering {
+        Ordering::Source => "source",
+        Ordering::Entity => "entity",
+        Ordering::None => "none",
+    };
+    let time = match time {
+        EventTime::Router => "router",
+        EventTime::Created => "created",
+    };
+    let payload = match payload {
+        Payload::Pascal => "pascal",
+        Payload::ViJson => "vijson",
+        Payload::Xml => "xml",
+    };
+    let rate_limit = rate_limit.map(|limit| match limit {
+        RateLimit::Events(number) => Out::Map(vec![("eventsPerSecond", text(number.to_string()))]),
+        RateLimit::Requests(number) => Out::Map(vec![("requestsPerSecond", text(number.to_string()))]),
+    });
+    vec![
+        ("ordering", text(ordering)),
+        ("time", text(time)),
+        ("payload", text(payload)),
+        (
+            "extensions",
+            Out::Map(vec![
+                ("sequence", flag(*sequence)),
+                ("partitionkey", flag(*partitionkey)),
+                ("vsphereapiversion", flag(*vsphereapiversion)),
+                ("eventclass", flag(*eventclass)),
+                ("static", Out::Pairs(fixed.clone())),
+            ]),
+        ),
+        ("concurrency", text(concurrency.to_string())),
+        (
+            "batch",
+            Out::Map(vec![
+                ("events", text(batch.events.to_string())),
+                ("bytes", text(show_size(batch.bytes as u64))),
+                ("age", text(show_duration(batch.age))),
+            ]),
+        ),
+        ("rateLimit", rate_limit.unwrap_or(Out::Nothing)),
+        (
+            "retry",
+            Out::Map(vec![
+                ("attempts", text(attempts.to_string())),
+                ("maxAge", text(show_duration(*max_age))),
+                ("backoffMin", text(show_duration(*backoff_min))),
+                ("backoffMax", text(show_duration(*backoff_max))),
+                ("statuses", Out::Words(statuses)),
+            ]),
+        ),
+        ("breaker", Out::Map(breaker)),
+        (
+            "overflow",
+            Out::Map(vec![
+                ("policy", text(policy)),
+                ("bytesMax", text(show_size(overflow.bytes_max))),
+                ("freeDiskFloor", text(show_size(overflow.free_disk_floor))),
+            ]),
+        ),
+        ("deadLetterTo", some(dead_letter.as_deref(), text)),
+    ]
+}
+
+fn route(route: &Route) -> Fields {
+    let Route { name, sources, pattern, line: _, processors } = route;
+    vec![
+        ("name", text(name)),
+        ("sources", Out::Words(sources.clone())),
+        ("pattern", some(pattern.clone(), Out::Json)),
+        ("processors", Out::Words(processors.clone())),
+    ]
+}
+
+struct Writer<'a> {
+    out: String,
+    notes: &'a Notes,
+}
+
+impl Writer<'_> {
+    /// Writes a map's fields, those of `block`'s table that are not at their default. `item`: the first line goes on after a `- `.
+    fn fields(&mut self, fields: &Fields, block: &'static Block, path: &str, indent: usize, item: bool) {
+        let word = fields.iter().find_map(|(key, out)| match out {
+            Out::Text(word) if *key == "type" => block.variants.iter().find(|variant| variant.word == word),
+            _ => None,
+        });
+        let mut first = item;
+        for field in block.fields_of(word) {
+            let Some((_, out)) = fields.iter().find(|(key, _)| *key == field.key) else { continue };
+            if is_left_out(field, out) {
+                continue;
+            }
+            let path = super::found::join(path, field.key);
+            for (_, note) in self.notes.iter().filter(|(at, _)| *at == path) {
+                self.line(indent, first, &format!("# {note}"));
+                first = false;
+            }
+            self.field(field, out, &path, indent, first);
+            first = false;
+        }
+    }
+
+    /// Begins a line; `first` follows a `- ` two columns to the left.
+    fn line(&mut self, indent: usize, first: bool, text: &str) {
+        match first {
+            true => self.out += &format!("{}- {text}\n", " ".repeat(indent - 2)),
+            false => self.out += &format!("{}{text}\n", " ".repeat(indent)),
+        }
+    }
+
+    fn field(&mut self, field: &'static Field, out: &Out, path: &str, indent: usize, first: bool) {
+        let key = field.key;
+        match out {
+            Out::Nothing => {}
+            Out::Text(text) => self.line(indent, first, &format!("{key}: {}", quote(text))),
+            Out::Words(words) => {
+                let words: Vec<_> = words.iter().map(|word| quote_in_flow(word)).collect();
+                self.line(indent, first, &format!("{key}: [{}]", words.join(", ")));
+            }
+            Out::Pairs(pairs) => {
+                self.line(indent, first, &format!("{key}:"));
+                for (name, value) in pairs {
+                    self.line(indent + 2, false, &format!("{}: {}", quote_key(name), quote(value)));
+                }
+            }
+            Out::Json(json) => self.line(indent, first, &format!("{key}: {}", escape(&json.to_string()))),
+            Out::Map(fields) => {
+                self.line(indent, first, &format!("{key}:"));
+                if let Some(block) = field.kind.block() {
+                    self.fields(fields, block, path, indent + 2, false);
+                }
+            }
+            Out::Maps(maps) => {
+                self.line(indent, first, &format!("{key}:"));
+                for (at, fields) in maps.iter().enumerate() {
+                    if let Some(block) = field.kind.block() {
+                        self.fields(fields, block, &format!("{path}[{at}]"), indent + 4, true);
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Whether a value need not be written: there is none, or it is the default.
+fn is_left_out(field: &Field, out: &Out) -> bool {
+    match (out, field.kind) {
+        (Out::Nothing, _) => true,
+        (Out::Text(text), _) => field.default == Some(text),
+        (Out::Words(words), _) => words.is_empty(),
+        (Out::Pairs(pairs), _) => pairs.is_empty(),
+        (Out::Map(fields), Kind::Block(block)) => fields.iter().all(|(key, out)| {
+            block.fields.iter().find(|inner| inner.key == *key).is_none_or(|inner| is_left_out(inner, out))
+        }),
+        (Out::Map(_) | Out::Maps(_) | Out::Json(_), _) => false,
+    }
+}
+
+/// Text as a YAML scalar that is read again as the same text, whatever is in it.
+fn quote(text: &str) -> String {
+    let text = escape(text);
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./:@%+=$".contains(c);
+    // What YAML would read as nothing stays text in quotes; numbers and flags are taken as written anyway.
+    let is_null = matches!(&*text, "~" | "null" | "Null" | "NULL");
+    if text.starts_with(|c: char| c.is_ascii_alphanumeric() || c == '/' || c == '.')
+        && text.chars().all(plain)
+        && !text.ends_with(':')
+        && !is_null
+    {
+        return text;
+    }
+    // Single quotes fold line breaks, and cannot hold what YAML calls not printable.
+    let odd = |c: char| {
+        c.is_control() || matches!(c, '\u{2028}' | '\u{2029}' | '\u{feff}' | '\u{fffe}' | '\u{ffff}')
+    };
+    if !text.contains(odd) {
+        return format!("'{}'", text.replace('\'', "''"));
+    }
+    let mut quoted = String::from("\"");
+    for c in text.chars() {
+        match c {
+            '"' | '\\' => quoted.extend(['\\', c]),
+            c if odd(c) => quoted += &format!("\\u{:04x}", u32::from(c)),
+            c => quoted.push(c),
+        }
+    }
+    quoted + "\""
+}
+
+/// Text as a scalar within `[…]`.
+fn quote_in_flow(text: &str) -> String {
+    let quoted = quote(text);
+    // A `:` before a `,` or `]` would begin a value.
+    if quoted == text && text.contains(':') { format!("'{text}'") } else { quoted }
+}
+
+/// A field's name that comes from a file; keys are not looked at for variables.
+fn quote_key(text: &str) -> String {
+    let plain = text.starts_with(|c: char| c.is_ascii_alphabetic())
+        && text.chars().all(|c| c.is_ascii_alphanumeric() || c == '-' || c == '_');
+    if plain { text.into() } else { format!("'{}'", text.replace('\'', "''")) }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::super::problem::Problems;
+    use super::super::{scalar, tree};
+    use super::*;
+
+    /// What is read of `KEY: QUOTED`, variables filled in.
+    fn read(yaml: &str) -> Option<String> {
+        let mut problems = Problems::default();
+        let root = tree::read_yaml(yaml, &mut problems)?;
+        let node = &root.get("key")?.value;
+        let text = match &node.data {
+            tree::Data::List(items) => items[0].text(),
+            _ => node.text(),
+        };
+        scalar::expand(text?, &|_| None).ok()
+    }
+
+    fn check(text: &str) {
+        assert_eq!(read(&format!("key: {}\n", quote(text))).as_deref(), Some(text), "{}", quote(text));
+        let flow = quote_in_flow(text);
+        assert_eq!(read(&format!("key: [{flow}]\n")).as_deref(), Some(text), "{flow}");
+    }
+
+    #[test]
+    fn awkward_text_survives() {
+        for text in [
+            "p$#\"w",
+            "it's",
+            "a: b",
+            "a #b",
+            "- x",
+            "${HOME}",
+            "$${HOME}",
+            "%41",
+            "@x",
+            "`x`",
+            "null",
+            "~",
+            "true",
+            "0123",
+            "",
+            " ",
+            " a ",
+            "a\nb",
+            "a\tb",
+            "\\n",
+            "é",
+            "\u{1}",
+            "\u{feff}",
+            "\u{85}",
+            "\u{2028}",
+            "x:",
+            ":x",
+            "*a",
+            "&a",
+            "!a",
+            "|",
+            ">",
+            "[a]",
+            "{a}",
+            "a,b",
+            "?",
+            "-",
+            "😀",
+            "<<",
+            "---",
+            "...",
+            "a'b\"c\\d:e %f$g#h",
+        ] {
+            check(text);
+        }
+    }
+
+    #[test]
+    fn what_is_written_is_read_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let key = rcgen::generate_simple_self_signed(["vc1.example".into()]).unwrap();
+        let (cert_file, key_file) = (dir.path().join("cert.pem"), dir.path().join("key.pem"));
+        std::fs::write(&cert_file, key.cert.pem()).unwrap();
+        std::fs::write(&key_file, key.signing_key.serialize_pem()).unwrap();
+        let text = include_str!("../../tests/data/everything.yaml")
+            .replace("CERT.pem", &cert_file.display().to_string())
+            .replace("KEY.pem", &key_file.display().to_string())
+            .replace("hunter2", "'$${p}''\"#: %'");
+        let load = |text: &str| {
+            let (mut config, _) = super::super::load_str(text, "written".as_ref())
+                .unwrap_or_else(|errors| panic!("{errors}\n{text}"));
+            config.routes.iter_mut().for_each(|route| route.line = 0);
+            config
+        };
+        let config = load(&text.replace("user:'$${p}''\"#: %'@", "user:p%40@"));
+        let written = write(&config, true, &Vec::new()).unwrap();
+        assert_eq!(load(&written), config, "{written}");
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_survives(text in "\\PC{0,20}|[ -~\n\t\u{0}-\u{1f}\u{7f}-\u{a0}]{0,20}") {
+            check(&text);
+        }
+    }
+}
