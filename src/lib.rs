@@ -21,5 +21,5 @@ pub mod limits;
 pub mod pipeline;
 pub mod processor;
 pub mod source;
-pub mod vim;
 pub mod telemetry;
+pub mod vim;

@@ -22,7 +22,13 @@ pub trait Select: Send {
     fn may_reach(&self, name: &str) -> bool;
 
     /// Adds the events of `offered` to the destinations that take them.
-    fn select(&mut self, batch: &Batch, offered: &Selection, destinations: &mut Destinations, out: &mut Routed);
+    fn select(
+        &mut self,
+        batch: &Batch,
+        offered: &Selection,
+        destinations: &mut Destinations,
+        out: &mut Routed,
+    );
 }
 
 /// Matches a route's pattern.
@@ -75,7 +81,11 @@ impl Route {
             .iter()
             .map(|route| {
                 Ok(Rule {
-                    sources: config.sources.iter().map(|source| route.sources.contains(&source.name)).collect(),
+                    sources: config
+                        .sources
+                        .iter()
+                        .map(|source| route.sources.contains(&source.name))
+                        .collect(),
                     pattern: route.pattern.as_ref().map(|pattern| compile(route, pattern)).transpose()?,
                     processors: route.processors.iter().filter_map(index).collect(),
                 })
