@@ -14,13 +14,16 @@
 //! The modules in flow order: [`source`] reads pages, [`vim`] decodes them, [`event`] is what flows, [`pipeline`] orders, routes and settles,
 //! [`processor`] delivers. Dependencies point one way: `cli → pipeline → {source, processor, durable} → {vim, event, config}`.
 
+pub mod admin;
 pub mod cli;
 pub mod config;
 pub mod durable;
 pub mod event;
 pub mod limits;
+pub mod pattern;
 pub mod pipeline;
 pub mod processor;
+pub mod router;
 pub mod source;
-pub mod vim;
 pub mod telemetry;
+pub mod vim;

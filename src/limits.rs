@@ -87,3 +87,13 @@ pub const BATCHED_EVENTS_MAX: usize = 1_000;
 pub const CONSOLE_BYTES_MAX: usize = 1 << 20;
 /// How long the reader of stdout may take for one request.
 pub const CONSOLE_TIMEOUT: Duration = Duration::from_secs(30);
+/// Functions that one gateway may ever have shown: their ids are never used again. 100,000 * some 200 bytes = 20 MB.
+pub const FUNCTIONS_MAX: usize = 100_000;
+/// Subjects of which a routing thread keeps the functions, by category: 8,192 * 3 * some 100 bytes = 2.4 MiB. vSphere 9 has some 2,000.
+pub const TOPIC_CACHE_MAX: usize = 8_192;
+/// Bytes of a gateway's list of functions: 10,000 functions * 3 KiB, rounded up.
+pub const LISTING_BYTES_MAX: usize = 32 << 20;
+/// How long a gateway may take to list its functions; a configured time-out that is shorter holds.
+pub const LISTING_TIMEOUT: Duration = Duration::from_secs(15);
+/// Wait between two tries to read functions or rules for the first time.
+pub const FIRST_SYNC_RETRY: Duration = Duration::from_secs(1);

@@ -135,17 +135,29 @@ impl Core {
         };
         progress.resume_us.store(resume_us, Relaxed);
         let settle = Settle::default();
-        flow.begun = Some(Begun { info: Arc::clone(&info), order, settle, progress: Arc::clone(&progress), resume_us, changed: true });
+        flow.begun = Some(Begun {
+            info: Arc::clone(&info),
+            order,
+            settle,
+            progress: Arc::clone(&progress),
+            resume_us,
+            changed: true,
+        });
         let write = self.checkpoint_of(source).expect("it has just begun");
         Ok((Start { info, begin_us, progress }, write))
     }
 
     /// Takes a decoded page through order and route.
     pub fn page(&mut self, parsed: Parsed, outputs: &mut Vec<Output>) -> PageCounts {
-        let Some(flow) = self.sources[parsed.source.index].begun.as_mut() else { return PageCounts::default() };
+        let Some(flow) = self.sources[parsed.source.index].begun.as_mut() else {
+            return PageCounts::default();
+        };
         let ordered = flow.order.step(parsed);
-        let mut counts =
-            PageCounts { duplicates: ordered.duplicates, keys_restarted: ordered.keys_restarted, ..PageCounts::default() };
+        let mut counts = PageCounts {
+            duplicates: ordered.duplicates,
+            keys_restarted: ordered.keys_restarted,
+            ..PageCounts::default()
+        };
         if ordered.keys_restarted {
             flow.progress.restarted.store(true, Relaxed);
         }
@@ -180,7 +192,8 @@ impl Core {
     /// The checkpoints of the sources that moved since the last call.
     pub fn checkpoints(&mut self) -> Vec<CheckpointWrite> {
         let changed = |flow: &Flow| flow.begun.as_ref().is_some_and(|begun| begun.changed);
-        let moved: Vec<usize> = (0..self.sources.len()).filter(|source| changed(&self.sources[*source])).collect();
+        let moved: Vec<usize> =
+            (0..self.sources.len()).filter(|source| changed(&self.sources[*source])).collect();
         moved.into_iter().filter_map(|source| self.checkpoint_of(source)).collect()
     }
 
@@ -201,7 +214,8 @@ impl Core {
         // What a former run left and this one has not read again is unsettled too. Reading that has passed it by the overlap has not found it:
         // vCenter no longer has it.
         if let Some(newest) = begun.order.newest_us() {
-            let gone = begun.order.give_up(minute_of(newest.saturating_sub(flow.overlap_us)).saturating_sub(1));
+            let gone =
+                begun.order.give_up(minute_of(newest.saturating_sub(flow.overlap_us)).saturating_sub(1));
             if gone > 0 {
                 tracing::error!(source = %flow.name, events = gone, "unsettled events of a former run are no longer in vCenter's history");
             }
@@ -234,8 +248,13 @@ impl Core {
             high_key,
             dirty: seen.take_dirty(),
             prune_before_minute,
-            unsettled: unsettled.into_iter().map(|(name, identities)| (name.to_string(), identities)).collect(),
-            destinations: Some(self.destinations.iter().map(|(_, destination)| destination.name.to_string()).collect()),
+            unsettled: unsettled
+                .into_iter()
+                .map(|(name, identities)| (name.to_string(), identities))
+                .collect(),
+            destinations: Some(
+                self.destinations.iter().map(|(_, destination)| destination.name.to_string()).collect(),
+            ),
         })
     }
 

@@ -29,8 +29,11 @@ pub struct Destinations {
 impl Destinations {
     /// The number of this destination, given at its first sight.
     pub fn intern(&mut self, processor: usize, processor_name: &str, function: &str) -> DestinationId {
-        let name: Arc<str> =
-            if function.is_empty() { processor_name.into() } else { format!("{processor_name}/{function}").into() };
+        let name: Arc<str> = if function.is_empty() {
+            processor_name.into()
+        } else {
+            format!("{processor_name}/{function}").into()
+        };
         if let Some(id) = self.by_name.get(&name) {
             return *id;
         }

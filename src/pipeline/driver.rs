@@ -24,9 +24,15 @@ use crate::telemetry::metrics::DestinationMetrics;
 /// What comes to a driver.
 pub(super) enum Mail {
     Offer(Piece),
-    Appended { ticket: u64, outcomes: Vec<durable::Outcome> },
+    Appended {
+        ticket: u64,
+        outcomes: Vec<durable::Outcome>,
+    },
     Fetched(Vec<(SpoolRow, Piece)>),
-    DeadLettered { letter: Box<DeadLetter>, outcome: Option<durable::Outcome> },
+    DeadLettered {
+        letter: Box<DeadLetter>,
+        outcome: Option<durable::Outcome>,
+    },
     /// Try again what a full store refused.
     Again,
     /// Read again what was written to the spool meanwhile by hand: a replayed dead letter.
@@ -161,7 +167,11 @@ impl Driver {
     fn room(&self) -> Room {
         let limit = self.shared.budget.limit();
         let others = self.shared.destinations.load(std::sync::atomic::Ordering::Relaxed).max(1);
-        Room { share: limit / 2 / others, scarce: self.shared.budget.used() > limit / 4 * 3, alone: others == 1 }
+        Room {
+            share: limit / 2 / others,
+            scarce: self.shared.budget.used() > limit / 4 * 3,
+            alone: others == 1,
+        }
     }
 
     fn carry_out(&mut self, actions: &mut Vec<Action>, under_way: &mut UnderWay) {
@@ -264,7 +274,8 @@ impl Driver {
     }
 
     fn fetch(&self, after: SpoolRow, bytes: usize) {
-        let (name, mailbox, sources) = (Arc::clone(&self.name), self.mailbox.clone(), Arc::clone(&self.shared.sources));
+        let (name, mailbox, sources) =
+            (Arc::clone(&self.name), self.mailbox.clone(), Arc::clone(&self.shared.sources));
         self.shared.store.with(move |store| {
             let mut pieces = Vec::new();
             for row in store.reader().peek(&name, after.0, bytes as u64)? {

@@ -15,8 +15,10 @@ impl Enrich {
         let Batch { source, arena, records, xml, .. } = batch;
         let bytes = |span: Span| &arena[span.range()];
         for record in records {
-            let raw = || xml.get(record.raw.range()).filter(|raw| !raw.is_empty()).unwrap_or(bytes(record.data));
-            (record.identity, record.id) = event_id(&source.instance_uuid, record.key, record.created_us, raw);
+            let raw =
+                || xml.get(record.raw.range()).filter(|raw| !raw.is_empty()).unwrap_or(bytes(record.data));
+            (record.identity, record.id) =
+                event_id(&source.instance_uuid, record.key, record.created_us, raw);
             record.lane = lane(bytes(record.entity), bytes(record.user));
         }
     }

@@ -86,7 +86,9 @@ impl Order {
         batch.records.retain_mut(|record| {
             if !seen.insert(record.identity) {
                 // `is_empty` first: after the replay of a restart this costs nothing.
-                let Some(destinations) = (!unsettled.is_empty()).then(|| unsettled.remove(&record.identity)).flatten() else {
+                let Some(destinations) =
+                    (!unsettled.is_empty()).then(|| unsettled.remove(&record.identity)).flatten()
+                else {
                     return false;
                 };
                 replays.push((kept, destinations));
@@ -105,7 +107,12 @@ impl Order {
     fn poison(&mut self, mut poison: Poison, output: &mut OrderOutput) {
         for record in &mut poison.batch.records {
             let raw = || &poison.batch.xml[record.raw.range()];
-            (record.identity, record.id) = crate::event::event_id(&poison.batch.source.instance_uuid, record.key, record.created_us, raw);
+            (record.identity, record.id) = crate::event::event_id(
+                &poison.batch.source.instance_uuid,
+                record.key,
+                record.created_us,
+                raw,
+            );
             if !self.seen.insert(record.identity) {
                 output.duplicates += 1;
                 return;
@@ -226,7 +233,11 @@ pub(crate) mod tests {
     }
 
     fn keys(output: &OrderOutput) -> Vec<i32> {
-        output.batches.iter().flat_map(|ordered| ordered.batch.records.iter().filter_map(|record| record.key)).collect()
+        output
+            .batches
+            .iter()
+            .flat_map(|ordered| ordered.batch.records.iter().filter_map(|record| record.key))
+            .collect()
     }
 
     #[test]
@@ -236,7 +247,8 @@ pub(crate) mod tests {
         let output = order.step(parsed(0, &[(2, 2), (1, 1), (3, 3)]));
         assert_eq!(keys(&output), [1, 2, 3, 4]);
         assert_eq!(output.duplicates, 1);
-        let seqs: Vec<u64> = output.batches.iter().flat_map(|o| o.batch.records.iter().map(|r| r.seq)).collect();
+        let seqs: Vec<u64> =
+            output.batches.iter().flat_map(|o| o.batch.records.iter().map(|r| r.seq)).collect();
         assert_eq!(seqs, [0, 1, 2, 3]);
     }
 
@@ -263,7 +275,8 @@ pub(crate) mod tests {
 
     #[test]
     fn after_a_restart_an_event_goes_only_to_where_it_is_unsettled() {
-        let (first, second) = (batch(0, &[(1, 1)]).records[0].identity, batch(0, &[(2, 2)]).records[0].identity);
+        let (first, second) =
+            (batch(0, &[(1, 1)]).records[0].identity, batch(0, &[(2, 2)]).records[0].identity);
         let mut seen = Seen::default();
         seen.insert(first);
         seen.insert(second);

@@ -23,7 +23,13 @@ pub trait Select: Send {
     fn may_reach(&self, name: &str) -> bool;
 
     /// Adds the events of `offered` to the destinations that take them.
-    fn select(&mut self, batch: &Batch, offered: &Selection, destinations: &mut Destinations, out: &mut Routed);
+    fn select(
+        &mut self,
+        batch: &Batch,
+        offered: &Selection,
+        destinations: &mut Destinations,
+        out: &mut Routed,
+    );
 }
 
 /// Where the events of one batch go.

@@ -38,12 +38,27 @@ use crate::telemetry::metrics::{self as names, DestinationMetrics, SourceMetrics
 /// What the core thread is told beside pages.
 pub(super) enum Control {
     Begin(Begin),
-    Loaded { begin: Begin, stored: Box<Option<Checkpoint>> },
-    Settled { destination: DestinationId, pieces: Vec<Piece> },
-    Checkpointed { refused: Vec<CheckpointWrite> },
+    Loaded {
+        begin: Begin,
+        stored: Box<Option<Checkpoint>>,
+    },
+    Settled {
+        destination: DestinationId,
+        pieces: Vec<Piece>,
+    },
+    Checkpointed {
+        refused: Vec<CheckpointWrite>,
+    },
     /// The first checkpoint of a source is durable: it may read.
-    Begun { begin: Begin, start: Start },
-    PoisonStored { destination: DestinationId, poison: Box<Poison>, full: bool },
+    Begun {
+        begin: Begin,
+        start: Start,
+    },
+    PoisonStored {
+        destination: DestinationId,
+        poison: Box<Poison>,
+        full: bool,
+    },
     /// Write a last checkpoint and end.
     Finish(oneshot::Sender<()>),
 }
@@ -92,7 +107,8 @@ impl Pipeline {
     pub fn start(parts: Parts) -> Result<Self, StartError> {
         let Parts { config, processors, route, destinations, store, parse_threads } = parts;
         let budget = Budget::new(config.memory_bytes);
-        let spooled = store.reader().spools()?.into_iter().map(|(name, size)| (name, size.rows as usize)).collect();
+        let spooled =
+            store.reader().spools()?.into_iter().map(|(name, size)| (name, size.rows as usize)).collect();
         let (store, storage) = StoreHandle::start(store)?;
         let (pages, page_inbox) = mpsc::channel::<Page>(PAGES_QUEUED_MAX);
         let (begins, mut begin_inbox) = mpsc::channel::<Begin>(config.sources.len().max(1));
@@ -100,12 +116,14 @@ impl Pipeline {
         // Unbounded: each message stands for events that hold a share of the memory budget.
         let (control, control_inbox) = unbounded();
         let (settled_sender, settled) = watch::channel(true);
-        let source_metrics: Arc<[SourceMetrics]> = config.sources.iter().map(|s| SourceMetrics::new(&s.name)).collect();
+        let source_metrics: Arc<[SourceMetrics]> =
+            config.sources.iter().map(|s| SourceMetrics::new(&s.name)).collect();
 
         let mut threads = Vec::new();
         let page_inbox = Arc::new(Mutex::new(page_inbox));
         for n in 0..parse_threads.max(1) {
-            let (inbox, parsed, metrics) = (Arc::clone(&page_inbox), parsed.clone(), Arc::clone(&source_metrics));
+            let (inbox, parsed, metrics) =
+                (Arc::clone(&page_inbox), parsed.clone(), Arc::clone(&source_metrics));
             let keep_xml = config.processors.iter().any(|p| p.delivery.payload == config::Payload::Xml);
             let thread = std::thread::Builder::new().name(format!("parse-{n}"));
             threads.push(thread.spawn(move || parse(&inbox, &parsed, &metrics, keep_xml))?);
@@ -129,7 +147,10 @@ impl Pipeline {
             epoch: Instant::now(),
             destinations: count,
             sources: Arc::new(config.sources.iter().map(|source| source.name.clone()).collect()),
-            invocations: config.log.invocations.then(|| Arc::new(InvocationLog::new(config.log.invocations_per_second))),
+            invocations: config
+                .log
+                .invocations
+                .then(|| Arc::new(InvocationLog::new(config.log.invocations_per_second))),
         };
         let sources = config
             .sources
@@ -218,7 +239,12 @@ impl Pipeline {
 }
 
 /// A parse thread: takes the next page, whoever's it is.
-fn parse(inbox: &Mutex<mpsc::Receiver<Page>>, parsed: &Sender<Parsed>, metrics: &[SourceMetrics], keep_xml: bool) {
+fn parse(
+    inbox: &Mutex<mpsc::Receiver<Page>>,
+    parsed: &Sender<Parsed>,
+    metrics: &[SourceMetrics],
+    keep_xml: bool,
+) {
     let mut stage = Parse { keep_xml };
     let busy = StageMetrics::new("parse");
     loop {
@@ -397,8 +423,10 @@ impl CoreThread {
         let control = self.shared.control.clone();
         let kept = writes.clone();
         self.shared.store.apply(writes.into_iter().map(Write::Checkpoint).collect(), move |outcomes| {
-            let refused = kept.into_iter().zip(outcomes).filter(|(_, outcome)| *outcome != durable::Outcome::Done);
-            let _ = control.send(Control::Checkpointed { refused: refused.map(|(write, _)| write).collect() });
+            let refused =
+                kept.into_iter().zip(outcomes).filter(|(_, outcome)| *outcome != durable::Outcome::Done);
+            let _ =
+                control.send(Control::Checkpointed { refused: refused.map(|(write, _)| write).collect() });
         });
     }
 
@@ -406,7 +434,12 @@ impl CoreThread {
         self.poison_job(destination, poison, self.shared.control.clone())();
     }
 
-    fn poison_job(&self, destination: DestinationId, poison: Box<Poison>, control: Sender<Control>) -> impl FnOnce() + Send + 'static {
+    fn poison_job(
+        &self,
+        destination: DestinationId,
+        poison: Box<Poison>,
+        control: Sender<Control>,
+    ) -> impl FnOnce() + Send + 'static {
         let store = self.shared.store.clone();
         move || {
             let record = &poison.batch.records[0];
@@ -455,7 +488,9 @@ impl CoreThread {
                     let id = self.core.destinations.intern(at, processor, function);
                     self.mailbox(id);
                 }
-                None => tracing::warn!(destination = %name, "events are spooled for a destination that is not configured any more; they stay in the store"),
+                None => {
+                    tracing::warn!(destination = %name, "events are spooled for a destination that is not configured any more; they stay in the store")
+                }
             }
         }
     }

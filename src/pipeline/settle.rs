@@ -43,7 +43,10 @@ impl Settle {
         if destinations.is_empty() {
             return;
         }
-        debug_assert!(self.flights.back().is_none_or(|flight| flight.end() <= first.seq), "batches are registered in order");
+        debug_assert!(
+            self.flights.back().is_none_or(|flight| flight.end() <= first.seq),
+            "batches are registered in order"
+        );
         self.flights.push_back(Flight {
             first_seq: first.seq,
             identities: batch.records.iter().map(|record| record.identity).collect(),
@@ -86,7 +89,11 @@ impl Settle {
 
     /// The oldest createdTime of a batch that is not settled, microseconds since 1970 UTC: no unsettled event is older.
     pub fn oldest_us(&self) -> Option<i64> {
-        self.flights.iter().filter(|flight| !flight.pending.is_empty()).filter_map(|flight| flight.oldest_us).min()
+        self.flights
+            .iter()
+            .filter(|flight| !flight.pending.is_empty())
+            .filter_map(|flight| flight.oldest_us)
+            .min()
     }
 
     /// The latest createdTime registered, microseconds since 1970 UTC.
@@ -97,7 +104,10 @@ impl Settle {
     /// Every event that is not settled, by destination.
     pub fn unsettled(&self) -> impl Iterator<Item = (DestinationId, Identity)> {
         self.flights.iter().flat_map(|flight| {
-            flight.pending.iter().flat_map(|(destination, picks)| picks.iter().map(|i| (*destination, flight.identities[i])))
+            flight
+                .pending
+                .iter()
+                .flat_map(|(destination, picks)| picks.iter().map(|i| (*destination, flight.identities[i])))
         })
     }
 

@@ -34,7 +34,8 @@ impl<S: Storage + 'static> StoreHandle<S> {
         // Unbounded: every job holds events under a memory permit, or is one of a few a second a source.
         let (jobs, inbox) = crossbeam_channel::unbounded();
         let (fail, failed) = watch::channel(None);
-        let thread = std::thread::Builder::new().name("store".into()).spawn(move || run(store, &inbox, &fail))?;
+        let thread =
+            std::thread::Builder::new().name("store".into()).spawn(move || run(store, &inbox, &fail))?;
         Ok((StoreHandle { jobs, failed }, thread))
     }
 
@@ -73,7 +74,8 @@ fn run<S: Storage>(mut store: S, inbox: &Receiver<Job<S>>, fail: &watch::Sender<
                 next = inbox.try_recv().ok();
             }
         }
-        let result = apply(&mut store, &writes, replies).and_then(|()| task.map_or(Ok(()), |task| task(&mut store)));
+        let result =
+            apply(&mut store, &writes, replies).and_then(|()| task.map_or(Ok(()), |task| task(&mut store)));
         if let Err(error) = result {
             fail.send_replace(Some(error.to_string()));
             break;
@@ -82,7 +84,11 @@ fn run<S: Storage>(mut store: S, inbox: &Receiver<Job<S>>, fail: &watch::Sender<
     store
 }
 
-fn apply<S: Storage>(store: &mut S, writes: &[Write], replies: Vec<(usize, Reply)>) -> Result<(), StoreError> {
+fn apply<S: Storage>(
+    store: &mut S,
+    writes: &[Write],
+    replies: Vec<(usize, Reply)>,
+) -> Result<(), StoreError> {
     if writes.is_empty() {
         return Ok(());
     }

@@ -9,14 +9,18 @@ mod build;
 pub mod cloudevents;
 pub mod console;
 pub mod http;
+pub mod openfaas;
 
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::watch;
+
 pub use self::build::{BuildError, build};
 use crate::event::{Batch, Envelope, Selection};
+use openfaas::topics::TopicMap;
 
 /// A future without a name, one allocation a request.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
@@ -85,12 +89,40 @@ pub struct Failure {
     pub wait: Option<Duration>,
 }
 
+/// Which of the events that routes give it a processor takes.
+pub enum Interest {
+    /// All of them; the processor is one destination.
+    Everything,
+    /// Each function what its topics name; a function is a destination.
+    Functions(watch::Receiver<Arc<TopicMap>>),
+}
+
+impl Interest {
+    /// Waits until it is known, so that no event passes by before: a processor must have been [started](Processor::start).
+    pub async fn known(&mut self) {
+        match self {
+            Interest::Everything => {}
+            // The sender lives as long as the processor; without one nothing is delivered anyway.
+            Interest::Functions(topics) => drop(topics.wait_for(|map| map.generation() > 0).await),
+        }
+    }
+}
+
 /// Sends requests to one target.
 pub trait Processor: Send + Sync + 'static {
     fn shape(&self) -> Shape;
 
     /// Sends one request once. Always ends: time-outs are the processor's.
     fn deliver<'a>(&'a self, request: &'a Request) -> BoxFuture<'a, Outcome>;
+
+    /// Begins what has to go on beside deliveries (reading functions or rules again and again), on the current runtime, until the processor is
+    /// dropped. Called once.
+    fn start(self: Arc<Self>) {}
+
+    /// Which events it takes.
+    fn interest(&self) -> Interest {
+        Interest::Everything
+    }
 
     /// Reaches the target without delivering an event, for `check --connect`: a line that says what answered.
     fn check(&self) -> BoxFuture<'_, Result<String, Failure>>;

@@ -33,7 +33,9 @@ impl InvocationLog {
             };
             let status = match failure {
                 None => "delivered".to_string(),
-                Some(failure) => failure.status.map_or_else(|| "failed".to_string(), |status| status.to_string()),
+                Some(failure) => {
+                    failure.status.map_or_else(|| "failed".to_string(), |status| status.to_string())
+                }
             };
             let line = serde_json::json!({
                 "invocation": destination,

@@ -95,11 +95,13 @@ impl Health {
         }
         let Some(breaker) = &policy.breaker else { return };
         let answers = self.good + self.bad;
-        let rate_low = answers >= BREAKER_ANSWERS_MIN && f64::from(self.good) < f64::from(answers) * breaker.success_rate_min;
+        let rate_low = answers >= BREAKER_ANSWERS_MIN
+            && f64::from(self.good) < f64::from(answers) * breaker.success_rate_min;
         let opens = self.state == State::Probing || self.failures_in_row >= breaker.failures || rate_low;
         if opens && !matches!(self.state, State::Open { .. }) {
             // At least half of the step, so that a thousand destinations of one gateway do not probe at once, and none at once.
-            let step = backoff(policy.retry.backoff_min, breaker.probe_interval, self.openings, 0.5 + random / 2.0);
+            let step =
+                backoff(policy.retry.backoff_min, breaker.probe_interval, self.openings, 0.5 + random / 2.0);
             self.state = State::Open { until: now + step };
             self.openings = self.openings.saturating_add(1);
             (self.good, self.bad) = (0, 0);

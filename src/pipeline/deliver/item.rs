@@ -120,7 +120,12 @@ pub fn pick(batch: &Batch, picks: &Selection) -> Batch {
     let bytes: usize = picks
         .iter()
         .map(|i| &batch.records[i])
-        .map(|r| [r.class, r.subject, r.entity, r.user, r.created_text, r.data].iter().map(|s| s.len as usize).sum::<usize>())
+        .map(|r| {
+            [r.class, r.subject, r.entity, r.user, r.created_text, r.data]
+                .iter()
+                .map(|s| s.len as usize)
+                .sum::<usize>()
+        })
         .sum();
     let mut arena = Vec::with_capacity(bytes);
     let mut xml = Vec::new();

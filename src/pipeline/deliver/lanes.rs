@@ -55,7 +55,14 @@ pub(super) enum LaneState {
 
 impl Default for Lane {
     fn default() -> Self {
-        Lane { items: VecDeque::new(), state: LaneState::Idle, cap: usize::MAX, tries: 0, target_tries: 0, first_try: None }
+        Lane {
+            items: VecDeque::new(),
+            state: LaneState::Idle,
+            cap: usize::MAX,
+            tries: 0,
+            target_tries: 0,
+            first_try: None,
+        }
     }
 }
 
@@ -203,7 +210,8 @@ impl Lanes {
 
     /// Puts items back to the front of a lane, in their order.
     pub fn put_back(&mut self, key: LaneKey, items: Vec<Item>) {
-        let lane = self.lanes.entry(key).or_insert_with(|| Lane { state: LaneState::Busy, ..Lane::default() });
+        let lane =
+            self.lanes.entry(key).or_insert_with(|| Lane { state: LaneState::Busy, ..Lane::default() });
         for item in items.into_iter().rev() {
             let item = item.compact();
             self.bytes += item.bytes();
@@ -246,7 +254,8 @@ pub(super) fn merge(items: Vec<Item>) -> Vec<Item> {
         })
         .collect();
     events.sort_unstable();
-    let same = |a: usize, b: usize| Arc::ptr_eq(&items[a].batch, &items[b].batch) && items[a].row == items[b].row;
+    let same =
+        |a: usize, b: usize| Arc::ptr_eq(&items[a].batch, &items[b].batch) && items[a].row == items[b].row;
     events
         .chunk_by(|(.., a, _), (.., b, _)| same(*a, *b))
         .map(|run| {

@@ -68,15 +68,24 @@ pub struct Room {
 /// What is to be done.
 #[derive(Debug)]
 pub enum Action {
-    Send { id: u64, request: Request },
+    Send {
+        id: u64,
+        request: Request,
+    },
     /// These events are acknowledged by the target, or settled as the policy says.
     Settle(Piece),
     /// To be stored as a dead letter; settled when it is.
     DeadLetter(DeadLetter),
     /// To be written to the spool, all in one transaction; then `Appended`, and they are settled.
-    Append { ticket: u64, pieces: Vec<Piece> },
+    Append {
+        ticket: u64,
+        pieces: Vec<Piece>,
+    },
     /// To be read from the spool: rows after `after`, about `bytes` of them, at least one.
-    Fetch { after: SpoolRow, bytes: usize },
+    Fetch {
+        after: SpoolRow,
+        bytes: usize,
+    },
     /// To be removed from the spool.
     Unspool(SpoolRow),
     /// Dropped by policy; settled.
@@ -162,7 +171,9 @@ impl Delivery {
             Input::Offer { piece, room } => self.offer(piece, room, actions),
             Input::Done { request, outcome } => self.done(now, request, outcome, actions),
             Input::Appended { ticket } => self.spool.appended(ticket, actions),
-            Input::Fetched { rows } => self.spool.fetched(rows, &mut self.lanes, self.policy.ordering, actions),
+            Input::Fetched { rows } => {
+                self.spool.fetched(rows, &mut self.lanes, self.policy.ordering, actions)
+            }
             Input::Tick => {}
         }
         self.lanes.wake(now);
@@ -278,7 +289,8 @@ impl Delivery {
             // Where a target may take one event and refuse another, two of one lane must not share a request.
             let ordered = self.shape.partial && key != SHARED;
             let cap = if ordered { 1 } else { lane.cap };
-            let items = self.lanes.take(key, cap.min(self.shape.events_max - events), self.shape.bytes_max - bytes);
+            let items =
+                self.lanes.take(key, cap.min(self.shape.events_max - events), self.shape.bytes_max - bytes);
             events += items.iter().map(|item| item.picks.len()).sum::<usize>();
             bytes += items.iter().map(Item::request_bytes).sum::<usize>();
             parts.push((key, items));
@@ -334,7 +346,9 @@ impl Delivery {
 
     fn judge(&mut self, now: Duration, failure: Option<&Failure>, random: f64) {
         match failure {
-            Some(failure) if failure.fault == Fault::Target => self.health.failure(now, failure.wait, &self.policy, random),
+            Some(failure) if failure.fault == Fault::Target => {
+                self.health.failure(now, failure.wait, &self.policy, random)
+            }
             _ => self.health.success(now, &self.policy),
         }
     }
@@ -388,7 +402,12 @@ impl Delivery {
         let Some(lane) = self.lanes.get_mut(key) else { return };
         let first_try = *lane.first_try.get_or_insert(sent_at);
         if failure.fault == Fault::Target {
-            let wait = backoff(self.policy.retry.backoff_min, self.policy.retry.backoff_max, lane.target_tries, random);
+            let wait = backoff(
+                self.policy.retry.backoff_min,
+                self.policy.retry.backoff_max,
+                lane.target_tries,
+                random,
+            );
             lane.target_tries = lane.target_tries.saturating_add(1);
             self.lanes.put_back(key, items);
             self.lanes.wait(key, now + wait);
@@ -414,7 +433,8 @@ impl Delivery {
                 }));
                 self.succeed(key);
             } else {
-                let wait = backoff(self.policy.retry.backoff_min, self.policy.retry.backoff_max, tries - 1, random);
+                let wait =
+                    backoff(self.policy.retry.backoff_min, self.policy.retry.backoff_max, tries - 1, random);
                 let asked = failure.wait.unwrap_or_default().min(RETRY_AFTER_MAX);
                 self.lanes.put_back(key, items);
                 self.lanes.wait(key, now + wait.max(asked));

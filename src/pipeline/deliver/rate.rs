@@ -49,7 +49,10 @@ mod tests {
                 rate.spend(now, events);
                 requests += 1;
             }
-            assert!((1000..=1012).contains(&requests), "{limit:?}: {requests} requests in 10 s, 100 a second allowed");
+            assert!(
+                (1000..=1012).contains(&requests),
+                "{limit:?}: {requests} requests in 10 s, 100 a second allowed"
+            );
         }
     }
 }

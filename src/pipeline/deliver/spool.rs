@@ -6,9 +6,9 @@ use std::collections::BTreeMap;
 
 use rustc_hash::{FxHashMap, FxHashSet};
 
+use super::Action;
 use super::item::{Item, SpoolRow};
 use super::lanes::Lanes;
-use super::Action;
 use crate::config::Ordering;
 use crate::event::{Identity, Selection};
 use crate::limits::{SPOOL_FETCH_BYTES, SPOOL_REFETCH_BYTES};
@@ -89,7 +89,13 @@ impl Spool {
         }
     }
 
-    pub fn fetched(&mut self, rows: Vec<(SpoolRow, Piece)>, lanes: &mut Lanes, ordering: Ordering, actions: &mut Vec<Action>) {
+    pub fn fetched(
+        &mut self,
+        rows: Vec<(SpoolRow, Piece)>,
+        lanes: &mut Lanes,
+        ordering: Ordering,
+        actions: &mut Vec<Action>,
+    ) {
         self.fetching = false;
         if rows.is_empty() {
             // The store has less than was counted: it was emptied by hand.
@@ -100,7 +106,10 @@ impl Spool {
             self.last = row;
             let picks: Selection = picks
                 .iter()
-                .filter(|i| self.ahead.is_empty() || !self.ahead.remove(&(batch.source.index, batch.records[*i].identity)))
+                .filter(|i| {
+                    self.ahead.is_empty()
+                        || !self.ahead.remove(&(batch.source.index, batch.records[*i].identity))
+                })
                 .collect();
             if picks.is_empty() {
                 actions.push(Action::Unspool(row));

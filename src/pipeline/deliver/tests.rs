@@ -28,7 +28,9 @@ fn piece(first: i32, n: i32, entities: u64) -> Piece {
 }
 
 fn keys<'a>(pieces: impl IntoIterator<Item = &'a Piece>) -> Vec<i32> {
-    let keys = pieces.into_iter().flat_map(|p| p.picks.iter().map(|i| p.batch.records[i].key.expect("has one")).collect::<Vec<_>>());
+    let keys = pieces
+        .into_iter()
+        .flat_map(|p| p.picks.iter().map(|i| p.batch.records[i].key.expect("has one")).collect::<Vec<_>>());
     keys.collect()
 }
 
@@ -225,7 +227,8 @@ fn what_a_dead_destination_cannot_take_goes_to_the_spool_and_comes_back_in_order
 fn dropping_by_policy_drops_the_oldest_or_the_newest() {
     for (policy, kept) in [(OverflowPolicy::DropNewest, 0), (OverflowPolicy::DropOldest, 190)] {
         let overflow = Overflow { policy, ..Overflow::default() };
-        let mut world = World::new(Policy { overflow, concurrency: 1, ..Policy::default() }, shape(10, false));
+        let mut world =
+            World::new(Policy { overflow, concurrency: 1, ..Policy::default() }, shape(10, false));
         let room = Room { share: 4_000, scarce: true, alone: false };
         for n in 0..20 {
             world.input(Input::Offer { piece: piece(n * 10, 10, 1), room });

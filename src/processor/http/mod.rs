@@ -46,6 +46,8 @@ pub enum HttpError {
     Url(String),
     #[error("the URL of `{0}` holds credentials; put them into `auth`")]
     UrlCredentials(String),
+    #[error("`{0}` cannot be sent as a content type")]
+    ContentType(String),
     #[error("{0}")]
     Proxy(String),
     #[error(transparent)]

@@ -1,0 +1,148 @@
+//! The gateway's own API: which functions there are. OpenFaaS REST API, `/system/namespaces` and `/system/functions`.
+
+use std::collections::HashMap;
+
+use bytes::Bytes;
+use hyper::{Method, StatusCode, Uri};
+
+use super::topics::Function;
+use crate::config::OpenFaas as Settings;
+use crate::event::topic::Topic;
+use crate::limits::LISTING_BYTES_MAX;
+use crate::processor::http::{Client, request};
+use crate::processor::{Failure, Fault};
+
+/// The annotation by which a function chooses between `/function/` and `/async-function/`: `true` or `false`.
+pub const ASYNC_ANNOTATION: &str = "async";
+
+/// A function as `/system/functions` describes it; the rest of its members is skipped.
+#[derive(serde::Deserialize)]
+struct Listed {
+    name: String,
+    #[serde(default)]
+    annotations: Option<HashMap<String, String>>,
+}
+
+/// Asks the gateway for all functions of `settings.namespaces`, or of all that it has.
+///
+/// All or nothing: one namespace that cannot be listed fails the whole, so that its functions do not seem to have vanished.
+pub async fn functions(client: &Client, settings: &Settings) -> Result<Vec<Function>, Failure> {
+    let namespaces = match settings.namespaces.as_slice() {
+        [] => namespaces(client, settings).await?,
+        given => given.to_vec(),
+    };
+    if namespaces.is_empty() {
+        return list(client, settings, None).await;
+    }
+    let mut all = Vec::new();
+    for namespace in namespaces {
+        all.extend(list(client, settings, Some(namespace)).await?);
+    }
+    Ok(all)
+}
+
+/// Empty where the gateway knows no namespaces: the invocation's path then has the name alone.
+async fn namespaces(client: &Client, settings: &Settings) -> Result<Vec<String>, Failure> {
+    match get(client, format!("{}/system/namespaces", settings.gateway)).await {
+        Ok(body) => parse::<Option<Vec<String>>>(client, "/system/namespaces", body)
+            .await
+            .map(Option::unwrap_or_default),
+        // Gateways before 0.18 and providers without namespaces.
+        Err(failure) if matches!(failure.status, Some(404 | 405 | 501)) => Ok(Vec::new()),
+        Err(failure) => Err(failure),
+    }
+}
+
+async fn list(
+    client: &Client,
+    settings: &Settings,
+    namespace: Option<String>,
+) -> Result<Vec<Function>, Failure> {
+    let query = namespace.as_ref().map(|name| format!("?namespace={}", encoded(name))).unwrap_or_default();
+    let body = get(client, format!("{}/system/functions{query}", settings.gateway)).await?;
+    let listed = parse::<Option<Vec<Listed>>>(client, "/system/functions", body).await?;
+    let suffix = namespace.map(|name| format!(".{name}")).unwrap_or_default();
+    Ok(listed
+        .unwrap_or_default()
+        .into_iter()
+        .filter_map(|f| function(f, &suffix, &settings.topic_annotation))
+        .collect())
+}
+
+/// `None` for a name that could not stand in a path: no gateway gives one, and what stands there decides who is called.
+fn function(listed: Listed, suffix: &str, topic_annotation: &str) -> Option<Function> {
+    let name = format!("{}{suffix}", listed.name);
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_');
+    if listed.name.is_empty() || name.starts_with('.') || !name.bytes().all(plain) {
+        tracing::warn!(
+            function = name,
+            "a function's name has characters that no path can carry; it is left out"
+        );
+        return None;
+    }
+    let annotations = listed.annotations.unwrap_or_default();
+    let asynchronous = annotations.get(ASYNC_ANNOTATION).and_then(|value| match value.trim() {
+        value if value.eq_ignore_ascii_case("true") => Some(true),
+        value if value.eq_ignore_ascii_case("false") => Some(false),
+        value => {
+            tracing::warn!(
+                function = name,
+                value,
+                "annotation `async` is neither true nor false; it is ignored"
+            );
+            None
+        }
+    });
+    let topics =
+        annotations.get(topic_annotation).map(|list| Topic::list(list).collect()).unwrap_or_default();
+    Some(Function { name: name.into(), asynchronous, topics })
+}
+
+async fn get(client: &Client, url: String) -> Result<Vec<u8>, Failure> {
+    let uri: Uri =
+        url.parse().map_err(|_| broken(client, "the gateway's URL and a namespace give no URL".into()))?;
+    let headers = client.headers();
+    let answer = client
+        .exchange(request(Method::GET, uri, (*headers).clone(), Bytes::new()), LISTING_BYTES_MAX)
+        .await?;
+    if answer.status != StatusCode::OK {
+        return Err(client.refusal(&answer));
+    }
+    if answer.cut {
+        return Err(broken(client, format!("its list of functions has more than {LISTING_BYTES_MAX} bytes")));
+    }
+    Ok(answer.body)
+}
+
+/// Parses on a thread for such work: 10,000 functions are some megabytes, and the runtime's threads have deliveries to do.
+async fn parse<T>(client: &Client, what: &str, body: Vec<u8>) -> Result<T, Failure>
+where
+    T: serde::de::DeserializeOwned + Send + 'static,
+{
+    let parsed = tokio::task::spawn_blocking(move || serde_json::from_slice(&body)).await;
+    match parsed {
+        Ok(Ok(value)) => Ok(value),
+        Ok(Err(error)) => {
+            Err(broken(client, format!("its answer to {what} is not what a gateway says: {error}")))
+        }
+        Err(error) => Err(broken(client, format!("its answer to {what} could not be read: {error}"))),
+    }
+}
+
+fn broken(client: &Client, what: String) -> Failure {
+    let reason = format!("{}: {what}; check `gateway`", client.target());
+    Failure { fault: Fault::Target, status: None, reason, wait: None }
+}
+
+/// A query value: everything but unreserved characters percent-encoded (RFC 3986 §2.3).
+fn encoded(value: &str) -> String {
+    value
+        .bytes()
+        .map(|byte| match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => {
+                char::from(byte).to_string()
+            }
+            other => format!("%{other:02X}"),
+        })
+        .collect()
+}

@@ -1,0 +1,214 @@
+//! OpenFaaS: every function whose `topic` annotation names an event is called with it.
+//!
+//! ```text
+//! gateway ── every 10 s: functions, annotations ── Catalog ── watch ──► routing (one destination a function)
+//!    ▲                                                                        │
+//!    └──────── POST /function/NAME or /async-function/NAME ◄── deliver ◄──────┘
+//! ```
+//!
+//! A refresh that fails leaves the last good map. A synchronous call is settled by a status of 200 to 299; an asynchronous one by the gateway's 202,
+//! which means that the gateway's queue has it, not that the function ran.
+
+mod gateway;
+pub mod topics;
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use hyper::Uri;
+use hyper::header::{CONTENT_TYPE, HeaderMap, HeaderValue};
+use tokio::sync::{Mutex, watch};
+
+pub use gateway::ASYNC_ANNOTATION;
+use topics::{Catalog, TopicMap};
+
+use super::http::{Client, HttpError, Version, target_uri};
+use super::{BoxFuture, Failure, Fault, Interest, Outcome, Processor, Request, Shape};
+use crate::config::{Auth, HttpClient, OpenFaas as Settings};
+use crate::event::Envelope;
+use crate::limits::{FIRST_SYNC_RETRY, FUNCTIONS_MAX, LISTING_TIMEOUT};
+
+/// Calls the functions of one gateway.
+#[derive(Debug)]
+pub struct OpenFaas {
+    settings: Settings,
+    /// For the gateway's own API, with credentials.
+    gateway: Client,
+    /// For functions, with credentials only if so configured: a function sees what it is called with.
+    functions: Client,
+    content_type: Option<HeaderValue>,
+    callback_url: Option<HeaderValue>,
+    envelope: Envelope,
+    catalog: Mutex<Catalog>,
+    map: watch::Sender<Arc<TopicMap>>,
+}
+
+impl OpenFaas {
+    pub fn new(settings: &Settings, envelope: Envelope) -> Result<Self, HttpError> {
+        let mut settings = settings.clone();
+        settings.gateway.truncate(settings.gateway.trim_end_matches('/').len());
+        let origin = target_uri(&settings.gateway)?;
+        let listing =
+            HttpClient { timeout: settings.http.timeout.min(LISTING_TIMEOUT), ..settings.http.clone() };
+        let on_invoke = if settings.auth_on_invoke { settings.auth.clone() } else { Auth::None };
+        let header = |value: &Option<String>| value.as_deref().map(HeaderValue::from_str).transpose();
+        let url = |_| HttpError::Url(settings.callback_url.clone().unwrap_or_default());
+        let media = |_| HttpError::ContentType(settings.content_type.clone().unwrap_or_default());
+        Ok(OpenFaas {
+            gateway: Client::new(&origin, &listing, Version::Auto, &settings.auth, &[])?,
+            functions: Client::new(&origin, &settings.http, Version::Auto, &on_invoke, &[])?,
+            content_type: header(&settings.content_type).map_err(media)?,
+            callback_url: header(&settings.callback_url).map_err(url)?,
+            envelope,
+            catalog: Mutex::default(),
+            map: watch::Sender::default(),
+            settings,
+        })
+    }
+
+    /// The functions and their topics: generation 0 until the gateway was read once.
+    pub fn topics(&self) -> watch::Receiver<Arc<TopicMap>> {
+        self.map.subscribe()
+    }
+
+    /// Reads the gateway's functions once. After a failure the last good map stays.
+    pub async fn refresh(&self) -> Result<(), Failure> {
+        // One refresh at a time, so that an older listing never replaces a newer one.
+        let mut catalog = self.catalog.lock().await;
+        let listed = gateway::functions(&self.gateway, &self.settings).await?;
+        let Some(change) = catalog.step(Instant::now(), listed, self.settings.vanished_grace) else {
+            return Ok(());
+        };
+        let (gateway, functions) = (self.gateway.target(), change.map.functions().count());
+        tracing::info!(
+            gateway,
+            functions,
+            appeared = change.appeared,
+            vanished = change.vanished,
+            "functions changed"
+        );
+        if change.refused > 0 {
+            tracing::error!(
+                gateway,
+                refused = change.refused,
+                limit = FUNCTIONS_MAX,
+                "too many functions; some get no events"
+            );
+        }
+        self.map.send_replace(change.map);
+        Ok(())
+    }
+
+    /// Refreshes again and again until the processor is dropped: soon after a failed first time, then at the configured interval.
+    fn keep_fresh(self: Arc<Self>) {
+        let interval = self.settings.refresh_interval.max(Duration::from_millis(10));
+        let weak = Arc::downgrade(&self);
+        drop(self);
+        tokio::spawn(async move {
+            let mut failing = false;
+            while let Some(this) = weak.upgrade() {
+                let wait = match this.refresh().await {
+                    Ok(()) => {
+                        if std::mem::take(&mut failing) {
+                            tracing::info!(
+                                gateway = this.gateway.target(),
+                                "the gateway's functions can be read again"
+                            );
+                        }
+                        interval
+                    }
+                    Err(failure) => {
+                        // Said once, not every ten seconds.
+                        if !std::mem::replace(&mut failing, true) {
+                            let (gateway, reason) = (this.gateway.target(), failure.reason);
+                            tracing::warn!(
+                                gateway,
+                                reason,
+                                "the gateway's functions cannot be read; the last known stay"
+                            );
+                        }
+                        if this.map.borrow().generation() == 0 {
+                            interval.min(FIRST_SYNC_RETRY)
+                        } else {
+                            interval
+                        }
+                    }
+                };
+                drop(this);
+                tokio::time::sleep(wait).await;
+            }
+        });
+    }
+
+    fn invocation(&self, function: &str) -> Result<(Uri, HeaderMap), Failure> {
+        let chosen = self.map.borrow().named(function).and_then(|function| function.asynchronous);
+        let asynchronous = chosen.unwrap_or(self.settings.asynchronous);
+        let path = if asynchronous { "async-function" } else { "function" };
+        let url = format!("{}/{path}/{function}", self.settings.gateway);
+        let uri = Uri::try_from(url).map_err(|_| Failure {
+            fault: Fault::Permanent,
+            status: None,
+            reason: format!("`{function}` is not the name of a function"),
+            wait: None,
+        })?;
+        let mut headers = HeaderMap::clone(&self.functions.headers());
+        if let Some(content_type) = &self.content_type {
+            headers.insert(CONTENT_TYPE, content_type.clone());
+        }
+        if let Some(callback) = self.callback_url.as_ref().filter(|_| asynchronous) {
+            headers.insert("x-callback-url", callback.clone());
+        }
+        Ok((uri, headers))
+    }
+
+    async fn invoke(&self, request: &Request) -> Outcome {
+        let (uri, headers) = match self.invocation(&request.function) {
+            Ok(invocation) => invocation,
+            Err(failure) => return Outcome::Failed(failure),
+        };
+        // One event a call is what the shape asks for; more are sent one after another rather than refused.
+        let mut each = Vec::with_capacity(request.events);
+        for (batch, i) in request.events() {
+            let body = {
+                let rendering = self.envelope.open(batch);
+                let mut body = Vec::with_capacity(rendering.size_hint(i));
+                rendering.structured(i, &mut body);
+                body
+            };
+            each.push(self.functions.deliver(uri.clone(), headers.clone(), body.into()).await.err());
+        }
+        Outcome::of_each(each)
+    }
+
+    async fn reach(&self) -> Result<String, Failure> {
+        let functions = gateway::functions(&self.gateway, &self.settings).await?;
+        let with_topics = functions.iter().filter(|function| !function.topics.is_empty()).count();
+        let (target, annotation) = (self.gateway.target(), &self.settings.topic_annotation);
+        Ok(format!(
+            "{target} has {} functions, {with_topics} with the annotation `{annotation}`",
+            functions.len()
+        ))
+    }
+}
+
+impl Processor for OpenFaas {
+    fn shape(&self) -> Shape {
+        Shape { events_max: 1, bytes_max: usize::MAX, partial: false }
+    }
+
+    fn deliver<'a>(&'a self, request: &'a Request) -> BoxFuture<'a, Outcome> {
+        Box::pin(self.invoke(request))
+    }
+
+    fn check(&self) -> BoxFuture<'_, Result<String, Failure>> {
+        Box::pin(self.reach())
+    }
+
+    fn start(self: Arc<Self>) {
+        self.keep_fresh();
+    }
+
+    fn interest(&self) -> Interest {
+        Interest::Functions(self.topics())
+    }
+}

@@ -1,0 +1,337 @@
+//! Which functions want which events: the gateway's functions, their topics, and a lookup that costs the hot path one hash.
+//!
+//! ```text
+//! refresh (every 10 s, off the hot path)      routing (every event)
+//! listing ── Catalog::step ── TopicMap ─────► TopicLookup: subject ── cache ── functions
+//! ```
+//!
+//! Pure: the time comes in, a new map comes out. A map is immutable; a lookup belongs to one thread and forgets its cache with each new map.
+//!
+//! INVARIANT: a function keeps its [`FunctionId`] for the life of the process, whatever is deployed or removed.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use rustc_hash::FxHashMap;
+
+use crate::event::Category;
+use crate::event::topic::{Topic, dotted};
+use crate::limits::{FUNCTIONS_MAX, TOPIC_CACHE_MAX};
+
+/// A function of one gateway. Small and dense: the n-th function ever seen is n.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct FunctionId(pub u32);
+
+/// A function as its gateway lists it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Function {
+    /// `NAME` or `NAME.NAMESPACE`: the name of the destination, and the last part of the URL.
+    pub name: Arc<str>,
+    /// Whether it is invoked by `/async-function/`; `None` leaves it to the processor's settings.
+    pub asynchronous: Option<bool>,
+    pub topics: Vec<Topic>,
+}
+
+/// All functions with topics, at one time.
+#[derive(Debug, Default)]
+pub struct TopicMap {
+    generation: u64,
+    functions: BTreeMap<FunctionId, Function>,
+    by_name: FxHashMap<Arc<str>, FunctionId>,
+    exact: FxHashMap<Box<str>, Vec<FunctionId>>,
+    wildcards: Vec<(Topic, FunctionId)>,
+}
+
+impl TopicMap {
+    /// 0 until the gateway was read once, then counted up with each change.
+    pub fn generation(&self) -> u64 {
+        self.generation
+    }
+
+    /// All functions with at least one topic, those in their grace time among them.
+    pub fn functions(&self) -> impl Iterator<Item = (FunctionId, &Function)> {
+        self.functions.iter().map(|(id, function)| (*id, function))
+    }
+
+    pub fn function(&self, id: FunctionId) -> Option<&Function> {
+        self.functions.get(&id)
+    }
+
+    pub fn named(&self, name: &str) -> Option<&Function> {
+        self.functions.get(self.by_name.get(name)?)
+    }
+
+    fn new(generation: u64, functions: BTreeMap<FunctionId, Function>) -> Self {
+        let mut map = TopicMap { generation, ..TopicMap::default() };
+        for (id, function) in &functions {
+            map.by_name.insert(Arc::clone(&function.name), *id);
+            for topic in &function.topics {
+                match topic {
+                    Topic::Exact(name) => map.exact.entry(name.clone()).or_default().push(*id),
+                    Topic::Wildcard(_) => map.wildcards.push((topic.clone(), *id)),
+                }
+            }
+        }
+        map.functions = functions;
+        map
+    }
+
+    /// The functions that want an event with one of these names, each once, in order of their ids.
+    fn find(&self, names: &[&str]) -> Arc<[FunctionId]> {
+        let mut found: Vec<FunctionId> = Vec::new();
+        for name in names.iter().filter(|name| !name.is_empty()) {
+            found.extend(self.exact.get(*name).into_iter().flatten());
+            found.extend(self.wildcards.iter().filter(|(topic, _)| topic.matches(name)).map(|(_, id)| id));
+        }
+        found.sort_unstable();
+        found.dedup();
+        found.into()
+    }
+}
+
+/// Finds the functions of events; one a thread.
+#[derive(Debug, Default)]
+pub struct TopicLookup {
+    map: Arc<TopicMap>,
+    /// By category, then subject.
+    cache: [FxHashMap<Box<str>, Arc<[FunctionId]>>; 3],
+}
+
+impl TopicLookup {
+    /// Looks in `map` from now on. To be called once a batch; costs nothing while the map is the same.
+    pub fn update(&mut self, map: &Arc<TopicMap>) {
+        if !Arc::ptr_eq(&self.map, map) {
+            self.map = Arc::clone(map);
+            self.cache = Default::default();
+        }
+    }
+
+    /// The functions that want events of this subject.
+    pub fn functions(&mut self, category: Category, subject: &str) -> &Arc<[FunctionId]> {
+        let (map, cache) = (&self.map, &mut self.cache[category as usize]);
+        // Subjects of EventEx are free text of whoever posts events: the cache must not grow with them.
+        if cache.len() >= TOPIC_CACHE_MAX && !cache.contains_key(subject) {
+            cache.clear();
+        }
+        // Two hashes on the way that is taken once a subject, one on the way that is taken once an event.
+        if !cache.contains_key(subject) {
+            let older = match category {
+                Category::Event => dotted(subject),
+                Category::EventEx => dotted("EventEx"),
+                Category::ExtendedEvent => dotted("ExtendedEvent"),
+            };
+            cache.insert(subject.into(), map.find(&[subject, &older]));
+        }
+        &cache[subject]
+    }
+}
+
+/// What was listed, and when last: makes maps out of listings.
+#[derive(Debug, Default)]
+pub struct Catalog {
+    generation: u64,
+    ids: FxHashMap<Arc<str>, FunctionId>,
+    known: BTreeMap<Arc<str>, Known>,
+}
+
+#[derive(Debug)]
+struct Known {
+    function: Function,
+    listed: Instant,
+}
+
+/// What a listing changed.
+#[derive(Debug)]
+pub struct Change {
+    pub map: Arc<TopicMap>,
+    /// Functions that were not known before.
+    pub appeared: usize,
+    /// Functions whose grace time is over.
+    pub vanished: usize,
+    /// Functions without a place among [`FUNCTIONS_MAX`].
+    pub refused: usize,
+}
+
+impl Catalog {
+    /// Takes a whole listing in. `None` where nothing changed, but for the first listing.
+    ///
+    /// A function that is not listed keeps its topics for `grace`: a redeploy looks like a removal.
+    pub fn step(&mut self, now: Instant, listed: Vec<Function>, grace: Duration) -> Option<Change> {
+        let (mut changed, mut appeared, mut refused) = (self.generation == 0, 0, 0);
+        for function in listed {
+            // Taking the topics away is an order; only what is not listed at all may come back.
+            if function.topics.is_empty() {
+                changed |= self.known.remove(&function.name).is_some();
+                continue;
+            }
+            if !self.ids.contains_key(&function.name) {
+                if self.ids.len() == FUNCTIONS_MAX {
+                    refused += 1;
+                    continue;
+                }
+                self.ids.insert(Arc::clone(&function.name), FunctionId(self.ids.len() as u32));
+            }
+            match self.known.get_mut(&function.name) {
+                Some(known) => {
+                    known.listed = now;
+                    if known.function != function {
+                        known.function = function;
+                        changed = true;
+                    }
+                }
+                None => {
+                    let name = Arc::clone(&function.name);
+                    self.known.insert(name, Known { function, listed: now });
+                    (changed, appeared) = (true, appeared + 1);
+                }
+            }
+        }
+        let before = self.known.len();
+        self.known.retain(|_, known| {
+            now.saturating_duration_since(known.listed) < grace.max(Duration::from_nanos(1))
+        });
+        let vanished = before - self.known.len();
+        if !changed && vanished == 0 && refused == 0 {
+            return None;
+        }
+        self.generation += 1;
+        let functions =
+            self.known.values().map(|known| (self.ids[&known.function.name], known.function.clone()));
+        let map = Arc::new(TopicMap::new(self.generation, functions.collect()));
+        Some(Change { map, appeared, vanished, refused })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn function(name: &str, topics: &str) -> Function {
+        Function { name: name.into(), asynchronous: None, topics: Topic::list(topics).collect() }
+    }
+
+    fn lookup(map: &Arc<TopicMap>) -> TopicLookup {
+        let mut lookup = TopicLookup::default();
+        lookup.update(map);
+        lookup
+    }
+
+    fn names(lookup: &mut TopicLookup, category: Category, subject: &str) -> Vec<String> {
+        let ids = Arc::clone(lookup.functions(category, subject));
+        ids.iter().map(|id| lookup.map.function(*id).unwrap().name.to_string()).collect()
+    }
+
+    #[test]
+    fn all_three_generations_of_names_select() {
+        let listed = vec![
+            function("class", "VmPoweredOnEvent"),
+            function("dotted", "vm.powered.on"),
+            function("drs", "drs.vm.powered.on"),
+            function("ex", "ex"),
+            function("extended", "extended, nothing"),
+            function("ha", "com.vmware.vc.HA.*"),
+            function("id", "com.vmware.vc.HA.X"),
+            function("all", "*"),
+            function("twice", "VmPoweredOnEvent,vm.powered.on,Vm*,*On*"),
+            function("none", " , "),
+        ];
+        let map = Catalog::default().step(Instant::now(), listed, Duration::ZERO).unwrap().map;
+        let mut lookup = lookup(&map);
+        let mut check = |category, subject, expected: &[&str]| {
+            for _ in 0..2 {
+                let mut found = names(&mut lookup, category, subject);
+                found.sort();
+                assert_eq!(found, expected, "{subject}");
+            }
+        };
+        check(Category::Event, "VmPoweredOnEvent", &["all", "class", "dotted", "twice"]);
+        check(Category::Event, "DrsVmPoweredOnEvent", &["all", "drs", "twice"]);
+        check(Category::EventEx, "com.vmware.vc.HA.X", &["all", "ex", "ha", "id"]);
+        check(Category::EventEx, "com.vmware.vc.HA.Y", &["all", "ex", "ha"]);
+        check(Category::ExtendedEvent, "com.vmware.x", &["all", "extended"]);
+        check(Category::Event, "com.vmware.x", &["all"]);
+        check(Category::Event, "", &[]);
+        assert_eq!(map.functions().count(), 9, "a function without topics is no destination");
+    }
+
+    #[test]
+    fn a_vanished_function_is_kept_for_its_grace_time_with_its_id() {
+        let (mut catalog, start, grace) = (Catalog::default(), Instant::now(), Duration::from_secs(60));
+        let at = |seconds| start + Duration::from_secs(seconds);
+        let both = || vec![function("a", "T"), function("b", "T")];
+        let first = catalog.step(at(0), both(), grace).unwrap();
+        assert_eq!((first.map.generation(), first.appeared), (1, 2));
+        assert!(catalog.step(at(10), both(), grace).is_none(), "nothing changed");
+        let only_b = || vec![function("b", "T")];
+        assert!(catalog.step(at(20), only_b(), grace).is_none(), "within the grace time nothing changes");
+        assert!(catalog.step(at(69), only_b(), grace).is_none());
+        let gone = catalog.step(at(70), only_b(), grace).unwrap();
+        assert_eq!((gone.vanished, gone.map.generation()), (1, 2));
+        assert_eq!(names(&mut lookup(&gone.map), Category::Event, "T"), ["b"]);
+        assert!(
+            catalog.step(at(71), vec![function("b", "")], grace).unwrap().map.functions().next().is_none()
+        );
+        let back = catalog.step(at(80), both(), grace).unwrap();
+        let id = |map: &TopicMap, name: &str| map.functions().find(|(_, f)| &*f.name == name).unwrap().0;
+        assert_eq!(id(&back.map, "a"), id(&first.map, "a"));
+        assert_eq!(id(&back.map, "b"), id(&first.map, "b"));
+    }
+
+    #[test]
+    fn an_empty_first_listing_is_a_map_too() {
+        let change = Catalog::default().step(Instant::now(), Vec::new(), Duration::ZERO).unwrap();
+        assert_eq!((change.map.generation(), change.map.functions().count()), (1, 0));
+    }
+
+    #[test]
+    fn a_change_of_topics_reaches_a_lookup_with_its_next_update() {
+        let (mut catalog, now) = (Catalog::default(), Instant::now());
+        let before = catalog.step(now, vec![function("a", "T")], Duration::ZERO).unwrap().map;
+        let mut lookup = lookup(&before);
+        assert_eq!(names(&mut lookup, Category::Event, "U").len(), 0);
+        let after = catalog.step(now, vec![function("a", "U")], Duration::ZERO).unwrap().map;
+        lookup.update(&after);
+        assert_eq!(names(&mut lookup, Category::Event, "U"), ["a"]);
+        assert_eq!(names(&mut lookup, Category::Event, "T").len(), 0);
+    }
+
+    #[test]
+    fn the_cache_is_bounded() {
+        let map =
+            Catalog::default().step(Instant::now(), vec![function("a", "s7*")], Duration::ZERO).unwrap().map;
+        let mut lookup = lookup(&map);
+        for i in 0..TOPIC_CACHE_MAX * 2 + 10 {
+            let subject = format!("s{i}");
+            let expected = usize::from(subject.starts_with("s7"));
+            assert_eq!(lookup.functions(Category::EventEx, &subject).len(), expected);
+            assert!(lookup.cache[Category::EventEx as usize].len() <= TOPIC_CACHE_MAX);
+        }
+    }
+
+    proptest! {
+        /// Against the definition: a function is found if one of its topics matches one of the event's names.
+        #[test]
+        fn finds_what_the_definition_finds(
+            topics in prop::collection::vec(prop::collection::vec("[VM*.]{1,4}|Vm\\*|v\\.m|ex", 0..4), 0..6),
+            subject in "[VMm.]{1,4}",
+            category in prop::sample::select(vec![Category::Event, Category::EventEx, Category::ExtendedEvent]),
+        ) {
+            let listed: Vec<_> = topics.iter().enumerate().map(|(i, t)| function(&i.to_string(), &t.join(","))).collect();
+            let older = match category {
+                Category::Event => dotted(&subject),
+                Category::EventEx => "ex".into(),
+                Category::ExtendedEvent => "extended".into(),
+            };
+            let wants = |f: &&Function| f.topics.iter().any(|t| t.matches(&subject) || (!older.is_empty() && t.matches(&older)));
+            let mut expected: Vec<_> = listed.iter().filter(wants).map(|f| f.name.to_string()).collect();
+            expected.sort();
+            let map = Catalog::default().step(Instant::now(), listed, Duration::ZERO).unwrap().map;
+            let mut found = names(&mut lookup(&map), category, &subject);
+            found.sort();
+            prop_assert_eq!(found, expected);
+        }
+    }
+}
