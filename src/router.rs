@@ -9,9 +9,9 @@ use tokio::task::JoinSet;
 use crate::config::{self, Config, State};
 use crate::durable::{Store, StoreError};
 use crate::pipeline::destination::Destinations;
-use crate::pipeline::route::{Reach, Route, RouteError};
+use crate::pipeline::route::{Functions, Reach, Route, RouteError};
 use crate::pipeline::run::{Drained, Parts, Pipeline, StartError};
-use crate::processor::{BuildError, Processor, build};
+use crate::processor::{BuildError, Interest, Processor, build};
 use crate::source::vcenter::{self, Settings, Status};
 
 /// Why the router did not start.
@@ -66,7 +66,10 @@ impl Router {
             .processors
             .iter()
             .enumerate()
-            .map(|(at, processor)| Reach::Whole(destinations.intern(at, &processor.name, "")))
+            .map(|(at, processor)| match processors[at].interest() {
+                Interest::Everything => Reach::Whole(destinations.intern(at, &processor.name, "")),
+                Interest::Functions(topics) => Reach::Functions(Functions::new(at, &processor.name, topics)),
+            })
             .collect();
         let route = Route::new(&config, reach).map_err(RouterError::Patterns)?;
         let settings: Vec<Settings> = config.sources.iter().map(settings).collect::<Result<_, _>>()?;
@@ -78,6 +81,11 @@ impl Router {
             }
         };
         let store = Store::open(&dir)?;
+        for processor in &processors {
+            Arc::clone(processor).start();
+        }
+        let mut interests: Vec<Vec<Interest>> =
+            (0..config.sources.len()).map(|source| interests(&config, source, &processors)).collect();
         let pipeline = Pipeline::start(Parts {
             config: Arc::clone(&config),
             processors,
@@ -92,7 +100,14 @@ impl Router {
         for (at, settings) in settings.into_iter().enumerate() {
             let status = Arc::new(Status::default());
             statuses.push((config.sources[at].name.clone(), Arc::clone(&status)));
-            sources.spawn(vcenter::run(settings, pipeline.intake(at), status, stopped.clone()));
+            let source = vcenter::run(settings, pipeline.intake(at), status, stopped.clone());
+            let (interests, mut stopped) = (std::mem::take(&mut interests[at]), stopped.clone());
+            sources.spawn(async move {
+                tokio::select! {
+                    () = known(interests) => source.await,
+                    _ = stopped.wait_for(|stopped| *stopped) => {}
+                }
+            });
         }
         let view = View { sources: statuses.into() };
         Ok(Router { pipeline, sources, stop, view, shutdown_timeout: config.shutdown_timeout, ephemeral })
@@ -119,6 +134,23 @@ impl Router {
         let drained = pipeline.drain(shutdown_timeout).await;
         drop(ephemeral);
         drained
+    }
+}
+
+/// What the processors that `source` is routed to want.
+fn interests(config: &Config, source: usize, processors: &[Arc<dyn Processor>]) -> Vec<Interest> {
+    let name = &config.sources[source].name;
+    let is_reached = |processor: &config::Processor| {
+        config.routes.iter().any(|route| route.sources.contains(name) && route.processors.contains(&processor.name))
+    };
+    let reached = config.processors.iter().zip(processors).filter(|(processor, _)| is_reached(processor));
+    reached.map(|(_, processor)| processor.interest()).collect()
+}
+
+/// Waits until every processor knows what it wants: an event that is read before would pass by.
+async fn known(interests: Vec<Interest>) {
+    for mut interest in interests {
+        interest.known().await;
     }
 }
 

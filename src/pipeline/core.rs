@@ -120,7 +120,7 @@ impl Core {
                 for (destination, identities) in stored.unsettled {
                     let name: Arc<str> = destination.into();
                     // A destination that is gone, or renamed, holds nothing back.
-                    if self.destinations.by_name(&name).is_none() && !self.route.may_reach(&name) {
+                    if self.route.destination(&name, &mut self.destinations).is_none() {
                         tracing::warn!(source = %flow.name, destination = %name, events = identities.len(),
                             "this destination is no longer configured: what it had not taken is let go; a renamed one starts at the current position");
                         continue;

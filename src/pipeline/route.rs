@@ -4,32 +4,58 @@
 
 use std::sync::Arc;
 
+use rustc_hash::FxHashMap;
+use tokio::sync::watch;
+
 use super::destination::{DestinationId, Destinations};
 use crate::config;
 use crate::event::{Batch, Selection};
+use crate::processor::openfaas::topics::{FunctionId, TopicLookup, TopicMap};
 use crate::pattern::{Facts, Matcher, Needs, PatternId, PatternSet, Root};
 
 /// How a processor picks among the events that a route gives it.
 pub enum Reach {
     /// All of them, to the one destination that the processor is.
     Whole(DestinationId),
-    /// To the destinations that a selector names: functions by topic, rules by pattern.
-    Selected(Box<dyn Select>),
+    /// Each function what its topics name; a function is a destination.
+    Functions(Functions),
 }
 
-/// Chooses destinations event by event: a processor with functions, or with rules of its own.
-pub trait Select: Send {
-    /// Whether a destination of this name is one of this processor's, now or later.
-    fn may_reach(&self, name: &str) -> bool;
+/// The functions of one processor, as the route stage sees them.
+pub struct Functions {
+    processor: usize,
+    name: String,
+    topics: watch::Receiver<Arc<TopicMap>>,
+    lookup: TopicLookup,
+    destinations: FxHashMap<FunctionId, DestinationId>,
+}
 
-    /// Adds the events of `offered` to the destinations that take them.
-    fn select(
-        &mut self,
-        batch: &Batch,
-        offered: &Selection,
-        destinations: &mut Destinations,
-        out: &mut Routed,
-    );
+impl Functions {
+    /// Of the processor with this index and name.
+    pub fn new(processor: usize, name: &str, topics: watch::Receiver<Arc<TopicMap>>) -> Self {
+        Functions { processor, name: name.into(), topics, lookup: TopicLookup::default(), destinations: FxHashMap::default() }
+    }
+
+    fn step(&mut self, batch: &Batch, offered: &Selection, destinations: &mut Destinations, routed: &mut Routed) {
+        let map = Arc::clone(&self.topics.borrow_and_update());
+        self.lookup.update(&map);
+        for i in offered.iter() {
+            let record = &batch.records[i];
+            for function in self.lookup.functions(record.category, batch.text(record.subject)).iter() {
+                let destination = *self.destinations.entry(*function).or_insert_with(|| {
+                    let name = map.function(*function).map_or("", |function| &function.name);
+                    destinations.intern(self.processor, &self.name, name)
+                });
+                routed.add(destination, &Selection::one(i));
+            }
+        }
+    }
+
+    /// The destination of a function that a former run knew under `name`, whether or not the gateway has it now.
+    fn named(&self, name: &str, destinations: &mut Destinations) -> Option<DestinationId> {
+        let function = name.strip_prefix(&self.name)?.strip_prefix('/')?;
+        Some(destinations.intern(self.processor, &self.name, function))
+    }
 }
 
 /// Where the events of one batch go.
@@ -127,9 +153,15 @@ impl Route {
         Ok(Route { rules, reach, patterns })
     }
 
-    /// Whether a destination of this name can still come up: a function of a processor that looks its functions up.
-    pub fn may_reach(&self, name: &str) -> bool {
-        self.reach.iter().any(|reach| matches!(reach, Reach::Selected(select) if select.may_reach(name)))
+    /// The destination that a former run knew under `name`: `None` where its processor is not configured any more.
+    pub fn destination(&self, name: &str, destinations: &mut Destinations) -> Option<DestinationId> {
+        let known = destinations.by_name(name);
+        known.or_else(|| {
+            self.reach.iter().find_map(|reach| match reach {
+                Reach::Whole(_) => None,
+                Reach::Functions(functions) => functions.named(name, destinations),
+            })
+        })
     }
 
     /// Where the events of `batch` go. Events that a former run had routed (`replays`) go where they are still owed, and nowhere else.
@@ -145,7 +177,7 @@ impl Route {
             let one = Selection::one(*i);
             fresh.remove(&one);
             for name in owed {
-                if let Some(destination) = destinations.by_name(name) {
+                if let Some(destination) = self.destination(name, destinations) {
                     routed.add(destination, &one);
                 }
             }
@@ -165,7 +197,7 @@ impl Route {
             for processor in &rule.processors {
                 match &mut self.reach[*processor] {
                     Reach::Whole(destination) => routed.add(*destination, &offered),
-                    Reach::Selected(select) => select.select(batch, &offered, destinations, &mut routed),
+                    Reach::Functions(functions) => functions.step(batch, &offered, destinations, &mut routed),
                 }
             }
         }

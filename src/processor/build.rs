@@ -6,6 +6,7 @@ use super::blackhole::Blackhole;
 use super::cloudevents::CloudEvents;
 use super::console::Console;
 use super::http::HttpError;
+use super::openfaas::OpenFaas;
 use super::Processor;
 use crate::config::{self, ProcessorKind};
 use crate::event::{Envelope, EnvelopeError, EnvelopeOptions};
@@ -32,7 +33,9 @@ pub fn build(processor: &config::Processor) -> Result<Arc<dyn Processor>, BuildE
         }
         ProcessorKind::Console => Arc::new(Console::new(envelope)),
         ProcessorKind::Blackhole => Arc::new(Blackhole),
-        ProcessorKind::OpenFaas(_) => return Err(BuildError::Absent { name: name(), kind: "openfaas" }),
+        ProcessorKind::OpenFaas(settings) => {
+            Arc::new(OpenFaas::new(settings, envelope).map_err(|cause| BuildError::Http { name: name(), cause })?)
+        }
         ProcessorKind::EventBridge(_) => return Err(BuildError::Absent { name: name(), kind: "eventbridge" }),
     })
 }
