@@ -2,6 +2,9 @@
 //!
 //! Pure but for the client: bytes in, values out.
 
+pub mod decode;
+pub mod schema;
+
 use crate::event::{Record, Span};
 
 pub mod decode;
