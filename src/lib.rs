@@ -14,6 +14,7 @@
 //! The modules in flow order: [`source`] reads pages, [`vim`] decodes them, [`event`] is what flows, [`pipeline`] orders, routes and settles,
 //! [`processor`] delivers. Dependencies point one way: `cli → pipeline → {source, processor, durable} → {vim, event, config}`.
 
+pub mod cli;
 pub mod config;
 pub mod durable;
 pub mod event;

@@ -7,8 +7,6 @@ pub mod schema;
 
 use crate::event::{Record, Span};
 
-pub mod decode;
-
 /// A page decoded: what `enrich` makes a batch of.
 #[derive(Debug, Default)]
 pub struct Decoded {

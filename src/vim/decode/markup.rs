@@ -82,11 +82,6 @@ impl<'a> Markup<'a> {
         Markup { page, base, reader, at: base, depth: 0, bound: Vec::new(), open: Vec::new(), ends: false }
     }
 
-    /// The prefixes that elements around `base` bind: `xsi` or `xsd` to the namespace that is customary for them is implied.
-    pub fn bind_outer(&mut self, prefix: &'a str, uri: &str) {
-        self.bound.push((0, prefix, namespace(uri)));
-    }
-
     /// Elements open now.
     pub fn depth(&self) -> usize {
         self.depth

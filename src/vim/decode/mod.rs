@@ -41,6 +41,20 @@ pub fn decode_first(page: &[u8], out: &mut Decoded) -> Result<usize, DecodeError
     reference::decode(page, out)
 }
 
+/// Decodes a page of VI/JSON to the same records. `out` is emptied first.
+///
+/// # Errors
+/// Always, so far: no source speaks VI/JSON yet.
+pub fn decode_vijson(_page: &[u8], out: &mut Decoded) -> Result<(), DecodeError> {
+    out.clear();
+    Err(DecodeError { offset: 0, reason: "VI/JSON is not supported yet".into() })
+}
+
+/// Appends `text`, a name from the arena, as a JSON string.
+pub fn json_string(out: &mut Vec<u8>, text: &[u8]) {
+    json::string(out, &String::from_utf8_lossy(text));
+}
+
 fn validated(page: &[u8]) -> Result<&str, DecodeError> {
     std::str::from_utf8(page).map_err(|error| DecodeError { offset: error.valid_up_to(), reason: "bytes that are not UTF-8".into() })
 }
