@@ -2,9 +2,10 @@
 //!
 //! Pure but for the client: bytes in, values out.
 
-use crate::event::{Record, Span};
-
 pub mod decode;
+pub mod schema;
+
+use crate::event::{Record, Span};
 
 /// A page decoded: what `enrich` makes a batch of.
 #[derive(Debug, Default)]

@@ -1,0 +1,121 @@
+//! JSON as Go's `encoding/json` writes it: the same escapes, the same floats.
+
+/// Appends `text` as a JSON string. `<`, `>`, `&`, U+2028 and U+2029 are escaped, since the JSON may end up in HTML or JavaScript.
+pub(super) fn string(out: &mut Vec<u8>, text: &str) {
+    out.push(b'"');
+    escaped(out, text);
+    out.push(b'"');
+}
+
+/// Appends what stands between the quotes.
+pub(super) fn escaped(out: &mut Vec<u8>, text: &str) {
+    let bytes = text.as_bytes();
+    let mut plain = 0;
+    for (i, &byte) in bytes.iter().enumerate() {
+        if !may_escape(byte) {
+            continue;
+        }
+        let (escape, width): (&[u8], usize) = match byte {
+            b'"' => (b"\\\"", 1),
+            b'\\' => (b"\\\\", 1),
+            b'\n' => (b"\\n", 1),
+            b'\r' => (b"\\r", 1),
+            b'\t' => (b"\\t", 1),
+            0xE2 if bytes[i..].starts_with("\u{2028}".as_bytes()) => (b"\\u2028", 3),
+            0xE2 if bytes[i..].starts_with("\u{2029}".as_bytes()) => (b"\\u2029", 3),
+            0xE2 => continue,
+            _ => (&[b'\\', b'u', b'0', b'0', HEX[usize::from(byte >> 4)], HEX[usize::from(byte & 15)]], 1),
+        };
+        out.extend_from_slice(&bytes[plain..i]);
+        out.extend_from_slice(escape);
+        plain = i + width;
+    }
+    out.extend_from_slice(&bytes[plain..]);
+}
+
+const HEX: &[u8; 16] = b"0123456789abcdef";
+
+/// Whether JSON in Go's spelling may need an escape at `byte`; 0xE2 begins U+2028 and U+2029, and much else.
+pub(super) fn may_escape(byte: u8) -> bool {
+    byte < 0x20 || matches!(byte, b'"' | b'\\' | b'<' | b'>' | b'&' | 0xE2)
+}
+
+/// Appends an integer.
+pub(super) fn integer(out: &mut Vec<u8>, value: i128) {
+    // i128, since xsd:unsignedLong and xsd:long both come through here; this is not the fast path.
+    out.extend_from_slice(value.to_string().as_bytes());
+}
+
+/// Appends a double. It must be finite.
+pub(super) fn double(out: &mut Vec<u8>, value: f64) {
+    let size = value.abs();
+    match size != 0.0 && !(1e-6..1e21).contains(&size) {
+        true => exponent(out, &format!("{value:e}")),
+        false => out.extend_from_slice(value.to_string().as_bytes()),
+    }
+}
+
+/// Appends a float with the digits that a float needs. It must be finite.
+pub(super) fn float(out: &mut Vec<u8>, value: f32) {
+    let size = value.abs();
+    match size != 0.0 && !(1e-6..1e21).contains(&size) {
+        true => exponent(out, &format!("{value:e}")),
+        false => out.extend_from_slice(value.to_string().as_bytes()),
+    }
+}
+
+/// Go writes `1e+21` where Rust writes `1e21`.
+fn exponent(out: &mut Vec<u8>, text: &str) {
+    match text.split_once('e') {
+        Some((digits, power)) if !power.starts_with('-') => {
+            out.extend_from_slice(digits.as_bytes());
+            out.extend_from_slice(b"e+");
+            out.extend_from_slice(power.as_bytes());
+        }
+        _ => out.extend_from_slice(text.as_bytes()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rendered(write: impl FnOnce(&mut Vec<u8>)) -> String {
+        let mut out = Vec::new();
+        write(&mut out);
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn strings_are_escaped_as_go_does() {
+        let check = |text: &str, expected: &str| assert_eq!(rendered(|out| string(out, text)), expected);
+        check("", r#""""#);
+        check("plain ünïcödé 😀", r#""plain ünïcödé 😀""#);
+        check("<a href=\"x\">&</a>", r#""\u003ca href=\"x\"\u003e\u0026\u003c/a\u003e""#);
+        check("C:\\a\tb\r\n", r#""C:\\a\tb\r\n""#);
+        check("\u{1}\u{1f}\u{7f}", "\"\\u0001\\u001f\u{7f}\"");
+        check("\u{2028}x\u{2029}\u{2027}\u{202a}", "\"\\u2028x\\u2029\u{2027}\u{202a}\"");
+    }
+
+    #[test]
+    fn floats_are_written_as_go_does() {
+        let check = |value: f64, expected: &str| assert_eq!(rendered(|out| double(out, value)), expected);
+        check(0.0, "0");
+        check(-0.0, "-0");
+        check(1.0, "1");
+        check(0.1, "0.1");
+        check(1e20, "100000000000000000000");
+        check(1e21, "1e+21");
+        check(-1.5e300, "-1.5e+300");
+        check(1e-6, "0.000001");
+        check(9.5e-7, "9.5e-7");
+        check(5e-324, "5e-324");
+        check(9007199254740993.0, "9007199254740992");
+        let check = |value: f32, expected: &str| assert_eq!(rendered(|out| float(out, value)), expected);
+        check(0.1, "0.1");
+        check(16777216.0, "16777216");
+        check(1e21, "1e+21");
+        check(1e-7, "1e-7");
+        check(f32::MAX, "3.4028235e+38");
+    }
+}

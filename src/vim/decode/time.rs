@@ -1,0 +1,136 @@
+//! xsd:dateTime as vCenter writes it: RFC 3339 with an offset and any number of fraction digits.
+
+/// A time, taken apart far enough to be written again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Time {
+    /// Microseconds since 1970 UTC, rounded down.
+    pub micros: i64,
+    /// How many bytes of the text are date, time and a fraction without trailing zeros, of at most nine digits.
+    pub kept: usize,
+    /// Whether it is UTC, however that was spelt.
+    pub utc: bool,
+}
+
+/// Reads `2024-01-02T03:04:05.120Z`. `None` is not a time, or one without an offset, which could mean any.
+pub(super) fn parse(text: &[u8]) -> Option<Time> {
+    let (head, tail) = text.split_at_checked(19)?;
+    let number = |from: usize, to: usize| {
+        head[from..to].iter().try_fold(0i64, |n, byte| byte.is_ascii_digit().then(|| n * 10 + i64::from(byte - b'0')))
+    };
+    let (year, month, day) = (number(0, 4)?, number(5, 7)?, number(8, 10)?);
+    let (hour, minute, second) = (number(11, 13)?, number(14, 16)?, number(17, 19)?);
+    let punctuated = [head[4], head[7], head[10], head[13], head[16]] == *b"--T::";
+    if !punctuated || hour > 23 || minute > 59 || second > 59 || day < 1 || day > days_in_month(year, month)? {
+        return None;
+    }
+    let (mut kept, mut micros, mut zone) = (19, 0, tail);
+    if let Some(fraction) = tail.strip_prefix(b".") {
+        let digits = fraction.iter().take_while(|byte| byte.is_ascii_digit()).count();
+        if digits == 0 {
+            return None;
+        }
+        zone = &fraction[digits..];
+        let written = &fraction[..digits.min(9)];
+        let significant = written.iter().rposition(|digit| *digit != b'0').map_or(0, |last| last + 1);
+        kept += if significant == 0 { 0 } else { 1 + significant };
+        micros = (0..6).fold(0, |n, i| n * 10 + i64::from(written.get(i).map_or(0, |digit| digit - b'0')));
+    }
+    let offset = match zone {
+        b"Z" => 0,
+        [sign @ (b'+' | b'-'), h1, h2, b':', m1, m2] if [h1, h2, m1, m2].iter().all(|digit| digit.is_ascii_digit()) => {
+            let value = |tens: &u8, ones: &u8| i64::from(tens - b'0') * 10 + i64::from(ones - b'0');
+            let (hours, minutes) = (value(h1, h2), value(m1, m2));
+            if hours > 23 || minutes > 59 {
+                return None;
+            }
+            let offset = hours * 60 + minutes;
+            if *sign == b'-' { -offset } else { offset }
+        }
+        _ => return None,
+    };
+    let seconds = days_since_1970(year, month, day) * 86_400 + hour * 3_600 + (minute - offset) * 60 + second;
+    Some(Time { micros: seconds * 1_000_000 + micros, kept, utc: offset == 0 })
+}
+
+impl Time {
+    /// Appends `text`, which this was parsed from, in the form that Go's `time.Time` marshals to: trailing zeros gone, `Z` for UTC.
+    pub(super) fn write(self, out: &mut Vec<u8>, text: &[u8]) {
+        out.extend_from_slice(&text[..self.kept]);
+        out.extend_from_slice(if self.utc { b"Z" } else { &text[text.len() - 6..] });
+    }
+}
+
+fn days_in_month(year: i64, month: i64) -> Option<i64> {
+    let leap = year % 4 == 0 && (year % 100 != 0 || year % 400 == 0);
+    Some(match month {
+        1 | 3 | 5 | 7 | 8 | 10 | 12 => 31,
+        4 | 6 | 9 | 11 => 30,
+        2 if leap => 29,
+        2 => 28,
+        _ => return None,
+    })
+}
+
+/// Days from 1970-01-01 in the proleptic Gregorian calendar. The year is taken to begin in March, so that the leap day is its last.
+fn days_since_1970(year: i64, month: i64, day: i64) -> i64 {
+    let year = if month <= 2 { year - 1 } else { year };
+    let month_from_march = (month + 9) % 12;
+    // 153 days are five months from March on; 719,468 days lie between 0000-03-01 and 1970-01-01.
+    365 * year + year.div_euclid(4) - year.div_euclid(100) + year.div_euclid(400)
+        + (153 * month_from_march + 2) / 5
+        + day
+        - 1
+        - 719_468
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_normalised_and_keep_their_offset() {
+        let check = |text: &str, expected: Option<&str>| {
+            let written = parse(text.as_bytes()).map(|time| {
+                let mut out = Vec::new();
+                time.write(&mut out, text.as_bytes());
+                String::from_utf8(out).unwrap()
+            });
+            assert_eq!(written.as_deref(), expected, "{text}");
+        };
+        check("2024-01-02T03:04:05Z", Some("2024-01-02T03:04:05Z"));
+        check("2024-01-02T03:04:05.000Z", Some("2024-01-02T03:04:05Z"));
+        check("2024-01-02T03:04:05.1200Z", Some("2024-01-02T03:04:05.12Z"));
+        check("2024-01-02T03:04:05.123456789Z", Some("2024-01-02T03:04:05.123456789Z"));
+        check("2024-01-02T03:04:05.1234567899Z", Some("2024-01-02T03:04:05.123456789Z"));
+        check("2024-01-02T03:04:05.0000000001Z", Some("2024-01-02T03:04:05Z"));
+        check("2024-01-02T03:04:05.5+05:30", Some("2024-01-02T03:04:05.5+05:30"));
+        check("2024-01-02T03:04:05-00:00", Some("2024-01-02T03:04:05Z"));
+        check("2024-02-29T23:59:59+00:00", Some("2024-02-29T23:59:59Z"));
+        for bad in [
+            "", "2024-01-02", "2024-01-02T03:04:05", "2024-01-02t03:04:05Z", "2024-01-02T03:04:05z", "2024-01-02T03:04:05.Z",
+            "2023-02-29T00:00:00Z", "2024-13-01T00:00:00Z", "2024-00-01T00:00:00Z", "2024-01-00T00:00:00Z", "2024-01-02T24:00:00Z",
+            "2024-01-02T03:04:60Z", "2024-01-02T03:04:05+0530", "2024-01-02T03:04:05+24:00", " 2024-01-02T03:04:05Z", "2024-01-02T03:04:05Z ",
+            "+024-01-02T03:04:05Z", "12024-01-02T03:04:05Z",
+        ] {
+            check(bad, None);
+        }
+    }
+
+    #[test]
+    fn micros_count_from_1970_in_utc() {
+        let check = |text: &str, micros: i64| assert_eq!(parse(text.as_bytes()).unwrap().micros, micros, "{text}");
+        check("1970-01-01T00:00:00Z", 0);
+        check("1970-01-01T01:00:00.000001999+01:00", 1);
+        check("1969-12-31T23:59:59.5Z", -500_000);
+        check("0001-01-01T00:00:00Z", -62_135_596_800_000_000);
+        check("9999-12-31T23:59:59.999999Z", 253_402_300_799_999_999);
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn agrees_with_a_calendar(seconds in -62_135_596_800i64..253_402_300_799) {
+            let text = jiff::Timestamp::from_second(seconds).unwrap().to_string();
+            proptest::prop_assert_eq!(parse(text.as_bytes()).unwrap().micros, seconds * 1_000_000);
+        }
+    }
+}
