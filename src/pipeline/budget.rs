@@ -32,7 +32,8 @@ impl Budget {
     /// Waits until `bytes` are free and takes them. A request larger than the whole budget waits for all of it: one huge page is let through alone.
     pub async fn reserve(&self, bytes: usize) -> Permit {
         let units = bytes.div_ceil(UNIT).min(self.units) as u32;
-        let held = Arc::clone(&self.free).acquire_many_owned(units).await.expect("the semaphore is never closed");
+        let held =
+            Arc::clone(&self.free).acquire_many_owned(units).await.expect("the semaphore is never closed");
         Permit { held: Some(held) }
     }
 

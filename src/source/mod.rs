@@ -124,14 +124,22 @@ pub struct Intake {
 pub struct Closed;
 
 impl Intake {
-    pub fn new(source: usize, budget: Budget, begins: mpsc::Sender<Begin>, pages: mpsc::Sender<Page>) -> Self {
+    pub fn new(
+        source: usize,
+        budget: Budget,
+        begins: mpsc::Sender<Begin>,
+        pages: mpsc::Sender<Page>,
+    ) -> Self {
         Intake { source, budget, begins, pages }
     }
 
     /// Where to start. Returns when the position is durable.
     pub async fn begin(&self, found: Found) -> Result<Start, BeginError> {
         let (answer, answered) = oneshot::channel();
-        self.begins.send(Begin { source: self.source, found, answer }).await.map_err(|_| BeginError::Closed)?;
+        self.begins
+            .send(Begin { source: self.source, found, answer })
+            .await
+            .map_err(|_| BeginError::Closed)?;
         answered.await.unwrap_or(Err(BeginError::Closed))
     }
 
