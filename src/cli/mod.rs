@@ -102,7 +102,7 @@ pub fn main() -> ExitCode {
         Command::Config(ConfigCommand::Convert(args)) => convert::run(&args).map(|()| End::Done),
         Command::Schema => schema::run().map(|()| End::Done),
         Command::Demo(args) => demo::run(&args, cli.log),
-        Command::Decode(args) => decode::main(&args),
+        Command::Decode(args) => decode::run(&args, std::io::stdin().lock(), std::io::stdout().lock()).map(|()| End::Done),
     };
     let end = result.unwrap_or_else(|error| {
         eprintln!("event-router: {error:#}");
