@@ -10,6 +10,7 @@
 pub mod child;
 pub mod peer;
 pub mod router;
+pub mod stack;
 pub mod vcsim;
 
 use std::io::{Read, Write};
