@@ -1,0 +1,18 @@
+//! Every bound of the testbed, with its arithmetic and, where there is one, the source of the fact.
+
+/// Largest page of `ReadNextEvents` and of `SetCollectorPageSize` (vSphere API reference, `EventHistoryCollector`).
+pub const PAGE_EVENTS_MAX: usize = 1_000;
+/// Size of `latestPage` until `SetCollectorPageSize` says otherwise.
+pub const LATEST_PAGE_EVENTS: usize = 10;
+/// What `EventManager.maxCollector` reads, and how many collectors one session may hold.
+pub const COLLECTORS_PER_SESSION_MAX: usize = 32;
+/// Sessions one vCenter holds (VMware's published maximum).
+pub const SESSIONS_MAX: usize = 2_000;
+/// `QueryEvents` without `maxCount` returns at most this (vSphere API reference, `EventFilterSpec.maxCount`).
+pub const QUERY_EVENTS_DEFAULT: usize = 1_000;
+/// Largest request body that is read: no client of events sends more than a few KiB. 4 MiB leaves room for PutEvents and batches.
+pub const REQUEST_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// Page buffers kept for the next answer: 16 buffers * 1,000 events * 1 KiB = 16 MiB.
+pub const PAGE_BUFFERS_MAX: usize = 16;
+/// Requests a `Sink` keeps for tests that look at them: 10,000 requests.
+pub const RECORDS_MAX: usize = 10_000;

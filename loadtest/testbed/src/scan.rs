@@ -1,0 +1,227 @@
+//! Finds the events in a delivered body without parsing it: id, source, key and createdTime by their names.
+//!
+//! The fast way relies on the envelope's order (`id`, `source`, …, `data`) and on the key being the first and createdTime
+//! the third field of an event; the strict way parses JSON and relies on nothing.
+
+use std::sync::LazyLock;
+
+use memchr::memmem::Finder;
+use serde_json::Value;
+
+use crate::vcenter::clock::parse_micros;
+
+/// An event as it was delivered.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Delivered<'a> {
+    pub id: &'a [u8],
+    pub source: &'a [u8],
+    pub key: i32,
+    pub created_us: i64,
+}
+
+static ID: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new("\"id\":\""));
+static SOURCE: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new("\"source\":\""));
+
+/// How a payload names key and createdTime: Go-style JSON, VI/JSON, XML (alone, or quoted in JSON).
+const PAYLOADS: [(&str, &str); 3] =
+    [("\"Key\":", "\"CreatedTime\":\""), ("\"key\":", "\"createdTime\":\""), ("<key>", "<createdTime>")];
+static FINDERS: LazyLock<[(Finder<'static>, Finder<'static>); 3]> =
+    LazyLock::new(|| PAYLOADS.map(|(key, created)| (Finder::new(key), Finder::new(created))));
+
+/// Parses many times of the same minute quickly.
+#[derive(Default)]
+pub(crate) struct Times {
+    minute: [u8; 17],
+    minute_us: i64,
+}
+
+impl Times {
+    /// `text` starts with an RFC 3339 time in UTC; what follows its `Z` does not matter.
+    fn parse(&mut self, text: &[u8]) -> Option<i64> {
+        let minute: &[u8; 17] = text.first_chunk()?;
+        if *minute != self.minute {
+            let mut whole = minute.to_vec();
+            whole.extend_from_slice(b"00Z");
+            self.minute_us = parse_micros(std::str::from_utf8(&whole).ok()?)?;
+            self.minute = *minute;
+        }
+        let digit =
+            |at: usize| text.get(at).map(|byte| i64::from(byte.wrapping_sub(b'0'))).filter(|d| *d < 10);
+        let mut micros = (digit(17)? * 10 + digit(18)?) * 1_000_000;
+        if text.get(19) == Some(&b'.') {
+            let mut worth = 100_000;
+            let mut at = 20;
+            while let Some(value) = digit(at) {
+                micros += value * worth;
+                worth /= 10;
+                at += 1;
+            }
+            return (text.get(at) == Some(&b'Z')).then_some(self.minute_us + micros);
+        }
+        (text.get(19) == Some(&b'Z')).then_some(self.minute_us + micros)
+    }
+}
+
+/// Calls `found` for each event of a structured or batched body, in order, with `None` for one whose fields are not there.
+pub(crate) fn scan<'a>(body: &'a [u8], times: &mut Times, mut found: impl FnMut(Option<Delivered<'a>>)) {
+    let mut payload = 0;
+    let mut at = match next_id(body, 0) {
+        Some(at) => at,
+        None => return,
+    };
+    loop {
+        let next = next_id(body, at + 1);
+        let event = &body[at..next.unwrap_or(body.len())];
+        found(delivered(event, times, &mut payload));
+        match next {
+            Some(next) => at = next,
+            None => return,
+        }
+    }
+}
+
+/// Where the next envelope's `"id":"` begins: followed by a UUID and not part of a payload's field.
+fn next_id(body: &[u8], mut from: usize) -> Option<usize> {
+    loop {
+        let at = from + ID.find(body.get(from..)?)?;
+        let id = &body[at + 6..];
+        if id.len() > 36 && id[36] == b'"' && [8, 13, 18, 23].iter().all(|dash| id[*dash] == b'-') {
+            return Some(at);
+        }
+        from = at + 6;
+    }
+}
+
+fn delivered<'a>(event: &'a [u8], times: &mut Times, payload: &mut usize) -> Option<Delivered<'a>> {
+    let id = &event[6..42];
+    let source = &event[42 + SOURCE.find(&event[42..])? + 10..];
+    let source = &source[..memchr::memchr(b'"', source)?];
+    let rest = &event[42..];
+    let (key, created_us) = key_and_time(rest, times, payload)?;
+    Some(Delivered { id, source, key, created_us })
+}
+
+/// Key and createdTime of a payload, whichever of the three forms it has; tries the form that fitted last first.
+pub(crate) fn key_and_time(payload: &[u8], times: &mut Times, form: &mut usize) -> Option<(i32, i64)> {
+    for attempt in 0..PAYLOADS.len() {
+        let number = (*form + attempt) % PAYLOADS.len();
+        let (key_finder, created_finder) = &FINDERS[number];
+        let Some(at) = key_finder.find(payload) else { continue };
+        let rest = &payload[at + PAYLOADS[number].0.len()..];
+        let Some(at) = created_finder.find(rest) else { continue };
+        *form = number;
+        return Some((integer(rest)?, times.parse(&rest[at + PAYLOADS[number].1.len()..])?));
+    }
+    None
+}
+
+fn integer(text: &[u8]) -> Option<i32> {
+    let (negative, digits) = match text.first()? {
+        b'-' => (true, &text[1..]),
+        _ => (false, text),
+    };
+    let mut value = 0i64;
+    let mut length = 0;
+    for byte in digits.iter().take(11).take_while(|byte| byte.is_ascii_digit()) {
+        value = value * 10 + i64::from(byte - b'0');
+        length += 1;
+    }
+    if length == 0 {
+        return None;
+    }
+    i32::try_from(if negative { -value } else { value }).ok()
+}
+
+/// The strict twin of [`scan`]: an envelope that is not a valid CloudEvent, or whose data names no key or time, is `None`.
+pub(crate) fn scan_strict(body: &[u8], mut found: impl FnMut(Option<Delivered<'_>>)) {
+    let events = match serde_json::from_slice::<Value>(body) {
+        Ok(Value::Array(events)) => events,
+        Ok(event @ Value::Object(_)) => vec![event],
+        _ => return found(None),
+    };
+    for event in &events {
+        found(strict(event));
+    }
+}
+
+fn strict(event: &Value) -> Option<Delivered<'_>> {
+    if event["specversion"] != "1.0" || event["type"].as_str()?.is_empty() {
+        return None;
+    }
+    let (key, created_us) = strict_payload(&event["data"])?;
+    Some(Delivered {
+        id: event["id"].as_str()?.as_bytes(),
+        source: event["source"].as_str()?.as_bytes(),
+        key,
+        created_us,
+    })
+}
+
+fn strict_payload(data: &Value) -> Option<(i32, i64)> {
+    if let Some(xml) = data.as_str() {
+        return key_and_time(xml.as_bytes(), &mut Times::default(), &mut 2);
+    }
+    let (key, created) = match &data["Key"] {
+        Value::Null => (&data["key"], &data["createdTime"]),
+        key => (key, &data["CreatedTime"]),
+    };
+    Some((i32::try_from(key.as_i64()?).ok()?, parse_micros(created.as_str()?)?))
+}
+
+/// The strict reading of a binary event's body.
+pub(crate) fn strict_data(data: &[u8]) -> Option<(i32, i64)> {
+    if data.first() == Some(&b'<') {
+        return key_and_time(data, &mut Times::default(), &mut 2);
+    }
+    strict_payload(&serde_json::from_slice(data).ok()?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ID: &str = "5a1c9a4e-29c1-5b8b-9a43-1a8f5b9d5c11";
+
+    fn event(data: &str) -> String {
+        format!(
+            "{{\"id\":\"{ID}\",\"source\":\"http://a/sdk\",\"specversion\":\"1.0\",\"type\":\"t\",\"subject\":\"s\",\"time\":\"x\",\"data\":{data},\"datacontenttype\":\"application/json\"}}"
+        )
+    }
+
+    fn both(body: &str) -> Vec<Option<(i32, i64)>> {
+        let mut fast = Vec::new();
+        let mut strict = Vec::new();
+        let short = |delivered: Option<Delivered<'_>>| {
+            delivered.map(|delivered| {
+                assert_eq!((delivered.id, delivered.source), (ID.as_bytes(), b"http://a/sdk".as_slice()));
+                (delivered.key, delivered.created_us)
+            })
+        };
+        scan(body.as_bytes(), &mut Times::default(), |delivered| fast.push(short(delivered)));
+        scan_strict(body.as_bytes(), |delivered| strict.push(short(delivered)));
+        assert_eq!(fast, strict, "{body}");
+        fast
+    }
+
+    #[test]
+    fn fast_and_strict_agree() {
+        let pascal =
+            event(r#"{"Key":7,"ChainId":9,"CreatedTime":"1970-01-01T00:01:01.5Z","Vm":{"id":"x","key":1}}"#);
+        let vijson = event(
+            r#"{"_typeName":"E","key":-8,"chainId":9,"createdTime":"1970-01-01T00:00:00Z","host":{"id":"h"}}"#,
+        );
+        let xml = event(r#""<x><key>9</key><createdTime>1970-01-01T00:00:00.000001Z</createdTime></x>""#);
+        for (body, expected) in [
+            (pascal.clone(), vec![Some((7, 61_500_000))]),
+            (
+                format!("[{pascal},{vijson},\n{xml}]"),
+                vec![Some((7, 61_500_000)), Some((-8, 0)), Some((9, 1))],
+            ),
+            ("[]".to_owned(), vec![]),
+            (event("{\"Key\":7}"), vec![None]),
+            (event("{\"Key\":\"7\",\"CreatedTime\":\"1970-01-01T00:00:00Z\"}"), vec![None]),
+        ] {
+            assert_eq!(both(&body), expected, "{body}");
+        }
+    }
+}

@@ -1,0 +1,381 @@
+//! A CloudEvents target over HTTP/1.1 and HTTP/2 (with prior knowledge, or TLS) that verifies what it takes and misbehaves
+//! on demand.
+//!
+//! An event counts as taken when the answer is 2xx, or when the answer is lost after the work was done.
+
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use bytes::Bytes;
+use hyper::body::Incoming;
+use hyper::header::{CONTENT_TYPE, HeaderMap, HeaderValue, RETRY_AFTER};
+use hyper::{Request, Response};
+
+use crate::cert::{CertError, Certificate, Tls};
+use crate::limits::RECORDS_MAX;
+use crate::net::{Body, Connection, Dropped, Handler, Server, answer, hang, read_body};
+use crate::sync::lock;
+use crate::vcenter::wall_us;
+use crate::verify::Verifier;
+
+/// What an answer looks like.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Reply {
+    /// This HTTP status.
+    Status(u16),
+    /// None, ever; not taken.
+    Hang,
+    /// The connection is reset before the work; not taken.
+    Reset,
+    /// The work is done, then the connection is reset: taken, but the sender cannot know.
+    LoseAnswer,
+    /// Status 200 announced, half of a body, then the end of the connection: taken.
+    HalfBody,
+}
+
+/// How requests are answered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Behavior {
+    pub reply: Reply,
+    /// Waits this long before answering.
+    pub latency: Duration,
+    /// `Retry-After`, as seconds or as an HTTP date.
+    pub retry_after: Option<String>,
+}
+
+impl Default for Behavior {
+    fn default() -> Behavior {
+        Behavior { reply: Reply::Status(202), latency: Duration::ZERO, retry_after: None }
+    }
+}
+
+impl Behavior {
+    pub fn status(status: u16) -> Behavior {
+        Behavior { reply: Reply::Status(status), ..Behavior::default() }
+    }
+
+    pub fn reply(reply: Reply) -> Behavior {
+        Behavior { reply, ..Behavior::default() }
+    }
+
+    pub fn latency(latency: Duration) -> Behavior {
+        Behavior { latency, ..Behavior::default() }
+    }
+
+    /// Whether the work was done.
+    pub(crate) fn takes(&self) -> bool {
+        match self.reply {
+            Reply::Status(status) => (200..300).contains(&status),
+            Reply::LoseAnswer | Reply::HalfBody => true,
+            Reply::Hang | Reply::Reset => false,
+        }
+    }
+
+    /// Waits and answers as told, with this body when all is well.
+    pub(crate) async fn answer(
+        &self,
+        connection: &Connection,
+        body: Body,
+    ) -> Result<Response<Body>, Dropped> {
+        if !self.latency.is_zero() {
+            tokio::time::sleep(self.latency).await;
+        }
+        match self.reply {
+            Reply::Hang => match hang().await {},
+            Reply::Reset | Reply::LoseAnswer => Err(connection.reset()),
+            Reply::HalfBody => {
+                Ok(answer(200, "text/plain", Body::cut(Bytes::from_static(b"this answer is never whole"))))
+            }
+            Reply::Status(status) => {
+                let mut response = answer(status, "text/plain", body);
+                if let Some(after) =
+                    self.retry_after.as_ref().and_then(|after| HeaderValue::from_str(after).ok())
+                {
+                    response.headers_mut().insert(RETRY_AFTER, after);
+                }
+                Ok(response)
+            }
+        }
+    }
+}
+
+/// Behaviours in force: first what is scripted, then a share that fails, then the steady one.
+#[derive(Default)]
+pub(crate) struct Conduct {
+    steady: Behavior,
+    script: VecDeque<(u64, Behavior)>,
+    failing: Option<(f64, Behavior)>,
+    turn: u64,
+}
+
+impl Conduct {
+    pub fn set(&mut self, behavior: Behavior) {
+        self.steady = behavior;
+    }
+
+    pub fn next(&mut self, times: u64, behavior: Behavior) {
+        if times > 0 {
+            self.script.push_back((times, behavior));
+        }
+    }
+
+    pub fn fail(&mut self, share: f64, behavior: Behavior) {
+        self.failing = (share > 0.0).then_some((share, behavior));
+    }
+
+    pub fn take(&mut self) -> Behavior {
+        if let Some((left, behavior)) = self.script.front_mut() {
+            let behavior = behavior.clone();
+            *left -= 1;
+            if *left == 0 {
+                self.script.pop_front();
+            }
+            return behavior;
+        }
+        if let Some((share, behavior)) = &self.failing {
+            self.turn += 1;
+            // Evenly spread instead of by chance: request n fails if n * share passes a whole number.
+            let before = ((self.turn - 1) as f64 * share).floor();
+            if (self.turn as f64 * share).floor() > before {
+                return behavior.clone();
+            }
+        }
+        self.steady.clone()
+    }
+}
+
+/// A request that was kept for a test to look at.
+#[derive(Clone, Debug)]
+pub struct Received {
+    pub path: String,
+    pub headers: HeaderMap,
+    pub body: Bytes,
+    /// Whether the sender was told (or would have been) that it succeeded.
+    pub taken: bool,
+}
+
+/// A target to start. `..SinkOptions::default()` is one over HTTP on a free port that takes all.
+#[derive(Clone, Debug, Default)]
+pub struct SinkOptions {
+    /// 0 takes a free one.
+    pub port: u16,
+    pub tls: Option<Certificate>,
+    /// Keep the first 10,000 requests.
+    pub keep: bool,
+}
+
+/// The target cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum SinkError {
+    #[error("cannot listen on 127.0.0.1:{port}: {error}; choose another port")]
+    Listen { port: u16, error: std::io::Error },
+    #[error(transparent)]
+    Certificate(#[from] CertError),
+}
+
+struct State {
+    verifier: Arc<Verifier>,
+    conduct: Mutex<Conduct>,
+    /// No script and nothing failing, so that the hot path takes no lock.
+    plain: AtomicBool,
+    keep: bool,
+    records: Mutex<Vec<Received>>,
+    requests: AtomicU64,
+    taken: AtomicU64,
+    in_flight: AtomicU64,
+    in_flight_peak: AtomicU64,
+}
+
+/// A handle on a running target; clones share it. The last one dropped stops it.
+#[derive(Clone)]
+pub struct Sink {
+    state: Arc<State>,
+    server: Arc<Mutex<Option<Server>>>,
+    tls: Option<Tls>,
+    port: u16,
+}
+
+impl Sink {
+    /// # Errors
+    /// The port is taken.
+    pub async fn start(options: SinkOptions, verifier: Arc<Verifier>) -> Result<Sink, SinkError> {
+        let state = Arc::new(State {
+            verifier,
+            conduct: Mutex::default(),
+            plain: AtomicBool::new(true),
+            keep: options.keep,
+            records: Mutex::default(),
+            requests: AtomicU64::new(0),
+            taken: AtomicU64::new(0),
+            in_flight: AtomicU64::new(0),
+            in_flight_peak: AtomicU64::new(0),
+        });
+        let tls = options.tls.map(|certificate| Tls::new(certificate, true)).transpose()?;
+        let server = listen(options.port, &tls, &state).await?;
+        let port = server.port();
+        Ok(Sink { state, server: Arc::new(Mutex::new(Some(server))), tls, port })
+    }
+
+    /// `http://127.0.0.1:PORT/`
+    pub fn url(&self) -> String {
+        let scheme = if self.tls.is_some() { "https" } else { "http" };
+        format!("{scheme}://127.0.0.1:{}/", self.port)
+    }
+
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    pub fn tls(&self) -> Option<&Tls> {
+        self.tls.as_ref()
+    }
+
+    pub fn verifier(&self) -> &Arc<Verifier> {
+        &self.state.verifier
+    }
+
+    /// From now on, when nothing else is scripted.
+    pub fn set(&self, behavior: Behavior) {
+        self.conduct(|conduct| conduct.set(behavior));
+    }
+
+    /// The next requests, after those scripted before.
+    pub fn next(&self, times: u64, behavior: Behavior) {
+        self.conduct(|conduct| conduct.next(times, behavior));
+    }
+
+    /// This share of requests (0 to 1), evenly spread; 0 ends it.
+    pub fn fail(&self, share: f64, behavior: Behavior) {
+        self.conduct(|conduct| conduct.fail(share, behavior));
+    }
+
+    fn conduct(&self, change: impl FnOnce(&mut Conduct)) {
+        let mut conduct = lock(&self.state.conduct);
+        change(&mut conduct);
+        let plain =
+            conduct.script.is_empty() && conduct.failing.is_none() && conduct.steady == Behavior::default();
+        self.state.plain.store(plain, Ordering::Release);
+    }
+
+    /// Closes the port: connections are refused until [`Sink::resume`].
+    pub async fn outage(&self) {
+        let server = lock(&self.server).take();
+        if let Some(server) = server {
+            server.stop().await;
+        }
+    }
+
+    /// Listens again on the same port.
+    ///
+    /// # Errors
+    /// The port was taken meanwhile.
+    pub async fn resume(&self) -> Result<(), SinkError> {
+        self.outage().await;
+        let server = listen(self.port, &self.tls, &self.state).await?;
+        *lock(&self.server) = Some(server);
+        Ok(())
+    }
+
+    /// Requests so far, whatever came of them.
+    pub fn requests(&self) -> u64 {
+        self.state.requests.load(Ordering::Relaxed)
+    }
+
+    /// Requests that were taken.
+    pub fn taken(&self) -> u64 {
+        self.state.taken.load(Ordering::Relaxed)
+    }
+
+    /// Most requests that were open at once.
+    pub fn in_flight_peak(&self) -> u64 {
+        self.state.in_flight_peak.load(Ordering::Relaxed)
+    }
+
+    /// The requests that were kept, in the order of their arrival.
+    pub fn received(&self) -> Vec<Received> {
+        lock(&self.state.records).clone()
+    }
+}
+
+async fn listen(port: u16, tls: &Option<Tls>, state: &Arc<State>) -> Result<Server, SinkError> {
+    Server::start(port, tls.clone(), Arc::clone(state))
+        .await
+        .map_err(|error| SinkError::Listen { port, error })
+}
+
+/// Counts a request as open while it lives, also when its connection dies.
+struct InFlight<'a>(&'a AtomicU64);
+
+impl Drop for InFlight<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl Handler for State {
+    async fn handle(
+        self: Arc<Self>,
+        request: Request<Incoming>,
+        connection: Connection,
+    ) -> Result<Response<Body>, Dropped> {
+        let (parts, body) = request.into_parts();
+        let open = self.in_flight.fetch_add(1, Ordering::Relaxed) + 1;
+        let _open = InFlight(&self.in_flight);
+        self.in_flight_peak.fetch_max(open, Ordering::Relaxed);
+        let body = read_body(body).await?;
+        self.requests.fetch_add(1, Ordering::Relaxed);
+        let behavior =
+            if self.plain.load(Ordering::Acquire) { Behavior::default() } else { lock(&self.conduct).take() };
+        let taken = behavior.takes();
+        if taken {
+            self.taken.fetch_add(1, Ordering::Relaxed);
+            self.verify(&parts.headers, &body);
+        }
+        if self.keep {
+            let mut records = lock(&self.records);
+            if records.len() < RECORDS_MAX {
+                let path = parts.uri.path().to_owned();
+                records.push(Received { path, headers: parts.headers, body, taken });
+            }
+        }
+        behavior.answer(&connection, Body::Full(None)).await
+    }
+}
+
+impl State {
+    fn verify(&self, headers: &HeaderMap, body: &[u8]) {
+        let now_us = wall_us();
+        let structured = headers
+            .get(CONTENT_TYPE)
+            .is_some_and(|value| value.as_bytes().starts_with(b"application/cloudevents"));
+        match (headers.get("ce-id"), headers.get("ce-source")) {
+            (Some(id), Some(source)) if !structured => {
+                self.verifier.binary(id.as_bytes(), source.as_bytes(), body, now_us);
+            }
+            _ => {
+                self.verifier.body(body, now_us);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn scripts_come_first_and_failures_are_spread() {
+        let mut conduct = Conduct::default();
+        conduct.set(Behavior::status(200));
+        conduct.next(2, Behavior::status(503));
+        conduct.next(1, Behavior::reply(Reply::Hang));
+        conduct.fail(0.25, Behavior::status(500));
+        let replies: Vec<Reply> = (0..11).map(|_| conduct.take().reply).collect();
+        let status = Reply::Status;
+        let mut expected = vec![status(503), status(503), Reply::Hang];
+        expected.extend([200, 200, 200, 500, 200, 200, 200, 500].map(status));
+        assert_eq!(replies, expected);
+    }
+}

@@ -1,0 +1,95 @@
+//! What a verifier knows about a vCenter's events without a list of them.
+//!
+//! An event is named by its index. Key and createdTime, read from what was delivered, give the index; the index gives
+//! the entity; key and createdTime give the id.
+
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use crate::vcenter::{Exceptions, KeySpan, ModelSpec};
+
+/// A snapshot of a vCenter's events; the same whether it came from the handle or from `GET /testbed/truth`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Truth {
+    pub instance_uuid: Uuid,
+    pub model: ModelSpec,
+    /// Events that exist.
+    pub produced: u64,
+    /// First event that came after the start: latency means something from here on.
+    pub live_from: u64,
+    pub clock_offset_us: i64,
+    pub spans: Vec<KeySpan>,
+    pub exceptions: Exceptions,
+    pub generation: u64,
+}
+
+/// The id of a CloudEvent: UUIDv5 of the vCenter's instanceUuid and `KEY/MINUTE`, MINUTE being the whole minutes since
+/// 1970 of createdTime + 0.5 ms.
+pub fn event_id(instance_uuid: &Uuid, key: i32, created_us: i64) -> Uuid {
+    let minute = (created_us + 500).div_euclid(60_000_000);
+    let mut name = Vec::with_capacity(24);
+    crate::vcenter::model::push_int(&mut name, key);
+    name.push(b'/');
+    name.extend_from_slice(minute.to_string().as_bytes());
+    Uuid::new_v5(instance_uuid, &name)
+}
+
+impl Truth {
+    /// Index of the event with this key and time. Times tell apart what a restored vCenter numbered twice.
+    pub fn index_of(&self, key: i32, created_us: i64) -> Option<u64> {
+        index_of(&self.spans, key, created_us)
+    }
+}
+
+/// See [`Truth::index_of`]; newest span first, since that is where deliveries are.
+pub(crate) fn index_of(spans: &[KeySpan], key: i32, created_us: i64) -> Option<u64> {
+    let mut end = u64::MAX;
+    for span in spans.iter().rev() {
+        let offset = u64::from(key.wrapping_sub(span.key_base) as u32);
+        // A delivered time may have been rounded to a millisecond.
+        if span.first + offset < end && created_us + 1_000 > span.from_us {
+            return Some(span.first + offset);
+        }
+        end = span.first;
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_id_is_that_of_the_design() {
+        let vcenter = Uuid::parse_str("cc4db9a9-35d5-5731-a798-7b32a5c23a64").unwrap();
+        for (key, created_us, name) in [
+            (42, 60_000_000, "42/1"),
+            (42, 59_999_500, "42/1"),
+            (42, 59_999_499, "42/0"),
+            (-7, 1_795_305_612_398_830, "-7/29921760"),
+        ] {
+            assert_eq!(
+                event_id(&vcenter, key, created_us),
+                Uuid::new_v5(&vcenter, name.as_bytes()),
+                "{name}"
+            );
+        }
+    }
+
+    #[test]
+    fn keys_used_twice_are_told_apart_by_time() {
+        let span = |first, key_base, from_us| KeySpan { first, key_base, from_us };
+        let spans = [span(0, 100, 0), span(10, 106, 60_000_000)];
+        for (key, created_us, expected) in [
+            (100, 5_000_000, Some(0)),
+            (107, 5_000_000, Some(7)),
+            (107, 61_000_000, Some(11)),
+            (99, 5_000_000, None),
+        ] {
+            assert_eq!(index_of(&spans, key, created_us), expected, "{key} {created_us}");
+        }
+        let wrapped = [span(0, i32::MAX, 0)];
+        assert_eq!(index_of(&wrapped, i32::MIN, 0), Some(1));
+    }
+}

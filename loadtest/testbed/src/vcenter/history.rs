@@ -1,0 +1,658 @@
+//! The event history: which events exist at a moment, their keys and times, and which of them a reader may see.
+//!
+//! Everything is run-length: a [`Segment`] is a run of events with equal spacing in time, a [`KeySpan`] a run of
+//! consecutive keys, a veil a run that cannot be read. 10,000,000 events are one segment.
+//!
+//! INVARIANT: an event's index, key and createdTime never change once it exists; createdTime never falls with the index.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+/// Fixed-point shift of a segment's step: 2^-20 microseconds, so that 400,000 events/s for a day drift less than 100 ms.
+const STEP_SHIFT: u32 = 20;
+
+/// A run of consecutive keys: event `first + n` has key `key_base + n`, wrapping at 32 bits.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct KeySpan {
+    pub first: u64,
+    pub key_base: i32,
+    /// No event of this span is older (microseconds since 1970).
+    pub from_us: i64,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Segment {
+    first: u64,
+    base_us: i64,
+    step: u64,
+}
+
+impl Segment {
+    fn created_us(&self, index: u64) -> i64 {
+        self.base_us + ((u128::from(index - self.first) * u128::from(self.step)) >> STEP_SHIFT) as i64
+    }
+}
+
+/// Why a run of events does not appear in a page.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Veil {
+    /// Appears at this time, behind the cursors that passed it.
+    Late { until_us: i64 },
+    /// The user may not see it; it takes its place in a page all the same. `sticky`: the cursor never gets past a page full of these.
+    Unreadable { sticky: bool },
+}
+
+/// An event whose content is not from the model.
+pub(crate) struct Special {
+    pub class: String,
+    pub event_type_id: Option<String>,
+    pub user: String,
+    /// The element is not well-formed.
+    pub malformed: bool,
+    /// What stands between the opening tag's `>` and the key: always `<key>`; then key, chain id, time, then this.
+    pub tail: Vec<u8>,
+}
+
+/// What a reader gets: how to render it without holding the lock.
+pub(crate) enum PlanItem {
+    Run { first: u64, count: u64, key: i32, times: Times },
+    Special { key: i32, created_us: i64, special: Arc<Special> },
+}
+
+/// createdTime of the events of a run.
+#[derive(Clone, Copy)]
+pub(crate) struct Times(Segment);
+
+impl Times {
+    pub fn created_us(&self, index: u64) -> i64 {
+        self.0.created_us(index)
+    }
+}
+
+/// Ranges of indexes that a verifier must treat apart.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Exceptions {
+    /// Became visible late: first sight out of order is no fault.
+    pub late: Vec<Range<u64>>,
+    /// Never readable: their absence is no loss.
+    pub unreadable: Vec<Range<u64>>,
+    /// Rolled back by a restore: they may have been delivered before it, or not at all.
+    pub withdrawn: Vec<Range<u64>>,
+    /// Not visible yet: their absence is no loss so far.
+    pub hidden: Vec<Range<u64>>,
+    /// Content is not from the model (posted, of unknown class).
+    pub special: Vec<u64>,
+    /// Not well-formed: cannot be delivered, only kept as a dead letter.
+    pub malformed: Vec<u64>,
+}
+
+enum Pace {
+    Idle,
+    /// Events come at this rate from `since_us` on; `first` is the first of them.
+    Rate {
+        segment: Segment,
+    },
+    /// Events come into being when they are read.
+    Endless,
+}
+
+pub(crate) struct History {
+    segments: Vec<Segment>,
+    closed: u64,
+    pace: Pace,
+    total: Option<u64>,
+    last_us: i64,
+    pub spans: Vec<KeySpan>,
+    /// Sorted by start, disjoint.
+    veils: Vec<(Range<u64>, Veil)>,
+    withdrawn: Vec<Range<u64>>,
+    specials: BTreeMap<u64, Arc<Special>>,
+    late: Vec<Range<u64>>,
+    pub live_from: u64,
+    /// Counts changes of spans and exceptions, so that a verifier knows when to look again.
+    pub generation: u64,
+}
+
+impl History {
+    pub fn new(first_key: i32, backlog: u64, spacing_us: u64, total: Option<u64>, now_us: i64) -> History {
+        let backlog = total.map_or(backlog, |total| backlog.min(total));
+        let base_us = now_us - (backlog * spacing_us) as i64;
+        let mut history = History {
+            segments: Vec::new(),
+            closed: 0,
+            pace: Pace::Idle,
+            total,
+            last_us: base_us,
+            spans: vec![KeySpan { first: 0, key_base: first_key, from_us: base_us }],
+            veils: Vec::new(),
+            withdrawn: Vec::new(),
+            specials: BTreeMap::new(),
+            late: Vec::new(),
+            live_from: backlog,
+            generation: 1,
+        };
+        if backlog > 0 {
+            history.push(Segment { first: 0, base_us, step: spacing_us << STEP_SHIFT }, backlog);
+        }
+        history
+    }
+
+    fn push(&mut self, segment: Segment, count: u64) {
+        debug_assert_eq!(segment.first, self.closed);
+        self.segments.push(segment);
+        self.closed += count;
+        self.last_us = segment.created_us(self.closed - 1);
+    }
+
+    /// Events that exist at `now_us`.
+    pub fn produced(&self, now_us: i64) -> u64 {
+        match &self.pace {
+            Pace::Idle | Pace::Endless => self.closed,
+            Pace::Rate { segment } => {
+                let count = if now_us < segment.base_us {
+                    0
+                } else {
+                    (((now_us - segment.base_us) as u128) << STEP_SHIFT) / u128::from(segment.step) + 1
+                };
+                let produced = self.closed.saturating_add(count.min(u128::from(u64::MAX)) as u64);
+                self.total.map_or(produced, |total| produced.min(total.max(self.closed)))
+            }
+        }
+    }
+
+    /// When the next event comes by itself.
+    pub fn next_event_us(&self, now_us: i64) -> Option<i64> {
+        match &self.pace {
+            Pace::Rate { segment } => {
+                let next = self.produced(now_us);
+                if self.total.is_some_and(|total| next >= total) {
+                    return None;
+                }
+                Some(segment.created_us(next))
+            }
+            // The next look will create one; a waiter looks again after a millisecond.
+            Pace::Endless if self.total.is_none_or(|total| self.closed < total) => Some(now_us + 1_000),
+            Pace::Idle | Pace::Endless => None,
+        }
+    }
+
+    /// Turns what the rate made until now into a closed segment.
+    fn settle_rate(&mut self, now_us: i64) {
+        let produced = self.produced(now_us);
+        if let Pace::Rate { segment } = self.pace {
+            if produced > self.closed {
+                self.push(segment, produced - self.closed);
+            }
+            // The phase is kept, or frequent appends would slow the rate down.
+            let next =
+                Segment { first: self.closed, base_us: segment.created_us(produced), step: segment.step };
+            self.pace = Pace::Rate { segment: next };
+        }
+    }
+
+    pub fn set_rate(&mut self, per_second: f64, now_us: i64) {
+        self.settle_rate(now_us);
+        self.pace = if per_second > 0.0 {
+            let step = ((1e6 / per_second) * f64::from(1u32 << STEP_SHIFT)).max(1.0) as u64;
+            let base_us = (now_us + (step >> STEP_SHIFT) as i64).max(self.last_us);
+            Pace::Rate { segment: Segment { first: self.closed, base_us, step } }
+        } else {
+            Pace::Idle
+        };
+    }
+
+    pub fn set_endless(&mut self, now_us: i64) {
+        self.settle_rate(now_us);
+        self.pace = Pace::Endless;
+    }
+
+    /// Creates `count` events now; returns their indexes.
+    pub fn append(&mut self, count: u64, now_us: i64) -> Range<u64> {
+        self.settle_rate(now_us);
+        let count = match self.total {
+            Some(total) => count.min(total.saturating_sub(self.closed)),
+            None => count,
+        };
+        let first = self.closed;
+        if count > 0 {
+            let base_us = self.last_us.max(now_us - count as i64);
+            let span = (now_us - base_us).max(0) as u128;
+            let step = ((span << STEP_SHIFT) / u128::from(count)) as u64;
+            self.push(Segment { first, base_us, step }, count);
+            if let Pace::Rate { segment } = &mut self.pace {
+                segment.first = self.closed;
+            }
+        }
+        first..self.closed
+    }
+
+    /// With an endless pace, makes sure that `count` events stand behind `cursor`.
+    pub fn feed(&mut self, cursor: u64, count: u64, now_us: i64) {
+        if matches!(self.pace, Pace::Endless) && self.closed < cursor + count {
+            self.append(cursor + count - self.closed, now_us);
+        }
+    }
+
+    pub fn append_special(&mut self, special: Special, now_us: i64) -> Option<u64> {
+        let index = self.append(1, now_us).next()?;
+        self.specials.insert(index, Arc::new(special));
+        self.generation += 1;
+        Some(index)
+    }
+
+    pub fn key(&self, index: u64) -> i32 {
+        let at = self.spans.partition_point(|span| span.first <= index).saturating_sub(1);
+        let span = &self.spans[at];
+        span.key_base.wrapping_add((index - span.first) as u32 as i32)
+    }
+
+    fn segment(&self, index: u64) -> (Segment, u64) {
+        if index >= self.closed
+            && let Pace::Rate { segment } = &self.pace
+        {
+            return (*segment, u64::MAX);
+        }
+        let at = self.segments.partition_point(|segment| segment.first <= index).saturating_sub(1);
+        let end = self.segments.get(at + 1).map_or(self.closed, |next| next.first);
+        (self.segments[at], end)
+    }
+
+    /// Of an event that exists.
+    pub fn created_us(&self, index: u64) -> i64 {
+        self.segment(index).0.created_us(index)
+    }
+
+    /// First index whose createdTime is at or after `time_us`; `produced` if there is none.
+    pub fn first_at_or_after(&self, time_us: i64, produced: u64) -> u64 {
+        let (mut low, mut high) = (0, produced);
+        while low < high {
+            let middle = low + (high - low) / 2;
+            if self.created_us(middle) < time_us {
+                low = middle + 1;
+            } else {
+                high = middle;
+            }
+        }
+        low
+    }
+
+    /// First index at or after `from` with a negative key.
+    pub fn first_negative_key(&self, from: u64, produced: u64) -> Option<u64> {
+        for (at, span) in self.spans.iter().enumerate() {
+            let end = self.spans.get(at + 1).map_or(produced, |next| next.first);
+            let wrap = if span.key_base < 0 {
+                span.first
+            } else {
+                span.first + (i64::from(i32::MAX) - i64::from(span.key_base)) as u64 + 1
+            };
+            let candidate = wrap.max(from);
+            if candidate < end.min(produced) {
+                return Some(candidate);
+            }
+        }
+        None
+    }
+
+    fn next_unplanned(&self, now_us: i64) -> u64 {
+        let produced = self.produced(now_us);
+        self.veils.last().map_or(produced, |(range, _)| range.end.max(produced))
+    }
+
+    /// The next `count` events become visible only at `until_us`.
+    pub fn hide_next(&mut self, count: u64, until_us: i64, now_us: i64) -> Range<u64> {
+        let first = self.next_unplanned(now_us);
+        let range = first..first + count;
+        self.veils.push((range.clone(), Veil::Late { until_us }));
+        self.late.push(range.clone());
+        self.generation += 1;
+        range
+    }
+
+    pub fn reveal(&mut self) {
+        self.veils.retain(|(_, veil)| !matches!(veil, Veil::Late { .. }));
+    }
+
+    pub fn forbid_next(&mut self, count: u64, sticky: bool, now_us: i64) -> Range<u64> {
+        let first = self.next_unplanned(now_us);
+        let range = first..first + count;
+        self.veils.push((range.clone(), Veil::Unreadable { sticky }));
+        self.generation += 1;
+        range
+    }
+
+    /// Whether something hidden is due, i.e. a re-read would find more than before.
+    fn due(veil: Veil, now_us: i64) -> bool {
+        matches!(veil, Veil::Late { until_us } if until_us <= now_us)
+    }
+
+    /// The newest `back` events never happened; the next one takes the first of their keys.
+    pub fn restore(&mut self, back: u64, now_us: i64) {
+        self.settle_rate(now_us);
+        let back = back.min(self.closed);
+        let from = self.closed - back;
+        let key = if back == 0 { self.key(self.closed) } else { self.key(from) };
+        if back > 0 {
+            self.withdrawn.push(from..self.closed);
+        }
+        self.next_key(key, now_us);
+    }
+
+    /// The next event gets this key.
+    pub fn next_key(&mut self, key: i32, now_us: i64) {
+        self.settle_rate(now_us);
+        let span = KeySpan { first: self.closed, key_base: key, from_us: self.last_us };
+        match self.spans.last_mut() {
+            Some(last) if last.first == span.first => *last = span,
+            _ => self.spans.push(span),
+        }
+        self.generation += 1;
+    }
+
+    /// The clock stepped: events keep coming, none before the last one.
+    pub fn clock_stepped(&mut self, before_us: i64, after_us: i64) {
+        self.settle_rate(before_us);
+        if let Pace::Rate { segment } = &mut self.pace {
+            let phase = segment.base_us - before_us;
+            segment.base_us = (after_us + phase).max(self.last_us);
+        }
+    }
+
+    /// Reads forward from `cursor` up to `end`: at most `max` places, then the new cursor.
+    pub fn read_forward<'f>(
+        &self,
+        cursor: u64,
+        end: u64,
+        max: u64,
+        now_us: i64,
+        mut wanted: Option<&mut (dyn FnMut(u64) -> bool + 'f)>,
+    ) -> (Vec<Range<u64>>, u64) {
+        let mut runs: Vec<Range<u64>> = Vec::new();
+        let mut at = cursor;
+        let mut places = 0;
+        while at < end && places < max {
+            if let Some((veil_end, veil)) = self.veil_at(at, now_us) {
+                let covered = veil_end.min(end);
+                match veil {
+                    Veil::Late { .. } => at = covered,
+                    Veil::Unreadable { sticky } => {
+                        let step = (covered - at).min(max - places);
+                        if sticky && step == max {
+                            // A whole page of these: the real server's cursor stays where it is.
+                            return (runs, cursor);
+                        }
+                        places += step;
+                        at += step;
+                    }
+                }
+                continue;
+            }
+            let free_until = self.next_veil(at, now_us).unwrap_or(u64::MAX).min(end);
+            match &mut wanted {
+                None => {
+                    let step = (free_until - at).min(max - places);
+                    add_run(&mut runs, at..at + step);
+                    places += step;
+                    at += step;
+                }
+                Some(wanted) => {
+                    while at < free_until && places < max {
+                        if wanted(at) {
+                            add_run(&mut runs, at..at + 1);
+                            places += 1;
+                        }
+                        at += 1;
+                    }
+                }
+            }
+        }
+        (runs, at)
+    }
+
+    /// Reads backward from `cursor` down to `begin`: at most `max` events, newest first.
+    pub fn read_backward(
+        &self,
+        cursor: u64,
+        begin: u64,
+        max: u64,
+        now_us: i64,
+        mut wanted: impl FnMut(u64) -> bool,
+    ) -> (Vec<u64>, u64) {
+        let mut found = Vec::new();
+        let mut at = cursor;
+        while at > begin && (found.len() as u64) < max {
+            at -= 1;
+            if self.veil_at(at, now_us).is_none() && wanted(at) {
+                found.push(at);
+            }
+        }
+        (found, at)
+    }
+
+    fn veil_at(&self, index: u64, now_us: i64) -> Option<(u64, Veil)> {
+        if let Some(range) = self.withdrawn.iter().find(|range| range.contains(&index)) {
+            return Some((range.end, Veil::Late { until_us: i64::MAX }));
+        }
+        let at = self.veils.partition_point(|(range, _)| range.end <= index);
+        let (range, veil) = self.veils.get(at)?;
+        (range.contains(&index) && !Self::due(*veil, now_us)).then_some((range.end, *veil))
+    }
+
+    fn next_veil(&self, index: u64, now_us: i64) -> Option<u64> {
+        let at = self.veils.partition_point(|(range, _)| range.end <= index);
+        let veiled = self.veils[at..]
+            .iter()
+            .find(|(_, veil)| !Self::due(*veil, now_us))
+            .map(|(range, _)| range.start.max(index + 1));
+        let withdrawn = self.withdrawn.iter().map(|range| range.start).filter(|start| *start > index).min();
+        [veiled, withdrawn].into_iter().flatten().min()
+    }
+
+    pub fn special(&self, index: u64) -> Option<&Arc<Special>> {
+        self.specials.get(&index)
+    }
+
+    /// How to render these indexes, in this order.
+    pub fn plan(&self, runs: &[Range<u64>], plan: &mut Vec<PlanItem>) {
+        for run in runs {
+            let mut at = run.start;
+            while at < run.end {
+                if let Some(special) = self.specials.get(&at) {
+                    let special = Arc::clone(special);
+                    plan.push(PlanItem::Special {
+                        key: self.key(at),
+                        created_us: self.created_us(at),
+                        special,
+                    });
+                    at += 1;
+                    continue;
+                }
+                let (segment, segment_end) = self.segment(at);
+                let mut end = run.end.min(segment_end);
+                if let Some((special, _)) = self.specials.range(at..end).next() {
+                    end = *special;
+                }
+                let span = self.spans.partition_point(|span| span.first <= at);
+                if let Some(next) = self.spans.get(span) {
+                    end = end.min(next.first);
+                }
+                plan.push(PlanItem::Run {
+                    first: at,
+                    count: end - at,
+                    key: self.key(at),
+                    times: Times(segment),
+                });
+                at = end;
+            }
+        }
+    }
+
+    pub fn exceptions(&self, now_us: i64) -> Exceptions {
+        let veiled = |wanted: &dyn Fn(Veil) -> bool| -> Vec<Range<u64>> {
+            self.veils.iter().filter(|(_, veil)| wanted(*veil)).map(|(range, _)| range.clone()).collect()
+        };
+        let specials = |malformed: bool| -> Vec<u64> {
+            let chosen = self.specials.iter().filter(|(_, special)| special.malformed == malformed);
+            chosen.map(|(index, _)| *index).collect()
+        };
+        Exceptions {
+            late: self.late.clone(),
+            unreadable: veiled(&|veil| matches!(veil, Veil::Unreadable { .. })),
+            withdrawn: self.withdrawn.clone(),
+            hidden: veiled(&|veil| matches!(veil, Veil::Late { .. }) && !Self::due(veil, now_us)),
+            special: specials(false),
+            malformed: specials(true),
+        }
+    }
+}
+
+fn add_run(runs: &mut Vec<Range<u64>>, run: Range<u64>) {
+    match runs.last_mut() {
+        Some(last) if last.end == run.start => last.end = run.end,
+        _ => runs.push(run),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: i64 = 1_800_000_000_000_000;
+
+    #[test]
+    fn a_backlog_of_ten_million_is_one_segment_and_ends_before_now() {
+        let history = History::new(1, 10_000_000, 1_000, None, NOW);
+        assert_eq!(history.segments.len(), 1);
+        assert_eq!(history.produced(NOW), 10_000_000);
+        assert_eq!(history.created_us(9_999_999), NOW - 1_000);
+        assert_eq!(history.key(9_999_999), 10_000_000);
+        assert_eq!(history.first_at_or_after(NOW - 5_000, 10_000_000), 9_999_995);
+        assert_eq!(history.first_at_or_after(NOW, 10_000_000), 10_000_000);
+    }
+
+    #[test]
+    fn a_rate_makes_events_that_never_come_from_the_future() {
+        for rate in [1.0, 3.0, 1_000.0, 400_000.0, 3_000_000.0] {
+            let mut history = History::new(1, 10, 1_000, None, NOW);
+            history.set_rate(rate, NOW);
+            let mut last = 0;
+            for step in 0..200 {
+                let now = NOW + step * 12_345;
+                let produced = history.produced(now);
+                assert!(produced >= last, "rate {rate}");
+                assert!(history.created_us(produced - 1) <= now, "rate {rate}");
+                if step % 7 == 0 {
+                    history.append(2, now);
+                }
+                if step % 11 == 0 {
+                    history.set_rate(rate, now);
+                }
+                last = history.produced(now);
+            }
+            for index in 1..last {
+                let (before, after) = (history.created_us(index - 1), history.created_us(index));
+                assert!(
+                    before <= after,
+                    "rate {rate}: event {index} is {} us older than the one before",
+                    before - after
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn the_rate_is_kept_through_appends() {
+        let mut history = History::new(1, 0, 0, None, NOW);
+        history.set_rate(1_000.0, NOW);
+        for millisecond in 1..=1_000 {
+            history.append(1, NOW + millisecond * 1_000 - 300);
+        }
+        assert_eq!(history.produced(NOW + 1_000_000), 2_000);
+    }
+
+    #[test]
+    fn total_ends_every_pace() {
+        let mut history = History::new(1, 5, 1, Some(8), NOW);
+        history.set_rate(1_000.0, NOW);
+        assert_eq!(history.produced(NOW + 10_000_000), 8);
+        assert_eq!(history.next_event_us(NOW + 10_000_000), None);
+        assert!(history.append(5, NOW + 10_000_000).is_empty());
+        let mut endless = History::new(1, 0, 1, Some(30), NOW);
+        endless.set_endless(NOW);
+        endless.feed(0, 1_000, NOW);
+        assert_eq!(endless.produced(NOW), 30);
+    }
+
+    #[test]
+    fn late_events_are_passed_by_and_found_by_a_re_read() {
+        let mut history = History::new(1, 5, 1, None, NOW);
+        assert_eq!(history.hide_next(3, NOW + 1_000, NOW), 5..8);
+        history.append(6, NOW);
+        assert_eq!(history.read_forward(0, 11, 100, NOW, None), (vec![0..5, 8..11], 11));
+        assert_eq!(history.read_forward(11, 11, 100, NOW + 2_000, None), (vec![], 11));
+        assert_eq!(history.read_forward(4, 11, 100, NOW + 2_000, None), (vec![4..11], 11));
+    }
+
+    #[test]
+    fn unreadable_events_shorten_and_empty_pages() {
+        let mut history = History::new(1, 5, 1, None, NOW);
+        history.forbid_next(20, false, NOW);
+        history.append(25, NOW);
+        assert_eq!(history.read_forward(0, 30, 10, NOW, None), (vec![0..5], 10));
+        assert_eq!(history.read_forward(10, 30, 10, NOW, None), (vec![], 20));
+        assert_eq!(history.read_forward(20, 30, 10, NOW, None), (vec![25..30], 30));
+        let mut sticky = History::new(1, 5, 1, None, NOW);
+        sticky.forbid_next(20, true, NOW);
+        sticky.append(25, NOW);
+        assert_eq!(sticky.read_forward(0, 30, 10, NOW, None), (vec![0..5], 10));
+        assert_eq!(sticky.read_forward(10, 30, 10, NOW, None), (vec![], 10));
+    }
+
+    #[test]
+    fn restore_withdraws_events_and_uses_their_keys_again() {
+        let mut history = History::new(100, 10, 1, None, NOW);
+        history.restore(4, NOW);
+        history.append(2, NOW + 60_000_000);
+        assert_eq!((history.key(9), history.key(10), history.key(11)), (109, 106, 107));
+        assert_eq!(history.read_forward(0, 12, 100, NOW, None).0, vec![0..6, 10..12]);
+        assert_eq!(history.exceptions(NOW).withdrawn, vec![6..10]);
+    }
+
+    #[test]
+    fn keys_wrap_to_negative() {
+        let history = History::new(i32::MAX - 1, 5, 1, None, NOW);
+        assert_eq!((history.key(1), history.key(2)), (i32::MAX, i32::MIN));
+        assert_eq!(history.first_negative_key(0, 5), Some(2));
+        assert_eq!(history.first_negative_key(4, 5), Some(4));
+        assert_eq!(History::new(1, 5, 1, None, NOW).first_negative_key(0, 5), None);
+    }
+
+    #[test]
+    fn a_plan_splits_at_specials_segments_and_spans() {
+        let mut history = History::new(1, 3, 1, None, NOW);
+        let special = Special {
+            class: "X".into(),
+            event_type_id: None,
+            user: String::new(),
+            malformed: false,
+            tail: vec![],
+        };
+        history.append_special(special, NOW);
+        history.next_key(50, NOW);
+        history.append(2, NOW);
+        let mut plan = Vec::new();
+        history.plan(&[0..6], &mut plan);
+        let shape: Vec<(u64, i32)> = plan
+            .iter()
+            .map(|item| match item {
+                PlanItem::Run { count, key, .. } => (*count, *key),
+                PlanItem::Special { key, .. } => (0, *key),
+            })
+            .collect();
+        assert_eq!(shape, vec![(3, 1), (0, 4), (2, 50)]);
+    }
+}

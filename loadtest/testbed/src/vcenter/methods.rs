@@ -1,0 +1,399 @@
+//! The methods of the vSphere API: what each call does to the world, and its answer.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use uuid::Uuid;
+
+use super::clock::format_micros;
+use super::filter::Filter;
+use super::history::Special;
+use super::inventory::Object;
+use super::property::{self, Spec, Target, write_reference};
+use super::soap::{Call, Fault, respond};
+use super::world::{Shared, World, user_session_of};
+use super::xml::{Node, escaped};
+use crate::limits::PAGE_EVENTS_MAX;
+
+/// A carried out call.
+pub(crate) struct Done {
+    pub body: Bytes,
+    /// A new session's key.
+    pub login: Option<String>,
+}
+
+impl Done {
+    fn body(body: impl Into<Bytes>) -> Done {
+        Done { body: body.into(), login: None }
+    }
+
+    fn empty(method: &str) -> Done {
+        Done::xml(method, |_| {})
+    }
+
+    fn xml(method: &str, body: impl FnOnce(&mut Vec<u8>)) -> Done {
+        let mut out = Vec::new();
+        respond(&mut out, method, body);
+        Done::body(out)
+    }
+
+    fn returns(method: &str, inner: &[u8]) -> Done {
+        Done::xml(method, |out| {
+            out.extend_from_slice(b"<returnval>");
+            out.extend_from_slice(inner);
+            out.extend_from_slice(b"</returnval>");
+        })
+    }
+
+    fn reference(method: &str, kind: &str, id: &str) -> Done {
+        let target = Target { kind: kind.into(), id: id.into() };
+        Done::xml(method, |out| write_reference(out, "returnval", &target))
+    }
+}
+
+/// Methods that anybody may call.
+fn needs_no_session(method: &str) -> bool {
+    matches!(
+        method,
+        "RetrieveServiceContent" | "Login" | "Fetch" | "RetrieveProperties" | "RetrievePropertiesEx"
+    )
+}
+
+/// Carries out everything but the waiting of [`wait_for_updates`].
+///
+/// # Errors
+/// The fault to answer with.
+pub(crate) fn call(
+    shared: &Shared,
+    session: Option<&str>,
+    call: &Call,
+    user_agent: &str,
+) -> Result<Done, Fault> {
+    let method = call.method.as_str();
+    let session =
+        shared.with(|world, _| session.filter(|key| world.session(key, shared.session_idle).is_some()));
+    if session.is_none() && !needs_no_session(method) {
+        return Err(Fault::not_authenticated(call));
+    }
+    let key = session.unwrap_or_default();
+    let arguments = &call.arguments;
+    match (method, call.this_type.as_str()) {
+        ("RetrieveServiceContent", _) => Ok(Done::returns(method, &property::service_content(shared))),
+        ("CurrentTime", _) => {
+            let now = shared.with(|_, now_us| format_micros(now_us));
+            Ok(Done::returns(method, now.as_bytes()))
+        }
+        ("Login", _) => login(shared, method, arguments, user_agent),
+        ("Logout", _) => {
+            shared.change(|world, _| world.sessions.remove(key));
+            Ok(Done::empty(method))
+        }
+        ("SessionIsActive", _) => {
+            let id = arguments.text_of("sessionID").unwrap_or_default().trim();
+            let active = shared.with(|world, _| world.sessions.contains_key(id));
+            Ok(Done::returns(method, active.to_string().as_bytes()))
+        }
+        ("CreateCollectorForEvents", _) => {
+            let filter = Filter::parse(arguments.child("filter"), &shared.model)?;
+            let id = shared.with(|world, now_us| world.create_collector(key, filter, now_us))?;
+            Ok(Done::reference(method, "EventHistoryCollector", &id))
+        }
+        ("QueryEvents", _) => {
+            let filter = Filter::parse(arguments.child("filter"), &shared.model)?;
+            let page = shared.with(|world, now_us| world.query(shared, &filter, now_us));
+            Ok(Done::body(shared.page_answer(method, &page)))
+        }
+        ("PostEvent", _) => post_event(shared, key, method, arguments),
+        ("LogUserEvent", _) => log_user_event(shared, key, method, arguments),
+        ("ReadNextEvents", _) => {
+            let max = page_size(arguments)?;
+            let page = shared.with(|world, now_us| world.read_next(shared, key, &call.this, max, now_us))?;
+            Ok(Done::body(shared.page_answer(method, &page)))
+        }
+        ("ReadPreviousEvents", _) => {
+            let max = page_size(arguments)?;
+            let page =
+                shared.with(|world, now_us| world.read_previous(shared, key, &call.this, max, now_us))?;
+            Ok(Done::body(shared.page_answer(method, &page)))
+        }
+        ("RewindCollector", _) => {
+            shared.with(|world, now_us| world.rewind(key, &call.this, now_us))?;
+            Ok(Done::empty(method))
+        }
+        ("ResetCollector", _) => {
+            shared.with(|world, now_us| world.reset(shared, key, &call.this, now_us))?;
+            Ok(Done::empty(method))
+        }
+        ("SetCollectorPageSize", _) => {
+            let size = page_size(arguments)? as usize;
+            shared.with(|world, _| {
+                super::world::collector(&mut world.sessions, key, &call.this)
+                    .map(|collector| collector.page_size = size)
+            })?;
+            Ok(Done::empty(method))
+        }
+        ("DestroyCollector", _) => {
+            let removed = shared.change(|world, _| {
+                world.sessions.get_mut(key).and_then(|session| session.collectors.remove(&call.this))
+            });
+            removed.ok_or_else(|| Fault::not_found(&call.this_type, &call.this))?;
+            Ok(Done::empty(method))
+        }
+        ("Fetch", _) => fetch(shared, session, call),
+        ("RetrieveProperties" | "RetrievePropertiesEx", "PropertyCollector") => {
+            retrieve(shared, session, call)
+        }
+        ("CreatePropertyCollector", "PropertyCollector") => {
+            let id = format!("session[{key}]{}", Uuid::new_v4());
+            shared.with(|world, _| {
+                if let Some(session) = world.sessions.get_mut(key) {
+                    session.property_collectors.insert(id.clone(), property::PropertyCollector::default());
+                }
+            });
+            Ok(Done::reference(method, "PropertyCollector", &id))
+        }
+        ("CreateFilter", "PropertyCollector") => create_filter(shared, key, call),
+        ("DestroyPropertyFilter", _) => {
+            let found = shared.with(|world, _| {
+                let session = world.sessions.get_mut(key)?;
+                let collector = session
+                    .property_collectors
+                    .values_mut()
+                    .find(|collector| collector.filters.iter().any(|filter| filter.id == call.this))?;
+                collector.filters.retain(|filter| filter.id != call.this);
+                Some(())
+            });
+            found.ok_or_else(|| Fault::not_found(&call.this_type, &call.this))?;
+            Ok(Done::empty(method))
+        }
+        ("DestroyPropertyCollector", _) => {
+            let removed = shared.change(|world, _| {
+                world.sessions.get_mut(key).and_then(|session| session.property_collectors.remove(&call.this))
+            });
+            removed.ok_or_else(|| Fault::not_found(&call.this_type, &call.this))?;
+            Ok(Done::empty(method))
+        }
+        ("CancelWaitForUpdates", _) => {
+            shared.change(|world, _| {
+                let session = world.sessions.get_mut(key);
+                if let Some(collector) =
+                    session.and_then(|session| session.property_collectors.get_mut(&call.this))
+                {
+                    collector.cancelled += 1;
+                }
+            });
+            Ok(Done::empty(method))
+        }
+        ("CreateContainerView", "ViewManager") => create_view(shared, key, method, arguments),
+        ("DestroyView", _) => {
+            shared
+                .with(|world, _| world.sessions.get_mut(key).map(|session| session.views.remove(&call.this)));
+            Ok(Done::empty(method))
+        }
+        _ => Err(Fault::method_not_found(call)),
+    }
+}
+
+fn page_size(arguments: &Node) -> Result<u64, Fault> {
+    match arguments.text_of("maxCount").map(|text| text.trim().parse::<i64>()) {
+        Some(Ok(count)) if count > 0 && count <= PAGE_EVENTS_MAX as i64 => Ok(count as u64),
+        _ => Err(Fault::invalid_argument("maxCount")),
+    }
+}
+
+fn login(shared: &Shared, method: &str, arguments: &Node, user_agent: &str) -> Result<Done, Fault> {
+    let user = arguments.text_of("userName").unwrap_or_default();
+    let password = arguments.text_of("password").unwrap_or_default();
+    let (key, session) = shared.with(|world, now_us| {
+        let key = world.login(user, password, user_agent, now_us)?;
+        let session = user_session_of(world, &key, now_us);
+        Ok((key, session))
+    })?;
+    let mut done = Done::returns(method, &session);
+    done.login = Some(key);
+    Ok(done)
+}
+
+fn fetch(shared: &Shared, session: Option<&str>, call: &Call) -> Result<Done, Fault> {
+    let target = Target { kind: call.this_type.clone(), id: call.this.clone() };
+    let path = call.arguments.text_of("prop").unwrap_or_default().trim().to_owned();
+    let value =
+        shared.with(|world, now_us| property::read(shared, world, session, &target, &path, now_us))?;
+    Ok(Done::xml("Fetch", |out| {
+        if let Some(value) = value {
+            value.write(shared, out, "returnval");
+        }
+    }))
+}
+
+fn retrieve(shared: &Shared, session: Option<&str>, call: &Call) -> Result<Done, Fault> {
+    let extended = call.method == "RetrievePropertiesEx";
+    let (open, close) = if extended { ("<objects>", "</objects>") } else { ("<returnval>", "</returnval>") };
+    let objects = shared.with(|world, now_us| -> Result<Vec<u8>, Fault> {
+        let mut out = Vec::new();
+        for spec in call.arguments.all("specSet") {
+            for wanted in Spec(spec.clone()).select(shared, world, session, now_us)? {
+                out.extend_from_slice(open.as_bytes());
+                property::write_object(shared, world, session, &wanted, now_us, &mut out)?;
+                out.extend_from_slice(close.as_bytes());
+            }
+        }
+        Ok(out)
+    })?;
+    if extended && !objects.is_empty() {
+        return Ok(Done::returns(&call.method, &objects));
+    }
+    Ok(Done::xml(&call.method, |out| out.extend_from_slice(&objects)))
+}
+
+fn create_filter(shared: &Shared, key: &str, call: &Call) -> Result<Done, Fault> {
+    let spec = Spec(call.arguments.child("spec").cloned().unwrap_or_default());
+    let id = format!("session[{key}]{}", Uuid::new_v4());
+    shared.change(|world, now_us| -> Result<(), Fault> {
+        spec.select(shared, world, Some(key), now_us)?;
+        let collectors = world.sessions.get_mut(key).map(|session| &mut session.property_collectors);
+        let collector = collectors.and_then(|collectors| match call.this.as_str() {
+            "propertyCollector" => Some(collectors.entry(call.this.clone()).or_default()),
+            id => collectors.get_mut(id),
+        });
+        let collector = collector.ok_or_else(|| Fault::not_found(&call.this_type, &call.this))?;
+        collector.filters.push(property::Filter::new(id.clone(), spec));
+        Ok(())
+    })?;
+    Ok(Done::reference(&call.method, "PropertyFilter", &id))
+}
+
+fn create_view(shared: &Shared, key: &str, method: &str, arguments: &Node) -> Result<Done, Fault> {
+    let container = arguments.child("container").map(Target::of);
+    let container = container
+        .as_ref()
+        .and_then(|target| Object::find(&shared.model, &target.kind, &target.id))
+        .ok_or_else(|| Fault::invalid_argument("container"))?;
+    let kinds: Vec<&str> = arguments.all("type").map(|kind| kind.text.trim()).collect();
+    let mut found = Vec::new();
+    let mut open = vec![container];
+    while let Some(object) = open.pop() {
+        for path in ["childEntity", "vmFolder", "hostFolder", "host"] {
+            for child in object.references(&shared.model, path).unwrap_or_default() {
+                if kinds.is_empty() || kinds.iter().any(|kind| child.is_a(kind)) {
+                    found.push(child);
+                }
+                if arguments.is_true("recursive") {
+                    open.push(child);
+                }
+            }
+        }
+    }
+    let id = format!("session[{key}]{}", Uuid::new_v4());
+    shared.with(|world, _| {
+        if let Some(session) = world.sessions.get_mut(key) {
+            session.views.insert(id.clone(), found);
+        }
+    });
+    Ok(Done::reference(method, "ContainerView", &id))
+}
+
+fn post_event(shared: &Shared, key: &str, method: &str, arguments: &Node) -> Result<Done, Fault> {
+    let event = arguments.child("eventToPost").ok_or_else(|| Fault::invalid_argument("eventToPost"))?;
+    let mut rest = event.clone();
+    rest.children
+        .retain(|child| !matches!(child.name.as_str(), "key" | "chainId" | "createdTime" | "userName"));
+    let class = event.xsi_type.clone().unwrap_or_else(|| "Event".into());
+    let event_type_id = event.text_of("eventTypeId").map(|id| id.trim().to_owned());
+    if matches!(class.as_str(), "EventEx" | "ExtendedEvent") && event_type_id.is_none() {
+        return Err(Fault::invalid_argument("eventToPost.eventTypeId"));
+    }
+    let mut tail = Vec::new();
+    rest.write_inner(&mut tail);
+    append_posted(shared, key, class, event_type_id, &tail);
+    Ok(Done::empty(method))
+}
+
+fn log_user_event(shared: &Shared, key: &str, method: &str, arguments: &Node) -> Result<Done, Fault> {
+    let target =
+        arguments.child("entity").map(Target::of).ok_or_else(|| Fault::invalid_argument("entity"))?;
+    let object = Object::find(&shared.model, &target.kind, &target.id)
+        .ok_or_else(|| Fault::not_found(&target.kind, &target.id))?;
+    let message = escaped(arguments.text_of("msg").unwrap_or_default());
+    let (name, kind, id) = (object.name(), object.kind(), object.id());
+    let tail = format!(
+        "<fullFormattedMessage>User logged event: {message}</fullFormattedMessage><message>{message}</message>\
+         <entity><name>{name}</name><entity type=\"{kind}\">{id}</entity></entity>"
+    );
+    append_posted(shared, key, "GeneralUserEvent".into(), None, tail.as_bytes());
+    Ok(Done::empty(method))
+}
+
+fn append_posted(shared: &Shared, key: &str, class: String, event_type_id: Option<String>, rest: &[u8]) {
+    shared.change(|world, now_us| {
+        let user = world.sessions.get(key).map(|session| session.user.clone()).unwrap_or_default();
+        let mut tail = format!("<userName>{}</userName>", escaped(&user)).into_bytes();
+        tail.extend_from_slice(rest);
+        let special = Special { class, event_type_id, user, malformed: false, tail };
+        world.history.append_special(special, now_us);
+    });
+}
+
+/// `WaitForUpdatesEx`, `WaitForUpdates` and `CheckForUpdates`: answers when something changed, or empty when the time is up.
+///
+/// # Errors
+/// The fault to answer with; `RequestCanceled` after `CancelWaitForUpdates`.
+pub(crate) async fn wait_for_updates(
+    shared: &Shared,
+    session: Option<&str>,
+    call: &Call,
+) -> Result<Done, Fault> {
+    let method = call.method.as_str();
+    let version = call.arguments.text_of("version").unwrap_or_default().trim();
+    let seconds: Option<u64> = match method {
+        "CheckForUpdates" => Some(0),
+        _ => call
+            .arguments
+            .child("options")
+            .and_then(|options| options.text_of("maxWaitSeconds"))
+            .and_then(|text| text.trim().parse().ok()),
+    };
+    let deadline = seconds.map(|seconds| tokio::time::Instant::now() + Duration::from_secs(seconds));
+    let mut cancelled_before = None;
+    loop {
+        let changed = shared.changed.notified();
+        tokio::pin!(changed);
+        // Registered before looking: what changes after the look wakes us.
+        changed.as_mut().enable();
+        let (update, next_us, cancelled) = shared.with(|world, now_us| {
+            let Some(key) = session.filter(|key| world.session(key, shared.session_idle).is_some()) else {
+                return Err(Fault::not_authenticated(call));
+            };
+            let produced = world.history.produced(now_us);
+            world.history.feed(produced, 1, now_us);
+            let update = property::updates(shared, world, key, &call.this, version, now_us)?;
+            let cancelled = cancelled(world, key, &call.this);
+            Ok((update, world.history.next_event_us(now_us).map(|next| next - now_us), cancelled))
+        })?;
+        if let Some(update) = update {
+            return Ok(Done::returns(method, &update));
+        }
+        if *cancelled_before.get_or_insert(cancelled) != cancelled {
+            return Err(Fault::new("RequestCanceled", "The task was canceled by a user."));
+        }
+        let now = tokio::time::Instant::now();
+        if deadline.is_some_and(|deadline| deadline <= now) {
+            return Ok(Done::empty(method));
+        }
+        // An hour stands for "until something happens".
+        let next = now + Duration::from_micros(next_us.unwrap_or(3_600_000_000).max(1) as u64);
+        let until = deadline.map_or(next, |deadline| deadline.min(next));
+        tokio::select! {
+            () = &mut changed => {}
+            () = tokio::time::sleep_until(until) => {}
+        }
+    }
+}
+
+fn cancelled(world: &World, key: &str, id: &str) -> u64 {
+    world
+        .sessions
+        .get(key)
+        .and_then(|session| session.property_collectors.get(id))
+        .map_or(0, |collector| collector.cancelled)
+}

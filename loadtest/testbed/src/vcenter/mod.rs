@@ -1,0 +1,455 @@
+//! A synthetic vCenter: the vSphere API that event clients use, over a virtual history of events, with troubles on demand.
+//!
+//! ```text
+//! http ─ POST /sdk ─► soap ─► methods ─► world (sessions, collectors) ─► history ─► model ─► page
+//! ```
+//!
+//! Events are virtual (see [`model`]): event `i` of a seed is always the same, so a backlog of any size costs nothing and a
+//! verifier needs no list. A `ReadNextEvents` answer is rendered outside the lock into a buffer that is used again.
+
+pub(crate) mod clock;
+mod filter;
+mod history;
+mod http;
+mod inventory;
+mod methods;
+pub(crate) mod model;
+mod property;
+mod soap;
+mod trouble;
+mod world;
+pub(crate) mod xml;
+
+use std::collections::HashMap;
+use std::ops::Range;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use uuid::Uuid;
+
+pub use history::{Exceptions, KeySpan};
+pub use model::{Entity, Mix, MixError, Model, ModelSpec};
+pub use trouble::Trouble;
+pub use world::Counters;
+
+use crate::cert::{CertError, Certificate, Tls};
+use crate::net::Server;
+use crate::sync::lock;
+use crate::truth::Truth;
+use history::{History, Special};
+use trouble::Armed;
+pub(crate) use world::wall_us;
+use world::{Shared, World};
+
+/// The server cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    #[error("cannot listen on 127.0.0.1:{port}: {error}; choose another port")]
+    Listen { port: u16, error: std::io::Error },
+    #[error(transparent)]
+    Certificate(#[from] CertError),
+    #[error(transparent)]
+    Mix(#[from] MixError),
+}
+
+/// How events come into being.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub enum Pace {
+    /// Only by `append` and what clients post.
+    #[default]
+    Idle,
+    /// So many a second, evenly.
+    Rate(f64),
+    /// As fast as they are read: each page is created by reading it.
+    Endless,
+}
+
+/// A vCenter to start. `..Options::default()` is an idle one with no history on a free port over HTTP.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// 0 takes a free one.
+    pub port: u16,
+    /// HTTPS with this certificate; `None` is HTTP.
+    pub tls: Option<Certificate>,
+    pub user: String,
+    pub password: String,
+    pub name: String,
+    /// `None`: derived from the seed, so that equal options give equal ids.
+    pub instance_uuid: Option<Uuid>,
+    pub seed: u64,
+    pub vms: u32,
+    pub hosts: u32,
+    pub mix: Mix,
+    pub first_key: i32,
+    /// Events that exist at the start, the newest `backlog_spacing` ago.
+    pub backlog: u64,
+    pub backlog_spacing: Duration,
+    pub pace: Pace,
+    /// No more events than these, backlog included.
+    pub total: Option<u64>,
+    /// Sessions die after this long without a call; the real one's 30 minutes by default.
+    pub session_idle: Duration,
+    /// Collectors return nothing that came after them once keys are negative, as the real one does.
+    pub wrap_silences: bool,
+    /// The vCenter's clock less this machine's, in microseconds.
+    pub clock_offset_us: i64,
+}
+
+impl Default for Options {
+    fn default() -> Options {
+        Options {
+            port: 0,
+            tls: None,
+            user: "administrator@vsphere.local".into(),
+            password: "VMware1!".into(),
+            name: "VMware vCenter Server".into(),
+            instance_uuid: None,
+            seed: 1,
+            vms: 1_000,
+            hosts: 32,
+            mix: Mix::Steady,
+            first_key: 1,
+            backlog: 0,
+            backlog_spacing: Duration::from_millis(1),
+            pace: Pace::Idle,
+            total: None,
+            session_idle: Duration::from_secs(30 * 60),
+            wrap_silences: true,
+            clock_offset_us: 0,
+        }
+    }
+}
+
+/// A handle on a running synthetic vCenter; clones share it. The last one dropped stops it.
+#[derive(Clone)]
+pub struct VCenter {
+    shared: Arc<Shared>,
+    server: Arc<Mutex<Option<Server>>>,
+    tls: Option<Tls>,
+    port: u16,
+}
+
+impl VCenter {
+    /// Starts to listen on the caller's tokio runtime.
+    ///
+    /// # Errors
+    /// The port is taken, or the mix names no events.
+    pub async fn start(options: Options) -> Result<VCenter, StartError> {
+        let model = Model::new(ModelSpec {
+            seed: options.seed,
+            vms: options.vms,
+            hosts: options.hosts,
+            mix: options.mix,
+        })?;
+        let tls = options.tls.map(|certificate| Tls::new(certificate, false)).transpose()?;
+        let now_us = wall_us() + options.clock_offset_us;
+        let spacing_us = options.backlog_spacing.as_micros() as u64;
+        let history = History::new(options.first_key, options.backlog, spacing_us, options.total, now_us);
+        let world = World {
+            history,
+            sessions: HashMap::new(),
+            user: options.user,
+            password: options.password,
+            clock_offset_us: options.clock_offset_us,
+            armed: Vec::new(),
+            duplicates: 0,
+            gzip: false,
+            millis: false,
+            counters: Counters::default(),
+        };
+        let uuid = options
+            .instance_uuid
+            .unwrap_or_else(|| Uuid::new_v5(&Uuid::NAMESPACE_OID, &options.seed.to_be_bytes()));
+        let shared =
+            Shared::new(model, uuid, options.name, options.session_idle, options.wrap_silences, world);
+        let shared = Arc::new(shared);
+        let server = listen(options.port, &tls, &shared).await?;
+        let port = server.port();
+        let vcenter = VCenter { shared, server: Arc::new(Mutex::new(Some(server))), tls, port };
+        vcenter.set_pace(options.pace);
+        Ok(vcenter)
+    }
+
+    /// The SDK URL, as a source's address: `http://127.0.0.1:PORT/sdk`.
+    pub fn url(&self) -> String {
+        let scheme = if self.tls.is_some() { "https" } else { "http" };
+        format!("{scheme}://127.0.0.1:{}/sdk", self.port)
+    }
+
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    pub fn instance_uuid(&self) -> Uuid {
+        self.shared.uuid
+    }
+
+    /// What a client must trust, for HTTPS.
+    pub fn tls(&self) -> Option<&Tls> {
+        self.tls.as_ref()
+    }
+
+    pub fn counters(&self) -> Counters {
+        self.shared.with(|world, _| world.counters())
+    }
+
+    /// All that a verifier needs to know about the events, as of now.
+    pub fn truth(&self) -> Truth {
+        self.shared.truth()
+    }
+
+    /// Changes whenever [`VCenter::truth`] knows something new besides the number of events.
+    pub fn truth_generation(&self) -> u64 {
+        self.shared.with(|world, _| world.history.generation)
+    }
+
+    /// Events that exist.
+    pub fn produced(&self) -> u64 {
+        self.shared.with(|world, now_us| world.history.produced(now_us))
+    }
+
+    /// The vCenter's clock, in microseconds since 1970.
+    pub fn now_us(&self) -> i64 {
+        self.shared.with(|_, now_us| now_us)
+    }
+
+    // --- events
+
+    pub fn set_pace(&self, pace: Pace) {
+        self.shared.change(|world, now_us| match pace {
+            Pace::Idle => world.history.set_rate(0.0, now_us),
+            Pace::Rate(per_second) => world.history.set_rate(per_second, now_us),
+            Pace::Endless => world.history.set_endless(now_us),
+        });
+    }
+
+    /// Creates events now; returns their indexes.
+    pub fn append(&self, count: u64) -> Range<u64> {
+        self.shared.change(|world, now_us| world.history.append(count, now_us))
+    }
+
+    /// Creates an event of a class that no schema knows.
+    pub fn append_unknown_class(&self) -> Option<u64> {
+        self.append_raw(
+            "VmTeleportedEvent",
+            "<userName>LAB.EXAMPLE.COM\\m.weber</userName><fullFormattedMessage>app-000001 was teleported\
+             </fullFormattedMessage><warpFactor>9</warpFactor><target xsi:type=\"TeleportTarget\"><planet>Vulcan\
+             </planet></target>",
+        )
+    }
+
+    /// Creates an event whose element is not well-formed: it poisons every page it is in.
+    pub fn append_malformed(&self) -> Option<u64> {
+        self.append_special(
+            "VmPoweredOnEvent",
+            "<userName>root</userName><vm><name>app-000001</vm></name>",
+            true,
+        )
+    }
+
+    /// Creates an event with a message of so many bytes.
+    pub fn append_huge(&self, bytes: usize) -> Option<u64> {
+        let message = "All work and no play makes Jack a dull boy. ".repeat(bytes / 44 + 1);
+        let tail = format!("<userName></userName><message>{}</message>", &message[..bytes]);
+        self.append_raw("GeneralUserEvent", &tail)
+    }
+
+    /// Creates an event of this class with this XML after createdTime.
+    pub fn append_raw(&self, class: &str, tail: &str) -> Option<u64> {
+        self.append_special(class, tail, false)
+    }
+
+    fn append_special(&self, class: &str, tail: &str, malformed: bool) -> Option<u64> {
+        let special = Special {
+            class: class.to_owned(),
+            event_type_id: None,
+            user: String::new(),
+            malformed,
+            tail: tail.as_bytes().to_vec(),
+        };
+        self.shared.change(|world, now_us| world.history.append_special(special, now_us))
+    }
+
+    // --- troubles of calls
+
+    /// The next `times` calls of `method` (`*` is any; `u32::MAX` until cleared) go wrong this way.
+    pub fn trouble(&self, method: &str, times: u32, trouble: Trouble) {
+        if times > 0 {
+            let armed = Armed { method: method.to_owned(), left: times, trouble };
+            self.shared.with(|world, _| world.armed.push(armed));
+        }
+    }
+
+    pub fn clear_troubles(&self) {
+        self.shared.with(|world, _| world.armed.clear());
+    }
+
+    /// Answers are compressed for clients that accept it.
+    pub fn set_gzip(&self, gzip: bool) {
+        self.shared.with(|world, _| world.gzip = gzip);
+    }
+
+    /// createdTime with three digits (rounded) instead of six, as some releases write it.
+    pub fn set_millisecond_times(&self, millis: bool) {
+        self.shared.with(|world, _| world.millis = millis);
+    }
+
+    pub fn set_password(&self, password: &str) {
+        self.shared.with(|world, _| world.password = password.to_owned());
+    }
+
+    // --- troubles of sessions and collectors
+
+    /// Every session ends, with all that it owns.
+    pub fn kill_sessions(&self) {
+        self.shared.change(|world, _| world.sessions.clear());
+    }
+
+    /// Every collector is gone; sessions stay.
+    pub fn destroy_collectors(&self) {
+        self.shared.change(|world, _| {
+            for session in world.sessions.values_mut() {
+                session.collectors.clear();
+            }
+        });
+    }
+
+    // --- troubles of the history
+
+    /// The next `count` events become visible only after `delay`, or with [`VCenter::reveal`]: behind cursors that have passed.
+    pub fn hide_next(&self, count: u64, delay: Option<Duration>) -> Range<u64> {
+        self.shared.change(|world, now_us| {
+            let until = delay.map_or(i64::MAX, |delay| now_us + delay.as_micros() as i64);
+            world.history.hide_next(count, until, now_us)
+        })
+    }
+
+    /// All hidden events become visible.
+    pub fn reveal(&self) {
+        self.shared.change(|world, _| world.history.reveal());
+    }
+
+    /// The user may not read the next `count` events: they shorten or empty pages. With `sticky` the cursor never passes a
+    /// page full of them, as the real server's does.
+    pub fn forbid_next(&self, count: u64, sticky: bool) -> Range<u64> {
+        self.shared.change(|world, now_us| world.history.forbid_next(count, sticky, now_us))
+    }
+
+    /// The next pages begin with `count` events that were returned before.
+    pub fn duplicate_next(&self, count: u64) {
+        self.shared.with(|world, _| world.duplicates += count);
+    }
+
+    /// The next event gets this key; `i32::MAX` makes the one after it negative.
+    pub fn set_next_key(&self, key: i32) {
+        self.shared.change(|world, now_us| world.history.next_key(key, now_us));
+    }
+
+    /// Restored from a backup: the newest `back` events are gone, keys restart at the first of theirs, sessions are gone, and
+    /// `downtime` has passed on the vCenter's clock.
+    pub fn restore(&self, back: u64, downtime: Duration) {
+        self.step_clock(downtime.as_micros() as i64);
+        self.shared.change(|world, now_us| {
+            world.history.restore(back, now_us);
+            world.sessions.clear();
+        });
+    }
+
+    /// Steps the vCenter's clock. createdTime stands still rather than going back.
+    pub fn step_clock(&self, by_us: i64) {
+        self.shared.change(|world, now_us| {
+            world.clock_offset_us += by_us;
+            world.history.clock_stepped(now_us, now_us + by_us);
+        });
+    }
+
+    // --- the process
+
+    /// Closes the port and all connections. History and sessions stay.
+    pub async fn stop(&self) {
+        let server = lock(&self.server).take();
+        if let Some(server) = server {
+            server.stop().await;
+        }
+    }
+
+    /// Stops if needed and starts again on the same port: sessions are gone, history stays.
+    ///
+    /// # Errors
+    /// The port was taken meanwhile.
+    pub async fn restart(&self) -> Result<(), StartError> {
+        self.stop().await;
+        self.kill_sessions();
+        let server = listen(self.port, &self.tls, &self.shared).await?;
+        *lock(&self.server) = Some(server);
+        Ok(())
+    }
+
+    /// As [`VCenter::restart`], with a new certificate.
+    ///
+    /// # Errors
+    /// As [`VCenter::restart`]; or the certificate cannot be made.
+    pub async fn restart_with(&mut self, certificate: Certificate) -> Result<(), StartError> {
+        self.tls = Some(Tls::new(certificate, false)?);
+        self.restart().await
+    }
+}
+
+async fn listen(port: u16, tls: &Option<Tls>, shared: &Arc<Shared>) -> Result<Server, StartError> {
+    Server::start(port, tls.clone(), Arc::clone(shared))
+        .await
+        .map_err(|error| StartError::Listen { port, error })
+}
+
+impl Shared {
+    fn truth(&self) -> Truth {
+        self.with(|world, now_us| Truth {
+            instance_uuid: self.uuid,
+            model: self.model.spec().clone(),
+            produced: world.history.produced(now_us),
+            live_from: world.history.live_from,
+            clock_offset_us: world.clock_offset_us,
+            spans: world.history.spans.clone(),
+            exceptions: world.history.exceptions(now_us),
+            generation: world.history.generation,
+        })
+    }
+
+    fn created(&self, index: u64) -> Option<(i32, i64)> {
+        self.with(|world, now_us| {
+            let exists = index < world.history.produced(now_us);
+            exists.then(|| (world.history.key(index), world.history.created_us(index)))
+        })
+    }
+}
+
+/// One event as it was created.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Fact {
+    pub index: u64,
+    pub key: i32,
+    /// Microseconds since 1970.
+    pub created_us: i64,
+    /// The id its CloudEvent must have.
+    pub id: Uuid,
+    pub class: String,
+    pub entity: Entity,
+}
+
+impl VCenter {
+    /// What is true of event `index`; `None` if it does not exist yet.
+    pub fn fact(&self, index: u64) -> Option<Fact> {
+        let (key, created_us) = self.shared.created(index)?;
+        let special = self.shared.with(|world, _| world.history.special(index).cloned());
+        Some(Fact {
+            index,
+            key,
+            created_us,
+            id: crate::truth::event_id(&self.shared.uuid, key, created_us),
+            class: special
+                .as_ref()
+                .map_or_else(|| self.shared.model.class(index).to_owned(), |special| special.class.clone()),
+            entity: if special.is_some() { Entity::None } else { self.shared.model.entity(index) },
+        })
+    }
+}

@@ -1,0 +1,581 @@
+//! What the synthetic vCenter's events look like: pure functions of a seed and an index.
+//!
+//! An event is a prebuilt template with its key, chain id, times, virtual machine and host written into it, so that any
+//! number of events costs no memory and a page is a few copies. Which template and which entities an index gets is one
+//! hash of (seed, index): a verifier in another process computes the same from a [`ModelSpec`].
+
+use serde::{Deserialize, Serialize};
+
+use super::clock::Rfc3339;
+
+const TEMPLATES: &str = include_str!("templates.txt");
+/// Slots of the table that a hash picks a template from: a weight is exact to 1/4096.
+const MIX_SLOTS: usize = 4096;
+
+/// Which classes occur how often. The named mixes are the workloads that operators know.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Mix {
+    /// A day's average: tasks, power, migrations, logins, alarms, EventEx.
+    #[default]
+    Steady,
+    /// Everything powers on at once.
+    BootStorm,
+    /// DRS rebalances a cluster.
+    DrsStorm,
+    /// A threshold that flaps.
+    AlarmFlood,
+    /// A monitoring tool that logs in and out for every poll.
+    LoginStorm,
+    /// Mostly `EventEx` with its arguments.
+    EventExHeavy,
+    /// `TaskEvent`s that failed, of about 3 KB each.
+    LargeTasks,
+    /// Template names (class, or `EventEx` type id) and their weights.
+    Custom(Vec<(String, u32)>),
+}
+
+impl Mix {
+    fn weights(&self) -> Vec<(&str, u32)> {
+        match self {
+            Mix::Steady => vec![
+                ("TaskEvent", 8),
+                ("VmStartingEvent", 12),
+                ("VmPoweredOnEvent", 12),
+                ("DrsVmPoweredOnEvent", 4),
+                ("VmStoppingEvent", 9),
+                ("VmPoweredOffEvent", 9),
+                ("VmGuestRebootEvent", 2),
+                ("VmBeingHotMigratedEvent", 3),
+                ("DrsVmMigratedEvent", 3),
+                ("VmResourceReallocatedEvent", 2),
+                ("VmReconfiguredEvent", 2),
+                ("VmMacAssignedEvent", 1),
+                ("UserLoginSessionEvent", 11),
+                ("UserLogoutSessionEvent", 10),
+                ("BadUsernameSessionEvent", 2),
+                ("AlarmStatusChangedEvent", 3),
+                ("AlarmActionTriggeredEvent", 1),
+                ("com.vmware.sso.LoginSuccess", 3),
+                ("com.vmware.cis.tagging.attach", 1),
+                ("esx.problem.vob.vsan.lsom.devicerepair", 1),
+                ("com.vmware.vc.HA.ClusterFailoverActionCompletedEvent", 1),
+                ("com.example.backup.job.finished", 1),
+                ("GeneralUserEvent", 1),
+                ("HostConnectionLostEvent", 1),
+                ("EnteredMaintenanceModeEvent", 1),
+                ("ScheduledTaskCompletedEvent", 1),
+            ],
+            Mix::BootStorm => vec![
+                ("TaskEvent", 25),
+                ("VmStartingEvent", 30),
+                ("VmPoweredOnEvent", 15),
+                ("DrsVmPoweredOnEvent", 15),
+                ("VmMacAssignedEvent", 10),
+                ("VmReconfiguredEvent", 5),
+            ],
+            Mix::DrsStorm => vec![
+                ("VmBeingHotMigratedEvent", 40),
+                ("DrsVmMigratedEvent", 40),
+                ("VmResourceReallocatedEvent", 15),
+                ("TaskEvent", 5),
+            ],
+            Mix::AlarmFlood => vec![
+                ("AlarmStatusChangedEvent", 50),
+                ("AlarmActionTriggeredEvent", 25),
+                ("AlarmSnmpCompletedEvent", 25),
+            ],
+            Mix::LoginStorm => vec![
+                ("UserLoginSessionEvent", 48),
+                ("UserLogoutSessionEvent", 47),
+                ("BadUsernameSessionEvent", 5),
+            ],
+            Mix::EventExHeavy => vec![
+                ("com.vmware.sso.LoginSuccess", 40),
+                ("com.vmware.cis.tagging.attach", 20),
+                ("esx.problem.vob.vsan.lsom.devicerepair", 15),
+                ("com.vmware.vc.HA.ClusterFailoverActionCompletedEvent", 15),
+                ("com.example.backup.job.finished", 10),
+            ],
+            Mix::LargeTasks => vec![("TaskEvent:large", 90), ("TaskEvent", 10)],
+            Mix::Custom(list) => list.iter().map(|(name, weight)| (name.as_str(), *weight)).collect(),
+        }
+    }
+}
+
+/// All that determines the events' content; equal specs give equal events.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ModelSpec {
+    pub seed: u64,
+    /// Virtual machines in the inventory, at most 1,000,000.
+    pub vms: u32,
+    /// Hosts in the inventory, at most 10,000.
+    pub hosts: u32,
+    pub mix: Mix,
+}
+
+/// What an event is about; the scope of the order check.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Entity {
+    /// Number of the virtual machine: `vm-1000042` is 42.
+    Vm(u32),
+    /// Number of the host: `host-10007` is 7.
+    Host(u32),
+    /// Number of the user among the templates' users.
+    User(u32),
+    /// Nothing that every reader would name alike.
+    None,
+}
+
+/// A spec names a template that does not exist, or weighs nothing.
+#[derive(Debug, thiserror::Error)]
+#[error("mix of events: {0}")]
+pub struct MixError(String);
+
+#[derive(Clone, Copy, PartialEq)]
+enum EntityKind {
+    Vm,
+    Host,
+    User(u32),
+    None,
+}
+
+#[derive(Clone, Copy)]
+enum Patch {
+    Vm(u32),
+    Host(u32),
+    Seq(u32),
+    Time(u32),
+}
+
+/// One prebuilt event. The element is `<NAME` + `open` + key + … + `tail` + `</NAME>`.
+pub(crate) struct Template {
+    /// What a mix calls it: the class, or the event type id.
+    name: String,
+    pub class: String,
+    /// `EventEx` and `ExtendedEvent` only.
+    pub event_type_id: Option<String>,
+    ancestors: Vec<String>,
+    user: String,
+    kind: EntityKind,
+    has_vm: bool,
+    has_host: bool,
+    open: Vec<u8>,
+    full: Tail,
+    /// Without `fullFormattedMessage`, for `disableFullMessage`.
+    brief: Tail,
+}
+
+struct Tail {
+    bytes: Vec<u8>,
+    patches: Vec<Patch>,
+}
+
+impl Template {
+    /// Whether `EventFilterSpec.eventTypeId` = `id` selects this template: by class, by a class above it, or by type id.
+    pub fn is_a(&self, id: &str) -> bool {
+        id == "Event"
+            || id == self.class
+            || self.event_type_id.as_deref() == Some(id)
+            || self.ancestors.iter().any(|ancestor| ancestor == id)
+    }
+
+    pub fn user(&self) -> &str {
+        &self.user
+    }
+
+    /// As `EventDescription` sorts event types.
+    pub fn category(&self) -> &'static str {
+        match self.class.as_str() {
+            "HostConnectionLostEvent" | "BadUsernameSessionEvent" => "error",
+            "GeneralUserEvent" => "user",
+            _ if self.event_type_id.as_deref().is_some_and(|id| id.contains("problem")) => "warning",
+            _ => "info",
+        }
+    }
+}
+
+/// What of an index the hash decides.
+#[derive(Clone, Copy)]
+pub(crate) struct Pick {
+    pub template: usize,
+    pub vm: u32,
+    pub host: u32,
+}
+
+/// The compiled templates of one [`ModelSpec`].
+pub struct Model {
+    spec: ModelSpec,
+    templates: Vec<Template>,
+    users: u32,
+    slots: Vec<u8>,
+}
+
+impl Model {
+    /// # Errors
+    /// The mix names an unknown template or has no weight.
+    pub fn new(spec: ModelSpec) -> Result<Model, MixError> {
+        let mut templates = parse_templates();
+        let mut users: Vec<String> = Vec::new();
+        for template in &mut templates {
+            if let EntityKind::User(number) = &mut template.kind {
+                *number = match users.iter().position(|user| *user == template.user) {
+                    Some(at) => at as u32,
+                    None => {
+                        users.push(template.user.clone());
+                        users.len() as u32 - 1
+                    }
+                };
+            }
+        }
+        let slots = mix_slots(&spec.mix, &templates)?;
+        let spec =
+            ModelSpec { vms: spec.vms.clamp(1, 1_000_000), hosts: spec.hosts.clamp(1, 10_000), ..spec };
+        Ok(Model { spec, templates, users: users.len() as u32, slots })
+    }
+
+    pub fn spec(&self) -> &ModelSpec {
+        &self.spec
+    }
+
+    pub(crate) fn templates(&self) -> &[Template] {
+        &self.templates
+    }
+
+    pub(crate) fn pick(&self, index: u64) -> Pick {
+        let hash = splitmix(self.spec.seed ^ index.wrapping_mul(0x9e37_79b9_7f4a_7c15));
+        let vm = scale(hash >> 16, self.spec.vms);
+        Pick { template: self.slots[hash as usize % MIX_SLOTS] as usize, vm, host: vm % self.spec.hosts }
+    }
+
+    /// Class name of event `index` (`EventEx`, `VmPoweredOnEvent`, …).
+    pub fn class(&self, index: u64) -> &str {
+        &self.templates[self.pick(index).template].class
+    }
+
+    /// `eventTypeId` of event `index`, for `EventEx` and `ExtendedEvent`.
+    pub fn event_type_id(&self, index: u64) -> Option<&str> {
+        self.templates[self.pick(index).template].event_type_id.as_deref()
+    }
+
+    /// What event `index` is about.
+    pub fn entity(&self, index: u64) -> Entity {
+        let pick = self.pick(index);
+        match self.templates[pick.template].kind {
+            EntityKind::Vm => Entity::Vm(pick.vm),
+            EntityKind::Host => Entity::Host(pick.host),
+            EntityKind::User(user) => Entity::User(user),
+            EntityKind::None => Entity::None,
+        }
+    }
+
+    /// [`Model::entity`] as a dense number below [`Model::lanes`]; `None` where no order is promised.
+    pub fn lane(&self, index: u64) -> Option<usize> {
+        let lane = match self.entity(index) {
+            Entity::Vm(vm) => vm,
+            Entity::Host(host) => self.spec.vms + host,
+            Entity::User(user) => self.spec.vms + self.spec.hosts + user,
+            Entity::None => return None,
+        };
+        Some(lane as usize)
+    }
+
+    pub fn lanes(&self) -> usize {
+        (self.spec.vms + self.spec.hosts + self.users) as usize
+    }
+
+    /// Whether event `index` concerns this entity, for `EventFilterSpec.entity` with `recursion` self.
+    pub(crate) fn concerns_vm(&self, pick: Pick, vm: u32) -> bool {
+        self.templates[pick.template].has_vm && pick.vm == vm
+    }
+
+    pub(crate) fn concerns_host(&self, pick: Pick, host: u32) -> bool {
+        self.templates[pick.template].has_host && pick.host == host
+    }
+
+    /// Appends event `index` as an element called `element`.
+    #[allow(clippy::too_many_arguments)] // one call site a format; a struct would be filled and taken apart per event
+    pub(crate) fn render(
+        &self,
+        out: &mut Vec<u8>,
+        element: &str,
+        index: u64,
+        key: i32,
+        created: &mut Rfc3339,
+        created_us: i64,
+        form: Form,
+    ) {
+        let pick = self.pick(index);
+        let template = &self.templates[pick.template];
+        out.push(b'<');
+        out.extend_from_slice(element.as_bytes());
+        out.extend_from_slice(&template.open);
+        push_int(out, key);
+        out.extend_from_slice(b"</key><chainId>");
+        // Four consecutive keys share a chain, as the events of one operation do.
+        push_int(out, key.wrapping_sub((index & 3) as i32));
+        out.extend_from_slice(b"</chainId><createdTime>");
+        let micros = created.micros(created_us);
+        if form.millis {
+            out.extend_from_slice(created.rounded_millis(created_us));
+        } else {
+            out.extend_from_slice(&micros);
+        }
+        let tail = if form.brief { &template.brief } else { &template.full };
+        let at = out.len();
+        out.extend_from_slice(&tail.bytes);
+        let patched = &mut out[at..];
+        for patch in &tail.patches {
+            match *patch {
+                Patch::Vm(offset) => digits(&mut patched[offset as usize..][..6], pick.vm),
+                Patch::Host(offset) => digits(&mut patched[offset as usize..][..4], pick.host),
+                Patch::Seq(offset) => {
+                    digits(&mut patched[offset as usize..][..8], (index % 100_000_000) as u32);
+                }
+                Patch::Time(offset) => patched[offset as usize..][..27].copy_from_slice(&micros),
+            }
+        }
+        out.extend_from_slice(b"</");
+        out.extend_from_slice(element.as_bytes());
+        out.push(b'>');
+    }
+}
+
+/// How events are written; a filter or an operator's choice, not part of the event.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Form {
+    /// Without `fullFormattedMessage`.
+    pub brief: bool,
+    /// `createdTime` with three digits instead of six.
+    pub millis: bool,
+}
+
+fn splitmix(seed: u64) -> u64 {
+    let mut z = seed.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    z ^ (z >> 31)
+}
+
+fn scale(hash: u64, bound: u32) -> u32 {
+    ((u64::from(hash as u32) * u64::from(bound)) >> 32) as u32
+}
+
+fn digits(at: &mut [u8], mut value: u32) {
+    for digit in at.iter_mut().rev() {
+        *digit = b'0' + (value % 10) as u8;
+        value /= 10;
+    }
+}
+
+/// Appends a decimal number; `write!` costs five times this, twice an event.
+pub(crate) fn push_int(out: &mut Vec<u8>, value: i32) {
+    let mut buffer = [0u8; 11];
+    let mut at = buffer.len();
+    let mut rest = value.unsigned_abs();
+    loop {
+        at -= 1;
+        buffer[at] = b'0' + (rest % 10) as u8;
+        rest /= 10;
+        if rest == 0 {
+            break;
+        }
+    }
+    if value < 0 {
+        at -= 1;
+        buffer[at] = b'-';
+    }
+    out.extend_from_slice(&buffer[at..]);
+}
+
+fn mix_slots(mix: &Mix, templates: &[Template]) -> Result<Vec<u8>, MixError> {
+    let weights = mix.weights();
+    let total: u64 = weights.iter().map(|(_, weight)| u64::from(*weight)).sum();
+    if total == 0 {
+        return Err(MixError("no weight; give at least one class a weight above 0".into()));
+    }
+    let mut slots = Vec::with_capacity(MIX_SLOTS);
+    let mut reached = 0u64;
+    for (name, weight) in weights {
+        let Some(found) = templates.iter().position(|template| template.name == name) else {
+            return Err(MixError(format!("no template for `{name}`")));
+        };
+        reached += u64::from(weight);
+        let until = (reached * MIX_SLOTS as u64 / total) as usize;
+        slots.resize(until, found as u8);
+    }
+    Ok(slots)
+}
+
+fn parse_templates() -> Vec<Template> {
+    let text: String =
+        TEMPLATES.lines().filter(|line| !line.starts_with('#')).map(|line| format!("{line}\n")).collect();
+    text.split("\n\n").map(str::trim).filter(|part| !part.is_empty()).map(parse_template).collect()
+}
+
+fn parse_template(text: &str) -> Template {
+    let (head, body) = text.split_once('\n').unwrap_or((text, ""));
+    let mut words = head.split(' ');
+    let name = words.next().unwrap_or_default();
+    let (class, name, event_type_id) = match name.split_once(':') {
+        Some((class @ ("EventEx" | "ExtendedEvent"), id)) => (class, id, Some(id)),
+        // `TaskEvent:large` is a second template of a class without type ids.
+        Some((class, _)) => (class, name, None),
+        None => (name, name, None),
+    };
+    let kind = match words.next() {
+        Some("vm") => EntityKind::Vm,
+        Some("host") => EntityKind::Host,
+        Some("user") => EntityKind::User(0),
+        _ => EntityKind::None,
+    };
+    let body: String = body.lines().map(str::trim).collect();
+    let user = between(&body, "<userName>", "</userName>").unwrap_or_default().to_owned();
+    let brief = match (body.find("<fullFormattedMessage>"), body.find("</fullFormattedMessage>")) {
+        (Some(from), Some(to)) => {
+            format!("{}{}", &body[..from], &body[to + "</fullFormattedMessage>".len()..])
+        }
+        _ => body.clone(),
+    };
+    Template {
+        name: name.to_owned(),
+        class: class.to_owned(),
+        event_type_id: event_type_id.map(str::to_owned),
+        ancestors: words.map(str::to_owned).collect(),
+        user,
+        kind,
+        has_vm: body.contains("{vm}"),
+        has_host: body.contains("{host}"),
+        open: format!(" xsi:type=\"{class}\"><key>").into_bytes(),
+        full: compile(&body),
+        brief: compile(&brief),
+    }
+}
+
+fn between<'a>(text: &'a str, from: &str, to: &str) -> Option<&'a str> {
+    let start = text.find(from)? + from.len();
+    Some(&text[start..start + text[start..].find(to)?])
+}
+
+const ARGUMENTS: [(&str, &str); 4] = [
+    (
+        "{dc}",
+        "<datacenter><name>DC-FRA-01</name><datacenter type=\"Datacenter\">datacenter-3</datacenter></datacenter>",
+    ),
+    (
+        "{cluster}",
+        "<computeResource><name>CL-Prod-01</name><computeResource type=\"ClusterComputeResource\">domain-c8</computeResource></computeResource>",
+    ),
+    (
+        "{host}",
+        "<host><name>esx-{host4}.lab.local</name><host type=\"HostSystem\">host-1{host4}</host></host>",
+    ),
+    ("{vm}", "<vm><name>app-{vm6}</name><vm type=\"VirtualMachine\">vm-1{vm6}</vm></vm>"),
+];
+
+fn compile(body: &str) -> Tail {
+    let mut text = body.to_owned();
+    for (placeholder, element) in ARGUMENTS {
+        text = text.replace(placeholder, element);
+    }
+    let mut bytes = b"</createdTime>".to_vec();
+    let mut patches = Vec::new();
+    let mut rest = text.as_str();
+    while let Some(at) = rest.find('{') {
+        bytes.extend_from_slice(&rest.as_bytes()[..at]);
+        let end = at + rest[at..].find('}').map_or(1, |length| length + 1);
+        let offset = bytes.len() as u32;
+        let (patch, width) = match &rest[at..end] {
+            "{vm6}" => (Patch::Vm(offset), 6),
+            "{host4}" => (Patch::Host(offset), 4),
+            "{seq8}" => (Patch::Seq(offset), 8),
+            _ => (Patch::Time(offset), 27),
+        };
+        patches.push(patch);
+        bytes.resize(bytes.len() + width, b'0');
+        rest = &rest[end..];
+    }
+    bytes.extend_from_slice(rest.as_bytes());
+    Tail { bytes, patches }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn model(mix: Mix) -> Model {
+        Model::new(ModelSpec { seed: 7, vms: 1000, hosts: 20, mix }).unwrap()
+    }
+
+    fn page(model: &Model, events: u64) -> String {
+        let mut out = Vec::new();
+        let mut clock = Rfc3339::default();
+        for index in 0..events {
+            model.render(&mut out, "returnval", index, index as i32 + 1, &mut clock, 0, Form::default());
+        }
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn every_template_is_well_formed_and_complete() {
+        for (number, template) in model(Mix::Steady).templates().iter().enumerate() {
+            assert!(!template.full.bytes.contains(&b'{'), "{}: unknown placeholder", template.class);
+            let mut out = template.open.clone();
+            out.splice(0..0, *b"<returnval xmlns:xsi='http://x'");
+            out.extend_from_slice(b"1</key><createdTime>t");
+            out.extend_from_slice(&template.full.bytes);
+            out.extend_from_slice(b"</returnval>");
+            let text = String::from_utf8(out).unwrap();
+            let node = crate::vcenter::xml::parse(text.as_bytes())
+                .unwrap_or_else(|error| panic!("template {number} {}: {error}\n{text}", template.class));
+            assert!(node.child("fullFormattedMessage").is_some(), "{}", template.class);
+        }
+    }
+
+    #[test]
+    fn sizes_are_those_of_a_real_vcenter() {
+        let steady = page(&model(Mix::Steady), 10_000).len() / 10_000;
+        assert!((690..=800).contains(&steady), "{steady} bytes an event");
+        let large = page(&model(Mix::LargeTasks), 1_000).len() / 1_000;
+        assert!((2_500..=4_500).contains(&large), "{large} bytes an event");
+    }
+
+    #[test]
+    fn equal_specs_give_equal_events_and_other_seeds_others() {
+        assert_eq!(page(&model(Mix::Steady), 100), page(&model(Mix::Steady), 100));
+        let other = Model::new(ModelSpec { seed: 8, vms: 1000, hosts: 20, mix: Mix::Steady }).unwrap();
+        assert_ne!(page(&model(Mix::Steady), 100), page(&other, 100));
+    }
+
+    #[test]
+    fn all_mixes_compile_and_a_wrong_name_is_refused() {
+        for mix in [
+            Mix::BootStorm,
+            Mix::DrsStorm,
+            Mix::AlarmFlood,
+            Mix::LoginStorm,
+            Mix::EventExHeavy,
+            Mix::LargeTasks,
+        ] {
+            assert_eq!(model(mix).slots.len(), MIX_SLOTS);
+        }
+        for (list, expected) in [
+            (vec![("NoSuchEvent".to_owned(), 1)], "mix of events: no template for `NoSuchEvent`"),
+            (vec![], "mix of events: no weight; give at least one class a weight above 0"),
+        ] {
+            let spec = ModelSpec { seed: 1, vms: 1, hosts: 1, mix: Mix::Custom(list) };
+            assert_eq!(Model::new(spec).err().unwrap().to_string(), expected);
+        }
+    }
+
+    #[test]
+    fn integers_are_written_as_the_standard_library_writes_them() {
+        for value in [0, 1, -1, 42, i32::MAX, i32::MIN, 1_000_000] {
+            let mut out = Vec::new();
+            push_int(&mut out, value);
+            assert_eq!(String::from_utf8(out).unwrap(), value.to_string());
+        }
+    }
+}

@@ -1,0 +1,506 @@
+//! Counts what arrived against what was created: missing, repeated (with the old id or a new one), out of order, how late.
+//!
+//! Per source one bit an event, so that tens of millions cost megabytes; which event a delivery is follows from its key and
+//! createdTime ([`crate::truth`]). The order that is checked is that of the first sight of each event.
+
+use std::collections::HashMap;
+use std::ops::Range;
+use std::sync::{Arc, Mutex, RwLock};
+
+use hdrhistogram::Histogram;
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use crate::scan::{self, Delivered, Times};
+use crate::sync::lock;
+use crate::truth::{Truth, event_id, index_of};
+use crate::vcenter::{MixError, Model, VCenter};
+
+/// Examples of faults that a report shows: enough to look for a pattern, few enough to read.
+const EXAMPLES_MAX: usize = 10;
+/// Highest latency that is told apart: an hour, in microseconds.
+const LATENCY_US_MAX: u64 = 3_600_000_000;
+
+/// Where the truth about a source comes from.
+pub trait Witness: Send + Sync {
+    fn truth(&self) -> Truth;
+    /// Changes when the truth changed in more than the number of events.
+    fn generation(&self) -> u64;
+}
+
+impl Witness for VCenter {
+    fn truth(&self) -> Truth {
+        VCenter::truth(self)
+    }
+
+    fn generation(&self) -> u64 {
+        self.truth_generation()
+    }
+}
+
+/// A truth that was fetched from another process; see [`Verifier::update`].
+impl Witness for Mutex<Truth> {
+    fn truth(&self) -> Truth {
+        lock(self).clone()
+    }
+
+    fn generation(&self) -> u64 {
+        lock(self).generation
+    }
+}
+
+/// Which events of a source must arrive.
+pub type Expect = Box<dyn Fn(u64) -> bool + Send + Sync>;
+
+/// Takes deliveries from any number of connections; cheap enough for a million events a second and core.
+#[derive(Default)]
+pub struct Verifier {
+    /// Parse every body as JSON and check the envelope.
+    pub strict: bool,
+    sources: RwLock<Vec<(String, Arc<Mutex<Source>>)>>,
+    strays: Mutex<Strays>,
+}
+
+#[derive(Default)]
+struct Strays {
+    by_source: HashMap<String, u64>,
+    unreadable: u64,
+}
+
+struct Source {
+    witness: Arc<dyn Witness>,
+    truth: Truth,
+    model: Model,
+    expect_from: u64,
+    expect: Option<Expect>,
+    seen: Vec<u64>,
+    newest: Option<u64>,
+    lanes: Vec<u64>,
+    latency: Histogram<u64>,
+    tally: Tally,
+}
+
+/// What was counted of one source.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Tally {
+    /// Deliveries, repeated ones included.
+    pub delivered: u64,
+    /// Different events.
+    pub unique: u64,
+    /// Events that must have arrived by now.
+    pub expected: u64,
+    pub missing: u64,
+    /// Came again with the id they had.
+    pub duplicates: u64,
+    /// Came (first or again) with an id that is not theirs.
+    pub wrong_ids: u64,
+    /// First seen after an event that was created later.
+    pub out_of_order: u64,
+    /// As `out_of_order`, within one virtual machine, host or user.
+    pub out_of_order_in_entity: u64,
+    /// First seen out of order because vCenter showed them late.
+    pub late: u64,
+    /// Named an event that was never created.
+    pub unknown: u64,
+    /// Arrived although they were forbidden, or not well-formed.
+    pub unexpected: u64,
+    pub bytes: u64,
+    pub missing_keys: Vec<i32>,
+    pub out_of_order_keys: Vec<i32>,
+}
+
+/// Latency from createdTime to receipt, in microseconds.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Latency {
+    pub count: u64,
+    pub p50_us: u64,
+    pub p90_us: u64,
+    pub p99_us: u64,
+    pub p999_us: u64,
+    pub max_us: u64,
+    pub mean_us: f64,
+}
+
+impl Latency {
+    fn of(histogram: &Histogram<u64>) -> Latency {
+        Latency {
+            count: histogram.len(),
+            p50_us: histogram.value_at_quantile(0.5),
+            p90_us: histogram.value_at_quantile(0.9),
+            p99_us: histogram.value_at_quantile(0.99),
+            p999_us: histogram.value_at_quantile(0.999),
+            max_us: histogram.max(),
+            mean_us: histogram.mean(),
+        }
+    }
+}
+
+/// The verdict so far.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Report {
+    pub sources: Vec<SourceReport>,
+    /// Sums over all sources (examples left out).
+    pub total: Tally,
+    pub latency: Latency,
+    /// Deliveries that name no known source, by their source.
+    pub stray_sources: HashMap<String, u64>,
+    /// Deliveries without a readable envelope, key or time.
+    pub unreadable: u64,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SourceReport {
+    pub source: String,
+    pub tally: Tally,
+    pub latency: Latency,
+}
+
+impl Report {
+    /// Nothing lost, nothing invented, no id changed. Duplicates and order are for the caller to judge.
+    pub fn is_complete(&self) -> bool {
+        self.total.missing == 0
+            && self.total.wrong_ids == 0
+            && self.total.unknown == 0
+            && self.unreadable == 0
+            && self.stray_sources.is_empty()
+    }
+}
+
+impl Verifier {
+    pub fn new() -> Verifier {
+        Verifier::default()
+    }
+
+    /// A verifier that parses every body.
+    pub fn strict() -> Verifier {
+        Verifier { strict: true, ..Verifier::default() }
+    }
+
+    /// Verifies a vCenter of this process from its first event on.
+    pub fn watch(&self, vcenter: &VCenter) {
+        // A running vCenter's model compiled once already.
+        let added = self.add(&vcenter.url(), Arc::new(vcenter.clone()), 0, None);
+        debug_assert!(added.is_ok(), "{added:?}");
+    }
+
+    /// Verifies a source: deliveries with this URL (or, since a router may write another host name, with its port), events
+    /// from `expect_from` on that `expect` chooses.
+    ///
+    /// # Errors
+    /// The truth names an unknown mix of events.
+    pub fn add(
+        &self,
+        url: &str,
+        witness: Arc<dyn Witness>,
+        expect_from: u64,
+        expect: Option<Expect>,
+    ) -> Result<(), MixError> {
+        let truth = witness.truth();
+        let model = Model::new(truth.model.clone())?;
+        let lanes = vec![0; model.lanes()];
+        let source = Source {
+            witness,
+            truth,
+            model,
+            expect_from,
+            expect,
+            seen: Vec::new(),
+            newest: None,
+            lanes,
+            latency: new_histogram(),
+            tally: Tally::default(),
+        };
+        let mut sources = self.sources.write().unwrap_or_else(std::sync::PoisonError::into_inner);
+        sources.retain(|(known, _)| known != url);
+        sources.push((url.to_owned(), Arc::new(Mutex::new(source))));
+        Ok(())
+    }
+
+    fn find(&self, url: &[u8]) -> Option<Arc<Mutex<Source>>> {
+        let sources = self.sources.read().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let exact = sources.iter().find(|(known, _)| known.as_bytes() == url);
+        let found = exact.or_else(|| {
+            let port = port_of(url)?;
+            sources.iter().find(|(known, _)| port_of(known.as_bytes()) == Some(port))
+        });
+        found.map(|(_, source)| Arc::clone(source))
+    }
+
+    /// A structured or batched body, received at `now_us`. Returns how many events it held.
+    pub fn body(&self, body: &[u8], now_us: i64) -> u64 {
+        let mut run = Run { verifier: self, source: None, url: Vec::new(), now_us, count: 0 };
+        if self.strict {
+            scan::scan_strict(body, |delivered| run.take(delivered));
+        } else {
+            scan::scan(body, &mut Times::default(), |delivered| run.take(delivered));
+        }
+        let Run { source, count, .. } = run;
+        if let Some(source) = source {
+            lock(&source).tally.bytes += body.len() as u64;
+        }
+        count
+    }
+
+    /// An event in binary mode: attributes from headers, `data` the body.
+    pub fn binary(&self, id: &[u8], source: &[u8], data: &[u8], now_us: i64) {
+        let read = if self.strict {
+            scan::strict_data(data)
+        } else {
+            scan::key_and_time(data, &mut Times::default(), &mut 0)
+        };
+        let delivered = read.map(|(key, created_us)| Delivered { id, source, key, created_us });
+        let mut run = Run { verifier: self, source: None, url: Vec::new(), now_us, count: 0 };
+        run.take(delivered);
+        if let Some(source) = run.source {
+            lock(&source).tally.bytes += data.len() as u64;
+        }
+    }
+
+    /// Counts so far without looking for what is missing: cheap, for progress.
+    pub fn progress(&self) -> Tally {
+        let sources = self.sources.read().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut total = Tally::default();
+        for (_, source) in sources.iter() {
+            total.add(&lock(source).tally);
+        }
+        total
+    }
+
+    /// Latency over all sources so far, and starts a new measurement.
+    pub fn take_latency(&self) -> Latency {
+        let sources = self.sources.read().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut all = new_histogram();
+        for (_, source) in sources.iter() {
+            let mut source = lock(source);
+            // Both have the same bounds.
+            let _ = all.add(&source.latency);
+            source.latency.reset();
+        }
+        Latency::of(&all)
+    }
+
+    /// The verdict: what should have arrived by now and did not is missing.
+    pub fn report(&self) -> Report {
+        let sources = self.sources.read().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut report = Report::default();
+        let mut all = new_histogram();
+        for (url, source) in sources.iter() {
+            let mut source = lock(source);
+            source.truth = source.witness.truth();
+            source.count_missing();
+            report.total.add(&source.tally);
+            let _ = all.add(&source.latency);
+            report.sources.push(SourceReport {
+                source: url.clone(),
+                tally: source.tally.clone(),
+                latency: Latency::of(&source.latency),
+            });
+        }
+        report.latency = Latency::of(&all);
+        let strays = lock(&self.strays);
+        report.stray_sources = strays.by_source.clone();
+        report.unreadable = strays.unreadable;
+        report
+    }
+
+    /// Whether this event arrived.
+    pub fn has(&self, source: &str, index: u64) -> bool {
+        self.find(source.as_bytes()).is_some_and(|source| lock(&source).is_seen(index))
+    }
+}
+
+fn new_histogram() -> Histogram<u64> {
+    Histogram::new_with_bounds(1, LATENCY_US_MAX, 3).expect("constant bounds that the histogram takes")
+}
+
+fn port_of(url: &[u8]) -> Option<&[u8]> {
+    let authority = &url[url.windows(3).position(|part| part == b"://")? + 3..];
+    let authority = &authority[..memchr::memchr(b'/', authority).unwrap_or(authority.len())];
+    Some(&authority[memchr::memrchr(b':', authority)? + 1..])
+}
+
+/// The events of one body; most have the source of the one before.
+struct Run<'a> {
+    verifier: &'a Verifier,
+    source: Option<Arc<Mutex<Source>>>,
+    url: Vec<u8>,
+    now_us: i64,
+    count: u64,
+}
+
+impl Run<'_> {
+    fn take(&mut self, delivered: Option<Delivered<'_>>) {
+        self.count += 1;
+        let Some(delivered) = delivered else {
+            lock(&self.verifier.strays).unreadable += 1;
+            return;
+        };
+        if self.source.is_none() || self.url != delivered.source {
+            self.source = self.verifier.find(delivered.source);
+            self.url = delivered.source.to_vec();
+        }
+        match &self.source {
+            Some(source) => lock(source).take(&delivered, self.now_us),
+            None => {
+                let source = String::from_utf8_lossy(delivered.source).into_owned();
+                *lock(&self.verifier.strays).by_source.entry(source).or_default() += 1;
+            }
+        }
+    }
+}
+
+impl Source {
+    fn is_seen(&self, index: u64) -> bool {
+        self.seen.get((index / 64) as usize).is_some_and(|word| word & (1 << (index % 64)) != 0)
+    }
+
+    fn take(&mut self, delivered: &Delivered<'_>, now_us: i64) {
+        self.tally.delivered += 1;
+        let index = match index_of(&self.truth.spans, delivered.key, delivered.created_us) {
+            Some(index) if index < self.truth.produced => index,
+            _ => {
+                // Created since the truth was looked at, or never.
+                self.truth = self.witness.truth();
+                match index_of(&self.truth.spans, delivered.key, delivered.created_us) {
+                    Some(index) if index < self.truth.produced => index,
+                    _ => {
+                        self.tally.unknown += 1;
+                        return;
+                    }
+                }
+            }
+        };
+        let id = event_id(&self.truth.instance_uuid, delivered.key, delivered.created_us);
+        let same_id = Uuid::try_parse_ascii(delivered.id).is_ok_and(|delivered| delivered == id);
+        self.tally.wrong_ids += u64::from(!same_id);
+        let (word, bit) = ((index / 64) as usize, 1u64 << (index % 64));
+        if word >= self.seen.len() {
+            self.seen.resize((word + 1).next_power_of_two(), 0);
+        }
+        if self.seen[word] & bit != 0 {
+            self.tally.duplicates += u64::from(same_id);
+            return;
+        }
+        self.seen[word] |= bit;
+        self.tally.unique += 1;
+        self.check_order(index, delivered.key);
+        if index >= self.truth.live_from {
+            let latency_us = now_us - (delivered.created_us - self.truth.clock_offset_us);
+            self.latency.saturating_record(latency_us.max(1) as u64);
+        }
+    }
+
+    fn check_order(&mut self, index: u64, key: i32) {
+        let in_source = self.newest.is_none_or(|newest| newest < index);
+        if in_source {
+            self.newest = Some(index);
+        }
+        let in_lane = match self.model.lane(index) {
+            None => true,
+            Some(lane) => {
+                let newest = &mut self.lanes[lane];
+                let in_lane = *newest <= index;
+                *newest = (*newest).max(index + 1);
+                in_lane
+            }
+        };
+        if in_source && in_lane {
+            return;
+        }
+        if self.witness.generation() != self.truth.generation {
+            self.truth = self.witness.truth();
+        }
+        let exceptions = &self.truth.exceptions;
+        if holds(&exceptions.late, index) {
+            self.tally.late += 1;
+            return;
+        }
+        if !in_source {
+            self.tally.out_of_order += 1;
+            if self.tally.out_of_order_keys.len() < EXAMPLES_MAX {
+                self.tally.out_of_order_keys.push(key);
+            }
+        }
+        // A posted event's entity is not the model's.
+        if !in_lane && exceptions.special.binary_search(&index).is_err() {
+            self.tally.out_of_order_in_entity += 1;
+        }
+    }
+
+    fn count_missing(&mut self) {
+        let exceptions = &self.truth.exceptions;
+        let mut missing = 0;
+        let mut expected = 0;
+        let mut keys = Vec::new();
+        let mut unexpected = 0;
+        for range in &exceptions.unreadable {
+            unexpected += range.clone().filter(|index| self.is_seen(*index)).count() as u64;
+        }
+        unexpected += exceptions.malformed.iter().filter(|index| self.is_seen(**index)).count() as u64;
+        for word in (self.expect_from / 64)..self.truth.produced.div_ceil(64) {
+            let first = (word * 64).max(self.expect_from);
+            let end = ((word + 1) * 64).min(self.truth.produced);
+            let bits = self.seen.get(word as usize).copied().unwrap_or_default();
+            if bits == u64::MAX && self.expect.is_none() {
+                // Nearly every word of a good run.
+                expected += end - first;
+                continue;
+            }
+            for index in first..end {
+                let seen = bits & (1 << (index % 64)) != 0;
+                let excused = holds(&exceptions.unreadable, index)
+                    || holds(&exceptions.withdrawn, index)
+                    || holds(&exceptions.hidden, index)
+                    || exceptions.malformed.binary_search(&index).is_ok()
+                    || self.expect.as_ref().is_some_and(|expect| !expect(index));
+                if excused {
+                    continue;
+                }
+                expected += 1;
+                if !seen {
+                    missing += 1;
+                    if keys.len() < EXAMPLES_MAX {
+                        keys.push(self.key(index));
+                    }
+                }
+            }
+        }
+        self.tally.missing = missing;
+        self.tally.expected = expected;
+        self.tally.unexpected = unexpected;
+        self.tally.missing_keys = keys;
+    }
+
+    fn key(&self, index: u64) -> i32 {
+        let spans = &self.truth.spans;
+        let at = spans.partition_point(|span| span.first <= index).saturating_sub(1);
+        spans.get(at).map_or(0, |span| span.key_base.wrapping_add((index - span.first) as u32 as i32))
+    }
+}
+
+fn holds(ranges: &[Range<u64>], index: u64) -> bool {
+    // Sorted: they were added as the history grew.
+    let at = ranges.partition_point(|range| range.end <= index);
+    ranges.get(at).is_some_and(|range| range.contains(&index))
+}
+
+impl Tally {
+    fn add(&mut self, other: &Tally) {
+        self.delivered += other.delivered;
+        self.unique += other.unique;
+        self.expected += other.expected;
+        self.missing += other.missing;
+        self.duplicates += other.duplicates;
+        self.wrong_ids += other.wrong_ids;
+        self.out_of_order += other.out_of_order;
+        self.out_of_order_in_entity += other.out_of_order_in_entity;
+        self.late += other.late;
+        self.unknown += other.unknown;
+        self.unexpected += other.unexpected;
+        self.bytes += other.bytes;
+    }
+}
