@@ -16,6 +16,7 @@
 
 pub mod event;
 pub mod limits;
+pub mod pattern;
 pub mod pipeline;
 pub mod processor;
 pub mod source;

@@ -1,0 +1,541 @@
+//! An event's `data` to the leaves that patterns name, in one pass.
+//!
+//! Flattening follows Event Ruler: an array stands for its elements, objects in an array remember which element they are (so that two
+//! constraints cannot be met by two different elements), and a name with dots in the event is the same as nested names. What no pattern names
+//! is skipped without being looked at closely: this reads JSON that others wrote well, it does not judge it.
+
+use super::limits;
+use super::number::Number;
+use super::operator::{Literal, Value};
+
+/// Index of a path that some pattern names.
+pub type PathId = u32;
+
+/// All paths that patterns name, as a tree of names.
+#[derive(Debug)]
+pub struct Paths {
+    nodes: Vec<Node>,
+    count: u32,
+}
+
+#[derive(Debug, Default)]
+struct Node {
+    path: Option<PathId>,
+    /// Sorted by length, then text: most names of an event are told apart by their length alone.
+    children: Vec<(Box<str>, usize)>,
+}
+
+impl Default for Paths {
+    fn default() -> Self {
+        Paths { nodes: vec![Node::default()], count: 0 }
+    }
+}
+
+impl Paths {
+    /// The id of the path with these names, given at first sight.
+    pub fn intern(&mut self, names: &[String]) -> PathId {
+        let mut node = 0;
+        for name in names {
+            node = match self.find(node, name) {
+                Ok(position) => self.nodes[node].children[position].1,
+                Err(position) => {
+                    let new = self.nodes.len();
+                    self.nodes.push(Node::default());
+                    self.nodes[node].children.insert(position, (name.as_str().into(), new));
+                    new
+                }
+            };
+        }
+        let count = &mut self.count;
+        *self.nodes[node].path.get_or_insert_with(|| {
+            *count += 1;
+            *count - 1
+        })
+    }
+
+    /// How many paths there are; ids are below it.
+    pub fn count(&self) -> usize {
+        self.count as usize
+    }
+
+    fn find(&self, node: usize, name: &str) -> Result<usize, usize> {
+        self.nodes[node]
+            .children
+            .binary_search_by(|(child, _)| (child.len(), &**child).cmp(&(name.len(), name)))
+    }
+
+    fn child(&self, node: usize, name: &str) -> Option<usize> {
+        let children = &self.nodes[node].children;
+        if let [(child, index)] = &children[..] {
+            return (**child == *name).then_some(*index);
+        }
+        self.find(node, name).ok().map(|position| children[position].1)
+    }
+
+    /// The node that a member `name` leads to; a name with dots leads down several.
+    fn step(&self, node: usize, name: &str) -> Option<usize> {
+        if let found @ Some(_) = self.child(node, name) {
+            return found;
+        }
+        if !name.as_bytes().contains(&b'.') {
+            return None;
+        }
+        name.split('.').try_fold(node, |node, part| self.child(node, part))
+    }
+}
+
+/// An element of an array: the array's number within the event, and the element's index.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Element {
+    pub array: u32,
+    pub index: u32,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Leaf {
+    /// Range of `data`: a string without escapes.
+    Plain(usize, usize),
+    /// Range of `Fields::unescaped`.
+    Unescaped(usize, usize),
+    Number(Number),
+    Literal(Literal),
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Field {
+    leaf: Leaf,
+    /// Range of `Fields::trails`.
+    trail: (u32, u32),
+}
+
+/// The leaves of one event on the paths that patterns name; reused from event to event.
+#[derive(Debug, Default)]
+pub struct Fields {
+    fields: Vec<Field>,
+    /// The fields of each path, by index.
+    by_path: Vec<Vec<u32>>,
+    /// Paths with at least one field, in the order of their first.
+    touched: Vec<PathId>,
+    unescaped: String,
+    trails: Vec<Element>,
+    /// Whether any field lies in an object within an array.
+    nested: bool,
+    /// A member's name while it is being read, where it has escapes.
+    name: String,
+    trail: Vec<Element>,
+    arrays: u32,
+}
+
+/// `data` that is no JSON, or past a bound.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Unreadable;
+
+impl Fields {
+    /// Reads `data` anew. Empty `data` has no fields.
+    pub fn read(&mut self, data: &str, paths: &Paths) -> Result<(), Unreadable> {
+        for &path in &self.touched {
+            self.by_path[path as usize].clear();
+        }
+        self.by_path.resize_with(paths.count(), Vec::new);
+        self.touched.clear();
+        self.fields.clear();
+        self.unescaped.clear();
+        self.trails.clear();
+        self.trail.clear();
+        self.arrays = 0;
+        self.nested = false;
+        let mut reader = Reader { text: data, bytes: data.as_bytes(), at: 0, paths, fields: self };
+        reader.space();
+        if reader.at == data.len() {
+            return Ok(());
+        }
+        reader.value(0, 0)?;
+        reader.space();
+        if reader.at == data.len() { Ok(()) } else { Err(Unreadable) }
+    }
+
+    /// The indices of the fields on `path`.
+    pub fn on(&self, path: PathId) -> &[u32] {
+        self.by_path.get(path as usize).map_or(&[], Vec::as_slice)
+    }
+
+    /// Paths that have fields.
+    pub fn touched(&self) -> &[PathId] {
+        &self.touched
+    }
+
+    /// Whether fields may lie in different elements of one array.
+    pub fn nested(&self) -> bool {
+        self.nested
+    }
+
+    pub fn value<'a>(&'a self, data: &'a str, field: u32) -> Value<'a> {
+        match self.fields[field as usize].leaf {
+            Leaf::Plain(start, end) => Value::Text(&data[start..end]),
+            Leaf::Unescaped(start, end) => Value::Text(&self.unescaped[start..end]),
+            Leaf::Number(number) => Value::Number(number),
+            Leaf::Literal(literal) => Value::Literal(literal),
+        }
+    }
+
+    /// The elements of arrays that the field lies in, outermost first.
+    pub fn trail(&self, field: u32) -> &[Element] {
+        let (start, end) = self.fields[field as usize].trail;
+        &self.trails[start as usize..end as usize]
+    }
+
+    fn push(&mut self, path: PathId, leaf: Leaf) -> Result<(), Unreadable> {
+        if self.fields.len() >= limits::FIELDS_MAX {
+            return Err(Unreadable);
+        }
+        let start = self.trails.len() as u32;
+        self.trails.extend_from_slice(&self.trail);
+        self.nested |= !self.trail.is_empty();
+        let on_path = &mut self.by_path[path as usize];
+        if on_path.is_empty() {
+            self.touched.push(path);
+        }
+        on_path.push(self.fields.len() as u32);
+        self.fields.push(Field { leaf, trail: (start, self.trails.len() as u32) });
+        Ok(())
+    }
+}
+
+struct Reader<'a> {
+    text: &'a str,
+    bytes: &'a [u8],
+    at: usize,
+    paths: &'a Paths,
+    fields: &'a mut Fields,
+}
+
+impl Reader<'_> {
+    fn peek(&self) -> Option<u8> {
+        self.bytes.get(self.at).copied()
+    }
+
+    fn space(&mut self) {
+        while let Some(b' ' | b'\t' | b'\n' | b'\r') = self.peek() {
+            self.at += 1;
+        }
+    }
+
+    fn expect(&mut self, byte: u8) -> Result<(), Unreadable> {
+        if self.peek() != Some(byte) {
+            return Err(Unreadable);
+        }
+        self.at += 1;
+        Ok(())
+    }
+
+    /// Reads the value that `node` stands for.
+    fn value(&mut self, node: usize, depth: usize) -> Result<(), Unreadable> {
+        if depth > limits::DATA_DEPTH_MAX {
+            return Err(Unreadable);
+        }
+        match self.peek().ok_or(Unreadable)? {
+            b'{' if self.paths.nodes[node].children.is_empty() => self.skip(),
+            b'{' => self.object(node, depth),
+            b'[' => self.array(node, depth),
+            _ => match self.paths.nodes[node].path {
+                Some(path) => {
+                    let leaf = self.leaf()?;
+                    self.fields.push(path, leaf)
+                }
+                None => self.skip(),
+            },
+        }
+    }
+
+    fn object(&mut self, node: usize, depth: usize) -> Result<(), Unreadable> {
+        self.at += 1;
+        self.space();
+        if self.peek() == Some(b'}') {
+            self.at += 1;
+            return Ok(());
+        }
+        loop {
+            let child = self.name(node)?;
+            self.space();
+            self.expect(b':')?;
+            self.space();
+            match child {
+                Some(child) => self.value(child, depth + 1)?,
+                None => self.skip()?,
+            }
+            self.space();
+            match self.peek() {
+                Some(b',') => self.at += 1,
+                Some(b'}') => {
+                    self.at += 1;
+                    return Ok(());
+                }
+                _ => return Err(Unreadable),
+            }
+            self.space();
+        }
+    }
+
+    fn array(&mut self, node: usize, depth: usize) -> Result<(), Unreadable> {
+        let array = self.fields.arrays;
+        self.fields.arrays += 1;
+        self.at += 1;
+        self.space();
+        if self.peek() == Some(b']') {
+            self.at += 1;
+            return Ok(());
+        }
+        for index in 0.. {
+            // Only what lies inside an element remembers the element: two plain elements do not exclude each other.
+            let inner = matches!(self.peek(), Some(b'{' | b'['));
+            if inner {
+                self.fields.trail.push(Element { array, index });
+            }
+            self.value(node, depth + 1)?;
+            if inner {
+                self.fields.trail.pop();
+            }
+            self.space();
+            match self.peek() {
+                Some(b',') => self.at += 1,
+                Some(b']') => break,
+                _ => return Err(Unreadable),
+            }
+            self.space();
+        }
+        self.at += 1;
+        Ok(())
+    }
+
+    /// Reads a member's name; the node that it leads to.
+    fn name(&mut self, node: usize) -> Result<Option<usize>, Unreadable> {
+        let (start, end, escaped) = self.string()?;
+        if !escaped {
+            return Ok(self.paths.step(node, &self.text[start..end]));
+        }
+        self.fields.name.clear();
+        unescape(&self.text[start..end], &mut self.fields.name)?;
+        Ok(self.paths.step(node, &self.fields.name))
+    }
+
+    fn leaf(&mut self) -> Result<Leaf, Unreadable> {
+        let (literal, length) = match self.peek() {
+            Some(b'"') => {
+                let (start, end, escaped) = self.string()?;
+                if !escaped {
+                    return Ok(Leaf::Plain(start, end));
+                }
+                let from = self.fields.unescaped.len();
+                unescape(&self.text[start..end], &mut self.fields.unescaped)?;
+                return Ok(Leaf::Unescaped(from, self.fields.unescaped.len()));
+            }
+            Some(b't') => (Literal::True, 4),
+            Some(b'f') => (Literal::False, 5),
+            Some(b'n') => (Literal::Null, 4),
+            _ => {
+                let start = self.at;
+                self.bare();
+                return Number::parse(&self.text[start..self.at]).map(Leaf::Number).ok_or(Unreadable);
+            }
+        };
+        if self.bytes.get(self.at..self.at + length) != Some(literal.as_str().as_bytes()) {
+            return Err(Unreadable);
+        }
+        self.at += length;
+        Ok(Leaf::Literal(literal))
+    }
+
+    /// Passes a string; where its content starts and ends, and whether it has escapes.
+    fn string(&mut self) -> Result<(usize, usize, bool), Unreadable> {
+        self.expect(b'"')?;
+        let start = self.at;
+        let mut escaped = false;
+        loop {
+            match self.peek().ok_or(Unreadable)? {
+                b'"' => break,
+                b'\\' => {
+                    escaped = true;
+                    self.at += 2;
+                }
+                _ => self.at += 1,
+            }
+        }
+        self.at += 1;
+        Ok((start, self.at - 1, escaped))
+    }
+
+    /// Passes a number or a literal.
+    fn bare(&mut self) {
+        while self
+            .peek()
+            .is_some_and(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'+' | b'.'))
+        {
+            self.at += 1;
+        }
+    }
+
+    /// Passes a value that no pattern looks into, however deep it nests.
+    fn skip(&mut self) -> Result<(), Unreadable> {
+        let mut depth = 0usize;
+        loop {
+            match self.peek().ok_or(Unreadable)? {
+                b'"' => {
+                    self.string()?;
+                }
+                b'{' | b'[' => {
+                    depth += 1;
+                    self.at += 1;
+                }
+                b'}' | b']' => {
+                    depth = depth.checked_sub(1).ok_or(Unreadable)?;
+                    self.at += 1;
+                }
+                _ if depth > 0 => self.at += 1,
+                _ => {
+                    let start = self.at;
+                    self.bare();
+                    if self.at == start {
+                        return Err(Unreadable);
+                    }
+                }
+            }
+            if depth == 0 {
+                return Ok(());
+            }
+        }
+    }
+}
+
+/// Appends what `escaped`, a JSON string's content, stands for. A surrogate without its partner becomes U+FFFD.
+fn unescape(escaped: &str, to: &mut String) -> Result<(), Unreadable> {
+    let mut rest = escaped;
+    while let Some(at) = memchr::memchr(b'\\', rest.as_bytes()) {
+        to.push_str(&rest[..at]);
+        let (c, length) = match rest.as_bytes().get(at + 1).ok_or(Unreadable)? {
+            b'u' => {
+                let high = hex(rest, at + 2)?;
+                match high {
+                    0xD800..=0xDBFF if rest[at + 6..].starts_with("\\u") => match hex(rest, at + 8)? {
+                        low @ 0xDC00..=0xDFFF => {
+                            (char::from_u32(0x10000 + ((high - 0xD800) << 10) + (low - 0xDC00)), 12)
+                        }
+                        _ => (None, 6),
+                    },
+                    _ => (char::from_u32(high), 6),
+                }
+            }
+            b'n' => (Some('\n'), 2),
+            b't' => (Some('\t'), 2),
+            b'r' => (Some('\r'), 2),
+            b'b' => (Some('\u{8}'), 2),
+            b'f' => (Some('\u{c}'), 2),
+            b'"' => (Some('"'), 2),
+            b'\\' => (Some('\\'), 2),
+            b'/' => (Some('/'), 2),
+            _ => return Err(Unreadable),
+        };
+        to.push(c.unwrap_or(char::REPLACEMENT_CHARACTER));
+        rest = &rest[at + length..];
+    }
+    to.push_str(rest);
+    Ok(())
+}
+
+/// The four hexadecimal digits at `at`.
+fn hex(text: &str, at: usize) -> Result<u32, Unreadable> {
+    let digits = text
+        .get(at..at + 4)
+        .filter(|digits| digits.bytes().all(|byte| byte.is_ascii_hexdigit()))
+        .ok_or(Unreadable)?;
+    u32::from_str_radix(digits, 16).map_err(|_| Unreadable)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(data: &str, paths: &[&str]) -> Result<Vec<String>, Unreadable> {
+        let mut tree = Paths::default();
+        let ids: Vec<PathId> = paths
+            .iter()
+            .map(|path| tree.intern(&path.split('.').map(String::from).collect::<Vec<_>>()))
+            .collect();
+        let mut fields = Fields::default();
+        fields.read(data, &tree)?;
+        // A second reading must not see the first.
+        fields.read(data, &tree)?;
+        let mut found = Vec::new();
+        for (path, id) in paths.iter().zip(ids) {
+            for &field in fields.on(id) {
+                let value = match fields.value(data, field) {
+                    Value::Text(text) => format!("{text:?}"),
+                    Value::Number(number) => format!("{}", number.to_float()),
+                    Value::Literal(literal) => literal.as_str().into(),
+                };
+                let trail: String = fields
+                    .trail(field)
+                    .iter()
+                    .map(|element| format!("@{}[{}]", element.array, element.index))
+                    .collect();
+                found.push(format!("{path}={value}{trail}"));
+            }
+        }
+        Ok(found)
+    }
+
+    #[test]
+    fn leaves_are_found() {
+        let check = |data: &str, paths: &[&str], expected: &[&str]| {
+            assert_eq!(read(data, paths).unwrap(), expected, "{data}")
+        };
+        check(
+            r#"{"a":1,"b":{"c":"x","d":[null,true]},"e":false}"#,
+            &["a", "b.c", "b.d", "e"],
+            &["a=1", "b.c=\"x\"", "b.d=null", "b.d=true", "e=false"],
+        );
+        check(r#" { "a" : [ ] , "b" : { } , "c" : "" } "#, &["a", "b", "c"], &["c=\"\""]);
+        check(r#"{"a":{"b":1},"c":2}"#, &["a", "c.d", "c"], &["c=2"]);
+        check(
+            r#"{"a":[{"b":1},{"b":2,"c":[{"d":3}]},[4]]}"#,
+            &["a.b", "a.c.d", "a"],
+            &["a.b=1@0[0]", "a.b=2@0[1]", "a.c.d=3@0[1]@1[0]", "a=4@0[2]"],
+        );
+        check(r#"{"a.b":{"c":1},"a":{"b.c":2}}"#, &["a.b.c"], &["a.b.c=1", "a.b.c=2"]);
+        check(
+            r#"{"\u0061\n":"\u003c\"\\\/\ud83d\ude00\ud83dx"}"#,
+            &["a\n"],
+            &["a\n=\"<\\\"\\\\/😀\u{fffd}x\""],
+        );
+        check(r#"{"skip":{"a":"}\"]","b":[[{}]]},"a":-1.5e2}"#, &["a"], &["a=-150"]);
+        check("", &["a"], &[]);
+        check(r#""text""#, &["a"], &[]);
+    }
+
+    #[test]
+    fn what_is_no_json_is_unreadable() {
+        for bad in [
+            "{",
+            r#"{"a"}"#,
+            r#"{"a":}"#,
+            r#"{"a":"x"#,
+            r#"{"a":"\"#,
+            r#"{"a":"\u12"}"#,
+            r#"{"a":tru}"#,
+            r#"{"a":1x}"#,
+            "{}}",
+            r#"{"b":[}"#,
+            r#"{"a":"\x"}"#,
+            r#"{"a":"\ud83d\u"}"#,
+            r#"{"b":}"#,
+        ] {
+            assert_eq!(read(bad, &["a"]), Err(Unreadable), "{bad}");
+        }
+    }
+
+    #[test]
+    fn depth_is_bounded_where_it_is_looked_into() {
+        let deep = format!("{}1{}", "[".repeat(100_000), "]".repeat(100_000));
+        assert_eq!(read(&format!("{{\"a\":{deep}}}"), &["a"]), Err(Unreadable));
+        assert_eq!(read(&format!("{{\"skipped\":{deep},\"a\":2}}"), &["a"]).unwrap(), ["a=2"]);
+    }
+}
