@@ -1,0 +1,241 @@
+//! What each stage between the decoder and the destinations costs, for a page of 1,000 events: enrich, order, route to one destination, settle, a channel hop,
+//! the engine, and all of them together.
+//!
+//! `cargo bench --bench stages`
+
+use std::hint::black_box;
+use std::sync::Arc;
+use std::time::Duration;
+
+use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
+use event_router::config::Delivery as Policy;
+use event_router::event::{Batch, Record, Selection, SourceInfo};
+use event_router::pipeline::deliver::{Action, Delivery, Input, Room};
+use event_router::pipeline::destination::DestinationId;
+use event_router::pipeline::enrich::Enrich;
+use event_router::pipeline::order::Order;
+use event_router::pipeline::parse::{Content, Parsed};
+use event_router::pipeline::settle::Settle;
+use event_router::processor::{Outcome, Piece, Shape};
+use event_router::vim::{Decoded, decode};
+use uuid::Uuid;
+
+const EVENTS: usize = 1_000;
+const PAGE: &[u8] = include_bytes!("../tests/fixtures/golden/page1000.xml");
+
+fn source() -> Arc<SourceInfo> {
+    Arc::new(SourceInfo {
+        index: 0,
+        name: "vc".into(),
+        url: "https://vc/sdk".into(),
+        instance_uuid: Uuid::from_u128(1),
+        api_version: "8.0.3.0".into(),
+    })
+}
+
+/// The golden page, decoded and enriched, with keys from `first` on in steps that `key` says.
+fn page(number: u64, key: impl Fn(usize) -> i32) -> Batch {
+    let mut decoded = Decoded::default();
+    decode::decode(PAGE, &mut decoded).expect("the golden page is well-formed");
+    for (i, record) in decoded.records.iter_mut().enumerate() {
+        record.key = Some(key(i));
+        record.created_us = Some(1_763_769_600_000_000 + i64::from(key(i)) * 1_000);
+    }
+    let mut batch = Batch {
+        source: source(),
+        page: number,
+        produced_us: 0,
+        arena: decoded.arena,
+        records: decoded.records,
+        xml: bytes::Bytes::new(),
+        permit: Default::default(),
+    };
+    Enrich.step(&mut batch);
+    batch
+}
+
+fn copy(batch: &Batch) -> Batch {
+    Batch {
+        source: Arc::clone(&batch.source),
+        page: batch.page,
+        produced_us: batch.produced_us,
+        arena: batch.arena.clone(),
+        records: batch.records.clone(),
+        xml: bytes::Bytes::new(),
+        permit: Default::default(),
+    }
+}
+
+fn parsed(batch: Batch) -> Parsed {
+    Parsed { source: Arc::clone(&batch.source), number: batch.page, content: Content::Events(batch) }
+}
+
+/// Pages that `order` gets one after the other; the clock runs only while it works on the last one.
+fn order(c: &mut Criterion) {
+    let mut group = c.benchmark_group("order");
+    group.throughput(Throughput::Elements(EVENTS as u64));
+    let first = page(0, |i| i as i32);
+    let cases = [
+        ("in order", page(1, |i| (EVENTS + i) as i32)),
+        // Every tenth event is one that the page before lacked.
+        ("10 % late", page(1, |i| if i % 10 == 0 { -(i as i32) } else { (EVENTS + i) as i32 })),
+        ("50 % duplicates", page(1, |i| if i % 2 == 0 { i as i32 } else { (EVENTS + i) as i32 })),
+    ];
+    for (name, second) in cases {
+        group.bench_function(name, |b| {
+            b.iter_batched(
+                || {
+                    let mut order = Order::default();
+                    order.step(parsed(copy(&first)));
+                    (order, parsed(copy(&second)))
+                },
+                |(mut order, page)| (order.step(page), order),
+                BatchSize::SmallInput,
+            );
+        });
+    }
+    group.finish();
+}
+
+fn enrich(c: &mut Criterion) {
+    let mut group = c.benchmark_group("enrich");
+    group.throughput(Throughput::Elements(EVENTS as u64));
+    let mut batch = page(0, |i| i as i32);
+    group.bench_function("ids and lanes", |b| b.iter(|| Enrich.step(black_box(&mut batch))));
+    group.finish();
+}
+
+fn settle(c: &mut Criterion) {
+    let mut group = c.benchmark_group("settle");
+    group.throughput(Throughput::Elements(EVENTS as u64));
+    let mut batch = page(0, |i| i as i32);
+    for (i, record) in batch.records.iter_mut().enumerate() {
+        record.seq = i as u64;
+    }
+    let all = Selection::first(EVENTS);
+    group.bench_function("a page at once", |b| {
+        b.iter(|| {
+            let mut settle = Settle::default();
+            settle.register(&batch, &[(DestinationId(0), all)]);
+            settle.settled(DestinationId(0), &batch, &all);
+            settle.is_settled()
+        });
+    });
+    group.bench_function("one event at a time", |b| {
+        b.iter(|| {
+            let mut settle = Settle::default();
+            settle.register(&batch, &[(DestinationId(0), all)]);
+            for i in 0..EVENTS {
+                settle.settled(DestinationId(0), &batch, &Selection::one(i));
+            }
+            settle.is_settled()
+        });
+    });
+    group.finish();
+}
+
+/// The engine of one destination, batched and one request an event.
+fn deliver(c: &mut Criterion) {
+    let mut group = c.benchmark_group("deliver");
+    group.throughput(Throughput::Elements(EVENTS as u64));
+    let batch = Arc::new(page(0, |i| i as i32));
+    let room = Room { share: usize::MAX, scarce: false, alone: true };
+    for (name, events_max) in [("batched", EVENTS), ("per event", 1)] {
+        group.bench_function(name, |b| {
+            b.iter(|| {
+                let shape = Shape { events_max, bytes_max: usize::MAX, partial: false };
+                let mut engine = Delivery::new(Policy::default(), shape, "", 0, 1);
+                let (mut actions, mut settled) = (Vec::new(), 0);
+                let piece = Piece { batch: Arc::clone(&batch), picks: Selection::first(EVENTS) };
+                engine.step(Duration::ZERO, Input::Offer { piece, room }, &mut actions);
+                while let Some(action) = actions.pop() {
+                    match action {
+                        Action::Send { id, .. } => {
+                            let done = Input::Done { request: id, outcome: Outcome::Delivered };
+                            engine.step(Duration::ZERO, done, &mut actions);
+                        }
+                        Action::Settle(piece) => settled += piece.picks.len(),
+                        other => unreachable!("a target that takes all: {other:?}"),
+                    }
+                }
+                assert_eq!(settled, EVENTS);
+            });
+        });
+    }
+    group.finish();
+}
+
+/// One hop of a batch over a busy bounded channel, the unit that every stage boundary costs.
+fn channel(c: &mut Criterion) {
+    let mut group = c.benchmark_group("channel");
+    group.throughput(Throughput::Elements(1));
+    group.bench_function("one hop of a batch, busy", |b| {
+        b.iter_custom(|hops| {
+            let (sender, receiver) = crossbeam_channel::bounded::<Arc<Batch>>(8);
+            let batch = Arc::new(page(0, |i| i as i32));
+            let producer = std::thread::spawn(move || {
+                for _ in 0..hops {
+                    if sender.send(Arc::clone(&batch)).is_err() {
+                        return;
+                    }
+                }
+            });
+            let start = std::time::Instant::now();
+            receiver.iter().for_each(|batch| drop(black_box(batch)));
+            let took = start.elapsed();
+            producer.join().expect("the producer only sends");
+            took
+        });
+    });
+    group.finish();
+}
+
+/// Page bytes in, settled events out, on one thread: decode, enrich, order, deliver to a target that takes all, settle.
+fn pipeline(c: &mut Criterion) {
+    let mut group = c.benchmark_group("pipeline");
+    group.throughput(Throughput::Elements(EVENTS as u64));
+    let room = Room { share: usize::MAX, scarce: false, alone: true };
+    group.bench_function("page to settled", |b| {
+        let shape = Shape { events_max: EVENTS, bytes_max: usize::MAX, partial: false };
+        let mut engine = Delivery::new(Policy::default(), shape, "", 0, 1);
+        let (mut order, mut settle, mut number) = (Order::default(), Settle::default(), 0);
+        let mut actions = Vec::new();
+        b.iter(|| {
+            let mut decoded = Decoded::default();
+            decode::decode(PAGE, &mut decoded).expect("the golden page is well-formed");
+            let offset = (number * EVENTS as u64) as i32;
+            decoded.records.iter_mut().for_each(|record: &mut Record| record.key = record.key.map(|key| key.wrapping_add(offset)));
+            let mut batch = Batch {
+                source: source(),
+                page: number,
+                produced_us: 0,
+                arena: decoded.arena,
+                records: decoded.records,
+                xml: bytes::Bytes::new(),
+                permit: Default::default(),
+            };
+            number += 1;
+            Enrich.step(&mut batch);
+            for ordered in order.step(parsed(batch)).batches {
+                let picks = ordered.all();
+                settle.register(&ordered.batch, &[(DestinationId(0), picks)]);
+                let piece = Piece { batch: Arc::new(ordered.batch), picks };
+                engine.step(Duration::ZERO, Input::Offer { piece, room }, &mut actions);
+            }
+            while let Some(action) = actions.pop() {
+                match action {
+                    Action::Send { id, .. } => {
+                        engine.step(Duration::ZERO, Input::Done { request: id, outcome: Outcome::Delivered }, &mut actions);
+                    }
+                    Action::Settle(piece) => settle.settled(DestinationId(0), &piece.batch, &piece.picks),
+                    other => unreachable!("a target that takes all: {other:?}"),
+                }
+            }
+        });
+        assert!(settle.is_settled());
+    });
+    group.finish();
+}
+
+criterion_group!(benches, enrich, order, settle, deliver, channel, pipeline);
+criterion_main!(benches);
