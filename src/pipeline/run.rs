@@ -115,7 +115,7 @@ impl Pipeline {
         let (parsed, parsed_inbox) = bounded::<Parsed>(PAGES_QUEUED_MAX);
         // Unbounded: each message stands for events that hold a share of the memory budget.
         let (control, control_inbox) = unbounded();
-        let (settled_sender, settled) = watch::channel(true);
+        let (settled_sender, settled) = watch::channel(false);
         let source_metrics: Arc<[SourceMetrics]> =
             config.sources.iter().map(|s| SourceMetrics::new(&s.name)).collect();
 
@@ -202,18 +202,7 @@ impl Pipeline {
         drop((begins, pages));
         let mut failed = store.failed();
         let is_settled = tokio::select! {
-            done = tokio::time::timeout(timeout, async {
-                // Pages still in the queues are not registered yet: a moment of quiet shows that there are none.
-                loop {
-                    if settled.wait_for(|settled| *settled).await.is_err() {
-                        return;
-                    }
-                    tokio::time::sleep(Duration::from_millis(20)).await;
-                    if *settled.borrow() {
-                        return;
-                    }
-                }
-            }) => done.is_ok(),
+            done = tokio::time::timeout(timeout, settled.wait_for(|settled| *settled)) => done.is_ok_and(|done| done.is_ok()),
             _ = failed.wait_for(Option::is_some) => false,
         };
         let (finished, finish) = oneshot::channel();
@@ -291,6 +280,7 @@ impl CoreThread {
         let queue = metrics::gauge!(names::STAGE_QUEUE, "stage" => "core");
         let ticks = tick(self.config.checkpoint_interval);
         let mut parsed = parsed.clone();
+        let mut ended = false;
         let mut outputs = Vec::new();
         loop {
             select! {
@@ -300,8 +290,11 @@ impl CoreThread {
                         self.page(page, &mut outputs);
                         busy.busy_since(start);
                     }
-                    // The sources have ended; settlements go on.
-                    Err(_) => parsed = crossbeam_channel::never(),
+                    // The sources have ended, and what they read is decoded; settlements go on.
+                    Err(_) => {
+                        parsed = crossbeam_channel::never();
+                        ended = true;
+                    }
                 },
                 recv(control) -> message => match message {
                     Ok(Control::Finish(finished)) => return self.finish(finished),
@@ -319,7 +312,7 @@ impl CoreThread {
                 }
             }
             self.settled.send_if_modified(|settled| {
-                let now = self.core.is_settled() && parsed.is_empty();
+                let now = ended && self.core.is_settled();
                 std::mem::replace(settled, now) != now
             });
         }

@@ -1,0 +1,226 @@
+//! The pipeline without a vCenter: pages in by hand, a target of our own, a real store; and again after its end.
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use bytes::Bytes;
+use event_router::config::{self, Admin, Config, Format, Log, State};
+use event_router::durable::Store;
+use event_router::pipeline::destination::Destinations;
+use event_router::pipeline::route::{Reach, Route};
+use event_router::pipeline::run::{Drained, Parts, Pipeline};
+use event_router::processor::{BoxFuture, Failure, Fault, Outcome, Processor, Request, Shape};
+use event_router::source::{Found, Intake, Page, Start, Wire};
+use tokio::sync::mpsc;
+use uuid::Uuid;
+
+/// Keeps the ids of what it took, and refuses what it is told to.
+#[derive(Default)]
+struct Target {
+    taken: Mutex<Vec<i32>>,
+    down: Mutex<bool>,
+    poison: Option<i32>,
+}
+
+impl Processor for Target {
+    fn shape(&self) -> Shape {
+        Shape { events_max: 100, bytes_max: 1 << 20, partial: false }
+    }
+
+    fn deliver<'a>(&'a self, request: &'a Request) -> BoxFuture<'a, Outcome> {
+        Box::pin(async {
+            let failure = |fault| Outcome::Failed(Failure { fault, status: None, reason: "no".into(), wait: None });
+            if *self.down.lock().unwrap() {
+                return failure(Fault::Target);
+            }
+            let keys: Vec<i32> = request.events().map(|(batch, i)| batch.records[i].key.unwrap()).collect();
+            if self.poison.is_some_and(|poison| keys.contains(&poison)) {
+                return failure(Fault::Permanent);
+            }
+            self.taken.lock().unwrap().extend(keys);
+            Outcome::Delivered
+        })
+    }
+
+    fn check(&self) -> BoxFuture<'_, Result<String, Failure>> {
+        Box::pin(async { Ok("here".into()) })
+    }
+}
+
+fn config(names: &[&str], dir: &std::path::Path) -> Config {
+    let vcenter = config::Vcenter::new("https://vc/sdk", "u", config::Secret::inline("p"));
+    Config {
+        format: Format::Native,
+        state: State::Dir(dir.into()),
+        admin: Admin { bind_address: None, ..Admin::default() },
+        sources: vec![config::Source { name: "vc".into(), kind: config::SourceKind::Vcenter(vcenter) }],
+        processors: names
+            .iter()
+            .map(|name| config::Processor {
+                name: name.to_string(),
+                kind: config::ProcessorKind::Blackhole,
+                delivery: config::Delivery::default(),
+            })
+            .collect(),
+        routes: vec![config::Route {
+            name: "all".into(),
+            sources: vec!["vc".into()],
+            pattern: None,
+            line: 1,
+            processors: names.iter().map(|name| name.to_string()).collect(),
+        }],
+        memory_bytes: 8 << 20,
+        shutdown_timeout: Duration::from_secs(5),
+        checkpoint_interval: Duration::from_millis(50),
+        log: Log::default(),
+    }
+}
+
+fn start(targets: &[(&str, Arc<Target>)], dir: &std::path::Path) -> Pipeline {
+    let names: Vec<&str> = targets.iter().map(|(name, _)| *name).collect();
+    let config = Arc::new(config(&names, dir));
+    let mut destinations = Destinations::default();
+    let reach = names.iter().enumerate().map(|(at, name)| Reach::Whole(destinations.intern(at, name, ""))).collect();
+    Pipeline::start(Parts {
+        route: Route::new(&config, reach).unwrap(),
+        config,
+        processors: targets.iter().map(|(_, target)| Arc::clone(target) as Arc<dyn Processor>).collect(),
+        destinations,
+        store: Store::open(dir).unwrap(),
+        parse_threads: 2,
+    })
+    .unwrap()
+}
+
+async fn begin(intake: &Intake) -> Start {
+    let found = Found {
+        url: "https://vc/sdk".into(),
+        instance_uuid: Uuid::from_u128(7),
+        api_version: "8.0.3.0".into(),
+        start_us: 1_700_000_000_000_000,
+    };
+    intake.begin(found).await.unwrap()
+}
+
+/// A page of events with these keys, a tenth of a second apart: all that a test reads again lies within the overlap.
+async fn push(intake: &Intake, start: &Start, number: u64, keys: std::ops::Range<i32>) {
+    let mut xml = String::from(
+        r#"<?xml version="1.0" encoding="UTF-8"?><soapenv:Envelope xmlns:soapenv="http://schemas.xmlsoap.org/soap/envelope/" xmlns:xsi="http://www.w3.org/2001/XMLSchema-instance"><soapenv:Body><ReadNextEventsResponse xmlns="urn:vim25">"#,
+    );
+    for key in keys {
+        let (hour, minute, second) = (key / 36_000, key / 600 % 60, key / 10 % 60);
+        xml.push_str(&format!(
+            r#"<returnval xsi:type="VmPoweredOnEvent"><key>{key}</key><chainId>{key}</chainId><createdTime>2023-11-14T{hour:02}:{minute:02}:{second:02}.{}Z</createdTime><userName>u</userName><vm><name>v</name><vm type="VirtualMachine">vm-{}</vm></vm><template>false</template></returnval>"#,
+            key % 10,
+            key % 7,
+        ));
+    }
+    xml.push_str("</ReadNextEventsResponse></soapenv:Body></soapenv:Envelope>");
+    let body = Bytes::from(xml);
+    let permit = intake.reserve(body.len()).await;
+    let (verdicts, _) = mpsc::unbounded_channel();
+    let info = Arc::clone(&start.info);
+    let page = Page { source: info, number, produced_us: 0, wire: Wire::Soap, body, poison: None, permit, verdicts };
+    intake.push(page).await.unwrap();
+}
+
+async fn drained(pipeline: Pipeline, intake: Intake, seconds: u64) -> Drained {
+    drop(intake);
+    pipeline.drain(Duration::from_secs(seconds)).await.unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_read_again_after_a_restart_is_not_delivered_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let target = Arc::new(Target::default());
+    for round in 0..3 {
+        let pipeline = start(&[("a", Arc::clone(&target))], dir.path());
+        let intake = pipeline.intake(0);
+        let begun = begin(&intake).await;
+        // Each run reads everything from the beginning of the overlap again.
+        push(&intake, &begun, 0, 0..500).await;
+        push(&intake, &begun, 1, 500..500 + round * 100).await;
+        assert!(drained(pipeline, intake, 30).await.settled);
+    }
+    assert_eq!(*target.taken.lock().unwrap(), (0..700).collect::<Vec<_>>());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_one_destination_did_not_take_goes_to_it_alone_after_a_restart() {
+    let dir = tempfile::tempdir().unwrap();
+    let (up, down) = (Arc::new(Target::default()), Arc::new(Target::default()));
+    *down.down.lock().unwrap() = true;
+    for settled in [false, true] {
+        let targets = [("up", Arc::clone(&up)), ("down", Arc::clone(&down))];
+        let pipeline = start(&targets, dir.path());
+        let intake = pipeline.intake(0);
+        let begun = begin(&intake).await;
+        push(&intake, &begun, 0, 0..300).await;
+        assert_eq!(drained(pipeline, intake, if settled { 30 } else { 1 }).await.settled, settled);
+        *down.down.lock().unwrap() = false;
+    }
+    assert_eq!(*up.taken.lock().unwrap(), (0..300).collect::<Vec<_>>(), "once, in the first run");
+    assert_eq!(*down.taken.lock().unwrap(), (0..300).collect::<Vec<_>>(), "once, in the second");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_new_processor_starts_at_the_current_position_and_a_removed_one_holds_nothing_back() {
+    let dir = tempfile::tempdir().unwrap();
+    let (old, new) = (Arc::new(Target::default()), Arc::new(Target::default()));
+    *old.down.lock().unwrap() = true;
+    let first = start(&[("old", Arc::clone(&old))], dir.path());
+    let intake = first.intake(0);
+    let begun = begin(&intake).await;
+    push(&intake, &begun, 0, 0..200).await;
+    assert!(!drained(first, intake, 1).await.settled);
+    let second = start(&[("new", Arc::clone(&new))], dir.path());
+    let intake = second.intake(0);
+    let begun = begin(&intake).await;
+    push(&intake, &begun, 0, 0..300).await;
+    assert!(drained(second, intake, 30).await.settled);
+    assert_eq!(*new.taken.lock().unwrap(), (200..300).collect::<Vec<_>>());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_event_that_is_refused_for_good_is_a_dead_letter_and_settled() {
+    let dir = tempfile::tempdir().unwrap();
+    let target = Arc::new(Target { poison: Some(42), ..Target::default() });
+    let pipeline = start(&[("a", Arc::clone(&target))], dir.path());
+    let intake = pipeline.intake(0);
+    let begun = begin(&intake).await;
+    push(&intake, &begun, 0, 0..100).await;
+    assert!(drained(pipeline, intake, 30).await.settled);
+    assert_eq!(target.taken.lock().unwrap().len(), 99);
+    let store = Store::open(dir.path()).unwrap();
+    let letters = store.reader().dead_letters(&Default::default()).unwrap();
+    assert_eq!(letters.len(), 1);
+    assert_eq!((letters[0].facts.destination.as_str(), letters[0].facts.subject.as_str()), ("a", "VmPoweredOnEvent"));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_dead_destination_spills_while_the_other_goes_on_and_gets_everything_in_order_later() {
+    let dir = tempfile::tempdir().unwrap();
+    let (up, down) = (Arc::new(Target::default()), Arc::new(Target::default()));
+    *down.down.lock().unwrap() = true;
+    let pipeline = start(&[("up", Arc::clone(&up)), ("down", Arc::clone(&down))], dir.path());
+    let intake = pipeline.intake(0);
+    let begun = begin(&intake).await;
+    // About 25 MB of events through 8 MiB of memory.
+    for page in 0..40 {
+        push(&intake, &begun, page, page as i32 * 1_000..(page as i32 + 1) * 1_000).await;
+    }
+    let mut waited = 0;
+    while up.taken.lock().unwrap().len() < 40_000 {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        waited += 1;
+        assert!(waited < 3_000, "the healthy one goes on: {}", up.taken.lock().unwrap().len());
+    }
+    *down.down.lock().unwrap() = false;
+    while down.taken.lock().unwrap().len() < 40_000 {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        waited += 1;
+        assert!(waited < 3_000, "{}", down.taken.lock().unwrap().len());
+    }
+    assert!(drained(pipeline, intake, 30).await.settled);
+    assert_eq!(*down.taken.lock().unwrap(), (0..40_000).collect::<Vec<_>>());
+}
