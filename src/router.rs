@@ -12,7 +12,7 @@ use crate::pipeline::destination::Destinations;
 use crate::pipeline::route::{Functions, Reach, Route, RouteError};
 use crate::pipeline::run::{Drained, Parts, Pipeline, StartError};
 use crate::processor::{BuildError, Interest, Processor, build};
-use crate::source::vcenter::{self, Settings, Status};
+use crate::source::vcenter::{self, Status};
 
 /// Why the router did not start.
 #[derive(Debug, thiserror::Error)]
@@ -25,8 +25,6 @@ pub enum RouterError {
     Start(#[from] StartError),
     #[error("{}", shown(.0))]
     Patterns(Vec<RouteError>),
-    #[error(transparent)]
-    Source(#[from] vcenter::SettingsError),
     #[error("cannot make a directory for the state of this run: {0}")]
     Ephemeral(std::io::Error),
 }
@@ -72,7 +70,6 @@ impl Router {
             })
             .collect();
         let route = Route::new(&config, reach).map_err(RouterError::Patterns)?;
-        let settings: Vec<Settings> = config.sources.iter().map(settings).collect::<Result<_, _>>()?;
         let (dir, ephemeral) = match &config.state {
             State::Dir(dir) => (dir.clone(), None),
             State::Ephemeral => {
@@ -97,10 +94,11 @@ impl Router {
         let (stop, stopped) = watch::channel(false);
         let mut sources = JoinSet::new();
         let mut statuses = Vec::new();
-        for (at, settings) in settings.into_iter().enumerate() {
+        for (at, source) in config.sources.iter().enumerate() {
             let status = Arc::new(Status::default());
-            statuses.push((config.sources[at].name.clone(), Arc::clone(&status)));
-            let source = vcenter::run(settings, pipeline.intake(at), status, stopped.clone());
+            statuses.push((source.name.clone(), Arc::clone(&status)));
+            let config::SourceKind::Vcenter(settings) = source.kind.clone();
+            let source = vcenter::run(source.name.clone(), settings, pipeline.intake(at), status, stopped.clone());
             let (interests, mut stopped) = (std::mem::take(&mut interests[at]), stopped.clone());
             sources.spawn(async move {
                 tokio::select! {
@@ -157,11 +155,6 @@ async fn known(interests: Vec<Interest>) {
 fn shown(errors: &[RouteError]) -> String {
     let lines = errors.iter().map(|error| format!("route `{}` (line {}): {}", error.route, error.line, error.cause));
     lines.collect::<Vec<_>>().join("\n")
-}
-
-fn settings(source: &config::Source) -> Result<Settings, vcenter::SettingsError> {
-    let config::SourceKind::Vcenter(vcenter) = &source.kind;
-    Settings::new(&source.name, vcenter)
 }
 
 /// Decoding shares the cores with the core thread and the HTTP at both ends: half of them, as measured (`docs/performance.md`).
