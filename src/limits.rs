@@ -123,6 +123,10 @@ pub const MONITOR_INTERVAL: Duration = Duration::from_secs(10);
 pub const CLOCK_INTERVAL: Duration = Duration::from_secs(300);
 /// How long events may be missing before the watchdog acts, and between two of its acts.
 pub const STALL_GRACE: Duration = Duration::from_secs(5);
+/// The same where our own filter is the likely reason and nothing says otherwise.
+pub const STALL_GRACE_FILTERED: Duration = Duration::from_secs(300);
+/// Two renderings of one time differ by less than this (milliseconds here, microseconds there).
+pub const TIME_RENDERING: Duration = Duration::from_millis(1);
 /// Windows that one step over a gap tries; with 10 more to find its end, 74 reads at most.
 pub const GAP_WINDOWS_MAX: i64 = 64;
 /// Shortest window of such a step, and how closely its end is found.
