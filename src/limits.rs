@@ -97,3 +97,50 @@ pub const LISTING_BYTES_MAX: usize = 32 << 20;
 pub const LISTING_TIMEOUT: Duration = Duration::from_secs(15);
 /// Wait between two tries to read functions or rules for the first time.
 pub const FIRST_SYNC_RETRY: Duration = Duration::from_secs(1);
+/// Bytes of a vCenter's answer to a call that is not a page: `description.eventInfo` is the largest, some 1,300 entries * 1.5 KiB.
+pub const CONTROL_BYTES_MAX: usize = 8 << 20;
+/// Elements in such an answer: `description.eventInfo` has some 1,300 entries * 30 elements.
+pub const CONTROL_ELEMENTS_MAX: usize = 200_000;
+
+/// Collectors that one session may hold (vSphere API reference, EventManager.maxCollector); a source uses three at a time.
+pub const COLLECTORS_MAX: usize = 32;
+/// What a rebuild re-reads at least, however often it has failed: what vCenter commits out of order within a burst.
+pub const OVERLAP_MIN: Duration = Duration::from_secs(1);
+/// Pages before one that could not be decoded from which it is read again: more than the decoders have in hand, so times that are out of order by
+/// as much do no harm; 4 * 1,000 events at 1 event a read is the most that costs.
+pub const CAREFUL_PAGES_BACK: usize = 4;
+/// How long a rebuild waits for the verdicts of pages that are with the decoder.
+pub const VERDICT_WAIT: Duration = Duration::from_secs(5);
+/// Bytes of the smallest event on the wire, rounded down (class, key, chainId, createdTime): a page with fewer an event asked for was not full.
+pub const PARTIAL_EVENT_BYTES: usize = 150;
+/// How far an event may be ahead of vCenter's clock as we know it and still move the position.
+pub const CLOCK_SLACK: Duration = Duration::from_secs(1);
+/// Longest wait for the next read when vCenter does not say that something is new.
+pub const IDLE_POLL: Duration = Duration::from_secs(1);
+/// How often vCenter's latest event is asked for; it keeps the session alive, too (it idles out after 30 minutes).
+pub const MONITOR_INTERVAL: Duration = Duration::from_secs(10);
+/// How often vCenter's clock is asked for.
+pub const CLOCK_INTERVAL: Duration = Duration::from_secs(300);
+/// How long events may be missing before the watchdog acts, and between two of its acts.
+pub const STALL_GRACE: Duration = Duration::from_secs(5);
+/// The same where our own filter is the likely reason and nothing says otherwise.
+pub const STALL_GRACE_FILTERED: Duration = Duration::from_secs(300);
+/// Two renderings of one time differ by less than this (milliseconds here, microseconds there).
+pub const TIME_RENDERING: Duration = Duration::from_millis(1);
+/// Windows that one step over a gap tries; with 10 more to find its end, 74 reads at most.
+pub const GAP_WINDOWS_MAX: i64 = 64;
+/// Shortest window of such a step, and how closely its end is found.
+pub const GAP_WINDOW_MIN: Duration = Duration::from_secs(1);
+pub const GAP_END_MIN: Duration = Duration::from_millis(2);
+/// What reading by windows of time reads again each time: what vCenter commits late while keys are negative.
+pub const WINDOW_OVERLAP: Duration = Duration::from_secs(5);
+/// A sweep starts no sooner than this many times the last one's duration after it, so that sweeps are at most a fifth of the calls.
+pub const SWEEP_REST: u32 = 4;
+/// A session that lived shorter than this ends with a wait before the next login.
+pub const SESSION_LIFE_MIN: Duration = Duration::from_secs(30);
+/// Failures in a row after which the session is thought to be of no use (a vCenter upgraded in place speaks another version).
+pub const SESSION_FAILURES_MAX: u32 = 5;
+/// Ending a session on shutdown: three collectors and a logout, or else vCenter forgets it by itself.
+pub const CLOSE_MAX: Duration = Duration::from_secs(3);
+/// How often a password file is looked at after it was refused.
+pub const PASSWORD_CHECK: Duration = Duration::from_secs(5);

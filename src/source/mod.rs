@@ -6,6 +6,8 @@
 //! INVARIANT: a source numbers its pages 0, 1, 2, … without a gap, in the order of reading: `order` restores that order by the number.
 //! INVARIANT: a source never repeats a read that moves a cursor; it rebuilds from the last page that arrived whole.
 
+pub mod vcenter;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 

@@ -4,6 +4,7 @@
 
 pub mod decode;
 pub mod schema;
+pub mod soap;
 
 use crate::event::{Record, Span};
 

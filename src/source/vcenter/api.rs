@@ -1,0 +1,154 @@
+//! The calls that reading events takes, as a trait: the SOAP client in operation, a simulated vCenter in tests.
+
+use std::future::Future;
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use crate::vim::soap::{
+    About, Client, EventFilterSpec, EventMark, FaultKind, MoRef, ServiceContent, SoapError, Update,
+};
+
+/// What watches a collector's latestPage.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Waker {
+    pub collector: MoRef,
+    pub property_collector: MoRef,
+}
+
+/// A vCenter with at most one session. Calls may be under way at once. Every call ends by itself, if only by its time-out.
+pub trait EventApi: Send + Sync + 'static {
+    /// Negotiates the API version and asks what the server is; needs no session.
+    fn open(&self) -> impl Future<Output = Result<About, SoapError>> + Send;
+    fn login(&self, username: &str, password: &str) -> impl Future<Output = Result<(), SoapError>> + Send;
+    fn logout(&self) -> impl Future<Output = Result<(), SoapError>> + Send;
+    /// vCenter's time, microseconds since 1970 UTC. Works without a session on some servers: says nothing about it.
+    fn current_time_us(&self) -> impl Future<Output = Result<i64, SoapError>> + Send;
+    fn create_collector(
+        &self,
+        spec: &EventFilterSpec,
+    ) -> impl Future<Output = Result<MoRef, SoapError>> + Send;
+    /// None at the collector's end. Not idempotent.
+    fn read_next(
+        &self,
+        collector: &MoRef,
+        events: u32,
+    ) -> impl Future<Output = Result<Option<Bytes>, SoapError>> + Send;
+    /// The newest `spec.max_count` events of `spec`.
+    fn query(&self, spec: &EventFilterSpec) -> impl Future<Output = Result<Option<Bytes>, SoapError>> + Send;
+    fn destroy_collector(&self, collector: &MoRef) -> impl Future<Output = Result<(), SoapError>> + Send;
+    /// None where the server does not say. Fails without a session.
+    fn latest_event(&self) -> impl Future<Output = Result<Option<EventMark>, SoapError>> + Send;
+    /// Watches the newest event of `spec`.
+    fn create_waker(&self, spec: &EventFilterSpec) -> impl Future<Output = Result<Waker, SoapError>> + Send;
+    /// Waits until the newest event is another than at `version`, at most `max_wait`.
+    fn wait(
+        &self,
+        waker: &Waker,
+        version: &str,
+        max_wait: Duration,
+    ) -> impl Future<Output = Result<Option<Update>, SoapError>> + Send;
+    fn destroy_waker(&self, waker: &Waker) -> impl Future<Output = Result<(), SoapError>> + Send;
+}
+
+/// The real thing.
+#[derive(Debug)]
+pub struct SoapApi {
+    client: Client,
+    content: RwLock<Option<Arc<ServiceContent>>>,
+}
+
+impl SoapApi {
+    pub fn new(client: Client) -> Self {
+        SoapApi { client, content: RwLock::new(None) }
+    }
+
+    fn content(&self) -> Result<Arc<ServiceContent>, SoapError> {
+        let content = self.content.read().unwrap_or_else(PoisonError::into_inner).clone();
+        content.ok_or_else(|| SoapError::Setup("the vCenter has not been asked what it is".to_string()))
+    }
+}
+
+impl EventApi for SoapApi {
+    async fn open(&self) -> Result<About, SoapError> {
+        let content = self.client.open().await?;
+        let about = content.about.clone();
+        *self.content.write().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(content));
+        Ok(about)
+    }
+
+    async fn login(&self, username: &str, password: &str) -> Result<(), SoapError> {
+        self.client.login(&self.content()?.session_manager, username, password).await
+    }
+
+    async fn logout(&self) -> Result<(), SoapError> {
+        self.client.logout(&self.content()?.session_manager).await
+    }
+
+    async fn current_time_us(&self) -> Result<i64, SoapError> {
+        self.client.current_time_us().await
+    }
+
+    async fn create_collector(&self, spec: &EventFilterSpec) -> Result<MoRef, SoapError> {
+        self.client.create_collector_for_events(&*self.content()?, spec).await
+    }
+
+    async fn read_next(&self, collector: &MoRef, events: u32) -> Result<Option<Bytes>, SoapError> {
+        self.client.read_next_events(collector, events).await
+    }
+
+    async fn query(&self, spec: &EventFilterSpec) -> Result<Option<Bytes>, SoapError> {
+        self.client.query_events(&*self.content()?, spec).await
+    }
+
+    async fn destroy_collector(&self, collector: &MoRef) -> Result<(), SoapError> {
+        self.client.destroy_collector(collector).await
+    }
+
+    async fn latest_event(&self) -> Result<Option<EventMark>, SoapError> {
+        self.client.latest_event(&*self.content()?).await
+    }
+
+    async fn create_waker(&self, spec: &EventFilterSpec) -> Result<Waker, SoapError> {
+        let content = self.content()?;
+        let collector = self.client.create_collector_for_events(&content, spec).await?;
+        // `maxCount` in the filter came with 6.5, and some servers go by the page size alone; each does what it can.
+        match self.client.set_collector_page_size(&collector, 1).await {
+            Err(error) if matches!(error.fault(), None | Some(FaultKind::NotAuthenticated)) => {
+                return Err(error);
+            }
+            _ => {}
+        }
+        let watched = async {
+            let property_collector = self.client.create_property_collector(&content).await?;
+            self.client.create_filter(&property_collector, &collector, &["latestPage"]).await?;
+            Ok(property_collector)
+        };
+        match watched.await {
+            Ok(property_collector) => Ok(Waker { collector, property_collector }),
+            Err(error) => {
+                // The first error says more than what may come of this.
+                let _ = self.client.destroy_collector(&collector).await;
+                Err(error)
+            }
+        }
+    }
+
+    async fn wait(
+        &self,
+        waker: &Waker,
+        version: &str,
+        max_wait: Duration,
+    ) -> Result<Option<Update>, SoapError> {
+        self.client.wait_for_updates(&waker.property_collector, version, max_wait).await
+    }
+
+    async fn destroy_waker(&self, waker: &Waker) -> Result<(), SoapError> {
+        // A wait whose connection we have left may still be going on in the server. Some servers fault where there is none.
+        let _ = self.client.cancel_wait_for_updates(&waker.property_collector).await;
+        let watching = self.client.destroy_property_collector(&waker.property_collector).await;
+        self.client.destroy_collector(&waker.collector).await?;
+        watching
+    }
+}

@@ -1,0 +1,44 @@
+//! How long to wait after a failure: twice as long each time, up to a cap, and never in step with the others.
+
+use std::time::Duration;
+
+use rand::Rng;
+
+use crate::limits::{BACKOFF_MAX, BACKOFF_MIN};
+
+/// Exponential back-off with equal jitter: between half of the step and all of it, so that a wait is never close to none.
+#[derive(Debug, Default)]
+pub(super) struct Backoff {
+    failures: u32,
+}
+
+impl Backoff {
+    /// The wait after one more failure.
+    pub fn next(&mut self) -> Duration {
+        let step = BACKOFF_MIN.saturating_mul(1 << self.failures.min(16)).min(BACKOFF_MAX);
+        self.failures += 1;
+        step.mul_f64(rand::rng().random_range(0.5..=1.0))
+    }
+
+    pub fn reset(&mut self) {
+        self.failures = 0;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn waits_grow_to_the_cap_and_start_over() {
+        let mut backoff = Backoff::default();
+        let mut step = BACKOFF_MIN;
+        for _ in 0..40 {
+            let wait = backoff.next();
+            assert!(wait >= step / 2 && wait <= step, "{wait:?} for a step of {step:?}");
+            step = (step * 2).min(BACKOFF_MAX);
+        }
+        backoff.reset();
+        assert!(backoff.next() <= BACKOFF_MIN);
+    }
+}

@@ -1,0 +1,449 @@
+//! Reading one stretch of vCenter's history, and knowing at any time how to go on after an answer was lost or could not be decoded.
+//!
+//! ```text
+//!   collector ──ReadNextEvents──► page ──► decoder ──Verdict──► position (the newest event of the pages decoded so far)
+//!       ▲                                     │
+//!       │  lost answer: a new one, from the position less the overlap
+//!       └──────────────── page not decoded: a new one, from a little before it, half the size; a single event becomes poison
+//! ```
+//!
+//! Pages are read ahead of their verdicts; only while an undecodable event is being closed in on (`Careful`) each verdict is waited for.
+//!
+//! INVARIANT: a read is never repeated on the same collector after it failed: it moved the server's cursor, or may have.
+//! INVARIANT: the position never passes a page whose verdict is not in, or was bad.
+
+use std::collections::VecDeque;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
+
+use bytes::Bytes;
+use memchr::memmem;
+use tokio::sync::mpsc;
+
+use super::api::EventApi;
+use super::link::{Link, Object, Trouble};
+use super::status::Method;
+use crate::limits::{
+    CAREFUL_PAGES_BACK, CLOCK_SLACK, OVERLAP_MIN, PAGE_RESERVE_BYTES, PAGES_QUEUED_MAX, PARTIAL_EVENT_BYTES,
+    VERDICT_WAIT,
+};
+use crate::pipeline::budget::Permit;
+use crate::source::{PageFacts, Verdict};
+use crate::vim::DecodeError;
+use crate::vim::soap::{EventFilterSpec, MoRef, SoapError, parse_us};
+
+/// What one step did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Step {
+    /// A page went to the decoder; `full` where there is surely more.
+    Page { full: bool },
+    /// The collector is at its end for now.
+    Empty,
+}
+
+/// Where the next collector begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Begin {
+    /// At this time, whatever the position.
+    At(i64),
+    /// At the position less the overlap.
+    Resume,
+}
+
+#[derive(Debug)]
+struct InFlight {
+    number: u64,
+    /// Events that were asked for.
+    size: u32,
+    /// Kept for a page of one event: it may have to go to the dead letters.
+    body: Option<Bytes>,
+    found: Option<Result<PageFacts, DecodeError>>,
+}
+
+/// Closing in on an event that cannot be decoded.
+///
+/// It ends, since the size only ever shrinks (so there are at most log2(1,000) rebuilds from the one `begin_us`), a page of one event needs no
+/// rebuild whatever its verdict, and the state is left after a fixed number of events beyond `beyond_us`.
+#[derive(Clone, Copy, Debug)]
+struct Careful {
+    size: u32,
+    /// Where each rebuild begins.
+    begin_us: i64,
+    /// The position before the page that could not be decoded.
+    beyond_us: i64,
+    /// Events beyond it still to be read before the size is the usual one again.
+    left: u32,
+}
+
+#[derive(Debug)]
+pub(super) struct Cursor {
+    live: bool,
+    page_events: u32,
+    /// Nothing before this is read.
+    floor_us: i64,
+    end_us: Option<i64>,
+    position_us: i64,
+    /// The newest time of each of the last pages, oldest first.
+    recent_us: VecDeque<i64>,
+    collector: Option<MoRef>,
+    begin: Begin,
+    /// Rebuilds since the position last moved.
+    fruitless: u32,
+    careful: Option<Careful>,
+    in_flight: VecDeque<InFlight>,
+    verdicts: (mpsc::UnboundedSender<Verdict>, mpsc::UnboundedReceiver<Verdict>),
+    poisons: VecDeque<(Bytes, String)>,
+    /// Bytes of the last page.
+    page_bytes: usize,
+}
+
+impl Cursor {
+    /// Reads on for ever from `begin_us`.
+    pub fn live(begin_us: i64, page_events: u32) -> Self {
+        Cursor::new(true, begin_us, None, page_events)
+    }
+
+    /// Reads what lies between two times.
+    pub fn window(begin_us: i64, end_us: i64, page_events: u32) -> Self {
+        Cursor::new(false, begin_us, Some(end_us), page_events)
+    }
+
+    fn new(live: bool, begin_us: i64, end_us: Option<i64>, page_events: u32) -> Self {
+        Cursor {
+            live,
+            page_events,
+            floor_us: begin_us,
+            end_us,
+            position_us: begin_us,
+            recent_us: VecDeque::with_capacity(CAREFUL_PAGES_BACK),
+            collector: None,
+            begin: Begin::At(begin_us),
+            fruitless: 0,
+            careful: None,
+            in_flight: VecDeque::with_capacity(PAGES_QUEUED_MAX),
+            verdicts: mpsc::unbounded_channel(),
+            poisons: VecDeque::new(),
+            page_bytes: 0,
+        }
+    }
+
+    /// The newest time up to which all is decoded, microseconds since 1970 UTC.
+    pub fn position_us(&self) -> i64 {
+        self.position_us
+    }
+
+    /// Whether every page that was read has its verdict.
+    pub fn is_settled(&self) -> bool {
+        self.in_flight.is_empty() && self.poisons.is_empty()
+    }
+
+    /// The session is gone and the collector with it.
+    pub fn session_lost(&mut self) {
+        if self.collector.take().is_some() {
+            self.resume();
+        }
+    }
+
+    /// Throws the collector away; the next one begins at the position less the overlap.
+    pub fn rebuild<A: EventApi>(&mut self, link: &Link<A>) {
+        self.drop_collector(link);
+        self.resume();
+    }
+
+    /// Throws the collector away; the next one begins exactly here, and so does the position.
+    pub fn jump<A: EventApi>(&mut self, link: &Link<A>, to_us: i64) {
+        self.drop_collector(link);
+        self.advance(link, to_us);
+        self.begin = Begin::At(to_us);
+        self.careful = None;
+    }
+
+    /// Goes on with a collector whose first page has been read already, and hands that page on.
+    pub async fn adopt<A: EventApi>(
+        &mut self,
+        link: &Link<A>,
+        collector: MoRef,
+        body: Bytes,
+        permit: Permit,
+    ) -> Result<(), Trouble> {
+        self.drop_collector(link);
+        self.careful = None;
+        // Until the page is in the queue the collector is not ours: if this future is dropped, reading resumes.
+        self.begin = Begin::Resume;
+        let pushed = self.push(link, body, permit, self.page_events).await;
+        self.collector = Some(collector);
+        pushed
+    }
+
+    /// Destroys the collector, soon.
+    pub fn drop_collector<A: EventApi>(&mut self, link: &Link<A>) {
+        if let Some(collector) = self.collector.take() {
+            link.doom(Object::Collector(collector));
+        }
+    }
+
+    fn resume(&mut self) {
+        self.begin = self.careful.map_or(Begin::Resume, |careful| Begin::At(careful.begin_us));
+    }
+
+    /// Reads the next page and hands it on. An error leaves the cursor so that the next step goes on without a loss.
+    pub async fn step<A: EventApi>(&mut self, link: &Link<A>) -> Result<Step, Trouble> {
+        self.take_verdicts(link);
+        self.push_poisons(link).await?;
+        link.destroy_doomed().await?;
+        let collector = match &self.collector {
+            Some(collector) => collector.clone(),
+            None => self.create(link).await?,
+        };
+        let size = self.careful.map_or(self.page_events, |careful| careful.size);
+        // The larger pages of a busy vCenter reserve what they will take, so that the global bound holds while they arrive.
+        let mut permit = link.intake.reserve(self.page_bytes.max(PAGE_RESERVE_BYTES)).await;
+        let body = match link.call(Method::ReadNextEvents, link.api.read_next(&collector, size)).await {
+            Ok(Some(body)) => body,
+            Ok(None) => {
+                if self.is_settled() {
+                    self.careful = None;
+                }
+                return Ok(Step::Empty);
+            }
+            Err(error @ SoapError::TooLarge { .. }) => {
+                self.undecodable(link, size, Bytes::new(), error.to_string());
+                self.push_poisons(link).await?;
+                return Ok(Step::Page { full: true });
+            }
+            Err(error) => {
+                // Without a connection nothing was sent, and the server's cursor is where it was.
+                if !matches!(error, SoapError::Connect { .. } | SoapError::Tls { .. }) {
+                    self.rebuild(link);
+                }
+                return Err(error.into());
+            }
+        };
+        self.page_bytes = body.len();
+        permit.resize(body.len());
+        let full = self.careful.is_some() || body.len() >= size as usize * PARTIAL_EVENT_BYTES;
+        self.push(link, body, permit, size).await?;
+        if self.careful.is_some() {
+            self.settle_in_flight(link, None).await;
+            self.push_poisons(link).await?;
+        }
+        Ok(Step::Page { full })
+    }
+
+    async fn create<A: EventApi>(&mut self, link: &Link<A>) -> Result<MoRef, Trouble> {
+        let begin_us = match self.begin {
+            Begin::At(us) => us,
+            Begin::Resume => {
+                // What is still being decoded moves the position, and saves reading it again.
+                self.settle_in_flight(link, Some(VERDICT_WAIT)).await;
+                self.push_poisons(link).await?;
+                match self.begin {
+                    Begin::At(us) => us,
+                    Begin::Resume => {
+                        link.status.rebuilds.fetch_add(1, Relaxed);
+                        self.resume_us(link)
+                    }
+                }
+            }
+        };
+        let spec = EventFilterSpec {
+            delayed_init: true,
+            ..link.filter(Some(begin_us.max(self.floor_us)), self.end_us)
+        };
+        let collector = link.create_collector(&spec).await?;
+        self.collector = Some(collector.clone());
+        Ok(collector)
+    }
+
+    /// The position less the overlap. The overlap shrinks while rebuilding gets nowhere: a connection that breaks before it has carried the
+    /// overlap once would otherwise never get past it.
+    fn resume_us<A: EventApi>(&mut self, link: &Link<A>) -> i64 {
+        let overlap = (link.settings.overlap / (1 << self.fruitless.min(16))).max(OVERLAP_MIN);
+        self.fruitless += 1;
+        // vCenter's clock may have been set back since the position was read.
+        let from = self.position_us.min(link.vcenter_now_us());
+        from.saturating_sub(overlap.as_micros() as i64)
+    }
+
+    async fn push<A: EventApi>(
+        &mut self,
+        link: &Link<A>,
+        body: Bytes,
+        permit: Permit,
+        size: u32,
+    ) -> Result<(), Trouble> {
+        let kept = (size == 1).then(|| body.clone());
+        let number = match link.push(body, None, permit, &self.verdicts.0).await {
+            Ok(number) => number,
+            Err(closed) => {
+                self.rebuild(link);
+                return Err(closed.into());
+            }
+        };
+        self.in_flight.push_back(InFlight { number, size, body: kept, found: None });
+        Ok(())
+    }
+
+    async fn push_poisons<A: EventApi>(&mut self, link: &Link<A>) -> Result<(), Trouble> {
+        while let Some((body, reason)) = self.poisons.front().cloned() {
+            tracing::error!(source = %link.name, bytes = body.len(), %reason, "an event cannot be decoded; it becomes a dead letter");
+            link.push(body, Some(reason), Permit::default(), &self.verdicts.0).await?;
+            self.poisons.pop_front();
+            link.status.poisons.fetch_add(1, Relaxed);
+        }
+        Ok(())
+    }
+
+    /// Waits for the verdicts of all pages in flight, at most `wait`.
+    async fn settle_in_flight<A: EventApi>(&mut self, link: &Link<A>, wait: Option<Duration>) {
+        let deadline = wait.map(|wait| tokio::time::Instant::now() + wait);
+        while !self.in_flight.is_empty() {
+            match deadline {
+                None => self.next_verdict(link).await,
+                Some(deadline) => {
+                    if tokio::time::timeout_at(deadline, self.next_verdict(link)).await.is_err() {
+                        return;
+                    }
+                }
+            }
+        }
+    }
+
+    /// Waits for one verdict and acts on it.
+    pub async fn next_verdict<A: EventApi>(&mut self, link: &Link<A>) {
+        if let Some(verdict) = self.verdicts.1.recv().await {
+            self.note(verdict);
+            self.take_verdicts(link);
+        }
+    }
+
+    /// Acts on the verdicts that are there.
+    pub fn take_verdicts<A: EventApi>(&mut self, link: &Link<A>) {
+        while let Ok(verdict) = self.verdicts.1.try_recv() {
+            self.note(verdict);
+        }
+        while self.in_flight.front().is_some_and(|page| page.found.is_some()) {
+            let Some(page) = self.in_flight.pop_front() else { return };
+            match page.found {
+                Some(Ok(facts)) => self.decoded(link, facts),
+                Some(Err(error)) => {
+                    self.undecodable(link, page.size, page.body.unwrap_or_default(), error.to_string())
+                }
+                None => return,
+            }
+        }
+    }
+
+    /// Pages that are not in flight any more (poison, or read before a rebuild) have nothing more to say.
+    fn note(&mut self, verdict: Verdict) {
+        if let Some(page) = self.in_flight.iter_mut().find(|page| page.number == verdict.page) {
+            page.found = Some(verdict.found);
+        }
+    }
+
+    fn decoded<A: EventApi>(&mut self, link: &Link<A>, facts: PageFacts) {
+        let Some(newest_us) = facts.newest_us else { return };
+        self.advance(link, newest_us);
+        if self.recent_us.len() == CAREFUL_PAGES_BACK {
+            self.recent_us.pop_front();
+        }
+        self.recent_us.push_back(newest_us);
+        self.careful_read(newest_us, facts.events);
+    }
+
+    /// A window was read and decoded whole; true if it held anything later than what was read before.
+    pub fn note_window<A: EventApi>(&mut self, link: &Link<A>, facts: PageFacts) -> bool {
+        let before_us = self.position_us;
+        self.decoded(link, facts);
+        self.position_us > before_us
+    }
+
+    fn careful_read(&mut self, newest_us: i64, events: usize) {
+        let Some(careful) = &mut self.careful else { return };
+        if newest_us > careful.beyond_us {
+            careful.left = careful.left.saturating_sub(events.max(1) as u32);
+            if careful.left == 0 {
+                self.careful = None;
+            }
+        }
+    }
+
+    fn advance<A: EventApi>(&mut self, link: &Link<A>, to_us: i64) {
+        // An event from the future must not make a rebuild skip the present.
+        let to_us = to_us.min(link.vcenter_now_us() + CLOCK_SLACK.as_micros() as i64);
+        if to_us > self.position_us {
+            self.position_us = to_us;
+            self.fruitless = 0;
+            if self.live {
+                link.position_us.store(to_us, Relaxed);
+                link.status.newest_us.store(to_us, Relaxed);
+            }
+        }
+    }
+
+    /// A page of `size` events gave nothing: half the size, or, of a single event, its raw bytes to the dead letters.
+    fn undecodable<A: EventApi>(&mut self, link: &Link<A>, size: u32, body: Bytes, reason: String) {
+        if size == 1 {
+            if let Some(created_us) = created_us(&body) {
+                self.advance(link, created_us);
+                self.careful_read(created_us, 1);
+            }
+            self.poisons.push_back((body, reason));
+            return;
+        }
+        tracing::warn!(source = %link.name, events = size, %reason, "a page cannot be decoded; reading it again in halves");
+        link.status.rebuilds.fetch_add(1, Relaxed);
+        let earliest_us = self.recent_us.front().copied().unwrap_or(self.floor_us);
+        let before_us = self.position_us.saturating_sub(OVERLAP_MIN.as_micros() as i64);
+        let (begin_us, beyond_us) = match self.careful {
+            Some(careful) => (careful.begin_us, careful.beyond_us),
+            None => (earliest_us.min(before_us).max(self.floor_us), self.position_us),
+        };
+        self.careful = Some(Careful { size: size / 2, begin_us, beyond_us, left: 2 * self.page_events });
+        // What was read behind it will be read again.
+        self.in_flight.clear();
+        self.drop_collector(link);
+        self.begin = Begin::At(begin_us);
+    }
+}
+
+/// The createdTime of the first event in a page that cannot be decoded, if that much can be read.
+fn created_us(body: &[u8]) -> Option<i64> {
+    let start = memmem::find(body, b"<createdTime>")? + b"<createdTime>".len();
+    let text = body[start..].split(|byte| *byte == b'<').next()?;
+    parse_us(std::str::from_utf8(text).ok()?)
+}
+
+/// The events in a page, without decoding it: its closing `returnval` tags, whatever their prefix.
+pub(super) fn count_events(body: &[u8]) -> usize {
+    memmem::find_iter(body, b"returnval>")
+        .filter(|at| {
+            let before = &body[..*at];
+            let prefix =
+                before.iter().rev().take_while(|byte| byte.is_ascii_alphanumeric() || **byte == b':').count();
+            before[..before.len() - prefix].ends_with(b"</")
+        })
+        .count()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn events_are_counted_without_decoding() {
+        let check = |xml: &str, count: usize| assert_eq!(count_events(xml.as_bytes()), count, "{xml}");
+        check("", 0);
+        check("<r><returnval/></r>", 0);
+        check("<r><returnval></returnval><returnval x='1'>returnval&gt;</returnval></r>", 2);
+        check("<r><v:returnval></v:returnval></r>", 1);
+    }
+
+    #[test]
+    fn the_time_of_a_broken_event_is_found_where_it_can_be() {
+        let check = |xml: &str, us: Option<i64>| assert_eq!(created_us(xml.as_bytes()), us, "{xml}");
+        check("<returnval><key>1</kez><createdTime>1970-01-01T00:00:01Z</createdTime>", Some(1_000_000));
+        check("<createdTime>soon</createdTime>", None);
+        check("<key>1</key>", None);
+    }
+}

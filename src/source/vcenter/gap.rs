@@ -1,0 +1,97 @@
+//! Stepping over a stretch that gives only empty pages although later events are there.
+//!
+//! ```text
+//!  position      empty     empty     empty   │  not empty
+//!     ├─────────────┼─────────┼─────────┼────┴────┤            windows of time, one collector each, then the
+//!                                       └─ halves ┘            end of the gap is closed in on
+//! ```
+
+use std::sync::atomic::Ordering::Relaxed;
+
+use bytes::Bytes;
+
+use super::api::EventApi;
+use super::cursor::Cursor;
+use super::link::{Link, Object, Trouble};
+use super::status::Method;
+use crate::limits::{GAP_END_MIN, GAP_WINDOW_MIN, GAP_WINDOWS_MAX, PAGE_RESERVE_BYTES};
+use crate::pipeline::budget::Permit;
+use crate::vim::soap::{MoRef, format_us};
+
+/// A collector whose first page is not empty, and that page.
+struct Found {
+    begin_us: i64,
+    collector: MoRef,
+    body: Bytes,
+    permit: Permit,
+}
+
+/// Moves `cursor` to the first events after its position that can be read, or to `to_us` where there are none. Says so unless `silent`.
+pub(super) async fn step_over<A: EventApi>(
+    link: &Link<A>,
+    cursor: &mut Cursor,
+    to_us: i64,
+    silent: bool,
+) -> Result<(), Trouble> {
+    let from_us = cursor.position_us();
+    let width = ((to_us - from_us) / GAP_WINDOWS_MAX).max(GAP_WINDOW_MIN.as_micros() as i64);
+    let mut empty_us = from_us;
+    let mut found = None;
+    while found.is_none() && empty_us < to_us {
+        let begin_us = (empty_us + width).min(to_us);
+        found = probe(link, begin_us).await?;
+        if found.is_none() {
+            empty_us = begin_us;
+        }
+    }
+    let Some(mut found) = found else {
+        say(link, silent, from_us, to_us);
+        cursor.jump(link, to_us);
+        return Ok(());
+    };
+    while found.begin_us - empty_us > GAP_END_MIN.as_micros() as i64 {
+        let middle_us = empty_us + (found.begin_us - empty_us) / 2;
+        match probe(link, middle_us).await? {
+            Some(earlier) => {
+                let later = std::mem::replace(&mut found, earlier);
+                link.doom(Object::Collector(later.collector));
+            }
+            None => empty_us = middle_us,
+        }
+    }
+    say(link, silent, from_us, empty_us);
+    cursor.adopt(link, found.collector, found.body, found.permit).await
+}
+
+fn say<A: EventApi>(link: &Link<A>, silent: bool, from_us: i64, to_us: i64) {
+    link.status.gaps.fetch_add(1, Relaxed);
+    if !silent {
+        tracing::warn!(
+            source = %link.name,
+            from = %format_us(from_us),
+            to = %format_us(to_us),
+            "vCenter has events here that it does not show to this user; stepped over them. The role Read-only on the vCenter's root, propagated, shows all"
+        );
+    }
+}
+
+async fn probe<A: EventApi>(link: &Link<A>, begin_us: i64) -> Result<Option<Found>, Trouble> {
+    link.destroy_doomed().await?;
+    let collector = link.create_collector(&link.filter(Some(begin_us), None)).await?;
+    let mut permit = link.intake.reserve(PAGE_RESERVE_BYTES).await;
+    let events = link.settings.page_events as u32;
+    match link.call(Method::ReadNextEvents, link.api.read_next(&collector, events)).await {
+        Ok(Some(body)) => {
+            permit.resize(body.len());
+            Ok(Some(Found { begin_us, collector, body, permit }))
+        }
+        Ok(None) => {
+            link.doom(Object::Collector(collector));
+            Ok(None)
+        }
+        Err(error) => {
+            link.doom(Object::Collector(collector));
+            Err(error.into())
+        }
+    }
+}

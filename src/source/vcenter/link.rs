@@ -1,0 +1,316 @@
+//! What the tasks of one source share: the way to vCenter, the way into the pipeline, and what they tell each other.
+
+use std::future::Future;
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::sync::{Notify, mpsc, watch};
+use tokio::time::{Instant, Interval, MissedTickBehavior};
+
+use super::api::{EventApi, Waker};
+use super::status::{Method, State, Status};
+use crate::config::{EventFilter, Recursion, Vcenter};
+use crate::limits::COLLECTORS_MAX;
+use crate::pipeline::budget::Permit;
+use crate::source::{Closed, Intake, Page, Start, Verdict, Wire};
+use crate::vim::soap::{self, EventFilterSpec, EventMark, FaultKind, MoRef, SoapError};
+
+/// The router's clock: microseconds since 1970 UTC.
+pub(super) type Clock = Arc<dyn Fn() -> i64 + Send + Sync>;
+
+/// Why a task of a source stops.
+#[derive(Debug)]
+pub(super) enum End {
+    /// The session is gone or of no use: log in again.
+    Session(String),
+    /// The pipeline takes nothing more.
+    Closed,
+}
+
+impl From<Closed> for End {
+    fn from(_: Closed) -> Self {
+        End::Closed
+    }
+}
+
+/// A call or a push that failed.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Trouble {
+    #[error(transparent)]
+    Soap(#[from] SoapError),
+    #[error(transparent)]
+    Closed(#[from] Closed),
+}
+
+impl Trouble {
+    /// The end of the session, where this is one.
+    pub fn end(&self) -> Option<End> {
+        match self {
+            Trouble::Closed(_) => Some(End::Closed),
+            Trouble::Soap(error) if error.fault() == Some(FaultKind::NotAuthenticated) => {
+                Some(End::Session(error.to_string()))
+            }
+            Trouble::Soap(_) => None,
+        }
+    }
+}
+
+/// The newest event that vCenter is known to have, and since when we know.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Marks {
+    /// `EventManager.latestEvent`: of the whole vCenter, whatever our filter and permissions.
+    pub latest: Option<(EventMark, Instant)>,
+    /// What the waker's collector showed: through our filter and permissions.
+    pub visible: Option<(EventMark, Instant)>,
+    /// Whether the waker is at work.
+    pub watching: bool,
+}
+
+/// What lives in the server's session until it is destroyed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Object {
+    Collector(MoRef),
+    Waker(Waker),
+}
+
+#[derive(Debug, Default)]
+struct Objects {
+    used: Vec<Object>,
+    doomed: Vec<Object>,
+}
+
+pub(super) struct Link<A> {
+    pub api: A,
+    pub name: String,
+    pub settings: Vcenter,
+    pub intake: Intake,
+    pub status: Arc<Status>,
+    /// Set once, before the first read.
+    pub start: OnceLock<Start>,
+    /// Something new may be there to read.
+    pub wake: Notify,
+    /// Whether the reader has read all there is: the waker waits only then.
+    pub idle: watch::Sender<bool>,
+    pub marks: Mutex<Marks>,
+    /// The live cursor's position, for the sweep; microseconds since 1970 UTC.
+    pub position_us: AtomicI64,
+    /// Whether keys are negative, so that collectors are of no use.
+    by_windows: AtomicBool,
+    clock: Clock,
+    pace: tokio::sync::Mutex<Interval>,
+    next_page: tokio::sync::Mutex<u64>,
+    objects: Mutex<Objects>,
+}
+
+impl<A: EventApi> Link<A> {
+    pub fn new(
+        api: A,
+        name: String,
+        settings: Vcenter,
+        intake: Intake,
+        status: Arc<Status>,
+        clock: Clock,
+    ) -> Self {
+        let mut pace = tokio::time::interval(Duration::from_secs(1) / settings.max_calls_per_second.max(1));
+        pace.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        Link {
+            api,
+            name,
+            settings,
+            intake,
+            status,
+            start: OnceLock::new(),
+            wake: Notify::new(),
+            idle: watch::Sender::new(false),
+            marks: Mutex::default(),
+            position_us: AtomicI64::new(0),
+            by_windows: AtomicBool::new(false),
+            clock,
+            pace: tokio::sync::Mutex::new(pace),
+            next_page: tokio::sync::Mutex::new(0),
+            objects: Mutex::default(),
+        }
+    }
+
+    /// Where this run started.
+    pub fn started(&self) -> &Start {
+        self.start.get().expect("the tasks of a session start after `Intake::begin`")
+    }
+
+    /// The router's time, microseconds since 1970 UTC.
+    pub fn now_us(&self) -> i64 {
+        (self.clock)()
+    }
+
+    /// vCenter's time as far as we know it, microseconds since 1970 UTC.
+    pub fn vcenter_now_us(&self) -> i64 {
+        self.now_us() + self.status.clock_offset_us.load(Relaxed)
+    }
+
+    /// Makes one call within `max_calls_per_second`, and counts it.
+    pub async fn call<T>(
+        &self,
+        method: Method,
+        call: impl Future<Output = Result<T, SoapError>>,
+    ) -> Result<T, SoapError> {
+        self.pace.lock().await.tick().await;
+        let answer = call.await;
+        self.status.count_call(method, answer.is_err());
+        answer
+    }
+
+    /// Hands a page to the decoder and gives its number. Pages of all this source's tasks share one numbering.
+    pub async fn push(
+        &self,
+        body: Bytes,
+        poison: Option<String>,
+        permit: Permit,
+        verdicts: &mpsc::UnboundedSender<Verdict>,
+    ) -> Result<u64, Closed> {
+        // Held over the push: a number is used up only by a page that is in the queue, in the order of the queue.
+        let mut next = self.next_page.lock().await;
+        let number = *next;
+        let bytes = body.len() as u64;
+        let page = Page {
+            source: Arc::clone(&self.started().info),
+            number,
+            produced_us: self.now_us(),
+            wire: Wire::Soap,
+            body,
+            poison,
+            permit,
+            verdicts: verdicts.clone(),
+        };
+        self.intake.push(page).await?;
+        *next += 1;
+        self.status.pages.fetch_add(1, Relaxed);
+        self.status.page_bytes.fetch_add(bytes, Relaxed);
+        Ok(number)
+    }
+
+    pub fn by_windows(&self) -> bool {
+        self.by_windows.load(Relaxed)
+    }
+
+    pub fn set_by_windows(&self, by_windows: bool) {
+        self.by_windows.store(by_windows, Relaxed);
+    }
+
+    pub fn set_state(&self, state: State) -> bool {
+        self.status.set_state(state)
+    }
+
+    /// Notes a failure that will be tried again; said once until it changes.
+    pub fn failed(&self, error: String) {
+        if self.set_state(State::Failed(error.clone())) {
+            tracing::warn!(source = %self.name, %error, "vCenter cannot be read; trying again");
+        }
+    }
+
+    /// The configured filter with this window of time.
+    pub fn filter(&self, begin_us: Option<i64>, end_us: Option<i64>) -> EventFilterSpec {
+        let EventFilter { event_types, users, entity } = &self.settings.filter;
+        EventFilterSpec {
+            entity: entity.as_ref().map(|entity| {
+                let recursion = match entity.recursion {
+                    Recursion::SelfOnly => soap::Recursion::SelfOnly,
+                    Recursion::Children => soap::Recursion::Children,
+                    Recursion::All => soap::Recursion::All,
+                };
+                (MoRef::new(&entity.kind, &entity.id), recursion)
+            }),
+            begin_us: begin_us.filter(|us| *us > 0),
+            end_us,
+            users: users.clone(),
+            event_types: event_types.clone(),
+            max_count: None,
+            delayed_init: false,
+        }
+    }
+
+    /// Whether the server leaves events out because we asked for it.
+    pub fn is_filtered(&self) -> bool {
+        self.settings.filter != EventFilter::default()
+    }
+
+    pub async fn create_collector(&self, spec: &EventFilterSpec) -> Result<MoRef, SoapError> {
+        let collector = self.call(Method::CreateCollectorForEvents, self.api.create_collector(spec)).await?;
+        self.objects().used.push(Object::Collector(collector.clone()));
+        Ok(collector)
+    }
+
+    pub async fn create_waker(&self, spec: &EventFilterSpec) -> Result<Waker, SoapError> {
+        let waker = self.call(Method::CreateWaker, self.api.create_waker(spec)).await?;
+        self.objects().used.push(Object::Waker(waker.clone()));
+        Ok(waker)
+    }
+
+    /// Marks an object for [`Link::destroy_doomed`]. A failing connection must not keep anyone from going on.
+    pub fn doom(&self, object: Object) {
+        let mut objects = self.objects();
+        objects.used.retain(|used| *used != object);
+        if objects.doomed.len() < COLLECTORS_MAX {
+            objects.doomed.push(object);
+        }
+    }
+
+    /// Destroys what is no longer used. What cannot be destroyed stays until its session ends.
+    pub async fn destroy_doomed(&self) -> Result<(), SoapError> {
+        loop {
+            let Some(object) = self.objects().doomed.pop() else { return Ok(()) };
+            let destroyed = match &object {
+                Object::Collector(collector) => {
+                    self.call(Method::DestroyCollector, self.api.destroy_collector(collector)).await
+                }
+                Object::Waker(waker) => self.call(Method::DestroyWaker, self.api.destroy_waker(waker)).await,
+            };
+            match destroyed {
+                Err(error @ (SoapError::Connect { .. } | SoapError::Tls { .. })) => {
+                    self.objects().doomed.push(object);
+                    return Err(error);
+                }
+                Err(error) if error.fault() == Some(FaultKind::NotAuthenticated) => return Err(error),
+                Err(error) => tracing::debug!(source = %self.name, %error, ?object, "left in the session"),
+                Ok(()) => {}
+            }
+        }
+    }
+
+    /// Destroys all that this session holds and ends it.
+    pub async fn close_session(&self) {
+        {
+            let mut objects = self.objects();
+            let used = std::mem::take(&mut objects.used);
+            objects.doomed.extend(used);
+        }
+        let ended = match self.destroy_doomed().await {
+            Ok(()) => self.call(Method::Logout, self.api.logout()).await,
+            failed => failed,
+        };
+        if let Err(error) = ended {
+            tracing::debug!(source = %self.name, %error, "the session was not ended in good order");
+        }
+        self.forget_session();
+    }
+
+    /// What a session held is gone with it.
+    pub fn forget_session(&self) {
+        *self.objects() = Objects::default();
+        *self.marks.lock().unwrap_or_else(PoisonError::into_inner) = Marks::default();
+        self.idle.send_replace(false);
+    }
+
+    pub fn marks(&self) -> Marks {
+        *self.marks.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub fn note(&self, change: impl FnOnce(&mut Marks)) {
+        change(&mut self.marks.lock().unwrap_or_else(PoisonError::into_inner));
+    }
+
+    fn objects(&self) -> std::sync::MutexGuard<'_, Objects> {
+        self.objects.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,194 @@
+//! The vCenter source: every event that a vCenter shows to its user, each at least once, however often answers, sessions, collectors or the
+//! vCenter itself are lost on the way.
+//!
+//! ```text
+//!                    ┌───────── one session (session.rs) ─────────┐
+//!   ReadNextEvents ◄─┤ reader ── cursor ── gap / windows           │──► pages, numbered, to the decoder
+//!   WaitForUpdates ◄─┤ waker: wakes the reader when it is idle     │
+//!   ReadNextEvents ◄─┤ sweep: reads the last two minutes again     │──► pages, in the same numbering
+//!      latestEvent ◄─┤ monitor: clock, latest event, keep-alive    │◄── verdicts, progress
+//!                    └─────────────────────────────────────────────┘
+//! ```
+//!
+//! The four run as one task: a session that one of them finds dead ends for all, and the next begins where decoding had got to
+//! ([`cursor`] keeps that position). All that talks to a vCenter goes through [`api::EventApi`], so that tests drive the whole against a
+//! simulated vCenter in paused time.
+//!
+//! INVARIANT: nothing that a vCenter answers ends a source; only the shutdown does.
+
+mod api;
+mod backoff;
+mod cursor;
+mod gap;
+mod link;
+mod reader;
+mod session;
+mod status;
+mod sweep;
+mod waker;
+mod watchdog;
+mod windows;
+
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use tokio::sync::watch;
+use tokio::time::{sleep, timeout};
+use uuid::Uuid;
+
+pub use api::{EventApi, SoapApi, Waker};
+pub use status::{Method, State, Status};
+
+use self::link::{Clock, End, Link};
+use self::reader::Reader;
+use self::session::Sessions;
+use crate::config::{ClientTls, StartAt, Vcenter};
+use crate::limits::{BACKOFF_MAX, CLOSE_MAX};
+use crate::source::{BeginError, Found, Intake};
+use crate::vim::soap::{About, Client, Options, Trust};
+
+/// Reads the vCenter `settings` until `shutdown` turns true, then ends the session. Never returns before that.
+pub async fn run(
+    name: String,
+    settings: Vcenter,
+    intake: Intake,
+    status: Arc<Status>,
+    mut shutdown: watch::Receiver<bool>,
+) {
+    let stopped = stopped(&mut shutdown);
+    tokio::pin!(stopped);
+    if settings.tls.insecure {
+        tracing::warn!(source = %name, "`tls.insecure`: any certificate is accepted for this vCenter, and whoever is between can read the password");
+    }
+    let clock: Clock = Arc::new(|| {
+        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        i64::try_from(since.as_micros()).unwrap_or(i64::MAX)
+    });
+    let client = loop {
+        match Client::new(&options(&settings)) {
+            Ok(client) => break client,
+            // A CA file that is missing may come yet (a volume that is mounted late).
+            Err(error) => {
+                let error = error.to_string();
+                if status.set_state(State::Failed(error.clone())) {
+                    tracing::error!(source = %name, %error, "vCenter cannot be read; trying again");
+                }
+            }
+        }
+        tokio::select! {
+            () = sleep(BACKOFF_MAX) => {}
+            () = &mut stopped => return,
+        }
+    };
+    let link = Link::new(SoapApi::new(client), name, settings, intake, status, clock);
+    read(link, stopped).await;
+}
+
+/// How the client of `settings` reaches its vCenter.
+pub fn options(settings: &Vcenter) -> Options {
+    let trust = match &settings.tls {
+        ClientTls { thumbprint: Some(thumbprint), .. } => Trust::Thumbprint(*thumbprint),
+        ClientTls { insecure: true, .. } => Trust::Insecure,
+        ClientTls { ca_files, .. } => Trust::Roots { ca_files: ca_files.clone() },
+    };
+    Options {
+        url: settings.sdk_url.clone(),
+        trust,
+        connect_timeout: settings.timeouts.connect,
+        call_timeout: settings.timeouts.call,
+    }
+}
+
+/// Returns when `shutdown` is true, or nobody is left to make it so.
+async fn stopped(shutdown: &mut watch::Receiver<bool>) {
+    let _ = shutdown.wait_for(|stop| *stop).await;
+}
+
+/// The life of a source: one session after another.
+async fn read<A: EventApi>(link: Link<A>, stopped: impl Future<Output = ()>) {
+    tokio::pin!(stopped);
+    let mut sessions = Sessions::default();
+    let mut reader: Option<Reader> = None;
+    loop {
+        let ready = async {
+            let about = sessions.establish(&link).await;
+            begin(&link, &about).await
+        };
+        let ready = tokio::select! {
+            () = &mut stopped => break,
+            ready = ready => ready,
+        };
+        match ready {
+            Ok(()) => {}
+            Err(BeginError::Closed) => break stopped.await,
+            Err(refused) => {
+                link.failed(refused.to_string());
+                close(&link).await;
+                tokio::select! {
+                    () = &mut stopped => break,
+                    () = sleep(BACKOFF_MAX) => continue,
+                }
+            }
+        }
+        let reader = reader
+            .get_or_insert_with(|| Reader::new(link.started().begin_us, link.settings.page_events as u32));
+        let end = tokio::select! {
+            () = &mut stopped => break,
+            end = reader.run(&link) => end,
+            end = waker::run(&link) => end,
+            end = sweep::run(&link) => end,
+            end = session::monitor(&link) => end,
+        };
+        close(&link).await;
+        match end {
+            End::Closed => break stopped.await,
+            End::Session(error) => {
+                link.set_state(State::Connecting);
+                tracing::warn!(source = %link.name, %error, "the session with vCenter has ended; logging in again");
+            }
+        }
+    }
+    close(&link).await;
+    link.set_state(State::Stopped);
+}
+
+/// Asks the pipeline, once, where to start; after that makes sure that it is still the same vCenter.
+async fn begin<A: EventApi>(link: &Link<A>, about: &About) -> Result<(), BeginError> {
+    let url = &link.settings.sdk_url;
+    // A server without one (an ESXi host) is told apart by its address.
+    let instance_uuid =
+        about.instance_uuid.unwrap_or_else(|| Uuid::new_v5(&Uuid::NAMESPACE_URL, url.as_bytes()));
+    if let Some(start) = link.start.get() {
+        return match start.info.instance_uuid {
+            expected if expected == instance_uuid => Ok(()),
+            expected => Err(BeginError::OtherInstance {
+                source_name: link.name.clone(),
+                expected,
+                found: instance_uuid,
+            }),
+        };
+    }
+    let now_us = link.vcenter_now_us();
+    let start_us = match link.settings.start_at {
+        StartAt::Now => now_us,
+        StartAt::Beginning => 0,
+        StartAt::At(us) => us,
+        StartAt::Ago(ago) => now_us.saturating_sub(i64::try_from(ago.as_micros()).unwrap_or(i64::MAX)),
+    };
+    tracing::info!(source = %link.name, server = %about.full_name, api_version = %about.api_version, "logged in");
+    let found = Found { url: url.clone(), instance_uuid, api_version: about.api_version.clone(), start_us };
+    let start = link.intake.begin(found).await?;
+    // Set nowhere else, and only where it is not set.
+    let _ = link.start.set(start);
+    Ok(())
+}
+
+/// Ends the session in good order, or without it when that takes too long.
+async fn close<A: EventApi>(link: &Link<A>) {
+    if timeout(CLOSE_MAX, link.close_session()).await.is_err() {
+        link.forget_session();
+    }
+}

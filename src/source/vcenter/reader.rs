@@ -1,0 +1,172 @@
+//! The reader: pages as fast as vCenter gives them until one comes back empty, then as soon as there is more.
+
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep, timeout};
+
+use super::api::EventApi;
+use super::backoff::Backoff;
+use super::cursor::{Cursor, Step};
+use super::gap;
+use super::link::{End, Link, Trouble};
+use super::status::State;
+use super::watchdog::{Act, Standing, Watchdog};
+use super::windows::Windows;
+use crate::limits::{IDLE_POLL, SESSION_FAILURES_MAX};
+use crate::vim::soap::{FaultKind, SoapError};
+
+/// Reads one source, over all its sessions.
+#[derive(Debug)]
+pub(super) struct Reader {
+    cursor: Cursor,
+    /// Instead of the cursor's collector while keys are negative.
+    windows: Option<Windows>,
+    watchdog: Watchdog,
+    backoff: Backoff,
+    failures: u32,
+}
+
+impl Reader {
+    pub fn new(begin_us: i64, page_events: u32) -> Self {
+        Reader {
+            cursor: Cursor::live(begin_us, page_events),
+            windows: None,
+            watchdog: Watchdog::default(),
+            backoff: Backoff::default(),
+            failures: 0,
+        }
+    }
+
+    /// Reads until the session ends.
+    pub async fn run<A: EventApi>(&mut self, link: &Link<A>) -> End {
+        self.cursor.session_lost();
+        self.watchdog = Watchdog::default();
+        self.failures = 0;
+        self.read_windows(link, None);
+        loop {
+            self.look_for_restart(link);
+            match self.turn(link).await {
+                Ok(()) => {
+                    self.failures = 0;
+                    self.backoff.reset();
+                }
+                Err(trouble) => {
+                    link.idle.send_replace(false);
+                    if let Some(end) = self.failed(link, trouble).await {
+                        return end;
+                    }
+                }
+            }
+        }
+    }
+
+    async fn turn<A: EventApi>(&mut self, link: &Link<A>) -> Result<(), Trouble> {
+        let read_at = Instant::now();
+        let step = match &mut self.windows {
+            Some(windows) => windows.step(link, &mut self.cursor).await?,
+            None => self.cursor.step(link).await?,
+        };
+        match step {
+            Step::Page { full } => {
+                link.set_state(State::Reading);
+                link.idle.send_replace(false);
+                if !full {
+                    // Not more than half of vCenter's time, however short the interval.
+                    let took = read_at.elapsed();
+                    sleep(link.settings.poll_interval.max(took).saturating_sub(took)).await;
+                }
+            }
+            Step::Empty => {
+                link.status.empty_pages.fetch_add(1, Relaxed);
+                link.set_state(State::Waiting);
+                if !self.watch(link, read_at).await? {
+                    self.idle(link).await;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Waits until there may be more.
+    async fn idle<A: EventApi>(&mut self, link: &Link<A>) {
+        link.idle.send_replace(true);
+        let woken = async {
+            tokio::select! {
+                () = link.wake.notified() => {}
+                () = self.cursor.next_verdict(link) => {}
+            }
+        };
+        // Nothing within the poll is as good as a call.
+        let _ = timeout(IDLE_POLL, woken).await;
+    }
+
+    /// Acts where events are missing; true if there is something to read now.
+    async fn watch<A: EventApi>(&mut self, link: &Link<A>, read_at: Instant) -> Result<bool, Trouble> {
+        self.cursor.take_verdicts(link);
+        if self.windows.is_some() || !self.cursor.is_settled() {
+            return Ok(false);
+        }
+        let filtered = link.is_filtered();
+        let standing = Standing {
+            now: Instant::now(),
+            read_at,
+            position_us: self.cursor.position_us(),
+            marks: link.marks(),
+            filtered,
+        };
+        match self.watchdog.judge(standing) {
+            Act::Nothing => return Ok(false),
+            Act::Rebuild => {
+                tracing::debug!(source = %link.name, "vCenter has events that its collector does not give; building a new one");
+                self.cursor.rebuild(link);
+            }
+            Act::StepOver { to_us } => gap::step_over(link, &mut self.cursor, to_us, filtered).await?,
+            Act::ReadWindows => {
+                tracing::warn!(source = %link.name, "event keys have passed the end of int32, where vCenter's collectors return nothing; reading by windows of time");
+                self.cursor.drop_collector(link);
+                let floor_us = link.started().begin_us;
+                self.read_windows(link, Some(Windows::live(floor_us)));
+            }
+        }
+        Ok(true)
+    }
+
+    fn read_windows<A: EventApi>(&mut self, link: &Link<A>, windows: Option<Windows>) {
+        link.set_by_windows(windows.is_some());
+        self.windows = windows;
+    }
+
+    /// Keys have started again: the collector goes by keys, and would not return one of them.
+    fn look_for_restart<A: EventApi>(&mut self, link: &Link<A>) {
+        if link.started().progress.restarted.swap(false, Relaxed) {
+            link.status.restores.fetch_add(1, Relaxed);
+            tracing::warn!(source = %link.name, "event keys have started again at a later time: this vCenter was restored from a backup; reading goes on by time");
+            self.read_windows(link, None);
+            self.cursor.rebuild(link);
+        }
+    }
+
+    /// Says what failed and waits; the end of the session where it is of no more use.
+    async fn failed<A: EventApi>(&mut self, link: &Link<A>, trouble: Trouble) -> Option<End> {
+        if let Some(end) = trouble.end() {
+            return Some(end);
+        }
+        self.failures += 1;
+        let Trouble::Soap(error) = trouble else { return Some(End::Closed) };
+        let full = matches!(error, SoapError::Fault { method: "CreateCollectorForEvents", .. })
+            && error.fault() == Some(FaultKind::InvalidState);
+        if full || self.failures >= SESSION_FAILURES_MAX {
+            return Some(End::Session(error.to_string()));
+        }
+        // A collector that is gone, or one lost answer, is everyday and costs no wait.
+        if self.failures == 1 && error.fault() != Some(FaultKind::NoPermission) {
+            tracing::debug!(source = %link.name, %error, "a read failed; going on with a new collector");
+            sleep(Duration::from_millis(10)).await;
+            return None;
+        }
+        link.failed(error.to_string());
+        sleep(self.backoff.next()).await;
+        None
+    }
+}

@@ -1,0 +1,135 @@
+//! Getting a session, and keeping vCenter's clock and latest event known while there is one.
+//!
+//! INVARIANT: after a refused login no other is tried for `LOGIN_RETRY`, unless the password is another one by then: vCenter's single sign-on
+//! locks the account after five. Everything else is tried again soon, with a growing wait.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+
+use tokio::time::{Instant, sleep};
+
+use super::api::EventApi;
+use super::backoff::Backoff;
+use super::link::{End, Link, Trouble};
+use super::status::{Method, State};
+use crate::limits::{CLOCK_INTERVAL, LOGIN_RETRY, MONITOR_INTERVAL, PASSWORD_CHECK, SESSION_LIFE_MIN};
+use crate::vim::soap::{About, FaultKind};
+
+/// The password that was refused, and until when it is not tried again.
+struct Refused {
+    password: Arc<str>,
+    until: Instant,
+}
+
+#[derive(Default)]
+pub(super) struct Sessions {
+    backoff: Backoff,
+    refused: Option<Refused>,
+    since: Option<Instant>,
+    logins: u64,
+}
+
+impl Sessions {
+    /// Logs in, however long that takes.
+    pub async fn establish<A: EventApi>(&mut self, link: &Link<A>) -> About {
+        if let Some(since) = self.since.take() {
+            match since.elapsed() < SESSION_LIFE_MIN {
+                true => sleep(self.backoff.next()).await,
+                false => self.backoff.reset(),
+            }
+        }
+        link.set_state(State::Connecting);
+        loop {
+            self.wait_for_password(link).await;
+            match self.log_in(link).await {
+                Ok(about) => {
+                    self.since = Some(Instant::now());
+                    self.logins += 1;
+                    if self.logins > 1 {
+                        link.status.relogins.fetch_add(1, Relaxed);
+                    }
+                    return about;
+                }
+                Err(error) => {
+                    link.failed(error);
+                    if self.refused.is_none() {
+                        sleep(self.backoff.next()).await;
+                    }
+                }
+            }
+        }
+    }
+
+    async fn log_in<A: EventApi>(&mut self, link: &Link<A>) -> Result<About, String> {
+        let about = link.call(Method::Open, link.api.open()).await.map_err(|error| error.to_string())?;
+        let username = &link.settings.username;
+        // Read last, so that a password that was rotated while the vCenter was away is found.
+        let password = link.settings.password.read().map_err(|error| error.to_string())?;
+        if let Err(error) = link.call(Method::Login, link.api.login(username, &password)).await {
+            if error.fault() != Some(FaultKind::InvalidLogin) {
+                return Err(error.to_string());
+            }
+            self.refused = Some(Refused { password, until: Instant::now() + LOGIN_RETRY });
+            let or = match link.settings.password.path() {
+                Some(path) => format!(", or as soon as `{}` changes", path.display()),
+                None => String::new(),
+            };
+            let minutes = LOGIN_RETRY.as_secs() / 60;
+            return Err(format!(
+                "user `{username}`: {error}; the next try is in {minutes} minutes, so that the account is not locked{or}"
+            ));
+        }
+        self.refused = None;
+        measure_clock(link).await.map_err(|trouble| trouble.to_string())?;
+        Ok(about)
+    }
+
+    /// Holds a login back while the password is one that was refused.
+    async fn wait_for_password<A: EventApi>(&mut self, link: &Link<A>) {
+        while let Some(refused) = &self.refused {
+            let left = refused.until.saturating_duration_since(Instant::now());
+            let changed = link.settings.password.read().is_ok_and(|password| password != refused.password);
+            if left.is_zero() || changed {
+                return;
+            }
+            sleep(left.min(PASSWORD_CHECK)).await;
+        }
+    }
+}
+
+/// vCenter's clock against ours: its answer is taken to be of the middle of the call.
+async fn measure_clock<A: EventApi>(link: &Link<A>) -> Result<(), Trouble> {
+    let asked_us = link.now_us();
+    let vcenter_us = link.call(Method::CurrentTime, link.api.current_time_us()).await?;
+    let answered_us = link.now_us();
+    link.status.clock_offset_us.store(vcenter_us - asked_us.midpoint(answered_us), Relaxed);
+    Ok(())
+}
+
+/// Keeps the session alive, and the latest event and the clock known, until the session ends.
+pub(super) async fn monitor<A: EventApi>(link: &Link<A>) -> End {
+    let mut clock_known = Instant::now();
+    loop {
+        let looked = async {
+            if let Some(mark) = link.call(Method::LatestEvent, link.api.latest_event()).await? {
+                link.status.latest_us.store(mark.created_us, Relaxed);
+                let known = Instant::now();
+                link.note(|marks| marks.latest = Some((mark, known)));
+            }
+            if clock_known.elapsed() >= CLOCK_INTERVAL {
+                measure_clock(link).await?;
+                clock_known = Instant::now();
+            }
+            Ok::<(), Trouble>(())
+        };
+        if let Err(trouble) = looked.await {
+            match trouble.end() {
+                Some(end) => return end,
+                None => {
+                    tracing::debug!(source = %link.name, error = %trouble, "vCenter's latest event is unknown for now")
+                }
+            }
+        }
+        sleep(MONITOR_INTERVAL).await;
+    }
+}

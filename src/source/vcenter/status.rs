@@ -1,0 +1,176 @@
+//! What a vCenter source says about itself: for health, metrics and the operator's page. Written by the source's tasks, read by anyone.
+
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering::Relaxed};
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+/// The calls that are counted, by the name in vSphere's API reference.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Method {
+    Open,
+    Login,
+    Logout,
+    CurrentTime,
+    CreateCollectorForEvents,
+    ReadNextEvents,
+    QueryEvents,
+    DestroyCollector,
+    LatestEvent,
+    CreateWaker,
+    WaitForUpdatesEx,
+    DestroyWaker,
+}
+
+impl Method {
+    pub const ALL: [Method; 12] = [
+        Method::Open,
+        Method::Login,
+        Method::Logout,
+        Method::CurrentTime,
+        Method::CreateCollectorForEvents,
+        Method::ReadNextEvents,
+        Method::QueryEvents,
+        Method::DestroyCollector,
+        Method::LatestEvent,
+        Method::CreateWaker,
+        Method::WaitForUpdatesEx,
+        Method::DestroyWaker,
+    ];
+
+    /// The label in metrics. `CreateWaker` and `DestroyWaker` are several calls each, counted as one.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Method::Open => "RetrieveServiceContent",
+            Method::Login => "Login",
+            Method::Logout => "Logout",
+            Method::CurrentTime => "CurrentTime",
+            Method::CreateCollectorForEvents => "CreateCollectorForEvents",
+            Method::ReadNextEvents => "ReadNextEvents",
+            Method::QueryEvents => "QueryEvents",
+            Method::DestroyCollector => "DestroyCollector",
+            Method::LatestEvent => "RetrievePropertiesEx",
+            Method::CreateWaker => "CreateFilter",
+            Method::WaitForUpdatesEx => "WaitForUpdatesEx",
+            Method::DestroyWaker => "DestroyPropertyCollector",
+        }
+    }
+}
+
+/// What a source is doing.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum State {
+    /// Connecting or logging in.
+    #[default]
+    Connecting,
+    /// Events come in.
+    Reading,
+    /// All that vCenter has was read; waiting for more.
+    Waiting,
+    /// The last try failed; it goes on trying. The text says why and what to do.
+    Failed(String),
+    /// Shut down.
+    Stopped,
+}
+
+/// The state and counters of one source.
+#[derive(Debug, Default)]
+pub struct Status {
+    state: Mutex<State>,
+    first_attempt_done: AtomicBool,
+    /// Calls by [`Method`], failed ones included.
+    calls: [AtomicU64; Method::ALL.len()],
+    /// Calls that failed, by [`Method`].
+    failures: [AtomicU64; Method::ALL.len()],
+    /// Pages handed to the decoder, those of sweeps and re-reads included.
+    pub pages: AtomicU64,
+    pub page_bytes: AtomicU64,
+    /// Reads that found nothing new.
+    pub empty_pages: AtomicU64,
+    /// Logins after the first.
+    pub relogins: AtomicU64,
+    /// Collectors built anew because an answer was lost, a page could not be read, or reading had stalled.
+    pub rebuilds: AtomicU64,
+    /// Stretches that the user may not read, stepped over.
+    pub gaps: AtomicU64,
+    pub sweeps: AtomicU64,
+    /// Events that could not be decoded, handed on as dead letters.
+    pub poisons: AtomicU64,
+    /// Restored vCenters noticed.
+    pub restores: AtomicU64,
+    /// vCenter's clock less the router's, microseconds.
+    pub clock_offset_us: AtomicI64,
+    /// The newest createdTime read, microseconds since 1970 UTC; 0 before the first.
+    pub newest_us: AtomicI64,
+    /// createdTime of vCenter's latest event; 0 where unknown.
+    pub latest_us: AtomicI64,
+}
+
+impl Status {
+    pub fn state(&self) -> State {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Sets the state; true if it is another one than before.
+    pub(super) fn set_state(&self, state: State) -> bool {
+        if !matches!(state, State::Connecting) {
+            self.first_attempt_done.store(true, Relaxed);
+        }
+        let mut current = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let changed = *current != state;
+        *current = state;
+        changed
+    }
+
+    /// Whether the first try to reach the vCenter has ended, well or not: what readiness waits for.
+    pub fn first_attempt_done(&self) -> bool {
+        self.first_attempt_done.load(Relaxed)
+    }
+
+    pub fn calls(&self, method: Method) -> u64 {
+        self.calls[method as usize].load(Relaxed)
+    }
+
+    pub fn failures(&self, method: Method) -> u64 {
+        self.failures[method as usize].load(Relaxed)
+    }
+
+    pub(super) fn count_call(&self, method: Method, failed: bool) {
+        self.calls[method as usize].fetch_add(1, Relaxed);
+        if failed {
+            self.failures[method as usize].fetch_add(1, Relaxed);
+        }
+    }
+
+    /// How far reading is behind vCenter's latest event; None where that is unknown.
+    pub fn lag(&self) -> Option<Duration> {
+        let (latest, newest) = (self.latest_us.load(Relaxed), self.newest_us.load(Relaxed));
+        (latest > 0 && newest > 0).then(|| Duration::from_micros(u64::try_from(latest - newest).unwrap_or(0)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_method_has_its_own_counter() {
+        for (index, method) in Method::ALL.into_iter().enumerate() {
+            assert_eq!(method as usize, index);
+        }
+    }
+
+    #[test]
+    fn lag_is_known_only_when_both_ends_are() {
+        let status = Status::default();
+        assert_eq!(status.lag(), None);
+        status.newest_us.store(5_000_000, Relaxed);
+        assert_eq!(status.lag(), None);
+        status.latest_us.store(8_000_000, Relaxed);
+        assert_eq!(status.lag(), Some(Duration::from_secs(3)));
+        status.newest_us.store(9_000_000, Relaxed);
+        assert_eq!(status.lag(), Some(Duration::ZERO), "read since the last look at vCenter");
+        assert!(!status.first_attempt_done());
+        assert!(!status.set_state(State::Connecting) && status.set_state(State::Waiting));
+        assert!(status.first_attempt_done());
+    }
+}

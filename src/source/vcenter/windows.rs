@@ -1,0 +1,123 @@
+//! Reading by windows of time with `QueryEvents`, for a vCenter whose keys have passed int32's end: its collectors return nothing any more.
+//!
+//! A query gives the *newest* events of its window, as many as one answer may hold; so a window that comes back full is halved, from its
+//! beginning, until it does not. Every window is read from a little before the newest event, and dedup drops what was there before.
+
+use std::sync::atomic::Ordering::Relaxed;
+
+use bytes::Bytes;
+use tokio::sync::mpsc;
+
+use super::api::EventApi;
+use super::cursor::{Cursor, Step, count_events};
+use super::link::{Link, Trouble};
+use super::status::Method;
+use crate::limits::{GAP_END_MIN, PAGE_RESERVE_BYTES, WINDOW_OVERLAP};
+use crate::pipeline::budget::Permit;
+use crate::source::{PageFacts, Verdict};
+use crate::vim::DecodeError;
+use crate::vim::soap::{EventFilterSpec, format_us};
+
+#[derive(Debug)]
+pub(super) struct Windows {
+    floor_us: i64,
+    /// None to go on for ever.
+    end_us: Option<i64>,
+    /// Where the next window begins; None for a little before the position.
+    next_us: Option<i64>,
+    verdicts: (mpsc::UnboundedSender<Verdict>, mpsc::UnboundedReceiver<Verdict>),
+}
+
+impl Windows {
+    /// Goes on from the cursor's position, never before `floor_us`.
+    pub fn live(floor_us: i64) -> Self {
+        Windows { floor_us, end_us: None, next_us: None, verdicts: mpsc::unbounded_channel() }
+    }
+
+    /// Reads what lies between two times.
+    pub fn between(begin_us: i64, end_us: i64) -> Self {
+        Windows { next_us: Some(begin_us), end_us: Some(end_us), ..Windows::live(begin_us) }
+    }
+
+    /// Reads one window and tells `cursor` how far that went.
+    pub async fn step<A: EventApi>(&mut self, link: &Link<A>, cursor: &mut Cursor) -> Result<Step, Trouble> {
+        let overlap_us = WINDOW_OVERLAP.as_micros() as i64;
+        let begin_us = self.next_us.unwrap_or(cursor.position_us() - overlap_us).max(self.floor_us);
+        if self.end_us.is_some_and(|end| begin_us >= end) {
+            return Ok(Step::Empty);
+        }
+        let mut end_us = self.end_us;
+        loop {
+            let Some((body, permit)) = self.query(link, begin_us, end_us).await? else {
+                let narrowed = end_us != self.end_us;
+                self.next_us = end_us;
+                return Ok(if narrowed { Step::Page { full: true } } else { Step::Empty });
+            };
+            let open_end_us = link.vcenter_now_us().max(begin_us) + overlap_us;
+            let span_us = end_us.unwrap_or(open_end_us) - begin_us;
+            let divisible = span_us > GAP_END_MIN.as_micros() as i64;
+            let overfull = count_events(&body) >= link.settings.page_events;
+            if overfull && divisible {
+                end_us = Some(begin_us + span_us / 2);
+                continue;
+            }
+            if overfull {
+                link.status.gaps.fetch_add(1, Relaxed);
+                tracing::error!(source = %link.name, at = %format_us(begin_us), "more events at one time than one answer can hold; the older of them cannot be read");
+            }
+            match self.decode(link, &body, permit).await? {
+                Err(_) if divisible => {
+                    end_us = Some(begin_us + span_us / 2);
+                    continue;
+                }
+                Err(error) => {
+                    link.push(body, Some(error.to_string()), Permit::default(), &self.verdicts.0).await?;
+                    link.status.poisons.fetch_add(1, Relaxed);
+                    self.next_us = Some(begin_us + span_us);
+                    return Ok(Step::Page { full: true });
+                }
+                Ok(facts) => {
+                    let moved = cursor.note_window(link, facts);
+                    self.next_us = end_us;
+                    // At the end for now every window gives the overlap again.
+                    return Ok(if end_us.is_none() && !moved {
+                        Step::Empty
+                    } else {
+                        Step::Page { full: end_us.is_some() }
+                    });
+                }
+            }
+        }
+    }
+
+    async fn query<A: EventApi>(
+        &self,
+        link: &Link<A>,
+        begin_us: i64,
+        end_us: Option<i64>,
+    ) -> Result<Option<(Bytes, Permit)>, Trouble> {
+        let max_count = Some(link.settings.page_events as u32);
+        let spec = EventFilterSpec { max_count, ..link.filter(Some(begin_us), end_us) };
+        let mut permit = link.intake.reserve(PAGE_RESERVE_BYTES).await;
+        let body = link.call(Method::QueryEvents, link.api.query(&spec)).await?;
+        Ok(body.map(|body| {
+            permit.resize(body.len());
+            (body, permit)
+        }))
+    }
+
+    async fn decode<A: EventApi>(
+        &mut self,
+        link: &Link<A>,
+        body: &Bytes,
+        permit: Permit,
+    ) -> Result<Result<PageFacts, DecodeError>, Trouble> {
+        let number = link.push(body.clone(), None, permit, &self.verdicts.0).await?;
+        loop {
+            let verdict = self.verdicts.1.recv().await.ok_or(crate::source::Closed)?;
+            if verdict.page == number {
+                return Ok(verdict.found);
+            }
+        }
+    }
+}

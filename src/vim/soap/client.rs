@@ -1,0 +1,397 @@
+//! The calls, one method a call. Cheap to share behind an `Arc`; several may be under way at once, each on a connection of its own.
+
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
+
+use bytes::Bytes;
+use memchr::memmem;
+use uuid::Uuid;
+
+use crate::limits::{CONTROL_BYTES_MAX, PAGE_BYTES_MAX};
+
+use super::element::Element;
+use super::envelope::{Call, is_sendable};
+use super::error::{Fault, FaultKind, SoapError};
+use super::model::{About, EventFilterSpec, EventInfo, EventMark, MoRef, ServiceContent, Update};
+use super::time::parse_us;
+use super::transport::{Options, Transport};
+use super::version::Version;
+
+/// A client of one vCenter with at most one session.
+pub struct Client {
+    transport: Transport,
+    /// Set by [`Client::open`]; until then the version that every vCenter understands.
+    version: RwLock<Arc<Version>>,
+}
+
+impl std::fmt::Debug for Client {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        // No cookie: it is as good as the password while the session lives.
+        f.debug_struct("Client").field("version", &self.version()).finish_non_exhaustive()
+    }
+}
+
+impl Client {
+    /// A client that has sent nothing yet.
+    pub fn new(options: &Options) -> Result<Client, SoapError> {
+        Ok(Client { transport: Transport::new(options)?, version: RwLock::default() })
+    }
+
+    /// The version that is sent with each call.
+    pub fn version(&self) -> Arc<Version> {
+        Arc::clone(&self.version.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Negotiates the API version and asks what the server is. Needs no session; to be called again when the vCenter may have been upgraded.
+    pub async fn open(&self) -> Result<ServiceContent, SoapError> {
+        let method = "vimServiceVersions.xml";
+        let answer = self.transport.get(method, "/vimServiceVersions.xml", CONTROL_BYTES_MAX).await?;
+        let listed = match answer.status.as_u16() {
+            200 => Element::parse(&answer.body).ok().and_then(|root| Version::negotiate(&root)),
+            // Servers before 4.0, and simulators, have none.
+            404 => None,
+            status => return Err(SoapError::not_soap(method, status, &answer.body, false)),
+        };
+        self.set_version(listed.clone().unwrap_or_default());
+        let content = self.retrieve_service_content().await?;
+        if listed.is_none() {
+            self.set_version(Version::for_api(&content.about.api_version));
+        }
+        Ok(content)
+    }
+
+    fn set_version(&self, version: Version) {
+        *self.version.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(version);
+    }
+
+    async fn retrieve_service_content(&self) -> Result<ServiceContent, SoapError> {
+        let method = "RetrieveServiceContent";
+        let content =
+            self.value(Call::new(method, &MoRef::new("ServiceInstance", "ServiceInstance")), method).await?;
+        let moref = |name: &str| {
+            content
+                .child(name)
+                .and_then(MoRef::of)
+                .ok_or_else(|| malformed(method, &format!("no `{name}`: is this a vCenter?")))
+        };
+        let about =
+            content.child("about").ok_or_else(|| malformed(method, "no `about`: is this a vCenter?"))?;
+        Ok(ServiceContent {
+            root_folder: moref("rootFolder")?,
+            property_collector: moref("propertyCollector")?,
+            session_manager: moref("sessionManager")?,
+            event_manager: moref("eventManager")?,
+            about: About {
+                full_name: about.text_of("fullName").to_string(),
+                api_version: about.text_of("apiVersion").to_string(),
+                api_type: about.text_of("apiType").to_string(),
+                instance_uuid: Uuid::try_parse(about.text_of("instanceUuid")).ok(),
+            },
+        })
+    }
+
+    /// Logs in; the session's cookie is sent from then on.
+    pub async fn login(&self, manager: &MoRef, username: &str, password: &str) -> Result<(), SoapError> {
+        let method = "Login";
+        if !is_sendable(username) || !is_sendable(password) {
+            return Err(SoapError::Setup(
+                "`username` or `password` holds a control character, which SOAP cannot carry".to_string(),
+            ));
+        }
+        self.transport.forget_session();
+        let mut call = Call::new(method, manager);
+        call.text("userName", username);
+        call.text("password", password);
+        // Not the locale of whoever started the router: messages and functions that read them must not differ by machine.
+        call.text("locale", "en_US");
+        self.value(call, method).await.map(drop)
+    }
+
+    /// Ends the session.
+    pub async fn logout(&self, manager: &MoRef) -> Result<(), SoapError> {
+        let method = "Logout";
+        let ended = self.control(Call::new(method, manager), method, self.transport.call_timeout()).await;
+        self.transport.forget_session();
+        ended.map(drop)
+    }
+
+    /// vCenter's time, microseconds since 1970 UTC.
+    pub async fn current_time_us(&self) -> Result<i64, SoapError> {
+        let method = "CurrentTime";
+        let value =
+            self.value(Call::new(method, &MoRef::new("ServiceInstance", "ServiceInstance")), method).await?;
+        parse_us(&value.text).ok_or_else(|| malformed(method, "not a time"))
+    }
+
+    /// Creates an EventHistoryCollector that stands before its oldest event.
+    pub async fn create_collector_for_events(
+        &self,
+        content: &ServiceContent,
+        spec: &EventFilterSpec,
+    ) -> Result<MoRef, SoapError> {
+        let method = "CreateCollectorForEvents";
+        let mut call = Call::new(method, &content.event_manager);
+        call.filter(spec, &content.root_folder, &self.version());
+        self.moref(call, method).await
+    }
+
+    /// How many events latestPage holds at most; 1 to 1,000. To be called before the first read.
+    pub async fn set_collector_page_size(&self, collector: &MoRef, events: u32) -> Result<(), SoapError> {
+        let method = "SetCollectorPageSize";
+        let mut call = Call::new(method, collector);
+        call.number("maxCount", events);
+        self.control(call, method, self.transport.call_timeout()).await.map(drop)
+    }
+
+    /// The next events of a collector, up to 1,000, as they came; None where it is at its end. Moves the server's cursor: after an error
+    /// the collector is of no more use.
+    pub async fn read_next_events(&self, collector: &MoRef, events: u32) -> Result<Option<Bytes>, SoapError> {
+        let method = "ReadNextEvents";
+        let mut call = Call::new(method, collector);
+        call.number("maxCount", events);
+        self.page(call, method).await
+    }
+
+    /// The events of a filter, as they came: the newest where they are more than `spec.max_count` or vCenter's own limit.
+    pub async fn query_events(
+        &self,
+        content: &ServiceContent,
+        spec: &EventFilterSpec,
+    ) -> Result<Option<Bytes>, SoapError> {
+        let method = "QueryEvents";
+        let mut call = Call::new(method, &content.event_manager);
+        call.filter(spec, &content.root_folder, &self.version());
+        self.page(call, method).await
+    }
+
+    /// Destroys a collector. One that is gone is no error.
+    pub async fn destroy_collector(&self, collector: &MoRef) -> Result<(), SoapError> {
+        self.destroy("DestroyCollector", collector).await
+    }
+
+    /// `EventManager.latestEvent`; None where there is no event, or the server lacks the property.
+    pub async fn latest_event(&self, content: &ServiceContent) -> Result<Option<EventMark>, SoapError> {
+        let value = self.property(content, &content.event_manager, "latestEvent").await?;
+        Ok(value.as_ref().and_then(EventMark::of))
+    }
+
+    /// The event classes and type ids that this vCenter knows.
+    pub async fn event_info(&self, content: &ServiceContent) -> Result<Vec<EventInfo>, SoapError> {
+        let value = self.property(content, &content.event_manager, "description.eventInfo").await?;
+        let entries = value.iter().flat_map(|value| value.children("EventDescriptionEventDetail"));
+        Ok(entries
+            .map(|entry| EventInfo {
+                key: entry.text_of("key").to_string(),
+                description: entry.text_of("description").to_string(),
+                category: entry.text_of("category").to_string(),
+                full_format: entry.text_of("fullFormat").to_string(),
+            })
+            .collect())
+    }
+
+    /// One property of one object; None where it is unset or the server lacks it.
+    pub async fn property(
+        &self,
+        content: &ServiceContent,
+        object: &MoRef,
+        path: &str,
+    ) -> Result<Option<Element>, SoapError> {
+        let method = "RetrievePropertiesEx";
+        let mut call = Call::new(method, &content.property_collector);
+        call.property_filter("specSet", object, &[path]);
+        call.empty("options");
+        let answer = match self.control(call, method, self.transport.call_timeout()).await {
+            Err(error) if error.fault() == Some(FaultKind::InvalidProperty) => return Ok(None),
+            answer => answer?,
+        };
+        let Some(object) = answer.at(&["returnval", "objects"]) else { return Ok(None) };
+        if let Some(missing) =
+            object.at(&["missingSet", "fault"]).filter(|fault| fault.class == "NotAuthenticated")
+        {
+            let fault = Fault {
+                kind: FaultKind::NotAuthenticated,
+                class: missing.class.clone(),
+                message: String::new(),
+            };
+            return Err(SoapError::Fault { method, fault });
+        }
+        Ok(object
+            .children("propSet")
+            .find(|set| set.text_of("name") == path)
+            .and_then(|set| set.child("val"))
+            .cloned())
+    }
+
+    /// Creates a PropertyCollector of this session's own: waiting on the default one would disturb nobody, but destroying a filter of a
+    /// shared one could.
+    pub async fn create_property_collector(&self, content: &ServiceContent) -> Result<MoRef, SoapError> {
+        let method = "CreatePropertyCollector";
+        self.moref(Call::new(method, &content.property_collector), method).await
+    }
+
+    /// Watches `paths` of one object.
+    pub async fn create_filter(
+        &self,
+        property_collector: &MoRef,
+        object: &MoRef,
+        paths: &[&str],
+    ) -> Result<MoRef, SoapError> {
+        let method = "CreateFilter";
+        let mut call = Call::new(method, property_collector);
+        call.property_filter("spec", object, paths);
+        call.flag("partialUpdates", false);
+        self.moref(call, method).await
+    }
+
+    /// Waits until what is watched differs from `version` ("" for the first time), for at most `max_wait` (whole seconds); None where that
+    /// has passed. Its time-out is `max_wait` and one call's.
+    pub async fn wait_for_updates(
+        &self,
+        property_collector: &MoRef,
+        version: &str,
+        max_wait: Duration,
+    ) -> Result<Option<Update>, SoapError> {
+        let method = "WaitForUpdatesEx";
+        let mut call = Call::new(method, property_collector);
+        call.text("version", version);
+        call.wait_options(u32::try_from(max_wait.as_secs()).unwrap_or(u32::MAX));
+        let answer = self.control(call, method, max_wait + self.transport.call_timeout()).await?;
+        let Some(update) = answer.child("returnval") else { return Ok(None) };
+        let changes = update
+            .children("filterSet")
+            .flat_map(|filter| filter.children("objectSet"))
+            .flat_map(|object| object.children("changeSet"))
+            .filter_map(|change| change.child("val"));
+        // latestPage is unordered.
+        let latest = changes
+            .flat_map(|value| value.children("Event"))
+            .filter_map(EventMark::of)
+            .max_by_key(|mark| (mark.created_us, mark.key));
+        Ok(Some(Update { version: update.text_of("version").to_string(), latest }))
+    }
+
+    /// Ends a wait that is under way; it then fails with [`FaultKind::RequestCanceled`].
+    pub async fn cancel_wait_for_updates(&self, property_collector: &MoRef) -> Result<(), SoapError> {
+        let method = "CancelWaitForUpdates";
+        self.control(Call::new(method, property_collector), method, self.transport.call_timeout())
+            .await
+            .map(drop)
+    }
+
+    /// Destroys a PropertyFilter. One that is gone is no error.
+    pub async fn destroy_property_filter(&self, filter: &MoRef) -> Result<(), SoapError> {
+        self.destroy("DestroyPropertyFilter", filter).await
+    }
+
+    /// Destroys a PropertyCollector and its filters. One that is gone is no error.
+    pub async fn destroy_property_collector(&self, property_collector: &MoRef) -> Result<(), SoapError> {
+        self.destroy("DestroyPropertyCollector", property_collector).await
+    }
+
+    async fn destroy(&self, method: &'static str, object: &MoRef) -> Result<(), SoapError> {
+        match self.control(Call::new(method, object), method, self.transport.call_timeout()).await {
+            Err(error) if error.fault() == Some(FaultKind::ManagedObjectNotFound) => Ok(()),
+            ended => ended.map(drop),
+        }
+    }
+
+    async fn moref(&self, call: Call, method: &'static str) -> Result<MoRef, SoapError> {
+        MoRef::of(&self.value(call, method).await?).ok_or_else(|| malformed(method, "an empty reference"))
+    }
+
+    /// The `returnval` of a call that has one.
+    async fn value(&self, call: Call, method: &'static str) -> Result<Element, SoapError> {
+        let answer = self.control(call, method, self.transport.call_timeout()).await?;
+        answer
+            .children
+            .into_iter()
+            .find(|child| child.name == "returnval")
+            .ok_or_else(|| malformed(method, "no returnval"))
+    }
+
+    /// A call's `…Response` element.
+    async fn control(
+        &self,
+        call: Call,
+        method: &'static str,
+        timeout: Duration,
+    ) -> Result<Element, SoapError> {
+        let action = self.version().soap_action();
+        let answer = self.transport.post(method, &action, call.finish(), timeout, CONTROL_BYTES_MAX).await?;
+        let status = answer.status.as_u16();
+        let secret = method == "Login";
+        let envelope = match Element::parse(&answer.body) {
+            Ok(root) if root.name == "Envelope" => root,
+            Err(reason) if status == 200 && is_envelope(&answer.body) => {
+                return Err(SoapError::Malformed { method, reason });
+            }
+            _ => return Err(SoapError::not_soap(method, status, &answer.body, secret)),
+        };
+        if let Some(fault) = Fault::of(&envelope) {
+            return Err(SoapError::Fault { method, fault });
+        }
+        if status != 200 {
+            return Err(SoapError::not_soap(method, status, &answer.body, secret));
+        }
+        let body = envelope.children.into_iter().find(|child| child.name == "Body");
+        body.and_then(|body| body.children.into_iter().next())
+            .filter(|response| response.name.strip_suffix("Response") == Some(method))
+            .ok_or_else(|| malformed(method, "not the answer to this call"))
+    }
+
+    /// A call's answer as it came, looked at no further than its size and its two ends demand.
+    async fn page(&self, call: Call, method: &'static str) -> Result<Option<Bytes>, SoapError> {
+        let action = self.version().soap_action();
+        let timeout = self.transport.call_timeout();
+        let answer = self.transport.post(method, &action, call.finish(), timeout, PAGE_BYTES_MAX).await?;
+        let body = answer.body;
+        if answer.status != 200 || !has_events(&body) {
+            let status = answer.status.as_u16();
+            if !is_envelope(&body) {
+                return Err(SoapError::not_soap(method, status, &body, false));
+            }
+            if !is_whole(&body) {
+                return Err(cut(method));
+            }
+            let envelope = Element::parse(&body).map_err(|reason| SoapError::Malformed { method, reason })?;
+            if let Some(fault) = Fault::of(&envelope) {
+                return Err(SoapError::Fault { method, fault });
+            }
+            let response = envelope.child("Body").and_then(|body| body.children.first());
+            return match response {
+                Some(response) if status == 200 && response.name.strip_suffix("Response") == Some(method) => {
+                    Ok(None)
+                }
+                _ => Err(SoapError::not_soap(method, status, &body, false)),
+            };
+        }
+        // An answer that ends with its connection can be cut short without an error of HTTP's.
+        match is_whole(&body) {
+            true => Ok(Some(body)),
+            false => Err(cut(method)),
+        }
+    }
+}
+
+/// Bytes in which the head of a page lies: the envelope's namespaces and the first tags.
+const HEAD_BYTES: usize = 4 << 10;
+
+fn has_events(body: &[u8]) -> bool {
+    memmem::find(&body[..body.len().min(HEAD_BYTES)], b"returnval").is_some()
+}
+
+fn is_envelope(body: &[u8]) -> bool {
+    memmem::find(&body[..body.len().min(HEAD_BYTES)], b"Envelope").is_some()
+}
+
+fn is_whole(body: &[u8]) -> bool {
+    body.trim_ascii_end().ends_with(b"Envelope>")
+}
+
+fn cut(method: &'static str) -> SoapError {
+    SoapError::Lost { method, reason: "it ends before its last element is closed".to_string() }
+}
+
+fn malformed(method: &'static str, reason: &str) -> SoapError {
+    SoapError::Malformed { method, reason: reason.to_string() }
+}

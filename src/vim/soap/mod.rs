@@ -1,0 +1,35 @@
+//! The SOAP client: the few calls that reading a vCenter's events takes, and nothing else of vSphere's API.
+//!
+//! ```text
+//!  call ──► envelope ──► transport (reqwest, rustls) ──► vCenter /sdk
+//!                                                           │
+//!  Element (control calls, bounded tree) ◄──┐               │
+//!  Bytes (pages, untouched)              ◄──┴── transport ◄─┘   gzip undone, bytes bounded
+//! ```
+//!
+//! What fails is a [`SoapError`] that says whether the call can have had an effect, and what a person can do about it.
+//!
+//! INVARIANT: no password, cookie or answer to a login is in any error or `Debug` output.
+//! INVARIANT: every call ends: connecting, the whole call and a wait each have a time-out.
+
+mod client;
+mod element;
+mod envelope;
+mod error;
+mod model;
+mod time;
+mod tls;
+mod transport;
+mod version;
+
+#[cfg(test)]
+mod tests;
+
+pub use client::Client;
+pub use element::Element;
+pub use error::{Fault, FaultKind, SoapError};
+pub use model::{About, EventFilterSpec, EventInfo, EventMark, MoRef, Recursion, ServiceContent, Update};
+pub use time::{format_us, parse_us};
+pub use tls::Trust;
+pub use transport::Options;
+pub use version::Version;

@@ -1,0 +1,490 @@
+//! The client against recorded answers, over real sockets: a listener on loopback that says exactly what a test wants, byte by byte.
+
+use std::io::Write;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use rustls::pki_types::PrivateKeyDer;
+use sha2::{Digest, Sha256};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::net::TcpListener;
+
+use super::*;
+use crate::limits::CONTROL_BYTES_MAX;
+
+macro_rules! recorded {
+    ($name:literal) => {
+        include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/soap/", $name, ".res.xml"))
+    };
+}
+
+/// What the listener does with one request.
+#[derive(Clone)]
+enum Reply {
+    /// This status, these extra header lines and this body.
+    Full(u16, &'static str, Vec<u8>),
+    /// These bytes, then the end of the connection.
+    Raw(Vec<u8>),
+    /// Nothing, for ever.
+    Silence,
+}
+
+fn ok(xml: &str) -> Reply {
+    Reply::Full(200, "", xml.as_bytes().to_vec())
+}
+
+fn fault(xml: &str) -> Reply {
+    Reply::Full(500, "", xml.as_bytes().to_vec())
+}
+
+struct Server {
+    port: u16,
+    /// Head and body of each request.
+    requests: Arc<Mutex<Vec<(String, String)>>>,
+}
+
+impl Server {
+    async fn start(replies: Vec<Reply>) -> Server {
+        Server::start_with(replies, None).await
+    }
+
+    async fn start_with(replies: Vec<Reply>, tls: Option<tokio_rustls::TlsAcceptor>) -> Server {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let requests = Arc::new(Mutex::new(Vec::new()));
+        let replies = Arc::new(Mutex::new(replies.into_iter()));
+        let seen = Arc::clone(&requests);
+        tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                let (seen, replies, tls) = (Arc::clone(&seen), Arc::clone(&replies), tls.clone());
+                tokio::spawn(async move {
+                    match tls {
+                        None => serve(stream, seen, replies).await,
+                        Some(tls) => {
+                            if let Ok(stream) = tls.accept(stream).await {
+                                serve(stream, seen, replies).await;
+                            }
+                        }
+                    }
+                });
+            }
+        });
+        Server { port, requests }
+    }
+
+    fn client(&self) -> Client {
+        self.client_with("http", Trust::Insecure)
+    }
+
+    fn client_with(&self, scheme: &str, trust: Trust) -> Client {
+        let url = format!("{scheme}://localhost:{}/sdk", self.port);
+        let timeouts = (Duration::from_secs(5), Duration::from_secs(20));
+        Client::new(&Options { url, trust, connect_timeout: timeouts.0, call_timeout: timeouts.1 }).unwrap()
+    }
+
+    fn request(&self, index: usize) -> (String, String) {
+        self.requests.lock().unwrap()[index].clone()
+    }
+}
+
+async fn serve(
+    mut stream: impl AsyncRead + AsyncWrite + Unpin,
+    seen: Arc<Mutex<Vec<(String, String)>>>,
+    replies: Arc<Mutex<std::vec::IntoIter<Reply>>>,
+) {
+    let mut buffer = Vec::new();
+    loop {
+        let (head, body) = loop {
+            if let Some(end) = memchr::memmem::find(&buffer, b"\r\n\r\n") {
+                let head = String::from_utf8(buffer[..end].to_vec()).unwrap();
+                let length = head
+                    .lines()
+                    .find_map(|line| {
+                        line.to_lowercase().strip_prefix("content-length: ").map(|n| n.parse().unwrap())
+                    })
+                    .unwrap_or(0);
+                if buffer.len() >= end + 4 + length {
+                    let body = String::from_utf8(buffer[end + 4..end + 4 + length].to_vec()).unwrap();
+                    buffer.drain(..end + 4 + length);
+                    break (head, body);
+                }
+            }
+            if stream.read_buf(&mut buffer).await.unwrap_or(0) == 0 {
+                return;
+            }
+        };
+        seen.lock().unwrap().push((head, body));
+        let reply = replies.lock().unwrap().next();
+        match reply {
+            Some(Reply::Full(status, headers, body)) => {
+                let head = format!("HTTP/1.1 {status} X\r\n{headers}Content-Length: {}\r\n\r\n", body.len());
+                stream.write_all(&[head.as_bytes(), &body].concat()).await.unwrap();
+            }
+            Some(Reply::Raw(bytes)) => {
+                stream.write_all(&bytes).await.unwrap();
+                let _ = stream.shutdown().await;
+                return;
+            }
+            Some(Reply::Silence) => std::future::pending().await,
+            None => return,
+        }
+    }
+}
+
+fn content() -> ServiceContent {
+    ServiceContent {
+        root_folder: MoRef::new("Folder", "group-d1"),
+        property_collector: MoRef::new("PropertyCollector", "propertyCollector"),
+        session_manager: MoRef::new("SessionManager", "SessionManager"),
+        event_manager: MoRef::new("EventManager", "EventManager"),
+        about: About {
+            full_name: String::new(),
+            api_version: String::new(),
+            api_type: String::new(),
+            instance_uuid: None,
+        },
+    }
+}
+
+fn collector() -> MoRef {
+    MoRef::new("EventHistoryCollector", "c1")
+}
+
+const VERSIONS: &str = r#"<?xml version="1.0" encoding="UTF-8"?><namespaces version="1.0"><namespace><name>urn:vim25</name>
+    <version>8.0.3.0</version><priorVersions><version>8.0.2.0</version></priorVersions></namespace></namespaces>"#;
+
+#[tokio::test]
+async fn a_session_from_the_first_call_to_the_last() {
+    let cookie = "Set-Cookie: vmware_soap_session=\"abc\"; Path=/; HttpOnly\r\n";
+    let server = Server::start(vec![
+        ok(VERSIONS),
+        ok(recorded!("router0.30.RetrieveServiceContent")),
+        Reply::Full(200, cookie, recorded!("router0.30.Login").as_bytes().to_vec()),
+        ok(recorded!("router0.30.CurrentTime")),
+        ok(recorded!("pyvmomi9.CreateCollectorForEvents")),
+        ok(recorded!("pyvmomi9.SetCollectorPageSize")),
+        ok(recorded!("pyvmomi9.ReadNextEvents.2")),
+        ok(recorded!("pyvmomi9.ReadNextEvents.4")),
+        ok(recorded!("pyvmomi9.DestroyCollector")),
+        ok(recorded!("router0.30.Logout")),
+        ok(recorded!("router0.30.CurrentTime")),
+    ])
+    .await;
+    let client = server.client();
+    let content = client.open().await.unwrap();
+    assert_eq!(client.version().as_str(), "8.0.3.0");
+    assert_eq!(content.root_folder, MoRef::new("Folder", "group-d1"));
+    assert_eq!(content.about.instance_uuid.unwrap().to_string(), "cc4db9a9-35d5-5731-a798-7b32a5c23a64");
+    assert_eq!((&*content.about.api_version, &*content.about.api_type), ("6.5", "VirtualCenter"));
+    client.login(&content.session_manager, "user", "p<&>\"s").await.unwrap();
+    assert_eq!(client.current_time_us().await.unwrap(), 1_795_306_948_966_441);
+    let spec = EventFilterSpec { begin_us: Some(0), delayed_init: true, ..EventFilterSpec::default() };
+    let collector = client.create_collector_for_events(&content, &spec).await.unwrap();
+    assert!(collector.id.starts_with("session[09300b81") && collector.kind == "EventHistoryCollector");
+    client.set_collector_page_size(&collector, 1).await.unwrap();
+    let page = client.read_next_events(&collector, 1_000).await.unwrap().unwrap();
+    assert_eq!(&page[..], recorded!("pyvmomi9.ReadNextEvents.2").as_bytes());
+    assert!(client.read_next_events(&collector, 1_000).await.unwrap().is_none());
+    client.destroy_collector(&collector).await.unwrap();
+    client.logout(&content.session_manager).await.unwrap();
+    client.current_time_us().await.unwrap();
+
+    assert!(server.request(0).0.starts_with("GET /sdk/vimServiceVersions.xml HTTP/1.1"));
+    let (head, body) = server.request(2);
+    assert!(head.contains("urn:vim25/8.0.3.0") && !head.contains("cookie"), "{head}");
+    assert!(body.contains("<password>p&lt;&amp;&gt;\"s</password>"), "{body}");
+    assert!(server.request(3).0.contains("cookie: vmware_soap_session=\"abc\"\r\n"));
+    let (_, body) = server.request(4);
+    assert!(
+        body.contains("<delayedInit>true</delayedInit>") && body.contains("<disableFullMessage>false<"),
+        "{body}"
+    );
+    assert!(!server.request(10).0.contains("cookie"), "the session ended with its logout");
+}
+
+#[tokio::test]
+async fn a_server_without_a_version_list_is_asked_what_it_is() {
+    let server = Server::start(vec![
+        Reply::Full(404, "", b"not found".to_vec()),
+        ok(recorded!("router0.30.RetrieveServiceContent")),
+    ])
+    .await;
+    let client = server.client();
+    client.open().await.unwrap();
+    assert_eq!(client.version().as_str(), "6.5");
+    assert!(server.request(1).0.contains("urn:vim25/6.0"));
+}
+
+#[tokio::test]
+async fn properties_and_waits_give_what_they_carry() {
+    let latest = recorded!("pyvmomi9.WaitForUpdatesEx.3");
+    let property = recorded!("pyvmomi9.Fetch-latestEvent").replace(
+        "EventManager</obj>",
+        "EventManager</obj><propSet><name>latestEvent</name><val xsi:type=\"EventEx\"><key>-7</key>\
+         <createdTime>1970-01-01T00:00:01Z</createdTime></val></propSet>",
+    );
+    let missing = recorded!("pyvmomi9.Fetch-latestEvent").replace(
+        "EventManager</obj>",
+        "EventManager</obj><missingSet><path>latestEvent</path><fault><fault xsi:type=\"X\"/></fault></missingSet>",
+    );
+    let info = recorded!("govmomi0.24.RetrieveProperties-description")
+        .replace("RetrievePropertiesResponse", "RetrievePropertiesExResponse")
+        .replace("<returnval><obj", "<returnval><objects><obj")
+        .replace("</propSet></returnval>", "</propSet></objects></returnval>");
+    let server = Server::start(vec![
+        ok(&property),
+        ok(recorded!("pyvmomi9.Fetch-latestEvent")),
+        ok(&missing),
+        ok(&info),
+        ok(recorded!("pyvmomi9.CreatePropertyCollector")),
+        ok(recorded!("pyvmomi9.CreateFilter")),
+        ok(recorded!("pyvmomi9.WaitForUpdatesEx.2")),
+        ok(latest),
+        ok(recorded!("govmomi0.24.DestroyPropertyCollector")),
+        ok(recorded!("pyvmomi9.QueryEvents")),
+    ])
+    .await;
+    let client = server.client();
+    let content = content();
+    assert_eq!(
+        client.latest_event(&content).await.unwrap(),
+        Some(EventMark { key: -7, created_us: 1_000_000 })
+    );
+    assert_eq!(client.latest_event(&content).await.unwrap(), None);
+    assert_eq!(client.latest_event(&content).await.unwrap(), None);
+    let info = client.event_info(&content).await.unwrap();
+    assert_eq!((info[0].event_type(), &*info[0].category), ("UserLoginSessionEvent", "info"));
+    assert!(info.len() > 20);
+    let watcher = client.create_property_collector(&content).await.unwrap();
+    assert_eq!(watcher.kind, "PropertyCollector");
+    let filter = client.create_filter(&watcher, &collector(), &["latestPage"]).await.unwrap();
+    assert_eq!(filter.kind, "PropertyFilter");
+    let wait = Duration::from_secs(60);
+    assert_eq!(client.wait_for_updates(&watcher, "", wait).await.unwrap(), None);
+    let update = client.wait_for_updates(&watcher, "-", wait).await.unwrap().unwrap();
+    assert_eq!((&*update.version, update.latest.unwrap().key), ("-", 38));
+    client.destroy_property_collector(&watcher).await.unwrap();
+    let spec = EventFilterSpec { max_count: Some(10), ..EventFilterSpec::default() };
+    assert!(client.query_events(&content, &spec).await.unwrap().is_some());
+    assert!(server.request(7).1.contains("<maxWaitSeconds>60</maxWaitSeconds>"));
+    assert!(server.request(5).1.contains("<pathSet>latestPage</pathSet>"));
+}
+
+#[test]
+fn an_eventex_is_named_by_its_type_id() {
+    let info = |key: &str, full_format: &str| EventInfo {
+        key: key.to_string(),
+        description: String::new(),
+        category: String::new(),
+        full_format: full_format.to_string(),
+    };
+    assert_eq!(info("EventEx", "com.vmware.x|Text {a|b}").event_type(), "com.vmware.x");
+    assert_eq!(info("EventEx", "no bar").event_type(), "EventEx");
+    assert_eq!(info("VmPoweredOnEvent", "a|b").event_type(), "VmPoweredOnEvent");
+}
+
+#[tokio::test]
+async fn faults_are_typed_and_what_is_gone_needs_no_destroying() {
+    let server = Server::start(vec![
+        fault(recorded!("pyvmomi9.fault-InvalidLogin-Login")),
+        fault(recorded!("pyvmomi9.fault-NotAuthenticated-ReadNextEvents")),
+        fault(recorded!("pyvmomi9.fault-ManagedObjectNotFound-ReadNextEvents")),
+        fault(recorded!("pyvmomi9.fault-ManagedObjectNotFound-ReadNextEvents")),
+        fault(recorded!("pyvmomi9.fault-InvalidState-CreateCollectorForEvents")),
+    ])
+    .await;
+    let client = server.client();
+    let check = |error: SoapError, kind: FaultKind| assert_eq!(error.fault(), Some(kind), "{error}");
+    let content = content();
+    let refused = client.login(&content.session_manager, "user", "hunter2").await.unwrap_err();
+    assert!(!format!("{refused} {refused:?}").contains("hunter2"));
+    check(refused, FaultKind::InvalidLogin);
+    check(client.read_next_events(&collector(), 1).await.unwrap_err(), FaultKind::NotAuthenticated);
+    check(client.read_next_events(&collector(), 1).await.unwrap_err(), FaultKind::ManagedObjectNotFound);
+    client.destroy_collector(&collector()).await.unwrap();
+    let spec = EventFilterSpec::default();
+    check(client.create_collector_for_events(&content, &spec).await.unwrap_err(), FaultKind::InvalidState);
+}
+
+#[tokio::test]
+async fn what_is_not_vcenters_answer_is_told_apart() {
+    let page = recorded!("pyvmomi9.ReadNextEvents.2");
+    let cut_in_body =
+        [b"HTTP/1.1 200 OK\r\nContent-Length: 9000\r\n\r\n", &page.as_bytes()[..1_500]].concat();
+    let cut_at_end = [b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n", &page.as_bytes()[..1_500]].concat();
+    let cut_in_chunk =
+        [b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5dc\r\n", &page.as_bytes()[..1_500], b"\r\n"]
+            .concat();
+    let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    gzip.write_all(page.as_bytes()).unwrap();
+    let gzip = gzip.finish().unwrap();
+    let html = b"<html><body>Bad Gateway</body></html>".to_vec();
+    let server = Server::start(vec![
+        Reply::Raw(cut_in_body),
+        Reply::Raw(cut_at_end),
+        Reply::Raw(cut_in_chunk),
+        Reply::Full(200, "Content-Encoding: gzip\r\n", gzip[..gzip.len() / 2].to_vec()),
+        Reply::Raw(Vec::new()),
+        Reply::Full(503, "", b"no healthy upstream".to_vec()),
+        Reply::Full(200, "", html.clone()),
+        Reply::Full(200, "", Vec::new()),
+        Reply::Full(302, "Location: https://other/sdk\r\n", Vec::new()),
+        ok("<Envelope><Body><OtherResponse/></Body></Envelope>"),
+        ok("<!DOCTYPE a [<!ENTITY b 'c'>]><Envelope><Body/></Envelope>"),
+        Reply::Raw(format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", (64 << 20) + 1).into_bytes()),
+        Reply::Full(200, "Content-Encoding: gzip\r\n", gzip),
+    ])
+    .await;
+    let client = server.client();
+    let collector = collector();
+    for what in ["content-length", "end of connection", "chunk", "gzip", "nothing"] {
+        let error = client.read_next_events(&collector, 1_000).await.unwrap_err();
+        assert!(matches!(error, SoapError::Lost { method: "ReadNextEvents", .. }), "{what}: {error}");
+    }
+    for (what, part) in [
+        (
+            "503",
+            "HTTP 503 without a SOAP answer: \"no healthy upstream\"; the vCenter's service is starting or down",
+        ),
+        (
+            "html",
+            "HTTP 200 without a SOAP answer: \"<html><body>Bad Gateway</body></html>\"; is this a vCenter's address",
+        ),
+        ("empty", "HTTP 200 without a SOAP answer; is this"),
+        ("redirect", "HTTP 302 without a SOAP answer: \"https://other/sdk\"; the address redirects"),
+        ("other method", "without a SOAP answer"),
+        ("doctype", "document type declaration"),
+    ] {
+        let error = client.read_next_events(&collector, 1_000).await.unwrap_err().to_string();
+        assert!(error.contains(part), "{what}: {error}");
+    }
+    let error = client.read_next_events(&collector, 1_000).await.unwrap_err();
+    assert!(matches!(error, SoapError::TooLarge { .. }), "{error}");
+    let whole = client.read_next_events(&collector, 1_000).await.unwrap().unwrap();
+    assert_eq!(&whole[..], page.as_bytes());
+    assert_eq!(server.requests.lock().unwrap().len(), 13, "no read was repeated");
+}
+
+#[tokio::test]
+async fn a_gzip_bomb_costs_its_bound_and_no_more() {
+    let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
+    let zeros = vec![b' '; 1 << 20];
+    for _ in 0..=CONTROL_BYTES_MAX >> 20 {
+        gzip.write_all(&zeros).unwrap();
+    }
+    let server =
+        Server::start(vec![Reply::Full(200, "Content-Encoding: gzip\r\n", gzip.finish().unwrap())]).await;
+    let error = server.client().current_time_us().await.unwrap_err();
+    assert!(matches!(error, SoapError::TooLarge { limit: CONTROL_BYTES_MAX, .. }), "{error}");
+}
+
+#[tokio::test]
+async fn silence_ends_with_the_time_out() {
+    let server = Server::start(vec![Reply::Silence]).await;
+    let options = Options {
+        url: format!("http://127.0.0.1:{}/sdk", server.port),
+        trust: Trust::Insecure,
+        connect_timeout: Duration::from_secs(5),
+        call_timeout: Duration::from_millis(50),
+    };
+    let error = Client::new(&options).unwrap().read_next_events(&collector(), 1).await.unwrap_err();
+    assert!(matches!(error, SoapError::Timeout { .. }), "{error}");
+}
+
+#[tokio::test]
+async fn an_address_without_a_vcenter_says_what_to_look_at() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    drop(listener);
+    let check = async |url: String, part: &str| {
+        let timeouts = (Duration::from_secs(5), Duration::from_secs(5));
+        let options =
+            Options { url, trust: Trust::Insecure, connect_timeout: timeouts.0, call_timeout: timeouts.1 };
+        let error = Client::new(&options).unwrap().open().await.unwrap_err();
+        assert!(matches!(error, SoapError::Connect { .. } | SoapError::Tls { .. }), "{error:?}");
+        assert!(error.to_string().contains(part), "{error}");
+    };
+    check(format!("http://127.0.0.1:{port}/sdk"), "connection refused").await;
+    let plain = Server::start(vec![Reply::Full(400, "", b"no TLS here".to_vec())]).await;
+    check(format!("https://127.0.0.1:{}/sdk", plain.port), "TLS handshake with 127.0.0.1").await;
+}
+
+struct Certificate {
+    acceptor: tokio_rustls::TlsAcceptor,
+    pem: String,
+    thumbprint: [u8; 32],
+}
+
+fn certificate(name: &str, expired: bool) -> Certificate {
+    let key = rcgen::KeyPair::generate().unwrap();
+    let mut params = rcgen::CertificateParams::new(vec![name.to_string()]).unwrap();
+    if expired {
+        params.not_before = rcgen::date_time_ymd(2001, 1, 1);
+        params.not_after = rcgen::date_time_ymd(2002, 1, 1);
+    }
+    let certificate = params.self_signed(&key).unwrap();
+    let thumbprint = Sha256::digest(certificate.der()).into();
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let config = rustls::ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(vec![certificate.der().clone()], PrivateKeyDer::Pkcs8(key.serialize_der().into()))
+        .unwrap();
+    Certificate { acceptor: Arc::new(config).into(), pem: certificate.pem(), thumbprint }
+}
+
+#[tokio::test]
+async fn certificates_are_accepted_as_configured_and_refused_with_advice() {
+    let dir = tempfile::tempdir().unwrap();
+    let check = async |certificate: &Certificate, trust: Trust, part: Option<&str>| {
+        let reply = ok(recorded!("router0.30.CurrentTime"));
+        let server = Server::start_with(vec![reply], Some(certificate.acceptor.clone())).await;
+        let answer = server.client_with("https", trust).current_time_us().await;
+        match part {
+            None => assert!(answer.is_ok(), "{}", answer.unwrap_err()),
+            Some(part) => {
+                let error = answer.unwrap_err();
+                assert!(matches!(error, SoapError::Tls { .. }), "{error:?}");
+                assert!(error.to_string().contains(part), "{error}");
+            }
+        }
+    };
+    let roots = |certificate: &Certificate| {
+        let file = dir.path().join("ca.pem");
+        std::fs::write(&file, &certificate.pem).unwrap();
+        Trust::Roots { ca_files: vec![file] }
+    };
+    let good = certificate("localhost", false);
+    let other = certificate("vcenter.example", false);
+    let expired = certificate("localhost", true);
+    check(&good, Trust::Insecure, None).await;
+    check(&good, Trust::Thumbprint(good.thumbprint), None).await;
+    check(&expired, Trust::Thumbprint(expired.thumbprint), None).await;
+    check(&good, Trust::Thumbprint(other.thumbprint), Some("configure the new thumbprint")).await;
+    check(&good, roots(&good), None).await;
+    check(&good, roots(&other), Some("issued by a CA that is not trusted here")).await;
+    check(&other, roots(&other), Some("its certificate is not for `localhost`")).await;
+    check(&expired, roots(&expired), Some("has expired")).await;
+    let shown = good.thumbprint.map(|byte| format!("{byte:02X}")).join(":");
+    check(&good, roots(&other), Some(&shown)).await;
+}
+
+#[test]
+fn an_unusable_ca_file_is_named() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("ca.pem");
+    let check = |part: &str| {
+        let trust = Trust::Roots { ca_files: vec![file.clone()] };
+        let timeout = Duration::from_secs(1);
+        let url = "https://vc/sdk".to_string();
+        let options = Options { url, trust, connect_timeout: timeout, call_timeout: timeout };
+        let error = Client::new(&options).unwrap_err().to_string();
+        assert!(error.contains("ca.pem") && error.contains(part), "{error}");
+    };
+    check("No such file");
+    std::fs::write(&file, "hello").unwrap();
+    check("holds no PEM certificate");
+    std::fs::write(&file, "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n").unwrap();
+    check("CA file");
+}

@@ -1,0 +1,290 @@
+//! One HTTP exchange: a request out, the whole answer in, within its bounds of time and bytes.
+//!
+//! Gzip is undone here and not by reqwest: as the bytes arrive, into the one buffer that goes on to the decoder, with the bound checked on what
+//! comes out. INVARIANT: a request is sent once. (hyper sends again only what it can prove never to have left.)
+
+use std::io::Write;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
+
+use bytes::Bytes;
+use flate2::write::MultiGzDecoder;
+use reqwest::header::{
+    ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_TYPE, COOKIE, HeaderMap, LOCATION, SET_COOKIE,
+};
+use reqwest::{RequestBuilder, StatusCode, Url};
+
+use super::error::SoapError;
+use super::tls::{self, Trust};
+
+/// How a client reaches its server.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Options {
+    /// The SDK URL, `https://HOST[:PORT]/sdk`.
+    pub url: String,
+    pub trust: Trust,
+    /// TCP and TLS.
+    pub connect_timeout: Duration,
+    /// One call, to the last byte of its answer.
+    pub call_timeout: Duration,
+}
+
+/// What came back.
+pub(super) struct Answer {
+    pub status: StatusCode,
+    pub body: Bytes,
+}
+
+/// A connection pool with the session's cookie.
+pub(super) struct Transport {
+    http: reqwest::Client,
+    url: Url,
+    host: String,
+    call_timeout: Duration,
+    cookie: RwLock<Option<Arc<str>>>,
+    /// Bytes of the last large answer: the next buffer's first capacity.
+    body_hint: AtomicUsize,
+}
+
+impl Transport {
+    pub fn new(options: &Options) -> Result<Transport, SoapError> {
+        let unusable = |reason: String| SoapError::Setup(format!("address `{}`: {reason}", options.url));
+        let url = Url::parse(&options.url).map_err(|error| unusable(error.to_string()))?;
+        if !matches!(url.scheme(), "https" | "http") {
+            return Err(unusable("it must begin with https://".to_string()));
+        }
+        if !url.username().is_empty() || url.password().is_some() {
+            // Not repeated in the message: it may hold the password.
+            return Err(SoapError::Setup(
+                "the address holds credentials; configure `username` and `password`".to_string(),
+            ));
+        }
+        let name = url.host_str().ok_or_else(|| unusable("it has no host".to_string()))?.to_string();
+        let mut builder = reqwest::Client::builder()
+            .user_agent(concat!("event-router/", env!("CARGO_PKG_VERSION")))
+            .connect_timeout(options.connect_timeout)
+            .redirect(reqwest::redirect::Policy::none())
+            .retry(reqwest::retry::never())
+            // A connection that idles longer may have been closed by the vCenter's proxy: a call on it would be lost.
+            .pool_idle_timeout(Duration::from_secs(30))
+            .tcp_keepalive(Duration::from_secs(30))
+            .tcp_nodelay(true)
+            .no_gzip()
+            .http1_only();
+        if url.scheme() == "https" {
+            builder = builder.tls_backend_preconfigured(tls::client_config(&options.trust)?);
+        }
+        let loopback =
+            name.trim_matches(['[', ']']).parse().is_ok_and(|ip: std::net::IpAddr| ip.is_loopback());
+        if loopback || name == "localhost" {
+            builder = builder.no_proxy();
+        }
+        let http = builder.build().map_err(|error| unusable(error.to_string()))?;
+        let host = match url.port_or_known_default() {
+            Some(port) => format!("{name}:{port}"),
+            None => name,
+        };
+        Ok(Transport {
+            http,
+            url,
+            host,
+            call_timeout: options.call_timeout,
+            cookie: RwLock::new(None),
+            body_hint: AtomicUsize::new(0),
+        })
+    }
+
+    pub fn call_timeout(&self) -> Duration {
+        self.call_timeout
+    }
+
+    pub fn forget_session(&self) {
+        *self.cookie.write().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+
+    /// GETs the URL with `suffix` behind its path.
+    pub async fn get(&self, method: &'static str, suffix: &str, limit: usize) -> Result<Answer, SoapError> {
+        let mut url = self.url.clone();
+        url.set_path(&format!("{}{suffix}", self.url.path().trim_end_matches('/')));
+        self.exchange(method, self.http.get(url), self.call_timeout, limit).await
+    }
+
+    /// POSTs a SOAP envelope.
+    pub async fn post(
+        &self,
+        method: &'static str,
+        soap_action: &str,
+        envelope: String,
+        timeout: Duration,
+        limit: usize,
+    ) -> Result<Answer, SoapError> {
+        let request = self
+            .http
+            .post(self.url.clone())
+            .header(CONTENT_TYPE, "text/xml; charset=utf-8")
+            .header("SOAPAction", soap_action)
+            .body(envelope);
+        self.exchange(method, request, timeout, limit).await
+    }
+
+    async fn exchange(
+        &self,
+        method: &'static str,
+        mut request: RequestBuilder,
+        timeout: Duration,
+        limit: usize,
+    ) -> Result<Answer, SoapError> {
+        let failed = |error| SoapError::from_transport(method, &self.host, timeout, error);
+        let cookie = self.cookie.read().unwrap_or_else(PoisonError::into_inner).clone();
+        if let Some(cookie) = cookie {
+            request = request.header(COOKIE, &*cookie);
+        }
+        let mut response =
+            request.header(ACCEPT_ENCODING, "gzip").timeout(timeout).send().await.map_err(failed)?;
+        let status = response.status();
+        if let Some(cookie) = session_cookie(response.headers()) {
+            *self.cookie.write().unwrap_or_else(PoisonError::into_inner) = Some(cookie.into());
+        }
+        let length =
+            response.content_length().map_or(0, |length| usize::try_from(length).unwrap_or(usize::MAX));
+        if length > limit {
+            return Err(SoapError::TooLarge { method, limit });
+        }
+        let hint = self.body_hint.load(Ordering::Relaxed).max(length).min(limit);
+        let mut sink = match response.headers().get(CONTENT_ENCODING).map(|value| value.as_bytes()) {
+            None | Some(b"identity" | b"") => Sink::Plain(Bounded::new(length.max(1 << 10), limit)),
+            Some(b"gzip" | b"x-gzip") => Sink::Gzip(Box::new(MultiGzDecoder::new(Bounded::new(hint, limit)))),
+            Some(other) => {
+                let reason =
+                    format!("content encoding `{}`, which was not asked for", String::from_utf8_lossy(other));
+                return Err(SoapError::Malformed { method, reason });
+            }
+        };
+        while let Some(chunk) = response.chunk().await.map_err(failed)? {
+            sink.write(&chunk).map_err(|error| unpack_error(method, limit, &error))?;
+        }
+        let bounded = sink.finish().map_err(|error| unpack_error(method, limit, &error))?;
+        let body = bounded.into_bytes();
+        // Not a maximum of all times: one huge page must not make every later buffer huge.
+        self.body_hint.store(body.len(), Ordering::Relaxed);
+        if status.is_redirection() {
+            let to = response.headers().get(LOCATION).map_or(&b""[..], |value| value.as_bytes());
+            return Err(SoapError::not_soap(method, status.as_u16(), to, false));
+        }
+        Ok(Answer { status, body })
+    }
+}
+
+/// `NAME=VALUE` of vCenter's session cookie, without its attributes.
+fn session_cookie(headers: &HeaderMap) -> Option<&str> {
+    headers
+        .get_all(SET_COOKIE)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .map(|value| value.split(';').next().unwrap_or_default().trim())
+        .find(|pair| pair.starts_with("vmware_soap_session="))
+}
+
+/// Bytes come in, at most `limit` of them.
+struct Bounded {
+    bytes: Vec<u8>,
+    limit: usize,
+}
+
+impl Bounded {
+    fn new(capacity: usize, limit: usize) -> Self {
+        Bounded { bytes: Vec::with_capacity(capacity), limit }
+    }
+
+    fn into_bytes(mut self) -> Bytes {
+        // A buffer is given away whole: keep one that is mostly full, copy what is small in a large one.
+        if self.bytes.capacity() > 2 * self.bytes.len() + (4 << 10) {
+            self.bytes.shrink_to_fit();
+        }
+        Bytes::from(self.bytes)
+    }
+}
+
+impl Write for Bounded {
+    fn write(&mut self, input: &[u8]) -> std::io::Result<usize> {
+        if self.bytes.len() + input.len() > self.limit {
+            return Err(std::io::ErrorKind::FileTooLarge.into());
+        }
+        self.bytes.extend_from_slice(input);
+        Ok(input.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+enum Sink {
+    Plain(Bounded),
+    Gzip(Box<MultiGzDecoder<Bounded>>),
+}
+
+impl Sink {
+    fn write(&mut self, input: &[u8]) -> std::io::Result<()> {
+        match self {
+            Sink::Plain(bounded) => bounded.write_all(input),
+            Sink::Gzip(decoder) => decoder.write_all(input),
+        }
+    }
+
+    fn finish(self) -> std::io::Result<Bounded> {
+        match self {
+            Sink::Plain(bounded) => Ok(bounded),
+            Sink::Gzip(decoder) => decoder.finish(),
+        }
+    }
+}
+
+fn unpack_error(method: &'static str, limit: usize, error: &std::io::Error) -> SoapError {
+    match error.kind() {
+        std::io::ErrorKind::FileTooLarge => SoapError::TooLarge { method, limit },
+        _ => SoapError::Lost { method, reason: format!("gzip: {error}") },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_session_cookie_is_kept_and_without_attributes() {
+        let check = |cookies: &[&'static str], expected: Option<&str>| {
+            let mut headers = HeaderMap::new();
+            for cookie in cookies {
+                headers.append(SET_COOKIE, reqwest::header::HeaderValue::from_static(cookie));
+            }
+            assert_eq!(session_cookie(&headers), expected);
+        };
+        check(&[], None);
+        check(
+            &["lb=1; Path=/", "vmware_soap_session=\"52ab\"; Path=/; HttpOnly"],
+            Some("vmware_soap_session=\"52ab\""),
+        );
+        check(&["vmware_soap_session=x"], Some("vmware_soap_session=x"));
+        check(&["other=vmware_soap_session=x"], None);
+    }
+
+    #[test]
+    fn credentials_in_the_address_are_refused_and_not_shown() {
+        let options = |url: &str| Options {
+            url: url.to_string(),
+            trust: Trust::Insecure,
+            connect_timeout: Duration::from_secs(1),
+            call_timeout: Duration::from_secs(1),
+        };
+        let check = |url: &str, part: &str| {
+            let error = Transport::new(&options(url)).err().unwrap().to_string();
+            assert!(error.contains(part) && !error.contains("hunter2"), "{error}");
+        };
+        check("https://root:hunter2@vc/sdk", "holds credentials");
+        check("ftp://vc/sdk", "https://");
+        check("vc", "address `vc`");
+        assert!(Transport::new(&options("https://[::1]:8989/sdk")).is_ok());
+    }
+}
