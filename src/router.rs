@@ -101,9 +101,12 @@ impl Router {
             let source = vcenter::run(source.name.clone(), settings, pipeline.intake(at), status, stopped.clone());
             let (interests, mut stopped) = (std::mem::take(&mut interests[at]), stopped.clone());
             sources.spawn(async move {
-                tokio::select! {
-                    () = known(interests) => source.await,
-                    _ = stopped.wait_for(|stopped| *stopped) => {}
+                let is_known = tokio::select! {
+                    () = known(interests) => true,
+                    _ = stopped.wait_for(|stopped| *stopped) => false,
+                };
+                if is_known {
+                    source.await;
                 }
             });
         }

@@ -58,7 +58,7 @@ async fn demo(args: &DemoArgs) -> anyhow::Result<End> {
     let interrupted = tokio::select! {
         () = watch(&verifier, args.events, start) => false,
         _ = tokio::signal::ctrl_c() => true,
-        _ = failed.wait_for(Option::is_some) => anyhow::bail!("{}", failed.borrow().clone().unwrap_or_default()),
+        reason = failed.wait_for(Option::is_some) => anyhow::bail!("{}", reason.ok().and_then(|reason| reason.clone()).unwrap_or_default()),
     };
     let took = start.elapsed();
     vcenter.set_pace(Pace::Idle);
