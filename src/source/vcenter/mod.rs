@@ -48,52 +48,43 @@ use self::session::Sessions;
 use crate::config::{ClientTls, StartAt, Vcenter};
 use crate::limits::{BACKOFF_MAX, CLOSE_MAX};
 use crate::source::{BeginError, Found, Intake};
-use crate::vim::soap::{About, Client, Options, SoapError, Trust};
+use crate::vim::soap::{About, Client, Options, Trust};
 
-/// A vCenter that can be read: its configuration, and the client made of it.
-#[derive(Debug)]
-pub struct Settings {
-    name: String,
-    vcenter: Vcenter,
-    client: Client,
-}
-
-/// Why a source cannot be started with its configuration.
-#[derive(Debug, thiserror::Error)]
-#[error("source `{name}`: {error}")]
-pub struct SettingsError {
-    name: String,
-    error: SoapError,
-}
-
-impl Settings {
-    /// Checks what can be known without the network: the address, and the files that `tls` names.
-    pub fn new(name: &str, vcenter: &Vcenter) -> Result<Settings, SettingsError> {
-        let name = name.to_string();
-        match Client::new(&options(vcenter)) {
-            Ok(client) => Ok(Settings { name, vcenter: vcenter.clone(), client }),
-            Err(error) => Err(SettingsError { name, error }),
-        }
-    }
-}
-
-/// Reads a vCenter until `shutdown` turns true, then ends the session. Never returns before that.
+/// Reads the vCenter `settings` until `shutdown` turns true, then ends the session. Never returns before that.
 pub async fn run(
-    settings: Settings,
+    name: String,
+    settings: Vcenter,
     intake: Intake,
     status: Arc<Status>,
     mut shutdown: watch::Receiver<bool>,
 ) {
-    let Settings { name, vcenter, client } = settings;
-    if vcenter.tls.insecure {
+    let stopped = stopped(&mut shutdown);
+    tokio::pin!(stopped);
+    if settings.tls.insecure {
         tracing::warn!(source = %name, "`tls.insecure`: any certificate is accepted for this vCenter, and whoever is between can read the password");
     }
     let clock: Clock = Arc::new(|| {
         let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         i64::try_from(since.as_micros()).unwrap_or(i64::MAX)
     });
-    let link = Link::new(SoapApi::new(client), name, vcenter, intake, status, clock);
-    read(link, stopped(&mut shutdown)).await;
+    let client = loop {
+        match Client::new(&options(&settings)) {
+            Ok(client) => break client,
+            // A CA file that is missing may come yet (a volume that is mounted late).
+            Err(error) => {
+                let error = error.to_string();
+                if status.set_state(State::Failed(error.clone())) {
+                    tracing::error!(source = %name, %error, "vCenter cannot be read; trying again");
+                }
+            }
+        }
+        tokio::select! {
+            () = sleep(BACKOFF_MAX) => {}
+            () = &mut stopped => return,
+        }
+    };
+    let link = Link::new(SoapApi::new(client), name, settings, intake, status, clock);
+    read(link, stopped).await;
 }
 
 /// How the client of `settings` reaches its vCenter.
