@@ -397,7 +397,7 @@ async fn an_address_without_a_vcenter_says_what_to_look_at() {
     let port = listener.local_addr().unwrap().port();
     drop(listener);
     let check = async |url: String, part: &str| {
-        let timeouts = (Duration::from_secs(5), Duration::from_secs(5));
+        let timeouts = (Duration::from_secs(5), Duration::from_secs(20));
         let options =
             Options { url, trust: Trust::Insecure, connect_timeout: timeouts.0, call_timeout: timeouts.1 };
         let error = Client::new(&options).unwrap().open().await.unwrap_err();
@@ -405,8 +405,15 @@ async fn an_address_without_a_vcenter_says_what_to_look_at() {
         assert!(error.to_string().contains(part), "{error}");
     };
     check(format!("http://127.0.0.1:{port}/sdk"), "connection refused").await;
-    let plain = Server::start(vec![Reply::Full(400, "", b"no TLS here".to_vec())]).await;
-    check(format!("https://127.0.0.1:{}/sdk", plain.port), "TLS handshake with 127.0.0.1").await;
+    // A label of 64 characters: no resolver asks anyone for it.
+    check(format!("http://{}.invalid/sdk", "a".repeat(64)), "cannot be resolved").await;
+    let plain = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = plain.local_addr().unwrap().port();
+    tokio::spawn(async move {
+        let (mut stream, _) = plain.accept().await.unwrap();
+        stream.write_all(b"HTTP/1.1 400 this port speaks plain HTTP\r\n\r\n").await.unwrap();
+    });
+    check(format!("https://127.0.0.1:{port}/sdk"), "does the port speak TLS?").await;
 }
 
 struct Certificate {

@@ -186,8 +186,8 @@ impl ServerCertVerifier for Verifier {
 
 fn reason(error: &rustls::Error, name: &ServerName<'_>) -> String {
     use CertificateError::{
-        Expired, ExpiredContext, NotValidForName, NotValidForNameContext, NotValidYet, NotValidYetContext,
-        UnknownIssuer,
+        BadSignature, Expired, ExpiredContext, NotValidForName, NotValidForNameContext, NotValidYet,
+        NotValidYetContext, UnknownIssuer,
     };
     let rustls::Error::InvalidCertificate(error) = error else { return error.to_string() };
     match error {
@@ -198,9 +198,12 @@ fn reason(error: &rustls::Error, name: &ServerName<'_>) -> String {
             "its certificate is not valid yet; check the clocks of this machine and of the vCenter"
                 .to_string()
         }
-        UnknownIssuer => "its certificate was issued by a CA that is not trusted here; download the CA from \
+        // The right name with another key: the vCenter was installed anew.
+        UnknownIssuer | BadSignature => {
+            "its certificate was issued by a CA that is not trusted here; download the CA from \
             https://VCENTER/certs/download.zip and configure `tls.caFile`, or configure `tls.thumbprint`"
-            .to_string(),
+                .to_string()
+        }
         NotValidForName | NotValidForNameContext { .. } => {
             format!(
                 "its certificate is not for `{}`; use the name in the certificate as `address`, or configure `tls.thumbprint`",
