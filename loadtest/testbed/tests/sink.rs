@@ -1,4 +1,5 @@
 //! The target and its verifier: what is delivered well passes, and every fault is found.
+#![allow(clippy::unwrap_used)] // also in the helpers of these tests
 
 mod common;
 

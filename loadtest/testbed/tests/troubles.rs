@@ -1,4 +1,5 @@
 //! Each trouble does what it says, as a client sees it.
+#![allow(clippy::unwrap_used)] // also in the helpers of these tests
 
 mod common;
 

@@ -1,4 +1,5 @@
 //! The synthetic vCenter as a client sees it: sessions, collectors, filters, properties, waiting.
+#![allow(clippy::unwrap_used)] // also in the helpers of these tests
 
 mod common;
 
