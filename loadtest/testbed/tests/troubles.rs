@@ -1,5 +1,5 @@
 //! Each trouble does what it says, as a client sees it.
-#![allow(clippy::unwrap_used)] // also in the helpers of these tests
+#![allow(clippy::unwrap_used, clippy::single_range_in_vec_init)] // also in helpers; lists of runs are meant
 
 mod common;
 
