@@ -114,8 +114,8 @@ def filters(si, first):
     assert about_vm and all(event.vm.vm._moId == vm._moId for event in about_vm)
     brief = query(maxCount=3, disableFullMessage=True)
     assert [event.fullFormattedMessage for event in brief] == [None] * 3
-    large = events.description.eventInfo
-    assert {info.key for info in large} > {"VmPoweredOnEvent", "EventEx", "TaskEvent"}
+    known = {info.key for info in events.description.eventInfo}
+    assert known > {vim.event.VmPoweredOnEvent, vim.event.EventEx, vim.event.TaskEvent}, known
 
 
 def inventory(si):
@@ -183,7 +183,7 @@ def posting(si):
         message="a msg",
         arguments=[vmodl.KeyAnyValue(key="k1", value="v1"), vmodl.KeyAnyValue(key="k2", value=42)],
         objectId="vm-1000001",
-        objectType="VirtualMachine",
+        objectType=vim.VirtualMachine,
         objectName="app-000001",
     )
     events.PostEvent(custom)
