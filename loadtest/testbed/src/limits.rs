@@ -16,3 +16,9 @@ pub const REQUEST_BYTES_MAX: usize = 64 * 1024 * 1024;
 pub const PAGE_BUFFERS_MAX: usize = 16;
 /// Requests a `Sink` keeps for tests that look at them: 10,000 requests.
 pub const RECORDS_MAX: usize = 10_000;
+/// Entries of one PutEvents request (AWS's limit).
+pub const PUT_EVENTS_ENTRIES_MAX: usize = 10;
+/// Bytes of one PutEvents request by AWS's formula: the documented 256 KB.
+pub const PUT_EVENTS_BYTES_MAX: usize = 256 * 1024;
+/// Calls waiting for an async function: 100,000 calls * about 1.5 KB = 150 MB at most.
+pub const ASYNC_QUEUE_MAX: usize = 100_000;

@@ -6,8 +6,8 @@ use std::future::Future;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -21,8 +21,10 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::{JoinHandle, JoinSet};
 use tokio_rustls::TlsAcceptor;
 
-use crate::cert::Tls;
+use crate::cert::{CertError, Tls};
 use crate::limits::REQUEST_BYTES_MAX;
+use crate::sync::lock;
+use crate::vcenter::MixError;
 
 /// The pause before a cut answer is cut: long enough for what came before it to leave.
 const CUT_PAUSE: Duration = Duration::from_millis(20);
@@ -55,8 +57,72 @@ impl Connection {
     }
 }
 
+/// A server cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    #[error("cannot listen on 127.0.0.1:{port}: {error}; choose another port")]
+    Listen { port: u16, error: io::Error },
+    #[error(transparent)]
+    Certificate(#[from] CertError),
+    #[error(transparent)]
+    Mix(#[from] MixError),
+}
+
+/// A handler with its server, which can stop and start again on the same port. Dropping it stops it.
+pub(crate) struct Hosted<H> {
+    pub handler: Arc<H>,
+    server: Mutex<Option<Server>>,
+    tls: Mutex<Option<Tls>>,
+    port: u16,
+}
+
+impl<H: Handler> Hosted<H> {
+    pub async fn start(port: u16, tls: Option<Tls>, handler: Arc<H>) -> Result<Hosted<H>, StartError> {
+        let server = listen(port, tls.clone(), &handler).await?;
+        let port = server.address.port();
+        Ok(Hosted { handler, server: Mutex::new(Some(server)), tls: Mutex::new(tls), port })
+    }
+
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    pub fn tls(&self) -> Option<Tls> {
+        lock(&self.tls).clone()
+    }
+
+    /// `http://127.0.0.1:PORT`
+    pub fn origin(&self) -> String {
+        let scheme = if lock(&self.tls).is_some() { "https" } else { "http" };
+        format!("{scheme}://127.0.0.1:{}", self.port)
+    }
+
+    pub async fn stop(&self) {
+        let server = lock(&self.server).take();
+        if let Some(server) = server {
+            server.stop().await;
+        }
+    }
+
+    pub async fn restart(&self) -> Result<(), StartError> {
+        self.stop().await;
+        let server = listen(self.port, self.tls(), &self.handler).await?;
+        *lock(&self.server) = Some(server);
+        Ok(())
+    }
+
+    /// For the next restart.
+    pub fn set_tls(&self, tls: Tls) {
+        *lock(&self.tls) = Some(tls);
+    }
+}
+
+async fn listen<H: Handler>(port: u16, tls: Option<Tls>, handler: &Arc<H>) -> Result<Server, StartError> {
+    Server::start(port, tls, Arc::clone(handler)).await.map_err(|error| StartError::Listen { port, error })
+}
+
 /// A running server. Dropping it stops it.
-pub(crate) struct Server {
+struct Server {
     address: SocketAddr,
     task: JoinHandle<()>,
 }
@@ -66,7 +132,7 @@ impl Server {
     ///
     /// # Errors
     /// The port is taken.
-    pub async fn start<H: Handler>(port: u16, tls: Option<Tls>, handler: Arc<H>) -> io::Result<Server> {
+    async fn start<H: Handler>(port: u16, tls: Option<Tls>, handler: Arc<H>) -> io::Result<Server> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).await?;
         let address = listener.local_addr()?;
         let acceptor = tls.map(|tls| TlsAcceptor::from(tls.server));
@@ -74,12 +140,8 @@ impl Server {
         Ok(Server { address, task })
     }
 
-    pub fn port(&self) -> u16 {
-        self.address.port()
-    }
-
     /// Closes the listener and every connection; the port is free when this returns.
-    pub async fn stop(mut self) {
+    async fn stop(mut self) {
         self.task.abort();
         // The task was aborted: its result says so and nothing else.
         let _ = (&mut self.task).await;
@@ -255,10 +317,8 @@ impl hyper::body::Body for Body {
                 bytes.take().filter(|bytes| !bytes.is_empty()).map(|bytes| Ok(Frame::data(bytes))),
             ),
             Body::Broken { pieces, pause, timer, cut, .. } => {
-                if let Some(sleep) = timer {
-                    if sleep.as_mut().poll(cx).is_pending() {
-                        return Poll::Pending;
-                    }
+                if timer.as_mut().is_some_and(|sleep| sleep.as_mut().poll(cx).is_pending()) {
+                    return Poll::Pending;
                 }
                 match pieces.next() {
                     Some(piece) => {

@@ -13,9 +13,9 @@ use hyper::body::Incoming;
 use hyper::header::{CONTENT_TYPE, HeaderMap, HeaderValue, RETRY_AFTER};
 use hyper::{Request, Response};
 
-use crate::cert::{CertError, Certificate, Tls};
+use crate::cert::{Certificate, Tls};
 use crate::limits::RECORDS_MAX;
-use crate::net::{Body, Connection, Dropped, Handler, Server, answer, hang, read_body};
+use crate::net::{Body, Connection, Dropped, Handler, Hosted, StartError, answer, hang, read_body};
 use crate::sync::lock;
 use crate::vcenter::wall_us;
 use crate::verify::Verifier;
@@ -166,15 +166,6 @@ pub struct SinkOptions {
     pub keep: bool,
 }
 
-/// The target cannot start.
-#[derive(Debug, thiserror::Error)]
-pub enum SinkError {
-    #[error("cannot listen on 127.0.0.1:{port}: {error}; choose another port")]
-    Listen { port: u16, error: std::io::Error },
-    #[error(transparent)]
-    Certificate(#[from] CertError),
-}
-
 struct State {
     verifier: Arc<Verifier>,
     conduct: Mutex<Conduct>,
@@ -191,16 +182,13 @@ struct State {
 /// A handle on a running target; clones share it. The last one dropped stops it.
 #[derive(Clone)]
 pub struct Sink {
-    state: Arc<State>,
-    server: Arc<Mutex<Option<Server>>>,
-    tls: Option<Tls>,
-    port: u16,
+    hosted: Arc<Hosted<State>>,
 }
 
 impl Sink {
     /// # Errors
     /// The port is taken.
-    pub async fn start(options: SinkOptions, verifier: Arc<Verifier>) -> Result<Sink, SinkError> {
+    pub async fn start(options: SinkOptions, verifier: Arc<Verifier>) -> Result<Sink, StartError> {
         let state = Arc::new(State {
             verifier,
             conduct: Mutex::default(),
@@ -213,27 +201,29 @@ impl Sink {
             in_flight_peak: AtomicU64::new(0),
         });
         let tls = options.tls.map(|certificate| Tls::new(certificate, true)).transpose()?;
-        let server = listen(options.port, &tls, &state).await?;
-        let port = server.port();
-        Ok(Sink { state, server: Arc::new(Mutex::new(Some(server))), tls, port })
+        Ok(Sink { hosted: Arc::new(Hosted::start(options.port, tls, state).await?) })
     }
 
     /// `http://127.0.0.1:PORT/`
     pub fn url(&self) -> String {
-        let scheme = if self.tls.is_some() { "https" } else { "http" };
-        format!("{scheme}://127.0.0.1:{}/", self.port)
+        format!("{}/", self.hosted.origin())
     }
 
     pub fn port(&self) -> u16 {
-        self.port
+        self.hosted.port()
     }
 
-    pub fn tls(&self) -> Option<&Tls> {
-        self.tls.as_ref()
+    /// What a client must trust, for HTTPS.
+    pub fn tls(&self) -> Option<Tls> {
+        self.hosted.tls()
+    }
+
+    fn state(&self) -> &State {
+        &self.hosted.handler
     }
 
     pub fn verifier(&self) -> &Arc<Verifier> {
-        &self.state.verifier
+        &self.state().verifier
     }
 
     /// From now on, when nothing else is scripted.
@@ -252,61 +242,57 @@ impl Sink {
     }
 
     fn conduct(&self, change: impl FnOnce(&mut Conduct)) {
-        let mut conduct = lock(&self.state.conduct);
+        let mut conduct = lock(&self.state().conduct);
         change(&mut conduct);
         let plain =
             conduct.script.is_empty() && conduct.failing.is_none() && conduct.steady == Behavior::default();
-        self.state.plain.store(plain, Ordering::Release);
+        self.state().plain.store(plain, Ordering::Release);
     }
 
     /// Closes the port: connections are refused until [`Sink::resume`].
     pub async fn outage(&self) {
-        let server = lock(&self.server).take();
-        if let Some(server) = server {
-            server.stop().await;
-        }
+        self.hosted.stop().await;
     }
 
     /// Listens again on the same port.
     ///
     /// # Errors
     /// The port was taken meanwhile.
-    pub async fn resume(&self) -> Result<(), SinkError> {
-        self.outage().await;
-        let server = listen(self.port, &self.tls, &self.state).await?;
-        *lock(&self.server) = Some(server);
-        Ok(())
+    pub async fn resume(&self) -> Result<(), StartError> {
+        self.hosted.restart().await
     }
 
     /// Requests so far, whatever came of them.
     pub fn requests(&self) -> u64 {
-        self.state.requests.load(Ordering::Relaxed)
+        self.state().requests.load(Ordering::Relaxed)
     }
 
     /// Requests that were taken.
     pub fn taken(&self) -> u64 {
-        self.state.taken.load(Ordering::Relaxed)
+        self.state().taken.load(Ordering::Relaxed)
     }
 
     /// Most requests that were open at once.
     pub fn in_flight_peak(&self) -> u64 {
-        self.state.in_flight_peak.load(Ordering::Relaxed)
+        self.state().in_flight_peak.load(Ordering::Relaxed)
     }
 
     /// The requests that were kept, in the order of their arrival.
     pub fn received(&self) -> Vec<Received> {
-        lock(&self.state.records).clone()
+        lock(&self.state().records).clone()
     }
 }
 
-async fn listen(port: u16, tls: &Option<Tls>, state: &Arc<State>) -> Result<Server, SinkError> {
-    Server::start(port, tls.clone(), Arc::clone(state))
-        .await
-        .map_err(|error| SinkError::Listen { port, error })
-}
-
 /// Counts a request as open while it lives, also when its connection dies.
-struct InFlight<'a>(&'a AtomicU64);
+pub(crate) struct InFlight<'a>(&'a AtomicU64);
+
+impl<'a> InFlight<'a> {
+    /// Enters, and keeps the peak.
+    pub fn enter(open: &'a AtomicU64, peak: &AtomicU64) -> InFlight<'a> {
+        peak.fetch_max(open.fetch_add(1, Ordering::Relaxed) + 1, Ordering::Relaxed);
+        InFlight(open)
+    }
+}
 
 impl Drop for InFlight<'_> {
     fn drop(&mut self) {
@@ -321,9 +307,7 @@ impl Handler for State {
         connection: Connection,
     ) -> Result<Response<Body>, Dropped> {
         let (parts, body) = request.into_parts();
-        let open = self.in_flight.fetch_add(1, Ordering::Relaxed) + 1;
-        let _open = InFlight(&self.in_flight);
-        self.in_flight_peak.fetch_max(open, Ordering::Relaxed);
+        let _open = InFlight::enter(&self.in_flight, &self.in_flight_peak);
         let body = read_body(body).await?;
         self.requests.fetch_add(1, Ordering::Relaxed);
         let behavior =

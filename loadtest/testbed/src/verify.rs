@@ -342,6 +342,10 @@ impl Run<'_> {
         if self.source.is_none() || self.url != delivered.source {
             self.source = self.verifier.find(delivered.source);
             self.url = delivered.source.to_vec();
+            if let Some(source) = &self.source {
+                // Once a body: a restore that came before these events must be known, or their keys name older ones.
+                lock(source).refresh();
+            }
         }
         match &self.source {
             Some(source) => lock(source).take(&delivered, self.now_us),
@@ -356,6 +360,12 @@ impl Run<'_> {
 impl Source {
     fn is_seen(&self, index: u64) -> bool {
         self.seen.get((index / 64) as usize).is_some_and(|word| word & (1 << (index % 64)) != 0)
+    }
+
+    fn refresh(&mut self) {
+        if self.witness.generation() != self.truth.generation {
+            self.truth = self.witness.truth();
+        }
     }
 
     fn take(&mut self, delivered: &Delivered<'_>, now_us: i64) {
@@ -411,9 +421,7 @@ impl Source {
         if in_source && in_lane {
             return;
         }
-        if self.witness.generation() != self.truth.generation {
-            self.truth = self.witness.truth();
-        }
+        self.refresh();
         let exceptions = &self.truth.exceptions;
         if holds(&exceptions.late, index) {
             self.tally.late += 1;

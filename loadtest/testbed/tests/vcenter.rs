@@ -1,4 +1,5 @@
 //! The synthetic vCenter as a client sees it: sessions, collectors, filters, properties, waiting.
+#![allow(clippy::unwrap_used, clippy::single_range_in_vec_init)] // also in helpers; lists of runs are meant
 
 mod common;
 

@@ -518,6 +518,7 @@ fn add_run(runs: &mut Vec<Range<u64>>, run: Range<u64>) {
 }
 
 #[cfg(test)]
+#[allow(clippy::single_range_in_vec_init)] // lists of runs are what is tested
 mod tests {
     use super::*;
 

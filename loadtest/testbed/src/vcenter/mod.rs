@@ -22,7 +22,7 @@ pub(crate) mod xml;
 
 use std::collections::HashMap;
 use std::ops::Range;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
 use uuid::Uuid;
@@ -32,25 +32,13 @@ pub use model::{Entity, Mix, MixError, Model, ModelSpec};
 pub use trouble::Trouble;
 pub use world::Counters;
 
-use crate::cert::{CertError, Certificate, Tls};
-use crate::net::Server;
-use crate::sync::lock;
+use crate::cert::{Certificate, Tls};
+use crate::net::{Hosted, StartError};
 use crate::truth::Truth;
 use history::{History, Special};
 use trouble::Armed;
 pub(crate) use world::wall_us;
 use world::{Shared, World};
-
-/// The server cannot start.
-#[derive(Debug, thiserror::Error)]
-pub enum StartError {
-    #[error("cannot listen on 127.0.0.1:{port}: {error}; choose another port")]
-    Listen { port: u16, error: std::io::Error },
-    #[error(transparent)]
-    Certificate(#[from] CertError),
-    #[error(transparent)]
-    Mix(#[from] MixError),
-}
 
 /// How events come into being.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -124,9 +112,7 @@ impl Default for Options {
 #[derive(Clone)]
 pub struct VCenter {
     shared: Arc<Shared>,
-    server: Arc<Mutex<Option<Server>>>,
-    tls: Option<Tls>,
-    port: u16,
+    hosted: Arc<Hosted<Shared>>,
 }
 
 impl VCenter {
@@ -163,21 +149,19 @@ impl VCenter {
         let shared =
             Shared::new(model, uuid, options.name, options.session_idle, options.wrap_silences, world);
         let shared = Arc::new(shared);
-        let server = listen(options.port, &tls, &shared).await?;
-        let port = server.port();
-        let vcenter = VCenter { shared, server: Arc::new(Mutex::new(Some(server))), tls, port };
+        let hosted = Hosted::start(options.port, tls, Arc::clone(&shared)).await?;
+        let vcenter = VCenter { shared, hosted: Arc::new(hosted) };
         vcenter.set_pace(options.pace);
         Ok(vcenter)
     }
 
     /// The SDK URL, as a source's address: `http://127.0.0.1:PORT/sdk`.
     pub fn url(&self) -> String {
-        let scheme = if self.tls.is_some() { "https" } else { "http" };
-        format!("{scheme}://127.0.0.1:{}/sdk", self.port)
+        format!("{}/sdk", self.hosted.origin())
     }
 
     pub fn port(&self) -> u16 {
-        self.port
+        self.hosted.port()
     }
 
     pub fn instance_uuid(&self) -> Uuid {
@@ -185,8 +169,8 @@ impl VCenter {
     }
 
     /// What a client must trust, for HTTPS.
-    pub fn tls(&self) -> Option<&Tls> {
-        self.tls.as_ref()
+    pub fn tls(&self) -> Option<Tls> {
+        self.hosted.tls()
     }
 
     pub fn counters(&self) -> Counters {
@@ -367,10 +351,7 @@ impl VCenter {
 
     /// Closes the port and all connections. History and sessions stay.
     pub async fn stop(&self) {
-        let server = lock(&self.server).take();
-        if let Some(server) = server {
-            server.stop().await;
-        }
+        self.hosted.stop().await;
     }
 
     /// Stops if needed and starts again on the same port: sessions are gone, history stays.
@@ -380,25 +361,17 @@ impl VCenter {
     pub async fn restart(&self) -> Result<(), StartError> {
         self.stop().await;
         self.kill_sessions();
-        let server = listen(self.port, &self.tls, &self.shared).await?;
-        *lock(&self.server) = Some(server);
-        Ok(())
+        self.hosted.restart().await
     }
 
     /// As [`VCenter::restart`], with a new certificate.
     ///
     /// # Errors
     /// As [`VCenter::restart`]; or the certificate cannot be made.
-    pub async fn restart_with(&mut self, certificate: Certificate) -> Result<(), StartError> {
-        self.tls = Some(Tls::new(certificate, false)?);
+    pub async fn restart_with(&self, certificate: Certificate) -> Result<(), StartError> {
+        self.hosted.set_tls(Tls::new(certificate, false)?);
         self.restart().await
     }
-}
-
-async fn listen(port: u16, tls: &Option<Tls>, shared: &Arc<Shared>) -> Result<Server, StartError> {
-    Server::start(port, tls.clone(), Arc::clone(shared))
-        .await
-        .map_err(|error| StartError::Listen { port, error })
 }
 
 impl Shared {

@@ -501,16 +501,14 @@ fn live_state(
     paths: &[String],
     now_us: i64,
 ) -> Result<Vec<u64>, Fault> {
-    for path in paths.iter().filter(|path| is_live(target, path)) {
-        return match path.as_str() {
-            "latestPage" => world.latest_page(shared, session, &target.id, now_us),
-            _ => {
-                let produced = world.history.produced(now_us);
-                Ok(world.history.read_backward(produced, 0, 1, now_us, |_| true).0)
-            }
-        };
+    match paths.iter().find(|path| is_live(target, path)).map(String::as_str) {
+        None => Ok(Vec::new()),
+        Some("latestPage") => world.latest_page(shared, session, &target.id, now_us),
+        Some(_) => {
+            let produced = world.history.produced(now_us);
+            Ok(world.history.read_backward(produced, 0, 1, now_us, |_| true).0)
+        }
     }
-    Ok(Vec::new())
 }
 
 fn about(shared: &Shared) -> Vec<(&'static str, String)> {

@@ -1,0 +1,217 @@
+//! The target and its verifier: what is delivered well passes, and every fault is found.
+#![allow(clippy::unwrap_used, clippy::single_range_in_vec_init)] // also in helpers; lists of runs are meant
+
+mod common;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use common::request;
+use testbed::sink::{Behavior, Reply, Sink, SinkOptions};
+use testbed::vcenter::{Fact, Options, VCenter};
+use testbed::verify::{Report, Verifier};
+
+/// What a router would deliver of an event, in the envelope's documented order.
+fn cloud_event(vcenter: &VCenter, fact: &Fact) -> String {
+    let created = jiff::Timestamp::from_microsecond(fact.created_us).unwrap();
+    format!(
+        "{{\"id\":\"{}\",\"source\":\"{}\",\"specversion\":\"1.0\",\"type\":\"com.vmware.event.router/event\",\
+         \"subject\":\"{}\",\"time\":\"2026-11-22T00:00:00Z\",\"data\":{{\"Key\":{},\"ChainId\":1,\"CreatedTime\":\"{}\"}},\
+         \"datacontenttype\":\"application/json\"}}",
+        fact.id,
+        vcenter.url(),
+        fact.class,
+        fact.key,
+        created
+    )
+}
+
+async fn post(sink: &Sink, content_type: &str, extra: &str, body: &str) -> std::io::Result<u16> {
+    let text = format!(
+        "POST / HTTP/1.1\r\nHost: a\r\nConnection: close\r\nContent-Type: {content_type}\r\n{extra}Content-Length: {}\r\n\r\n{body}",
+        body.len()
+    );
+    request(sink.port(), &text).await.map(|answer| answer.status)
+}
+
+async fn deliver(sink: &Sink, vcenter: &VCenter, indexes: &[u64]) -> std::io::Result<u16> {
+    let events: Vec<String> =
+        indexes.iter().map(|index| cloud_event(vcenter, &vcenter.fact(*index).unwrap())).collect();
+    post(sink, "application/cloudevents-batch+json", "", &format!("[{}]", events.join(","))).await
+}
+
+async fn start(strict: bool, options: Options) -> (VCenter, Sink) {
+    let vcenter = VCenter::start(options).await.unwrap();
+    let verifier = if strict { Verifier::strict() } else { Verifier::new() };
+    let sink =
+        Sink::start(SinkOptions { keep: true, ..SinkOptions::default() }, Arc::new(verifier)).await.unwrap();
+    sink.verifier().watch(&vcenter);
+    (vcenter, sink)
+}
+
+fn backlog(backlog: u64) -> Options {
+    Options { backlog, ..Options::default() }
+}
+
+#[tokio::test]
+async fn all_content_modes_are_read_and_complete_delivery_passes() {
+    for strict in [false, true] {
+        let (vcenter, sink) = start(strict, backlog(100)).await;
+        let indexes: Vec<u64> = (0..98).collect();
+        assert_eq!(deliver(&sink, &vcenter, &indexes).await.unwrap(), 202);
+        let report = sink.verifier().report();
+        assert_eq!((report.total.missing, report.total.missing_keys.len()), (2, 0));
+        assert_eq!(report.sources[0].tally.missing_keys, vec![99, 100]);
+        let structured = cloud_event(&vcenter, &vcenter.fact(98).unwrap());
+        post(&sink, "application/cloudevents+json", "", &structured).await.unwrap();
+        let fact = vcenter.fact(99).unwrap();
+        let created = jiff::Timestamp::from_microsecond(fact.created_us).unwrap();
+        let data = format!("{{\"Key\":{},\"CreatedTime\":\"{created}\"}}", fact.key);
+        let headers =
+            format!("ce-id: {}\r\nce-source: {}\r\nce-specversion: 1.0\r\n", fact.id, vcenter.url());
+        post(&sink, "application/json", &headers, &data).await.unwrap();
+        let report = sink.verifier().report();
+        assert!(report.is_complete(), "{report:?}");
+        let total = &report.total;
+        assert_eq!((total.delivered, total.unique, total.expected), (100, 100, 100));
+        assert_eq!((total.duplicates, total.out_of_order, total.out_of_order_in_entity), (0, 0, 0));
+        let json = serde_json::to_string(&report).unwrap();
+        assert_eq!(serde_json::from_str::<Report>(&json).unwrap(), report);
+    }
+}
+
+#[tokio::test]
+async fn every_fault_of_a_delivery_is_found() {
+    let (vcenter, sink) = start(false, backlog(50)).await;
+    deliver(&sink, &vcenter, &[0, 1, 2, 1]).await.unwrap();
+    assert_eq!(sink.verifier().report().total.duplicates, 1);
+    deliver(&sink, &vcenter, &[5, 3]).await.unwrap();
+    let report = sink.verifier().report();
+    assert_eq!((report.total.out_of_order, &report.sources[0].tally.out_of_order_keys), (1, &vec![4]));
+
+    let mut wrong = vcenter.fact(6).unwrap();
+    wrong.id = uuid::Uuid::new_v4();
+    post(&sink, "application/cloudevents+json", "", &cloud_event(&vcenter, &wrong)).await.unwrap();
+    wrong.id = vcenter.fact(6).unwrap().id;
+    wrong.key = 4_711;
+    post(&sink, "application/cloudevents+json", "", &cloud_event(&vcenter, &wrong)).await.unwrap();
+    let stranger = VCenter::start(backlog(1)).await.unwrap();
+    deliver(&sink, &stranger, &[0]).await.unwrap();
+    let no_key = cloud_event(&vcenter, &wrong).replace("\"Key\":", "\"Kay\":");
+    post(&sink, "application/cloudevents+json", "", &no_key).await.unwrap();
+    let report = sink.verifier().report();
+    assert_eq!((report.total.wrong_ids, report.total.unknown, report.unreadable), (1, 1, 1));
+    assert_eq!(report.stray_sources.get(&stranger.url()), Some(&1));
+    assert!(!report.is_complete());
+}
+
+#[tokio::test]
+async fn order_within_an_entity_is_checked_apart() {
+    let (vcenter, sink) = start(false, Options { vms: 10, ..backlog(2_000) }).await;
+    let entity = |index: u64| vcenter.fact(index).unwrap().entity;
+    let lane = (0..2_000).find(|index| matches!(entity(*index), testbed::vcenter::Entity::Vm(_))).unwrap();
+    let partner = (lane + 1..2_000).find(|index| entity(*index) == entity(lane)).unwrap();
+    let other = (lane + 1..2_000).find(|index| entity(*index) != entity(lane)).unwrap();
+    deliver(&sink, &vcenter, &[other, lane]).await.unwrap();
+    let total = sink.verifier().report().total;
+    assert_eq!((total.out_of_order, total.out_of_order_in_entity), (1, 0));
+    let (vcenter, sink) = start(false, Options { vms: 10, ..backlog(2_000) }).await;
+    deliver(&sink, &vcenter, &[partner, lane]).await.unwrap();
+    let total = sink.verifier().report().total;
+    assert_eq!((total.out_of_order, total.out_of_order_in_entity), (1, 1));
+}
+
+#[tokio::test]
+async fn what_vcenter_hid_or_forbade_is_no_fault() {
+    let (vcenter, sink) = start(false, backlog(10)).await;
+    vcenter.hide_next(2, None);
+    vcenter.append(4);
+    vcenter.forbid_next(3, false);
+    vcenter.append(4);
+    vcenter.append_malformed();
+    let poison = vcenter.produced() - 1;
+    let visible: Vec<u64> = (0..10).chain(12..14).chain(17..18).collect();
+    deliver(&sink, &vcenter, &visible).await.unwrap();
+    assert!(sink.verifier().report().is_complete());
+    vcenter.reveal();
+    assert_eq!(sink.verifier().report().total.missing, 2);
+    deliver(&sink, &vcenter, &[10, 11]).await.unwrap();
+    let report = sink.verifier().report();
+    assert!(report.is_complete());
+    assert_eq!((report.total.late, report.total.out_of_order, report.total.unexpected), (2, 0, 0));
+    deliver(&sink, &vcenter, &[14, poison]).await.unwrap();
+    assert_eq!(sink.verifier().report().total.unexpected, 2);
+}
+
+#[tokio::test]
+async fn a_restored_vcenters_events_are_told_apart() {
+    let (vcenter, sink) = start(false, backlog(10)).await;
+    deliver(&sink, &vcenter, &(0..8).collect::<Vec<_>>()).await.unwrap();
+    vcenter.restore(4, Duration::from_secs(300));
+    vcenter.append(3);
+    deliver(&sink, &vcenter, &[10, 11, 12]).await.unwrap();
+    let report = sink.verifier().report();
+    assert!(report.is_complete(), "{report:?}");
+    assert_eq!((report.total.unique, report.total.duplicates), (11, 0));
+}
+
+#[tokio::test]
+async fn latency_is_measured_of_live_events_by_the_vcenters_clock() {
+    let options = Options { backlog: 5, clock_offset_us: 7_200_000_000, ..Options::default() };
+    let (vcenter, sink) = start(false, options).await;
+    let live = vcenter.append(3);
+    deliver(&sink, &vcenter, &(0..live.end).collect::<Vec<_>>()).await.unwrap();
+    let latency = sink.verifier().take_latency();
+    assert_eq!(latency.count, 3);
+    assert!(latency.max_us < 60_000_000, "{latency:?}");
+    assert_eq!(sink.verifier().take_latency().count, 0);
+}
+
+#[tokio::test]
+async fn behaviours_answer_as_told_and_count_only_what_was_taken() {
+    let (vcenter, sink) = start(false, backlog(20)).await;
+    sink.next(1, Behavior { retry_after: Some("7".into()), ..Behavior::status(429) });
+    assert_eq!(deliver(&sink, &vcenter, &[0]).await.unwrap(), 429);
+    sink.next(1, Behavior::reply(Reply::Reset));
+    assert!(deliver(&sink, &vcenter, &[0]).await.is_err());
+    assert_eq!(sink.verifier().progress().delivered, 0);
+    sink.next(1, Behavior::reply(Reply::LoseAnswer));
+    assert!(deliver(&sink, &vcenter, &[0]).await.is_err());
+    sink.next(1, Behavior::reply(Reply::HalfBody));
+    assert!(deliver(&sink, &vcenter, &[1]).await.is_err());
+    assert_eq!(sink.verifier().progress().unique, 2);
+    sink.next(1, Behavior::reply(Reply::Hang));
+    let hung = tokio::time::timeout(Duration::from_millis(100), deliver(&sink, &vcenter, &[2])).await;
+    assert!(hung.is_err());
+    sink.fail(0.5, Behavior::status(500));
+    let statuses =
+        [deliver(&sink, &vcenter, &[2]).await.unwrap(), deliver(&sink, &vcenter, &[3]).await.unwrap()];
+    assert_eq!(statuses, [202, 500]);
+    sink.fail(0.0, Behavior::default());
+    sink.outage().await;
+    assert!(deliver(&sink, &vcenter, &[3]).await.is_err());
+    sink.resume().await.unwrap();
+    assert_eq!(deliver(&sink, &vcenter, &[3]).await.unwrap(), 202);
+    assert_eq!((sink.requests(), sink.taken()), (8, 4));
+    assert_eq!(sink.received().iter().filter(|request| request.taken).count(), 4);
+}
+
+#[tokio::test]
+async fn http_2_with_prior_knowledge_is_served() {
+    let (vcenter, sink) = start(false, backlog(3)).await;
+    let stream = tokio::net::TcpStream::connect(("127.0.0.1", sink.port())).await.unwrap();
+    let (mut sender, connection) = hyper::client::conn::http2::handshake(
+        hyper_util::rt::TokioExecutor::new(),
+        hyper_util::rt::TokioIo::new(stream),
+    )
+    .await
+    .unwrap();
+    tokio::spawn(connection);
+    let body = cloud_event(&vcenter, &vcenter.fact(0).unwrap());
+    let request = hyper::Request::post(sink.url())
+        .header("content-type", "application/cloudevents+json")
+        .body(http_body_util::Full::new(bytes::Bytes::from(body)))
+        .unwrap();
+    assert_eq!(sender.send_request(request).await.unwrap().status(), 202);
+    assert_eq!(sink.verifier().progress().unique, 1);
+}
