@@ -31,6 +31,8 @@ pub(super) struct Element<'a> {
     pub declared: Option<Declared<'a>>,
     /// The attribute `type` of a managed object reference.
     pub reference_type: Option<Cow<'a, str>>,
+    /// `xsi:nil="true"`.
+    pub nil: bool,
     /// The character data between its own tags, without that of its children.
     pub text: Cow<'a, str>,
     pub children: Vec<Element<'a>>,
@@ -119,7 +121,9 @@ impl<'a> Markup<'a> {
                     let (found, expected) = (tag.name().0, self.open.last().copied());
                     if expected != Some(found.trim_end_matches([' ', '\t', '\r', '\n'])) {
                         let expected = expected.unwrap_or("nothing");
-                        return Err(self.fail(format!("found the end tag of `{found}` where that of `{expected}` should be")));
+                        return Err(self.fail(format!(
+                            "found the end tag of `{found}` where that of `{expected}` should be"
+                        )));
                     }
                     return Ok(self.close());
                 }
@@ -137,8 +141,12 @@ impl<'a> Markup<'a> {
                     check_characters(&text).map_err(|bad| self.illegal(bad, 9))?;
                     return Ok(Token::Text(newlines(text)));
                 }
-                Event::GeneralRef(name) if self.depth > 0 => return self.reference(&name).map(|c| Token::Text(c.to_string().into())),
-                Event::CData(_) | Event::GeneralRef(_) => return Err(self.fail("text outside of the root element".into())),
+                Event::GeneralRef(name) if self.depth > 0 => {
+                    return self.reference(&name).map(|c| Token::Text(c.to_string().into()));
+                }
+                Event::CData(_) | Event::GeneralRef(_) => {
+                    return Err(self.fail("text outside of the root element".into()));
+                }
                 Event::Comment(_) | Event::PI(_) => {}
                 Event::Decl(decl) => {
                     if self.depth > 0 || !self.open.is_empty() {
@@ -146,7 +154,10 @@ impl<'a> Markup<'a> {
                     }
                     if let Some(encoding) = decl.encoding() {
                         let encoding = encoding.map_err(|error| self.fail(error.to_string()))?;
-                        if !["utf-8", "utf8", "us-ascii"].iter().any(|name| encoding.eq_ignore_ascii_case(name)) {
+                        if !["utf-8", "utf8", "us-ascii"]
+                            .iter()
+                            .any(|name| encoding.eq_ignore_ascii_case(name))
+                        {
                             return Err(self.fail(format!("the encoding `{encoding}` is not UTF-8")));
                         }
                     }
@@ -212,11 +223,16 @@ impl<'a> Markup<'a> {
         }
         for (key, value) in attributes {
             let (prefix, name) = key.split_once(':').unwrap_or(("", key));
+            if name == "nil" && self.resolve(prefix, true) == Namespace::Instance {
+                element.nil = matches!(&*value, "true" | "1");
+            }
             if name != "type" {
                 continue;
             }
             match self.resolve(prefix, true) {
-                Namespace::Instance if element.declared.is_none() => element.declared = Some(self.declared(value)),
+                Namespace::Instance if element.declared.is_none() => {
+                    element.declared = Some(self.declared(value))
+                }
                 Namespace::Instance => {}
                 _ => element.reference_type = Some(value),
             }
@@ -260,7 +276,10 @@ impl<'a> Markup<'a> {
     fn characters(&self, text: Cow<'a, str>) -> Result<Cow<'a, str>, DecodeError> {
         check_characters(&text).map_err(|bad| self.illegal(bad, 0))?;
         if let Some(end) = memchr::memmem::find(text.as_bytes(), b"]]>") {
-            return Err(DecodeError { offset: self.at + end, reason: "`]]>` outside of a CDATA section".into() });
+            return Err(DecodeError {
+                offset: self.at + end,
+                reason: "`]]>` outside of a CDATA section".into(),
+            });
         }
         Ok(newlines(text))
     }
@@ -277,7 +296,9 @@ impl<'a> Markup<'a> {
         let mut text = String::with_capacity(value.len());
         let mut rest = &*value;
         while let Some((plain, from)) = rest.split_once('&') {
-            let (name, after) = from.split_once(';').ok_or_else(|| self.fail("`&` without `;` inside of an attribute".into()))?;
+            let (name, after) = from
+                .split_once(';')
+                .ok_or_else(|| self.fail("`&` without `;` inside of an attribute".into()))?;
             text.push_str(plain);
             text.push(self.reference(&BytesRef::new(name))?);
             rest = after;

@@ -20,7 +20,17 @@ use super::{DecodeError, Decoded};
 /// The members of an event that may name the managed object that it is about, in the order of preference. A virtual machine before its host,
 /// so that what happens to one machine stays in order wherever it runs; `objectId` stands for EventEx's pair of objectType and objectId.
 const ENTITY_MEMBERS: &[&str] = &[
-    "vm", "objectId", "managedObject", "entity", "host", "ds", "datastore", "net", "dvs", "computeResource", "datacenter",
+    "vm",
+    "objectId",
+    "managedObject",
+    "entity",
+    "host",
+    "ds",
+    "datastore",
+    "net",
+    "dvs",
+    "computeResource",
+    "datacenter",
 ];
 
 /// Decodes a page. `out` is emptied first.
@@ -56,10 +66,16 @@ pub fn json_string(out: &mut Vec<u8>, text: &[u8]) {
 }
 
 fn validated(page: &[u8]) -> Result<&str, DecodeError> {
-    std::str::from_utf8(page).map_err(|error| DecodeError { offset: error.valid_up_to(), reason: "bytes that are not UTF-8".into() })
+    std::str::from_utf8(page).map_err(|error| DecodeError {
+        offset: error.valid_up_to(),
+        reason: "bytes that are not UTF-8".into(),
+    })
 }
 
 /// Bytes of a byte order mark at the start.
 fn byte_order_mark(page: &[u8]) -> usize {
     if page.starts_with(b"\xEF\xBB\xBF") { 3 } else { 0 }
 }
+
+#[cfg(test)]
+mod reference_tests;

@@ -4,7 +4,7 @@
 //!
 //! - An element that comes twice: of plain values the last counts, objects are merged, of anyType values the first counts.
 //! - Of a plain value only the text between its own tags counts, whatever elements are in between; of an object only the elements.
-//! - `xsi:nil` says nothing: the element is there, empty.
+//! - `xsi:nil` says nothing but of a value whose kind nobody declares: the element is there, empty.
 //!
 //! Where govmomi drops something (unknown classes and members, untyped values, one of two encodings of binary data) it is kept.
 
@@ -54,7 +54,10 @@ pub fn decode(page: &[u8], out: &mut Decoded) -> Result<usize, DecodeError> {
     };
     if !answered {
         out.clear();
-        return Err(DecodeError { offset: end, reason: "this is no answer of a vCenter: no SOAP body with a response or a fault".into() });
+        return Err(DecodeError {
+            offset: end,
+            reason: "this is no answer of a vCenter: no SOAP body with a response or a fault".into(),
+        });
     }
     Ok(end)
 }
@@ -86,13 +89,16 @@ pub(super) fn event(element: &Element<'_>, raw: Span, out: &mut Decoded) {
     let data = Span::new(start, out.arena.len());
 
     let mut record = Record { category: class.category, data, raw, ..Record::default() };
-    let text = |name: &str| element.children.iter().rfind(|child| child.name == name).map(|child| &*child.text);
+    let text =
+        |name: &str| element.children.iter().rfind(|child| child.name == name).map(|child| &*child.text);
     record.key = text("key").and_then(|key| key.trim().parse().ok());
     record.chain_id = text("chainId").and_then(|id| id.trim().parse().ok()).unwrap_or_default();
     record.class = append(&mut out.arena, name);
     record.subject = match class.category {
         Category::Event => record.class,
-        Category::EventEx | Category::ExtendedEvent => append(&mut out.arena, text("eventTypeId").unwrap_or_default()),
+        Category::EventEx | Category::ExtendedEvent => {
+            append(&mut out.arena, text("eventTypeId").unwrap_or_default())
+        }
     };
     record.user = append(&mut out.arena, text("userName").unwrap_or_default());
     if let Some(created) = text("createdTime").map(str::trim)
@@ -185,7 +191,8 @@ impl Render<'_> {
         }
         while let Some(next) = unknown.first() {
             let key = unknown_key(fields, next.name);
-            let same: Vec<_> = unknown.extract_if(.., |child| unknown_key(fields, child.name) == key).collect();
+            let same: Vec<_> =
+                unknown.extract_if(.., |child| unknown_key(fields, child.name) == key).collect();
             self.key(&mut first, &key);
             match same[..] {
                 [one] => self.any(one),
@@ -235,7 +242,8 @@ impl Render<'_> {
                 self.object(Some(declared.unwrap_or_else(|| id.class())), sent);
             }
             Kind::Reference => {
-                let kind = sent.iter().rev().find_map(|part| part.reference_type.as_deref()).unwrap_or_default();
+                let kind =
+                    sent.iter().rev().find_map(|part| part.reference_type.as_deref()).unwrap_or_default();
                 self.reference(kind, &last.text);
             }
             // An unsigned byte in Go: negative ones come out as their two's complement.
@@ -276,7 +284,9 @@ impl Render<'_> {
                 }
                 None => self.misfit(text),
             },
-            Kind::String | Kind::Base64 | Kind::Any | Kind::Reference | Kind::Object(_) => json::string(self.out, text),
+            Kind::String | Kind::Base64 | Kind::Any | Kind::Reference | Kind::Object(_) => {
+                json::string(self.out, text)
+            }
         }
     }
 
@@ -336,15 +346,20 @@ impl Render<'_> {
     /// `ArrayOfInt` with `<int>1</int><int>2</int>` as `{"Int":[1,2]}`.
     fn array(&mut self, item: &str, element: &Element<'_>) {
         let kind = Kind::of_item(item);
-        let (items, others): (Vec<_>, Vec<_>) = element.children.iter().partition(|child| child.name.eq_ignore_ascii_case(item));
+        let (items, others): (Vec<_>, Vec<_>) =
+            element.children.iter().partition(|child| child.name.eq_ignore_ascii_case(item));
         self.out.push(b'{');
         let mut first = true;
         self.key(&mut first, item);
         match (items.is_empty(), kind) {
             // Bytes come as base64 without elements.
-            (true, Some(Kind::Byte | Kind::Base64)) if !element.text.trim().is_empty() => json::string(self.out, &element.text),
+            (true, Some(Kind::Byte | Kind::Base64)) if !element.text.trim().is_empty() => {
+                json::string(self.out, &element.text)
+            }
             (true, _) => self.out.extend_from_slice(b"null"),
-            (false, Some(Kind::Byte)) => self.list(&items, |render, item| render.scalar(Kind::Byte, &item.text)),
+            (false, Some(Kind::Byte)) => {
+                self.list(&items, |render, item| render.scalar(Kind::Byte, &item.text))
+            }
             (false, Some(kind)) => self.list(&items, |render, item| render.value(kind, &[item])),
             (false, None) => self.list(&items, |render, item| render.any(item)),
         }
@@ -360,6 +375,7 @@ impl Render<'_> {
         match &element.reference_type {
             _ if !element.children.is_empty() => self.object(None, &[element]),
             Some(kind) => self.reference(kind, &element.text),
+            None if element.nil && element.text.is_empty() => self.out.extend_from_slice(b"null"),
             None => json::string(self.out, &element.text),
         }
     }

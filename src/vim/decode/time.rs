@@ -15,12 +15,15 @@ pub(super) struct Time {
 pub(super) fn parse(text: &[u8]) -> Option<Time> {
     let (head, tail) = text.split_at_checked(19)?;
     let number = |from: usize, to: usize| {
-        head[from..to].iter().try_fold(0i64, |n, byte| byte.is_ascii_digit().then(|| n * 10 + i64::from(byte - b'0')))
+        head[from..to]
+            .iter()
+            .try_fold(0i64, |n, byte| byte.is_ascii_digit().then(|| n * 10 + i64::from(byte - b'0')))
     };
     let (year, month, day) = (number(0, 4)?, number(5, 7)?, number(8, 10)?);
     let (hour, minute, second) = (number(11, 13)?, number(14, 16)?, number(17, 19)?);
     let punctuated = [head[4], head[7], head[10], head[13], head[16]] == *b"--T::";
-    if !punctuated || hour > 23 || minute > 59 || second > 59 || day < 1 || day > days_in_month(year, month)? {
+    if !punctuated || hour > 23 || minute > 59 || second > 59 || day < 1 || day > days_in_month(year, month)?
+    {
         return None;
     }
     let (mut kept, mut micros, mut zone) = (19, 0, tail);
@@ -37,7 +40,9 @@ pub(super) fn parse(text: &[u8]) -> Option<Time> {
     }
     let offset = match zone {
         b"Z" => 0,
-        [sign @ (b'+' | b'-'), h1, h2, b':', m1, m2] if [h1, h2, m1, m2].iter().all(|digit| digit.is_ascii_digit()) => {
+        [sign @ (b'+' | b'-'), h1, h2, b':', m1, m2]
+            if [h1, h2, m1, m2].iter().all(|digit| digit.is_ascii_digit()) =>
+        {
             let value = |tens: &u8, ones: &u8| i64::from(tens - b'0') * 10 + i64::from(ones - b'0');
             let (hours, minutes) = (value(h1, h2), value(m1, m2));
             if hours > 23 || minutes > 59 {
@@ -76,7 +81,8 @@ fn days_since_1970(year: i64, month: i64, day: i64) -> i64 {
     let year = if month <= 2 { year - 1 } else { year };
     let month_from_march = (month + 9) % 12;
     // 153 days are five months from March on; 719,468 days lie between 0000-03-01 and 1970-01-01.
-    365 * year + year.div_euclid(4) - year.div_euclid(100) + year.div_euclid(400)
+    365 * year + year.div_euclid(4) - year.div_euclid(100)
+        + year.div_euclid(400)
         + (153 * month_from_march + 2) / 5
         + day
         - 1
@@ -107,10 +113,24 @@ mod tests {
         check("2024-01-02T03:04:05-00:00", Some("2024-01-02T03:04:05Z"));
         check("2024-02-29T23:59:59+00:00", Some("2024-02-29T23:59:59Z"));
         for bad in [
-            "", "2024-01-02", "2024-01-02T03:04:05", "2024-01-02t03:04:05Z", "2024-01-02T03:04:05z", "2024-01-02T03:04:05.Z",
-            "2023-02-29T00:00:00Z", "2024-13-01T00:00:00Z", "2024-00-01T00:00:00Z", "2024-01-00T00:00:00Z", "2024-01-02T24:00:00Z",
-            "2024-01-02T03:04:60Z", "2024-01-02T03:04:05+0530", "2024-01-02T03:04:05+24:00", " 2024-01-02T03:04:05Z", "2024-01-02T03:04:05Z ",
-            "+024-01-02T03:04:05Z", "12024-01-02T03:04:05Z",
+            "",
+            "2024-01-02",
+            "2024-01-02T03:04:05",
+            "2024-01-02t03:04:05Z",
+            "2024-01-02T03:04:05z",
+            "2024-01-02T03:04:05.Z",
+            "2023-02-29T00:00:00Z",
+            "2024-13-01T00:00:00Z",
+            "2024-00-01T00:00:00Z",
+            "2024-01-00T00:00:00Z",
+            "2024-01-02T24:00:00Z",
+            "2024-01-02T03:04:60Z",
+            "2024-01-02T03:04:05+0530",
+            "2024-01-02T03:04:05+24:00",
+            " 2024-01-02T03:04:05Z",
+            "2024-01-02T03:04:05Z ",
+            "+024-01-02T03:04:05Z",
+            "12024-01-02T03:04:05Z",
         ] {
             check(bad, None);
         }
@@ -118,7 +138,8 @@ mod tests {
 
     #[test]
     fn micros_count_from_1970_in_utc() {
-        let check = |text: &str, micros: i64| assert_eq!(parse(text.as_bytes()).unwrap().micros, micros, "{text}");
+        let check =
+            |text: &str, micros: i64| assert_eq!(parse(text.as_bytes()).unwrap().micros, micros, "{text}");
         check("1970-01-01T00:00:00Z", 0);
         check("1970-01-01T01:00:00.000001999+01:00", 1);
         check("1969-12-31T23:59:59.5Z", -500_000);

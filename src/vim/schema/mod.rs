@@ -220,7 +220,9 @@ impl Kind {
             "base64Binary" => Kind::Base64,
             "anyType" => Kind::Any,
             "ManagedObjectReference" => Kind::Reference,
-            class => Kind::Object(*TABLE.by_name.get(class).expect("the generator writes every class that it names")),
+            class => Kind::Object(
+                *TABLE.by_name.get(class).expect("the generator writes every class that it names"),
+            ),
         }
     }
 
@@ -288,7 +290,8 @@ mod tests {
 
     #[test]
     fn members_come_in_schema_order_ancestors_first() {
-        let keys: Vec<_> = class("VmPoweredOnEvent").unwrap().fields.iter().map(|field| &*field.key).collect();
+        let keys: Vec<_> =
+            class("VmPoweredOnEvent").unwrap().fields.iter().map(|field| &*field.key).collect();
         assert_eq!(keys[..4], ["Key", "ChainId", "CreatedTime", "UserName"]);
         assert_eq!(keys[10..], ["Dvs", "Tgw", "FullFormattedMessage", "ChangeTag", "AuditId", "Template"]);
     }

@@ -1,0 +1,249 @@
+//! Pages to JSON: everything that govmomi, VMware's own Go library, makes of the golden pages, and the rules where ours differ on purpose.
+
+#![allow(clippy::unwrap_used)]
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use event_router::cli::decode::{DecodeArgs, run};
+use event_router::vim::Decoded;
+use event_router::vim::decode::{decode, reference};
+use serde_json::{Value, json};
+
+fn golden() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/golden")
+}
+
+/// Every golden page: path without extension, and text.
+fn pages() -> Vec<(PathBuf, String)> {
+    let mut pages: Vec<_> = [golden(), golden().join("edge")]
+        .iter()
+        .flat_map(|folder| std::fs::read_dir(folder).unwrap())
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| path.extension().is_some_and(|extension| extension == "xml"))
+        .map(|path| (path.with_extension(""), std::fs::read_to_string(&path).unwrap()))
+        .collect();
+    pages.sort();
+    assert!(pages.len() > 20, "the golden pages are missing");
+    pages
+}
+
+/// What `event-router decode` prints for `page`, line by line.
+fn lines(page: &[u8]) -> Vec<Value> {
+    let mut out = Vec::new();
+    run(&DecodeArgs::default(), page, &mut out).unwrap_or_else(|error| panic!("{error}"));
+    out.split(|byte| *byte == b'\n')
+        .filter(|line| !line.is_empty())
+        .map(|line| serde_json::from_slice(line).unwrap())
+        .collect()
+}
+
+/// Where ours keep what govmomi loses: page, line, JSON pointer, and what ours have there.
+fn kept() -> Vec<(&'static str, usize, &'static str, Value)> {
+    vec![
+        // govmomi encodes binary data twice, and of a list of bytes it keeps the last.
+        ("events_full", 112, "/data/HostSpec/SubSpecs/0/Data", json!([-128, 1])),
+        ("events_full", 112, "/data/HostSpec/SubSpecs/1/Data", json!([0, 0])),
+        ("events_full", 112, "/data/HostSpec/SubSpecs/1/BinaryData", json!("TGdbD99QV+Gk")),
+        ("eventex_any", 0, "/data/Arguments/11/Value", json!("AQID")),
+        ("eventex_any", 0, "/data/Arguments/21/Value", json!({ "Byte": "AQID" })),
+        // govmomi drops values of types that it does not know.
+        ("eventex_any", 0, "/data/Arguments/10/Value", json!("http://x")),
+        ("eventex_any", 0, "/data/Arguments/13/Value", json!("1.5")),
+        ("eventex_any", 0, "/data/Arguments/18/Value", json!({ "Q": "1" })),
+        (
+            "fault_unknown",
+            0,
+            "/data/Reason/Fault",
+            json!({ "FaultCause": null, "FaultMessage": null, "X": "1" }),
+        ),
+        ("unknown_type", 1, "/type", json!("BrandNewVcEvent")),
+        ("unknown_type", 1, "/category", json!("event")),
+        ("unknown_type", 1, "/subject", json!("BrandNewVcEvent")),
+        (
+            "unknown_type",
+            1,
+            "/data",
+            json!({
+                "Key": 2, "ChainId": 1, "CreatedTime": "2024-01-02T03:04:05.678Z", "UserName": "u", "Datacenter": null, "ComputeResource": null,
+                "Host": null, "Vm": null, "Ds": null, "Net": null, "Dvs": null, "FullFormattedMessage": "", "ChangeTag": "", "Foo": "1"
+            }),
+        ),
+    ]
+}
+
+/// What differs between our value and govmomi's: every key of govmomi's must be there, equal and in its order; a key of ours alone must be in
+/// the event's XML, or null-like.
+fn difference(ours: &Value, oracle: &Value, xml: &str, path: &str) -> Option<String> {
+    match (ours, oracle) {
+        (Value::Object(ours), Value::Object(oracle)) => {
+            if let Some(missing) = oracle.keys().find(|key| !ours.contains_key(*key)) {
+                return Some(format!("{path}.{missing} is missing"));
+            }
+            ours.iter().find_map(|(key, value)| match oracle.get(key) {
+                Some(expected) => difference(value, expected, xml, &format!("{path}.{key}")),
+                None => {
+                    let null_like = [json!(null), json!(""), json!(0), json!(false)].contains(value);
+                    let element = format!("<{}{}", key[..1].to_lowercase(), &key[1..]);
+                    (!null_like && !xml.contains(&element))
+                        .then(|| format!("{path}.{key} is extra and not in the page"))
+                }
+            })
+        }
+        (Value::Array(ours), Value::Array(oracle)) if ours.len() == oracle.len() => ours
+            .iter()
+            .zip(oracle)
+            .enumerate()
+            .find_map(|(i, (a, b))| difference(a, b, xml, &format!("{path}[{i}]"))),
+        (Value::Number(ours), Value::Number(oracle)) if ours.as_f64() == oracle.as_f64() => None,
+        (ours, oracle) => (ours != oracle).then(|| format!("{path} is {ours}, oracle {oracle}")),
+    }
+}
+
+/// The keys of `oracle`'s objects in the order of its text, which must be their order in ours: `serde_json` sorts what it parses.
+fn keys_in_order(ours: &str, oracle: &str) -> bool {
+    let keys = |text: &str| -> Vec<String> {
+        let mut keys = Vec::new();
+        let (mut rest, mut after_comma) = (text, false);
+        while let Some(at) = rest.find(['"', '{', ',']) {
+            let byte = rest.as_bytes()[at];
+            rest = &rest[at + 1..];
+            if byte != b'"' {
+                after_comma = true;
+                continue;
+            }
+            let mut end = 0;
+            while rest.as_bytes()[end] != b'"' {
+                end += if rest.as_bytes()[end] == b'\\' { 2 } else { 1 };
+            }
+            if std::mem::take(&mut after_comma) && rest[end + 1..].starts_with(':') {
+                keys.push(rest[..end].to_owned());
+            }
+            rest = &rest[end + 1..];
+        }
+        keys
+    };
+    let (ours, oracle) = (keys(ours), keys(oracle));
+    let mut ours = ours.iter();
+    oracle.iter().all(|key| ours.any(|ours| ours == key))
+}
+
+#[test]
+fn every_golden_page_is_what_govmomi_makes_of_it() {
+    for (path, page) in pages() {
+        let Ok(oracle) = std::fs::read_to_string(path.with_extension("pascal.jsonl")) else { continue };
+        let name = path.file_name().unwrap().to_str().unwrap();
+        let ours = lines(page.as_bytes());
+        let mut texts = Vec::new();
+        run(&DecodeArgs::default(), page.as_bytes(), &mut texts).unwrap();
+        let texts = String::from_utf8(texts).unwrap();
+        assert_eq!(ours.len(), oracle.lines().count(), "{name}");
+        let events: Vec<_> = page.split("<returnval").skip(1).collect();
+        for (i, (oracle_text, ours)) in oracle.lines().zip(&ours).enumerate() {
+            let mut expected: Value = serde_json::from_str(oracle_text).unwrap();
+            let mut patched = false;
+            for (_, _, pointer, value) in
+                kept().into_iter().filter(|(page, line, ..)| (*page, *line) == (name, i))
+            {
+                patched = true;
+                *expected.pointer_mut(pointer).unwrap_or_else(|| panic!("{name} has no {pointer}")) = value;
+            }
+            assert_eq!(difference(ours, &expected, events[i], ""), None, "{name}, line {i}");
+            assert!(
+                patched || keys_in_order(texts.lines().nth(i).unwrap(), oracle_text),
+                "{name}, line {i}: keys out of order"
+            );
+        }
+    }
+}
+
+#[test]
+fn a_bad_value_costs_no_event() {
+    let page = std::fs::read(golden().join("edge/int_garbage.xml")).unwrap();
+    let mut decoded = Decoded::default();
+    decode(&page, &mut decoded).unwrap();
+    assert_eq!((decoded.records.len(), decoded.misfits, decoded.unknown_classes), (1, 1, 0));
+    assert_eq!(decoded.records[0].key, None);
+    assert_eq!(lines(&page)[0]["data"]["Key"], "abc");
+}
+
+#[test]
+fn a_page_that_is_cut_gives_nothing_and_says_where() {
+    let page = std::fs::read(golden().join("page1000.xml")).unwrap();
+    let mut decoded = Decoded::default();
+    for cut in (0..page.len()).step_by(29_989).chain([page.len() - 1]) {
+        let error = decode(&page[..cut], &mut decoded).unwrap_err();
+        assert!(error.offset <= cut, "{error} of {cut}");
+        assert!(decoded.records.is_empty() && decoded.arena.is_empty());
+    }
+    decode(&page, &mut decoded).unwrap();
+    assert_eq!(decoded.records.len(), 1_000);
+}
+
+#[test]
+fn the_command_says_where_in_its_input_a_page_is_not_readable() {
+    let page = std::fs::read(golden().join("edge/ok.xml")).unwrap();
+    let cut = std::fs::read(golden().join("edge/truncated.xml")).unwrap();
+    let mut out = Vec::new();
+    let input = [&page[..], b"\n\n", &page, &cut].concat();
+    let error = run(&DecodeArgs::default(), &input[..], &mut out).unwrap_err().to_string();
+    assert_eq!(out.iter().filter(|byte| **byte == b'\n').count(), 2, "what came before is written");
+    let at: usize = error.split_once("at byte ").unwrap().1.split_once(':').unwrap().0.parse().unwrap();
+    assert!((2 * page.len() + 2..=input.len()).contains(&at), "{error}");
+}
+
+#[test]
+fn both_decoders_give_the_same_of_every_golden_page() {
+    for (path, page) in pages() {
+        let (mut fast, mut slow) = (Decoded::default(), Decoded::default());
+        let results =
+            (decode(page.as_bytes(), &mut fast), reference::decode(page.as_bytes(), &mut slow).map(|_| ()));
+        assert_eq!(results.0, results.1, "{}", path.display());
+        assert_same(&fast, &slow);
+    }
+}
+
+fn assert_same(fast: &Decoded, slow: &Decoded) {
+    assert_eq!(
+        (fast.records.len(), fast.misfits, fast.unknown_classes),
+        (slow.records.len(), slow.misfits, slow.unknown_classes)
+    );
+    let text = |decoded: &Decoded, span| String::from_utf8(decoded.bytes(span).to_vec()).unwrap();
+    for (a, b) in fast.records.iter().zip(&slow.records) {
+        assert_eq!(text(fast, a.data), text(slow, b.data));
+        assert_eq!(
+            (a.key, a.chain_id, a.created_us, a.category, a.raw),
+            (b.key, b.chain_id, b.created_us, b.category, b.raw)
+        );
+        for (a, b) in [
+            (a.class, b.class),
+            (a.subject, b.subject),
+            (a.entity, b.entity),
+            (a.user, b.user),
+            (a.created_text, b.created_text),
+        ] {
+            assert_eq!(text(fast, a), text(slow, b));
+        }
+    }
+}
+
+/// The generated schema is what `scripts/generate-schema` writes today.
+#[test]
+fn the_generated_schema_has_not_drifted() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let target = option_env!("CARGO_TARGET_TMPDIR").map(|tmp| Path::new(tmp).join("../venv/bin/python3"));
+    let python = target.filter(|python| python.exists()).unwrap_or_else(|| "python3".into());
+    let checked = Command::new(python).arg(root.join("scripts/generate-schema")).arg("--check").output();
+    let code = checked.as_ref().ok().and_then(|output| output.status.code());
+    match (code, checked) {
+        (Some(0), _) => {}
+        (None | Some(3), checked) => {
+            assert!(
+                std::env::var_os("EVENT_ROUTER_REQUIRE_PEERS").is_none(),
+                "pyvmomi is missing: {checked:?}"
+            );
+            eprintln!("skipped the_generated_schema_has_not_drifted: the Python package pyvmomi is missing");
+        }
+        (_, checked) => panic!("{}", String::from_utf8_lossy(&checked.expect("there is a code").stderr)),
+    }
+}
