@@ -1,5 +1,8 @@
 //! Configuration files as operators write them: what is accepted, what it means, and what is said about what is wrong.
 
+// Helpers of a test fail it.
+#![allow(clippy::unwrap_used)]
+
 use std::path::Path;
 
 use event_router::config::*;
