@@ -1,5 +1,8 @@
 //! Configuration files as operators write them: what is accepted, what it means, and what is said about what is wrong.
 
+// Helpers of a test fail it.
+#![allow(clippy::unwrap_used)]
+
 use std::path::Path;
 
 use event_router::config::*;
@@ -258,4 +261,51 @@ fn the_checked_in_schema_is_that_of_the_table() {
 #[test]
 fn the_checked_in_manual_is_that_of_the_table() {
     check_generated("configuration.md", &reference_manual());
+}
+
+mod mutations {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const FILES: [&str; 6] = [
+        include_str!("data/everything.yaml"),
+        include_str!("data/wrong.yaml"),
+        include_str!("data/wrong-v1alpha1.yaml"),
+        include_str!("data/wrong-array.json"),
+        include_str!("../examples/old-v1alpha1-openfaas.yaml"),
+        include_str!("../examples/old-v0.4-eventbridge.json"),
+    ];
+    const PIECES: [&str; 16] = [
+        "", "~", "x", "[]", "{}", "[x]", "{x: y}", "true", "-1", "'", "\n", "\n  ", ": ", "- ", "${X}",
+        "&a *a",
+    ];
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 500, ..ProptestConfig::default() })]
+
+        /// Whatever is changed in a file: an answer without a panic, and no secret in it.
+        #[test]
+        fn a_changed_file_is_answered(
+            file in 0..FILES.len(),
+            edits in prop::collection::vec((any::<prop::sample::Index>(), 0..12usize, 0..PIECES.len()), 1..6),
+        ) {
+            let mut text: Vec<char> = FILES[file].replace("hunter2", "\u{1F512}hunter2").chars().collect();
+            for (at, len, piece) in edits {
+                let at = at.index(text.len());
+                let end = (at + len).min(text.len());
+                text.splice(at..end, PIECES[piece].chars());
+            }
+            let text: String = text.into_iter().collect();
+            if let Err(errors) = load(&text) {
+                prop_assert!(!errors.problems.is_empty());
+                for problem in errors.problems {
+                    prop_assert!(problem.line >= 1);
+                    // An edit may make a file's name of a secret: those are shown.
+                    let hidden = !problem.message.contains('\u{1F512}') || problem.message.contains("secret file");
+                    prop_assert!(hidden, "{problem:?}\n{text}");
+                }
+            }
+        }
+    }
 }

@@ -11,6 +11,7 @@ use super::found::{Found, Value, join};
 use super::problem::Problems;
 use super::scalar::{self, ExpandError};
 use super::tree::{Data, Entry, Node, Scalar};
+use crate::pattern::{PatternSet, Root};
 
 /// Looks up an environment variable.
 pub(super) type Env<'a> = &'a dyn Fn(&str) -> Option<String>;
@@ -232,7 +233,10 @@ impl Reader<'_> {
                 Some(Value::List(items.iter().enumerate().filter_map(item).collect()))
             }
             (Data::Map(entries), Kind::Map(shape)) => Some(Value::Map(self.map(entries, shape, path))),
-            (Data::Map(_), Kind::Pattern) => self.pattern(node, path).map(Value::Pattern),
+            (Data::Map(_), Kind::Pattern) => {
+                let pattern = self.json(node, path)?;
+                self.pattern(&pattern, node, path).then_some(Value::Pattern(pattern))
+            }
             (Data::Map(_), Kind::Block(block) | Kind::Maybe(block)) => {
                 Some(Value::Block(self.block(node, block, path, line)))
             }
@@ -362,16 +366,16 @@ impl Reader<'_> {
         pairs
     }
 
-    /// A pattern as JSON. What its operators mean is for the `pattern` module to judge.
-    fn pattern(&mut self, node: &Node, path: &str) -> Option<serde_json::Value> {
+    /// A value as JSON, by YAML's rules for what is a number and what is text.
+    fn json(&mut self, node: &Node, path: &str) -> Option<serde_json::Value> {
         use serde_json::Value as Json;
         Some(match &node.data {
             Data::Null => Json::Null,
             Data::List(items) => {
-                Json::Array(items.iter().map(|item| self.pattern(item, path)).collect::<Option<_>>()?)
+                Json::Array(items.iter().map(|item| self.json(item, path)).collect::<Option<_>>()?)
             }
             Data::Map(entries) => {
-                let member = |entry: &Entry| Some((entry.key.clone(), self.pattern(&entry.value, path)?));
+                let member = |entry: &Entry| Some((entry.key.clone(), self.json(&entry.value, path)?));
                 Json::Object(entries.iter().map(member).collect::<Option<_>>()?)
             }
             Data::Scalar(Scalar { text, plain: true }) if matches!(&**text, "true" | "false") => {
@@ -392,6 +396,49 @@ impl Reader<'_> {
             }
         })
     }
+
+    /// Whether a pattern can be used; what is wrong with it is reported, each fault in its own line.
+    fn pattern(&mut self, pattern: &serde_json::Value, node: &Node, path: &str) -> bool {
+        let compiled = PatternSet::compile(Root::CloudEvent, &[(0, pattern.clone())]);
+        let faults = compiled.err().unwrap_or_default();
+        for fault in &faults {
+            self.problems.error(line_at(node, &fault.path), path, fault.to_string());
+        }
+        faults.is_empty()
+    }
+}
+
+/// The line of the value at a JSON path, `$.data.Vm.Name[0]`; of the nearest value around it, where a name is not found.
+fn line_at(node: &Node, path: &str) -> usize {
+    let mut at = node;
+    let mut line = node.line;
+    let mut rest = path.trim_start_matches('$');
+    while !rest.is_empty() {
+        let (step, after) = match rest.strip_prefix('.') {
+            // A name may have dots in it: the longest that is there is meant.
+            Some(name) => {
+                let Data::Map(entries) = &at.data else { break };
+                let here = |entry: &&Entry| {
+                    let after = name.strip_prefix(&*entry.key);
+                    after.is_some_and(|after| after.is_empty() || after.starts_with(['.', '[']))
+                };
+                let Some(entry) = entries.iter().filter(here).max_by_key(|entry| entry.key.len()) else {
+                    break;
+                };
+                line = entry.line;
+                (&entry.value, &name[entry.key.len()..])
+            }
+            None => {
+                let Some((index, after)) = rest[1..].split_once(']') else { break };
+                let Data::List(items) = &at.data else { break };
+                let Some(item) = index.parse().ok().and_then(|index: usize| items.get(index)) else { break };
+                line = item.line;
+                (item, after)
+            }
+        };
+        (at, rest) = (step, after);
+    }
+    line
 }
 
 /// Headers that a request has of its own.
