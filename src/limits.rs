@@ -144,3 +144,15 @@ pub const SESSION_FAILURES_MAX: u32 = 5;
 pub const CLOSE_MAX: Duration = Duration::from_secs(3);
 /// How often a password file is looked at after it was refused.
 pub const PASSWORD_CHECK: Duration = Duration::from_secs(5);
+/// Entries in one PutEvents (API reference).
+pub const PUT_EVENTS_ENTRIES_MAX: usize = 10;
+/// How long a destination is left alone after EventBridge throttled it and did not say how long: its quota is counted by the second.
+pub const THROTTLE_WAIT: Duration = Duration::from_secs(1);
+/// Rules of one event bus that are read: AWS allows 300, on request some thousands. 10,000 * 4 KiB of pattern = 40 MB at the very worst.
+pub const RULES_MAX: usize = 10_000;
+/// Bytes of one answer of AWS: 100 rules * 32 KiB of JSON.
+pub const AWS_ANSWER_BYTES_MAX: usize = 4 << 20;
+/// Origins that one EventBridge processor talks to: EventBridge, STS, a source of credentials, and a few after changes.
+pub const AWS_ORIGINS_MAX: usize = 8;
+/// How long an access key that is in a file is used before the file is read again. The SDK begins to ask 10 s before.
+pub const ACCESS_KEY_AGE_MAX: Duration = Duration::from_secs(300);

@@ -280,6 +280,27 @@ impl<'a> Rendering<'a> {
         }
     }
 
+    /// The CloudEvents `source`.
+    pub fn source(&self) -> &'a str {
+        &self.batch.source.url
+    }
+
+    /// The CloudEvents `time` of event `i`, microseconds since 1970 UTC.
+    pub fn time_us(&self, i: usize) -> i64 {
+        let created = self.batch.records[i].created_us.filter(|_| self.options.time == EventTime::Created);
+        created.unwrap_or(self.batch.produced_us)
+    }
+
+    /// A name for event `i` that is never empty: the subject, else the class, else `Event`.
+    pub fn detail_type(&self, i: usize) -> &'a str {
+        let record = &self.batch.records[i];
+        [record.subject, record.class]
+            .into_iter()
+            .map(|name| self.batch.text(name))
+            .find(|name| !name.is_empty())
+            .unwrap_or("Event")
+    }
+
     fn json(&self, record: &Record) -> &'a [u8] {
         if record.data.is_empty() { b"null" } else { self.batch.bytes(record.data) }
     }

@@ -8,6 +8,7 @@ pub mod blackhole;
 mod build;
 pub mod cloudevents;
 pub mod console;
+pub mod eventbridge;
 pub mod http;
 pub mod openfaas;
 
@@ -20,6 +21,7 @@ use tokio::sync::watch;
 
 pub use self::build::{BuildError, build};
 use crate::event::{Batch, Envelope, Selection};
+use eventbridge::rules::RuleSet;
 use openfaas::topics::TopicMap;
 
 /// A future without a name, one allocation a request.
@@ -95,6 +97,8 @@ pub enum Interest {
     Everything,
     /// Each function what its topics name; a function is a destination.
     Functions(watch::Receiver<Arc<TopicMap>>),
+    /// What matches a rule of one of its event buses; a bus is a destination.
+    Rules(watch::Receiver<Arc<RuleSet>>),
 }
 
 impl Interest {
@@ -104,6 +108,7 @@ impl Interest {
             Interest::Everything => {}
             // The sender lives as long as the processor; without one nothing is delivered anyway.
             Interest::Functions(topics) => drop(topics.wait_for(|map| map.generation() > 0).await),
+            Interest::Rules(rules) => drop(rules.wait_for(|rules| rules.generation > 0).await),
         }
     }
 }

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use proptest::prelude::*;
 
 use super::*;
-use crate::event::Batch;
 use crate::config::{Ordering, Overflow, OverflowPolicy, Retry};
+use crate::event::Batch;
 use crate::pipeline::order::tests::batch;
 
 const ROOM: Room = Room { share: usize::MAX, scarce: false, alone: true };

@@ -26,7 +26,7 @@ use hyper_util::client::legacy;
 use hyper_util::client::proxy::matcher::Matcher;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 
-pub use connect::{ConnectError, shown};
+pub use connect::{ConnectError, find, shown};
 pub use headers::{Headers, HeadersError};
 pub use retry_after::retry_after;
 pub use tls::{TlsError, client_config};
@@ -36,7 +36,7 @@ use crate::config::{Auth, HttpClient, Proxy};
 use crate::limits::{
     ANSWER_BYTES_MAX, EXCERPT_BYTES_MAX, FILES_CHECK_INTERVAL, IDLE_CONNECTIONS_MAX, IDLE_TIMEOUT,
 };
-use connect::{Connector, Route, find, tls_reason};
+use connect::{Connector, Route, tls_reason};
 use tls::Fingerprint;
 
 /// Why a client cannot be made: a mistake in the configuration.

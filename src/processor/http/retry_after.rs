@@ -46,7 +46,7 @@ mod tests {
         check("Sunday, 06-Nov-94 08:49:47 GMT", None, Some(10));
         check("Sun Nov  6 08:49:47 1994", None, Some(10));
         check("Sun, 06 Nov 1994 08:00:00 GMT", None, Some(0));
-        check("Sun, 06 Nov 2094 08:49:37 GMT", None, Some(RETRY_AFTER_MAX.as_secs()));
+        check("Sat, 06 Nov 2094 08:49:37 GMT", None, Some(RETRY_AFTER_MAX.as_secs()));
         check("Sat, 01 Jan 2000 00:00:05 GMT", Some("Sat, 01 Jan 2000 00:00:00 GMT"), Some(5));
         check("-3", None, None);
         check("1.5", None, None);

@@ -1,0 +1,166 @@
+//! What EventBridge's errors mean: whose fault, and how long to wait.
+//!
+//! Source: API reference of PutEvents (error codes of entries) and "Common errors". Codes that nobody documented are taken to pass: an event is
+//! tried again for nothing rather than given up for nothing.
+
+use std::error::Error;
+
+use aws_sdk_eventbridge::config::http::HttpResponse;
+use aws_sdk_eventbridge::error::{ProvideErrorMetadata, SdkError};
+
+use super::transport::Undelivered;
+use crate::limits::{EXCERPT_BYTES_MAX, THROTTLE_WAIT};
+use crate::processor::http::find;
+use crate::processor::{Failure, Fault};
+
+/// An entry of a PutEvents answer that failed.
+pub fn of_entry(code: &str, message: &str) -> Failure {
+    let (fault, wait) = match code {
+        _ if throttles(code) => (Fault::Target, Some(THROTTLE_WAIT)),
+        "InternalFailure" | "InternalException" | "InternalError" | "ServiceUnavailable" => {
+            (Fault::Target, None)
+        }
+        "AccessDeniedException"
+        | "InvalidAccountIdException"
+        | "InvalidArgument"
+        | "MalformedDetail"
+        | "RedactionFailure"
+        | "NotAuthorizedForSourceException"
+        | "NotAuthorizedForDetailTypeException" => (Fault::Permanent, None),
+        _ => (Fault::Retryable, None),
+    };
+    Failure { fault, status: None, reason: said("EventBridge refused the event", code, message), wait }
+}
+
+/// A call that failed as a whole. What is wrong with our credentials or rights is no fault of the events: they wait until somebody mends it.
+pub fn of_call<E>(target: &str, error: &SdkError<E, HttpResponse>) -> Failure
+where
+    E: Error + ProvideErrorMetadata + 'static,
+{
+    if let Some(Undelivered(failure)) = find::<Undelivered>(error) {
+        return failure.clone();
+    }
+    let target_fault = |reason| Failure { fault: Fault::Target, status: None, reason, wait: None };
+    match error {
+        SdkError::ServiceError(answer) => {
+            let status = answer.raw().status().as_u16();
+            let code = answer.err().code().unwrap_or("no error code");
+            let fault = match code {
+                _ if throttles(code) || refuses_us(code) => Fault::Target,
+                _ if status >= 500 => Fault::Target,
+                _ => Failure::fault_of(status),
+            };
+            let asked = answer.raw().headers().get("retry-after").and_then(|value| value.parse().ok());
+            let asked = asked
+                .map(|seconds| std::time::Duration::from_secs(seconds).min(crate::limits::RETRY_AFTER_MAX));
+            let message = answer.err().message().unwrap_or_default();
+            let mut reason = said(&format!("{target} answered {status}"), code, message);
+            if refuses_us(code) {
+                reason += "; check `auth`, `assumeRole` and the rights of that identity";
+            }
+            Failure {
+                fault,
+                status: Some(status),
+                reason,
+                wait: asked.or(throttles(code).then_some(THROTTLE_WAIT)),
+            }
+        }
+        SdkError::ResponseError(answer) => Failure {
+            status: Some(answer.raw().status().as_u16()),
+            ..target_fault(format!("{target} sent what is no answer of EventBridge; check `endpoint`"))
+        },
+        SdkError::TimeoutError(_) => target_fault(format!("{target} gave no answer in time")),
+        // No request was made: no credentials, or none that can be used.
+        other => target_fault(format!(
+            "no request to {target}: {}; check `auth` and `assumeRole`",
+            innermost(other)
+        )),
+    }
+}
+
+fn throttles(code: &str) -> bool {
+    matches!(
+        code,
+        "ThrottlingException"
+            | "Throttling"
+            | "ThrottledException"
+            | "TooManyRequestsException"
+            | "RequestLimitExceeded"
+            | "RequestThrottled"
+            | "RequestThrottledException"
+            | "LimitExceededException"
+            | "SlowDown"
+    )
+}
+
+fn refuses_us(code: &str) -> bool {
+    matches!(
+        code,
+        "AccessDenied"
+            | "AccessDeniedException"
+            | "UnrecognizedClientException"
+            | "InvalidClientTokenId"
+            | "InvalidSignatureException"
+            | "SignatureDoesNotMatch"
+            | "MissingAuthenticationToken"
+            | "MissingAuthenticationTokenException"
+            | "IncompleteSignature"
+            | "IncompleteSignatureException"
+            | "ExpiredToken"
+            | "ExpiredTokenException"
+            | "RequestExpired"
+            | "NotAuthorized"
+            | "OptInRequired"
+    )
+}
+
+fn said(what: &str, code: &str, message: &str) -> String {
+    let end = message
+        .char_indices()
+        .map(|(at, letter)| at + letter.len_utf8())
+        .take_while(|end| *end <= EXCERPT_BYTES_MAX);
+    let message = message[..end.last().unwrap_or(0)].replace(char::is_control, " ");
+    if message.is_empty() { format!("{what}: {code}") } else { format!("{what}: {code}: {message}") }
+}
+
+fn innermost(error: &(dyn Error + 'static)) -> String {
+    let mut last = error;
+    while let Some(source) = last.source() {
+        last = source;
+    }
+    last.to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn entries_fail_by_their_code() {
+        for (code, fault) in [
+            ("ThrottlingException", Fault::Target),
+            ("InternalFailure", Fault::Target),
+            ("InternalException", Fault::Target),
+            ("MalformedDetail", Fault::Permanent),
+            ("InvalidArgument", Fault::Permanent),
+            ("NotAuthorizedForSourceException", Fault::Permanent),
+            ("AccessDeniedException", Fault::Permanent),
+            ("SomethingNew", Fault::Retryable),
+            ("", Fault::Retryable),
+        ] {
+            let failure = of_entry(code, "why");
+            assert_eq!(
+                (failure.fault, failure.wait.is_some()),
+                (fault, code == "ThrottlingException"),
+                "{code}"
+            );
+            assert!(failure.reason.contains(code) && failure.reason.ends_with("why"));
+        }
+    }
+
+    #[test]
+    fn messages_are_one_bounded_line() {
+        let failure = of_entry("MalformedDetail", &"ü\n".repeat(1_000));
+        assert!(failure.reason.len() < EXCERPT_BYTES_MAX + 100 && !failure.reason.contains('\n'));
+    }
+}

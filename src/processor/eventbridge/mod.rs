@@ -1,0 +1,315 @@
+//! AWS EventBridge: events that a rule asks for are put on its bus.
+//!
+//! ```text
+//! ListRules ── every 5 min ── RuleSet ── watch ──► routing (one destination a bus)
+//!                                                      │
+//! PutEvents ◄── calls of at most 10 entries ◄── deliver┘
+//!     └── answer, entry by entry ──► Outcome
+//! ```
+//!
+//! An entry: DetailType = the subject, Source = the SDK URL, Detail = the structured CloudEvent, Time = its time. A refresh of the rules that fails
+//! leaves the last good ones. A rule that is configured but not there fails a refresh: going on without it would drop events unseen.
+
+mod credentials;
+mod fault;
+pub mod pack;
+pub mod rules;
+mod transport;
+
+use std::ops::Range;
+use std::sync::Arc;
+use std::time::Duration;
+
+use aws_sdk_eventbridge::Client;
+use aws_sdk_eventbridge::primitives::DateTime;
+use aws_sdk_eventbridge::types::PutEventsRequestEntry;
+use tokio::sync::{Mutex, OnceCell, watch};
+
+use rules::RuleSet;
+use transport::Transport;
+
+use super::http::{HttpError, target_uri};
+use super::{BoxFuture, Failure, Fault, Interest, Outcome, Processor, Request, Shape};
+use crate::config::EventBridge as Settings;
+use crate::event::Envelope;
+use crate::limits::{FIRST_SYNC_RETRY, PUT_EVENTS_ENTRIES_MAX};
+
+/// Puts events on the buses of one region.
+#[derive(Debug)]
+pub struct EventBridge {
+    settings: Settings,
+    /// Scheme and host of the endpoint, for messages.
+    target: String,
+    transport: Transport,
+    /// Made at the first use: looking for credentials may take the network.
+    client: OnceCell<Client>,
+    envelope: Envelope,
+    rules: watch::Sender<Arc<RuleSet>>,
+    refreshing: Mutex<()>,
+}
+
+/// An event on its way.
+struct Entry {
+    detail: String,
+    detail_type: String,
+    source: String,
+    time_us: i64,
+}
+
+impl EventBridge {
+    pub fn new(settings: &Settings, envelope: Envelope) -> Result<Self, HttpError> {
+        // Where AWS itself is to be asked, the SDK knows the host; this one is for messages and for the proxy's decision.
+        let aws = format!("https://events.{}.amazonaws.com", settings.region);
+        let endpoint = target_uri(settings.endpoint.as_deref().unwrap_or(&aws))?;
+        let transport = Transport::new(&settings.http, &endpoint)?;
+        let rules = RuleSet { region: settings.region.clone(), ..RuleSet::default() };
+        Ok(EventBridge {
+            settings: settings.clone(),
+            target: transport.target(),
+            transport,
+            client: OnceCell::new(),
+            envelope,
+            rules: watch::Sender::new(Arc::new(rules)),
+            refreshing: Mutex::new(()),
+        })
+    }
+
+    /// The rules of all buses: generation 0 until they were read once.
+    pub fn rules(&self) -> watch::Receiver<Arc<RuleSet>> {
+        self.rules.subscribe()
+    }
+
+    /// Reads the rules of all buses once, all or nothing. After a failure the last good ones stay.
+    pub async fn refresh(&self) -> Result<(), Failure> {
+        // One refresh at a time, so that older rules never replace newer ones.
+        let _one = self.refreshing.lock().await;
+        let client = self.client().await;
+        let mut buses = Vec::with_capacity(self.settings.buses.len());
+        for bus in &self.settings.buses {
+            let function = rules::function_of(bus, self.settings.buses.len());
+            buses.push(rules::read(client, &self.target, bus, function).await?);
+        }
+        let known = Arc::clone(&self.rules.borrow());
+        let read = RuleSet { generation: known.generation, region: known.region.clone(), buses };
+        if known.generation > 0 && *known == read {
+            return Ok(());
+        }
+        let rules: usize = read.buses.iter().map(|bus| bus.rules.len()).sum();
+        tracing::info!(target_host = self.target, buses = read.buses.len(), rules, "event rules changed");
+        self.rules.send_replace(Arc::new(RuleSet { generation: known.generation + 1, ..read }));
+        Ok(())
+    }
+
+    async fn client(&self) -> &Client {
+        let make = async || {
+            let sdk = credentials::sdk_config(&self.settings, &self.transport).await;
+            let mut config = aws_sdk_eventbridge::config::Builder::from(&sdk);
+            config.set_endpoint_url(self.settings.endpoint.clone());
+            Client::from_conf(config.build())
+        };
+        self.client.get_or_init(make).await
+    }
+
+    /// Refreshes again and again until the processor is dropped: soon after a failed first time, then at the configured interval.
+    fn keep_fresh(self: Arc<Self>) {
+        let interval = self.settings.refresh_interval.max(Duration::from_millis(10));
+        let weak = Arc::downgrade(&self);
+        drop(self);
+        tokio::spawn(async move {
+            let mut failing = false;
+            while let Some(this) = weak.upgrade() {
+                let wait = match this.refresh().await {
+                    Ok(()) => {
+                        if std::mem::take(&mut failing) {
+                            tracing::info!(target_host = this.target, "event rules can be read again");
+                        }
+                        interval
+                    }
+                    Err(failure) => {
+                        // Said once, not at every try.
+                        if !std::mem::replace(&mut failing, true) {
+                            let reason = failure.reason;
+                            tracing::warn!(
+                                target_host = this.target,
+                                reason,
+                                "event rules cannot be read; the last known stay"
+                            );
+                        }
+                        if this.rules.borrow().generation == 0 {
+                            interval.min(FIRST_SYNC_RETRY)
+                        } else {
+                            interval
+                        }
+                    }
+                };
+                drop(this);
+                tokio::time::sleep(wait).await;
+            }
+        });
+    }
+
+    fn entries(&self, request: &Request) -> Vec<Entry> {
+        let mut entries = Vec::with_capacity(request.events);
+        for piece in &request.pieces {
+            let rendering = self.envelope.open(&piece.batch);
+            for i in piece.picks.iter() {
+                let mut detail = Vec::with_capacity(rendering.size_hint(i));
+                rendering.structured(i, &mut detail);
+                entries.push(Entry {
+                    // The decoder writes valid UTF-8 only, so nothing is ever replaced.
+                    detail: String::from_utf8(detail)
+                        .unwrap_or_else(|bad| String::from_utf8_lossy(bad.as_bytes()).into_owned()),
+                    detail_type: rendering.detail_type(i).to_string(),
+                    source: rendering.source().to_string(),
+                    time_us: rendering.time_us(i),
+                });
+            }
+        }
+        entries
+    }
+
+    async fn put(&self, request: &Request) -> Outcome {
+        let bus = self.settings.buses.iter().find(|bus| bus.name == *request.function);
+        let Some(bus) = bus.or_else(|| self.settings.buses.first().filter(|_| request.function.is_empty()))
+        else {
+            let reason = format!("there is no bus `{}` in the configuration any more", request.function);
+            return Outcome::Failed(Failure { fault: Fault::Permanent, status: None, reason, wait: None });
+        };
+        let limit = self.settings.entry_bytes_max;
+        let entries = self.entries(request);
+        let sizes: Vec<usize> =
+            entries.iter().map(|e| pack::entry_bytes(&e.source, &e.detail_type, &e.detail)).collect();
+        let mut each: Vec<Option<Failure>> =
+            sizes.iter().map(|size| (*size > limit).then(|| too_large(*size, limit))).collect();
+        for call in pack::calls(&sizes, limit) {
+            let stop = self.call(&bus.name, &entries, call.clone(), &mut each).await;
+            // What the target cannot take now it cannot take a moment later, and order would be lost.
+            if let Some(failure) = stop {
+                each[call.end..]
+                    .iter_mut()
+                    .filter(|event| event.is_none())
+                    .for_each(|event| *event = Some(failure.clone()));
+                break;
+            }
+        }
+        match each.first() {
+            Some(Some(first))
+                if each.iter().all(|event| event.as_ref().is_some_and(|f| f.fault == Fault::Target)) =>
+            {
+                // All failed, and not for their own sake: the destination's trouble as a whole.
+                Outcome::Failed(first.clone())
+            }
+            _ => Outcome::of_each(each),
+        }
+    }
+
+    /// One call; writes what became of its entries. Returns a failure where further calls would fail alike.
+    async fn call(
+        &self,
+        bus: &str,
+        entries: &[Entry],
+        call: Range<usize>,
+        each: &mut [Option<Failure>],
+    ) -> Option<Failure> {
+        match self.put_events(bus, &entries[call.clone()]).await {
+            Ok(results) => {
+                for (event, result) in each[call.clone()].iter_mut().zip(results) {
+                    *event = result;
+                }
+                each[call].iter().flatten().find(|failure| failure.fault == Fault::Target).cloned()
+            }
+            // AWS says that one of several is not valid, but not which: each alone.
+            Err(failure) if failure.fault == Fault::Permanent && call.len() > 1 => {
+                for at in call.clone() {
+                    match self.put_events(bus, &entries[at..=at]).await {
+                        Ok(mut results) => each[at] = results.pop().flatten(),
+                        Err(failure) if failure.fault == Fault::Target => {
+                            each[at..call.end].fill(Some(failure.clone()));
+                            return Some(failure);
+                        }
+                        Err(failure) => each[at] = Some(failure),
+                    }
+                }
+                None
+            }
+            Err(failure) => {
+                each[call].fill(Some(failure.clone()));
+                (failure.fault == Fault::Target).then_some(failure)
+            }
+        }
+    }
+
+    /// One PutEvents. The results are those of `entries`, in their order.
+    async fn put_events(&self, bus: &str, entries: &[Entry]) -> Result<Vec<Option<Failure>>, Failure> {
+        let built = entries.iter().map(|entry| {
+            PutEventsRequestEntry::builder()
+                .event_bus_name(bus)
+                .source(&entry.source)
+                .detail_type(&entry.detail_type)
+                .detail(&entry.detail)
+                .time(
+                    DateTime::from_nanos(i128::from(entry.time_us) * 1_000).unwrap_or(DateTime::from_secs(0)),
+                )
+                .build()
+        });
+        let sent = self.client().await.put_events().set_entries(Some(built.collect())).send().await;
+        let answer = sent.map_err(|error| fault::of_call(&self.target, &error))?;
+        let results = answer.entries();
+        if results.len() != entries.len() {
+            // No entry can be told from another: none is acknowledged.
+            let reason =
+                format!("{} answered {} results for {} events", self.target, results.len(), entries.len());
+            return Err(Failure { fault: Fault::Target, status: None, reason, wait: None });
+        }
+        let failure = |code: &str, message: Option<&str>| fault::of_entry(code, message.unwrap_or_default());
+        Ok(results
+            .iter()
+            .map(|entry| entry.error_code().map(|code| failure(code, entry.error_message())))
+            .collect())
+    }
+
+    async fn reach(&self) -> Result<String, Failure> {
+        let client = self.client().await;
+        let (mut rules, buses) = (0, self.settings.buses.len());
+        for bus in &self.settings.buses {
+            if bus.forward_all {
+                let described = client.describe_event_bus().name(&bus.name).send().await;
+                described.map_err(|error| fault::of_call(&self.target, &error))?;
+            } else {
+                rules += rules::read(client, &self.target, bus, "".into()).await?.rules.len();
+            }
+        }
+        Ok(format!(
+            "{} has the {buses} configured buses, with {rules} rules that events can match",
+            self.target
+        ))
+    }
+}
+
+fn too_large(size: usize, limit: usize) -> Failure {
+    let reason =
+        format!("the event has {size} bytes by AWS's formula, {limit} are allowed; see `entryBytesMax`");
+    Failure { fault: Fault::Permanent, status: None, reason, wait: None }
+}
+
+impl Processor for EventBridge {
+    fn shape(&self) -> Shape {
+        Shape { events_max: PUT_EVENTS_ENTRIES_MAX, bytes_max: self.settings.entry_bytes_max, partial: true }
+    }
+
+    fn deliver<'a>(&'a self, request: &'a Request) -> BoxFuture<'a, Outcome> {
+        Box::pin(self.put(request))
+    }
+
+    fn check(&self) -> BoxFuture<'_, Result<String, Failure>> {
+        Box::pin(self.reach())
+    }
+
+    fn start(self: Arc<Self>) {
+        self.keep_fresh();
+    }
+
+    fn interest(&self) -> Interest {
+        Interest::Rules(self.rules())
+    }
+}

@@ -1,0 +1,111 @@
+//! The SDK's way to the network: the router's own HTTP client, so that its proxies, CA files and messages are the same as everywhere.
+//!
+//! The SDK also asks others for credentials (STS, a container's or an instance's own endpoint): one client an origin.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use aws_sdk_eventbridge::config::http::{HttpRequest, HttpResponse};
+use aws_sdk_eventbridge::config::{HttpClient as SdkHttpClient, RuntimeComponents, SharedHttpClient};
+use aws_sdk_eventbridge::error::ConnectorError;
+use aws_smithy_runtime_api::client::http::{
+    HttpConnector, HttpConnectorFuture, HttpConnectorSettings, SharedHttpConnector,
+};
+use aws_smithy_types::body::SdkBody;
+use bytes::Bytes;
+use hyper::header::PROXY_AUTHORIZATION;
+use hyper::{Response, Uri};
+
+use crate::config::{Auth, HttpClient, Proxy};
+use crate::limits::{AWS_ANSWER_BYTES_MAX, AWS_ORIGINS_MAX};
+use crate::processor::http::{Client, Version, request};
+use crate::processor::{Failure, Fault};
+
+/// A request that got no answer, carried through the SDK's errors.
+#[derive(Debug, thiserror::Error)]
+#[error("{}", .0.reason)]
+pub struct Undelivered(pub Failure);
+
+/// Clients by origin.
+#[derive(Clone, Debug)]
+pub struct Transport {
+    settings: Arc<HttpClient>,
+    clients: Arc<Mutex<Vec<(String, Arc<Client>)>>>,
+}
+
+impl Transport {
+    /// With a client for `endpoint` at once, so that a mistake in the settings shows at the start.
+    pub fn new(settings: &HttpClient, endpoint: &Uri) -> Result<Self, crate::processor::http::HttpError> {
+        let client = Client::new(endpoint, settings, Version::Auto, &Auth::None, &[])?;
+        // A thumbprint is of the endpoint's certificate, and of nobody else's.
+        let mut settings = settings.clone();
+        settings.tls.thumbprint = None;
+        let clients = vec![(client.target(), Arc::new(client))];
+        Ok(Transport { settings: Arc::new(settings), clients: Arc::new(Mutex::new(clients)) })
+    }
+
+    /// Scheme, host and port of the endpoint, for messages.
+    pub fn target(&self) -> String {
+        self.clients.lock().unwrap_or_else(PoisonError::into_inner)[0].0.clone()
+    }
+
+    pub fn shared(&self) -> SharedHttpClient {
+        SharedHttpClient::new(self.clone())
+    }
+
+    fn client(&self, uri: &Uri) -> Result<Arc<Client>, Undelivered> {
+        let origin = crate::processor::http::shown(uri);
+        let mut clients = self.clients.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, client)) = clients.iter().find(|(known, _)| *known == origin) {
+            return Ok(Arc::clone(client));
+        }
+        let mut settings = HttpClient::clone(&self.settings);
+        // A container's or instance's own credentials come from the link; a proxy elsewhere would get those of its own.
+        if uri.host().is_some_and(|host| host.starts_with("169.254.") || host == "[fd00:ec2::254]") {
+            settings.proxy = Proxy::Direct;
+        }
+        let client = Client::new(uri, &settings, Version::Auto, &Auth::None, &[]).map_err(|error| {
+            Undelivered(Failure { fault: Fault::Target, status: None, reason: error.to_string(), wait: None })
+        })?;
+        let client = Arc::new(client);
+        if clients.len() == AWS_ORIGINS_MAX {
+            clients.remove(1);
+        }
+        clients.push((origin, Arc::clone(&client)));
+        Ok(client)
+    }
+
+    async fn exchange(self, sdk: HttpRequest) -> Result<HttpResponse, ConnectorError> {
+        let user = |error: Box<dyn std::error::Error + Send + Sync>| ConnectorError::user(error);
+        let (head, body) = sdk.try_into_http1x().map_err(|error| user(error.into()))?.into_parts();
+        let body =
+            body.bytes().map(Bytes::copy_from_slice).ok_or_else(|| user("a streamed request".into()))?;
+        let undelivered = |failure| ConnectorError::io(Undelivered(failure).into());
+        let client = self.client(&head.uri).map_err(|error| ConnectorError::io(error.into()))?;
+        let mut headers = head.headers;
+        if let Some(value) = client.headers().get(PROXY_AUTHORIZATION) {
+            headers.insert(PROXY_AUTHORIZATION, value.clone());
+        }
+        let sent = client.exchange(request(head.method, head.uri, headers, body), AWS_ANSWER_BYTES_MAX);
+        let answer = sent.await.map_err(undelivered)?;
+        if answer.cut {
+            let reason = format!("{} answered with more than {AWS_ANSWER_BYTES_MAX} bytes", client.target());
+            return Err(undelivered(Failure { fault: Fault::Target, status: None, reason, wait: None }));
+        }
+        let mut response = Response::new(SdkBody::from(answer.body));
+        *response.status_mut() = answer.status;
+        *response.headers_mut() = answer.headers;
+        HttpResponse::try_from(response).map_err(|error| user(error.into()))
+    }
+}
+
+impl HttpConnector for Transport {
+    fn call(&self, request: HttpRequest) -> HttpConnectorFuture {
+        HttpConnectorFuture::new(self.clone().exchange(request))
+    }
+}
+
+impl SdkHttpClient for Transport {
+    fn http_connector(&self, _: &HttpConnectorSettings, _: &RuntimeComponents) -> SharedHttpConnector {
+        SharedHttpConnector::new(self.clone())
+    }
+}
