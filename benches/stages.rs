@@ -204,7 +204,10 @@ fn pipeline(c: &mut Criterion) {
             let mut decoded = Decoded::default();
             decode::decode(PAGE, &mut decoded).expect("the golden page is well-formed");
             let offset = (number * EVENTS as u64) as i32;
-            decoded.records.iter_mut().for_each(|record: &mut Record| record.key = record.key.map(|key| key.wrapping_add(offset)));
+            decoded
+                .records
+                .iter_mut()
+                .for_each(|record: &mut Record| record.key = record.key.map(|key| key.wrapping_add(offset)));
             let mut batch = Batch {
                 source: source(),
                 page: number,
@@ -225,7 +228,11 @@ fn pipeline(c: &mut Criterion) {
             while let Some(action) = actions.pop() {
                 match action {
                     Action::Send { id, .. } => {
-                        engine.step(Duration::ZERO, Input::Done { request: id, outcome: Outcome::Delivered }, &mut actions);
+                        engine.step(
+                            Duration::ZERO,
+                            Input::Done { request: id, outcome: Outcome::Delivered },
+                            &mut actions,
+                        );
                     }
                     Action::Settle(piece) => settle.settled(DestinationId(0), &piece.batch, &piece.picks),
                     other => unreachable!("a target that takes all: {other:?}"),

@@ -8,8 +8,9 @@ use tokio::task::JoinSet;
 
 use crate::config::{self, Config, State};
 use crate::durable::{Store, StoreError};
+use crate::pattern::PatternError;
 use crate::pipeline::destination::Destinations;
-use crate::pipeline::route::{Functions, Reach, Route, RouteError};
+use crate::pipeline::route::{Reach, Route};
 use crate::pipeline::run::{Drained, Parts, Pipeline, StartError};
 use crate::processor::{BuildError, Interest, Processor, build};
 use crate::source::vcenter::{self, Status};
@@ -24,7 +25,7 @@ pub enum RouterError {
     #[error(transparent)]
     Start(#[from] StartError),
     #[error("{}", shown(.0))]
-    Patterns(Vec<RouteError>),
+    Patterns(Vec<PatternError>),
     #[error("cannot make a directory for the state of this run: {0}")]
     Ephemeral(std::io::Error),
 }
@@ -58,15 +59,15 @@ impl Drop for Ephemeral {
 impl Router {
     /// Opens the store, starts everything. To be called within a tokio runtime.
     pub fn start(config: Arc<Config>) -> Result<Self, RouterError> {
-        let processors: Vec<Arc<dyn Processor>> = config.processors.iter().map(build).collect::<Result<_, _>>()?;
+        let processors: Vec<Arc<dyn Processor>> =
+            config.processors.iter().map(build).collect::<Result<_, _>>()?;
         let mut destinations = Destinations::default();
         let reach = config
             .processors
             .iter()
             .enumerate()
-            .map(|(at, processor)| match processors[at].interest() {
-                Interest::Everything => Reach::Whole(destinations.intern(at, &processor.name, "")),
-                Interest::Functions(topics) => Reach::Functions(Functions::new(at, &processor.name, topics)),
+            .map(|(at, processor)| {
+                Reach::new(at, &processor.name, processors[at].interest(), &mut destinations)
             })
             .collect();
         let route = Route::new(&config, reach).map_err(RouterError::Patterns)?;
@@ -98,7 +99,8 @@ impl Router {
             let status = Arc::new(Status::default());
             statuses.push((source.name.clone(), Arc::clone(&status)));
             let config::SourceKind::Vcenter(settings) = source.kind.clone();
-            let source = vcenter::run(source.name.clone(), settings, pipeline.intake(at), status, stopped.clone());
+            let source =
+                vcenter::run(source.name.clone(), settings, pipeline.intake(at), status, stopped.clone());
             let (interests, mut stopped) = (std::mem::take(&mut interests[at]), stopped.clone());
             sources.spawn(async move {
                 let is_known = tokio::select! {
@@ -128,7 +130,9 @@ impl Router {
     pub async fn stop(self) -> Result<Drained, StoreError> {
         let Router { pipeline, mut sources, stop, shutdown_timeout, ephemeral, .. } = self;
         stop.send_replace(true);
-        let ended = tokio::time::timeout(shutdown_timeout, async { while sources.join_next().await.is_some() {} }).await;
+        let ended =
+            tokio::time::timeout(shutdown_timeout, async { while sources.join_next().await.is_some() {} })
+                .await;
         if ended.is_err() {
             sources.shutdown().await;
         }
@@ -142,7 +146,10 @@ impl Router {
 fn interests(config: &Config, source: usize, processors: &[Arc<dyn Processor>]) -> Vec<Interest> {
     let name = &config.sources[source].name;
     let is_reached = |processor: &config::Processor| {
-        config.routes.iter().any(|route| route.sources.contains(name) && route.processors.contains(&processor.name))
+        config
+            .routes
+            .iter()
+            .any(|route| route.sources.contains(name) && route.processors.contains(&processor.name))
     };
     let reached = config.processors.iter().zip(processors).filter(|(processor, _)| is_reached(processor));
     reached.map(|(_, processor)| processor.interest()).collect()
@@ -155,9 +162,11 @@ async fn known(interests: Vec<Interest>) {
     }
 }
 
-fn shown(errors: &[RouteError]) -> String {
-    let lines = errors.iter().map(|error| format!("route `{}` (line {}): {}", error.route, error.line, error.cause));
-    lines.collect::<Vec<_>>().join("\n")
+fn shown(errors: &[PatternError]) -> String {
+    errors.iter().map(|error| format!("route {}: {error}", error.pattern)).collect::<Vec<_>>().join(
+        "
+",
+    )
 }
 
 /// Decoding shares the cores with the core thread and the HTTP at both ends: half of them, as measured (`docs/performance.md`).

@@ -68,7 +68,10 @@ fn a_lost_answer_loses_no_event() {
         stack.vcenter.trouble("ReadNextEvents", 1, trouble);
         let before = stack.targets[0].tally().unique;
         stack.vcenter.append(5_000);
-        let came = wait_until(LIMIT, || stack.targets[0].tally().unique >= before.max(20_000) + 5_000 || stack.targets[0].tally().unique >= 20_000 + 5_000 * (n as u64 + 1));
+        let came = wait_until(LIMIT, || {
+            stack.targets[0].tally().unique >= before.max(20_000) + 5_000
+                || stack.targets[0].tally().unique >= 20_000 + 5_000 * (n as u64 + 1)
+        });
         assert!(came, "after a {name} answer: {:?}", stack.targets[0].report());
     }
     stack.targets[0].wait_for(55_000, LIMIT);

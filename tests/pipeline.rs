@@ -29,7 +29,8 @@ impl Processor for Target {
 
     fn deliver<'a>(&'a self, request: &'a Request) -> BoxFuture<'a, Outcome> {
         Box::pin(async {
-            let failure = |fault| Outcome::Failed(Failure { fault, status: None, reason: "no".into(), wait: None });
+            let failure =
+                |fault| Outcome::Failed(Failure { fault, status: None, reason: "no".into(), wait: None });
             if *self.down.lock().unwrap() {
                 return failure(Fault::Target);
             }
@@ -80,7 +81,8 @@ fn start(targets: &[(&str, Arc<Target>)], dir: &std::path::Path) -> Pipeline {
     let names: Vec<&str> = targets.iter().map(|(name, _)| *name).collect();
     let config = Arc::new(config(&names, dir));
     let mut destinations = Destinations::default();
-    let reach = names.iter().enumerate().map(|(at, name)| Reach::Whole(destinations.intern(at, name, ""))).collect();
+    let reach =
+        names.iter().enumerate().map(|(at, name)| Reach::Whole(destinations.intern(at, name, ""))).collect();
     Pipeline::start(Parts {
         route: Route::new(&config, reach).unwrap(),
         config,
@@ -120,7 +122,8 @@ async fn push(intake: &Intake, start: &Start, number: u64, keys: std::ops::Range
     let permit = intake.reserve(body.len()).await;
     let (verdicts, _) = mpsc::unbounded_channel();
     let info = Arc::clone(&start.info);
-    let page = Page { source: info, number, produced_us: 0, wire: Wire::Soap, body, poison: None, permit, verdicts };
+    let page =
+        Page { source: info, number, produced_us: 0, wire: Wire::Soap, body, poison: None, permit, verdicts };
     intake.push(page).await.unwrap();
 }
 
@@ -194,7 +197,10 @@ async fn an_event_that_is_refused_for_good_is_a_dead_letter_and_settled() {
     let store = Store::open(dir.path()).unwrap();
     let letters = store.reader().dead_letters(&Default::default()).unwrap();
     assert_eq!(letters.len(), 1);
-    assert_eq!((letters[0].facts.destination.as_str(), letters[0].facts.subject.as_str()), ("a", "VmPoweredOnEvent"));
+    assert_eq!(
+        (letters[0].facts.destination.as_str(), letters[0].facts.subject.as_str()),
+        ("a", "VmPoweredOnEvent")
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

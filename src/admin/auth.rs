@@ -60,7 +60,8 @@ mod tests {
 
     #[test]
     fn admits_who_brings_the_right_credentials_and_nobody_else() {
-        let guard = Guard::new(&Auth::Basic { username: "u".into(), password: Secret::inline("p:ä") }).unwrap();
+        let guard =
+            Guard::new(&Auth::Basic { username: "u".into(), password: Secret::inline("p:ä") }).unwrap();
         let header = |text: &str| HeaderValue::from_str(text).unwrap();
         let right = format!("Basic {}", base64::engine::general_purpose::STANDARD.encode("u:p:ä"));
         assert!(guard.admits(Some(&header(&right))));

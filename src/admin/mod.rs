@@ -53,7 +53,12 @@ impl Listener {
     }
 
     /// Serves until the process ends.
-    pub async fn serve(self, view: View, prometheus: PrometheusHandle, failed: watch::Receiver<Option<String>>) {
+    pub async fn serve(
+        self,
+        view: View,
+        prometheus: PrometheusHandle,
+        failed: watch::Receiver<Option<String>>,
+    ) {
         let shared = Arc::new(Shared { view, prometheus, failed });
         let open = Routes::new().route("/healthz", get(healthz)).route("/readyz", get(readyz));
         let guarded = Routes::new()
@@ -114,7 +119,9 @@ async fn metrics(State(shared): State<Arc<Shared>>) -> Response {
 fn collect(view: &View) {
     for (name, status) in &*view.sources {
         let gauge = |metric: &'static str| metrics::gauge!(metric, "source" => name.clone());
-        let counter = |metric: &'static str, value: u64| metrics::counter!(metric, "source" => name.clone()).absolute(value);
+        let counter = |metric: &'static str, value: u64| {
+            metrics::counter!(metric, "source" => name.clone()).absolute(value)
+        };
         let up = matches!(status.state(), vcenter::State::Reading | vcenter::State::Waiting);
         gauge(names::SOURCE_UP).set(f64::from(u8::from(up)));
         if let Some(lag) = status.lag() {

@@ -4,7 +4,6 @@ use clap::Args;
 
 use super::{ConfigArgs, End};
 use crate::config::SourceKind;
-use crate::pipeline::route;
 use crate::processor;
 
 /// Read a configuration and say all that is wrong with it. Exit code 2 if anything is.
@@ -28,18 +27,25 @@ pub(super) fn run(args: &CheckArgs) -> anyhow::Result<End> {
     for error in config.processors.iter().filter_map(|processor| processor::build(processor).err()) {
         fail(format!("{file}: {error}"));
     }
-    for error in route::check(&config) {
-        fail(format!("{file}:{}: route `{}`: {}", error.line, error.route, error.cause));
-    }
     if end == End::Done {
-        println!("{file}: {} sources, {} processors, {} routes", config.sources.len(), config.processors.len(), config.routes.len());
+        println!(
+            "{file}: {} sources, {} processors, {} routes",
+            config.sources.len(),
+            config.processors.len(),
+            config.routes.len()
+        );
         for source in &config.sources {
             let SourceKind::Vcenter(vcenter) = &source.kind;
             println!("  source {}: {}", source.name, vcenter.sdk_url);
         }
         for route in &config.routes {
             let pattern = if route.pattern.is_some() { " by pattern" } else { "" };
-            println!("  route {}: {} to {}{pattern}", route.name, route.sources.join(", "), route.processors.join(", "));
+            println!(
+                "  route {}: {} to {}{pattern}",
+                route.name,
+                route.sources.join(", "),
+                route.processors.join(", ")
+            );
         }
     }
     Ok(end)

@@ -12,8 +12,8 @@ use testbed::verify::{Report, Verifier};
 
 use super::{End, LogArgs};
 use crate::config::{
-    Admin, CloudEvents, Config, ContentMode, Delivery, Format, Log, LogLevel, Processor, ProcessorKind, Route, Secret,
-    Source, SourceKind, StartAt, State, Vcenter,
+    Admin, CloudEvents, Config, ContentMode, Delivery, Format, Log, LogLevel, Processor, ProcessorKind,
+    Route, Secret, Source, SourceKind, StartAt, State, Vcenter,
 };
 use crate::limits;
 use crate::router::Router;
@@ -40,7 +40,10 @@ pub struct DemoArgs {
 pub(super) fn run(args: &DemoArgs, flags: LogArgs) -> anyhow::Result<End> {
     let quiet = Log { level: LogLevel::Warn, ..Log::default() };
     log::install(&flags.over(&quiet));
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("cannot start the I/O runtime")?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .context("cannot start the I/O runtime")?;
     runtime.block_on(demo(args))
 }
 
@@ -67,7 +70,8 @@ async fn demo(args: &DemoArgs) -> anyhow::Result<End> {
     // After Ctrl-C what was created and not read is not lost: it would be read at the next start.
     let lost = if interrupted { 0 } else { report.total.missing };
     summary(&report, lost, took, drained.settled);
-    let good = lost == 0 && report.total.wrong_ids == 0 && report.total.unknown == 0 && report.unreadable == 0;
+    let good =
+        lost == 0 && report.total.wrong_ids == 0 && report.total.unknown == 0 && report.unreadable == 0;
     Ok(if good { End::Done } else { End::Failed })
 }
 
@@ -111,7 +115,11 @@ fn summary(report: &Report, lost: u64, took: Duration, settled: bool) {
     println!("wrong id    {:>12}", total.wrong_ids);
     println!("out of order{:>12}", total.out_of_order);
     println!("settled     {:>12}", if settled { "all" } else { "not all" });
-    println!("rate        {:>12.0} events/s over {:.1} s", total.unique as f64 / took.as_secs_f64(), took.as_secs_f64());
+    println!(
+        "rate        {:>12.0} events/s over {:.1} s",
+        total.unique as f64 / took.as_secs_f64(),
+        took.as_secs_f64()
+    );
     println!(
         "latency     p50 {:.1} ms   p99 {:.1} ms   max {:.1} ms (creation to receipt)",
         report.latency.p50_us as f64 / 1e3,

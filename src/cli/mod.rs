@@ -19,7 +19,13 @@ use crate::config::{self, Config};
 
 /// Reads the event streams of vCenters and delivers every event, at least once and with a stable id, as a CloudEvent.
 #[derive(Debug, Parser)]
-#[command(name = "event-router", version, propagate_version = true, subcommand_required = true, arg_required_else_help = true)]
+#[command(
+    name = "event-router",
+    version,
+    propagate_version = true,
+    subcommand_required = true,
+    arg_required_else_help = true
+)]
 pub struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -102,7 +108,9 @@ pub fn main() -> ExitCode {
         Command::Config(ConfigCommand::Convert(args)) => convert::run(&args).map(|()| End::Done),
         Command::Schema => schema::run().map(|()| End::Done),
         Command::Demo(args) => demo::run(&args, cli.log),
-        Command::Decode(args) => decode::run(&args, std::io::stdin().lock(), std::io::stdout().lock()).map(|()| End::Done),
+        Command::Decode(args) => {
+            decode::run(&args, std::io::stdin().lock(), std::io::stdout().lock()).map(|()| End::Done)
+        }
     };
     let end = result.unwrap_or_else(|error| {
         eprintln!("event-router: {error:#}");

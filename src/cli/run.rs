@@ -31,14 +31,22 @@ pub(super) fn run(args: &RunArgs, flags: LogArgs) -> anyhow::Result<End> {
     config.log.invocations |= args.log_invocations;
     log::install(&config.log);
     let prometheus = metrics::install();
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("cannot start the I/O runtime")?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .context("cannot start the I/O runtime")?;
     runtime.block_on(async {
         warn_of_insecure(&config);
         let listener = Listener::bind(&config.admin).await?;
         let config = Arc::new(config);
         let router = Router::start(Arc::clone(&config))?;
         let mut failed = router.failed();
-        tracing::info!(sources = config.sources.len(), processors = config.processors.len(), version = env!("CARGO_PKG_VERSION"), "event router started");
+        tracing::info!(
+            sources = config.sources.len(),
+            processors = config.processors.len(),
+            version = env!("CARGO_PKG_VERSION"),
+            "event router started"
+        );
         if let Some(listener) = listener {
             tokio::spawn(listener.serve(router.view(), prometheus, failed.clone()));
         }

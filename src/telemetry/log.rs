@@ -17,7 +17,10 @@ pub fn install(log: &Log) {
     // What libraries say below a warning is noise to an operator.
     let filter = EnvFilter::try_from_default_env()
         .unwrap_or_else(|_| EnvFilter::new(format!("warn,event_router={level},testbed={level}")));
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_span_events(FmtSpan::NONE);
+    let builder = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_span_events(FmtSpan::NONE);
     // A second installation can only come from a test in the same process: the first stays.
     let _ = match log.format {
         LogFormat::Human => builder.with_target(false).try_init(),

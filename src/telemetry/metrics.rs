@@ -2,8 +2,8 @@
 //!
 //! Handles are made once a source, stage or destination; the hot path adds to them once a batch.
 
-use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 use metrics::{Counter, Gauge, Histogram, Unit, counter, gauge, histogram};
+use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 
 /// A metric's description.
 #[derive(Clone, Copy, Debug)]
@@ -84,7 +84,8 @@ pub fn describe() {
 }
 
 /// Latency buckets in seconds: from a target on loopback to one that takes as long as the longest time-out.
-const BUCKETS: &[f64] = &[0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0];
+const BUCKETS: &[f64] =
+    &[0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0];
 
 /// Installs the process's recorder; the handle renders `/metrics`. Where one is installed already (a second router in a test), a recorder
 /// that nobody writes to is returned.

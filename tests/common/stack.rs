@@ -34,7 +34,11 @@ pub struct Target {
 impl Stack {
     /// A vCenter, and one target for each of `settings` (lines of a processor, `mode: batched`).
     pub fn new(options: Options, settings: &[&str]) -> Self {
-        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("a runtime");
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(2)
+            .enable_all()
+            .build()
+            .expect("a runtime");
         let (vcenter, targets) = runtime.block_on(async {
             let vcenter = VCenter::start(options).await.expect("a vCenter on loopback");
             let mut targets = Vec::new();
@@ -66,7 +70,10 @@ impl Stack {
         );
         for (at, target) in self.targets.iter().enumerate() {
             let url = target.sink.url();
-            text.push_str(&format!("  - name: target-{at}\n    type: cloudevents\n    url: {url}\n{}", indented(&target.settings)));
+            text.push_str(&format!(
+                "  - name: target-{at}\n    type: cloudevents\n    url: {url}\n{}",
+                indented(&target.settings)
+            ));
         }
         text
     }

@@ -1,0 +1,109 @@
+//! Route: which destinations each event goes to. Fixed here, once; what follows only carries it out.
+//!
+//! Within a source's batch a destination gets each event at most once, however many routes name it.
+
+mod patterns;
+mod reach;
+
+use std::sync::Arc;
+
+use self::patterns::Patterns;
+pub use self::reach::Reach;
+use super::destination::{DestinationId, Destinations};
+use crate::config;
+use crate::event::{Batch, Selection};
+use crate::pattern::PatternError;
+
+/// Where the events of one batch go.
+#[derive(Debug, Default)]
+pub struct Routed(pub Vec<(DestinationId, Selection)>);
+
+impl Routed {
+    /// Adds events to a destination.
+    pub fn add(&mut self, destination: DestinationId, picks: &Selection) {
+        if picks.is_empty() {
+            return;
+        }
+        match self.0.iter_mut().find(|(other, _)| *other == destination) {
+            Some((_, all)) => all.add(picks),
+            None => self.0.push((destination, *picks)),
+        }
+    }
+}
+
+struct Rule {
+    /// By source index.
+    sources: Vec<bool>,
+    /// Whether it has a pattern; the pattern's number is the rule's.
+    has_pattern: bool,
+    /// Processor indices.
+    processors: Vec<usize>,
+}
+
+/// The route stage.
+pub struct Route {
+    rules: Vec<Rule>,
+    reach: Vec<Reach>,
+    patterns: Option<Patterns>,
+}
+
+impl Route {
+    /// `reach` by processor index. Errors: every pattern that cannot be compiled; a configuration that was loaded from a file has none.
+    pub fn new(config: &config::Config, reach: Vec<Reach>) -> Result<Self, Vec<PatternError>> {
+        let index = |name: &String| config.processors.iter().position(|processor| processor.name == *name);
+        let rules = config
+            .routes
+            .iter()
+            .map(|route| Rule {
+                sources: config.sources.iter().map(|source| route.sources.contains(&source.name)).collect(),
+                has_pattern: route.pattern.is_some(),
+                processors: route.processors.iter().filter_map(index).collect(),
+            })
+            .collect();
+        let patterns = Patterns::of(&config.routes)?;
+        Ok(Route { rules, reach, patterns })
+    }
+
+    /// The destination that a former run knew under `name`: `None` where its processor is not configured any more.
+    pub fn destination(&self, name: &str, destinations: &mut Destinations) -> Option<DestinationId> {
+        let known = destinations.by_name(name);
+        known.or_else(|| self.reach.iter().find_map(|reach| reach.named(name, destinations)))
+    }
+
+    /// Where the events of `batch` go. Events that a former run had routed (`replays`) go where they are still owed, and nowhere else.
+    pub fn step(
+        &mut self,
+        batch: &Batch,
+        replays: &[(usize, Vec<Arc<str>>)],
+        destinations: &mut Destinations,
+    ) -> Routed {
+        let mut fresh = Selection::first(batch.records.len());
+        let mut routed = Routed::default();
+        for (i, owed) in replays {
+            let one = Selection::one(*i);
+            fresh.remove(&one);
+            for name in owed {
+                if let Some(destination) = self.destination(name, destinations) {
+                    routed.add(destination, &one);
+                }
+            }
+        }
+        let source = batch.source.index;
+        let takes = |rule: &Rule| rule.sources.get(source).copied().unwrap_or(false);
+        if let Some(patterns) = &mut self.patterns
+            && self.rules.iter().any(|rule| rule.has_pattern && takes(rule))
+        {
+            patterns.step(batch, &fresh);
+        }
+        for (at, rule) in self.rules.iter().enumerate().filter(|(_, rule)| takes(rule)) {
+            let offered = match &self.patterns {
+                Some(patterns) if rule.has_pattern => patterns.taken(at),
+                _ => fresh,
+            };
+            for processor in &rule.processors {
+                self.reach[*processor].step(batch, &offered, destinations, &mut routed);
+            }
+        }
+        routed
+    }
+}
