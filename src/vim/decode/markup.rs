@@ -47,11 +47,32 @@ pub(super) enum Token<'a> {
 }
 
 /// The kinds of namespace that a prefix can be bound to, as far as they matter.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Namespace {
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Namespace {
     Instance,
     Schema,
     Other,
+}
+
+/// The prefixes that are bound at one place of a page.
+#[derive(Debug)]
+pub(super) struct Prefixes<'a> {
+    bound: Vec<(&'a str, Namespace)>,
+    /// Whether `xsd` stands for XML Schema.
+    pub schema_is_xsd: bool,
+}
+
+impl Prefixes<'_> {
+    /// Whether `prefix`, of an attribute, stands for `namespace`.
+    pub fn is(&self, prefix: &[u8], namespace: Namespace) -> bool {
+        let bound = self.bound.iter().rev().find(|(name, _)| name.as_bytes() == prefix);
+        bound.map_or_else(|| customary(prefix), |(_, namespace)| *namespace) == namespace
+    }
+
+    /// Whether `prefix` stands for XML Schema's instance namespace.
+    pub fn binds_instance(&self, prefix: &[u8]) -> bool {
+        self.is(prefix, Namespace::Instance)
+    }
 }
 
 /// A page being read: tokens in order, from the root's start tag to its end tag.
@@ -75,13 +96,35 @@ pub(super) struct Markup<'a> {
 impl<'a> Markup<'a> {
     /// Reads `page` from `base` on.
     pub fn new(page: &'a str, base: usize) -> Self {
-        let mut reader = Reader::from_str(&page[base..]);
-        let config = reader.config_mut();
-        config.check_comments = true;
-        // The end tags are checked here, where an element may have begun before `base`.
-        config.check_end_names = false;
-        config.allow_unmatched_ends = true;
-        Markup { page, base, reader, at: base, depth: 0, bound: Vec::new(), open: Vec::new(), ends: false }
+        Markup {
+            page,
+            base,
+            reader: reader(&page[base..]),
+            at: base,
+            depth: 0,
+            bound: Vec::new(),
+            open: Vec::new(),
+            ends: false,
+        }
+    }
+
+    /// The prefixes that are bound here.
+    pub fn prefixes(&self) -> Prefixes<'a> {
+        Prefixes {
+            bound: self.bound.iter().map(|(_, prefix, namespace)| (*prefix, *namespace)).collect(),
+            schema_is_xsd: self.resolve("xsd", false) == Namespace::Schema,
+        }
+    }
+
+    /// Goes on at `position`, which lies between two elements inside of the one that is open now.
+    pub fn seek(&mut self, position: usize) {
+        self.base = position;
+        self.reader = reader(&self.page[position..]);
+    }
+
+    /// Whether the latest token is a start tag that is its own end tag.
+    pub fn is_empty_tag(&self) -> bool {
+        self.ends
     }
 
     /// Elements open now.
@@ -260,7 +303,7 @@ impl<'a> Markup<'a> {
             return Namespace::Other;
         }
         let bound = self.bound.iter().rev().find(|(_, name, _)| *name == prefix);
-        bound.map_or_else(|| customary(prefix), |(_, _, namespace)| *namespace)
+        bound.map_or_else(|| customary(prefix.as_bytes()), |(_, _, namespace)| *namespace)
     }
 
     fn close(&mut self) -> Token<'a> {
@@ -345,11 +388,21 @@ impl<'a> Markup<'a> {
     }
 }
 
+fn reader(text: &str) -> Reader<&[u8]> {
+    let mut reader = Reader::from_str(text);
+    let config = reader.config_mut();
+    config.check_comments = true;
+    // The end tags are checked by `Markup`, since an element may have begun before `text`.
+    config.check_end_names = false;
+    config.allow_unmatched_ends = true;
+    reader
+}
+
 /// What vSphere's prefixes mean where nothing binds them: govmomi takes `xsi:type` and `xsd:int` as they stand.
-fn customary(prefix: &str) -> Namespace {
+fn customary(prefix: &[u8]) -> Namespace {
     match prefix {
-        "xsi" => Namespace::Instance,
-        "xsd" => Namespace::Schema,
+        b"xsi" => Namespace::Instance,
+        b"xsd" => Namespace::Schema,
         _ => Namespace::Other,
     }
 }

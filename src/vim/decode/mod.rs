@@ -10,6 +10,8 @@
 //!
 //! Pure: bytes in, values out.
 
+mod document;
+mod fast;
 mod json;
 mod markup;
 pub mod reference;
@@ -48,7 +50,7 @@ pub fn decode(page: &[u8], out: &mut Decoded) -> Result<(), DecodeError> {
 /// # Errors
 /// As [`decode`].
 pub fn decode_first(page: &[u8], out: &mut Decoded) -> Result<usize, DecodeError> {
-    reference::decode(page, out)
+    document::decode(page, Some(&mut fast::Learned::default()), out)
 }
 
 /// Decodes a page of VI/JSON to the same records. `out` is emptied first.
@@ -66,6 +68,10 @@ pub fn json_string(out: &mut Vec<u8>, text: &[u8]) {
 }
 
 fn validated(page: &[u8]) -> Result<&str, DecodeError> {
+    // The std's check is for its offset, which the faster one does not give.
+    if let Ok(text) = simdutf8::basic::from_utf8(page) {
+        return Ok(text);
+    }
     std::str::from_utf8(page).map_err(|error| DecodeError {
         offset: error.valid_up_to(),
         reason: "bytes that are not UTF-8".into(),

@@ -8,7 +8,7 @@
 //!
 //! Where govmomi drops something (unknown classes and members, untyped values, one of two encodings of binary data) it is kept.
 
-use super::markup::{Declared, Element, Markup, Token};
+use super::markup::{Declared, Element};
 use super::{Decoded, json, time};
 use crate::event::{Category, Record, Span};
 use crate::vim::DecodeError;
@@ -19,57 +19,7 @@ use crate::vim::schema::{self, Absent, Class, Field, Kind, pascal};
 /// # Errors
 /// XML that is not well-formed, nests too deeply or is no answer to a call: `out` is empty then.
 pub fn decode(page: &[u8], out: &mut Decoded) -> Result<usize, DecodeError> {
-    out.clear();
-    let text = super::validated(page)?;
-    let mut markup = Markup::new(text, super::byte_order_mark(page));
-    let mut level = Level::Outside;
-    let mut answered = false;
-    let end = loop {
-        let token = markup.next().inspect_err(|_| out.clear())?;
-        let depth = markup.depth();
-        match token {
-            Token::Start(element) => match (level, depth, element.name) {
-                (Level::Response(at), _, "returnval") if depth == at + 1 => {
-                    let start = markup.start();
-                    let element = markup.read(element).inspect_err(|_| out.clear())?;
-                    event(&element, Span::new(start, markup.position()), out);
-                }
-                (Level::Outside, 1, "Envelope") => level = Level::Envelope,
-                (Level::Envelope, 2, "Body") => level = Level::Body,
-                (Level::Outside, 1, name) | (Level::Body, 3, name) if name.ends_with("Response") => {
-                    answered = true;
-                    level = Level::Response(depth);
-                }
-                (Level::Body, 3, "Fault") => answered = true,
-                _ => {}
-            },
-            Token::End => match level {
-                _ if depth == 0 => break markup.position(),
-                Level::Response(at) if depth < at => level = Level::Body,
-                Level::Body if depth < 2 => level = Level::Envelope,
-                _ => {}
-            },
-            Token::Text(_) => {}
-        }
-    };
-    if !answered {
-        out.clear();
-        return Err(DecodeError {
-            offset: end,
-            reason: "this is no answer of a vCenter: no SOAP body with a response or a fault".into(),
-        });
-    }
-    Ok(end)
-}
-
-/// Which element of the SOAP envelope the reader is in.
-#[derive(Clone, Copy)]
-enum Level {
-    Outside,
-    Envelope,
-    Body,
-    /// The answer to the call, and its depth.
-    Response(usize),
+    super::document::decode(page, None, out)
 }
 
 /// Appends one `returnval`.

@@ -13,48 +13,65 @@ pub(super) struct Time {
 
 /// Reads `2024-01-02T03:04:05.120Z`. `None` is not a time, or one without an offset, which could mean any.
 pub(super) fn parse(text: &[u8]) -> Option<Time> {
-    let (head, tail) = text.split_at_checked(19)?;
-    let number = |from: usize, to: usize| {
-        head[from..to]
-            .iter()
-            .try_fold(0i64, |n, byte| byte.is_ascii_digit().then(|| n * 10 + i64::from(byte - b'0')))
+    parse_prefix(text).filter(|(_, len)| *len == text.len()).map(|(time, _)| time)
+}
+
+/// Reads a time from the start of `text` and says how long it is.
+#[inline]
+pub(super) fn parse_prefix(text: &[u8]) -> Option<(Time, usize)> {
+    let head: &[u8; 19] = text.first_chunk()?;
+    // A digit is below 10 after this, and everything else is not: one comparison at the end tells whether all were digits.
+    let mut worst = 0;
+    let mut pair = |at: usize| {
+        let (tens, ones) = (head[at].wrapping_sub(b'0'), head[at + 1].wrapping_sub(b'0'));
+        worst = worst.max(tens).max(ones);
+        i64::from(tens) * 10 + i64::from(ones)
     };
-    let (year, month, day) = (number(0, 4)?, number(5, 7)?, number(8, 10)?);
-    let (hour, minute, second) = (number(11, 13)?, number(14, 16)?, number(17, 19)?);
+    let (year, month, day) = (pair(0) * 100 + pair(2), pair(5), pair(8));
+    let (hour, minute, second) = (pair(11), pair(14), pair(17));
     let punctuated = [head[4], head[7], head[10], head[13], head[16]] == *b"--T::";
-    if !punctuated || hour > 23 || minute > 59 || second > 59 || day < 1 || day > days_in_month(year, month)?
-    {
+    let in_range =
+        worst < 10 && hour < 24 && minute < 60 && second < 60 && day >= 1 && (1..13).contains(&month);
+    if !punctuated || !in_range || day > 28 && day > days_in_month(year, month) {
         return None;
     }
-    let (mut kept, mut micros, mut zone) = (19, 0, tail);
-    if let Some(fraction) = tail.strip_prefix(b".") {
-        let digits = fraction.iter().take_while(|byte| byte.is_ascii_digit()).count();
+    let (mut kept, mut len, mut micros) = (19, 19, 0);
+    if text.get(19) == Some(&b'.') {
+        let fraction = &text[20..];
+        // The place of the last digit that is not zero, among the nine that count, and of the last of all.
+        let (mut significant, mut digits, mut unit) = (0, 0, 100_000);
+        while let Some(digit) =
+            fraction.get(digits).map(|byte| byte.wrapping_sub(b'0')).filter(|digit| *digit < 10)
+        {
+            micros += i64::from(digit) * unit;
+            unit /= 10;
+            digits += 1;
+            if digit != 0 && digits <= 9 {
+                significant = digits;
+            }
+        }
         if digits == 0 {
             return None;
         }
-        zone = &fraction[digits..];
-        let written = &fraction[..digits.min(9)];
-        let significant = written.iter().rposition(|digit| *digit != b'0').map_or(0, |last| last + 1);
         kept += if significant == 0 { 0 } else { 1 + significant };
-        micros = (0..6).fold(0, |n, i| n * 10 + i64::from(written.get(i).map_or(0, |digit| digit - b'0')));
+        len += 1 + digits;
     }
-    let offset = match zone {
-        b"Z" => 0,
-        [sign @ (b'+' | b'-'), h1, h2, b':', m1, m2]
-            if [h1, h2, m1, m2].iter().all(|digit| digit.is_ascii_digit()) =>
+    let (offset, zone) = match *text.get(len..)? {
+        [b'Z', ..] => (0, 1),
+        [sign @ (b'+' | b'-'), h1, h2, b':', m1, m2, ..]
+            if [h1, h2, m1, m2].iter().all(u8::is_ascii_digit) =>
         {
-            let value = |tens: &u8, ones: &u8| i64::from(tens - b'0') * 10 + i64::from(ones - b'0');
+            let value = |tens: u8, ones: u8| i64::from(tens - b'0') * 10 + i64::from(ones - b'0');
             let (hours, minutes) = (value(h1, h2), value(m1, m2));
             if hours > 23 || minutes > 59 {
                 return None;
             }
-            let offset = hours * 60 + minutes;
-            if *sign == b'-' { -offset } else { offset }
+            (if sign == b'-' { -(hours * 60 + minutes) } else { hours * 60 + minutes }, 6)
         }
         _ => return None,
     };
     let seconds = days_since_1970(year, month, day) * 86_400 + hour * 3_600 + (minute - offset) * 60 + second;
-    Some(Time { micros: seconds * 1_000_000 + micros, kept, utc: offset == 0 })
+    Some((Time { micros: seconds * 1_000_000 + micros, kept, utc: offset == 0 }, len + zone))
 }
 
 impl Time {
@@ -65,15 +82,13 @@ impl Time {
     }
 }
 
-fn days_in_month(year: i64, month: i64) -> Option<i64> {
-    let leap = year % 4 == 0 && (year % 100 != 0 || year % 400 == 0);
-    Some(match month {
-        1 | 3 | 5 | 7 | 8 | 10 | 12 => 31,
+fn days_in_month(year: i64, month: i64) -> i64 {
+    match month {
         4 | 6 | 9 | 11 => 30,
-        2 if leap => 29,
+        2 if year % 4 == 0 && (year % 100 != 0 || year % 400 == 0) => 29,
         2 => 28,
-        _ => return None,
-    })
+        _ => 31,
+    }
 }
 
 /// Days from 1970-01-01 in the proleptic Gregorian calendar. The year is taken to begin in March, so that the leap day is its last.

@@ -89,7 +89,7 @@ pub struct Class {
 static TABLE: LazyLock<Table> = LazyLock::new(Table::new);
 
 struct Table {
-    by_name: FxHashMap<&'static str, ClassId>,
+    by_name: FxHashMap<&'static [u8], ClassId>,
     has_subclasses: Box<[bool]>,
     classes: Box<[OnceLock<Class>]>,
 }
@@ -97,9 +97,10 @@ struct Table {
 impl Table {
     fn new() -> Self {
         let rows = generated::ROWS;
-        let by_name: FxHashMap<_, _> = rows.iter().zip(0..).map(|(row, i)| (row.0, ClassId(i))).collect();
+        let by_name: FxHashMap<_, _> =
+            rows.iter().zip(0..).map(|(row, i)| (row.0.as_bytes(), ClassId(i))).collect();
         let mut has_subclasses = vec![false; rows.len()];
-        for parent in rows.iter().filter_map(|row| by_name.get(row.1)) {
+        for parent in rows.iter().filter_map(|row| by_name.get(row.1.as_bytes())) {
             has_subclasses[usize::from(parent.0)] = true;
         }
         Table {
@@ -112,7 +113,12 @@ impl Table {
 
 /// The class of this name.
 pub fn class(name: &str) -> Option<&'static Class> {
-    TABLE.by_name.get(name).map(|id| id.class())
+    class_id(name.as_bytes()).map(ClassId::class)
+}
+
+/// The id of the class of this name.
+pub fn class_id(name: &[u8]) -> Option<ClassId> {
+    TABLE.by_name.get(name).copied()
 }
 
 /// The class that an event without `xsi:type` is of, and whose members an event of an unknown class has.
@@ -148,8 +154,8 @@ impl Class {
     fn build(id: ClassId) -> Self {
         let name = generated::ROWS[id.index()].0;
         let mut lineage = vec![id];
-        while let Some(parent) = TABLE.by_name.get(generated::ROWS[lineage[lineage.len() - 1].index()].1) {
-            lineage.push(*parent);
+        while let Some(parent) = class_id(generated::ROWS[lineage[lineage.len() - 1].index()].1.as_bytes()) {
+            lineage.push(parent);
         }
         let fields: Box<[Field]> = lineage
             .iter()
@@ -221,7 +227,7 @@ impl Kind {
             "anyType" => Kind::Any,
             "ManagedObjectReference" => Kind::Reference,
             class => Kind::Object(
-                *TABLE.by_name.get(class).expect("the generator writes every class that it names"),
+                class_id(class.as_bytes()).expect("the generator writes every class that it names"),
             ),
         }
     }
@@ -241,7 +247,7 @@ impl Kind {
             "Base64Binary" | "Binary" => Kind::Base64,
             "AnyType" => Kind::Any,
             "ManagedObjectReference" => Kind::Reference,
-            class => Kind::Object(*TABLE.by_name.get(class)?),
+            class => Kind::Object(class_id(class.as_bytes())?),
         })
     }
 

@@ -1,0 +1,81 @@
+//! A page from its first byte to its last: the SOAP envelope, the answer in its body, and the events in that.
+
+use super::fast::{self, Learned};
+use super::markup::{Markup, Token};
+use super::{Decoded, reference};
+use crate::event::Span;
+use crate::vim::DecodeError;
+
+/// Which element of the SOAP envelope the reader is in.
+#[derive(Clone, Copy)]
+enum Level {
+    Outside,
+    Envelope,
+    Body,
+    /// The answer to the call, and its depth.
+    Response(usize),
+}
+
+/// Decodes the first XML document of `page` and says where it ends. With `learned`, events go to the fast decoder first.
+pub(super) fn decode(
+    page: &[u8],
+    learned: Option<&mut Learned>,
+    out: &mut Decoded,
+) -> Result<usize, DecodeError> {
+    out.clear();
+    read(page, learned, out).inspect_err(|_| out.clear())
+}
+
+fn read(page: &[u8], mut learned: Option<&mut Learned>, out: &mut Decoded) -> Result<usize, DecodeError> {
+    let text = super::validated(page)?;
+    let mut markup = Markup::new(text, super::byte_order_mark(page));
+    let mut level = Level::Outside;
+    let mut answered = false;
+    loop {
+        if let Some(learned) = &mut learned
+            && let Level::Response(at) = level
+            && markup.depth() == at
+            && !markup.is_empty_tag()
+        {
+            let end = fast::events(page, markup.position(), markup.prefixes(), learned, out);
+            if end != markup.position() {
+                markup.seek(end);
+            }
+        }
+        let token = markup.next()?;
+        let depth = markup.depth();
+        match token {
+            Token::Start(element) => match (level, element.name) {
+                (Level::Response(at), "returnval") if depth == at + 1 => {
+                    let start = markup.start();
+                    let element = markup.read(element)?;
+                    reference::event(&element, Span::new(start, markup.position()), out);
+                }
+                (Level::Outside, "Envelope") if depth == 1 => level = Level::Envelope,
+                (Level::Envelope, "Body") if depth == 2 => level = Level::Body,
+                (Level::Body, "Fault") if depth == 3 => answered = true,
+                (Level::Outside, name) if depth == 1 && name.ends_with("Response") => {
+                    (answered, level) = (true, Level::Response(depth));
+                }
+                (Level::Body, name) if depth == 3 && name.ends_with("Response") => {
+                    (answered, level) = (true, Level::Response(depth));
+                }
+                _ => {}
+            },
+            Token::End if depth == 0 => break,
+            Token::End => match level {
+                Level::Response(at) if depth < at => level = Level::Body,
+                Level::Body if depth < 2 => level = Level::Envelope,
+                _ => {}
+            },
+            Token::Text(_) => {}
+        }
+    }
+    if !answered {
+        return Err(DecodeError {
+            offset: markup.position(),
+            reason: "this is no answer of a vCenter: no SOAP body with a response or a fault".into(),
+        });
+    }
+    Ok(markup.position())
+}

@@ -1,0 +1,419 @@
+//! Scanning, comparing and copying 16 and 32 bytes at a time: the one place of the decoder with `unsafe`.
+//!
+//! Everything here is sound by itself: a safe caller cannot read past the page or write past the output, whatever it passes. Each primitive has
+//! a plain twin that other machines run, that the last bytes of a page always take, and that tests and fuzzing hold it equal to.
+//!
+//! ```text
+//! page  …<userName>VSPHERE.LOCAL\Administrator</userName>…
+//!                  └──── copied as it is scanned ─┘ up to the first byte that needs a decision
+//! ```
+
+#![allow(unsafe_code)]
+
+#[cfg(target_arch = "x86_64")]
+use std::arch::x86_64::*;
+
+/// What a fragment has behind it that may be read, and the output has free that may be written: two of the widest copies.
+const SLACK: usize = 64;
+
+/// Bytes that text may not be copied over without a look: markup, what JSON escapes, and the lead bytes of U+2028, U+2029 (0xE2), U+FFFE and
+/// U+FFFF (0xEF).
+pub(super) const fn is_special(byte: u8) -> bool {
+    byte < 0x20 || matches!(byte, b'"' | b'\\' | b'<' | b'>' | b'&' | 0xE2 | 0xEF)
+}
+
+/// Bytes of JSON that are written again and again, such as `,"UserName":"`.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Fragment {
+    /// INVARIANT: backed by at least `bytes.len() + SLACK` bytes that live forever.
+    bytes: &'static [u8],
+    start: *const u8,
+}
+
+// SAFETY: `start` points to the same immutable bytes that live forever as `bytes` does.
+unsafe impl Send for Fragment {}
+// SAFETY: as above.
+unsafe impl Sync for Fragment {}
+
+impl Fragment {
+    /// Keeps a copy of `bytes` for as long as the program runs; meant for the schema, of which there is one.
+    pub fn new(bytes: &[u8]) -> Self {
+        let mut padded = Vec::with_capacity(bytes.len() + SLACK);
+        padded.extend_from_slice(bytes);
+        padded.resize(bytes.len() + SLACK, 0);
+        let padded: &'static [u8] = padded.leak();
+        Fragment { bytes: &padded[..bytes.len()], start: padded.as_ptr() }
+    }
+
+    /// A part of it. What is behind the part is as long as what is behind the whole.
+    ///
+    /// # Panics
+    /// If `from..to` is not a range of it.
+    #[inline(always)]
+    pub fn part(self, from: usize, to: usize) -> Self {
+        let bytes = &self.bytes[from..to];
+        // SAFETY: the slice was in bounds, so `from` is inside of the allocation.
+        Fragment { bytes, start: unsafe { self.start.add(from) } }
+    }
+
+    pub fn len(&self) -> usize {
+        self.bytes.len()
+    }
+}
+
+/// Bytes that the page is expected to have, such as `</userName>`.
+#[derive(Clone, Debug)]
+pub(super) struct Tag {
+    /// The first 32 bytes, zeros behind.
+    head: [u8; 32],
+    /// One bit a byte of `head`; 0 for a tag that is longer than it.
+    mask: u32,
+    whole: Box<[u8]>,
+}
+
+impl Tag {
+    pub fn new(bytes: &[u8]) -> Self {
+        let mut head = [0; 32];
+        let short = bytes.len().min(32);
+        head[..short].copy_from_slice(&bytes[..short]);
+        let mask = match bytes.len() {
+            1..=31 => (1 << bytes.len()) - 1,
+            32 => u32::MAX,
+            _ => 0,
+        };
+        Tag { head, mask, whole: bytes.into() }
+    }
+
+    pub fn len(&self) -> usize {
+        self.whole.len()
+    }
+
+    /// Whether the page has this tag at `at`.
+    #[inline(always)]
+    pub fn is_at(&self, page: &[u8], at: usize) -> bool {
+        #[cfg(target_arch = "x86_64")]
+        if self.mask != 0 && at + 32 <= page.len() {
+            // SAFETY: the branch leaves 32 readable bytes at `at`; `head` has 32; SSE2 is part of x86-64.
+            let equal = unsafe {
+                let page = page.as_ptr().add(at).cast();
+                let head = self.head.as_ptr().cast();
+                let low = _mm_movemask_epi8(_mm_cmpeq_epi8(_mm_loadu_si128(page), _mm_loadu_si128(head)));
+                let high = _mm_movemask_epi8(_mm_cmpeq_epi8(
+                    _mm_loadu_si128(page.add(1)),
+                    _mm_loadu_si128(head.add(1)),
+                ));
+                (high as u32) << 16 | low as u32
+            };
+            return equal & self.mask == self.mask;
+        }
+        self.is_at_plain(page, at)
+    }
+
+    /// The twin of [`Tag::is_at`].
+    fn is_at_plain(&self, page: &[u8], at: usize) -> bool {
+        page.get(at..).is_some_and(|rest| rest.starts_with(&self.whole))
+    }
+}
+
+/// The arena while events are written to it.
+#[derive(Debug)]
+pub(super) struct Out {
+    bytes: Vec<u8>,
+}
+
+impl Out {
+    pub fn new(bytes: Vec<u8>) -> Self {
+        Out { bytes }
+    }
+
+    pub fn into_inner(self) -> Vec<u8> {
+        self.bytes
+    }
+
+    #[inline(always)]
+    pub fn len(&self) -> usize {
+        self.bytes.len()
+    }
+
+    pub fn truncate(&mut self, len: usize) {
+        self.bytes.truncate(len);
+    }
+
+    /// The bytes written so far, for what is written at leisure.
+    pub fn as_vec(&mut self) -> &mut Vec<u8> {
+        &mut self.bytes
+    }
+
+    /// Writes over a byte that is there already.
+    #[inline(always)]
+    pub fn set(&mut self, at: usize, byte: u8) {
+        self.bytes[at] = byte;
+    }
+
+    #[inline(always)]
+    pub fn push(&mut self, byte: u8) {
+        self.reserve(1);
+        // SAFETY: `reserve` left room for more than this byte.
+        unsafe {
+            self.end().write(byte);
+            self.grow_to(self.len() + 1);
+        }
+    }
+
+    #[inline(always)]
+    pub fn put(&mut self, fragment: Fragment) {
+        let len = fragment.len();
+        self.reserve(len);
+        // SAFETY: `fragment` has SLACK readable bytes behind it and the output SLACK writable ones behind `len`, so the first 64 bytes may be
+        // copied whatever `len` is; they do not overlap, since a fragment is never a part of an output.
+        unsafe {
+            copy_32(fragment.start, self.end());
+            if len > 32 {
+                copy_32(fragment.start.add(32), self.end().add(32));
+                if len > 64 {
+                    std::ptr::copy_nonoverlapping(fragment.start.add(64), self.end().add(64), len - 64);
+                }
+            }
+            self.grow_to(self.len() + len);
+        }
+    }
+
+    /// Writes `page[from..to]`.
+    ///
+    /// # Panics
+    /// If that is not a range of the page.
+    #[inline(always)]
+    pub fn copy(&mut self, page: &[u8], from: usize, to: usize) {
+        let slice = &page[from..to];
+        self.reserve(slice.len());
+        if slice.len() <= 32 && from + 32 <= page.len() {
+            // SAFETY: the branch leaves 32 readable bytes at `from`, and `reserve` SLACK writable ones.
+            unsafe {
+                copy_32(slice.as_ptr(), self.end());
+                self.grow_to(self.len() + slice.len());
+            }
+        } else {
+            self.bytes.extend_from_slice(slice);
+        }
+    }
+
+    /// Copies text from `page[from..]` up to the first special byte, and says where that is; the page's length if there is none.
+    #[inline(always)]
+    pub fn text(&mut self, page: &[u8], from: usize) -> usize {
+        #[cfg(target_arch = "x86_64")]
+        {
+            let mut at = from;
+            // Most strings end in the first 32 bytes; for the others the call to the wider scan pays.
+            for _ in 0..2 {
+                if at + 16 > page.len() {
+                    return self.text_plain(page, at);
+                }
+                self.reserve(16);
+                // SAFETY: the branch leaves 16 readable bytes at `at`, and `reserve` SLACK writable ones; SSE2 is part of x86-64.
+                let specials = unsafe {
+                    let chunk = _mm_loadu_si128(page.as_ptr().add(at).cast());
+                    _mm_storeu_si128(self.end().cast(), chunk);
+                    let specials = specials_16(chunk);
+                    let plain = if specials == 0 { 16 } else { specials.trailing_zeros() as usize };
+                    self.grow_to(self.len() + plain);
+                    at += plain;
+                    specials
+                };
+                if specials != 0 {
+                    return at;
+                }
+            }
+            if is_x86_feature_detected!("avx2") {
+                // SAFETY: the machine has AVX2.
+                return unsafe { self.text_avx2(page, at) };
+            }
+            self.text_sse2(page, at)
+        }
+        #[cfg(not(target_arch = "x86_64"))]
+        self.text_plain(page, from)
+    }
+
+    #[cfg(target_arch = "x86_64")]
+    #[target_feature(enable = "avx2")]
+    fn text_avx2(&mut self, page: &[u8], mut at: usize) -> usize {
+        while at + 32 <= page.len() {
+            self.reserve(32);
+            // SAFETY: the loop's condition leaves 32 readable bytes at `at`, and `reserve` SLACK writable ones.
+            let specials = unsafe {
+                let chunk = _mm256_loadu_si256(page.as_ptr().add(at).cast());
+                _mm256_storeu_si256(self.end().cast(), chunk);
+                let specials = specials_32(chunk);
+                let plain = if specials == 0 { 32 } else { specials.trailing_zeros() as usize };
+                self.grow_to(self.len() + plain);
+                at += plain;
+                specials
+            };
+            if specials != 0 {
+                return at;
+            }
+        }
+        self.text_plain(page, at)
+    }
+
+    #[cfg(target_arch = "x86_64")]
+    #[inline(never)]
+    fn text_sse2(&mut self, page: &[u8], mut at: usize) -> usize {
+        while at + 16 <= page.len() {
+            self.reserve(16);
+            // SAFETY: the loop's condition leaves 16 readable bytes at `at`, and `reserve` SLACK writable ones.
+            let specials = unsafe {
+                let chunk = _mm_loadu_si128(page.as_ptr().add(at).cast());
+                _mm_storeu_si128(self.end().cast(), chunk);
+                let specials = specials_16(chunk);
+                let plain = if specials == 0 { 16 } else { specials.trailing_zeros() as usize };
+                self.grow_to(self.len() + plain);
+                at += plain;
+                specials
+            };
+            if specials != 0 {
+                return at;
+            }
+        }
+        self.text_plain(page, at)
+    }
+
+    /// The twin of [`Out::text`].
+    #[inline(never)]
+    fn text_plain(&mut self, page: &[u8], from: usize) -> usize {
+        let rest = &page[from.min(page.len())..];
+        let plain = rest.iter().position(|byte| is_special(*byte)).unwrap_or(rest.len());
+        self.bytes.extend_from_slice(&rest[..plain]);
+        from + plain
+    }
+
+    /// Leaves room for `more` bytes and SLACK.
+    #[inline(always)]
+    fn reserve(&mut self, more: usize) {
+        if self.bytes.capacity() - self.bytes.len() < more + SLACK {
+            self.grow(more + SLACK);
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn grow(&mut self, more: usize) {
+        self.bytes.reserve(more);
+    }
+
+    #[inline(always)]
+    fn end(&mut self) -> *mut u8 {
+        // SAFETY: the length is at most the capacity, so the pointer is inside of the allocation or one past it.
+        unsafe { self.bytes.as_mut_ptr().add(self.bytes.len()) }
+    }
+
+    /// # Safety
+    /// Everything up to `len` is written, and `len` is at most the capacity.
+    #[inline(always)]
+    unsafe fn grow_to(&mut self, len: usize) {
+        debug_assert!(len <= self.bytes.capacity());
+        // SAFETY: the caller's.
+        unsafe { self.bytes.set_len(len) }
+    }
+}
+
+/// # Safety
+/// 32 bytes are readable at `from` and writable at `to`, and the two do not overlap.
+#[inline(always)]
+unsafe fn copy_32(from: *const u8, to: *mut u8) {
+    // SAFETY: the caller's. An array of a known size becomes two vector moves.
+    unsafe { to.cast::<[u8; 32]>().write_unaligned(from.cast::<[u8; 32]>().read_unaligned()) }
+}
+
+/// One bit for each special byte.
+#[cfg(target_arch = "x86_64")]
+#[inline(always)]
+fn specials_16(chunk: __m128i) -> u32 {
+    // SAFETY: SSE2 is part of x86-64.
+    unsafe {
+        let is = |chunk, byte: u8| _mm_cmpeq_epi8(chunk, _mm_set1_epi8(byte as i8));
+        // `<` and `>` differ in one bit, and so do `"` and `&`.
+        let angles = is(_mm_or_si128(chunk, _mm_set1_epi8(2)), b'>');
+        let quotes = is(_mm_or_si128(chunk, _mm_set1_epi8(4)), b'&');
+        let controls = _mm_cmpeq_epi8(_mm_min_epu8(chunk, _mm_set1_epi8(0x1F)), chunk);
+        let markup = _mm_or_si128(_mm_or_si128(angles, quotes), _mm_or_si128(controls, is(chunk, b'\\')));
+        let leads = _mm_or_si128(is(chunk, 0xE2), is(chunk, 0xEF));
+        _mm_movemask_epi8(_mm_or_si128(markup, leads)) as u32
+    }
+}
+
+/// One bit for each special byte.
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2")]
+#[inline]
+fn specials_32(chunk: __m256i) -> u32 {
+    let is = |chunk, byte: u8| _mm256_cmpeq_epi8(chunk, _mm256_set1_epi8(byte as i8));
+    let angles = is(_mm256_or_si256(chunk, _mm256_set1_epi8(2)), b'>');
+    let quotes = is(_mm256_or_si256(chunk, _mm256_set1_epi8(4)), b'&');
+    let controls = _mm256_cmpeq_epi8(_mm256_min_epu8(chunk, _mm256_set1_epi8(0x1F)), chunk);
+    let markup =
+        _mm256_or_si256(_mm256_or_si256(angles, quotes), _mm256_or_si256(controls, is(chunk, b'\\')));
+    let leads = _mm256_or_si256(is(chunk, 0xE2), is(chunk, 0xEF));
+    _mm256_movemask_epi8(_mm256_or_si256(markup, leads)) as u32
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// Bytes of which many are special.
+    fn page() -> impl Strategy<Value = Vec<u8>> {
+        let byte = prop_oneof![20 => 0x20u8..0x7F, 1 => any::<u8>(), 1 => Just(b'<'), 1 => Just(b'"')];
+        prop::collection::vec(byte, 0..200)
+    }
+
+    #[test]
+    fn every_byte_is_classed_alike_by_all_scans() {
+        for byte in 0..=u8::MAX {
+            let mut page = [b'x'; 100];
+            page[70] = byte;
+            let scan = |text: fn(&mut Out, &[u8], usize) -> usize| {
+                let mut out = Out::new(Vec::new());
+                (text(&mut out, &page, 0), out.into_inner())
+            };
+            let plain = scan(Out::text_plain);
+            assert_eq!(plain.0, if is_special(byte) { 70 } else { 100 }, "{byte:#x}");
+            assert_eq!(scan(Out::text), plain, "{byte:#x}");
+            #[cfg(target_arch = "x86_64")]
+            assert_eq!(scan(Out::text_sse2), plain, "{byte:#x}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn the_scans_are_twins(page in page(), from in 0usize..200) {
+            let from = from.min(page.len());
+            let (mut fast, mut plain) = (Out::new(Vec::new()), Out::new(Vec::new()));
+            prop_assert_eq!(fast.text(&page, from), plain.text_plain(&page, from));
+            prop_assert_eq!(fast.into_inner(), plain.into_inner());
+        }
+
+        #[test]
+        fn the_comparisons_are_twins(page in page(), at in 0usize..210, len in 1usize..40, equal in any::<bool>()) {
+            let at = at.min(page.len());
+            let mut tag: Vec<u8> = page[at..].iter().copied().chain(std::iter::repeat(b'a')).take(len).collect();
+            if !equal {
+                tag[len / 2] ^= 1;
+            }
+            let tag = Tag::new(&tag);
+            prop_assert_eq!(tag.is_at(&page, at), tag.is_at_plain(&page, at));
+        }
+
+        #[test]
+        fn what_is_written_is_what_was_given(page in page(), fragment in prop::collection::vec(any::<u8>(), 0..150), cut in 0usize..200) {
+            let cut = cut.min(page.len());
+            let mut out = Out::new(Vec::new());
+            out.put(Fragment::new(&fragment));
+            out.copy(&page, 0, cut);
+            out.push(b'!');
+            out.copy(&page, cut, page.len());
+            prop_assert_eq!(out.into_inner(), [&fragment[..], &page[..cut], b"!", &page[cut..]].concat());
+        }
+    }
+}
