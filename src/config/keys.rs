@@ -203,6 +203,15 @@ static TLS: Block = Block {
     rules: TLS_RULES,
 };
 
+/// A vCenter asks for no certificate.
+static SOURCE_TLS: Block = Block {
+    name: "vcenter.tls",
+    doc: "What the router accepts in a TLS handshake with a vCenter.",
+    fields: &[INSECURE, CA_FILE, THUMBPRINT],
+    variants: &[],
+    rules: &[],
+};
+
 /// AWS's SDK brings its own handshake: roots can be added to it, nothing else.
 static AWS_TLS: Block = Block {
     name: "eventbridge.tls",
@@ -233,7 +242,7 @@ static SOURCE: Block = Block {
             Field::new("username", TEXT, "The user, such as `ro@vsphere.local`.").required().also(&["user"]),
             Field::new("password", Kind::Secret, "The user's password."),
             Field::new("passwordFile", Kind::SecretFile, "The file with the password, read again at each login."),
-            Field::new("tls", Kind::Block(&TLS), "What certificate is accepted."),
+            Field::new("tls", Kind::Block(&SOURCE_TLS), "What certificate is accepted."),
             Field::new(
                 "startAt",
                 Kind::Text(Shape::StartAt),
@@ -261,9 +270,8 @@ static SOURCE: Block = Block {
             Field::new(
                 "protocol",
                 Kind::OneOf(&[
-                    ("auto", "VI/JSON where the vCenter has it, else SOAP"),
+                    ("auto", "what the vCenter speaks best"),
                     ("soap", "SOAP"),
-                    ("vijson", "VI/JSON, from vCenter 8.0 U1 on"),
                 ]),
                 "How the router talks to the vCenter.",
             )
@@ -404,7 +412,6 @@ static PROCESSOR: Block = Block {
             "payload",
             Kind::OneOf(&[
                 ("pascal", "JSON with PascalCase keys, as the old router wrote it"),
-                ("vijson", "vSphere's own JSON, with `_typeName`"),
                 ("xml", "the element that vCenter sent"),
             ]),
             "How `data` is written.",
