@@ -14,10 +14,11 @@ use std::io::Write;
 use quamina::{ArrayPos, Flattener, OwnedField, Quamina, QuaminaBuilder, QuaminaError, SegmentsTreeTracker};
 use serde_json::{Value as Json, json};
 
-use super::flatten::{Fields, PathId};
+use super::flatten::Fields;
 use super::limits;
 use super::number::Number;
 use super::operator::{AnyOf, Limit, Test, Value};
+use super::paths::PathId;
 use super::set::{Alternative, AlternativeId};
 
 /// Alternatives that one quamina holds.
