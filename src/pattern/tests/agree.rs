@@ -90,29 +90,56 @@ fn data() -> impl Strategy<Value = Json> {
     prop::collection::btree_map(names(), value, 0..4).prop_map(|map| json!(map))
 }
 
+/// What one shard of those of `patterns` that quamina takes finds in `data`, and what the direct evaluator finds, is the same.
+fn agree(patterns: Vec<Json>, data: &Json) -> Result<(), TestCaseError> {
+    let patterns: Vec<_> = patterns
+        .into_iter()
+        .enumerate()
+        .map(|(id, pattern)| (id as PatternId, json!({"data": pattern})))
+        .collect();
+    let set = PatternSet::compile(Root::CloudEvent, &patterns).unwrap();
+    let ids: Vec<_> = (0..set.alternatives.len() as AlternativeId)
+        .filter(|&id| Shard::takes(&set.alternatives[id as usize].data))
+        .collect();
+    let (shard, taken) = Shard::build(&ids, &set.alternatives);
+    prop_assert_eq!(taken, ids.len());
+    prop_assert_eq!(shard.alternatives(), &ids[..]);
+    let text = data.to_string();
+    let mut fields = Fields::default();
+    fields.read(&text, &set.paths).unwrap();
+    let mut found = Vec::new();
+    prop_assert!(shard.matches(&text, &fields, &mut Vec::new(), &mut found));
+    found.sort_unstable();
+    found.dedup();
+    let facts = Facts { data: text.as_bytes(), ..EVENT };
+    let mut direct = Data::default();
+    let mut event = Event::new(&facts);
+    let expected: Vec<_> = ids
+        .into_iter()
+        .filter(|&id| direct.holds(&set.alternatives[id as usize], &mut event, &set))
+        .collect();
+    prop_assert_eq!(found, expected);
+    Ok(())
+}
+
+#[test]
+fn quamina_and_the_direct_evaluator_agree_on_what_they_did_not() {
+    // Quamina's ranges compare bytes, and `false` lies below `0`; its prefixes see the quote that closes a string.
+    for (pattern, data) in [
+        (json!({"a": [{"numeric": ["<", 0]}]}), json!({"a": false})),
+        (json!({"a": [{"prefix": "\""}]}), json!({"a": ""})),
+        (json!({"a": [{"suffix": "\""}]}), json!({"a": ""})),
+    ] {
+        agree(vec![pattern], &data).unwrap();
+    }
+}
+
 proptest! {
 
     /// On what quamina takes it finds what the direct evaluator finds.
     #[test]
     fn quamina_and_the_direct_evaluator_agree(patterns in prop::collection::vec(data_pattern(false), 1..6), data in data()) {
-        let patterns: Vec<_> = patterns.into_iter().enumerate().map(|(id, pattern)| (id as PatternId, json!({"data": pattern}))).collect();
-        let set = PatternSet::compile(Root::CloudEvent, &patterns).unwrap();
-        let ids: Vec<_> = (0..set.alternatives.len() as AlternativeId).filter(|&id| Shard::takes(&set.alternatives[id as usize].data)).collect();
-        let (shard, taken) = Shard::build(&ids, &set.alternatives);
-        prop_assert_eq!(taken, ids.len());
-        prop_assert_eq!(shard.alternatives(), &ids[..]);
-        let text = data.to_string();
-        let mut fields = Fields::default();
-        fields.read(&text, &set.paths).unwrap();
-        let mut found = Vec::new();
-        prop_assert!(shard.matches(&text, &fields, &mut Vec::new(), &mut found));
-        found.sort_unstable();
-        found.dedup();
-        let facts = Facts { data: text.as_bytes(), ..EVENT };
-        let mut direct = Data::default();
-        let mut event = Event::new(&facts);
-        let expected: Vec<_> = ids.into_iter().filter(|&id| direct.holds(&set.alternatives[id as usize], &mut event, &set)).collect();
-        prop_assert_eq!(found, expected);
+        agree(patterns, &data)?;
     }
 
     /// However a pattern is found among others, it matches what it matches alone.
