@@ -7,82 +7,7 @@
 use super::limits;
 use super::number::Number;
 use super::operator::{Literal, Value};
-
-/// Index of a path that some pattern names.
-pub type PathId = u32;
-
-/// All paths that patterns name, as a tree of names.
-#[derive(Debug)]
-pub struct Paths {
-    nodes: Vec<Node>,
-    count: u32,
-}
-
-#[derive(Debug, Default)]
-struct Node {
-    path: Option<PathId>,
-    /// Sorted by length, then text: most names of an event are told apart by their length alone.
-    children: Vec<(Box<str>, usize)>,
-}
-
-impl Default for Paths {
-    fn default() -> Self {
-        Paths { nodes: vec![Node::default()], count: 0 }
-    }
-}
-
-impl Paths {
-    /// The id of the path with these names, given at first sight.
-    pub fn intern(&mut self, names: &[String]) -> PathId {
-        let mut node = 0;
-        for name in names {
-            node = match self.find(node, name) {
-                Ok(position) => self.nodes[node].children[position].1,
-                Err(position) => {
-                    let new = self.nodes.len();
-                    self.nodes.push(Node::default());
-                    self.nodes[node].children.insert(position, (name.as_str().into(), new));
-                    new
-                }
-            };
-        }
-        let count = &mut self.count;
-        *self.nodes[node].path.get_or_insert_with(|| {
-            *count += 1;
-            *count - 1
-        })
-    }
-
-    /// How many paths there are; ids are below it.
-    pub fn count(&self) -> usize {
-        self.count as usize
-    }
-
-    fn find(&self, node: usize, name: &str) -> Result<usize, usize> {
-        self.nodes[node]
-            .children
-            .binary_search_by(|(child, _)| (child.len(), &**child).cmp(&(name.len(), name)))
-    }
-
-    fn child(&self, node: usize, name: &str) -> Option<usize> {
-        let children = &self.nodes[node].children;
-        if let [(child, index)] = &children[..] {
-            return (**child == *name).then_some(*index);
-        }
-        self.find(node, name).ok().map(|position| children[position].1)
-    }
-
-    /// The node that a member `name` leads to; a name with dots leads down several.
-    fn step(&self, node: usize, name: &str) -> Option<usize> {
-        if let found @ Some(_) = self.child(node, name) {
-            return found;
-        }
-        if !name.as_bytes().contains(&b'.') {
-            return None;
-        }
-        name.split('.').try_fold(node, |node, part| self.child(node, part))
-    }
-}
+use super::paths::{NodeId, PathId, Paths, ROOT};
 
 /// An element of an array: the array's number within the event, and the element's index.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -149,7 +74,7 @@ impl Fields {
         if reader.at == data.len() {
             return Ok(());
         }
-        reader.value(0, 0)?;
+        reader.value(ROOT, 0)?;
         reader.space();
         if reader.at == data.len() { Ok(()) } else { Err(Unreadable) }
     }
@@ -229,15 +154,15 @@ impl Reader<'_> {
     }
 
     /// Reads the value that `node` stands for.
-    fn value(&mut self, node: usize, depth: usize) -> Result<(), Unreadable> {
+    fn value(&mut self, node: NodeId, depth: usize) -> Result<(), Unreadable> {
         if depth > limits::DATA_DEPTH_MAX {
             return Err(Unreadable);
         }
         match self.peek().ok_or(Unreadable)? {
-            b'{' if self.paths.nodes[node].children.is_empty() => self.skip(),
+            b'{' if self.paths.is_leaf(node) => self.skip(),
             b'{' => self.object(node, depth),
             b'[' => self.array(node, depth),
-            _ => match self.paths.nodes[node].path {
+            _ => match self.paths.path(node) {
                 Some(path) => {
                     let leaf = self.leaf()?;
                     self.fields.push(path, leaf)
@@ -247,7 +172,7 @@ impl Reader<'_> {
         }
     }
 
-    fn object(&mut self, node: usize, depth: usize) -> Result<(), Unreadable> {
+    fn object(&mut self, node: NodeId, depth: usize) -> Result<(), Unreadable> {
         self.at += 1;
         self.space();
         if self.peek() == Some(b'}') {
@@ -276,7 +201,7 @@ impl Reader<'_> {
         }
     }
 
-    fn array(&mut self, node: usize, depth: usize) -> Result<(), Unreadable> {
+    fn array(&mut self, node: NodeId, depth: usize) -> Result<(), Unreadable> {
         let array = self.fields.arrays;
         self.fields.arrays += 1;
         self.at += 1;
@@ -308,7 +233,7 @@ impl Reader<'_> {
     }
 
     /// Reads a member's name; the node that it leads to.
-    fn name(&mut self, node: usize) -> Result<Option<usize>, Unreadable> {
+    fn name(&mut self, node: NodeId) -> Result<Option<NodeId>, Unreadable> {
         let (start, end, escaped) = self.string()?;
         if !escaped {
             return Ok(self.paths.step(node, &self.text[start..end]));
@@ -351,14 +276,12 @@ impl Reader<'_> {
         let start = self.at;
         let mut escaped = false;
         loop {
+            self.at += quote_or_backslash(self.bytes.get(self.at..).ok_or(Unreadable)?);
             match self.peek().ok_or(Unreadable)? {
                 b'"' => break,
-                b'\\' => {
-                    escaped = true;
-                    self.at += 2;
-                }
-                _ => self.at += 1,
+                _ => escaped = true,
             }
+            self.at += 2;
         }
         self.at += 1;
         Ok((start, self.at - 1, escaped))
@@ -404,6 +327,24 @@ impl Reader<'_> {
             }
         }
     }
+}
+
+/// Where the first `"` or `\` of `bytes` is, or their length. Eight bytes at a time: most strings of an event are too short for memchr's set-up to pay.
+fn quote_or_backslash(bytes: &[u8]) -> usize {
+    const LOW: u64 = u64::from_ne_bytes([1; 8]);
+    const HIGH: u64 = u64::from_ne_bytes([0x80; 8]);
+    // The high bit of each byte that is zero; bytes above the first such may be marked wrongly, which the first does not mind.
+    let zeros = |word: u64| word.wrapping_sub(LOW) & !word & HIGH;
+    let (words, rest) = bytes.as_chunks::<8>();
+    for (index, word) in words.iter().enumerate() {
+        let word = u64::from_le_bytes(*word);
+        let found = zeros(word ^ (LOW * u64::from(b'"'))) | zeros(word ^ (LOW * u64::from(b'\\')));
+        if found != 0 {
+            return index * 8 + found.trailing_zeros() as usize / 8;
+        }
+    }
+    let at = rest.iter().position(|byte| matches!(byte, b'"' | b'\\'));
+    bytes.len() - rest.len() + at.unwrap_or(rest.len())
 }
 
 /// Appends what `escaped`, a JSON string's content, stands for. A surrogate without its partner becomes U+FFFD.

@@ -5,8 +5,9 @@ use std::sync::Arc;
 
 use rustc_hash::{FxHashMap, FxHasher};
 
-use super::flatten::{Element, Fields, PathId};
-use super::operator::{AnyOf, Test, Value};
+use super::flatten::{Element, Fields};
+use super::operator::{AnyOf, Test};
+use super::paths::PathId;
 use super::set::{Alternative, AlternativeId, Decision, PatternSet};
 use super::{Facts, PatternId, limits};
 
@@ -14,8 +15,10 @@ use super::{Facts, PatternId, limits};
 #[derive(Debug)]
 pub struct Matcher {
     set: Arc<PatternSet>,
-    /// What is known of classes, by the hash of their text. Two classes of one hash take turns.
-    classes: FxHashMap<u64, Class>,
+    /// Where in `classes` a class is, by the hash of its text. Two classes of one hash take turns.
+    by_hash: FxHashMap<u64, usize>,
+    /// What is known of classes.
+    classes: Vec<Class>,
     class_bytes: usize,
     data: Data,
     undecided: u64,
@@ -30,20 +33,34 @@ struct Class {
     decision: Decision,
 }
 
-/// The `data` of the event at hand, read at most once; buffers kept from event to event.
+/// The event at hand, with its `data` read at most once.
+pub(super) struct Event<'f, 'a> {
+    facts: &'f Facts<'a>,
+    state: State,
+    /// `data`, once it is read.
+    text: &'a str,
+    /// Whether a constraint was taken for met because it could not be decided.
+    undecided: bool,
+}
+
+impl<'f, 'a> Event<'f, 'a> {
+    pub fn new(facts: &'f Facts<'a>) -> Self {
+        Event { facts, state: State::Unread, text: "", undecided: false }
+    }
+}
+
+/// What `data` is read into; buffers kept from event to event.
 #[derive(Debug, Default)]
 pub(super) struct Data {
     fields: Fields,
-    state: State,
-    /// Alternatives found by text or by a shard.
+    /// Alternatives found by a value or by a shard.
     found: Vec<AlternativeId>,
     encoded: Vec<u8>,
     trail: Vec<Element>,
 }
 
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
-    #[default]
     Unread,
     Read,
     Unreadable,
@@ -51,7 +68,14 @@ enum State {
 
 impl Matcher {
     pub(super) fn new(set: Arc<PatternSet>) -> Self {
-        Matcher { set, classes: FxHashMap::default(), class_bytes: 0, data: Data::default(), undecided: 0 }
+        Matcher {
+            set,
+            by_hash: FxHashMap::default(),
+            classes: Vec::new(),
+            class_bytes: 0,
+            data: Data::default(),
+            undecided: 0,
+        }
     }
 
     /// The patterns that match the event, ascending, each once; `out` is emptied first.
@@ -62,34 +86,31 @@ impl Matcher {
         }
         let text = class_text(facts);
         let key = hash(&text);
-        let known = self
-            .classes
-            .get(&key)
-            .is_some_and(|class| class.text.iter().zip(text).all(|(known, text)| **known == *text));
-        if !known {
-            self.learn(key, text, facts);
-        }
-        let Some(Class { decision, .. }) = self.classes.get(&key) else { return };
+        let known =
+            self.by_hash.get(&key).copied().filter(|&index| is_class(&self.classes[index].text, &text));
+        let index = known.unwrap_or_else(|| self.learn(key, text, facts));
+        let decision = &self.classes[index].decision;
         out.extend_from_slice(&decision.decided);
         let decided = out.len();
-        self.data.state = State::Unread;
+        let mut event = Event::new(facts);
         for &id in decision.tried.iter().chain(&self.set.everywhere) {
             let alternative = &self.set.alternatives[id as usize];
-            if alternative.event_holds(facts) && self.data.holds(alternative, facts, &self.set) {
+            if alternative.event_holds(facts) && self.data.holds(alternative, &mut event, &self.set) {
                 out.push(alternative.pattern);
             }
         }
-        if decision.by_text || !decision.shards.is_empty() {
-            self.data.find(decision, facts, &self.set, out);
+        if decision.by_value || !decision.shards.is_empty() {
+            self.data.find(decision, &mut event, &self.set, out);
         }
         if out.len() > decided {
             out.sort_unstable();
             out.dedup();
         }
-        self.undecided += u64::from(self.data.state == State::Unreadable);
+        self.undecided += u64::from(event.undecided);
     }
 
-    /// Events whose `data` a pattern asked for and that could not be read: all patterns that asked counted as matching.
+    /// Events of which a pattern asked something that could not be decided, because `data` is not readable or its arrays are too tangled: such a
+    /// pattern counted as matching.
     pub fn undecided(&self) -> u64 {
         self.undecided
     }
@@ -99,16 +120,36 @@ impl Matcher {
         self.classes.len()
     }
 
-    fn learn(&mut self, key: u64, text: ClassText<&str>, facts: &Facts<'_>) {
+    /// Decides the class of `facts` and remembers it; its index.
+    fn learn(&mut self, key: u64, text: ClassText<&str>, facts: &Facts<'_>) -> usize {
         if self.classes.len() >= limits::CLASSES_MAX || self.class_bytes >= limits::CLASS_BYTES_MAX {
+            self.by_hash.clear();
             self.classes.clear();
             self.class_bytes = 0;
         }
         let decision = self.set.decide(facts);
         self.class_bytes +=
             decision.size() + size_of::<Class>() + text.iter().map(|text| text.len()).sum::<usize>();
-        self.classes.insert(key, Class { text: text.map(Box::from), decision });
+        self.by_hash.insert(key, self.classes.len());
+        self.classes.push(Class { text: text.map(Box::from), decision });
+        self.classes.len() - 1
     }
+}
+
+fn is_class(known: &ClassText<Box<str>>, text: &ClassText<&str>) -> bool {
+    known.iter().zip(text).all(|(known, text)| same(known.as_bytes(), text.as_bytes()))
+}
+
+/// Equality without `memcmp`: on six short texts an event the calls took more than half of the time to find a known class.
+fn same(a: &[u8], b: &[u8]) -> bool {
+    if a.len() != b.len() {
+        return false;
+    }
+    let (a_words, a_rest) = a.as_chunks::<8>();
+    let (b_words, b_rest) = b.as_chunks::<8>();
+    let word = |chunk: &[u8; 8]| u64::from_ne_bytes(*chunk);
+    a_words.iter().zip(b_words).all(|(a, b)| word(a) == word(b))
+        && a_rest.iter().zip(b_rest).all(|(a, b)| a == b)
 }
 
 fn class_text<'a>(facts: &Facts<'a>) -> ClassText<&'a str> {
@@ -126,50 +167,70 @@ fn hash(text: &ClassText<&str>) -> u64 {
 
 impl Data {
     /// Reads the event's `data` unless that was done.
-    fn read(&mut self, facts: &Facts<'_>, set: &PatternSet) -> bool {
-        if self.state == State::Unread {
-            let read = text(facts).is_some_and(|data| self.fields.read(data, &set.paths).is_ok());
-            self.state = if read { State::Read } else { State::Unreadable };
+    fn read(&mut self, event: &mut Event<'_, '_>, set: &PatternSet) -> bool {
+        if event.state == State::Unread {
+            event.state = State::Unreadable;
+            if let Ok(text) = std::str::from_utf8(event.facts.data)
+                && self.fields.read(text, &set.paths).is_ok()
+            {
+                (event.text, event.state) = (text, State::Read);
+            }
         }
-        self.state == State::Read
+        event.undecided |= event.state == State::Unreadable;
+        event.state == State::Read
     }
 
     /// Whether the data constraints of `alternative` hold, or cannot be decided.
-    pub(super) fn holds(&mut self, alternative: &Alternative, facts: &Facts<'_>, set: &PatternSet) -> bool {
-        if alternative.data.is_empty() {
+    pub(super) fn holds(
+        &mut self,
+        alternative: &Alternative,
+        event: &mut Event<'_, '_>,
+        set: &PatternSet,
+    ) -> bool {
+        if alternative.data.is_empty() || !self.read(event, set) {
             return true;
         }
-        if !self.read(facts, set) {
-            return true;
-        }
-        let data = text(facts).unwrap_or_default();
-        // With at most one path, or no field inside an array's elements, each constraint stands alone.
+        let data = event.text;
+        // With one path, or no field inside an array's elements, each constraint stands alone.
         if alternative.data.len() == 1 || !self.fields.nested() {
             return alternative.data.iter().all(|(path, tests)| any_field(&self.fields, data, *path, tests));
         }
+        // What no field satisfies, no combination of fields does.
+        let possible = |(path, tests): &(PathId, AnyOf)| {
+            tests.iter().any(is_missing) || any_field(&self.fields, data, *path, tests)
+        };
+        if !alternative.data.iter().all(possible) {
+            return false;
+        }
         self.trail.clear();
         let mut steps = limits::ARRAY_STEPS_MAX;
-        bind(&self.fields, data, &alternative.data, &mut self.trail, &mut steps)
+        let holds = bind(&self.fields, data, &alternative.data, &mut self.trail, &mut steps);
+        event.undecided |= steps == 0;
+        holds
     }
 
-    /// Finds alternatives by the text of fields and by shards, and adds the patterns of those that hold.
-    fn find(&mut self, decision: &Decision, facts: &Facts<'_>, set: &PatternSet, out: &mut Vec<PatternId>) {
+    /// Finds alternatives by the values of fields and by shards, and adds the patterns of those that hold.
+    fn find(
+        &mut self,
+        decision: &Decision,
+        event: &mut Event<'_, '_>,
+        set: &PatternSet,
+        out: &mut Vec<PatternId>,
+    ) {
         self.found.clear();
-        if !self.read(facts, set) {
+        if !self.read(event, set) {
             // Whatever would have been found by `data` is open.
             self.found.extend(0..set.alternatives.len() as AlternativeId);
         } else {
-            let data = text(facts).unwrap_or_default();
-            if decision.by_text {
+            let data = event.text;
+            if decision.by_value {
                 for &path in self.fields.touched() {
-                    let by_text = &set.by_text[path as usize];
-                    if by_text.is_empty() {
+                    let by_value = &set.by_value[path as usize];
+                    if by_value.is_empty() {
                         continue;
                     }
                     for &field in self.fields.on(path) {
-                        if let Value::Text(text) = self.fields.value(data, field) {
-                            self.found.extend(by_text.get(text).into_iter().flatten());
-                        }
+                        self.found.extend_from_slice(by_value.find(self.fields.value(data, field)));
                     }
                 }
             }
@@ -183,19 +244,15 @@ impl Data {
         let found = std::mem::take(&mut self.found);
         for &id in &found {
             let alternative = &set.alternatives[id as usize];
-            if alternative.class_holds(facts)
-                && alternative.event_holds(facts)
-                && self.holds(alternative, facts, set)
+            if alternative.class_holds(event.facts)
+                && alternative.event_holds(event.facts)
+                && self.holds(alternative, event, set)
             {
                 out.push(alternative.pattern);
             }
         }
         self.found = found;
     }
-}
-
-fn text<'a>(facts: &Facts<'a>) -> Option<&'a str> {
-    std::str::from_utf8(facts.data).ok()
 }
 
 fn is_missing(test: &Test) -> bool {

@@ -9,7 +9,7 @@
 //!   class constraints   source, type, subject, …: few values      decided once a class, remembered
 //!   event constraints   id, time, extensions                      decided for each event, data untouched
 //!   data constraints    what lies in `data`                       `data` read once for all that remain
-//!                         ├─ found by value     an exact-string constraint, hashed
+//!                         ├─ found by value     a constraint of exact strings and integers, hashed
 //!                         ├─ found by quamina   many at once; operators that it has
 //!                         └─ tried in turn      the direct evaluator, every operator
 //! ```
@@ -29,10 +29,12 @@
 mod compile;
 mod error;
 mod flatten;
+mod index;
 pub mod limits;
 mod matcher;
 mod number;
 mod operator;
+mod paths;
 mod set;
 mod shard;
 #[cfg(test)]

@@ -7,8 +7,9 @@ use serde_json::Value as Json;
 
 use super::compile::{self, Conjunction};
 use super::error::PatternError;
-use super::flatten::{PathId, Paths};
+use super::index::ValueIndex;
 use super::operator::{AnyOf, Test, Value, satisfies};
+use super::paths::{PathId, Paths};
 use super::shard::Shard;
 use super::{Facts, Matcher, PatternId, Root, limits};
 
@@ -120,11 +121,6 @@ impl Alternative {
             .find(|(attribute, tests)| *attribute == Attribute::Subject && texts(tests).is_some())?;
         texts(tests)
     }
-
-    /// A path in `data` and the strings outside which the alternative cannot match.
-    fn key(&self) -> Option<(PathId, impl Iterator<Item = &str>)> {
-        self.data.iter().find_map(|(path, tests)| texts(tests).map(|texts| (*path, texts)))
-    }
 }
 
 /// The strings of `tests`, where they are exact strings and nothing else.
@@ -200,10 +196,10 @@ pub struct PatternSet {
     pub(super) always: Vec<PatternId>,
     /// Alternatives without class constraints that nothing below finds: tried for every event.
     pub(super) everywhere: Vec<AlternativeId>,
-    /// Alternatives with an exact string in `data`, by path and string.
-    pub(super) by_text: Vec<FxHashMap<Box<str>, Vec<AlternativeId>>>,
-    /// Whether some alternative that is found by its text has no class constraints.
-    text_everywhere: bool,
+    /// Alternatives with an exact value in `data`, by path.
+    pub(super) by_value: Vec<ValueIndex>,
+    /// Whether some alternative that is found by a value has no class constraints.
+    value_everywhere: bool,
     pub(super) shards: Vec<Shard>,
     /// For each alternative, how it is found where its class does not decide it.
     found_by: Vec<FoundBy>,
@@ -214,7 +210,7 @@ pub struct PatternSet {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum FoundBy {
     Trying,
-    Text,
+    Value,
     Shard(u32),
 }
 
@@ -242,7 +238,7 @@ impl PatternSet {
 
     fn index(alternatives: Vec<Alternative>, paths: Paths) -> Self {
         let mut set = PatternSet {
-            by_text: std::iter::repeat_with(FxHashMap::default).take(paths.count()).collect(),
+            by_value: std::iter::repeat_with(ValueIndex::default).take(paths.count()).collect(),
             found_by: vec![FoundBy::Trying; alternatives.len()],
             alternatives,
             paths,
@@ -250,7 +246,7 @@ impl PatternSet {
             by_class: Vec::new(),
             always: Vec::new(),
             everywhere: Vec::new(),
-            text_everywhere: false,
+            value_everywhere: false,
             shards: Vec::new(),
             needs: Needs::default(),
         };
@@ -279,7 +275,7 @@ impl PatternSet {
             } else if set.found_by[index] == FoundBy::Trying {
                 set.everywhere.push(id);
             } else {
-                set.text_everywhere |= set.found_by[index] == FoundBy::Text;
+                set.value_everywhere |= set.found_by[index] == FoundBy::Value;
             }
         }
         set.always.sort_unstable();
@@ -292,14 +288,9 @@ impl PatternSet {
         let mut for_quamina = [Vec::new(), Vec::new()];
         for (index, alternative) in self.alternatives.iter().enumerate() {
             let id = index as AlternativeId;
-            if let Some((path, texts)) = alternative.key() {
-                self.found_by[index] = FoundBy::Text;
-                for text in texts {
-                    let same = self.by_text[path as usize].entry(text.into()).or_default();
-                    if same.last() != Some(&id) {
-                        same.push(id);
-                    }
-                }
+            if let Some((path, tests)) = ValueIndex::key(&alternative.data) {
+                self.found_by[index] = FoundBy::Value;
+                self.by_value[path as usize].insert(tests, id);
             } else if Shard::takes(&alternative.data) {
                 // Those that every class asks for apart from those of some classes, so that a class that needs none of the latter skips them.
                 for_quamina[usize::from(alternative.class.is_empty())].push(id);
@@ -335,7 +326,7 @@ impl PatternSet {
     /// Decides the alternatives with class constraints for the class of `facts`: patterns that match all its events, and how to find the rest.
     pub(super) fn decide(&self, facts: &Facts<'_>) -> Decision {
         let mut decision =
-            Decision { decided: self.always.clone(), by_text: self.text_everywhere, ..Decision::default() };
+            Decision { decided: self.always.clone(), by_value: self.value_everywhere, ..Decision::default() };
         let by_subject = self.by_subject.get(facts.subject).map_or(&[][..], Vec::as_slice);
         let mut in_shard = vec![Vec::new(); self.shards.len()];
         for &id in by_subject.iter().chain(&self.by_class) {
@@ -346,7 +337,7 @@ impl PatternSet {
             match self.found_by[id as usize] {
                 _ if alternative.is_class_only() => decision.decided.push(alternative.pattern),
                 FoundBy::Trying => decision.tried.push(id),
-                FoundBy::Text => decision.by_text = true,
+                FoundBy::Value => decision.by_value = true,
                 FoundBy::Shard(shard) => in_shard[shard as usize].push(id),
             }
         }
@@ -380,8 +371,8 @@ pub(super) struct Decision {
     pub tried: Vec<AlternativeId>,
     /// Shards to ask for each event.
     pub shards: Vec<u32>,
-    /// Whether alternatives may be found by text in `data`.
-    pub by_text: bool,
+    /// Whether alternatives may be found by a value in `data`.
+    pub by_value: bool,
 }
 
 impl Decision {

@@ -14,10 +14,11 @@ use std::io::Write;
 use quamina::{ArrayPos, Flattener, OwnedField, Quamina, QuaminaBuilder, QuaminaError, SegmentsTreeTracker};
 use serde_json::{Value as Json, json};
 
-use super::flatten::{Fields, PathId};
+use super::flatten::Fields;
 use super::limits;
 use super::number::Number;
 use super::operator::{AnyOf, Limit, Test, Value};
+use super::paths::PathId;
 use super::set::{Alternative, AlternativeId};
 
 /// Alternatives that one quamina holds.
@@ -151,8 +152,8 @@ fn element(test: &Test) -> Option<Json> {
         Test::Text(text) => Some(json!(text)),
         Test::Number(value) => number(*value),
         Test::Literal(literal) => serde_json::from_str(literal.as_str()).ok(),
-        Test::Prefix(prefix) if !prefix.is_empty() => Some(json!({ "prefix": prefix })),
-        Test::Suffix(suffix) if !suffix.is_empty() => Some(json!({ "suffix": suffix })),
+        Test::Prefix(prefix) if affix(prefix) => Some(json!({ "prefix": prefix })),
+        Test::Suffix(suffix) if affix(suffix) => Some(json!({ "suffix": suffix })),
         Test::EqualsFolded(folded) => folded.as_ascii().map(|text| json!({ "equals-ignore-case": text })),
         Test::Range { low, high } => {
             let mut terms = Vec::with_capacity(4);
@@ -177,6 +178,11 @@ fn element(test: &Test) -> Option<Json> {
         }
         _ => None,
     }
+}
+
+/// Quamina compares strings with their quotes: a quote at the end of a prefix would be found in the one that closes the value.
+fn affix(text: &str) -> bool {
+    !text.is_empty() && !text.contains('"')
 }
 
 fn json_number(number: Number) -> Option<Json> {

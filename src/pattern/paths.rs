@@ -1,0 +1,93 @@
+//! The paths in `data` that patterns name, as a tree of names.
+
+/// Index of a path that some pattern names.
+pub type PathId = u32;
+
+/// Index of a node of [`Paths`].
+pub type NodeId = usize;
+
+/// The node that `data` itself is.
+pub const ROOT: NodeId = 0;
+
+/// All paths that patterns name, as a tree of names.
+#[derive(Debug)]
+pub struct Paths {
+    nodes: Vec<Node>,
+    count: u32,
+}
+
+#[derive(Debug, Default)]
+struct Node {
+    path: Option<PathId>,
+    /// Sorted by length, then text: most names of an event are told apart by their length alone.
+    children: Vec<(Box<str>, NodeId)>,
+}
+
+impl Default for Paths {
+    fn default() -> Self {
+        Paths { nodes: vec![Node::default()], count: 0 }
+    }
+}
+
+impl Paths {
+    /// The id of the path with these names, given at first sight.
+    pub fn intern(&mut self, names: &[String]) -> PathId {
+        let mut node = ROOT;
+        for name in names {
+            node = match self.find(node, name) {
+                Ok(position) => self.nodes[node].children[position].1,
+                Err(position) => {
+                    let new = self.nodes.len();
+                    self.nodes.push(Node::default());
+                    self.nodes[node].children.insert(position, (name.as_str().into(), new));
+                    new
+                }
+            };
+        }
+        let count = &mut self.count;
+        *self.nodes[node].path.get_or_insert_with(|| {
+            *count += 1;
+            *count - 1
+        })
+    }
+
+    /// The path that ends at `node`.
+    pub fn path(&self, node: NodeId) -> Option<PathId> {
+        self.nodes[node].path
+    }
+
+    /// Whether no path goes on from `node`.
+    pub fn is_leaf(&self, node: NodeId) -> bool {
+        self.nodes[node].children.is_empty()
+    }
+
+    /// How many paths there are; ids are below it.
+    pub fn count(&self) -> usize {
+        self.count as usize
+    }
+
+    fn find(&self, node: NodeId, name: &str) -> Result<usize, usize> {
+        self.nodes[node]
+            .children
+            .binary_search_by(|(child, _)| (child.len(), &**child).cmp(&(name.len(), name)))
+    }
+
+    fn child(&self, node: NodeId, name: &str) -> Option<NodeId> {
+        let children = &self.nodes[node].children;
+        if let [(child, index)] = &children[..] {
+            return (**child == *name).then_some(*index);
+        }
+        self.find(node, name).ok().map(|position| children[position].1)
+    }
+
+    /// The node that a member `name` leads to; a name with dots leads down several.
+    pub fn step(&self, node: NodeId, name: &str) -> Option<NodeId> {
+        if let found @ Some(_) = self.child(node, name) {
+            return found;
+        }
+        if !name.as_bytes().contains(&b'.') {
+            return None;
+        }
+        name.split('.').try_fold(node, |node, part| self.child(node, part))
+    }
+}
