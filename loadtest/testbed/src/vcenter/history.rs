@@ -554,7 +554,7 @@ mod tests {
                 }
                 last = history.produced(now);
             }
-            for index in 1..last {
+            for index in (1..last).step_by((last / 50_000 + 1) as usize) {
                 let (before, after) = (history.created_us(index - 1), history.created_us(index));
                 assert!(
                     before <= after,

@@ -1,7 +1,7 @@
 //! A synthetic vCenter: the vSphere API that event clients use, over a virtual history of events, with troubles on demand.
 //!
 //! ```text
-//! http ─ POST /sdk ─► soap ─► methods ─► world (sessions, collectors) ─► history ─► model ─► page
+//! http ─ POST /sdk ─► soap or vijson ─► methods ─► world (sessions, collectors) ─► history ─► model ─► page
 //! ```
 //!
 //! Events are virtual (see [`model`]): event `i` of a seed is always the same, so a backlog of any size costs nothing and a
@@ -17,6 +17,7 @@ pub(crate) mod model;
 mod property;
 mod soap;
 mod trouble;
+mod vijson;
 mod world;
 pub(crate) mod xml;
 
