@@ -521,7 +521,8 @@ fn expand(body: &str) -> String {
 
 /// `start` and `text`, with the offsets of what is patched per event.
 fn compile(start: &str, text: &str) -> Tail {
-    const PLACEHOLDERS: [(&str, usize, fn(u32) -> Patch); 4] = [
+    type Placeholder = (&'static str, usize, fn(u32) -> Patch);
+    const PLACEHOLDERS: [Placeholder; 4] = [
         ("{vm6}", 6, Patch::Vm),
         ("{host4}", 4, Patch::Host),
         ("{seq8}", 8, Patch::Seq),
