@@ -5,11 +5,13 @@ use std::time::Duration;
 use uuid::Uuid;
 
 use super::clock::format_micros;
+use super::content;
 use super::filter::Filter;
 use super::history::Special;
 use super::inventory::Object;
 use super::property::{self, Spec, Target, write_reference};
 use super::soap::{Call, Fault};
+use super::updates;
 use super::world::{Page, Shared, World, user_session_of};
 use super::xml::{Node, escaped};
 use crate::limits::PAGE_EVENTS_MAX;
@@ -85,7 +87,7 @@ pub(crate) fn call(
     let key = session.unwrap_or_default();
     let arguments = &call.arguments;
     match (method, call.this_type.as_str()) {
-        ("RetrieveServiceContent", _) => Ok(Done::returns(&property::service_content(shared))),
+        ("RetrieveServiceContent", _) => Ok(Done::returns(&content::service_content(shared))),
         ("CurrentTime", _) => {
             let now = shared.with(|_, now_us| format_micros(now_us));
             Ok(Done::returns(now.as_bytes()))
@@ -154,7 +156,7 @@ pub(crate) fn call(
             let id = format!("session[{key}]{}", Uuid::new_v4());
             shared.with(|world, _| {
                 if let Some(session) = world.sessions.get_mut(key) {
-                    session.property_collectors.insert(id.clone(), property::PropertyCollector::default());
+                    session.property_collectors.insert(id.clone(), updates::PropertyCollector::default());
                 }
             });
             Ok(Done::reference("PropertyCollector", &id))
@@ -264,7 +266,7 @@ fn create_filter(shared: &Shared, key: &str, call: &Call) -> Result<Done, Fault>
             id => collectors.get_mut(id),
         });
         let collector = collector.ok_or_else(|| Fault::not_found(&call.this_type, &call.this))?;
-        collector.filters.push(property::Filter::new(id.clone(), spec));
+        collector.filters.push(updates::Filter::new(id.clone(), spec));
         Ok(())
     })?;
     Ok(Done::reference("PropertyFilter", &id))
@@ -373,7 +375,7 @@ pub(crate) async fn wait_for_updates(
             };
             let produced = world.history.produced(now_us);
             world.history.feed(produced, 1, now_us);
-            let update = property::updates(shared, world, key, &call.this, version, now_us)?;
+            let update = updates::updates(shared, world, key, &call.this, version, now_us)?;
             let cancelled = cancelled(world, key, &call.this);
             Ok((update, world.history.next_event_us(now_us).map(|next| next - now_us), cancelled))
         })?;

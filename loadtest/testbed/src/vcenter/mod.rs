@@ -8,15 +8,19 @@
 //! verifier needs no list. A `ReadNextEvents` answer is rendered outside the lock into a buffer that is used again.
 
 pub(crate) mod clock;
+mod content;
 mod filter;
 mod history;
 mod http;
 mod inventory;
 mod methods;
+mod mix;
 pub(crate) mod model;
 mod property;
 mod soap;
 mod trouble;
+mod updates;
+mod view;
 mod vijson;
 mod world;
 pub(crate) mod xml;

@@ -13,9 +13,9 @@ use super::clock::Rfc3339;
 use super::filter::Filter;
 use super::history::{History, PlanItem};
 use super::model::{Form, Model, open_json, push_int};
-use super::property::PropertyCollector;
 use super::soap::{self, Fault};
 use super::trouble::Armed;
+use super::updates::PropertyCollector;
 use super::vijson;
 use crate::limits::{COLLECTORS_PER_SESSION_MAX, LATEST_PAGE_EVENTS, SESSIONS_MAX};
 use crate::pool::Pool;
@@ -464,7 +464,7 @@ pub(crate) fn user_session_of(world: &World, key: &str, now_us: i64) -> Vec<u8> 
     world
         .sessions
         .get(key)
-        .map(|session| super::property::user_session(key, session, now_us))
+        .map(|session| super::content::user_session(key, session, now_us))
         .unwrap_or_default()
 }
 
