@@ -21,11 +21,19 @@ const EXAMPLES_MAX: usize = 10;
 /// Highest latency that is told apart: an hour, in microseconds.
 const LATENCY_US_MAX: u64 = 3_600_000_000;
 
+/// How far deliveries may be ahead of a truth that is fetched now and then: 20 s at 500,000 events/s.
+const AHEAD_MAX: u64 = 10_000_000;
+
 /// Where the truth about a source comes from.
 pub trait Witness: Send + Sync {
     fn truth(&self) -> Truth;
     /// Changes when the truth changed in more than the number of events.
     fn generation(&self) -> u64;
+
+    /// Whether [`Witness::truth`] is of this moment. If not, an event may arrive before the truth knows it.
+    fn is_current(&self) -> bool {
+        true
+    }
 }
 
 impl Witness for VCenter {
@@ -38,7 +46,7 @@ impl Witness for VCenter {
     }
 }
 
-/// A truth that was fetched from another process; see [`Verifier::update`].
+/// A truth that is fetched from another process (`GET /testbed/truth`) now and then, and once more before the report.
 impl Witness for Mutex<Truth> {
     fn truth(&self) -> Truth {
         lock(self).clone()
@@ -46,6 +54,10 @@ impl Witness for Mutex<Truth> {
 
     fn generation(&self) -> u64 {
         lock(self).generation
+    }
+
+    fn is_current(&self) -> bool {
+        false
     }
 }
 
@@ -362,6 +374,19 @@ impl Source {
         self.seen.get((index / 64) as usize).is_some_and(|word| word & (1 << (index % 64)) != 0)
     }
 
+    /// Which event this is; looks at the truth again if it is newer than what is known.
+    fn index_of(&mut self, delivered: &Delivered<'_>) -> Option<u64> {
+        let known = |source: &Source| {
+            let ahead = if source.witness.is_current() { 0 } else { AHEAD_MAX };
+            index_of(&source.truth.spans, delivered.key, delivered.created_us)
+                .filter(|index| *index < source.truth.produced + ahead)
+        };
+        known(self).or_else(|| {
+            self.truth = self.witness.truth();
+            known(self)
+        })
+    }
+
     fn refresh(&mut self) {
         if self.witness.generation() != self.truth.generation {
             self.truth = self.witness.truth();
@@ -370,19 +395,9 @@ impl Source {
 
     fn take(&mut self, delivered: &Delivered<'_>, now_us: i64) {
         self.tally.delivered += 1;
-        let index = match index_of(&self.truth.spans, delivered.key, delivered.created_us) {
-            Some(index) if index < self.truth.produced => index,
-            _ => {
-                // Created since the truth was looked at, or never.
-                self.truth = self.witness.truth();
-                match index_of(&self.truth.spans, delivered.key, delivered.created_us) {
-                    Some(index) if index < self.truth.produced => index,
-                    _ => {
-                        self.tally.unknown += 1;
-                        return;
-                    }
-                }
-            }
+        let Some(index) = self.index_of(delivered) else {
+            self.tally.unknown += 1;
+            return;
         };
         let id = event_id(&self.truth.instance_uuid, delivered.key, delivered.created_us);
         let same_id = Uuid::try_parse_ascii(delivered.id).is_ok_and(|delivered| delivered == id);

@@ -29,6 +29,17 @@ impl Rfc3339 {
         self.text
     }
 
+    /// Appends a createdTime with six or three digits; returns the six.
+    pub fn created(&mut self, out: &mut Vec<u8>, micros: i64, millis: bool) -> [u8; 27] {
+        let text = self.micros(micros);
+        if millis {
+            out.extend_from_slice(self.rounded_millis(micros));
+        } else {
+            out.extend_from_slice(&text);
+        }
+        text
+    }
+
     /// With three digits, rounded half up: the form that agrees with the six digits about the whole minute of time + 0.5 ms.
     pub fn rounded_millis(&mut self, micros: i64) -> &[u8; 24] {
         let rounded = (micros + 500).div_euclid(1000) * 1000;

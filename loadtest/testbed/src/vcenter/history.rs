@@ -11,6 +11,9 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+pub use super::view::Exceptions;
+pub(crate) use super::view::PlanItem;
+
 /// Fixed-point shift of a segment's step: 2^-20 microseconds, so that 400,000 events/s for a day drift less than 100 ms.
 const STEP_SHIFT: u32 = 20;
 
@@ -25,21 +28,21 @@ pub struct KeySpan {
 }
 
 #[derive(Clone, Copy, Debug)]
-struct Segment {
+pub(super) struct Segment {
     first: u64,
     base_us: i64,
     step: u64,
 }
 
 impl Segment {
-    fn created_us(&self, index: u64) -> i64 {
+    pub(super) fn created_us(&self, index: u64) -> i64 {
         self.base_us + ((u128::from(index - self.first) * u128::from(self.step)) >> STEP_SHIFT) as i64
     }
 }
 
 /// Why a run of events does not appear in a page.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Veil {
+pub(super) enum Veil {
     /// Appears at this time, behind the cursors that passed it.
     Late { until_us: i64 },
     /// The user may not see it; it takes its place in a page all the same. `sticky`: the cursor never gets past a page full of these.
@@ -55,40 +58,6 @@ pub(crate) struct Special {
     pub malformed: bool,
     /// What stands between the opening tag's `>` and the key: always `<key>`; then key, chain id, time, then this.
     pub tail: Vec<u8>,
-}
-
-/// What a reader gets: how to render it without holding the lock.
-pub(crate) enum PlanItem {
-    Run { first: u64, count: u64, key: i32, times: Times },
-    Special { key: i32, created_us: i64, special: Arc<Special> },
-}
-
-/// createdTime of the events of a run.
-#[derive(Clone, Copy)]
-pub(crate) struct Times(Segment);
-
-impl Times {
-    pub fn created_us(&self, index: u64) -> i64 {
-        self.0.created_us(index)
-    }
-}
-
-/// Ranges of indexes that a verifier must treat apart.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Exceptions {
-    /// Became visible late: first sight out of order is no fault.
-    pub late: Vec<Range<u64>>,
-    /// Never readable: their absence is no loss.
-    pub unreadable: Vec<Range<u64>>,
-    /// Rolled back by a restore: they may have been delivered before it, or not at all.
-    pub withdrawn: Vec<Range<u64>>,
-    /// Not visible yet: their absence is no loss so far.
-    pub hidden: Vec<Range<u64>>,
-    /// Content is not from the model (posted, of unknown class).
-    pub special: Vec<u64>,
-    /// Not well-formed: cannot be delivered, only kept as a dead letter.
-    pub malformed: Vec<u64>,
 }
 
 enum Pace {
@@ -109,10 +78,10 @@ pub(crate) struct History {
     last_us: i64,
     pub spans: Vec<KeySpan>,
     /// Sorted by start, disjoint.
-    veils: Vec<(Range<u64>, Veil)>,
-    withdrawn: Vec<Range<u64>>,
-    specials: BTreeMap<u64, Arc<Special>>,
-    late: Vec<Range<u64>>,
+    pub(super) veils: Vec<(Range<u64>, Veil)>,
+    pub(super) withdrawn: Vec<Range<u64>>,
+    pub(super) specials: BTreeMap<u64, Arc<Special>>,
+    pub(super) late: Vec<Range<u64>>,
     pub live_from: u64,
     /// Counts changes of spans and exceptions, so that a verifier knows when to look again.
     pub generation: u64,
@@ -251,7 +220,7 @@ impl History {
         span.key_base.wrapping_add((index - span.first) as u32 as i32)
     }
 
-    fn segment(&self, index: u64) -> (Segment, u64) {
+    pub(super) fn segment(&self, index: u64) -> (Segment, u64) {
         if index >= self.closed
             && let Pace::Rate { segment } = &self.pace
         {
@@ -326,7 +295,7 @@ impl History {
     }
 
     /// Whether something hidden is due, i.e. a re-read would find more than before.
-    fn due(veil: Veil, now_us: i64) -> bool {
+    pub(super) fn due(veil: Veil, now_us: i64) -> bool {
         matches!(veil, Veil::Late { until_us } if until_us <= now_us)
     }
 
@@ -360,160 +329,6 @@ impl History {
             let phase = segment.base_us - before_us;
             segment.base_us = (after_us + phase).max(self.last_us);
         }
-    }
-
-    /// Reads forward from `cursor` up to `end`: at most `max` places, then the new cursor.
-    pub fn read_forward<'f>(
-        &self,
-        cursor: u64,
-        end: u64,
-        max: u64,
-        now_us: i64,
-        mut wanted: Option<&mut (dyn FnMut(u64) -> bool + 'f)>,
-    ) -> (Vec<Range<u64>>, u64) {
-        let mut runs: Vec<Range<u64>> = Vec::new();
-        let mut at = cursor;
-        let mut places = 0;
-        while at < end && places < max {
-            if let Some((veil_end, veil)) = self.veil_at(at, now_us) {
-                let covered = veil_end.min(end);
-                match veil {
-                    Veil::Late { .. } => at = covered,
-                    Veil::Unreadable { sticky } => {
-                        let step = (covered - at).min(max - places);
-                        if sticky && step == max {
-                            // A whole page of these: the real server's cursor stays where it is.
-                            return (runs, cursor);
-                        }
-                        places += step;
-                        at += step;
-                    }
-                }
-                continue;
-            }
-            let free_until = self.next_veil(at, now_us).unwrap_or(u64::MAX).min(end);
-            match &mut wanted {
-                None => {
-                    let step = (free_until - at).min(max - places);
-                    add_run(&mut runs, at..at + step);
-                    places += step;
-                    at += step;
-                }
-                Some(wanted) => {
-                    while at < free_until && places < max {
-                        if wanted(at) {
-                            add_run(&mut runs, at..at + 1);
-                            places += 1;
-                        }
-                        at += 1;
-                    }
-                }
-            }
-        }
-        (runs, at)
-    }
-
-    /// Reads backward from `cursor` down to `begin`: at most `max` events, newest first.
-    pub fn read_backward(
-        &self,
-        cursor: u64,
-        begin: u64,
-        max: u64,
-        now_us: i64,
-        mut wanted: impl FnMut(u64) -> bool,
-    ) -> (Vec<u64>, u64) {
-        let mut found = Vec::new();
-        let mut at = cursor;
-        while at > begin && (found.len() as u64) < max {
-            at -= 1;
-            if self.veil_at(at, now_us).is_none() && wanted(at) {
-                found.push(at);
-            }
-        }
-        (found, at)
-    }
-
-    fn veil_at(&self, index: u64, now_us: i64) -> Option<(u64, Veil)> {
-        if let Some(range) = self.withdrawn.iter().find(|range| range.contains(&index)) {
-            return Some((range.end, Veil::Late { until_us: i64::MAX }));
-        }
-        let at = self.veils.partition_point(|(range, _)| range.end <= index);
-        let (range, veil) = self.veils.get(at)?;
-        (range.contains(&index) && !Self::due(*veil, now_us)).then_some((range.end, *veil))
-    }
-
-    fn next_veil(&self, index: u64, now_us: i64) -> Option<u64> {
-        let at = self.veils.partition_point(|(range, _)| range.end <= index);
-        let veiled = self.veils[at..]
-            .iter()
-            .find(|(_, veil)| !Self::due(*veil, now_us))
-            .map(|(range, _)| range.start.max(index + 1));
-        let withdrawn = self.withdrawn.iter().map(|range| range.start).filter(|start| *start > index).min();
-        [veiled, withdrawn].into_iter().flatten().min()
-    }
-
-    pub fn special(&self, index: u64) -> Option<&Arc<Special>> {
-        self.specials.get(&index)
-    }
-
-    /// How to render these indexes, in this order.
-    pub fn plan(&self, runs: &[Range<u64>], plan: &mut Vec<PlanItem>) {
-        for run in runs {
-            let mut at = run.start;
-            while at < run.end {
-                if let Some(special) = self.specials.get(&at) {
-                    let special = Arc::clone(special);
-                    plan.push(PlanItem::Special {
-                        key: self.key(at),
-                        created_us: self.created_us(at),
-                        special,
-                    });
-                    at += 1;
-                    continue;
-                }
-                let (segment, segment_end) = self.segment(at);
-                let mut end = run.end.min(segment_end);
-                if let Some((special, _)) = self.specials.range(at..end).next() {
-                    end = *special;
-                }
-                let span = self.spans.partition_point(|span| span.first <= at);
-                if let Some(next) = self.spans.get(span) {
-                    end = end.min(next.first);
-                }
-                plan.push(PlanItem::Run {
-                    first: at,
-                    count: end - at,
-                    key: self.key(at),
-                    times: Times(segment),
-                });
-                at = end;
-            }
-        }
-    }
-
-    pub fn exceptions(&self, now_us: i64) -> Exceptions {
-        let veiled = |wanted: &dyn Fn(Veil) -> bool| -> Vec<Range<u64>> {
-            self.veils.iter().filter(|(_, veil)| wanted(*veil)).map(|(range, _)| range.clone()).collect()
-        };
-        let specials = |malformed: bool| -> Vec<u64> {
-            let chosen = self.specials.iter().filter(|(_, special)| special.malformed == malformed);
-            chosen.map(|(index, _)| *index).collect()
-        };
-        Exceptions {
-            late: self.late.clone(),
-            unreadable: veiled(&|veil| matches!(veil, Veil::Unreadable { .. })),
-            withdrawn: self.withdrawn.clone(),
-            hidden: veiled(&|veil| matches!(veil, Veil::Late { .. }) && !Self::due(veil, now_us)),
-            special: specials(false),
-            malformed: specials(true),
-        }
-    }
-}
-
-fn add_run(runs: &mut Vec<Range<u64>>, run: Range<u64>) {
-    match runs.last_mut() {
-        Some(last) if last.end == run.start => last.end = run.end,
-        _ => runs.push(run),
     }
 }
 
@@ -554,7 +369,7 @@ mod tests {
                 }
                 last = history.produced(now);
             }
-            for index in 1..last {
+            for index in (1..last).step_by((last / 50_000 + 1) as usize) {
                 let (before, after) = (history.created_us(index - 1), history.created_us(index));
                 assert!(
                     before <= after,

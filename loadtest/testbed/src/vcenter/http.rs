@@ -1,4 +1,4 @@
-//! HTTP in front of the methods: `POST /sdk`, `GET /sdk/vimServiceVersions.xml`, and the troubles that belong to HTTP.
+//! HTTP in front of the methods: SOAP at `POST /sdk`, VI/JSON below `/sdk/vim25/`, and the troubles that belong to HTTP.
 
 use std::io::Write;
 use std::sync::Arc;
@@ -8,19 +8,82 @@ use flate2::Compression;
 use flate2::write::GzEncoder;
 use hyper::body::Incoming;
 use hyper::header::{
-    ACCEPT_ENCODING, CONTENT_ENCODING, COOKIE, HeaderMap, HeaderValue, SET_COOKIE, USER_AGENT,
+    ACCEPT_ENCODING, CONTENT_ENCODING, COOKIE, HeaderMap, HeaderName, HeaderValue, SET_COOKIE, USER_AGENT,
 };
 use hyper::{Method, Request, Response};
 
-use super::methods;
+use super::methods::{self, Done, Payload};
 use super::soap::{self, Call, Fault};
 use super::trouble::{self, Trouble};
+use super::vijson;
 use super::world::Shared;
+use super::xml::Node;
 use crate::net::{Body, Connection, Dropped, Handler, answer, hang, read_body};
 
 const XML: &str = "text/xml; charset=utf-8";
+const JSON: &str = "application/json";
 const PROXY_PAGE: &str = "<!DOCTYPE html><html><head><title>503 - proxy</title></head><body><h1>The upstream \
                           server is not reachable<br></h1><p>Please contact your administrator.</body></html>";
+/// VI/JSON's session, as request and response header.
+const SESSION_ID: HeaderName = HeaderName::from_static("vmware-api-session-id");
+
+/// Which form of the API a request speaks.
+#[derive(Clone, Copy, PartialEq)]
+enum Wire {
+    Soap,
+    Json,
+}
+
+impl Wire {
+    fn session(self, headers: &HeaderMap) -> Option<&str> {
+        match self {
+            Wire::Soap => session_key(headers),
+            Wire::Json => headers.get(SESSION_ID).and_then(|key| key.to_str().ok()),
+        }
+    }
+
+    fn content_type(self) -> &'static str {
+        if self == Wire::Soap { XML } else { JSON }
+    }
+
+    fn fault(self, fault: &Fault) -> Bytes {
+        match self {
+            Wire::Soap => Bytes::from(fault.envelope()),
+            Wire::Json => Bytes::from(vijson::fault(fault).to_string()),
+        }
+    }
+
+    fn fault_answer(self, fault: &Fault) -> Response<Body> {
+        answer(500, self.content_type(), Body::full(self.fault(fault)))
+    }
+
+    /// Status and body of a carried out call.
+    fn encode(self, shared: &Shared, method: &str, payload: Payload) -> Result<(u16, Bytes), Fault> {
+        Ok(match (self, payload) {
+            (Wire::Soap, Payload::Page(page)) => (200, shared.page_answer(method, &page)),
+            (Wire::Soap, Payload::Elements(elements)) => {
+                let mut out = Vec::new();
+                soap::respond(&mut out, method, |out| out.extend_from_slice(&elements));
+                (200, Bytes::from(out))
+            }
+            (Wire::Json, Payload::Page(page)) => (200, shared.page_json(&page)),
+            (Wire::Json, Payload::Elements(elements)) => match vijson::result(method, &elements)? {
+                Some(value) => (200, Bytes::from(value.to_string())),
+                None => (204, Bytes::new()),
+            },
+        })
+    }
+
+    fn login_header(self, key: &str) -> Option<(HeaderName, HeaderValue)> {
+        match self {
+            Wire::Soap => {
+                let cookie = format!("vmware_soap_session=\"{key}\"; Path=/; HttpOnly; Secure;");
+                Some((SET_COOKIE, HeaderValue::from_str(&cookie).ok()?))
+            }
+            Wire::Json => Some((SESSION_ID, HeaderValue::from_str(key).ok()?)),
+        }
+    }
+}
 
 impl Handler for Shared {
     async fn handle(
@@ -30,13 +93,43 @@ impl Handler for Shared {
     ) -> Result<Response<Body>, Dropped> {
         let (parts, body) = request.into_parts();
         let path = parts.uri.path().trim_end_matches('/');
+        let target = vijson::parse_path(path);
         if parts.method == Method::GET {
-            return self.get(path, &connection).await;
+            return match target {
+                Some((kind, id, property)) => {
+                    let name = "prop".to_owned();
+                    let prop = Node { name, text: property, ..Node::default() };
+                    let arguments = Node { children: vec![prop], ..Node::default() };
+                    let call = Call { method: "Fetch".into(), this_type: kind, this: id, arguments };
+                    self.call(Wire::Json, &parts.headers, &call, &connection).await
+                }
+                None => self.get(path, &connection).await,
+            };
         }
         let body = read_body(body).await?;
+        if let Some((kind, id, method)) = target {
+            return match vijson::arguments(&method, &body) {
+                Ok(arguments) => {
+                    let call = Call { method, this_type: kind, this: id, arguments };
+                    self.call(Wire::Json, &parts.headers, &call, &connection).await
+                }
+                Err(fault) => Ok(Wire::Json.fault_answer(&fault)),
+            };
+        }
         match path {
-            "/sdk" | "/sdk/vimService" => self.soap(&parts.headers, &body, &connection).await,
-            _ => Ok(answer(404, "text/plain", Body::full("not found"))),
+            "/sdk" | "/sdk/vimService" => match soap::parse_call(&body) {
+                Ok(call) => self.call(Wire::Soap, &parts.headers, &call, &connection).await,
+                Err(fault) => Ok(Wire::Soap.fault_answer(&fault)),
+            },
+            "/api/vcenter/system" if parts.uri.query() == Some("action=hello") => {
+                if let Some(trouble) = self.count_and_take("hello") {
+                    let fault = Fault::new("SystemError", "on demand");
+                    let answer = self.before(Wire::Json, &trouble, &connection).await;
+                    return answer.unwrap_or_else(|| Ok(Wire::Json.fault_answer(&fault)));
+                }
+                Ok(answer(200, JSON, Body::full(vijson::hello(&body).to_string())))
+            }
+            _ => Ok(not_found()),
         }
     }
 }
@@ -44,18 +137,19 @@ impl Handler for Shared {
 impl Shared {
     async fn get(&self, path: &str, connection: &Connection) -> Result<Response<Body>, Dropped> {
         if let Some(trouble) = self.count_and_take(path) {
-            return self.before(&trouble, connection).await.unwrap_or_else(|| Ok(not_found()));
+            let answer = self.before(Wire::Soap, &trouble, connection).await;
+            return answer.unwrap_or_else(|| Ok(not_found()));
         }
         Ok(match path {
             "/sdk/vimServiceVersions.xml" => answer(200, XML, Body::full(soap::VERSIONS)),
             // What a verifier in another process needs; no part of the vSphere API.
             "/testbed/truth" => {
                 let truth = serde_json::to_vec(&self.truth()).unwrap_or_default();
-                answer(200, "application/json", Body::full(truth))
+                answer(200, JSON, Body::full(truth))
             }
             "/testbed/counters" => {
                 let counters = self.with(|world, _| world.counters());
-                answer(200, "application/json", Body::full(serde_json::to_vec(&counters).unwrap_or_default()))
+                answer(200, JSON, Body::full(serde_json::to_vec(&counters).unwrap_or_default()))
             }
             _ => not_found(),
         })
@@ -71,6 +165,7 @@ impl Shared {
     /// The answer of a trouble that comes instead of the call.
     async fn before(
         &self,
+        wire: Wire,
         trouble: &Trouble,
         connection: &Connection,
     ) -> Option<Result<Response<Body>, Dropped>> {
@@ -78,38 +173,39 @@ impl Shared {
             Trouble::Reset => Err(connection.reset()),
             Trouble::Status(status) => Ok(answer(*status, "text/plain", Body::Full(None))),
             Trouble::Html => Ok(answer(200, "text/html", Body::full(PROXY_PAGE))),
-            Trouble::Fault(kind) => Ok(fault(&Fault::new(kind, "on demand"))),
+            Trouble::Fault(kind) => Ok(wire.fault_answer(&Fault::new(kind, "on demand"))),
             Trouble::Hang => match hang().await {},
             _ => return None,
         })
     }
 
-    async fn soap(
+    async fn call(
         &self,
+        wire: Wire,
         headers: &HeaderMap,
-        body: &[u8],
+        call: &Call,
         connection: &Connection,
     ) -> Result<Response<Body>, Dropped> {
-        let call = match soap::parse_call(body) {
-            Ok(call) => call,
-            Err(error) => return Ok(fault(&error)),
-        };
         let trouble = self.count_and_take(&call.method);
         if let Some(trouble) = &trouble {
-            if let Some(answer) = self.before(trouble, connection).await {
+            if let Some(answer) = self.before(wire, trouble, connection).await {
                 return answer;
             }
             if *trouble == Trouble::MethodNotFound {
-                return Ok(fault(&Fault::method_not_found(&call)));
+                return Ok(wire.fault_answer(&Fault::method_not_found(call)));
             }
         }
-        let (status, body, login) = self.carry_out(headers, &call).await;
-        self.after(headers, trouble, connection, status, body, login).await
+        let done = self.carry_out(wire, headers, call).await.and_then(|done| {
+            let (status, body) = wire.encode(self, &call.method, done.payload)?;
+            Ok((status, body, done.login))
+        });
+        let (status, body, login) = done.unwrap_or_else(|fault| (500, wire.fault(&fault), None));
+        self.after(wire, headers, trouble, connection, status, body, login).await
     }
 
-    async fn carry_out(&self, headers: &HeaderMap, call: &Call) -> (u16, Bytes, Option<String>) {
-        let session = session_key(headers);
-        let done = match call.method.as_str() {
+    async fn carry_out(&self, wire: Wire, headers: &HeaderMap, call: &Call) -> Result<Done, Fault> {
+        let session = wire.session(headers);
+        match call.method.as_str() {
             "WaitForUpdatesEx" | "WaitForUpdates" | "CheckForUpdates" => {
                 methods::wait_for_updates(self, session, call).await
             }
@@ -117,15 +213,13 @@ impl Shared {
                 let agent = headers.get(USER_AGENT).and_then(|agent| agent.to_str().ok()).unwrap_or_default();
                 methods::call(self, session, call, agent)
             }
-        };
-        match done {
-            Ok(done) => (200, done.body, done.login),
-            Err(fault) => (500, Bytes::from(fault.envelope()), None),
         }
     }
 
+    #[allow(clippy::too_many_arguments)] // one call site: what is left of a call once it is carried out
     async fn after(
         &self,
+        wire: Wire,
         headers: &HeaderMap,
         trouble: Option<Trouble>,
         connection: &Connection,
@@ -133,10 +227,10 @@ impl Shared {
         mut body: Bytes,
         login: Option<String>,
     ) -> Result<Response<Body>, Dropped> {
-        let gzip = self.with(|world, _| world.gzip)
-            && headers
-                .get(ACCEPT_ENCODING)
-                .is_some_and(|value| value.as_bytes().windows(4).any(|part| part == b"gzip"));
+        let accepts_gzip = headers
+            .get(ACCEPT_ENCODING)
+            .is_some_and(|value| value.as_bytes().windows(4).any(|part| part == b"gzip"));
+        let gzip = accepts_gzip && self.with(|world, _| world.gzip);
         if gzip {
             body = compress(&body);
         }
@@ -151,15 +245,12 @@ impl Shared {
             Some(Trouble::NotUtf8) => Body::full(spoil(&body)),
             _ => Body::full(body),
         };
-        let mut response = answer(status, XML, body);
+        let mut response = answer(status, wire.content_type(), body);
         if gzip {
             response.headers_mut().insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
         }
-        if let Some(key) = login {
-            let cookie = format!("vmware_soap_session=\"{key}\"; Path=/; HttpOnly; Secure;");
-            if let Ok(cookie) = HeaderValue::from_str(&cookie) {
-                response.headers_mut().insert(SET_COOKIE, cookie);
-            }
+        if let Some((name, value)) = login.and_then(|key| wire.login_header(&key)) {
+            response.headers_mut().insert(name, value);
         }
         Ok(response)
     }
@@ -167,10 +258,6 @@ impl Shared {
 
 fn not_found() -> Response<Body> {
     answer(404, "text/plain", Body::full("not found"))
-}
-
-fn fault(fault: &Fault) -> Response<Body> {
-    answer(500, XML, Body::full(fault.envelope()))
 }
 
 /// The key in `vmware_soap_session=…`, with or without quotes, among other cookies and attributes.
@@ -189,12 +276,14 @@ fn compress(body: &[u8]) -> Bytes {
     Bytes::from(written.unwrap_or_default())
 }
 
-/// Puts a byte that no UTF-8 text has in place of the first `e` of a text in the middle of the page.
+/// Puts a byte that no UTF-8 text has into a text in the middle of the page: an element's, or else a JSON string's.
 fn spoil(body: &[u8]) -> Vec<u8> {
     let mut bytes = body.to_vec();
     let middle = bytes.len() / 2;
-    let text = bytes[middle..].windows(2).position(|pair| pair[0] == b'>' && pair[1] != b'<');
-    if let Some(at) = text {
+    let starts = |before: u8| {
+        bytes[middle..].windows(2).position(|pair| pair[0] == before && pair[1].is_ascii_alphanumeric())
+    };
+    if let Some(at) = starts(b'>').or_else(|| starts(b' ')) {
         bytes[middle + at + 1] = 0xFF;
     }
     bytes

@@ -2,52 +2,61 @@
 
 use std::time::Duration;
 
-use bytes::Bytes;
 use uuid::Uuid;
 
 use super::clock::format_micros;
+use super::content;
 use super::filter::Filter;
 use super::history::Special;
 use super::inventory::Object;
 use super::property::{self, Spec, Target, write_reference};
-use super::soap::{Call, Fault, respond};
-use super::world::{Shared, World, user_session_of};
+use super::soap::{Call, Fault};
+use super::updates;
+use super::world::{Page, Shared, World, user_session_of};
 use super::xml::{Node, escaped};
 use crate::limits::PAGE_EVENTS_MAX;
 
-/// A carried out call.
+/// A carried out call, in no wire's form yet.
 pub(crate) struct Done {
-    pub body: Bytes,
+    pub payload: Payload,
     /// A new session's key.
     pub login: Option<String>,
 }
 
+/// What an answer carries.
+pub(crate) enum Payload {
+    /// The elements inside of the SOAP response element: small, so VI/JSON is made of them.
+    Elements(Vec<u8>),
+    /// Events, rendered by the wire that sends them.
+    Page(Page),
+}
+
 impl Done {
-    fn body(body: impl Into<Bytes>) -> Done {
-        Done { body: body.into(), login: None }
-    }
-
-    fn empty(method: &str) -> Done {
-        Done::xml(method, |_| {})
-    }
-
-    fn xml(method: &str, body: impl FnOnce(&mut Vec<u8>)) -> Done {
+    fn elements(write: impl FnOnce(&mut Vec<u8>)) -> Done {
         let mut out = Vec::new();
-        respond(&mut out, method, body);
-        Done::body(out)
+        write(&mut out);
+        Done { payload: Payload::Elements(out), login: None }
     }
 
-    fn returns(method: &str, inner: &[u8]) -> Done {
-        Done::xml(method, |out| {
+    fn empty() -> Done {
+        Done::elements(|_| {})
+    }
+
+    fn page(page: Page) -> Done {
+        Done { payload: Payload::Page(page), login: None }
+    }
+
+    fn returns(inner: &[u8]) -> Done {
+        Done::elements(|out| {
             out.extend_from_slice(b"<returnval>");
             out.extend_from_slice(inner);
             out.extend_from_slice(b"</returnval>");
         })
     }
 
-    fn reference(method: &str, kind: &str, id: &str) -> Done {
+    fn reference(kind: &str, id: &str) -> Done {
         let target = Target { kind: kind.into(), id: id.into() };
-        Done::xml(method, |out| write_reference(out, "returnval", &target))
+        Done::elements(|out| write_reference(out, "returnval", &target))
     }
 }
 
@@ -78,51 +87,51 @@ pub(crate) fn call(
     let key = session.unwrap_or_default();
     let arguments = &call.arguments;
     match (method, call.this_type.as_str()) {
-        ("RetrieveServiceContent", _) => Ok(Done::returns(method, &property::service_content(shared))),
+        ("RetrieveServiceContent", _) => Ok(Done::returns(&content::service_content(shared))),
         ("CurrentTime", _) => {
             let now = shared.with(|_, now_us| format_micros(now_us));
-            Ok(Done::returns(method, now.as_bytes()))
+            Ok(Done::returns(now.as_bytes()))
         }
-        ("Login", _) => login(shared, method, arguments, user_agent),
+        ("Login", _) => login(shared, arguments, user_agent),
         ("Logout", _) => {
             shared.change(|world, _| world.sessions.remove(key));
-            Ok(Done::empty(method))
+            Ok(Done::empty())
         }
         ("SessionIsActive", _) => {
             let id = arguments.text_of("sessionID").unwrap_or_default().trim();
             let active = shared.with(|world, _| world.sessions.contains_key(id));
-            Ok(Done::returns(method, active.to_string().as_bytes()))
+            Ok(Done::returns(active.to_string().as_bytes()))
         }
         ("CreateCollectorForEvents", _) => {
             let filter = Filter::parse(arguments.child("filter"), &shared.model)?;
             let id = shared.with(|world, now_us| world.create_collector(key, filter, now_us))?;
-            Ok(Done::reference(method, "EventHistoryCollector", &id))
+            Ok(Done::reference("EventHistoryCollector", &id))
         }
         ("QueryEvents", _) => {
             let filter = Filter::parse(arguments.child("filter"), &shared.model)?;
             let page = shared.with(|world, now_us| world.query(shared, &filter, now_us));
-            Ok(Done::body(shared.page_answer(method, &page)))
+            Ok(Done::page(page))
         }
-        ("PostEvent", _) => post_event(shared, key, method, arguments),
-        ("LogUserEvent", _) => log_user_event(shared, key, method, arguments),
+        ("PostEvent", _) => post_event(shared, key, arguments),
+        ("LogUserEvent", _) => log_user_event(shared, key, arguments),
         ("ReadNextEvents", _) => {
             let max = page_size(arguments)?;
             let page = shared.with(|world, now_us| world.read_next(shared, key, &call.this, max, now_us))?;
-            Ok(Done::body(shared.page_answer(method, &page)))
+            Ok(Done::page(page))
         }
         ("ReadPreviousEvents", _) => {
             let max = page_size(arguments)?;
             let page =
                 shared.with(|world, now_us| world.read_previous(shared, key, &call.this, max, now_us))?;
-            Ok(Done::body(shared.page_answer(method, &page)))
+            Ok(Done::page(page))
         }
         ("RewindCollector", _) => {
             shared.with(|world, now_us| world.rewind(key, &call.this, now_us))?;
-            Ok(Done::empty(method))
+            Ok(Done::empty())
         }
         ("ResetCollector", _) => {
             shared.with(|world, now_us| world.reset(shared, key, &call.this, now_us))?;
-            Ok(Done::empty(method))
+            Ok(Done::empty())
         }
         ("SetCollectorPageSize", _) => {
             let size = page_size(arguments)? as usize;
@@ -130,14 +139,14 @@ pub(crate) fn call(
                 super::world::collector(&mut world.sessions, key, &call.this)
                     .map(|collector| collector.page_size = size)
             })?;
-            Ok(Done::empty(method))
+            Ok(Done::empty())
         }
         ("DestroyCollector", _) => {
             let removed = shared.change(|world, _| {
                 world.sessions.get_mut(key).and_then(|session| session.collectors.remove(&call.this))
             });
             removed.ok_or_else(|| Fault::not_found(&call.this_type, &call.this))?;
-            Ok(Done::empty(method))
+            Ok(Done::empty())
         }
         ("Fetch", _) => fetch(shared, session, call),
         ("RetrieveProperties" | "RetrievePropertiesEx", "PropertyCollector") => {
@@ -147,10 +156,10 @@ pub(crate) fn call(
             let id = format!("session[{key}]{}", Uuid::new_v4());
             shared.with(|world, _| {
                 if let Some(session) = world.sessions.get_mut(key) {
-                    session.property_collectors.insert(id.clone(), property::PropertyCollector::default());
+                    session.property_collectors.insert(id.clone(), updates::PropertyCollector::default());
                 }
             });
-            Ok(Done::reference(method, "PropertyCollector", &id))
+            Ok(Done::reference("PropertyCollector", &id))
         }
         ("CreateFilter", "PropertyCollector") => create_filter(shared, key, call),
         ("DestroyPropertyFilter", _) => {
@@ -164,14 +173,14 @@ pub(crate) fn call(
                 Some(())
             });
             found.ok_or_else(|| Fault::not_found(&call.this_type, &call.this))?;
-            Ok(Done::empty(method))
+            Ok(Done::empty())
         }
         ("DestroyPropertyCollector", _) => {
             let removed = shared.change(|world, _| {
                 world.sessions.get_mut(key).and_then(|session| session.property_collectors.remove(&call.this))
             });
             removed.ok_or_else(|| Fault::not_found(&call.this_type, &call.this))?;
-            Ok(Done::empty(method))
+            Ok(Done::empty())
         }
         ("CancelWaitForUpdates", _) => {
             shared.change(|world, _| {
@@ -182,13 +191,13 @@ pub(crate) fn call(
                     collector.cancelled += 1;
                 }
             });
-            Ok(Done::empty(method))
+            Ok(Done::empty())
         }
-        ("CreateContainerView", "ViewManager") => create_view(shared, key, method, arguments),
+        ("CreateContainerView", "ViewManager") => create_view(shared, key, arguments),
         ("DestroyView", _) => {
             shared
                 .with(|world, _| world.sessions.get_mut(key).map(|session| session.views.remove(&call.this)));
-            Ok(Done::empty(method))
+            Ok(Done::empty())
         }
         _ => Err(Fault::method_not_found(call)),
     }
@@ -201,7 +210,7 @@ fn page_size(arguments: &Node) -> Result<u64, Fault> {
     }
 }
 
-fn login(shared: &Shared, method: &str, arguments: &Node, user_agent: &str) -> Result<Done, Fault> {
+fn login(shared: &Shared, arguments: &Node, user_agent: &str) -> Result<Done, Fault> {
     let user = arguments.text_of("userName").unwrap_or_default();
     let password = arguments.text_of("password").unwrap_or_default();
     let (key, session) = shared.with(|world, now_us| {
@@ -209,7 +218,7 @@ fn login(shared: &Shared, method: &str, arguments: &Node, user_agent: &str) -> R
         let session = user_session_of(world, &key, now_us);
         Ok((key, session))
     })?;
-    let mut done = Done::returns(method, &session);
+    let mut done = Done::returns(&session);
     done.login = Some(key);
     Ok(done)
 }
@@ -219,7 +228,7 @@ fn fetch(shared: &Shared, session: Option<&str>, call: &Call) -> Result<Done, Fa
     let path = call.arguments.text_of("prop").unwrap_or_default().trim().to_owned();
     let value =
         shared.with(|world, now_us| property::read(shared, world, session, &target, &path, now_us))?;
-    Ok(Done::xml("Fetch", |out| {
+    Ok(Done::elements(|out| {
         if let Some(value) = value {
             value.write(shared, out, "returnval");
         }
@@ -241,9 +250,9 @@ fn retrieve(shared: &Shared, session: Option<&str>, call: &Call) -> Result<Done,
         Ok(out)
     })?;
     if extended && !objects.is_empty() {
-        return Ok(Done::returns(&call.method, &objects));
+        return Ok(Done::returns(&objects));
     }
-    Ok(Done::xml(&call.method, |out| out.extend_from_slice(&objects)))
+    Ok(Done::elements(|out| out.extend_from_slice(&objects)))
 }
 
 fn create_filter(shared: &Shared, key: &str, call: &Call) -> Result<Done, Fault> {
@@ -257,13 +266,13 @@ fn create_filter(shared: &Shared, key: &str, call: &Call) -> Result<Done, Fault>
             id => collectors.get_mut(id),
         });
         let collector = collector.ok_or_else(|| Fault::not_found(&call.this_type, &call.this))?;
-        collector.filters.push(property::Filter::new(id.clone(), spec));
+        collector.filters.push(updates::Filter::new(id.clone(), spec));
         Ok(())
     })?;
-    Ok(Done::reference(&call.method, "PropertyFilter", &id))
+    Ok(Done::reference("PropertyFilter", &id))
 }
 
-fn create_view(shared: &Shared, key: &str, method: &str, arguments: &Node) -> Result<Done, Fault> {
+fn create_view(shared: &Shared, key: &str, arguments: &Node) -> Result<Done, Fault> {
     let container = arguments.child("container").map(Target::of);
     let container = container
         .as_ref()
@@ -290,10 +299,10 @@ fn create_view(shared: &Shared, key: &str, method: &str, arguments: &Node) -> Re
             session.views.insert(id.clone(), found);
         }
     });
-    Ok(Done::reference(method, "ContainerView", &id))
+    Ok(Done::reference("ContainerView", &id))
 }
 
-fn post_event(shared: &Shared, key: &str, method: &str, arguments: &Node) -> Result<Done, Fault> {
+fn post_event(shared: &Shared, key: &str, arguments: &Node) -> Result<Done, Fault> {
     let event = arguments.child("eventToPost").ok_or_else(|| Fault::invalid_argument("eventToPost"))?;
     let mut rest = event.clone();
     rest.children
@@ -306,10 +315,10 @@ fn post_event(shared: &Shared, key: &str, method: &str, arguments: &Node) -> Res
     let mut tail = Vec::new();
     rest.write_inner(&mut tail);
     append_posted(shared, key, class, event_type_id, &tail);
-    Ok(Done::empty(method))
+    Ok(Done::empty())
 }
 
-fn log_user_event(shared: &Shared, key: &str, method: &str, arguments: &Node) -> Result<Done, Fault> {
+fn log_user_event(shared: &Shared, key: &str, arguments: &Node) -> Result<Done, Fault> {
     let target =
         arguments.child("entity").map(Target::of).ok_or_else(|| Fault::invalid_argument("entity"))?;
     let object = Object::find(&shared.model, &target.kind, &target.id)
@@ -321,7 +330,7 @@ fn log_user_event(shared: &Shared, key: &str, method: &str, arguments: &Node) ->
          <entity><name>{name}</name><entity type=\"{kind}\">{id}</entity></entity>"
     );
     append_posted(shared, key, "GeneralUserEvent".into(), None, tail.as_bytes());
-    Ok(Done::empty(method))
+    Ok(Done::empty())
 }
 
 fn append_posted(shared: &Shared, key: &str, class: String, event_type_id: Option<String>, rest: &[u8]) {
@@ -366,19 +375,19 @@ pub(crate) async fn wait_for_updates(
             };
             let produced = world.history.produced(now_us);
             world.history.feed(produced, 1, now_us);
-            let update = property::updates(shared, world, key, &call.this, version, now_us)?;
+            let update = updates::updates(shared, world, key, &call.this, version, now_us)?;
             let cancelled = cancelled(world, key, &call.this);
             Ok((update, world.history.next_event_us(now_us).map(|next| next - now_us), cancelled))
         })?;
         if let Some(update) = update {
-            return Ok(Done::returns(method, &update));
+            return Ok(Done::returns(&update));
         }
         if *cancelled_before.get_or_insert(cancelled) != cancelled {
             return Err(Fault::new("RequestCanceled", "The task was canceled by a user."));
         }
         let now = tokio::time::Instant::now();
         if deadline.is_some_and(|deadline| deadline <= now) {
-            return Ok(Done::empty(method));
+            return Ok(Done::empty());
         }
         // An hour stands for "until something happens".
         let next = now + Duration::from_micros(next_us.unwrap_or(3_600_000_000).max(1) as u64);

@@ -1,22 +1,27 @@
 //! A synthetic vCenter: the vSphere API that event clients use, over a virtual history of events, with troubles on demand.
 //!
 //! ```text
-//! http ─ POST /sdk ─► soap ─► methods ─► world (sessions, collectors) ─► history ─► model ─► page
+//! http ─ POST /sdk ─► soap or vijson ─► methods ─► world (sessions, collectors) ─► history ─► model ─► page
 //! ```
 //!
 //! Events are virtual (see [`model`]): event `i` of a seed is always the same, so a backlog of any size costs nothing and a
 //! verifier needs no list. A `ReadNextEvents` answer is rendered outside the lock into a buffer that is used again.
 
 pub(crate) mod clock;
+mod content;
 mod filter;
 mod history;
 mod http;
 mod inventory;
 mod methods;
+mod mix;
 pub(crate) mod model;
 mod property;
 mod soap;
 mod trouble;
+mod updates;
+mod view;
+mod vijson;
 mod world;
 pub(crate) mod xml;
 

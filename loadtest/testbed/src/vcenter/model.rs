@@ -7,101 +7,11 @@
 use serde::{Deserialize, Serialize};
 
 use super::clock::Rfc3339;
+use super::mix::{MIX_SLOTS, slots};
+pub use super::mix::{Mix, MixError};
+use super::vijson;
 
 const TEMPLATES: &str = include_str!("templates.txt");
-/// Slots of the table that a hash picks a template from: a weight is exact to 1/4096.
-const MIX_SLOTS: usize = 4096;
-
-/// Which classes occur how often. The named mixes are the workloads that operators know.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub enum Mix {
-    /// A day's average: tasks, power, migrations, logins, alarms, EventEx.
-    #[default]
-    Steady,
-    /// Everything powers on at once.
-    BootStorm,
-    /// DRS rebalances a cluster.
-    DrsStorm,
-    /// A threshold that flaps.
-    AlarmFlood,
-    /// A monitoring tool that logs in and out for every poll.
-    LoginStorm,
-    /// Mostly `EventEx` with its arguments.
-    EventExHeavy,
-    /// `TaskEvent`s that failed, of about 3 KB each.
-    LargeTasks,
-    /// Template names (class, or `EventEx` type id) and their weights.
-    Custom(Vec<(String, u32)>),
-}
-
-impl Mix {
-    fn weights(&self) -> Vec<(&str, u32)> {
-        match self {
-            Mix::Steady => vec![
-                ("TaskEvent", 8),
-                ("VmStartingEvent", 12),
-                ("VmPoweredOnEvent", 12),
-                ("DrsVmPoweredOnEvent", 4),
-                ("VmStoppingEvent", 9),
-                ("VmPoweredOffEvent", 9),
-                ("VmGuestRebootEvent", 2),
-                ("VmBeingHotMigratedEvent", 3),
-                ("DrsVmMigratedEvent", 3),
-                ("VmResourceReallocatedEvent", 2),
-                ("VmReconfiguredEvent", 2),
-                ("VmMacAssignedEvent", 1),
-                ("UserLoginSessionEvent", 11),
-                ("UserLogoutSessionEvent", 10),
-                ("BadUsernameSessionEvent", 2),
-                ("AlarmStatusChangedEvent", 3),
-                ("AlarmActionTriggeredEvent", 1),
-                ("com.vmware.sso.LoginSuccess", 3),
-                ("com.vmware.cis.tagging.attach", 1),
-                ("esx.problem.vob.vsan.lsom.devicerepair", 1),
-                ("com.vmware.vc.HA.ClusterFailoverActionCompletedEvent", 1),
-                ("com.example.backup.job.finished", 1),
-                ("GeneralUserEvent", 1),
-                ("HostConnectionLostEvent", 1),
-                ("EnteredMaintenanceModeEvent", 1),
-                ("ScheduledTaskCompletedEvent", 1),
-            ],
-            Mix::BootStorm => vec![
-                ("TaskEvent", 25),
-                ("VmStartingEvent", 30),
-                ("VmPoweredOnEvent", 15),
-                ("DrsVmPoweredOnEvent", 15),
-                ("VmMacAssignedEvent", 10),
-                ("VmReconfiguredEvent", 5),
-            ],
-            Mix::DrsStorm => vec![
-                ("VmBeingHotMigratedEvent", 40),
-                ("DrsVmMigratedEvent", 40),
-                ("VmResourceReallocatedEvent", 15),
-                ("TaskEvent", 5),
-            ],
-            Mix::AlarmFlood => vec![
-                ("AlarmStatusChangedEvent", 50),
-                ("AlarmActionTriggeredEvent", 25),
-                ("AlarmSnmpCompletedEvent", 25),
-            ],
-            Mix::LoginStorm => vec![
-                ("UserLoginSessionEvent", 48),
-                ("UserLogoutSessionEvent", 47),
-                ("BadUsernameSessionEvent", 5),
-            ],
-            Mix::EventExHeavy => vec![
-                ("com.vmware.sso.LoginSuccess", 40),
-                ("com.vmware.cis.tagging.attach", 20),
-                ("esx.problem.vob.vsan.lsom.devicerepair", 15),
-                ("com.vmware.vc.HA.ClusterFailoverActionCompletedEvent", 15),
-                ("com.example.backup.job.finished", 10),
-            ],
-            Mix::LargeTasks => vec![("TaskEvent:large", 90), ("TaskEvent", 10)],
-            Mix::Custom(list) => list.iter().map(|(name, weight)| (name.as_str(), *weight)).collect(),
-        }
-    }
-}
 
 /// All that determines the events' content; equal specs give equal events.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -128,11 +38,6 @@ pub enum Entity {
     /// Nothing that every reader would name alike.
     None,
 }
-
-/// A spec names a template that does not exist, or weighs nothing.
-#[derive(Debug, thiserror::Error)]
-#[error("mix of events: {0}")]
-pub struct MixError(String);
 
 #[derive(Clone, Copy, PartialEq)]
 enum EntityKind {
@@ -166,6 +71,8 @@ pub(crate) struct Template {
     full: Tail,
     /// Without `fullFormattedMessage`, for `disableFullMessage`.
     brief: Tail,
+    json_full: Tail,
+    json_brief: Tail,
 }
 
 struct Tail {
@@ -230,7 +137,8 @@ impl Model {
                 };
             }
         }
-        let slots = mix_slots(&spec.mix, &templates)?;
+        let names: Vec<&str> = templates.iter().map(|template| template.name.as_str()).collect();
+        let slots = slots(&spec.mix, &names)?;
         let spec =
             ModelSpec { vms: spec.vms.clamp(1, 1_000_000), hosts: spec.hosts.clamp(1, 10_000), ..spec };
         Ok(Model { spec, templates, users: users.len() as u32, slots })
@@ -303,7 +211,7 @@ impl Model {
         element: &str,
         index: u64,
         key: i32,
-        created: &mut Rfc3339,
+        clock: &mut Rfc3339,
         created_us: i64,
         form: Form,
     ) {
@@ -314,32 +222,66 @@ impl Model {
         out.extend_from_slice(&template.open);
         push_int(out, key);
         out.extend_from_slice(b"</key><chainId>");
-        // Four consecutive keys share a chain, as the events of one operation do.
-        push_int(out, key.wrapping_sub((index & 3) as i32));
+        push_int(out, chain_id(key, index));
         out.extend_from_slice(b"</chainId><createdTime>");
-        let micros = created.micros(created_us);
-        if form.millis {
-            out.extend_from_slice(created.rounded_millis(created_us));
-        } else {
-            out.extend_from_slice(&micros);
-        }
+        let micros = clock.created(out, created_us, form.millis);
         let tail = if form.brief { &template.brief } else { &template.full };
+        tail.write(out, pick, index, &micros);
+        out.extend_from_slice(b"</");
+        out.extend_from_slice(element.as_bytes());
+        out.push(b'>');
+    }
+
+    /// Appends event `index` as VI/JSON.
+    pub(crate) fn render_json(
+        &self,
+        out: &mut Vec<u8>,
+        index: u64,
+        key: i32,
+        clock: &mut Rfc3339,
+        created_us: i64,
+        form: Form,
+    ) {
+        let pick = self.pick(index);
+        let template = &self.templates[pick.template];
+        open_json(out, &template.class, key, chain_id(key, index));
+        let micros = clock.created(out, created_us, form.millis);
+        let tail = if form.brief { &template.json_brief } else { &template.json_full };
+        tail.write(out, pick, index, &micros);
+    }
+}
+
+/// Four consecutive keys share a chain, as the events of one operation do.
+fn chain_id(key: i32, index: u64) -> i32 {
+    key.wrapping_sub((index & 3) as i32)
+}
+
+/// What every event in VI/JSON begins with, up to the text of createdTime.
+pub(crate) fn open_json(out: &mut Vec<u8>, class: &str, key: i32, chain_id: i32) {
+    out.extend_from_slice(b"{\"_typeName\":\"");
+    out.extend_from_slice(class.as_bytes());
+    out.extend_from_slice(b"\",\"key\":");
+    push_int(out, key);
+    out.extend_from_slice(b",\"chainId\":");
+    push_int(out, chain_id);
+    out.extend_from_slice(b",\"createdTime\":\"");
+}
+
+impl Tail {
+    fn write(&self, out: &mut Vec<u8>, pick: Pick, index: u64, micros: &[u8; 27]) {
         let at = out.len();
-        out.extend_from_slice(&tail.bytes);
+        out.extend_from_slice(&self.bytes);
         let patched = &mut out[at..];
-        for patch in &tail.patches {
+        for patch in &self.patches {
             match *patch {
                 Patch::Vm(offset) => digits(&mut patched[offset as usize..][..6], pick.vm),
                 Patch::Host(offset) => digits(&mut patched[offset as usize..][..4], pick.host),
                 Patch::Seq(offset) => {
                     digits(&mut patched[offset as usize..][..8], (index % 100_000_000) as u32);
                 }
-                Patch::Time(offset) => patched[offset as usize..][..27].copy_from_slice(&micros),
+                Patch::Time(offset) => patched[offset as usize..][..27].copy_from_slice(micros),
             }
         }
-        out.extend_from_slice(b"</");
-        out.extend_from_slice(element.as_bytes());
-        out.push(b'>');
     }
 }
 
@@ -390,25 +332,6 @@ pub(crate) fn push_int(out: &mut Vec<u8>, value: i32) {
     out.extend_from_slice(&buffer[at..]);
 }
 
-fn mix_slots(mix: &Mix, templates: &[Template]) -> Result<Vec<u8>, MixError> {
-    let weights = mix.weights();
-    let total: u64 = weights.iter().map(|(_, weight)| u64::from(*weight)).sum();
-    if total == 0 {
-        return Err(MixError("no weight; give at least one class a weight above 0".into()));
-    }
-    let mut slots = Vec::with_capacity(MIX_SLOTS);
-    let mut reached = 0u64;
-    for (name, weight) in weights {
-        let Some(found) = templates.iter().position(|template| template.name == name) else {
-            return Err(MixError(format!("no template for `{name}`")));
-        };
-        reached += u64::from(weight);
-        let until = (reached * MIX_SLOTS as u64 / total) as usize;
-        slots.resize(until, found as u8);
-    }
-    Ok(slots)
-}
-
 fn parse_templates() -> Vec<Template> {
     let text: String =
         TEMPLATES.lines().filter(|line| !line.starts_with('#')).map(|line| format!("{line}\n")).collect();
@@ -449,8 +372,10 @@ fn parse_template(text: &str) -> Template {
         has_vm: body.contains("{vm}"),
         has_host: body.contains("{host}"),
         open: format!(" xsi:type=\"{class}\"><key>").into_bytes(),
-        full: compile(&body),
-        brief: compile(&brief),
+        full: compile("</createdTime>", &expand(&body)),
+        brief: compile("</createdTime>", &expand(&brief)),
+        json_full: compile("\"", &vijson::event_fields(class, &expand(&body))),
+        json_brief: compile("\"", &vijson::event_fields(class, &expand(&brief))),
     }
 }
 
@@ -475,27 +400,33 @@ const ARGUMENTS: [(&str, &str); 4] = [
     ("{vm}", "<vm><name>app-{vm6}</name><vm type=\"VirtualMachine\">vm-1{vm6}</vm></vm>"),
 ];
 
-fn compile(body: &str) -> Tail {
-    let mut text = body.to_owned();
-    for (placeholder, element) in ARGUMENTS {
-        text = text.replace(placeholder, element);
-    }
-    let mut bytes = b"</createdTime>".to_vec();
+/// Writes out the event arguments.
+fn expand(body: &str) -> String {
+    ARGUMENTS.iter().fold(body.to_owned(), |text, (placeholder, element)| text.replace(placeholder, element))
+}
+
+/// `start` and `text`, with the offsets of what is patched per event.
+fn compile(start: &str, text: &str) -> Tail {
+    type Placeholder = (&'static str, usize, fn(u32) -> Patch);
+    const PLACEHOLDERS: [Placeholder; 4] = [
+        ("{vm6}", 6, Patch::Vm),
+        ("{host4}", 4, Patch::Host),
+        ("{seq8}", 8, Patch::Seq),
+        ("{time}", 27, Patch::Time),
+    ];
+    let mut bytes = start.as_bytes().to_vec();
     let mut patches = Vec::new();
-    let mut rest = text.as_str();
-    while let Some(at) = rest.find('{') {
+    let mut rest = text;
+    let next = |rest: &str| {
+        let found =
+            PLACEHOLDERS.iter().filter_map(|placeholder| Some((rest.find(placeholder.0)?, *placeholder)));
+        found.min_by_key(|(at, _)| *at)
+    };
+    while let Some((at, (name, width, patch))) = next(rest) {
         bytes.extend_from_slice(&rest.as_bytes()[..at]);
-        let end = at + rest[at..].find('}').map_or(1, |length| length + 1);
-        let offset = bytes.len() as u32;
-        let (patch, width) = match &rest[at..end] {
-            "{vm6}" => (Patch::Vm(offset), 6),
-            "{host4}" => (Patch::Host(offset), 4),
-            "{seq8}" => (Patch::Seq(offset), 8),
-            _ => (Patch::Time(offset), 27),
-        };
-        patches.push(patch);
+        patches.push(patch(bytes.len() as u32));
         bytes.resize(bytes.len() + width, b'0');
-        rest = &rest[end..];
+        rest = &rest[at + name.len()..];
     }
     bytes.extend_from_slice(rest.as_bytes());
     Tail { bytes, patches }
@@ -531,6 +462,14 @@ mod tests {
             let node = crate::vcenter::xml::parse(text.as_bytes())
                 .unwrap_or_else(|error| panic!("template {number} {}: {error}\n{text}", template.class));
             assert!(node.child("fullFormattedMessage").is_some(), "{}", template.class);
+            let mut json = Vec::new();
+            open_json(&mut json, &template.class, 1, 1);
+            json.extend_from_slice(&template.json_full.bytes);
+            let value: serde_json::Value = serde_json::from_slice(&json).unwrap_or_else(|error| {
+                panic!("{}: {error}\n{}", template.class, String::from_utf8_lossy(&json))
+            });
+            assert_eq!(value["userName"], template.user);
+            assert_eq!(value["fullFormattedMessage"], node.text_of("fullFormattedMessage").unwrap());
         }
     }
 

@@ -12,10 +12,11 @@ use uuid::Uuid;
 use super::clock::Rfc3339;
 use super::filter::Filter;
 use super::history::{History, PlanItem};
-use super::model::{Form, Model, push_int};
-use super::property::PropertyCollector;
+use super::model::{Form, Model, open_json, push_int};
 use super::soap::{self, Fault};
 use super::trouble::Armed;
+use super::updates::PropertyCollector;
+use super::vijson;
 use crate::limits::{COLLECTORS_PER_SESSION_MAX, LATEST_PAGE_EVENTS, SESSIONS_MAX};
 use crate::pool::Pool;
 use crate::sync::lock;
@@ -181,9 +182,52 @@ impl Shared {
         }
     }
 
-    /// A whole answer of `method` that carries a page.
+    /// A whole SOAP answer of `method` that carries a page.
     pub fn page_answer(&self, method: &str, page: &Page) -> Bytes {
         self.pool.fill(|out| soap::respond(out, method, |out| self.render(out, "returnval", page)))
+    }
+
+    /// The same page as a VI/JSON array.
+    pub fn page_json(&self, page: &Page) -> Bytes {
+        self.pool.fill(|out| {
+            out.push(b'[');
+            self.render_json(out, page);
+            out.push(b']');
+        })
+    }
+
+    fn render_json(&self, out: &mut Vec<u8>, page: &Page) {
+        let mut clock = Rfc3339::default();
+        for item in &page.plan {
+            match item {
+                PlanItem::Run { first, count, key, times } => {
+                    for offset in 0..*count {
+                        let index = first + offset;
+                        let key = key.wrapping_add(offset as u32 as i32);
+                        self.model.render_json(
+                            out,
+                            index,
+                            key,
+                            &mut clock,
+                            times.created_us(index),
+                            page.form,
+                        );
+                        out.push(b',');
+                    }
+                }
+                PlanItem::Special { key, created_us, special } => {
+                    open_json(out, &special.class, *key, *key);
+                    out.extend_from_slice(&clock.micros(*created_us));
+                    out.push(b'"');
+                    let tail = String::from_utf8_lossy(&special.tail);
+                    out.extend_from_slice(vijson::event_fields(&special.class, &tail).as_bytes());
+                    out.push(b',');
+                }
+            }
+        }
+        if page.events > 0 {
+            out.pop();
+        }
     }
 }
 
@@ -420,7 +464,7 @@ pub(crate) fn user_session_of(world: &World, key: &str, now_us: i64) -> Vec<u8> 
     world
         .sessions
         .get(key)
-        .map(|session| super::property::user_session(key, session, now_us))
+        .map(|session| super::content::user_session(key, session, now_us))
         .unwrap_or_default()
 }
 

@@ -1,0 +1,198 @@
+//! Reading the history: what a cursor meets on its way, how it is rendered, and what a verifier must know of it.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use super::history::{History, Segment, Special, Veil};
+
+/// What a reader gets: how to render it without holding the lock.
+pub(crate) enum PlanItem {
+    Run { first: u64, count: u64, key: i32, times: Times },
+    Special { key: i32, created_us: i64, special: Arc<Special> },
+}
+
+/// createdTime of the events of a run.
+#[derive(Clone, Copy)]
+pub(crate) struct Times(Segment);
+
+impl Times {
+    pub fn created_us(&self, index: u64) -> i64 {
+        self.0.created_us(index)
+    }
+}
+
+/// Ranges of indexes that a verifier must treat apart.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Exceptions {
+    /// Became visible late: first sight out of order is no fault.
+    pub late: Vec<Range<u64>>,
+    /// Never readable: their absence is no loss.
+    pub unreadable: Vec<Range<u64>>,
+    /// Rolled back by a restore: they may have been delivered before it, or not at all.
+    pub withdrawn: Vec<Range<u64>>,
+    /// Not visible yet: their absence is no loss so far.
+    pub hidden: Vec<Range<u64>>,
+    /// Content is not from the model (posted, of unknown class).
+    pub special: Vec<u64>,
+    /// Not well-formed: cannot be delivered, only kept as a dead letter.
+    pub malformed: Vec<u64>,
+}
+
+impl History {
+    /// Reads forward from `cursor` up to `end`: at most `max` places, then the new cursor.
+    pub fn read_forward<'f>(
+        &self,
+        cursor: u64,
+        end: u64,
+        max: u64,
+        now_us: i64,
+        mut wanted: Option<&mut (dyn FnMut(u64) -> bool + 'f)>,
+    ) -> (Vec<Range<u64>>, u64) {
+        let mut runs: Vec<Range<u64>> = Vec::new();
+        let mut at = cursor;
+        let mut places = 0;
+        while at < end && places < max {
+            if let Some((veil_end, veil)) = self.veil_at(at, now_us) {
+                let covered = veil_end.min(end);
+                match veil {
+                    Veil::Late { .. } => at = covered,
+                    Veil::Unreadable { sticky } => {
+                        let step = (covered - at).min(max - places);
+                        if sticky && step == max {
+                            // A whole page of these: the real server's cursor stays where it is.
+                            return (runs, cursor);
+                        }
+                        places += step;
+                        at += step;
+                    }
+                }
+                continue;
+            }
+            let free_until = self.next_veil(at, now_us).unwrap_or(u64::MAX).min(end);
+            match &mut wanted {
+                None => {
+                    let step = (free_until - at).min(max - places);
+                    add_run(&mut runs, at..at + step);
+                    places += step;
+                    at += step;
+                }
+                Some(wanted) => {
+                    while at < free_until && places < max {
+                        if wanted(at) {
+                            add_run(&mut runs, at..at + 1);
+                            places += 1;
+                        }
+                        at += 1;
+                    }
+                }
+            }
+        }
+        (runs, at)
+    }
+
+    /// Reads backward from `cursor` down to `begin`: at most `max` events, newest first.
+    pub fn read_backward(
+        &self,
+        cursor: u64,
+        begin: u64,
+        max: u64,
+        now_us: i64,
+        mut wanted: impl FnMut(u64) -> bool,
+    ) -> (Vec<u64>, u64) {
+        let mut found = Vec::new();
+        let mut at = cursor;
+        while at > begin && (found.len() as u64) < max {
+            at -= 1;
+            if self.veil_at(at, now_us).is_none() && wanted(at) {
+                found.push(at);
+            }
+        }
+        (found, at)
+    }
+
+    fn veil_at(&self, index: u64, now_us: i64) -> Option<(u64, Veil)> {
+        if let Some(range) = self.withdrawn.iter().find(|range| range.contains(&index)) {
+            return Some((range.end, Veil::Late { until_us: i64::MAX }));
+        }
+        let at = self.veils.partition_point(|(range, _)| range.end <= index);
+        let (range, veil) = self.veils.get(at)?;
+        (range.contains(&index) && !Self::due(*veil, now_us)).then_some((range.end, *veil))
+    }
+
+    fn next_veil(&self, index: u64, now_us: i64) -> Option<u64> {
+        let at = self.veils.partition_point(|(range, _)| range.end <= index);
+        let veiled = self.veils[at..]
+            .iter()
+            .find(|(_, veil)| !Self::due(*veil, now_us))
+            .map(|(range, _)| range.start.max(index + 1));
+        let withdrawn = self.withdrawn.iter().map(|range| range.start).filter(|start| *start > index).min();
+        [veiled, withdrawn].into_iter().flatten().min()
+    }
+
+    pub fn special(&self, index: u64) -> Option<&Arc<Special>> {
+        self.specials.get(&index)
+    }
+
+    /// How to render these indexes, in this order.
+    pub fn plan(&self, runs: &[Range<u64>], plan: &mut Vec<PlanItem>) {
+        for run in runs {
+            let mut at = run.start;
+            while at < run.end {
+                if let Some(special) = self.specials.get(&at) {
+                    let special = Arc::clone(special);
+                    plan.push(PlanItem::Special {
+                        key: self.key(at),
+                        created_us: self.created_us(at),
+                        special,
+                    });
+                    at += 1;
+                    continue;
+                }
+                let (segment, segment_end) = self.segment(at);
+                let mut end = run.end.min(segment_end);
+                if let Some((special, _)) = self.specials.range(at..end).next() {
+                    end = *special;
+                }
+                let span = self.spans.partition_point(|span| span.first <= at);
+                if let Some(next) = self.spans.get(span) {
+                    end = end.min(next.first);
+                }
+                plan.push(PlanItem::Run {
+                    first: at,
+                    count: end - at,
+                    key: self.key(at),
+                    times: Times(segment),
+                });
+                at = end;
+            }
+        }
+    }
+
+    pub fn exceptions(&self, now_us: i64) -> Exceptions {
+        let veiled = |wanted: &dyn Fn(Veil) -> bool| -> Vec<Range<u64>> {
+            self.veils.iter().filter(|(_, veil)| wanted(*veil)).map(|(range, _)| range.clone()).collect()
+        };
+        let specials = |malformed: bool| -> Vec<u64> {
+            let chosen = self.specials.iter().filter(|(_, special)| special.malformed == malformed);
+            chosen.map(|(index, _)| *index).collect()
+        };
+        Exceptions {
+            late: self.late.clone(),
+            unreadable: veiled(&|veil| matches!(veil, Veil::Unreadable { .. })),
+            withdrawn: self.withdrawn.clone(),
+            hidden: veiled(&|veil| matches!(veil, Veil::Late { .. }) && !Self::due(veil, now_us)),
+            special: specials(false),
+            malformed: specials(true),
+        }
+    }
+}
+
+fn add_run(runs: &mut Vec<Range<u64>>, run: Range<u64>) {
+    match runs.last_mut() {
+        Some(last) if last.end == run.start => last.end = run.end,
+        _ => runs.push(run),
+    }
+}
