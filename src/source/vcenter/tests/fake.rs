@@ -1,0 +1,452 @@
+//! A simulated vCenter: its history, sessions and collectors as the design describes them, and every trouble it can make, in paused time.
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::fmt::Write;
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::time::{Instant, sleep};
+use uuid::Uuid;
+
+use crate::source::vcenter::api::{EventApi, Waker};
+use crate::vim::soap::{
+    About, EventFilterSpec, EventMark, Fault, FaultKind, MoRef, SoapError, Update, format_us,
+};
+
+/// vCenter's time when the simulation starts, microseconds since 1970 UTC.
+pub const START_US: i64 = 1_795_306_000_000_000;
+pub const INSTANCE: Uuid = Uuid::from_u128(7);
+
+/// How a call goes wrong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mishap {
+    /// The server does it, the answer is lost.
+    AnswerLost,
+    /// The same, after the client's time-out.
+    TimesOut,
+    /// Something before the vCenter answers in its place; the server has done it.
+    BadGateway,
+    /// Nothing was sent.
+    NoConnection,
+    /// The server refuses.
+    Fault(FaultKind),
+}
+
+#[derive(Clone, Copy, Debug)]
+pub struct FakeEvent {
+    pub key: i32,
+    pub created_us: i64,
+    /// When reads begin to see it.
+    pub visible_us: i64,
+    pub readable: bool,
+    pub poison: bool,
+}
+
+#[derive(Debug)]
+struct Collector {
+    session: u64,
+    begin_us: i64,
+    end_us: i64,
+    /// Time and place of the last event returned.
+    cursor: Option<(i64, usize)>,
+    /// Highest key returned: a collector goes by keys.
+    high_key: i32,
+    /// A read of it failed: it must not be read again.
+    spoiled: bool,
+}
+
+#[derive(Debug)]
+pub struct World {
+    started: Instant,
+    pub events: Vec<FakeEvent>,
+    next_key: i32,
+    pub password: String,
+    pub instance: Uuid,
+    session: Option<u64>,
+    sessions: u64,
+    collectors: HashMap<String, Collector>,
+    names: u64,
+    /// What happens to the next calls of a method, in order.
+    pub mishaps: HashMap<&'static str, VecDeque<Mishap>>,
+    pub calls: BTreeMap<&'static str, u64>,
+    /// When logins were tried, and whether they were accepted.
+    pub logins: Vec<(Instant, bool)>,
+    pub logged_out: bool,
+    pub wakes: bool,
+    pub tells_latest: bool,
+    pub collectors_max: usize,
+    /// What the client must never do, and did.
+    pub violations: Vec<String>,
+    pub latency: Duration,
+    pub clock_ahead_us: i64,
+    /// How many collectors were ever open at once.
+    pub collectors_peak: usize,
+}
+
+#[derive(Clone, Debug)]
+pub struct Fake(pub Arc<Mutex<World>>);
+
+impl Fake {
+    pub fn new() -> Fake {
+        Fake(Arc::new(Mutex::new(World {
+            started: Instant::now(),
+            events: Vec::new(),
+            next_key: 1,
+            password: "right".to_string(),
+            instance: INSTANCE,
+            session: None,
+            sessions: 0,
+            collectors: HashMap::new(),
+            names: 0,
+            mishaps: HashMap::new(),
+            calls: BTreeMap::new(),
+            logins: Vec::new(),
+            logged_out: false,
+            wakes: true,
+            tells_latest: true,
+            collectors_max: 32,
+            violations: Vec::new(),
+            latency: Duration::from_millis(2),
+            clock_ahead_us: 0,
+            collectors_peak: 0,
+        })))
+    }
+
+    pub fn world(&self) -> MutexGuard<'_, World> {
+        self.0.lock().unwrap()
+    }
+
+    /// Waits a call's latency, counts it, and says what goes wrong.
+    async fn begin(&self, method: &'static str) -> Option<Mishap> {
+        let latency = self.world().latency;
+        sleep(latency).await;
+        let mut world = self.world();
+        *world.calls.entry(method).or_default() += 1;
+        world.mishaps.get_mut(method).and_then(VecDeque::pop_front)
+    }
+
+    /// Does it, unless it goes wrong before.
+    async fn call<T>(
+        &self,
+        method: &'static str,
+        act: impl FnOnce(&mut World) -> Result<T, SoapError>,
+    ) -> Result<T, SoapError> {
+        match self.begin(method).await {
+            None => act(&mut self.world()),
+            Some(Mishap::NoConnection) => {
+                Err(SoapError::Connect { host: "fake".to_string(), reason: "refused".to_string() })
+            }
+            Some(Mishap::Fault(kind)) => Err(fault(method, kind)),
+            Some(mishap) => {
+                let done = act(&mut self.world());
+                if mishap == Mishap::TimesOut {
+                    sleep(Duration::from_secs(60)).await;
+                }
+                done?;
+                Err(match mishap {
+                    Mishap::TimesOut => SoapError::Timeout { method, after: Duration::from_secs(60) },
+                    Mishap::BadGateway => SoapError::NotSoap {
+                        method,
+                        status: 502,
+                        excerpt: String::new(),
+                        advice: "the vCenter's service is starting or down",
+                    },
+                    _ => SoapError::Lost { method, reason: "reset".to_string() },
+                })
+            }
+        }
+    }
+}
+
+pub fn fault(method: &'static str, kind: FaultKind) -> SoapError {
+    let fault = Fault { kind, class: format!("{kind:?}"), message: String::new() };
+    SoapError::Fault { method, fault }
+}
+
+impl World {
+    pub fn now_us(&self) -> i64 {
+        START_US + self.started.elapsed().as_micros() as i64
+    }
+
+    pub fn vcenter_now_us(&self) -> i64 {
+        self.now_us() + self.clock_ahead_us
+    }
+
+    /// An event now.
+    pub fn append(&mut self) -> &mut FakeEvent {
+        let now_us = self.vcenter_now_us();
+        self.append_at(now_us)
+    }
+
+    pub fn append_at(&mut self, created_us: i64) -> &mut FakeEvent {
+        let event = FakeEvent {
+            key: self.next_key,
+            created_us,
+            visible_us: created_us,
+            readable: true,
+            poison: false,
+        };
+        self.next_key = self.next_key.wrapping_add(1);
+        self.events.push(event);
+        self.events.last_mut().unwrap()
+    }
+
+    /// `count` events before now, one a millisecond.
+    pub fn history(&mut self, count: i64) {
+        let now_us = self.vcenter_now_us();
+        for back in (0..count).rev() {
+            self.append_at(now_us - 1_000 * (back + 1));
+        }
+    }
+
+    pub fn set_next_key(&mut self, key: i32) {
+        self.next_key = key;
+    }
+
+    pub fn kill_session(&mut self) {
+        self.session = None;
+        self.collectors.clear();
+    }
+
+    pub fn destroy_collectors(&mut self) {
+        self.collectors.clear();
+    }
+
+    pub fn open_collectors(&self) -> usize {
+        self.collectors.len()
+    }
+
+    pub fn go_wrong(&mut self, method: &'static str, mishaps: &[Mishap]) {
+        self.mishaps.entry(method).or_default().extend(mishaps);
+    }
+
+    pub fn calls_of(&self, method: &'static str) -> u64 {
+        self.calls.get(method).copied().unwrap_or(0)
+    }
+
+    fn authenticated(&self, method: &'static str) -> Result<u64, SoapError> {
+        self.session.ok_or_else(|| fault(method, FaultKind::NotAuthenticated))
+    }
+
+    /// In the order of vCenter's history: by time, then by place.
+    fn visible(&self, begin_us: i64, end_us: i64) -> Vec<(usize, FakeEvent)> {
+        let now_us = self.vcenter_now_us();
+        let mut events: Vec<_> = self
+            .events
+            .iter()
+            .copied()
+            .enumerate()
+            .filter(|(_, event)| event.visible_us <= now_us && (begin_us..=end_us).contains(&event.created_us))
+            .collect();
+        events.sort_by_key(|(place, event)| (event.created_us, *place));
+        events
+    }
+
+    fn create(&mut self, spec: &EventFilterSpec) -> Result<MoRef, SoapError> {
+        let method = "CreateCollectorForEvents";
+        let session = self.authenticated(method)?;
+        if self.collectors.len() >= self.collectors_max {
+            return Err(fault(method, FaultKind::InvalidState));
+        }
+        self.names += 1;
+        let name = format!("c{}", self.names);
+        let collector = Collector {
+            session,
+            begin_us: spec.begin_us.unwrap_or(i64::MIN),
+            end_us: spec.end_us.unwrap_or(i64::MAX),
+            cursor: None,
+            high_key: i32::MIN,
+            spoiled: false,
+        };
+        self.collectors.insert(name.clone(), collector);
+        self.collectors_peak = self.collectors_peak.max(self.collectors.len());
+        Ok(MoRef::new("EventHistoryCollector", &name))
+    }
+
+    fn read(&mut self, reference: &MoRef, count: usize) -> Result<Option<Bytes>, SoapError> {
+        let method = "ReadNextEvents";
+        let session = self.authenticated(method)?;
+        let gone = || fault(method, FaultKind::ManagedObjectNotFound);
+        let collector = self.collectors.get(&reference.id).ok_or_else(gone)?;
+        if collector.session != session {
+            return Err(gone());
+        }
+        if collector.spoiled {
+            self.violations.push(format!("{} was read again after a failure", reference.id));
+        }
+        let collector = self.collectors.get(&reference.id).ok_or_else(gone)?;
+        let page: Vec<_> = self
+            .visible(collector.begin_us, collector.end_us)
+            .into_iter()
+            .filter(|(place, event)| collector.cursor.is_none_or(|cursor| (event.created_us, *place) > cursor))
+            // vCenter's collectors go by keys: negative ones are before all that was read.
+            .filter(|(_, event)| event.key >= 0 && event.key > collector.high_key)
+            .take(count)
+            .collect();
+        let readable: Vec<_> = page.iter().filter(|(_, event)| event.readable).map(|(_, event)| *event).collect();
+        if readable.is_empty() {
+            // A page of nothing but unreadable events looks like the end, and the cursor stays (govmomi's issue 3450).
+            return Ok(None);
+        }
+        if let Some(collector) = self.collectors.get_mut(&reference.id) {
+            collector.cursor = page.last().map(|(place, event)| (event.created_us, *place));
+            collector.high_key = page.iter().map(|(_, event)| event.key).max().unwrap_or(i32::MIN);
+        }
+        Ok(Some(envelope("ReadNextEvents", &readable)))
+    }
+}
+
+fn envelope(method: &str, events: &[FakeEvent]) -> Bytes {
+    let mut xml = format!(
+        "<?xml version=\"1.0\"?><soapenv:Envelope xmlns:soapenv=\"http://schemas.xmlsoap.org/soap/envelope/\" \
+         xmlns:xsi=\"http://www.w3.org/2001/XMLSchema-instance\"><soapenv:Body><{method}Response xmlns=\"urn:vim25\">"
+    );
+    for event in events {
+        let end = if event.poison { "kez" } else { "key" };
+        write!(
+            xml,
+            "<returnval xsi:type=\"VmPoweredOnEvent\"><key>{}</{end}><chainId>1</chainId><createdTime>{}</createdTime>\
+             <userName>u</userName></returnval>",
+            event.key,
+            format_us(event.created_us)
+        )
+        .unwrap();
+    }
+    write!(xml, "</{method}Response></soapenv:Body></soapenv:Envelope>").unwrap();
+    xml.into()
+}
+
+impl EventApi for Fake {
+    async fn open(&self) -> Result<About, SoapError> {
+        self.call("open", |world| {
+            Ok(About {
+                full_name: "fake".to_string(),
+                api_version: "8.0.3.0".to_string(),
+                api_type: "VirtualCenter".to_string(),
+                instance_uuid: Some(world.instance),
+            })
+        })
+        .await
+    }
+
+    async fn login(&self, _: &str, password: &str) -> Result<(), SoapError> {
+        let password = password.to_string();
+        self.call("Login", move |world| {
+            let right = world.password == password;
+            world.logins.push((Instant::now(), right));
+            if !right {
+                return Err(fault("Login", FaultKind::InvalidLogin));
+            }
+            world.sessions += 1;
+            world.session = Some(world.sessions);
+            Ok(())
+        })
+        .await
+    }
+
+    async fn logout(&self) -> Result<(), SoapError> {
+        self.call("Logout", |world| {
+            world.authenticated("Logout")?;
+            if !world.collectors.is_empty() {
+                world.violations.push(format!("logged out with {} collectors", world.collectors.len()));
+            }
+            world.kill_session();
+            world.logged_out = true;
+            Ok(())
+        })
+        .await
+    }
+
+    async fn current_time_us(&self) -> Result<i64, SoapError> {
+        self.call("CurrentTime", |world| Ok(world.vcenter_now_us())).await
+    }
+
+    async fn create_collector(&self, spec: &EventFilterSpec) -> Result<MoRef, SoapError> {
+        self.call("CreateCollectorForEvents", |world| world.create(spec)).await
+    }
+
+    async fn read_next(&self, collector: &MoRef, events: u32) -> Result<Option<Bytes>, SoapError> {
+        let answer = self.call("ReadNextEvents", |world| world.read(collector, events as usize)).await;
+        if matches!(&answer, Err(error) if !matches!(error, SoapError::Connect { .. })) {
+            if let Some(collector) = self.world().collectors.get_mut(&collector.id) {
+                collector.spoiled = true;
+            }
+        }
+        answer
+    }
+
+    async fn query(&self, spec: &EventFilterSpec) -> Result<Option<Bytes>, SoapError> {
+        self.call("QueryEvents", |world| {
+            world.authenticated("QueryEvents")?;
+            let (begin_us, end_us) = (spec.begin_us.unwrap_or(i64::MIN), spec.end_us.unwrap_or(i64::MAX));
+            let mut events: Vec<_> =
+                world.visible(begin_us, end_us).into_iter().filter(|(_, event)| event.readable).collect();
+            // The newest first, and no more than asked for.
+            events.reverse();
+            events.truncate(spec.max_count.unwrap_or(1_000) as usize);
+            let events: Vec<_> = events.into_iter().map(|(_, event)| event).collect();
+            Ok((!events.is_empty()).then(|| envelope("QueryEvents", &events)))
+        })
+        .await
+    }
+
+    async fn destroy_collector(&self, collector: &MoRef) -> Result<(), SoapError> {
+        self.call("DestroyCollector", |world| {
+            world.authenticated("DestroyCollector")?;
+            world.collectors.remove(&collector.id);
+            Ok(())
+        })
+        .await
+    }
+
+    async fn latest_event(&self) -> Result<Option<EventMark>, SoapError> {
+        self.call("latestEvent", |world| {
+            world.authenticated("RetrievePropertiesEx")?;
+            let latest = world.visible(i64::MIN, i64::MAX).pop();
+            Ok(latest
+                .filter(|_| world.tells_latest)
+                .map(|(_, event)| EventMark { key: event.key, created_us: event.created_us }))
+        })
+        .await
+    }
+
+    async fn create_waker(&self, spec: &EventFilterSpec) -> Result<Waker, SoapError> {
+        self.call("CreateFilter", |world| {
+            if !world.wakes {
+                return Err(fault("CreateFilter", FaultKind::Other));
+            }
+            let collector = world.create(spec)?;
+            Ok(Waker { collector, property_collector: MoRef::new("PropertyCollector", "p") })
+        })
+        .await
+    }
+
+    async fn wait(&self, _: &Waker, version: &str, max_wait: Duration) -> Result<Option<Update>, SoapError> {
+        let deadline = Instant::now() + max_wait;
+        if let Some(Mishap::Fault(kind)) = self.begin("WaitForUpdatesEx").await {
+            return Err(fault("WaitForUpdatesEx", kind));
+        }
+        loop {
+            {
+                let world = self.world();
+                world.authenticated("WaitForUpdatesEx")?;
+                let visible = world.visible(i64::MIN, i64::MAX);
+                let latest = visible.iter().rev().find(|(_, event)| event.readable);
+                let mark = latest.map(|(_, event)| EventMark { key: event.key, created_us: event.created_us });
+                let now = mark.map_or("none".to_string(), |mark| format!("{}@{}", mark.key, mark.created_us));
+                if now != version {
+                    return Ok(Some(Update { version: now, latest: mark }));
+                }
+            }
+            if Instant::now() >= deadline {
+                return Ok(None);
+            }
+            sleep(Duration::from_millis(10)).await;
+        }
+    }
+
+    async fn destroy_waker(&self, waker: &Waker) -> Result<(), SoapError> {
+        self.destroy_collector(&waker.collector).await
+    }
+}

@@ -1,0 +1,151 @@
+//! The source as a whole against a simulated vCenter, with the real decoder, order and dedup behind it, in paused time.
+
+mod fake;
+mod promises;
+
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, sleep};
+
+use self::fake::Fake;
+use super::link::{Clock, Link};
+use super::status::{State, Status};
+use crate::config::{Secret, StartAt, Vcenter};
+use crate::event::SourceInfo;
+use crate::pipeline::budget::Budget;
+use crate::pipeline::order::Order;
+use crate::pipeline::parse::Parse;
+use crate::source::{BeginError, Intake, Progress, Start};
+
+/// What came out behind dedup.
+#[derive(Debug, Default)]
+struct Delivered {
+    /// Keys in order of first sight, and when.
+    keys: Vec<(i32, Instant)>,
+    duplicates: usize,
+    poisons: Vec<String>,
+    pages: u64,
+}
+
+/// A running source with its simulated vCenter and pipeline.
+struct Run {
+    fake: Fake,
+    status: Arc<Status>,
+    delivered: Arc<Mutex<Delivered>>,
+    shutdown: watch::Sender<bool>,
+    source: JoinHandle<()>,
+}
+
+fn settings() -> Vcenter {
+    let mut settings = Vcenter::new("https://vc/sdk", "user", Secret::inline("right"));
+    settings.start_at = StartAt::Beginning;
+    settings
+}
+
+impl Run {
+    fn start(fake: Fake, settings: Vcenter) -> Run {
+        let (begins_in, mut begins) = mpsc::channel(1);
+        let (pages_in, mut pages) = mpsc::channel(8);
+        let intake = Intake::new(0, Budget::new(64 << 20), begins_in, pages_in);
+        let status = Arc::new(Status::default());
+        let clock: Clock = {
+            let fake = fake.clone();
+            Arc::new(move || fake.world().now_us())
+        };
+        let link = Link::new(fake.clone(), "vc".to_string(), settings, intake, Arc::clone(&status), clock);
+        let (shutdown, mut stop) = watch::channel(false);
+        let source = tokio::spawn(async move { super::read(link, super::stopped(&mut stop)).await });
+        let delivered = Arc::new(Mutex::new(Delivered::default()));
+        let out = Arc::clone(&delivered);
+        tokio::spawn(async move {
+            let progress = Arc::new(Progress::default());
+            let mut known = None;
+            let (mut parse, mut order) = (Parse { keep_xml: true }, Order::default());
+            loop {
+                tokio::select! {
+                    Some(begin) = begins.recv() => {
+                        let crate::source::Begin { found, answer, .. } = begin;
+                        let expected = *known.get_or_insert(found.instance_uuid);
+                        let info = SourceInfo {
+                            index: 0,
+                            name: "vc".to_string(),
+                            url: found.url,
+                            instance_uuid: found.instance_uuid,
+                            api_version: found.api_version,
+                        };
+                        progress.resume_us.store(found.start_us, Relaxed);
+                        let start = Start { info: Arc::new(info), begin_us: found.start_us, progress: Arc::clone(&progress) };
+                        let source_name = "vc".to_string();
+                        let refused = BeginError::OtherInstance { source_name, expected, found: found.instance_uuid };
+                        let _ = answer.send(if expected == found.instance_uuid { Ok(start) } else { Err(refused) });
+                    }
+                    Some(page) = pages.recv() => {
+                        // The decoder takes its time, so that pages are read ahead of their verdicts.
+                        sleep(Duration::from_millis(3)).await;
+                        let (parsed, _) = parse.step(page);
+                        let step = order.step(parsed);
+                        let mut out = out.lock().unwrap();
+                        out.pages += 1;
+                        out.duplicates += step.duplicates;
+                        let now = Instant::now();
+                        for ordered in step.batches {
+                            out.keys.extend(ordered.batch.records.iter().map(|record| (record.key.unwrap(), now)));
+                        }
+                        out.poisons.extend(step.poisons.iter().map(|poison| {
+                            String::from_utf8(poison.batch.xml.to_vec()).unwrap()
+                        }));
+                        if step.keys_restarted {
+                            progress.restarted.store(true, Relaxed);
+                        }
+                        progress.key_gaps.store(order.seen().gaps_since(0), Relaxed);
+                    }
+                    else => return,
+                }
+            }
+        });
+        Run { fake, status, delivered, shutdown, source }
+    }
+
+    /// Waits until `condition`, at most `limit` of simulated time.
+    async fn wait(&self, limit: Duration, what: &str, condition: impl Fn(&Run) -> bool) {
+        let deadline = Instant::now() + limit;
+        while !condition(self) {
+            assert!(Instant::now() < deadline, "{what}: not within {limit:?}; {:?} {:?}", self.status, self.fake.world().calls);
+            sleep(Duration::from_millis(1)).await;
+        }
+    }
+
+    fn count(&self) -> usize {
+        self.delivered.lock().unwrap().keys.len()
+    }
+
+    /// Waits until everything that can be read and decoded has come out.
+    async fn caught_up(&self, limit: Duration) {
+        let good = |run: &Run| {
+            run.fake.world().events.iter().filter(|event| event.readable && !event.poison).count()
+        };
+        self.wait(limit, "all delivered", |run| run.count() >= good(run)).await;
+        let mut keys: Vec<_> = self.delivered.lock().unwrap().keys.iter().map(|(key, _)| *key).collect();
+        let mut expected: Vec<_> = {
+            let world = self.fake.world();
+            world.events.iter().filter(|event| event.readable && !event.poison).map(|event| event.key).collect()
+        };
+        keys.sort_unstable();
+        expected.sort_unstable();
+        assert_eq!(keys, expected);
+    }
+
+    /// Stops the source and looks for what it must never do.
+    async fn stop(self) {
+        self.shutdown.send_replace(true);
+        self.source.await.unwrap();
+        assert_eq!(self.status.state(), State::Stopped);
+        let world = self.fake.world();
+        assert_eq!(world.violations, Vec::<String>::new());
+        assert!(world.collectors_peak <= 5, "{} collectors at once", world.collectors_peak);
+    }
+}

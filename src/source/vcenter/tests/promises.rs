@@ -1,0 +1,508 @@
+//! What the source promises, one test a promise.
+
+use rand::rngs::StdRng;
+use rand::{Rng, SeedableRng};
+
+use super::fake::Mishap;
+use super::*;
+use crate::config::{EventFilter, Sweep};
+use crate::limits::{IDLE_POLL, LOGIN_RETRY};
+use crate::source::vcenter::Method;
+use crate::vim::soap::FaultKind;
+
+const MINUTE: Duration = Duration::from_secs(60);
+const READ: &str = "ReadNextEvents";
+const CREATE: &str = "CreateCollectorForEvents";
+
+#[tokio::test(start_paused = true)]
+async fn history_is_read_and_the_first_event_after_idle_at_once() {
+    let fake = Fake::new();
+    fake.world().history(2_500);
+    let run = Run::start(fake.clone(), settings());
+    run.caught_up(MINUTE).await;
+    run.wait(MINUTE, "idle", |run| run.status.state() == State::Waiting).await;
+    for _ in 0..5 {
+        sleep(Duration::from_secs(7)).await;
+        fake.world().append();
+        let created = Instant::now();
+        run.caught_up(Duration::from_millis(100)).await;
+        assert!(created.elapsed() < IDLE_POLL / 10);
+    }
+    assert_eq!(run.delivered.lock().unwrap().duplicates, 0, "nothing was read twice");
+    assert_eq!(fake.world().calls_of(CREATE), 1);
+    assert!(run.status.lag().is_some());
+    run.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn without_a_waker_reading_goes_on() {
+    let fake = Fake::new();
+    {
+        let mut world = fake.world();
+        (world.wakes, world.tells_latest) = (false, false);
+    }
+    let run = Run::start(fake.clone(), settings());
+    run.wait(MINUTE, "idle", |run| run.status.state() == State::Waiting).await;
+    fake.world().append();
+    run.caught_up(2 * IDLE_POLL).await;
+    run.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_start_at_now_reads_nothing_older_whatever_goes_wrong() {
+    let fake = Fake::new();
+    fake.world().clock_ahead_us = 3_600_000_000;
+    fake.world().history(100);
+    let mut now = settings();
+    now.start_at = StartAt::Now;
+    let run = Run::start(fake.clone(), now);
+    run.wait(MINUTE, "idle", |run| run.status.state() == State::Waiting).await;
+    fake.world().go_wrong(READ, &[Mishap::AnswerLost]);
+    let key = fake.world().append().key;
+    run.wait(MINUTE, "the new event", |run| run.count() == 1).await;
+    sleep(10 * MINUTE).await;
+    assert_eq!(run.delivered.lock().unwrap().keys[0].0, key);
+    assert_eq!(run.count(), 1);
+    run.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lost_answer_loses_nothing() {
+    for mishap in [Mishap::AnswerLost, Mishap::TimesOut, Mishap::BadGateway, Mishap::NoConnection] {
+        let fake = Fake::new();
+        fake.world().history(5_000);
+        // The first, one in the middle, two in a row.
+        fake.world().go_wrong(READ, &[mishap]);
+        let run = Run::start(fake.clone(), settings());
+        run.wait(3 * MINUTE, "some", |run| run.count() >= 2_000).await;
+        fake.world().go_wrong(READ, &[mishap, mishap]);
+        run.caught_up(10 * MINUTE).await;
+        run.wait(MINUTE, "idle", |run| run.status.state() == State::Waiting).await;
+        // And of the one event after idle.
+        fake.world().append();
+        fake.world().go_wrong(READ, &[mishap]);
+        run.caught_up(3 * MINUTE).await;
+        run.stop().await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_connection_that_breaks_every_few_pages_still_gets_there() {
+    // 100 s of history, 10 events a second: the overlap of two minutes is all of it.
+    let fake = Fake::new();
+    let now_us = fake.world().now_us();
+    for tenth in 0..1_000 {
+        fake.world().append_at(now_us - 100_000_000 + 100_000 * tenth);
+    }
+    let mut small = settings();
+    small.page_events = 50;
+    let run = Run::start(fake.clone(), small);
+    let breaking = tokio::spawn({
+        let fake = fake.clone();
+        async move {
+            loop {
+                let reads = fake.world().calls_of(READ);
+                while fake.world().calls_of(READ) < reads + 3 {
+                    sleep(Duration::from_millis(1)).await;
+                }
+                fake.world().go_wrong(READ, &[Mishap::AnswerLost]);
+            }
+        }
+    });
+    run.caught_up(60 * MINUTE).await;
+    breaking.abort();
+    run.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_killed_session_and_a_destroyed_collector_are_replaced() {
+    let fake = Fake::new();
+    fake.world().history(3_000);
+    let run = Run::start(fake.clone(), settings());
+    run.wait(MINUTE, "some", |run| run.count() >= 1_000).await;
+    fake.world().kill_session();
+    run.caught_up(MINUTE).await;
+    for _ in 0..3 {
+        sleep(MINUTE).await;
+        fake.world().destroy_collectors();
+        fake.world().append();
+        run.caught_up(2 * IDLE_POLL).await;
+    }
+    sleep(MINUTE).await;
+    fake.world().kill_session();
+    fake.world().append();
+    run.caught_up(5 * IDLE_POLL).await;
+    assert_eq!(run.status.relogins.load(Relaxed), 2);
+    run.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn leaked_collectors_end_with_a_new_session() {
+    let fake = Fake::new();
+    fake.world().history(10);
+    fake.world().collectors_max = 4;
+    // Collectors that exist and whose names never arrived.
+    fake.world().go_wrong(CREATE, &[Mishap::AnswerLost; 4]);
+    let run = Run::start(fake.clone(), settings());
+    run.caught_up(5 * MINUTE).await;
+    assert!(run.status.relogins.load(Relaxed) >= 1);
+    run.fake.world().violations.clear();
+    run.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_vcenter_that_is_away_for_an_hour_is_tried_without_end() {
+    let fake = Fake::new();
+    fake.world().go_wrong("open", &[Mishap::NoConnection; 200]);
+    let run = Run::start(fake.clone(), settings());
+    run.wait(MINUTE, "the first attempt", |run| run.status.first_attempt_done()).await;
+    assert!(matches!(run.status.state(), State::Failed(text) if text.contains("refused")));
+    sleep(60 * MINUTE).await;
+    let tries = fake.world().calls_of("open");
+    assert!((120..=250).contains(&tries), "{tries} tries an hour");
+    fake.world().mishaps.clear();
+    fake.world().append();
+    run.caught_up(MINUTE).await;
+    run.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn no_account_is_locked_by_retries() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("password");
+    std::fs::write(&file, "wrong\n").unwrap();
+    let mut with_file = settings();
+    with_file.password = Secret::file(&file);
+    let fake = Fake::new();
+    let run = Run::start(fake.clone(), with_file);
+    sleep(60 * MINUTE).await;
+    {
+        let world = fake.world();
+        assert_eq!(world.logins.len(), 12, "one in five minutes");
+        assert!(world.logins.windows(2).all(|pair| pair[1].0 - pair[0].0 >= LOGIN_RETRY));
+    }
+    assert!(matches!(run.status.state(), State::Failed(text) if text.contains("user `user`") && !text.contains("wrong")));
+    std::fs::write(&file, "right\n").unwrap();
+    fake.world().append();
+    run.caught_up(Duration::from_secs(10)).await;
+    // A password that is changed under a running session: again one try, then a rest.
+    fake.world().password = "rotated".to_string();
+    fake.world().kill_session();
+    let before = fake.world().logins.len();
+    sleep(4 * MINUTE).await;
+    assert_eq!(fake.world().logins.len(), before + 1);
+    std::fs::write(&file, "rotated\n").unwrap();
+    fake.world().append();
+    run.caught_up(Duration::from_secs(10)).await;
+    run.stop().await;
+}
+
+async fn check_poison(count: i64, poisoned: &[usize]) {
+    let fake = Fake::new();
+    {
+        let mut world = fake.world();
+        world.history(count);
+        for at in poisoned {
+            world.events[*at].poison = true;
+        }
+    }
+    let run = Run::start(fake.clone(), settings());
+    run.caught_up(30 * MINUTE).await;
+    run.wait(10 * MINUTE, "dead letters", |run| run.delivered.lock().unwrap().poisons.len() >= poisoned.len()).await;
+    fake.world().append();
+    run.caught_up(MINUTE).await;
+    {
+        let delivered = run.delivered.lock().unwrap();
+        assert_eq!(delivered.poisons.len(), poisoned.len(), "each once: {poisoned:?}");
+        for at in poisoned {
+            let key = format!("<key>{}</kez>", fake.world().events[*at].key);
+            assert!(delivered.poisons.iter().any(|raw| raw.contains(&key) && raw.matches("<returnval").count() == 1));
+        }
+    }
+    run.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_undecodable_event_costs_no_other() {
+    check_poison(1, &[0]).await;
+    check_poison(3, &[0, 1, 2]).await;
+    check_poison(2_500, &[0]).await;
+    check_poison(2_500, &[1_234]).await;
+    check_poison(2_500, &[2_499]).await;
+    check_poison(2_500, &[999, 1_000, 1_001]).await;
+    check_poison(12_000, &[10, 5_000, 5_003, 9_000, 11_999]).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_event_that_becomes_visible_late_is_swept_up() {
+    let fake = Fake::new();
+    let run = Run::start(fake.clone(), settings());
+    for round in 0..5 {
+        {
+            let mut world = fake.world();
+            world.append();
+            let late = world.append();
+            late.visible_us += 20_000_000;
+            world.append();
+        }
+        sleep(Duration::from_secs(15)).await;
+        assert_eq!(run.count(), 3 * round + 2, "the late one is behind the cursor");
+        run.caught_up(2 * MINUTE).await;
+    }
+    let sweeps = run.status.sweeps.load(Relaxed);
+    assert!(sweeps >= 5);
+    sleep(10 * MINUTE).await;
+    assert_eq!(run.status.sweeps.load(Relaxed), sweeps, "no key is missing: nothing to sweep for");
+    run.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn sweeping_can_be_turned_off_and_meets_poison_unharmed() {
+    let fake = Fake::new();
+    let mut often = settings();
+    often.sweep = Some(Sweep { interval: Duration::from_secs(10), window: Duration::from_secs(120) });
+    let run = Run::start(fake.clone(), often);
+    {
+        let mut world = fake.world();
+        for _ in 0..20 {
+            world.append();
+        }
+        world.events[7].poison = true;
+        world.events[12].visible_us += 15_000_000;
+    }
+    run.caught_up(2 * MINUTE).await;
+    sleep(MINUTE).await;
+    assert_eq!(run.delivered.lock().unwrap().poisons.len(), 1);
+    run.stop().await;
+
+    let fake = Fake::new();
+    let mut never = settings();
+    never.sweep = None;
+    let run = Run::start(fake.clone(), never);
+    fake.world().append();
+    fake.world().append().key = 100;
+    sleep(10 * MINUTE).await;
+    assert_eq!(run.status.sweeps.load(Relaxed), 0);
+    run.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn keys_wrap_and_reading_goes_on() {
+    let fake = Fake::new();
+    fake.world().set_next_key(i32::MAX - 1_500);
+    fake.world().history(1_000);
+    let run = Run::start(fake.clone(), settings());
+    run.caught_up(MINUTE).await;
+    for _ in 0..20 {
+        for _ in 0..100 {
+            fake.world().append();
+            sleep(Duration::from_millis(1)).await;
+        }
+        sleep(Duration::from_secs(3)).await;
+    }
+    run.caught_up(MINUTE).await;
+    assert!(run.status.calls(Method::QueryEvents) > 0);
+    // A burst that no one answer holds.
+    for _ in 0..5_000 {
+        fake.world().append();
+        sleep(Duration::from_micros(100)).await;
+    }
+    run.caught_up(MINUTE).await;
+    fake.world().go_wrong("QueryEvents", &[Mishap::AnswerLost, Mishap::TimesOut]);
+    fake.world().append();
+    run.caught_up(3 * MINUTE).await;
+    let poison = fake.world().append().key;
+    fake.world().events.last_mut().unwrap().poison = true;
+    sleep(Duration::from_secs(1)).await;
+    fake.world().append();
+    run.caught_up(MINUTE).await;
+    run.wait(MINUTE, "a dead letter", |run| !run.delivered.lock().unwrap().poisons.is_empty()).await;
+    assert!(run.delivered.lock().unwrap().poisons[0].contains(&poison.to_string()));
+    // A new session finds out by itself.
+    fake.world().kill_session();
+    fake.world().append();
+    run.caught_up(MINUTE).await;
+    run.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stretch_that_may_not_be_read_is_stepped_over() {
+    for wakes in [true, false] {
+        let fake = Fake::new();
+        fake.world().wakes = wakes;
+        fake.world().history(500);
+        let run = Run::start(fake.clone(), settings());
+        run.caught_up(MINUTE).await;
+        for _ in 0..3 {
+            for _ in 0..5_000 {
+                fake.world().append().readable = false;
+                sleep(Duration::from_millis(5)).await;
+            }
+            for _ in 0..300 {
+                fake.world().append();
+                sleep(Duration::from_millis(5)).await;
+            }
+            run.caught_up(2 * MINUTE).await;
+        }
+        assert!(run.status.gaps.load(Relaxed) >= 3);
+        // Nothing but what may not be read: nothing more to step over once it is behind.
+        for _ in 0..2_000 {
+            fake.world().append().readable = false;
+        }
+        sleep(5 * MINUTE).await;
+        let (gaps, calls) = (run.status.gaps.load(Relaxed), fake.world().calls_of(CREATE));
+        sleep(10 * MINUTE).await;
+        assert_eq!(run.status.gaps.load(Relaxed), gaps);
+        assert!(fake.world().calls_of(CREATE) <= calls + 15, "sweeps only");
+        fake.world().append();
+        run.caught_up(MINUTE).await;
+        run.stop().await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_the_own_filter_leaves_out_is_no_gap() {
+    let fake = Fake::new();
+    let mut filtered = settings();
+    filtered.filter = EventFilter { event_types: vec!["VmPoweredOnEvent".to_string()], ..EventFilter::default() };
+    let run = Run::start(fake.clone(), filtered);
+    fake.world().append();
+    run.caught_up(MINUTE).await;
+    // To the simulated vCenter what the filter leaves out and what may not be read are the same.
+    for _ in 0..60 {
+        fake.world().append().readable = false;
+        sleep(Duration::from_secs(10)).await;
+    }
+    assert_eq!(run.status.gaps.load(Relaxed), 0);
+    assert_eq!(run.status.rebuilds.load(Relaxed), 0);
+    fake.world().append();
+    run.caught_up(IDLE_POLL).await;
+    run.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_restored_vcenter_starts_its_keys_again() {
+    let fake = Fake::new();
+    fake.world().set_next_key(500_000);
+    fake.world().history(1_000);
+    let run = Run::start(fake.clone(), settings());
+    run.caught_up(MINUTE).await;
+    sleep(MINUTE).await;
+    fake.world().set_next_key(1_000);
+    for _ in 0..50 {
+        fake.world().append();
+        sleep(Duration::from_millis(100)).await;
+    }
+    run.caught_up(MINUTE).await;
+    assert_eq!(run.status.restores.load(Relaxed), 1);
+    for _ in 0..50 {
+        fake.world().append();
+        sleep(Duration::from_millis(100)).await;
+    }
+    run.caught_up(Duration::from_secs(2)).await;
+    run.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn another_vcenter_at_the_address_is_not_read() {
+    let fake = Fake::new();
+    fake.world().append();
+    let run = Run::start(fake.clone(), settings());
+    run.caught_up(MINUTE).await;
+    fake.world().instance = uuid::Uuid::from_u128(8);
+    fake.world().kill_session();
+    fake.world().append();
+    sleep(5 * MINUTE).await;
+    assert_eq!(run.count(), 1);
+    assert!(matches!(run.status.state(), State::Failed(text) if text.contains("instanceUuid")));
+    fake.world().instance = fake::INSTANCE;
+    run.caught_up(2 * MINUTE).await;
+    run.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_clock_that_is_set_back_loses_nothing() {
+    let fake = Fake::new();
+    fake.world().clock_ahead_us = 3_600_000_000;
+    let run = Run::start(fake.clone(), settings());
+    fake.world().append();
+    run.caught_up(MINUTE).await;
+    fake.world().clock_ahead_us = 0;
+    // Long enough for the clock to be asked again.
+    sleep(6 * MINUTE).await;
+    fake.world().append();
+    fake.world().destroy_collectors();
+    run.caught_up(2 * MINUTE).await;
+    run.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn shutdown_leaves_nothing_behind() {
+    let fake = Fake::new();
+    fake.world().history(10);
+    let run = Run::start(fake.clone(), settings());
+    run.caught_up(MINUTE).await;
+    run.wait(MINUTE, "idle", |run| run.status.state() == State::Waiting).await;
+    sleep(Duration::from_secs(5)).await;
+    assert_eq!(fake.world().open_collectors(), 2, "the reader's and the waker's");
+    run.stop().await;
+    assert!(fake.world().logged_out);
+    assert_eq!(fake.world().open_collectors(), 0);
+
+    // A vCenter that does not answer does not hold the shutdown up.
+    let fake = Fake::new();
+    fake.world().history(10);
+    let run = Run::start(fake.clone(), settings());
+    run.caught_up(MINUTE).await;
+    fake.world().latency = 10 * MINUTE;
+    let stopping = Instant::now();
+    run.stop().await;
+    assert!(stopping.elapsed() <= Duration::from_secs(5));
+}
+
+#[tokio::test(start_paused = true)]
+async fn whatever_goes_wrong_in_whatever_order_nothing_is_lost() {
+    for seed in 0..40 {
+        let mut random = StdRng::seed_from_u64(seed);
+        let fake = Fake::new();
+        fake.world().history(random.random_range(0..3_000));
+        let mut settings = settings();
+        settings.page_events = [1_000, 100, 7][random.random_range(0..3)];
+        let run = Run::start(fake.clone(), settings);
+        for _ in 0..40 {
+            let mishaps = [
+                Mishap::AnswerLost,
+                Mishap::TimesOut,
+                Mishap::BadGateway,
+                Mishap::NoConnection,
+                Mishap::Fault(FaultKind::Other),
+                Mishap::Fault(FaultKind::NotAuthenticated),
+            ];
+            let methods = [READ, READ, READ, CREATE, "DestroyCollector", "latestEvent", "CreateFilter", "WaitForUpdatesEx", "CurrentTime", "open", "Login"];
+            {
+                let mut world = fake.world();
+                match random.random_range(0..6) {
+                    0 => world.kill_session(),
+                    1 => world.destroy_collectors(),
+                    2 => world.append().visible_us += random.random_range(0..60_000_000),
+                    3 => world.append().poison = true,
+                    _ => {
+                        let method = methods[random.random_range(0..methods.len())];
+                        world.go_wrong(method, &[mishaps[random.random_range(0..mishaps.len())]]);
+                    }
+                }
+                for _ in 0..random.random_range(0..60) {
+                    world.append();
+                }
+            }
+            sleep(Duration::from_millis(random.random_range(0..4_000))).await;
+        }
+        println!("seed {seed}");
+        run.caught_up(60 * MINUTE).await;
+        // Sessions that were killed leave what they had to the server.
+        fake.world().violations.retain(|violation| !violation.starts_with("logged out"));
+        fake.world().mishaps.clear();
+        fake.world().collectors_peak = 0;
+        run.stop().await;
+    }
+}
