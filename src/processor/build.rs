@@ -18,7 +18,7 @@ pub enum BuildError {
     #[error("processor `{name}`: {cause}")]
     Envelope { name: String, cause: EnvelopeError },
     #[error("processor `{name}`: {cause}")]
-    Http { name: String, cause: HttpError },
+    Http { name: String, cause: Box<HttpError> },
 }
 
 /// Makes a processor of its configuration.
@@ -28,15 +28,18 @@ pub fn build(processor: &config::Processor) -> Result<Arc<dyn Processor>, BuildE
         .map_err(|cause| BuildError::Envelope { name: name(), cause })?;
     Ok(match &processor.kind {
         ProcessorKind::CloudEvents(settings) => Arc::new(
-            CloudEvents::new(settings, envelope).map_err(|cause| BuildError::Http { name: name(), cause })?,
+            CloudEvents::new(settings, envelope)
+                .map_err(|cause| BuildError::Http { name: name(), cause: Box::new(cause) })?,
         ),
         ProcessorKind::Console => Arc::new(Console::new(envelope)),
         ProcessorKind::Blackhole => Arc::new(Blackhole),
         ProcessorKind::OpenFaas(settings) => Arc::new(
-            OpenFaas::new(settings, envelope).map_err(|cause| BuildError::Http { name: name(), cause })?,
+            OpenFaas::new(settings, envelope)
+                .map_err(|cause| BuildError::Http { name: name(), cause: Box::new(cause) })?,
         ),
         ProcessorKind::EventBridge(settings) => Arc::new(
-            EventBridge::new(settings, envelope).map_err(|cause| BuildError::Http { name: name(), cause })?,
+            EventBridge::new(settings, envelope)
+                .map_err(|cause| BuildError::Http { name: name(), cause: Box::new(cause) })?,
         ),
     })
 }

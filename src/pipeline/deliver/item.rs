@@ -88,8 +88,7 @@ impl Item {
         let Picks::Many(picks) = &self.picks else { return (self, None) };
         let mut room = bytes;
         let mut taken = Selection::EMPTY;
-        let mut count = 0;
-        for i in picks.iter() {
+        for (count, i) in picks.iter().enumerate() {
             let size = event_bytes(&self.batch, i);
             if count > 0 && (count == events || size > room) {
                 let mut rest = **picks;
@@ -99,7 +98,6 @@ impl Item {
             }
             room = room.saturating_sub(size);
             taken.insert(i);
-            count += 1;
         }
         (self, None)
     }

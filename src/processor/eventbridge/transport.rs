@@ -25,11 +25,13 @@ use crate::processor::{Failure, Fault};
 #[error("{}", .0.reason)]
 pub struct Undelivered(pub Failure);
 
+type ByOrigin = Vec<(String, Arc<Client>)>;
+
 /// Clients by origin.
 #[derive(Clone, Debug)]
 pub struct Transport {
     settings: Arc<HttpClient>,
-    clients: Arc<Mutex<Vec<(String, Arc<Client>)>>>,
+    clients: Arc<Mutex<ByOrigin>>,
 }
 
 impl Transport {

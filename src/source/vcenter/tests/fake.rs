@@ -237,7 +237,9 @@ impl World {
             .iter()
             .copied()
             .enumerate()
-            .filter(|(_, event)| event.visible_us <= now_us && (begin_us..=end_us).contains(&event.created_us))
+            .filter(|(_, event)| {
+                event.visible_us <= now_us && (begin_us..=end_us).contains(&event.created_us)
+            })
             .collect();
         events.sort_by_key(|(place, event)| (event.created_us, *place));
         events
@@ -279,12 +281,15 @@ impl World {
         let page: Vec<_> = self
             .visible(collector.begin_us, collector.end_us)
             .into_iter()
-            .filter(|(place, event)| collector.cursor.is_none_or(|cursor| (event.created_us, *place) > cursor))
+            .filter(|(place, event)| {
+                collector.cursor.is_none_or(|cursor| (event.created_us, *place) > cursor)
+            })
             // vCenter's collectors go by keys: negative ones are before all that was read.
             .filter(|(_, event)| event.key >= 0 && event.key > collector.high_key)
             .take(count)
             .collect();
-        let readable: Vec<_> = page.iter().filter(|(_, event)| event.readable).map(|(_, event)| *event).collect();
+        let readable: Vec<_> =
+            page.iter().filter(|(_, event)| event.readable).map(|(_, event)| *event).collect();
         if readable.is_empty() {
             // A page of nothing but unreadable events looks like the end, and the cursor stays (govmomi's issue 3450).
             return Ok(None);
@@ -368,10 +373,10 @@ impl EventApi for Fake {
 
     async fn read_next(&self, collector: &MoRef, events: u32) -> Result<Option<Bytes>, SoapError> {
         let answer = self.call("ReadNextEvents", |world| world.read(collector, events as usize)).await;
-        if matches!(&answer, Err(error) if !matches!(error, SoapError::Connect { .. })) {
-            if let Some(collector) = self.world().collectors.get_mut(&collector.id) {
-                collector.spoiled = true;
-            }
+        if matches!(&answer, Err(error) if !matches!(error, SoapError::Connect { .. }))
+            && let Some(collector) = self.world().collectors.get_mut(&collector.id)
+        {
+            collector.spoiled = true;
         }
         answer
     }
@@ -433,7 +438,8 @@ impl EventApi for Fake {
                 world.authenticated("WaitForUpdatesEx")?;
                 let visible = world.visible(i64::MIN, i64::MAX);
                 let latest = visible.iter().rev().find(|(_, event)| event.readable);
-                let mark = latest.map(|(_, event)| EventMark { key: event.key, created_us: event.created_us });
+                let mark =
+                    latest.map(|(_, event)| EventMark { key: event.key, created_us: event.created_us });
                 let now = mark.map_or("none".to_string(), |mark| format!("{}@{}", mark.key, mark.created_us));
                 if now != version {
                     return Ok(Some(Update { version: now, latest: mark }));

@@ -114,7 +114,12 @@ impl Run {
     async fn wait(&self, limit: Duration, what: &str, condition: impl Fn(&Run) -> bool) {
         let deadline = Instant::now() + limit;
         while !condition(self) {
-            assert!(Instant::now() < deadline, "{what}: not within {limit:?}; {:?} {:?}", self.status, self.fake.world().calls);
+            assert!(
+                Instant::now() < deadline,
+                "{what}: not within {limit:?}; {:?} {:?}",
+                self.status,
+                self.fake.world().calls
+            );
             sleep(Duration::from_millis(1)).await;
         }
     }
@@ -132,7 +137,12 @@ impl Run {
         let mut keys: Vec<_> = self.delivered.lock().unwrap().keys.iter().map(|(key, _)| *key).collect();
         let mut expected: Vec<_> = {
             let world = self.fake.world();
-            world.events.iter().filter(|event| event.readable && !event.poison).map(|event| event.key).collect()
+            world
+                .events
+                .iter()
+                .filter(|event| event.readable && !event.poison)
+                .map(|event| event.key)
+                .collect()
         };
         keys.sort_unstable();
         expected.sort_unstable();

@@ -181,7 +181,9 @@ async fn no_account_is_locked_by_retries() {
         assert_eq!(world.logins.len(), 12, "one in five minutes");
         assert!(world.logins.windows(2).all(|pair| pair[1].0 - pair[0].0 >= LOGIN_RETRY));
     }
-    assert!(matches!(run.status.state(), State::Failed(text) if text.contains("user `user`") && !text.contains("wrong")));
+    assert!(
+        matches!(run.status.state(), State::Failed(text) if text.contains("user `user`") && !text.contains("wrong"))
+    );
     std::fs::write(&file, "right\n").unwrap();
     fake.world().append();
     run.caught_up(Duration::from_secs(10)).await;
@@ -208,7 +210,10 @@ async fn check_poison(count: i64, poisoned: &[usize]) {
     }
     let run = Run::start(fake.clone(), settings());
     run.caught_up(30 * MINUTE).await;
-    run.wait(10 * MINUTE, "dead letters", |run| run.delivered.lock().unwrap().poisons.len() >= poisoned.len()).await;
+    run.wait(10 * MINUTE, "dead letters", |run| {
+        run.delivered.lock().unwrap().poisons.len() >= poisoned.len()
+    })
+    .await;
     fake.world().append();
     run.caught_up(MINUTE).await;
     {
@@ -216,7 +221,12 @@ async fn check_poison(count: i64, poisoned: &[usize]) {
         assert_eq!(delivered.poisons.len(), poisoned.len(), "each once: {poisoned:?}");
         for at in poisoned {
             let key = format!("<key>{}</kez>", fake.world().events[*at].key);
-            assert!(delivered.poisons.iter().any(|raw| raw.contains(&key) && raw.matches("<returnval").count() == 1));
+            assert!(
+                delivered
+                    .poisons
+                    .iter()
+                    .any(|raw| raw.contains(&key) && raw.matches("<returnval").count() == 1)
+            );
         }
     }
     run.stop().await;
@@ -364,7 +374,8 @@ async fn a_stretch_that_may_not_be_read_is_stepped_over() {
 async fn what_the_own_filter_leaves_out_is_no_gap() {
     let fake = Fake::new();
     let mut filtered = settings();
-    filtered.filter = EventFilter { event_types: vec!["VmPoweredOnEvent".to_string()], ..EventFilter::default() };
+    filtered.filter =
+        EventFilter { event_types: vec!["VmPoweredOnEvent".to_string()], ..EventFilter::default() };
     let run = Run::start(fake.clone(), filtered);
     fake.world().append();
     run.caught_up(MINUTE).await;
@@ -478,7 +489,19 @@ async fn whatever_goes_wrong_in_whatever_order_nothing_is_lost() {
                 Mishap::Fault(FaultKind::Other),
                 Mishap::Fault(FaultKind::NotAuthenticated),
             ];
-            let methods = [READ, READ, READ, CREATE, "DestroyCollector", "latestEvent", "CreateFilter", "WaitForUpdatesEx", "CurrentTime", "open", "Login"];
+            let methods = [
+                READ,
+                READ,
+                READ,
+                CREATE,
+                "DestroyCollector",
+                "latestEvent",
+                "CreateFilter",
+                "WaitForUpdatesEx",
+                "CurrentTime",
+                "open",
+                "Login",
+            ];
             {
                 let mut world = fake.world();
                 match random.random_range(0..6) {
