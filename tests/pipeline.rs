@@ -1,5 +1,7 @@
 //! The pipeline without a vCenter: pages in by hand, a target of our own, a real store; and again after its end.
 
+#![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
+
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 

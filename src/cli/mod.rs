@@ -5,7 +5,7 @@
 
 mod check;
 mod convert;
-mod decode;
+pub mod decode;
 mod demo;
 mod run;
 mod schema;
