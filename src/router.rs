@@ -9,6 +9,7 @@ use tokio::task::JoinSet;
 use crate::config::{self, Config, State};
 use crate::durable::{Store, StoreError};
 use crate::pipeline::destination::Destinations;
+use crate::pipeline::buses::Buses;
 use crate::pipeline::route::{Functions, Reach, Route, RouteError};
 use crate::pipeline::run::{Drained, Parts, Pipeline, StartError};
 use crate::processor::{BuildError, Interest, Processor, build};
@@ -69,6 +70,9 @@ impl Router {
             .map(|(at, processor)| match processors[at].interest() {
                 Interest::Everything => Reach::Whole(destinations.intern(at, &processor.name, "")),
                 Interest::Functions(topics) => Reach::Functions(Functions::new(at, &processor.name, topics)),
+                Interest::Rules(rules) => {
+                    Reach::Buses(Buses::new(at, &processor.name, rules, &mut destinations))
+                }
             })
             .collect();
         let route = Route::new(&config, reach).map_err(RouterError::Patterns)?;

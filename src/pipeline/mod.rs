@@ -1,6 +1,7 @@
 //! The pipeline: parse → enrich → order → route → deliver → settle. Every stage is a struct with a pure `step`; [`run`] alone has threads and channels.
 
 pub mod budget;
+pub mod buses;
 pub mod core;
 pub mod deliver;
 pub mod destination;

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use rustc_hash::FxHashMap;
 use tokio::sync::watch;
 
+use super::buses::Buses;
 use super::destination::{DestinationId, Destinations};
 use crate::config;
 use crate::event::{Batch, Selection};
@@ -19,6 +20,8 @@ pub enum Reach {
     Whole(DestinationId),
     /// Each function what its topics name; a function is a destination.
     Functions(Functions),
+    /// Each event bus what one of its rules matches; a bus is a destination.
+    Buses(Buses),
 }
 
 /// The functions of one processor, as the route stage sees them.
@@ -160,6 +163,7 @@ impl Route {
             self.reach.iter().find_map(|reach| match reach {
                 Reach::Whole(_) => None,
                 Reach::Functions(functions) => functions.named(name, destinations),
+                Reach::Buses(buses) => buses.named(name, destinations),
             })
         })
     }
@@ -198,6 +202,7 @@ impl Route {
                 match &mut self.reach[*processor] {
                     Reach::Whole(destination) => routed.add(*destination, &offered),
                     Reach::Functions(functions) => functions.step(batch, &offered, destinations, &mut routed),
+                    Reach::Buses(buses) => buses.step(batch, &offered, &mut routed),
                 }
             }
         }

@@ -2,12 +2,13 @@
 
 use std::sync::Arc;
 
+use super::Processor;
 use super::blackhole::Blackhole;
 use super::cloudevents::CloudEvents;
 use super::console::Console;
+use super::eventbridge::EventBridge;
 use super::http::HttpError;
 use super::openfaas::OpenFaas;
-use super::Processor;
 use crate::config::{self, ProcessorKind};
 use crate::event::{Envelope, EnvelopeError, EnvelopeOptions};
 
@@ -18,8 +19,6 @@ pub enum BuildError {
     Envelope { name: String, cause: EnvelopeError },
     #[error("processor `{name}`: {cause}")]
     Http { name: String, cause: HttpError },
-    #[error("processor `{name}`: `{kind}` is not in this release")]
-    Absent { name: String, kind: &'static str },
 }
 
 /// Makes a processor of its configuration.
@@ -28,14 +27,16 @@ pub fn build(processor: &config::Processor) -> Result<Arc<dyn Processor>, BuildE
     let envelope = Envelope::new(EnvelopeOptions::from(&processor.delivery))
         .map_err(|cause| BuildError::Envelope { name: name(), cause })?;
     Ok(match &processor.kind {
-        ProcessorKind::CloudEvents(settings) => {
-            Arc::new(CloudEvents::new(settings, envelope).map_err(|cause| BuildError::Http { name: name(), cause })?)
-        }
+        ProcessorKind::CloudEvents(settings) => Arc::new(
+            CloudEvents::new(settings, envelope).map_err(|cause| BuildError::Http { name: name(), cause })?,
+        ),
         ProcessorKind::Console => Arc::new(Console::new(envelope)),
         ProcessorKind::Blackhole => Arc::new(Blackhole),
-        ProcessorKind::OpenFaas(settings) => {
-            Arc::new(OpenFaas::new(settings, envelope).map_err(|cause| BuildError::Http { name: name(), cause })?)
-        }
-        ProcessorKind::EventBridge(_) => return Err(BuildError::Absent { name: name(), kind: "eventbridge" }),
+        ProcessorKind::OpenFaas(settings) => Arc::new(
+            OpenFaas::new(settings, envelope).map_err(|cause| BuildError::Http { name: name(), cause })?,
+        ),
+        ProcessorKind::EventBridge(settings) => Arc::new(
+            EventBridge::new(settings, envelope).map_err(|cause| BuildError::Http { name: name(), cause })?,
+        ),
     })
 }
