@@ -79,6 +79,9 @@ pub const EXCERPT_BYTES_MAX: usize = 256;
 pub const IDLE_CONNECTIONS_MAX: usize = 1_024;
 /// How long a connection stays open unused: less than what common servers and balancers allow (75 s and 60 s), so that we close first.
 pub const IDLE_TIMEOUT: Duration = Duration::from_secs(50);
+/// How often an HTTP/2 connection is asked whether it is alive, and how long it may take to say so: with no answer it is given up.
+pub const HTTP2_PING_INTERVAL: Duration = Duration::from_secs(20);
+pub const HTTP2_PING_TIMEOUT: Duration = Duration::from_secs(10);
 /// How often certificate and secret files are looked at.
 pub const FILES_CHECK_INTERVAL: Duration = Duration::from_secs(5);
 /// Events in one batched POST: one page of vCenter.

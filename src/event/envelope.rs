@@ -407,7 +407,7 @@ const ESCAPED: [bool; 256] = {
 };
 
 /// Appends UTF-8 `text` as the inside of a JSON string.
-pub(crate) fn push_escaped(out: &mut Vec<u8>, text: &[u8]) {
+fn push_escaped(out: &mut Vec<u8>, text: &[u8]) {
     let mut rest = text;
     while let Some(at) = rest.iter().position(|byte| ESCAPED[usize::from(*byte)]) {
         out.extend_from_slice(&rest[..at]);

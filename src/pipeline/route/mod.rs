@@ -2,11 +2,13 @@
 //!
 //! Within a source's batch a destination gets each event at most once, however many routes name it.
 
+mod buses;
 mod patterns;
 mod reach;
 
 use std::sync::Arc;
 
+pub use self::buses::Buses;
 use self::patterns::Patterns;
 pub use self::reach::Reach;
 use super::destination::{DestinationId, Destinations};

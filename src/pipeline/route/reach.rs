@@ -6,12 +6,10 @@ use rustc_hash::FxHashMap;
 use tokio::sync::watch;
 
 use super::Routed;
-use super::patterns::facts;
+use super::buses::Buses;
 use crate::event::{Batch, Selection};
-use crate::pattern::{Facts, Matcher, Needs, PatternId, PatternSet, Root};
 use crate::pipeline::destination::{DestinationId, Destinations};
 use crate::processor::Interest;
-use crate::processor::eventbridge::rules::{Bus, RuleSet};
 use crate::processor::openfaas::topics::{FunctionId, TopicLookup, TopicMap};
 
 /// How a processor picks among the events that a route gives it.
@@ -36,13 +34,7 @@ impl Reach {
                 lookup: TopicLookup::default(),
                 destinations: FxHashMap::default(),
             }),
-            Interest::Rules(rules) => Reach::Buses(Buses {
-                processor,
-                name: name.into(),
-                rules,
-                current: Arc::default(),
-                buses: Vec::new(),
-            }),
+            Interest::Rules(rules) => Reach::Buses(Buses::new(processor, name, rules, destinations)),
         }
     }
 
@@ -56,16 +48,16 @@ impl Reach {
         match self {
             Reach::Whole(destination) => routed.add(*destination, offered),
             Reach::Functions(functions) => functions.step(batch, offered, destinations, routed),
-            Reach::Buses(buses) => buses.step(batch, offered, destinations, routed),
+            Reach::Buses(buses) => buses.step(batch, offered, routed),
         }
     }
 
     /// The destination of this processor that a former run knew under `name`, whether or not its target has it now.
     pub(super) fn named(&self, name: &str, destinations: &mut Destinations) -> Option<DestinationId> {
         let (processor, processor_name) = match self {
-            Reach::Whole(_) => return None,
+            // A bus that is configured is known by name.
+            Reach::Whole(_) | Reach::Buses(_) => return None,
             Reach::Functions(functions) => (functions.processor, &functions.name),
-            Reach::Buses(buses) => (buses.processor, &buses.name),
         };
         let function = name.strip_prefix(processor_name.as_str())?;
         let function = if function.is_empty() { "" } else { function.strip_prefix('/')? };
@@ -101,75 +93,6 @@ impl Functions {
                 });
                 routed.add(destination, &Selection::one(i));
             }
-        }
-    }
-}
-
-/// The event buses of one processor.
-pub struct Buses {
-    processor: usize,
-    name: String,
-    rules: watch::Receiver<Arc<RuleSet>>,
-    current: Arc<RuleSet>,
-    buses: Vec<BusMatcher>,
-}
-
-struct BusMatcher {
-    destination: DestinationId,
-    account: String,
-    /// `None`: everything goes there.
-    rules: Option<(Matcher, Needs)>,
-}
-
-impl Buses {
-    fn step(
-        &mut self,
-        batch: &Batch,
-        offered: &Selection,
-        destinations: &mut Destinations,
-        routed: &mut Routed,
-    ) {
-        let rules = Arc::clone(&self.rules.borrow_and_update());
-        if !Arc::ptr_eq(&rules, &self.current) {
-            self.buses = rules.buses.iter().map(|bus| self.bus(bus, destinations)).collect();
-            self.current = rules;
-        }
-        let mut matched: Vec<PatternId> = Vec::new();
-        for bus in &mut self.buses {
-            let Some((matcher, needs)) = &mut bus.rules else {
-                routed.add(bus.destination, offered);
-                continue;
-            };
-            let mut taken = Selection::EMPTY;
-            for i in offered.iter() {
-                let mut id = [0; uuid::fmt::Hyphenated::LENGTH];
-                let known = facts(batch, i, *needs, &mut id);
-                matcher.matches(
-                    &Facts { account: &bus.account, region: &self.current.region, ..known },
-                    &mut matched,
-                );
-                if !matched.is_empty() {
-                    taken.insert(i);
-                }
-            }
-            routed.add(bus.destination, &taken);
-        }
-    }
-
-    fn bus(&self, bus: &Bus, destinations: &mut Destinations) -> BusMatcher {
-        let rules = (!bus.everything).then(|| {
-            let patterns: Vec<_> = bus.rules.iter().map(|rule| (0, rule.pattern.clone())).collect();
-            let (set, errors) = PatternSet::compile_what_can_be(Root::AwsEvent, &patterns);
-            for error in errors {
-                tracing::warn!(processor = %self.name, bus = %bus.name, %error, "a rule's pattern cannot be read here; all events are forwarded for EventBridge to decide");
-            }
-            let needs = set.needs();
-            (Arc::new(set).matcher(), needs)
-        });
-        BusMatcher {
-            destination: destinations.intern(self.processor, &self.name, &bus.function),
-            account: bus.account.clone().unwrap_or_default(),
-            rules,
         }
     }
 }

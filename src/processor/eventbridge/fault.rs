@@ -42,6 +42,14 @@ where
     }
     let target_fault = |reason| Failure { fault: Fault::Target, status: None, reason, wait: None };
     match error {
+        // A proxy's login page, most of the time.
+        SdkError::ServiceError(answer) if answer.raw().status().is_success() => Failure {
+            status: Some(answer.raw().status().as_u16()),
+            ..target_fault(format!(
+                "{target} answered {} with what is no answer of EventBridge; check `endpoint` and proxies",
+                answer.raw().status().as_u16()
+            ))
+        },
         SdkError::ServiceError(answer) => {
             let status = answer.raw().status().as_u16();
             let code = answer.err().code().unwrap_or("no error code");

@@ -62,7 +62,7 @@ impl EventBridge {
         let aws = format!("https://events.{}.amazonaws.com", settings.region);
         let endpoint = target_uri(settings.endpoint.as_deref().unwrap_or(&aws))?;
         let transport = Transport::new(&settings.http, &endpoint)?;
-        let rules = RuleSet { region: settings.region.clone(), ..RuleSet::default() };
+        let rules = RuleSet::unread(&settings.region, &settings.buses);
         Ok(EventBridge {
             settings: settings.clone(),
             target: transport.target(),
@@ -84,12 +84,11 @@ impl EventBridge {
         // One refresh at a time, so that older rules never replace newer ones.
         let _one = self.refreshing.lock().await;
         let client = self.client().await;
-        let mut buses = Vec::with_capacity(self.settings.buses.len());
-        for bus in &self.settings.buses {
-            let function = rules::function_of(bus, self.settings.buses.len());
-            buses.push(rules::read(client, &self.target, bus, function).await?);
-        }
         let known = Arc::clone(&self.rules.borrow());
+        let mut buses = Vec::with_capacity(known.buses.len());
+        for (bus, known) in self.settings.buses.iter().zip(&known.buses) {
+            buses.push(rules::read(client, &self.target, bus, known).await?);
+        }
         let read = RuleSet { generation: known.generation, region: known.region.clone(), buses };
         if known.generation > 0 && *known == read {
             return Ok(());
@@ -271,12 +270,13 @@ impl EventBridge {
     async fn reach(&self) -> Result<String, Failure> {
         let client = self.client().await;
         let (mut rules, buses) = (0, self.settings.buses.len());
-        for bus in &self.settings.buses {
+        let known = Arc::clone(&self.rules.borrow());
+        for (bus, known) in self.settings.buses.iter().zip(&known.buses) {
             if bus.forward_all {
                 let described = client.describe_event_bus().name(&bus.name).send().await;
                 described.map_err(|error| fault::of_call(&self.target, &error))?;
             } else {
-                rules += rules::read(client, &self.target, bus, "".into()).await?.rules.len();
+                rules += rules::read(client, &self.target, bus, known).await?.rules.len();
             }
         }
         Ok(format!(

@@ -4,8 +4,8 @@
 //! ListRules, page by page ── every 5 min ── RuleSet ── watch ──► routing, which matches each event as AWS would see it
 //! ```
 //!
-//! What cannot be known before EventBridge has the event (its AWS id, and on another account's bus the account) is taken out of a pattern:
-//! such an event is forwarded, and EventBridge decides.
+//! A bus that is named by its ARN may be another account's: then the account that AWS will write into the event is not known here, and routing
+//! forwards what only that would decide.
 
 use std::sync::Arc;
 
@@ -15,7 +15,6 @@ use serde_json::Value;
 
 use super::fault;
 use crate::config::EventBus;
-use crate::event::envelope::{Rendering, push_escaped};
 use crate::limits::RULES_MAX;
 use crate::processor::{Failure, Fault};
 
@@ -35,7 +34,7 @@ pub struct Bus {
     pub name: String,
     /// What [`Request::function`](crate::processor::Request) names this bus by; empty for the only bus.
     pub function: Arc<str>,
-    /// The account that its rules are in; `None` without rules.
+    /// The account that AWS will write into events, where it is known.
     pub account: Option<String>,
     /// Every event goes there; `rules` is empty.
     pub everything: bool,
@@ -48,50 +47,27 @@ pub struct Bus {
 pub struct Rule {
     pub name: String,
     pub arn: String,
-    /// An EventBridge pattern over the whole AWS event ([`RuleSet::aws_event`]).
+    /// An EventBridge pattern over the whole AWS event, whose `detail` is the CloudEvent.
     pub pattern: Value,
 }
 
-/// What a configured bus is called in requests.
-pub fn function_of(bus: &EventBus, buses: usize) -> Arc<str> {
-    if buses == 1 { "".into() } else { bus.name.as_str().into() }
-}
-
 impl RuleSet {
-    /// Appends event `i` as EventBridge hands it to rules: what [`Rule::pattern`] is matched against.
-    pub fn aws_event(&self, bus: &Bus, rendering: &Rendering<'_>, i: usize, out: &mut Vec<u8>) {
-        let seconds = rendering.time_us(i).div_euclid(1_000_000);
-        let time = jiff::Timestamp::from_second(seconds).unwrap_or_default().to_string();
-        let mut member = |name: &str, value: &[u8]| {
-            out.extend_from_slice(if name == "version" { b"{\"" } else { b",\"" });
-            out.extend_from_slice(name.as_bytes());
-            out.extend_from_slice(b"\":\"");
-            push_escaped(out, value);
-            out.push(b'"');
-        };
-        member("version", b"0");
-        member("detail-type", rendering.detail_type(i).as_bytes());
-        member("source", rendering.source().as_bytes());
-        if let Some(account) = &bus.account {
-            member("account", account.as_bytes());
-        }
-        member("time", time.as_bytes());
-        member("region", self.region.as_bytes());
-        out.extend_from_slice(b",\"resources\":[],\"detail\":");
-        rendering.structured(i, out);
-        out.push(b'}');
+    /// The buses of a configuration, before anything is known of their rules.
+    pub fn unread(region: &str, buses: &[EventBus]) -> Self {
+        let unread = buses.iter().map(|bus| Bus {
+            name: bus.name.clone(),
+            function: if buses.len() == 1 { "".into() } else { bus.name.as_str().into() },
+            account: None,
+            everything: bus.forward_all,
+            rules: Vec::new(),
+        });
+        RuleSet { generation: 0, region: region.into(), buses: unread.collect() }
     }
 }
 
 /// Reads the rules of one bus.
-pub async fn read(client: &Client, target: &str, bus: &EventBus, function: Arc<str>) -> Result<Bus, Failure> {
-    let mut found = Bus {
-        name: bus.name.clone(),
-        function,
-        account: None,
-        everything: bus.forward_all,
-        rules: Vec::new(),
-    };
+pub async fn read(client: &Client, target: &str, bus: &EventBus, unread: &Bus) -> Result<Bus, Failure> {
+    let mut found = Bus { account: None, rules: Vec::new(), ..unread.clone() };
     if bus.forward_all {
         return Ok(found);
     }
@@ -109,7 +85,7 @@ pub async fn read(client: &Client, target: &str, bus: &EventBus, function: Arc<s
                 continue;
             }
             missing.retain(|configured| !wanted(configured));
-            if found.account.is_none() {
+            if found.account.is_none() && !foreign {
                 found.account = arn.split(':').nth(4).map(String::from);
             }
             // A disabled rule does nothing, and a scheduled one nothing with events.
@@ -117,7 +93,7 @@ pub async fn read(client: &Client, target: &str, bus: &EventBus, function: Arc<s
             else {
                 continue;
             };
-            let pattern = decidable(pattern, foreign).map_err(|error| {
+            let pattern = serde_json::from_str(pattern).map_err(|error| {
                 unusable(target, &format!("the pattern of rule `{name}` is not JSON: {error}"))
             })?;
             found.rules.push(Rule { name: name.into(), arn: arn.into(), pattern });
@@ -143,33 +119,6 @@ pub async fn read(client: &Client, target: &str, bus: &EventBus, function: Arc<s
     }
 }
 
-/// The pattern without what only EventBridge can know.
-fn decidable(pattern: &str, foreign: bool) -> Result<Value, serde_json::Error> {
-    let mut pattern: Value = serde_json::from_str(pattern)?;
-    if let Some(members) = pattern.as_object_mut() {
-        members.remove("id");
-        if foreign {
-            members.remove("account");
-        }
-    }
-    Ok(pattern)
-}
-
 fn unusable(target: &str, what: &str) -> Failure {
     Failure { fault: Fault::Target, status: None, reason: format!("{target}: {what}"), wait: None }
-}
-
-#[cfg(test)]
-mod tests {
-    use serde_json::json;
-
-    use super::*;
-
-    #[test]
-    fn what_only_eventbridge_knows_is_taken_out_of_a_pattern() {
-        let pattern = r#"{"id":["x"],"account":["1"],"detail":{"id":["y"]}}"#;
-        assert_eq!(decidable(pattern, false).unwrap(), json!({"account": ["1"], "detail": {"id": ["y"]}}));
-        assert_eq!(decidable(pattern, true).unwrap(), json!({"detail": {"id": ["y"]}}));
-        assert!(decidable("{", false).is_err());
-    }
 }

@@ -94,6 +94,11 @@ impl Connector {
         Connector { http, proxy_tls: offer(&[b"http/1.1"]), tls: origin, route, limit }
     }
 
+    /// Whether requests go to a proxy that forwards them, and so must name their whole URL.
+    pub fn forwards(&self) -> bool {
+        matches!(self.route, Route::Forward(_))
+    }
+
     async fn connect(mut self, origin: Uri) -> Result<Stream, ConnectError> {
         let target = shown(&origin);
         let missing = || ConnectError::Tls { target: target.clone(), reason: "no TLS is configured".into() };

@@ -1,7 +1,7 @@
 //! The one HTTP client of all processors that send events themselves: HTTP/1.1 and HTTP/2, keep-alive pools, time-outs, TLS, proxies.
 //!
 //! ```text
-//! send ── headers (credentials, rotated) ── pool (hyper-util) ── connect (name, proxy, TCP, TLS)
+//! send ── headers (credentials, rotated) ── pool ── connect (name, proxy, TCP, TLS)
 //!  └── answer: status, Retry-After, an excerpt ── Failure by type
 //! ```
 //!
@@ -9,6 +9,7 @@
 
 mod connect;
 mod headers;
+mod pool;
 mod retry_after;
 mod tls;
 
@@ -22,9 +23,7 @@ use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use hyper::header::{HeaderMap, HeaderValue, LOCATION, PROXY_AUTHORIZATION, USER_AGENT};
 use hyper::{Method, Request, Response, StatusCode, Uri};
-use hyper_util::client::legacy;
 use hyper_util::client::proxy::matcher::Matcher;
-use hyper_util::rt::{TokioExecutor, TokioTimer};
 
 pub use connect::{ConnectError, find, shown};
 pub use headers::{Headers, HeadersError};
@@ -33,10 +32,9 @@ pub use tls::{TlsError, client_config};
 
 use super::{Failure, Fault};
 use crate::config::{Auth, HttpClient, Proxy};
-use crate::limits::{
-    ANSWER_BYTES_MAX, EXCERPT_BYTES_MAX, FILES_CHECK_INTERVAL, IDLE_CONNECTIONS_MAX, IDLE_TIMEOUT,
-};
+use crate::limits::{ANSWER_BYTES_MAX, EXCERPT_BYTES_MAX, FILES_CHECK_INTERVAL};
 use connect::{Connector, Route, tls_reason};
+use pool::{Lease, Pool, SendError};
 use tls::Fingerprint;
 
 /// Why a client cannot be made: a mistake in the configuration.
@@ -79,9 +77,6 @@ pub struct Client {
     started: Instant,
     next_check_ms: AtomicU64,
 }
-
-#[derive(Debug)]
-struct Pool(legacy::Client<Connector, Full<Bytes>>);
 
 /// What a target said.
 #[derive(Debug)]
@@ -169,8 +164,8 @@ impl Client {
         let limit = self.settings.timeout;
         let sent = async {
             let pool = self.pool.load_full();
-            let response = pool.0.request(request).await.map_err(|error| self.transport(&error))?;
-            self.read(response, keep).await
+            let (response, lease) = pool.send(request).await.map_err(|error| self.transport(&error))?;
+            self.read(response, keep, &pool, lease).await
         };
         match tokio::time::timeout(limit, sent).await {
             Ok(outcome) => outcome,
@@ -182,7 +177,13 @@ impl Client {
         }
     }
 
-    async fn read(&self, response: Response<Incoming>, keep: usize) -> Result<Answer, Failure> {
+    async fn read(
+        &self,
+        response: Response<Incoming>,
+        keep: usize,
+        pool: &Pool,
+        mut lease: Option<Lease>,
+    ) -> Result<Answer, Failure> {
         let (head, mut incoming) = response.into_parts();
         let (mut body, mut seen) = (Vec::new(), 0);
         while let Some(frame) = incoming.frame().await {
@@ -192,11 +193,15 @@ impl Client {
                     seen += data.len();
                     body.extend_from_slice(&data[..data.len().min(keep - body.len())]);
                     if seen > keep.max(ANSWER_BYTES_MAX) {
+                        lease = None;
                         break;
                     }
                 }
                 // The status already says that it failed; the rest of its explanation is missed.
-                Err(_) if !head.status.is_success() => break,
+                Err(_) if !head.status.is_success() => {
+                    lease = None;
+                    break;
+                }
                 // An acknowledgement that broke off is none: the function may have died while it answered.
                 Err(_) => {
                     let (target, status) = (self.target(), head.status.as_u16());
@@ -205,6 +210,9 @@ impl Client {
                     return Err(Failure { status: Some(status), ..target_fault(reason) });
                 }
             }
+        }
+        if let Some(lease) = lease {
+            pool.give_back(lease);
         }
         let cut = seen > body.len();
         Ok(Answer { status: head.status, headers: head.headers, body, cut })
@@ -245,18 +253,19 @@ impl Client {
         }
     }
 
-    fn transport(&self, error: &legacy::Error) -> Failure {
-        if let Some(connect) = find::<ConnectError>(error) {
-            return target_fault(connect.to_string());
-        }
+    fn transport(&self, error: &SendError) -> Failure {
+        let error = match error {
+            SendError::Connect(error) => return target_fault(error.to_string()),
+            SendError::Http(error) => error,
+        };
         let target = self.target();
         // With TLS 1.3 a refused client certificate shows after the handshake.
         if let Some(tls) = find::<rustls::Error>(error) {
             return target_fault(format!("no TLS with {target}: {}", tls_reason(tls)));
         }
-        let what = match find::<hyper::Error>(error) {
-            Some(hyper) if hyper.is_parse() => "what it sent is no HTTP answer; check the port",
-            Some(hyper) if hyper.is_incomplete_message() || hyper.is_canceled() || hyper.is_closed() => {
+        let what = match error {
+            _ if error.is_parse() => "what it sent is no HTTP answer; check the port",
+            _ if error.is_incomplete_message() || error.is_canceled() || error.is_closed() => {
                 "the connection was closed before an answer came"
             }
             _ => match find::<std::io::Error>(error).map(std::io::Error::kind) {
@@ -324,15 +333,7 @@ fn pool(origin: &Uri, settings: &HttpClient, version: Version) -> Result<Pool, H
     let tunnels = matches!(route, Route::Tunnel(..));
     let tls = if https || tunnels || route.needs_tls() { Some(client_config(&settings.tls)?) } else { None };
     let connector = Connector::new(route, tls, https, settings.connect_timeout);
-    let mut builder = legacy::Client::builder(TokioExecutor::new());
-    builder
-        .pool_timer(TokioTimer::new())
-        .timer(TokioTimer::new())
-        .pool_idle_timeout(IDLE_TIMEOUT)
-        .pool_max_idle_per_host(IDLE_CONNECTIONS_MAX)
-        .http2_adaptive_window(true)
-        .http2_only(version == Version::Http2);
-    Ok(Pool(builder.build(connector)))
+    Pool::new(origin, connector, version).ok_or_else(|| HttpError::Url(shown(origin)))
 }
 
 fn route(origin: &Uri, proxy: &Proxy) -> Result<(Route, Option<HeaderValue>), HttpError> {
