@@ -160,13 +160,12 @@ fn every_setting_arrives() {
 }
 
 #[test]
-fn no_routes_are_one_route_without_dead_letter_processors() {
-    let processors =
-        "processors:\n  - {name: a, type: console, deadLetterTo: dead}\n  - {name: dead, type: console}\n";
+fn no_routes_are_one_route_of_everything() {
+    let processors = "processors:\n  - {name: a, type: console}\n  - {name: b, type: console}\n";
     let config = good(&format!("{HEAD}{SOURCE}{processors}"));
     assert_eq!(config.routes.len(), 1);
     assert_eq!(config.routes[0].sources, ["vc1"]);
-    assert_eq!(config.routes[0].processors, ["a"]);
+    assert_eq!(config.routes[0].processors, ["a", "b"]);
     assert_eq!(config.routes[0].pattern, None);
 }
 

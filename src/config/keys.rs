@@ -54,7 +54,7 @@ pub(super) static ROOT: Block = Block {
         Field::new(
             "routes",
             Kind::Blocks(&ROUTE),
-            "Which events go where. Without routes every event of every source goes to every processor (but those that only take dead letters).",
+            "Which events go where. Without routes every event of every source goes to every processor.",
         ),
         Field::new("memoryMax", Kind::Size(4 * MIB, 64 * GIB), "Memory for events, over all sources and destinations. When it is full, sources wait.")
             .or("48MiB")
@@ -429,12 +429,6 @@ static PROCESSOR: Block = Block {
         Field::new("retry", Kind::Block(&RETRY), "How often an event is tried again that the target refuses."),
         Field::new("breaker", Kind::Block(&BREAKER), "When a failing target is left alone but for a probe."),
         Field::new("overflow", Kind::Block(&OVERFLOW), "What happens when the target is slower than its events come."),
-        Field::new(
-            "deadLetterTo",
-            Kind::Text(Shape::Name),
-            "The processor that takes what failed for good. Default: the dead letters in the data directory.",
-        )
-        .also(&["deadLetter", "deadLetters", "deadLetterSink"]),
     ],
     variants: &[
         Variant {
@@ -708,12 +702,6 @@ static OVERFLOW: Block = Block {
             "Disk that its waiting events may take. When it is full, the source waits.",
         )
         .or("10GiB"),
-        Field::new(
-            "freeDiskFloor",
-            Kind::Size(0, 1024 * TIB),
-            "Disk that must stay free; below it the spool counts as full.",
-        )
-        .or("256MiB"),
     ],
     variants: &[],
     rules: &[],

@@ -22,7 +22,6 @@ pub(super) fn build(root: &Node, env: Env<'_>, problems: &mut Problems) -> Confi
         found.blocks("processors").iter().map(|found| builder.processor(found)).collect();
     builder.distinct_names(found.blocks("sources"), "source");
     builder.distinct_names(found.blocks("processors"), "processor");
-    builder.dead_letters(found.blocks("processors"), &processors);
     let routes = builder.routes(&found, &sources, &processors);
     if found.flag("ephemeral") && found.is_given("dataDir") {
         let message = "`ephemeral: true` and `dataDir` exclude each other; keep one";
@@ -390,9 +389,9 @@ impl Builder<'_> {
                     _ => OverflowPolicy::Spill,
                 },
                 bytes_max: overflow.size("bytesMax"),
-                free_disk_floor: overflow.size("freeDiskFloor"),
+                ..Overflow::default()
             },
-            dead_letter: found.maybe_text("deadLetterTo").map(Into::into),
+            dead_letter: None,
         }
     }
 
@@ -408,33 +407,6 @@ impl Builder<'_> {
                 self.problems.error(line, &block.path_of("name"), message);
             } else {
                 lines.insert(name, line);
-            }
-        }
-    }
-
-    /// That dead letters go somewhere, and not round in a circle.
-    fn dead_letters(&mut self, blocks: &[Found], processors: &[Processor]) {
-        let next = |name: &str| {
-            processors.iter().find(|p| p.name == name).and_then(|p| p.delivery.dead_letter.as_deref())
-        };
-        for block in blocks.iter().filter(|block| block.is_given("deadLetterTo")) {
-            let (name, target) = (block.text("name"), block.text("deadLetterTo"));
-            let (line, path) = (block.line_of("deadLetterTo"), block.path_of("deadLetterTo"));
-            if target.is_empty() {
-                continue;
-            }
-            if !processors.iter().any(|processor| processor.name == target) {
-                let message = no_such("processor", target, processors.iter().map(|p| &*p.name));
-                self.problems.error(line, &path, message);
-                continue;
-            }
-            let mut at = Some(target);
-            for _ in 0..=processors.len() {
-                if at == Some(name) {
-                    self.problems.error(line, &path, "dead letters of this processor would come back to it");
-                    break;
-                }
-                at = at.and_then(next);
             }
         }
     }
@@ -471,12 +443,12 @@ impl Builder<'_> {
                 processors: block.texts("processors"),
             });
         }
-        self.unused(root, &routes, processors);
+        self.unused(root, &routes);
         routes
     }
 
     /// Warns of sources and processors that no route names.
-    fn unused(&mut self, root: &Found, routes: &[Route], processors: &[Processor]) {
+    fn unused(&mut self, root: &Found, routes: &[Route]) {
         for (block, name) in root.blocks("sources").iter().map(|block| (block, block.text("name"))) {
             if !routes.iter().any(|route| route.sources.iter().any(|source| source == name)) {
                 self.problems.warn(block.line, &block.path, "no route takes events of this source");
@@ -485,8 +457,7 @@ impl Builder<'_> {
         for (block, name) in root.blocks("processors").iter().map(|block| (block, block.text("name"))) {
             let routed =
                 routes.iter().any(|route| route.processors.iter().any(|processor| processor == name));
-            let dead = processors.iter().any(|other| other.delivery.dead_letter.as_deref() == Some(name));
-            if !routed && !dead {
+            if !routed {
                 self.problems.warn(block.line, &block.path, "no route sends events to this processor");
             }
         }

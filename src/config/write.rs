@@ -387,7 +387,8 @@ fn delivery_of(delivery: &Delivery) -> Fields {
         retry,
         breaker,
         overflow,
-        dead_letter,
+        // No key of the format says this yet.
+        dead_letter: _,
     } = delivery;
     let Extensions { sequence, partitionkey, vsphereapiversion, eventclass, fixed } = extensions;
     let Retry { attempts, max_age, backoff_min, backoff_max, statuses } = retry;
@@ -462,13 +463,8 @@ fn delivery_of(delivery: &Delivery) -> Fields {
         ("breaker", Out::Map(breaker)),
         (
             "overflow",
-            Out::Map(vec![
-                ("policy", text(policy)),
-                ("bytesMax", text(show_size(overflow.bytes_max))),
-                ("freeDiskFloor", text(show_size(overflow.free_disk_floor))),
-            ]),
+            Out::Map(vec![("policy", text(policy)), ("bytesMax", text(show_size(overflow.bytes_max)))]),
         ),
-        ("deadLetterTo", some(dead_letter.as_deref(), text)),
     ]
 }
 
