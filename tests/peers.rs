@@ -1,5 +1,7 @@
 //! Proves the peers themselves: a test that leans on one is worth no more than the peer is.
 
+#![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
+
 mod common;
 
 use std::io::Write;

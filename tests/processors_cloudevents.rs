@@ -1,5 +1,7 @@
 //! The CloudEvents processor against targets that answer well, badly, late or not at all.
 
+#![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
+
 mod processors_support;
 
 use std::time::Duration;

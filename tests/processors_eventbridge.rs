@@ -1,5 +1,7 @@
 //! The EventBridge processor against an endpoint that fails as it is told, and against moto, with rules and queues that count what arrived.
 
+#![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
+
 #[path = "common/mod.rs"]
 mod common;
 mod processors_support;

@@ -1,5 +1,7 @@
 //! The OpenFaaS processor against a gateway that follows OpenFaaS's HTTP API, and against one that fails.
 
+#![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
+
 mod processors_support;
 
 use std::sync::{Arc, Mutex};

@@ -1,5 +1,7 @@
 //! TLS, HTTP/2 and proxies of the processors' HTTP client, through the CloudEvents processor, and what stdout can do to the console.
 
+#![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
+
 mod processors_support;
 
 use std::io::{self, Write};
