@@ -259,7 +259,8 @@ impl<A: EventApi> Link<A> {
     /// Destroys what is no longer used. What cannot be destroyed stays until its session ends.
     pub async fn destroy_doomed(&self) -> Result<(), SoapError> {
         loop {
-            let Some(object) = self.objects().doomed.pop() else { return Ok(()) };
+            // Taken off the list when it is gone, and no sooner: this future may be dropped at the call.
+            let Some(object) = self.objects().doomed.last().cloned() else { return Ok(()) };
             let destroyed = match &object {
                 Object::Collector(collector) => {
                     self.call(Method::DestroyCollector, self.api.destroy_collector(collector)).await
@@ -267,14 +268,12 @@ impl<A: EventApi> Link<A> {
                 Object::Waker(waker) => self.call(Method::DestroyWaker, self.api.destroy_waker(waker)).await,
             };
             match destroyed {
-                Err(error @ (SoapError::Connect { .. } | SoapError::Tls { .. })) => {
-                    self.objects().doomed.push(object);
-                    return Err(error);
-                }
+                Err(error @ (SoapError::Connect { .. } | SoapError::Tls { .. })) => return Err(error),
                 Err(error) if error.fault() == Some(FaultKind::NotAuthenticated) => return Err(error),
                 Err(error) => tracing::debug!(source = %self.name, %error, ?object, "left in the session"),
                 Ok(()) => {}
             }
+            self.objects().doomed.retain(|doomed| *doomed != object);
         }
     }
 

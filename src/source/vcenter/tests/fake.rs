@@ -59,7 +59,10 @@ struct Collector {
 #[derive(Debug)]
 pub struct World {
     started: Instant,
+    /// In order of creation.
     pub events: Vec<FakeEvent>,
+    /// Their places by time.
+    history: Vec<usize>,
     next_key: i32,
     pub password: String,
     pub instance: Uuid,
@@ -80,6 +83,8 @@ pub struct World {
     pub violations: Vec<String>,
     pub latency: Duration,
     pub clock_ahead_us: i64,
+    /// A collector may be there whose name never arrived, or that could not be destroyed.
+    leaky: bool,
     /// How many collectors were ever open at once.
     pub collectors_peak: usize,
 }
@@ -92,6 +97,7 @@ impl Fake {
         Fake(Arc::new(Mutex::new(World {
             started: Instant::now(),
             events: Vec::new(),
+            history: Vec::new(),
             next_key: 1,
             password: "right".to_string(),
             instance: INSTANCE,
@@ -109,6 +115,7 @@ impl Fake {
             violations: Vec::new(),
             latency: Duration::from_millis(2),
             clock_ahead_us: 0,
+            leaky: false,
             collectors_peak: 0,
         })))
     }
@@ -123,7 +130,9 @@ impl Fake {
         sleep(latency).await;
         let mut world = self.world();
         *world.calls.entry(method).or_default() += 1;
-        world.mishaps.get_mut(method).and_then(VecDeque::pop_front)
+        let mishap = world.mishaps.get_mut(method).and_then(VecDeque::pop_front);
+        world.leaky |= mishap.is_some() && method != "ReadNextEvents";
+        mishap
     }
 
     /// Does it, unless it goes wrong before.
@@ -188,6 +197,8 @@ impl World {
             poison: false,
         };
         self.next_key = self.next_key.wrapping_add(1);
+        let at = self.history.partition_point(|place| self.events[*place].created_us <= created_us);
+        self.history.insert(at, self.events.len());
         self.events.push(event);
         self.events.last_mut().unwrap()
     }
@@ -229,20 +240,24 @@ impl World {
         self.session.ok_or_else(|| fault(method, FaultKind::NotAuthenticated))
     }
 
-    /// In the order of vCenter's history: by time, then by place.
-    fn visible(&self, begin_us: i64, end_us: i64) -> Vec<(usize, FakeEvent)> {
+    /// The visible events between two times, by time and then place: the order of vCenter's history.
+    fn visible(&self, begin_us: i64, end_us: i64) -> impl DoubleEndedIterator<Item = (usize, FakeEvent)> {
         let now_us = self.vcenter_now_us();
-        let mut events: Vec<_> = self
-            .events
-            .iter()
-            .copied()
-            .enumerate()
-            .filter(|(_, event)| {
-                event.visible_us <= now_us && (begin_us..=end_us).contains(&event.created_us)
+        let at = |us: i64, inclusive: bool| {
+            self.history.partition_point(|place| {
+                let created_us = self.events[*place].created_us;
+                created_us < us || inclusive && created_us == us
             })
-            .collect();
-        events.sort_by_key(|(place, event)| (event.created_us, *place));
-        events
+        };
+        self.history[at(begin_us, false)..at(end_us, true)]
+            .iter()
+            .map(|place| (*place, self.events[*place]))
+            .filter(move |(_, event)| event.visible_us <= now_us)
+    }
+
+    fn latest(&self) -> Option<EventMark> {
+        let (_, event) = self.visible(i64::MIN, i64::MAX).next_back()?;
+        Some(EventMark { key: event.key, created_us: event.created_us })
     }
 
     fn create(&mut self, spec: &EventFilterSpec) -> Result<MoRef, SoapError> {
@@ -279,8 +294,10 @@ impl World {
         }
         let collector = self.collectors.get(&reference.id).ok_or_else(gone)?;
         let page: Vec<_> = self
-            .visible(collector.begin_us, collector.end_us)
-            .into_iter()
+            .visible(
+                collector.begin_us.max(collector.cursor.map_or(i64::MIN, |cursor| cursor.0)),
+                collector.end_us,
+            )
             .filter(|(place, event)| {
                 collector.cursor.is_none_or(|cursor| (event.created_us, *place) > cursor)
             })
@@ -353,7 +370,7 @@ impl EventApi for Fake {
     async fn logout(&self) -> Result<(), SoapError> {
         self.call("Logout", |world| {
             world.authenticated("Logout")?;
-            if !world.collectors.is_empty() {
+            if !world.collectors.is_empty() && !world.leaky {
                 world.violations.push(format!("logged out with {} collectors", world.collectors.len()));
             }
             world.kill_session();
@@ -373,10 +390,10 @@ impl EventApi for Fake {
 
     async fn read_next(&self, collector: &MoRef, events: u32) -> Result<Option<Bytes>, SoapError> {
         let answer = self.call("ReadNextEvents", |world| world.read(collector, events as usize)).await;
-        if matches!(&answer, Err(error) if !matches!(error, SoapError::Connect { .. }))
-            && let Some(collector) = self.world().collectors.get_mut(&collector.id)
-        {
-            collector.spoiled = true;
+        if matches!(&answer, Err(error) if !matches!(error, SoapError::Connect { .. })) {
+            if let Some(collector) = self.world().collectors.get_mut(&collector.id) {
+                collector.spoiled = true;
+            }
         }
         answer
     }
@@ -385,12 +402,14 @@ impl EventApi for Fake {
         self.call("QueryEvents", |world| {
             world.authenticated("QueryEvents")?;
             let (begin_us, end_us) = (spec.begin_us.unwrap_or(i64::MIN), spec.end_us.unwrap_or(i64::MAX));
-            let mut events: Vec<_> =
-                world.visible(begin_us, end_us).into_iter().filter(|(_, event)| event.readable).collect();
             // The newest first, and no more than asked for.
-            events.reverse();
-            events.truncate(spec.max_count.unwrap_or(1_000) as usize);
-            let events: Vec<_> = events.into_iter().map(|(_, event)| event).collect();
+            let events: Vec<_> = world
+                .visible(begin_us, end_us)
+                .rev()
+                .map(|(_, event)| event)
+                .filter(|event| event.readable)
+                .take(spec.max_count.unwrap_or(1_000) as usize)
+                .collect();
             Ok((!events.is_empty()).then(|| envelope("QueryEvents", &events)))
         })
         .await
@@ -408,10 +427,7 @@ impl EventApi for Fake {
     async fn latest_event(&self) -> Result<Option<EventMark>, SoapError> {
         self.call("latestEvent", |world| {
             world.authenticated("RetrievePropertiesEx")?;
-            let latest = world.visible(i64::MIN, i64::MAX).pop();
-            Ok(latest
-                .filter(|_| world.tells_latest)
-                .map(|(_, event)| EventMark { key: event.key, created_us: event.created_us }))
+            Ok(world.latest().filter(|_| world.tells_latest))
         })
         .await
     }
@@ -436,8 +452,7 @@ impl EventApi for Fake {
             {
                 let world = self.world();
                 world.authenticated("WaitForUpdatesEx")?;
-                let visible = world.visible(i64::MIN, i64::MAX);
-                let latest = visible.iter().rev().find(|(_, event)| event.readable);
+                let latest = world.visible(i64::MIN, i64::MAX).rev().find(|(_, event)| event.readable);
                 let mark =
                     latest.map(|(_, event)| EventMark { key: event.key, created_us: event.created_us });
                 let now = mark.map_or("none".to_string(), |mark| format!("{}@{}", mark.key, mark.created_us));

@@ -120,7 +120,7 @@ impl Run {
                 self.status,
                 self.fake.world().calls
             );
-            sleep(Duration::from_millis(1)).await;
+            sleep(Duration::from_millis(5)).await;
         }
     }
 
@@ -130,10 +130,8 @@ impl Run {
 
     /// Waits until everything that can be read and decoded has come out.
     async fn caught_up(&self, limit: Duration) {
-        let good = |run: &Run| {
-            run.fake.world().events.iter().filter(|event| event.readable && !event.poison).count()
-        };
-        self.wait(limit, "all delivered", |run| run.count() >= good(run)).await;
+        let good = self.fake.world().events.iter().filter(|event| event.readable && !event.poison).count();
+        self.wait(limit, &format!("{good} delivered"), |run| run.count() >= good).await;
         let mut keys: Vec<_> = self.delivered.lock().unwrap().keys.iter().map(|(key, _)| *key).collect();
         let mut expected: Vec<_> = {
             let world = self.fake.world();

@@ -70,14 +70,14 @@ async fn a_start_at_now_reads_nothing_older_whatever_goes_wrong() {
 async fn a_lost_answer_loses_nothing() {
     for mishap in [Mishap::AnswerLost, Mishap::TimesOut, Mishap::BadGateway, Mishap::NoConnection] {
         let fake = Fake::new();
-        fake.world().history(5_000);
+        fake.world().history(1_000);
         // The first, one in the middle, two in a row.
         fake.world().go_wrong(READ, &[mishap]);
-        let run = Run::start(fake.clone(), settings());
-        run.wait(3 * MINUTE, "some", |run| run.count() >= 2_000).await;
+        let run = Run::start(fake.clone(), small_pages());
+        run.wait(3 * MINUTE, "some", |run| run.count() >= 400).await;
         fake.world().go_wrong(READ, &[mishap, mishap]);
         run.caught_up(10 * MINUTE).await;
-        run.wait(MINUTE, "idle", |run| run.status.state() == State::Waiting).await;
+        run.wait(5 * MINUTE, "idle", |run| run.status.state() == State::Waiting).await;
         // And of the one event after idle.
         fake.world().append();
         fake.world().go_wrong(READ, &[mishap]);
@@ -94,9 +94,7 @@ async fn a_connection_that_breaks_every_few_pages_still_gets_there() {
     for tenth in 0..1_000 {
         fake.world().append_at(now_us - 100_000_000 + 100_000 * tenth);
     }
-    let mut small = settings();
-    small.page_events = 50;
-    let run = Run::start(fake.clone(), small);
+    let run = Run::start(fake.clone(), small_pages());
     let breaking = tokio::spawn({
         let fake = fake.clone();
         async move {
@@ -146,7 +144,6 @@ async fn leaked_collectors_end_with_a_new_session() {
     let run = Run::start(fake.clone(), settings());
     run.caught_up(5 * MINUTE).await;
     assert!(run.status.relogins.load(Relaxed) >= 1);
-    run.fake.world().violations.clear();
     run.stop().await;
 }
 
@@ -199,6 +196,13 @@ async fn no_account_is_locked_by_retries() {
     run.stop().await;
 }
 
+/// Pages of 50 events: what takes many pages does not take many events.
+fn small_pages() -> Vcenter {
+    let mut settings = settings();
+    settings.page_events = 50;
+    settings
+}
+
 async fn check_poison(count: i64, poisoned: &[usize]) {
     let fake = Fake::new();
     {
@@ -208,7 +212,7 @@ async fn check_poison(count: i64, poisoned: &[usize]) {
             world.events[*at].poison = true;
         }
     }
-    let run = Run::start(fake.clone(), settings());
+    let run = Run::start(fake.clone(), small_pages());
     run.caught_up(30 * MINUTE).await;
     run.wait(10 * MINUTE, "dead letters", |run| {
         run.delivered.lock().unwrap().poisons.len() >= poisoned.len()
@@ -236,11 +240,11 @@ async fn check_poison(count: i64, poisoned: &[usize]) {
 async fn an_undecodable_event_costs_no_other() {
     check_poison(1, &[0]).await;
     check_poison(3, &[0, 1, 2]).await;
-    check_poison(2_500, &[0]).await;
-    check_poison(2_500, &[1_234]).await;
-    check_poison(2_500, &[2_499]).await;
-    check_poison(2_500, &[999, 1_000, 1_001]).await;
-    check_poison(12_000, &[10, 5_000, 5_003, 9_000, 11_999]).await;
+    check_poison(125, &[0]).await;
+    check_poison(125, &[61]).await;
+    check_poison(125, &[124]).await;
+    check_poison(125, &[49, 50, 51]).await;
+    check_poison(600, &[10, 250, 253, 450, 599]).await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -259,6 +263,7 @@ async fn an_event_that_becomes_visible_late_is_swept_up() {
         assert_eq!(run.count(), 3 * round + 2, "the late one is behind the cursor");
         run.caught_up(2 * MINUTE).await;
     }
+    sleep(Duration::from_secs(1)).await;
     let sweeps = run.status.sweeps.load(Relaxed);
     assert!(sweeps >= 5);
     sleep(10 * MINUTE).await;
@@ -299,12 +304,12 @@ async fn sweeping_can_be_turned_off_and_meets_poison_unharmed() {
 #[tokio::test(start_paused = true)]
 async fn keys_wrap_and_reading_goes_on() {
     let fake = Fake::new();
-    fake.world().set_next_key(i32::MAX - 1_500);
-    fake.world().history(1_000);
-    let run = Run::start(fake.clone(), settings());
+    fake.world().set_next_key(i32::MAX - 150);
+    fake.world().history(100);
+    let run = Run::start(fake.clone(), small_pages());
     run.caught_up(MINUTE).await;
     for _ in 0..20 {
-        for _ in 0..100 {
+        for _ in 0..10 {
             fake.world().append();
             sleep(Duration::from_millis(1)).await;
         }
@@ -313,7 +318,7 @@ async fn keys_wrap_and_reading_goes_on() {
     run.caught_up(MINUTE).await;
     assert!(run.status.calls(Method::QueryEvents) > 0);
     // A burst that no one answer holds.
-    for _ in 0..5_000 {
+    for _ in 0..500 {
         fake.world().append();
         sleep(Duration::from_micros(100)).await;
     }
@@ -340,23 +345,23 @@ async fn a_stretch_that_may_not_be_read_is_stepped_over() {
     for wakes in [true, false] {
         let fake = Fake::new();
         fake.world().wakes = wakes;
-        fake.world().history(500);
-        let run = Run::start(fake.clone(), settings());
+        fake.world().history(50);
+        let run = Run::start(fake.clone(), small_pages());
         run.caught_up(MINUTE).await;
         for _ in 0..3 {
-            for _ in 0..5_000 {
+            for _ in 0..500 {
                 fake.world().append().readable = false;
-                sleep(Duration::from_millis(5)).await;
+                sleep(Duration::from_millis(50)).await;
             }
-            for _ in 0..300 {
+            for _ in 0..30 {
                 fake.world().append();
-                sleep(Duration::from_millis(5)).await;
+                sleep(Duration::from_millis(50)).await;
             }
             run.caught_up(2 * MINUTE).await;
         }
         assert!(run.status.gaps.load(Relaxed) >= 3);
         // Nothing but what may not be read: nothing more to step over once it is behind.
-        for _ in 0..2_000 {
+        for _ in 0..200 {
             fake.world().append().readable = false;
         }
         sleep(5 * MINUTE).await;
@@ -405,12 +410,12 @@ async fn a_restored_vcenter_starts_its_keys_again() {
         sleep(Duration::from_millis(100)).await;
     }
     run.caught_up(MINUTE).await;
-    assert_eq!(run.status.restores.load(Relaxed), 1);
     for _ in 0..50 {
         fake.world().append();
         sleep(Duration::from_millis(100)).await;
     }
     run.caught_up(Duration::from_secs(2)).await;
+    assert_eq!(run.status.restores.load(Relaxed), 1);
     run.stop().await;
 }
 
@@ -476,9 +481,9 @@ async fn whatever_goes_wrong_in_whatever_order_nothing_is_lost() {
     for seed in 0..40 {
         let mut random = StdRng::seed_from_u64(seed);
         let fake = Fake::new();
-        fake.world().history(random.random_range(0..3_000));
+        fake.world().history(random.random_range(0..300));
         let mut settings = settings();
-        settings.page_events = [1_000, 100, 7][random.random_range(0..3)];
+        settings.page_events = [1_000, 50, 7][random.random_range(0..3)];
         let run = Run::start(fake.clone(), settings);
         for _ in 0..40 {
             let mishaps = [
@@ -514,17 +519,14 @@ async fn whatever_goes_wrong_in_whatever_order_nothing_is_lost() {
                         world.go_wrong(method, &[mishaps[random.random_range(0..mishaps.len())]]);
                     }
                 }
-                for _ in 0..random.random_range(0..60) {
+                for _ in 0..random.random_range(0..20) {
                     world.append();
                 }
             }
             sleep(Duration::from_millis(random.random_range(0..4_000))).await;
         }
-        println!("seed {seed}");
         run.caught_up(60 * MINUTE).await;
-        // Sessions that were killed leave what they had to the server.
-        fake.world().violations.retain(|violation| !violation.starts_with("logged out"));
-        fake.world().mishaps.clear();
+        // What may have leaked counts.
         fake.world().collectors_peak = 0;
         run.stop().await;
     }
