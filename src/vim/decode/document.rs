@@ -28,7 +28,7 @@ pub(super) fn decode(
 
 fn read(page: &[u8], mut learned: Option<&mut Learned>, out: &mut Decoded) -> Result<usize, DecodeError> {
     let text = super::validated(page)?;
-    let mut markup = Markup::new(text, super::byte_order_mark(page));
+    let mut markup = Markup::new(text);
     let mut level = Level::Outside;
     let mut answered = false;
     loop {

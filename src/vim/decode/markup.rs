@@ -94,18 +94,9 @@ pub(super) struct Markup<'a> {
 }
 
 impl<'a> Markup<'a> {
-    /// Reads `page` from `base` on.
-    pub fn new(page: &'a str, base: usize) -> Self {
-        Markup {
-            page,
-            base,
-            reader: reader(&page[base..]),
-            at: base,
-            depth: 0,
-            bound: Vec::new(),
-            open: Vec::new(),
-            ends: false,
-        }
+    pub fn new(page: &'a str) -> Self {
+        let (base, reader) = reader(page, 0);
+        Markup { page, base, reader, at: base, depth: 0, bound: Vec::new(), open: Vec::new(), ends: false }
     }
 
     /// The prefixes that are bound here.
@@ -118,8 +109,7 @@ impl<'a> Markup<'a> {
 
     /// Goes on at `position`, which lies between two elements inside of the one that is open now.
     pub fn seek(&mut self, position: usize) {
-        self.base = position;
-        self.reader = reader(&self.page[position..]);
+        (self.base, self.reader) = reader(self.page, position);
     }
 
     /// Whether the latest token is a start tag that is its own end tag.
@@ -388,14 +378,16 @@ impl<'a> Markup<'a> {
     }
 }
 
-fn reader(text: &str) -> Reader<&[u8]> {
+/// A reader of `page` from `base` on, and where it begins: quick-xml swallows a byte order mark without counting it, so none is left to it.
+fn reader(page: &str, base: usize) -> (usize, Reader<&[u8]>) {
+    let text = page[base..].trim_start_matches('\u{feff}');
     let mut reader = Reader::from_str(text);
     let config = reader.config_mut();
     config.check_comments = true;
     // The end tags are checked by `Markup`, since an element may have begun before `text`.
     config.check_end_names = false;
     config.allow_unmatched_ends = true;
-    reader
+    (page.len() - text.len(), reader)
 }
 
 /// What vSphere's prefixes mean where nothing binds them: govmomi takes `xsi:type` and `xsd:int` as they stand.

@@ -78,10 +78,5 @@ fn validated(page: &[u8]) -> Result<&str, DecodeError> {
     })
 }
 
-/// Bytes of a byte order mark at the start.
-fn byte_order_mark(page: &[u8]) -> usize {
-    if page.starts_with(b"\xEF\xBB\xBF") { 3 } else { 0 }
-}
-
 #[cfg(test)]
 mod reference_tests;

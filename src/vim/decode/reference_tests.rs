@@ -277,7 +277,8 @@ fn pages_that_are_not_well_formed_fail_as_a_whole() {
 fn what_surrounds_the_events_is_taken_as_it_comes() {
     let whole = page("Event", "<key>1</key>");
     let events = |page: &str| decoded(page).unwrap().1.len();
-    assert_eq!(events(&format!("\u{feff}{whole}")), 1);
+    assert_eq!(events(&format!("\u{feff}\u{feff}{whole}")), 1);
+    assert_eq!(events(&whole.replace("</returnval>", "</returnval>\u{feff}<returnval/>")), 2);
     assert_eq!(events(&format!("{whole}\n trailing")), 1);
     assert_eq!(events(&whole.replace("<e:Body>", "<e:Header><returnval/></e:Header><!-- c --><e:Body>")), 1);
     assert_eq!(events(&whole.replace("ReadNext", "Query")), 1);

@@ -50,6 +50,9 @@ pub(super) fn events(
     out: &mut Decoded,
 ) -> usize {
     let fixed = Fixed::get();
+    // JSON takes about as many bytes as the XML that it is made of, and hardly an event is shorter than 400.
+    out.arena.reserve(page.len() - at);
+    out.records.reserve((page.len() - at) / 400);
     let mut decoder = Decoder {
         page,
         out: Out::new(std::mem::take(&mut out.arena)),
