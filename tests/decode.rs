@@ -5,9 +5,9 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use event_router::cli::decode::{DecodeArgs, run};
+use event_router::cli::decode::{DecodeArgs, Format, run};
 use event_router::vim::Decoded;
-use event_router::vim::decode::{decode, reference};
+use event_router::vim::decode::{Spelling, decode, decode_as, decode_vijson, reference};
 use serde_json::{Value, json};
 
 fn golden() -> PathBuf {
@@ -190,6 +190,121 @@ fn the_command_says_where_in_its_input_a_page_is_not_readable() {
     assert_eq!(out.iter().filter(|byte| **byte == b'\n').count(), 2, "what came before is written");
     let at: usize = error.split_once("at byte ").unwrap().1.split_once(':').unwrap().0.parse().unwrap();
     assert!((2 * page.len() + 2..=input.len()).contains(&at), "{error}");
+}
+
+#[test]
+fn every_golden_page_in_vspheres_own_json_is_what_govmomi_makes_of_it() {
+    let args = DecodeArgs { format: Format::Vijson, ..DecodeArgs::default() };
+    for name in ["events_full", "events_min"] {
+        let page = std::fs::read_to_string(golden().join(name).with_extension("xml")).unwrap();
+        let oracle = std::fs::read_to_string(golden().join(name).with_extension("vijson.jsonl")).unwrap();
+        let mut out = Vec::new();
+        run(&args, page.as_bytes(), &mut out).unwrap();
+        let ours = String::from_utf8(out).unwrap();
+        assert_eq!(ours.lines().count(), oracle.lines().count());
+        let events: Vec<_> = page.split("<returnval").skip(1).collect();
+        for (i, (ours, oracle)) in ours.lines().zip(oracle.lines()).enumerate() {
+            let (ours, mut oracle): (Value, Value) =
+                (serde_json::from_str(ours).unwrap(), serde_json::from_str(oracle).unwrap());
+            if let Some(binary) = oracle.pointer_mut("/data/hostSpec/subSpecs/1/binaryData") {
+                // govmomi encodes binary data twice.
+                *binary = json!("TGdbD99QV+Gk");
+            }
+            assert_eq!(difference(&ours, &oracle, events[i], ""), None, "{name}, line {i}");
+        }
+    }
+}
+
+#[test]
+fn a_page_in_vspheres_own_json_gives_the_same_events() {
+    for name in [
+        "events_full",
+        "events_min",
+        "page1000",
+        "edge/eventex_any",
+        "edge/taskevent",
+        "edge/fault_poly",
+        "edge/extended",
+    ] {
+        let page = std::fs::read(golden().join(name).with_extension("xml")).unwrap();
+        let (mut xml, mut middle, mut json) = (Decoded::default(), Decoded::default(), Decoded::default());
+        decode(&page, &mut xml).unwrap();
+        decode_as(&page, Spelling::ViJson, &mut middle).unwrap();
+        let events: Vec<_> = middle.records.iter().map(|record| middle.bytes(record.data)).collect();
+        decode_vijson(&[b"[", &events.join(&b","[..])[..], b"]"].concat(), &mut json).unwrap();
+        assert_eq!(json.records.len(), xml.records.len());
+        for (a, b) in json.records.iter().zip(&xml.records) {
+            let text = |decoded: &Decoded, span| String::from_utf8(decoded.bytes(span).to_vec()).unwrap();
+            let (ours, theirs) = (text(&json, a.data), text(&xml, b.data));
+            // A list of bytes is one base64 string in VI/JSON.
+            assert!(
+                ours == theirs || theirs.contains("\"BinaryData\"") || theirs.contains("\"Byte\""),
+                "{ours}\n{theirs}"
+            );
+            assert_eq!(
+                (a.key, a.chain_id, a.created_us, a.category),
+                (b.key, b.chain_id, b.created_us, b.category)
+            );
+            for (a, b) in [(a.class, b.class), (a.subject, b.subject), (a.entity, b.entity), (a.user, b.user)]
+            {
+                assert_eq!(text(&json, a), text(&xml, b));
+            }
+        }
+    }
+    for bad in ["", "{}", "[1]", "[{]", "nonsense", &"[".repeat(1_000)] {
+        let mut decoded = Decoded::default();
+        assert!(decode_vijson(bad.as_bytes(), &mut decoded).is_err(), "{bad}");
+        assert!(decoded.records.is_empty());
+    }
+    let mut empty = Decoded::default();
+    decode_vijson(b"[]", &mut empty).unwrap();
+    assert!(empty.records.is_empty());
+}
+
+#[test]
+fn the_command_prints_cloud_events() {
+    let page = std::fs::read(golden().join("edge/extended.xml")).unwrap();
+    let mut out = Vec::new();
+    let args =
+        DecodeArgs { format: Format::Cloudevents, source: "https://vc/sdk".into(), ..DecodeArgs::default() };
+    run(&args, &page[..], &mut out).unwrap();
+    let event: Value = serde_json::from_slice(&out).unwrap();
+    assert_eq!(event["specversion"], "1.0");
+    assert_eq!(event["type"], "com.vmware.event.router/extendedevent");
+    assert_eq!((&event["source"], &event["subject"]), (&json!("https://vc/sdk"), &json!("com.x")));
+    assert_eq!(event["data"], lines(&page)[0]["data"]);
+}
+
+#[test]
+fn a_long_page_is_decoded_in_pieces_as_it_would_be_whole() {
+    let page = std::fs::read_to_string(golden().join("page1000.xml")).unwrap();
+    let (from, to) =
+        (page.find("<returnval").unwrap(), page.rfind("</returnval>").unwrap() + "</returnval>".len());
+    let long = format!("{}{}{}", &page[..from], page[from..to].repeat(8), &page[to..]);
+    let decoded = |input: &str| {
+        let mut out = Vec::new();
+        let result =
+            run(&DecodeArgs::default(), input.as_bytes(), &mut out).map_err(|error| error.to_string());
+        (result, String::from_utf8(out).unwrap())
+    };
+    let (_, once) = decoded(&page);
+    let (result, all) = decoded(&format!("{long}\n{page}"));
+    assert_eq!((result, all == once.repeat(9)), (Ok(()), true));
+    // What looks like the end of an event is none in a CDATA section, wherever the pieces end.
+    let tricky = long
+        .replace("<template>false</template>", "<x><![CDATA[</returnval>]]></x><template>false</template>");
+    let (result, all) = decoded(&tricky);
+    let lines =
+        |text: &str| text.lines().filter(|line| line.contains("\"X\":\"\\u003c/returnval\\u003e\"")).count();
+    assert_eq!((result, all.lines().count(), lines(&all)), (Ok(()), 8_000, 8 * 775));
+    // An error is where it is in the input, not in the piece.
+    let bad = long.len() - page.len() / 2;
+    let bad = long[bad..].find("<key>").unwrap() + bad;
+    let broken = format!("{page}{}<kex>{}", &long[..bad], &long[bad + 5..]);
+    let (result, _) = decoded(&broken);
+    let at: usize =
+        result.unwrap_err().split_once("at byte ").unwrap().1.split_once(':').unwrap().0.parse().unwrap();
+    assert!((page.len() + bad..page.len() + bad + 20).contains(&at), "{at} is not {}", page.len() + bad);
 }
 
 #[test]

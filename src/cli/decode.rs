@@ -1,58 +1,230 @@
 //! `event-router decode`: pages from standard input, one JSON line an event to standard output. What the router would make of a recorded page.
+//!
+//! Memory is bounded however long a page is: a page that is longer than [`DECODE_CHUNK_BYTES`] is decoded in pieces of whole events, each put between
+//! the page's own beginning and end tags that match it. Where a piece cannot be read (what looks like an event's end may be text in a CDATA section) the
+//! rest of the input is read and decoded as it stands, so that a piece never says anything that the whole would not.
 
 use std::io::{ErrorKind, Read, Write};
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result};
 use clap::{Args, ValueEnum};
+use memchr::memmem;
+use uuid::Uuid;
 
-use crate::vim::{DecodeError, Decoded, decode};
+use crate::event::{Batch, Envelope, EnvelopeOptions, Record, SourceInfo};
+use crate::limits::DECODE_CHUNK_BYTES;
+use crate::pipeline::enrich::Enrich;
+use crate::vim::decode::{self, Spelling};
+use crate::vim::{DecodeError, Decoded};
 
 /// Decode pages that a vCenter answered: one JSON line an event.
 #[derive(Args, Clone, Debug, Default)]
 pub struct DecodeArgs {
-    /// What to print for each event.
+    /// What to print for each event
     #[arg(long, value_enum, default_value_t)]
     pub format: Format,
+    /// The `source` of CloudEvents: the SDK URL of the vCenter that the page is from
+    #[arg(long, default_value = "https://vcenter.invalid/sdk")]
+    pub source: String,
+    /// The instance UUID of that vCenter, which the ids of CloudEvents depend on
+    #[arg(long, default_value_t)]
+    pub instance_uuid: Uuid,
 }
 
 /// What is printed for each event.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub enum Format {
-    /// {"type","category","subject","data"}: class, kind, subject and the event as functions read it.
+    /// {"type","category","subject","data"}: class, kind, subject and the event as functions read it
     #[default]
     Data,
+    /// As `data`, with the event in vSphere's own JSON
+    Vijson,
+    /// The CloudEvent that the router would deliver, in structured mode
+    Cloudevents,
 }
 
 /// Reads pages from `input` until its end, one after the other, and writes their events to `output`.
 ///
 /// # Errors
 /// The first page that is not readable, with the byte offset in the input; what came before it is written. Nothing to read or to write to.
-pub fn run(_args: &DecodeArgs, mut input: impl Read, mut output: impl Write) -> Result<()> {
-    let mut pages = Vec::new();
-    input.read_to_end(&mut pages).context("cannot read the pages from standard input")?;
-    let (mut decoded, mut lines, mut at) = (Decoded::default(), Vec::new(), 0);
+pub fn run(args: &DecodeArgs, input: impl Read, output: impl Write) -> Result<()> {
+    let mut pages = Pages { input, bytes: Vec::new(), shift: 0, ended: false };
+    let mut lines = Lines::new(args, output)?;
+    let mut decoded = Decoded::default();
+    pages.fill(DECODE_CHUNK_BYTES)?;
     loop {
-        let end = decode::decode_first(&pages[at..], &mut decoded)
-            .map_err(|error| DecodeError { offset: at + error.offset, ..error })?;
-        lines.clear();
-        for record in &decoded.records {
-            line(&decoded, record, &mut lines);
-        }
-        match output.write_all(&lines).and_then(|()| output.flush()) {
-            // Whoever reads has seen enough (`| head`).
-            Err(error) if error.kind() == ErrorKind::BrokenPipe => return Ok(()),
-            written => written.context("cannot write the events to standard output")?,
-        }
-        at += end;
-        at += pages[at..].iter().take_while(|byte| byte.is_ascii_whitespace()).count();
-        if at == pages.len() {
+        pages.page(&mut decoded, &mut lines)?;
+        if lines.closed || pages.is_done()? {
             return Ok(());
         }
     }
 }
 
+/// The input as far as it was read.
+struct Pages<R> {
+    input: R,
+    /// Of a page that is decoded in pieces, its beginning up to the first event comes first.
+    bytes: Vec<u8>,
+    /// What to add to an offset in `bytes` to have the offset in the input; negative behind a kept beginning that was read long ago is impossible.
+    shift: usize,
+    ended: bool,
+}
+
+impl<R: Read> Pages<R> {
+    /// Reads until there are `len` bytes, or the input ends.
+    fn fill(&mut self, len: usize) -> Result<()> {
+        while !self.ended && self.bytes.len() < len {
+            let more = (len - self.bytes.len()) as u64;
+            let read = (&mut self.input).take(more).read_to_end(&mut self.bytes);
+            self.ended = read.context("cannot read the pages from standard input")? == 0;
+        }
+        Ok(())
+    }
+
+    /// Whether nothing but white space is left.
+    fn is_done(&mut self) -> Result<bool> {
+        loop {
+            let space = self.bytes.iter().take_while(|byte| byte.is_ascii_whitespace()).count();
+            self.drop_first(space);
+            if !self.bytes.is_empty() || self.ended {
+                break;
+            }
+            self.fill(1)?;
+        }
+        self.fill(DECODE_CHUNK_BYTES)?;
+        Ok(self.bytes.is_empty())
+    }
+
+    fn drop_first(&mut self, len: usize) {
+        self.bytes.drain(..len);
+        self.shift += len;
+    }
+
+    /// Decodes one page, whole if it is short, in pieces if it is long.
+    fn page(&mut self, decoded: &mut Decoded, lines: &mut Lines<impl Write>) -> Result<()> {
+        let head = memmem::find(&self.bytes, EVENT).unwrap_or_default();
+        let mut wanted = DECODE_CHUNK_BYTES;
+        // Behind the head, what was in the input between it and the piece that is looked at now.
+        let mut gone = 0;
+        while let Some(tail) = end_tags(&self.bytes[..head])
+            && !self.ended
+            && memmem::find(&self.bytes[head..], tail.last()).is_none()
+        {
+            let Some(last) = memmem::rfind(&self.bytes[head..], EVENT_END) else {
+                wanted += DECODE_CHUNK_BYTES;
+                self.fill(wanted)?;
+                continue;
+            };
+            let cut = head + last + EVENT_END.len();
+            let rest = self.bytes.split_off(cut);
+            self.bytes.extend_from_slice(&tail.0);
+            let result = decode::decode_as(&self.bytes, lines.spelling, decoded);
+            self.bytes.truncate(cut);
+            if result.is_ok() {
+                lines.write(decoded)?;
+                self.bytes.truncate(head);
+                gone += cut - head;
+            }
+            self.bytes.extend_from_slice(&rest);
+            if result.is_err() {
+                self.fill(usize::MAX)?;
+            }
+            if lines.closed {
+                return Ok(());
+            }
+            wanted = DECODE_CHUNK_BYTES;
+            self.fill(wanted)?;
+        }
+        let end = decode::decode_as(&self.bytes, lines.spelling, decoded).map_err(|error| {
+            let behind = if error.offset >= head { gone } else { 0 };
+            DecodeError { offset: self.shift + behind + error.offset, ..error }
+        })?;
+        lines.write(decoded)?;
+        self.shift += gone;
+        self.drop_first(end);
+        Ok(())
+    }
+}
+
+const EVENT: &[u8] = b"<returnval";
+const EVENT_END: &[u8] = b"</returnval>";
+
+/// The end tags of the elements that are open at the end of a page's beginning, innermost first.
+struct EndTags(Vec<u8>);
+
+impl EndTags {
+    /// The root's.
+    fn last(&self) -> &[u8] {
+        &self.0[memmem::rfind(&self.0, b"</").unwrap_or_default()..]
+    }
+}
+
+/// What closes `head`; `None` where it is not plainly a row of start tags, so that the page is better read whole.
+fn end_tags(head: &[u8]) -> Option<EndTags> {
+    let mut open: Vec<&[u8]> = Vec::new();
+    let mut rest = head;
+    while let Some(start) = memchr::memchr(b'<', rest) {
+        let end = start + memchr::memchr(b'>', &rest[start..])?;
+        let tag = &rest[start + 1..end];
+        match tag.first()? {
+            b'?' => {}
+            b'!' => return None,
+            b'/' => drop(open.pop()?),
+            _ if tag.ends_with(b"/") => {}
+            _ => open.push(tag.split(u8::is_ascii_whitespace).next()?),
+        }
+        rest = &rest[end + 1..];
+    }
+    let tags: Vec<u8> = open.iter().rev().flat_map(|name| [b"</", *name, b">"].concat()).collect();
+    (!open.is_empty()).then_some(EndTags(tags))
+}
+
+/// The output.
+struct Lines<W> {
+    output: W,
+    buffer: Vec<u8>,
+    spelling: Spelling,
+    /// For CloudEvents.
+    envelope: Option<(Envelope, Arc<SourceInfo>)>,
+    /// Whoever reads has seen enough (`| head`).
+    closed: bool,
+}
+
+impl<W: Write> Lines<W> {
+    fn new(args: &DecodeArgs, output: W) -> Result<Self> {
+        let source = SourceInfo {
+            index: 0,
+            name: "decode".into(),
+            url: args.source.clone(),
+            instance_uuid: args.instance_uuid,
+            api_version: String::new(),
+        };
+        let envelope = match args.format {
+            Format::Data | Format::Vijson => None,
+            Format::Cloudevents => Some((Envelope::new(EnvelopeOptions::default())?, Arc::new(source))),
+        };
+        let spelling = if args.format == Format::Vijson { Spelling::ViJson } else { Spelling::Pascal };
+        Ok(Lines { output, buffer: Vec::new(), spelling, envelope, closed: false })
+    }
+
+    fn write(&mut self, decoded: &mut Decoded) -> Result<()> {
+        self.buffer.clear();
+        match &self.envelope {
+            None => decoded.records.iter().for_each(|record| line(decoded, record, &mut self.buffer)),
+            Some((envelope, source)) => cloud_events(envelope, source, decoded, &mut self.buffer),
+        }
+        match self.output.write_all(&self.buffer).and_then(|()| self.output.flush()) {
+            Err(error) if error.kind() == ErrorKind::BrokenPipe => self.closed = true,
+            written => written.context("cannot write the events to standard output")?,
+        }
+        Ok(())
+    }
+}
+
 /// Appends one line: what the golden files of the decoder hold.
-fn line(decoded: &Decoded, record: &crate::event::Record, out: &mut Vec<u8>) {
+fn line(decoded: &Decoded, record: &Record, out: &mut Vec<u8>) {
     out.extend_from_slice(b"{\"type\":");
     decode::json_string(out, decoded.bytes(record.class));
     out.extend_from_slice(b",\"category\":\"");
@@ -62,4 +234,25 @@ fn line(decoded: &Decoded, record: &crate::event::Record, out: &mut Vec<u8>) {
     out.extend_from_slice(b",\"data\":");
     out.extend_from_slice(decoded.bytes(record.data));
     out.extend_from_slice(b"}\n");
+}
+
+/// Appends a line an event: the envelope in structured mode.
+fn cloud_events(envelope: &Envelope, source: &Arc<SourceInfo>, decoded: &mut Decoded, out: &mut Vec<u8>) {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_micros() as i64);
+    let mut batch = Batch {
+        source: Arc::clone(source),
+        page: 0,
+        produced_us: now,
+        arena: std::mem::take(&mut decoded.arena),
+        records: std::mem::take(&mut decoded.records),
+        xml: bytes::Bytes::new(),
+        permit: Default::default(),
+    };
+    Enrich.step(&mut batch);
+    let rendering = envelope.open(&batch);
+    for i in 0..batch.records.len() {
+        rendering.structured(i, out);
+        out.push(b'\n');
+    }
+    (decoded.arena, decoded.records) = (batch.arena, batch.records);
 }

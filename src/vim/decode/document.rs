@@ -2,7 +2,7 @@
 
 use super::fast::{self, Learned};
 use super::markup::{Markup, Token};
-use super::{Decoded, reference};
+use super::{Decoded, Spelling, reference};
 use crate::event::Span;
 use crate::vim::DecodeError;
 
@@ -20,13 +20,19 @@ enum Level {
 pub(super) fn decode(
     page: &[u8],
     learned: Option<&mut Learned>,
+    spelling: Spelling,
     out: &mut Decoded,
 ) -> Result<usize, DecodeError> {
     out.clear();
-    read(page, learned, out).inspect_err(|_| out.clear())
+    read(page, learned, spelling, out).inspect_err(|_| out.clear())
 }
 
-fn read(page: &[u8], mut learned: Option<&mut Learned>, out: &mut Decoded) -> Result<usize, DecodeError> {
+fn read(
+    page: &[u8],
+    mut learned: Option<&mut Learned>,
+    spelling: Spelling,
+    out: &mut Decoded,
+) -> Result<usize, DecodeError> {
     let text = super::validated(page)?;
     let mut markup = Markup::new(text);
     let mut level = Level::Outside;
@@ -49,7 +55,7 @@ fn read(page: &[u8], mut learned: Option<&mut Learned>, out: &mut Decoded) -> Re
                 (Level::Response(at), "returnval") if depth == at + 1 => {
                     let start = markup.start();
                     let element = markup.read(element)?;
-                    reference::event(&element, Span::new(start, markup.position()), out);
+                    reference::event(&element, Span::new(start, markup.position()), spelling, out);
                 }
                 (Level::Outside, "Envelope") if depth == 1 => level = Level::Envelope,
                 (Level::Envelope, "Body") if depth == 2 => level = Level::Body,

@@ -16,6 +16,7 @@ mod json;
 mod markup;
 pub mod reference;
 mod time;
+mod vijson;
 
 use super::{DecodeError, Decoded};
 
@@ -50,16 +51,36 @@ pub fn decode(page: &[u8], out: &mut Decoded) -> Result<(), DecodeError> {
 /// # Errors
 /// As [`decode`].
 pub fn decode_first(page: &[u8], out: &mut Decoded) -> Result<usize, DecodeError> {
-    document::decode(page, Some(&mut fast::Learned::default()), out)
+    document::decode(page, Some(&mut fast::Learned::default()), Spelling::Pascal, out)
 }
 
-/// Decodes a page of VI/JSON to the same records. `out` is emptied first.
+/// How an event is written as JSON.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Spelling {
+    /// Go-style PascalCase with every absent member spelt out: what functions written for the appliance read.
+    #[default]
+    Pascal,
+    /// vSphere's own JSON: lowerCamelCase, `_typeName` in every object, absent members left out.
+    ViJson,
+}
+
+/// As [`decode_first`], in another spelling; VI/JSON is left to the reference decoder.
 ///
 /// # Errors
-/// Always, so far: no source speaks VI/JSON yet.
-pub fn decode_vijson(_page: &[u8], out: &mut Decoded) -> Result<(), DecodeError> {
-    out.clear();
-    Err(DecodeError { offset: 0, reason: "VI/JSON is not supported yet".into() })
+/// As [`decode`].
+pub fn decode_as(page: &[u8], spelling: Spelling, out: &mut Decoded) -> Result<usize, DecodeError> {
+    match spelling {
+        Spelling::Pascal => decode_first(page, out),
+        Spelling::ViJson => document::decode(page, None, spelling, out),
+    }
+}
+
+/// Decodes a page of VI/JSON, the array that a call answered, to the records that the same events give as XML. `out` is emptied first.
+///
+/// # Errors
+/// What is not JSON, nests too deeply or is no answer of a vCenter: `out` is empty then.
+pub fn decode_vijson(page: &[u8], out: &mut Decoded) -> Result<(), DecodeError> {
+    vijson::decode(page, Spelling::Pascal, out)
 }
 
 /// Appends `text`, a name from the arena, as a JSON string.

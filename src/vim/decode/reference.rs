@@ -8,22 +8,24 @@
 //!
 //! Where govmomi drops something (unknown classes and members, untyped values, one of two encodings of binary data) it is kept.
 
+use base64::prelude::{BASE64_STANDARD, Engine};
+
 use super::markup::{Declared, Element};
-use super::{Decoded, json, time};
+use super::{Decoded, Spelling, json, time};
 use crate::event::{Category, Record, Span};
 use crate::vim::DecodeError;
-use crate::vim::schema::{self, Absent, Class, Field, Kind, pascal};
+use crate::vim::schema::{self, Absent, Class, Field, Kind};
 
 /// Decodes the first XML document of `page` and says where it ends.
 ///
 /// # Errors
 /// XML that is not well-formed, nests too deeply or is no answer to a call: `out` is empty then.
 pub fn decode(page: &[u8], out: &mut Decoded) -> Result<usize, DecodeError> {
-    super::document::decode(page, None, out)
+    super::document::decode(page, None, Spelling::Pascal, out)
 }
 
 /// Appends one `returnval`.
-pub(super) fn event(element: &Element<'_>, raw: Span, out: &mut Decoded) {
+pub(super) fn event(element: &Element<'_>, raw: Span, spelling: Spelling, out: &mut Decoded) {
     let name = match &element.declared {
         Some(Declared::Class(name) | Declared::Schema(name)) if !name.is_empty() => name,
         _ => "Event",
@@ -33,8 +35,8 @@ pub(super) fn event(element: &Element<'_>, raw: Span, out: &mut Decoded) {
     let class = known.unwrap_or_else(schema::event);
 
     let start = out.arena.len();
-    let mut render = Render { out: &mut out.arena, misfits: 0 };
-    render.object(Some(class), &[element]);
+    let mut render = Render { out: &mut out.arena, spelling, misfits: 0 };
+    render.object(Some(class), name, &[element]);
     out.misfits += render.misfits;
     let data = Span::new(start, out.arena.len());
 
@@ -112,38 +114,47 @@ fn whole<'e>((kind, id): (&'e str, &'e str)) -> Option<(&'e str, &'e str)> {
     (!kind.is_empty() && !id.is_empty()).then_some((kind, id))
 }
 
-/// Writes values as JSON in PascalCase.
+/// Writes values as JSON.
 struct Render<'o> {
     out: &'o mut Vec<u8>,
+    spelling: Spelling,
     misfits: usize,
 }
 
 impl Render<'_> {
     /// An object of `class`, or of none that is known, from the elements that were sent for it: the members of the class, then what else came.
-    fn object(&mut self, class: Option<&Class>, parts: &[&Element<'_>]) {
+    /// VI/JSON says the class, which may be called otherwise than the one whose members are known, and leaves out what is absent.
+    fn object(&mut self, class: Option<&Class>, name: &str, parts: &[&Element<'_>]) {
         let mut unknown: Vec<&Element<'_>> = parts.iter().flat_map(|part| &part.children).collect();
         let fields = class.map_or(&[][..], |class| &class.fields);
         self.out.push(b'{');
         let mut first = true;
+        if self.spelling == Spelling::ViJson && !name.is_empty() {
+            self.key(&mut first, "_typeName");
+            json::string(self.out, name);
+        }
         for field in fields {
             let sent: Vec<_> = unknown.extract_if(.., |child| child.name == field.name).collect();
             match &field.absent {
+                _ if sent.is_empty() && self.spelling == Spelling::ViJson => continue,
                 Absent::Omitted if sent.is_empty() => continue,
                 Absent::Json(json) if sent.is_empty() => {
                     self.key(&mut first, &field.key);
                     self.out.extend_from_slice(json.as_bytes());
                 }
                 _ => {
-                    self.key(&mut first, &field.key);
+                    let key = if self.spelling == Spelling::Pascal { &*field.key } else { field.name };
+                    self.key(&mut first, key);
                     self.member(field, &sent);
                 }
             }
         }
         while let Some(next) = unknown.first() {
             let key = unknown_key(fields, next.name);
+            let written = if self.spelling == Spelling::Pascal { &*key } else { next.name };
             let same: Vec<_> =
                 unknown.extract_if(.., |child| unknown_key(fields, child.name) == key).collect();
-            self.key(&mut first, &key);
+            self.key(&mut first, written);
             match same[..] {
                 [one] => self.any(one),
                 _ => self.list(&same, |render, item| render.any(item)),
@@ -163,6 +174,7 @@ impl Render<'_> {
     /// A member from the elements of its name, of which there is at least one.
     fn member(&mut self, field: &Field, sent: &[&Element<'_>]) {
         match (field.many, field.kind) {
+            (true, Kind::Byte) if self.spelling == Spelling::ViJson => self.bytes(sent),
             (true, Kind::Byte) => self.list(sent, |render, item| render.scalar(Kind::Byte, &item.text)),
             (true, kind) => self.list(sent, |render, item| render.value(kind, &[item])),
             (false, kind) => self.value(kind, sent),
@@ -185,11 +197,11 @@ impl Render<'_> {
         match kind {
             Kind::Any => self.any(first),
             Kind::Object(id) => {
-                let declared = match &first.declared {
-                    Some(Declared::Class(name)) => schema::class(name),
-                    _ => None,
+                let (declared, name) = match &first.declared {
+                    Some(Declared::Class(name)) => (schema::class(name), &**name),
+                    _ => (None, id.class().name),
                 };
-                self.object(Some(declared.unwrap_or_else(|| id.class())), sent);
+                self.object(Some(declared.unwrap_or_else(|| id.class())), name, sent);
             }
             Kind::Reference => {
                 let kind =
@@ -254,15 +266,41 @@ impl Render<'_> {
     }
 
     fn reference(&mut self, kind: &str, id: &str) {
-        self.out.extend_from_slice(b"{\"Type\":");
+        let (before, between): (&[u8], &[u8]) = match self.spelling {
+            Spelling::Pascal => (b"{\"Type\":", b",\"Value\":"),
+            Spelling::ViJson => (b"{\"_typeName\":\"ManagedObjectReference\",\"type\":", b",\"value\":"),
+        };
+        self.out.extend_from_slice(before);
         json::string(self.out, kind);
-        self.out.extend_from_slice(b",\"Value\":");
+        self.out.extend_from_slice(between);
         json::string(self.out, id);
         self.out.push(b'}');
     }
 
-    /// A value whose kind the element itself declares, or nobody does.
+    /// A value whose kind the element itself declares, or nobody does. VI/JSON puts what is no object into one that says its kind.
     fn any(&mut self, element: &Element<'_>) {
+        let boxed = match &element.declared {
+            _ if self.spelling == Spelling::Pascal => None,
+            Some(Declared::Schema(name)) => Some(if name == "base64Binary" { "binary" } else { &**name }),
+            Some(Declared::Class(name))
+                if name == "ManagedObjectReference" || schema::class(name).is_some() =>
+            {
+                None
+            }
+            Some(Declared::Class(name)) if name.starts_with("ArrayOf") || element.children.is_empty() => {
+                Some(&**name)
+            }
+            _ => None,
+        };
+        let Some(name) = boxed else { return self.bare(element) };
+        self.out.extend_from_slice(b"{\"_typeName\":");
+        json::string(self.out, name);
+        self.out.extend_from_slice(b",\"_value\":");
+        self.bare(element);
+        self.out.push(b'}');
+    }
+
+    fn bare(&mut self, element: &Element<'_>) {
         let text = &element.text;
         match &element.declared {
             Some(Declared::Schema(name)) => match &**name {
@@ -285,7 +323,7 @@ impl Render<'_> {
                 self.reference(element.reference_type.as_deref().unwrap_or_default(), text);
             }
             Some(Declared::Class(name)) => match (schema::class(name), name.strip_prefix("ArrayOf")) {
-                (Some(class), _) => self.object(Some(class), &[element]),
+                (Some(class), _) => self.object(Some(class), class.name, &[element]),
                 (None, Some(item)) => self.array(item, element),
                 (None, None) => self.untyped(element),
             },
@@ -298,32 +336,54 @@ impl Render<'_> {
         let kind = Kind::of_item(item);
         let (items, others): (Vec<_>, Vec<_>) =
             element.children.iter().partition(|child| child.name.eq_ignore_ascii_case(item));
-        self.out.push(b'{');
+        let pascal = self.spelling == Spelling::Pascal;
         let mut first = true;
-        self.key(&mut first, item);
+        if pascal {
+            self.out.push(b'{');
+            self.key(&mut first, item);
+        }
         match (items.is_empty(), kind) {
             // Bytes come as base64 without elements.
             (true, Some(Kind::Byte | Kind::Base64)) if !element.text.trim().is_empty() => {
                 json::string(self.out, &element.text)
             }
-            (true, _) => self.out.extend_from_slice(b"null"),
+            (true, _) => self.out.extend_from_slice(if pascal { b"null" } else { b"[]" }),
+            (false, Some(Kind::Byte)) if !pascal => self.bytes(&items),
             (false, Some(Kind::Byte)) => {
                 self.list(&items, |render, item| render.scalar(Kind::Byte, &item.text))
             }
             (false, Some(kind)) => self.list(&items, |render, item| render.value(kind, &[item])),
             (false, None) => self.list(&items, |render, item| render.any(item)),
         }
-        for other in others {
-            self.key(&mut first, &pascal(other.name));
-            self.any(other);
+        if pascal {
+            for other in others {
+                self.key(&mut first, &schema::pascal(other.name));
+                self.any(other);
+            }
+            self.out.push(b'}');
         }
-        self.out.push(b'}');
+    }
+
+    /// A list of bytes as VI/JSON has it, in base64.
+    fn bytes(&mut self, items: &[&Element<'_>]) {
+        let byte =
+            |item: &&Element<'_>| parse(&item.text, i8::MIN.into(), u8::MAX.into()).map(|byte| byte as u8);
+        match items.iter().map(byte).collect::<Option<Vec<u8>>>() {
+            Some(bytes) => json::string(self.out, &BASE64_STANDARD.encode(bytes)),
+            None => self.list(items, |render, item| render.scalar(Kind::Byte, &item.text)),
+        }
     }
 
     /// A value of unknown kind: an object if it has elements, a reference if it has a reference's attribute, else a string.
     fn untyped(&mut self, element: &Element<'_>) {
         match &element.reference_type {
-            _ if !element.children.is_empty() => self.object(None, &[element]),
+            _ if !element.children.is_empty() => {
+                let name = match &element.declared {
+                    Some(Declared::Class(name)) => name,
+                    _ => "",
+                };
+                self.object(None, name, &[element]);
+            }
             Some(kind) => self.reference(kind, &element.text),
             None if element.nil && element.text.is_empty() => self.out.extend_from_slice(b"null"),
             None => json::string(self.out, &element.text),
@@ -333,7 +393,7 @@ impl Render<'_> {
 
 /// The key of a member that no schema knows; it must not hide one that the schema does know.
 fn unknown_key(fields: &[Field], name: &str) -> String {
-    let mut key = pascal(name);
+    let mut key = schema::pascal(name);
     while fields.iter().any(|field| *field.key == *key) {
         key.push('_');
     }
