@@ -3,9 +3,11 @@
 //! The fast way relies on the envelope's order (`id`, `source`, …, `data`) and on the key being the first and createdTime
 //! the third field of an event; the strict way parses JSON and relies on nothing.
 
+use std::borrow::Cow;
 use std::sync::LazyLock;
 
 use memchr::memmem::Finder;
+use serde::Deserialize;
 use serde_json::Value;
 
 use crate::vcenter::clock::parse_micros;
@@ -19,7 +21,13 @@ pub(crate) struct Delivered<'a> {
     pub created_us: i64,
 }
 
-static ID: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new("\"id\":\""));
+/// Where an envelope starts when `id` is its first field, as it is documented. A quote or a colon is the rarest byte of the
+/// shorter form, and JSON is full of both: this one is several times faster to find.
+const FIRST_ID: &str = "{\"id\":\"";
+static FIRST_ID_FINDER: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(FIRST_ID));
+/// The same for producers that order fields otherwise.
+const ANY_ID: &str = "\"id\":\"";
+static ANY_ID_FINDER: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(ANY_ID));
 static SOURCE: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new("\"source\":\""));
 
 /// How a payload names key and createdTime: Go-style JSON, VI/JSON, XML (alone, or quoted in JSON).
@@ -65,12 +73,14 @@ impl Times {
 /// Calls `found` for each event of a structured or batched body, in order, with `None` for one whose fields are not there.
 pub(crate) fn scan<'a>(body: &'a [u8], times: &mut Times, mut found: impl FnMut(Option<Delivered<'a>>)) {
     let mut payload = 0;
-    let mut at = match next_id(body, 0) {
-        Some(at) => at,
-        None => return,
+    let first = Ids { finder: &FIRST_ID_FINDER, length: FIRST_ID.len() };
+    let any = Ids { finder: &ANY_ID_FINDER, length: ANY_ID.len() };
+    let found_first = first.next(body, 0).map(|at| (first, at));
+    let Some((ids, mut at)) = found_first.or_else(|| any.next(body, 0).map(|at| (any, at))) else {
+        return;
     };
     loop {
-        let next = next_id(body, at + 1);
+        let next = ids.next(body, at);
         let event = &body[at..next.unwrap_or(body.len())];
         found(delivered(event, times, &mut payload));
         match next {
@@ -80,23 +90,30 @@ pub(crate) fn scan<'a>(body: &'a [u8], times: &mut Times, mut found: impl FnMut(
     }
 }
 
-/// Where the next envelope's `"id":"` begins: followed by a UUID and not part of a payload's field.
-fn next_id(body: &[u8], mut from: usize) -> Option<usize> {
-    loop {
-        let at = from + ID.find(body.get(from..)?)?;
-        let id = &body[at + 6..];
-        if id.len() > 36 && id[36] == b'"' && [8, 13, 18, 23].iter().all(|dash| id[*dash] == b'-') {
-            return Some(at);
+#[derive(Clone, Copy)]
+struct Ids {
+    finder: &'static Finder<'static>,
+    length: usize,
+}
+
+impl Ids {
+    /// Where the next envelope's id is: a UUID in quotes, not part of a payload's field.
+    fn next(self, body: &[u8], mut from: usize) -> Option<usize> {
+        loop {
+            let at = from + self.finder.find(body.get(from..)?)? + self.length;
+            let id = &body[at..];
+            if id.len() > 36 && id[36] == b'"' && [8, 13, 18, 23].iter().all(|dash| id[*dash] == b'-') {
+                return Some(at);
+            }
+            from = at;
         }
-        from = at + 6;
     }
 }
 
 fn delivered<'a>(event: &'a [u8], times: &mut Times, payload: &mut usize) -> Option<Delivered<'a>> {
-    let id = &event[6..42];
-    let source = &event[42 + SOURCE.find(&event[42..])? + 10..];
+    let (id, rest) = event.split_at_checked(36)?;
+    let source = &rest[SOURCE.find(rest)? + 10..];
     let source = &source[..memchr::memchr(b'"', source)?];
-    let rest = &event[42..];
     let (key, created_us) = key_and_time(rest, times, payload)?;
     Some(Delivered { id, source, key, created_us })
 }
@@ -132,40 +149,90 @@ fn integer(text: &[u8]) -> Option<i32> {
     i32::try_from(if negative { -value } else { value }).ok()
 }
 
+/// An envelope with the fields that are checked; everything else is parsed and dropped.
+#[derive(Deserialize)]
+struct Envelope<'a> {
+    #[serde(borrow)]
+    id: Cow<'a, str>,
+    #[serde(borrow)]
+    source: Cow<'a, str>,
+    #[serde(borrow)]
+    specversion: Cow<'a, str>,
+    #[serde(borrow, rename = "type")]
+    kind: Cow<'a, str>,
+    data: Value,
+}
+
+/// The common case of [`Envelope`]: a JSON payload, of which two fields are kept.
+#[derive(Deserialize)]
+struct JsonEnvelope<'a> {
+    #[serde(borrow)]
+    id: Cow<'a, str>,
+    #[serde(borrow)]
+    source: Cow<'a, str>,
+    #[serde(borrow)]
+    specversion: Cow<'a, str>,
+    #[serde(borrow, rename = "type")]
+    kind: Cow<'a, str>,
+    #[serde(borrow)]
+    data: Payload<'a>,
+}
+
+#[derive(Deserialize)]
+struct Payload<'a> {
+    #[serde(rename = "Key", alias = "key")]
+    key: i32,
+    #[serde(borrow, rename = "CreatedTime", alias = "createdTime")]
+    created: Cow<'a, str>,
+}
+
+impl Payload<'_> {
+    fn read(&self) -> Option<(i32, i64)> {
+        Some((self.key, parse_micros(&self.created)?))
+    }
+}
+
 /// The strict twin of [`scan`]: an envelope that is not a valid CloudEvent, or whose data names no key or time, is `None`.
 pub(crate) fn scan_strict(body: &[u8], mut found: impl FnMut(Option<Delivered<'_>>)) {
+    if let Ok(events) = serde_json::from_slice::<Vec<JsonEnvelope<'_>>>(body) {
+        for event in &events {
+            let checked = checked(&event.specversion, &event.kind);
+            let read = checked.and_then(|()| event.data.read());
+            found(strict(&event.id, &event.source, read));
+        }
+        return;
+    }
+    // A single event, a payload of another form, or a fault in one of many: slowly, one by one.
     let events = match serde_json::from_slice::<Value>(body) {
         Ok(Value::Array(events)) => events,
         Ok(event @ Value::Object(_)) => vec![event],
         _ => return found(None),
     };
     for event in &events {
-        found(strict(event));
+        match Envelope::deserialize(event) {
+            Ok(event) => {
+                let checked = checked(&event.specversion, &event.kind);
+                found(strict(&event.id, &event.source, checked.and_then(|()| strict_payload(&event.data))));
+            }
+            Err(_) => found(None),
+        }
     }
 }
 
-fn strict(event: &Value) -> Option<Delivered<'_>> {
-    if event["specversion"] != "1.0" || event["type"].as_str()?.is_empty() {
-        return None;
-    }
-    let (key, created_us) = strict_payload(&event["data"])?;
-    Some(Delivered {
-        id: event["id"].as_str()?.as_bytes(),
-        source: event["source"].as_str()?.as_bytes(),
-        key,
-        created_us,
-    })
+fn checked(specversion: &str, kind: &str) -> Option<()> {
+    (specversion == "1.0" && !kind.is_empty()).then_some(())
+}
+
+fn strict<'a>(id: &'a str, source: &'a str, read: Option<(i32, i64)>) -> Option<Delivered<'a>> {
+    let (key, created_us) = read?;
+    Some(Delivered { id: id.as_bytes(), source: source.as_bytes(), key, created_us })
 }
 
 fn strict_payload(data: &Value) -> Option<(i32, i64)> {
-    if let Some(xml) = data.as_str() {
-        return key_and_time(xml.as_bytes(), &mut Times::default(), &mut 2);
+    match data {
+        Value::String(xml) => key_and_time(xml.as_bytes(), &mut Times::default(), &mut 2),
+        data => Payload::deserialize(data).ok()?.read(),
     }
-    let (key, created) = match &data["Key"] {
-        Value::Null => (&data["key"], &data["createdTime"]),
-        key => (key, &data["CreatedTime"]),
-    };
-    Some((i32::try_from(key.as_i64()?).ok()?, parse_micros(created.as_str()?)?))
 }
 
 /// The strict reading of a binary event's body.
@@ -173,7 +240,7 @@ pub(crate) fn strict_data(data: &[u8]) -> Option<(i32, i64)> {
     if data.first() == Some(&b'<') {
         return key_and_time(data, &mut Times::default(), &mut 2);
     }
-    strict_payload(&serde_json::from_slice(data).ok()?)
+    serde_json::from_slice::<Payload<'_>>(data).ok()?.read()
 }
 
 #[cfg(test)]
@@ -217,6 +284,7 @@ mod tests {
                 format!("[{pascal},{vijson},\n{xml}]"),
                 vec![Some((7, 61_500_000)), Some((-8, 0)), Some((9, 1))],
             ),
+            (format!("[{}]", pascal.replacen("{\"id\"", "{\"x\":1,\"id\"", 1)), vec![Some((7, 61_500_000))]),
             ("[]".to_owned(), vec![]),
             (event("{\"Key\":7}"), vec![None]),
             (event("{\"Key\":\"7\",\"CreatedTime\":\"1970-01-01T00:00:00Z\"}"), vec![None]),

@@ -30,6 +30,9 @@ pub trait Witness: Send + Sync {
     /// Changes when the truth changed in more than the number of events.
     fn generation(&self) -> u64;
 
+    /// Events that exist: cheap, asked for with every delivery of new events.
+    fn produced(&self) -> u64;
+
     /// Whether [`Witness::truth`] is of this moment. If not, an event may arrive before the truth knows it.
     fn is_current(&self) -> bool {
         true
@@ -44,6 +47,10 @@ impl Witness for VCenter {
     fn generation(&self) -> u64 {
         self.truth_generation()
     }
+
+    fn produced(&self) -> u64 {
+        VCenter::produced(self)
+    }
 }
 
 /// A truth that is fetched from another process (`GET /testbed/truth`) now and then, and once more before the report.
@@ -54,6 +61,10 @@ impl Witness for Mutex<Truth> {
 
     fn generation(&self) -> u64 {
         lock(self).generation
+    }
+
+    fn produced(&self) -> u64 {
+        lock(self).produced
     }
 
     fn is_current(&self) -> bool {
@@ -382,7 +393,8 @@ impl Source {
                 .filter(|index| *index < source.truth.produced + ahead)
         };
         known(self).or_else(|| {
-            self.truth = self.witness.truth();
+            self.refresh();
+            self.truth.produced = self.witness.produced();
             known(self)
         })
     }

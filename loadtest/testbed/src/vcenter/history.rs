@@ -283,6 +283,7 @@ impl History {
     }
 
     pub fn reveal(&mut self) {
+        self.generation += 1;
         self.veils.retain(|(_, veil)| !matches!(veil, Veil::Late { .. }));
     }
 
@@ -324,6 +325,7 @@ impl History {
 
     /// The clock stepped: events keep coming, none before the last one.
     pub fn clock_stepped(&mut self, before_us: i64, after_us: i64) {
+        self.generation += 1;
         self.settle_rate(before_us);
         if let Pace::Rate { segment } = &mut self.pace {
             let phase = segment.base_us - before_us;

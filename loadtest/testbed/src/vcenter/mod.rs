@@ -30,6 +30,7 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use uuid::Uuid;
 
 pub use history::{Exceptions, KeySpan};
@@ -215,6 +216,16 @@ impl VCenter {
     /// Creates events now; returns their indexes.
     pub fn append(&self, count: u64) -> Range<u64> {
         self.shared.change(|world, now_us| world.history.append(count, now_us))
+    }
+
+    /// The `ReadNextEvents` answer that holds these events (those that exist, whatever a reader may see of them): a page as
+    /// long and as realistic as one likes, without a connection.
+    pub fn page(&self, range: Range<u64>) -> Bytes {
+        let page = self.shared.with(|world, now_us| {
+            let produced = world.history.produced(now_us);
+            world.page_of_range(range.start.min(produced)..range.end.min(produced))
+        });
+        self.shared.page_answer("ReadNextEvents", &page)
     }
 
     /// Creates an event of a class that no schema knows.

@@ -453,6 +453,11 @@ impl World {
         page
     }
 
+    /// A run of events that exist.
+    pub fn page_of_range(&self, range: std::ops::Range<u64>) -> Page {
+        page(&self.history, &[range], Form { brief: false, millis: self.millis })
+    }
+
     /// These events, newest first, for a property.
     pub fn page_of(&self, indexes: &[u64], brief: bool) -> Page {
         page_of(&self.history, indexes, Form { brief, millis: self.millis })
