@@ -115,7 +115,7 @@ fn key(entry: &Value) -> i64 {
 
 #[tokio::test]
 async fn fault_entry_over_the_limit_is_permanent_and_hinders_nobody() {
-    let target = Target::start(vec![results(&[None, None])]).await;
+    let target = Target::start(vec![results(&[None])]).await;
     let processor = processor(&target.url(""), |s| s.entry_bytes_max = 1_000);
     let long = format!("Long{}Event", "x".repeat(500));
     let outcome = processor.deliver(&whole(&batch(&["AEvent", &long, "BEvent"]))).await;
