@@ -235,6 +235,13 @@ async fn fault_hang_half_a_body_reset_and_lost_acknowledgement_are_the_targets()
 }
 
 #[tokio::test]
+async fn fault_slow_accept_ends_within_the_connect_timeout() {
+    let deaf = Deaf::new().await;
+    let outcome = processor(&format!("http://{}", deaf.address), |_| {}).deliver(&one()).await;
+    check_failure(outcome, Fault::Target, None, &["within 250 ms"]);
+}
+
+#[tokio::test]
 async fn fault_connect_tls_and_dns_are_the_targets() {
     let port = {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
