@@ -115,7 +115,7 @@ fn key(entry: &Value) -> i64 {
 
 #[tokio::test]
 async fn fault_entry_over_the_limit_is_permanent_and_hinders_nobody() {
-    let target = Target::start(vec![results(&[None, None])]).await;
+    let target = Target::start(vec![results(&[None])]).await;
     let processor = processor(&target.url(""), |s| s.entry_bytes_max = 1_000);
     let long = format!("Long{}Event", "x".repeat(500));
     let outcome = processor.deliver(&whole(&batch(&["AEvent", &long, "BEvent"]))).await;
@@ -232,6 +232,13 @@ async fn fault_hang_half_a_body_reset_and_lost_acknowledgement_are_the_targets()
     let (outcome, calls) = outcome_of(vec![Act::SayAndClose(String::new())], 1).await;
     check_failure(outcome, Fault::Target, None, &["closed before an answer came"]);
     assert_eq!(calls.len(), 1);
+}
+
+#[tokio::test]
+async fn fault_slow_accept_ends_within_the_connect_timeout() {
+    let deaf = Deaf::new().await;
+    let outcome = processor(&format!("http://{}", deaf.address), |_| {}).deliver(&one()).await;
+    check_failure(outcome, Fault::Target, None, &["within 250 ms"]);
 }
 
 #[tokio::test]

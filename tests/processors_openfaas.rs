@@ -406,6 +406,14 @@ async fn fault_tls_and_dns_are_the_targets() {
 }
 
 #[tokio::test]
+async fn fault_slow_accept_ends_within_the_connect_timeout() {
+    let deaf = Deaf::new().await;
+    let processor = processor(&format!("http://{}", deaf.address), |_| {});
+    check_failure(call(&processor, "f").await, Fault::Target, None, &["within 250 ms"]);
+    assert!(processor.refresh().await.unwrap_err().reason.contains("within 250 ms"));
+}
+
+#[tokio::test]
 async fn fault_slow_gateway_never_makes_a_refresh_hang() {
     let target =
         Target::start(vec![Act::SayAndHang("HTTP/1.1 200 OK\r\nContent-Length: 99\r\n\r\n[".into())]).await;

@@ -190,6 +190,50 @@ async fn a_ca_file_that_changes_is_used_without_a_restart() {
     assert!(matches!(outcome, Outcome::Delivered), "{outcome:?}");
 }
 
+#[tokio::test]
+async fn a_connection_that_the_target_closes_is_not_used_again() {
+    let bye = "HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
+    let target = Target::start(vec![Act::SayAndClose(bye.into())]).await;
+    let processor = processor(&target.url("/"), ClientTls::default());
+    for _ in 0..5 {
+        let outcome = processor.deliver(&one()).await;
+        assert!(matches!(outcome, Outcome::Delivered), "{outcome:?}");
+    }
+    assert_eq!((target.seen().len(), target.connections()), (5, 5));
+}
+
+#[tokio::test]
+async fn a_connection_is_not_used_again_after_an_answer_that_was_not_read_to_its_end() {
+    let long = "x".repeat(event_router::limits::ANSWER_BYTES_MAX * 4);
+    let target = Target::start(vec![answer("200 OK", "", &long), answer("200 OK", "", "short")]).await;
+    let processor = processor(&target.url("/"), ClientTls::default());
+    for _ in 0..3 {
+        let outcome = processor.deliver(&one()).await;
+        assert!(matches!(outcome, Outcome::Delivered), "{outcome:?}");
+    }
+    assert_eq!((target.seen().len(), target.connections()), (3, 2));
+}
+
+#[tokio::test]
+async fn requests_at_the_same_time_have_connections_of_their_own_and_then_share_them() {
+    let target = Target::start(ok()).await;
+    let processor = Arc::new(processor(&target.url("/"), ClientTls::default()));
+    for _ in 0..10 {
+        let lanes: Vec<_> = (0..8)
+            .map(|_| {
+                let processor = Arc::clone(&processor);
+                tokio::spawn(async move { processor.deliver(&one()).await })
+            })
+            .collect();
+        for lane in lanes {
+            let outcome = lane.await.unwrap();
+            assert!(matches!(outcome, Outcome::Delivered), "{outcome:?}");
+        }
+    }
+    assert_eq!(target.seen().len(), 80);
+    assert!(target.connections() <= 8, "{} connections", target.connections());
+}
+
 /// A server of hyper's that counts requests by HTTP version.
 async fn counting_server(tls: Option<rustls::ServerConfig>) -> (SocketAddr, Arc<Mutex<Vec<hyper::Version>>>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();

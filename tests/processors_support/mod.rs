@@ -288,6 +288,30 @@ async fn read_request(stream: &mut (impl AsyncRead + Unpin), unread: &mut Vec<u8
     Some(Seen { body, ..seen })
 }
 
+/// A port whose backlog is full and never emptied: the kernel drops what else wants to connect.
+pub struct Deaf {
+    pub address: SocketAddr,
+    _listener: TcpListener,
+    _waiting: Vec<TcpStream>,
+}
+
+impl Deaf {
+    pub async fn new() -> Self {
+        let socket = tokio::net::TcpSocket::new_v4().unwrap();
+        socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let listener = socket.listen(1).unwrap();
+        let address = listener.local_addr().unwrap();
+        let mut waiting = Vec::new();
+        while let Ok(Ok(stream)) =
+            tokio::time::timeout(Duration::from_millis(200), TcpStream::connect(address)).await
+        {
+            waiting.push(stream);
+            assert!(waiting.len() < 100, "the backlog never fills");
+        }
+        Deaf { address, _listener: listener, _waiting: waiting }
+    }
+}
+
 /// A certificate authority for one test.
 pub struct Authority {
     pub pem: String,
