@@ -130,11 +130,15 @@ pub const STALL_GRACE: Duration = Duration::from_secs(5);
 pub const STALL_GRACE_FILTERED: Duration = Duration::from_secs(300);
 /// Two renderings of one time differ by less than this (milliseconds here, microseconds there).
 pub const TIME_RENDERING: Duration = Duration::from_millis(1);
-/// Windows that one step over a gap tries; with 10 more to find its end, 74 reads at most.
-pub const GAP_WINDOWS_MAX: i64 = 64;
-/// Shortest window of such a step, and how closely its end is found.
-pub const GAP_WINDOW_MIN: Duration = Duration::from_secs(1);
-pub const GAP_END_MIN: Duration = Duration::from_millis(2);
+/// Windows of one step over a gap: one for every 500 events in it by their keys, so that each has some 1,000 events at uneven rates too, within these
+/// bounds; closing in on its end takes 20 reads more. 512 windows * 3 calls * 5 ms = 8 s at the very most.
+pub const GAP_EVENTS_A_WINDOW: i64 = 500;
+pub const GAP_WINDOWS_MIN: i64 = 8;
+pub const GAP_WINDOWS_MAX: i64 = 512;
+/// Shortest such window.
+pub const GAP_WINDOW_MIN: Duration = Duration::from_millis(10);
+/// How closely the end of a gap is found, and the shortest window that is halved: what vCenter's times tell apart.
+pub const GAP_END_MIN: Duration = Duration::from_micros(1);
 /// What reading by windows of time reads again each time: what vCenter commits late while keys are negative.
 pub const WINDOW_OVERLAP: Duration = Duration::from_secs(5);
 /// A sweep starts no sooner than this many times the last one's duration after it, so that sweeps are at most a fifth of the calls.

@@ -83,6 +83,7 @@ pub(super) struct Cursor {
     floor_us: i64,
     end_us: Option<i64>,
     position_us: i64,
+    last_key: Option<i32>,
     /// The newest time of each of the last pages, oldest first.
     recent_us: VecDeque<i64>,
     collector: Option<MoRef>,
@@ -115,6 +116,7 @@ impl Cursor {
             floor_us: begin_us,
             end_us,
             position_us: begin_us,
+            last_key: None,
             recent_us: VecDeque::with_capacity(CAREFUL_PAGES_BACK),
             collector: None,
             begin: Begin::At(begin_us),
@@ -130,6 +132,11 @@ impl Cursor {
     /// The newest time up to which all is decoded, microseconds since 1970 UTC.
     pub fn position_us(&self) -> i64 {
         self.position_us
+    }
+
+    /// The key of the last event decoded.
+    pub fn last_key(&self) -> Option<i32> {
+        self.last_key
     }
 
     /// Whether every page that was read has its verdict.
@@ -342,6 +349,7 @@ impl Cursor {
     }
 
     fn decoded<A: EventApi>(&mut self, link: &Link<A>, facts: PageFacts) {
+        self.last_key = facts.last_key.or(self.last_key);
         let Some(newest_us) = facts.newest_us else { return };
         self.advance(link, newest_us);
         if self.recent_us.len() == CAREFUL_PAGES_BACK {

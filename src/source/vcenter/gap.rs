@@ -14,9 +14,11 @@ use super::api::EventApi;
 use super::cursor::Cursor;
 use super::link::{Link, Object, Trouble};
 use super::status::Method;
-use crate::limits::{GAP_END_MIN, GAP_WINDOW_MIN, GAP_WINDOWS_MAX, PAGE_RESERVE_BYTES};
+use crate::limits::{
+    GAP_END_MIN, GAP_EVENTS_A_WINDOW, GAP_WINDOW_MIN, GAP_WINDOWS_MAX, GAP_WINDOWS_MIN, PAGE_RESERVE_BYTES,
+};
 use crate::pipeline::budget::Permit;
-use crate::vim::soap::{MoRef, format_us};
+use crate::vim::soap::{EventMark, MoRef, format_us};
 
 /// A collector whose first page is not empty, and that page.
 struct Found {
@@ -26,15 +28,18 @@ struct Found {
     permit: Permit,
 }
 
-/// Moves `cursor` to the first events after its position that can be read, or to `to_us` where there are none. Says so unless `silent`.
+/// Moves `cursor` to the first events after its position that can be read, or to `to` where there are none. Says so unless `silent`.
 pub(super) async fn step_over<A: EventApi>(
     link: &Link<A>,
     cursor: &mut Cursor,
-    to_us: i64,
+    to: EventMark,
     silent: bool,
 ) -> Result<(), Trouble> {
-    let from_us = cursor.position_us();
-    let width = ((to_us - from_us) / GAP_WINDOWS_MAX).max(GAP_WINDOW_MIN.as_micros() as i64);
+    let (from_us, to_us) = (cursor.position_us(), to.created_us);
+    // Across the int32 wrap the difference is right, too.
+    let events = cursor.last_key().map_or(0, |last| i64::from(to.key.wrapping_sub(last)));
+    let windows = (events / GAP_EVENTS_A_WINDOW).clamp(GAP_WINDOWS_MIN, GAP_WINDOWS_MAX);
+    let width = ((to_us - from_us) / windows).max(GAP_WINDOW_MIN.as_micros() as i64);
     let mut empty_us = from_us;
     let mut found = None;
     while found.is_none() && empty_us < to_us {

@@ -13,9 +13,9 @@ pub(super) enum Act {
     Nothing,
     /// Build the collector anew.
     Rebuild,
-    /// That was no help: step over what cannot be read, at most up to this time.
+    /// That was no help: step over what cannot be read, at most up to this event.
     StepOver {
-        to_us: i64,
+        to: EventMark,
     },
     /// Keys are negative, of which no collector returns anything: read by windows of time.
     ReadWindows,
@@ -67,7 +67,7 @@ impl Watchdog {
         self.since = Some(now);
         match std::mem::replace(&mut self.rebuilt, true) {
             false => Act::Rebuild,
-            true => Act::StepOver { to_us: missed.created_us },
+            true => Act::StepOver { to: missed },
         }
     }
 
@@ -113,7 +113,7 @@ mod tests {
 
     #[test]
     fn a_stall_is_rebuilt_and_then_stepped_over() {
-        let step = Act::StepOver { to_us: 200 * SECOND };
+        let step = Act::StepOver { to: mark(7, 200) };
         let acts = [
             (0, Act::Nothing),
             (4, Act::Nothing),

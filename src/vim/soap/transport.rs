@@ -15,6 +15,8 @@ use reqwest::header::{
 };
 use reqwest::{RequestBuilder, StatusCode, Url};
 
+use crate::limits::CONTROL_BYTES_MAX;
+
 use super::error::SoapError;
 use super::tls::{self, Trust};
 
@@ -43,8 +45,8 @@ pub(super) struct Transport {
     host: String,
     call_timeout: Duration,
     cookie: RwLock<Option<Arc<str>>>,
-    /// Bytes of the last large answer: the next buffer's first capacity.
-    body_hint: AtomicUsize,
+    /// Bytes of the last page: the first capacity of the next one's buffer where its size is not announced.
+    page_hint: AtomicUsize,
 }
 
 impl Transport {
@@ -91,7 +93,7 @@ impl Transport {
             host,
             call_timeout: options.call_timeout,
             cookie: RwLock::new(None),
-            body_hint: AtomicUsize::new(0),
+            page_hint: AtomicUsize::new(0),
         })
     }
 
@@ -151,10 +153,15 @@ impl Transport {
         if length > limit {
             return Err(SoapError::TooLarge { method, limit });
         }
-        let hint = self.body_hint.load(Ordering::Relaxed).max(length).min(limit);
+        let is_page = limit > CONTROL_BYTES_MAX;
+        let hint = if is_page { self.page_hint.load(Ordering::Relaxed) } else { 0 };
         let mut sink = match response.headers().get(CONTENT_ENCODING).map(|value| value.as_bytes()) {
-            None | Some(b"identity" | b"") => Sink::Plain(Bounded::new(length.max(1 << 10), limit)),
-            Some(b"gzip" | b"x-gzip") => Sink::Gzip(Box::new(MultiGzDecoder::new(Bounded::new(hint, limit)))),
+            None | Some(b"identity" | b"") => {
+                Sink::Plain(Bounded::new(if length > 0 { length } else { hint }, limit))
+            }
+            Some(b"gzip" | b"x-gzip") => {
+                Sink::Gzip(Box::new(MultiGzDecoder::new(Bounded::new(hint.max(length), limit))))
+            }
             Some(other) => {
                 let reason =
                     format!("content encoding `{}`, which was not asked for", String::from_utf8_lossy(other));
@@ -166,8 +173,10 @@ impl Transport {
         }
         let bounded = sink.finish().map_err(|error| unpack_error(method, limit, &error))?;
         let body = bounded.into_bytes();
-        // Not a maximum of all times: one huge page must not make every later buffer huge.
-        self.body_hint.store(body.len(), Ordering::Relaxed);
+        if is_page {
+            // Not a maximum of all times: one huge page must not make every later buffer huge.
+            self.page_hint.store(body.len(), Ordering::Relaxed);
+        }
         if status.is_redirection() {
             let to = response.headers().get(LOCATION).map_or(&b""[..], |value| value.as_bytes());
             return Err(SoapError::not_soap(method, status.as_u16(), to, false));

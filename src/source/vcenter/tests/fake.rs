@@ -390,9 +390,8 @@ impl EventApi for Fake {
 
     async fn read_next(&self, collector: &MoRef, events: u32) -> Result<Option<Bytes>, SoapError> {
         let answer = self.call("ReadNextEvents", |world| world.read(collector, events as usize)).await;
-        if matches!(&answer, Err(error) if !matches!(error, SoapError::Connect { .. }))
-            && let Some(collector) = self.world().collectors.get_mut(&collector.id)
-        {
+        let failed = matches!(&answer, Err(error) if !matches!(error, SoapError::Connect { .. }));
+        if let Some(collector) = self.world().collectors.get_mut(&collector.id).filter(|_| failed) {
             collector.spoiled = true;
         }
         answer
