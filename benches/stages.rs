@@ -67,7 +67,12 @@ fn copy(batch: &Batch) -> Batch {
 }
 
 fn parsed(batch: Batch) -> Parsed {
-    Parsed { source: Arc::clone(&batch.source), number: batch.page, content: Content::Events(batch) }
+    Parsed {
+        source: Arc::clone(&batch.source),
+        number: batch.page,
+        reading: None,
+        content: Content::Events(batch),
+    }
 }
 
 /// Pages that `order` gets one after the other; the clock runs only while it works on the last one.

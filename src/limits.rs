@@ -47,6 +47,9 @@ pub const DEAD_LETTERS_LISTED_MAX: usize = 1_000;
 
 /// Pages between the sources and the decoder: enough to keep two decoders busy over a network round trip.
 pub const PAGES_QUEUED_MAX: usize = 8;
+/// Readings of one source that ended with an undecodable page and may still have pages on the way: the reader's, the sweep's and the watchdog's, each with
+/// one that is just ending and the one before it.
+pub const READINGS_ENDED_MAX: usize = 6;
 
 /// Longest wait between two tries to reach a vCenter.
 pub const BACKOFF_MAX: Duration = Duration::from_secs(30);

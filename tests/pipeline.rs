@@ -101,7 +101,7 @@ async fn begin(intake: &Intake) -> Start {
         url: "https://vc/sdk".into(),
         instance_uuid: Uuid::from_u128(7),
         api_version: "8.0.3.0".into(),
-        start_us: 1_700_000_000_000_000,
+        start_us: 1_699_920_000_000_000,
     };
     intake.begin(found).await.unwrap()
 }
@@ -124,8 +124,17 @@ async fn push(intake: &Intake, start: &Start, number: u64, keys: std::ops::Range
     let permit = intake.reserve(body.len()).await;
     let (verdicts, _) = mpsc::unbounded_channel();
     let info = Arc::clone(&start.info);
-    let page =
-        Page { source: info, number, produced_us: 0, wire: Wire::Soap, body, poison: None, permit, verdicts };
+    let page = Page {
+        source: info,
+        number,
+        reading: None,
+        produced_us: 0,
+        wire: Wire::Soap,
+        body,
+        poison: None,
+        permit,
+        verdicts,
+    };
     intake.push(page).await.unwrap();
 }
 

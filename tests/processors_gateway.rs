@@ -45,7 +45,10 @@ async fn wanting(processor: &OpenFaas, functions: usize, subject: &str) -> Vec<S
 async fn functions_of_all_namespaces_are_found_called_and_lost_again() {
     let gateway = Gateway::start(GatewayOptions::default()).await.unwrap();
     gateway.deploy(Function::new("power", "VmPoweredOnEvent"));
-    gateway.deploy(Function { namespace: "dev".into(), ..Function::new("old", "vm.powered.on,drs.vm.powered.on") });
+    gateway.deploy(Function {
+        namespace: "dev".into(),
+        ..Function::new("old", "vm.powered.on,drs.vm.powered.on")
+    });
     let processor = processor(&gateway, |s| s.vanished_grace = Duration::ZERO);
     Arc::clone(&processor).start();
     assert_eq!(wanting(&processor, 2, "VmPoweredOnEvent").await, ["old.dev", "power.openfaas-fn"]);
@@ -55,7 +58,10 @@ async fn functions_of_all_namespaces_are_found_called_and_lost_again() {
         assert_eq!(gateway.invocations(function), 1);
     }
     let received = gateway.received("power").remove(0);
-    assert!(!received.headers.contains_key("authorization"), "a function does not see the gateway's password");
+    assert!(
+        !received.headers.contains_key("authorization"),
+        "a function does not see the gateway's password"
+    );
 
     gateway.next("power", 1, Behavior::status(500));
     check_failure(call(&processor, "power.openfaas-fn").await, Fault::Retryable, Some(500), &[]);

@@ -8,8 +8,9 @@
 //!
 //! INVARIANT: within a source the read sequence has no gap, and a batch that leaves here holds a contiguous run of it.
 //! INVARIANT: nothing is held back to wait for late events; a late one gets the sequence of its first sight.
+//! INVARIANT: nothing that was read behind an undecodable page overtakes what that page held: the source reads both again.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use rustc_hash::FxHashMap;
@@ -17,6 +18,7 @@ use rustc_hash::FxHashMap;
 use super::parse::{Content, Parsed, Poison};
 use super::seen::Seen;
 use crate::event::{Batch, Identity, Selection, SourceInfo};
+use crate::limits::READINGS_ENDED_MAX;
 
 /// A key this much lower than the highest, on an event later than all before it, means that keys started again: a late event's key is behind by what one
 /// page can hold at most many times over, a restored vCenter's by hours of events.
@@ -27,6 +29,8 @@ const RESTART_KEYS: i64 = 10_000;
 pub struct Order {
     next_page: u64,
     early: BTreeMap<u64, Parsed>,
+    /// Readings that ended with an undecodable page.
+    ended: VecDeque<u64>,
     next_seq: u64,
     seen: Seen,
     /// Read before the restart and not settled everywhere: where each still has to go.
@@ -50,6 +54,8 @@ pub struct OrderOutput {
     pub poisons: Vec<Poison>,
     /// Events dropped because they had been read before.
     pub duplicates: usize,
+    /// Pages dropped because they were read behind one that could not be decoded: they are read again.
+    pub dropped: usize,
     /// Keys started again: this vCenter was restored from a backup.
     pub keys_restarted: bool,
 }
@@ -68,12 +74,24 @@ impl Order {
         while let Some(parsed) = self.early.remove(&self.next_page) {
             self.next_page += 1;
             match parsed.content {
+                Content::Events(_) if self.has_ended(parsed.reading) => output.dropped += 1,
                 Content::Events(batch) => self.page(batch, &mut output),
-                Content::Unreadable(_) => {}
+                Content::Unreadable(_) => self.end(parsed.reading),
                 Content::Poison(poison) => self.poison(poison, &mut output),
             }
         }
         output
+    }
+
+    fn has_ended(&self, reading: Option<u64>) -> bool {
+        reading.is_some_and(|reading| self.ended.contains(&reading))
+    }
+
+    fn end(&mut self, reading: Option<u64>) {
+        if self.ended.len() == READINGS_ENDED_MAX {
+            self.ended.pop_front();
+        }
+        self.ended.extend(reading);
     }
 
     fn page(&mut self, mut batch: Batch, output: &mut OrderOutput) {
@@ -194,6 +212,7 @@ pub(crate) mod tests {
 
     use super::*;
     use crate::event::Record;
+    use crate::vim::DecodeError;
 
     pub(crate) fn source() -> Arc<SourceInfo> {
         Arc::new(SourceInfo {
@@ -229,7 +248,8 @@ pub(crate) mod tests {
     }
 
     fn parsed(page: u64, events: &[(i32, i64)]) -> Parsed {
-        Parsed { source: source(), number: page, content: Content::Events(batch(page, events)) }
+        let content = Content::Events(batch(page, events));
+        Parsed { source: source(), number: page, reading: Some(0), content }
     }
 
     fn keys(output: &OrderOutput) -> Vec<i32> {
@@ -250,6 +270,22 @@ pub(crate) mod tests {
         let seqs: Vec<u64> =
             output.batches.iter().flat_map(|o| o.batch.records.iter().map(|r| r.seq)).collect();
         assert_eq!(seqs, [0, 1, 2, 3]);
+    }
+
+    #[test]
+    fn what_was_read_behind_an_undecodable_page_waits_for_the_new_reading() {
+        let unreadable = |page| Parsed {
+            content: Content::Unreadable(DecodeError { offset: 0, reason: "cut".into() }),
+            ..parsed(page, &[])
+        };
+        let again = |page, events: &[(i32, i64)]| Parsed { reading: Some(1), ..parsed(page, events) };
+        let mut order = Order::default();
+        assert_eq!(keys(&order.step(parsed(0, &[(1, 1)]))), [1]);
+        order.step(unreadable(1));
+        let behind = order.step(parsed(2, &[(3, 3)]));
+        assert_eq!((keys(&behind), behind.dropped), (vec![], 1));
+        assert_eq!(keys(&order.step(again(3, &[(1, 1), (2, 2)]))), [2]);
+        assert_eq!(keys(&order.step(again(4, &[(3, 3)]))), [3], "dropped is not seen");
     }
 
     #[test]

@@ -13,6 +13,8 @@ use crate::vim::{DecodeError, Decoded};
 pub struct Parsed {
     pub source: Arc<SourceInfo>,
     pub number: u64,
+    /// As in [`Page`].
+    pub reading: Option<u64>,
     pub content: Content,
 }
 
@@ -53,7 +55,7 @@ pub struct Parse {
 impl Parse {
     /// Decodes `page` and tells its source what was found.
     pub fn step(&mut self, page: Page) -> (Parsed, ParseCounts) {
-        let Page { source, number, produced_us, wire, body, poison, mut permit, verdicts } = page;
+        let Page { source, number, reading, produced_us, wire, body, poison, mut permit, verdicts } = page;
         let mut counts = ParseCounts { bytes: body.len(), ..ParseCounts::default() };
         if let Some(reason) = poison {
             let batch = Batch {
@@ -68,7 +70,8 @@ impl Parse {
             let facts = PageFacts { events: 1, ..PageFacts::default() };
             // A source that has gone does not need the verdict.
             let _ = verdicts.send(Verdict { page: number, found: Ok(facts) });
-            return (Parsed { source, number, content: Content::Poison(Poison { batch, reason }) }, counts);
+            let content = Content::Poison(Poison { batch, reason });
+            return (Parsed { source, number, reading, content }, counts);
         }
         let mut decoded = Decoded::default();
         let result = match wire {
@@ -77,7 +80,7 @@ impl Parse {
         };
         if let Err(error) = result {
             let _ = verdicts.send(Verdict { page: number, found: Err(error.clone()) });
-            return (Parsed { source, number, content: Content::Unreadable(error) }, counts);
+            return (Parsed { source, number, reading, content: Content::Unreadable(error) }, counts);
         }
         counts.events = decoded.records.len();
         counts.unknown_classes = decoded.unknown_classes;
@@ -99,7 +102,7 @@ impl Parse {
         permit.resize(batch.size());
         batch.permit = permit;
         let _ = verdicts.send(Verdict { page: number, found: Ok(facts) });
-        (Parsed { source, number, content: Content::Events(batch) }, counts)
+        (Parsed { source, number, reading, content: Content::Events(batch) }, counts)
     }
 }
 

@@ -33,6 +33,10 @@ pub struct Page {
     pub source: Arc<SourceInfo>,
     /// Counted from 0 by the source for each run.
     pub number: u64,
+    /// The reading that this page belongs to: one collector, page after page. When one of them cannot be decoded the source reads it again and all that
+    /// followed it, in a new reading; what is left of this one is then dropped, so that nothing overtakes it. `None`: a page on its own, with no other
+    /// read behind it before its verdict.
+    pub reading: Option<u64>,
     /// When the answer had arrived, microseconds since 1970 UTC by the router's clock.
     pub produced_us: i64,
     pub wire: Wire,

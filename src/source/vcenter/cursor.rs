@@ -87,6 +87,8 @@ pub(super) struct Cursor {
     /// The newest time of each of the last pages, oldest first.
     recent_us: VecDeque<i64>,
     collector: Option<MoRef>,
+    /// Of this collector, see [`crate::source::Page::reading`].
+    reading: u64,
     begin: Begin,
     /// Rebuilds since the position last moved.
     fruitless: u32,
@@ -119,6 +121,7 @@ impl Cursor {
             last_key: None,
             recent_us: VecDeque::with_capacity(CAREFUL_PAGES_BACK),
             collector: None,
+            reading: 0,
             begin: Begin::At(begin_us),
             fruitless: 0,
             careful: None,
@@ -177,6 +180,7 @@ impl Cursor {
         self.careful = None;
         // Until the page is in the queue the collector is not ours: if this future is dropped, reading resumes.
         self.begin = Begin::Resume;
+        self.reading = link.next_reading();
         let pushed = self.push(link, body, permit, self.page_events).await;
         self.collector = Some(collector);
         pushed
@@ -259,6 +263,7 @@ impl Cursor {
         };
         let collector = link.create_collector(&spec).await?;
         self.collector = Some(collector.clone());
+        self.reading = link.next_reading();
         Ok(collector)
     }
 
@@ -279,8 +284,9 @@ impl Cursor {
         permit: Permit,
         size: u32,
     ) -> Result<(), Trouble> {
-        let kept = (size == 1).then(|| body.clone());
-        let number = match link.push(body, None, permit, &self.verdicts.0).await {
+        // A single event that cannot be decoded is not read again.
+        let (kept, reading) = if size == 1 { (Some(body.clone()), None) } else { (None, Some(self.reading)) };
+        let number = match link.push(reading, body, None, permit, &self.verdicts.0).await {
             Ok(number) => number,
             Err(closed) => {
                 self.rebuild(link);
@@ -294,7 +300,7 @@ impl Cursor {
     async fn push_poisons<A: EventApi>(&mut self, link: &Link<A>) -> Result<(), Trouble> {
         while let Some((body, reason)) = self.poisons.front().cloned() {
             tracing::error!(source = %link.name, bytes = body.len(), %reason, "an event cannot be decoded; it becomes a dead letter");
-            link.push(body, Some(reason), Permit::default(), &self.verdicts.0).await?;
+            link.push(None, body, Some(reason), Permit::default(), &self.verdicts.0).await?;
             self.poisons.pop_front();
             link.status.poisons.fetch_add(1, Relaxed);
         }

@@ -1,7 +1,7 @@
 //! What the tasks of one source share: the way to vCenter, the way into the pipeline, and what they tell each other.
 
 use std::future::Future;
-use std::sync::atomic::{AtomicBool, AtomicI64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
@@ -101,6 +101,7 @@ pub(super) struct Link<A> {
     clock: Clock,
     pace: tokio::sync::Mutex<Interval>,
     next_page: tokio::sync::Mutex<u64>,
+    next_reading: AtomicU64,
     objects: Mutex<Objects>,
 }
 
@@ -130,6 +131,7 @@ impl<A: EventApi> Link<A> {
             clock,
             pace: tokio::sync::Mutex::new(pace),
             next_page: tokio::sync::Mutex::new(0),
+            next_reading: AtomicU64::new(0),
             objects: Mutex::default(),
         }
     }
@@ -161,9 +163,15 @@ impl<A: EventApi> Link<A> {
         answer
     }
 
+    /// The number of a new reading, see [`Page::reading`].
+    pub fn next_reading(&self) -> u64 {
+        self.next_reading.fetch_add(1, Relaxed)
+    }
+
     /// Hands a page to the decoder and gives its number. Pages of all this source's tasks share one numbering.
     pub async fn push(
         &self,
+        reading: Option<u64>,
         body: Bytes,
         poison: Option<String>,
         permit: Permit,
@@ -176,6 +184,7 @@ impl<A: EventApi> Link<A> {
         let page = Page {
             source: Arc::clone(&self.started().info),
             number,
+            reading,
             produced_us: self.now_us(),
             wire: Wire::Soap,
             body,

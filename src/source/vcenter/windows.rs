@@ -71,7 +71,8 @@ impl Windows {
                     continue;
                 }
                 Err(error) => {
-                    link.push(body, Some(error.to_string()), Permit::default(), &self.verdicts.0).await?;
+                    link.push(None, body, Some(error.to_string()), Permit::default(), &self.verdicts.0)
+                        .await?;
                     link.status.poisons.fetch_add(1, Relaxed);
                     self.next_us = Some(begin_us + span_us);
                     return Ok(Step::Page { full: true });
@@ -112,7 +113,7 @@ impl Windows {
         body: &Bytes,
         permit: Permit,
     ) -> Result<Result<PageFacts, DecodeError>, Trouble> {
-        let number = link.push(body.clone(), None, permit, &self.verdicts.0).await?;
+        let number = link.push(None, body.clone(), None, permit, &self.verdicts.0).await?;
         loop {
             let verdict = self.verdicts.1.recv().await.ok_or(crate::source::Closed)?;
             if verdict.page == number {
