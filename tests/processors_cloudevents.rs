@@ -8,14 +8,14 @@ use std::time::Duration;
 
 use cloudevents::binding::http::to_event;
 use cloudevents::{AttributesReader, Event};
-use event_router::config::{Auth, CloudEvents as Settings, ContentMode, HttpClient, Secret};
+use event_router::config::{Auth, CloudEvents as Settings, ContentMode, Secret};
 use event_router::limits::RETRY_AFTER_MAX;
 use event_router::processor::cloudevents::CloudEvents;
 use event_router::processor::{Fault, Outcome, Processor};
 use processors_support::*;
 
 fn processor(url: &str, change: impl FnOnce(&mut Settings)) -> CloudEvents {
-    let mut settings = Settings { http: quick(), ..Settings::new(url) };
+    let mut settings = Settings { http: patient(), ..Settings::new(url) };
     change(&mut settings);
     CloudEvents::new(&settings, envelope()).unwrap()
 }
@@ -24,6 +24,12 @@ fn processor(url: &str, change: impl FnOnce(&mut Settings)) -> CloudEvents {
 async fn outcome_of(act: Act) -> Outcome {
     let target = Target::start(vec![act]).await;
     processor(&target.url("/"), |_| {}).deliver(&one()).await
+}
+
+/// The same with time-outs that the test waits for.
+async fn outcome_of_quick(act: Act) -> Outcome {
+    let target = Target::start(vec![act]).await;
+    processor(&target.url("/"), |s| s.http = quick()).deliver(&one()).await
 }
 
 #[tokio::test]
@@ -165,14 +171,14 @@ async fn fault_redirect_names_the_place_to_configure_but_not_its_path() {
 
 #[tokio::test]
 async fn fault_hang_ends_within_the_timeout() {
-    let outcome = outcome_of(Act::SayAndHang(String::new())).await;
+    let outcome = outcome_of_quick(Act::SayAndHang(String::new())).await;
     check_failure(outcome, Fault::Target, None, &["no answer within 500 ms"]);
 }
 
 #[tokio::test]
 async fn fault_hang_within_the_body_ends_within_the_timeout() {
     let outcome =
-        outcome_of(Act::SayAndHang("HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhalf".into())).await;
+        outcome_of_quick(Act::SayAndHang("HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhalf".into())).await;
     check_failure(outcome, Fault::Target, None, &["no answer within 500 ms"]);
 }
 
@@ -232,13 +238,7 @@ async fn fault_refused_connection_is_the_targets() {
 #[tokio::test]
 async fn fault_dns_is_the_targets_and_names_the_host() {
     // `.invalid` never resolves (RFC 2606). A resolver that is slow to say so is a time-out.
-    let processor = processor("http://no-such-host.invalid/", |s| {
-        s.http = HttpClient {
-            connect_timeout: Duration::from_secs(20),
-            timeout: Duration::from_secs(30),
-            ..quick()
-        };
-    });
+    let processor = processor("http://no-such-host.invalid/", |_| {});
     check_failure(processor.deliver(&one()).await, Fault::Target, None, &["no-such-host.invalid"]);
 }
 
@@ -246,7 +246,7 @@ async fn fault_dns_is_the_targets_and_names_the_host() {
 async fn fault_slow_accept_ends_within_the_connect_timeout() {
     let deaf = Deaf::new().await;
     let address = deaf.address;
-    let outcome = processor(&format!("http://{address}/"), |_| {}).deliver(&one()).await;
+    let outcome = processor(&format!("http://{address}/"), |s| s.http = quick()).deliver(&one()).await;
     check_failure(outcome, Fault::Target, None, &["no connection to", "within 250 ms"]);
 }
 

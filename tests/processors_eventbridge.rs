@@ -24,7 +24,7 @@ use serde_json::{Value, json};
 
 fn processor(endpoint: &str, change: impl FnOnce(&mut Settings)) -> Arc<EventBridge> {
     let mut settings =
-        Settings { http: quick(), endpoint: Some(endpoint.into()), ..Settings::new("eu-central-1") };
+        Settings { http: patient(), endpoint: Some(endpoint.into()), ..Settings::new("eu-central-1") };
     settings.auth = AwsAuth::AccessKey {
         access_key_id: "AKIDEXAMPLE".into(),
         secret_access_key: Secret::inline("s3cr3t-key"),
@@ -224,7 +224,8 @@ async fn fault_answer_that_is_not_json_acknowledges_nothing() {
 
 #[tokio::test]
 async fn fault_hang_half_a_body_reset_and_lost_acknowledgement_are_the_targets() {
-    let (outcome, _) = outcome_of(vec![Act::SayAndHang(String::new())], 1).await;
+    let hanging = Target::start(vec![Act::SayAndHang(String::new())]).await;
+    let outcome = processor(&hanging.url(""), |s| s.http = quick()).deliver(&one()).await;
     check_failure(outcome, Fault::Target, None, &["no answer within 500 ms"]);
     let half = Act::SayAndClose("HTTP/1.1 200 OK\r\nContent-Length: 90\r\n\r\n{\"Entries\"".into());
     check_failure(outcome_of(vec![half], 1).await.0, Fault::Target, Some(200), &["broke off"]);
@@ -237,7 +238,7 @@ async fn fault_hang_half_a_body_reset_and_lost_acknowledgement_are_the_targets()
 #[tokio::test]
 async fn fault_slow_accept_ends_within_the_connect_timeout() {
     let deaf = Deaf::new().await;
-    let outcome = processor(&format!("http://{}", deaf.address), |_| {}).deliver(&one()).await;
+    let outcome = processor(&format!("http://{}", deaf.address), |s| s.http = quick()).deliver(&one()).await;
     check_failure(outcome, Fault::Target, None, &["within 250 ms"]);
 }
 
@@ -253,10 +254,7 @@ async fn fault_connect_tls_and_dns_are_the_targets() {
         Target::start_tls(Authority::new().issue("localhost").server(None), vec![results(&[None])]).await;
     let outcome = processor(&target.https_url(""), |_| {}).deliver(&one()).await;
     check_failure(outcome, Fault::Target, None, &["no TLS with https://localhost", "`tls.caFiles`"]);
-    let nowhere = processor("http://no-such-bus.invalid", |s| {
-        s.http.connect_timeout = Duration::from_secs(20);
-        s.http.timeout = Duration::from_secs(30);
-    });
+    let nowhere = processor("http://no-such-bus.invalid", |_| {});
     check_failure(nowhere.deliver(&one()).await, Fault::Target, None, &["no-such-bus.invalid"]);
 }
 
@@ -459,18 +457,12 @@ impl Moto {
     }
 }
 
-fn patient(settings: &mut Settings) {
-    settings.http.timeout = Duration::from_secs(60);
-    settings.http.connect_timeout = Duration::from_secs(20);
-}
-
 #[tokio::test]
 async fn moto_rules_decide_what_leaves_and_what_arrives() {
     let Some(moto) = Moto::start() else { return };
     moto.rule("default", "power", json!({"detail-type": [{"prefix": "VmPowered"}]})).await;
     moto.rule("veba", "login", json!({"detail": {"subject": ["com.vmware.sso.LoginFailure"]}})).await;
     let processor = processor(&moto.url, |s| {
-        patient(s);
         let bus = |name: &str, rules: &[&str]| EventBus {
             name: name.into(),
             rules: rules.iter().map(|rule| rule.to_string()).collect(),
@@ -521,7 +513,6 @@ async fn moto_roles_are_assumed_from_each_kind_of_credentials() {
                 session_name: "event-router".into(),
             };
             let processor = processor(&url, |s| {
-                patient(s);
                 (s.auth, s.assume_role) = (auth.clone(), assume.then_some(role));
                 s.buses[0].forward_all = true;
             });

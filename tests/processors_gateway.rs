@@ -16,9 +16,8 @@ use testbed::openfaas::{Function, Gateway, GatewayOptions};
 use testbed::sink::Behavior;
 
 fn processor(gateway: &Gateway, change: impl FnOnce(&mut Settings)) -> Arc<OpenFaas> {
-    let mut settings = Settings { http: quick(), ..Settings::new(gateway.url()) };
+    let mut settings = Settings { http: patient(), ..Settings::new(gateway.url()) };
     settings.auth = Auth::Basic { username: "admin".into(), password: Secret::inline("secret") };
-    settings.http.timeout = Duration::from_secs(30);
     settings.refresh_interval = Duration::from_millis(10);
     change(&mut settings);
     Arc::new(OpenFaas::new(&settings, envelope()).unwrap())

@@ -115,7 +115,7 @@ impl State {
 }
 
 fn processor(url: &str, change: impl FnOnce(&mut Settings)) -> Arc<OpenFaas> {
-    let mut settings = Settings { http: quick(), vanished_grace: Duration::ZERO, ..Settings::new(url) };
+    let mut settings = Settings { http: patient(), vanished_grace: Duration::ZERO, ..Settings::new(url) };
     change(&mut settings);
     Arc::new(OpenFaas::new(&settings, envelope()).unwrap())
 }
@@ -378,12 +378,9 @@ async fn fault_429_with_retry_after_is_the_targets_and_waits() {
 
 #[tokio::test]
 async fn fault_hang_half_a_body_reset_and_lost_acknowledgement_are_the_targets() {
-    check_failure(
-        outcome_of(Act::SayAndHang(String::new())).await,
-        Fault::Target,
-        None,
-        &["no answer within"],
-    );
+    let hanging = Target::start(vec![Act::SayAndHang(String::new())]).await;
+    let outcome = call(&processor(&hanging.url(""), |s| s.http = quick()), "f").await;
+    check_failure(outcome, Fault::Target, None, &["no answer within 500 ms"]);
     let half = Act::SayAndClose("HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhalf".into());
     check_failure(outcome_of(half).await, Fault::Target, Some(200), &["broke off"]);
     check_failure(outcome_of(Act::Reset).await, Fault::Target, None, &["reset"]);
@@ -398,17 +395,14 @@ async fn fault_tls_and_dns_are_the_targets() {
             .await;
     let outcome = call(&processor(&target.https_url(""), |_| {}), "f").await;
     check_failure(outcome, Fault::Target, None, &["no TLS with https://localhost"]);
-    let nowhere = processor("http://no-such-gateway.invalid", |s| {
-        s.http.connect_timeout = Duration::from_secs(20);
-        s.http.timeout = Duration::from_secs(30);
-    });
+    let nowhere = processor("http://no-such-gateway.invalid", |_| {});
     check_failure(call(&nowhere, "f").await, Fault::Target, None, &["no-such-gateway.invalid"]);
 }
 
 #[tokio::test]
 async fn fault_slow_accept_ends_within_the_connect_timeout() {
     let deaf = Deaf::new().await;
-    let processor = processor(&format!("http://{}", deaf.address), |_| {});
+    let processor = processor(&format!("http://{}", deaf.address), |s| s.http = quick());
     check_failure(call(&processor, "f").await, Fault::Target, None, &["within 250 ms"]);
     assert!(processor.refresh().await.unwrap_err().reason.contains("within 250 ms"));
 }
@@ -417,7 +411,7 @@ async fn fault_slow_accept_ends_within_the_connect_timeout() {
 async fn fault_slow_gateway_never_makes_a_refresh_hang() {
     let target =
         Target::start(vec![Act::SayAndHang("HTTP/1.1 200 OK\r\nContent-Length: 99\r\n\r\n[".into())]).await;
-    let failure = processor(&target.url(""), |_| {}).refresh().await.unwrap_err();
+    let failure = processor(&target.url(""), |s| s.http = quick()).refresh().await.unwrap_err();
     assert!(failure.reason.contains("no answer within 500 ms"), "{}", failure.reason);
 }
 
@@ -440,7 +434,7 @@ async fn ten_thousand_functions_are_read_and_looked_up() {
         .collect::<Vec<_>>();
     let body = json!(functions).to_string();
     let gateway = Gateway::start(State { listing: Some((StatusCode::OK, body)), ..State::default() }).await;
-    let processor = processor(&gateway.url, |s| s.http.timeout = Duration::from_secs(60));
+    let processor = processor(&gateway.url, |_| {});
     processor.refresh().await.unwrap();
     let map = processor.topics().borrow().clone();
     assert_eq!(map.functions().count(), 10_000);

@@ -22,7 +22,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
 fn processor(url: &str, tls: ClientTls) -> CloudEvents {
-    let mut settings = Settings { http: quick(), ..Settings::new(url) };
+    let mut settings = Settings { http: patient(), ..Settings::new(url) };
     settings.http.tls = tls;
     CloudEvents::new(&settings, envelope()).unwrap()
 }
@@ -128,8 +128,9 @@ async fn fault_tls_on_a_plain_port_is_the_targets() {
 async fn fault_tls_handshake_that_hangs_ends_within_the_connect_timeout() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
-    let tls = ClientTls { insecure: true, ..ClientTls::default() };
-    let outcome = processor(&format!("https://127.0.0.1:{port}/"), tls).deliver(&one()).await;
+    let mut settings = Settings { http: quick(), ..Settings::new(format!("https://127.0.0.1:{port}/")) };
+    settings.http.tls.insecure = true;
+    let outcome = CloudEvents::new(&settings, envelope()).unwrap().deliver(&one()).await;
     check_failure(outcome, Fault::Target, None, &["within 250 ms"]);
 }
 
@@ -156,7 +157,7 @@ async fn tls_files_that_cannot_be_used_are_refused_at_the_start() {
     let (ours, others) = (authority.issue("a"), authority.issue("b"));
     let refused = |tls: ClientTls, part: &str| {
         let settings = Settings {
-            http: event_router::config::HttpClient { tls, ..quick() },
+            http: event_router::config::HttpClient { tls, ..patient() },
             ..Settings::new("https://localhost/")
         };
         let error = CloudEvents::new(&settings, envelope()).unwrap_err().to_string();
@@ -287,14 +288,14 @@ async fn http2_with_prior_knowledge_needs_no_tls() {
     for (version, expected) in
         [(Version::Http2, hyper::Version::HTTP_2), (Version::Auto, hyper::Version::HTTP_11)]
     {
-        let client = Client::new(&uri, &quick(), version, &Auth::None, &[]).unwrap();
+        let client = Client::new(&uri, &patient(), version, &Auth::None, &[]).unwrap();
         client.deliver(uri.clone(), hyper::HeaderMap::new(), bytes::Bytes::from_static(b"x")).await.unwrap();
         assert_eq!(versions.lock().unwrap().pop(), Some(expected));
     }
 }
 
 fn proxied(url: &str, proxy: &str) -> CloudEvents {
-    let mut settings = Settings { http: quick(), ..Settings::new(url) };
+    let mut settings = Settings { http: patient(), ..Settings::new(url) };
     settings.http.proxy = Proxy::Url {
         url: proxy.to_string(),
         auth: Auth::Basic { username: "u".into(), password: Secret::inline("p") },
@@ -347,7 +348,7 @@ async fn fault_proxy_that_refuses_is_the_targets() {
 
 #[test]
 fn an_odd_proxy_is_refused_at_the_start() {
-    let mut settings = Settings { http: quick(), ..Settings::new("http://target.example/") };
+    let mut settings = Settings { http: patient(), ..Settings::new("http://target.example/") };
     for (url, part) in [("socks5://127.0.0.1:1", "not an HTTP proxy"), ("::", "cannot be used")] {
         settings.http.proxy = Proxy::Url { url: url.into(), auth: Auth::None };
         let error = CloudEvents::new(&settings, envelope()).unwrap_err().to_string();

@@ -82,13 +82,22 @@ pub fn envelope() -> Envelope {
     Envelope::new(EnvelopeOptions::default()).unwrap()
 }
 
-/// Time-outs that a test can wait for, and no proxy from the environment.
+/// Time-outs that no busy machine reaches, and no proxy from the environment.
+pub fn patient() -> HttpClient {
+    HttpClient {
+        timeout: Duration::from_secs(60),
+        connect_timeout: Duration::from_secs(20),
+        proxy: Proxy::Direct,
+        ..HttpClient::default()
+    }
+}
+
+/// Time-outs that a test can wait for: only where running into them is what is tested.
 pub fn quick() -> HttpClient {
     HttpClient {
         timeout: Duration::from_millis(500),
         connect_timeout: Duration::from_millis(250),
-        proxy: Proxy::Direct,
-        ..HttpClient::default()
+        ..patient()
     }
 }
 
