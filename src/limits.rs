@@ -63,6 +63,9 @@ pub const SPOOL_FETCH_BYTES: usize = 1 << 20;
 /// … when less than this waits in its lanes: so 1.5 MiB a spooling destination at most.
 pub const SPOOL_REFETCH_BYTES: usize = 512 << 10;
 
+/// Bytes of dead letters that are replayed at once, beside the memory for events: 8,000 letters of 1 KiB are more than 1,024 requests can carry.
+pub const REPLAY_BYTES: usize = 8 << 20;
+
 /// How long a target may ask to be left alone (`Retry-After`): a day in a wrong header must not stop a destination for a day.
 pub const RETRY_AFTER_MAX: Duration = Duration::from_secs(300);
 /// Answers within a breaker's window before its success rate counts.
@@ -103,6 +106,8 @@ pub const LISTING_BYTES_MAX: usize = 32 << 20;
 pub const LISTING_TIMEOUT: Duration = Duration::from_secs(15);
 /// Wait between two tries to read functions or rules for the first time.
 pub const FIRST_SYNC_RETRY: Duration = Duration::from_secs(1);
+/// How long a command line waits for them.
+pub const FIRST_SYNC_MAX: Duration = Duration::from_secs(30);
 /// Bytes of a vCenter's answer to a call that is not a page: `description.eventInfo` is the largest, some 1,300 entries * 1.5 KiB.
 pub const CONTROL_BYTES_MAX: usize = 8 << 20;
 /// Elements in such an answer: `description.eventInfo` has some 1,300 entries * 30 elements.
@@ -166,6 +171,15 @@ pub const AWS_ANSWER_BYTES_MAX: usize = 4 << 20;
 pub const AWS_ORIGINS_MAX: usize = 8;
 /// How long an access key that is in a file is used before the file is read again. The SDK begins to ask 10 s before.
 pub const ACCESS_KEY_AGE_MAX: Duration = Duration::from_secs(300);
+
+/// Commands that one router carries out for people at the same time.
+pub const CONTROL_CONNECTIONS_MAX: usize = 8;
+/// Bytes of such a command: a filter of a few texts.
+pub const CONTROL_REQUEST_BYTES_MAX: u64 = 64 << 10;
+/// How long a command may take to come, once somebody has connected.
+pub const CONTROL_REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
+/// Wait after the control socket could take no connection (no file descriptor was left).
+pub const CONTROL_RETRY: Duration = Duration::from_secs(1);
 
 /// Bytes of a recorded page that `decode` looks at together: 2,800 events of 743 bytes, which with their JSON fit a processor's cache.
 pub const DECODE_CHUNK_BYTES: usize = 2 << 20;

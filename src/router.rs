@@ -1,5 +1,6 @@
 //! The router whole: configuration in, running sources, pipeline and processors out. What `run` and `demo` start, and what ends on SIGTERM.
 
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,8 +9,10 @@ use tokio::task::JoinSet;
 
 use crate::config::{self, Config, State};
 use crate::durable::{Store, StoreError};
+use crate::limits::FIRST_SYNC_MAX;
 use crate::pattern::PatternError;
 use crate::pipeline::destination::Destinations;
+use crate::pipeline::replay::DeadLetters;
 use crate::pipeline::route::{Reach, Route};
 use crate::pipeline::run::{Drained, Parts, Pipeline, StartError};
 use crate::processor::{BuildError, Interest, Processor, build};
@@ -39,6 +42,7 @@ pub struct Router {
     shutdown_timeout: Duration,
     /// Keeps the state of an ephemeral run until its end.
     ephemeral: Option<Ephemeral>,
+    state_dir: PathBuf,
 }
 
 /// What health and metrics look at: cheap to clone.
@@ -59,8 +63,27 @@ impl Drop for Ephemeral {
 impl Router {
     /// Opens the store, starts everything. To be called within a tokio runtime.
     pub fn start(config: Arc<Config>) -> Result<Self, RouterError> {
-        let processors: Vec<Arc<dyn Processor>> =
-            config.processors.iter().map(build).collect::<Result<_, _>>()?;
+        let processors = processors(&config)?;
+        Self::start_with(config, processors, true)
+    }
+
+    /// Opens the store and starts what delivers, but no source, and leaves the spools alone: for dead letters of a router that does not run. Waits until
+    /// every processor knows what it wants, but not for ever: what it does not know it will say of each event.
+    pub async fn start_without_sources(config: Arc<Config>) -> Result<Self, RouterError> {
+        let processors = processors(&config)?;
+        let interests = processors.iter().map(|processor| processor.interest()).collect();
+        let router = Self::start_with(config, processors, false)?;
+        if tokio::time::timeout(FIRST_SYNC_MAX, known(interests)).await.is_err() {
+            tracing::warn!("not every processor could read its functions or rules");
+        }
+        Ok(router)
+    }
+
+    fn start_with(
+        config: Arc<Config>,
+        processors: Vec<Arc<dyn Processor>>,
+        reads: bool,
+    ) -> Result<Self, RouterError> {
         let mut destinations = Destinations::default();
         let reach = config
             .processors
@@ -91,11 +114,12 @@ impl Router {
             destinations,
             store,
             parse_threads: parse_threads(),
+            spools: reads,
         })?;
         let (stop, stopped) = watch::channel(false);
         let mut sources = JoinSet::new();
         let mut statuses = Vec::new();
-        for (at, source) in config.sources.iter().enumerate() {
+        for (at, source) in config.sources.iter().enumerate().filter(|_| reads) {
             let status = Arc::new(Status::default());
             statuses.push((source.name.clone(), Arc::clone(&status)));
             let config::SourceKind::Vcenter(settings) = source.kind.clone();
@@ -113,12 +137,23 @@ impl Router {
             });
         }
         let view = View { sources: statuses.into() };
-        Ok(Router { pipeline, sources, stop, view, shutdown_timeout: config.shutdown_timeout, ephemeral })
+        let shutdown_timeout = config.shutdown_timeout;
+        Ok(Router { pipeline, sources, stop, view, shutdown_timeout, ephemeral, state_dir: dir })
     }
 
     /// What health and metrics look at.
     pub fn view(&self) -> View {
         self.view.clone()
+    }
+
+    /// The way to its dead letters.
+    pub fn dead_letters(&self) -> DeadLetters {
+        self.pipeline.dead_letters()
+    }
+
+    /// The data directory of this run.
+    pub fn state_dir(&self) -> &Path {
+        &self.state_dir
     }
 
     /// Becomes the reason when the store fails: the process has to end.
@@ -140,6 +175,10 @@ impl Router {
         drop(ephemeral);
         drained
     }
+}
+
+fn processors(config: &Config) -> Result<Vec<Arc<dyn Processor>>, BuildError> {
+    config.processors.iter().map(build).collect()
 }
 
 /// What the processors that `source` is routed to want.

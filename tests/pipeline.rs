@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use event_router::config::{self, Admin, Config, Format, Log, State};
-use event_router::durable::Store;
+use event_router::durable::{Bounds, Store};
 use event_router::pipeline::destination::Destinations;
 use event_router::pipeline::route::{Reach, Route};
 use event_router::pipeline::run::{Drained, Parts, Pipeline};
@@ -21,7 +21,10 @@ use uuid::Uuid;
 struct Target {
     taken: Mutex<Vec<i32>>,
     down: Mutex<bool>,
+    asked: std::sync::atomic::AtomicUsize,
     poison: Option<i32>,
+    /// Refuses every event for good.
+    refuses: Mutex<bool>,
 }
 
 impl Processor for Target {
@@ -31,13 +34,14 @@ impl Processor for Target {
 
     fn deliver<'a>(&'a self, request: &'a Request) -> BoxFuture<'a, Outcome> {
         Box::pin(async {
+            self.asked.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
             let failure =
                 |fault| Outcome::Failed(Failure { fault, status: None, reason: "no".into(), wait: None });
             if *self.down.lock().unwrap() {
                 return failure(Fault::Target);
             }
             let keys: Vec<i32> = request.events().map(|(batch, i)| batch.records[i].key.unwrap()).collect();
-            if self.poison.is_some_and(|poison| keys.contains(&poison)) {
+            if self.poison.is_some_and(|poison| keys.contains(&poison)) || *self.refuses.lock().unwrap() {
                 return failure(Fault::Permanent);
             }
             self.taken.lock().unwrap().extend(keys);
@@ -80,6 +84,10 @@ fn config(names: &[&str], dir: &std::path::Path) -> Config {
 }
 
 fn start(targets: &[(&str, Arc<Target>)], dir: &std::path::Path) -> Pipeline {
+    start_over(targets, dir, Store::open(dir).unwrap())
+}
+
+fn start_over(targets: &[(&str, Arc<Target>)], dir: &std::path::Path, store: Store) -> Pipeline {
     let names: Vec<&str> = targets.iter().map(|(name, _)| *name).collect();
     let config = Arc::new(config(&names, dir));
     let mut destinations = Destinations::default();
@@ -90,8 +98,9 @@ fn start(targets: &[(&str, Arc<Target>)], dir: &std::path::Path) -> Pipeline {
         config,
         processors: targets.iter().map(|(_, target)| Arc::clone(target) as Arc<dyn Processor>).collect(),
         destinations,
-        store: Store::open(dir).unwrap(),
+        store,
         parse_threads: 2,
+        spools: true,
     })
     .unwrap()
 }
@@ -240,4 +249,69 @@ async fn a_dead_destination_spills_while_the_other_goes_on_and_gets_everything_i
     }
     assert!(drained(pipeline, intake, 30).await.settled);
     assert_eq!(*down.taken.lock().unwrap(), (0..40_000).collect::<Vec<_>>());
+}
+
+/// Waits until `condition` holds.
+async fn until(what: &str, mut condition: impl FnMut() -> bool) {
+    let end = tokio::time::Instant::now() + Duration::from_secs(60);
+    while !condition() {
+        assert!(tokio::time::Instant::now() < end, "{what}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_full_store_of_dead_letters_blocks_its_destination_and_loses_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let (sick, healthy) = (Arc::new(Target::default()), Arc::new(Target::default()));
+    *sick.refuses.lock().unwrap() = true;
+    // Room for some ten letters.
+    let bounds = Bounds { dead_letter_bytes: 8_000, ..Bounds::default() };
+    let store = Store::open_with(dir.path(), bounds).unwrap();
+    let targets = [("sick", Arc::clone(&sick)), ("healthy", Arc::clone(&healthy))];
+    let pipeline = start_over(&targets, dir.path(), store);
+    let intake = pipeline.intake(0);
+    let begun = begin(&intake).await;
+    push(&intake, &begun, 0, 0..1_000).await;
+    until("the other one is not held up", || healthy.taken.lock().unwrap().len() == 1_000).await;
+    let reader = event_router::durable::Reader::open(dir.path()).unwrap();
+    let stored = || reader.dead_letters(&Default::default()).unwrap().len();
+    until("some letters fit", || stored() > 5).await;
+    *sick.refuses.lock().unwrap() = false;
+    // Replays go on in a destination that is blocked, and make room for what the store had refused.
+    let letters = pipeline.dead_letters();
+    let end = tokio::time::Instant::now() + Duration::from_secs(60);
+    while sick.taken.lock().unwrap().len() < 1_000 {
+        letters.replay(&Default::default(), |_| true).await.unwrap();
+        assert!(tokio::time::Instant::now() < end, "{} taken", sick.taken.lock().unwrap().len());
+    }
+    drop(letters);
+    assert!(drained(pipeline, intake, 30).await.settled);
+    let mut taken = sick.taken.lock().unwrap().clone();
+    taken.sort_unstable();
+    assert_eq!(taken, (0..1_000).collect::<Vec<_>>());
+    assert_eq!(stored(), 0);
+}
+
+/// What a crash in the middle of a replay leaves is a dead letter.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_replay_that_did_not_end_leaves_its_dead_letter() {
+    let dir = tempfile::tempdir().unwrap();
+    let target = Arc::new(Target::default());
+    *target.refuses.lock().unwrap() = true;
+    let pipeline = start(&[("a", Arc::clone(&target))], dir.path());
+    let intake = pipeline.intake(0);
+    let begun = begin(&intake).await;
+    push(&intake, &begun, 0, 0..5).await;
+    assert!(drained(pipeline, intake, 30).await.settled);
+    *target.down.lock().unwrap() = true;
+    let pipeline = start(&[("a", Arc::clone(&target))], dir.path());
+    let letters = pipeline.dead_letters();
+    let replay = tokio::spawn(async move { letters.replay(&Default::default(), |_| true).await });
+    until("the target is asked", || target.asked.load(std::sync::atomic::Ordering::Relaxed) > 5).await;
+    let intake = pipeline.intake(0);
+    drained(pipeline, intake, 1).await;
+    assert!(replay.await.unwrap().is_err(), "it says that it did not come to its end");
+    let reader = event_router::durable::Reader::open(dir.path()).unwrap();
+    assert_eq!(reader.dead_letters(&Default::default()).unwrap().len(), 5);
 }

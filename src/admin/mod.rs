@@ -1,6 +1,8 @@
-//! What an operator asks the router over HTTP: health, readiness, metrics. Read-only; on loopback unless the configuration says otherwise.
+//! What an operator asks the router over HTTP: health, readiness, metrics. Read-only; on loopback unless the configuration says otherwise. What changes
+//! something goes over the [control socket](control).
 
 mod auth;
+pub mod control;
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;

@@ -7,6 +7,7 @@ mod check;
 mod convert;
 pub mod decode;
 mod demo;
+mod dlq;
 mod run;
 mod schema;
 
@@ -65,6 +66,9 @@ enum Command {
     Run(run::RunArgs),
     /// Read a configuration and say all that is wrong with it
     Check(check::CheckArgs),
+    /// Look at dead letters, deliver them once more, or drop them
+    #[command(subcommand)]
+    Dlq(dlq::DlqCommand),
     /// Work on configuration files
     #[command(subcommand)]
     Config(ConfigCommand),
@@ -105,6 +109,7 @@ pub fn main() -> ExitCode {
     let result = match cli.command {
         Command::Run(args) => run::run(&args, cli.log),
         Command::Check(args) => check::run(&args),
+        Command::Dlq(command) => dlq::run(&command, cli.log),
         Command::Config(ConfigCommand::Convert(args)) => convert::run(&args).map(|()| End::Done),
         Command::Schema => schema::run().map(|()| End::Done),
         Command::Demo(args) => demo::run(&args, cli.log),

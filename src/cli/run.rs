@@ -8,6 +8,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use super::{ConfigArgs, End, LogArgs};
 use crate::admin::Listener;
+use crate::admin::control::Control;
 use crate::config::{Config, SourceKind};
 use crate::router::Router;
 use crate::telemetry::{log, metrics};
@@ -47,6 +48,7 @@ pub(super) fn run(args: &RunArgs, flags: LogArgs) -> anyhow::Result<End> {
             version = env!("CARGO_PKG_VERSION"),
             "event router started"
         );
+        let control = Control::serve(router.state_dir(), router.dead_letters())?;
         if let Some(listener) = listener {
             tokio::spawn(listener.serve(router.view(), prometheus, failed.clone()));
         }
@@ -60,6 +62,8 @@ pub(super) fn run(args: &RunArgs, flags: LogArgs) -> anyhow::Result<End> {
             // Whether the last writes are durable is unknown: nothing more is written, what is unsettled is read again.
             anyhow::bail!("{reason}");
         }
+        // While the directory is still ours: the next router has a socket of its own.
+        drop(control);
         tracing::info!("stopping: delivering what is under way; a second signal ends at once");
         tokio::select! {
             drained = router.stop() => {

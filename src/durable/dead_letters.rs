@@ -6,6 +6,7 @@
 use std::path::Path;
 
 use rusqlite::{Connection, OptionalExtension, Row, params};
+use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::room::{Bounds, Usage};
@@ -15,12 +16,22 @@ use crate::event::Identity;
 use crate::limits::DEAD_LETTERS_LISTED_MAX;
 
 /// Which dead letters; the default is all.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 pub struct DeadLetterFilter {
+    /// `*` stands for any characters, `?` for one; as in `source` and `subject`.
     pub destination: Option<String>,
     pub source: Option<String>,
-    /// `*` stands for any characters, `?` for one.
     pub subject: Option<String>,
+    /// Part of the reason; case does not count.
+    pub reason: Option<String>,
+    /// The HTTP status.
+    pub status: Option<u16>,
+    /// The CloudEvents id.
+    #[serde(with = "id_text")]
+    pub id: Option<Uuid>,
+    /// Only the one with this number.
+    pub row: Option<i64>,
     /// Last tried at or after this, microseconds since 1970 UTC.
     pub since_us: Option<i64>,
     /// Last tried before this.
@@ -29,6 +40,21 @@ pub struct DeadLetterFilter {
     pub after_row: i64,
     /// At most so many; `limits::DEAD_LETTERS_LISTED_MAX` if `None` or more.
     pub limit: Option<usize>,
+}
+
+/// An id as text, as people write it.
+mod id_text {
+    use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error};
+    use uuid::Uuid;
+
+    pub fn serialize<S: Serializer>(id: &Option<Uuid>, serializer: S) -> Result<S::Ok, S::Error> {
+        id.map(|id| id.to_string()).serialize(serializer)
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Uuid>, D::Error> {
+        let text = Option::<String>::deserialize(deserializer)?;
+        text.map(|text| Uuid::parse_str(&text).map_err(D::Error::custom)).transpose()
+    }
 }
 
 /// A dead letter without its payload.
@@ -48,11 +74,17 @@ impl DeadLetterFilter {
     }
 
     pub(super) fn matches(&self, row: i64, facts: &DeadLetterFacts) -> bool {
-        let is = |want: &Option<String>, have: &str| want.as_deref().is_none_or(|want| want == have);
+        let fits =
+            |glob: &Option<String>, text: &str| glob.as_deref().is_none_or(|glob| glob_matches(glob, text));
+        let holds = |part: &str| facts.reason.to_lowercase().contains(&part.to_lowercase());
         row > self.after_row
-            && is(&self.destination, &facts.destination)
-            && is(&self.source, &facts.source)
-            && self.subject.as_deref().is_none_or(|glob| glob_matches(glob, &facts.subject))
+            && self.row.is_none_or(|want| want == row)
+            && self.id.is_none_or(|want| want == facts.id)
+            && self.status.is_none_or(|want| Some(want) == facts.status)
+            && fits(&self.destination, &facts.destination)
+            && fits(&self.source, &facts.source)
+            && fits(&self.subject, &facts.subject)
+            && self.reason.as_deref().is_none_or(holds)
             && self.since_us.is_none_or(|since| facts.last_us >= since)
             && self.until_us.is_none_or(|until| facts.last_us < until)
     }
@@ -386,6 +418,15 @@ mod tests {
         check(all(), &[1, 2, 3, 4]);
         check(DeadLetterFilter { destination: Some("b".into()), ..all() }, &[3, 4]);
         check(DeadLetterFilter { source: Some("vc-02".into()), ..all() }, &[]);
+        check(
+            DeadLetterFilter { destination: Some("?".into()), source: Some("vc*".into()), ..all() },
+            &[1, 2, 3, 4],
+        );
+        check(DeadLetterFilter { reason: Some("bad req".into()), ..all() }, &[1, 2, 3, 4]);
+        check(DeadLetterFilter { reason: Some("*".into()), ..all() }, &[]);
+        check(DeadLetterFilter { status: Some(400), id: Some(Uuid::from_u128(3)), ..all() }, &[3]);
+        check(DeadLetterFilter { status: Some(404), ..all() }, &[]);
+        check(DeadLetterFilter { row: Some(2), ..all() }, &[2]);
         check(DeadLetterFilter { subject: Some("VmPowered*Event".into()), ..all() }, &[1, 2]);
         check(DeadLetterFilter { since_us: Some(20), until_us: Some(40), ..all() }, &[2, 3]);
         check(DeadLetterFilter { after_row: 1, limit: Some(2), ..all() }, &[2, 3]);

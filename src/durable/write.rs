@@ -118,7 +118,8 @@ pub enum Outcome {
     Row(i64),
     /// It is *not* written: a bound is reached. Nothing else of the transaction is touched by it, but see `Held`.
     Full(Full),
-    /// A checkpoint that is *not* written, since it follows a refused write of the same source and may rely on it.
+    /// *Not* written, since it follows a refused write of the same transaction: a checkpoint of the same source may rely on it, a batch for the same
+    /// spool would overtake it.
     Held,
 }
 
@@ -157,19 +158,31 @@ impl Write {
     }
 }
 
-/// The sources of which a write of this transaction was refused: a checkpoint after it may rely on it, so it waits for the next transaction.
+/// What was refused in this transaction, and so what has to wait for the next one.
 #[derive(Debug, Default)]
-pub(super) struct Refused(HashSet<String>);
+pub(super) struct Refused {
+    /// A checkpoint of one of these may rely on what was refused.
+    sources: HashSet<String>,
+    /// A smaller batch for one of these spools would fit, and overtake what was refused.
+    spools: HashSet<String>,
+}
 
 impl Refused {
-    /// Whether `write` is a checkpoint that has to wait.
+    /// Whether `write` has to wait.
     pub fn holds(&self, write: &Write) -> bool {
-        matches!(write, Write::Checkpoint(checkpoint) if self.0.contains(&checkpoint.source))
+        match write {
+            Write::Checkpoint(checkpoint) => self.sources.contains(&checkpoint.source),
+            Write::SpoolAppend(append) => self.spools.contains(&append.destination),
+            _ => false,
+        }
     }
 
     pub fn note(&mut self, write: &Write, outcome: &Outcome) {
-        if let (Outcome::Full(_), Some((source, ..))) = (outcome, write.makes_durable()) {
-            self.0.insert(source.to_owned());
+        if let (Outcome::Full(_) | Outcome::Held, Some((source, ..))) = (outcome, write.makes_durable()) {
+            self.sources.insert(source.to_owned());
+        }
+        if let (Outcome::Full(_), Write::SpoolAppend(append)) = (outcome, write) {
+            self.spools.insert(append.destination.clone());
         }
     }
 }
@@ -290,6 +303,30 @@ mod tests {
         disk.set_free(1_050);
         let outcomes = store.apply(&[append("faas/b", &[1])]).unwrap();
         assert_eq!(outcomes, [Outcome::Full(Full::Disk { free: 1_050, floor: 1_000 })]);
+    }
+
+    #[test]
+    fn nothing_overtakes_a_refused_batch_within_its_spool() {
+        let bounds = Bounds { disk_free_bytes: 0, ..Bounds::default() };
+        let mut store = MemoryStore::open_with(&MemoryDisk::default(), bounds);
+        let large = |destination| append(destination, &(0..500).collect::<Vec<_>>());
+        let roomy = |write: Write, bytes_max| match write {
+            Write::SpoolAppend(append) => Write::SpoolAppend(SpoolAppend { bytes_max, ..append }),
+            other => other,
+        };
+        let outcomes = store
+            .apply(&[
+                roomy(append("bus", &[1]), 1_000),
+                roomy(large("bus"), 1_000),
+                roomy(append("bus", &[2]), 1_000),
+                append("faas/a", &[2]),
+            ])
+            .unwrap();
+        assert!(matches!(&outcomes[1], Outcome::Full(Full::Spool { .. })), "{outcomes:?}");
+        assert_eq!(
+            [&outcomes[0], &outcomes[2], &outcomes[3]],
+            [&Outcome::Row(1), &Outcome::Held, &Outcome::Row(2)]
+        );
     }
 
     #[test]

@@ -181,6 +181,11 @@ impl Core {
         counts
     }
 
+    /// The destination of this name, whether or not an event went there in this run; `None` where its processor is not configured.
+    pub fn destination(&mut self, name: &str) -> Option<DestinationId> {
+        self.route.destination(name, &mut self.destinations).filter(|id| *id != self.poison)
+    }
+
     /// `piece` is settled for `destination`.
     pub fn settled(&mut self, destination: DestinationId, piece: &Piece) {
         if let Some(flow) = self.sources[piece.batch.source.index].begun.as_mut() {

@@ -8,6 +8,7 @@ mod driver;
 pub mod enrich;
 pub mod order;
 pub mod parse;
+pub mod replay;
 pub mod route;
 pub mod run;
 pub mod seen;

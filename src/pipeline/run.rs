@@ -25,6 +25,7 @@ use super::deliver::Delivery;
 use super::destination::{DestinationId, Destinations};
 use super::driver::{Driver, Mail, Shared, now_us};
 use super::parse::{Content, Parse, Parsed, Poison};
+use super::replay::{DeadLetters, Ended, Replay};
 use super::route::Route;
 use super::storage::StoreHandle;
 use crate::config::{self, Config};
@@ -59,6 +60,11 @@ pub(super) enum Control {
         poison: Box<Poison>,
         full: bool,
     },
+    /// A dead letter is to be tried again.
+    Replay {
+        destination: String,
+        replay: Replay,
+    },
     /// Write a last checkpoint and end.
     Finish(oneshot::Sender<()>),
 }
@@ -72,6 +78,8 @@ pub struct Parts {
     pub destinations: Destinations,
     pub store: Store,
     pub parse_threads: usize,
+    /// Whether what former runs left in the spools is delivered.
+    pub spools: bool,
 }
 
 /// A running pipeline.
@@ -84,6 +92,7 @@ pub struct Pipeline {
     storage: JoinHandle<Store>,
     threads: Vec<JoinHandle<()>>,
     settled: watch::Receiver<bool>,
+    dead_letters: DeadLetters,
 }
 
 /// Why a pipeline did not start.
@@ -105,10 +114,10 @@ pub struct Drained {
 impl Pipeline {
     /// Starts all threads and tasks. To be called within a tokio runtime.
     pub fn start(parts: Parts) -> Result<Self, StartError> {
-        let Parts { config, processors, route, destinations, store, parse_threads } = parts;
+        let Parts { config, processors, route, destinations, store, parse_threads, spools } = parts;
         let budget = Budget::new(config.memory_bytes);
-        let spooled =
-            store.reader().spools()?.into_iter().map(|(name, size)| (name, size.rows as usize)).collect();
+        let spooled = if spools { store.reader().spools()? } else { Default::default() };
+        let spooled = spooled.into_iter().map(|(name, size)| (name, size.rows as usize)).collect();
         let (store, storage) = StoreHandle::start(store)?;
         let (pages, page_inbox) = mpsc::channel::<Page>(PAGES_QUEUED_MAX);
         let (begins, mut begin_inbox) = mpsc::channel::<Begin>(config.sources.len().max(1));
@@ -140,13 +149,15 @@ impl Pipeline {
         });
 
         let count = Arc::new(AtomicUsize::new(0));
+        let source_names = Arc::new(config.sources.iter().map(|source| source.name.clone()).collect());
+        let dead_letters = DeadLetters::new(store.clone(), control.clone(), Arc::clone(&source_names));
         let shared = Shared {
             store: store.clone(),
             control: control.clone(),
             budget: budget.clone(),
             epoch: Instant::now(),
             destinations: count,
-            sources: Arc::new(config.sources.iter().map(|source| source.name.clone()).collect()),
+            sources: Arc::clone(&source_names),
             invocations: config
                 .log
                 .invocations
@@ -175,7 +186,7 @@ impl Pipeline {
         thread.start_spooled();
         let core = std::thread::Builder::new().name("core".into());
         threads.push(core.spawn(move || thread.run(&parsed_inbox, &control_inbox))?);
-        Ok(Pipeline { budget, begins, pages, control, store, storage, threads, settled })
+        Ok(Pipeline { budget, begins, pages, control, store, storage, threads, settled, dead_letters })
     }
 
     /// The way in for a source.
@@ -196,9 +207,15 @@ impl Pipeline {
         self.store.clone()
     }
 
+    /// The way to its dead letters. It ends with the pipeline.
+    pub fn dead_letters(&self) -> DeadLetters {
+        self.dead_letters.clone()
+    }
+
     /// To be called when the sources have stopped: delivers until all is settled or `timeout` is over, writes the last checkpoint, closes the store.
     pub async fn drain(self, timeout: Duration) -> Result<Drained, StoreError> {
-        let Pipeline { begins, pages, control, store, storage, threads, mut settled, .. } = self;
+        let Pipeline { begins, pages, control, store, storage, threads, mut settled, dead_letters, .. } =
+            self;
         drop((begins, pages));
         let mut failed = store.failed();
         let is_settled = tokio::select! {
@@ -212,7 +229,7 @@ impl Pipeline {
                 _ = failed.wait_for(Option::is_some) => {}
             }
         }
-        drop((control, store));
+        drop((control, store, dead_letters));
         let closed = tokio::task::spawn_blocking(move || {
             for thread in threads {
                 // A thread that panicked has written its message.
@@ -371,6 +388,13 @@ impl CoreThread {
                     again();
                 });
             }
+            Control::Replay { destination, replay } => {
+                match self.core.destination(&destination) {
+                    // Unbounded: it holds a share of the budget for replays.
+                    Some(id) => drop(self.mailbox(id).send(Mail::Replay(replay))),
+                    None => replay.answer.tell(Ended::NotConfigured),
+                }
+            }
             Control::Finish(_) => {}
         }
     }
@@ -518,8 +542,8 @@ impl CoreThread {
             spool_bytes_max: settings.overflow.bytes_max,
             shared: self.shared.clone(),
             mailbox: mailbox.clone(),
-            appends: Default::default(),
-            refused: Vec::new(),
+            waiting: Default::default(),
+            replays: Default::default(),
         };
         self.runtime.spawn(driver.run(inbox));
         mailbox

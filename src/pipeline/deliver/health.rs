@@ -76,6 +76,11 @@ impl Health {
         self.state != State::Closed
     }
 
+    /// Whether it waits with its breaker open until it probes again.
+    pub fn rests(&self, now: Duration) -> bool {
+        matches!(self.state, State::Open { until } if now < until)
+    }
+
     /// The target answered for an event, whether it took it or not: it is alive.
     pub fn success(&mut self, now: Duration, policy: &Policy) {
         self.roll(now, policy.breaker.as_ref());

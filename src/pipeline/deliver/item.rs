@@ -9,13 +9,23 @@ use crate::processor::Piece;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct SpoolRow(pub i64);
 
+/// Where events came from, and so what has to happen when they are delivered. Older ones are less.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Origin {
+    /// Back from the spool: settled already, to be removed from there.
+    Spool(SpoolRow),
+    /// Fresh from a source: to be settled.
+    Source,
+    /// A dead letter by its number, on the way again because a person wants it: settled long ago, in the store until it is delivered.
+    DeadLetter(i64),
+}
+
 /// Events of one batch, in order: 16 bytes and the batch's reference, whether one event or a thousand.
 #[derive(Clone, Debug)]
 pub(super) struct Item {
     pub batch: Arc<Batch>,
     pub picks: Picks,
-    /// Set on what was read back from the spool: already settled, to be removed from there.
-    pub row: Option<SpoolRow>,
+    pub origin: Origin,
 }
 
 #[derive(Clone, Debug)]
@@ -57,16 +67,19 @@ pub(super) fn event_bytes(batch: &Batch, i: usize) -> usize {
 }
 
 impl Item {
-    pub fn new(piece: &Piece, row: Option<SpoolRow>) -> Self {
-        Item { batch: Arc::clone(&piece.batch), picks: Picks::of(&piece.picks), row }
+    pub fn new(piece: &Piece, origin: Origin) -> Self {
+        Item { batch: Arc::clone(&piece.batch), picks: Picks::of(&piece.picks), origin }
     }
 
     pub fn piece(&self) -> Piece {
         Piece { batch: Arc::clone(&self.batch), picks: self.picks.selection() }
     }
 
-    /// Bytes of the batch that this item answers for: its share by events.
+    /// Bytes of the batch that this item answers for: its share by events. A dead letter has a budget of its own.
     pub fn bytes(&self) -> usize {
+        if matches!(self.origin, Origin::DeadLetter(_)) {
+            return 0;
+        }
         self.batch.size() * self.picks.len() / self.batch.records.len().max(1)
     }
 
@@ -109,7 +122,7 @@ impl Item {
         }
         let batch = Arc::new(pick(&self.batch, &self.picks.selection()));
         let n = batch.records.len();
-        Item { batch, picks: Picks::of(&Selection::first(n)), row: self.row }
+        Item { batch, picks: Picks::of(&Selection::first(n)), origin: self.origin }
     }
 }
 

@@ -5,6 +5,9 @@
 //!                                                                                       what failed goes on in a lane of its own
 //! ```
 //!
+//! Dead letters that are replayed have lanes of the same kinds beside these: they are out of order in any case, and neither wait for the others nor hold
+//! them up.
+//!
 //! INVARIANT: while a request with events of a lane is under way, nothing else of that lane is sent (the shared lane excepted).
 //! INVARIANT: a lane that is empty and idle does not exist, so memory follows what waits, not what was ever seen.
 
@@ -15,7 +18,7 @@ use std::time::Duration;
 
 use rustc_hash::FxHashMap;
 
-use super::item::{Item, Picks};
+use super::item::{Item, Origin, Picks};
 use crate::config::Ordering;
 use crate::event::Selection;
 
@@ -26,6 +29,13 @@ pub(super) type LaneKey = u64;
 pub(super) const SHARED: LaneKey = 0;
 /// Lanes of scope `none` that hold what failed.
 const OWN: LaneKey = 1 << 63;
+/// Lanes of dead letters that are replayed.
+const REPLAY: LaneKey = 1 << 62;
+
+/// Whether it is a lane of dead letters that are replayed.
+pub(super) fn is_replay(key: LaneKey) -> bool {
+    key & REPLAY != 0
+}
 
 #[derive(Debug)]
 pub(super) struct Lane {
@@ -70,6 +80,9 @@ impl Default for Lane {
 pub(super) struct Lanes {
     lanes: FxHashMap<LaneKey, Lane>,
     ready: VecDeque<LaneKey>,
+    ready_replays: VecDeque<LaneKey>,
+    /// Whether a replay has its turn when both are ready.
+    replay_next: bool,
     waiting: BinaryHeap<Reverse<(Duration, LaneKey)>>,
     next_own: u64,
     /// Bytes and events that wait in lanes; what is under way is not counted.
@@ -80,14 +93,18 @@ pub(super) struct Lanes {
 impl Lanes {
     /// Puts events at the end of their lanes.
     pub fn push(&mut self, item: Item, ordering: Ordering) {
+        let replay = if matches!(item.origin, Origin::DeadLetter(_)) { REPLAY } else { 0 };
         match ordering {
+            Ordering::None if replay != 0 => {
+                self.next_own += 1;
+                self.append(OWN | REPLAY | self.next_own, item);
+            }
             Ordering::None => self.append(SHARED, item),
-            // A source that is no longer configured has the highest index.
-            Ordering::Source => self.append((item.batch.source.index as LaneKey & !OWN) + 1, item),
+            Ordering::Source => self.append(replay | lane_of_source(item.batch.source.index), item),
             Ordering::Entity => {
                 for i in item.picks.selection().iter() {
                     let lane = lane_of(item.batch.source.index, item.batch.records[i].lane);
-                    self.append(lane, Item { picks: Picks::One(i as u16), ..item.clone() });
+                    self.append(replay | lane, Item { picks: Picks::One(i as u16), ..item.clone() });
                 }
             }
         }
@@ -99,8 +116,14 @@ impl Lanes {
         let lane = self.lanes.entry(key).or_default();
         lane.items.push_back(item);
         if lane.state == LaneState::Idle {
+            self.make_ready(key);
+        }
+    }
+
+    fn make_ready(&mut self, key: LaneKey) {
+        if let Some(lane) = self.lanes.get_mut(&key) {
             lane.state = LaneState::Ready;
-            self.ready.push_back(key);
+            if is_replay(key) { &mut self.ready_replays } else { &mut self.ready }.push_back(key);
         }
     }
 
@@ -111,11 +134,8 @@ impl Lanes {
                 break;
             }
             self.waiting.pop();
-            if let Some(lane) = self.lanes.get_mut(&key)
-                && lane.state == LaneState::Waiting
-            {
-                lane.state = LaneState::Ready;
-                self.ready.push_back(key);
+            if self.lanes.get(&key).is_some_and(|lane| lane.state == LaneState::Waiting) {
+                self.make_ready(key);
             }
         }
     }
@@ -124,8 +144,9 @@ impl Lanes {
         self.waiting.peek().map(|Reverse((until, _))| *until)
     }
 
-    pub fn has_ready(&self) -> bool {
-        !self.ready.is_empty()
+    /// Whether a lane is ready; with `replays_only` one of those.
+    pub fn has_ready(&self, replays_only: bool) -> bool {
+        !self.ready_replays.is_empty() || !(replays_only || self.ready.is_empty())
     }
 
     pub fn is_empty(&self) -> bool {
@@ -140,14 +161,21 @@ impl Lanes {
         self.lanes.get_mut(&key)
     }
 
-    /// The next ready lane, taken from the queue; `None` where there is none.
-    pub fn next_ready(&mut self) -> Option<LaneKey> {
-        self.ready.pop_front()
+    /// The next ready lane, taken from the queue; `None` where there is none. Replays and others take turns, so that neither waits for the other's end.
+    pub fn next_ready(&mut self, replays_only: bool) -> Option<LaneKey> {
+        self.replay_next = !self.replay_next;
+        if replays_only {
+            self.ready_replays.pop_front()
+        } else if self.replay_next {
+            self.ready_replays.pop_front().or_else(|| self.ready.pop_front())
+        } else {
+            self.ready.pop_front().or_else(|| self.ready_replays.pop_front())
+        }
     }
 
     /// Puts a lane back to the front of the ready ones.
     pub fn unready(&mut self, key: LaneKey) {
-        self.ready.push_front(key);
+        if is_replay(key) { &mut self.ready_replays } else { &mut self.ready }.push_front(key);
     }
 
     /// Takes up to `events` and `bytes` from the front of a lane, at least one event, and locks it.
@@ -174,11 +202,10 @@ impl Lanes {
             }
         }
         if key == SHARED {
-            lane.state = if lane.items.is_empty() { LaneState::Idle } else { LaneState::Ready };
-            if lane.state == LaneState::Ready {
-                self.ready.push_back(key);
-            } else {
+            if lane.items.is_empty() {
                 self.lanes.remove(&key);
+            } else {
+                self.make_ready(key);
             }
         } else {
             lane.state = LaneState::Busy;
@@ -195,8 +222,7 @@ impl Lanes {
         if lane.items.is_empty() {
             self.lanes.remove(&key);
         } else {
-            lane.state = LaneState::Ready;
-            self.ready.push_back(key);
+            self.make_ready(key);
         }
     }
 
@@ -228,17 +254,32 @@ impl Lanes {
         }
     }
 
-    /// Takes out everything that waits, in reading order within a source. Lanes under way stay, empty.
+    /// Takes out everything that waits but for replays, in reading order within a source. Lanes under way stay, empty.
     pub fn drain(&mut self) -> Vec<Item> {
+        let items = self.take_out(|key| !is_replay(key));
+        self.ready.clear();
+        merge(items)
+    }
+
+    /// Takes out the replays that wait.
+    pub fn drain_replays(&mut self) -> Vec<Item> {
+        self.ready_replays.clear();
+        self.take_out(is_replay)
+    }
+
+    fn take_out(&mut self, which: impl Fn(LaneKey) -> bool) -> Vec<Item> {
         let mut items: Vec<Item> = Vec::new();
-        self.lanes.retain(|_, lane| {
+        self.lanes.retain(|key, lane| {
+            if !which(*key) {
+                return true;
+            }
             items.extend(lane.items.drain(..));
             lane.state == LaneState::Busy
         });
-        self.ready.clear();
-        self.waiting.clear();
-        (self.bytes, self.events) = (0, 0);
-        merge(items)
+        self.waiting.retain(|Reverse((_, key))| !which(*key));
+        self.bytes -= items.iter().map(Item::bytes).sum::<usize>().min(self.bytes);
+        self.events -= items.iter().map(|item| item.picks.len()).sum::<usize>();
+        items
     }
 }
 
@@ -248,14 +289,15 @@ pub(super) fn merge(items: Vec<Item>) -> Vec<Item> {
         .iter()
         .enumerate()
         .flat_map(|(at, item)| {
-            let key = (item.row.is_none(), item.row, item.batch.source.index);
+            let key = (item.origin, item.batch.source.index);
             let picks = item.picks.selection();
             picks.iter().map(|i| (key, item.batch.records[i].seq, at, i)).collect::<Vec<_>>()
         })
         .collect();
     events.sort_unstable();
-    let same =
-        |a: usize, b: usize| Arc::ptr_eq(&items[a].batch, &items[b].batch) && items[a].row == items[b].row;
+    let same = |a: usize, b: usize| {
+        Arc::ptr_eq(&items[a].batch, &items[b].batch) && items[a].origin == items[b].origin
+    };
     events
         .chunk_by(|(.., a, _), (.., b, _)| same(*a, *b))
         .map(|run| {
@@ -266,6 +308,11 @@ pub(super) fn merge(items: Vec<Item>) -> Vec<Item> {
 }
 
 fn lane_of(source: usize, lane: u64) -> LaneKey {
-    // The top bit is for lanes of scope `none`, 0 for the shared one.
-    ((lane ^ (source as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15)) & !OWN).max(1)
+    // The top bits are for lanes of scope `none` and for replays, 0 for the shared one.
+    ((lane ^ (source as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15)) & !(OWN | REPLAY)).max(1)
+}
+
+/// A source that is not configured any more has the highest index.
+fn lane_of_source(source: usize) -> LaneKey {
+    (source as LaneKey).min(u64::from(u32::MAX)) + 1
 }

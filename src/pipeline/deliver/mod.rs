@@ -6,10 +6,13 @@
 //!             ▲                                                              ├─ the target's fault ─► wait, probe, try again (no attempt used)
 //!             │                                                              └─ the event's fault ──► halve to find it, try again, at last DeadLetter
 //!  Spool ◄────┴──── too much waits ──► Append ··· Appended ──► Settle;  later Fetch ··· Fetched ─► lanes ─► Unspool
+//!
+//!  Replay ─► lanes of its own ─► … ─► Replayed: a dead letter was delivered, or failed again
 //! ```
 //!
 //! INVARIANT: every offered event leaves exactly once as `Settle`, or within `DeadLetter`, `Append` or `Drop`, whose completion settles it.
-//! INVARIANT: nothing overtakes a spool that is not empty.
+//! INVARIANT: nothing overtakes a spool that is not empty, but for dead letters that a person replays.
+//! INVARIANT: every replay comes to its end: it waits neither for a target that is gone nor for its breaker, but stays a dead letter.
 
 mod backoff;
 mod health;
@@ -26,12 +29,12 @@ use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 use rustc_hash::FxHashMap;
 
-pub use item::{SpoolRow, pick};
+pub use item::{Origin, SpoolRow, pick};
 
 use self::backoff::backoff;
 use self::health::Health;
 use self::item::Item;
-use self::lanes::{LaneKey, Lanes, SHARED};
+use self::lanes::{LaneKey, Lanes, SHARED, is_replay};
 use self::rate::Rate;
 use self::spool::Spool;
 use crate::config::{Delivery as Policy, OverflowPolicy};
@@ -50,6 +53,10 @@ pub enum Input {
     Appended { ticket: u64 },
     /// Rows of the spool, in order, from after the row that was asked for.
     Fetched { rows: Vec<(SpoolRow, Piece)> },
+    /// A dead letter, by its number, is to be tried again.
+    Replay { letter: i64, piece: Piece },
+    /// The store has no room for this destination's dead letters, so that nothing more may fail for good; or has room again. Replays go on: they make room.
+    Block(bool),
     /// Time has passed.
     Tick,
 }
@@ -90,6 +97,24 @@ pub enum Action {
     Unspool(SpoolRow),
     /// Dropped by policy; settled.
     Drop(Piece),
+    /// A replay came to its end.
+    Replayed {
+        letter: i64,
+        end: ReplayEnd,
+    },
+}
+
+/// How a replay ended.
+#[derive(Clone, Debug)]
+pub enum ReplayEnd {
+    Delivered,
+    /// It failed again, after so many tries.
+    Failed {
+        failure: Failure,
+        attempts: u32,
+    },
+    /// It was not tried: the target takes nothing now.
+    PutOff,
 }
 
 /// An event that failed for good.
@@ -100,8 +125,8 @@ pub struct DeadLetter {
     pub attempts: u32,
     /// Time between the first and the last try.
     pub tried_for: Duration,
-    /// The spool's row that it came from: then it is settled already, and the row is removed after it is stored.
-    pub row: Option<SpoolRow>,
+    /// Where it came from: what is from the spool is settled already, and its row is removed after it is stored.
+    pub origin: Origin,
 }
 
 /// One destination's engine.
@@ -118,6 +143,8 @@ pub struct Delivery {
     next_request: u64,
     /// Since when a lane is ready, for the linger.
     ready_since: Option<Duration>,
+    /// Nothing is sent but replays: see [`Input::Block`].
+    blocked: bool,
     random: SmallRng,
 }
 
@@ -161,6 +188,7 @@ impl Delivery {
             under_way: FxHashMap::default(),
             next_request: 0,
             ready_since: None,
+            blocked: false,
             random: SmallRng::seed_from_u64(seed),
         }
     }
@@ -174,6 +202,11 @@ impl Delivery {
             Input::Fetched { rows } => {
                 self.spool.fetched(rows, &mut self.lanes, self.policy.ordering, actions)
             }
+            // Its lanes are as the others; what it holds in memory is bounded by whoever replays.
+            Input::Replay { letter, piece } => {
+                self.lanes.push(Item::new(&piece, Origin::DeadLetter(letter)), self.policy.ordering)
+            }
+            Input::Block(blocked) => self.blocked = blocked,
             Input::Tick => {}
         }
         self.lanes.wake(now);
@@ -186,7 +219,7 @@ impl Delivery {
         if self.under_way.len() >= self.policy.concurrency {
             return self.lanes.wakes_at();
         }
-        let ready = self.lanes.has_ready().then(|| {
+        let ready = self.lanes.has_ready(self.blocked).then(|| {
             let linger = self.ready_since.map_or(Duration::ZERO, |since| since + self.policy.batch.age);
             let health = self.health.wakes_at().unwrap_or_default();
             linger.max(health).max(self.rate.next_at())
@@ -214,10 +247,10 @@ impl Delivery {
 
     fn offer(&mut self, piece: Piece, room: Room, actions: &mut Vec<Action>) {
         if self.spool.is_active() {
-            self.spool.append(vec![Item::new(&piece, None).compact()], actions);
+            self.spool.append(vec![Item::new(&piece, Origin::Source).compact()], actions);
             return;
         }
-        let item = Item::new(&piece, None);
+        let item = Item::new(&piece, Origin::Source);
         let holds_up = self.health.is_open() || (room.scarce && !room.alone);
         if self.lanes.bytes + item.bytes() <= room.share || !holds_up {
             // What cannot go out now should not keep a whole page for a few events.
@@ -237,8 +270,10 @@ impl Delivery {
     fn spill(&mut self, item: Item, actions: &mut Vec<Action>) {
         let mut items = self.lanes.drain();
         for request in self.under_way.values_mut() {
-            request.spooled = true;
-            items.extend(request.parts.iter().flat_map(|(_, items)| items.iter().cloned()));
+            let parts = request.parts.iter().filter(|(key, _)| !is_replay(*key));
+            let before = items.len();
+            items.extend(parts.flat_map(|(_, items)| items.iter().cloned()));
+            request.spooled |= items.len() > before;
         }
         items.push(item);
         self.spool.append(lanes::merge(items), actions);
@@ -255,7 +290,7 @@ impl Delivery {
 
     /// Sends what may be sent now.
     fn pump(&mut self, now: Duration, actions: &mut Vec<Action>) {
-        while self.lanes.has_ready() {
+        while self.lanes.has_ready(self.blocked) {
             let since = *self.ready_since.get_or_insert(now);
             let lingers = now < since + self.policy.batch.age && self.lanes.events < self.shape.events_max;
             if lingers
@@ -276,7 +311,7 @@ impl Delivery {
         let (mut events, mut bytes, mut attempt) = (0, 0, 1);
         while events < self.shape.events_max
             && bytes < self.shape.bytes_max
-            && let Some(key) = self.lanes.next_ready()
+            && let Some(key) = self.lanes.next_ready(self.blocked)
         {
             let Some(lane) = self.lanes.get(key) else { continue };
             let alone = lane.cap != usize::MAX;
@@ -294,7 +329,7 @@ impl Delivery {
             events += items.iter().map(|item| item.picks.len()).sum::<usize>();
             bytes += items.iter().map(Item::request_bytes).sum::<usize>();
             parts.push((key, items));
-            if alone || (key == SHARED && !self.lanes.has_ready()) {
+            if alone || (key == SHARED && !self.lanes.has_ready(self.blocked)) {
                 break;
             }
         }
@@ -322,25 +357,29 @@ impl Delivery {
                 self.judge(now, worst.filter(|_| gone), random);
             }
         }
+        let spooled = |key: LaneKey| done.spooled && !is_replay(key);
         match outcome {
             Outcome::Delivered => {
                 for (key, items) in done.parts {
-                    items.iter().for_each(|item| self.settle(item, done.spooled, actions));
+                    items.iter().for_each(|item| self.settle(item, spooled(key), actions));
                     self.succeed(key);
                 }
             }
             Outcome::Failed(failure) => {
                 let single = done.events == 1;
                 for (key, items) in done.parts {
-                    self.fail(now, key, items, &failure, single, done.sent_at, done.spooled, actions);
+                    self.fail(now, key, items, &failure, single, done.sent_at, spooled(key), actions);
                 }
             }
             Outcome::Partial(failures) => {
                 let mut failures = failures.into_iter();
                 for (key, items) in done.parts {
-                    self.partial(now, key, items, &mut failures, done.sent_at, done.spooled, actions);
+                    self.partial(now, key, items, &mut failures, done.sent_at, spooled(key), actions);
                 }
             }
+        }
+        if self.health.rests(now) {
+            self.put_off_replays(actions);
         }
     }
 
@@ -353,15 +392,29 @@ impl Delivery {
         }
     }
 
+    /// Gives back the replays that wait: a person is waiting for them, and the target is gone for who knows how long.
+    fn put_off_replays(&mut self, actions: &mut Vec<Action>) {
+        for item in self.lanes.drain_replays() {
+            self.end_replay(&item, ReplayEnd::PutOff, actions);
+        }
+    }
+
+    fn end_replay(&mut self, item: &Item, end: ReplayEnd, actions: &mut Vec<Action>) {
+        if let Origin::DeadLetter(letter) = item.origin {
+            actions.push(Action::Replayed { letter, end });
+        }
+    }
+
     /// The events of `item` were acknowledged.
     fn settle(&mut self, item: &Item, spooled: bool, actions: &mut Vec<Action>) {
         if spooled {
             self.spool.delivered_ahead(item);
         }
-        match item.row {
-            Some(row) => self.spool.delivered(row, item.picks.len(), actions),
-            None if spooled => {}
-            None => actions.push(Action::Settle(item.piece())),
+        match item.origin {
+            Origin::Spool(row) => self.spool.delivered(row, item.picks.len(), actions),
+            Origin::Source if spooled => {}
+            Origin::Source => actions.push(Action::Settle(item.piece())),
+            Origin::DeadLetter(_) => self.end_replay(item, ReplayEnd::Delivered, actions),
         }
     }
 
@@ -401,7 +454,11 @@ impl Delivery {
         let count: usize = items.iter().map(|item| item.picks.len()).sum();
         let Some(lane) = self.lanes.get_mut(key) else { return };
         let first_try = *lane.first_try.get_or_insert(sent_at);
-        if failure.fault == Fault::Target {
+        let out_of_replays = is_replay(key) && lane.target_tries + 1 >= self.policy.retry.attempts;
+        if failure.fault == Fault::Target && out_of_replays {
+            give_up(items, failure, lane.target_tries + 1, Duration::ZERO, actions);
+            self.succeed(key);
+        } else if failure.fault == Fault::Target {
             let wait = backoff(
                 self.policy.retry.backoff_min,
                 self.policy.retry.backoff_max,
@@ -421,16 +478,7 @@ impl Delivery {
             let (tries, tried_for) = (lane.tries, now.saturating_sub(first_try));
             let out_of_tries = tries >= self.policy.retry.attempts;
             if failure.fault == Fault::Permanent || out_of_tries || tried_for >= self.policy.retry.max_age {
-                let failure = failure.clone();
-                actions.extend(items.into_iter().map(|item| {
-                    Action::DeadLetter(DeadLetter {
-                        piece: item.piece(),
-                        failure: failure.clone(),
-                        attempts: tries,
-                        tried_for,
-                        row: item.row,
-                    })
-                }));
+                give_up(items, failure, tries, tried_for, actions);
                 self.succeed(key);
             } else {
                 let wait =
@@ -479,11 +527,35 @@ impl Delivery {
 
     /// A dead letter that came from the spool is stored: its row has one event less.
     pub fn dead_letter_stored(&mut self, letter: &DeadLetter, actions: &mut Vec<Action>) {
-        match letter.row {
-            Some(row) => self.spool.delivered(row, letter.piece.picks.len(), actions),
-            None => actions.push(Action::Settle(letter.piece.clone())),
+        match letter.origin {
+            Origin::Spool(row) => self.spool.delivered(row, letter.piece.picks.len(), actions),
+            Origin::Source => actions.push(Action::Settle(letter.piece.clone())),
+            Origin::DeadLetter(_) => debug_assert!(false, "it is a dead letter already"),
         }
     }
+}
+
+/// These failed for good.
+fn give_up(
+    items: Vec<Item>,
+    failure: &Failure,
+    attempts: u32,
+    tried_for: Duration,
+    actions: &mut Vec<Action>,
+) {
+    actions.extend(items.into_iter().map(|item| match item.origin {
+        Origin::DeadLetter(letter) => {
+            let end = ReplayEnd::Failed { failure: failure.clone(), attempts };
+            Action::Replayed { letter, end }
+        }
+        origin => Action::DeadLetter(DeadLetter {
+            piece: item.piece(),
+            failure: failure.clone(),
+            attempts,
+            tried_for,
+            origin,
+        }),
+    }));
 }
 
 /// The pieces of a request: neighbours of the same batch joined where that keeps the order.

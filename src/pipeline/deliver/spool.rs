@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::Action;
-use super::item::{Item, SpoolRow};
+use super::item::{Item, Origin, SpoolRow};
 use super::lanes::Lanes;
 use crate::config::Ordering;
 use crate::event::{Identity, Selection};
@@ -67,9 +67,10 @@ impl Spool {
         let Some(items) = self.appending.remove(&ticket) else { return };
         self.stored += items.len();
         for item in items {
-            match item.row {
-                Some(row) => self.delivered(row, item.picks.len(), actions),
-                None => actions.push(Action::Settle(item.piece())),
+            match item.origin {
+                Origin::Spool(row) => self.delivered(row, item.picks.len(), actions),
+                Origin::Source => actions.push(Action::Settle(item.piece())),
+                Origin::DeadLetter(_) => debug_assert!(false, "a dead letter is in the store already"),
             }
         }
     }
@@ -116,7 +117,7 @@ impl Spool {
                 continue;
             }
             self.open.insert(row, picks.len());
-            lanes.push(Item::new(&Piece { batch, picks }, Some(row)), ordering);
+            lanes.push(Item::new(&Piece { batch, picks }, Origin::Spool(row)), ordering);
         }
     }
 

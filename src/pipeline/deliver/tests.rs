@@ -46,6 +46,8 @@ struct World {
     received: Vec<i32>,
     settled: BTreeSet<i32>,
     dead: Vec<i32>,
+    /// How each replay ended, by its number, which is the key of its event plus a million.
+    replayed: BTreeMap<i64, ReplayEnd>,
     from_spool: BTreeSet<i32>,
     widest: usize,
 }
@@ -62,6 +64,7 @@ impl World {
             received: Vec::new(),
             settled: BTreeSet::new(),
             dead: Vec::new(),
+            replayed: BTreeMap::new(),
             from_spool: BTreeSet::new(),
             widest: 0,
         }
@@ -104,6 +107,9 @@ impl World {
                     self.store.push_back(Input::Fetched { rows });
                 }
                 Action::Unspool(row) => self.rows.retain(|(other, _)| *other != row),
+                Action::Replayed { letter, end } => {
+                    assert!(self.replayed.insert(letter, end).is_none(), "{letter} ended twice");
+                }
                 Action::Drop(piece) => {
                     keys([&piece]).into_iter().for_each(|key| assert!(self.settled.insert(key)));
                 }
@@ -131,6 +137,18 @@ impl World {
             Outcome::Delivered
         };
         self.input(Input::Done { request: id, outcome });
+    }
+
+    /// Replays `n` dead letters with the keys from `first`.
+    fn replay(&mut self, first: i32, n: i32, entities: u64) {
+        for key in first..first + n {
+            self.input(Input::Replay { letter: i64::from(key), piece: piece(key, 1, entities) });
+        }
+    }
+
+    /// The numbers of the replays that ended as `which` says.
+    fn ended(&self, which: impl Fn(&ReplayEnd) -> bool) -> Vec<i64> {
+        self.replayed.iter().filter(|(_, end)| which(end)).map(|(letter, _)| *letter).collect()
     }
 
     fn store_replies(&mut self) {
@@ -240,12 +258,87 @@ fn dropping_by_policy_drops_the_oldest_or_the_newest() {
     }
 }
 
+#[test]
+fn a_replay_neither_waits_for_others_nor_holds_them_up() {
+    let policy = Policy { concurrency: 2, ..Policy::default() };
+    let mut world = World::new(policy, shape(1, false));
+    world.input(Input::Offer { piece: piece(0, 3, 1), room: ROOM });
+    world.replay(100, 2, 1);
+    assert_eq!(world.under_way.len(), 2, "the first event and the first replay, side by side");
+    world.answer(0, false, &mut |_| Some(Fault::Retryable));
+    world.answer(0, false, &mut |_| None);
+    assert_eq!(world.ended(|end| matches!(end, ReplayEnd::Delivered)), [100], "while an event waits");
+    world.finish(false, |_| false);
+    assert_eq!(world.ended(|end| matches!(end, ReplayEnd::Delivered)), [100, 101]);
+    assert_eq!(world.settled, BTreeSet::from([0, 1, 2]), "a replay was settled long ago");
+}
+
+#[test]
+fn a_replay_that_fails_again_stays_a_dead_letter_with_its_new_reason() {
+    let mut world = World::new(attempts(3), shape(10, false));
+    world.replay(100, 4, 1);
+    world.finish(false, |key| key == 102);
+    let failed = world.ended(|end| matches!(end, ReplayEnd::Failed { attempts: 3, .. }));
+    assert_eq!((failed, world.replayed.len(), world.dead.len()), (vec![102], 4, 0));
+}
+
+#[test]
+fn a_replay_does_not_wait_for_a_target_that_is_gone() {
+    for breaker in [Policy::default().breaker, None] {
+        let mut world = World::new(Policy { breaker, ..attempts(4) }, shape(1, false));
+        world.replay(100, 30, 1);
+        for _ in 0..500 {
+            if let Some(at) = world.engine.wakes_at().filter(|_| world.under_way.is_empty()) {
+                world.now = world.now.max(at);
+                world.input(Input::Tick);
+            }
+            if !world.under_way.is_empty() {
+                world.answer(0, false, &mut |_| Some(Fault::Target));
+            }
+        }
+        assert_eq!(world.replayed.len(), 30, "breaker {breaker:?}");
+        assert!(world.ended(|end| matches!(end, ReplayEnd::Delivered)).is_empty());
+        assert!(world.engine.is_idle());
+    }
+}
+
+#[test]
+fn a_replay_never_goes_to_the_spool() {
+    let mut world = World::new(Policy::default(), shape(10, false));
+    world.replay(100, 5, 1);
+    let room = Room { share: 4_000, scarce: true, alone: false };
+    for n in 0..20 {
+        world.input(Input::Offer { piece: piece(n * 10, 10, 1), room });
+    }
+    assert!(world.engine.gauges().spooling);
+    assert!(world.from_spool.iter().all(|key| *key < 200), "{:?}", world.from_spool);
+    world.finish(false, |_| false);
+    assert_eq!(world.replayed.len(), 5);
+    assert_eq!(world.settled.len(), 200);
+}
+
+#[test]
+fn without_room_for_dead_letters_only_replays_are_sent() {
+    let mut world = World::new(Policy::default(), shape(1, false));
+    world.input(Input::Block(true));
+    world.input(Input::Offer { piece: piece(0, 2, 1), room: ROOM });
+    assert!(world.under_way.is_empty());
+    assert_eq!(world.engine.wakes_at(), None, "it waits for the store, not for the clock");
+    world.replay(100, 1, 1);
+    world.answer(0, false, &mut |_| None);
+    assert_eq!(world.replayed.len(), 1);
+    world.input(Input::Block(false));
+    world.finish(false, |_| false);
+    assert_eq!(world.received, [100, 0, 1]);
+}
+
 #[derive(Debug, Clone)]
 enum Step {
     Offer(u8),
     Answer(u8, u8),
     Store,
     Time(u16),
+    Replay(u8),
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -254,6 +347,7 @@ fn step() -> impl Strategy<Value = Step> {
         (any::<u8>(), any::<u8>()).prop_map(|(at, how)| Step::Answer(at, how)),
         Just(Step::Store),
         (0u16..2_000).prop_map(Step::Time),
+        (1u8..5).prop_map(Step::Replay),
     ]
 }
 
@@ -272,7 +366,7 @@ proptest! {
         let entities = 5;
         let policy = Policy { ordering, concurrency, ..attempts(3) };
         let mut world = World::new(policy, shape(events_max, partial));
-        let mut offered = 0;
+        let (mut offered, mut replays) = (0, 1_000_000);
         for step in steps {
             match step {
                 Step::Offer(n) => {
@@ -295,6 +389,10 @@ proptest! {
                 }
                 Step::Answer(..) => {}
                 Step::Store => world.store_replies(),
+                Step::Replay(n) => {
+                    world.replay(replays, i32::from(n), entities);
+                    replays += i32::from(n);
+                }
                 Step::Time(ms) => {
                     world.now += Duration::from_millis(u64::from(ms));
                     world.input(Input::Tick);
@@ -303,9 +401,13 @@ proptest! {
         }
         world.finish(partial, |_| false);
         prop_assert!(world.widest <= concurrency);
-        let mut all: Vec<i32> = world.received.iter().chain(&world.dead).copied().collect();
+        let (replayed, received): (Vec<i32>, Vec<i32>) = world.received.iter().partition(|key| **key >= 1_000_000);
+        let mut all: Vec<i32> = received.iter().chain(&world.dead).copied().collect();
         all.sort();
         prop_assert_eq!(all, (0..offered).collect::<Vec<_>>(), "each event exactly once");
+        prop_assert_eq!(world.replayed.len() as i32, replays - 1_000_000, "every replay ends");
+        let delivered = world.ended(|end| matches!(end, ReplayEnd::Delivered));
+        prop_assert_eq!(delivered, replayed.iter().map(|key| i64::from(*key)).collect::<BTreeSet<_>>().into_iter().collect::<Vec<_>>());
         prop_assert_eq!(world.settled.len(), offered as usize);
         let lane = |key: i32| match ordering {
             Ordering::Source => 0,
@@ -313,7 +415,7 @@ proptest! {
             Ordering::None => key,
         };
         let mut last = BTreeMap::new();
-        for key in &world.received {
+        for key in &received {
             let before = last.insert(lane(*key), *key);
             prop_assert!(before.is_none_or(|before| before < *key), "{} after {:?}", key, before);
         }

@@ -1,25 +1,28 @@
 //! The driver of one destination: carries out what its engine (`deliver`) says, and tells it what became of that. Async, one task a destination.
 
-use std::collections::VecDeque;
+mod stored;
+
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crossbeam_channel::Sender;
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
+use rustc_hash::FxHashMap;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use super::budget::Budget;
 use super::deliver::{Action, DeadLetter, Delivery, Input, Room, SpoolRow};
 use super::destination::DestinationId;
+use super::replay::{self, Replay};
 use super::run::Control;
 use super::storage::StoreHandle;
-use crate::durable::codec;
-use crate::durable::{self, Payload, SpoolAppend, Store, Write};
-use crate::limits::STORE_FULL_RETRY;
+use crate::durable::{self, Store, Write};
 use crate::processor::{Outcome, Piece, Processor};
 use crate::telemetry::metrics::DestinationMetrics;
+
+pub(super) use self::stored::Waiting;
 
 /// What comes to a driver.
 pub(super) enum Mail {
@@ -32,10 +35,13 @@ pub(super) enum Mail {
     DeadLettered {
         letter: Box<DeadLetter>,
         outcome: Option<durable::Outcome>,
+        /// Whether the store had refused it before.
+        again: bool,
     },
+    /// A dead letter is to be tried again.
+    Replay(Replay),
     /// Try again what a full store refused.
     Again,
-    /// Read again what was written to the spool meanwhile by hand: a replayed dead letter.
     Stop,
 }
 
@@ -63,10 +69,9 @@ pub(super) struct Driver {
     pub shared: Shared,
     pub metrics: DestinationMetrics,
     pub mailbox: mpsc::UnboundedSender<Mail>,
-    /// Appends in order; only the first is with the store, so that one that is refused is not overtaken.
-    pub appends: VecDeque<(u64, Vec<Piece>)>,
-    /// Dead letters that a full store refused.
-    pub refused: Vec<DeadLetter>,
+    pub waiting: Waiting,
+    /// Dead letters on their way again, by number: their tries so far, and who is told of the end.
+    pub replays: FxHashMap<i64, (u32, replay::Answer)>,
 }
 
 type UnderWay = FuturesUnordered<crate::processor::BoxFuture<'static, Answer>>;
@@ -111,26 +116,11 @@ impl Driver {
             Mail::Offer(piece) => Input::Offer { piece, room: self.room() },
             Mail::Appended { ticket, outcomes } => return self.appended(ticket, &outcomes, actions),
             Mail::Fetched(rows) => Input::Fetched { rows },
-            Mail::DeadLettered { letter, outcome } => {
-                return match outcome {
-                    Some(durable::Outcome::Full(full)) => {
-                        self.full(&full.to_string());
-                        self.refused.push(*letter);
-                    }
-                    _ => {
-                        self.metrics.failed.increment(letter.piece.picks.len() as u64);
-                        self.engine.dead_letter_stored(&letter, actions);
-                    }
-                };
+            Mail::DeadLettered { letter, outcome, again } => {
+                return self.dead_lettered(*letter, outcome, again, actions);
             }
-            Mail::Again => {
-                self.metrics.store_full.set(0.0);
-                self.send_append();
-                for letter in std::mem::take(&mut self.refused) {
-                    self.store_dead_letter(letter);
-                }
-                return;
-            }
+            Mail::Replay(replay) => return self.replay(replay, actions),
+            Mail::Again => return self.again(),
             Mail::Stop => return,
         };
         self.engine.step(self.now(), input, actions);
@@ -201,17 +191,15 @@ impl Driver {
                 }
                 Action::DeadLetter(letter) => {
                     tracing::warn!(destination = %self.name, attempts = letter.attempts, status = letter.failure.status, reason = %letter.failure.reason, "an event failed for good and becomes a dead letter");
-                    self.store_dead_letter(letter);
+                    self.store_dead_letter(letter, false);
                 }
                 Action::Append { ticket, pieces } => {
                     self.metrics.spilled.increment(pieces.iter().map(|piece| piece.picks.len() as u64).sum());
-                    self.appends.push_back((ticket, pieces));
-                    if self.appends.len() == 1 {
-                        self.send_append();
-                    }
+                    self.append(ticket, pieces);
                 }
                 Action::Fetch { after, bytes } => self.fetch(after, bytes),
                 Action::Unspool(SpoolRow(row)) => unspooled.push(row),
+                Action::Replayed { letter, end } => self.replayed(letter, end),
             }
         }
         if !settled.is_empty() {
@@ -220,113 +208,6 @@ impl Driver {
         if !unspooled.is_empty() {
             self.shared.store.apply(vec![Write::SpoolRemove { rows: unspooled }], |_| ());
         }
-    }
-
-    /// Gives the first append to the store.
-    fn send_append(&mut self) {
-        let Some((ticket, pieces)) = self.appends.front() else { return };
-        let writes: Vec<Write> = pieces
-            .iter()
-            .filter_map(|piece| {
-                let batch = codec::encode(&piece.batch, &piece.picks)
-                    .inspect_err(|error| tracing::error!(destination = %self.name, %error, "a batch cannot be spooled"))
-                    .ok()?;
-                Some(Write::SpoolAppend(SpoolAppend {
-                    destination: self.name.to_string(),
-                    source: piece.batch.source.name.clone(),
-                    batch,
-                    bytes_max: self.spool_bytes_max,
-                }))
-            })
-            .collect();
-        let (ticket, mailbox) = (*ticket, self.mailbox.clone());
-        self.shared.store.apply(writes, move |outcomes| {
-            // A driver that is gone has nothing left to do.
-            let _ = mailbox.send(Mail::Appended { ticket, outcomes });
-        });
-    }
-
-    fn appended(&mut self, ticket: u64, outcomes: &[durable::Outcome], actions: &mut Vec<Action>) {
-        let refused = outcomes.iter().position(|outcome| matches!(outcome, durable::Outcome::Full(_)));
-        let Some(at) = refused else {
-            self.appends.pop_front();
-            self.engine.step(self.now(), Input::Appended { ticket }, actions);
-            self.send_append();
-            return;
-        };
-        if let (durable::Outcome::Full(full), Some((_, pieces))) = (&outcomes[at], self.appends.front_mut()) {
-            // What stands before the refused one is written; the rest is tried again, in order.
-            pieces.drain(..at);
-            let full = full.to_string();
-            self.full(&full);
-        }
-    }
-
-    /// The store has no room for this destination: say so, wait, try again. Nothing is lost; its share of the memory stays taken.
-    fn full(&self, what: &str) {
-        tracing::error!(destination = %self.name, reason = what, "this destination waits for room in the store");
-        self.metrics.store_full.set(1.0);
-        let mailbox = self.mailbox.clone();
-        tokio::spawn(async move {
-            tokio::time::sleep(STORE_FULL_RETRY).await;
-            let _ = mailbox.send(Mail::Again);
-        });
-    }
-
-    fn fetch(&self, after: SpoolRow, bytes: usize) {
-        let (name, mailbox, sources) =
-            (Arc::clone(&self.name), self.mailbox.clone(), Arc::clone(&self.shared.sources));
-        self.shared.store.with(move |store| {
-            let mut pieces = Vec::new();
-            for row in store.reader().peek(&name, after.0, bytes as u64)? {
-                let picks = row.left();
-                match codec::decode(&row.blob, |source| sources.iter().position(|name| name == source)) {
-                    Ok(batch) => pieces.push((SpoolRow(row.row), Piece { batch: Arc::new(batch), picks })),
-                    Err(error) => {
-                        let what = format!("row {} of the spool of `{name}`: {error}", row.row);
-                        return Err(durable::StoreError::Damaged { path: store.dir().to_owned(), what });
-                    }
-                }
-            }
-            let _ = mailbox.send(Mail::Fetched(pieces));
-            Ok(())
-        });
-    }
-
-    fn store_dead_letter(&self, letter: DeadLetter) {
-        let write = match self.dead_letter(&letter) {
-            Ok(write) => write,
-            Err(error) => {
-                tracing::error!(destination = %self.name, %error, "a dead letter cannot be written");
-                return;
-            }
-        };
-        let mailbox = self.mailbox.clone();
-        self.shared.store.apply(vec![write], move |outcomes| {
-            let outcome = outcomes.into_iter().next();
-            let _ = mailbox.send(Mail::DeadLettered { letter: Box::new(letter), outcome });
-        });
-    }
-
-    fn dead_letter(&self, letter: &DeadLetter) -> Result<Write, codec::CodecError> {
-        let batch = &letter.piece.batch;
-        let at = letter.piece.picks.iter().next().unwrap_or_default();
-        let record = &batch.records[at];
-        let last_us = now_us();
-        let facts = durable::DeadLetterFacts {
-            destination: self.name.to_string(),
-            source: batch.source.name.clone(),
-            identity: record.identity,
-            id: record.id,
-            subject: batch.text(record.subject).to_string(),
-            reason: letter.failure.reason.clone(),
-            status: letter.failure.status,
-            attempts: letter.attempts,
-            first_us: last_us - letter.tried_for.as_micros() as i64,
-            last_us,
-        };
-        let payload = Payload::Event(codec::encode(batch, &letter.piece.picks)?.into_blob());
-        Ok(Write::DeadLetter(durable::DeadLetter { facts, payload }))
     }
 
     fn show(&self) {

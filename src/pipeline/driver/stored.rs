@@ -1,0 +1,238 @@
+//! The driver's side of the store: the spool, dead letters, and what is done while the store has no room.
+//!
+//! A store without room loses nothing: what it refused is kept and tried again every [`STORE_FULL_RETRY`], and the engine sends nothing more that could
+//! become another dead letter. It is said once, and once more when there is room again.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use super::{Driver, Mail, now_us};
+use crate::durable::codec::{self, CodecError};
+use crate::durable::{self, Payload, SpoolAppend, StoreError, Write};
+use crate::limits::STORE_FULL_RETRY;
+use crate::pipeline::deliver::{Action, DeadLetter, Input, ReplayEnd, SpoolRow};
+use crate::pipeline::replay::{Ended, Replay};
+use crate::processor::Piece;
+
+/// What waits for the store.
+#[derive(Default)]
+pub(in crate::pipeline) struct Waiting {
+    /// Appends in order; only the first is with the store, so that one that is refused is not overtaken.
+    appends: VecDeque<(u64, Vec<Piece>)>,
+    /// The first append was refused.
+    append_refused: bool,
+    /// Dead letters that were refused.
+    letters: Vec<DeadLetter>,
+    /// Refused dead letters that are with the store once more.
+    letters_again: usize,
+    /// Whether it was said that there is no room.
+    said: bool,
+    /// Whether an `Again` is on its way.
+    again: bool,
+}
+
+impl Waiting {
+    fn is_full(&self) -> bool {
+        self.append_refused || self.lacks_letters()
+    }
+
+    fn lacks_letters(&self) -> bool {
+        !self.letters.is_empty() || self.letters_again > 0
+    }
+}
+
+impl Driver {
+    pub(super) fn append(&mut self, ticket: u64, pieces: Vec<Piece>) {
+        self.waiting.appends.push_back((ticket, pieces));
+        if self.waiting.appends.len() == 1 {
+            self.send_append();
+        }
+    }
+
+    /// Gives the first append to the store.
+    fn send_append(&mut self) {
+        let Some((ticket, pieces)) = self.waiting.appends.front() else { return };
+        let write = |piece: &Piece| {
+            Ok(Write::SpoolAppend(SpoolAppend {
+                destination: self.name.to_string(),
+                source: piece.batch.source.name.clone(),
+                batch: codec::encode(&piece.batch, &piece.picks)?,
+                bytes_max: self.spool_bytes_max,
+            }))
+        };
+        let writes: Vec<Write> = match pieces.iter().map(write).collect() {
+            Ok(writes) => writes,
+            Err(error) => return self.cannot_store(error),
+        };
+        let (ticket, mailbox) = (*ticket, self.mailbox.clone());
+        self.shared.store.apply(writes, move |outcomes| {
+            // A driver that is gone has nothing left to do.
+            let _ = mailbox.send(Mail::Appended { ticket, outcomes });
+        });
+    }
+
+    pub(super) fn appended(&mut self, ticket: u64, outcomes: &[durable::Outcome], actions: &mut Vec<Action>) {
+        let refused = outcomes.iter().position(|outcome| !matches!(outcome, durable::Outcome::Row(_)));
+        let Some(at) = refused else {
+            self.waiting.appends.pop_front();
+            self.waiting.append_refused = false;
+            self.engine.step(self.now(), Input::Appended { ticket }, actions);
+            self.say_room();
+            return self.send_append();
+        };
+        if let Some((_, pieces)) = self.waiting.appends.front_mut() {
+            // What stands before the refused one is written; the rest is tried again, in order.
+            pieces.drain(..at);
+        }
+        self.waiting.append_refused = true;
+        if let durable::Outcome::Full(full) = &outcomes[at] {
+            self.full(&full.to_string());
+        }
+    }
+
+    /// The store has no room for this destination: say so, wait, try again. Its share of the memory stays taken.
+    fn full(&mut self, what: &str) {
+        if !std::mem::replace(&mut self.waiting.said, true) {
+            tracing::error!(destination = %self.name, reason = what, "this destination waits for room in the store");
+            self.metrics.store_full.set(1.0);
+        }
+        if std::mem::replace(&mut self.waiting.again, true) {
+            return;
+        }
+        let mailbox = self.mailbox.clone();
+        tokio::spawn(async move {
+            tokio::time::sleep(STORE_FULL_RETRY).await;
+            let _ = mailbox.send(Mail::Again);
+        });
+    }
+
+    fn say_room(&mut self) {
+        if !self.waiting.is_full() && std::mem::take(&mut self.waiting.said) {
+            tracing::info!(destination = %self.name, "the store has room for this destination again");
+            self.metrics.store_full.set(0.0);
+        }
+    }
+
+    /// Tries again what the store refused.
+    pub(super) fn again(&mut self) {
+        self.waiting.again = false;
+        if self.waiting.append_refused {
+            self.send_append();
+        }
+        let letters = std::mem::take(&mut self.waiting.letters);
+        self.waiting.letters_again += letters.len();
+        letters.into_iter().for_each(|letter| self.store_dead_letter(letter, true));
+    }
+
+    pub(super) fn fetch(&self, after: SpoolRow, bytes: usize) {
+        let (name, mailbox, sources) =
+            (Arc::clone(&self.name), self.mailbox.clone(), Arc::clone(&self.shared.sources));
+        self.shared.store.with(move |store| {
+            let mut pieces = Vec::new();
+            for row in store.reader().peek(&name, after.0, bytes as u64)? {
+                let picks = row.left();
+                match codec::decode(&row.blob, |source| sources.iter().position(|name| name == source)) {
+                    Ok(batch) => pieces.push((SpoolRow(row.row), Piece { batch: Arc::new(batch), picks })),
+                    Err(error) => {
+                        let what = format!("row {} of the spool of `{name}`: {error}", row.row);
+                        return Err(StoreError::Damaged { path: store.dir().to_owned(), what });
+                    }
+                }
+            }
+            let _ = mailbox.send(Mail::Fetched(pieces));
+            Ok(())
+        });
+    }
+
+    pub(super) fn store_dead_letter(&self, letter: DeadLetter, again: bool) {
+        let write = match self.dead_letter(&letter) {
+            Ok(write) => write,
+            Err(error) => return self.cannot_store(error),
+        };
+        let mailbox = self.mailbox.clone();
+        self.shared.store.apply(vec![write], move |outcomes| {
+            let outcome = outcomes.into_iter().next();
+            let _ = mailbox.send(Mail::DeadLettered { letter: Box::new(letter), outcome, again });
+        });
+    }
+
+    pub(super) fn dead_lettered(
+        &mut self,
+        letter: DeadLetter,
+        outcome: Option<durable::Outcome>,
+        again: bool,
+        actions: &mut Vec<Action>,
+    ) {
+        self.waiting.letters_again -= usize::from(again);
+        if let Some(durable::Outcome::Full(full)) = outcome {
+            self.waiting.letters.push(letter);
+            self.full(&full.to_string());
+            self.engine.step(self.now(), Input::Block(true), actions);
+            return;
+        }
+        self.metrics.failed.increment(letter.piece.picks.len() as u64);
+        self.engine.dead_letter_stored(&letter, actions);
+        if !self.waiting.lacks_letters() {
+            self.engine.step(self.now(), Input::Block(false), actions);
+        }
+        self.say_room();
+    }
+
+    fn dead_letter(&self, letter: &DeadLetter) -> Result<Write, CodecError> {
+        let batch = &letter.piece.batch;
+        let at = letter.piece.picks.iter().next().unwrap_or_default();
+        let record = &batch.records[at];
+        let last_us = now_us();
+        let facts = durable::DeadLetterFacts {
+            destination: self.name.to_string(),
+            source: batch.source.name.clone(),
+            identity: record.identity,
+            id: record.id,
+            subject: batch.text(record.subject).to_string(),
+            reason: letter.failure.reason.clone(),
+            status: letter.failure.status,
+            attempts: letter.attempts,
+            first_us: last_us - letter.tried_for.as_micros() as i64,
+            last_us,
+        };
+        let payload = Payload::Event(codec::encode(batch, &letter.piece.picks)?.into_blob());
+        Ok(Write::DeadLetter(durable::DeadLetter { facts, payload }))
+    }
+
+    /// An event that no bound of ours lets in cannot be made durable: the process stops rather than to lose it.
+    fn cannot_store(&self, error: CodecError) {
+        let what = format!("events of `{}` cannot be stored: {error}", self.name);
+        self.shared.store.with(move |store| Err(StoreError::Damaged { path: store.dir().to_owned(), what }));
+    }
+
+    pub(super) fn replay(&mut self, replay: Replay, actions: &mut Vec<Action>) {
+        let Replay { letter, attempts, piece, answer } = replay;
+        if self.replays.contains_key(&letter) {
+            return answer.tell(Ended::UnderWay);
+        }
+        self.replays.insert(letter, (attempts, answer));
+        self.engine.step(self.now(), Input::Replay { letter, piece }, actions);
+    }
+
+    /// A replay came to its end: that is written, then told.
+    pub(super) fn replayed(&mut self, letter: i64, end: ReplayEnd) {
+        let Some((before, answer)) = self.replays.remove(&letter) else { return };
+        let (write, ended) = match end {
+            ReplayEnd::Delivered => (Write::DeadLetterRemove { rows: vec![letter] }, Ended::Delivered),
+            ReplayEnd::PutOff => {
+                return answer.tell(Ended::PutOff);
+            }
+            ReplayEnd::Failed { failure, attempts } => {
+                let write = Write::DeadLetterAgain {
+                    row: letter,
+                    reason: failure.reason.clone(),
+                    status: failure.status,
+                    attempts: before.saturating_add(attempts),
+                    last_us: now_us(),
+                };
+                (write, Ended::Failed { reason: failure.reason })
+            }
+        };
+        self.shared.store.apply(vec![write], move |_| answer.tell(ended));
+    }
+}

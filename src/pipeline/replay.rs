@@ -1,0 +1,224 @@
+//! Dead letters of a running pipeline: delivered once more because a person wants it, or dropped.
+//!
+//! ```text
+//!  filter ─► list ─► for each: reserve memory ─► read ─► core: which driver? ─► engine, a lane of its own ─► end is written ─► told
+//! ```
+//!
+//! INVARIANT: a replayed dead letter enters at delivery with a share of a budget of its own, never upstream: that would close a cycle of bounded channels.
+//! INVARIANT: it stays in the store until the target has acknowledged the event, so that a crash in between loses nothing.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use crossbeam_channel::Sender;
+use serde::{Deserialize, Serialize};
+use tokio::sync::{mpsc, oneshot};
+
+use super::budget::Budget;
+use super::driver::now_us;
+use super::run::Control;
+use super::storage::StoreHandle;
+use crate::durable::{DeadLetterFilter, ListedDeadLetter, Payload, Reader, Store, StoreError, Write, codec};
+use crate::event::Selection;
+use crate::limits::REPLAY_BYTES;
+use crate::processor::Piece;
+
+/// A dead letter on its way to a driver.
+pub(crate) struct Replay {
+    pub letter: i64,
+    /// Tries so far.
+    pub attempts: u32,
+    pub piece: Piece,
+    pub answer: Answer,
+}
+
+/// Who is told how the replay of one dead letter ended.
+pub(crate) struct Answer {
+    letter: i64,
+    destination: String,
+    to: mpsc::UnboundedSender<Replayed>,
+}
+
+impl Answer {
+    pub fn tell(self, ended: Ended) {
+        // Who has gone does not want to know.
+        let _ = self.to.send(Replayed { letter: self.letter, destination: self.destination, ended });
+    }
+}
+
+/// What became of one dead letter.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Replayed {
+    /// Its number.
+    pub letter: i64,
+    pub destination: String,
+    pub ended: Ended,
+}
+
+/// How a replay ended. All but `Delivered` leave the dead letter where it is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Ended {
+    Delivered,
+    /// It failed again.
+    Failed {
+        reason: String,
+    },
+    /// The target takes nothing now.
+    PutOff,
+    /// Another replay of it had not ended.
+    UnderWay,
+    /// Its destination is not in the configuration.
+    NotConfigured,
+    /// It holds bytes that nobody could decode.
+    Undecodable {
+        reason: String,
+    },
+    /// Dropped meanwhile.
+    Gone,
+}
+
+/// Why dead letters could not be replayed or dropped.
+#[derive(Debug, thiserror::Error)]
+pub enum ReplayError {
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error("the router stopped")]
+    Stopped,
+}
+
+/// The way to the dead letters of a running pipeline.
+#[derive(Clone)]
+pub struct DeadLetters {
+    pub(super) store: StoreHandle<Store>,
+    pub(super) control: Sender<Control>,
+    /// Of all replays together.
+    pub(super) budget: Budget,
+    pub(super) sources: Arc<Vec<String>>,
+}
+
+impl DeadLetters {
+    pub(super) fn new(
+        store: StoreHandle<Store>,
+        control: Sender<Control>,
+        sources: Arc<Vec<String>>,
+    ) -> Self {
+        DeadLetters { store, control, budget: Budget::new(REPLAY_BYTES), sources }
+    }
+
+    /// Delivers what `filter` is for once more, whatever its limit, each as its destination's settings say. `tell` hears of every end; when it says false, no
+    /// more are begun. Letters that fail while this runs are not taken up again, and a destination that takes nothing now is left alone after the first.
+    pub async fn replay(
+        &self,
+        filter: &DeadLetterFilter,
+        mut tell: impl FnMut(Replayed) -> bool,
+    ) -> Result<(), ReplayError> {
+        let (answer, mut answers) = mpsc::unbounded_channel();
+        let mut filter = DeadLetterFilter { limit: None, ..filter.clone() };
+        filter.until_us.get_or_insert_with(now_us);
+        let mut begun = 0_u64;
+        let mut put_off: HashSet<String> = HashSet::new();
+        loop {
+            let page = self.list(&filter).await?;
+            let Some(last) = page.last() else { break };
+            filter.after_row = last.row;
+            for listed in page {
+                begun += 1;
+                let destination = listed.facts.destination.clone();
+                let answer = Answer { letter: listed.row, destination, to: answer.clone() };
+                if put_off.contains(&listed.facts.destination) {
+                    answer.tell(Ended::PutOff);
+                } else {
+                    self.begin(&listed, answer).await?;
+                }
+                while let Ok(replayed) = answers.try_recv() {
+                    begun -= 1;
+                    if replayed.ended == Ended::PutOff {
+                        put_off.insert(replayed.destination.clone());
+                    }
+                    if !tell(replayed) {
+                        return Ok(());
+                    }
+                }
+            }
+        }
+        drop(answer);
+        while let Some(replayed) = answers.recv().await {
+            begun -= 1;
+            if !tell(replayed) {
+                return Ok(());
+            }
+        }
+        // A driver that stops drops what it has.
+        if begun > 0 { Err(ReplayError::Stopped) } else { Ok(()) }
+    }
+
+    /// Drops what `filter` is for, whatever its limit; how many.
+    pub async fn remove(&self, filter: &DeadLetterFilter) -> Result<u64, ReplayError> {
+        let mut filter = DeadLetterFilter { limit: None, ..filter.clone() };
+        let mut removed = 0;
+        // A page at a time, so that the storage thread does other work between.
+        loop {
+            let rows: Vec<i64> = self.list(&filter).await?.iter().map(|letter| letter.row).collect();
+            let Some(last) = rows.last() else { return Ok(removed) };
+            (filter.after_row, removed) = (*last, removed + rows.len() as u64);
+            let (done, wait) = oneshot::channel();
+            self.store.apply(vec![Write::DeadLetterRemove { rows }], |_| {
+                let _ = done.send(());
+            });
+            wait.await.map_err(|_| ReplayError::Stopped)?;
+        }
+    }
+
+    async fn begin(&self, listed: &ListedDeadLetter, answer: Answer) -> Result<(), ReplayError> {
+        let letter = listed.row;
+        let ends = |answer: Answer, ended| {
+            answer.tell(ended);
+            Ok(())
+        };
+        // Decompressed it is larger; it is measured below.
+        let mut permit = self.budget.reserve(listed.bytes as usize).await;
+        let Some(whole) = self.read(move |reader| reader.dead_letter(letter)).await? else {
+            return ends(answer, Ended::Gone);
+        };
+        let blob = match whole.payload {
+            Payload::Event(blob) => blob,
+            Payload::Raw(_) => return ends(answer, Ended::Undecodable { reason: whole.facts.reason }),
+        };
+        let mut batch =
+            match codec::decode(&blob, |source| self.sources.iter().position(|name| name == source)) {
+                Ok(batch) => batch,
+                Err(error) => return ends(answer, Ended::Undecodable { reason: error.to_string() }),
+            };
+        permit.resize(batch.size());
+        batch.permit = permit;
+        let picks = Selection::first(batch.records.len());
+        let replay = Replay {
+            letter,
+            attempts: whole.facts.attempts,
+            piece: Piece { batch: Arc::new(batch), picks },
+            answer,
+        };
+        let destination = whole.facts.destination;
+        self.control.send(Control::Replay { destination, replay }).map_err(|_| ReplayError::Stopped)
+    }
+
+    async fn list(&self, filter: &DeadLetterFilter) -> Result<Vec<ListedDeadLetter>, ReplayError> {
+        let filter = filter.clone();
+        self.read(move |reader| reader.dead_letters(&filter)).await
+    }
+
+    /// Reads the store on its thread. A dead letter that is damaged is an error of whoever asked, not of the process.
+    async fn read<T: Send + 'static>(
+        &self,
+        read: impl FnOnce(&Reader) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, ReplayError> {
+        let (done, wait) = oneshot::channel();
+        self.store.with(move |store| {
+            let _ = done.send(read(store.reader()));
+            Ok(())
+        });
+        Ok(wait.await.map_err(|_| ReplayError::Stopped)??)
+    }
+}
