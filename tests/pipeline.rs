@@ -284,6 +284,7 @@ async fn a_full_store_of_dead_letters_blocks_its_destination_and_loses_nothing()
     while sick.taken.lock().unwrap().len() < 1_000 {
         letters.replay(&Default::default(), |_| true).await.unwrap();
         assert!(tokio::time::Instant::now() < end, "{} taken", sick.taken.lock().unwrap().len());
+        tokio::time::sleep(Duration::from_millis(20)).await;
     }
     drop(letters);
     assert!(drained(pipeline, intake, 30).await.settled);
