@@ -13,7 +13,7 @@ use event_router::event::{Batch, Record, Selection, SourceInfo};
 use event_router::pipeline::deliver::{Action, Delivery, Input, Room};
 use event_router::pipeline::destination::DestinationId;
 use event_router::pipeline::enrich::Enrich;
-use event_router::pipeline::order::Order;
+use event_router::pipeline::order::{Leaving, Order};
 use event_router::pipeline::parse::{Content, Parsed};
 use event_router::pipeline::settle::Settle;
 use event_router::processor::{Outcome, Piece, Shape};
@@ -120,7 +120,7 @@ fn settle(c: &mut Criterion) {
     let all = Selection::first(EVENTS);
     group.bench_function("a page at once", |b| {
         b.iter(|| {
-            let mut settle = Settle::default();
+            let mut settle = Settle::new(0);
             settle.register(&batch, &[(DestinationId(0), all)]);
             settle.settled(DestinationId(0), &batch, &all);
             settle.is_settled()
@@ -128,7 +128,7 @@ fn settle(c: &mut Criterion) {
     });
     group.bench_function("one event at a time", |b| {
         b.iter(|| {
-            let mut settle = Settle::default();
+            let mut settle = Settle::new(0);
             settle.register(&batch, &[(DestinationId(0), all)]);
             for i in 0..EVENTS {
                 settle.settled(DestinationId(0), &batch, &Selection::one(i));
@@ -203,7 +203,7 @@ fn pipeline(c: &mut Criterion) {
     group.bench_function("page to settled", |b| {
         let shape = Shape { events_max: EVENTS, bytes_max: usize::MAX, partial: false };
         let mut engine = Delivery::new(Policy::default(), shape, "", 0, 1);
-        let (mut order, mut settle, mut number) = (Order::default(), Settle::default(), 0);
+        let (mut order, mut settle, mut number) = (Order::default(), Settle::new(0), 0);
         let mut actions = Vec::new();
         b.iter(|| {
             let mut decoded = Decoded::default();
@@ -224,7 +224,8 @@ fn pipeline(c: &mut Criterion) {
             };
             number += 1;
             Enrich.step(&mut batch);
-            for ordered in order.step(parsed(batch)).batches {
+            for leaving in order.step(parsed(batch)).leaving {
+                let Leaving::Events(ordered) = leaving else { continue };
                 let picks = ordered.all();
                 settle.register(&ordered.batch, &[(DestinationId(0), picks)]);
                 let piece = Piece { batch: Arc::new(ordered.batch), picks };

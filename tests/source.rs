@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use event_router::config::{Secret, StartAt, Sweep, Vcenter};
 use event_router::event::SourceInfo;
 use event_router::pipeline::budget::Budget;
-use event_router::pipeline::order::Order;
+use event_router::pipeline::order::{Leaving, Order, Ordered};
 use event_router::pipeline::parse::Parse;
 use event_router::source::vcenter::{self, Method, State, Status};
 use event_router::source::{Begin, Intake, Progress, Start};
@@ -117,9 +117,11 @@ async fn pipeline(
     while let Some(page) = pages.recv().await {
         let step = order.step(parse.step(page).0);
         let mut out = out.lock().unwrap();
-        out.poisons += step.poisons.len();
-        for ordered in step.batches {
-            let batch = ordered.batch;
+        for leaving in step.leaving {
+            let Leaving::Events(Ordered { batch, .. }) = leaving else {
+                out.poisons += 1;
+                continue;
+            };
             for record in &batch.records {
                 out.classes.push(batch.text(record.class).to_string());
                 let event = (record.key.unwrap(), record.created_us.unwrap());

@@ -14,7 +14,7 @@ pub(super) const WAY_OUT: &str = "move the file away with its `-wal` (keep both)
 
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
-    #[error("data directory `{path}`: cannot {doing}: {cause}")]
+    #[error("data directory `{path}`: cannot {doing}: {cause}; set `dataDir` to a directory on a local disk")]
     Directory { path: PathBuf, doing: &'static str, cause: io::Error },
     #[error(
         "`{path}` cannot be written ({cause}); make it writable for this user, or set `dataDir` to a directory that is"

@@ -77,6 +77,11 @@ impl MemoryDisk {
         failing[after] = Some(how);
     }
 
+    /// Forgets the failures that were planned.
+    pub fn mend(&self) {
+        locked(&self.plan).failing.clear();
+    }
+
     /// Sets the free bytes that the disk tells of; all until it is called.
     pub fn set_free(&self, bytes: u64) {
         locked(&self.plan).free = bytes;

@@ -22,6 +22,13 @@ pub struct Identity {
     pub key: u32,
 }
 
+impl Identity {
+    /// The earliest createdTime of an event with this identity, microseconds since 1970 UTC; `None` without a time.
+    pub fn minute_us(&self) -> Option<i64> {
+        (self.minute != NO_MINUTE).then(|| i64::from(self.minute) * 60_000_000 - 500)
+    }
+}
+
 /// Whole minutes since 1970 of `created_us` + 0.5 ms, both UTC.
 pub fn minute_of(created_us: i64) -> u32 {
     u32::try_from((created_us.saturating_add(500)).div_euclid(60_000_000)).unwrap_or(0)

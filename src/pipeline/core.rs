@@ -11,7 +11,7 @@ use rustc_hash::FxHashMap;
 use uuid::Uuid;
 
 use super::destination::{DestinationId, Destinations};
-use super::order::Order;
+use super::order::{Leaving, Order};
 use super::parse::{Parsed, Poison};
 use super::route::Route;
 use super::seen::Seen;
@@ -134,7 +134,7 @@ impl Core {
             }
         };
         progress.resume_us.store(resume_us, Relaxed);
-        let settle = Settle::default();
+        let settle = Settle::new(resume_us);
         flow.begun = Some(Begun {
             info: Arc::clone(&info),
             order,
@@ -161,15 +161,18 @@ impl Core {
         if ordered.keys_restarted {
             flow.progress.restarted.store(true, Relaxed);
         }
-        for poison in ordered.poisons {
-            counts.events += 1;
+        for leaving in ordered.leaving {
             flow.changed = true;
-            flow.settle.register(&poison.batch, &[(self.poison, Selection::one(0))]);
-            outputs.push(Output::Poison { destination: self.poison, poison });
-        }
-        for ordered in ordered.batches {
+            let ordered = match leaving {
+                Leaving::Events(ordered) => ordered,
+                Leaving::Poison(poison) => {
+                    counts.events += 1;
+                    flow.settle.register(&poison.batch, &[(self.poison, Selection::one(0))]);
+                    outputs.push(Output::Poison { destination: self.poison, poison });
+                    continue;
+                }
+            };
             counts.events += ordered.batch.records.len();
-            flow.changed = true;
             let routed = self.route.step(&ordered.batch, &ordered.replays, &mut self.destinations);
             flow.settle.register(&ordered.batch, &routed.0);
             let batch = Arc::new(ordered.batch);
@@ -228,7 +231,8 @@ impl Core {
         let mut unsettled: FxHashMap<Arc<str>, Vec<Identity>> = FxHashMap::default();
         let mut awaited_us = None;
         for (identity, destinations) in begun.order.awaited() {
-            let minute_us = i64::from(identity.minute) * 60_000_000 - 500;
+            // Without a time it lies anywhere: the position stays until it is read again.
+            let minute_us = identity.minute_us().unwrap_or(begun.resume_us);
             awaited_us = Some(awaited_us.map_or(minute_us, |us: i64| us.min(minute_us)));
             for destination in destinations {
                 unsettled.entry(Arc::clone(destination)).or_default().push(*identity);

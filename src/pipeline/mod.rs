@@ -13,4 +13,6 @@ pub mod route;
 pub mod run;
 pub mod seen;
 pub mod settle;
+#[cfg(test)]
+mod simulation;
 pub mod storage;

@@ -47,11 +47,17 @@ pub struct Ordered {
     pub replays: Vec<(usize, Vec<Arc<str>>)>,
 }
 
+/// What leaves, with read sequences that rise.
+#[derive(Debug)]
+pub enum Leaving {
+    Events(Ordered),
+    Poison(Poison),
+}
+
 /// What one step gives.
 #[derive(Debug, Default)]
 pub struct OrderOutput {
-    pub batches: Vec<Ordered>,
-    pub poisons: Vec<Poison>,
+    pub leaving: Vec<Leaving>,
     /// Events dropped because they had been read before.
     pub duplicates: usize,
     /// Pages dropped because they were read behind one that could not be decoded: they are read again.
@@ -118,7 +124,7 @@ impl Order {
         });
         output.duplicates += before - kept;
         if kept > 0 {
-            output.batches.push(Ordered { batch, replays });
+            output.leaving.push(Leaving::Events(Ordered { batch, replays }));
         }
     }
 
@@ -131,14 +137,15 @@ impl Order {
                 record.created_us,
                 raw,
             );
-            if !self.seen.insert(record.identity) {
+            // Seen before a restart and not yet among the dead letters: it still has to go there.
+            if !self.seen.insert(record.identity) && self.unsettled.remove(&record.identity).is_none() {
                 output.duplicates += 1;
                 return;
             }
             record.seq = self.next_seq;
             self.next_seq += 1;
         }
-        output.poisons.push(poison);
+        output.leaving.push(Leaving::Poison(poison));
     }
 
     /// Notes the newest key and time; true when keys started again.
@@ -253,22 +260,26 @@ pub(crate) mod tests {
     }
 
     fn keys(output: &OrderOutput) -> Vec<i32> {
-        output
-            .batches
-            .iter()
+        batches(output)
             .flat_map(|ordered| ordered.batch.records.iter().filter_map(|record| record.key))
             .collect()
+    }
+
+    fn batches(output: &OrderOutput) -> impl Iterator<Item = &Ordered> {
+        output.leaving.iter().filter_map(|leaving| match leaving {
+            Leaving::Events(ordered) => Some(ordered),
+            Leaving::Poison(_) => None,
+        })
     }
 
     #[test]
     fn pages_wait_for_the_ones_before_them() {
         let mut order = Order::default();
-        assert!(order.step(parsed(1, &[(3, 3), (4, 4)])).batches.is_empty());
+        assert!(order.step(parsed(1, &[(3, 3), (4, 4)])).leaving.is_empty());
         let output = order.step(parsed(0, &[(2, 2), (1, 1), (3, 3)]));
         assert_eq!(keys(&output), [1, 2, 3, 4]);
         assert_eq!(output.duplicates, 1);
-        let seqs: Vec<u64> =
-            output.batches.iter().flat_map(|o| o.batch.records.iter().map(|r| r.seq)).collect();
+        let seqs: Vec<u64> = batches(&output).flat_map(|o| o.batch.records.iter().map(|r| r.seq)).collect();
         assert_eq!(seqs, [0, 1, 2, 3]);
     }
 
@@ -320,7 +331,10 @@ pub(crate) mod tests {
         let mut order = Order::restore(seen, unsettled);
         let output = order.step(parsed(0, &[(1, 1), (2, 2), (3, 3)]));
         assert_eq!(keys(&output), [2, 3]);
-        assert_eq!(output.batches[0].replays, [(0, vec![Arc::from("slow")])]);
+        assert_eq!(
+            batches(&output).next().map(|o| &o.replays[..]),
+            Some(&[(0, vec![Arc::from("slow")])][..])
+        );
         assert_eq!(keys(&order.step(parsed(1, &[(2, 2)]))), [] as [i32; 0], "replayed once");
     }
 

@@ -6,6 +6,7 @@ use bytes::Bytes;
 
 use crate::event::{Batch, Record, SourceInfo, Span};
 use crate::source::{Page, PageFacts, Verdict, Wire};
+use crate::vim::decode::salvage::created_us;
 use crate::vim::{DecodeError, Decoded};
 
 /// A page after the decoder: what `order` waits for, in order of `number`.
@@ -63,7 +64,11 @@ impl Parse {
                 page: number,
                 produced_us,
                 arena: Vec::new(),
-                records: vec![Record { raw: Span::new(0, body.len()), ..Record::default() }],
+                records: vec![Record {
+                    raw: Span::new(0, body.len()),
+                    created_us: created_us(&body),
+                    ..Record::default()
+                }],
                 xml: body,
                 permit,
             };

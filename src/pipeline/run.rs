@@ -23,13 +23,13 @@ use super::budget::Budget;
 use super::core::{Core, Output};
 use super::deliver::Delivery;
 use super::destination::{DestinationId, Destinations};
-use super::driver::{Driver, Mail, Shared, now_us};
+use super::driver::{Driver, Mail, Shared, now_us, poison_write};
 use super::parse::{Content, Parse, Parsed, Poison};
 use super::replay::{DeadLetters, Ended, Replay};
 use super::route::Route;
 use super::storage::StoreHandle;
 use crate::config::{self, Config};
-use crate::durable::{self, Checkpoint, CheckpointWrite, Payload, Storage, Store, StoreError, Write};
+use crate::durable::{self, Checkpoint, CheckpointWrite, Storage, Store, StoreError, Write};
 use crate::limits::PAGES_QUEUED_MAX;
 use crate::processor::{Piece, Processor};
 use crate::source::{Begin, Intake, Page, Start};
@@ -459,22 +459,7 @@ impl CoreThread {
     ) -> impl FnOnce() + Send + 'static {
         let store = self.shared.store.clone();
         move || {
-            let record = &poison.batch.records[0];
-            let now = now_us();
-            let facts = durable::DeadLetterFacts {
-                destination: String::new(),
-                source: poison.batch.source.name.clone(),
-                identity: record.identity,
-                id: record.id,
-                subject: String::new(),
-                reason: poison.reason.clone(),
-                status: None,
-                attempts: 0,
-                first_us: now,
-                last_us: now,
-            };
-            let payload = Payload::Raw(poison.batch.xml.to_vec());
-            let write = Write::DeadLetter(durable::DeadLetter { facts, payload });
+            let write = poison_write(&poison, now_us());
             store.apply(vec![write], move |outcomes| {
                 let full = outcomes.iter().any(|outcome| matches!(outcome, durable::Outcome::Full(_)));
                 let _ = control.send(Control::PoisonStored { destination, poison, full });

@@ -17,9 +17,11 @@ use crate::event::{Batch, Identity, Selection};
 use super::destination::DestinationId;
 
 /// What is in flight of one source.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Settle {
     flights: VecDeque<Flight>,
+    /// Where reading began, microseconds since 1970 UTC.
+    begin_us: i64,
     /// The latest createdTime registered, microseconds since 1970 UTC.
     newest_us: Option<i64>,
 }
@@ -29,16 +31,22 @@ pub struct Settle {
 struct Flight {
     first_seq: u64,
     identities: Box<[Identity]>,
-    /// The oldest createdTime in the batch.
-    oldest_us: Option<i64>,
+    /// The oldest createdTime in the batch; of one without any, the latest of what was read before it.
+    oldest_us: i64,
     pending: Vec<(DestinationId, Selection)>,
 }
 
 impl Settle {
+    /// Nothing is in flight, and reading begins at `begin_us`.
+    pub fn new(begin_us: i64) -> Self {
+        Settle { flights: VecDeque::new(), begin_us, newest_us: None }
+    }
+
     /// Registers a batch that was routed to `destinations`. To be called before any of it is offered.
     pub fn register(&mut self, batch: &Batch, destinations: &[(DestinationId, Selection)]) {
         let Some(first) = batch.records.first() else { return };
         let times = || batch.records.iter().filter_map(|record| record.created_us);
+        let before_us = self.newest_us.unwrap_or(self.begin_us);
         self.newest_us = self.newest_us.max(times().max());
         if destinations.is_empty() {
             return;
@@ -50,7 +58,7 @@ impl Settle {
         self.flights.push_back(Flight {
             first_seq: first.seq,
             identities: batch.records.iter().map(|record| record.identity).collect(),
-            oldest_us: times().min(),
+            oldest_us: times().min().unwrap_or(before_us),
             pending: destinations.to_vec(),
         });
     }
@@ -89,11 +97,7 @@ impl Settle {
 
     /// The oldest createdTime of a batch that is not settled, microseconds since 1970 UTC: no unsettled event is older.
     pub fn oldest_us(&self) -> Option<i64> {
-        self.flights
-            .iter()
-            .filter(|flight| !flight.pending.is_empty())
-            .filter_map(|flight| flight.oldest_us)
-            .min()
+        self.flights.iter().filter(|flight| !flight.pending.is_empty()).map(|flight| flight.oldest_us).min()
     }
 
     /// The latest createdTime registered, microseconds since 1970 UTC.
@@ -165,7 +169,7 @@ mod tests {
     #[test]
     fn the_checkpoint_never_passes_an_unsettled_event() {
         let (a, b) = (DestinationId(0), DestinationId(1));
-        let mut settle = Settle::default();
+        let mut settle = Settle::new(0);
         let first = registered(0, &[(1, 100), (2, 200)]);
         let second = registered(2, &[(3, 300)]);
         let all = Selection::first(2);
@@ -183,7 +187,7 @@ mod tests {
 
     #[test]
     fn an_event_without_a_destination_is_settled() {
-        let mut settle = Settle::default();
+        let mut settle = Settle::new(0);
         settle.register(&registered(0, &[(1, 100)]), &[]);
         assert!(settle.is_settled());
         assert_eq!((settle.oldest_us(), settle.newest_us()), (None, Some(100)));
@@ -196,7 +200,7 @@ mod tests {
             batches in prop::collection::vec((1usize..6, 0u8..8), 1..8),
             acks in prop::collection::vec((0usize..8, 0u32..3, prop::collection::vec(0usize..6, 0..6), any::<bool>()), 0..40),
         ) {
-            let mut settle = Settle::default();
+            let mut settle = Settle::new(0);
             let mut model: BTreeMap<(u32, u64), i64> = BTreeMap::new();
             let mut registered_batches = Vec::new();
             let mut seq = 0;

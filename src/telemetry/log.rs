@@ -1,5 +1,7 @@
 //! Logs go to stderr: for people, or one JSON object a line.
 
+use std::io::IsTerminal;
+
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::format::FmtSpan;
 
@@ -20,6 +22,7 @@ pub fn install(log: &Log) {
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none())
         .with_span_events(FmtSpan::NONE);
     // A second installation can only come from a test in the same process: the first stays.
     let _ = match log.format {

@@ -21,8 +21,13 @@ pub fn peer(name: &str) -> Option<PathBuf> {
         return Some(program);
     }
     assert!(std::env::var_os(REQUIRED).is_none(), "{} is missing: run scripts/peers", program.display());
+    skip(&format!("{name}; run scripts/test"));
+    None
+}
+
+/// Prints that the running test is skipped, and what it needs.
+pub fn skip(needs: &str) {
     let test = std::thread::current().name().unwrap_or("a test").to_owned();
     // Not by eprintln!: the test runner keeps that to itself when a test passes.
-    let _ = writeln!(std::io::stderr(), "skipped: {test} needs {name}; run scripts/test");
-    None
+    let _ = writeln!(std::io::stderr(), "skipped: {test} needs {needs}");
 }

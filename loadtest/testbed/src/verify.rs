@@ -100,6 +100,8 @@ struct Source {
     newest: Option<u64>,
     lanes: Vec<u64>,
     latency: Histogram<u64>,
+    /// As `latency`, since the last [`Verifier::take_latency`].
+    latency_fresh: Histogram<u64>,
     tally: Tally,
 }
 
@@ -235,6 +237,7 @@ impl Verifier {
             newest: None,
             lanes,
             latency: new_histogram(),
+            latency_fresh: new_histogram(),
             tally: Tally::default(),
         };
         let mut sources = self.sources.write().unwrap_or_else(std::sync::PoisonError::into_inner);
@@ -293,15 +296,14 @@ impl Verifier {
         total
     }
 
-    /// Latency over all sources so far, and starts a new measurement.
+    /// Latency over all sources since the last call.
     pub fn take_latency(&self) -> Latency {
         let sources = self.sources.read().unwrap_or_else(std::sync::PoisonError::into_inner);
         let mut all = new_histogram();
         for (_, source) in sources.iter() {
             let mut source = lock(source);
-            // Both have the same bounds.
-            let _ = all.add(&source.latency);
-            source.latency.reset();
+            let _ = all.add(&source.latency_fresh);
+            source.add_fresh_latency();
         }
         Latency::of(&all)
     }
@@ -315,6 +317,7 @@ impl Verifier {
             let mut source = lock(source);
             source.truth = source.witness.truth();
             source.count_missing();
+            source.add_fresh_latency();
             report.total.add(&source.tally);
             let _ = all.add(&source.latency);
             report.sources.push(SourceReport {
@@ -427,7 +430,7 @@ impl Source {
         self.check_order(index, delivered.key);
         if index >= self.truth.live_from {
             let latency_us = now_us - (delivered.created_us - self.truth.clock_offset_us);
-            self.latency.saturating_record(latency_us.max(1) as u64);
+            self.latency_fresh.saturating_record(latency_us.max(1) as u64);
         }
     }
 
@@ -464,6 +467,12 @@ impl Source {
         if !in_lane && exceptions.special.binary_search(&index).is_err() {
             self.tally.out_of_order_in_entity += 1;
         }
+    }
+
+    fn add_fresh_latency(&mut self) {
+        // Both have the same bounds.
+        let _ = self.latency.add(&self.latency_fresh);
+        self.latency_fresh.reset();
     }
 
     fn count_missing(&mut self) {

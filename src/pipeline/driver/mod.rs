@@ -22,7 +22,9 @@ use crate::durable::{self, Store, Write};
 use crate::processor::{Outcome, Piece, Processor};
 use crate::telemetry::metrics::DestinationMetrics;
 
-pub(super) use self::stored::Waiting;
+pub(super) use self::stored::{Waiting, poison_write};
+#[cfg(test)]
+pub(super) use self::stored::{dead_letter_write, spool_writes};
 
 /// What comes to a driver.
 pub(super) enum Mail {
@@ -205,6 +207,7 @@ impl Driver {
         if !settled.is_empty() {
             let _ = self.shared.control.send(Control::Settled { destination: self.id, pieces: settled });
         }
+        // All of a step at once: rows that were written anew must not leave one by one, or after a crash the rest would come before what has left.
         if !unspooled.is_empty() {
             self.shared.store.apply(vec![Write::SpoolRemove { rows: unspooled }], |_| ());
         }

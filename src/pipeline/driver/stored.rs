@@ -11,6 +11,7 @@ use crate::durable::codec::{self, CodecError};
 use crate::durable::{self, Payload, SpoolAppend, StoreError, Write};
 use crate::limits::STORE_FULL_RETRY;
 use crate::pipeline::deliver::{Action, DeadLetter, Input, ReplayEnd, SpoolRow};
+use crate::pipeline::parse::Poison;
 use crate::pipeline::replay::{Ended, Replay};
 use crate::processor::Piece;
 
@@ -52,15 +53,7 @@ impl Driver {
     /// Gives the first append to the store.
     fn send_append(&mut self) {
         let Some((ticket, pieces)) = self.waiting.appends.front() else { return };
-        let write = |piece: &Piece| {
-            Ok(Write::SpoolAppend(SpoolAppend {
-                destination: self.name.to_string(),
-                source: piece.batch.source.name.clone(),
-                batch: codec::encode(&piece.batch, &piece.picks)?,
-                bytes_max: self.spool_bytes_max,
-            }))
-        };
-        let writes: Vec<Write> = match pieces.iter().map(write).collect() {
+        let writes = match spool_writes(&self.name, self.spool_bytes_max, pieces) {
             Ok(writes) => writes,
             Err(error) => return self.cannot_store(error),
         };
@@ -145,7 +138,7 @@ impl Driver {
     }
 
     pub(super) fn store_dead_letter(&self, letter: DeadLetter, again: bool) {
-        let write = match self.dead_letter(&letter) {
+        let write = match dead_letter_write(&self.name, &letter, now_us()) {
             Ok(write) => write,
             Err(error) => return self.cannot_store(error),
         };
@@ -176,27 +169,6 @@ impl Driver {
             self.engine.step(self.now(), Input::Block(false), actions);
         }
         self.say_room();
-    }
-
-    fn dead_letter(&self, letter: &DeadLetter) -> Result<Write, CodecError> {
-        let batch = &letter.piece.batch;
-        let at = letter.piece.picks.iter().next().unwrap_or_default();
-        let record = &batch.records[at];
-        let last_us = now_us();
-        let facts = durable::DeadLetterFacts {
-            destination: self.name.to_string(),
-            source: batch.source.name.clone(),
-            identity: record.identity,
-            id: record.id,
-            subject: batch.text(record.subject).to_string(),
-            reason: letter.failure.reason.clone(),
-            status: letter.failure.status,
-            attempts: letter.attempts,
-            first_us: last_us - letter.tried_for.as_micros() as i64,
-            last_us,
-        };
-        let payload = Payload::Event(codec::encode(batch, &letter.piece.picks)?.into_blob());
-        Ok(Write::DeadLetter(durable::DeadLetter { facts, payload }))
     }
 
     /// An event that no bound of ours lets in cannot be made durable: the process stops rather than to lose it.
@@ -235,4 +207,61 @@ impl Driver {
         };
         self.shared.store.apply(vec![write], move |_| answer.tell(ended));
     }
+}
+
+/// What puts `pieces` into the spool of `destination`, in order.
+pub(in crate::pipeline) fn spool_writes(
+    destination: &str,
+    bytes_max: u64,
+    pieces: &[Piece],
+) -> Result<Vec<Write>, CodecError> {
+    let write = |piece: &Piece| {
+        let batch = codec::encode(&piece.batch, &piece.picks)?;
+        let (destination, source) = (destination.to_owned(), piece.batch.source.name.clone());
+        Ok(Write::SpoolAppend(SpoolAppend { destination, source, batch, bytes_max }))
+    };
+    pieces.iter().map(write).collect()
+}
+
+/// What stores an event that failed for good at `destination`, last tried at `last_us`.
+pub(in crate::pipeline) fn dead_letter_write(
+    destination: &str,
+    letter: &DeadLetter,
+    last_us: i64,
+) -> Result<Write, CodecError> {
+    let batch = &letter.piece.batch;
+    let at = letter.piece.picks.iter().next().unwrap_or_default();
+    let record = &batch.records[at];
+    let facts = durable::DeadLetterFacts {
+        destination: destination.to_owned(),
+        source: batch.source.name.clone(),
+        identity: record.identity,
+        id: record.id,
+        subject: batch.text(record.subject).to_string(),
+        reason: letter.failure.reason.clone(),
+        status: letter.failure.status,
+        attempts: letter.attempts,
+        first_us: last_us - letter.tried_for.as_micros() as i64,
+        last_us,
+    };
+    let payload = Payload::Event(codec::encode(batch, &letter.piece.picks)?.into_blob());
+    Ok(Write::DeadLetter(durable::DeadLetter { facts, payload }))
+}
+
+/// What stores an event that no decoder could read, met at `now_us`.
+pub(in crate::pipeline) fn poison_write(poison: &Poison, now_us: i64) -> Write {
+    let record = &poison.batch.records[0];
+    let facts = durable::DeadLetterFacts {
+        destination: String::new(),
+        source: poison.batch.source.name.clone(),
+        identity: record.identity,
+        id: record.id,
+        subject: String::new(),
+        reason: poison.reason.clone(),
+        status: None,
+        attempts: 0,
+        first_us: now_us,
+        last_us: now_us,
+    };
+    Write::DeadLetter(durable::DeadLetter { facts, payload: Payload::Raw(poison.batch.xml.to_vec()) })
 }

@@ -9,13 +9,14 @@ use bytes::Bytes;
 use tokio::sync::mpsc;
 
 use super::api::EventApi;
-use super::cursor::{Cursor, Step, count_events};
+use super::cursor::{Cursor, Step};
 use super::link::{Link, Trouble};
 use super::status::Method;
 use crate::limits::{GAP_END_MIN, PAGE_RESERVE_BYTES, WINDOW_OVERLAP};
 use crate::pipeline::budget::Permit;
 use crate::source::{PageFacts, Verdict};
 use crate::vim::DecodeError;
+use crate::vim::decode::salvage::count_events;
 use crate::vim::soap::{EventFilterSpec, format_us};
 
 #[derive(Debug)]

@@ -15,6 +15,7 @@ mod fast;
 mod json;
 mod markup;
 pub mod reference;
+pub mod salvage;
 mod time;
 mod vijson;
 

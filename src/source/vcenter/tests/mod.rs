@@ -17,7 +17,7 @@ use super::status::{State, Status};
 use crate::config::{Secret, StartAt, Vcenter};
 use crate::event::SourceInfo;
 use crate::pipeline::budget::Budget;
-use crate::pipeline::order::Order;
+use crate::pipeline::order::{Leaving, Order};
 use crate::pipeline::parse::Parse;
 use crate::source::{BeginError, Intake, Progress, Start};
 
@@ -92,12 +92,16 @@ impl Run {
                         out.pages += 1;
                         out.duplicates += step.duplicates;
                         let now = Instant::now();
-                        for ordered in step.batches {
-                            out.keys.extend(ordered.batch.records.iter().map(|record| (record.key.unwrap(), now)));
+                        for leaving in step.leaving {
+                            match leaving {
+                                Leaving::Events(ordered) => out
+                                    .keys
+                                    .extend(ordered.batch.records.iter().map(|record| (record.key.unwrap(), now))),
+                                Leaving::Poison(poison) => {
+                                    out.poisons.push(String::from_utf8(poison.batch.xml.to_vec()).unwrap());
+                                }
+                            }
                         }
-                        out.poisons.extend(step.poisons.iter().map(|poison| {
-                            String::from_utf8(poison.batch.xml.to_vec()).unwrap()
-                        }));
                         if step.keys_restarted {
                             progress.restarted.store(true, Relaxed);
                         }
