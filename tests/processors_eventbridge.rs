@@ -252,7 +252,7 @@ async fn fault_connect_tls_and_dns_are_the_targets() {
     let target =
         Target::start_tls(Authority::new().issue("localhost").server(None), vec![results(&[None])]).await;
     let outcome = processor(&target.https_url(""), |_| {}).deliver(&one()).await;
-    check_failure(outcome, Fault::Target, None, &["no TLS with https://localhost", "`tls.caFiles`"]);
+    check_failure(outcome, Fault::Target, None, &["no TLS with https://localhost", "`tls.caFile`"]);
     let nowhere = processor("http://no-such-bus.invalid", |s| {
         s.http.connect_timeout = Duration::from_secs(20);
         s.http.timeout = Duration::from_secs(30);

@@ -14,11 +14,11 @@ pub struct CheckArgs {
 }
 
 pub(super) fn run(args: &CheckArgs) -> anyhow::Result<End> {
-    let config = match super::load(&args.config) {
-        Ok(config) => config,
+    let (file, config) = match super::load(&args.config) {
+        Ok(loaded) => loaded,
         Err(end) => return Ok(end),
     };
-    let file = args.config.config.display();
+    let file = file.display();
     let mut end = End::Done;
     let mut fail = |message: String| {
         eprintln!("{message}");

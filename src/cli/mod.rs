@@ -7,15 +7,19 @@ mod check;
 mod convert;
 pub mod decode;
 mod demo;
+mod old;
 mod run;
 mod schema;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 
 use crate::config::{self, Config};
+
+/// The environment variable that names the configuration.
+const CONFIG_VARIABLE: &str = "EVENT_ROUTER_CONFIG";
 
 /// Reads the event streams of vCenters and delivers every event, at least once and with a stable id, as a CloudEvent.
 #[derive(Debug, Parser)]
@@ -85,9 +89,9 @@ enum ConfigCommand {
 /// A configuration file.
 #[derive(Clone, Debug, Args)]
 pub struct ConfigArgs {
-    /// The configuration: native YAML, or either format of the old router
-    #[arg(long, short, value_name = "FILE", env = "EVENT_ROUTER_CONFIG")]
-    config: PathBuf,
+    /// The configuration: native YAML, or either format of the old router [default: /etc/vmware-event-router/config if it is there]
+    #[arg(long, short, value_name = "FILE", env = CONFIG_VARIABLE)]
+    config: Option<PathBuf>,
 }
 
 /// How a command ended; the exit code of its value.
@@ -101,7 +105,18 @@ enum End {
 
 /// Parses the process's arguments and does what they say.
 pub fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let command = Cli::command();
+    let is_command = |word: &str| word == "help" || command.find_subcommand(word).is_some();
+    let has_default = || {
+        std::env::var_os(CONFIG_VARIABLE).is_some() || Path::new(old::DEFAULT_CONFIG).exists()
+    };
+    let cli = match old::translate(std::env::args_os().collect(), is_command, has_default) {
+        Ok(args) => Cli::parse_from(args),
+        Err(error) => {
+            eprintln!("event-router: {error}");
+            return ExitCode::from(End::Usage as u8);
+        }
+    };
     let result = match cli.command {
         Command::Run(args) => run::run(&args, cli.log),
         Command::Check(args) => check::run(&args),
@@ -119,12 +134,19 @@ pub fn main() -> ExitCode {
     ExitCode::from(end as u8)
 }
 
-/// Loads a configuration; prints its warnings, or all its errors.
-fn load(args: &ConfigArgs) -> Result<Config, End> {
-    match config::load(&args.config) {
+/// Loads a configuration, and says which file it was; prints its warnings, or all its errors.
+fn load(args: &ConfigArgs) -> Result<(PathBuf, Config), End> {
+    let Some(file) = old::config_or_default(args.config.as_deref(), Path::new(old::DEFAULT_CONFIG)) else {
+        eprintln!(
+            "event-router: no configuration; name one with `--config FILE` or {CONFIG_VARIABLE}, or put it at {}",
+            old::DEFAULT_CONFIG
+        );
+        return Err(End::Usage);
+    };
+    match config::load(&file) {
         Ok((config, warnings)) => {
             warnings.iter().for_each(|warning| eprintln!("{warning}"));
-            Ok(config)
+            Ok((file, config))
         }
         Err(errors) => {
             eprintln!("{errors}");
@@ -153,8 +175,6 @@ impl LogArgs {
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory;
-
     use super::*;
 
     #[test]

@@ -24,7 +24,7 @@ pub struct RunArgs {
 
 pub(super) fn run(args: &RunArgs, flags: LogArgs) -> anyhow::Result<End> {
     let mut config = match super::load(&args.config) {
-        Ok(config) => config,
+        Ok((_, config)) => config,
         Err(end) => return Ok(end),
     };
     config.log = flags.over(&config.log);

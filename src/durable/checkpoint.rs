@@ -41,6 +41,19 @@ pub struct Checkpoint {
 }
 
 impl Checkpoint {
+    /// A position about which nothing else is known.
+    pub fn at(source: &str, instance_uuid: Uuid, resume_us: i64) -> Self {
+        Checkpoint {
+            source: source.to_owned(),
+            instance_uuid,
+            resume_us,
+            high_key: None,
+            seen: BTreeMap::new(),
+            unsettled: BTreeMap::new(),
+            destinations: Vec::new(),
+        }
+    }
+
     /// Whether the event was read and routed before.
     pub fn is_seen(&self, identity: Identity) -> bool {
         self.seen.get(&identity.minute).is_some_and(|keys| keys.contains(identity.key))
