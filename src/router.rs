@@ -14,6 +14,8 @@ use crate::pipeline::route::{Reach, Route};
 use crate::pipeline::run::{Drained, Parts, Pipeline, StartError};
 use crate::processor::{BuildError, Interest, Processor, build};
 use crate::source::vcenter::{self, Status};
+use crate::telemetry::metrics::SourceMetrics;
+use crate::telemetry::stats::{Counted, Invocations};
 
 /// Why the router did not start.
 #[derive(Debug, thiserror::Error)]
@@ -45,6 +47,11 @@ pub struct Router {
 #[derive(Clone)]
 pub struct View {
     pub sources: Arc<[(String, Arc<Status>)]>,
+    pub config: Arc<Config>,
+    /// By source index.
+    pub source_metrics: Arc<[SourceMetrics]>,
+    /// By processor index; all zero where nothing listens.
+    pub invocations: Arc<[Arc<Invocations>]>,
 }
 
 struct Ephemeral(std::path::PathBuf);
@@ -59,8 +66,22 @@ impl Drop for Ephemeral {
 impl Router {
     /// Opens the store, starts everything. To be called within a tokio runtime.
     pub fn start(config: Arc<Config>) -> Result<Self, RouterError> {
-        let processors: Vec<Arc<dyn Processor>> =
-            config.processors.iter().map(build).collect::<Result<_, _>>()?;
+        let invocations: Vec<Arc<Invocations>> = config.processors.iter().map(|_| Arc::default()).collect();
+        let processors: Vec<Arc<dyn Processor>> = config
+            .processors
+            .iter()
+            .zip(&invocations)
+            .map(|(settings, invocations)| {
+                let processor = build(settings)?;
+                // Nobody can ask for what is counted where nothing listens.
+                let is_counted = config.admin.bind_address.is_some();
+                Ok(if is_counted {
+                    Arc::new(Counted::new(processor, Arc::clone(invocations)))
+                } else {
+                    processor
+                })
+            })
+            .collect::<Result<_, BuildError>>()?;
         let mut destinations = Destinations::default();
         let reach = config
             .processors
@@ -112,8 +133,14 @@ impl Router {
                 }
             });
         }
-        let view = View { sources: statuses.into() };
-        Ok(Router { pipeline, sources, stop, view, shutdown_timeout: config.shutdown_timeout, ephemeral })
+        let shutdown_timeout = config.shutdown_timeout;
+        let view = View {
+            sources: statuses.into(),
+            config,
+            source_metrics: pipeline.source_metrics(),
+            invocations: invocations.into(),
+        };
+        Ok(Router { pipeline, sources, stop, view, shutdown_timeout, ephemeral })
     }
 
     /// What health and metrics look at.

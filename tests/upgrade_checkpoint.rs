@@ -113,7 +113,11 @@ fn end(mut router: Router) {
 }
 
 fn wait_for_line(router: &Router, part: &str) {
-    assert!(wait_until(LIMIT, || router.stderr().contains(part)), "no {part:?} in: {}", router.stderr().text());
+    assert!(
+        wait_until(LIMIT, || router.stderr().contains(part)),
+        "no {part:?} in: {}",
+        router.stderr().text()
+    );
 }
 
 #[test]
@@ -151,7 +155,11 @@ fn events_created_during_the_upgrade_arrive_and_the_old_position_counts_once() {
 /// Its crash leaves the file empty or torn; it then refused to start. What it had delivered it had delivered when it last wrote the file.
 #[test]
 fn a_torn_file_is_said_and_loses_nothing() {
-    for torn in ["", "{\"vCenter\":\"127.0.0.1\",\"lastEventKeyTi", r#"{"lastEventKeyTimestamp":"0001-01-01T00:00:00Z"}"#] {
+    for torn in [
+        "",
+        "{\"vCenter\":\"127.0.0.1\",\"lastEventKeyTi",
+        r#"{"lastEventKeyTimestamp":"0001-01-01T00:00:00Z"}"#,
+    ] {
         let site = Site::new();
         // Up to the present: a file's time is this machine's.
         let long_ago = site.vcenter.append(30);
@@ -159,7 +167,10 @@ fn a_torn_file_is_said_and_loses_nothing() {
         std::fs::write(site.checkpoint_file(), torn).unwrap();
         let during = site.vcenter.append(40);
         let router = site.upgrade(true);
-        wait_for_line(&router, "the checkpoint of the old router cannot be used; going on at the time the file was last written");
+        wait_for_line(
+            &router,
+            "the checkpoint of the old router cannot be used; going on at the time the file was last written",
+        );
         site.wait_for(40);
         assert!(during.clone().all(|index| site.has(index)), "{torn:?}");
         assert!(long_ago.clone().all(|index| !site.has(index)), "{torn:?}");

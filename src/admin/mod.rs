@@ -1,6 +1,7 @@
-//! What an operator asks the router over HTTP: health, readiness, metrics. Read-only; on loopback unless the configuration says otherwise.
+//! What an operator asks the router over HTTP: health, readiness, metrics, and the old router's stats. Read-only; on loopback unless the configuration says otherwise.
 
 mod auth;
+mod stats;
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -16,6 +17,7 @@ use serde_json::json;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
+use self::stats::Stats;
 use crate::config::Admin;
 use crate::router::View;
 use crate::source::vcenter;
@@ -32,6 +34,7 @@ pub enum AdminError {
 
 struct Shared {
     view: View,
+    stats: Stats,
     prometheus: PrometheusHandle,
     failed: watch::Receiver<Option<String>>,
 }
@@ -59,10 +62,11 @@ impl Listener {
         prometheus: PrometheusHandle,
         failed: watch::Receiver<Option<String>>,
     ) {
-        let shared = Arc::new(Shared { view, prometheus, failed });
+        let shared = Arc::new(Shared { stats: Stats::new(&view), view, prometheus, failed });
         let open = Routes::new().route("/healthz", get(healthz)).route("/readyz", get(readyz));
         let guarded = Routes::new()
             .route("/metrics", get(metrics))
+            .route("/stats", get(old_stats))
             .route_layer(middleware::from_fn_with_state(Arc::new(self.guard), auth::check));
         let routes = open.merge(guarded).with_state(shared);
         if let Err(error) = axum::serve(self.listener, routes).await {
@@ -113,6 +117,10 @@ fn reason(state: &vcenter::State) -> Option<&str> {
 async fn metrics(State(shared): State<Arc<Shared>>) -> Response {
     collect(&shared.view);
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], shared.prometheus.render()).into_response()
+}
+
+async fn old_stats(State(shared): State<Arc<Shared>>) -> Response {
+    ([(header::CONTENT_TYPE, "application/json; charset=utf-8")], shared.stats.page()).into_response()
 }
 
 /// Copies what the sources count into the metrics: they are read here, not pushed.

@@ -107,9 +107,8 @@ enum End {
 pub fn main() -> ExitCode {
     let command = Cli::command();
     let is_command = |word: &str| word == "help" || command.find_subcommand(word).is_some();
-    let has_default = || {
-        std::env::var_os(CONFIG_VARIABLE).is_some() || Path::new(old::DEFAULT_CONFIG).exists()
-    };
+    let has_default =
+        || std::env::var_os(CONFIG_VARIABLE).is_some() || Path::new(old::DEFAULT_CONFIG).exists();
     let cli = match old::translate(std::env::args_os().collect(), is_command, has_default) {
         Ok(args) => Cli::parse_from(args),
         Err(error) => {

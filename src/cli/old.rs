@@ -25,7 +25,9 @@ pub enum OldLineError {
     Unknown(String),
     #[error("flag `-{0}` needs a value: `-{0} VALUE` or `-{0}=VALUE`")]
     NoValue(String),
-    #[error("flag `-{flag}` is on or off; `{value}` is neither: use `-{flag}`, `-{flag}=true` or `-{flag}=false`")]
+    #[error(
+        "flag `-{flag}` is on or off; `{value}` is neither: use `-{flag}`, `-{flag}=true` or `-{flag}=false`"
+    )]
     NotBoolean { flag: String, value: String },
 }
 
@@ -51,7 +53,8 @@ pub fn translate(
     let is_ours = match flags.first().map(|first| first.to_string_lossy()) {
         None => !has_default(),
         Some(first) => {
-            !first.starts_with('-') || matches!(&*first, "-h" | "-help" | "--help" | "-V" | "--version" | "--")
+            !first.starts_with('-')
+                || matches!(&*first, "-h" | "-help" | "--help" | "-V" | "--version" | "--")
         }
     };
     if is_ours || names_command(flags, is_command) {
@@ -98,7 +101,10 @@ impl Given {
                 continue;
             };
             let mut value = || {
-                attached.clone().or_else(|| words.next().cloned()).ok_or_else(|| OldLineError::NoValue(name.into()))
+                attached
+                    .clone()
+                    .or_else(|| words.next().cloned())
+                    .ok_or_else(|| OldLineError::NoValue(name.into()))
             };
             match name {
                 "config" => given.config = Some(value()?),
@@ -157,7 +163,8 @@ mod tests {
 
     #[test]
     fn what_the_old_router_was_started_with_runs() {
-        let check = |line: &str, expected: &str| assert_eq!(read(line, false).as_deref(), Ok(expected), "{line}");
+        let check =
+            |line: &str, expected: &str| assert_eq!(read(line, false).as_deref(), Ok(expected), "{line}");
         for line in ["-config F", "-config=F", "--config F", "--config=F", "-config G -config F"] {
             check(line, "run --config F");
         }

@@ -61,7 +61,9 @@ pub fn read_incumbent(
     let parsed = match read {
         Err(cause) if cause.kind() == std::io::ErrorKind::NotFound => return Ok(Incumbent::Absent { path }),
         Err(cause) => Err(format!("it cannot be read: {cause}")),
-        Ok(_) => parse(&text).and_then(|(resume_us, key)| not_ahead(resume_us, now_us).map(|()| (resume_us, key))),
+        Ok(_) => {
+            parse(&text).and_then(|(resume_us, key)| not_ahead(resume_us, now_us).map(|()| (resume_us, key)))
+        }
     };
     Ok(match parsed {
         Ok((resume_us, key)) => Incumbent::Resume { path, resume_us, key },
@@ -180,10 +182,16 @@ mod tests {
         let written_us = written(&path);
         assert!(written_us.is_some_and(|us| us > 1_600_000_000_000_000), "{written_us:?}");
         let unusable = read(&store);
-        assert!(matches!(&unusable, Incumbent::Unusable { written_us: us, .. } if *us == written_us), "{unusable:?}");
+        assert!(
+            matches!(&unusable, Incumbent::Unusable { written_us: us, .. } if *us == written_us),
+            "{unusable:?}"
+        );
         std::fs::write(&path, r#"{"lastEventKeyTimestamp":"2099-01-01T00:00:01Z"}"#).unwrap();
         let ahead = read(&store);
-        assert!(matches!(&ahead, Incumbent::Unusable { reason, .. } if reason.contains("in the future")), "{ahead:?}");
+        assert!(
+            matches!(&ahead, Incumbent::Unusable { reason, .. } if reason.contains("in the future")),
+            "{ahead:?}"
+        );
         std::fs::write(&path, r#"{"lastEventKeyTimestamp":"1970-01-01T00:00:01Z","lastEventKey":-4}"#)
             .unwrap();
         let expected = Incumbent::Resume { path: path.clone(), resume_us: 1_000_000, key: Some(-4) };

@@ -88,6 +88,7 @@ pub struct Pipeline {
     storage: JoinHandle<Store>,
     threads: Vec<JoinHandle<()>>,
     settled: watch::Receiver<bool>,
+    source_metrics: Arc<[SourceMetrics]>,
 }
 
 /// Why a pipeline did not start.
@@ -172,19 +173,24 @@ impl Pipeline {
             runtime: tokio::runtime::Handle::current(),
             mailboxes: Vec::new(),
             spooled,
-            source_metrics,
+            source_metrics: Arc::clone(&source_metrics),
             checkpointing: false,
             settled: settled_sender,
         };
         thread.start_spooled();
         let core = std::thread::Builder::new().name("core".into());
         threads.push(core.spawn(move || thread.run(&parsed_inbox, &control_inbox))?);
-        Ok(Pipeline { budget, begins, pages, control, store, storage, threads, settled })
+        Ok(Pipeline { budget, begins, pages, control, store, storage, threads, settled, source_metrics })
     }
 
     /// The way in for a source.
     pub fn intake(&self, source: usize) -> Intake {
         Intake::new(source, self.budget.clone(), self.begins.clone(), self.pages.clone())
+    }
+
+    /// What is counted of each source, by its index.
+    pub fn source_metrics(&self) -> Arc<[SourceMetrics]> {
+        Arc::clone(&self.source_metrics)
     }
 
     pub fn budget(&self) -> &Budget {
@@ -551,7 +557,8 @@ impl CoreThread {
 
 /// The file and the resume time that are taken over from the old router, and a line in the log for the operator of an upgrade.
 fn taken_over(source: &str, incumbent: Incumbent) -> Option<(PathBuf, i64)> {
-    let shown = |us: i64| jiff::Timestamp::from_microsecond(us).map_or_else(|_| us.to_string(), |at| at.to_string());
+    let shown =
+        |us: i64| jiff::Timestamp::from_microsecond(us).map_or_else(|_| us.to_string(), |at| at.to_string());
     match incumbent {
         Incumbent::NotNeeded => None,
         Incumbent::Absent { path } => {
