@@ -3,17 +3,28 @@
 //! Exit codes: 0 done, 1 failed while it ran (the message says at what), 2 wrong arguments or configuration, 3 stopped with unsettled events (they are
 //! read again at the next start).
 
+mod backup;
 mod check;
+mod checkpoint;
+mod completions;
 mod convert;
 pub mod decode;
 mod demo;
+mod emit;
+mod events;
+mod man;
 mod old;
+mod restore;
 mod run;
 mod schema;
+mod session;
+mod state;
+mod table;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use anyhow::Context;
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 
 use crate::config::{self, Config};
@@ -65,19 +76,26 @@ enum LogFormat {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Route events until SIGTERM or Ctrl-C
     Run(run::RunArgs),
-    /// Read a configuration and say all that is wrong with it
     Check(check::CheckArgs),
     /// Work on configuration files
     #[command(subcommand)]
     Config(ConfigCommand),
+    /// Look at what a vCenter can send
+    #[command(subcommand)]
+    Events(events::EventsCommand),
+    Emit(emit::EmitArgs),
+    /// Look at and move the positions of sources
+    #[command(subcommand)]
+    Checkpoint(checkpoint::CheckpointCommand),
+    Backup(backup::BackupArgs),
+    Restore(restore::RestoreArgs),
     /// Print the JSON schema of the native configuration format, for editors
     Schema,
-    /// Watch the router work: a synthetic vCenter, the whole pipeline, a function that counts; no set-up
     Demo(demo::DemoArgs),
-    /// Print the events of a page (a SOAP answer of ReadNextEvents) as JSON lines
     Decode(decode::DecodeArgs),
+    Completions(completions::CompletionsArgs),
+    Man(man::ManArgs),
 }
 
 #[derive(Debug, Subcommand)]
@@ -90,7 +108,7 @@ enum ConfigCommand {
 #[derive(Clone, Debug, Args)]
 pub struct ConfigArgs {
     /// The configuration: native YAML, or either format of the old router [default: /etc/vmware-event-router/config if it is there]
-    #[arg(long, short, value_name = "FILE", env = CONFIG_VARIABLE)]
+    #[arg(long, short, value_name = "FILE", env = CONFIG_VARIABLE, hide_env_values = true)]
     config: Option<PathBuf>,
 }
 
@@ -120,6 +138,13 @@ pub fn main() -> ExitCode {
         Command::Run(args) => run::run(&args, cli.log),
         Command::Check(args) => check::run(&args),
         Command::Config(ConfigCommand::Convert(args)) => convert::run(&args).map(|()| End::Done),
+        Command::Events(events::EventsCommand::List(args)) => events::list(&args),
+        Command::Emit(args) => emit::run(&args, cli.log),
+        Command::Checkpoint(command) => checkpoint::run(&command),
+        Command::Backup(args) => backup::run(&args),
+        Command::Restore(args) => restore::run(&args),
+        Command::Completions(args) => completions::run(&args),
+        Command::Man(args) => man::run(&args),
         Command::Schema => schema::run().map(|()| End::Done),
         Command::Demo(args) => demo::run(&args, cli.log),
         Command::Decode(args) => {
@@ -131,6 +156,15 @@ pub fn main() -> ExitCode {
         End::Failed
     });
     ExitCode::from(end as u8)
+}
+
+/// Writes to standard output; a reader like `head` may have had enough.
+fn print(bytes: &[u8]) -> anyhow::Result<()> {
+    use std::io::Write;
+    match std::io::stdout().write_all(bytes) {
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
+        written => written.context("cannot write to standard output"),
+    }
 }
 
 /// Loads a configuration, and says which file it was; prints its warnings, or all its errors.

@@ -39,6 +39,8 @@ pub use problem::{ConfigErrors, Problem, Warning};
 pub use secret::{SECRET_FILE_BYTES_MAX, Secret, SecretError};
 pub use tree::FILE_BYTES_MAX;
 
+pub(crate) use scalar::start_at;
+
 use problem::Problems;
 use tree::{Data, Node};
 

@@ -65,7 +65,7 @@ pub(super) fn show_size(value: u64) -> String {
 }
 
 /// What `startAt` says.
-pub(super) fn start_at(text: &str) -> Option<StartAt> {
+pub(crate) fn start_at(text: &str) -> Option<StartAt> {
     match text {
         "now" => Some(StartAt::Now),
         "beginning" => Some(StartAt::Beginning),

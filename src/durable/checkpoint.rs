@@ -69,6 +69,13 @@ impl Checkpoint {
         self.seen.range(minute_of(us)..).map(|(_, keys)| keys.len()).sum()
     }
 
+    /// What a `checkpoint set` to `resume_us` does.
+    pub fn moved_to(&self, resume_us: i64) -> ResumeSet {
+        let minute = minute_of(resume_us);
+        let skipped = self.unsettled.values().flatten().filter(|owed| owed.minute < minute).count() as u64;
+        ResumeSet { replayed: self.seen_since(resume_us), skipped }
+    }
+
     /// Merges what a checkpoint writes; the meaning of [`CheckpointWrite`] in a few lines.
     pub(super) fn update(prior: Option<Checkpoint>, write: &CheckpointWrite) -> Checkpoint {
         let (mut seen, mut destinations) = prior.map_or_else(Default::default, |p| (p.seen, p.destinations));
@@ -297,8 +304,7 @@ pub(super) fn forget(conn: &Connection, source: &str) -> rusqlite::Result<bool> 
 /// before is given up. Seen minutes before it stay, so that the overlap is not delivered twice. All stored minutes are to be deleted first.
 pub(super) fn moved(checkpoint: Checkpoint, resume_us: i64) -> (CheckpointWrite, ResumeSet) {
     let minute = minute_of(resume_us);
-    let replayed = checkpoint.seen_since(resume_us);
-    let skipped = checkpoint.unsettled.values().flatten().filter(|owed| owed.minute < minute).count() as u64;
+    let set = checkpoint.moved_to(resume_us);
     let write = CheckpointWrite {
         source: checkpoint.source,
         instance_uuid: checkpoint.instance_uuid,
@@ -309,7 +315,7 @@ pub(super) fn moved(checkpoint: Checkpoint, resume_us: i64) -> (CheckpointWrite,
         unsettled: Vec::new(),
         destinations: Some(checkpoint.destinations),
     };
-    (write, ResumeSet { replayed, skipped })
+    (write, set)
 }
 
 #[cfg(test)]
