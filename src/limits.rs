@@ -42,6 +42,8 @@ pub const STORE_CHECK_BYTES_MAX: u64 = 64 << 20;
 pub const STORE_BUSY_MAX: Duration = Duration::from_secs(5);
 /// Bytes of an old router's checkpoint file: six short fields; a larger file is none.
 pub const INCUMBENT_CHECKPOINT_BYTES_MAX: u64 = 64 << 10;
+/// How far ahead of the router's clock a time in it may be: a vCenter in a wrong time zone, not a wrong year.
+pub const INCUMBENT_CHECKPOINT_AHEAD_MAX: Duration = Duration::from_secs(24 * 3600);
 /// Dead letters in one answer to `list`, unless asked for fewer: 1,000 rows of about 300 bytes.
 pub const DEAD_LETTERS_LISTED_MAX: usize = 1_000;
 
@@ -183,3 +185,6 @@ pub const CONTROL_RETRY: Duration = Duration::from_secs(1);
 
 /// Bytes of a recorded page that `decode` looks at together: 2,800 events of 743 bytes, which with their JSON fit a processor's cache.
 pub const DECODE_CHUNK_BYTES: usize = 2 << 20;
+
+/// Subjects that `/stats` tells apart, a processor: 8,192 * some 100 bytes = 800 KiB. vSphere 9 has some 2,000; an EventEx may be of any type.
+pub const STATS_SUBJECTS_MAX: usize = 8_192;

@@ -17,6 +17,8 @@ use crate::pipeline::route::{Reach, Route};
 use crate::pipeline::run::{Drained, Parts, Pipeline, StartError};
 use crate::processor::{BuildError, Interest, Processor, build};
 use crate::source::vcenter::{self, Status};
+use crate::telemetry::metrics::SourceMetrics;
+use crate::telemetry::stats::{Counted, Invocations};
 
 /// Why the router did not start.
 #[derive(Debug, thiserror::Error)]
@@ -49,6 +51,11 @@ pub struct Router {
 #[derive(Clone)]
 pub struct View {
     pub sources: Arc<[(String, Arc<Status>)]>,
+    pub config: Arc<Config>,
+    /// By source index.
+    pub source_metrics: Arc<[SourceMetrics]>,
+    /// By processor index; all zero where nothing listens.
+    pub invocations: Arc<[Arc<Invocations>]>,
 }
 
 struct Ephemeral(std::path::PathBuf);
@@ -63,15 +70,15 @@ impl Drop for Ephemeral {
 impl Router {
     /// Opens the store, starts everything. To be called within a tokio runtime.
     pub fn start(config: Arc<Config>) -> Result<Self, RouterError> {
-        let processors = processors(&config)?;
+        let processors = Processors::build(&config)?;
         Self::start_with(config, processors, true)
     }
 
     /// Opens the store and starts what delivers, but no source, and leaves the spools alone: for dead letters of a router that does not run. Waits until
     /// every processor knows what it wants, but not for ever: what it does not know it will say of each event.
     pub async fn start_without_sources(config: Arc<Config>) -> Result<Self, RouterError> {
-        let processors = processors(&config)?;
-        let interests = processors.iter().map(|processor| processor.interest()).collect();
+        let processors = Processors::build(&config)?;
+        let interests = processors.all.iter().map(|processor| processor.interest()).collect();
         let router = Self::start_with(config, processors, false)?;
         if tokio::time::timeout(FIRST_SYNC_MAX, known(interests)).await.is_err() {
             tracing::warn!("not every processor could read its functions or rules");
@@ -79,11 +86,8 @@ impl Router {
         Ok(router)
     }
 
-    fn start_with(
-        config: Arc<Config>,
-        processors: Vec<Arc<dyn Processor>>,
-        reads: bool,
-    ) -> Result<Self, RouterError> {
+    fn start_with(config: Arc<Config>, processors: Processors, reads: bool) -> Result<Self, RouterError> {
+        let Processors { all: processors, invocations } = processors;
         let mut destinations = Destinations::default();
         let reach = config
             .processors
@@ -136,8 +140,13 @@ impl Router {
                 }
             });
         }
-        let view = View { sources: statuses.into() };
         let shutdown_timeout = config.shutdown_timeout;
+        let view = View {
+            sources: statuses.into(),
+            config,
+            source_metrics: pipeline.source_metrics(),
+            invocations: invocations.into(),
+        };
         Ok(Router { pipeline, sources, stop, view, shutdown_timeout, ephemeral, state_dir: dir })
     }
 
@@ -177,8 +186,28 @@ impl Router {
     }
 }
 
-fn processors(config: &Config) -> Result<Vec<Arc<dyn Processor>>, BuildError> {
-    config.processors.iter().map(build).collect()
+/// The configured processors, and what each was asked to do.
+struct Processors {
+    all: Vec<Arc<dyn Processor>>,
+    invocations: Vec<Arc<Invocations>>,
+}
+
+impl Processors {
+    fn build(config: &Config) -> Result<Self, BuildError> {
+        // Nobody can ask for what is counted where nothing listens.
+        let is_counted = config.admin.bind_address.is_some();
+        let mut processors = Processors { all: Vec::new(), invocations: Vec::new() };
+        for settings in &config.processors {
+            let (processor, invocations) = (build(settings)?, Arc::default());
+            processors.all.push(if is_counted {
+                Arc::new(Counted::new(processor, Arc::clone(&invocations)))
+            } else {
+                processor
+            });
+            processors.invocations.push(invocations);
+        }
+        Ok(processors)
+    }
 }
 
 /// What the processors that `source` is routed to want.

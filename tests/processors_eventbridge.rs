@@ -253,7 +253,7 @@ async fn fault_connect_tls_and_dns_are_the_targets() {
     let target =
         Target::start_tls(Authority::new().issue("localhost").server(None), vec![results(&[None])]).await;
     let outcome = processor(&target.https_url(""), |_| {}).deliver(&one()).await;
-    check_failure(outcome, Fault::Target, None, &["no TLS with https://localhost", "`tls.caFiles`"]);
+    check_failure(outcome, Fault::Target, None, &["no TLS with https://localhost", "`tls.caFile`"]);
     let nowhere = processor("http://no-such-bus.invalid", |_| {});
     check_failure(nowhere.deliver(&one()).await, Fault::Target, None, &["no-such-bus.invalid"]);
 }

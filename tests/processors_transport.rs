@@ -79,7 +79,7 @@ async fn fault_tls_of_an_unknown_issuer_is_the_targets() {
         outcome,
         Fault::Target,
         None,
-        &["no TLS with https://localhost", "name its CA in `tls.caFiles`"],
+        &["no TLS with https://localhost", "name its CA in `tls.caFile`"],
     );
 }
 

@@ -1,8 +1,9 @@
-//! What an operator asks the router over HTTP: health, readiness, metrics. Read-only; on loopback unless the configuration says otherwise. What changes
-//! something goes over the [control socket](control).
+//! What an operator asks the router over HTTP: health, readiness, metrics, and the old router's stats. Read-only; on loopback unless the configuration says
+//! otherwise. What changes something goes over the [control socket](control).
 
 mod auth;
 pub mod control;
+mod stats;
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -18,6 +19,7 @@ use serde_json::json;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
+use self::stats::Stats;
 use crate::config::Admin;
 use crate::router::View;
 use crate::source::vcenter;
@@ -34,6 +36,7 @@ pub enum AdminError {
 
 struct Shared {
     view: View,
+    stats: Stats,
     prometheus: PrometheusHandle,
     failed: watch::Receiver<Option<String>>,
 }
@@ -61,10 +64,11 @@ impl Listener {
         prometheus: PrometheusHandle,
         failed: watch::Receiver<Option<String>>,
     ) {
-        let shared = Arc::new(Shared { view, prometheus, failed });
+        let shared = Arc::new(Shared { stats: Stats::new(&view), view, prometheus, failed });
         let open = Routes::new().route("/healthz", get(healthz)).route("/readyz", get(readyz));
         let guarded = Routes::new()
             .route("/metrics", get(metrics))
+            .route("/stats", get(old_stats))
             .route_layer(middleware::from_fn_with_state(Arc::new(self.guard), auth::check));
         let routes = open.merge(guarded).with_state(shared);
         if let Err(error) = axum::serve(self.listener, routes).await {
@@ -115,6 +119,10 @@ fn reason(state: &vcenter::State) -> Option<&str> {
 async fn metrics(State(shared): State<Arc<Shared>>) -> Response {
     collect(&shared.view);
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], shared.prometheus.render()).into_response()
+}
+
+async fn old_stats(State(shared): State<Arc<Shared>>) -> Response {
+    ([(header::CONTENT_TYPE, "application/json; charset=utf-8")], shared.stats.page()).into_response()
 }
 
 /// Copies what the sources count into the metrics: they are read here, not pushed.

@@ -19,7 +19,7 @@ use crate::pipeline::enrich::Enrich;
 use crate::vim::decode::{self, Spelling};
 use crate::vim::{DecodeError, Decoded};
 
-/// Decode pages that a vCenter answered: one JSON line an event.
+/// Decode pages that a vCenter answered (ReadNextEvents): one JSON line an event.
 #[derive(Args, Clone, Debug, Default)]
 pub struct DecodeArgs {
     /// What to print for each event

@@ -22,8 +22,10 @@ use crate::telemetry::log;
 /// How long after the last event the demo waits for stragglers.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// Watch the router work: a synthetic vCenter on loopback, its events through the whole pipeline (SOAP over HTTP, no shortcut), and a local HTTP function that
-/// counts and verifies them. Ends with Ctrl-C or after `--events`; exit code 1 if an event was lost or changed.
+/// Watch the router work, without any set-up.
+///
+/// A synthetic vCenter on loopback, its events through the whole pipeline (SOAP over HTTP, no shortcut), and a local HTTP function that counts and verifies
+/// them. Ends with Ctrl-C or after `--events`; exit code 1 if an event was lost or changed.
 #[derive(Debug, Args)]
 pub struct DemoArgs {
     /// Events a second; as fast as they are read if left out

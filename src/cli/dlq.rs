@@ -178,7 +178,8 @@ impl Filter {
 impl Place {
     fn config(&self) -> Result<Option<Config>, End> {
         let file = self.config.clone().filter(|_| self.data_dir.is_none());
-        file.map(|config| super::load(&ConfigArgs { config })).transpose()
+        let load = |file| super::load(&ConfigArgs { config: Some(file) }).map(|(_, config)| config);
+        file.map(load).transpose()
     }
 
     fn dir(&self, config: Option<&Config>) -> anyhow::Result<PathBuf> {

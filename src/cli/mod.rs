@@ -3,20 +3,35 @@
 //! Exit codes: 0 done, 1 failed while it ran (the message says at what), 2 wrong arguments or configuration, 3 stopped with unsettled events (they are
 //! read again at the next start).
 
+mod backup;
 mod check;
+mod checkpoint;
+mod completions;
 mod convert;
 pub mod decode;
 mod demo;
 mod dlq;
+mod emit;
+mod events;
+mod man;
+mod old;
+mod restore;
 mod run;
 mod schema;
+mod session;
+mod state;
+mod table;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use anyhow::Context;
+use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 
 use crate::config::{self, Config};
+
+/// The environment variable that names the configuration.
+const CONFIG_VARIABLE: &str = "EVENT_ROUTER_CONFIG";
 
 /// Reads the event streams of vCenters and delivers every event, at least once and with a stable id, as a CloudEvent.
 #[derive(Debug, Parser)]
@@ -62,9 +77,7 @@ enum LogFormat {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Route events until SIGTERM or Ctrl-C
     Run(run::RunArgs),
-    /// Read a configuration and say all that is wrong with it
     Check(check::CheckArgs),
     /// Look at dead letters, deliver them once more, or drop them
     #[command(subcommand)]
@@ -72,12 +85,21 @@ enum Command {
     /// Work on configuration files
     #[command(subcommand)]
     Config(ConfigCommand),
+    /// Look at what a vCenter can send
+    #[command(subcommand)]
+    Events(events::EventsCommand),
+    Emit(emit::EmitArgs),
+    /// Look at and move the positions of sources
+    #[command(subcommand)]
+    Checkpoint(checkpoint::CheckpointCommand),
+    Backup(backup::BackupArgs),
+    Restore(restore::RestoreArgs),
     /// Print the JSON schema of the native configuration format, for editors
     Schema,
-    /// Watch the router work: a synthetic vCenter, the whole pipeline, a function that counts; no set-up
     Demo(demo::DemoArgs),
-    /// Print the events of a page (a SOAP answer of ReadNextEvents) as JSON lines
     Decode(decode::DecodeArgs),
+    Completions(completions::CompletionsArgs),
+    Man(man::ManArgs),
 }
 
 #[derive(Debug, Subcommand)]
@@ -89,9 +111,9 @@ enum ConfigCommand {
 /// A configuration file.
 #[derive(Clone, Debug, Args)]
 pub struct ConfigArgs {
-    /// The configuration: native YAML, or either format of the old router
-    #[arg(long, short, value_name = "FILE", env = "EVENT_ROUTER_CONFIG")]
-    config: PathBuf,
+    /// The configuration: native YAML, or either format of the old router [default: /etc/vmware-event-router/config if it is there]
+    #[arg(long, short, value_name = "FILE", env = CONFIG_VARIABLE, hide_env_values = true)]
+    config: Option<PathBuf>,
 }
 
 /// How a command ended; the exit code of its value.
@@ -105,12 +127,29 @@ enum End {
 
 /// Parses the process's arguments and does what they say.
 pub fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let command = Cli::command();
+    let is_command = |word: &str| word == "help" || command.find_subcommand(word).is_some();
+    let has_default =
+        || std::env::var_os(CONFIG_VARIABLE).is_some() || Path::new(old::DEFAULT_CONFIG).exists();
+    let cli = match old::translate(std::env::args_os().collect(), is_command, has_default) {
+        Ok(args) => Cli::parse_from(args),
+        Err(error) => {
+            eprintln!("event-router: {error}");
+            return ExitCode::from(End::Usage as u8);
+        }
+    };
     let result = match cli.command {
         Command::Run(args) => run::run(&args, cli.log),
         Command::Check(args) => check::run(&args),
         Command::Dlq(command) => dlq::run(&command, cli.log),
         Command::Config(ConfigCommand::Convert(args)) => convert::run(&args).map(|()| End::Done),
+        Command::Events(events::EventsCommand::List(args)) => events::list(&args),
+        Command::Emit(args) => emit::run(&args, cli.log),
+        Command::Checkpoint(command) => checkpoint::run(&command),
+        Command::Backup(args) => backup::run(&args),
+        Command::Restore(args) => restore::run(&args),
+        Command::Completions(args) => completions::run(&args),
+        Command::Man(args) => man::run(&args),
         Command::Schema => schema::run().map(|()| End::Done),
         Command::Demo(args) => demo::run(&args, cli.log),
         Command::Decode(args) => {
@@ -124,12 +163,28 @@ pub fn main() -> ExitCode {
     ExitCode::from(end as u8)
 }
 
-/// Loads a configuration; prints its warnings, or all its errors.
-fn load(args: &ConfigArgs) -> Result<Config, End> {
-    match config::load(&args.config) {
+/// Writes to standard output; a reader like `head` may have had enough.
+fn print(bytes: &[u8]) -> anyhow::Result<()> {
+    use std::io::Write;
+    match std::io::stdout().write_all(bytes) {
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
+        written => written.context("cannot write to standard output"),
+    }
+}
+
+/// Loads a configuration, and says which file it was; prints its warnings, or all its errors.
+fn load(args: &ConfigArgs) -> Result<(PathBuf, Config), End> {
+    let Some(file) = old::config_or_default(args.config.as_deref(), Path::new(old::DEFAULT_CONFIG)) else {
+        eprintln!(
+            "event-router: no configuration; name one with `--config FILE` or {CONFIG_VARIABLE}, or put it at {}",
+            old::DEFAULT_CONFIG
+        );
+        return Err(End::Usage);
+    };
+    match config::load(&file) {
         Ok((config, warnings)) => {
             warnings.iter().for_each(|warning| eprintln!("{warning}"));
-            Ok(config)
+            Ok((file, config))
         }
         Err(errors) => {
             eprintln!("{errors}");
@@ -158,8 +213,6 @@ impl LogArgs {
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory;
-
     use super::*;
 
     #[test]

@@ -13,7 +13,13 @@ use crate::config::{Config, SourceKind};
 use crate::router::Router;
 use crate::telemetry::{log, metrics};
 
-/// Route events until SIGTERM or Ctrl-C. The first signal stops reading and delivers what is under way (`shutdownTimeout`), the second ends at once.
+/// Route events until SIGTERM or Ctrl-C.
+///
+/// The first signal stops reading and delivers what is under way (`shutdownTimeout`), the second ends at once. What was not delivered is read again at the next start.
+///
+/// The old router's command line (`-config FILE -log-level LEVEL -log-json -verbose`, without a command) does the same.
+///
+/// Exit codes: 0 all was delivered, 1 failed (the message says at what), 2 wrong arguments or configuration, 3 stopped with events that are not delivered yet.
 #[derive(Debug, Args)]
 pub struct RunArgs {
     #[command(flatten)]
@@ -25,7 +31,7 @@ pub struct RunArgs {
 
 pub(super) fn run(args: &RunArgs, flags: LogArgs) -> anyhow::Result<End> {
     let mut config = match super::load(&args.config) {
-        Ok(config) => config,
+        Ok((_, config)) => config,
         Err(end) => return Ok(end),
     };
     config.log = flags.over(&config.log);

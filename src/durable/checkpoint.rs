@@ -41,6 +41,19 @@ pub struct Checkpoint {
 }
 
 impl Checkpoint {
+    /// A position about which nothing else is known.
+    pub fn at(source: &str, instance_uuid: Uuid, resume_us: i64) -> Self {
+        Checkpoint {
+            source: source.to_owned(),
+            instance_uuid,
+            resume_us,
+            high_key: None,
+            seen: BTreeMap::new(),
+            unsettled: BTreeMap::new(),
+            destinations: Vec::new(),
+        }
+    }
+
     /// Whether the event was read and routed before.
     pub fn is_seen(&self, identity: Identity) -> bool {
         self.seen.get(&identity.minute).is_some_and(|keys| keys.contains(identity.key))
@@ -54,6 +67,13 @@ impl Checkpoint {
     /// Known events created at or after the minute of `us`: how many a `checkpoint set` to it delivers again, at least.
     pub fn seen_since(&self, us: i64) -> u64 {
         self.seen.range(minute_of(us)..).map(|(_, keys)| keys.len()).sum()
+    }
+
+    /// What a `checkpoint set` to `resume_us` does.
+    pub fn moved_to(&self, resume_us: i64) -> ResumeSet {
+        let minute = minute_of(resume_us);
+        let skipped = self.unsettled.values().flatten().filter(|owed| owed.minute < minute).count() as u64;
+        ResumeSet { replayed: self.seen_since(resume_us), skipped }
     }
 
     /// Merges what a checkpoint writes; the meaning of [`CheckpointWrite`] in a few lines.
@@ -284,8 +304,7 @@ pub(super) fn forget(conn: &Connection, source: &str) -> rusqlite::Result<bool> 
 /// before is given up. Seen minutes before it stay, so that the overlap is not delivered twice. All stored minutes are to be deleted first.
 pub(super) fn moved(checkpoint: Checkpoint, resume_us: i64) -> (CheckpointWrite, ResumeSet) {
     let minute = minute_of(resume_us);
-    let replayed = checkpoint.seen_since(resume_us);
-    let skipped = checkpoint.unsettled.values().flatten().filter(|owed| owed.minute < minute).count() as u64;
+    let set = checkpoint.moved_to(resume_us);
     let write = CheckpointWrite {
         source: checkpoint.source,
         instance_uuid: checkpoint.instance_uuid,
@@ -296,7 +315,7 @@ pub(super) fn moved(checkpoint: Checkpoint, resume_us: i64) -> (CheckpointWrite,
         unsettled: Vec::new(),
         destinations: Some(checkpoint.destinations),
     };
-    (write, ResumeSet { replayed, skipped })
+    (write, set)
 }
 
 #[cfg(test)]

@@ -6,31 +6,34 @@
 //! ```
 //!
 //! The old router went on at `lastEventKeyTimestamp`, inclusive, so that is the resume time. It truncated the file before it wrote it and did not sync, so an empty
-//! or torn one is what its crash left: a warning, not a failure. That it was taken over is stored in the transaction of the source's first checkpoint
-//! ([`Write::Imported`](super::Write::Imported)): a crash before that reads the file again, and a position that was forgotten later stays forgotten.
+//! or torn one is what its crash left; and before its first event it wrote one with Go's zero time. Both are a warning, not a failure, and not a loss either:
+//! it had delivered what it ever delivered by the time that the file was last written, so reading goes on there. That it was taken over is stored in the
+//! transaction of the source's first checkpoint ([`Write::Imported`](super::Write::Imported)): a crash before that reads the file again, and a position that
+//! was forgotten later stays forgotten.
 
 use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
+use std::time::UNIX_EPOCH;
 
 use rusqlite::{Connection, OptionalExtension, params};
 use serde::Deserialize;
 
 use super::row_crc::RowCrc;
 use super::{Storage, StoreError};
-use crate::limits::INCUMBENT_CHECKPOINT_BYTES_MAX;
+use crate::limits::{INCUMBENT_CHECKPOINT_AHEAD_MAX, INCUMBENT_CHECKPOINT_BYTES_MAX};
 
 /// What the old router left for a source.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Incumbent {
     /// Go on here, and put `Write::Imported` with this path into the first checkpoint's transaction.
     Resume { path: PathBuf, resume_us: i64, key: Option<i32> },
-    /// The file says nothing that can be used: worth a warning with this text.
-    Unusable { path: PathBuf, reason: String },
+    /// The file says nothing that can be used: worth a warning with this text. Go on at `written_us`, when it was last written, in the same way.
+    Unusable { path: PathBuf, reason: String, written_us: Option<i64> },
     /// The source has a position of its own, or had one from such a file.
     NotNeeded,
     /// No such file.
-    Absent,
+    Absent { path: PathBuf },
 }
 
 #[derive(Deserialize)]
@@ -41,33 +44,48 @@ struct File0 {
     time: Option<String>,
 }
 
-/// Where the old router was with the vCenter `host`, for a `source` that has no position yet.
+/// Where the old router was by its file `path`, for a `source` that has no position yet. `now_us`: microseconds since 1970 UTC by the router's clock.
 pub fn read_incumbent(
     storage: &dyn Storage,
     source: &str,
-    directory: &Path,
-    host: &str,
+    path: &Path,
+    now_us: i64,
 ) -> Result<Incumbent, StoreError> {
     if storage.load(source)?.is_some() || storage.imported(source)?.is_some() {
         return Ok(Incumbent::NotNeeded);
     }
-    // A host name is one component; anything else names no file of the old router.
-    if host.is_empty() || host.contains(['/', '\\', '\0']) {
-        return Ok(Incumbent::Absent);
-    }
-    let path = directory.join(format!("cp-{host}.json"));
+    let path = path.to_owned();
     let mut text = String::new();
     let read = File::open(&path)
         .and_then(|file| file.take(INCUMBENT_CHECKPOINT_BYTES_MAX).read_to_string(&mut text));
-    match read {
-        Err(cause) if cause.kind() == std::io::ErrorKind::NotFound => return Ok(Incumbent::Absent),
-        Err(cause) => return Ok(Incumbent::Unusable { path, reason: cause.to_string() }),
-        Ok(_) => {}
-    }
-    Ok(match parse(&text) {
+    let parsed = match read {
+        Err(cause) if cause.kind() == std::io::ErrorKind::NotFound => return Ok(Incumbent::Absent { path }),
+        Err(cause) => Err(format!("it cannot be read: {cause}")),
+        Ok(_) => {
+            parse(&text).and_then(|(resume_us, key)| not_ahead(resume_us, now_us).map(|()| (resume_us, key)))
+        }
+    };
+    Ok(match parsed {
         Ok((resume_us, key)) => Incumbent::Resume { path, resume_us, key },
-        Err(reason) => Incumbent::Unusable { path, reason },
+        Err(reason) => {
+            let written_us = written(&path).filter(|written_us| not_ahead(*written_us, now_us).is_ok());
+            Incumbent::Unusable { path, reason, written_us }
+        }
     })
+}
+
+/// Refuses a time so far ahead that reading from it would pass events by for days, without a word.
+fn not_ahead(us: i64, now_us: i64) -> Result<(), String> {
+    if us <= now_us.saturating_add(INCUMBENT_CHECKPOINT_AHEAD_MAX.as_micros() as i64) {
+        return Ok(());
+    }
+    Err("its `lastEventKeyTimestamp` lies in the future".to_owned())
+}
+
+/// When the file was last written, microseconds since 1970 UTC.
+fn written(path: &Path) -> Option<i64> {
+    let modified = std::fs::metadata(path).and_then(|facts| facts.modified()).ok()?;
+    i64::try_from(modified.duration_since(UNIX_EPOCH).ok()?.as_micros()).ok()
 }
 
 /// The resume time and the last key.
@@ -157,20 +175,28 @@ mod tests {
         let path = dir.path().join("cp-vc.example.json");
         let disk = MemoryDisk::default();
         let mut store = MemoryStore::open(&disk);
-        let read = |store: &MemoryStore, host: &str| read_incumbent(store, "vc", dir.path(), host).unwrap();
-        assert_eq!(read(&store, "vc.example"), Incumbent::Absent);
-        assert_eq!(read(&store, "../vc.example"), Incumbent::Absent);
+        const NOW_US: i64 = 2_000_000_000_000_000;
+        let read = |store: &MemoryStore| read_incumbent(store, "vc", &path, NOW_US).unwrap();
+        assert_eq!(read(&store), Incumbent::Absent { path: path.clone() });
         std::fs::write(&path, "").unwrap();
-        assert!(matches!(read(&store, "vc.example"), Incumbent::Unusable { .. }));
+        let written_us = written(&path);
+        assert!(written_us.is_some_and(|us| us > 1_600_000_000_000_000), "{written_us:?}");
+        let unusable = read(&store);
+        assert!(
+            matches!(&unusable, Incumbent::Unusable { written_us: us, .. } if *us == written_us),
+            "{unusable:?}"
+        );
+        std::fs::write(&path, r#"{"lastEventKeyTimestamp":"2099-01-01T00:00:01Z"}"#).unwrap();
+        let ahead = read(&store);
+        assert!(
+            matches!(&ahead, Incumbent::Unusable { reason, .. } if reason.contains("in the future")),
+            "{ahead:?}"
+        );
         std::fs::write(&path, r#"{"lastEventKeyTimestamp":"1970-01-01T00:00:01Z","lastEventKey":-4}"#)
             .unwrap();
         let expected = Incumbent::Resume { path: path.clone(), resume_us: 1_000_000, key: Some(-4) };
-        assert_eq!(read(&store, "vc.example"), expected);
-        assert_eq!(
-            read(&store, "vc.example"),
-            expected,
-            "a crash before the first checkpoint reads it again"
-        );
+        assert_eq!(read(&store), expected);
+        assert_eq!(read(&store), expected, "a crash before the first checkpoint reads it again");
         let first = CheckpointWrite {
             source: "vc".into(),
             instance_uuid: uuid::Uuid::nil(),
@@ -184,8 +210,8 @@ mod tests {
         let imported =
             Write::Imported { source: "vc".into(), path: path.display().to_string(), resume_us: 1_000_000 };
         store.apply(&[imported, Write::Checkpoint(first)]).unwrap();
-        assert_eq!(read(&store, "vc.example"), Incumbent::NotNeeded);
+        assert_eq!(read(&store), Incumbent::NotNeeded);
         store.forget("vc");
-        assert_eq!(read(&store, "vc.example"), Incumbent::NotNeeded, "what was forgotten stays forgotten");
+        assert_eq!(read(&store), Incumbent::NotNeeded, "what was forgotten stays forgotten");
     }
 }

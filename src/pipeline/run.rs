@@ -10,6 +10,7 @@
 //! Nothing here waits in a circle: the core never waits for a destination (its mailboxes take what the memory budget let in), and a settlement never
 //! waits for the core.
 
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
@@ -29,7 +30,9 @@ use super::replay::{DeadLetters, Ended, Replay};
 use super::route::Route;
 use super::storage::StoreHandle;
 use crate::config::{self, Config};
-use crate::durable::{self, Checkpoint, CheckpointWrite, Storage, Store, StoreError, Write};
+use crate::durable::{
+    self, Checkpoint, CheckpointWrite, Incumbent, Storage, Store, StoreError, Write, read_incumbent,
+};
 use crate::limits::PAGES_QUEUED_MAX;
 use crate::processor::{Piece, Processor};
 use crate::source::{Begin, Intake, Page, Start};
@@ -42,6 +45,7 @@ pub(super) enum Control {
     Loaded {
         begin: Begin,
         stored: Box<Option<Checkpoint>>,
+        incumbent: Incumbent,
     },
     Settled {
         destination: DestinationId,
@@ -93,6 +97,7 @@ pub struct Pipeline {
     threads: Vec<JoinHandle<()>>,
     settled: watch::Receiver<bool>,
     dead_letters: DeadLetters,
+    source_metrics: Arc<[SourceMetrics]>,
 }
 
 /// Why a pipeline did not start.
@@ -179,19 +184,35 @@ impl Pipeline {
             runtime: tokio::runtime::Handle::current(),
             mailboxes: Vec::new(),
             spooled,
-            source_metrics,
+            source_metrics: Arc::clone(&source_metrics),
             checkpointing: false,
             settled: settled_sender,
         };
         thread.start_spooled();
         let core = std::thread::Builder::new().name("core".into());
         threads.push(core.spawn(move || thread.run(&parsed_inbox, &control_inbox))?);
-        Ok(Pipeline { budget, begins, pages, control, store, storage, threads, settled, dead_letters })
+        Ok(Pipeline {
+            budget,
+            begins,
+            pages,
+            control,
+            store,
+            storage,
+            threads,
+            settled,
+            dead_letters,
+            source_metrics,
+        })
     }
 
     /// The way in for a source.
     pub fn intake(&self, source: usize) -> Intake {
         Intake::new(source, self.budget.clone(), self.begins.clone(), self.pages.clone())
+    }
+
+    /// What is counted of each source, by its index.
+    pub fn source_metrics(&self) -> Arc<[SourceMetrics]> {
+        Arc::clone(&self.source_metrics)
     }
 
     pub fn budget(&self) -> &Budget {
@@ -359,7 +380,7 @@ impl CoreThread {
     fn control(&mut self, message: Control) {
         match message {
             Control::Begin(begin) => self.load(begin),
-            Control::Loaded { begin, stored } => self.begin(begin, *stored),
+            Control::Loaded { begin, stored, incumbent } => self.begin(begin, *stored, incumbent),
             Control::Settled { destination, pieces } => {
                 for piece in &pieces {
                     self.core.settled(destination, piece);
@@ -399,22 +420,41 @@ impl CoreThread {
         }
     }
 
-    /// Asks the store where a source left off.
+    /// Asks the store where a source left off, or the old router where there is nothing.
     fn load(&mut self, begin: Begin) {
         let control = self.shared.control.clone();
-        let name = self.config.sources[begin.source].name.clone();
+        let source = &self.config.sources[begin.source];
+        let config::SourceKind::Vcenter(vcenter) = &source.kind;
+        let (name, import) = (source.name.clone(), vcenter.import_checkpoint.clone());
         self.shared.store.with(move |store| {
             let stored = Box::new(store.load(&name)?);
-            let _ = control.send(Control::Loaded { begin, stored });
+            let incumbent = match import {
+                Some(path) => read_incumbent(store, &name, &path, now_us())?,
+                None => Incumbent::NotNeeded,
+            };
+            let _ = control.send(Control::Loaded { begin, stored, incumbent });
             Ok(())
         });
     }
 
-    fn begin(&mut self, begin: Begin, stored: Option<Checkpoint>) {
+    fn begin(&mut self, begin: Begin, stored: Option<Checkpoint>, incumbent: Incumbent) {
+        let name = self.config.sources[begin.source].name.clone();
+        let taken_over = taken_over(&name, incumbent);
+        let stored = stored.or_else(|| {
+            let (_, resume_us) = taken_over.as_ref()?;
+            Some(Checkpoint::at(&name, begin.found.instance_uuid, *resume_us))
+        });
         match self.core.begin(begin.source, &begin.found, stored) {
             Ok((start, write)) => {
                 let control = self.shared.control.clone();
-                self.shared.store.apply(vec![Write::Checkpoint(write)], move |_| {
+                // In one transaction: what was taken over is never taken over again, nor half.
+                let imported = taken_over.map(|(path, resume_us)| Write::Imported {
+                    source: name,
+                    path: path.display().to_string(),
+                    resume_us,
+                });
+                let writes = imported.into_iter().chain([Write::Checkpoint(write)]).collect();
+                self.shared.store.apply(writes, move |_| {
                     let _ = control.send(Control::Begun { begin, start });
                 });
             }
@@ -532,5 +572,30 @@ impl CoreThread {
         };
         self.runtime.spawn(driver.run(inbox));
         mailbox
+    }
+}
+
+/// The file and the resume time that are taken over from the old router, and a line in the log for the operator of an upgrade.
+fn taken_over(source: &str, incumbent: Incumbent) -> Option<(PathBuf, i64)> {
+    let shown =
+        |us: i64| jiff::Timestamp::from_microsecond(us).map_or_else(|_| us.to_string(), |at| at.to_string());
+    match incumbent {
+        Incumbent::NotNeeded => None,
+        Incumbent::Absent { path } => {
+            tracing::info!(%source, path = %path.display(), "no checkpoint of the old router here; starting as `startAt` says");
+            None
+        }
+        Incumbent::Resume { path, resume_us, key } => {
+            tracing::info!(%source, path = %path.display(), resume = shown(resume_us), key, "going on where the old router was; what it delivered within the overlap comes again");
+            Some((path, resume_us))
+        }
+        Incumbent::Unusable { path, reason, written_us: Some(us) } => {
+            tracing::warn!(%source, path = %path.display(), reason, resume = shown(us), "the checkpoint of the old router cannot be used; going on at the time the file was last written");
+            Some((path, us))
+        }
+        Incumbent::Unusable { path, reason, written_us: None } => {
+            tracing::error!(%source, path = %path.display(), reason, "the checkpoint of the old router cannot be used; starting as `startAt` says, events since it ended may be missing: give the source a `startAt` before that");
+            None
+        }
     }
 }

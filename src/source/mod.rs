@@ -100,7 +100,7 @@ pub struct Start {
 pub enum BeginError {
     #[error(
         "source `{source_name}`: the vCenter at this address has instanceUuid {found}, the checkpoint is of {expected}; give the new vCenter a source name of its own, \
-         or forget the old position with `event-router checkpoint forget --source {source_name}`"
+         or forget the old position with `event-router checkpoint forget {source_name}`"
     )]
     OtherInstance { source_name: String, expected: Uuid, found: Uuid },
     #[error("the router is shutting down")]

@@ -2,6 +2,9 @@
 //!
 //! Handles are made once a source, stage or destination; the hot path adds to them once a batch.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use metrics::{Counter, Gauge, Histogram, Unit, counter, gauge, histogram};
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 
@@ -99,17 +102,39 @@ pub fn install() -> PrometheusHandle {
     handle
 }
 
+/// A counter that can be read too, for what is shown elsewhere than on the metrics page.
+#[derive(Clone)]
+pub struct Total {
+    counter: Counter,
+    value: Arc<AtomicU64>,
+}
+
+impl Total {
+    fn new(counter: Counter) -> Self {
+        Total { counter, value: Arc::default() }
+    }
+
+    pub fn increment(&self, by: u64) {
+        self.counter.increment(by);
+        self.value.fetch_add(by, Ordering::Relaxed);
+    }
+
+    pub fn get(&self) -> u64 {
+        self.value.load(Ordering::Relaxed)
+    }
+}
+
 /// The counters that the pipeline keeps of one source.
 #[derive(Clone)]
 pub struct SourceMetrics {
     pub pages: Counter,
     pub bytes: Counter,
-    pub events: Counter,
+    pub events: Total,
     pub duplicates: Counter,
     pub unknown_classes: Counter,
     pub misfits: Counter,
     pub unreadable_pages: Counter,
-    pub poison: Counter,
+    pub poison: Total,
     pub keys_restarted: Counter,
 }
 
@@ -119,12 +144,12 @@ impl SourceMetrics {
         SourceMetrics {
             pages: counter(SOURCE_PAGES),
             bytes: counter(SOURCE_BYTES),
-            events: counter(SOURCE_EVENTS),
+            events: Total::new(counter(SOURCE_EVENTS)),
             duplicates: counter(SOURCE_DUPLICATES),
             unknown_classes: counter(SOURCE_UNKNOWN_CLASSES),
             misfits: counter(SOURCE_MISFITS),
             unreadable_pages: counter(SOURCE_UNREADABLE_PAGES),
-            poison: counter(SOURCE_POISON),
+            poison: Total::new(counter(SOURCE_POISON)),
             keys_restarted: counter(SOURCE_KEYS_RESTARTED),
         }
     }

@@ -3,6 +3,7 @@
 //! Pure but for the client: bytes in, values out.
 
 pub mod decode;
+pub mod sample;
 pub mod schema;
 pub mod soap;
 

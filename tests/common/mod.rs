@@ -48,12 +48,22 @@ pub fn free_address() -> SocketAddr {
 
 /// Status and body of a GET, or the reason why there is none.
 pub fn http_get(address: SocketAddr, path: &str, limit: Duration) -> std::io::Result<(u16, String)> {
+    http_get_with(address, path, "", limit)
+}
+
+/// As [`http_get`], with more header lines, each with its `\r\n`.
+pub fn http_get_with(
+    address: SocketAddr,
+    path: &str,
+    headers: &str,
+    limit: Duration,
+) -> std::io::Result<(u16, String)> {
     let mut stream = TcpStream::connect_timeout(&address, limit)?;
     stream.set_read_timeout(Some(limit))?;
     stream.set_write_timeout(Some(limit))?;
     // HTTP/1.0: the answer ends with the connection and is never chunked. In one write, so that a server that answers
     // early cannot close on the rest of it.
-    stream.write_all(format!("GET {path} HTTP/1.0\r\nHost: {address}\r\n\r\n").as_bytes())?;
+    stream.write_all(format!("GET {path} HTTP/1.0\r\nHost: {address}\r\n{headers}\r\n").as_bytes())?;
     let mut answer = Vec::new();
     stream.take(ANSWER_BYTES_MAX).read_to_end(&mut answer)?;
     let answer = String::from_utf8_lossy(&answer);

@@ -1,5 +1,6 @@
 //! The router as its users have it: the binary, a configuration file, a data folder.
 
+use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
@@ -15,9 +16,47 @@ const GET_LIMIT: Duration = Duration::from_secs(5);
 
 /// A running router. Its folder belongs to the caller, so that it outlives a crash.
 pub struct Router {
-    config_file: PathBuf,
+    launch: Launch,
     admin: SocketAddr,
     process: Process,
+}
+
+/// A command line of the router.
+#[derive(Clone, Debug, Default)]
+pub struct Launch {
+    arguments: Vec<OsString>,
+    env: Vec<(String, String)>,
+    folder: Option<PathBuf>,
+}
+
+impl Launch {
+    /// These arguments, and no configuration in the environment.
+    pub fn new<A: Into<OsString>>(arguments: impl IntoIterator<Item = A>) -> Self {
+        let arguments = arguments.into_iter().map(Into::into).collect();
+        Launch { arguments, ..Launch::default() }
+    }
+
+    pub fn env(mut self, name: &str, value: &str) -> Self {
+        self.env.push((name.into(), value.into()));
+        self
+    }
+
+    /// Starts in this working directory.
+    pub fn folder(mut self, folder: &Path) -> Self {
+        self.folder = Some(folder.into());
+        self
+    }
+
+    pub fn command(&self) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_event-router"));
+        command.args(&self.arguments).stdin(Stdio::null());
+        command.env_remove("EVENT_ROUTER_CONFIG").env_remove("STATE_DIRECTORY").env_remove("RUST_LOG");
+        command.envs(self.env.iter().map(|(name, value)| (name, value)));
+        if let Some(folder) = &self.folder {
+            command.current_dir(folder);
+        }
+        command
+    }
 }
 
 impl Router {
@@ -33,8 +72,13 @@ impl Router {
     pub fn spawn(folder: &Path, admin: SocketAddr, config: &str) -> Self {
         let config_file = folder.join("config.yaml");
         std::fs::write(&config_file, config).expect("write the router's configuration");
-        let process = launch(&config_file);
-        Self { config_file, admin, process }
+        Self::launch(admin, Launch::new([OsString::from("run"), "--config".into(), config_file.into()]))
+    }
+
+    /// Starts a command line that is to listen at `admin`, without waiting.
+    pub fn launch(admin: SocketAddr, launch: Launch) -> Self {
+        let process = Process::spawn(&mut launch.command());
+        Self { launch, admin, process }
     }
 
     pub fn wait_ready(&mut self) {
@@ -87,7 +131,7 @@ impl Router {
     /// Kills it if it runs and starts it again on the same configuration; its output starts anew.
     pub fn restart(&mut self) {
         self.process.kill();
-        self.process = launch(&self.config_file);
+        self.process = Process::spawn(&mut self.launch.command());
         self.wait_ready();
     }
 
@@ -107,13 +151,4 @@ impl Router {
         let status = self.process.wait(limit);
         status.unwrap_or_else(|| panic!("the router still runs; stderr: {}", self.process.stderr.text()))
     }
-}
-
-fn launch(config_file: &Path) -> Process {
-    Process::spawn(
-        Command::new(env!("CARGO_BIN_EXE_event-router"))
-            .args(["run", "--config"])
-            .arg(config_file)
-            .stdin(Stdio::null()),
-    )
 }

@@ -34,6 +34,9 @@ use crate::config::EventBridge as Settings;
 use crate::event::Envelope;
 use crate::limits::{FIRST_SYNC_RETRY, PUT_EVENTS_ENTRIES_MAX};
 
+/// Where the environment names an endpoint, the more specific first (AWS SDKs and Tools Reference Guide, service-specific endpoints).
+const ENDPOINT_VARIABLES: [&str; 2] = ["AWS_ENDPOINT_URL_EVENTBRIDGE", "AWS_ENDPOINT_URL"];
+
 /// Puts events on the buses of one region.
 #[derive(Debug)]
 pub struct EventBridge {
@@ -58,13 +61,18 @@ struct Entry {
 
 impl EventBridge {
     pub fn new(settings: &Settings, envelope: Envelope) -> Result<Self, HttpError> {
+        let mut settings = settings.clone();
+        // As every AWS SDK has it: a VPC endpoint can be set without a key for it in the configuration, which the old formats lack.
+        settings.endpoint = settings.endpoint.or_else(|| {
+            ENDPOINT_VARIABLES.iter().find_map(|name| std::env::var(name).ok().filter(|url| !url.is_empty()))
+        });
         // Where AWS itself is to be asked, the SDK knows the host; this one is for messages and for the proxy's decision.
         let aws = format!("https://events.{}.amazonaws.com", settings.region);
         let endpoint = target_uri(settings.endpoint.as_deref().unwrap_or(&aws))?;
         let transport = Transport::new(&settings.http, &endpoint)?;
         let rules = RuleSet::unread(&settings.region, &settings.buses);
         Ok(EventBridge {
-            settings: settings.clone(),
+            settings,
             target: transport.target(),
             transport,
             client: OnceCell::new(),

@@ -193,7 +193,7 @@ pub fn tls_reason(error: &rustls::Error) -> String {
         // A CA that was made anew under its old name gives a bad signature.
         rustls::Error::InvalidCertificate(
             CertificateError::UnknownIssuer | CertificateError::BadSignature,
-        ) => "nobody that is trusted issued its certificate; name its CA in `tls.caFiles`",
+        ) => "nobody that is trusted issued its certificate; name its CA in `tls.caFile`",
         rustls::Error::InvalidCertificate(
             CertificateError::Expired | CertificateError::ExpiredContext { .. },
         ) => "its certificate has expired; renew it, or check the clocks",

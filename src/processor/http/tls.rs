@@ -29,7 +29,7 @@ pub enum TlsError {
     )]
     ClientCert { cert: PathBuf, key: PathBuf, error: rustls::Error },
     #[error(
-        "no root certificates: the system has none; install ca-certificates or name a file in `tls.caFiles`"
+        "no root certificates: the system has none; install ca-certificates or name a file in `tls.caFile`"
     )]
     NoRoots,
     #[error("TLS cannot be set up: {0}")]

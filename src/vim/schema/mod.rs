@@ -186,6 +186,19 @@ impl Class {
         }
     }
 
+    /// Whether it is the class `name` or descends from it.
+    pub fn is_a(&self, name: &str) -> bool {
+        let mut at = Some(self.id);
+        while let Some(id) = at {
+            let (own, parent, _) = generated::ROWS[id.index()];
+            if own == name {
+                return true;
+            }
+            at = class_id(parent.as_bytes());
+        }
+        false
+    }
+
     /// The member of this name, and its place.
     pub fn field(&self, name: &str) -> Option<(usize, &Field)> {
         self.fields.iter().enumerate().find(|(_, field)| field.name == name)

@@ -1,0 +1,176 @@
+//! `/stats` as the old router had it: Go's expvar page, in the shape of the generation that the configuration is of.
+//!
+//! ```json
+//! {"cmdline":[…], "memstats":{…}, "system.allLoad":{"Load1":0.1,…}, "system.lastLoad":0.1, "system.numberOfSeconds":17, "system.programName":"…",
+//!  "vmware.event.router.stats": {
+//!    "vcenter":  {"type":"EventProvider","address":"https://…","started":"…","events_total":7,"events_err":0,"events_per_sec":0.41},
+//!    "openfaas": {"type":"EventProcessor","address":"http://…","started":"…","invocations":{"VmPoweredOnEvent":{"SuccessCount":6,"FailureCount":1}}}}}
+//! ```
+//!
+//! The JSON format's generation (up to v0.4) has `provider_type` and `name` instead of `type` and `address`, and one number a subject. Entries are named by
+//! the kind of the provider, as they were; where a configuration has several of a kind, by their own names.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Instant;
+
+use jiff::Timestamp;
+use serde_json::{Map, Value, json};
+
+use crate::config::{Format, ProcessorKind, SourceKind};
+use crate::router::View;
+use crate::telemetry::metrics::SourceMetrics;
+use crate::telemetry::stats::{Invocations, Tally};
+
+/// What `/stats` is made of.
+pub(super) struct Stats {
+    format: Format,
+    /// By index: name in the page, address.
+    sources: Vec<(String, String)>,
+    processors: Vec<(String, String)>,
+    counted: Arc<[SourceMetrics]>,
+    invocations: Arc<[Arc<Invocations>]>,
+    began: Instant,
+    started: Timestamp,
+}
+
+impl Stats {
+    pub fn new(view: &View) -> Self {
+        let config = &view.config;
+        let source = |source: &crate::config::Source| match &source.kind {
+            SourceKind::Vcenter(vcenter) => {
+                (source.name.clone(), vcenter_kind(config.format), vcenter.sdk_url.clone())
+            }
+        };
+        let processor = |processor: &crate::config::Processor| {
+            let (kind, address) = target(&processor.kind, config.format);
+            (processor.name.clone(), kind, address)
+        };
+        Stats {
+            format: config.format,
+            sources: named(config.sources.iter().map(source).collect()),
+            processors: named(config.processors.iter().map(processor).collect()),
+            counted: Arc::clone(&view.source_metrics),
+            invocations: Arc::clone(&view.invocations),
+            began: Instant::now(),
+            started: Timestamp::now(),
+        }
+    }
+
+    /// The page.
+    pub fn page(&self) -> String {
+        let load = load();
+        let arguments: Vec<String> =
+            std::env::args_os().map(|word| word.to_string_lossy().into_owned()).collect();
+        json!({
+            "cmdline": arguments,
+            "memstats": memory(),
+            "system.allLoad": {"Load1": load[0], "Load5": load[1], "Load15": load[2]},
+            "system.lastLoad": load[0],
+            "system.numberOfSeconds": self.began.elapsed().as_secs(),
+            "system.programName": arguments.first(),
+            "vmware.event.router.stats": self.entries(),
+        })
+        .to_string()
+    }
+
+    fn entries(&self) -> Value {
+        let mut entries = Map::new();
+        let seconds = self.began.elapsed().as_secs_f64();
+        for ((name, address), counted) in self.sources.iter().zip(&*self.counted) {
+            let events = counted.events.get();
+            let mut entry = self.entry(("EventProvider", "stream"), address);
+            entry.insert("events_total".into(), events.into());
+            entry.insert("events_err".into(), counted.poison.get().into());
+            entry.insert("events_per_sec".into(), ((events as f64 / seconds * 100.0).round() / 100.0).into());
+            entries.insert(name.clone(), entry.into());
+        }
+        for ((name, address), invocations) in self.processors.iter().zip(&*self.invocations) {
+            let mut entry = self.entry(("EventProcessor", "processor"), address);
+            let invocations: Map<String, Value> = invocations
+                .snapshot()
+                .into_iter()
+                .map(|(subject, tally)| (subject.into(), self.invocation(tally)))
+                .collect();
+            // Go's `omitempty`.
+            if !invocations.is_empty() {
+                entry.insert("invocations".into(), invocations.into());
+            }
+            entries.insert(name.clone(), entry.into());
+        }
+        entries.into()
+    }
+
+    /// What the entries of sources and processors have in common; `kind` in the later and in the earlier generation's words.
+    fn entry(&self, kind: (&str, &str), address: &str) -> Map<String, Value> {
+        let pairs = match self.format {
+            Format::JsonArray => [("provider_type", kind.1.to_owned()), ("name", address.to_owned())],
+            Format::V1alpha1 | Format::Native => {
+                [("type", kind.0.to_owned()), ("address", address.to_owned())]
+            }
+        };
+        let started = [("started", self.started.to_string())];
+        pairs.into_iter().chain(started).map(|(key, value)| (key.to_owned(), value.into())).collect()
+    }
+
+    fn invocation(&self, tally: Tally) -> Value {
+        match self.format {
+            Format::JsonArray => (tally.successes + tally.failures).into(),
+            Format::V1alpha1 | Format::Native => {
+                json!({"SuccessCount": tally.successes, "FailureCount": tally.failures})
+            }
+        }
+    }
+}
+
+/// Names in the page: the kind, or where there are several of a kind their own.
+fn named(all: Vec<(String, &'static str, String)>) -> Vec<(String, String)> {
+    let mut count: BTreeMap<&str, usize> = BTreeMap::new();
+    all.iter().for_each(|(_, kind, _)| *count.entry(kind).or_default() += 1);
+    all.iter()
+        .map(|(name, kind, address)| {
+            let name = if count[kind] == 1 { (*kind).to_owned() } else { name.clone() };
+            (name, address.clone())
+        })
+        .collect()
+}
+
+fn vcenter_kind(format: Format) -> &'static str {
+    match format {
+        Format::JsonArray => "vmware_vcenter",
+        Format::V1alpha1 | Format::Native => "vcenter",
+    }
+}
+
+/// A processor's kind in the old router's words, and what it showed as its address.
+fn target(kind: &ProcessorKind, format: Format) -> (&'static str, String) {
+    match kind {
+        ProcessorKind::OpenFaas(openfaas) => ("openfaas", openfaas.gateway.clone()),
+        ProcessorKind::EventBridge(bridge) => {
+            let bus = &bridge.buses[0];
+            ("aws_event_bridge", bus.rules.first().unwrap_or(&bus.name).clone())
+        }
+        ProcessorKind::CloudEvents(target) if format == Format::V1alpha1 => ("knative", target.url.clone()),
+        ProcessorKind::CloudEvents(target) => ("cloudevents", target.url.clone()),
+        ProcessorKind::Console => ("console", "stdout".into()),
+        ProcessorKind::Blackhole => ("blackhole", String::new()),
+    }
+}
+
+/// The system's load over 1, 5 and 15 minutes; 0 where the system does not say.
+fn load() -> [f64; 3] {
+    let text = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
+    let mut numbers = text.split_ascii_whitespace().map(|number| number.parse().unwrap_or(0.0));
+    [(); 3].map(|()| numbers.next().unwrap_or(0.0))
+}
+
+/// The keys of Go's runtime.MemStats that mean something here: resident and reserved bytes of this process.
+fn memory() -> Value {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let bytes = |name: &str| {
+        let line = status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
+        line.and_then(|line| line.split_ascii_whitespace().next()?.parse::<u64>().ok()).unwrap_or(0) << 10
+    };
+    let (resident, reserved) = (bytes("VmRSS"), bytes("VmSize"));
+    json!({"Alloc": resident, "HeapAlloc": resident, "HeapInuse": resident, "HeapSys": reserved, "Sys": reserved})
+}

@@ -1,0 +1,30 @@
+//! `event-router backup`: the state, whole and as of one moment, in one file.
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+use super::End;
+use super::state::StateArgs;
+use crate::durable::Reader;
+
+/// Copy the state (positions, spools, dead letters) into a file, beside a running router too.
+///
+/// The copy is of one moment, and making it does not hold the router up. `event-router restore` puts it back. An event that was delivered after the backup comes again then, with its old id.
+#[derive(Debug, Args)]
+pub struct BackupArgs {
+    /// The file to write; must not be there yet
+    file: PathBuf,
+    #[command(flatten)]
+    state: StateArgs,
+}
+
+pub(super) fn run(args: &BackupArgs) -> anyhow::Result<End> {
+    let dir = match args.state.dir() {
+        Ok(dir) => dir?,
+        Err(end) => return Ok(end),
+    };
+    Reader::open(&dir)?.backup(&args.file)?;
+    println!("{}: the state of {}", args.file.display(), dir.display());
+    Ok(End::Done)
+}

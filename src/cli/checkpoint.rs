@@ -1,0 +1,204 @@
+//! `event-router checkpoint`: where each source goes on after a restart, and how to move it.
+
+use std::path::Path;
+
+use clap::{Args, Subcommand};
+use serde_json::{Map, Value, json};
+
+use super::End;
+use super::state::{StateArgs, shown, time};
+use super::table::table;
+use crate::durable::{Checkpoint, Reader, Store, StoreError};
+
+#[derive(Debug, Subcommand)]
+pub enum CheckpointCommand {
+    Show(ShowArgs),
+    Forget(ForgetArgs),
+    Set(SetArgs),
+}
+
+/// Show where each source goes on after a restart, and what each destination still owes.
+///
+/// Works beside a running router, which writes its position twice a second: what it shows is what a crash at this moment would leave.
+///
+/// RESUME is by vCenter's clock: every event created before it is delivered, spooled or a dead letter. SEEN counts the events since then (less the overlap) that
+/// are known and will not be delivered twice. UNSETTLED are events that were read and not yet taken by a destination; after a crash they are read again, and go
+/// there alone. SPOOLED events wait on disk.
+#[derive(Debug, Args)]
+pub struct ShowArgs {
+    #[command(flatten)]
+    state: StateArgs,
+    /// One JSON object instead of tables
+    #[arg(long)]
+    json: bool,
+}
+
+/// Forget the position of a source: it begins at its `startAt` again, as a new source does.
+///
+/// Needed when a source's address is to be another vCenter
+/// from now on. The router must not be running. Spooled events and dead letters stay.
+#[derive(Debug, Args)]
+pub struct ForgetArgs {
+    /// The source, by its name
+    source: String,
+    #[command(flatten)]
+    state: StateArgs,
+}
+
+/// Move the position of a source: back, to deliver again, or on, to let events go.
+///
+/// Events created from TIME on are delivered again, to all destinations and with their old ids; what a destination still owed from before
+/// TIME is let go. The router must not be running.
+#[derive(Debug, Args)]
+pub struct SetArgs {
+    /// The source, by its name
+    source: String,
+    /// When to go on, by vCenter's clock: `2026-01-31T12:00:00Z`, an age such as `2h`, `now`, or `beginning`
+    #[arg(value_parser = time)]
+    time: i64,
+    /// Say what would be delivered again and what let go, and change nothing
+    #[arg(long)]
+    dry_run: bool,
+    #[command(flatten)]
+    state: StateArgs,
+}
+
+pub(super) fn run(command: &CheckpointCommand) -> anyhow::Result<End> {
+    let state = match command {
+        CheckpointCommand::Show(args) => &args.state,
+        CheckpointCommand::Forget(args) => &args.state,
+        CheckpointCommand::Set(args) => &args.state,
+    };
+    let dir = match state.dir() {
+        Ok(dir) => dir?,
+        Err(end) => return Ok(end),
+    };
+    match command {
+        CheckpointCommand::Show(args) => show(&dir, args.json)?,
+        CheckpointCommand::Forget(args) => forget(&dir, &args.source)?,
+        CheckpointCommand::Set(args) => set(&dir, args)?,
+    }
+    Ok(End::Done)
+}
+
+fn show(dir: &Path, json: bool) -> anyhow::Result<()> {
+    let reader = Reader::open(dir)?;
+    let mut checkpoints = Vec::new();
+    for source in reader.sources()? {
+        // One that is forgotten meanwhile is gone.
+        if let Some(checkpoint) = reader.load(&source)? {
+            checkpoints.push((checkpoint, reader.imported(&source)?));
+        }
+    }
+    let spools = reader.spools()?;
+    if json {
+        let sources: Vec<Value> = checkpoints
+            .iter()
+            .map(|(checkpoint, imported)| source_json(checkpoint, imported.as_deref()))
+            .collect();
+        let spools: Map<String, Value> = spools
+            .iter()
+            .map(|(name, size)| (name.clone(), json!({"events": size.events, "bytes": size.bytes})))
+            .collect();
+        println!("{:#}", json!({"sources": sources, "spools": spools}));
+        return Ok(());
+    }
+    let sources: Vec<[String; 4]> = checkpoints
+        .iter()
+        .map(|(checkpoint, _)| {
+            let owed: usize = checkpoint.unsettled.values().map(Vec::len).sum();
+            [
+                checkpoint.source.clone(),
+                shown(checkpoint.resume_us),
+                checkpoint.seen_since(0).to_string(),
+                owed.to_string(),
+            ]
+        })
+        .collect();
+    print!("{}", table(["SOURCE", "RESUME", "SEEN", "UNSETTLED"], &sources));
+    let destinations: std::collections::BTreeSet<&String> = checkpoints
+        .iter()
+        .flat_map(|(checkpoint, _)| checkpoint.unsettled.keys())
+        .chain(spools.keys())
+        .collect();
+    if destinations.is_empty() {
+        return Ok(());
+    }
+    let rows: Vec<[String; 3]> = destinations
+        .into_iter()
+        .map(|name| {
+            let owed: usize = checkpoints
+                .iter()
+                .filter_map(|(checkpoint, _)| checkpoint.unsettled.get(name))
+                .map(Vec::len)
+                .sum();
+            let spooled = spools.get(name).map_or(0, |size| size.events);
+            [name.clone(), owed.to_string(), spooled.to_string()]
+        })
+        .collect();
+    println!();
+    print!("{}", table(["DESTINATION", "UNSETTLED", "SPOOLED"], &rows));
+    Ok(())
+}
+
+fn source_json(checkpoint: &Checkpoint, imported: Option<&str>) -> Value {
+    let unsettled: Map<String, Value> =
+        checkpoint.unsettled.iter().map(|(name, owed)| (name.clone(), owed.len().into())).collect();
+    json!({
+        "source": checkpoint.source,
+        "instanceUuid": checkpoint.instance_uuid,
+        "resume": shown(checkpoint.resume_us),
+        "highKey": checkpoint.high_key,
+        "seen": checkpoint.seen_since(0),
+        "unsettled": unsettled,
+        "importedFrom": imported,
+    })
+}
+
+fn forget(dir: &Path, source: &str) -> anyhow::Result<()> {
+    let mut store = open(dir)?;
+    if !store.forget(source)? {
+        return Err(unknown(store.reader(), source)?.into());
+    }
+    store.close()?;
+    println!("{source}: forgotten; at the next start it begins at its `startAt`");
+    Ok(())
+}
+
+fn set(dir: &Path, args: &SetArgs) -> anyhow::Result<()> {
+    let source = &args.source;
+    let (set, would) = if args.dry_run {
+        let reader = Reader::open(dir)?;
+        match reader.load(source)? {
+            Some(checkpoint) => (checkpoint.moved_to(args.time), "would be "),
+            None => return Err(unknown(&reader, source)?.into()),
+        }
+    } else {
+        let mut store = open(dir)?;
+        let set = store.set_resume(source, args.time)?;
+        store.close()?;
+        (set, "")
+    };
+    println!(
+        "{source}: {would}set to {}; at least {} known events {} delivered again, {} that a destination owed {} let go",
+        shown(args.time),
+        set.replayed,
+        if args.dry_run { "would be" } else { "will be" },
+        set.skipped,
+        if args.dry_run { "would be" } else { "are" },
+    );
+    Ok(())
+}
+
+/// The store of a router that does not run, and that there is.
+fn open(dir: &Path) -> Result<Store, StoreError> {
+    // A store is not made by asking to change it.
+    drop(Reader::open(dir)?);
+    Store::open(dir)
+}
+
+fn unknown(reader: &Reader, source: &str) -> Result<StoreError, StoreError> {
+    let known = reader.sources()?;
+    let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
+    Ok(StoreError::UnknownSource { source_name: source.to_owned(), known })
+}

@@ -1,0 +1,22 @@
+//! `event-router completions`: what a shell needs to complete commands and flags.
+
+use clap::{Args, CommandFactory};
+use clap_complete::Shell;
+
+use super::{Cli, End};
+
+/// Print the completion script of a shell.
+///
+/// For bash: `event-router completions bash > /etc/bash_completion.d/event-router`; for zsh a file `_event-router` in a
+/// directory of `$fpath`; for fish `~/.config/fish/completions/event-router.fish`.
+#[derive(Debug, Args)]
+pub struct CompletionsArgs {
+    shell: Shell,
+}
+
+pub(super) fn run(args: &CompletionsArgs) -> anyhow::Result<End> {
+    let mut script = Vec::new();
+    clap_complete::generate(args.shell, &mut Cli::command(), "event-router", &mut script);
+    super::print(&script)?;
+    Ok(End::Done)
+}

@@ -1,0 +1,214 @@
+//! `event-router emit`: a test event through routes and delivery, without touching a vCenter.
+//!
+//! The event is made by the schema, as the XML that a vCenter would send, and goes the way of every event: decoder, routes, processor. Each destination is
+//! tried once, with nothing in between that would retry, spool or remember it.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, bail};
+use clap::Args;
+use tokio::sync::mpsc;
+use uuid::Uuid;
+
+use super::events::chosen;
+use super::table::table;
+use super::{ConfigArgs, End, LogArgs};
+use crate::config::{Config, Route as RouteSettings, SourceKind};
+use crate::event::{Batch, SourceInfo};
+use crate::pipeline::destination::Destinations;
+use crate::pipeline::parse::{Content, Parse};
+use crate::pipeline::route::{Reach, Route};
+use crate::processor::{self, Outcome, Piece, Processor, Request};
+use crate::source::{Page, Wire};
+use crate::telemetry::log;
+use crate::vim::sample::Sample;
+
+/// What the `vsphereapiversion` of a test event says: that of the schema it is made by.
+const API_VERSION: &str = "9.1.0.0";
+
+/// Send a test event through routes and delivery, without touching a vCenter.
+///
+/// To try a function out. Nothing is stored: the router may be running beside it, and does not notice.
+///
+/// The event is well-formed by vSphere's schema; members that you do not set have harmless values. Its id is a new one each time. Its key is 0 unless set, so that a
+/// function which remembers the highest key drops no real event afterwards.
+///
+/// Each destination gets it once, without retries. Exit code 0 if every destination took it, 1 if one did not or there is none.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  event-router emit --type VmPoweredOnEvent --field vm.name=web-1 --field vm.vm=vm-65
+  event-router emit --type UserLoginSessionEvent --field userName='CORP\\alice' --to my-gateway
+  event-router emit --type com.vmware.vc.HA.FailedRestartAfterIsolationEvent --field arguments.reason=test")]
+pub struct EmitArgs {
+    #[command(flatten)]
+    config: ConfigArgs,
+    /// The event class, or the eventTypeId of an EventEx: what `event-router events list` shows as TYPE
+    #[arg(long = "type", value_name = "TYPE")]
+    kind: String,
+    /// A member of the event, as vSphere's API reference names it; with dots for members of members. May be repeated
+    #[arg(long = "field", value_name = "NAME=VALUE")]
+    fields: Vec<String>,
+    /// Send it to this processor, whatever the routes say
+    #[arg(long, value_name = "PROCESSOR")]
+    to: Option<String>,
+    /// The source that it is said to come from, by its name; the first if left out
+    #[arg(long, value_name = "NAME")]
+    source: Option<String>,
+    /// How long processors may take to read their functions or rules, in seconds
+    #[arg(long, value_name = "SECONDS", default_value_t = 30)]
+    timeout: u64,
+}
+
+/// Where the event went and what became of it.
+struct Delivery {
+    destination: Arc<str>,
+    took: Duration,
+    outcome: Result<(), String>,
+}
+
+pub(super) fn run(args: &EmitArgs, flags: LogArgs) -> anyhow::Result<End> {
+    let (_, mut config) = match super::load(&args.config) {
+        Ok(loaded) => loaded,
+        Err(end) => return Ok(end),
+    };
+    let prepared = prepare(args, &mut config);
+    let (sample, source) = match prepared {
+        Ok(prepared) => prepared,
+        Err(error) => {
+            eprintln!("event-router: {error:#}");
+            return Ok(End::Usage);
+        }
+    };
+    config.log.level = crate::config::LogLevel::Warn;
+    log::install(&flags.over(&config.log));
+    let runtime = tokio::runtime::Runtime::new().context("cannot start the I/O runtime")?;
+    let limit = Duration::from_secs(args.timeout);
+    let (batch, deliveries) = runtime.block_on(emit(&config, &sample, source, limit))?;
+    let record = &batch.records[0];
+    println!("{} {}", batch.text(record.subject), record.id);
+    if deliveries.is_empty() {
+        println!("no destination takes it: no route matches, or no function or rule asks for it");
+        return Ok(End::Failed);
+    }
+    let rows: Vec<[String; 3]> = deliveries
+        .iter()
+        .map(|delivery| {
+            let outcome = match &delivery.outcome {
+                Ok(()) => "delivered".to_owned(),
+                Err(reason) => format!("failed: {reason}"),
+            };
+            [
+                delivery.destination.to_string(),
+                format!("{:.0} ms", delivery.took.as_secs_f64() * 1e3),
+                outcome,
+            ]
+        })
+        .collect();
+    print!("{}", table(["DESTINATION", "TOOK", "OUTCOME"], &rows));
+    let all_took = deliveries.iter().all(|delivery| delivery.outcome.is_ok());
+    Ok(if all_took { End::Done } else { End::Failed })
+}
+
+/// The event, and the index of its source; the routes are changed as `--to` says.
+fn prepare(args: &EmitArgs, config: &mut Config) -> anyhow::Result<(Sample, usize)> {
+    let sample = Sample::new(&args.kind, &args.fields, super::session::now_us())?;
+    let source = match &args.source {
+        None => 0,
+        Some(name) => {
+            let name = &chosen(config, Some(name))?.name;
+            config.sources.iter().position(|source| source.name == *name).unwrap_or_default()
+        }
+    };
+    if let Some(to) = &args.to {
+        let Some(processor) = config.processors.iter().find(|processor| processor.name == *to) else {
+            let names: Vec<&str> = config.processors.iter().map(|processor| &*processor.name).collect();
+            bail!("no processor `{to}`; there are: {}", names.join(", "));
+        };
+        config.routes = vec![RouteSettings {
+            name: "emit".into(),
+            sources: vec![config.sources[source].name.clone()],
+            pattern: None,
+            line: 0,
+            processors: vec![processor.name.clone()],
+        }];
+    }
+    Ok((sample, source))
+}
+
+async fn emit(
+    config: &Config,
+    sample: &Sample,
+    source: usize,
+    limit: Duration,
+) -> anyhow::Result<(Arc<Batch>, Vec<Delivery>)> {
+    let is_routed = |name: &String| config.routes.iter().any(|route| route.processors.contains(name));
+    let processors: Vec<Arc<dyn Processor>> =
+        config.processors.iter().map(processor::build).collect::<Result<_, _>>()?;
+    for (settings, processor) in config.processors.iter().zip(&processors) {
+        if is_routed(&settings.name) {
+            Arc::clone(processor).start();
+            tokio::time::timeout(limit, async { processor.interest().known().await })
+                .await
+                .with_context(|| format!("processor {}: cannot read its functions or rules; `event-router check --connect` says why", settings.name))?;
+        }
+    }
+    let mut destinations = Destinations::default();
+    let reach = config.processors.iter().zip(&processors).enumerate().map(|(at, (settings, processor))| {
+        Reach::new(at, &settings.name, processor.interest(), &mut destinations)
+    });
+    let reach = reach.collect();
+    // A configuration that was loaded has no pattern that cannot be compiled.
+    let mut route = Route::new(config, reach).map_err(|errors| anyhow::anyhow!("{errors:?}"))?;
+    let batch = Arc::new(decoded(config, sample, source)?);
+    let routed = route.step(&batch, &[], &mut destinations);
+    let tries = routed.0.into_iter().map(|(id, picks)| {
+        let destination = destinations.get(id).clone();
+        let processor = Arc::clone(&processors[destination.processor]);
+        let piece = Piece { batch: Arc::clone(&batch), picks };
+        let request =
+            Request { function: destination.function, pieces: vec![piece], events: picks.len(), attempt: 1 };
+        async move {
+            let start = Instant::now();
+            let outcome = match processor.deliver(&request).await {
+                Outcome::Delivered => Ok(()),
+                Outcome::Failed(failure) => Err(failure.reason),
+                Outcome::Partial(each) => {
+                    each.into_iter().flatten().next().map_or(Ok(()), |failure| Err(failure.reason))
+                }
+            };
+            Delivery { destination: destination.name, took: start.elapsed(), outcome }
+        }
+    });
+    let deliveries = futures_util::future::join_all(tries).await;
+    Ok((batch, deliveries))
+}
+
+/// The event as the router would read it from a vCenter.
+fn decoded(config: &Config, sample: &Sample, source: usize) -> anyhow::Result<Batch> {
+    let SourceKind::Vcenter(vcenter) = &config.sources[source].kind;
+    let info = SourceInfo {
+        index: source,
+        name: config.sources[source].name.clone(),
+        url: vcenter.sdk_url.clone(),
+        // A new one, so that no two test events have the same id.
+        instance_uuid: Uuid::new_v4(),
+        api_version: API_VERSION.to_owned(),
+    };
+    let page = Page {
+        source: Arc::new(info),
+        number: 0,
+        reading: None,
+        produced_us: super::session::now_us(),
+        wire: Wire::Soap,
+        body: sample.page().into(),
+        poison: None,
+        permit: Default::default(),
+        verdicts: mpsc::unbounded_channel().0,
+    };
+    match (Parse { keep_xml: true }).step(page).0.content {
+        Content::Events(batch) => Ok(batch),
+        Content::Unreadable(error) => Err(error.into()),
+        Content::Poison(poison) => bail!(poison.reason),
+    }
+}

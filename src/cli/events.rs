@@ -1,0 +1,100 @@
+//! `event-router events list`: every event type that a live vCenter knows, from the vCenter itself.
+
+use anyhow::{Context, anyhow};
+use clap::{Args, Subcommand};
+use serde_json::json;
+
+use super::session::Session;
+use super::table::table;
+use super::{ConfigArgs, End};
+use crate::config::{Config, Source, SourceKind};
+use crate::event::topic;
+use crate::vim::soap::EventInfo;
+
+#[derive(Debug, Subcommand)]
+pub enum EventsCommand {
+    List(ListArgs),
+}
+
+/// Ask a vCenter for every event type that it knows.
+///
+/// That is what a route's pattern, a function's `topic` annotation or a source's `filter.eventTypes` can name. Extensions and releases differ, so the vCenter itself
+/// is the only complete list.
+///
+/// TYPE is the CloudEvents `subject`: the class, or for an EventEx or ExtendedEvent the eventTypeId.
+#[derive(Debug, Args)]
+pub struct ListArgs {
+    #[command(flatten)]
+    config: ConfigArgs,
+    /// The source to ask, by its name; may be left out where there is only one
+    #[arg(long, value_name = "NAME")]
+    source: Option<String>,
+    /// One JSON array instead of a table: type, class, category, topic, description
+    #[arg(long)]
+    json: bool,
+}
+
+pub(super) fn list(args: &ListArgs) -> anyhow::Result<End> {
+    let (_, config) = match super::load(&args.config) {
+        Ok(loaded) => loaded,
+        Err(end) => return Ok(end),
+    };
+    let source = match chosen(&config, args.source.as_deref()) {
+        Ok(source) => source,
+        Err(error) => {
+            eprintln!("event-router: {error}");
+            return Ok(End::Usage);
+        }
+    };
+    let runtime = tokio::runtime::Runtime::new().context("cannot start the I/O runtime")?;
+    let mut known = runtime.block_on(ask(source))?;
+    known.sort_by(|a, b| a.event_type().cmp(b.event_type()));
+    let text = if args.json { as_json(&known)? } else { as_table(&known) };
+    super::print(text.as_bytes())?;
+    Ok(End::Done)
+}
+
+/// The source of this name, or the only one.
+pub(super) fn chosen<'c>(config: &'c Config, name: Option<&str>) -> anyhow::Result<&'c Source> {
+    let names = || config.sources.iter().map(|source| &*source.name).collect::<Vec<_>>().join(", ");
+    match (name, &*config.sources) {
+        (None, [source]) => Ok(source),
+        (None, _) => Err(anyhow!("there are several sources; name one with `--source`: {}", names())),
+        (Some(name), sources) => sources
+            .iter()
+            .find(|source| source.name == name)
+            .ok_or_else(|| anyhow!("no source `{name}`; there are: {}", names())),
+    }
+}
+
+async fn ask(source: &Source) -> anyhow::Result<Vec<EventInfo>> {
+    let SourceKind::Vcenter(settings) = &source.kind;
+    let session = Session::open(settings).await.with_context(|| format!("source {}", source.name))?;
+    let known = session.client.event_info(&session.content).await;
+    session.close().await;
+    known.with_context(|| format!("source {}: its event types", source.name))
+}
+
+fn as_json(known: &[EventInfo]) -> anyhow::Result<String> {
+    let entries: Vec<_> = known
+        .iter()
+        .map(|info| {
+            json!({
+                "type": info.event_type(),
+                "class": info.key,
+                "category": info.category,
+                "topic": topic::dotted(&info.key),
+                "description": info.description,
+            })
+        })
+        .collect();
+    Ok(serde_json::to_string_pretty(&entries)? + "\n")
+}
+
+fn as_table(known: &[EventInfo]) -> String {
+    let rows: Vec<[String; 4]> = known
+        .iter()
+        .map(|info| [info.event_type(), &info.key, &info.category, &info.description].map(str::to_owned))
+        .collect();
+    table(["TYPE", "CLASS", "CATEGORY", "DESCRIPTION"], &rows)
+}

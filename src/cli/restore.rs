@@ -1,0 +1,31 @@
+//! `event-router restore`: a backup in the place of the state.
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+use super::End;
+use super::state::StateArgs;
+use crate::durable;
+
+/// Put a backup in the place of the state.
+///
+/// The router must not be running; the state that was there is kept beside it as `state.db.replaced`. The backup is checked whole first: one that is damaged changes nothing. Sources go on where they were at the time of the backup, so what was delivered
+/// since comes again, with its old id.
+#[derive(Debug, Args)]
+pub struct RestoreArgs {
+    /// A file that `event-router backup` wrote
+    file: PathBuf,
+    #[command(flatten)]
+    state: StateArgs,
+}
+
+pub(super) fn run(args: &RestoreArgs) -> anyhow::Result<End> {
+    let dir = match args.state.dir() {
+        Ok(dir) => dir?,
+        Err(end) => return Ok(end),
+    };
+    durable::restore(&args.file, &dir)?;
+    println!("{}: the state of {} from now on", args.file.display(), dir.display());
+    Ok(End::Done)
+}

@@ -1,0 +1,58 @@
+//! Where a command finds the router's state, and the times that it is told.
+
+use std::path::PathBuf;
+
+use anyhow::bail;
+use clap::Args;
+
+use super::{ConfigArgs, End};
+use crate::config::{self, StartAt, State};
+
+/// Where the state is.
+#[derive(Debug, Args)]
+pub struct StateArgs {
+    #[command(flatten)]
+    config: ConfigArgs,
+    /// The router's data directory, instead of the configuration that names it
+    #[arg(long, value_name = "DIR")]
+    data_dir: Option<PathBuf>,
+}
+
+impl StateArgs {
+    /// The data directory. Errors: the configuration keeps none; the outer result is for one that cannot be read, which has been said.
+    pub fn dir(&self) -> Result<anyhow::Result<PathBuf>, End> {
+        if let Some(dir) = &self.data_dir {
+            return Ok(Ok(dir.clone()));
+        }
+        let (file, config) = super::load(&self.config)?;
+        let dir = || match config.state {
+            State::Dir(dir) => Ok(dir),
+            State::Ephemeral => bail!(
+                "{} keeps no state from one run to the next (`ephemeral: true`, or the old `checkpoint: false`)",
+                file.display()
+            ),
+        };
+        Ok(dir())
+    }
+}
+
+/// Microseconds since 1970 UTC by this machine's clock.
+pub fn time(text: &str) -> Result<i64, &'static str> {
+    let now_us = super::session::now_us();
+    match config::start_at(text) {
+        Some(StartAt::At(us)) => Ok(us),
+        Some(StartAt::Ago(age)) => {
+            Ok(now_us.saturating_sub(i64::try_from(age.as_micros()).unwrap_or(i64::MAX)))
+        }
+        Some(StartAt::Now) => Ok(now_us),
+        Some(StartAt::Beginning) => Ok(0),
+        None => {
+            Err("write a time such as `2026-01-31T12:00:00Z`, an age such as `2h`, `now`, or `beginning`")
+        }
+    }
+}
+
+/// A time as people read it.
+pub fn shown(us: i64) -> String {
+    jiff::Timestamp::from_microsecond(us).map_or_else(|_| us.to_string(), |at| at.to_string())
+}
