@@ -107,6 +107,8 @@ pub struct Sampler {
     generator_cpu: f64,
     busy: BTreeMap<String, f64>,
     threads: Vec<Threads>,
+    /// When these two were looked at: a metrics page may come late.
+    stages_at: Instant,
     pub usage: RouterUsage,
     pub counts: RouterCounts,
     pub samples: Vec<Sample>,
@@ -135,6 +137,7 @@ impl Sampler {
             generator_cpu: generator,
             busy: BTreeMap::new(),
             threads: pid.map(process::threads).unwrap_or_default(),
+            stages_at: start,
             usage,
             counts: RouterCounts::default(),
             samples: Vec::new(),
@@ -155,6 +158,7 @@ impl Sampler {
     /// Looks at everything now. A router that does not answer leaves its stages out.
     pub async fn take(&mut self, stand: &Stand, pid: Option<u32>, admin: &Admin) -> &Sample {
         let metrics = admin.metrics().await.ok();
+        let stages = self.stages(pid, metrics.as_ref());
         let now = Instant::now();
         let elapsed = (now - self.last).as_secs_f64().max(1e-6);
         let report = stand.report();
@@ -174,7 +178,7 @@ impl Sampler {
             router_cores: cpu.map(|cpu| (cpu - self.router_cpu.unwrap_or_default()).max(0.0) / elapsed),
             generator_cores: (generator - self.generator_cpu) / elapsed,
             rss_bytes: usage.map(|usage| usage.rss_bytes),
-            stages: self.stages(pid, metrics.as_ref(), elapsed),
+            stages,
             requests_under_way: metrics.as_ref().and_then(|metrics| metrics.sum(UNDER_WAY)),
         };
         (self.last, self.produced, self.delivered) = (now, produced, report.total.unique);
@@ -187,7 +191,9 @@ impl Sampler {
     }
 
     /// By the router's own counters where it has one for a stage, else by the processor time of its threads.
-    fn stages(&mut self, pid: Option<u32>, metrics: Option<&Metrics>, elapsed: f64) -> BTreeMap<String, f64> {
+    fn stages(&mut self, pid: Option<u32>, metrics: Option<&Metrics>) -> BTreeMap<String, f64> {
+        let elapsed = self.stages_at.elapsed().as_secs_f64().max(1e-6);
+        self.stages_at = Instant::now();
         let threads = pid.map(process::threads).unwrap_or_default();
         let mut stages = BTreeMap::new();
         for (stage, busy) in metrics.map(|metrics| metrics.by_label(STAGE_BUSY, "stage")).unwrap_or_default()
@@ -195,7 +201,9 @@ impl Sampler {
             let busy = busy / 1e6;
             let before = self.busy.insert(stage.to_owned(), busy).filter(|before| *before <= busy);
             let count = threads.iter().find(|group| group.name == stage).map_or(1, |group| group.count);
-            stages.insert(stage.to_owned(), (busy - before.unwrap_or_default()) / elapsed / f64::from(count));
+            let share = (busy - before.unwrap_or_default()) / elapsed / f64::from(count);
+            // Work that began before the last look is counted when it ends: a share may come out over one.
+            stages.insert(stage.to_owned(), share.min(1.0));
         }
         for group in &threads {
             let before = self.threads.iter().find(|before| before.name == group.name);

@@ -378,7 +378,9 @@ impl Source {
         if in_source {
             self.newest = Some(index);
         }
-        let overtaken_by = self.model.lane(index).and_then(|lane| {
+        // A special event is about something else than the model says: neither may it be overtaken in that lane, nor overtake.
+        let special = self.truth.exceptions.special.binary_search(&index).is_ok();
+        let overtaken_by = self.model.lane(index).filter(|_| !special).and_then(|lane| {
             let newest = &mut self.lanes[lane];
             let before = *newest;
             *newest = before.max(index + 1);
@@ -399,8 +401,7 @@ impl Source {
                 self.tally.out_of_order_keys.push(key);
             }
         }
-        // A posted event's entity is not the model's.
-        if let Some(by) = overtaken_by.filter(|_| exceptions.special.binary_search(&index).is_err()) {
+        if let Some(by) = overtaken_by {
             self.tally.out_of_order_in_entity += 1;
             if self.tally.overtaken_in_entity.len() < EXAMPLES_MAX {
                 self.tally.overtaken_in_entity.push(Overtaken { index, key, by, received_us: now_us });
