@@ -140,6 +140,11 @@ impl EventBus {
         lock(&self.state().conduct).next(times, behavior);
     }
 
+    /// This share of requests (0 to 1), evenly spread; 0 ends it.
+    pub fn fail(&self, share: f64, behavior: Behavior) {
+        lock(&self.state().conduct).fail(share, behavior);
+    }
+
     /// The next entries fail with these codes (`ThrottlingException`, `InternalFailure`, `MalformedDetail`, …); `None` lets one pass.
     pub fn fail_entries(&self, codes: &[Option<&str>]) {
         lock(&self.state().entry_errors).extend(codes.iter().map(|code| code.map(str::to_owned)));

@@ -51,6 +51,7 @@ mod pool;
 mod scan;
 pub mod sink;
 mod sync;
+mod tally;
 pub mod truth;
 pub mod vcenter;
 pub mod verify;

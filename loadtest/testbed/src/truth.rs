@@ -38,20 +38,23 @@ pub fn event_id(instance_uuid: &Uuid, key: i32, created_us: i64) -> Uuid {
 impl Truth {
     /// Index of the event with this key and time. Times tell apart what a restored vCenter numbered twice.
     pub fn index_of(&self, key: i32, created_us: i64) -> Option<u64> {
-        index_of(&self.spans, key, created_us)
+        index_of(&self.spans, self.produced, key, created_us)
     }
 }
 
-/// See [`Truth::index_of`]; newest span first, since that is where deliveries are.
-pub(crate) fn index_of(spans: &[KeySpan], key: i32, created_us: i64) -> Option<u64> {
-    let mut end = u64::MAX;
+/// A delivered time may have been rounded to a millisecond.
+const ROUNDED_US: i64 = 1_000;
+
+/// See [`Truth::index_of`], for events below `limit`; newest span first, since that is where deliveries are.
+pub(crate) fn index_of(spans: &[KeySpan], limit: u64, key: i32, created_us: i64) -> Option<u64> {
+    let (mut end, mut until_us) = (limit, i64::MAX);
     for span in spans.iter().rev() {
-        let offset = u64::from(key.wrapping_sub(span.key_base) as u32);
-        // A delivered time may have been rounded to a millisecond.
-        if span.first + offset < end && created_us + 1_000 > span.from_us {
-            return Some(span.first + offset);
+        let index = span.first + u64::from(key.wrapping_sub(span.key_base) as u32);
+        // Where two spans meet a time may be of either: the key then says of which.
+        if index < end && created_us + ROUNDED_US > span.from_us && created_us - ROUNDED_US <= until_us {
+            return Some(index);
         }
-        end = span.first;
+        (end, until_us) = (span.first.min(end), span.from_us);
     }
     None
 }
@@ -86,10 +89,14 @@ mod tests {
             (107, 5_000_000, Some(7)),
             (107, 61_000_000, Some(11)),
             (99, 5_000_000, None),
+            // The last one before the keys began again, at the very time at which they did.
+            (105, 60_000_000, Some(5)),
+            // Not known yet: not another one either.
+            (121, 61_000_000, None),
         ] {
-            assert_eq!(index_of(&spans, key, created_us), expected, "{key} {created_us}");
+            assert_eq!(index_of(&spans, 20, key, created_us), expected, "{key} {created_us}");
         }
         let wrapped = [span(0, i32::MAX, 0)];
-        assert_eq!(index_of(&wrapped, i32::MIN, 0), Some(1));
+        assert_eq!(index_of(&wrapped, 2, i32::MIN, 0), Some(1));
     }
 }

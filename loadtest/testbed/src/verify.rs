@@ -8,11 +8,11 @@ use std::ops::Range;
 use std::sync::{Arc, Mutex, RwLock};
 
 use hdrhistogram::Histogram;
-use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::scan::{self, Delivered, Times};
 use crate::sync::lock;
+pub use crate::tally::{Latency, Overtaken, Report, SourceReport, Tally};
 use crate::truth::{Truth, event_id, index_of};
 use crate::vcenter::{MixError, Model, VCenter};
 
@@ -99,100 +99,11 @@ struct Source {
     seen: Vec<u64>,
     newest: Option<u64>,
     lanes: Vec<u64>,
+    /// Since it was last taken …
     latency: Histogram<u64>,
-    /// As `latency`, since the last [`Verifier::take_latency`].
-    latency_fresh: Histogram<u64>,
+    /// … and all before that.
+    latency_before: Histogram<u64>,
     tally: Tally,
-}
-
-/// What was counted of one source.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Tally {
-    /// Deliveries, repeated ones included.
-    pub delivered: u64,
-    /// Different events.
-    pub unique: u64,
-    /// Events that must have arrived by now.
-    pub expected: u64,
-    pub missing: u64,
-    /// Came again with the id they had.
-    pub duplicates: u64,
-    /// Came (first or again) with an id that is not theirs.
-    pub wrong_ids: u64,
-    /// First seen after an event that was created later.
-    pub out_of_order: u64,
-    /// As `out_of_order`, within one virtual machine, host or user.
-    pub out_of_order_in_entity: u64,
-    /// First seen out of order because vCenter showed them late.
-    pub late: u64,
-    /// Named an event that was never created.
-    pub unknown: u64,
-    /// Arrived although they were forbidden, or not well-formed.
-    pub unexpected: u64,
-    pub bytes: u64,
-    pub missing_keys: Vec<i32>,
-    pub out_of_order_keys: Vec<i32>,
-}
-
-/// Latency from createdTime to receipt, in microseconds.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Latency {
-    pub count: u64,
-    pub p50_us: u64,
-    pub p90_us: u64,
-    pub p99_us: u64,
-    pub p999_us: u64,
-    pub max_us: u64,
-    pub mean_us: f64,
-}
-
-impl Latency {
-    fn of(histogram: &Histogram<u64>) -> Latency {
-        Latency {
-            count: histogram.len(),
-            p50_us: histogram.value_at_quantile(0.5),
-            p90_us: histogram.value_at_quantile(0.9),
-            p99_us: histogram.value_at_quantile(0.99),
-            p999_us: histogram.value_at_quantile(0.999),
-            max_us: histogram.max(),
-            mean_us: histogram.mean(),
-        }
-    }
-}
-
-/// The verdict so far.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Report {
-    pub sources: Vec<SourceReport>,
-    /// Sums over all sources (examples left out).
-    pub total: Tally,
-    pub latency: Latency,
-    /// Deliveries that name no known source, by their source.
-    pub stray_sources: HashMap<String, u64>,
-    /// Deliveries without a readable envelope, key or time.
-    pub unreadable: u64,
-}
-
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct SourceReport {
-    pub source: String,
-    pub tally: Tally,
-    pub latency: Latency,
-}
-
-impl Report {
-    /// Nothing lost, nothing invented, no id changed. Duplicates and order are for the caller to judge.
-    pub fn is_complete(&self) -> bool {
-        self.total.missing == 0
-            && self.total.wrong_ids == 0
-            && self.total.unknown == 0
-            && self.unreadable == 0
-            && self.stray_sources.is_empty()
-    }
 }
 
 impl Verifier {
@@ -237,7 +148,7 @@ impl Verifier {
             newest: None,
             lanes,
             latency: new_histogram(),
-            latency_fresh: new_histogram(),
+            latency_before: new_histogram(),
             tally: Tally::default(),
         };
         let mut sources = self.sources.write().unwrap_or_else(std::sync::PoisonError::into_inner);
@@ -298,45 +209,73 @@ impl Verifier {
 
     /// Latency over all sources since the last call.
     pub fn take_latency(&self) -> Latency {
-        let sources = self.sources.read().unwrap_or_else(std::sync::PoisonError::into_inner);
-        let mut all = new_histogram();
-        for (_, source) in sources.iter() {
-            let mut source = lock(source);
-            let _ = all.add(&source.latency_fresh);
-            source.add_fresh_latency();
-        }
-        Latency::of(&all)
+        take_latency_of([self])
     }
 
     /// The verdict: what should have arrived by now and did not is missing.
     pub fn report(&self) -> Report {
+        report_of([self])
+    }
+
+    fn add_latency(&self, all: &mut Histogram<u64>) {
         let sources = self.sources.read().unwrap_or_else(std::sync::PoisonError::into_inner);
-        let mut report = Report::default();
-        let mut all = new_histogram();
+        for (_, source) in sources.iter() {
+            let mut source = lock(source);
+            let Source { latency, latency_before, .. } = &mut *source;
+            // All have the same bounds.
+            let _ = all.add(&*latency);
+            let _ = latency_before.add(&*latency);
+            latency.reset();
+        }
+    }
+
+    fn add_report(&self, report: &mut Report, all: &mut Histogram<u64>) {
+        let sources = self.sources.read().unwrap_or_else(std::sync::PoisonError::into_inner);
         for (url, source) in sources.iter() {
             let mut source = lock(source);
             source.truth = source.witness.truth();
             source.count_missing();
-            source.add_fresh_latency();
             report.total.add(&source.tally);
-            let _ = all.add(&source.latency);
+            let mut latency = source.latency_before.clone();
+            // Both have the same bounds.
+            let _ = latency.add(&source.latency);
+            let _ = all.add(&latency);
             report.sources.push(SourceReport {
                 source: url.clone(),
                 tally: source.tally.clone(),
-                latency: Latency::of(&source.latency),
+                latency: Latency::of(&latency),
             });
         }
-        report.latency = Latency::of(&all);
         let strays = lock(&self.strays);
-        report.stray_sources = strays.by_source.clone();
-        report.unreadable = strays.unreadable;
-        report
+        for (source, count) in &strays.by_source {
+            *report.stray_sources.entry(source.clone()).or_default() += count;
+        }
+        report.unreadable += strays.unreadable;
     }
 
     /// Whether this event arrived.
     pub fn has(&self, source: &str, index: u64) -> bool {
         self.find(source.as_bytes()).is_some_and(|source| lock(&source).is_seen(index))
     }
+}
+
+/// The verdict over receivers each of which was to get every event.
+pub fn report_of<'v>(verifiers: impl IntoIterator<Item = &'v Verifier>) -> Report {
+    let (mut report, mut all) = (Report::default(), new_histogram());
+    for verifier in verifiers {
+        verifier.add_report(&mut report, &mut all);
+    }
+    report.latency = Latency::of(&all);
+    report
+}
+
+/// Latency over all sources and receivers since the last call.
+pub fn take_latency_of<'v>(verifiers: impl IntoIterator<Item = &'v Verifier>) -> Latency {
+    let mut all = new_histogram();
+    for verifier in verifiers {
+        verifier.add_latency(&mut all);
+    }
+    Latency::of(&all)
 }
 
 fn new_histogram() -> Histogram<u64> {
@@ -392,8 +331,8 @@ impl Source {
     fn index_of(&mut self, delivered: &Delivered<'_>) -> Option<u64> {
         let known = |source: &Source| {
             let ahead = if source.witness.is_current() { 0 } else { AHEAD_MAX };
-            index_of(&source.truth.spans, delivered.key, delivered.created_us)
-                .filter(|index| *index < source.truth.produced + ahead)
+            let limit = source.truth.produced + ahead;
+            index_of(&source.truth.spans, limit, delivered.key, delivered.created_us)
         };
         known(self).or_else(|| {
             self.refresh();
@@ -427,28 +366,27 @@ impl Source {
         }
         self.seen[word] |= bit;
         self.tally.unique += 1;
-        self.check_order(index, delivered.key);
+        self.check_order(index, delivered.key, now_us);
         if index >= self.truth.live_from {
             let latency_us = now_us - (delivered.created_us - self.truth.clock_offset_us);
-            self.latency_fresh.saturating_record(latency_us.max(1) as u64);
+            self.latency.saturating_record(latency_us.max(1) as u64);
         }
     }
 
-    fn check_order(&mut self, index: u64, key: i32) {
+    fn check_order(&mut self, index: u64, key: i32, now_us: i64) {
         let in_source = self.newest.is_none_or(|newest| newest < index);
         if in_source {
             self.newest = Some(index);
         }
-        let in_lane = match self.model.lane(index) {
-            None => true,
-            Some(lane) => {
-                let newest = &mut self.lanes[lane];
-                let in_lane = *newest <= index;
-                *newest = (*newest).max(index + 1);
-                in_lane
-            }
-        };
-        if in_source && in_lane {
+        // A special event is about something else than the model says: neither may it be overtaken in that lane, nor overtake.
+        let special = self.truth.exceptions.special.binary_search(&index).is_ok();
+        let overtaken_by = self.model.lane(index).filter(|_| !special).and_then(|lane| {
+            let newest = &mut self.lanes[lane];
+            let before = *newest;
+            *newest = before.max(index + 1);
+            (before > index).then(|| before - 1)
+        });
+        if in_source && overtaken_by.is_none() {
             return;
         }
         self.refresh();
@@ -463,16 +401,12 @@ impl Source {
                 self.tally.out_of_order_keys.push(key);
             }
         }
-        // A posted event's entity is not the model's.
-        if !in_lane && exceptions.special.binary_search(&index).is_err() {
+        if let Some(by) = overtaken_by {
             self.tally.out_of_order_in_entity += 1;
+            if self.tally.overtaken_in_entity.len() < EXAMPLES_MAX {
+                self.tally.overtaken_in_entity.push(Overtaken { index, key, by, received_us: now_us });
+            }
         }
-    }
-
-    fn add_fresh_latency(&mut self) {
-        // Both have the same bounds.
-        let _ = self.latency.add(&self.latency_fresh);
-        self.latency_fresh.reset();
     }
 
     fn count_missing(&mut self) {
@@ -530,21 +464,4 @@ fn holds(ranges: &[Range<u64>], index: u64) -> bool {
     // Sorted: they were added as the history grew.
     let at = ranges.partition_point(|range| range.end <= index);
     ranges.get(at).is_some_and(|range| range.contains(&index))
-}
-
-impl Tally {
-    fn add(&mut self, other: &Tally) {
-        self.delivered += other.delivered;
-        self.unique += other.unique;
-        self.expected += other.expected;
-        self.missing += other.missing;
-        self.duplicates += other.duplicates;
-        self.wrong_ids += other.wrong_ids;
-        self.out_of_order += other.out_of_order;
-        self.out_of_order_in_entity += other.out_of_order_in_entity;
-        self.late += other.late;
-        self.unknown += other.unknown;
-        self.unexpected += other.unexpected;
-        self.bytes += other.bytes;
-    }
 }

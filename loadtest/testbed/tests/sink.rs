@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use common::request;
 use testbed::sink::{Behavior, Reply, Sink, SinkOptions};
-use testbed::vcenter::{Fact, Options, VCenter};
+use testbed::vcenter::{Fact, Mix, Options, VCenter};
 use testbed::verify::{Report, Verifier};
 
 /// What a router would deliver of an event, in the envelope's documented order.
@@ -214,4 +214,19 @@ async fn http_2_with_prior_knowledge_is_served() {
         .unwrap();
     assert_eq!(sender.send_request(request).await.unwrap().status(), 202);
     assert_eq!(sink.verifier().progress().unique, 1);
+}
+
+#[tokio::test]
+async fn events_that_are_not_the_models_take_no_part_in_the_order_of_its_entities() {
+    let mix = Mix::Custom(vec![("VmPoweredOnEvent".into(), 1)]);
+    let (vcenter, sink) = start(false, Options { vms: 1, mix, ..backlog(4) }).await;
+    let special = vcenter.append_unknown_class().unwrap();
+    deliver(&sink, &vcenter, &[special, 0]).await.unwrap();
+    let total = sink.verifier().report().total;
+    assert_eq!((total.out_of_order, total.out_of_order_in_entity), (1, 0));
+    deliver(&sink, &vcenter, &[3, 2]).await.unwrap();
+    let report = sink.verifier().report();
+    assert_eq!(report.total.out_of_order_in_entity, 1);
+    let overtaken = &report.sources[0].tally.overtaken_in_entity[0];
+    assert_eq!((overtaken.index, overtaken.key, overtaken.by), (2, 3, 3));
 }

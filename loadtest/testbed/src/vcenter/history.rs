@@ -168,7 +168,16 @@ impl History {
         self.settle_rate(now_us);
         self.pace = if per_second > 0.0 {
             let step = ((1e6 / per_second) * f64::from(1u32 << STEP_SHIFT)).max(1.0) as u64;
-            let base_us = (now_us + (step >> STEP_SHIFT) as i64).max(self.last_us);
+            // What part of a step is left until the next event: kept, or a rate that is set often would make no events at all.
+            let left = match &self.pace {
+                Pace::Rate { segment } => {
+                    let due_us = (segment.base_us - now_us).max(0) as f64;
+                    (due_us * f64::from(1u32 << STEP_SHIFT) / segment.step as f64).min(1.0)
+                }
+                Pace::Idle | Pace::Endless => 1.0,
+            };
+            let until_us = (left * (step >> STEP_SHIFT) as f64) as i64;
+            let base_us = (now_us + until_us).max(self.last_us);
             Pace::Rate { segment: Segment { first: self.closed, base_us, step } }
         } else {
             Pace::Idle
@@ -390,6 +399,16 @@ mod tests {
             history.append(1, NOW + millisecond * 1_000 - 300);
         }
         assert_eq!(history.produced(NOW + 1_000_000), 2_000);
+    }
+
+    #[test]
+    fn the_rate_is_kept_through_changes_that_come_faster_than_events() {
+        let mut history = History::new(1, 0, 0, None, NOW);
+        for step in 0..1_000 {
+            history.set_rate(5.0 + f64::from(step % 2), NOW + i64::from(step) * 10_000);
+        }
+        let produced = history.produced(NOW + 10_000_000);
+        assert!((54..=56).contains(&produced), "5.5 a second for ten seconds: {produced}");
     }
 
     #[test]

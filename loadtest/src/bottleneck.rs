@@ -1,0 +1,125 @@
+//! Says what kept a run from being faster, from its samples. A reading of evidence, not a proof: the words say which evidence.
+
+use crate::measure::sample::Sample;
+use crate::workload::{Ordering, Rate, Shape, Workload};
+
+/// A thread or a machine that works for more than this share of the time has nothing to spare.
+const BUSY: f64 = 0.9;
+/// Requests in flight for more than this share of what may be: the sender waits for answers.
+const WAITING: f64 = 0.8;
+
+/// The busiest stage and its share, in the busiest sample.
+pub fn busiest_stage(samples: &[Sample]) -> Option<(&str, f64)> {
+    let stages = samples.iter().flat_map(|sample| &sample.stages);
+    stages.max_by(|a, b| a.1.total_cmp(b.1)).map(|(name, share)| (name.as_str(), *share))
+}
+
+/// `samples` are those of the time that matters; `cores` what router and generator share.
+pub fn limited_by(workload: &Workload, samples: &[Sample], cores: usize) -> String {
+    let mean =
+        |value: &dyn Fn(&Sample) -> f64| samples.iter().map(value).sum::<f64>() / samples.len().max(1) as f64;
+    let growing = is_growing(samples);
+    let offered = mean(&|sample| sample.created_rate);
+    if !growing && !matches!(workload.rate, Rate::None | Rate::Unbounded) && offered > 0.0 {
+        return "the offered load: the router kept up".into();
+    }
+    let router = mean(&|sample| sample.router_cores.unwrap_or_default());
+    let generator = mean(&|sample| sample.generator_cores);
+    let mut shares: Vec<(String, f64)> = Vec::new();
+    for name in samples.iter().flat_map(|sample| sample.stages.keys()) {
+        if shares.iter().all(|(known, _)| known != name) {
+            shares.push((name.clone(), mean(&|sample| sample.stages.get(name).copied().unwrap_or_default())));
+        }
+    }
+    let busiest = shares.iter().max_by(|a, b| a.1.total_cmp(&b.1));
+    if router + generator > BUSY * cores as f64 {
+        return format!(
+            "the machine: of {cores} cores the router kept {router:.1} busy, vCenters and target {generator:.1}"
+        );
+    }
+    if let Some((name, share)) = busiest.filter(|(_, share)| *share > BUSY) {
+        return format!("the router's stage `{name}`: its threads worked {:.0} % of the time", share * 100.0);
+    }
+    let under_way = mean(&|sample| sample.requests_under_way.unwrap_or_default());
+    let most = in_flight_max(workload);
+    if under_way > WAITING * most {
+        return format!(
+            "the target's answers: {under_way:.1} of at most {most:.0} requests were waiting for one"
+        );
+    }
+    "round trips: neither a core nor a stage nor the target was busy all the time".into()
+}
+
+/// Requests that the router may have in flight, as far as that follows from the workload.
+fn in_flight_max(workload: &Workload) -> f64 {
+    // The router's default concurrency.
+    let concurrency = f64::from(workload.target.concurrency.unwrap_or(32));
+    let functions =
+        if workload.target.shape == Shape::Openfaas { f64::from(workload.target.functions) } else { 1.0 };
+    match workload.target.ordering {
+        Ordering::Source => concurrency.min(f64::from(workload.vcenters)) * functions,
+        Ordering::Entity | Ordering::None => concurrency * functions,
+    }
+}
+
+/// Whether the lag grew over these samples: its second half lies above its first by more than a tenth of a second's events.
+pub fn is_growing(samples: &[Sample]) -> bool {
+    if samples.len() < 2 {
+        return false;
+    }
+    let (first, second) = samples.split_at(samples.len() / 2);
+    let mean = |part: &[Sample], value: &dyn Fn(&Sample) -> f64| {
+        part.iter().map(value).sum::<f64>() / part.len() as f64
+    };
+    let lag = |part: &[Sample]| mean(part, &|sample| sample.lag_events as f64);
+    let rate = mean(samples, &|sample| sample.created_rate);
+    lag(second) > lag(first) + (rate * 0.1).max(100.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sample(lag_events: u64, router: f64, generator: f64, parse: f64, under_way: f64) -> Sample {
+        Sample {
+            lag_events,
+            created_rate: 1000.0,
+            router_cores: Some(router),
+            generator_cores: generator,
+            stages: [("parse".to_owned(), parse), ("core".to_owned(), 0.1)].into(),
+            requests_under_way: Some(under_way),
+            ..Sample::default()
+        }
+    }
+
+    #[test]
+    fn the_evidence_names_the_bottleneck() {
+        let workload = Workload::parse("test", "rate: 1000\nduration: 10s\nvcenters: 4").unwrap();
+        let check = |samples: [Sample; 2], expected: &str| {
+            let found = limited_by(&workload, &samples, 4);
+            assert!(found.starts_with(expected), "{found}");
+        };
+        let growing = |router, generator, parse, under_way| {
+            [
+                sample(0, router, generator, parse, under_way),
+                sample(10_000, router, generator, parse, under_way),
+            ]
+        };
+        check([sample(50, 1.0, 0.5, 0.5, 1.0), sample(60, 1.0, 0.5, 0.5, 1.0)], "the offered load");
+        check(growing(2.0, 1.9, 0.95, 4.0), "the machine");
+        check(growing(1.5, 0.5, 0.97, 1.0), "the router's stage `parse`");
+        check(growing(1.0, 0.5, 0.5, 3.9), "the target's answers");
+        check(growing(1.0, 0.5, 0.5, 1.0), "round trips");
+        assert_eq!(busiest_stage(&growing(1.0, 0.5, 0.7, 1.0)), Some(("parse", 0.7)));
+    }
+
+    #[test]
+    fn lag_that_sways_is_not_growing() {
+        let lags = |lags: &[u64]| -> Vec<Sample> {
+            lags.iter().map(|lag| sample(*lag, 1.0, 1.0, 0.1, 0.0)).collect()
+        };
+        assert!(!is_growing(&lags(&[100, 500, 80, 400, 120, 450])));
+        assert!(is_growing(&lags(&[100, 200, 300, 400, 500, 600])));
+        assert!(!is_growing(&lags(&[100])));
+    }
+}

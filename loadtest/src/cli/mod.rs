@@ -1,0 +1,78 @@
+//! The command line: one file a subcommand.
+
+mod run;
+mod workloads;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Finds the limit of one event router: synthetic vCenters, a target that verifies every event, and the router between them.
+#[derive(Debug, Parser)]
+#[command(
+    name = "loadtest",
+    version,
+    propagate_version = true,
+    subcommand_required = true,
+    arg_required_else_help = true
+)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run one workload against a router and say whether anything was lost, repeated, changed or late
+    Run(Box<run::RunArgs>),
+    /// List the workloads that are built in, or print one
+    Workloads(workloads::WorkloadsArgs),
+}
+
+/// How a command ended; the exit code of its value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum End {
+    Done = 0,
+    Failed = 1,
+    Usage = 2,
+}
+
+/// Parses the process's arguments and does what they say.
+pub fn main() -> ExitCode {
+    let result = match Cli::parse().command {
+        Command::Run(args) => run::run(&args),
+        Command::Workloads(args) => workloads::run(&args),
+    };
+    let end = result.unwrap_or_else(|error| {
+        eprintln!("loadtest: {error:#}");
+        End::Failed
+    });
+    ExitCode::from(end as u8)
+}
+
+/// Writes to stdout. A reader that has had enough (`| head`) is no error.
+fn show(text: &str) -> anyhow::Result<()> {
+    use std::io::Write;
+    match std::io::stdout().write_all(text.as_bytes()) {
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
+        written => Ok(written?),
+    }
+}
+
+/// The runtime of vCenters, target and measuring.
+fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
+    use anyhow::Context;
+    tokio::runtime::Builder::new_multi_thread().enable_all().build().context("cannot start the I/O runtime")
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        Cli::command().debug_assert();
+    }
+}

@@ -1,0 +1,244 @@
+//! One look a second at everything, and what it all comes to at the end.
+
+use std::collections::BTreeMap;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use serde::{Deserialize, Serialize};
+use tokio::time::Instant;
+
+use super::admin::Admin;
+use super::process::{self, Threads, Usage};
+use super::prometheus::Metrics;
+use crate::stand::Stand;
+
+/// What the router calls its measurements (its `docs/metrics.md`).
+const STAGE_BUSY: &str = "event_router_stage_busy_microseconds_total";
+const UNDER_WAY: &str = "event_router_destination_requests_under_way";
+const SPILLED: &str = "event_router_destination_spilled_events_total";
+const RETRIED: &str = "event_router_destination_retried_events_total";
+const DEAD_LETTERS: &str = "event_router_destination_dead_letter_events_total";
+const UNREADABLE: &str = "event_router_source_unreadable_events_total";
+const DROPPED: &str = "event_router_destination_dropped_events_total";
+
+/// The state of a run at one moment, rates since the one before.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Sample {
+    /// Since the start.
+    pub seconds: f64,
+    /// Events created, and delivered for the first time, a second.
+    pub created_rate: f64,
+    pub delivered_rate: f64,
+    /// Events that exist and have not arrived.
+    pub lag_events: u64,
+    pub p50_us: u64,
+    pub p99_us: u64,
+    pub max_us: u64,
+    /// Cores that are busy for the router; unknown without its process.
+    pub router_cores: Option<f64>,
+    /// The same for vCenters and target.
+    pub generator_cores: f64,
+    pub rss_bytes: Option<u64>,
+    /// Share of its threads' time that each stage worked, 0 to 1.
+    pub stages: BTreeMap<String, f64>,
+    /// Requests that wait for the target.
+    pub requests_under_way: Option<f64>,
+}
+
+/// What the router itself counted by the end.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RouterCounts {
+    pub spilled_events: u64,
+    pub retried_events: u64,
+    pub dead_letter_events: u64,
+    pub unreadable_events: u64,
+    pub dropped_events: u64,
+}
+
+/// A trouble that happened.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Incident {
+    /// Since the start.
+    pub seconds: f64,
+    pub trouble: String,
+    pub vcenter: usize,
+}
+
+/// The router's processes over a run: it may have been killed and started again.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct RouterUsage {
+    pid: Option<u32>,
+    /// Processor time of those that are gone.
+    before: f64,
+    last: Usage,
+    /// Processor time when the measuring began.
+    base: f64,
+    pub rss_peak_bytes: u64,
+}
+
+impl RouterUsage {
+    fn look(&mut self, pid: Option<u32>) -> Option<Usage> {
+        let usage = process::usage(pid?)?;
+        if self.pid != pid {
+            self.before += self.last.cpu_seconds;
+            self.pid = pid;
+        }
+        self.last = usage.clone();
+        self.rss_peak_bytes = self.rss_peak_bytes.max(usage.rss_peak_bytes);
+        Some(usage)
+    }
+
+    /// Since the start of the measuring; unknown if there was never a process to look at.
+    pub fn cpu_seconds(&self) -> Option<f64> {
+        self.pid.map(|_| self.before + self.last.cpu_seconds - self.base)
+    }
+}
+
+/// Takes samples; keeps what the next one is compared with.
+pub struct Sampler {
+    start: Instant,
+    last: Instant,
+    produced: u64,
+    delivered: u64,
+    router_cpu: Option<f64>,
+    generator_base: f64,
+    generator_cpu: f64,
+    busy: BTreeMap<String, f64>,
+    threads: Vec<Threads>,
+    /// When these two were looked at: a metrics page may come late.
+    stages_at: Instant,
+    pub usage: RouterUsage,
+    pub counts: RouterCounts,
+    pub samples: Vec<Sample>,
+    pub incidents: Vec<Incident>,
+    /// Samples before the events ended.
+    pub draining_from: Option<usize>,
+    /// The start, in microseconds since 1970.
+    pub started_us: i64,
+}
+
+impl Sampler {
+    /// Begins to measure. `from_scratch`: what the router did before counts, too, since it works on a backlog from its start.
+    pub fn new(stand: &Stand, pid: Option<u32>, from_scratch: bool) -> Sampler {
+        let mut usage = RouterUsage::default();
+        let now = usage.look(pid).map(|usage| usage.cpu_seconds);
+        usage.base = if from_scratch { 0.0 } else { now.unwrap_or_default() };
+        let generator = generator_cpu();
+        let start = Instant::now();
+        Sampler {
+            start,
+            last: start,
+            produced: if from_scratch { 0 } else { stand.produced() },
+            delivered: 0,
+            router_cpu: now,
+            generator_base: generator,
+            generator_cpu: generator,
+            busy: BTreeMap::new(),
+            threads: pid.map(process::threads).unwrap_or_default(),
+            stages_at: start,
+            usage,
+            counts: RouterCounts::default(),
+            samples: Vec::new(),
+            incidents: Vec::new(),
+            draining_from: None,
+            started_us: SystemTime::now()
+                .duration_since(UNIX_EPOCH)
+                .map_or(0, |since| since.as_micros() as i64),
+        }
+    }
+
+    /// Notes that something went wrong on purpose.
+    pub fn incident(&mut self, trouble: &str, vcenter: usize) {
+        let seconds = self.start.elapsed().as_secs_f64();
+        self.incidents.push(Incident { seconds, trouble: trouble.to_owned(), vcenter });
+    }
+
+    /// Looks at everything now. A router that does not answer leaves its stages out.
+    pub async fn take(&mut self, stand: &Stand, pid: Option<u32>, admin: &Admin) -> &Sample {
+        let metrics = admin.metrics().await.ok();
+        let stages = self.stages(pid, metrics.as_ref());
+        let now = Instant::now();
+        let elapsed = (now - self.last).as_secs_f64().max(1e-6);
+        let report = stand.report();
+        let produced = stand.produced();
+        let latency = stand.take_latency();
+        let usage = self.usage.look(pid);
+        let cpu = usage.as_ref().and(self.usage.cpu_seconds());
+        let generator = generator_cpu();
+        let sample = Sample {
+            seconds: (now - self.start).as_secs_f64(),
+            created_rate: produced.saturating_sub(self.produced) as f64 / elapsed,
+            delivered_rate: report.total.unique.saturating_sub(self.delivered) as f64 / elapsed,
+            lag_events: report.total.missing,
+            p50_us: latency.p50_us,
+            p99_us: latency.p99_us,
+            max_us: latency.max_us,
+            router_cores: cpu.map(|cpu| (cpu - self.router_cpu.unwrap_or_default()).max(0.0) / elapsed),
+            generator_cores: (generator - self.generator_cpu) / elapsed,
+            rss_bytes: usage.map(|usage| usage.rss_bytes),
+            stages,
+            requests_under_way: metrics.as_ref().and_then(|metrics| metrics.sum(UNDER_WAY)),
+        };
+        (self.last, self.produced, self.delivered) = (now, produced, report.total.unique);
+        (self.router_cpu, self.generator_cpu) = (cpu, generator);
+        if let Some(metrics) = metrics {
+            self.count(&metrics);
+        }
+        self.samples.push(sample);
+        &self.samples[self.samples.len() - 1]
+    }
+
+    /// By the router's own counters where it has one for a stage, else by the processor time of its threads.
+    fn stages(&mut self, pid: Option<u32>, metrics: Option<&Metrics>) -> BTreeMap<String, f64> {
+        let elapsed = self.stages_at.elapsed().as_secs_f64().max(1e-6);
+        self.stages_at = Instant::now();
+        let threads = pid.map(process::threads).unwrap_or_default();
+        let mut stages = BTreeMap::new();
+        for (stage, busy) in metrics.map(|metrics| metrics.by_label(STAGE_BUSY, "stage")).unwrap_or_default()
+        {
+            let busy = busy / 1e6;
+            let before = self.busy.insert(stage.to_owned(), busy).filter(|before| *before <= busy);
+            let count = threads.iter().find(|group| group.name == stage).map_or(1, |group| group.count);
+            let share = (busy - before.unwrap_or_default()) / elapsed / f64::from(count);
+            // Work that began before the last look is counted when it ends: a share may come out over one.
+            stages.insert(stage.to_owned(), share.min(1.0));
+        }
+        for group in &threads {
+            let before = self.threads.iter().find(|before| before.name == group.name);
+            let before = before.map_or(0.0, |before| before.cpu_seconds).min(group.cpu_seconds);
+            let share = (group.cpu_seconds - before) / elapsed / f64::from(group.count);
+            stages.entry(shown(&group.name).to_owned()).or_insert(share);
+        }
+        self.threads = threads;
+        stages
+    }
+
+    fn count(&mut self, metrics: &Metrics) {
+        let sum = |name| metrics.sum(name).unwrap_or_default() as u64;
+        self.counts = RouterCounts {
+            spilled_events: sum(SPILLED),
+            retried_events: sum(RETRIED),
+            dead_letter_events: sum(DEAD_LETTERS),
+            unreadable_events: sum(UNREADABLE),
+            dropped_events: sum(DROPPED),
+        };
+    }
+
+    pub fn generator_cpu_seconds(&self) -> f64 {
+        self.generator_cpu - self.generator_base
+    }
+}
+
+/// A thread's name in words that say what it does.
+fn shown(name: &str) -> &str {
+    match name {
+        "tokio-rt-worker" => "network",
+        other => other,
+    }
+}
+
+fn generator_cpu() -> f64 {
+    process::usage(process::own_pid()).map_or(0.0, |usage| usage.cpu_seconds)
+}

@@ -1,0 +1,232 @@
+//! What a run found: the file that `--json` writes, and the verdict.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use testbed::verify::{Latency, SourceReport, Tally};
+
+use crate::measure::machine::Machine;
+use crate::measure::sample::{Incident, RouterCounts, Sample};
+use crate::workload::{Ordering, Shape, Workload};
+
+/// Version of the file's form; a reader refuses another one.
+pub const FORMAT: u32 = 1;
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RunResult {
+    pub format: u32,
+    pub workload: String,
+    pub description: String,
+    /// The workload in one line, as it was run.
+    pub setup: String,
+    pub machine: Machine,
+    pub passed: bool,
+    /// What the verdict objects to.
+    pub failures: Vec<String>,
+    /// Ended by Ctrl-C.
+    pub interrupted: bool,
+    pub seconds: f64,
+    pub totals: Tally,
+    /// Deliveries without a readable envelope, or from a source that is not of this run.
+    pub unreadable: u64,
+    pub strays: u64,
+    pub latency: Latency,
+    /// First deliveries a second, from the first to the last.
+    pub rate: f64,
+    /// Of the most of `lag` events at any moment.
+    pub lag_events_max: u64,
+    pub router: RouterFigures,
+    pub generator_cpu_seconds: f64,
+    /// What kept the rate from being higher, if anything did.
+    pub limited_by: String,
+    pub samples: Vec<Sample>,
+    pub incidents: Vec<Incident>,
+    /// Events to look for, where something is wrong.
+    pub suspects: Vec<Suspect>,
+}
+
+/// An example of what the verdict objects to.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Suspect {
+    pub vcenter: usize,
+    pub what: String,
+    pub key: i32,
+    /// When it was received, since the start; where it was.
+    pub seconds: Option<f64>,
+}
+
+/// Some of the events that are lost or overtaken.
+pub fn suspects(sources: &[SourceReport], started_us: i64) -> Vec<Suspect> {
+    let mut found = Vec::new();
+    for (vcenter, source) in sources.iter().enumerate() {
+        let lost = source.tally.missing_keys.iter();
+        found.extend(lost.map(|key| Suspect { vcenter, what: "lost".into(), key: *key, seconds: None }));
+        found.extend(source.tally.overtaken_in_entity.iter().map(|overtaken| Suspect {
+            vcenter,
+            what: format!(
+                "event {} of its vCenter came after event {} of the same object",
+                overtaken.index, overtaken.by
+            ),
+            key: overtaken.key,
+            seconds: Some((overtaken.received_us - started_us) as f64 / 1e6),
+        }));
+    }
+    found
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RouterFigures {
+    pub cpu_seconds: Option<f64>,
+    pub cpu_seconds_per_million: Option<f64>,
+    pub rss_peak_bytes: Option<u64>,
+    pub busiest_stage: String,
+    /// Share of its threads' time, 0 to 1, at its busiest second.
+    pub busiest_stage_share: f64,
+    pub starts: u32,
+    /// 0 after a stop with everything settled; `None` where it was not ours to stop, or had to be killed.
+    pub exit_code: Option<i32>,
+    pub counts: RouterCounts,
+}
+
+impl RunResult {
+    /// Everything that is not as the workload wants it, in words.
+    pub fn objections(&self, workload: &Workload, attached: bool) -> Vec<String> {
+        let mut found = Vec::new();
+        let total = &self.totals;
+        let mut count = |number: u64, what: &str| {
+            if number > 0 {
+                found.push(format!("{number} {what}"));
+            }
+        };
+        count(total.missing, "events are lost");
+        count(total.wrong_ids, "deliveries carry an id that is not the event's");
+        count(total.unknown, "deliveries name an event that was never created");
+        count(total.unexpected, "events arrived that nobody may read");
+        count(self.unreadable, "deliveries are not readable");
+        count(self.strays, "deliveries come from a source that is not of this run");
+        count(self.router.counts.dropped_events, "events were dropped by the router");
+        match workload.target.ordering {
+            Ordering::Source => count(total.out_of_order, "events overtook another of their source"),
+            Ordering::Entity => {
+                count(total.out_of_order_in_entity, "events overtook another of their object")
+            }
+            Ordering::None => {}
+        }
+        let duplicates = workload.goals.duplicates;
+        let allowed = duplicates.unwrap_or(if workload.repeats_deliveries() { u64::MAX } else { 0 });
+        if total.duplicates > allowed {
+            found.push(format!("{} deliveries were repeated, {allowed} are allowed", total.duplicates));
+        }
+        self.goals(workload, &mut found);
+        if !attached && self.router.exit_code != Some(0) {
+            found.push(match self.router.exit_code {
+                Some(code) => format!("the router ended with exit code {code}"),
+                None => "the router did not end after SIGTERM and was killed".into(),
+            });
+        }
+        found
+    }
+
+    fn goals(&self, workload: &Workload, found: &mut Vec<String>) {
+        let goals = &workload.goals;
+        let mut late = |what: &str, micros: u64, bound: Option<Duration>| {
+            if let Some(bound) = bound.filter(|bound| u128::from(micros) > bound.as_micros()) {
+                let (is, may) = (micros as f64 / 1e3, bound.as_secs_f64() * 1e3);
+                found.push(format!("{what} latency is {is:.1} ms, {may:.1} ms are allowed"));
+            }
+        };
+        late("p50", self.latency.p50_us, goals.p50);
+        late("p99", self.latency.p99_us, goals.p99);
+        let mut above = |what: &str, is: Option<f64>, may: Option<f64>| {
+            if let (Some(is), Some(may)) = (is, may)
+                && is > may
+            {
+                found.push(format!("{what} is {is:.1}, {may:.1} is allowed"));
+            }
+        };
+        above(
+            "the router's peak memory in MB",
+            self.router.rss_peak_bytes.map(|rss| rss as f64 / 1e6),
+            goals.rss_mb,
+        );
+        let cpu = self.router.cpu_seconds_per_million;
+        above("the router's processor time in seconds a million events", cpu, goals.cpu_seconds_per_million);
+        if let Some(least) = goals.rate_min.filter(|least| self.rate < *least) {
+            found.push(format!("the rate is {:.0} events/s, {least:.0} are wanted", self.rate));
+        }
+    }
+
+    /// A table for people.
+    pub fn table(&self) -> String {
+        let mut lines: Vec<(&str, String)> = Vec::new();
+        let total = &self.totals;
+        let ms = |micros: u64| format!("{:.1} ms", micros as f64 / 1e3);
+        lines.push(("delivered", format!("{} events, {:.1} MB", total.unique, total.bytes as f64 / 1e6)));
+        lines.push(("lost", total.missing.to_string()));
+        let duplicates =
+            format!("{} with their old id, {} with a wrong one", total.duplicates, total.wrong_ids);
+        lines.push(("duplicated", duplicates));
+        let order = format!(
+            "{} in their source, {} in their object",
+            total.out_of_order, total.out_of_order_in_entity
+        );
+        lines.push(("out of order", order));
+        lines.push(("rate", format!("{:.0} events/s over {:.1} s", self.rate, self.seconds)));
+        let latency = &self.latency;
+        let percentiles = format!(
+            "p50 {}   p90 {}   p99 {}   p99.9 {}   max {}   (creation to receipt)",
+            ms(latency.p50_us),
+            ms(latency.p90_us),
+            ms(latency.p99_us),
+            ms(latency.p999_us),
+            ms(latency.max_us)
+        );
+        let percentiles =
+            if latency.count == 0 { "nothing was created after the start".to_owned() } else { percentiles };
+        lines.push(("latency", percentiles));
+        lines.push(("lag", format!("{} events at most", self.lag_events_max)));
+        let router = &self.router;
+        if let (Some(cpu), Some(rss)) = (router.cpu_seconds, router.rss_peak_bytes) {
+            let per_million = router.cpu_seconds_per_million.unwrap_or_default();
+            lines.push(("router CPU", format!("{cpu:.2} s, {per_million:.2} s a million events")));
+            lines.push(("router memory", format!("{:.1} MB at its peak", rss as f64 / 1e6)));
+        }
+        if !router.busiest_stage.is_empty() {
+            let share = router.busiest_stage_share * 100.0;
+            lines.push(("busiest stage", format!("{}, {share:.0} % of its threads", router.busiest_stage)));
+        }
+        lines.push(("limited by", self.limited_by.clone()));
+        lines.push(("generator CPU", format!("{:.2} s (vCenters and target)", self.generator_cpu_seconds)));
+        let mut out = String::new();
+        for (name, text) in lines {
+            out.push_str(&format!("{name:<15}{text}\n"));
+        }
+        match self.passed {
+            true => out.push_str("PASSED\n"),
+            false => out.push_str(&format!("FAILED: {}\n", self.failures.join("; "))),
+        }
+        out
+    }
+}
+
+/// The workload in one line.
+pub fn setup(workload: &Workload) -> String {
+    let target = &workload.target;
+    let scheme = |https: bool| if https { "HTTPS" } else { "HTTP" };
+    let shape = match target.shape {
+        Shape::Openfaas => format!("openfaas x {}", target.functions),
+        shape => shape.name().to_owned(),
+    };
+    format!(
+        "{} vCenter{} over {}, {shape} over {}, ordering {}, {}",
+        workload.vcenters,
+        if workload.vcenters == 1 { "" } else { "s" },
+        scheme(workload.https),
+        scheme(target.https),
+        target.ordering.name(),
+        if target.spill { "spilling to disk" } else { "blocking" },
+    )
+}

@@ -1,0 +1,132 @@
+//! The test stand of one run: synthetic vCenters and a verifying target in this process, the router in one of its own.
+//!
+//! ```text
+//! pace::Driver ──► vCenters ──SOAP──► router (child process) ──► target ──► verifiers
+//! (rate, troubles)     └───────────────── truth ─────────────────────────────┘
+//! ```
+
+pub mod config;
+pub mod pace;
+pub mod router;
+pub mod target;
+
+use std::path::Path;
+use std::time::Duration;
+
+use testbed::cert::Certificate;
+use testbed::vcenter::{Options, Pace, VCenter};
+use testbed::verify::{Latency, Report, Verifier, report_of, take_latency_of};
+
+use crate::workload::{Workload, share};
+use target::Target;
+
+/// Why a stand cannot be set up.
+#[derive(Debug, thiserror::Error)]
+pub enum StandError {
+    #[error(transparent)]
+    Testbed(#[from] testbed::StartError),
+    #[error("cannot write {path}: {cause}; give a folder that can be written to by `--folder`")]
+    Write { path: String, cause: std::io::Error },
+}
+
+/// What stands around the router.
+pub struct Stand {
+    pub vcenters: Vec<VCenter>,
+    pub target: Target,
+}
+
+impl Stand {
+    /// Starts vCenters that are idle but for their backlog, and the target.
+    ///
+    /// # Errors
+    /// A port cannot be bound.
+    pub async fn start(workload: &Workload) -> Result<Stand, StandError> {
+        let mut vcenters = Vec::new();
+        for number in 0..workload.vcenters {
+            let model = workload.model(number);
+            let backlog = share(workload.backlog, workload.vcenters, number);
+            let options = Options {
+                seed: model.seed,
+                vms: model.vms,
+                hosts: model.hosts,
+                mix: model.mix,
+                name: format!("load test vCenter {number}"),
+                backlog,
+                total: workload.events.map(|events| backlog + share(events, workload.vcenters, number)),
+                tls: workload.https.then_some(Certificate::Valid),
+                clock_offset_us: workload.clock_skew_seconds * 1_000_000,
+                ..Options::default()
+            };
+            vcenters.push(VCenter::start(options).await?);
+        }
+        let target = Target::start(&workload.target, &vcenters).await?;
+        Ok(Stand { vcenters, target })
+    }
+
+    /// Writes what the router reads: its configuration and the certificates that it must trust.
+    ///
+    /// # Errors
+    /// The folder cannot be written to.
+    pub fn write_config(&self, workload: &Workload, folder: &Path, admin: &str) -> Result<(), StandError> {
+        let write = |name: &str, text: &str| {
+            let path = folder.join(name);
+            let shown = path.display().to_string();
+            std::fs::write(path, text).map_err(|cause| StandError::Write { path: shown, cause })
+        };
+        for (number, vcenter) in self.vcenters.iter().enumerate() {
+            if let Some(tls) = vcenter.tls() {
+                write(&config::ca_file(number), tls.ca_pem())?;
+            }
+        }
+        if let Some(tls) = self.target.tls() {
+            write(config::TARGET_CA_FILE, tls.ca_pem())?;
+        }
+        write(config::FILE, &config::write(workload, self, folder, admin))
+    }
+
+    /// Events that exist.
+    pub fn produced(&self) -> u64 {
+        self.vcenters.iter().map(VCenter::produced).sum()
+    }
+
+    /// No more events by themselves.
+    pub fn stop_events(&self) {
+        for vcenter in &self.vcenters {
+            vcenter.set_pace(Pace::Idle);
+        }
+    }
+
+    fn verifiers(&self) -> impl Iterator<Item = &Verifier> {
+        self.target.verifiers().iter().map(AsRef::as_ref)
+    }
+
+    /// Latency since the last call.
+    pub fn take_latency(&self) -> Latency {
+        take_latency_of(self.verifiers())
+    }
+
+    /// The verdict so far, over all receivers.
+    pub fn report(&self) -> Report {
+        report_of(self.verifiers())
+    }
+
+    /// Waits until nothing is missing, or nothing more has come for `patience`. Returns whether all is there.
+    pub async fn drain(&self, patience: Duration) -> bool {
+        let mut quiet_since = tokio::time::Instant::now();
+        let mut before = 0;
+        loop {
+            let total = self.report().total;
+            if total.missing == 0 {
+                return true;
+            }
+            if total.unique != before {
+                before = total.unique;
+                quiet_since = tokio::time::Instant::now();
+            }
+            if quiet_since.elapsed() > patience {
+                return false;
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+}

@@ -1,0 +1,53 @@
+//! What is still good enough: the bounds that a run's verdict looks at besides "nothing lost, no id changed, no order violated".
+
+use std::time::Duration;
+
+use serde::Serialize;
+
+use super::fields::{Fields, decimal, duration, whole};
+
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Goals {
+    /// Latency from creation to receipt, of events that were created after the start.
+    pub p50: Option<Duration>,
+    pub p99: Option<Duration>,
+    /// Repeated deliveries. Where the workload has no reason for any, the default is none.
+    pub duplicates: Option<u64>,
+    /// The router's peak, in MB.
+    pub rss_mb: Option<f64>,
+    /// The router's processor seconds for a million events.
+    pub cpu_seconds_per_million: Option<f64>,
+    /// Delivered events a second, at least.
+    pub rate_min: Option<f64>,
+    /// How long the run waits for events that do not come.
+    pub patience: Duration,
+}
+
+impl Default for Goals {
+    fn default() -> Goals {
+        Goals {
+            p50: None,
+            p99: None,
+            duplicates: None,
+            rss_mb: None,
+            cpu_seconds_per_million: None,
+            rate_min: None,
+            patience: Duration::from_secs(30),
+        }
+    }
+}
+
+impl Goals {
+    pub(super) fn read(fields: &mut Fields<'_, '_>) -> Goals {
+        Goals {
+            p50: fields.get("p50", duration),
+            p99: fields.get("p99", duration),
+            duplicates: fields.get("duplicates", whole(0, u64::MAX)),
+            rss_mb: fields.get("rssMb", decimal(1.0, 1e6)),
+            cpu_seconds_per_million: fields.get("cpuSecondsPerMillion", decimal(0.001, 1e6)),
+            rate_min: fields.get("rateMin", decimal(0.0, 1e9)),
+            patience: fields.get("patience", duration).unwrap_or(Goals::default().patience),
+        }
+    }
+}

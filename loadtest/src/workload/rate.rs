@@ -1,0 +1,148 @@
+//! How many events come into being a second, as a function of time.
+
+use std::f64::consts::TAU;
+use std::time::Duration;
+
+use serde::Serialize;
+
+use super::fields::{Fields, decimal, duration};
+use super::tree::{Data, Node};
+
+/// Highest rate of a workload: 100 times what one router is known to take.
+const RATE_MAX: f64 = 50e6;
+
+/// Events a second over all vCenters.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Rate {
+    /// Nothing new comes: only the backlog is read.
+    #[default]
+    None,
+    Steady(f64),
+    /// From one rate to another over `time`, then on at the second.
+    Ramp {
+        from: f64,
+        to: f64,
+        time: Duration,
+    },
+    /// `base`, but `peak` for `length` out of every `every`.
+    Burst {
+        base: f64,
+        peak: f64,
+        every: Duration,
+        length: Duration,
+    },
+    Sine {
+        mean: f64,
+        amplitude: f64,
+        period: Duration,
+    },
+    /// As fast as they are read.
+    Unbounded,
+}
+
+impl Rate {
+    /// Events a second at a time since the start; `None` is as fast as they are read.
+    pub fn at(self, time: Duration) -> Option<f64> {
+        let seconds = time.as_secs_f64();
+        Some(match self {
+            Rate::None => 0.0,
+            Rate::Steady(rate) => rate,
+            Rate::Ramp { from, to, time } => {
+                from + (to - from) * (seconds / time.as_secs_f64().max(1e-3)).min(1.0)
+            }
+            Rate::Burst { base, peak, every, length } => {
+                if seconds % every.as_secs_f64().max(1e-3) < length.as_secs_f64() { peak } else { base }
+            }
+            Rate::Sine { mean, amplitude, period } => {
+                (mean + amplitude * (TAU * seconds / period.as_secs_f64().max(1e-3)).sin()).max(0.0)
+            }
+            Rate::Unbounded => return None,
+        })
+    }
+
+    /// Whether it is the same all the time.
+    pub fn is_constant(self) -> bool {
+        matches!(self, Rate::None | Rate::Steady(_) | Rate::Unbounded)
+    }
+
+    /// From a flag: a number, or `unbounded`.
+    ///
+    /// # Errors
+    /// What is allowed.
+    pub fn parse(text: &str) -> Result<Rate, String> {
+        match text {
+            "unbounded" => Ok(Rate::Unbounded),
+            text => events_a_second(text)
+                .map(Rate::Steady)
+                .map_err(|_| format!("must be `unbounded` or events a second, {RATE_MAX} at most")),
+        }
+    }
+
+    /// From a file: as a flag, or `{ramp: {...}}` and the like.
+    pub(super) fn read(fields: &mut Fields<'_, '_>) -> Option<Rate> {
+        match fields.node("rate") {
+            Some(Node { data: Data::Map(_), .. }) => fields.block("rate", read_shape),
+            Some(_) => fields.get("rate", Rate::parse),
+            None => Some(Rate::None),
+        }
+    }
+}
+
+fn events_a_second(text: &str) -> Result<f64, String> {
+    decimal(0.0, RATE_MAX)(text)
+}
+
+fn read_shape(fields: &mut Fields<'_, '_>) -> Option<Rate> {
+    let steady = fields.get("steady", events_a_second).map(Rate::Steady);
+    let ramp = fields.block("ramp", |ramp| {
+        let (from, to) = (ramp.need("from", events_a_second), ramp.need("to", events_a_second));
+        let time = ramp.need("time", duration);
+        Some(Rate::Ramp { from: from?, to: to?, time: time? })
+    });
+    let burst = fields.block("burst", |burst| {
+        let (base, peak) = (burst.need("base", events_a_second), burst.need("peak", events_a_second));
+        let (every, length) = (burst.need("every", duration), burst.need("length", duration));
+        Some(Rate::Burst { base: base?, peak: peak?, every: every?, length: length? })
+    });
+    let sine = fields.block("sine", |sine| {
+        let (mean, amplitude) = (sine.need("mean", events_a_second), sine.need("amplitude", events_a_second));
+        let period = sine.need("period", duration);
+        Some(Rate::Sine { mean: mean?, amplitude: amplitude?, period: period? })
+    });
+    let mut shapes = [steady, ramp, burst, sine].into_iter().flatten();
+    let shape = shapes.next();
+    if shapes.next().is_some() {
+        fields.wrong("", "takes one shape, not several");
+    }
+    shape
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_shape_is_what_it_says() {
+        let seconds = Duration::from_secs;
+        let check = |rate: Rate, expected: &[(u64, f64)]| {
+            for (time, expected) in expected {
+                let found = rate.at(seconds(*time)).unwrap();
+                assert!((found - expected).abs() < 1e-6, "{rate:?} at {time}: {found}");
+            }
+        };
+        check(Rate::Steady(7.0), &[(0, 7.0), (99, 7.0)]);
+        check(
+            Rate::Ramp { from: 10.0, to: 20.0, time: seconds(10) },
+            &[(0, 10.0), (5, 15.0), (10, 20.0), (60, 20.0)],
+        );
+        let burst = Rate::Burst { base: 1.0, peak: 9.0, every: seconds(10), length: seconds(2) };
+        check(burst, &[(0, 9.0), (1, 9.0), (2, 1.0), (9, 1.0), (10, 9.0)]);
+        let sine = Rate::Sine { mean: 10.0, amplitude: 20.0, period: seconds(4) };
+        check(sine, &[(0, 10.0), (1, 30.0), (2, 10.0), (3, 0.0)]);
+        assert_eq!(Rate::Unbounded.at(seconds(1)), None);
+        assert_eq!(Rate::parse("unbounded"), Ok(Rate::Unbounded));
+        assert_eq!(Rate::parse("2_000"), Ok(Rate::Steady(2000.0)));
+        assert!(Rate::parse("fast").is_err() && Rate::parse("-1").is_err());
+    }
+}

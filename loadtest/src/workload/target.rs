@@ -1,0 +1,186 @@
+//! Where the events of a workload go, and how well that works.
+
+use std::time::Duration;
+
+use serde::Serialize;
+use testbed::sink::{Behavior, Reply};
+
+use super::fields::{Fields, decimal, duration, flag, whole, word};
+use super::tree::{Data, Node};
+
+/// How events are delivered.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Shape {
+    /// Many CloudEvents a request, a JSON array.
+    #[default]
+    Batched,
+    /// One CloudEvent a request, all in the body.
+    Structured,
+    /// One CloudEvent a request, attributes in headers.
+    Binary,
+    /// One function invocation an event.
+    Openfaas,
+    /// Up to ten events a PutEvents.
+    Eventbridge,
+}
+
+const SHAPES: [(&str, Shape); 5] = [
+    ("batched", Shape::Batched),
+    ("structured", Shape::Structured),
+    ("binary", Shape::Binary),
+    ("openfaas", Shape::Openfaas),
+    ("eventbridge", Shape::Eventbridge),
+];
+
+impl Shape {
+    /// # Errors
+    /// What is allowed.
+    pub fn parse(text: &str) -> Result<Shape, String> {
+        word(&SHAPES)(text)
+    }
+
+    pub fn name(self) -> &'static str {
+        SHAPES.iter().find(|(_, shape)| *shape == self).map_or("", |(name, _)| name)
+    }
+}
+
+/// Within what the events must arrive in the order in which vCenter had them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Ordering {
+    Source,
+    Entity,
+    None,
+}
+
+const ORDERINGS: [(&str, Ordering); 3] =
+    [("source", Ordering::Source), ("entity", Ordering::Entity), ("none", Ordering::None)];
+
+impl Ordering {
+    /// # Errors
+    /// What is allowed.
+    pub fn parse(text: &str) -> Result<Ordering, String> {
+        word(&ORDERINGS)(text)
+    }
+
+    pub fn name(self) -> &'static str {
+        ORDERINGS.iter().find(|(_, ordering)| *ordering == self).map_or("", |(name, _)| name)
+    }
+}
+
+/// How long the target takes for a request.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Delay {
+    #[default]
+    None,
+    Fixed(Duration),
+}
+
+/// Requests that fail.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Errors {
+    /// Of all requests, 0 to 1.
+    pub share: f64,
+    pub kind: ErrorKind,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub enum ErrorKind {
+    Status(u16),
+    /// The connection is reset before the work.
+    Reset,
+    /// The work is done, then the connection is reset.
+    LostAnswer,
+}
+
+impl Errors {
+    pub fn repeats_deliveries(&self) -> bool {
+        self.kind == ErrorKind::LostAnswer
+    }
+
+    pub fn behavior(&self) -> Behavior {
+        match self.kind {
+            ErrorKind::Status(status) => Behavior::status(status),
+            ErrorKind::Reset => Behavior::reply(Reply::Reset),
+            ErrorKind::LostAnswer => Behavior::reply(Reply::LoseAnswer),
+        }
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Target {
+    pub shape: Shape,
+    pub ordering: Ordering,
+    /// Requests in flight at most; the router's default if left out.
+    pub concurrency: Option<u32>,
+    pub https: bool,
+    /// Whether events that the target cannot take at once wait on disk; if not, the sources wait.
+    pub spill: bool,
+    pub delay: Delay,
+    pub errors: Option<Errors>,
+    /// OpenFaaS functions, each of which gets every event.
+    pub functions: u32,
+}
+
+impl Default for Target {
+    fn default() -> Target {
+        Target {
+            shape: Shape::Batched,
+            ordering: Ordering::Source,
+            concurrency: None,
+            https: false,
+            spill: true,
+            delay: Delay::None,
+            errors: None,
+            functions: 1,
+        }
+    }
+}
+
+impl Target {
+    pub(super) fn read(fields: &mut Fields<'_, '_>) -> Option<Target> {
+        let shape = fields.get("shape", Shape::parse).unwrap_or_default();
+        // EventBridge keeps no order, so the router's own default is none there.
+        let usual = if shape == Shape::Eventbridge { Ordering::None } else { Ordering::Source };
+        let ordering = fields.get("ordering", Ordering::parse).unwrap_or(usual);
+        let concurrency = fields.get("concurrency", whole(1, 1024)).map(|number| number as u32);
+        let https = fields.get("https", flag).unwrap_or(false);
+        let spill = fields.get("spill", flag).unwrap_or(true);
+        let delay = match fields.node("delay") {
+            Some(Node { data: Data::Scalar { .. }, .. }) => fields.get("delay", duration).map(Delay::Fixed),
+            Some(_) => {
+                fields.wrong("delay", "must be a duration");
+                None
+            }
+            None => None,
+        };
+        let errors = fields.block("errors", read_errors);
+        let functions = fields.get("functions", whole(1, 64)).unwrap_or(1) as u32;
+        if functions > 1 && shape != Shape::Openfaas {
+            fields.wrong("functions", "is for `shape: openfaas` only");
+        }
+        let delay = delay.unwrap_or_default();
+        Some(Target { shape, ordering, concurrency, https, spill, delay, errors, functions })
+    }
+}
+
+fn read_errors(fields: &mut Fields<'_, '_>) -> Option<Errors> {
+    let share = fields.need("share", decimal(0.0, 1.0));
+    let status = fields.get("status", whole(400, 599));
+    let reply =
+        fields.get("reply", word(&[("reset", ErrorKind::Reset), ("lostAnswer", ErrorKind::LostAnswer)]));
+    let kind = match (status, reply) {
+        (None, Some(kind)) => kind,
+        (status, None) => ErrorKind::Status(status.unwrap_or(503) as u16),
+        (Some(_), Some(_)) => {
+            fields.wrong("reply", "excludes `status`");
+            return None;
+        }
+    };
+    Some(Errors { share: share?, kind })
+}

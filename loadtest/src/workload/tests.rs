@@ -1,0 +1,102 @@
+//! Every workload that is built in is right, and what is wrong with a file is said at once.
+
+use super::*;
+
+#[test]
+fn every_file_in_the_folder_is_built_in_and_valid() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("workloads");
+    let mut files: Vec<String> = std::fs::read_dir(folder)
+        .unwrap()
+        .map(|file| file.unwrap().path())
+        .map(|path| path.file_stem().unwrap().to_string_lossy().into_owned())
+        .collect();
+    files.sort();
+    let names: Vec<&str> = BUILT_IN.iter().map(|(name, _)| *name).collect();
+    assert_eq!(files, names);
+    for name in names {
+        let workload = Workload::load(name).unwrap_or_else(|errors| panic!("{errors}"));
+        workload.check().unwrap_or_else(|errors| panic!("{errors}"));
+        assert!(!workload.description.is_empty(), "{name} has no description");
+    }
+}
+
+#[test]
+fn a_full_file_arrives() {
+    let workload = Workload::parse(
+        "folder/full.yaml",
+        "description: x\nseed: 7\nvcenters: 3\nrate: {ramp: {from: 1, to: 2, time: 10s}}\nevents: 1_000\nduration: 1m\nbacklog: 5\n\
+         mix: {VmPoweredOnEvent: 3, com.vmware.sso.LoginSuccess: 1}\nentities: {vms: 10, hosts: 2}\nhttps: true\nclockSkewSeconds: -5\n\
+         target: {shape: openfaas, ordering: entity, concurrency: 4, https: true, spill: false, delay: 20ms, errors: {share: 0.5, \
+         reply: lostAnswer}, functions: 2}\ntroubles:\n  - {type: late, at: 1s, every: 2s, events: 3, delay: 4s}\ngoals: {p99: 10ms, \
+         duplicates: 9}\nrouter: {settings: {memoryMax: 32MiB}, source: {sweep: {interval: 5s}}, processor: {batch: {events: 5}}}\n",
+    )
+    .unwrap();
+    assert_eq!(workload.name, "full");
+    assert_eq!((workload.seed, workload.vcenters, workload.backlog), (7, 3, 5));
+    assert_eq!(workload.rate, Rate::Ramp { from: 1.0, to: 2.0, time: Duration::from_secs(10) });
+    assert_eq!((workload.events, workload.duration), (Some(1000), Some(Duration::from_secs(60))));
+    let weights = vec![("VmPoweredOnEvent".to_owned(), 3), ("com.vmware.sso.LoginSuccess".to_owned(), 1)];
+    assert_eq!(workload.mix, Mix::Custom(weights));
+    assert_eq!(
+        (workload.vms, workload.hosts, workload.https, workload.clock_skew_seconds),
+        (10, 2, true, -5)
+    );
+    assert_eq!(workload.target.shape, Shape::Openfaas);
+    assert_eq!(workload.target.delay, Delay::Fixed(Duration::from_millis(20)));
+    assert!(workload.repeats_deliveries() && !workload.target.spill);
+    let trouble = Trouble::Late { events: 3, delay: Duration::from_secs(4) };
+    let every = Some(Duration::from_secs(2));
+    assert_eq!(workload.troubles, [Scheduled { trouble, at: Duration::from_secs(1), every }]);
+    assert_eq!(workload.goals.p99, Some(Duration::from_millis(10)));
+    assert_eq!(workload.router.source, [("sweep".to_owned(), "{'interval': 5s}".to_owned())]);
+}
+
+#[test]
+fn everything_that_is_wrong_is_said_at_once() {
+    let errors = Workload::parse(
+        "bad.yaml",
+        "vcenters: 0\nrate: {steady: 5, ramp: {from: 1}}\nspeed: 5\nmix: {NoSuchEvent: 1}\ntarget:\n  shape: pigeon\n  delay: soon\n  \
+         errors: {status: 200}\ntroubles:\n  - {type: flood}\n  - {type: late, events: 5}\n  - {type: restore, events: 5, downtime: 1s}\n\
+         goals: [1]\n",
+    )
+    .unwrap_err();
+    let shown = errors.to_string();
+    for expected in [
+        "bad.yaml:1: vcenters: must be a whole number from 1 to 256",
+        "bad.yaml:2: rate.ramp.to: is missing",
+        "bad.yaml:2: rate.ramp.time: is missing",
+        "bad.yaml:3: speed: there is no such field; there are `description`,",
+        "bad.yaml:4: mix: mix of events: no template for `NoSuchEvent`",
+        "bad.yaml:6: target.shape: must be one of `batched`, `structured`, `binary`, `openfaas`, `eventbridge`",
+        "bad.yaml:7: target.delay: must be a duration",
+        "bad.yaml:8: target.errors.share: is missing",
+        "bad.yaml:8: target.errors.status: must be a whole number from 400 to 599",
+        "bad.yaml:10: troubles[0].type: must be one of `duplicates`,",
+        "bad.yaml:11: troubles[1].delay: is missing",
+        "bad.yaml:12: troubles[2].downtime: must be at least 2m",
+        "bad.yaml:13: goals: must be a map of fields",
+    ] {
+        assert!(shown.contains(expected), "{expected}\n---\n{shown}");
+    }
+    assert_eq!(shown.lines().count(), 13, "{shown}");
+}
+
+#[test]
+fn fields_that_do_not_fit_together_are_named() {
+    let check = |text: &str, part: &str| {
+        let workload = Workload::parse("w", text).unwrap();
+        let shown = workload.check().unwrap_err().to_string();
+        assert!(shown.contains(part), "{text}: {shown}");
+    };
+    check("seed: 1", "nothing would happen");
+    check("rate: 5", "the run has no end");
+    check(
+        "backlog: 5\nrouter: {settings: {ephemeral: true}}\ntroubles: [{type: routerKill, downtime: 1s}]",
+        "keeps its state",
+    );
+}
+
+#[test]
+fn shares_add_up() {
+    assert_eq!((0..3).map(|vcenter| share(10, 3, vcenter)).collect::<Vec<_>>(), [4, 3, 3]);
+}

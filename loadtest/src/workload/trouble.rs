@@ -1,0 +1,187 @@
+//! What goes wrong during a run, and when.
+
+use std::time::Duration;
+
+use serde::Serialize;
+
+use super::fields::{Fields, duration, flag, whole, word};
+
+/// Events that one trouble may touch.
+const EVENTS_MAX: u64 = 1_000_000;
+/// Bytes of one huge event: what the router still reads, with room around it.
+const HUGE_BYTES_MAX: u64 = 16 << 20;
+
+/// One kind of trouble with its times.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Scheduled {
+    pub trouble: Trouble,
+    /// Since the start.
+    pub at: Duration,
+    /// Again and again, if so.
+    pub every: Option<Duration>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Trouble {
+    /// The next pages begin with events that were returned before.
+    Duplicates { events: u64 },
+    /// The next events become visible only later, behind the cursors that have passed.
+    Late { events: u64, delay: Duration },
+    /// Keys turn negative after so many more events: collectors fall silent.
+    KeyWrap { events: u64 },
+    /// The newest events are gone and their keys are used again; the clock has moved on by `downtime`.
+    Restore { events: u64, downtime: Duration },
+    /// The user may not see the next events. `sticky`: the cursor never gets past a page full of them.
+    Unreadable { events: u64, sticky: bool },
+    /// Events of a class that no schema knows.
+    UnknownClass { events: u64 },
+    /// An event with so many bytes of text.
+    Huge { bytes: u64 },
+    /// The next page reads take longer.
+    SlowPages { calls: u64, delay: Duration },
+    /// Of the next page reads only half of the answer arrives.
+    CutAnswers { calls: u64 },
+    /// The next page reads are carried out, their answers lost.
+    LostAnswers { calls: u64 },
+    /// The next calls end with a reset connection.
+    Resets { calls: u64 },
+    /// The next calls are answered with this HTTP status.
+    Status { calls: u64, status: u16 },
+    /// All sessions end.
+    SessionExpiry,
+    /// All collectors are gone.
+    CollectorLoss,
+    /// The vCenter is down for a while; its sessions are gone.
+    Restart { downtime: Duration },
+    /// vCenter's clock steps.
+    ClockStep { by: Duration, back: bool },
+    /// The target's port is closed for a while.
+    TargetOutage { downtime: Duration },
+    /// `kill -9`, and the router starts again.
+    RouterKill { downtime: Duration },
+}
+
+impl Trouble {
+    /// The word in a workload file.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Trouble::Duplicates { .. } => "duplicates",
+            Trouble::Late { .. } => "late",
+            Trouble::KeyWrap { .. } => "keyWrap",
+            Trouble::Restore { .. } => "restore",
+            Trouble::Unreadable { .. } => "unreadable",
+            Trouble::UnknownClass { .. } => "unknownClass",
+            Trouble::Huge { .. } => "huge",
+            Trouble::SlowPages { .. } => "slowPages",
+            Trouble::CutAnswers { .. } => "cutAnswers",
+            Trouble::LostAnswers { .. } => "lostAnswers",
+            Trouble::Resets { .. } => "resets",
+            Trouble::Status { .. } => "status",
+            Trouble::SessionExpiry => "sessionExpiry",
+            Trouble::CollectorLoss => "collectorLoss",
+            Trouble::Restart { .. } => "restart",
+            Trouble::ClockStep { .. } => "clockStep",
+            Trouble::TargetOutage { .. } => "targetOutage",
+            Trouble::RouterKill { .. } => "routerKill",
+        }
+    }
+
+    /// Whether an event may arrive twice because of it, as at-least-once delivery allows.
+    pub fn repeats_deliveries(&self) -> bool {
+        matches!(self, Trouble::TargetOutage { .. } | Trouble::RouterKill { .. })
+    }
+}
+
+/// The names, in the order of the documentation.
+const NAMES: [&str; 18] = [
+    "duplicates",
+    "late",
+    "keyWrap",
+    "restore",
+    "unreadable",
+    "unknownClass",
+    "huge",
+    "slowPages",
+    "cutAnswers",
+    "lostAnswers",
+    "resets",
+    "status",
+    "sessionExpiry",
+    "collectorLoss",
+    "restart",
+    "clockStep",
+    "targetOutage",
+    "routerKill",
+];
+
+pub(super) fn read(fields: &mut Fields<'_, '_>) -> Option<Scheduled> {
+    let name = fields.need("type", word(&NAMES.map(|name| (name, name))));
+    let at = fields.get("at", duration);
+    let every = fields.get("every", duration);
+    if every.is_some_and(|every| every < Duration::from_millis(10)) {
+        fields.wrong("every", "must be at least 10ms");
+    }
+    let trouble = read_kind(name?, fields)?;
+    let at = at.or(every).unwrap_or(Duration::from_secs(1));
+    Some(Scheduled { trouble, at, every })
+}
+
+fn read_kind(name: &str, fields: &mut Fields<'_, '_>) -> Option<Trouble> {
+    let mut events = || fields.need("events", whole(1, EVENTS_MAX));
+    Some(match name {
+        "duplicates" => Trouble::Duplicates { events: events()? },
+        "keyWrap" => Trouble::KeyWrap { events: events()? },
+        "unknownClass" => Trouble::UnknownClass { events: events()? },
+        "late" => {
+            let (events, delay) = (events(), fields.need("delay", duration));
+            Trouble::Late { events: events?, delay: delay? }
+        }
+        "restore" => {
+            let (events, downtime) = (events(), fields.need("downtime", duration));
+            // Ids are told apart by the minute: a real restore takes longer than that.
+            if downtime.is_some_and(|downtime| downtime < Duration::from_secs(120)) {
+                fields.wrong(
+                    "downtime",
+                    "must be at least 2m: ids of events with one key differ by the minute",
+                );
+            }
+            Trouble::Restore { events: events?, downtime: downtime? }
+        }
+        "unreadable" => {
+            let (events, sticky) = (events(), fields.get("sticky", flag));
+            Trouble::Unreadable { events: events?, sticky: sticky.unwrap_or(false) }
+        }
+        "huge" => Trouble::Huge { bytes: fields.need("bytes", whole(1, HUGE_BYTES_MAX))? },
+        "sessionExpiry" => Trouble::SessionExpiry,
+        "collectorLoss" => Trouble::CollectorLoss,
+        "slowPages" => {
+            let (calls, delay) = (calls(fields), fields.need("delay", duration));
+            Trouble::SlowPages { calls: calls?, delay: delay? }
+        }
+        "cutAnswers" => Trouble::CutAnswers { calls: calls(fields)? },
+        "lostAnswers" => Trouble::LostAnswers { calls: calls(fields)? },
+        "resets" => Trouble::Resets { calls: calls(fields)? },
+        "status" => {
+            let (calls, status) = (calls(fields), fields.need("status", whole(400, 599)));
+            Trouble::Status { calls: calls?, status: status? as u16 }
+        }
+        "clockStep" => {
+            let (by, back) = (fields.need("by", duration), fields.get("back", flag));
+            Trouble::ClockStep { by: by?, back: back.unwrap_or(false) }
+        }
+        "restart" => Trouble::Restart { downtime: fields.need("downtime", duration)? },
+        "targetOutage" => Trouble::TargetOutage { downtime: fields.need("downtime", duration)? },
+        "routerKill" => Trouble::RouterKill { downtime: fields.need("downtime", duration)? },
+        other => unreachable!("`{other}` is in the list of names and is not read"),
+    })
+}
+
+fn calls(fields: &mut Fields<'_, '_>) -> Option<u64> {
+    // One trouble hits the next call unless told otherwise.
+    if fields.node("calls").is_none() {
+        return Some(1);
+    }
+    fields.get("calls", whole(1, 1_000_000))
+}

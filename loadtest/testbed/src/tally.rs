@@ -1,0 +1,128 @@
+//! What a verifier found, as it is shown and written to files.
+
+use std::collections::HashMap;
+
+use hdrhistogram::Histogram;
+use serde::{Deserialize, Serialize};
+
+/// What was counted of one source.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Tally {
+    /// Deliveries, repeated ones included.
+    pub delivered: u64,
+    /// Different events.
+    pub unique: u64,
+    /// Events that must have arrived by now.
+    pub expected: u64,
+    pub missing: u64,
+    /// Came again with the id they had.
+    pub duplicates: u64,
+    /// Came (first or again) with an id that is not theirs.
+    pub wrong_ids: u64,
+    /// First seen after an event that was created later.
+    pub out_of_order: u64,
+    /// As `out_of_order`, within one virtual machine, host or user.
+    pub out_of_order_in_entity: u64,
+    /// First seen out of order because vCenter showed them late.
+    pub late: u64,
+    /// Named an event that was never created.
+    pub unknown: u64,
+    /// Arrived although they were forbidden, or not well-formed.
+    pub unexpected: u64,
+    pub bytes: u64,
+    pub missing_keys: Vec<i32>,
+    pub out_of_order_keys: Vec<i32>,
+    pub overtaken_in_entity: Vec<Overtaken>,
+}
+
+/// An event that arrived after a later one of the same object.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Overtaken {
+    pub index: u64,
+    pub key: i32,
+    /// Index of the later one.
+    pub by: u64,
+    /// Microseconds since 1970.
+    pub received_us: i64,
+}
+
+/// Latency from createdTime to receipt, in microseconds.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Latency {
+    pub count: u64,
+    pub p50_us: u64,
+    pub p90_us: u64,
+    pub p99_us: u64,
+    pub p999_us: u64,
+    pub max_us: u64,
+    pub mean_us: f64,
+}
+
+impl Latency {
+    /// Of recorded microseconds.
+    pub fn of(histogram: &Histogram<u64>) -> Latency {
+        Latency {
+            count: histogram.len(),
+            p50_us: histogram.value_at_quantile(0.5),
+            p90_us: histogram.value_at_quantile(0.9),
+            p99_us: histogram.value_at_quantile(0.99),
+            p999_us: histogram.value_at_quantile(0.999),
+            max_us: histogram.max(),
+            mean_us: histogram.mean(),
+        }
+    }
+}
+
+/// The verdict so far.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Report {
+    pub sources: Vec<SourceReport>,
+    /// Sums over all sources (examples left out).
+    pub total: Tally,
+    pub latency: Latency,
+    /// Deliveries that name no known source, by their source.
+    pub stray_sources: HashMap<String, u64>,
+    /// Deliveries without a readable envelope, key or time.
+    pub unreadable: u64,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SourceReport {
+    pub source: String,
+    pub tally: Tally,
+    pub latency: Latency,
+}
+
+impl Report {
+    /// Nothing lost, nothing invented, no id changed. Duplicates and order are for the caller to judge.
+    pub fn is_complete(&self) -> bool {
+        self.total.missing == 0
+            && self.total.wrong_ids == 0
+            && self.total.unknown == 0
+            && self.unreadable == 0
+            && self.stray_sources.is_empty()
+    }
+}
+
+impl Tally {
+    /// Sums the counts; examples stay those of `self`.
+    pub fn add(&mut self, other: &Tally) {
+        self.delivered += other.delivered;
+        self.unique += other.unique;
+        self.expected += other.expected;
+        self.missing += other.missing;
+        self.duplicates += other.duplicates;
+        self.wrong_ids += other.wrong_ids;
+        self.out_of_order += other.out_of_order;
+        self.out_of_order_in_entity += other.out_of_order_in_entity;
+        self.late += other.late;
+        self.unknown += other.unknown;
+        self.unexpected += other.unexpected;
+        self.bytes += other.bytes;
+    }
+}

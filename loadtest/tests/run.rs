@@ -1,0 +1,158 @@
+//! `loadtest run` as its users have it: the real router in between, verdicts, exit codes, files.
+#![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
+
+mod common;
+
+use common::{Outcome, loadtest, router};
+
+/// Runs a workload of this text with JSON on stdout.
+fn run(workload: &str, more: &[&str]) -> Outcome {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("w.yaml");
+    std::fs::write(&file, workload).unwrap();
+    let mut arguments = vec!["run", file.to_str().unwrap(), "--json", "-", "--router", router()];
+    arguments.extend(more);
+    loadtest(&arguments)
+}
+
+#[test]
+fn a_steady_load_arrives_whole_and_in_order() {
+    let outcome = run("rate: 500\nduration: 3s\ntarget: {shape: batched}\n", &[]);
+    let result = outcome.json(0);
+    let totals = &result["totals"];
+    assert!((1_300..1_600).contains(&totals["unique"].as_u64().unwrap()), "{totals}");
+    assert_eq!((totals["missing"].as_u64(), totals["outOfOrder"].as_u64()), (Some(0), Some(0)), "{totals}");
+    assert_eq!((&result["passed"], &result["router"]["exitCode"]), (&true.into(), &0.into()));
+    assert!(result["router"]["cpuSeconds"].as_f64().unwrap() > 0.0, "{result}");
+    assert!(result["router"]["rssPeakBytes"].as_u64().unwrap() > 1_000_000, "{result}");
+    assert!(result["latency"]["p99Us"].as_u64().unwrap() > 0, "{result}");
+    let stages = &result["samples"][1]["stages"];
+    assert!(stages["parse"].is_f64() && stages["core"].is_f64(), "{stages}");
+}
+
+#[test]
+fn every_shape_of_target_verifies() {
+    for (shape, more) in [
+        ("structured", "ordering: entity, https: true"),
+        ("binary", "ordering: none, concurrency: 8"),
+        ("openfaas", "ordering: entity, functions: 2, delay: 1ms"),
+        ("eventbridge", "delay: 1ms"),
+    ] {
+        let workload = format!("vcenters: 2\nbacklog: 600\ntarget: {{shape: {shape}, {more}}}\n");
+        let result = run(&workload, &["--https", "--spill", "false"]).json(0);
+        let receivers = if shape == "openfaas" { 2 } else { 1 };
+        assert_eq!(result["totals"]["unique"], 600 * receivers, "{shape}: {result}");
+        assert_eq!(result["totals"]["missing"], 0, "{shape}: {result}");
+    }
+}
+
+#[test]
+fn troubles_lose_nothing() {
+    let result = run(
+        "vcenters: 2\nrate: 600\nduration: 6s\ntarget: {shape: batched, ordering: source, errors: {share: 0.05, status: 503}}\n\
+         router: {source: {sweep: {interval: 2s, window: 20s}}}\n\
+         troubles:\n  - {type: duplicates, every: 500ms, events: 20}\n  - {type: cutAnswers, every: 900ms}\n  \
+         - {type: lostAnswers, every: 1100ms}\n  - {type: late, at: 1s, events: 5, delay: 1s}\n  - {type: unknownClass, every: 1s, events: 2}\n  \
+         - {type: sessionExpiry, at: 2s}\n  - {type: collectorLoss, at: 3s}\n  - {type: targetOutage, at: 4s, downtime: 500ms}\n  \
+         - {type: routerKill, at: 5s, downtime: 100ms}\n",
+        &[],
+    )
+    .json(0);
+    assert_eq!(result["router"]["starts"], 2, "{result}");
+    let troubles: Vec<&str> = result["incidents"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|incident| incident["trouble"].as_str().unwrap())
+        .collect();
+    for trouble in ["duplicates", "cutAnswers", "late", "sessionExpiry", "targetOutage", "routerKill"] {
+        assert!(troubles.contains(&trouble), "{trouble} did not happen: {troubles:?}");
+    }
+    assert_eq!(result["totals"]["wrongIds"], 0);
+}
+
+#[test]
+fn a_goal_that_is_missed_fails_the_run() {
+    let outcome = run("backlog: 300\ngoals: {rssMb: 1, rateMin: 1e9}\n", &[]);
+    let result = outcome.json(1);
+    let failures: Vec<&str> =
+        result["failures"].as_array().unwrap().iter().map(|text| text.as_str().unwrap()).collect();
+    assert!(failures[0].starts_with("the router's peak memory in MB is "), "{failures:?}");
+    assert!(failures[1].ends_with("events/s, 1000000000 are wanted"), "{failures:?}");
+}
+
+#[test]
+fn events_that_do_not_come_are_lost() {
+    // The target refuses everything for good: dead letters are no deliveries.
+    let outcome = run(
+        "backlog: 50\ntarget: {shape: structured, errors: {share: 1, status: 400}}\ngoals: {patience: 1s}\n",
+        &[],
+    );
+    let result = outcome.json(1);
+    assert_eq!(result["totals"]["missing"], 50);
+    assert!(result["failures"][0].as_str().unwrap().starts_with("50 events are lost"), "{result}");
+    assert_eq!(result["suspects"].as_array().unwrap().len(), 10, "some of them are named");
+    assert!(result["router"]["counts"]["deadLetterEvents"].as_u64().unwrap() > 0, "{result}");
+}
+
+#[test]
+fn a_configuration_that_the_router_refuses_is_shown() {
+    let outcome = run("backlog: 5\nrouter: {processor: {ordering: sideways}}\n", &[]);
+    assert_eq!(outcome.code, 1, "{outcome:?}");
+    assert!(outcome.stderr.contains("sideways") || outcome.stderr.contains("ordering"), "{outcome:?}");
+    let outcome = loadtest(&["run", "idle", "--router", "/nonexistent/event-router"]);
+    assert_eq!(outcome.code, 1);
+    assert!(
+        outcome.stderr.contains("/nonexistent/event-router") && outcome.stderr.contains("--router"),
+        "{outcome:?}"
+    );
+}
+
+#[test]
+fn a_folder_keeps_what_the_router_had() {
+    let folder = tempfile::tempdir().unwrap();
+    let kept = folder.path().join("kept");
+    run("backlog: 50\n", &["--folder", kept.to_str().unwrap()]).json(0);
+    let config = std::fs::read_to_string(kept.join("router.yaml")).unwrap();
+    assert!(
+        config.starts_with("apiVersion: event-router/v1\n") && config.contains("mode: batched"),
+        "{config}"
+    );
+    assert!(std::fs::read_to_string(kept.join("router.log")).unwrap().contains("stopped"));
+    assert!(kept.join("data").is_dir());
+}
+
+#[test]
+fn a_router_that_somebody_else_runs_is_measured_and_left_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = folder.path().join("attached.yaml");
+    let admin = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
+    let starter = {
+        let config = config.clone();
+        std::thread::spawn(move || {
+            for _ in 0..600 {
+                if std::fs::read_to_string(&config).is_ok_and(|text| text.contains("processors:")) {
+                    return common::Child::start(router(), &["run", "--config", config.to_str().unwrap()]);
+                }
+                std::thread::sleep(std::time::Duration::from_millis(50));
+            }
+            panic!("no configuration was written");
+        })
+    };
+    let outcome = loadtest(&[
+        "run",
+        "backlog",
+        "--backlog",
+        "500",
+        "--json",
+        "-",
+        "--attach",
+        config.to_str().unwrap(),
+        "--admin",
+        &admin,
+    ]);
+    let mut theirs = starter.join().unwrap();
+    let result = outcome.json(0);
+    assert_eq!(result["totals"]["unique"], 500, "{result}");
+    assert!(result["router"]["cpuSeconds"].is_null() && theirs.is_running());
+}
