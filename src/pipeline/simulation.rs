@@ -460,7 +460,7 @@ impl Reader {
         if let Some(window) = self.sweep.take() {
             let (mut keys, next) = visible(outside, window.clone(), 20);
             keys.retain(|key| !outside.vcenter[*key].unreadable);
-            self.sweep = (next < window.end).then_some(next..window.end);
+            self.sweep = (next > window.start && next < window.end).then_some(next..window.end);
             if !keys.is_empty() {
                 let body = outside.page(&keys, false);
                 let (ignored, _) = mpsc::unbounded_channel();
@@ -549,15 +549,12 @@ fn first_since(outside: &Outside, us: i64) -> usize {
     outside.vcenter.partition_point(|event| event.created_us < us)
 }
 
-/// Up to `count` events of `range` that can be seen now, and where the cursor then stands.
+/// Up to `count` events of `range` that can be seen now, and where the cursor then stands: behind the last of them.
 fn visible(outside: &Outside, range: std::ops::Range<usize>, count: usize) -> (Vec<usize>, usize) {
-    let (mut keys, mut next) = (Vec::new(), range.start);
-    while next < range.end && keys.len() < count {
-        if outside.vcenter[next].visible_us <= outside.now_us {
-            keys.push(next);
-        }
-        next += 1;
-    }
+    let is_visible = |key: &usize| outside.vcenter[*key].visible_us <= outside.now_us;
+    let next = range.start;
+    let keys: Vec<usize> = range.filter(is_visible).take(count).collect();
+    let next = keys.last().map_or(next, |last| last + 1);
     (keys, next)
 }
 
