@@ -36,6 +36,7 @@ const BASE_US: i64 = 1_700_000_000_000_000;
 const OVERLAP_US: i64 = 60_000_000;
 /// An event is visible so much after its creation at most: within what the sweep looks at.
 const LATE_US: i64 = 20_000_000;
+const SWEEP_INTERVAL_US: i64 = 8_000_000;
 const EVENTS: usize = 60;
 const ENTITIES: usize = 4;
 /// Steps in which things go wrong; then all is well, and everything has to arrive.
@@ -120,6 +121,7 @@ struct Reader {
     next: usize,
     /// The sweep's own way through the window it re-reads, never past the position.
     sweep: Option<std::ops::Range<usize>>,
+    sweep_due_us: i64,
     number: u64,
     reading: u64,
     position_us: i64,
@@ -273,6 +275,7 @@ impl Inside {
             begin_us: start.begin_us,
             next: 0,
             sweep: None,
+            sweep_due_us: 0,
             number: 0,
             reading: 0,
             position_us: start.begin_us,
@@ -448,11 +451,12 @@ impl Reader {
 
     fn step(&mut self, outside: &mut Outside, pages: &mut VecDeque<Page>) {
         self.take_verdicts(pages, outside);
-        if pages.len() > 4 || (self.careful > 0 && !self.in_flight.is_empty()) {
+        if pages.len() > 4 {
             return;
         }
-        if self.sweep.is_none() && outside.random.random_range(0..8) == 0 {
-            let from_us = outside.now_us - OVERLAP_US;
+        if self.sweep.is_none() && outside.now_us >= self.sweep_due_us {
+            self.sweep_due_us = outside.now_us + SWEEP_INTERVAL_US;
+            let from_us = self.position_us - OVERLAP_US;
             let end = first_since(outside, self.position_us + 1);
             self.sweep = Some(first_since(outside, from_us.max(self.begin_us))..end);
         }
@@ -466,6 +470,9 @@ impl Reader {
                 let (ignored, _) = mpsc::unbounded_channel();
                 self.push(pages, body, None, None, outside.now_us, ignored);
             }
+            return;
+        }
+        if self.careful > 0 && !self.in_flight.is_empty() {
             return;
         }
         let size = if self.careful > 0 { 1 } else { 1 + outside.below(8) };

@@ -33,3 +33,12 @@ pub use time::{format_us, parse_us};
 pub use tls::Trust;
 pub use transport::Options;
 pub use version::Version;
+
+/// Reads `body` as every kind of answer to a control call, as far as it can be that: for fuzzing, which has no server to answer.
+#[doc(hidden)]
+pub fn read_as_anything(body: &[u8]) {
+    let Ok(element) = Element::parse(body) else { return };
+    let _ = (Fault::of(&element), MoRef::of(&element), EventMark::of(&element), Version::negotiate(&element));
+    let _ = parse_us(&element.text);
+    let _ = Version::for_api(&element.text);
+}
