@@ -188,3 +188,10 @@ pub const DECODE_CHUNK_BYTES: usize = 2 << 20;
 
 /// Subjects that `/stats` tells apart, a processor: 8,192 * some 100 bytes = 800 KiB. vSphere 9 has some 2,000; an EventEx may be of any type.
 pub const STATS_SUBJECTS_MAX: usize = 8_192;
+
+/// Clients of the admin listener at a time: a scraper, a load balancer's checks and a few people.
+pub const ADMIN_CONNECTIONS_MAX: usize = 64;
+/// From the start of a connection to the head of its first request, and from one request to the next.
+pub const ADMIN_HEAD_TIMEOUT: Duration = Duration::from_secs(10);
+/// A connection's whole life: 64 idle ones cannot keep everybody else out.
+pub const ADMIN_CONNECTION_MAX: Duration = Duration::from_secs(300);

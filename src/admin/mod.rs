@@ -3,6 +3,7 @@
 
 mod auth;
 pub mod control;
+mod serve;
 mod stats;
 
 use std::sync::Arc;
@@ -18,6 +19,7 @@ use metrics_exporter_prometheus::PrometheusHandle;
 use serde_json::json;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
+use tokio_rustls::TlsAcceptor;
 
 use self::stats::Stats;
 use crate::config::Admin;
@@ -32,6 +34,8 @@ pub enum AdminError {
     Listen { address: String, cause: std::io::Error },
     #[error("admin: {0}")]
     Auth(#[from] auth::AuthError),
+    #[error(transparent)]
+    Tls(#[from] serve::TlsError),
 }
 
 struct Shared {
@@ -44,6 +48,7 @@ struct Shared {
 /// A bound listener: bound before the sources start, so that a port in use is an error at the start.
 pub struct Listener {
     listener: TcpListener,
+    tls: Option<TlsAcceptor>,
     guard: auth::Guard,
 }
 
@@ -54,7 +59,8 @@ impl Listener {
         let listener = TcpListener::bind(address)
             .await
             .map_err(|cause| AdminError::Listen { address: address.clone(), cause })?;
-        Ok(Some(Listener { listener, guard: auth::Guard::new(&admin.auth)? }))
+        let tls = admin.tls.as_ref().map(serve::acceptor).transpose()?;
+        Ok(Some(Listener { listener, tls, guard: auth::Guard::new(&admin.auth)? }))
     }
 
     /// Serves until the process ends.
@@ -71,9 +77,7 @@ impl Listener {
             .route("/stats", get(old_stats))
             .route_layer(middleware::from_fn_with_state(Arc::new(self.guard), auth::check));
         let routes = open.merge(guarded).with_state(shared);
-        if let Err(error) = axum::serve(self.listener, routes).await {
-            tracing::error!(%error, "the admin listener ended");
-        }
+        serve::serve(self.listener, self.tls, routes).await;
     }
 }
 
