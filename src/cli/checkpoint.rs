@@ -148,6 +148,7 @@ fn source_json(checkpoint: &Checkpoint, imported: Option<&str>) -> Value {
         "source": checkpoint.source,
         "instanceUuid": checkpoint.instance_uuid,
         "resume": shown(checkpoint.resume_us),
+        "first": checkpoint.first_us.map(shown),
         "highKey": checkpoint.high_key,
         "seen": checkpoint.seen_since(0),
         "unsettled": unsettled,
