@@ -69,8 +69,8 @@ pub(super) fn run(command: &CheckpointCommand) -> anyhow::Result<End> {
         CheckpointCommand::Forget(args) => &args.state,
         CheckpointCommand::Set(args) => &args.state,
     };
-    let dir = match state.dir() {
-        Ok(dir) => dir?,
+    let dir = match state.locate()? {
+        Ok(located) => located.dir,
         Err(end) => return Ok(end),
     };
     match command {

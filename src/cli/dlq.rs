@@ -4,7 +4,7 @@
 //! process takes the data directory for itself, and delivers with the same engine that the router has.
 
 use std::io;
-use std::path::PathBuf;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,9 +14,10 @@ use serde_json::json;
 use serde_json::value::RawValue;
 use uuid::Uuid;
 
-use super::{ConfigArgs, End, LogArgs};
+use super::state::{self, Located, StateArgs, time};
+use super::{End, LogArgs};
 use crate::admin::control::{Answer, Client, Request};
-use crate::config::{self, Config, StartAt};
+use crate::config::{self, Config};
 use crate::durable::{DeadLetterFacts, DeadLetterFilter, ListedDeadLetter, Payload, Reader, Store, codec};
 use crate::event::{Envelope, EnvelopeOptions};
 use crate::pipeline::replay::{Ended, Replayed};
@@ -38,7 +39,7 @@ pub enum DlqCommand {
 #[derive(Debug, Args)]
 pub struct ListArgs {
     #[command(flatten)]
-    place: Place,
+    state: StateArgs,
     #[command(flatten)]
     filter: Filter,
     /// At most so many
@@ -52,7 +53,7 @@ pub struct ListArgs {
 #[derive(Debug, Args)]
 pub struct ShowArgs {
     #[command(flatten)]
-    place: Place,
+    state: StateArgs,
     /// Its number, or the id of its event
     which: Which,
     /// One JSON object
@@ -63,7 +64,7 @@ pub struct ShowArgs {
 #[derive(Debug, Args)]
 pub struct ChangeArgs {
     #[command(flatten)]
-    place: Place,
+    state: StateArgs,
     #[command(flatten)]
     filter: Filter,
     /// Every dead letter; needed where nothing else says which
@@ -72,18 +73,6 @@ pub struct ChangeArgs {
     /// One JSON object a line
     #[arg(long)]
     json: bool,
-}
-
-/// Where the dead letters are.
-#[derive(Debug, Args)]
-#[group(required = true)]
-pub struct Place {
-    /// The router's configuration
-    #[arg(long, short, value_name = "FILE", env = "EVENT_ROUTER_CONFIG")]
-    config: Option<PathBuf>,
-    /// The router's data directory, instead of its configuration
-    #[arg(long, value_name = "DIR")]
-    data_dir: Option<PathBuf>,
 }
 
 /// Which dead letters: those for which everything that is given holds.
@@ -131,21 +120,6 @@ impl std::str::FromStr for Which {
     }
 }
 
-/// Microseconds since 1970 UTC.
-fn time(text: &str) -> Result<i64, &'static str> {
-    let now = || jiff::Timestamp::now().as_microsecond();
-    match config::start_at(text) {
-        Some(StartAt::At(us)) => Ok(us),
-        Some(StartAt::Ago(age)) => {
-            Ok(now().saturating_sub(i64::try_from(age.as_micros()).unwrap_or(i64::MAX)))
-        }
-        Some(StartAt::Now) => Ok(now()),
-        Some(StartAt::Beginning) | None => {
-            Err("write a time such as `2025-11-22T06:00:00Z`, or an age such as `2h`")
-        }
-    }
-}
-
 impl Which {
     fn narrow(self, filter: DeadLetterFilter) -> DeadLetterFilter {
         match self {
@@ -175,34 +149,15 @@ impl Filter {
     }
 }
 
-impl Place {
-    fn config(&self) -> Result<Option<Config>, End> {
-        let file = self.config.clone().filter(|_| self.data_dir.is_none());
-        let load = |file| super::load(&ConfigArgs { config: Some(file) }).map(|(_, config)| config);
-        file.map(load).transpose()
-    }
-
-    fn dir(&self, config: Option<&Config>) -> anyhow::Result<PathBuf> {
-        match (&self.data_dir, config.map(|config| &config.state)) {
-            (Some(dir), _) => Ok(dir.clone()),
-            (None, Some(config::State::Dir(dir))) => Ok(dir.clone()),
-            (None, _) => bail!(
-                "this configuration keeps its state only while the router runs; name the directory of the running one with `--data-dir`"
-            ),
-        }
-    }
-}
-
 pub(super) fn run(command: &DlqCommand, flags: LogArgs) -> anyhow::Result<End> {
-    let place = match command {
-        DlqCommand::List(ListArgs { place, .. }) | DlqCommand::Show(ShowArgs { place, .. }) => place,
-        DlqCommand::Replay(args) | DlqCommand::Drop(args) => &args.place,
+    let state = match command {
+        DlqCommand::List(ListArgs { state, .. }) | DlqCommand::Show(ShowArgs { state, .. }) => state,
+        DlqCommand::Replay(args) | DlqCommand::Drop(args) => &args.state,
     };
-    let config = match place.config() {
-        Ok(config) => config,
+    let Located { dir, config } = match state.locate()? {
+        Ok(located) => located,
         Err(end) => return Ok(end),
     };
-    let dir = place.dir(config.as_ref())?;
     let out = io::stdout().lock();
     match command {
         DlqCommand::List(args) => list(args, &Reader::open(&dir)?, out),
@@ -214,7 +169,7 @@ pub(super) fn run(command: &DlqCommand, flags: LogArgs) -> anyhow::Result<End> {
                     Answer::Replayed(replayed) => report.line(&replayed),
                     _ => Ok(()),
                 }),
-                None => replay_here(config, args, flags, report),
+                None => replay_here(&dir, config, args, flags, report),
             };
             let mut report = Report { json: args.json, out, delivered: 0, left: 0 };
             replayed(&mut report)?;
@@ -243,7 +198,7 @@ impl ChangeArgs {
 
 /// Asks the running router, once for each dead letter that is named.
 fn ask(
-    dir: &std::path::Path,
+    dir: &Path,
     args: &ChangeArgs,
     request: fn(DeadLetterFilter) -> Request,
     mut each: impl FnMut(Answer) -> io::Result<()>,
@@ -261,7 +216,7 @@ fn ask(
     Ok(())
 }
 
-fn drop_letters(dir: &std::path::Path, args: &ChangeArgs, mut out: impl io::Write) -> anyhow::Result<End> {
+fn drop_letters(dir: &Path, args: &ChangeArgs, mut out: impl io::Write) -> anyhow::Result<End> {
     let mut dropped = 0;
     if Client::connect(dir)?.is_some() {
         ask(dir, args, Request::Drop, |answer| {
@@ -288,6 +243,7 @@ fn drop_letters(dir: &std::path::Path, args: &ChangeArgs, mut out: impl io::Writ
 
 /// Delivers with the processors of the configuration, since no router runs.
 fn replay_here(
+    dir: &Path,
     config: Option<Config>,
     args: &ChangeArgs,
     flags: LogArgs,
@@ -307,11 +263,7 @@ fn replay_here(
         .build()
         .context("cannot start the I/O runtime")?;
     runtime.block_on(async {
-        let dir = match &config.state {
-            config::State::Dir(dir) => dir.clone(),
-            config::State::Ephemeral => unreachable!("`Place::dir` has refused it"),
-        };
-        drop(Reader::open(&dir)?);
+        drop(Reader::open(dir)?);
         let router = Router::start_without_sources(Arc::new(config)).await?;
         let letters = router.dead_letters();
         let mut written = Ok(());
@@ -453,10 +405,6 @@ fn at(us: i64) -> String {
         .map_or_else(|_| us.to_string(), |at| at.round(jiff::Unit::Second).unwrap_or(at).to_string())
 }
 
-fn exact(us: i64) -> String {
-    jiff::Timestamp::from_microsecond(us).map_or_else(|_| us.to_string(), |at| at.to_string())
-}
-
 fn facts_json(row: i64, facts: &DeadLetterFacts) -> serde_json::Value {
     json!({
         "number": row,
@@ -467,8 +415,8 @@ fn facts_json(row: i64, facts: &DeadLetterFacts) -> serde_json::Value {
         "reason": facts.reason,
         "status": facts.status,
         "attempts": facts.attempts,
-        "firstTry": exact(facts.first_us),
-        "lastTry": exact(facts.last_us),
+        "firstTry": state::shown(facts.first_us),
+        "lastTry": state::shown(facts.last_us),
     })
 }
 
@@ -544,8 +492,8 @@ fn show(args: &ShowArgs, reader: &Reader, mut out: impl io::Write) -> anyhow::Re
             ("reason", plain(&facts.reason)),
             ("status", status),
             ("tries", facts.attempts.to_string()),
-            ("first try", exact(facts.first_us)),
-            ("last try", format!("{}, {tried_for:.1?} after the first", exact(facts.last_us))),
+            ("first try", state::shown(facts.first_us)),
+            ("last try", format!("{}, {tried_for:.1?} after the first", state::shown(facts.last_us))),
         ] {
             writeln!(out, "{name:12} {value}")?;
         }

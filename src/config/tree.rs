@@ -216,7 +216,7 @@ impl Builder<'_> {
             Some(Some("int" | "float" | "bool" | "null" | "seq" | "map")) => Ok(false),
             Some(_) => Err((
                 line,
-                "a YAML tag that means nothing here; take out the word that begins with `!`".into(),
+                "a YAML tag that means nothing here; take out the word that begins with `!`, or put text that begins so in single quotes".into(),
             )),
         }
     }
@@ -279,7 +279,12 @@ impl Builder<'_> {
             }
             (Data::Map(_), None) => match node.data {
                 Data::Scalar(scalar) => open.key = Some((scalar.text, node.line)),
-                _ => return Err((node.line, "a field's name must be text".into())),
+                _ => {
+                    return Err((
+                        node.line,
+                        "a field's name must be text; put text that begins with `{` in single quotes".into(),
+                    ));
+                }
             },
             (Data::List(items), _) => items.push(node),
             (Data::Null | Data::Scalar(_), _) => unreachable!("only collections are opened"),

@@ -133,8 +133,8 @@ impl Core {
                 }
                 let order = Order::restore(Seen::restore(stored.seen), unsettled);
                 // INVARIANT: the overlap never reaches what the first start left alone.
-                let overlap_us = stored.resume_us.saturating_sub(flow.overlap_us);
-                let begin_us = overlap_us.max(stored.first_us.unwrap_or(overlap_us));
+                let again_us = stored.resume_us.saturating_sub(flow.overlap_us);
+                let begin_us = again_us.max(stored.first_us.unwrap_or(again_us));
                 (order, stored.resume_us, stored.first_us, begin_us)
             }
         };
