@@ -188,7 +188,13 @@ fn without_quotes_they_are_themselves_or_an_error() {
             match load(&text) {
                 Ok(_) => assert_eq!(passwords(&text)[0], expected, "{text}"),
                 Err(error) => {
-                    let helps = ["single quotes", "must be text", "must not be empty"];
+                    let helps = [
+                        "single quotes",
+                        "closing quote",
+                        "name: value",
+                        "must be text",
+                        "must not be empty",
+                    ];
                     assert!(helps.iter().any(|help| error.contains(help)), "{password:?}: {error}");
                     assert!(error.lines().all(|line| line.starts_with("config:")), "{error}");
                     refused.push(password);

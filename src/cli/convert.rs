@@ -6,6 +6,9 @@ use std::path::PathBuf;
 
 use anyhow::Context;
 
+use super::End;
+use crate::config::convert_file;
+
 /// Writes an old configuration (JSON array or v1alpha1) in the native format, with comments where something means more or else than it did
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -16,14 +19,18 @@ pub struct Args {
     output: Option<PathBuf>,
 }
 
-/// Errors: what is wrong with the old file, all of it; or the output cannot be written.
-pub fn run(args: &Args) -> anyhow::Result<()> {
-    let (native, warnings) = crate::config::convert_file(&args.file)?;
-    for warning in warnings {
-        eprintln!("warning: {warning}");
-    }
+/// Errors: the output cannot be written. What is wrong with the old file is said here, all of it.
+pub fn run(args: &Args) -> anyhow::Result<End> {
+    let (native, warnings) = match convert_file(&args.file) {
+        Ok(converted) => converted,
+        Err(error) => {
+            eprintln!("{error}");
+            return Ok(End::Usage);
+        }
+    };
+    warnings.iter().for_each(|warning| eprintln!("{warning}"));
     match &args.output {
-        None => std::io::stdout().write_all(native.as_bytes()).context("cannot write to standard output"),
+        None => super::print(native.as_bytes())?,
         Some(path) => {
             let mut options = OpenOptions::new();
             options.write(true).create_new(true);
@@ -35,7 +42,8 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
                 file.write_all(native.as_bytes())?;
                 file.sync_all()
             };
-            write().with_context(|| format!("cannot write `{}`", path.display()))
+            write().with_context(|| format!("cannot write `{}`", path.display()))?;
         }
     }
+    Ok(End::Done)
 }

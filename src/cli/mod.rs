@@ -142,7 +142,7 @@ pub fn main() -> ExitCode {
         Command::Run(args) => run::run(&args, cli.log),
         Command::Check(args) => check::run(&args),
         Command::Dlq(command) => dlq::run(&command, cli.log),
-        Command::Config(ConfigCommand::Convert(args)) => convert::run(&args).map(|()| End::Done),
+        Command::Config(ConfigCommand::Convert(args)) => convert::run(&args),
         Command::Events(events::EventsCommand::List(args)) => events::list(&args),
         Command::Emit(args) => emit::run(&args, cli.log),
         Command::Checkpoint(command) => checkpoint::run(&command),
