@@ -47,8 +47,8 @@ pub struct ForgetArgs {
 
 /// Move the position of a source: back, to deliver again, or on, to let events go.
 ///
-/// Events created from TIME on are delivered again, to all destinations and with their old ids; what a destination still owed from before
-/// TIME is let go. The router must not be running.
+/// Events created from TIME on are delivered again, to all destinations and with their old ids; nothing from before TIME is read, and what a destination still
+/// owed of that is let go. The router must not be running.
 #[derive(Debug, Args)]
 pub struct SetArgs {
     /// The source, by its name

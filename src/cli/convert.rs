@@ -9,13 +9,16 @@ use anyhow::Context;
 use super::End;
 use crate::config::convert_file;
 
-/// Writes an old configuration (JSON array or v1alpha1) in the native format, with comments where something means more or else than it did
+/// Write an old configuration (the JSON array or v1alpha1) in the native format.
+///
+/// With a comment wherever something means more or else than it did. The result does the same as the old file, and holds its secrets: a file that `--output`
+/// makes can be read by its owner alone. Exit code 2 where the old file is wrong.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// The old configuration
     file: PathBuf,
     /// Where to write it; must not be there yet [default: standard output]
-    #[arg(long, short)]
+    #[arg(long, short, value_name = "FILE")]
     output: Option<PathBuf>,
 }
 

@@ -26,30 +26,36 @@ use crate::telemetry::log;
 
 #[derive(Debug, Subcommand)]
 pub enum DlqCommand {
-    /// List dead letters, by number
     List(ListArgs),
-    /// Show one dead letter with its event
     Show(ShowArgs),
-    /// Deliver dead letters once more; those that are delivered are dead letters no longer
-    Replay(ChangeArgs),
-    /// Drop dead letters: their events are gone
-    Drop(ChangeArgs),
+    Replay(ReplayArgs),
+    Drop(DropArgs),
 }
 
+/// List dead letters, by number.
+///
+/// Works beside a running router. Every filter that is given must hold.
+
 #[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  event-router dlq list --destination 'functions/*' --since 2h
+  event-router dlq list --status 400 --json | jq -r .id")]
 pub struct ListArgs {
     #[command(flatten)]
     state: StateArgs,
     #[command(flatten)]
     filter: Filter,
     /// At most so many
-    #[arg(long)]
+    #[arg(long, value_name = "N")]
     limit: Option<u64>,
     /// One JSON object a line
     #[arg(long)]
     json: bool,
 }
 
+/// Show one dead letter with its event.
+///
+/// Works beside a running router. What could not be decoded is shown as vCenter sent it.
 #[derive(Debug, Args)]
 pub struct ShowArgs {
     #[command(flatten)]
@@ -61,8 +67,33 @@ pub struct ShowArgs {
     json: bool,
 }
 
+/// Deliver dead letters once more; those that are delivered are dead letters no longer.
+///
+/// The running router does it, between its own deliveries; where none runs this command does, and needs the configuration for it. An event keeps its id. Each is
+/// tried once; one that fails again stays, with the new reason. Exit code 1 if one stays.
 #[derive(Debug, Args)]
-pub struct ChangeArgs {
+#[command(after_help = "Examples:
+  event-router dlq replay 17 18
+  event-router dlq replay --destination functions/tag-vm --since 1d
+  event-router dlq replay --all")]
+pub struct ReplayArgs {
+    #[command(flatten)]
+    change: ChangeArgs,
+    #[command(flatten)]
+    log: LogArgs,
+}
+
+/// Drop dead letters: their events are gone.
+///
+/// Each filter that is given must hold; `dlq list` with the same ones shows what would go.
+#[derive(Debug, Args)]
+pub struct DropArgs {
+    #[command(flatten)]
+    change: ChangeArgs,
+}
+
+#[derive(Debug, Args)]
+struct ChangeArgs {
     #[command(flatten)]
     state: StateArgs,
     #[command(flatten)]
@@ -149,10 +180,12 @@ impl Filter {
     }
 }
 
-pub(super) fn run(command: &DlqCommand, flags: LogArgs) -> anyhow::Result<End> {
+pub(super) fn run(command: &DlqCommand) -> anyhow::Result<End> {
     let state = match command {
         DlqCommand::List(ListArgs { state, .. }) | DlqCommand::Show(ShowArgs { state, .. }) => state,
-        DlqCommand::Replay(args) | DlqCommand::Drop(args) => &args.state,
+        DlqCommand::Replay(ReplayArgs { change, .. }) | DlqCommand::Drop(DropArgs { change }) => {
+            &change.state
+        }
     };
     let Located { dir, config } = match state.locate()? {
         Ok(located) => located,
@@ -162,20 +195,20 @@ pub(super) fn run(command: &DlqCommand, flags: LogArgs) -> anyhow::Result<End> {
     match command {
         DlqCommand::List(args) => list(args, &Reader::open(&dir)?, out),
         DlqCommand::Show(args) => show(args, &Reader::open(&dir)?, out),
-        DlqCommand::Replay(args) => {
+        DlqCommand::Replay(ReplayArgs { change: args, log }) => {
             args.check()?;
             let replayed = |report: &mut Report<_>| match Client::connect(&dir)? {
                 Some(_) => ask(&dir, args, Request::Replay, |answer| match answer {
                     Answer::Replayed(replayed) => report.line(&replayed),
                     _ => Ok(()),
                 }),
-                None => replay_here(&dir, config, args, flags, report),
+                None => replay_here(&dir, config, args, *log, report),
             };
             let mut report = Report { json: args.json, out, delivered: 0, left: 0 };
             replayed(&mut report)?;
             report.end()
         }
-        DlqCommand::Drop(args) => {
+        DlqCommand::Drop(DropArgs { change: args }) => {
             args.check()?;
             drop_letters(&dir, args, out)
         }
