@@ -90,6 +90,55 @@ fn check_connect_looks_at_every_peer() {
     assert_eq!(stack.vcenter.counters().calls_of("Login"), 2, "one try: the account must not be locked");
 }
 
+/// From the file over SOAP to the vCenter, through each format, and from a file of its own.
+#[test]
+fn check_connect_logs_in_with_awkward_passwords() {
+    let stack = Stack::new(Options::default(), &["mode: structured"]);
+    let (folder, user) = (stack.folder.path(), Options::default().user);
+    let path = |name: &str| folder.join(name).display().to_string();
+    for password in [
+        "true",
+        "~",
+        "- x",
+        "&a",
+        "!t",
+        r#"<a b="c">&amp;]]>'"#,
+        " x  ",
+        "x\r\n\ty\n",
+        "pä密🔒\u{a0}",
+        "$${HOME} #\\",
+    ] {
+        stack.vcenter.set_password(password);
+        let quoted = serde_json::to_string(password).unwrap();
+        let native = serde_json::to_string(&password.replace("${", "$${")).unwrap();
+        let native = stack.config("", "").replace(&format!("{:?}", Options::default().password), &native);
+        let file = native
+            .lines()
+            .map(|line| match line.contains("password:") {
+                true => format!("    passwordFile: {}\n", path("password")),
+                false => format!("{line}\n"),
+            })
+            .collect::<String>();
+        let (url, sink) = (stack.vcenter.url(), stack.targets[0].sink.url());
+        let old = format!(
+            "eventProvider: {{type: vcenter, name: vc, vcenter: {{address: {url}, auth: {{type: basic_auth, basicAuth: {{username: {user}, password: {quoted}}}}}}}}}\n\
+             eventProcessor: {{type: knative, name: kn, knative: {{encoding: binary, destination: {{uri: {sink:?}}}}}}}\n\
+             metricsProvider: {{type: default, name: m, default: {{bindAddress: \"{}\"}}}}\n",
+            stack.admin
+        );
+        std::fs::write(path("password"), format!("{password}\n")).unwrap();
+        for (name, text) in [("native.yaml", native), ("file.yaml", file), ("v1alpha1.yaml", old)] {
+            std::fs::write(path(name), text).unwrap();
+            good(&["check", "--connect", "-c", &path(name)]);
+        }
+        std::fs::write(path("converted.yaml"), good(&["config", "convert", &path("v1alpha1.yaml")])).unwrap();
+        good(&["check", "--connect", "-c", &path("converted.yaml")]);
+        // And that it can fail.
+        stack.vcenter.set_password(&format!("{password}x"));
+        assert!(bad(&["check", "--connect", "-c", &path("native.yaml")], 1).contains("InvalidLogin"));
+    }
+}
+
 fn vcenter_config(folder: &Path, url: &str, user: &str, password: &str) -> String {
     let path = folder.join("vcenter.yaml");
     let text = format!(

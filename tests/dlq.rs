@@ -182,7 +182,7 @@ fn what_is_asked_wrongly_changes_nothing_and_says_why() {
         (&["replay"], "say which dead letters"),
         (&["replay", "--all", "--status", "400"], "exclude each other"),
         (&["drop", "x"], "neither a number"),
-        (&["list", "--since", "yesterday"], "or an age such as"),
+        (&["list", "--since", "yesterday"], "an age such as `2h`"),
         (&["show", "99"], "no such dead letter"),
     ] {
         let output = dlq(&stack, args);

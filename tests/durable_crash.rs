@@ -90,6 +90,7 @@ fn transaction(n: u32, store: &Store) -> Vec<Write> {
         source: "vc-01".into(),
         instance_uuid: Uuid::from_u128(1),
         resume_us: n.into(),
+        first_us: Some(i64::from(n) / 7),
         high_key: Some(n as i32),
         dirty: vec![(minute, seen)],
         prune_before_minute: minute.saturating_sub(2),
@@ -111,6 +112,7 @@ fn check(dir: &Path) -> u32 {
     };
     let n = checkpoint.high_key.unwrap() as u32;
     assert_eq!(checkpoint.resume_us, i64::from(n));
+    assert_eq!(checkpoint.first_us, Some(i64::from(n) / 7));
     assert_eq!(checkpoint.unsettled["faas/a"], identities(n));
     assert!(*checkpoint.seen.keys().next().unwrap() >= (n / 50).saturating_sub(2));
     let read: Vec<Batch> = rows.iter().map(|row| codec::decode_blob(&row.blob).unwrap()).collect();

@@ -168,6 +168,34 @@ async fn what_is_read_again_after_a_restart_is_not_delivered_again() {
     assert_eq!(*target.taken.lock().unwrap(), (0..700).collect::<Vec<_>>());
 }
 
+/// A restart soon after the first start: the overlap must not reach events from before it, which `startAt: now` promised to leave alone.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_before_the_first_start_is_read_after_a_restart() {
+    let dir = tempfile::tempdir().unwrap();
+    let target = Arc::new(Target::default());
+    let overlap_us = config::Vcenter::new("", "", config::Secret::inline("")).overlap.as_micros() as i64;
+    let mut first_us = None;
+    // The last run's newest event is a quarter of an hour after the first start.
+    for keys in [0..10, 10..9_000, 0..0] {
+        let pipeline = start(&[("a", Arc::clone(&target))], dir.path());
+        let intake = pipeline.intake(0);
+        let begun = begin(&intake).await;
+        let first_us = *first_us.get_or_insert(begun.begin_us);
+        if keys.is_empty() {
+            let newest_us = first_us + 8_999 * 100_000;
+            assert_eq!(
+                begun.begin_us,
+                newest_us - overlap_us,
+                "the overlap, where it lies after the first start"
+            );
+        } else {
+            assert_eq!(begun.begin_us, first_us);
+            push(&intake, &begun, 0, keys).await;
+        }
+        assert!(drained(pipeline, intake, 30).await.settled);
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_one_destination_did_not_take_goes_to_it_alone_after_a_restart() {
     let dir = tempfile::tempdir().unwrap();

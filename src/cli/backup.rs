@@ -20,8 +20,8 @@ pub struct BackupArgs {
 }
 
 pub(super) fn run(args: &BackupArgs) -> anyhow::Result<End> {
-    let dir = match args.state.dir() {
-        Ok(dir) => dir?,
+    let dir = match args.state.locate()? {
+        Ok(located) => located.dir,
         Err(end) => return Ok(end),
     };
     Reader::open(&dir)?.backup(&args.file)?;

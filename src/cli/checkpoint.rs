@@ -47,8 +47,8 @@ pub struct ForgetArgs {
 
 /// Move the position of a source: back, to deliver again, or on, to let events go.
 ///
-/// Events created from TIME on are delivered again, to all destinations and with their old ids; what a destination still owed from before
-/// TIME is let go. The router must not be running.
+/// Events created from TIME on are delivered again, to all destinations and with their old ids; nothing from before TIME is read, and what a destination still
+/// owed of that is let go. The router must not be running.
 #[derive(Debug, Args)]
 pub struct SetArgs {
     /// The source, by its name
@@ -69,8 +69,8 @@ pub(super) fn run(command: &CheckpointCommand) -> anyhow::Result<End> {
         CheckpointCommand::Forget(args) => &args.state,
         CheckpointCommand::Set(args) => &args.state,
     };
-    let dir = match state.dir() {
-        Ok(dir) => dir?,
+    let dir = match state.locate()? {
+        Ok(located) => located.dir,
         Err(end) => return Ok(end),
     };
     match command {
@@ -148,6 +148,7 @@ fn source_json(checkpoint: &Checkpoint, imported: Option<&str>) -> Value {
         "source": checkpoint.source,
         "instanceUuid": checkpoint.instance_uuid,
         "resume": shown(checkpoint.resume_us),
+        "first": checkpoint.first_us.map(shown),
         "highKey": checkpoint.high_key,
         "seen": checkpoint.seen_since(0),
         "unsettled": unsettled,

@@ -11,6 +11,7 @@ use super::{Cli, End};
 /// directory of `$fpath`; for fish `~/.config/fish/completions/event-router.fish`.
 #[derive(Debug, Args)]
 pub struct CompletionsArgs {
+    /// The shell
     shell: Shell,
 }
 

@@ -6,24 +6,34 @@ use std::path::PathBuf;
 
 use anyhow::Context;
 
-/// Writes an old configuration (JSON array or v1alpha1) in the native format, with comments where something means more or else than it did
+use super::End;
+use crate::config::convert_file;
+
+/// Write an old configuration (the JSON array or v1alpha1) in the native format.
+///
+/// With a comment wherever something means more or else than it did. The result does the same as the old file, and holds its secrets: a file that `--output`
+/// makes can be read by its owner alone. Exit code 2 where the old file is wrong.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// The old configuration
     file: PathBuf,
     /// Where to write it; must not be there yet [default: standard output]
-    #[arg(long, short)]
+    #[arg(long, short, value_name = "FILE")]
     output: Option<PathBuf>,
 }
 
-/// Errors: what is wrong with the old file, all of it; or the output cannot be written.
-pub fn run(args: &Args) -> anyhow::Result<()> {
-    let (native, warnings) = crate::config::convert_file(&args.file)?;
-    for warning in warnings {
-        eprintln!("warning: {warning}");
-    }
+/// Errors: the output cannot be written. What is wrong with the old file is said here, all of it.
+pub fn run(args: &Args) -> anyhow::Result<End> {
+    let (native, warnings) = match convert_file(&args.file) {
+        Ok(converted) => converted,
+        Err(error) => {
+            eprintln!("{error}");
+            return Ok(End::Usage);
+        }
+    };
+    warnings.iter().for_each(|warning| eprintln!("{warning}"));
     match &args.output {
-        None => std::io::stdout().write_all(native.as_bytes()).context("cannot write to standard output"),
+        None => super::print(native.as_bytes())?,
         Some(path) => {
             let mut options = OpenOptions::new();
             options.write(true).create_new(true);
@@ -35,7 +45,8 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
                 file.write_all(native.as_bytes())?;
                 file.sync_all()
             };
-            write().with_context(|| format!("cannot write `{}`", path.display()))
+            write().with_context(|| format!("cannot write `{}`", path.display()))?;
         }
     }
+    Ok(End::Done)
 }

@@ -20,16 +20,18 @@ use crate::vim::decode::{self, Spelling};
 use crate::vim::{DecodeError, Decoded};
 
 /// Decode pages that a vCenter answered (ReadNextEvents): one JSON line an event.
+///
+/// Reads standard input: whole SOAP envelopes, one after the other, as a recording or a packet capture has them.
 #[derive(Args, Clone, Debug, Default)]
 pub struct DecodeArgs {
     /// What to print for each event
     #[arg(long, value_enum, default_value_t)]
     pub format: Format,
     /// The `source` of CloudEvents: the SDK URL of the vCenter that the page is from
-    #[arg(long, default_value = "https://vcenter.invalid/sdk")]
+    #[arg(long, value_name = "URL", default_value = "https://vcenter.invalid/sdk")]
     pub source: String,
     /// The instance UUID of that vCenter, which the ids of CloudEvents depend on
-    #[arg(long, default_value_t)]
+    #[arg(long, value_name = "UUID", default_value_t)]
     pub instance_uuid: Uuid,
 }
 

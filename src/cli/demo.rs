@@ -37,11 +37,13 @@ pub struct DemoArgs {
     /// One HTTP request an event instead of batches
     #[arg(long)]
     per_event: bool,
+    #[command(flatten)]
+    log: LogArgs,
 }
 
-pub(super) fn run(args: &DemoArgs, flags: LogArgs) -> anyhow::Result<End> {
+pub(super) fn run(args: &DemoArgs) -> anyhow::Result<End> {
     let quiet = Log { level: LogLevel::Warn, ..Log::default() };
-    log::install(&flags.over(&quiet));
+    log::install(&args.log.over(&quiet));
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()

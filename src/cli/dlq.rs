@@ -4,7 +4,7 @@
 //! process takes the data directory for itself, and delivers with the same engine that the router has.
 
 use std::io;
-use std::path::PathBuf;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,9 +14,10 @@ use serde_json::json;
 use serde_json::value::RawValue;
 use uuid::Uuid;
 
-use super::{ConfigArgs, End, LogArgs};
+use super::state::{self, Located, StateArgs, time};
+use super::{End, LogArgs};
 use crate::admin::control::{Answer, Client, Request};
-use crate::config::{self, Config, StartAt};
+use crate::config::{self, Config};
 use crate::durable::{DeadLetterFacts, DeadLetterFilter, ListedDeadLetter, Payload, Reader, Store, codec};
 use crate::event::{Envelope, EnvelopeOptions};
 use crate::pipeline::replay::{Ended, Replayed};
@@ -25,34 +26,40 @@ use crate::telemetry::log;
 
 #[derive(Debug, Subcommand)]
 pub enum DlqCommand {
-    /// List dead letters, by number
     List(ListArgs),
-    /// Show one dead letter with its event
     Show(ShowArgs),
-    /// Deliver dead letters once more; those that are delivered are dead letters no longer
-    Replay(ChangeArgs),
-    /// Drop dead letters: their events are gone
-    Drop(ChangeArgs),
+    Replay(ReplayArgs),
+    Drop(DropArgs),
 }
 
+/// List dead letters, by number.
+///
+/// Works beside a running router. Every filter that is given must hold.
+
 #[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  event-router dlq list --destination 'functions/*' --since 2h
+  event-router dlq list --status 400 --json | jq -r .id")]
 pub struct ListArgs {
     #[command(flatten)]
-    place: Place,
+    state: StateArgs,
     #[command(flatten)]
     filter: Filter,
     /// At most so many
-    #[arg(long)]
+    #[arg(long, value_name = "N")]
     limit: Option<u64>,
     /// One JSON object a line
     #[arg(long)]
     json: bool,
 }
 
+/// Show one dead letter with its event.
+///
+/// Works beside a running router. What could not be decoded is shown as vCenter sent it.
 #[derive(Debug, Args)]
 pub struct ShowArgs {
     #[command(flatten)]
-    place: Place,
+    state: StateArgs,
     /// Its number, or the id of its event
     which: Which,
     /// One JSON object
@@ -60,10 +67,35 @@ pub struct ShowArgs {
     json: bool,
 }
 
+/// Deliver dead letters once more; those that are delivered are dead letters no longer.
+///
+/// The running router does it, between its own deliveries; where none runs this command does, and needs the configuration for it. An event keeps its id. Each is
+/// tried once; one that fails again stays, with the new reason. Exit code 1 if one stays.
 #[derive(Debug, Args)]
-pub struct ChangeArgs {
+#[command(after_help = "Examples:
+  event-router dlq replay 17 18
+  event-router dlq replay --destination functions/tag-vm --since 1d
+  event-router dlq replay --all")]
+pub struct ReplayArgs {
     #[command(flatten)]
-    place: Place,
+    change: ChangeArgs,
+    #[command(flatten)]
+    log: LogArgs,
+}
+
+/// Drop dead letters: their events are gone.
+///
+/// Each filter that is given must hold; `dlq list` with the same ones shows what would go.
+#[derive(Debug, Args)]
+pub struct DropArgs {
+    #[command(flatten)]
+    change: ChangeArgs,
+}
+
+#[derive(Debug, Args)]
+struct ChangeArgs {
+    #[command(flatten)]
+    state: StateArgs,
     #[command(flatten)]
     filter: Filter,
     /// Every dead letter; needed where nothing else says which
@@ -72,18 +104,6 @@ pub struct ChangeArgs {
     /// One JSON object a line
     #[arg(long)]
     json: bool,
-}
-
-/// Where the dead letters are.
-#[derive(Debug, Args)]
-#[group(required = true)]
-pub struct Place {
-    /// The router's configuration
-    #[arg(long, short, value_name = "FILE", env = "EVENT_ROUTER_CONFIG")]
-    config: Option<PathBuf>,
-    /// The router's data directory, instead of its configuration
-    #[arg(long, value_name = "DIR")]
-    data_dir: Option<PathBuf>,
 }
 
 /// Which dead letters: those for which everything that is given holds.
@@ -131,21 +151,6 @@ impl std::str::FromStr for Which {
     }
 }
 
-/// Microseconds since 1970 UTC.
-fn time(text: &str) -> Result<i64, &'static str> {
-    let now = || jiff::Timestamp::now().as_microsecond();
-    match config::start_at(text) {
-        Some(StartAt::At(us)) => Ok(us),
-        Some(StartAt::Ago(age)) => {
-            Ok(now().saturating_sub(i64::try_from(age.as_micros()).unwrap_or(i64::MAX)))
-        }
-        Some(StartAt::Now) => Ok(now()),
-        Some(StartAt::Beginning) | None => {
-            Err("write a time such as `2025-11-22T06:00:00Z`, or an age such as `2h`")
-        }
-    }
-}
-
 impl Which {
     fn narrow(self, filter: DeadLetterFilter) -> DeadLetterFilter {
         match self {
@@ -175,52 +180,35 @@ impl Filter {
     }
 }
 
-impl Place {
-    fn config(&self) -> Result<Option<Config>, End> {
-        let file = self.config.clone().filter(|_| self.data_dir.is_none());
-        let load = |file| super::load(&ConfigArgs { config: Some(file) }).map(|(_, config)| config);
-        file.map(load).transpose()
-    }
-
-    fn dir(&self, config: Option<&Config>) -> anyhow::Result<PathBuf> {
-        match (&self.data_dir, config.map(|config| &config.state)) {
-            (Some(dir), _) => Ok(dir.clone()),
-            (None, Some(config::State::Dir(dir))) => Ok(dir.clone()),
-            (None, _) => bail!(
-                "this configuration keeps its state only while the router runs; name the directory of the running one with `--data-dir`"
-            ),
+pub(super) fn run(command: &DlqCommand) -> anyhow::Result<End> {
+    let state = match command {
+        DlqCommand::List(ListArgs { state, .. }) | DlqCommand::Show(ShowArgs { state, .. }) => state,
+        DlqCommand::Replay(ReplayArgs { change, .. }) | DlqCommand::Drop(DropArgs { change }) => {
+            &change.state
         }
-    }
-}
-
-pub(super) fn run(command: &DlqCommand, flags: LogArgs) -> anyhow::Result<End> {
-    let place = match command {
-        DlqCommand::List(ListArgs { place, .. }) | DlqCommand::Show(ShowArgs { place, .. }) => place,
-        DlqCommand::Replay(args) | DlqCommand::Drop(args) => &args.place,
     };
-    let config = match place.config() {
-        Ok(config) => config,
+    let Located { dir, config } = match state.locate()? {
+        Ok(located) => located,
         Err(end) => return Ok(end),
     };
-    let dir = place.dir(config.as_ref())?;
     let out = io::stdout().lock();
     match command {
         DlqCommand::List(args) => list(args, &Reader::open(&dir)?, out),
         DlqCommand::Show(args) => show(args, &Reader::open(&dir)?, out),
-        DlqCommand::Replay(args) => {
+        DlqCommand::Replay(ReplayArgs { change: args, log }) => {
             args.check()?;
             let replayed = |report: &mut Report<_>| match Client::connect(&dir)? {
                 Some(_) => ask(&dir, args, Request::Replay, |answer| match answer {
                     Answer::Replayed(replayed) => report.line(&replayed),
                     _ => Ok(()),
                 }),
-                None => replay_here(config, args, flags, report),
+                None => replay_here(&dir, config, args, *log, report),
             };
             let mut report = Report { json: args.json, out, delivered: 0, left: 0 };
             replayed(&mut report)?;
             report.end()
         }
-        DlqCommand::Drop(args) => {
+        DlqCommand::Drop(DropArgs { change: args }) => {
             args.check()?;
             drop_letters(&dir, args, out)
         }
@@ -243,7 +231,7 @@ impl ChangeArgs {
 
 /// Asks the running router, once for each dead letter that is named.
 fn ask(
-    dir: &std::path::Path,
+    dir: &Path,
     args: &ChangeArgs,
     request: fn(DeadLetterFilter) -> Request,
     mut each: impl FnMut(Answer) -> io::Result<()>,
@@ -261,7 +249,7 @@ fn ask(
     Ok(())
 }
 
-fn drop_letters(dir: &std::path::Path, args: &ChangeArgs, mut out: impl io::Write) -> anyhow::Result<End> {
+fn drop_letters(dir: &Path, args: &ChangeArgs, mut out: impl io::Write) -> anyhow::Result<End> {
     let mut dropped = 0;
     if Client::connect(dir)?.is_some() {
         ask(dir, args, Request::Drop, |answer| {
@@ -288,6 +276,7 @@ fn drop_letters(dir: &std::path::Path, args: &ChangeArgs, mut out: impl io::Writ
 
 /// Delivers with the processors of the configuration, since no router runs.
 fn replay_here(
+    dir: &Path,
     config: Option<Config>,
     args: &ChangeArgs,
     flags: LogArgs,
@@ -307,11 +296,7 @@ fn replay_here(
         .build()
         .context("cannot start the I/O runtime")?;
     runtime.block_on(async {
-        let dir = match &config.state {
-            config::State::Dir(dir) => dir.clone(),
-            config::State::Ephemeral => unreachable!("`Place::dir` has refused it"),
-        };
-        drop(Reader::open(&dir)?);
+        drop(Reader::open(dir)?);
         let router = Router::start_without_sources(Arc::new(config)).await?;
         let letters = router.dead_letters();
         let mut written = Ok(());
@@ -453,10 +438,6 @@ fn at(us: i64) -> String {
         .map_or_else(|_| us.to_string(), |at| at.round(jiff::Unit::Second).unwrap_or(at).to_string())
 }
 
-fn exact(us: i64) -> String {
-    jiff::Timestamp::from_microsecond(us).map_or_else(|_| us.to_string(), |at| at.to_string())
-}
-
 fn facts_json(row: i64, facts: &DeadLetterFacts) -> serde_json::Value {
     json!({
         "number": row,
@@ -467,8 +448,8 @@ fn facts_json(row: i64, facts: &DeadLetterFacts) -> serde_json::Value {
         "reason": facts.reason,
         "status": facts.status,
         "attempts": facts.attempts,
-        "firstTry": exact(facts.first_us),
-        "lastTry": exact(facts.last_us),
+        "firstTry": state::shown(facts.first_us),
+        "lastTry": state::shown(facts.last_us),
     })
 }
 
@@ -544,8 +525,8 @@ fn show(args: &ShowArgs, reader: &Reader, mut out: impl io::Write) -> anyhow::Re
             ("reason", plain(&facts.reason)),
             ("status", status),
             ("tries", facts.attempts.to_string()),
-            ("first try", exact(facts.first_us)),
-            ("last try", format!("{}, {tried_for:.1?} after the first", exact(facts.last_us))),
+            ("first try", state::shown(facts.first_us)),
+            ("last try", format!("{}, {tried_for:.1?} after the first", state::shown(facts.last_us))),
         ] {
             writeln!(out, "{name:12} {value}")?;
         }

@@ -39,7 +39,7 @@ const API_VERSION: &str = "9.1.0.0";
 #[command(after_help = "Examples:
   event-router emit --type VmPoweredOnEvent --field vm.name=web-1 --field vm.vm=vm-65
   event-router emit --type UserLoginSessionEvent --field userName='CORP\\alice' --to my-gateway
-  event-router emit --type com.vmware.vc.HA.FailedRestartAfterIsolationEvent --field arguments.reason=test")]
+  event-router emit --type com.vmware.vc.HA.DasHostFailedEvent --field message=test")]
 pub struct EmitArgs {
     #[command(flatten)]
     config: ConfigArgs,
@@ -58,6 +58,8 @@ pub struct EmitArgs {
     /// How long processors may take to read their functions or rules, in seconds
     #[arg(long, value_name = "SECONDS", default_value_t = 30)]
     timeout: u64,
+    #[command(flatten)]
+    log: LogArgs,
 }
 
 /// Where the event went and what became of it.
@@ -67,7 +69,7 @@ struct Delivery {
     outcome: Result<(), String>,
 }
 
-pub(super) fn run(args: &EmitArgs, flags: LogArgs) -> anyhow::Result<End> {
+pub(super) fn run(args: &EmitArgs) -> anyhow::Result<End> {
     let (_, mut config) = match super::load(&args.config) {
         Ok(loaded) => loaded,
         Err(end) => return Ok(end),
@@ -81,7 +83,7 @@ pub(super) fn run(args: &EmitArgs, flags: LogArgs) -> anyhow::Result<End> {
         }
     };
     config.log.level = crate::config::LogLevel::Warn;
-    log::install(&flags.over(&config.log));
+    log::install(&args.log.over(&config.log));
     let runtime = tokio::runtime::Runtime::new().context("cannot start the I/O runtime")?;
     let limit = Duration::from_secs(args.timeout);
     let (batch, deliveries) = runtime.block_on(emit(&config, &sample, source, limit))?;

@@ -33,30 +33,45 @@ use crate::config::{self, Config};
 /// The environment variable that names the configuration.
 const CONFIG_VARIABLE: &str = "EVENT_ROUTER_CONFIG";
 
+/// Lines of 98 columns at most: they are not wrapped well.
+const FIRST_STEPS: &str = "\
+Where to begin:
+  event-router demo                            watch it work, without a vCenter
+  event-router check --connect --config F      is the file right, and does everything in it answer?
+  event-router run --config F                  route events
+  event-router emit --config F --type VmPoweredOnEvent
+                                               a test event to the functions, without a vCenter
+  event-router dlq list --config F             what was refused for good, and why
+
+F is a file in the native format, or one of the old router's as it is. The old router's command
+line (`-config F`) starts this one, too. `event-router schema` has every key of the native format.
+
+Exit codes: 0 done; 1 failed, and the message says at what; 2 wrong arguments or configuration;
+3 stopped with events that are not delivered yet, which are read again at the next start.";
+
 /// Reads the event streams of vCenters and delivers every event, at least once and with a stable id, as a CloudEvent.
 #[derive(Debug, Parser)]
 #[command(
     name = "event-router",
     version,
-    propagate_version = true,
     subcommand_required = true,
-    arg_required_else_help = true
+    arg_required_else_help = true,
+    after_long_help = FIRST_STEPS,
+    after_help = "`--help` says where to begin."
 )]
 pub struct Cli {
     #[command(subcommand)]
     command: Command,
-    #[command(flatten)]
-    log: LogArgs,
 }
 
-/// Flags of every subcommand; they come before what the configuration says.
+/// Flags of commands that log; they come before what the configuration says.
 #[derive(Clone, Copy, Debug, Args)]
 pub struct LogArgs {
-    /// The least important lines that are logged
-    #[arg(long, global = true, value_enum)]
+    /// The least important lines that are logged, whatever the configuration says
+    #[arg(long, value_name = "LEVEL", value_enum)]
     log_level: Option<LogLevel>,
-    /// How log lines look
-    #[arg(long, global = true, value_enum)]
+    /// How log lines look, whatever the configuration says
+    #[arg(long, value_name = "FORMAT", value_enum)]
     log_format: Option<LogFormat>,
 }
 
@@ -94,8 +109,7 @@ enum Command {
     Checkpoint(checkpoint::CheckpointCommand),
     Backup(backup::BackupArgs),
     Restore(restore::RestoreArgs),
-    /// Print the JSON schema of the native configuration format, for editors
-    Schema,
+    Schema(schema::SchemaArgs),
     Demo(demo::DemoArgs),
     Decode(decode::DecodeArgs),
     Completions(completions::CompletionsArgs),
@@ -104,7 +118,6 @@ enum Command {
 
 #[derive(Debug, Subcommand)]
 enum ConfigCommand {
-    /// Write an old configuration in the native format
     Convert(convert::Args),
 }
 
@@ -139,19 +152,19 @@ pub fn main() -> ExitCode {
         }
     };
     let result = match cli.command {
-        Command::Run(args) => run::run(&args, cli.log),
+        Command::Run(args) => run::run(&args),
         Command::Check(args) => check::run(&args),
-        Command::Dlq(command) => dlq::run(&command, cli.log),
-        Command::Config(ConfigCommand::Convert(args)) => convert::run(&args).map(|()| End::Done),
+        Command::Dlq(command) => dlq::run(&command),
+        Command::Config(ConfigCommand::Convert(args)) => convert::run(&args),
         Command::Events(events::EventsCommand::List(args)) => events::list(&args),
-        Command::Emit(args) => emit::run(&args, cli.log),
+        Command::Emit(args) => emit::run(&args),
         Command::Checkpoint(command) => checkpoint::run(&command),
         Command::Backup(args) => backup::run(&args),
         Command::Restore(args) => restore::run(&args),
         Command::Completions(args) => completions::run(&args),
         Command::Man(args) => man::run(&args),
-        Command::Schema => schema::run().map(|()| End::Done),
-        Command::Demo(args) => demo::run(&args, cli.log),
+        Command::Schema(_) => schema::run(),
+        Command::Demo(args) => demo::run(&args),
         Command::Decode(args) => {
             decode::run(&args, std::io::stdin().lock(), std::io::stdout().lock()).map(|()| End::Done)
         }
@@ -218,5 +231,28 @@ mod tests {
     #[test]
     fn the_command_line_is_well_formed() {
         Cli::command().debug_assert();
+    }
+
+    /// The help of a command and all under it, as `--help` prints it in a window of 100 columns.
+    fn help(command: &mut clap::Command, path: &str, all: &mut Vec<(String, String)>) {
+        all.push((path.to_owned(), command.render_long_help().to_string()));
+        for under in command.get_subcommands_mut().filter(|under| under.get_name() != "help") {
+            help(under, &format!("{path} {}", under.get_name()), all);
+        }
+    }
+
+    #[test]
+    fn help_reads_as_it_should() {
+        let mut all = Vec::new();
+        let mut command = Cli::command().term_width(100);
+        command.build();
+        help(&mut command, "event-router", &mut all);
+        for (path, text) in &all {
+            // A word in capitals tells nothing; every argument has a sentence.
+            assert!(!text.contains("<LOG_LEVEL>") && !text.contains("  \n\n  -"), "{path}: {text}");
+            let lines = text.lines().map(str::trim_end).collect::<Vec<_>>().join("\n");
+            insta::assert_snapshot!(path.replace(' ', "_"), lines);
+        }
+        assert!(all.len() > 20);
     }
 }

@@ -21,8 +21,8 @@ pub struct RestoreArgs {
 }
 
 pub(super) fn run(args: &RestoreArgs) -> anyhow::Result<End> {
-    let dir = match args.state.dir() {
-        Ok(dir) => dir?,
+    let dir = match args.state.locate()? {
+        Ok(located) => located.dir,
         Err(end) => return Ok(end),
     };
     durable::restore(&args.file, &dir)?;

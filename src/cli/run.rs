@@ -27,14 +27,16 @@ pub struct RunArgs {
     /// Write one line to stdout for each invocation: key, subject, destination, status, milliseconds, attempt
     #[arg(long)]
     log_invocations: bool,
+    #[command(flatten)]
+    log: LogArgs,
 }
 
-pub(super) fn run(args: &RunArgs, flags: LogArgs) -> anyhow::Result<End> {
+pub(super) fn run(args: &RunArgs) -> anyhow::Result<End> {
     let mut config = match super::load(&args.config) {
         Ok((_, config)) => config,
         Err(end) => return Ok(end),
     };
-    config.log = flags.over(&config.log);
+    config.log = args.log.over(&config.log);
     config.log.invocations |= args.log_invocations;
     log::install(&config.log);
     let prometheus = metrics::install();

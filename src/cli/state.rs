@@ -6,7 +6,7 @@ use anyhow::bail;
 use clap::Args;
 
 use super::{ConfigArgs, End};
-use crate::config::{self, StartAt, State};
+use crate::config::{self, Config, StartAt, State};
 
 /// Where the state is.
 #[derive(Debug, Args)]
@@ -18,21 +18,30 @@ pub struct StateArgs {
     data_dir: Option<PathBuf>,
 }
 
+/// Where the state was found.
+pub struct Located {
+    pub dir: PathBuf,
+    /// The configuration that names the directory, unless that was named itself.
+    pub config: Option<Config>,
+}
+
 impl StateArgs {
-    /// The data directory. Errors: the configuration keeps none; the outer result is for one that cannot be read, which has been said.
-    pub fn dir(&self) -> Result<anyhow::Result<PathBuf>, End> {
-        if let Some(dir) = &self.data_dir {
-            return Ok(Ok(dir.clone()));
+    /// The data directory. Errors: the configuration keeps none; the inner result is for one that cannot be read, which has been said.
+    pub fn locate(&self) -> anyhow::Result<Result<Located, End>> {
+        if let Some(dir) = self.data_dir.clone() {
+            return Ok(Ok(Located { dir, config: None }));
         }
-        let (file, config) = super::load(&self.config)?;
-        let dir = || match config.state {
-            State::Dir(dir) => Ok(dir),
+        let (file, config) = match super::load(&self.config) {
+            Ok(loaded) => loaded,
+            Err(end) => return Ok(Err(end)),
+        };
+        match &config.state {
+            State::Dir(dir) => Ok(Ok(Located { dir: dir.clone(), config: Some(config) })),
             State::Ephemeral => bail!(
-                "{} keeps no state from one run to the next (`ephemeral: true`, or the old `checkpoint: false`)",
+                "{} keeps its state only while the router runs (`ephemeral: true`, or the old `checkpoint: false`); name the directory of the running one with `--data-dir`",
                 file.display()
             ),
-        };
-        Ok(dir())
+        }
     }
 }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::Secret;
 use super::field::{Block, Field, Kind, MapShape, Rule, Variant};
-use super::found::{Found, Value, join};
+use super::found::{Found, NULL_SECRET, Value, join};
 use super::problem::Problems;
 use super::scalar::{self, ExpandError};
 use super::tree::{Data, Entry, Node, Scalar};
@@ -84,10 +84,18 @@ impl Reader<'_> {
                 continue;
             };
             if entry.value.data == Data::Null {
+                found.nulls.insert(field.key, entry.line);
+                if matches!(field.kind, Kind::Secret) {
+                    self.problems.error(entry.line, &join(path, field.key), NULL_SECRET);
+                    found.given.push(field.key);
+                }
                 continue;
             }
             found.given.push(field.key);
             let value = self.value(&entry.value, field.kind, &join(path, field.key), entry.line);
+            if value.is_none() {
+                found.wrong.push(field.key);
+            }
             found.values.insert(
                 field.key,
                 (entry.line, value.unwrap_or_else(|| self.placeholder(field.kind, path, entry.line))),

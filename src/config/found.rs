@@ -38,7 +38,15 @@ pub(super) struct Found {
     pub values: HashMap<&'static str, (usize, Value)>,
     /// Keys that the file gives, rightly or wrongly.
     pub given: Vec<&'static str>,
+    /// Keys with a wrong value, which is reported; a placeholder is in its place.
+    pub wrong: Vec<&'static str>,
+    /// The lines of keys that the file names without a value (`password:`, `password: ~`).
+    pub nulls: HashMap<&'static str, usize>,
 }
+
+/// What is said of a secret without a value: it may have been meant as text.
+pub(super) const NULL_SECRET: &str =
+    "has no value; a password such as `null` or `~` needs single quotes around it";
 
 /// The path of a field.
 pub(super) fn join(path: &str, key: &str) -> String {
@@ -59,7 +67,15 @@ macro_rules! value {
 impl Found {
     /// A map with nothing in it yet.
     pub fn new(path: &str, line: usize, variant: &'static str) -> Self {
-        Found { path: path.into(), line, variant, values: HashMap::new(), given: Vec::new() }
+        Found {
+            path: path.into(),
+            line,
+            variant,
+            values: HashMap::new(),
+            given: Vec::new(),
+            wrong: Vec::new(),
+            nulls: HashMap::new(),
+        }
     }
 
     /// Whether the file has this field.
@@ -67,9 +83,19 @@ impl Found {
         self.given.contains(&key)
     }
 
+    /// Whether this field has a wrong value, which is reported already.
+    pub fn is_wrong(&self, key: &str) -> bool {
+        self.wrong.contains(&key)
+    }
+
+    /// Whether the file names this field without a value.
+    pub fn is_null(&self, key: &str) -> bool {
+        self.nulls.contains_key(key)
+    }
+
     /// The line of a field, or of the map where the field is not in the file.
     pub fn line_of(&self, key: &str) -> usize {
-        self.values.get(key).map_or(self.line, |(line, _)| *line)
+        self.values.get(key).map(|(line, _)| *line).or(self.nulls.get(key).copied()).unwrap_or(self.line)
     }
 
     pub fn path_of(&self, key: &str) -> String {

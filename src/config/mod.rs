@@ -64,11 +64,18 @@ fn read(path: &Path) -> Result<String, ConfigErrors> {
     if bytes.len() as u64 > FILE_BYTES_MAX {
         return Err(fail(1, format!("has more than {FILE_BYTES_MAX} bytes")));
     }
-    String::from_utf8(bytes).map_err(|error| {
-        let before = &error.as_bytes()[..error.utf8_error().valid_up_to()];
-        let line = before.iter().filter(|byte| **byte == b'\n').count() + 1;
-        fail(line, "is not UTF-8 text".into())
-    })
+    // UTF-16 without its mark is UTF-8 with zero bytes.
+    let wrong_at = match std::str::from_utf8(&bytes) {
+        Ok(text) => text.find('\0'),
+        Err(error) => Some(error.valid_up_to()),
+    };
+    match wrong_at {
+        None => Ok(String::from_utf8(bytes).expect("it has just been looked at")),
+        Some(at) => {
+            let line = bytes[..at].iter().filter(|byte| **byte == b'\n').count() + 1;
+            Err(fail(line, "is not UTF-8 text".into()))
+        }
+    }
 }
 
 /// Validates the configuration in `text`; `name` is what messages call the file. Environment variables are the process's.

@@ -42,7 +42,7 @@ impl Parts {
 /// Text of a field that must not be empty; empty, and reported, where it is.
 pub(super) fn text<'f>(found: &'f Found, key: &str, problems: &mut Problems) -> &'f str {
     let text = found.text(key);
-    if text.is_empty() {
+    if text.is_empty() && !found.is_wrong(key) {
         let message = if found.is_given(key) { "must not be empty" } else { "is missing" };
         problems.error(found.line_of(key), &found.path_of(key), message);
     }

@@ -3,6 +3,9 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 
+/// Errors that are shown: more than anybody mends before the next look, and a file may have one a line.
+const ERRORS_MAX: usize = 100;
+
 /// One thing that is wrong, or worth knowing.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Problem {
@@ -53,6 +56,12 @@ impl Problems {
         } else {
             self.errors.sort();
             self.errors.dedup();
+            if self.errors.len() > ERRORS_MAX {
+                let line = self.errors[ERRORS_MAX].line;
+                let message = format!("and {} more errors from here on", self.errors.len() - ERRORS_MAX);
+                self.errors.truncate(ERRORS_MAX);
+                self.errors.push(Problem { line, path: String::new(), message });
+            }
             Err(ConfigErrors { file: file.into(), problems: self.errors })
         }
     }

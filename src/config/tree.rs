@@ -156,13 +156,7 @@ impl Builder<'_> {
                     }
                     _ => error.info(),
                 };
-                let line = error.marker().line().max(1);
-                (
-                    line,
-                    format!(
-                        "not readable as YAML: {reason}; put text with special characters in single quotes"
-                    ),
-                )
+                (error.marker().line().max(1), yaml_fault(&reason))
             })?;
             let line = span.start.line().max(1);
             let done = match event {
@@ -216,7 +210,7 @@ impl Builder<'_> {
             Some(Some("int" | "float" | "bool" | "null" | "seq" | "map")) => Ok(false),
             Some(_) => Err((
                 line,
-                "a YAML tag that means nothing here; take out the word that begins with `!`".into(),
+                "a YAML tag that means nothing here; take out the word that begins with `!`, or put text that begins so in single quotes".into(),
             )),
         }
     }
@@ -279,7 +273,12 @@ impl Builder<'_> {
             }
             (Data::Map(_), None) => match node.data {
                 Data::Scalar(scalar) => open.key = Some((scalar.text, node.line)),
-                _ => return Err((node.line, "a field's name must be text".into())),
+                _ => {
+                    return Err((
+                        node.line,
+                        "a field's name must be text; put text that begins with `{` in single quotes".into(),
+                    ));
+                }
             },
             (Data::List(items), _) => items.push(node),
             (Data::Null | Data::Scalar(_), _) => unreachable!("only collections are opened"),
@@ -319,7 +318,7 @@ pub(super) fn read_json(text: &str, problems: &mut Problems) -> Option<Node> {
         std::iter::once(0).chain(text.match_indices('\n').map(|(at, _)| at + 1)).collect();
     let reader = Json { text, starts };
     let read = serde_json::from_str::<&RawValue>(text)
-        .map_err(|error| (error.line(), format!("not readable as JSON: {}", reason(&error))))
+        .map_err(|error| (error.line(), json_fault(&error)))
         .and_then(|raw| reader.node(raw, 0));
     match read {
         Ok(root) => Some(root),
@@ -336,6 +335,41 @@ fn reason(error: &serde_json::Error) -> String {
     text.split(" at line ").next().unwrap_or_default().to_owned()
 }
 
+/// The parser's words and what people mostly got wrong when it says them.
+fn yaml_fault(reason: &str) -> String {
+    const HINTS: [(&str, &str); 5] = [
+        ("found a tab", "a line is indented with a tab: use spaces"),
+        ("multiline quoted", "text that begins with a quote in this line or before it has no closing quote"),
+        ("simple key expected", "a field is written `name: value`, with a space behind the colon"),
+        ("while parsing a block", "the line is not indented like those that it belongs to"),
+        ("recursion limit", "lists and maps are nested too deep"),
+    ];
+    const QUOTES: &str = "put text with special characters in single quotes";
+    let hint = HINTS.iter().find(|(part, _)| reason.contains(part)).map_or(QUOTES, |(_, hint)| hint);
+    // `x' is an old way to quote.
+    let reason = reason
+        .strip_suffix('\'')
+        .filter(|rest| rest.contains('`'))
+        .map(|rest| format!("{rest}`"))
+        .unwrap_or(reason.into());
+    format!("not readable as YAML: {reason}; {hint}")
+}
+
+/// serde_json's words, likewise.
+fn json_fault(error: &serde_json::Error) -> String {
+    let reason = reason(error);
+    let hint = match error.classify() {
+        _ if reason.contains("control character") => {
+            "a closing `\"` is missing, or a line break in text is not written `\\n`"
+        }
+        serde_json::error::Category::Eof => "a closing `]`, `}` or `\"` is missing",
+        _ => {
+            "JSON has text in double quotes, a comma between elements but none behind the last, and no comments"
+        }
+    };
+    format!("not readable as JSON: {reason}; {hint}")
+}
+
 struct Json<'t> {
     text: &'t str,
     /// Where each line begins, in bytes.
@@ -350,7 +384,7 @@ impl<'t> Json<'t> {
 
     fn node(&self, raw: &'t RawValue, depth: usize) -> Result<Node, Stop> {
         let line = self.line(raw);
-        let stop = |error: serde_json::Error| (line, format!("not readable as JSON: {}", reason(&error)));
+        let stop = |error: serde_json::Error| (line, json_fault(&error));
         if depth >= DEPTH_MAX {
             return Err(too_deep(line));
         }

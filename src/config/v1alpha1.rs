@@ -8,7 +8,7 @@ use std::path::Path;
 use super::Secret;
 use super::check::{Reader, Unknown};
 use super::field::{Block, Field, Kind, MapShape, Shape};
-use super::found::Found;
+use super::found::{Found, NULL_SECRET};
 use super::model::*;
 use super::old;
 use super::problem::Problems;
@@ -411,7 +411,16 @@ impl Builder<'_> {
             return Default::default();
         };
         let [name, secret] = [name, secret].map(|key| match pair.text(key) {
+            "" if may_be_empty && pair.is_null(key) => {
+                let message = "has no value and is taken as empty; text such as `null` or `~` needs single quotes around it";
+                self.problems.warn(pair.line_of(key), &pair.path_of(key), message);
+                String::new()
+            }
             "" if may_be_empty && pair.is_given(key) => String::new(),
+            "" if key == secret && pair.is_null(key) => {
+                self.problems.error(pair.line_of(key), &pair.path_of(key), NULL_SECRET);
+                String::new()
+            }
             _ => old::text(pair, key, self.problems).to_owned(),
         });
         (name, secret)

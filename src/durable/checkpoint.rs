@@ -21,7 +21,7 @@ use rusqlite::{Connection, OptionalExtension, params};
 use uuid::Uuid;
 
 use super::row_crc::RowCrc;
-use super::{CheckpointWrite, StoreError};
+use super::{CheckpointWrite, StoreError, schema};
 use crate::event::{Identity, minute_of};
 
 /// The stored position of one source.
@@ -31,6 +31,9 @@ pub struct Checkpoint {
     pub instance_uuid: Uuid,
     /// Everything created before it is settled; microseconds since 1970 UTC, vCenter's clock.
     pub resume_us: i64,
+    /// Where reading first began: nothing created before it is ever read, overlap or not. `None` for a position that says nothing of it: one that was
+    /// taken over, or of a file of version 1.
+    pub first_us: Option<i64>,
     pub high_key: Option<i32>,
     /// By minute since 1970, the keys (as unsigned 32 bit).
     pub seen: BTreeMap<u32, RoaringBitmap>,
@@ -47,6 +50,7 @@ impl Checkpoint {
             source: source.to_owned(),
             instance_uuid,
             resume_us,
+            first_us: None,
             high_key: None,
             seen: BTreeMap::new(),
             unsettled: BTreeMap::new(),
@@ -90,6 +94,7 @@ impl Checkpoint {
             source: write.source.clone(),
             instance_uuid: write.instance_uuid,
             resume_us: write.resume_us,
+            first_us: write.first_us,
             high_key: write.high_key,
             seen,
             unsettled: write.unsettled.iter().filter(|(_, owed)| !owed.is_empty()).cloned().collect(),
@@ -107,15 +112,23 @@ pub struct ResumeSet {
     pub skipped: u64,
 }
 
-fn source_crc(name: &str, instance: &[u8], resume_us: i64, high_key: Option<i32>, unsettled_crc: i64) -> i64 {
+fn source_crc(
+    name: &str,
+    instance: &[u8],
+    resume_us: i64,
+    first_us: Option<i64>,
+    high_key: Option<i32>,
+    unsettled_crc: i64,
+) -> i64 {
     let high_key = high_key.map_or(i64::MAX, i64::from);
-    RowCrc::of("source")
+    let crc = RowCrc::of("source")
         .bytes(name.as_bytes())
         .bytes(instance)
         .int(resume_us)
         .int(high_key)
-        .int(unsettled_crc)
-        .done()
+        .int(unsettled_crc);
+    // Version 1 had no such column, and its rows stay valid.
+    first_us.into_iter().fold(crc, RowCrc::int).done()
 }
 
 fn seen_crc(source: &str, minute: u32, keys: &[u8]) -> i64 {
@@ -176,11 +189,11 @@ pub(super) fn save(conn: &Connection, write: &CheckpointWrite) -> rusqlite::Resu
     let unsettled_crc = unsettled_crc.done();
 
     let instance = write.instance_uuid.as_bytes();
-    let crc = source_crc(source, instance, write.resume_us, write.high_key, unsettled_crc);
+    let crc = source_crc(source, instance, write.resume_us, write.first_us, write.high_key, unsettled_crc);
     conn.prepare_cached(
-        "INSERT OR REPLACE INTO source (name, instance, resume_us, high_key, unsettled_crc, crc) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+        "INSERT OR REPLACE INTO source (name, instance, resume_us, first_us, high_key, unsettled_crc, crc) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
     )?
-    .execute(params![source, instance, write.resume_us, write.high_key, unsettled_crc, crc])?;
+    .execute(params![source, instance, write.resume_us, write.first_us, write.high_key, unsettled_crc, crc])?;
 
     if let Some(destinations) = &write.destinations {
         let mut names: Vec<&String> = destinations.iter().collect();
@@ -202,10 +215,12 @@ pub(super) fn load(conn: &Connection, path: &Path, source: &str) -> Result<Optio
     };
     // One transaction, so that a reader beside a running router sees one moment.
     let tx = conn.unchecked_transaction().map_err(sql)?;
+    // A reader beside no router, or of a backup, may meet a file that nobody has migrated yet.
+    let first_us = if schema::version(&tx).map_err(sql)? < 2 { "NULL" } else { "first_us" };
     let row = tx
-        .prepare_cached(
-            "SELECT instance, resume_us, high_key, unsettled_crc, crc FROM source WHERE name = ?1",
-        )
+        .prepare_cached(&format!(
+            "SELECT instance, resume_us, {first_us}, high_key, unsettled_crc, crc FROM source WHERE name = ?1",
+        ))
         .and_then(|mut select| {
             select
                 .query_row([source], |row| {
@@ -213,15 +228,16 @@ pub(super) fn load(conn: &Connection, path: &Path, source: &str) -> Result<Optio
                         row.get::<_, Vec<u8>>(0)?,
                         row.get(1)?,
                         row.get(2)?,
-                        row.get::<_, i64>(3)?,
+                        row.get(3)?,
                         row.get::<_, i64>(4)?,
+                        row.get::<_, i64>(5)?,
                     ))
                 })
                 .optional()
         })
         .map_err(sql)?;
-    let Some((instance, resume_us, high_key, unsettled_crc, crc)) = row else { return Ok(None) };
-    if source_crc(source, &instance, resume_us, high_key, unsettled_crc) != crc {
+    let Some((instance, resume_us, first_us, high_key, unsettled_crc, crc)) = row else { return Ok(None) };
+    if source_crc(source, &instance, resume_us, first_us, high_key, unsettled_crc) != crc {
         return Err(damaged("the position"));
     }
     let instance_uuid = Uuid::from_slice(&instance).map_err(|_| damaged("the instanceUuid"))?;
@@ -280,6 +296,7 @@ pub(super) fn load(conn: &Connection, path: &Path, source: &str) -> Result<Optio
         source: source.to_owned(),
         instance_uuid,
         resume_us,
+        first_us,
         high_key,
         seen,
         unsettled,
@@ -301,7 +318,8 @@ pub(super) fn forget(conn: &Connection, source: &str) -> rusqlite::Result<bool> 
 }
 
 /// The checkpoint after an operator moved the position to `resume_us`: what was created from that minute on is new, what a destination still owes from
-/// before is given up. Seen minutes before it stay, so that the overlap is not delivered twice. All stored minutes are to be deleted first.
+/// before is given up. Reading begins at it without an overlap: what was seen before may be forgotten by now, and would come again. All stored minutes are to
+/// be deleted first.
 pub(super) fn moved(checkpoint: Checkpoint, resume_us: i64) -> (CheckpointWrite, ResumeSet) {
     let minute = minute_of(resume_us);
     let set = checkpoint.moved_to(resume_us);
@@ -309,6 +327,7 @@ pub(super) fn moved(checkpoint: Checkpoint, resume_us: i64) -> (CheckpointWrite,
         source: checkpoint.source,
         instance_uuid: checkpoint.instance_uuid,
         resume_us,
+        first_us: Some(resume_us),
         high_key: checkpoint.high_key,
         dirty: checkpoint.seen.into_iter().filter(|(at, _)| *at < minute).collect(),
         prune_before_minute: 0,
@@ -337,6 +356,7 @@ mod tests {
             source: "vc-01".into(),
             instance_uuid: Uuid::from_u128(7),
             resume_us,
+            first_us: Some(4),
             high_key: Some(-3),
             dirty: vec![(10, [1, 2, u32::MAX].into_iter().collect()), (11, (0..5_000).collect())],
             prune_before_minute: 10,
@@ -354,7 +374,10 @@ mod tests {
         drop(store);
         let store = Store::open(dir.path()).unwrap();
         let loaded = store.load("vc-01").unwrap().unwrap();
-        assert_eq!((loaded.resume_us, loaded.high_key), (11 * 60_000_000, Some(-3)));
+        assert_eq!(
+            (loaded.resume_us, loaded.first_us, loaded.high_key),
+            (11 * 60_000_000, Some(4), Some(-3))
+        );
         assert_eq!(loaded.destinations, ["bus", "faas/a"]);
         assert_eq!(loaded.unsettled, BTreeMap::from([("bus".into(), vec![id(11, 4), id(10, 1)])]));
         assert!(
@@ -371,6 +394,30 @@ mod tests {
     }
 
     #[test]
+    fn a_file_of_version_1_goes_on() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut store = Store::open(dir.path()).unwrap();
+        let old = CheckpointWrite { first_us: None, ..write(11 * 60_000_000) };
+        store.apply(&[Write::Checkpoint(old)]).unwrap();
+        let saved = store.load("vc-01").unwrap();
+        store.close().unwrap();
+        let other = Connection::open(dir.path().join("state.db")).unwrap();
+        other
+            .execute_batch(
+                "ALTER TABLE source DROP COLUMN first_us; DELETE FROM migration WHERE version > 1; PRAGMA user_version = 1;",
+            )
+            .unwrap();
+        drop(other);
+        let reader = super::super::Reader::open(dir.path()).unwrap();
+        assert_eq!(reader.load("vc-01").unwrap(), saved, "beside no router");
+        drop(reader);
+        let mut store = Store::open(dir.path()).unwrap();
+        assert_eq!(store.load("vc-01").unwrap(), saved);
+        store.apply(&[Write::Checkpoint(write(12 * 60_000_000))]).unwrap();
+        assert_eq!(store.load("vc-01").unwrap().unwrap().first_us, Some(4));
+    }
+
+    #[test]
     fn moving_the_position_makes_later_events_new_and_says_what_is_given_up() {
         let dir = tempfile::tempdir().unwrap();
         let mut store = Store::open(dir.path()).unwrap();
@@ -382,6 +429,7 @@ mod tests {
         );
         let loaded = store.load("vc-01").unwrap().unwrap();
         assert_eq!((loaded.resume_us, loaded.instance_uuid), (11 * 60_000_000, Uuid::from_u128(7)));
+        assert_eq!(loaded.first_us, Some(loaded.resume_us));
         assert!(loaded.is_seen(id(10, 1)) && !loaded.is_seen(id(11, 4)) && loaded.unsettled.is_empty());
         assert_eq!(store.set_resume("vc-01", 0).unwrap(), ResumeSet { replayed: 3, skipped: 0 });
         assert_eq!(store.load("vc-01").unwrap().unwrap().seen, BTreeMap::new());
@@ -401,6 +449,7 @@ mod tests {
         for (sql, back) in [
             ("UPDATE source SET resume_us = 6", "UPDATE source SET resume_us = 5"),
             ("UPDATE source SET high_key = NULL", "UPDATE source SET high_key = -3"),
+            ("UPDATE source SET first_us = NULL", "UPDATE source SET first_us = 4"),
             (
                 "UPDATE source SET instance = zeroblob(16)",
                 "UPDATE source SET instance = x'00000000000000000000000000000007'",

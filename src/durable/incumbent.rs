@@ -201,6 +201,7 @@ mod tests {
             source: "vc".into(),
             instance_uuid: uuid::Uuid::nil(),
             resume_us: 1_000_000,
+            first_us: None,
             high_key: None,
             dirty: vec![],
             prune_before_minute: 0,

@@ -9,7 +9,7 @@ use rusqlite::{Connection, TransactionBehavior};
 pub(super) const APPLICATION_ID: i64 = 0x4576_5274;
 
 /// Names used in place of comments in SQL:
-/// - `source`: one row a source with a position. `unsettled_crc` ties the row to its rows in `unsettled`, since losing one of those would lose events.
+/// - `source`: one row a source with a position. `first_us` is NULL where a file of version 1 had one. `unsettled_crc` ties the row to its rows in `unsettled`, since losing one of those would lose events.
 /// - `seen`: every (minute, key) that was read and routed since the resume time less the overlap; a roaring bitmap of keys a minute.
 /// - `unsettled`: what of the seen a destination still owes: 8 bytes an identity.
 /// - `known`: the destinations that the source's events went to, a JSON list.
@@ -42,6 +42,8 @@ const MIGRATIONS: &[&str] = &["
         payload_crc INTEGER NOT NULL, crc INTEGER NOT NULL, payload BLOB NOT NULL) STRICT;
     CREATE UNIQUE INDEX dead_letter_by_event ON dead_letter (destination, source, event);
     CREATE INDEX dead_letter_bytes ON dead_letter (bytes);
+", "
+    ALTER TABLE source ADD COLUMN first_us INTEGER;
 "];
 
 /// The schema version that this release writes.

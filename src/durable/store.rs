@@ -381,7 +381,11 @@ mod tests {
                 let conn = Connection::open(opened(dir)).unwrap();
                 conn.pragma_update(None, "user_version", schema::VERSION + 1).unwrap();
             },
-            "has schema version 2, this release knows versions up to 1",
+            &format!(
+                "has schema version {}, this release knows versions up to {}",
+                schema::VERSION + 1,
+                schema::VERSION
+            ),
         );
         check_error(
             |dir| {
@@ -448,6 +452,7 @@ mod tests {
                 source: "vc".into(),
                 instance_uuid: uuid::Uuid::nil(),
                 resume_us: i64::from(minutes),
+                first_us: None,
                 high_key: None,
                 dirty: (0..minutes).map(|minute| (minute, (0..500).map(|key| key * 7).collect())).collect(),
                 prune_before_minute: 0,

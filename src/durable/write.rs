@@ -42,6 +42,8 @@ pub struct CheckpointWrite {
     pub instance_uuid: Uuid,
     /// Everything created before it is settled; microseconds since 1970 UTC, vCenter's clock.
     pub resume_us: i64,
+    /// Where reading first began; nothing created before it is ever read.
+    pub first_us: Option<i64>,
     /// The highest key seen; a lower one with a later time tells of a restored vCenter.
     pub high_key: Option<i32>,
     /// Minutes of which more was seen since the last checkpoint, each with *all* its keys.
@@ -238,6 +240,7 @@ mod tests {
             source: "vc-01".into(),
             instance_uuid: Uuid::nil(),
             resume_us: 0,
+            first_us: None,
             high_key: None,
             dirty: vec![(1, seen.iter().copied().collect())],
             prune_before_minute: 0,

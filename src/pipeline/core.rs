@@ -65,6 +65,8 @@ struct Begun {
     progress: Arc<Progress>,
     /// The resume time of the last checkpoint, microseconds since 1970 UTC.
     resume_us: i64,
+    /// Where the source first began, over all runs, see [`Checkpoint::first_us`].
+    first_us: Option<i64>,
     changed: bool,
 }
 
@@ -113,8 +115,8 @@ impl Core {
             api_version: found.api_version.clone(),
         });
         let progress = Arc::new(Progress::default());
-        let (order, resume_us, begin_us) = match stored {
-            None => (Order::default(), found.start_us, found.start_us),
+        let (order, resume_us, first_us, begin_us) = match stored {
+            None => (Order::default(), found.start_us, Some(found.start_us), found.start_us),
             Some(stored) => {
                 let mut unsettled: FxHashMap<Identity, Vec<Arc<str>>> = FxHashMap::default();
                 for (destination, identities) in stored.unsettled {
@@ -130,7 +132,10 @@ impl Core {
                     }
                 }
                 let order = Order::restore(Seen::restore(stored.seen), unsettled);
-                (order, stored.resume_us, stored.resume_us.saturating_sub(flow.overlap_us))
+                // INVARIANT: the overlap never reaches what the first start left alone.
+                let again_us = stored.resume_us.saturating_sub(flow.overlap_us);
+                let begin_us = again_us.max(stored.first_us.unwrap_or(again_us));
+                (order, stored.resume_us, stored.first_us, begin_us)
             }
         };
         progress.resume_us.store(resume_us, Relaxed);
@@ -141,6 +146,7 @@ impl Core {
             settle,
             progress: Arc::clone(&progress),
             resume_us,
+            first_us,
             changed: true,
         });
         let write = self.checkpoint_of(source).expect("it has just begun");
@@ -254,6 +260,7 @@ impl Core {
             source: flow.name.clone(),
             instance_uuid: begun.info.instance_uuid,
             resume_us,
+            first_us: begun.first_us,
             high_key,
             dirty: seen.take_dirty(),
             prune_before_minute,
