@@ -7,6 +7,7 @@
 
 pub mod config;
 pub mod pace;
+pub mod pin;
 pub mod router;
 pub mod target;
 
@@ -103,6 +104,11 @@ impl Stand {
     /// Latency since the last call.
     pub fn take_latency(&self) -> Latency {
         take_latency_of(self.verifiers())
+    }
+
+    /// Latency counts from now on.
+    pub fn forget_latency(&self) {
+        self.verifiers().for_each(Verifier::forget_latency);
     }
 
     /// The verdict so far, over all receivers.
