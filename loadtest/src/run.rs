@@ -191,7 +191,8 @@ impl Running {
     ) -> Result<Verdict, RunError> {
         let mut ticks = ticks(settings);
         let mut looks = interval(Duration::from_millis(20));
-        let driving = pace::drive(workload, stand, happened);
+        let driven = stand.driven();
+        let driving = pace::drive(workload, &driven, happened);
         tokio::pin!(driving);
         loop {
             tokio::select! {

@@ -53,7 +53,9 @@ fn workloads_are_listed_and_printed() {
 #[test]
 fn help_is_as_it_was() {
     let mut all = String::new();
-    for command in [&[][..], &["run"], &["limit"], &["compare"], &["report"], &["workloads"]] {
+    for command in
+        [&[][..], &["run"], &["limit"], &["vcenter"], &["sink"], &["compare"], &["report"], &["workloads"]]
+    {
         let mut arguments = command.to_vec();
         arguments.push("--help");
         let outcome = loadtest(&arguments);

@@ -6,6 +6,9 @@ mod options;
 mod output;
 mod report;
 mod run;
+mod server;
+mod sink;
+mod vcenter;
 mod watch;
 mod workloads;
 
@@ -33,6 +36,10 @@ enum Command {
     Run(Box<run::RunArgs>),
     /// Find the highest rate that holds: everything arrives, p99 stays under its bound, the lag does not grow
     Limit(Box<limit::LimitArgs>),
+    /// Serve synthetic vCenters until Ctrl-C
+    Vcenter(vcenter::VcenterArgs),
+    /// Receive events and verify them until Ctrl-C
+    Sink(sink::SinkArgs),
     /// Compare two JSON results of `run`, or of `limit`; exit code 1 if the second is worse
     Compare(compare::CompareArgs),
     /// Write the report with charts of a JSON result
@@ -54,6 +61,8 @@ pub fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Run(args) => run::run(&args),
         Command::Limit(args) => limit::run(&args),
+        Command::Vcenter(args) => vcenter::run(&args),
+        Command::Sink(args) => sink::run(&args),
         Command::Compare(args) => compare::run(&args),
         Command::Report(args) => report::run(&args),
         Command::Workloads(args) => workloads::run(&args),

@@ -7,7 +7,7 @@ use clap::Args;
 use testbed::vcenter::Mix;
 
 use crate::stand::router::{self, RouterError};
-use crate::workload::{Delay, Ordering, Rate, Shape, Workload, fields, mix};
+use crate::workload::{Delay, Ordering, Rate, Shape, Workload, delay, fields, mix};
 
 /// A router that is started here.
 #[derive(Debug, Args)]
@@ -79,58 +79,103 @@ impl Load {
     }
 }
 
-/// Everything else that flags override.
+/// The vCenters.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Instead of what the workload says")]
-pub struct Overrides {
+pub struct VcenterFlags {
     /// Number of vCenters
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=256))]
     vcenters: Option<u32>,
     /// steady, bootStorm, drsStorm, alarmFlood, loginStorm, eventExHeavy or largeTasks
     #[arg(long, value_parser = mix)]
     mix: Option<Mix>,
+    /// HTTPS to the vCenters
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true")]
+    https: Option<bool>,
+    /// What makes two runs the same
+    #[arg(long, value_name = "N")]
+    seed: Option<u64>,
+}
+
+impl VcenterFlags {
+    pub fn apply(&self, workload: &mut Workload) {
+        set(&mut workload.vcenters, &self.vcenters);
+        set(&mut workload.mix, &self.mix);
+        set(&mut workload.https, &self.https);
+        set(&mut workload.seed, &self.seed);
+    }
+}
+
+/// The target's server.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Instead of what the workload says")]
+pub struct TargetFlags {
     /// batched, structured, binary, openfaas or eventbridge
     #[arg(long, value_parser = Shape::parse)]
     shape: Option<Shape>,
+    /// How long the target takes for a request: `20ms`, `5ms-20ms` (evenly), `p50=5ms,p99=80ms` (most fast, some slow)
+    #[arg(long, value_name = "TIME", value_parser = delay)]
+    delay: Option<Delay>,
+    /// HTTPS to the target
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true")]
+    target_https: Option<bool>,
+}
+
+impl TargetFlags {
+    pub fn shape(&self) -> Option<Shape> {
+        self.shape
+    }
+
+    pub fn apply(&self, workload: &mut Workload) {
+        set(&mut workload.target.shape, &self.shape);
+        set(&mut workload.target.delay, &self.delay);
+        set(&mut workload.target.https, &self.target_https);
+    }
+}
+
+/// How the router delivers.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Instead of what the workload says")]
+pub struct DeliveryFlags {
     /// source, entity or none
     #[arg(long, value_parser = Ordering::parse)]
     ordering: Option<Ordering>,
     /// Requests in flight at most
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1024))]
     concurrency: Option<u32>,
-    /// How long the target takes for a request
-    #[arg(long, value_name = "TIME", value_parser = fields::duration)]
-    delay: Option<Duration>,
-    /// HTTPS to the vCenters
-    #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true")]
-    https: Option<bool>,
-    /// HTTPS to the target
-    #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true")]
-    target_https: Option<bool>,
     /// Spill to disk what the target cannot take at once; otherwise sources wait
     #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true")]
     spill: Option<bool>,
-    /// What makes two runs the same
-    #[arg(long, value_name = "N")]
-    seed: Option<u64>,
+}
+
+impl DeliveryFlags {
+    fn apply(&self, workload: &mut Workload) {
+        set(&mut workload.target.ordering, &self.ordering);
+        set(&mut workload.target.spill, &self.spill);
+        workload.target.concurrency = self.concurrency.or(workload.target.concurrency);
+    }
+}
+
+/// All of them.
+#[derive(Debug, Args)]
+pub struct Overrides {
+    #[command(flatten)]
+    vcenters: VcenterFlags,
+    #[command(flatten)]
+    target: TargetFlags,
+    #[command(flatten)]
+    delivery: DeliveryFlags,
 }
 
 impl Overrides {
     pub fn shape(&self) -> Option<Shape> {
-        self.shape
+        self.target.shape()
     }
 
     pub fn apply(&self, workload: &mut Workload) {
-        set(&mut workload.vcenters, &self.vcenters);
-        set(&mut workload.mix, &self.mix);
-        set(&mut workload.target.shape, &self.shape);
-        set(&mut workload.target.ordering, &self.ordering);
-        set(&mut workload.https, &self.https);
-        set(&mut workload.target.https, &self.target_https);
-        set(&mut workload.target.spill, &self.spill);
-        set(&mut workload.seed, &self.seed);
-        set(&mut workload.target.delay, &self.delay.map(Delay::Fixed));
-        workload.target.concurrency = self.concurrency.or(workload.target.concurrency);
+        self.vcenters.apply(workload);
+        self.target.apply(workload);
+        self.delivery.apply(workload);
     }
 }
 

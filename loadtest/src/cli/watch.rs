@@ -13,23 +13,28 @@ use crate::measure::sample::Sample;
 pub struct Watch {
     bar: ProgressBar,
     interrupts: Arc<AtomicU32>,
-    listener: JoinHandle<()>,
+    listener: Option<JoinHandle<()>>,
 }
 
 impl Watch {
     /// Ctrl-C is counted from now on instead of ending the process.
     pub fn new(message: String) -> Watch {
-        let bar = ProgressBar::new_spinner();
-        bar.enable_steady_tick(Duration::from_millis(200));
-        bar.set_message(message);
-        let interrupts = Arc::new(AtomicU32::new(0));
-        let counted = Arc::clone(&interrupts);
-        let listener = tokio::spawn(async move {
+        let mut watch = Watch::quiet(message);
+        let counted = Arc::clone(&watch.interrupts);
+        watch.listener = Some(tokio::spawn(async move {
             while tokio::signal::ctrl_c().await.is_ok() {
                 counted.fetch_add(1, Ordering::Relaxed);
             }
-        });
-        Watch { bar, interrupts, listener }
+        }));
+        watch
+    }
+
+    /// The line alone; somebody else waits for Ctrl-C.
+    pub fn quiet(message: String) -> Watch {
+        let bar = ProgressBar::new_spinner();
+        bar.enable_steady_tick(Duration::from_millis(200));
+        bar.set_message(message);
+        Watch { bar, interrupts: Arc::default(), listener: None }
     }
 
     /// Replaces the line; nothing where stderr is no terminal.
@@ -52,7 +57,9 @@ impl Watch {
 
 impl Drop for Watch {
     fn drop(&mut self) {
-        self.listener.abort();
+        if let Some(listener) = &self.listener {
+            listener.abort();
+        }
         self.bar.finish_and_clear();
     }
 }
