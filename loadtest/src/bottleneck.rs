@@ -5,6 +5,8 @@ use crate::workload::{Ordering, Rate, Shape, Workload};
 
 /// A thread or a machine that works for more than this share of the time has nothing to spare.
 const BUSY: f64 = 0.9;
+/// Other programs that work for more than this share of the machine are in the way.
+const DISTURBED: f64 = 0.2;
 /// Requests in flight for more than this share of what may be: the sender waits for answers.
 const WAITING: f64 = 0.8;
 
@@ -14,15 +16,39 @@ pub fn busiest_stage(samples: &[Sample]) -> Option<(&str, f64)> {
     stages.max_by(|a, b| a.1.total_cmp(b.1)).map(|(name, share)| (name.as_str(), *share))
 }
 
-/// `samples` are those of the time that matters; `cores` what router and generator share.
-pub fn limited_by(workload: &Workload, samples: &[Sample], cores: usize) -> String {
-    let mean =
-        |value: &dyn Fn(&Sample) -> f64| samples.iter().map(value).sum::<f64>() / samples.len().max(1) as f64;
-    let growing = is_growing(samples);
-    let offered = mean(&|sample| sample.created_rate);
-    if !growing && !matches!(workload.rate, Rate::None | Rate::Unbounded) && offered > 0.0 {
+/// The cores that a run had.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Cores {
+    /// What router and generator share.
+    pub all: usize,
+    /// What the router may use of them.
+    pub router: usize,
+}
+
+/// What kept the rate from being higher. `samples` are those of the time that matters.
+pub fn limited_by(workload: &Workload, samples: &[Sample], cores: Cores) -> String {
+    let kept_up = !is_growing(samples) && mean(samples, &|sample| sample.created_rate) > 0.0;
+    if kept_up && !matches!(workload.rate, Rate::None | Rate::Unbounded) {
         return "the offered load: the router kept up".into();
     }
+    busiest(workload, samples, cores)
+}
+
+/// What was busiest, whether or not it was too busy; and who disturbed.
+pub fn busiest(workload: &Workload, samples: &[Sample], cores: Cores) -> String {
+    let mut found = busiest_part(workload, samples, cores);
+    let other = mean(samples, &|sample| sample.other_cores.unwrap_or_default());
+    if is_disturbed(other, cores.all) {
+        let all = cores.all;
+        found.push_str(&format!(
+            " (but other programs kept {other:.1} of {all} cores busy meanwhile: stop them and measure again)"
+        ));
+    }
+    found
+}
+
+fn busiest_part(workload: &Workload, samples: &[Sample], cores: Cores) -> String {
+    let mean = |value: &dyn Fn(&Sample) -> f64| mean(samples, value);
     let router = mean(&|sample| sample.router_cores.unwrap_or_default());
     let generator = mean(&|sample| sample.generator_cores);
     let mut shares: Vec<(String, f64)> = Vec::new();
@@ -32,9 +58,19 @@ pub fn limited_by(workload: &Workload, samples: &[Sample], cores: usize) -> Stri
         }
     }
     let busiest = shares.iter().max_by(|a, b| a.1.total_cmp(&b.1));
-    if router + generator > BUSY * cores as f64 {
+    if cores.router < cores.all && router > BUSY * cores.router as f64 {
+        return format!("the router's processors: it kept {router:.1} of {} busy", cores.router);
+    }
+    let others = cores.all.saturating_sub(cores.router);
+    if others > 0 && generator > BUSY * others as f64 {
         return format!(
-            "the machine: of {cores} cores the router kept {router:.1} busy, vCenters and target {generator:.1}"
+            "vCenters and target, not the router: they kept {generator:.1} of their {others} cores busy"
+        );
+    }
+    if router + generator > BUSY * cores.all as f64 {
+        return format!(
+            "the machine: of {} cores the router kept {router:.1} busy, vCenters and target {generator:.1}",
+            cores.all
         );
     }
     if let Some((name, share)) = busiest.filter(|(_, share)| *share > BUSY) {
@@ -48,6 +84,16 @@ pub fn limited_by(workload: &Workload, samples: &[Sample], cores: usize) -> Stri
         );
     }
     "round trips: neither a core nor a stage nor the target was busy all the time".into()
+}
+
+/// Whether so many cores that other programs keep busy spoil what is measured.
+pub fn is_disturbed(other: f64, cores: usize) -> bool {
+    other > DISTURBED * cores as f64
+}
+
+/// Mean of a value; 0 without samples.
+pub fn mean(samples: &[Sample], value: &dyn Fn(&Sample) -> f64) -> f64 {
+    samples.iter().map(value).sum::<f64>() / samples.len().max(1) as f64
 }
 
 /// Requests that the router may have in flight, as far as that follows from the workload.
@@ -68,9 +114,6 @@ pub fn is_growing(samples: &[Sample]) -> bool {
         return false;
     }
     let (first, second) = samples.split_at(samples.len() / 2);
-    let mean = |part: &[Sample], value: &dyn Fn(&Sample) -> f64| {
-        part.iter().map(value).sum::<f64>() / part.len() as f64
-    };
     let lag = |part: &[Sample]| mean(part, &|sample| sample.lag_events as f64);
     let rate = mean(samples, &|sample| sample.created_rate);
     lag(second) > lag(first) + (rate * 0.1).max(100.0)
@@ -96,7 +139,7 @@ mod tests {
     fn the_evidence_names_the_bottleneck() {
         let workload = Workload::parse("test", "rate: 1000\nduration: 10s\nvcenters: 4").unwrap();
         let check = |samples: [Sample; 2], expected: &str| {
-            let found = limited_by(&workload, &samples, 4);
+            let found = limited_by(&workload, &samples, Cores { all: 4, router: 4 });
             assert!(found.starts_with(expected), "{found}");
         };
         let growing = |router, generator, parse, under_way| {
@@ -110,6 +153,14 @@ mod tests {
         check(growing(1.5, 0.5, 0.97, 1.0), "the router's stage `parse`");
         check(growing(1.0, 0.5, 0.5, 3.9), "the target's answers");
         check(growing(1.0, 0.5, 0.5, 1.0), "round trips");
+        let mut disturbed = growing(1.0, 0.5, 0.5, 1.0);
+        disturbed.iter_mut().for_each(|sample| sample.other_cores = Some(1.5));
+        check(
+            disturbed,
+            "round trips: neither a core nor a stage nor the target was busy all the time (but other programs kept 1.5",
+        );
+        let pinned = limited_by(&workload, &growing(1.0, 0.5, 0.5, 1.0), Cores { all: 4, router: 1 });
+        assert!(pinned.starts_with("the router's processors: it kept 1.0 of 1 busy"), "{pinned}");
         assert_eq!(busiest_stage(&growing(1.0, 0.5, 0.7, 1.0)), Some(("parse", 0.7)));
     }
 

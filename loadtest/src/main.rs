@@ -2,16 +2,20 @@
 //!
 //! ```text
 //! cli ──► run ──► stand (vCenters, target, router child) ──► measure (samples) ──► result (verdict)
-//!   └──► search (many runs at different rates) ──► report (JSON, HTML)
+//!   └──► limit (many runs; search says at which rates) ──► report (JSON, HTML)
 //! ```
 //!
 //! Exit codes: 0 all is well, 1 a verdict failed or the run broke off, 2 wrong arguments or workload.
 
 mod bottleneck;
 mod cli;
+mod compare;
+mod limit;
 mod measure;
+mod report;
 mod result;
 mod run;
+mod search;
 mod stand;
 mod workload;
 

@@ -1,16 +1,82 @@
 //! What a run found: the file that `--json` writes, and the verdict.
 
+use std::ops::Range;
+use std::path::Path;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use testbed::verify::{Latency, SourceReport, Tally};
 
+use crate::limit::figures::LimitResult;
 use crate::measure::machine::Machine;
 use crate::measure::sample::{Incident, RouterCounts, Sample};
 use crate::workload::{Ordering, Shape, Workload};
 
 /// Version of the file's form; a reader refuses another one.
-pub const FORMAT: u32 = 1;
+pub const FORMAT: u32 = 2;
+
+/// What is in a result file.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "camelCase")]
+pub enum Outcome {
+    Run(Box<RunResult>),
+    Limit(Box<LimitResult>),
+}
+
+/// Why a result file cannot be read.
+#[derive(Debug, thiserror::Error)]
+pub enum ReadError {
+    #[error("{file} cannot be read: {cause}")]
+    Io { file: String, cause: std::io::Error },
+    #[error("{file} is no result of `loadtest run --json` or `loadtest limit --json`: {cause}")]
+    Json { file: String, cause: serde_json::Error },
+    #[error(
+        "{file} has format {found}, this program reads {FORMAT}; take the `loadtest` that wrote it, or run it again"
+    )]
+    Format { file: String, found: u32 },
+}
+
+impl Outcome {
+    /// # Errors
+    /// It is not there, or not a result of this version.
+    pub fn read(path: &Path) -> Result<Outcome, ReadError> {
+        #[derive(Deserialize)]
+        struct Head {
+            format: u32,
+        }
+        let file = path.display().to_string();
+        let text =
+            std::fs::read_to_string(path).map_err(|cause| ReadError::Io { file: file.clone(), cause })?;
+        let wrong = |cause| ReadError::Json { file: file.clone(), cause };
+        let found = serde_json::from_str::<Head>(&text).map_err(wrong)?.format;
+        if found != FORMAT {
+            return Err(ReadError::Format { file, found });
+        }
+        serde_json::from_str(&text).map_err(wrong)
+    }
+
+    /// For people.
+    pub fn table(&self) -> String {
+        match self {
+            Outcome::Run(run) => run.table(),
+            Outcome::Limit(limit) => limit.table(),
+        }
+    }
+
+    pub fn machine(&self) -> &Machine {
+        match self {
+            Outcome::Run(run) => &run.machine,
+            Outcome::Limit(limit) => &limit.machine,
+        }
+    }
+
+    pub fn passed(&self) -> bool {
+        match self {
+            Outcome::Run(run) => run.passed,
+            Outcome::Limit(limit) => limit.passed,
+        }
+    }
+}
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -26,6 +92,8 @@ pub struct RunResult {
     pub failures: Vec<String>,
     /// Ended by Ctrl-C.
     pub interrupted: bool,
+    /// Ended before its end, because nothing that followed would have changed the outcome.
+    pub given_up: bool,
     pub seconds: f64,
     pub totals: Tally,
     /// Deliveries without a readable envelope, or from a source that is not of this run.
@@ -40,7 +108,11 @@ pub struct RunResult {
     pub generator_cpu_seconds: f64,
     /// What kept the rate from being higher, if anything did.
     pub limited_by: String,
+    /// What was busiest, whether or not it kept the rate from being higher.
+    pub busiest: String,
     pub samples: Vec<Sample>,
+    /// The samples between warm-up and drain.
+    pub loaded: Range<usize>,
     pub incidents: Vec<Incident>,
     /// Events to look for, where something is wrong.
     pub suspects: Vec<Suspect>,
@@ -92,6 +164,11 @@ pub struct RouterFigures {
 }
 
 impl RunResult {
+    /// The samples of the time that counts: between warm-up and drain.
+    pub fn under_load(&self) -> &[Sample] {
+        self.samples.get(self.loaded.clone()).unwrap_or(&self.samples)
+    }
+
     /// Everything that is not as the workload wants it, in words.
     pub fn objections(&self, workload: &Workload, attached: bool) -> Vec<String> {
         let mut found = Vec::new();

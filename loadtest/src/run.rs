@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
 
-use crate::bottleneck;
+use crate::bottleneck::{self, Cores};
 use crate::measure::admin::Admin;
 use crate::measure::machine::Machine;
 use crate::measure::sample::{Sample, Sampler};
@@ -48,6 +48,19 @@ pub struct Settings {
     /// Keeps the router's files here instead of in a folder that is removed.
     pub folder: Option<PathBuf>,
     pub sample_interval: Duration,
+    /// Latency and load are those after this time: connections are open then, and caches warm.
+    pub warm_up: Duration,
+}
+
+impl Settings {
+    fn cores(&self) -> Cores {
+        let all = Machine::this().cores;
+        let router = match &self.whose {
+            Whose::Ours { cpus: Some(cpus), .. } => cpus.len().min(all),
+            _ => all,
+        };
+        Cores { all, router }
+    }
 }
 
 /// What a run tells while it goes on.
@@ -104,7 +117,10 @@ pub async fn run(
     sampler.take(&stand, running.pid(), &running.admin).await;
     let exit_code = running.stop(ended == Verdict::GiveUp).await?;
     let starts = running.starts();
-    Ok(judge(workload, settings, &stand, sampler, exit_code, starts, ended == Verdict::Enough && !complete))
+    let mut result = judge(workload, settings, &stand, sampler, exit_code, starts);
+    result.interrupted = ended == Verdict::Enough && !complete;
+    result.given_up = ended == Verdict::GiveUp;
+    Ok(result)
 }
 
 /// A router that works, ours or theirs.
@@ -175,7 +191,8 @@ impl Running {
     ) -> Result<Verdict, RunError> {
         let mut ticks = ticks(settings);
         let mut looks = interval(Duration::from_millis(20));
-        let driving = pace::drive(workload, stand, happened);
+        let driven = stand.driven();
+        let driving = pace::drive(workload, &driven, happened);
         tokio::pin!(driving);
         loop {
             tokio::select! {
@@ -190,7 +207,11 @@ impl Running {
                 _ = ticks.tick() => {
                     self.check_alive()?;
                     let sample = sampler.take(stand, self.pid(), &self.admin).await;
-                    let verdict = observe(Progress::Sample(sample));
+                    let (warm, verdict) = (sample.seconds >= settings.warm_up.as_secs_f64(), observe(Progress::Sample(sample)));
+                    if warm && sampler.warm_from.is_none() {
+                        stand.forget_latency();
+                        sampler.warm_from = Some(sampler.samples.len());
+                    }
                     if verdict != Verdict::GoOn {
                         stand.stop_events();
                         return Ok(verdict);
@@ -280,17 +301,17 @@ fn judge(
     sampler: Sampler,
     exit_code: Option<i32>,
     starts: u32,
-    interrupted: bool,
 ) -> RunResult {
     let report = stand.report();
     let cpu_seconds = sampler.usage.cpu_seconds();
     let events = report.total.unique;
     let generator_cpu_seconds = sampler.generator_cpu_seconds();
-    let Sampler { samples, usage, counts, incidents, started_us, draining_from, .. } = sampler;
+    let Sampler { samples, usage, counts, incidents, started_us, draining_from, warm_from, .. } = sampler;
+    let from = warm_from.filter(|_| !settings.warm_up.is_zero()).unwrap_or(0);
     // What was waited for after the last event says little about load; where all was there from the start it is all there is.
     let loaded = match draining_from {
-        Some(until) if until > 0 && workload.rate != Rate::None => &samples[..until],
-        _ => &samples[..],
+        Some(until) if until > from && workload.rate != Rate::None => from..until,
+        _ => from.min(samples.len())..samples.len(),
     };
     let (busiest_stage, busiest_stage_share) = bottleneck::busiest_stage(&samples).unwrap_or_default();
     // Until the last sample in which something arrived.
@@ -302,7 +323,6 @@ fn judge(
         description: workload.description.clone(),
         setup: result::setup(workload),
         machine: Machine::this(),
-        interrupted,
         seconds,
         unreadable: report.unreadable,
         strays: report.stray_sources.values().sum(),
@@ -320,7 +340,9 @@ fn judge(
             counts,
         },
         generator_cpu_seconds,
-        limited_by: bottleneck::limited_by(workload, loaded, Machine::this().cores),
+        limited_by: bottleneck::limited_by(workload, &samples[loaded.clone()], settings.cores()),
+        busiest: bottleneck::busiest(workload, &samples[loaded.clone()], settings.cores()),
+        loaded,
         totals: report.total,
         suspects: result::suspects(&report.sources, started_us),
         incidents,

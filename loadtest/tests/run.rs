@@ -52,7 +52,8 @@ fn troubles_lose_nothing() {
         "vcenters: 2\nrate: 600\nduration: 6s\ntarget: {shape: batched, ordering: source, errors: {share: 0.05, status: 503}}\n\
          router: {source: {sweep: {interval: 2s, window: 20s}}}\n\
          troubles:\n  - {type: duplicates, every: 500ms, events: 20}\n  - {type: cutAnswers, every: 900ms}\n  \
-         - {type: lostAnswers, every: 1100ms}\n  - {type: late, at: 1s, events: 5, delay: 1s}\n  - {type: unknownClass, every: 1s, events: 2}\n  \
+         - {type: lostAnswers, every: 1100ms}\n  - {type: html, every: 1300ms}\n  - {type: drip, at: 2500ms, pieces: 3, pause: 50ms}\n  \
+         - {type: malformed, at: 1500ms, events: 1}\n  - {type: late, at: 1s, events: 5, delay: 1s}\n  - {type: unknownClass, every: 1s, events: 2}\n  \
          - {type: sessionExpiry, at: 2s}\n  - {type: collectorLoss, at: 3s}\n  - {type: targetOutage, at: 4s, downtime: 500ms}\n  \
          - {type: routerKill, at: 5s, downtime: 100ms}\n",
         &[],

@@ -13,6 +13,9 @@ fn wrong_arguments_end_with_2() {
         &["run", "steady", "--shape", "pigeon"],
         &["run", "steady", "--pid", "1"],
         &["run", "no-such-file.yaml"],
+        &["limit", "--full", "--shape", "batched"],
+        &["limit", "--from", "none"],
+        &["limit", "no-such-file.yaml"],
         &["workloads", "no-such"],
         &["fly"],
     ] {
@@ -50,7 +53,9 @@ fn workloads_are_listed_and_printed() {
 #[test]
 fn help_is_as_it_was() {
     let mut all = String::new();
-    for command in [&[][..], &["run"], &["workloads"]] {
+    for command in
+        [&[][..], &["run"], &["limit"], &["vcenter"], &["sink"], &["compare"], &["report"], &["workloads"]]
+    {
         let mut arguments = command.to_vec();
         arguments.push("--help");
         let outcome = loadtest(&arguments);

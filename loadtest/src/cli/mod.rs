@@ -1,6 +1,15 @@
 //! The command line: one file a subcommand.
 
+mod compare;
+mod limit;
+mod options;
+mod output;
+mod report;
 mod run;
+mod server;
+mod sink;
+mod vcenter;
+mod watch;
 mod workloads;
 
 use std::process::ExitCode;
@@ -25,6 +34,16 @@ pub struct Cli {
 enum Command {
     /// Run one workload against a router and say whether anything was lost, repeated, changed or late
     Run(Box<run::RunArgs>),
+    /// Find the highest rate that holds: everything arrives, p99 stays under its bound, the lag does not grow
+    Limit(Box<limit::LimitArgs>),
+    /// Serve synthetic vCenters until Ctrl-C
+    Vcenter(vcenter::VcenterArgs),
+    /// Receive events and verify them until Ctrl-C
+    Sink(sink::SinkArgs),
+    /// Compare two JSON results of `run`, or of `limit`; exit code 1 if the second is worse
+    Compare(compare::CompareArgs),
+    /// Write the report with charts of a JSON result
+    Report(report::ReportArgs),
     /// List the workloads that are built in, or print one
     Workloads(workloads::WorkloadsArgs),
 }
@@ -41,6 +60,11 @@ enum End {
 pub fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Run(args) => run::run(&args),
+        Command::Limit(args) => limit::run(&args),
+        Command::Vcenter(args) => vcenter::run(&args),
+        Command::Sink(args) => sink::run(&args),
+        Command::Compare(args) => compare::run(&args),
+        Command::Report(args) => report::run(&args),
         Command::Workloads(args) => workloads::run(&args),
     };
     let end = result.unwrap_or_else(|error| {
@@ -57,6 +81,12 @@ fn show(text: &str) -> anyhow::Result<()> {
         Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
         written => Ok(written?),
     }
+}
+
+/// Says everything that is wrong with a workload.
+fn usage(errors: &crate::workload::tree::WorkloadErrors) -> anyhow::Result<End> {
+    eprintln!("{errors}");
+    Ok(End::Usage)
 }
 
 /// The runtime of vCenters, target and measuring.

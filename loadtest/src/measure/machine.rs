@@ -1,7 +1,9 @@
 //! The machine that a result holds for.
 
 use std::fs;
+use std::sync::OnceLock;
 
+use rustix::thread::{CpuSet, sched_getaffinity};
 use serde::{Deserialize, Serialize};
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -14,8 +16,37 @@ pub struct Machine {
     pub kernel: String,
 }
 
+/// Seconds that the processors which this process could use at its start have worked since the machine's start, for whomever; `None` where
+/// the system does not say.
+pub fn busy_seconds() -> Option<f64> {
+    static OURS: OnceLock<Option<CpuSet>> = OnceLock::new();
+    let ours = (*OURS.get_or_init(|| sched_getaffinity(None).ok()))?;
+    busy_of(&fs::read_to_string("/proc/stat").ok()?, &|cpu| ours.is_set(cpu))
+}
+
+/// Time is all but `idle` and `iowait` (proc_stat(5): user nice system idle iowait irq softirq steal, then guests, who count as user already).
+/// What the hypervisor took away counts, too.
+fn busy_of(stat: &str, is_ours: &dyn Fn(usize) -> bool) -> Option<f64> {
+    let mut ticks = 0;
+    for line in stat.lines() {
+        let mut fields = line.split_whitespace();
+        let number = fields.next().and_then(|name| name.strip_prefix("cpu")?.parse().ok());
+        if number.is_some_and(is_ours) {
+            let times: Vec<u64> = fields.take(8).map(str::parse).collect::<Result<_, _>>().ok()?;
+            ticks += [0, 1, 2, 5, 6, 7].iter().filter_map(|at| times.get(*at)).sum::<u64>();
+        }
+    }
+    (ticks > 0).then(|| ticks as f64 / rustix::param::clock_ticks_per_second() as f64)
+}
+
 impl Machine {
+    /// As it was when it was first asked for: a search pins this process later.
     pub fn this() -> Machine {
+        static THIS: OnceLock<Machine> = OnceLock::new();
+        THIS.get_or_init(Machine::look).clone()
+    }
+
+    fn look() -> Machine {
         let cpus = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
         let field = |text: &str, name: &str| {
             let line = text.lines().find(|line| line.starts_with(name))?;
@@ -30,5 +61,22 @@ impl Machine {
             memory_mb: kilobytes.unwrap_or_default() / 1024,
             kernel: fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default().trim().to_owned(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_work_on_our_processors_counts() {
+        let stat =
+            "cpu 9 9 9 9 9 9 9 9 9 9\ncpu0 1 2 3 100 100 4 5 6 50 50\ncpu1 7 0 0 100 0 0 0 0 0 0\nintr 5\n";
+        let ticks = |is_ours: &dyn Fn(usize) -> bool| {
+            busy_of(stat, is_ours).map(|busy| (busy * rustix::param::clock_ticks_per_second() as f64).round())
+        };
+        assert_eq!(ticks(&|cpu| cpu == 0), Some(21.0));
+        assert_eq!(ticks(&|_| true), Some(28.0));
+        assert_eq!(ticks(&|_| false), None);
     }
 }

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
 use super::admin::Admin;
+use super::machine;
 use super::process::{self, Threads, Usage};
 use super::prometheus::Metrics;
 use crate::stand::Stand;
@@ -38,6 +39,8 @@ pub struct Sample {
     pub router_cores: Option<f64>,
     /// The same for vCenters and target.
     pub generator_cores: f64,
+    /// The same for everything else on the machine; unknown where the system does not say.
+    pub other_cores: Option<f64>,
     pub rss_bytes: Option<u64>,
     /// Share of its threads' time that each stage worked, 0 to 1.
     pub stages: BTreeMap<String, f64>,
@@ -105,6 +108,7 @@ pub struct Sampler {
     router_cpu: Option<f64>,
     generator_base: f64,
     generator_cpu: f64,
+    machine_busy: Option<f64>,
     busy: BTreeMap<String, f64>,
     threads: Vec<Threads>,
     /// When these two were looked at: a metrics page may come late.
@@ -113,6 +117,8 @@ pub struct Sampler {
     pub counts: RouterCounts,
     pub samples: Vec<Sample>,
     pub incidents: Vec<Incident>,
+    /// Samples before the router had warmed up, once it has.
+    pub warm_from: Option<usize>,
     /// Samples before the events ended.
     pub draining_from: Option<usize>,
     /// The start, in microseconds since 1970.
@@ -135,6 +141,7 @@ impl Sampler {
             router_cpu: now,
             generator_base: generator,
             generator_cpu: generator,
+            machine_busy: machine::busy_seconds(),
             busy: BTreeMap::new(),
             threads: pid.map(process::threads).unwrap_or_default(),
             stages_at: start,
@@ -142,6 +149,7 @@ impl Sampler {
             counts: RouterCounts::default(),
             samples: Vec::new(),
             incidents: Vec::new(),
+            warm_from: None,
             draining_from: None,
             started_us: SystemTime::now()
                 .duration_since(UNIX_EPOCH)
@@ -167,6 +175,14 @@ impl Sampler {
         let usage = self.usage.look(pid);
         let cpu = usage.as_ref().and(self.usage.cpu_seconds());
         let generator = generator_cpu();
+        let busy = machine::busy_seconds();
+        let router_cores = cpu.map(|cpu| (cpu - self.router_cpu.unwrap_or_default()).max(0.0) / elapsed);
+        let generator_cores = (generator - self.generator_cpu) / elapsed;
+        // A router whose process is not known would pass for something else.
+        let other_cores =
+            self.machine_busy.zip(busy).zip(router_cores).map(|((before, now), router)| {
+                ((now - before) / elapsed - router - generator_cores).max(0.0)
+            });
         let sample = Sample {
             seconds: (now - self.start).as_secs_f64(),
             created_rate: produced.saturating_sub(self.produced) as f64 / elapsed,
@@ -175,14 +191,15 @@ impl Sampler {
             p50_us: latency.p50_us,
             p99_us: latency.p99_us,
             max_us: latency.max_us,
-            router_cores: cpu.map(|cpu| (cpu - self.router_cpu.unwrap_or_default()).max(0.0) / elapsed),
-            generator_cores: (generator - self.generator_cpu) / elapsed,
+            router_cores,
+            generator_cores,
+            other_cores,
             rss_bytes: usage.map(|usage| usage.rss_bytes),
             stages,
             requests_under_way: metrics.as_ref().and_then(|metrics| metrics.sum(UNDER_WAY)),
         };
         (self.last, self.produced, self.delivered) = (now, produced, report.total.unique);
-        (self.router_cpu, self.generator_cpu) = (cpu, generator);
+        (self.router_cpu, self.generator_cpu, self.machine_busy) = (cpu, generator, busy);
         if let Some(metrics) = metrics {
             self.count(&metrics);
         }

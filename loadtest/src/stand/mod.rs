@@ -7,6 +7,8 @@
 
 pub mod config;
 pub mod pace;
+pub mod pin;
+pub mod remote;
 pub mod router;
 pub mod target;
 
@@ -18,6 +20,7 @@ use testbed::vcenter::{Options, Pace, VCenter};
 use testbed::verify::{Latency, Report, Verifier, report_of, take_latency_of};
 
 use crate::workload::{Workload, share};
+use pace::Driven;
 use target::Target;
 
 /// Why a stand cannot be set up.
@@ -41,11 +44,24 @@ impl Stand {
     /// # Errors
     /// A port cannot be bound.
     pub async fn start(workload: &Workload) -> Result<Stand, StandError> {
+        let vcenters = Stand::vcenters(workload, 0).await?;
+        let target = Target::start(&workload.target, 0).await?;
+        target.watch(&vcenters);
+        Ok(Stand { vcenters, target })
+    }
+
+    /// Starts the vCenters alone, on ports from this one on; 0 takes free ones.
+    ///
+    /// # Errors
+    /// A port cannot be bound.
+    pub async fn vcenters(workload: &Workload, port: u16) -> Result<Vec<VCenter>, StandError> {
         let mut vcenters = Vec::new();
         for number in 0..workload.vcenters {
             let model = workload.model(number);
             let backlog = share(workload.backlog, workload.vcenters, number);
+            let number_of_port = port.saturating_add(number as u16);
             let options = Options {
+                port: if port == 0 { 0 } else { number_of_port },
                 seed: model.seed,
                 vms: model.vms,
                 hosts: model.hosts,
@@ -59,8 +75,12 @@ impl Stand {
             };
             vcenters.push(VCenter::start(options).await?);
         }
-        let target = Target::start(&workload.target, &vcenters).await?;
-        Ok(Stand { vcenters, target })
+        Ok(vcenters)
+    }
+
+    /// What can be driven.
+    pub fn driven(&self) -> Driven {
+        Driven { vcenters: self.vcenters.clone(), target: Some(self.target.clone()) }
     }
 
     /// Writes what the router reads: its configuration and the certificates that it must trust.
@@ -103,6 +123,11 @@ impl Stand {
     /// Latency since the last call.
     pub fn take_latency(&self) -> Latency {
         take_latency_of(self.verifiers())
+    }
+
+    /// Latency counts from now on.
+    pub fn forget_latency(&self) {
+        self.verifiers().for_each(Verifier::forget_latency);
     }
 
     /// The verdict so far, over all receivers.

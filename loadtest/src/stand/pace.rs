@@ -4,7 +4,6 @@
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
-use std::sync::Arc;
 use std::time::Duration;
 
 use rand::rngs::StdRng;
@@ -13,7 +12,7 @@ use testbed::vcenter::{Pace, Trouble as CallTrouble, VCenter};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep, sleep_until};
 
-use super::Stand;
+use super::target::Target;
 use crate::workload::{Rate, Trouble, Workload};
 
 /// How often a rate that changes is set anew: a thousandth of a usual run, and short against what a person sees in a chart.
@@ -65,11 +64,24 @@ pub struct Happened {
     pub router_downtime: Option<Duration>,
 }
 
+/// What a workload drives: the vCenters and the target of this process, or either.
+#[derive(Clone)]
+pub struct Driven {
+    pub vcenters: Vec<VCenter>,
+    pub target: Option<Target>,
+}
+
+impl Driven {
+    fn stop_events(&self) {
+        self.vcenters.iter().for_each(|vcenter| vcenter.set_pace(Pace::Idle));
+    }
+}
+
 /// Runs until events have been created for as long as the workload says; without such a time, until it is dropped.
-pub async fn drive(workload: &Workload, stand: &Arc<Stand>, happened: &mpsc::UnboundedSender<Happened>) {
+pub async fn drive(workload: &Workload, driven: &Driven, happened: &mpsc::UnboundedSender<Happened>) {
     let start = Instant::now();
     let rate = async {
-        set_rate(workload, stand, Duration::ZERO);
+        set_rate(workload, driven, Duration::ZERO);
         let end = workload.duration.filter(|_| workload.rate != Rate::None);
         if workload.rate.is_constant() {
             return match end {
@@ -82,7 +94,7 @@ pub async fn drive(workload: &Workload, stand: &Arc<Stand>, happened: &mpsc::Unb
             if end.is_some_and(|end| now >= end) {
                 return;
             }
-            set_rate(workload, stand, now);
+            set_rate(workload, driven, now);
             sleep(STEP).await;
         }
     };
@@ -94,7 +106,7 @@ pub async fn drive(workload: &Workload, stand: &Arc<Stand>, happened: &mpsc::Unb
                 Trouble::RouterKill { downtime } => Some(*downtime),
                 _ => None,
             };
-            act(trouble, stand, due.vcenter);
+            act(trouble, driven, due.vcenter);
             // Nobody listens any more when the run is over.
             let _ =
                 happened.send(Happened { trouble: trouble.name(), vcenter: due.vcenter, router_downtime });
@@ -105,24 +117,33 @@ pub async fn drive(workload: &Workload, stand: &Arc<Stand>, happened: &mpsc::Unb
         () = rate => {}
         () = troubles => {}
     }
-    stand.stop_events();
+    driven.stop_events();
 }
 
-fn set_rate(workload: &Workload, stand: &Stand, now: Duration) {
+fn set_rate(workload: &Workload, driven: &Driven, now: Duration) {
     let share = f64::from(workload.vcenters);
     let pace = match workload.rate.at(now) {
         None => Pace::Endless,
         Some(rate) if rate > 0.0 => Pace::Rate(rate / share),
         Some(_) => Pace::Idle,
     };
-    for vcenter in &stand.vcenters {
+    for vcenter in &driven.vcenters {
         vcenter.set_pace(pace);
     }
 }
 
 /// Starts a trouble. What takes time goes on by itself, also when the events have ended: a target that is away must come back.
-fn act(trouble: &Trouble, stand: &Arc<Stand>, vcenter: usize) {
-    let at = &stand.vcenters[vcenter];
+fn act(trouble: &Trouble, driven: &Driven, vcenter: usize) {
+    if let (Trouble::TargetOutage { downtime }, Some(target)) = (trouble, driven.target.clone()) {
+        tokio::spawn(outage(target, *downtime));
+    }
+    // A target of its own has no vCenters.
+    if let Some(at) = driven.vcenters.get(vcenter) {
+        act_at(trouble, at);
+    }
+}
+
+fn act_at(trouble: &Trouble, at: &VCenter) {
     let calls = |calls: u64, trouble: CallTrouble| {
         at.trouble(READ, calls.min(u64::from(u32::MAX - 1)) as u32, trouble)
     };
@@ -147,6 +168,16 @@ fn act(trouble: &Trouble, stand: &Arc<Stand>, vcenter: usize) {
         Trouble::LostAnswers { calls: number } => calls(*number, CallTrouble::LoseAnswer),
         Trouble::Resets { calls: number } => calls(*number, CallTrouble::Reset),
         Trouble::Status { calls: number, status } => calls(*number, CallTrouble::Status(*status)),
+        Trouble::Hang { calls: number } => calls(*number, CallTrouble::Hang),
+        Trouble::Html { calls: number } => calls(*number, CallTrouble::Html),
+        Trouble::Drip { calls: number, pieces, pause } => {
+            calls(*number, CallTrouble::Drip(*pieces as usize, *pause));
+        }
+        Trouble::Malformed { events } => {
+            for _ in 0..*events {
+                at.append_malformed();
+            }
+        }
         Trouble::SessionExpiry => at.kill_sessions(),
         Trouble::CollectorLoss => at.destroy_collectors(),
         Trouble::ClockStep { by, back } => {
@@ -154,18 +185,16 @@ fn act(trouble: &Trouble, stand: &Arc<Stand>, vcenter: usize) {
             at.step_clock(if *back { -by } else { by });
         }
         Trouble::Restart { downtime } => drop(tokio::spawn(restart(at.clone(), *downtime))),
-        Trouble::TargetOutage { downtime } => {
-            let (stand, downtime) = (Arc::clone(stand), *downtime);
-            tokio::spawn(async move {
-                stand.target.outage().await;
-                sleep(downtime).await;
-                // Another program that takes the port meanwhile shows as events that are missing.
-                let _ = stand.target.resume().await;
-            });
-        }
-        // The owner of the router does that.
-        Trouble::RouterKill { .. } => {}
+        // Done above; the owner of the router does the other.
+        Trouble::TargetOutage { .. } | Trouble::RouterKill { .. } => {}
     }
+}
+
+async fn outage(target: Target, downtime: Duration) {
+    target.outage().await;
+    sleep(downtime).await;
+    // Another program that takes the port meanwhile shows as events that are missing.
+    let _ = target.resume().await;
 }
 
 async fn restart(vcenter: VCenter, downtime: Duration) {

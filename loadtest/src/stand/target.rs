@@ -1,7 +1,6 @@
 //! The target of a run: one of the testbed's servers, with what the workload says about its answers.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use testbed::StartError;
 use testbed::cert::{Certificate, Tls};
@@ -11,14 +10,16 @@ use testbed::sink::{Behavior, Sink, SinkOptions};
 use testbed::vcenter::VCenter;
 use testbed::verify::Verifier;
 
-use crate::workload::{self, Delay, Shape};
+use crate::workload::{self, Shape};
 
-/// What receives events, with one verifier for each receiver that gets every event.
+/// A handle on what receives events, with one verifier for each receiver that gets every event.
+#[derive(Clone)]
 pub struct Target {
     server: Server,
     verifiers: Vec<Arc<Verifier>>,
 }
 
+#[derive(Clone)]
 enum Server {
     Http(Sink),
     Functions(Gateway),
@@ -26,29 +27,26 @@ enum Server {
 }
 
 impl Target {
+    /// On this port; 0 takes a free one.
+    ///
     /// # Errors
-    /// A port cannot be bound.
-    pub async fn start(settings: &workload::Target, vcenters: &[VCenter]) -> Result<Target, StartError> {
+    /// The port cannot be bound.
+    pub async fn start(settings: &workload::Target, port: u16) -> Result<Target, StartError> {
         let receivers = settings.functions.max(1);
-        let verifiers: Vec<Arc<Verifier>> = (0..receivers)
-            .map(|_| {
-                let verifier = Verifier::new();
-                vcenters.iter().for_each(|vcenter| verifier.watch(vcenter));
-                Arc::new(verifier)
-            })
-            .collect();
+        let verifiers: Vec<Arc<Verifier>> = (0..receivers).map(|_| Arc::new(Verifier::new())).collect();
         let tls = settings.https.then_some(Certificate::Valid);
         let server = match settings.shape {
             Shape::Batched | Shape::Structured | Shape::Binary => {
-                let options = SinkOptions { tls, ..SinkOptions::default() };
+                let options = SinkOptions { port, tls, ..SinkOptions::default() };
                 Server::Http(Sink::start(options, Arc::clone(&verifiers[0])).await?)
             }
             Shape::Eventbridge => {
-                let options = EventBusOptions { tls, ..EventBusOptions::default() };
+                let options = EventBusOptions { port, tls, ..EventBusOptions::default() };
                 Server::Bus(EventBus::start(options, Arc::clone(&verifiers[0])).await?)
             }
             Shape::Openfaas => {
-                let gateway = Gateway::start(GatewayOptions { tls, ..GatewayOptions::default() }).await?;
+                let gateway =
+                    Gateway::start(GatewayOptions { port, tls, ..GatewayOptions::default() }).await?;
                 for (number, verifier) in verifiers.iter().enumerate() {
                     let function = Function::new(&name_of(number), "*");
                     gateway.deploy(Function { verifier: Some(Arc::clone(verifier)), ..function });
@@ -61,11 +59,15 @@ impl Target {
         Ok(target)
     }
 
+    /// Every receiver verifies these vCenters.
+    pub fn watch(&self, vcenters: &[VCenter]) {
+        for verifier in &self.verifiers {
+            vcenters.iter().for_each(|vcenter| verifier.watch(vcenter));
+        }
+    }
+
     fn behave(&self, settings: &workload::Target) {
-        let delay = match settings.delay {
-            Delay::None => Duration::ZERO,
-            Delay::Fixed(delay) => delay,
-        };
+        let delay = settings.delay;
         let failing = settings.errors.as_ref().map(|errors| (errors.share, errors.behavior()));
         match &self.server {
             Server::Http(sink) => {

@@ -141,7 +141,7 @@ pub fn whole(min: u64, max: u64) -> impl Fn(&str) -> Result<u64, String> + Clone
 }
 
 /// A number within bounds.
-pub fn decimal(min: f64, max: f64) -> impl Fn(&str) -> Result<f64, String> {
+pub fn decimal(min: f64, max: f64) -> impl Fn(&str) -> Result<f64, String> + Clone + Send + Sync {
     move |text| {
         let number = text.replace('_', "").parse().ok().filter(|number| (min..=max).contains(number));
         number.ok_or_else(|| format!("must be a number from {min} to {max}"))

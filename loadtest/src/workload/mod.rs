@@ -17,7 +17,8 @@ use testbed::vcenter::{Mix, Model, ModelSpec};
 
 pub use goals::Goals;
 pub use rate::Rate;
-pub use target::{Delay, Errors, Ordering, Shape, Target};
+pub use target::{ErrorKind, Errors, Ordering, Shape, Target, delay};
+pub use testbed::sink::Delay;
 pub use trouble::{Scheduled, Trouble};
 
 use fields::{Fields, duration, flag, whole, word};

@@ -1,12 +1,9 @@
 //! Where the events of a workload go, and how well that works.
 
-use std::time::Duration;
-
 use serde::Serialize;
-use testbed::sink::{Behavior, Reply};
+use testbed::sink::{Behavior, Delay, Reply};
 
 use super::fields::{Fields, decimal, duration, flag, whole, word};
-use super::tree::{Data, Node};
 
 /// How events are delivered.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
@@ -69,13 +66,31 @@ impl Ordering {
     }
 }
 
-/// How long the target takes for a request.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub enum Delay {
-    #[default]
-    None,
-    Fixed(Duration),
+/// How long the target takes for a request: `20ms`, any time within `5ms-20ms`, or most times fast and some slow, `p50=5ms,p99=80ms`.
+///
+/// # Errors
+/// What is allowed.
+pub fn delay(text: &str) -> Result<Delay, String> {
+    let found = match text.split_once(',') {
+        Some((p50, p99)) => {
+            let part = |text: &str, name| duration(text.trim().strip_prefix(name)?).ok();
+            part(p50, "p50=").zip(part(p99, "p99=")).map(|(p50, p99)| Delay::Percentiles { p50, p99 })
+        }
+        None => match text.split_once('-') {
+            Some((from, to)) => {
+                duration(from).ok().zip(duration(to).ok()).map(|(from, to)| Delay::Between(from, to))
+            }
+            None => duration(text).ok().map(Delay::Fixed),
+        },
+    };
+    let rises = |delay: &Delay| match delay {
+        Delay::Fixed(_) => true,
+        Delay::Between(from, to) => from <= to,
+        Delay::Percentiles { p50, p99 } => !p50.is_zero() && p50 <= p99,
+    };
+    found
+        .filter(rises)
+        .ok_or_else(|| "must be a duration such as `20ms`, or `5ms-20ms`, or `p50=5ms,p99=80ms`".to_owned())
 }
 
 /// Requests that fail.
@@ -95,11 +110,37 @@ pub enum ErrorKind {
     Reset,
     /// The work is done, then the connection is reset.
     LostAnswer,
+    /// No answer, ever.
+    Hang,
+    /// The work is done; of the answer only half arrives.
+    HalfBody,
 }
+
+impl ErrorKind {
+    /// A status, or a word.
+    ///
+    /// # Errors
+    /// What is allowed.
+    pub fn parse(text: &str) -> Result<ErrorKind, String> {
+        match whole(400, 599)(text) {
+            Ok(status) => Ok(ErrorKind::Status(status as u16)),
+            Err(_) => {
+                word(&REPLIES)(text).map_err(|message| format!("{message}, or a status from 400 to 599"))
+            }
+        }
+    }
+}
+
+const REPLIES: [(&str, ErrorKind); 4] = [
+    ("reset", ErrorKind::Reset),
+    ("lostAnswer", ErrorKind::LostAnswer),
+    ("hang", ErrorKind::Hang),
+    ("halfBody", ErrorKind::HalfBody),
+];
 
 impl Errors {
     pub fn repeats_deliveries(&self) -> bool {
-        self.kind == ErrorKind::LostAnswer
+        matches!(self.kind, ErrorKind::LostAnswer | ErrorKind::HalfBody)
     }
 
     pub fn behavior(&self) -> Behavior {
@@ -107,6 +148,8 @@ impl Errors {
             ErrorKind::Status(status) => Behavior::status(status),
             ErrorKind::Reset => Behavior::reply(Reply::Reset),
             ErrorKind::LostAnswer => Behavior::reply(Reply::LoseAnswer),
+            ErrorKind::Hang => Behavior::reply(Reply::Hang),
+            ErrorKind::HalfBody => Behavior::reply(Reply::HalfBody),
         }
     }
 }
@@ -135,7 +178,7 @@ impl Default for Target {
             concurrency: None,
             https: false,
             spill: true,
-            delay: Delay::None,
+            delay: Delay::default(),
             errors: None,
             functions: 1,
         }
@@ -151,14 +194,7 @@ impl Target {
         let concurrency = fields.get("concurrency", whole(1, 1024)).map(|number| number as u32);
         let https = fields.get("https", flag).unwrap_or(false);
         let spill = fields.get("spill", flag).unwrap_or(true);
-        let delay = match fields.node("delay") {
-            Some(Node { data: Data::Scalar { .. }, .. }) => fields.get("delay", duration).map(Delay::Fixed),
-            Some(_) => {
-                fields.wrong("delay", "must be a duration");
-                None
-            }
-            None => None,
-        };
+        let delay = fields.get("delay", delay);
         let errors = fields.block("errors", read_errors);
         let functions = fields.get("functions", whole(1, 64)).unwrap_or(1) as u32;
         if functions > 1 && shape != Shape::Openfaas {
@@ -172,8 +208,7 @@ impl Target {
 fn read_errors(fields: &mut Fields<'_, '_>) -> Option<Errors> {
     let share = fields.need("share", decimal(0.0, 1.0));
     let status = fields.get("status", whole(400, 599));
-    let reply =
-        fields.get("reply", word(&[("reset", ErrorKind::Reset), ("lostAnswer", ErrorKind::LostAnswer)]));
+    let reply = fields.get("reply", word(&REPLIES));
     let kind = match (status, reply) {
         (None, Some(kind)) => kind,
         (status, None) => ErrorKind::Status(status.unwrap_or(503) as u16),

@@ -68,7 +68,7 @@ fn everything_that_is_wrong_is_said_at_once() {
         "bad.yaml:3: speed: there is no such field; there are `description`,",
         "bad.yaml:4: mix: mix of events: no template for `NoSuchEvent`",
         "bad.yaml:6: target.shape: must be one of `batched`, `structured`, `binary`, `openfaas`, `eventbridge`",
-        "bad.yaml:7: target.delay: must be a duration",
+        "bad.yaml:7: target.delay: must be a duration such as `20ms`, or `5ms-20ms`, or `p50=5ms,p99=80ms`",
         "bad.yaml:8: target.errors.share: is missing",
         "bad.yaml:8: target.errors.status: must be a whole number from 400 to 599",
         "bad.yaml:10: troubles[0].type: must be one of `duplicates`,",
@@ -94,6 +94,23 @@ fn fields_that_do_not_fit_together_are_named() {
         "backlog: 5\nrouter: {settings: {ephemeral: true}}\ntroubles: [{type: routerKill, downtime: 1s}]",
         "keeps its state",
     );
+}
+
+#[test]
+fn delays_are_a_time_a_range_or_two_percentiles() {
+    let ms = Duration::from_millis;
+    for (text, expected) in [
+        ("20ms", Some(Delay::Fixed(ms(20)))),
+        ("5ms-1s", Some(Delay::Between(ms(5), ms(1000)))),
+        ("p50=5ms,p99=80ms", Some(Delay::Percentiles { p50: ms(5), p99: ms(80) })),
+        ("p50=5ms, p99=80ms", Some(Delay::Percentiles { p50: ms(5), p99: ms(80) })),
+        ("9ms-5ms", None),
+        ("p50=5ms", None),
+        ("p99=80ms,p50=5ms", None),
+        ("-5ms", None),
+    ] {
+        assert_eq!(delay(text).ok(), expected, "{text}");
+    }
 }
 
 #[test]

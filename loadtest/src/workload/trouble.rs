@@ -11,6 +11,9 @@ const EVENTS_MAX: u64 = 1_000_000;
 /// Bytes of one huge event: what the router still reads, with room around it.
 const HUGE_BYTES_MAX: u64 = 16 << 20;
 
+/// Pieces of one answer: smaller ones than a network packet make no difference.
+const PIECES_MAX: u64 = 1_000;
+
 /// One kind of trouble with its times.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -49,6 +52,14 @@ pub enum Trouble {
     Resets { calls: u64 },
     /// The next calls are answered with this HTTP status.
     Status { calls: u64, status: u16 },
+    /// The next page reads are never answered.
+    Hang { calls: u64 },
+    /// A proxy answers the next page reads with a page of HTML.
+    Html { calls: u64 },
+    /// The answers of the next page reads come in so many pieces with this pause before each.
+    Drip { calls: u64, pieces: u64, pause: Duration },
+    /// An event that is not well-formed XML spoils every page that it is in.
+    Malformed { events: u64 },
     /// All sessions end.
     SessionExpiry,
     /// All collectors are gone.
@@ -79,6 +90,10 @@ impl Trouble {
             Trouble::LostAnswers { .. } => "lostAnswers",
             Trouble::Resets { .. } => "resets",
             Trouble::Status { .. } => "status",
+            Trouble::Hang { .. } => "hang",
+            Trouble::Html { .. } => "html",
+            Trouble::Drip { .. } => "drip",
+            Trouble::Malformed { .. } => "malformed",
             Trouble::SessionExpiry => "sessionExpiry",
             Trouble::CollectorLoss => "collectorLoss",
             Trouble::Restart { .. } => "restart",
@@ -95,7 +110,7 @@ impl Trouble {
 }
 
 /// The names, in the order of the documentation.
-const NAMES: [&str; 18] = [
+const NAMES: [&str; 22] = [
     "duplicates",
     "late",
     "keyWrap",
@@ -108,6 +123,10 @@ const NAMES: [&str; 18] = [
     "lostAnswers",
     "resets",
     "status",
+    "hang",
+    "html",
+    "drip",
+    "malformed",
     "sessionExpiry",
     "collectorLoss",
     "restart",
@@ -134,6 +153,7 @@ fn read_kind(name: &str, fields: &mut Fields<'_, '_>) -> Option<Trouble> {
         "duplicates" => Trouble::Duplicates { events: events()? },
         "keyWrap" => Trouble::KeyWrap { events: events()? },
         "unknownClass" => Trouble::UnknownClass { events: events()? },
+        "malformed" => Trouble::Malformed { events: events()? },
         "late" => {
             let (events, delay) = (events(), fields.need("delay", duration));
             Trouble::Late { events: events?, delay: delay? }
@@ -159,6 +179,13 @@ fn read_kind(name: &str, fields: &mut Fields<'_, '_>) -> Option<Trouble> {
         "slowPages" => {
             let (calls, delay) = (calls(fields), fields.need("delay", duration));
             Trouble::SlowPages { calls: calls?, delay: delay? }
+        }
+        "hang" => Trouble::Hang { calls: calls(fields)? },
+        "html" => Trouble::Html { calls: calls(fields)? },
+        "drip" => {
+            let (calls, pieces) = (calls(fields), fields.need("pieces", whole(1, PIECES_MAX)));
+            let pause = fields.need("pause", duration);
+            Trouble::Drip { calls: calls?, pieces: pieces?, pause: pause? }
         }
         "cutAnswers" => Trouble::CutAnswers { calls: calls(fields)? },
         "lostAnswers" => Trouble::LostAnswers { calls: calls(fields)? },

@@ -205,7 +205,7 @@ impl Handler for State {
         if let crate::sink::Reply::Status(status) = behavior.reply
             && status >= 400
         {
-            tokio::time::sleep(behavior.latency).await;
+            behavior.wait().await;
             let code = if matches!(status, 400 | 429) { "ThrottlingException" } else { "InternalException" };
             return Ok(error(status, code, "on demand"));
         }

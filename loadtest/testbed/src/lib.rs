@@ -43,6 +43,7 @@
 #![deny(unsafe_code)]
 
 pub mod cert;
+mod delay;
 pub mod eventbridge;
 pub mod limits;
 mod net;

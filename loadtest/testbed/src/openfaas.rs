@@ -327,7 +327,7 @@ impl State {
         if !behavior.takes() {
             return behavior.answer(connection, Body::full("on demand")).await;
         }
-        tokio::time::sleep(behavior.latency).await;
+        behavior.wait().await;
         let body = match (method, path) {
             (&Method::GET, "/system/functions") => {
                 let namespace = query

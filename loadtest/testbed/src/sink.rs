@@ -6,14 +6,16 @@
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
 
 use bytes::Bytes;
 use hyper::body::Incoming;
 use hyper::header::{CONTENT_TYPE, HeaderMap, HeaderValue, RETRY_AFTER};
 use hyper::{Request, Response};
+use rand::SeedableRng;
+use rand::rngs::StdRng;
 
 use crate::cert::{Certificate, Tls};
+pub use crate::delay::Delay;
 use crate::limits::RECORDS_MAX;
 use crate::net::{Body, Connection, Dropped, Handler, Hosted, StartError, answer, hang, read_body};
 use crate::sync::lock;
@@ -36,18 +38,18 @@ pub enum Reply {
 }
 
 /// How requests are answered.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Behavior {
     pub reply: Reply,
     /// Waits this long before answering.
-    pub latency: Duration,
+    pub latency: Delay,
     /// `Retry-After`, as seconds or as an HTTP date.
     pub retry_after: Option<String>,
 }
 
 impl Default for Behavior {
     fn default() -> Behavior {
-        Behavior { reply: Reply::Status(202), latency: Duration::ZERO, retry_after: None }
+        Behavior { reply: Reply::Status(202), latency: Delay::default(), retry_after: None }
     }
 }
 
@@ -60,8 +62,8 @@ impl Behavior {
         Behavior { reply, ..Behavior::default() }
     }
 
-    pub fn latency(latency: Duration) -> Behavior {
-        Behavior { latency, ..Behavior::default() }
+    pub fn latency(latency: impl Into<Delay>) -> Behavior {
+        Behavior { latency: latency.into(), ..Behavior::default() }
     }
 
     /// Whether the work was done.
@@ -73,15 +75,22 @@ impl Behavior {
         }
     }
 
+    /// Waits as long as was drawn for this request (see [`Conduct::take`]).
+    pub(crate) async fn wait(&self) {
+        if let Delay::Fixed(latency) = self.latency
+            && !latency.is_zero()
+        {
+            tokio::time::sleep(latency).await;
+        }
+    }
+
     /// Waits and answers as told, with this body when all is well.
     pub(crate) async fn answer(
         &self,
         connection: &Connection,
         body: Body,
     ) -> Result<Response<Body>, Dropped> {
-        if !self.latency.is_zero() {
-            tokio::time::sleep(self.latency).await;
-        }
+        self.wait().await;
         match self.reply {
             Reply::Hang => match hang().await {},
             Reply::Reset | Reply::LoseAnswer => Err(connection.reset()),
@@ -102,12 +111,25 @@ impl Behavior {
 }
 
 /// Behaviours in force: first what is scripted, then a share that fails, then the steady one.
-#[derive(Default)]
 pub(crate) struct Conduct {
     steady: Behavior,
     script: VecDeque<(u64, Behavior)>,
     failing: Option<(f64, Behavior)>,
     turn: u64,
+    /// The same delays in every run.
+    random: StdRng,
+}
+
+impl Default for Conduct {
+    fn default() -> Conduct {
+        Conduct {
+            steady: Behavior::default(),
+            script: VecDeque::new(),
+            failing: None,
+            turn: 0,
+            random: StdRng::seed_from_u64(1),
+        }
+    }
 }
 
 impl Conduct {
@@ -125,7 +147,14 @@ impl Conduct {
         self.failing = (share > 0.0).then_some((share, behavior));
     }
 
+    /// The behaviour for the next request, its delay drawn.
     pub fn take(&mut self) -> Behavior {
+        let mut behavior = self.choose();
+        behavior.latency = Delay::Fixed(behavior.latency.draw(&mut self.random));
+        behavior
+    }
+
+    fn choose(&mut self) -> Behavior {
         if let Some((left, behavior)) = self.script.front_mut() {
             let behavior = behavior.clone();
             *left -= 1;

@@ -212,6 +212,16 @@ impl Verifier {
         take_latency_of([self])
     }
 
+    /// Latency counts from now on: a warm-up does not belong to what is measured.
+    pub fn forget_latency(&self) {
+        let sources = self.sources.read().unwrap_or_else(std::sync::PoisonError::into_inner);
+        for (_, source) in sources.iter() {
+            let mut source = lock(source);
+            source.latency.reset();
+            source.latency_before.reset();
+        }
+    }
+
     /// The verdict: what should have arrived by now and did not is missing.
     pub fn report(&self) -> Report {
         report_of([self])

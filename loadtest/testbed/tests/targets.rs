@@ -103,7 +103,7 @@ async fn async_calls_are_accepted_at_once_run_in_order_and_called_back() {
     let gateway = gateway().await;
     let options = SinkOptions { keep: true, ..SinkOptions::default() };
     let callbacks = Sink::start(options, Arc::new(Verifier::new())).await.unwrap();
-    gateway.set("echo", Behavior { latency: Duration::from_millis(5), ..Behavior::status(200) });
+    gateway.set("echo", Behavior { latency: Duration::from_millis(5).into(), ..Behavior::status(200) });
     gateway.next("echo", 2, Behavior::status(200));
     let callback = format!("X-Callback-Url: {}\r\n", callbacks.url());
     for number in 0..5 {

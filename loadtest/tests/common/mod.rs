@@ -1,9 +1,13 @@
 //! Runs the program, and programs beside it.
 #![allow(dead_code, reason = "each test binary uses a part")]
 
+use std::io::{BufRead, BufReader, Read};
 use std::path::PathBuf;
-use std::process::{Command, Stdio};
+use std::process::{ChildStdout, Command, Stdio};
 use std::sync::OnceLock;
+use std::time::Duration;
+
+use rustix::process::{Pid, Signal};
 
 /// What a run of the program came to.
 #[derive(Debug)]
@@ -54,6 +58,52 @@ pub fn router() -> &'static str {
 
 /// A program that is killed at the end of its test.
 pub struct Child(std::process::Child);
+
+/// A server of `loadtest` that has said where it is.
+pub struct Server {
+    child: Child,
+    stdout: BufReader<ChildStdout>,
+    /// The first line that it wrote.
+    pub said: String,
+}
+
+impl Server {
+    pub fn start(arguments: &[&str]) -> Server {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_loadtest"));
+        command.args(arguments).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::inherit());
+        let mut child = Child(command.spawn().unwrap());
+        let mut stdout = BufReader::new(child.0.stdout.take().unwrap());
+        let mut said = String::new();
+        stdout.read_line(&mut said).unwrap();
+        assert!(said.starts_with("http"), "{said}");
+        Server { child, stdout, said }
+    }
+
+    /// Its URL.
+    pub fn url(&self) -> &str {
+        self.said.split_whitespace().next().unwrap()
+    }
+
+    /// Ctrl-C; returns its exit code and what it wrote.
+    pub fn stop(mut self) -> (i32, String) {
+        let pid = Pid::from_child(&self.child.0);
+        rustix::process::kill_process(pid, Signal::INT).unwrap();
+        let mut rest = String::new();
+        self.stdout.read_to_string(&mut rest).unwrap();
+        (self.child.0.wait().unwrap().code().unwrap(), rest)
+    }
+}
+
+/// Looks again and again until it is so.
+pub fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
+    for _ in 0..1_200 {
+        if is_so() {
+            return;
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    panic!("{what} does not come true within a minute");
+}
 
 impl Child {
     pub fn start(program: &str, arguments: &[&str]) -> Child {

@@ -1,0 +1,48 @@
+//! `loadtest compare`: is the second result worse than the first?
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+use super::End;
+use crate::compare::{compare, table};
+use crate::result::Outcome;
+
+/// Compare two JSON results of `run`, or of `limit`; exit code 1 if the second is worse.
+///
+/// Latencies have half a millisecond of grace besides. Compare results of one machine only, made one after the other.
+#[derive(Debug, Args)]
+pub struct CompareArgs {
+    /// What it was
+    first: PathBuf,
+    /// What it is now
+    second: PathBuf,
+    /// How much worse is not yet worse, in per cent
+    #[arg(long, value_name = "PERCENT", default_value_t = 10, value_parser = clap::value_parser!(u32).range(0..=1000))]
+    tolerance: u32,
+}
+
+pub(super) fn run(args: &CompareArgs) -> anyhow::Result<End> {
+    let (first, second) = match (Outcome::read(&args.first), Outcome::read(&args.second)) {
+        (Ok(first), Ok(second)) => (first, second),
+        (Err(error), _) | (_, Err(error)) => {
+            eprintln!("loadtest: {error}");
+            return Ok(End::Usage);
+        }
+    };
+    if first.machine() != second.machine() {
+        eprintln!(
+            "loadtest: the machines differ; ratios of figures of two machines say little about the router"
+        );
+    }
+    match compare(&first, &second, f64::from(args.tolerance) / 100.0) {
+        Ok(rows) => {
+            super::show(&table(&rows))?;
+            Ok(if rows.iter().any(|row| row.regressed) { End::Failed } else { End::Done })
+        }
+        Err(error) => {
+            eprintln!("loadtest: {error}");
+            Ok(End::Usage)
+        }
+    }
+}

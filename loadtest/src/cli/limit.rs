@@ -1,0 +1,159 @@
+//! `loadtest limit`: the highest rate that holds.
+
+use std::ops::ControlFlow;
+use std::time::Duration;
+
+use clap::Args;
+use tokio::time::Instant;
+
+use super::End;
+use super::options::{Overrides, OwnRouter};
+use super::output::Output;
+use super::watch::{Watch, line};
+use crate::limit::cases::{self, Case};
+use crate::limit::figures::{LimitResult, Purpose};
+use crate::limit::{Event, Hunt, Plan};
+use crate::measure::machine::Machine;
+use crate::result::{FORMAT, Outcome};
+use crate::search::RATE_MAX;
+use crate::workload::tree::WorkloadErrors;
+use crate::workload::{Workload, fields};
+
+/// What is searched for where neither a workload nor a flag says.
+const PLAIN: &str = "rate: 1\nduration: 1s\n";
+
+/// Find the highest rate that holds: everything arrives, p99 stays under its bound, the lag does not grow.
+///
+/// Doubles the rate until it does not hold any more, narrows it down, confirms the answer by a longer run and measures latency at half of it.
+/// Without a workload two shapes are searched: batched requests, and a request for each event. Stop other work on the machine first.
+#[derive(Debug, Args)]
+pub struct LimitArgs {
+    /// Search with this workload's vCenters, events, target and troubles: a file, or the name of one that is built in
+    workload: Option<String>,
+    /// All shapes, 1 to 64 vCenters, HTTP and HTTPS, with and without spill, over cores; some five minutes for each of some 14 cases
+    #[arg(long, conflicts_with_all = ["workload", "shape", "ordering", "vcenters", "https", "target_https", "spill", "cpus"])]
+    full: bool,
+    /// Short steps and a coarse answer, to see whether it works at all
+    #[arg(long)]
+    quick: bool,
+    #[command(flatten)]
+    output: Output,
+    /// What p99 of the time from creation to receipt must stay under
+    #[arg(long, value_name = "TIME", default_value = "250ms", value_parser = fields::duration)]
+    p99: Duration,
+    /// First rate to try, in events a second; one that a small machine takes if left out
+    #[arg(long, value_name = "RATE", value_parser = fields::whole(1, RATE_MAX as u64))]
+    from: Option<u64>,
+    /// Look no higher than this
+    #[arg(long, value_name = "RATE", value_parser = fields::whole(1, RATE_MAX as u64))]
+    max: Option<u64>,
+    /// How far below the true limit the answer may be, in per cent [default: 5; with --quick 30]
+    #[arg(long, value_name = "PERCENT", value_parser = clap::value_parser!(u32).range(1..=100))]
+    precision: Option<u32>,
+    /// How long each rate is looked at, after a warm-up of a quarter of it [default: 8s; with --quick 1500ms]
+    #[arg(long, value_name = "TIME", value_parser = fields::duration)]
+    step: Option<Duration>,
+    /// Time for everything: towards its end the answer gets coarser rather than late [default: 15m; with --full 6m a case]
+    #[arg(long, value_name = "TIME", value_parser = fields::duration)]
+    time: Option<Duration>,
+    #[command(flatten)]
+    router: OwnRouter,
+    #[command(flatten)]
+    overrides: Overrides,
+}
+
+pub(super) fn run(args: &LimitArgs) -> anyhow::Result<End> {
+    let machine = Machine::this();
+    let cases = match cases(args, machine.cores) {
+        Ok(cases) => cases,
+        Err(errors) => return super::usage(&errors),
+    };
+    let plan = plan(args)?;
+    let usual =
+        if args.full { Duration::from_secs(360) * cases.len() as u32 } else { Duration::from_secs(900) };
+    let time = args.time.unwrap_or(usual);
+    let result = super::runtime()?.block_on(watched(&cases, &plan, time));
+    let outcome = Outcome::Limit(Box::new(result));
+    args.output.write(&outcome)?;
+    Ok(if outcome.passed() { End::Done } else { End::Failed })
+}
+
+fn cases(args: &LimitArgs, cores: usize) -> Result<Vec<Case>, WorkloadErrors> {
+    let mut base = match &args.workload {
+        Some(name) => Workload::load(name)?,
+        None => Workload::parse("plain", PLAIN)?,
+    };
+    args.overrides.apply(&mut base);
+    base.check()?;
+    let cases = match (&args.workload, args.overrides.shape()) {
+        (Some(_), _) => vec![Case::new(&base.name.clone(), base)],
+        (None, Some(shape)) => vec![Case::new(shape.name(), base)],
+        (None, None) if args.full => cases::full(&base, cores),
+        (None, None) => cases::usual(&base),
+    };
+    Ok(cases)
+}
+
+fn plan(args: &LimitArgs) -> anyhow::Result<Plan> {
+    let quick = args.quick;
+    let step = args.step.unwrap_or(Duration::from_millis(if quick { 1_500 } else { 8_000 }));
+    let step = step.max(Duration::from_millis(500));
+    Ok(Plan {
+        program: args.router.program()?,
+        cpus: args.router.cpus(),
+        from: args.from.map(|rate| rate as f64),
+        max: args.max.map_or(RATE_MAX, |rate| rate as f64),
+        precision: f64::from(args.precision.unwrap_or(if quick { 30 } else { 5 })) / 100.0,
+        p99: args.p99,
+        warm_up: step / 4,
+        step,
+        confirm: if quick { step } else { step * 3 },
+        sample_interval: (step / 16).max(Duration::from_millis(100)),
+    })
+}
+
+/// Shows progress and every step; Ctrl-C gives what is known by then.
+async fn watched(cases: &[Case], plan: &Plan, time: Duration) -> LimitResult {
+    let watch = Watch::new("starting".into());
+    let start = Instant::now();
+    let mut found = Vec::new();
+    for (number, case) in cases.iter().enumerate() {
+        let left = time.saturating_sub(start.elapsed());
+        let until = Instant::now() + left / (cases.len() - number) as u32;
+        let mut doing = String::new();
+        let mut observe = |event: Event<'_>| {
+            match event {
+                Event::Case(case) => watch.say(&format!("{} ({} of {})", case.name, number + 1, cases.len())),
+                Event::Try(purpose, rate) => {
+                    let why = match purpose {
+                        Purpose::Search => "trying",
+                        Purpose::Again => "once more",
+                        Purpose::Confirm => "for longer",
+                        Purpose::Half => "at half of it",
+                    };
+                    doing = format!("{}: {why} {rate:.0}/s", case.name);
+                    watch.show(doing.clone());
+                }
+                Event::Sample(sample) => watch.show(format!("{doing}{}", line(sample))),
+                Event::Step(step) => watch.say(&step.line()),
+            }
+            if watch.interrupts() > 0 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        };
+        let figures = Hunt::new(case, plan, until).run(&mut observe).await;
+        let interrupted = figures.interrupted;
+        found.push(figures);
+        if interrupted {
+            break;
+        }
+    }
+    LimitResult {
+        format: FORMAT,
+        machine: Machine::this(),
+        p99_us: plan.p99.as_micros() as u64,
+        precision: plan.precision,
+        seconds: start.elapsed().as_secs_f64(),
+        passed: found.len() == cases.len()
+            && found.iter().all(|case| case.limit.is_some() && case.error.is_none() && !case.interrupted),
+        cases: found,
+    }
+}

@@ -1,0 +1,199 @@
+//! Flags that several subcommands have: which router, and what is different from the workload.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::Args;
+use testbed::vcenter::Mix;
+
+use crate::stand::router::{self, RouterError};
+use crate::workload::{Delay, Ordering, Rate, Shape, Workload, delay, fields, mix};
+
+/// A router that is started here.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Which router")]
+pub struct OwnRouter {
+    /// The router's binary; the one beside this program if left out
+    #[arg(long, value_name = "PATH")]
+    router: Option<PathBuf>,
+    /// Processors that the router may use, as `0,2-3`
+    #[arg(long, value_name = "LIST", value_parser = cpus)]
+    cpus: Option<Cpus>,
+}
+
+impl OwnRouter {
+    /// # Errors
+    /// There is no router.
+    pub fn program(&self) -> Result<PathBuf, RouterError> {
+        router::find(self.router.as_deref())
+    }
+
+    pub fn cpus(&self) -> Option<Vec<usize>> {
+        self.cpus.clone().map(|cpus| cpus.0)
+    }
+}
+
+/// Numbers of processors.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Cpus(pub Vec<usize>);
+
+fn cpus(text: &str) -> Result<Cpus, String> {
+    let wrong = || "must be numbers of processors such as `0,2-3`, each below 1024".to_owned();
+    let number = |text: &str| text.parse().ok().filter(|number| *number < 1024).ok_or_else(wrong);
+    let mut list = Vec::new();
+    for part in text.split(',') {
+        let (from, to) = part.split_once('-').unwrap_or((part, part));
+        let (from, to): (usize, usize) = (number(from)?, number(to)?);
+        if from > to {
+            return Err(wrong());
+        }
+        list.extend(from..=to);
+    }
+    Ok(Cpus(list))
+}
+
+/// How many events, and how fast.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Instead of what the workload says")]
+pub struct Load {
+    /// Events a second over all vCenters, or `unbounded`
+    #[arg(long, value_name = "RATE", value_parser = Rate::parse)]
+    rate: Option<Rate>,
+    /// Events to create
+    #[arg(long, value_name = "N", value_parser = fields::whole(1, 1 << 40))]
+    events: Option<u64>,
+    /// How long events are created
+    #[arg(long, value_name = "TIME", value_parser = fields::duration)]
+    duration: Option<Duration>,
+    /// Events that exist at the start
+    #[arg(long, value_name = "N", value_parser = fields::whole(0, 1 << 32))]
+    backlog: Option<u64>,
+}
+
+impl Load {
+    pub fn apply(&self, workload: &mut Workload) {
+        set(&mut workload.rate, &self.rate);
+        set(&mut workload.backlog, &self.backlog);
+        workload.events = self.events.or(workload.events);
+        workload.duration = self.duration.or(workload.duration);
+    }
+}
+
+/// The vCenters.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Instead of what the workload says")]
+pub struct VcenterFlags {
+    /// Number of vCenters
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=256))]
+    vcenters: Option<u32>,
+    /// steady, bootStorm, drsStorm, alarmFlood, loginStorm, eventExHeavy or largeTasks
+    #[arg(long, value_parser = mix)]
+    mix: Option<Mix>,
+    /// HTTPS to the vCenters
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true")]
+    https: Option<bool>,
+    /// What makes two runs the same
+    #[arg(long, value_name = "N")]
+    seed: Option<u64>,
+}
+
+impl VcenterFlags {
+    pub fn apply(&self, workload: &mut Workload) {
+        set(&mut workload.vcenters, &self.vcenters);
+        set(&mut workload.mix, &self.mix);
+        set(&mut workload.https, &self.https);
+        set(&mut workload.seed, &self.seed);
+    }
+}
+
+/// The target's server.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Instead of what the workload says")]
+pub struct TargetFlags {
+    /// batched, structured, binary, openfaas or eventbridge
+    #[arg(long, value_parser = Shape::parse)]
+    shape: Option<Shape>,
+    /// How long the target takes for a request: `20ms`, `5ms-20ms` (evenly), `p50=5ms,p99=80ms` (most fast, some slow)
+    #[arg(long, value_name = "TIME", value_parser = delay)]
+    delay: Option<Delay>,
+    /// HTTPS to the target
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true")]
+    target_https: Option<bool>,
+}
+
+impl TargetFlags {
+    pub fn shape(&self) -> Option<Shape> {
+        self.shape
+    }
+
+    pub fn apply(&self, workload: &mut Workload) {
+        set(&mut workload.target.shape, &self.shape);
+        set(&mut workload.target.delay, &self.delay);
+        set(&mut workload.target.https, &self.target_https);
+    }
+}
+
+/// How the router delivers.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Instead of what the workload says")]
+pub struct DeliveryFlags {
+    /// source, entity or none
+    #[arg(long, value_parser = Ordering::parse)]
+    ordering: Option<Ordering>,
+    /// Requests in flight at most
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1024))]
+    concurrency: Option<u32>,
+    /// Spill to disk what the target cannot take at once; otherwise sources wait
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true")]
+    spill: Option<bool>,
+}
+
+impl DeliveryFlags {
+    fn apply(&self, workload: &mut Workload) {
+        set(&mut workload.target.ordering, &self.ordering);
+        set(&mut workload.target.spill, &self.spill);
+        workload.target.concurrency = self.concurrency.or(workload.target.concurrency);
+    }
+}
+
+/// All of them.
+#[derive(Debug, Args)]
+pub struct Overrides {
+    #[command(flatten)]
+    vcenters: VcenterFlags,
+    #[command(flatten)]
+    target: TargetFlags,
+    #[command(flatten)]
+    delivery: DeliveryFlags,
+}
+
+impl Overrides {
+    pub fn shape(&self) -> Option<Shape> {
+        self.target.shape()
+    }
+
+    pub fn apply(&self, workload: &mut Workload) {
+        self.vcenters.apply(workload);
+        self.target.apply(workload);
+        self.delivery.apply(workload);
+    }
+}
+
+fn set<T: Clone>(field: &mut T, value: &Option<T>) {
+    if let Some(value) = value {
+        field.clone_from(value);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn processors_are_lists_and_ranges() {
+        assert_eq!(cpus("0,2-3"), Ok(Cpus(vec![0, 2, 3])));
+        for wrong in ["", "a", "3-1", "1024", "0,,1"] {
+            assert!(cpus(wrong).is_err(), "{wrong}");
+        }
+    }
+}

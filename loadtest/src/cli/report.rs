@@ -1,0 +1,32 @@
+//! `loadtest report`: the report of a result that was kept as JSON.
+
+use std::path::PathBuf;
+
+use anyhow::Context;
+use clap::Args;
+
+use super::End;
+use crate::report;
+use crate::result::Outcome;
+
+/// Write the report with charts of a JSON result, as `--html` of `run` and `limit` does.
+#[derive(Debug, Args)]
+pub struct ReportArgs {
+    /// What `run --json` or `limit --json` wrote
+    result: PathBuf,
+    /// The file to write
+    html: PathBuf,
+}
+
+pub(super) fn run(args: &ReportArgs) -> anyhow::Result<End> {
+    let outcome = match Outcome::read(&args.result) {
+        Ok(outcome) => outcome,
+        Err(error) => {
+            eprintln!("loadtest: {error}");
+            return Ok(End::Usage);
+        }
+    };
+    let text = report::html(&outcome);
+    std::fs::write(&args.html, text).with_context(|| format!("cannot write {}", args.html.display()))?;
+    Ok(End::Done)
+}

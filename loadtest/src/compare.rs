@@ -1,0 +1,218 @@
+//! Two results side by side, as ratios: is the second worse than the first?
+
+use crate::limit::figures::{CaseFigures, LimitResult, Step};
+use crate::result::{Outcome, RunResult};
+
+/// Latencies that differ by less than this are equal: the clock, the scheduler and the histogram's steps make as much.
+const LATENCY_NOISE_US: f64 = 500.0;
+
+#[derive(Debug, thiserror::Error)]
+pub enum CompareError {
+    #[error("one is a result of `loadtest run`, the other of `loadtest limit`; compare two of one kind")]
+    Kinds,
+    #[error("they have nothing in common that could be compared")]
+    Nothing,
+}
+
+/// Which way is worse.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Worse {
+    Lower,
+    Higher,
+}
+
+/// One figure of both.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Row {
+    pub case: String,
+    pub what: &'static str,
+    pub unit: &'static str,
+    /// `None`: it has no such figure.
+    pub first: Option<f64>,
+    pub second: Option<f64>,
+    pub regressed: bool,
+}
+
+impl Row {
+    pub fn ratio(&self) -> Option<f64> {
+        let (first, second) = (self.first?, self.second?);
+        (first > 0.0).then(|| second / first)
+    }
+}
+
+/// All figures that both have, or the first alone. `tolerance`: how much worse is not yet a regression, 0.1 is 10 %.
+///
+/// # Errors
+/// They cannot be compared.
+pub fn compare(first: &Outcome, second: &Outcome, tolerance: f64) -> Result<Vec<Row>, CompareError> {
+    let rows = match (first, second) {
+        (Outcome::Run(first), Outcome::Run(second)) => {
+            Rows { tolerance, rows: Vec::new() }.runs(first, second)
+        }
+        (Outcome::Limit(first), Outcome::Limit(second)) => {
+            Rows { tolerance, rows: Vec::new() }.limits(first, second)
+        }
+        _ => return Err(CompareError::Kinds),
+    };
+    if rows.is_empty() { Err(CompareError::Nothing) } else { Ok(rows) }
+}
+
+struct Rows {
+    tolerance: f64,
+    rows: Vec<Row>,
+}
+
+impl Rows {
+    fn add(
+        &mut self,
+        case: &str,
+        what: &'static str,
+        unit: &'static str,
+        worse: Worse,
+        values: [Option<f64>; 2],
+    ) {
+        let [first, second] = values;
+        let noise = if unit == "ms" { LATENCY_NOISE_US / 1e3 } else { 0.0 };
+        let regressed = match (first, second) {
+            // What cannot be known any more is not known to be as good.
+            (Some(_), None) => true,
+            (None, _) => false,
+            (Some(first), Some(second)) => match worse {
+                Worse::Lower => second < first * (1.0 - self.tolerance),
+                Worse::Higher => second > first * (1.0 + self.tolerance) + noise,
+            },
+        };
+        if first.is_some() || second.is_some() {
+            self.rows.push(Row { case: case.to_owned(), what, unit, first, second, regressed });
+        }
+    }
+
+    fn runs(mut self, first: &RunResult, second: &RunResult) -> Vec<Row> {
+        let case = first.workload.as_str();
+        let runs = [first, second];
+        let mut add = |what, unit, worse, value: &dyn Fn(&RunResult) -> Option<f64>| {
+            self.add(case, what, unit, worse, runs.map(value));
+        };
+        let late = |run: &RunResult, micros: u64| (run.latency.count > 0).then(|| micros as f64 / 1e3);
+        add("lost", "events", Worse::Higher, &|run| Some(run.totals.missing as f64));
+        add("duplicated", "events", Worse::Higher, &|run| Some(run.totals.duplicates as f64));
+        add("rate", "events/s", Worse::Lower, &|run| Some(run.rate));
+        add("p50", "ms", Worse::Higher, &|run| late(run, run.latency.p50_us));
+        add("p99", "ms", Worse::Higher, &|run| late(run, run.latency.p99_us));
+        add("p99.9", "ms", Worse::Higher, &|run| late(run, run.latency.p999_us));
+        add("CPU a million events", "s", Worse::Higher, &|run| run.router.cpu_seconds_per_million);
+        add("memory", "MB", Worse::Higher, &|run| run.router.rss_peak_bytes.map(|bytes| bytes as f64 / 1e6));
+        self.rows
+    }
+
+    fn limits(mut self, first: &LimitResult, second: &LimitResult) -> Vec<Row> {
+        let none = CaseFigures::default();
+        for case in &first.cases {
+            let other = second.cases.iter().find(|other| other.name == case.name).unwrap_or(&none);
+            let cases = [case, other];
+            let mut add = |what, unit, worse, value: &dyn Fn(&CaseFigures) -> Option<f64>| {
+                self.add(&case.name, what, unit, worse, cases.map(value));
+            };
+            let half = |case: &CaseFigures, value: &dyn Fn(&Step) -> f64| case.at_half().map(value);
+            let limit = |case: &CaseFigures, value: &dyn Fn(&Step) -> f64| case.at_limit().map(value);
+            add("limit", "events/s", Worse::Lower, &|case| case.limit);
+            add("p50 at half", "ms", Worse::Higher, &|case| {
+                half(case, &|step| step.latency.p50_us as f64 / 1e3)
+            });
+            add("p99 at half", "ms", Worse::Higher, &|case| {
+                half(case, &|step| step.latency.p99_us as f64 / 1e3)
+            });
+            add("CPU a million at limit", "s", Worse::Higher, &|case| {
+                limit(case, &|step| step.cpu_seconds_per_million)
+            });
+            add("memory at limit", "MB", Worse::Higher, &|case| {
+                limit(case, &|step| step.rss_peak_bytes as f64 / 1e6)
+            });
+        }
+        self.rows
+    }
+}
+
+/// A table for people.
+pub fn table(rows: &[Row]) -> String {
+    let number = |value: Option<f64>| match value {
+        None => "-".to_owned(),
+        Some(value) if value.abs() >= 100.0 || value == value.round() => format!("{value:.0}"),
+        Some(value) => format!("{value:.2}"),
+    };
+    let width =
+        |head: &str, text: &dyn Fn(&Row) -> usize| rows.iter().map(text).max().unwrap_or(0).max(head.len());
+    let cases = width("case", &|row| row.case.chars().count());
+    let whats = width("figure", &|row| row.what.len() + row.unit.len() + 3);
+    let mut out = format!(
+        "{:<cases$}  {:<whats$}  {:>12}  {:>12}  {:>7}\n",
+        "case", "figure", "first", "second", "ratio"
+    );
+    for row in rows {
+        let what = format!("{} ({})", row.what, row.unit);
+        let ratio = row.ratio().map_or_else(|| "-".to_owned(), |ratio| format!("{ratio:.2}"));
+        let (first, second) = (number(row.first), number(row.second));
+        let worse = if row.regressed { "  worse" } else { "" };
+        out.push_str(&format!(
+            "{:<cases$}  {what:<whats$}  {first:>12}  {second:>12}  {ratio:>7}{worse}\n",
+            row.case
+        ));
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use testbed::verify::{Latency, Tally};
+
+    use super::*;
+
+    fn run(rate: f64, p99_us: u64, missing: u64) -> Outcome {
+        let latency = Latency { count: 1, p50_us: 900, p99_us, ..Latency::default() };
+        let totals = Tally { missing, ..Tally::default() };
+        Outcome::Run(Box::new(RunResult {
+            workload: "w".into(),
+            rate,
+            latency,
+            totals,
+            ..RunResult::default()
+        }))
+    }
+
+    fn regressed(rows: &[Row]) -> Vec<&str> {
+        rows.iter().filter(|row| row.regressed).map(|row| row.what).collect()
+    }
+
+    #[test]
+    fn only_what_is_worse_beyond_the_tolerance_counts() {
+        let check = |second: Outcome, expected: &[&str]| {
+            let rows = compare(&run(1000.0, 10_000, 0), &second, 0.1).unwrap();
+            assert_eq!(regressed(&rows), expected, "{}", table(&rows));
+        };
+        check(run(1000.0, 10_000, 0), &[]);
+        check(run(910.0, 11_000, 0), &[]);
+        check(run(890.0, 5_000, 0), &["rate"]);
+        check(run(5000.0, 12_000, 0), &["p99"]);
+        check(run(1000.0, 10_000, 1), &["lost"]);
+        // Half a millisecond is noise, whatever the ratio.
+        let rows = compare(&run(1.0, 100, 0), &run(1.0, 580, 0), 0.1).unwrap();
+        assert_eq!(regressed(&rows), Vec::<&str>::new());
+    }
+
+    #[test]
+    fn cases_are_matched_by_name_and_a_missing_one_is_worse() {
+        let case = |name: &str, limit| CaseFigures {
+            name: name.into(),
+            limit: Some(limit),
+            ..CaseFigures::default()
+        };
+        let limits = |cases| Outcome::Limit(Box::new(LimitResult { cases, ..LimitResult::default() }));
+        let first = limits(vec![case("a", 10.0), case("b", 10.0)]);
+        let second = limits(vec![case("b", 30.0), case("c", 1.0)]);
+        let rows = compare(&first, &second, 0.1).unwrap();
+        let found: Vec<_> = rows.iter().map(|row| (row.case.as_str(), row.ratio(), row.regressed)).collect();
+        assert_eq!(found, [("a", None, true), ("b", Some(3.0), false)]);
+        assert!(table(&rows).contains("3.00") && table(&rows).contains("worse"), "{}", table(&rows));
+        assert!(matches!(compare(&first, &run(1.0, 1, 0), 0.1), Err(CompareError::Kinds)));
+    }
+}

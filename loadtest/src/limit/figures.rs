@@ -1,0 +1,256 @@
+//! What a search found, as it is written to files.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use testbed::verify::Latency;
+
+use super::cases::Case;
+use crate::bottleneck::{is_disturbed, is_growing, mean};
+use crate::measure::machine::Machine;
+use crate::measure::sample::Sample;
+use crate::result::{self, RunResult};
+
+/// All cases of a search.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct LimitResult {
+    pub format: u32,
+    pub machine: Machine,
+    /// The bound that p99 had to stay under.
+    pub p99_us: u64,
+    /// How far a limit may be below the true one, 0.05 is 5 %.
+    pub precision: f64,
+    pub seconds: f64,
+    /// Whether every case has a limit.
+    pub passed: bool,
+    pub cases: Vec<CaseFigures>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct CaseFigures {
+    pub name: String,
+    /// The case in one line.
+    pub setup: String,
+    /// Processors of the router, where it had not all.
+    pub cpus: Option<Vec<usize>>,
+    /// The highest rate that held, in events a second.
+    pub limit: Option<f64>,
+    /// The lowest that did not.
+    pub fails_at: Option<f64>,
+    /// Whether it held in a longer run, too.
+    pub confirmed: bool,
+    pub limited_by: String,
+    pub interrupted: bool,
+    /// Why there is no more.
+    pub error: Option<String>,
+    pub steps: Vec<Step>,
+}
+
+/// Why a rate was tried.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Purpose {
+    #[default]
+    Search,
+    /// It failed, but not clearly.
+    Again,
+    /// For longer.
+    Confirm,
+    /// At half of the limit, for the latency of every day.
+    Half,
+}
+
+/// One rate that was tried. Rates, shares and loads are means of the time between warm-up and drain.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Step {
+    pub purpose: Purpose,
+    pub holds: bool,
+    /// Why not.
+    pub why: Vec<String>,
+    pub offered_rate: f64,
+    pub delivered_rate: f64,
+    pub latency: Latency,
+    pub lag_events_max: u64,
+    pub lag_grows: bool,
+    pub router_cores: f64,
+    pub generator_cores: f64,
+    pub other_cores: f64,
+    pub cpu_seconds_per_million: f64,
+    pub rss_peak_bytes: u64,
+    pub busiest_stage: String,
+    pub busiest_stage_share: f64,
+    pub limited_by: String,
+    pub samples: Vec<Sample>,
+}
+
+impl Step {
+    /// What a run at `rate` says about it.
+    pub fn of(purpose: Purpose, rate: f64, p99: Duration, result: RunResult) -> Step {
+        let load = result.under_load();
+        let lag_grows = is_growing(load);
+        // What was given up was given up for its lag; what it left behind is no loss.
+        let mut why = if result.given_up { Vec::new() } else { result.failures.clone() };
+        if lag_grows {
+            why.push("the lag grows".to_owned());
+        }
+        let late = u128::from(result.latency.p99_us) > p99.as_micros();
+        if late {
+            let (is, may) = (result.latency.p99_us as f64 / 1e3, p99.as_secs_f64() * 1e3);
+            why.push(format!("p99 is {is:.1} ms, {may:.0} ms are allowed"));
+        }
+        if result.latency.count == 0 {
+            why.push("nothing arrived".to_owned());
+        }
+        let delivered_rate = mean(load, &|sample| sample.delivered_rate);
+        let router_cores = mean(load, &|sample| sample.router_cores.unwrap_or_default());
+        let (busiest_stage, busiest_stage_share) = busiest_stage(load);
+        Step {
+            purpose,
+            holds: why.is_empty(),
+            offered_rate: rate,
+            delivered_rate,
+            lag_events_max: load.iter().map(|sample| sample.lag_events).max().unwrap_or_default(),
+            lag_grows,
+            router_cores,
+            generator_cores: mean(load, &|sample| sample.generator_cores),
+            other_cores: mean(load, &|sample| sample.other_cores.unwrap_or_default()),
+            cpu_seconds_per_million: if delivered_rate > 0.0 {
+                router_cores * 1e6 / delivered_rate
+            } else {
+                0.0
+            },
+            rss_peak_bytes: result.router.rss_peak_bytes.unwrap_or_default(),
+            busiest_stage,
+            busiest_stage_share,
+            limited_by: match lag_grows || !late {
+                true => result.limited_by.clone(),
+                // It keeps up, but too late: what is busiest makes the queues.
+                false => format!("latency, before the lag grows; {}", result.busiest),
+            },
+            latency: result.latency.clone(),
+            why,
+            samples: result.samples,
+        }
+    }
+}
+
+/// The stage whose threads work most, in the mean.
+fn busiest_stage(samples: &[Sample]) -> (String, f64) {
+    let names = samples.iter().flat_map(|sample| sample.stages.keys());
+    let shares = names.map(|name| {
+        (name.clone(), mean(samples, &|sample| sample.stages.get(name).copied().unwrap_or_default()))
+    });
+    shares.max_by(|a, b| a.1.total_cmp(&b.1)).unwrap_or_default()
+}
+
+impl CaseFigures {
+    pub fn of(case: &Case) -> CaseFigures {
+        CaseFigures {
+            name: case.name.clone(),
+            setup: result::setup(&case.workload),
+            cpus: case.cpus.clone(),
+            ..CaseFigures::default()
+        }
+    }
+
+    /// The longest run at the limit.
+    pub fn at_limit(&self) -> Option<&Step> {
+        let limit = self.limit?;
+        let held = self.steps.iter().filter(|step| step.holds && step.offered_rate == limit);
+        held.max_by_key(|step| step.purpose == Purpose::Confirm)
+    }
+
+    /// The run at half of it.
+    pub fn at_half(&self) -> Option<&Step> {
+        self.steps.iter().rfind(|step| step.purpose == Purpose::Half)
+    }
+
+    /// The last run at the lowest rate that failed.
+    pub fn first_failure(&self) -> Option<&Step> {
+        let fails_at = self.fails_at?;
+        self.steps
+            .iter()
+            .rfind(|step| !step.holds && step.offered_rate == fails_at && step.purpose != Purpose::Half)
+    }
+
+    /// Says what limits, when all steps are done.
+    pub fn conclude(&mut self, max: f64) {
+        self.limited_by = match self.first_failure() {
+            Some(step) => step.limited_by.clone(),
+            None if self.limit.is_some_and(|limit| limit >= max) => {
+                format!("nothing up to {max:.0} events/s, the highest rate that was tried")
+            }
+            None => "unknown: no rate failed".to_owned(),
+        };
+    }
+}
+
+impl LimitResult {
+    /// Cores that other programs kept busy, in the mean over all steps.
+    pub fn other_cores(&self) -> f64 {
+        let steps = || self.cases.iter().flat_map(|case| &case.steps);
+        steps().map(|step| step.other_cores).sum::<f64>() / steps().count().max(1) as f64
+    }
+
+    /// A table for people.
+    pub fn table(&self) -> String {
+        let mut out = String::new();
+        for case in &self.cases {
+            out.push_str(&format!("{}: {}\n", case.name, case.setup));
+            let mut line = |name: &str, text: String| out.push_str(&format!("  {name:<15}{text}\n"));
+            match case.limit {
+                Some(limit) => {
+                    let above =
+                        case.fails_at.map_or(String::new(), |fails| format!(", {fails:.0} does not hold"));
+                    let sure = if case.confirmed { "" } else { ", not confirmed by a longer run" };
+                    line("limit", format!("{limit:.0} events/s{above}{sure}"));
+                }
+                None => line("limit", "none: no rate held".to_owned()),
+            }
+            if let Some(error) = &case.error {
+                line("broken off", error.clone());
+            }
+            if case.interrupted {
+                line("broken off", "by Ctrl-C".to_owned());
+            }
+            line("limited by", case.limited_by.clone());
+            for (name, step) in [("at the limit", case.at_limit()), ("at half of it", case.at_half())] {
+                if let Some(step) = step {
+                    line(name, step.line());
+                }
+            }
+        }
+        if is_disturbed(self.other_cores(), self.machine.cores) {
+            out.push_str(&format!(
+                "Other programs kept {:.1} of {} cores busy meanwhile: the limits are too low. Stop them and measure again.\n",
+                self.other_cores(),
+                self.machine.cores
+            ));
+        }
+        out
+    }
+}
+
+impl Step {
+    /// In one line.
+    pub fn line(&self) -> String {
+        let ms = |micros: u64| micros as f64 / 1e3;
+        let outcome = if self.holds { "holds".to_owned() } else { format!("fails: {}", self.why.join("; ")) };
+        format!(
+            "{:>9.0}/s offered, {:>9.0}/s delivered, p50 {:.1} ms, p99 {:.1} ms, router {:.0} % CPU ({:.2} s a million), {:.0} MB, \
+             busiest {} {:.0} %: {outcome}",
+            self.offered_rate,
+            self.delivered_rate,
+            ms(self.latency.p50_us),
+            ms(self.latency.p99_us),
+            self.router_cores * 100.0,
+            self.cpu_seconds_per_million,
+            self.rss_peak_bytes as f64 / 1e6,
+            self.busiest_stage,
+            self.busiest_stage_share * 100.0,
+        )
+    }
+}

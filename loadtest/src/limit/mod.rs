@@ -1,0 +1,207 @@
+//! The search for the limit: many runs of one case at different rates, and what they come to.
+//!
+//! ```text
+//! case ──► search says a rate ──► run ──► step (holds?) ──► … ──► confirmed by a longer run ──► a run at half of it
+//! ```
+//!
+//! A rate holds when everything arrived (nothing lost, no id changed, no order violated), p99 stayed under its bound, and the lag did not grow.
+
+pub mod cases;
+pub mod figures;
+
+use std::ops::ControlFlow;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::bottleneck;
+use crate::measure::sample::Sample;
+use crate::run::{self, Progress, RunError, Settings, Verdict, Whose};
+use crate::search::Search;
+use crate::stand::pin;
+use crate::stand::router::RouterError;
+use crate::workload::{Rate, Workload};
+use cases::Case;
+use figures::{CaseFigures, Purpose, Step};
+
+/// A step that delivers less than this share of what is offered has failed for good: no need to look at it for longer, or once more.
+const HOPELESS: f64 = 0.9;
+/// Samples that such a judgement takes.
+const HOPELESS_SAMPLES: usize = 4;
+/// Runs of one case: 13 doublings from 10,000 to 50 million, 5 halvings to 5 %, as much again for repetitions.
+const STEPS_MAX: usize = 36;
+/// What a step takes besides its events: start, drain, stop.
+const STEP_OVERHEAD: Duration = Duration::from_secs(3);
+/// Longest wait for events that do not come: what is not there by then is lost.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// How a limit is searched for.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    pub program: PathBuf,
+    /// Processors that the router may use, where a case does not say.
+    pub cpus: Option<Vec<usize>>,
+    /// First rate; that of the case if left out.
+    pub from: Option<f64>,
+    pub max: f64,
+    pub precision: f64,
+    pub p99: Duration,
+    pub warm_up: Duration,
+    /// How long a step is looked at, after its warm-up.
+    pub step: Duration,
+    /// The same of the run that confirms the answer.
+    pub confirm: Duration,
+    pub sample_interval: Duration,
+}
+
+/// What a search tells while it goes on.
+pub enum Event<'a> {
+    Case(&'a Case),
+    Try(Purpose, f64),
+    Sample(&'a Sample),
+    Step(&'a Step),
+}
+
+/// Told of everything; `Break` ends the search, which gives what is known by then.
+pub type Observer<'o> = dyn FnMut(Event<'_>) -> ControlFlow<()> + 'o;
+
+/// The search in one case.
+pub struct Hunt<'a> {
+    case: &'a Case,
+    plan: &'a Plan,
+    /// Steps that refine the answer begin before this only.
+    until: Instant,
+    found: CaseFigures,
+    stopped: bool,
+}
+
+impl<'a> Hunt<'a> {
+    pub fn new(case: &'a Case, plan: &'a Plan, until: Instant) -> Hunt<'a> {
+        Hunt { case, plan, until, found: CaseFigures::of(case), stopped: false }
+    }
+
+    /// Goes through with it. What keeps it from an end (a router that dies) stands in the figures: other cases may go on.
+    pub async fn run(mut self, observe: &mut Observer<'_>) -> CaseFigures {
+        self.stopped = observe(Event::Case(self.case)).is_break();
+        if let Err(error) = self.pinned(observe).await {
+            self.found.error = Some(error.to_string());
+        }
+        self.found.interrupted = self.stopped;
+        self.found.conclude(self.plan.max);
+        self.found
+    }
+
+    async fn pinned(&mut self, observe: &mut Observer<'_>) -> Result<(), RunError> {
+        let before = self.cpus().map(|cpus| pin::leave(&cpus)).transpose().map_err(RouterError::Io)?;
+        let outcome = self.search(observe).await;
+        if let Some(before) = before {
+            before.restore().map_err(RouterError::Io)?;
+        }
+        outcome
+    }
+
+    fn cpus(&self) -> Option<Vec<usize>> {
+        self.case.cpus.clone().or_else(|| self.plan.cpus.clone())
+    }
+
+    async fn search(&mut self, observe: &mut Observer<'_>) -> Result<(), RunError> {
+        let mut search =
+            Search::new(self.plan.from.unwrap_or(self.case.from), self.plan.max, self.plan.precision);
+        loop {
+            while let Some(rate) = search.next().filter(|_| self.may_refine(&search)) {
+                let holds = self.attempt(rate, observe).await?;
+                if self.stopped {
+                    return Ok(());
+                }
+                search.record(rate, holds);
+            }
+            (self.found.limit, self.found.fails_at) = (search.holds(), search.fails());
+            let Some(rate) = search.holds() else { return Ok(()) };
+            let holds = self.step(Purpose::Confirm, rate, observe).await?;
+            if self.stopped {
+                return Ok(());
+            }
+            self.found.confirmed = holds;
+            if holds || self.found.steps.len() >= STEPS_MAX || Instant::now() > self.until {
+                break;
+            }
+            search.record(rate, false);
+        }
+        if let Some(limit) = self.found.limit {
+            self.step(Purpose::Half, limit / 2.0, observe).await?;
+        }
+        Ok(())
+    }
+
+    /// Without an answer it goes on whatever the time, within the number of steps.
+    fn may_refine(&self, search: &Search) -> bool {
+        let rest = self.plan.warm_up * 3 + self.plan.step * 2 + self.plan.confirm + STEP_OVERHEAD * 3;
+        let is_time = Instant::now() + rest <= self.until;
+        self.found.steps.len() < STEPS_MAX && (is_time || search.holds().is_none())
+    }
+
+    /// Whether a rate holds. A failure that is not a clear one is looked at once more: a hiccup of the machine must not pass for the limit.
+    async fn attempt(&mut self, rate: f64, observe: &mut Observer<'_>) -> Result<bool, RunError> {
+        if self.step(Purpose::Search, rate, observe).await? || self.stopped {
+            return Ok(true);
+        }
+        let clear =
+            self.found.steps.last().is_some_and(|step| step.delivered_rate < HOPELESS * step.offered_rate);
+        Ok(!clear && self.step(Purpose::Again, rate, observe).await?)
+    }
+
+    async fn step(
+        &mut self,
+        purpose: Purpose,
+        rate: f64,
+        observe: &mut Observer<'_>,
+    ) -> Result<bool, RunError> {
+        self.stopped |= observe(Event::Try(purpose, rate)).is_break();
+        if self.stopped {
+            return Ok(false);
+        }
+        let length = if purpose == Purpose::Confirm { self.plan.confirm } else { self.plan.step };
+        let mut workload: Workload = self.case.workload.clone();
+        workload.rate = Rate::Steady(rate);
+        (workload.events, workload.backlog) = (None, 0);
+        workload.duration = Some(self.plan.warm_up + length);
+        workload.goals.patience = PATIENCE;
+        let settings = Settings {
+            whose: Whose::Ours { program: self.plan.program.clone(), cpus: self.cpus() },
+            folder: None,
+            sample_interval: self.plan.sample_interval,
+            warm_up: self.plan.warm_up,
+        };
+        let warm = self.plan.warm_up.as_secs_f64();
+        let (mut under_load, mut stopped) = (Vec::new(), false);
+        let mut watch = |progress: Progress<'_>| match progress {
+            Progress::Sample(sample) => {
+                stopped |= observe(Event::Sample(sample)).is_break();
+                if sample.seconds > warm {
+                    under_load.push(sample.clone());
+                }
+                if stopped || is_hopeless(&under_load) { Verdict::GiveUp } else { Verdict::GoOn }
+            }
+            _ => Verdict::GoOn,
+        };
+        let result = run::run(&workload, &settings, &mut watch).await?;
+        self.stopped |= stopped;
+        if self.stopped {
+            return Ok(false);
+        }
+        let step = Step::of(purpose, rate, self.plan.p99, result);
+        // An answer is had all the same.
+        self.stopped |= observe(Event::Step(&step)).is_break();
+        let holds = step.holds;
+        self.found.steps.push(step);
+        Ok(holds)
+    }
+}
+
+/// Whether a longer look would change nothing.
+fn is_hopeless(samples: &[Sample]) -> bool {
+    let offered = bottleneck::mean(samples, &|sample| sample.created_rate);
+    let delivered = bottleneck::mean(samples, &|sample| sample.delivered_rate);
+    samples.len() >= HOPELESS_SAMPLES && delivered < HOPELESS * offered && bottleneck::is_growing(samples)
+}

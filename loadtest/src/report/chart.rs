@@ -1,0 +1,329 @@
+//! One chart as SVG, with its heading, its legend and what it says, as HTML.
+
+use std::fmt::Write;
+use std::ops::Range;
+
+use plotters::coord::Shift;
+use plotters::coord::ranged1d::{DefaultFormatting, KeyPointHint};
+use plotters::prelude::*;
+use plotters::style::text_anchor::{HPos, Pos, VPos};
+
+use super::text::escape;
+
+/// In SVG's units; a page shows two side by side.
+const WIDTH: u32 = 620;
+const HEIGHT: u32 = 300;
+/// Ticks of an axis, about.
+const TICKS: f64 = 6.0;
+
+/// Colours that people with any colour vision tell apart (Okabe and Ito, "Color Universal Design").
+pub const BLUE: RGBColor = RGBColor(0, 114, 178);
+pub const ORANGE: RGBColor = RGBColor(230, 159, 0);
+pub const GREEN: RGBColor = RGBColor(0, 158, 115);
+pub const RED: RGBColor = RGBColor(213, 94, 0);
+pub const PURPLE: RGBColor = RGBColor(204, 121, 167);
+pub const SKY: RGBColor = RGBColor(86, 180, 233);
+pub const BLACK: RGBColor = RGBColor(40, 40, 40);
+pub const GREY: RGBColor = RGBColor(140, 140, 140);
+/// For series that have no meaning of their own.
+pub const PALETTE: [RGBColor; 7] = [BLUE, RED, GREEN, ORANGE, PURPLE, SKY, BLACK];
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Style {
+    Line,
+    Dashed,
+    Dots,
+    Crosses,
+}
+
+pub struct Series {
+    pub name: String,
+    pub color: RGBColor,
+    pub style: Style,
+    /// In the order of x.
+    pub points: Vec<(f64, f64)>,
+}
+
+impl Series {
+    pub fn new(name: &str, color: RGBColor, style: Style, points: Vec<(f64, f64)>) -> Series {
+        Series { name: name.to_owned(), color, style, points }
+    }
+}
+
+/// How values stand on an axis.
+#[derive(Clone, Copy)]
+pub enum Scale {
+    Linear,
+    /// Each decade as high as the next; what is not positive is left out.
+    Log,
+}
+
+pub struct Chart {
+    pub title: String,
+    /// What one sees in it, in a sentence or two.
+    pub caption: String,
+    pub x: String,
+    pub y: String,
+    pub scale: Scale,
+    pub format: fn(f64) -> String,
+    pub series: Vec<Series>,
+    /// Lines across: a value of y and its name.
+    pub bounds: Vec<(f64, String)>,
+    /// Lines upright: a value of x and its name, which may be empty.
+    pub marks: Vec<(f64, String)>,
+    /// Ranges of x that are shaded.
+    pub bands: Vec<(f64, f64)>,
+}
+
+type Failure<'a> = DrawingAreaErrorKind<<SVGBackend<'a> as DrawingBackend>::ErrorType>;
+
+impl Chart {
+    pub fn new(title: &str, caption: &str, x: &str, y: &str, format: fn(f64) -> String) -> Chart {
+        Chart {
+            title: title.to_owned(),
+            caption: caption.to_owned(),
+            x: x.to_owned(),
+            y: y.to_owned(),
+            scale: Scale::Linear,
+            format,
+            series: Vec::new(),
+            bounds: Vec::new(),
+            marks: Vec::new(),
+            bands: Vec::new(),
+        }
+    }
+
+    /// Adds a series, unless it has nothing to show.
+    pub fn add(&mut self, name: &str, color: RGBColor, style: Style, points: Vec<(f64, f64)>) {
+        if !points.is_empty() {
+            self.series.push(Series::new(name, color, style, points));
+        }
+    }
+
+    /// A figure of HTML; a chart without points says so.
+    pub fn html(&self) -> String {
+        let mut out = format!("<figure><h3>{}</h3>", escape(&self.title));
+        let mut svg = String::new();
+        if self.series.iter().all(|series| series.points.is_empty()) {
+            out.push_str("<p class=\"empty\">No figures: nothing was measured for this.</p>");
+        } else if self.draw(&mut svg).is_ok() {
+            out.push_str(&svg);
+            out.push_str(&self.legend());
+        }
+        let _ = writeln!(out, "<figcaption>{}</figcaption></figure>", escape(&self.caption));
+        out
+    }
+
+    fn legend(&self) -> String {
+        let mut out = String::from("<ul class=\"legend\">");
+        for series in &self.series {
+            let RGBColor(red, green, blue) = series.color;
+            let sign = match series.style {
+                Style::Line => "━",
+                Style::Dashed => "╌",
+                Style::Dots => "●",
+                Style::Crosses => "✕",
+            };
+            // Writing to a string does not fail.
+            let _ = write!(
+                out,
+                "<li><b style=\"color:rgb({red},{green},{blue})\">{sign}</b> {}</li>",
+                escape(&series.name)
+            );
+        }
+        out + "</ul>"
+    }
+
+    fn draw(&self, svg: &mut String) -> Result<(), Failure<'_>> {
+        let root = SVGBackend::with_string(svg, (WIDTH, HEIGHT)).into_drawing_area();
+        self.draw_on(&root)?;
+        root.present()
+    }
+
+    fn draw_on<'s>(&self, root: &DrawingArea<SVGBackend<'s>, Shift>) -> Result<(), Failure<'s>> {
+        let (x, y) = (self.x_axis(), self.y_axis());
+        let (left, right) = (x.range.start, x.range.end);
+        let (bottom, top) = (y.range.start, y.range.end);
+        let mut chart = ChartBuilder::on(root)
+            .margin_top(14)
+            .margin_right(20)
+            .x_label_area_size(42)
+            .y_label_area_size(72)
+            .build_cartesian_2d(x, y)?;
+        chart
+            .configure_mesh()
+            .light_line_style(TRANSPARENT)
+            .bold_line_style(GREY.mix(0.25))
+            .axis_style(GREY)
+            .label_style(("sans-serif", 13).into_font().color(&BLACK))
+            .axis_desc_style(("sans-serif", 14).into_font().color(&BLACK))
+            .x_desc(&self.x)
+            .y_desc(&self.y)
+            .x_label_formatter(&|value| super::text::short(*value))
+            .y_label_formatter(&|value| (self.format)(self.real(*value)))
+            .draw()?;
+        for (from, to) in &self.bands {
+            let corners = [(from.max(left), bottom), (to.min(right), top)];
+            chart.draw_series([Rectangle::new(corners, GREY.mix(0.12).filled())])?;
+        }
+        let small = |color: &RGBColor, at: HPos| {
+            ("sans-serif", 13).into_font().color(color).pos(Pos::new(at, VPos::Bottom))
+        };
+        for (value, name) in &self.bounds {
+            let y = self.placed(*value);
+            let line = [(left, y), (right, y)];
+            chart.draw_series(DashedLineSeries::new(line, 6, 4, BLACK.stroke_width(1)))?;
+            chart.draw_series([Text::new(
+                name.clone(),
+                (left + (right - left) * 0.01, y),
+                small(&BLACK, HPos::Left),
+            )])?;
+        }
+        for (x, name) in &self.marks {
+            let line = vec![(*x, bottom), (*x, top)];
+            let style =
+                if name.is_empty() { PURPLE.mix(0.5).stroke_width(1) } else { PURPLE.stroke_width(2) };
+            chart.draw_series([PathElement::new(line, style)])?;
+            let side = if *x > left + (right - left) * 0.8 { HPos::Right } else { HPos::Left };
+            chart.draw_series([Text::new(format!(" {name} "), (*x, top), small(&PURPLE, side))])?;
+        }
+        for series in &self.series {
+            let points: Vec<(f64, f64)> = series
+                .points
+                .iter()
+                .filter(|(_, y)| matches!(self.scale, Scale::Linear) || *y > 0.0)
+                .map(|(x, y)| (*x, self.placed(*y)))
+                .collect();
+            let color = series.color;
+            match series.style {
+                Style::Line => {
+                    chart.draw_series(LineSeries::new(points, color.stroke_width(2)))?;
+                }
+                Style::Dashed => {
+                    chart.draw_series(DashedLineSeries::new(points, 5, 5, color.stroke_width(2)))?;
+                }
+                Style::Dots => {
+                    chart.draw_series(points.into_iter().map(|at| Circle::new(at, 4, color.filled())))?;
+                }
+                Style::Crosses => {
+                    chart
+                        .draw_series(points.into_iter().map(|at| Cross::new(at, 4, color.stroke_width(2))))?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Where a value of y stands.
+    fn placed(&self, value: f64) -> f64 {
+        match self.scale {
+            Scale::Linear => value,
+            Scale::Log => value.max(f64::MIN_POSITIVE).log10(),
+        }
+    }
+
+    /// The value that stands there.
+    fn real(&self, placed: f64) -> f64 {
+        match self.scale {
+            Scale::Linear => placed,
+            Scale::Log => 10f64.powf(placed),
+        }
+    }
+
+    fn x_axis(&self) -> Axis {
+        let values = self.series.iter().flat_map(|series| series.points.iter().map(|point| point.0));
+        let highest = values.chain(self.marks.iter().map(|mark| mark.0)).fold(0.0, f64::max).max(1e-9);
+        Axis { range: 0.0..highest * 1.02, ticks: ticks(0.0, highest * 1.02, step(highest / TICKS)) }
+    }
+
+    fn y_axis(&self) -> Axis {
+        let points = self.series.iter().flat_map(|series| series.points.iter().map(|point| point.1));
+        let values: Vec<f64> = points.chain(self.bounds.iter().map(|(value, _)| *value)).collect();
+        match self.scale {
+            Scale::Linear => {
+                let highest = values.iter().copied().fold(0.0, f64::max).max(1e-9) * 1.08;
+                Axis { range: 0.0..highest, ticks: ticks(0.0, highest, step(highest / TICKS)) }
+            }
+            Scale::Log => {
+                let positive = || values.iter().copied().filter(|value| *value > 0.0);
+                let (lowest, highest) =
+                    (positive().fold(f64::MAX, f64::min), positive().fold(1e-9, f64::max));
+                let bottom = lowest.min(highest).log10().floor();
+                let top = highest.log10().ceil().max(bottom + 1.0);
+                Axis { range: bottom..top, ticks: ticks(bottom, top, 1.0) }
+            }
+        }
+    }
+}
+
+/// An axis with the ticks that we want: plotters' own have no labels of ours where they are chosen.
+struct Axis {
+    range: Range<f64>,
+    ticks: Vec<f64>,
+}
+
+impl Ranged for Axis {
+    type FormatOption = DefaultFormatting;
+    type ValueType = f64;
+
+    fn map(&self, value: &f64, (from, to): (i32, i32)) -> i32 {
+        let share = (value - self.range.start) / (self.range.end - self.range.start);
+        // What lies far outside is outside; it must not wrap.
+        from + (share.clamp(-1.0, 2.0) * f64::from(to - from)).round() as i32
+    }
+
+    fn key_points<Hint: KeyPointHint>(&self, _hint: Hint) -> Vec<f64> {
+        self.ticks.clone()
+    }
+
+    fn range(&self) -> Range<f64> {
+        self.range.clone()
+    }
+}
+
+/// The next of 1, 2, 5, 10, … from here on.
+fn step(least: f64) -> f64 {
+    let decade = 10f64.powf(least.log10().floor());
+    [1.0, 2.0, 5.0, 10.0]
+        .into_iter()
+        .map(|factor| factor * decade)
+        .find(|step| *step >= least)
+        .unwrap_or(least)
+}
+
+fn ticks(from: f64, to: f64, step: f64) -> Vec<f64> {
+    (0..=((to - from) / step + 1e-9) as u32).map(|number| from + f64::from(number) * step).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::report::text::short;
+
+    #[test]
+    fn ticks_are_round() {
+        assert_eq!(step(0.7), 1.0);
+        assert_eq!(step(1.1), 2.0);
+        assert_eq!(step(33_000.0), 50_000.0);
+        assert_eq!(ticks(0.0, 7.5, 2.0), [0.0, 2.0, 4.0, 6.0]);
+    }
+
+    #[test]
+    fn a_chart_has_its_points_and_names_and_survives_odd_values() {
+        let mut chart = Chart::new("A & B", "says <it>", "seconds", "events", short);
+        assert!(chart.html().contains("No figures"));
+        chart.add("first", BLUE, Style::Line, vec![(0.0, 0.0), (1.0, 5.0)]);
+        chart.add("an empty one", BLUE, Style::Line, Vec::new());
+        chart.marks.push((0.5, "limit".into()));
+        for scale in [Scale::Linear, Scale::Log] {
+            chart.scale = scale;
+            let html = chart.html();
+            for part in ["A &amp; B", "says &lt;it&gt;", "<svg", "first", "limit", "seconds"] {
+                assert!(html.contains(part), "{part}: {html}");
+            }
+            assert!(!html.contains("NaN") && !html.contains("an empty one"), "{html}");
+        }
+        chart.series[0].points = vec![(0.0, 0.0)];
+        assert!(chart.html().contains("<svg"));
+    }
+}

@@ -1,0 +1,70 @@
+//! The HTML around the charts.
+
+use std::fmt::Write;
+
+use super::text::{escape, number};
+use crate::measure::machine::Machine;
+use crate::measure::sample::Sample;
+
+const STYLE: &str = include_str!("style.css");
+
+/// A whole file; `body` is HTML.
+pub fn page(title: &str, machine: &Machine, body: &str) -> String {
+    format!(
+        "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n<meta name=\"viewport\" content=\"width=device-width\">\n\
+         <title>{title}</title>\n<style>\n{STYLE}</style>\n</head>\n<body>\n<main>\n{body}\
+         <footer>Measured on {cpu}, {cores} core{s}, {memory} GB of memory, Linux {kernel}. Router, synthetic vCenters and target shared this \
+         machine: a router that has it for itself takes more, so take its processor time for a million events to another machine, not \
+         the events a second. Written by loadtest {version}.</footer>\n</main>\n</body>\n</html>\n",
+        title = escape(title),
+        cpu = escape(&machine.cpu),
+        cores = machine.cores,
+        s = if machine.cores == 1 { "" } else { "s" },
+        memory = number(machine.memory_mb as f64 / 1024.0),
+        kernel = escape(&machine.kernel),
+        version = env!("CARGO_PKG_VERSION"),
+    )
+}
+
+/// A table; the first row is its head. Cells are text, and those that look like numbers stand to the right.
+pub fn table(rows: &[Vec<String>]) -> String {
+    let mut out = String::from("<div class=\"scroll\"><table>\n");
+    for (at, row) in rows.iter().enumerate() {
+        let tag = if at == 0 { "th" } else { "td" };
+        out.push_str("<tr>");
+        for cell in row {
+            let is_number = cell.starts_with(|first: char| first.is_ascii_digit()) && cell.len() < 24;
+            let class = if is_number { " class=\"number\"" } else { "" };
+            // Writing to a string does not fail.
+            let _ = write!(out, "<{tag}{class}>{}</{tag}>", escape(cell));
+        }
+        out.push_str("</tr>\n");
+    }
+    out + "</table></div>\n"
+}
+
+/// Large figures with a word below each.
+pub fn tiles(tiles: &[(String, &str)]) -> String {
+    let mut out = String::from("<div class=\"tiles\">");
+    for (figure, name) in tiles {
+        let _ = write!(out, "<div><b>{}</b><span>{}</span></div>", escape(figure), escape(name));
+    }
+    out + "</div>\n"
+}
+
+pub fn row<const N: usize>(cells: [&str; N]) -> Vec<String> {
+    cells.map(str::to_owned).to_vec()
+}
+
+/// Names of stages, the busiest first, as many as a chart can tell apart.
+pub fn stages<'s>(samples: impl Iterator<Item = &'s Sample> + Clone, most: usize) -> Vec<String> {
+    let mut found: Vec<(String, f64)> = Vec::new();
+    for (name, share) in samples.flat_map(|sample| &sample.stages) {
+        match found.iter_mut().find(|(known, _)| known == name) {
+            Some((_, highest)) => *highest = highest.max(*share),
+            None => found.push((name.clone(), *share)),
+        }
+    }
+    found.sort_by(|a, b| b.1.total_cmp(&a.1));
+    found.into_iter().take(most).map(|(name, _)| name).collect()
+}

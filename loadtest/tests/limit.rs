@@ -1,0 +1,95 @@
+//! `loadtest limit` as its users have it: short searches against the real router.
+#![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
+
+mod common;
+
+use common::{Outcome, loadtest, router};
+
+fn limit(more: &[&str]) -> Outcome {
+    let mut arguments = vec!["limit", "--quick", "--json", "-", "--router", router()];
+    arguments.extend(more);
+    loadtest(&arguments)
+}
+
+/// A case without its steps' samples, which are long.
+fn brief(case: &serde_json::Value) -> String {
+    let mut case = case.clone();
+    for step in case["steps"].as_array_mut().unwrap() {
+        step["samples"].take();
+    }
+    case.to_string()
+}
+
+#[test]
+fn the_limit_is_that_of_a_slow_target() {
+    // One request at a time that takes 25 ms with one event in it: 40 events/s, whatever the machine.
+    let slow = ["--shape", "structured", "--delay", "25ms", "--concurrency", "1", "--from", "8"];
+    let result = limit(&slow).json(0);
+    let case = &result["cases"][0];
+    let shown = brief(case);
+    let found = case["limit"].as_f64().unwrap();
+    assert!((8.0..=42.0).contains(&found), "{shown}");
+    assert!(case["failsAt"].as_f64().unwrap() > found, "{shown}");
+    assert_eq!(
+        (&case["confirmed"], &case["error"]),
+        (&true.into(), &serde_json::Value::Null),
+        "{}",
+        brief(case)
+    );
+    assert!(case["limitedBy"].as_str().unwrap().contains("the target's answers"), "{}", brief(case));
+    let steps = case["steps"].as_array().unwrap();
+    let of = |purpose: &str| steps.iter().filter(|step| step["purpose"] == purpose).collect::<Vec<_>>();
+    assert!(steps.iter().any(|step| step["holds"] == false && !step["why"].as_array().unwrap().is_empty()));
+    assert_eq!(of("half")[0]["offeredRate"].as_f64(), Some(found / 2.0));
+    let confirmed = of("confirm")[0];
+    assert!(confirmed["latency"]["p99Us"].as_u64().unwrap() < 250_000, "{shown}");
+    assert!(confirmed["routerCores"].as_f64().unwrap() > 0.0, "{shown}");
+    assert!(confirmed["rssPeakBytes"].as_u64().unwrap() > 1_000_000, "{shown}");
+    assert!(!confirmed["busiestStage"].as_str().unwrap().is_empty(), "{shown}");
+}
+
+#[test]
+fn a_bound_on_the_rate_is_the_answer_where_all_holds() {
+    let result = limit(&["--max", "200", "--from", "100", "--p99", "10s"]).json(0);
+    let cases = result["cases"].as_array().unwrap();
+    let names: Vec<&str> = cases.iter().map(|case| case["name"].as_str().unwrap()).collect();
+    assert_eq!(names, ["batched", "per event"]);
+    for case in cases {
+        assert_eq!(
+            (case["limit"].as_f64(), &case["failsAt"]),
+            (Some(200.0), &serde_json::Value::Null),
+            "{}",
+            brief(case)
+        );
+        assert!(
+            case["limitedBy"].as_str().unwrap().starts_with("nothing up to 200 events/s"),
+            "{}",
+            brief(case)
+        );
+    }
+}
+
+#[test]
+fn losses_mean_that_no_rate_holds() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("refused.yaml");
+    let text = "rate: 1\nduration: 1s\ntarget: {shape: structured, errors: {share: 1, status: 400}}\n";
+    std::fs::write(&file, text).unwrap();
+    let result = limit(&[file.to_str().unwrap(), "--from", "4", "--step", "500ms"]).json(1);
+    let case = &result["cases"][0];
+    assert_eq!(
+        (&case["name"], &case["limit"]),
+        (&"refused".into(), &serde_json::Value::Null),
+        "{}",
+        brief(case)
+    );
+    let why = case["steps"][0]["why"].to_string();
+    assert!(why.contains("events are lost"), "{why}");
+}
+
+#[test]
+fn a_router_that_does_not_start_is_told() {
+    let outcome = loadtest(&["limit", "--quick", "--router", "/nonexistent/event-router"]);
+    assert_eq!(outcome.code, 1, "{outcome:?}");
+    assert!(outcome.stdout.contains("/nonexistent/event-router"), "{outcome:?}");
+}
