@@ -83,6 +83,8 @@ pub const STORE_FULL_RETRY: Duration = Duration::from_secs(1);
 pub const ANSWER_BYTES_MAX: usize = 64 << 10;
 /// Bytes of a target's answer that go into the reason of a failure.
 pub const EXCERPT_BYTES_MAX: usize = 256;
+/// Bytes of it that a dead-letter processor is told: 768 are 1,024 in base64, which is what Knative cuts `knativeerrordata` to.
+pub const SAID_BYTES_MAX: usize = 768;
 /// Idle connections that one client keeps: as many as requests may be in flight.
 pub const IDLE_CONNECTIONS_MAX: usize = 1_024;
 /// How long a connection stays open unused: less than what common servers and balancers allow (75 s and 60 s), so that we close first.

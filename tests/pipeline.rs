@@ -25,6 +25,8 @@ struct Target {
     poison: Option<i32>,
     /// Refuses every event for good.
     refuses: Mutex<bool>,
+    /// What it was told of events that had failed elsewhere: dest, code, data, key.
+    told: Mutex<Vec<(String, u16, String, i32)>>,
 }
 
 impl Processor for Target {
@@ -35,14 +37,28 @@ impl Processor for Target {
     fn deliver<'a>(&'a self, request: &'a Request) -> BoxFuture<'a, Outcome> {
         Box::pin(async {
             self.asked.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-            let failure =
-                |fault| Outcome::Failed(Failure { fault, status: None, reason: "no".into(), wait: None });
+            let failure = |fault| Outcome::Failed(Failure::new(fault, "no"));
             if *self.down.lock().unwrap() {
                 return failure(Fault::Target);
             }
             let keys: Vec<i32> = request.events().map(|(batch, i)| batch.records[i].key.unwrap()).collect();
             if self.poison.is_some_and(|poison| keys.contains(&poison)) || *self.refuses.lock().unwrap() {
-                return failure(Fault::Permanent);
+                return Outcome::Failed(Failure {
+                    status: Some(422),
+                    said: "no such VM".into(),
+                    ..Failure::new(Fault::Permanent, "422")
+                });
+            }
+            for (batch, i) in request.events() {
+                if let Some(failed) = &batch.failed {
+                    let key = batch.records[i].key.unwrap();
+                    self.told.lock().unwrap().push((
+                        failed.dest.clone(),
+                        failed.code,
+                        failed.data.clone(),
+                        key,
+                    ));
+                }
             }
             self.taken.lock().unwrap().extend(keys);
             Outcome::Delivered
@@ -52,6 +68,11 @@ impl Processor for Target {
     fn check(&self) -> BoxFuture<'_, Result<String, Failure>> {
         Box::pin(async { Ok("here".into()) })
     }
+}
+
+/// `a>b` stands for a processor `a` whose dead letters go to `b`. What begins with `sink` gets nothing but dead letters.
+fn name_of(target: &str) -> &str {
+    target.split_once('>').map_or(target, |(name, _)| name)
 }
 
 fn config(names: &[&str], dir: &std::path::Path) -> Config {
@@ -64,9 +85,12 @@ fn config(names: &[&str], dir: &std::path::Path) -> Config {
         processors: names
             .iter()
             .map(|name| config::Processor {
-                name: name.to_string(),
+                name: name_of(name).to_string(),
                 kind: config::ProcessorKind::Blackhole,
-                delivery: config::Delivery::default(),
+                delivery: config::Delivery {
+                    dead_letter: name.split_once('>').map(|(_, sink)| sink.to_string()),
+                    ..config::Delivery::default()
+                },
             })
             .collect(),
         routes: vec![config::Route {
@@ -74,7 +98,11 @@ fn config(names: &[&str], dir: &std::path::Path) -> Config {
             sources: vec!["vc".into()],
             pattern: None,
             line: 1,
-            processors: names.iter().map(|name| name.to_string()).collect(),
+            processors: names
+                .iter()
+                .map(|name| name_of(name).to_string())
+                .filter(|name| !name.starts_with("sink"))
+                .collect(),
         }],
         memory_bytes: 8 << 20,
         shutdown_timeout: Duration::from_secs(5),
@@ -91,8 +119,11 @@ fn start_over(targets: &[(&str, Arc<Target>)], dir: &std::path::Path, store: Sto
     let names: Vec<&str> = targets.iter().map(|(name, _)| *name).collect();
     let config = Arc::new(config(&names, dir));
     let mut destinations = Destinations::default();
-    let reach =
-        names.iter().enumerate().map(|(at, name)| Reach::Whole(destinations.intern(at, name, ""))).collect();
+    let reach = names
+        .iter()
+        .enumerate()
+        .map(|(at, name)| Reach::Whole(destinations.intern(at, name_of(name), "")))
+        .collect();
     Pipeline::start(Parts {
         route: Route::new(&config, reach).unwrap(),
         config,
@@ -221,6 +252,64 @@ async fn an_event_that_is_refused_for_good_is_a_dead_letter_and_settled() {
         (letters[0].facts.destination.as_str(), letters[0].facts.subject.as_str()),
         ("a", "VmPoweredOnEvent")
     );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_dead_letter_is_settled_when_its_dead_letter_processor_has_it_and_not_before() {
+    let dir = tempfile::tempdir().unwrap();
+    let target = Arc::new(Target { poison: Some(42), ..Target::default() });
+    let sink = Arc::new(Target::default());
+    *sink.down.lock().unwrap() = true;
+    for settled in [false, true] {
+        let pipeline = start(&[("a>sink", Arc::clone(&target)), ("sink", Arc::clone(&sink))], dir.path());
+        let intake = pipeline.intake(0);
+        let begun = begin(&intake).await;
+        push(&intake, &begun, 0, 0..100).await;
+        let end = drained(pipeline, intake, if settled { 30 } else { 2 }).await;
+        assert_eq!(end.settled, settled, "the dead-letter processor is down at first");
+        *sink.down.lock().unwrap() = false;
+    }
+    assert_eq!(*sink.told.lock().unwrap(), [("a".into(), 422, "bm8gc3VjaCBWTQ==".into(), 42)]);
+    assert_eq!(*sink.taken.lock().unwrap(), [42], "nothing but dead letters");
+    assert_eq!(target.taken.lock().unwrap().len(), 99);
+    let reader = event_router::durable::Reader::open(dir.path()).unwrap();
+    assert!(reader.dead_letters(&Default::default()).unwrap().is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_no_dead_letter_processor_takes_is_a_dead_letter_of_where_it_was_to_go() {
+    let dir = tempfile::tempdir().unwrap();
+    let target = Arc::new(Target { poison: Some(42), ..Target::default() });
+    let sinks = [0, 1].map(|_| Arc::new(Target { poison: Some(42), ..Target::default() }));
+    let targets = [
+        ("a>sink1", Arc::clone(&target)),
+        ("sink1>sink2", Arc::clone(&sinks[0])),
+        ("sink2", Arc::clone(&sinks[1])),
+    ];
+    let pipeline = start(&targets, dir.path());
+    let intake = pipeline.intake(0);
+    let begun = begin(&intake).await;
+    push(&intake, &begun, 0, 0..100).await;
+    assert!(drained(pipeline, intake, 30).await.settled);
+    assert!(sinks.iter().all(|sink| sink.asked.load(std::sync::atomic::Ordering::Relaxed) == 1), "in turn");
+    let reader = event_router::durable::Reader::open(dir.path()).unwrap();
+    let letters = reader.dead_letters(&Default::default()).unwrap();
+    assert_eq!(letters.len(), 1);
+    assert_eq!(
+        (&*letters[0].facts.destination, &*letters[0].facts.reason),
+        ("a", "422; the dead-letter processor `sink2` refused it too: 422")
+    );
+    // Mended, it takes the event as any other.
+    let healthy = Arc::new(Target::default());
+    let pipeline = start(&[("a", Arc::clone(&healthy))], dir.path());
+    let mut delivered = 0;
+    let count = |replayed: event_router::pipeline::replay::Replayed| {
+        delivered += usize::from(replayed.ended == event_router::pipeline::replay::Ended::Delivered);
+        true
+    };
+    pipeline.dead_letters().replay(&Default::default(), count).await.unwrap();
+    assert_eq!((delivered, healthy.taken.lock().unwrap().clone()), (1, vec![42]));
+    assert!(healthy.told.lock().unwrap().is_empty(), "no attributes");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -24,7 +24,7 @@ use super::budget::Budget;
 use super::core::{Core, Output};
 use super::deliver::Delivery;
 use super::destination::{DestinationId, Destinations};
-use super::driver::{Driver, Mail, Shared, now_us, poison_write};
+use super::driver::{Driver, Mail, Shared, Sink, now_us, poison_write};
 use super::parse::{Content, Parse, Parsed, Poison};
 use super::replay::{DeadLetters, Ended, Replay};
 use super::route::Route;
@@ -551,7 +551,9 @@ impl CoreThread {
     fn start_driver(&mut self, id: DestinationId) -> mpsc::UnboundedSender<Mail> {
         let destination = self.core.destinations.get(id).clone();
         let processor = Arc::clone(&self.processors[destination.processor]);
-        let settings = &self.config.processors[destination.processor].delivery;
+        let config = Arc::clone(&self.config);
+        let settings = &config.processors[destination.processor].delivery;
+        let sink = settings.dead_letter.as_deref().and_then(|name| self.sink(name));
         let spooled = self.spooled.remove(&*destination.name).unwrap_or(0);
         // The seed differs by destination, so that they do not wait in step.
         let seed = u64::from(id.0) ^ now_us() as u64;
@@ -569,9 +571,18 @@ impl CoreThread {
             mailbox: mailbox.clone(),
             waiting: Default::default(),
             replays: Default::default(),
+            sink,
+            adopted: Default::default(),
         };
         self.runtime.spawn(driver.run(inbox));
         mailbox
+    }
+
+    /// The dead-letter processor of this name. The configuration has no circles of them.
+    fn sink(&mut self, name: &str) -> Option<Sink> {
+        let at = self.config.processors.iter().position(|processor| processor.name == name)?;
+        let id = self.core.destinations.intern(at, name, "");
+        Some(Sink { mailbox: self.mailbox(id).clone() })
     }
 }
 

@@ -214,7 +214,7 @@ impl Outside {
 
     /// A target's answer, as the router sees it.
     fn answer(&mut self, lane: usize, request: &Request) -> Outcome {
-        let failure = |fault| Failure { fault, status: None, reason: "as the seed says".into(), wait: None };
+        let failure = |fault| Failure::new(fault, "as the seed says");
         let (retryable, unacknowledged) = (self.chance(5), self.chance(5));
         let target = &mut self.targets[lane];
         if target.down && !self.well {
@@ -378,8 +378,8 @@ impl Inside {
             match action {
                 Action::Send { id, request } => lane.under_way.push((id, request)),
                 Action::Settle(piece) => self.settled.push_back((DestinationId(at as u32), piece)),
-                Action::Drop(_) | Action::Replayed { .. } => {
-                    unreachable!("the policy is to spill, and nothing is replayed")
+                Action::Drop(_) | Action::Replayed { .. } | Action::Adopted(_) => {
+                    unreachable!("the policy is to spill, nothing is replayed and nothing adopted")
                 }
                 Action::DeadLetter(letter) => {
                     let write = driver::dead_letter_write(&name, &letter, now_us).expect("it was decoded");

@@ -16,6 +16,8 @@ pub enum Origin {
     Spool(SpoolRow),
     /// Fresh from a source: to be settled.
     Source,
+    /// Another destination's dead letter, by the ticket by which it is told.
+    Adopted(u64),
     /// A dead letter by its number, on the way again because a person wants it: settled long ago, in the store until it is delivered.
     DeadLetter(i64),
 }
@@ -171,6 +173,7 @@ pub fn pick(batch: &Batch, picks: &Selection) -> Batch {
         records,
         xml: xml.into(),
         permit: Default::default(),
+        failed: batch.failed.clone(),
     };
     picked.permit = batch.permit.another(picked.size());
     picked

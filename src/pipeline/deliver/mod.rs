@@ -8,12 +8,15 @@
 //!  Spool ◄────┴──── too much waits ──► Append ··· Appended ──► Settle;  later Fetch ··· Fetched ─► lanes ─► Unspool
 //!
 //!  Replay ─► lanes of its own ─► … ─► Replayed: a dead letter was delivered, or failed again
+//!  Adopt ──► as an Offer ─► … ─► Adopted: what another destination could not deliver is delivered, or durable here
 //! ```
 //!
-//! INVARIANT: every offered event leaves exactly once as `Settle`, or within `DeadLetter`, `Append` or `Drop`, whose completion settles it.
+//! INVARIANT: every offered event leaves exactly once as `Settle`, or within `DeadLetter` or `Append`, whose completion settles it; an adopted one as
+//! `Adopted` or within `DeadLetter`.
 //! INVARIANT: nothing overtakes a spool that is not empty, but for dead letters that a person replays.
 //! INVARIANT: every replay comes to its end: it waits neither for a target that is gone nor for its breaker, but stays a dead letter.
 
+mod answer;
 mod backoff;
 mod health;
 mod item;
@@ -25,28 +28,27 @@ mod tests;
 
 use std::time::Duration;
 
+use rand::SeedableRng;
 use rand::rngs::SmallRng;
-use rand::{Rng, SeedableRng};
 use rustc_hash::FxHashMap;
 
 pub use item::{Origin, SpoolRow, pick};
 
-use self::backoff::backoff;
 use self::health::Health;
 use self::item::Item;
 use self::lanes::{LaneKey, Lanes, SHARED, is_replay};
 use self::rate::Rate;
 use self::spool::Spool;
 use crate::config::{Delivery as Policy, OverflowPolicy};
-use crate::event::Selection;
-use crate::limits::RETRY_AFTER_MAX;
-use crate::processor::{Failure, Fault, Outcome, Piece, Request, Shape};
+use crate::processor::{Failure, Outcome, Piece, Request, Shape};
 
 /// What comes to a destination. Times are since the process started.
 #[derive(Debug)]
 pub enum Input {
     /// New events, in reading order.
     Offer { piece: Piece, room: Room },
+    /// An event that another destination could not deliver, which has to be told by this ticket.
+    Adopt { ticket: u64, piece: Piece, room: Room },
     /// A request came to its end.
     Done { request: u64, outcome: Outcome },
     /// An `Append` is durable.
@@ -95,7 +97,9 @@ pub enum Action {
     },
     /// To be removed from the spool.
     Unspool(SpoolRow),
-    /// Dropped by policy; settled.
+    /// What was adopted by this ticket is acknowledged by the target, or durable, or settled as the policy says.
+    Adopted(u64),
+    /// Dropped by policy; its settlement follows.
     Drop(Piece),
     /// A replay came to its end.
     Replayed {
@@ -196,7 +200,10 @@ impl Delivery {
     /// Takes one input, adds what follows to `actions`.
     pub fn step(&mut self, now: Duration, input: Input, actions: &mut Vec<Action>) {
         match input {
-            Input::Offer { piece, room } => self.offer(piece, room, actions),
+            Input::Offer { piece, room } => self.offer(Item::new(&piece, Origin::Source), room, actions),
+            Input::Adopt { ticket, piece, room } => {
+                self.offer(Item::new(&piece, Origin::Adopted(ticket)), room, actions)
+            }
             Input::Done { request, outcome } => self.done(now, request, outcome, actions),
             Input::Appended { ticket } => self.spool.appended(ticket, actions),
             Input::Fetched { rows } => {
@@ -230,6 +237,11 @@ impl Delivery {
         }
     }
 
+    /// The function that it delivers to; empty for a processor that is one destination.
+    pub fn function(&self) -> &str {
+        &self.function
+    }
+
     /// Whether nothing waits in memory and nothing is under way; the spool may still hold events.
     pub fn is_idle(&self) -> bool {
         self.lanes.is_empty() && self.under_way.is_empty() && self.spool.is_quiet()
@@ -245,12 +257,11 @@ impl Delivery {
         }
     }
 
-    fn offer(&mut self, piece: Piece, room: Room, actions: &mut Vec<Action>) {
+    fn offer(&mut self, item: Item, room: Room, actions: &mut Vec<Action>) {
         if self.spool.is_active() {
-            self.spool.append(vec![Item::new(&piece, Origin::Source).compact()], actions);
+            self.spool.append(vec![item.compact()], actions);
             return;
         }
-        let item = Item::new(&piece, Origin::Source);
         let holds_up = self.health.is_open() || (room.scarce && !room.alone);
         if self.lanes.bytes + item.bytes() <= room.share || !holds_up {
             // What cannot go out now should not keep a whole page for a few events.
@@ -260,10 +271,15 @@ impl Delivery {
         }
         match self.policy.overflow.policy {
             OverflowPolicy::Block => self.lanes.push(item.compact(), self.policy.ordering),
-            OverflowPolicy::DropNewest => actions.push(Action::Drop(piece)),
+            OverflowPolicy::DropNewest => self.drop(&item, actions),
             OverflowPolicy::DropOldest => self.drop_oldest(item, actions),
             OverflowPolicy::Spill => self.spill(item, actions),
         }
+    }
+
+    fn drop(&mut self, item: &Item, actions: &mut Vec<Action>) {
+        actions.push(Action::Drop(item.piece()));
+        self.settle(item, false, actions);
     }
 
     /// Writes all that waits and all that is under way to the spool, then the new events: nothing may overtake what is in it.
@@ -282,7 +298,7 @@ impl Delivery {
     fn drop_oldest(&mut self, newest: Item, actions: &mut Vec<Action>) {
         let mut waiting = self.lanes.drain();
         let keep = waiting.split_off(waiting.len().div_ceil(2));
-        actions.extend(waiting.iter().map(|item| Action::Drop(item.piece())));
+        waiting.iter().for_each(|item| self.drop(item, actions));
         for item in keep.into_iter().chain([newest]) {
             self.lanes.push(item, self.policy.ordering);
         }
@@ -343,219 +359,6 @@ impl Delivery {
         self.under_way.insert(id, UnderWay { parts, events, sent_at: now, spooled: false });
         actions.push(Action::Send { id, request });
     }
-
-    fn done(&mut self, now: Duration, request: u64, outcome: Outcome, actions: &mut Vec<Action>) {
-        let Some(done) = self.under_way.remove(&request) else { return };
-        let random = self.random.random();
-        match &outcome {
-            Outcome::Delivered => self.health.success(now, &self.policy),
-            Outcome::Failed(failure) => self.judge(now, Some(failure), random),
-            Outcome::Partial(failures) => {
-                let worst = failures.iter().flatten().find(|failure| failure.fault == Fault::Target);
-                // One throttled entry of many slows down, it does not say that the target is gone.
-                let gone = failures.iter().all(|f| f.as_ref().is_some_and(|f| f.fault == Fault::Target));
-                self.judge(now, worst.filter(|_| gone), random);
-            }
-        }
-        let spooled = |key: LaneKey| done.spooled && !is_replay(key);
-        match outcome {
-            Outcome::Delivered => {
-                for (key, items) in done.parts {
-                    items.iter().for_each(|item| self.settle(item, spooled(key), actions));
-                    self.succeed(key);
-                }
-            }
-            Outcome::Failed(failure) => {
-                let single = done.events == 1;
-                for (key, items) in done.parts {
-                    self.fail(now, key, items, &failure, single, done.sent_at, spooled(key), actions);
-                }
-            }
-            Outcome::Partial(failures) => {
-                let mut failures = failures.into_iter();
-                for (key, items) in done.parts {
-                    self.partial(now, key, items, &mut failures, done.sent_at, spooled(key), actions);
-                }
-            }
-        }
-        if self.health.rests(now) {
-            self.put_off_replays(actions);
-        }
-    }
-
-    fn judge(&mut self, now: Duration, failure: Option<&Failure>, random: f64) {
-        match failure {
-            Some(failure) if failure.fault == Fault::Target => {
-                self.health.failure(now, failure.wait, &self.policy, random)
-            }
-            _ => self.health.success(now, &self.policy),
-        }
-    }
-
-    /// Gives back the replays that wait: a person is waiting for them, and the target is gone for who knows how long.
-    fn put_off_replays(&mut self, actions: &mut Vec<Action>) {
-        for item in self.lanes.drain_replays() {
-            self.end_replay(&item, ReplayEnd::PutOff, actions);
-        }
-    }
-
-    fn end_replay(&mut self, item: &Item, end: ReplayEnd, actions: &mut Vec<Action>) {
-        if let Origin::DeadLetter(letter) = item.origin {
-            actions.push(Action::Replayed { letter, end });
-        }
-    }
-
-    /// The events of `item` were acknowledged.
-    fn settle(&mut self, item: &Item, spooled: bool, actions: &mut Vec<Action>) {
-        if spooled {
-            self.spool.delivered_ahead(item);
-        }
-        match item.origin {
-            Origin::Spool(row) => self.spool.delivered(row, item.picks.len(), actions),
-            Origin::Source if spooled => {}
-            Origin::Source => actions.push(Action::Settle(item.piece())),
-            Origin::DeadLetter(_) => self.end_replay(item, ReplayEnd::Delivered, actions),
-        }
-    }
-
-    fn succeed(&mut self, key: LaneKey) {
-        if let Some(lane) = self.lanes.get_mut(key) {
-            lane.tries = 0;
-            lane.target_tries = 0;
-            lane.first_try = None;
-            lane.cap = lane.cap.saturating_mul(2);
-            if lane.cap >= self.shape.events_max {
-                lane.cap = usize::MAX;
-            }
-        }
-        self.lanes.release(key);
-    }
-
-    /// All of `items` failed together.
-    #[expect(clippy::too_many_arguments, reason = "what a request left behind, passed once")]
-    fn fail(
-        &mut self,
-        now: Duration,
-        key: LaneKey,
-        items: Vec<Item>,
-        failure: &Failure,
-        single: bool,
-        sent_at: Duration,
-        spooled: bool,
-        actions: &mut Vec<Action>,
-    ) {
-        if spooled {
-            // It is in the spool, and comes back in its order.
-            self.lanes.release(key);
-            return;
-        }
-        let key = if key == SHARED { self.lanes.own_lane() } else { key };
-        let random = self.random.random();
-        let count: usize = items.iter().map(|item| item.picks.len()).sum();
-        let Some(lane) = self.lanes.get_mut(key) else { return };
-        let first_try = *lane.first_try.get_or_insert(sent_at);
-        let out_of_replays = is_replay(key) && lane.target_tries + 1 >= self.policy.retry.attempts;
-        if failure.fault == Fault::Target && out_of_replays {
-            give_up(items, failure, lane.target_tries + 1, Duration::ZERO, actions);
-            self.succeed(key);
-        } else if failure.fault == Fault::Target {
-            let wait = backoff(
-                self.policy.retry.backoff_min,
-                self.policy.retry.backoff_max,
-                lane.target_tries,
-                random,
-            );
-            lane.target_tries = lane.target_tries.saturating_add(1);
-            self.lanes.put_back(key, items);
-            self.lanes.wait(key, now + wait);
-        } else if !single {
-            // One of them is at fault: halve until it is alone. No attempt is used up.
-            lane.cap = (count / 2).max(1);
-            self.lanes.put_back(key, items);
-            self.lanes.release(key);
-        } else {
-            lane.tries = lane.tries.saturating_add(1);
-            let (tries, tried_for) = (lane.tries, now.saturating_sub(first_try));
-            let out_of_tries = tries >= self.policy.retry.attempts;
-            if failure.fault == Fault::Permanent || out_of_tries || tried_for >= self.policy.retry.max_age {
-                give_up(items, failure, tries, tried_for, actions);
-                self.succeed(key);
-            } else {
-                let wait =
-                    backoff(self.policy.retry.backoff_min, self.policy.retry.backoff_max, tries - 1, random);
-                let asked = failure.wait.unwrap_or_default().min(RETRY_AFTER_MAX);
-                self.lanes.put_back(key, items);
-                self.lanes.wait(key, now + wait.max(asked));
-            }
-        }
-    }
-
-    /// Some of `items` failed: each event has its own entry in `failures`, in order.
-    #[expect(clippy::too_many_arguments, reason = "what a request left behind, passed once")]
-    fn partial(
-        &mut self,
-        now: Duration,
-        key: LaneKey,
-        items: Vec<Item>,
-        failures: &mut impl Iterator<Item = Option<Failure>>,
-        sent_at: Duration,
-        spooled: bool,
-        actions: &mut Vec<Action>,
-    ) {
-        let mut failed = Vec::new();
-        for item in items {
-            let mut good = Selection::EMPTY;
-            for i in item.picks.selection().iter() {
-                match failures.next().flatten() {
-                    None => good.insert(i),
-                    Some(failure) => {
-                        failed.push((Item { picks: item::Picks::One(i as u16), ..item.clone() }, failure));
-                    }
-                }
-            }
-            if !good.is_empty() {
-                self.settle(&Item { picks: item::Picks::of(&good), ..item }, spooled, actions);
-            }
-        }
-        if failed.is_empty() {
-            self.succeed(key);
-        }
-        for (item, failure) in failed {
-            self.fail(now, key, vec![item], &failure, true, sent_at, spooled, actions);
-        }
-    }
-
-    /// A dead letter that came from the spool is stored: its row has one event less.
-    pub fn dead_letter_stored(&mut self, letter: &DeadLetter, actions: &mut Vec<Action>) {
-        match letter.origin {
-            Origin::Spool(row) => self.spool.delivered(row, letter.piece.picks.len(), actions),
-            Origin::Source => actions.push(Action::Settle(letter.piece.clone())),
-            Origin::DeadLetter(_) => debug_assert!(false, "it is a dead letter already"),
-        }
-    }
-}
-
-/// These failed for good.
-fn give_up(
-    items: Vec<Item>,
-    failure: &Failure,
-    attempts: u32,
-    tried_for: Duration,
-    actions: &mut Vec<Action>,
-) {
-    actions.extend(items.into_iter().map(|item| match item.origin {
-        Origin::DeadLetter(letter) => {
-            let end = ReplayEnd::Failed { failure: failure.clone(), attempts };
-            Action::Replayed { letter, end }
-        }
-        origin => Action::DeadLetter(DeadLetter {
-            piece: item.piece(),
-            failure: failure.clone(),
-            attempts,
-            tried_for,
-            origin,
-        }),
-    }));
 }
 
 /// The pieces of a request: neighbours of the same batch joined where that keeps the order.

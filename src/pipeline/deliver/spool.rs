@@ -3,6 +3,7 @@
 //! INVARIANT: rows are fetched only when nothing that was under way at the spill still is: an event is never at the target twice at once.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use rustc_hash::{FxHashMap, FxHashSet};
 
@@ -10,9 +11,16 @@ use super::Action;
 use super::item::{Item, Origin, SpoolRow};
 use super::lanes::Lanes;
 use crate::config::Ordering;
-use crate::event::{Identity, Selection};
+use crate::event::{Batch, Failed, Identity, Selection};
 use crate::limits::{SPOOL_FETCH_BYTES, SPOOL_REFETCH_BYTES};
 use crate::processor::Piece;
+
+/// What an event in the spool is told apart by: one that is adopted from two destinations is there twice.
+type Told = (usize, Identity, Option<Arc<Failed>>);
+
+fn told(batch: &Batch, i: usize) -> Told {
+    (batch.source.index, batch.records[i].identity, batch.failed.clone())
+}
 
 #[derive(Debug)]
 pub(super) struct Spool {
@@ -28,7 +36,7 @@ pub(super) struct Spool {
     /// Fetched rows and how many of their events are not delivered.
     open: FxHashMap<SpoolRow, usize>,
     /// Events that were under way at the spill and were acknowledged after they had been written. Bounded by what can be under way.
-    ahead: FxHashSet<(usize, Identity)>,
+    ahead: FxHashSet<Told>,
 }
 
 impl Spool {
@@ -70,6 +78,7 @@ impl Spool {
             match item.origin {
                 Origin::Spool(row) => self.delivered(row, item.picks.len(), actions),
                 Origin::Source => actions.push(Action::Settle(item.piece())),
+                Origin::Adopted(ticket) => actions.push(Action::Adopted(ticket)),
                 Origin::DeadLetter(_) => debug_assert!(false, "a dead letter is in the store already"),
             }
         }
@@ -107,10 +116,7 @@ impl Spool {
             self.last = row;
             let picks: Selection = picks
                 .iter()
-                .filter(|i| {
-                    self.ahead.is_empty()
-                        || !self.ahead.remove(&(batch.source.index, batch.records[*i].identity))
-                })
+                .filter(|i| self.ahead.is_empty() || !self.ahead.remove(&told(&batch, *i)))
                 .collect();
             if picks.is_empty() {
                 actions.push(Action::Unspool(row));
@@ -133,7 +139,6 @@ impl Spool {
 
     /// Events that were written to the spool while they were under way were acknowledged.
     pub fn delivered_ahead(&mut self, item: &Item) {
-        let source = item.batch.source.index;
-        self.ahead.extend(item.picks.selection().iter().map(|i| (source, item.batch.records[i].identity)));
+        self.ahead.extend(item.picks.selection().iter().map(|i| told(&item.batch, i)));
     }
 }

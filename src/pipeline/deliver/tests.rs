@@ -7,13 +7,14 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::config::{Ordering, Overflow, OverflowPolicy, Retry};
-use crate::event::Batch;
+use crate::event::{Batch, Failed, Selection};
 use crate::pipeline::order::tests::batch;
+use crate::processor::Fault;
 
 const ROOM: Room = Room { share: usize::MAX, scarce: false, alone: true };
 
 fn failure(fault: Fault) -> Failure {
-    Failure { fault, status: None, reason: "no".into(), wait: None }
+    Failure::new(fault, "no")
 }
 
 fn piece(first: i32, n: i32, entities: u64) -> Piece {
@@ -27,10 +28,21 @@ fn piece(first: i32, n: i32, entities: u64) -> Piece {
     Piece { picks: Selection::first(batch.records.len()), batch: Arc::new(batch) }
 }
 
+/// A dead letter of the destination with this number, 2 or more.
+fn failed_piece(key: i32, destination: u16, entities: u64) -> Piece {
+    let Piece { batch, picks } = piece(key, 1, entities);
+    let failed = Failed { dest: format!("http://{destination}"), code: destination, data: String::new() };
+    let batch = Batch { failed: Some(failed.into()), ..Arc::into_inner(batch).expect("just made") };
+    Piece { batch: batch.into(), picks }
+}
+
+/// The keys of events; what failed elsewhere has a million more for each number of that destination.
 fn keys<'a>(pieces: impl IntoIterator<Item = &'a Piece>) -> Vec<i32> {
-    let keys = pieces
-        .into_iter()
-        .flat_map(|p| p.picks.iter().map(|i| p.batch.records[i].key.expect("has one")).collect::<Vec<_>>());
+    let keys = pieces.into_iter().flat_map(|p| {
+        let million = p.batch.failed.as_ref().map_or(0, |failed| i32::from(failed.code));
+        let key = |i: usize| p.batch.records[i].key.expect("has one") + million * 1_000_000;
+        p.picks.iter().map(key).collect::<Vec<_>>()
+    });
     keys.collect()
 }
 
@@ -46,8 +58,11 @@ struct World {
     received: Vec<i32>,
     settled: BTreeSet<i32>,
     dead: Vec<i32>,
+    dropped: Vec<i32>,
     /// How each replay ended, by its number, which is the key of its event plus a million.
     replayed: BTreeMap<i64, ReplayEnd>,
+    /// Tickets of what was adopted: the key that [`keys`] gives it.
+    adopted: BTreeSet<u64>,
     from_spool: BTreeSet<i32>,
     widest: usize,
 }
@@ -64,7 +79,9 @@ impl World {
             received: Vec::new(),
             settled: BTreeSet::new(),
             dead: Vec::new(),
+            dropped: Vec::new(),
             replayed: BTreeMap::new(),
+            adopted: BTreeSet::new(),
             from_spool: BTreeSet::new(),
             widest: 0,
         }
@@ -84,6 +101,10 @@ impl World {
                 }
                 Action::DeadLetter(letter) => {
                     self.dead.extend(keys([&letter.piece]));
+                    if let Origin::Adopted(ticket) = letter.origin {
+                        assert!(self.adopted.insert(ticket), "{ticket} came to its end twice");
+                        continue;
+                    }
                     let mut more = Vec::new();
                     self.engine.dead_letter_stored(&letter, &mut more);
                     queue.extend(more);
@@ -110,9 +131,10 @@ impl World {
                 Action::Replayed { letter, end } => {
                     assert!(self.replayed.insert(letter, end).is_none(), "{letter} ended twice");
                 }
-                Action::Drop(piece) => {
-                    keys([&piece]).into_iter().for_each(|key| assert!(self.settled.insert(key)));
+                Action::Adopted(ticket) => {
+                    assert!(self.adopted.insert(ticket), "{ticket} came to its end twice");
                 }
+                Action::Drop(piece) => self.dropped.extend(keys([&piece])),
             }
         }
         self.widest = self.widest.max(self.under_way.len());
@@ -144,6 +166,11 @@ impl World {
         for key in first..first + n {
             self.input(Input::Replay { letter: i64::from(key), piece: piece(key, 1, entities) });
         }
+    }
+
+    fn adopt(&mut self, key: i32, destination: u16, entities: u64, room: Room) {
+        let ticket = key as u64 + u64::from(destination) * 1_000_000;
+        self.input(Input::Adopt { ticket, piece: failed_piece(key, destination, entities), room });
     }
 
     /// The numbers of the replays that ended as `which` says.
@@ -254,6 +281,7 @@ fn dropping_by_policy_drops_the_oldest_or_the_newest() {
         world.finish(false, |_| false);
         assert!(world.received.contains(&kept), "{overflow:?}: {:?}", world.received);
         assert!(world.received.len() < 200);
+        assert_eq!(world.received.len() + world.dropped.len(), 200);
         assert_eq!(world.settled.len(), 200, "what is dropped is settled");
     }
 }
@@ -318,6 +346,52 @@ fn a_replay_never_goes_to_the_spool() {
 }
 
 #[test]
+fn what_is_adopted_ends_when_it_is_delivered_or_durable_or_refused() {
+    let scarce = Room { share: 0, scarce: true, alone: false };
+    let mut world = World::new(Policy::default(), shape(1, false));
+    world.adopt(1, 2, 1, ROOM);
+    assert!(world.adopted.is_empty(), "it is only under way");
+    world.answer(0, false, &mut |_| None);
+    assert_eq!((&world.received, world.adopted.len()), (&vec![2_000_001], 1), "delivered");
+    world.adopt(2, 2, 1, ROOM);
+    world.answer(0, false, &mut |_| Some(Fault::Permanent));
+    assert_eq!((&world.dead, world.adopted.len()), (&vec![2_000_002], 2), "refused");
+    world.adopt(3, 2, 1, scarce);
+    assert!(world.engine.gauges().spooling);
+    assert_eq!(world.adopted.len(), 2, "not durable yet");
+    world.store_replies();
+    assert_eq!(world.adopted.len(), 3, "durable in the spool");
+    world.finish(false, |_| false);
+    assert_eq!(world.received, [2_000_001, 2_000_003]);
+    for policy in [OverflowPolicy::DropNewest, OverflowPolicy::DropOldest] {
+        let overflow = Overflow { policy, ..Overflow::default() };
+        let mut world = World::new(Policy { overflow, concurrency: 1, ..Policy::default() }, shape(1, false));
+        (1..4).for_each(|key| world.adopt(key, 2, 1, scarce));
+        world.finish(false, |_| false);
+        assert_eq!(world.adopted.len(), 3, "what is dropped is settled");
+        assert!(world.settled.is_empty(), "by its ticket");
+    }
+}
+
+/// One event may be adopted from several destinations, and be offered, too: each of them is one of its own.
+#[test]
+fn the_same_event_from_two_destinations_is_delivered_for_both() {
+    let mut world =
+        World::new(Policy { concurrency: 9, ordering: Ordering::None, ..Policy::default() }, shape(1, false));
+    world.input(Input::Offer { piece: piece(7, 1, 1), room: ROOM });
+    world.adopt(7, 2, 1, ROOM);
+    world.adopt(7, 3, 1, ROOM);
+    assert_eq!(world.under_way.len(), 3);
+    // All three are written to the spool while they are under way; one of them is acknowledged after that.
+    world.input(Input::Offer { piece: piece(8, 1, 1), room: Room { share: 0, scarce: true, alone: false } });
+    world.answer(1, false, &mut |_| None);
+    (0..2).for_each(|_| world.answer(0, false, &mut |_| Some(Fault::Target)));
+    world.finish(false, |_| false);
+    world.received.sort_unstable();
+    assert_eq!(world.received, [7, 8, 2_000_007, 3_000_007]);
+}
+
+#[test]
 fn without_room_for_dead_letters_only_replays_are_sent() {
     let mut world = World::new(Policy::default(), shape(1, false));
     world.input(Input::Block(true));
@@ -339,6 +413,7 @@ enum Step {
     Store,
     Time(u16),
     Replay(u8),
+    Adopt(u8, u16),
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -348,6 +423,7 @@ fn step() -> impl Strategy<Value = Step> {
         Just(Step::Store),
         (0u16..2_000).prop_map(Step::Time),
         (1u8..5).prop_map(Step::Replay),
+        (any::<u8>(), 2u16..4).prop_map(|(which, destination)| Step::Adopt(which, destination)),
     ]
 }
 
@@ -366,11 +442,11 @@ proptest! {
         let entities = 5;
         let policy = Policy { ordering, concurrency, ..attempts(3) };
         let mut world = World::new(policy, shape(events_max, partial));
-        let (mut offered, mut replays) = (0, 1_000_000);
+        let (mut offered, mut replays, mut adopted) = (0, 1_000_000, BTreeSet::new());
+        let room = Room { share, scarce: true, alone: false };
         for step in steps {
             match step {
                 Step::Offer(n) => {
-                    let room = Room { share, scarce: true, alone: false };
                     world.input(Input::Offer { piece: piece(offered, i32::from(n), entities), room });
                     offered += i32::from(n);
                 }
@@ -393,6 +469,12 @@ proptest! {
                     world.replay(replays, i32::from(n), entities);
                     replays += i32::from(n);
                 }
+                Step::Adopt(which, destination) => {
+                    let key = i32::from(which) % offered.max(1);
+                    if adopted.insert(key + i32::from(destination) * 1_000_000) {
+                        world.adopt(key, destination, entities, room);
+                    }
+                }
                 Step::Time(ms) => {
                     world.now += Duration::from_millis(u64::from(ms));
                     world.input(Input::Tick);
@@ -401,10 +483,12 @@ proptest! {
         }
         world.finish(partial, |_| false);
         prop_assert!(world.widest <= concurrency);
-        let (replayed, received): (Vec<i32>, Vec<i32>) = world.received.iter().partition(|key| **key >= 1_000_000);
+        prop_assert_eq!(world.adopted.len(), adopted.len(), "everything adopted comes to its end");
+        let (replayed, received): (Vec<i32>, Vec<i32>) = world.received.iter().partition(|key| (1_000_000..2_000_000).contains(*key));
         let mut all: Vec<i32> = received.iter().chain(&world.dead).copied().collect();
         all.sort();
-        prop_assert_eq!(all, (0..offered).collect::<Vec<_>>(), "each event exactly once");
+        let received: Vec<i32> = received.into_iter().filter(|key| *key < 1_000_000).collect();
+        prop_assert_eq!(all, (0..offered).chain(adopted).collect::<Vec<_>>(), "each event exactly once");
         prop_assert_eq!(world.replayed.len() as i32, replays - 1_000_000, "every replay ends");
         let delivered = world.ended(|end| matches!(end, ReplayEnd::Delivered));
         prop_assert_eq!(delivered, replayed.iter().map(|key| i64::from(*key)).collect::<BTreeSet<_>>().into_iter().collect::<Vec<_>>());

@@ -112,6 +112,11 @@ impl Driver {
         if self.waiting.append_refused {
             self.send_append();
         }
+        self.letters_again();
+    }
+
+    /// Tries the dead letters again that the store refused.
+    pub(super) fn letters_again(&mut self) {
         let letters = std::mem::take(&mut self.waiting.letters);
         self.waiting.letters_again += letters.len();
         letters.into_iter().for_each(|letter| self.store_dead_letter(letter, true));
@@ -205,7 +210,13 @@ impl Driver {
                 (write, Ended::Failed { reason: failure.reason })
             }
         };
-        self.shared.store.apply(vec![write], move |_| answer.tell(ended));
+        let mailbox = self.mailbox.clone();
+        self.shared.store.apply(vec![write], move |_| {
+            if ended == Ended::Delivered {
+                let _ = mailbox.send(Mail::LetterRemoved);
+            }
+            answer.tell(ended);
+        });
     }
 }
 
