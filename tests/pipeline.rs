@@ -25,6 +25,8 @@ struct Target {
     poison: Option<i32>,
     /// Refuses every event for good.
     refuses: Mutex<bool>,
+    /// Refuses events of every seventh key, counted from here, which are of one VM, for now.
+    sick: Mutex<Option<i32>>,
     /// What it was told of events that had failed elsewhere: dest, code, data, key.
     told: Mutex<Vec<(String, u16, String, i32)>>,
 }
@@ -48,6 +50,9 @@ impl Processor for Target {
                     said: "no such VM".into(),
                     ..Failure::new(Fault::Permanent, "422")
                 });
+            }
+            if self.sick.lock().unwrap().is_some_and(|sick| keys.iter().any(|key| key % 7 == sick)) {
+                return failure(Fault::Retryable);
             }
             for (batch, i) in request.events() {
                 if let Some(failed) = &batch.failed {
@@ -89,6 +94,16 @@ fn config(names: &[&str], dir: &std::path::Path) -> Config {
                 kind: config::ProcessorKind::Blackhole,
                 delivery: config::Delivery {
                     dead_letter: name.split_once('>').map(|(_, sink)| sink.to_string()),
+                    ordering: if name.starts_with("entity") {
+                        config::Ordering::Entity
+                    } else {
+                        config::Ordering::Source
+                    },
+                    retry: config::Retry {
+                        attempts: if name.starts_with("entity") { 1_000_000 } else { 8 },
+                        backoff_max: Duration::from_secs(1),
+                        ..config::Retry::default()
+                    },
                     ..config::Delivery::default()
                 },
             })
@@ -381,6 +396,44 @@ async fn a_full_store_of_dead_letters_blocks_its_destination_and_loses_nothing()
     taken.sort_unstable();
     assert_eq!(taken, (0..1_000).collect::<Vec<_>>());
     assert_eq!(stored(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_poisoned_entity_fills_no_memory_and_holds_up_nobody_else() {
+    let dir = tempfile::tempdir().unwrap();
+    let target = Arc::new(Target::default());
+    *target.sick.lock().unwrap() = Some(3);
+    let pipeline = start(&[("entity", Arc::clone(&target))], dir.path());
+    let intake = pipeline.intake(0);
+    let begun = begin(&intake).await;
+    // More events than fit into the memory: each page has some of the one VM whose events are refused.
+    for page in 0..30 {
+        push(&intake, &begun, page, page as i32 * 1_000..(page as i32 + 1) * 1_000).await;
+    }
+    let sick = (0..30_000).filter(|key| key % 7 == 3).count();
+    until("the others are through", || target.taken.lock().unwrap().len() == 30_000 - sick).await;
+    let budget = pipeline.budget().clone();
+    until("pages are given back", || budget.used() < budget.limit() / 2).await;
+    let reader = event_router::durable::Reader::open(dir.path()).unwrap();
+    let spools = reader.spools().unwrap();
+    assert_eq!(spools.len(), 1, "{spools:?}");
+    assert!(spools.keys().all(|name| name.starts_with("entity#parked/")), "{spools:?}");
+    // What is parked is durable, and goes before what comes after a restart.
+    assert!(drained(pipeline, intake, 30).await.settled);
+    let pipeline = start(&[("entity", Arc::clone(&target))], dir.path());
+    let intake = pipeline.intake(0);
+    let begun = begin(&intake).await;
+    push(&intake, &begun, 0, 30_000..30_700).await;
+    *target.sick.lock().unwrap() = None;
+    until("everything has come", || target.taken.lock().unwrap().len() >= 30_700).await;
+    assert!(drained(pipeline, intake, 30).await.settled);
+    let taken = target.taken.lock().unwrap();
+    for entity in 0..7 {
+        let of_entity: Vec<i32> = taken.iter().copied().filter(|key| key % 7 == entity).collect();
+        let expected: Vec<i32> = (0..30_700).filter(|key| key % 7 == entity).collect();
+        assert_eq!(of_entity, expected);
+    }
+    assert!(reader.spools().unwrap().is_empty(), "it is gone");
 }
 
 /// What a crash in the middle of a replay leaves is a dead letter.

@@ -209,6 +209,14 @@ pub fn seal(body: &[u8], events: u32) -> Vec<u8> {
     blob
 }
 
+/// Bytes that the batch of a blob takes in memory, about, from its header alone; 0 for what is no blob.
+pub fn memory_bytes(blob: &[u8]) -> u64 {
+    let word = |at: usize| {
+        blob.get(at..at + 4).and_then(|bytes| bytes.try_into().ok()).map_or(0, u32::from_le_bytes)
+    };
+    u64::from(word(8)) * size_of::<Record>() as u64 + u64::from(word(12))
+}
+
 /// The batch of a blob; `source.index` is [`UNKNOWN_SOURCE`]. Its events are numbered 0, 1, 2, … in the order in which they were picked.
 pub fn decode_blob(blob: &[u8]) -> Result<Batch, CodecError> {
     decode(blob, |_| None)

@@ -7,7 +7,7 @@ use rand::Rng;
 use super::backoff::backoff;
 use super::item::{Item, Origin, Picks};
 use super::lanes::{LaneKey, SHARED, is_replay};
-use super::{Action, DeadLetter, Delivery, ReplayEnd};
+use super::{Action, DeadLetter, Delivery, Part, ReplayEnd};
 use crate::event::Selection;
 use crate::limits::RETRY_AFTER_MAX;
 use crate::processor::{Failure, Fault, Outcome};
@@ -26,24 +26,23 @@ impl Delivery {
                 self.judge(now, worst.filter(|_| gone), random);
             }
         }
-        let spooled = |key: LaneKey| done.spooled && !is_replay(key);
         match outcome {
             Outcome::Delivered => {
-                for (key, items) in done.parts {
-                    items.iter().for_each(|item| self.settle(item, spooled(key), actions));
-                    self.succeed(key);
+                for part in done.parts {
+                    part.items.iter().for_each(|item| self.settle(item, part.spooled, actions));
+                    self.succeed(part.key);
                 }
             }
             Outcome::Failed(failure) => {
                 let single = done.events == 1;
-                for (key, items) in done.parts {
-                    self.fail(now, key, items, &failure, single, done.sent_at, spooled(key), actions);
+                for part in done.parts {
+                    self.fail(now, part, &failure, single, done.sent_at, actions);
                 }
             }
             Outcome::Partial(failures) => {
                 let mut failures = failures.into_iter();
-                for (key, items) in done.parts {
-                    self.partial(now, key, items, &mut failures, done.sent_at, spooled(key), actions);
+                for part in done.parts {
+                    self.partial(now, part, &mut failures, done.sent_at, actions);
                 }
             }
         }
@@ -90,10 +89,8 @@ impl Delivery {
     }
 
     fn succeed(&mut self, key: LaneKey) {
+        self.lanes.forget_tries(key);
         if let Some(lane) = self.lanes.get_mut(key) {
-            lane.tries = 0;
-            lane.target_tries = 0;
-            lane.first_try = None;
             lane.cap = lane.cap.saturating_mul(2);
             if lane.cap >= self.shape.events_max {
                 lane.cap = usize::MAX;
@@ -102,19 +99,17 @@ impl Delivery {
         self.lanes.release(key);
     }
 
-    /// All of `items` failed together.
-    #[expect(clippy::too_many_arguments, reason = "what a request left behind, passed once")]
+    /// All events of a part failed together.
     fn fail(
         &mut self,
         now: Duration,
-        key: LaneKey,
-        items: Vec<Item>,
+        part: Part,
         failure: &Failure,
         single: bool,
         sent_at: Duration,
-        spooled: bool,
         actions: &mut Vec<Action>,
     ) {
+        let Part { key, items, spooled } = part;
         if spooled {
             // It is in the spool, and comes back in its order.
             self.lanes.release(key);
@@ -145,8 +140,7 @@ impl Delivery {
             self.lanes.put_back(key, items);
             self.lanes.release(key);
         } else {
-            lane.tries = lane.tries.saturating_add(1);
-            let (tries, tried_for) = (lane.tries, now.saturating_sub(first_try));
+            let (tries, tried_for) = (self.lanes.count_try(key), now.saturating_sub(first_try));
             let out_of_tries = tries >= self.policy.retry.attempts;
             if failure.fault == Fault::Permanent || out_of_tries || tried_for >= self.policy.retry.max_age {
                 give_up(items, failure, tries, tried_for, actions);
@@ -157,22 +151,21 @@ impl Delivery {
                 let asked = failure.wait.unwrap_or_default().min(RETRY_AFTER_MAX);
                 self.lanes.put_back(key, items);
                 self.lanes.wait(key, now + wait.max(asked));
+                self.park(key, actions);
             }
         }
     }
 
-    /// Some of `items` failed: each event has its own entry in `failures`, in order.
-    #[expect(clippy::too_many_arguments, reason = "what a request left behind, passed once")]
+    /// Some events of a part failed: each has its own entry in `failures`, in order.
     fn partial(
         &mut self,
         now: Duration,
-        key: LaneKey,
-        items: Vec<Item>,
+        part: Part,
         failures: &mut impl Iterator<Item = Option<Failure>>,
         sent_at: Duration,
-        spooled: bool,
         actions: &mut Vec<Action>,
     ) {
+        let Part { key, items, spooled } = part;
         let mut failed = Vec::new();
         for item in items {
             let mut good = Selection::EMPTY;
@@ -192,7 +185,8 @@ impl Delivery {
             self.succeed(key);
         }
         for (item, failure) in failed {
-            self.fail(now, key, vec![item], &failure, true, sent_at, spooled, actions);
+            let part = Part { key, items: vec![item], spooled };
+            self.fail(now, part, &failure, true, sent_at, actions);
         }
     }
 

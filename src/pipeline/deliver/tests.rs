@@ -51,7 +51,7 @@ struct World {
     engine: Delivery,
     now: Duration,
     under_way: Vec<(u64, Request)>,
-    rows: VecDeque<(SpoolRow, Batch)>,
+    rows: VecDeque<(SpoolKey, SpoolRow, Batch)>,
     next_row: i64,
     store: VecDeque<Input>,
     /// Keys in the order of acknowledgement by the target.
@@ -64,13 +64,15 @@ struct World {
     /// Tickets of what was adopted: the key that [`keys`] gives it.
     adopted: BTreeSet<u64>,
     from_spool: BTreeSet<i32>,
+    /// How often each key was sent.
+    sent: BTreeMap<i32, u32>,
     widest: usize,
 }
 
 impl World {
     fn new(policy: Policy, shape: Shape) -> Self {
         World {
-            engine: Delivery::new(policy, shape, "", 0, 1),
+            engine: Delivery::new(policy, shape, "", Spooled::default(), 1),
             now: Duration::ZERO,
             under_way: Vec::new(),
             rows: VecDeque::new(),
@@ -83,6 +85,7 @@ impl World {
             replayed: BTreeMap::new(),
             adopted: BTreeSet::new(),
             from_spool: BTreeSet::new(),
+            sent: BTreeMap::new(),
             widest: 0,
         }
     }
@@ -93,7 +96,10 @@ impl World {
         let mut queue = VecDeque::from(actions);
         while let Some(action) = queue.pop_front() {
             match action {
-                Action::Send { id, request } => self.under_way.push((id, request)),
+                Action::Send { id, request } => {
+                    keys(&request.pieces).into_iter().for_each(|key| *self.sent.entry(key).or_default() += 1);
+                    self.under_way.push((id, request));
+                }
                 Action::Settle(piece) => {
                     for key in keys([&piece]) {
                         assert!(self.settled.insert(key), "{key} settled twice");
@@ -110,24 +116,25 @@ impl World {
                     queue.extend(more);
                 }
                 Action::Append { ticket, pieces } => {
-                    for piece in pieces {
+                    for (spool, piece) in pieces {
                         self.next_row += 1;
                         self.from_spool.extend(keys([&piece]));
-                        self.rows.push_back((SpoolRow(self.next_row), pick(&piece.batch, &piece.picks)));
+                        let batch = pick(&piece.batch, &piece.picks);
+                        self.rows.push_back((spool, SpoolRow(self.next_row), batch));
                     }
                     self.store.push_back(Input::Appended { ticket });
                 }
-                Action::Fetch { after, bytes: _ } => {
-                    let rows = self.rows.iter().filter(|(row, _)| *row > after).take(2);
+                Action::Fetch { spool, after, bytes: _ } => {
+                    let rows = self.rows.iter().filter(|(of, row, _)| *of == spool && *row > after).take(2);
                     let rows = rows
-                        .map(|(row, b)| {
+                        .map(|(_, row, b)| {
                             let picks = Selection::first(b.records.len());
                             (*row, Piece { batch: Arc::new(pick(b, &picks)), picks })
                         })
                         .collect();
-                    self.store.push_back(Input::Fetched { rows });
+                    self.store.push_back(Input::Fetched { spool, rows });
                 }
-                Action::Unspool(row) => self.rows.retain(|(other, _)| *other != row),
+                Action::Unspool(row) => self.rows.retain(|(_, other, _)| *other != row),
                 Action::Replayed { letter, end } => {
                     assert!(self.replayed.insert(letter, end).is_none(), "{letter} ended twice");
                 }
@@ -248,6 +255,104 @@ fn a_poisoned_entity_holds_up_only_itself() {
     assert_eq!(world.received.len(), 30, "the other three entities are through while one waits");
     world.finish(false, |_| false);
     assert_eq!(world.received.len(), 40);
+}
+
+/// A world with one poisoned entity of four, after `pages` of 20 events of which the others' are through.
+fn with_a_poisoned_entity(policy: Policy, room: Room, pages: i32) -> World {
+    let policy = Policy { ordering: Ordering::Entity, ..policy };
+    let mut world = World::new(policy, shape(1, false));
+    for page in 0..pages {
+        world.input(Input::Offer { piece: piece(page * 20, 20, 4), room });
+        while !world.under_way.is_empty() || !world.store.is_empty() {
+            world.store_replies();
+            if !world.under_way.is_empty() {
+                world.answer(0, false, &mut |key| (key % 4 == 2).then_some(Fault::Retryable));
+            }
+        }
+    }
+    world
+}
+
+fn in_order_within_entities(received: &[i32]) -> bool {
+    (0..4).all(|entity| received.iter().filter(|key| **key % 4 == entity).is_sorted())
+}
+
+#[test]
+fn what_a_poisoned_entity_parks_is_bounded_and_waits_in_a_spool_of_its_own() {
+    // Whether memory is scarce or not, and even if there is no other destination.
+    for (scarce, alone) in [(false, true), (true, true), (true, false)] {
+        let room = Room { share: 20_000, scarce, alone };
+        let mut world = with_a_poisoned_entity(attempts(1_000), room, 50);
+        assert_eq!(world.received.len(), 750, "the others are through");
+        let gauges = world.engine.gauges();
+        assert!(!gauges.spooling && gauges.parked_lanes == 1, "{gauges:?}");
+        assert!(gauges.waiting_bytes <= 10_000, "{gauges:?}");
+        assert!(world.rows.iter().all(|(spool, ..)| matches!(spool, SpoolKey::Lane(_))));
+        assert_eq!(world.settled.len() + gauges.waiting_events, 1_000, "what is in a spool is settled");
+        world.finish(false, |_| false);
+        assert_eq!(world.received.len(), 1_000);
+        assert!(in_order_within_entities(&world.received));
+        assert_eq!(world.engine.gauges().parked_lanes, 0);
+    }
+}
+
+#[test]
+fn one_event_that_waits_does_not_keep_its_page() {
+    let room = Room { share: usize::MAX, scarce: false, alone: true };
+    let page = piece(0, 1_000, 1_000).batch.size();
+    let mut world = World::new(Policy { ordering: Ordering::Entity, ..attempts(1_000) }, shape(1, false));
+    for n in 0..10 {
+        world.input(Input::Offer { piece: piece(n * 1_000, 1_000, 1_000), room });
+        while !world.under_way.is_empty() {
+            world.answer(0, false, &mut |key| (key % 1_000 == 17).then_some(Fault::Retryable));
+        }
+    }
+    let gauges = world.engine.gauges();
+    assert_eq!(gauges.waiting_events, 10);
+    assert!(gauges.waiting_bytes < page / 10, "{} of pages of {page}", gauges.waiting_bytes);
+    // A slow entity, which nothing refuses, keeps its pages until memory is scarce.
+    let mut world = World::new(
+        Policy { ordering: Ordering::Entity, concurrency: 2, ..Policy::default() },
+        shape(1, false),
+    );
+    for n in 0..10 {
+        world.input(Input::Offer { piece: piece(n * 1_000, 1_000, 1_000), room });
+        while let Some(at) =
+            world.under_way.iter().position(|(_, request)| keys(&request.pieces)[0] % 1_000 != 17)
+        {
+            world.answer(at, false, &mut |_| None);
+        }
+    }
+    assert!(world.engine.gauges().waiting_bytes > 8 * page, "which is what it really holds");
+    world.input(Input::Offer {
+        piece: piece(10_000, 1, 1_000),
+        room: Room { share: page, scarce: true, alone: true },
+    });
+    assert!(world.engine.gauges().waiting_bytes < page / 10);
+    world.finish(false, |_| false);
+    assert_eq!(world.received.len(), 10_001);
+}
+
+#[test]
+fn tries_are_not_forgotten_in_a_spool() {
+    // The spool of a parked entity, and that of the whole destination.
+    let cases =
+        [(0, false, Ordering::Entity), (3_000, true, Ordering::Entity), (3_000, true, Ordering::Source)];
+    for (share, scarce, ordering) in cases {
+        let room = Room { share, scarce, alone: false };
+        let mut world = World::new(Policy { ordering, ..attempts(4) }, shape(1, false));
+        let mut refuse = |key| (key == 0).then_some(Fault::Retryable);
+        for page in 0..4 {
+            world.input(Input::Offer { piece: piece(page * 10, 10, 4), room });
+            if !world.under_way.is_empty() {
+                world.answer(0, false, &mut refuse);
+            }
+        }
+        assert!(world.from_spool.contains(&0), "{ordering:?}: it went through a spool after its first try");
+        world.finish(false, |key| key == 0);
+        assert_eq!((&world.dead, world.received.len()), (&vec![0], 39), "{ordering:?}");
+        assert_eq!(world.sent[&0], 4, "{ordering:?}, share {share}");
+    }
 }
 
 #[test]
@@ -438,12 +543,13 @@ proptest! {
         concurrency in 1usize..6,
         partial in any::<bool>(),
         share in prop_oneof![Just(usize::MAX), 500usize..20_000],
+        scarce in any::<bool>(),
     ) {
         let entities = 5;
         let policy = Policy { ordering, concurrency, ..attempts(3) };
         let mut world = World::new(policy, shape(events_max, partial));
         let (mut offered, mut replays, mut adopted) = (0, 1_000_000, BTreeSet::new());
-        let room = Room { share, scarce: true, alone: false };
+        let room = Room { share, scarce, alone: false };
         for step in steps {
             match step {
                 Step::Offer(n) => {

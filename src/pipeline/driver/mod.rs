@@ -14,7 +14,7 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use super::budget::Budget;
-use super::deliver::{Action, DeadLetter, Delivery, Input, Room, SpoolRow};
+use super::deliver::{Action, DeadLetter, Delivery, Input, Room, SpoolKey, SpoolRow};
 use super::destination::DestinationId;
 use super::replay::{self, Replay};
 use super::run::Control;
@@ -35,7 +35,10 @@ pub(super) enum Mail {
         ticket: u64,
         outcomes: Vec<durable::Outcome>,
     },
-    Fetched(Vec<(SpoolRow, Piece)>),
+    Fetched {
+        spool: SpoolKey,
+        rows: Vec<(SpoolRow, Piece)>,
+    },
     DeadLettered {
         letter: Box<DeadLetter>,
         outcome: Option<durable::Outcome>,
@@ -131,7 +134,7 @@ impl Driver {
         let input = match mail {
             Mail::Offer(piece) => Input::Offer { piece, room: self.room() },
             Mail::Appended { ticket, outcomes } => return self.appended(ticket, &outcomes, actions),
-            Mail::Fetched(rows) => Input::Fetched { rows },
+            Mail::Fetched { spool, rows } => Input::Fetched { spool, rows },
             Mail::DeadLettered { letter, outcome, again } => {
                 return self.dead_lettered(*letter, outcome, again, actions);
             }
@@ -213,10 +216,12 @@ impl Driver {
                     self.give_up(letter);
                 }
                 Action::Append { ticket, pieces } => {
-                    self.metrics.spilled.increment(pieces.iter().map(|piece| piece.picks.len() as u64).sum());
+                    self.metrics
+                        .spilled
+                        .increment(pieces.iter().map(|(_, piece)| piece.picks.len() as u64).sum());
                     self.append(ticket, pieces);
                 }
-                Action::Fetch { after, bytes } => self.fetch(after, bytes),
+                Action::Fetch { spool, after, bytes } => self.fetch(spool, after, bytes),
                 Action::Unspool(SpoolRow(row)) => unspooled.push(row),
                 Action::Replayed { letter, end } => self.replayed(letter, end),
                 Action::Adopted(ticket) => self.adopted.done(ticket),
