@@ -268,6 +268,7 @@ fn batch() -> Arc<Batch> {
         records,
         xml: Bytes::new(),
         permit: Permit::default(),
+        failed: None,
     })
 }
 

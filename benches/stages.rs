@@ -49,6 +49,7 @@ fn page(number: u64, key: impl Fn(usize) -> i32) -> Batch {
         records: decoded.records,
         xml: bytes::Bytes::new(),
         permit: Default::default(),
+        failed: None,
     };
     Enrich.step(&mut batch);
     batch
@@ -63,6 +64,7 @@ fn copy(batch: &Batch) -> Batch {
         records: batch.records.clone(),
         xml: bytes::Bytes::new(),
         permit: Default::default(),
+        failed: None,
     }
 }
 
@@ -221,6 +223,7 @@ fn pipeline(c: &mut Criterion) {
                 records: decoded.records,
                 xml: bytes::Bytes::new(),
                 permit: Default::default(),
+                failed: None,
             };
             number += 1;
             Enrich.step(&mut batch);

@@ -64,6 +64,8 @@ pub const LOGIN_RETRY: Duration = Duration::from_secs(300);
 pub const SPOOL_FETCH_BYTES: usize = 1 << 20;
 /// … when less than this waits in its lanes: so 1.5 MiB a spooling destination at most.
 pub const SPOOL_REFETCH_BYTES: usize = 512 << 10;
+/// Bytes that it reads back at once of what one entity has parked: 30 events of 1 KiB, so that many entities come to their turn.
+pub const SPOOL_LANE_FETCH_BYTES: usize = 32 << 10;
 
 /// Bytes of dead letters that are replayed at once, beside the memory for events: 8,000 letters of 1 KiB are more than 1,024 requests can carry.
 pub const REPLAY_BYTES: usize = 8 << 20;
@@ -83,6 +85,8 @@ pub const STORE_FULL_RETRY: Duration = Duration::from_secs(1);
 pub const ANSWER_BYTES_MAX: usize = 64 << 10;
 /// Bytes of a target's answer that go into the reason of a failure.
 pub const EXCERPT_BYTES_MAX: usize = 256;
+/// Bytes of it that a dead-letter processor is told: 768 are 1,024 in base64, which is what Knative cuts `knativeerrordata` to.
+pub const SAID_BYTES_MAX: usize = 768;
 /// Idle connections that one client keeps: as many as requests may be in flight.
 pub const IDLE_CONNECTIONS_MAX: usize = 1_024;
 /// How long a connection stays open unused: less than what common servers and balancers allow (75 s and 60 s), so that we close first.

@@ -170,6 +170,18 @@ fn no_routes_are_one_route_of_everything() {
 }
 
 #[test]
+fn a_dead_letter_processor_gets_nothing_else_unless_a_route_says_so() {
+    let processors = "processors:\n  - {name: a, type: console, deadLetterTo: b}\n  - {name: b, type: console, deadLetterTo: c}\n  - {name: c, type: blackhole}\n";
+    let config = good(&format!("{HEAD}{SOURCE}{processors}"));
+    assert_eq!(config.routes[0].processors, ["a"]);
+    assert_eq!(config.processors[1].delivery.dead_letter.as_deref(), Some("c"));
+    let routes = "routes:\n  - {processors: [a, c]}\n";
+    let text = format!("{HEAD}{SOURCE}{processors}{routes}");
+    assert_eq!(good(&text).routes[0].processors, ["a", "c"]);
+    assert_eq!(warnings(&text), "", "`b` has its use");
+}
+
+#[test]
 fn patterns_keep_their_json_types() {
     let routes = "routes:\n  - processors: [out]\n    pattern: {data: {Key: [1, 1.5, '2', true, null, {numeric: ['>', 3]}]}}\n";
     let config = good(&format!("{HEAD}{SOURCE}{PROCESSOR}{routes}"));

@@ -54,6 +54,7 @@ fn batch(n: u32) -> Batch {
         records,
         xml: Default::default(),
         permit: Permit::default(),
+        failed: None,
     }
 }
 

@@ -25,6 +25,10 @@ struct Target {
     poison: Option<i32>,
     /// Refuses every event for good.
     refuses: Mutex<bool>,
+    /// Refuses events of every seventh key, counted from here, which are of one VM, for now.
+    sick: Mutex<Option<i32>>,
+    /// What it was told of events that had failed elsewhere: dest, code, data, key.
+    told: Mutex<Vec<(String, u16, String, i32)>>,
 }
 
 impl Processor for Target {
@@ -35,14 +39,31 @@ impl Processor for Target {
     fn deliver<'a>(&'a self, request: &'a Request) -> BoxFuture<'a, Outcome> {
         Box::pin(async {
             self.asked.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-            let failure =
-                |fault| Outcome::Failed(Failure { fault, status: None, reason: "no".into(), wait: None });
+            let failure = |fault| Outcome::Failed(Failure::new(fault, "no"));
             if *self.down.lock().unwrap() {
                 return failure(Fault::Target);
             }
             let keys: Vec<i32> = request.events().map(|(batch, i)| batch.records[i].key.unwrap()).collect();
             if self.poison.is_some_and(|poison| keys.contains(&poison)) || *self.refuses.lock().unwrap() {
-                return failure(Fault::Permanent);
+                return Outcome::Failed(Failure {
+                    status: Some(422),
+                    said: "no such VM".into(),
+                    ..Failure::new(Fault::Permanent, "422")
+                });
+            }
+            if self.sick.lock().unwrap().is_some_and(|sick| keys.iter().any(|key| key % 7 == sick)) {
+                return failure(Fault::Retryable);
+            }
+            for (batch, i) in request.events() {
+                if let Some(failed) = &batch.failed {
+                    let key = batch.records[i].key.unwrap();
+                    self.told.lock().unwrap().push((
+                        failed.dest.clone(),
+                        failed.code,
+                        failed.data.clone(),
+                        key,
+                    ));
+                }
             }
             self.taken.lock().unwrap().extend(keys);
             Outcome::Delivered
@@ -52,6 +73,11 @@ impl Processor for Target {
     fn check(&self) -> BoxFuture<'_, Result<String, Failure>> {
         Box::pin(async { Ok("here".into()) })
     }
+}
+
+/// `a>b` stands for a processor `a` whose dead letters go to `b`. What begins with `sink` gets nothing but dead letters.
+fn name_of(target: &str) -> &str {
+    target.split_once('>').map_or(target, |(name, _)| name)
 }
 
 fn config(names: &[&str], dir: &std::path::Path) -> Config {
@@ -64,9 +90,22 @@ fn config(names: &[&str], dir: &std::path::Path) -> Config {
         processors: names
             .iter()
             .map(|name| config::Processor {
-                name: name.to_string(),
+                name: name_of(name).to_string(),
                 kind: config::ProcessorKind::Blackhole,
-                delivery: config::Delivery::default(),
+                delivery: config::Delivery {
+                    dead_letter: name.split_once('>').map(|(_, sink)| sink.to_string()),
+                    ordering: if name.starts_with("entity") {
+                        config::Ordering::Entity
+                    } else {
+                        config::Ordering::Source
+                    },
+                    retry: config::Retry {
+                        attempts: if name.starts_with("entity") { 1_000_000 } else { 8 },
+                        backoff_max: Duration::from_secs(1),
+                        ..config::Retry::default()
+                    },
+                    ..config::Delivery::default()
+                },
             })
             .collect(),
         routes: vec![config::Route {
@@ -74,7 +113,11 @@ fn config(names: &[&str], dir: &std::path::Path) -> Config {
             sources: vec!["vc".into()],
             pattern: None,
             line: 1,
-            processors: names.iter().map(|name| name.to_string()).collect(),
+            processors: names
+                .iter()
+                .map(|name| name_of(name).to_string())
+                .filter(|name| !name.starts_with("sink"))
+                .collect(),
         }],
         memory_bytes: 8 << 20,
         shutdown_timeout: Duration::from_secs(5),
@@ -91,8 +134,11 @@ fn start_over(targets: &[(&str, Arc<Target>)], dir: &std::path::Path, store: Sto
     let names: Vec<&str> = targets.iter().map(|(name, _)| *name).collect();
     let config = Arc::new(config(&names, dir));
     let mut destinations = Destinations::default();
-    let reach =
-        names.iter().enumerate().map(|(at, name)| Reach::Whole(destinations.intern(at, name, ""))).collect();
+    let reach = names
+        .iter()
+        .enumerate()
+        .map(|(at, name)| Reach::Whole(destinations.intern(at, name_of(name), "")))
+        .collect();
     Pipeline::start(Parts {
         route: Route::new(&config, reach).unwrap(),
         config,
@@ -252,6 +298,64 @@ async fn an_event_that_is_refused_for_good_is_a_dead_letter_and_settled() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_dead_letter_is_settled_when_its_dead_letter_processor_has_it_and_not_before() {
+    let dir = tempfile::tempdir().unwrap();
+    let target = Arc::new(Target { poison: Some(42), ..Target::default() });
+    let sink = Arc::new(Target::default());
+    *sink.down.lock().unwrap() = true;
+    for settled in [false, true] {
+        let pipeline = start(&[("a>sink", Arc::clone(&target)), ("sink", Arc::clone(&sink))], dir.path());
+        let intake = pipeline.intake(0);
+        let begun = begin(&intake).await;
+        push(&intake, &begun, 0, 0..100).await;
+        let end = drained(pipeline, intake, if settled { 30 } else { 2 }).await;
+        assert_eq!(end.settled, settled, "the dead-letter processor is down at first");
+        *sink.down.lock().unwrap() = false;
+    }
+    assert_eq!(*sink.told.lock().unwrap(), [("a".into(), 422, "bm8gc3VjaCBWTQ==".into(), 42)]);
+    assert_eq!(*sink.taken.lock().unwrap(), [42], "nothing but dead letters");
+    assert_eq!(target.taken.lock().unwrap().len(), 99);
+    let reader = event_router::durable::Reader::open(dir.path()).unwrap();
+    assert!(reader.dead_letters(&Default::default()).unwrap().is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_no_dead_letter_processor_takes_is_a_dead_letter_of_where_it_was_to_go() {
+    let dir = tempfile::tempdir().unwrap();
+    let target = Arc::new(Target { poison: Some(42), ..Target::default() });
+    let sinks = [0, 1].map(|_| Arc::new(Target { poison: Some(42), ..Target::default() }));
+    let targets = [
+        ("a>sink1", Arc::clone(&target)),
+        ("sink1>sink2", Arc::clone(&sinks[0])),
+        ("sink2", Arc::clone(&sinks[1])),
+    ];
+    let pipeline = start(&targets, dir.path());
+    let intake = pipeline.intake(0);
+    let begun = begin(&intake).await;
+    push(&intake, &begun, 0, 0..100).await;
+    assert!(drained(pipeline, intake, 30).await.settled);
+    assert!(sinks.iter().all(|sink| sink.asked.load(std::sync::atomic::Ordering::Relaxed) == 1), "in turn");
+    let reader = event_router::durable::Reader::open(dir.path()).unwrap();
+    let letters = reader.dead_letters(&Default::default()).unwrap();
+    assert_eq!(letters.len(), 1);
+    assert_eq!(
+        (&*letters[0].facts.destination, &*letters[0].facts.reason),
+        ("a", "422; the dead-letter processor `sink2` refused it too: 422")
+    );
+    // Mended, it takes the event as any other.
+    let healthy = Arc::new(Target::default());
+    let pipeline = start(&[("a", Arc::clone(&healthy))], dir.path());
+    let mut delivered = 0;
+    let count = |replayed: event_router::pipeline::replay::Replayed| {
+        delivered += usize::from(replayed.ended == event_router::pipeline::replay::Ended::Delivered);
+        true
+    };
+    pipeline.dead_letters().replay(&Default::default(), count).await.unwrap();
+    assert_eq!((delivered, healthy.taken.lock().unwrap().clone()), (1, vec![42]));
+    assert!(healthy.told.lock().unwrap().is_empty(), "no attributes");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_dead_destination_spills_while_the_other_goes_on_and_gets_everything_in_order_later() {
     let dir = tempfile::tempdir().unwrap();
     let (up, down) = (Arc::new(Target::default()), Arc::new(Target::default()));
@@ -320,6 +424,44 @@ async fn a_full_store_of_dead_letters_blocks_its_destination_and_loses_nothing()
     taken.sort_unstable();
     assert_eq!(taken, (0..1_000).collect::<Vec<_>>());
     assert_eq!(stored(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_poisoned_entity_fills_no_memory_and_holds_up_nobody_else() {
+    let dir = tempfile::tempdir().unwrap();
+    let target = Arc::new(Target::default());
+    *target.sick.lock().unwrap() = Some(3);
+    let pipeline = start(&[("entity", Arc::clone(&target))], dir.path());
+    let intake = pipeline.intake(0);
+    let begun = begin(&intake).await;
+    // More events than fit into the memory: each page has some of the one VM whose events are refused.
+    for page in 0..30 {
+        push(&intake, &begun, page, page as i32 * 1_000..(page as i32 + 1) * 1_000).await;
+    }
+    let sick = (0..30_000).filter(|key| key % 7 == 3).count();
+    until("the others are through", || target.taken.lock().unwrap().len() == 30_000 - sick).await;
+    let budget = pipeline.budget().clone();
+    until("pages are given back", || budget.used() < budget.limit() / 2).await;
+    let reader = event_router::durable::Reader::open(dir.path()).unwrap();
+    let spools = reader.spools().unwrap();
+    assert_eq!(spools.len(), 1, "{spools:?}");
+    assert!(spools.keys().all(|name| name.starts_with("entity#parked/")), "{spools:?}");
+    // What is parked is durable, and goes before what comes after a restart.
+    assert!(drained(pipeline, intake, 30).await.settled);
+    let pipeline = start(&[("entity", Arc::clone(&target))], dir.path());
+    let intake = pipeline.intake(0);
+    let begun = begin(&intake).await;
+    push(&intake, &begun, 0, 30_000..30_700).await;
+    *target.sick.lock().unwrap() = None;
+    until("everything has come", || target.taken.lock().unwrap().len() >= 30_700).await;
+    assert!(drained(pipeline, intake, 30).await.settled);
+    let taken = target.taken.lock().unwrap();
+    for entity in 0..7 {
+        let of_entity: Vec<i32> = taken.iter().copied().filter(|key| key % 7 == entity).collect();
+        let expected: Vec<i32> = (0..30_700).filter(|key| key % 7 == entity).collect();
+        assert_eq!(of_entity, expected);
+    }
+    assert!(reader.spools().unwrap().is_empty(), "it is gone");
 }
 
 /// What a crash in the middle of a replay leaves is a dead letter.

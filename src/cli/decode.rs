@@ -249,6 +249,7 @@ fn cloud_events(envelope: &Envelope, source: &Arc<SourceInfo>, decoded: &mut Dec
         records: std::mem::take(&mut decoded.records),
         xml: bytes::Bytes::new(),
         permit: Default::default(),
+        failed: None,
     };
     Enrich.step(&mut batch);
     let rendering = envelope.open(&batch);

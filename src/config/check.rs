@@ -467,7 +467,7 @@ fn check_header(name: &str, value: &str) -> Result<(), &'static str> {
 
 /// Attributes that an event has of its own (CloudEvents 1.0 and the opt-in extensions).
 pub(super) fn check_extension(name: &str, value: &str) -> Result<(), &'static str> {
-    const OWN: [&str; 14] = [
+    const OWN: [&str; 17] = [
         "id",
         "source",
         "specversion",
@@ -482,6 +482,9 @@ pub(super) fn check_extension(name: &str, value: &str) -> Result<(), &'static st
         "partitionkey",
         "vsphereapiversion",
         "eventclass",
+        "knativeerrordest",
+        "knativeerrorcode",
+        "knativeerrordata",
     ];
     if !scalar::is_extension_name(name) {
         Err("is not the name of an attribute: lower-case letters and digits, 20 at most")

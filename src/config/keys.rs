@@ -429,6 +429,12 @@ static PROCESSOR: Block = Block {
         Field::new("retry", Kind::Block(&RETRY), "How often an event is tried again that the target refuses."),
         Field::new("breaker", Kind::Block(&BREAKER), "When a failing target is left alone but for a probe."),
         Field::new("overflow", Kind::Block(&OVERFLOW), "What happens when the target is slower than its events come."),
+        Field::new(
+            "deadLetterTo",
+            TEXT,
+            "The processor (`cloudevents`, `console` or `blackhole`) that gets what could not be delivered, with the attributes `knativeerrordest`, `knativeerrorcode` and `knativeerrordata`. What it does not take either goes to its own `deadLetterTo`, at last to the dead letters. Without `routes` it gets nothing else. Default: the dead letters, for `event-router dlq`.",
+        )
+        .also(&["deadLetterSink", "deadLetter"]),
     ],
     variants: &[
         Variant {

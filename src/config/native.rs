@@ -22,6 +22,7 @@ pub(super) fn build(root: &Node, env: Env<'_>, problems: &mut Problems) -> Confi
         found.blocks("processors").iter().map(|found| builder.processor(found)).collect();
     builder.distinct_names(found.blocks("sources"), "source");
     builder.distinct_names(found.blocks("processors"), "processor");
+    builder.dead_letter_processors(found.blocks("processors"), &processors);
     let routes = builder.routes(&found, &sources, &processors);
     if found.flag("ephemeral") && found.is_given("dataDir") {
         let message = "`ephemeral: true` and `dataDir` exclude each other; keep one";
@@ -391,7 +392,7 @@ impl Builder<'_> {
                 bytes_max: overflow.size("bytesMax"),
                 ..Overflow::default()
             },
-            dead_letter: None,
+            dead_letter: found.maybe_text("deadLetterTo").map(Into::into),
         }
     }
 
@@ -443,12 +444,49 @@ impl Builder<'_> {
                 processors: block.texts("processors"),
             });
         }
-        self.unused(root, &routes);
+        self.unused(root, &routes, processors);
         routes
     }
 
+    /// A dead letter goes to one place, and comes to an end.
+    fn dead_letter_processors(&mut self, blocks: &[Found], processors: &[Processor]) {
+        let find = |name: &str| processors.iter().find(|processor| processor.name == name);
+        for (block, processor) in blocks.iter().zip(processors) {
+            let Some(name) = processor.delivery.dead_letter.as_deref() else { continue };
+            let (line, path) = (block.line_of("deadLetterTo"), block.path_of("deadLetterTo"));
+            let Some(sink) = find(name) else {
+                let names = processors.iter().map(|processor| &*processor.name);
+                self.problems.error(line, &path, no_such("processor", name, names));
+                continue;
+            };
+            if matches!(sink.kind, ProcessorKind::OpenFaas(_) | ProcessorKind::EventBridge(_)) {
+                let message = format!(
+                    "`{name}` picks its events by functions or rules, so that a dead letter might go nowhere; name a processor of type `cloudevents`, `console` or `blackhole`"
+                );
+                self.problems.error(line, &path, message);
+            }
+            // As many steps as there are processors reach the end, or there is none.
+            let mut way = vec![&*processor.name];
+            let mut next = Some(name);
+            while let Some(at) = next
+                && way.len() <= processors.len()
+            {
+                way.push(at);
+                if at == processor.name {
+                    let way = way.join("` → `");
+                    let message = format!(
+                        "dead letters would go round: `{way}`; one of them must have no `deadLetterTo`"
+                    );
+                    self.problems.error(line, &path, message);
+                    break;
+                }
+                next = find(at).and_then(|processor| processor.delivery.dead_letter.as_deref());
+            }
+        }
+    }
+
     /// Warns of sources and processors that no route names.
-    fn unused(&mut self, root: &Found, routes: &[Route]) {
+    fn unused(&mut self, root: &Found, routes: &[Route], processors: &[Processor]) {
         for (block, name) in root.blocks("sources").iter().map(|block| (block, block.text("name"))) {
             if !routes.iter().any(|route| route.sources.iter().any(|source| source == name)) {
                 self.problems.warn(block.line, &block.path, "no route takes events of this source");
@@ -457,7 +495,9 @@ impl Builder<'_> {
         for (block, name) in root.blocks("processors").iter().map(|block| (block, block.text("name"))) {
             let routed =
                 routes.iter().any(|route| route.processors.iter().any(|processor| processor == name));
-            if !routed {
+            let takes_dead_letters =
+                processors.iter().any(|p| p.delivery.dead_letter.as_deref() == Some(name));
+            if !routed && !takes_dead_letters {
                 self.problems.warn(block.line, &block.path, "no route sends events to this processor");
             }
         }

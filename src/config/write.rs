@@ -387,8 +387,7 @@ fn delivery_of(delivery: &Delivery) -> Fields {
         retry,
         breaker,
         overflow,
-        // No key of the format says this yet.
-        dead_letter: _,
+        dead_letter,
     } = delivery;
     let Extensions { sequence, partitionkey, vsphereapiversion, eventclass, fixed } = extensions;
     let Retry { attempts, max_age, backoff_min, backoff_max, statuses } = retry;
@@ -465,6 +464,7 @@ fn delivery_of(delivery: &Delivery) -> Fields {
             "overflow",
             Out::Map(vec![("policy", text(policy)), ("bytesMax", text(show_size(overflow.bytes_max)))]),
         ),
+        ("deadLetterTo", some(dead_letter.as_deref(), text)),
     ]
 }
 

@@ -9,7 +9,7 @@ use roaring::RoaringBitmap;
 use uuid::Uuid;
 
 use super::CheckpointWrite;
-use crate::event::{Batch, Category, Identity, Record, SourceInfo, Span, event_id};
+use crate::event::{Batch, Category, Failed, Identity, Record, SourceInfo, Span, event_id};
 use crate::pipeline::budget::Permit;
 
 pub fn identity() -> impl Strategy<Value = Identity> {
@@ -65,9 +65,10 @@ pub fn batch() -> impl Strategy<Value = Batch> {
     let spans = proptest::array::uniform7((any::<Index>(), any::<Index>()));
     let facts = (any::<Option<i32>>(), any::<i32>(), any::<Option<i64>>(), 0..3u8, any::<bool>());
     let rest = (identity(), any::<u128>(), any::<u64>(), any::<u64>());
-    let head = (any::<u64>(), any::<i64>());
+    let failed = proptest::option::of(("[a-zé:/]{0,9}", any::<u16>(), "[A-Z=]{0,9}"));
+    let head = (any::<u64>(), any::<i64>(), failed);
     (arena, xml, source, vec((spans, facts, rest), 0..20), head).prop_map(
-        |(arena, xml, source, events, (page, produced_us))| {
+        |(arena, xml, source, events, (page, produced_us, failed))| {
             let (instance, name, url, api_version, index) = source;
             let instance_uuid = Uuid::from_u128(instance);
             let cut = |(a, b): (Index, Index), len: usize| {
@@ -109,6 +110,7 @@ pub fn batch() -> impl Strategy<Value = Batch> {
                 arena,
                 xml: xml.into(),
                 permit: Permit::default(),
+                failed: failed.map(|(dest, code, data)| Arc::new(Failed { dest, code, data })),
             }
         },
     )
@@ -134,5 +136,6 @@ pub fn events(identities: &[(u32, u32)]) -> Batch {
         records: records.map(|r| Record { data: Span::new(0, 2), ..r }).collect(),
         xml: bytes::Bytes::new(),
         permit: Permit::default(),
+        failed: None,
     }
 }

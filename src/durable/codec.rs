@@ -10,6 +10,7 @@
 //!
 //! body    = source: text name, text url, 16 bytes instanceUuid, text apiVersion
 //!           v page, z produced_us
+//!           v 0, or for events that failed elsewhere v 1, text dest, v code, text data
 //!           one record an event
 //!           v length of the arena, arena
 //!           the rest: the XML elements of the events, where the batch kept its page
@@ -32,7 +33,7 @@ use std::sync::Arc;
 
 use uuid::Uuid;
 
-use crate::event::{Batch, Category, Identity, Record, Selection, SourceInfo, Span, event_id};
+use crate::event::{Batch, Category, Failed, Identity, Record, Selection, SourceInfo, Span, event_id};
 use crate::limits::{BATCH_EVENTS_MAX, BLOB_BYTES_MAX};
 use crate::pipeline::budget::Permit;
 
@@ -100,6 +101,12 @@ pub fn encode(batch: &Batch, picks: &Selection) -> Result<Encoded, CodecError> {
     put_text(&mut body, batch.source.api_version.as_bytes());
     put_unsigned(&mut body, batch.page);
     put_signed(&mut body, batch.produced_us);
+    put_unsigned(&mut body, batch.failed.is_some().into());
+    if let Some(failed) = &batch.failed {
+        put_text(&mut body, failed.dest.as_bytes());
+        put_unsigned(&mut body, failed.code.into());
+        put_text(&mut body, failed.data.as_bytes());
+    }
 
     let mut arena = Vec::new();
     let mut identities = Vec::new();
@@ -202,6 +209,14 @@ pub fn seal(body: &[u8], events: u32) -> Vec<u8> {
     blob
 }
 
+/// Bytes that the batch of a blob takes in memory, about, from its header alone; 0 for what is no blob.
+pub fn memory_bytes(blob: &[u8]) -> u64 {
+    let word = |at: usize| {
+        blob.get(at..at + 4).and_then(|bytes| bytes.try_into().ok()).map_or(0, u32::from_le_bytes)
+    };
+    u64::from(word(8)) * size_of::<Record>() as u64 + u64::from(word(12))
+}
+
 /// The batch of a blob; `source.index` is [`UNKNOWN_SOURCE`]. Its events are numbered 0, 1, 2, … in the order in which they were picked.
 pub fn decode_blob(blob: &[u8]) -> Result<Batch, CodecError> {
     decode(blob, |_| None)
@@ -255,6 +270,15 @@ fn read_body(
         api_version: body.string()?,
     };
     let (page, produced_us) = (body.unsigned()?, body.signed()?);
+    let failed = match body.unsigned()? {
+        0 => None,
+        1 => {
+            let (dest, code, data) = (body.string()?, body.unsigned()?, body.string()?);
+            let code = u16::try_from(code).map_err(|_| CodecError::Malformed("a number out of range"))?;
+            Some(Arc::new(Failed { dest, code, data }))
+        }
+        _ => return Err(CodecError::Malformed("what became of its events is unknown")),
+    };
     let mut records = Vec::with_capacity(events);
     let (mut seq, mut data_end, mut raw_end) = (0, 0, 0);
     for _ in 0..events {
@@ -269,7 +293,8 @@ fn read_body(
             return Err(CodecError::Malformed("an event points past its bytes"));
         }
     }
-    Ok(Batch { source: Arc::new(source), page, produced_us, arena, records, xml, permit: Permit::default() })
+    let permit = Permit::default();
+    Ok(Batch { source: Arc::new(source), page, produced_us, arena, records, xml, permit, failed })
 }
 
 fn read_record(
@@ -438,6 +463,7 @@ mod tests {
             let back = decode(encoded.blob(), |name| (name == batch.source.name).then_some(batch.source.index)).unwrap();
             prop_assert_eq!(visible(&back, &Selection::first(picks.len())), visible(&batch, &picks));
             prop_assert_eq!((&back.source, back.page, back.produced_us), (&batch.source, batch.page, batch.produced_us));
+            prop_assert_eq!(&back.failed, &batch.failed);
             prop_assert_eq!(back.records.len(), picks.len());
             prop_assert_eq!(encoded.identities(), back.records.iter().map(|r| r.identity).collect::<Vec<_>>());
             // And again: the form is a fixed point.

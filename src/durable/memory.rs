@@ -12,7 +12,7 @@ use super::room::Usage;
 use super::write::{Refused, relies_on_later};
 use super::{
     Bounds, Checkpoint, DeadLetter, DeadLetterFilter, ListedDeadLetter, Outcome, Payload, SpoolRow,
-    SpoolSize, Storage, StoreError, Write,
+    SpoolSize, Storage, StoreError, Write, codec,
 };
 use crate::event::Selection;
 
@@ -243,7 +243,7 @@ impl Storage for MemoryStore {
         let state = locked(&self.disk.state);
         let (mut peeked, mut total) = (Vec::new(), 0);
         for row in state.spools.get(destination).into_iter().flatten().filter(|row| row.row > after_row) {
-            total += row.blob.len() as u64;
+            total += codec::memory_bytes(&row.blob);
             if total > bytes_max && !peeked.is_empty() {
                 break;
             }

@@ -45,7 +45,7 @@ pub use error::StoreError;
 pub use incumbent::{Incumbent, read_incumbent};
 pub use memory::{Failing, MemoryDisk, MemoryStore};
 pub use reader::Reader;
-pub use room::{Bounds, SpoolSize};
+pub use room::{Bounds, SpoolSize, spool_name, spool_owner};
 pub use spool::SpoolRow;
 pub use store::Store;
 pub use write::{CheckpointWrite, DeadLetter, DeadLetterFacts, Full, Outcome, Payload, SpoolAppend, Write};
@@ -62,7 +62,8 @@ pub trait Storage: Send {
     /// What each destination has in its spool; one that has nothing is absent.
     fn spools(&self) -> &BTreeMap<String, SpoolSize>;
 
-    /// The rows of a destination's spool after `after_row` (0 for all), in order: as many as fit into `bytes_max`, at least one if there is one.
+    /// The rows of a destination's spool after `after_row` (0 for all), in order: as many as take `bytes_max` in memory once
+    /// decoded, at least one if there is one.
     fn peek(&self, destination: &str, after_row: i64, bytes_max: u64) -> Result<Vec<SpoolRow>, StoreError>;
 
     /// Dead letters without their payload, by number.

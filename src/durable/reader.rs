@@ -46,7 +46,8 @@ impl Reader {
             .map_err(|cause| StoreError::sql(&self.path, "list the checkpoints", cause))
     }
 
-    /// The rows of a destination's spool after `after_row`, in order: as many as fit into `bytes_max`, at least one if there is one.
+    /// The rows of a destination's spool after `after_row`, in order: as many as take `bytes_max` in memory once
+    /// decoded, at least one if there is one.
     pub fn peek(
         &self,
         destination: &str,

@@ -28,7 +28,24 @@ impl Default for Bounds {
     }
 }
 
-/// One destination's spool.
+/// The spool of one lane of a destination, an entity that is parked.
+const LANE: &str = "#parked/";
+
+/// The name of a destination's spool, or of the one that one of its lanes has for itself.
+pub fn spool_name(destination: &str, lane: Option<u64>) -> String {
+    lane.map_or_else(|| destination.to_owned(), |lane| format!("{destination}{LANE}{lane:016x}"))
+}
+
+/// The destination that a spool belongs to, and the lane if it is that of one: the inverse of [`spool_name`].
+pub fn spool_owner(name: &str) -> (&str, Option<u64>) {
+    let parts = name.rsplit_once(LANE).filter(|(_, lane)| lane.len() == 16);
+    match parts.and_then(|(owner, lane)| Some((owner, u64::from_str_radix(lane, 16).ok()?))) {
+        Some((owner, lane)) => (owner, Some(lane)),
+        None => (name, None),
+    }
+}
+
+/// One spool.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct SpoolSize {
     /// Batches.
@@ -42,8 +59,10 @@ pub struct SpoolSize {
 /// What is taken.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Usage {
-    /// Destinations with something in their spool.
+    /// Spools that hold something.
     pub spools: BTreeMap<String, SpoolSize>,
+    /// Bytes in all spools of a destination.
+    owners: BTreeMap<String, u64>,
     pub spool_bytes: u64,
     pub dead_letter_bytes: u64,
 }
@@ -52,13 +71,14 @@ impl Usage {
     /// Whether a row may be added, with `free` bytes left on the disk. Into an empty spool one row of any size may go, since it would never fit otherwise.
     pub fn refuse_spool(&self, bounds: &Bounds, free: u64, append: &SpoolAppend) -> Option<Full> {
         let adding = append.batch.blob().len() as u64;
-        let own = self.spools.get(&append.destination).map_or(0, |size| size.bytes);
+        let (owner, _) = spool_owner(&append.destination);
+        let own = self.owners.get(owner).copied().unwrap_or(0);
         if free < bounds.disk_free_bytes.saturating_add(adding) {
             return Some(Full::Disk { free, floor: bounds.disk_free_bytes });
         }
         if own > 0 && own + adding > append.bytes_max {
             return Some(Full::Spool {
-                destination: append.destination.clone(),
+                destination: owner.to_owned(),
                 bytes: own,
                 bytes_max: append.bytes_max,
             });
@@ -91,11 +111,17 @@ impl Usage {
     }
 
     pub fn add_row(&mut self, destination: &str, events: u64, bytes: u64) {
+        self.add(destination, SpoolSize { rows: 1, events, bytes });
+    }
+
+    /// Rows of a spool.
+    pub fn add(&mut self, destination: &str, more: SpoolSize) {
         let size = self.spools.entry(destination.to_owned()).or_default();
-        size.rows += 1;
-        size.events += events;
-        size.bytes += bytes;
-        self.spool_bytes += bytes;
+        size.rows += more.rows;
+        size.events += more.events;
+        size.bytes += more.bytes;
+        *self.owners.entry(spool_owner(destination).0.to_owned()).or_default() += more.bytes;
+        self.spool_bytes += more.bytes;
     }
 
     pub fn remove_row(&mut self, destination: &str, events: u64, bytes: u64) {
@@ -103,9 +129,54 @@ impl Usage {
         size.rows -= 1;
         size.events -= events;
         size.bytes -= bytes;
-        self.spool_bytes -= bytes;
         if size.rows == 0 {
             self.spools.remove(destination);
         }
+        self.free(destination, bytes);
+    }
+
+    /// All rows of a spool at once.
+    pub fn clear(&mut self, destination: &str) {
+        if let Some(size) = self.spools.remove(destination) {
+            self.free(destination, size.bytes);
+        }
+    }
+
+    fn free(&mut self, destination: &str, bytes: u64) {
+        self.spool_bytes -= bytes;
+        let (owner, _) = spool_owner(destination);
+        if let Some(own) = self.owners.get_mut(owner) {
+            *own -= bytes;
+            if *own == 0 {
+                self.owners.remove(owner);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_spool_tells_whose_it_is() {
+        for (destination, lane) in
+            [("a", None), ("a/b", Some(0)), ("a#parked/", Some(u64::MAX)), ("#", Some(17))]
+        {
+            assert_eq!(spool_owner(&spool_name(destination, lane)), (destination, lane));
+        }
+        assert_eq!(spool_owner("a#parked/17"), ("a#parked/17", None));
+    }
+
+    #[test]
+    fn the_spools_of_a_destination_share_its_bound() {
+        let mut usage = Usage::default();
+        for (name, bytes) in [("a", 100), ("a#parked/0000000000000001", 50), ("b", 30)] {
+            usage.add_row(name, 1, bytes);
+        }
+        assert_eq!(usage.owners, BTreeMap::from([("a".into(), 150), ("b".into(), 30)]));
+        usage.remove_row("a", 1, 100);
+        usage.clear("b");
+        assert_eq!((&usage.owners, usage.spool_bytes), (&BTreeMap::from([("a".into(), 50)]), 50));
     }
 }

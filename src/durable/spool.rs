@@ -9,7 +9,7 @@ use rusqlite::{Connection, OptionalExtension, params};
 
 use super::room::{Bounds, Usage};
 use super::row_crc::RowCrc;
-use super::{Outcome, SpoolAppend, StoreError};
+use super::{Outcome, SpoolAppend, StoreError, codec};
 use crate::event::{Identity, Selection};
 use crate::limits::BATCH_EVENTS_MAX;
 
@@ -116,13 +116,11 @@ pub(super) fn clear(conn: &Connection, usage: &mut Usage, destination: &str) -> 
         [destination],
     )?;
     conn.execute("DELETE FROM spool WHERE destination = ?1", [destination])?;
-    if let Some(size) = usage.spools.remove(destination) {
-        usage.spool_bytes -= size.bytes;
-    }
+    usage.clear(destination);
     Ok(())
 }
 
-/// The rows of a destination after `after_row` (0 for all), in order: as many as fit into `bytes_max`, at least one if there is one.
+/// The rows of a destination after `after_row` (0 for all), in order: as many as take `bytes_max` in memory once decoded, at least one if there is one.
 pub(super) fn peek(
     conn: &Connection,
     path: &Path,
@@ -144,14 +142,13 @@ pub(super) fn peek(
     let mut rows = select.query(params![destination, after_row]).map_err(sql)?;
     let (mut peeked, mut total) = (Vec::new(), 0);
     while let Some(found) = rows.next().map_err(sql)? {
-        let bytes: i64 = found.get(4).map_err(sql)?;
-        total += bytes as u64;
-        if total > bytes_max && !peeked.is_empty() {
-            break;
-        }
         type Columns = (i64, String, i64, i64, i64, i64, Option<Vec<u8>>, Option<i64>, Vec<u8>);
         let (row, source, oldest, events, bytes, crc, settled, crc_settled, blob): Columns =
             found.try_into().map_err(sql)?;
+        total += codec::memory_bytes(&blob);
+        if total > bytes_max && !peeked.is_empty() {
+            break;
+        }
         if row_crc(destination, &source, oldest, events, bytes, &blob) != crc {
             return Err(damaged(row));
         }
@@ -182,8 +179,7 @@ pub(super) fn measure(conn: &Connection, usage: &mut Usage) -> rusqlite::Result<
     while let Some(row) = rows.next()? {
         let (destination, rows, events, bytes): (String, i64, i64, i64) = row.try_into()?;
         let size = super::SpoolSize { rows: rows as u64, events: events as u64, bytes: bytes as u64 };
-        usage.spool_bytes += size.bytes;
-        usage.spools.insert(destination, size);
+        usage.add(&destination, size);
     }
     Ok(())
 }

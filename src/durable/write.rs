@@ -10,6 +10,7 @@ use uuid::Uuid;
 
 use super::checkpoint::Checkpoint;
 use super::codec::Encoded;
+use super::room::spool_owner;
 use crate::event::{Identity, Selection};
 
 /// One change of the durable state.
@@ -59,11 +60,12 @@ pub struct CheckpointWrite {
 /// Events for a destination's spool.
 #[derive(Clone, Debug)]
 pub struct SpoolAppend {
+    /// The spool's name: the destination's, or that of one of its lanes ([`spool_name`](super::spool_name)).
     pub destination: String,
     /// The source's name.
     pub source: String,
     pub batch: Encoded,
-    /// The bound of this destination's spool, compressed bytes.
+    /// The bound of all spools of its destination together, compressed bytes.
     pub bytes_max: u64,
 }
 
@@ -149,7 +151,8 @@ impl Write {
     fn makes_durable(&self) -> Option<(&str, &str, &[Identity])> {
         match self {
             Write::SpoolAppend(append) => {
-                Some((&append.source, &append.destination, append.batch.identities()))
+                let (owner, _) = spool_owner(&append.destination);
+                Some((&append.source, owner, append.batch.identities()))
             }
             Write::DeadLetter(dead) => {
                 let facts = &dead.facts;

@@ -124,6 +124,19 @@ pub struct Batch {
     pub xml: bytes::Bytes,
     /// This batch's share of the global byte budget; given back when the last holder drops the batch.
     pub permit: Permit,
+    /// Set on the events that another destination could not deliver and a dead-letter processor gets instead.
+    pub failed: Option<Arc<Failed>>,
+}
+
+/// What became of events elsewhere: the attributes that Knative gives to what its dead-letter sinks get (Knative Eventing, "Handling Delivery Failure").
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Failed {
+    /// `knativeerrordest`: where they were to go, a URL if it has one.
+    pub dest: String,
+    /// `knativeerrorcode`: the HTTP status of the last try; 500 where there was none, as Knative has it.
+    pub code: u16,
+    /// `knativeerrordata`: what the target said, in base64 and cut to 1,024 characters; empty where it said nothing.
+    pub data: String,
 }
 
 impl Batch {

@@ -76,7 +76,7 @@ pub struct Rendering<'a> {
 
 const JSON: &str = "application/json";
 const XML: &str = "application/xml";
-const RESERVED: [&str; 10] = [
+const RESERVED: [&str; 13] = [
     "id",
     "source",
     "specversion",
@@ -87,6 +87,9 @@ const RESERVED: [&str; 10] = [
     "data_base64",
     "datacontenttype",
     "dataschema",
+    "knativeerrordest",
+    "knativeerrorcode",
+    "knativeerrordata",
 ];
 
 /// The bound of what an envelope adds to an event besides its texts: id, time, names of members, quotes.
@@ -211,7 +214,10 @@ impl<'a> Rendering<'a> {
         let data =
             if self.xml(record).is_some() { record.raw.len + record.raw.len / 8 } else { record.data.len };
         let texts = record.subject.len + record.entity.len + record.created_text.len + data;
-        ENVELOPE_BYTES + self.fragments.heads[at].len() + self.fragments.tails[at].len() + texts as usize
+        let failed =
+            self.batch.failed.as_ref().map_or(0, |failed| failed.dest.len() + failed.data.len() + 80);
+        let constant = self.fragments.heads[at].len() + self.fragments.tails[at].len();
+        ENVELOPE_BYTES + constant + texts as usize + failed
     }
 
     /// Appends event `i` as a structured CloudEvent.
@@ -243,6 +249,14 @@ impl<'a> Rendering<'a> {
         if let Some(entity) = self.partition_key(record) {
             push_member(out, "partitionkey", entity);
         }
+        if let Some(failed) = &self.batch.failed {
+            push_member(out, "knativeerrordest", failed.dest.as_bytes());
+            // An Integer of CloudEvents is a JSON number.
+            out.extend_from_slice(format!(",\"knativeerrorcode\":{}", failed.code).as_bytes());
+            if !failed.data.is_empty() {
+                push_member(out, "knativeerrordata", failed.data.as_bytes());
+            }
+        }
         out.extend_from_slice(&self.fragments.tails[at]);
         out.push(b'}');
     }
@@ -261,6 +275,13 @@ impl<'a> Rendering<'a> {
         }
         if let Some(entity) = self.partition_key(record) {
             headers.insert("ce-partitionkey", header_value(entity));
+        }
+        if let Some(failed) = &self.batch.failed {
+            headers.insert("ce-knativeerrordest", header_value(failed.dest.as_bytes()));
+            headers.insert("ce-knativeerrorcode", HeaderValue::from(failed.code));
+            if !failed.data.is_empty() {
+                headers.insert("ce-knativeerrordata", header_value(failed.data.as_bytes()));
+            }
         }
         headers.insert(CONTENT_TYPE, HeaderValue::from_static(self.content_type(i)));
         headers

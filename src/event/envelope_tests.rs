@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 use super::*;
-use crate::event::Span;
+use crate::event::{Failed, Span};
 use crate::pipeline::budget::Permit;
 
 const ID: &str = "dbed6e0c-bd88-5ef6-b594-21283e1c677f";
@@ -75,6 +75,7 @@ fn batch(samples: &[Sample]) -> Arc<Batch> {
         records,
         xml: xml.into(),
         permit: Permit::default(),
+        failed: None,
     })
 }
 
@@ -162,6 +163,30 @@ fn the_sdk_reads_binary_events() {
     let event = to_event(&headers, body.to_vec()).unwrap();
     check_every_field(&event);
     assert_eq!(headers["ce-site"], "Z%C3%BCrich%20%22A%22%20100%25", "percent-encoded by the HTTP binding");
+}
+
+#[test]
+fn the_sdk_reads_what_became_of_an_event_elsewhere() {
+    let check = |data: &str| {
+        let failed = Failed { dest: "http://faas/function/a b".into(), code: 422, data: data.into() };
+        let batch = Arc::into_inner(batch(&[Sample::default()])).unwrap();
+        let batch = Arc::new(Batch { failed: Some(Arc::new(failed)), ..batch });
+        let envelope = Envelope::new(all_extensions()).unwrap();
+        let rendering = envelope.open(&batch);
+        let mut out = Vec::new();
+        rendering.structured(0, &mut out);
+        assert!(out.len() <= rendering.size_hint(0));
+        let event: Event = serde_json::from_slice(&out).unwrap();
+        assert_eq!(text(&event, "knativeerrordest").as_deref(), Some("http://faas/function/a b"));
+        assert_eq!(event.extension("knativeerrorcode"), Some(&ExtensionValue::Integer(422)));
+        assert_eq!(text(&event, "knativeerrordata").as_deref(), Some(data).filter(|data| !data.is_empty()));
+        let headers = rendering.headers(0);
+        assert_eq!(headers["ce-knativeerrordest"], "http://faas/function/a%20b");
+        assert_eq!(headers["ce-knativeerrorcode"], "422");
+        assert_eq!(headers.get("ce-knativeerrordata").map_or("", |value| value.to_str().unwrap()), data);
+    };
+    check("bm8gc3VjaCBWTQ==");
+    check("");
 }
 
 #[test]

@@ -14,7 +14,7 @@ mod identity;
 mod selection;
 pub mod topic;
 
-pub use batch::{Batch, Category, Record, SourceInfo, Span};
+pub use batch::{Batch, Category, Failed, Record, SourceInfo, Span};
 pub use envelope::{Envelope, EnvelopeError, EnvelopeOptions};
 pub use identity::{Identity, event_id, minute_of};
 pub use selection::Selection;

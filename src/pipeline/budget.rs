@@ -3,9 +3,9 @@
 //! A source reserves before it reads, so the bound holds before the bytes exist; the permit travels with the page and then the batch, and is
 //! given back when the last holder drops it.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::Semaphore;
 
 /// Permits are counted in KiB, since a tokio semaphore's single acquire takes a `u32`.
 const UNIT: usize = 1 << 10;
@@ -13,63 +13,103 @@ const UNIT: usize = 1 << 10;
 /// Bytes that may be in memory.
 #[derive(Clone, Debug)]
 pub struct Budget {
-    free: Arc<Semaphore>,
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    free: Semaphore,
     units: usize,
+    /// What was taken without being free: the next units that are given back pay for it first.
+    // INVARIANT: free + the units of all permits = units + owed.
+    owed: Mutex<usize>,
 }
 
 /// A share of a [`Budget`], given back on drop. The default is a share of nothing.
 #[derive(Debug, Default)]
 pub struct Permit {
-    held: Option<OwnedSemaphorePermit>,
+    units: usize,
+    of: Option<Arc<Shared>>,
+}
+
+impl Shared {
+    /// Takes at once what cannot wait, free or not.
+    fn take(&self, units: usize) {
+        let mut owed = self.owed.lock().unwrap_or_else(PoisonError::into_inner);
+        let free = units.min(self.free.available_permits());
+        // Somebody else may have been faster.
+        let got = self.free.try_acquire_many(free as u32).map_or(0, |permit| {
+            permit.forget();
+            free
+        });
+        *owed += units - got;
+    }
+
+    fn give(&self, units: usize) {
+        let mut owed = self.owed.lock().unwrap_or_else(PoisonError::into_inner);
+        let paid = units.min(*owed);
+        *owed -= paid;
+        self.free.add_permits(units - paid);
+    }
 }
 
 impl Budget {
     pub fn new(bytes: usize) -> Self {
         let units = (bytes / UNIT).max(1);
-        Budget { free: Arc::new(Semaphore::new(units)), units }
+        Budget { shared: Arc::new(Shared { free: Semaphore::new(units), units, owed: Mutex::default() }) }
     }
 
     /// Waits until `bytes` are free and takes them. A request larger than the whole budget waits for all of it: one huge page is let through alone.
     pub async fn reserve(&self, bytes: usize) -> Permit {
-        let units = bytes.div_ceil(UNIT).min(self.units) as u32;
-        let held =
-            Arc::clone(&self.free).acquire_many_owned(units).await.expect("the semaphore is never closed");
-        Permit { held: Some(held) }
+        let units = bytes.div_ceil(UNIT).min(self.shared.units);
+        let held = self.shared.free.acquire_many(units as u32).await;
+        held.expect("the semaphore is never closed").forget();
+        Permit { units, of: Some(Arc::clone(&self.shared)) }
+    }
+
+    /// Takes `bytes` at once, for what must not wait for room because it is what makes room. What is short the next reservation waits for.
+    pub fn take(&self, bytes: usize) -> Permit {
+        let units = bytes.div_ceil(UNIT);
+        self.shared.take(units);
+        Permit { units, of: Some(Arc::clone(&self.shared)) }
     }
 
     /// Bytes in all.
     pub fn limit(&self) -> usize {
-        self.units * UNIT
+        self.shared.units * UNIT
     }
 
-    /// Bytes taken now.
+    /// Bytes taken now; more than the limit where something could not wait.
     pub fn used(&self) -> usize {
-        (self.units - self.free.available_permits().min(self.units)) * UNIT
+        let owed = *self.shared.owed.lock().unwrap_or_else(PoisonError::into_inner);
+        (self.shared.units + owed).saturating_sub(self.shared.free.available_permits()) * UNIT
     }
 }
 
 impl Permit {
-    /// A second share of the same budget for a copy of `bytes`, as far as there is room: the copy is made to free more than it takes.
+    /// A second share of the same budget for a copy of `bytes`: the copy is made to free more than it takes, so that it cannot wait.
     pub fn another(&self, bytes: usize) -> Permit {
-        let Some(held) = &self.held else { return Permit::default() };
-        let semaphore = Arc::clone(held.semaphore());
-        let units = bytes.div_ceil(UNIT).min(semaphore.available_permits()) as u32;
-        Permit { held: semaphore.try_acquire_many_owned(units).ok() }
+        let Some(shared) = &self.of else { return Permit::default() };
+        Budget { shared: Arc::clone(shared) }.take(bytes)
     }
 
-    /// Makes this a share of `bytes`: gives back what is too much; takes what is free of what is missing, and no more, since a page that has
-    /// been read cannot wait for room. What is short is made up by the next reservation waiting longer.
+    /// Makes this a share of `bytes`: gives back what is too much, takes what is missing. A page that has been read cannot wait for room.
     pub fn resize(&mut self, bytes: usize) {
-        let Some(held) = &mut self.held else { return };
-        let (want, have) = (bytes.div_ceil(UNIT), held.num_permits());
-        if want < have {
-            drop(held.split(have - want));
-        } else if want > have {
-            let semaphore = Arc::clone(held.semaphore());
-            let grow = (want - have).min(semaphore.available_permits()) as u32;
-            if let Ok(more) = semaphore.try_acquire_many_owned(grow) {
-                held.merge(more);
-            }
+        let Some(shared) = &self.of else { return };
+        let units = bytes.div_ceil(UNIT);
+        if units < self.units {
+            shared.give(self.units - units);
+        } else {
+            shared.take(units - self.units);
+        }
+        self.units = units;
+    }
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        if let Some(shared) = &self.of {
+            shared.give(self.units);
         }
     }
 }
@@ -85,8 +125,6 @@ mod tests {
         assert_eq!(budget.used(), 32 << 10);
         permit.resize(8 << 10);
         assert_eq!(budget.used(), 8 << 10);
-        permit.resize(1 << 30);
-        assert_eq!(budget.used(), 64 << 10, "grows by what is free and no more");
         drop(permit);
         assert_eq!(budget.used(), 0);
     }
@@ -97,6 +135,27 @@ mod tests {
         let whole = budget.reserve(1 << 30).await;
         assert_eq!(budget.used(), 4 << 10);
         drop(whole);
+        assert_eq!(budget.used(), 0);
+    }
+
+    #[tokio::test]
+    async fn what_could_not_wait_is_paid_before_anybody_else_gets_room() {
+        let budget = Budget::new(64 << 10);
+        let page = budget.reserve(64 << 10).await;
+        let copy = page.another(16 << 10);
+        assert_eq!(budget.used(), 80 << 10, "it is counted all the same");
+        drop(page);
+        assert_eq!(budget.used(), 16 << 10);
+        let mut grown = budget.reserve(8 << 10).await;
+        grown.resize(60 << 10);
+        assert_eq!(budget.used(), 76 << 10);
+        let mut waiting = std::pin::pin!(budget.reserve(8 << 10));
+        assert!(futures_util::poll!(&mut waiting).is_pending());
+        grown.resize(52 << 10);
+        assert!(futures_util::poll!(&mut waiting).is_pending(), "12 KiB were owed, 8 are paid");
+        drop(copy);
+        drop(waiting.await);
+        drop(grown);
         assert_eq!(budget.used(), 0);
     }
 }

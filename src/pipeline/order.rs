@@ -249,6 +249,7 @@ pub(crate) mod tests {
                 .collect(),
             xml: bytes::Bytes::new(),
             permit: Default::default(),
+            failed: None,
         };
         crate::pipeline::enrich::Enrich.step(&mut batch);
         batch

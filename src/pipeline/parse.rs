@@ -71,6 +71,7 @@ impl Parse {
                 }],
                 xml: body,
                 permit,
+                failed: None,
             };
             let facts = PageFacts { events: 1, ..PageFacts::default() };
             // A source that has gone does not need the verdict.
@@ -99,6 +100,7 @@ impl Parse {
             records: decoded.records,
             xml: body,
             permit: Default::default(),
+            failed: None,
         };
         super::enrich::Enrich.step(&mut batch);
         if !self.keep_xml {

@@ -22,9 +22,9 @@ use tokio::time::Instant;
 
 use super::budget::Budget;
 use super::core::{Core, Output};
-use super::deliver::Delivery;
+use super::deliver::{Delivery, Spooled};
 use super::destination::{DestinationId, Destinations};
-use super::driver::{Driver, Mail, Shared, now_us, poison_write};
+use super::driver::{Driver, Mail, Shared, Sink, now_us, poison_write};
 use super::parse::{Content, Parse, Parsed, Poison};
 use super::replay::{DeadLetters, Ended, Replay};
 use super::route::Route;
@@ -122,7 +122,7 @@ impl Pipeline {
         let Parts { config, processors, route, destinations, store, parse_threads, spools } = parts;
         let budget = Budget::new(config.memory_bytes);
         let spooled = if spools { store.reader().spools()? } else { Default::default() };
-        let spooled = spooled.into_iter().map(|(name, size)| (name, size.rows as usize)).collect();
+        let spooled = Spooled::by_destination(spooled.iter().map(|(name, size)| (name, size.rows)));
         let (store, storage) = StoreHandle::start(store)?;
         let (pages, page_inbox) = mpsc::channel::<Page>(PAGES_QUEUED_MAX);
         let (begins, mut begin_inbox) = mpsc::channel::<Begin>(config.sources.len().max(1));
@@ -305,7 +305,7 @@ struct CoreThread {
     /// By destination number.
     mailboxes: Vec<Option<mpsc::UnboundedSender<Mail>>>,
     /// Rows in the spool at the start, by destination name.
-    spooled: std::collections::HashMap<String, usize>,
+    spooled: std::collections::HashMap<String, Spooled>,
     source_metrics: Arc<[SourceMetrics]>,
     /// A checkpoint is on its way to the disk; the next one waits for it.
     checkpointing: bool,
@@ -551,8 +551,10 @@ impl CoreThread {
     fn start_driver(&mut self, id: DestinationId) -> mpsc::UnboundedSender<Mail> {
         let destination = self.core.destinations.get(id).clone();
         let processor = Arc::clone(&self.processors[destination.processor]);
-        let settings = &self.config.processors[destination.processor].delivery;
-        let spooled = self.spooled.remove(&*destination.name).unwrap_or(0);
+        let config = Arc::clone(&self.config);
+        let settings = &config.processors[destination.processor].delivery;
+        let sink = settings.dead_letter.as_deref().and_then(|name| self.sink(name));
+        let spooled = self.spooled.remove(&*destination.name).unwrap_or_default();
         // The seed differs by destination, so that they do not wait in step.
         let seed = u64::from(id.0) ^ now_us() as u64;
         let engine = Delivery::new(settings.clone(), processor.shape(), &destination.function, spooled, seed);
@@ -569,9 +571,18 @@ impl CoreThread {
             mailbox: mailbox.clone(),
             waiting: Default::default(),
             replays: Default::default(),
+            sink,
+            adopted: Default::default(),
         };
         self.runtime.spawn(driver.run(inbox));
         mailbox
+    }
+
+    /// The dead-letter processor of this name. The configuration has no circles of them.
+    fn sink(&mut self, name: &str) -> Option<Sink> {
+        let at = self.config.processors.iter().position(|processor| processor.name == name)?;
+        let id = self.core.destinations.intern(at, name, "");
+        Some(Sink { mailbox: self.mailbox(id).clone() })
     }
 }
 

@@ -21,7 +21,7 @@ use tokio::sync::mpsc;
 use uuid::Uuid;
 
 use super::core::{Core, Output};
-use super::deliver::{Action, DeadLetter, Delivery, Input, Room, SpoolRow};
+use super::deliver::{Action, DeadLetter, Delivery, Input, Room, SpoolKey, SpoolRow, Spooled};
 use super::destination::{DestinationId, Destinations};
 use super::driver;
 use super::parse::{Parse, Parsed, Poison};
@@ -108,7 +108,7 @@ enum Mail {
 enum Reply {
     Checkpointed,
     Mail(usize, Mail),
-    Fetch { lane: usize, after: SpoolRow, bytes: usize },
+    Fetch { lane: usize, spool: SpoolKey, after: SpoolRow, bytes: usize },
     Poison(DestinationId, Box<Poison>),
     Nothing,
 }
@@ -135,7 +135,7 @@ fn ordering(lane: usize) -> Ordering {
     [Ordering::Source, Ordering::Entity, Ordering::None][lane]
 }
 
-fn engine(lane: usize, spooled: usize, seed: u64) -> Delivery {
+fn engine(lane: usize, spooled: Spooled, seed: u64) -> Delivery {
     let policy = config::Delivery {
         ordering: ordering(lane),
         retry: Retry { attempts: 1_000, max_age: Duration::MAX, ..Retry::default() },
@@ -214,7 +214,7 @@ impl Outside {
 
     /// A target's answer, as the router sees it.
     fn answer(&mut self, lane: usize, request: &Request) -> Outcome {
-        let failure = |fault| Failure { fault, status: None, reason: "as the seed says".into(), wait: None };
+        let failure = |fault| Failure::new(fault, "as the seed says");
         let (retryable, unacknowledged) = (self.chance(5), self.chance(5));
         let target = &mut self.targets[lane];
         if target.down && !self.well {
@@ -262,10 +262,11 @@ impl Inside {
         let stored = store.load("vc").expect("the disk is read only here");
         let (start, write) = core.begin(0, &found, stored).expect("the same vCenter");
         store.apply(&[Write::Checkpoint(write)]).expect("no failure is planned before a start");
-        let spooled = store.spools().clone();
+        let mut spooled =
+            Spooled::by_destination(store.spools().iter().map(|(name, size)| (name, size.rows)));
         let lanes = (0..3)
             .map(|n| {
-                let rows = spooled.get(&format!("p{n}")).map_or(0, |size| size.rows as usize);
+                let rows = spooled.remove(&format!("p{n}")).unwrap_or_default();
                 let mail = VecDeque::from([Mail::Input(Input::Tick)]);
                 Lane { engine: engine(n, rows, outside.random.random()), mail, under_way: Vec::new() }
             })
@@ -378,8 +379,8 @@ impl Inside {
             match action {
                 Action::Send { id, request } => lane.under_way.push((id, request)),
                 Action::Settle(piece) => self.settled.push_back((DestinationId(at as u32), piece)),
-                Action::Drop(_) | Action::Replayed { .. } => {
-                    unreachable!("the policy is to spill, and nothing is replayed")
+                Action::Drop(_) | Action::Replayed { .. } | Action::Adopted(_) => {
+                    unreachable!("the policy is to spill, nothing is replayed and nothing adopted")
                 }
                 Action::DeadLetter(letter) => {
                     let write = driver::dead_letter_write(&name, &letter, now_us).expect("it was decoded");
@@ -389,8 +390,8 @@ impl Inside {
                     let writes = driver::spool_writes(&name, u64::MAX, &pieces).expect("it was decoded");
                     self.jobs.push_back((writes, Reply::Mail(at, Mail::Input(Input::Appended { ticket }))));
                 }
-                Action::Fetch { after, bytes } => {
-                    self.jobs.push_back((Vec::new(), Reply::Fetch { lane: at, after, bytes }));
+                Action::Fetch { spool, after, bytes } => {
+                    self.jobs.push_back((Vec::new(), Reply::Fetch { lane: at, spool, after, bytes }));
                 }
                 Action::Unspool(SpoolRow(row)) => unspooled.push(row),
             }
@@ -415,9 +416,9 @@ impl Inside {
                 let piece = Piece { batch: Arc::new(poison.batch), picks: Selection::one(0) };
                 self.core.settled(destination, &piece);
             }
-            Reply::Fetch { lane, after, bytes } => {
-                let rows =
-                    self.store.peek(&format!("p{lane}"), after.0, bytes.min(2_000) as u64).map_err(|_| ())?;
+            Reply::Fetch { lane, spool, after, bytes } => {
+                let name = spool.name(&format!("p{lane}"));
+                let rows = self.store.peek(&name, after.0, bytes.min(2_000) as u64).map_err(|_| ())?;
                 let rows = rows
                     .into_iter()
                     .map(|row| {
@@ -426,7 +427,7 @@ impl Inside {
                         (SpoolRow(row.row), Piece { batch: Arc::new(batch), picks })
                     })
                     .collect();
-                self.lanes[lane].mail.push_back(Mail::Input(Input::Fetched { rows }));
+                self.lanes[lane].mail.push_back(Mail::Input(Input::Fetched { spool, rows }));
             }
         }
         Ok(())

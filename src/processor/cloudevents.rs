@@ -8,7 +8,7 @@ use hyper::Method;
 use hyper::Uri;
 use hyper::header::{CONTENT_TYPE, HeaderMap, HeaderValue};
 
-use super::http::{Client, HttpError, Version, request, target_uri};
+use super::http::{Client, HttpError, Version, address, request, target_uri};
 use super::{BoxFuture, Failure, Outcome, Piece, Processor, Request, Shape};
 use crate::config::{CloudEvents as Settings, ContentMode};
 use crate::event::Envelope;
@@ -106,6 +106,10 @@ impl Processor for CloudEvents {
 
     fn deliver<'a>(&'a self, request: &'a Request) -> BoxFuture<'a, Outcome> {
         Box::pin(self.send(request))
+    }
+
+    fn address(&self, _: &str) -> Option<String> {
+        Some(address(&self.uri))
     }
 
     fn check(&self) -> BoxFuture<'_, Result<String, Failure>> {

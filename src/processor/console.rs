@@ -46,7 +46,7 @@ impl Console {
             Ok(Err(error)) => format!("cannot write to stdout: {error}"),
             Err(_) => format!("the reader of stdout took nothing within {} s", CONSOLE_TIMEOUT.as_secs()),
         };
-        Outcome::Failed(Failure { fault: Fault::Target, status: None, reason, wait: None })
+        Outcome::Failed(Failure::new(Fault::Target, reason))
     }
 }
 

@@ -89,6 +89,8 @@ pub struct Failure {
     pub reason: String,
     /// How long the target asked to be left alone (`Retry-After`, throttling).
     pub wait: Option<Duration>,
+    /// The beginning of what the target said of it, without secrets; empty where it said nothing.
+    pub said: String,
 }
 
 /// Which of the events that routes give it a processor takes.
@@ -127,6 +129,11 @@ pub trait Processor: Send + Sync + 'static {
     /// Which events it takes.
     fn interest(&self) -> Interest {
         Interest::Everything
+    }
+
+    /// Where the events of a destination go (`function` as in [`Request`]), without credentials and query; `None` where that is nowhere that has an address.
+    fn address(&self, _function: &str) -> Option<String> {
+        None
     }
 
     /// Reaches the target without delivering an event, for `check --connect`: a line that says what answered.
@@ -191,6 +198,11 @@ impl Outcome {
 }
 
 impl Failure {
+    /// A failure without a status.
+    pub fn new(fault: Fault, reason: impl Into<String>) -> Self {
+        Failure { fault, status: None, reason: reason.into(), wait: None, said: String::new() }
+    }
+
     /// Whose fault a status is: Knative's table, with 500 retryable.
     pub fn fault_of(status: u16) -> Fault {
         match status {

@@ -121,7 +121,7 @@ mod tests {
     }
 
     fn failure() -> Failure {
-        Failure { fault: Fault::Retryable, status: Some(500), reason: String::new(), wait: None }
+        Failure { status: Some(500), ..Failure::new(Fault::Retryable, "") }
     }
 
     #[test]

@@ -52,6 +52,7 @@ pub fn batch(subjects: &[&str]) -> Arc<Batch> {
         records,
         xml: bytes::Bytes::new(),
         permit: Permit::default(),
+        failed: None,
     })
 }
 

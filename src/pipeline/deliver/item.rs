@@ -16,6 +16,8 @@ pub enum Origin {
     Spool(SpoolRow),
     /// Fresh from a source: to be settled.
     Source,
+    /// Another destination's dead letter, by the ticket by which it is told.
+    Adopted(u64),
     /// A dead letter by its number, on the way again because a person wants it: settled long ago, in the store until it is delivered.
     DeadLetter(i64),
 }
@@ -75,11 +77,8 @@ impl Item {
         Piece { batch: Arc::clone(&self.batch), picks: self.picks.selection() }
     }
 
-    /// Bytes of the batch that this item answers for: its share by events. A dead letter has a budget of its own.
+    /// Its events' share of their batch's bytes.
     pub fn bytes(&self) -> usize {
-        if matches!(self.origin, Origin::DeadLetter(_)) {
-            return 0;
-        }
         self.batch.size() * self.picks.len() / self.batch.records.len().max(1)
     }
 
@@ -113,6 +112,12 @@ impl Item {
             taken.insert(i);
         }
         (self, None)
+    }
+
+    /// The same events in `batch`, where they are at `places` of their old index.
+    pub fn move_to(&mut self, batch: &Arc<Batch>, places: &[usize]) {
+        let moved: Selection = self.picks.selection().iter().map(|i| places[i]).collect();
+        (self.batch, self.picks) = (Arc::clone(batch), Picks::of(&moved));
     }
 
     /// A copy that holds only its own events, so that one waiting event does not keep a whole page in memory. Returns itself where that saves little.
@@ -171,6 +176,7 @@ pub fn pick(batch: &Batch, picks: &Selection) -> Batch {
         records,
         xml: xml.into(),
         permit: Default::default(),
+        failed: batch.failed.clone(),
     };
     picked.permit = batch.permit.another(picked.size());
     picked

@@ -9,7 +9,8 @@
 //! them up.
 //!
 //! INVARIANT: while a request with events of a lane is under way, nothing else of that lane is sent (the shared lane excepted).
-//! INVARIANT: a lane that is empty and idle does not exist, so memory follows what waits, not what was ever seen.
+//! INVARIANT: a lane that is empty and idle does not exist, so memory follows what waits, not what was ever seen; but for one whose first event was tried
+//! and is in the spool now: its tries are not forgotten.
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
@@ -18,9 +19,10 @@ use std::time::Duration;
 
 use rustc_hash::FxHashMap;
 
+use super::held::{self, Held};
 use super::item::{Item, Origin, Picks};
 use crate::config::Ordering;
-use crate::event::Selection;
+use crate::event::{Batch, Selection};
 
 /// A lane's number.
 pub(super) type LaneKey = u64;
@@ -49,6 +51,8 @@ pub(super) struct Lane {
     pub target_tries: u32,
     /// When the first event was first tried.
     pub first_try: Option<Duration>,
+    /// Shares of the events that wait.
+    bytes: usize,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -72,7 +76,15 @@ impl Default for Lane {
             tries: 0,
             target_tries: 0,
             first_try: None,
+            bytes: 0,
         }
+    }
+}
+
+impl Lane {
+    /// Whether its first event was refused, and the others wait for it.
+    pub fn is_parked(&self) -> bool {
+        self.tries > 0
     }
 }
 
@@ -85,12 +97,26 @@ pub(super) struct Lanes {
     replay_next: bool,
     waiting: BinaryHeap<Reverse<(Duration, LaneKey)>>,
     next_own: u64,
-    /// Bytes and events that wait in lanes; what is under way is not counted.
-    pub bytes: usize,
+    /// Lanes that have nothing left to send since this was last looked at.
+    pub emptied: Vec<LaneKey>,
+    held: Held,
+    /// Bytes in lanes that are parked.
+    pub parked: usize,
+    /// Events that wait in lanes; what is under way is not counted.
     pub events: usize,
 }
 
 impl Lanes {
+    /// Bytes that waiting events keep in memory.
+    pub fn bytes(&self) -> usize {
+        self.held.bytes
+    }
+
+    /// The same with `item`.
+    pub fn bytes_with(&self, item: &Item) -> usize {
+        self.held.bytes + self.held.more_with(item)
+    }
+
     /// Puts events at the end of their lanes.
     pub fn push(&mut self, item: Item, ordering: Ordering) {
         let replay = if matches!(item.origin, Origin::DeadLetter(_)) { REPLAY } else { 0 };
@@ -103,20 +129,84 @@ impl Lanes {
             Ordering::Source => self.append(replay | lane_of_source(item.batch.source.index), item),
             Ordering::Entity => {
                 for i in item.picks.selection().iter() {
-                    let lane = lane_of(item.batch.source.index, item.batch.records[i].lane);
-                    self.append(replay | lane, Item { picks: Picks::One(i as u16), ..item.clone() });
+                    self.append(
+                        replay | lane_of(&item.batch, i),
+                        Item { picks: Picks::One(i as u16), ..item.clone() },
+                    );
                 }
             }
         }
     }
 
-    fn append(&mut self, key: LaneKey, item: Item) {
-        self.bytes += item.bytes();
-        self.events += item.picks.len();
+    /// Puts events at the end of a lane.
+    pub fn append(&mut self, key: LaneKey, item: Item) {
         let lane = self.lanes.entry(key).or_default();
+        // What waits behind an event that is refused may wait for long: it shall not keep a page.
+        let item = if lane.is_parked() { item.compact() } else { item };
+        self.held.hold(&item);
+        self.events += item.picks.len();
+        lane.bytes += item.bytes();
+        if parks(key, lane) {
+            self.parked += item.bytes();
+        }
         lane.items.push_back(item);
         if lane.state == LaneState::Idle {
             self.make_ready(key);
+        }
+    }
+
+    /// An item has left a lane.
+    fn left(&mut self, key: LaneKey, item: &Item) {
+        self.held.let_go(item);
+        self.events -= item.picks.len();
+        if let Some(lane) = self.lanes.get_mut(&key) {
+            lane.bytes = lane.bytes.saturating_sub(item.bytes());
+            if parks(key, lane) {
+                self.parked = self.parked.saturating_sub(item.bytes());
+            }
+        }
+    }
+
+    /// Counts a try of a lane's first event, which was refused: how many it has had.
+    pub fn count_try(&mut self, key: LaneKey) -> u32 {
+        let Some(lane) = self.lanes.get_mut(&key) else { return 1 };
+        lane.tries = lane.tries.saturating_add(1);
+        if lane.tries == 1 && !is_replay(key) {
+            lane.bytes = 0;
+            for item in &mut lane.items {
+                self.held.let_go(item);
+                *item = item.clone().compact();
+                self.held.hold(item);
+                lane.bytes += item.bytes();
+            }
+            self.parked += lane.bytes;
+        }
+        lane.tries
+    }
+
+    /// A lane's first event has left: what comes next was not tried yet.
+    pub fn forget_tries(&mut self, key: LaneKey) {
+        if let Some(lane) = self.lanes.get_mut(&key) {
+            if parks(key, lane) {
+                self.parked = self.parked.saturating_sub(lane.bytes);
+            }
+            (lane.tries, lane.target_tries, lane.first_try) = (0, 0, None);
+        }
+    }
+
+    /// Makes smaller what keeps more in memory than what waits of it.
+    pub fn compact(&mut self) {
+        if !self.held.is_sparse() {
+            return;
+        }
+        held::compact(self.lanes.values_mut().flat_map(|lane| &mut lane.items));
+        (self.held, self.parked) = (Held::default(), 0);
+        for (key, lane) in &mut self.lanes {
+            lane.items.iter().for_each(|item| self.held.hold(item));
+            lane.bytes = lane.items.iter().map(Item::bytes).sum();
+            if parks(*key, lane) {
+                self.parked += lane.bytes;
+            }
         }
     }
 
@@ -134,8 +224,13 @@ impl Lanes {
                 break;
             }
             self.waiting.pop();
-            if self.lanes.get(&key).is_some_and(|lane| lane.state == LaneState::Waiting) {
-                self.make_ready(key);
+            match self.lanes.get_mut(&key) {
+                Some(lane) if lane.state == LaneState::Waiting && lane.items.is_empty() => {
+                    lane.state = LaneState::Idle;
+                    self.emptied.push(key);
+                }
+                Some(lane) if lane.state == LaneState::Waiting => self.make_ready(key),
+                _ => {}
             }
         }
     }
@@ -150,7 +245,7 @@ impl Lanes {
     }
 
     pub fn is_empty(&self) -> bool {
-        self.lanes.is_empty()
+        self.events == 0
     }
 
     pub fn get(&self, key: LaneKey) -> Option<&Lane> {
@@ -193,24 +288,39 @@ impl Lanes {
             let (front, rest) = item.split_front(events - count, bytes - size);
             count += front.picks.len();
             size += front.request_bytes();
-            self.bytes -= front.bytes().min(self.bytes);
-            self.events -= front.picks.len();
-            taken.push(front);
+            let cut = rest.is_some();
             if let Some(rest) = rest {
+                self.held.hold(&rest);
                 lane.items.push_front(rest);
+            }
+            taken.push(front);
+            if cut {
                 break;
             }
         }
-        if key == SHARED {
-            if lane.items.is_empty() {
-                self.lanes.remove(&key);
-            } else {
-                self.make_ready(key);
-            }
-        } else {
+        taken.iter().for_each(|item| self.left(key, item));
+        let Some(lane) = self.lanes.get_mut(&key) else { return taken };
+        if key != SHARED {
             lane.state = LaneState::Busy;
+        } else if lane.items.is_empty() {
+            self.lanes.remove(&key);
+        } else {
+            self.make_ready(key);
         }
         taken
+    }
+
+    /// Whether a lane is parked, and nothing of it under way.
+    pub fn is_resting(&self, key: LaneKey) -> bool {
+        self.lanes.get(&key).is_some_and(|lane| parks(key, lane) && lane.state == LaneState::Waiting)
+    }
+
+    /// Takes out all that waits in a lane that rests. The lane stays, with its tries, until its next one.
+    pub fn take_resting(&mut self, key: LaneKey) -> Vec<Item> {
+        let Some(lane) = self.lanes.get_mut(&key) else { return Vec::new() };
+        let items: Vec<Item> = lane.items.drain(..).collect();
+        items.iter().for_each(|item| self.left(key, item));
+        items
     }
 
     /// Unlocks a lane after its request: it is ready again, or gone.
@@ -219,11 +329,21 @@ impl Lanes {
             return;
         }
         let Some(lane) = self.lanes.get_mut(&key) else { return };
-        if lane.items.is_empty() {
-            self.lanes.remove(&key);
-        } else {
+        if !lane.items.is_empty() {
             self.make_ready(key);
+            return;
         }
+        self.emptied.push(key);
+        if comes_back(key, lane) {
+            lane.state = LaneState::Idle;
+        } else {
+            self.lanes.remove(&key);
+        }
+    }
+
+    /// Whether a lane could send more than it has: it has nothing, neither waiting nor under way, and waits for no time.
+    pub fn is_idle(&self, key: LaneKey) -> bool {
+        self.lanes.get(&key).is_none_or(|lane| lane.items.is_empty() && lane.state == LaneState::Idle)
     }
 
     /// A lane for items that failed out of the shared one.
@@ -240,8 +360,12 @@ impl Lanes {
             self.lanes.entry(key).or_insert_with(|| Lane { state: LaneState::Busy, ..Lane::default() });
         for item in items.into_iter().rev() {
             let item = item.compact();
-            self.bytes += item.bytes();
+            self.held.hold(&item);
             self.events += item.picks.len();
+            lane.bytes += item.bytes();
+            if parks(key, lane) {
+                self.parked += item.bytes();
+            }
             lane.items.push_front(item);
         }
     }
@@ -254,33 +378,73 @@ impl Lanes {
         }
     }
 
-    /// Takes out everything that waits but for replays, in reading order within a source. Lanes under way stay, empty.
-    pub fn drain(&mut self) -> Vec<Item> {
-        let items = self.take_out(|key| !is_replay(key));
-        self.ready.clear();
+    /// Takes out everything that waits but for replays and what `stays`, in reading order within a source. Lanes under way stay, empty.
+    pub fn drain(&mut self, stays: impl Fn(LaneKey) -> bool) -> Vec<Item> {
+        let items = self.take_out(|key| !is_replay(key) && !stays(key));
         merge(items)
     }
 
     /// Takes out the replays that wait.
     pub fn drain_replays(&mut self) -> Vec<Item> {
-        self.ready_replays.clear();
         self.take_out(is_replay)
     }
 
     fn take_out(&mut self, which: impl Fn(LaneKey) -> bool) -> Vec<Item> {
+        let keys: Vec<LaneKey> = self.lanes.keys().copied().filter(|key| which(*key)).collect();
         let mut items: Vec<Item> = Vec::new();
-        self.lanes.retain(|key, lane| {
-            if !which(*key) {
-                return true;
-            }
+        for key in keys {
+            let Some(lane) = self.lanes.get_mut(&key) else { continue };
+            let from = items.len();
             items.extend(lane.items.drain(..));
-            lane.state == LaneState::Busy
-        });
+            let (busy, tried) = (lane.state == LaneState::Busy, comes_back(key, lane));
+            if !busy {
+                lane.state = LaneState::Idle;
+            }
+            items[from..].iter().for_each(|item| self.left(key, item));
+            if !busy && !tried {
+                self.lanes.remove(&key);
+            }
+        }
+        for ready in [&mut self.ready, &mut self.ready_replays] {
+            ready.retain(|key| !which(*key));
+        }
         self.waiting.retain(|Reverse((_, key))| !which(*key));
-        self.bytes -= items.iter().map(Item::bytes).sum::<usize>().min(self.bytes);
-        self.events -= items.iter().map(|item| item.picks.len()).sum::<usize>();
         items
     }
+
+    /// Forgets the lanes that are empty and idle, but for what `stays`: what was tried and went to the spool has come back.
+    pub fn sweep(&mut self, stays: impl Fn(LaneKey) -> bool) {
+        self.lanes.retain(|key, lane| !lane.items.is_empty() || lane.state != LaneState::Idle || stays(*key));
+    }
+}
+
+/// Whether what a lane lost to the spool comes back to it, so that its tries are kept. What had a lane of its own comes back to the shared one.
+fn comes_back(key: LaneKey, lane: &Lane) -> bool {
+    lane.is_parked() && key & (OWN | REPLAY) == 0
+}
+
+/// Whether a lane's events count as parked: its first one was refused. Replays have bounds of their own.
+fn parks(key: LaneKey, lane: &Lane) -> bool {
+    lane.is_parked() && !is_replay(key)
+}
+
+/// Joins neighbours of the same batch within each lane; the order within a lane stays.
+pub(super) fn merge_by_lane(items: Vec<(LaneKey, Item)>) -> Vec<(LaneKey, Item)> {
+    let mut lanes: FxHashMap<LaneKey, Vec<Item>> = FxHashMap::default();
+    for (key, item) in items {
+        let lane = lanes.entry(key).or_default();
+        match lane.last_mut() {
+            Some(last) if Arc::ptr_eq(&last.batch, &item.batch) && last.origin == item.origin => {
+                let mut picks = last.picks.selection();
+                picks.add(&item.picks.selection());
+                last.picks = Picks::of(&picks);
+            }
+            _ => lane.push(item),
+        }
+    }
+    let each =
+        lanes.into_iter().flat_map(|(key, items)| items.into_iter().map(move |item| (key, item.compact())));
+    each.collect()
 }
 
 /// Orders events by reading, and joins neighbours of the same batch again. What came from the spool is older than what did not.
@@ -307,9 +471,11 @@ pub(super) fn merge(items: Vec<Item>) -> Vec<Item> {
         .collect()
 }
 
-fn lane_of(source: usize, lane: u64) -> LaneKey {
+/// The lane of event `i` in scope `entity`: the same in every run, since what is parked waits in the store under this number.
+pub(super) fn lane_of(batch: &Batch, i: usize) -> LaneKey {
+    let source = u64::from(crc32fast::hash(batch.source.name.as_bytes()));
     // The top bits are for lanes of scope `none` and for replays, 0 for the shared one.
-    ((lane ^ (source as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15)) & !(OWN | REPLAY)).max(1)
+    ((batch.records[i].lane ^ source.wrapping_mul(0x9e37_79b9_7f4a_7c15)) & !(OWN | REPLAY)).max(1)
 }
 
 /// A source that is not configured any more has the highest index.

@@ -6,16 +6,21 @@
 //!             ▲                                                              ├─ the target's fault ─► wait, probe, try again (no attempt used)
 //!             │                                                              └─ the event's fault ──► halve to find it, try again, at last DeadLetter
 //!  Spool ◄────┴──── too much waits ──► Append ··· Appended ──► Settle;  later Fetch ··· Fetched ─► lanes ─► Unspool
+//!                   or too much of one entity, behind an event that is refused: a spool of its own
 //!
 //!  Replay ─► lanes of its own ─► … ─► Replayed: a dead letter was delivered, or failed again
+//!  Adopt ──► as an Offer ─► … ─► Adopted: what another destination could not deliver is delivered, or durable here
 //! ```
 //!
-//! INVARIANT: every offered event leaves exactly once as `Settle`, or within `DeadLetter`, `Append` or `Drop`, whose completion settles it.
+//! INVARIANT: every offered event leaves exactly once as `Settle`, or within `DeadLetter` or `Append`, whose completion settles it; an adopted one as
+//! `Adopted` or within `DeadLetter`.
 //! INVARIANT: nothing overtakes a spool that is not empty, but for dead letters that a person replays.
 //! INVARIANT: every replay comes to its end: it waits neither for a target that is gone nor for its breaker, but stays a dead letter.
 
+mod answer;
 mod backoff;
 mod health;
+mod held;
 mod item;
 mod lanes;
 mod rate;
@@ -25,34 +30,35 @@ mod tests;
 
 use std::time::Duration;
 
+use rand::SeedableRng;
 use rand::rngs::SmallRng;
-use rand::{Rng, SeedableRng};
-use rustc_hash::FxHashMap;
+use rustc_hash::{FxHashMap, FxHashSet};
 
 pub use item::{Origin, SpoolRow, pick};
+pub use spool::{SpoolKey, Spooled};
 
-use self::backoff::backoff;
 use self::health::Health;
-use self::item::Item;
-use self::lanes::{LaneKey, Lanes, SHARED, is_replay};
+use self::item::{Item, Picks};
+use self::lanes::{LaneKey, Lanes, SHARED, is_replay, lane_of};
 use self::rate::Rate;
-use self::spool::Spool;
-use crate::config::{Delivery as Policy, OverflowPolicy};
-use crate::event::Selection;
-use crate::limits::RETRY_AFTER_MAX;
-use crate::processor::{Failure, Fault, Outcome, Piece, Request, Shape};
+use self::spool::Spools;
+use crate::config::{Delivery as Policy, Ordering, OverflowPolicy};
+use crate::limits::SPOOL_REFETCH_BYTES;
+use crate::processor::{Failure, Outcome, Piece, Request, Shape};
 
 /// What comes to a destination. Times are since the process started.
 #[derive(Debug)]
 pub enum Input {
     /// New events, in reading order.
     Offer { piece: Piece, room: Room },
+    /// An event that another destination could not deliver, which has to be told by this ticket.
+    Adopt { ticket: u64, piece: Piece, room: Room },
     /// A request came to its end.
     Done { request: u64, outcome: Outcome },
     /// An `Append` is durable.
     Appended { ticket: u64 },
-    /// Rows of the spool, in order, from after the row that was asked for.
-    Fetched { rows: Vec<(SpoolRow, Piece)> },
+    /// Rows of a spool, in order, from after the row that was asked for.
+    Fetched { spool: SpoolKey, rows: Vec<(SpoolRow, Piece)> },
     /// A dead letter, by its number, is to be tried again.
     Replay { letter: i64, piece: Piece },
     /// The store has no room for this destination's dead letters, so that nothing more may fail for good; or has room again. Replays go on: they make room.
@@ -83,19 +89,22 @@ pub enum Action {
     Settle(Piece),
     /// To be stored as a dead letter; settled when it is.
     DeadLetter(DeadLetter),
-    /// To be written to the spool, all in one transaction; then `Appended`, and they are settled.
+    /// To be written to the ends of these spools, in this order; then `Appended`, and they are settled.
     Append {
         ticket: u64,
-        pieces: Vec<Piece>,
+        pieces: Vec<(SpoolKey, Piece)>,
     },
-    /// To be read from the spool: rows after `after`, about `bytes` of them, at least one.
+    /// To be read from a spool: rows after `after` that take about `bytes` in memory, at least one.
     Fetch {
+        spool: SpoolKey,
         after: SpoolRow,
         bytes: usize,
     },
-    /// To be removed from the spool.
+    /// To be removed from the spool it is in.
     Unspool(SpoolRow),
-    /// Dropped by policy; settled.
+    /// What was adopted by this ticket is acknowledged by the target, or durable, or settled as the policy says.
+    Adopted(u64),
+    /// Dropped by policy; its settlement follows.
     Drop(Piece),
     /// A replay came to its end.
     Replayed {
@@ -138,7 +147,9 @@ pub struct Delivery {
     lanes: Lanes,
     health: Health,
     rate: Rate,
-    spool: Spool,
+    spool: Spools,
+    /// Bytes that may wait in memory behind events that are refused: half of this destination's share.
+    parked_max: usize,
     under_way: FxHashMap<u64, UnderWay>,
     next_request: u64,
     /// Since when a lane is ready, for the linger.
@@ -151,9 +162,16 @@ pub struct Delivery {
 /// A request that has no answer yet.
 #[derive(Debug)]
 struct UnderWay {
-    parts: Vec<(LaneKey, Vec<Item>)>,
+    parts: Vec<Part>,
     events: usize,
     sent_at: Duration,
+}
+
+/// What one lane has in a request.
+#[derive(Debug)]
+struct Part {
+    key: LaneKey,
+    items: Vec<Item>,
     /// Written to the spool meanwhile: what fails is not put back, it comes from there.
     spooled: bool,
 }
@@ -166,11 +184,13 @@ pub struct Gauges {
     pub requests_under_way: usize,
     pub breaker_open: bool,
     pub spooling: bool,
+    /// Entities of which more is parked than may wait in memory.
+    pub parked_lanes: usize,
 }
 
 impl Delivery {
-    /// `spooled` rows wait in the store from a former run. `seed` is for the jitter.
-    pub fn new(policy: Policy, shape: Shape, function: &str, spooled: usize, seed: u64) -> Self {
+    /// `spooled` waits in the store from a former run. `seed` is for the jitter.
+    pub fn new(policy: Policy, shape: Shape, function: &str, spooled: Spooled, seed: u64) -> Self {
         // What the configuration allows, within what the processor can take.
         let shape = Shape {
             events_max: shape.events_max.min(policy.batch.events).max(1),
@@ -179,12 +199,13 @@ impl Delivery {
         };
         Delivery {
             rate: Rate::new(policy.rate_limit),
+            spool: Spools::new(spooled, policy.ordering),
+            parked_max: SPOOL_REFETCH_BYTES,
             policy,
             shape,
             function: function.into(),
             lanes: Lanes::default(),
             health: Health::default(),
-            spool: Spool::new(spooled),
             under_way: FxHashMap::default(),
             next_request: 0,
             ready_since: None,
@@ -196,11 +217,23 @@ impl Delivery {
     /// Takes one input, adds what follows to `actions`.
     pub fn step(&mut self, now: Duration, input: Input, actions: &mut Vec<Action>) {
         match input {
-            Input::Offer { piece, room } => self.offer(piece, room, actions),
+            Input::Offer { piece, room } => self.offer(Item::new(&piece, Origin::Source), room, actions),
+            Input::Adopt { ticket, piece, room } => {
+                self.offer(Item::new(&piece, Origin::Adopted(ticket)), room, actions)
+            }
             Input::Done { request, outcome } => self.done(now, request, outcome, actions),
-            Input::Appended { ticket } => self.spool.appended(ticket, actions),
-            Input::Fetched { rows } => {
-                self.spool.fetched(rows, &mut self.lanes, self.policy.ordering, actions)
+            Input::Appended { ticket } => self.spool.appended(ticket, &self.lanes, actions),
+            Input::Fetched { spool, rows } => {
+                for item in self.spool.fetched(spool, rows, actions) {
+                    match spool {
+                        SpoolKey::Whole => self.admit(item, actions),
+                        // The oldest of its lane.
+                        SpoolKey::Lane(_) => self.lanes.push(item, self.policy.ordering),
+                    }
+                }
+                if let SpoolKey::Lane(key) = spool {
+                    self.lanes.emptied.push(key);
+                }
             }
             // Its lanes are as the others; what it holds in memory is bounded by whoever replays.
             Input::Replay { letter, piece } => {
@@ -210,7 +243,11 @@ impl Delivery {
             Input::Tick => {}
         }
         self.lanes.wake(now);
-        self.spool.fetch(&self.lanes, self.under_way.values().any(|request| request.spooled), actions);
+        while let Some(key) = self.lanes.emptied.pop() {
+            self.spool.look_at(key, &self.lanes);
+        }
+        let spilled = self.under_way.values().any(|request| request.parts.iter().any(|part| part.spooled));
+        self.spool.fetch(&mut self.lanes, self.parked_max, spilled, actions);
         self.pump(now, actions);
     }
 
@@ -230,6 +267,11 @@ impl Delivery {
         }
     }
 
+    /// The function that it delivers to; empty for a processor that is one destination.
+    pub fn function(&self) -> &str {
+        &self.function
+    }
+
     /// Whether nothing waits in memory and nothing is under way; the spool may still hold events.
     pub fn is_idle(&self) -> bool {
         self.lanes.is_empty() && self.under_way.is_empty() && self.spool.is_quiet()
@@ -238,53 +280,106 @@ impl Delivery {
     pub fn gauges(&self) -> Gauges {
         Gauges {
             waiting_events: self.lanes.events,
-            waiting_bytes: self.lanes.bytes,
+            waiting_bytes: self.lanes.bytes(),
             requests_under_way: self.under_way.len(),
             breaker_open: self.health.is_open(),
             spooling: self.spool.is_active(),
+            parked_lanes: self.spool.lanes(),
         }
     }
 
-    fn offer(&mut self, piece: Piece, room: Room, actions: &mut Vec<Action>) {
+    fn offer(&mut self, item: Item, room: Room, actions: &mut Vec<Action>) {
+        self.parked_max = room.share / 2;
+        // A few events should not keep a whole page, neither here nor in a request.
+        let item = item.compact();
         if self.spool.is_active() {
-            self.spool.append(vec![Item::new(&piece, Origin::Source).compact()], actions);
+            self.spool.append(vec![item], actions);
             return;
         }
-        let item = Item::new(&piece, Origin::Source);
         let holds_up = self.health.is_open() || (room.scarce && !room.alone);
-        if self.lanes.bytes + item.bytes() <= room.share || !holds_up {
-            // What cannot go out now should not keep a whole page for a few events.
-            let item = if self.health.is_open() { item.compact() } else { item };
-            self.lanes.push(item, self.policy.ordering);
-            return;
+        let has_room = |lanes: &Lanes| lanes.bytes_with(&item) <= room.share;
+        if !has_room(&self.lanes) && (holds_up || room.scarce) {
+            self.lanes.compact();
+        }
+        if has_room(&self.lanes) || !holds_up {
+            return self.admit(item, actions);
         }
         match self.policy.overflow.policy {
-            OverflowPolicy::Block => self.lanes.push(item.compact(), self.policy.ordering),
-            OverflowPolicy::DropNewest => actions.push(Action::Drop(piece)),
+            OverflowPolicy::Block => self.admit(item, actions),
+            OverflowPolicy::DropNewest => self.drop(&item, actions),
             OverflowPolicy::DropOldest => self.drop_oldest(item, actions),
             OverflowPolicy::Spill => self.spill(item, actions),
         }
     }
 
-    /// Writes all that waits and all that is under way to the spool, then the new events: nothing may overtake what is in it.
+    /// Puts events into their lanes, or behind what lanes have in spools of their own.
+    fn admit(&mut self, item: Item, actions: &mut Vec<Action>) {
+        let may_park =
+            self.policy.ordering == Ordering::Entity && (self.lanes.parked > 0 || self.spool.lanes() > 0);
+        if !may_park {
+            return self.lanes.push(item, self.policy.ordering);
+        }
+        let (mut parked, mut keys) = (Vec::new(), FxHashSet::default());
+        for i in item.picks.selection().iter() {
+            let key = lane_of(&item.batch, i);
+            let one = Item { picks: Picks::One(i as u16), ..item.clone() };
+            if self.spool.has_lane(key) || keys.contains(&key) {
+                parked.push((key, one));
+                continue;
+            }
+            self.lanes.append(key, one);
+            if self.is_to_be_parked(key) {
+                keys.insert(key);
+                parked.extend(self.lanes.take_resting(key).into_iter().map(|item| (key, item)));
+            }
+        }
+        if !parked.is_empty() {
+            self.spool.append_to_lanes(lanes::merge_by_lane(parked), actions);
+        }
+    }
+
+    /// Whether what waits in a lane, from an event on that is refused, has no place in memory.
+    fn is_to_be_parked(&self, key: LaneKey) -> bool {
+        self.lanes.parked > self.parked_max
+            && self.policy.ordering == Ordering::Entity
+            && self.policy.overflow.policy == OverflowPolicy::Spill
+            && self.lanes.is_resting(key)
+            && !self.spool.has_lane(key)
+    }
+
+    /// A lane waits for its next try.
+    fn park(&mut self, key: LaneKey, actions: &mut Vec<Action>) {
+        if self.is_to_be_parked(key) {
+            let items = self.lanes.take_resting(key).into_iter().map(|item| (key, item)).collect();
+            self.spool.append_to_lanes(lanes::merge_by_lane(items), actions);
+        }
+    }
+
+    fn drop(&mut self, item: &Item, actions: &mut Vec<Action>) {
+        actions.push(Action::Drop(item.piece()));
+        self.settle(item, false, actions);
+    }
+
+    /// Writes all that waits and all that is under way to the spool, then the new events: nothing may overtake what is in it. But what lanes with spools
+    /// of their own have in memory stays: it is older than what is in those.
     fn spill(&mut self, item: Item, actions: &mut Vec<Action>) {
-        let mut items = self.lanes.drain();
-        for request in self.under_way.values_mut() {
-            let parts = request.parts.iter().filter(|(key, _)| !is_replay(*key));
-            let before = items.len();
-            items.extend(parts.flat_map(|(_, items)| items.iter().cloned()));
-            request.spooled |= items.len() > before;
+        let mut items = self.lanes.drain(|key| self.spool.has_lane(key));
+        for part in self.under_way.values_mut().flat_map(|request| &mut request.parts) {
+            if !is_replay(part.key) && !self.spool.has_lane(part.key) && !part.spooled {
+                items.extend(part.items.iter().cloned());
+                part.spooled = true;
+            }
         }
         items.push(item);
         self.spool.append(lanes::merge(items), actions);
     }
 
     fn drop_oldest(&mut self, newest: Item, actions: &mut Vec<Action>) {
-        let mut waiting = self.lanes.drain();
+        let mut waiting = self.lanes.drain(|key| self.spool.has_lane(key));
         let keep = waiting.split_off(waiting.len().div_ceil(2));
-        actions.extend(waiting.iter().map(|item| Action::Drop(item.piece())));
+        waiting.iter().for_each(|item| self.drop(item, actions));
         for item in keep.into_iter().chain([newest]) {
-            self.lanes.push(item, self.policy.ordering);
+            self.admit(item, actions);
         }
     }
 
@@ -307,7 +402,7 @@ impl Delivery {
 
     /// Forms one request from the lanes that are ready.
     fn send(&mut self, now: Duration, actions: &mut Vec<Action>) {
-        let mut parts: Vec<(LaneKey, Vec<Item>)> = Vec::new();
+        let mut parts: Vec<Part> = Vec::new();
         let (mut events, mut bytes, mut attempt) = (0, 0, 1);
         while events < self.shape.events_max
             && bytes < self.shape.bytes_max
@@ -328,7 +423,7 @@ impl Delivery {
                 self.lanes.take(key, cap.min(self.shape.events_max - events), self.shape.bytes_max - bytes);
             events += items.iter().map(|item| item.picks.len()).sum::<usize>();
             bytes += items.iter().map(Item::request_bytes).sum::<usize>();
-            parts.push((key, items));
+            parts.push(Part { key, items, spooled: false });
             if alone || (key == SHARED && !self.lanes.has_ready(self.blocked)) {
                 break;
             }
@@ -340,225 +435,12 @@ impl Delivery {
         self.next_request += 1;
         let request = Request { function: self.function.clone(), pieces: pieces(&parts), events, attempt };
         self.rate.spend(now, events);
-        self.under_way.insert(id, UnderWay { parts, events, sent_at: now, spooled: false });
+        self.under_way.insert(id, UnderWay { parts, events, sent_at: now });
         actions.push(Action::Send { id, request });
     }
-
-    fn done(&mut self, now: Duration, request: u64, outcome: Outcome, actions: &mut Vec<Action>) {
-        let Some(done) = self.under_way.remove(&request) else { return };
-        let random = self.random.random();
-        match &outcome {
-            Outcome::Delivered => self.health.success(now, &self.policy),
-            Outcome::Failed(failure) => self.judge(now, Some(failure), random),
-            Outcome::Partial(failures) => {
-                let worst = failures.iter().flatten().find(|failure| failure.fault == Fault::Target);
-                // One throttled entry of many slows down, it does not say that the target is gone.
-                let gone = failures.iter().all(|f| f.as_ref().is_some_and(|f| f.fault == Fault::Target));
-                self.judge(now, worst.filter(|_| gone), random);
-            }
-        }
-        let spooled = |key: LaneKey| done.spooled && !is_replay(key);
-        match outcome {
-            Outcome::Delivered => {
-                for (key, items) in done.parts {
-                    items.iter().for_each(|item| self.settle(item, spooled(key), actions));
-                    self.succeed(key);
-                }
-            }
-            Outcome::Failed(failure) => {
-                let single = done.events == 1;
-                for (key, items) in done.parts {
-                    self.fail(now, key, items, &failure, single, done.sent_at, spooled(key), actions);
-                }
-            }
-            Outcome::Partial(failures) => {
-                let mut failures = failures.into_iter();
-                for (key, items) in done.parts {
-                    self.partial(now, key, items, &mut failures, done.sent_at, spooled(key), actions);
-                }
-            }
-        }
-        if self.health.rests(now) {
-            self.put_off_replays(actions);
-        }
-    }
-
-    fn judge(&mut self, now: Duration, failure: Option<&Failure>, random: f64) {
-        match failure {
-            Some(failure) if failure.fault == Fault::Target => {
-                self.health.failure(now, failure.wait, &self.policy, random)
-            }
-            _ => self.health.success(now, &self.policy),
-        }
-    }
-
-    /// Gives back the replays that wait: a person is waiting for them, and the target is gone for who knows how long.
-    fn put_off_replays(&mut self, actions: &mut Vec<Action>) {
-        for item in self.lanes.drain_replays() {
-            self.end_replay(&item, ReplayEnd::PutOff, actions);
-        }
-    }
-
-    fn end_replay(&mut self, item: &Item, end: ReplayEnd, actions: &mut Vec<Action>) {
-        if let Origin::DeadLetter(letter) = item.origin {
-            actions.push(Action::Replayed { letter, end });
-        }
-    }
-
-    /// The events of `item` were acknowledged.
-    fn settle(&mut self, item: &Item, spooled: bool, actions: &mut Vec<Action>) {
-        if spooled {
-            self.spool.delivered_ahead(item);
-        }
-        match item.origin {
-            Origin::Spool(row) => self.spool.delivered(row, item.picks.len(), actions),
-            Origin::Source if spooled => {}
-            Origin::Source => actions.push(Action::Settle(item.piece())),
-            Origin::DeadLetter(_) => self.end_replay(item, ReplayEnd::Delivered, actions),
-        }
-    }
-
-    fn succeed(&mut self, key: LaneKey) {
-        if let Some(lane) = self.lanes.get_mut(key) {
-            lane.tries = 0;
-            lane.target_tries = 0;
-            lane.first_try = None;
-            lane.cap = lane.cap.saturating_mul(2);
-            if lane.cap >= self.shape.events_max {
-                lane.cap = usize::MAX;
-            }
-        }
-        self.lanes.release(key);
-    }
-
-    /// All of `items` failed together.
-    #[expect(clippy::too_many_arguments, reason = "what a request left behind, passed once")]
-    fn fail(
-        &mut self,
-        now: Duration,
-        key: LaneKey,
-        items: Vec<Item>,
-        failure: &Failure,
-        single: bool,
-        sent_at: Duration,
-        spooled: bool,
-        actions: &mut Vec<Action>,
-    ) {
-        if spooled {
-            // It is in the spool, and comes back in its order.
-            self.lanes.release(key);
-            return;
-        }
-        let key = if key == SHARED { self.lanes.own_lane() } else { key };
-        let random = self.random.random();
-        let count: usize = items.iter().map(|item| item.picks.len()).sum();
-        let Some(lane) = self.lanes.get_mut(key) else { return };
-        let first_try = *lane.first_try.get_or_insert(sent_at);
-        let out_of_replays = is_replay(key) && lane.target_tries + 1 >= self.policy.retry.attempts;
-        if failure.fault == Fault::Target && out_of_replays {
-            give_up(items, failure, lane.target_tries + 1, Duration::ZERO, actions);
-            self.succeed(key);
-        } else if failure.fault == Fault::Target {
-            let wait = backoff(
-                self.policy.retry.backoff_min,
-                self.policy.retry.backoff_max,
-                lane.target_tries,
-                random,
-            );
-            lane.target_tries = lane.target_tries.saturating_add(1);
-            self.lanes.put_back(key, items);
-            self.lanes.wait(key, now + wait);
-        } else if !single {
-            // One of them is at fault: halve until it is alone. No attempt is used up.
-            lane.cap = (count / 2).max(1);
-            self.lanes.put_back(key, items);
-            self.lanes.release(key);
-        } else {
-            lane.tries = lane.tries.saturating_add(1);
-            let (tries, tried_for) = (lane.tries, now.saturating_sub(first_try));
-            let out_of_tries = tries >= self.policy.retry.attempts;
-            if failure.fault == Fault::Permanent || out_of_tries || tried_for >= self.policy.retry.max_age {
-                give_up(items, failure, tries, tried_for, actions);
-                self.succeed(key);
-            } else {
-                let wait =
-                    backoff(self.policy.retry.backoff_min, self.policy.retry.backoff_max, tries - 1, random);
-                let asked = failure.wait.unwrap_or_default().min(RETRY_AFTER_MAX);
-                self.lanes.put_back(key, items);
-                self.lanes.wait(key, now + wait.max(asked));
-            }
-        }
-    }
-
-    /// Some of `items` failed: each event has its own entry in `failures`, in order.
-    #[expect(clippy::too_many_arguments, reason = "what a request left behind, passed once")]
-    fn partial(
-        &mut self,
-        now: Duration,
-        key: LaneKey,
-        items: Vec<Item>,
-        failures: &mut impl Iterator<Item = Option<Failure>>,
-        sent_at: Duration,
-        spooled: bool,
-        actions: &mut Vec<Action>,
-    ) {
-        let mut failed = Vec::new();
-        for item in items {
-            let mut good = Selection::EMPTY;
-            for i in item.picks.selection().iter() {
-                match failures.next().flatten() {
-                    None => good.insert(i),
-                    Some(failure) => {
-                        failed.push((Item { picks: item::Picks::One(i as u16), ..item.clone() }, failure));
-                    }
-                }
-            }
-            if !good.is_empty() {
-                self.settle(&Item { picks: item::Picks::of(&good), ..item }, spooled, actions);
-            }
-        }
-        if failed.is_empty() {
-            self.succeed(key);
-        }
-        for (item, failure) in failed {
-            self.fail(now, key, vec![item], &failure, true, sent_at, spooled, actions);
-        }
-    }
-
-    /// A dead letter that came from the spool is stored: its row has one event less.
-    pub fn dead_letter_stored(&mut self, letter: &DeadLetter, actions: &mut Vec<Action>) {
-        match letter.origin {
-            Origin::Spool(row) => self.spool.delivered(row, letter.piece.picks.len(), actions),
-            Origin::Source => actions.push(Action::Settle(letter.piece.clone())),
-            Origin::DeadLetter(_) => debug_assert!(false, "it is a dead letter already"),
-        }
-    }
-}
-
-/// These failed for good.
-fn give_up(
-    items: Vec<Item>,
-    failure: &Failure,
-    attempts: u32,
-    tried_for: Duration,
-    actions: &mut Vec<Action>,
-) {
-    actions.extend(items.into_iter().map(|item| match item.origin {
-        Origin::DeadLetter(letter) => {
-            let end = ReplayEnd::Failed { failure: failure.clone(), attempts };
-            Action::Replayed { letter, end }
-        }
-        origin => Action::DeadLetter(DeadLetter {
-            piece: item.piece(),
-            failure: failure.clone(),
-            attempts,
-            tried_for,
-            origin,
-        }),
-    }));
 }
 
 /// The pieces of a request: neighbours of the same batch joined where that keeps the order.
-fn pieces(parts: &[(LaneKey, Vec<Item>)]) -> Vec<Piece> {
-    parts.iter().flat_map(|(_, items)| items).map(Item::piece).collect()
+fn pieces(parts: &[Part]) -> Vec<Piece> {
+    parts.iter().flat_map(|part| &part.items).map(Item::piece).collect()
 }

@@ -1,124 +1,291 @@
-//! The engine's side of the spool: what was written, what came back, what may be removed.
+//! The engine's side of the spools: what was written, what came back, what may be removed.
+//!
+//! ```text
+//!  the destination's spool:   everything that it cannot take now, in order          entered and left as a whole
+//!  a parked lane's spool:     an event that is refused and what waits behind it     one a lane, so that a poisoned entity holds up only itself
+//! ```
 //!
 //! INVARIANT: rows are fetched only when nothing that was under way at the spill still is: an event is never at the target twice at once.
+//! INVARIANT: what is in a lane's spool is older than what is in the destination's, and goes before it; what is in the lane itself is older still.
+//! INVARIANT: what is in memory of spools is at most [`SPOOL_REFETCH_BYTES`] + [`SPOOL_FETCH_BYTES`] (or one row) that may be sent, and what is parked.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::sync::Arc;
 
 use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::Action;
 use super::item::{Item, Origin, SpoolRow};
-use super::lanes::Lanes;
+use super::lanes::{LaneKey, Lanes};
 use crate::config::Ordering;
-use crate::event::{Identity, Selection};
-use crate::limits::{SPOOL_FETCH_BYTES, SPOOL_REFETCH_BYTES};
+use crate::durable::{spool_name, spool_owner};
+use crate::event::{Batch, Failed, Identity, Selection};
+use crate::limits::{SPOOL_FETCH_BYTES, SPOOL_LANE_FETCH_BYTES, SPOOL_REFETCH_BYTES};
 use crate::processor::Piece;
 
+/// Which of a destination's spools.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SpoolKey {
+    /// The destination's own.
+    Whole,
+    /// That of a lane that is parked.
+    Lane(u64),
+}
+
+impl Spooled {
+    /// From the names of all spools in the store and their rows: what each destination has.
+    pub fn by_destination<'a>(
+        spools: impl IntoIterator<Item = (&'a String, u64)>,
+    ) -> HashMap<String, Spooled> {
+        let mut all: HashMap<String, Spooled> = HashMap::new();
+        for (name, rows) in spools {
+            let (destination, lane) = spool_owner(name);
+            let own = all.entry(destination.to_owned()).or_default();
+            match lane {
+                None => own.whole = rows as usize,
+                Some(key) => own.lanes.push((key, rows as usize)),
+            }
+        }
+        all
+    }
+}
+
+impl SpoolKey {
+    /// Its name in the store.
+    pub fn name(self, destination: &str) -> String {
+        let lane = match self {
+            SpoolKey::Whole => None,
+            SpoolKey::Lane(key) => Some(key),
+        };
+        spool_name(destination, lane)
+    }
+}
+
+/// What former runs left in a destination's spools, in rows.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Spooled {
+    pub whole: usize,
+    pub lanes: Vec<(u64, usize)>,
+}
+
+/// What an event in the spool is told apart by: one that is adopted from two destinations is there twice.
+type Told = (usize, Identity, Option<Arc<Failed>>);
+
+fn told(batch: &Batch, i: usize) -> Told {
+    (batch.source.index, batch.records[i].identity, batch.failed.clone())
+}
+
+/// One spool.
 #[derive(Debug)]
-pub(super) struct Spool {
-    active: bool,
+struct Queue {
     /// Rows in the store that were not fetched.
     stored: usize,
-    /// Appends that are not durable yet. What came from the spool and goes there again leaves its old row then.
-    appending: BTreeMap<u64, Vec<Item>>,
-    next_ticket: u64,
+    /// Pieces that are not durable yet.
+    appending: usize,
     fetching: bool,
+    /// For a lane: whether it has nothing in memory and waits for its turn to be fetched.
+    dry: bool,
     /// The last row that was fetched.
     last: SpoolRow,
+}
+
+impl Queue {
+    fn new(stored: usize) -> Self {
+        Queue { stored, appending: 0, fetching: false, dry: stored > 0, last: SpoolRow(i64::MIN) }
+    }
+
+    /// Whether all that was written has been fetched.
+    fn is_empty(&self) -> bool {
+        self.stored == 0 && self.appending == 0 && !self.fetching
+    }
+}
+
+#[derive(Debug)]
+pub(super) struct Spools {
+    /// Whether new events have to go through the destination's spool.
+    active: bool,
+    whole: Queue,
+    /// Parked lanes with more events than may wait in memory.
+    lanes: FxHashMap<LaneKey, Queue>,
+    /// Those of them that have nothing in memory any more, in the order in which that came about.
+    dry: VecDeque<LaneKey>,
+    /// Whether one of them is being fetched.
+    lane_fetching: bool,
+    /// Whether the lanes' spools have to be empty before the destination's is read: they were written in another ordering scope.
+    lanes_first: bool,
+    /// Appends that are not durable yet. What came from a spool and goes to one again leaves its old row then.
+    appending: BTreeMap<u64, Vec<(SpoolKey, Item)>>,
+    next_ticket: u64,
     /// Fetched rows and how many of their events are not delivered.
     open: FxHashMap<SpoolRow, usize>,
     /// Events that were under way at the spill and were acknowledged after they had been written. Bounded by what can be under way.
-    ahead: FxHashSet<(usize, Identity)>,
+    ahead: FxHashSet<Told>,
 }
 
-impl Spool {
-    pub fn new(stored: usize) -> Self {
-        Spool {
-            active: stored > 0,
-            stored,
+impl Spools {
+    pub fn new(spooled: Spooled, ordering: Ordering) -> Self {
+        let lanes_first = ordering != Ordering::Entity && !spooled.lanes.is_empty();
+        Spools {
+            active: spooled.whole > 0 || lanes_first,
+            whole: Queue::new(spooled.whole),
+            dry: spooled.lanes.iter().map(|(key, _)| *key).collect(),
+            lanes: spooled.lanes.into_iter().map(|(key, rows)| (key, Queue::new(rows))).collect(),
+            lane_fetching: false,
+            lanes_first,
             appending: BTreeMap::new(),
             next_ticket: 0,
-            fetching: false,
-            last: SpoolRow(i64::MIN),
             open: FxHashMap::default(),
             ahead: FxHashSet::default(),
         }
     }
 
-    /// Whether new events have to go through the spool.
+    /// Whether new events have to go through the destination's spool.
     pub fn is_active(&self) -> bool {
         self.active
     }
 
-    /// Whether no reply of the store is awaited.
-    pub fn is_quiet(&self) -> bool {
-        self.appending.is_empty() && !self.fetching
+    /// Lanes that have a spool of their own.
+    pub fn lanes(&self) -> usize {
+        self.lanes.len()
     }
 
+    /// Whether new events of a lane have to go through its spool.
+    pub fn has_lane(&self, key: LaneKey) -> bool {
+        self.lanes.contains_key(&key)
+    }
+
+    /// Whether no reply of the store is awaited.
+    pub fn is_quiet(&self) -> bool {
+        self.appending.is_empty() && !self.whole.fetching && !self.lane_fetching
+    }
+
+    /// Writes to the end of the destination's spool.
     pub fn append(&mut self, items: Vec<Item>, actions: &mut Vec<Action>) {
         self.active = true;
+        self.write(items.into_iter().map(|item| (SpoolKey::Whole, item)).collect(), actions);
+    }
+
+    /// Writes to the ends of lanes' spools, of which new ones begin with this.
+    pub fn append_to_lanes(&mut self, items: Vec<(LaneKey, Item)>, actions: &mut Vec<Action>) {
+        self.write(items.into_iter().map(|(key, item)| (SpoolKey::Lane(key), item)).collect(), actions);
+    }
+
+    fn write(&mut self, items: Vec<(SpoolKey, Item)>, actions: &mut Vec<Action>) {
         let ticket = self.next_ticket;
         self.next_ticket += 1;
-        actions.push(Action::Append { ticket, pieces: items.iter().map(Item::piece).collect() });
+        for (key, _) in &items {
+            let queue = match key {
+                SpoolKey::Whole => &mut self.whole,
+                SpoolKey::Lane(key) => self.lanes.entry(*key).or_insert_with(|| Queue::new(0)),
+            };
+            queue.appending += 1;
+        }
+        let pieces = items.iter().map(|(key, item)| (*key, item.piece())).collect();
+        actions.push(Action::Append { ticket, pieces });
         self.appending.insert(ticket, items);
     }
 
-    pub fn appended(&mut self, ticket: u64, actions: &mut Vec<Action>) {
-        let Some(items) = self.appending.remove(&ticket) else { return };
-        self.stored += items.len();
-        for item in items {
+    fn queue(&mut self, key: SpoolKey) -> Option<&mut Queue> {
+        match key {
+            SpoolKey::Whole => Some(&mut self.whole),
+            SpoolKey::Lane(key) => self.lanes.get_mut(&key),
+        }
+    }
+
+    pub fn appended(&mut self, ticket: u64, lanes: &Lanes, actions: &mut Vec<Action>) {
+        for (key, item) in self.appending.remove(&ticket).unwrap_or_default() {
+            if let Some(queue) = self.queue(key) {
+                queue.appending -= 1;
+                queue.stored += 1;
+            }
             match item.origin {
                 Origin::Spool(row) => self.delivered(row, item.picks.len(), actions),
                 Origin::Source => actions.push(Action::Settle(item.piece())),
+                Origin::Adopted(ticket) => actions.push(Action::Adopted(ticket)),
                 Origin::DeadLetter(_) => debug_assert!(false, "a dead letter is in the store already"),
+            }
+            if let SpoolKey::Lane(key) = key {
+                self.look_at(key, lanes);
             }
         }
     }
 
-    /// Asks for the next rows when there is room for them, or leaves the spool when it is empty.
-    pub fn fetch(&mut self, lanes: &Lanes, spilled_under_way: bool, actions: &mut Vec<Action>) {
-        if !self.active || self.fetching || spilled_under_way || lanes.bytes > SPOOL_REFETCH_BYTES {
+    /// A lane may have nothing left in memory: more of it is to be fetched, or its spool has come to its end.
+    pub fn look_at(&mut self, key: LaneKey, lanes: &Lanes) {
+        if !lanes.is_idle(key) {
             return;
         }
-        if self.stored > 0 {
-            self.fetching = true;
-            actions.push(Action::Fetch { after: self.last, bytes: SPOOL_FETCH_BYTES });
-        } else if self.appending.is_empty() {
-            // All that was written stands in the lanes; what comes now stands behind it there.
-            self.active = false;
-            self.ahead.clear();
+        let Some(queue) = self.lanes.get_mut(&key) else { return };
+        if queue.is_empty() {
+            self.lanes.remove(&key);
+        } else if queue.stored > 0 && !queue.fetching && !queue.dry {
+            queue.dry = true;
+            self.dry.push_back(key);
         }
     }
 
-    pub fn fetched(
+    /// Asks for the next rows when there is room for them, or leaves the spool when it is empty. `parked_max`: bytes that parked lanes may hold.
+    pub fn fetch(
         &mut self,
-        rows: Vec<(SpoolRow, Piece)>,
         lanes: &mut Lanes,
-        ordering: Ordering,
+        parked_max: usize,
+        spilled_under_way: bool,
         actions: &mut Vec<Action>,
     ) {
-        self.fetching = false;
-        if rows.is_empty() {
-            // The store has less than was counted: it was emptied by hand.
-            self.stored = 0;
+        let parked_max = parked_max.max(SPOOL_REFETCH_BYTES);
+        if lanes.bytes().saturating_sub(lanes.parked) > SPOOL_REFETCH_BYTES || lanes.parked > parked_max {
+            return;
         }
+        if !self.lane_fetching
+            && let Some(key) = self.dry.pop_front()
+            && let Some(queue) = self.lanes.get_mut(&key)
+        {
+            (queue.dry, queue.fetching, self.lane_fetching) = (false, true, true);
+            let (spool, after) = (SpoolKey::Lane(key), queue.last);
+            actions.push(Action::Fetch { spool, after, bytes: SPOOL_LANE_FETCH_BYTES });
+        }
+        self.lanes_first &= !self.lanes.is_empty();
+        if !self.active || self.whole.fetching || spilled_under_way || self.lanes_first {
+            return;
+        }
+        if self.whole.stored > 0 {
+            self.whole.fetching = true;
+            let (spool, after) = (SpoolKey::Whole, self.whole.last);
+            actions.push(Action::Fetch { spool, after, bytes: SPOOL_FETCH_BYTES });
+        } else if self.whole.is_empty() {
+            // All that was written stands in the lanes; what comes now stands behind it there.
+            self.active = false;
+            self.ahead.clear();
+            lanes.sweep(|key| self.lanes.contains_key(&key));
+        }
+    }
+
+    /// Rows have come back: what of them is to be sent.
+    pub fn fetched(
+        &mut self,
+        spool: SpoolKey,
+        rows: Vec<(SpoolRow, Piece)>,
+        actions: &mut Vec<Action>,
+    ) -> Vec<Item> {
+        self.lane_fetching &= spool == SpoolKey::Whole;
+        if let Some(queue) = self.queue(spool) {
+            queue.fetching = false;
+            // The store has less than was counted if there is none: it was emptied by hand.
+            queue.stored = if rows.is_empty() { 0 } else { queue.stored.saturating_sub(rows.len()) };
+            queue.last = rows.last().map_or(queue.last, |(row, _)| *row);
+        }
+        let mut items = Vec::with_capacity(rows.len());
         for (row, Piece { batch, picks }) in rows {
-            self.stored = self.stored.saturating_sub(1);
-            self.last = row;
-            let picks: Selection = picks
-                .iter()
-                .filter(|i| {
-                    self.ahead.is_empty()
-                        || !self.ahead.remove(&(batch.source.index, batch.records[*i].identity))
-                })
-                .collect();
+            let is_left = |i: &usize| self.ahead.is_empty() || !self.ahead.remove(&told(&batch, *i));
+            let picks: Selection = picks.iter().filter(is_left).collect();
             if picks.is_empty() {
                 actions.push(Action::Unspool(row));
                 continue;
             }
             self.open.insert(row, picks.len());
-            lanes.push(Item::new(&Piece { batch, picks }, Origin::Spool(row)), ordering);
+            items.push(Item::new(&Piece { batch, picks }, Origin::Spool(row)));
         }
+        items
     }
 
     /// Events of a fetched row are delivered; the last of them removes the row.
@@ -133,7 +300,6 @@ impl Spool {
 
     /// Events that were written to the spool while they were under way were acknowledged.
     pub fn delivered_ahead(&mut self, item: &Item) {
-        let source = item.batch.source.index;
-        self.ahead.extend(item.picks.selection().iter().map(|i| (source, item.batch.records[i].identity)));
+        self.ahead.extend(item.picks.selection().iter().map(|i| told(&item.batch, i)));
     }
 }

@@ -7,13 +7,14 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::config::{Ordering, Overflow, OverflowPolicy, Retry};
-use crate::event::Batch;
+use crate::event::{Batch, Failed, Selection};
 use crate::pipeline::order::tests::batch;
+use crate::processor::Fault;
 
 const ROOM: Room = Room { share: usize::MAX, scarce: false, alone: true };
 
 fn failure(fault: Fault) -> Failure {
-    Failure { fault, status: None, reason: "no".into(), wait: None }
+    Failure::new(fault, "no")
 }
 
 fn piece(first: i32, n: i32, entities: u64) -> Piece {
@@ -27,10 +28,21 @@ fn piece(first: i32, n: i32, entities: u64) -> Piece {
     Piece { picks: Selection::first(batch.records.len()), batch: Arc::new(batch) }
 }
 
+/// A dead letter of the destination with this number, 2 or more.
+fn failed_piece(key: i32, destination: u16, entities: u64) -> Piece {
+    let Piece { batch, picks } = piece(key, 1, entities);
+    let failed = Failed { dest: format!("http://{destination}"), code: destination, data: String::new() };
+    let batch = Batch { failed: Some(failed.into()), ..Arc::into_inner(batch).expect("just made") };
+    Piece { batch: batch.into(), picks }
+}
+
+/// The keys of events; what failed elsewhere has a million more for each number of that destination.
 fn keys<'a>(pieces: impl IntoIterator<Item = &'a Piece>) -> Vec<i32> {
-    let keys = pieces
-        .into_iter()
-        .flat_map(|p| p.picks.iter().map(|i| p.batch.records[i].key.expect("has one")).collect::<Vec<_>>());
+    let keys = pieces.into_iter().flat_map(|p| {
+        let million = p.batch.failed.as_ref().map_or(0, |failed| i32::from(failed.code));
+        let key = |i: usize| p.batch.records[i].key.expect("has one") + million * 1_000_000;
+        p.picks.iter().map(key).collect::<Vec<_>>()
+    });
     keys.collect()
 }
 
@@ -39,23 +51,28 @@ struct World {
     engine: Delivery,
     now: Duration,
     under_way: Vec<(u64, Request)>,
-    rows: VecDeque<(SpoolRow, Batch)>,
+    rows: VecDeque<(SpoolKey, SpoolRow, Batch)>,
     next_row: i64,
     store: VecDeque<Input>,
     /// Keys in the order of acknowledgement by the target.
     received: Vec<i32>,
     settled: BTreeSet<i32>,
     dead: Vec<i32>,
+    dropped: Vec<i32>,
     /// How each replay ended, by its number, which is the key of its event plus a million.
     replayed: BTreeMap<i64, ReplayEnd>,
+    /// Tickets of what was adopted: the key that [`keys`] gives it.
+    adopted: BTreeSet<u64>,
     from_spool: BTreeSet<i32>,
+    /// How often each key was sent.
+    sent: BTreeMap<i32, u32>,
     widest: usize,
 }
 
 impl World {
     fn new(policy: Policy, shape: Shape) -> Self {
         World {
-            engine: Delivery::new(policy, shape, "", 0, 1),
+            engine: Delivery::new(policy, shape, "", Spooled::default(), 1),
             now: Duration::ZERO,
             under_way: Vec::new(),
             rows: VecDeque::new(),
@@ -64,8 +81,11 @@ impl World {
             received: Vec::new(),
             settled: BTreeSet::new(),
             dead: Vec::new(),
+            dropped: Vec::new(),
             replayed: BTreeMap::new(),
+            adopted: BTreeSet::new(),
             from_spool: BTreeSet::new(),
+            sent: BTreeMap::new(),
             widest: 0,
         }
     }
@@ -76,7 +96,10 @@ impl World {
         let mut queue = VecDeque::from(actions);
         while let Some(action) = queue.pop_front() {
             match action {
-                Action::Send { id, request } => self.under_way.push((id, request)),
+                Action::Send { id, request } => {
+                    keys(&request.pieces).into_iter().for_each(|key| *self.sent.entry(key).or_default() += 1);
+                    self.under_way.push((id, request));
+                }
                 Action::Settle(piece) => {
                     for key in keys([&piece]) {
                         assert!(self.settled.insert(key), "{key} settled twice");
@@ -84,35 +107,41 @@ impl World {
                 }
                 Action::DeadLetter(letter) => {
                     self.dead.extend(keys([&letter.piece]));
+                    if let Origin::Adopted(ticket) = letter.origin {
+                        assert!(self.adopted.insert(ticket), "{ticket} came to its end twice");
+                        continue;
+                    }
                     let mut more = Vec::new();
                     self.engine.dead_letter_stored(&letter, &mut more);
                     queue.extend(more);
                 }
                 Action::Append { ticket, pieces } => {
-                    for piece in pieces {
+                    for (spool, piece) in pieces {
                         self.next_row += 1;
                         self.from_spool.extend(keys([&piece]));
-                        self.rows.push_back((SpoolRow(self.next_row), pick(&piece.batch, &piece.picks)));
+                        let batch = pick(&piece.batch, &piece.picks);
+                        self.rows.push_back((spool, SpoolRow(self.next_row), batch));
                     }
                     self.store.push_back(Input::Appended { ticket });
                 }
-                Action::Fetch { after, bytes: _ } => {
-                    let rows = self.rows.iter().filter(|(row, _)| *row > after).take(2);
+                Action::Fetch { spool, after, bytes: _ } => {
+                    let rows = self.rows.iter().filter(|(of, row, _)| *of == spool && *row > after).take(2);
                     let rows = rows
-                        .map(|(row, b)| {
+                        .map(|(_, row, b)| {
                             let picks = Selection::first(b.records.len());
                             (*row, Piece { batch: Arc::new(pick(b, &picks)), picks })
                         })
                         .collect();
-                    self.store.push_back(Input::Fetched { rows });
+                    self.store.push_back(Input::Fetched { spool, rows });
                 }
-                Action::Unspool(row) => self.rows.retain(|(other, _)| *other != row),
+                Action::Unspool(row) => self.rows.retain(|(_, other, _)| *other != row),
                 Action::Replayed { letter, end } => {
                     assert!(self.replayed.insert(letter, end).is_none(), "{letter} ended twice");
                 }
-                Action::Drop(piece) => {
-                    keys([&piece]).into_iter().for_each(|key| assert!(self.settled.insert(key)));
+                Action::Adopted(ticket) => {
+                    assert!(self.adopted.insert(ticket), "{ticket} came to its end twice");
                 }
+                Action::Drop(piece) => self.dropped.extend(keys([&piece])),
             }
         }
         self.widest = self.widest.max(self.under_way.len());
@@ -144,6 +173,11 @@ impl World {
         for key in first..first + n {
             self.input(Input::Replay { letter: i64::from(key), piece: piece(key, 1, entities) });
         }
+    }
+
+    fn adopt(&mut self, key: i32, destination: u16, entities: u64, room: Room) {
+        let ticket = key as u64 + u64::from(destination) * 1_000_000;
+        self.input(Input::Adopt { ticket, piece: failed_piece(key, destination, entities), room });
     }
 
     /// The numbers of the replays that ended as `which` says.
@@ -223,6 +257,104 @@ fn a_poisoned_entity_holds_up_only_itself() {
     assert_eq!(world.received.len(), 40);
 }
 
+/// A world with one poisoned entity of four, after `pages` of 20 events of which the others' are through.
+fn with_a_poisoned_entity(policy: Policy, room: Room, pages: i32) -> World {
+    let policy = Policy { ordering: Ordering::Entity, ..policy };
+    let mut world = World::new(policy, shape(1, false));
+    for page in 0..pages {
+        world.input(Input::Offer { piece: piece(page * 20, 20, 4), room });
+        while !world.under_way.is_empty() || !world.store.is_empty() {
+            world.store_replies();
+            if !world.under_way.is_empty() {
+                world.answer(0, false, &mut |key| (key % 4 == 2).then_some(Fault::Retryable));
+            }
+        }
+    }
+    world
+}
+
+fn in_order_within_entities(received: &[i32]) -> bool {
+    (0..4).all(|entity| received.iter().filter(|key| **key % 4 == entity).is_sorted())
+}
+
+#[test]
+fn what_a_poisoned_entity_parks_is_bounded_and_waits_in_a_spool_of_its_own() {
+    // Whether memory is scarce or not, and even if there is no other destination.
+    for (scarce, alone) in [(false, true), (true, true), (true, false)] {
+        let room = Room { share: 20_000, scarce, alone };
+        let mut world = with_a_poisoned_entity(attempts(1_000), room, 50);
+        assert_eq!(world.received.len(), 750, "the others are through");
+        let gauges = world.engine.gauges();
+        assert!(!gauges.spooling && gauges.parked_lanes == 1, "{gauges:?}");
+        assert!(gauges.waiting_bytes <= 10_000, "{gauges:?}");
+        assert!(world.rows.iter().all(|(spool, ..)| matches!(spool, SpoolKey::Lane(_))));
+        assert_eq!(world.settled.len() + gauges.waiting_events, 1_000, "what is in a spool is settled");
+        world.finish(false, |_| false);
+        assert_eq!(world.received.len(), 1_000);
+        assert!(in_order_within_entities(&world.received));
+        assert_eq!(world.engine.gauges().parked_lanes, 0);
+    }
+}
+
+#[test]
+fn one_event_that_waits_does_not_keep_its_page() {
+    let room = Room { share: usize::MAX, scarce: false, alone: true };
+    let page = piece(0, 1_000, 1_000).batch.size();
+    let mut world = World::new(Policy { ordering: Ordering::Entity, ..attempts(1_000) }, shape(1, false));
+    for n in 0..10 {
+        world.input(Input::Offer { piece: piece(n * 1_000, 1_000, 1_000), room });
+        while !world.under_way.is_empty() {
+            world.answer(0, false, &mut |key| (key % 1_000 == 17).then_some(Fault::Retryable));
+        }
+    }
+    let gauges = world.engine.gauges();
+    assert_eq!(gauges.waiting_events, 10);
+    assert!(gauges.waiting_bytes < page / 10, "{} of pages of {page}", gauges.waiting_bytes);
+    // A slow entity, which nothing refuses, keeps its pages until memory is scarce.
+    let mut world = World::new(
+        Policy { ordering: Ordering::Entity, concurrency: 2, ..Policy::default() },
+        shape(1, false),
+    );
+    for n in 0..10 {
+        world.input(Input::Offer { piece: piece(n * 1_000, 1_000, 1_000), room });
+        while let Some(at) =
+            world.under_way.iter().position(|(_, request)| keys(&request.pieces)[0] % 1_000 != 17)
+        {
+            world.answer(at, false, &mut |_| None);
+        }
+    }
+    assert!(world.engine.gauges().waiting_bytes > 8 * page, "which is what it really holds");
+    world.input(Input::Offer {
+        piece: piece(10_000, 1, 1_000),
+        room: Room { share: page, scarce: true, alone: true },
+    });
+    assert!(world.engine.gauges().waiting_bytes < page / 10);
+    world.finish(false, |_| false);
+    assert_eq!(world.received.len(), 10_001);
+}
+
+#[test]
+fn tries_are_not_forgotten_in_a_spool() {
+    // The spool of a parked entity, and that of the whole destination.
+    let cases =
+        [(0, false, Ordering::Entity), (3_000, true, Ordering::Entity), (3_000, true, Ordering::Source)];
+    for (share, scarce, ordering) in cases {
+        let room = Room { share, scarce, alone: false };
+        let mut world = World::new(Policy { ordering, ..attempts(4) }, shape(1, false));
+        let mut refuse = |key| (key == 0).then_some(Fault::Retryable);
+        for page in 0..4 {
+            world.input(Input::Offer { piece: piece(page * 10, 10, 4), room });
+            if !world.under_way.is_empty() {
+                world.answer(0, false, &mut refuse);
+            }
+        }
+        assert!(world.from_spool.contains(&0), "{ordering:?}: it went through a spool after its first try");
+        world.finish(false, |key| key == 0);
+        assert_eq!((&world.dead, world.received.len()), (&vec![0], 39), "{ordering:?}");
+        assert_eq!(world.sent[&0], 4, "{ordering:?}, share {share}");
+    }
+}
+
 #[test]
 fn what_a_dead_destination_cannot_take_goes_to_the_spool_and_comes_back_in_order() {
     let mut world = World::new(Policy::default(), shape(10, false));
@@ -254,6 +386,7 @@ fn dropping_by_policy_drops_the_oldest_or_the_newest() {
         world.finish(false, |_| false);
         assert!(world.received.contains(&kept), "{overflow:?}: {:?}", world.received);
         assert!(world.received.len() < 200);
+        assert_eq!(world.received.len() + world.dropped.len(), 200);
         assert_eq!(world.settled.len(), 200, "what is dropped is settled");
     }
 }
@@ -318,6 +451,52 @@ fn a_replay_never_goes_to_the_spool() {
 }
 
 #[test]
+fn what_is_adopted_ends_when_it_is_delivered_or_durable_or_refused() {
+    let scarce = Room { share: 0, scarce: true, alone: false };
+    let mut world = World::new(Policy::default(), shape(1, false));
+    world.adopt(1, 2, 1, ROOM);
+    assert!(world.adopted.is_empty(), "it is only under way");
+    world.answer(0, false, &mut |_| None);
+    assert_eq!((&world.received, world.adopted.len()), (&vec![2_000_001], 1), "delivered");
+    world.adopt(2, 2, 1, ROOM);
+    world.answer(0, false, &mut |_| Some(Fault::Permanent));
+    assert_eq!((&world.dead, world.adopted.len()), (&vec![2_000_002], 2), "refused");
+    world.adopt(3, 2, 1, scarce);
+    assert!(world.engine.gauges().spooling);
+    assert_eq!(world.adopted.len(), 2, "not durable yet");
+    world.store_replies();
+    assert_eq!(world.adopted.len(), 3, "durable in the spool");
+    world.finish(false, |_| false);
+    assert_eq!(world.received, [2_000_001, 2_000_003]);
+    for policy in [OverflowPolicy::DropNewest, OverflowPolicy::DropOldest] {
+        let overflow = Overflow { policy, ..Overflow::default() };
+        let mut world = World::new(Policy { overflow, concurrency: 1, ..Policy::default() }, shape(1, false));
+        (1..4).for_each(|key| world.adopt(key, 2, 1, scarce));
+        world.finish(false, |_| false);
+        assert_eq!(world.adopted.len(), 3, "what is dropped is settled");
+        assert!(world.settled.is_empty(), "by its ticket");
+    }
+}
+
+/// One event may be adopted from several destinations, and be offered, too: each of them is one of its own.
+#[test]
+fn the_same_event_from_two_destinations_is_delivered_for_both() {
+    let mut world =
+        World::new(Policy { concurrency: 9, ordering: Ordering::None, ..Policy::default() }, shape(1, false));
+    world.input(Input::Offer { piece: piece(7, 1, 1), room: ROOM });
+    world.adopt(7, 2, 1, ROOM);
+    world.adopt(7, 3, 1, ROOM);
+    assert_eq!(world.under_way.len(), 3);
+    // All three are written to the spool while they are under way; one of them is acknowledged after that.
+    world.input(Input::Offer { piece: piece(8, 1, 1), room: Room { share: 0, scarce: true, alone: false } });
+    world.answer(1, false, &mut |_| None);
+    (0..2).for_each(|_| world.answer(0, false, &mut |_| Some(Fault::Target)));
+    world.finish(false, |_| false);
+    world.received.sort_unstable();
+    assert_eq!(world.received, [7, 8, 2_000_007, 3_000_007]);
+}
+
+#[test]
 fn without_room_for_dead_letters_only_replays_are_sent() {
     let mut world = World::new(Policy::default(), shape(1, false));
     world.input(Input::Block(true));
@@ -339,6 +518,7 @@ enum Step {
     Store,
     Time(u16),
     Replay(u8),
+    Adopt(u8, u16),
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -348,6 +528,7 @@ fn step() -> impl Strategy<Value = Step> {
         Just(Step::Store),
         (0u16..2_000).prop_map(Step::Time),
         (1u8..5).prop_map(Step::Replay),
+        (any::<u8>(), 2u16..4).prop_map(|(which, destination)| Step::Adopt(which, destination)),
     ]
 }
 
@@ -362,15 +543,16 @@ proptest! {
         concurrency in 1usize..6,
         partial in any::<bool>(),
         share in prop_oneof![Just(usize::MAX), 500usize..20_000],
+        scarce in any::<bool>(),
     ) {
         let entities = 5;
         let policy = Policy { ordering, concurrency, ..attempts(3) };
         let mut world = World::new(policy, shape(events_max, partial));
-        let (mut offered, mut replays) = (0, 1_000_000);
+        let (mut offered, mut replays, mut adopted) = (0, 1_000_000, BTreeSet::new());
+        let room = Room { share, scarce, alone: false };
         for step in steps {
             match step {
                 Step::Offer(n) => {
-                    let room = Room { share, scarce: true, alone: false };
                     world.input(Input::Offer { piece: piece(offered, i32::from(n), entities), room });
                     offered += i32::from(n);
                 }
@@ -393,6 +575,12 @@ proptest! {
                     world.replay(replays, i32::from(n), entities);
                     replays += i32::from(n);
                 }
+                Step::Adopt(which, destination) => {
+                    let key = i32::from(which) % offered.max(1);
+                    if adopted.insert(key + i32::from(destination) * 1_000_000) {
+                        world.adopt(key, destination, entities, room);
+                    }
+                }
                 Step::Time(ms) => {
                     world.now += Duration::from_millis(u64::from(ms));
                     world.input(Input::Tick);
@@ -401,10 +589,12 @@ proptest! {
         }
         world.finish(partial, |_| false);
         prop_assert!(world.widest <= concurrency);
-        let (replayed, received): (Vec<i32>, Vec<i32>) = world.received.iter().partition(|key| **key >= 1_000_000);
+        prop_assert_eq!(world.adopted.len(), adopted.len(), "everything adopted comes to its end");
+        let (replayed, received): (Vec<i32>, Vec<i32>) = world.received.iter().partition(|key| (1_000_000..2_000_000).contains(*key));
         let mut all: Vec<i32> = received.iter().chain(&world.dead).copied().collect();
         all.sort();
-        prop_assert_eq!(all, (0..offered).collect::<Vec<_>>(), "each event exactly once");
+        let received: Vec<i32> = received.into_iter().filter(|key| *key < 1_000_000).collect();
+        prop_assert_eq!(all, (0..offered).chain(adopted).collect::<Vec<_>>(), "each event exactly once");
         prop_assert_eq!(world.replayed.len() as i32, replays - 1_000_000, "every replay ends");
         let delivered = world.ended(|end| matches!(end, ReplayEnd::Delivered));
         prop_assert_eq!(delivered, replayed.iter().map(|key| i64::from(*key)).collect::<BTreeSet<_>>().into_iter().collect::<Vec<_>>());

@@ -1,5 +1,6 @@
 //! The driver of one destination: carries out what its engine (`deliver`) says, and tells it what became of that. Async, one task a destination.
 
+mod adopt;
 mod stored;
 
 use std::sync::Arc;
@@ -13,7 +14,7 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use super::budget::Budget;
-use super::deliver::{Action, DeadLetter, Delivery, Input, Room, SpoolRow};
+use super::deliver::{Action, DeadLetter, Delivery, Input, Room, SpoolKey, SpoolRow};
 use super::destination::DestinationId;
 use super::replay::{self, Replay};
 use super::run::Control;
@@ -22,6 +23,7 @@ use crate::durable::{self, Store, Write};
 use crate::processor::{Outcome, Piece, Processor};
 use crate::telemetry::metrics::DestinationMetrics;
 
+pub(super) use self::adopt::{Adopted, Adoption, Sink};
 pub(super) use self::stored::{Waiting, poison_write};
 #[cfg(test)]
 pub(super) use self::stored::{dead_letter_write, spool_writes};
@@ -33,7 +35,10 @@ pub(super) enum Mail {
         ticket: u64,
         outcomes: Vec<durable::Outcome>,
     },
-    Fetched(Vec<(SpoolRow, Piece)>),
+    Fetched {
+        spool: SpoolKey,
+        rows: Vec<(SpoolRow, Piece)>,
+    },
     DeadLettered {
         letter: Box<DeadLetter>,
         outcome: Option<durable::Outcome>,
@@ -42,8 +47,16 @@ pub(super) enum Mail {
     },
     /// A dead letter is to be tried again.
     Replay(Replay),
+    /// What another destination could not deliver is to be delivered here.
+    Adopt(Adoption),
+    /// A dead letter was taken over by the dead-letter processor.
+    Adopted(Box<DeadLetter>),
+    /// No dead-letter processor took it: it is to be stored.
+    Refused(Box<DeadLetter>),
     /// Try again what a full store refused.
     Again,
+    /// A dead letter of this destination left the store: one that was refused may have room.
+    LetterRemoved,
     Stop,
 }
 
@@ -74,6 +87,10 @@ pub(super) struct Driver {
     pub waiting: Waiting,
     /// Dead letters on their way again, by number: their tries so far, and who is told of the end.
     pub replays: FxHashMap<i64, (u32, replay::Answer)>,
+    /// The dead-letter processor, where one is configured.
+    pub sink: Option<Sink>,
+    /// What was adopted from other destinations and has not come to its end.
+    pub adopted: Adopted,
 }
 
 type UnderWay = FuturesUnordered<crate::processor::BoxFuture<'static, Answer>>;
@@ -117,12 +134,16 @@ impl Driver {
         let input = match mail {
             Mail::Offer(piece) => Input::Offer { piece, room: self.room() },
             Mail::Appended { ticket, outcomes } => return self.appended(ticket, &outcomes, actions),
-            Mail::Fetched(rows) => Input::Fetched { rows },
+            Mail::Fetched { spool, rows } => Input::Fetched { spool, rows },
             Mail::DeadLettered { letter, outcome, again } => {
                 return self.dead_lettered(*letter, outcome, again, actions);
             }
             Mail::Replay(replay) => return self.replay(replay, actions),
+            Mail::Adopt(adoption) => self.adopt(adoption),
+            Mail::Adopted(letter) => return self.dead_lettered(*letter, None, false, actions),
+            Mail::Refused(letter) => return self.refused(*letter),
             Mail::Again => return self.again(),
+            Mail::LetterRemoved => return self.letters_again(),
             Mail::Stop => return,
         };
         self.engine.step(self.now(), input, actions);
@@ -189,19 +210,21 @@ impl Driver {
                 Action::Drop(piece) => {
                     tracing::warn!(destination = %self.name, events = piece.picks.len(), "events dropped, as the overflow policy says");
                     self.metrics.dropped.increment(piece.picks.len() as u64);
-                    settled.push(piece);
                 }
                 Action::DeadLetter(letter) => {
                     tracing::warn!(destination = %self.name, attempts = letter.attempts, status = letter.failure.status, reason = %letter.failure.reason, "an event failed for good and becomes a dead letter");
-                    self.store_dead_letter(letter, false);
+                    self.give_up(letter);
                 }
                 Action::Append { ticket, pieces } => {
-                    self.metrics.spilled.increment(pieces.iter().map(|piece| piece.picks.len() as u64).sum());
+                    self.metrics
+                        .spilled
+                        .increment(pieces.iter().map(|(_, piece)| piece.picks.len() as u64).sum());
                     self.append(ticket, pieces);
                 }
-                Action::Fetch { after, bytes } => self.fetch(after, bytes),
+                Action::Fetch { spool, after, bytes } => self.fetch(spool, after, bytes),
                 Action::Unspool(SpoolRow(row)) => unspooled.push(row),
                 Action::Replayed { letter, end } => self.replayed(letter, end),
+                Action::Adopted(ticket) => self.adopted.done(ticket),
             }
         }
         if !settled.is_empty() {

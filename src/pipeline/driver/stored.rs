@@ -10,7 +10,7 @@ use super::{Driver, Mail, now_us};
 use crate::durable::codec::{self, CodecError};
 use crate::durable::{self, Payload, SpoolAppend, StoreError, Write};
 use crate::limits::STORE_FULL_RETRY;
-use crate::pipeline::deliver::{Action, DeadLetter, Input, ReplayEnd, SpoolRow};
+use crate::pipeline::deliver::{Action, DeadLetter, Input, ReplayEnd, SpoolKey, SpoolRow};
 use crate::pipeline::parse::Poison;
 use crate::pipeline::replay::{Ended, Replay};
 use crate::processor::Piece;
@@ -19,7 +19,7 @@ use crate::processor::Piece;
 #[derive(Default)]
 pub(in crate::pipeline) struct Waiting {
     /// Appends in order; only the first is with the store, so that one that is refused is not overtaken.
-    appends: VecDeque<(u64, Vec<Piece>)>,
+    appends: VecDeque<(u64, Vec<(SpoolKey, Piece)>)>,
     /// The first append was refused.
     append_refused: bool,
     /// Dead letters that were refused.
@@ -43,7 +43,7 @@ impl Waiting {
 }
 
 impl Driver {
-    pub(super) fn append(&mut self, ticket: u64, pieces: Vec<Piece>) {
+    pub(super) fn append(&mut self, ticket: u64, pieces: Vec<(SpoolKey, Piece)>) {
         self.waiting.appends.push_back((ticket, pieces));
         if self.waiting.appends.len() == 1 {
             self.send_append();
@@ -74,8 +74,9 @@ impl Driver {
             return self.send_append();
         };
         if let Some((_, pieces)) = self.waiting.appends.front_mut() {
-            // What stands before the refused one is written; the rest is tried again, in order.
-            pieces.drain(..at);
+            // What was refused, and what came after it in the same spool, is tried again, in order.
+            let mut outcomes = outcomes.iter();
+            pieces.retain(|_| !matches!(outcomes.next(), Some(durable::Outcome::Row(_))));
         }
         self.waiting.append_refused = true;
         if let durable::Outcome::Full(full) = &outcomes[at] {
@@ -112,27 +113,37 @@ impl Driver {
         if self.waiting.append_refused {
             self.send_append();
         }
+        self.letters_again();
+    }
+
+    /// Tries the dead letters again that the store refused.
+    pub(super) fn letters_again(&mut self) {
         let letters = std::mem::take(&mut self.waiting.letters);
         self.waiting.letters_again += letters.len();
         letters.into_iter().for_each(|letter| self.store_dead_letter(letter, true));
     }
 
-    pub(super) fn fetch(&self, after: SpoolRow, bytes: usize) {
+    /// Reads rows of a spool. They take of the memory at once, whether there is room or not: what is read here is what makes room elsewhere.
+    pub(super) fn fetch(&self, spool: SpoolKey, after: SpoolRow, bytes: usize) {
         let (name, mailbox, sources) =
-            (Arc::clone(&self.name), self.mailbox.clone(), Arc::clone(&self.shared.sources));
+            (spool.name(&self.name), self.mailbox.clone(), Arc::clone(&self.shared.sources));
+        let budget = self.shared.budget.clone();
         self.shared.store.with(move |store| {
-            let mut pieces = Vec::new();
+            let mut rows = Vec::new();
             for row in store.reader().peek(&name, after.0, bytes as u64)? {
                 let picks = row.left();
                 match codec::decode(&row.blob, |source| sources.iter().position(|name| name == source)) {
-                    Ok(batch) => pieces.push((SpoolRow(row.row), Piece { batch: Arc::new(batch), picks })),
+                    Ok(mut batch) => {
+                        batch.permit = budget.take(batch.size());
+                        rows.push((SpoolRow(row.row), Piece { batch: Arc::new(batch), picks }));
+                    }
                     Err(error) => {
                         let what = format!("row {} of the spool of `{name}`: {error}", row.row);
                         return Err(StoreError::Damaged { path: store.dir().to_owned(), what });
                     }
                 }
             }
-            let _ = mailbox.send(Mail::Fetched(pieces));
+            let _ = mailbox.send(Mail::Fetched { spool, rows });
             Ok(())
         });
     }
@@ -205,19 +216,25 @@ impl Driver {
                 (write, Ended::Failed { reason: failure.reason })
             }
         };
-        self.shared.store.apply(vec![write], move |_| answer.tell(ended));
+        let mailbox = self.mailbox.clone();
+        self.shared.store.apply(vec![write], move |_| {
+            if ended == Ended::Delivered {
+                let _ = mailbox.send(Mail::LetterRemoved);
+            }
+            answer.tell(ended);
+        });
     }
 }
 
-/// What puts `pieces` into the spool of `destination`, in order.
+/// What puts `pieces` into spools of `destination`, in order.
 pub(in crate::pipeline) fn spool_writes(
     destination: &str,
     bytes_max: u64,
-    pieces: &[Piece],
+    pieces: &[(SpoolKey, Piece)],
 ) -> Result<Vec<Write>, CodecError> {
-    let write = |piece: &Piece| {
+    let write = |(spool, piece): &(SpoolKey, Piece)| {
         let batch = codec::encode(&piece.batch, &piece.picks)?;
-        let (destination, source) = (destination.to_owned(), piece.batch.source.name.clone());
+        let (destination, source) = (spool.name(destination), piece.batch.source.name.clone());
         Ok(Write::SpoolAppend(SpoolAppend { destination, source, batch, bytes_max }))
     };
     pieces.iter().map(write).collect()

@@ -29,7 +29,7 @@ pub fn of_entry(code: &str, message: &str) -> Failure {
         | "NotAuthorizedForDetailTypeException" => (Fault::Permanent, None),
         _ => (Fault::Retryable, None),
     };
-    Failure { fault, status: None, reason: said("EventBridge refused the event", code, message), wait }
+    Failure { wait, ..Failure::new(fault, said("EventBridge refused the event", code, message)) }
 }
 
 /// A call that failed as a whole. What is wrong with our credentials or rights is no fault of the events: they wait until somebody mends it.
@@ -40,7 +40,7 @@ where
     if let Some(Undelivered(failure)) = find::<Undelivered>(error) {
         return failure.clone();
     }
-    let target_fault = |reason| Failure { fault: Fault::Target, status: None, reason, wait: None };
+    let target_fault = |reason| Failure::new(Fault::Target, reason);
     match error {
         // A proxy's login page, most of the time.
         SdkError::ServiceError(answer) if answer.raw().status().is_success() => Failure {
@@ -67,10 +67,9 @@ where
                 reason += "; check `auth`, `assumeRole` and the rights of that identity";
             }
             Failure {
-                fault,
                 status: Some(status),
-                reason,
                 wait: asked.or(throttles(code).then_some(THROTTLE_WAIT)),
+                ..Failure::new(fault, reason)
             }
         }
         SdkError::ResponseError(answer) => Failure {

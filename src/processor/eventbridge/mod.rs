@@ -180,7 +180,7 @@ impl EventBridge {
         let Some(bus) = bus.or_else(|| self.settings.buses.first().filter(|_| request.function.is_empty()))
         else {
             let reason = format!("there is no bus `{}` in the configuration any more", request.function);
-            return Outcome::Failed(Failure { fault: Fault::Permanent, status: None, reason, wait: None });
+            return Outcome::Failed(Failure::new(Fault::Permanent, reason));
         };
         let limit = self.settings.entry_bytes_max;
         let entries = self.entries(request);
@@ -266,7 +266,7 @@ impl EventBridge {
             // No entry can be told from another: none is acknowledged.
             let reason =
                 format!("{} answered {} results for {} events", self.target, results.len(), entries.len());
-            return Err(Failure { fault: Fault::Target, status: None, reason, wait: None });
+            return Err(Failure::new(Fault::Target, reason));
         }
         let failure = |code: &str, message: Option<&str>| fault::of_entry(code, message.unwrap_or_default());
         Ok(results
@@ -297,7 +297,7 @@ impl EventBridge {
 fn too_large(size: usize, limit: usize) -> Failure {
     let reason =
         format!("the event has {size} bytes by AWS's formula, {limit} are allowed; see `entryBytesMax`");
-    Failure { fault: Fault::Permanent, status: None, reason, wait: None }
+    Failure::new(Fault::Permanent, reason)
 }
 
 impl Processor for EventBridge {
@@ -307,6 +307,11 @@ impl Processor for EventBridge {
 
     fn deliver<'a>(&'a self, request: &'a Request) -> BoxFuture<'a, Outcome> {
         Box::pin(self.put(request))
+    }
+
+    fn address(&self, bus: &str) -> Option<String> {
+        let bus = if bus.is_empty() { &*self.settings.buses.first()?.name } else { bus };
+        Some(bus.into())
     }
 
     fn check(&self) -> BoxFuture<'_, Result<String, Failure>> {

@@ -120,5 +120,5 @@ pub async fn read(client: &Client, target: &str, bus: &EventBus, unread: &Bus) -
 }
 
 fn unusable(target: &str, what: &str) -> Failure {
-    Failure { fault: Fault::Target, status: None, reason: format!("{target}: {what}"), wait: None }
+    Failure::new(Fault::Target, format!("{target}: {what}"))
 }

@@ -65,9 +65,8 @@ impl Transport {
         if uri.host().is_some_and(|host| host.starts_with("169.254.") || host == "[fd00:ec2::254]") {
             settings.proxy = Proxy::Direct;
         }
-        let client = Client::new(uri, &settings, Version::Auto, &Auth::None, &[]).map_err(|error| {
-            Undelivered(Failure { fault: Fault::Target, status: None, reason: error.to_string(), wait: None })
-        })?;
+        let client = Client::new(uri, &settings, Version::Auto, &Auth::None, &[])
+            .map_err(|error| Undelivered(Failure::new(Fault::Target, error.to_string())))?;
         let client = Arc::new(client);
         if clients.len() == AWS_ORIGINS_MAX {
             clients.remove(1);
@@ -91,7 +90,7 @@ impl Transport {
         let answer = sent.await.map_err(undelivered)?;
         if answer.cut {
             let reason = format!("{} answered with more than {AWS_ANSWER_BYTES_MAX} bytes", client.target());
-            return Err(undelivered(Failure { fault: Fault::Target, status: None, reason, wait: None }));
+            return Err(undelivered(Failure::new(Fault::Target, reason)));
         }
         let mut response = Response::new(SdkBody::from(answer.body));
         *response.status_mut() = answer.status;

@@ -32,7 +32,7 @@ pub use tls::{TlsError, client_config};
 
 use super::{Failure, Fault};
 use crate::config::{Auth, HttpClient, Proxy};
-use crate::limits::{ANSWER_BYTES_MAX, EXCERPT_BYTES_MAX, FILES_CHECK_INTERVAL};
+use crate::limits::{ANSWER_BYTES_MAX, EXCERPT_BYTES_MAX, FILES_CHECK_INTERVAL, SAID_BYTES_MAX};
 use connect::{Connector, Route, tls_reason};
 use pool::{Lease, Pool, SendError};
 use tls::Fingerprint;
@@ -111,6 +111,11 @@ pub fn target_uri(url: &str) -> Result<Uri, HttpError> {
     }
 }
 
+/// A target's URL as others may see it, without query.
+pub fn address(uri: &Uri) -> String {
+    format!("{}{}", shown(uri), uri.path())
+}
+
 impl Client {
     /// A client for `origin`; `headers` go with every request, besides what the settings ask for.
     pub fn new(
@@ -154,7 +159,7 @@ impl Client {
 
     /// Posts `body` and says what became of it: `Ok` is a status of 200 to 299 with a whole answer.
     pub async fn deliver(&self, uri: Uri, headers: HeaderMap, body: Bytes) -> Result<(), Failure> {
-        let answer = self.exchange(request(Method::POST, uri, headers, body), 3 * EXCERPT_BYTES_MAX).await?;
+        let answer = self.exchange(request(Method::POST, uri, headers, body), SAID_BYTES_MAX).await?;
         if answer.status.is_success() { Ok(()) } else { Err(self.refusal(&answer)) }
     }
 
@@ -241,15 +246,15 @@ impl Client {
         if status == StatusCode::PROXY_AUTHENTICATION_REQUIRED {
             reason += "; check the proxy's credentials";
         }
-        let said = self.headers.redact(excerpt(&answer.body));
+        let said = self.headers.redact(excerpt(&answer.body, EXCERPT_BYTES_MAX));
         if !said.is_empty() {
             reason = format!("{reason}: {said}");
         }
         Failure {
-            fault: Failure::fault_of(status.as_u16()),
             status: Some(status.as_u16()),
-            reason,
             wait: retry_after(&answer.headers, SystemTime::now()),
+            said: self.headers.redact(excerpt(&answer.body, SAID_BYTES_MAX)),
+            ..Failure::new(Failure::fault_of(status.as_u16()), reason)
         }
     }
 
@@ -361,16 +366,16 @@ fn route(origin: &Uri, proxy: &Proxy) -> Result<(Route, Option<HeaderValue>), Ht
 }
 
 fn target_fault(reason: String) -> Failure {
-    Failure { fault: Fault::Target, status: None, reason, wait: None }
+    Failure::new(Fault::Target, reason)
 }
 
-/// The beginning of a body, as one line that can be shown.
-fn excerpt(body: &[u8]) -> String {
+/// The beginning of a body, `max` bytes at most, as one line that can be shown.
+fn excerpt(body: &[u8], max: usize) -> String {
     let mut text = String::new();
     // Three times the bound holds it in any encoding; the loop keeps the bound.
-    for letter in String::from_utf8_lossy(&body[..body.len().min(3 * EXCERPT_BYTES_MAX)]).trim().chars() {
+    for letter in String::from_utf8_lossy(&body[..body.len().min(3 * max)]).trim().chars() {
         let letter = if letter.is_control() { ' ' } else { letter };
-        if text.len() + letter.len_utf8() > EXCERPT_BYTES_MAX {
+        if text.len() + letter.len_utf8() > max {
             break;
         }
         text.push(letter);

@@ -131,7 +131,7 @@ where
 
 fn broken(client: &Client, what: String) -> Failure {
     let reason = format!("{}: {what}; check `gateway`", client.target());
-    Failure { fault: Fault::Target, status: None, reason, wait: None }
+    Failure::new(Fault::Target, reason)
 }
 
 /// A query value: everything but unreserved characters percent-encoded (RFC 3986 §2.3).

@@ -22,7 +22,7 @@ use tokio::sync::{Mutex, watch};
 pub use gateway::ASYNC_ANNOTATION;
 use topics::{Catalog, TopicMap};
 
-use super::http::{Client, HttpError, Version, target_uri};
+use super::http::{Client, HttpError, Version, address, target_uri};
 use super::{BoxFuture, Failure, Fault, Interest, Outcome, Processor, Request, Shape};
 use crate::config::{Auth, HttpClient, OpenFaas as Settings};
 use crate::event::Envelope;
@@ -145,11 +145,8 @@ impl OpenFaas {
         let asynchronous = chosen.unwrap_or(self.settings.asynchronous);
         let path = if asynchronous { "async-function" } else { "function" };
         let url = format!("{}/{path}/{function}", self.settings.gateway);
-        let uri = Uri::try_from(url).map_err(|_| Failure {
-            fault: Fault::Permanent,
-            status: None,
-            reason: format!("`{function}` is not the name of a function"),
-            wait: None,
+        let uri = Uri::try_from(url).map_err(|_| {
+            Failure::new(Fault::Permanent, format!("`{function}` is not the name of a function"))
         })?;
         let mut headers = HeaderMap::clone(&self.functions.headers());
         if let Some(content_type) = &self.content_type {
@@ -198,6 +195,10 @@ impl Processor for OpenFaas {
 
     fn deliver<'a>(&'a self, request: &'a Request) -> BoxFuture<'a, Outcome> {
         Box::pin(self.invoke(request))
+    }
+
+    fn address(&self, function: &str) -> Option<String> {
+        Some(address(&self.invocation(function).ok()?.0))
     }
 
     fn check(&self) -> BoxFuture<'_, Result<String, Failure>> {

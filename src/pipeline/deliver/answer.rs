@@ -1,0 +1,226 @@
+//! Deliver, when a request has come to its end: what becomes of each of its events.
+
+use std::time::Duration;
+
+use rand::Rng;
+
+use super::backoff::backoff;
+use super::item::{Item, Origin, Picks};
+use super::lanes::{LaneKey, SHARED, is_replay};
+use super::{Action, DeadLetter, Delivery, Part, ReplayEnd};
+use crate::event::Selection;
+use crate::limits::RETRY_AFTER_MAX;
+use crate::processor::{Failure, Fault, Outcome};
+
+impl Delivery {
+    pub(super) fn done(&mut self, now: Duration, request: u64, outcome: Outcome, actions: &mut Vec<Action>) {
+        let Some(done) = self.under_way.remove(&request) else { return };
+        let random = self.random.random();
+        match &outcome {
+            Outcome::Delivered => self.health.success(now, &self.policy),
+            Outcome::Failed(failure) => self.judge(now, Some(failure), random),
+            Outcome::Partial(failures) => {
+                let worst = failures.iter().flatten().find(|failure| failure.fault == Fault::Target);
+                // One throttled entry of many slows down, it does not say that the target is gone.
+                let gone = failures.iter().all(|f| f.as_ref().is_some_and(|f| f.fault == Fault::Target));
+                self.judge(now, worst.filter(|_| gone), random);
+            }
+        }
+        match outcome {
+            Outcome::Delivered => {
+                for part in done.parts {
+                    part.items.iter().for_each(|item| self.settle(item, part.spooled, actions));
+                    self.succeed(part.key);
+                }
+            }
+            Outcome::Failed(failure) => {
+                let single = done.events == 1;
+                for part in done.parts {
+                    self.fail(now, part, &failure, single, done.sent_at, actions);
+                }
+            }
+            Outcome::Partial(failures) => {
+                let mut failures = failures.into_iter();
+                for part in done.parts {
+                    self.partial(now, part, &mut failures, done.sent_at, actions);
+                }
+            }
+        }
+        if self.health.rests(now) {
+            self.put_off_replays(actions);
+        }
+    }
+
+    fn judge(&mut self, now: Duration, failure: Option<&Failure>, random: f64) {
+        match failure {
+            Some(failure) if failure.fault == Fault::Target => {
+                self.health.failure(now, failure.wait, &self.policy, random)
+            }
+            _ => self.health.success(now, &self.policy),
+        }
+    }
+
+    /// Gives back the replays that wait: a person is waiting for them, and the target is gone for who knows how long.
+    fn put_off_replays(&mut self, actions: &mut Vec<Action>) {
+        for item in self.lanes.drain_replays() {
+            self.end_replay(&item, ReplayEnd::PutOff, actions);
+        }
+    }
+
+    fn end_replay(&mut self, item: &Item, end: ReplayEnd, actions: &mut Vec<Action>) {
+        if let Origin::DeadLetter(letter) = item.origin {
+            actions.push(Action::Replayed { letter, end });
+        }
+    }
+
+    /// The events of `item` were acknowledged.
+    pub(super) fn settle(&mut self, item: &Item, spooled: bool, actions: &mut Vec<Action>) {
+        if spooled {
+            self.spool.delivered_ahead(item);
+        }
+        match item.origin {
+            Origin::Spool(row) => self.spool.delivered(row, item.picks.len(), actions),
+            // Settled when it is durable.
+            Origin::Source | Origin::Adopted(_) if spooled => {}
+            Origin::Source => actions.push(Action::Settle(item.piece())),
+            Origin::Adopted(ticket) => actions.push(Action::Adopted(ticket)),
+            Origin::DeadLetter(_) => self.end_replay(item, ReplayEnd::Delivered, actions),
+        }
+    }
+
+    fn succeed(&mut self, key: LaneKey) {
+        self.lanes.forget_tries(key);
+        if let Some(lane) = self.lanes.get_mut(key) {
+            lane.cap = lane.cap.saturating_mul(2);
+            if lane.cap >= self.shape.events_max {
+                lane.cap = usize::MAX;
+            }
+        }
+        self.lanes.release(key);
+    }
+
+    /// All events of a part failed together.
+    fn fail(
+        &mut self,
+        now: Duration,
+        part: Part,
+        failure: &Failure,
+        single: bool,
+        sent_at: Duration,
+        actions: &mut Vec<Action>,
+    ) {
+        let Part { key, items, spooled } = part;
+        if spooled {
+            // It is in the spool, and comes back in its order.
+            self.lanes.release(key);
+            return;
+        }
+        let key = if key == SHARED { self.lanes.own_lane() } else { key };
+        let random = self.random.random();
+        let count: usize = items.iter().map(|item| item.picks.len()).sum();
+        let Some(lane) = self.lanes.get_mut(key) else { return };
+        let first_try = *lane.first_try.get_or_insert(sent_at);
+        let out_of_replays = is_replay(key) && lane.target_tries + 1 >= self.policy.retry.attempts;
+        if failure.fault == Fault::Target && out_of_replays {
+            give_up(items, failure, lane.target_tries + 1, Duration::ZERO, actions);
+            self.succeed(key);
+        } else if failure.fault == Fault::Target {
+            let wait = backoff(
+                self.policy.retry.backoff_min,
+                self.policy.retry.backoff_max,
+                lane.target_tries,
+                random,
+            );
+            lane.target_tries = lane.target_tries.saturating_add(1);
+            self.lanes.put_back(key, items);
+            self.lanes.wait(key, now + wait);
+        } else if !single {
+            // One of them is at fault: halve until it is alone. No attempt is used up.
+            lane.cap = (count / 2).max(1);
+            self.lanes.put_back(key, items);
+            self.lanes.release(key);
+        } else {
+            let (tries, tried_for) = (self.lanes.count_try(key), now.saturating_sub(first_try));
+            let out_of_tries = tries >= self.policy.retry.attempts;
+            if failure.fault == Fault::Permanent || out_of_tries || tried_for >= self.policy.retry.max_age {
+                give_up(items, failure, tries, tried_for, actions);
+                self.succeed(key);
+            } else {
+                let wait =
+                    backoff(self.policy.retry.backoff_min, self.policy.retry.backoff_max, tries - 1, random);
+                let asked = failure.wait.unwrap_or_default().min(RETRY_AFTER_MAX);
+                self.lanes.put_back(key, items);
+                self.lanes.wait(key, now + wait.max(asked));
+                self.park(key, actions);
+            }
+        }
+    }
+
+    /// Some events of a part failed: each has its own entry in `failures`, in order.
+    fn partial(
+        &mut self,
+        now: Duration,
+        part: Part,
+        failures: &mut impl Iterator<Item = Option<Failure>>,
+        sent_at: Duration,
+        actions: &mut Vec<Action>,
+    ) {
+        let Part { key, items, spooled } = part;
+        let mut failed = Vec::new();
+        for item in items {
+            let mut good = Selection::EMPTY;
+            for i in item.picks.selection().iter() {
+                match failures.next().flatten() {
+                    None => good.insert(i),
+                    Some(failure) => {
+                        failed.push((Item { picks: Picks::One(i as u16), ..item.clone() }, failure));
+                    }
+                }
+            }
+            if !good.is_empty() {
+                self.settle(&Item { picks: Picks::of(&good), ..item }, spooled, actions);
+            }
+        }
+        if failed.is_empty() {
+            self.succeed(key);
+        }
+        for (item, failure) in failed {
+            let part = Part { key, items: vec![item], spooled };
+            self.fail(now, part, &failure, true, sent_at, actions);
+        }
+    }
+
+    /// A dead letter is durable, or taken over by a dead-letter processor: it is settled; one that came from the spool leaves its row.
+    pub fn dead_letter_stored(&mut self, letter: &DeadLetter, actions: &mut Vec<Action>) {
+        match letter.origin {
+            Origin::Spool(row) => self.spool.delivered(row, letter.piece.picks.len(), actions),
+            Origin::Source => actions.push(Action::Settle(letter.piece.clone())),
+            Origin::Adopted(_) | Origin::DeadLetter(_) => {
+                debug_assert!(false, "it is a dead letter of another destination, or is one already")
+            }
+        }
+    }
+}
+
+/// These failed for good.
+fn give_up(
+    items: Vec<Item>,
+    failure: &Failure,
+    attempts: u32,
+    tried_for: Duration,
+    actions: &mut Vec<Action>,
+) {
+    actions.extend(items.into_iter().map(|item| match item.origin {
+        Origin::DeadLetter(letter) => {
+            let end = ReplayEnd::Failed { failure: failure.clone(), attempts };
+            Action::Replayed { letter, end }
+        }
+        origin => Action::DeadLetter(DeadLetter {
+            piece: item.piece(),
+            failure: failure.clone(),
+            attempts,
+            tried_for,
+            origin,
+        }),
+    }));
+}

@@ -1,0 +1,93 @@
+//! What waiting events keep in memory: a batch whole, as long as one of its events waits.
+
+use std::sync::Arc;
+
+use rustc_hash::FxHashMap;
+
+use super::item::{Item, Origin};
+use crate::event::Batch;
+
+/// The batches that waiting items point at.
+#[derive(Debug, Default)]
+pub(super) struct Held {
+    /// Items by the address of their batch, which stays while there is one.
+    batches: FxHashMap<usize, u32>,
+    /// Bytes of these batches.
+    pub bytes: usize,
+    /// The shares of the events that wait: as much as would be held if each of them had its own bytes alone.
+    shares: usize,
+}
+
+fn address(batch: &Arc<Batch>) -> usize {
+    Arc::as_ptr(batch) as usize
+}
+
+/// Dead letters that are replayed have a budget of their own.
+fn counts(item: &Item) -> bool {
+    !matches!(item.origin, Origin::DeadLetter(_))
+}
+
+impl Held {
+    pub fn hold(&mut self, item: &Item) {
+        if !counts(item) {
+            return;
+        }
+        let items = self.batches.entry(address(&item.batch)).or_default();
+        *items += 1;
+        if *items == 1 {
+            self.bytes += item.batch.size();
+        }
+        self.shares += item.bytes();
+    }
+
+    pub fn let_go(&mut self, item: &Item) {
+        if !counts(item) {
+            return;
+        }
+        self.shares = self.shares.saturating_sub(item.bytes());
+        let address = address(&item.batch);
+        let Some(items) = self.batches.get_mut(&address) else { return };
+        *items -= 1;
+        if *items == 0 {
+            self.batches.remove(&address);
+            self.bytes -= item.batch.size();
+        }
+    }
+
+    /// What `item` would add.
+    pub fn more_with(&self, item: &Item) -> usize {
+        let known = !counts(item) || self.batches.contains_key(&address(&item.batch));
+        if known { 0 } else { item.batch.size() }
+    }
+
+    /// Whether less than half of what is held is for events that wait.
+    pub fn is_sparse(&self) -> bool {
+        self.bytes > 2 * self.shares
+    }
+}
+
+/// Gives the waiting events of every batch of which most have gone a smaller batch of their own.
+pub(super) fn compact<'a>(items: impl Iterator<Item = &'a mut Item>) {
+    let items: Vec<&mut Item> = items.filter(|item| counts(item)).collect();
+    let mut waiting: FxHashMap<usize, (Arc<Batch>, crate::event::Selection)> = FxHashMap::default();
+    for item in &items {
+        let entry = waiting.entry(address(&item.batch));
+        let (_, picks) = entry.or_insert_with(|| (Arc::clone(&item.batch), crate::event::Selection::EMPTY));
+        picks.add(&item.picks.selection());
+    }
+    waiting.retain(|_, (batch, picks)| picks.len() * 2 <= batch.records.len());
+    let smaller: FxHashMap<usize, (Arc<Batch>, Vec<usize>)> = waiting
+        .into_iter()
+        .map(|(address, (batch, picks))| {
+            let batch_of_its_own = Arc::new(super::pick(&batch, &picks));
+            let mut places = vec![usize::MAX; batch.records.len()];
+            picks.iter().enumerate().for_each(|(place, i)| places[i] = place);
+            (address, (batch_of_its_own, places))
+        })
+        .collect();
+    for item in items {
+        if let Some((batch, places)) = smaller.get(&address(&item.batch)) {
+            item.move_to(batch, places);
+        }
+    }
+}

@@ -1,0 +1,133 @@
+//! The driver's side of dead-letter processors: what one destination could not deliver goes to another one, with Knative's attributes.
+//!
+//! ```text
+//!  destination ── Adopt ──► its dead-letter processor ── Adopt ──► that one's, where it has one …
+//!       ▲ ▲                     │ delivered, or durable in its spool         │ refused at the end of the chain
+//!       │ └────── Adopted ──────┘                                            │
+//!       └───────────────────────────────── Refused ──────────────────────────┘  stored as a dead letter after all
+//! ```
+//!
+//! INVARIANT: a dead letter is settled for its destination when its dead-letter processor has acknowledged it or has it in its spool, not before.
+//! INVARIANT: what is stored at the end is a dead letter of the destination where the event was to go, so that a replay goes there.
+
+use std::sync::Arc;
+
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
+use rustc_hash::FxHashMap;
+use tokio::sync::mpsc;
+
+use super::{Driver, Mail};
+use crate::event::{Batch, Failed, Selection};
+use crate::limits::SAID_BYTES_MAX;
+use crate::pipeline::deliver::{DeadLetter, Input, Origin, pick};
+use crate::processor::{Failure, Piece};
+
+/// The way to a dead-letter processor.
+#[derive(Clone)]
+pub(in crate::pipeline) struct Sink {
+    pub mailbox: mpsc::UnboundedSender<Mail>,
+}
+
+/// A dead letter on its way to a dead-letter processor.
+pub(in crate::pipeline) struct Adoption {
+    /// Its event says what became of it.
+    letter: Box<DeadLetter>,
+    /// Whose dead letter it is.
+    from: mpsc::UnboundedSender<Mail>,
+}
+
+/// What was adopted and has not come to its end; each holds a share of the memory budget.
+#[derive(Default)]
+pub(in crate::pipeline) struct Adopted {
+    by_ticket: FxHashMap<u64, Adoption>,
+    next_ticket: u64,
+}
+
+impl Adopted {
+    /// It is delivered, or durable here.
+    pub fn done(&mut self, ticket: u64) {
+        if let Some(Adoption { letter, from }) = self.by_ticket.remove(&ticket) {
+            // A driver that is gone leaves it unsettled.
+            let _ = from.send(Mail::Adopted(letter));
+        }
+    }
+}
+
+impl Driver {
+    /// An event failed for good.
+    pub(super) fn give_up(&mut self, letter: DeadLetter) {
+        if let Origin::Adopted(ticket) = letter.origin {
+            let Some(adoption) = self.adopted.by_ticket.remove(&ticket) else { return };
+            return self.refuse(adoption, &letter.failure);
+        }
+        let Some(sink) = &self.sink else { return self.store_dead_letter(letter, false) };
+        let address = self.processor.address(self.engine.function());
+        let failed = failed(address.unwrap_or_else(|| self.name.to_string()), &letter.failure);
+        let piece = marked(&letter.piece, Some(Arc::new(failed)));
+        let adoption = Adoption { letter: DeadLetter { piece, ..letter }.into(), from: self.mailbox.clone() };
+        let _ = sink.mailbox.send(Mail::Adopt(adoption));
+    }
+
+    pub(super) fn adopt(&mut self, adoption: Adoption) -> Input {
+        let (ticket, piece) = (self.adopted.next_ticket, adoption.letter.piece.clone());
+        self.adopted.next_ticket += 1;
+        self.adopted.by_ticket.insert(ticket, adoption);
+        Input::Adopt { ticket, piece, room: self.room() }
+    }
+
+    /// This dead-letter processor cannot deliver it either: the next one gets it, or the store. Its attributes stay those of where it was to go.
+    fn refuse(&self, mut adoption: Adoption, failure: &Failure) {
+        if let Some(sink) = &self.sink {
+            let _ = sink.mailbox.send(Mail::Adopt(adoption));
+            return;
+        }
+        let reason = &mut adoption.letter.failure.reason;
+        *reason =
+            format!("{reason}; the dead-letter processor `{}` refused it too: {}", self.name, failure.reason);
+        let _ = adoption.from.send(Mail::Refused(adoption.letter));
+    }
+
+    /// No dead-letter processor took it.
+    pub(super) fn refused(&self, letter: DeadLetter) {
+        let piece = marked(&letter.piece, None);
+        self.store_dead_letter(DeadLetter { piece, ..letter }, false);
+    }
+}
+
+/// The events of `piece` in a batch of their own that says what became of them.
+fn marked(piece: &Piece, failed: Option<Arc<Failed>>) -> Piece {
+    let batch = Batch { failed, ..pick(&piece.batch, &piece.picks) };
+    Piece { picks: Selection::first(batch.records.len()), batch: Arc::new(batch) }
+}
+
+/// Knative's attributes of an event that could not be delivered to `dest`.
+fn failed(dest: String, failure: &Failure) -> Failed {
+    // Where no answer came, Knative tells what went wrong instead, with a status of 500.
+    let said = if failure.status.is_none() { &failure.reason } else { &failure.said };
+    let end = (0..=said.len().min(SAID_BYTES_MAX)).rev().find(|end| said.is_char_boundary(*end));
+    let data = BASE64_STANDARD.encode(&said[..end.unwrap_or_default()]);
+    Failed { dest, code: failure.status.unwrap_or(500), data }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::processor::Fault;
+
+    #[test]
+    fn attributes_are_those_of_knative() {
+        let check = |status: Option<u16>, said: &str, code: u16, data: &str| {
+            let failure =
+                Failure { status, said: said.into(), ..Failure::new(Fault::Permanent, "too large") };
+            let expected = Failed { dest: "http://a/b".into(), code, data: data.into() };
+            assert_eq!(failed("http://a/b".into(), &failure), expected);
+        };
+        check(Some(422), "no such VM", 422, "bm8gc3VjaCBWTQ==");
+        check(Some(400), "", 400, "");
+        check(None, "", 500, "dG9vIGxhcmdl");
+        let long =
+            Failure { status: Some(500), said: "ä".repeat(900), ..Failure::new(Fault::Permanent, "") };
+        assert_eq!(failed(String::new(), &long).data.len(), 1_024, "Knative's bound");
+    }
+}
