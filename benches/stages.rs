@@ -10,7 +10,7 @@ use std::time::Duration;
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use event_router::config::Delivery as Policy;
 use event_router::event::{Batch, Record, Selection, SourceInfo};
-use event_router::pipeline::deliver::{Action, Delivery, Input, Room};
+use event_router::pipeline::deliver::{Action, Delivery, Input, Room, Spooled};
 use event_router::pipeline::destination::DestinationId;
 use event_router::pipeline::enrich::Enrich;
 use event_router::pipeline::order::{Leaving, Order};
@@ -151,7 +151,7 @@ fn deliver(c: &mut Criterion) {
         group.bench_function(name, |b| {
             b.iter(|| {
                 let shape = Shape { events_max, bytes_max: usize::MAX, partial: false };
-                let mut engine = Delivery::new(Policy::default(), shape, "", 0, 1);
+                let mut engine = Delivery::new(Policy::default(), shape, "", Spooled::default(), 1);
                 let (mut actions, mut settled) = (Vec::new(), 0);
                 let piece = Piece { batch: Arc::clone(&batch), picks: Selection::first(EVENTS) };
                 engine.step(Duration::ZERO, Input::Offer { piece, room }, &mut actions);
@@ -204,7 +204,7 @@ fn pipeline(c: &mut Criterion) {
     let room = Room { share: usize::MAX, scarce: false, alone: true };
     group.bench_function("page to settled", |b| {
         let shape = Shape { events_max: EVENTS, bytes_max: usize::MAX, partial: false };
-        let mut engine = Delivery::new(Policy::default(), shape, "", 0, 1);
+        let mut engine = Delivery::new(Policy::default(), shape, "", Spooled::default(), 1);
         let (mut order, mut settle, mut number) = (Order::default(), Settle::new(0), 0);
         let mut actions = Vec::new();
         b.iter(|| {
