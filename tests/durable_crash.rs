@@ -65,6 +65,7 @@ fn transaction(n: u32, store: &Store) -> Vec<Write> {
         source: "vc-01".into(),
         batch,
         bytes_max: u64::MAX,
+        disk_free_min: 0,
     })];
     if n > KEPT {
         let oldest = store.peek("bus", 0, 0).unwrap().remove(0);

@@ -131,8 +131,19 @@ fn start(targets: &[(&str, Arc<Target>)], dir: &std::path::Path) -> Pipeline {
 }
 
 fn start_over(targets: &[(&str, Arc<Target>)], dir: &std::path::Path, store: Store) -> Pipeline {
+    start_changed(targets, dir, store, |_| ())
+}
+
+fn start_changed(
+    targets: &[(&str, Arc<Target>)],
+    dir: &std::path::Path,
+    store: Store,
+    change: impl FnOnce(&mut Config),
+) -> Pipeline {
     let names: Vec<&str> = targets.iter().map(|(name, _)| *name).collect();
-    let config = Arc::new(config(&names, dir));
+    let mut config = config(&names, dir);
+    change(&mut config);
+    let config = Arc::new(config);
     let mut destinations = Destinations::default();
     let reach = names
         .iter()
@@ -424,6 +435,40 @@ async fn a_full_store_of_dead_letters_blocks_its_destination_and_loses_nothing()
     taken.sort_unstable();
     assert_eq!(taken, (0..1_000).collect::<Vec<_>>());
     assert_eq!(stored(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_destination_that_wants_more_free_disk_waits_and_loses_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let (up, down) = (Arc::new(Target::default()), Arc::new(Target::default()));
+    *down.down.lock().unwrap() = true;
+    let targets = [("up", Arc::clone(&up)), ("down", Arc::clone(&down))];
+    // More than any disk has; then what this one has.
+    for floor in [u64::MAX, 0] {
+        let store = Store::open(dir.path()).unwrap();
+        let pipeline = start_changed(&targets, dir.path(), store, |config| {
+            config.processors[1].delivery.overflow.free_disk_floor = floor;
+        });
+        let intake = pipeline.intake(0);
+        let begun = begin(&intake).await;
+        // More than the share of one destination, less than the memory holds.
+        for page in 0..6 {
+            push(&intake, &begun, page, page as i32 * 1_000..(page as i32 + 1) * 1_000).await;
+        }
+        until("the other one goes on", || up.taken.lock().unwrap().len() == 6_000).await;
+        if floor > 0 {
+            until("its breaker opened", || down.asked.load(std::sync::atomic::Ordering::Relaxed) > 10).await;
+            let reader = event_router::durable::Reader::open(dir.path()).unwrap();
+            assert!(reader.spools().unwrap().is_empty());
+            assert!(!drained(pipeline, intake, 1).await.settled, "it waits");
+            *down.down.lock().unwrap() = false;
+        } else {
+            assert!(drained(pipeline, intake, 30).await.settled);
+        }
+    }
+    for target in [up, down] {
+        assert_eq!(*target.taken.lock().unwrap(), (0..6_000).collect::<Vec<_>>());
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

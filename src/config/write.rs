@@ -462,7 +462,11 @@ fn delivery_of(delivery: &Delivery) -> Fields {
         ("breaker", Out::Map(breaker)),
         (
             "overflow",
-            Out::Map(vec![("policy", text(policy)), ("bytesMax", text(show_size(overflow.bytes_max)))]),
+            Out::Map(vec![
+                ("policy", text(policy)),
+                ("bytesMax", text(show_size(overflow.bytes_max))),
+                ("freeDiskFloor", text(show_size(overflow.free_disk_floor))),
+            ]),
         ),
         ("deadLetterTo", some(dead_letter.as_deref(), text)),
     ]

@@ -129,8 +129,13 @@ mod tests {
         let identities: Vec<(u32, u32)> = keys.map(|key| (1, key)).collect();
         let batch =
             codec::encode(&arbitrary::events(&identities), &Selection::first(identities.len())).unwrap();
-        let write =
-            SpoolAppend { destination: "bus".into(), source: "vc-01".into(), batch, bytes_max: u64::MAX };
+        let write = SpoolAppend {
+            destination: "bus".into(),
+            source: "vc-01".into(),
+            batch,
+            bytes_max: u64::MAX,
+            disk_free_min: 0,
+        };
         store.apply(&[Write::SpoolAppend(write)]).unwrap();
     }
 

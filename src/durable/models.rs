@@ -112,7 +112,7 @@ fn write(op: Op, storage: &dyn Storage) -> Write {
             let identities: Vec<_> = identities.iter().map(|id| (id.minute, id.key)).collect();
             let batch = arbitrary::events(&identities);
             let batch = codec::encode(&batch, &Selection::first(identities.len())).unwrap();
-            Write::SpoolAppend(SpoolAppend { destination, source, batch, bytes_max })
+            Write::SpoolAppend(SpoolAppend { destination, source, batch, bytes_max, disk_free_min: 0 })
         }
         Op::Remove { destination, which } => {
             Write::SpoolRemove { rows: which.iter().map(|&which| row(&destination, which)).collect() }

@@ -73,8 +73,9 @@ impl Usage {
         let adding = append.batch.blob().len() as u64;
         let (owner, _) = spool_owner(&append.destination);
         let own = self.owners.get(owner).copied().unwrap_or(0);
-        if free < bounds.disk_free_bytes.saturating_add(adding) {
-            return Some(Full::Disk { free, floor: bounds.disk_free_bytes });
+        let floor = bounds.disk_free_bytes.max(append.disk_free_min);
+        if free < floor.saturating_add(adding) {
+            return Some(Full::Disk { free, floor });
         }
         if own > 0 && own + adding > append.bytes_max {
             return Some(Full::Spool {

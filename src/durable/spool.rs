@@ -199,6 +199,7 @@ mod tests {
             source: "vc-01".into(),
             batch,
             bytes_max: u64::MAX,
+            disk_free_min: 0,
         })
     }
 
@@ -287,8 +288,13 @@ mod tests {
         let one = large(1_000);
         let bounds = Bounds { spool_bytes: 3 * one.blob().len() as u64, ..ROOMY };
         let mut store = Store::open_with(dir.path(), bounds).unwrap();
-        let full =
-            SpoolAppend { destination: "a".into(), source: "vc-01".into(), batch: one.clone(), bytes_max: 1 };
+        let full = SpoolAppend {
+            destination: "a".into(),
+            source: "vc-01".into(),
+            batch: one.clone(),
+            bytes_max: 1,
+            disk_free_min: 0,
+        };
         let writes = [
             Write::SpoolAppend(full.clone()),
             Write::SpoolAppend(full),

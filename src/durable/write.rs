@@ -67,6 +67,8 @@ pub struct SpoolAppend {
     pub batch: Encoded,
     /// The bound of all spools of its destination together, compressed bytes.
     pub bytes_max: u64,
+    /// Bytes of the disk that must stay free for this destination, where that is more than the store's own floor.
+    pub disk_free_min: u64,
 }
 
 /// An event that failed for good at one destination, or that could not be decoded.
@@ -256,7 +258,7 @@ mod tests {
         let identities: Vec<_> = keys.iter().map(|&key| (1, key)).collect();
         let batch = codec::encode(&arbitrary::events(&identities), &Selection::first(keys.len())).unwrap();
         let (destination, source) = (destination.into(), "vc-01".into());
-        Write::SpoolAppend(SpoolAppend { destination, source, batch, bytes_max: 1 })
+        Write::SpoolAppend(SpoolAppend { destination, source, batch, bytes_max: 1, disk_free_min: 0 })
     }
 
     #[test]
@@ -306,6 +308,21 @@ mod tests {
         assert_eq!(outcomes[3], Outcome::Row(2), "another destination's spool has room");
         assert_eq!(outcomes[4], Outcome::Held);
         assert!(!store.load("vc-01").unwrap().unwrap().is_seen(Identity { minute: 1, key: 2 }));
+        // A destination may want more of the disk to stay free than the store does.
+        disk.set_free(5_000);
+        let wanting = |disk_free_min| match append("faas/b", &[1]) {
+            Write::SpoolAppend(append) => Write::SpoolAppend(SpoolAppend { disk_free_min, ..append }),
+            other => other,
+        };
+        let outcomes = store.apply(&[wanting(5_000), append("faas/c", &[1]), checkpoint(&[1], &[])]).unwrap();
+        assert_eq!(outcomes[0], Outcome::Full(Full::Disk { free: 5_000, floor: 5_000 }));
+        assert_eq!(outcomes[1..], [Outcome::Row(3), Outcome::Held], "it holds up no other destination");
+        disk.set_free(6_000);
+        assert_eq!(
+            store.apply(&[wanting(5_000)]).unwrap(),
+            [Outcome::Row(4)],
+            "and goes on when there is room"
+        );
         disk.set_free(1_050);
         let outcomes = store.apply(&[append("faas/b", &[1])]).unwrap();
         assert_eq!(outcomes, [Outcome::Full(Full::Disk { free: 1_050, floor: 1_000 })]);

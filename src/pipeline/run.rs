@@ -566,7 +566,7 @@ impl CoreThread {
             name: destination.name,
             engine,
             processor,
-            spool_bytes_max: settings.overflow.bytes_max,
+            overflow: settings.overflow,
             shared: self.shared.clone(),
             mailbox: mailbox.clone(),
             waiting: Default::default(),

@@ -37,6 +37,8 @@ const OVERLAP_US: i64 = 60_000_000;
 /// An event is visible so much after its creation at most: within what the sweep looks at.
 const LATE_US: i64 = 20_000_000;
 const SWEEP_INTERVAL_US: i64 = 8_000_000;
+const OVERFLOW: config::Overflow =
+    config::Overflow { policy: config::OverflowPolicy::Spill, bytes_max: u64::MAX, free_disk_floor: 0 };
 const EVENTS: usize = 60;
 const ENTITIES: usize = 4;
 /// Steps in which things go wrong; then all is well, and everything has to arrive.
@@ -387,7 +389,7 @@ impl Inside {
                     self.jobs.push_back((vec![write], Reply::Mail(at, Mail::DeadLettered(Box::new(letter)))));
                 }
                 Action::Append { ticket, pieces } => {
-                    let writes = driver::spool_writes(&name, u64::MAX, &pieces).expect("it was decoded");
+                    let writes = driver::spool_writes(&name, &OVERFLOW, &pieces).expect("it was decoded");
                     self.jobs.push_back((writes, Reply::Mail(at, Mail::Input(Input::Appended { ticket }))));
                 }
                 Action::Fetch { spool, after, bytes } => {

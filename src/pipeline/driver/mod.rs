@@ -19,6 +19,7 @@ use super::destination::DestinationId;
 use super::replay::{self, Replay};
 use super::run::Control;
 use super::storage::StoreHandle;
+use crate::config::Overflow;
 use crate::durable::{self, Store, Write};
 use crate::processor::{Outcome, Piece, Processor};
 use crate::telemetry::metrics::DestinationMetrics;
@@ -80,7 +81,7 @@ pub(super) struct Driver {
     pub name: Arc<str>,
     pub engine: Delivery,
     pub processor: Arc<dyn Processor>,
-    pub spool_bytes_max: u64,
+    pub overflow: Overflow,
     pub shared: Shared,
     pub metrics: DestinationMetrics,
     pub mailbox: mpsc::UnboundedSender<Mail>,

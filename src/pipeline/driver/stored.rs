@@ -7,6 +7,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use super::{Driver, Mail, now_us};
+use crate::config::Overflow;
 use crate::durable::codec::{self, CodecError};
 use crate::durable::{self, Payload, SpoolAppend, StoreError, Write};
 use crate::limits::STORE_FULL_RETRY;
@@ -53,7 +54,7 @@ impl Driver {
     /// Gives the first append to the store.
     fn send_append(&mut self) {
         let Some((ticket, pieces)) = self.waiting.appends.front() else { return };
-        let writes = match spool_writes(&self.name, self.spool_bytes_max, pieces) {
+        let writes = match spool_writes(&self.name, &self.overflow, pieces) {
             Ok(writes) => writes,
             Err(error) => return self.cannot_store(error),
         };
@@ -229,13 +230,14 @@ impl Driver {
 /// What puts `pieces` into spools of `destination`, in order.
 pub(in crate::pipeline) fn spool_writes(
     destination: &str,
-    bytes_max: u64,
+    overflow: &Overflow,
     pieces: &[(SpoolKey, Piece)],
 ) -> Result<Vec<Write>, CodecError> {
     let write = |(spool, piece): &(SpoolKey, Piece)| {
         let batch = codec::encode(&piece.batch, &piece.picks)?;
         let (destination, source) = (spool.name(destination), piece.batch.source.name.clone());
-        Ok(Write::SpoolAppend(SpoolAppend { destination, source, batch, bytes_max }))
+        let Overflow { bytes_max, free_disk_floor: disk_free_min, .. } = *overflow;
+        Ok(Write::SpoolAppend(SpoolAppend { destination, source, batch, bytes_max, disk_free_min }))
     };
     pieces.iter().map(write).collect()
 }
