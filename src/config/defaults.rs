@@ -168,7 +168,11 @@ impl Default for Breaker {
 
 impl Default for Overflow {
     fn default() -> Self {
-        Overflow { policy: OverflowPolicy::Spill, bytes_max: 10 << 30, free_disk_floor: 256 << 20 }
+        Overflow {
+            policy: OverflowPolicy::Spill,
+            bytes_max: crate::limits::SPOOL_BYTES,
+            free_disk_floor: 256 << 20,
+        }
     }
 }
 

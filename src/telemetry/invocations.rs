@@ -73,6 +73,7 @@ impl InvocationLog {
             let line = json!({
                 "source": batch.source.name,
                 "key": record.key,
+                "id": record.id,
                 "subject": batch.text(record.subject),
                 "destination": destination,
                 "status": status,
