@@ -16,10 +16,9 @@ pub const MEMORY_BYTES: usize = 48 << 20;
 /// What a source reserves for a page before it knows the page's size: 1,000 events * 256 bytes.
 pub const PAGE_RESERVE_BYTES: usize = 256 << 10;
 
-/// Bytes of one destination's spool unless configured: 10 minutes * 20,000 events/s * 160 bytes compressed = 1.9 GB, rounded up.
-pub const SPOOL_BYTES: u64 = 2 << 30;
-/// Bytes of all spools together: four destinations dead at once.
-pub const SPOOL_BYTES_TOTAL: u64 = 4 * SPOOL_BYTES;
+/// Bytes of one destination's spool unless configured: an hour * 18,000 events/s * 160 bytes compressed = 10.4 GB. All spools together may take the sum of what
+/// the processors may: one that is full leaves the others theirs.
+pub const SPOOL_BYTES: u64 = 10 << 30;
 /// Bytes of all dead letters: 256 Ki events of 1 KiB.
 pub const DEAD_LETTER_BYTES: u64 = 256 << 20;
 /// Free disk below which nothing is spooled or dead-lettered: what checkpoints, the write-ahead log and a shrinking file need with room to spare.

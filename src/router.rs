@@ -8,7 +8,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use crate::config::{self, Config, State};
-use crate::durable::{Store, StoreError};
+use crate::durable::{Bounds, Store, StoreError};
 use crate::limits::FIRST_SYNC_MAX;
 use crate::pattern::PatternError;
 use crate::pipeline::destination::Destinations;
@@ -105,7 +105,7 @@ impl Router {
                 (dir.clone(), Some(Ephemeral(dir)))
             }
         };
-        let store = Store::open(&dir)?;
+        let store = Store::open_with(&dir, bounds(&config))?;
         for processor in &processors {
             Arc::clone(processor).start();
         }
@@ -237,7 +237,38 @@ fn shown(errors: &[PatternError]) -> String {
     )
 }
 
+/// What the store may take of the disk: every processor what its configuration allows it, whatever the others take.
+fn bounds(config: &Config) -> Bounds {
+    let spools = config.processors.iter().map(|processor| processor.delivery.overflow.bytes_max);
+    Bounds { spool_bytes: spools.fold(0, u64::saturating_add), ..Bounds::default() }
+}
+
 /// Decoding shares the cores with the core thread and the HTTP at both ends: half of them, as measured (`docs/performance.md`).
 fn parse_threads() -> usize {
     std::thread::available_parallelism().map_or(1, |cores| (cores.get() / 2).max(1))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Delivery, Overflow, Processor, ProcessorKind};
+
+    #[test]
+    fn a_full_spool_leaves_the_others_what_they_may_take() {
+        let check = |bytes: &[u64], expected: u64| {
+            let processor = |bytes_max: &u64| Processor {
+                name: bytes_max.to_string(),
+                kind: ProcessorKind::Blackhole,
+                delivery: Delivery {
+                    overflow: Overflow { bytes_max: *bytes_max, ..Overflow::default() },
+                    ..Delivery::default()
+                },
+            };
+            let config = Config::new(State::Ephemeral, Vec::new(), bytes.iter().map(processor).collect());
+            assert_eq!(bounds(&config).spool_bytes, expected);
+        };
+        check(&[10 << 30, 50 << 30], 60 << 30);
+        check(&[1 << 20], 1 << 20);
+        check(&[u64::MAX, 7], u64::MAX);
+    }
 }

@@ -251,29 +251,6 @@ fn a_file_that_cannot_be_read_says_why() {
     assert!(error().contains("has more than 4194304 bytes"));
 }
 
-/// Compares a generated file with the one that is checked in; `UPDATE_DOCS=1` writes it.
-fn check_generated(name: &str, expected: &str) {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs").join(name);
-    if std::env::var_os("UPDATE_DOCS").is_some() {
-        std::fs::write(&path, expected).unwrap();
-    }
-    let actual = std::fs::read_to_string(&path).unwrap_or_default();
-    assert!(
-        actual == expected,
-        "docs/{name} is not what the table of keys says; run `UPDATE_DOCS=1 cargo test --test config`"
-    );
-}
-
-#[test]
-fn the_checked_in_schema_is_that_of_the_table() {
-    check_generated("config.schema.json", &json_schema_text());
-}
-
-#[test]
-fn the_checked_in_manual_is_that_of_the_table() {
-    check_generated("configuration.md", &reference_manual());
-}
-
 mod mutations {
     use proptest::prelude::*;
 

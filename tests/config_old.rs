@@ -188,13 +188,20 @@ fn every_error_of_an_old_file_is_shown_at_once() {
 
 /// A directory with the files that the examples name, and an example with the paths to them.
 fn example(name: &str, dir: &Path) -> String {
-    for secret in
-        ["vc1-password", "openfaas-password", "admin-password", "vc-fra-password", "vc-dub-password"]
-    {
+    for secret in [
+        "vc1-password",
+        "openfaas-password",
+        "admin-password",
+        "admin-token",
+        "vc-fra-password",
+        "vc-dub-password",
+    ] {
         std::fs::write(dir.join(secret), "pw\n").unwrap();
     }
     let key = rcgen::generate_simple_self_signed(["ca.example".into()]).unwrap();
     std::fs::write(dir.join("ca.pem"), key.cert.pem()).unwrap();
+    std::fs::write(dir.join("admin.pem"), key.cert.pem()).unwrap();
+    std::fs::write(dir.join("admin-key.pem"), key.signing_key.serialize_pem()).unwrap();
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples").join(name);
     std::fs::read_to_string(path).unwrap().replace("/etc/event-router", &dir.display().to_string())
 }
@@ -213,7 +220,7 @@ fn examples() -> Vec<String> {
 fn every_example_is_accepted() {
     let dir = tempfile::tempdir().unwrap();
     let names = examples();
-    assert!(names.len() >= 10, "{names:?}");
+    assert!(names.len() >= 16, "{names:?}");
     for name in names {
         let text = example(&name, dir.path());
         let env = |variable: &str| match variable {

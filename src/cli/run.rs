@@ -24,7 +24,7 @@ use crate::telemetry::{log, metrics};
 pub struct RunArgs {
     #[command(flatten)]
     config: ConfigArgs,
-    /// Write one line to stdout for each invocation: key, subject, destination, status, milliseconds, attempt
+    /// Write one line to stdout for each invocation: key, id, subject, destination, status, milliseconds, attempt
     #[arg(long)]
     log_invocations: bool,
     #[command(flatten)]

@@ -170,7 +170,7 @@ impl Default for Overflow {
     fn default() -> Self {
         Overflow {
             policy: OverflowPolicy::Spill,
-            bytes_max: 10 << 30,
+            bytes_max: crate::limits::SPOOL_BYTES,
             free_disk_floor: crate::limits::DISK_FREE_BYTES_MIN,
         }
     }

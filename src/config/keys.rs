@@ -128,7 +128,7 @@ static LOG: Block = Block {
         )
         .or("info"),
         Field::new("format", Kind::OneOf(&[("human", "for people"), ("json", "one object a line")]), "How lines look.").or("human"),
-        Field::new("invocations", Kind::Flag, "Writes one line to stdout for each invocation: key, subject, destination, status, milliseconds, attempt.")
+        Field::new("invocations", Kind::Flag, "Writes one line to stdout for each invocation: key, id, subject, destination, status, milliseconds, attempt.")
             .or("false"),
         Field::new("invocationsPerSecond", Kind::Whole(1, 1_000_000), "Invocation lines a second at most. Default: no limit."),
     ],

@@ -530,8 +530,9 @@ mod tests {
             r#"1:[2:{a@2=2:"x\né" b@5=5:true c@5=5:null}]"#,
         );
         check(r#"{"a": 1, "a": 2}"#, "1:{a@1=1:2}");
-        check("[\n{\"a\": 1,}\n]", " !2: not readable as JSON: key must be a string");
-        check("[1] x", " !1: not readable as JSON: trailing characters");
+        const ADVICE: &str = "JSON has text in double quotes, a comma between elements but none behind the last, and no comments";
+        check("[\n{\"a\": 1,}\n]", &format!(" !2: not readable as JSON: key must be a string; {ADVICE}"));
+        check("[1] x", &format!(" !1: not readable as JSON: trailing characters; {ADVICE}"));
         let deep = "[".repeat(100) + &"]".repeat(100);
         check(&deep, " !1: lists and maps are nested more than 64 deep");
     }

@@ -21,7 +21,7 @@ pub struct Bounds {
 impl Default for Bounds {
     fn default() -> Self {
         Bounds {
-            spool_bytes: limits::SPOOL_BYTES_TOTAL,
+            spool_bytes: limits::SPOOL_BYTES,
             dead_letter_bytes: limits::DEAD_LETTER_BYTES,
             disk_free_bytes: limits::DISK_FREE_BYTES_MIN,
         }

@@ -1,4 +1,4 @@
-//! The invocation log: one line an invocation on stdout, with key, subject, destination, status, milliseconds and attempt. Its own switch, off by default.
+//! The invocation log: one line an invocation on stdout, with key, id, subject, destination, status, milliseconds and attempt. Its own switch, off by default.
 //!
 //! An event in a request of many has a line of its own: what became of *it*. Every line is written unless a limit is asked for; then a line says how many
 //! were left out, with the first one of the next second.
@@ -73,6 +73,7 @@ impl InvocationLog {
             let line = json!({
                 "source": batch.source.name,
                 "key": record.key,
+                "id": record.id,
                 "subject": batch.text(record.subject),
                 "destination": destination,
                 "status": status,

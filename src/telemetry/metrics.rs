@@ -70,6 +70,54 @@ metrics! {
     REQUEST_SECONDS = "event_router_destination_request_seconds", Histogram, ["destination"], "time from a request to its answer";
 }
 
+const MANUAL: &str = "\
+# Metrics
+
+<!-- Written by a test from the declarations in src/telemetry/metrics.rs: `UPDATE_DOCS=1 cargo test --test docs` writes it anew. -->
+
+`GET /metrics` on the [admin address](configuration.md#admin) is a Prometheus page. A counter begins at 0 with the process; a histogram has `_bucket`, `_sum`
+and `_count`. The label `source` is the source's name in the configuration, `destination` is `PROCESSOR`, or `PROCESSOR/FUNCTION` and `PROCESSOR/BUS` where
+a processor has several, and `stage` is a step of the [pipeline](architecture.md).
+
+What to look at first:
+
+| question | metric |
+|---|---|
+| Does the router keep up? | `event_router_source_lag_seconds`: seconds at rest, and minutes while it catches up after an outage |
+| Does it reach its vCenters? | `event_router_source_up` is 0 while it does not |
+| Is an event lost for its target? | `event_router_destination_dead_letter_events_total` (kept: `event-router dlq list`), `event_router_destination_dropped_events_total` (gone: only where `overflow.policy` says so) |
+| Is a target slow or dead? | `event_router_destination_breaker_open`, `event_router_destination_spooling`, `event_router_destination_request_seconds` |
+| Does something stand still? | `event_router_destination_store_full` is 1: a spool, the dead letters or the disk are full, and events wait in the vCenter |
+
+";
+
+/// The text of `docs/metrics.md`.
+pub fn reference_manual() -> String {
+    let mut text = MANUAL.to_owned();
+    for (label, heading) in [
+        ("source", "Of each source"),
+        ("destination", "Of each destination"),
+        ("stage", "Of each stage"),
+        ("", "Of the process"),
+    ] {
+        text += &format!("## {heading}\n\n| metric | kind | meaning |\n|---|---|---|\n");
+        for metric in ALL.iter().filter(|metric| metric.labels.first().copied().unwrap_or_default() == label)
+        {
+            let Metric { name, kind, labels, help } = metric;
+            let kind = match kind {
+                Kind::Counter => "counter",
+                Kind::Gauge => "gauge",
+                Kind::Histogram => "histogram, seconds",
+            };
+            let more = labels.iter().skip(1).map(|label| format!(", by `{label}`")).collect::<String>();
+            text += &format!("| `{name}` | {kind} | {help}{more} |\n");
+        }
+        text += "\n";
+    }
+    let buckets = BUCKETS.iter().map(f64::to_string).collect::<Vec<_>>().join(", ");
+    text + &format!("The buckets of a histogram end at {buckets} seconds.\n")
+}
+
 /// Registers the descriptions with the installed recorder.
 pub fn describe() {
     for metric in ALL {
@@ -224,6 +272,7 @@ mod tests {
             assert!(metric.name.starts_with("event_router_"), "{}", metric.name);
             let is_total = metric.name.ends_with("_total");
             assert_eq!(is_total, metric.kind == Kind::Counter, "{}", metric.name);
+            assert!(reference_manual().contains(&format!("| `{}` | ", metric.name)), "{}", metric.name);
         }
     }
 }
