@@ -39,12 +39,15 @@ struct Target {
 #[derive(Debug)]
 enum Place {
     Fixed(Target),
-    /// Found when it is needed first; until then events wait.
-    Referred {
-        resolver: Resolver,
-        settings: Box<Settings>,
-        found: OnceCell<Target>,
-    },
+    Referred(Box<Referred>),
+}
+
+/// A target whose address is found when it is needed first; until then events wait.
+#[derive(Debug)]
+struct Referred {
+    resolver: Resolver,
+    settings: Settings,
+    found: OnceCell<Target>,
 }
 
 impl Target {
@@ -52,6 +55,17 @@ impl Target {
         let uri = target_uri(url)?;
         let client = Client::new(&uri, &settings.http, Version::Auto, &settings.auth, &settings.headers)?;
         Ok(Target { uri, client })
+    }
+}
+
+impl Referred {
+    async fn find(&self) -> Result<Target, Failure> {
+        let url = self.resolver.url().await?;
+        let object = self.resolver.object();
+        let target =
+            Target::new(&url, &self.settings).map_err(|error| target_fault(format!("{object}: {error}")))?;
+        tracing::info!(object, address = address(&target.uri), "found the address in Kubernetes");
+        Ok(target)
     }
 }
 
@@ -68,11 +82,11 @@ impl CloudEvents {
     ) -> Result<Self, HttpError> {
         let place = match &settings.reference {
             None => Place::Fixed(Target::new(&settings.url, settings)?),
-            Some(reference) => Place::Referred {
+            Some(reference) => Place::Referred(Box::new(Referred {
                 resolver: Resolver::new(cluster.ok_or(HttpError::NoCluster)?, reference)?,
-                settings: Box::new(settings.clone()),
+                settings: settings.clone(),
                 found: OnceCell::new(),
-            },
+            })),
         };
         Ok(CloudEvents { place, mode: settings.mode, envelope })
     }
@@ -85,28 +99,14 @@ impl CloudEvents {
     fn known(&self) -> Option<&Target> {
         match &self.place {
             Place::Fixed(target) => Some(target),
-            Place::Referred { found, .. } => found.get(),
+            Place::Referred(referred) => referred.found.get(),
         }
     }
 
     async fn target(&self) -> Result<&Target, Failure> {
         match &self.place {
             Place::Fixed(target) => Ok(target),
-            Place::Referred { resolver, settings, found } => {
-                found
-                    .get_or_try_init(|| async {
-                        let url = resolver.url().await?;
-                        let target = Target::new(&url, settings)
-                            .map_err(|error| target_fault(format!("{}: {error}", resolver.object())))?;
-                        tracing::info!(
-                            object = resolver.object(),
-                            address = address(&target.uri),
-                            "found the address in Kubernetes"
-                        );
-                        Ok(target)
-                    })
-                    .await
-            }
+            Place::Referred(referred) => referred.found.get_or_try_init(|| referred.find()).await,
         }
     }
 
