@@ -164,6 +164,53 @@ fn a_knative_target_with_a_uri_works_anywhere() {
 }
 
 #[test]
+fn a_knative_ref_is_for_clusters_and_is_converted_anywhere() {
+    let yaml = |more: &str| {
+        let object = format!("{{apiVersion: eventing.knative.dev/v1, kind: Broker, name: prod{more}}}");
+        let knative = format!("{{encoding: binary, destination: {{ref: {object}}}}}");
+        format!(
+            "{API}{VCENTER}eventProcessor: {{type: knative, name: kn, knative: {knative}}}\n{METRICS_YAML}"
+        )
+    };
+    assert_eq!(
+        bad(&yaml(", namespace: events")),
+        "config:4: eventProcessor.knative.destination.ref: a `ref` is resolved by the Kubernetes cluster that the router runs in, and this is no pod \
+         (`$KUBERNETES_SERVICE_HOST` is not set); run it there, or give the address as `uri` \
+         (of a default broker: `http://broker-ingress.knative-eventing.svc.cluster.local/events/prod`)"
+    );
+    let pod =
+        |name: &str| (name == "KUBERNETES_SERVICE_HOST").then(|| "10.96.0.1".into()).or_else(|| env(name));
+    let in_pod = |text: &str| {
+        load_str_with(text, Path::new("config"), &pod).unwrap_or_else(|errors| panic!("{errors}\n{text}"))
+    };
+    for (more, namespace) in [(", namespace: events", Some("events")), ("", None)] {
+        let (mut before, _) = in_pod(&yaml(more));
+        let ProcessorKind::CloudEvents(target) = before.processors[0].kind.clone() else { panic!() };
+        let expected = Reference {
+            api_version: "eventing.knative.dev/v1".into(),
+            kind: "Broker".into(),
+            name: "prod".into(),
+            namespace: namespace.map(ToOwned::to_owned),
+        };
+        assert_eq!((target.url.as_str(), target.reference), ("", Some(expected)));
+        let (native, _) = convert(&yaml(more), Path::new("config")).unwrap();
+        before.format = Format::Native;
+        assert_eq!(in_pod(&native).0, before, "{native}");
+        assert!(bad(&native).contains("give the address as `url`"));
+    }
+    // They stand in a path.
+    for (good, wrong) in [
+        ("name: prod", "name: ../secrets"),
+        ("kind: Broker", "kind: '..'"),
+        ("namespace: x", "namespace: ''"),
+    ] {
+        let key = good.split(':').next().unwrap();
+        let told = bad(&yaml(", namespace: x").replace(good, wrong));
+        assert!(told.contains(&format!("ref.{key}: must be a name of Kubernetes")), "{told}");
+    }
+}
+
+#[test]
 fn what_is_not_built_is_refused_by_name() {
     let provider = |yaml: &str| bad(&format!("{API}eventProvider: {yaml}\n{OPENFAAS}{METRICS_YAML}"));
     let webhook =

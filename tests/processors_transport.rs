@@ -181,12 +181,12 @@ async fn a_ca_file_that_changes_is_used_without_a_restart() {
     let processor = processor(&target.https_url("/"), tls);
     check_failure(processor.deliver(&one()).await, Fault::Target, None, &["name its CA"]);
     files.put("ca.pem", &format!("{}{}", before.pem, after.pem));
-    processor.client().check_files_now();
+    processor.client().unwrap().check_files_now();
     let outcome = processor.deliver(&one()).await;
     assert!(matches!(outcome, Outcome::Delivered), "{outcome:?}");
     // A half-written file leaves what works.
     files.put("ca.pem", "-----BEGIN CERTIFICATE-----\nMIIB");
-    processor.client().check_files_now();
+    processor.client().unwrap().check_files_now();
     let outcome = processor.deliver(&one()).await;
     assert!(matches!(outcome, Outcome::Delivered), "{outcome:?}");
 }

@@ -3,8 +3,9 @@
 use std::path::Path;
 
 use super::model::*;
+use super::reference::CLUSTER_VARIABLE;
 use super::write::{self, Notes};
-use super::{ConfigErrors, Warning, load_str};
+use super::{ConfigErrors, Warning, load_str_with};
 
 /// Why a file was not converted.
 #[derive(Debug, thiserror::Error)]
@@ -26,7 +27,12 @@ const HEAD: &str = "\
 
 /// The native file for the old one in `text`; `name` is what messages call it. It holds the secrets that were in the old one.
 pub fn convert(text: &str, name: &Path) -> Result<(String, Vec<Warning>), ConvertError> {
-    let (config, warnings) = load_str(text, name)?;
+    // It is converted here, and runs where it will: a `ref` may stay.
+    let env = |variable: &str| match variable {
+        CLUSTER_VARIABLE => Some("kubernetes.default.svc".into()),
+        other => std::env::var(other).ok(),
+    };
+    let (config, warnings) = load_str_with(text, name, &env)?;
     if config.format == Format::Native {
         return Err(ConvertError::Native(name.into()));
     }

@@ -65,6 +65,7 @@ impl CloudEvents {
     pub fn new(url: impl Into<String>) -> Self {
         CloudEvents {
             url: url.into(),
+            reference: None,
             mode: ContentMode::Structured,
             auth: Auth::None,
             headers: Vec::new(),

@@ -94,6 +94,8 @@ pub(super) enum Shape {
     /// Anything.
     MayBeEmpty,
     Name,
+    /// A name of Kubernetes, which stands in a path.
+    ObjectName,
     HttpUrl,
     /// An HTTP URL that may carry credentials.
     ProxyUrl,
@@ -213,6 +215,7 @@ impl Shape {
             Shape::Any => "text that is not empty",
             Shape::MayBeEmpty => "text",
             Shape::Name => "a name of 1 to 253 characters, without line breaks or spaces around it",
+            Shape::ObjectName => "a name of Kubernetes, of letters, digits, `-`, `.` and `/`",
             Shape::HttpUrl => "a URL that begins with `http://` or `https://`, without credentials in it",
             Shape::ProxyUrl => {
                 "`environment`, `none`, or a URL such as `http://user:password@proxy.example:3128`"
@@ -242,6 +245,13 @@ impl Shape {
                     && text.trim() == text
                     && !text.contains(char::is_control);
                 if fits { Ok(text.into()) } else { Err(must()) }
+            }
+            Shape::ObjectName => {
+                let part = |part: &str| {
+                    part.starts_with(|c: char| c.is_ascii_alphanumeric())
+                        && part.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-.".contains(&byte))
+                };
+                if text.split('/').all(part) { Ok(text.into()) } else { Err(must()) }
             }
             Shape::HttpUrl => scalar::http_url(text).map_err(Into::into),
             Shape::ProxyUrl => scalar::proxy(text).map(|_| text.into()).ok_or_else(must),

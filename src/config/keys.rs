@@ -203,6 +203,24 @@ static TLS: Block = Block {
     rules: TLS_RULES,
 };
 
+pub(super) static REFERENCE: Block = Block {
+    name: "cloudevents.ref",
+    doc: "A Broker, a Channel, a Knative Service or anything else with a `status.address.url`; or a Service. The pod's service account must be allowed to `get` it.",
+    fields: &[
+        Field::new(
+            "apiVersion",
+            Kind::Text(Shape::ObjectName),
+            "Its group and version, `eventing.knative.dev/v1`.",
+        )
+        .required(),
+        Field::new("kind", Kind::Text(Shape::ObjectName), "Its kind, `Broker`.").required(),
+        Field::new("name", Kind::Text(Shape::ObjectName), "Its name.").required(),
+        Field::new("namespace", Kind::Text(Shape::ObjectName), "Its namespace. Default: the pod's own."),
+    ],
+    variants: &[],
+    rules: &[],
+};
+
 /// A vCenter asks for no certificate.
 static SOURCE_TLS: Block = Block {
     name: "vcenter.tls",
@@ -443,6 +461,7 @@ static PROCESSOR: Block = Block {
             fields: &[
                 Field::new("url", Kind::Text(Shape::HttpUrl), "The target. Default: `$K_SINK`, which Knative sets; `$K_CE_OVERRIDES` is read too.")
                     .also(&["address", "uri", "sink", "destination"]),
+                Field::new("ref", Kind::Maybe(&REFERENCE), "Instead of `url`: an object in the Kubernetes cluster that the router runs in, which says itself where it takes events."),
                 Field::new(
                     "mode",
                     Kind::OneOf(&[
@@ -461,7 +480,7 @@ static PROCESSOR: Block = Block {
                 CONNECT_TIMEOUT,
                 PROXY,
             ],
-            rules: &[],
+            rules: &[Rule::AtMostOne(&["url", "ref"])],
         },
         Variant {
             word: "openfaas",

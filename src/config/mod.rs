@@ -23,6 +23,7 @@ mod model;
 mod native;
 mod old;
 mod problem;
+mod reference;
 mod scalar;
 mod secret;
 mod tree;
@@ -98,7 +99,7 @@ pub fn load_str_with(
     };
     let config = match format_of(&root) {
         Format::Native => native::build(&root, env, &mut problems),
-        Format::V1alpha1 => v1alpha1::build(&root, &mut problems),
+        Format::V1alpha1 => v1alpha1::build(&root, env, &mut problems),
         Format::JsonArray => json_array::build(&root, env, &mut problems),
     };
     problems.finish(name, config)

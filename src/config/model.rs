@@ -272,13 +272,28 @@ pub enum ProcessorKind {
 /// Any CloudEvents target over HTTP.
 #[derive(Clone, Debug, PartialEq)]
 pub struct CloudEvents {
+    /// Empty where `reference` is given.
     pub url: String,
+    /// The object of Kubernetes whose address is the URL; none.
+    pub reference: Option<Reference>,
     /// [`ContentMode::Structured`].
     pub mode: ContentMode,
     pub auth: Auth,
     /// Extra headers, values may be secrets; none.
     pub headers: Vec<(String, Secret)>,
     pub http: HttpClient,
+}
+
+/// An object of Kubernetes, as Knative's destinations name it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reference {
+    /// `eventing.knative.dev/v1`.
+    pub api_version: String,
+    /// `Broker`.
+    pub kind: String,
+    pub name: String,
+    /// The pod's own.
+    pub namespace: Option<String>,
 }
 
 /// The three content modes of the CloudEvents HTTP binding.

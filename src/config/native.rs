@@ -9,6 +9,7 @@ use super::found::Found;
 use super::keys;
 use super::model::*;
 use super::problem::Problems;
+use super::reference::reference;
 use super::scalar;
 use super::tree::Node;
 
@@ -155,8 +156,11 @@ impl Builder<'_> {
 
     fn cloudevents(&mut self, found: &Found, extensions: &mut Extensions) -> CloudEvents {
         let auth = found.maybe_block("auth").map(auth).unwrap_or_default();
+        let reference =
+            found.maybe_block("ref").map(|found| reference(found, "url", self.env, self.problems));
         let url = match (found.maybe_text("url"), (self.env)("K_SINK")) {
             (Some(url), _) => url.to_owned(),
+            (None, _) if reference.is_some() => String::new(),
             (None, Some(sink)) => {
                 self.ce_overrides(found, extensions);
                 scalar::http_url(&sink).unwrap_or_else(|message| {
@@ -179,6 +183,7 @@ impl Builder<'_> {
         }
         CloudEvents {
             url,
+            reference,
             mode: match found.text("mode") {
                 "binary" => ContentMode::Binary,
                 "batched" => ContentMode::Batched,

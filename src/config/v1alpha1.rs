@@ -6,12 +6,14 @@
 use std::path::Path;
 
 use super::Secret;
-use super::check::{Reader, Unknown};
+use super::check::{Env, Reader, Unknown};
 use super::field::{Block, Field, Kind, MapShape, Shape};
 use super::found::{Found, NULL_SECRET};
+use super::keys;
 use super::model::*;
 use super::old;
 use super::problem::Problems;
+use super::reference::reference;
 use super::scalar;
 use super::tree::{Data, Node};
 
@@ -111,11 +113,8 @@ static KNATIVE: Block = block(
         field("auth", Kind::Maybe(&AUTH)),
     ],
 );
-static DESTINATION: Block = block("destination", &[field("ref", Kind::Maybe(&REF)), field("uri", Kind::Raw)]);
-static REF: Block = block(
-    "ref",
-    &[field("apiVersion", TEXT), field("kind", TEXT), field("name", TEXT), field("namespace", TEXT)],
-);
+static DESTINATION: Block =
+    block("destination", &[field("ref", Kind::Maybe(&keys::REFERENCE)), field("uri", Kind::Raw)]);
 static URI: Block = block(
     "uri",
     &[
@@ -158,13 +157,13 @@ static BASIC: Block = block("basicAuth", &[field("username", TEXT), field("passw
 static ACCESS_KEY: Block = block("awsAccessKeyAuth", &[field("accessKey", TEXT), field("secretKey", TEXT)]);
 
 /// The configuration that the file gives. Meaningless where `problems` has errors afterwards.
-pub(super) fn build(root: &Node, problems: &mut Problems) -> Config {
+pub(super) fn build(root: &Node, env: Env<'_>, problems: &mut Problems) -> Config {
     let found = Reader { problems, env: None, unknown: Unknown::Refuse }.block(root, &ROOT, "", root.line);
     if !found.text("apiVersion").starts_with(API_GROUP) {
         let message = "read as `event-router.vmware.com/v1alpha1` for its fields";
         problems.warn(found.line_of("apiVersion"), "apiVersion", message);
     }
-    let mut builder = Builder { problems };
+    let mut builder = Builder { env, problems };
     let ca_files = found.block("certificates").texts("rootCAs").into_iter().map(Into::into).collect();
     let nothing = |kind| Source { name: String::new(), kind };
     let (mut source, state) = match found.maybe_block("eventProvider") {
@@ -189,6 +188,8 @@ pub(super) fn build(root: &Node, problems: &mut Problems) -> Config {
 }
 
 struct Builder<'a> {
+    /// For what the surroundings decide, not for text: `${NAME}` stands for itself here.
+    env: Env<'a>,
     problems: &'a mut Problems,
 }
 
@@ -307,7 +308,10 @@ impl Builder<'_> {
     }
 
     fn knative(&mut self, block: &Found) -> ProcessorKind {
-        let url = block.maybe_block("destination").map(|destination| self.destination(destination));
+        let (url, reference) = match block.maybe_block("destination") {
+            Some(destination) => self.destination(destination),
+            None => Default::default(),
+        };
         let auth = self.maybe_basic_auth(block, true);
         if auth != Auth::None {
             let message = "the old router took no notice of it; it is sent now";
@@ -323,11 +327,13 @@ impl Builder<'_> {
             },
             auth,
             http: HttpClient { tls, ..HttpClient::default() },
-            ..CloudEvents::new(url.unwrap_or_default())
+            reference,
+            ..CloudEvents::new(url)
         })
     }
 
-    fn destination(&mut self, destination: &Found) -> String {
+    /// The URL, or the object that has it; a `uri` comes before a `ref`.
+    fn destination(&mut self, destination: &Found) -> (String, Option<Reference>) {
         if let Some(uri) = destination.maybe_raw("uri") {
             let (line, path) = (destination.line_of("uri"), destination.path_of("uri"));
             let url = match &uri.data {
@@ -337,7 +343,7 @@ impl Builder<'_> {
                     let parts = reader.block(uri, &URI, &path, line);
                     let host = old::text(&parts, "host", self.problems);
                     if host.is_empty() || parts.text("scheme").is_empty() {
-                        return String::new();
+                        return Default::default();
                     }
                     let slash = if parts.text("path").is_empty() || parts.text("path").starts_with('/') {
                         ""
@@ -349,25 +355,18 @@ impl Builder<'_> {
                     format!("{}://{host}{slash}{}{query}", parts.text("scheme"), parts.text("path"))
                 }
             };
-            return scalar::http_url(&url).unwrap_or_else(|message| {
+            let url = scalar::http_url(&url).unwrap_or_else(|message| {
                 self.problems.error(line, &path, message);
                 String::new()
             });
+            return (url, None);
         }
-        match destination.maybe_block("ref") {
-            None => {
-                let message = "needs a `uri`, the target's URL";
-                self.problems.error(destination.line, &destination.path, message);
-            }
-            Some(reference) => {
-                let message = format!(
-                    "a `ref` needs Kubernetes to be resolved, which this router does not ask; give the address as `uri` ({})",
-                    address_of(reference)
-                );
-                self.problems.error(reference.line, &reference.path, message);
-            }
-        }
-        String::new()
+        let Some(found) = destination.maybe_block("ref") else {
+            let message = "needs a `uri`, the target's URL, or a `ref`";
+            self.problems.error(destination.line, &destination.path, message);
+            return Default::default();
+        };
+        (String::new(), Some(reference(found, "uri", self.env, self.problems)))
     }
 
     fn admin(&mut self, metrics: &Found) -> Admin {
@@ -435,18 +434,5 @@ impl Builder<'_> {
                 format!("must be {allowed} here"),
             );
         }
-    }
-}
-
-/// Where a Kubernetes object of the usual kinds listens within its cluster.
-fn address_of(reference: &Found) -> String {
-    let (name, namespace) = (reference.text("name"), reference.text("namespace"));
-    let namespace = if namespace.is_empty() { "default" } else { namespace };
-    match reference.text("kind") {
-        "Broker" => format!(
-            "of a default broker: `http://broker-ingress.knative-eventing.svc.cluster.local/{namespace}/{name}`"
-        ),
-        "Service" => format!("of a service: `http://{name}.{namespace}.svc.cluster.local`"),
-        _ => "what `kubectl get` shows as its address or URL".into(),
     }
 }

@@ -261,6 +261,16 @@ fn http_of(http: &HttpClient) -> Result<Fields, SecretError> {
 }
 
 /// Text within the credentials of a URL.
+fn reference_of(reference: &Reference) -> Out {
+    let Reference { api_version, kind, name, namespace } = reference;
+    Out::Map(vec![
+        ("apiVersion", text(api_version)),
+        ("kind", text(kind)),
+        ("name", text(name)),
+        ("namespace", some(namespace.as_ref(), text)),
+    ])
+}
+
 fn percent(text: &str) -> String {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte);
     text.bytes()
@@ -271,7 +281,7 @@ fn percent(text: &str) -> String {
 fn processor(processor: &Processor) -> Result<Fields, SecretError> {
     let Processor { name, kind, delivery } = processor;
     let (word, own) = match kind {
-        ProcessorKind::CloudEvents(CloudEvents { url, mode, auth, headers, http }) => {
+        ProcessorKind::CloudEvents(CloudEvents { url, reference, mode, auth, headers, http }) => {
             let mode = match mode {
                 ContentMode::Structured => "structured",
                 ContentMode::Binary => "binary",
@@ -282,7 +292,8 @@ fn processor(processor: &Processor) -> Result<Fields, SecretError> {
                 pairs.push((name.clone(), value.read()?.to_string()));
             }
             let own = [
-                ("url", text(url)),
+                ("url", if reference.is_some() { Out::Nothing } else { text(url) }),
+                ("ref", some(reference.as_ref(), reference_of)),
                 ("mode", text(mode)),
                 ("auth", auth_of(auth)?),
                 ("headers", Out::Pairs(pairs)),

@@ -7,8 +7,10 @@ use bytes::Bytes;
 use hyper::Method;
 use hyper::Uri;
 use hyper::header::{CONTENT_TYPE, HeaderMap, HeaderValue};
+use tokio::sync::OnceCell;
 
-use super::http::{Client, HttpError, Version, address, request, target_uri};
+use super::http::{Client, HttpError, Version, address, request, target_fault, target_uri};
+use super::kubernetes::{Cluster, Resolver};
 use super::{BoxFuture, Failure, Outcome, Piece, Processor, Request, Shape};
 use crate::config::{CloudEvents as Settings, ContentMode};
 use crate::event::Envelope;
@@ -22,34 +24,104 @@ const BATCHED: HeaderValue = HeaderValue::from_static("application/cloudevents-b
 /// Posts events to one URL.
 #[derive(Debug)]
 pub struct CloudEvents {
-    uri: Uri,
+    place: Place,
     mode: ContentMode,
-    client: Client,
     envelope: Envelope,
+}
+
+/// Where events go, and what they are sent with.
+#[derive(Debug)]
+struct Target {
+    uri: Uri,
+    client: Client,
+}
+
+#[derive(Debug)]
+enum Place {
+    Fixed(Target),
+    Referred(Box<Referred>),
+}
+
+/// A target whose address is found when it is needed first; until then events wait.
+#[derive(Debug)]
+struct Referred {
+    resolver: Resolver,
+    settings: Settings,
+    found: OnceCell<Target>,
+}
+
+impl Target {
+    fn new(url: &str, settings: &Settings) -> Result<Self, HttpError> {
+        let uri = target_uri(url)?;
+        let client = Client::new(&uri, &settings.http, Version::Auto, &settings.auth, &settings.headers)?;
+        Ok(Target { uri, client })
+    }
+}
+
+impl Referred {
+    async fn find(&self) -> Result<Target, Failure> {
+        let url = self.resolver.url().await?;
+        let object = self.resolver.object();
+        let target =
+            Target::new(&url, &self.settings).map_err(|error| target_fault(format!("{object}: {error}")))?;
+        tracing::info!(object, address = address(&target.uri), "found the address in Kubernetes");
+        Ok(target)
+    }
 }
 
 impl CloudEvents {
     pub fn new(settings: &Settings, envelope: Envelope) -> Result<Self, HttpError> {
-        let uri = target_uri(&settings.url)?;
-        let client = Client::new(&uri, &settings.http, Version::Auto, &settings.auth, &settings.headers)?;
-        Ok(CloudEvents { uri, mode: settings.mode, client, envelope })
+        Self::within(Cluster::of_this_pod().as_ref(), settings, envelope)
     }
 
-    /// What it sends with.
-    pub fn client(&self) -> &Client {
-        &self.client
+    /// As [`CloudEvents::new`], in this cluster.
+    pub fn within(
+        cluster: Option<&Cluster>,
+        settings: &Settings,
+        envelope: Envelope,
+    ) -> Result<Self, HttpError> {
+        let place = match &settings.reference {
+            None => Place::Fixed(Target::new(&settings.url, settings)?),
+            Some(reference) => Place::Referred(Box::new(Referred {
+                resolver: Resolver::new(cluster.ok_or(HttpError::NoCluster)?, reference)?,
+                settings: settings.clone(),
+                found: OnceCell::new(),
+            })),
+        };
+        Ok(CloudEvents { place, mode: settings.mode, envelope })
+    }
+
+    /// What it sends with; `None` while the address is not known.
+    pub fn client(&self) -> Option<&Client> {
+        self.known().map(|target| &target.client)
+    }
+
+    fn known(&self) -> Option<&Target> {
+        match &self.place {
+            Place::Fixed(target) => Some(target),
+            Place::Referred(referred) => referred.found.get(),
+        }
+    }
+
+    async fn target(&self) -> Result<&Target, Failure> {
+        match &self.place {
+            Place::Fixed(target) => Ok(target),
+            Place::Referred(referred) => referred.found.get_or_try_init(|| referred.find()).await,
+        }
     }
 
     async fn post(&self, content: HeaderMap, body: Bytes) -> Result<(), Failure> {
-        let mut headers = HeaderMap::clone(&self.client.headers());
+        let Target { uri, client } = self.target().await?;
+        let mut headers = HeaderMap::clone(&client.headers());
         headers.extend(content);
-        self.client.deliver(self.uri.clone(), headers, body).await
+        client.deliver(uri.clone(), headers, body).await
     }
 
     async fn post_json(&self, content_type: HeaderValue, body: Vec<u8>) -> Result<(), Failure> {
-        let mut headers = HeaderMap::clone(&self.client.headers());
+        let Target { uri, client } = self.target().await?;
+        let mut headers = HeaderMap::clone(&client.headers());
         headers.insert(CONTENT_TYPE, content_type);
-        self.client.deliver(self.uri.clone(), headers, body.into()).await
+        client.deliver(uri.clone(), headers, body.into()).await
     }
 
     /// Event `i` of a piece alone.
@@ -86,15 +158,16 @@ impl CloudEvents {
     }
 
     async fn reach(&self) -> Result<String, Failure> {
-        let mut headers = HeaderMap::clone(&self.client.headers());
+        let Target { uri, client } = self.target().await?;
+        let mut headers = HeaderMap::clone(&client.headers());
         // The validation handshake of the CloudEvents webhook spec: asks, and delivers nothing.
         headers.insert("webhook-request-origin", HeaderValue::from_static("event-router"));
-        let options = request(Method::OPTIONS, self.uri.clone(), headers, Bytes::new());
-        let answer = self.client.exchange(options, 1_024).await?;
+        let options = request(Method::OPTIONS, uri.clone(), headers, Bytes::new());
+        let answer = client.exchange(options, 1_024).await?;
         if matches!(answer.status.as_u16(), 401 | 403 | 407) {
-            return Err(self.client.refusal(&answer));
+            return Err(client.refusal(&answer));
         }
-        Ok(format!("{} answered OPTIONS with {}", self.client.target(), answer.status))
+        Ok(format!("{} answered OPTIONS with {}", client.target(), answer.status))
     }
 }
 
@@ -109,7 +182,7 @@ impl Processor for CloudEvents {
     }
 
     fn address(&self, _: &str) -> Option<String> {
-        Some(address(&self.uri))
+        self.known().map(|target| address(&target.uri))
     }
 
     fn check(&self) -> BoxFuture<'_, Result<String, Failure>> {

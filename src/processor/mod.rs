@@ -10,6 +10,7 @@ pub mod cloudevents;
 pub mod console;
 pub mod eventbridge;
 pub mod http;
+pub mod kubernetes;
 pub mod openfaas;
 
 use std::future::Future;

@@ -48,6 +48,10 @@ pub enum HttpError {
     ContentType(String),
     #[error("{0}")]
     Proxy(String),
+    #[error(
+        "a `ref` is resolved by the Kubernetes cluster that the router runs in, and this is none; give the target's address as `url`"
+    )]
+    NoCluster,
     #[error(transparent)]
     Tls(#[from] TlsError),
     #[error(transparent)]
@@ -365,7 +369,7 @@ fn route(origin: &Uri, proxy: &Proxy) -> Result<(Route, Option<HeaderValue>), Ht
     Ok((route, auth))
 }
 
-fn target_fault(reason: String) -> Failure {
+pub(super) fn target_fault(reason: String) -> Failure {
     Failure::new(Fault::Target, reason)
 }
 
