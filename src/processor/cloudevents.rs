@@ -38,7 +38,7 @@ struct Target {
 
 #[derive(Debug)]
 enum Place {
-    Fixed(Target),
+    Fixed(Box<Target>),
     Referred(Box<Referred>),
 }
 
@@ -81,7 +81,7 @@ impl CloudEvents {
         envelope: Envelope,
     ) -> Result<Self, HttpError> {
         let place = match &settings.reference {
-            None => Place::Fixed(Target::new(&settings.url, settings)?),
+            None => Place::Fixed(Box::new(Target::new(&settings.url, settings)?)),
             Some(reference) => Place::Referred(Box::new(Referred {
                 resolver: Resolver::new(cluster.ok_or(HttpError::NoCluster)?, reference)?,
                 settings: settings.clone(),
