@@ -1,9 +1,17 @@
-//! What two decoders gave of one page, compared text by text: their arenas may be laid out differently.
+//! One page through both decoders, and what they gave of it compared text by text: their arenas may be laid out differently.
 
 use event_router::event::{Record, Span};
 use event_router::vim::Decoded;
+use event_router::vim::decode::{decode_first, reference};
 
-pub fn assert_same(page: &[u8], fast: &Decoded, slow: &Decoded) {
+pub fn check(page: &[u8]) {
+    let (mut fast, mut slow) = (Decoded::default(), Decoded::default());
+    let results = (decode_first(page, &mut fast), reference::decode(page, &mut slow));
+    assert_eq!(results.0, results.1);
+    assert_same(page, &fast, &slow);
+}
+
+fn assert_same(page: &[u8], fast: &Decoded, slow: &Decoded) {
     assert_eq!(fast.records.len(), slow.records.len());
     assert_eq!((fast.misfits, fast.unknown_classes), (slow.misfits, slow.unknown_classes));
     let text = |decoded: &Decoded, span: Span| String::from_utf8(decoded.bytes(span).to_vec()).expect("the arena is UTF-8");

@@ -12,10 +12,9 @@ use testbed::verify::{Report, Verifier};
 
 use super::{End, LogArgs};
 use crate::config::{
-    Admin, CloudEvents, Config, ContentMode, Delivery, Format, Log, LogLevel, Processor, ProcessorKind,
-    Route, Secret, Source, SourceKind, StartAt, State, Vcenter,
+    Admin, CloudEvents, Config, ContentMode, Delivery, Log, LogLevel, Processor, ProcessorKind, Secret,
+    Source, SourceKind, StartAt, State, Vcenter,
 };
-use crate::limits;
 use crate::router::Router;
 use crate::telemetry::log;
 
@@ -138,26 +137,14 @@ fn config(vcenter: &VCenter, function: &Sink, per_event: bool) -> Config {
     source.start_at = StartAt::Beginning;
     let mode = if per_event { ContentMode::Structured } else { ContentMode::Batched };
     let target = CloudEvents { mode, ..CloudEvents::new(function.url()) };
+    let source = Source { name: "demo-vcenter".into(), kind: SourceKind::Vcenter(source) };
+    let processor = Processor {
+        name: "demo-function".into(),
+        kind: ProcessorKind::CloudEvents(target),
+        delivery: Delivery::default(),
+    };
     Config {
-        format: Format::Native,
-        state: State::Ephemeral,
         admin: Admin { bind_address: None, ..Admin::default() },
-        sources: vec![Source { name: "demo-vcenter".into(), kind: SourceKind::Vcenter(source) }],
-        processors: vec![Processor {
-            name: "demo-function".into(),
-            kind: ProcessorKind::CloudEvents(target),
-            delivery: Delivery::default(),
-        }],
-        routes: vec![Route {
-            name: "all".into(),
-            sources: vec!["demo-vcenter".into()],
-            pattern: None,
-            line: 0,
-            processors: vec!["demo-function".into()],
-        }],
-        memory_bytes: limits::MEMORY_BYTES,
-        shutdown_timeout: Duration::from_secs(20),
-        checkpoint_interval: Duration::from_millis(500),
-        log: Log::default(),
+        ..Config::new(State::Ephemeral, vec![source], vec![processor])
     }
 }

@@ -149,30 +149,13 @@ fn engine(lane: usize, spooled: Spooled, seed: u64) -> Delivery {
 
 fn routes() -> config::Config {
     let vcenter = config::Vcenter::new("https://vc/sdk", "u", config::Secret::inline("p"));
-    config::Config {
-        format: config::Format::Native,
-        state: config::State::Ephemeral,
-        admin: config::Admin { bind_address: None, ..config::Admin::default() },
-        sources: vec![config::Source { name: "vc".into(), kind: config::SourceKind::Vcenter(vcenter) }],
-        processors: (0..3)
-            .map(|n| config::Processor {
-                name: format!("p{n}"),
-                kind: config::ProcessorKind::Blackhole,
-                delivery: config::Delivery::default(),
-            })
-            .collect(),
-        routes: vec![config::Route {
-            name: "all".into(),
-            sources: vec!["vc".into()],
-            pattern: None,
-            line: 1,
-            processors: (0..3).map(|n| format!("p{n}")).collect(),
-        }],
-        memory_bytes: 1 << 20,
-        shutdown_timeout: Duration::ZERO,
-        checkpoint_interval: Duration::ZERO,
-        log: config::Log::default(),
-    }
+    let source = config::Source { name: "vc".into(), kind: config::SourceKind::Vcenter(vcenter) };
+    let processors = (0..3).map(|n| config::Processor {
+        name: format!("p{n}"),
+        kind: config::ProcessorKind::Blackhole,
+        delivery: config::Delivery::default(),
+    });
+    config::Config::new(config::State::Ephemeral, vec![source], processors.collect())
 }
 
 impl Outside {

@@ -79,10 +79,7 @@ pub(super) fn run(args: &LimitArgs) -> anyhow::Result<End> {
 }
 
 fn cases(args: &LimitArgs, cores: usize) -> Result<Vec<Case>, WorkloadErrors> {
-    let mut base = match &args.workload {
-        Some(name) => Workload::load(name)?,
-        None => Workload::parse("plain", PLAIN)?,
-    };
+    let mut base = Workload::load_or(args.workload.as_deref(), PLAIN)?;
     args.overrides.apply(&mut base);
     base.check()?;
     let cases = match (&args.workload, args.overrides.shape()) {

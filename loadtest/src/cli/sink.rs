@@ -81,11 +81,7 @@ fn outage(text: &str) -> Result<Scheduled, String> {
 }
 
 pub(super) fn run(args: &SinkArgs) -> anyhow::Result<End> {
-    let workload = match &args.workload {
-        Some(name) => Workload::load(name),
-        None => Workload::parse("plain", PLAIN),
-    };
-    let mut workload = match workload {
+    let mut workload = match Workload::load_or(args.workload.as_deref(), PLAIN) {
         Ok(workload) => workload,
         Err(errors) => return super::usage(&errors),
     };

@@ -40,11 +40,7 @@ pub struct VcenterArgs {
 }
 
 pub(super) fn run(args: &VcenterArgs) -> anyhow::Result<End> {
-    let workload = match &args.workload {
-        Some(name) => Workload::load(name),
-        None => Workload::parse("plain", PLAIN),
-    };
-    let mut workload = match workload {
+    let mut workload = match Workload::load_or(args.workload.as_deref(), PLAIN) {
         Ok(workload) => workload,
         Err(errors) => return super::usage(&errors),
     };

@@ -118,6 +118,14 @@ impl Workload {
         Workload::parse(name, &text)
     }
 
+    /// The workload of this name, or what stands for none named.
+    ///
+    /// # Errors
+    /// Everything that is wrong with it.
+    pub fn load_or(name: Option<&str>, unnamed: &str) -> Result<Workload, WorkloadErrors> {
+        name.map_or_else(|| Workload::parse("plain", unnamed), Workload::load)
+    }
+
     /// # Errors
     /// Everything that is wrong with it.
     pub fn parse(file: &str, text: &str) -> Result<Workload, WorkloadErrors> {
