@@ -10,6 +10,9 @@
 use sha1::{Digest, Sha1};
 use uuid::Uuid;
 
+use super::Record;
+use super::sha1_lanes::{self, LANES, Message};
+
 /// A minute that stands for "no createdTime".
 const NO_MINUTE: u32 = u32::MAX;
 
@@ -42,34 +45,39 @@ pub fn event_id<'a>(
     raw: impl FnOnce() -> &'a [u8],
 ) -> (Identity, Uuid) {
     let minute = created_us.map_or(NO_MINUTE, minute_of);
-    // "x" + 40 hex digits + "/" + 10 digits = 52 bytes.
-    let mut name = Name { bytes: [0; 52], len: 0 };
-    let key = match key {
-        Some(key) => {
-            name.number(i64::from(key));
-            key as u32
-        }
-        None => {
-            let hash: [u8; 20] = Sha1::digest(raw()).into();
-            name.push(b"x");
-            for byte in hash {
-                name.push(&[HEX[usize::from(byte >> 4)], HEX[usize::from(byte & 15)]]);
-            }
-            u32::from_be_bytes([hash[0], hash[1], hash[2], hash[3]])
-        }
+    let Some(key) = key else {
+        let hash: [u8; 20] = Sha1::digest(raw()).into();
+        let key = u32::from_be_bytes([hash[0], hash[1], hash[2], hash[3]]);
+        return (Identity { minute, key }, Uuid::new_v5(instance, Name::of_hash(&hash, minute).text()));
     };
-    name.push(b"/");
-    match minute {
-        NO_MINUTE => name.push(b"-"),
-        minute => name.number(i64::from(minute)),
+    let digest = sha1_lanes::digest(&Message::new([instance.as_bytes(), Name::of_key(key, minute).text()]));
+    (Identity { minute, key: key as u32 }, uuid_of(digest))
+}
+
+/// Gives each of `records` its identity and id, as [`event_id`] would; `raw` finds the element of one without a key.
+pub fn identify<'a>(instance: &Uuid, records: &mut [Record], raw: impl Fn(&Record) -> &'a [u8]) {
+    for records in records.chunks_mut(LANES) {
+        let mut messages = [Message::default(); LANES];
+        for (record, message) in records.iter_mut().zip(&mut messages) {
+            let Some(key) = record.key else {
+                (record.identity, record.id) = event_id(instance, None, record.created_us, || raw(record));
+                continue;
+            };
+            let minute = record.created_us.map_or(NO_MINUTE, minute_of);
+            record.identity = Identity { minute, key: key as u32 };
+            *message = Message::new([instance.as_bytes(), Name::of_key(key, minute).text()]);
+        }
+        for (record, digest) in records.iter_mut().zip(sha1_lanes::digests(&messages)) {
+            if record.key.is_some() {
+                record.id = uuid_of(digest);
+            }
+        }
     }
-    let mut sha = Sha1::new();
-    sha.update(instance.as_bytes());
-    sha.update(&name.bytes[..name.len]);
-    let digest: [u8; 20] = sha.finalize().into();
-    let mut head = [0; 16];
-    head.copy_from_slice(&digest[..16]);
-    (Identity { minute, key }, uuid::Builder::from_sha1_bytes(head).into_uuid())
+}
+
+/// Version 5 of RFC 9562.
+fn uuid_of(digest: [u8; 16]) -> Uuid {
+    uuid::Builder::from_sha1_bytes(digest).into_uuid()
 }
 
 const HEX: &[u8; 16] = b"0123456789abcdef";
@@ -81,6 +89,37 @@ struct Name {
 }
 
 impl Name {
+    /// `KEY/MINUTE`: 11 bytes, the slash and 10 bytes at most.
+    fn of_key(key: i32, minute: u32) -> Self {
+        let mut name = Name { bytes: [0; 52], len: 0 };
+        name.number(i64::from(key));
+        name.minute(minute);
+        name
+    }
+
+    /// `xHASH/MINUTE`: 41 bytes, the slash and 10 bytes at most.
+    fn of_hash(hash: &[u8; 20], minute: u32) -> Self {
+        let mut name = Name { bytes: [0; 52], len: 0 };
+        name.push(b"x");
+        for byte in hash {
+            name.push(&[HEX[usize::from(byte >> 4)], HEX[usize::from(byte & 15)]]);
+        }
+        name.minute(minute);
+        name
+    }
+
+    fn text(&self) -> &[u8] {
+        &self.bytes[..self.len]
+    }
+
+    fn minute(&mut self, minute: u32) {
+        self.push(b"/");
+        match minute {
+            NO_MINUTE => self.push(b"-"),
+            minute => self.number(i64::from(minute)),
+        }
+    }
+
     fn push(&mut self, text: &[u8]) {
         self.bytes[self.len..self.len + text.len()].copy_from_slice(text);
         self.len += text.len();
@@ -138,5 +177,21 @@ mod tests {
         assert_ne!(id, other);
         let (_, timeless) = event_id(&INSTANCE, Some(3), None, || raw);
         assert_eq!(timeless, Uuid::new_v5(&INSTANCE, b"3/-"));
+    }
+
+    #[test]
+    fn many_at_once_are_named_as_one_by_one() {
+        let key = |i: usize| (i % 5 != 3).then_some(i as i32 - 9);
+        let time = |i: usize| (i % 7 != 2).then_some(i as i64 * 30_000_000);
+        let raw = |record: &Record| if record.created_us.is_some() { &b"<a/>"[..] } else { b"<b/>" };
+        for count in [0, 1, 7, 8, 9, 30] {
+            let record = |i| Record { key: key(i), created_us: time(i), ..Record::default() };
+            let mut records: Vec<_> = (0..count).map(record).collect();
+            identify(&INSTANCE, &mut records, raw);
+            for record in &records {
+                let alone = event_id(&INSTANCE, record.key, record.created_us, || raw(record));
+                assert_eq!((record.identity, record.id), alone);
+            }
+        }
     }
 }

@@ -12,9 +12,10 @@ mod batch;
 pub mod envelope;
 mod identity;
 mod selection;
+mod sha1_lanes;
 pub mod topic;
 
 pub use batch::{Batch, Category, Failed, Record, SourceInfo, Span};
 pub use envelope::{Envelope, EnvelopeError, EnvelopeOptions};
-pub use identity::{Identity, event_id, minute_of};
+pub use identity::{Identity, event_id, identify, minute_of};
 pub use selection::Selection;

@@ -4,7 +4,7 @@ use std::hash::Hasher;
 
 use rustc_hash::FxHasher;
 
-use crate::event::{Batch, Span, event_id};
+use crate::event::{Batch, Record, Span, identify};
 
 /// The enrich stage.
 #[derive(Debug)]
@@ -14,11 +14,11 @@ impl Enrich {
     pub fn step(&self, batch: &mut Batch) {
         let Batch { source, arena, records, xml, .. } = batch;
         let bytes = |span: Span| &arena[span.range()];
+        let raw = |record: &Record| {
+            xml.get(record.raw.range()).filter(|raw| !raw.is_empty()).unwrap_or(bytes(record.data))
+        };
+        identify(&source.instance_uuid, records, raw);
         for record in records {
-            let raw =
-                || xml.get(record.raw.range()).filter(|raw| !raw.is_empty()).unwrap_or(bytes(record.data));
-            (record.identity, record.id) =
-                event_id(&source.instance_uuid, record.key, record.created_us, raw);
             record.lane = lane(bytes(record.entity), bytes(record.user));
         }
     }

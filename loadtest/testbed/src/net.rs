@@ -198,7 +198,7 @@ where
         hyper::service::service_fn(move |request| Arc::clone(&handler).handle(request, connection.clone()));
     let mut builder = hyper_util::server::conn::auto::Builder::new(TokioExecutor::new());
     // A page of 750 KB in few writes; batches of requests over HTTP/2 without waiting for windows.
-    builder.http1().max_buf_size(1 << 20).pipeline_flush(true);
+    builder.http1().max_buf_size(1 << 20);
     builder.http2().initial_stream_window_size(4 << 20).initial_connection_window_size(8 << 20);
     if let Err(error) = builder.serve_connection(io, service).await {
         tracing::debug!(%error, "connection ended");
