@@ -272,7 +272,7 @@ static SOURCE: Block = Block {
             Field::new(
                 "pollInterval",
                 Kind::Duration(1, MINUTE),
-                "The shortest time from a page that was not full to the next read. The first event after idle is read at once.",
+                "The longest time from a page that was not full to the next read; it is shorter while events come fast. The first event after idle is read at once.",
             )
             .or("20ms")
             .also(&["interval", "minInterval"]),

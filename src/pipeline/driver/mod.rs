@@ -7,8 +7,8 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crossbeam_channel::Sender;
-use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
+use futures_util::{FutureExt, StreamExt};
 use rustc_hash::FxHashMap;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
@@ -94,6 +94,9 @@ pub(super) struct Driver {
     pub adopted: Adopted,
 }
 
+/// Answers that are taken in one turn of the driver: enough that what a turn costs does not show, few enough that the next requests do not wait.
+const ANSWERS_AT_ONCE: usize = 32;
+
 type UnderWay = FuturesUnordered<crate::processor::BoxFuture<'static, Answer>>;
 
 struct Answer {
@@ -115,7 +118,17 @@ impl Driver {
             let wake = self.engine.wakes_at().map(|at| self.shared.epoch + at);
             tokio::select! {
                 biased;
-                Some(answer) = under_way.next(), if !under_way.is_empty() => self.answered(answer, &mut actions),
+                Some(answer) = under_way.next(), if !under_way.is_empty() => {
+                    self.answered(answer, &mut actions);
+                    // Whatever else is in by now: one turn for all, so that the core hears of them in one message.
+                    let mut answers = 1;
+                    while answers < ANSWERS_AT_ONCE
+                        && let Some(Some(answer)) = under_way.next().now_or_never()
+                    {
+                        self.answered(answer, &mut actions);
+                        answers += 1;
+                    }
+                }
                 mail = inbox.recv() => match mail {
                     None | Some(Mail::Stop) => return,
                     Some(mail) => self.mail(mail, &mut actions),

@@ -142,6 +142,11 @@ impl Cursor {
         self.last_key
     }
 
+    /// Bytes of the last page that was read.
+    pub fn page_bytes(&self) -> usize {
+        self.page_bytes
+    }
+
     /// Whether every page that was read has its verdict.
     pub fn is_settled(&self) -> bool {
         self.in_flight.is_empty() && self.poisons.is_empty()

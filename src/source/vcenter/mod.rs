@@ -21,6 +21,7 @@ mod backoff;
 mod cursor;
 mod gap;
 mod link;
+mod pace;
 mod reader;
 mod session;
 mod status;

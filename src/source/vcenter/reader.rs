@@ -10,6 +10,7 @@ use super::backoff::Backoff;
 use super::cursor::{Cursor, Step};
 use super::gap;
 use super::link::{End, Link, Trouble};
+use super::pace::Pace;
 use super::status::State;
 use super::watchdog::{Act, Standing, Watchdog};
 use super::windows::Windows;
@@ -23,6 +24,7 @@ pub(super) struct Reader {
     /// Instead of the cursor's collector while keys are negative.
     windows: Option<Windows>,
     watchdog: Watchdog,
+    pace: Pace,
     backoff: Backoff,
     failures: u32,
 }
@@ -33,6 +35,7 @@ impl Reader {
             cursor: Cursor::live(begin_us, page_events),
             windows: None,
             watchdog: Watchdog::default(),
+            pace: Pace::default(),
             backoff: Backoff::default(),
             failures: 0,
         }
@@ -72,9 +75,8 @@ impl Reader {
                 link.set_state(State::Reading);
                 link.idle.send_replace(false);
                 if !full {
-                    // Not more than half of vCenter's time, however short the interval.
-                    let took = read_at.elapsed();
-                    sleep(link.settings.poll_interval.max(took).saturating_sub(took)).await;
+                    sleep(self.pace.pause(link.settings.poll_interval, read_at, self.cursor.page_bytes()))
+                        .await;
                 }
             }
             Step::Empty => {

@@ -1,0 +1,63 @@
+//! How long to wait after a page that was not full: short where events come fast, so that they are not late; long where a call would bring few.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::limits::PAGE_WORTH_BYTES;
+
+/// The rhythm of the reads of one source.
+#[derive(Debug, Default)]
+pub(super) struct Pace {
+    /// When the read before the last one began.
+    before: Option<Instant>,
+}
+
+impl Pace {
+    /// How long to wait after a page of `bytes`, not full, whose read began at `read_at` and ended now.
+    pub fn pause(&mut self, interval: Duration, read_at: Instant, bytes: usize) -> Duration {
+        let took = read_at.elapsed();
+        let period = self.before.replace(read_at).map_or(interval, |before| read_at - before);
+        next_read(interval, period, bytes).saturating_sub(took)
+    }
+}
+
+/// When to read again, counted from when the last read began: as soon as a page that is worth a call has come together, at the rate at which
+/// `bytes` did in `period`, and after `interval` at most.
+fn next_read(interval: Duration, period: Duration, bytes: usize) -> Duration {
+    if bytes >= PAGE_WORTH_BYTES {
+        return Duration::ZERO;
+    }
+    period.mul_f64(PAGE_WORTH_BYTES as f64 / bytes.max(1) as f64).min(interval)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_next_read_comes_when_a_page_is_worth_it() {
+        let check = |period: u64, bytes: usize, expected: u64| {
+            let next = next_read(Duration::from_millis(20), Duration::from_millis(period), bytes);
+            assert_eq!(next, Duration::from_millis(expected), "{bytes} bytes in {period} ms");
+        };
+        // A storm: there is more than a call is worth already.
+        check(2, PAGE_WORTH_BYTES, 0);
+        check(2, PAGE_WORTH_BYTES / 2, 4);
+        check(10, PAGE_WORTH_BYTES / 2, 20);
+        // A quiet vCenter is asked as seldom as the setting says.
+        check(20, 700, 20);
+        check(0, 0, 0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_time_that_the_read_took_counts() {
+        let (mut pace, interval) = (Pace::default(), Duration::from_millis(20));
+        let read_at = Instant::now();
+        tokio::time::advance(Duration::from_millis(15)).await;
+        assert_eq!(pace.pause(interval, read_at, 700), Duration::from_millis(5));
+        let read_at = Instant::now();
+        tokio::time::advance(Duration::from_millis(30)).await;
+        assert_eq!(pace.pause(interval, read_at, 700), Duration::ZERO);
+    }
+}
