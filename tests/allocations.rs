@@ -1,0 +1,151 @@
+//! What a page takes from the heap on its way to the destinations: a number of allocations that does not depend on how many events it has.
+
+#![allow(clippy::unwrap_used, unsafe_code)]
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::cell::Cell;
+use std::path::Path;
+
+use std::sync::Arc;
+
+use event_router::config::{
+    Config, Delivery, Processor, ProcessorKind, Secret, Source, SourceKind, State, Vcenter,
+};
+use event_router::event::Batch;
+use event_router::pipeline::core::Core;
+use event_router::pipeline::destination::Destinations;
+use event_router::pipeline::enrich::Enrich;
+use event_router::pipeline::parse::{Content, Parsed};
+use event_router::pipeline::route::{Reach, Route};
+use event_router::source::Found;
+use event_router::vim::Decoded;
+use event_router::vim::decode::decode;
+
+struct Counting;
+
+thread_local! {
+    static COUNT: Cell<usize> = const { Cell::new(0) };
+}
+
+// SAFETY: every call is passed on to the system's allocator as it is.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        COUNT.with(|count| count.set(count.get() + 1));
+        // SAFETY: the caller's.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+        COUNT.with(|count| count.set(count.get() + 1));
+        // SAFETY: the caller's.
+        unsafe { System.realloc(pointer, layout, size) }
+    }
+
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        // SAFETY: the caller's.
+        unsafe { System.dealloc(pointer, layout) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+/// Allocations of `work`.
+fn allocations<T>(work: impl FnOnce() -> T) -> (usize, T) {
+    let before = COUNT.with(Cell::get);
+    let result = work();
+    (COUNT.with(Cell::get) - before, result)
+}
+
+/// The golden page, and the same one cut behind its hundredth event.
+fn pages() -> (String, String) {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/golden/page1000.xml");
+    let page = std::fs::read_to_string(path).unwrap();
+    let cut = page.match_indices("</returnval>").nth(99).unwrap().0 + "</returnval>".len();
+    let tail = page.rfind("</returnval>").unwrap() + "</returnval>".len();
+    let hundred = format!("{}{}", &page[..cut], &page[tail..]);
+    (hundred, page)
+}
+
+fn decoded(page: &str) -> Decoded {
+    let mut decoded = Decoded::default();
+    decode(page.as_bytes(), &mut decoded).unwrap();
+    decoded
+}
+
+#[test]
+fn decoding_a_thousand_events_allocates_as_often_as_a_hundred() {
+    let (hundred, page) = pages();
+    // The classes of the schema are worked out once for the life of the program.
+    let mut again = decoded(&page);
+    let ((few, _), (many, _)) = (allocations(|| decoded(&hundred)), allocations(|| decoded(&page)));
+    assert!(many <= few + 4, "{few} allocations for 100 events, {many} for 1,000");
+    assert!(many < 64, "{many} allocations");
+    let (reused, ()) = allocations(|| decode(page.as_bytes(), &mut again).map(drop).unwrap());
+    assert!(reused < many, "memory that is used again is not taken again: {reused} of {many}");
+}
+
+/// A core with one source that has begun, and one processor that takes everything.
+fn core() -> (Core, Arc<event_router::event::SourceInfo>) {
+    let vcenter = Vcenter::new("https://vc/sdk", "u", Secret::inline("p"));
+    let source = Source { name: "vc".into(), kind: SourceKind::Vcenter(vcenter) };
+    let processor =
+        Processor { name: "p".into(), kind: ProcessorKind::Blackhole, delivery: Delivery::default() };
+    let config = Config::new(State::Ephemeral, vec![source], vec![processor]);
+    let mut destinations = Destinations::default();
+    let reach = vec![Reach::Whole(destinations.intern(0, "p", ""))];
+    let route = Route::new(&config, reach).unwrap();
+    let mut core = Core::new(vec![("vc".into(), 0)], route, destinations);
+    let found = Found {
+        url: "https://vc/sdk".into(),
+        instance_uuid: uuid::Uuid::from_u128(7),
+        api_version: "8.0.3.0".into(),
+        start_us: 0,
+    };
+    let (start, _) = core.begin(0, &found, None).unwrap();
+    (core, start.info)
+}
+
+#[test]
+fn the_way_from_the_page_to_the_destinations_allocates_as_often_for_a_thousand_events_as_for_a_hundred() {
+    let (hundred, page) = pages();
+    let (mut core, info) = core();
+    let mut number = 0;
+    let mut through = |page: &str| {
+        let mut outputs = Vec::new();
+        let (count, counts) = allocations(|| {
+            let decoded = decoded(page);
+            let mut batch = Batch {
+                source: Arc::clone(&info),
+                page: number,
+                produced_us: 0,
+                arena: decoded.arena,
+                records: decoded.records,
+                xml: bytes::Bytes::new(),
+                permit: Default::default(),
+                failed: None,
+            };
+            // Other events than those of the page before.
+            batch
+                .records
+                .iter_mut()
+                .for_each(|record| record.key = record.key.map(|key| key + number as i32 * 10_000));
+            Enrich.step(&mut batch);
+            let parsed =
+                Parsed { source: Arc::clone(&info), number, reading: None, content: Content::Events(batch) };
+            core.page(parsed, &mut outputs)
+        });
+        number += 1;
+        assert_eq!((outputs.len(), counts.duplicates), (1, 0));
+        (count, counts.events)
+    };
+    // The sets of what was seen and of what is not settled grow to their size.
+    for _ in 0..3 {
+        through(&page);
+    }
+    let ((few, hundred), (many, thousand)) = (through(&hundred), through(&page));
+    assert_eq!((hundred, thousand), (100, 1_000));
+    // Sets of identities grow by doubling: now and then one more.
+    assert!(many <= few + 16, "{few} allocations for 100 events, {many} for 1,000");
+    assert!(many < 100, "{many} allocations");
+}
