@@ -6,6 +6,9 @@ use tokio::time::Instant;
 
 use crate::limits::PAGE_WORTH_BYTES;
 
+/// The shortest pause: what timers can tell apart.
+const REST: Duration = Duration::from_millis(1);
+
 /// The rhythm of the reads of one source.
 #[derive(Debug, Default)]
 pub(super) struct Pace {
@@ -16,19 +19,15 @@ pub(super) struct Pace {
 impl Pace {
     /// How long to wait after a page of `bytes`, not full, whose read began at `read_at` and ended now.
     pub fn pause(&mut self, interval: Duration, read_at: Instant, bytes: usize) -> Duration {
-        let took = read_at.elapsed();
         let period = self.before.replace(read_at).map_or(interval, |before| read_at - before);
-        next_read(interval, period, bytes).saturating_sub(took)
+        next_read(interval, period, bytes).saturating_sub(read_at.elapsed()).max(REST.min(interval))
     }
 }
 
 /// When to read again, counted from when the last read began: as soon as a page that is worth a call has come together, at the rate at which
-/// `bytes` did in `period`, and after `interval` at most.
+/// `bytes` did in `period`, and after `interval` at most. Never at once: a page that comes back empty costs the wait for vCenter to say that there is more.
 fn next_read(interval: Duration, period: Duration, bytes: usize) -> Duration {
-    if bytes >= PAGE_WORTH_BYTES {
-        return Duration::ZERO;
-    }
-    period.mul_f64(PAGE_WORTH_BYTES as f64 / bytes.max(1) as f64).min(interval)
+    period.mul_f64(PAGE_WORTH_BYTES as f64 / bytes.max(1) as f64).max(REST).min(interval)
 }
 
 #[cfg(test)]
@@ -42,12 +41,13 @@ mod tests {
             assert_eq!(next, Duration::from_millis(expected), "{bytes} bytes in {period} ms");
         };
         // A storm: there is more than a call is worth already.
-        check(2, PAGE_WORTH_BYTES, 0);
+        check(2, PAGE_WORTH_BYTES, 2);
+        check(2, PAGE_WORTH_BYTES * 8, 1);
         check(2, PAGE_WORTH_BYTES / 2, 4);
         check(10, PAGE_WORTH_BYTES / 2, 20);
         // A quiet vCenter is asked as seldom as the setting says.
         check(20, 700, 20);
-        check(0, 0, 0);
+        check(0, 0, 1);
     }
 
     #[tokio::test(start_paused = true)]
@@ -58,6 +58,6 @@ mod tests {
         assert_eq!(pace.pause(interval, read_at, 700), Duration::from_millis(5));
         let read_at = Instant::now();
         tokio::time::advance(Duration::from_millis(30)).await;
-        assert_eq!(pace.pause(interval, read_at, 700), Duration::ZERO);
+        assert_eq!(pace.pause(interval, read_at, 700), REST);
     }
 }
