@@ -663,7 +663,12 @@ static RETRY: Block = Block {
         )
         .or("8")
         .also(&["maxAttempts"]),
-        Field::new("maxAge", Kind::Duration(0, 30 * DAY), "From the first try to the last.").or("1h"),
+        Field::new(
+            "maxAge",
+            Kind::Duration(0, 30 * DAY),
+            "How long an event is tried again after it was first refused. Only time in which the target answers counts: while it is gone no event grows old.",
+        )
+        .or("1h"),
         Field::new(
             "backoffMin",
             Kind::Duration(1, HOUR),

@@ -499,7 +499,7 @@ pub enum RateLimit {
 pub struct Retry {
     /// Tries of one event, the first included; 8.
     pub attempts: u32,
-    /// From the first try to the last; 1 h.
+    /// How long it is tried again after it was first refused, in time in which the target answered; 1 h.
     pub max_age: Duration,
     /// Full jitter between 0 and this, doubled with each try; 200 ms.
     pub backoff_min: Duration,

@@ -140,9 +140,11 @@ impl Delivery {
             self.lanes.put_back(key, items);
             self.lanes.release(key);
         } else {
+            let answering = self.health.answering();
+            let age = answering.saturating_sub(*lane.refused_at.get_or_insert(answering));
             let (tries, tried_for) = (self.lanes.count_try(key), now.saturating_sub(first_try));
             let out_of_tries = tries >= self.policy.retry.attempts;
-            if failure.fault == Fault::Permanent || out_of_tries || tried_for >= self.policy.retry.max_age {
+            if failure.fault == Fault::Permanent || out_of_tries || age >= self.policy.retry.max_age {
                 give_up(items, failure, tries, tried_for, actions);
                 self.succeed(key);
             } else {

@@ -24,6 +24,10 @@ pub(super) struct Health {
     window_start: Duration,
     good: u32,
     bad: u32,
+    /// How long the target has been answering, between answers that no failure of its own came between.
+    answering: Duration,
+    /// The last answer, unless the target failed since.
+    answered_at: Option<Duration>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,6 +47,8 @@ impl Default for Health {
             window_start: Duration::ZERO,
             good: 0,
             bad: 0,
+            answering: Duration::ZERO,
+            answered_at: None,
         }
     }
 }
@@ -81,9 +87,21 @@ impl Health {
         matches!(self.state, State::Open { until } if now < until)
     }
 
+    /// A clock that stands while the target is gone, or nobody asks it: by it an event grows old.
+    pub fn answering(&self) -> Duration {
+        self.answering
+    }
+
+    /// Nothing is sent from now on, for a reason that is not the target's: whether it would answer is not known.
+    pub fn pause(&mut self) {
+        self.answered_at = None;
+    }
+
     /// The target answered for an event, whether it took it or not: it is alive.
     pub fn success(&mut self, now: Duration, policy: &Policy) {
         self.roll(now, policy.breaker.as_ref());
+        self.answering += self.answered_at.map_or(Duration::ZERO, |before| now.saturating_sub(before));
+        self.answered_at = Some(now);
         self.good += 1;
         self.failures_in_row = 0;
         self.openings = 0;
@@ -95,6 +113,8 @@ impl Health {
         self.roll(now, policy.breaker.as_ref());
         self.bad += 1;
         self.failures_in_row += 1;
+        // When it stopped to answer is not known: nothing counts since it last did.
+        self.answered_at = None;
         if let Some(wait) = wait {
             self.quiet_until = self.quiet_until.max(now + wait.min(RETRY_AFTER_MAX));
         }
@@ -165,6 +185,29 @@ mod tests {
             }
         }
         panic!("three of four fail, never ten in a row: it should have opened");
+    }
+
+    #[test]
+    fn the_clock_stands_while_the_target_does_not_answer() {
+        let policy = Policy::default();
+        let mut health = Health::default();
+        let mut check = |ms, answers, expected| {
+            if answers {
+                health.success(at(ms), &policy);
+            } else {
+                health.failure(at(ms), None, &policy, 0.0);
+            }
+            assert_eq!(health.answering(), at(expected), "at {ms} ms");
+        };
+        check(1_000, true, 0);
+        check(1_500, true, 500);
+        check(9_000, false, 500);
+        check(20_000, false, 500);
+        check(90_000, true, 500);
+        check(90_100, true, 600);
+        health.pause();
+        health.success(at(100_000), &policy);
+        assert_eq!(health.answering(), at(600));
     }
 
     #[test]

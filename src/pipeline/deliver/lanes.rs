@@ -51,6 +51,8 @@ pub(super) struct Lane {
     pub target_tries: u32,
     /// When the first event was first tried.
     pub first_try: Option<Duration>,
+    /// When the first event was first refused, by the clock that stands while the target is gone.
+    pub refused_at: Option<Duration>,
     /// Shares of the events that wait.
     bytes: usize,
 }
@@ -76,6 +78,7 @@ impl Default for Lane {
             tries: 0,
             target_tries: 0,
             first_try: None,
+            refused_at: None,
             bytes: 0,
         }
     }
@@ -190,7 +193,8 @@ impl Lanes {
             if parks(key, lane) {
                 self.parked = self.parked.saturating_sub(lane.bytes);
             }
-            (lane.tries, lane.target_tries, lane.first_try) = (0, 0, None);
+            (lane.tries, lane.target_tries) = (0, 0);
+            (lane.first_try, lane.refused_at) = (None, None);
         }
     }
 

@@ -239,7 +239,11 @@ impl Delivery {
             Input::Replay { letter, piece } => {
                 self.lanes.push(Item::new(&piece, Origin::DeadLetter(letter)), self.policy.ordering)
             }
-            Input::Block(blocked) => self.blocked = blocked,
+            Input::Block(blocked) => {
+                if std::mem::replace(&mut self.blocked, blocked) != blocked {
+                    self.health.pause();
+                }
+            }
             Input::Tick => {}
         }
         self.lanes.wake(now);

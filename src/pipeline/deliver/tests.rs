@@ -245,6 +245,35 @@ fn a_target_that_is_gone_uses_up_no_attempt() {
 }
 
 #[test]
+fn an_event_grows_old_only_while_its_target_answers() {
+    let max_age = Duration::from_secs(3_600);
+    let retry = Retry { attempts: 1_000, max_age, backoff_max: Duration::from_secs(60), ..Retry::default() };
+    let mut world = World::new(Policy { retry, ..Policy::default() }, shape(1, false));
+    world.input(Input::Offer { piece: piece(0, 2, 1), room: ROOM });
+    // Waits for its turn, then answers: how long the answers went on.
+    let answers = |world: &mut World, fault: Fault, until: Duration| {
+        let mut first = None;
+        while world.now < until && world.dead.is_empty() {
+            while let Some(at) = world.engine.wakes_at().filter(|_| world.under_way.is_empty()) {
+                world.now = world.now.max(at);
+                world.input(Input::Tick);
+            }
+            first.get_or_insert(world.now);
+            world.answer(0, false, &mut |key| (key == 0).then_some(fault));
+        }
+        world.now - first.unwrap_or(world.now)
+    };
+    let minute = Duration::from_secs(60);
+    let mut refused_for = answers(&mut world, Fault::Retryable, 30 * minute);
+    answers(&mut world, Fault::Target, 300 * minute);
+    assert!(world.dead.is_empty(), "waiting for a target that is gone uses up nothing");
+    refused_for += answers(&mut world, Fault::Retryable, Duration::MAX);
+    assert_eq!(world.dead, [0]);
+    assert!((max_age..max_age + 2 * minute).contains(&refused_for), "{refused_for:?}");
+    assert!(world.now > 300 * minute);
+}
+
+#[test]
 fn a_poisoned_entity_holds_up_only_itself() {
     let policy = Policy { ordering: Ordering::Entity, ..Policy::default() };
     let mut world = World::new(policy, shape(1, false));
