@@ -2,19 +2,19 @@
 
 #![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
+mod common;
+
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use bytes::Bytes;
+use common::pages::{self, Made, begin};
 use event_router::config::{self, Admin, Config, Format, Log, State};
 use event_router::durable::{Bounds, Store};
 use event_router::pipeline::destination::Destinations;
 use event_router::pipeline::route::{Reach, Route};
 use event_router::pipeline::run::{Drained, Parts, Pipeline};
 use event_router::processor::{BoxFuture, Failure, Fault, Outcome, Processor, Request, Shape};
-use event_router::source::{Found, Intake, Page, Start, Wire};
-use tokio::sync::mpsc;
-use uuid::Uuid;
+use event_router::source::{Intake, Start};
 
 /// Keeps the ids of what it took, and refuses what it is told to.
 #[derive(Default)]
@@ -162,46 +162,9 @@ fn start_changed(
     .unwrap()
 }
 
-async fn begin(intake: &Intake) -> Start {
-    let found = Found {
-        url: "https://vc/sdk".into(),
-        instance_uuid: Uuid::from_u128(7),
-        api_version: "8.0.3.0".into(),
-        start_us: 1_699_920_000_000_000,
-    };
-    intake.begin(found).await.unwrap()
-}
-
-/// A page of events with these keys, a tenth of a second apart: all that a test reads again lies within the overlap.
+/// Events of seven VMs.
 async fn push(intake: &Intake, start: &Start, number: u64, keys: std::ops::Range<i32>) {
-    let mut xml = String::from(
-        r#"<?xml version="1.0" encoding="UTF-8"?><soapenv:Envelope xmlns:soapenv="http://schemas.xmlsoap.org/soap/envelope/" xmlns:xsi="http://www.w3.org/2001/XMLSchema-instance"><soapenv:Body><ReadNextEventsResponse xmlns="urn:vim25">"#,
-    );
-    for key in keys {
-        let (hour, minute, second) = (key / 36_000, key / 600 % 60, key / 10 % 60);
-        xml.push_str(&format!(
-            r#"<returnval xsi:type="VmPoweredOnEvent"><key>{key}</key><chainId>{key}</chainId><createdTime>2023-11-14T{hour:02}:{minute:02}:{second:02}.{}Z</createdTime><userName>u</userName><vm><name>v</name><vm type="VirtualMachine">vm-{}</vm></vm><template>false</template></returnval>"#,
-            key % 10,
-            key % 7,
-        ));
-    }
-    xml.push_str("</ReadNextEventsResponse></soapenv:Body></soapenv:Envelope>");
-    let body = Bytes::from(xml);
-    let permit = intake.reserve(body.len()).await;
-    let (verdicts, _) = mpsc::unbounded_channel();
-    let info = Arc::clone(&start.info);
-    let page = Page {
-        source: info,
-        number,
-        reading: None,
-        produced_us: 0,
-        wire: Wire::Soap,
-        body,
-        poison: None,
-        permit,
-        verdicts,
-    };
-    intake.push(page).await.unwrap();
+    pages::push(intake, start, number, keys, |key| Made { class: "VmPoweredOnEvent", vm: key % 7 }).await;
 }
 
 async fn drained(pipeline: Pipeline, intake: Intake, seconds: u64) -> Drained {

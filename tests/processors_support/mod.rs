@@ -158,7 +158,10 @@ impl Seen {
     }
 }
 
-/// An HTTP/1.1 server on loopback that follows a script: one act a request, the last one repeated.
+/// What a server of a test does with each request.
+type Conduct = Arc<Mutex<dyn FnMut(&Seen) -> Act + Send>>;
+
+/// An HTTP/1.1 server on loopback that does as it is told. Dropping it ends its connections, too.
 pub struct Target {
     pub address: SocketAddr,
     seen: Arc<Mutex<Vec<Seen>>>,
@@ -167,31 +170,40 @@ pub struct Target {
 }
 
 impl Target {
+    /// One act a request, the last one repeated.
     pub async fn start(script: Vec<Act>) -> Target {
-        Self::serve(script, None).await
+        let listener = Arc::new(TcpListener::bind("127.0.0.1:0").await.unwrap());
+        Self::on(listener, None, following(script))
     }
 
     pub async fn start_tls(config: rustls::ServerConfig, script: Vec<Act>) -> Target {
-        Self::serve(script, Some(TlsAcceptor::from(Arc::new(config)))).await
+        let listener = Arc::new(TcpListener::bind("127.0.0.1:0").await.unwrap());
+        Self::on(listener, Some(config), following(script))
     }
 
-    async fn serve(script: Vec<Act>, tls: Option<TlsAcceptor>) -> Target {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    /// Serves whoever connects to `listener`, until it is dropped; the listener may outlive it.
+    pub fn on(
+        listener: Arc<TcpListener>,
+        tls: Option<rustls::ServerConfig>,
+        conduct: impl FnMut(&Seen) -> Act + Send + 'static,
+    ) -> Target {
         let address = listener.local_addr().unwrap();
         let (seen, connections) = (Arc::new(Mutex::new(Vec::new())), Arc::new(Mutex::new(0)));
-        let script = Arc::new(Mutex::new(script));
+        let (conduct, tls): (Conduct, _) =
+            (Arc::new(Mutex::new(conduct)), tls.map(|config| TlsAcceptor::from(Arc::new(config))));
         let task = tokio::spawn({
             let (seen, connections) = (Arc::clone(&seen), Arc::clone(&connections));
             async move {
+                let mut open = tokio::task::JoinSet::new();
                 while let Ok((stream, _)) = listener.accept().await {
                     *connections.lock().unwrap() += 1;
-                    let (seen, script, tls) = (Arc::clone(&seen), Arc::clone(&script), tls.clone());
-                    tokio::spawn(async move {
+                    let (seen, conduct, tls) = (Arc::clone(&seen), Arc::clone(&conduct), tls.clone());
+                    open.spawn(async move {
                         match tls {
-                            None => follow(stream, &script, &seen).await,
+                            None => follow(stream, &conduct, &seen).await,
                             Some(tls) => {
                                 if let Ok(stream) = tls.accept(stream).await {
-                                    follow(stream, &script, &seen).await;
+                                    follow(stream, &conduct, &seen).await;
                                 }
                             }
                         }
@@ -226,6 +238,11 @@ impl Drop for Target {
     }
 }
 
+/// One act a request, the last one repeated.
+fn following(mut script: Vec<Act>) -> impl FnMut(&Seen) -> Act + Send + 'static {
+    move |_| if script.len() > 1 { script.remove(0) } else { script[0].clone() }
+}
+
 /// Streams of which a script may be followed.
 trait Wire: AsyncRead + AsyncWrite + Unpin + Send {
     fn tcp(&self) -> &TcpStream;
@@ -243,14 +260,11 @@ impl Wire for tokio_rustls::server::TlsStream<TcpStream> {
     }
 }
 
-async fn follow(mut stream: impl Wire, script: &Mutex<Vec<Act>>, seen: &Mutex<Vec<Seen>>) {
+async fn follow(mut stream: impl Wire, conduct: &Conduct, seen: &Mutex<Vec<Seen>>) {
     let mut unread = Vec::new();
     while let Some(request) = read_request(&mut stream, &mut unread).await {
+        let act = (conduct.lock().unwrap())(&request);
         seen.lock().unwrap().push(request);
-        let act = {
-            let mut script = script.lock().unwrap();
-            if script.len() > 1 { script.remove(0) } else { script[0].clone() }
-        };
         match act {
             Act::Say(text) => {
                 if stream.write_all(text.as_bytes()).await.is_err() {
@@ -298,18 +312,27 @@ async fn read_request(stream: &mut (impl AsyncRead + Unpin), unread: &mut Vec<u8
     Some(Seen { body, ..seen })
 }
 
-/// A port whose backlog is full and never emptied: the kernel drops what else wants to connect.
+/// A listener whose backlog is soon full: 1 is the least that can be asked for.
+pub fn narrow_listener() -> Arc<TcpListener> {
+    let socket = tokio::net::TcpSocket::new_v4().unwrap();
+    socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    Arc::new(socket.listen(1).unwrap())
+}
+
+/// A port whose backlog is full and not emptied: the kernel drops what else wants to connect.
 pub struct Deaf {
     pub address: SocketAddr,
-    _listener: TcpListener,
+    _listener: Arc<TcpListener>,
     _waiting: Vec<TcpStream>,
 }
 
 impl Deaf {
     pub async fn new() -> Self {
-        let socket = tokio::net::TcpSocket::new_v4().unwrap();
-        socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
-        let listener = socket.listen(1).unwrap();
+        Self::of(narrow_listener()).await
+    }
+
+    /// From now on until it is dropped nobody accepts at this [`narrow_listener`].
+    pub async fn of(listener: Arc<TcpListener>) -> Self {
         let address = listener.local_addr().unwrap();
         let mut waiting = Vec::new();
         while let Ok(Ok(stream)) =
