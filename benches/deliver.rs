@@ -1,20 +1,33 @@
-//! What delivery costs: one POST an event through the CloudEvents processor, against a bare hyper client that sends the same bytes.
+//! What delivery costs: one POST an event through the CloudEvents processor, against a bare hyper client that sends the same bytes; batched; and through a whole
+//! pipeline (decoder, engine, store). Then what lanes bring with a function that takes 20 ms.
 //!
 //! Every way runs in turn, round after round, against one server on loopback that answers at once, so that what else the machine does hits all
-//! alike. Printed is the median of the rounds with their spread, and each way's share of the bare client's rate in the same round.
+//! alike. Printed is the median of the rounds with their spread, and each way's share of the bare client's rate in the same round; at the end the ratios
+//! that are promised, each with its goal.
 //!
 //! `cargo bench --bench deliver`
 
+#[path = "../tests/common/pages.rs"]
+mod pages;
+
+use std::collections::HashMap;
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use event_router::config::{CloudEvents as Settings, ContentMode, HttpClient, Proxy};
+use event_router::config::{
+    self, CloudEvents as Settings, Config, ContentMode, HttpClient, Ordering, Proxy, State,
+};
+use event_router::durable::Store;
 use event_router::event::{Batch, Category, Envelope, EnvelopeOptions, Record, Selection, SourceInfo, Span};
 use event_router::pipeline::budget::Permit;
+use event_router::pipeline::destination::Destinations;
+use event_router::pipeline::route::{Reach, Route};
+use event_router::pipeline::run::{Parts, Pipeline};
 use event_router::processor::cloudevents::CloudEvents;
-use event_router::processor::{Outcome, Piece, Processor, Request};
+use event_router::processor::{BoxFuture, Failure, Outcome, Piece, Processor, Request, Shape};
 use http_body_util::{BodyExt, Empty, Full};
 use hyper::header::{CONTENT_TYPE, HOST, HeaderMap, HeaderValue};
 use hyper::service::service_fn;
@@ -27,6 +40,15 @@ use uuid::Uuid;
 const LANES: usize = 32;
 const EVENTS: usize = 1_000;
 const ROUNDS: usize = 7;
+/// VMs that the events of the lanes are about: more than lanes, so that none waits for an event.
+const ENTITIES: i32 = 64;
+/// What the slow function takes.
+const SLOW: Duration = Duration::from_millis(20);
+
+const BARE: &str = "bare hyper connection";
+const STRUCTURED: &str = "processor, structured";
+const BATCHED: &str = "processor, batched by 100";
+const WHOLE: &str = "whole pipeline, structured";
 
 type Done = std::pin::Pin<Box<dyn Future<Output = u64> + Send>>;
 
@@ -35,19 +57,15 @@ fn main() {
     let test = !std::env::args().any(|arg| arg == "--bench");
     let (rounds, time) =
         if test { (1, Duration::from_millis(50)) } else { (ROUNDS, Duration::from_millis(1_500)) };
-    let address = serve();
+    let server = serve();
+    let address = server.address;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(1)
         .enable_all()
         .build()
         .expect("a runtime");
     let batch = batch();
-    let processor = |mode| {
-        let http = HttpClient { proxy: Proxy::Direct, ..HttpClient::default() };
-        let settings = Settings { mode, http, ..Settings::new(format!("http://{address}/")) };
-        let envelope = Envelope::new(EnvelopeOptions::default()).expect("no extensions");
-        Arc::new(CloudEvents::new(&settings, envelope).expect("a valid URL"))
-    };
+    let processor = |mode| Arc::new(processor(address, "", mode));
     let structured = processor(ContentMode::Structured);
     let binary = processor(ContentMode::Binary);
     let batched = processor(ContentMode::Batched);
@@ -57,23 +75,22 @@ fn main() {
     let lane = |name: &'static str, until: Instant| -> Done {
         let (batch, body, pooled) = (Arc::clone(&batch), body.clone(), pooled.clone());
         match name {
-            "bare hyper connection" => Box::pin(bare(address, body, until)),
+            BARE => Box::pin(bare(address, body, until)),
             "bare hyper-util pool" => Box::pin(bare_pool(address, pooled, body, until)),
-            "processor, structured" => Box::pin(ours(Arc::clone(&structured), batch, 1, until)),
+            STRUCTURED => Box::pin(ours(Arc::clone(&structured), batch, 1, until)),
             "processor, binary" => Box::pin(ours(Arc::clone(&binary), batch, 1, until)),
             _ => Box::pin(ours(Arc::clone(&batched), batch, 100, until)),
         }
     };
-    let ways = [
-        "bare hyper connection",
-        "bare hyper-util pool",
-        "processor, structured",
-        "processor, binary",
-        "processor, batched by 100",
-    ];
+    let ways = [BARE, "bare hyper-util pool", STRUCTURED, "processor, binary", BATCHED, WHOLE];
     let mut rates = vec![Vec::new(); ways.len()];
     for _ in 0..rounds {
         for (way, rates) in ways.iter().zip(&mut rates) {
+            if *way == WHOLE {
+                let run = Run { path: "", ordering: Ordering::None, lanes: LANES, time };
+                rates.push(runtime.block_on(piped(address, run)));
+                continue;
+            }
             let started = Instant::now();
             let lanes: Vec<_> = (0..LANES).map(|_| runtime.spawn(lane(way, started + time))).collect();
             let events: u64 = lanes.into_iter().map(|lane| runtime.block_on(lane).expect("a lane")).sum();
@@ -96,6 +113,132 @@ fn main() {
         println!("{way:28} {rate:>12.0} {spread:>22} {share:>8.0} %");
     }
     render(&batch, if test { 1 } else { 2_000 });
+    let (one, many) = lanes(&runtime, &server, if test { time } else { Duration::from_secs(4) });
+    let of = |way: &str, base: &str| {
+        let rates_of =
+            |name: &str| ways.iter().position(|way| *way == name).map_or(&rates[0], |at| &rates[at]);
+        let mut ratios: Vec<f64> =
+            rates_of(way).iter().zip(rates_of(base)).map(|(way, base)| way / base).collect();
+        ratios.sort_by(f64::total_cmp);
+        ratios[ratios.len() / 2]
+    };
+    goal("one POST an event, of the bare connection's rate", of(STRUCTURED, BARE), 0.75);
+    goal("the same through the whole pipeline", of(WHOLE, BARE), 0.75);
+    goal("batched, times one POST an event", of(BATCHED, STRUCTURED), 10.0);
+    goal("32 lanes, times one lane", many / one, 25.0);
+}
+
+/// A promised ratio beside what was measured.
+fn goal(what: &str, ratio: f64, goal: f64) {
+    let verdict = if ratio >= goal { "met" } else { "MISSED" };
+    println!("{what:50} {ratio:>7.2}, at least {goal:.2}: {verdict}");
+}
+
+fn processor(address: SocketAddr, path: &str, mode: ContentMode) -> CloudEvents {
+    let http = HttpClient { proxy: Proxy::Direct, ..HttpClient::default() };
+    let settings = Settings { mode, http, ..Settings::new(format!("http://{address}/{path}")) };
+    let envelope = Envelope::new(EnvelopeOptions::default()).expect("no extensions");
+    CloudEvents::new(&settings, envelope).expect("a valid URL")
+}
+
+/// Events a second of a function that takes [`SLOW`], in order within each of [`ENTITIES`]: with one request at a time, and with [`LANES`].
+fn lanes(runtime: &tokio::runtime::Runtime, server: &Server, time: Duration) -> (f64, f64) {
+    let rate = |lanes| {
+        server.order.lock().expect("no panic").clear();
+        let run = Run { path: "slow", ordering: Ordering::Entity, lanes, time };
+        let rate = runtime.block_on(piped(server.address, run));
+        println!(
+            "{lanes:>2} of a function of {} ms at a time: {rate:.1} events/s, in order",
+            SLOW.as_millis()
+        );
+        rate
+    };
+    (rate(1), rate(LANES))
+}
+
+/// One measurement of a pipeline.
+struct Run {
+    /// Of the server.
+    path: &'static str,
+    ordering: Ordering,
+    lanes: usize,
+    time: Duration,
+}
+
+/// Counts the events that a processor has delivered.
+struct Counting {
+    inner: CloudEvents,
+    delivered: AtomicU64,
+}
+
+impl Processor for Counting {
+    fn shape(&self) -> Shape {
+        self.inner.shape()
+    }
+
+    fn deliver<'a>(&'a self, request: &'a Request) -> BoxFuture<'a, Outcome> {
+        Box::pin(async move {
+            let outcome = self.inner.deliver(request).await;
+            assert!(matches!(outcome, Outcome::Delivered), "{outcome:?}");
+            self.delivered.fetch_add(request.events as u64, Relaxed);
+            outcome
+        })
+    }
+
+    fn check(&self) -> BoxFuture<'_, Result<String, Failure>> {
+        self.inner.check()
+    }
+}
+
+/// Events a second of a whole pipeline with one destination, from XML pages to answered POSTs, its store on disk.
+async fn piped(address: SocketAddr, run: Run) -> f64 {
+    let dir = tempfile::tempdir().expect("a directory");
+    let vcenter = config::Vcenter::new("https://vc/sdk", "u", config::Secret::inline("p"));
+    let sources = vec![config::Source { name: "vc".into(), kind: config::SourceKind::Vcenter(vcenter) }];
+    let delivery =
+        config::Delivery { ordering: run.ordering, concurrency: run.lanes, ..config::Delivery::default() };
+    let kind = config::ProcessorKind::Blackhole;
+    let processors = vec![config::Processor { name: "a".into(), kind, delivery }];
+    let config = Arc::new(Config::new(State::Dir(dir.path().into()), sources, processors));
+    let mut destinations = Destinations::default();
+    let reach = vec![Reach::Whole(destinations.intern(0, "a", ""))];
+    let inner = processor(address, run.path, ContentMode::Structured);
+    let counting = Arc::new(Counting { inner, delivered: AtomicU64::new(0) });
+    let pipeline = Pipeline::start(Parts {
+        route: Route::new(&config, reach).expect("no patterns"),
+        config,
+        processors: vec![Arc::clone(&counting) as Arc<dyn Processor>],
+        destinations,
+        store: Store::open(dir.path()).expect("a store"),
+        parse_threads: 1,
+        spools: true,
+    })
+    .expect("a pipeline");
+    let intake = pipeline.intake(0);
+    let start = pages::begin(&intake).await;
+    let pages = async {
+        for number in 0.. {
+            let first = number as i32 * EVENTS as i32;
+            let made = |key: i32| pages::Made { class: "VmPoweredOnEvent", vm: key % ENTITIES };
+            pages::push(&intake, &start, number, first..first + EVENTS as i32, made).await;
+        }
+    };
+    let measured = async {
+        // The first page has to come through before anything is measured.
+        while counting.delivered.load(Relaxed) == 0 {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        let (started, before) = (Instant::now(), counting.delivered.load(Relaxed));
+        tokio::time::sleep(run.time).await;
+        (counting.delivered.load(Relaxed) - before) as f64 / started.elapsed().as_secs_f64()
+    };
+    let rate = tokio::select! {
+        () = pages => unreachable!("pages do not end"),
+        rate = measured => rate,
+    };
+    drop(intake);
+    pipeline.drain(Duration::ZERO).await.expect("the store closes");
+    rate
 }
 
 /// What the envelope costs alone: a page rendered into memory that is there already, and what the copy of its data costs.
@@ -117,33 +260,56 @@ fn render(batch: &Batch, pages: usize) {
     println!("envelope: {whole:.0} ns an event, {copy:.0} ns of it for the copy of the data");
 }
 
-/// A server on a thread of its own that reads what it is sent and answers 202.
-fn serve() -> SocketAddr {
+/// Key of the last event of each entity that the slow function has begun with.
+type Order = Arc<Mutex<HashMap<String, i64>>>;
+
+struct Server {
+    address: SocketAddr,
+    order: Order,
+}
+
+/// A server on a thread of its own that reads what it is sent and answers 202: at once, or after [`SLOW`] at `/slow`, where it checks the order.
+fn serve() -> Server {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
     listener.set_nonblocking(true).expect("a socket option");
     let address = listener.local_addr().expect("an address");
+    let order = Order::default();
+    let seen = Arc::clone(&order);
     std::thread::spawn(move || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
         runtime.block_on(async {
             let listener = TcpListener::from_std(listener).expect("a listener");
             while let Ok((stream, _)) = listener.accept().await {
                 let _ = stream.set_nodelay(true);
+                let seen = Arc::clone(&seen);
+                let service = service_fn(move |request| answer(request, Arc::clone(&seen)));
                 tokio::spawn(
                     hyper::server::conn::http1::Builder::new()
-                        .serve_connection(TokioIo::new(stream), service_fn(answer)),
+                        .serve_connection(TokioIo::new(stream), service),
                 );
             }
         });
     });
-    address
+    Server { address, order }
 }
 
 async fn answer(
     request: hyper::Request<hyper::body::Incoming>,
+    order: Order,
 ) -> Result<hyper::Response<Empty<Bytes>>, hyper::Error> {
-    let mut body = request.into_body();
-    while let Some(frame) = body.frame().await {
-        frame?;
+    if request.uri().path() == "/slow" {
+        let body = request.into_body().collect().await?.to_bytes();
+        let event: serde_json::Value = serde_json::from_slice(&body).expect("JSON");
+        let entity = event["data"]["Vm"]["Vm"]["Value"].as_str().expect("a VM").to_owned();
+        let key = event["data"]["Key"].as_i64().expect("a key");
+        let before = order.lock().expect("no panic").insert(entity, key);
+        assert!(before.is_none_or(|before| before < key), "{key} after {before:?}");
+        tokio::time::sleep(SLOW).await;
+    } else {
+        let mut body = request.into_body();
+        while let Some(frame) = body.frame().await {
+            frame?;
+        }
     }
     let mut answer = hyper::Response::new(Empty::new());
     *answer.status_mut() = hyper::StatusCode::ACCEPTED;
