@@ -21,6 +21,7 @@ pub mod durable;
 pub mod event;
 pub mod limits;
 pub mod pattern;
+mod pem;
 pub mod pipeline;
 pub mod processor;
 pub mod router;

@@ -164,7 +164,8 @@ fn start_changed(
 
 /// Events of seven VMs.
 async fn push(intake: &Intake, start: &Start, number: u64, keys: std::ops::Range<i32>) {
-    pages::push(intake, start, number, keys, |key| Made { class: "VmPoweredOnEvent", vm: key % 7 }).await;
+    let page = pages::render(keys, |key| Made { class: "VmPoweredOnEvent", vm: key % 7 });
+    pages::push(intake, start, number, page).await;
 }
 
 async fn drained(pipeline: Pipeline, intake: Intake, seconds: u64) -> Drained {

@@ -13,8 +13,6 @@ use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
@@ -23,23 +21,20 @@ use tower_service::Service;
 
 use crate::config::ServerTls;
 use crate::limits::{ADMIN_CONNECTION_MAX, ADMIN_CONNECTIONS_MAX, ADMIN_HEAD_TIMEOUT};
+use crate::pem::{KeyPair, PemError};
 
 /// The listener's certificate cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum TlsError {
-    #[error("`admin.tls`: `{path}` cannot be read: {cause}")]
-    File { path: String, cause: rustls::pki_types::pem::Error },
+    #[error("`admin.tls`: {0}")]
+    Pem(#[from] PemError),
     #[error("`admin.tls`: certificate and key cannot be used: {0}; is it the key of this certificate?")]
     Pair(#[from] rustls::Error),
 }
 
 /// What serves HTTPS with these files, read now.
 pub fn acceptor(tls: &ServerTls) -> Result<TlsAcceptor, TlsError> {
-    let file = |path: &std::path::Path, cause| TlsError::File { path: path.display().to_string(), cause };
-    let chain = CertificateDer::pem_file_iter(&tls.cert_file)
-        .and_then(Iterator::collect)
-        .map_err(|cause| file(&tls.cert_file, cause))?;
-    let key = PrivateKeyDer::from_pem_file(&tls.key_file).map_err(|cause| file(&tls.key_file, cause))?;
+    let KeyPair { chain, key } = KeyPair::read(&tls.cert_file, &tls.key_file)?;
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let mut config = rustls::ServerConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()?

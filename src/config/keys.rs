@@ -221,15 +221,6 @@ pub(super) static REFERENCE: Block = Block {
     rules: &[],
 };
 
-/// A vCenter asks for no certificate.
-static SOURCE_TLS: Block = Block {
-    name: "vcenter.tls",
-    doc: "What the router accepts in a TLS handshake with a vCenter.",
-    fields: &[INSECURE, CA_FILE, THUMBPRINT],
-    variants: &[],
-    rules: &[],
-};
-
 /// AWS's SDK brings its own handshake: roots can be added to it, nothing else.
 static AWS_TLS: Block = Block {
     name: "eventbridge.tls",
@@ -260,7 +251,7 @@ static SOURCE: Block = Block {
             Field::new("username", TEXT, "The user, such as `ro@vsphere.local`.").required().also(&["user"]),
             Field::new("password", Kind::Secret, "The user's password."),
             Field::new("passwordFile", Kind::SecretFile, "The file with the password, read again at each login."),
-            Field::new("tls", Kind::Block(&SOURCE_TLS), "What certificate is accepted."),
+            Field::new("tls", Kind::Block(&TLS), "What certificate is accepted, and which one is shown to a proxy in front of the vCenter that asks for it."),
             Field::new(
                 "startAt",
                 Kind::Text(Shape::StartAt),

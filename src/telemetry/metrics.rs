@@ -67,6 +67,8 @@ metrics! {
     UNDER_WAY = "event_router_destination_requests_under_way", Gauge, ["destination"], "requests without an answer";
     BREAKER_OPEN = "event_router_destination_breaker_open", Gauge, ["destination"], "1 while the circuit breaker is open";
     SPOOLING = "event_router_destination_spooling", Gauge, ["destination"], "1 while new events go through the spool";
+    PARKED = "event_router_destination_parked_lanes", Gauge, ["destination"], "lanes (entities, in that ordering scope) whose first event was refused and holds up those behind it";
+    PARKED_SPOOLS = "event_router_destination_parked_spools", Gauge, ["destination"], "lanes that hold up more than there is memory for, so that it waits in a spool of their own";
     REQUEST_SECONDS = "event_router_destination_request_seconds", Histogram, ["destination"], "time from a request to its answer";
 }
 
@@ -87,6 +89,7 @@ What to look at first:
 | Does it reach its vCenters? | `event_router_source_up` is 0 while it does not |
 | Is an event lost for its target? | `event_router_destination_dead_letter_events_total` (kept: `event-router dlq list`), `event_router_destination_dropped_events_total` (gone: only where `overflow.policy` says so) |
 | Is a target slow or dead? | `event_router_destination_breaker_open`, `event_router_destination_spooling`, `event_router_destination_request_seconds` |
+| Are there events that a target refuses, again and again? | `event_router_destination_parked_lanes`: how many entities wait behind one |
 | Does something stand still? | `event_router_destination_store_full` is 1: a spool, the dead letters or the disk are full, and events wait in the vCenter |
 
 ";
@@ -217,6 +220,8 @@ pub struct DestinationMetrics {
     pub under_way: Gauge,
     pub breaker_open: Gauge,
     pub spooling: Gauge,
+    pub parked: Gauge,
+    pub parked_spooled: Gauge,
     pub request_seconds: Histogram,
 }
 
@@ -236,6 +241,8 @@ impl DestinationMetrics {
             under_way: gauge(UNDER_WAY),
             breaker_open: gauge(BREAKER_OPEN),
             spooling: gauge(SPOOLING),
+            parked: gauge(PARKED),
+            parked_spooled: gauge(PARKED_SPOOLS),
             request_seconds: histogram!(REQUEST_SECONDS, "destination" => destination.to_string()),
         }
     }

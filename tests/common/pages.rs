@@ -26,8 +26,8 @@ pub async fn begin(intake: &Intake) -> Start {
     intake.begin(found).await.expect("the position is not refused")
 }
 
-/// A page of events with these keys, a tenth of a second apart: all that a test reads again lies within the overlap.
-pub async fn push(intake: &Intake, start: &Start, number: u64, keys: Range<i32>, made: impl Fn(i32) -> Made) {
+/// A page of events with these keys as vCenter writes it, a tenth of a second apart: all that a test reads again lies within the overlap.
+pub fn render(keys: Range<i32>, made: impl Fn(i32) -> Made) -> Bytes {
     let mut xml = String::from(
         r#"<?xml version="1.0" encoding="UTF-8"?><soapenv:Envelope xmlns:soapenv="http://schemas.xmlsoap.org/soap/envelope/" xmlns:xsi="http://www.w3.org/2001/XMLSchema-instance"><soapenv:Body><ReadNextEventsResponse xmlns="urn:vim25">"#,
     );
@@ -40,7 +40,11 @@ pub async fn push(intake: &Intake, start: &Start, number: u64, keys: Range<i32>,
         ));
     }
     xml.push_str("</ReadNextEventsResponse></soapenv:Body></soapenv:Envelope>");
-    let body = Bytes::from(xml);
+    Bytes::from(xml)
+}
+
+/// Reads a page.
+pub async fn push(intake: &Intake, start: &Start, number: u64, body: Bytes) {
     let permit = intake.reserve(body.len()).await;
     let (verdicts, _) = mpsc::unbounded_channel();
     let page = Page {

@@ -185,7 +185,8 @@ impl Cell {
             run.begun = Some(begin(&run.intake).await);
         }
         let start = run.begun.as_ref().expect("it has begun");
-        pages::push(&run.intake, start, number, keys, |key| Made { class: class(key), vm: vm(key) }).await;
+        let page = pages::render(keys, |key| Made { class: class(key), vm: vm(key) });
+        pages::push(&run.intake, start, number, page).await;
     }
 
     /// Stops the router: whether all was settled by then. What was not is read again.

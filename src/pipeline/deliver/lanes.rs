@@ -105,6 +105,8 @@ pub(super) struct Lanes {
     held: Held,
     /// Bytes in lanes that are parked.
     pub parked: usize,
+    /// Lanes that are parked.
+    pub parked_lanes: usize,
     /// Events that wait in lanes; what is under way is not counted.
     pub events: usize,
 }
@@ -175,6 +177,7 @@ impl Lanes {
         let Some(lane) = self.lanes.get_mut(&key) else { return 1 };
         lane.tries = lane.tries.saturating_add(1);
         if lane.tries == 1 && !is_replay(key) {
+            self.parked_lanes += 1;
             lane.bytes = 0;
             for item in &mut lane.items {
                 self.held.let_go(item);
@@ -192,6 +195,7 @@ impl Lanes {
         if let Some(lane) = self.lanes.get_mut(&key) {
             if parks(key, lane) {
                 self.parked = self.parked.saturating_sub(lane.bytes);
+                self.parked_lanes -= 1;
             }
             (lane.tries, lane.target_tries) = (0, 0);
             (lane.first_try, lane.refused_at) = (None, None);
@@ -307,11 +311,18 @@ impl Lanes {
         if key != SHARED {
             lane.state = LaneState::Busy;
         } else if lane.items.is_empty() {
-            self.lanes.remove(&key);
+            self.remove(key);
         } else {
             self.make_ready(key);
         }
         taken
+    }
+
+    /// Forgets a lane.
+    fn remove(&mut self, key: LaneKey) {
+        if let Some(lane) = self.lanes.remove(&key) {
+            self.parked_lanes -= usize::from(parks(key, &lane));
+        }
     }
 
     /// Whether a lane is parked, and nothing of it under way.
@@ -341,7 +352,7 @@ impl Lanes {
         if comes_back(key, lane) {
             lane.state = LaneState::Idle;
         } else {
-            self.lanes.remove(&key);
+            self.remove(key);
         }
     }
 
@@ -406,7 +417,7 @@ impl Lanes {
             }
             items[from..].iter().for_each(|item| self.left(key, item));
             if !busy && !tried {
-                self.lanes.remove(&key);
+                self.remove(key);
             }
         }
         for ready in [&mut self.ready, &mut self.ready_replays] {
@@ -418,7 +429,11 @@ impl Lanes {
 
     /// Forgets the lanes that are empty and idle, but for what `stays`: what was tried and went to the spool has come back.
     pub fn sweep(&mut self, stays: impl Fn(LaneKey) -> bool) {
-        self.lanes.retain(|key, lane| !lane.items.is_empty() || lane.state != LaneState::Idle || stays(*key));
+        self.lanes.retain(|key, lane| {
+            let keeps = !lane.items.is_empty() || lane.state != LaneState::Idle || stays(*key);
+            self.parked_lanes -= usize::from(!keeps && parks(*key, lane));
+            keeps
+        });
     }
 }
 

@@ -184,8 +184,10 @@ pub struct Gauges {
     pub requests_under_way: usize,
     pub breaker_open: bool,
     pub spooling: bool,
-    /// Entities of which more is parked than may wait in memory.
+    /// Lanes whose first event was refused, and holds up those behind it.
     pub parked_lanes: usize,
+    /// Lanes of which more is parked than may wait in memory.
+    pub parked_spools: usize,
 }
 
 impl Delivery {
@@ -250,7 +252,8 @@ impl Delivery {
         while let Some(key) = self.lanes.emptied.pop() {
             self.spool.look_at(key, &self.lanes);
         }
-        let spilled = self.under_way.values().any(|request| request.parts.iter().any(|part| part.spooled));
+        let spilled = self.spool.is_active()
+            && self.under_way.values().any(|request| request.parts.iter().any(|part| part.spooled));
         self.spool.fetch(&mut self.lanes, self.parked_max, spilled, actions);
         self.pump(now, actions);
     }
@@ -288,7 +291,8 @@ impl Delivery {
             requests_under_way: self.under_way.len(),
             breaker_open: self.health.is_open(),
             spooling: self.spool.is_active(),
-            parked_lanes: self.spool.lanes(),
+            parked_lanes: self.lanes.parked_lanes,
+            parked_spools: self.spool.lanes(),
         }
     }
 
@@ -356,6 +360,10 @@ impl Delivery {
         if self.is_to_be_parked(key) {
             let items = self.lanes.take_resting(key).into_iter().map(|item| (key, item)).collect();
             self.spool.append_to_lanes(lanes::merge_by_lane(items), actions);
+        } else if self.spool.has_lane(key) && self.spool.is_short_of_room(&self.lanes, self.parked_max) {
+            // It comes back from there for its next try; until then another one has its place.
+            let items = self.lanes.take_resting(key);
+            self.spool.give_back(key, items);
         }
     }
 

@@ -7,6 +7,8 @@
 //!
 //! INVARIANT: rows are fetched only when nothing that was under way at the spill still is: an event is never at the target twice at once.
 //! INVARIANT: what is in a lane's spool is older than what is in the destination's, and goes before it; what is in the lane itself is older still.
+//! INVARIANT: a parked lane has its next try when its wait is over, however many others are parked: none keeps its place in memory while it waits and others
+//! want it.
 //! INVARIANT: what is in memory of spools is at most [`SPOOL_REFETCH_BYTES`] + [`SPOOL_FETCH_BYTES`] (or one row) that may be sent, and what is parked.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
@@ -75,6 +77,15 @@ fn told(batch: &Batch, i: usize) -> Told {
     (batch.source.index, batch.records[i].identity, batch.failed.clone())
 }
 
+/// A row that was fetched.
+#[derive(Debug)]
+struct Open {
+    /// Events in it.
+    events: usize,
+    /// Those of them that are not delivered.
+    left: usize,
+}
+
 /// One spool.
 #[derive(Debug)]
 struct Queue {
@@ -116,8 +127,9 @@ pub(super) struct Spools {
     /// Appends that are not durable yet. What came from a spool and goes to one again leaves its old row then.
     appending: BTreeMap<u64, Vec<(SpoolKey, Item)>>,
     next_ticket: u64,
-    /// Fetched rows and how many of their events are not delivered.
-    open: FxHashMap<SpoolRow, usize>,
+    open: FxHashMap<SpoolRow, Open>,
+    /// What was given back of rows of which another part was delivered, or is on its way to the dead letters: at most one row a parked lane.
+    given_back: FxHashMap<SpoolRow, FxHashSet<Told>>,
     /// Events that were under way at the spill and were acknowledged after they had been written. Bounded by what can be under way.
     ahead: FxHashSet<Told>,
 }
@@ -135,6 +147,7 @@ impl Spools {
             appending: BTreeMap::new(),
             next_ticket: 0,
             open: FxHashMap::default(),
+            given_back: FxHashMap::default(),
             ahead: FxHashSet::default(),
         }
     }
@@ -276,23 +289,62 @@ impl Spools {
         }
         let mut items = Vec::with_capacity(rows.len());
         for (row, Piece { batch, picks }) in rows {
+            let events = picks.len();
+            if let Some(back) = self.given_back.remove(&row) {
+                let picks: Selection = picks.iter().filter(|i| back.contains(&told(&batch, *i))).collect();
+                items.push(Item::new(&Piece { batch, picks }, Origin::Spool(row)));
+                continue;
+            }
             let is_left = |i: &usize| self.ahead.is_empty() || !self.ahead.remove(&told(&batch, *i));
             let picks: Selection = picks.iter().filter(is_left).collect();
             if picks.is_empty() {
                 actions.push(Action::Unspool(row));
                 continue;
             }
-            self.open.insert(row, picks.len());
+            self.open.insert(row, Open { events, left: picks.len() });
             items.push(Item::new(&Piece { batch, picks }, Origin::Spool(row)));
         }
         items
     }
 
+    /// Whether parked lanes hold more than they may, and one of them waits for its turn.
+    pub fn is_short_of_room(&self, lanes: &Lanes, parked_max: usize) -> bool {
+        !self.dry.is_empty() && lanes.parked > parked_max.max(SPOOL_REFETCH_BYTES)
+    }
+
+    /// What a parked lane had in memory of its spool is to be fetched again. It is in the store: nothing is written.
+    pub fn give_back(&mut self, key: LaneKey, items: Vec<Item>) {
+        let mut rows: BTreeMap<SpoolRow, Vec<Item>> = BTreeMap::new();
+        for item in items {
+            match item.origin {
+                Origin::Spool(row) => rows.entry(row).or_default().push(item),
+                _ => debug_assert!(false, "what a lane with a spool has in memory is from there"),
+            }
+        }
+        let (Some(queue), Some((first, _))) = (self.lanes.get_mut(&key), rows.first_key_value()) else {
+            return;
+        };
+        queue.last = SpoolRow(first.0 - 1);
+        queue.stored += rows.len();
+        for (row, items) in rows {
+            let events: usize = items.iter().map(|item| item.picks.len()).sum();
+            if self.open.get(&row).is_some_and(|open| open.events == events) {
+                // As if it had never been fetched.
+                self.open.remove(&row);
+                continue;
+            }
+            let told = items.iter().flat_map(|item| {
+                item.picks.selection().iter().map(|i| told(&item.batch, i)).collect::<Vec<_>>()
+            });
+            self.given_back.insert(row, told.collect());
+        }
+    }
+
     /// Events of a fetched row are delivered; the last of them removes the row.
     pub fn delivered(&mut self, row: SpoolRow, events: usize, actions: &mut Vec<Action>) {
-        let Some(left) = self.open.get_mut(&row) else { return };
-        *left = left.saturating_sub(events);
-        if *left == 0 {
+        let Some(open) = self.open.get_mut(&row) else { return };
+        open.left = open.left.saturating_sub(events);
+        if open.left == 0 {
             self.open.remove(&row);
             actions.push(Action::Unspool(row));
         }

@@ -124,9 +124,16 @@ impl World {
                     }
                     self.store.push_back(Input::Appended { ticket });
                 }
-                Action::Fetch { spool, after, bytes: _ } => {
-                    let rows = self.rows.iter().filter(|(of, row, _)| *of == spool && *row > after).take(2);
+                Action::Fetch { spool, after, bytes } => {
+                    let rows = self.rows.iter().filter(|(of, row, _)| *of == spool && *row > after);
+                    let mut size = 0;
+                    let fits = |(_, _, batch): &&(SpoolKey, SpoolRow, Batch)| {
+                        size += batch.size();
+                        size == batch.size() || size <= bytes
+                    };
                     let rows = rows
+                        .take_while(fits)
+                        .take(2)
                         .map(|(_, row, b)| {
                             let picks = Selection::first(b.records.len());
                             (*row, Piece { batch: Arc::new(pick(b, &picks)), picks })
@@ -314,7 +321,7 @@ fn what_a_poisoned_entity_parks_is_bounded_and_waits_in_a_spool_of_its_own() {
         let mut world = with_a_poisoned_entity(attempts(1_000), room, 50);
         assert_eq!(world.received.len(), 750, "the others are through");
         let gauges = world.engine.gauges();
-        assert!(!gauges.spooling && gauges.parked_lanes == 1, "{gauges:?}");
+        assert!(!gauges.spooling && (gauges.parked_lanes, gauges.parked_spools) == (1, 1), "{gauges:?}");
         assert!(gauges.waiting_bytes <= 10_000, "{gauges:?}");
         assert!(world.rows.iter().all(|(spool, ..)| matches!(spool, SpoolKey::Lane(_))));
         assert_eq!(world.settled.len() + gauges.waiting_events, 1_000, "what is in a spool is settled");
@@ -323,6 +330,52 @@ fn what_a_poisoned_entity_parks_is_bounded_and_waits_in_a_spool_of_its_own() {
         assert!(in_order_within_entities(&world.received));
         assert_eq!(world.engine.gauges().parked_lanes, 0);
     }
+}
+
+/// Whoever is parked gets its next try in time, though the others hold more than there is room for and are refused for ever.
+#[test]
+fn many_parked_entities_do_not_keep_each_other_from_their_tries() {
+    let (entities, events) = (300, 40);
+    let policy = Policy { ordering: Ordering::Entity, concurrency: 8, ..attempts(1_000_000) };
+    let policy = Policy { retry: Retry { max_age: Duration::MAX, ..policy.retry }, ..policy };
+    let mut world = World::new(policy, shape(1, false));
+    let room = Room { share: 1, scarce: true, alone: true };
+    let turn = |world: &mut World, takes: &dyn Fn(i32) -> bool| {
+        world.store_replies();
+        if world.under_way.is_empty() {
+            if let Some(at) = world.engine.wakes_at() {
+                world.now = world.now.max(at);
+            }
+            world.input(Input::Tick);
+        } else {
+            world.answer(0, false, &mut |key| (!takes(key)).then_some(Fault::Retryable));
+        }
+    };
+    for page in 0..events {
+        world.input(Input::Offer { piece: piece(page * entities, entities, entities as u64), room });
+        (0..1_000).for_each(|_| turn(&mut world, &|_| false));
+    }
+    let gauges = world.engine.gauges();
+    assert_eq!(gauges.parked_lanes, entities as usize, "{gauges:?}");
+    let held: usize = world.rows.iter().map(|(_, _, batch)| batch.size()).sum();
+    assert!(held > 3 * SPOOL_REFETCH_BYTES, "{held}: more than a third of them has no place in memory");
+    // Some of each third, the last among them, are mended.
+    let mended = |key: i32| key % entities % 100 == 99;
+    let expected = (entities / 100 * events) as usize;
+    for n in 0.. {
+        turn(&mut world, &mended);
+        if world.received.len() == expected {
+            break;
+        }
+        assert!(n < 200_000, "{} of {expected} came, {:?}", world.received.len(), world.engine.gauges());
+        assert!(world.engine.gauges().waiting_bytes < 2 * SPOOL_REFETCH_BYTES, "{:?}", world.engine.gauges());
+    }
+    world.finish(false, |_| false);
+    assert_eq!(world.received.len(), (entities * events) as usize);
+    for entity in 0..entities {
+        assert!(world.received.iter().filter(|key| **key % entities == entity).is_sorted());
+    }
+    assert_eq!((world.engine.gauges().parked_lanes, world.engine.gauges().parked_spools), (0, 0));
 }
 
 #[test]
@@ -618,6 +671,8 @@ proptest! {
         }
         world.finish(partial, |_| false);
         prop_assert!(world.widest <= concurrency);
+        let gauges = world.engine.gauges();
+        prop_assert_eq!((gauges.parked_lanes, gauges.parked_spools), (0, 0));
         prop_assert_eq!(world.adopted.len(), adopted.len(), "everything adopted comes to its end");
         let (replayed, received): (Vec<i32>, Vec<i32>) = world.received.iter().partition(|key| (1_000_000..2_000_000).contains(*key));
         let mut all: Vec<i32> = received.iter().chain(&world.dead).copied().collect();

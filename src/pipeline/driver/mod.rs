@@ -256,6 +256,8 @@ impl Driver {
         self.metrics.under_way.set(gauges.requests_under_way as f64);
         self.metrics.breaker_open.set(f64::from(u8::from(gauges.breaker_open)));
         self.metrics.spooling.set(f64::from(u8::from(gauges.spooling)));
+        self.metrics.parked.set(gauges.parked_lanes as f64);
+        self.metrics.parked_spooled.set(gauges.parked_spools as f64);
     }
 }
 

@@ -33,9 +33,10 @@ pub use tls::{TlsError, client_config};
 use super::{Failure, Fault};
 use crate::config::{Auth, HttpClient, Proxy};
 use crate::limits::{ANSWER_BYTES_MAX, EXCERPT_BYTES_MAX, FILES_CHECK_INTERVAL, SAID_BYTES_MAX};
+use crate::pem::Fingerprint;
 use connect::{Connector, Route, tls_reason};
 use pool::{Lease, Pool, SendError};
-use tls::Fingerprint;
+use tls::fingerprint;
 
 /// Why a client cannot be made: a mistake in the configuration.
 #[derive(Debug, thiserror::Error)]
@@ -138,7 +139,7 @@ impl Client {
         if let Some(value) = proxy_auth {
             fixed.insert(PROXY_AUTHORIZATION, value);
         }
-        let files = Fingerprint::of(&settings.tls);
+        let files = fingerprint(&settings.tls);
         Ok(Client {
             origin: origin.clone(),
             settings: settings.clone(),
@@ -304,7 +305,7 @@ impl Client {
         {
             return;
         }
-        let files = Fingerprint::of(&self.settings.tls);
+        let files = fingerprint(&self.settings.tls);
         if files == **self.files.load() {
             return;
         }

@@ -2,26 +2,23 @@
 //!
 //! One crypto provider (aws-lc-rs) is named everywhere, so that nothing depends on which crate initialised a process-wide default first.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
-use std::time::SystemTime;
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, aws_lc_rs, verify_tls12_signature, verify_tls13_signature};
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
 use sha2::{Digest, Sha256};
 
 use crate::config::ClientTls;
+use crate::pem::{Fingerprint, KeyPair, PemError, certificates};
 
 /// Why a TLS configuration cannot be made.
 #[derive(Debug, thiserror::Error)]
 pub enum TlsError {
-    #[error("cannot read `{path}`: {error}; it must be a PEM file that the router may read")]
-    File { path: PathBuf, error: rustls::pki_types::pem::Error },
-    #[error("`{path}` holds no certificate; it must be a PEM file with `BEGIN CERTIFICATE`")]
-    NoCertificate { path: PathBuf },
+    #[error(transparent)]
+    Pem(#[from] PemError),
     #[error("`{path}` holds a certificate that cannot be used as a root: {error}")]
     Root { path: PathBuf, error: rustls::Error },
     #[error(
@@ -53,9 +50,7 @@ pub fn client_config(tls: &ClientTls) -> Result<ClientConfig, TlsError> {
         None => builder.with_root_certificates(roots(&tls.ca_files)?),
     };
     let Some(client) = &tls.client_cert else { return Ok(builder.with_no_client_auth()) };
-    let chain = certificates(&client.cert_file)?;
-    let key = PrivateKeyDer::from_pem_file(&client.key_file)
-        .map_err(|error| TlsError::File { path: client.key_file.clone(), error })?;
+    let KeyPair { chain, key } = KeyPair::read(&client.cert_file, &client.key_file)?;
     builder.with_client_auth_cert(chain, key).map_err(|error| TlsError::ClientCert {
         cert: client.cert_file.clone(),
         key: client.key_file.clone(),
@@ -85,15 +80,6 @@ fn roots(files: &[PathBuf]) -> Result<Arc<RootCertStore>, TlsError> {
         }
     }
     Ok(Arc::new(store))
-}
-
-fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
-    let unreadable = |error| TlsError::File { path: path.to_path_buf(), error };
-    let all: Vec<_> = CertificateDer::pem_file_iter(path)
-        .map_err(unreadable)?
-        .collect::<Result<_, _>>()
-        .map_err(unreadable)?;
-    if all.is_empty() { Err(TlsError::NoCertificate { path: path.to_path_buf() }) } else { Ok(all) }
 }
 
 /// Accepts certificates that no root vouches for. The handshake's signatures are checked all the same.
@@ -150,23 +136,8 @@ impl ServerCertVerifier for Lenient {
     }
 }
 
-/// What can be told of files without reading them; equal as long as they did not change.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Fingerprint(Vec<Option<(SystemTime, u64)>>);
-
-impl Fingerprint {
-    /// The state now of the files that `tls` names. Follows links, so a Kubernetes secret that is swapped by a link is seen.
-    pub fn of(tls: &ClientTls) -> Self {
-        let client = tls.client_cert.iter().flat_map(|client| [&client.cert_file, &client.key_file]);
-        let state = |path: &PathBuf| {
-            let facts = std::fs::metadata(path).ok()?;
-            Some((facts.modified().ok()?, facts.len()))
-        };
-        Fingerprint(tls.ca_files.iter().chain(client).map(state).collect())
-    }
-
-    /// Whether no file is named, so that nothing can change.
-    pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
+/// The state now of the files that `tls` names.
+pub fn fingerprint(tls: &ClientTls) -> Fingerprint {
+    let client = tls.client_cert.iter().flat_map(|client| [&client.cert_file, &client.key_file]);
+    Fingerprint::of(tls.ca_files.iter().chain(client))
 }

@@ -46,10 +46,10 @@ pub use status::{Method, State, Status};
 use self::link::{Clock, End, Link};
 use self::reader::Reader;
 use self::session::Sessions;
-use crate::config::{ClientTls, StartAt, Vcenter};
+use crate::config::{ClientCert, ClientTls, StartAt, Vcenter};
 use crate::limits::{BACKOFF_MAX, CLOSE_MAX};
 use crate::source::{BeginError, Found, Intake};
-use crate::vim::soap::{About, Client, Options, Trust};
+use crate::vim::soap::{About, Client, Identity, Options, Trust};
 
 /// Reads the vCenter `settings` until `shutdown` turns true, then ends the session. Never returns before that.
 pub async fn run(
@@ -95,9 +95,11 @@ pub fn options(settings: &Vcenter) -> Options {
         ClientTls { insecure: true, .. } => Trust::Insecure,
         ClientTls { ca_files, .. } => Trust::Roots { ca_files: ca_files.clone() },
     };
+    let identity = settings.tls.client_cert.clone();
     Options {
         url: settings.sdk_url.clone(),
         trust,
+        identity: identity.map(|ClientCert { cert_file, key_file }| Identity { cert_file, key_file }),
         connect_timeout: settings.timeouts.connect,
         call_timeout: settings.timeouts.call,
     }

@@ -30,7 +30,7 @@ pub use element::Element;
 pub use error::{Fault, FaultKind, SoapError};
 pub use model::{About, EventFilterSpec, EventInfo, EventMark, MoRef, Recursion, ServiceContent, Update};
 pub use time::{format_us, parse_us};
-pub use tls::Trust;
+pub use tls::{Identity, Trust};
 pub use transport::Options;
 pub use version::Version;
 

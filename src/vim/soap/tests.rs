@@ -77,14 +77,18 @@ impl Server {
     }
 
     fn client_with(&self, scheme: &str, trust: Trust) -> Client {
-        let url = format!("{scheme}://localhost:{}/sdk", self.port);
-        let timeouts = (Duration::from_secs(5), Duration::from_secs(20));
-        Client::new(&Options { url, trust, connect_timeout: timeouts.0, call_timeout: timeouts.1 }).unwrap()
+        Client::new(&options(format!("{scheme}://localhost:{}/sdk", self.port), trust)).unwrap()
     }
 
     fn request(&self, index: usize) -> (String, String) {
         self.requests.lock().unwrap()[index].clone()
     }
+}
+
+/// Time-outs that no busy machine reaches.
+fn options(url: String, trust: Trust) -> Options {
+    let (connect_timeout, call_timeout) = (Duration::from_secs(5), Duration::from_secs(20));
+    Options { url, trust, identity: None, connect_timeout, call_timeout }
 }
 
 async fn serve(
@@ -382,10 +386,8 @@ async fn a_gzip_bomb_costs_its_bound_and_no_more() {
 async fn silence_ends_with_the_time_out() {
     let server = Server::start(vec![Reply::Silence]).await;
     let options = Options {
-        url: format!("http://127.0.0.1:{}/sdk", server.port),
-        trust: Trust::Insecure,
-        connect_timeout: Duration::from_secs(5),
         call_timeout: Duration::from_millis(50),
+        ..options(format!("http://127.0.0.1:{}/sdk", server.port), Trust::Insecure)
     };
     let error = Client::new(&options).unwrap().read_next_events(&collector(), 1).await.unwrap_err();
     assert!(matches!(error, SoapError::Timeout { .. }), "{error}");
@@ -397,10 +399,7 @@ async fn an_address_without_a_vcenter_says_what_to_look_at() {
     let port = listener.local_addr().unwrap().port();
     drop(listener);
     let check = async |url: String, part: &str| {
-        let timeouts = (Duration::from_secs(5), Duration::from_secs(20));
-        let options =
-            Options { url, trust: Trust::Insecure, connect_timeout: timeouts.0, call_timeout: timeouts.1 };
-        let error = Client::new(&options).unwrap().open().await.unwrap_err();
+        let error = Client::new(&options(url, Trust::Insecure)).unwrap().open().await.unwrap_err();
         assert!(matches!(error, SoapError::Connect { .. } | SoapError::Tls { .. }), "{error:?}");
         assert!(error.to_string().contains(part), "{error}");
     };
@@ -477,21 +476,72 @@ async fn certificates_are_accepted_as_configured_and_refused_with_advice() {
     check(&good, roots(&other), Some(&shown)).await;
 }
 
+/// A server that asks for a certificate lets in who has one that it knows; a new one is shown as soon as it is there.
+#[tokio::test]
+async fn a_client_certificate_is_shown_and_read_again_when_it_changes() {
+    let dir = tempfile::tempdir().unwrap();
+    let identity = Identity { cert_file: dir.path().join("cert.pem"), key_file: dir.path().join("key.pem") };
+    let make = |name: &str| {
+        let key = rcgen::KeyPair::generate().unwrap();
+        let certificate = rcgen::CertificateParams::new(vec![name.to_string()]).unwrap();
+        (certificate.self_signed(&key).unwrap(), key)
+    };
+    let put = |(certificate, key): &(rcgen::Certificate, rcgen::KeyPair)| {
+        std::fs::write(&identity.cert_file, certificate.pem()).unwrap();
+        std::fs::write(&identity.key_file, key.serialize_pem()).unwrap();
+    };
+    // Names of other lengths: a change of a file is seen by its size, too, where its time is coarse.
+    let (first, second, stranger) = (make("first"), make("the second"), make("somebody else"));
+    let asking = |known: &rcgen::Certificate| {
+        let mut roots = rustls::RootCertStore::empty();
+        roots.add(known.der().clone()).unwrap();
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let verifier = rustls::server::WebPkiClientVerifier::builder_with_provider(
+            Arc::new(roots),
+            Arc::clone(&provider),
+        );
+        let own = make("localhost");
+        let config = rustls::ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_client_cert_verifier(verifier.build().unwrap())
+            .with_single_cert(vec![own.0.der().clone()], PrivateKeyDer::Pkcs8(own.1.serialize_der().into()))
+            .unwrap();
+        tokio_rustls::TlsAcceptor::from(Arc::new(config))
+    };
+    let check = async |client: &Client, lets_in: bool, when: &str| {
+        let answer = client.current_time_us().await;
+        assert_eq!(answer.is_ok(), lets_in, "{when}: {answer:?}");
+    };
+    put(&first);
+    // Each answer ends its connection, so that each call makes a handshake.
+    let reply = Reply::Full(200, "Connection: close\r\n", recorded!("router0.30.CurrentTime").into());
+    let server = Server::start_with(vec![reply.clone(), reply], Some(asking(&second.0))).await;
+    let url = format!("https://localhost:{}/sdk", server.port);
+    let with = Options { identity: Some(identity.clone()), ..options(url.clone(), Trust::Insecure) };
+    check(&Client::new(&options(url, Trust::Insecure)).unwrap(), false, "without one").await;
+    let client = Client::new(&with).unwrap();
+    check(&client, false, "with one that the server does not know").await;
+    put(&second);
+    check(&client, true, "with the one that it knows").await;
+    std::fs::write(&identity.key_file, stranger.1.serialize_pem() + "\n").unwrap();
+    check(&client, true, "with half of a change").await;
+    let error = Client::new(&with).unwrap_err().to_string();
+    assert!(error.contains("cert.pem") && error.contains("belong together"), "{error}");
+}
+
 #[test]
 fn an_unusable_ca_file_is_named() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("ca.pem");
     let check = |part: &str| {
         let trust = Trust::Roots { ca_files: vec![file.clone()] };
-        let timeout = Duration::from_secs(1);
-        let url = "https://vc/sdk".to_string();
-        let options = Options { url, trust, connect_timeout: timeout, call_timeout: timeout };
-        let error = Client::new(&options).unwrap_err().to_string();
+        let error = Client::new(&options("https://vc/sdk".into(), trust)).unwrap_err().to_string();
         assert!(error.contains("ca.pem") && error.contains(part), "{error}");
     };
     check("No such file");
     std::fs::write(&file, "hello").unwrap();
-    check("holds no PEM certificate");
+    check("holds no certificate");
     std::fs::write(&file, "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n").unwrap();
     check("CA file");
 }

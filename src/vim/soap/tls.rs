@@ -1,21 +1,22 @@
-//! Which certificates are accepted: those under trusted roots, one that is pinned by its thumbprint, or any.
+//! Which certificates are accepted: those under trusted roots, one that is pinned by its thumbprint, or any. And which one is shown to a server that asks.
 //!
 //! The handshake's signature is checked in all three: who shows a certificate holds its key.
 
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
-use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::client::{ResolvesClientCert, WebPkiServerVerifier};
 use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
-use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::sign::CertifiedKey;
 use rustls::{
     CertificateError, ClientConfig, DigitallySignedStruct, OtherError, RootCertStore, SignatureScheme,
 };
 use sha2::{Digest, Sha256};
 
 use super::SoapError;
+use crate::pem::{Fingerprint, KeyPair, certificates};
 
 /// Which certificates a client accepts.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,8 +35,15 @@ impl Default for Trust {
     }
 }
 
-/// The TLS side of a client with this trust.
-pub(super) fn client_config(trust: &Trust) -> Result<ClientConfig, SoapError> {
+/// The certificate that a client shows (PEM files): a vCenter asks for none, a proxy in front of it may.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Identity {
+    pub cert_file: PathBuf,
+    pub key_file: PathBuf,
+}
+
+/// The TLS side of a client with this trust. Files are read now; those of the identity again when they have changed.
+pub(super) fn client_config(trust: &Trust, identity: Option<&Identity>) -> Result<ClientConfig, SoapError> {
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let rule = match trust {
         Trust::Roots { ca_files } => {
@@ -56,13 +64,70 @@ pub(super) fn client_config(trust: &Trust) -> Result<ClientConfig, SoapError> {
         Trust::Insecure => Rule::Insecure,
     };
     let verifier = Verifier { rule, provider: Arc::clone(&provider) };
-    let config = ClientConfig::builder_with_provider(provider)
+    let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
         .with_safe_default_protocol_versions()
         .map_err(|error| SoapError::Setup(format!("TLS cannot be set up: {error}")))?
         .dangerous()
-        .with_custom_certificate_verifier(Arc::new(verifier))
-        .with_no_client_auth();
-    Ok(config)
+        .with_custom_certificate_verifier(Arc::new(verifier));
+    Ok(match identity {
+        None => builder.with_no_client_auth(),
+        Some(identity) => {
+            builder.with_client_cert_resolver(Arc::new(Shown::new(identity.clone(), provider)?))
+        }
+    })
+}
+
+/// Shows what the files of an identity hold: looks at them in every handshake, of which there are few.
+#[derive(Debug)]
+struct Shown {
+    identity: Identity,
+    provider: Arc<CryptoProvider>,
+    /// The last that could be used, and the state of the files when they were last read.
+    last: Mutex<(Arc<CertifiedKey>, Fingerprint)>,
+}
+
+impl Shown {
+    fn new(identity: Identity, provider: Arc<CryptoProvider>) -> Result<Self, SoapError> {
+        let state = identity.state();
+        let key = identity.read(&provider).map_err(SoapError::Setup)?;
+        Ok(Shown { identity, provider, last: Mutex::new((Arc::new(key), state)) })
+    }
+}
+
+impl Identity {
+    fn state(&self) -> Fingerprint {
+        Fingerprint::of([&self.cert_file, &self.key_file])
+    }
+
+    fn read(&self, provider: &CryptoProvider) -> Result<CertifiedKey, String> {
+        let KeyPair { chain, key } =
+            KeyPair::read(&self.cert_file, &self.key_file).map_err(|error| error.to_string())?;
+        CertifiedKey::from_der(chain, key, provider).map_err(|error| {
+            let (cert, key) = (self.cert_file.display(), self.key_file.display());
+            format!("the client certificate `{cert}` and the key `{key}` cannot be used: {error}; check that they belong together")
+        })
+    }
+}
+
+impl ResolvesClientCert for Shown {
+    fn resolve(&self, _roots: &[&[u8]], _schemes: &[SignatureScheme]) -> Option<Arc<CertifiedKey>> {
+        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        let state = self.identity.state();
+        if last.1 != state {
+            last.1 = state;
+            match self.identity.read(&self.provider) {
+                Ok(key) => last.0 = Arc::new(key),
+                Err(error) => {
+                    tracing::warn!(%error, "the client certificate changed but cannot be used; the last good one stays");
+                }
+            }
+        }
+        Some(Arc::clone(&last.0))
+    }
+
+    fn has_certs(&self) -> bool {
+        true
+    }
 }
 
 fn roots(ca_files: &[PathBuf]) -> Result<RootCertStore, SoapError> {
@@ -70,15 +135,9 @@ fn roots(ca_files: &[PathBuf]) -> Result<RootCertStore, SoapError> {
     // A system root that cannot be read is the system's business: the others count.
     roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
     for file in ca_files {
-        let unusable = |reason: String| SoapError::Setup(format!("CA file `{}`: {reason}", file.display()));
-        let certificates: Vec<_> = CertificateDer::pem_file_iter(file)
-            .and_then(Iterator::collect)
-            .map_err(|error| unusable(format!("{error}; it must hold PEM certificates")))?;
-        if certificates.is_empty() {
-            return Err(unusable("it holds no PEM certificate".to_string()));
-        }
-        for certificate in certificates {
-            roots.add(certificate).map_err(|error| unusable(error.to_string()))?;
+        for certificate in certificates(file).map_err(|error| SoapError::Setup(error.to_string()))? {
+            let unusable = |error| format!("CA file `{}`: {error}", file.display());
+            roots.add(certificate).map_err(|error| SoapError::Setup(unusable(error)))?;
         }
     }
     Ok(roots)

@@ -18,7 +18,7 @@ use reqwest::{RequestBuilder, StatusCode, Url};
 use crate::limits::CONTROL_BYTES_MAX;
 
 use super::error::SoapError;
-use super::tls::{self, Trust};
+use super::tls::{self, Identity, Trust};
 
 /// How a client reaches its server.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -26,6 +26,8 @@ pub struct Options {
     /// The SDK URL, `https://HOST[:PORT]/sdk`.
     pub url: String,
     pub trust: Trust,
+    /// What is shown where the server asks for it; nothing.
+    pub identity: Option<Identity>,
     /// TCP and TLS.
     pub connect_timeout: Duration,
     /// One call, to the last byte of its answer.
@@ -75,7 +77,8 @@ impl Transport {
             .no_gzip()
             .http1_only();
         if url.scheme() == "https" {
-            builder = builder.tls_backend_preconfigured(tls::client_config(&options.trust)?);
+            builder = builder
+                .tls_backend_preconfigured(tls::client_config(&options.trust, options.identity.as_ref())?);
         }
         let loopback =
             name.trim_matches(['[', ']']).parse().is_ok_and(|ip: std::net::IpAddr| ip.is_loopback());
@@ -284,6 +287,7 @@ mod tests {
         let options = |url: &str| Options {
             url: url.to_string(),
             trust: Trust::Insecure,
+            identity: None,
             connect_timeout: Duration::from_secs(1),
             call_timeout: Duration::from_secs(1),
         };

@@ -1,0 +1,60 @@
+//! PEM files that settings name: certificates, a chain with its key, and whether they have changed. A leaf below everything that speaks TLS.
+
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+use rustls::pki_types::pem::{Error, PemObject};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+
+/// Why a file cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum PemError {
+    #[error("cannot read `{path}`: {error}; it must be a PEM file that the router may read")]
+    File { path: PathBuf, error: Error },
+    #[error("`{path}` holds no certificate; it must be a PEM file with `BEGIN CERTIFICATE`")]
+    NoCertificate { path: PathBuf },
+}
+
+/// A certificate with what is between it and its root, and its key; whether they belong together is for TLS to say.
+pub struct KeyPair {
+    pub chain: Vec<CertificateDer<'static>>,
+    pub key: PrivateKeyDer<'static>,
+}
+
+impl KeyPair {
+    /// Reads both files.
+    pub fn read(cert_file: &Path, key_file: &Path) -> Result<Self, PemError> {
+        let chain = certificates(cert_file)?;
+        let key = PrivateKeyDer::from_pem_file(key_file)
+            .map_err(|error| PemError::File { path: key_file.to_owned(), error })?;
+        Ok(KeyPair { chain, key })
+    }
+}
+
+/// All certificates of a file, at least one.
+pub fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, PemError> {
+    let all: Vec<_> = CertificateDer::pem_file_iter(path)
+        .and_then(Iterator::collect)
+        .map_err(|error| PemError::File { path: path.to_owned(), error })?;
+    if all.is_empty() { Err(PemError::NoCertificate { path: path.to_owned() }) } else { Ok(all) }
+}
+
+/// What can be told of files without reading them; equal as long as they did not change.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Fingerprint(Vec<Option<(SystemTime, u64)>>);
+
+impl Fingerprint {
+    /// The state of these files now. Follows links, so a Kubernetes secret that is swapped by a link is seen.
+    pub fn of<'a>(files: impl IntoIterator<Item = &'a PathBuf>) -> Self {
+        let state = |path: &PathBuf| {
+            let facts = std::fs::metadata(path).ok()?;
+            Some((facts.modified().ok()?, facts.len()))
+        };
+        Fingerprint(files.into_iter().map(state).collect())
+    }
+
+    /// Whether no file is named, so that nothing can change.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
