@@ -3,15 +3,28 @@
 //! `cargo bench --bench route`; one column is `route/OPERATOR/COUNT`, the time of a page. `subject` has its patterns on the subject, which
 //! the class of an event decides; all others on fields of `data`, which is read. Of the patterns about as many match as would in a
 //! configuration: for each event none or a few.
+//!
+//! `functions/COUNT` routes a page to the functions of a gateway that has so many, with five topics each, of which ten want what is in the page. `refresh/…` is
+//! what a look at 10,000 functions costs the task that does it: nothing has changed, and everything.
 
 use std::hint::black_box;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
+use criterion::{BatchSize, BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
+use event_router::config::{self, Config};
+use event_router::event::topic::Topic;
+use event_router::event::{Batch, SourceInfo};
 use event_router::pattern::{Facts, Matcher, PatternId, PatternSet, Root};
+use event_router::pipeline::destination::Destinations;
+use event_router::pipeline::route::{Reach, Route};
+use event_router::processor::Interest;
+use event_router::processor::openfaas::topics::{Catalog, Function};
+use event_router::vim::{Decoded, decode};
 use serde_json::{Value as Json, json};
+use tokio::sync::watch;
 
+const XML: &[u8] = include_bytes!("../tests/fixtures/golden/page1000.xml");
 const PAGE: &str = include_str!("../tests/fixtures/golden/page1000.pascal.jsonl");
 
 /// An event of the page, owned.
@@ -120,5 +133,79 @@ fn benches(criterion: &mut Criterion) {
     }
 }
 
-criterion_group!(route_benches, benches);
+fn listed(count: usize, generation: usize, subjects: &[String]) -> Vec<Function> {
+    let topic = |n: usize, t: usize| match n {
+        0..10 => subjects[(n * 5 + t) % subjects.len()].clone(),
+        _ => format!("Type{}Event", generation + n * 5 + t),
+    };
+    let topics = |n| (0..5).map(|t| Topic::parse(&topic(n, t))).collect();
+    (0..count)
+        .map(|n| Function { name: format!("f{n}").into(), asynchronous: None, topics: topics(n) })
+        .collect()
+}
+
+fn functions(criterion: &mut Criterion) {
+    let mut decoded = Decoded::default();
+    decode::decode(XML, &mut decoded).expect("the golden page is well-formed");
+    let source = SourceInfo {
+        index: 0,
+        name: "vc".into(),
+        url: "https://vc/sdk".into(),
+        instance_uuid: Default::default(),
+        api_version: "8.0.3.0".into(),
+    };
+    let batch = Batch {
+        source: source.into(),
+        page: 0,
+        produced_us: 0,
+        arena: decoded.arena,
+        records: decoded.records,
+        xml: Default::default(),
+        permit: Default::default(),
+        failed: None,
+    };
+    let mut subjects: Vec<String> =
+        batch.records.iter().map(|record| batch.text(record.subject).to_string()).collect();
+    subjects.sort();
+    subjects.dedup();
+    let vcenter = config::Vcenter::new("https://vc/sdk", "u", config::Secret::inline("p"));
+    let sources = vec![config::Source { name: "vc".into(), kind: config::SourceKind::Vcenter(vcenter) }];
+    let (kind, delivery) = (config::ProcessorKind::Blackhole, config::Delivery::default());
+    let processors = vec![config::Processor { name: "fn".into(), kind, delivery }];
+    let config = Config::new(config::State::Ephemeral, sources, processors);
+    let mut group = criterion.benchmark_group("functions");
+    group.throughput(Throughput::Elements(batch.records.len() as u64));
+    for count in [10, 10_000] {
+        let change = Catalog::default().step(Instant::now(), listed(count, 0, &subjects), Duration::ZERO);
+        let (_sender, topics) = watch::channel(change.expect("the first map").map);
+        let mut destinations = Destinations::default();
+        let reach = Reach::new(0, "fn", Interest::Functions(topics), &mut destinations);
+        let mut route = Route::new(&config, vec![reach]).expect("no patterns");
+        let routed = route.step(&batch, &[], &mut destinations);
+        assert_eq!(routed.all.len(), 10, "as many functions want the page, however many there are");
+        group.bench_function(BenchmarkId::from_parameter(count), |bencher| {
+            bencher.iter(|| black_box(route.step(&batch, &[], &mut destinations)))
+        });
+    }
+    group.finish();
+    let mut group = criterion.benchmark_group("refresh");
+    group.sample_size(10).measurement_time(Duration::from_secs(2));
+    for (name, changes) in [("unchanged", 0), ("changed", 1)] {
+        let mut catalog = Catalog::default();
+        catalog.step(Instant::now(), listed(10_000, 0, &subjects), Duration::ZERO);
+        let mut generation = 0;
+        group.bench_function(name, |bencher| {
+            bencher.iter_batched(
+                || {
+                    generation += changes;
+                    listed(10_000, generation, &subjects)
+                },
+                |listed| black_box(catalog.step(Instant::now(), listed, Duration::ZERO)),
+                BatchSize::LargeInput,
+            )
+        });
+    }
+}
+
+criterion_group!(route_benches, benches, functions);
 criterion_main!(route_benches);

@@ -341,7 +341,7 @@ fn routed(processor: &EventBridge, subjects: &[&str]) -> Vec<(String, Vec<usize>
     let (batch, mut routed) = (batch(subjects), Routed::default());
     buses.step(&batch, &Selection::first(subjects.len()), &mut routed);
     routed
-        .0
+        .all
         .iter()
         .map(|(id, picks)| (destinations.get(*id).name.to_string(), picks.iter().collect()))
         .collect()

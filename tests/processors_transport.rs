@@ -192,6 +192,34 @@ async fn a_ca_file_that_changes_is_used_without_a_restart() {
 }
 
 #[tokio::test]
+async fn a_client_certificate_that_changes_is_used_without_a_restart() {
+    let (files, authority) = (Files::new(), Authority::new());
+    let (before, after) = (Authority::new(), Authority::new());
+    // Only the new certificate is let in; each answer ends its connection, so that each request shows one.
+    let bye = "HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
+    let server = authority.issue("localhost").server(Some(&after));
+    let target = Target::start_tls(server, vec![Act::SayAndClose(bye.into())]).await;
+    let put = |issued: &Issued| ClientCert {
+        cert_file: files.put("cert.pem", &issued.cert_pem),
+        key_file: files.put("key.pem", &issued.key_pem),
+    };
+    let client_cert = Some(put(&before.issue("router")));
+    let processor =
+        processor(&target.https_url("/"), ClientTls { client_cert, ..files.trusting(&authority) });
+    check_failure(processor.deliver(&one()).await, Fault::Target, None, &["refuses our certificate"]);
+    // A longer name: the change is seen by the size, too, where the time of files is coarse.
+    put(&after.issue("router-with-a-new-certificate"));
+    processor.client().unwrap().check_files_now();
+    let outcome = processor.deliver(&one()).await;
+    assert!(matches!(outcome, Outcome::Delivered), "{outcome:?}");
+    // Half of a change leaves what works.
+    files.put("cert.pem", &before.issue("another-router").cert_pem);
+    processor.client().unwrap().check_files_now();
+    let outcome = processor.deliver(&one()).await;
+    assert!(matches!(outcome, Outcome::Delivered), "{outcome:?}");
+}
+
+#[tokio::test]
 async fn a_connection_that_the_target_closes_is_not_used_again() {
     let bye = "HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
     let target = Target::start(vec![Act::SayAndClose(bye.into())]).await;

@@ -164,7 +164,7 @@ async fn emit(
     let mut route = Route::new(config, reach).map_err(|errors| anyhow::anyhow!("{errors:?}"))?;
     let batch = Arc::new(decoded(config, sample, source)?);
     let routed = route.step(&batch, &[], &mut destinations);
-    let tries = routed.0.into_iter().map(|(id, picks)| {
+    let tries = routed.all.into_iter().map(|(id, picks)| {
         let destination = destinations.get(id).clone();
         let processor = Arc::clone(&processors[destination.processor]);
         let piece = Piece { batch: Arc::clone(&batch), picks };

@@ -180,9 +180,9 @@ impl Core {
             };
             counts.events += ordered.batch.records.len();
             let routed = self.route.step(&ordered.batch, &ordered.replays, &mut self.destinations);
-            flow.settle.register(&ordered.batch, &routed.0);
+            flow.settle.register(&ordered.batch, &routed.all);
             let batch = Arc::new(ordered.batch);
-            outputs.extend(routed.0.into_iter().map(|(destination, picks)| Output::Offer {
+            outputs.extend(routed.all.into_iter().map(|(destination, picks)| Output::Offer {
                 destination,
                 piece: Piece { batch: Arc::clone(&batch), picks },
             }));

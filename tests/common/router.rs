@@ -119,6 +119,11 @@ impl Router {
         &self.process.stderr
     }
 
+    /// Of the process that runs now.
+    pub fn pid(&self) -> u32 {
+        self.process.child.id()
+    }
+
     pub fn running(&mut self) -> bool {
         self.process.running()
     }

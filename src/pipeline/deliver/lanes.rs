@@ -178,13 +178,11 @@ impl Lanes {
         lane.tries = lane.tries.saturating_add(1);
         if lane.tries == 1 && !is_replay(key) {
             self.parked_lanes += 1;
-            lane.bytes = 0;
-            for item in &mut lane.items {
-                self.held.let_go(item);
-                *item = item.clone().compact();
-                self.held.hold(item);
-                lane.bytes += item.bytes();
-            }
+            lane.items.iter().for_each(|item| self.held.let_go(item));
+            // Together, so that they are one row if they have to go to a spool.
+            held::compact(lane.items.iter_mut());
+            lane.items.iter().for_each(|item| self.held.hold(item));
+            lane.bytes = lane.items.iter().map(Item::bytes).sum();
             self.parked += lane.bytes;
         }
         lane.tries

@@ -8,6 +8,8 @@ mod reach;
 
 use std::sync::Arc;
 
+use rustc_hash::FxHashMap;
+
 pub use self::buses::Buses;
 use self::patterns::Patterns;
 pub use self::reach::Reach;
@@ -18,7 +20,12 @@ use crate::pattern::PatternError;
 
 /// Where the events of one batch go.
 #[derive(Debug, Default)]
-pub struct Routed(pub Vec<(DestinationId, Selection)>);
+pub struct Routed {
+    /// Each destination once, in the order in which they were met.
+    pub all: Vec<(DestinationId, Selection)>,
+    /// Where each of them is in `all`: a page may go to thousands of functions.
+    places: FxHashMap<DestinationId, usize>,
+}
 
 impl Routed {
     /// Adds events to a destination.
@@ -26,9 +33,10 @@ impl Routed {
         if picks.is_empty() {
             return;
         }
-        match self.0.iter_mut().find(|(other, _)| *other == destination) {
+        let at = *self.places.entry(destination).or_insert(self.all.len());
+        match self.all.get_mut(at) {
             Some((_, all)) => all.add(picks),
-            None => self.0.push((destination, *picks)),
+            None => self.all.push((destination, *picks)),
         }
     }
 }

@@ -1,0 +1,61 @@
+//! One destination of two is dead for a while, at load: what it costs the other one, the memory and the spool. (That the
+//! files of a spool become smaller again is tested where they are written, `durable::spool`: it takes more than fits into a test of the whole.)
+
+#![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
+
+mod common;
+
+use std::time::Duration;
+
+use common::stack::Stack;
+use common::wait_until;
+use event_router::durable::Reader;
+use testbed::vcenter::{Mix, Options};
+
+const LIMIT: Duration = Duration::from_secs(120);
+/// Large ones, of 3 KB: half as much again as the memory for events holds.
+const EVENTS: u64 = 24_000;
+const BURST: u64 = 2_000;
+/// What the router may take: 100 MB, and some more for a build with debug assertions and without optimization.
+const RSS_KIB_MAX: u64 = 128 << 10;
+
+/// The most memory that a process ever had, in KiB.
+fn peak_rss_kib(pid: u32) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+    line.trim().trim_end_matches(" kB").parse().unwrap()
+}
+
+#[test]
+fn a_dead_destination_costs_the_other_nothing_and_gets_everything_in_order_when_it_returns() {
+    let options = Options { mix: Mix::LargeTasks, ..Options::default() };
+    let stack = Stack::new(options, &["mode: batched", "mode: batched"]);
+    let (dead, alive) = (&stack.targets[0], &stack.targets[1]);
+    let router = stack.router("", "");
+    let (data, pid) = (stack.folder.path().join("data"), router.pid());
+    stack.vcenter.append(BURST);
+    dead.wait_for(BURST, LIMIT);
+    stack.runtime.block_on(dead.sink.outage());
+    let mut events = BURST;
+    while events < EVENTS {
+        stack.vcenter.append(BURST);
+        events += BURST;
+        // All of every burst, while nothing of it gets to the dead one: it is held up by nothing.
+        alive.wait_for(events, LIMIT);
+        assert_eq!(dead.tally().unique, BURST);
+    }
+    let reader = Reader::open(&data).unwrap();
+    let spooled = || reader.spools().unwrap().values().map(|spool| spool.bytes).sum::<u64>();
+    assert!(wait_until(LIMIT, || spooled() > 1 << 20), "more than the memory holds is in the spool");
+    stack.runtime.block_on(dead.sink.resume()).unwrap();
+    dead.wait_for(EVENTS, LIMIT);
+    for target in &stack.targets {
+        let report = target.report();
+        assert!(report.is_complete(), "{report:?}");
+        assert_eq!((report.total.unique, report.total.out_of_order), (EVENTS, 0), "{report:?}");
+    }
+    assert!(wait_until(LIMIT, || spooled() == 0), "{} bytes are left in the spool", spooled());
+    let rss = peak_rss_kib(pid);
+    assert!(rss < RSS_KIB_MAX, "{rss} KiB");
+    eprintln!("peak of the memory: {rss} KiB");
+}
