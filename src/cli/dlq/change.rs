@@ -1,0 +1,155 @@
+//! Replaying and dropping: asked of the router that runs, or done here where none does.
+
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+
+use anyhow::{Context, bail};
+use serde_json::json;
+
+use super::look::{plain, shown};
+use super::{ChangeArgs, End, LogArgs};
+use crate::admin::control::{Answer, Client, Request};
+use crate::config::{self, Config};
+use crate::durable::{DeadLetterFilter, Reader, Store};
+use crate::pipeline::replay::{Ended, Replayed};
+use crate::router::Router;
+use crate::telemetry::log;
+
+/// Asks the running router, once for each dead letter that is named.
+pub(super) fn ask(
+    dir: &Path,
+    args: &ChangeArgs,
+    request: fn(DeadLetterFilter) -> Request,
+    mut each: impl FnMut(Answer) -> io::Result<()>,
+) -> anyhow::Result<()> {
+    for filter in args.filter.filters() {
+        let client = Client::connect(dir)?.context("the router stopped meanwhile")?;
+        let mut written = Ok(());
+        client.ask(&request(filter), |answer| {
+            if written.is_ok() {
+                written = each(answer);
+            }
+        })?;
+        written?;
+    }
+    Ok(())
+}
+
+pub(super) fn drop_letters(dir: &Path, args: &ChangeArgs, mut out: impl io::Write) -> anyhow::Result<End> {
+    let mut dropped = 0;
+    if Client::connect(dir)?.is_some() {
+        ask(dir, args, Request::Drop, |answer| {
+            if let Answer::Dropped(letters) = answer {
+                dropped += letters;
+            }
+            Ok(())
+        })?;
+    } else {
+        // A mistyped path is not made a data directory.
+        drop(Reader::open(dir)?);
+        let mut store = Store::open(dir)?;
+        for filter in args.filter.filters() {
+            dropped += store.remove_dead_letters(&filter)?;
+        }
+        store.close()?;
+    }
+    match args.json {
+        true => writeln!(out, "{}", json!({ "dropped": dropped }))?,
+        false => writeln!(out, "{dropped} dropped")?,
+    }
+    Ok(End::Done)
+}
+
+/// Delivers with the processors of the configuration, since no router runs.
+pub(super) fn replay_here(
+    dir: &Path,
+    config: Option<Config>,
+    args: &ChangeArgs,
+    flags: LogArgs,
+    report: &mut Report<impl io::Write>,
+) -> anyhow::Result<()> {
+    let Some(mut config) = config else {
+        bail!(
+            "no router runs on this data directory; name its configuration with `--config`, so that its processors can be reached"
+        );
+    };
+    // What it logs is for a person who watches a command, and not on stdout.
+    config.log = config::Log { level: config::LogLevel::Warn, ..flags.over(&config.log) };
+    config.log.invocations = false;
+    log::install(&config.log);
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .context("cannot start the I/O runtime")?;
+    runtime.block_on(async {
+        drop(Reader::open(dir)?);
+        let router = Router::start_without_sources(Arc::new(config)).await?;
+        let letters = router.dead_letters();
+        let mut written = Ok(());
+        for filter in args.filter.filters() {
+            let replay = letters.replay(&filter, |replayed| {
+                written = report.line(&replayed);
+                written.is_ok()
+            });
+            tokio::select! {
+                done = replay => done?,
+                // What is on its way is delivered or stays a dead letter.
+                interrupted = tokio::signal::ctrl_c() => {
+                    interrupted?;
+                    break;
+                }
+            }
+        }
+        drop(letters);
+        router.stop().await?;
+        Ok(written?)
+    })
+}
+
+/// Tells of replays as they end.
+pub(super) struct Report<W> {
+    json: bool,
+    out: W,
+    delivered: u64,
+    /// Still dead letters.
+    left: u64,
+}
+
+impl<W: io::Write> Report<W> {
+    pub fn new(json: bool, out: W) -> Self {
+        Report { json, out, delivered: 0, left: 0 }
+    }
+
+    pub fn line(&mut self, replayed: &Replayed) -> io::Result<()> {
+        match replayed.ended {
+            Ended::Delivered => self.delivered += 1,
+            _ => self.left += 1,
+        }
+        if self.json {
+            return writeln!(self.out, "{}", json!(replayed));
+        }
+        let Replayed { letter, destination, ended } = replayed;
+        let why = match ended {
+            // Only what needs a look has a line.
+            Ended::Delivered => return Ok(()),
+            Ended::Failed { reason } => format!("failed again: {reason}"),
+            Ended::PutOff => "not tried: the target takes no events now; replay it later".to_owned(),
+            Ended::UnderWay => "is being replayed already".to_owned(),
+            Ended::NotConfigured => {
+                "its processor is not in the configuration; drop it, or name the processor as before"
+                    .to_owned()
+            }
+            Ended::Undecodable { reason } => format!("cannot be delivered: {reason}"),
+            Ended::Gone => "was dropped meanwhile".to_owned(),
+        };
+        writeln!(self.out, "{letter} {}: {}", shown(destination), plain(&why))
+    }
+
+    pub fn end(mut self) -> anyhow::Result<End> {
+        if !self.json {
+            writeln!(self.out, "{} delivered, {} still dead letters", self.delivered, self.left)?;
+        }
+        Ok(if self.left == 0 { End::Done } else { End::Failed })
+    }
+}

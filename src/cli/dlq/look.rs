@@ -1,0 +1,188 @@
+//! Listing and showing, beside whoever owns the store.
+
+use std::io;
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use serde_json::json;
+use serde_json::value::RawValue;
+
+use super::{End, ListArgs, ShowArgs};
+use crate::cli::state;
+use crate::durable::{DeadLetterFacts, DeadLetterFilter, ListedDeadLetter, Payload, Reader, codec};
+use crate::event::{Envelope, EnvelopeOptions};
+
+/// Every dead letter that one of the filters is for, a page at a time.
+fn each(
+    reader: &Reader,
+    filters: Vec<DeadLetterFilter>,
+    limit: Option<u64>,
+    mut take: impl FnMut(&ListedDeadLetter) -> anyhow::Result<()>,
+) -> anyhow::Result<()> {
+    let mut left = limit.unwrap_or(u64::MAX);
+    for mut filter in filters {
+        loop {
+            filter.limit = usize::try_from(left).ok();
+            let page = reader.dead_letters(&filter)?;
+            let Some(last) = page.last() else { break };
+            filter.after_row = last.row;
+            left -= page.len() as u64;
+            page.iter().try_for_each(&mut take)?;
+        }
+    }
+    Ok(())
+}
+
+const HEAD: [&str; 8] =
+    ["NUMBER", "LAST TRY", "DESTINATION", "SOURCE", "SUBJECT", "STATUS", "TRIES", "REASON"];
+/// Widths of all columns but the last; what is longer moves the rest of its line.
+const WIDTHS: [usize; 7] = [7, 20, 24, 12, 32, 6, 5];
+
+pub(super) fn list(args: &ListArgs, reader: &Reader, mut out: impl io::Write) -> anyhow::Result<End> {
+    if !args.json {
+        writeln!(out, "{}", row(HEAD.map(str::to_owned)))?;
+    }
+    each(reader, args.filter.filters(), args.limit, |letter| {
+        let facts = &letter.facts;
+        if args.json {
+            writeln!(out, "{}", listed_json(letter))?;
+            return Ok(());
+        }
+        let line = row([
+            letter.row.to_string(),
+            at(facts.last_us),
+            shown(&facts.destination).to_owned(),
+            facts.source.clone(),
+            shown(&facts.subject).to_owned(),
+            facts.status.map_or_else(|| "-".into(), |status| status.to_string()),
+            facts.attempts.to_string(),
+            plain(&facts.reason),
+        ]);
+        Ok(writeln!(out, "{line}")?)
+    })?;
+    Ok(End::Done)
+}
+
+fn row(columns: [String; 8]) -> String {
+    let mut line = String::new();
+    for (column, width) in columns.iter().zip(WIDTHS) {
+        line += &format!("{column:width$}  ");
+    }
+    line + &columns[7]
+}
+
+/// What an unreadable page's events do not have.
+pub(super) fn shown(text: &str) -> &str {
+    if text.is_empty() { "-" } else { text }
+}
+
+/// On one line, and without what a terminal would obey.
+pub(super) fn plain(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
+}
+
+/// Seconds are enough to look for it in a log.
+fn at(us: i64) -> String {
+    jiff::Timestamp::from_microsecond(us)
+        .map_or_else(|_| us.to_string(), |at| at.round(jiff::Unit::Second).unwrap_or(at).to_string())
+}
+
+fn facts_json(row: i64, facts: &DeadLetterFacts) -> serde_json::Value {
+    json!({
+        "number": row,
+        "destination": facts.destination,
+        "source": facts.source,
+        "id": facts.id.to_string(),
+        "subject": facts.subject,
+        "reason": facts.reason,
+        "status": facts.status,
+        "attempts": facts.attempts,
+        "firstTry": state::shown(facts.first_us),
+        "lastTry": state::shown(facts.last_us),
+    })
+}
+
+fn listed_json(letter: &ListedDeadLetter) -> serde_json::Value {
+    let mut value = facts_json(letter.row, &letter.facts);
+    value["decoded"] = json!(!letter.is_raw);
+    value["bytes"] = json!(letter.bytes);
+    value
+}
+
+/// What a dead letter keeps of its event.
+enum Kept {
+    /// The CloudEvent, with the envelope's default settings.
+    Event(Box<RawValue>),
+    /// What could not be decoded, as far as it is text.
+    Raw(String),
+}
+
+fn kept(payload: Payload) -> anyhow::Result<Kept> {
+    let blob = match payload {
+        Payload::Event(blob) => blob,
+        Payload::Raw(bytes) => return Ok(Kept::Raw(String::from_utf8_lossy(&bytes).into_owned())),
+    };
+    let batch = codec::decode_blob(&blob)?;
+    let envelope = Envelope::new(EnvelopeOptions::default())?;
+    let mut event = Vec::new();
+    if !batch.records.is_empty() {
+        envelope.open(&batch).structured(0, &mut event);
+    }
+    Ok(Kept::Event(serde_json::from_slice(&event).context("the event is no JSON")?))
+}
+
+pub(super) fn show(args: &ShowArgs, reader: &Reader, mut out: impl io::Write) -> anyhow::Result<End> {
+    let mut found = Vec::new();
+    // The same event may be a dead letter of several destinations.
+    each(reader, vec![args.which.narrow(DeadLetterFilter::default())], None, |letter| {
+        found.push(letter.row);
+        Ok(())
+    })?;
+    if found.is_empty() {
+        bail!("there is no such dead letter; `event-router dlq list` has them all");
+    }
+    for (at, number) in found.iter().enumerate() {
+        let Some(letter) = reader.dead_letter(*number)? else { continue };
+        let facts = &letter.facts;
+        let payload = kept(letter.payload.clone())?;
+        if args.json {
+            let mut value = facts_json(*number, facts);
+            if let Kept::Raw(text) = &payload {
+                value["raw"] = json!(text);
+            }
+            let text = value.to_string();
+            match &payload {
+                // As it is, so that no number changes on the way.
+                Kept::Event(event) => {
+                    writeln!(out, "{},\"event\":{}}}", &text[..text.len() - 1], event.get())?
+                }
+                Kept::Raw(_) => writeln!(out, "{text}")?,
+            }
+            continue;
+        }
+        if at > 0 {
+            writeln!(out)?;
+        }
+        let status = facts.status.map_or_else(|| "-".into(), |status| status.to_string());
+        let tried_for = Duration::from_micros(facts.last_us.abs_diff(facts.first_us));
+        for (name, value) in [
+            ("number", number.to_string()),
+            ("destination", shown(&facts.destination).to_owned()),
+            ("source", facts.source.clone()),
+            ("id", facts.id.to_string()),
+            ("subject", shown(&facts.subject).to_owned()),
+            ("reason", plain(&facts.reason)),
+            ("status", status),
+            ("tries", facts.attempts.to_string()),
+            ("first try", state::shown(facts.first_us)),
+            ("last try", format!("{}, {tried_for:.1?} after the first", state::shown(facts.last_us))),
+        ] {
+            writeln!(out, "{name:12} {value}")?;
+        }
+        match &payload {
+            Kept::Event(event) => writeln!(out, "{:12} {}", "event", event.get())?,
+            Kept::Raw(text) => writeln!(out, "{:12} {}", "undecoded", plain(text))?,
+        }
+    }
+    Ok(End::Done)
+}

@@ -1,0 +1,305 @@
+//! The engine against a fake target and a fake spool, driven from a seed: whatever the target answers, every event leaves once and in its order.
+
+mod model;
+mod parked;
+mod replays;
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
+
+use super::*;
+use crate::config::{Ordering, Overflow, OverflowPolicy, Retry};
+use crate::event::{Batch, Failed, Selection};
+use crate::pipeline::order::tests::batch;
+use crate::processor::Fault;
+
+const ROOM: Room = Room { share: usize::MAX, scarce: false, alone: true };
+
+fn failure(fault: Fault) -> Failure {
+    Failure::new(fault, "no")
+}
+
+fn piece(first: i32, n: i32, entities: u64) -> Piece {
+    piece_of(first, n, |key| key % entities)
+}
+
+fn piece_of(first: i32, n: i32, lane: impl Fn(u64) -> u64) -> Piece {
+    let events: Vec<(i32, i64)> = (first..first + n).map(|key| (key, i64::from(key))).collect();
+    let mut batch = batch(0, &events);
+    for record in &mut batch.records {
+        let key = record.key.expect("made with one") as u64;
+        record.seq = key;
+        record.lane = lane(key);
+    }
+    Piece { picks: Selection::first(batch.records.len()), batch: Arc::new(batch) }
+}
+
+/// A dead letter of the destination with this number, 2 or more.
+fn failed_piece(key: i32, destination: u16, entities: u64) -> Piece {
+    let Piece { batch, picks } = piece(key, 1, entities);
+    let failed = Failed { dest: format!("http://{destination}"), code: destination, data: String::new() };
+    let batch = Batch { failed: Some(failed.into()), ..Arc::into_inner(batch).expect("just made") };
+    Piece { batch: batch.into(), picks }
+}
+
+/// The keys of events; what failed elsewhere has a million more for each number of that destination.
+fn keys<'a>(pieces: impl IntoIterator<Item = &'a Piece>) -> Vec<i32> {
+    let keys = pieces.into_iter().flat_map(|p| {
+        let million = p.batch.failed.as_ref().map_or(0, |failed| i32::from(failed.code));
+        let key = |i: usize| p.batch.records[i].key.expect("has one") + million * 1_000_000;
+        p.picks.iter().map(key).collect::<Vec<_>>()
+    });
+    keys.collect()
+}
+
+/// Everything around one engine: a clock, a target that answers from a script, a spool.
+struct World {
+    engine: Delivery,
+    now: Duration,
+    under_way: Vec<(u64, Request)>,
+    rows: VecDeque<(SpoolKey, SpoolRow, Batch)>,
+    next_row: i64,
+    store: VecDeque<Input>,
+    /// Keys in the order of acknowledgement by the target.
+    received: Vec<i32>,
+    settled: BTreeSet<i32>,
+    dead: Vec<i32>,
+    dropped: Vec<i32>,
+    /// How each replay ended, by its number, which is the key of its event plus a million.
+    replayed: BTreeMap<i64, ReplayEnd>,
+    /// Tickets of what was adopted: the key that [`keys`] gives it.
+    adopted: BTreeSet<u64>,
+    from_spool: BTreeSet<i32>,
+    /// How often each key was sent.
+    sent: BTreeMap<i32, u32>,
+    widest: usize,
+}
+
+impl World {
+    fn new(policy: Policy, shape: Shape) -> Self {
+        World {
+            engine: Delivery::new(policy, shape, "", Spooled::default(), 1),
+            now: Duration::ZERO,
+            under_way: Vec::new(),
+            rows: VecDeque::new(),
+            next_row: 0,
+            store: VecDeque::new(),
+            received: Vec::new(),
+            settled: BTreeSet::new(),
+            dead: Vec::new(),
+            dropped: Vec::new(),
+            replayed: BTreeMap::new(),
+            adopted: BTreeSet::new(),
+            from_spool: BTreeSet::new(),
+            sent: BTreeMap::new(),
+            widest: 0,
+        }
+    }
+
+    fn input(&mut self, input: Input) {
+        let mut actions = Vec::new();
+        self.engine.step(self.now, input, &mut actions);
+        let mut queue = VecDeque::from(actions);
+        while let Some(action) = queue.pop_front() {
+            match action {
+                Action::Send { id, request } => {
+                    keys(&request.pieces).into_iter().for_each(|key| *self.sent.entry(key).or_default() += 1);
+                    self.under_way.push((id, request));
+                }
+                Action::Settle(piece) => {
+                    for key in keys([&piece]) {
+                        assert!(self.settled.insert(key), "{key} settled twice");
+                    }
+                }
+                Action::DeadLetter(letter) => {
+                    self.dead.extend(keys([&letter.piece]));
+                    if let Origin::Adopted(ticket) = letter.origin {
+                        assert!(self.adopted.insert(ticket), "{ticket} came to its end twice");
+                        continue;
+                    }
+                    let mut more = Vec::new();
+                    self.engine.dead_letter_stored(&letter, &mut more);
+                    queue.extend(more);
+                }
+                Action::Append { ticket, pieces } => {
+                    for (spool, piece) in pieces {
+                        self.next_row += 1;
+                        self.from_spool.extend(keys([&piece]));
+                        let batch = pick(&piece.batch, &piece.picks);
+                        self.rows.push_back((spool, SpoolRow(self.next_row), batch));
+                    }
+                    self.store.push_back(Input::Appended { ticket });
+                }
+                Action::Fetch { spool, after, bytes } => {
+                    let rows = self.rows.iter().filter(|(of, row, _)| *of == spool && *row > after);
+                    let mut size = 0;
+                    let fits = |(_, _, batch): &&(SpoolKey, SpoolRow, Batch)| {
+                        size += batch.size();
+                        size == batch.size() || size <= bytes
+                    };
+                    let rows = rows
+                        .take_while(fits)
+                        .take(if spool == SpoolKey::Whole { 2 } else { usize::MAX })
+                        .map(|(_, row, b)| {
+                            let picks = Selection::first(b.records.len());
+                            (*row, Piece { batch: Arc::new(pick(b, &picks)), picks })
+                        })
+                        .collect();
+                    self.store.push_back(Input::Fetched { spool, rows });
+                }
+                Action::Unspool(row) => self.rows.retain(|(_, other, _)| *other != row),
+                Action::Replayed { letter, end } => {
+                    assert!(self.replayed.insert(letter, end).is_none(), "{letter} ended twice");
+                }
+                Action::Adopted(ticket) => {
+                    assert!(self.adopted.insert(ticket), "{ticket} came to its end twice");
+                }
+                Action::Drop(piece) => self.dropped.extend(keys([&piece])),
+            }
+        }
+        self.widest = self.widest.max(self.under_way.len());
+    }
+
+    /// Ends the request at `at` with what `answer` says of each key.
+    fn answer(&mut self, at: usize, partial: bool, answer: &mut impl FnMut(i32) -> Option<Fault>) {
+        let (id, request) = self.under_way.swap_remove(at);
+        let keys = keys(&request.pieces);
+        let verdicts: Vec<_> = keys.iter().map(|key| answer(*key)).collect();
+        let outcome = if partial {
+            for (key, verdict) in keys.iter().zip(&verdicts) {
+                if verdict.is_none() {
+                    self.received.push(*key);
+                }
+            }
+            Outcome::Partial(verdicts.into_iter().map(|v| v.map(failure)).collect())
+        } else if let Some(fault) = verdicts.iter().flatten().next() {
+            Outcome::Failed(failure(*fault))
+        } else {
+            self.received.extend(&keys);
+            Outcome::Delivered
+        };
+        self.input(Input::Done { request: id, outcome });
+    }
+
+    /// Replays `n` dead letters with the keys from `first`.
+    fn replay(&mut self, first: i32, n: i32, entities: u64) {
+        for key in first..first + n {
+            self.input(Input::Replay { letter: i64::from(key), piece: piece(key, 1, entities) });
+        }
+    }
+
+    fn adopt(&mut self, key: i32, destination: u16, entities: u64, room: Room) {
+        let ticket = key as u64 + u64::from(destination) * 1_000_000;
+        self.input(Input::Adopt { ticket, piece: failed_piece(key, destination, entities), room });
+    }
+
+    /// The numbers of the replays that ended as `which` says.
+    fn ended(&self, which: impl Fn(&ReplayEnd) -> bool) -> Vec<i64> {
+        self.replayed.iter().filter(|(_, end)| which(end)).map(|(letter, _)| *letter).collect()
+    }
+
+    fn store_replies(&mut self) {
+        if let Some(input) = self.store.pop_front() {
+            self.input(input);
+        }
+    }
+
+    /// Lets everything come to its end; the target takes all from now on unless `poison`.
+    fn finish(&mut self, partial: bool, poison: impl Fn(i32) -> bool) {
+        for _ in 0..200_000 {
+            if self.engine.is_idle() && self.store.is_empty() && self.rows.is_empty() {
+                return;
+            }
+            self.store_replies();
+            if self.under_way.is_empty() {
+                if let Some(at) = self.engine.wakes_at() {
+                    self.now = self.now.max(at);
+                }
+                self.input(Input::Tick);
+            } else {
+                self.answer(0, partial, &mut |key| poison(key).then_some(Fault::Retryable));
+            }
+        }
+        panic!("stuck: {:?} {:?} rows {}", self.engine.gauges(), self.engine.wakes_at(), self.rows.len());
+    }
+}
+
+fn attempts(attempts: u32) -> Policy {
+    Policy { retry: Retry { attempts, ..Retry::default() }, ..Policy::default() }
+}
+
+fn shape(events_max: usize, partial: bool) -> Shape {
+    Shape { events_max, bytes_max: 1 << 20, partial }
+}
+
+#[test]
+fn a_poisoned_event_is_found_by_halves_and_only_it_becomes_a_dead_letter() {
+    let mut world = World::new(Policy::default(), shape(64, false));
+    world.input(Input::Offer { piece: piece(0, 50, 1), room: ROOM });
+    world.finish(false, |key| key == 17);
+    assert_eq!(world.dead, [17]);
+    assert_eq!(world.received, (0..50).filter(|key| *key != 17).collect::<Vec<_>>(), "in order around it");
+    assert_eq!(world.settled.len(), 50);
+}
+
+#[test]
+fn a_target_that_is_gone_uses_up_no_attempt() {
+    let mut world = World::new(attempts(2), shape(1, false));
+    world.input(Input::Offer { piece: piece(0, 3, 1), room: ROOM });
+    for _ in 0..100 {
+        while let Some(at) = world.engine.wakes_at().filter(|_| world.under_way.is_empty()) {
+            world.now = world.now.max(at);
+            world.input(Input::Tick);
+        }
+        world.answer(0, false, &mut |_| Some(Fault::Target));
+    }
+    world.finish(false, |_| false);
+    assert_eq!((world.received, world.dead.len()), (vec![0, 1, 2], 0));
+}
+
+#[test]
+fn an_event_grows_old_only_while_its_target_answers() {
+    let max_age = Duration::from_secs(3_600);
+    let retry = Retry { attempts: 1_000, max_age, backoff_max: Duration::from_secs(60), ..Retry::default() };
+    let mut world = World::new(Policy { retry, ..Policy::default() }, shape(1, false));
+    world.input(Input::Offer { piece: piece(0, 2, 1), room: ROOM });
+    // Waits for its turn, then answers: how long the answers went on.
+    let answers = |world: &mut World, fault: Fault, until: Duration| {
+        let mut first = None;
+        while world.now < until && world.dead.is_empty() {
+            while let Some(at) = world.engine.wakes_at().filter(|_| world.under_way.is_empty()) {
+                world.now = world.now.max(at);
+                world.input(Input::Tick);
+            }
+            first.get_or_insert(world.now);
+            world.answer(0, false, &mut |key| (key == 0).then_some(fault));
+        }
+        world.now - first.unwrap_or(world.now)
+    };
+    let minute = Duration::from_secs(60);
+    let mut refused_for = answers(&mut world, Fault::Retryable, 30 * minute);
+    answers(&mut world, Fault::Target, 300 * minute);
+    assert!(world.dead.is_empty(), "waiting for a target that is gone uses up nothing");
+    refused_for += answers(&mut world, Fault::Retryable, Duration::MAX);
+    assert_eq!(world.dead, [0]);
+    assert!((max_age..max_age + 2 * minute).contains(&refused_for), "{refused_for:?}");
+    assert!(world.now > 300 * minute);
+}
+
+#[test]
+fn dropping_by_policy_drops_the_oldest_or_the_newest() {
+    for (policy, kept) in [(OverflowPolicy::DropNewest, 0), (OverflowPolicy::DropOldest, 190)] {
+        let overflow = Overflow { policy, ..Overflow::default() };
+        let mut world =
+            World::new(Policy { overflow, concurrency: 1, ..Policy::default() }, shape(10, false));
+        let room = Room { share: 4_000, scarce: true, alone: false };
+        for n in 0..20 {
+            world.input(Input::Offer { piece: piece(n * 10, 10, 1), room });
+        }
+        world.finish(false, |_| false);
+        assert!(world.received.contains(&kept), "{overflow:?}: {:?}", world.received);
+        assert!(world.received.len() < 200);
+        assert_eq!(world.received.len() + world.dropped.len(), 200);
+        assert_eq!(world.settled.len(), 200, "what is dropped is settled");
+    }
+}

@@ -1,0 +1,108 @@
+//! The engine against one list an entity, over random failures, spills and times.
+
+use proptest::prelude::*;
+
+use super::*;
+
+#[derive(Debug, Clone)]
+enum Step {
+    Offer(u8),
+    Answer(u8, u8),
+    Store,
+    Time(u16),
+    Replay(u8),
+    Adopt(u8, u16),
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        (1u8..20).prop_map(Step::Offer),
+        (any::<u8>(), any::<u8>()).prop_map(|(at, how)| Step::Answer(at, how)),
+        Just(Step::Store),
+        (0u16..2_000).prop_map(Step::Time),
+        (1u8..5).prop_map(Step::Replay),
+        (any::<u8>(), 2u16..4).prop_map(|(which, destination)| Step::Adopt(which, destination)),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 512, ..ProptestConfig::default() })]
+    /// Lanes against one list per entity: every event is received or dead once, in order within its scope, whatever fails and however it spills.
+    #[test]
+    fn every_event_leaves_once_and_in_its_order(
+        steps in prop::collection::vec(step(), 1..60),
+        ordering in prop_oneof![Just(Ordering::Source), Just(Ordering::Entity), Just(Ordering::None)],
+        events_max in 1usize..30,
+        concurrency in 1usize..6,
+        partial in any::<bool>(),
+        share in prop_oneof![Just(usize::MAX), 500usize..20_000],
+        scarce in any::<bool>(),
+    ) {
+        let entities = 5;
+        let policy = Policy { ordering, concurrency, ..attempts(3) };
+        let mut world = World::new(policy, shape(events_max, partial));
+        let (mut offered, mut replays, mut adopted) = (0, 1_000_000, BTreeSet::new());
+        let room = Room { share, scarce, alone: false };
+        for step in steps {
+            match step {
+                Step::Offer(n) => {
+                    world.input(Input::Offer { piece: piece(offered, i32::from(n), entities), room });
+                    offered += i32::from(n);
+                }
+                Step::Answer(at, how) if !world.under_way.is_empty() => {
+                    let at = usize::from(at) % world.under_way.len();
+                    let mut state = u64::from(how) + 1;
+                    world.answer(at, partial, &mut |_| {
+                        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+                        match (state >> 60) & 7 {
+                            0 => Some(Fault::Target),
+                            1 => Some(Fault::Retryable),
+                            2 if how > 200 => Some(Fault::Permanent),
+                            _ => None,
+                        }
+                    });
+                }
+                Step::Answer(..) => {}
+                Step::Store => world.store_replies(),
+                Step::Replay(n) => {
+                    world.replay(replays, i32::from(n), entities);
+                    replays += i32::from(n);
+                }
+                Step::Adopt(which, destination) => {
+                    let key = i32::from(which) % offered.max(1);
+                    if adopted.insert(key + i32::from(destination) * 1_000_000) {
+                        world.adopt(key, destination, entities, room);
+                    }
+                }
+                Step::Time(ms) => {
+                    world.now += Duration::from_millis(u64::from(ms));
+                    world.input(Input::Tick);
+                }
+            }
+        }
+        world.finish(partial, |_| false);
+        prop_assert!(world.widest <= concurrency);
+        let gauges = world.engine.gauges();
+        prop_assert_eq!((gauges.parked_lanes, gauges.parked_spools), (0, 0));
+        prop_assert_eq!(world.adopted.len(), adopted.len(), "everything adopted comes to its end");
+        let (replayed, received): (Vec<i32>, Vec<i32>) = world.received.iter().partition(|key| (1_000_000..2_000_000).contains(*key));
+        let mut all: Vec<i32> = received.iter().chain(&world.dead).copied().collect();
+        all.sort();
+        let received: Vec<i32> = received.into_iter().filter(|key| *key < 1_000_000).collect();
+        prop_assert_eq!(all, (0..offered).chain(adopted).collect::<Vec<_>>(), "each event exactly once");
+        prop_assert_eq!(world.replayed.len() as i32, replays - 1_000_000, "every replay ends");
+        let delivered = world.ended(|end| matches!(end, ReplayEnd::Delivered));
+        prop_assert_eq!(delivered, replayed.iter().map(|key| i64::from(*key)).collect::<BTreeSet<_>>().into_iter().collect::<Vec<_>>());
+        prop_assert_eq!(world.settled.len(), offered as usize);
+        let lane = |key: i32| match ordering {
+            Ordering::Source => 0,
+            Ordering::Entity => key % entities as i32,
+            Ordering::None => key,
+        };
+        let mut last = BTreeMap::new();
+        for key in &received {
+            let before = last.insert(lane(*key), *key);
+            prop_assert!(before.is_none_or(|before| before < *key), "{} after {:?}", key, before);
+        }
+    }
+}

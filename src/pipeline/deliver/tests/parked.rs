@@ -1,0 +1,181 @@
+//! What waits behind an event that is refused, or for a target that is gone: bounded in memory, in spools, in order.
+
+use super::*;
+
+#[test]
+fn a_poisoned_entity_holds_up_only_itself() {
+    let policy = Policy { ordering: Ordering::Entity, ..Policy::default() };
+    let mut world = World::new(policy, shape(1, false));
+    world.input(Input::Offer { piece: piece(0, 40, 4), room: ROOM });
+    while !world.under_way.is_empty() {
+        world.answer(0, false, &mut |key| (key == 2).then_some(Fault::Retryable));
+    }
+    assert_eq!(world.received.len(), 30, "the other three entities are through while one waits");
+    world.finish(false, |_| false);
+    assert_eq!(world.received.len(), 40);
+}
+
+/// A world with one poisoned entity of four, after `pages` of 20 events of which the others' are through.
+fn with_a_poisoned_entity(policy: Policy, room: Room, pages: i32) -> World {
+    let policy = Policy { ordering: Ordering::Entity, ..policy };
+    let mut world = World::new(policy, shape(1, false));
+    for page in 0..pages {
+        world.input(Input::Offer { piece: piece(page * 20, 20, 4), room });
+        while !world.under_way.is_empty() || !world.store.is_empty() {
+            world.store_replies();
+            if !world.under_way.is_empty() {
+                world.answer(0, false, &mut |key| (key % 4 == 2).then_some(Fault::Retryable));
+            }
+        }
+    }
+    world
+}
+
+fn in_order_within_entities(received: &[i32]) -> bool {
+    (0..4).all(|entity| received.iter().filter(|key| **key % 4 == entity).is_sorted())
+}
+
+#[test]
+fn what_a_poisoned_entity_parks_is_bounded_and_waits_in_a_spool_of_its_own() {
+    // Whether memory is scarce or not, and even if there is no other destination.
+    for (scarce, alone) in [(false, true), (true, true), (true, false)] {
+        let room = Room { share: 20_000, scarce, alone };
+        let mut world = with_a_poisoned_entity(attempts(1_000), room, 50);
+        assert_eq!(world.received.len(), 750, "the others are through");
+        let gauges = world.engine.gauges();
+        assert!(!gauges.spooling && (gauges.parked_lanes, gauges.parked_spools) == (1, 1), "{gauges:?}");
+        assert!(gauges.waiting_bytes <= 10_000, "{gauges:?}");
+        assert!(world.rows.iter().all(|(spool, ..)| matches!(spool, SpoolKey::Lane(_))));
+        assert_eq!(world.settled.len() + gauges.waiting_events, 1_000, "what is in a spool is settled");
+        world.finish(false, |_| false);
+        assert_eq!(world.received.len(), 1_000);
+        assert!(in_order_within_entities(&world.received));
+        assert_eq!(world.engine.gauges().parked_lanes, 0);
+    }
+}
+
+/// Whoever is parked gets its next try in time, though the others hold more than there is room for and are refused for ever.
+#[test]
+fn many_parked_entities_do_not_keep_each_other_from_their_tries() {
+    let (entities, events) = (150, 40);
+    let policy = Policy { ordering: Ordering::Entity, concurrency: 8, ..attempts(1_000_000) };
+    let policy = Policy { retry: Retry { max_age: Duration::MAX, ..policy.retry }, ..policy };
+    let mut world = World::new(policy, shape(1, false));
+    let room = Room { share: 1, scarce: true, alone: true };
+    let turn = |world: &mut World, takes: &dyn Fn(i32) -> bool| {
+        world.store_replies();
+        if world.under_way.is_empty() {
+            if let Some(at) = world.engine.wakes_at() {
+                world.now = world.now.max(at);
+            }
+            world.input(Input::Tick);
+        } else {
+            world.answer(0, false, &mut |key| (!takes(key)).then_some(Fault::Retryable));
+        }
+    };
+    // One after the other, each with all its events, which are then one row.
+    let entity = |key: i32| key / events;
+    for first in (0..entities * events).step_by(events as usize) {
+        let piece = piece_of(first, events, |key| entity(key as i32) as u64);
+        world.input(Input::Offer { piece, room });
+        (0..100).for_each(|_| turn(&mut world, &|_| false));
+    }
+    let gauges = world.engine.gauges();
+    assert_eq!(gauges.parked_lanes, entities as usize, "{gauges:?}");
+    let held: usize = world.rows.iter().map(|(_, _, batch)| batch.size()).sum();
+    assert!(held > 2 * SPOOL_REFETCH_BYTES, "{held}: more than half of them have no place in memory");
+    // Some of each third, the last among them, are mended.
+    let mended = |key: i32| entity(key) % 50 == 49;
+    let expected = (entities / 50 * events) as usize;
+    for n in 0.. {
+        turn(&mut world, &mended);
+        if world.received.len() == expected {
+            break;
+        }
+        assert!(n < 100_000, "{} of {expected} came, {:?}", world.received.len(), world.engine.gauges());
+        assert!(world.engine.gauges().waiting_bytes < 2 * SPOOL_REFETCH_BYTES, "{:?}", world.engine.gauges());
+    }
+    world.finish(false, |_| false);
+    assert_eq!(world.received.len(), (entities * events) as usize);
+    for of in 0..entities {
+        assert!(world.received.iter().filter(|key| entity(**key) == of).is_sorted());
+    }
+    assert_eq!((world.engine.gauges().parked_lanes, world.engine.gauges().parked_spools), (0, 0));
+}
+
+#[test]
+fn one_event_that_waits_does_not_keep_its_page() {
+    let room = Room { share: usize::MAX, scarce: false, alone: true };
+    let page = piece(0, 1_000, 1_000).batch.size();
+    let mut world = World::new(Policy { ordering: Ordering::Entity, ..attempts(1_000) }, shape(1, false));
+    for n in 0..10 {
+        world.input(Input::Offer { piece: piece(n * 1_000, 1_000, 1_000), room });
+        while !world.under_way.is_empty() {
+            world.answer(0, false, &mut |key| (key % 1_000 == 17).then_some(Fault::Retryable));
+        }
+    }
+    let gauges = world.engine.gauges();
+    assert_eq!(gauges.waiting_events, 10);
+    assert!(gauges.waiting_bytes < page / 10, "{} of pages of {page}", gauges.waiting_bytes);
+    // A slow entity, which nothing refuses, keeps its pages until memory is scarce.
+    let mut world = World::new(
+        Policy { ordering: Ordering::Entity, concurrency: 2, ..Policy::default() },
+        shape(1, false),
+    );
+    for n in 0..10 {
+        world.input(Input::Offer { piece: piece(n * 1_000, 1_000, 1_000), room });
+        while let Some(at) =
+            world.under_way.iter().position(|(_, request)| keys(&request.pieces)[0] % 1_000 != 17)
+        {
+            world.answer(at, false, &mut |_| None);
+        }
+    }
+    assert!(world.engine.gauges().waiting_bytes > 8 * page, "which is what it really holds");
+    world.input(Input::Offer {
+        piece: piece(10_000, 1, 1_000),
+        room: Room { share: page, scarce: true, alone: true },
+    });
+    assert!(world.engine.gauges().waiting_bytes < page / 10);
+    world.finish(false, |_| false);
+    assert_eq!(world.received.len(), 10_001);
+}
+
+#[test]
+fn tries_are_not_forgotten_in_a_spool() {
+    // The spool of a parked entity, and that of the whole destination.
+    let cases =
+        [(0, false, Ordering::Entity), (3_000, true, Ordering::Entity), (3_000, true, Ordering::Source)];
+    for (share, scarce, ordering) in cases {
+        let room = Room { share, scarce, alone: false };
+        let mut world = World::new(Policy { ordering, ..attempts(4) }, shape(1, false));
+        let mut refuse = |key| (key == 0).then_some(Fault::Retryable);
+        for page in 0..4 {
+            world.input(Input::Offer { piece: piece(page * 10, 10, 4), room });
+            if !world.under_way.is_empty() {
+                world.answer(0, false, &mut refuse);
+            }
+        }
+        assert!(world.from_spool.contains(&0), "{ordering:?}: it went through a spool after its first try");
+        world.finish(false, |key| key == 0);
+        assert_eq!((&world.dead, world.received.len()), (&vec![0], 39), "{ordering:?}");
+        assert_eq!(world.sent[&0], 4, "{ordering:?}, share {share}");
+    }
+}
+
+#[test]
+fn what_a_dead_destination_cannot_take_goes_to_the_spool_and_comes_back_in_order() {
+    let mut world = World::new(Policy::default(), shape(10, false));
+    let room = Room { share: 4_000, scarce: true, alone: false };
+    for n in 0..20 {
+        world.input(Input::Offer { piece: piece(n * 10, 10, 1), room });
+        world.store_replies();
+        if n < 12 && !world.under_way.is_empty() {
+            world.answer(0, false, &mut |_| Some(Fault::Target));
+        }
+    }
+    assert!(world.engine.gauges().spooling);
+    world.finish(false, |_| false);
+    assert_eq!(world.received, (0..200).collect::<Vec<_>>());
+    assert_eq!(world.settled.len(), 200);
+    assert!(!world.engine.gauges().spooling, "it leaves the spool when it is empty");
+}
