@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use super::*;
 use crate::config::{Ordering, Overflow, OverflowPolicy, Retry};
-use crate::event::{Batch, Failed, Selection};
+use crate::event::{Batch, Failed, Selection, Span};
 use crate::pipeline::order::tests::batch;
 use crate::processor::Fault;
 
@@ -32,6 +32,17 @@ fn piece_of(first: i32, n: i32, lane: impl Fn(u64) -> u64) -> Piece {
         record.lane = lane(key);
     }
     Piece { picks: Selection::first(batch.records.len()), batch: Arc::new(batch) }
+}
+
+/// The same events, each with so many bytes more: what is large goes to spools sooner.
+fn padded(piece: Piece, bytes: usize) -> Piece {
+    let mut batch = Arc::into_inner(piece.batch).expect("just made");
+    for record in &mut batch.records {
+        let start = batch.arena.len();
+        batch.arena.resize(start + bytes, b'x');
+        record.data = Span::new(start, start + bytes);
+    }
+    Piece { batch: batch.into(), ..piece }
 }
 
 /// A dead letter of the destination with this number, 2 or more.

@@ -37,6 +37,8 @@ proptest! {
         partial in any::<bool>(),
         share in prop_oneof![Just(usize::MAX), 500usize..20_000],
         scarce in any::<bool>(),
+        // With large events parked lanes take turns in memory.
+        padding in prop_oneof![4 => Just(0), 1 => Just(30_000usize)],
     ) {
         let entities = 5;
         let policy = Policy { ordering, concurrency, ..attempts(3) };
@@ -46,7 +48,8 @@ proptest! {
         for step in steps {
             match step {
                 Step::Offer(n) => {
-                    world.input(Input::Offer { piece: piece(offered, i32::from(n), entities), room });
+                    let piece = padded(piece(offered, i32::from(n), entities), padding);
+                    world.input(Input::Offer { piece, room });
                     offered += i32::from(n);
                 }
                 Step::Answer(at, how) if !world.under_way.is_empty() => {
