@@ -452,8 +452,8 @@ async fn a_poisoned_entity_fills_no_memory_and_holds_up_nobody_else() {
     let budget = pipeline.budget().clone();
     until("pages are given back", || budget.used() < budget.limit() / 2).await;
     let reader = event_router::durable::Reader::open(dir.path()).unwrap();
+    until("what is parked has a spool", || reader.spools().unwrap().len() == 1).await;
     let spools = reader.spools().unwrap();
-    assert_eq!(spools.len(), 1, "{spools:?}");
     assert!(spools.keys().all(|name| name.starts_with("entity#parked/")), "{spools:?}");
     // What is parked is durable, and goes before what comes after a restart.
     assert!(drained(pipeline, intake, 30).await.settled);
