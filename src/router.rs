@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-use crate::config::{self, Config, State};
+use crate::config::{self, Config, Payload, Protocol, State};
 use crate::durable::{Bounds, Store, StoreError};
 use crate::limits::FIRST_SYNC_MAX;
 use crate::pattern::PatternError;
@@ -126,7 +126,8 @@ impl Router {
         for (at, source) in config.sources.iter().enumerate().filter(|_| reads) {
             let status = Arc::new(Status::default());
             statuses.push((source.name.clone(), Arc::clone(&status)));
-            let config::SourceKind::Vcenter(settings) = source.kind.clone();
+            let config::SourceKind::Vcenter(mut settings) = source.kind.clone();
+            settings.protocol = protocol(settings.protocol, &config.processors);
             let source =
                 vcenter::run(source.name.clone(), settings, pipeline.intake(at), status, stopped.clone());
             let (interests, mut stopped) = (std::mem::take(&mut interests[at]), stopped.clone());
@@ -237,6 +238,12 @@ fn shown(errors: &[PatternError]) -> String {
     )
 }
 
+/// VI/JSON has no XML: where a processor wants that, nothing else will do.
+fn protocol(configured: Protocol, processors: &[config::Processor]) -> Protocol {
+    let wants_xml = processors.iter().any(|processor| processor.delivery.payload == Payload::Xml);
+    if configured == Protocol::Auto && wants_xml { Protocol::Soap } else { configured }
+}
+
 /// What the store may take of the disk: every processor what its configuration allows it, whatever the others take.
 fn bounds(config: &Config) -> Bounds {
     let spools = config.processors.iter().map(|processor| processor.delivery.overflow.bytes_max);
@@ -252,6 +259,23 @@ fn parse_threads() -> usize {
 mod tests {
     use super::*;
     use crate::config::{Delivery, Overflow, Processor, ProcessorKind};
+
+    #[test]
+    fn xml_is_read_where_a_processor_wants_it() {
+        let check = |configured: Protocol, payloads: &[Payload], expected: Protocol| {
+            let processor = |payload: &Payload| Processor {
+                name: "p".to_string(),
+                kind: ProcessorKind::Blackhole,
+                delivery: Delivery { payload: *payload, ..Delivery::default() },
+            };
+            let processors: Vec<_> = payloads.iter().map(processor).collect();
+            assert_eq!(protocol(configured, &processors), expected, "{configured:?} {payloads:?}");
+        };
+        check(Protocol::Auto, &[Payload::Pascal, Payload::ViJson], Protocol::Auto);
+        check(Protocol::Auto, &[Payload::Pascal, Payload::Xml], Protocol::Soap);
+        check(Protocol::Soap, &[Payload::ViJson], Protocol::Soap);
+        check(Protocol::ViJson, &[Payload::Pascal], Protocol::ViJson);
+    }
 
     #[test]
     fn a_full_spool_leaves_the_others_what_they_may_take() {

@@ -89,6 +89,11 @@ fn native() {
             "processors:",
             "routes:\n  - sources: [vc2]\n    processors: [outt, nobody]\n  - processors: []\n    pattern: {subject: x}\nprocessors:",
         ),
+        (
+            "xml-of-json",
+            "processors:",
+            "    protocol: vijson\nprocessors:\n  - name: xml\n    type: console\n    payload: xml",
+        ),
         ("tabs", "    address", "\taddress"),
         ("unclosed-quote", "dataDir: /state", "dataDir: '/state"),
         ("unclosed-double", "password: hunter2", "password: \"hunter2"),

@@ -7,14 +7,11 @@ mod common;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use common::golden::{difference, golden};
 use event_router::cli::decode::{DecodeArgs, Format, run};
 use event_router::vim::Decoded;
 use event_router::vim::decode::{Spelling, decode, decode_as, decode_vijson, reference};
 use serde_json::{Value, json};
-
-fn golden() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/golden")
-}
 
 /// Every golden page: path without extension, and text.
 fn pages() -> Vec<(PathBuf, String)> {
@@ -72,34 +69,6 @@ fn kept() -> Vec<(&'static str, usize, &'static str, Value)> {
             }),
         ),
     ]
-}
-
-/// What differs between our value and govmomi's: every key of govmomi's must be there, equal and in its order; a key of ours alone must be in
-/// the event's XML, or null-like.
-fn difference(ours: &Value, oracle: &Value, xml: &str, path: &str) -> Option<String> {
-    match (ours, oracle) {
-        (Value::Object(ours), Value::Object(oracle)) => {
-            if let Some(missing) = oracle.keys().find(|key| !ours.contains_key(*key)) {
-                return Some(format!("{path}.{missing} is missing"));
-            }
-            ours.iter().find_map(|(key, value)| match oracle.get(key) {
-                Some(expected) => difference(value, expected, xml, &format!("{path}.{key}")),
-                None => {
-                    let null_like = [json!(null), json!(""), json!(0), json!(false)].contains(value);
-                    let element = format!("<{}{}", key[..1].to_lowercase(), &key[1..]);
-                    (!null_like && !xml.contains(&element))
-                        .then(|| format!("{path}.{key} is extra and not in the page"))
-                }
-            })
-        }
-        (Value::Array(ours), Value::Array(oracle)) if ours.len() == oracle.len() => ours
-            .iter()
-            .zip(oracle)
-            .enumerate()
-            .find_map(|(i, (a, b))| difference(a, b, xml, &format!("{path}[{i}]"))),
-        (Value::Number(ours), Value::Number(oracle)) if ours.as_f64() == oracle.as_f64() => None,
-        (ours, oracle) => (ours != oracle).then(|| format!("{path} is {ours}, oracle {oracle}")),
-    }
 }
 
 /// The keys of `oracle`'s objects in the order of its text, which must be their order in ours: `serde_json` sorts what it parses.

@@ -12,8 +12,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use cloudevents::{AttributesReader, Event};
-use event_router::config::{AssumeRole, AwsAuth, EventBridge as Settings, EventBus, Secret};
-use event_router::event::Selection;
+use event_router::config::{AssumeRole, AwsAuth, EventBridge as Settings, EventBus, Payload, Secret};
+use event_router::event::{Envelope, EnvelopeOptions, Selection};
 use event_router::pipeline::destination::Destinations;
 use event_router::pipeline::route::{Buses, Routed};
 use event_router::processor::eventbridge::EventBridge;
@@ -23,6 +23,10 @@ use processors_support::*;
 use serde_json::{Value, json};
 
 fn processor(endpoint: &str, change: impl FnOnce(&mut Settings)) -> Arc<EventBridge> {
+    with_envelope(endpoint, envelope(), change)
+}
+
+fn with_envelope(endpoint: &str, envelope: Envelope, change: impl FnOnce(&mut Settings)) -> Arc<EventBridge> {
     let mut settings =
         Settings { http: patient(), endpoint: Some(endpoint.into()), ..Settings::new("eu-central-1") };
     settings.auth = AwsAuth::AccessKey {
@@ -31,7 +35,7 @@ fn processor(endpoint: &str, change: impl FnOnce(&mut Settings)) -> Arc<EventBri
         session_token: None,
     };
     change(&mut settings);
-    Arc::new(EventBridge::new(&settings, envelope()).unwrap())
+    Arc::new(EventBridge::new(&settings, envelope).unwrap())
 }
 
 fn said(status: &str, body: Value) -> Act {
@@ -379,6 +383,22 @@ async fn a_pattern_that_nobody_here_understands_forwards() {
     let processor = processor(&target.url(""), |_| {});
     processor.refresh().await.unwrap();
     assert_eq!(routed(&processor, &["AEvent", "BEvent"]), [("aws".to_string(), vec![0, 1])]);
+}
+
+#[tokio::test]
+async fn a_rule_about_data_in_another_spelling_is_eventbridges_to_decide() {
+    for (payload, expected) in [
+        (Payload::Pascal, vec![]),
+        (Payload::ViJson, vec![("aws".to_string(), vec![0, 1])]),
+        (Payload::Xml, vec![("aws".to_string(), vec![0, 1])]),
+    ] {
+        let rules = json!({"Rules": [rule("vijson", json!({"detail": {"data": {"userName": ["root"]}}}))]});
+        let target = Target::start(vec![said("200 OK", rules)]).await;
+        let envelope = Envelope::new(EnvelopeOptions { payload, ..EnvelopeOptions::default() }).unwrap();
+        let processor = with_envelope(&target.url(""), envelope, |_| {});
+        processor.refresh().await.unwrap();
+        assert_eq!(routed(&processor, &["AEvent", "BEvent"]), expected, "{payload:?}");
+    }
 }
 
 /// moto's server, with the calls that a test needs to set it up and to look into it.

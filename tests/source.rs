@@ -11,7 +11,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use event_router::config::{Secret, StartAt, Sweep, Vcenter};
+use event_router::config::{Protocol, Secret, StartAt, Sweep, Vcenter};
 use event_router::event::SourceInfo;
 use event_router::pipeline::budget::Budget;
 use event_router::pipeline::order::{Leaving, Order, Ordered};
@@ -140,167 +140,184 @@ fn runtime() -> Runtime {
     tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap()
 }
 
-fn synthetic(options: Options) -> (Runtime, VCenter, Vcenter) {
-    let runtime = runtime();
-    let password = options.password.clone();
-    let user = options.user.clone();
-    let vcenter = runtime.block_on(VCenter::start(options)).unwrap();
-    let mut settings = Vcenter::new(vcenter.url(), user, Secret::inline(password));
-    settings.start_at = StartAt::Beginning;
-    (runtime, vcenter, settings)
+/// Runs `check` against a synthetic vCenter, over SOAP and over VI/JSON.
+fn synthetic(options: Options, check: impl Fn(Runtime, VCenter, Vcenter)) {
+    for protocol in [Protocol::Soap, Protocol::ViJson] {
+        // Shown where the test fails.
+        println!("over {protocol:?}");
+        let runtime = runtime();
+        let vcenter = runtime.block_on(VCenter::start(options.clone())).unwrap();
+        let password = Secret::inline(&*options.password);
+        let mut settings = Vcenter::new(vcenter.url(), &*options.user, password);
+        settings.start_at = StartAt::Beginning;
+        settings.protocol = protocol;
+        check(runtime, vcenter, settings);
+    }
 }
 
 #[test]
 fn a_backlog_is_read_whole_with_and_without_compression() {
     for gzip in [false, true] {
-        let (runtime, vcenter, settings) = synthetic(Options { backlog: 20_000, ..Options::default() });
-        vcenter.set_gzip(gzip);
-        let run = Run::start(runtime, settings);
-        run.wait_for_all(&vcenter);
-        vcenter.append(10);
-        run.wait_for_all(&vcenter);
-        assert!(run.status.calls(Method::ReadNextEvents) < 100);
-        run.wait("all is read", || run.status.state() == State::Waiting);
-        let _runtime = run.stop();
-        assert_eq!(vcenter.counters().calls_of("Logout"), 1);
+        synthetic(Options { backlog: 20_000, ..Options::default() }, |runtime, vcenter, settings| {
+            vcenter.set_gzip(gzip);
+            let run = Run::start(runtime, settings);
+            run.wait_for_all(&vcenter);
+            vcenter.append(10);
+            run.wait_for_all(&vcenter);
+            assert!(run.status.calls(Method::ReadNextEvents) < 100);
+            run.wait("all is read", || run.status.state() == State::Waiting);
+            let _runtime = run.stop();
+            assert_eq!(vcenter.counters().calls_of("Logout"), 1);
+        });
     }
 }
 
 #[test]
 fn answers_that_are_lost_in_any_way_lose_nothing() {
-    let (runtime, vcenter, mut settings) = synthetic(Options { backlog: 3_000, ..Options::default() });
-    settings.timeouts.call = Duration::from_secs(1);
-    settings.page_events = 100;
-    let run = Run::start(runtime, settings);
-    let troubles = [
-        Trouble::CutBody,
-        Trouble::LoseAnswer,
-        Trouble::Delay(Duration::from_secs(2)),
-        Trouble::Drip(5, Duration::from_millis(10)),
-        Trouble::NotUtf8,
-        Trouble::Reset,
-        Trouble::Status(503),
-        Trouble::Html,
-        Trouble::Hang,
-        Trouble::Fault("RuntimeFault".to_string()),
-    ];
-    for trouble in troubles {
-        for method in ["ReadNextEvents", "CreateCollectorForEvents", "WaitForUpdatesEx"] {
-            vcenter.trouble(method, 1, trouble.clone());
+    synthetic(Options { backlog: 3_000, ..Options::default() }, |runtime, vcenter, mut settings| {
+        settings.timeouts.call = Duration::from_secs(1);
+        settings.page_events = 100;
+        let run = Run::start(runtime, settings);
+        let troubles = [
+            Trouble::CutBody,
+            Trouble::LoseAnswer,
+            Trouble::Delay(Duration::from_secs(2)),
+            Trouble::Drip(5, Duration::from_millis(10)),
+            Trouble::NotUtf8,
+            Trouble::Reset,
+            Trouble::Status(503),
+            Trouble::Html,
+            Trouble::Hang,
+            Trouble::Fault("RuntimeFault".to_string()),
+        ];
+        for trouble in troubles {
+            for method in ["ReadNextEvents", "CreateCollectorForEvents", "WaitForUpdatesEx"] {
+                vcenter.trouble(method, 1, trouble.clone());
+            }
+            vcenter.append(500);
+            run.wait_for_all(&vcenter);
         }
-        vcenter.append(500);
-        run.wait_for_all(&vcenter);
-    }
-    run.stop();
+        run.stop();
+    });
 }
 
 #[test]
 fn what_cannot_be_decoded_costs_no_other_event() {
-    let (runtime, vcenter, settings) = synthetic(Options { backlog: 2_500, ..Options::default() });
-    let bad = vcenter.append_malformed().unwrap();
-    vcenter.append(1_500);
-    let run = Run::start(runtime, settings);
-    run.wait_for(&vcenter, (0..vcenter.produced()).filter(|index| *index != bad));
-    run.wait("the dead letter", || run.delivered.lock().unwrap().poisons == 1);
-    vcenter.append_huge(300_000).unwrap();
-    vcenter.append_unknown_class().unwrap();
-    run.wait_for(&vcenter, (0..vcenter.produced()).filter(|index| *index != bad));
-    run.stop();
+    synthetic(Options { backlog: 2_500, ..Options::default() }, |runtime, vcenter, settings| {
+        let bad = vcenter.append_malformed().unwrap();
+        vcenter.append(1_500);
+        let run = Run::start(runtime, settings);
+        run.wait_for(&vcenter, (0..vcenter.produced()).filter(|index| *index != bad));
+        run.wait("the dead letter", || run.delivered.lock().unwrap().poisons == 1);
+        vcenter.append_huge(300_000).unwrap();
+        vcenter.append_unknown_class().unwrap();
+        run.wait_for(&vcenter, (0..vcenter.produced()).filter(|index| *index != bad));
+        run.stop();
+    });
 }
 
 #[test]
 fn sessions_collectors_and_the_vcenter_itself_may_go_away() {
-    let (runtime, vcenter, settings) = synthetic(Options { backlog: 1_000, ..Options::default() });
-    let run = Run::start(runtime, settings);
-    run.wait_for_all(&vcenter);
-    vcenter.kill_sessions();
-    vcenter.append(100);
-    run.wait_for_all(&vcenter);
-    vcenter.destroy_collectors();
-    vcenter.append(100);
-    run.wait_for_all(&vcenter);
-    run.runtime.block_on(vcenter.stop());
-    vcenter.append(100);
-    run.wait("says so", || matches!(run.status.state(), State::Failed(_)));
-    run.runtime.block_on(vcenter.restart()).unwrap();
-    run.wait_for_all(&vcenter);
-    run.stop();
+    synthetic(Options { backlog: 1_000, ..Options::default() }, |runtime, vcenter, settings| {
+        let run = Run::start(runtime, settings);
+        run.wait_for_all(&vcenter);
+        vcenter.kill_sessions();
+        vcenter.append(100);
+        run.wait_for_all(&vcenter);
+        vcenter.destroy_collectors();
+        vcenter.append(100);
+        run.wait_for_all(&vcenter);
+        run.runtime.block_on(vcenter.stop());
+        vcenter.append(100);
+        run.wait("says so", || matches!(run.status.state(), State::Failed(_)));
+        run.runtime.block_on(vcenter.restart()).unwrap();
+        run.wait_for_all(&vcenter);
+        run.stop();
+    });
 }
 
 #[test]
 fn keys_may_wrap() {
-    let (runtime, vcenter, settings) =
-        synthetic(Options { backlog: 500, first_key: i32::MAX - 1_000, ..Options::default() });
-    let run = Run::start(runtime, settings);
-    run.wait_for_all(&vcenter);
-    for _ in 0..10 {
-        vcenter.append(150);
-        std::thread::sleep(Duration::from_millis(100));
-    }
-    run.wait_for_all(&vcenter);
-    // More than one answer holds.
-    vcenter.set_pace(Pace::Rate(5_000.0));
-    run.wait("a burst", || vcenter.produced() > 15_000);
-    vcenter.set_pace(Pace::Idle);
-    run.wait_for_all(&vcenter);
-    run.stop();
+    synthetic(
+        Options { backlog: 500, first_key: i32::MAX - 1_000, ..Options::default() },
+        |runtime, vcenter, settings| {
+            let run = Run::start(runtime, settings);
+            run.wait_for_all(&vcenter);
+            for _ in 0..10 {
+                vcenter.append(150);
+                std::thread::sleep(Duration::from_millis(100));
+            }
+            run.wait_for_all(&vcenter);
+            // More than one answer holds.
+            vcenter.set_pace(Pace::Rate(5_000.0));
+            run.wait("a burst", || vcenter.produced() > 15_000);
+            vcenter.set_pace(Pace::Idle);
+            run.wait_for_all(&vcenter);
+            run.stop();
+        },
+    );
 }
 
 #[test]
 fn what_may_not_be_read_is_stepped_over() {
     for sticky in [false, true] {
-        let (runtime, vcenter, settings) = synthetic(Options { backlog: 500, ..Options::default() });
-        let run = Run::start(runtime, settings);
-        run.wait_for_all(&vcenter);
-        let forbidden = vcenter.forbid_next(5_000, sticky);
-        vcenter.append(5_000);
-        vcenter.append(200);
-        run.wait_for(&vcenter, (0..vcenter.produced()).filter(|index| !forbidden.contains(index)));
-        run.stop();
+        synthetic(Options { backlog: 500, ..Options::default() }, |runtime, vcenter, settings| {
+            let run = Run::start(runtime, settings);
+            run.wait_for_all(&vcenter);
+            let forbidden = vcenter.forbid_next(5_000, sticky);
+            vcenter.append(5_000);
+            vcenter.append(200);
+            run.wait_for(&vcenter, (0..vcenter.produced()).filter(|index| !forbidden.contains(index)));
+            run.stop();
+        });
     }
 }
 
 #[test]
 fn late_events_are_swept_up() {
-    let (runtime, vcenter, mut settings) = synthetic(Options { backlog: 100, ..Options::default() });
-    settings.sweep = Some(Sweep { interval: Duration::from_millis(500), window: Duration::from_secs(120) });
-    let run = Run::start(runtime, settings);
-    run.wait_for_all(&vcenter);
-    let hidden = vcenter.hide_next(5, None);
-    vcenter.append(50);
-    run.wait_for(&vcenter, (0..vcenter.produced()).filter(|index| !hidden.contains(index)));
-    vcenter.reveal();
-    run.wait_for_all(&vcenter);
-    run.stop();
+    synthetic(Options { backlog: 100, ..Options::default() }, |runtime, vcenter, mut settings| {
+        settings.sweep =
+            Some(Sweep { interval: Duration::from_millis(500), window: Duration::from_secs(120) });
+        let run = Run::start(runtime, settings);
+        run.wait_for_all(&vcenter);
+        let hidden = vcenter.hide_next(5, None);
+        vcenter.append(50);
+        run.wait_for(&vcenter, (0..vcenter.produced()).filter(|index| !hidden.contains(index)));
+        vcenter.reveal();
+        run.wait_for_all(&vcenter);
+        run.stop();
+    });
 }
 
 #[test]
 fn a_restored_vcenter_goes_on() {
-    let (runtime, vcenter, settings) = synthetic(Options { backlog: 30_000, ..Options::default() });
-    let run = Run::start(runtime, settings);
-    run.wait_for_all(&vcenter);
-    vcenter.restore(20_000, Duration::from_secs(600));
-    for _ in 0..20 {
-        vcenter.append(10);
-        std::thread::sleep(Duration::from_millis(50));
-    }
-    let produced = vcenter.produced();
-    run.wait_for(&vcenter, produced - 200..produced);
-    run.stop();
+    synthetic(Options { backlog: 30_000, ..Options::default() }, |runtime, vcenter, settings| {
+        let run = Run::start(runtime, settings);
+        run.wait_for_all(&vcenter);
+        vcenter.restore(20_000, Duration::from_secs(600));
+        for _ in 0..20 {
+            vcenter.append(10);
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        let produced = vcenter.produced();
+        run.wait_for(&vcenter, produced - 200..produced);
+        run.stop();
+    });
 }
 
 #[test]
 fn the_first_event_after_idle_is_read_at_once() {
-    let (runtime, vcenter, settings) = synthetic(Options { backlog: 10, ..Options::default() });
-    let run = Run::start(runtime, settings);
-    run.wait_for_all(&vcenter);
-    run.wait("idle", || run.status.state() == State::Waiting);
-    std::thread::sleep(Duration::from_millis(1_500));
-    let waits = run.status.calls(Method::WaitForUpdatesEx);
-    vcenter.append(1);
-    run.wait_for_all(&vcenter);
-    run.wait("woken", || run.status.calls(Method::WaitForUpdatesEx) > waits);
-    run.stop();
+    synthetic(Options { backlog: 10, ..Options::default() }, |runtime, vcenter, settings| {
+        let run = Run::start(runtime, settings);
+        run.wait_for_all(&vcenter);
+        run.wait("idle", || run.status.state() == State::Waiting);
+        std::thread::sleep(Duration::from_millis(1_500));
+        let waits = run.status.calls(Method::WaitForUpdatesEx);
+        vcenter.append(1);
+        run.wait_for_all(&vcenter);
+        run.wait("woken", || run.status.calls(Method::WaitForUpdatesEx) > waits);
+        run.stop();
+    });
 }
 
 #[test]
@@ -337,14 +354,15 @@ fn vcsims_power_events_are_read_over_lost_sessions_collectors_and_restarts() {
 
 #[test]
 fn a_wrong_password_is_tried_once() {
-    let (runtime, vcenter, settings) = synthetic(Options::default());
-    let wrong = Vcenter { password: Secret::inline("hunter2"), ..settings };
-    let run = Run::start(runtime, wrong);
-    run.wait("says so", || {
-        matches!(run.status.state(), State::Failed(text) if text.contains("InvalidLogin") && !text.contains("hunter2"))
+    synthetic(Options::default(), |runtime, vcenter, settings| {
+        let wrong = Vcenter { password: Secret::inline("hunter2"), ..settings };
+        let run = Run::start(runtime, wrong);
+        run.wait("says so", || {
+            matches!(run.status.state(), State::Failed(text) if text.contains("InvalidLogin") && !text.contains("hunter2"))
+        });
+        assert!(run.status.first_attempt_done());
+        std::thread::sleep(Duration::from_secs(2));
+        assert_eq!(vcenter.counters().calls_of("Login"), 1);
+        run.stop();
     });
-    assert!(run.status.first_attempt_done());
-    std::thread::sleep(Duration::from_secs(2));
-    assert_eq!(vcenter.counters().calls_of("Login"), 1);
-    run.stop();
 }

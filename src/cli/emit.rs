@@ -208,7 +208,7 @@ fn decoded(config: &Config, sample: &Sample, source: usize) -> anyhow::Result<Ba
         permit: Default::default(),
         verdicts: mpsc::unbounded_channel().0,
     };
-    match (Parse { keep_xml: true }).step(page).0.content {
+    match (Parse { keep_sent: true }).step(page).0.content {
         Content::Events(batch) => Ok(batch),
         Content::Unreadable(error) => Err(error.into()),
         Content::Poison(poison) => bail!(poison.reason),

@@ -54,7 +54,7 @@ impl Vcenter {
             overlap: Duration::from_secs(120),
             sweep: Some(Sweep::default()),
             timeouts: VcenterTimeouts::default(),
-            protocol: Protocol::Auto,
+            protocol: Protocol::Soap,
             import_checkpoint: None,
         }
     }

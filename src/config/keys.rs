@@ -279,12 +279,13 @@ static SOURCE: Block = Block {
             Field::new(
                 "protocol",
                 Kind::OneOf(&[
-                    ("auto", "what the vCenter speaks best"),
-                    ("soap", "SOAP"),
+                    ("soap", "SOAP, which every vCenter speaks and the router decodes fastest"),
+                    ("vijson", "VI/JSON, of vCenter 8.0 U1 and later"),
+                    ("auto", "VI/JSON where the vCenter offers it (8.0 U2 and later) and no processor wants `payload: xml`, else SOAP"),
                 ]),
-                "How the router talks to the vCenter.",
+                "How the router talks to the vCenter. Events, ids and positions are the same.",
             )
-            .or("auto"),
+            .or("soap"),
             Field::new(
                 "importCheckpoint",
                 Kind::Text(Shape::Path),
@@ -421,6 +422,7 @@ static PROCESSOR: Block = Block {
             "payload",
             Kind::OneOf(&[
                 ("pascal", "JSON with PascalCase keys, as the old router wrote it"),
+                ("vijson", "vSphere's own JSON: lowerCamelCase keys, `_typeName` in every object, absent fields left out"),
                 ("xml", "the element that vCenter sent"),
             ]),
             "How `data` is written.",

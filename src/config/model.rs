@@ -168,7 +168,7 @@ pub struct Vcenter {
     /// The re-read that catches events which became visible late; on.
     pub sweep: Option<Sweep>,
     pub timeouts: VcenterTimeouts,
-    /// [`Protocol::Auto`].
+    /// [`Protocol::Soap`].
     pub protocol: Protocol,
     /// An old router's `cp-HOST.json`, imported once where the state has no position of this source; none.
     pub import_checkpoint: Option<PathBuf>,
@@ -243,8 +243,9 @@ pub struct VcenterTimeouts {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Protocol {
     /// VI/JSON where the vCenter has it, else SOAP.
-    #[default]
     Auto,
+    /// The default: every vCenter has it, and its pages are what the fast decoder reads.
+    #[default]
     Soap,
     ViJson,
 }

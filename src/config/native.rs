@@ -123,9 +123,9 @@ impl Builder<'_> {
                 }
             }),
             protocol: match found.text("protocol") {
-                "soap" => Protocol::Soap,
+                "auto" => Protocol::Auto,
                 "vijson" => Protocol::ViJson,
-                _ => Protocol::Auto,
+                _ => Protocol::Soap,
             },
             import_checkpoint: found.maybe_path("importCheckpoint"),
             ..Vcenter::new(sdk_url, found.text("username"), found.secret("password"))
@@ -419,7 +419,9 @@ impl Builder<'_> {
 
     fn routes(&mut self, root: &Found, sources: &[Source], processors: &[Processor]) -> Vec<Route> {
         if !root.is_given("routes") {
-            return vec![Route::all(sources, processors)];
+            let routes = vec![Route::all(sources, processors)];
+            self.payloads(root, &routes, processors);
+            return routes;
         }
         let blocks = root.blocks("routes");
         self.distinct_names(blocks, "route");
@@ -449,6 +451,7 @@ impl Builder<'_> {
                 processors: block.texts("processors"),
             });
         }
+        self.payloads(root, &routes, processors);
         self.unused(root, &routes, processors);
         routes
     }
@@ -486,6 +489,27 @@ impl Builder<'_> {
                     break;
                 }
                 next = find(at).and_then(|processor| processor.delivery.dead_letter.as_deref());
+            }
+        }
+    }
+
+    /// Refuses sources that cannot give a processor the XML that it wants.
+    fn payloads(&mut self, root: &Found, routes: &[Route], processors: &[Processor]) {
+        for block in root.blocks("sources").iter().filter(|block| block.text("protocol") == "vijson") {
+            let reaches = |processor: &Processor| {
+                routes.iter().any(|route| {
+                    route.sources.iter().any(|source| source == block.text("name"))
+                        && route.processors.contains(&processor.name)
+                })
+            };
+            let wants =
+                |processor: &&Processor| processor.delivery.payload == Payload::Xml && reaches(processor);
+            if let Some(processor) = processors.iter().find(wants) {
+                let message = format!(
+                    "VI/JSON has no XML, which processor `{}` wants (`payload: xml`); leave `protocol` out, or choose another `payload`",
+                    processor.name
+                );
+                self.problems.error(block.line_of("protocol"), &block.path_of("protocol"), message);
             }
         }
     }

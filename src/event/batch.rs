@@ -83,7 +83,7 @@ pub struct Record {
     pub created_text: Span,
     /// The event as JSON: an object in the payload encoding that the batch was decoded for.
     pub data: Span,
-    /// The `<returnval>` element in the *page* (not in the arena).
+    /// The `<returnval>` element, or the item of the JSON array, in the *page* (not in the arena).
     pub raw: Span,
     /// What the event is told apart by; set by `enrich`.
     pub identity: Identity,
@@ -120,7 +120,7 @@ pub struct Batch {
     pub produced_us: i64,
     pub arena: Vec<u8>,
     pub records: Vec<Record>,
-    /// The page as vCenter sent it, where a destination wants `payload: xml`; else empty.
+    /// The page as vCenter sent it, XML or VI/JSON, where a destination wants `payload: xml` or `payload: vijson`; else empty.
     pub xml: bytes::Bytes,
     /// This batch's share of the global byte budget; given back when the last holder drops the batch.
     pub permit: Permit,

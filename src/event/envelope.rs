@@ -22,11 +22,14 @@ use memchr::memmem;
 use super::{Batch, Category, Record, SourceInfo};
 use crate::config::{Delivery, EventTime, Extensions, Payload};
 use crate::limits::ENVELOPE_SOURCES_MAX;
+use crate::vim::Decoded;
+use crate::vim::decode::{Spelling, decode_event};
 
 /// How a destination wants its envelopes.
 ///
-/// `time: created` falls back to the router's time where vCenter sent none. The JSON payloads are those that the batch was decoded for; `payload: xml`
-/// falls back to the batch's JSON where its page was not XML. A fixed extension wins over a generated one of the same name.
+/// `time: created` falls back to the router's time where vCenter sent none. `payload: vijson` and `payload: xml` are made of the event as it was sent, and
+/// fall back to the batch's JSON where that was not kept (spooled before the option was set) or, for `xml`, was not XML. A fixed extension wins over a
+/// generated one of the same name.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct EnvelopeOptions {
     pub time: EventTime,
@@ -72,6 +75,16 @@ pub struct Rendering<'a> {
     batch: &'a Batch,
     /// The router's time, RFC 3339.
     time: String,
+}
+
+/// The data of one event.
+enum Data<'a> {
+    /// As the batch was decoded.
+    Decoded(&'a [u8]),
+    /// As vCenter sent it in VI/JSON, or rendered from XML.
+    ViJson(Cow<'a, [u8]>),
+    /// The element, its prefixes not yet bound.
+    Xml(&'a [u8]),
 }
 
 const JSON: &str = "application/json";
@@ -211,8 +224,10 @@ impl<'a> Rendering<'a> {
     pub fn size_hint(&self, i: usize) -> usize {
         let record = &self.batch.records[i];
         let at = record.category as usize;
-        let data =
-            if self.xml(record).is_some() { record.raw.len + record.raw.len / 8 } else { record.data.len };
+        let data = match self.options.payload {
+            Payload::Pascal => record.data.len,
+            Payload::ViJson | Payload::Xml => record.data.len.max(record.raw.len + record.raw.len / 8),
+        };
         let texts = record.subject.len + record.entity.len + record.created_text.len + data;
         let failed =
             self.batch.failed.as_ref().map_or(0, |failed| failed.dest.len() + failed.data.len() + 80);
@@ -232,16 +247,14 @@ impl<'a> Rendering<'a> {
         }
         push_member(out, "time", self.time(record));
         out.extend_from_slice(b",\"data\":");
-        match self.xml(record) {
-            Some(element) => {
+        match self.payload(record) {
+            Data::Xml(element) => {
                 out.push(b'"');
                 push_escaped(out, String::from_utf8_lossy(&bound(element)).as_bytes());
                 out.extend_from_slice(b"\",\"datacontenttype\":\"application/xml\"");
             }
-            None => {
-                out.extend_from_slice(self.json(record));
-                out.extend_from_slice(b",\"datacontenttype\":\"application/json\"");
-            }
+            Data::Decoded(json) | Data::ViJson(Cow::Borrowed(json)) => push_json(out, json),
+            Data::ViJson(Cow::Owned(json)) => push_json(out, &json),
         }
         if let Some(digits) = self.sequence(record) {
             push_member(out, "sequence", &digits);
@@ -289,15 +302,19 @@ impl<'a> Rendering<'a> {
 
     /// The `datacontenttype` of event `i`.
     pub fn content_type(&self, i: usize) -> &'static str {
-        if self.xml(&self.batch.records[i]).is_some() { XML } else { JSON }
+        if self.options.payload == Payload::Xml && self.xml(&self.batch.records[i]).is_some() {
+            XML
+        } else {
+            JSON
+        }
     }
 
     /// The data of event `i` alone.
     pub fn data(&self, i: usize) -> Cow<'a, [u8]> {
-        let record = &self.batch.records[i];
-        match self.xml(record) {
-            Some(element) => bound(element),
-            None => Cow::Borrowed(self.json(record)),
+        match self.payload(&self.batch.records[i]) {
+            Data::Xml(element) => bound(element),
+            Data::Decoded(json) => Cow::Borrowed(json),
+            Data::ViJson(json) => json,
         }
     }
 
@@ -326,9 +343,35 @@ impl<'a> Rendering<'a> {
         if record.data.is_empty() { b"null" } else { self.batch.bytes(record.data) }
     }
 
+    /// The data as this destination wants it, or else as it was decoded.
+    fn payload(&self, record: &Record) -> Data<'a> {
+        let wanted = match self.options.payload {
+            Payload::Pascal => None,
+            Payload::ViJson => self.vijson(record).map(Data::ViJson),
+            Payload::Xml => self.xml(record).map(Data::Xml),
+        };
+        wanted.unwrap_or_else(|| Data::Decoded(self.json(record)))
+    }
+
+    /// The event as vCenter sent it: an element or a JSON object, told apart by how they begin.
+    fn sent(&self, record: &Record) -> Option<&'a [u8]> {
+        self.batch.xml.get(record.raw.range()).filter(|sent| !sent.is_empty())
+    }
+
     fn xml(&self, record: &Record) -> Option<&'a [u8]> {
-        let wanted = self.options.payload == Payload::Xml && !record.raw.is_empty();
-        wanted.then(|| self.batch.xml.get(record.raw.range())).flatten()
+        self.sent(record).filter(|sent| sent[0] == b'<')
+    }
+
+    fn vijson(&self, record: &Record) -> Option<Cow<'a, [u8]>> {
+        let sent = self.sent(record)?;
+        if sent[0] == b'{' {
+            return Some(Cow::Borrowed(sent));
+        }
+        let mut decoded = Decoded::default();
+        decode_event(&bound(sent), Spelling::ViJson, &mut decoded).ok()?;
+        // The event comes first in the arena; names of it follow.
+        decoded.arena.truncate(decoded.records.first()?.data.range().end);
+        Some(Cow::Owned(decoded.arena))
     }
 
     fn time(&self, record: &Record) -> &[u8] {
@@ -363,12 +406,12 @@ pub fn shared_data(rendering: &Rendering<'_>, batch: &Arc<Batch>, i: usize) -> B
             self.0.bytes(self.0.records[self.1].data)
         }
     }
-    match rendering.data(i) {
-        Cow::Borrowed(b"null") => Bytes::from_static(b"null"),
-        Cow::Borrowed(_) if rendering.content_type(i) == JSON => {
-            Bytes::from_owner(Shared(Arc::clone(batch), i))
-        }
-        other => Bytes::from(other.into_owned()),
+    match rendering.payload(&batch.records[i]) {
+        Data::Decoded(b"null") => Bytes::from_static(b"null"),
+        Data::Decoded(_) => Bytes::from_owner(Shared(Arc::clone(batch), i)),
+        Data::ViJson(Cow::Borrowed(_)) => batch.xml.slice(batch.records[i].raw.range()),
+        Data::ViJson(Cow::Owned(json)) => Bytes::from(json),
+        Data::Xml(element) => Bytes::from(bound(element).into_owned()),
     }
 }
 
@@ -403,6 +446,12 @@ fn bound(element: &[u8]) -> Cow<'_, [u8]> {
     }
     whole.extend_from_slice(&element[name_end..]);
     Cow::Owned(whole)
+}
+
+/// Appends data that is JSON, and that it is.
+fn push_json(out: &mut Vec<u8>, json: &[u8]) {
+    out.extend_from_slice(json);
+    out.extend_from_slice(b",\"datacontenttype\":\"application/json\"");
 }
 
 /// Appends `,"name":"value"`.

@@ -307,6 +307,28 @@ fn an_event_that_was_not_xml_is_sent_as_json() {
 }
 
 #[test]
+fn vijson_is_rendered_from_xml_and_otherwise_as_it_was_sent() {
+    let check = |raw: &'static str, expected: Value| {
+        let options = EnvelopeOptions { payload: Payload::ViJson, ..EnvelopeOptions::default() };
+        let sample = Sample { raw, ..Sample::default() };
+        let event: Event = serde_json::from_str(&structured(options.clone(), sample.clone())).unwrap();
+        assert_eq!(
+            (event.datacontenttype(), json_data(&event)),
+            (Some("application/json"), expected.clone())
+        );
+        let (headers, body) = binary(options, sample);
+        assert_eq!(headers["content-type"], "application/json");
+        assert_eq!(serde_json::from_slice::<Value>(&body).unwrap(), expected);
+    };
+    let boxed = json!({"_typeName": "string", "_value": "a \"b\" & c"});
+    check(RAW, json!({"_typeName": "EventEx", "key": -2, "v": boxed}));
+    check(r#"{"_typeName":"EventEx","key":-2}"#, json!({"_typeName": "EventEx", "key": -2}));
+    // Not kept, or not to be read: as it was decoded.
+    check("", json!({"Key": 7, "Vm": null}));
+    check("<returnval><key>", json!({"Key": 7, "Vm": null}));
+}
+
+#[test]
 fn a_static_extension_wins_over_a_generated_one() {
     let mut options = all_extensions();
     options.extensions.fixed = vec![("eventclass".into(), "mine".into()), ("sequence".into(), "5".into())];

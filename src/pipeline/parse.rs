@@ -49,8 +49,8 @@ pub struct ParseCounts {
 /// The parse stage.
 #[derive(Debug, Default)]
 pub struct Parse {
-    /// Whether a destination wants the original XML.
-    pub keep_xml: bool,
+    /// Whether a destination wants events as they were sent.
+    pub keep_sent: bool,
 }
 
 impl Parse {
@@ -66,7 +66,7 @@ impl Parse {
                 arena: Vec::new(),
                 records: vec![Record {
                     raw: Span::new(0, body.len()),
-                    created_us: created_us(&body),
+                    created_us: created_us(wire, &body),
                     ..Record::default()
                 }],
                 xml: body,
@@ -103,7 +103,7 @@ impl Parse {
             failed: None,
         };
         super::enrich::Enrich.step(&mut batch);
-        if !self.keep_xml {
+        if !self.keep_sent {
             batch.xml = Bytes::new();
         }
         permit.resize(batch.size());

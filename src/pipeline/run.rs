@@ -138,9 +138,9 @@ impl Pipeline {
         for n in 0..parse_threads.max(1) {
             let (inbox, parsed, metrics) =
                 (Arc::clone(&page_inbox), parsed.clone(), Arc::clone(&source_metrics));
-            let keep_xml = config.processors.iter().any(|p| p.delivery.payload == config::Payload::Xml);
+            let keep_sent = config.processors.iter().any(|p| p.delivery.payload != config::Payload::Pascal);
             let thread = std::thread::Builder::new().name(format!("parse-{n}"));
-            threads.push(thread.spawn(move || parse(&inbox, &parsed, &metrics, keep_xml))?);
+            threads.push(thread.spawn(move || parse(&inbox, &parsed, &metrics, keep_sent))?);
         }
         drop(parsed);
 
@@ -270,9 +270,9 @@ fn parse(
     inbox: &Mutex<mpsc::Receiver<Page>>,
     parsed: &Sender<Parsed>,
     metrics: &[SourceMetrics],
-    keep_xml: bool,
+    keep_sent: bool,
 ) {
-    let mut stage = Parse { keep_xml };
+    let mut stage = Parse { keep_sent };
     let busy = StageMetrics::new("parse");
     loop {
         // The lock is held while waiting: the others wait for it instead of for the channel.

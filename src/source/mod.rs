@@ -17,15 +17,7 @@ use uuid::Uuid;
 
 use crate::event::SourceInfo;
 use crate::pipeline::budget::{Budget, Permit};
-
-/// The wire format of a page's bytes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Wire {
-    /// A SOAP envelope with `ReadNextEventsResponse` or `QueryEventsResponse`.
-    Soap,
-    /// A VI/JSON array of events.
-    ViJson,
-}
+pub use crate::vim::Wire;
 
 /// One answer of a vCenter, as it came over the wire (decompressed).
 #[derive(Debug)]

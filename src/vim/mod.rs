@@ -1,4 +1,4 @@
-//! vSphere's wire: the generated schema, the page decoder in two forms that give the same, the SOAP client.
+//! vSphere's wire: the generated schema, the page decoder in two forms that give the same, the client.
 //!
 //! Pure but for the client: bytes in, values out.
 
@@ -7,7 +7,35 @@ pub mod sample;
 pub mod schema;
 pub mod soap;
 
+use bytes::Bytes;
+
 use crate::event::{Record, Span};
+
+/// The form of the API that a page's bytes are in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wire {
+    /// A SOAP envelope with `ReadNextEventsResponse` or `QueryEventsResponse`.
+    Soap,
+    /// A VI/JSON array of events.
+    ViJson,
+}
+
+impl Wire {
+    /// As `protocol` in the configuration has it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Wire::Soap => "soap",
+            Wire::ViJson => "vijson",
+        }
+    }
+}
+
+/// A page as it came over the wire, decompressed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PageBody {
+    pub wire: Wire,
+    pub bytes: Bytes,
+}
 
 /// A page decoded: what `enrich` makes a batch of.
 #[derive(Debug, Default)]
@@ -29,6 +57,13 @@ pub struct DecodeError {
     /// Where in the page, in bytes.
     pub offset: usize,
     pub reason: String,
+}
+
+impl PageBody {
+    /// Nothing, where only a page will do.
+    pub fn empty() -> Self {
+        PageBody { wire: Wire::Soap, bytes: Bytes::new() }
+    }
 }
 
 impl Decoded {

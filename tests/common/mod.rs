@@ -8,6 +8,7 @@
 #![allow(dead_code)]
 
 pub mod child;
+pub mod golden;
 pub mod pages;
 pub mod peer;
 pub mod router;

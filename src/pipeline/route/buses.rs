@@ -8,6 +8,7 @@ use std::sync::Arc;
 use tokio::sync::watch;
 
 use super::Routed;
+use crate::config::Payload;
 use crate::event::{Batch, Selection};
 use crate::pattern::{Facts, Matcher, PatternId, PatternSet, Root};
 use crate::pipeline::destination::{DestinationId, Destinations};
@@ -43,7 +44,7 @@ impl Buses {
         let current = Arc::clone(&rules.borrow());
         let destinations =
             current.buses.iter().map(|bus| destinations.intern(processor, name, &bus.function)).collect();
-        let buses = current.buses.iter().map(|bus| Compiled::new(name, bus)).collect();
+        let buses = compiled(name, &current);
         Buses { name: name.into(), rules, current, buses, destinations, matched: Vec::new() }
     }
 
@@ -51,7 +52,7 @@ impl Buses {
     pub fn step(&mut self, batch: &Batch, offered: &Selection, routed: &mut Routed) {
         let rules = Arc::clone(&self.rules.borrow_and_update());
         if !Arc::ptr_eq(&rules, &self.current) {
-            self.buses = rules.buses.iter().map(|bus| Compiled::new(&self.name, bus)).collect();
+            self.buses = compiled(&self.name, &rules);
             self.current = rules;
         }
         for (bus, destination) in self.buses.iter_mut().zip(&self.destinations) {
@@ -68,7 +69,10 @@ impl Buses {
                             kind: record.category.cloudevents_type(),
                             subject: batch.text(record.subject),
                             id: record.id.hyphenated().encode_lower(&mut id),
-                            datacontenttype: "application/json",
+                            datacontenttype: match self.current.payload {
+                                Payload::Xml => "application/xml",
+                                Payload::Pascal | Payload::ViJson => "application/json",
+                            },
                             account,
                             region: &self.current.region,
                             data: batch.bytes(record.data),
@@ -86,8 +90,12 @@ impl Buses {
     }
 }
 
+fn compiled(processor: &str, rules: &RuleSet) -> Vec<Compiled> {
+    rules.buses.iter().map(|bus| Compiled::new(processor, bus, rules.payload)).collect()
+}
+
 impl Compiled {
-    fn new(processor: &str, bus: &Bus) -> Self {
+    fn new(processor: &str, bus: &Bus, payload: Payload) -> Self {
         if bus.everything {
             return Compiled::Everything;
         }
@@ -102,6 +110,10 @@ impl Compiled {
         }
         // The envelope's time and extensions are the processor's to render: a rule that asks for them is EventBridge's to decide.
         if set.needs().time || set.needs().extensions {
+            return Compiled::Everything;
+        }
+        // Here `data` is the PascalCase JSON: a rule about another spelling of it, too.
+        if payload != Payload::Pascal && set.needs().data {
             return Compiled::Everything;
         }
         Compiled::Rules {

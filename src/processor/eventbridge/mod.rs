@@ -70,7 +70,7 @@ impl EventBridge {
         let aws = format!("https://events.{}.amazonaws.com", settings.region);
         let endpoint = target_uri(settings.endpoint.as_deref().unwrap_or(&aws))?;
         let transport = Transport::new(&settings.http, &endpoint)?;
-        let rules = RuleSet::unread(&settings.region, &settings.buses);
+        let rules = RuleSet::unread(&settings.region, envelope.options().payload, &settings.buses);
         Ok(EventBridge {
             settings,
             target: transport.target(),
@@ -97,7 +97,7 @@ impl EventBridge {
         for (bus, known) in self.settings.buses.iter().zip(&known.buses) {
             buses.push(rules::read(client, &self.target, bus, known).await?);
         }
-        let read = RuleSet { generation: known.generation, region: known.region.clone(), buses };
+        let read = RuleSet { buses, ..RuleSet::clone(&known) };
         if known.generation > 0 && *known == read {
             return Ok(());
         }

@@ -14,7 +14,7 @@ use aws_sdk_eventbridge::types::RuleState;
 use serde_json::Value;
 
 use super::fault;
-use crate::config::EventBus;
+use crate::config::{EventBus, Payload};
 use crate::limits::RULES_MAX;
 use crate::processor::{Failure, Fault};
 
@@ -24,6 +24,8 @@ pub struct RuleSet {
     /// 0 until the rules were read once, then counted up with each change.
     pub generation: u64,
     pub region: String,
+    /// How AWS will see `data`.
+    pub payload: Payload,
     pub buses: Vec<Bus>,
 }
 
@@ -53,7 +55,7 @@ pub struct Rule {
 
 impl RuleSet {
     /// The buses of a configuration, before anything is known of their rules.
-    pub fn unread(region: &str, buses: &[EventBus]) -> Self {
+    pub fn unread(region: &str, payload: Payload, buses: &[EventBus]) -> Self {
         let unread = buses.iter().map(|bus| Bus {
             name: bus.name.clone(),
             function: if buses.len() == 1 { "".into() } else { bus.name.as_str().into() },
@@ -61,7 +63,7 @@ impl RuleSet {
             everything: bus.forward_all,
             rules: Vec::new(),
         });
-        RuleSet { generation: 0, region: region.into(), buses: unread.collect() }
+        RuleSet { generation: 0, region: region.into(), payload, buses: unread.collect() }
     }
 }
 

@@ -1,14 +1,13 @@
-//! The calls that reading events takes, as a trait: the SOAP client in operation, a simulated vCenter in tests.
+//! The calls that reading events takes, as a trait: the client in operation, a simulated vCenter in tests.
 
 use std::future::Future;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
-use bytes::Bytes;
-
 use crate::vim::soap::{
     About, Client, EventFilterSpec, EventMark, FaultKind, MoRef, ServiceContent, SoapError, Update,
 };
+use crate::vim::{PageBody, Wire};
 
 /// What watches a collector's latestPage.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -19,6 +18,8 @@ pub struct Waker {
 
 /// A vCenter with at most one session. Calls may be under way at once. Every call ends by itself, if only by its time-out.
 pub trait EventApi: Send + Sync + 'static {
+    /// The form of the API that [`EventApi::open`] has negotiated.
+    fn wire(&self) -> Wire;
     /// Negotiates the API version and asks what the server is; needs no session.
     fn open(&self) -> impl Future<Output = Result<About, SoapError>> + Send;
     fn login(&self, username: &str, password: &str) -> impl Future<Output = Result<(), SoapError>> + Send;
@@ -34,9 +35,12 @@ pub trait EventApi: Send + Sync + 'static {
         &self,
         collector: &MoRef,
         events: u32,
-    ) -> impl Future<Output = Result<Option<Bytes>, SoapError>> + Send;
+    ) -> impl Future<Output = Result<Option<PageBody>, SoapError>> + Send;
     /// The newest `spec.max_count` events of `spec`.
-    fn query(&self, spec: &EventFilterSpec) -> impl Future<Output = Result<Option<Bytes>, SoapError>> + Send;
+    fn query(
+        &self,
+        spec: &EventFilterSpec,
+    ) -> impl Future<Output = Result<Option<PageBody>, SoapError>> + Send;
     fn destroy_collector(&self, collector: &MoRef) -> impl Future<Output = Result<(), SoapError>> + Send;
     /// None where the server does not say. Fails without a session.
     fn latest_event(&self) -> impl Future<Output = Result<Option<EventMark>, SoapError>> + Send;
@@ -54,14 +58,14 @@ pub trait EventApi: Send + Sync + 'static {
 
 /// The real thing.
 #[derive(Debug)]
-pub struct SoapApi {
+pub struct ClientApi {
     client: Client,
     content: RwLock<Option<Arc<ServiceContent>>>,
 }
 
-impl SoapApi {
+impl ClientApi {
     pub fn new(client: Client) -> Self {
-        SoapApi { client, content: RwLock::new(None) }
+        ClientApi { client, content: RwLock::new(None) }
     }
 
     fn content(&self) -> Result<Arc<ServiceContent>, SoapError> {
@@ -70,7 +74,11 @@ impl SoapApi {
     }
 }
 
-impl EventApi for SoapApi {
+impl EventApi for ClientApi {
+    fn wire(&self) -> Wire {
+        self.client.wire()
+    }
+
     async fn open(&self) -> Result<About, SoapError> {
         let content = self.client.open().await?;
         let about = content.about.clone();
@@ -94,11 +102,11 @@ impl EventApi for SoapApi {
         self.client.create_collector_for_events(&*self.content()?, spec).await
     }
 
-    async fn read_next(&self, collector: &MoRef, events: u32) -> Result<Option<Bytes>, SoapError> {
+    async fn read_next(&self, collector: &MoRef, events: u32) -> Result<Option<PageBody>, SoapError> {
         self.client.read_next_events(collector, events).await
     }
 
-    async fn query(&self, spec: &EventFilterSpec) -> Result<Option<Bytes>, SoapError> {
+    async fn query(&self, spec: &EventFilterSpec) -> Result<Option<PageBody>, SoapError> {
         self.client.query_events(&*self.content()?, spec).await
     }
 

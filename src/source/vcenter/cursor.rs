@@ -16,7 +16,6 @@ use std::collections::VecDeque;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
-use bytes::Bytes;
 use tokio::sync::mpsc;
 
 use super::api::EventApi;
@@ -28,9 +27,9 @@ use crate::limits::{
 };
 use crate::pipeline::budget::Permit;
 use crate::source::{PageFacts, Verdict};
-use crate::vim::DecodeError;
 use crate::vim::decode::salvage::created_us;
 use crate::vim::soap::{EventFilterSpec, MoRef, SoapError};
+use crate::vim::{DecodeError, PageBody};
 
 /// What one step did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,7 +55,7 @@ struct InFlight {
     /// Events that were asked for.
     size: u32,
     /// Kept for a page of one event: it may have to go to the dead letters.
-    body: Option<Bytes>,
+    body: Option<PageBody>,
     found: Option<Result<PageFacts, DecodeError>>,
 }
 
@@ -95,7 +94,7 @@ pub(super) struct Cursor {
     careful: Option<Careful>,
     in_flight: VecDeque<InFlight>,
     verdicts: (mpsc::UnboundedSender<Verdict>, mpsc::UnboundedReceiver<Verdict>),
-    poisons: VecDeque<(Bytes, String)>,
+    poisons: VecDeque<(PageBody, String)>,
     /// Bytes of the last page.
     page_bytes: usize,
 }
@@ -178,7 +177,7 @@ impl Cursor {
         &mut self,
         link: &Link<A>,
         collector: MoRef,
-        body: Bytes,
+        body: PageBody,
         permit: Permit,
     ) -> Result<(), Trouble> {
         self.drop_collector(link);
@@ -223,7 +222,7 @@ impl Cursor {
                 return Ok(Step::Empty);
             }
             Err(error @ SoapError::TooLarge { .. }) => {
-                self.undecodable(link, size, Bytes::new(), error.to_string());
+                self.undecodable(link, size, PageBody::empty(), error.to_string());
                 self.push_poisons(link).await?;
                 return Ok(Step::Page { full: true });
             }
@@ -235,9 +234,9 @@ impl Cursor {
                 return Err(error.into());
             }
         };
-        self.page_bytes = body.len();
-        permit.resize(body.len());
-        let full = self.careful.is_some() || body.len() >= size as usize * PARTIAL_EVENT_BYTES;
+        self.page_bytes = body.bytes.len();
+        permit.resize(self.page_bytes);
+        let full = self.careful.is_some() || self.page_bytes >= size as usize * PARTIAL_EVENT_BYTES;
         self.push(link, body, permit, size).await?;
         if self.careful.is_some() {
             self.settle_in_flight(link, None).await;
@@ -285,7 +284,7 @@ impl Cursor {
     async fn push<A: EventApi>(
         &mut self,
         link: &Link<A>,
-        body: Bytes,
+        body: PageBody,
         permit: Permit,
         size: u32,
     ) -> Result<(), Trouble> {
@@ -304,7 +303,7 @@ impl Cursor {
 
     async fn push_poisons<A: EventApi>(&mut self, link: &Link<A>) -> Result<(), Trouble> {
         while let Some((body, reason)) = self.poisons.front().cloned() {
-            tracing::error!(source = %link.name, bytes = body.len(), %reason, "an event cannot be decoded; it becomes a dead letter");
+            tracing::error!(source = %link.name, bytes = body.bytes.len(), %reason, "an event cannot be decoded; it becomes a dead letter");
             link.push(None, body, Some(reason), Permit::default(), &self.verdicts.0).await?;
             self.poisons.pop_front();
             link.status.poisons.fetch_add(1, Relaxed);
@@ -344,9 +343,12 @@ impl Cursor {
             let Some(page) = self.in_flight.pop_front() else { return };
             match page.found {
                 Some(Ok(facts)) => self.decoded(link, facts),
-                Some(Err(error)) => {
-                    self.undecodable(link, page.size, page.body.unwrap_or_default(), error.to_string())
-                }
+                Some(Err(error)) => self.undecodable(
+                    link,
+                    page.size,
+                    page.body.unwrap_or_else(PageBody::empty),
+                    error.to_string(),
+                ),
                 None => return,
             }
         }
@@ -401,9 +403,9 @@ impl Cursor {
     }
 
     /// A page of `size` events gave nothing: half the size, or, of a single event, its raw bytes to the dead letters.
-    fn undecodable<A: EventApi>(&mut self, link: &Link<A>, size: u32, body: Bytes, reason: String) {
+    fn undecodable<A: EventApi>(&mut self, link: &Link<A>, size: u32, body: PageBody, reason: String) {
         if size == 1 {
-            if let Some(created_us) = created_us(&body) {
+            if let Some(created_us) = created_us(body.wire, &body.bytes) {
                 self.advance(link, created_us);
                 self.careful_read(created_us, 1);
             }

@@ -8,8 +8,6 @@
 
 use std::sync::atomic::Ordering::Relaxed;
 
-use bytes::Bytes;
-
 use super::api::EventApi;
 use super::cursor::Cursor;
 use super::link::{Link, Object, Trouble};
@@ -18,13 +16,14 @@ use crate::limits::{
     GAP_END_MIN, GAP_EVENTS_A_WINDOW, GAP_WINDOW_MIN, GAP_WINDOWS_MAX, GAP_WINDOWS_MIN, PAGE_RESERVE_BYTES,
 };
 use crate::pipeline::budget::Permit;
+use crate::vim::PageBody;
 use crate::vim::soap::{EventMark, MoRef, format_us};
 
 /// A collector whose first page is not empty, and that page.
 struct Found {
     begin_us: i64,
     collector: MoRef,
-    body: Bytes,
+    body: PageBody,
     permit: Permit,
 }
 
@@ -87,7 +86,7 @@ async fn probe<A: EventApi>(link: &Link<A>, begin_us: i64) -> Result<Option<Foun
     let events = link.settings.page_events as u32;
     match link.call(Method::ReadNextEvents, link.api.read_next(&collector, events)).await {
         Ok(Some(body)) => {
-            permit.resize(body.len());
+            permit.resize(body.bytes.len());
             Ok(Some(Found { begin_us, collector, body, permit }))
         }
         Ok(None) => {

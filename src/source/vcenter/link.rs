@@ -5,7 +5,6 @@ use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
-use bytes::Bytes;
 use tokio::sync::{Notify, mpsc, watch};
 use tokio::time::{Instant, Interval, MissedTickBehavior};
 
@@ -14,7 +13,8 @@ use super::status::{Method, State, Status};
 use crate::config::{EventFilter, Recursion, Vcenter};
 use crate::limits::COLLECTORS_MAX;
 use crate::pipeline::budget::Permit;
-use crate::source::{Closed, Intake, Page, Start, Verdict, Wire};
+use crate::source::{Closed, Intake, Page, Start, Verdict};
+use crate::vim::PageBody;
 use crate::vim::soap::{self, EventFilterSpec, EventMark, FaultKind, MoRef, SoapError};
 
 /// The router's clock: microseconds since 1970 UTC.
@@ -172,7 +172,7 @@ impl<A: EventApi> Link<A> {
     pub async fn push(
         &self,
         reading: Option<u64>,
-        body: Bytes,
+        body: PageBody,
         poison: Option<String>,
         permit: Permit,
         verdicts: &mpsc::UnboundedSender<Verdict>,
@@ -180,13 +180,14 @@ impl<A: EventApi> Link<A> {
         // Held over the push: a number is used up only by a page that is in the queue, in the order of the queue.
         let mut next = self.next_page.lock().await;
         let number = *next;
+        let PageBody { wire, bytes: body } = body;
         let bytes = body.len() as u64;
         let page = Page {
             source: Arc::clone(&self.started().info),
             number,
             reading,
             produced_us: self.now_us(),
-            wire: Wire::Soap,
+            wire,
             body,
             poison,
             permit,

@@ -40,7 +40,7 @@ use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 use uuid::Uuid;
 
-pub use api::{EventApi, SoapApi, Waker};
+pub use api::{ClientApi, EventApi, Waker};
 pub use status::{Method, State, Status};
 
 use self::link::{Clock, End, Link};
@@ -84,7 +84,7 @@ pub async fn run(
             () = &mut stopped => return,
         }
     };
-    let link = Link::new(SoapApi::new(client), name, settings, intake, status, clock);
+    let link = Link::new(ClientApi::new(client), name, settings, intake, status, clock);
     read(link, stopped).await;
 }
 
@@ -98,6 +98,7 @@ pub fn options(settings: &Vcenter) -> Options {
     let identity = settings.tls.client_cert.clone();
     Options {
         url: settings.sdk_url.clone(),
+        protocol: settings.protocol,
         trust,
         identity: identity.map(|ClientCert { cert_file, key_file }| Identity { cert_file, key_file }),
         connect_timeout: settings.timeouts.connect,
@@ -181,7 +182,8 @@ async fn begin<A: EventApi>(link: &Link<A>, about: &About) -> Result<(), BeginEr
         StartAt::At(us) => us,
         StartAt::Ago(ago) => now_us.saturating_sub(i64::try_from(ago.as_micros()).unwrap_or(i64::MAX)),
     };
-    tracing::info!(source = %link.name, server = %about.full_name, api_version = %about.api_version, "logged in");
+    let protocol = link.api.wire().as_str();
+    tracing::info!(source = %link.name, server = %about.full_name, api_version = %about.api_version, protocol, "logged in");
     let found = Found { url: url.clone(), instance_uuid, api_version: about.api_version.clone(), start_us };
     let start = link.intake.begin(found).await?;
     // Set nowhere else, and only where it is not set.

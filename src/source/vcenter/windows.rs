@@ -5,7 +5,6 @@
 
 use std::sync::atomic::Ordering::Relaxed;
 
-use bytes::Bytes;
 use tokio::sync::mpsc;
 
 use super::api::EventApi;
@@ -15,9 +14,9 @@ use super::status::Method;
 use crate::limits::{GAP_END_MIN, PAGE_RESERVE_BYTES, WINDOW_OVERLAP};
 use crate::pipeline::budget::Permit;
 use crate::source::{PageFacts, Verdict};
-use crate::vim::DecodeError;
 use crate::vim::decode::salvage::count_events;
 use crate::vim::soap::{EventFilterSpec, format_us};
+use crate::vim::{DecodeError, PageBody};
 
 #[derive(Debug)]
 pub(super) struct Windows {
@@ -57,7 +56,7 @@ impl Windows {
             let open_end_us = link.vcenter_now_us().max(begin_us) + overlap_us;
             let span_us = end_us.unwrap_or(open_end_us) - begin_us;
             let divisible = span_us > GAP_END_MIN.as_micros() as i64;
-            let overfull = count_events(&body) >= link.settings.page_events;
+            let overfull = count_events(body.wire, &body.bytes) >= link.settings.page_events;
             if overfull && divisible {
                 end_us = Some(begin_us + span_us / 2);
                 continue;
@@ -97,13 +96,13 @@ impl Windows {
         link: &Link<A>,
         begin_us: i64,
         end_us: Option<i64>,
-    ) -> Result<Option<(Bytes, Permit)>, Trouble> {
+    ) -> Result<Option<(PageBody, Permit)>, Trouble> {
         let max_count = Some(link.settings.page_events as u32);
         let spec = EventFilterSpec { max_count, ..link.filter(Some(begin_us), end_us) };
         let mut permit = link.intake.reserve(PAGE_RESERVE_BYTES).await;
         let body = link.call(Method::QueryEvents, link.api.query(&spec)).await?;
         Ok(body.map(|body| {
-            permit.resize(body.len());
+            permit.resize(body.bytes.len());
             (body, permit)
         }))
     }
@@ -111,7 +110,7 @@ impl Windows {
     async fn decode<A: EventApi>(
         &mut self,
         link: &Link<A>,
-        body: &Bytes,
+        body: &PageBody,
         permit: Permit,
     ) -> Result<Result<PageFacts, DecodeError>, Trouble> {
         let number = link.push(None, body.clone(), None, permit, &self.verdicts.0).await?;

@@ -16,6 +16,18 @@ enum Level {
     Response(usize),
 }
 
+/// Decodes one event without a page around it.
+pub(super) fn decode_event(element: &[u8], spelling: Spelling, out: &mut Decoded) -> Result<(), DecodeError> {
+    out.clear();
+    let mut markup = Markup::new(super::validated(element)?);
+    let Token::Start(start) = markup.next()? else {
+        return Err(DecodeError { offset: 0, reason: "this is no element".into() });
+    };
+    let event = markup.read(start)?;
+    reference::event(&event, Span::EMPTY, spelling, out);
+    Ok(())
+}
+
 /// Decodes the first XML document of `page` and says where it ends. With `learned`, events go to the fast decoder first.
 pub(super) fn decode(
     page: &[u8],

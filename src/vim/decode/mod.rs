@@ -10,6 +10,7 @@
 //!
 //! Pure: bytes in, values out.
 
+pub mod array;
 mod document;
 mod fast;
 mod json;
@@ -82,6 +83,14 @@ pub fn decode_as(page: &[u8], spelling: Spelling, out: &mut Decoded) -> Result<u
 /// What is not JSON, nests too deeply or is no answer of a vCenter: `out` is empty then.
 pub fn decode_vijson(page: &[u8], out: &mut Decoded) -> Result<(), DecodeError> {
     vijson::decode(page, Spelling::Pascal, out)
+}
+
+/// Renders one event, a `returnval` taken out of its page with the prefixes that it uses declared, in `spelling`. `out` is emptied first.
+///
+/// # Errors
+/// As [`decode`].
+pub fn decode_event(element: &[u8], spelling: Spelling, out: &mut Decoded) -> Result<(), DecodeError> {
+    document::decode_event(element, spelling, out)
 }
 
 /// Appends `text`, a name from the arena, as a JSON string.

@@ -12,7 +12,7 @@ use simd_json::borrowed::{Object, Value};
 use simd_json::prelude::*;
 
 use super::markup::{Declared, Element};
-use super::{Decoded, Spelling, reference};
+use super::{Decoded, Spelling, array, reference};
 use crate::event::Span;
 use crate::limits::XML_DEPTH_MAX;
 use crate::vim::DecodeError;
@@ -22,14 +22,16 @@ pub(super) fn decode(page: &[u8], spelling: Spelling, out: &mut Decoded) -> Resu
     out.clear();
     // simd-json unescapes strings in place.
     let mut bytes = page.to_vec();
+    let mut sent = Vec::new();
+    array::items(page, |item| sent.push(Span::new(item.start, item.end)));
     let page = simd_json::to_borrowed_value(&mut bytes)
         .map_err(|error| DecodeError { offset: error.index(), reason: error.to_string() })?;
     let events = page.as_array().ok_or_else(|| fail("this is no answer of a vCenter: no array of events"))?;
-    for event in events {
+    for (at, event) in events.iter().enumerate() {
         let object =
             event.as_object().ok_or_else(|| fail("an event is no object")).inspect_err(|_| out.clear())?;
         let element = element("returnval", object, 1).inspect_err(|_| out.clear())?;
-        reference::event(&element, Span::EMPTY, spelling, out);
+        reference::event(&element, sent.get(at).copied().unwrap_or(Span::EMPTY), spelling, out);
     }
     Ok(())
 }

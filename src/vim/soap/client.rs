@@ -7,61 +7,135 @@ use bytes::Bytes;
 use memchr::memmem;
 use uuid::Uuid;
 
+use crate::config::Protocol;
 use crate::limits::{CONTROL_BYTES_MAX, PAGE_BYTES_MAX};
+use crate::vim::decode::array;
+use crate::vim::{PageBody, Wire};
 
+use super::call::{Argument, Call, Members, event_filter, property_filter};
 use super::element::Element;
-use super::envelope::{Call, is_sendable};
+use super::envelope::{envelope, is_sendable};
 use super::error::{Fault, FaultKind, SoapError};
+use super::json;
 use super::model::{About, EventFilterSpec, EventInfo, EventMark, MoRef, ServiceContent, Update};
 use super::time::parse_us;
-use super::transport::{Options, Transport};
+use super::transport::{Answer, Options, Transport};
 use super::version::Version;
 
 /// A client of one vCenter with at most one session.
 pub struct Client {
     transport: Transport,
-    /// Set by [`Client::open`]; until then the version that every vCenter understands.
-    version: RwLock<Arc<Version>>,
+    protocol: Protocol,
+    spoken: RwLock<Spoken>,
+}
+
+/// What was negotiated; until [`Client::open`] the oldest that every vCenter understands.
+#[derive(Clone, Debug)]
+struct Spoken {
+    wire: Wire,
+    version: Arc<Version>,
 }
 
 impl std::fmt::Debug for Client {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        // No cookie: it is as good as the password while the session lives.
-        f.debug_struct("Client").field("version", &self.version()).finish_non_exhaustive()
+        // No session: it is as good as the password while it lives.
+        f.debug_struct("Client").field("spoken", &self.spoken()).finish_non_exhaustive()
     }
 }
 
 impl Client {
     /// A client that has sent nothing yet.
     pub fn new(options: &Options) -> Result<Client, SoapError> {
-        Ok(Client { transport: Transport::new(options)?, version: RwLock::default() })
+        let spoken = Spoken { wire: Wire::Soap, version: Arc::default() };
+        let transport = Transport::new(options)?;
+        Ok(Client { transport, protocol: options.protocol, spoken: RwLock::new(spoken) })
     }
 
     /// The version that is sent with each call.
     pub fn version(&self) -> Arc<Version> {
-        Arc::clone(&self.version.read().unwrap_or_else(PoisonError::into_inner))
+        self.spoken().version
     }
 
-    /// Negotiates the API version and asks what the server is. Needs no session; to be called again when the vCenter may have been upgraded.
+    /// The form of the API that calls are made in.
+    pub fn wire(&self) -> Wire {
+        self.spoken().wire
+    }
+
+    fn spoken(&self) -> Spoken {
+        self.spoken.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn speak(&self, wire: Wire, version: Version) {
+        let spoken = Spoken { wire, version: Arc::new(version) };
+        *self.spoken.write().unwrap_or_else(PoisonError::into_inner) = spoken;
+    }
+
+    /// Negotiates the form and the version of the API and asks what the server is. Needs no session; to be called again when the vCenter may have been
+    /// upgraded.
     pub async fn open(&self) -> Result<ServiceContent, SoapError> {
+        match self.protocol {
+            Protocol::Soap => self.open_soap().await,
+            Protocol::ViJson => {
+                let version = self.hello().await?.unwrap_or_else(Version::oldest_json);
+                self.open_json(version).await
+            }
+            Protocol::Auto => match self.negotiate().await {
+                Ok(Some(content)) => Ok(content),
+                // SOAP would go the same way.
+                Err(error @ (SoapError::Connect { .. } | SoapError::Tls { .. })) => Err(error),
+                Ok(None) => self.open_soap().await,
+                Err(error) => {
+                    tracing::debug!(%error, "this server does not speak VI/JSON; going on with SOAP");
+                    self.open_soap().await
+                }
+            },
+        }
+    }
+
+    /// Opens VI/JSON where the server offers it.
+    async fn negotiate(&self) -> Result<Option<ServiceContent>, SoapError> {
+        match self.hello().await? {
+            Some(version) => self.open_json(version).await.map(Some),
+            None => Ok(None),
+        }
+    }
+
+    /// The newest release of VI/JSON that both sides know; None where the server does not negotiate.
+    async fn hello(&self) -> Result<Option<Version>, SoapError> {
+        let method = "hello";
+        let body = json::hello(Version::json_releases());
+        let answer = self.transport.post_api(method, "/api/vcenter/system?action=hello", body).await?;
+        match (answer.status.as_u16(), json::release(&answer.body)) {
+            (200, Some(release)) if release.is_empty() => Err(malformed(
+                method,
+                "this vCenter speaks no release of VI/JSON that the router knows; configure `protocol: soap`",
+            )),
+            (200, Some(release)) => Ok(Some(Version::chosen(release))),
+            (404, _) => Ok(None),
+            (status, _) => Err(SoapError::foreign(method, status, &answer.body, false)),
+        }
+    }
+
+    async fn open_json(&self, version: Version) -> Result<ServiceContent, SoapError> {
+        self.speak(Wire::ViJson, version);
+        self.retrieve_service_content().await
+    }
+
+    async fn open_soap(&self) -> Result<ServiceContent, SoapError> {
         let method = "vimServiceVersions.xml";
         let answer = self.transport.get(method, "/vimServiceVersions.xml", CONTROL_BYTES_MAX).await?;
         let listed = match answer.status.as_u16() {
             200 => Element::parse(&answer.body).ok().and_then(|root| Version::negotiate(&root)),
             // Servers before 4.0, and simulators, have none.
             404 => None,
-            status => return Err(SoapError::not_soap(method, status, &answer.body, false)),
+            status => return Err(SoapError::foreign(method, status, &answer.body, false)),
         };
-        self.set_version(listed.clone().unwrap_or_default());
+        self.speak(Wire::Soap, listed.clone().unwrap_or_default());
         let content = self.retrieve_service_content().await?;
         if listed.is_none() {
-            self.set_version(Version::for_api(&content.about.api_version));
+            self.speak(Wire::Soap, Version::for_api(&content.about.api_version));
         }
         Ok(content)
-    }
-
-    fn set_version(&self, version: Version) {
-        *self.version.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(version);
     }
 
     async fn retrieve_service_content(&self) -> Result<ServiceContent, SoapError> {
@@ -90,20 +164,20 @@ impl Client {
         })
     }
 
-    /// Logs in; the session's cookie is sent from then on.
+    /// Logs in; the session is named in every call from then on.
     pub async fn login(&self, manager: &MoRef, username: &str, password: &str) -> Result<(), SoapError> {
         let method = "Login";
-        if !is_sendable(username) || !is_sendable(password) {
+        if self.wire() == Wire::Soap && (!is_sendable(username) || !is_sendable(password)) {
             return Err(SoapError::Setup(
                 "`username` or `password` holds a control character, which SOAP cannot carry".to_string(),
             ));
         }
         self.transport.forget_session();
-        let mut call = Call::new(method, manager);
-        call.text("userName", username);
-        call.text("password", password);
         // Not the locale of whoever started the router: messages and functions that read them must not differ by machine.
-        call.text("locale", "en_US");
+        let call = Call::new(method, manager)
+            .text("userName", username)
+            .text("password", password)
+            .text("locale", "en_US");
         self.value(call, method).await.map(drop)
     }
 
@@ -130,25 +204,27 @@ impl Client {
         spec: &EventFilterSpec,
     ) -> Result<MoRef, SoapError> {
         let method = "CreateCollectorForEvents";
-        let mut call = Call::new(method, &content.event_manager);
-        call.filter(spec, &content.root_folder, &self.version());
+        let filter = event_filter(spec, &content.root_folder, &self.version());
+        let call = Call::new(method, &content.event_manager).with("filter", filter);
         self.moref(call, method).await
     }
 
     /// How many events latestPage holds at most; 1 to 1,000. To be called before the first read.
     pub async fn set_collector_page_size(&self, collector: &MoRef, events: u32) -> Result<(), SoapError> {
         let method = "SetCollectorPageSize";
-        let mut call = Call::new(method, collector);
-        call.number("maxCount", events);
+        let call = Call::new(method, collector).number("maxCount", events);
         self.control(call, method, self.transport.call_timeout()).await.map(drop)
     }
 
     /// The next events of a collector, up to 1,000, as they came; None where it is at its end. Moves the server's cursor: after an error
     /// the collector is of no more use.
-    pub async fn read_next_events(&self, collector: &MoRef, events: u32) -> Result<Option<Bytes>, SoapError> {
+    pub async fn read_next_events(
+        &self,
+        collector: &MoRef,
+        events: u32,
+    ) -> Result<Option<PageBody>, SoapError> {
         let method = "ReadNextEvents";
-        let mut call = Call::new(method, collector);
-        call.number("maxCount", events);
+        let call = Call::new(method, collector).number("maxCount", events);
         self.page(call, method).await
     }
 
@@ -157,10 +233,10 @@ impl Client {
         &self,
         content: &ServiceContent,
         spec: &EventFilterSpec,
-    ) -> Result<Option<Bytes>, SoapError> {
+    ) -> Result<Option<PageBody>, SoapError> {
         let method = "QueryEvents";
-        let mut call = Call::new(method, &content.event_manager);
-        call.filter(spec, &content.root_folder, &self.version());
+        let filter = event_filter(spec, &content.root_folder, &self.version());
+        let call = Call::new(method, &content.event_manager).with("filter", filter);
         self.page(call, method).await
     }
 
@@ -197,9 +273,9 @@ impl Client {
         path: &str,
     ) -> Result<Option<Element>, SoapError> {
         let method = "RetrievePropertiesEx";
-        let mut call = Call::new(method, &content.property_collector);
-        call.property_filter("specSet", object, &[path]);
-        call.empty("options");
+        let call = Call::new(method, &content.property_collector)
+            .with("specSet", Argument::List(vec![property_filter(object, &[path])]))
+            .with("options", Argument::Object("RetrieveOptions", Members::default()));
         let answer = match self.control(call, method, self.transport.call_timeout()).await {
             Err(error) if error.fault() == Some(FaultKind::InvalidProperty) => return Ok(None),
             answer => answer?,
@@ -208,11 +284,7 @@ impl Client {
         if let Some(missing) =
             object.at(&["missingSet", "fault"]).filter(|fault| fault.class == "NotAuthenticated")
         {
-            let fault = Fault {
-                kind: FaultKind::NotAuthenticated,
-                class: missing.class.clone(),
-                message: String::new(),
-            };
+            let fault = Fault::new(missing.class.clone(), String::new());
             return Err(SoapError::Fault { method, fault });
         }
         Ok(object
@@ -237,9 +309,9 @@ impl Client {
         paths: &[&str],
     ) -> Result<MoRef, SoapError> {
         let method = "CreateFilter";
-        let mut call = Call::new(method, property_collector);
-        call.property_filter("spec", object, paths);
-        call.flag("partialUpdates", false);
+        let call = Call::new(method, property_collector)
+            .with("spec", property_filter(object, paths))
+            .with("partialUpdates", Argument::Flag(false));
         self.moref(call, method).await
     }
 
@@ -252,9 +324,11 @@ impl Client {
         max_wait: Duration,
     ) -> Result<Option<Update>, SoapError> {
         let method = "WaitForUpdatesEx";
-        let mut call = Call::new(method, property_collector);
-        call.text("version", version);
-        call.wait_options(u32::try_from(max_wait.as_secs()).unwrap_or(u32::MAX));
+        let seconds = u32::try_from(max_wait.as_secs()).unwrap_or(u32::MAX);
+        let options = Members(vec![("maxWaitSeconds", Argument::Number(seconds))]);
+        let call = Call::new(method, property_collector)
+            .text("version", version)
+            .with("options", Argument::Object("WaitOptions", options));
         let answer = self.control(call, method, max_wait + self.transport.call_timeout()).await?;
         let Some(update) = answer.child("returnval") else { return Ok(None) };
         let changes = update
@@ -316,22 +390,34 @@ impl Client {
         method: &'static str,
         timeout: Duration,
     ) -> Result<Element, SoapError> {
-        let action = self.version().soap_action();
-        let answer = self.transport.post(method, &action, call.finish(), timeout, CONTROL_BYTES_MAX).await?;
+        let (wire, answer) = self.send(&call, timeout, CONTROL_BYTES_MAX).await?;
         let status = answer.status.as_u16();
         let secret = method == "Login";
+        let foreign = || SoapError::foreign(method, status, &answer.body, secret);
+        if wire == Wire::ViJson {
+            return match (status, json::fault(&answer.body)) {
+                (200 | 204, _) => json::response(method, &answer.body).map_err(|reason| {
+                    match answer.body.first() == Some(&b'<') {
+                        true => foreign(),
+                        false => SoapError::Malformed { method, reason },
+                    }
+                }),
+                (_, Some(fault)) => Err(SoapError::Fault { method, fault }),
+                _ => Err(foreign()),
+            };
+        }
         let envelope = match Element::parse(&answer.body) {
             Ok(root) if root.name == "Envelope" => root,
             Err(reason) if status == 200 && is_envelope(&answer.body) => {
                 return Err(SoapError::Malformed { method, reason });
             }
-            _ => return Err(SoapError::not_soap(method, status, &answer.body, secret)),
+            _ => return Err(foreign()),
         };
         if let Some(fault) = Fault::of(&envelope) {
             return Err(SoapError::Fault { method, fault });
         }
         if status != 200 {
-            return Err(SoapError::not_soap(method, status, &answer.body, secret));
+            return Err(foreign());
         }
         let body = envelope.children.into_iter().find(|child| child.name == "Body");
         body.and_then(|body| body.children.into_iter().next())
@@ -339,37 +425,75 @@ impl Client {
             .ok_or_else(|| malformed(method, "not the answer to this call"))
     }
 
+    /// Sends `call` as it is spoken now.
+    async fn send(&self, call: &Call, timeout: Duration, limit: usize) -> Result<(Wire, Answer), SoapError> {
+        let Spoken { wire, version } = self.spoken();
+        let sent = match wire {
+            Wire::Soap => {
+                let action = version.soap_action();
+                self.transport.post(call.method, &action, envelope(call), timeout, limit).await
+            }
+            Wire::ViJson => {
+                let (release, arguments) = (version.as_str(), json::body(call));
+                self.transport.post_json(release, &call.this, call.method, arguments, timeout, limit).await
+            }
+        };
+        Ok((wire, sent?))
+    }
+
     /// A call's answer as it came, looked at no further than its size and its two ends demand.
-    async fn page(&self, call: Call, method: &'static str) -> Result<Option<Bytes>, SoapError> {
-        let action = self.version().soap_action();
-        let timeout = self.transport.call_timeout();
-        let answer = self.transport.post(method, &action, call.finish(), timeout, PAGE_BYTES_MAX).await?;
-        let body = answer.body;
-        if answer.status != 200 || !has_events(&body) {
-            let status = answer.status.as_u16();
-            if !is_envelope(&body) {
-                return Err(SoapError::not_soap(method, status, &body, false));
-            }
-            if !is_whole(&body) {
-                return Err(cut(method));
-            }
-            let envelope = Element::parse(&body).map_err(|reason| SoapError::Malformed { method, reason })?;
-            if let Some(fault) = Fault::of(&envelope) {
-                return Err(SoapError::Fault { method, fault });
-            }
-            let response = envelope.child("Body").and_then(|body| body.children.first());
-            return match response {
-                Some(response) if status == 200 && response.name.strip_suffix("Response") == Some(method) => {
-                    Ok(None)
-                }
-                _ => Err(SoapError::not_soap(method, status, &body, false)),
-            };
+    async fn page(&self, call: Call, method: &'static str) -> Result<Option<PageBody>, SoapError> {
+        let (wire, answer) = self.send(&call, self.transport.call_timeout(), PAGE_BYTES_MAX).await?;
+        let page = match wire {
+            Wire::Soap => soap_page(method, answer)?,
+            Wire::ViJson => json_page(method, answer)?,
+        };
+        Ok(page.map(|bytes| PageBody { wire, bytes }))
+    }
+}
+
+fn soap_page(method: &'static str, answer: Answer) -> Result<Option<Bytes>, SoapError> {
+    let body = answer.body;
+    if answer.status != 200 || !has_events(&body) {
+        let status = answer.status.as_u16();
+        if !is_envelope(&body) {
+            return Err(SoapError::foreign(method, status, &body, false));
         }
-        // An answer that ends with its connection can be cut short without an error of HTTP's.
-        match is_whole(&body) {
+        if !is_whole(&body) {
+            return Err(cut(method));
+        }
+        let envelope = Element::parse(&body).map_err(|reason| SoapError::Malformed { method, reason })?;
+        if let Some(fault) = Fault::of(&envelope) {
+            return Err(SoapError::Fault { method, fault });
+        }
+        let response = envelope.child("Body").and_then(|body| body.children.first());
+        return match response {
+            Some(response) if status == 200 && response.name.strip_suffix("Response") == Some(method) => {
+                Ok(None)
+            }
+            _ => Err(SoapError::foreign(method, status, &body, false)),
+        };
+    }
+    // An answer that ends with its connection can be cut short without an error of HTTP's.
+    match is_whole(&body) {
+        true => Ok(Some(body)),
+        false => Err(cut(method)),
+    }
+}
+
+fn json_page(method: &'static str, answer: Answer) -> Result<Option<Bytes>, SoapError> {
+    let (status, body) = (answer.status.as_u16(), answer.body);
+    match (status, body.trim_ascii()) {
+        // No list and an empty one are the same.
+        (204, _) | (200, [] | b"[]" | b"null") => Ok(None),
+        (200, [b'[', ..]) => match array::is_whole(&body) {
             true => Ok(Some(body)),
             false => Err(cut(method)),
-        }
+        },
+        _ => match json::fault(&body) {
+            Some(fault) => Err(SoapError::Fault { method, fault }),
+            None => Err(SoapError::foreign(method, status, &body, false)),
+        },
     }
 }
 

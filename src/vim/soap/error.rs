@@ -27,12 +27,12 @@ pub enum SoapError {
     #[error("{method}: the answer was lost: {reason}")]
     Lost { method: &'static str, reason: String },
     /// Something between us and vCenter answered in its place, or the address is not a vCenter's.
-    #[error("{method}: HTTP {status} without a SOAP answer{excerpt}; {advice}")]
-    NotSoap { method: &'static str, status: u16, excerpt: String, advice: &'static str },
+    #[error("{method}: HTTP {status} without an answer of the vSphere API{excerpt}; {advice}")]
+    Foreign { method: &'static str, status: u16, excerpt: String, advice: &'static str },
     /// The answer is larger than its bound.
     #[error("{method}: the answer has more than {limit} bytes")]
     TooLarge { method: &'static str, limit: usize },
-    /// The answer is SOAP and makes no sense.
+    /// The answer is the API's and makes no sense.
     #[error("{method}: the answer cannot be understood: {reason}")]
     Malformed { method: &'static str, reason: String },
     /// vCenter said no.
@@ -40,13 +40,13 @@ pub enum SoapError {
     Fault { method: &'static str, fault: Fault },
 }
 
-/// A SOAP fault.
+/// A fault, as SOAP or as VI/JSON.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fault {
     pub kind: FaultKind,
     /// The fault's class, `ManagedObjectNotFound`; empty where the fault carries no detail.
     pub class: String,
-    /// `faultstring`.
+    /// `faultstring`, or the first `faultMessage`.
     pub message: String,
 }
 
@@ -96,6 +96,10 @@ impl Fault {
             false => detail.class.clone(),
             true => detail.name.strip_suffix("Fault").unwrap_or(&detail.name).to_string(),
         });
+        Some(Fault::new(class, fault.text_of("faultstring").to_string()))
+    }
+
+    pub(super) fn new(class: String, message: String) -> Fault {
         let kind = match &*class {
             "InvalidLogin" | "PasswordExpired" => FaultKind::InvalidLogin,
             "NotAuthenticated" => FaultKind::NotAuthenticated,
@@ -107,7 +111,7 @@ impl Fault {
             "RequestCanceled" => FaultKind::RequestCanceled,
             _ => FaultKind::Other,
         };
-        Some(Fault { kind, class, message: fault.text_of("faultstring").to_string() })
+        Fault { kind, class, message }
     }
 }
 
@@ -140,8 +144,8 @@ impl SoapError {
         SoapError::Lost { method, reason: innermost(&error) }
     }
 
-    /// An answer that is not SOAP. `secret` leaves its text out: what answers a login may repeat the password.
-    pub(super) fn not_soap(method: &'static str, status: u16, body: &[u8], secret: bool) -> Self {
+    /// An answer that is not the API's. `secret` leaves its text out: what answers a login may repeat the password.
+    pub(super) fn foreign(method: &'static str, status: u16, body: &[u8], secret: bool) -> Self {
         let advice = match status {
             301..=308 => "the address redirects: configure the one it points to",
             401 | 407 => "a proxy before the vCenter wants credentials",
@@ -150,7 +154,7 @@ impl SoapError {
             502..=504 => "the vCenter's service is starting or down",
             _ => "is this a vCenter's address, and no proxy's?",
         };
-        SoapError::NotSoap { method, status, excerpt: excerpt(body, secret), advice }
+        SoapError::Foreign { method, status, excerpt: excerpt(body, secret), advice }
     }
 }
 

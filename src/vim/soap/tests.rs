@@ -10,7 +10,9 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpListener;
 
 use super::*;
+use crate::config::Protocol;
 use crate::limits::CONTROL_BYTES_MAX;
+use crate::vim::Wire;
 
 macro_rules! recorded {
     ($name:literal) => {
@@ -77,7 +79,12 @@ impl Server {
     }
 
     fn client_with(&self, scheme: &str, trust: Trust) -> Client {
-        Client::new(&options(format!("{scheme}://localhost:{}/sdk", self.port), trust)).unwrap()
+        self.client_of(scheme, trust, Protocol::Soap)
+    }
+
+    fn client_of(&self, scheme: &str, trust: Trust, protocol: Protocol) -> Client {
+        let url = format!("{scheme}://localhost:{}/sdk", self.port);
+        Client::new(&Options { protocol, ..options(url, trust) }).unwrap()
     }
 
     fn request(&self, index: usize) -> (String, String) {
@@ -88,7 +95,7 @@ impl Server {
 /// Time-outs that no busy machine reaches.
 fn options(url: String, trust: Trust) -> Options {
     let (connect_timeout, call_timeout) = (Duration::from_secs(5), Duration::from_secs(20));
-    Options { url, trust, identity: None, connect_timeout, call_timeout }
+    Options { url, protocol: Protocol::Soap, trust, identity: None, connect_timeout, call_timeout }
 }
 
 async fn serve(
@@ -187,7 +194,7 @@ async fn a_session_from_the_first_call_to_the_last() {
     assert!(collector.id.starts_with("session[09300b81") && collector.kind == "EventHistoryCollector");
     client.set_collector_page_size(&collector, 1).await.unwrap();
     let page = client.read_next_events(&collector, 1_000).await.unwrap().unwrap();
-    assert_eq!(&page[..], recorded!("pyvmomi9.ReadNextEvents.2").as_bytes());
+    assert_eq!(&page.bytes[..], recorded!("pyvmomi9.ReadNextEvents.2").as_bytes());
     assert!(client.read_next_events(&collector, 1_000).await.unwrap().is_none());
     client.destroy_collector(&collector).await.unwrap();
     client.logout(&content.session_manager).await.unwrap();
@@ -348,15 +355,18 @@ async fn what_is_not_vcenters_answer_is_told_apart() {
     for (what, part) in [
         (
             "503",
-            "HTTP 503 without a SOAP answer: \"no healthy upstream\"; the vCenter's service is starting or down",
+            "HTTP 503 without an answer of the vSphere API: \"no healthy upstream\"; the vCenter's service is starting or down",
         ),
         (
             "html",
-            "HTTP 200 without a SOAP answer: \"<html><body>Bad Gateway</body></html>\"; is this a vCenter's address",
+            "HTTP 200 without an answer of the vSphere API: \"<html><body>Bad Gateway</body></html>\"; is this a vCenter's address",
         ),
-        ("empty", "HTTP 200 without a SOAP answer; is this"),
-        ("redirect", "HTTP 302 without a SOAP answer: \"https://other/sdk\"; the address redirects"),
-        ("other method", "without a SOAP answer"),
+        ("empty", "HTTP 200 without an answer of the vSphere API; is this"),
+        (
+            "redirect",
+            "HTTP 302 without an answer of the vSphere API: \"https://other/sdk\"; the address redirects",
+        ),
+        ("other method", "without an answer of the vSphere API"),
         ("doctype", "document type declaration"),
     ] {
         let error = client.read_next_events(&collector, 1_000).await.unwrap_err().to_string();
@@ -365,7 +375,7 @@ async fn what_is_not_vcenters_answer_is_told_apart() {
     let error = client.read_next_events(&collector, 1_000).await.unwrap_err();
     assert!(matches!(error, SoapError::TooLarge { .. }), "{error}");
     let whole = client.read_next_events(&collector, 1_000).await.unwrap().unwrap();
-    assert_eq!(&whole[..], page.as_bytes());
+    assert_eq!(&whole.bytes[..], page.as_bytes());
     assert_eq!(server.requests.lock().unwrap().len(), 13, "no read was repeated");
 }
 
@@ -380,6 +390,73 @@ async fn a_gzip_bomb_costs_its_bound_and_no_more() {
         Server::start(vec![Reply::Full(200, "Content-Encoding: gzip\r\n", gzip.finish().unwrap())]).await;
     let error = server.client().current_time_us().await.unwrap_err();
     assert!(matches!(error, SoapError::TooLarge { limit: CONTROL_BYTES_MAX, .. }), "{error}");
+}
+
+/// JSON, and what stands in the head before its length.
+fn json(status: u16, headers: &'static str, body: &str) -> Reply {
+    Reply::Full(status, headers, body.as_bytes().to_vec())
+}
+
+#[tokio::test]
+async fn vijson_goes_to_the_path_of_object_and_method_with_the_session_in_a_header() {
+    let reference =
+        |kind: &str| serde_json::json!({"_typeName": "ManagedObjectReference", "type": kind, "value": kind});
+    let content = serde_json::json!({
+        "_typeName": "ServiceContent",
+        "rootFolder": reference("Folder"),
+        "propertyCollector": reference("PropertyCollector"),
+        "sessionManager": reference("SessionManager"),
+        "eventManager": reference("EventManager"),
+        "about": {"_typeName": "AboutInfo", "fullName": "VMware vCenter Server 8.0.3", "apiType": "VirtualCenter", "apiVersion": "8.0.3.0"},
+    });
+    let session = "vmware-api-session-id: 52ab\r\nSet-Cookie: vmware_soap_session=x\r\n";
+    let fault = r#"{"_typeName":"NotAuthenticated","faultMessage":[{"message":"The session is gone."}]}"#;
+    let server = Server::start(vec![
+        json(200, "", r#"{"api_release":"8.0.3.0"}"#),
+        json(200, "", &content.to_string()),
+        json(200, session, r#"{"_typeName":"UserSession","key":"k"}"#),
+        json(200, "", r#"[{"_typeName":"VmPoweredOnEvent","key":1}]"#),
+        json(204, "", ""),
+        json(200, "", "[]"),
+        json(500, "", fault),
+        json(200, "", r#"[{"_typeName":"EventEx","arguments":[{"key":"a"}]"#),
+        json(200, "", "<html>Bad Gateway</html>"),
+    ])
+    .await;
+    let client = server.client_of("http", Trust::Insecure, Protocol::Auto);
+    let opened = client.open().await.unwrap();
+    assert_eq!((client.wire(), client.version().as_str()), (Wire::ViJson, "8.0.3.0"));
+    assert_eq!(opened.about.api_type, "VirtualCenter");
+    client.login(&opened.session_manager, "u", "p\u{1}").await.unwrap();
+    let page = client.read_next_events(&collector(), 7).await.unwrap().unwrap();
+    assert_eq!(&page.bytes[..], br#"[{"_typeName":"VmPoweredOnEvent","key":1}]"#);
+    assert_eq!(client.read_next_events(&collector(), 7).await.unwrap(), None, "nothing");
+    assert_eq!(client.read_next_events(&collector(), 7).await.unwrap(), None, "an empty list");
+    for expected in [
+        "vCenter answered NotAuthenticated: The session is gone.",
+        "the answer was lost: it ends before",
+        "HTTP 200 without an answer of the vSphere API: \"<html>Bad",
+    ] {
+        let error = client.read_next_events(&collector(), 7).await.unwrap_err().to_string();
+        assert!(error.contains(expected), "{error}");
+    }
+
+    let (hello, body) = server.request(0);
+    assert!(hello.starts_with("POST /api/vcenter/system?action=hello HTTP/1.1"), "{hello}");
+    assert!(body.starts_with(r#"{"api_releases":["9."#) && body.ends_with(r#""8.0.1.0"]}"#), "{body}");
+    let (login, body) = server.request(2);
+    assert!(
+        login.starts_with("POST /sdk/vim25/8.0.3.0/SessionManager/SessionManager/Login HTTP/1.1"),
+        "{login}"
+    );
+    assert!(!login.contains("vmware-api-session-id"), "{login}");
+    assert!(body.contains(r#""password":"p\u0001""#), "what SOAP cannot carry: {body}");
+    let (read, body) = server.request(3);
+    let path = "POST /sdk/vim25/8.0.3.0/EventHistoryCollector/c1/ReadNextEvents HTTP/1.1";
+    assert!(read.starts_with(path), "{read}");
+    let read = read.to_lowercase();
+    assert!(read.contains("vmware-api-session-id: 52ab") && !read.contains("cookie:"), "{read}");
+    assert_eq!(body, r#"{"maxCount":7}"#);
 }
 
 #[tokio::test]

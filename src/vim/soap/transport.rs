@@ -5,19 +5,24 @@
 
 use std::io::Write;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{PoisonError, RwLock};
 use std::time::Duration;
 
 use bytes::Bytes;
 use flate2::write::MultiGzDecoder;
 use reqwest::header::{
-    ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_TYPE, COOKIE, HeaderMap, LOCATION, SET_COOKIE,
+    ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_TYPE, COOKIE, HeaderMap, HeaderName, HeaderValue, LOCATION,
+    SET_COOKIE,
 };
 use reqwest::{RequestBuilder, StatusCode, Url};
 
+use crate::config::Protocol;
 use crate::limits::CONTROL_BYTES_MAX;
+use crate::vim::Wire;
 
 use super::error::SoapError;
+use super::json::SESSION_HEADER;
+use super::model::MoRef;
 use super::tls::{self, Identity, Trust};
 
 /// How a client reaches its server.
@@ -25,6 +30,7 @@ use super::tls::{self, Identity, Trust};
 pub struct Options {
     /// The SDK URL, `https://HOST[:PORT]/sdk`.
     pub url: String,
+    pub protocol: Protocol,
     pub trust: Trust,
     /// What is shown where the server asks for it; nothing.
     pub identity: Option<Identity>,
@@ -40,13 +46,14 @@ pub(super) struct Answer {
     pub body: Bytes,
 }
 
-/// A connection pool with the session's cookie.
+/// A connection pool with the session.
 pub(super) struct Transport {
     http: reqwest::Client,
     url: Url,
     host: String,
     call_timeout: Duration,
-    cookie: RwLock<Option<Arc<str>>>,
+    /// The header that says whose request it is.
+    session: RwLock<Option<(HeaderName, HeaderValue)>>,
     /// Bytes of the last page: the first capacity of the next one's buffer where its size is not announced.
     page_hint: AtomicUsize,
 }
@@ -95,7 +102,7 @@ impl Transport {
             url,
             host,
             call_timeout: options.call_timeout,
-            cookie: RwLock::new(None),
+            session: RwLock::new(None),
             page_hint: AtomicUsize::new(0),
         })
     }
@@ -105,14 +112,50 @@ impl Transport {
     }
 
     pub fn forget_session(&self) {
-        *self.cookie.write().unwrap_or_else(PoisonError::into_inner) = None;
+        *self.session.write().unwrap_or_else(PoisonError::into_inner) = None;
     }
 
     /// GETs the URL with `suffix` behind its path.
     pub async fn get(&self, method: &'static str, suffix: &str, limit: usize) -> Result<Answer, SoapError> {
         let mut url = self.url.clone();
         url.set_path(&format!("{}{suffix}", self.url.path().trim_end_matches('/')));
-        self.exchange(method, self.http.get(url), self.call_timeout, limit).await
+        self.exchange(Wire::Soap, method, self.http.get(url), self.call_timeout, limit).await
+    }
+
+    /// POSTs to `/api/…` beside the SDK's path.
+    pub async fn post_api(
+        &self,
+        method: &'static str,
+        path: &str,
+        body: String,
+    ) -> Result<Answer, SoapError> {
+        let mut url = self.url.clone();
+        let (before, _) = url.path().trim_end_matches('/').rsplit_once('/').unwrap_or_default();
+        let (path, query) = path.split_once('?').unwrap_or((path, ""));
+        let path = format!("{before}{path}");
+        url.set_path(&path);
+        url.set_query(Some(query));
+        let request = self.http.post(url).header(CONTENT_TYPE, "application/json").body(body);
+        self.exchange(Wire::ViJson, method, request, self.call_timeout, CONTROL_BYTES_MAX).await
+    }
+
+    /// POSTs the arguments of `method` in JSON to the managed object `this`.
+    pub async fn post_json(
+        &self,
+        release: &str,
+        this: &MoRef,
+        method: &'static str,
+        arguments: String,
+        timeout: Duration,
+        limit: usize,
+    ) -> Result<Answer, SoapError> {
+        let mut url = self.url.clone();
+        url.path_segments_mut()
+            .expect("an address that begins with https:// has a path")
+            .pop_if_empty()
+            .extend(["vim25", release, &this.kind, &this.id, method]);
+        let request = self.http.post(url).header(CONTENT_TYPE, "application/json").body(arguments);
+        self.exchange(Wire::ViJson, method, request, timeout, limit).await
     }
 
     /// POSTs a SOAP envelope.
@@ -130,26 +173,27 @@ impl Transport {
             .header(CONTENT_TYPE, "text/xml; charset=utf-8")
             .header("SOAPAction", soap_action)
             .body(envelope);
-        self.exchange(method, request, timeout, limit).await
+        self.exchange(Wire::Soap, method, request, timeout, limit).await
     }
 
     async fn exchange(
         &self,
+        wire: Wire,
         method: &'static str,
         mut request: RequestBuilder,
         timeout: Duration,
         limit: usize,
     ) -> Result<Answer, SoapError> {
         let failed = |error| SoapError::from_transport(method, &self.host, timeout, error);
-        let cookie = self.cookie.read().unwrap_or_else(PoisonError::into_inner).clone();
-        if let Some(cookie) = cookie {
-            request = request.header(COOKIE, &*cookie);
+        let session = self.session.read().unwrap_or_else(PoisonError::into_inner).clone();
+        if let Some((name, value)) = session {
+            request = request.header(name, value);
         }
         let mut response =
             request.header(ACCEPT_ENCODING, "gzip").timeout(timeout).send().await.map_err(failed)?;
         let status = response.status();
-        if let Some(cookie) = session_cookie(response.headers()) {
-            *self.cookie.write().unwrap_or_else(PoisonError::into_inner) = Some(cookie.into());
+        if let Some(session) = new_session(wire, response.headers()) {
+            *self.session.write().unwrap_or_else(PoisonError::into_inner) = Some(session);
         }
         let length =
             response.content_length().map_or(0, |length| usize::try_from(length).unwrap_or(usize::MAX));
@@ -182,10 +226,20 @@ impl Transport {
         }
         if status.is_redirection() {
             let to = response.headers().get(LOCATION).map_or(&b""[..], |value| value.as_bytes());
-            return Err(SoapError::not_soap(method, status.as_u16(), to, false));
+            return Err(SoapError::foreign(method, status.as_u16(), to, false));
         }
         Ok(Answer { status, body })
     }
+}
+
+/// The header that a new session is to be named by, if this answer begins one.
+fn new_session(wire: Wire, headers: &HeaderMap) -> Option<(HeaderName, HeaderValue)> {
+    let (name, mut value) = match wire {
+        Wire::Soap => (COOKIE, HeaderValue::from_str(session_cookie(headers)?).ok()?),
+        Wire::ViJson => (HeaderName::from_static(SESSION_HEADER), headers.get(SESSION_HEADER)?.clone()),
+    };
+    value.set_sensitive(true);
+    Some((name, value))
 }
 
 /// `NAME=VALUE` of vCenter's session cookie, without its attributes.
@@ -286,6 +340,7 @@ mod tests {
     fn credentials_in_the_address_are_refused_and_not_shown() {
         let options = |url: &str| Options {
             url: url.to_string(),
+            protocol: Protocol::Soap,
             trust: Trust::Insecure,
             identity: None,
             connect_timeout: Duration::from_secs(1),

@@ -16,6 +16,9 @@ const KNOWN: &[&str] = &[
 /// What is asked for where the server tells nothing: old enough for every vCenter that still runs.
 const OLDEST_USEFUL: &str = "6.0";
 
+/// The first release with VI/JSON, vCenter 8.0 U1.
+const OLDEST_JSON: &str = "8.0.1.0";
+
 /// A version of the vSphere API, `8.0.3.0`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Version(String);
@@ -34,6 +37,21 @@ impl Version {
     /// The value of the SOAPAction header.
     pub fn soap_action(&self) -> String {
         format!("urn:vim25/{}", self.0)
+    }
+
+    /// The versions that can be spoken in JSON, newest first: VI/JSON came with vCenter 8.0 U1.
+    pub(super) fn json_releases() -> impl Iterator<Item = &'static str> {
+        KNOWN.iter().copied().filter(|known| numbers(known) >= numbers(OLDEST_JSON))
+    }
+
+    /// The release of a VI/JSON server that does not negotiate: `hello` came one release later than VI/JSON.
+    pub(super) fn oldest_json() -> Version {
+        Version(OLDEST_JSON.to_string())
+    }
+
+    /// The release that a VI/JSON server has chosen.
+    pub(super) fn chosen(release: String) -> Version {
+        Version(release)
     }
 
     /// Whether this version is at least `dotted`, compared number by number.
@@ -131,6 +149,8 @@ mod tests {
         assert!(
             Version("8.0.3.0".into()).has_delayed_init() && !Version("8.0.2.0".into()).has_delayed_init()
         );
+        let json: Vec<_> = Version::json_releases().collect();
+        assert!(json.first() == KNOWN.first() && json.last() == Some(&OLDEST_JSON));
         assert!(Version("10.0.0.0".into()).has_delayed_init() && Version::default().at_least("6.0"));
     }
 }

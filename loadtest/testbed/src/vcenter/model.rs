@@ -374,8 +374,8 @@ fn parse_template(text: &str) -> Template {
         open: format!(" xsi:type=\"{class}\"><key>").into_bytes(),
         full: compile("</createdTime>", &expand(&body)),
         brief: compile("</createdTime>", &expand(&brief)),
-        json_full: compile("\"", &vijson::event_fields(class, &expand(&body))),
-        json_brief: compile("\"", &vijson::event_fields(class, &expand(&brief))),
+        json_full: compile("\"", &json_fields(class, &body)),
+        json_brief: compile("\"", &json_fields(class, &brief)),
     }
 }
 
@@ -403,6 +403,11 @@ const ARGUMENTS: [(&str, &str); 4] = [
 /// Writes out the event arguments.
 fn expand(body: &str) -> String {
     ARGUMENTS.iter().fold(body.to_owned(), |text, (placeholder, element)| text.replace(placeholder, element))
+}
+
+/// The body as VI/JSON. A number that is patched per event stands between quotes until here.
+fn json_fields(class: &str, body: &str) -> String {
+    vijson::event_fields(class, &expand(body)).replace("\"1{seq8}\"", "1{seq8}")
 }
 
 /// `start` and `text`, with the offsets of what is patched per event.

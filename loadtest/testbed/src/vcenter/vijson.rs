@@ -185,7 +185,8 @@ fn value(node: &Node, kind: Kind) -> Value {
         return Value::Object(object(node, ""));
     }
     match kind {
-        Kind::Number => node.text.trim().parse::<i64>().map_or(Value::Null, Value::from),
+        // What is no number yet is a template's placeholder.
+        Kind::Number => node.text.trim().parse::<i64>().map_or_else(|_| json!(node.text), Value::from),
         Kind::Bool => Value::Bool(matches!(node.text.trim(), "true" | "1")),
         Kind::Object(declared) => Value::Object(object(node, declared)),
         Kind::Any => any(node),

@@ -5,7 +5,6 @@ use std::fmt::Write;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
-use bytes::Bytes;
 use tokio::time::{Instant, sleep};
 use uuid::Uuid;
 
@@ -13,6 +12,7 @@ use crate::source::vcenter::api::{EventApi, Waker};
 use crate::vim::soap::{
     About, EventFilterSpec, EventMark, Fault, FaultKind, MoRef, SoapError, Update, format_us,
 };
+use crate::vim::{PageBody, Wire};
 
 /// vCenter's time when the simulation starts, microseconds since 1970 UTC.
 pub const START_US: i64 = 1_795_306_000_000_000;
@@ -155,7 +155,7 @@ impl Fake {
                 done?;
                 Err(match mishap {
                     Mishap::TimesOut => SoapError::Timeout { method, after: Duration::from_secs(60) },
-                    Mishap::BadGateway => SoapError::NotSoap {
+                    Mishap::BadGateway => SoapError::Foreign {
                         method,
                         status: 502,
                         excerpt: String::new(),
@@ -281,7 +281,7 @@ impl World {
         Ok(MoRef::new("EventHistoryCollector", &name))
     }
 
-    fn read(&mut self, reference: &MoRef, count: usize) -> Result<Option<Bytes>, SoapError> {
+    fn read(&mut self, reference: &MoRef, count: usize) -> Result<Option<PageBody>, SoapError> {
         let method = "ReadNextEvents";
         let session = self.authenticated(method)?;
         let gone = || fault(method, FaultKind::ManagedObjectNotFound);
@@ -319,7 +319,7 @@ impl World {
     }
 }
 
-fn envelope(method: &str, events: &[FakeEvent]) -> Bytes {
+fn envelope(method: &str, events: &[FakeEvent]) -> PageBody {
     let mut xml = format!(
         "<?xml version=\"1.0\"?><soapenv:Envelope xmlns:soapenv=\"http://schemas.xmlsoap.org/soap/envelope/\" \
          xmlns:xsi=\"http://www.w3.org/2001/XMLSchema-instance\"><soapenv:Body><{method}Response xmlns=\"urn:vim25\">"
@@ -336,10 +336,14 @@ fn envelope(method: &str, events: &[FakeEvent]) -> Bytes {
         .unwrap();
     }
     write!(xml, "</{method}Response></soapenv:Body></soapenv:Envelope>").unwrap();
-    xml.into()
+    PageBody { wire: Wire::Soap, bytes: xml.into() }
 }
 
 impl EventApi for Fake {
+    fn wire(&self) -> Wire {
+        Wire::Soap
+    }
+
     async fn open(&self) -> Result<About, SoapError> {
         self.call("open", |world| {
             Ok(About {
@@ -388,7 +392,7 @@ impl EventApi for Fake {
         self.call("CreateCollectorForEvents", |world| world.create(spec)).await
     }
 
-    async fn read_next(&self, collector: &MoRef, events: u32) -> Result<Option<Bytes>, SoapError> {
+    async fn read_next(&self, collector: &MoRef, events: u32) -> Result<Option<PageBody>, SoapError> {
         let answer = self.call("ReadNextEvents", |world| world.read(collector, events as usize)).await;
         let failed = matches!(&answer, Err(error) if !matches!(error, SoapError::Connect { .. }));
         if let Some(collector) = self.world().collectors.get_mut(&collector.id).filter(|_| failed) {
@@ -397,7 +401,7 @@ impl EventApi for Fake {
         answer
     }
 
-    async fn query(&self, spec: &EventFilterSpec) -> Result<Option<Bytes>, SoapError> {
+    async fn query(&self, spec: &EventFilterSpec) -> Result<Option<PageBody>, SoapError> {
         self.call("QueryEvents", |world| {
             world.authenticated("QueryEvents")?;
             let (begin_us, end_us) = (spec.begin_us.unwrap_or(i64::MIN), spec.end_us.unwrap_or(i64::MAX));

@@ -64,7 +64,7 @@ impl Run {
         tokio::spawn(async move {
             let progress = Arc::new(Progress::default());
             let mut known = None;
-            let (mut parse, mut order) = (Parse { keep_xml: true }, Order::default());
+            let (mut parse, mut order) = (Parse { keep_sent: true }, Order::default());
             loop {
                 tokio::select! {
                     Some(begin) = begins.recv() => {
