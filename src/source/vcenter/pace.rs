@@ -17,7 +17,7 @@ pub(super) struct Pace {
 }
 
 impl Pace {
-    /// How long to wait after a page of `bytes`, not full, whose read began at `read_at` and ended now.
+    /// How long to wait after a page of `bytes` whose read began at `read_at` and ended now.
     pub fn pause(&mut self, interval: Duration, read_at: Instant, bytes: usize) -> Duration {
         let period = self.before.replace(read_at).map_or(interval, |before| read_at - before);
         next_read(interval, period, bytes).saturating_sub(read_at.elapsed()).max(REST.min(interval))

@@ -74,9 +74,10 @@ impl Reader {
             Step::Page { full } => {
                 link.set_state(State::Reading);
                 link.idle.send_replace(false);
+                // Asked of every page: a full one is what the time before the next one is counted from.
+                let pause = self.pace.pause(link.settings.poll_interval, read_at, self.cursor.page_bytes());
                 if !full {
-                    sleep(self.pace.pause(link.settings.poll_interval, read_at, self.cursor.page_bytes()))
-                        .await;
+                    sleep(pause).await;
                 }
             }
             Step::Empty => {
