@@ -125,6 +125,10 @@ pub const OVERLAP_MIN: Duration = Duration::from_secs(1);
 /// Pages before one that could not be decoded from which it is read again: more than the decoders have in hand, so times that are out of order by
 /// as much do no harm; 4 * 1,000 events at 1 event a read is the most that costs.
 pub const CAREFUL_PAGES_BACK: usize = 4;
+/// How long a page read is waited for at first: hundreds of times what a page takes. Longer where this vCenter has been slow: so many times the slowest of its
+/// last reads.
+pub const PAGE_WAIT_MIN: Duration = Duration::from_secs(10);
+pub const PAGE_WAIT_TIMES: u32 = 4;
 /// How long a rebuild waits for the verdicts of pages that are with the decoder.
 pub const VERDICT_WAIT: Duration = Duration::from_secs(5);
 /// Bytes of the smallest event on the wire, rounded down (class, key, chainId, createdTime): a page with fewer an event asked for was not full.

@@ -1,4 +1,5 @@
-//! The promise of delivery, from outside: every event once, with its own id and in order, whatever a vCenter or a target does meanwhile.
+//! The promise of delivery, from outside: every event once, with its own id and in order, whatever a target does meanwhile. What a
+//! vCenter does is `faults.rs`.
 
 mod common;
 
@@ -7,7 +8,7 @@ use std::time::Duration;
 use common::stack::Stack;
 use common::wait_until;
 use testbed::sink::{Behavior, Reply};
-use testbed::vcenter::{Options, Pace, Trouble};
+use testbed::vcenter::Options;
 
 const LIMIT: Duration = Duration::from_secs(60);
 
@@ -50,52 +51,6 @@ fn a_clean_restart_delivers_nothing_twice() {
     assert_whole(&stack, 3_000, 0);
 }
 
-/// The naive client repeats the read and loses a page: the server's cursor has moved.
-#[test]
-fn a_lost_answer_loses_no_event() {
-    let troubles = [
-        ("cut", Trouble::CutBody),
-        ("lost", Trouble::LoseAnswer),
-        ("late", Trouble::Delay(Duration::from_secs(4))),
-        ("reset", Trouble::Reset),
-        ("status", Trouble::Status(503)),
-        ("html", Trouble::Html),
-        ("utf8", Trouble::NotUtf8),
-    ];
-    let stack = Stack::new(backlog(20_000), &["mode: batched"]);
-    let _router = stack.router("timeouts:\n  call: 2s", "");
-    for (n, (name, trouble)) in troubles.into_iter().enumerate() {
-        stack.vcenter.trouble("ReadNextEvents", 1, trouble);
-        let before = stack.targets[0].tally().unique;
-        stack.vcenter.append(5_000);
-        let came = wait_until(LIMIT, || {
-            stack.targets[0].tally().unique >= before.max(20_000) + 5_000
-                || stack.targets[0].tally().unique >= 20_000 + 5_000 * (n as u64 + 1)
-        });
-        assert!(came, "after a {name} answer: {:?}", stack.targets[0].report());
-    }
-    stack.targets[0].wait_for(55_000, LIMIT);
-    assert_whole(&stack, 55_000, 0);
-}
-
-#[test]
-fn lost_sessions_and_collectors_and_a_restart_lose_no_event() {
-    let stack = Stack::new(backlog(1_000), &["mode: batched"]);
-    let _router = stack.router("", "");
-    stack.targets[0].wait_for(1_000, LIMIT);
-    stack.vcenter.kill_sessions();
-    stack.vcenter.append(1_000);
-    stack.targets[0].wait_for(2_000, LIMIT);
-    stack.vcenter.destroy_collectors();
-    stack.vcenter.append(1_000);
-    stack.targets[0].wait_for(3_000, LIMIT);
-    stack.runtime.block_on(stack.vcenter.stop());
-    stack.vcenter.append(1_000);
-    stack.runtime.block_on(stack.vcenter.restart()).expect("the port is still free");
-    stack.targets[0].wait_for(4_000, LIMIT);
-    assert_whole(&stack, 4_000, 0);
-}
-
 #[test]
 fn a_target_that_fails_for_a_while_loses_nothing_and_holds_up_no_other() {
     let stack = Stack::new(backlog(0), &["mode: batched\ntimeout: 2s", "mode: batched"]);
@@ -124,18 +79,4 @@ fn an_acknowledgement_that_is_lost_delivers_again_with_the_same_id() {
     let settled = wait_until(LIMIT, || stack.targets[0].tally().duplicates > 0);
     assert!(settled, "what was not acknowledged is sent again");
     assert_whole(&stack, 300, 300);
-}
-
-#[test]
-fn an_event_that_becomes_visible_late_is_found_by_the_sweep() {
-    let stack = Stack::new(Options { pace: Pace::Idle, ..backlog(100) }, &["mode: batched"]);
-    let _router = stack.router("sweep:\n  interval: 1s\n  window: 2m", "");
-    stack.targets[0].wait_for(100, LIMIT);
-    stack.vcenter.hide_next(3, None);
-    stack.vcenter.append(50);
-    stack.targets[0].wait_for(147, LIMIT);
-    stack.vcenter.reveal();
-    stack.targets[0].wait_for(150, LIMIT);
-    let report = stack.targets[0].report();
-    assert!(report.is_complete() && report.total.duplicates == 0, "{report:?}");
 }

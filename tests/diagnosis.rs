@@ -4,12 +4,11 @@
 
 mod common;
 
-use std::path::Path;
-use std::process::Command;
 use std::time::Duration;
 
 use common::peer::skip;
 use common::router::Router;
+use common::small_disk::SmallDisk;
 use common::stack::Stack;
 use common::{http_get, wait_until};
 use testbed::cert::Certificate;
@@ -110,26 +109,6 @@ fn a_wrong_file_is_told_whole_and_ends_the_start_with_2() {
     check_end(router, 2, &["config.yaml:", "`pasword`", "did you mean `password`?", "startAt: must be"]);
 }
 
-/// A small disk of its own; `None` where this user may not mount.
-struct SmallDisk(tempfile::TempDir);
-
-impl SmallDisk {
-    fn mount(kib: usize) -> Option<SmallDisk> {
-        let folder = tempfile::tempdir().unwrap();
-        let mounted = Command::new("mount")
-            .args(["-t", "tmpfs", "-o", &format!("size={kib}k"), "tmpfs"])
-            .arg(folder.path())
-            .output();
-        mounted.is_ok_and(|output| output.status.success()).then_some(SmallDisk(folder))
-    }
-}
-
-impl Drop for SmallDisk {
-    fn drop(&mut self) {
-        let _ = Command::new("umount").arg("--lazy").arg(self.0.path()).status();
-    }
-}
-
 #[test]
 fn a_full_disk_stops_the_router_with_its_reason_and_the_next_start_loses_nothing() {
     let Some(disk) = SmallDisk::mount(4 << 10) else {
@@ -138,15 +117,15 @@ fn a_full_disk_stops_the_router_with_its_reason_and_the_next_start_loses_nothing
     let stack = Stack::new(Options { pace: Pace::Rate(2_000.0), ..Options::default() }, &["mode: batched"]);
     let data = stack.folder.path().join("data").display().to_string();
     let config =
-        stack.config("", "checkpointInterval: 50ms").replace(&data, &disk.0.path().display().to_string());
+        stack.config("", "checkpointInterval: 50ms").replace(&data, &disk.path().display().to_string());
     let mut router = Router::start(stack.folder.path(), stack.admin, &config);
     stack.targets[0].wait_for(1_000, LIMIT);
-    fill(disk.0.path());
+    disk.fill();
     let status = router.wait(LIMIT);
     let text = router.stderr().text();
     assert_eq!(status.code(), Some(1), "{text}");
     assert!(text.contains("the disk is full") || text.contains("look after the disk"), "{text}");
-    std::fs::remove_file(disk.0.path().join("ballast")).unwrap();
+    disk.empty();
     router.restart();
     let wanted = stack.targets[0].tally().unique + 5_000;
     stack.targets[0].wait_for(wanted, LIMIT);
@@ -154,11 +133,4 @@ fn a_full_disk_stops_the_router_with_its_reason_and_the_next_start_loses_nothing
     assert!(wait_until(LIMIT, || stack.targets[0].report().is_complete()), "{:?}", stack.targets[0].report());
     let report = stack.targets[0].report();
     assert_eq!((report.total.out_of_order, report.total.wrong_ids), (0, 0), "{report:?}");
-}
-
-/// Takes all the room that is left.
-fn fill(disk: &Path) {
-    use std::io::Write;
-    let mut file = std::fs::File::create(disk.join("ballast")).unwrap();
-    while file.write_all(&[0; 4096]).is_ok() {}
 }

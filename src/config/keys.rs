@@ -361,7 +361,7 @@ static TIMEOUTS: Block = Block {
     doc: "",
     fields: &[
         Field::new("connect", Kind::Duration(100, 10 * MINUTE), "TCP and TLS.").or("10s"),
-        Field::new("call", Kind::Duration(SECOND, 10 * MINUTE), "One call, to the last byte of the answer.")
+        Field::new("call", Kind::Duration(SECOND, 10 * MINUTE), "One call, to the last byte of the answer. A page is given up sooner: after 10s or four times what was usual, twice as long after each time-out.")
             .or("1m"),
         Field::new(
             "wait",

@@ -234,7 +234,7 @@ pub struct Sweep {
 pub struct VcenterTimeouts {
     /// TCP and TLS; 10 s.
     pub connect: Duration,
-    /// One call, to the last byte of its answer; 1 min.
+    /// One call, to the last byte of its answer; 1 min. A page read begins with less (`limits::PAGE_WAIT_MIN`).
     pub call: Duration,
     /// `maxWaitSeconds` of WaitForUpdatesEx; its own time-out is this plus `call`; 1 min.
     pub wait: Duration,

@@ -1,9 +1,14 @@
 //! Logs go to stderr: for people, or one JSON object a line.
+//!
+//! INVARIANT: libraries say nothing below `info`, whatever `RUST_LOG` wants: at `trace` they write down whole requests, credentials and all.
 
 use std::io::IsTerminal;
 
-use tracing_subscriber::EnvFilter;
-use tracing_subscriber::fmt::format::FmtSpan;
+use tracing::{Level, Metadata};
+use tracing_subscriber::filter::{EnvFilter, FilterExt, filter_fn};
+use tracing_subscriber::fmt;
+use tracing_subscriber::layer::{Layer, SubscriberExt};
+use tracing_subscriber::util::SubscriberInitExt;
 
 use crate::config::{Log, LogFormat, LogLevel};
 
@@ -19,14 +24,21 @@ pub fn install(log: &Log) {
     // What libraries say below a warning is noise to an operator.
     let filter = EnvFilter::try_from_default_env()
         .unwrap_or_else(|_| EnvFilter::new(format!("warn,event_router={level},testbed={level}")));
-    let builder = tracing_subscriber::fmt()
-        .with_env_filter(filter)
+    let filter = filter.and(filter_fn(may_be_shown));
+    let layer = fmt::layer()
         .with_writer(std::io::stderr)
-        .with_ansi(std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none())
-        .with_span_events(FmtSpan::NONE);
-    // A second installation can only come from a test in the same process: the first stays.
-    let _ = match log.format {
-        LogFormat::Human => builder.with_target(false).try_init(),
-        LogFormat::Json => builder.json().flatten_event(true).try_init(),
+        .with_ansi(std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none());
+    let layer = match log.format {
+        LogFormat::Human => layer.with_target(false).boxed(),
+        LogFormat::Json => layer.json().flatten_event(true).boxed(),
     };
+    // A second installation can only come from a test in the same process: the first stays.
+    let _ = tracing_subscriber::registry().with(layer.with_filter(filter)).try_init();
+}
+
+/// Our own lines, of any level, and what libraries say to everybody.
+fn may_be_shown(metadata: &Metadata<'_>) -> bool {
+    let own = ["event_router", "testbed", "loadtest"];
+    let krate = metadata.target().split("::").next().unwrap_or_default();
+    own.contains(&krate) || *metadata.level() <= Level::INFO
 }

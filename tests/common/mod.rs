@@ -9,10 +9,14 @@
 
 pub mod child;
 pub mod golden;
+pub mod disk;
 pub mod pages;
 pub mod peer;
 pub mod router;
+pub mod seed;
+pub mod small_disk;
 pub mod stack;
+pub mod transactions;
 pub mod vcsim;
 
 use std::io::{Read, Write};

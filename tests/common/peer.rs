@@ -20,9 +20,14 @@ pub fn peer(name: &str) -> Option<PathBuf> {
     if program.exists() {
         return Some(program);
     }
-    assert!(std::env::var_os(REQUIRED).is_none(), "{} is missing: run scripts/peers", program.display());
-    skip(&format!("{name}; run scripts/test"));
+    missing(&format!("{name}; run scripts/peers"));
     None
+}
+
+/// Something that a test needs is not there: the test is skipped, or fails when `scripts/test` asked for all peers.
+pub fn missing(needs: &str) {
+    assert!(std::env::var_os(REQUIRED).is_none(), "this test needs {needs}");
+    skip(needs);
 }
 
 /// Prints that the running test is skipped, and what it needs.

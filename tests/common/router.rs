@@ -70,9 +70,15 @@ impl Router {
 
     /// As [`Router::start`], without waiting: for a start that is to fail.
     pub fn spawn(folder: &Path, admin: SocketAddr, config: &str) -> Self {
+        Self::spawn_with(folder, admin, config, Vec::new())
+    }
+
+    /// As [`Router::spawn`], with more in its environment.
+    pub fn spawn_with(folder: &Path, admin: SocketAddr, config: &str, env: Vec<(String, String)>) -> Self {
         let config_file = folder.join("config.yaml");
         std::fs::write(&config_file, config).expect("write the router's configuration");
-        Self::launch(admin, Launch::new([OsString::from("run"), "--config".into(), config_file.into()]))
+        let launch = Launch::new([OsString::from("run"), "--config".into(), config_file.into()]);
+        Self::launch(admin, Launch { env, ..launch })
     }
 
     /// Starts a command line that is to listen at `admin`, without waiting.
@@ -100,11 +106,30 @@ impl Router {
         );
     }
 
+    /// Whether /readyz says so now.
+    pub fn is_ready(&self) -> bool {
+        matches!(http_get(self.admin, "/readyz", GET_LIMIT), Ok((200, _)))
+    }
+
     /// The Prometheus page.
     pub fn metrics(&self) -> String {
         let (status, body) = http_get(self.admin, "/metrics", GET_LIMIT).expect("GET /metrics");
         assert_eq!(status, 200, "GET /metrics: {body}");
         body
+    }
+
+    /// A metric of one source, destination or stage (of the process: `""`), summed over its other labels; 0 where it is not there.
+    pub fn metric(&self, name: &str, of: &str) -> f64 {
+        let wanted = format!("=\"{of}\"");
+        let value = |line: &str| {
+            let (labels, value) = line.strip_prefix(name)?.rsplit_once(' ')?;
+            let is_wanted = match of {
+                "" => labels.is_empty(),
+                _ => labels.starts_with('{') && labels.contains(&wanted),
+            };
+            is_wanted.then(|| value.parse::<f64>().ok())?
+        };
+        self.metrics().lines().filter_map(value).sum()
     }
 
     pub fn admin(&self) -> SocketAddr {

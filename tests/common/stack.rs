@@ -1,6 +1,7 @@
 //! The router between a synthetic vCenter and targets that verify, all on loopback.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,6 +11,7 @@ use testbed::vcenter::{Options, VCenter};
 use testbed::verify::{Report, Tally, Verifier};
 use tokio::runtime::Runtime;
 
+use super::disk::Disk;
 use super::router::Router;
 use super::{free_address, wait_until};
 
@@ -61,7 +63,7 @@ impl Stack {
         let mut text = format!(
             "apiVersion: event-router/v1\ndataDir: {}\nadmin:\n  bindAddress: {}\n{more}\nsources:\n  - name: vc\n    type: vcenter\n    address: {}\n    \
              username: {}\n    password: {:?}\n    startAt: beginning\n{}processors:\n",
-            self.folder.path().join("data").display(),
+            self.data().display(),
             self.admin,
             self.vcenter.url(),
             options.user,
@@ -81,6 +83,24 @@ impl Stack {
     /// Starts the router and waits until it is ready.
     pub fn router(&self, source: &str, more: &str) -> Router {
         Router::start(self.folder.path(), self.admin, &self.config(source, more))
+    }
+
+    /// The disk below the data directory, for [`Stack::router_on`].
+    pub fn disk(&self) -> Option<Disk> {
+        Disk::of(&self.data())
+    }
+
+    /// As [`Stack::router`], on a disk that can be watched and broken.
+    pub fn router_on(&self, disk: &Disk, logged: bool, source: &str, more: &str) -> Router {
+        let mut router =
+            Router::spawn_with(self.folder.path(), self.admin, &self.config(source, more), disk.env(logged));
+        router.wait_ready();
+        router
+    }
+
+    /// The router's data directory.
+    pub fn data(&self) -> PathBuf {
+        self.folder.path().join("data")
     }
 }
 

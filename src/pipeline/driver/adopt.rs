@@ -8,7 +8,8 @@
 //! ```
 //!
 //! INVARIANT: a dead letter is settled for its destination when its dead-letter processor has acknowledged it or has it in its spool, not before.
-//! INVARIANT: what is stored at the end is a dead letter of the destination where the event was to go, so that a replay goes there.
+//! INVARIANT: what is stored at the end is a dead letter of the destination where the event was to go, so that a replay goes there; but what a dead-letter processor
+//! had in its spool is its own: it is settled where it came from.
 
 use std::sync::Arc;
 

@@ -9,7 +9,7 @@ use std::time::Instant;
 use arc_swap::ArcSwap;
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
-use hyper::header::{AUTHORIZATION, HeaderMap, HeaderName, HeaderValue};
+use hyper::header::{AUTHORIZATION, HeaderMap, HeaderName, HeaderValue, PROXY_AUTHORIZATION};
 
 use crate::config::{Auth, Secret, SecretError};
 use crate::limits::FILES_CHECK_INTERVAL;
@@ -26,6 +26,9 @@ pub enum HeadersError {
     #[error("header `{0}` is set by the router itself; remove it from `headers`")]
     Reserved(String),
 }
+
+/// Letters of a secret that say nothing.
+const SHOWN_MAX: usize = 3;
 
 /// Headers with values that may change.
 #[derive(Debug)]
@@ -112,11 +115,19 @@ impl Headers {
         self.next_read_ms.store(0, Ordering::Relaxed);
     }
 
-    /// `text` without any of the secrets.
+    /// `text`, which may have been cut anywhere, without any of the secrets, and without the beginning of one at its end.
     pub fn redact(&self, mut text: String) -> String {
         for secret in &self.now.load().secrets {
             if text.contains(secret.as_str()) {
                 text = text.replace(secret.as_str(), "…");
+            }
+        }
+        for secret in &self.now.load().secrets {
+            let begun = (SHOWN_MAX + 1..secret.len()).rev().filter(|end| secret.is_char_boundary(*end));
+            let begun = begun.map(|end| &secret[..end]).find(|begun| text.ends_with(begun));
+            if let Some(begun) = begun {
+                text.truncate(text.len() - begun.len());
+                text.push('…');
             }
         }
         text
@@ -150,8 +161,17 @@ fn read(auth: &Auth, extra: &[(HeaderName, Secret)], fixed: &HeaderMap) -> Resul
     for (name, secret) in extra {
         secrets.push(put(name, secret.read()?.to_string())?);
     }
+    // The proxy's, where requests carry them.
+    let proxy = fixed.get(PROXY_AUTHORIZATION).and_then(|value| value.to_str().ok());
+    if let Some(encoded) = proxy.and_then(|value| value.strip_prefix("Basic ")) {
+        let pair = BASE64_STANDARD.decode(encoded).ok().and_then(|pair| String::from_utf8(pair).ok());
+        secrets.extend(
+            pair.as_deref().and_then(|pair| pair.split_once(':')).map(|(_, password)| password.to_owned()),
+        );
+        secrets.push(encoded.to_owned());
+    }
     // Words of a few letters would only garble what a target says.
-    secrets.retain(|secret| secret.len() > 3);
+    secrets.retain(|secret| secret.len() > SHOWN_MAX);
     secrets.sort_by_key(|secret| std::cmp::Reverse(secret.len()));
     Ok(Values { headers: Arc::new(headers), secrets })
 }
@@ -199,6 +219,13 @@ mod tests {
         let headers = Headers::new(&auth, &extra, HeaderMap::new()).unwrap();
         let said = format!("you sent {} and hunter2-and-more, hunter2", BASE64_STANDARD.encode("u:hunter2"));
         assert_eq!(headers.redact(said), "you sent … and …, …");
+        assert_eq!(headers.redact("cut: hunter2-an".into()), "cut: …-an");
+        assert_eq!(headers.redact("cut: hunte".into()), "cut: …");
+        assert_eq!(headers.redact("a hun".into()), "a hun", "as good as nothing");
+        let mut fixed = HeaderMap::new();
+        fixed.insert(PROXY_AUTHORIZATION, HeaderValue::from_static("Basic dXNlcjpodW50ZXIz"));
+        let headers = Headers::new(&Auth::None, &[], fixed).unwrap();
+        assert_eq!(headers.redact("Basic dXNlcjpodW50ZXIz is hunter3".into()), "Basic … is …");
         assert!(!format!("{headers:?}").contains("hunter2"));
     }
 

@@ -251,14 +251,15 @@ impl Client {
         if status == StatusCode::PROXY_AUTHENTICATION_REQUIRED {
             reason += "; check the proxy's credentials";
         }
-        let said = self.headers.redact(excerpt(&answer.body, EXCERPT_BYTES_MAX));
+        // Before it is made shorter: the beginning of a secret is one, too.
+        let said = self.headers.redact(excerpt(&answer.body, SAID_BYTES_MAX));
         if !said.is_empty() {
-            reason = format!("{reason}: {said}");
+            reason = format!("{reason}: {}", excerpt(said.as_bytes(), EXCERPT_BYTES_MAX));
         }
         Failure {
             status: Some(status.as_u16()),
             wait: retry_after(&answer.headers, SystemTime::now()),
-            said: self.headers.redact(excerpt(&answer.body, SAID_BYTES_MAX)),
+            said,
             ..Failure::new(Failure::fault_of(status.as_u16()), reason)
         }
     }

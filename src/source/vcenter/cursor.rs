@@ -20,7 +20,6 @@ use tokio::sync::mpsc;
 
 use super::api::EventApi;
 use super::link::{Link, Object, Trouble};
-use super::status::Method;
 use crate::limits::{
     CAREFUL_PAGES_BACK, CLOCK_SLACK, OVERLAP_MIN, PAGE_RESERVE_BYTES, PAGES_QUEUED_MAX, PARTIAL_EVENT_BYTES,
     VERDICT_WAIT,
@@ -213,7 +212,7 @@ impl Cursor {
         let size = self.careful.map_or(self.page_events, |careful| careful.size);
         // The larger pages of a busy vCenter reserve what they will take, so that the global bound holds while they arrive.
         let mut permit = link.intake.reserve(self.page_bytes.max(PAGE_RESERVE_BYTES)).await;
-        let body = match link.call(Method::ReadNextEvents, link.api.read_next(&collector, size)).await {
+        let body = match link.read_next(&collector, size).await {
             Ok(Some(body)) => body,
             Ok(None) => {
                 if self.is_settled() {

@@ -11,7 +11,6 @@ use std::sync::atomic::Ordering::Relaxed;
 use super::api::EventApi;
 use super::cursor::Cursor;
 use super::link::{Link, Object, Trouble};
-use super::status::Method;
 use crate::limits::{
     GAP_END_MIN, GAP_EVENTS_A_WINDOW, GAP_WINDOW_MIN, GAP_WINDOWS_MAX, GAP_WINDOWS_MIN, PAGE_RESERVE_BYTES,
 };
@@ -84,7 +83,7 @@ async fn probe<A: EventApi>(link: &Link<A>, begin_us: i64) -> Result<Option<Foun
     let collector = link.create_collector(&link.filter(Some(begin_us), None)).await?;
     let mut permit = link.intake.reserve(PAGE_RESERVE_BYTES).await;
     let events = link.settings.page_events as u32;
-    match link.call(Method::ReadNextEvents, link.api.read_next(&collector, events)).await {
+    match link.read_next(&collector, events).await {
         Ok(Some(body)) => {
             permit.resize(body.bytes.len());
             Ok(Some(Found { begin_us, collector, body, permit }))

@@ -6,9 +6,10 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::{Notify, mpsc, watch};
-use tokio::time::{Instant, Interval, MissedTickBehavior};
+use tokio::time::{Instant, Interval, MissedTickBehavior, timeout};
 
 use super::api::{EventApi, Waker};
+use super::patience::Patience;
 use super::status::{Method, State, Status};
 use crate::config::{EventFilter, Recursion, Vcenter};
 use crate::limits::COLLECTORS_MAX;
@@ -103,6 +104,7 @@ pub(super) struct Link<A> {
     next_page: tokio::sync::Mutex<u64>,
     next_reading: AtomicU64,
     objects: Mutex<Objects>,
+    patience: Mutex<Patience>,
 }
 
 impl<A: EventApi> Link<A> {
@@ -133,6 +135,7 @@ impl<A: EventApi> Link<A> {
             next_page: tokio::sync::Mutex::new(0),
             next_reading: AtomicU64::new(0),
             objects: Mutex::default(),
+            patience: Mutex::default(),
         }
     }
 
@@ -161,6 +164,23 @@ impl<A: EventApi> Link<A> {
         let answer = call.await;
         self.status.count_call(method, answer.is_err());
         answer
+    }
+
+    /// Reads the next page of a collector, within what is usual for this vCenter.
+    pub async fn read_next(&self, collector: &MoRef, events: u32) -> Result<Option<Bytes>, SoapError> {
+        let after = self.patience().wait(self.settings.timeouts.call);
+        let answer = self.call(Method::ReadNextEvents, async {
+            let asked = Instant::now();
+            let answer = timeout(after, self.api.read_next(collector, events)).await;
+            let answer = answer.unwrap_or(Err(SoapError::Timeout { method: "ReadNextEvents", after }));
+            match answer {
+                Err(SoapError::Timeout { .. }) => self.patience().timed_out(),
+                Ok(_) => self.patience().answered(asked.elapsed()),
+                Err(_) => {}
+            }
+            answer
+        });
+        answer.await
     }
 
     /// The number of a new reading, see [`Page::reading`].
@@ -317,6 +337,10 @@ impl<A: EventApi> Link<A> {
 
     pub fn note(&self, change: impl FnOnce(&mut Marks)) {
         change(&mut self.marks.lock().unwrap_or_else(PoisonError::into_inner));
+    }
+
+    fn patience(&self) -> std::sync::MutexGuard<'_, Patience> {
+        self.patience.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn objects(&self) -> std::sync::MutexGuard<'_, Objects> {

@@ -22,6 +22,7 @@ mod cursor;
 mod gap;
 mod link;
 mod pace;
+mod patience;
 mod reader;
 mod session;
 mod status;

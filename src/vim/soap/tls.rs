@@ -1,9 +1,10 @@
 //! Which certificates are accepted: those under trusted roots, one that is pinned by its thumbprint, or any. And which one is shown to a server that asks.
 //!
-//! The handshake's signature is checked in all three: who shows a certificate holds its key.
+//! The handshake's signature is checked in all three: who shows a certificate holds its key. CA files are read again when a certificate is refused: one that was
+//! renewed by another authority is accepted as soon as the files hold that.
 
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::client::{ResolvesClientCert, WebPkiServerVerifier};
@@ -47,18 +48,8 @@ pub(super) fn client_config(trust: &Trust, identity: Option<&Identity>) -> Resul
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let rule = match trust {
         Trust::Roots { ca_files } => {
-            let roots = Arc::new(roots(ca_files)?);
-            // Without any root the verifier cannot be built, and no certificate can be right: all are refused with the reason.
-            match roots.is_empty() {
-                true => Rule::NoRoots,
-                false => Rule::Roots(
-                    WebPkiServerVerifier::builder_with_provider(roots, Arc::clone(&provider))
-                        .build()
-                        .map_err(|error| {
-                            SoapError::Setup(format!("the trusted roots are unusable: {error}"))
-                        })?,
-                ),
-            }
+            let roots = RwLock::new(under_roots(ca_files, &provider)?);
+            Rule::Roots { roots, ca_files: ca_files.clone() }
         }
         Trust::Thumbprint(thumbprint) => Rule::Thumbprint(*thumbprint),
         Trust::Insecure => Rule::Insecure,
@@ -130,6 +121,19 @@ impl ResolvesClientCert for Shown {
     }
 }
 
+/// What accepts certificates under the system's roots and these files. `None` without any root: it cannot be built then, and no certificate can be right.
+fn under_roots(
+    ca_files: &[PathBuf],
+    provider: &Arc<CryptoProvider>,
+) -> Result<Option<Arc<WebPkiServerVerifier>>, SoapError> {
+    let roots = roots(ca_files)?;
+    if roots.is_empty() {
+        return Ok(None);
+    }
+    let verifier = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), Arc::clone(provider)).build();
+    verifier.map(Some).map_err(|error| SoapError::Setup(format!("the trusted roots are unusable: {error}")))
+}
+
 fn roots(ca_files: &[PathBuf]) -> Result<RootCertStore, SoapError> {
     let mut roots = RootCertStore::empty();
     // A system root that cannot be read is the system's business: the others count.
@@ -145,8 +149,7 @@ fn roots(ca_files: &[PathBuf]) -> Result<RootCertStore, SoapError> {
 
 #[derive(Debug)]
 enum Rule {
-    Roots(Arc<WebPkiServerVerifier>),
-    NoRoots,
+    Roots { roots: RwLock<Option<Arc<WebPkiServerVerifier>>>, ca_files: Vec<PathBuf> },
     Thumbprint([u8; 32]),
     Insecure,
 }
@@ -182,13 +185,23 @@ impl Verifier {
                 Err("the certificate is not the one that `tls.thumbprint` names; if it was renewed, configure the new thumbprint"
                     .to_string())
             }
-            Rule::NoRoots => {
-                Err("this system has no trusted roots; configure `tls.caFile` or `tls.thumbprint`".to_string())
+            Rule::Roots { roots, ca_files } => {
+                let judge = |roots: Option<Arc<WebPkiServerVerifier>>| match roots {
+                    None => Err("this system has no trusted roots; configure `tls.caFile` or `tls.thumbprint`"
+                        .to_string()),
+                    Some(webpki) => webpki
+                        .verify_server_cert(shown, intermediates, name, ocsp, now)
+                        .map(|_| ())
+                        .map_err(|error| reason(&error, name)),
+                };
+                let known = roots.read().unwrap_or_else(PoisonError::into_inner).clone();
+                judge(known).or_else(|refused| {
+                    // Files that cannot be read now (half written, say) leave it at that: the next try reads them again.
+                    let Ok(read) = under_roots(ca_files, &self.provider) else { return Err(refused) };
+                    roots.write().unwrap_or_else(PoisonError::into_inner).clone_from(&read);
+                    judge(read)
+                })
             }
-            Rule::Roots(webpki) => webpki
-                .verify_server_cert(shown, intermediates, name, ocsp, now)
-                .map(|_| ())
-                .map_err(|error| reason(&error, name)),
         }
     }
 }

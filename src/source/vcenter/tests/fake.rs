@@ -168,6 +168,23 @@ impl Fake {
     }
 }
 
+/// A read that fails, or whose answer nobody waits for any more, has spoiled its collector.
+struct Spoil<'a> {
+    fake: &'a Fake,
+    collector: &'a MoRef,
+    armed: bool,
+}
+
+impl Drop for Spoil<'_> {
+    fn drop(&mut self) {
+        if let Some(collector) =
+            self.fake.world().collectors.get_mut(&self.collector.id).filter(|_| self.armed)
+        {
+            collector.spoiled = true;
+        }
+    }
+}
+
 pub fn fault(method: &'static str, kind: FaultKind) -> SoapError {
     let fault = Fault { kind, class: format!("{kind:?}"), message: String::new() };
     SoapError::Fault { method, fault }
@@ -393,11 +410,9 @@ impl EventApi for Fake {
     }
 
     async fn read_next(&self, collector: &MoRef, events: u32) -> Result<Option<PageBody>, SoapError> {
+        let mut spoil = Spoil { fake: self, collector, armed: true };
         let answer = self.call("ReadNextEvents", |world| world.read(collector, events as usize)).await;
-        let failed = matches!(&answer, Err(error) if !matches!(error, SoapError::Connect { .. }));
-        if let Some(collector) = self.world().collectors.get_mut(&collector.id).filter(|_| failed) {
-            collector.spoiled = true;
-        }
+        spoil.armed = matches!(&answer, Err(error) if !matches!(error, SoapError::Connect { .. }));
         answer
     }
 

@@ -6,7 +6,7 @@ use rand::{Rng, SeedableRng};
 use super::fake::Mishap;
 use super::*;
 use crate::config::{EventFilter, Sweep};
-use crate::limits::{IDLE_POLL, LOGIN_RETRY};
+use crate::limits::{IDLE_POLL, LOGIN_RETRY, PAGE_WAIT_MIN};
 use crate::source::vcenter::Method;
 use crate::vim::soap::FaultKind;
 
@@ -63,6 +63,18 @@ async fn a_start_at_now_reads_nothing_older_whatever_goes_wrong() {
     sleep(10 * MINUTE).await;
     assert_eq!(run.delivered.lock().unwrap().keys[0].0, key);
     assert_eq!(run.count(), 1);
+    run.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_page_that_hangs_delays_what_is_behind_it_by_seconds() {
+    let fake = Fake::new();
+    fake.world().history(1_000);
+    let run = Run::start(fake.clone(), small_pages());
+    run.caught_up(MINUTE).await;
+    fake.world().go_wrong(READ, &[Mishap::TimesOut]);
+    fake.world().append();
+    run.caught_up(PAGE_WAIT_MIN + Duration::from_secs(2)).await;
     run.stop().await;
 }
 

@@ -1,0 +1,370 @@
+//! The router from one start to its crash: every stage that runs in earnest, joined by queues that a step takes one thing from.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use rand::Rng;
+use tokio::sync::mpsc;
+use uuid::Uuid;
+
+use super::outside::Outside;
+use super::reader::Reader;
+use super::{BASE_US, LANES, OVERFLOW, OVERLAP_US, ROUTED, engine, name, routes, sink_of};
+use crate::durable::{DeadLetterFilter, ListedDeadLetter, MemoryStore, Payload, Storage, Write, codec};
+use crate::event::Selection;
+use crate::pipeline::core::{Core, Output};
+use crate::pipeline::deliver::{
+    Action, DeadLetter, Delivery, Input, Origin, ReplayEnd, Room, SpoolKey, SpoolRow, Spooled,
+};
+use crate::pipeline::destination::{DestinationId, Destinations};
+use crate::pipeline::driver;
+use crate::pipeline::parse::{Parse, Parsed, Poison};
+use crate::pipeline::route::{Reach, Route};
+use crate::processor::{Piece, Request};
+use crate::source::{Found, Page};
+
+/// The router, from one start to its crash.
+pub(super) struct Inside {
+    pub(super) core: Core,
+    pub(super) parse: Parse,
+    pub(super) reader: Reader,
+    pub(super) to_parse: VecDeque<Page>,
+    pub(super) parsed: Vec<Parsed>,
+    pub(super) store: MemoryStore,
+    pub(super) jobs: VecDeque<(Vec<Write>, Reply)>,
+    pub(super) lanes: Vec<Lane>,
+    pub(super) settled: VecDeque<(DestinationId, Piece)>,
+    pub(super) checkpointing: bool,
+}
+
+/// A destination: engine, mailbox, requests under way.
+pub(super) struct Lane {
+    pub(super) engine: Delivery,
+    pub(super) mail: VecDeque<Mail>,
+    pub(super) under_way: Vec<(u64, Request)>,
+    /// What another destination could not deliver, by ticket, and whose it is.
+    pub(super) adopted: BTreeMap<u64, (usize, Box<DeadLetter>)>,
+    pub(super) next_ticket: u64,
+    /// Dead letters on their way again, and their tries so far.
+    pub(super) replays: BTreeMap<i64, u32>,
+}
+
+pub(super) enum Mail {
+    Input(Input),
+    DeadLettered(Box<DeadLetter>),
+    Adopt {
+        from: usize,
+        letter: Box<DeadLetter>,
+    },
+    /// The dead-letter processor would not have it.
+    Refused(Box<DeadLetter>),
+    Replay {
+        letter: i64,
+        attempts: u32,
+        piece: Piece,
+    },
+}
+
+/// What happens when a job of the store is done.
+pub(super) enum Reply {
+    Checkpointed,
+    Mail(usize, Mail),
+    Fetch {
+        lane: usize,
+        spool: SpoolKey,
+        after: SpoolRow,
+        bytes: usize,
+    },
+    Poison(DestinationId, Box<Poison>),
+    /// The dead letter with this number is read, and goes to its destination again.
+    Replay(usize, i64),
+    Nothing,
+}
+
+impl Inside {
+    pub(super) fn start(outside: &mut Outside) -> Inside {
+        let mut destinations = Destinations::default();
+        let all: Vec<_> = (0..LANES).map(|n| destinations.intern(n, &name(n), "")).collect();
+        let reach = all[..ROUTED].iter().map(|destination| Reach::Whole(*destination)).collect();
+        let route = Route::new(&routes(), reach).expect("no patterns");
+        let mut core = Core::new(vec![("vc".into(), OVERLAP_US)], route, destinations);
+        let mut store = MemoryStore::open(&outside.disk);
+        let found = Found {
+            url: "https://vc/sdk".into(),
+            instance_uuid: Uuid::from_u128(7),
+            api_version: "8.0.3.0".into(),
+            start_us: BASE_US - 1,
+        };
+        let stored = store.load("vc").expect("the disk is read only here");
+        let (start, write) = core.begin(0, &found, stored).expect("the same vCenter");
+        store.apply(&[Write::Checkpoint(write)]).expect("no failure is planned before a start");
+        let mut spooled =
+            Spooled::by_destination(store.spools().iter().map(|(name, size)| (name, size.rows)));
+        let lanes = (0..LANES)
+            .map(|n| {
+                let rows = spooled.remove(&name(n)).unwrap_or_default();
+                let mail = VecDeque::from([Mail::Input(Input::Tick)]);
+                Lane {
+                    engine: engine(n, rows, outside.random.random()),
+                    mail,
+                    under_way: Vec::new(),
+                    adopted: BTreeMap::new(),
+                    next_ticket: 0,
+                    replays: BTreeMap::new(),
+                }
+            })
+            .collect();
+        let reader = Reader {
+            info: start.info,
+            begin_us: start.begin_us,
+            next: 0,
+            sweep: None,
+            sweep_due_us: 0,
+            number: 0,
+            reading: 0,
+            position_us: start.begin_us,
+            careful: 0,
+            in_flight: VecDeque::new(),
+            verdicts: mpsc::unbounded_channel(),
+        };
+        Inside {
+            core,
+            parse: Parse::default(),
+            reader,
+            to_parse: VecDeque::new(),
+            parsed: Vec::new(),
+            store,
+            jobs: VecDeque::new(),
+            lanes,
+            settled: VecDeque::new(),
+            checkpointing: false,
+        }
+    }
+
+    /// Does one thing. `Err`: the store failed, and the process has to end.
+    pub(super) fn step(&mut self, outside: &mut Outside) -> Result<(), ()> {
+        let lane = outside.below(LANES);
+        match outside.below(11) {
+            0 => self.reader.step(outside, &mut self.to_parse),
+            1 => {
+                if let Some(page) = self.to_parse.pop_front() {
+                    self.parsed.push(self.parse.step(page).0);
+                }
+            }
+            // Two decoders: a page may overtake the one before it.
+            2 if !self.parsed.is_empty() => {
+                let at = outside.below(self.parsed.len().min(2));
+                let parsed = self.parsed.remove(at);
+                self.page(parsed, outside);
+            }
+            3 => {
+                if let Some((destination, piece)) = self.settled.pop_front() {
+                    self.core.settled(destination, &piece);
+                }
+            }
+            4 => return self.job(),
+            5 => {
+                if let Some(mail) = self.lanes[lane].mail.pop_front() {
+                    self.mail(lane, mail, outside.now_us);
+                }
+            }
+            6 if !self.lanes[lane].under_way.is_empty() => {
+                let at = outside.below(self.lanes[lane].under_way.len());
+                let (id, request) = self.lanes[lane].under_way.swap_remove(at);
+                let outcome = outside.answer(lane, &request);
+                self.mail(lane, Mail::Input(Input::Done { request: id, outcome }), outside.now_us);
+            }
+            7 => self.mail(lane, Mail::Input(Input::Tick), outside.now_us),
+            8 if !self.checkpointing => {
+                let writes = self.core.checkpoints();
+                if !writes.is_empty() {
+                    self.checkpointing = true;
+                    let job = writes.into_iter().map(Write::Checkpoint).collect();
+                    self.jobs.push_back((job, Reply::Checkpointed));
+                }
+            }
+            9 if outside.below(8) == 0 => self.replay(outside),
+            _ => {}
+        }
+        Ok(())
+    }
+
+    pub(super) fn page(&mut self, parsed: Parsed, outside: &mut Outside) {
+        let mut outputs = Vec::new();
+        self.core.page(parsed, &mut outputs);
+        for output in outputs {
+            match output {
+                Output::Offer { destination, piece } => {
+                    let room = Room { share: 1_500, scarce: outside.chance(50), alone: false };
+                    self.lanes[destination.0 as usize]
+                        .mail
+                        .push_back(Mail::Input(Input::Offer { piece, room }));
+                }
+                Output::Poison { destination, poison } => {
+                    let write = driver::poison_write(&poison, outside.now_us);
+                    self.jobs.push_back((vec![write], Reply::Poison(destination, Box::new(poison))));
+                }
+            }
+        }
+    }
+
+    /// Carries out what a destination's engine says, as its driver does.
+    pub(super) fn mail(&mut self, at: usize, mail: Mail, now_us: i64) {
+        let mut actions = Vec::new();
+        let lane = &mut self.lanes[at];
+        let now = Duration::from_micros((now_us - BASE_US) as u64);
+        match mail {
+            Mail::Input(input) => lane.engine.step(now, input, &mut actions),
+            Mail::DeadLettered(letter) => lane.engine.dead_letter_stored(&letter, &mut actions),
+            Mail::Adopt { from, letter } => {
+                let (ticket, piece) = (lane.next_ticket, letter.piece.clone());
+                lane.next_ticket += 1;
+                lane.adopted.insert(ticket, (from, letter));
+                let room = Room { share: 1_500, scarce: ticket.is_multiple_of(2), alone: false };
+                lane.engine.step(now, Input::Adopt { ticket, piece, room }, &mut actions);
+            }
+            Mail::Refused(letter) => return self.store_dead_letter(at, letter, now_us),
+            Mail::Replay { letter, attempts, piece } => {
+                if lane.replays.insert(letter, attempts).is_none() {
+                    lane.engine.step(now, Input::Replay { letter, piece }, &mut actions);
+                }
+            }
+        }
+        let name = name(at);
+        let (mut unspooled, mut posts, mut letters) = (Vec::new(), Vec::new(), Vec::new());
+        for action in actions {
+            match action {
+                Action::Send { id, request } => lane.under_way.push((id, request)),
+                Action::Settle(piece) => self.settled.push_back((DestinationId(at as u32), piece)),
+                Action::Drop(_) => unreachable!("the policy is to spill"),
+                Action::DeadLetter(letter) => match (letter.origin, sink_of(at)) {
+                    (Origin::Adopted(ticket), _) => {
+                        let (from, letter) = lane.adopted.remove(&ticket).expect("told once");
+                        posts.push((from, Mail::Refused(letter)));
+                    }
+                    (_, Some(sink)) => posts.push((sink, Mail::Adopt { from: at, letter: Box::new(letter) })),
+                    (_, None) => letters.push(Box::new(letter)),
+                },
+                Action::Adopted(ticket) => {
+                    let (from, letter) = lane.adopted.remove(&ticket).expect("told once");
+                    posts.push((from, Mail::DeadLettered(letter)));
+                }
+                Action::Replayed { letter, end } => {
+                    let before = lane.replays.remove(&letter).expect("told once");
+                    let write = match end {
+                        ReplayEnd::Delivered => Write::DeadLetterRemove { rows: vec![letter] },
+                        ReplayEnd::PutOff => continue,
+                        ReplayEnd::Failed { failure, attempts } => Write::DeadLetterAgain {
+                            row: letter,
+                            reason: failure.reason,
+                            status: failure.status,
+                            attempts: before + attempts,
+                            last_us: now_us,
+                        },
+                    };
+                    self.jobs.push_back((vec![write], Reply::Nothing));
+                }
+                Action::Append { ticket, pieces } => {
+                    let writes = driver::spool_writes(&name, &OVERFLOW, &pieces).expect("it was decoded");
+                    self.jobs.push_back((writes, Reply::Mail(at, Mail::Input(Input::Appended { ticket }))));
+                }
+                Action::Fetch { spool, after, bytes } => {
+                    self.jobs.push_back((Vec::new(), Reply::Fetch { lane: at, spool, after, bytes }));
+                }
+                Action::Unspool(SpoolRow(row)) => unspooled.push(row),
+            }
+        }
+        for (lane, mail) in posts {
+            self.lanes[lane].mail.push_back(mail);
+        }
+        letters.into_iter().for_each(|letter| self.store_dead_letter(at, letter, now_us));
+        // All of a step at once: rows that were written anew must not leave one by one, or the rest would come before what has left.
+        if !unspooled.is_empty() {
+            self.jobs.push_back((vec![Write::SpoolRemove { rows: unspooled }], Reply::Nothing));
+        }
+    }
+
+    fn store_dead_letter(&mut self, at: usize, letter: Box<DeadLetter>, now_us: i64) {
+        let write = driver::dead_letter_write(&name(at), &letter, now_us).expect("it was decoded");
+        self.jobs.push_back((vec![write], Reply::Mail(at, Mail::DeadLettered(letter))));
+    }
+
+    /// Dead letters that their target would take now.
+    fn replayable(&self, outside: &Outside) -> Vec<(usize, i64)> {
+        let letters = self.store.dead_letters(&DeadLetterFilter::default()).expect("readable");
+        let lane_of = |letter: &ListedDeadLetter| {
+            let lane = (0..LANES).find(|lane| name(*lane) == letter.facts.destination)?;
+            let key = letter.facts.identity.key as usize;
+            (!outside.targets[lane].refuses.contains(&key)).then_some((lane, letter.row))
+        };
+        letters.iter().filter_map(lane_of).collect()
+    }
+
+    /// A person has one dead letter delivered again.
+    fn replay(&mut self, outside: &mut Outside) {
+        let mut letters = self.replayable(outside);
+        if letters.is_empty() && outside.chance(20) {
+            // In vain, perhaps: it is a dead letter of some other target, or still refused.
+            letters.push((outside.below(ROUTED), outside.below(10) as i64));
+        }
+        if !letters.is_empty() {
+            let (lane, letter) = letters[outside.below(letters.len())];
+            self.jobs.push_back((Vec::new(), Reply::Replay(lane, letter)));
+        }
+    }
+
+    /// The store does its next job.
+    pub(super) fn job(&mut self) -> Result<(), ()> {
+        let Some((writes, reply)) = self.jobs.pop_front() else { return Ok(()) };
+        if !writes.is_empty() {
+            self.store.apply(&writes).map_err(|_| ())?;
+        }
+        match reply {
+            Reply::Nothing => {}
+            Reply::Checkpointed => self.checkpointing = false,
+            Reply::Mail(lane, mail) => self.lanes[lane].mail.push_back(mail),
+            Reply::Poison(destination, poison) => {
+                let piece = Piece { batch: Arc::new(poison.batch), picks: Selection::one(0) };
+                self.core.settled(destination, &piece);
+            }
+            Reply::Replay(lane, letter) => {
+                let Some(whole) = self.store.dead_letter(letter).map_err(|_| ())? else { return Ok(()) };
+                let Payload::Event(blob) = whole.payload else { return Ok(()) };
+                if whole.facts.destination == name(lane) {
+                    let batch = codec::decode(&blob, |_| Some(0)).expect("what was written");
+                    let picks = Selection::first(batch.records.len());
+                    let piece = Piece { batch: Arc::new(batch), picks };
+                    let attempts = whole.facts.attempts;
+                    self.lanes[lane].mail.push_back(Mail::Replay { letter, attempts, piece });
+                }
+            }
+            Reply::Fetch { lane, spool, after, bytes } => {
+                let name = spool.name(&name(lane));
+                let rows = self.store.peek(&name, after.0, bytes.min(2_000) as u64).map_err(|_| ())?;
+                let rows = rows
+                    .into_iter()
+                    .map(|row| {
+                        let picks = row.left();
+                        let batch = codec::decode(&row.blob, |_| Some(0)).expect("what was written");
+                        (SpoolRow(row.row), Piece { batch: Arc::new(batch), picks })
+                    })
+                    .collect();
+                self.lanes[lane].mail.push_back(Mail::Input(Input::Fetched { spool, rows }));
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn is_quiet(&self, outside: &Outside) -> bool {
+        self.reader.has_read_all(outside)
+            && self.to_parse.is_empty()
+            && self.parsed.is_empty()
+            && self.jobs.is_empty()
+            && self.settled.is_empty()
+            && self.core.is_settled()
+            && self.store.spools().values().all(|size| size.rows == 0)
+            && self.lanes.iter().all(|lane| lane.mail.is_empty() && lane.engine.is_idle())
+            && self.replayable(outside).is_empty()
+    }
+}

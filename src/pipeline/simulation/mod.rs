@@ -1,0 +1,154 @@
+//! The whole pipeline in one thread, from a seed: a vCenter, the reading of it, every stage that runs in earnest, targets and a disk, under a clock of
+//! its own. What goes wrong is drawn from the seed: lost and garbled answers, events visible late, targets that fail, refuse or forget to acknowledge, stores
+//! that fail, crashes of the router at any step. What `p1` refuses goes to a dead-letter processor, `p3`; what is kept as a dead letter is replayed, when the
+//! target's mind has changed and sometimes when it has not.
+//!
+//! ```text
+//!  vCenter ─► reader ─► Parse ─► Core (order, route, settle) ─► Delivery, one a destination ─► targets
+//!                                  │    ▲                          │    ▲
+//!                                  └────┴── MemoryStore ◄──────────┘────┘   ◄── a crash leaves only the disk, the vCenter and what targets have
+//! ```
+//!
+//! `EVENT_ROUTER_SEEDS=5000..100000 cargo test --release simulation` tries these instead; `EVENT_ROUTER_SEEDS=7..8` only that one.
+
+mod inside;
+mod judge;
+mod outside;
+mod reader;
+
+use std::time::Duration;
+
+use rand::rngs::SmallRng;
+use rand::{Rng, SeedableRng};
+
+use self::inside::Inside;
+use self::judge::judge;
+use self::outside::{Outside, Target};
+use super::deliver::{Delivery, Spooled};
+use crate::config::{self, Ordering, Retry};
+use crate::durable::{Failing, MemoryDisk};
+use crate::processor::Shape;
+
+const BASE_US: i64 = 1_700_000_000_000_000;
+const OVERLAP_US: i64 = 60_000_000;
+/// An event is visible so much after its creation at most: within what the sweep looks at.
+const LATE_US: i64 = 20_000_000;
+const SWEEP_INTERVAL_US: i64 = 8_000_000;
+const OVERFLOW: config::Overflow =
+    config::Overflow { policy: config::OverflowPolicy::Spill, bytes_max: u64::MAX, free_disk_floor: 0 };
+/// Destinations that events are routed to …
+const ROUTED: usize = 3;
+/// … and with the dead-letter processor of the second.
+const LANES: usize = 4;
+const EVENTS: usize = 60;
+const ENTITIES: usize = 4;
+/// Steps in which things go wrong; then all is well, and everything has to arrive.
+const TROUBLED_STEPS: usize = 1_200;
+const STEPS_MAX: usize = 60_000;
+const SEEDS: std::ops::Range<u64> = 0..100;
+
+fn ordering(lane: usize) -> Ordering {
+    [Ordering::Source, Ordering::Entity, Ordering::None, Ordering::Source][lane]
+}
+
+fn name(lane: usize) -> String {
+    format!("p{lane}")
+}
+
+/// The dead-letter processor of a destination.
+fn sink_of(lane: usize) -> Option<usize> {
+    (lane == 1).then_some(3)
+}
+
+fn engine(lane: usize, spooled: Spooled, seed: u64) -> Delivery {
+    let policy = config::Delivery {
+        ordering: ordering(lane),
+        retry: Retry { attempts: 1_000, max_age: Duration::MAX, ..Retry::default() },
+        ..config::Delivery::default()
+    };
+    let shape = Shape { events_max: [5, 1, 10, 3][lane], bytes_max: 1 << 20, partial: lane == 2 };
+    Delivery::new(policy, shape, "", spooled, seed)
+}
+
+fn routes() -> config::Config {
+    let vcenter = config::Vcenter::new("https://vc/sdk", "u", config::Secret::inline("p"));
+    let source = config::Source { name: "vc".into(), kind: config::SourceKind::Vcenter(vcenter) };
+    let processors = (0..ROUTED).map(|n| config::Processor {
+        name: name(n),
+        kind: config::ProcessorKind::Blackhole,
+        delivery: config::Delivery::default(),
+    });
+    config::Config::new(config::State::Ephemeral, vec![source], processors.collect())
+}
+
+/// Plays a seed to its end; panics where a promise is broken.
+fn play(seed: u64) {
+    let mut outside = Outside {
+        random: SmallRng::seed_from_u64(seed),
+        now_us: BASE_US,
+        vcenter: Vec::new(),
+        disk: MemoryDisk::default(),
+        targets: Vec::new(),
+        well: false,
+    };
+    for lane in 0..LANES {
+        // The dead-letter processor sees few.
+        let percent = if lane < ROUTED { 4 } else { 40 };
+        let refuses = (0..EVENTS).filter(|_| outside.chance(percent)).collect();
+        outside.targets.push(Target { refuses, ..Target::default() });
+    }
+    let mut inside = Inside::start(&mut outside);
+    let mut crashes = 0;
+    for step in 0..STEPS_MAX {
+        outside.well = step >= TROUBLED_STEPS;
+        outside.now_us += outside.random.random_range(0..200_000);
+        if outside.vcenter.len() < EVENTS && (outside.well || outside.below(20) == 0) {
+            outside.create();
+        }
+        if outside.below(200) == 0 {
+            let at = outside.below(LANES);
+            outside.targets[at].down ^= true;
+        }
+        if outside.chance(1) && outside.below(3) == 0 {
+            outside.change_mind();
+        }
+        if outside.chance(1) && outside.below(4) == 0 {
+            let how = if outside.below(2) == 0 { Failing::Before } else { Failing::After };
+            outside.disk.fail(0, how);
+        }
+        let failed = inside.step(&mut outside).is_err();
+        if failed || (outside.chance(1) && outside.below(3) == 0) {
+            crashes += 1;
+            for lane in 0..LANES {
+                // Whether a target did the work that nobody waits for any more is open.
+                for (_, request) in std::mem::take(&mut inside.lanes[lane].under_way) {
+                    if outside.below(2) == 0 {
+                        outside.answer(lane, &request);
+                    }
+                }
+            }
+            outside.disk.mend();
+            inside = Inside::start(&mut outside);
+        }
+        // Whatever is visible late has been so long enough for the sweep to have passed it.
+        let last_us = outside.vcenter.last().map_or(0, |event| event.created_us);
+        let is_swept = outside.well && outside.now_us > last_us + OVERLAP_US;
+        if is_swept && outside.vcenter.len() == EVENTS && inside.is_quiet(&outside) {
+            return judge(seed, &outside, &inside, crashes);
+        }
+    }
+    panic!(
+        "seed {seed}: stuck after {crashes} crashes: {:?}",
+        inside.lanes.iter().map(|l| l.engine.gauges()).collect::<Vec<_>>()
+    );
+}
+
+#[test]
+fn nothing_is_lost_or_out_of_order_whatever_the_seed() {
+    let seeds = std::env::var("EVENT_ROUTER_SEEDS").map_or(SEEDS, |text| {
+        let bounds = text.split_once("..").and_then(|(from, to)| Some(from.parse().ok()?..to.parse().ok()?));
+        bounds.expect("EVENT_ROUTER_SEEDS is FROM..TO")
+    });
+    println!("tried {} seed of the simulation", seeds.end - seeds.start);
+    seeds.for_each(play);
+}

@@ -1,0 +1,134 @@
+//! What outlives the router: the vCenter, the disk, the targets, and chance.
+
+use std::collections::BTreeSet;
+
+use bytes::Bytes;
+use rand::Rng;
+use rand::rngs::SmallRng;
+use uuid::Uuid;
+
+use super::{ENTITIES, LANES, LATE_US};
+use crate::durable::MemoryDisk;
+use crate::processor::{Failure, Fault, Outcome, Request};
+
+#[derive(Clone, Copy)]
+pub(super) struct Event {
+    pub(super) created_us: i64,
+    pub(super) visible_us: i64,
+    pub(super) entity: usize,
+    /// No decoder reads it.
+    pub(super) unreadable: bool,
+}
+
+impl Event {
+    pub(super) fn is_late(&self) -> bool {
+        self.visible_us > self.created_us
+    }
+}
+
+/// What outlives the router.
+pub(super) struct Outside {
+    pub(super) random: SmallRng,
+    pub(super) now_us: i64,
+    pub(super) vcenter: Vec<Event>,
+    pub(super) disk: MemoryDisk,
+    pub(super) targets: Vec<Target>,
+    pub(super) well: bool,
+}
+
+/// Keys and ids as they came; a key is the event's index.
+#[derive(Default)]
+pub(super) struct Target {
+    pub(super) down: bool,
+    pub(super) received: Vec<(usize, Uuid)>,
+    /// Does not take these …
+    pub(super) refuses: BTreeSet<usize>,
+    /// … and now takes these, which it once refused.
+    pub(super) mended: BTreeSet<usize>,
+}
+
+impl Outside {
+    pub(super) fn chance(&mut self, percent: u32) -> bool {
+        !self.well && self.random.random_range(0..100) < percent
+    }
+
+    pub(super) fn below(&mut self, n: usize) -> usize {
+        self.random.random_range(0..n)
+    }
+
+    /// Some target will take one of the events that it has refused.
+    pub(super) fn change_mind(&mut self) {
+        let lane = self.below(LANES);
+        let refused = self.targets[lane].refuses.len();
+        if refused > 0 {
+            let at = self.below(refused);
+            let target = &mut self.targets[lane];
+            let key = *target.refuses.iter().nth(at).expect("fewer than there are");
+            target.refuses.remove(&key);
+            target.mended.insert(key);
+        }
+    }
+
+    pub(super) fn create(&mut self) {
+        let unreadable = self.chance(3);
+        let late = !unreadable && self.chance(10);
+        let delay = if late { self.random.random_range(1..LATE_US) } else { 0 };
+        let entity = self.below(ENTITIES);
+        let created_us = self.now_us;
+        self.vcenter.push(Event { created_us, visible_us: created_us + delay, entity, unreadable });
+    }
+
+    pub(super) fn page(&mut self, keys: &[usize], may_garble: bool) -> Bytes {
+        let mut xml = String::from(
+            r#"<?xml version="1.0" encoding="UTF-8"?><soapenv:Envelope xmlns:soapenv="http://schemas.xmlsoap.org/soap/envelope/" xmlns:xsi="http://www.w3.org/2001/XMLSchema-instance"><soapenv:Body><ReadNextEventsResponse xmlns="urn:vim25">"#,
+        );
+        for key in keys {
+            let event = self.vcenter[*key];
+            let time = jiff::Timestamp::from_microsecond(event.created_us).expect("within the calendar");
+            let broken = if event.unreadable { "<odd></strange>" } else { "" };
+            let entity = event.entity;
+            xml.push_str(&format!(
+                r#"<returnval xsi:type="VmPoweredOnEvent"><key>{key}</key><chainId>{key}</chainId><createdTime>{time:.6}</createdTime><userName>u</userName>{broken}<vm><name>v</name><vm type="VirtualMachine">vm-{entity}</vm></vm><template>false</template></returnval>"#
+            ));
+        }
+        xml.push_str("</ReadNextEventsResponse></soapenv:Body></soapenv:Envelope>");
+        // Only one of several is worth another look: a garbled answer of one event would be taken for the event's fault.
+        if may_garble && keys.len() > 1 && self.chance(4) {
+            xml.truncate(xml.len() - 20);
+        }
+        Bytes::from(xml)
+    }
+
+    /// A target's answer, as the router sees it.
+    pub(super) fn answer(&mut self, lane: usize, request: &Request) -> Outcome {
+        let failure = |fault| Failure::new(fault, "as the seed says");
+        let (retryable, unacknowledged) = (self.chance(5), self.chance(5));
+        let target = &mut self.targets[lane];
+        if target.down && !self.well {
+            return Outcome::Failed(failure(Fault::Target));
+        }
+        if retryable {
+            return Outcome::Failed(failure(Fault::Retryable));
+        }
+        let events: Vec<(usize, Uuid)> = request.events().map(received).collect();
+        let refused: Vec<bool> = events.iter().map(|(key, _)| target.refuses.contains(key)).collect();
+        if lane == 2 {
+            target
+                .received
+                .extend(events.iter().zip(&refused).filter(|(_, refused)| !**refused).map(|(e, _)| *e));
+            return Outcome::Partial(
+                refused.into_iter().map(|refused| refused.then(|| failure(Fault::Permanent))).collect(),
+            );
+        }
+        if refused.contains(&true) {
+            return Outcome::Failed(failure(Fault::Permanent));
+        }
+        target.received.extend(events);
+        if unacknowledged { Outcome::Failed(failure(Fault::Target)) } else { Outcome::Delivered }
+    }
+}
+
+fn received((batch, at): (&crate::event::Batch, usize)) -> (usize, Uuid) {
+    let record = &batch.records[at];
+    (record.key.expect("all have one") as usize, record.id)
+}
