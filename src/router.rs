@@ -9,7 +9,7 @@ use tokio::task::JoinSet;
 
 use crate::config::{self, Config, Payload, Protocol, State};
 use crate::durable::{Bounds, Store, StoreError};
-use crate::limits::FIRST_SYNC_MAX;
+use crate::limits::{FIRST_SYNC_MAX, SMALL_READS_PER_SECOND};
 use crate::pattern::PatternError;
 use crate::pipeline::destination::Destinations;
 use crate::pipeline::replay::DeadLetters;
@@ -128,6 +128,7 @@ impl Router {
             statuses.push((source.name.clone(), Arc::clone(&status)));
             let config::SourceKind::Vcenter(mut settings) = source.kind.clone();
             settings.protocol = protocol(settings.protocol, &config.processors);
+            settings.poll_interval = settings.poll_interval.max(poll_share(config.sources.len()));
             let source =
                 vcenter::run(source.name.clone(), settings, pipeline.intake(at), status, stopped.clone());
             let (interests, mut stopped) = (std::mem::take(&mut interests[at]), stopped.clone());
@@ -248,6 +249,12 @@ fn protocol(configured: Protocol, processors: &[config::Processor]) -> Protocol 
 fn bounds(config: &Config) -> Bounds {
     let spools = config.processors.iter().map(|processor| processor.delivery.overflow.bytes_max);
     Bounds { spool_bytes: spools.fold(0, u64::saturating_add), ..Bounds::default() }
+}
+
+/// The shortest interval of the reads of one of `sources`: a call that brings an event or two costs many times what the events do, so that many quiet vCenters
+/// would cost more than a busy one.
+fn poll_share(sources: usize) -> Duration {
+    Duration::from_secs(1).mul_f64(sources as f64 / SMALL_READS_PER_SECOND)
 }
 
 /// Decoding shares the cores with the core thread and the HTTP at both ends: half of them, as measured (`docs/performance.md`).

@@ -263,7 +263,7 @@ static SOURCE: Block = Block {
             Field::new(
                 "pollInterval",
                 Kind::Duration(1, MINUTE),
-                "The longest time from a page that was not full to the next read; it is shorter while events come fast. The first event after idle is read at once.",
+                "The longest time from a page that was not full to the next read; it is shorter while events come fast, and 1 ms for each source at least. The first event after idle is read at once.",
             )
             .or("20ms")
             .also(&["interval", "minInterval"]),

@@ -8,8 +8,8 @@
 #![allow(dead_code)]
 
 pub mod child;
-pub mod golden;
 pub mod disk;
+pub mod golden;
 pub mod pages;
 pub mod peer;
 pub mod router;

@@ -167,7 +167,7 @@ impl<A: EventApi> Link<A> {
     }
 
     /// Reads the next page of a collector, within what is usual for this vCenter.
-    pub async fn read_next(&self, collector: &MoRef, events: u32) -> Result<Option<Bytes>, SoapError> {
+    pub async fn read_next(&self, collector: &MoRef, events: u32) -> Result<Option<PageBody>, SoapError> {
         let after = self.patience().wait(self.settings.timeouts.call);
         let answer = self.call(Method::ReadNextEvents, async {
             let asked = Instant::now();
