@@ -170,12 +170,12 @@ fn a_connection_that_is_reset() {
 
 #[test]
 fn html_from_a_proxy() {
-    check_reads("", Trouble::Html, &["HTTP 200 without a SOAP answer"]);
+    check_reads("", Trouble::Html, &["HTTP 200 without an answer of the vSphere API"]);
 }
 
 #[test]
 fn a_service_that_is_unavailable() {
-    check_reads("", Trouble::Status(503), &["HTTP 503 without a SOAP answer"]);
+    check_reads("", Trouble::Status(503), &["HTTP 503 without an answer of the vSphere API"]);
 }
 
 #[test]
