@@ -111,7 +111,7 @@ pub const LISTING_BYTES_MAX: usize = 32 << 20;
 pub const LISTING_TIMEOUT: Duration = Duration::from_secs(15);
 /// Wait between two tries to read functions or rules for the first time.
 pub const FIRST_SYNC_RETRY: Duration = Duration::from_secs(1);
-/// How long a command line waits for them.
+/// How long a command line waits for them, and after what a source that waits for them says so again.
 pub const FIRST_SYNC_MAX: Duration = Duration::from_secs(30);
 /// Bytes of a vCenter's answer to a call that is not a page: `description.eventInfo` is the largest, some 1,300 entries * 1.5 KiB.
 pub const CONTROL_BYTES_MAX: usize = 8 << 20;

@@ -129,18 +129,15 @@ impl Router {
             let config::SourceKind::Vcenter(mut settings) = source.kind.clone();
             settings.protocol = protocol(settings.protocol, &config.processors);
             settings.poll_interval = settings.poll_interval.max(poll_share(config.sources.len()));
-            let source =
-                vcenter::run(source.name.clone(), settings, pipeline.intake(at), status, stopped.clone());
-            let (interests, mut stopped) = (std::mem::take(&mut interests[at]), stopped.clone());
-            sources.spawn(async move {
-                let is_known = tokio::select! {
-                    () = known(interests) => true,
-                    _ = stopped.wait_for(|stopped| *stopped) => false,
-                };
-                if is_known {
-                    source.await;
-                }
-            });
+            let ready = ready(source.name.clone(), std::mem::take(&mut interests[at]));
+            sources.spawn(vcenter::run(
+                source.name.clone(),
+                settings,
+                pipeline.intake(at),
+                status,
+                ready,
+                stopped.clone(),
+            ));
         }
         let shutdown_timeout = config.shutdown_timeout;
         let view = View {
@@ -229,6 +226,15 @@ fn interests(config: &Config, source: usize, processors: &[Arc<dyn Processor>]) 
 async fn known(interests: Vec<Interest>) {
     for mut interest in interests {
         interest.known().await;
+    }
+}
+
+/// When all that the events of `source` are offered by is known; says so while it waits.
+async fn ready(source: String, interests: Vec<Interest>) {
+    let known = known(interests);
+    tokio::pin!(known);
+    while tokio::time::timeout(FIRST_SYNC_MAX, &mut known).await.is_err() {
+        tracing::warn!(%source, "the functions or rules of one of its processors are still unknown (see above); this source is not read until they are known, so that no function misses an event. Make that processor's gateway or AWS reachable, or take it out of the routes");
     }
 }
 

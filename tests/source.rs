@@ -55,8 +55,14 @@ impl Run {
         let (stop, stopped) = watch::channel(false);
         let delivered = Arc::new(Mutex::new(Delivered::default()));
         runtime.spawn(pipeline(begins, pages, Arc::clone(&delivered)));
-        let source =
-            runtime.spawn(vcenter::run("vc".to_string(), settings, intake, Arc::clone(&status), stopped));
+        let source = runtime.spawn(vcenter::run(
+            "vc".to_string(),
+            settings,
+            intake,
+            Arc::clone(&status),
+            std::future::ready(()),
+            stopped,
+        ));
         Run { runtime, status, delivered, stop, source }
     }
 

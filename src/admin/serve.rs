@@ -13,7 +13,7 @@ use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncWrite, BufReader};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio_rustls::TlsAcceptor;
@@ -86,5 +86,13 @@ async fn http(stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, rout
     let mut server = auto::Builder::new(TokioExecutor::new());
     server.http1().timer(TokioTimer::new()).header_read_timeout(ADMIN_HEAD_TIMEOUT);
     server.http2().max_concurrent_streams(8);
+    // The server's own limit begins with the first byte of a request.
+    let mut stream = BufReader::with_capacity(1, stream);
+    if !tokio::time::timeout(ADMIN_HEAD_TIMEOUT, stream.fill_buf())
+        .await
+        .is_ok_and(|read| read.is_ok_and(|bytes| !bytes.is_empty()))
+    {
+        return;
+    }
     let _ = server.serve_connection(TokioIo::new(stream), service).await;
 }

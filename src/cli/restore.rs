@@ -10,7 +10,7 @@ use crate::durable;
 
 /// Put a backup in the place of the state.
 ///
-/// The router must not be running; the state that was there is kept beside it as `state.db.replaced`. The backup is checked whole first: one that is damaged changes nothing. Sources go on where they were at the time of the backup, so what was delivered
+/// The router must not be running; the state that was there is kept beside it as `state.db.replaced`, or with a number behind it where that exists. The backup is checked whole first: one that is damaged changes nothing. Sources go on where they were at the time of the backup, so what was delivered
 /// since comes again, with its old id.
 #[derive(Debug, Args)]
 pub struct RestoreArgs {

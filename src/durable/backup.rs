@@ -89,7 +89,8 @@ impl Reader {
     }
 }
 
-/// Puts the backup `from` in the place of the store of `dir`, which no process may be using; the store that was there is kept as `state.db.replaced`.
+/// Puts the backup `from` in the place of the store of `dir`, which no process may be using; the store that was there is kept as `state.db.replaced`, or as
+/// `state.db.replaced.2` and so on where there is one already.
 pub fn restore(from: &Path, dir: &Path) -> Result<(), StoreError> {
     if !from.try_exists().map_err(|cause| StoreError::io(from, "look for the file", cause))? {
         return Err(StoreError::Missing { path: from.to_owned() });
@@ -100,13 +101,13 @@ pub fn restore(from: &Path, dir: &Path) -> Result<(), StoreError> {
     Reader::open_file(from.to_owned())?.copy(&restoring)?;
     directory::sync(dir)?;
 
-    let replaced = directory::beside(&state, REPLACED);
-    // An interrupted restore has moved the old store already.
-    if state.exists() {
-        for suffix in [""].iter().chain(&SIDE_FILES) {
-            directory::remove(&directory::beside(&replaced, suffix))?;
-        }
-    }
+    // What an earlier restore has kept stays: it may be the only copy of what it holds.
+    let replaced = (1..)
+        .map(|n| {
+            directory::beside(&state, &if n == 1 { REPLACED.to_owned() } else { format!("{REPLACED}.{n}") })
+        })
+        .find(|replaced| !replaced.exists())
+        .expect("the numbers do not end");
     for suffix in ["", "-wal"] {
         let (old, kept) = (directory::beside(&state, suffix), directory::beside(&replaced, suffix));
         if old.exists() {
@@ -172,7 +173,11 @@ mod tests {
         let kept = Reader::open_file(dir.path().join("state.db.replaced")).unwrap();
         assert_eq!(kept.spools().unwrap()["bus"].events, 9);
         drop(store);
+        // What the first restore kept may be the only copy of it.
         restore(&file, dir.path()).unwrap();
+        assert!(names(dir.path()).contains(&"state.db.replaced.2".to_owned()), "{:?}", names(dir.path()));
+        let kept = Reader::open_file(dir.path().join("state.db.replaced")).unwrap();
+        assert_eq!(kept.spools().unwrap()["bus"].events, 9);
         restore(&file, &other.path().join("new")).unwrap();
         assert_eq!(Store::open(&other.path().join("new")).unwrap().spools()["bus"].events, 5);
     }

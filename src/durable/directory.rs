@@ -66,11 +66,7 @@ fn make(dir: &Path) -> Result<(), StoreError> {
         .create(dir)
         .map_err(|cause| StoreError::io(dir, "make the directory", cause))?;
     for made in absent {
-        let parent = match made.parent() {
-            Some(parent) if !parent.as_os_str().is_empty() => parent,
-            _ => Path::new("."),
-        };
-        sync(parent)?;
+        sync(parent(&made))?;
     }
     Ok(())
 }
@@ -85,7 +81,15 @@ pub(super) fn sync(dir: &Path) -> Result<(), StoreError> {
 /// Moves `from` to `to` in the same directory, durably.
 pub(super) fn rename(from: &Path, to: &Path) -> Result<(), StoreError> {
     fs::rename(from, to).map_err(|cause| StoreError::io(from, "rename the file", cause))?;
-    sync(to.parent().unwrap_or(Path::new(".")))
+    sync(parent(to))
+}
+
+/// The directory of a path, which for a bare file name is the current one.
+fn parent(path: &Path) -> &Path {
+    match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    }
 }
 
 /// Deletes `path` if it is there.

@@ -58,6 +58,7 @@ pub(super) fn drop_letters(dir: &Path, args: &ChangeArgs, mut out: impl io::Writ
         true => writeln!(out, "{}", json!({ "dropped": dropped }))?,
         false => writeln!(out, "{dropped} dropped")?,
     }
+    args.filter.all_found(dropped)?;
     Ok(End::Done)
 }
 
@@ -146,10 +147,11 @@ impl<W: io::Write> Report<W> {
         writeln!(self.out, "{letter} {}: {}", shown(destination), plain(&why))
     }
 
-    pub fn end(mut self) -> anyhow::Result<End> {
+    /// And how many came to an end.
+    pub fn end(mut self) -> anyhow::Result<(End, u64)> {
         if !self.json {
             writeln!(self.out, "{} delivered, {} still dead letters", self.delivered, self.left)?;
         }
-        Ok(if self.left == 0 { End::Done } else { End::Failed })
+        Ok((if self.left == 0 { End::Done } else { End::Failed }, self.delivered + self.left))
     }
 }

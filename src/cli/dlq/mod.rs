@@ -173,6 +173,18 @@ impl Filter {
         }
         self.which.iter().map(|which| which.narrow(filter.clone())).collect()
     }
+
+    /// Whoever names dead letters wants to know that one is not there: a mistyped number is no success.
+    fn all_found(&self, found: u64) -> anyhow::Result<()> {
+        let named = self.which.len() as u64;
+        if found < named {
+            bail!(
+                "{} of the {named} dead letters that were named are not there; `event-router dlq list` has them all",
+                named - found
+            );
+        }
+        Ok(())
+    }
 }
 
 pub(super) fn run(command: &DlqCommand) -> anyhow::Result<End> {
@@ -201,7 +213,9 @@ pub(super) fn run(command: &DlqCommand) -> anyhow::Result<End> {
             };
             let mut report = Report::new(args.json, out);
             replayed(&mut report)?;
-            report.end()
+            let (end, ended) = report.end()?;
+            args.filter.all_found(ended)?;
+            Ok(end)
         }
         DlqCommand::Drop(DropArgs { change: args }) => {
             args.check()?;

@@ -49,7 +49,7 @@ use self::reader::Reader;
 use self::session::Sessions;
 use crate::config::{ClientCert, ClientTls, StartAt, Vcenter};
 use crate::limits::{BACKOFF_MAX, CLOSE_MAX};
-use crate::source::{BeginError, Found, Intake};
+use crate::source::{BeginError, Closed, Found, Intake};
 use crate::vim::soap::{About, Client, Identity, Options, Trust};
 
 /// Reads the vCenter `settings` until `shutdown` turns true, then ends the session. Never returns before that.
@@ -58,6 +58,7 @@ pub async fn run(
     settings: Vcenter,
     intake: Intake,
     status: Arc<Status>,
+    ready: impl Future<Output = ()>,
     mut shutdown: watch::Receiver<bool>,
 ) {
     let stopped = stopped(&mut shutdown);
@@ -86,7 +87,7 @@ pub async fn run(
         }
     };
     let link = Link::new(ClientApi::new(client), name, settings, intake, status, clock);
-    read(link, stopped).await;
+    read(link, ready, stopped).await;
 }
 
 /// How the client of `settings` reaches its vCenter.
@@ -112,9 +113,14 @@ async fn stopped(shutdown: &mut watch::Receiver<bool>) {
     let _ = shutdown.wait_for(|stop| *stop).await;
 }
 
-/// The life of a source: one session after another.
-async fn read<A: EventApi>(link: Link<A>, stopped: impl Future<Output = ()>) {
+/// The life of a source: one session after another. Nothing is read before `ready`, but the position is set, so that what happens meanwhile is read then.
+async fn read<A: EventApi>(
+    link: Link<A>,
+    ready: impl Future<Output = ()>,
+    stopped: impl Future<Output = ()>,
+) {
     tokio::pin!(stopped);
+    let mut waits = Some(Box::pin(ready));
     let mut sessions = Sessions::default();
     let mut reader: Option<Reader> = None;
     loop {
@@ -138,6 +144,20 @@ async fn read<A: EventApi>(link: Link<A>, stopped: impl Future<Output = ()>) {
                 }
             }
         }
+        if let Some(ready) = &mut waits {
+            let end = tokio::select! {
+                () = &mut stopped => break,
+                () = ready => None,
+                end = session::monitor(&link) => Some(end),
+            };
+            if let Some(end) = end {
+                match close_after(&link, end).await {
+                    Ok(()) => continue,
+                    Err(Closed) => break stopped.await,
+                }
+            }
+            waits = None;
+        }
         let reader = reader
             .get_or_insert_with(|| Reader::new(link.started().begin_us, link.settings.page_events as u32));
         let end = tokio::select! {
@@ -147,17 +167,25 @@ async fn read<A: EventApi>(link: Link<A>, stopped: impl Future<Output = ()>) {
             end = sweep::run(&link) => end,
             end = session::monitor(&link) => end,
         };
-        close(&link).await;
-        match end {
-            End::Closed => break stopped.await,
-            End::Session(error) => {
-                link.set_state(State::Connecting);
-                tracing::warn!(source = %link.name, %error, "the session with vCenter has ended; logging in again");
-            }
+        if close_after(&link, end).await.is_err() {
+            break stopped.await;
         }
     }
     close(&link).await;
     link.set_state(State::Stopped);
+}
+
+/// Closes a session that has come to its `end`; an error if there is to be no other one.
+async fn close_after<A: EventApi>(link: &Link<A>, end: End) -> Result<(), Closed> {
+    close(link).await;
+    match end {
+        End::Closed => Err(Closed),
+        End::Session(error) => {
+            link.set_state(State::Connecting);
+            tracing::warn!(source = %link.name, %error, "the session with vCenter has ended; logging in again");
+            Ok(())
+        }
+    }
 }
 
 /// Asks the pipeline, once, where to start; after that makes sure that it is still the same vCenter.

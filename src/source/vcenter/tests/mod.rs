@@ -48,6 +48,11 @@ fn settings() -> Vcenter {
 
 impl Run {
     fn start(fake: Fake, settings: Vcenter) -> Run {
+        Run::start_when(fake, settings, std::future::ready(()))
+    }
+
+    /// As `start`, and nothing is read before `ready`.
+    fn start_when(fake: Fake, settings: Vcenter, ready: impl Future<Output = ()> + Send + 'static) -> Run {
         let (begins_in, mut begins) = mpsc::channel(1);
         let (pages_in, mut pages) = mpsc::channel(8);
         let intake = Intake::new(0, Budget::new(64 << 20), begins_in, pages_in);
@@ -58,7 +63,7 @@ impl Run {
         };
         let link = Link::new(fake.clone(), "vc".to_string(), settings, intake, Arc::clone(&status), clock);
         let (shutdown, mut stop) = watch::channel(false);
-        let source = tokio::spawn(async move { super::read(link, super::stopped(&mut stop)).await });
+        let source = tokio::spawn(async move { super::read(link, ready, super::stopped(&mut stop)).await });
         let delivered = Arc::new(Mutex::new(Delivered::default()));
         let out = Arc::clone(&delivered);
         tokio::spawn(async move {

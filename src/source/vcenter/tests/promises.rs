@@ -67,6 +67,27 @@ async fn a_start_at_now_reads_nothing_older_whatever_goes_wrong() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_happens_while_functions_are_not_known_yet_is_read_when_they_are() {
+    let fake = Fake::new();
+    fake.world().history(20);
+    let (known, ready) = tokio::sync::oneshot::channel::<()>();
+    let settings = Vcenter { start_at: StartAt::Now, ..settings() };
+    let run = Run::start_when(fake.clone(), settings, async move { drop(ready.await) });
+    // The position is that of the start, not of the moment when they are known.
+    sleep(MINUTE).await;
+    let key = fake.world().append().key;
+    // Longer than a session lives without being kept alive, and a session that ends is not the end.
+    sleep(60 * MINUTE).await;
+    fake.world().kill_session();
+    sleep(MINUTE).await;
+    assert_eq!((run.count(), fake.world().calls_of(READ)), (0, 0));
+    known.send(()).unwrap();
+    run.wait(MINUTE, "the event of before", |run| run.count() == 1).await;
+    assert_eq!(run.delivered.lock().unwrap().keys[0].0, key);
+    run.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_page_that_hangs_delays_what_is_behind_it_by_seconds() {
     let fake = Fake::new();
     fake.world().history(1_000);
