@@ -346,6 +346,25 @@ fn a_backup_of_a_running_router_is_restored() {
 }
 
 #[test]
+fn a_full_or_closed_output_is_an_error_and_no_panic() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = vcenter_config(folder.path(), "https://127.0.0.1:9/sdk", "user", "password");
+    let full = std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+    for (stdout, code, said) in [
+        (std::process::Stdio::from(full), 1, "cannot write to standard output"),
+        (std::process::Stdio::from(std::io::pipe().unwrap().1), 0, ""),
+    ] {
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_event-router"));
+        let output =
+            command.args(["check", "-c", &config]).stdout(stdout).stderr(std::process::Stdio::piped());
+        let output = output.output().unwrap();
+        let stderr = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(code), "{stderr}");
+        assert!(stderr.contains(said) && !stderr.contains("panicked"), "{stderr}");
+    }
+}
+
+#[test]
 fn shells_and_man_know_every_command() {
     let commands = ["run", "check", "events", "emit", "checkpoint", "backup", "restore", "completions"];
     for shell in ["bash", "zsh", "fish"] {

@@ -25,6 +25,6 @@ pub(super) fn run(args: &BackupArgs) -> anyhow::Result<End> {
         Err(end) => return Ok(end),
     };
     Reader::open(&dir)?.backup(&args.file)?;
-    println!("{}: the state of {}", args.file.display(), dir.display());
+    say!("{}: the state of {}", args.file.display(), dir.display())?;
     Ok(End::Done)
 }

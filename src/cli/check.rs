@@ -41,24 +41,24 @@ pub(super) fn run(args: &CheckArgs) -> anyhow::Result<End> {
         errors.iter().for_each(|error| eprintln!("{file}: {error}"));
         return Ok(End::Usage);
     }
-    println!(
+    say!(
         "{file}: {} sources, {} processors, {} routes",
         config.sources.len(),
         config.processors.len(),
         config.routes.len()
-    );
+    )?;
     for source in &config.sources {
         let SourceKind::Vcenter(vcenter) = &source.kind;
-        println!("  source {}: {}", source.name, vcenter.sdk_url);
+        say!("  source {}: {}", source.name, vcenter.sdk_url)?;
     }
     for route in &config.routes {
         let pattern = if route.pattern.is_some() { " by pattern" } else { "" };
-        println!(
+        say!(
             "  route {}: {} to {}{pattern}",
             route.name,
             route.sources.join(", "),
             route.processors.join(", ")
-        );
+        )?;
     }
     if !args.connect {
         return Ok(End::Done);
@@ -80,8 +80,8 @@ pub(super) fn run(args: &CheckArgs) -> anyhow::Result<End> {
             ]
         })
         .collect();
-    println!();
-    print!("{}", table(["CONNECTION", "STATE", "TOOK", "ANSWER"], &rows));
+    say!("")?;
+    super::print(table(["CONNECTION", "STATE", "TOOK", "ANSWER"], &rows).as_bytes())?;
     let failed = looks.iter().any(|look| look.result.is_err());
     Ok(if failed { End::Failed } else { End::Done })
 }

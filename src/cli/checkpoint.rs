@@ -100,7 +100,7 @@ fn show(dir: &Path, json: bool) -> anyhow::Result<()> {
             .iter()
             .map(|(name, size)| (name.clone(), json!({"events": size.events, "bytes": size.bytes})))
             .collect();
-        println!("{:#}", json!({"sources": sources, "spools": spools}));
+        say!("{:#}", json!({"sources": sources, "spools": spools}))?;
         return Ok(());
     }
     let sources: Vec<[String; 4]> = checkpoints
@@ -115,7 +115,7 @@ fn show(dir: &Path, json: bool) -> anyhow::Result<()> {
             ]
         })
         .collect();
-    print!("{}", table(["SOURCE", "RESUME", "SEEN", "UNSETTLED"], &sources));
+    super::print(table(["SOURCE", "RESUME", "SEEN", "UNSETTLED"], &sources).as_bytes())?;
     let destinations: std::collections::BTreeSet<&String> = checkpoints
         .iter()
         .flat_map(|(checkpoint, _)| checkpoint.unsettled.keys())
@@ -136,8 +136,8 @@ fn show(dir: &Path, json: bool) -> anyhow::Result<()> {
             [name.clone(), owed.to_string(), spooled.to_string()]
         })
         .collect();
-    println!();
-    print!("{}", table(["DESTINATION", "UNSETTLED", "SPOOLED"], &rows));
+    say!("")?;
+    super::print(table(["DESTINATION", "UNSETTLED", "SPOOLED"], &rows).as_bytes())?;
     Ok(())
 }
 
@@ -162,7 +162,7 @@ fn forget(dir: &Path, source: &str) -> anyhow::Result<()> {
         return Err(unknown(store.reader(), source)?.into());
     }
     store.close()?;
-    println!("{source}: forgotten; at the next start it begins at its `startAt`");
+    say!("{source}: forgotten; at the next start it begins at its `startAt`")?;
     Ok(())
 }
 
@@ -180,14 +180,14 @@ fn set(dir: &Path, args: &SetArgs) -> anyhow::Result<()> {
         store.close()?;
         (set, "")
     };
-    println!(
+    say!(
         "{source}: {would}set to {}; at least {} known events {} delivered again, {} that a destination owed {} let go",
         shown(args.time),
         set.replayed,
         if args.dry_run { "would be" } else { "will be" },
         set.skipped,
         if args.dry_run { "would be" } else { "are" },
-    );
+    )?;
     Ok(())
 }
 

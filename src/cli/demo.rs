@@ -56,8 +56,8 @@ async fn demo(args: &DemoArgs) -> anyhow::Result<End> {
     let verifier = Arc::new(Verifier::new());
     verifier.watch(&vcenter);
     let function = Sink::start(SinkOptions::default(), Arc::clone(&verifier)).await?;
-    println!("vCenter (synthetic)  {}", vcenter.url());
-    println!("function (counts)    {}", function.url());
+    say!("vCenter (synthetic)  {}", vcenter.url())?;
+    say!("function (counts)    {}", function.url())?;
     let router = Router::start(Arc::new(config(&vcenter, &function, args.per_event)))?;
     let mut failed = router.failed();
     let start = Instant::now();
@@ -72,7 +72,7 @@ async fn demo(args: &DemoArgs) -> anyhow::Result<End> {
     let report = verifier.report();
     // After Ctrl-C what was created and not read is not lost: it would be read at the next start.
     let lost = if interrupted { 0 } else { report.total.missing };
-    summary(&report, lost, took, drained.settled);
+    summary(&report, lost, took, drained.settled)?;
     let good =
         lost == 0 && report.total.wrong_ids == 0 && report.total.unknown == 0 && report.unreadable == 0;
     Ok(if good { End::Done } else { End::Failed })
@@ -109,26 +109,26 @@ async fn watch(verifier: &Verifier, events: Option<u64>, start: Instant) {
     }
 }
 
-fn summary(report: &Report, lost: u64, took: Duration, settled: bool) {
+fn summary(report: &Report, lost: u64, took: Duration, settled: bool) -> anyhow::Result<()> {
     let total = &report.total;
-    println!();
-    println!("delivered   {:>12}", total.unique);
-    println!("lost        {lost:>12}");
-    println!("duplicated  {:>12}", total.duplicates);
-    println!("wrong id    {:>12}", total.wrong_ids);
-    println!("out of order{:>12}", total.out_of_order);
-    println!("settled     {:>12}", if settled { "all" } else { "not all" });
-    println!(
+    say!("")?;
+    say!("delivered   {:>12}", total.unique)?;
+    say!("lost        {lost:>12}")?;
+    say!("duplicated  {:>12}", total.duplicates)?;
+    say!("wrong id    {:>12}", total.wrong_ids)?;
+    say!("out of order{:>12}", total.out_of_order)?;
+    say!("settled     {:>12}", if settled { "all" } else { "not all" })?;
+    say!(
         "rate        {:>12.0} events/s over {:.1} s",
         total.unique as f64 / took.as_secs_f64(),
         took.as_secs_f64()
-    );
-    println!(
+    )?;
+    say!(
         "latency     p50 {:.1} ms   p99 {:.1} ms   max {:.1} ms (creation to receipt)",
         report.latency.p50_us as f64 / 1e3,
         report.latency.p99_us as f64 / 1e3,
         report.latency.max_us as f64 / 1e3
-    );
+    )
 }
 
 fn config(vcenter: &VCenter, function: &Sink, per_event: bool) -> Config {

@@ -88,9 +88,9 @@ pub(super) fn run(args: &EmitArgs) -> anyhow::Result<End> {
     let limit = Duration::from_secs(args.timeout);
     let (batch, deliveries) = runtime.block_on(emit(&config, &sample, source, limit))?;
     let record = &batch.records[0];
-    println!("{} {}", batch.text(record.subject), record.id);
+    say!("{} {}", batch.text(record.subject), record.id)?;
     if deliveries.is_empty() {
-        println!("no destination takes it: no route matches, or no function or rule asks for it");
+        say!("no destination takes it: no route matches, or no function or rule asks for it")?;
         return Ok(End::Failed);
     }
     let rows: Vec<[String; 3]> = deliveries
@@ -107,7 +107,7 @@ pub(super) fn run(args: &EmitArgs) -> anyhow::Result<End> {
             ]
         })
         .collect();
-    print!("{}", table(["DESTINATION", "TOOK", "OUTCOME"], &rows));
+    super::print(table(["DESTINATION", "TOOK", "OUTCOME"], &rows).as_bytes())?;
     let all_took = deliveries.iter().all(|delivery| delivery.outcome.is_ok());
     Ok(if all_took { End::Done } else { End::Failed })
 }

@@ -3,6 +3,13 @@
 //! Exit codes: 0 done, 1 failed while it ran (the message says at what), 2 wrong arguments or configuration, 3 stopped with unsettled events (they are
 //! read again at the next start).
 
+/// A line on standard output, where nobody may be reading any more or the disk may be full: `println!` would panic.
+macro_rules! say {
+    ($($text:tt)*) => {
+        $crate::cli::print(format!("{}\n", format_args!($($text)*)).as_bytes())
+    };
+}
+
 mod backup;
 mod check;
 mod checkpoint;

@@ -26,6 +26,6 @@ pub(super) fn run(args: &RestoreArgs) -> anyhow::Result<End> {
         Err(end) => return Ok(end),
     };
     durable::restore(&args.file, &dir)?;
-    println!("{}: the state of {} from now on", args.file.display(), dir.display());
+    say!("{}: the state of {} from now on", args.file.display(), dir.display())?;
     Ok(End::Done)
 }
