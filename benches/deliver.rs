@@ -22,7 +22,6 @@ use event_router::config::{
 };
 use event_router::durable::Store;
 use event_router::event::{Batch, Category, Envelope, EnvelopeOptions, Record, Selection, SourceInfo, Span};
-use event_router::pipeline::budget::Permit;
 use event_router::pipeline::destination::Destinations;
 use event_router::pipeline::route::{Reach, Route};
 use event_router::pipeline::run::{Parts, Pipeline};
@@ -429,22 +428,14 @@ fn batch() -> Arc<Batch> {
             ..Record::default()
         })
         .collect();
-    Arc::new(Batch {
-        source: Arc::new(SourceInfo {
-            index: 0,
-            name: "vc1".into(),
-            url: "https://vc1.example/sdk".into(),
-            instance_uuid: Uuid::nil(),
-            api_version: "8.0.2.0".into(),
-        }),
-        page: 0,
-        produced_us: 1_763_769_600_000_000,
-        arena,
-        records,
-        xml: Bytes::new(),
-        permit: Permit::default(),
-        failed: None,
-    })
+    let source = SourceInfo {
+        index: 0,
+        name: "vc1".into(),
+        url: "https://vc1.example/sdk".into(),
+        instance_uuid: Uuid::nil(),
+        api_version: "8.0.2.0".into(),
+    };
+    Arc::new(Batch { produced_us: 1_763_769_600_000_000, ..Batch::new(Arc::new(source), 0, arena, records) })
 }
 
 fn rendered(batch: &Batch, i: usize) -> Bytes {

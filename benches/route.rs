@@ -154,16 +154,7 @@ fn functions(criterion: &mut Criterion) {
         instance_uuid: Default::default(),
         api_version: "8.0.3.0".into(),
     };
-    let batch = Batch {
-        source: source.into(),
-        page: 0,
-        produced_us: 0,
-        arena: decoded.arena,
-        records: decoded.records,
-        xml: Default::default(),
-        permit: Default::default(),
-        failed: None,
-    };
+    let batch = Batch::new(source.into(), 0, decoded.arena, decoded.records);
     let mut subjects: Vec<String> =
         batch.records.iter().map(|record| batch.text(record.subject).to_string()).collect();
     subjects.sort();

@@ -41,31 +41,13 @@ fn page(number: u64, key: impl Fn(usize) -> i32) -> Batch {
         record.key = Some(key(i));
         record.created_us = Some(1_763_769_600_000_000 + i64::from(key(i)) * 1_000);
     }
-    let mut batch = Batch {
-        source: source(),
-        page: number,
-        produced_us: 0,
-        arena: decoded.arena,
-        records: decoded.records,
-        xml: bytes::Bytes::new(),
-        permit: Default::default(),
-        failed: None,
-    };
+    let mut batch = Batch::new(source(), number, decoded.arena, decoded.records);
     Enrich.step(&mut batch);
     batch
 }
 
 fn copy(batch: &Batch) -> Batch {
-    Batch {
-        source: Arc::clone(&batch.source),
-        page: batch.page,
-        produced_us: batch.produced_us,
-        arena: batch.arena.clone(),
-        records: batch.records.clone(),
-        xml: bytes::Bytes::new(),
-        permit: Default::default(),
-        failed: None,
-    }
+    Batch::new(Arc::clone(&batch.source), batch.page, batch.arena.clone(), batch.records.clone())
 }
 
 fn parsed(batch: Batch) -> Parsed {
@@ -215,16 +197,7 @@ fn pipeline(c: &mut Criterion) {
                 .records
                 .iter_mut()
                 .for_each(|record: &mut Record| record.key = record.key.map(|key| key.wrapping_add(offset)));
-            let mut batch = Batch {
-                source: source(),
-                page: number,
-                produced_us: 0,
-                arena: decoded.arena,
-                records: decoded.records,
-                xml: bytes::Bytes::new(),
-                permit: Default::default(),
-                failed: None,
-            };
+            let mut batch = Batch::new(source(), number, decoded.arena, decoded.records);
             number += 1;
             Enrich.step(&mut batch);
             for leaving in order.step(parsed(batch)).leaving {

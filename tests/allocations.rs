@@ -115,16 +115,7 @@ fn the_way_from_the_page_to_the_destinations_allocates_as_often_for_a_thousand_e
         let mut outputs = Vec::new();
         let (count, counts) = allocations(|| {
             let decoded = decoded(page);
-            let mut batch = Batch {
-                source: Arc::clone(&info),
-                page: number,
-                produced_us: 0,
-                arena: decoded.arena,
-                records: decoded.records,
-                xml: bytes::Bytes::new(),
-                permit: Default::default(),
-                failed: None,
-            };
+            let mut batch = Batch::new(Arc::clone(&info), number, decoded.arena, decoded.records);
             // Other events than those of the page before.
             batch
                 .records

@@ -241,16 +241,8 @@ fn line(decoded: &Decoded, record: &Record, out: &mut Vec<u8>) {
 /// Appends a line an event: the envelope in structured mode.
 fn cloud_events(envelope: &Envelope, source: &Arc<SourceInfo>, decoded: &mut Decoded, out: &mut Vec<u8>) {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_micros() as i64);
-    let mut batch = Batch {
-        source: Arc::clone(source),
-        page: 0,
-        produced_us: now,
-        arena: std::mem::take(&mut decoded.arena),
-        records: std::mem::take(&mut decoded.records),
-        xml: bytes::Bytes::new(),
-        permit: Default::default(),
-        failed: None,
-    };
+    let (arena, records) = (std::mem::take(&mut decoded.arena), std::mem::take(&mut decoded.records));
+    let mut batch = Batch { produced_us: now, ..Batch::new(Arc::clone(source), 0, arena, records) };
     Enrich.step(&mut batch);
     let rendering = envelope.open(&batch);
     for i in 0..batch.records.len() {

@@ -128,14 +128,6 @@ pub fn events(identities: &[(u32, u32)]) -> Batch {
         instance_uuid: Uuid::from_u128(1),
         api_version: "8.0.3.0".into(),
     };
-    Batch {
-        source: Arc::new(source),
-        page: 0,
-        produced_us: 0,
-        arena: b"{}".to_vec(),
-        records: records.map(|r| Record { data: Span::new(0, 2), ..r }).collect(),
-        xml: bytes::Bytes::new(),
-        permit: Permit::default(),
-        failed: None,
-    }
+    let records = records.map(|r| Record { data: Span::new(0, 2), ..r }).collect();
+    Batch::new(Arc::new(source), 0, b"{}".to_vec(), records)
 }

@@ -140,6 +140,20 @@ pub struct Failed {
 }
 
 impl Batch {
+    /// Events without a share of the budget, without the page that they came in, and that failed nowhere.
+    pub fn new(source: Arc<SourceInfo>, page: u64, arena: Vec<u8>, records: Vec<Record>) -> Self {
+        Batch {
+            source,
+            page,
+            produced_us: 0,
+            arena,
+            records,
+            xml: bytes::Bytes::new(),
+            permit: Permit::default(),
+            failed: None,
+        }
+    }
+
     /// The bytes of `span`.
     pub fn bytes(&self, span: Span) -> &[u8] {
         &self.arena[span.range()]

@@ -6,7 +6,6 @@ use uuid::Uuid;
 
 use super::*;
 use crate::event::{Failed, Span};
-use crate::pipeline::budget::Permit;
 
 const ID: &str = "dbed6e0c-bd88-5ef6-b594-21283e1c677f";
 const PRODUCED_US: i64 = 1_763_769_600_123_456;
@@ -61,21 +60,17 @@ fn batch(samples: &[Sample]) -> Arc<Batch> {
             ..Record::default()
         });
     }
+    let source = SourceInfo {
+        index: 0,
+        name: "vc1".into(),
+        url: "https://vc1.example/sdk".into(),
+        instance_uuid: Uuid::nil(),
+        api_version: "8.0.2.0".into(),
+    };
     Arc::new(Batch {
-        source: Arc::new(SourceInfo {
-            index: 0,
-            name: "vc1".into(),
-            url: "https://vc1.example/sdk".into(),
-            instance_uuid: Uuid::nil(),
-            api_version: "8.0.2.0".into(),
-        }),
-        page: 0,
         produced_us: PRODUCED_US,
-        arena,
-        records,
         xml: xml.into(),
-        permit: Permit::default(),
-        failed: None,
+        ..Batch::new(Arc::new(source), 0, arena, records)
     })
 }
 

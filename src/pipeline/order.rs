@@ -233,24 +233,13 @@ pub(crate) mod tests {
 
     /// A batch of these (key, created_us), enriched.
     pub(crate) fn batch(page: u64, events: &[(i32, i64)]) -> Batch {
-        let mut batch = Batch {
-            source: source(),
-            page,
-            produced_us: 0,
-            arena: b"{}".to_vec(),
-            records: events
-                .iter()
-                .map(|(key, us)| Record {
-                    key: Some(*key),
-                    created_us: Some(*us),
-                    data: crate::event::Span::new(0, 2),
-                    ..Record::default()
-                })
-                .collect(),
-            xml: bytes::Bytes::new(),
-            permit: Default::default(),
-            failed: None,
-        };
+        let records = events.iter().map(|(key, us)| Record {
+            key: Some(*key),
+            created_us: Some(*us),
+            data: crate::event::Span::new(0, 2),
+            ..Record::default()
+        });
+        let mut batch = Batch::new(source(), page, b"{}".to_vec(), records.collect());
         crate::pipeline::enrich::Enrich.step(&mut batch);
         batch
     }

@@ -59,19 +59,13 @@ impl Parse {
         let Page { source, number, reading, produced_us, wire, body, poison, mut permit, verdicts } = page;
         let mut counts = ParseCounts { bytes: body.len(), ..ParseCounts::default() };
         if let Some(reason) = poison {
+            let (raw, created_us) = (Span::new(0, body.len()), created_us(wire, &body));
+            let records = vec![Record { raw, created_us, ..Record::default() }];
             let batch = Batch {
-                source: Arc::clone(&source),
-                page: number,
                 produced_us,
-                arena: Vec::new(),
-                records: vec![Record {
-                    raw: Span::new(0, body.len()),
-                    created_us: created_us(wire, &body),
-                    ..Record::default()
-                }],
                 xml: body,
                 permit,
-                failed: None,
+                ..Batch::new(Arc::clone(&source), number, Vec::new(), records)
             };
             let facts = PageFacts { events: 1, ..PageFacts::default() };
             // A source that has gone does not need the verdict.
@@ -93,14 +87,9 @@ impl Parse {
         counts.misfits = decoded.misfits;
         let facts = facts(&decoded.records);
         let mut batch = Batch {
-            source: Arc::clone(&source),
-            page: number,
             produced_us,
-            arena: decoded.arena,
-            records: decoded.records,
             xml: body,
-            permit: Default::default(),
-            failed: None,
+            ..Batch::new(Arc::clone(&source), number, decoded.arena, decoded.records)
         };
         super::enrich::Enrich.step(&mut batch);
         if !self.keep_sent {

@@ -11,7 +11,6 @@ use event_router::durable::{
     Store, Write, codec,
 };
 use event_router::event::{Batch, Identity, Record, Selection, SourceInfo, Span};
-use event_router::pipeline::budget::Permit;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use uuid::Uuid;
@@ -37,16 +36,7 @@ fn batch(n: u32) -> Batch {
     let data = Span::new(0, arena.len());
     let records =
         identities(n).into_iter().map(|identity| Record { identity, data, ..Record::default() }).collect();
-    Batch {
-        source: Arc::new(source),
-        page: n.into(),
-        produced_us: 0,
-        arena,
-        records,
-        xml: Default::default(),
-        permit: Permit::default(),
-        failed: None,
-    }
+    Batch::new(Arc::new(source), n.into(), arena, records)
 }
 
 pub fn transaction(n: u32, store: &Store) -> Vec<Write> {
