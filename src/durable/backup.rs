@@ -101,13 +101,16 @@ pub fn restore(from: &Path, dir: &Path) -> Result<(), StoreError> {
     Reader::open_file(from.to_owned())?.copy(&restoring)?;
     directory::sync(dir)?;
 
-    // What an earlier restore has kept stays: it may be the only copy of what it holds.
-    let replaced = (1..)
-        .map(|n| {
-            directory::beside(&state, &if n == 1 { REPLACED.to_owned() } else { format!("{REPLACED}.{n}") })
-        })
-        .find(|replaced| !replaced.exists())
-        .expect("the numbers do not end");
+    // What an earlier restore has kept stays: it may be the only copy of what it holds. One that was interrupted has moved the old store already, and what
+    // it left of it belongs beside that.
+    let kept = (1..).take_while(|n| directory::beside(&state, &replaced_suffix(*n)).exists()).count();
+    let replaced =
+        directory::beside(&state, &replaced_suffix(if state.exists() { kept + 1 } else { kept.max(1) }));
+    if state.exists() {
+        for suffix in SIDE_FILES {
+            directory::remove(&directory::beside(&replaced, suffix))?;
+        }
+    }
     for suffix in ["", "-wal"] {
         let (old, kept) = (directory::beside(&state, suffix), directory::beside(&replaced, suffix));
         if old.exists() {
@@ -116,6 +119,11 @@ pub fn restore(from: &Path, dir: &Path) -> Result<(), StoreError> {
     }
     directory::remove(&directory::beside(&state, "-shm"))?;
     directory::rename(&restoring, &state)
+}
+
+/// The suffix of the `n`th store that was replaced, counted from 1.
+fn replaced_suffix(n: usize) -> String {
+    if n == 1 { REPLACED.to_owned() } else { format!("{REPLACED}.{n}") }
 }
 
 #[cfg(test)]
@@ -236,6 +244,14 @@ mod tests {
             restore(&file, &data).unwrap();
             let store = Store::open(&data).unwrap();
             assert_eq!(store.spools()["bus"].events, 5, "step {step}");
+            drop(store);
+            // The old store has its log beside it, and no other name.
+            let log = fs::read(data.join("state.db.replaced-wal")).unwrap_or_default();
+            assert!(step == 0 || log == wal, "step {step}");
+            assert!(names(&data).iter().all(|name| !name.contains(".replaced.")), "{:?}", names(&data));
+            for name in names(&data).iter().filter(|name| name.contains(".replaced")) {
+                fs::remove_file(data.join(name)).unwrap();
+            }
         }
     }
 }
