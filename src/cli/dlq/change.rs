@@ -16,41 +16,43 @@ use crate::pipeline::replay::{Ended, Replayed};
 use crate::router::Router;
 use crate::telemetry::log;
 
-/// Asks the running router, once for each dead letter that is named.
+/// Asks the running router, once for each dead letter that is named; `each` says how many an answer is about. Tells for how many questions there was none.
 pub(super) fn ask(
     dir: &Path,
     args: &ChangeArgs,
     request: fn(DeadLetterFilter) -> Request,
-    mut each: impl FnMut(Answer) -> io::Result<()>,
-) -> anyhow::Result<()> {
+    mut each: impl FnMut(Answer) -> io::Result<u64>,
+) -> anyhow::Result<usize> {
+    let mut missing = 0;
     for filter in args.filter.filters() {
         let client = Client::connect(dir)?.context("the router stopped meanwhile")?;
-        let mut written = Ok(());
+        let mut found = Ok(0);
         client.ask(&request(filter), |answer| {
-            if written.is_ok() {
-                written = each(answer);
+            if let Ok(before) = found {
+                found = each(answer).map(|letters| before + letters);
             }
         })?;
-        written?;
+        missing += usize::from(found? == 0);
     }
-    Ok(())
+    Ok(missing)
 }
 
 pub(super) fn drop_letters(dir: &Path, args: &ChangeArgs, mut out: impl io::Write) -> anyhow::Result<End> {
-    let mut dropped = 0;
+    let (mut dropped, mut missing) = (0, 0);
     if Client::connect(dir)?.is_some() {
-        ask(dir, args, Request::Drop, |answer| {
-            if let Answer::Dropped(letters) = answer {
-                dropped += letters;
-            }
-            Ok(())
+        missing = ask(dir, args, Request::Drop, |answer| {
+            let Answer::Dropped(letters) = answer else { return Ok(0) };
+            dropped += letters;
+            Ok(letters)
         })?;
     } else {
         // A mistyped path is not made a data directory.
         drop(Reader::open(dir)?);
         let mut store = Store::open(dir)?;
         for filter in args.filter.filters() {
-            dropped += store.remove_dead_letters(&filter)?;
+            let letters = store.remove_dead_letters(&filter)?;
+            dropped += letters;
+            missing += usize::from(letters == 0);
         }
         store.close()?;
     }
@@ -58,18 +60,18 @@ pub(super) fn drop_letters(dir: &Path, args: &ChangeArgs, mut out: impl io::Writ
         true => writeln!(out, "{}", json!({ "dropped": dropped }))?,
         false => writeln!(out, "{dropped} dropped")?,
     }
-    args.filter.all_found(dropped)?;
+    args.filter.all_found(missing)?;
     Ok(End::Done)
 }
 
-/// Delivers with the processors of the configuration, since no router runs.
+/// Delivers with the processors of the configuration, since no router runs. Tells as [`ask`] does.
 pub(super) fn replay_here(
     dir: &Path,
     config: Option<Config>,
     args: &ChangeArgs,
     flags: LogArgs,
     report: &mut Report<impl io::Write>,
-) -> anyhow::Result<()> {
+) -> anyhow::Result<usize> {
     let Some(mut config) = config else {
         bail!(
             "no router runs on this data directory; name its configuration with `--config`, so that its processors can be reached"
@@ -87,8 +89,9 @@ pub(super) fn replay_here(
         drop(Reader::open(dir)?);
         let router = Router::start_without_sources(Arc::new(config)).await?;
         let letters = router.dead_letters();
-        let mut written = Ok(());
+        let (mut written, mut missing) = (Ok(()), 0);
         for filter in args.filter.filters() {
+            let before = report.ended();
             let replay = letters.replay(&filter, |replayed| {
                 written = report.line(&replayed);
                 written.is_ok()
@@ -101,10 +104,12 @@ pub(super) fn replay_here(
                     break;
                 }
             }
+            missing += usize::from(report.ended() == before);
         }
         drop(letters);
         router.stop().await?;
-        Ok(written?)
+        written?;
+        Ok(missing)
     })
 }
 
@@ -147,11 +152,15 @@ impl<W: io::Write> Report<W> {
         writeln!(self.out, "{letter} {}: {}", shown(destination), plain(&why))
     }
 
-    /// And how many came to an end.
-    pub fn end(mut self) -> anyhow::Result<(End, u64)> {
+    /// Replays that came to an end.
+    fn ended(&self) -> u64 {
+        self.delivered + self.left
+    }
+
+    pub fn end(mut self) -> anyhow::Result<End> {
         if !self.json {
             writeln!(self.out, "{} delivered, {} still dead letters", self.delivered, self.left)?;
         }
-        Ok((if self.left == 0 { End::Done } else { End::Failed }, self.delivered + self.left))
+        Ok(if self.left == 0 { End::Done } else { End::Failed })
     }
 }

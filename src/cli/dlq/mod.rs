@@ -175,12 +175,11 @@ impl Filter {
     }
 
     /// Whoever names dead letters wants to know that one is not there: a mistyped number is no success.
-    fn all_found(&self, found: u64) -> anyhow::Result<()> {
-        let named = self.which.len() as u64;
-        if found < named {
+    fn all_found(&self, missing: usize) -> anyhow::Result<()> {
+        let named = self.which.len();
+        if named > 0 && missing > 0 {
             bail!(
-                "{} of the {named} dead letters that were named are not there; `event-router dlq list` has them all",
-                named - found
+                "{missing} of the {named} dead letters that were named are not there; `event-router dlq list` has them all"
             );
         }
         Ok(())
@@ -206,15 +205,15 @@ pub(super) fn run(command: &DlqCommand) -> anyhow::Result<End> {
             args.check()?;
             let replayed = |report: &mut Report<_>| match Client::connect(&dir)? {
                 Some(_) => ask(&dir, args, Request::Replay, |answer| match answer {
-                    Answer::Replayed(replayed) => report.line(&replayed),
-                    _ => Ok(()),
+                    Answer::Replayed(replayed) => report.line(&replayed).map(|()| 1),
+                    _ => Ok(0),
                 }),
                 None => replay_here(&dir, config, args, *log, report),
             };
             let mut report = Report::new(args.json, out);
-            replayed(&mut report)?;
-            let (end, ended) = report.end()?;
-            args.filter.all_found(ended)?;
+            let missing = replayed(&mut report)?;
+            let end = report.end()?;
+            args.filter.all_found(missing)?;
             Ok(end)
         }
         DlqCommand::Drop(DropArgs { change: args }) => {
