@@ -12,6 +12,7 @@ use std::fs::{self, File};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::OnceLock;
 
 use rand::Rng;
 use rand::rngs::StdRng;
@@ -92,8 +93,14 @@ impl Disk {
     }
 }
 
-/// Builds the layer, once for each version of its source.
+/// The layer's library, built once for each version of its source.
 fn library() -> Option<PathBuf> {
+    // The tests of a process ask side by side.
+    static LIBRARY: OnceLock<Option<PathBuf>> = OnceLock::new();
+    LIBRARY.get_or_init(build).clone()
+}
+
+fn build() -> Option<PathBuf> {
     let source = fs::read(SOURCE).expect("it lies beside the tests");
     let name = format!("disk-{:08x}.so", crc32fast::hash(&source));
     let library = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);

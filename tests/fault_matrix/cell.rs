@@ -92,13 +92,20 @@ impl Cell {
     }
 
     /// Serves the target, with a certificate of its authority or of `stranger`.
-    fn serve(&mut self, stranger: Option<&Authority>) {
+    async fn serve(&mut self, stranger: Option<&Authority>) {
         let script = Arc::clone(&self.script);
         let authority = stranger.or(self.authority.as_ref());
         let tls = authority.map(|authority| authority.issue("localhost").server(None));
-        self.target = None;
+        self.end().await;
         let listener = Arc::clone(&self.listener);
         self.target = Some(Target::on(listener, tls, move |seen| script.lock().unwrap().step(seen)));
+    }
+
+    /// Nobody serves the target.
+    async fn end(&mut self) {
+        if let Some(target) = self.target.take() {
+            target.end().await;
+        }
     }
 
     /// The API server that a Knative target's address is asked of.
@@ -281,7 +288,7 @@ pub async fn scripted(column: Column, row: Row) {
         Row::RetryAfter => cell.concurrency = 1,
         _ => {}
     }
-    cell.serve(None);
+    cell.serve(None).await;
     cell.start(&cell.url()).await;
     cell.push(0, 0..EVENTS).await;
     cell.until_taken(EVENTS);
@@ -301,37 +308,37 @@ pub async fn partial(column: Column) {
 pub async fn slow_accept(column: Column) {
     let mut cell = Cell::new(column, Row::None);
     cell.http.connect_timeout = Duration::from_millis(500);
-    cell.serve(None);
+    cell.serve(None).await;
     cell.start(&cell.url()).await;
     cell.push(0, 0..10).await;
     cell.until_taken(10);
-    cell.target = None;
+    cell.end().await;
     let deaf = Deaf::of(Arc::clone(&cell.listener)).await;
     cell.push(1, 10..EVENTS).await;
     cell.assert_fails("within 500 ms").await;
     drop(deaf);
-    cell.serve(None);
+    cell.serve(None).await;
     cell.finish().await;
 }
 
 /// The target shows a certificate of somebody else for a while.
 pub async fn wrong_tls(column: Column) {
     let mut cell = Cell::new(column, Row::None).secured();
-    cell.serve(None);
+    cell.serve(None).await;
     cell.start(&cell.url()).await;
     cell.push(0, 0..10).await;
     cell.until_taken(10);
-    cell.serve(Some(&Authority::new()));
+    cell.serve(Some(&Authority::new())).await;
     cell.push(1, 10..EVENTS).await;
     cell.assert_fails("no TLS with https://localhost").await;
-    cell.serve(None);
+    cell.serve(None).await;
     cell.finish().await;
 }
 
 /// The target is moved to a name that nobody knows; a person mends the configuration.
 pub async fn dns(column: Column) {
     let mut cell = Cell::new(column, Row::None);
-    cell.serve(None);
+    cell.serve(None).await;
     cell.start(&cell.url()).await;
     cell.push(0, 0..10).await;
     cell.until_taken(10);
@@ -352,7 +359,7 @@ pub async fn dns(column: Column) {
 /// Whoever says what there is to deliver to has gone, and comes back.
 pub async fn refresh_gone(column: Column) {
     let mut cell = Cell::new(column, Row::None);
-    cell.serve(None);
+    cell.serve(None).await;
     if column == Column::Knative {
         cell.start(&cell.url()).await;
         let answers = Arc::clone(&cell.api.as_ref().expect("it was started").1);

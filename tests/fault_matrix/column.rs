@@ -130,11 +130,13 @@ impl Column {
 
     pub fn read(self, seen: &Seen) -> Asked {
         let path = seen.line().split(' ').nth(1).unwrap();
-        let json = || serde_json::from_slice::<Value>(&seen.body).unwrap();
+        let json = || match serde_json::from_slice::<Value>(&seen.body) {
+            Ok(json) => json,
+            Err(error) => panic!("{error} in the body of {seen:?}"),
+        };
         match self {
             Column::Knative => {
-                let key =
-                    serde_json::from_slice::<Value>(&seen.body).unwrap()["Key"].as_i64().unwrap() as i32;
+                let key = json()["Key"].as_i64().unwrap() as i32;
                 let header = |name| seen.header(name).unwrap().to_owned();
                 let got = Got { id: header("ce-id"), key, subject: header("ce-subject") };
                 Asked::Deliver(path[1..].into(), vec![got])

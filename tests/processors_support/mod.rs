@@ -7,10 +7,10 @@ use std::time::Duration;
 
 use event_router::config::{HttpClient, Proxy};
 use event_router::event::{Batch, Category, Envelope, EnvelopeOptions, Record, Selection, SourceInfo, Span};
-use event_router::pipeline::budget::Permit;
 use event_router::processor::{Failure, Fault, Outcome, Piece, Request};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::oneshot;
 use tokio_rustls::TlsAcceptor;
 use uuid::Uuid;
 
@@ -38,22 +38,14 @@ pub fn batch(subjects: &[&str]) -> Arc<Batch> {
             ..Record::default()
         })
         .collect();
-    Arc::new(Batch {
-        source: Arc::new(SourceInfo {
-            index: 0,
-            name: "vc1".into(),
-            url: "https://vc1.example/sdk".into(),
-            instance_uuid: Uuid::nil(),
-            api_version: "8.0.2.0".into(),
-        }),
-        page: 0,
-        produced_us: 1_763_769_600_000_000,
-        arena,
-        records,
-        xml: bytes::Bytes::new(),
-        permit: Permit::default(),
-        failed: None,
-    })
+    let source = SourceInfo {
+        index: 0,
+        name: "vc1".into(),
+        url: "https://vc1.example/sdk".into(),
+        instance_uuid: Uuid::nil(),
+        api_version: "8.0.2.0".into(),
+    };
+    Arc::new(Batch { produced_us: 1_763_769_600_000_000, ..Batch::new(Arc::new(source), 0, arena, records) })
 }
 
 pub fn id(i: usize) -> Uuid {
@@ -161,11 +153,13 @@ impl Seen {
 /// What a server of a test does with each request.
 type Conduct = Arc<Mutex<dyn FnMut(&Seen) -> Act + Send>>;
 
-/// An HTTP/1.1 server on loopback that does as it is told. Dropping it ends its connections, too.
+/// An HTTP/1.1 server on loopback that does as it is told. Dropping it ends its connections, too, sooner or later.
 pub struct Target {
     pub address: SocketAddr,
     seen: Arc<Mutex<Vec<Seen>>>,
     connections: Arc<Mutex<usize>>,
+    /// Ends the task as soon as it is dropped.
+    stop: oneshot::Sender<()>,
     task: tokio::task::JoinHandle<()>,
 }
 
@@ -191,11 +185,17 @@ impl Target {
         let (seen, connections) = (Arc::new(Mutex::new(Vec::new())), Arc::new(Mutex::new(0)));
         let (conduct, tls): (Conduct, _) =
             (Arc::new(Mutex::new(conduct)), tls.map(|config| TlsAcceptor::from(Arc::new(config))));
+        let (stop, mut stopped) = oneshot::channel();
         let task = tokio::spawn({
             let (seen, connections) = (Arc::clone(&seen), Arc::clone(&connections));
             async move {
                 let mut open = tokio::task::JoinSet::new();
-                while let Ok((stream, _)) = listener.accept().await {
+                loop {
+                    let stream = tokio::select! {
+                        biased;
+                        _ = &mut stopped => break,
+                        accepted = listener.accept() => accepted.unwrap().0,
+                    };
                     *connections.lock().unwrap() += 1;
                     let (seen, conduct, tls) = (Arc::clone(&seen), Arc::clone(&conduct), tls.clone());
                     open.spawn(async move {
@@ -209,9 +209,17 @@ impl Target {
                         }
                     });
                 }
+                open.shutdown().await;
             }
         });
-        Target { address, seen, connections, task }
+        Target { address, seen, connections, stop, task }
+    }
+
+    /// Returns when its connections have ended, so that none of them meets what comes after it.
+    pub async fn end(self) {
+        let Target { stop, task, .. } = self;
+        drop(stop);
+        task.await.unwrap();
     }
 
     pub fn url(&self, path: &str) -> String {
@@ -229,12 +237,6 @@ impl Target {
 
     pub fn connections(&self) -> usize {
         *self.connections.lock().unwrap()
-    }
-}
-
-impl Drop for Target {
-    fn drop(&mut self) {
-        self.task.abort();
     }
 }
 
