@@ -44,14 +44,21 @@ pub fn event_id<'a>(
     created_us: Option<i64>,
     raw: impl FnOnce() -> &'a [u8],
 ) -> (Identity, Uuid) {
+    if let Some(key) = key {
+        let (identity, message) = keyed(instance, key, created_us);
+        return (identity, uuid_of(sha1_lanes::digest(&message)));
+    }
     let minute = created_us.map_or(NO_MINUTE, minute_of);
-    let Some(key) = key else {
-        let hash: [u8; 20] = Sha1::digest(raw()).into();
-        let key = u32::from_be_bytes([hash[0], hash[1], hash[2], hash[3]]);
-        return (Identity { minute, key }, Uuid::new_v5(instance, Name::of_hash(&hash, minute).text()));
-    };
-    let digest = sha1_lanes::digest(&Message::new([instance.as_bytes(), Name::of_key(key, minute).text()]));
-    (Identity { minute, key: key as u32 }, uuid_of(digest))
+    let hash: [u8; 20] = Sha1::digest(raw()).into();
+    let key = u32::from_be_bytes([hash[0], hash[1], hash[2], hash[3]]);
+    (Identity { minute, key }, Uuid::new_v5(instance, Name::of_hash(&hash, minute).text()))
+}
+
+/// The identity of an event with a key, and what its id is the hash of.
+fn keyed(instance: &Uuid, key: i32, created_us: Option<i64>) -> (Identity, Message) {
+    let minute = created_us.map_or(NO_MINUTE, minute_of);
+    let message = Message::new([instance.as_bytes(), Name::of_key(key, minute).text()]);
+    (Identity { minute, key: key as u32 }, message)
 }
 
 /// Gives each of `records` its identity and id, as [`event_id`] would; `raw` finds the element of one without a key.
@@ -59,13 +66,13 @@ pub fn identify<'a>(instance: &Uuid, records: &mut [Record], raw: impl Fn(&Recor
     for records in records.chunks_mut(LANES) {
         let mut messages = [Message::default(); LANES];
         for (record, message) in records.iter_mut().zip(&mut messages) {
-            let Some(key) = record.key else {
-                (record.identity, record.id) = event_id(instance, None, record.created_us, || raw(record));
-                continue;
-            };
-            let minute = record.created_us.map_or(NO_MINUTE, minute_of);
-            record.identity = Identity { minute, key: key as u32 };
-            *message = Message::new([instance.as_bytes(), Name::of_key(key, minute).text()]);
+            match record.key {
+                Some(key) => (record.identity, *message) = keyed(instance, key, record.created_us),
+                None => {
+                    (record.identity, record.id) =
+                        event_id(instance, None, record.created_us, || raw(record));
+                }
+            }
         }
         for (record, digest) in records.iter_mut().zip(sha1_lanes::digests(&messages)) {
             if record.key.is_some() {
