@@ -327,15 +327,7 @@ fn every_call_of_the_client_means_the_same_over_vijson() {
 #[test]
 fn every_kind_of_synthetic_event_decodes_to_the_same_from_both() {
     let runtime = runtime();
-    for mix in [
-        Mix::Steady,
-        Mix::BootStorm,
-        Mix::DrsStorm,
-        Mix::AlarmFlood,
-        Mix::LoginStorm,
-        Mix::EventExHeavy,
-        Mix::LargeTasks,
-    ] {
+    for mix in Mix::NAMED {
         let options = Options { backlog: 1_000, mix, ..Options::default() };
         let vcenter = runtime.block_on(VCenter::start(options)).unwrap();
         let [soap, json] = [Protocol::Soap, Protocol::ViJson].map(|protocol| {

@@ -29,6 +29,17 @@ pub enum Mix {
 }
 
 impl Mix {
+    /// Those that have a name.
+    pub const NAMED: [Mix; 7] = [
+        Mix::Steady,
+        Mix::BootStorm,
+        Mix::DrsStorm,
+        Mix::AlarmFlood,
+        Mix::LoginStorm,
+        Mix::EventExHeavy,
+        Mix::LargeTasks,
+    ];
+
     fn weights(&self) -> Vec<(&str, u32)> {
         match self {
             Mix::Steady => vec![

@@ -495,14 +495,7 @@ mod tests {
 
     #[test]
     fn all_mixes_compile_and_a_wrong_name_is_refused() {
-        for mix in [
-            Mix::BootStorm,
-            Mix::DrsStorm,
-            Mix::AlarmFlood,
-            Mix::LoginStorm,
-            Mix::EventExHeavy,
-            Mix::LargeTasks,
-        ] {
+        for mix in Mix::NAMED {
             assert_eq!(model(mix).slots.len(), MIX_SLOTS);
         }
         for (list, expected) in [
