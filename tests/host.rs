@@ -126,6 +126,32 @@ fn a_disk_that_becomes_read_only_stops_the_router_and_the_next_start_loses_nothi
 }
 
 #[test]
+fn a_state_that_is_taken_away_stops_the_router_and_put_back_loses_nothing() {
+    let stack = running(1_000.0);
+    let mut router = stack.router("", BUSY);
+    more(&stack, 300);
+    let away = stack.folder.path().join("away");
+    fs::create_dir(&away).unwrap();
+    let state = ["state.db", "state.db-wal"].map(|name| {
+        let (here, there) = (stack.data().join(name), away.join(name));
+        fs::rename(&here, &there).unwrap();
+        (here, there)
+    });
+    let status = router.wait(LIMIT);
+    let text = router.stderr().text();
+    assert_eq!(status.code(), Some(1), "{text}");
+    for wanted in [&*state[0].0.display().to_string(), "moved away or deleted", "put it back"] {
+        assert!(text.contains(wanted), "no {wanted:?} in:\n{text}");
+    }
+    for (here, there) in &state {
+        fs::rename(there, here).unwrap();
+    }
+    router.restart();
+    more(&stack, 300);
+    judge(&stack, 2_000);
+}
+
+#[test]
 fn a_disk_that_spools_have_filled_holds_back_its_destination_until_there_is_room() {
     // Little more than what is kept free (256 MiB).
     let Some(disk) = SmallDisk::mount(257 << 10) else { return skip("the right to mount a tmpfs") };

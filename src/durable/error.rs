@@ -58,6 +58,11 @@ pub enum StoreError {
         "`{path}`: an earlier write failed, nothing more is written; stop the process and start it again"
     )]
     Poisoned { path: PathBuf },
+    #[error(
+        "`{path}` was moved away or deleted while it was in use, and what is written now would be lost at the end of the process; put it back with its `-wal`, \
+         or `event-router restore` a backup, and start again"
+    )]
+    Gone { path: PathBuf },
     #[error("no checkpoint of source `{source_name}`; there are: {known}")]
     UnknownSource { source_name: String, known: String },
     #[error("a failure that the simulation asked for")]

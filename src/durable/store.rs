@@ -4,6 +4,7 @@
 //! write nothing more is written (the state of the disk is unknown); the process has to stop.
 
 use std::collections::BTreeMap;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use rusqlite::{Connection, OpenFlags, TransactionBehavior};
@@ -22,6 +23,8 @@ use crate::limits;
 pub struct Store {
     reader: Reader,
     dir: PathBuf,
+    /// Which file it is, whatever name it has by now.
+    inode: (u64, u64),
     bounds: Bounds,
     usage: Usage,
     shrinking: Shrinking,
@@ -68,11 +71,13 @@ impl Store {
         spool::measure(&conn, &mut usage)
             .and_then(|()| dead_letters::measure(&conn, &mut usage))
             .map_err(sql)?;
+        let inode = inode(&path)?;
         let reader = Reader { conn, path: path.clone() };
         // What was free before the last stop may still have to be given back.
         Ok(Store {
             reader,
             dir: dir.to_owned(),
+            inode,
             bounds,
             usage,
             shrinking: Shrinking::Maybe,
@@ -154,6 +159,17 @@ impl Store {
         })
     }
 
+    /// An open file outlives its name: without a look nobody would see that the position goes nowhere.
+    fn assert_there(&self) -> Result<(), StoreError> {
+        let path = &self.reader.path;
+        match inode(path) {
+            Ok(found) if found == self.inode => Ok(()),
+            Ok(_) => Err(StoreError::Gone { path: path.clone() }),
+            Err(_) if !path.exists() => Err(StoreError::Gone { path: path.clone() }),
+            Err(error) => Err(error),
+        }
+    }
+
     /// Bytes that are free on the disk for this process.
     fn disk_free(&self) -> Result<u64, StoreError> {
         let stat = rustix::fs::statvfs(&self.dir)
@@ -197,6 +213,13 @@ impl Store {
     }
 }
 
+/// Device and number of the file.
+fn inode(path: &Path) -> Result<(u64, u64), StoreError> {
+    let metadata =
+        std::fs::metadata(path).map_err(|cause| StoreError::io(path, "look at the file", cause))?;
+    Ok((metadata.dev(), metadata.ino()))
+}
+
 /// What can fail within a transaction.
 enum Inner {
     Sql(rusqlite::Error),
@@ -222,6 +245,7 @@ impl Storage for Store {
             None,
             "a checkpoint before the write that it relies on"
         );
+        self.assert_there()?;
         let grows = |write: &Write| matches!(write, Write::SpoolAppend(_) | Write::DeadLetter(_));
         let free = if writes.iter().any(grows) { self.disk_free()? } else { u64::MAX };
         let (bounds, path) = (self.bounds, self.reader.path.clone());
