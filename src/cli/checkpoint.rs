@@ -180,10 +180,21 @@ fn set(dir: &Path, args: &SetArgs) -> anyhow::Result<()> {
         store.close()?;
         (set, "")
     };
+    let now_us = super::session::now_us();
+    if args.time > now_us {
+        eprintln!(
+            "{source}: {} is ahead of this machine's clock by {} s: what vCenter creates before it is not read",
+            shown(args.time),
+            (args.time - now_us) / 1_000_000
+        );
+    }
+    let replayed = match (set.replayed, set.replayed_max) {
+        (min, max) if min == max => min.to_string(),
+        (min, max) => format!("{min} to {max}"),
+    };
     say!(
-        "{source}: {would}set to {}; at least {} known events {} delivered again, {} that a destination owed {} let go",
+        "{source}: {would}set to {}; {replayed} known events {} delivered again, {} that a destination owed {} let go",
         shown(args.time),
-        set.replayed,
         if args.dry_run { "would be" } else { "will be" },
         set.skipped,
         if args.dry_run { "would be" } else { "are" },

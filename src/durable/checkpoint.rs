@@ -68,16 +68,18 @@ impl Checkpoint {
         self.unsettled.get(destination).is_some_and(|owed| owed.contains(&identity))
     }
 
-    /// Known events created at or after the minute of `us`: how many a `checkpoint set` to it delivers again, at least.
+    /// Known events created at or after the minute of `us`.
     pub fn seen_since(&self, us: i64) -> u64 {
         self.seen.range(minute_of(us)..).map(|(_, keys)| keys.len()).sum()
     }
 
-    /// What a `checkpoint set` to `resume_us` does.
+    /// What a `checkpoint set` to `resume_us` does. Of the minute that it lies in only vCenter knows which events come after it.
     pub fn moved_to(&self, resume_us: i64) -> ResumeSet {
         let minute = minute_of(resume_us);
         let skipped = self.unsettled.values().flatten().filter(|owed| owed.minute < minute).count() as u64;
-        ResumeSet { replayed: self.seen_since(resume_us), skipped }
+        // The first minute that begins then or later; a minute begins half a millisecond early.
+        let whole = resume_us.saturating_add(60_000_000 - 501);
+        ResumeSet { replayed: self.seen_since(whole), replayed_max: self.seen_since(resume_us), skipped }
     }
 
     /// Merges what a checkpoint writes; the meaning of [`CheckpointWrite`] in a few lines.
@@ -106,8 +108,10 @@ impl Checkpoint {
 /// What a `checkpoint set` did.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ResumeSet {
-    /// Known events that will be delivered again.
+    /// Known events that will be delivered again, at least.
     pub replayed: u64,
+    /// At most.
+    pub replayed_max: u64,
     /// Events created before the new position that a destination had not settled yet, and now will not get.
     pub skipped: u64,
 }
@@ -425,14 +429,20 @@ mod tests {
         // Forward by a minute: 10/1 is owed and lies before.
         assert_eq!(
             store.set_resume("vc-01", 11 * 60_000_000).unwrap(),
-            ResumeSet { replayed: 5_000, skipped: 1 }
+            ResumeSet { replayed: 5_000, replayed_max: 5_000, skipped: 1 }
         );
         let loaded = store.load("vc-01").unwrap().unwrap();
         assert_eq!((loaded.resume_us, loaded.instance_uuid), (11 * 60_000_000, Uuid::from_u128(7)));
         assert_eq!(loaded.first_us, Some(loaded.resume_us));
         assert!(loaded.is_seen(id(10, 1)) && !loaded.is_seen(id(11, 4)) && loaded.unsettled.is_empty());
-        assert_eq!(store.set_resume("vc-01", 0).unwrap(), ResumeSet { replayed: 3, skipped: 0 });
+        assert_eq!(
+            store.set_resume("vc-01", 0).unwrap(),
+            ResumeSet { replayed: 3, replayed_max: 3, skipped: 0 }
+        );
         assert_eq!(store.load("vc-01").unwrap().unwrap().seen, BTreeMap::new());
+        store.apply(&[Write::Checkpoint(write(10 * 60_000_000))]).unwrap();
+        let within = store.load("vc-01").unwrap().unwrap().moved_to(11 * 60_000_000 + 1);
+        assert_eq!(within, ResumeSet { replayed: 0, replayed_max: 5_000, skipped: 1 });
         let error = store.set_resume("vc-2", 0).unwrap_err().to_string();
         assert_eq!(error, "no checkpoint of source `vc-2`; there are: vc-01");
         assert!(store.forget("vc-01").unwrap() && !store.forget("vc-01").unwrap());

@@ -215,6 +215,10 @@ async fn begin<A: EventApi>(link: &Link<A>, about: &About) -> Result<(), BeginEr
     tracing::info!(source = %link.name, server = %about.full_name, api_version = %about.api_version, protocol, "logged in");
     let found = Found { url: url.clone(), instance_uuid, api_version: about.api_version.clone(), start_us };
     let start = link.intake.begin(found).await?;
+    let ahead_s = (start.begin_us - now_us) / 1_000_000;
+    if ahead_s > 0 {
+        tracing::warn!(source = %link.name, ahead_s, "the position is ahead of vCenter's clock: what is created before it is not read; `event-router checkpoint set` moves it back");
+    }
     // Set nowhere else, and only where it is not set.
     let _ = link.start.set(start);
     Ok(())
