@@ -196,12 +196,12 @@ async fn carry_out(
 ) -> Result<(), crate::pipeline::replay::ReplayError> {
     match request {
         Request::Replay(filter) => {
-            tracing::info!(?filter, "dead letters are replayed, as somebody asks");
+            tracing::info!(which = %filter, "dead letters are replayed, as somebody asks");
             letters.replay(&filter, |replayed| answers.send(Answer::Replayed(replayed)).is_ok()).await
         }
         Request::Drop(filter) => {
             let dropped = letters.remove(&filter).await?;
-            tracing::warn!(?filter, dropped, "dead letters were dropped, as somebody asked");
+            tracing::warn!(which = %filter, dropped, "dead letters were dropped, as somebody asked");
             let _ = answers.send(Answer::Dropped(dropped));
             Ok(())
         }

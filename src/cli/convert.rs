@@ -1,10 +1,10 @@
 //! `event-router config convert`: an old configuration to the native format.
 
 use std::fs::OpenOptions;
-use std::io::Write;
+use std::io::{ErrorKind, Write};
 use std::path::PathBuf;
 
-use anyhow::Context;
+use anyhow::anyhow;
 
 use super::End;
 use crate::config::convert_file;
@@ -45,7 +45,12 @@ pub fn run(args: &Args) -> anyhow::Result<End> {
                 file.write_all(native.as_bytes())?;
                 file.sync_all()
             };
-            write().with_context(|| format!("cannot write `{}`", path.display()))?;
+            write().map_err(|error| match error.kind() {
+                ErrorKind::AlreadyExists => {
+                    anyhow!("`{}` exists already; name a file that does not, or move it away", path.display())
+                }
+                _ => anyhow!("cannot write `{}`: {error}", path.display()),
+            })?;
         }
     }
     Ok(End::Done)

@@ -3,6 +3,7 @@
 //! A replay reads a letter and leaves it there; it is removed when the target has acknowledged the event, or says why it failed again. So a crash in the
 //! middle of a replay loses nothing.
 
+use std::fmt;
 use std::path::Path;
 
 use rusqlite::{Connection, OptionalExtension, Row, params};
@@ -66,6 +67,20 @@ pub struct ListedDeadLetter {
     pub is_raw: bool,
     /// What it takes of the bound.
     pub bytes: u64,
+}
+
+/// As a log shows it, with the names that the filter has in JSON: `{"destination":"fn/*"}`.
+impl fmt::Display for DeadLetterFilter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let all = serde_json::to_value(self).map_err(|_| fmt::Error)?;
+        let unset = serde_json::to_value(Self::default()).map_err(|_| fmt::Error)?;
+        let said = all.as_object().into_iter().flatten().filter(|(key, value)| unset.get(key) != Some(value));
+        let said: serde_json::Map<_, _> = said.map(|(key, value)| (key.clone(), value.clone())).collect();
+        match said.is_empty() {
+            true => f.write_str("all"),
+            false => write!(f, "{}", serde_json::Value::Object(said)),
+        }
+    }
 }
 
 impl DeadLetterFilter {

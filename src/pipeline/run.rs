@@ -573,6 +573,7 @@ impl CoreThread {
             replays: Default::default(),
             sink,
             adopted: Default::default(),
+            troubles: Default::default(),
         };
         self.runtime.spawn(driver.run(inbox));
         mailbox

@@ -43,6 +43,7 @@ use self::lanes::{LaneKey, Lanes, SHARED, is_replay, lane_of};
 use self::rate::Rate;
 use self::spool::Spools;
 use crate::config::{Delivery as Policy, Ordering, OverflowPolicy};
+use crate::event::Record;
 use crate::limits::SPOOL_REFETCH_BYTES;
 use crate::processor::{Failure, Outcome, Piece, Request, Shape};
 
@@ -136,6 +137,13 @@ pub struct DeadLetter {
     pub tried_for: Duration,
     /// Where it came from: what is from the spool is settled already, and its row is removed after it is stored.
     pub origin: Origin,
+}
+
+impl DeadLetter {
+    /// The event that failed.
+    pub fn event(&self) -> &Record {
+        &self.piece.batch.records[self.piece.picks.iter().next().unwrap_or_default()]
+    }
 }
 
 /// One destination's engine.

@@ -21,7 +21,8 @@ use super::run::Control;
 use super::storage::StoreHandle;
 use crate::config::Overflow;
 use crate::durable::{self, Store, Write};
-use crate::processor::{Outcome, Piece, Processor};
+use crate::limits::FAILURE_LOG_INTERVAL;
+use crate::processor::{Failure, Fault, Outcome, Piece, Processor};
 use crate::telemetry::metrics::DestinationMetrics;
 
 pub(super) use self::adopt::{Adopted, Adoption, Sink};
@@ -92,6 +93,27 @@ pub(super) struct Driver {
     pub sink: Option<Sink>,
     /// What was adopted from other destinations and has not come to its end.
     pub adopted: Adopted,
+    pub troubles: Troubles,
+}
+
+/// What was told of requests that fail.
+#[derive(Debug, Default)]
+pub(super) struct Troubles {
+    /// Whether the last request failed.
+    failing: bool,
+    told: Option<Instant>,
+}
+
+impl Troubles {
+    /// Whether a failure is worth a line: the first after a success, and not more than one in a while.
+    fn are_news(&mut self) -> bool {
+        let news = !self.failing && self.told.is_none_or(|told| told.elapsed() >= FAILURE_LOG_INTERVAL);
+        self.failing = true;
+        if news {
+            self.told = Some(Instant::now());
+        }
+        news
+    }
 }
 
 /// Answers that are taken in one turn of the driver: enough that what a turn costs does not show, few enough that the next requests do not wait.
@@ -166,12 +188,18 @@ impl Driver {
     fn answered(&mut self, answer: Answer, actions: &mut Vec<Action>) {
         self.metrics.request_seconds.record(answer.took.as_secs_f64());
         let failed = match &answer.outcome {
-            Outcome::Delivered => 0,
+            Outcome::Delivered => {
+                self.troubles.failing = false;
+                0
+            }
             Outcome::Failed(failure) => {
-                tracing::debug!(destination = %self.name, reason = %failure.reason, fault = ?failure.fault, "a request failed");
+                self.tell(failure);
                 answer.events
             }
-            Outcome::Partial(failures) => failures.iter().flatten().count(),
+            Outcome::Partial(failures) => {
+                failures.iter().flatten().next().inspect(|failure| self.tell(failure));
+                failures.iter().flatten().count()
+            }
         };
         self.metrics.delivered.increment((answer.events - failed) as u64);
         self.metrics.retried.increment(failed as u64);
@@ -188,6 +216,16 @@ impl Driver {
             }
             (true, false, _) => tracing::info!(destination = %self.name, "the target takes events again"),
             _ => {}
+        }
+    }
+
+    /// Says that requests fail, long before a breaker opens or an event has used up its tries.
+    fn tell(&mut self, failure: &Failure) {
+        // What is not tried again becomes a dead letter, and is told of as one.
+        if failure.fault != Fault::Permanent && self.troubles.are_news() {
+            tracing::warn!(destination = %self.name, reason = %failure.reason, "a request failed and is tried again");
+        } else {
+            tracing::debug!(destination = %self.name, reason = %failure.reason, fault = ?failure.fault, "a request failed");
         }
     }
 
@@ -226,7 +264,8 @@ impl Driver {
                     self.metrics.dropped.increment(piece.picks.len() as u64);
                 }
                 Action::DeadLetter(letter) => {
-                    tracing::warn!(destination = %self.name, attempts = letter.attempts, status = letter.failure.status, reason = %letter.failure.reason, "an event failed for good and becomes a dead letter");
+                    let event = letter.event();
+                    tracing::warn!(destination = %self.name, id = %event.id, subject = %letter.piece.batch.text(event.subject), attempts = letter.attempts, status = letter.failure.status, reason = %letter.failure.reason, "an event failed for good and becomes a dead letter");
                     self.give_up(letter);
                 }
                 Action::Append { ticket, pieces } => {

@@ -248,9 +248,7 @@ pub(in crate::pipeline) fn dead_letter_write(
     letter: &DeadLetter,
     last_us: i64,
 ) -> Result<Write, CodecError> {
-    let batch = &letter.piece.batch;
-    let at = letter.piece.picks.iter().next().unwrap_or_default();
-    let record = &batch.records[at];
+    let (batch, record) = (&letter.piece.batch, letter.event());
     let facts = durable::DeadLetterFacts {
         destination: destination.to_owned(),
         source: batch.source.name.clone(),
