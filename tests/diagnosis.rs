@@ -12,6 +12,7 @@ use common::small_disk::SmallDisk;
 use common::stack::Stack;
 use common::{http_get, wait_until};
 use testbed::cert::Certificate;
+use testbed::sink::Behavior;
 use testbed::vcenter::{Options, Pace};
 
 const LIMIT: Duration = Duration::from_secs(60);
@@ -70,6 +71,28 @@ fn a_host_that_is_not_there_is_said_and_tried_again() {
 }
 
 #[test]
+fn a_target_that_takes_nothing_is_said_at_once_and_not_again_and_again() {
+    let stack = Stack::new(
+        Options::default(),
+        &["mode: structured\nbreaker: {probeInterval: 100ms}\nretry: {backoffMin: 10ms, backoffMax: 100ms}"],
+    );
+    let target = &stack.targets[0];
+    let mut router = stack.router("", "");
+    target.sink.set(Behavior::status(503));
+    stack.vcenter.append(100);
+    check_log(&mut router, &["a request failed and is tried again", "destination=target-0", "503"]);
+    check_log(&mut router, &["the target does not take events; waiting and probing"]);
+    target.sink.set(Behavior::default());
+    check_log(&mut router, &["the target takes events again"]);
+    target.wait_for(100, LIMIT);
+    assert_eq!(router.stderr().text().matches("a request failed and is tried again").count(), 1);
+
+    target.sink.set(Behavior::status(400));
+    stack.vcenter.append(1);
+    check_log(&mut router, &["becomes a dead letter", "id=", "subject=", "status=400"]);
+}
+
+#[test]
 fn a_port_in_use_ends_the_start_with_its_address() {
     let stack = Stack::new(Options::default(), &["mode: batched"]);
     let _taken = std::net::TcpListener::bind(stack.admin).unwrap();
@@ -111,7 +134,8 @@ fn a_wrong_file_is_told_whole_and_ends_the_start_with_2() {
 
 #[test]
 fn a_full_disk_stops_the_router_with_its_reason_and_the_next_start_loses_nothing() {
-    let Some(disk) = SmallDisk::mount(4 << 10) else {
+    // Twice what the log of the store may grow to.
+    let Some(disk) = SmallDisk::mount(16 << 10) else {
         return skip("the right to mount a tmpfs");
     };
     let stack = Stack::new(Options { pace: Pace::Rate(2_000.0), ..Options::default() }, &["mode: batched"]);
@@ -128,7 +152,8 @@ fn a_full_disk_stops_the_router_with_its_reason_and_the_next_start_loses_nothing
     disk.empty();
     router.restart();
     let wanted = stack.targets[0].tally().unique + 5_000;
-    stack.targets[0].wait_for(wanted, LIMIT);
+    let came = wait_until(LIMIT, || stack.targets[0].tally().unique >= wanted);
+    assert!(came, "{:?}\n{}", stack.targets[0].tally(), router.stderr().text());
     stack.vcenter.set_pace(Pace::Idle);
     assert!(wait_until(LIMIT, || stack.targets[0].report().is_complete()), "{:?}", stack.targets[0].report());
     let report = stack.targets[0].report();

@@ -3,6 +3,7 @@
 use std::io::{BufRead, BufReader, Read};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 use super::wait_until;
@@ -24,9 +25,9 @@ impl Lines {
         self.all().iter().any(|line| line.contains(wanted))
     }
 
-    fn follow(&self, stream: impl Read + Send + 'static) {
+    /// Ends with the stream, that is with the process and those that it started.
+    fn follow(&self, stream: impl Read + Send + 'static) -> JoinHandle<()> {
         let lines = self.clone();
-        // Ends with the stream, that is with the process; nobody waits for it.
         std::thread::spawn(move || {
             let mut reader = BufReader::new(stream);
             let mut line = Vec::new();
@@ -35,7 +36,7 @@ impl Lines {
                 lines.0.lock().unwrap_or_else(PoisonError::into_inner).push(text);
                 line.clear();
             }
-        });
+        })
     }
 }
 
@@ -44,6 +45,7 @@ pub struct Process {
     pub stdout: Lines,
     pub stderr: Lines,
     pub child: Child,
+    followers: [JoinHandle<()>; 2],
 }
 
 impl Process {
@@ -55,18 +57,20 @@ impl Process {
             .spawn()
             .unwrap_or_else(|error| panic!("start {command:?}: {error}"));
         let (stdout, stderr) = (Lines::default(), Lines::default());
-        stdout.follow(child.stdout.take().expect("stdout is piped"));
-        stderr.follow(child.stderr.take().expect("stderr is piped"));
-        Self { stdout, stderr, child }
+        let followers = [
+            stdout.follow(child.stdout.take().expect("stdout is piped")),
+            stderr.follow(child.stderr.take().expect("stderr is piped")),
+        ];
+        Self { stdout, stderr, child, followers }
     }
 
     pub fn running(&mut self) -> bool {
         matches!(self.child.try_wait(), Ok(None))
     }
 
-    /// The exit status, or `None` when it still runs after `limit`.
+    /// The exit status, or `None` when it still runs after `limit`. All that it wrote has been read then.
     pub fn wait(&mut self, limit: Duration) -> Option<ExitStatus> {
-        wait_until(limit, || !self.running());
+        wait_until(limit, || !self.running() && self.followers.iter().all(JoinHandle::is_finished));
         self.child.try_wait().expect("ask for the exit status of an own child")
     }
 
