@@ -125,8 +125,10 @@ pub const COLLECTORS_MAX: usize = 32;
 /// What a rebuild re-reads at least, however often it has failed: what vCenter commits out of order within a burst.
 pub const OVERLAP_MIN: Duration = Duration::from_secs(1);
 /// Pages before one that could not be decoded from which it is read again: more than the decoders have in hand, so times that are out of order by
-/// as much do no harm; 4 * 1,000 events at 1 event a read is the most that costs.
+/// as much do no harm.
 pub const CAREFUL_PAGES_BACK: usize = 4;
+/// Events behind one that cannot be decoded that are read one by one: what breaks one often breaks those beside it.
+pub const CAREFUL_EVENTS_BEYOND: u32 = 64;
 /// How long a page read is waited for at first: hundreds of times what a page takes. Longer where this vCenter has been slow: so many times the slowest of its
 /// last reads.
 pub const PAGE_WAIT_MIN: Duration = Duration::from_secs(10);

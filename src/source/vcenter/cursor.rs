@@ -3,11 +3,14 @@
 //! ```text
 //!   collector ──ReadNextEvents──► page ──► decoder ──Verdict──► position (the newest event of the pages decoded so far)
 //!       ▲                                     │
-//!       │  lost answer: a new one, from the position less the overlap
+//!       │  lost answer: a new one, from where the one before it began, the overlap before the position at most
 //!       └──────────────── page not decoded: a new one, from a little before it, half the size; a single event becomes poison
 //! ```
 //!
 //! Pages are read ahead of their verdicts; only while an undecodable event is being closed in on (`Careful`) each verdict is waited for.
+//!
+//! What a rebuild reads again is for events that became visible late; the sweep is there for those, too. So it is bounded by what was new since the rebuild before:
+//! however often answers are lost, half of what is read is new.
 //!
 //! INVARIANT: a read is never repeated on the same collector after it failed: it moved the server's cursor, or may have.
 //! INVARIANT: the position never passes a page whose verdict is not in, or was bad.
@@ -21,8 +24,8 @@ use tokio::sync::mpsc;
 use super::api::EventApi;
 use super::link::{Link, Object, Trouble};
 use crate::limits::{
-    CAREFUL_PAGES_BACK, CLOCK_SLACK, OVERLAP_MIN, PAGE_RESERVE_BYTES, PAGES_QUEUED_MAX, PARTIAL_EVENT_BYTES,
-    VERDICT_WAIT,
+    CAREFUL_EVENTS_BEYOND, CAREFUL_PAGES_BACK, CLOCK_SLACK, OVERLAP_MIN, PAGE_RESERVE_BYTES,
+    PAGES_QUEUED_MAX, PARTIAL_EVENT_BYTES, VERDICT_WAIT,
 };
 use crate::pipeline::budget::Permit;
 use crate::source::{PageFacts, Verdict};
@@ -44,8 +47,10 @@ pub(super) enum Step {
 enum Begin {
     /// At this time, whatever the position.
     At(i64),
-    /// At the position less the overlap.
+    /// Where the position was at the rebuild before, or the overlap before the position where that is later.
     Resume,
+    /// The whole overlap before the position.
+    Overlap,
 }
 
 #[derive(Debug)]
@@ -58,19 +63,43 @@ struct InFlight {
     found: Option<Result<PageFacts, DecodeError>>,
 }
 
-/// Closing in on an event that cannot be decoded.
+/// Closing in on an event that cannot be decoded: from `begin_us` as much as is known to decode, in pages of the usual size, then pages of `size`.
 ///
-/// It ends, since the size only ever shrinks (so there are at most log2(1,000) rebuilds from the one `begin_us`), a page of one event needs no
-/// rebuild whatever its verdict, and the state is left after a fixed number of events beyond `beyond_us`.
+/// It ends, since the size only ever shrinks (so there are at most log2(1,000) rebuilds from the one `begin_us`), a page of one event needs no rebuild whatever
+/// its verdict, and the state is left after so many events beyond `beyond_us`. The next one begins where this one was found at the earliest.
 #[derive(Clone, Copy, Debug)]
 struct Careful {
     size: u32,
     /// Where each rebuild begins.
     begin_us: i64,
+    /// Events from there that were decoded before.
+    known: u32,
+    /// Events from there that this collector gave.
+    read: u32,
     /// The position before the page that could not be decoded.
     beyond_us: i64,
     /// Events beyond it still to be read before the size is the usual one again.
     left: u32,
+}
+
+impl Careful {
+    /// Events of the next page.
+    fn page(&self, page_events: u32) -> u32 {
+        match self.known.saturating_sub(self.read) {
+            0 => self.size,
+            known => known.min(page_events),
+        }
+    }
+
+    /// Events up to `newest_us` were read; whether pages may be of the usual size again.
+    fn has_read(&mut self, newest_us: i64, events: usize) -> bool {
+        let events = events.max(1) as u32;
+        self.read += events;
+        if newest_us > self.beyond_us {
+            self.left = self.left.saturating_sub(events);
+        }
+        self.left == 0
+    }
 }
 
 #[derive(Debug)]
@@ -88,9 +117,15 @@ pub(super) struct Cursor {
     /// Of this collector, see [`crate::source::Page::reading`].
     reading: u64,
     begin: Begin,
+    /// The position at the last rebuild: what is before was read twice.
+    rebuilt_us: i64,
     /// Rebuilds since the position last moved.
     fruitless: u32,
     careful: Option<Careful>,
+    /// The last event that could not be decoded: what is before it was read.
+    poison_us: Option<i64>,
+    /// Events behind it that are read one by one: twice as many each time that closing in on the next one met it again.
+    singly: u32,
     in_flight: VecDeque<InFlight>,
     verdicts: (mpsc::UnboundedSender<Verdict>, mpsc::UnboundedReceiver<Verdict>),
     poisons: VecDeque<(PageBody, String)>,
@@ -121,8 +156,11 @@ impl Cursor {
             collector: None,
             reading: 0,
             begin: Begin::At(begin_us),
+            rebuilt_us: begin_us,
             fruitless: 0,
             careful: None,
+            poison_us: None,
+            singly: CAREFUL_EVENTS_BEYOND,
             in_flight: VecDeque::with_capacity(PAGES_QUEUED_MAX),
             verdicts: mpsc::unbounded_channel(),
             poisons: VecDeque::new(),
@@ -157,10 +195,17 @@ impl Cursor {
         }
     }
 
-    /// Throws the collector away; the next one begins at the position less the overlap.
+    /// Throws the collector away; the next one reads on, and again what was new since the last rebuild.
     pub fn rebuild<A: EventApi>(&mut self, link: &Link<A>) {
         self.drop_collector(link);
         self.resume();
+    }
+
+    /// Throws away a collector that has left events out; the next one begins a whole overlap before the position.
+    pub fn rebuild_whole<A: EventApi>(&mut self, link: &Link<A>) {
+        self.drop_collector(link);
+        self.careful = None;
+        self.begin = Begin::Overlap;
     }
 
     /// Throws the collector away; the next one begins exactly here, and so does the position.
@@ -197,7 +242,13 @@ impl Cursor {
     }
 
     fn resume(&mut self) {
-        self.begin = self.careful.map_or(Begin::Resume, |careful| Begin::At(careful.begin_us));
+        self.begin = match &mut self.careful {
+            None => Begin::Resume,
+            Some(careful) => {
+                (careful.known, careful.read) = (careful.read, 0);
+                Begin::At(careful.begin_us)
+            }
+        };
     }
 
     /// Reads the next page and hands it on. An error leaves the cursor so that the next step goes on without a loss.
@@ -209,7 +260,7 @@ impl Cursor {
             Some(collector) => collector.clone(),
             None => self.create(link).await?,
         };
-        let size = self.careful.map_or(self.page_events, |careful| careful.size);
+        let size = self.careful.map_or(self.page_events, |careful| careful.page(self.page_events));
         // The larger pages of a busy vCenter reserve what they will take, so that the global bound holds while they arrive.
         let mut permit = link.intake.reserve(self.page_bytes.max(PAGE_RESERVE_BYTES)).await;
         let body = match link.read_next(&collector, size).await {
@@ -247,15 +298,15 @@ impl Cursor {
     async fn create<A: EventApi>(&mut self, link: &Link<A>) -> Result<MoRef, Trouble> {
         let begin_us = match self.begin {
             Begin::At(us) => us,
-            Begin::Resume => {
+            Begin::Resume | Begin::Overlap => {
                 // What is still being decoded moves the position, and saves reading it again.
                 self.settle_in_flight(link, Some(VERDICT_WAIT)).await;
                 self.push_poisons(link).await?;
                 match self.begin {
                     Begin::At(us) => us,
-                    Begin::Resume => {
+                    begin => {
                         link.status.rebuilds.fetch_add(1, Relaxed);
-                        self.resume_us(link)
+                        self.resume_us(link, begin == Begin::Overlap)
                     }
                 }
             }
@@ -270,14 +321,17 @@ impl Cursor {
         Ok(collector)
     }
 
-    /// The position less the overlap. The overlap shrinks while rebuilding gets nowhere: a connection that breaks before it has carried the
-    /// overlap once would otherwise never get past it.
-    fn resume_us<A: EventApi>(&mut self, link: &Link<A>) -> i64 {
-        let overlap = (link.settings.overlap / (1 << self.fruitless.min(16))).max(OVERLAP_MIN);
+    /// The overlap before the position, or, unless it is to be `whole`, what was read since the last rebuild where that is less. The overlap shrinks while
+    /// rebuilding gets nowhere: a connection that breaks before it has carried the overlap once would otherwise never get past it.
+    fn resume_us<A: EventApi>(&mut self, link: &Link<A>, whole: bool) -> i64 {
+        let overlap_us = (link.settings.overlap / (1 << self.fruitless.min(16))).as_micros() as i64;
+        let since_us = self.position_us - self.rebuilt_us;
+        let back_us = if whole { overlap_us } else { since_us.min(overlap_us) };
         self.fruitless += 1;
+        self.rebuilt_us = self.position_us;
         // vCenter's clock may have been set back since the position was read.
-        let from = self.position_us.min(link.vcenter_now_us());
-        from.saturating_sub(overlap.as_micros() as i64)
+        let from_us = self.position_us.min(link.vcenter_now_us());
+        from_us.saturating_sub(back_us.max(OVERLAP_MIN.as_micros() as i64))
     }
 
     async fn push<A: EventApi>(
@@ -379,12 +433,8 @@ impl Cursor {
     }
 
     fn careful_read(&mut self, newest_us: i64, events: usize) {
-        let Some(careful) = &mut self.careful else { return };
-        if newest_us > careful.beyond_us {
-            careful.left = careful.left.saturating_sub(events.max(1) as u32);
-            if careful.left == 0 {
-                self.careful = None;
-            }
+        if self.careful.as_mut().is_some_and(|careful| careful.has_read(newest_us, events)) {
+            self.careful = None;
         }
     }
 
@@ -406,6 +456,10 @@ impl Cursor {
         if size == 1 {
             if let Some(created_us) = created_us(body.wire, &body.bytes) {
                 self.advance(link, created_us);
+                self.poison_us = Some(created_us);
+                if let Some(careful) = &mut self.careful {
+                    careful.left = self.singly;
+                }
                 self.careful_read(created_us, 1);
             }
             self.poisons.push_back((body, reason));
@@ -415,14 +469,30 @@ impl Cursor {
         link.status.rebuilds.fetch_add(1, Relaxed);
         let earliest_us = self.recent_us.front().copied().unwrap_or(self.floor_us);
         let before_us = self.position_us.saturating_sub(OVERLAP_MIN.as_micros() as i64);
-        let (begin_us, beyond_us) = match self.careful {
-            Some(careful) => (careful.begin_us, careful.beyond_us),
-            None => (earliest_us.min(before_us).max(self.floor_us), self.position_us),
+        let careful = match self.careful {
+            // What was decoded on the way is read in large pages; the event is in what came behind it.
+            Some(careful) => {
+                Careful { size: (size / 2).min(careful.size), known: careful.read, read: 0, ..careful }
+            }
+            None => {
+                let begin_us = earliest_us.min(before_us).max(self.floor_us);
+                let behind_us = self.poison_us.filter(|poison_us| *poison_us >= begin_us);
+                self.singly =
+                    if behind_us.is_some() { self.singly.saturating_mul(2) } else { CAREFUL_EVENTS_BEYOND };
+                Careful {
+                    size: size / 2,
+                    begin_us: behind_us.unwrap_or(begin_us),
+                    known: 0,
+                    read: 0,
+                    beyond_us: self.position_us,
+                    left: 2 * self.page_events,
+                }
+            }
         };
-        self.careful = Some(Careful { size: size / 2, begin_us, beyond_us, left: 2 * self.page_events });
+        self.careful = Some(careful);
         // What was read behind it will be read again.
         self.in_flight.clear();
         self.drop_collector(link);
-        self.begin = Begin::At(begin_us);
+        self.begin = Begin::At(careful.begin_us);
     }
 }

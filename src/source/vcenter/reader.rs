@@ -122,7 +122,7 @@ impl Reader {
             Act::Nothing => return Ok(false),
             Act::Rebuild => {
                 tracing::debug!(source = %link.name, "vCenter has events that its collector does not give; building a new one");
-                self.cursor.rebuild(link);
+                self.cursor.rebuild_whole(link);
             }
             Act::StepOver { to } => gap::step_over(link, &mut self.cursor, to, filtered).await?,
             Act::ReadWindows => {
@@ -146,7 +146,7 @@ impl Reader {
             link.status.restores.fetch_add(1, Relaxed);
             tracing::warn!(source = %link.name, "event keys have started again at a later time: this vCenter was restored from a backup; reading goes on by time");
             self.read_windows(link, None);
-            self.cursor.rebuild(link);
+            self.cursor.rebuild_whole(link);
         }
     }
 

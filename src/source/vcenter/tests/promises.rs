@@ -142,6 +142,9 @@ async fn a_connection_that_breaks_every_few_pages_still_gets_there() {
     });
     run.caught_up(60 * MINUTE).await;
     breaking.abort();
+    // 20 pages are all of it, every third read fails, and what is new is read twice at most.
+    let reads = fake.world().calls_of(READ);
+    assert!(reads < 100, "{reads} reads");
     run.stop().await;
 }
 
@@ -251,6 +254,8 @@ async fn check_poison(count: i64, poisoned: &[usize]) {
         run.delivered.lock().unwrap().poisons.len() >= poisoned.len()
     })
     .await;
+    let reads = fake.world().calls_of(READ);
+    assert!(reads < 50 + 200 * poisoned.len() as u64, "{reads} reads to find {poisoned:?} of {count}");
     fake.world().append();
     run.caught_up(MINUTE).await;
     {
