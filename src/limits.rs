@@ -164,8 +164,10 @@ pub const GAP_WINDOWS_MAX: i64 = 512;
 pub const GAP_WINDOW_MIN: Duration = Duration::from_millis(10);
 /// How closely the end of a gap is found, and the shortest window that is halved: what vCenter's times tell apart.
 pub const GAP_END_MIN: Duration = Duration::from_micros(1);
-/// What reading by windows of time reads again each time: what vCenter commits late while keys are negative.
+/// What reading by windows of time reads again: what vCenter commits late while keys are negative.
 pub const WINDOW_OVERLAP: Duration = Duration::from_secs(5);
+/// How often it does.
+pub const WINDOW_BACK_INTERVAL: Duration = Duration::from_secs(1);
 /// A sweep starts no sooner than this many times the last one's duration after it, so that sweeps are at most a fifth of the calls.
 pub const SWEEP_REST: u32 = 4;
 /// A session that lived shorter than this ends with a wait before the next login.

@@ -1,17 +1,19 @@
 //! Reading by windows of time with `QueryEvents`, for a vCenter whose keys have passed int32's end: its collectors return nothing any more.
 //!
 //! A query gives the *newest* events of its window, as many as one answer may hold; so a window that comes back full is halved, from its
-//! beginning, until it does not. Every window is read from a little before the newest event, and dedup drops what was there before.
+//! beginning, until it does not, and the next one is at most twice as wide. Once a second reading goes back a little, for what became visible late; dedup drops
+//! what was there before.
 
 use std::sync::atomic::Ordering::Relaxed;
 
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 
 use super::api::EventApi;
 use super::cursor::{Cursor, Step};
 use super::link::{Link, Trouble};
 use super::status::Method;
-use crate::limits::{GAP_END_MIN, PAGE_RESERVE_BYTES, WINDOW_OVERLAP};
+use crate::limits::{GAP_END_MIN, PAGE_RESERVE_BYTES, TIME_RENDERING, WINDOW_BACK_INTERVAL, WINDOW_OVERLAP};
 use crate::pipeline::budget::Permit;
 use crate::source::{PageFacts, Verdict};
 use crate::vim::decode::salvage::count_events;
@@ -25,13 +27,24 @@ pub(super) struct Windows {
     end_us: Option<i64>,
     /// Where the next window begins; None for a little before the position.
     next_us: Option<i64>,
+    /// The width of the last window that one answer could hold, where the width is known to matter.
+    width_us: Option<i64>,
+    /// When reading last went back.
+    back_at: Option<Instant>,
     verdicts: (mpsc::UnboundedSender<Verdict>, mpsc::UnboundedReceiver<Verdict>),
 }
 
 impl Windows {
     /// Goes on from the cursor's position, never before `floor_us`.
     pub fn live(floor_us: i64) -> Self {
-        Windows { floor_us, end_us: None, next_us: None, verdicts: mpsc::unbounded_channel() }
+        Windows {
+            floor_us,
+            end_us: None,
+            next_us: None,
+            width_us: None,
+            back_at: None,
+            verdicts: mpsc::unbounded_channel(),
+        }
     }
 
     /// Reads what lies between two times.
@@ -42,18 +55,21 @@ impl Windows {
     /// Reads one window and tells `cursor` how far that went.
     pub async fn step<A: EventApi>(&mut self, link: &Link<A>, cursor: &mut Cursor) -> Result<Step, Trouble> {
         let overlap_us = WINDOW_OVERLAP.as_micros() as i64;
-        let begin_us = self.next_us.unwrap_or(cursor.position_us() - overlap_us).max(self.floor_us);
+        let begin_us =
+            self.next_us.unwrap_or_else(|| cursor.position_us() - self.back_us()).max(self.floor_us);
         if self.end_us.is_some_and(|end| begin_us >= end) {
             return Ok(Step::Empty);
         }
-        let mut end_us = self.end_us;
+        let open_end_us = link.vcenter_now_us().max(begin_us) + overlap_us;
+        let likely_us = self.width_us.map(|width_us| begin_us + 2 * width_us);
+        let mut end_us =
+            likely_us.filter(|end_us| *end_us < self.end_us.unwrap_or(open_end_us)).or(self.end_us);
         loop {
             let Some((body, permit)) = self.query(link, begin_us, end_us).await? else {
                 let narrowed = end_us != self.end_us;
-                self.next_us = end_us;
+                self.fits(begin_us, end_us);
                 return Ok(if narrowed { Step::Page { full: true } } else { Step::Empty });
             };
-            let open_end_us = link.vcenter_now_us().max(begin_us) + overlap_us;
             let span_us = end_us.unwrap_or(open_end_us) - begin_us;
             let divisible = span_us > GAP_END_MIN.as_micros() as i64;
             let overfull = count_events(body.wire, &body.bytes) >= link.settings.page_events;
@@ -79,7 +95,7 @@ impl Windows {
                 }
                 Ok(facts) => {
                     let moved = cursor.note_window(link, facts);
-                    self.next_us = end_us;
+                    self.fits(begin_us, end_us);
                     // At the end for now every window gives the overlap again.
                     return Ok(if end_us.is_none() && !moved {
                         Step::Empty
@@ -89,6 +105,25 @@ impl Windows {
                 }
             }
         }
+    }
+
+    /// How far before the position the next stretch begins.
+    fn back_us(&mut self) -> i64 {
+        let now = Instant::now();
+        let back = match self.back_at {
+            Some(at) if now.duration_since(at) < WINDOW_BACK_INTERVAL => TIME_RENDERING,
+            _ => {
+                self.back_at = Some(now);
+                WINDOW_OVERLAP
+            }
+        };
+        back.as_micros() as i64
+    }
+
+    /// The window could be read: the next one begins behind it.
+    fn fits(&mut self, begin_us: i64, end_us: Option<i64>) {
+        self.next_us = end_us;
+        self.width_us = end_us.map(|end_us| end_us - begin_us).or(self.width_us);
     }
 
     async fn query<A: EventApi>(
