@@ -189,11 +189,12 @@ fn set(dir: &Path, args: &SetArgs) -> anyhow::Result<()> {
         );
     }
     let replayed = match (set.replayed, set.replayed_max) {
+        _ if set.beyond_known => format!("at least {}", set.replayed_max),
         (min, max) if min == max => min.to_string(),
         (min, max) => format!("{min} to {max}"),
     };
     say!(
-        "{source}: {would}set to {}; {replayed} known events {} delivered again, {} that a destination owed {} let go",
+        "{source}: {would}set to {}; {replayed} events {} delivered again, {} that a destination owed {} let go",
         shown(args.time),
         if args.dry_run { "would be" } else { "will be" },
         set.skipped,

@@ -61,8 +61,11 @@ pub(super) fn run(args: &RunArgs) -> anyhow::Result<End> {
             tokio::spawn(listener.serve(router.view(), prometheus, failed.clone()));
         }
         let mut terminate = signal(SignalKind::terminate())?;
+        // Of a terminal that was closed, or of somebody who takes it for a wish to read the configuration again: nothing is lost either way.
+        let mut hangup = signal(SignalKind::hangup())?;
         tokio::select! {
             _ = terminate.recv() => {}
+            _ = hangup.recv() => tracing::info!("SIGHUP: the configuration is read at the start, so this one ends"),
             result = tokio::signal::ctrl_c() => result?,
             _ = failed.wait_for(Option::is_some) => {}
         }
@@ -80,6 +83,7 @@ pub(super) fn run(args: &RunArgs) -> anyhow::Result<End> {
                 Ok(if drained.settled { End::Done } else { End::Unsettled })
             }
             _ = terminate.recv() => Ok(End::Unsettled),
+            _ = hangup.recv() => Ok(End::Unsettled),
             _ = tokio::signal::ctrl_c() => Ok(End::Unsettled),
         }
     })

@@ -214,7 +214,7 @@ impl Shape {
         match self {
             Shape::Any => "text that is not empty",
             Shape::MayBeEmpty => "text",
-            Shape::Name => "a name of 1 to 253 characters, without line breaks or spaces around it",
+            Shape::Name => "a name of 1 to 253 characters, without `/`, `#`, line breaks or spaces around it",
             Shape::ObjectName => "a name of Kubernetes, of letters, digits, `-`, `.` and `/`",
             Shape::HttpUrl => "a URL that begins with `http://` or `https://`, without credentials in it",
             Shape::ProxyUrl => {
@@ -243,7 +243,9 @@ impl Shape {
             Shape::Name => {
                 let fits = (1..=NAME_BYTES_MAX).contains(&text.len())
                     && text.trim() == text
-                    && !text.contains(char::is_control);
+                    && !text.contains(char::is_control)
+                    // What separates a processor from its function or bus, and a spool from its parts.
+                    && !text.contains(['/', '#']);
                 if fits { Ok(text.into()) } else { Err(must()) }
             }
             Shape::ObjectName => {

@@ -79,7 +79,12 @@ impl Checkpoint {
         let skipped = self.unsettled.values().flatten().filter(|owed| owed.minute < minute).count() as u64;
         // The first minute that begins then or later; a minute begins half a millisecond early.
         let whole = resume_us.saturating_add(60_000_000 - 501);
-        ResumeSet { replayed: self.seen_since(whole), replayed_max: self.seen_since(resume_us), skipped }
+        ResumeSet {
+            replayed: self.seen_since(whole),
+            replayed_max: self.seen_since(resume_us),
+            beyond_known: self.seen.keys().next().is_none_or(|first| minute <= *first),
+            skipped,
+        }
     }
 
     /// Merges what a checkpoint writes; the meaning of [`CheckpointWrite`] in a few lines.
@@ -110,8 +115,10 @@ impl Checkpoint {
 pub struct ResumeSet {
     /// Known events that will be delivered again, at least.
     pub replayed: u64,
-    /// At most.
+    /// At most, of those that are known: what lies before them is with vCenter alone.
     pub replayed_max: u64,
+    /// Whether it goes back behind all that is known.
+    pub beyond_known: bool,
     /// Events created before the new position that a destination had not settled yet, and now will not get.
     pub skipped: u64,
 }
@@ -429,7 +436,7 @@ mod tests {
         // Forward by a minute: 10/1 is owed and lies before.
         assert_eq!(
             store.set_resume("vc-01", 11 * 60_000_000).unwrap(),
-            ResumeSet { replayed: 5_000, replayed_max: 5_000, skipped: 1 }
+            ResumeSet { replayed: 5_000, replayed_max: 5_000, beyond_known: false, skipped: 1 }
         );
         let loaded = store.load("vc-01").unwrap().unwrap();
         assert_eq!((loaded.resume_us, loaded.instance_uuid), (11 * 60_000_000, Uuid::from_u128(7)));
@@ -437,12 +444,12 @@ mod tests {
         assert!(loaded.is_seen(id(10, 1)) && !loaded.is_seen(id(11, 4)) && loaded.unsettled.is_empty());
         assert_eq!(
             store.set_resume("vc-01", 0).unwrap(),
-            ResumeSet { replayed: 3, replayed_max: 3, skipped: 0 }
+            ResumeSet { replayed: 3, replayed_max: 3, beyond_known: true, skipped: 0 }
         );
         assert_eq!(store.load("vc-01").unwrap().unwrap().seen, BTreeMap::new());
         store.apply(&[Write::Checkpoint(write(10 * 60_000_000))]).unwrap();
         let within = store.load("vc-01").unwrap().unwrap().moved_to(11 * 60_000_000 + 1);
-        assert_eq!(within, ResumeSet { replayed: 0, replayed_max: 5_000, skipped: 1 });
+        assert_eq!(within, ResumeSet { replayed: 0, replayed_max: 5_000, beyond_known: false, skipped: 1 });
         let error = store.set_resume("vc-2", 0).unwrap_err().to_string();
         assert_eq!(error, "no checkpoint of source `vc-2`; there are: vc-01");
         assert!(store.forget("vc-01").unwrap() && !store.forget("vc-01").unwrap());

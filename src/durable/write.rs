@@ -133,7 +133,7 @@ pub enum Outcome {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Full {
     #[error(
-        "the spool of `{destination}` is full ({bytes} of {bytes_max} bytes); it waits until the target takes events again, or raise its `overflow.bytes`"
+        "the spool of `{destination}` is full ({bytes} of {bytes_max} bytes); it waits until the target takes events again, or raise its `overflow.bytesMax`"
     )]
     Spool { destination: String, bytes: u64, bytes_max: u64 },
     #[error("all spools together are full ({bytes} of {bytes_max} bytes)")]

@@ -101,6 +101,7 @@ pub(super) fn replay_here(
                 // What is on its way is delivered or stays a dead letter.
                 interrupted = tokio::signal::ctrl_c() => {
                     interrupted?;
+                    report.interrupted = true;
                     break;
                 }
             }
@@ -120,11 +121,12 @@ pub(super) struct Report<W> {
     delivered: u64,
     /// Still dead letters.
     left: u64,
+    interrupted: bool,
 }
 
 impl<W: io::Write> Report<W> {
     pub fn new(json: bool, out: W) -> Self {
-        Report { json, out, delivered: 0, left: 0 }
+        Report { json, out, delivered: 0, left: 0, interrupted: false }
     }
 
     pub fn line(&mut self, replayed: &Replayed) -> io::Result<()> {
@@ -159,8 +161,9 @@ impl<W: io::Write> Report<W> {
 
     pub fn end(mut self) -> anyhow::Result<End> {
         if !self.json {
-            writeln!(self.out, "{} delivered, {} still dead letters", self.delivered, self.left)?;
+            let rest = if self.interrupted { "; interrupted: what was not tried is still there" } else { "" };
+            writeln!(self.out, "{} delivered, {} still dead letters{rest}", self.delivered, self.left)?;
         }
-        Ok(if self.left == 0 { End::Done } else { End::Failed })
+        Ok(if self.left == 0 && !self.interrupted { End::Done } else { End::Failed })
     }
 }
