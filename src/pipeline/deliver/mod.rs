@@ -64,6 +64,8 @@ pub enum Input {
     Replay { letter: i64, piece: Piece },
     /// The store has no room for this destination's dead letters, so that nothing more may fail for good; or has room again. Replays go on: they make room.
     Block(bool),
+    /// How much it may hold now: whether what waits has a place in memory is decided by this, too, not only when more comes.
+    Room(Room),
     /// Time has passed.
     Tick,
 }
@@ -254,6 +256,7 @@ impl Delivery {
                     self.health.pause();
                 }
             }
+            Input::Room(room) => self.make_room(room, actions),
             Input::Tick => {}
         }
         self.lanes.wake(now);
@@ -304,6 +307,30 @@ impl Delivery {
         }
     }
 
+    /// Whether a change of the room may change what is done: more waits in memory than this, and there is another place for it.
+    pub fn exceeds(&self, room: Room) -> bool {
+        self.policy.overflow.policy == OverflowPolicy::Spill
+            && !self.spool.is_active()
+            && self.lanes.bytes() > room.share
+    }
+
+    /// Whether what is over its share holds up others: they want the memory, or its target will not take it soon.
+    fn holds_up(&self, room: Room) -> bool {
+        self.health.is_open() || (room.scarce && !room.alone)
+    }
+
+    /// Spills what has no place in memory any more. When memory is full nothing is offered, so that this cannot wait for an offer.
+    fn make_room(&mut self, room: Room, actions: &mut Vec<Action>) {
+        self.parked_max = room.share / 2;
+        if !self.exceeds(room) || !self.holds_up(room) {
+            return;
+        }
+        self.lanes.compact();
+        if self.exceeds(room) {
+            self.spill(None, actions);
+        }
+    }
+
     fn offer(&mut self, item: Item, room: Room, actions: &mut Vec<Action>) {
         self.parked_max = room.share / 2;
         // A few events should not keep a whole page, neither here nor in a request.
@@ -312,7 +339,7 @@ impl Delivery {
             self.spool.append(vec![item], actions);
             return;
         }
-        let holds_up = self.health.is_open() || (room.scarce && !room.alone);
+        let holds_up = self.holds_up(room);
         let has_room = |lanes: &Lanes| lanes.bytes_with(&item) <= room.share;
         if !has_room(&self.lanes) && (holds_up || room.scarce) {
             self.lanes.compact();
@@ -324,7 +351,7 @@ impl Delivery {
             OverflowPolicy::Block => self.admit(item, actions),
             OverflowPolicy::DropNewest => self.drop(&item, actions),
             OverflowPolicy::DropOldest => self.drop_oldest(item, actions),
-            OverflowPolicy::Spill => self.spill(item, actions),
+            OverflowPolicy::Spill => self.spill(Some(item), actions),
         }
     }
 
@@ -382,15 +409,18 @@ impl Delivery {
 
     /// Writes all that waits and all that is under way to the spool, then the new events: nothing may overtake what is in it. But what lanes with spools
     /// of their own have in memory stays: it is older than what is in those.
-    fn spill(&mut self, item: Item, actions: &mut Vec<Action>) {
+    fn spill(&mut self, newest: Option<Item>, actions: &mut Vec<Action>) {
         let mut items = self.lanes.drain(|key| self.spool.has_lane(key));
+        if items.is_empty() && newest.is_none() {
+            return;
+        }
         for part in self.under_way.values_mut().flat_map(|request| &mut request.parts) {
             if !is_replay(part.key) && !self.spool.has_lane(part.key) && !part.spooled {
                 items.extend(part.items.iter().cloned());
                 part.spooled = true;
             }
         }
-        items.push(item);
+        items.extend(newest);
         self.spool.append(lanes::merge(items), actions);
     }
 

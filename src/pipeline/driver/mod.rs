@@ -21,7 +21,7 @@ use super::run::Control;
 use super::storage::StoreHandle;
 use crate::config::Overflow;
 use crate::durable::{self, Store, Write};
-use crate::limits::FAILURE_LOG_INTERVAL;
+use crate::limits::{FAILURE_LOG_INTERVAL, ROOM_CHECK_INTERVAL};
 use crate::processor::{Failure, Fault, Outcome, Piece, Processor};
 use crate::telemetry::metrics::DestinationMetrics;
 
@@ -70,7 +70,7 @@ pub(super) struct Shared {
     pub budget: Budget,
     /// When the process started: the engines' zero.
     pub epoch: Instant,
-    /// Destinations that exist, for the fair share of memory.
+    /// Destinations that there are or may be, for the fair share of memory.
     pub destinations: Arc<std::sync::atomic::AtomicUsize>,
     /// Names to indices of the configured sources, for what comes back from the store.
     pub sources: Arc<Vec<String>>,
@@ -132,12 +132,19 @@ impl Driver {
     pub async fn run(mut self, mut inbox: mpsc::UnboundedReceiver<Mail>) {
         let mut under_way = UnderWay::new();
         let mut actions = Vec::new();
+        // When to look whether what waits still has a place in memory.
+        let mut look_at: Option<Instant> = None;
         // A spool that a former run left starts without an offer.
         self.engine.step(self.now(), Input::Tick, &mut actions);
         loop {
             self.carry_out(&mut actions, &mut under_way);
             self.show();
-            let wake = self.engine.wakes_at().map(|at| self.shared.epoch + at);
+            look_at = self
+                .engine
+                .exceeds(self.room())
+                .then(|| look_at.unwrap_or_else(|| Instant::now() + ROOM_CHECK_INTERVAL));
+            let due = self.engine.wakes_at().map(|at| self.shared.epoch + at);
+            let wake = due.into_iter().chain(look_at).min();
             tokio::select! {
                 biased;
                 Some(answer) = under_way.next(), if !under_way.is_empty() => {
@@ -150,6 +157,7 @@ impl Driver {
                         self.answered(answer, &mut actions);
                         answers += 1;
                     }
+                    self.make_room(&mut actions);
                 }
                 mail = inbox.recv() => match mail {
                     None | Some(Mail::Stop) => return,
@@ -157,6 +165,10 @@ impl Driver {
                 },
                 () = tokio::time::sleep_until(wake.unwrap_or_else(Instant::now)), if wake.is_some() => {
                     self.engine.step(self.now(), Input::Tick, &mut actions);
+                    if look_at.is_some_and(|at| at <= Instant::now()) {
+                        look_at = None;
+                        self.make_room(&mut actions);
+                    }
                 }
             }
         }
@@ -226,6 +238,14 @@ impl Driver {
             tracing::warn!(destination = %self.name, reason = %failure.reason, "a request failed and is tried again");
         } else {
             tracing::debug!(destination = %self.name, reason = %failure.reason, fault = ?failure.fault, "a request failed");
+        }
+    }
+
+    /// Lets go of memory that others need.
+    fn make_room(&mut self, actions: &mut Vec<Action>) {
+        let room = self.room();
+        if self.engine.exceeds(room) {
+            self.engine.step(self.now(), Input::Room(room), actions);
         }
     }
 

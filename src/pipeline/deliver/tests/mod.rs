@@ -243,6 +243,40 @@ fn shape(events_max: usize, partial: bool) -> Shape {
     Shape { events_max, bytes_max: 1 << 20, partial }
 }
 
+/// When memory is full nothing more is offered.
+#[test]
+fn what_a_target_does_not_take_leaves_the_memory_without_another_offer() {
+    let check = |policy: OverflowPolicy, room: Room, failures: u32, expected: bool| {
+        let overflow = Overflow { policy, ..Overflow::default() };
+        let mut world = World::new(Policy { overflow, ..Policy::default() }, shape(10, false));
+        for n in 0..20 {
+            world.input(Input::Offer { piece: piece(n * 10, 10, 1), room: ROOM });
+        }
+        for _ in 0..failures {
+            while let Some(at) = world.engine.wakes_at().filter(|_| world.under_way.is_empty()) {
+                world.now = world.now.max(at);
+                world.input(Input::Tick);
+            }
+            world.answer(0, false, &mut |_| Some(Fault::Target));
+        }
+        world.input(Input::Room(room));
+        let gauges = world.engine.gauges();
+        assert_eq!(gauges.spooling, expected, "{policy:?} {room:?} {failures}");
+        assert_eq!(gauges.waiting_events == 0, expected, "{gauges:?}");
+        world.finish(false, |_| false);
+        assert_eq!(world.received, (0..200).collect::<Vec<_>>(), "all, in order");
+    };
+    let room = Room { share: 4_000, scarce: true, alone: false };
+    let alone = Room { alone: true, ..room };
+    check(OverflowPolicy::Spill, room, 0, true);
+    check(OverflowPolicy::Spill, Room { scarce: false, ..room }, 0, false);
+    check(OverflowPolicy::Spill, alone, 1, false);
+    check(OverflowPolicy::Spill, alone, 10, true);
+    check(OverflowPolicy::Spill, ROOM, 10, false);
+    check(OverflowPolicy::Block, room, 10, false);
+    check(OverflowPolicy::DropOldest, room, 10, false);
+}
+
 #[test]
 fn a_poisoned_event_is_found_by_halves_and_only_it_becomes_a_dead_letter() {
     let mut world = World::new(Policy::default(), shape(64, false));
