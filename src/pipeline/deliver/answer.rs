@@ -26,6 +26,7 @@ impl Delivery {
                 self.judge(now, worst.filter(|_| gone), random);
             }
         }
+        self.size(&outcome, done.events);
         match outcome {
             Outcome::Delivered => {
                 for part in done.parts {
@@ -57,6 +58,20 @@ impl Delivery {
                 self.health.failure(now, failure.wait, &self.policy, random)
             }
             _ => self.health.success(now, &self.policy),
+        }
+    }
+
+    /// Adapts the size of requests: a batch that takes the target longer than the time-out would never get through. Halved by a failure that may come of
+    /// the size, and grown by a quarter with each success, so that few requests fail where the largest that succeeds is looked for.
+    fn size(&mut self, outcome: &Outcome, events: usize) {
+        match outcome {
+            Outcome::Failed(failure) if may_be_too_much(failure) => {
+                self.events_max = self.events_max.min(events / 2).max(1);
+            }
+            Outcome::Delivered if events >= self.events_max => {
+                self.events_max = (self.events_max + self.events_max.div_ceil(4)).min(self.shape.events_max);
+            }
+            _ => {}
         }
     }
 
@@ -202,6 +217,11 @@ impl Delivery {
             }
         }
     }
+}
+
+/// Whether a smaller request might have succeeded: no answer in time, from the target or from what stands before it.
+fn may_be_too_much(failure: &Failure) -> bool {
+    failure.fault == Fault::Target && matches!(failure.status, None | Some(408 | 502 | 504))
 }
 
 /// These failed for good.

@@ -160,6 +160,8 @@ pub struct Delivery {
     spool: Spools,
     /// Bytes that may wait in memory behind events that are refused: half of this destination's share.
     parked_max: usize,
+    /// Events of one request now: fewer than the shape allows after a request that was too much for the target.
+    events_max: usize,
     under_way: FxHashMap<u64, UnderWay>,
     next_request: u64,
     /// Since when a lane is ready, for the linger.
@@ -214,6 +216,7 @@ impl Delivery {
             spool: Spools::new(spooled, policy.ordering),
             parked_max: SPOOL_REFETCH_BYTES,
             policy,
+            events_max: shape.events_max,
             shape,
             function: function.into(),
             lanes: Lanes::default(),
@@ -437,7 +440,7 @@ impl Delivery {
     fn pump(&mut self, now: Duration, actions: &mut Vec<Action>) {
         while self.lanes.has_ready(self.blocked) {
             let since = *self.ready_since.get_or_insert(now);
-            let lingers = now < since + self.policy.batch.age && self.lanes.events < self.shape.events_max;
+            let lingers = now < since + self.policy.batch.age && self.lanes.events < self.events_max;
             if lingers
                 || self.under_way.len() >= self.policy.concurrency
                 || now < self.rate.next_at()
@@ -454,7 +457,7 @@ impl Delivery {
     fn send(&mut self, now: Duration, actions: &mut Vec<Action>) {
         let mut parts: Vec<Part> = Vec::new();
         let (mut events, mut bytes, mut attempt) = (0, 0, 1);
-        while events < self.shape.events_max
+        while events < self.events_max
             && bytes < self.shape.bytes_max
             && let Some(key) = self.lanes.next_ready(self.blocked)
         {
@@ -469,8 +472,7 @@ impl Delivery {
             // Where a target may take one event and refuse another, two of one lane must not share a request.
             let ordered = self.shape.partial && key != SHARED;
             let cap = if ordered { 1 } else { lane.cap };
-            let items =
-                self.lanes.take(key, cap.min(self.shape.events_max - events), self.shape.bytes_max - bytes);
+            let items = self.lanes.take(key, cap.min(self.events_max - events), self.shape.bytes_max - bytes);
             events += items.iter().map(|item| item.picks.len()).sum::<usize>();
             bytes += items.iter().map(Item::request_bytes).sum::<usize>();
             parts.push(Part { key, items, spooled: false });

@@ -277,6 +277,43 @@ fn what_a_target_does_not_take_leaves_the_memory_without_another_offer() {
     check(OverflowPolicy::DropOldest, room, 10, false);
 }
 
+/// The target takes so many events in time, and no more.
+#[test]
+fn a_batch_that_takes_too_long_is_made_smaller_until_it_gets_through() {
+    for ordering in [Ordering::Source, Ordering::Entity, Ordering::None] {
+        let mut world =
+            World::new(Policy { ordering, concurrency: 4, ..Policy::default() }, shape(1_000, false));
+        world.input(Input::Offer { piece: piece(0, 981, 50), room: ROOM });
+        let (mut answers, mut failed) = (0, 0);
+        while !world.engine.is_idle() {
+            answers += 1;
+            assert!(answers < 200, "{ordering:?}: {} delivered", world.received.len());
+            if world.under_way.is_empty() {
+                world.now = world.now.max(world.engine.wakes_at().expect("something waits"));
+                world.input(Input::Tick);
+                continue;
+            }
+            let slow = world.under_way[0].1.events > 100;
+            failed += u32::from(slow);
+            world.answer(0, false, &mut |_| slow.then_some(Fault::Target));
+        }
+        assert_eq!(world.settled.len(), 981);
+        assert!((1..20).contains(&failed), "{ordering:?}: {failed}");
+    }
+}
+
+#[test]
+fn a_target_that_refuses_gets_requests_of_the_same_size() {
+    let mut world = World::new(Policy::default(), shape(100, false));
+    world.input(Input::Offer { piece: piece(0, 100, 1), room: ROOM });
+    let (id, _) = world.under_way.remove(0);
+    let busy = Failure { status: Some(503), ..failure(Fault::Target) };
+    world.input(Input::Done { request: id, outcome: Outcome::Failed(busy) });
+    world.now = world.engine.wakes_at().expect("it is tried again");
+    world.input(Input::Tick);
+    assert_eq!(world.under_way[0].1.events, 100);
+}
+
 #[test]
 fn a_poisoned_event_is_found_by_halves_and_only_it_becomes_a_dead_letter() {
     let mut world = World::new(Policy::default(), shape(64, false));
