@@ -70,6 +70,11 @@ impl Health {
         }
     }
 
+    /// Whether nothing is sent before a request that is under way has ended, however much time passes.
+    pub fn awaits_answer(&self, under_way: usize) -> bool {
+        self.state != State::Closed && under_way > 0
+    }
+
     /// When to ask again, if waiting is all that is missing.
     pub fn wakes_at(&self) -> Option<Duration> {
         match self.state {

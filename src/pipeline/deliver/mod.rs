@@ -277,7 +277,9 @@ impl Delivery {
         if self.under_way.len() >= self.policy.concurrency {
             return self.lanes.wakes_at();
         }
-        let ready = self.lanes.has_ready(self.blocked).then(|| {
+        // The end of a request is an input of its own.
+        let may_send = self.lanes.has_ready(self.blocked) && !self.health.awaits_answer(self.under_way.len());
+        let ready = may_send.then(|| {
             let linger = self.ready_since.map_or(Duration::ZERO, |since| since + self.policy.batch.age);
             let health = self.health.wakes_at().unwrap_or_default();
             linger.max(health).max(self.rate.next_at())

@@ -315,6 +315,36 @@ fn a_target_that_refuses_gets_requests_of_the_same_size() {
 }
 
 #[test]
+fn an_engine_sleeps_while_a_probe_is_under_way() {
+    for ordering in [Ordering::Entity, Ordering::None] {
+        let mut world = World::new(Policy { ordering, ..Policy::default() }, shape(1, false));
+        world.input(Input::Offer { piece: piece(0, 40, 40), room: ROOM });
+        while !world.under_way.is_empty() {
+            world.answer(0, false, &mut |_| Some(Fault::Target));
+            world.now += Duration::from_millis(300);
+            world.input(Input::Tick);
+            let sleeps = world.engine.wakes_at().is_none_or(|at| at > world.now);
+            assert!(sleeps || !world.engine.gauges().breaker_open, "{ordering:?}");
+            if world.engine.gauges().breaker_open && world.under_way.len() == 1 {
+                break;
+            }
+        }
+        world.answer(0, false, &mut |_| Some(Fault::Target));
+        while world.under_way.is_empty() {
+            world.now = world.now.max(world.engine.wakes_at().expect("it probes"));
+            world.input(Input::Tick);
+        }
+        // All lanes' waits are over by now.
+        world.now += Duration::from_secs(60);
+        world.input(Input::Tick);
+        assert_eq!(world.under_way.len(), 1, "one probe");
+        assert_eq!(world.engine.wakes_at(), None, "{ordering:?}");
+        world.finish(false, |_| false);
+        assert_eq!(world.received.len(), 40);
+    }
+}
+
+#[test]
 fn a_poisoned_event_is_found_by_halves_and_only_it_becomes_a_dead_letter() {
     let mut world = World::new(Policy::default(), shape(64, false));
     world.input(Input::Offer { piece: piece(0, 50, 1), room: ROOM });
