@@ -13,8 +13,21 @@ use crate::limits::RETRY_AFTER_MAX;
 use crate::processor::{Failure, Fault, Outcome};
 
 impl Delivery {
-    pub(super) fn done(&mut self, now: Duration, request: u64, outcome: Outcome, actions: &mut Vec<Action>) {
+    pub(super) fn done(
+        &mut self,
+        now: Duration,
+        request: u64,
+        mut outcome: Outcome,
+        actions: &mut Vec<Action>,
+    ) {
         let Some(done) = self.under_way.remove(&request) else { return };
+        match &mut outcome {
+            Outcome::Delivered => {}
+            Outcome::Failed(failure) => failure.fault = self.fault_of(failure),
+            Outcome::Partial(each) => {
+                each.iter_mut().flatten().for_each(|failure| failure.fault = self.fault_of(failure));
+            }
+        }
         let random = self.random.random();
         match &outcome {
             Outcome::Delivered => self.health.success(now, &self.policy),
@@ -49,6 +62,16 @@ impl Delivery {
         }
         if self.health.rests(now) {
             self.put_off_replays(actions);
+        }
+    }
+
+    /// Whose fault a failure is: of what is not the target's, `retry.statuses` says which statuses are worth another try.
+    pub fn fault_of(&self, failure: &Failure) -> Fault {
+        match (&self.policy.retry.statuses, failure.status) {
+            (Some(statuses), Some(status @ 400..=599)) if failure.fault != Fault::Target => {
+                if statuses.contains(&status) { Fault::Retryable } else { Fault::Permanent }
+            }
+            _ => failure.fault,
         }
     }
 

@@ -234,7 +234,7 @@ impl Driver {
     /// Says that requests fail, long before a breaker opens or an event has used up its tries.
     fn tell(&mut self, failure: &Failure) {
         // What is not tried again becomes a dead letter, and is told of as one.
-        if failure.fault != Fault::Permanent && self.troubles.are_news() {
+        if self.engine.fault_of(failure) != Fault::Permanent && self.troubles.are_news() {
             tracing::warn!(destination = %self.name, reason = %failure.reason, "a request failed and is tried again");
         } else {
             tracing::debug!(destination = %self.name, reason = %failure.reason, fault = ?failure.fault, "a request failed");

@@ -345,6 +345,32 @@ fn an_engine_sleeps_while_a_probe_is_under_way() {
 }
 
 #[test]
+fn the_statuses_of_the_policy_say_what_is_tried_again() {
+    let check = |statuses: Option<Vec<u16>>, status: Option<u16>, fault: Fault, expected: Fault| {
+        let retry = Retry { statuses, ..Retry::default() };
+        let mut world = World::new(Policy { retry, ..Policy::default() }, shape(1, false));
+        world.input(Input::Offer { piece: piece(0, 1, 1), room: ROOM });
+        let (id, _) = world.under_way.remove(0);
+        let failed = Outcome::Failed(Failure { status, ..failure(fault) });
+        world.input(Input::Done { request: id, outcome: failed });
+        assert_eq!(world.dead.is_empty(), expected != Fault::Permanent, "{status:?} {fault:?}");
+        let uses_a_try = world.engine.gauges().parked_lanes == 1;
+        assert_eq!(uses_a_try, expected == Fault::Retryable, "{status:?} {fault:?}");
+    };
+    use Fault::{Permanent, Retryable, Target};
+    let listed = || Some(vec![400, 422, 429]);
+    check(None, Some(500), Retryable, Retryable);
+    check(None, Some(422), Permanent, Permanent);
+    check(listed(), Some(422), Permanent, Retryable);
+    check(listed(), Some(500), Retryable, Permanent);
+    check(listed(), Some(429), Target, Target);
+    check(listed(), Some(503), Target, Target);
+    check(listed(), None, Retryable, Retryable);
+    check(listed(), Some(302), Permanent, Permanent);
+    check(Some(Vec::new()), Some(404), Retryable, Permanent);
+}
+
+#[test]
 fn a_poisoned_event_is_found_by_halves_and_only_it_becomes_a_dead_letter() {
     let mut world = World::new(Policy::default(), shape(64, false));
     world.input(Input::Offer { piece: piece(0, 50, 1), room: ROOM });
