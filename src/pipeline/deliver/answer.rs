@@ -30,13 +30,13 @@ impl Delivery {
         }
         let random = self.random.random();
         match &outcome {
-            Outcome::Delivered => self.health.success(now, &self.policy),
-            Outcome::Failed(failure) => self.judge(now, Some(failure), random),
+            Outcome::Delivered => self.health.success(now, done.opened, &self.policy),
+            Outcome::Failed(failure) => self.judge(now, done.opened, Some(failure), random),
             Outcome::Partial(failures) => {
                 let worst = failures.iter().flatten().find(|failure| failure.fault == Fault::Target);
                 // One throttled entry of many slows down, it does not say that the target is gone.
                 let gone = failures.iter().all(|f| f.as_ref().is_some_and(|f| f.fault == Fault::Target));
-                self.judge(now, worst.filter(|_| gone), random);
+                self.judge(now, done.opened, worst.filter(|_| gone), random);
             }
         }
         self.size(&outcome, done.events);
@@ -75,12 +75,12 @@ impl Delivery {
         }
     }
 
-    fn judge(&mut self, now: Duration, failure: Option<&Failure>, random: f64) {
+    fn judge(&mut self, now: Duration, sent: u64, failure: Option<&Failure>, random: f64) {
         match failure {
             Some(failure) if failure.fault == Fault::Target => {
-                self.health.failure(now, failure.wait, &self.policy, random)
+                self.health.failure(now, sent, failure.wait, &self.policy, random)
             }
-            _ => self.health.success(now, &self.policy),
+            _ => self.health.success(now, sent, &self.policy),
         }
     }
 

@@ -177,6 +177,8 @@ struct UnderWay {
     parts: Vec<Part>,
     events: usize,
     sent_at: Duration,
+    /// See [`Health::opened`].
+    opened: u64,
 }
 
 /// What one lane has in a request.
@@ -489,7 +491,7 @@ impl Delivery {
         self.next_request += 1;
         let request = Request { function: self.function.clone(), pieces: pieces(&parts), events, attempt };
         self.rate.spend(now, events);
-        self.under_way.insert(id, UnderWay { parts, events, sent_at: now });
+        self.under_way.insert(id, UnderWay { parts, events, sent_at: now, opened: self.health.opened() });
         actions.push(Action::Send { id, request });
     }
 }

@@ -102,9 +102,26 @@ pub(super) struct Troubles {
     /// Whether the last request failed.
     failing: bool,
     told: Option<Instant>,
+    /// Whether it was said that the breaker is open.
+    open: bool,
+    open_told: Option<Instant>,
 }
 
 impl Troubles {
+    /// Whether an answer, after which the breaker is open or not, is worth a line about it: an opening, unless another one was said a while ago, and the
+    /// end of what was said.
+    fn breaker_is_news(&mut self, is_open: bool) -> bool {
+        let may_tell = self.open_told.is_none_or(|told| told.elapsed() >= FAILURE_LOG_INTERVAL);
+        if is_open == self.open || (is_open && !may_tell) {
+            return false;
+        }
+        self.open = is_open;
+        if is_open {
+            self.open_told = Some(Instant::now());
+        }
+        true
+    }
+
     /// Whether a failure is worth a line: the first after a success, and not more than one in a while.
     fn are_news(&mut self) -> bool {
         let news = !self.failing && self.told.is_none_or(|told| told.elapsed() >= FAILURE_LOG_INTERVAL);
@@ -215,18 +232,17 @@ impl Driver {
         };
         self.metrics.delivered.increment((answer.events - failed) as u64);
         self.metrics.retried.increment(failed as u64);
-        let was_open = self.engine.gauges().breaker_open;
         let reason = match &answer.outcome {
             Outcome::Failed(failure) => Some(failure.reason.clone()),
             _ => None,
         };
         self.engine.step(self.now(), Input::Done { request: answer.id, outcome: answer.outcome }, actions);
         let is_open = self.engine.gauges().breaker_open;
-        match (was_open, is_open, reason) {
-            (false, true, reason) => {
+        match (self.troubles.breaker_is_news(is_open), is_open) {
+            (true, true) => {
                 tracing::warn!(destination = %self.name, reason = reason.unwrap_or_default(), "the target does not take events; waiting and probing");
             }
-            (true, false, _) => tracing::info!(destination = %self.name, "the target takes events again"),
+            (true, false) => tracing::info!(destination = %self.name, "the target takes events again"),
             _ => {}
         }
     }
@@ -323,4 +339,28 @@ impl Driver {
 /// Microseconds since 1970 UTC by the router's clock.
 pub(super) fn now_us() -> i64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_micros() as i64)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_breaker_that_flaps_is_told_of_once_in_a_while() {
+        let mut troubles = Troubles::default();
+        let mut told = Vec::new();
+        for second in 0..150 {
+            for is_open in [true, true, false, false] {
+                if troubles.breaker_is_news(is_open) {
+                    told.push((second, is_open));
+                }
+            }
+            tokio::time::advance(Duration::from_secs(1)).await;
+        }
+        assert_eq!(told, [(0, true), (0, false), (60, true), (60, false), (120, true), (120, false)]);
+        // One that stays open is told of, however short the others were before it.
+        assert!(!troubles.breaker_is_news(true));
+        tokio::time::advance(FAILURE_LOG_INTERVAL).await;
+        assert!(troubles.breaker_is_news(true));
+    }
 }
