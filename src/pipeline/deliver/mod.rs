@@ -282,7 +282,7 @@ impl Delivery {
         // The end of a request is an input of its own.
         let may_send = self.lanes.has_ready(self.blocked) && !self.health.awaits_answer(self.under_way.len());
         let ready = may_send.then(|| {
-            let linger = self.ready_since.map_or(Duration::ZERO, |since| since + self.policy.batch.age);
+            let linger = self.lingers_until().unwrap_or_default();
             let health = self.health.wakes_at().unwrap_or_default();
             linger.max(health).max(self.rate.next_at())
         });
@@ -440,12 +440,19 @@ impl Delivery {
         }
     }
 
+    /// Until when a request that is not full waits for more.
+    fn lingers_until(&self) -> Option<Duration> {
+        let (since, age) = (self.ready_since?, self.policy.batch.age);
+        let fills =
+            age.is_zero() || self.lanes.events >= self.events_max || self.lanes.fill(self.shape.bytes_max);
+        (!fills).then(|| since + age)
+    }
+
     /// Sends what may be sent now.
     fn pump(&mut self, now: Duration, actions: &mut Vec<Action>) {
         while self.lanes.has_ready(self.blocked) {
-            let since = *self.ready_since.get_or_insert(now);
-            let lingers = now < since + self.policy.batch.age && self.lanes.events < self.events_max;
-            if lingers
+            self.ready_since.get_or_insert(now);
+            if self.lingers_until().is_some_and(|until| now < until)
                 || self.under_way.len() >= self.policy.concurrency
                 || now < self.rate.next_at()
                 || !self.health.admits(now, self.under_way.len())

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use super::*;
-use crate::config::{Ordering, Overflow, OverflowPolicy, Retry};
+use crate::config::{BatchLimits, Ordering, Overflow, OverflowPolicy, Retry};
 use crate::event::{Batch, Failed, Selection, Span};
 use crate::pipeline::order::tests::batch;
 use crate::processor::Fault;
@@ -368,6 +368,30 @@ fn the_statuses_of_the_policy_say_what_is_tried_again() {
     check(listed(), None, Retryable, Retryable);
     check(listed(), Some(302), Permanent, Permanent);
     check(Some(Vec::new()), Some(404), Retryable, Permanent);
+}
+
+#[test]
+fn a_request_waits_for_more_until_its_events_its_bytes_or_its_age_are_reached() {
+    let check = |events: i32, bytes: usize, expected: bool| {
+        let batch = BatchLimits { events: 50, bytes: 30_000, age: Duration::from_secs(5) };
+        let mut world = World::new(Policy { batch, ..Policy::default() }, shape(1_000, false));
+        let pieces = [piece(0, events - 1, 3), piece(events - 1, 1, 3)].map(|piece| padded(piece, bytes));
+        for piece in pieces {
+            assert!(world.under_way.is_empty(), "{events} of {bytes}");
+            world.input(Input::Offer { piece, room: ROOM });
+        }
+        assert_eq!(world.under_way.len(), usize::from(expected), "{events} of {bytes}");
+        if !expected {
+            assert_eq!(world.engine.wakes_at(), Some(Duration::from_secs(5)));
+            world.now = Duration::from_secs(5);
+            world.input(Input::Tick);
+            assert_eq!(world.under_way.len(), 1);
+        }
+    };
+    check(20, 0, false);
+    check(50, 0, true);
+    check(6, 1_000, false);
+    check(7, 4_500, true);
 }
 
 #[test]
