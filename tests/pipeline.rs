@@ -23,6 +23,8 @@ struct Target {
     down: Mutex<bool>,
     asked: std::sync::atomic::AtomicUsize,
     poison: Option<i32>,
+    /// Panics at every request.
+    panics: bool,
     /// Refuses every event for good.
     refuses: Mutex<bool>,
     /// Refuses events of every seventh key, counted from here, which are of one VM, for now.
@@ -39,6 +41,7 @@ impl Processor for Target {
     fn deliver<'a>(&'a self, request: &'a Request) -> BoxFuture<'a, Outcome> {
         Box::pin(async {
             self.asked.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+            assert!(!self.panics, "as it was told to");
             let failure = |fault| Outcome::Failed(Failure::new(fault, "no"));
             if *self.down.lock().unwrap() {
                 return failure(Fault::Target);
@@ -365,6 +368,21 @@ async fn until(what: &str, mut condition: impl FnMut() -> bool) {
         assert!(tokio::time::Instant::now() < end, "{what}");
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_destination_whose_driver_panics_stops_the_process() {
+    let dir = tempfile::tempdir().unwrap();
+    let target = Arc::new(Target { panics: true, ..Target::default() });
+    let pipeline = start(&[("out", Arc::clone(&target))], dir.path());
+    let intake = pipeline.intake(0);
+    let begun = begin(&intake).await;
+    push(&intake, &begun, 0, 0..10).await;
+    let mut failed = pipeline.failed();
+    let reason = tokio::time::timeout(Duration::from_secs(20), failed.wait_for(Option::is_some)).await;
+    let reason = reason.expect("in time").unwrap().clone().unwrap();
+    assert!(reason.contains("`out`"), "{reason}");
+    assert!(!drained(pipeline, intake, 1).await.settled);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -581,7 +581,14 @@ impl CoreThread {
             adopted: Default::default(),
             troubles: Default::default(),
         };
-        self.runtime.spawn(driver.run(inbox));
+        let (name, store) = (Arc::clone(&driver.name), self.shared.store.clone());
+        let task = self.runtime.spawn(driver.run(inbox));
+        self.runtime.spawn(async move {
+            // A destination without its driver would be silent for ever, with all that it has: what is unsettled is read again by the next process.
+            if task.await.is_err_and(|error| error.is_panic()) {
+                store.fail(format!("the driver of `{name}` panicked; this is a defect of the router, please report it with the message above"));
+            }
+        });
         mailbox
     }
 
