@@ -314,11 +314,11 @@ impl Delivery {
         }
     }
 
-    /// Whether a change of the room may change what is done: more waits in memory than this, and there is another place for it.
-    pub fn exceeds(&self, room: Room) -> bool {
+    /// Whether more waits in memory than this share of it, in bytes, and there is another place for it.
+    pub fn exceeds(&self, share: usize) -> bool {
         self.policy.overflow.policy == OverflowPolicy::Spill
             && !self.spool.is_active()
-            && self.lanes.bytes() > room.share
+            && self.lanes.bytes() > share
     }
 
     /// Whether what is over its share holds up others: they want the memory, or its target will not take it soon.
@@ -329,11 +329,11 @@ impl Delivery {
     /// Spills what has no place in memory any more. When memory is full nothing is offered, so that this cannot wait for an offer.
     fn make_room(&mut self, room: Room, actions: &mut Vec<Action>) {
         self.parked_max = room.share / 2;
-        if !self.exceeds(room) || !self.holds_up(room) {
+        if !self.exceeds(room.share) || !self.holds_up(room) {
             return;
         }
         self.lanes.compact();
-        if self.exceeds(room) {
+        if self.exceeds(room.share) {
             self.spill(None, actions);
         }
     }

@@ -158,7 +158,7 @@ impl Driver {
             self.show();
             look_at = self
                 .engine
-                .exceeds(self.room())
+                .exceeds(self.share())
                 .then(|| look_at.unwrap_or_else(|| Instant::now() + ROOM_CHECK_INTERVAL));
             let due = self.engine.wakes_at().map(|at| self.shared.epoch + at);
             let wake = due.into_iter().chain(look_at).min();
@@ -259,20 +259,22 @@ impl Driver {
 
     /// Lets go of memory that others need.
     fn make_room(&mut self, actions: &mut Vec<Action>) {
-        let room = self.room();
-        if self.engine.exceeds(room) {
-            self.engine.step(self.now(), Input::Room(room), actions);
+        if self.engine.exceeds(self.share()) {
+            self.engine.step(self.now(), Input::Room(self.room()), actions);
         }
     }
 
     fn room(&self) -> Room {
-        let limit = self.shared.budget.limit();
-        let others = self.shared.destinations.load(std::sync::atomic::Ordering::Relaxed).max(1);
-        Room {
-            share: limit / 2 / others,
-            scarce: self.shared.budget.used() > limit / 4 * 3,
-            alone: others == 1,
-        }
+        let scarce = self.shared.budget.used() > self.shared.budget.limit() / 4 * 3;
+        Room { share: self.share(), scarce, alone: self.destinations() == 1 }
+    }
+
+    fn share(&self) -> usize {
+        self.shared.budget.limit() / 2 / self.destinations()
+    }
+
+    fn destinations(&self) -> usize {
+        self.shared.destinations.load(std::sync::atomic::Ordering::Relaxed).max(1)
     }
 
     fn carry_out(&mut self, actions: &mut Vec<Action>, under_way: &mut UnderWay) {
