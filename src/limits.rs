@@ -69,6 +69,8 @@ pub const SPOOL_LANE_FETCH_BYTES: usize = 32 << 10;
 /// Bytes of dead letters that are replayed at once, beside the memory for events: 8,000 letters of 1 KiB are more than 1,024 requests can carry.
 pub const REPLAY_BYTES: usize = 8 << 20;
 
+/// How often a destination that holds more than its share of the memory looks whether others need it.
+pub const ROOM_CHECK_INTERVAL: Duration = Duration::from_millis(250);
 /// How long a target may ask to be left alone (`Retry-After`): a day in a wrong header must not stop a destination for a day.
 pub const RETRY_AFTER_MAX: Duration = Duration::from_secs(300);
 /// Answers within a breaker's window before its success rate counts.

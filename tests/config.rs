@@ -85,6 +85,20 @@ fn every_error_is_shown_at_once() {
 }
 
 #[test]
+fn a_rate_that_is_next_to_none_is_refused() {
+    let with = |rate: &str| {
+        let processor =
+            format!("processors:\n  - {{name: a, type: console, rateLimit: {{eventsPerSecond: {rate}}}}}\n");
+        format!("{HEAD}{SOURCE}{processor}")
+    };
+    for rate in ["1e-20", "0.0000009", "0", "-1", "NaN", "1e10"] {
+        let errors = bad(&with(rate));
+        assert!(errors.contains("must be a number from 0.000001 to 1000000000"), "{rate}: {errors}");
+    }
+    good(&with("0.000001"));
+}
+
+#[test]
 fn files_that_are_no_configuration_are_refused() {
     let files = [
         "",

@@ -7,10 +7,11 @@ mod common;
 
 use std::time::Duration;
 
+use common::router::Router;
 use common::stack::Stack;
 use common::wait_until;
 use event_router::durable::Reader;
-use testbed::vcenter::{Mix, Options};
+use testbed::vcenter::{Mix, Options, VCenter};
 
 const LIMIT: Duration = Duration::from_secs(120);
 /// Large ones, of 3 KB: half as much again as the memory for events holds.
@@ -58,4 +59,36 @@ fn a_dead_destination_costs_the_other_nothing_and_gets_everything_in_order_when_
     let rss = peak_rss_kib(pid);
     assert!(rss < RSS_KIB_MAX, "{rss} KiB");
     eprintln!("peak of the memory: {rss} KiB");
+}
+
+/// All of it comes while the target is gone, and nothing has come for the other one yet.
+#[test]
+fn a_destination_that_is_dead_from_the_start_leaves_room_for_one_that_had_no_event() {
+    let options = Options { mix: Mix::LargeTasks, ..Options::default() };
+    let stack = Stack::new(options, &["mode: batched", "mode: batched"]);
+    let (dead, alive) = (&stack.targets[0], &stack.targets[1]);
+    stack.runtime.block_on(dead.sink.outage());
+    let quiet = stack.runtime.block_on(async {
+        let quiet = VCenter::start(Options::default()).await.unwrap();
+        alive.verifier.watch(&quiet);
+        quiet
+    });
+    let config = stack.config("", "");
+    let busy = config.split("sources:\n").nth(1).unwrap().split("processors:\n").next().unwrap();
+    let second = busy.replace("name: vc\n", "name: quiet\n").replace(&stack.vcenter.url(), &quiet.url());
+    let routes = "routes:\n  - {name: busy, sources: [vc], processors: [target-0]}\n  - {name: quiet, sources: [quiet], processors: [target-1]}\n";
+    let config = config.replace("processors:\n  -", &format!("{second}processors:\n  -")) + routes;
+    let router = Router::start(stack.folder.path(), stack.admin, &config);
+    stack.vcenter.append(EVENTS);
+    let reader = Reader::open(&stack.data()).unwrap();
+    let spooled = || reader.spools().unwrap().values().map(|spool| spool.bytes).sum::<u64>();
+    assert!(wait_until(LIMIT, || spooled() > 1 << 20), "what the dead one does not take is in its spool");
+    for events in 1..=5 {
+        quiet.append(1);
+        let came = || alive.sink.taken() >= events;
+        assert!(wait_until(Duration::from_secs(20), came), "{events}");
+    }
+    stack.runtime.block_on(dead.sink.resume()).unwrap();
+    dead.wait_for(EVENTS, LIMIT);
+    drop(router);
 }

@@ -23,6 +23,8 @@ struct Target {
     down: Mutex<bool>,
     asked: std::sync::atomic::AtomicUsize,
     poison: Option<i32>,
+    /// Panics at every request.
+    panics: bool,
     /// Refuses every event for good.
     refuses: Mutex<bool>,
     /// Refuses events of every seventh key, counted from here, which are of one VM, for now.
@@ -39,6 +41,7 @@ impl Processor for Target {
     fn deliver<'a>(&'a self, request: &'a Request) -> BoxFuture<'a, Outcome> {
         Box::pin(async {
             self.asked.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+            assert!(!self.panics, "as it was told to");
             let failure = |fault| Outcome::Failed(Failure::new(fault, "no"));
             if *self.down.lock().unwrap() {
                 return failure(Fault::Target);
@@ -368,6 +371,21 @@ async fn until(what: &str, mut condition: impl FnMut() -> bool) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_destination_whose_driver_panics_stops_the_process() {
+    let dir = tempfile::tempdir().unwrap();
+    let target = Arc::new(Target { panics: true, ..Target::default() });
+    let pipeline = start(&[("out", Arc::clone(&target))], dir.path());
+    let intake = pipeline.intake(0);
+    let begun = begin(&intake).await;
+    push(&intake, &begun, 0, 0..10).await;
+    let mut failed = pipeline.failed();
+    let reason = tokio::time::timeout(Duration::from_secs(20), failed.wait_for(Option::is_some)).await;
+    let reason = reason.expect("in time").unwrap().clone().unwrap();
+    assert!(reason.contains("`out`"), "{reason}");
+    assert!(!drained(pipeline, intake, 1).await.settled);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_full_store_of_dead_letters_blocks_its_destination_and_loses_nothing() {
     let dir = tempfile::tempdir().unwrap();
     let (sick, healthy) = (Arc::new(Target::default()), Arc::new(Target::default()));
@@ -421,7 +439,8 @@ async fn a_destination_that_wants_more_free_disk_waits_and_loses_nothing() {
         }
         until("the other one goes on", || up.taken.lock().unwrap().len() == 6_000).await;
         if floor > 0 {
-            until("its breaker opened", || down.asked.load(std::sync::atomic::Ordering::Relaxed) > 10).await;
+            // All of it is to go to the spool then, so that nothing is left to probe with.
+            until("its breaker opened", || down.asked.load(std::sync::atomic::Ordering::Relaxed) >= 10).await;
             let reader = event_router::durable::Reader::open(dir.path()).unwrap();
             assert!(reader.spools().unwrap().is_empty());
             assert!(!drained(pipeline, intake, 1).await.settled, "it waits");

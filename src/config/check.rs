@@ -146,7 +146,7 @@ impl Reader<'_> {
             Kind::Text(_) | Kind::OneOf(_) => Value::Text(String::new()),
             Kind::Flag => Value::Flag(false),
             Kind::Whole(min, _) => Value::Whole(min),
-            Kind::Decimal(max) => Value::Decimal(max),
+            Kind::Decimal(_, max) => Value::Decimal(max),
             Kind::Duration(min, _) => Value::Duration(Duration::from_millis(min)),
             Kind::Size(min, _) => Value::Size(min),
             Kind::Secret | Kind::SecretFile => Value::Secret(Secret::inline("")),
@@ -283,8 +283,9 @@ impl Reader<'_> {
             Kind::Whole(min, max) => {
                 text.parse().ok().filter(|number| (min..=max).contains(number)).map(Value::Whole)
             }
-            Kind::Decimal(max) => {
-                text.parse().ok().filter(|number| *number > 0.0 && *number <= max).map(Value::Decimal)
+            Kind::Decimal(min, max) => {
+                let fits = |number: &f64| *number > 0.0 && (min..=max).contains(number);
+                text.parse().ok().filter(fits).map(Value::Decimal)
             }
             Kind::Duration(min, max) => {
                 let fits =

@@ -70,7 +70,7 @@ fn fields(
         schema["description"] = field.doc.into();
         if let Some(default) = field.default {
             schema["default"] = match field.kind {
-                Kind::Flag | Kind::Whole(..) | Kind::Decimal(_) => default.parse().unwrap_or_default(),
+                Kind::Flag | Kind::Whole(..) | Kind::Decimal(..) => default.parse().unwrap_or_default(),
                 _ => default.into(),
             };
         }
@@ -114,7 +114,10 @@ fn kind(kind_of: Kind, definitions: &mut Map<String, Value>) -> Value {
         Kind::Flag => or_variable(json!({ "type": "boolean" })),
         Kind::Whole(min, u64::MAX) => or_variable(json!({ "type": "integer", "minimum": min })),
         Kind::Whole(min, max) => or_variable(json!({ "type": "integer", "minimum": min, "maximum": max })),
-        Kind::Decimal(max) => or_variable(json!({ "type": "number", "exclusiveMinimum": 0, "maximum": max })),
+        Kind::Decimal(0.0, max) => {
+            or_variable(json!({ "type": "number", "exclusiveMinimum": 0, "maximum": max }))
+        }
+        Kind::Decimal(min, max) => or_variable(json!({ "type": "number", "minimum": min, "maximum": max })),
         Kind::Duration(..) => or_variable(json!({
             "type": "string", "pattern": r"^(?=.)(\d+d)?(\d+h)?(\d+m)?(\d+s)?(\d+ms)?$",
         })),

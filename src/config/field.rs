@@ -56,8 +56,8 @@ pub(super) enum Kind {
     Flag,
     /// A whole number from … to ….
     Whole(u64, u64),
-    /// A number over 0, up to ….
-    Decimal(f64),
+    /// A number from … (0: over 0) to ….
+    Decimal(f64, f64),
     /// A duration from … to …, milliseconds.
     Duration(u64, u64),
     /// A size from … to …, bytes.
@@ -172,7 +172,8 @@ impl Kind {
             Kind::Flag => "`true` or `false`".into(),
             Kind::Whole(min, u64::MAX) => format!("a whole number, {min} or more"),
             Kind::Whole(min, max) => format!("a whole number from {min} to {max}"),
-            Kind::Decimal(max) => format!("a number over 0, {max} at most"),
+            Kind::Decimal(0.0, max) => format!("a number over 0, {max} at most"),
+            Kind::Decimal(min, max) => format!("a number from {min} to {max}"),
             Kind::Duration(min, max) => {
                 let [min, max] =
                     [min, max].map(|ms| scalar::show_duration(std::time::Duration::from_millis(ms)));

@@ -634,12 +634,16 @@ static BATCH: Block = Block {
     rules: &[],
 };
 
+/// One in eleven days: what is slower is a mistake.
+const RATE_MIN: f64 = 0.000_001;
+const RATE_MAX: f64 = 1e9;
+
 static RATE_LIMIT: Block = Block {
     name: "rateLimit",
     doc: "",
     fields: &[
-        Field::new("eventsPerSecond", Kind::Decimal(1e9), "Events a second."),
-        Field::new("requestsPerSecond", Kind::Decimal(1e9), "Requests a second."),
+        Field::new("eventsPerSecond", Kind::Decimal(RATE_MIN, RATE_MAX), "Events a second."),
+        Field::new("requestsPerSecond", Kind::Decimal(RATE_MIN, RATE_MAX), "Requests a second."),
     ],
     variants: &[],
     rules: &[Rule::ExactlyOne(&["eventsPerSecond", "requestsPerSecond"])],
@@ -687,7 +691,7 @@ static BREAKER: Block = Block {
         Field::new("failures", Kind::Whole(1, 1_000_000), "Failures in a row that open it.").or("10"),
         Field::new(
             "successRateMin",
-            Kind::Decimal(1.0),
+            Kind::Decimal(0.0, 1.0),
             "The share of requests within `window` that must succeed.",
         )
         .or("0.5"),

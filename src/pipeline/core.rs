@@ -190,6 +190,11 @@ impl Core {
         counts
     }
 
+    /// Destinations that events may go to, see [`Route::reached`].
+    pub fn reached(&self) -> usize {
+        self.route.reached()
+    }
+
     /// The destination of this name, whether or not an event went there in this run; `None` where its processor is not configured.
     pub fn destination(&mut self, name: &str) -> Option<DestinationId> {
         self.route.destination(name, &mut self.destinations).filter(|id| *id != self.poison)

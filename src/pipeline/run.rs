@@ -183,12 +183,14 @@ impl Pipeline {
             shared,
             runtime: tokio::runtime::Handle::current(),
             mailboxes: Vec::new(),
+            started: 0,
             spooled,
             source_metrics: Arc::clone(&source_metrics),
             checkpointing: false,
             settled: settled_sender,
         };
         thread.start_spooled();
+        thread.count_destinations();
         let core = std::thread::Builder::new().name("core".into());
         threads.push(core.spawn(move || thread.run(&parsed_inbox, &control_inbox))?);
         Ok(Pipeline {
@@ -304,6 +306,8 @@ struct CoreThread {
     runtime: tokio::runtime::Handle,
     /// By destination number.
     mailboxes: Vec<Option<mpsc::UnboundedSender<Mail>>>,
+    /// Drivers.
+    started: usize,
     /// Rows in the spool at the start, by destination name.
     spooled: std::collections::HashMap<String, Spooled>,
     source_metrics: Arc<[SourceMetrics]>,
@@ -345,6 +349,7 @@ impl CoreThread {
                 },
                 recv(ticks) -> _ => {
                     queue.set(parsed.len() as f64);
+                    self.count_destinations();
                     metrics::gauge!(names::MEMORY_USED).set(self.shared.budget.used() as f64);
                     self.checkpoint();
                 }
@@ -559,7 +564,8 @@ impl CoreThread {
         let seed = u64::from(id.0) ^ now_us() as u64;
         let engine = Delivery::new(settings.clone(), processor.shape(), &destination.function, spooled, seed);
         let (mailbox, inbox) = mpsc::unbounded_channel();
-        self.shared.destinations.fetch_add(1, Ordering::Relaxed);
+        self.started += 1;
+        self.count_destinations();
         let driver = Driver {
             id,
             metrics: DestinationMetrics::new(&destination.name),
@@ -575,8 +581,21 @@ impl CoreThread {
             adopted: Default::default(),
             troubles: Default::default(),
         };
-        self.runtime.spawn(driver.run(inbox));
+        let (name, store) = (Arc::clone(&driver.name), self.shared.store.clone());
+        let task = self.runtime.spawn(driver.run(inbox));
+        self.runtime.spawn(async move {
+            // A destination without its driver would be silent for ever, with all that it has: what is unsettled is read again by the next process.
+            if task.await.is_err_and(|error| error.is_panic()) {
+                store.fail(format!("the driver of `{name}` panicked; this is a defect of the router, please report it with the message above"));
+            }
+        });
         mailbox
+    }
+
+    /// Between how many the memory is shared: one that had no event yet counts, or it would find the memory taken.
+    fn count_destinations(&self) {
+        let count = self.started.max(self.core.reached());
+        self.shared.destinations.store(count, Ordering::Relaxed);
     }
 
     /// The dead-letter processor of this name. The configuration has no circles of them.

@@ -14,6 +14,7 @@ type Task<S> = Box<dyn FnOnce(&mut S) -> Result<(), StoreError> + Send>;
 enum Job<S> {
     Apply { writes: Vec<Write>, reply: Reply },
     With(Task<S>),
+    Fail(String),
 }
 
 /// The way to the storage thread. Jobs are done in order; after a storage error none is, and `failed` says why.
@@ -50,6 +51,11 @@ impl<S: Storage + 'static> StoreHandle<S> {
         let _ = self.jobs.send(Job::With(Box::new(task)));
     }
 
+    /// Stops the storage thread, and with it the process, as a storage error would: a part of the process is gone that nothing can do without.
+    pub fn fail(&self, reason: String) {
+        let _ = self.jobs.send(Job::Fail(reason));
+    }
+
     /// What stopped the storage thread.
     pub fn failed(&self) -> watch::Receiver<Option<String>> {
         self.failed.clone()
@@ -60,7 +66,7 @@ fn run<S: Storage>(mut store: S, inbox: &Receiver<Job<S>>, fail: &watch::Sender<
     while let Ok(first) = inbox.recv() {
         let mut writes = Vec::new();
         let mut replies: Vec<(usize, Reply)> = Vec::new();
-        let mut task = None;
+        let (mut task, mut reason) = (None, None);
         let mut next = Some(first);
         while let Some(job) = next.take() {
             match job {
@@ -69,15 +75,16 @@ fn run<S: Storage>(mut store: S, inbox: &Receiver<Job<S>>, fail: &watch::Sender<
                     writes.extend(more);
                 }
                 Job::With(with) => task = Some(with),
+                Job::Fail(why) => reason = Some(why),
             }
-            if task.is_none() && writes.len() < STORE_GROUP_WRITES_MAX {
+            if task.is_none() && reason.is_none() && writes.len() < STORE_GROUP_WRITES_MAX {
                 next = inbox.try_recv().ok();
             }
         }
         let result =
             apply(&mut store, &writes, replies).and_then(|()| task.map_or(Ok(()), |task| task(&mut store)));
-        if let Err(error) = result {
-            fail.send_replace(Some(error.to_string()));
+        if let Some(reason) = result.err().map(|error| error.to_string()).or(reason) {
+            fail.send_replace(Some(reason));
             break;
         }
     }

@@ -13,19 +13,33 @@ use crate::limits::RETRY_AFTER_MAX;
 use crate::processor::{Failure, Fault, Outcome};
 
 impl Delivery {
-    pub(super) fn done(&mut self, now: Duration, request: u64, outcome: Outcome, actions: &mut Vec<Action>) {
+    pub(super) fn done(
+        &mut self,
+        now: Duration,
+        request: u64,
+        mut outcome: Outcome,
+        actions: &mut Vec<Action>,
+    ) {
         let Some(done) = self.under_way.remove(&request) else { return };
+        match &mut outcome {
+            Outcome::Delivered => {}
+            Outcome::Failed(failure) => failure.fault = self.fault_of(failure),
+            Outcome::Partial(each) => {
+                each.iter_mut().flatten().for_each(|failure| failure.fault = self.fault_of(failure));
+            }
+        }
         let random = self.random.random();
         match &outcome {
-            Outcome::Delivered => self.health.success(now, &self.policy),
-            Outcome::Failed(failure) => self.judge(now, Some(failure), random),
+            Outcome::Delivered => self.health.success(now, done.opened, &self.policy),
+            Outcome::Failed(failure) => self.judge(now, done.opened, Some(failure), random),
             Outcome::Partial(failures) => {
                 let worst = failures.iter().flatten().find(|failure| failure.fault == Fault::Target);
                 // One throttled entry of many slows down, it does not say that the target is gone.
                 let gone = failures.iter().all(|f| f.as_ref().is_some_and(|f| f.fault == Fault::Target));
-                self.judge(now, worst.filter(|_| gone), random);
+                self.judge(now, done.opened, worst.filter(|_| gone), random);
             }
         }
+        self.size(&outcome, done.events);
         match outcome {
             Outcome::Delivered => {
                 for part in done.parts {
@@ -51,12 +65,36 @@ impl Delivery {
         }
     }
 
-    fn judge(&mut self, now: Duration, failure: Option<&Failure>, random: f64) {
+    /// Whose fault a failure is: of what is not the target's, `retry.statuses` says which statuses are worth another try.
+    pub fn fault_of(&self, failure: &Failure) -> Fault {
+        match (&self.policy.retry.statuses, failure.status) {
+            (Some(statuses), Some(status @ 400..=599)) if failure.fault != Fault::Target => {
+                if statuses.contains(&status) { Fault::Retryable } else { Fault::Permanent }
+            }
+            _ => failure.fault,
+        }
+    }
+
+    fn judge(&mut self, now: Duration, sent: u64, failure: Option<&Failure>, random: f64) {
         match failure {
             Some(failure) if failure.fault == Fault::Target => {
-                self.health.failure(now, failure.wait, &self.policy, random)
+                self.health.failure(now, sent, failure.wait, &self.policy, random)
             }
-            _ => self.health.success(now, &self.policy),
+            _ => self.health.success(now, sent, &self.policy),
+        }
+    }
+
+    /// Adapts the size of requests: a batch that takes the target longer than the time-out would never get through. Halved by a failure that may come of
+    /// the size, and grown by a quarter with each success, so that few requests fail where the largest that succeeds is looked for.
+    fn size(&mut self, outcome: &Outcome, events: usize) {
+        match outcome {
+            Outcome::Failed(failure) if may_be_too_much(failure) => {
+                self.events_max = self.events_max.min(events / 2).max(1);
+            }
+            Outcome::Delivered if events >= self.events_max => {
+                self.events_max = (self.events_max + self.events_max.div_ceil(4)).min(self.shape.events_max);
+            }
+            _ => {}
         }
     }
 
@@ -202,6 +240,11 @@ impl Delivery {
             }
         }
     }
+}
+
+/// Whether a smaller request might have succeeded: no answer in time, from the target or from what stands before it.
+fn may_be_too_much(failure: &Failure) -> bool {
+    failure.fault == Fault::Target && matches!(failure.status, None | Some(408 | 502 | 504))
 }
 
 /// These failed for good.

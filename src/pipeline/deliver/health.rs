@@ -21,6 +21,8 @@ pub(super) struct Health {
     failures_in_row: u32,
     /// Times that it opened without a success between.
     openings: u32,
+    /// Times that it opened.
+    opened: u64,
     window_start: Duration,
     good: u32,
     bad: u32,
@@ -44,6 +46,7 @@ impl Default for Health {
             quiet_until: Duration::ZERO,
             failures_in_row: 0,
             openings: 0,
+            opened: 0,
             window_start: Duration::ZERO,
             good: 0,
             bad: 0,
@@ -68,6 +71,11 @@ impl Health {
             State::Open { .. } => false,
             State::Probing => under_way == 0,
         }
+    }
+
+    /// Whether nothing is sent before a request that is under way has ended, however much time passes.
+    pub fn awaits_answer(&self, under_way: usize) -> bool {
+        self.state != State::Closed && under_way > 0
     }
 
     /// When to ask again, if waiting is all that is missing.
@@ -97,8 +105,17 @@ impl Health {
         self.answered_at = None;
     }
 
-    /// The target answered for an event, whether it took it or not: it is alive.
-    pub fn success(&mut self, now: Duration, policy: &Policy) {
+    /// Times that it opened so far: what a request is told by that was sent before the last time.
+    pub fn opened(&self) -> u64 {
+        self.opened
+    }
+
+    /// The target answered for an event, whether it took it or not: it is alive. `sent` is what [`Health::opened`] said when the request was sent: one from
+    /// before the breaker opened says nothing about now, and does not close it.
+    pub fn success(&mut self, now: Duration, sent: u64, policy: &Policy) {
+        if sent != self.opened {
+            return;
+        }
         self.roll(now, policy.breaker.as_ref());
         self.answering += self.answered_at.map_or(Duration::ZERO, |before| now.saturating_sub(before));
         self.answered_at = Some(now);
@@ -108,16 +125,26 @@ impl Health {
         self.state = State::Closed;
     }
 
-    /// The target could not take a request. `wait` is what it asked for.
-    pub fn failure(&mut self, now: Duration, wait: Option<Duration>, policy: &Policy, random: f64) {
+    /// The target could not take a request, which was `sent` as in [`Health::success`]. `wait` is what it asked for.
+    pub fn failure(
+        &mut self,
+        now: Duration,
+        sent: u64,
+        wait: Option<Duration>,
+        policy: &Policy,
+        random: f64,
+    ) {
         self.roll(now, policy.breaker.as_ref());
-        self.bad += 1;
-        self.failures_in_row += 1;
         // When it stopped to answer is not known: nothing counts since it last did.
         self.answered_at = None;
         if let Some(wait) = wait {
             self.quiet_until = self.quiet_until.max(now + wait.min(RETRY_AFTER_MAX));
         }
+        if sent != self.opened {
+            return;
+        }
+        self.bad += 1;
+        self.failures_in_row += 1;
         let Some(breaker) = &policy.breaker else { return };
         let answers = self.good + self.bad;
         let rate_low = answers >= BREAKER_ANSWERS_MIN
@@ -129,6 +156,7 @@ impl Health {
                 backoff(policy.retry.backoff_min, breaker.probe_interval, self.openings, 0.5 + random / 2.0);
             self.state = State::Open { until: now + step };
             self.openings = self.openings.saturating_add(1);
+            self.opened += 1;
             (self.good, self.bad) = (0, 0);
         }
     }
@@ -149,23 +177,32 @@ mod tests {
         Duration::from_millis(ms)
     }
 
+    /// Of a request that has just been sent.
+    fn fail(health: &mut Health, now: Duration, wait: Option<Duration>, policy: &Policy, random: f64) {
+        health.failure(now, health.opened(), wait, policy, random);
+    }
+
+    fn succeed(health: &mut Health, now: Duration, policy: &Policy) {
+        health.success(now, health.opened(), policy);
+    }
+
     #[test]
     fn opens_after_failures_in_a_row_probes_once_and_closes() {
         let policy = Policy::default();
         let mut health = Health::default();
         for i in 0..10 {
             assert!(health.admits(at(i), 0));
-            health.failure(at(i), None, &policy, 1.0);
+            fail(&mut health, at(i), None, &policy, 1.0);
         }
         assert!(!health.admits(at(11), 0), "open");
         let until = health.wakes_at().expect("an open breaker has an end");
         assert!(health.admits(until, 0), "a probe");
         assert!(!health.admits(until, 1), "one probe only");
-        health.failure(until, None, &policy, 1.0);
+        fail(&mut health, until, None, &policy, 1.0);
         let later = health.wakes_at().expect("open again");
         assert!(later - until > until - at(9), "waits longer the second time");
         assert!(health.admits(later, 0));
-        health.success(later, &policy);
+        succeed(&mut health, later, &policy);
         assert!(health.admits(later, 31), "closed");
     }
 
@@ -175,9 +212,9 @@ mod tests {
         let mut health = Health::default();
         for i in 0..40u64 {
             if i % 4 == 0 {
-                health.success(at(i), &policy);
+                succeed(&mut health, at(i), &policy);
             } else {
-                health.failure(at(i), None, &policy, 1.0);
+                fail(&mut health, at(i), None, &policy, 1.0);
             }
             if health.is_open() {
                 assert!(i >= 19, "only with enough answers");
@@ -193,9 +230,9 @@ mod tests {
         let mut health = Health::default();
         let mut check = |ms, answers, expected| {
             if answers {
-                health.success(at(ms), &policy);
+                succeed(&mut health, at(ms), &policy);
             } else {
-                health.failure(at(ms), None, &policy, 0.0);
+                fail(&mut health, at(ms), None, &policy, 0.0);
             }
             assert_eq!(health.answering(), at(expected), "at {ms} ms");
         };
@@ -206,15 +243,51 @@ mod tests {
         check(90_000, true, 500);
         check(90_100, true, 600);
         health.pause();
-        health.success(at(100_000), &policy);
+        succeed(&mut health, at(100_000), &policy);
         assert_eq!(health.answering(), at(600));
+    }
+
+    #[test]
+    fn what_was_sent_before_it_opened_neither_closes_it_nor_opens_it_again() {
+        let policy = Policy::default();
+        let mut health = Health::default();
+        let mut sent = Vec::new();
+        for _ in 0..32 {
+            assert!(health.admits(at(0), sent.len()));
+            sent.push(health.opened());
+        }
+        for sent in &sent[..10] {
+            health.failure(at(1), *sent, None, &policy, 1.0);
+        }
+        let until = health.wakes_at().expect("open");
+        health.success(at(2), sent[10], &policy);
+        assert!(health.rests(at(3)), "still open");
+        health.failure(at(3), sent[11], None, &policy, 1.0);
+        assert_eq!(health.wakes_at(), Some(until));
+        // A probe is due, but some are still under way.
+        assert!(!health.admits(until, 20));
+        for sent in &sent[12..30] {
+            health.failure(until, *sent, None, &policy, 1.0);
+            health.success(until, *sent, &policy);
+        }
+        assert!(health.is_open() && !health.rests(until), "waits for the others' end");
+        assert!(health.admits(until, 0));
+        let probe = health.opened();
+        health.failure(until, probe, None, &policy, 1.0);
+        let later = health.wakes_at().expect("open again");
+        assert!(later - until > until - at(1), "no success came between");
+        assert!(health.admits(later, 0));
+        health.success(later, health.opened(), &policy);
+        assert!(!health.is_open());
+        health.failure(later, sent[31], None, &policy, 1.0);
+        assert!(!health.is_open());
     }
 
     #[test]
     fn honours_retry_after_up_to_its_cap() {
         let policy = Policy::default();
         let mut health = Health::default();
-        health.failure(at(0), Some(Duration::from_secs(9_999)), &policy, 0.0);
+        fail(&mut health, at(0), Some(Duration::from_secs(9_999)), &policy, 0.0);
         assert!(!health.admits(RETRY_AFTER_MAX - at(1), 0));
         assert!(health.admits(RETRY_AFTER_MAX, 0));
     }

@@ -250,6 +250,13 @@ impl Lanes {
         !self.ready_replays.is_empty() || !(replays_only || self.ready.is_empty())
     }
 
+    /// Whether what waits takes so many bytes in a request.
+    pub fn fill(&self, bytes: usize) -> bool {
+        let items = self.lanes.values().flat_map(|lane| &lane.items);
+        let mut sizes = items.map(Item::request_bytes);
+        sizes.try_fold(0, |sum, size| (sum + size < bytes).then_some(sum + size)).is_none()
+    }
+
     pub fn is_empty(&self) -> bool {
         self.events == 0
     }

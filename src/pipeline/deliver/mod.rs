@@ -64,6 +64,8 @@ pub enum Input {
     Replay { letter: i64, piece: Piece },
     /// The store has no room for this destination's dead letters, so that nothing more may fail for good; or has room again. Replays go on: they make room.
     Block(bool),
+    /// How much it may hold now: whether what waits has a place in memory is decided by this, too, not only when more comes.
+    Room(Room),
     /// Time has passed.
     Tick,
 }
@@ -158,6 +160,8 @@ pub struct Delivery {
     spool: Spools,
     /// Bytes that may wait in memory behind events that are refused: half of this destination's share.
     parked_max: usize,
+    /// Events of one request now: fewer than the shape allows after a request that was too much for the target.
+    events_max: usize,
     under_way: FxHashMap<u64, UnderWay>,
     next_request: u64,
     /// Since when a lane is ready, for the linger.
@@ -173,6 +177,8 @@ struct UnderWay {
     parts: Vec<Part>,
     events: usize,
     sent_at: Duration,
+    /// See [`Health::opened`].
+    opened: u64,
 }
 
 /// What one lane has in a request.
@@ -212,6 +218,7 @@ impl Delivery {
             spool: Spools::new(spooled, policy.ordering),
             parked_max: SPOOL_REFETCH_BYTES,
             policy,
+            events_max: shape.events_max,
             shape,
             function: function.into(),
             lanes: Lanes::default(),
@@ -254,6 +261,7 @@ impl Delivery {
                     self.health.pause();
                 }
             }
+            Input::Room(room) => self.make_room(room, actions),
             Input::Tick => {}
         }
         self.lanes.wake(now);
@@ -271,8 +279,10 @@ impl Delivery {
         if self.under_way.len() >= self.policy.concurrency {
             return self.lanes.wakes_at();
         }
-        let ready = self.lanes.has_ready(self.blocked).then(|| {
-            let linger = self.ready_since.map_or(Duration::ZERO, |since| since + self.policy.batch.age);
+        // The end of a request is an input of its own.
+        let may_send = self.lanes.has_ready(self.blocked) && !self.health.awaits_answer(self.under_way.len());
+        let ready = may_send.then(|| {
+            let linger = self.lingers_until().unwrap_or_default();
             let health = self.health.wakes_at().unwrap_or_default();
             linger.max(health).max(self.rate.next_at())
         });
@@ -304,6 +314,30 @@ impl Delivery {
         }
     }
 
+    /// Whether more waits in memory than this share of it, in bytes, and there is another place for it.
+    pub fn exceeds(&self, share: usize) -> bool {
+        self.policy.overflow.policy == OverflowPolicy::Spill
+            && !self.spool.is_active()
+            && self.lanes.bytes() > share
+    }
+
+    /// Whether what is over its share holds up others: they want the memory, or its target will not take it soon.
+    fn holds_up(&self, room: Room) -> bool {
+        self.health.is_open() || (room.scarce && !room.alone)
+    }
+
+    /// Spills what has no place in memory any more. When memory is full nothing is offered, so that this cannot wait for an offer.
+    fn make_room(&mut self, room: Room, actions: &mut Vec<Action>) {
+        self.parked_max = room.share / 2;
+        if !self.exceeds(room.share) || !self.holds_up(room) {
+            return;
+        }
+        self.lanes.compact();
+        if self.exceeds(room.share) {
+            self.spill(None, actions);
+        }
+    }
+
     fn offer(&mut self, item: Item, room: Room, actions: &mut Vec<Action>) {
         self.parked_max = room.share / 2;
         // A few events should not keep a whole page, neither here nor in a request.
@@ -312,7 +346,7 @@ impl Delivery {
             self.spool.append(vec![item], actions);
             return;
         }
-        let holds_up = self.health.is_open() || (room.scarce && !room.alone);
+        let holds_up = self.holds_up(room);
         let has_room = |lanes: &Lanes| lanes.bytes_with(&item) <= room.share;
         if !has_room(&self.lanes) && (holds_up || room.scarce) {
             self.lanes.compact();
@@ -324,7 +358,7 @@ impl Delivery {
             OverflowPolicy::Block => self.admit(item, actions),
             OverflowPolicy::DropNewest => self.drop(&item, actions),
             OverflowPolicy::DropOldest => self.drop_oldest(item, actions),
-            OverflowPolicy::Spill => self.spill(item, actions),
+            OverflowPolicy::Spill => self.spill(Some(item), actions),
         }
     }
 
@@ -382,15 +416,18 @@ impl Delivery {
 
     /// Writes all that waits and all that is under way to the spool, then the new events: nothing may overtake what is in it. But what lanes with spools
     /// of their own have in memory stays: it is older than what is in those.
-    fn spill(&mut self, item: Item, actions: &mut Vec<Action>) {
+    fn spill(&mut self, newest: Option<Item>, actions: &mut Vec<Action>) {
         let mut items = self.lanes.drain(|key| self.spool.has_lane(key));
+        if items.is_empty() && newest.is_none() {
+            return;
+        }
         for part in self.under_way.values_mut().flat_map(|request| &mut request.parts) {
             if !is_replay(part.key) && !self.spool.has_lane(part.key) && !part.spooled {
                 items.extend(part.items.iter().cloned());
                 part.spooled = true;
             }
         }
-        items.push(item);
+        items.extend(newest);
         self.spool.append(lanes::merge(items), actions);
     }
 
@@ -403,12 +440,19 @@ impl Delivery {
         }
     }
 
+    /// Until when a request that is not full waits for more.
+    fn lingers_until(&self) -> Option<Duration> {
+        let (since, age) = (self.ready_since?, self.policy.batch.age);
+        let fills =
+            age.is_zero() || self.lanes.events >= self.events_max || self.lanes.fill(self.shape.bytes_max);
+        (!fills).then(|| since + age)
+    }
+
     /// Sends what may be sent now.
     fn pump(&mut self, now: Duration, actions: &mut Vec<Action>) {
         while self.lanes.has_ready(self.blocked) {
-            let since = *self.ready_since.get_or_insert(now);
-            let lingers = now < since + self.policy.batch.age && self.lanes.events < self.shape.events_max;
-            if lingers
+            self.ready_since.get_or_insert(now);
+            if self.lingers_until().is_some_and(|until| now < until)
                 || self.under_way.len() >= self.policy.concurrency
                 || now < self.rate.next_at()
                 || !self.health.admits(now, self.under_way.len())
@@ -424,7 +468,7 @@ impl Delivery {
     fn send(&mut self, now: Duration, actions: &mut Vec<Action>) {
         let mut parts: Vec<Part> = Vec::new();
         let (mut events, mut bytes, mut attempt) = (0, 0, 1);
-        while events < self.shape.events_max
+        while events < self.events_max
             && bytes < self.shape.bytes_max
             && let Some(key) = self.lanes.next_ready(self.blocked)
         {
@@ -439,8 +483,7 @@ impl Delivery {
             // Where a target may take one event and refuse another, two of one lane must not share a request.
             let ordered = self.shape.partial && key != SHARED;
             let cap = if ordered { 1 } else { lane.cap };
-            let items =
-                self.lanes.take(key, cap.min(self.shape.events_max - events), self.shape.bytes_max - bytes);
+            let items = self.lanes.take(key, cap.min(self.events_max - events), self.shape.bytes_max - bytes);
             events += items.iter().map(|item| item.picks.len()).sum::<usize>();
             bytes += items.iter().map(Item::request_bytes).sum::<usize>();
             parts.push(Part { key, items, spooled: false });
@@ -455,7 +498,7 @@ impl Delivery {
         self.next_request += 1;
         let request = Request { function: self.function.clone(), pieces: pieces(&parts), events, attempt };
         self.rate.spend(now, events);
-        self.under_way.insert(id, UnderWay { parts, events, sent_at: now });
+        self.under_way.insert(id, UnderWay { parts, events, sent_at: now, opened: self.health.opened() });
         actions.push(Action::Send { id, request });
     }
 }

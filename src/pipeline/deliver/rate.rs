@@ -13,6 +13,8 @@ pub(super) struct Rate {
 }
 
 const BURST: Duration = Duration::from_millis(100);
+/// The longest wait, a hundred years: no limit is so low that a time beyond what a clock counts comes of it.
+const WAIT_MAX: Duration = Duration::from_secs(100 * 365 * 86_400);
 
 impl Rate {
     pub fn new(limit: Option<RateLimit>) -> Self {
@@ -31,7 +33,8 @@ impl Rate {
             Some(RateLimit::Events(rate)) => events as f64 / rate,
             Some(RateLimit::Requests(rate)) => 1.0 / rate,
         };
-        self.paid_at = self.paid_at.max(now) + Duration::from_secs_f64(cost);
+        let cost = Duration::try_from_secs_f64(cost).unwrap_or(WAIT_MAX);
+        self.paid_at = self.paid_at.max(now).saturating_add(cost).min(now.saturating_add(WAIT_MAX));
     }
 }
 
@@ -53,6 +56,20 @@ mod tests {
                 (1000..=1012).contains(&requests),
                 "{limit:?}: {requests} requests in 10 s, 100 a second allowed"
             );
+        }
+    }
+
+    #[test]
+    fn waits_for_long_under_a_limit_that_is_next_to_none() {
+        for number in [1e-20, f64::MIN_POSITIVE, 0.0, -1.0, f64::NAN, f64::INFINITY] {
+            for limit in [RateLimit::Events(number), RateLimit::Requests(number)] {
+                let mut rate = Rate::new(Some(limit));
+                for now in [0, 1, 2].map(Duration::from_secs) {
+                    rate.spend(now, 1_000);
+                    assert!(rate.next_at() <= now + WAIT_MAX, "{limit:?}");
+                }
+                tokio::time::Instant::now().checked_add(rate.next_at()).expect("a time that a clock has");
+            }
         }
     }
 }

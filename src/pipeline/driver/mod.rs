@@ -21,7 +21,7 @@ use super::run::Control;
 use super::storage::StoreHandle;
 use crate::config::Overflow;
 use crate::durable::{self, Store, Write};
-use crate::limits::FAILURE_LOG_INTERVAL;
+use crate::limits::{FAILURE_LOG_INTERVAL, ROOM_CHECK_INTERVAL};
 use crate::processor::{Failure, Fault, Outcome, Piece, Processor};
 use crate::telemetry::metrics::DestinationMetrics;
 
@@ -70,7 +70,7 @@ pub(super) struct Shared {
     pub budget: Budget,
     /// When the process started: the engines' zero.
     pub epoch: Instant,
-    /// Destinations that exist, for the fair share of memory.
+    /// Destinations that there are or may be, for the fair share of memory.
     pub destinations: Arc<std::sync::atomic::AtomicUsize>,
     /// Names to indices of the configured sources, for what comes back from the store.
     pub sources: Arc<Vec<String>>,
@@ -102,9 +102,26 @@ pub(super) struct Troubles {
     /// Whether the last request failed.
     failing: bool,
     told: Option<Instant>,
+    /// Whether it was said that the breaker is open.
+    open: bool,
+    open_told: Option<Instant>,
 }
 
 impl Troubles {
+    /// Whether an answer, after which the breaker is open or not, is worth a line about it: an opening, unless another one was said a while ago, and the
+    /// end of what was said.
+    fn breaker_is_news(&mut self, is_open: bool) -> bool {
+        let may_tell = self.open_told.is_none_or(|told| told.elapsed() >= FAILURE_LOG_INTERVAL);
+        if is_open == self.open || (is_open && !may_tell) {
+            return false;
+        }
+        self.open = is_open;
+        if is_open {
+            self.open_told = Some(Instant::now());
+        }
+        true
+    }
+
     /// Whether a failure is worth a line: the first after a success, and not more than one in a while.
     fn are_news(&mut self) -> bool {
         let news = !self.failing && self.told.is_none_or(|told| told.elapsed() >= FAILURE_LOG_INTERVAL);
@@ -132,12 +149,19 @@ impl Driver {
     pub async fn run(mut self, mut inbox: mpsc::UnboundedReceiver<Mail>) {
         let mut under_way = UnderWay::new();
         let mut actions = Vec::new();
+        // When to look whether what waits still has a place in memory.
+        let mut look_at: Option<Instant> = None;
         // A spool that a former run left starts without an offer.
         self.engine.step(self.now(), Input::Tick, &mut actions);
         loop {
             self.carry_out(&mut actions, &mut under_way);
             self.show();
-            let wake = self.engine.wakes_at().map(|at| self.shared.epoch + at);
+            look_at = self
+                .engine
+                .exceeds(self.share())
+                .then(|| look_at.unwrap_or_else(|| Instant::now() + ROOM_CHECK_INTERVAL));
+            let due = self.engine.wakes_at().map(|at| self.shared.epoch + at);
+            let wake = due.into_iter().chain(look_at).min();
             tokio::select! {
                 biased;
                 Some(answer) = under_way.next(), if !under_way.is_empty() => {
@@ -150,6 +174,7 @@ impl Driver {
                         self.answered(answer, &mut actions);
                         answers += 1;
                     }
+                    self.make_room(&mut actions);
                 }
                 mail = inbox.recv() => match mail {
                     None | Some(Mail::Stop) => return,
@@ -157,6 +182,10 @@ impl Driver {
                 },
                 () = tokio::time::sleep_until(wake.unwrap_or_else(Instant::now)), if wake.is_some() => {
                     self.engine.step(self.now(), Input::Tick, &mut actions);
+                    if look_at.is_some_and(|at| at <= Instant::now()) {
+                        look_at = None;
+                        self.make_room(&mut actions);
+                    }
                 }
             }
         }
@@ -203,18 +232,17 @@ impl Driver {
         };
         self.metrics.delivered.increment((answer.events - failed) as u64);
         self.metrics.retried.increment(failed as u64);
-        let was_open = self.engine.gauges().breaker_open;
         let reason = match &answer.outcome {
             Outcome::Failed(failure) => Some(failure.reason.clone()),
             _ => None,
         };
         self.engine.step(self.now(), Input::Done { request: answer.id, outcome: answer.outcome }, actions);
         let is_open = self.engine.gauges().breaker_open;
-        match (was_open, is_open, reason) {
-            (false, true, reason) => {
+        match (self.troubles.breaker_is_news(is_open), is_open) {
+            (true, true) => {
                 tracing::warn!(destination = %self.name, reason = reason.unwrap_or_default(), "the target does not take events; waiting and probing");
             }
-            (true, false, _) => tracing::info!(destination = %self.name, "the target takes events again"),
+            (true, false) => tracing::info!(destination = %self.name, "the target takes events again"),
             _ => {}
         }
     }
@@ -222,21 +250,31 @@ impl Driver {
     /// Says that requests fail, long before a breaker opens or an event has used up its tries.
     fn tell(&mut self, failure: &Failure) {
         // What is not tried again becomes a dead letter, and is told of as one.
-        if failure.fault != Fault::Permanent && self.troubles.are_news() {
+        if self.engine.fault_of(failure) != Fault::Permanent && self.troubles.are_news() {
             tracing::warn!(destination = %self.name, reason = %failure.reason, "a request failed and is tried again");
         } else {
             tracing::debug!(destination = %self.name, reason = %failure.reason, fault = ?failure.fault, "a request failed");
         }
     }
 
-    fn room(&self) -> Room {
-        let limit = self.shared.budget.limit();
-        let others = self.shared.destinations.load(std::sync::atomic::Ordering::Relaxed).max(1);
-        Room {
-            share: limit / 2 / others,
-            scarce: self.shared.budget.used() > limit / 4 * 3,
-            alone: others == 1,
+    /// Lets go of memory that others need.
+    fn make_room(&mut self, actions: &mut Vec<Action>) {
+        if self.engine.exceeds(self.share()) {
+            self.engine.step(self.now(), Input::Room(self.room()), actions);
         }
+    }
+
+    fn room(&self) -> Room {
+        let scarce = self.shared.budget.used() > self.shared.budget.limit() / 4 * 3;
+        Room { share: self.share(), scarce, alone: self.destinations() == 1 }
+    }
+
+    fn share(&self) -> usize {
+        self.shared.budget.limit() / 2 / self.destinations()
+    }
+
+    fn destinations(&self) -> usize {
+        self.shared.destinations.load(std::sync::atomic::Ordering::Relaxed).max(1)
     }
 
     fn carry_out(&mut self, actions: &mut Vec<Action>, under_way: &mut UnderWay) {
@@ -303,4 +341,28 @@ impl Driver {
 /// Microseconds since 1970 UTC by the router's clock.
 pub(super) fn now_us() -> i64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_micros() as i64)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_breaker_that_flaps_is_told_of_once_in_a_while() {
+        let mut troubles = Troubles::default();
+        let mut told = Vec::new();
+        for second in 0..150 {
+            for is_open in [true, true, false, false] {
+                if troubles.breaker_is_news(is_open) {
+                    told.push((second, is_open));
+                }
+            }
+            tokio::time::advance(Duration::from_secs(1)).await;
+        }
+        assert_eq!(told, [(0, true), (0, false), (60, true), (60, false), (120, true), (120, false)]);
+        // One that stays open is told of, however short the others were before it.
+        assert!(!troubles.breaker_is_news(true));
+        tokio::time::advance(FAILURE_LOG_INTERVAL).await;
+        assert!(troubles.breaker_is_news(true));
+    }
 }

@@ -48,6 +48,10 @@ impl Buses {
         Buses { name: name.into(), rules, current, buses, destinations, matched: Vec::new() }
     }
 
+    pub fn count(&self) -> usize {
+        self.destinations.len()
+    }
+
     /// Routes the events of `offered`.
     pub fn step(&mut self, batch: &Batch, offered: &Selection, routed: &mut Routed) {
         let rules = Arc::clone(&self.rules.borrow_and_update());

@@ -74,6 +74,12 @@ impl Route {
         Ok(Route { rules, reach, patterns })
     }
 
+    /// Destinations that events may go to, with or without an event so far. Of a processor's functions two at most: enough to tell whether one is alone.
+    pub fn reached(&self) -> usize {
+        let routed = |at: &usize| self.rules.iter().any(|rule| rule.processors.contains(at));
+        (0..self.reach.len()).filter(routed).map(|at| self.reach[at].count()).sum()
+    }
+
     /// The destination that a former run knew under `name`: `None` where its processor is not configured any more.
     pub fn destination(&self, name: &str, destinations: &mut Destinations) -> Option<DestinationId> {
         let known = destinations.by_name(name);

@@ -52,6 +52,15 @@ impl Reach {
         }
     }
 
+    /// Destinations that it is; see [`Route::reached`](super::Route::reached).
+    pub(super) fn count(&self) -> usize {
+        match self {
+            Reach::Whole(_) => 1,
+            Reach::Functions(functions) => functions.topics.borrow().functions().take(2).count().max(1),
+            Reach::Buses(buses) => buses.count(),
+        }
+    }
+
     /// The destination of this processor that a former run knew under `name`, whether or not its target has it now.
     pub(super) fn named(&self, name: &str, destinations: &mut Destinations) -> Option<DestinationId> {
         let (processor, processor_name) = match self {

@@ -175,6 +175,10 @@ impl Inside {
                 let outcome = outside.answer(lane, &request);
                 self.mail(lane, Mail::Input(Input::Done { request: id, outcome }), outside.now_us);
             }
+            7 if outside.chance(50) => {
+                let room = Room { share: 1_500, scarce: outside.chance(50), alone: false };
+                self.mail(lane, Mail::Input(Input::Room(room)), outside.now_us);
+            }
             7 => self.mail(lane, Mail::Input(Input::Tick), outside.now_us),
             8 if !self.checkpointing => {
                 let writes = self.core.checkpoints();

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use super::*;
-use crate::config::{Ordering, Overflow, OverflowPolicy, Retry};
+use crate::config::{BatchLimits, Ordering, Overflow, OverflowPolicy, Retry};
 use crate::event::{Batch, Failed, Selection, Span};
 use crate::pipeline::order::tests::batch;
 use crate::processor::Fault;
@@ -241,6 +241,157 @@ fn attempts(attempts: u32) -> Policy {
 
 fn shape(events_max: usize, partial: bool) -> Shape {
     Shape { events_max, bytes_max: 1 << 20, partial }
+}
+
+/// When memory is full nothing more is offered.
+#[test]
+fn what_a_target_does_not_take_leaves_the_memory_without_another_offer() {
+    let check = |policy: OverflowPolicy, room: Room, failures: u32, expected: bool| {
+        let overflow = Overflow { policy, ..Overflow::default() };
+        let mut world = World::new(Policy { overflow, ..Policy::default() }, shape(10, false));
+        for n in 0..20 {
+            world.input(Input::Offer { piece: piece(n * 10, 10, 1), room: ROOM });
+        }
+        for _ in 0..failures {
+            while let Some(at) = world.engine.wakes_at().filter(|_| world.under_way.is_empty()) {
+                world.now = world.now.max(at);
+                world.input(Input::Tick);
+            }
+            world.answer(0, false, &mut |_| Some(Fault::Target));
+        }
+        world.input(Input::Room(room));
+        let gauges = world.engine.gauges();
+        assert_eq!(gauges.spooling, expected, "{policy:?} {room:?} {failures}");
+        assert_eq!(gauges.waiting_events == 0, expected, "{gauges:?}");
+        world.finish(false, |_| false);
+        assert_eq!(world.received, (0..200).collect::<Vec<_>>(), "all, in order");
+    };
+    let room = Room { share: 4_000, scarce: true, alone: false };
+    let alone = Room { alone: true, ..room };
+    check(OverflowPolicy::Spill, room, 0, true);
+    check(OverflowPolicy::Spill, Room { scarce: false, ..room }, 0, false);
+    check(OverflowPolicy::Spill, alone, 1, false);
+    check(OverflowPolicy::Spill, alone, 10, true);
+    check(OverflowPolicy::Spill, ROOM, 10, false);
+    check(OverflowPolicy::Block, room, 10, false);
+    check(OverflowPolicy::DropOldest, room, 10, false);
+}
+
+/// The target takes so many events in time, and no more.
+#[test]
+fn a_batch_that_takes_too_long_is_made_smaller_until_it_gets_through() {
+    for ordering in [Ordering::Source, Ordering::Entity, Ordering::None] {
+        let mut world =
+            World::new(Policy { ordering, concurrency: 4, ..Policy::default() }, shape(1_000, false));
+        world.input(Input::Offer { piece: piece(0, 981, 50), room: ROOM });
+        let (mut answers, mut failed) = (0, 0);
+        while !world.engine.is_idle() {
+            answers += 1;
+            assert!(answers < 200, "{ordering:?}: {} delivered", world.received.len());
+            if world.under_way.is_empty() {
+                world.now = world.now.max(world.engine.wakes_at().expect("something waits"));
+                world.input(Input::Tick);
+                continue;
+            }
+            let slow = world.under_way[0].1.events > 100;
+            failed += u32::from(slow);
+            world.answer(0, false, &mut |_| slow.then_some(Fault::Target));
+        }
+        assert_eq!(world.settled.len(), 981);
+        assert!((1..20).contains(&failed), "{ordering:?}: {failed}");
+    }
+}
+
+#[test]
+fn a_target_that_refuses_gets_requests_of_the_same_size() {
+    let mut world = World::new(Policy::default(), shape(100, false));
+    world.input(Input::Offer { piece: piece(0, 100, 1), room: ROOM });
+    let (id, _) = world.under_way.remove(0);
+    let busy = Failure { status: Some(503), ..failure(Fault::Target) };
+    world.input(Input::Done { request: id, outcome: Outcome::Failed(busy) });
+    world.now = world.engine.wakes_at().expect("it is tried again");
+    world.input(Input::Tick);
+    assert_eq!(world.under_way[0].1.events, 100);
+}
+
+#[test]
+fn an_engine_sleeps_while_a_probe_is_under_way() {
+    for ordering in [Ordering::Entity, Ordering::None] {
+        let mut world = World::new(Policy { ordering, ..Policy::default() }, shape(1, false));
+        world.input(Input::Offer { piece: piece(0, 40, 40), room: ROOM });
+        while !world.under_way.is_empty() {
+            world.answer(0, false, &mut |_| Some(Fault::Target));
+            world.now += Duration::from_millis(300);
+            world.input(Input::Tick);
+            let sleeps = world.engine.wakes_at().is_none_or(|at| at > world.now);
+            assert!(sleeps || !world.engine.gauges().breaker_open, "{ordering:?}");
+            if world.engine.gauges().breaker_open && world.under_way.len() == 1 {
+                break;
+            }
+        }
+        world.answer(0, false, &mut |_| Some(Fault::Target));
+        while world.under_way.is_empty() {
+            world.now = world.now.max(world.engine.wakes_at().expect("it probes"));
+            world.input(Input::Tick);
+        }
+        // All lanes' waits are over by now.
+        world.now += Duration::from_secs(60);
+        world.input(Input::Tick);
+        assert_eq!(world.under_way.len(), 1, "one probe");
+        assert_eq!(world.engine.wakes_at(), None, "{ordering:?}");
+        world.finish(false, |_| false);
+        assert_eq!(world.received.len(), 40);
+    }
+}
+
+#[test]
+fn the_statuses_of_the_policy_say_what_is_tried_again() {
+    let check = |statuses: Option<Vec<u16>>, status: Option<u16>, fault: Fault, expected: Fault| {
+        let retry = Retry { statuses, ..Retry::default() };
+        let mut world = World::new(Policy { retry, ..Policy::default() }, shape(1, false));
+        world.input(Input::Offer { piece: piece(0, 1, 1), room: ROOM });
+        let (id, _) = world.under_way.remove(0);
+        let failed = Outcome::Failed(Failure { status, ..failure(fault) });
+        world.input(Input::Done { request: id, outcome: failed });
+        assert_eq!(world.dead.is_empty(), expected != Fault::Permanent, "{status:?} {fault:?}");
+        let uses_a_try = world.engine.gauges().parked_lanes == 1;
+        assert_eq!(uses_a_try, expected == Fault::Retryable, "{status:?} {fault:?}");
+    };
+    use Fault::{Permanent, Retryable, Target};
+    let listed = || Some(vec![400, 422, 429]);
+    check(None, Some(500), Retryable, Retryable);
+    check(None, Some(422), Permanent, Permanent);
+    check(listed(), Some(422), Permanent, Retryable);
+    check(listed(), Some(500), Retryable, Permanent);
+    check(listed(), Some(429), Target, Target);
+    check(listed(), Some(503), Target, Target);
+    check(listed(), None, Retryable, Retryable);
+    check(listed(), Some(302), Permanent, Permanent);
+    check(Some(Vec::new()), Some(404), Retryable, Permanent);
+}
+
+#[test]
+fn a_request_waits_for_more_until_its_events_its_bytes_or_its_age_are_reached() {
+    let check = |events: i32, bytes: usize, expected: bool| {
+        let batch = BatchLimits { events: 50, bytes: 30_000, age: Duration::from_secs(5) };
+        let mut world = World::new(Policy { batch, ..Policy::default() }, shape(1_000, false));
+        let pieces = [piece(0, events - 1, 3), piece(events - 1, 1, 3)].map(|piece| padded(piece, bytes));
+        for piece in pieces {
+            assert!(world.under_way.is_empty(), "{events} of {bytes}");
+            world.input(Input::Offer { piece, room: ROOM });
+        }
+        assert_eq!(world.under_way.len(), usize::from(expected), "{events} of {bytes}");
+        if !expected {
+            assert_eq!(world.engine.wakes_at(), Some(Duration::from_secs(5)));
+            world.now = Duration::from_secs(5);
+            world.input(Input::Tick);
+            assert_eq!(world.under_way.len(), 1);
+        }
+    };
+    check(20, 0, false);
+    check(50, 0, true);
+    check(6, 1_000, false);
+    check(7, 4_500, true);
 }
 
 #[test]

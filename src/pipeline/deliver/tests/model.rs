@@ -10,6 +10,7 @@ enum Step {
     Answer(u8, u8),
     Store,
     Time(u16),
+    Room(bool),
     Replay(u8),
     Adopt(u8, u16),
 }
@@ -20,6 +21,7 @@ fn step() -> impl Strategy<Value = Step> {
         (any::<u8>(), any::<u8>()).prop_map(|(at, how)| Step::Answer(at, how)),
         Just(Step::Store),
         (0u16..2_000).prop_map(Step::Time),
+        any::<bool>().prop_map(Step::Room),
         (1u8..5).prop_map(Step::Replay),
         (any::<u8>(), 2u16..4).prop_map(|(which, destination)| Step::Adopt(which, destination)),
     ]
@@ -77,6 +79,7 @@ proptest! {
                         world.adopt(key, destination, entities, room);
                     }
                 }
+                Step::Room(scarce) => world.input(Input::Room(Room { scarce, ..room })),
                 Step::Time(ms) => {
                     world.now += Duration::from_millis(u64::from(ms));
                     world.input(Input::Tick);
