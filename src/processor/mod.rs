@@ -49,7 +49,7 @@ pub struct Piece {
 /// One delivery: the events of its pieces in order.
 #[derive(Clone, Debug)]
 pub struct Request {
-    /// The function, for a processor with many destinations; else empty.
+    /// The function or bus, for a processor with many destinations; else empty.
     pub function: Arc<str>,
     pub pieces: Vec<Piece>,
     /// Events in all pieces.

@@ -55,8 +55,9 @@ impl Reach {
     /// The destination of this processor that a former run knew under `name`, whether or not its target has it now.
     pub(super) fn named(&self, name: &str, destinations: &mut Destinations) -> Option<DestinationId> {
         let (processor, processor_name) = match self {
-            // A bus that is configured is known by name.
-            Reach::Whole(_) | Reach::Buses(_) => return None,
+            Reach::Whole(_) => return None,
+            // A bus that is configured is known by its name.
+            Reach::Buses(buses) => return (buses.name() == name).then(|| buses.unnamed(destinations)),
             Reach::Functions(functions) => (functions.processor, &functions.name),
         };
         let function = name.strip_prefix(processor_name.as_str())?;

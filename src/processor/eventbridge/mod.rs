@@ -17,7 +17,7 @@ pub mod rules;
 mod transport;
 
 use std::ops::Range;
-use std::sync::Arc;
+use std::sync::{Arc, Once};
 use std::time::Duration;
 
 use aws_sdk_eventbridge::Client;
@@ -49,6 +49,8 @@ pub struct EventBridge {
     envelope: Envelope,
     rules: watch::Sender<Arc<RuleSet>>,
     refreshing: Mutex<()>,
+    /// Whether it was told that events are kept for nobody knows which bus.
+    homeless: Once,
 }
 
 /// An event on its way.
@@ -79,6 +81,7 @@ impl EventBridge {
             envelope,
             rules: watch::Sender::new(Arc::new(rules)),
             refreshing: Mutex::new(()),
+            homeless: Once::new(),
         })
     }
 
@@ -175,12 +178,29 @@ impl EventBridge {
         entries
     }
 
+    fn buses(&self) -> impl Iterator<Item = &str> {
+        self.settings.buses.iter().map(|bus| &*bus.name)
+    }
+
+    /// The bus that a request names. What names none waits where it may be for any of several: a wrong bus would take it, too.
+    fn bus(&self, named: &str) -> Result<&str, Failure> {
+        if !named.is_empty() {
+            let reason = || format!("there is no bus `{named}` in the configuration any more");
+            let found = self.buses().find(|bus| *bus == named);
+            return found.ok_or_else(|| Failure::new(Fault::Permanent, reason()));
+        }
+        rules::unnamed(self.buses()).ok_or_else(|| {
+            let buses = self.buses().collect::<Vec<_>>().join("`, `");
+            let reason = format!("which of `{buses}` an event is for that was kept when there was one bus is not known; configure that bus alone until what is kept is delivered");
+            self.homeless.call_once(|| tracing::error!(target_host = self.target, reason, "events wait"));
+            Failure::new(Fault::Target, reason)
+        })
+    }
+
     async fn put(&self, request: &Request) -> Outcome {
-        let bus = self.settings.buses.iter().find(|bus| bus.name == *request.function);
-        let Some(bus) = bus.or_else(|| self.settings.buses.first().filter(|_| request.function.is_empty()))
-        else {
-            let reason = format!("there is no bus `{}` in the configuration any more", request.function);
-            return Outcome::Failed(Failure::new(Fault::Permanent, reason));
+        let bus = match self.bus(&request.function) {
+            Ok(bus) => bus,
+            Err(failure) => return Outcome::Failed(failure),
         };
         let limit = self.settings.entry_bytes_max;
         let entries = self.entries(request);
@@ -189,7 +209,7 @@ impl EventBridge {
         let mut each: Vec<Option<Failure>> =
             sizes.iter().map(|size| (*size > limit).then(|| too_large(*size, limit))).collect();
         for call in pack::calls(&sizes, limit) {
-            let stop = self.call(&bus.name, &entries, call.clone(), &mut each).await;
+            let stop = self.call(bus, &entries, call.clone(), &mut each).await;
             // What the target cannot take now it cannot take a moment later, and order would be lost.
             if let Some(failure) = stop {
                 each[call.end..]
@@ -310,7 +330,7 @@ impl Processor for EventBridge {
     }
 
     fn address(&self, bus: &str) -> Option<String> {
-        let bus = if bus.is_empty() { &*self.settings.buses.first()?.name } else { bus };
+        let bus = if bus.is_empty() { rules::unnamed(self.buses())? } else { bus };
         Some(bus.into())
     }
 
