@@ -66,6 +66,21 @@ impl Reach {
     }
 }
 
+impl Reach {
+    /// The names of the functions that events may go to now or soon, as destinations; nothing of a processor without functions.
+    pub(super) fn functions(&self) -> Vec<String> {
+        let Reach::Functions(Functions { name: processor, topics, .. }) = self else { return Vec::new() };
+        let map = topics.borrow();
+        let listed = map.functions().map(|(_, function)| &function.name);
+        listed.chain(map.missing()).map(|function| format!("{processor}/{function}")).collect()
+    }
+
+    /// Whether its destinations are functions, of this processor among others.
+    pub(super) fn has_functions(&self, of: usize) -> bool {
+        matches!(self, Reach::Functions(Functions { processor, .. }) if *processor == of)
+    }
+}
+
 /// The functions of one processor.
 pub struct Functions {
     processor: usize,

@@ -12,21 +12,23 @@
 mod gateway;
 pub mod topics;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use arc_swap::ArcSwap;
 use hyper::Uri;
 use hyper::header::{CONTENT_TYPE, HeaderMap, HeaderValue};
 use tokio::sync::{Mutex, watch};
 
 pub use gateway::ASYNC_ANNOTATION;
-use topics::{Catalog, TopicMap};
+use topics::{Catalog, Change, TopicMap};
 
 use super::http::{Client, HttpError, Version, address, target_uri};
 use super::{BoxFuture, Failure, Fault, Interest, Outcome, Processor, Request, Shape};
 use crate::config::{Auth, HttpClient, OpenFaas as Settings};
 use crate::event::Envelope;
-use crate::limits::{FIRST_SYNC_RETRY, FUNCTIONS_MAX, LISTING_TIMEOUT};
+use crate::limits::{FIRST_SYNC_RETRY, FUNCTIONS_MAX, FUNCTIONS_NAMED_MAX, LISTING_TIMEOUT};
 
 /// Calls the functions of one gateway.
 #[derive(Debug)]
@@ -40,6 +42,8 @@ pub struct OpenFaas {
     callback_url: Option<HeaderValue>,
     envelope: Envelope,
     catalog: Mutex<Catalog>,
+    /// Functions in their grace time.
+    absent: ArcSwap<BTreeSet<Arc<str>>>,
     map: watch::Sender<Arc<TopicMap>>,
 }
 
@@ -61,6 +65,7 @@ impl OpenFaas {
             callback_url: header(&settings.callback_url).map_err(url)?,
             envelope,
             catalog: Mutex::default(),
+            absent: ArcSwap::default(),
             map: watch::Sender::default(),
             settings,
         })
@@ -76,9 +81,12 @@ impl OpenFaas {
         // One refresh at a time, so that an older listing never replaces a newer one.
         let mut catalog = self.catalog.lock().await;
         let listed = gateway::functions(&self.gateway, &self.settings).await?;
-        let Some(change) = catalog.step(Instant::now(), listed, self.settings.vanished_grace) else {
-            return Ok(());
-        };
+        let change = catalog.step(Instant::now(), listed, self.settings.vanished_grace);
+        let absent = catalog.absent();
+        if absent != **self.absent.load() {
+            self.absent.store(Arc::new(absent));
+        }
+        let Some(change) = change else { return Ok(()) };
         let (gateway, functions) = (self.gateway.target(), change.map.functions().count());
         tracing::info!(
             gateway,
@@ -95,8 +103,33 @@ impl OpenFaas {
                 "too many functions; some get no events"
             );
         }
+        self.tell_of_missing(&change);
         self.map.send_replace(change.map);
         Ok(())
+    }
+
+    /// Warns of functions of a former run that the gateway does not list.
+    fn tell_of_missing(&self, change: &Change) {
+        let (gateway, missing) = (self.gateway.target(), change.map.missing());
+        let named = |functions: &BTreeSet<Arc<str>>| {
+            functions.iter().take(FUNCTIONS_NAMED_MAX).map(|name| &**name).collect::<Vec<_>>().join(", ")
+        };
+        if !missing.is_empty() {
+            tracing::warn!(
+                gateway,
+                missing = missing.len(),
+                functions = named(missing),
+                "the gateway does not list functions that had events before the restart; they have `vanishedGrace` to come back, and no event is read that they may want"
+            );
+        }
+        if !change.given_up.is_empty() {
+            tracing::warn!(
+                gateway,
+                missing = change.given_up.len(),
+                functions = named(&change.given_up),
+                "functions that had events before the restart did not come back within `vanishedGrace`; they are waited for no longer"
+            );
+        }
     }
 
     /// Refreshes again and again until the processor is dropped: soon after a failed first time, then at the configured interval.
@@ -127,13 +160,10 @@ impl OpenFaas {
                                 "the gateway's functions cannot be read; the last known stay"
                             );
                         }
-                        if this.map.borrow().generation() == 0 {
-                            interval.min(FIRST_SYNC_RETRY)
-                        } else {
-                            interval
-                        }
+                        interval
                     }
                 };
+                let wait = if this.map.borrow().is_whole() { wait } else { wait.min(FIRST_SYNC_RETRY) };
                 drop(this);
                 tokio::time::sleep(wait).await;
             }
@@ -207,6 +237,13 @@ impl Processor for OpenFaas {
 
     fn start(self: Arc<Self>) {
         self.keep_fresh();
+    }
+
+    fn expect(&self, functions: Vec<Arc<str>>) {
+        // Nobody reads the functions before the start.
+        let Ok(mut catalog) = self.catalog.try_lock() else { return };
+        self.map.send_replace(catalog.expect(functions));
+        self.absent.store(Arc::new(catalog.absent()));
     }
 
     fn interest(&self) -> Interest {
