@@ -12,6 +12,7 @@ use axum::http::{HeaderMap, Method, StatusCode, Uri};
 use cloudevents::{AttributesReader, Event};
 use event_router::config::{self, Auth, Config, OpenFaas as Settings, Secret};
 use event_router::event::{Category, Selection};
+use event_router::limits::FIRST_SYNC_RETRY;
 use event_router::pipeline::destination::Destinations;
 use event_router::pipeline::route::{Reach, Route};
 use event_router::processor::openfaas::OpenFaas;
@@ -409,6 +410,33 @@ async fn fault_by_status_of_a_function_follows_the_table() {
         gateway.change(|state| state.invocation = Some((code, "what the function said")));
         check_failure(call(&processor, "f").await, fault, Some(status), &["what the function said"]);
     }
+}
+
+#[tokio::test]
+async fn fault_404_of_a_function_in_its_grace_time_is_the_targets() {
+    let gateway = one_function().await;
+    let with = |grace| {
+        let change = move |s: &mut Settings| s.vanished_grace = Duration::from_millis(grace);
+        processor(&gateway.url, change)
+    };
+    let (redeployed, restarted, given_up) = (with(3_600_000), with(3_600_000), with(1));
+    restarted.expect(vec!["f".into()]);
+    redeployed.refresh().await.unwrap();
+    given_up.refresh().await.unwrap();
+    gateway.change(|state| {
+        state.invocation = Some((StatusCode::NOT_FOUND, "no such function"));
+        state.functions.clear();
+    });
+    // The last listing, which has it, is older than the call.
+    tokio::time::sleep(FIRST_SYNC_RETRY).await;
+    for processor in [&redeployed, &restarted] {
+        let listed_not = &["no such function", "the gateway does not list it"];
+        check_failure(call(processor, "f").await, Fault::Target, Some(404), listed_not);
+    }
+    check_failure(call(&given_up, "f").await, Fault::Retryable, Some(404), &["no such function"]);
+    gateway.change(|state| state.functions = vec![("", "f", json!({"topic": "*"}))]);
+    redeployed.refresh().await.unwrap();
+    check_failure(call(&redeployed, "f").await, Fault::Retryable, Some(404), &["no such function"]);
 }
 
 /// What becomes of a call of a function behind a gateway that does `act`.

@@ -6,6 +6,8 @@
 //!    └──────── POST /function/NAME or /async-function/NAME ◄── deliver ◄──────┘
 //! ```
 //!
+//! A 404 of a function that the gateway does not list, but did a moment ago, is a redeploy and no fault of the event.
+//!
 //! A refresh that fails leaves the last good map. A synchronous call is settled by a status of 200 to 299; an asynchronous one by the gateway's 202,
 //! which means that the gateway's queue has it, not that the function ran.
 
@@ -41,10 +43,18 @@ pub struct OpenFaas {
     content_type: Option<HeaderValue>,
     callback_url: Option<HeaderValue>,
     envelope: Envelope,
-    catalog: Mutex<Catalog>,
+    listing: Mutex<Listing>,
     /// Functions in their grace time.
     absent: ArcSwap<BTreeSet<Arc<str>>>,
     map: watch::Sender<Arc<TopicMap>>,
+}
+
+/// What is known from the gateway's listings.
+#[derive(Debug, Default)]
+struct Listing {
+    catalog: Catalog,
+    /// When the gateway was asked last, whatever it answered.
+    asked: Option<Instant>,
 }
 
 impl OpenFaas {
@@ -64,7 +74,7 @@ impl OpenFaas {
             content_type: header(&settings.content_type).map_err(media)?,
             callback_url: header(&settings.callback_url).map_err(url)?,
             envelope,
-            catalog: Mutex::default(),
+            listing: Mutex::default(),
             absent: ArcSwap::default(),
             map: watch::Sender::default(),
             settings,
@@ -79,10 +89,14 @@ impl OpenFaas {
     /// Reads the gateway's functions once. After a failure the last good map stays.
     pub async fn refresh(&self) -> Result<(), Failure> {
         // One refresh at a time, so that an older listing never replaces a newer one.
-        let mut catalog = self.catalog.lock().await;
+        self.refresh_in(&mut *self.listing.lock().await).await
+    }
+
+    async fn refresh_in(&self, listing: &mut Listing) -> Result<(), Failure> {
+        listing.asked = Some(Instant::now());
         let listed = gateway::functions(&self.gateway, &self.settings).await?;
-        let change = catalog.step(Instant::now(), listed, self.settings.vanished_grace);
-        let absent = catalog.absent();
+        let change = listing.catalog.step(Instant::now(), listed, self.settings.vanished_grace);
+        let absent = listing.catalog.absent();
         if absent != **self.absent.load() {
             self.absent.store(Arc::new(absent));
         }
@@ -202,9 +216,29 @@ impl OpenFaas {
                 rendering.structured(i, &mut body);
                 body
             };
-            each.push(self.functions.deliver(uri.clone(), headers.clone(), body.into()).await.err());
+            let mut failure = self.functions.deliver(uri.clone(), headers.clone(), body.into()).await.err();
+            if let Some(failure) = failure.as_mut().filter(|failure| failure.status == Some(404))
+                && self.is_absent(&request.function).await
+            {
+                failure.fault = Fault::Target;
+                failure.reason +=
+                    "; the gateway does not list it: events wait for it until `vanishedGrace` is over";
+            }
+            each.push(failure);
         }
         Outcome::of_each(each)
+    }
+
+    /// Whether a function that was not found is in its grace time. It may have gone since the last listing, so that this asks again, but not for every event.
+    async fn is_absent(&self, function: &str) -> bool {
+        if !self.absent.load().contains(function) {
+            let mut listing = self.listing.lock().await;
+            if listing.asked.is_none_or(|asked| asked.elapsed() >= FIRST_SYNC_RETRY) {
+                // A gateway that cannot be read says nothing new.
+                let _ = self.refresh_in(&mut listing).await;
+            }
+        }
+        self.absent.load().contains(function)
     }
 
     async fn reach(&self) -> Result<String, Failure> {
@@ -241,9 +275,9 @@ impl Processor for OpenFaas {
 
     fn expect(&self, functions: Vec<Arc<str>>) {
         // Nobody reads the functions before the start.
-        let Ok(mut catalog) = self.catalog.try_lock() else { return };
-        self.map.send_replace(catalog.expect(functions));
-        self.absent.store(Arc::new(catalog.absent()));
+        let Ok(mut listing) = self.listing.try_lock() else { return };
+        self.map.send_replace(listing.catalog.expect(functions));
+        self.absent.store(Arc::new(listing.catalog.absent()));
     }
 
     fn interest(&self) -> Interest {
