@@ -92,6 +92,8 @@ pub struct Answer {
     pub body: Vec<u8>,
     /// Whether the body was longer than what was asked for.
     pub cut: bool,
+    /// The headers of the request, where credentials are rotated.
+    sent: Option<HeaderMap>,
 }
 
 /// Parses and checks the URL of a target.
@@ -172,10 +174,12 @@ impl Client {
     pub async fn exchange(&self, request: Request<Full<Bytes>>, keep: usize) -> Result<Answer, Failure> {
         self.reload();
         let limit = self.settings.timeout;
+        let headers = self.headers.rotates().then(|| request.headers().clone());
         let sent = async {
             let pool = self.pool.load_full();
             let (response, lease) = pool.send(request).await.map_err(|error| self.transport(&error))?;
-            self.read(response, keep, &pool, lease).await
+            let answer = self.read(response, keep, &pool, lease).await?;
+            Ok(Answer { sent: headers, ..answer })
         };
         match tokio::time::timeout(limit, sent).await {
             Ok(outcome) => outcome,
@@ -225,15 +229,15 @@ impl Client {
             pool.give_back(lease);
         }
         let cut = seen > body.len();
-        Ok(Answer { status: head.status, headers: head.headers, body, cut })
+        Ok(Answer { status: head.status, headers: head.headers, body, cut, sent: None })
     }
 
     /// What an answer other than a success means.
     pub fn refusal(&self, answer: &Answer) -> Failure {
         let status = answer.status;
-        if status == StatusCode::UNAUTHORIZED {
-            self.headers.refused();
-        }
+        // What was sent was good once, and what is in the file now was not tried yet.
+        let rotated = status == StatusCode::UNAUTHORIZED
+            && answer.sent.as_ref().is_some_and(|sent| self.headers.refused(sent));
         let mut reason = format!("{} answered {status}", self.target());
         if status.is_redirection() {
             let location =
@@ -245,7 +249,9 @@ impl Client {
                 _ => reason += "; configure the address that it leads to",
             }
         }
-        if matches!(status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) {
+        if rotated {
+            reason += "; the credentials were rotated, trying with the new ones";
+        } else if matches!(status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) {
             reason += "; check `auth`";
         }
         if status == StatusCode::PROXY_AUTHENTICATION_REQUIRED {
@@ -256,11 +262,12 @@ impl Client {
         if !said.is_empty() {
             reason = format!("{reason}: {}", excerpt(said.as_bytes(), EXCERPT_BYTES_MAX));
         }
+        let fault = if rotated { Fault::Target } else { Failure::fault_of(status.as_u16()) };
         Failure {
             status: Some(status.as_u16()),
             wait: retry_after(&answer.headers, SystemTime::now()),
             said,
-            ..Failure::new(Failure::fault_of(status.as_u16()), reason)
+            ..Failure::new(fault, reason)
         }
     }
 
