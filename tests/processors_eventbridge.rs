@@ -199,6 +199,38 @@ async fn fault_credentials_that_aws_refuses_are_no_fault_of_the_events() {
 }
 
 #[tokio::test]
+async fn fault_bus_proxy_and_firewall_are_no_fault_of_the_events() {
+    for (act, status, part) in [
+        (error("400 Bad Request", "ResourceNotFoundException"), 400, "correct `buses`"),
+        (error("401 Unauthorized", "UnauthorizedException"), 401, "check `auth`"),
+        (answer("403 Forbidden", "", "<html>blocked</html>"), 403, "`endpoint`"),
+        (answer("404 Not Found", "", ""), 404, "`endpoint`"),
+        (answer("407 Proxy Authentication Required", "", ""), 407, "proxy"),
+    ] {
+        let (outcome, calls) = outcome_of(vec![act], 3).await;
+        check_failure(outcome, Fault::Target, Some(status), &[part]);
+        assert_eq!(calls.len(), 1, "it is not taken apart");
+    }
+}
+
+#[tokio::test]
+async fn fault_message_that_echoes_secrets_is_told_without_them() {
+    let echo =
+        json!({"__type": "ValidationException", "message": "signed with s3cr3t-key and t0k3n-of-session"});
+    let target = Target::start(vec![said("400 Bad Request", echo)]).await;
+    let processor = processor(&target.url(""), |s| {
+        s.auth = AwsAuth::AccessKey {
+            access_key_id: "AKIDEXAMPLE".into(),
+            secret_access_key: Secret::inline("s3cr3t-key"),
+            session_token: Some(Secret::inline("t0k3n-of-session")),
+        };
+    });
+    let outcome = processor.deliver(&one()).await;
+    let failure = check_failure(outcome, Fault::Permanent, Some(400), &["signed with … and …"]);
+    assert!(!failure.reason.contains("s3cr3t") && !failure.reason.contains("t0k3n"), "{}", failure.reason);
+}
+
+#[tokio::test]
 async fn fault_invalid_call_is_taken_apart_to_find_the_invalid_event() {
     let script = vec![
         error("400 Bad Request", "ValidationException"),

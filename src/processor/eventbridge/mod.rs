@@ -25,6 +25,7 @@ use aws_sdk_eventbridge::primitives::DateTime;
 use aws_sdk_eventbridge::types::PutEventsRequestEntry;
 use tokio::sync::{Mutex, OnceCell, watch};
 
+use credentials::Secrets;
 use rules::RuleSet;
 use transport::Transport;
 
@@ -46,6 +47,7 @@ pub struct EventBridge {
     transport: Transport,
     /// Made at the first use: looking for credentials may take the network.
     client: OnceCell<Client>,
+    secrets: Secrets,
     envelope: Envelope,
     rules: watch::Sender<Arc<RuleSet>>,
     refreshing: Mutex<()>,
@@ -78,6 +80,7 @@ impl EventBridge {
             target: transport.target(),
             transport,
             client: OnceCell::new(),
+            secrets: Secrets::default(),
             envelope,
             rules: watch::Sender::new(Arc::new(rules)),
             refreshing: Mutex::new(()),
@@ -98,7 +101,7 @@ impl EventBridge {
         let known = Arc::clone(&self.rules.borrow());
         let mut buses = Vec::with_capacity(known.buses.len());
         for (bus, known) in self.settings.buses.iter().zip(&known.buses) {
-            buses.push(rules::read(client, &self.target, bus, known).await?);
+            buses.push(rules::read(client, &self.target, &self.secrets, bus, known).await?);
         }
         let read = RuleSet { buses, ..RuleSet::clone(&known) };
         if known.generation > 0 && *known == read {
@@ -112,7 +115,7 @@ impl EventBridge {
 
     async fn client(&self) -> &Client {
         let make = async || {
-            let sdk = credentials::sdk_config(&self.settings, &self.transport).await;
+            let sdk = credentials::sdk_config(&self.settings, &self.transport, &self.secrets).await;
             let mut config = aws_sdk_eventbridge::config::Builder::from(&sdk);
             config.set_endpoint_url(self.settings.endpoint.clone());
             Client::from_conf(config.build())
@@ -280,7 +283,7 @@ impl EventBridge {
                 .build()
         });
         let sent = self.client().await.put_events().set_entries(Some(built.collect())).send().await;
-        let answer = sent.map_err(|error| fault::of_call(&self.target, &error))?;
+        let answer = sent.map_err(|error| fault::of_call(&self.target, &self.secrets, &error))?;
         let results = answer.entries();
         if results.len() != entries.len() {
             // No entry can be told from another: none is acknowledged.
@@ -288,7 +291,9 @@ impl EventBridge {
                 format!("{} answered {} results for {} events", self.target, results.len(), entries.len());
             return Err(Failure::new(Fault::Target, reason));
         }
-        let failure = |code: &str, message: Option<&str>| fault::of_entry(code, message.unwrap_or_default());
+        let failure = |code: &str, message: Option<&str>| {
+            fault::of_entry(code, message.unwrap_or_default(), &self.secrets)
+        };
         Ok(results
             .iter()
             .map(|entry| entry.error_code().map(|code| failure(code, entry.error_message())))
@@ -302,9 +307,9 @@ impl EventBridge {
         for (bus, known) in self.settings.buses.iter().zip(&known.buses) {
             if bus.forward_all {
                 let described = client.describe_event_bus().name(&bus.name).send().await;
-                described.map_err(|error| fault::of_call(&self.target, &error))?;
+                described.map_err(|error| fault::of_call(&self.target, &self.secrets, &error))?;
             } else {
-                rules += rules::read(client, &self.target, bus, known).await?.rules.len();
+                rules += rules::read(client, &self.target, &self.secrets, bus, known).await?.rules.len();
             }
         }
         Ok(format!(

@@ -13,6 +13,7 @@ use aws_sdk_eventbridge::Client;
 use aws_sdk_eventbridge::types::RuleState;
 use serde_json::Value;
 
+use super::credentials::Secrets;
 use super::fault;
 use crate::config::{EventBus, Payload};
 use crate::limits::RULES_MAX;
@@ -79,7 +80,13 @@ pub fn unnamed<'a>(mut buses: impl Iterator<Item = &'a str>) -> Option<&'a str> 
 }
 
 /// Reads the rules of one bus.
-pub async fn read(client: &Client, target: &str, bus: &EventBus, unread: &Bus) -> Result<Bus, Failure> {
+pub async fn read(
+    client: &Client,
+    target: &str,
+    secrets: &Secrets,
+    bus: &EventBus,
+    unread: &Bus,
+) -> Result<Bus, Failure> {
     let mut found = Bus { account: None, rules: Vec::new(), ..unread.clone() };
     if bus.forward_all {
         return Ok(found);
@@ -89,7 +96,7 @@ pub async fn read(client: &Client, target: &str, bus: &EventBus, unread: &Bus) -
     let (mut next, mut seen) = (None, 0);
     loop {
         let page = client.list_rules().event_bus_name(&bus.name).limit(100).set_next_token(next).send().await;
-        let page = page.map_err(|error| fault::of_call(target, &error))?;
+        let page = page.map_err(|error| fault::of_call(target, secrets, &error))?;
         for rule in page.rules() {
             seen += 1;
             let (name, arn) = (rule.name().unwrap_or_default(), rule.arn().unwrap_or_default());

@@ -146,22 +146,27 @@ impl Headers {
     }
 
     /// `text`, which may have been cut anywhere, without any of the secrets, and without the beginning of one at its end.
-    pub fn redact(&self, mut text: String) -> String {
-        for secret in &self.now.load().secrets {
-            if text.contains(secret.as_str()) {
-                text = text.replace(secret.as_str(), "…");
-            }
-        }
-        for secret in &self.now.load().secrets {
-            let begun = (SHOWN_MAX + 1..secret.len()).rev().filter(|end| secret.is_char_boundary(*end));
-            let begun = begun.map(|end| &secret[..end]).find(|begun| text.ends_with(begun));
-            if let Some(begun) = begun {
-                text.truncate(text.len() - begun.len());
-                text.push('…');
-            }
-        }
-        text
+    pub fn redact(&self, text: String) -> String {
+        redact(text, &self.now.load().secrets)
     }
+}
+
+/// `text` without `secrets`, of which the longer come first, and without the beginning of one at its end.
+pub fn redact(mut text: String, secrets: &[String]) -> String {
+    for secret in secrets {
+        if text.contains(secret.as_str()) {
+            text = text.replace(secret.as_str(), "…");
+        }
+    }
+    for secret in secrets {
+        let begun = (SHOWN_MAX + 1..secret.len()).rev().filter(|end| secret.is_char_boundary(*end));
+        let begun = begun.map(|end| &secret[..end]).find(|begun| text.ends_with(begun));
+        if let Some(begun) = begun {
+            text.truncate(text.len() - begun.len());
+            text.push('…');
+        }
+    }
+    text
 }
 
 fn read(auth: &Auth, extra: &[(HeaderName, Secret)], fixed: &HeaderMap) -> Result<Values, HeadersError> {

@@ -26,7 +26,7 @@ use hyper::{Method, Request, Response, StatusCode, Uri};
 use hyper_util::client::proxy::matcher::Matcher;
 
 pub use connect::{ConnectError, find, shown};
-pub use headers::{Headers, HeadersError};
+pub use headers::{Headers, HeadersError, redact};
 pub use retry_after::retry_after;
 pub use tls::{TlsError, client_config};
 
