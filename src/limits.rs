@@ -113,6 +113,10 @@ pub const TOPIC_CACHE_MAX: usize = 8_192;
 pub const LISTING_BYTES_MAX: usize = 32 << 20;
 /// How long a gateway may take to list its functions; a configured time-out that is shorter holds.
 pub const LISTING_TIMEOUT: Duration = Duration::from_secs(15);
+/// Rotated secrets of a client that are still taken out of what a target says.
+pub const FORMER_SECRETS_MAX: usize = 16;
+/// Names of functions in a line of the log.
+pub const FUNCTIONS_NAMED_MAX: usize = 20;
 /// Wait between two tries to read functions or rules for the first time.
 pub const FIRST_SYNC_RETRY: Duration = Duration::from_secs(1);
 /// How long a command line waits for them, and after what a source that waits for them says so again.

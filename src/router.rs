@@ -1,5 +1,6 @@
 //! The router whole: configuration in, running sources, pipeline and processors out. What `run` and `demo` start, and what ends on SIGTERM.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -106,7 +107,10 @@ impl Router {
             }
         };
         let store = Store::open_with(&dir, bounds(&config))?;
-        for processor in &processors {
+        let sources = config.sources.iter().map(|source| &source.name).filter(|_| reads);
+        let known = store.reader().destinations(sources)?;
+        for (settings, processor) in config.processors.iter().zip(&processors) {
+            processor.expect(functions(&settings.name, &known));
             Arc::clone(processor).start();
         }
         let mut interests: Vec<Vec<Interest>> =
@@ -222,6 +226,12 @@ fn interests(config: &Config, source: usize, processors: &[Arc<dyn Processor>]) 
     reached.map(|(_, processor)| processor.interest()).collect()
 }
 
+/// The functions of `processor` among `destinations`.
+fn functions(processor: &str, destinations: &BTreeSet<String>) -> Vec<Arc<str>> {
+    let function = |name: &String| Some(name.strip_prefix(processor)?.strip_prefix('/')?.into());
+    destinations.iter().filter_map(function).collect()
+}
+
 /// Waits until every processor knows what it wants: an event that is read before would pass by.
 async fn known(interests: Vec<Interest>) {
     for mut interest in interests {
@@ -288,6 +298,12 @@ mod tests {
         check(Protocol::Auto, &[Payload::Pascal, Payload::Xml], Protocol::Soap);
         check(Protocol::Soap, &[Payload::ViJson], Protocol::Soap);
         check(Protocol::ViJson, &[Payload::Pascal], Protocol::ViJson);
+    }
+
+    #[test]
+    fn a_processor_is_told_of_its_own_functions() {
+        let known = ["fn", "fn/a", "fn/b.ns", "fn2/c", "eb/default"].map(String::from).into();
+        assert_eq!(functions("fn", &known), ["a", "b.ns"].map(Arc::from));
     }
 
     #[test]

@@ -161,12 +161,38 @@ async fn fault_401_says_what_to_check() {
 }
 
 #[tokio::test]
-async fn fault_redirect_names_the_place_to_configure_but_not_its_path() {
-    let outcome =
-        outcome_of(answer("302 Found", "Location: https://other.example/login?t=s3cr3t\r\n", "")).await;
+async fn fault_401_after_a_rotation_is_tried_with_the_new_credentials() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("token");
+    std::fs::write(&path, "token-one").unwrap();
+    let refusal = answer("401 Unauthorized", "", "token-one is no more, use token-two");
+    let target = Target::start(vec![refusal.clone(), answer("202 Accepted", "", ""), refusal]).await;
+    let processor = processor(&target.url("/"), |s| s.auth = Auth::Bearer { token: Secret::file(&path) });
+    std::fs::write(&path, "token-two").unwrap();
+    let failure = check_failure(
+        processor.deliver(&one()).await,
+        Fault::Target,
+        Some(401),
+        &["rotated", "… is no more, use …"],
+    );
+    assert!(!failure.said.contains("token-"), "{}", failure.said);
+    assert!(matches!(processor.deliver(&one()).await, Outcome::Delivered));
+    assert_eq!(target.seen()[1].header("authorization"), Some("Bearer token-two"));
     let failure =
-        check_failure(outcome, Fault::Permanent, Some(302), &["https://other.example;", "configure"]);
-    assert!(!failure.reason.contains("s3cr3t"), "{}", failure.reason);
+        check_failure(processor.deliver(&one()).await, Fault::Permanent, Some(401), &["check `auth`"]);
+    assert!(!failure.said.contains("token-"), "{}", failure.said);
+}
+
+#[tokio::test]
+async fn fault_redirect_names_the_place_to_configure_but_not_its_query() {
+    for (location, place) in [
+        ("https://u:s3cr3t@other.example/login/?t=s3cr3t", "to https://other.example/login/;"),
+        ("/hook/?t=s3cr3t", "/hook/;"),
+    ] {
+        let outcome = outcome_of(answer("302 Found", &format!("Location: {location}\r\n"), "")).await;
+        let failure = check_failure(outcome, Fault::Permanent, Some(302), &[place, "configure"]);
+        assert!(!failure.reason.contains("s3cr3t"), "{}", failure.reason);
+    }
 }
 
 #[tokio::test]

@@ -12,10 +12,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use cloudevents::{AttributesReader, Event};
-use event_router::config::{AssumeRole, AwsAuth, EventBridge as Settings, EventBus, Payload, Secret};
+use event_router::config::{
+    AssumeRole, AwsAuth, Config, EventBridge as Settings, EventBus, Payload, Secret, State,
+};
 use event_router::event::{Envelope, EnvelopeOptions, Selection};
 use event_router::pipeline::destination::Destinations;
-use event_router::pipeline::route::{Buses, Routed};
+use event_router::pipeline::route::{Buses, Reach, Route, Routed};
 use event_router::processor::eventbridge::EventBridge;
 use event_router::processor::eventbridge::pack::entry_bytes;
 use event_router::processor::{Fault, Outcome, Processor};
@@ -197,6 +199,38 @@ async fn fault_credentials_that_aws_refuses_are_no_fault_of_the_events() {
 }
 
 #[tokio::test]
+async fn fault_bus_proxy_and_firewall_are_no_fault_of_the_events() {
+    for (act, status, part) in [
+        (error("400 Bad Request", "ResourceNotFoundException"), 400, "correct `buses`"),
+        (error("401 Unauthorized", "UnauthorizedException"), 401, "check `auth`"),
+        (answer("403 Forbidden", "", "<html>blocked</html>"), 403, "`endpoint`"),
+        (answer("404 Not Found", "", ""), 404, "`endpoint`"),
+        (answer("407 Proxy Authentication Required", "", ""), 407, "proxy"),
+    ] {
+        let (outcome, calls) = outcome_of(vec![act], 3).await;
+        check_failure(outcome, Fault::Target, Some(status), &[part]);
+        assert_eq!(calls.len(), 1, "it is not taken apart");
+    }
+}
+
+#[tokio::test]
+async fn fault_message_that_echoes_secrets_is_told_without_them() {
+    let echo =
+        json!({"__type": "ValidationException", "message": "signed with s3cr3t-key and t0k3n-of-session"});
+    let target = Target::start(vec![said("400 Bad Request", echo)]).await;
+    let processor = processor(&target.url(""), |s| {
+        s.auth = AwsAuth::AccessKey {
+            access_key_id: "AKIDEXAMPLE".into(),
+            secret_access_key: Secret::inline("s3cr3t-key"),
+            session_token: Some(Secret::inline("t0k3n-of-session")),
+        };
+    });
+    let outcome = processor.deliver(&one()).await;
+    let failure = check_failure(outcome, Fault::Permanent, Some(400), &["signed with … and …"]);
+    assert!(!failure.reason.contains("s3cr3t") && !failure.reason.contains("t0k3n"), "{}", failure.reason);
+}
+
+#[tokio::test]
 async fn fault_invalid_call_is_taken_apart_to_find_the_invalid_event() {
     let script = vec![
         error("400 Bad Request", "ValidationException"),
@@ -281,6 +315,59 @@ async fn fault_bus_that_is_configured_no_more_is_permanent() {
     let outcome = processor(&target.url(""), |_| {}).deliver(&request).await;
     check_failure(outcome, Fault::Permanent, None, &["no bus `gone`"]);
     assert!(target.seen().is_empty());
+}
+
+fn buses(names: &[&str]) -> Vec<EventBus> {
+    names
+        .iter()
+        .map(|name| EventBus { name: name.to_string(), rules: Vec::new(), forward_all: true })
+        .collect()
+}
+
+#[tokio::test]
+async fn a_bus_keeps_what_waits_for_it_when_others_come_and_go() {
+    let check = async |configured: &[&str], known: &str, expected: Option<&str>| {
+        let target = Target::start(vec![results(&[None])]).await;
+        let processor = processor(&target.url(""), |s| s.buses = buses(configured));
+        let mut destinations = Destinations::default();
+        let reach = Reach::new(0, "eb", processor.interest(), &mut destinations);
+        let config = Config::new(State::Ephemeral, Vec::new(), Vec::new());
+        let route = Route::new(&config, vec![reach]).unwrap();
+        let id = route.destination(known, &mut destinations);
+        assert_eq!(id.map(|id| &*destinations.get(id).name), expected, "{known} of {configured:?}");
+    };
+    for configured in [&["default"][..], &["default", "audit"], &["audit", "default"]] {
+        check(configured, "eb/default", Some("eb/default")).await;
+        check(configured, "eb", Some("eb/default")).await;
+        check(configured, "eb/gone", None).await;
+        check(configured, "ebb", None).await;
+    }
+    check(&["audit"], "eb", Some("eb/audit")).await;
+    check(&["a", "b"], "eb", Some("eb")).await;
+}
+
+#[tokio::test]
+async fn what_names_no_bus_goes_to_no_wrong_one() {
+    let check = async |configured: &[&str], expected: Option<&str>| {
+        let target = Target::start(vec![results(&[None])]).await;
+        let processor = processor(&target.url(""), |s| s.buses = buses(configured));
+        assert_eq!(processor.address("").as_deref(), expected);
+        let outcome = processor.deliver(&one()).await;
+        match expected {
+            Some(bus) => {
+                assert!(matches!(outcome, Outcome::Delivered), "{outcome:?}");
+                let body: Value = serde_json::from_slice(&target.seen()[0].body).unwrap();
+                assert_eq!(body["Entries"][0]["EventBusName"], bus);
+            }
+            None => {
+                check_failure(outcome, Fault::Target, None, &["`a`, `b`", "configure that bus alone"]);
+                assert!(target.seen().is_empty());
+            }
+        }
+    };
+    check(&["audit"], Some("audit")).await;
+    check(&["audit", "default"], Some("default")).await;
+    check(&["a", "b"], None).await;
 }
 
 fn rule(name: &str, pattern: Value) -> Value {
@@ -382,15 +469,15 @@ async fn a_pattern_that_nobody_here_understands_forwards() {
     .await;
     let processor = processor(&target.url(""), |_| {});
     processor.refresh().await.unwrap();
-    assert_eq!(routed(&processor, &["AEvent", "BEvent"]), [("aws".to_string(), vec![0, 1])]);
+    assert_eq!(routed(&processor, &["AEvent", "BEvent"]), [("aws/default".to_string(), vec![0, 1])]);
 }
 
 #[tokio::test]
 async fn a_rule_about_data_in_another_spelling_is_eventbridges_to_decide() {
     for (payload, expected) in [
         (Payload::Pascal, vec![]),
-        (Payload::ViJson, vec![("aws".to_string(), vec![0, 1])]),
-        (Payload::Xml, vec![("aws".to_string(), vec![0, 1])]),
+        (Payload::ViJson, vec![("aws/default".to_string(), vec![0, 1])]),
+        (Payload::Xml, vec![("aws/default".to_string(), vec![0, 1])]),
     ] {
         let rules = json!({"Rules": [rule("vijson", json!({"detail": {"data": {"userName": ["root"]}}}))]});
         let target = Target::start(vec![said("200 OK", rules)]).await;

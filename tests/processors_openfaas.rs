@@ -10,8 +10,11 @@ use std::time::Duration;
 use axum::body::Bytes;
 use axum::http::{HeaderMap, Method, StatusCode, Uri};
 use cloudevents::{AttributesReader, Event};
-use event_router::config::{Auth, OpenFaas as Settings, Secret};
+use event_router::config::{self, Auth, Config, OpenFaas as Settings, Secret};
 use event_router::event::{Category, Selection};
+use event_router::limits::FIRST_SYNC_RETRY;
+use event_router::pipeline::destination::Destinations;
+use event_router::pipeline::route::{Reach, Route};
 use event_router::processor::openfaas::OpenFaas;
 use event_router::processor::openfaas::topics::TopicLookup;
 use event_router::processor::{Failure, Fault, Interest, Outcome, Processor};
@@ -306,6 +309,51 @@ async fn the_first_sync_is_awaited_however_long_the_gateway_takes_to_come() {
 }
 
 #[tokio::test]
+async fn a_function_of_the_last_run_is_awaited_when_the_gateway_does_not_list_it_yet() {
+    let gateway = Gateway::start(State::default()).await;
+    let settings = |grace| {
+        move |s: &mut Settings| {
+            (s.refresh_interval, s.vanished_grace) = (Duration::from_millis(10), Duration::from_millis(grace))
+        }
+    };
+    let awaiting = processor(&gateway.url, settings(3_600_000));
+    awaiting.expect(vec!["f".into()]);
+    Arc::clone(&awaiting).start();
+    let mut topics = awaiting.topics();
+    topics.wait_for(|map| map.generation() > 0).await.unwrap();
+    let mut interest = awaiting.interest();
+    let early = tokio::time::timeout(Duration::from_millis(100), interest.known()).await;
+    assert!(early.is_err(), "an event that is read now would pass by `f`");
+    gateway.change(|state| state.functions = vec![("", "f", json!({"topic": "*"}))]);
+    tokio::time::timeout(Duration::from_secs(20), interest.known()).await.unwrap();
+
+    let patient = processor(&gateway.url, settings(50));
+    patient.expect(vec!["removed".into()]);
+    let mut interest = patient.interest();
+    Arc::clone(&patient).start();
+    tokio::time::timeout(Duration::from_secs(20), interest.known()).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_checkpoint_names_every_function_that_there_is_and_none_that_is_gone() {
+    let gateway = one_function().await;
+    let processor = processor(&gateway.url, |_| {});
+    processor.expect(vec!["before".into()]);
+    let mut destinations = Destinations::default();
+    let reach = Reach::new(0, "fn", processor.interest(), &mut destinations);
+    let config = Config::new(config::State::Ephemeral, Vec::new(), Vec::new());
+    let route = Route::new(&config, vec![reach]).unwrap();
+    assert_eq!(route.known(&destinations), ["fn/before"], "it is awaited at the next start, too");
+    processor.refresh().await.unwrap();
+    assert_eq!(route.known(&destinations), ["fn/f"]);
+    destinations.intern(0, "fn", "f");
+    destinations.intern(1, "console", "");
+    gateway.change(|state| state.functions.clear());
+    processor.refresh().await.unwrap();
+    assert_eq!(route.known(&destinations), ["console"]);
+}
+
+#[tokio::test]
 async fn functions_that_come_and_go_are_noticed_while_it_runs() {
     let gateway = one_function().await;
     let processor = processor(&gateway.url, |s| s.refresh_interval = Duration::from_millis(10));
@@ -362,6 +410,33 @@ async fn fault_by_status_of_a_function_follows_the_table() {
         gateway.change(|state| state.invocation = Some((code, "what the function said")));
         check_failure(call(&processor, "f").await, fault, Some(status), &["what the function said"]);
     }
+}
+
+#[tokio::test]
+async fn fault_404_of_a_function_in_its_grace_time_is_the_targets() {
+    let gateway = one_function().await;
+    let with = |grace| {
+        let change = move |s: &mut Settings| s.vanished_grace = Duration::from_millis(grace);
+        processor(&gateway.url, change)
+    };
+    let (redeployed, restarted, given_up) = (with(3_600_000), with(3_600_000), with(1));
+    restarted.expect(vec!["f".into()]);
+    redeployed.refresh().await.unwrap();
+    given_up.refresh().await.unwrap();
+    gateway.change(|state| {
+        state.invocation = Some((StatusCode::NOT_FOUND, "no such function"));
+        state.functions.clear();
+    });
+    // The last listing, which has it, is older than the call.
+    tokio::time::sleep(FIRST_SYNC_RETRY).await;
+    for processor in [&redeployed, &restarted] {
+        let listed_not = &["no such function", "the gateway does not list it"];
+        check_failure(call(processor, "f").await, Fault::Target, Some(404), listed_not);
+    }
+    check_failure(call(&given_up, "f").await, Fault::Retryable, Some(404), &["no such function"]);
+    gateway.change(|state| state.functions = vec![("", "f", json!({"topic": "*"}))]);
+    redeployed.refresh().await.unwrap();
+    check_failure(call(&redeployed, "f").await, Fault::Retryable, Some(404), &["no such function"]);
 }
 
 /// What becomes of a call of a function behind a gateway that does `act`.

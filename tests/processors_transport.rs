@@ -374,6 +374,16 @@ async fn fault_proxy_that_refuses_is_the_targets() {
     check_failure(outcome, Fault::Target, None, &["the proxy http://127.0.0.1", "authorization required"]);
 }
 
+#[tokio::test]
+async fn fault_407_is_the_proxys_where_there_is_one() {
+    let refusing = Target::start(vec![answer("407 Proxy Authentication Required", "", "")]).await;
+    let outcome = proxied("http://target.example/hook", &refusing.url("")).deliver(&one()).await;
+    check_failure(outcome, Fault::Target, Some(407), &["check the proxy's credentials"]);
+    let direct = Settings { http: patient(), ..Settings::new(refusing.url("/hook")) };
+    let outcome = CloudEvents::new(&direct, envelope()).unwrap().deliver(&one()).await;
+    check_failure(outcome, Fault::Permanent, Some(407), &[]);
+}
+
 #[test]
 fn an_odd_proxy_is_refused_at_the_start() {
     let mut settings = Settings { http: patient(), ..Settings::new("http://target.example/") };

@@ -498,7 +498,7 @@ static PROCESSOR: Block = Block {
                 Field::new("topicAnnotation", TEXT, "The annotation with a function's topics, separated by commas.").or("topic"),
                 Field::new("namespaces", Kind::List(&TEXT), "The gateway's namespaces to look for functions in. Default: all."),
                 Field::new("refreshInterval", Kind::Duration(SECOND, HOUR), "How often functions are listed.").or("10s"),
-                Field::new("vanishedGrace", Kind::Duration(0, DAY), "How long a function that is no longer listed keeps its events: a redeploy looks like a removal.")
+                Field::new("vanishedGrace", Kind::Duration(0, DAY), "How long a function that is no longer listed keeps its events: a redeploy looks like a removal. After a start, how long the functions of the last run are waited for.")
                     .or("1m"),
                 HTTP_TLS,
                 TIMEOUT.or("1m"),

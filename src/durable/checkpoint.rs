@@ -290,19 +290,7 @@ pub(super) fn load(conn: &Connection, path: &Path, source: &str) -> Result<Optio
         return Err(damaged("the list of unsettled events"));
     }
 
-    let known = tx
-        .prepare_cached("SELECT destinations, crc FROM known WHERE source = ?1")
-        .and_then(|mut select| {
-            select.query_row([source], |row| Ok((row.get::<_, String>(0)?, row.get::<_, i64>(1)?))).optional()
-        })
-        .map_err(sql)?;
-    let destinations = match known {
-        None => Vec::new(),
-        Some((json, crc)) if known_crc(source, &json) == crc => {
-            serde_json::from_str(&json).map_err(|_| damaged("the list of destinations"))?
-        }
-        Some(_) => return Err(damaged("the list of destinations")),
-    };
+    let destinations = known(&tx, path, source)?;
     Ok(Some(Checkpoint {
         source: source.to_owned(),
         instance_uuid,
@@ -318,6 +306,27 @@ pub(super) fn load(conn: &Connection, path: &Path, source: &str) -> Result<Optio
 /// The sources that have a checkpoint, sorted.
 pub(super) fn sources(conn: &Connection) -> rusqlite::Result<Vec<String>> {
     conn.prepare_cached("SELECT name FROM source ORDER BY name")?.query_map([], |row| row.get(0))?.collect()
+}
+
+/// The destinations of the last run of a source.
+pub(super) fn known(conn: &Connection, path: &Path, source: &str) -> Result<Vec<String>, StoreError> {
+    let damaged = || StoreError::Damaged {
+        path: path.to_owned(),
+        what: format!("the list of destinations of source `{source}`"),
+    };
+    let known = conn
+        .prepare_cached("SELECT destinations, crc FROM known WHERE source = ?1")
+        .and_then(|mut select| {
+            select.query_row([source], |row| Ok((row.get::<_, String>(0)?, row.get::<_, i64>(1)?))).optional()
+        })
+        .map_err(|cause| StoreError::sql(path, "read a checkpoint", cause))?;
+    match known {
+        None => Ok(Vec::new()),
+        Some((json, crc)) if known_crc(source, &json) == crc => {
+            serde_json::from_str(&json).map_err(|_| damaged())
+        }
+        Some(_) => Err(damaged()),
+    }
 }
 
 /// Deletes everything that is known of a source but its spooled events and dead letters. False if nothing was.
@@ -390,6 +399,8 @@ mod tests {
             (11 * 60_000_000, Some(4), Some(-3))
         );
         assert_eq!(loaded.destinations, ["bus", "faas/a"]);
+        let known = store.reader().destinations(&["vc-01".into(), "vc-02".into()]).unwrap();
+        assert_eq!(Vec::from_iter(known), loaded.destinations);
         assert_eq!(loaded.unsettled, BTreeMap::from([("bus".into(), vec![id(11, 4), id(10, 1)])]));
         assert!(
             loaded.is_seen(id(10, u32::MAX))

@@ -1,6 +1,6 @@
 //! Reading the store: part of every [`Store`](super::Store), or a connection of its own beside a running router.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use rusqlite::{Connection, OpenFlags};
@@ -44,6 +44,18 @@ impl Reader {
     pub fn sources(&self) -> Result<Vec<String>, StoreError> {
         checkpoint::sources(&self.conn)
             .map_err(|cause| StoreError::sql(&self.path, "list the checkpoints", cause))
+    }
+
+    /// The destinations that these sources had in the last run.
+    pub fn destinations<'a>(
+        &self,
+        sources: impl IntoIterator<Item = &'a String>,
+    ) -> Result<BTreeSet<String>, StoreError> {
+        let mut all = BTreeSet::new();
+        for source in sources {
+            all.extend(checkpoint::known(&self.conn, &self.path, source)?);
+        }
+        Ok(all)
     }
 
     /// The rows of a destination's spool after `after_row`, in order: as many as take `bytes_max` in memory once

@@ -68,6 +68,8 @@ struct Begun {
     /// Where the source first began, over all runs, see [`Checkpoint::first_us`].
     first_us: Option<i64>,
     changed: bool,
+    /// The destinations that the last checkpoint named.
+    known: Vec<String>,
 }
 
 /// The next resume time, microseconds since 1970 UTC: reading starts again at it less the overlap, which is not after the oldest unsettled event.
@@ -148,6 +150,7 @@ impl Core {
             resume_us,
             first_us,
             changed: true,
+            known: Vec::new(),
         });
         let write = self.checkpoint_of(source).expect("it has just begun");
         Ok((Start { info, begin_us, progress }, write))
@@ -221,6 +224,7 @@ impl Core {
         for flow in self.sources.iter_mut().filter(|flow| flow.name == write.source) {
             if let Some(begun) = &mut flow.begun {
                 begun.changed = true;
+                begun.known.clear();
                 begun.order.seen().mark_dirty(write.dirty.iter().map(|(minute, _)| *minute));
             }
         }
@@ -261,6 +265,10 @@ impl Core {
         let seen = begun.order.seen();
         seen.prune(prune_before_minute);
         begun.progress.key_gaps.store(seen.gaps_since(prune_before_minute), Relaxed);
+        // Ten thousand names are not to be written with every checkpoint.
+        let known = self.route.known(&self.destinations);
+        let destinations = (begun.known != known).then(|| known.clone());
+        begun.known = known;
         Some(CheckpointWrite {
             source: flow.name.clone(),
             instance_uuid: begun.info.instance_uuid,
@@ -273,9 +281,7 @@ impl Core {
                 .into_iter()
                 .map(|(name, identities)| (name.to_string(), identities))
                 .collect(),
-            destinations: Some(
-                self.destinations.iter().map(|(_, destination)| destination.name.to_string()).collect(),
-            ),
+            destinations,
         })
     }
 

@@ -1,4 +1,4 @@
-//! Destinations: a processor, or for OpenFaaS one function. The unit of delivery, order, retry, spool, dead letters and settlement.
+//! Destinations: a processor, or for OpenFaaS one function, for EventBridge one bus. The unit of delivery, order, retry, spool, dead letters and settlement.
 
 use std::sync::Arc;
 
@@ -8,14 +8,14 @@ use rustc_hash::FxHashMap;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct DestinationId(pub u32);
 
-/// Where a destination is: a processor, and for a processor with functions the function.
+/// Where a destination is: a processor, and for a processor with functions or buses the function or bus.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Destination {
     /// Index of the processor in the configuration.
     pub processor: usize,
-    /// The function; empty for a processor that is one destination.
+    /// The function or bus; empty for a processor that is one destination.
     pub function: Arc<str>,
-    /// `processor`, or `processor/function`: its name in the store, metrics and logs.
+    /// `processor`, or `processor/function`, or `processor/bus`: its name in the store, metrics and logs.
     pub name: Arc<str>,
 }
 

@@ -49,7 +49,7 @@ pub struct Piece {
 /// One delivery: the events of its pieces in order.
 #[derive(Clone, Debug)]
 pub struct Request {
-    /// The function, for a processor with many destinations; else empty.
+    /// The function or bus, for a processor with many destinations; else empty.
     pub function: Arc<str>,
     pub pieces: Vec<Piece>,
     /// Events in all pieces.
@@ -110,7 +110,7 @@ impl Interest {
         match self {
             Interest::Everything => {}
             // The sender lives as long as the processor; without one nothing is delivered anyway.
-            Interest::Functions(topics) => drop(topics.wait_for(|map| map.generation() > 0).await),
+            Interest::Functions(topics) => drop(topics.wait_for(|map| map.is_whole()).await),
             Interest::Rules(rules) => drop(rules.wait_for(|rules| rules.generation > 0).await),
         }
     }
@@ -126,6 +126,10 @@ pub trait Processor: Send + Sync + 'static {
     /// Begins what has to go on beside deliveries (reading functions or rules again and again), on the current runtime, until the processor is
     /// dropped. Called once.
     fn start(self: Arc<Self>) {}
+
+    /// To be called before [`start`](Processor::start): the functions that a former run knew. What it wants is [known](Interest::known) when each of them was
+    /// listed, or had its time to be.
+    fn expect(&self, _functions: Vec<Arc<str>>) {}
 
     /// Which events it takes.
     fn interest(&self) -> Interest {

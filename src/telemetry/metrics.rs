@@ -78,8 +78,8 @@ const MANUAL: &str = "\
 <!-- Written by a test from the declarations in src/telemetry/metrics.rs: `UPDATE_DOCS=1 cargo test --test docs` writes it anew. -->
 
 `GET /metrics` on the [admin address](configuration.md#admin) is a Prometheus page. A counter begins at 0 with the process; a histogram has `_bucket`, `_sum`
-and `_count`. The label `source` is the source's name in the configuration, `destination` is `PROCESSOR`, or `PROCESSOR/FUNCTION` and `PROCESSOR/BUS` where
-a processor has several, and `stage` is a step of the [pipeline](architecture.md).
+and `_count`. The label `source` is the source's name in the configuration, `destination` is `PROCESSOR`, for OpenFaaS
+`PROCESSOR/FUNCTION` and for EventBridge `PROCESSOR/BUS`, and `stage` is a step of the [pipeline](architecture.md).
 
 What to look at first:
 

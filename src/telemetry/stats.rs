@@ -92,8 +92,16 @@ impl Processor for Counted {
         Arc::clone(&self.processor).start();
     }
 
+    fn expect(&self, functions: Vec<Arc<str>>) {
+        self.processor.expect(functions);
+    }
+
     fn interest(&self) -> Interest {
         self.processor.interest()
+    }
+
+    fn address(&self, function: &str) -> Option<String> {
+        self.processor.address(function)
     }
 
     fn check(&self) -> BoxFuture<'_, Result<String, Failure>> {

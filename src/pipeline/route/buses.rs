@@ -12,10 +12,11 @@ use crate::config::Payload;
 use crate::event::{Batch, Selection};
 use crate::pattern::{Facts, Matcher, PatternId, PatternSet, Root};
 use crate::pipeline::destination::{DestinationId, Destinations};
-use crate::processor::eventbridge::rules::{Bus, RuleSet};
+use crate::processor::eventbridge::rules::{Bus, RuleSet, unnamed};
 
 /// The event buses of one processor, as the route stage sees them.
 pub struct Buses {
+    processor: usize,
     name: String,
     rules: watch::Receiver<Arc<RuleSet>>,
     /// What `buses` was made of.
@@ -45,7 +46,17 @@ impl Buses {
         let destinations =
             current.buses.iter().map(|bus| destinations.intern(processor, name, &bus.function)).collect();
         let buses = compiled(name, &current);
-        Buses { name: name.into(), rules, current, buses, destinations, matched: Vec::new() }
+        Buses { processor, name: name.into(), rules, current, buses, destinations, matched: Vec::new() }
+    }
+
+    /// The destination of what the store has under the processor's own name: where it may be for any of several buses, one that keeps it and says so.
+    pub(super) fn unnamed(&self, destinations: &mut Destinations) -> DestinationId {
+        let bus = unnamed(self.current.buses.iter().map(|bus| &*bus.name)).unwrap_or_default();
+        destinations.intern(self.processor, &self.name, bus)
+    }
+
+    pub(super) fn name(&self) -> &str {
+        &self.name
     }
 
     pub fn count(&self) -> usize {

@@ -86,6 +86,16 @@ impl Route {
         known.or_else(|| self.reach.iter().find_map(|reach| reach.named(name, destinations)))
     }
 
+    /// The names of what events may go to now or soon: all of `destinations`, but of functions those that there are. One that is gone is not waited for at the
+    /// next start.
+    pub fn known(&self, destinations: &Destinations) -> Vec<String> {
+        let is_function = |processor| self.reach.iter().any(|reach| reach.has_functions(processor));
+        let others = destinations.iter().filter(|(_, destination)| !is_function(destination.processor));
+        let mut known: Vec<String> = others.map(|(_, destination)| destination.name.to_string()).collect();
+        known.extend(self.reach.iter().flat_map(Reach::functions));
+        known
+    }
+
     /// Where the events of `batch` go. Events that a former run had routed (`replays`) go where they are still owed, and nowhere else.
     pub fn step(
         &mut self,

@@ -64,13 +64,29 @@ impl Reach {
     /// The destination of this processor that a former run knew under `name`, whether or not its target has it now.
     pub(super) fn named(&self, name: &str, destinations: &mut Destinations) -> Option<DestinationId> {
         let (processor, processor_name) = match self {
-            // A bus that is configured is known by name.
-            Reach::Whole(_) | Reach::Buses(_) => return None,
+            Reach::Whole(_) => return None,
+            // A bus that is configured is known by its name.
+            Reach::Buses(buses) => return (buses.name() == name).then(|| buses.unnamed(destinations)),
             Reach::Functions(functions) => (functions.processor, &functions.name),
         };
         let function = name.strip_prefix(processor_name.as_str())?;
         let function = if function.is_empty() { "" } else { function.strip_prefix('/')? };
         Some(destinations.intern(processor, processor_name, function))
+    }
+}
+
+impl Reach {
+    /// The names of the functions that events may go to now or soon, as destinations; nothing of a processor without functions.
+    pub(super) fn functions(&self) -> Vec<String> {
+        let Reach::Functions(Functions { name: processor, topics, .. }) = self else { return Vec::new() };
+        let map = topics.borrow();
+        let listed = map.functions().map(|(_, function)| &function.name);
+        listed.chain(map.missing()).map(|function| format!("{processor}/{function}")).collect()
+    }
+
+    /// Whether its destinations are functions, of this processor among others.
+    pub(super) fn has_functions(&self, of: usize) -> bool {
+        matches!(self, Reach::Functions(Functions { processor, .. }) if *processor == of)
     }
 }
 

@@ -1,5 +1,6 @@
 //! Who we are for AWS: an access key, a profile, AWS's default chain; then perhaps a role to assume.
 
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
 
 use aws_config::default_provider::credentials::DefaultCredentialsChain;
@@ -15,10 +16,65 @@ use aws_sdk_eventbridge::config::{Credentials, ProvideCredentials, SharedCredent
 
 use super::transport::Transport;
 use crate::config::{AwsAuth, EventBridge as Settings, Secret};
-use crate::limits::ACCESS_KEY_AGE_MAX;
+use crate::limits::{ACCESS_KEY_AGE_MAX, FORMER_SECRETS_MAX};
+use crate::processor::http::redact;
+
+/// The secrets that requests were signed with: AWS may speak of them.
+#[derive(Clone, Default)]
+pub struct Secrets(Arc<Mutex<Vec<String>>>);
+
+impl std::fmt::Debug for Secrets {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Secrets")
+    }
+}
+
+impl Secrets {
+    fn remember(&self, credentials: &Credentials) {
+        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        for secret in
+            [Some(credentials.secret_access_key()), credentials.session_token()].into_iter().flatten()
+        {
+            if !secret.is_empty() && !known.iter().any(|known| known == secret) {
+                known.push(secret.to_owned());
+            }
+        }
+        // The oldest go.
+        let excess = known.len().saturating_sub(FORMER_SECRETS_MAX);
+        known.drain(..excess);
+    }
+
+    /// `text` without any of them.
+    pub fn redact(&self, text: String) -> String {
+        let mut secrets = self.0.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        secrets.sort_by_key(|secret| std::cmp::Reverse(secret.len()));
+        redact(text, &secrets)
+    }
+}
+
+/// Credentials whose secrets are remembered.
+#[derive(Debug)]
+struct Remembered {
+    from: SharedCredentialsProvider,
+    secrets: Secrets,
+}
+
+impl ProvideCredentials for Remembered {
+    fn provide_credentials<'a>(&'a self) -> future::ProvideCredentials<'a>
+    where
+        Self: 'a,
+    {
+        future::ProvideCredentials::new(async {
+            let credentials = self.from.provide_credentials().await?;
+            self.secrets.remember(&credentials);
+            Ok(credentials)
+        })
+    }
+}
 
 /// The SDK's configuration with credentials. Asks nobody yet; the SDK gets credentials when it needs them, and again before they expire.
-pub async fn sdk_config(settings: &Settings, transport: &Transport) -> SdkConfig {
+pub async fn sdk_config(settings: &Settings, transport: &Transport, secrets: &Secrets) -> SdkConfig {
+    let remembered = |from| SharedCredentialsProvider::new(Remembered { from, secrets: secrets.clone() });
     let region = Region::new(settings.region.clone());
     let provider_config =
         ProviderConfig::default().with_region(Some(region.clone())).with_http_client(transport.shared());
@@ -40,6 +96,7 @@ pub async fn sdk_config(settings: &Settings, transport: &Transport) -> SdkConfig
             SharedCredentialsProvider::new(chain.build().await)
         }
     };
+    let base = remembered(base);
     let config = |credentials: SharedCredentialsProvider| {
         aws_config::defaults(BehaviorVersion::latest())
             .region(region.clone())
@@ -59,7 +116,7 @@ pub async fn sdk_config(settings: &Settings, transport: &Transport) -> SdkConfig
         assumed = assumed.external_id(external_id);
     }
     let assumed = SharedCredentialsProvider::new(assumed.build_from_provider(base).await);
-    config(assumed).load().await
+    config(remembered(assumed)).load().await
 }
 
 /// An access key whose secret may be in a file that is rotated.

@@ -8,13 +8,14 @@ use std::error::Error;
 use aws_sdk_eventbridge::config::http::HttpResponse;
 use aws_sdk_eventbridge::error::{ProvideErrorMetadata, SdkError};
 
+use super::credentials::Secrets;
 use super::transport::Undelivered;
 use crate::limits::{EXCERPT_BYTES_MAX, THROTTLE_WAIT};
 use crate::processor::http::find;
 use crate::processor::{Failure, Fault};
 
 /// An entry of a PutEvents answer that failed.
-pub fn of_entry(code: &str, message: &str) -> Failure {
+pub fn of_entry(code: &str, message: &str, secrets: &Secrets) -> Failure {
     let (fault, wait) = match code {
         _ if throttles(code) => (Fault::Target, Some(THROTTLE_WAIT)),
         "InternalFailure" | "InternalException" | "InternalError" | "ServiceUnavailable" => {
@@ -29,11 +30,12 @@ pub fn of_entry(code: &str, message: &str) -> Failure {
         | "NotAuthorizedForDetailTypeException" => (Fault::Permanent, None),
         _ => (Fault::Retryable, None),
     };
-    Failure { wait, ..Failure::new(fault, said("EventBridge refused the event", code, message)) }
+    Failure { wait, ..Failure::new(fault, said("EventBridge refused the event", code, message, secrets)) }
 }
 
-/// A call that failed as a whole. What is wrong with our credentials or rights is no fault of the events: they wait until somebody mends it.
-pub fn of_call<E>(target: &str, error: &SdkError<E, HttpResponse>) -> Failure
+/// A call that failed as a whole. What is wrong with our credentials, our rights or a bus is no fault of the events, nor is what somebody between us and AWS
+/// answers: they wait until somebody mends it.
+pub fn of_call<E>(target: &str, secrets: &Secrets, error: &SdkError<E, HttpResponse>) -> Failure
 where
     E: Error + ProvideErrorMetadata + 'static,
 {
@@ -52,20 +54,21 @@ where
         },
         SdkError::ServiceError(answer) => {
             let status = answer.raw().status().as_u16();
-            let code = answer.err().code().unwrap_or("no error code");
-            let fault = match code {
-                _ if throttles(code) || refuses_us(code) => Fault::Target,
-                _ if status >= 500 => Fault::Target,
-                _ => Failure::fault_of(status),
-            };
+            let code = answer.err().code();
+            let fault = of_refusal(status, code);
+            let (is_ours, code) = (code.is_some(), code.unwrap_or("no error code"));
             let asked = answer.raw().headers().get("retry-after").and_then(|value| value.parse().ok());
             let asked = asked
                 .map(|seconds| std::time::Duration::from_secs(seconds).min(crate::limits::RETRY_AFTER_MAX));
             let message = answer.err().message().unwrap_or_default();
-            let mut reason = said(&format!("{target} answered {status}"), code, message);
-            if refuses_us(code) {
-                reason += "; check `auth`, `assumeRole` and the rights of that identity";
-            }
+            let mut reason = said(&format!("{target} answered {status}"), code, message, secrets);
+            reason += match code {
+                _ if refuses_us(code) => "; check `auth`, `assumeRole` and the rights of that identity",
+                "ResourceNotFoundException" => "; create the bus or correct `buses`",
+                _ if status == 407 => "; check the proxy's credentials",
+                _ if !is_ours => ", which is no answer of EventBridge; check `endpoint` and proxies",
+                _ => "",
+            };
             Failure {
                 status: Some(status),
                 wait: asked.or(throttles(code).then_some(THROTTLE_WAIT)),
@@ -80,8 +83,36 @@ where
         // No request was made: no credentials, or none that can be used.
         other => target_fault(format!(
             "no request to {target}: {}; check `auth` and `assumeRole`",
-            innermost(other)
+            secrets.redact(innermost(other))
         )),
+    }
+}
+
+/// Whose fault a status other than a success is, with AWS's code, which nobody else gives.
+fn of_refusal(status: u16, code: Option<&str>) -> Fault {
+    match code {
+        // A call that is too large is taken apart.
+        _ if status == 413 => Fault::Permanent,
+        None => Fault::Target,
+        Some(code) if throttles(code) || refuses_us(code) => Fault::Target,
+        Some("ResourceNotFoundException") => Fault::Target,
+        _ if matches!(status, 401 | 403 | 407) || status >= 500 => Fault::Target,
+        Some(
+            "ValidationException"
+            | "ValidationError"
+            | "SerializationException"
+            | "InvalidArgument"
+            | "InvalidParameterValue"
+            | "InvalidParameterCombination"
+            | "MissingParameter"
+            | "MalformedDetail"
+            | "RequestEntityTooLarge"
+            | "RequestEntityTooLargeException",
+        ) => Fault::Permanent,
+        Some(_) => match Failure::fault_of(status) {
+            Fault::Permanent => Fault::Retryable,
+            fault => fault,
+        },
     }
 }
 
@@ -117,11 +148,14 @@ fn refuses_us(code: &str) -> bool {
             | "ExpiredTokenException"
             | "RequestExpired"
             | "NotAuthorized"
+            | "UnauthorizedException"
             | "OptInRequired"
     )
 }
 
-fn said(what: &str, code: &str, message: &str) -> String {
+fn said(what: &str, code: &str, message: &str, secrets: &Secrets) -> String {
+    // Before it is made shorter: the beginning of a secret is one, too.
+    let message = secrets.redact(message.to_owned());
     let end = message
         .char_indices()
         .map(|(at, letter)| at + letter.len_utf8())
@@ -155,7 +189,7 @@ mod tests {
             ("SomethingNew", Fault::Retryable),
             ("", Fault::Retryable),
         ] {
-            let failure = of_entry(code, "why");
+            let failure = of_entry(code, "why", &Secrets::default());
             assert_eq!(
                 (failure.fault, failure.wait.is_some()),
                 (fault, code == "ThrottlingException"),
@@ -166,8 +200,31 @@ mod tests {
     }
 
     #[test]
+    fn calls_fail_by_their_status_and_code() {
+        for (status, code, fault) in [
+            (400, Some("ValidationException"), Fault::Permanent),
+            (413, Some("RequestEntityTooLargeException"), Fault::Permanent),
+            (413, None, Fault::Permanent),
+            (400, Some("ResourceNotFoundException"), Fault::Target),
+            (400, Some("UnauthorizedException"), Fault::Target),
+            (400, Some("ThrottlingException"), Fault::Target),
+            (400, Some("SomethingNew"), Fault::Retryable),
+            (401, Some("SomethingNew"), Fault::Target),
+            (403, Some("SomethingNew"), Fault::Target),
+            (500, Some("InternalException"), Fault::Target),
+            (302, None, Fault::Target),
+            (400, None, Fault::Target),
+            (403, None, Fault::Target),
+            (404, None, Fault::Target),
+            (407, None, Fault::Target),
+        ] {
+            assert_eq!(of_refusal(status, code), fault, "{status} {code:?}");
+        }
+    }
+
+    #[test]
     fn messages_are_one_bounded_line() {
-        let failure = of_entry("MalformedDetail", &"ü\n".repeat(1_000));
+        let failure = of_entry("MalformedDetail", &"ü\n".repeat(1_000), &Secrets::default());
         assert!(failure.reason.len() < EXCERPT_BYTES_MAX + 100 && !failure.reason.contains('\n'));
     }
 }

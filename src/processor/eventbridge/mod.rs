@@ -17,7 +17,7 @@ pub mod rules;
 mod transport;
 
 use std::ops::Range;
-use std::sync::Arc;
+use std::sync::{Arc, Once};
 use std::time::Duration;
 
 use aws_sdk_eventbridge::Client;
@@ -25,6 +25,7 @@ use aws_sdk_eventbridge::primitives::DateTime;
 use aws_sdk_eventbridge::types::PutEventsRequestEntry;
 use tokio::sync::{Mutex, OnceCell, watch};
 
+use credentials::Secrets;
 use rules::RuleSet;
 use transport::Transport;
 
@@ -46,9 +47,12 @@ pub struct EventBridge {
     transport: Transport,
     /// Made at the first use: looking for credentials may take the network.
     client: OnceCell<Client>,
+    secrets: Secrets,
     envelope: Envelope,
     rules: watch::Sender<Arc<RuleSet>>,
     refreshing: Mutex<()>,
+    /// Whether it was told that events are kept for nobody knows which bus.
+    homeless: Once,
 }
 
 /// An event on its way.
@@ -76,9 +80,11 @@ impl EventBridge {
             target: transport.target(),
             transport,
             client: OnceCell::new(),
+            secrets: Secrets::default(),
             envelope,
             rules: watch::Sender::new(Arc::new(rules)),
             refreshing: Mutex::new(()),
+            homeless: Once::new(),
         })
     }
 
@@ -95,7 +101,7 @@ impl EventBridge {
         let known = Arc::clone(&self.rules.borrow());
         let mut buses = Vec::with_capacity(known.buses.len());
         for (bus, known) in self.settings.buses.iter().zip(&known.buses) {
-            buses.push(rules::read(client, &self.target, bus, known).await?);
+            buses.push(rules::read(client, &self.target, &self.secrets, bus, known).await?);
         }
         let read = RuleSet { buses, ..RuleSet::clone(&known) };
         if known.generation > 0 && *known == read {
@@ -109,7 +115,7 @@ impl EventBridge {
 
     async fn client(&self) -> &Client {
         let make = async || {
-            let sdk = credentials::sdk_config(&self.settings, &self.transport).await;
+            let sdk = credentials::sdk_config(&self.settings, &self.transport, &self.secrets).await;
             let mut config = aws_sdk_eventbridge::config::Builder::from(&sdk);
             config.set_endpoint_url(self.settings.endpoint.clone());
             Client::from_conf(config.build())
@@ -175,12 +181,29 @@ impl EventBridge {
         entries
     }
 
+    fn buses(&self) -> impl Iterator<Item = &str> {
+        self.settings.buses.iter().map(|bus| &*bus.name)
+    }
+
+    /// The bus that a request names. What names none waits where it may be for any of several: a wrong bus would take it, too.
+    fn bus(&self, named: &str) -> Result<&str, Failure> {
+        if !named.is_empty() {
+            let reason = || format!("there is no bus `{named}` in the configuration any more");
+            let found = self.buses().find(|bus| *bus == named);
+            return found.ok_or_else(|| Failure::new(Fault::Permanent, reason()));
+        }
+        rules::unnamed(self.buses()).ok_or_else(|| {
+            let buses = self.buses().collect::<Vec<_>>().join("`, `");
+            let reason = format!("which of `{buses}` an event is for that was kept when there was one bus is not known; configure that bus alone until what is kept is delivered");
+            self.homeless.call_once(|| tracing::error!(target_host = self.target, reason, "events wait"));
+            Failure::new(Fault::Target, reason)
+        })
+    }
+
     async fn put(&self, request: &Request) -> Outcome {
-        let bus = self.settings.buses.iter().find(|bus| bus.name == *request.function);
-        let Some(bus) = bus.or_else(|| self.settings.buses.first().filter(|_| request.function.is_empty()))
-        else {
-            let reason = format!("there is no bus `{}` in the configuration any more", request.function);
-            return Outcome::Failed(Failure::new(Fault::Permanent, reason));
+        let bus = match self.bus(&request.function) {
+            Ok(bus) => bus,
+            Err(failure) => return Outcome::Failed(failure),
         };
         let limit = self.settings.entry_bytes_max;
         let entries = self.entries(request);
@@ -189,7 +212,7 @@ impl EventBridge {
         let mut each: Vec<Option<Failure>> =
             sizes.iter().map(|size| (*size > limit).then(|| too_large(*size, limit))).collect();
         for call in pack::calls(&sizes, limit) {
-            let stop = self.call(&bus.name, &entries, call.clone(), &mut each).await;
+            let stop = self.call(bus, &entries, call.clone(), &mut each).await;
             // What the target cannot take now it cannot take a moment later, and order would be lost.
             if let Some(failure) = stop {
                 each[call.end..]
@@ -260,7 +283,7 @@ impl EventBridge {
                 .build()
         });
         let sent = self.client().await.put_events().set_entries(Some(built.collect())).send().await;
-        let answer = sent.map_err(|error| fault::of_call(&self.target, &error))?;
+        let answer = sent.map_err(|error| fault::of_call(&self.target, &self.secrets, &error))?;
         let results = answer.entries();
         if results.len() != entries.len() {
             // No entry can be told from another: none is acknowledged.
@@ -268,7 +291,9 @@ impl EventBridge {
                 format!("{} answered {} results for {} events", self.target, results.len(), entries.len());
             return Err(Failure::new(Fault::Target, reason));
         }
-        let failure = |code: &str, message: Option<&str>| fault::of_entry(code, message.unwrap_or_default());
+        let failure = |code: &str, message: Option<&str>| {
+            fault::of_entry(code, message.unwrap_or_default(), &self.secrets)
+        };
         Ok(results
             .iter()
             .map(|entry| entry.error_code().map(|code| failure(code, entry.error_message())))
@@ -282,9 +307,9 @@ impl EventBridge {
         for (bus, known) in self.settings.buses.iter().zip(&known.buses) {
             if bus.forward_all {
                 let described = client.describe_event_bus().name(&bus.name).send().await;
-                described.map_err(|error| fault::of_call(&self.target, &error))?;
+                described.map_err(|error| fault::of_call(&self.target, &self.secrets, &error))?;
             } else {
-                rules += rules::read(client, &self.target, bus, known).await?.rules.len();
+                rules += rules::read(client, &self.target, &self.secrets, bus, known).await?.rules.len();
             }
         }
         Ok(format!(
@@ -310,7 +335,7 @@ impl Processor for EventBridge {
     }
 
     fn address(&self, bus: &str) -> Option<String> {
-        let bus = if bus.is_empty() { &*self.settings.buses.first()?.name } else { bus };
+        let bus = if bus.is_empty() { rules::unnamed(self.buses())? } else { bus };
         Some(bus.into())
     }
 

@@ -13,6 +13,7 @@ use aws_sdk_eventbridge::Client;
 use aws_sdk_eventbridge::types::RuleState;
 use serde_json::Value;
 
+use super::credentials::Secrets;
 use super::fault;
 use crate::config::{EventBus, Payload};
 use crate::limits::RULES_MAX;
@@ -29,12 +30,12 @@ pub struct RuleSet {
     pub buses: Vec<Bus>,
 }
 
-/// An event bus: a destination of its own where there are several.
+/// An event bus: a destination of its own.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Bus {
     /// Name or ARN, as configured.
     pub name: String,
-    /// What [`Request::function`](crate::processor::Request) names this bus by; empty for the only bus.
+    /// What [`Request::function`](crate::processor::Request) names this bus by: its name, whether or not there are others.
     pub function: Arc<str>,
     /// The account that AWS will write into events, where it is known.
     pub account: Option<String>,
@@ -58,7 +59,7 @@ impl RuleSet {
     pub fn unread(region: &str, payload: Payload, buses: &[EventBus]) -> Self {
         let unread = buses.iter().map(|bus| Bus {
             name: bus.name.clone(),
-            function: if buses.len() == 1 { "".into() } else { bus.name.as_str().into() },
+            function: bus.name.as_str().into(),
             account: None,
             everything: bus.forward_all,
             rules: Vec::new(),
@@ -67,8 +68,25 @@ impl RuleSet {
     }
 }
 
+/// Which of `buses` what the store has under the processor's own name is for, which once was the name of an only bus: the only one, or the account's default
+/// bus. `None` where it may be any of several.
+pub fn unnamed<'a>(mut buses: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+    let first = buses.next()?;
+    let Some(second) = buses.next() else { return Some(first) };
+    [first, second]
+        .into_iter()
+        .chain(buses)
+        .find(|bus| *bus == "default" || bus.ends_with(":event-bus/default"))
+}
+
 /// Reads the rules of one bus.
-pub async fn read(client: &Client, target: &str, bus: &EventBus, unread: &Bus) -> Result<Bus, Failure> {
+pub async fn read(
+    client: &Client,
+    target: &str,
+    secrets: &Secrets,
+    bus: &EventBus,
+    unread: &Bus,
+) -> Result<Bus, Failure> {
     let mut found = Bus { account: None, rules: Vec::new(), ..unread.clone() };
     if bus.forward_all {
         return Ok(found);
@@ -78,7 +96,7 @@ pub async fn read(client: &Client, target: &str, bus: &EventBus, unread: &Bus) -
     let (mut next, mut seen) = (None, 0);
     loop {
         let page = client.list_rules().event_bus_name(&bus.name).limit(100).set_next_token(next).send().await;
-        let page = page.map_err(|error| fault::of_call(target, &error))?;
+        let page = page.map_err(|error| fault::of_call(target, secrets, &error))?;
         for rule in page.rules() {
             seen += 1;
             let (name, arn) = (rule.name().unwrap_or_default(), rule.arn().unwrap_or_default());
@@ -123,4 +141,33 @@ pub async fn read(client: &Client, target: &str, bus: &EventBus, unread: &Bus) -
 
 fn unusable(target: &str, what: &str) -> Failure {
     Failure::new(Fault::Target, format!("{target}: {what}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_bus_has_its_own_name_however_many_there_are() {
+        let bus = |name: &str| EventBus { name: name.into(), rules: Vec::new(), forward_all: true };
+        for names in [&["default"][..], &["default", "audit"]] {
+            let buses: Vec<_> = names.iter().map(|name| bus(name)).collect();
+            let read = RuleSet::unread("eu-central-1", Payload::Pascal, &buses);
+            assert_eq!(read.buses.iter().map(|bus| &*bus.function).collect::<Vec<_>>(), names);
+        }
+    }
+
+    #[test]
+    fn what_names_no_bus_is_for_the_only_one_or_the_default_one() {
+        let arn = "arn:aws:events:eu-central-1:123456789012:event-bus/default";
+        let check = |buses: &[&'static str], expected| {
+            assert_eq!(unnamed(buses.iter().copied()), expected, "{buses:?}")
+        };
+        check(&["audit"], Some("audit"));
+        check(&["audit", "default"], Some("default"));
+        check(&["default", "audit", "x"], Some("default"));
+        check(&["audit", "x", arn], Some(arn));
+        check(&["audit", "x"], None);
+        check(&[], None);
+    }
 }

@@ -1,6 +1,6 @@
 //! The headers that every request of a client carries: credentials and configured ones. Their values may be in files that are rotated.
 //!
-//! INVARIANT: a value given here never reaches a log or an error: [`Headers::redact`] takes it out of what a target answers.
+//! INVARIANT: a value given here never reaches a log or an error: [`Headers::redact`] takes it out of what a target answers, also after it was rotated.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -12,7 +12,7 @@ use base64::prelude::BASE64_STANDARD;
 use hyper::header::{AUTHORIZATION, HeaderMap, HeaderName, HeaderValue, PROXY_AUTHORIZATION};
 
 use crate::config::{Auth, Secret, SecretError};
-use crate::limits::FILES_CHECK_INTERVAL;
+use crate::limits::{FILES_CHECK_INTERVAL, FORMER_SECRETS_MAX};
 
 /// Why headers cannot be made.
 #[derive(Debug, thiserror::Error)]
@@ -38,17 +38,32 @@ pub struct Headers {
     /// Never change.
     fixed: HeaderMap,
     now: ArcSwap<Values>,
-    /// Whether a value is in a file.
-    rotates: bool,
+    /// Those whose value is in a file.
+    rotating: Vec<HeaderName>,
     started: Instant,
     /// When the files are read again, milliseconds after `started`.
     next_read_ms: AtomicU64,
 }
 
+#[derive(Clone)]
 struct Values {
     headers: Arc<HeaderMap>,
-    /// What must not be shown.
+    /// What must not be shown, the longest first, so that one that contains another leaves nothing of itself.
     secrets: Vec<String>,
+    /// Those of `secrets` that are not in `headers` any more, the newest first.
+    former: Vec<String>,
+}
+
+impl Values {
+    /// With the secrets of before, which a target may still speak of.
+    fn after(mut self, last: &Values) -> Self {
+        let kept = last.secrets.iter().filter(|secret| !last.former.contains(secret)).chain(&last.former);
+        self.former = kept.filter(|secret| !self.secrets.contains(secret)).cloned().collect();
+        self.former.truncate(FORMER_SECRETS_MAX);
+        self.secrets.extend(self.former.iter().cloned());
+        self.secrets.sort_by_key(|secret| std::cmp::Reverse(secret.len()));
+        self
+    }
 }
 
 impl std::fmt::Debug for Values {
@@ -70,18 +85,21 @@ impl Headers {
             }
             names.push((parsed, value.clone()));
         }
-        let secrets = names.iter().map(|(_, value)| value).chain(match auth {
+        let credential = match auth {
             Auth::None => None,
             Auth::Basic { password: secret, .. } | Auth::Bearer { token: secret } => Some(secret),
-        });
-        let rotates = secrets.clone().any(|secret| secret.path().is_some());
+        };
+        let secrets =
+            names.iter().map(|(name, value)| (name, value)).chain(credential.map(|c| (&AUTHORIZATION, c)));
+        let in_files = secrets.filter(|(_, secret)| secret.path().is_some());
+        let rotating = in_files.map(|(name, _)| name.clone()).collect();
         let values = read(auth, &names, &fixed)?;
         Ok(Headers {
             auth: auth.clone(),
             extra: names,
             fixed,
             now: ArcSwap::from_pointee(values),
-            rotates,
+            rotating,
             started: Instant::now(),
             next_read_ms: AtomicU64::new(FILES_CHECK_INTERVAL.as_millis() as u64),
         })
@@ -89,7 +107,7 @@ impl Headers {
 
     /// The headers now. Files are read again after [`FILES_CHECK_INTERVAL`]; one that cannot be read leaves the last good value.
     pub fn current(&self) -> Arc<HeaderMap> {
-        if self.rotates {
+        if self.rotates() {
             let now_ms = self.started.elapsed().as_millis() as u64;
             let due = self.next_read_ms.load(Ordering::Relaxed);
             let next = now_ms + FILES_CHECK_INTERVAL.as_millis() as u64;
@@ -99,44 +117,60 @@ impl Headers {
                     .compare_exchange(due, next, Ordering::Relaxed, Ordering::Relaxed)
                     .is_ok();
             if mine {
-                match read(&self.auth, &self.extra, &self.fixed) {
-                    Ok(values) => self.now.store(Arc::new(values)),
-                    Err(error) => {
-                        tracing::warn!(%error, "a credential cannot be read again; the last one stays")
-                    }
-                }
+                self.read_again();
             }
         }
         Arc::clone(&self.now.load().headers)
     }
 
-    /// To be called when the target refused the credentials (401): the next request reads the files again.
-    pub fn refused(&self) {
-        self.next_read_ms.store(0, Ordering::Relaxed);
+    /// Whether a value is in a file.
+    pub fn rotates(&self) -> bool {
+        !self.rotating.is_empty()
+    }
+
+    /// To be called when the target refused the credentials (401) of a request with the headers `sent`: reads the files again. Whether there are others by now.
+    pub fn refused(&self, sent: &HeaderMap) -> bool {
+        if !self.rotates() {
+            return false;
+        }
+        self.read_again();
+        let now = self.now.load();
+        self.rotating.iter().any(|name| now.headers.get(name) != sent.get(name))
+    }
+
+    fn read_again(&self) {
+        match read(&self.auth, &self.extra, &self.fixed) {
+            Ok(values) => drop(self.now.rcu(|last| values.clone().after(last))),
+            Err(error) => tracing::warn!(%error, "a credential cannot be read again; the last one stays"),
+        }
     }
 
     /// `text`, which may have been cut anywhere, without any of the secrets, and without the beginning of one at its end.
-    pub fn redact(&self, mut text: String) -> String {
-        for secret in &self.now.load().secrets {
-            if text.contains(secret.as_str()) {
-                text = text.replace(secret.as_str(), "…");
-            }
-        }
-        for secret in &self.now.load().secrets {
-            let begun = (SHOWN_MAX + 1..secret.len()).rev().filter(|end| secret.is_char_boundary(*end));
-            let begun = begun.map(|end| &secret[..end]).find(|begun| text.ends_with(begun));
-            if let Some(begun) = begun {
-                text.truncate(text.len() - begun.len());
-                text.push('…');
-            }
-        }
-        text
+    pub fn redact(&self, text: String) -> String {
+        redact(text, &self.now.load().secrets)
     }
+}
+
+/// `text` without `secrets`, of which the longer come first, and without the beginning of one at its end.
+pub fn redact(mut text: String, secrets: &[String]) -> String {
+    for secret in secrets {
+        if text.contains(secret.as_str()) {
+            text = text.replace(secret.as_str(), "…");
+        }
+    }
+    for secret in secrets {
+        let begun = (SHOWN_MAX + 1..secret.len()).rev().filter(|end| secret.is_char_boundary(*end));
+        let begun = begun.map(|end| &secret[..end]).find(|begun| text.ends_with(begun));
+        if let Some(begun) = begun {
+            text.truncate(text.len() - begun.len());
+            text.push('…');
+        }
+    }
+    text
 }
 
 fn read(auth: &Auth, extra: &[(HeaderName, Secret)], fixed: &HeaderMap) -> Result<Values, HeadersError> {
     let mut headers = fixed.clone();
-    // The longest first, so that one that contains another leaves nothing of itself.
     let mut secrets = Vec::new();
     let mut put = |name: &HeaderName, value: String| {
         let mut header = HeaderValue::from_str(&value).map_err(|_| HeadersError::Value(name.to_string()))?;
@@ -173,7 +207,7 @@ fn read(auth: &Auth, extra: &[(HeaderName, Secret)], fixed: &HeaderMap) -> Resul
     // Words of a few letters would only garble what a target says.
     secrets.retain(|secret| secret.len() > SHOWN_MAX);
     secrets.sort_by_key(|secret| std::cmp::Reverse(secret.len()));
-    Ok(Values { headers: Arc::new(headers), secrets })
+    Ok(Values { headers: Arc::new(headers), secrets, former: Vec::new() })
 }
 
 #[cfg(test)]
@@ -203,13 +237,38 @@ mod tests {
         std::fs::write(&path, "one\n").unwrap();
         let auth = Auth::Bearer { token: Secret::file(&path) };
         let headers = Headers::new(&auth, &[], HeaderMap::new()).unwrap();
+        let sent = headers.current();
+        assert!(!headers.refused(&sent), "there is no other");
         std::fs::write(&path, "two\n").unwrap();
         assert_eq!(value(&headers, "authorization").unwrap(), "Bearer one");
-        headers.refused();
+        assert!(headers.refused(&sent));
         assert_eq!(value(&headers, "authorization").unwrap(), "Bearer two");
+        assert!(headers.refused(&sent), "it was sent before another's refusal was heard of");
+        assert!(!headers.refused(&headers.current()));
         std::fs::remove_file(&path).unwrap();
-        headers.refused();
+        assert!(!headers.refused(&headers.current()));
         assert_eq!(value(&headers, "authorization").unwrap(), "Bearer two", "the last good one stays");
+    }
+
+    #[test]
+    fn a_rotated_secret_is_still_one() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("token");
+        std::fs::write(&path, "token-0").unwrap();
+        let headers =
+            Headers::new(&Auth::Bearer { token: Secret::file(&path) }, &[], HeaderMap::new()).unwrap();
+        let last = FORMER_SECRETS_MAX + 1;
+        for n in 1..=last {
+            std::fs::write(&path, format!("token-{n}-{}", "x".repeat(n))).unwrap();
+            headers.refused(&headers.current());
+            headers.refused(&headers.current());
+        }
+        let said = |n: usize| format!("token-{n}-{} is no more", "x".repeat(n));
+        for n in [2, last - 1, last] {
+            assert_eq!(headers.redact(said(n)), "… is no more");
+        }
+        assert_eq!(headers.now.load().former.len(), FORMER_SECRETS_MAX);
+        assert_eq!(headers.redact("token-0 is no more".into()), "token-0 is no more", "kept are a few");
     }
 
     #[test]

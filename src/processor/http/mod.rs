@@ -5,7 +5,7 @@
 //!  └── answer: status, Retry-After, an excerpt ── Failure by type
 //! ```
 //!
-//! INVARIANT: a call ends within its time-out. INVARIANT: no path, query, credential or header value is in what it says.
+//! INVARIANT: a call ends within its time-out. INVARIANT: no query, credential or header value is in what it says, and no path but that of a redirect.
 
 mod connect;
 mod headers;
@@ -26,7 +26,7 @@ use hyper::{Method, Request, Response, StatusCode, Uri};
 use hyper_util::client::proxy::matcher::Matcher;
 
 pub use connect::{ConnectError, find, shown};
-pub use headers::{Headers, HeadersError};
+pub use headers::{Headers, HeadersError, redact};
 pub use retry_after::retry_after;
 pub use tls::{TlsError, client_config};
 
@@ -76,6 +76,8 @@ pub struct Client {
     settings: HttpClient,
     version: Version,
     headers: Headers,
+    /// Whether a proxy is between.
+    proxied: bool,
     pool: ArcSwap<Pool>,
     /// The files that `settings.tls` names, as they were when the pool was made or could not be made.
     files: ArcSwap<Fingerprint>,
@@ -92,6 +94,8 @@ pub struct Answer {
     pub body: Vec<u8>,
     /// Whether the body was longer than what was asked for.
     pub cut: bool,
+    /// The headers of the request, where credentials are rotated.
+    sent: Option<HeaderMap>,
 }
 
 /// Parses and checks the URL of a target.
@@ -130,7 +134,7 @@ impl Client {
         auth: &Auth,
         extra: &[(String, crate::config::Secret)],
     ) -> Result<Self, HttpError> {
-        let (_, proxy_auth) = route(origin, &settings.proxy)?;
+        let (way, proxy_auth) = route(origin, &settings.proxy)?;
         let mut fixed = HeaderMap::new();
         fixed.insert(
             USER_AGENT,
@@ -145,6 +149,7 @@ impl Client {
             settings: settings.clone(),
             version,
             headers: Headers::new(auth, extra, fixed)?,
+            proxied: !matches!(way, Route::Direct),
             pool: ArcSwap::from_pointee(pool(origin, settings, version)?),
             files: ArcSwap::from_pointee(files),
             started: Instant::now(),
@@ -172,10 +177,12 @@ impl Client {
     pub async fn exchange(&self, request: Request<Full<Bytes>>, keep: usize) -> Result<Answer, Failure> {
         self.reload();
         let limit = self.settings.timeout;
+        let headers = self.headers.rotates().then(|| request.headers().clone());
         let sent = async {
             let pool = self.pool.load_full();
             let (response, lease) = pool.send(request).await.map_err(|error| self.transport(&error))?;
-            self.read(response, keep, &pool, lease).await
+            let answer = self.read(response, keep, &pool, lease).await?;
+            Ok(Answer { sent: headers, ..answer })
         };
         match tokio::time::timeout(limit, sent).await {
             Ok(outcome) => outcome,
@@ -225,27 +232,32 @@ impl Client {
             pool.give_back(lease);
         }
         let cut = seen > body.len();
-        Ok(Answer { status: head.status, headers: head.headers, body, cut })
+        Ok(Answer { status: head.status, headers: head.headers, body, cut, sent: None })
     }
 
     /// What an answer other than a success means.
     pub fn refusal(&self, answer: &Answer) -> Failure {
         let status = answer.status;
-        if status == StatusCode::UNAUTHORIZED {
-            self.headers.refused();
-        }
+        // What was sent was good once, and what is in the file now was not tried yet.
+        let rotated = status == StatusCode::UNAUTHORIZED
+            && answer.sent.as_ref().is_some_and(|sent| self.headers.refused(sent));
         let mut reason = format!("{} answered {status}", self.target());
         if status.is_redirection() {
             let location =
                 answer.headers.get(LOCATION).and_then(|value| value.to_str().ok()?.parse::<Uri>().ok());
             match location {
-                Some(to) if to.host().is_some() => {
-                    reason += &format!(" to {}; configure that address", shown(&to))
+                Some(to) if to.host().is_some() || to.path().starts_with('/') => {
+                    let place = if to.host().is_some() { shown(&to) } else { self.target() };
+                    let place = self.headers.redact(format!("{place}{}", to.path()));
+                    let place = excerpt(place.as_bytes(), EXCERPT_BYTES_MAX);
+                    reason += &format!(" to {place}; configure that address")
                 }
                 _ => reason += "; configure the address that it leads to",
             }
         }
-        if matches!(status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) {
+        if rotated {
+            reason += "; the credentials were rotated, trying with the new ones";
+        } else if matches!(status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) {
             reason += "; check `auth`";
         }
         if status == StatusCode::PROXY_AUTHENTICATION_REQUIRED {
@@ -256,11 +268,13 @@ impl Client {
         if !said.is_empty() {
             reason = format!("{reason}: {}", excerpt(said.as_bytes(), EXCERPT_BYTES_MAX));
         }
+        let is_proxys = self.proxied && status == StatusCode::PROXY_AUTHENTICATION_REQUIRED;
+        let fault = if rotated || is_proxys { Fault::Target } else { Failure::fault_of(status.as_u16()) };
         Failure {
             status: Some(status.as_u16()),
             wait: retry_after(&answer.headers, SystemTime::now()),
             said,
-            ..Failure::new(Failure::fault_of(status.as_u16()), reason)
+            ..Failure::new(fault, reason)
         }
     }
 
@@ -350,7 +364,14 @@ fn pool(origin: &Uri, settings: &HttpClient, version: Version) -> Result<Pool, H
 fn route(origin: &Uri, proxy: &Proxy) -> Result<(Route, Option<HeaderValue>), HttpError> {
     let matcher = match proxy {
         Proxy::Direct => return Ok((Route::Direct, None)),
-        Proxy::Environment => Matcher::from_env(),
+        Proxy::Environment => {
+            let set = |name| std::env::var(name).ok().filter(|list| !list.is_empty());
+            let none = set("NO_PROXY").or_else(|| set("no_proxy")).unwrap_or_default();
+            if is_exempt(&none, origin) {
+                return Ok((Route::Direct, None));
+            }
+            Matcher::from_env()
+        }
         Proxy::Url { url, .. } => {
             let matcher = Matcher::builder().all(url.as_str()).build();
             if matcher.intercept(origin).is_none() {
@@ -371,6 +392,30 @@ fn route(origin: &Uri, proxy: &Proxy) -> Result<(Route, Option<HeaderValue>), Ht
     Ok((route, auth))
 }
 
+/// Whether `NO_PROXY` takes `origin` out by `*` or `HOST:PORT`, as Go's programs have it: what [`Matcher`] knows of it are names, addresses and networks.
+fn is_exempt(no_proxy: &str, origin: &Uri) -> bool {
+    let brackets = ['[', ']'];
+    let host = origin.host().unwrap_or_default().trim_matches(brackets).to_ascii_lowercase();
+    let port = origin.port_u16().unwrap_or(if origin.scheme_str() == Some("https") { 443 } else { 80 });
+    let is_address = host.parse::<std::net::IpAddr>().is_ok();
+    no_proxy.split(',').map(str::trim).any(|entry| {
+        if entry == "*" {
+            return true;
+        }
+        let Some((name, of)) = entry.rsplit_once(':') else { return false };
+        // An IPv6 address has colons of its own.
+        if of.parse() != Ok(port) || (name.contains(':') && !name.ends_with(']')) {
+            return false;
+        }
+        let name = name.trim_matches(brackets).trim_start_matches('*').to_ascii_lowercase();
+        let is_under = |name: &str| host.strip_suffix(name).is_some_and(|rest| rest.ends_with('.'));
+        match name.strip_prefix('.') {
+            Some(domain) => !is_address && is_under(domain),
+            None => host == name || (!is_address && !name.is_empty() && is_under(&name)),
+        }
+    })
+}
+
 pub(super) fn target_fault(reason: String) -> Failure {
     Failure::new(Fault::Target, reason)
 }
@@ -387,4 +432,36 @@ fn excerpt(body: &[u8], max: usize) -> String {
         text.push(letter);
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_proxy_knows_everything_and_ports() {
+        let check = |no_proxy: &str, origin: &str, expected: bool| {
+            assert_eq!(is_exempt(no_proxy, &origin.parse().unwrap()), expected, "{no_proxy} {origin}");
+        };
+        for origin in ["http://10.0.0.1", "https://[::1]:8443", "http://a.example"] {
+            check("*", origin, true);
+            check("b.example, *", origin, true);
+            check("", origin, false);
+        }
+        check("a.example:8080", "http://a.example:8080", true);
+        check("A.example:8080", "http://x.a.Example:8080", true);
+        check("a.example:8080", "http://a.example", false);
+        check("a.example:8080", "http://ba.example:8080", false);
+        check("a.example:80", "http://a.example", true);
+        check("a.example:443", "https://a.example", true);
+        check(".a.example:80", "http://x.a.example", true);
+        check("*.a.example:80", "http://a.example", false);
+        check("10.0.0.1:80", "http://10.0.0.1", true);
+        check("0.0.1:80", "http://10.0.0.1", false);
+        check("[::1]:80", "http://[::1]", true);
+        check("::80", "http://[::1]", false);
+        check(":80", "http://a.example", false);
+        // These are the matcher's.
+        check("a.example", "http://a.example", false);
+    }
 }

@@ -6,27 +6,31 @@
 //!    └──────── POST /function/NAME or /async-function/NAME ◄── deliver ◄──────┘
 //! ```
 //!
+//! A 404 of a function that the gateway does not list, but did a moment ago, is a redeploy and no fault of the event.
+//!
 //! A refresh that fails leaves the last good map. A synchronous call is settled by a status of 200 to 299; an asynchronous one by the gateway's 202,
 //! which means that the gateway's queue has it, not that the function ran.
 
 mod gateway;
 pub mod topics;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use arc_swap::ArcSwap;
 use hyper::Uri;
 use hyper::header::{CONTENT_TYPE, HeaderMap, HeaderValue};
 use tokio::sync::{Mutex, watch};
 
 pub use gateway::ASYNC_ANNOTATION;
-use topics::{Catalog, TopicMap};
+use topics::{Catalog, Change, TopicMap};
 
 use super::http::{Client, HttpError, Version, address, target_uri};
 use super::{BoxFuture, Failure, Fault, Interest, Outcome, Processor, Request, Shape};
 use crate::config::{Auth, HttpClient, OpenFaas as Settings};
 use crate::event::Envelope;
-use crate::limits::{FIRST_SYNC_RETRY, FUNCTIONS_MAX, LISTING_TIMEOUT};
+use crate::limits::{FIRST_SYNC_RETRY, FUNCTIONS_MAX, FUNCTIONS_NAMED_MAX, LISTING_TIMEOUT};
 
 /// Calls the functions of one gateway.
 #[derive(Debug)]
@@ -39,8 +43,18 @@ pub struct OpenFaas {
     content_type: Option<HeaderValue>,
     callback_url: Option<HeaderValue>,
     envelope: Envelope,
-    catalog: Mutex<Catalog>,
+    listing: Mutex<Listing>,
+    /// Functions in their grace time.
+    absent: ArcSwap<BTreeSet<Arc<str>>>,
     map: watch::Sender<Arc<TopicMap>>,
+}
+
+/// What is known from the gateway's listings.
+#[derive(Debug, Default)]
+struct Listing {
+    catalog: Catalog,
+    /// When the gateway was asked last, whatever it answered.
+    asked: Option<Instant>,
 }
 
 impl OpenFaas {
@@ -60,7 +74,8 @@ impl OpenFaas {
             content_type: header(&settings.content_type).map_err(media)?,
             callback_url: header(&settings.callback_url).map_err(url)?,
             envelope,
-            catalog: Mutex::default(),
+            listing: Mutex::default(),
+            absent: ArcSwap::default(),
             map: watch::Sender::default(),
             settings,
         })
@@ -74,11 +89,18 @@ impl OpenFaas {
     /// Reads the gateway's functions once. After a failure the last good map stays.
     pub async fn refresh(&self) -> Result<(), Failure> {
         // One refresh at a time, so that an older listing never replaces a newer one.
-        let mut catalog = self.catalog.lock().await;
+        self.refresh_in(&mut *self.listing.lock().await).await
+    }
+
+    async fn refresh_in(&self, listing: &mut Listing) -> Result<(), Failure> {
+        listing.asked = Some(Instant::now());
         let listed = gateway::functions(&self.gateway, &self.settings).await?;
-        let Some(change) = catalog.step(Instant::now(), listed, self.settings.vanished_grace) else {
-            return Ok(());
-        };
+        let change = listing.catalog.step(Instant::now(), listed, self.settings.vanished_grace);
+        let absent = listing.catalog.absent();
+        if absent != **self.absent.load() {
+            self.absent.store(Arc::new(absent));
+        }
+        let Some(change) = change else { return Ok(()) };
         let (gateway, functions) = (self.gateway.target(), change.map.functions().count());
         tracing::info!(
             gateway,
@@ -95,8 +117,33 @@ impl OpenFaas {
                 "too many functions; some get no events"
             );
         }
+        self.tell_of_missing(&change);
         self.map.send_replace(change.map);
         Ok(())
+    }
+
+    /// Warns of functions of a former run that the gateway does not list.
+    fn tell_of_missing(&self, change: &Change) {
+        let (gateway, missing) = (self.gateway.target(), change.map.missing());
+        let named = |functions: &BTreeSet<Arc<str>>| {
+            functions.iter().take(FUNCTIONS_NAMED_MAX).map(|name| &**name).collect::<Vec<_>>().join(", ")
+        };
+        if !missing.is_empty() {
+            tracing::warn!(
+                gateway,
+                missing = missing.len(),
+                functions = named(missing),
+                "the gateway does not list functions that had events before the restart; they have `vanishedGrace` to come back, and no event is read that they may want"
+            );
+        }
+        if !change.given_up.is_empty() {
+            tracing::warn!(
+                gateway,
+                missing = change.given_up.len(),
+                functions = named(&change.given_up),
+                "functions that had events before the restart did not come back within `vanishedGrace`; they are waited for no longer"
+            );
+        }
     }
 
     /// Refreshes again and again until the processor is dropped: soon after a failed first time, then at the configured interval.
@@ -127,13 +174,10 @@ impl OpenFaas {
                                 "the gateway's functions cannot be read; the last known stay"
                             );
                         }
-                        if this.map.borrow().generation() == 0 {
-                            interval.min(FIRST_SYNC_RETRY)
-                        } else {
-                            interval
-                        }
+                        interval
                     }
                 };
+                let wait = if this.map.borrow().is_whole() { wait } else { wait.min(FIRST_SYNC_RETRY) };
                 drop(this);
                 tokio::time::sleep(wait).await;
             }
@@ -172,9 +216,29 @@ impl OpenFaas {
                 rendering.structured(i, &mut body);
                 body
             };
-            each.push(self.functions.deliver(uri.clone(), headers.clone(), body.into()).await.err());
+            let mut failure = self.functions.deliver(uri.clone(), headers.clone(), body.into()).await.err();
+            if let Some(failure) = failure.as_mut().filter(|failure| failure.status == Some(404))
+                && self.is_absent(&request.function).await
+            {
+                failure.fault = Fault::Target;
+                failure.reason +=
+                    "; the gateway does not list it: events wait for it until `vanishedGrace` is over";
+            }
+            each.push(failure);
         }
         Outcome::of_each(each)
+    }
+
+    /// Whether a function that was not found is in its grace time. It may have gone since the last listing, so that this asks again, but not for every event.
+    async fn is_absent(&self, function: &str) -> bool {
+        if !self.absent.load().contains(function) {
+            let mut listing = self.listing.lock().await;
+            if listing.asked.is_none_or(|asked| asked.elapsed() >= FIRST_SYNC_RETRY) {
+                // A gateway that cannot be read says nothing new.
+                let _ = self.refresh_in(&mut listing).await;
+            }
+        }
+        self.absent.load().contains(function)
     }
 
     async fn reach(&self) -> Result<String, Failure> {
@@ -207,6 +271,13 @@ impl Processor for OpenFaas {
 
     fn start(self: Arc<Self>) {
         self.keep_fresh();
+    }
+
+    fn expect(&self, functions: Vec<Arc<str>>) {
+        // Nobody reads the functions before the start.
+        let Ok(mut listing) = self.listing.try_lock() else { return };
+        self.map.send_replace(listing.catalog.expect(functions));
+        self.absent.store(Arc::new(listing.catalog.absent()));
     }
 
     fn interest(&self) -> Interest {

@@ -9,7 +9,7 @@
 //!
 //! INVARIANT: a function keeps its [`FunctionId`] for the life of the process, whatever is deployed or removed.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -41,6 +41,7 @@ pub struct TopicMap {
     by_name: FxHashMap<Arc<str>, FunctionId>,
     exact: FxHashMap<Box<str>, Vec<FunctionId>>,
     wildcards: Vec<(Topic, FunctionId)>,
+    missing: BTreeSet<Arc<str>>,
 }
 
 impl TopicMap {
@@ -62,8 +63,18 @@ impl TopicMap {
         self.functions.get(self.by_name.get(name)?)
     }
 
-    fn new(generation: u64, functions: BTreeMap<FunctionId, Function>) -> Self {
-        let mut map = TopicMap { generation, ..TopicMap::default() };
+    /// Functions of a former run that were not listed yet and still have time to be.
+    pub fn missing(&self) -> &BTreeSet<Arc<str>> {
+        &self.missing
+    }
+
+    /// Whether it has all functions that may want an event now.
+    pub fn is_whole(&self) -> bool {
+        self.generation > 0 && self.missing.is_empty()
+    }
+
+    fn new(generation: u64, functions: BTreeMap<FunctionId, Function>, missing: BTreeSet<Arc<str>>) -> Self {
+        let mut map = TopicMap { generation, missing, ..TopicMap::default() };
         for (id, function) in &functions {
             map.by_name.insert(Arc::clone(&function.name), *id);
             for topic in &function.topics {
@@ -135,6 +146,10 @@ pub struct Catalog {
     maps: [Arc<TopicMap>; 2],
     ids: FxHashMap<Arc<str>, FunctionId>,
     known: BTreeMap<Arc<str>, Known>,
+    /// Functions of a former run that were not listed yet.
+    missing: BTreeSet<Arc<str>>,
+    /// The first listing and the last one.
+    listed: Option<(Instant, Instant)>,
 }
 
 #[derive(Debug)]
@@ -153,15 +168,33 @@ pub struct Change {
     pub vanished: usize,
     /// Functions without a place among [`FUNCTIONS_MAX`].
     pub refused: usize,
+    /// Functions of a former run that are waited for no longer.
+    pub given_up: BTreeSet<Arc<str>>,
 }
 
 impl Catalog {
+    /// Before the first listing: functions that a former run knew. Each has the grace time from the first listing to be listed. The map says so until then.
+    pub fn expect(&mut self, functions: impl IntoIterator<Item = Arc<str>>) -> Arc<TopicMap> {
+        self.missing.extend(functions);
+        Arc::new(TopicMap::new(0, BTreeMap::new(), self.missing.clone()))
+    }
+
+    /// The functions in their grace time: not in the last listing, and expected to come back.
+    pub fn absent(&self) -> BTreeSet<Arc<str>> {
+        let last = self.listed.map(|(_, last)| last);
+        let vanished = self.known.iter().filter(|(_, known)| Some(known.listed) != last);
+        vanished.map(|(name, _)| name).chain(&self.missing).map(Arc::clone).collect()
+    }
+
     /// Takes a whole listing in. `None` where nothing changed, but for the first listing.
     ///
     /// A function that is not listed keeps its topics for `grace`: a redeploy looks like a removal.
     pub fn step(&mut self, now: Instant, listed: Vec<Function>, grace: Duration) -> Option<Change> {
         let (mut changed, mut appeared, mut refused) = (self.generation == 0, 0, 0);
+        let first = self.listed.map_or(now, |(first, _)| first);
+        self.listed = Some((first, now));
         for function in listed {
+            changed |= self.missing.remove(&function.name);
             // Taking the topics away is an order; only what is not listed at all may come back.
             if function.topics.is_empty() {
                 changed |= self.known.remove(&function.name).is_some();
@@ -194,16 +227,18 @@ impl Catalog {
             now.saturating_duration_since(known.listed) < grace.max(Duration::from_nanos(1))
         });
         let vanished = before - self.known.len();
-        if !changed && vanished == 0 && refused == 0 {
+        let is_over = now.saturating_duration_since(first) >= grace;
+        let given_up = if is_over { std::mem::take(&mut self.missing) } else { BTreeSet::new() };
+        if !changed && vanished == 0 && refused == 0 && given_up.is_empty() {
             return None;
         }
         self.generation += 1;
         let functions =
             self.known.values().map(|known| (self.ids[&known.function.name], known.function.clone()));
-        let map = Arc::new(TopicMap::new(self.generation, functions.collect()));
+        let map = Arc::new(TopicMap::new(self.generation, functions.collect(), self.missing.clone()));
         self.maps.swap(0, 1);
         self.maps[0] = Arc::clone(&map);
-        Some(Change { map, appeared, vanished, refused })
+        Some(Change { map, appeared, vanished, refused, given_up })
     }
 }
 
@@ -282,6 +317,38 @@ mod tests {
         let id = |map: &TopicMap, name: &str| map.functions().find(|(_, f)| &*f.name == name).unwrap().0;
         assert_eq!(id(&back.map, "a"), id(&first.map, "a"));
         assert_eq!(id(&back.map, "b"), id(&first.map, "b"));
+    }
+
+    #[test]
+    fn functions_of_a_former_run_are_missing_until_they_are_listed_or_the_grace_time_is_over() {
+        let (mut catalog, start, grace) = (Catalog::default(), Instant::now(), Duration::from_secs(60));
+        let at = |seconds| start + Duration::from_secs(seconds);
+        let missing = |map: &TopicMap| map.missing().iter().map(|name| name.to_string()).collect::<Vec<_>>();
+        let before = catalog.expect(["a", "b", "c"].map(Arc::from));
+        assert_eq!((before.generation(), missing(&before).len(), before.is_whole()), (0, 3, false));
+        let first = catalog.step(at(1_000), vec![function("b", "T")], grace).unwrap();
+        assert_eq!((missing(&first.map), first.map.is_whole()), (vec!["a".into(), "c".into()], false));
+        assert!(catalog.step(at(1_010), vec![function("b", "T")], grace).is_none());
+        let both = || vec![function("b", "T"), function("a", "")];
+        let second = catalog.step(at(1_020), both(), grace).unwrap();
+        assert_eq!(missing(&second.map), ["c"], "one without topics any more is not missing");
+        assert_eq!(catalog.absent().len(), 1);
+        let last = catalog.step(at(1_060), both(), grace).unwrap();
+        assert!(last.map.is_whole() && last.given_up.contains("c") && catalog.absent().is_empty());
+    }
+
+    #[test]
+    fn a_function_is_absent_while_it_is_in_its_grace_time() {
+        let (mut catalog, start, grace) = (Catalog::default(), Instant::now(), Duration::from_secs(60));
+        let mut absent = |seconds, listed: Vec<Function>| {
+            catalog.step(start + Duration::from_secs(seconds), listed, grace);
+            catalog.absent().len()
+        };
+        assert_eq!(absent(0, vec![function("a", "T"), function("b", "T")]), 0);
+        assert_eq!(absent(10, vec![function("b", "T")]), 1);
+        assert_eq!(absent(20, vec![function("a", "T"), function("b", "T")]), 0);
+        assert_eq!(absent(30, vec![function("b", "T")]), 1);
+        assert_eq!(absent(80, vec![function("b", "T")]), 0);
     }
 
     #[test]
