@@ -242,6 +242,7 @@ impl Cursor {
     }
 
     fn resume(&mut self) {
+        self.singly = CAREFUL_EVENTS_BEYOND;
         self.begin = match &mut self.careful {
             None => Begin::Resume,
             Some(careful) => {
@@ -331,7 +332,12 @@ impl Cursor {
         self.rebuilt_us = self.position_us;
         // vCenter's clock may have been set back since the position was read.
         let from_us = self.position_us.min(link.vcenter_now_us());
-        from_us.saturating_sub(back_us.max(OVERLAP_MIN.as_micros() as i64))
+        let begin_us = from_us.saturating_sub(back_us.max(OVERLAP_MIN.as_micros() as i64));
+        // Past an event that cannot be decoded is slow reading: once is enough.
+        match self.poison_us {
+            Some(poison_us) if !whole => begin_us.max(poison_us.min(from_us)),
+            _ => begin_us,
+        }
     }
 
     async fn push<A: EventApi>(
