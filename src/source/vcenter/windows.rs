@@ -17,7 +17,7 @@ use crate::limits::{GAP_END_MIN, PAGE_RESERVE_BYTES, TIME_RENDERING, WINDOW_BACK
 use crate::pipeline::budget::Permit;
 use crate::source::{PageFacts, Verdict};
 use crate::vim::decode::salvage::count_events;
-use crate::vim::soap::{EventFilterSpec, format_us};
+use crate::vim::soap::{EventFilterSpec, EventMark, format_us};
 use crate::vim::{DecodeError, PageBody};
 
 #[derive(Debug)]
@@ -68,6 +68,11 @@ impl Windows {
             let Some((body, permit)) = self.query(link, begin_us, end_us).await? else {
                 let narrowed = end_us != self.end_us;
                 self.fits(begin_us, end_us);
+                // vCenter cuts an answer before it takes out what the user may not read: newer events that he may not may hide older ones.
+                let hidden = |(mark, _): &(EventMark, Instant)| mark.created_us > cursor.position_us();
+                if !narrowed && self.end_us.is_none() && link.marks().latest.as_ref().is_some_and(hidden) {
+                    self.width_us = Some(WINDOW_OVERLAP.as_micros() as i64 / 2);
+                }
                 return Ok(if narrowed { Step::Page { full: true } } else { Step::Empty });
             };
             let span_us = end_us.unwrap_or(open_end_us) - begin_us;
