@@ -73,9 +73,7 @@ impl Reach {
         let function = if function.is_empty() { "" } else { function.strip_prefix('/')? };
         Some(destinations.intern(processor, processor_name, function))
     }
-}
 
-impl Reach {
     /// The names of the functions that events may go to now or soon, as destinations; nothing of a processor without functions.
     pub(super) fn functions(&self) -> Vec<String> {
         let Reach::Functions(Functions { name: processor, topics, .. }) = self else { return Vec::new() };
