@@ -204,12 +204,12 @@ impl Storage for MemoryStore {
         if self.poisoned {
             return Err(StoreError::Poisoned { path: PathBuf::from("memory") });
         }
-        let mut state = locked(&self.disk.state);
         debug_assert_eq!(
-            relies_on_later(writes, |source| state.checkpoints.get(source).cloned()),
+            relies_on_later(writes, self)?,
             None,
             "a checkpoint before the write that it relies on"
         );
+        let mut state = locked(&self.disk.state);
         let (failing, free) = {
             let mut plan = locked(&self.disk.plan);
             (plan.failing.pop_front().flatten(), plan.free)

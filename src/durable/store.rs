@@ -241,7 +241,7 @@ impl From<StoreError> for Inner {
 impl Storage for Store {
     fn apply(&mut self, writes: &[Write]) -> Result<Vec<Outcome>, StoreError> {
         debug_assert_eq!(
-            relies_on_later(writes, |source| self.reader.load(source).ok().flatten()),
+            relies_on_later(writes, self)?,
             None,
             "a checkpoint before the write that it relies on"
         );

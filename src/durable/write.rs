@@ -9,9 +9,11 @@ use roaring::RoaringBitmap;
 use uuid::Uuid;
 
 use super::checkpoint::Checkpoint;
-use super::codec::Encoded;
+use super::codec::{self, Encoded};
+use super::dead_letters::DeadLetterFilter;
 use super::room::spool_owner;
-use crate::event::{Identity, Selection};
+use super::{Storage, StoreError};
+use crate::event::{Batch, Identity, Selection};
 
 /// One change of the durable state.
 #[derive(Clone, Debug)]
@@ -195,13 +197,11 @@ impl Refused {
 }
 
 /// The position within `writes` of the first checkpoint that counts an event as settled which a later write of the same transaction only then makes
-/// durable. `prior` is the checkpoint that is stored; it is asked for only where a checkpoint stands before a write of the same source.
+/// durable. `store` is as it was before `writes`; it is asked only where a checkpoint stands before a write of the same source.
 ///
-/// An event counts as settled for a destination when it is seen and not owed. A replayed dead letter that is spilled was settled before: no breach.
-pub(super) fn relies_on_later(
-    writes: &[Write],
-    mut prior: impl FnMut(&str) -> Option<Checkpoint>,
-) -> Option<usize> {
+/// An event counts as settled for a destination when it is seen and not owed. Where it was settled before, the later write is no breach: a replayed dead
+/// letter that is spilled, a spooled event that becomes a dead letter.
+pub(super) fn relies_on_later(writes: &[Write], store: &dyn Storage) -> Result<Option<usize>, StoreError> {
     let mut stored: HashMap<&str, Option<Checkpoint>> = HashMap::new();
     for (at, write) in writes.iter().enumerate() {
         let Write::Checkpoint(checkpoint) = write else { continue };
@@ -210,10 +210,13 @@ pub(super) fn relies_on_later(
             .filter_map(Write::makes_durable)
             .filter(|(source, ..)| *source == checkpoint.source);
         for (source, destination, identities) in later {
-            let before = stored.entry(source).or_insert_with(|| prior(source));
-            let breach = identities.iter().any(|&identity| {
-                let was_owed = before.as_ref().is_some_and(|b| b.owes(destination, identity));
-                let was_seen = before.as_ref().is_some_and(|b| b.is_seen(identity));
+            if !stored.contains_key(source) {
+                stored.insert(source, store.load(source)?);
+            }
+            let before = stored[source].as_ref();
+            for &identity in identities {
+                let was_owed = before.is_some_and(|b| b.owes(destination, identity));
+                let was_seen = before.is_some_and(|b| b.is_seen(identity));
                 let was_settled = was_seen && !was_owed;
                 let is_seen = was_seen
                     || checkpoint
@@ -224,19 +227,48 @@ pub(super) fn relies_on_later(
                     .unsettled
                     .iter()
                     .any(|(to, owed)| to == destination && owed.contains(&identity));
-                is_seen && !is_owed && !was_settled
-            });
-            if breach {
-                return Some(at);
+                if is_seen && !is_owed && !was_settled && !is_kept(store, source, destination, identity)? {
+                    return Ok(Some(at));
+                }
             }
         }
     }
-    None
+    Ok(None)
+}
+
+/// Whether a spool or the dead letters of `destination` hold the event.
+fn is_kept(
+    store: &dyn Storage,
+    source: &str,
+    destination: &str,
+    identity: Identity,
+) -> Result<bool, StoreError> {
+    for name in store.spools().keys().filter(|name| spool_owner(name).0 == destination) {
+        for row in store.peek(name, 0, u64::MAX)?.iter().filter(|row| row.source == source) {
+            let is_it = |batch: Batch| batch.records.iter().any(|record| record.identity == identity);
+            if codec::decode_blob(&row.blob).is_ok_and(is_it) {
+                return Ok(true);
+            }
+        }
+    }
+    let mut filter = DeadLetterFilter {
+        destination: Some(destination.to_owned()),
+        source: Some(source.to_owned()),
+        ..DeadLetterFilter::default()
+    };
+    loop {
+        let letters = store.dead_letters(&filter)?;
+        if letters.iter().any(|letter| letter.facts.identity == identity) {
+            return Ok(true);
+        }
+        let Some(last) = letters.last() else { return Ok(false) };
+        filter.after_row = last.row;
+    }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Bounds, Failing, MemoryDisk, MemoryStore, Storage, arbitrary, codec};
+    use super::super::{Bounds, Failing, MemoryDisk, MemoryStore, arbitrary};
     use super::*;
 
     fn checkpoint(seen: &[u32], owed: &[u32]) -> Write {
@@ -261,12 +293,28 @@ mod tests {
         Write::SpoolAppend(SpoolAppend { destination, source, batch, bytes_max: 1, disk_free_min: 0 })
     }
 
+    fn dead_letter(destination: &str, key: u32) -> Write {
+        let facts = DeadLetterFacts {
+            destination: destination.into(),
+            source: "vc-01".into(),
+            identity: Identity { minute: 1, key },
+            id: Uuid::from_u128(u128::from(key)),
+            subject: String::new(),
+            reason: String::new(),
+            status: None,
+            attempts: 1,
+            first_us: 0,
+            last_us: 0,
+        };
+        Write::DeadLetter(DeadLetter { facts, payload: Payload::Raw(Vec::new()) })
+    }
+
     #[test]
     fn the_checkpoint_never_relies_on_a_later_write() {
         let check = |stored: &[Write], writes: &[Write], expected: Option<usize>| {
             let mut store = MemoryStore::open(&MemoryDisk::default());
             store.apply(stored).unwrap();
-            let found = relies_on_later(writes, |source| store.load(source).unwrap());
+            let found = relies_on_later(writes, &store).unwrap();
             assert_eq!(found, expected, "{stored:?} {writes:?}");
         };
         check(&[], &[append("bus", &[7]), checkpoint(&[7], &[])], None);
@@ -277,6 +325,12 @@ mod tests {
         // It was owed, and is settled by a write that is yet to come.
         check(&[checkpoint(&[7], &[7])], &[checkpoint(&[7], &[]), append("bus", &[7])], Some(0));
         check(&[checkpoint(&[7], &[7])], &[append("bus", &[7]), checkpoint(&[7], &[])], None);
+        // What is in the spool is settled, whether or not a checkpoint says so by now: it may become a dead letter, or be moved to another spool.
+        let spooled = [checkpoint(&[7], &[7]), append("bus", &[7])];
+        check(&spooled, &[checkpoint(&[7], &[]), dead_letter("bus", 7)], None);
+        check(&spooled, &[checkpoint(&[7, 8], &[]), dead_letter("bus", 8)], Some(0));
+        check(&[append("bus", &[7])], &[checkpoint(&[7], &[]), dead_letter("faas/a", 7)], Some(0));
+        check(&[dead_letter("bus", 7)], &[checkpoint(&[7], &[]), append("bus", &[7])], None);
         // A dead letter that was settled long ago is replayed and spilled.
         check(&[checkpoint(&[7], &[])], &[checkpoint(&[7, 8], &[]), append("bus", &[7])], None);
     }
