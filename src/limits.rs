@@ -176,6 +176,9 @@ pub const WINDOW_OVERLAP: Duration = Duration::from_secs(5);
 pub const WINDOW_BACK_INTERVAL: Duration = Duration::from_secs(1);
 /// A sweep starts no sooner than this many times the last one's duration after it, so that sweeps are at most a fifth of the calls.
 pub const SWEEP_REST: u32 = 4;
+/// When no sweep comes to its end for so long (every one fails, or its session ends) what it was to read is let go: what was seen is kept until then, about a
+/// bit an event.
+pub const SWEEP_GIVEN_UP: Duration = Duration::from_secs(15 * 60);
 /// A session that lived shorter than this ends with a wait before the next login.
 pub const SESSION_LIFE_MIN: Duration = Duration::from_secs(30);
 /// Failures in a row after which the session is thought to be of no use (a vCenter upgraded in place speaks another version).

@@ -109,8 +109,7 @@ async fn pipeline(
     out: Arc<Mutex<Delivered>>,
 ) {
     let Some(Begin { found, answer, .. }) = begins.recv().await else { return };
-    let progress = Arc::new(Progress::default());
-    progress.resume_us.store(found.start_us, Relaxed);
+    let progress = Arc::new(Progress::new(found.start_us, i64::MAX));
     let info = Arc::new(SourceInfo {
         index: 0,
         name: "vc".to_string(),
@@ -118,7 +117,14 @@ async fn pipeline(
         instance_uuid: found.instance_uuid,
         api_version: found.api_version,
     });
-    answer.send(Ok(Start { info, begin_us: found.start_us, progress: Arc::clone(&progress) })).unwrap();
+    answer
+        .send(Ok(Start {
+            info,
+            begin_us: found.start_us,
+            floor_us: found.start_us,
+            progress: Arc::clone(&progress),
+        }))
+        .unwrap();
     let (mut parse, mut order) = (Parse::default(), Order::default());
     while let Some(page) = pages.recv().await {
         let step = order.step(parse.step(page).0);

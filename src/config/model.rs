@@ -230,6 +230,13 @@ pub struct Sweep {
     pub window: Duration,
 }
 
+impl Sweep {
+    /// An event is found that becomes visible so long after its creation: the window less what passes until the next sweep.
+    pub fn late(&self) -> Duration {
+        self.window.checked_sub(self.interval).filter(|late| !late.is_zero()).unwrap_or(self.window)
+    }
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct VcenterTimeouts {
     /// TCP and TLS; 10 s.

@@ -85,6 +85,11 @@ fn resume(last_us: i64, newest_us: Option<i64>, oldest_us: Option<i64>, overlap_
     }
 }
 
+/// The first minute that is remembered so that nothing from `kept_us` on is taken twice: an event's minute may differ by one between two readings.
+fn first_minute(kept_us: i64) -> u32 {
+    minute_of(kept_us).saturating_sub(1)
+}
+
 impl Core {
     /// `sources`: name and overlap in microseconds, by source index.
     pub fn new(sources: Vec<(String, i64)>, route: Route, mut destinations: Destinations) -> Self {
@@ -116,8 +121,7 @@ impl Core {
             instance_uuid: found.instance_uuid,
             api_version: found.api_version.clone(),
         });
-        let progress = Arc::new(Progress::default());
-        let (order, resume_us, first_us, begin_us) = match stored {
+        let (mut order, resume_us, first_us, begin_us) = match stored {
             None => (Order::default(), found.start_us, Some(found.start_us), found.start_us),
             Some(stored) => {
                 let mut unsettled: FxHashMap<Identity, Vec<Arc<str>>> = FxHashMap::default();
@@ -140,7 +144,10 @@ impl Core {
                 (order, stored.resume_us, stored.first_us, begin_us)
             }
         };
-        progress.resume_us.store(resume_us, Relaxed);
+        // What is kept longer than the overlap asks for is kept for a sweep.
+        let is_held = |first_us: &i64| minute_of(*first_us) < first_minute(resume_us - flow.overlap_us);
+        let unswept_us = order.seen().first_us().filter(is_held).unwrap_or(i64::MAX);
+        let progress = Arc::new(Progress::new(resume_us, unswept_us));
         let settle = Settle::new(resume_us);
         flow.begun = Some(Begun {
             info: Arc::clone(&info),
@@ -153,7 +160,7 @@ impl Core {
             known: Vec::new(),
         });
         let write = self.checkpoint_of(source).expect("it has just begun");
-        Ok((Start { info, begin_us, progress }, write))
+        Ok((Start { info, begin_us, floor_us: first_us.unwrap_or(begin_us), progress }, write))
     }
 
     /// Takes a decoded page through order and route.
@@ -260,7 +267,9 @@ impl Core {
         let resume_us = resume(begun.resume_us, begun.settle.newest_us(), oldest_us, flow.overlap_us);
         begun.resume_us = resume_us;
         begun.progress.resume_us.store(resume_us, Relaxed);
-        let prune_before_minute = minute_of(resume_us.saturating_sub(flow.overlap_us)).saturating_sub(1);
+        let unswept_us = begun.progress.unswept_us.load(Relaxed);
+        let kept_us = resume_us.saturating_sub(flow.overlap_us).min(unswept_us);
+        let prune_before_minute = first_minute(kept_us);
         let high_key = begun.order.high_key();
         let seen = begun.order.seen();
         seen.prune(prune_before_minute);

@@ -38,6 +38,11 @@ impl Seen {
         self.minutes.get(&identity.minute).is_some_and(|keys| keys.contains(identity.key))
     }
 
+    /// When the first minute in the set begins, microseconds since 1970 UTC.
+    pub fn first_us(&self) -> Option<i64> {
+        self.minutes.keys().find_map(|&minute| Identity { minute, key: 0 }.minute_us())
+    }
+
     /// Forgets every minute before `minute`.
     pub fn prune(&mut self, minute: u32) {
         if self.minutes.first_key_value().is_some_and(|(first, _)| *first < minute) {

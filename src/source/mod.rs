@@ -58,7 +58,7 @@ pub struct PageFacts {
 }
 
 /// What the later stages tell a source without a message: shared, written by `order` and `settle`, read by the source.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Progress {
     /// Keys that are missing between the smallest and the largest key read in the trailing window: 0 means that nothing can have become visible late.
     pub key_gaps: AtomicU64,
@@ -66,6 +66,9 @@ pub struct Progress {
     pub restarted: AtomicBool,
     /// The checkpoint's resume time, microseconds since 1970 UTC.
     pub resume_us: AtomicI64,
+    /// From here on the source will read again what became visible late, microseconds since 1970 UTC; `i64::MAX` where there is nothing of the kind. Written by the
+    /// source; what was seen since then is not forgotten meanwhile.
+    pub unswept_us: AtomicI64,
 }
 
 /// What a source found when it had logged in.
@@ -84,6 +87,8 @@ pub struct Start {
     pub info: Arc<SourceInfo>,
     /// `beginTime` of the first collector, microseconds since 1970 UTC: the checkpoint less the overlap, or the start time.
     pub begin_us: i64,
+    /// Where the source first began, over all runs: nothing created before it is ever read.
+    pub floor_us: i64,
     pub progress: Arc<Progress>,
 }
 
@@ -153,6 +158,16 @@ impl Intake {
 }
 
 impl Progress {
+    /// Reading goes on at `resume_us`; what a former run has yet to sweep begins at `unswept_us`.
+    pub fn new(resume_us: i64, unswept_us: i64) -> Self {
+        Progress {
+            key_gaps: AtomicU64::new(0),
+            restarted: AtomicBool::new(false),
+            resume_us: AtomicI64::new(resume_us),
+            unswept_us: AtomicI64::new(unswept_us),
+        }
+    }
+
     /// Whether an event can have become visible behind what was read.
     pub fn has_gaps(&self) -> bool {
         self.key_gaps.load(Ordering::Relaxed) > 0

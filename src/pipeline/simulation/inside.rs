@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use rand::Rng;
@@ -115,6 +116,8 @@ impl Inside {
                 }
             })
             .collect();
+        // The reader's own sweep looks at what the overlap keeps.
+        start.progress.unswept_us.store(i64::MAX, Relaxed);
         let reader = Reader {
             info: start.info,
             begin_us: start.begin_us,

@@ -448,12 +448,12 @@ impl Cursor {
         // An event from the future must not make a rebuild skip the present.
         let to_us = to_us.min(link.vcenter_now_us() + CLOCK_SLACK.as_micros() as i64);
         if to_us > self.position_us {
-            self.position_us = to_us;
-            self.fruitless = 0;
             if self.live {
-                link.position_us.store(to_us, Relaxed);
+                link.passed(self.position_us, to_us);
                 link.status.newest_us.store(to_us, Relaxed);
             }
+            self.position_us = to_us;
+            self.fruitless = 0;
         }
     }
 

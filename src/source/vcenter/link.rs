@@ -95,8 +95,8 @@ pub(super) struct Link<A> {
     /// Whether the reader has read all there is: the waker waits only then.
     pub idle: watch::Sender<bool>,
     pub marks: Mutex<Marks>,
-    /// The live cursor's position, for the sweep; microseconds since 1970 UTC.
-    pub position_us: AtomicI64,
+    /// Where the live cursor was when it last was so near to the present that something might yet become visible behind it; microseconds since 1970 UTC.
+    pub fresh_us: AtomicI64,
     /// Whether keys are negative, so that collectors are of no use.
     by_windows: AtomicBool,
     clock: Clock,
@@ -128,7 +128,7 @@ impl<A: EventApi> Link<A> {
             wake: Notify::new(),
             idle: watch::Sender::new(false),
             marks: Mutex::default(),
-            position_us: AtomicI64::new(0),
+            fresh_us: AtomicI64::new(i64::MIN),
             by_windows: AtomicBool::new(false),
             clock,
             pace: tokio::sync::Mutex::new(pace),
@@ -152,6 +152,15 @@ impl<A: EventApi> Link<A> {
     /// vCenter's time as far as we know it, microseconds since 1970 UTC.
     pub fn vcenter_now_us(&self) -> i64 {
         self.now_us() + self.status.clock_offset_us.load(Relaxed)
+    }
+
+    /// The live cursor went from `before_us` to `to_us`: where that is near to the present there is something to sweep.
+    pub fn passed(&self, before_us: i64, to_us: i64) {
+        let Some(sweep) = self.settings.sweep else { return };
+        if to_us > self.vcenter_now_us() - sweep.late().as_micros() as i64 {
+            self.started().progress.unswept_us.fetch_min(before_us, Relaxed);
+            self.fresh_us.store(to_us, Relaxed);
+        }
     }
 
     /// Makes one call within `max_calls_per_second`, and counts it.

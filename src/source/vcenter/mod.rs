@@ -47,6 +47,7 @@ pub use status::{Method, State, Status};
 use self::link::{Clock, End, Link};
 use self::reader::Reader;
 use self::session::Sessions;
+use self::sweep::Sweeper;
 use crate::config::{ClientCert, ClientTls, StartAt, Vcenter};
 use crate::limits::{BACKOFF_MAX, CLOSE_MAX};
 use crate::source::{BeginError, Closed, Found, Intake};
@@ -123,6 +124,7 @@ async fn read<A: EventApi>(
     let mut waits = Some(Box::pin(ready));
     let mut sessions = Sessions::default();
     let mut reader: Option<Reader> = None;
+    let mut sweeper = Sweeper::new(link.settings.sweep);
     loop {
         let ready = async {
             let about = sessions.establish(&link).await;
@@ -164,7 +166,7 @@ async fn read<A: EventApi>(
             () = &mut stopped => break,
             end = reader.run(&link) => end,
             end = waker::run(&link) => end,
-            end = sweep::run(&link) => end,
+            end = sweeper.run(&link) => end,
             end = session::monitor(&link) => end,
         };
         if close_after(&link, end).await.is_err() {

@@ -1,5 +1,14 @@
 //! The sweep: an event that becomes visible behind the collector's cursor (its transaction was slow) may never be returned by it. So what was
 //! just read is read again from time to time, and dedup drops all but what is new.
+//!
+//! ```text
+//!  ───── read long after it was created ─────┤ unswept            fresh │◄── late ──► now
+//!                  nothing comes late here   ├──── the next sweep ─────┤
+//!                                                          ├── late ───┤ what stays unswept after it
+//! ```
+//!
+//! INVARIANT: what may yet become visible is swept once it is as old as [`Sweep::late`], however far time goes on meanwhile (a vCenter that was restored, or down):
+//! until then what was seen beside it is not forgotten.
 
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
@@ -10,28 +19,80 @@ use super::api::EventApi;
 use super::cursor::{Cursor, Step};
 use super::link::{End, Link, Trouble};
 use super::windows::Windows;
-use crate::limits::SWEEP_REST;
+use crate::config::Sweep;
+use crate::limits::{SWEEP_GIVEN_UP, SWEEP_REST};
 
-/// Sweeps until the session ends.
-pub(super) async fn run<A: EventApi>(link: &Link<A>) -> End {
-    let Some(sweep) = link.settings.sweep else { return std::future::pending().await };
-    let mut due = Instant::now() + sweep.interval;
-    loop {
-        sleep_until(due).await;
+/// Sweeps one source, over all its sessions.
+#[derive(Debug)]
+pub(super) struct Sweeper {
+    due: Instant,
+    /// When there was last nothing left to sweep, or a sweep came to its end.
+    done: Instant,
+}
+
+impl Sweeper {
+    pub fn new(sweep: Option<Sweep>) -> Self {
+        let now = Instant::now();
+        Sweeper { due: now + sweep.map_or(Duration::ZERO, |sweep| sweep.interval), done: now }
+    }
+
+    /// Sweeps until the session ends.
+    pub async fn run<A: EventApi>(&mut self, link: &Link<A>) -> End {
+        let Some(sweep) = link.settings.sweep else {
+            link.started().progress.unswept_us.store(i64::MAX, Relaxed);
+            return std::future::pending().await;
+        };
+        let progress = &link.started().progress;
+        if progress.unswept_us.load(Relaxed) < i64::MAX {
+            // What a former run left unswept ends where this one goes on.
+            link.fresh_us.fetch_max(progress.resume_us.load(Relaxed), Relaxed);
+        }
+        loop {
+            sleep_until(self.due).await;
+            if let Err(end) = self.turn(link, sweep).await {
+                return end;
+            }
+        }
+    }
+
+    async fn turn<A: EventApi>(&mut self, link: &Link<A>, sweep: Sweep) -> Result<(), End> {
         let started = Instant::now();
-        if let Some((begin_us, end_us)) = window(link, sweep.window) {
+        let unswept_us = &link.started().progress.unswept_us;
+        let late_us = sweep.late().as_micros() as i64;
+        let end_us = link.fresh_us.load(Relaxed);
+        let left_us = left_after(end_us, link.vcenter_now_us(), late_us);
+        if started.duration_since(self.done) > SWEEP_GIVEN_UP.max(2 * sweep.interval) {
+            self.done = started;
+            let given_up_us = unswept_us.fetch_max(left_us, Relaxed);
+            if given_up_us < left_us {
+                tracing::warn!(source = %link.name, minutes = SWEEP_GIVEN_UP.as_secs() / 60,
+                    "no sweep came to its end for so long; an event that became visible late before that may not be found");
+            }
+        }
+        if let Some(begin_us) = begin(link, end_us) {
             match once(link, begin_us, end_us).await {
                 Ok(()) => {
                     link.status.sweeps.fetch_add(1, Relaxed);
                 }
-                Err(trouble) => match trouble.end() {
-                    Some(end) => return end,
-                    // The reader meets the same trouble, and says so.
-                    None => tracing::debug!(source = %link.name, error = %trouble, "a sweep was broken off"),
-                },
+                Err(trouble) => {
+                    self.due = next_due(started, Instant::now(), sweep.interval);
+                    return match trouble.end() {
+                        Some(end) => Err(end),
+                        None => {
+                            // The reader meets the same trouble, and says so.
+                            tracing::debug!(source = %link.name, error = %trouble, "a sweep was broken off");
+                            Ok(())
+                        }
+                    };
+                }
             }
         }
-        due = next_due(started, Instant::now(), sweep.interval);
+        // Unless the cursor moved meanwhile: then the sweep goes on from the same place.
+        let moved = link.fresh_us.load(Relaxed) != end_us;
+        unswept_us.fetch_max(if moved { left_us.min(end_us) } else { left_us }, Relaxed);
+        self.done = Instant::now();
+        self.due = next_due(started, self.done, sweep.interval);
+        Ok(())
     }
 }
 
@@ -40,17 +101,19 @@ fn next_due(started: Instant, ended: Instant, interval: Duration) -> Instant {
     (started + interval).max(ended + SWEEP_REST * ended.duration_since(started))
 }
 
-/// What to read again: nothing where no key is missing, so that nothing can come late. With a filter keys are missing by design and say nothing.
-fn window<A: EventApi>(link: &Link<A>, window: Duration) -> Option<(i64, i64)> {
+/// Where the unswept begins once all up to `end_us` was swept.
+fn left_after(end_us: i64, now_us: i64, late_us: i64) -> i64 {
+    if end_us.saturating_add(late_us) < now_us { i64::MAX } else { end_us - late_us }
+}
+
+/// Where to begin to read again: nowhere while no key is missing, so that nothing can come late. With a filter keys are missing by design and say nothing.
+fn begin<A: EventApi>(link: &Link<A>, end_us: i64) -> Option<i64> {
     let start = link.started();
     if !start.progress.has_gaps() && !link.is_filtered() {
         return None;
     }
-    let end_us = link.position_us.load(Relaxed);
-    // Before this, dedup has forgotten what was delivered.
-    let remembered_us = start.progress.resume_us.load(Relaxed) - link.settings.overlap.as_micros() as i64;
-    let begin_us = (end_us - window.as_micros() as i64).max(remembered_us).max(start.begin_us);
-    (begin_us < end_us).then_some((begin_us, end_us))
+    let begin_us = start.progress.unswept_us.load(Relaxed).max(start.floor_us);
+    (begin_us < end_us).then_some(begin_us)
 }
 
 async fn once<A: EventApi>(link: &Link<A>, begin_us: i64, end_us: i64) -> Result<(), Trouble> {

@@ -68,7 +68,7 @@ impl Windows {
             let Some((body, permit)) = self.query(link, begin_us, end_us).await? else {
                 let narrowed = end_us != self.end_us;
                 self.fits(begin_us, end_us);
-                // vCenter cuts an answer before it takes out what the user may not read: newer events that he may not may hide older ones.
+                // An answer may be cut before it is rid of what the user may not read: newer events that he may not may hide older ones.
                 let hidden = |(mark, _): &(EventMark, Instant)| mark.created_us > cursor.position_us();
                 if !narrowed && self.end_us.is_none() && link.marks().latest.as_ref().is_some_and(hidden) {
                     self.width_us = Some(WINDOW_OVERLAP.as_micros() as i64 / 2);

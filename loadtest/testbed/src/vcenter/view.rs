@@ -122,6 +122,11 @@ impl History {
         (range.contains(&index) && !Self::due(*veil, now_us)).then_some((range.end, *veil))
     }
 
+    /// The end of what covers this place.
+    pub fn veil_end(&self, index: u64, now_us: i64) -> u64 {
+        self.veil_at(index, now_us).map_or(index + 1, |(end, _)| end)
+    }
+
     fn next_veil(&self, index: u64, now_us: i64) -> Option<u64> {
         let at = self.veils.partition_point(|(range, _)| range.end <= index);
         let veiled = self.veils[at..]

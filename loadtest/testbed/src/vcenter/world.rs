@@ -437,11 +437,12 @@ impl World {
         let mut runs = Vec::new();
         let mut at = begin;
         let mut found = 0;
-        // Unlike a page, a query skips what may not be seen.
+        // Unlike a page, a query skips what may not be seen; and it has no cursor that could be held up.
         while at < end && found < max {
             let (more, cursor) = history.read_forward(at, end, max - found, now_us, wanted.as_deref_mut());
             if cursor == at {
-                break;
+                at = history.veil_end(at, now_us).min(end);
+                continue;
             }
             found += more.iter().map(|run| run.end - run.start).sum::<u64>();
             runs.extend(more);

@@ -67,7 +67,7 @@ impl Run {
         let delivered = Arc::new(Mutex::new(Delivered::default()));
         let out = Arc::clone(&delivered);
         tokio::spawn(async move {
-            let progress = Arc::new(Progress::default());
+            let progress = Arc::new(Progress::new(0, i64::MAX));
             let mut known = None;
             let (mut parse, mut order) = (Parse { keep_sent: true }, Order::default());
             loop {
@@ -83,7 +83,7 @@ impl Run {
                             api_version: found.api_version,
                         };
                         progress.resume_us.store(found.start_us, Relaxed);
-                        let start = Start { info: Arc::new(info), begin_us: found.start_us, progress: Arc::clone(&progress) };
+                        let start = Start { info: Arc::new(info), begin_us: found.start_us, floor_us: found.start_us, progress: Arc::clone(&progress) };
                         let source_name = "vc".to_string();
                         let refused = BeginError::OtherInstance { source_name, expected, found: found.instance_uuid };
                         let _ = answer.send(if expected == found.instance_uuid { Ok(start) } else { Err(refused) });

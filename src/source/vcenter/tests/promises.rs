@@ -310,6 +310,41 @@ async fn an_event_that_becomes_visible_late_is_swept_up() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_is_late_is_swept_up_however_far_time_goes_on_meanwhile() {
+    let fake = Fake::new();
+    let run = Run::start(fake.clone(), settings());
+    {
+        let mut world = fake.world();
+        world.append();
+        world.append().visible_us += 50_000_000;
+        world.append();
+    }
+    // No rebuild goes back to it.
+    for round in 1..=2 {
+        sleep(Duration::from_secs(20)).await;
+        fake.world().destroy_collectors();
+        fake.world().append();
+        sleep(Duration::from_secs(1)).await;
+        assert_eq!(run.count(), 2 + round, "the late one is behind the cursor");
+    }
+    // The vCenter is away for longer than the window, and then has more.
+    fake.world().kill_session();
+    fake.world().clock_ahead_us = 600_000_000;
+    let later_us = fake.world().vcenter_now_us();
+    fake.world().append_at(later_us);
+    run.caught_up(2 * MINUTE).await;
+    sleep(10 * MINUTE).await;
+    let sweeps = run.status.sweeps.load(Relaxed);
+    sleep(10 * MINUTE).await;
+    assert_eq!(
+        run.status.sweeps.load(Relaxed),
+        sweeps,
+        "what was read is too old to have anything behind it"
+    );
+    run.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn sweeping_can_be_turned_off_and_meets_poison_unharmed() {
     let fake = Fake::new();
     let mut often = settings();
