@@ -3,14 +3,14 @@
 //! ```text
 //!   collector ──ReadNextEvents──► page ──► decoder ──Verdict──► position (the newest event of the pages decoded so far)
 //!       ▲                                     │
-//!       │  lost answer: a new one, from where the one before it began, the overlap before the position at most
+//!       │  lost answer: a new one, from a little before the position
 //!       └──────────────── page not decoded: a new one, from a little before it, half the size; a single event becomes poison
 //! ```
 //!
 //! Pages are read ahead of their verdicts; only while an undecodable event is being closed in on (`Careful`) each verdict is waited for.
 //!
-//! What a rebuild reads again is for events that became visible late; the sweep is there for those, too. So it is bounded by what was new since the rebuild before:
-//! however often answers are lost, half of what is read is new.
+//! Events that became visible late are the sweep's. Where sweeping is turned off a rebuild reads for them again what was new since the rebuild before: however
+//! often answers are lost, half of what is read is new.
 //!
 //! INVARIANT: a read is never repeated on the same collector after it failed: it moved the server's cursor, or may have.
 //! INVARIANT: the position never passes a page whose verdict is not in, or was bad.
@@ -47,7 +47,7 @@ pub(super) enum Step {
 enum Begin {
     /// At this time, whatever the position.
     At(i64),
-    /// Where the position was at the rebuild before, or the overlap before the position where that is later.
+    /// A little before the position; without sweeps where it was at the rebuild before, the overlap before the position at most.
     Resume,
     /// The whole overlap before the position.
     Overlap,
@@ -322,12 +322,16 @@ impl Cursor {
         Ok(collector)
     }
 
-    /// The overlap before the position, or, unless it is to be `whole`, what was read since the last rebuild where that is less. The overlap shrinks while
+    /// The overlap before the position where it is to be `whole`, or else what no sweep reads again since the last rebuild. The overlap shrinks while
     /// rebuilding gets nowhere: a connection that breaks before it has carried the overlap once would otherwise never get past it.
     fn resume_us<A: EventApi>(&mut self, link: &Link<A>, whole: bool) -> i64 {
         let overlap_us = (link.settings.overlap / (1 << self.fruitless.min(16))).as_micros() as i64;
         let since_us = self.position_us - self.rebuilt_us;
-        let back_us = if whole { overlap_us } else { since_us.min(overlap_us) };
+        let back_us = match link.settings.sweep {
+            _ if whole => overlap_us,
+            Some(_) => 0,
+            None => since_us.min(overlap_us),
+        };
         self.fruitless += 1;
         self.rebuilt_us = self.position_us;
         // vCenter's clock may have been set back since the position was read.
