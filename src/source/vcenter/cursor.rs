@@ -76,7 +76,7 @@ struct Careful {
     known: u32,
     /// Events from there that this collector gave.
     read: u32,
-    /// The position before the page that could not be decoded.
+    /// How far this collector had come before the page that could not be decoded.
     beyond_us: i64,
     /// Events beyond it still to be read before the size is the usual one again.
     left: u32,
@@ -111,7 +111,9 @@ pub(super) struct Cursor {
     end_us: Option<i64>,
     position_us: i64,
     last_key: Option<i32>,
-    /// The newest time of each of the last pages, oldest first.
+    /// Where this collector began.
+    begun_us: i64,
+    /// The newest time of each of the last pages of this collector, oldest first.
     recent_us: VecDeque<i64>,
     collector: Option<MoRef>,
     /// Of this collector, see [`crate::source::Page::reading`].
@@ -152,6 +154,7 @@ impl Cursor {
             end_us,
             position_us: begin_us,
             last_key: None,
+            begun_us: begin_us,
             recent_us: VecDeque::with_capacity(CAREFUL_PAGES_BACK),
             collector: None,
             reading: 0,
@@ -228,6 +231,8 @@ impl Cursor {
         self.careful = None;
         // Until the page is in the queue the collector is not ours: if this future is dropped, reading resumes.
         self.begin = Begin::Resume;
+        self.begun_us = self.position_us;
+        self.recent_us.clear();
         self.reading = link.next_reading();
         let pushed = self.push(link, body, permit, self.page_events).await;
         self.collector = Some(collector);
@@ -312,11 +317,11 @@ impl Cursor {
                 }
             }
         };
-        let spec = EventFilterSpec {
-            delayed_init: true,
-            ..link.filter(Some(begin_us.max(self.floor_us)), self.end_us)
-        };
+        let begin_us = begin_us.max(self.floor_us);
+        let spec = EventFilterSpec { delayed_init: true, ..link.filter(Some(begin_us), self.end_us) };
         let collector = link.create_collector(&spec).await?;
+        self.begun_us = begin_us;
+        self.recent_us.clear();
         self.collector = Some(collector.clone());
         self.reading = link.next_reading();
         Ok(collector)
@@ -477,7 +482,7 @@ impl Cursor {
         }
         tracing::warn!(source = %link.name, events = size, %reason, "a page cannot be decoded; reading it again in halves");
         link.status.rebuilds.fetch_add(1, Relaxed);
-        let earliest_us = self.recent_us.front().copied().unwrap_or(self.floor_us);
+        let earliest_us = self.recent_us.front().copied().unwrap_or(self.begun_us);
         let before_us = self.position_us.saturating_sub(OVERLAP_MIN.as_micros() as i64);
         let careful = match self.careful {
             // What was decoded on the way is read in large pages; the event is in what came behind it.
@@ -494,7 +499,8 @@ impl Cursor {
                     begin_us: behind_us.unwrap_or(begin_us),
                     known: 0,
                     read: 0,
-                    beyond_us: self.position_us,
+                    // The position may be far ahead of a collector that reads a stretch again.
+                    beyond_us: self.recent_us.back().copied().unwrap_or(self.begun_us),
                     left: 2 * self.page_events,
                 }
             }

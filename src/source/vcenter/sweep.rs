@@ -20,12 +20,14 @@ use super::cursor::{Cursor, Step};
 use super::link::{End, Link, Trouble};
 use super::windows::Windows;
 use crate::config::Sweep;
-use crate::limits::{SWEEP_GIVEN_UP, SWEEP_REST};
+use crate::limits::{OVERLAP_MIN, SWEEP_GIVEN_UP, SWEEP_REST};
 
 /// Sweeps one source, over all its sessions.
 #[derive(Debug)]
 pub(super) struct Sweeper {
     due: Instant,
+    /// How far the last one came, as far as nothing can become visible late before it any more: one that is broken off is gone on with.
+    came_us: i64,
     /// When there was last nothing left to sweep, or a sweep came to its end.
     done: Instant,
 }
@@ -33,7 +35,11 @@ pub(super) struct Sweeper {
 impl Sweeper {
     pub fn new(sweep: Option<Sweep>) -> Self {
         let now = Instant::now();
-        Sweeper { due: now + sweep.map_or(Duration::ZERO, |sweep| sweep.interval), done: now }
+        Sweeper {
+            due: now + sweep.map_or(Duration::ZERO, |sweep| sweep.interval),
+            came_us: i64::MIN,
+            done: now,
+        }
     }
 
     /// Sweeps until the session ends.
@@ -70,7 +76,9 @@ impl Sweeper {
             }
         }
         if let Some(begin_us) = begin(link, end_us) {
-            match once(link, begin_us, end_us).await {
+            let begin_us = begin_us.max(self.came_us.saturating_sub(OVERLAP_MIN.as_micros() as i64));
+            let came = |at_us: i64| self.came_us = self.came_us.max(at_us.min(end_us - late_us));
+            match once(link, begin_us, end_us, came).await {
                 Ok(()) => {
                     link.status.sweeps.fetch_add(1, Relaxed);
                 }
@@ -116,22 +124,36 @@ fn begin<A: EventApi>(link: &Link<A>, end_us: i64) -> Option<i64> {
     (begin_us < end_us).then_some(begin_us)
 }
 
-async fn once<A: EventApi>(link: &Link<A>, begin_us: i64, end_us: i64) -> Result<(), Trouble> {
+/// Reads from `begin_us` to `end_us`, and says now and then how far that `came`.
+async fn once<A: EventApi>(
+    link: &Link<A>,
+    begin_us: i64,
+    end_us: i64,
+    mut came: impl FnMut(i64),
+) -> Result<(), Trouble> {
     let mut cursor = Cursor::window(begin_us, end_us, link.settings.page_events as u32);
     if link.by_windows() {
         let mut windows = Windows::between(begin_us, end_us);
-        while let Step::Page { .. } = windows.step(link, &mut cursor).await? {}
+        while let Step::Page { .. } = windows.step(link, &mut cursor).await? {
+            came(cursor.position_us());
+        }
         return Ok(());
     }
-    let swept = sweep(link, &mut cursor).await;
+    let swept = sweep(link, &mut cursor, came).await;
     cursor.drop_collector(link);
     link.destroy_doomed().await?;
     swept
 }
 
-async fn sweep<A: EventApi>(link: &Link<A>, cursor: &mut Cursor) -> Result<(), Trouble> {
+async fn sweep<A: EventApi>(
+    link: &Link<A>,
+    cursor: &mut Cursor,
+    mut came: impl FnMut(i64),
+) -> Result<(), Trouble> {
     loop {
-        match cursor.step(link).await? {
+        let step = cursor.step(link).await?;
+        came(cursor.position_us());
+        match step {
             Step::Page { full: true } => {}
             Step::Page { full: false } => sleep(link.settings.poll_interval).await,
             Step::Empty if cursor.is_settled() => return Ok(()),

@@ -13,7 +13,9 @@ use super::api::EventApi;
 use super::cursor::{Cursor, Step};
 use super::link::{Link, Trouble};
 use super::status::Method;
-use crate::limits::{GAP_END_MIN, PAGE_RESERVE_BYTES, TIME_RENDERING, WINDOW_BACK_INTERVAL, WINDOW_OVERLAP};
+use crate::limits::{
+    GAP_END_MIN, OVERLAP_MIN, PAGE_RESERVE_BYTES, TIME_RENDERING, WINDOW_BACK_INTERVAL, WINDOW_OVERLAP,
+};
 use crate::pipeline::budget::Permit;
 use crate::source::{PageFacts, Verdict};
 use crate::vim::decode::salvage::count_events;
@@ -56,7 +58,7 @@ impl Windows {
     pub async fn step<A: EventApi>(&mut self, link: &Link<A>, cursor: &mut Cursor) -> Result<Step, Trouble> {
         let overlap_us = WINDOW_OVERLAP.as_micros() as i64;
         let begin_us =
-            self.next_us.unwrap_or_else(|| cursor.position_us() - self.back_us()).max(self.floor_us);
+            self.next_us.unwrap_or_else(|| cursor.position_us() - self.back_us(link)).max(self.floor_us);
         if self.end_us.is_some_and(|end| begin_us >= end) {
             return Ok(Step::Empty);
         }
@@ -113,13 +115,14 @@ impl Windows {
     }
 
     /// How far before the position the next stretch begins.
-    fn back_us(&mut self) -> i64 {
+    fn back_us<A: EventApi>(&mut self, link: &Link<A>) -> i64 {
         let now = Instant::now();
         let back = match self.back_at {
             Some(at) if now.duration_since(at) < WINDOW_BACK_INTERVAL => TIME_RENDERING,
             _ => {
                 self.back_at = Some(now);
-                WINDOW_OVERLAP
+                // What comes later than that is the sweep's.
+                if link.settings.sweep.is_some() { OVERLAP_MIN } else { WINDOW_OVERLAP }
             }
         };
         back.as_micros() as i64

@@ -285,6 +285,26 @@ async fn an_undecodable_event_costs_no_other() {
     check_poison(600, &[10, 250, 253, 450, 599]).await;
 }
 
+/// What was read behind an undecodable event before is read again in whole pages.
+#[tokio::test(start_paused = true)]
+async fn an_undecodable_event_that_is_met_again_costs_little() {
+    let fake = Fake::new();
+    fake.world().history(5_000);
+    fake.world().events[300].poison = true;
+    let run = Run::start(fake.clone(), small_pages());
+    run.caught_up(MINUTE).await;
+    let before = fake.world().calls_of("ReadNextEvents");
+    // A stretch that may not be read: the collector is made anew, and reads all of it again.
+    for i in 0..510 {
+        fake.world().append().readable = i >= 500;
+        sleep(Duration::from_millis(1)).await;
+    }
+    run.caught_up(MINUTE).await;
+    let reads = fake.world().calls_of("ReadNextEvents") - before;
+    assert!(reads < 600, "{reads} reads");
+    run.stop().await;
+}
+
 #[tokio::test(start_paused = true)]
 async fn an_event_that_becomes_visible_late_is_swept_up() {
     let fake = Fake::new();
