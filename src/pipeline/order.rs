@@ -152,15 +152,16 @@ impl Order {
     fn note_keys(&mut self, batch: &Batch) -> bool {
         let Some(last) = batch.records.iter().rev().find(|record| record.key.is_some()) else { return false };
         let (Some(key), Some(created)) = (last.key, last.created_us) else { return false };
-        let newest = self.high_us.is_none_or(|high| created > high);
+        // What is read again says nothing new.
+        if self.high_us.is_some_and(|high| created <= high) {
+            return false;
+        }
+        self.high_us = Some(created);
         // Across the int32 wrap the difference is small again.
         let behind = self.high_key.map_or(0, |high| i64::from(high.wrapping_sub(key)));
-        let restarted = newest && behind > RESTART_KEYS;
+        let restarted = behind > RESTART_KEYS;
         if restarted || behind <= 0 {
             self.high_key = Some(key);
-        }
-        if newest {
-            self.high_us = Some(created);
         }
         restarted
     }
@@ -308,6 +309,18 @@ pub(crate) mod tests {
         assert!(restored.keys_restarted);
         assert_eq!(keys(&restored), [101]);
         assert!(!order.step(parsed(3, &[(102, 3_000_000_000)])).keys_restarted, "said once");
+    }
+
+    #[test]
+    fn what_is_read_again_from_long_before_is_no_newest_key() {
+        let mut order = Order::default();
+        let keys =
+            [(775_000, 1), (i32::MAX - 1_000, 2), (i32::MIN + 100, 3), (775_001, 1), (i32::MIN + 200, 4)];
+        for (page, (key, second)) in keys.into_iter().enumerate() {
+            let output = order.step(parsed(page as u64, &[(key, second * 1_000_000_000)]));
+            assert!(!output.keys_restarted, "{key}");
+        }
+        assert_eq!(order.high_key(), Some(i32::MIN + 200));
     }
 
     #[test]

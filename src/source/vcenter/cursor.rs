@@ -176,6 +176,16 @@ impl Cursor {
         self.position_us
     }
 
+    /// Whether it reads on for ever.
+    pub fn is_live(&self) -> bool {
+        self.live
+    }
+
+    /// Where it ends, if anywhere; microseconds since 1970 UTC.
+    pub fn end_us(&self) -> Option<i64> {
+        self.end_us
+    }
+
     /// The key of the last event decoded.
     pub fn last_key(&self) -> Option<i32> {
         self.last_key
@@ -458,7 +468,7 @@ impl Cursor {
         let to_us = to_us.min(link.vcenter_now_us() + CLOCK_SLACK.as_micros() as i64);
         if to_us > self.position_us {
             if self.live {
-                link.passed(self.position_us, to_us);
+                link.passed(self.position_us, to_us, self.last_key);
                 link.status.newest_us.store(to_us, Relaxed);
             }
             self.position_us = to_us;

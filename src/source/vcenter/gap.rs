@@ -26,7 +26,8 @@ struct Found {
     permit: Permit,
 }
 
-/// Moves `cursor` to the first events after its position that can be read, or to `to` where there are none. Says so unless `silent`.
+/// Moves `cursor` to the first events after its position that can be read, or to `to` where there are none. Says so unless `silent`, and where `cursor` is the first to
+/// come there.
 pub(super) async fn step_over<A: EventApi>(
     link: &Link<A>,
     cursor: &mut Cursor,
@@ -36,25 +37,26 @@ pub(super) async fn step_over<A: EventApi>(
     let (from_us, to_us) = (cursor.position_us(), to.created_us);
     // Across the int32 wrap the difference is right, too.
     let events = cursor.last_key().map_or(0, |last| i64::from(to.key.wrapping_sub(last)));
+    let silent = silent || !cursor.is_live();
     let windows = (events / GAP_EVENTS_A_WINDOW).clamp(GAP_WINDOWS_MIN, GAP_WINDOWS_MAX);
     let width = ((to_us - from_us) / windows).max(GAP_WINDOW_MIN.as_micros() as i64);
     let mut empty_us = from_us;
     let mut found = None;
     while found.is_none() && empty_us < to_us {
         let begin_us = (empty_us + width).min(to_us);
-        found = probe(link, begin_us).await?;
+        found = probe(link, begin_us, cursor.end_us()).await?;
         if found.is_none() {
             empty_us = begin_us;
         }
     }
     let Some(mut found) = found else {
-        say(link, silent, from_us, to_us);
+        say(link, cursor, silent, from_us, to_us);
         cursor.jump(link, to_us);
         return Ok(());
     };
     while found.begin_us - empty_us > GAP_END_MIN.as_micros() as i64 {
         let middle_us = empty_us + (found.begin_us - empty_us) / 2;
-        match probe(link, middle_us).await? {
+        match probe(link, middle_us, cursor.end_us()).await? {
             Some(earlier) => {
                 let later = std::mem::replace(&mut found, earlier);
                 link.doom(Object::Collector(later.collector));
@@ -62,12 +64,14 @@ pub(super) async fn step_over<A: EventApi>(
             None => empty_us = middle_us,
         }
     }
-    say(link, silent, from_us, empty_us);
+    say(link, cursor, silent, from_us, empty_us);
     cursor.adopt(link, found.collector, found.body, found.permit).await
 }
 
-fn say<A: EventApi>(link: &Link<A>, silent: bool, from_us: i64, to_us: i64) {
-    link.status.gaps.fetch_add(1, Relaxed);
+fn say<A: EventApi>(link: &Link<A>, cursor: &Cursor, silent: bool, from_us: i64, to_us: i64) {
+    if cursor.is_live() {
+        link.status.gaps.fetch_add(1, Relaxed);
+    }
     if !silent {
         tracing::warn!(
             source = %link.name,
@@ -78,9 +82,13 @@ fn say<A: EventApi>(link: &Link<A>, silent: bool, from_us: i64, to_us: i64) {
     }
 }
 
-async fn probe<A: EventApi>(link: &Link<A>, begin_us: i64) -> Result<Option<Found>, Trouble> {
+async fn probe<A: EventApi>(
+    link: &Link<A>,
+    begin_us: i64,
+    end_us: Option<i64>,
+) -> Result<Option<Found>, Trouble> {
     link.destroy_doomed().await?;
-    let collector = link.create_collector(&link.filter(Some(begin_us), None)).await?;
+    let collector = link.create_collector(&link.filter(Some(begin_us), end_us)).await?;
     let mut permit = link.intake.reserve(PAGE_RESERVE_BYTES).await;
     let events = link.settings.page_events as u32;
     match link.read_next(&collector, events).await {

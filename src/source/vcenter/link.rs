@@ -1,7 +1,7 @@
 //! What the tasks of one source share: the way to vCenter, the way into the pipeline, and what they tell each other.
 
 use std::future::Future;
-use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicI64, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
@@ -97,6 +97,8 @@ pub(super) struct Link<A> {
     pub marks: Mutex<Marks>,
     /// Where the live cursor was when it last was so near to the present that something might yet become visible behind it; microseconds since 1970 UTC.
     pub fresh_us: AtomicI64,
+    /// The key of the event there.
+    pub fresh_key: AtomicI32,
     /// Whether keys are negative, so that collectors are of no use.
     by_windows: AtomicBool,
     clock: Clock,
@@ -129,6 +131,7 @@ impl<A: EventApi> Link<A> {
             idle: watch::Sender::new(false),
             marks: Mutex::default(),
             fresh_us: AtomicI64::new(i64::MIN),
+            fresh_key: AtomicI32::new(0),
             by_windows: AtomicBool::new(false),
             clock,
             pace: tokio::sync::Mutex::new(pace),
@@ -154,12 +157,13 @@ impl<A: EventApi> Link<A> {
         self.now_us() + self.status.clock_offset_us.load(Relaxed)
     }
 
-    /// The live cursor went from `before_us` to `to_us`: where that is near to the present there is something to sweep.
-    pub fn passed(&self, before_us: i64, to_us: i64) {
+    /// The live cursor went from `before_us` to `to_us`, where the event `key` is: where that is near to the present there is something to sweep.
+    pub fn passed(&self, before_us: i64, to_us: i64, key: Option<i32>) {
         let Some(sweep) = self.settings.sweep else { return };
         if to_us > self.vcenter_now_us() - sweep.late().as_micros() as i64 {
             self.started().progress.unswept_us.fetch_min(before_us, Relaxed);
             self.fresh_us.store(to_us, Relaxed);
+            self.fresh_key.store(key.unwrap_or_default(), Relaxed);
         }
     }
 

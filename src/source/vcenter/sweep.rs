@@ -17,10 +17,12 @@ use tokio::time::{Instant, sleep, sleep_until};
 
 use super::api::EventApi;
 use super::cursor::{Cursor, Step};
+use super::gap;
 use super::link::{End, Link, Trouble};
 use super::windows::Windows;
 use crate::config::Sweep;
-use crate::limits::{OVERLAP_MIN, SWEEP_GIVEN_UP, SWEEP_REST};
+use crate::limits::{OVERLAP_MIN, SWEEP_GIVEN_UP, SWEEP_REST, TIME_RENDERING};
+use crate::vim::soap::EventMark;
 
 /// Sweeps one source, over all its sessions.
 #[derive(Debug)]
@@ -139,7 +141,8 @@ async fn once<A: EventApi>(
         }
         return Ok(());
     }
-    let swept = sweep(link, &mut cursor, came).await;
+    let to = EventMark { key: link.fresh_key.load(Relaxed), created_us: end_us };
+    let swept = sweep(link, &mut cursor, to, came).await;
     cursor.drop_collector(link);
     link.destroy_doomed().await?;
     swept
@@ -148,6 +151,7 @@ async fn once<A: EventApi>(
 async fn sweep<A: EventApi>(
     link: &Link<A>,
     cursor: &mut Cursor,
+    to: EventMark,
     mut came: impl FnMut(i64),
 ) -> Result<(), Trouble> {
     loop {
@@ -156,9 +160,13 @@ async fn sweep<A: EventApi>(
         match step {
             Step::Page { full: true } => {}
             Step::Page { full: false } => sleep(link.settings.poll_interval).await,
-            Step::Empty if cursor.is_settled() => return Ok(()),
             // A page may turn out to be undecodable: then there is more to read.
-            Step::Empty => cursor.next_verdict(link).await,
+            Step::Empty if !cursor.is_settled() => cursor.next_verdict(link).await,
+            // The reader has been at the end: there is more, behind events that may not be seen.
+            Step::Empty if cursor.position_us() + (TIME_RENDERING.as_micros() as i64) < to.created_us => {
+                gap::step_over(link, cursor, to, true).await?;
+            }
+            Step::Empty => return Ok(()),
         }
     }
 }

@@ -330,6 +330,28 @@ async fn an_event_that_becomes_visible_late_is_swept_up() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_sweep_goes_past_what_may_not_be_read() {
+    let fake = Fake::new();
+    let run = Run::start(fake.clone(), small_pages());
+    fake.world().append();
+    for _ in 0..300 {
+        fake.world().append().readable = false;
+        sleep(Duration::from_millis(1)).await;
+    }
+    {
+        let mut world = fake.world();
+        world.append();
+        world.append().visible_us += 20_000_000;
+    }
+    sleep(Duration::from_secs(10)).await;
+    fake.world().append();
+    sleep(Duration::from_secs(5)).await;
+    assert_eq!(run.count(), 3, "the late one is behind the cursor");
+    run.caught_up(2 * MINUTE).await;
+    run.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn what_is_late_is_swept_up_however_far_time_goes_on_meanwhile() {
     let fake = Fake::new();
     let run = Run::start(fake.clone(), settings());
