@@ -176,9 +176,9 @@ pub const WINDOW_OVERLAP: Duration = Duration::from_secs(5);
 pub const WINDOW_BACK_INTERVAL: Duration = Duration::from_secs(1);
 /// A sweep starts no sooner than this many times the last one's duration after it, so that sweeps are at most a fifth of the calls.
 pub const SWEEP_REST: u32 = 4;
-/// When no sweep comes to its end for so long (every one fails, or its session ends) what it was to read is let go: what was seen is kept until then, about a
-/// bit an event.
-pub const SWEEP_GIVEN_UP: Duration = Duration::from_secs(15 * 60);
+/// Events of one source that are remembered beyond the overlap for sweeps that do not come to their end: 100 million * 1 to 2 bits = 12 to 25 MB. More are forgotten, and
+/// a sweep that comes after all delivers them once more.
+pub const SEEN_HELD_MAX: u64 = 100_000_000;
 /// A session that lived shorter than this ends with a wait before the next login.
 pub const SESSION_LIFE_MIN: Duration = Duration::from_secs(30);
 /// Failures in a row after which the session is thought to be of no use (a vCenter upgraded in place speaks another version).

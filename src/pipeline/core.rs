@@ -18,6 +18,7 @@ use super::seen::Seen;
 use super::settle::Settle;
 use crate::durable::{Checkpoint, CheckpointWrite};
 use crate::event::{Identity, Selection, SourceInfo, minute_of};
+use crate::limits::SEEN_HELD_MAX;
 use crate::processor::Piece;
 use crate::source::{BeginError, Found, Progress, Start};
 
@@ -267,11 +268,12 @@ impl Core {
         let resume_us = resume(begun.resume_us, begun.settle.newest_us(), oldest_us, flow.overlap_us);
         begun.resume_us = resume_us;
         begun.progress.resume_us.store(resume_us, Relaxed);
-        let unswept_us = begun.progress.unswept_us.load(Relaxed);
-        let kept_us = resume_us.saturating_sub(flow.overlap_us).min(unswept_us);
-        let prune_before_minute = first_minute(kept_us);
         let high_key = begun.order.high_key();
         let seen = begun.order.seen();
+        let needed_us = resume_us.saturating_sub(flow.overlap_us);
+        let unswept_us = begun.progress.unswept_us.load(Relaxed);
+        let held_us = if seen.len() <= SEEN_HELD_MAX { unswept_us } else { i64::MAX };
+        let prune_before_minute = first_minute(needed_us.min(held_us));
         seen.prune(prune_before_minute);
         begun.progress.key_gaps.store(seen.gaps_since(prune_before_minute), Relaxed);
         // Ten thousand names are not to be written with every checkpoint.

@@ -229,10 +229,11 @@ impl Cursor {
         self.careful = None;
     }
 
-    /// Goes on with a collector whose first page has been read already, and hands that page on.
+    /// Goes on with a collector that begins at `begin_us` and whose first page has been read already, and hands that page on.
     pub async fn adopt<A: EventApi>(
         &mut self,
         link: &Link<A>,
+        begin_us: i64,
         collector: MoRef,
         body: PageBody,
         permit: Permit,
@@ -241,7 +242,7 @@ impl Cursor {
         self.careful = None;
         // Until the page is in the queue the collector is not ours: if this future is dropped, reading resumes.
         self.begin = Begin::Resume;
-        self.begun_us = self.position_us;
+        self.begun_us = begin_us;
         self.recent_us.clear();
         self.reading = link.next_reading();
         let pushed = self.push(link, body, permit, self.page_events).await;
@@ -500,7 +501,8 @@ impl Cursor {
                 Careful { size: (size / 2).min(careful.size), known: careful.read, read: 0, ..careful }
             }
             None => {
-                let begin_us = earliest_us.min(before_us).max(self.floor_us);
+                // Nothing before this collector's beginning is of need, and a gap may lie there that it was made to step over.
+                let begin_us = earliest_us.min(before_us).max(self.begun_us);
                 let behind_us = self.poison_us.filter(|poison_us| *poison_us >= begin_us);
                 self.singly =
                     if behind_us.is_some() { self.singly.saturating_mul(2) } else { CAREFUL_EVENTS_BEYOND };

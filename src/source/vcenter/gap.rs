@@ -13,9 +13,11 @@ use super::cursor::Cursor;
 use super::link::{Link, Object, Trouble};
 use crate::limits::{
     GAP_END_MIN, GAP_EVENTS_A_WINDOW, GAP_WINDOW_MIN, GAP_WINDOWS_MAX, GAP_WINDOWS_MIN, PAGE_RESERVE_BYTES,
+    TIME_RENDERING,
 };
 use crate::pipeline::budget::Permit;
 use crate::vim::PageBody;
+use crate::vim::decode::salvage::created_us;
 use crate::vim::soap::{EventMark, MoRef, format_us};
 
 /// A collector whose first page is not empty, and that page.
@@ -65,7 +67,16 @@ pub(super) async fn step_over<A: EventApi>(
         }
     }
     say(link, cursor, silent, from_us, empty_us);
-    cursor.adopt(link, found.collector, found.body, found.permit).await
+    let begin_us = found.begin_us.max(first_us(&found.body).unwrap_or(found.begin_us));
+    cursor.adopt(link, begin_us, found.collector, found.body, found.permit).await
+}
+
+/// When the first event of a page was created at the earliest. Up to a page of what may not be seen lies between where its collector begins and this: smaller pages
+/// from there would be empty.
+fn first_us(body: &PageBody) -> Option<i64> {
+    let us = created_us(body.wire, &body.bytes)?;
+    // A time in milliseconds may have been rounded up.
+    Some(if us % 1_000 == 0 { us - TIME_RENDERING.as_micros() as i64 } else { us })
 }
 
 fn say<A: EventApi>(link: &Link<A>, cursor: &Cursor, silent: bool, from_us: i64, to_us: i64) {

@@ -21,7 +21,7 @@ use super::gap;
 use super::link::{End, Link, Trouble};
 use super::windows::Windows;
 use crate::config::Sweep;
-use crate::limits::{OVERLAP_MIN, SWEEP_GIVEN_UP, SWEEP_REST, TIME_RENDERING};
+use crate::limits::{OVERLAP_MIN, SWEEP_REST, TIME_RENDERING};
 use crate::vim::soap::EventMark;
 
 /// Sweeps one source, over all its sessions.
@@ -30,18 +30,12 @@ pub(super) struct Sweeper {
     due: Instant,
     /// How far the last one came, as far as nothing can become visible late before it any more: one that is broken off is gone on with.
     came_us: i64,
-    /// When there was last nothing left to sweep, or a sweep came to its end.
-    done: Instant,
 }
 
 impl Sweeper {
     pub fn new(sweep: Option<Sweep>) -> Self {
-        let now = Instant::now();
-        Sweeper {
-            due: now + sweep.map_or(Duration::ZERO, |sweep| sweep.interval),
-            came_us: i64::MIN,
-            done: now,
-        }
+        let interval = sweep.map_or(Duration::ZERO, |sweep| sweep.interval);
+        Sweeper { due: Instant::now() + interval, came_us: i64::MIN }
     }
 
     /// Sweeps until the session ends.
@@ -69,14 +63,6 @@ impl Sweeper {
         let late_us = sweep.late().as_micros() as i64;
         let end_us = link.fresh_us.load(Relaxed);
         let left_us = left_after(end_us, link.vcenter_now_us(), late_us);
-        if started.duration_since(self.done) > SWEEP_GIVEN_UP.max(2 * sweep.interval) {
-            self.done = started;
-            let given_up_us = unswept_us.fetch_max(left_us, Relaxed);
-            if given_up_us < left_us {
-                tracing::warn!(source = %link.name, minutes = SWEEP_GIVEN_UP.as_secs() / 60,
-                    "no sweep came to its end for so long; an event that became visible late before that may not be found");
-            }
-        }
         if let Some(begin_us) = begin(link, end_us) {
             let begin_us = begin_us.max(self.came_us.saturating_sub(OVERLAP_MIN.as_micros() as i64));
             let came = |at_us: i64| self.came_us = self.came_us.max(at_us.min(end_us - late_us));
@@ -100,8 +86,7 @@ impl Sweeper {
         // Unless the cursor moved meanwhile: then the sweep goes on from the same place.
         let moved = link.fresh_us.load(Relaxed) != end_us;
         unswept_us.fetch_max(if moved { left_us.min(end_us) } else { left_us }, Relaxed);
-        self.done = Instant::now();
-        self.due = next_due(started, self.done, sweep.interval);
+        self.due = next_due(started, Instant::now(), sweep.interval);
         Ok(())
     }
 }
