@@ -28,8 +28,8 @@ struct Found {
     permit: Permit,
 }
 
-/// Moves `cursor` to the first events after its position that can be read, or to `to` where there are none. Says so unless `silent`, and where `cursor` is the first to
-/// come there.
+/// Moves `cursor` to the first events after its position that can be read, or to `to` where there are none. Says so unless `silent`; of a stretch that is read
+/// again it was said before.
 pub(super) async fn step_over<A: EventApi>(
     link: &Link<A>,
     cursor: &mut Cursor,
@@ -71,8 +71,8 @@ pub(super) async fn step_over<A: EventApi>(
     cursor.adopt(link, begin_us, found.collector, found.body, found.permit).await
 }
 
-/// When the first event of a page was created at the earliest. Up to a page of what may not be seen lies between where its collector begins and this: smaller pages
-/// from there would be empty.
+/// When the first event of a page was created, at the earliest. Up to a page of what may not be seen lies between where its collector begins and this:
+/// smaller pages from there would be empty.
 fn first_us(body: &PageBody) -> Option<i64> {
     let us = created_us(body.wire, &body.bytes)?;
     // A time in milliseconds may have been rounded up.

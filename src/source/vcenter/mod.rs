@@ -5,7 +5,7 @@
 //!                    ┌───────── one session (session.rs) ─────────┐
 //!   ReadNextEvents ◄─┤ reader ── cursor ── gap / windows           │──► pages, numbered, to the decoder
 //!   WaitForUpdates ◄─┤ waker: wakes the reader when it is idle     │
-//!   ReadNextEvents ◄─┤ sweep: reads the last two minutes again     │──► pages, in the same numbering
+//!   ReadNextEvents ◄─┤ sweep: reads what was just read again       │──► pages, in the same numbering
 //!      latestEvent ◄─┤ monitor: clock, latest event, keep-alive    │◄── verdicts, progress
 //!                    └─────────────────────────────────────────────┘
 //! ```

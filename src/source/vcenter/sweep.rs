@@ -7,8 +7,8 @@
 //!                                                          ├── late ───┤ what stays unswept after it
 //! ```
 //!
-//! INVARIANT: what may yet become visible is swept once it is as old as [`Sweep::late`], however far time goes on meanwhile (a vCenter that was restored, or down):
-//! until then what was seen beside it is not forgotten.
+//! INVARIANT: what may yet become visible is swept once it is as old as [`Sweep::late`], however far time goes on meanwhile (a vCenter that was
+//! restored, or down): until then what was seen beside it is not forgotten.
 
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
