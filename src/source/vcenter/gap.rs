@@ -28,18 +28,15 @@ struct Found {
     permit: Permit,
 }
 
-/// Moves `cursor` to the first events after its position that can be read, or to `to` where there are none. Says so unless `silent`; of a stretch that is read
-/// again it was said before.
+/// Moves `cursor` to the first events after its position that can be read, or to `to` where there are none.
 pub(super) async fn step_over<A: EventApi>(
     link: &Link<A>,
     cursor: &mut Cursor,
     to: EventMark,
-    silent: bool,
 ) -> Result<(), Trouble> {
     let (from_us, to_us) = (cursor.position_us(), to.created_us);
     // Across the int32 wrap the difference is right, too.
     let events = cursor.last_key().map_or(0, |last| i64::from(to.key.wrapping_sub(last)));
-    let silent = silent || !cursor.is_live();
     let windows = (events / GAP_EVENTS_A_WINDOW).clamp(GAP_WINDOWS_MIN, GAP_WINDOWS_MAX);
     let width = ((to_us - from_us) / windows).max(GAP_WINDOW_MIN.as_micros() as i64);
     let mut empty_us = from_us;
@@ -52,7 +49,7 @@ pub(super) async fn step_over<A: EventApi>(
         }
     }
     let Some(mut found) = found else {
-        say(link, cursor, silent, from_us, to_us);
+        say(link, cursor, from_us, to_us);
         cursor.jump(link, to_us);
         return Ok(());
     };
@@ -66,7 +63,7 @@ pub(super) async fn step_over<A: EventApi>(
             None => empty_us = middle_us,
         }
     }
-    say(link, cursor, silent, from_us, empty_us);
+    say(link, cursor, from_us, empty_us);
     let begin_us = found.begin_us.max(first_us(&found.body).unwrap_or(found.begin_us));
     cursor.adopt(link, begin_us, found.collector, found.body, found.permit).await
 }
@@ -79,11 +76,13 @@ fn first_us(body: &PageBody) -> Option<i64> {
     Some(if us % 1_000 == 0 { us - TIME_RENDERING.as_micros() as i64 } else { us })
 }
 
-fn say<A: EventApi>(link: &Link<A>, cursor: &Cursor, silent: bool, from_us: i64, to_us: i64) {
-    if cursor.is_live() {
-        link.status.gaps.fetch_add(1, Relaxed);
+/// Counts the stretch, and says so where no filter of our own is the likely reason. Of one that is read again both were done before.
+fn say<A: EventApi>(link: &Link<A>, cursor: &Cursor, from_us: i64, to_us: i64) {
+    if !cursor.is_live() {
+        return;
     }
-    if !silent {
+    link.status.gaps.fetch_add(1, Relaxed);
+    if !link.is_filtered() {
         tracing::warn!(
             source = %link.name,
             from = %format_us(from_us),

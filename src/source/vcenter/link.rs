@@ -157,6 +157,19 @@ impl<A: EventApi> Link<A> {
         self.now_us() + self.status.clock_offset_us.load(Relaxed)
     }
 
+    /// This run starts here. To be called once, before the first read.
+    pub fn start(&self, start: Start) {
+        let progress = &start.progress;
+        if self.settings.sweep.is_none() {
+            progress.unswept_us.store(i64::MAX, Relaxed);
+        } else if progress.unswept_us.load(Relaxed) < i64::MAX {
+            // What a former run left unswept ends where this one goes on.
+            self.fresh_us.store(progress.resume_us.load(Relaxed), Relaxed);
+        }
+        // Set nowhere else.
+        let _ = self.start.set(start);
+    }
+
     /// The live cursor went from `before_us` to `to_us`, where the event `key` is: where that is near to the present there is something to sweep.
     pub fn passed(&self, before_us: i64, to_us: i64, key: Option<i32>) {
         let Some(sweep) = self.settings.sweep else { return };

@@ -221,8 +221,7 @@ async fn begin<A: EventApi>(link: &Link<A>, about: &About) -> Result<(), BeginEr
     if ahead_s > 0 {
         tracing::warn!(source = %link.name, ahead_s, "the position is ahead of vCenter's clock: what is created before it is not read; `event-router checkpoint set` moves it back");
     }
-    // Set nowhere else, and only where it is not set.
-    let _ = link.start.set(start);
+    link.start(start);
     Ok(())
 }
 

@@ -124,7 +124,7 @@ impl Reader {
                 tracing::debug!(source = %link.name, "vCenter has events that its collector does not give; building a new one");
                 self.cursor.rebuild_whole(link);
             }
-            Act::StepOver { to } => gap::step_over(link, &mut self.cursor, to, filtered).await?,
+            Act::StepOver { to } => gap::step_over(link, &mut self.cursor, to).await?,
             Act::ReadWindows => {
                 tracing::warn!(source = %link.name, "event keys have passed the end of int32, where vCenter's collectors return nothing; reading by windows of time");
                 self.cursor.drop_collector(link);

@@ -41,14 +41,8 @@ impl Sweeper {
     /// Sweeps until the session ends.
     pub async fn run<A: EventApi>(&mut self, link: &Link<A>) -> End {
         let Some(sweep) = link.settings.sweep else {
-            link.started().progress.unswept_us.store(i64::MAX, Relaxed);
             return std::future::pending().await;
         };
-        let progress = &link.started().progress;
-        if progress.unswept_us.load(Relaxed) < i64::MAX {
-            // What a former run left unswept ends where this one goes on.
-            link.fresh_us.fetch_max(progress.resume_us.load(Relaxed), Relaxed);
-        }
         loop {
             sleep_until(self.due).await;
             if let Err(end) = self.turn(link, sweep).await {
@@ -149,7 +143,7 @@ async fn sweep<A: EventApi>(
             Step::Empty if !cursor.is_settled() => cursor.next_verdict(link).await,
             // The reader has been at the end: there is more, behind events that may not be seen.
             Step::Empty if cursor.position_us() + (TIME_RENDERING.as_micros() as i64) < to.created_us => {
-                gap::step_over(link, cursor, to, true).await?;
+                gap::step_over(link, cursor, to).await?;
             }
             Step::Empty => return Ok(()),
         }
