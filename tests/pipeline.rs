@@ -454,6 +454,31 @@ async fn a_destination_that_wants_more_free_disk_waits_and_loses_nothing() {
     }
 }
 
+/// What would be spooled and has no room waits for its target alone, not for room.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_target_that_is_back_gets_its_events_however_full_the_disk_is() {
+    let dir = tempfile::tempdir().unwrap();
+    let (up, down) = (Arc::new(Target::default()), Arc::new(Target::default()));
+    *down.down.lock().unwrap() = true;
+    let store = Store::open(dir.path()).unwrap();
+    let targets = [("up", Arc::clone(&up)), ("down", Arc::clone(&down))];
+    let pipeline = start_changed(&targets, dir.path(), store, |config| {
+        config.processors[1].delivery.overflow.free_disk_floor = u64::MAX;
+    });
+    let intake = pipeline.intake(0);
+    let begun = begin(&intake).await;
+    for page in 0..6 {
+        push(&intake, &begun, page, page as i32 * 1_000..(page as i32 + 1) * 1_000).await;
+    }
+    until("the other one goes on", || up.taken.lock().unwrap().len() == 6_000).await;
+    until("its breaker opened", || down.asked.load(std::sync::atomic::Ordering::Relaxed) >= 10).await;
+    *down.down.lock().unwrap() = false;
+    until("all has come", || down.taken.lock().unwrap().len() >= 6_000).await;
+    assert!(drained(pipeline, intake, 30).await.settled);
+    assert_eq!(*down.taken.lock().unwrap(), (0..6_000).collect::<Vec<_>>(), "in order");
+    assert!(event_router::durable::Reader::open(dir.path()).unwrap().spools().unwrap().is_empty());
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_poisoned_entity_fills_no_memory_and_holds_up_nobody_else() {
     let dir = tempfile::tempdir().unwrap();

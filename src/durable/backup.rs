@@ -141,6 +141,7 @@ mod tests {
         let write = SpoolAppend {
             destination: "bus".into(),
             source: "vc-01".into(),
+            group_bytes: Some(batch.blob().len() as u64),
             batch,
             bytes_max: u64::MAX,
             disk_free_min: 0,

@@ -70,7 +70,8 @@ pub(super) struct Usage {
 impl Usage {
     /// Whether a row may be added, with `free` bytes left on the disk. Into an empty spool one row of any size may go, since it would never fit otherwise.
     pub fn refuse_spool(&self, bounds: &Bounds, free: u64, append: &SpoolAppend) -> Option<Full> {
-        let adding = append.batch.blob().len() as u64;
+        // What follows the first of its group was let in with it.
+        let adding = append.group_bytes?;
         let (owner, _) = spool_owner(&append.destination);
         let own = self.owners.get(owner).copied().unwrap_or(0);
         let floor = bounds.disk_free_bytes.max(append.disk_free_min);

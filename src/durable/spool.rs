@@ -197,6 +197,7 @@ mod tests {
         Write::SpoolAppend(SpoolAppend {
             destination: destination.into(),
             source: "vc-01".into(),
+            group_bytes: Some(batch.blob().len() as u64),
             batch,
             bytes_max: u64::MAX,
             disk_free_min: 0,
@@ -291,6 +292,7 @@ mod tests {
         let full = SpoolAppend {
             destination: "a".into(),
             source: "vc-01".into(),
+            group_bytes: Some(one.blob().len() as u64),
             batch: one.clone(),
             bytes_max: 1,
             disk_free_min: 0,
@@ -314,6 +316,35 @@ mod tests {
         let outcomes = store.apply(&[append("d", 0..1)]).unwrap();
         assert!(matches!(&outcomes[0], Outcome::Full(Full::Disk { floor: u64::MAX, .. })), "{outcomes:?}");
         assert_eq!(store.spools().values().map(|size| size.rows).sum::<u64>(), 3);
+    }
+
+    #[test]
+    fn a_group_is_written_whole_or_not_at_all() {
+        let dir = tempfile::tempdir().unwrap();
+        let one = large(1_000);
+        let bytes = one.blob().len() as u64;
+        let mut store = Store::open_with(dir.path(), ROOMY).unwrap();
+        let piece = |destination: &str, group_bytes| {
+            Write::SpoolAppend(SpoolAppend {
+                destination: destination.into(),
+                source: "vc-01".into(),
+                batch: one.clone(),
+                group_bytes,
+                bytes_max: 4 * bytes,
+                disk_free_min: 0,
+            })
+        };
+        let lane = crate::durable::spool_name("a", Some(7));
+        let group = [piece("a", Some(3 * bytes)), piece(&lane, None), piece("a", None)];
+        assert_eq!(store.apply(&group).unwrap(), [1, 2, 3].map(Outcome::Row));
+        let outcomes =
+            store.apply(&[&group[..], &[piece("a", Some(bytes)), piece("b", Some(bytes))]].concat());
+        let outcomes = outcomes.unwrap();
+        assert!(matches!(&outcomes[0], Outcome::Full(Full::Spool { .. })), "{outcomes:?}");
+        assert_eq!(outcomes[1..4], [Outcome::Held, Outcome::Held, Outcome::Held], "nothing overtakes it");
+        assert_eq!(outcomes[4], Outcome::Row(4));
+        // Alone it would have had room, and has it in the next transaction.
+        assert_eq!(store.apply(&[piece("a", Some(bytes))]).unwrap(), [Outcome::Row(5)]);
     }
 
     #[test]

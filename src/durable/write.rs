@@ -67,6 +67,9 @@ pub struct SpoolAppend {
     /// The source's name.
     pub source: String,
     pub batch: Encoded,
+    /// For the first of a group: the compressed bytes of all of it. The batches of a group follow each other in a transaction and are written all or none;
+    /// `None` for those that follow the first.
+    pub group_bytes: Option<u64>,
     /// The bound of all spools of its destination together, compressed bytes.
     pub bytes_max: u64,
     /// Bytes of the disk that must stay free for this destination, where that is more than the store's own floor.
@@ -127,7 +130,7 @@ pub enum Outcome {
     /// It is *not* written: a bound is reached. Nothing else of the transaction is touched by it, but see `Held`.
     Full(Full),
     /// *Not* written, since it follows a refused write of the same transaction: a checkpoint of the same source may rely on it, a batch for the same
-    /// spool would overtake it.
+    /// destination would overtake it.
     Held,
 }
 
@@ -172,8 +175,8 @@ impl Write {
 pub(super) struct Refused {
     /// A checkpoint of one of these may rely on what was refused.
     sources: HashSet<String>,
-    /// A smaller batch for one of these spools would fit, and overtake what was refused.
-    spools: HashSet<String>,
+    /// A smaller batch for one of these destinations would fit, and overtake what was refused.
+    owners: HashSet<String>,
 }
 
 impl Refused {
@@ -181,7 +184,7 @@ impl Refused {
     pub fn holds(&self, write: &Write) -> bool {
         match write {
             Write::Checkpoint(checkpoint) => self.sources.contains(&checkpoint.source),
-            Write::SpoolAppend(append) => self.spools.contains(&append.destination),
+            Write::SpoolAppend(append) => self.owners.contains(spool_owner(&append.destination).0),
             _ => false,
         }
     }
@@ -191,7 +194,7 @@ impl Refused {
             self.sources.insert(source.to_owned());
         }
         if let (Outcome::Full(_), Write::SpoolAppend(append)) = (outcome, write) {
-            self.spools.insert(append.destination.clone());
+            self.owners.insert(spool_owner(&append.destination).0.to_owned());
         }
     }
 }
@@ -290,7 +293,15 @@ mod tests {
         let identities: Vec<_> = keys.iter().map(|&key| (1, key)).collect();
         let batch = codec::encode(&arbitrary::events(&identities), &Selection::first(keys.len())).unwrap();
         let (destination, source) = (destination.into(), "vc-01".into());
-        Write::SpoolAppend(SpoolAppend { destination, source, batch, bytes_max: 1, disk_free_min: 0 })
+        let group_bytes = Some(batch.blob().len() as u64);
+        Write::SpoolAppend(SpoolAppend {
+            destination,
+            source,
+            batch,
+            group_bytes,
+            bytes_max: 1,
+            disk_free_min: 0,
+        })
     }
 
     fn dead_letter(destination: &str, key: u32) -> Write {

@@ -44,6 +44,7 @@ pub fn transaction(n: u32, store: &Store) -> Vec<Write> {
     let mut writes = vec![Write::SpoolAppend(SpoolAppend {
         destination: "bus".into(),
         source: "vc-01".into(),
+        group_bytes: Some(batch.blob().len() as u64),
         batch,
         bytes_max: u64::MAX,
         disk_free_min: 0,

@@ -58,6 +58,8 @@ pub enum Input {
     Done { request: u64, outcome: Outcome },
     /// An `Append` is durable.
     Appended { ticket: u64 },
+    /// The store has no room for an `Append`: nothing of it is written.
+    Refused,
     /// Rows of a spool, in order, from after the row that was asked for.
     Fetched { spool: SpoolKey, rows: Vec<(SpoolRow, Piece)> },
     /// A dead letter, by its number, is to be tried again.
@@ -92,7 +94,8 @@ pub enum Action {
     Settle(Piece),
     /// To be stored as a dead letter; settled when it is.
     DeadLetter(DeadLetter),
-    /// To be written to the ends of these spools, in this order; then `Appended`, and they are settled.
+    /// To be written to the ends of these spools, in this order, all or nothing; then `Appended`, and they are settled, or `Refused`. One at a time: the next
+    /// comes after that.
     Append {
         ticket: u64,
         pieces: Vec<(SpoolKey, Piece)>,
@@ -158,8 +161,8 @@ pub struct Delivery {
     health: Health,
     rate: Rate,
     spool: Spools,
-    /// Bytes that may wait in memory behind events that are refused: half of this destination's share.
-    parked_max: usize,
+    /// This destination's share of the memory, in bytes, when it was last told of it. Half of it may wait behind events that are refused.
+    share: usize,
     /// Events of one request now: fewer than the shape allows after a request that was too much for the target.
     events_max: usize,
     under_way: FxHashMap<u64, UnderWay>,
@@ -202,6 +205,8 @@ pub struct Gauges {
     pub parked_lanes: usize,
     /// Lanes of which more is parked than may wait in memory.
     pub parked_spools: usize,
+    /// The store has no room for what this destination would put into its spool.
+    pub store_full: bool,
 }
 
 impl Delivery {
@@ -216,7 +221,7 @@ impl Delivery {
         Delivery {
             rate: Rate::new(policy.rate_limit),
             spool: Spools::new(spooled, policy.ordering),
-            parked_max: SPOOL_REFETCH_BYTES,
+            share: 2 * SPOOL_REFETCH_BYTES,
             policy,
             events_max: shape.events_max,
             shape,
@@ -234,12 +239,13 @@ impl Delivery {
     /// Takes one input, adds what follows to `actions`.
     pub fn step(&mut self, now: Duration, input: Input, actions: &mut Vec<Action>) {
         match input {
-            Input::Offer { piece, room } => self.offer(Item::new(&piece, Origin::Source), room, actions),
+            Input::Offer { piece, room } => self.offer(now, Item::new(&piece, Origin::Source), room, actions),
             Input::Adopt { ticket, piece, room } => {
-                self.offer(Item::new(&piece, Origin::Adopted(ticket)), room, actions)
+                self.offer(now, Item::new(&piece, Origin::Adopted(ticket)), room, actions)
             }
             Input::Done { request, outcome } => self.done(now, request, outcome, actions),
             Input::Appended { ticket } => self.spool.appended(ticket, &self.lanes, actions),
+            Input::Refused => self.spool.refused(now),
             Input::Fetched { spool, rows } => {
                 for item in self.spool.fetched(spool, rows, actions) {
                     match spool {
@@ -261,7 +267,7 @@ impl Delivery {
                     self.health.pause();
                 }
             }
-            Input::Room(room) => self.make_room(room, actions),
+            Input::Room(room) => self.make_room(now, room, actions),
             Input::Tick => {}
         }
         self.lanes.wake(now);
@@ -270,26 +276,32 @@ impl Delivery {
         }
         let spilled = self.spool.is_active()
             && self.under_way.values().any(|request| request.parts.iter().any(|part| part.spooled));
-        self.spool.fetch(&mut self.lanes, self.parked_max, spilled, actions);
+        if self.spool.is_full() {
+            self.take_back(now, spilled, actions);
+        }
+        self.spool.retry(now, actions);
+        self.spool.fetch(&mut self.lanes, self.share / 2, spilled, actions);
         self.pump(now, actions);
     }
 
     /// When to `Tick` at the latest.
     pub fn wakes_at(&self) -> Option<Duration> {
+        let waits = self.lanes.wakes_at().into_iter().chain(self.spool.wakes_at());
+        waits.chain(self.sends_at()).min()
+    }
+
+    /// When the next request may be sent, if time is all that is missing.
+    fn sends_at(&self) -> Option<Duration> {
         if self.under_way.len() >= self.policy.concurrency {
-            return self.lanes.wakes_at();
+            return None;
         }
         // The end of a request is an input of its own.
         let may_send = self.lanes.has_ready(self.blocked) && !self.health.awaits_answer(self.under_way.len());
-        let ready = may_send.then(|| {
+        may_send.then(|| {
             let linger = self.lingers_until().unwrap_or_default();
             let health = self.health.wakes_at().unwrap_or_default();
             linger.max(health).max(self.rate.next_at())
-        });
-        match (ready, self.lanes.wakes_at()) {
-            (Some(a), Some(b)) => Some(a.min(b)),
-            (a, b) => a.or(b),
-        }
+        })
     }
 
     /// The function that it delivers to; empty for a processor that is one destination.
@@ -311,6 +323,7 @@ impl Delivery {
             spooling: self.spool.is_active(),
             parked_lanes: self.lanes.parked_lanes,
             parked_spools: self.spool.lanes(),
+            store_full: self.spool.is_full(),
         }
     }
 
@@ -327,9 +340,9 @@ impl Delivery {
     }
 
     /// Spills what has no place in memory any more. When memory is full nothing is offered, so that this cannot wait for an offer.
-    fn make_room(&mut self, room: Room, actions: &mut Vec<Action>) {
-        self.parked_max = room.share / 2;
-        if !self.exceeds(room.share) || !self.holds_up(room) {
+    fn make_room(&mut self, now: Duration, room: Room, actions: &mut Vec<Action>) {
+        self.share = room.share;
+        if !self.exceeds(room.share) || !self.holds_up(room) || !self.spool.may_write(now) {
             return;
         }
         self.lanes.compact();
@@ -338,8 +351,8 @@ impl Delivery {
         }
     }
 
-    fn offer(&mut self, item: Item, room: Room, actions: &mut Vec<Action>) {
-        self.parked_max = room.share / 2;
+    fn offer(&mut self, now: Duration, item: Item, room: Room, actions: &mut Vec<Action>) {
+        self.share = room.share;
         // A few events should not keep a whole page, neither here nor in a request.
         let item = item.compact();
         if self.spool.is_active() {
@@ -355,10 +368,10 @@ impl Delivery {
             return self.admit(item, actions);
         }
         match self.policy.overflow.policy {
-            OverflowPolicy::Block => self.admit(item, actions),
+            OverflowPolicy::Spill if self.spool.may_write(now) => self.spill(Some(item), actions),
+            OverflowPolicy::Spill | OverflowPolicy::Block => self.admit(item, actions),
             OverflowPolicy::DropNewest => self.drop(&item, actions),
             OverflowPolicy::DropOldest => self.drop_oldest(item, actions),
-            OverflowPolicy::Spill => self.spill(Some(item), actions),
         }
     }
 
@@ -388,9 +401,22 @@ impl Delivery {
         }
     }
 
+    /// What the store has no room for goes back to where it was: its target may take it.
+    fn take_back(&mut self, now: Duration, spilled_under_way: bool, actions: &mut Vec<Action>) {
+        if self.spool.may_write(now) {
+            // It is asked first.
+            return self.spool.forget_full_unless(self.lanes.bytes() > self.share);
+        }
+        let (older, newer) = self.spool.take_back(spilled_under_way, actions);
+        older.into_iter().for_each(|item| self.lanes.push(item, self.policy.ordering));
+        newer.into_iter().for_each(|item| self.admit(item, actions));
+        self.spool.leave_if_empty(&mut self.lanes);
+    }
+
     /// Whether what waits in a lane, from an event on that is refused, has no place in memory.
     fn is_to_be_parked(&self, key: LaneKey) -> bool {
-        self.lanes.parked > self.parked_max
+        self.lanes.parked > self.share / 2
+            && !self.spool.is_full()
             && self.policy.ordering == Ordering::Entity
             && self.policy.overflow.policy == OverflowPolicy::Spill
             && self.lanes.is_resting(key)
@@ -402,7 +428,7 @@ impl Delivery {
         if self.is_to_be_parked(key) {
             let items = self.lanes.take_resting(key).into_iter().map(|item| (key, item)).collect();
             self.spool.append_to_lanes(lanes::merge_by_lane(items), actions);
-        } else if self.spool.has_lane(key) && self.spool.is_short_of_room(&self.lanes, self.parked_max) {
+        } else if self.spool.has_lane(key) && self.spool.is_short_of_room(&self.lanes, self.share / 2) {
             // It comes back from there for its next try; until then another one has its place.
             let items = self.lanes.take_resting(key);
             self.spool.give_back(key, items);

@@ -9,20 +9,22 @@
 //! INVARIANT: what is in a lane's spool is older than what is in the destination's, and goes before it; what is in the lane itself is older still.
 //! INVARIANT: a parked lane has its next try when its wait is over, however many others are parked: none keeps its place in memory while it waits and others
 //! want it.
+//! INVARIANT: what the store has no room for is sent from memory as soon as nothing older waits in the spool: a full disk stops no target that takes events.
 //! INVARIANT: what is in memory of spools is at most [`SPOOL_REFETCH_BYTES`] + [`SPOOL_FETCH_BYTES`] (or one row) that may be sent, and what is parked.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
+use std::time::Duration;
 
 use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::Action;
-use super::item::{Item, Origin, SpoolRow};
+use super::item::{Item, Origin, Picks, SpoolRow};
 use super::lanes::{LaneKey, Lanes};
 use crate::config::Ordering;
 use crate::durable::{spool_name, spool_owner};
 use crate::event::{Batch, Failed, Identity, Selection};
-use crate::limits::{SPOOL_FETCH_BYTES, SPOOL_LANE_FETCH_BYTES, SPOOL_REFETCH_BYTES};
+use crate::limits::{SPOOL_FETCH_BYTES, SPOOL_LANE_FETCH_BYTES, SPOOL_REFETCH_BYTES, STORE_FULL_RETRY};
 use crate::processor::Piece;
 
 /// Which of a destination's spools.
@@ -124,8 +126,12 @@ pub(super) struct Spools {
     lane_fetching: bool,
     /// Whether the lanes' spools have to be empty before the destination's is read: they were written in another ordering scope.
     lanes_first: bool,
-    /// Appends that are not durable yet. What came from a spool and goes to one again leaves its old row then.
+    /// Appends that are not durable yet, in order. What came from a spool and goes to one again leaves its old row then.
     appending: BTreeMap<u64, Vec<(SpoolKey, Item)>>,
+    /// Whether the first of them is with the store; the others wait, so that one that is refused is not overtaken.
+    at_store: bool,
+    /// The store had no room: it is asked again then.
+    full_until: Option<Duration>,
     next_ticket: u64,
     open: FxHashMap<SpoolRow, Open>,
     /// What was given back of rows of which another part was delivered, or is on its way to the dead letters: at most one row a parked lane.
@@ -145,6 +151,8 @@ impl Spools {
             lane_fetching: false,
             lanes_first,
             appending: BTreeMap::new(),
+            at_store: false,
+            full_until: None,
             next_ticket: 0,
             open: FxHashMap::default(),
             given_back: FxHashMap::default(),
@@ -193,9 +201,21 @@ impl Spools {
             };
             queue.appending += 1;
         }
-        let pieces = items.iter().map(|(key, item)| (*key, item.piece())).collect();
-        actions.push(Action::Append { ticket, pieces });
         self.appending.insert(ticket, items);
+        if self.full_until.is_none() {
+            self.send_append(actions);
+        }
+    }
+
+    /// Gives the first append to the store, if it has none.
+    fn send_append(&mut self, actions: &mut Vec<Action>) {
+        if self.at_store {
+            return;
+        }
+        let Some((ticket, items)) = self.appending.first_key_value() else { return };
+        let pieces = items.iter().map(|(key, item)| (*key, item.piece())).collect();
+        actions.push(Action::Append { ticket: *ticket, pieces });
+        self.at_store = true;
     }
 
     fn queue(&mut self, key: SpoolKey) -> Option<&mut Queue> {
@@ -205,7 +225,9 @@ impl Spools {
         }
     }
 
+    /// An append is durable.
     pub fn appended(&mut self, ticket: u64, lanes: &Lanes, actions: &mut Vec<Action>) {
+        (self.at_store, self.full_until) = (false, None);
         for (key, item) in self.appending.remove(&ticket).unwrap_or_default() {
             if let Some(queue) = self.queue(key) {
                 queue.appending -= 1;
@@ -220,6 +242,101 @@ impl Spools {
             if let SpoolKey::Lane(key) = key {
                 self.look_at(key, lanes);
             }
+        }
+        self.send_append(actions);
+    }
+
+    /// The store had no room for the append that it was given, and wrote nothing of it.
+    pub fn refused(&mut self, now: Duration) {
+        (self.at_store, self.full_until) = (false, Some(now + STORE_FULL_RETRY));
+    }
+
+    /// Whether the store had no room when it was last asked.
+    pub fn is_full(&self) -> bool {
+        self.full_until.is_some()
+    }
+
+    /// Whether the store may be asked to take more: it had room, or a while has passed.
+    pub fn may_write(&self, now: Duration) -> bool {
+        self.full_until.is_none_or(|until| now >= until)
+    }
+
+    /// Whether the store has room is of no account when nothing waits for it, nor will.
+    pub fn forget_full_unless(&mut self, will_write: bool) {
+        if self.appending.is_empty() && !will_write {
+            self.full_until = None;
+        }
+    }
+
+    /// When what was refused is tried again.
+    pub fn wakes_at(&self) -> Option<Duration> {
+        self.full_until.filter(|_| !self.at_store && !self.appending.is_empty())
+    }
+
+    /// Asks the store again when it is time.
+    pub fn retry(&mut self, now: Duration, actions: &mut Vec<Action>) {
+        if self.wakes_at().is_some_and(|at| now >= at) {
+            self.send_append(actions);
+        }
+    }
+
+    /// What the store had no room for, if nothing older than it waits in a spool: what goes to lanes as it is, and what is admitted after that.
+    pub fn take_back(
+        &mut self,
+        spilled_under_way: bool,
+        actions: &mut Vec<Action>,
+    ) -> (Vec<Item>, Vec<Item>) {
+        let (mut lanes, mut whole) = (Vec::new(), Vec::new());
+        let is_next = |queue: &Queue| queue.stored == 0 && !queue.fetching;
+        let may_leave = |(key, _): &(SpoolKey, Item)| match key {
+            SpoolKey::Whole => is_next(&self.whole) && !spilled_under_way && !self.lanes_first,
+            SpoolKey::Lane(key) => self.lanes.get(key).is_none_or(is_next),
+        };
+        if self.at_store || !self.is_full() || !self.appending.values().flatten().all(may_leave) {
+            return (lanes, whole);
+        }
+        for (key, item) in std::mem::take(&mut self.appending).into_values().flatten() {
+            if let Some(queue) = self.queue(key) {
+                queue.appending -= 1;
+            }
+            match key {
+                SpoolKey::Whole => whole.extend(self.without_delivered(item, actions)),
+                SpoolKey::Lane(key) => {
+                    // What it has in memory need not be from its spool any more.
+                    if self.lanes.get(&key).is_some_and(Queue::is_empty) {
+                        self.lanes.remove(&key);
+                    }
+                    lanes.push(item);
+                }
+            }
+        }
+        (lanes, whole)
+    }
+
+    /// What of an item, which was to be written while it was under way, was not acknowledged meanwhile.
+    fn without_delivered(&mut self, item: Item, actions: &mut Vec<Action>) -> Option<Item> {
+        let mut left = item.picks.selection();
+        let gone: Selection = left.iter().filter(|i| self.ahead.remove(&told(&item.batch, *i))).collect();
+        left.remove(&gone);
+        if !gone.is_empty() {
+            match item.origin {
+                Origin::Source => {
+                    actions.push(Action::Settle(Item { picks: Picks::of(&gone), ..item.clone() }.piece()))
+                }
+                Origin::Adopted(ticket) => actions.push(Action::Adopted(ticket)),
+                // Counted when it was acknowledged.
+                Origin::Spool(_) | Origin::DeadLetter(_) => {}
+            }
+        }
+        (!left.is_empty()).then(|| Item { picks: Picks::of(&left), ..item })
+    }
+
+    /// Leaves the destination's spool if all that was written stands in the lanes: what comes now stands behind it there.
+    pub fn leave_if_empty(&mut self, lanes: &mut Lanes) {
+        if self.active && self.whole.is_empty() && !self.lanes_first {
+            self.active = false;
+            self.ahead.clear();
+            lanes.sweep(|key| self.lanes.contains_key(&key));
         }
     }
 
@@ -265,11 +382,8 @@ impl Spools {
             self.whole.fetching = true;
             let (spool, after) = (SpoolKey::Whole, self.whole.last);
             actions.push(Action::Fetch { spool, after, bytes: SPOOL_FETCH_BYTES });
-        } else if self.whole.is_empty() {
-            // All that was written stands in the lanes; what comes now stands behind it there.
-            self.active = false;
-            self.ahead.clear();
-            lanes.sweep(|key| self.lanes.contains_key(&key));
+        } else {
+            self.leave_if_empty(lanes);
         }
     }
 

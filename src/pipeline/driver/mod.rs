@@ -33,8 +33,10 @@ pub(super) use self::stored::{dead_letter_write, spool_writes};
 /// What comes to a driver.
 pub(super) enum Mail {
     Offer(Piece),
+    /// What the store did with an append of so many events.
     Appended {
         ticket: u64,
+        events: u64,
         outcomes: Vec<durable::Outcome>,
     },
     Fetched {
@@ -55,8 +57,8 @@ pub(super) enum Mail {
     Adopted(Box<DeadLetter>),
     /// No dead-letter processor took it: it is to be stored.
     Refused(Box<DeadLetter>),
-    /// Try again what a full store refused.
-    Again,
+    /// Try the dead letters again that a full store refused.
+    LettersAgain,
     /// A dead letter of this destination left the store: one that was refused may have room.
     LetterRemoved,
     Stop,
@@ -155,6 +157,7 @@ impl Driver {
         self.engine.step(self.now(), Input::Tick, &mut actions);
         loop {
             self.carry_out(&mut actions, &mut under_way);
+            self.say_room();
             self.show();
             look_at = self
                 .engine
@@ -198,7 +201,7 @@ impl Driver {
     fn mail(&mut self, mail: Mail, actions: &mut Vec<Action>) {
         let input = match mail {
             Mail::Offer(piece) => Input::Offer { piece, room: self.room() },
-            Mail::Appended { ticket, outcomes } => return self.appended(ticket, &outcomes, actions),
+            Mail::Appended { ticket, events, outcomes } => self.appended(ticket, events, &outcomes),
             Mail::Fetched { spool, rows } => Input::Fetched { spool, rows },
             Mail::DeadLettered { letter, outcome, again } => {
                 return self.dead_lettered(*letter, outcome, again, actions);
@@ -207,7 +210,7 @@ impl Driver {
             Mail::Adopt(adoption) => self.adopt(adoption),
             Mail::Adopted(letter) => return self.dead_lettered(*letter, None, false, actions),
             Mail::Refused(letter) => return self.refused(*letter),
-            Mail::Again => return self.again(),
+            Mail::LettersAgain => return self.waited(),
             Mail::LetterRemoved => return self.letters_again(),
             Mail::Stop => return,
         };
@@ -306,12 +309,7 @@ impl Driver {
                     tracing::warn!(destination = %self.name, id = %event.id, subject = %letter.piece.batch.text(event.subject), attempts = letter.attempts, status = letter.failure.status, reason = %letter.failure.reason, "an event failed for good and becomes a dead letter");
                     self.give_up(letter);
                 }
-                Action::Append { ticket, pieces } => {
-                    self.metrics
-                        .spilled
-                        .increment(pieces.iter().map(|(_, piece)| piece.picks.len() as u64).sum());
-                    self.append(ticket, pieces);
-                }
+                Action::Append { ticket, pieces } => self.append(ticket, &pieces),
                 Action::Fetch { spool, after, bytes } => self.fetch(spool, after, bytes),
                 Action::Unspool(SpoolRow(row)) => unspooled.push(row),
                 Action::Replayed { letter, end } => self.replayed(letter, end),

@@ -1,9 +1,9 @@
 //! The driver's side of the store: the spool, dead letters, and what is done while the store has no room.
 //!
-//! A store without room loses nothing: what it refused is kept and tried again every [`STORE_FULL_RETRY`], and the engine sends nothing more that could
-//! become another dead letter. It is said once, and once more when there is room again.
+//! A store without room loses nothing. What the spool has no room for stays with the engine, which sends it when the target takes it. Dead letters that were
+//! refused are kept here and tried again every [`STORE_FULL_RETRY`], and the engine sends nothing more that could become another one. It is said once, and
+//! once more when there is room again.
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 
 use super::{Driver, Mail, now_us};
@@ -19,101 +19,66 @@ use crate::processor::Piece;
 /// What waits for the store.
 #[derive(Default)]
 pub(in crate::pipeline) struct Waiting {
-    /// Appends in order; only the first is with the store, so that one that is refused is not overtaken.
-    appends: VecDeque<(u64, Vec<(SpoolKey, Piece)>)>,
-    /// The first append was refused.
-    append_refused: bool,
     /// Dead letters that were refused.
     letters: Vec<DeadLetter>,
     /// Refused dead letters that are with the store once more.
     letters_again: usize,
     /// Whether it was said that there is no room.
     said: bool,
-    /// Whether an `Again` is on its way.
+    /// Whether a `LettersAgain` is on its way.
     again: bool,
 }
 
 impl Waiting {
-    fn is_full(&self) -> bool {
-        self.append_refused || self.lacks_letters()
-    }
-
     fn lacks_letters(&self) -> bool {
         !self.letters.is_empty() || self.letters_again > 0
     }
 }
 
 impl Driver {
-    pub(super) fn append(&mut self, ticket: u64, pieces: Vec<(SpoolKey, Piece)>) {
-        self.waiting.appends.push_back((ticket, pieces));
-        if self.waiting.appends.len() == 1 {
-            self.send_append();
-        }
-    }
-
-    /// Gives the first append to the store.
-    fn send_append(&mut self) {
-        let Some((ticket, pieces)) = self.waiting.appends.front() else { return };
+    /// Gives what is to be spooled to the store.
+    pub(super) fn append(&self, ticket: u64, pieces: &[(SpoolKey, Piece)]) {
         let writes = match spool_writes(&self.name, &self.overflow, pieces) {
             Ok(writes) => writes,
             Err(error) => return self.cannot_store(error),
         };
-        let (ticket, mailbox) = (*ticket, self.mailbox.clone());
+        let events = pieces.iter().map(|(_, piece)| piece.picks.len() as u64).sum();
+        let mailbox = self.mailbox.clone();
         self.shared.store.apply(writes, move |outcomes| {
             // A driver that is gone has nothing left to do.
-            let _ = mailbox.send(Mail::Appended { ticket, outcomes });
+            let _ = mailbox.send(Mail::Appended { ticket, events, outcomes });
         });
     }
 
-    pub(super) fn appended(&mut self, ticket: u64, outcomes: &[durable::Outcome], actions: &mut Vec<Action>) {
-        let refused = outcomes.iter().position(|outcome| !matches!(outcome, durable::Outcome::Row(_)));
-        let Some(at) = refused else {
-            self.waiting.appends.pop_front();
-            self.waiting.append_refused = false;
-            self.engine.step(self.now(), Input::Appended { ticket }, actions);
-            self.say_room();
-            return self.send_append();
-        };
-        if let Some((_, pieces)) = self.waiting.appends.front_mut() {
-            // What was refused, and what came after it in the same spool, is tried again, in order.
-            let mut outcomes = outcomes.iter();
-            pieces.retain(|_| !matches!(outcomes.next(), Some(durable::Outcome::Row(_))));
+    pub(super) fn appended(&mut self, ticket: u64, events: u64, outcomes: &[durable::Outcome]) -> Input {
+        if let Some(durable::Outcome::Full(full)) = outcomes.first() {
+            self.say_full(&full.to_string());
+            return Input::Refused;
         }
-        self.waiting.append_refused = true;
-        if let durable::Outcome::Full(full) = &outcomes[at] {
-            self.full(&full.to_string());
-        }
+        self.metrics.spilled.increment(events);
+        Input::Appended { ticket }
     }
 
-    /// The store has no room for this destination: say so, wait, try again. Its share of the memory stays taken.
-    fn full(&mut self, what: &str) {
+    /// The store has no room for this destination. Its share of the memory stays taken.
+    fn say_full(&mut self, what: &str) {
         if !std::mem::replace(&mut self.waiting.said, true) {
             tracing::error!(destination = %self.name, reason = what, "this destination waits for room in the store");
             self.metrics.store_full.set(1.0);
         }
-        if std::mem::replace(&mut self.waiting.again, true) {
+    }
+
+    pub(super) fn say_room(&mut self) {
+        if !self.waiting.said || self.waiting.lacks_letters() || self.engine.gauges().store_full {
             return;
         }
-        let mailbox = self.mailbox.clone();
-        tokio::spawn(async move {
-            tokio::time::sleep(STORE_FULL_RETRY).await;
-            let _ = mailbox.send(Mail::Again);
-        });
+        self.waiting.said = false;
+        tracing::info!(destination = %self.name, "this destination no longer waits for room in the store");
+        self.metrics.store_full.set(0.0);
     }
 
-    fn say_room(&mut self) {
-        if !self.waiting.is_full() && std::mem::take(&mut self.waiting.said) {
-            tracing::info!(destination = %self.name, "the store has room for this destination again");
-            self.metrics.store_full.set(0.0);
-        }
-    }
-
-    /// Tries again what the store refused.
-    pub(super) fn again(&mut self) {
+    /// A while has passed since the store refused a dead letter.
+    pub(super) fn waited(&mut self) {
         self.waiting.again = false;
-        if self.waiting.append_refused {
-            self.send_append();
-        }
         self.letters_again();
     }
 
@@ -171,7 +136,14 @@ impl Driver {
         self.waiting.letters_again -= usize::from(again);
         if let Some(durable::Outcome::Full(full)) = outcome {
             self.waiting.letters.push(letter);
-            self.full(&full.to_string());
+            self.say_full(&full.to_string());
+            if !std::mem::replace(&mut self.waiting.again, true) {
+                let mailbox = self.mailbox.clone();
+                tokio::spawn(async move {
+                    tokio::time::sleep(STORE_FULL_RETRY).await;
+                    let _ = mailbox.send(Mail::LettersAgain);
+                });
+            }
             self.engine.step(self.now(), Input::Block(true), actions);
             return;
         }
@@ -180,7 +152,6 @@ impl Driver {
         if !self.waiting.lacks_letters() {
             self.engine.step(self.now(), Input::Block(false), actions);
         }
-        self.say_room();
     }
 
     /// An event that no bound of ours lets in cannot be made durable: the process stops rather than to lose it.
@@ -227,19 +198,24 @@ impl Driver {
     }
 }
 
-/// What puts `pieces` into spools of `destination`, in order.
+/// What puts `pieces` into spools of `destination`, in order, all or none.
 pub(in crate::pipeline) fn spool_writes(
     destination: &str,
     overflow: &Overflow,
     pieces: &[(SpoolKey, Piece)],
 ) -> Result<Vec<Write>, CodecError> {
-    let write = |(spool, piece): &(SpoolKey, Piece)| {
-        let batch = codec::encode(&piece.batch, &piece.picks)?;
+    let batches: Vec<_> = pieces
+        .iter()
+        .map(|(_, piece)| codec::encode(&piece.batch, &piece.picks))
+        .collect::<Result<_, _>>()?;
+    let mut group_bytes = Some(batches.iter().map(|batch| batch.blob().len() as u64).sum());
+    let write = |((spool, piece), batch): (&(SpoolKey, Piece), _)| {
         let (destination, source) = (spool.name(destination), piece.batch.source.name.clone());
         let Overflow { bytes_max, free_disk_floor: disk_free_min, .. } = *overflow;
-        Ok(Write::SpoolAppend(SpoolAppend { destination, source, batch, bytes_max, disk_free_min }))
+        let group_bytes = group_bytes.take();
+        Write::SpoolAppend(SpoolAppend { destination, source, batch, group_bytes, bytes_max, disk_free_min })
     };
-    pieces.iter().map(write).collect()
+    Ok(pieces.iter().zip(batches).map(write).collect())
 }
 
 /// What stores an event that failed for good at `destination`, last tried at `last_us`.

@@ -71,6 +71,7 @@ pub(super) enum Mail {
 pub(super) enum Reply {
     Checkpointed,
     Mail(usize, Mail),
+    Appended(usize, u64),
     Fetch {
         lane: usize,
         spool: SpoolKey,
@@ -166,7 +167,7 @@ impl Inside {
                     self.core.settled(destination, &piece);
                 }
             }
-            4 => return self.job(),
+            4 => return self.job(outside.full),
             5 => {
                 if let Some(mail) = self.lanes[lane].mail.pop_front() {
                     self.mail(lane, mail, outside.now_us);
@@ -274,7 +275,7 @@ impl Inside {
                 }
                 Action::Append { ticket, pieces } => {
                     let writes = driver::spool_writes(&name, &OVERFLOW, &pieces).expect("it was decoded");
-                    self.jobs.push_back((writes, Reply::Mail(at, Mail::Input(Input::Appended { ticket }))));
+                    self.jobs.push_back((writes, Reply::Appended(at, ticket)));
                 }
                 Action::Fetch { spool, after, bytes } => {
                     self.jobs.push_back((Vec::new(), Reply::Fetch { lane: at, spool, after, bytes }));
@@ -321,9 +322,13 @@ impl Inside {
         }
     }
 
-    /// The store does its next job.
-    pub(super) fn job(&mut self) -> Result<(), ()> {
+    /// The store does its next job; if it is full, it takes nothing that would go to spools.
+    pub(super) fn job(&mut self, full: bool) -> Result<(), ()> {
         let Some((writes, reply)) = self.jobs.pop_front() else { return Ok(()) };
+        if let (true, Reply::Appended(lane, _)) = (full, &reply) {
+            self.lanes[*lane].mail.push_back(Mail::Input(Input::Refused));
+            return Ok(());
+        }
         if !writes.is_empty() {
             self.store.apply(&writes).map_err(|_| ())?;
         }
@@ -331,6 +336,9 @@ impl Inside {
             Reply::Nothing => {}
             Reply::Checkpointed => self.checkpointing = false,
             Reply::Mail(lane, mail) => self.lanes[lane].mail.push_back(mail),
+            Reply::Appended(lane, ticket) => {
+                self.lanes[lane].mail.push_back(Mail::Input(Input::Appended { ticket }));
+            }
             Reply::Poison(destination, poison) => {
                 let piece = Piece { batch: Arc::new(poison.batch), picks: Selection::one(0) };
                 self.core.settled(destination, &piece);

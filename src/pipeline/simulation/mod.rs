@@ -90,6 +90,7 @@ fn play(seed: u64) {
         disk: MemoryDisk::default(),
         targets: Vec::new(),
         well: false,
+        full: false,
     };
     for lane in 0..LANES {
         // The dead-letter processor sees few.
@@ -108,6 +109,9 @@ fn play(seed: u64) {
         if outside.below(200) == 0 {
             let at = outside.below(LANES);
             outside.targets[at].down ^= true;
+        }
+        if outside.chance(1) {
+            outside.full ^= true;
         }
         if outside.chance(1) && outside.below(3) == 0 {
             outside.change_mind();

@@ -34,6 +34,8 @@ pub(super) struct Outside {
     pub(super) disk: MemoryDisk,
     pub(super) targets: Vec<Target>,
     pub(super) well: bool,
+    /// Spools have no room, even when all else is well.
+    pub(super) full: bool,
 }
 
 /// Keys and ids as they came; a key is the event's index.

@@ -71,6 +71,8 @@ struct World {
     rows: VecDeque<(SpoolKey, SpoolRow, Batch)>,
     next_row: i64,
     store: VecDeque<Input>,
+    /// The store takes no append.
+    full: bool,
     /// Keys in the order of acknowledgement by the target.
     received: Vec<i32>,
     settled: BTreeSet<i32>,
@@ -95,6 +97,7 @@ impl World {
             rows: VecDeque::new(),
             next_row: 0,
             store: VecDeque::new(),
+            full: false,
             received: Vec::new(),
             settled: BTreeSet::new(),
             dead: Vec::new(),
@@ -132,6 +135,7 @@ impl World {
                     self.engine.dead_letter_stored(&letter, &mut more);
                     queue.extend(more);
                 }
+                Action::Append { .. } if self.full => self.store.push_back(Input::Refused),
                 Action::Append { ticket, pieces } => {
                     for (spool, piece) in pieces {
                         self.next_row += 1;
@@ -275,6 +279,41 @@ fn what_a_target_does_not_take_leaves_the_memory_without_another_offer() {
     check(OverflowPolicy::Spill, ROOM, 10, false);
     check(OverflowPolicy::Block, room, 10, false);
     check(OverflowPolicy::DropOldest, room, 10, false);
+}
+
+#[test]
+fn a_full_store_keeps_nothing_from_a_target_that_takes_events() {
+    for ordering in [Ordering::Source, Ordering::Entity, Ordering::None] {
+        let mut world = World::new(Policy { ordering, ..Policy::default() }, shape(10, false));
+        world.full = true;
+        let room = Room { share: 1_000, scarce: true, alone: false };
+        for n in 0..20 {
+            world.input(Input::Offer { piece: piece(n * 10, 10, 7), room });
+        }
+        assert!(world.engine.exceeds(room.share) || world.engine.gauges().spooling, "it wants to spill");
+        let mut asked = 0;
+        for _ in 0..100 {
+            while !world.under_way.is_empty() {
+                world.answer(0, false, &mut |_| Some(Fault::Target));
+            }
+            asked += world.store.iter().filter(|input| matches!(input, Input::Refused)).count();
+            while !world.store.is_empty() {
+                world.store_replies();
+            }
+            world.now += Duration::from_millis(100);
+            world.input(Input::Tick);
+            world.input(Input::Room(room));
+        }
+        assert!((8..=12).contains(&asked), "{ordering:?}: {asked} times in ten seconds");
+        let gauges = world.engine.gauges();
+        assert!(gauges.store_full && gauges.breaker_open, "{gauges:?}");
+        world.finish(false, |_| false);
+        assert!(world.full && !world.engine.gauges().store_full, "nothing waits for the store");
+        assert_eq!(world.settled.len(), 200);
+        if ordering == Ordering::Source {
+            assert_eq!(world.received, (0..200).collect::<Vec<_>>());
+        }
+    }
 }
 
 /// The target takes so many events in time, and no more.

@@ -11,6 +11,7 @@ enum Step {
     Store,
     Time(u16),
     Room(bool),
+    Full(bool),
     Replay(u8),
     Adopt(u8, u16),
 }
@@ -22,6 +23,7 @@ fn step() -> impl Strategy<Value = Step> {
         Just(Step::Store),
         (0u16..2_000).prop_map(Step::Time),
         any::<bool>().prop_map(Step::Room),
+        any::<bool>().prop_map(Step::Full),
         (1u8..5).prop_map(Step::Replay),
         (any::<u8>(), 2u16..4).prop_map(|(which, destination)| Step::Adopt(which, destination)),
     ]
@@ -29,7 +31,8 @@ fn step() -> impl Strategy<Value = Step> {
 
 proptest! {
     #![proptest_config(ProptestConfig { cases: 512, ..ProptestConfig::default() })]
-    /// Lanes against one list per entity: every event is received or dead once, in order within its scope, whatever fails and however it spills.
+    /// Lanes against one list per entity: every event is received or dead once, in order within its scope, whatever fails and however it spills, or cannot
+    /// since the store is full and stays so.
     #[test]
     fn every_event_leaves_once_and_in_its_order(
         steps in prop::collection::vec(step(), 1..60),
@@ -79,6 +82,7 @@ proptest! {
                         world.adopt(key, destination, entities, room);
                     }
                 }
+                Step::Full(full) => world.full = full,
                 Step::Room(scarce) => world.input(Input::Room(Room { scarce, ..room })),
                 Step::Time(ms) => {
                     world.now += Duration::from_millis(u64::from(ms));
