@@ -85,6 +85,8 @@ pub const STORE_GROUP_WRITES_MAX: usize = 64;
 pub const STORE_FULL_RETRY: Duration = Duration::from_secs(1);
 /// Bytes of a target's answer that are read, so that the connection can be used again; 1,024 requests * 64 KiB = 64 MiB if all answered so at once.
 pub const ANSWER_BYTES_MAX: usize = 64 << 10;
+/// How long a target may take to explain a failure whose status it has told: what it means is known.
+pub const EXPLANATION_WAIT: Duration = Duration::from_secs(2);
 /// Bytes of a target's answer that go into the reason of a failure.
 pub const EXCERPT_BYTES_MAX: usize = 256;
 /// Bytes of it that a dead-letter processor is told: 768 are 1,024 in base64, which is what Knative cuts `knativeerrordata` to.

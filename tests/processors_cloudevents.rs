@@ -221,6 +221,15 @@ async fn fault_half_a_body_of_an_error_keeps_its_status() {
     check_failure(outcome_of(act).await, Fault::Permanent, Some(400), &["because"]);
 }
 
+/// A request has a minute: the status counts long before that.
+#[tokio::test]
+async fn fault_a_failure_that_never_ends_its_body_keeps_its_status() {
+    let act = Act::SayAndHang(
+        "HTTP/1.1 400 Bad Request\r\nTransfer-Encoding: chunked\r\n\r\n7\r\nbecause\r\n".into(),
+    );
+    check_failure(outcome_of(act).await, Fault::Permanent, Some(400), &["because"]);
+}
+
 #[tokio::test]
 async fn fault_half_a_head_is_no_acknowledgement() {
     let outcome = outcome_of(Act::SayAndClose("HTTP/1.1 200 OK\r\nContent-".into())).await;

@@ -642,7 +642,11 @@ static RATE_LIMIT: Block = Block {
     name: "rateLimit",
     doc: "",
     fields: &[
-        Field::new("eventsPerSecond", Kind::Decimal(RATE_MIN, RATE_MAX), "Events a second."),
+        Field::new(
+            "eventsPerSecond",
+            Kind::Decimal(RATE_MIN, RATE_MAX),
+            "Events a second; a batch has no more than a second's.",
+        ),
         Field::new("requestsPerSecond", Kind::Decimal(RATE_MIN, RATE_MAX), "Requests a second."),
     ],
     variants: &[],

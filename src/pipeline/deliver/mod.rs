@@ -212,14 +212,15 @@ pub struct Gauges {
 impl Delivery {
     /// `spooled` waits in the store from a former run. `seed` is for the jitter.
     pub fn new(policy: Policy, shape: Shape, function: &str, spooled: Spooled, seed: u64) -> Self {
+        let rate = Rate::new(policy.rate_limit);
         // What the configuration allows, within what the processor can take.
         let shape = Shape {
-            events_max: shape.events_max.min(policy.batch.events).max(1),
+            events_max: shape.events_max.min(policy.batch.events).min(rate.events_max()).max(1),
             bytes_max: shape.bytes_max.min(policy.batch.bytes).max(1),
             ..shape
         };
         Delivery {
-            rate: Rate::new(policy.rate_limit),
+            rate,
             spool: Spools::new(spooled, policy.ordering),
             share: 2 * SPOOL_REFETCH_BYTES,
             policy,

@@ -26,6 +26,14 @@ impl Rate {
         if self.limit.is_none() { Duration::ZERO } else { self.paid_at.saturating_sub(BURST) }
     }
 
+    /// Events that one request may have, so that it is no burst: what a second allows.
+    pub fn events_max(&self) -> usize {
+        match self.limit {
+            Some(RateLimit::Events(rate)) => (rate.ceil() as usize).max(1),
+            Some(RateLimit::Requests(_)) | None => usize::MAX,
+        }
+    }
+
     /// Takes note of a request of `events` sent at `now`.
     pub fn spend(&mut self, now: Duration, events: usize) {
         let cost = match self.limit {
@@ -68,6 +76,7 @@ mod tests {
                     rate.spend(now, 1_000);
                     assert!(rate.next_at() <= now + WAIT_MAX, "{limit:?}");
                 }
+                assert!(rate.events_max() >= 1);
                 tokio::time::Instant::now().checked_add(rate.next_at()).expect("a time that a clock has");
             }
         }

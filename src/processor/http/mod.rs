@@ -32,7 +32,9 @@ pub use tls::{TlsError, client_config};
 
 use super::{Failure, Fault};
 use crate::config::{Auth, HttpClient, Proxy};
-use crate::limits::{ANSWER_BYTES_MAX, EXCERPT_BYTES_MAX, FILES_CHECK_INTERVAL, SAID_BYTES_MAX};
+use crate::limits::{
+    ANSWER_BYTES_MAX, EXCERPT_BYTES_MAX, EXPLANATION_WAIT, FILES_CHECK_INTERVAL, SAID_BYTES_MAX,
+};
 use crate::pem::Fingerprint;
 use connect::{Connector, Route, tls_reason};
 use pool::{Lease, Pool, SendError};
@@ -203,7 +205,21 @@ impl Client {
     ) -> Result<Answer, Failure> {
         let (head, mut incoming) = response.into_parts();
         let (mut body, mut seen) = (Vec::new(), 0);
-        while let Some(frame) = incoming.frame().await {
+        let failed = !head.status.is_success();
+        let explains_until = tokio::time::Instant::now() + EXPLANATION_WAIT;
+        loop {
+            let frame = if failed {
+                match tokio::time::timeout_at(explains_until, incoming.frame()).await {
+                    Ok(frame) => frame,
+                    Err(_) => {
+                        lease = None;
+                        break;
+                    }
+                }
+            } else {
+                incoming.frame().await
+            };
+            let Some(frame) = frame else { break };
             match frame {
                 Ok(frame) => {
                     let Ok(data) = frame.into_data() else { continue };
@@ -215,7 +231,7 @@ impl Client {
                     }
                 }
                 // The status already says that it failed; the rest of its explanation is missed.
-                Err(_) if !head.status.is_success() => {
+                Err(_) if failed => {
                     lease = None;
                     break;
                 }
