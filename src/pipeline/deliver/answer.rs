@@ -117,9 +117,9 @@ impl Delivery {
             self.spool.delivered_ahead(item);
         }
         match item.origin {
+            // Settled, and out of its old row, when what was written of it is durable: once, and not before.
+            Origin::Source | Origin::Adopted(_) | Origin::Spool(_) if spooled => {}
             Origin::Spool(row) => self.spool.delivered(row, item.picks.len(), actions),
-            // Settled when it is durable.
-            Origin::Source | Origin::Adopted(_) if spooled => {}
             Origin::Source => actions.push(Action::Settle(item.piece())),
             Origin::Adopted(ticket) => actions.push(Action::Adopted(ticket)),
             Origin::DeadLetter(_) => self.end_replay(item, ReplayEnd::Delivered, actions),

@@ -324,8 +324,8 @@ impl Spools {
                     actions.push(Action::Settle(Item { picks: Picks::of(&gone), ..item.clone() }.piece()))
                 }
                 Origin::Adopted(ticket) => actions.push(Action::Adopted(ticket)),
-                // Counted when it was acknowledged.
-                Origin::Spool(_) | Origin::DeadLetter(_) => {}
+                Origin::Spool(row) => self.delivered(row, gone.len(), actions),
+                Origin::DeadLetter(_) => debug_assert!(false, "a dead letter is in the store already"),
             }
         }
         (!left.is_empty()).then(|| Item { picks: Picks::of(&left), ..item })

@@ -281,6 +281,42 @@ fn what_a_target_does_not_take_leaves_the_memory_without_another_offer() {
     check(OverflowPolicy::DropOldest, room, 10, false);
 }
 
+/// What is acknowledged while it is written anew leaves its old row once: another event of that row is not durable anywhere else yet.
+#[test]
+fn a_row_stays_until_the_dead_letter_of_one_of_its_events_is_stored() {
+    for acknowledged_first in [true, false] {
+        let policy = Policy { ordering: Ordering::Source, ..Policy::default() };
+        let spooled = Spooled { whole: 1, lanes: Vec::new() };
+        let mut engine = Delivery::new(policy, shape(1, false), "", spooled, 1);
+        let mut step = |input| {
+            let mut actions = Vec::new();
+            engine.step(Duration::ZERO, input, &mut actions);
+            actions
+        };
+        let gone = |actions: &[Action]| actions.iter().any(|action| matches!(action, Action::Unspool(_)));
+        step(Input::Tick);
+        step(Input::Fetched { spool: SpoolKey::Whole, rows: vec![(SpoolRow(1), piece(0, 4, 1))] });
+        let refused = Outcome::Failed(failure(Fault::Permanent));
+        let mut actions = step(Input::Done { request: 0, outcome: refused });
+        let at = actions.iter().position(|action| matches!(action, Action::DeadLetter(_))).expect("refused");
+        let Action::DeadLetter(letter) = actions.remove(at) else { unreachable!() };
+        let room = Room { share: 0, scarce: true, alone: false };
+        let spills = step(Input::Room(room)).iter().any(|action| matches!(action, Action::Append { .. }));
+        assert!(spills, "the second is under way and written, with the others");
+        let done = Input::Done { request: 1, outcome: Outcome::Delivered };
+        let mut both = [done, Input::Appended { ticket: 0 }];
+        if !acknowledged_first {
+            both.reverse();
+        }
+        for input in both {
+            assert!(!gone(&step(input)), "the first event is in that row alone");
+        }
+        let mut actions = Vec::new();
+        engine.dead_letter_stored(&letter, &mut actions);
+        assert!(gone(&actions));
+    }
+}
+
 #[test]
 fn a_full_store_keeps_nothing_from_a_target_that_takes_events() {
     for ordering in [Ordering::Source, Ordering::Entity, Ordering::None] {
