@@ -290,7 +290,8 @@ fn parse(
         source.misfits.increment(counts.misfits as u64);
         if let Content::Unreadable(error) = &page.content {
             source.unreadable_pages.increment(1);
-            tracing::warn!(source = %page.source.name, %error, "a page cannot be read; reading it again in halves");
+            // The source says so, once for all the halves that it reads after it.
+            tracing::debug!(source = %page.source.name, %error, "a page cannot be decoded");
         }
         if parsed.send(page).is_err() {
             return;

@@ -53,6 +53,8 @@ impl Driver {
     pub(super) fn appended(&mut self, ticket: u64, events: u64, outcomes: &[durable::Outcome]) -> Input {
         if let Some(durable::Outcome::Full(full)) = outcomes.first() {
             self.say_full(&full.to_string());
+        }
+        if outcomes.iter().any(|outcome| !matches!(outcome, durable::Outcome::Row(_))) {
             return Input::Refused;
         }
         self.metrics.spilled.increment(events);

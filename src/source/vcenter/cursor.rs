@@ -491,7 +491,11 @@ impl Cursor {
             self.poisons.push_back((body, reason));
             return;
         }
-        tracing::warn!(source = %link.name, events = size, %reason, "a page cannot be decoded; reading it again in halves");
+        if self.careful.is_none() {
+            tracing::warn!(source = %link.name, events = size, %reason, "a page cannot be decoded; reading it again in halves");
+        } else {
+            tracing::debug!(source = %link.name, events = size, %reason, "a half cannot be decoded");
+        }
         link.status.rebuilds.fetch_add(1, Relaxed);
         let earliest_us = self.recent_us.front().copied().unwrap_or(self.begun_us);
         let before_us = self.position_us.saturating_sub(OVERLAP_MIN.as_micros() as i64);
