@@ -107,6 +107,9 @@ impl Router {
             }
         };
         let store = Store::open_with(&dir, bounds(&config))?;
+        if reads {
+            tell_of_unconfigured(&store, &config)?;
+        }
         let sources = config.sources.iter().map(|source| &source.name).filter(|_| reads);
         let known = store.reader().destinations(sources)?;
         for (settings, processor) in config.processors.iter().zip(&processors) {
@@ -265,6 +268,17 @@ fn protocol(configured: Protocol, processors: &[config::Processor]) -> Protocol 
 fn bounds(config: &Config) -> Bounds {
     let spools = config.processors.iter().map(|processor| processor.delivery.overflow.bytes_max);
     Bounds { spool_bytes: spools.fold(0, u64::saturating_add), ..Bounds::default() }
+}
+
+/// Says of which sources there is a position that nobody goes on from: one that was renamed begins like a new one, and what was created since its position
+/// may never be read.
+fn tell_of_unconfigured(store: &Store, config: &Config) -> Result<(), StoreError> {
+    for name in store.reader().sources()? {
+        if config.sources.iter().all(|source| source.name != name) {
+            tracing::warn!(source = %name, "this source is no longer configured, and nothing goes on from its position: if it was renamed, give it this name again; if not, `event-router checkpoint forget` ends this message");
+        }
+    }
+    Ok(())
 }
 
 /// The shortest interval of the reads of one of `sources`: a call that brings an event or two costs many times what the events do, so that many quiet vCenters

@@ -125,6 +125,19 @@ fn a_second_router_on_the_same_data_names_the_first() {
 }
 
 #[test]
+fn a_renamed_source_is_said_with_the_way_out() {
+    let stack = Stack::new(Options { backlog: 10, ..Options::default() }, &["mode: batched"]);
+    let mut router = stack.router("", "");
+    stack.targets[0].wait_for(10, LIMIT);
+    assert_eq!(router.terminate(LIMIT).code(), Some(0));
+    let config = stack.config("", "");
+    assert!(config.contains("name: vc\n"), "{config}");
+    let renamed = config.replace("name: vc\n", "name: renamed\n");
+    let mut router = Router::spawn(stack.folder.path(), stack.admin, &renamed);
+    check_log(&mut router, &["source=vc", "no longer configured", "checkpoint forget"]);
+}
+
+#[test]
 fn a_wrong_file_is_told_whole_and_ends_the_start_with_2() {
     let stack = Stack::new(Options::default(), &["mode: batched"]);
     let config = stack.config("pasword: x", "").replace("startAt: beginning", "startAt: yesterday");
