@@ -2,6 +2,7 @@
 
 mod fake;
 mod promises;
+mod sweeps;
 
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex};
@@ -43,6 +44,13 @@ struct Run {
 fn settings() -> Vcenter {
     let mut settings = Vcenter::new("https://vc/sdk", "user", Secret::inline("right"));
     settings.start_at = StartAt::Beginning;
+    settings
+}
+
+/// Pages of 50 events: what takes many pages does not take many events.
+fn small_pages() -> Vcenter {
+    let mut settings = settings();
+    settings.page_events = 50;
     settings
 }
 

@@ -5,7 +5,7 @@ use rand::{Rng, SeedableRng};
 
 use super::fake::Mishap;
 use super::*;
-use crate::config::{EventFilter, Sweep};
+use crate::config::EventFilter;
 use crate::limits::{IDLE_POLL, LOGIN_RETRY, PAGE_WAIT_MIN};
 use crate::source::vcenter::Method;
 use crate::vim::soap::FaultKind;
@@ -232,13 +232,6 @@ async fn no_account_is_locked_by_retries() {
     run.stop().await;
 }
 
-/// Pages of 50 events: what takes many pages does not take many events.
-fn small_pages() -> Vcenter {
-    let mut settings = settings();
-    settings.page_events = 50;
-    settings
-}
-
 async fn check_poison(count: i64, poisoned: &[usize]) {
     let fake = Fake::new();
     {
@@ -302,117 +295,6 @@ async fn an_undecodable_event_that_is_met_again_costs_little() {
     run.caught_up(MINUTE).await;
     let reads = fake.world().calls_of("ReadNextEvents") - before;
     assert!(reads < 600, "{reads} reads");
-    run.stop().await;
-}
-
-#[tokio::test(start_paused = true)]
-async fn an_event_that_becomes_visible_late_is_swept_up() {
-    let fake = Fake::new();
-    let run = Run::start(fake.clone(), settings());
-    for round in 0..5 {
-        {
-            let mut world = fake.world();
-            world.append();
-            let late = world.append();
-            late.visible_us += 20_000_000;
-            world.append();
-        }
-        sleep(Duration::from_secs(15)).await;
-        assert_eq!(run.count(), 3 * round + 2, "the late one is behind the cursor");
-        run.caught_up(2 * MINUTE).await;
-    }
-    sleep(Duration::from_secs(1)).await;
-    let sweeps = run.status.sweeps.load(Relaxed);
-    assert!(sweeps >= 5);
-    sleep(10 * MINUTE).await;
-    assert_eq!(run.status.sweeps.load(Relaxed), sweeps, "no key is missing: nothing to sweep for");
-    run.stop().await;
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_sweep_goes_past_what_may_not_be_read() {
-    let fake = Fake::new();
-    let run = Run::start(fake.clone(), small_pages());
-    fake.world().append();
-    for _ in 0..300 {
-        fake.world().append().readable = false;
-        sleep(Duration::from_millis(1)).await;
-    }
-    {
-        let mut world = fake.world();
-        world.append();
-        world.append().visible_us += 20_000_000;
-    }
-    sleep(Duration::from_secs(10)).await;
-    fake.world().append();
-    sleep(Duration::from_secs(5)).await;
-    assert_eq!(run.count(), 3, "the late one is behind the cursor");
-    run.caught_up(2 * MINUTE).await;
-    run.stop().await;
-}
-
-#[tokio::test(start_paused = true)]
-async fn what_is_late_is_swept_up_however_far_time_goes_on_meanwhile() {
-    let fake = Fake::new();
-    let run = Run::start(fake.clone(), settings());
-    {
-        let mut world = fake.world();
-        world.append();
-        world.append().visible_us += 50_000_000;
-        world.append();
-    }
-    // No rebuild goes back to it.
-    for round in 1..=2 {
-        sleep(Duration::from_secs(20)).await;
-        fake.world().destroy_collectors();
-        fake.world().append();
-        sleep(Duration::from_secs(1)).await;
-        assert_eq!(run.count(), 2 + round, "the late one is behind the cursor");
-    }
-    // The vCenter is away for longer than the window, and then has more.
-    fake.world().kill_session();
-    fake.world().clock_ahead_us = 600_000_000;
-    let later_us = fake.world().vcenter_now_us();
-    fake.world().append_at(later_us);
-    run.caught_up(2 * MINUTE).await;
-    sleep(10 * MINUTE).await;
-    let sweeps = run.status.sweeps.load(Relaxed);
-    sleep(10 * MINUTE).await;
-    assert_eq!(
-        run.status.sweeps.load(Relaxed),
-        sweeps,
-        "what was read is too old to have anything behind it"
-    );
-    run.stop().await;
-}
-
-#[tokio::test(start_paused = true)]
-async fn sweeping_can_be_turned_off_and_meets_poison_unharmed() {
-    let fake = Fake::new();
-    let mut often = settings();
-    often.sweep = Some(Sweep { interval: Duration::from_secs(10), window: Duration::from_secs(120) });
-    let run = Run::start(fake.clone(), often);
-    {
-        let mut world = fake.world();
-        for _ in 0..20 {
-            world.append();
-        }
-        world.events[7].poison = true;
-        world.events[12].visible_us += 15_000_000;
-    }
-    run.caught_up(2 * MINUTE).await;
-    sleep(MINUTE).await;
-    assert_eq!(run.delivered.lock().unwrap().poisons.len(), 1);
-    run.stop().await;
-
-    let fake = Fake::new();
-    let mut never = settings();
-    never.sweep = None;
-    let run = Run::start(fake.clone(), never);
-    fake.world().append();
-    fake.world().append().key = 100;
-    sleep(10 * MINUTE).await;
-    assert_eq!(run.status.sweeps.load(Relaxed), 0);
     run.stop().await;
 }
 
