@@ -268,6 +268,19 @@ fn a_long_page_is_decoded_in_pieces_as_it_would_be_whole() {
     let lines =
         |text: &str| text.lines().filter(|line| line.contains("\"X\":\"\\u003c/returnval\\u003e\"")).count();
     assert_eq!((result, all.lines().count(), lines(&all)), (Ok(()), 8_000, 8 * 775));
+    // What looks like the end of the page is none, either.
+    let tricky = long.replacen("<template>false</template>", "<x><![CDATA[</soapenv:Envelope>]]></x>", 1);
+    let (result, all) = decoded(&tricky);
+    assert_eq!((result, all.lines().count()), (Ok(()), 8_000));
+    // Nor is what comes before a long page part of it, whatever its events or its end look like.
+    let empty = format!("{}{}", &page[..from], &page[to..]);
+    let prefixed = page.replace("<returnval", "<v:returnval").replace("</returnval", "</v:returnval");
+    let prefixed = prefixed.replacen("<soapenv:Body", "<soapenv:Body xmlns:v=\"urn:vim25\"", 1);
+    let spaced = page.replace("</soapenv:Envelope>", "</soapenv:Envelope >");
+    for (before, events) in [(empty, 0), (prefixed, 1), (spaced, 1)] {
+        let (result, all) = decoded(&format!("{before}{before}{long}"));
+        assert_eq!((result, all == once.repeat(8 + 2 * events)), (Ok(()), true), "{}", &before[..400]);
+    }
     // An error is where it is in the input, not in the piece.
     let bad = long.len() - page.len() / 2;
     let bad = long[bad..].find("<key>").unwrap() + bad;
@@ -287,6 +300,29 @@ fn both_decoders_give_the_same_of_every_golden_page() {
         assert_eq!(results.0, results.1, "{}", path.display());
         assert_same(&fast, &slow);
     }
+}
+
+/// An answer has one response; if one had two, a prefix may mean something else in the second.
+#[test]
+fn what_was_learned_of_a_response_is_forgotten_behind_it() {
+    let response = |binds: &str| {
+        let event =
+            r#"<returnval x:type="VmPoweredOnEvent"><key>1</key><template>true</template></returnval>"#;
+        format!(
+            r#"<ReadNextEventsResponse xmlns="urn:vim25" {binds}>{event}{event}</ReadNextEventsResponse>"#
+        )
+    };
+    let instance = response(r#"xmlns:x="http://www.w3.org/2001/XMLSchema-instance""#);
+    let other = response(r#"xmlns:x="urn:other""#);
+    let page = format!(
+        r#"<e:Envelope xmlns:e="http://schemas.xmlsoap.org/soap/envelope/"><e:Body>{instance}{other}{instance}</e:Body></e:Envelope>"#
+    );
+    let (mut fast, mut slow) = (Decoded::default(), Decoded::default());
+    decode(page.as_bytes(), &mut fast).unwrap();
+    reference::decode(page.as_bytes(), &mut slow).unwrap();
+    assert_same(&fast, &slow);
+    let classes: Vec<_> = fast.records.iter().map(|record| fast.bytes(record.class).to_vec()).collect();
+    assert_eq!((classes[1] == classes[5], classes[1] == classes[2]), (true, false));
 }
 
 fn assert_same(fast: &Decoded, slow: &Decoded) {

@@ -123,13 +123,18 @@ impl<R: Read> Pages<R> {
             let rest = self.bytes.split_off(cut);
             self.bytes.extend_from_slice(&tail.0);
             let result = decode::decode_as(&self.bytes, lines.spelling, decoded);
+            // The page may have ended before what was taken for its end.
+            let ends_before = result.as_ref().is_ok_and(|end| *end < self.bytes.len());
             self.bytes.truncate(cut);
-            if result.is_ok() {
+            if result.is_ok() && !ends_before {
                 lines.write(decoded)?;
                 self.bytes.truncate(head);
                 gone += cut - head;
             }
             self.bytes.extend_from_slice(&rest);
+            if ends_before {
+                break;
+            }
             if result.is_err() {
                 self.fill(usize::MAX)?;
             }
@@ -139,7 +144,13 @@ impl<R: Read> Pages<R> {
             wanted = DECODE_CHUNK_BYTES;
             self.fill(wanted)?;
         }
-        let end = decode::decode_as(&self.bytes, lines.spelling, decoded).map_err(|error| {
+        let mut result = decode::decode_as(&self.bytes, lines.spelling, decoded);
+        if result.is_err() && !self.ended {
+            // It may be longer than it looked.
+            self.fill(usize::MAX)?;
+            result = decode::decode_as(&self.bytes, lines.spelling, decoded);
+        }
+        let end = result.map_err(|error| {
             let behind = if error.offset >= head { gone } else { 0 };
             DecodeError { offset: self.shift + behind + error.offset, ..error }
         })?;
@@ -163,7 +174,7 @@ impl EndTags {
     }
 }
 
-/// What closes `head`; `None` where it is not plainly a row of start tags, so that the page is better read whole.
+/// What closes `head`; `None` where it is not plainly a row of start tags of one document, so that the page is better read whole.
 fn end_tags(head: &[u8]) -> Option<EndTags> {
     let mut open: Vec<&[u8]> = Vec::new();
     let mut rest = head;
@@ -173,7 +184,12 @@ fn end_tags(head: &[u8]) -> Option<EndTags> {
         match tag.first()? {
             b'?' => {}
             b'!' => return None,
-            b'/' => drop(open.pop()?),
+            b'/' => {
+                open.pop()?;
+                if open.is_empty() {
+                    return None;
+                }
+            }
             _ if tag.ends_with(b"/") => {}
             _ => open.push(tag.split(u8::is_ascii_whitespace).next()?),
         }

@@ -72,11 +72,15 @@ fn read(
                 (Level::Outside, "Envelope") if depth == 1 => level = Level::Envelope,
                 (Level::Envelope, "Body") if depth == 2 => level = Level::Body,
                 (Level::Body, "Fault") if depth == 3 => answered = true,
-                (Level::Outside, name) if depth == 1 && name.ends_with("Response") => {
+                (Level::Outside | Level::Body, name)
+                    if depth == (if matches!(level, Level::Body) { 3 } else { 1 })
+                        && name.ends_with("Response") =>
+                {
                     (answered, level) = (true, Level::Response(depth));
-                }
-                (Level::Body, name) if depth == 3 && name.ends_with("Response") => {
-                    (answered, level) = (true, Level::Response(depth));
+                    // A prefix may mean something else in another answer.
+                    if let Some(learned) = &mut learned {
+                        **learned = Learned::default();
+                    }
                 }
                 _ => {}
             },

@@ -9,6 +9,7 @@
 //! Where govmomi drops something (unknown classes and members, untyped values, one of two encodings of binary data) it is kept.
 
 use base64::prelude::{BASE64_STANDARD, Engine};
+use rustc_hash::FxHashMap;
 
 use super::markup::{Declared, Element};
 use super::{Decoded, Spelling, json, time};
@@ -149,18 +150,37 @@ impl Render<'_> {
                 }
             }
         }
-        while let Some(next) = unknown.first() {
-            let key = unknown_key(fields, next.name);
-            let written = if self.spelling == Spelling::Pascal { &*key } else { next.name };
-            let same: Vec<_> =
-                unknown.extract_if(.., |child| unknown_key(fields, child.name) == key).collect();
-            self.key(&mut first, written);
+        self.unknown(&mut first, unknown, |name| unknown_key(fields, name));
+        self.out.push(b'}');
+    }
+
+    /// Members that no schema knows, each with its key: those with the same one as a list.
+    fn unknown(&mut self, first: &mut bool, members: Vec<&Element<'_>>, key: impl Fn(&str) -> String) {
+        let mut groups: Vec<(String, Vec<&Element<'_>>)> = Vec::new();
+        let mut places: FxHashMap<String, usize> = FxHashMap::default();
+        for member in members {
+            let key = key(member.name);
+            match places.get(&key) {
+                Some(place) => groups[*place].1.push(member),
+                None => {
+                    places.insert(key.clone(), groups.len());
+                    groups.push((key, vec![member]));
+                }
+            }
+        }
+        for (key, same) in groups {
+            let written = match same[0].name {
+                _ if self.spelling == Spelling::Pascal => &*key,
+                // That is the class's.
+                "_typeName" => "_typeName_",
+                name => name,
+            };
+            self.key(first, written);
             match same[..] {
                 [one] => self.any(one),
                 _ => self.list(&same, |render, item| render.any(item)),
             }
         }
-        self.out.push(b'}');
     }
 
     fn key(&mut self, first: &mut bool, key: &str) {
@@ -356,10 +376,7 @@ impl Render<'_> {
             (false, None) => self.list(&items, |render, item| render.any(item)),
         }
         if pascal {
-            for other in others {
-                self.key(&mut first, &schema::pascal(other.name));
-                self.any(other);
-            }
+            self.unknown(&mut first, others, schema::pascal);
             self.out.push(b'}');
         }
     }

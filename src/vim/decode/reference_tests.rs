@@ -167,6 +167,10 @@ fn what_no_schema_knows_is_kept() {
     check("VmEvent", "<brandNew><a>1</a></brandNew><key>3</key>", "/BrandNew", json!({ "A": "1" }), 0);
     check("VmEvent", "<x>1</x><y/><x>2</x>", "/X", json!(["1", "2"]), 0);
     check("VmEvent", "<Key>1</Key><key>2</key>", "/Key_", json!("1"), 0);
+    let many: String = (0..20_000).map(|n| format!("<x{n}>{n}</x{n}>")).collect();
+    check("VmEvent", &many, "/X19999", json!("19999"), 0);
+    let array = r#"<arguments><key>k</key><value xsi:type="ArrayOfInt"><int>1</int><x>a</x><x>b</x></value></arguments>"#;
+    check("EventEx", array, "/Arguments/0/Value", json!({ "Int": [1], "X": ["a", "b"] }), 0);
     check("Event", "<tgw><name>n</name></tgw>", "/Tgw/Name", json!("n"), 0);
     let (out, data) = decoded(&page("ns:BrandNewEvent", "<key>3</key><foo>1</foo>")).unwrap();
     assert_eq!((out.unknown_classes, out.bytes(out.records[0].class)), (1, &b"BrandNewEvent"[..]));
