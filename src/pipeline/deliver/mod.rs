@@ -404,9 +404,13 @@ impl Delivery {
 
     /// What the store has no room for goes back to where it was: its target may take it.
     fn take_back(&mut self, now: Duration, spilled_under_way: bool, actions: &mut Vec<Action>) {
+        // Half, so that it is not asked again with each event that comes and goes.
+        if self.lanes.bytes() <= self.share / 2 {
+            self.spool.forget_full();
+        }
         if self.spool.may_write(now) {
             // It is asked first.
-            return self.spool.forget_full_unless(self.lanes.bytes() > self.share);
+            return;
         }
         let (older, newer) = self.spool.take_back(spilled_under_way, actions);
         older.into_iter().for_each(|item| self.lanes.push(item, self.policy.ordering));

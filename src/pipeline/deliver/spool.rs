@@ -261,9 +261,9 @@ impl Spools {
         self.full_until.is_none_or(|until| now >= until)
     }
 
-    /// Whether the store has room is of no account when nothing waits for it, nor will.
-    pub fn forget_full_unless(&mut self, will_write: bool) {
-        if self.appending.is_empty() && !will_write {
+    /// Whether the store has room is of no account, as long as nothing waits for it.
+    pub fn forget_full(&mut self) {
+        if self.appending.is_empty() {
             self.full_until = None;
         }
     }

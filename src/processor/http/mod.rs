@@ -178,48 +178,46 @@ impl Client {
     /// Sends a request and keeps at most `keep` bytes of the answer's body. Some more is read and dropped, so that the connection can be used again.
     pub async fn exchange(&self, request: Request<Full<Bytes>>, keep: usize) -> Result<Answer, Failure> {
         self.reload();
-        let limit = self.settings.timeout;
+        let until = tokio::time::Instant::now() + self.settings.timeout;
         let headers = self.headers.rotates().then(|| request.headers().clone());
-        let sent = async {
-            let pool = self.pool.load_full();
-            let (response, lease) = pool.send(request).await.map_err(|error| self.transport(&error))?;
-            let answer = self.read(response, keep, &pool, lease).await?;
-            Ok(Answer { sent: headers, ..answer })
-        };
-        match tokio::time::timeout(limit, sent).await {
-            Ok(outcome) => outcome,
-            Err(_) => Err(target_fault(format!(
-                "{} gave no answer within {} ms; it may be overloaded, or `timeout` too short",
-                self.target(),
-                limit.as_millis()
-            ))),
-        }
+        let pool = self.pool.load_full();
+        let sent = tokio::time::timeout_at(until, pool.send(request)).await;
+        let (response, lease) = sent.map_err(|_| self.too_slow())?.map_err(|error| self.transport(&error))?;
+        let answer = self.read(response, keep, until, &pool, lease).await?;
+        Ok(Answer { sent: headers, ..answer })
+    }
+
+    fn too_slow(&self) -> Failure {
+        target_fault(format!(
+            "{} gave no answer within {} ms; it may be overloaded, or `timeout` too short",
+            self.target(),
+            self.settings.timeout.as_millis()
+        ))
     }
 
     async fn read(
         &self,
         response: Response<Incoming>,
         keep: usize,
+        until: tokio::time::Instant,
         pool: &Pool,
         mut lease: Option<Lease>,
     ) -> Result<Answer, Failure> {
         let (head, mut incoming) = response.into_parts();
         let (mut body, mut seen) = (Vec::new(), 0);
         let failed = !head.status.is_success();
-        let explains_until = tokio::time::Instant::now() + EXPLANATION_WAIT;
+        let explained_by = tokio::time::Instant::now() + EXPLANATION_WAIT;
+        let until = if failed { until.min(explained_by) } else { until };
         loop {
-            let frame = if failed {
-                match tokio::time::timeout_at(explains_until, incoming.frame()).await {
-                    Ok(frame) => frame,
-                    Err(_) => {
-                        lease = None;
-                        break;
-                    }
+            let frame = match tokio::time::timeout_at(until, incoming.frame()).await {
+                Ok(Some(frame)) => frame,
+                Ok(None) => break,
+                Err(_) if failed => {
+                    lease = None;
+                    break;
                 }
-            } else {
-                incoming.frame().await
+                Err(_) => return Err(self.too_slow()),
             };
-            let Some(frame) = frame else { break };
             match frame {
                 Ok(frame) => {
                     let Ok(data) = frame.into_data() else { continue };
