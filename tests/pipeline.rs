@@ -454,6 +454,33 @@ async fn a_destination_that_wants_more_free_disk_waits_and_loses_nothing() {
     }
 }
 
+/// Each of them spools; together they have more in their spools than the memory holds, and so does what each reads back at once.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn many_dead_targets_take_no_memory_from_one_that_is_well() {
+    let dir = tempfile::tempdir().unwrap();
+    let names: Vec<String> = (0..12).map(|n| format!("dead-{n}")).collect();
+    let up = Arc::new(Target::default());
+    let dead: Vec<Arc<Target>> = names.iter().map(|_| Arc::default()).collect();
+    dead.iter().for_each(|target| *target.down.lock().unwrap() = true);
+    let mut targets = vec![("up", Arc::clone(&up))];
+    targets.extend(names.iter().map(String::as_str).zip(dead.iter().cloned()));
+    let store = Store::open(dir.path()).unwrap();
+    let pipeline = start_changed(&targets, dir.path(), store, |config| config.memory_bytes = 4 << 20);
+    let intake = pipeline.intake(0);
+    let begun = begin(&intake).await;
+    for page in 0..16 {
+        push(&intake, &begun, page, page as i32 * 1_000..(page as i32 + 1) * 1_000).await;
+    }
+    until("the one that is well gets all", || up.taken.lock().unwrap().len() == 16_000).await;
+    dead.iter().for_each(|target| *target.down.lock().unwrap() = false);
+    until("and so do the others", || dead.iter().all(|dead| dead.taken.lock().unwrap().len() >= 16_000))
+        .await;
+    assert!(drained(pipeline, intake, 60).await.settled);
+    for target in dead {
+        assert_eq!(*target.taken.lock().unwrap(), (0..16_000).collect::<Vec<_>>(), "in order");
+    }
+}
+
 /// What would be spooled and has no room waits for its target alone, not for room.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_target_that_is_back_gets_its_events_however_full_the_disk_is() {

@@ -17,7 +17,7 @@ use std::collections::{BinaryHeap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use rustc_hash::FxHashMap;
+use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::held::{self, Held};
 use super::item::{Item, Origin, Picks};
@@ -402,6 +402,18 @@ impl Lanes {
     pub fn drain(&mut self, stays: impl Fn(LaneKey) -> bool) -> Vec<Item> {
         let items = self.take_out(|key| !is_replay(key) && !stays(key));
         merge(items)
+    }
+
+    /// Takes out what waits and is in the spool, but for what `stays`, and for what has a lane of its own since it was refused: its tries are counted there.
+    pub fn drain_spooled(&mut self, stays: impl Fn(LaneKey) -> bool) -> Vec<Item> {
+        let is_spooled = |item: &Item| matches!(item.origin, Origin::Spool(_));
+        let may_go = |key: LaneKey, lane: &Lane| {
+            let counts_tries = key & OWN != 0 && lane.is_parked();
+            !is_replay(key) && !counts_tries && !stays(key) && lane.items.iter().all(is_spooled)
+        };
+        let lanes = self.lanes.iter().filter(|(key, lane)| may_go(**key, lane));
+        let spooled: FxHashSet<LaneKey> = lanes.map(|(key, _)| *key).collect();
+        self.take_out(|key| spooled.contains(&key))
     }
 
     /// Takes out the replays that wait.

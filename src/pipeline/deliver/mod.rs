@@ -281,14 +281,28 @@ impl Delivery {
             self.take_back(now, spilled, actions);
         }
         self.spool.retry(now, actions);
-        self.spool.fetch(&mut self.lanes, self.share / 2, spilled, actions);
+        let (open, rests) = (self.health.is_open(), self.health.rests(now));
+        if rests && self.spool.may_give_back() {
+            let items = self.lanes.drain_spooled(|key| self.spool.has_lane(key));
+            self.spool.give_back(SpoolKey::Whole, items);
+        }
+        // Where the target is gone only what it is probed with has a place in memory.
+        if !open || !(rests || self.lanes.events > 0 || !self.under_way.is_empty()) {
+            self.spool.fetch(&mut self.lanes, self.share / 2, spilled, open, actions);
+        }
         self.pump(now, actions);
     }
 
     /// When to `Tick` at the latest.
     pub fn wakes_at(&self) -> Option<Duration> {
         let waits = self.lanes.wakes_at().into_iter().chain(self.spool.wakes_at());
-        waits.chain(self.sends_at()).min()
+        waits.chain(self.sends_at()).chain(self.probes_at()).min()
+    }
+
+    /// When the spool is asked for something to probe with.
+    fn probes_at(&self) -> Option<Duration> {
+        let is_due = self.health.is_open() && self.under_way.is_empty() && self.lanes.events == 0;
+        self.health.wakes_at().filter(|_| is_due && self.spool.is_dry())
     }
 
     /// When the next request may be sent, if time is all that is missing.
@@ -436,7 +450,7 @@ impl Delivery {
         } else if self.spool.has_lane(key) && self.spool.is_short_of_room(&self.lanes, self.share / 2) {
             // It comes back from there for its next try; until then another one has its place.
             let items = self.lanes.take_resting(key);
-            self.spool.give_back(key, items);
+            self.spool.give_back(SpoolKey::Lane(key), items);
         }
     }
 

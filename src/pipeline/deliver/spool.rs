@@ -10,6 +10,8 @@
 //! INVARIANT: a parked lane has its next try when its wait is over, however many others are parked: none keeps its place in memory while it waits and others
 //! want it.
 //! INVARIANT: what the store has no room for is sent from memory as soon as nothing older waits in the spool: a full disk stops no target that takes events.
+//! INVARIANT: while a breaker is open nothing of the destination's spool stays in memory but the row that is probed with: dead targets, however many, hold up
+//! nobody else.
 //! INVARIANT: what is in memory of spools is at most [`SPOOL_REFETCH_BYTES`] + [`SPOOL_FETCH_BYTES`] (or one row) that may be sent, and what is parked.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
@@ -134,7 +136,8 @@ pub(super) struct Spools {
     full_until: Option<Duration>,
     next_ticket: u64,
     open: FxHashMap<SpoolRow, Open>,
-    /// What was given back of rows of which another part was delivered, or is on its way to the dead letters: at most one row a parked lane.
+    /// What was given back of rows of which another part was delivered, or is on its way to the dead letters: at most one row a parked lane, and those that
+    /// were in memory of the destination's spool.
     given_back: FxHashMap<SpoolRow, FxHashSet<Told>>,
     /// Events that were under way at the spill and were acknowledged after they had been written. Bounded by what can be under way.
     ahead: FxHashSet<Told>,
@@ -355,11 +358,13 @@ impl Spools {
     }
 
     /// Asks for the next rows when there is room for them, or leaves the spool when it is empty. `parked_max`: bytes that parked lanes may hold.
+    /// `probes`: one row, for a probe.
     pub fn fetch(
         &mut self,
         lanes: &mut Lanes,
         parked_max: usize,
         spilled_under_way: bool,
+        probes: bool,
         actions: &mut Vec<Action>,
     ) {
         let parked_max = parked_max.max(SPOOL_REFETCH_BYTES);
@@ -381,7 +386,7 @@ impl Spools {
         if self.whole.stored > 0 {
             self.whole.fetching = true;
             let (spool, after) = (SpoolKey::Whole, self.whole.last);
-            actions.push(Action::Fetch { spool, after, bytes: SPOOL_FETCH_BYTES });
+            actions.push(Action::Fetch { spool, after, bytes: if probes { 1 } else { SPOOL_FETCH_BYTES } });
         } else {
             self.leave_if_empty(lanes);
         }
@@ -391,15 +396,18 @@ impl Spools {
     pub fn fetched(
         &mut self,
         spool: SpoolKey,
-        rows: Vec<(SpoolRow, Piece)>,
+        mut rows: Vec<(SpoolRow, Piece)>,
         actions: &mut Vec<Action>,
     ) -> Vec<Item> {
         self.lane_fetching &= spool == SpoolKey::Whole;
+        let (is_end, last) = (rows.is_empty(), rows.last().map(|(row, _)| *row));
+        // Behind what was given back there may be rows that have all their events under way, or on their way to the dead letters.
+        rows.retain(|(row, _)| !self.open.contains_key(row) || self.given_back.contains_key(row));
         if let Some(queue) = self.queue(spool) {
             queue.fetching = false;
             // The store has less than was counted if there is none: it was emptied by hand.
-            queue.stored = if rows.is_empty() { 0 } else { queue.stored.saturating_sub(rows.len()) };
-            queue.last = rows.last().map_or(queue.last, |(row, _)| *row);
+            queue.stored = if is_end { 0 } else { queue.stored.saturating_sub(rows.len()) };
+            queue.last = last.unwrap_or(queue.last);
         }
         let mut items = Vec::with_capacity(rows.len());
         for (row, Piece { batch, picks }) in rows {
@@ -426,8 +434,19 @@ impl Spools {
         !self.dry.is_empty() && lanes.parked > parked_max.max(SPOOL_REFETCH_BYTES)
     }
 
-    /// What a parked lane had in memory of its spool is to be fetched again. It is in the store: nothing is written.
-    pub fn give_back(&mut self, key: LaneKey, items: Vec<Item>) {
+    /// Whether what was fetched of the destination's spool may be given back: nothing more of it is on its way here.
+    pub fn may_give_back(&self) -> bool {
+        self.active && !self.whole.fetching
+    }
+
+    /// Whether there is something to probe with that is not in memory.
+    pub fn is_dry(&self) -> bool {
+        (self.active && self.whole.stored > 0 && !self.whole.fetching)
+            || (!self.dry.is_empty() && !self.lane_fetching)
+    }
+
+    /// What was in memory of a spool is to be fetched again. It is in the store: nothing is written.
+    pub fn give_back(&mut self, spool: SpoolKey, items: Vec<Item>) {
         let mut rows: BTreeMap<SpoolRow, Vec<Item>> = BTreeMap::new();
         for item in items {
             match item.origin {
@@ -435,11 +454,10 @@ impl Spools {
                 _ => debug_assert!(false, "what a lane with a spool has in memory is from there"),
             }
         }
-        let (Some(queue), Some((first, _))) = (self.lanes.get_mut(&key), rows.first_key_value()) else {
-            return;
-        };
-        queue.last = SpoolRow(first.0 - 1);
-        queue.stored += rows.len();
+        let given_before = rows.keys().filter(|row| self.given_back.contains_key(row)).count();
+        let (Some(queue), Some((first, _))) = (self.queue(spool), rows.first_key_value()) else { return };
+        queue.last = queue.last.min(SpoolRow(first.0 - 1));
+        queue.stored += rows.len() - given_before;
         for (row, items) in rows {
             let events: usize = items.iter().map(|item| item.picks.len()).sum();
             if self.open.get(&row).is_some_and(|open| open.events == events) {
@@ -450,7 +468,7 @@ impl Spools {
             let told = items.iter().flat_map(|item| {
                 item.picks.selection().iter().map(|i| told(&item.batch, i)).collect::<Vec<_>>()
             });
-            self.given_back.insert(row, told.collect());
+            self.given_back.entry(row).or_default().extend(told);
         }
     }
 

@@ -318,6 +318,43 @@ fn a_row_stays_until_the_dead_letter_of_one_of_its_events_is_stored() {
 }
 
 #[test]
+fn a_target_that_is_gone_has_nothing_in_memory_of_what_is_spooled() {
+    for ordering in [Ordering::Source, Ordering::Entity, Ordering::None] {
+        let mut world = World::new(Policy { ordering, ..Policy::default() }, shape(10, false));
+        let room = Room { share: 1_000, scarce: true, alone: false };
+        for n in 0..20 {
+            world.input(Input::Offer { piece: piece(n * 10, 10, 7), room });
+        }
+        let mut rested = 0;
+        for _ in 0..300 {
+            while !world.store.is_empty() {
+                world.store_replies();
+            }
+            while !world.under_way.is_empty() {
+                world.answer(0, false, &mut |_| Some(Fault::Target));
+            }
+            // What is still in memory, and more than its share, goes to the spool.
+            world.input(Input::Room(room));
+            let gauges = world.engine.gauges();
+            if gauges.breaker_open && gauges.requests_under_way == 0 && world.store.is_empty() {
+                assert!(gauges.spooling && gauges.waiting_events == 0, "{ordering:?} {gauges:?}");
+                rested += 1;
+            }
+            if world.store.is_empty() {
+                world.now = world.now.max(world.engine.wakes_at().expect("it will be probed"));
+                world.input(Input::Tick);
+            }
+        }
+        assert!(rested > 100, "{ordering:?}: {rested}");
+        world.finish(false, |_| false);
+        assert_eq!(world.settled.len(), 200);
+        if ordering == Ordering::Source {
+            assert_eq!(world.received, (0..200).collect::<Vec<_>>());
+        }
+    }
+}
+
+#[test]
 fn a_full_store_keeps_nothing_from_a_target_that_takes_events() {
     for ordering in [Ordering::Source, Ordering::Entity, Ordering::None] {
         let mut world = World::new(Policy { ordering, ..Policy::default() }, shape(10, false));
