@@ -123,21 +123,17 @@ impl<R: Read> Pages<R> {
             let rest = self.bytes.split_off(cut);
             self.bytes.extend_from_slice(&tail.0);
             let result = decode::decode_as(&self.bytes, lines.spelling, decoded);
-            // The page may have ended before what was taken for its end.
-            let ends_before = result.as_ref().is_ok_and(|end| *end < self.bytes.len());
+            let is_piece = result.is_ok_and(|end| end == self.bytes.len());
             self.bytes.truncate(cut);
-            if result.is_ok() && !ends_before {
-                lines.write(decoded)?;
-                self.bytes.truncate(head);
-                gone += cut - head;
-            }
-            self.bytes.extend_from_slice(&rest);
-            if ends_before {
+            if !is_piece {
+                // What was taken for an end is none, or the page had ended before it: it is read whole.
+                self.bytes.extend_from_slice(&rest);
                 break;
             }
-            if result.is_err() {
-                self.fill(usize::MAX)?;
-            }
+            lines.write(decoded)?;
+            self.bytes.truncate(head);
+            gone += cut - head;
+            self.bytes.extend_from_slice(&rest);
             if lines.closed {
                 return Ok(());
             }

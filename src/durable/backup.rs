@@ -138,15 +138,7 @@ mod tests {
         let identities: Vec<(u32, u32)> = keys.map(|key| (1, key)).collect();
         let batch =
             codec::encode(&arbitrary::events(&identities), &Selection::first(identities.len())).unwrap();
-        let write = SpoolAppend {
-            destination: "bus".into(),
-            source: "vc-01".into(),
-            group_bytes: Some(batch.blob().len() as u64),
-            batch,
-            bytes_max: u64::MAX,
-            disk_free_min: 0,
-        };
-        store.apply(&[Write::SpoolAppend(write)]).unwrap();
+        store.apply(&[Write::SpoolAppend(SpoolAppend::alone("bus", "vc-01", batch))]).unwrap();
     }
 
     fn names(dir: &Path) -> Vec<String> {

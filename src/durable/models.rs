@@ -112,15 +112,7 @@ fn write(op: Op, storage: &dyn Storage) -> Write {
             let identities: Vec<_> = identities.iter().map(|id| (id.minute, id.key)).collect();
             let batch = arbitrary::events(&identities);
             let batch = codec::encode(&batch, &Selection::first(identities.len())).unwrap();
-            let group_bytes = Some(batch.blob().len() as u64);
-            Write::SpoolAppend(SpoolAppend {
-                destination,
-                source,
-                batch,
-                group_bytes,
-                bytes_max,
-                disk_free_min: 0,
-            })
+            Write::SpoolAppend(SpoolAppend { bytes_max, ..SpoolAppend::alone(destination, source, batch) })
         }
         Op::Remove { destination, which } => {
             Write::SpoolRemove { rows: which.iter().map(|&which| row(&destination, which)).collect() }

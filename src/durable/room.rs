@@ -68,7 +68,7 @@ pub(super) struct Usage {
 }
 
 impl Usage {
-    /// Whether a row may be added, with `free` bytes left on the disk. Into an empty spool one row of any size may go, since it would never fit otherwise.
+    /// Whether a group may be added, with `free` bytes left on the disk. Into an empty spool one of any size may go, since it would never fit otherwise.
     pub fn refuse_spool(&self, bounds: &Bounds, free: u64, append: &SpoolAppend) -> Option<Full> {
         // What follows the first of its group was let in with it.
         let adding = append.group_bytes?;

@@ -194,14 +194,7 @@ mod tests {
     const ROOMY: Bounds = Bounds { spool_bytes: u64::MAX, dead_letter_bytes: 0, disk_free_bytes: 0 };
 
     fn append_of(destination: &str, batch: codec::Encoded) -> Write {
-        Write::SpoolAppend(SpoolAppend {
-            destination: destination.into(),
-            source: "vc-01".into(),
-            group_bytes: Some(batch.blob().len() as u64),
-            batch,
-            bytes_max: u64::MAX,
-            disk_free_min: 0,
-        })
+        Write::SpoolAppend(SpoolAppend::alone(destination, "vc-01", batch))
     }
 
     fn append(destination: &str, keys: std::ops::Range<u32>) -> Write {
@@ -289,14 +282,7 @@ mod tests {
         let one = large(1_000);
         let bounds = Bounds { spool_bytes: 3 * one.blob().len() as u64, ..ROOMY };
         let mut store = Store::open_with(dir.path(), bounds).unwrap();
-        let full = SpoolAppend {
-            destination: "a".into(),
-            source: "vc-01".into(),
-            group_bytes: Some(one.blob().len() as u64),
-            batch: one.clone(),
-            bytes_max: 1,
-            disk_free_min: 0,
-        };
+        let full = SpoolAppend { bytes_max: 1, ..SpoolAppend::alone("a", "vc-01", one.clone()) };
         let writes = [
             Write::SpoolAppend(full.clone()),
             Write::SpoolAppend(full),
@@ -325,14 +311,8 @@ mod tests {
         let bytes = one.blob().len() as u64;
         let mut store = Store::open_with(dir.path(), ROOMY).unwrap();
         let piece = |destination: &str, group_bytes| {
-            Write::SpoolAppend(SpoolAppend {
-                destination: destination.into(),
-                source: "vc-01".into(),
-                batch: one.clone(),
-                group_bytes,
-                bytes_max: 4 * bytes,
-                disk_free_min: 0,
-            })
+            let alone = SpoolAppend::alone(destination, "vc-01", one.clone());
+            Write::SpoolAppend(SpoolAppend { group_bytes, bytes_max: 4 * bytes, ..alone })
         };
         let lane = crate::durable::spool_name("a", Some(7));
         let group = [piece("a", Some(3 * bytes)), piece(&lane, None), piece("a", None)];

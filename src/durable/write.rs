@@ -76,6 +76,20 @@ pub struct SpoolAppend {
     pub disk_free_min: u64,
 }
 
+impl SpoolAppend {
+    /// A group of one batch, with no bound but the store's own.
+    pub fn alone(destination: impl Into<String>, source: impl Into<String>, batch: Encoded) -> Self {
+        SpoolAppend {
+            destination: destination.into(),
+            source: source.into(),
+            group_bytes: Some(batch.blob().len() as u64),
+            batch,
+            bytes_max: u64::MAX,
+            disk_free_min: 0,
+        }
+    }
+}
+
 /// An event that failed for good at one destination, or that could not be decoded.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DeadLetter {
@@ -292,16 +306,7 @@ mod tests {
     fn append(destination: &str, keys: &[u32]) -> Write {
         let identities: Vec<_> = keys.iter().map(|&key| (1, key)).collect();
         let batch = codec::encode(&arbitrary::events(&identities), &Selection::first(keys.len())).unwrap();
-        let (destination, source) = (destination.into(), "vc-01".into());
-        let group_bytes = Some(batch.blob().len() as u64);
-        Write::SpoolAppend(SpoolAppend {
-            destination,
-            source,
-            batch,
-            group_bytes,
-            bytes_max: 1,
-            disk_free_min: 0,
-        })
+        Write::SpoolAppend(SpoolAppend { bytes_max: 1, ..SpoolAppend::alone(destination, "vc-01", batch) })
     }
 
     fn dead_letter(destination: &str, key: u32) -> Write {

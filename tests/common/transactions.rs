@@ -41,14 +41,7 @@ fn batch(n: u32) -> Batch {
 
 pub fn transaction(n: u32, store: &Store) -> Vec<Write> {
     let batch = codec::encode(&batch(n), &Selection::first(5)).unwrap();
-    let mut writes = vec![Write::SpoolAppend(SpoolAppend {
-        destination: "bus".into(),
-        source: "vc-01".into(),
-        group_bytes: Some(batch.blob().len() as u64),
-        batch,
-        bytes_max: u64::MAX,
-        disk_free_min: 0,
-    })];
+    let mut writes = vec![Write::SpoolAppend(SpoolAppend::alone("bus", "vc-01", batch))];
     if n > KEPT {
         let oldest = store.peek("bus", 0, 0).unwrap().remove(0);
         writes.push(Write::SpoolRemove { rows: vec![oldest.row] });

@@ -161,7 +161,7 @@ pub struct Delivery {
     health: Health,
     rate: Rate,
     spool: Spools,
-    /// This destination's share of the memory, in bytes, when it was last told of it. Half of it may wait behind events that are refused.
+    /// This destination's share of the memory, in bytes, when it was last told of it.
     share: usize,
     /// Events of one request now: fewer than the shape allows after a request that was too much for the target.
     events_max: usize,
@@ -288,7 +288,8 @@ impl Delivery {
         }
         // Where the target is gone only what it is probed with has a place in memory.
         if !open || !(rests || self.lanes.events > 0 || !self.under_way.is_empty()) {
-            self.spool.fetch(&mut self.lanes, self.share / 2, spilled, open, actions);
+            let parked_max = self.parked_max();
+            self.spool.fetch(&mut self.lanes, parked_max, spilled, open, actions);
         }
         self.pump(now, actions);
     }
@@ -432,9 +433,14 @@ impl Delivery {
         self.spool.leave_if_empty(&mut self.lanes);
     }
 
+    /// Bytes that may wait in memory behind events that are refused.
+    fn parked_max(&self) -> usize {
+        self.share / 2
+    }
+
     /// Whether what waits in a lane, from an event on that is refused, has no place in memory.
     fn is_to_be_parked(&self, key: LaneKey) -> bool {
-        self.lanes.parked > self.share / 2
+        self.lanes.parked > self.parked_max()
             && !self.spool.is_full()
             && self.policy.ordering == Ordering::Entity
             && self.policy.overflow.policy == OverflowPolicy::Spill
@@ -447,7 +453,7 @@ impl Delivery {
         if self.is_to_be_parked(key) {
             let items = self.lanes.take_resting(key).into_iter().map(|item| (key, item)).collect();
             self.spool.append_to_lanes(lanes::merge_by_lane(items), actions);
-        } else if self.spool.has_lane(key) && self.spool.is_short_of_room(&self.lanes, self.share / 2) {
+        } else if self.spool.has_lane(key) && self.spool.is_short_of_room(&self.lanes, self.parked_max()) {
             // It comes back from there for its next try; until then another one has its place.
             let items = self.lanes.take_resting(key);
             self.spool.give_back(SpoolKey::Lane(key), items);

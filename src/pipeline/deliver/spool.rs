@@ -295,7 +295,7 @@ impl Spools {
             SpoolKey::Whole => is_next(&self.whole) && !spilled_under_way && !self.lanes_first,
             SpoolKey::Lane(key) => self.lanes.get(key).is_none_or(is_next),
         };
-        if self.at_store || !self.is_full() || !self.appending.values().flatten().all(may_leave) {
+        if self.at_store || !self.appending.values().flatten().all(may_leave) {
             return (lanes, whole);
         }
         for (key, item) in std::mem::take(&mut self.appending).into_values().flatten() {

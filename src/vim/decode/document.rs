@@ -72,21 +72,23 @@ fn read(
                 (Level::Outside, "Envelope") if depth == 1 => level = Level::Envelope,
                 (Level::Envelope, "Body") if depth == 2 => level = Level::Body,
                 (Level::Body, "Fault") if depth == 3 => answered = true,
-                (Level::Outside | Level::Body, name)
-                    if depth == (if matches!(level, Level::Body) { 3 } else { 1 })
-                        && name.ends_with("Response") =>
-                {
+                (Level::Outside, name) if depth == 1 && name.ends_with("Response") => {
                     (answered, level) = (true, Level::Response(depth));
-                    // A prefix may mean something else in another answer.
-                    if let Some(learned) = &mut learned {
-                        **learned = Learned::default();
-                    }
+                }
+                (Level::Body, name) if depth == 3 && name.ends_with("Response") => {
+                    (answered, level) = (true, Level::Response(depth));
                 }
                 _ => {}
             },
             Token::End if depth == 0 => break,
             Token::End => match level {
-                Level::Response(at) if depth < at => level = Level::Body,
+                Level::Response(at) if depth < at => {
+                    level = Level::Body;
+                    // A prefix may mean something else in the next one.
+                    if let Some(learned) = &mut learned {
+                        **learned = Learned::default();
+                    }
+                }
                 Level::Body if depth < 2 => level = Level::Envelope,
                 _ => {}
             },

@@ -22,6 +22,8 @@ use crate::pipeline::order::{Leaving, Order};
 use crate::pipeline::parse::Parse;
 use crate::source::{BeginError, Intake, Progress, Start};
 
+const MINUTE: Duration = Duration::from_secs(60);
+
 /// What came out behind dedup.
 #[derive(Debug, Default)]
 struct Delivered {

@@ -10,7 +10,6 @@ use crate::limits::{IDLE_POLL, LOGIN_RETRY, PAGE_WAIT_MIN};
 use crate::source::vcenter::Method;
 use crate::vim::soap::FaultKind;
 
-const MINUTE: Duration = Duration::from_secs(60);
 const READ: &str = "ReadNextEvents";
 const CREATE: &str = "CreateCollectorForEvents";
 

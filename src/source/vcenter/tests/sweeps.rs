@@ -3,8 +3,6 @@
 use super::*;
 use crate::config::Sweep;
 
-const MINUTE: Duration = Duration::from_secs(60);
-
 #[tokio::test(start_paused = true)]
 async fn an_event_that_becomes_visible_late_is_swept_up() {
     let fake = Fake::new();
