@@ -43,7 +43,7 @@ use self::lanes::{LaneKey, Lanes, SHARED, is_replay, lane_of};
 use self::rate::Rate;
 use self::spool::Spools;
 use crate::config::{Delivery as Policy, Ordering, OverflowPolicy};
-use crate::event::Record;
+use crate::event::{Record, Selection};
 use crate::limits::SPOOL_REFETCH_BYTES;
 use crate::processor::{Failure, Outcome, Piece, Request, Shape};
 
@@ -108,6 +108,12 @@ pub enum Action {
     },
     /// To be removed from the spool it is in.
     Unspool(SpoolRow),
+    /// A row stays for some of its events. These, all of them so far and counted within the row, are to be marked as settled, in one transaction with what
+    /// the step removes.
+    UnspoolSome {
+        row: SpoolRow,
+        gone: Selection,
+    },
     /// What was adopted by this ticket is acknowledged by the target, or durable, or settled as the policy says.
     Adopted(u64),
     /// Dropped by policy; its settlement follows.

@@ -7,6 +7,8 @@
 //!
 //! INVARIANT: rows are fetched only when nothing that was under way at the spill still is: an event is never at the target twice at once.
 //! INVARIANT: what is in a lane's spool is older than what is in the destination's, and goes before it; what is in the lane itself is older still.
+//! INVARIANT: what the store has of a spool is in order whenever the process dies: events that were written anew leave their old rows together, and not a part
+//! of them.
 //! INVARIANT: a parked lane has its next try when its wait is over, however many others are parked: none keeps its place in memory while it waits and others
 //! want it.
 //! INVARIANT: what the store has no room for is sent from memory as soon as nothing older waits in the spool: a full disk stops no target that takes events.
@@ -14,7 +16,7 @@
 //! nobody else.
 //! INVARIANT: what is in memory of spools is at most [`SPOOL_REFETCH_BYTES`] + [`SPOOL_FETCH_BYTES`] (or one row) that may be sent, and what is parked.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -84,10 +86,35 @@ fn told(batch: &Batch, i: usize) -> Told {
 /// A row that was fetched.
 #[derive(Debug)]
 struct Open {
-    /// Events in it.
+    /// All that it has in the store, in order.
+    identities: Box<[Identity]>,
+    /// Events of it that came.
     events: usize,
     /// Those of them that are not delivered.
     left: usize,
+    /// Those of all that it needs no more, as the store knows it.
+    gone: Selection,
+}
+
+impl Open {
+    /// `picks`: what the store has left of it. `left`: what of that is not delivered.
+    fn new(Piece { batch, picks }: &Piece, left: &Selection) -> Self {
+        let mut gone = Selection::first(batch.records.len());
+        gone.remove(picks);
+        let identities = batch.records.iter().map(|record| record.identity).collect();
+        Open { identities, events: picks.len(), left: left.len(), gone }
+    }
+
+    /// These of its events are in another row.
+    fn rewritten(&mut self, item: &Item) {
+        self.left = self.left.saturating_sub(item.picks.len());
+        let moved: FxHashSet<Identity> =
+            item.picks.selection().iter().map(|i| item.batch.records[i].identity).collect();
+        let places = self.identities.iter().enumerate();
+        places
+            .filter(|(_, identity)| moved.contains(identity))
+            .for_each(|(place, _)| self.gone.insert(place));
+    }
 }
 
 /// One spool.
@@ -231,13 +258,19 @@ impl Spools {
     /// An append is durable.
     pub fn appended(&mut self, ticket: u64, lanes: &Lanes, actions: &mut Vec<Action>) {
         (self.at_store, self.full_until) = (false, None);
+        let mut rewritten = BTreeSet::new();
         for (key, item) in self.appending.remove(&ticket).unwrap_or_default() {
             if let Some(queue) = self.queue(key) {
                 queue.appending -= 1;
                 queue.stored += 1;
             }
             match item.origin {
-                Origin::Spool(row) => self.delivered(row, item.picks.len(), actions),
+                Origin::Spool(row) => {
+                    if let Some(open) = self.open.get_mut(&row) {
+                        open.rewritten(&item);
+                        rewritten.insert(row);
+                    }
+                }
                 Origin::Source => actions.push(Action::Settle(item.piece())),
                 Origin::Adopted(ticket) => actions.push(Action::Adopted(ticket)),
                 Origin::DeadLetter(_) => debug_assert!(false, "a dead letter is in the store already"),
@@ -245,6 +278,9 @@ impl Spools {
             if let SpoolKey::Lane(key) = key {
                 self.look_at(key, lanes);
             }
+        }
+        for row in rewritten {
+            self.leave_row(row, actions);
         }
         self.send_append(actions);
     }
@@ -411,20 +447,20 @@ impl Spools {
         }
         let mut items = Vec::with_capacity(rows.len());
         for (row, Piece { batch, picks }) in rows {
-            let events = picks.len();
             if let Some(back) = self.given_back.remove(&row) {
                 let picks: Selection = picks.iter().filter(|i| back.contains(&told(&batch, *i))).collect();
                 items.push(Item::new(&Piece { batch, picks }, Origin::Spool(row)));
                 continue;
             }
             let is_left = |i: &usize| self.ahead.is_empty() || !self.ahead.remove(&told(&batch, *i));
-            let picks: Selection = picks.iter().filter(is_left).collect();
-            if picks.is_empty() {
+            let left: Selection = picks.iter().filter(is_left).collect();
+            if left.is_empty() {
                 actions.push(Action::Unspool(row));
                 continue;
             }
-            self.open.insert(row, Open { events, left: picks.len() });
-            items.push(Item::new(&Piece { batch, picks }, Origin::Spool(row)));
+            let piece = Piece { batch, picks };
+            self.open.insert(row, Open::new(&piece, &left));
+            items.push(Item::new(&Piece { picks: left, ..piece }, Origin::Spool(row)));
         }
         items
     }
@@ -470,6 +506,18 @@ impl Spools {
             });
             self.given_back.entry(row).or_default().extend(told);
         }
+    }
+
+    /// Events of a row were written anew. If others keep it, the store is told: after a crash it is read before the new rows, and what is in both would
+    /// overtake what left another old row whole.
+    fn leave_row(&mut self, row: SpoolRow, actions: &mut Vec<Action>) {
+        let Some(Open { left, gone, .. }) = self.open.get(&row) else { return };
+        if *left > 0 {
+            actions.push(Action::UnspoolSome { row, gone: *gone });
+            return;
+        }
+        self.open.remove(&row);
+        actions.push(Action::Unspool(row));
     }
 
     /// Events of a fetched row are delivered; the last of them removes the row.

@@ -282,7 +282,7 @@ impl Driver {
 
     fn carry_out(&mut self, actions: &mut Vec<Action>, under_way: &mut UnderWay) {
         let mut settled = Vec::new();
-        let mut unspooled = Vec::new();
+        let (mut unspooled, mut writes) = (Vec::new(), Vec::new());
         for action in actions.drain(..) {
             match action {
                 Action::Send { id, request } => {
@@ -312,6 +312,9 @@ impl Driver {
                 Action::Append { ticket, pieces } => self.append(ticket, &pieces),
                 Action::Fetch { spool, after, bytes } => self.fetch(spool, after, bytes),
                 Action::Unspool(SpoolRow(row)) => unspooled.push(row),
+                Action::UnspoolSome { row: SpoolRow(row), gone: events } => {
+                    writes.push(Write::SpoolSettled { row, events });
+                }
                 Action::Replayed { letter, end } => self.replayed(letter, end),
                 Action::Adopted(ticket) => self.adopted.done(ticket),
             }
@@ -321,7 +324,10 @@ impl Driver {
         }
         // All of a step at once: rows that were written anew must not leave one by one, or after a crash the rest would come before what has left.
         if !unspooled.is_empty() {
-            self.shared.store.apply(vec![Write::SpoolRemove { rows: unspooled }], |_| ());
+            writes.push(Write::SpoolRemove { rows: unspooled });
+        }
+        if !writes.is_empty() {
+            self.shared.store.apply(writes, |_| ());
         }
     }
 

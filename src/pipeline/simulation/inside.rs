@@ -240,7 +240,8 @@ impl Inside {
             }
         }
         let name = name(at);
-        let (mut unspooled, mut posts, mut letters) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut unspooled, mut writes) = (Vec::new(), Vec::new());
+        let (mut posts, mut letters) = (Vec::new(), Vec::new());
         for action in actions {
             match action {
                 Action::Send { id, request } => lane.under_way.push((id, request)),
@@ -281,6 +282,9 @@ impl Inside {
                     self.jobs.push_back((Vec::new(), Reply::Fetch { lane: at, spool, after, bytes }));
                 }
                 Action::Unspool(SpoolRow(row)) => unspooled.push(row),
+                Action::UnspoolSome { row: SpoolRow(row), gone: events } => {
+                    writes.push(Write::SpoolSettled { row, events });
+                }
             }
         }
         for (lane, mail) in posts {
@@ -289,7 +293,10 @@ impl Inside {
         letters.into_iter().for_each(|letter| self.store_dead_letter(at, letter, now_us));
         // All of a step at once: rows that were written anew must not leave one by one, or the rest would come before what has left.
         if !unspooled.is_empty() {
-            self.jobs.push_back((vec![Write::SpoolRemove { rows: unspooled }], Reply::Nothing));
+            writes.push(Write::SpoolRemove { rows: unspooled });
+        }
+        if !writes.is_empty() {
+            self.jobs.push_back((writes, Reply::Nothing));
         }
     }
 

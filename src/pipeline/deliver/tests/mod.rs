@@ -63,14 +63,24 @@ fn keys<'a>(pieces: impl IntoIterator<Item = &'a Piece>) -> Vec<i32> {
     keys.collect()
 }
 
+/// A row of the fake spool.
+struct StoredRow {
+    spool: SpoolKey,
+    row: SpoolRow,
+    batch: Batch,
+    left: Selection,
+}
+
 /// Everything around one engine: a clock, a target that answers from a script, a spool.
 struct World {
     engine: Delivery,
     now: Duration,
     under_way: Vec<(u64, Request)>,
-    rows: VecDeque<(SpoolKey, SpoolRow, Batch)>,
+    rows: VecDeque<StoredRow>,
     next_row: i64,
     store: VecDeque<Input>,
+    /// On their way to wherever they are kept.
+    letters: VecDeque<DeadLetter>,
     /// The store takes no append.
     full: bool,
     /// Keys in the order of acknowledgement by the target.
@@ -97,6 +107,7 @@ impl World {
             rows: VecDeque::new(),
             next_row: 0,
             store: VecDeque::new(),
+            letters: VecDeque::new(),
             full: false,
             received: Vec::new(),
             settled: BTreeSet::new(),
@@ -113,8 +124,13 @@ impl World {
     fn input(&mut self, input: Input) {
         let mut actions = Vec::new();
         self.engine.step(self.now, input, &mut actions);
-        let mut queue = VecDeque::from(actions);
-        while let Some(action) = queue.pop_front() {
+        self.carry_out(actions);
+    }
+
+    fn carry_out(&mut self, actions: Vec<Action>) {
+        let writes = |action: &Action| matches!(action, Action::Append { .. } | Action::Unspool(_));
+        let changes_rows = actions.iter().any(writes);
+        for action in actions {
             match action {
                 Action::Send { id, request } => {
                     keys(&request.pieces).into_iter().for_each(|key| *self.sent.entry(key).or_default() += 1);
@@ -131,9 +147,7 @@ impl World {
                         assert!(self.adopted.insert(ticket), "{ticket} came to its end twice");
                         continue;
                     }
-                    let mut more = Vec::new();
-                    self.engine.dead_letter_stored(&letter, &mut more);
-                    queue.extend(more);
+                    self.letters.push_back(letter);
                 }
                 Action::Append { .. } if self.full => self.store.push_back(Input::Refused),
                 Action::Append { ticket, pieces } => {
@@ -141,28 +155,35 @@ impl World {
                         self.next_row += 1;
                         self.from_spool.extend(keys([&piece]));
                         let batch = pick(&piece.batch, &piece.picks);
-                        self.rows.push_back((spool, SpoolRow(self.next_row), batch));
+                        let left = Selection::first(batch.records.len());
+                        self.rows.push_back(StoredRow { spool, row: SpoolRow(self.next_row), batch, left });
                     }
                     self.store.push_back(Input::Appended { ticket });
                 }
                 Action::Fetch { spool, after, bytes } => {
-                    let rows = self.rows.iter().filter(|(of, row, _)| *of == spool && *row > after);
+                    let rows = self.rows.iter().filter(|at| at.spool == spool && at.row > after);
                     let mut size = 0;
-                    let fits = |(_, _, batch): &&(SpoolKey, SpoolRow, Batch)| {
-                        size += batch.size();
-                        size == batch.size() || size <= bytes
+                    let fits = |at: &&StoredRow| {
+                        size += at.batch.size();
+                        size == at.batch.size() || size <= bytes
                     };
                     let rows = rows
                         .take_while(fits)
                         .take(if spool == SpoolKey::Whole { 2 } else { usize::MAX })
-                        .map(|(_, row, b)| {
-                            let picks = Selection::first(b.records.len());
-                            (*row, Piece { batch: Arc::new(pick(b, &picks)), picks })
+                        .map(|at| {
+                            let all = Selection::first(at.batch.records.len());
+                            (at.row, Piece { batch: Arc::new(pick(&at.batch, &all)), picks: at.left })
                         })
                         .collect();
                     self.store.push_back(Input::Fetched { spool, rows });
                 }
-                Action::Unspool(row) => self.rows.retain(|(_, other, _)| *other != row),
+                Action::Unspool(row) => self.rows.retain(|at| at.row != row),
+                Action::UnspoolSome { row, gone } => {
+                    let at = self.rows.iter_mut().find(|at| at.row == row).expect("others keep it");
+                    at.left = Selection::first(at.batch.records.len());
+                    at.left.remove(&gone);
+                    assert!(!at.left.is_empty());
+                }
                 Action::Replayed { letter, end } => {
                     assert!(self.replayed.insert(letter, end).is_none(), "{letter} ended twice");
                 }
@@ -173,6 +194,34 @@ impl World {
             }
         }
         self.widest = self.widest.max(self.under_way.len());
+        if changes_rows {
+            self.check_rows();
+        }
+    }
+
+    /// If the process died now: what its successor would deliver of the spools is in order, but for what was acknowledged before.
+    fn check_rows(&self) {
+        let lane_of = |record: &Record| match self.engine.policy.ordering {
+            Ordering::Source => Some(0),
+            Ordering::Entity => Some(record.lane),
+            Ordering::None => None,
+        };
+        let mut seen: FxHashSet<i32> = self.received.iter().chain(&self.dead).copied().collect();
+        let mut last = FxHashMap::default();
+        for of_lanes in [true, false] {
+            for at in self.rows.iter().filter(|at| of_lanes == (at.spool != SpoolKey::Whole)) {
+                for record in at.left.iter().map(|i| &at.batch.records[i]) {
+                    let key = record.key.expect("has one");
+                    if at.batch.failed.is_some() || !seen.insert(key) {
+                        continue;
+                    }
+                    if let Some(lane) = lane_of(record) {
+                        let before = last.insert(lane, key);
+                        assert!(before.is_none_or(|before| before < key), "{key} after {before:?}");
+                    }
+                }
+            }
+        }
     }
 
     /// Ends the request at `at` with what `answer` says of each key.
@@ -219,13 +268,26 @@ impl World {
         }
     }
 
+    fn store_dead_letters(&mut self) {
+        while let Some(letter) = self.letters.pop_front() {
+            let mut actions = Vec::new();
+            self.engine.dead_letter_stored(&letter, &mut actions);
+            self.carry_out(actions);
+        }
+    }
+
     /// Lets everything come to its end; the target takes all from now on unless `poison`.
     fn finish(&mut self, partial: bool, poison: impl Fn(i32) -> bool) {
         for _ in 0..200_000 {
-            if self.engine.is_idle() && self.store.is_empty() && self.rows.is_empty() {
+            if self.engine.is_idle()
+                && self.store.is_empty()
+                && self.letters.is_empty()
+                && self.rows.is_empty()
+            {
                 return;
             }
             self.store_replies();
+            self.store_dead_letters();
             if self.under_way.is_empty() {
                 if let Some(at) = self.engine.wakes_at() {
                     self.now = self.now.max(at);
@@ -315,6 +377,31 @@ fn a_row_stays_until_the_dead_letter_of_one_of_its_events_is_stored() {
         engine.dead_letter_stored(&letter, &mut actions);
         assert!(gone(&actions));
     }
+}
+
+/// A dead letter keeps the row of an event that was written anew behind others: a crash must not bring that one back in front of them.
+#[test]
+fn what_is_written_anew_is_gone_from_a_row_that_stays() {
+    let policy = Policy { ordering: Ordering::Entity, concurrency: 2, ..Policy::default() };
+    let mut world = World::new(policy.clone(), shape(1, false));
+    let spooled = Spooled { whole: 2, lanes: Vec::new() };
+    world.engine = Delivery::new(policy, shape(1, false), "", spooled, 1);
+    for (row, first, n) in [(1, 0, 1), (2, 1, 2)] {
+        let batch = Arc::into_inner(piece(first, n, 2).batch).expect("just made");
+        let left = Selection::first(batch.records.len());
+        world.rows.push_back(StoredRow { spool: SpoolKey::Whole, row: SpoolRow(row), batch, left });
+    }
+    world.next_row = 2;
+    world.input(Input::Tick);
+    world.store_replies();
+    // 0 is under way, 1 is refused, 2 waits for 0.
+    world.answer(1, false, &mut |_| Some(Fault::Permanent));
+    world.input(Input::Room(Room { share: 0, scarce: true, alone: false }));
+    world.store_replies();
+    let rows: Vec<(i64, usize)> = world.rows.iter().map(|at| (at.row.0, at.left.len())).collect();
+    assert_eq!(rows, [(2, 1), (3, 1), (4, 1)], "0 and 2 are in rows of their own, 1 where it was");
+    world.finish(false, |_| false);
+    assert_eq!((world.received, world.dead), (vec![0, 2], vec![1]));
 }
 
 #[test]

@@ -9,8 +9,10 @@ enum Step {
     Offer(u8),
     Answer(u8, u8),
     Store,
+    StoreDeadLetters,
     Time(u16),
-    Room(bool),
+    /// Whether memory is scarce, and whether there is none at all.
+    Room(bool, bool),
     Full(bool),
     Replay(u8),
     Adopt(u8, u16),
@@ -18,14 +20,15 @@ enum Step {
 
 fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
-        (1u8..20).prop_map(Step::Offer),
-        (any::<u8>(), any::<u8>()).prop_map(|(at, how)| Step::Answer(at, how)),
-        Just(Step::Store),
-        (0u16..2_000).prop_map(Step::Time),
-        any::<bool>().prop_map(Step::Room),
-        any::<bool>().prop_map(Step::Full),
-        (1u8..5).prop_map(Step::Replay),
-        (any::<u8>(), 2u16..4).prop_map(|(which, destination)| Step::Adopt(which, destination)),
+        1 => (1u8..20).prop_map(Step::Offer),
+        1 => (any::<u8>(), any::<u8>()).prop_map(|(at, how)| Step::Answer(at, how)),
+        2 => Just(Step::Store),
+        1 => Just(Step::StoreDeadLetters),
+        1 => (0u16..2_000).prop_map(Step::Time),
+        1 => (any::<bool>(), prop::bool::weighted(0.3)).prop_map(|(scarce, none)| Step::Room(scarce, none)),
+        1 => any::<bool>().prop_map(Step::Full),
+        1 => (1u8..5).prop_map(Step::Replay),
+        1 => (any::<u8>(), 2u16..4).prop_map(|(which, destination)| Step::Adopt(which, destination)),
     ]
 }
 
@@ -72,6 +75,7 @@ proptest! {
                 }
                 Step::Answer(..) => {}
                 Step::Store => world.store_replies(),
+                Step::StoreDeadLetters => world.store_dead_letters(),
                 Step::Replay(n) => {
                     world.replay(replays, i32::from(n), entities);
                     replays += i32::from(n);
@@ -83,7 +87,10 @@ proptest! {
                     }
                 }
                 Step::Full(full) => world.full = full,
-                Step::Room(scarce) => world.input(Input::Room(Room { scarce, ..room })),
+                Step::Room(scarce, none) => {
+ let share = if none { 0 } else { share };
+ world.input(Input::Room(Room { share, scarce, ..room }));
+ }
                 Step::Time(ms) => {
                     world.now += Duration::from_millis(u64::from(ms));
                     world.input(Input::Tick);

@@ -45,7 +45,7 @@ fn what_a_poisoned_entity_parks_is_bounded_and_waits_in_a_spool_of_its_own() {
         let gauges = world.engine.gauges();
         assert!(!gauges.spooling && (gauges.parked_lanes, gauges.parked_spools) == (1, 1), "{gauges:?}");
         assert!(gauges.waiting_bytes <= 10_000, "{gauges:?}");
-        assert!(world.rows.iter().all(|(spool, ..)| matches!(spool, SpoolKey::Lane(_))));
+        assert!(world.rows.iter().all(|at| matches!(at.spool, SpoolKey::Lane(_))));
         assert_eq!(world.settled.len() + gauges.waiting_events, 1_000, "what is in a spool is settled");
         world.finish(false, |_| false);
         assert_eq!(world.received.len(), 1_000);
@@ -82,7 +82,7 @@ fn many_parked_entities_do_not_keep_each_other_from_their_tries() {
     }
     let gauges = world.engine.gauges();
     assert_eq!(gauges.parked_lanes, entities as usize, "{gauges:?}");
-    let held: usize = world.rows.iter().map(|(_, _, batch)| batch.size()).sum();
+    let held: usize = world.rows.iter().map(|at| at.batch.size()).sum();
     assert!(held > 2 * SPOOL_REFETCH_BYTES, "{held}: more than half of them have no place in memory");
     // Some of each third, the last among them, are mended.
     let mended = |key: i32| entity(key) % 50 == 49;
