@@ -271,11 +271,19 @@ fn bounds(config: &Config) -> Bounds {
 }
 
 /// Says of which sources there is a position that nobody goes on from: one that was renamed begins like a new one, and what was created since its position
-/// may never be read.
+/// may never be read. And what waits on disk for destinations that are gone.
 fn tell_of_unconfigured(store: &Store, config: &Config) -> Result<(), StoreError> {
     for name in store.reader().sources()? {
         if config.sources.iter().all(|source| source.name != name) {
             tracing::warn!(source = %name, "this source is no longer configured, and nothing goes on from its position: if it was renamed, give it this name again; if not, `event-router checkpoint forget` ends this message");
+        }
+    }
+    for (name, size) in store.reader().spools_by_destination()? {
+        let is_its = |processor: &config::Processor| {
+            name.strip_prefix(&processor.name).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+        };
+        if !config.processors.iter().any(is_its) {
+            tracing::warn!(destination = %name, events = size.events, "events wait on disk for a destination that is no longer configured: if it was renamed, give it this name again, and they are delivered; if not, `event-router spool drop` lets them go");
         }
     }
     Ok(())

@@ -10,8 +10,10 @@ use std::time::Duration;
 
 use common::router::{Launch, Router};
 use common::stack::Stack;
+use common::transactions::transaction;
 use common::vcsim::{PASSWORD, USER, Vcsim};
 use common::wait_until;
+use event_router::durable::{Storage, Store, Write, spool_name};
 use serde_json::Value;
 use testbed::sink::{Behavior, Reply};
 use testbed::vcenter::{Options, VCenter};
@@ -315,6 +317,46 @@ fn checkpoints_are_shown_moved_and_forgotten() {
 }
 
 #[test]
+fn what_waits_for_a_destination_that_is_gone_is_told_and_kept_until_it_is_dropped() {
+    let stack = Stack::new(Options { backlog: 10, ..Options::default() }, &["mode: batched"]);
+    let config = config(&stack, "");
+    let mut store = Store::open(&stack.folder.path().join("data")).unwrap();
+    let parked = spool_name("bus", Some(7));
+    for (n, name) in ["bus", &parked, "bus-2/function"].into_iter().enumerate() {
+        let mut writes = transaction(n as u32 + 1, &store);
+        writes.retain_mut(|write| match write {
+            Write::SpoolAppend(append) => {
+                append.destination = name.to_owned();
+                true
+            }
+            _ => false,
+        });
+        store.apply(&writes).unwrap();
+    }
+    drop(store);
+
+    let mut router = Router::launch(stack.admin, Launch::new(["run", "-c", &config]));
+    router.wait_ready();
+    for destination in ["destination=bus ", "destination=bus-2/function "] {
+        let told = |line: &&str| line.contains(destination) && line.contains("`event-router spool drop`");
+        let told = router.stderr().text().lines().filter(told).count();
+        assert_eq!(told, 1, "{destination}: {}", router.stderr().text());
+    }
+    let listed =
+        || -> Value { serde_json::from_str(&good(&["spool", "list", "--json", "-c", &config])).unwrap() };
+    assert_eq!((&listed()["bus"]["events"], &listed()["bus-2/function"]["events"]), (&10.into(), &5.into()));
+    assert!(bad(&["spool", "drop", "bus", "-c", &config], 1).contains("in use by process"));
+    assert_eq!(router.terminate(LIMIT).code(), Some(0), "{}", router.stderr().text());
+
+    let told = bad(&["spool", "drop", "bus-2", "-c", &config], 1);
+    assert!(told.contains("no spool of a destination `bus-2`; there are: bus, bus-2/function"), "{told}");
+    assert!(good(&["spool", "drop", "bus", "-c", &config]).contains("bus: 10 events dropped"));
+    let table = good(&["spool", "list", "-c", &config]);
+    let rows: Vec<Vec<&str>> = table.lines().map(|line| line.split_whitespace().take(2).collect()).collect();
+    assert_eq!(rows, [["DESTINATION", "EVENTS"], ["bus-2/function", "5"]]);
+}
+
+#[test]
 fn a_backup_of_a_running_router_is_restored() {
     let stack = Stack::new(Options { backlog: 300, ..Options::default() }, &["mode: batched"]);
     let config = config(&stack, "");
@@ -366,7 +408,8 @@ fn a_full_or_closed_output_is_an_error_and_no_panic() {
 
 #[test]
 fn shells_and_man_know_every_command() {
-    let commands = ["run", "check", "events", "emit", "checkpoint", "backup", "restore", "completions"];
+    let commands =
+        ["run", "check", "events", "emit", "checkpoint", "spool", "backup", "restore", "completions"];
     for shell in ["bash", "zsh", "fish"] {
         let script = good(&["completions", shell]);
         assert!(commands.iter().all(|command| script.contains(command)), "{shell}");

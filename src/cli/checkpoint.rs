@@ -90,7 +90,7 @@ fn show(dir: &Path, json: bool) -> anyhow::Result<()> {
             checkpoints.push((checkpoint, reader.imported(&source)?));
         }
     }
-    let spools = reader.spools()?;
+    let spools = reader.spools_by_destination()?;
     if json {
         let sources: Vec<Value> = checkpoints
             .iter()

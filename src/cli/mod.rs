@@ -26,6 +26,7 @@ mod restore;
 mod run;
 mod schema;
 mod session;
+mod spool;
 mod state;
 mod table;
 
@@ -114,6 +115,9 @@ enum Command {
     /// Look at and move the positions of sources
     #[command(subcommand)]
     Checkpoint(checkpoint::CheckpointCommand),
+    /// Look at what waits on disk for destinations, or drop it
+    #[command(subcommand)]
+    Spool(spool::SpoolCommand),
     Backup(backup::BackupArgs),
     Restore(restore::RestoreArgs),
     Schema(schema::SchemaArgs),
@@ -166,6 +170,7 @@ pub fn main() -> ExitCode {
         Command::Events(events::EventsCommand::List(args)) => events::list(&args),
         Command::Emit(args) => emit::run(&args),
         Command::Checkpoint(command) => checkpoint::run(&command),
+        Command::Spool(command) => spool::run(&command),
         Command::Backup(args) => backup::run(&args),
         Command::Restore(args) => restore::run(&args),
         Command::Completions(args) => completions::run(&args),

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use rusqlite::{Connection, OpenFlags};
 
 use super::checkpoint::{self, Checkpoint};
-use super::room::{SpoolSize, Usage};
+use super::room::{SpoolSize, Usage, spool_owner};
 use super::spool::{self, SpoolRow};
 use super::{DeadLetter, DeadLetterFilter, ListedDeadLetter, StoreError, dead_letters, file, incumbent};
 
@@ -69,7 +69,16 @@ impl Reader {
         spool::peek(&self.conn, &self.path, destination, after_row, bytes_max)
     }
 
-    /// What each destination has in its spool.
+    /// What each destination has in all of its spools.
+    pub fn spools_by_destination(&self) -> Result<BTreeMap<String, SpoolSize>, StoreError> {
+        let mut destinations: BTreeMap<String, SpoolSize> = BTreeMap::new();
+        for (name, size) in self.spools()? {
+            *destinations.entry(spool_owner(&name).0.to_owned()).or_default() += size;
+        }
+        Ok(destinations)
+    }
+
+    /// What each spool has, by its name ([`spool_name`](super::spool_name)).
     pub fn spools(&self) -> Result<BTreeMap<String, SpoolSize>, StoreError> {
         let mut usage = Usage::default();
         spool::measure(&self.conn, &mut usage)

@@ -56,6 +56,14 @@ pub struct SpoolSize {
     pub bytes: u64,
 }
 
+impl std::ops::AddAssign for SpoolSize {
+    fn add_assign(&mut self, more: SpoolSize) {
+        self.rows += more.rows;
+        self.events += more.events;
+        self.bytes += more.bytes;
+    }
+}
+
 /// What is taken.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Usage {
@@ -118,10 +126,7 @@ impl Usage {
 
     /// Rows of a spool.
     pub fn add(&mut self, destination: &str, more: SpoolSize) {
-        let size = self.spools.entry(destination.to_owned()).or_default();
-        size.rows += more.rows;
-        size.events += more.events;
-        size.bytes += more.bytes;
+        *self.spools.entry(destination.to_owned()).or_default() += more;
         *self.owners.entry(spool_owner(destination).0.to_owned()).or_default() += more.bytes;
         self.spool_bytes += more.bytes;
     }
