@@ -98,8 +98,10 @@ pub const IDLE_TIMEOUT: Duration = Duration::from_secs(50);
 /// How often an HTTP/2 connection is asked whether it is alive, and how long it may take to say so: with no answer it is given up.
 pub const HTTP2_PING_INTERVAL: Duration = Duration::from_secs(20);
 pub const HTTP2_PING_TIMEOUT: Duration = Duration::from_secs(10);
-/// A destination whose requests fail now and then says so no more often than this.
+/// What goes wrong again and again is said no more often than this.
 pub const FAILURE_LOG_INTERVAL: Duration = Duration::from_secs(60);
+/// A source that waits for longer than this for room in memory says so.
+pub const ROOM_WAIT_TOLD: Duration = Duration::from_secs(5);
 /// How often certificate and secret files are looked at.
 pub const FILES_CHECK_INTERVAL: Duration = Duration::from_secs(5);
 /// Events in one batched POST: one page of vCenter.

@@ -95,7 +95,7 @@ async fn readyz(State(shared): State<Arc<Shared>>) -> Response {
         .view
         .sources
         .iter()
-        .map(|(name, status)| json!({"name": name, "state": state_word(&status.state()), "reason": reason(&status.state())}))
+        .map(|(name, status)| json!({"name": name, "state": state_word(&status.state()), "reason": reason(status)}))
         .collect();
     let ready = shared.view.sources.iter().all(|(_, status)| status.first_attempt_done());
     let code = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
@@ -113,9 +113,13 @@ fn state_word(state: &vcenter::State) -> &'static str {
     }
 }
 
-fn reason(state: &vcenter::State) -> Option<&str> {
-    match state {
+/// Why a source does not read.
+fn reason(status: &vcenter::Status) -> Option<String> {
+    match status.state() {
         vcenter::State::Failed(reason) => Some(reason),
+        _ if status.is_held_up() => {
+            Some("what destinations have not taken fills the memory for events".to_owned())
+        }
         _ => None,
     }
 }

@@ -2,6 +2,7 @@
 
 mod adopt;
 mod stored;
+mod troubles;
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -21,7 +22,7 @@ use super::run::Control;
 use super::storage::StoreHandle;
 use crate::config::Overflow;
 use crate::durable::{self, Store, Write};
-use crate::limits::{FAILURE_LOG_INTERVAL, ROOM_CHECK_INTERVAL};
+use crate::limits::ROOM_CHECK_INTERVAL;
 use crate::processor::{Failure, Fault, Outcome, Piece, Processor};
 use crate::telemetry::metrics::DestinationMetrics;
 
@@ -29,6 +30,7 @@ pub(super) use self::adopt::{Adopted, Adoption, Sink};
 pub(super) use self::stored::{Waiting, poison_write};
 #[cfg(test)]
 pub(super) use self::stored::{dead_letter_write, spool_writes};
+pub(super) use self::troubles::Troubles;
 
 /// What comes to a driver.
 pub(super) enum Mail {
@@ -96,43 +98,6 @@ pub(super) struct Driver {
     /// What was adopted from other destinations and has not come to its end.
     pub adopted: Adopted,
     pub troubles: Troubles,
-}
-
-/// What was told of requests that fail.
-#[derive(Debug, Default)]
-pub(super) struct Troubles {
-    /// Whether the last request failed.
-    failing: bool,
-    told: Option<Instant>,
-    /// Whether it was said that the breaker is open.
-    open: bool,
-    open_told: Option<Instant>,
-}
-
-impl Troubles {
-    /// Whether an answer, after which the breaker is open or not, is worth a line about it: an opening, unless another one was said a while ago, and the
-    /// end of what was said.
-    fn breaker_is_news(&mut self, is_open: bool) -> bool {
-        let may_tell = self.open_told.is_none_or(|told| told.elapsed() >= FAILURE_LOG_INTERVAL);
-        if is_open == self.open || (is_open && !may_tell) {
-            return false;
-        }
-        self.open = is_open;
-        if is_open {
-            self.open_told = Some(Instant::now());
-        }
-        true
-    }
-
-    /// Whether a failure is worth a line: the first after a success, and not more than one in a while.
-    fn are_news(&mut self) -> bool {
-        let news = !self.failing && self.told.is_none_or(|told| told.elapsed() >= FAILURE_LOG_INTERVAL);
-        self.failing = true;
-        if news {
-            self.told = Some(Instant::now());
-        }
-        news
-    }
 }
 
 /// Answers that are taken in one turn of the driver: enough that what a turn costs does not show, few enough that the next requests do not wait.
@@ -221,7 +186,7 @@ impl Driver {
         self.metrics.request_seconds.record(answer.took.as_secs_f64());
         let failed = match &answer.outcome {
             Outcome::Delivered => {
-                self.troubles.failing = false;
+                self.troubles.are_over();
                 0
             }
             Outcome::Failed(failure) => {
@@ -301,8 +266,11 @@ impl Driver {
                 }
                 Action::Settle(piece) => settled.push(piece),
                 Action::Drop(piece) => {
-                    tracing::warn!(destination = %self.name, events = piece.picks.len(), "events dropped, as the overflow policy says");
-                    self.metrics.dropped.increment(piece.picks.len() as u64);
+                    let events = piece.picks.len() as u64;
+                    self.metrics.dropped.increment(events);
+                    if let Some(events) = self.troubles.dropped(events) {
+                        tracing::warn!(destination = %self.name, events, "events dropped, as the overflow policy says: so many since the last such line");
+                    }
                 }
                 Action::DeadLetter(letter) => {
                     let event = letter.event();
@@ -345,28 +313,4 @@ impl Driver {
 /// Microseconds since 1970 UTC by the router's clock.
 pub(super) fn now_us() -> i64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_micros() as i64)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[tokio::test(start_paused = true)]
-    async fn a_breaker_that_flaps_is_told_of_once_in_a_while() {
-        let mut troubles = Troubles::default();
-        let mut told = Vec::new();
-        for second in 0..150 {
-            for is_open in [true, true, false, false] {
-                if troubles.breaker_is_news(is_open) {
-                    told.push((second, is_open));
-                }
-            }
-            tokio::time::advance(Duration::from_secs(1)).await;
-        }
-        assert_eq!(told, [(0, true), (0, false), (60, true), (60, false), (120, true), (120, false)]);
-        // One that stays open is told of, however short the others were before it.
-        assert!(!troubles.breaker_is_news(true));
-        tokio::time::advance(FAILURE_LOG_INTERVAL).await;
-        assert!(troubles.breaker_is_news(true));
-    }
 }

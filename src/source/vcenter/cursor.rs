@@ -279,7 +279,7 @@ impl Cursor {
         };
         let size = self.careful.map_or(self.page_events, |careful| careful.page(self.page_events));
         // The larger pages of a busy vCenter reserve what they will take, so that the global bound holds while they arrive.
-        let mut permit = link.intake.reserve(self.page_bytes.max(PAGE_RESERVE_BYTES)).await;
+        let mut permit = link.reserve(self.page_bytes.max(PAGE_RESERVE_BYTES)).await;
         let body = match link.read_next(&collector, size).await {
             Ok(Some(body)) => body,
             Ok(None) => {

@@ -99,7 +99,7 @@ async fn probe<A: EventApi>(
 ) -> Result<Option<Found>, Trouble> {
     link.destroy_doomed().await?;
     let collector = link.create_collector(&link.filter(Some(begin_us), end_us)).await?;
-    let mut permit = link.intake.reserve(PAGE_RESERVE_BYTES).await;
+    let mut permit = link.reserve(PAGE_RESERVE_BYTES).await;
     let events = link.settings.page_events as u32;
     match link.read_next(&collector, events).await {
         Ok(Some(body)) => {

@@ -1,6 +1,7 @@
 //! What the tasks of one source share: the way to vCenter, the way into the pipeline, and what they tell each other.
 
 use std::future::Future;
+use std::pin::pin;
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicI64, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
@@ -12,9 +13,10 @@ use super::api::{EventApi, Waker};
 use super::patience::Patience;
 use super::status::{Method, State, Status};
 use crate::config::{EventFilter, Recursion, Vcenter};
-use crate::limits::COLLECTORS_MAX;
+use crate::limits::{COLLECTORS_MAX, ROOM_WAIT_TOLD};
 use crate::pipeline::budget::Permit;
 use crate::source::{Closed, Intake, Page, Start, Verdict};
+use crate::telemetry::paced::Paced;
 use crate::vim::PageBody;
 use crate::vim::soap::{self, EventFilterSpec, EventMark, FaultKind, MoRef, SoapError};
 
@@ -107,6 +109,7 @@ pub(super) struct Link<A> {
     next_reading: AtomicU64,
     objects: Mutex<Objects>,
     patience: Mutex<Patience>,
+    held_up_lines: Mutex<Paced>,
 }
 
 impl<A: EventApi> Link<A> {
@@ -139,6 +142,7 @@ impl<A: EventApi> Link<A> {
             next_reading: AtomicU64::new(0),
             objects: Mutex::default(),
             patience: Mutex::default(),
+            held_up_lines: Mutex::default(),
         }
     }
 
@@ -207,6 +211,19 @@ impl<A: EventApi> Link<A> {
             answer
         });
         answer.await
+    }
+
+    /// Waits for room in memory for what a read may bring, in bytes; to be called before it.
+    pub async fn reserve(&self, bytes: usize) -> Permit {
+        let mut reserved = pin!(self.intake.reserve(bytes));
+        if let Ok(permit) = timeout(ROOM_WAIT_TOLD, reserved.as_mut()).await {
+            return permit;
+        }
+        let _held_up = self.status.held_up();
+        if self.held_up_lines.lock().unwrap_or_else(PoisonError::into_inner).is_due() {
+            tracing::warn!(source = %self.name, "what destinations have not taken fills the memory for events; reading waits until one of them does");
+        }
+        reserved.await
     }
 
     /// The number of a new reading, see [`Page::reading`].

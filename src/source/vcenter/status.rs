@@ -1,6 +1,6 @@
 //! What a vCenter source says about itself: for health, metrics and the operator's page. Written by the source's tasks, read by anyone.
 
-use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -77,6 +77,8 @@ pub enum State {
 pub struct Status {
     state: Mutex<State>,
     first_attempt_done: AtomicBool,
+    /// Reads that have waited for long for room in memory.
+    held_up: AtomicUsize,
     /// Calls by [`Method`], failed ones included.
     calls: [AtomicU64; Method::ALL.len()],
     /// Calls that failed, by [`Method`].
@@ -126,6 +128,17 @@ impl Status {
         self.first_attempt_done.load(Relaxed)
     }
 
+    /// Whether it cannot read since what destinations have not taken fills the memory.
+    pub fn is_held_up(&self) -> bool {
+        self.held_up.load(Relaxed) > 0
+    }
+
+    /// A read waits for room in memory as long as the guard lives.
+    pub(super) fn held_up(&self) -> HeldUp<'_> {
+        self.held_up.fetch_add(1, Relaxed);
+        HeldUp(self)
+    }
+
     pub fn calls(&self, method: Method) -> u64 {
         self.calls[method as usize].load(Relaxed)
     }
@@ -145,6 +158,14 @@ impl Status {
     pub fn lag(&self) -> Option<Duration> {
         let (latest, newest) = (self.latest_us.load(Relaxed), self.newest_us.load(Relaxed));
         (latest > 0 && newest > 0).then(|| Duration::from_micros(u64::try_from(latest - newest).unwrap_or(0)))
+    }
+}
+
+pub(super) struct HeldUp<'a>(&'a Status);
+
+impl Drop for HeldUp<'_> {
+    fn drop(&mut self) {
+        self.0.held_up.fetch_sub(1, Relaxed);
     }
 }
 

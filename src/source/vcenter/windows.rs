@@ -142,7 +142,7 @@ impl Windows {
     ) -> Result<Option<(PageBody, Permit)>, Trouble> {
         let max_count = Some(link.settings.page_events as u32);
         let spec = EventFilterSpec { max_count, ..link.filter(Some(begin_us), end_us) };
-        let mut permit = link.intake.reserve(PAGE_RESERVE_BYTES).await;
+        let mut permit = link.reserve(PAGE_RESERVE_BYTES).await;
         let body = link.call(Method::QueryEvents, link.api.query(&spec)).await?;
         Ok(body.map(|body| {
             permit.resize(body.bytes.len());

@@ -38,6 +38,7 @@ struct Delivered {
 struct Run {
     fake: Fake,
     status: Arc<Status>,
+    budget: Budget,
     delivered: Arc<Mutex<Delivered>>,
     shutdown: watch::Sender<bool>,
     source: JoinHandle<()>,
@@ -65,7 +66,8 @@ impl Run {
     fn start_when(fake: Fake, settings: Vcenter, ready: impl Future<Output = ()> + Send + 'static) -> Run {
         let (begins_in, mut begins) = mpsc::channel(1);
         let (pages_in, mut pages) = mpsc::channel(8);
-        let intake = Intake::new(0, Budget::new(64 << 20), begins_in, pages_in);
+        let budget = Budget::new(64 << 20);
+        let intake = Intake::new(0, budget.clone(), begins_in, pages_in);
         let status = Arc::new(Status::default());
         let clock: Clock = {
             let fake = fake.clone();
@@ -126,7 +128,7 @@ impl Run {
                 }
             }
         });
-        Run { fake, status, delivered, shutdown, source }
+        Run { fake, status, budget, delivered, shutdown, source }
     }
 
     /// Waits until `condition`, at most `limit` of simulated time.

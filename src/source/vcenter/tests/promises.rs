@@ -6,7 +6,7 @@ use rand::{Rng, SeedableRng};
 use super::fake::Mishap;
 use super::*;
 use crate::config::EventFilter;
-use crate::limits::{IDLE_POLL, LOGIN_RETRY, PAGE_WAIT_MIN};
+use crate::limits::{IDLE_POLL, LOGIN_RETRY, PAGE_WAIT_MIN, ROOM_WAIT_TOLD};
 use crate::source::vcenter::Method;
 use crate::vim::soap::FaultKind;
 
@@ -44,6 +44,23 @@ async fn without_a_waker_reading_goes_on() {
     run.wait(MINUTE, "idle", |run| run.status.state() == State::Waiting).await;
     fake.world().append();
     run.caught_up(2 * IDLE_POLL).await;
+    run.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_source_that_waits_for_memory_says_so() {
+    let fake = Fake::new();
+    fake.world().history(100);
+    let run = Run::start(fake.clone(), settings());
+    run.caught_up(MINUTE).await;
+    assert!(!run.status.is_held_up());
+    let all = run.budget.reserve(run.budget.limit()).await;
+    fake.world().append();
+    run.wait(2 * ROOM_WAIT_TOLD + IDLE_POLL, "held up", |run| run.status.is_held_up()).await;
+    assert_eq!(run.count(), 100);
+    drop(all);
+    run.caught_up(MINUTE).await;
+    assert!(!run.status.is_held_up());
     run.stop().await;
 }
 
