@@ -2,7 +2,7 @@
 
 use std::future::Future;
 use std::pin::pin;
-use std::sync::atomic::{AtomicBool, AtomicI32, AtomicI64, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
@@ -97,10 +97,8 @@ pub(super) struct Link<A> {
     /// Whether the reader has read all there is: the waker waits only then.
     pub idle: watch::Sender<bool>,
     pub marks: Mutex<Marks>,
-    /// Where the live cursor was when it last was so near to the present that something might yet become visible behind it; microseconds since 1970 UTC.
-    pub fresh_us: AtomicI64,
-    /// The key of the event there.
-    pub fresh_key: AtomicI32,
+    /// Where the live cursor was when it last was so near to the present that something might yet become visible behind it.
+    fresh: Mutex<EventMark>,
     /// Whether keys are negative, so that collectors are of no use.
     by_windows: AtomicBool,
     clock: Clock,
@@ -133,8 +131,7 @@ impl<A: EventApi> Link<A> {
             wake: Notify::new(),
             idle: watch::Sender::new(false),
             marks: Mutex::default(),
-            fresh_us: AtomicI64::new(i64::MIN),
-            fresh_key: AtomicI32::new(0),
+            fresh: Mutex::new(EventMark { key: 0, created_us: i64::MIN }),
             by_windows: AtomicBool::new(false),
             clock,
             pace: tokio::sync::Mutex::new(pace),
@@ -168,7 +165,7 @@ impl<A: EventApi> Link<A> {
             progress.unswept_us.store(i64::MAX, Relaxed);
         } else if progress.unswept_us.load(Relaxed) < i64::MAX {
             // What a former run left unswept ends where this one goes on.
-            self.fresh_us.store(progress.resume_us.load(Relaxed), Relaxed);
+            self.set_fresh(EventMark { key: 0, created_us: progress.resume_us.load(Relaxed) });
         }
         // Set nowhere else.
         let _ = self.start.set(start);
@@ -179,9 +176,17 @@ impl<A: EventApi> Link<A> {
         let Some(sweep) = self.settings.sweep else { return };
         if to_us > self.vcenter_now_us() - sweep.late().as_micros() as i64 {
             self.started().progress.unswept_us.fetch_min(before_us, Relaxed);
-            self.fresh_us.store(to_us, Relaxed);
-            self.fresh_key.store(key.unwrap_or_default(), Relaxed);
+            self.set_fresh(EventMark { key: key.unwrap_or_default(), created_us: to_us });
         }
+    }
+
+    /// Where the live cursor was when it last was near to the present: what comes late comes before that.
+    pub fn fresh(&self) -> EventMark {
+        *self.fresh.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn set_fresh(&self, mark: EventMark) {
+        *self.fresh.lock().unwrap_or_else(PoisonError::into_inner) = mark;
     }
 
     /// Makes one call within `max_calls_per_second`, and counts it.

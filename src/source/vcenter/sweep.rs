@@ -51,36 +51,32 @@ impl Sweeper {
         }
     }
 
+    /// One sweep, if there is anything to sweep, and when the next is due.
     async fn turn<A: EventApi>(&mut self, link: &Link<A>, sweep: Sweep) -> Result<(), End> {
         let started = Instant::now();
-        let unswept_us = &link.started().progress.unswept_us;
+        let swept = self.sweep(link, sweep).await;
+        self.due = next_due(started, Instant::now(), sweep.interval);
+        let Err(trouble) = swept else { return Ok(()) };
+        // The reader meets the same trouble, and says so.
+        tracing::debug!(source = %link.name, error = %trouble, "a sweep was broken off");
+        trouble.end().map_or(Ok(()), Err)
+    }
+
+    async fn sweep<A: EventApi>(&mut self, link: &Link<A>, sweep: Sweep) -> Result<(), Trouble> {
         let late_us = sweep.late().as_micros() as i64;
-        let end_us = link.fresh_us.load(Relaxed);
+        let fresh = link.fresh();
+        let end_us = fresh.created_us;
         let left_us = left_after(end_us, link.vcenter_now_us(), late_us);
         if let Some(begin_us) = begin(link, end_us) {
             let begin_us = begin_us.max(self.came_us.saturating_sub(OVERLAP_MIN.as_micros() as i64));
             let came = |at_us: i64| self.came_us = self.came_us.max(at_us.min(end_us - late_us));
-            match once(link, begin_us, end_us, came).await {
-                Ok(()) => {
-                    link.status.sweeps.fetch_add(1, Relaxed);
-                }
-                Err(trouble) => {
-                    self.due = next_due(started, Instant::now(), sweep.interval);
-                    return match trouble.end() {
-                        Some(end) => Err(end),
-                        None => {
-                            // The reader meets the same trouble, and says so.
-                            tracing::debug!(source = %link.name, error = %trouble, "a sweep was broken off");
-                            Ok(())
-                        }
-                    };
-                }
-            }
+            read_again(link, begin_us, fresh, came).await?;
+            link.status.sweeps.fetch_add(1, Relaxed);
         }
         // Unless the cursor moved meanwhile: then the sweep goes on from the same place.
-        let moved = link.fresh_us.load(Relaxed) != end_us;
+        let moved = link.fresh() != fresh;
+        let unswept_us = &link.started().progress.unswept_us;
         unswept_us.fetch_max(if moved { left_us.min(end_us) } else { left_us }, Relaxed);
-        self.due = next_due(started, Instant::now(), sweep.interval);
         Ok(())
     }
 }
@@ -105,29 +101,28 @@ fn begin<A: EventApi>(link: &Link<A>, end_us: i64) -> Option<i64> {
     (begin_us < end_us).then_some(begin_us)
 }
 
-/// Reads from `begin_us` to `end_us`, and says now and then how far that `came`.
-async fn once<A: EventApi>(
+/// Reads from `begin_us` to `to`, and says now and then how far that `came`.
+async fn read_again<A: EventApi>(
     link: &Link<A>,
     begin_us: i64,
-    end_us: i64,
+    to: EventMark,
     mut came: impl FnMut(i64),
 ) -> Result<(), Trouble> {
-    let mut cursor = Cursor::window(begin_us, end_us, link.settings.page_events as u32);
+    let mut cursor = Cursor::window(begin_us, to.created_us, link.settings.page_events as u32);
     if link.by_windows() {
-        let mut windows = Windows::between(begin_us, end_us);
+        let mut windows = Windows::between(begin_us, to.created_us);
         while let Step::Page { .. } = windows.step(link, &mut cursor).await? {
             came(cursor.position_us());
         }
         return Ok(());
     }
-    let to = EventMark { key: link.fresh_key.load(Relaxed), created_us: end_us };
-    let swept = sweep(link, &mut cursor, to, came).await;
+    let read = read_to(link, &mut cursor, to, came).await;
     cursor.drop_collector(link);
     link.destroy_doomed().await?;
-    swept
+    read
 }
 
-async fn sweep<A: EventApi>(
+async fn read_to<A: EventApi>(
     link: &Link<A>,
     cursor: &mut Cursor,
     to: EventMark,
