@@ -29,6 +29,7 @@ mod secret;
 mod tree;
 mod v1alpha1;
 mod write;
+mod yaml;
 
 use std::io::Read;
 use std::path::Path;

@@ -15,8 +15,8 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::{mpsc, oneshot};
 
 use super::budget::Budget;
+use super::core_thread::Control;
 use super::driver::now_us;
-use super::run::Control;
 use super::storage::StoreHandle;
 use crate::durable::{DeadLetterFilter, ListedDeadLetter, Payload, Reader, Store, StoreError, Write, codec};
 use crate::event::Selection;

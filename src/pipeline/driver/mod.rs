@@ -15,10 +15,10 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use super::budget::Budget;
+use super::core_thread::Control;
 use super::deliver::{Action, DeadLetter, Delivery, Input, Room, SpoolKey, SpoolRow};
 use super::destination::DestinationId;
 use super::replay::{self, Replay};
-use super::run::Control;
 use super::storage::StoreHandle;
 use crate::config::Overflow;
 use crate::durable::{self, Store, Write};

@@ -1,0 +1,243 @@
+//! Values as YAML: only what differs from the defaults of a table of keys is written, in the table's order.
+
+use super::field::{Block, Field, Kind};
+use super::scalar::escape;
+
+/// A value as the file has it.
+pub(super) enum Out {
+    /// What is not there.
+    Nothing,
+    /// Text that is written in quotes where it must be.
+    Text(String),
+    Words(Vec<String>),
+    Pairs(Vec<(String, String)>),
+    Map(Fields),
+    Maps(Vec<Fields>),
+    Json(serde_json::Value),
+}
+
+/// Values by their keys.
+pub(super) type Fields = Vec<(&'static str, Out)>;
+
+/// Lines of comment, by the path of the field that they stand above; `sources[0].address`.
+pub(super) type Notes = Vec<(String, &'static str)>;
+
+/// A file of `fields`, those of `block`'s table.
+pub(super) fn write(fields: &Fields, block: &'static Block, notes: &Notes) -> String {
+    let mut writer = Writer { out: String::new(), notes };
+    writer.fields(fields, block, "", 0, false);
+    writer.out
+}
+
+struct Writer<'a> {
+    out: String,
+    notes: &'a Notes,
+}
+
+impl Writer<'_> {
+    /// Writes a map's fields, those of `block`'s table that are not at their default. `item`: the first line goes on after a `- `.
+    fn fields(&mut self, fields: &Fields, block: &'static Block, path: &str, indent: usize, item: bool) {
+        let word = fields.iter().find_map(|(key, out)| match out {
+            Out::Text(word) if *key == "type" => block.variants.iter().find(|variant| variant.word == word),
+            _ => None,
+        });
+        let mut first = item;
+        for field in block.fields_of(word) {
+            let Some((_, out)) = fields.iter().find(|(key, _)| *key == field.key) else { continue };
+            if is_left_out(field, out) {
+                continue;
+            }
+            let path = super::found::join(path, field.key);
+            for (_, note) in self.notes.iter().filter(|(at, _)| *at == path) {
+                self.line(indent, first, &format!("# {note}"));
+                first = false;
+            }
+            self.field(field, out, &path, indent, first);
+            first = false;
+        }
+    }
+
+    /// Begins a line; `first` follows a `- ` two columns to the left.
+    fn line(&mut self, indent: usize, first: bool, text: &str) {
+        match first {
+            true => self.out += &format!("{}- {text}\n", " ".repeat(indent - 2)),
+            false => self.out += &format!("{}{text}\n", " ".repeat(indent)),
+        }
+    }
+
+    fn field(&mut self, field: &'static Field, out: &Out, path: &str, indent: usize, first: bool) {
+        let key = field.key;
+        match out {
+            Out::Nothing => {}
+            Out::Text(text) => self.line(indent, first, &format!("{key}: {}", quote(text))),
+            Out::Words(words) => {
+                let words: Vec<_> = words.iter().map(|word| quote_in_flow(word)).collect();
+                self.line(indent, first, &format!("{key}: [{}]", words.join(", ")));
+            }
+            Out::Pairs(pairs) => {
+                self.line(indent, first, &format!("{key}:"));
+                for (name, value) in pairs {
+                    self.line(indent + 2, false, &format!("{}: {}", quote_key(name), quote(value)));
+                }
+            }
+            Out::Json(json) => self.line(indent, first, &format!("{key}: {}", escape(&json.to_string()))),
+            Out::Map(fields) => {
+                self.line(indent, first, &format!("{key}:"));
+                if let Some(block) = field.kind.block() {
+                    self.fields(fields, block, path, indent + 2, false);
+                }
+            }
+            Out::Maps(maps) => {
+                self.line(indent, first, &format!("{key}:"));
+                for (at, fields) in maps.iter().enumerate() {
+                    if let Some(block) = field.kind.block() {
+                        self.fields(fields, block, &format!("{path}[{at}]"), indent + 4, true);
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Whether a value need not be written: there is none, or it is the default.
+fn is_left_out(field: &Field, out: &Out) -> bool {
+    match (out, field.kind) {
+        (Out::Nothing, _) => true,
+        (Out::Text(text), _) => field.default == Some(text),
+        (Out::Words(words), _) => words.is_empty(),
+        (Out::Pairs(pairs), _) => pairs.is_empty(),
+        (Out::Map(fields), Kind::Block(block)) => fields.iter().all(|(key, out)| {
+            block.fields.iter().find(|inner| inner.key == *key).is_none_or(|inner| is_left_out(inner, out))
+        }),
+        (Out::Map(_) | Out::Maps(_) | Out::Json(_), _) => false,
+    }
+}
+
+/// Text as a YAML scalar that is read again as the same text, whatever is in it.
+fn quote(text: &str) -> String {
+    let text = escape(text);
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./:@%+=$".contains(c);
+    // What YAML would read as nothing stays text in quotes; numbers and flags are taken as written anyway.
+    let is_null = matches!(&*text, "~" | "null" | "Null" | "NULL");
+    if text.starts_with(|c: char| c.is_ascii_alphanumeric() || c == '/' || c == '.')
+        && text.chars().all(plain)
+        && !text.ends_with(':')
+        && !is_null
+    {
+        return text;
+    }
+    // Single quotes fold line breaks, and cannot hold what YAML calls not printable.
+    let odd = |c: char| {
+        c.is_control() || matches!(c, '\u{2028}' | '\u{2029}' | '\u{feff}' | '\u{fffe}' | '\u{ffff}')
+    };
+    if !text.contains(odd) {
+        return format!("'{}'", text.replace('\'', "''"));
+    }
+    let mut quoted = String::from("\"");
+    for c in text.chars() {
+        match c {
+            '"' | '\\' => quoted.extend(['\\', c]),
+            c if odd(c) => quoted += &format!("\\u{:04x}", u32::from(c)),
+            c => quoted.push(c),
+        }
+    }
+    quoted + "\""
+}
+
+/// Text as a scalar within `[…]`.
+fn quote_in_flow(text: &str) -> String {
+    let quoted = quote(text);
+    // A `:` before a `,` or `]` would begin a value.
+    if quoted == text && text.contains(':') { format!("'{text}'") } else { quoted }
+}
+
+/// A field's name that comes from a file; keys are not looked at for variables.
+fn quote_key(text: &str) -> String {
+    let plain = text.starts_with(|c: char| c.is_ascii_alphabetic())
+        && text.chars().all(|c| c.is_ascii_alphanumeric() || c == '-' || c == '_');
+    if plain { text.into() } else { format!("'{}'", text.replace('\'', "''")) }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::super::problem::Problems;
+    use super::super::{scalar, tree};
+    use super::*;
+
+    /// What is read of `KEY: QUOTED`, variables filled in.
+    fn read(yaml: &str) -> Option<String> {
+        let mut problems = Problems::default();
+        let root = tree::read_yaml(yaml, &mut problems)?;
+        let node = &root.get("key")?.value;
+        let text = match &node.data {
+            tree::Data::List(items) => items[0].text(),
+            _ => node.text(),
+        };
+        scalar::expand(text?, &|_| None).ok()
+    }
+
+    fn check(text: &str) {
+        assert_eq!(read(&format!("key: {}\n", quote(text))).as_deref(), Some(text), "{}", quote(text));
+        let flow = quote_in_flow(text);
+        assert_eq!(read(&format!("key: [{flow}]\n")).as_deref(), Some(text), "{flow}");
+    }
+
+    #[test]
+    fn awkward_text_survives() {
+        for text in [
+            "p$#\"w",
+            "it's",
+            "a: b",
+            "a #b",
+            "- x",
+            "${HOME}",
+            "$${HOME}",
+            "%41",
+            "@x",
+            "`x`",
+            "null",
+            "~",
+            "true",
+            "0123",
+            "",
+            " ",
+            " a ",
+            "a\nb",
+            "a\tb",
+            "\\n",
+            "é",
+            "\u{1}",
+            "\u{feff}",
+            "\u{85}",
+            "\u{2028}",
+            "x:",
+            ":x",
+            "*a",
+            "&a",
+            "!a",
+            "|",
+            ">",
+            "[a]",
+            "{a}",
+            "a,b",
+            "?",
+            "-",
+            "😀",
+            "<<",
+            "---",
+            "...",
+            "a'b\"c\\d:e %f$g#h",
+        ] {
+            check(text);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_survives(text in "\\PC{0,20}|[ -~\n\t\u{0}-\u{1f}\u{7f}-\u{a0}]{0,20}") {
+            check(&text);
+        }
+    }
+}

@@ -1,0 +1,389 @@
+//! The core thread: takes pages and settlements, carries out what the core says, starts destinations and writes checkpoints.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Instant as StdInstant;
+
+use crossbeam_channel::{Receiver, Sender, select, tick};
+use tokio::sync::{mpsc, oneshot, watch};
+
+use super::core::{Core, Output};
+use super::deliver::{Delivery, Spooled};
+use super::destination::DestinationId;
+use super::driver::{Driver, Mail, Shared, Sink, now_us, poison_write};
+use super::parse::{Parsed, Poison};
+use super::replay::{Ended, Replay};
+use crate::config::{self, Config};
+use crate::durable::{self, Checkpoint, CheckpointWrite, Incumbent, Storage, Write, read_incumbent};
+use crate::processor::{Piece, Processor};
+use crate::source::{Begin, Start};
+use crate::telemetry::metrics::{self as names, DestinationMetrics, SourceMetrics, StageMetrics};
+
+/// What the core thread is told beside pages.
+pub(super) enum Control {
+    Begin(Begin),
+    Loaded {
+        begin: Begin,
+        stored: Box<Option<Checkpoint>>,
+        incumbent: Incumbent,
+    },
+    Settled {
+        destination: DestinationId,
+        pieces: Vec<Piece>,
+    },
+    Checkpointed {
+        refused: Vec<CheckpointWrite>,
+    },
+    /// The first checkpoint of a source is durable: it may read.
+    Begun {
+        begin: Begin,
+        start: Start,
+    },
+    PoisonStored {
+        destination: DestinationId,
+        poison: Box<Poison>,
+        full: bool,
+    },
+    /// A dead letter is to be tried again.
+    Replay {
+        destination: String,
+        replay: Replay,
+    },
+    /// Write a last checkpoint and end.
+    Finish(oneshot::Sender<()>),
+}
+
+/// The core with what it needs to carry out what it says.
+pub(super) struct CoreThread {
+    pub core: Core,
+    pub config: Arc<Config>,
+    pub processors: Vec<Arc<dyn Processor>>,
+    pub shared: Shared,
+    pub runtime: tokio::runtime::Handle,
+    /// By destination number.
+    pub mailboxes: Vec<Option<mpsc::UnboundedSender<Mail>>>,
+    /// Drivers.
+    pub started: usize,
+    /// Rows in the spool at the start, by destination name.
+    pub spooled: std::collections::HashMap<String, Spooled>,
+    pub source_metrics: Arc<[SourceMetrics]>,
+    /// A checkpoint is on its way to the disk; the next one waits for it.
+    pub checkpointing: bool,
+    pub settled: watch::Sender<bool>,
+}
+
+impl CoreThread {
+    pub fn run(mut self, parsed: &Receiver<Parsed>, control: &Receiver<Control>) {
+        let busy = StageMetrics::new("core");
+        let queue = metrics::gauge!(names::STAGE_QUEUE, "stage" => "core");
+        let ticks = tick(self.config.checkpoint_interval);
+        let mut parsed = parsed.clone();
+        let mut ended = false;
+        let mut outputs = Vec::new();
+        loop {
+            select! {
+                recv(parsed) -> page => match page {
+                    Ok(page) => {
+                        let start = StdInstant::now();
+                        self.page(page, &mut outputs);
+                        busy.busy_since(start);
+                    }
+                    // The sources have ended, and what they read is decoded; settlements go on.
+                    Err(_) => {
+                        parsed = crossbeam_channel::never();
+                        ended = true;
+                    }
+                },
+                recv(control) -> message => match message {
+                    Ok(Control::Finish(finished)) => return self.finish(finished),
+                    Ok(message) => {
+                        let start = StdInstant::now();
+                        self.control(message);
+                        busy.busy_since(start);
+                    }
+                    Err(_) => return,
+                },
+                recv(ticks) -> _ => {
+                    queue.set(parsed.len() as f64);
+                    self.count_destinations();
+                    metrics::gauge!(names::MEMORY_USED).set(self.shared.budget.used() as f64);
+                    self.checkpoint();
+                }
+            }
+            self.settled.send_if_modified(|settled| {
+                let now = ended && self.core.is_settled();
+                std::mem::replace(settled, now) != now
+            });
+        }
+    }
+
+    fn page(&mut self, page: Parsed, outputs: &mut Vec<Output>) {
+        let source = Arc::clone(&page.source);
+        let counts = self.core.page(page, outputs);
+        let metrics = &self.source_metrics[source.index];
+        metrics.events.increment(counts.events as u64);
+        metrics.duplicates.increment(counts.duplicates as u64);
+        if counts.keys_restarted {
+            metrics.keys_restarted.increment(1);
+            tracing::warn!(source = %source.name, "event keys started again: this vCenter was restored from a backup");
+        }
+        for output in outputs.drain(..) {
+            match output {
+                Output::Offer { destination, piece } => {
+                    // Unbounded, and never waited for: the piece holds a share of the memory budget.
+                    let _ = self.mailbox(destination).send(Mail::Offer(piece));
+                }
+                Output::Poison { destination, poison } => self.store_poison(destination, Box::new(poison)),
+            }
+        }
+    }
+
+    fn control(&mut self, message: Control) {
+        match message {
+            Control::Begin(begin) => self.load(begin),
+            Control::Loaded { begin, stored, incumbent } => self.begin(begin, *stored, incumbent),
+            Control::Settled { destination, pieces } => {
+                for piece in &pieces {
+                    self.core.settled(destination, piece);
+                }
+            }
+            Control::Checkpointed { refused } => {
+                self.checkpointing = false;
+                refused.iter().for_each(|write| self.core.refused(write));
+                metrics::counter!(names::CHECKPOINTS).increment(1);
+            }
+            Control::Begun { begin, start } => {
+                // A source that was stopped meanwhile does not wait for it.
+                let _ = begin.answer.send(Ok(start));
+            }
+            Control::PoisonStored { destination, poison, full: false } => {
+                self.source_metrics[poison.batch.source.index].poison.increment(1);
+                let picks = crate::event::Selection::one(0);
+                self.core.settled(destination, &Piece { batch: Arc::new(poison.batch), picks });
+            }
+            Control::PoisonStored { destination, poison, full: true } => {
+                let (control, delay) = (self.shared.control.clone(), crate::limits::STORE_FULL_RETRY);
+                tracing::error!(source = %poison.batch.source.name, "the dead letters are full; an unreadable event waits");
+                let again = self.poison_job(destination, poison, control);
+                self.runtime.spawn(async move {
+                    tokio::time::sleep(delay).await;
+                    again();
+                });
+            }
+            Control::Replay { destination, replay } => {
+                match self.core.destination(&destination) {
+                    // Unbounded: it holds a share of the budget for replays.
+                    Some(id) => drop(self.mailbox(id).send(Mail::Replay(replay))),
+                    None => replay.answer.tell(Ended::NotConfigured),
+                }
+            }
+            Control::Finish(_) => {}
+        }
+    }
+
+    /// Asks the store where a source left off, or the old router where there is nothing.
+    fn load(&mut self, begin: Begin) {
+        let control = self.shared.control.clone();
+        let source = &self.config.sources[begin.source];
+        let config::SourceKind::Vcenter(vcenter) = &source.kind;
+        let (name, import) = (source.name.clone(), vcenter.import_checkpoint.clone());
+        self.shared.store.with(move |store| {
+            let stored = Box::new(store.load(&name)?);
+            let incumbent = match import {
+                Some(path) => read_incumbent(store, &name, &path, now_us())?,
+                None => Incumbent::NotNeeded,
+            };
+            let _ = control.send(Control::Loaded { begin, stored, incumbent });
+            Ok(())
+        });
+    }
+
+    fn begin(&mut self, begin: Begin, stored: Option<Checkpoint>, incumbent: Incumbent) {
+        let name = self.config.sources[begin.source].name.clone();
+        let taken_over = taken_over(&name, incumbent);
+        let stored = stored.or_else(|| {
+            let (_, resume_us) = taken_over.as_ref()?;
+            Some(Checkpoint::at(&name, begin.found.instance_uuid, *resume_us))
+        });
+        match self.core.begin(begin.source, &begin.found, stored) {
+            Ok((start, write)) => {
+                let control = self.shared.control.clone();
+                // In one transaction: what was taken over is never taken over again, nor half.
+                let imported = taken_over.map(|(path, resume_us)| Write::Imported {
+                    source: name,
+                    path: path.display().to_string(),
+                    resume_us,
+                });
+                let writes = imported.into_iter().chain([Write::Checkpoint(write)]).collect();
+                self.shared.store.apply(writes, move |_| {
+                    let _ = control.send(Control::Begun { begin, start });
+                });
+            }
+            Err(error) => {
+                let _ = begin.answer.send(Err(error));
+            }
+        }
+    }
+
+    fn checkpoint(&mut self) {
+        if self.checkpointing {
+            return;
+        }
+        let writes = self.core.checkpoints();
+        for write in &writes {
+            let resume = write.resume_us as f64 / 1e6;
+            metrics::gauge!(names::CHECKPOINT_AGE, "source" => write.source.clone()).set(resume);
+        }
+        if writes.is_empty() {
+            return;
+        }
+        self.checkpointing = true;
+        let control = self.shared.control.clone();
+        let kept = writes.clone();
+        self.shared.store.apply(writes.into_iter().map(Write::Checkpoint).collect(), move |outcomes| {
+            let refused =
+                kept.into_iter().zip(outcomes).filter(|(_, outcome)| *outcome != durable::Outcome::Done);
+            let _ =
+                control.send(Control::Checkpointed { refused: refused.map(|(write, _)| write).collect() });
+        });
+    }
+
+    fn store_poison(&self, destination: DestinationId, poison: Box<Poison>) {
+        self.poison_job(destination, poison, self.shared.control.clone())();
+    }
+
+    fn poison_job(
+        &self,
+        destination: DestinationId,
+        poison: Box<Poison>,
+        control: Sender<Control>,
+    ) -> impl FnOnce() + Send + 'static {
+        let store = self.shared.store.clone();
+        move || {
+            let write = poison_write(&poison, now_us());
+            store.apply(vec![write], move |outcomes| {
+                let full = outcomes.iter().any(|outcome| matches!(outcome, durable::Outcome::Full(_)));
+                let _ = control.send(Control::PoisonStored { destination, poison, full });
+            });
+        }
+    }
+
+    /// A last checkpoint, of what is settled now.
+    fn finish(mut self, finished: oneshot::Sender<()>) {
+        for mailbox in self.mailboxes.iter().flatten() {
+            let _ = mailbox.send(Mail::Stop);
+        }
+        let writes = self.core.checkpoints();
+        self.shared.store.apply(writes.into_iter().map(Write::Checkpoint).collect(), |_| ());
+        self.shared.store.with(move |_| {
+            let _ = finished.send(());
+            Ok(())
+        });
+    }
+
+    /// Starts the drivers of destinations whose spool a former run left full.
+    pub fn start_spooled(&mut self) {
+        let names: Vec<String> = self.spooled.keys().cloned().collect();
+        for name in names {
+            let (processor, function) = name.split_once('/').unwrap_or((&name, ""));
+            match self.config.processors.iter().position(|p| p.name == processor) {
+                Some(at) => {
+                    let id = self.core.destinations.intern(at, processor, function);
+                    self.mailbox(id);
+                }
+                None => {
+                    tracing::warn!(destination = %name, "events are spooled for a destination that is not configured any more; they stay in the store")
+                }
+            }
+        }
+    }
+
+    fn mailbox(&mut self, id: DestinationId) -> &mpsc::UnboundedSender<Mail> {
+        let at = id.0 as usize;
+        if self.mailboxes.len() <= at {
+            self.mailboxes.resize_with(at + 1, || None);
+        }
+        if self.mailboxes[at].is_none() {
+            self.mailboxes[at] = Some(self.start_driver(id));
+        }
+        self.mailboxes[at].as_ref().expect("it has just been started")
+    }
+
+    fn start_driver(&mut self, id: DestinationId) -> mpsc::UnboundedSender<Mail> {
+        let destination = self.core.destinations.get(id).clone();
+        let processor = Arc::clone(&self.processors[destination.processor]);
+        let config = Arc::clone(&self.config);
+        let settings = &config.processors[destination.processor].delivery;
+        let sink = settings.dead_letter.as_deref().and_then(|name| self.sink(name));
+        let spooled = self.spooled.remove(&*destination.name).unwrap_or_default();
+        // The seed differs by destination, so that they do not wait in step.
+        let seed = u64::from(id.0) ^ now_us() as u64;
+        let engine = Delivery::new(settings.clone(), processor.shape(), &destination.function, spooled, seed);
+        let (mailbox, inbox) = mpsc::unbounded_channel();
+        self.started += 1;
+        self.count_destinations();
+        let driver = Driver {
+            id,
+            metrics: DestinationMetrics::new(&destination.name),
+            name: destination.name,
+            engine,
+            processor,
+            overflow: settings.overflow,
+            shared: self.shared.clone(),
+            mailbox: mailbox.clone(),
+            waiting: Default::default(),
+            replays: Default::default(),
+            sink,
+            adopted: Default::default(),
+            troubles: Default::default(),
+        };
+        let (name, store) = (Arc::clone(&driver.name), self.shared.store.clone());
+        let task = self.runtime.spawn(driver.run(inbox));
+        self.runtime.spawn(async move {
+            // A destination without its driver would be silent for ever, with all that it has: what is unsettled is read again by the next process.
+            if task.await.is_err_and(|error| error.is_panic()) {
+                store.fail(format!("the driver of `{name}` panicked; this is a defect of the router, please report it with the message above"));
+            }
+        });
+        mailbox
+    }
+
+    /// Between how many the memory is shared: one that had no event yet counts, or it would find the memory taken.
+    pub fn count_destinations(&self) {
+        let count = self.started.max(self.core.reached());
+        self.shared.destinations.store(count, Ordering::Relaxed);
+    }
+
+    /// The dead-letter processor of this name. The configuration has no circles of them.
+    fn sink(&mut self, name: &str) -> Option<Sink> {
+        let at = self.config.processors.iter().position(|processor| processor.name == name)?;
+        let id = self.core.destinations.intern(at, name, "");
+        Some(Sink { mailbox: self.mailbox(id).clone() })
+    }
+}
+
+/// The file and the resume time that are taken over from the old router, and a line in the log for the operator of an upgrade.
+fn taken_over(source: &str, incumbent: Incumbent) -> Option<(PathBuf, i64)> {
+    let shown =
+        |us: i64| jiff::Timestamp::from_microsecond(us).map_or_else(|_| us.to_string(), |at| at.to_string());
+    match incumbent {
+        Incumbent::NotNeeded => None,
+        Incumbent::Absent { path } => {
+            tracing::info!(%source, path = %path.display(), "no checkpoint of the old router here; starting as `startAt` says");
+            None
+        }
+        Incumbent::Resume { path, resume_us, key } => {
+            tracing::info!(%source, path = %path.display(), resume = shown(resume_us), key, "going on where the old router was; what it delivered within the overlap comes again");
+            Some((path, resume_us))
+        }
+        Incumbent::Unusable { path, reason, written_us: Some(us) } => {
+            tracing::warn!(%source, path = %path.display(), reason, resume = shown(us), "the checkpoint of the old router cannot be used; going on at the time the file was last written");
+            Some((path, us))
+        }
+        Incumbent::Unusable { path, reason, written_us: None } => {
+            tracing::error!(%source, path = %path.display(), reason, "the checkpoint of the old router cannot be used; starting as `startAt` says, events since it ended may be missing: give the source a `startAt` before that");
+            None
+        }
+    }
+}
