@@ -163,6 +163,9 @@ impl Order {
         if restarted || behind <= 0 {
             self.high_key = Some(key);
         }
+        if restarted {
+            self.seen.restart(last.identity.minute);
+        }
         restarted
     }
 

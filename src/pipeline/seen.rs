@@ -8,6 +8,9 @@ use roaring::RoaringBitmap;
 
 use crate::event::Identity;
 
+/// How far the keys of a minute may begin below the end of the one before while vCenter's sequence only rises.
+const INTERLEAVED_KEYS: u32 = 100;
+
 /// A set of identities, by minute.
 #[derive(Debug, Default)]
 pub struct Seen {
@@ -16,6 +19,8 @@ pub struct Seen {
     dirty: BTreeSet<u32>,
     /// The minute that was written last and so is surely in `dirty`.
     hot: Option<u32>,
+    /// The last minute in which keys started again, in this run.
+    restarted: Option<u32>,
 }
 
 impl Seen {
@@ -66,17 +71,37 @@ impl Seen {
         self.dirty.extend(minutes);
     }
 
-    /// Keys missing between the smallest and the largest since `minute`: where the count is 0 nothing can become visible late.
-    /// Counts each wrap-free run: keys below and above the int32 wrap are measured apart.
-    pub fn gaps_since(&self, minute: u32) -> u64 {
-        const WRAP: u32 = 1 << 31;
-        let (mut low, mut high) = (Run::default(), Run::default());
-        for keys in self.minutes.range(minute..).map(|(_, keys)| keys) {
-            let below = keys.range_cardinality(..WRAP);
-            low.add(keys.min().filter(|key| *key < WRAP), keys.range(..WRAP).next_back(), below);
-            high.add(keys.range(WRAP..).next(), keys.max().filter(|key| *key >= WRAP), keys.len() - below);
-        }
-        low.missing() + high.missing()
+    /// Keys have started again in `minute`: those of before do not tell any more which are missing.
+    pub fn restart(&mut self, minute: u32) {
+        self.restarted = self.restarted.max(Some(minute));
+    }
+
+    /// Whether keys are missing since `minute`: where none is nothing can become visible late.
+    ///
+    /// A key is there if a neighbouring minute has it: events of one moment are committed in any order. One of a minute farther away is another event's, of
+    /// a vCenter that was restored; and where a minute begins far below the end of the one before, nobody knows what else was there at that end.
+    pub fn has_gaps_since(&self, minute: u32) -> bool {
+        let minutes: Vec<(u32, &RoaringBitmap)> =
+            self.minutes.range(minute..).map(|(&minute, keys)| (minute, keys)).collect();
+        let is_missing = |at: usize| {
+            let (minute, keys) = minutes[at];
+            let (Some(low), Some(high)) = (keys.min(), keys.max()) else { return false };
+            let next = minutes.get(at + 1).and_then(|(_, keys)| keys.min()).unwrap_or(high);
+            if high.saturating_sub(next) > INTERLEAVED_KEYS {
+                return true;
+            }
+            // Up to where the next minute begins.
+            let high = high.max(next.saturating_sub(1));
+            let missing = u64::from(high - low) + 1 - keys.len();
+            let neighbours = [at.checked_sub(1), Some(at + 1)].into_iter().flatten();
+            let elsewhere = || {
+                let near =
+                    neighbours.filter_map(|at| minutes.get(at)).filter(|near| near.0.abs_diff(minute) <= 1);
+                near.map(|(_, near)| near.range_cardinality(low..=high) - near.intersection_len(keys)).sum()
+            };
+            missing > 0 && missing > elsewhere()
+        };
+        self.restarted >= Some(minute) || (0..minutes.len()).any(is_missing)
     }
 
     /// Identities in the set.
@@ -89,27 +114,6 @@ impl Seen {
     }
 }
 
-/// The span of a run of keys and how many of it are there.
-#[derive(Default)]
-struct Run {
-    span: Option<(u32, u32)>,
-    count: u64,
-}
-
-impl Run {
-    fn add(&mut self, min: Option<u32>, max: Option<u32>, count: u64) {
-        if let (Some(min), Some(max)) = (min, max) {
-            let (low, high) = self.span.unwrap_or((min, max));
-            self.span = Some((low.min(min), high.max(max)));
-            self.count += count;
-        }
-    }
-
-    fn missing(&self) -> u64 {
-        self.span.map_or(0, |(low, high)| (u64::from(high - low) + 1).saturating_sub(self.count))
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeSet;
@@ -118,20 +122,55 @@ mod tests {
 
     use super::*;
 
+    fn insert(seen: &mut Seen, minute: u32, keys: impl IntoIterator<Item = i32>) {
+        keys.into_iter().for_each(|key| assert!(seen.insert(id(minute, key))));
+    }
+
     fn id(minute: u32, key: i32) -> Identity {
         Identity { minute, key: key as u32 }
     }
 
     #[test]
-    fn gaps_are_counted_on_both_sides_of_the_key_wrap() {
+    fn keys_are_missing_between_the_first_and_the_last() {
         let mut seen = Seen::default();
         for key in [i32::MAX - 2, i32::MAX - 1, i32::MAX, i32::MIN, i32::MIN + 1] {
             seen.insert(id(7, key));
         }
-        assert_eq!(seen.gaps_since(0), 0);
+        assert!(!seen.has_gaps_since(0), "none at the key wrap");
         seen.insert(id(8, i32::MIN + 4));
-        assert_eq!(seen.gaps_since(0), 2);
-        assert_eq!(seen.gaps_since(8), 0, "one key alone has no gap");
+        assert!(seen.has_gaps_since(0));
+        assert!(!seen.has_gaps_since(8), "one key alone has no gap");
+    }
+
+    #[test]
+    fn a_key_of_a_neighbouring_minute_is_not_missing() {
+        let mut seen = Seen::default();
+        insert(&mut seen, 7, (1..=10).chain([12]));
+        assert!(seen.has_gaps_since(0));
+        insert(&mut seen, 8, [11].into_iter().chain(13..20));
+        assert!(!seen.has_gaps_since(0));
+    }
+
+    #[test]
+    fn the_keys_of_a_restored_vcenter_do_not_stand_for_those_that_are_missing() {
+        let lately = (100..150).chain(160..200);
+        let mut seen = Seen::default();
+        insert(&mut seen, 7, lately.clone());
+        insert(&mut seen, 10, 120..300);
+        assert!(seen.has_gaps_since(0));
+        assert!(!seen.has_gaps_since(8));
+        // Those at the end were not visible yet.
+        let mut seen = Seen::default();
+        insert(&mut seen, 7, 0..1_000);
+        insert(&mut seen, 10, 500..1_500);
+        assert!(seen.has_gaps_since(7));
+        // At once, and but a few: only the one who reads them knows.
+        let mut seen = Seen::default();
+        insert(&mut seen, 7, 100..200);
+        insert(&mut seen, 8, 190..300);
+        assert!(!seen.has_gaps_since(7));
+        seen.restart(8);
+        assert!(seen.has_gaps_since(7) && !seen.has_gaps_since(9));
     }
 
     proptest! {

@@ -9,7 +9,7 @@
 pub mod vcenter;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 
 use bytes::Bytes;
 use tokio::sync::{mpsc, oneshot};
@@ -60,8 +60,8 @@ pub struct PageFacts {
 /// What the later stages tell a source without a message: shared, written by `order` and `settle`, read by the source.
 #[derive(Debug)]
 pub struct Progress {
-    /// Keys that are missing between the smallest and the largest key read in the trailing window: 0 means that nothing can have become visible late.
-    pub key_gaps: AtomicU64,
+    /// Whether keys are missing among those read in the trailing window: if not, nothing can become visible late.
+    pub keys_missing: AtomicBool,
     /// Set by `order` when keys started again (a restored vCenter); the source takes it down after it has rebuilt its collector.
     pub restarted: AtomicBool,
     /// The checkpoint's resume time, microseconds since 1970 UTC.
@@ -161,7 +161,7 @@ impl Progress {
     /// Reading goes on at `resume_us`; what a former run has yet to sweep begins at `unswept_us`.
     pub fn new(resume_us: i64, unswept_us: i64) -> Self {
         Progress {
-            key_gaps: AtomicU64::new(0),
+            keys_missing: AtomicBool::new(false),
             restarted: AtomicBool::new(false),
             resume_us: AtomicI64::new(resume_us),
             unswept_us: AtomicI64::new(unswept_us),
@@ -170,6 +170,6 @@ impl Progress {
 
     /// Whether an event can have become visible behind what was read.
     pub fn has_gaps(&self) -> bool {
-        self.key_gaps.load(Ordering::Relaxed) > 0
+        self.keys_missing.load(Ordering::Relaxed)
     }
 }
