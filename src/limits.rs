@@ -102,6 +102,10 @@ pub const HTTP2_PING_TIMEOUT: Duration = Duration::from_secs(10);
 pub const FAILURE_LOG_INTERVAL: Duration = Duration::from_secs(60);
 /// A source that waits for longer than this for room in memory says so.
 pub const ROOM_WAIT_TOLD: Duration = Duration::from_secs(5);
+/// A dead letter that is replayed waits for no longer than this for a target that asked for time.
+pub const REPLAY_WAIT_MAX: Duration = Duration::from_secs(10);
+/// How long the store does not know of events that were delivered from a row of a spool of which others are left: a crash brings them again.
+pub const SPOOL_MARK_INTERVAL: Duration = Duration::from_millis(500);
 /// How often certificate and secret files are looked at.
 pub const FILES_CHECK_INTERVAL: Duration = Duration::from_secs(5);
 /// Events in one batched POST: one page of vCenter.

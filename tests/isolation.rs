@@ -11,6 +11,7 @@ use common::router::Router;
 use common::stack::Stack;
 use common::wait_until;
 use event_router::durable::Reader;
+use testbed::sink::Behavior;
 use testbed::vcenter::{Mix, Options, VCenter};
 
 const LIMIT: Duration = Duration::from_secs(120);
@@ -91,4 +92,35 @@ fn a_destination_that_is_dead_from_the_start_leaves_room_for_one_that_had_no_eve
     stack.runtime.block_on(dead.sink.resume()).unwrap();
     dead.wait_for(EVENTS, LIMIT);
     drop(router);
+}
+
+/// A row of a spool has many events; one that is stopped in the midst of it does not begin it anew.
+#[test]
+fn a_stop_while_a_spool_is_emptied_repeats_nothing() {
+    let options = Options { mix: Mix::LargeTasks, ..Options::default() };
+    let stack = Stack::new(
+        options,
+        &["mode: structured", "mode: structured\nordering: entity\nconcurrency: 2", "mode: batched"],
+    );
+    let (slow, alive) = (&stack.targets[..2], &stack.targets[2]);
+    slow.iter().for_each(|target| stack.runtime.block_on(target.sink.outage()));
+    let events = 6_000;
+    let mut router = stack.router("", "memoryMax: 4MiB");
+    stack.vcenter.append(events);
+    alive.wait_for(events, LIMIT);
+    for target in slow {
+        target.sink.set(Behavior::latency(Duration::from_millis(4)));
+        stack.runtime.block_on(target.sink.resume()).unwrap();
+    }
+    for received in [500, 1_200] {
+        slow.iter().for_each(|target| target.wait_for(received, LIMIT));
+        assert_eq!(router.terminate(LIMIT).code(), Some(0), "{}", router.stderr().text());
+        assert!(slow.iter().all(|target| target.tally().unique < events), "it was stopped in the midst");
+        router.restart();
+    }
+    for target in slow {
+        target.sink.set(Behavior::default());
+        target.wait_for(events, LIMIT);
+        assert_eq!(target.tally().duplicates, 0, "{:?}", target.report());
+    }
 }

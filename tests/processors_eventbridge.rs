@@ -75,6 +75,15 @@ fn faults(outcome: &Outcome) -> Vec<Option<Fault>> {
     }
 }
 
+/// The SDK gives a stream up after five seconds without a byte, unless it is told not to.
+#[tokio::test]
+async fn an_answer_may_take_as_long_as_the_timeout_says() {
+    let Act::Say(answer) = results(&[None]) else { unreachable!() };
+    let (outcome, calls) = outcome_of(vec![Act::SayAfter(Duration::from_secs(8), answer)], 1).await;
+    assert!(matches!(outcome, Outcome::Delivered), "{outcome:?}");
+    assert_eq!(calls.len(), 1);
+}
+
 #[tokio::test]
 async fn an_entry_is_the_event_as_the_appliance_documents_it() {
     let target = Target::start(vec![results(&[None, None])]).await;

@@ -182,6 +182,11 @@ pub fn main() -> ExitCode {
         }
     };
     let end = result.unwrap_or_else(|error| {
+        // What writes to standard output line by line has no more to say to a reader like `head`.
+        if error.downcast_ref::<std::io::Error>().is_some_and(|e| e.kind() == std::io::ErrorKind::BrokenPipe)
+        {
+            return End::Done;
+        }
         eprintln!("event-router: {error:#}");
         End::Failed
     });

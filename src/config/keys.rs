@@ -485,7 +485,7 @@ static PROCESSOR: Block = Block {
                 Field::new(
                     "async",
                     Kind::Flag,
-                    "Invokes through the gateway's queue. An event counts as delivered when the gateway has queued it; what the function does with it then is the queue's business.",
+                    "Invokes through the gateway's queue. An event counts as delivered when the gateway has queued it; what the function does with it then is the queue's business. A function's own annotation `async`, \"true\" or \"false\", comes before it.",
                 )
                 .or("false"),
                 Field::new("callbackUrl", Kind::Text(Shape::HttpUrl), "`X-Callback-Url` of asynchronous invocations."),
@@ -625,7 +625,7 @@ static BATCH: Block = Block {
     doc: "Only `cloudevents` with `mode: batched` and `eventbridge` send more than one event in a request.",
     fields: &[
         Field::new("events", Kind::Whole(1, 100_000), "Events in a request at most.").or("1000").also(&["size", "maxEvents"]),
-        Field::new("bytes", Kind::Size(KIB, 64 * MIB), "Bytes of events in a request at most.").or("1MiB").also(&["maxBytes"]),
+        Field::new("bytes", Kind::Size(KIB, 64 * MIB), "Bytes of events in a request at most, reckoned before they are rendered: their `data` as the old router writes it, and 340 for the attributes of each. Long static extensions and other payloads come on top.").or("1MiB").also(&["maxBytes"]),
         Field::new("age", Kind::Duration(0, MINUTE), "How long a request that is not full waits for more events; 0: it goes as soon as the target is free.")
             .or("0s")
             .also(&["timeout", "linger"]),

@@ -230,14 +230,9 @@ impl Builder<'_> {
             let message = "has characters that a header cannot have";
             self.problems.error(found.line_of("contentType"), &found.path_of("contentType"), message);
         }
-        for (key, needs, on) in [
-            ("callbackUrl", "async: true", found.flag("async")),
-            ("authOnInvoke", "auth", auth != Auth::None),
-        ] {
-            if found.is_given(key) && !on {
-                let message = format!("has no effect without `{needs}`");
-                self.problems.warn(found.line_of(key), &found.path_of(key), message);
-            }
+        if found.is_given("authOnInvoke") && auth == Auth::None {
+            let (line, path) = (found.line_of("authOnInvoke"), found.path_of("authOnInvoke"));
+            self.problems.warn(line, &path, "has no effect without `auth`");
         }
         OpenFaas {
             auth,

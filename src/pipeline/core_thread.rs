@@ -7,6 +7,7 @@ use std::time::Instant as StdInstant;
 
 use crossbeam_channel::{Receiver, Sender, select, tick};
 use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::Instant;
 
 use super::core::{Core, Output};
 use super::deliver::{Delivery, Spooled};
@@ -51,7 +52,11 @@ pub(super) enum Control {
         replay: Replay,
     },
     /// Write a last checkpoint and end.
-    Finish(oneshot::Sender<()>),
+    Finish {
+        finished: oneshot::Sender<()>,
+        /// Until when answers are awaited.
+        until: Instant,
+    },
 }
 
 /// The core with what it needs to carry out what it says.
@@ -96,7 +101,7 @@ impl CoreThread {
                     }
                 },
                 recv(control) -> message => match message {
-                    Ok(Control::Finish(finished)) => return self.finish(finished),
+                    Ok(Control::Finish { finished, until }) => return self.finish(finished, until),
                     Ok(message) => {
                         let start = StdInstant::now();
                         self.control(message);
@@ -178,7 +183,7 @@ impl CoreThread {
                     None => replay.answer.tell(Ended::NotConfigured),
                 }
             }
-            Control::Finish(_) => {}
+            Control::Finish { .. } => {}
         }
     }
 
@@ -270,9 +275,9 @@ impl CoreThread {
     }
 
     /// A last checkpoint, of what is settled now.
-    fn finish(mut self, finished: oneshot::Sender<()>) {
+    fn finish(mut self, finished: oneshot::Sender<()>, until: Instant) {
         for mailbox in self.mailboxes.iter().flatten() {
-            let _ = mailbox.send(Mail::Stop);
+            let _ = mailbox.send(Mail::Stop { until });
         }
         let writes = self.core.checkpoints();
         self.shared.store.apply(writes.into_iter().map(Write::Checkpoint).collect(), |_| ());

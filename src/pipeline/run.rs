@@ -205,12 +205,13 @@ impl Pipeline {
             self;
         drop((begins, pages));
         let mut failed = store.failed();
+        let until = Instant::now() + timeout;
         let is_settled = tokio::select! {
-            done = tokio::time::timeout(timeout, settled.wait_for(|settled| *settled)) => done.is_ok_and(|done| done.is_ok()),
+            done = tokio::time::timeout_at(until, settled.wait_for(|settled| *settled)) => done.is_ok_and(|done| done.is_ok()),
             _ = failed.wait_for(Option::is_some) => false,
         };
         let (finished, finish) = oneshot::channel();
-        if control.send(Control::Finish(finished)).is_ok() && failed.borrow().is_none() {
+        if control.send(Control::Finish { finished, until }).is_ok() && failed.borrow().is_none() {
             tokio::select! {
                 _ = finish => {}
                 _ = failed.wait_for(Option::is_some) => {}

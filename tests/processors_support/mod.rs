@@ -119,6 +119,8 @@ pub fn check_failure(outcome: Outcome, fault: Fault, status: Option<u16>, parts:
 pub enum Act {
     /// Sends these bytes and keeps the connection.
     Say(String),
+    /// Waits, then sends these bytes and keeps the connection.
+    SayAfter(Duration, String),
     /// Sends these bytes and closes the connection.
     SayAndClose(String),
     /// Sends these bytes and says nothing more.
@@ -269,6 +271,12 @@ async fn follow(mut stream: impl Wire, conduct: &Conduct, seen: &Mutex<Vec<Seen>
         seen.lock().unwrap().push(request);
         match act {
             Act::Say(text) => {
+                if stream.write_all(text.as_bytes()).await.is_err() {
+                    return;
+                }
+            }
+            Act::SayAfter(wait, text) => {
+                tokio::time::sleep(wait).await;
                 if stream.write_all(text.as_bytes()).await.is_err() {
                     return;
                 }

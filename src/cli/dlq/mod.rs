@@ -65,7 +65,7 @@ pub struct ShowArgs {
 /// Deliver dead letters once more; those that are delivered are dead letters no longer.
 ///
 /// The running router does it, between its own deliveries; where none runs this command does, and needs the configuration for it. An event keeps its id. Each is
-/// tried once; one that fails again stays, with the new reason. Exit code 1 if one stays.
+/// tried as often as `retry.attempts` says; one that fails again stays, with the new reason. Exit code 1 if one stays.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   event-router dlq replay 17 18

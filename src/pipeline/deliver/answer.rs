@@ -99,7 +99,7 @@ impl Delivery {
     }
 
     /// Gives back the replays that wait: a person is waiting for them, and the target is gone for who knows how long.
-    fn put_off_replays(&mut self, actions: &mut Vec<Action>) {
+    pub(super) fn put_off_replays(&mut self, actions: &mut Vec<Action>) {
         for item in self.lanes.drain_replays() {
             self.end_replay(&item, ReplayEnd::PutOff, actions);
         }
@@ -119,7 +119,7 @@ impl Delivery {
         match item.origin {
             // Settled, and out of its old row, when what was written of it is durable: once, and not before.
             Origin::Source | Origin::Adopted(_) | Origin::Spool(_) if spooled => {}
-            Origin::Spool(row) => self.spool.delivered(row, item.picks.len(), actions),
+            Origin::Spool(row) => self.spool.delivered(row, &item.batch, &item.picks.selection(), actions),
             Origin::Source => actions.push(Action::Settle(item.piece())),
             Origin::Adopted(ticket) => actions.push(Action::Adopted(ticket)),
             Origin::DeadLetter(_) => self.end_replay(item, ReplayEnd::Delivered, actions),
@@ -163,12 +163,10 @@ impl Delivery {
             give_up(items, failure, lane.target_tries + 1, Duration::ZERO, actions);
             self.succeed(key);
         } else if failure.fault == Fault::Target {
-            let wait = backoff(
-                self.policy.retry.backoff_min,
-                self.policy.retry.backoff_max,
-                lane.target_tries,
-                random,
-            );
+            // The breaker says when a target that is gone is tried; a lane must not keep it from that.
+            let max = self.policy.retry.backoff_max;
+            let max = self.policy.breaker.as_ref().map_or(max, |breaker| max.min(breaker.probe_interval));
+            let wait = backoff(self.policy.retry.backoff_min, max, lane.target_tries, random);
             lane.target_tries = lane.target_tries.saturating_add(1);
             self.lanes.put_back(key, items);
             self.lanes.wait(key, now + wait);
@@ -233,7 +231,9 @@ impl Delivery {
     /// A dead letter is durable, or taken over by a dead-letter processor: it is settled; one that came from the spool leaves its row.
     pub fn dead_letter_stored(&mut self, letter: &DeadLetter, actions: &mut Vec<Action>) {
         match letter.origin {
-            Origin::Spool(row) => self.spool.delivered(row, letter.piece.picks.len(), actions),
+            Origin::Spool(row) => {
+                self.spool.delivered(row, &letter.piece.batch, &letter.piece.picks, actions)
+            }
             Origin::Source => actions.push(Action::Settle(letter.piece.clone())),
             Origin::Adopted(_) | Origin::DeadLetter(_) => {
                 debug_assert!(false, "it is a dead letter of another destination, or is one already")

@@ -95,6 +95,11 @@ impl Health {
         matches!(self.state, State::Open { until } if now < until)
     }
 
+    /// Whether nothing is sent for longer than `wait` from now, since the target asked for that.
+    pub fn is_quiet_for(&self, now: Duration, wait: Duration) -> bool {
+        self.quiet_until > now + wait
+    }
+
     /// A clock that stands while the target is gone, or nobody asks it: by it an event grows old.
     pub fn answering(&self) -> Duration {
         self.answering

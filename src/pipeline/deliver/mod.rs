@@ -44,7 +44,7 @@ use self::rate::Rate;
 use self::spool::Spools;
 use crate::config::{Delivery as Policy, Ordering, OverflowPolicy};
 use crate::event::{Record, Selection};
-use crate::limits::SPOOL_REFETCH_BYTES;
+use crate::limits::{REPLAY_WAIT_MAX, SPOOL_REFETCH_BYTES};
 use crate::processor::{Failure, Outcome, Piece, Request, Shape};
 
 /// What comes to a destination. Times are since the process started.
@@ -68,6 +68,9 @@ pub enum Input {
     Block(bool),
     /// How much it may hold now: whether what waits has a place in memory is decided by this, too, not only when more comes.
     Room(Room),
+    /// The process is about to end: nothing more is sent, and what the store does not know yet of rows that are delivered in part is to be written. To be
+    /// repeated after the last answers.
+    Stop,
     /// Time has passed.
     Tick,
 }
@@ -177,6 +180,8 @@ pub struct Delivery {
     ready_since: Option<Duration>,
     /// Nothing is sent but replays: see [`Input::Block`].
     blocked: bool,
+    /// Nothing at all is sent any more.
+    stopped: bool,
     random: SmallRng,
 }
 
@@ -239,6 +244,7 @@ impl Delivery {
             next_request: 0,
             ready_since: None,
             blocked: false,
+            stopped: false,
             random: SmallRng::seed_from_u64(seed),
         }
     }
@@ -275,7 +281,15 @@ impl Delivery {
                 }
             }
             Input::Room(room) => self.make_room(now, room, actions),
+            Input::Stop => {
+                self.stopped = true;
+                self.spool.mark_all(actions);
+                return;
+            }
             Input::Tick => {}
+        }
+        if self.health.is_quiet_for(now, REPLAY_WAIT_MAX) {
+            self.put_off_replays(actions);
         }
         self.lanes.wake(now);
         while let Some(key) = self.lanes.emptied.pop() {
@@ -287,6 +301,7 @@ impl Delivery {
             self.take_back(now, spilled, actions);
         }
         self.spool.retry(now, actions);
+        self.spool.mark_in_time(now, actions);
         let (open, rests) = (self.health.is_open(), self.health.rests(now));
         if rests && self.spool.may_give_back() {
             let items = self.lanes.drain_spooled(|key| self.spool.has_lane(key));
@@ -389,10 +404,13 @@ impl Delivery {
         if has_room(&self.lanes) || !holds_up {
             return self.admit(item, actions);
         }
+        // One that has nothing to send is not behind, however little of the memory is its share: nothing is lost for its neighbours' sake.
+        let keeps_up = self.lanes.events == 0 && !self.health.is_open();
         match self.policy.overflow.policy {
             OverflowPolicy::Spill if self.spool.may_write(now) => self.spill(Some(item), actions),
             OverflowPolicy::Spill | OverflowPolicy::Block => self.admit(item, actions),
-            OverflowPolicy::DropNewest => self.drop(&item, actions),
+            OverflowPolicy::DropNewest | OverflowPolicy::DropOldest if keeps_up => self.admit(item, actions),
+            OverflowPolicy::DropNewest => self.drop_newest(item, actions),
             OverflowPolicy::DropOldest => self.drop_oldest(item, actions),
         }
     }
@@ -488,6 +506,18 @@ impl Delivery {
         self.spool.append(lanes::merge(items), actions);
     }
 
+    /// Drops new events; but one is kept to probe with where nothing waits.
+    fn drop_newest(&mut self, newest: Item, actions: &mut Vec<Action>) {
+        if self.lanes.events > 0 {
+            return self.drop(&newest, actions);
+        }
+        let (first, rest) = newest.split_front(1, usize::MAX);
+        if let Some(rest) = rest {
+            self.drop(&rest, actions);
+        }
+        self.admit(first.compact(), actions);
+    }
+
     fn drop_oldest(&mut self, newest: Item, actions: &mut Vec<Action>) {
         let mut waiting = self.lanes.drain(|key| self.spool.has_lane(key));
         let keep = waiting.split_off(waiting.len().div_ceil(2));
@@ -507,7 +537,7 @@ impl Delivery {
 
     /// Sends what may be sent now.
     fn pump(&mut self, now: Duration, actions: &mut Vec<Action>) {
-        while self.lanes.has_ready(self.blocked) {
+        while self.lanes.has_ready(self.blocked) && !self.stopped {
             self.ready_since.get_or_insert(now);
             if self.lingers_until().is_some_and(|until| now < until)
                 || self.under_way.len() >= self.policy.concurrency

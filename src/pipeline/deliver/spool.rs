@@ -17,7 +17,7 @@
 //! INVARIANT: what is in memory of spools is at most [`SPOOL_REFETCH_BYTES`] + [`SPOOL_FETCH_BYTES`] (or one row) that may be sent, and what is parked.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use rustc_hash::{FxHashMap, FxHashSet};
@@ -28,7 +28,9 @@ use super::lanes::{LaneKey, Lanes};
 use crate::config::Ordering;
 use crate::durable::{spool_name, spool_owner};
 use crate::event::{Batch, Failed, Identity, Selection};
-use crate::limits::{SPOOL_FETCH_BYTES, SPOOL_LANE_FETCH_BYTES, SPOOL_REFETCH_BYTES, STORE_FULL_RETRY};
+use crate::limits::{
+    SPOOL_FETCH_BYTES, SPOOL_LANE_FETCH_BYTES, SPOOL_MARK_INTERVAL, SPOOL_REFETCH_BYTES, STORE_FULL_RETRY,
+};
 use crate::processor::Piece;
 
 /// Which of a destination's spools.
@@ -92,28 +94,32 @@ struct Open {
     events: usize,
     /// Those of them that are not delivered.
     left: usize,
-    /// Those of all that it needs no more, as the store knows it.
+    /// Those of all that it needs no more.
     gone: Selection,
+    /// As it came, as long as somebody has it.
+    batch: Weak<Batch>,
 }
 
 impl Open {
-    /// `picks`: what the store has left of it. `left`: what of that is not delivered.
-    fn new(Piece { batch, picks }: &Piece, left: &Selection) -> Self {
+    /// `events`: how many the store had left of it. `left`: those that are not delivered.
+    fn new(batch: &Arc<Batch>, events: usize, left: &Selection) -> Self {
         let mut gone = Selection::first(batch.records.len());
-        gone.remove(picks);
+        gone.remove(left);
         let identities = batch.records.iter().map(|record| record.identity).collect();
-        Open { identities, events: picks.len(), left: left.len(), gone }
+        Open { identities, events, left: left.len(), gone, batch: Arc::downgrade(batch) }
     }
 
-    /// These of its events are in another row.
-    fn rewritten(&mut self, item: &Item) {
-        self.left = self.left.saturating_sub(item.picks.len());
-        let moved: FxHashSet<Identity> =
-            item.picks.selection().iter().map(|i| item.batch.records[i].identity).collect();
+    /// It needs these of its events no more.
+    fn leave(&mut self, batch: &Arc<Batch>, picks: &Selection) {
+        self.left = self.left.saturating_sub(picks.len());
+        if self.batch.as_ptr() == Arc::as_ptr(batch) {
+            picks.iter().for_each(|i| self.gone.insert(i));
+            return;
+        }
+        // A copy, with other places.
+        let left: FxHashSet<Identity> = picks.iter().map(|i| batch.records[i].identity).collect();
         let places = self.identities.iter().enumerate();
-        places
-            .filter(|(_, identity)| moved.contains(identity))
-            .for_each(|(place, _)| self.gone.insert(place));
+        places.filter(|(_, identity)| left.contains(identity)).for_each(|(place, _)| self.gone.insert(place));
     }
 }
 
@@ -163,6 +169,10 @@ pub(super) struct Spools {
     full_until: Option<Duration>,
     next_ticket: u64,
     open: FxHashMap<SpoolRow, Open>,
+    /// Those of which more is gone than the store knows.
+    unmarked: FxHashSet<SpoolRow>,
+    /// When it is told.
+    marks_at: Option<Duration>,
     /// What was given back of rows of which another part was delivered, or is on its way to the dead letters: at most one row a parked lane, and those that
     /// were in memory of the destination's spool.
     given_back: FxHashMap<SpoolRow, FxHashSet<Told>>,
@@ -185,6 +195,8 @@ impl Spools {
             full_until: None,
             next_ticket: 0,
             open: FxHashMap::default(),
+            unmarked: FxHashSet::default(),
+            marks_at: None,
             given_back: FxHashMap::default(),
             ahead: FxHashSet::default(),
         }
@@ -266,10 +278,8 @@ impl Spools {
             }
             match item.origin {
                 Origin::Spool(row) => {
-                    if let Some(open) = self.open.get_mut(&row) {
-                        open.rewritten(&item);
-                        rewritten.insert(row);
-                    }
+                    self.delivered(row, &item.batch, &item.picks.selection(), actions);
+                    rewritten.insert(row);
                 }
                 Origin::Source => actions.push(Action::Settle(item.piece())),
                 Origin::Adopted(ticket) => actions.push(Action::Adopted(ticket)),
@@ -279,9 +289,9 @@ impl Spools {
                 self.look_at(key, lanes);
             }
         }
-        for row in rewritten {
-            self.leave_row(row, actions);
-        }
+        // If others keep it, the store is told at once: after a crash it is read before the new rows, and what is in both would overtake what left another
+        // old row whole.
+        rewritten.into_iter().for_each(|row| self.mark(row, actions));
         self.send_append(actions);
     }
 
@@ -307,14 +317,19 @@ impl Spools {
         }
     }
 
-    /// When what was refused is tried again.
+    /// When there is something to do.
     pub fn wakes_at(&self) -> Option<Duration> {
+        self.retries_at().into_iter().chain(self.marks_at).min()
+    }
+
+    /// When what was refused is tried again.
+    fn retries_at(&self) -> Option<Duration> {
         self.full_until.filter(|_| !self.at_store && !self.appending.is_empty())
     }
 
     /// Asks the store again when it is time.
     pub fn retry(&mut self, now: Duration, actions: &mut Vec<Action>) {
-        if self.wakes_at().is_some_and(|at| now >= at) {
+        if self.retries_at().is_some_and(|at| now >= at) {
             self.send_append(actions);
         }
     }
@@ -363,7 +378,7 @@ impl Spools {
                     actions.push(Action::Settle(Item { picks: Picks::of(&gone), ..item.clone() }.piece()))
                 }
                 Origin::Adopted(ticket) => actions.push(Action::Adopted(ticket)),
-                Origin::Spool(row) => self.delivered(row, gone.len(), actions),
+                Origin::Spool(row) => self.delivered(row, &item.batch, &gone, actions),
                 Origin::DeadLetter(_) => debug_assert!(false, "a dead letter is in the store already"),
             }
         }
@@ -458,9 +473,11 @@ impl Spools {
                 actions.push(Action::Unspool(row));
                 continue;
             }
-            let piece = Piece { batch, picks };
-            self.open.insert(row, Open::new(&piece, &left));
-            items.push(Item::new(&Piece { picks: left, ..piece }, Origin::Spool(row)));
+            self.open.insert(row, Open::new(&batch, picks.len(), &left));
+            if left.len() < picks.len() {
+                self.unmarked.insert(row);
+            }
+            items.push(Item::new(&Piece { batch, picks: left }, Origin::Spool(row)));
         }
         items
     }
@@ -508,25 +525,46 @@ impl Spools {
         }
     }
 
-    /// Events of a row were written anew. If others keep it, the store is told: after a crash it is read before the new rows, and what is in both would
-    /// overtake what left another old row whole.
-    fn leave_row(&mut self, row: SpoolRow, actions: &mut Vec<Action>) {
-        let Some(Open { left, gone, .. }) = self.open.get(&row) else { return };
-        if *left > 0 {
-            actions.push(Action::UnspoolSome { row, gone: *gone });
-            return;
-        }
-        self.open.remove(&row);
-        actions.push(Action::Unspool(row));
-    }
-
-    /// Events of a fetched row are delivered; the last of them removes the row.
-    pub fn delivered(&mut self, row: SpoolRow, events: usize, actions: &mut Vec<Action>) {
+    /// Events of a fetched row are delivered, or elsewhere in the store; the last of them removes the row.
+    pub fn delivered(
+        &mut self,
+        row: SpoolRow,
+        batch: &Arc<Batch>,
+        picks: &Selection,
+        actions: &mut Vec<Action>,
+    ) {
         let Some(open) = self.open.get_mut(&row) else { return };
-        open.left = open.left.saturating_sub(events);
+        open.leave(batch, picks);
+        self.unmarked.insert(row);
         if open.left == 0 {
             self.open.remove(&row);
+            self.unmarked.remove(&row);
             actions.push(Action::Unspool(row));
+        }
+    }
+
+    /// Tells the store what of a row is gone, if it stays for the rest.
+    fn mark(&mut self, row: SpoolRow, actions: &mut Vec<Action>) {
+        self.unmarked.remove(&row);
+        if let Some(open) = self.open.get(&row) {
+            actions.push(Action::UnspoolSome { row, gone: open.gone });
+        }
+    }
+
+    /// Tells the store what of rows is gone that stay for the rest.
+    pub fn mark_all(&mut self, actions: &mut Vec<Action>) {
+        self.marks_at = None;
+        for row in std::mem::take(&mut self.unmarked) {
+            self.mark(row, actions);
+        }
+    }
+
+    /// The same once in a while, so that a crash brings back what was delivered lately and no more.
+    pub fn mark_in_time(&mut self, now: Duration, actions: &mut Vec<Action>) {
+        if self.unmarked.is_empty() {
+            self.marks_at = None;
+        } else if now >= *self.marks_at.get_or_insert(now + SPOOL_MARK_INTERVAL) {
+            self.mark_all(actions);
         }
     }
 

@@ -63,7 +63,10 @@ pub(super) enum Mail {
     LettersAgain,
     /// A dead letter of this destination left the store: one that was refused may have room.
     LetterRemoved,
-    Stop,
+    /// Nothing more is to be sent; answers are awaited until then.
+    Stop {
+        until: Instant,
+    },
 }
 
 /// What all drivers share.
@@ -145,7 +148,8 @@ impl Driver {
                     self.make_room(&mut actions);
                 }
                 mail = inbox.recv() => match mail {
-                    None | Some(Mail::Stop) => return,
+                    None => return,
+                    Some(Mail::Stop { until }) => return self.stop(until, under_way).await,
                     Some(mail) => self.mail(mail, &mut actions),
                 },
                 () = tokio::time::sleep_until(wake.unwrap_or_else(Instant::now)), if wake.is_some() => {
@@ -155,6 +159,19 @@ impl Driver {
                         self.make_room(&mut actions);
                     }
                 }
+            }
+        }
+    }
+
+    /// Waits for what is under way, and has the store know of it: what came from a spool was settled before, and nobody else waits for it.
+    async fn stop(mut self, until: Instant, mut under_way: UnderWay) {
+        let mut actions = Vec::new();
+        loop {
+            self.engine.step(self.now(), Input::Stop, &mut actions);
+            self.carry_out(&mut actions, &mut under_way);
+            match tokio::time::timeout_at(until, under_way.next()).await {
+                Ok(Some(answer)) => self.answered(answer, &mut actions),
+                Ok(None) | Err(_) => return,
             }
         }
     }
@@ -177,7 +194,7 @@ impl Driver {
             Mail::Refused(letter) => return self.refused(*letter),
             Mail::LettersAgain => return self.waited(),
             Mail::LetterRemoved => return self.letters_again(),
-            Mail::Stop => return,
+            Mail::Stop { .. } => return,
         };
         self.engine.step(self.now(), input, actions);
     }

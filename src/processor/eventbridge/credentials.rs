@@ -6,6 +6,7 @@ use std::time::SystemTime;
 use aws_config::default_provider::credentials::DefaultCredentialsChain;
 use aws_config::profile::ProfileFileCredentialsProvider;
 use aws_config::provider_config::ProviderConfig;
+use aws_config::stalled_stream_protection::StalledStreamProtectionConfig;
 use aws_config::sts::AssumeRoleProvider;
 use aws_config::{BehaviorVersion, Region, SdkConfig};
 use aws_credential_types::provider::error::CredentialsError;
@@ -102,9 +103,10 @@ pub async fn sdk_config(settings: &Settings, transport: &Transport, secrets: &Se
             .region(region.clone())
             .http_client(transport.shared())
             .credentials_provider(credentials)
-            // Retries are the pipeline's, time-outs the transport's.
+            // Retries are the pipeline's, time-outs the transport's: an answer may take as long as `timeout` says.
             .retry_config(RetryConfig::disabled())
             .timeout_config(TimeoutConfig::disabled())
+            .stalled_stream_protection(StalledStreamProtectionConfig::disabled())
     };
     let sdk = config(base.clone()).load().await;
     let Some(role) = &settings.assume_role else { return sdk };

@@ -1,6 +1,6 @@
 //! The gateway's own API: which functions there are. OpenFaaS REST API, `/system/namespaces` and `/system/functions`.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 use bytes::Bytes;
 use hyper::{Method, StatusCode, Uri};
@@ -25,18 +25,23 @@ struct Listed {
 
 /// Asks the gateway for all functions of `settings.namespaces`, or of all that it has.
 ///
-/// All or nothing: one namespace that cannot be listed fails the whole, so that its functions do not seem to have vanished.
-pub async fn functions(client: &Client, settings: &Settings) -> Result<Vec<Function>, Failure> {
+/// All or nothing: one namespace that cannot be listed fails the whole, so that its functions do not seem to have vanished. What is wrong with single ones is
+/// added to `oddities`.
+pub async fn functions(
+    client: &Client,
+    settings: &Settings,
+    oddities: &mut BTreeSet<String>,
+) -> Result<Vec<Function>, Failure> {
     let namespaces = match settings.namespaces.as_slice() {
         [] => namespaces(client, settings).await?,
         given => given.to_vec(),
     };
     if namespaces.is_empty() {
-        return list(client, settings, None).await;
+        return list(client, settings, None, oddities).await;
     }
     let mut all = Vec::new();
     for namespace in namespaces {
-        all.extend(list(client, settings, Some(namespace)).await?);
+        all.extend(list(client, settings, Some(namespace), oddities).await?);
     }
     Ok(all)
 }
@@ -57,6 +62,7 @@ async fn list(
     client: &Client,
     settings: &Settings,
     namespace: Option<String>,
+    oddities: &mut BTreeSet<String>,
 ) -> Result<Vec<Function>, Failure> {
     let query = namespace.as_ref().map(|name| format!("?namespace={}", encoded(name))).unwrap_or_default();
     let body = get(client, format!("{}/system/functions{query}", settings.gateway)).await?;
@@ -65,19 +71,21 @@ async fn list(
     Ok(listed
         .unwrap_or_default()
         .into_iter()
-        .filter_map(|f| function(f, &suffix, &settings.topic_annotation))
+        .filter_map(|f| function(f, &suffix, &settings.topic_annotation, oddities))
         .collect())
 }
 
 /// `None` for a name that could not stand in a path: no gateway gives one, and what stands there decides who is called.
-fn function(listed: Listed, suffix: &str, topic_annotation: &str) -> Option<Function> {
+fn function(
+    listed: Listed,
+    suffix: &str,
+    topic_annotation: &str,
+    oddities: &mut BTreeSet<String>,
+) -> Option<Function> {
     let name = format!("{}{suffix}", listed.name);
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_');
     if listed.name.is_empty() || name.starts_with('.') || !name.bytes().all(plain) {
-        tracing::warn!(
-            function = name,
-            "a function's name has characters that no path can carry; it is left out"
-        );
+        oddities.insert(format!("the name {name:?} has characters that no path can carry; it is left out"));
         return None;
     }
     let annotations = listed.annotations.unwrap_or_default();
@@ -85,11 +93,9 @@ fn function(listed: Listed, suffix: &str, topic_annotation: &str) -> Option<Func
         value if value.eq_ignore_ascii_case("true") => Some(true),
         value if value.eq_ignore_ascii_case("false") => Some(false),
         value => {
-            tracing::warn!(
-                function = name,
-                value,
-                "annotation `async` is neither true nor false; it is ignored"
-            );
+            oddities.insert(format!(
+                "{name}: annotation `async` is {value:?}, neither true nor false; it is ignored"
+            ));
             None
         }
     });

@@ -55,6 +55,8 @@ struct Listing {
     catalog: Catalog,
     /// When the gateway was asked last, whatever it answered.
     asked: Option<Instant>,
+    /// What is wrong with single functions, and was said.
+    oddities: BTreeSet<String>,
 }
 
 impl OpenFaas {
@@ -94,7 +96,16 @@ impl OpenFaas {
 
     async fn refresh_in(&self, listing: &mut Listing) -> Result<(), Failure> {
         listing.asked = Some(Instant::now());
-        let listed = gateway::functions(&self.gateway, &self.settings).await?;
+        let mut oddities = BTreeSet::new();
+        let listed = gateway::functions(&self.gateway, &self.settings, &mut oddities).await?;
+        for oddity in oddities.difference(&listing.oddities) {
+            tracing::warn!(
+                gateway = self.gateway.target(),
+                oddity,
+                "a function is not listed as it should be"
+            );
+        }
+        listing.oddities = oddities;
         let change = listing.catalog.step(Instant::now(), listed, self.settings.vanished_grace);
         let absent = listing.catalog.absent();
         if absent != **self.absent.load() {
@@ -242,7 +253,7 @@ impl OpenFaas {
     }
 
     async fn reach(&self) -> Result<String, Failure> {
-        let functions = gateway::functions(&self.gateway, &self.settings).await?;
+        let functions = gateway::functions(&self.gateway, &self.settings, &mut BTreeSet::new()).await?;
         let with_topics = functions.iter().filter(|function| !function.topics.is_empty()).count();
         let (target, annotation) = (self.gateway.target(), &self.settings.topic_annotation);
         Ok(format!(

@@ -13,7 +13,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use rustc_hash::FxHashMap;
+use rustc_hash::{FxHashMap, FxHashSet};
 
 use crate::event::Category;
 use crate::event::topic::{Topic, dotted};
@@ -193,7 +193,12 @@ impl Catalog {
         let (mut changed, mut appeared, mut refused) = (self.generation == 0, 0, 0);
         let first = self.listed.map_or(now, |(first, _)| first);
         self.listed = Some((first, now));
+        let mut names = FxHashSet::default();
         for function in listed {
+            if !names.insert(Arc::clone(&function.name)) {
+                // The gateway lists it twice; it is called by its name, and so it is one.
+                continue;
+            }
             changed |= self.missing.remove(&function.name);
             // Taking the topics away is an order; only what is not listed at all may come back.
             if function.topics.is_empty() {

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use super::*;
 use crate::config::{BatchLimits, Ordering, Overflow, OverflowPolicy, Retry};
 use crate::event::{Batch, Failed, Selection, Span};
+use crate::limits::SPOOL_MARK_INTERVAL;
 use crate::pipeline::order::tests::batch;
 use crate::processor::Fault;
 
@@ -118,6 +119,18 @@ impl World {
             from_spool: BTreeSet::new(),
             sent: BTreeMap::new(),
             widest: 0,
+        }
+    }
+
+    /// Begins anew, with what a former run left in the spool: rows by their number, their first key and their events, of two entities.
+    fn spooled<const N: usize>(&mut self, policy: Policy, rows: [(i64, i32, i32); N]) {
+        let spooled = Spooled { whole: N, lanes: Vec::new() };
+        self.engine = Delivery::new(policy, shape(1, false), "", spooled, 1);
+        for (row, first, n) in rows {
+            let batch = Arc::into_inner(piece(first, n, 2).batch).expect("just made");
+            let left = Selection::first(batch.records.len());
+            self.rows.push_back(StoredRow { spool: SpoolKey::Whole, row: SpoolRow(row), batch, left });
+            self.next_row = row;
         }
     }
 
@@ -384,14 +397,7 @@ fn a_row_stays_until_the_dead_letter_of_one_of_its_events_is_stored() {
 fn what_is_written_anew_is_gone_from_a_row_that_stays() {
     let policy = Policy { ordering: Ordering::Entity, concurrency: 2, ..Policy::default() };
     let mut world = World::new(policy.clone(), shape(1, false));
-    let spooled = Spooled { whole: 2, lanes: Vec::new() };
-    world.engine = Delivery::new(policy, shape(1, false), "", spooled, 1);
-    for (row, first, n) in [(1, 0, 1), (2, 1, 2)] {
-        let batch = Arc::into_inner(piece(first, n, 2).batch).expect("just made");
-        let left = Selection::first(batch.records.len());
-        world.rows.push_back(StoredRow { spool: SpoolKey::Whole, row: SpoolRow(row), batch, left });
-    }
-    world.next_row = 2;
+    world.spooled(policy, [(1, 0, 1), (2, 1, 2)]);
     world.input(Input::Tick);
     world.store_replies();
     // 0 is under way, 1 is refused, 2 waits for 0.
@@ -670,5 +676,79 @@ fn dropping_by_policy_drops_the_oldest_or_the_newest() {
         assert!(world.received.len() < 200);
         assert_eq!(world.received.len() + world.dropped.len(), 200);
         assert_eq!(world.settled.len(), 200, "what is dropped is settled");
+    }
+}
+
+/// What was delivered of a row is not delivered again after a stop, nor after a crash but what is newer than the last mark.
+#[test]
+fn the_store_knows_what_of_a_row_is_delivered() {
+    let policy = Policy { ordering: Ordering::Source, ..Policy::default() };
+    let mut world = World::new(policy.clone(), shape(1, false));
+    world.spooled(policy, [(1, 0, 10)]);
+    world.input(Input::Tick);
+    world.store_replies();
+    let left = |world: &World| world.rows[0].left.len();
+    (0..3).for_each(|_| world.answer(0, false, &mut |_| None));
+    assert_eq!((left(&world), world.received.len()), (10, 3));
+    world.now = world.engine.wakes_at().expect("the store is told");
+    assert!(world.now <= SPOOL_MARK_INTERVAL);
+    world.input(Input::Tick);
+    assert_eq!(left(&world), 7);
+    world.answer(0, false, &mut |_| None);
+    world.input(Input::Stop);
+    assert_eq!(left(&world), 6);
+    let under_way = world.under_way.len();
+    world.answer(0, false, &mut |_| None);
+    world.input(Input::Stop);
+    assert_eq!((left(&world), under_way, world.under_way.len()), (5, 1, 0), "and nothing more is sent");
+}
+
+/// Where memory is scarce, a share may be less than a page.
+#[test]
+fn a_target_that_keeps_up_loses_nothing_for_its_neighbours_sake() {
+    for policy in [OverflowPolicy::DropNewest, OverflowPolicy::DropOldest] {
+        let overflow = Overflow { policy, ..Overflow::default() };
+        let mut world = World::new(Policy { overflow, ..Policy::default() }, shape(100, false));
+        let room = Room { share: 1, scarce: true, alone: false };
+        for n in 0..10 {
+            world.input(Input::Offer { piece: piece(n * 100, 100, 7), room });
+            assert_eq!(world.under_way.len(), 1, "{policy:?}");
+            world.answer(0, false, &mut |_| None);
+        }
+        assert_eq!((world.received.len(), world.dropped.len()), (1_000, 0), "{policy:?}");
+        // One that is gone keeps something to probe with, and no more.
+        for n in 10..60 {
+            world.input(Input::Offer { piece: piece(n * 100, 100, 7), room });
+            while let Some(at) = world.engine.wakes_at().filter(|_| world.under_way.is_empty()) {
+                world.now = world.now.max(at);
+                world.input(Input::Tick);
+            }
+            world.answer(0, false, &mut |_| Some(Fault::Target));
+        }
+        let gauges = world.engine.gauges();
+        assert!(gauges.breaker_open && gauges.waiting_events <= 200, "{policy:?} {gauges:?}");
+        world.finish(false, |_| false);
+        assert!(world.received.len() > 1_000, "{policy:?}");
+    }
+}
+
+/// The only lane of a scope must not rest for longer than the breaker does.
+#[test]
+fn a_target_that_is_gone_is_tried_at_least_every_probe_interval() {
+    for ordering in [Ordering::Source, Ordering::Entity, Ordering::None] {
+        let policy = Policy { ordering, ..Policy::default() };
+        let interval = policy.breaker.as_ref().expect("by default").probe_interval;
+        let mut world = World::new(policy, shape(1, false));
+        world.input(Input::Offer { piece: piece(0, 3, 1), room: ROOM });
+        for _ in 0..100 {
+            world.answer(0, false, &mut |_| Some(Fault::Target));
+            let failed = world.now;
+            while world.under_way.is_empty() {
+                world.now = world.engine.wakes_at().expect("it is tried again").max(world.now);
+                world.input(Input::Tick);
+            }
+            assert!(world.now - failed <= interval, "{ordering:?}: {:?}", world.now - failed);
+        }
+        world.finish(false, |_| false);
     }
 }
