@@ -150,7 +150,8 @@ fn element(test: &Test) -> Option<Json> {
     let number = |number: Number| number.is_exact_as_float().then(|| json_number(number)).flatten();
     match test {
         Test::Text(text) => Some(json!(text)),
-        Test::Number(value) => number(*value),
+        // Quamina's automaton for a zero is empty: beside an `anything-but` it is found in an empty string.
+        Test::Number(value) => number(*value).filter(|number| number.as_f64() != Some(0.0)),
         Test::Literal(literal) => serde_json::from_str(literal.as_str()).ok(),
         Test::Prefix(prefix) if affix(prefix) => Some(json!({ "prefix": prefix })),
         Test::Suffix(suffix) if affix(suffix) => Some(json!({ "suffix": suffix })),

@@ -132,6 +132,12 @@ fn quamina_and_the_direct_evaluator_agree_on_what_they_did_not() {
     ] {
         agree(vec![pattern], &data).unwrap();
     }
+    // A zero beside an `anything-but` was found in an empty string.
+    for zero in [json!(0), json!(-0.0)] {
+        for other in [json!({"anything-but": [1]}), json!({"anything-but": ["a"]})] {
+            agree(vec![json!({"c": [other]}), json!({"c": [zero]})], &json!({"c": ""})).unwrap();
+        }
+    }
 }
 
 proptest! {
