@@ -144,7 +144,7 @@ async fn pipeline(
         if step.keys_restarted {
             progress.restarted.store(true, Relaxed);
         }
-        progress.keys_missing.store(order.seen().has_gaps_since(0), Relaxed);
+        progress.has_gaps.store(order.seen().has_gaps_since(0), Relaxed);
     }
 }
 

@@ -6,7 +6,7 @@ use clap::{Args, Subcommand};
 use serde_json::{Map, Value, json};
 
 use super::End;
-use super::state::{StateArgs, shown, time};
+use super::state::{StateArgs, known, shown, spools_json, time};
 use super::table::table;
 use crate::durable::{Checkpoint, Reader, Store, StoreError};
 
@@ -96,12 +96,7 @@ fn show(dir: &Path, json: bool) -> anyhow::Result<()> {
             .iter()
             .map(|(checkpoint, imported)| source_json(checkpoint, imported.as_deref()))
             .collect();
-        let spools: Map<String, Value> = spools
-            .iter()
-            .map(|(name, size)| (name.clone(), json!({"events": size.events, "bytes": size.bytes})))
-            .collect();
-        say!("{:#}", json!({"sources": sources, "spools": spools}))?;
-        return Ok(());
+        return say!("{:#}", json!({"sources": sources, "spools": spools_json(&spools)}));
     }
     let sources: Vec<[String; 4]> = checkpoints
         .iter()
@@ -211,7 +206,5 @@ fn open(dir: &Path) -> Result<Store, StoreError> {
 }
 
 fn unknown(reader: &Reader, source: &str) -> Result<StoreError, StoreError> {
-    let known = reader.sources()?;
-    let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
-    Ok(StoreError::UnknownSource { source_name: source.to_owned(), known })
+    Ok(StoreError::UnknownSource { source_name: source.to_owned(), known: known(&reader.sources()?) })
 }

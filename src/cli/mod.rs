@@ -30,6 +30,7 @@ mod spool;
 mod state;
 mod table;
 
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -178,27 +179,51 @@ pub fn main() -> ExitCode {
         Command::Schema(_) => schema::run(),
         Command::Demo(args) => demo::run(&args),
         Command::Decode(args) => {
-            decode::run(&args, std::io::stdin().lock(), std::io::stdout().lock()).map(|()| End::Done)
+            decode::run(&args, io::stdin().lock(), io::stdout().lock()).map(|()| End::Done)
         }
     };
     let end = result.unwrap_or_else(|error| {
-        // What writes to standard output line by line has no more to say to a reader like `head`.
-        if error.downcast_ref::<std::io::Error>().is_some_and(|e| e.kind() == std::io::ErrorKind::BrokenPipe)
-        {
-            return End::Done;
-        }
         eprintln!("event-router: {error:#}");
         End::Failed
     });
     ExitCode::from(end as u8)
 }
 
-/// Writes to standard output; a reader like `head` may have had enough.
+/// Writes to standard output.
 fn print(bytes: &[u8]) -> anyhow::Result<()> {
-    use std::io::Write;
-    match std::io::stdout().write_all(bytes) {
-        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
-        written => written.context("cannot write to standard output"),
+    Stdout::default().write_all(bytes).context("cannot write to standard output")
+}
+
+/// Standard output of a command that ends as it would otherwise where a reader like `head` has had enough: what is not read any more is let go.
+#[derive(Debug, Default)]
+struct Stdout {
+    is_closed: bool,
+}
+
+impl Stdout {
+    fn unless_closed<T>(&mut self, done: io::Result<T>, otherwise: T) -> io::Result<T> {
+        match done {
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {
+                self.is_closed = true;
+                Ok(otherwise)
+            }
+            done => done,
+        }
+    }
+}
+
+impl Write for Stdout {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if self.is_closed {
+            return Ok(bytes.len());
+        }
+        let written = io::stdout().write(bytes);
+        self.unless_closed(written, bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        let flushed = io::stdout().flush();
+        self.unless_closed(flushed, ())
     }
 }
 

@@ -4,10 +4,9 @@ use std::path::Path;
 
 use anyhow::bail;
 use clap::{Args, Subcommand};
-use serde_json::{Map, Value, json};
 
 use super::End;
-use super::state::StateArgs;
+use super::state::{StateArgs, known, spools_json};
 use super::table::table;
 use crate::durable::{Reader, Storage, Store, Write, spool_owner};
 
@@ -59,12 +58,7 @@ pub(super) fn run(command: &SpoolCommand) -> anyhow::Result<End> {
 fn list(dir: &Path, json: bool) -> anyhow::Result<()> {
     let spools = Reader::open(dir)?.spools_by_destination()?;
     if json {
-        let spools: Map<String, Value> = spools
-            .iter()
-            .map(|(name, size)| (name.clone(), json!({"events": size.events, "bytes": size.bytes})))
-            .collect();
-        say!("{:#}", Value::from(spools))?;
-        return Ok(());
+        return say!("{:#}", spools_json(&spools));
     }
     let rows: Vec<[String; 3]> = spools
         .iter()
@@ -77,9 +71,7 @@ fn drop_spool(dir: &Path, destination: &str) -> anyhow::Result<()> {
     let reader = Reader::open(dir)?;
     let spools = reader.spools_by_destination()?;
     let Some(size) = spools.get(destination) else {
-        let known: Vec<&str> = spools.keys().map(String::as_str).collect();
-        let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
-        bail!("no spool of a destination `{destination}`; there are: {known}");
+        bail!("no spool of a destination `{destination}`; there are: {}", known(spools.keys()));
     };
     let writes: Vec<Write> = reader
         .spools()?
@@ -91,6 +83,5 @@ fn drop_spool(dir: &Path, destination: &str) -> anyhow::Result<()> {
     let mut store = Store::open(dir)?;
     store.apply(&writes)?;
     store.close()?;
-    say!("{destination}: {} events dropped ({} bytes on disk)", size.events, size.bytes)?;
-    Ok(())
+    say!("{destination}: {} events dropped ({} bytes on disk)", size.events, size.bytes)
 }

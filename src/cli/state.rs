@@ -1,12 +1,15 @@
 //! Where a command finds the router's state, and the times that it is told.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use anyhow::bail;
 use clap::Args;
+use serde_json::{Value, json};
 
 use super::{ConfigArgs, End};
 use crate::config::{self, Config, StartAt, State};
+use crate::durable::SpoolSize;
 
 /// Where the state is.
 #[derive(Debug, Args)]
@@ -43,6 +46,18 @@ impl StateArgs {
             ),
         }
     }
+}
+
+/// What waits on disk, by destination, as `--json` shows it.
+pub fn spools_json(spools: &BTreeMap<String, SpoolSize>) -> Value {
+    let size = |size: &SpoolSize| json!({"events": size.events, "bytes": size.bytes});
+    spools.iter().map(|(name, spool)| (name.clone(), size(spool))).collect()
+}
+
+/// The names that there are, for somebody who wrote one that there is not.
+pub fn known<'a>(names: impl IntoIterator<Item = &'a String>) -> String {
+    let names: Vec<&str> = names.into_iter().map(String::as_str).collect();
+    if names.is_empty() { "none".to_owned() } else { names.join(", ") }
 }
 
 /// Microseconds since 1970 UTC by this machine's clock.

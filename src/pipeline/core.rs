@@ -275,7 +275,7 @@ impl Core {
         let held_us = if seen.len() <= SEEN_HELD_MAX { unswept_us } else { i64::MAX };
         let prune_before_minute = first_minute(needed_us.min(held_us));
         seen.prune(prune_before_minute);
-        begun.progress.keys_missing.store(seen.has_gaps_since(prune_before_minute), Relaxed);
+        begun.progress.has_gaps.store(seen.has_gaps_since(prune_before_minute), Relaxed);
         // Ten thousand names are not to be written with every checkpoint.
         let known = self.route.known(&self.destinations);
         let destinations = (begun.known != known).then(|| known.clone());

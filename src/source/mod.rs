@@ -9,7 +9,7 @@
 pub mod vcenter;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64};
 
 use bytes::Bytes;
 use tokio::sync::{mpsc, oneshot};
@@ -61,7 +61,7 @@ pub struct PageFacts {
 #[derive(Debug)]
 pub struct Progress {
     /// Whether keys are missing among those read in the trailing window: if not, nothing can become visible late.
-    pub keys_missing: AtomicBool,
+    pub has_gaps: AtomicBool,
     /// Set by `order` when keys started again (a restored vCenter); the source takes it down after it has rebuilt its collector.
     pub restarted: AtomicBool,
     /// The checkpoint's resume time, microseconds since 1970 UTC.
@@ -161,15 +161,10 @@ impl Progress {
     /// Reading goes on at `resume_us`; what a former run has yet to sweep begins at `unswept_us`.
     pub fn new(resume_us: i64, unswept_us: i64) -> Self {
         Progress {
-            keys_missing: AtomicBool::new(false),
+            has_gaps: AtomicBool::new(false),
             restarted: AtomicBool::new(false),
             resume_us: AtomicI64::new(resume_us),
             unswept_us: AtomicI64::new(unswept_us),
         }
-    }
-
-    /// Whether an event can have become visible behind what was read.
-    pub fn has_gaps(&self) -> bool {
-        self.keys_missing.load(Ordering::Relaxed)
     }
 }

@@ -6,8 +6,6 @@
 mod change;
 mod look;
 
-use std::io;
-
 use anyhow::bail;
 use clap::{Args, Subcommand};
 use uuid::Uuid;
@@ -15,7 +13,7 @@ use uuid::Uuid;
 use self::change::{Report, ask, drop_letters, replay_here};
 use self::look::{list, show};
 use super::state::{Located, StateArgs, time};
-use super::{End, LogArgs};
+use super::{End, LogArgs, Stdout};
 use crate::admin::control::{Answer, Client, Request};
 use crate::durable::{DeadLetterFilter, Reader};
 
@@ -197,7 +195,7 @@ pub(super) fn run(command: &DlqCommand) -> anyhow::Result<End> {
         Ok(located) => located,
         Err(end) => return Ok(end),
     };
-    let out = io::stdout().lock();
+    let out = Stdout::default();
     match command {
         DlqCommand::List(args) => list(args, &Reader::open(&dir)?, out),
         DlqCommand::Show(args) => show(args, &Reader::open(&dir)?, out),

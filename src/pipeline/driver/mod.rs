@@ -21,13 +21,13 @@ use super::destination::DestinationId;
 use super::replay::{self, Replay};
 use super::storage::StoreHandle;
 use crate::config::Overflow;
-use crate::durable::{self, Store, Write};
+use crate::durable::{self, Store};
 use crate::limits::ROOM_CHECK_INTERVAL;
 use crate::processor::{Failure, Fault, Outcome, Piece, Processor};
 use crate::telemetry::metrics::DestinationMetrics;
 
 pub(super) use self::adopt::{Adopted, Adoption, Sink};
-pub(super) use self::stored::{Waiting, poison_write};
+pub(super) use self::stored::{Unspooled, Waiting, poison_write};
 #[cfg(test)]
 pub(super) use self::stored::{dead_letter_write, spool_writes};
 pub(super) use self::troubles::Troubles;
@@ -264,7 +264,7 @@ impl Driver {
 
     fn carry_out(&mut self, actions: &mut Vec<Action>, under_way: &mut UnderWay) {
         let mut settled = Vec::new();
-        let (mut unspooled, mut writes) = (Vec::new(), Vec::new());
+        let mut unspooled = Unspooled::default();
         for action in actions.drain(..) {
             match action {
                 Action::Send { id, request } => {
@@ -296,10 +296,8 @@ impl Driver {
                 }
                 Action::Append { ticket, pieces } => self.append(ticket, &pieces),
                 Action::Fetch { spool, after, bytes } => self.fetch(spool, after, bytes),
-                Action::Unspool(SpoolRow(row)) => unspooled.push(row),
-                Action::UnspoolSome { row: SpoolRow(row), gone: events } => {
-                    writes.push(Write::SpoolSettled { row, events });
-                }
+                Action::Unspool(row) => unspooled.row(row),
+                Action::UnspoolSome { row, gone } => unspooled.part(row, gone),
                 Action::Replayed { letter, end } => self.replayed(letter, end),
                 Action::Adopted(ticket) => self.adopted.done(ticket),
             }
@@ -307,10 +305,7 @@ impl Driver {
         if !settled.is_empty() {
             let _ = self.shared.control.send(Control::Settled { destination: self.id, pieces: settled });
         }
-        // All of a step at once: rows that were written anew must not leave one by one, or after a crash the rest would come before what has left.
-        if !unspooled.is_empty() {
-            writes.push(Write::SpoolRemove { rows: unspooled });
-        }
+        let writes = unspooled.writes();
         if !writes.is_empty() {
             self.shared.store.apply(writes, |_| ());
         }

@@ -10,6 +10,7 @@ use super::{Driver, Mail, now_us};
 use crate::config::Overflow;
 use crate::durable::codec::{self, CodecError};
 use crate::durable::{self, Payload, SpoolAppend, StoreError, Write};
+use crate::event::Selection;
 use crate::limits::STORE_FULL_RETRY;
 use crate::pipeline::deliver::{Action, DeadLetter, Input, ReplayEnd, SpoolKey, SpoolRow};
 use crate::pipeline::parse::Poison;
@@ -218,6 +219,34 @@ pub(in crate::pipeline) fn spool_writes(
         Write::SpoolAppend(SpoolAppend { destination, source, batch, group_bytes, bytes_max, disk_free_min })
     };
     Ok(pieces.iter().zip(batches).map(write).collect())
+}
+
+/// What a step leaves of rows in spools, for the one transaction that it has to be: rows that were written anew must not leave one by one, or after a crash
+/// the rest would come before what has left.
+#[derive(Default)]
+pub(in crate::pipeline) struct Unspooled {
+    rows: Vec<i64>,
+    parts: Vec<Write>,
+}
+
+impl Unspooled {
+    pub fn row(&mut self, SpoolRow(row): SpoolRow) {
+        self.rows.push(row);
+    }
+
+    /// The events of a row that have left it; others stay.
+    pub fn part(&mut self, SpoolRow(row): SpoolRow, events: Selection) {
+        self.parts.push(Write::SpoolSettled { row, events });
+    }
+
+    /// Empty where the step left all as it was.
+    pub fn writes(self) -> Vec<Write> {
+        let Unspooled { rows, parts: mut writes } = self;
+        if !rows.is_empty() {
+            writes.push(Write::SpoolRemove { rows });
+        }
+        writes
+    }
 }
 
 /// What stores an event that failed for good at `destination`, last tried at `last_us`.

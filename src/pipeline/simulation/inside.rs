@@ -240,7 +240,7 @@ impl Inside {
             }
         }
         let name = name(at);
-        let (mut unspooled, mut writes) = (Vec::new(), Vec::new());
+        let mut unspooled = driver::Unspooled::default();
         let (mut posts, mut letters) = (Vec::new(), Vec::new());
         for action in actions {
             match action {
@@ -281,20 +281,15 @@ impl Inside {
                 Action::Fetch { spool, after, bytes } => {
                     self.jobs.push_back((Vec::new(), Reply::Fetch { lane: at, spool, after, bytes }));
                 }
-                Action::Unspool(SpoolRow(row)) => unspooled.push(row),
-                Action::UnspoolSome { row: SpoolRow(row), gone: events } => {
-                    writes.push(Write::SpoolSettled { row, events });
-                }
+                Action::Unspool(row) => unspooled.row(row),
+                Action::UnspoolSome { row, gone } => unspooled.part(row, gone),
             }
         }
         for (lane, mail) in posts {
             self.lanes[lane].mail.push_back(mail);
         }
         letters.into_iter().for_each(|letter| self.store_dead_letter(at, letter, now_us));
-        // All of a step at once: rows that were written anew must not leave one by one, or the rest would come before what has left.
-        if !unspooled.is_empty() {
-            writes.push(Write::SpoolRemove { rows: unspooled });
-        }
+        let writes = unspooled.writes();
         if !writes.is_empty() {
             self.jobs.push_back((writes, Reply::Nothing));
         }

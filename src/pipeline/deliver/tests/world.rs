@@ -1,0 +1,311 @@
+//! What stands around one engine in its tests: a clock, a target that answers from a script, a spool, and the events that it is given.
+
+use super::*;
+
+pub(super) const ROOM: Room = Room { share: usize::MAX, scarce: false, alone: true };
+
+pub(super) fn failure(fault: Fault) -> Failure {
+    Failure::new(fault, "no")
+}
+
+pub(super) fn piece(first: i32, n: i32, entities: u64) -> Piece {
+    piece_of(first, n, |key| key % entities)
+}
+
+pub(super) fn piece_of(first: i32, n: i32, lane: impl Fn(u64) -> u64) -> Piece {
+    let events: Vec<(i32, i64)> = (first..first + n).map(|key| (key, i64::from(key))).collect();
+    let mut batch = batch(0, &events);
+    for record in &mut batch.records {
+        let key = record.key.expect("made with one") as u64;
+        record.seq = key;
+        record.lane = lane(key);
+    }
+    Piece { picks: Selection::first(batch.records.len()), batch: Arc::new(batch) }
+}
+
+/// The same events, each with so many bytes more: what is large goes to spools sooner.
+pub(super) fn padded(piece: Piece, bytes: usize) -> Piece {
+    let mut batch = Arc::into_inner(piece.batch).expect("just made");
+    for record in &mut batch.records {
+        let start = batch.arena.len();
+        batch.arena.resize(start + bytes, b'x');
+        record.data = Span::new(start, start + bytes);
+    }
+    Piece { batch: batch.into(), ..piece }
+}
+
+/// A dead letter of the destination with this number, 2 or more.
+pub(super) fn failed_piece(key: i32, destination: u16, entities: u64) -> Piece {
+    let Piece { batch, picks } = piece(key, 1, entities);
+    let failed = Failed { dest: format!("http://{destination}"), code: destination, data: String::new() };
+    let batch = Batch { failed: Some(failed.into()), ..Arc::into_inner(batch).expect("just made") };
+    Piece { batch: batch.into(), picks }
+}
+
+/// The keys of events; what failed elsewhere has a million more for each number of that destination.
+pub(super) fn keys<'a>(pieces: impl IntoIterator<Item = &'a Piece>) -> Vec<i32> {
+    let keys = pieces.into_iter().flat_map(|p| {
+        let million = p.batch.failed.as_ref().map_or(0, |failed| i32::from(failed.code));
+        let key = |i: usize| p.batch.records[i].key.expect("has one") + million * 1_000_000;
+        p.picks.iter().map(key).collect::<Vec<_>>()
+    });
+    keys.collect()
+}
+
+/// A row of the fake spool.
+pub(super) struct StoredRow {
+    pub(super) spool: SpoolKey,
+    pub(super) row: SpoolRow,
+    pub(super) batch: Batch,
+    pub(super) left: Selection,
+}
+
+/// Everything around one engine: a clock, a target that answers from a script, a spool.
+pub(super) struct World {
+    pub(super) engine: Delivery,
+    pub(super) now: Duration,
+    pub(super) under_way: Vec<(u64, Request)>,
+    pub(super) rows: VecDeque<StoredRow>,
+    pub(super) next_row: i64,
+    pub(super) store: VecDeque<Input>,
+    /// On their way to wherever they are kept.
+    pub(super) letters: VecDeque<DeadLetter>,
+    /// The store takes no append.
+    pub(super) full: bool,
+    /// Keys in the order of acknowledgement by the target.
+    pub(super) received: Vec<i32>,
+    pub(super) settled: BTreeSet<i32>,
+    pub(super) dead: Vec<i32>,
+    pub(super) dropped: Vec<i32>,
+    /// How each replay ended, by its number, which is the key of its event plus a million.
+    pub(super) replayed: BTreeMap<i64, ReplayEnd>,
+    /// Tickets of what was adopted: the key that [`keys`] gives it.
+    pub(super) adopted: BTreeSet<u64>,
+    pub(super) from_spool: BTreeSet<i32>,
+    /// How often each key was sent.
+    pub(super) sent: BTreeMap<i32, u32>,
+    pub(super) widest: usize,
+}
+
+impl World {
+    pub(super) fn new(policy: Policy, shape: Shape) -> Self {
+        World {
+            engine: Delivery::new(policy, shape, "", Spooled::default(), 1),
+            now: Duration::ZERO,
+            under_way: Vec::new(),
+            rows: VecDeque::new(),
+            next_row: 0,
+            store: VecDeque::new(),
+            letters: VecDeque::new(),
+            full: false,
+            received: Vec::new(),
+            settled: BTreeSet::new(),
+            dead: Vec::new(),
+            dropped: Vec::new(),
+            replayed: BTreeMap::new(),
+            adopted: BTreeSet::new(),
+            from_spool: BTreeSet::new(),
+            sent: BTreeMap::new(),
+            widest: 0,
+        }
+    }
+
+    /// Begins anew, with what a former run left in the spool: rows by their number, their first key and their events, of two entities.
+    pub(super) fn spooled<const N: usize>(&mut self, policy: Policy, rows: [(i64, i32, i32); N]) {
+        let spooled = Spooled { whole: N, lanes: Vec::new() };
+        self.engine = Delivery::new(policy, shape(1, false), "", spooled, 1);
+        for (row, first, n) in rows {
+            let batch = Arc::into_inner(piece(first, n, 2).batch).expect("just made");
+            let left = Selection::first(batch.records.len());
+            self.rows.push_back(StoredRow { spool: SpoolKey::Whole, row: SpoolRow(row), batch, left });
+            self.next_row = row;
+        }
+    }
+
+    pub(super) fn input(&mut self, input: Input) {
+        let mut actions = Vec::new();
+        self.engine.step(self.now, input, &mut actions);
+        self.carry_out(actions);
+    }
+
+    pub(super) fn carry_out(&mut self, actions: Vec<Action>) {
+        let writes = |action: &Action| matches!(action, Action::Append { .. } | Action::Unspool(_));
+        let changes_rows = actions.iter().any(writes);
+        for action in actions {
+            match action {
+                Action::Send { id, request } => {
+                    keys(&request.pieces).into_iter().for_each(|key| *self.sent.entry(key).or_default() += 1);
+                    self.under_way.push((id, request));
+                }
+                Action::Settle(piece) => {
+                    for key in keys([&piece]) {
+                        assert!(self.settled.insert(key), "{key} settled twice");
+                    }
+                }
+                Action::DeadLetter(letter) => {
+                    self.dead.extend(keys([&letter.piece]));
+                    if let Origin::Adopted(ticket) = letter.origin {
+                        assert!(self.adopted.insert(ticket), "{ticket} came to its end twice");
+                        continue;
+                    }
+                    self.letters.push_back(letter);
+                }
+                Action::Append { .. } if self.full => self.store.push_back(Input::Refused),
+                Action::Append { ticket, pieces } => {
+                    for (spool, piece) in pieces {
+                        self.next_row += 1;
+                        self.from_spool.extend(keys([&piece]));
+                        let batch = pick(&piece.batch, &piece.picks);
+                        let left = Selection::first(batch.records.len());
+                        self.rows.push_back(StoredRow { spool, row: SpoolRow(self.next_row), batch, left });
+                    }
+                    self.store.push_back(Input::Appended { ticket });
+                }
+                Action::Fetch { spool, after, bytes } => {
+                    let rows = self.rows.iter().filter(|at| at.spool == spool && at.row > after);
+                    let mut size = 0;
+                    let fits = |at: &&StoredRow| {
+                        size += at.batch.size();
+                        size == at.batch.size() || size <= bytes
+                    };
+                    let rows = rows
+                        .take_while(fits)
+                        .take(if spool == SpoolKey::Whole { 2 } else { usize::MAX })
+                        .map(|at| {
+                            let all = Selection::first(at.batch.records.len());
+                            (at.row, Piece { batch: Arc::new(pick(&at.batch, &all)), picks: at.left })
+                        })
+                        .collect();
+                    self.store.push_back(Input::Fetched { spool, rows });
+                }
+                Action::Unspool(row) => self.rows.retain(|at| at.row != row),
+                Action::UnspoolSome { row, gone } => {
+                    let at = self.rows.iter_mut().find(|at| at.row == row).expect("others keep it");
+                    at.left = Selection::first(at.batch.records.len());
+                    at.left.remove(&gone);
+                    assert!(!at.left.is_empty());
+                }
+                Action::Replayed { letter, end } => {
+                    assert!(self.replayed.insert(letter, end).is_none(), "{letter} ended twice");
+                }
+                Action::Adopted(ticket) => {
+                    assert!(self.adopted.insert(ticket), "{ticket} came to its end twice");
+                }
+                Action::Drop(piece) => self.dropped.extend(keys([&piece])),
+            }
+        }
+        self.widest = self.widest.max(self.under_way.len());
+        if changes_rows {
+            self.check_rows();
+        }
+    }
+
+    /// If the process died now: what its successor would deliver of the spools is in order, but for what was acknowledged before.
+    pub(super) fn check_rows(&self) {
+        let lane_of = |record: &Record| match self.engine.policy.ordering {
+            Ordering::Source => Some(0),
+            Ordering::Entity => Some(record.lane),
+            Ordering::None => None,
+        };
+        let mut seen: FxHashSet<i32> = self.received.iter().chain(&self.dead).copied().collect();
+        let mut last = FxHashMap::default();
+        for of_lanes in [true, false] {
+            for at in self.rows.iter().filter(|at| of_lanes == (at.spool != SpoolKey::Whole)) {
+                for record in at.left.iter().map(|i| &at.batch.records[i]) {
+                    let key = record.key.expect("has one");
+                    if at.batch.failed.is_some() || !seen.insert(key) {
+                        continue;
+                    }
+                    if let Some(lane) = lane_of(record) {
+                        let before = last.insert(lane, key);
+                        assert!(before.is_none_or(|before| before < key), "{key} after {before:?}");
+                    }
+                }
+            }
+        }
+    }
+
+    /// Ends the request at `at` with what `answer` says of each key.
+    pub(super) fn answer(&mut self, at: usize, partial: bool, answer: &mut impl FnMut(i32) -> Option<Fault>) {
+        let (id, request) = self.under_way.swap_remove(at);
+        let keys = keys(&request.pieces);
+        let verdicts: Vec<_> = keys.iter().map(|key| answer(*key)).collect();
+        let outcome = if partial {
+            for (key, verdict) in keys.iter().zip(&verdicts) {
+                if verdict.is_none() {
+                    self.received.push(*key);
+                }
+            }
+            Outcome::Partial(verdicts.into_iter().map(|v| v.map(failure)).collect())
+        } else if let Some(fault) = verdicts.iter().flatten().next() {
+            Outcome::Failed(failure(*fault))
+        } else {
+            self.received.extend(&keys);
+            Outcome::Delivered
+        };
+        self.input(Input::Done { request: id, outcome });
+    }
+
+    /// Replays `n` dead letters with the keys from `first`.
+    pub(super) fn replay(&mut self, first: i32, n: i32, entities: u64) {
+        for key in first..first + n {
+            self.input(Input::Replay { letter: i64::from(key), piece: piece(key, 1, entities) });
+        }
+    }
+
+    pub(super) fn adopt(&mut self, key: i32, destination: u16, entities: u64, room: Room) {
+        let ticket = key as u64 + u64::from(destination) * 1_000_000;
+        self.input(Input::Adopt { ticket, piece: failed_piece(key, destination, entities), room });
+    }
+
+    /// The numbers of the replays that ended as `which` says.
+    pub(super) fn ended(&self, which: impl Fn(&ReplayEnd) -> bool) -> Vec<i64> {
+        self.replayed.iter().filter(|(_, end)| which(end)).map(|(letter, _)| *letter).collect()
+    }
+
+    pub(super) fn store_replies(&mut self) {
+        if let Some(input) = self.store.pop_front() {
+            self.input(input);
+        }
+    }
+
+    pub(super) fn store_dead_letters(&mut self) {
+        while let Some(letter) = self.letters.pop_front() {
+            let mut actions = Vec::new();
+            self.engine.dead_letter_stored(&letter, &mut actions);
+            self.carry_out(actions);
+        }
+    }
+
+    /// Lets everything come to its end; the target takes all from now on unless `poison`.
+    pub(super) fn finish(&mut self, partial: bool, poison: impl Fn(i32) -> bool) {
+        for _ in 0..200_000 {
+            if self.engine.is_idle()
+                && self.store.is_empty()
+                && self.letters.is_empty()
+                && self.rows.is_empty()
+            {
+                return;
+            }
+            self.store_replies();
+            self.store_dead_letters();
+            if self.under_way.is_empty() {
+                if let Some(at) = self.engine.wakes_at() {
+                    self.now = self.now.max(at);
+                }
+                self.input(Input::Tick);
+            } else {
+                self.answer(0, partial, &mut |key| poison(key).then_some(Fault::Retryable));
+            }
+        }
+        panic!("stuck: {:?} {:?} rows {}", self.engine.gauges(), self.engine.wakes_at(), self.rows.len());
+    }
+}
+
+pub(super) fn attempts(attempts: u32) -> Policy {
+    Policy { retry: Retry { attempts, ..Retry::default() }, ..Policy::default() }
+}
+
+pub(super) fn shape(events_max: usize, partial: bool) -> Shape {
+    Shape { events_max, bytes_max: 1 << 20, partial }
+}
