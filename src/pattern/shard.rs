@@ -3,6 +3,9 @@
 //! Quamina gets the fields that [`flatten`](super::flatten) found, not the JSON: one reading serves both evaluators, and quamina's own flattener
 //! (0.7) takes an object in an array on a leaf's path for the array's parent, which loses fields.
 //!
+//! What it finds is a guess that misses nothing: an exact value that is added after an `anything-but` or a `prefix` on the same path changes states that those
+//! share among many bytes, and is then found in values that it does not equal (0.7). The direct evaluator tries whatever was found.
+//!
 //! What quamina 0.7 cannot say as Event Ruler does is not given to it: `$or`, `anything-but` of operators or of mixed lists, `prefix` and `suffix`
 //! in any case, `exists`, addresses, and integers that binary64 cannot hold. Wildcards it has, but 1,000 of them cost 235 µs an event, more than
 //! trying them in turn. It checks arrays only between neighbouring fields, so alternatives have at most two paths. Its numeric ranges compare
@@ -104,7 +107,7 @@ impl Shard {
         &self.alternatives
     }
 
-    /// Adds to `out` the alternatives whose data constraints hold; false where quamina is not asked because the event has too many fields.
+    /// Adds to `out` the alternatives whose data constraints hold, and perhaps others; false where quamina is not asked because the event has too many fields.
     pub fn matches(
         &self,
         data: &str,
@@ -150,8 +153,7 @@ fn element(test: &Test) -> Option<Json> {
     let number = |number: Number| number.is_exact_as_float().then(|| json_number(number)).flatten();
     match test {
         Test::Text(text) => Some(json!(text)),
-        // Quamina's automaton for a zero is empty: beside an `anything-but` it is found in an empty string.
-        Test::Number(value) => number(*value).filter(|number| number.as_f64() != Some(0.0)),
+        Test::Number(value) => number(*value),
         Test::Literal(literal) => serde_json::from_str(literal.as_str()).ok(),
         Test::Prefix(prefix) if affix(prefix) => Some(json!({ "prefix": prefix })),
         Test::Suffix(suffix) if affix(suffix) => Some(json!({ "suffix": suffix })),

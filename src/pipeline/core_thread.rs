@@ -292,14 +292,10 @@ impl CoreThread {
         let names: Vec<String> = self.spooled.keys().cloned().collect();
         for name in names {
             let (processor, function) = name.split_once('/').unwrap_or((&name, ""));
-            match self.config.processors.iter().position(|p| p.name == processor) {
-                Some(at) => {
-                    let id = self.core.destinations.intern(at, processor, function);
-                    self.mailbox(id);
-                }
-                None => {
-                    tracing::warn!(destination = %name, "events are spooled for a destination that is not configured any more; they stay in the store")
-                }
+            // What has no processor any more was told of when the store was opened.
+            if let Some(at) = self.config.processors.iter().position(|p| p.name == processor) {
+                let id = self.core.destinations.intern(at, processor, function);
+                self.mailbox(id);
             }
         }
     }

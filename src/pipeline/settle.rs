@@ -87,14 +87,6 @@ impl Settle {
         self.collect();
     }
 
-    /// A destination is gone for good: nothing waits for it any more.
-    pub fn forget(&mut self, destination: DestinationId) {
-        for flight in &mut self.flights {
-            flight.pending.retain(|(other, _)| *other != destination);
-        }
-        self.collect();
-    }
-
     /// The oldest createdTime of a batch that is not settled, microseconds since 1970 UTC: no unsettled event is older.
     pub fn oldest_us(&self) -> Option<i64> {
         self.flights.iter().filter(|flight| !flight.pending.is_empty()).map(|flight| flight.oldest_us).min()

@@ -146,9 +146,15 @@ impl Intake {
         answered.await.unwrap_or(Err(BeginError::Closed))
     }
 
-    /// Waits for room for `bytes` in the global budget. To be called before the read that fills it.
+    /// Waits for room for `bytes` in the global budget, or for a quarter of it if that is less: half of it may be taken for long by targets that are gone, and who
+    /// waits for much holds up all others. To be called before the read that fills it.
     pub async fn reserve(&self, bytes: usize) -> Permit {
-        self.budget.reserve(bytes).await
+        self.budget.reserve(bytes.min(self.budget.limit() / 4)).await
+    }
+
+    /// Takes `bytes` of the global budget at once: for who holds some of it, and would hold up others by waiting for more.
+    pub fn take(&self, bytes: usize) -> Permit {
+        self.budget.take(bytes)
     }
 
     /// Hands a page to the decoder; waits while its queue is full.

@@ -90,8 +90,8 @@ fn data() -> impl Strategy<Value = Json> {
     prop::collection::btree_map(names(), value, 0..4).prop_map(|map| json!(map))
 }
 
-/// What one shard of those of `patterns` that quamina takes finds in `data`, and what the direct evaluator finds, is the same.
-fn agree(patterns: Vec<Json>, data: &Json) -> Result<(), TestCaseError> {
+/// One shard of those of `patterns` that quamina takes finds in `data` whatever the direct evaluator finds.
+fn misses_nothing(patterns: Vec<Json>, data: &Json) -> Result<(), TestCaseError> {
     let patterns: Vec<_> = patterns
         .into_iter()
         .enumerate()
@@ -109,34 +109,48 @@ fn agree(patterns: Vec<Json>, data: &Json) -> Result<(), TestCaseError> {
     fields.read(&text, &set.paths).unwrap();
     let mut found = Vec::new();
     prop_assert!(shard.matches(&text, &fields, &mut Vec::new(), &mut found));
-    found.sort_unstable();
-    found.dedup();
     let facts = Facts { data: text.as_bytes(), ..EVENT };
     let mut direct = Data::default();
     let mut event = Event::new(&facts);
-    let expected: Vec<_> = ids
-        .into_iter()
-        .filter(|&id| direct.holds(&set.alternatives[id as usize], &mut event, &set))
-        .collect();
-    prop_assert_eq!(found, expected);
+    for id in ids {
+        let holds = direct.holds(&set.alternatives[id as usize], &mut event, &set);
+        prop_assert!(!holds || found.contains(&id), "{} of {:?}", id, patterns);
+    }
     Ok(())
 }
 
+/// Which of `patterns` match an event with this data.
+fn matching(patterns: &[Json], data: &Json) -> Vec<PatternId> {
+    let patterns: Vec<_> = patterns
+        .iter()
+        .enumerate()
+        .map(|(id, pattern)| (id as PatternId, json!({"data": pattern})))
+        .collect();
+    let mut matcher = Arc::new(PatternSet::compile(Root::CloudEvent, &patterns).unwrap()).matcher();
+    let (data, mut out) = (data.to_string(), Vec::new());
+    matcher.matches(&Facts { data: data.as_bytes(), ..EVENT }, &mut out);
+    out
+}
+
 #[test]
-fn quamina_and_the_direct_evaluator_agree_on_what_they_did_not() {
+fn what_quamina_takes_for_something_else_is_not_found() {
     // Quamina's ranges compare bytes, and `false` lies below `0`; its prefixes see the quote that closes a string.
     for (pattern, data) in [
         (json!({"a": [{"numeric": ["<", 0]}]}), json!({"a": false})),
         (json!({"a": [{"prefix": "\""}]}), json!({"a": ""})),
         (json!({"a": [{"suffix": "\""}]}), json!({"a": ""})),
     ] {
-        agree(vec![pattern], &data).unwrap();
+        assert!(matching(&[pattern], &data).is_empty());
     }
-    // A zero beside an `anything-but` was found in an empty string.
-    for zero in [json!(0), json!(-0.0)] {
-        for other in [json!({"anything-but": [1]}), json!({"anything-but": ["a"]})] {
-            agree(vec![json!({"c": [other]}), json!({"c": [zero]})], &json!({"c": ""})).unwrap();
-        }
+    // Exact values behind what shares states with them.
+    for (first, second, value) in [
+        (json!({"prefix": "a"}), json!("ab"), "aa"),
+        (json!({"anything-but": ["a"]}), json!("b"), "1"),
+        (json!({"anything-but": ["a"]}), json!(5), ""),
+        (json!({"anything-but": [1]}), json!(0), ""),
+    ] {
+        let patterns = [json!({"c": [first]}), json!({"c": [second]})];
+        assert_eq!(matching(&patterns, &json!({"c": value})), [0], "{patterns:?}");
     }
 }
 
@@ -144,8 +158,8 @@ proptest! {
 
     /// On what quamina takes it finds what the direct evaluator finds.
     #[test]
-    fn quamina_and_the_direct_evaluator_agree(patterns in prop::collection::vec(data_pattern(false), 1..6), data in data()) {
-        agree(patterns, &data)?;
+    fn quamina_misses_nothing_that_the_direct_evaluator_finds(patterns in prop::collection::vec(data_pattern(false), 1..6), data in data()) {
+        misses_nothing(patterns, &data)?;
     }
 
     /// However a pattern is found among others, it matches what it matches alone.

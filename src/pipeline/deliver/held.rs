@@ -40,6 +40,14 @@ impl Held {
         self.shares += item.bytes();
     }
 
+    /// An item whose share was `whole` is two now.
+    pub fn split(&mut self, whole: usize, front: &Item, rest: &Item) {
+        if counts(rest) {
+            *self.batches.entry(address(&rest.batch)).or_default() += 1;
+            self.shares = self.shares.saturating_sub(whole) + front.bytes() + rest.bytes();
+        }
+    }
+
     pub fn let_go(&mut self, item: &Item) {
         if !counts(item) {
             return;
@@ -58,6 +66,11 @@ impl Held {
     pub fn more_with(&self, item: &Item) -> usize {
         let known = !counts(item) || self.batches.contains_key(&address(&item.batch));
         if known { 0 } else { item.batch.size() }
+    }
+
+    /// Whether nothing is held.
+    pub fn is_empty(&self) -> bool {
+        self.batches.is_empty() && self.bytes == 0 && self.shares == 0
     }
 
     /// Whether less than half of what is held is for events that wait.

@@ -109,6 +109,8 @@ pub(super) struct Lanes {
     pub parked_lanes: usize,
     /// Events that wait in lanes; what is under way is not counted.
     pub events: usize,
+    /// Those of them that are replays.
+    replays: usize,
 }
 
 impl Lanes {
@@ -150,6 +152,7 @@ impl Lanes {
         let item = if lane.is_parked() { item.compact() } else { item };
         self.held.hold(&item);
         self.events += item.picks.len();
+        self.replays += if is_replay(key) { item.picks.len() } else { 0 };
         lane.bytes += item.bytes();
         if parks(key, lane) {
             self.parked += item.bytes();
@@ -164,6 +167,8 @@ impl Lanes {
     fn left(&mut self, key: LaneKey, item: &Item) {
         self.held.let_go(item);
         self.events -= item.picks.len();
+        self.replays -= if is_replay(key) { item.picks.len() } else { 0 };
+        debug_assert!(self.events > 0 || self.held.is_empty(), "{:?}", self.held);
         if let Some(lane) = self.lanes.get_mut(&key) {
             lane.bytes = lane.bytes.saturating_sub(item.bytes());
             if parks(key, lane) {
@@ -298,12 +303,18 @@ impl Lanes {
                 lane.items.push_front(item);
                 break;
             }
+            let share = item.bytes();
             let (front, rest) = item.split_front(events - count, bytes - size);
             count += front.picks.len();
             size += front.request_bytes();
             let cut = rest.is_some();
             if let Some(rest) = rest {
-                self.held.hold(&rest);
+                self.held.split(share, &front, &rest);
+                let rounding = share - front.bytes() - rest.bytes();
+                lane.bytes = lane.bytes.saturating_sub(rounding);
+                if parks(key, lane) {
+                    self.parked = self.parked.saturating_sub(rounding);
+                }
                 lane.items.push_front(rest);
             }
             taken.push(front);
@@ -382,6 +393,7 @@ impl Lanes {
             let item = item.compact();
             self.held.hold(&item);
             self.events += item.picks.len();
+            self.replays += if is_replay(key) { item.picks.len() } else { 0 };
             lane.bytes += item.bytes();
             if parks(key, lane) {
                 self.parked += item.bytes();
@@ -418,7 +430,7 @@ impl Lanes {
 
     /// Takes out the replays that wait.
     pub fn drain_replays(&mut self) -> Vec<Item> {
-        self.take_out(is_replay)
+        if self.replays == 0 { Vec::new() } else { self.take_out(is_replay) }
     }
 
     fn take_out(&mut self, which: impl Fn(LaneKey) -> bool) -> Vec<Item> {

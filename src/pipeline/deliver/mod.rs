@@ -305,10 +305,10 @@ impl Delivery {
         let (open, rests) = (self.health.is_open(), self.health.rests(now));
         if rests && self.spool.may_give_back() {
             let items = self.lanes.drain_spooled(|key| self.spool.has_lane(key));
-            self.spool.give_back(SpoolKey::Whole, items);
+            self.spool.give_back(items, &self.lanes);
         }
-        // Where the target is gone only what it is probed with has a place in memory.
-        if !open || !(rests || self.lanes.events > 0 || !self.under_way.is_empty()) {
+        // Where the target is gone only what it is probed with has a place in memory. What waits for its own next try is nothing to probe with.
+        if !open || !(rests || self.lanes.has_ready(false) || !self.under_way.is_empty()) {
             let parked_max = self.parked_max();
             self.spool.fetch(&mut self.lanes, parked_max, spilled, open, actions);
         }
@@ -323,7 +323,7 @@ impl Delivery {
 
     /// When the spool is asked for something to probe with.
     fn probes_at(&self) -> Option<Duration> {
-        let is_due = self.health.is_open() && self.under_way.is_empty() && self.lanes.events == 0;
+        let is_due = self.health.is_open() && self.under_way.is_empty() && !self.lanes.has_ready(false);
         self.health.wakes_at().filter(|_| is_due && self.spool.is_dry())
     }
 
@@ -480,7 +480,7 @@ impl Delivery {
         } else if self.spool.has_lane(key) && self.spool.is_short_of_room(&self.lanes, self.parked_max()) {
             // It comes back from there for its next try; until then another one has its place.
             let items = self.lanes.take_resting(key);
-            self.spool.give_back(SpoolKey::Lane(key), items);
+            self.spool.give_back(items, &self.lanes);
         }
     }
 

@@ -5,15 +5,17 @@
 //!  a parked lane's spool:     an event that is refused and what waits behind it     one a lane, so that a poisoned entity holds up only itself
 //! ```
 //!
-//! INVARIANT: rows are fetched only when nothing that was under way at the spill still is: an event is never at the target twice at once.
+//! INVARIANT: rows are fetched only when nothing that was under way at the spill still is, and what was fetched is not taken for new when it is read again: an
+//! event is never at the target twice at once.
+//! INVARIANT: what was fetched goes back to the spool that it is in, whatever lane it waits in.
 //! INVARIANT: what is in a lane's spool is older than what is in the destination's, and goes before it; what is in the lane itself is older still.
 //! INVARIANT: what the store has of a spool is in order whenever the process dies: events that were written anew leave their old rows together, and not a part
 //! of them.
 //! INVARIANT: a parked lane has its next try when its wait is over, however many others are parked: none keeps its place in memory while it waits and others
 //! want it.
 //! INVARIANT: what the store has no room for is sent from memory as soon as nothing older waits in the spool: a full disk stops no target that takes events.
-//! INVARIANT: while a breaker is open nothing of the destination's spool stays in memory but the row that is probed with: dead targets, however many, hold up
-//! nobody else.
+//! INVARIANT: while a breaker is open nothing of the destination's spool stays in memory but the row that is probed with, and what was refused for its own sake:
+//! dead targets, however many, hold up nobody else.
 //! INVARIANT: what is in memory of spools is at most [`SPOOL_REFETCH_BYTES`] + [`SPOOL_FETCH_BYTES`] (or one row) that may be sent, and what is parked.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
@@ -78,16 +80,20 @@ pub struct Spooled {
     pub lanes: Vec<(u64, usize)>,
 }
 
-/// What an event in the spool is told apart by: one that is adopted from two destinations is there twice.
-type Told = (usize, Identity, Option<Arc<Failed>>);
+/// What an event in the spool is told apart by: one that is adopted from two destinations is there twice. The hash is of the source's name, since all that
+/// are not configured any more have one index.
+type Told = (usize, u32, Identity, Option<Arc<Failed>>);
 
 fn told(batch: &Batch, i: usize) -> Told {
-    (batch.source.index, batch.records[i].identity, batch.failed.clone())
+    let source = &batch.source;
+    let name = crc32fast::hash(source.name.as_bytes());
+    (source.index, name, batch.records[i].identity, batch.failed.clone())
 }
 
 /// A row that was fetched.
 #[derive(Debug)]
 struct Open {
+    spool: SpoolKey,
     /// All that it has in the store, in order.
     identities: Box<[Identity]>,
     /// Events of it that came.
@@ -102,11 +108,11 @@ struct Open {
 
 impl Open {
     /// `events`: how many the store had left of it. `left`: those that are not delivered.
-    fn new(batch: &Arc<Batch>, events: usize, left: &Selection) -> Self {
+    fn new(spool: SpoolKey, batch: &Arc<Batch>, events: usize, left: &Selection) -> Self {
         let mut gone = Selection::first(batch.records.len());
         gone.remove(left);
         let identities = batch.records.iter().map(|record| record.identity).collect();
-        Open { identities, events, left: left.len(), gone, batch: Arc::downgrade(batch) }
+        Open { spool, identities, events, left: left.len(), gone, batch: Arc::downgrade(batch) }
     }
 
     /// It needs these of its events no more.
@@ -159,8 +165,8 @@ pub(super) struct Spools {
     dry: VecDeque<LaneKey>,
     /// Whether one of them is being fetched.
     lane_fetching: bool,
-    /// Whether the lanes' spools have to be empty before the destination's is read: they were written in another ordering scope.
-    lanes_first: bool,
+    /// Whether lanes' spools are of another ordering scope: they have to be empty before the destination's is read.
+    lanes_differ: bool,
     /// Appends that are not durable yet, in order. What came from a spool and goes to one again leaves its old row then.
     appending: BTreeMap<u64, Vec<(SpoolKey, Item)>>,
     /// Whether the first of them is with the store; the others wait, so that one that is refused is not overtaken.
@@ -169,6 +175,8 @@ pub(super) struct Spools {
     full_until: Option<Duration>,
     next_ticket: u64,
     open: FxHashMap<SpoolRow, Open>,
+    /// Rows that came to their end while rows were being fetched, and may be among those.
+    ended: FxHashSet<SpoolRow>,
     /// Those of which more is gone than the store knows.
     unmarked: FxHashSet<SpoolRow>,
     /// When it is told.
@@ -182,19 +190,20 @@ pub(super) struct Spools {
 
 impl Spools {
     pub fn new(spooled: Spooled, ordering: Ordering) -> Self {
-        let lanes_first = ordering != Ordering::Entity && !spooled.lanes.is_empty();
+        let lanes_differ = ordering != Ordering::Entity;
         Spools {
-            active: spooled.whole > 0 || lanes_first,
+            active: spooled.whole > 0 || (lanes_differ && !spooled.lanes.is_empty()),
             whole: Queue::new(spooled.whole),
             dry: spooled.lanes.iter().map(|(key, _)| *key).collect(),
             lanes: spooled.lanes.into_iter().map(|(key, rows)| (key, Queue::new(rows))).collect(),
             lane_fetching: false,
-            lanes_first,
+            lanes_differ,
             appending: BTreeMap::new(),
             at_store: false,
             full_until: None,
             next_ticket: 0,
             open: FxHashMap::default(),
+            ended: FxHashSet::default(),
             unmarked: FxHashSet::default(),
             marks_at: None,
             given_back: FxHashMap::default(),
@@ -217,9 +226,14 @@ impl Spools {
         self.lanes.contains_key(&key)
     }
 
+    /// Whether lanes' spools come before the destination's.
+    fn lanes_first(&self) -> bool {
+        self.lanes_differ && !self.lanes.is_empty()
+    }
+
     /// Whether no reply of the store is awaited.
     pub fn is_quiet(&self) -> bool {
-        self.appending.is_empty() && !self.whole.fetching && !self.lane_fetching
+        self.appending.is_empty() && !self.is_fetching()
     }
 
     /// Writes to the end of the destination's spool.
@@ -343,7 +357,7 @@ impl Spools {
         let (mut lanes, mut whole) = (Vec::new(), Vec::new());
         let is_next = |queue: &Queue| queue.stored == 0 && !queue.fetching;
         let may_leave = |(key, _): &(SpoolKey, Item)| match key {
-            SpoolKey::Whole => is_next(&self.whole) && !spilled_under_way && !self.lanes_first,
+            SpoolKey::Whole => is_next(&self.whole) && !spilled_under_way && !self.lanes_first(),
             SpoolKey::Lane(key) => self.lanes.get(key).is_none_or(is_next),
         };
         if self.at_store || !self.appending.values().flatten().all(may_leave) {
@@ -387,7 +401,7 @@ impl Spools {
 
     /// Leaves the destination's spool if all that was written stands in the lanes: what comes now stands behind it there.
     pub fn leave_if_empty(&mut self, lanes: &mut Lanes) {
-        if self.active && self.whole.is_empty() && !self.lanes_first {
+        if self.active && self.whole.is_empty() && !self.lanes_first() {
             self.active = false;
             self.ahead.clear();
             lanes.sweep(|key| self.lanes.contains_key(&key));
@@ -430,8 +444,7 @@ impl Spools {
             let (spool, after) = (SpoolKey::Lane(key), queue.last);
             actions.push(Action::Fetch { spool, after, bytes: SPOOL_LANE_FETCH_BYTES });
         }
-        self.lanes_first &= !self.lanes.is_empty();
-        if !self.active || self.whole.fetching || spilled_under_way || self.lanes_first {
+        if !self.active || self.whole.fetching || spilled_under_way || self.lanes_first() {
             return;
         }
         if self.whole.stored > 0 {
@@ -452,13 +465,19 @@ impl Spools {
     ) -> Vec<Item> {
         self.lane_fetching &= spool == SpoolKey::Whole;
         let (is_end, last) = (rows.is_empty(), rows.last().map(|(row, _)| *row));
-        // Behind what was given back there may be rows that have all their events under way, or on their way to the dead letters.
-        rows.retain(|(row, _)| !self.open.contains_key(row) || self.given_back.contains_key(row));
+        // Behind what was given back there may be rows that have all their events under way, or on their way to the dead letters, or had them a moment ago.
+        rows.retain(|(row, _)| match self.open.contains_key(row) {
+            true => self.given_back.contains_key(row),
+            false => !self.ended.contains(row),
+        });
         if let Some(queue) = self.queue(spool) {
             queue.fetching = false;
             // The store has less than was counted if there is none: it was emptied by hand.
             queue.stored = if is_end { 0 } else { queue.stored.saturating_sub(rows.len()) };
             queue.last = last.unwrap_or(queue.last);
+        }
+        if !self.is_fetching() {
+            self.ended.clear();
         }
         let mut items = Vec::with_capacity(rows.len());
         for (row, Piece { batch, picks }) in rows {
@@ -473,7 +492,7 @@ impl Spools {
                 actions.push(Action::Unspool(row));
                 continue;
             }
-            self.open.insert(row, Open::new(&batch, picks.len(), &left));
+            self.open.insert(row, Open::new(spool, &batch, picks.len(), &left));
             if left.len() < picks.len() {
                 self.unmarked.insert(row);
             }
@@ -498,24 +517,35 @@ impl Spools {
             || (!self.dry.is_empty() && !self.lane_fetching)
     }
 
-    /// What was in memory of a spool is to be fetched again. It is in the store: nothing is written.
-    pub fn give_back(&mut self, spool: SpoolKey, items: Vec<Item>) {
+    /// What was in memory of spools is to be fetched again. It is in the store: nothing is written.
+    pub fn give_back(&mut self, items: Vec<Item>, lanes: &Lanes) {
         let mut rows: BTreeMap<SpoolRow, Vec<Item>> = BTreeMap::new();
         for item in items {
             match item.origin {
                 Origin::Spool(row) => rows.entry(row).or_default().push(item),
-                _ => debug_assert!(false, "what a lane with a spool has in memory is from there"),
+                _ => debug_assert!(false, "only what is from a spool is given back"),
             }
         }
-        let given_before = rows.keys().filter(|row| self.given_back.contains_key(row)).count();
-        let (Some(queue), Some((first, _))) = (self.queue(spool), rows.first_key_value()) else { return };
-        queue.last = queue.last.min(SpoolRow(first.0 - 1));
-        queue.stored += rows.len() - given_before;
+        let mut touched = FxHashSet::default();
         for (row, items) in rows {
+            let Some(open) = self.open.get(&row) else {
+                debug_assert!(false, "what is in memory of a row keeps it");
+                continue;
+            };
+            let queue = match open.spool {
+                SpoolKey::Whole => &mut self.whole,
+                SpoolKey::Lane(key) => {
+                    touched.insert(key);
+                    self.lanes.entry(key).or_insert_with(|| Queue::new(0))
+                }
+            };
+            queue.last = queue.last.min(SpoolRow(row.0 - 1));
+            queue.stored += usize::from(!self.given_back.contains_key(&row));
             let events: usize = items.iter().map(|item| item.picks.len()).sum();
-            if self.open.get(&row).is_some_and(|open| open.events == events) {
+            if open.events == events {
                 // As if it had never been fetched.
                 self.open.remove(&row);
+                self.unmarked.remove(&row);
                 continue;
             }
             let told = items.iter().flat_map(|item| {
@@ -523,6 +553,11 @@ impl Spools {
             });
             self.given_back.entry(row).or_default().extend(told);
         }
+        touched.into_iter().for_each(|key| self.look_at(key, lanes));
+    }
+
+    fn is_fetching(&self) -> bool {
+        self.whole.fetching || self.lane_fetching
     }
 
     /// Events of a fetched row are delivered, or elsewhere in the store; the last of them removes the row.
@@ -539,6 +574,9 @@ impl Spools {
         if open.left == 0 {
             self.open.remove(&row);
             self.unmarked.remove(&row);
+            if self.is_fetching() {
+                self.ended.insert(row);
+            }
             actions.push(Action::Unspool(row));
         }
     }

@@ -27,7 +27,7 @@ use crate::processor::{Failure, Fault, Outcome, Piece, Processor};
 use crate::telemetry::metrics::DestinationMetrics;
 
 pub(super) use self::adopt::{Adopted, Adoption, Sink};
-pub(super) use self::stored::{Unspooled, Waiting, poison_write};
+pub(super) use self::stored::{SpoolJobs, Waiting, poison_write};
 #[cfg(test)]
 pub(super) use self::stored::{dead_letter_write, spool_writes};
 pub(super) use self::troubles::Troubles;
@@ -264,7 +264,7 @@ impl Driver {
 
     fn carry_out(&mut self, actions: &mut Vec<Action>, under_way: &mut UnderWay) {
         let mut settled = Vec::new();
-        let mut unspooled = Unspooled::default();
+        let mut jobs = SpoolJobs::default();
         for action in actions.drain(..) {
             match action {
                 Action::Send { id, request } => {
@@ -295,9 +295,9 @@ impl Driver {
                     self.give_up(letter);
                 }
                 Action::Append { ticket, pieces } => self.append(ticket, &pieces),
-                Action::Fetch { spool, after, bytes } => self.fetch(spool, after, bytes),
-                Action::Unspool(row) => unspooled.row(row),
-                Action::UnspoolSome { row, gone } => unspooled.part(row, gone),
+                Action::Fetch { spool, after, bytes } => jobs.fetches.push((spool, after, bytes)),
+                Action::Unspool(row) => jobs.row(row),
+                Action::UnspoolSome { row, gone } => jobs.part(row, gone),
                 Action::Replayed { letter, end } => self.replayed(letter, end),
                 Action::Adopted(ticket) => self.adopted.done(ticket),
             }
@@ -305,9 +305,12 @@ impl Driver {
         if !settled.is_empty() {
             let _ = self.shared.control.send(Control::Settled { destination: self.id, pieces: settled });
         }
-        let writes = unspooled.writes();
+        let writes = jobs.writes();
         if !writes.is_empty() {
             self.shared.store.apply(writes, |_| ());
+        }
+        for (spool, after, bytes) in jobs.fetches {
+            self.fetch(spool, after, bytes);
         }
     }
 

@@ -221,15 +221,17 @@ pub(in crate::pipeline) fn spool_writes(
     Ok(pieces.iter().zip(batches).map(write).collect())
 }
 
-/// What a step leaves of rows in spools, for the one transaction that it has to be: rows that were written anew must not leave one by one, or after a crash
-/// the rest would come before what has left.
+/// What a step does to rows in spools, in the order in which it has to be done: what leaves in one transaction, since after a crash the rest of what was
+/// written anew would come before what has left; then what is read, or it would be read once more.
 #[derive(Default)]
-pub(in crate::pipeline) struct Unspooled {
+pub(in crate::pipeline) struct SpoolJobs {
     rows: Vec<i64>,
     parts: Vec<Write>,
+    /// Spool, last row that was read before, bytes.
+    pub fetches: Vec<(SpoolKey, SpoolRow, usize)>,
 }
 
-impl Unspooled {
+impl SpoolJobs {
     pub fn row(&mut self, SpoolRow(row): SpoolRow) {
         self.rows.push(row);
     }
@@ -239,11 +241,11 @@ impl Unspooled {
         self.parts.push(Write::SpoolSettled { row, events });
     }
 
-    /// Empty where the step left all as it was.
-    pub fn writes(self) -> Vec<Write> {
-        let Unspooled { rows, parts: mut writes } = self;
-        if !rows.is_empty() {
-            writes.push(Write::SpoolRemove { rows });
+    /// Empty where nothing leaves.
+    pub fn writes(&mut self) -> Vec<Write> {
+        let mut writes = std::mem::take(&mut self.parts);
+        if !self.rows.is_empty() {
+            writes.push(Write::SpoolRemove { rows: std::mem::take(&mut self.rows) });
         }
         writes
     }

@@ -71,7 +71,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn every_event_that_is_dropped_is_in_a_line_some_time() {
+    async fn dropped_events_are_told_of_once_in_a_while_with_their_number() {
         let mut troubles = Troubles::default();
         let mut told = Vec::new();
         for _ in 0..121 {

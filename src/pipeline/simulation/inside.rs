@@ -240,7 +240,7 @@ impl Inside {
             }
         }
         let name = name(at);
-        let mut unspooled = driver::Unspooled::default();
+        let mut spool_jobs = driver::SpoolJobs::default();
         let (mut posts, mut letters) = (Vec::new(), Vec::new());
         for action in actions {
             match action {
@@ -279,19 +279,22 @@ impl Inside {
                     self.jobs.push_back((writes, Reply::Appended(at, ticket)));
                 }
                 Action::Fetch { spool, after, bytes } => {
-                    self.jobs.push_back((Vec::new(), Reply::Fetch { lane: at, spool, after, bytes }));
+                    spool_jobs.fetches.push((spool, after, bytes));
                 }
-                Action::Unspool(row) => unspooled.row(row),
-                Action::UnspoolSome { row, gone } => unspooled.part(row, gone),
+                Action::Unspool(row) => spool_jobs.row(row),
+                Action::UnspoolSome { row, gone } => spool_jobs.part(row, gone),
             }
         }
         for (lane, mail) in posts {
             self.lanes[lane].mail.push_back(mail);
         }
         letters.into_iter().for_each(|letter| self.store_dead_letter(at, letter, now_us));
-        let writes = unspooled.writes();
+        let writes = spool_jobs.writes();
         if !writes.is_empty() {
             self.jobs.push_back((writes, Reply::Nothing));
+        }
+        for (spool, after, bytes) in spool_jobs.fetches {
+            self.jobs.push_back((Vec::new(), Reply::Fetch { lane: at, spool, after, bytes }));
         }
     }
 

@@ -351,7 +351,7 @@ impl Cursor {
         self.fruitless += 1;
         self.rebuilt_us = self.position_us;
         // vCenter's clock may have been set back since the position was read.
-        let from_us = self.position_us.min(link.vcenter_now_us());
+        let from_us = if self.live { self.position_us.min(link.vcenter_now_us()) } else { self.position_us };
         let begin_us = from_us.saturating_sub(back_us.max(OVERLAP_MIN.as_micros() as i64));
         // Past an event that cannot be decoded is slow reading: once is enough.
         match self.poison_us {
@@ -465,8 +465,10 @@ impl Cursor {
     }
 
     fn advance<A: EventApi>(&mut self, link: &Link<A>, to_us: i64) {
-        // An event from the future must not make a rebuild skip the present.
-        let to_us = to_us.min(link.vcenter_now_us() + CLOCK_SLACK.as_micros() as i64);
+        // An event from the future must not make a rebuild skip the present. What has an end comes to it, whatever the clocks say.
+        let limit_us =
+            if self.live { link.vcenter_now_us() + CLOCK_SLACK.as_micros() as i64 } else { i64::MAX };
+        let to_us = to_us.min(limit_us);
         if to_us > self.position_us {
             if self.live {
                 link.passed(self.position_us, to_us, self.last_key);

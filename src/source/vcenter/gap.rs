@@ -43,7 +43,8 @@ pub(super) async fn step_over<A: EventApi>(
     let mut found = None;
     while found.is_none() && empty_us < to_us {
         let begin_us = (empty_us + width).min(to_us);
-        found = probe(link, begin_us, cursor.end_us()).await?;
+        let room = link.reserve(PAGE_RESERVE_BYTES).await;
+        found = probe(link, begin_us, cursor.end_us(), room).await?;
         if found.is_none() {
             empty_us = begin_us;
         }
@@ -55,7 +56,8 @@ pub(super) async fn step_over<A: EventApi>(
     };
     while found.begin_us - empty_us > GAP_END_MIN.as_micros() as i64 {
         let middle_us = empty_us + (found.begin_us - empty_us) / 2;
-        match probe(link, middle_us, cursor.end_us()).await? {
+        let room = link.take(PAGE_RESERVE_BYTES);
+        match probe(link, middle_us, cursor.end_us(), room).await? {
             Some(earlier) => {
                 let later = std::mem::replace(&mut found, earlier);
                 link.doom(Object::Collector(later.collector));
@@ -96,10 +98,10 @@ async fn probe<A: EventApi>(
     link: &Link<A>,
     begin_us: i64,
     end_us: Option<i64>,
+    mut permit: Permit,
 ) -> Result<Option<Found>, Trouble> {
     link.destroy_doomed().await?;
     let collector = link.create_collector(&link.filter(Some(begin_us), end_us)).await?;
-    let mut permit = link.reserve(PAGE_RESERVE_BYTES).await;
     let events = link.settings.page_events as u32;
     match link.read_next(&collector, events).await {
         Ok(Some(body)) => {

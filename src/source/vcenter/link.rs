@@ -231,6 +231,11 @@ impl<A: EventApi> Link<A> {
         reserved.await
     }
 
+    /// Room in memory that is not waited for, in bytes: for who holds a page already.
+    pub fn take(&self, bytes: usize) -> Permit {
+        self.intake.take(bytes)
+    }
+
     /// The number of a new reading, see [`Page::reading`].
     pub fn next_reading(&self) -> u64 {
         self.next_reading.fetch_add(1, Relaxed)

@@ -3,6 +3,7 @@
 mod model;
 mod parked;
 mod replays;
+mod spools;
 mod world;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -10,9 +11,9 @@ use std::sync::Arc;
 
 use self::world::*;
 use super::*;
-use crate::config::{BatchLimits, Ordering, Overflow, OverflowPolicy, Retry};
+use crate::config::{BatchLimits, Breaker, Ordering, Overflow, OverflowPolicy, Retry};
 use crate::event::{Batch, Failed, Selection, Span};
-use crate::limits::SPOOL_MARK_INTERVAL;
+use crate::limits::{SPOOL_MARK_INTERVAL, SPOOL_REFETCH_BYTES};
 use crate::pipeline::order::tests::batch;
 use crate::processor::Fault;
 

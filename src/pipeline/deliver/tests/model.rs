@@ -41,16 +41,20 @@ proptest! {
         steps in prop::collection::vec(step(), 1..60),
         ordering in prop_oneof![Just(Ordering::Source), Just(Ordering::Entity), Just(Ordering::None)],
         events_max in 1usize..30,
-        concurrency in 1usize..6,
+        concurrency in 1usize..12,
         partial in any::<bool>(),
         share in prop_oneof![Just(usize::MAX), 500usize..20_000],
         scarce in any::<bool>(),
         // With large events parked lanes take turns in memory.
         padding in prop_oneof![4 => Just(0), 1 => Just(30_000usize)],
+        failures in prop_oneof![Just(10), 1u32..4],
+        rows_a_fetch in 1usize..10,
     ) {
         let entities = 5;
-        let policy = Policy { ordering, concurrency, ..attempts(3) };
+        let breaker = Some(Breaker { failures, ..Breaker::default() });
+        let policy = Policy { ordering, concurrency, breaker, ..attempts(3) };
         let mut world = World::new(policy, shape(events_max, partial));
+        world.rows_a_fetch = rows_a_fetch;
         let (mut offered, mut replays, mut adopted) = (0, 1_000_000, BTreeSet::new());
         let room = Room { share, scarce, alone: false };
         for step in steps {
@@ -62,10 +66,13 @@ proptest! {
                 }
                 Step::Answer(at, how) if !world.under_way.is_empty() => {
                     let at = usize::from(at) % world.under_way.len();
+                    // Some answers are that the target is gone for all of them.
+                    let gone = how % 8 == 0;
                     let mut state = u64::from(how) + 1;
                     world.answer(at, partial, &mut |_| {
                         state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
                         match (state >> 60) & 7 {
+                            _ if gone => Some(Fault::Target),
                             0 => Some(Fault::Target),
                             1 => Some(Fault::Retryable),
                             2 if how > 200 => Some(Fault::Permanent),

@@ -67,6 +67,8 @@ pub(super) struct World {
     pub(super) under_way: Vec<(u64, Request)>,
     pub(super) rows: VecDeque<StoredRow>,
     pub(super) next_row: i64,
+    /// Rows of the destination's spool that one fetch brings at most.
+    pub(super) rows_a_fetch: usize,
     pub(super) store: VecDeque<Input>,
     /// On their way to wherever they are kept.
     pub(super) letters: VecDeque<DeadLetter>,
@@ -95,6 +97,7 @@ impl World {
             under_way: Vec::new(),
             rows: VecDeque::new(),
             next_row: 0,
+            rows_a_fetch: 2,
             store: VecDeque::new(),
             letters: VecDeque::new(),
             full: false,
@@ -128,7 +131,9 @@ impl World {
         self.carry_out(actions);
     }
 
-    pub(super) fn carry_out(&mut self, actions: Vec<Action>) {
+    pub(super) fn carry_out(&mut self, mut actions: Vec<Action>) {
+        // As the driver does: what a step reads comes after what it removes.
+        actions.sort_by_key(|action| matches!(action, Action::Fetch { .. }));
         let writes = |action: &Action| matches!(action, Action::Append { .. } | Action::Unspool(_));
         let changes_rows = actions.iter().any(writes);
         for action in actions {
@@ -170,7 +175,7 @@ impl World {
                     };
                     let rows = rows
                         .take_while(fits)
-                        .take(if spool == SpoolKey::Whole { 2 } else { usize::MAX })
+                        .take(if spool == SpoolKey::Whole { self.rows_a_fetch } else { usize::MAX })
                         .map(|at| {
                             let all = Selection::first(at.batch.records.len());
                             (at.row, Piece { batch: Arc::new(pick(&at.batch, &all)), picks: at.left })

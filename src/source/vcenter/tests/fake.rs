@@ -41,6 +41,8 @@ pub struct FakeEvent {
     pub visible_us: i64,
     pub readable: bool,
     pub poison: bool,
+    /// Bytes of its user's name.
+    pub user_bytes: usize,
 }
 
 #[derive(Debug)]
@@ -212,6 +214,7 @@ impl World {
             visible_us: created_us,
             readable: true,
             poison: false,
+            user_bytes: 1,
         };
         self.next_key = self.next_key.wrapping_add(1);
         let at = self.history.partition_point(|place| self.events[*place].created_us <= created_us);
@@ -346,9 +349,10 @@ fn envelope(method: &str, events: &[FakeEvent]) -> PageBody {
         write!(
             xml,
             "<returnval xsi:type=\"VmPoweredOnEvent\"><key>{}</{end}><chainId>1</chainId><createdTime>{}</createdTime>\
-             <userName>u</userName></returnval>",
+             <userName>{}</userName></returnval>",
             event.key,
-            format_us(event.created_us)
+            format_us(event.created_us),
+            "u".repeat(event.user_bytes)
         )
         .unwrap();
     }

@@ -64,6 +64,20 @@ async fn a_source_that_waits_for_memory_says_so() {
     run.stop().await;
 }
 
+/// Half of the memory is what targets that are gone may keep; pages of any size have to come through the rest.
+#[tokio::test(start_paused = true)]
+async fn large_pages_do_not_wait_for_more_memory_than_there_may_be() {
+    let fake = Fake::new();
+    let run = Run::start(fake.clone(), settings());
+    fake.world().append().user_bytes = run.budget.limit() / 8 * 5;
+    run.caught_up(MINUTE).await;
+    run.wait(MINUTE, "at rest", |run| run.budget.used() == 0).await;
+    let _gone = run.budget.take(run.budget.limit() / 2);
+    fake.world().append();
+    run.caught_up(MINUTE).await;
+    run.stop().await;
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_start_at_now_reads_nothing_older_whatever_goes_wrong() {
     let fake = Fake::new();

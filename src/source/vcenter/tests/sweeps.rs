@@ -113,3 +113,35 @@ async fn sweeping_can_be_turned_off_and_meets_poison_unharmed() {
     assert_eq!(run.status.sweeps.load(Relaxed), 0);
     run.stop().await;
 }
+
+/// What was read is ahead of the clock then, but what is swept has an end.
+#[tokio::test(start_paused = true)]
+async fn a_sweep_ends_although_the_clock_was_set_back() {
+    let fake = Fake::new();
+    fake.world().clock_ahead_us = 3_600_000_000;
+    let run = Run::start(fake.clone(), settings());
+    for _ in 0..3 {
+        fake.world().append();
+        fake.world().append().visible_us += 5_000_000;
+        fake.world().append();
+        sleep(Duration::from_secs(20)).await;
+    }
+    fake.world().clock_ahead_us = 0;
+    fake.world().events.iter_mut().for_each(|event| event.visible_us = 0);
+    // A new session asks for the time.
+    fake.world().kill_session();
+    sleep(Duration::from_secs(1)).await;
+    for _ in 0..10 {
+        let mut world = fake.world();
+        // Keys are missing.
+        let next_key = world.append().key + 2;
+        world.set_next_key(next_key);
+    }
+    fake.world().destroy_collectors();
+    run.caught_up(2 * MINUTE).await;
+    let before = fake.world().calls_of("ReadNextEvents");
+    sleep(10 * MINUTE).await;
+    let calls = fake.world().calls_of("ReadNextEvents") - before;
+    assert!(calls < 1_000, "{calls} in ten minutes without an event");
+    run.stop().await;
+}

@@ -1,0 +1,139 @@
+//! What comes back from spools while targets come and go: every row once, and to the spool that it is in. Rows are large here, so that some stay in the store.
+
+use super::*;
+
+/// A row of one event that a former run left: its spool, its key, its entity.
+type Left = (SpoolKey, i32, u64);
+
+fn left_by_a_former_run(policy: Policy, full: bool, rows: impl IntoIterator<Item = Left>) -> World {
+    let mut world = World::new(policy.clone(), shape(1, false));
+    (world.rows_a_fetch, world.full) = (usize::MAX, full);
+    let mut spooled = Spooled::default();
+    for (spool, key, entity) in rows {
+        match spool {
+            SpoolKey::Whole => spooled.whole += 1,
+            SpoolKey::Lane(lane) => spooled.lanes.push((lane, 1)),
+        }
+        let event = padded(piece_of(key, 1, |_| entity), SPOOL_REFETCH_BYTES / 20);
+        let batch = Arc::into_inner(event.batch).expect("just made");
+        world.next_row += 1;
+        let row = SpoolRow(world.next_row);
+        world.rows.push_back(StoredRow { spool, row, batch, left: Selection::first(1) });
+    }
+    world.engine = Delivery::new(policy, shape(1, false), "", spooled, 1);
+    world.input(Input::Tick);
+    settle_store(&mut world);
+    world
+}
+
+fn settle_store(world: &mut World) {
+    while !world.store.is_empty() {
+        world.store_replies();
+    }
+}
+
+/// Ends the request with this event.
+fn answer(world: &mut World, key: i32, fault: Option<Fault>) {
+    let at = world.under_way.iter().position(|(_, request)| keys(&request.pieces) == [key]);
+    world.answer(at.expect("it is under way"), false, &mut |_| fault);
+}
+
+/// Nothing is taken for some minutes.
+fn without_a_target(world: &mut World) {
+    for _ in 0..100 {
+        if world.under_way.is_empty() {
+            world.now = world.engine.wakes_at().unwrap_or(world.now).max(world.now);
+            world.input(Input::Tick);
+        } else {
+            world.answer(0, false, &mut |_| Some(Fault::Target));
+        }
+        settle_store(world);
+    }
+    assert!(world.engine.gauges().breaker_open && world.received.is_empty());
+}
+
+#[test]
+fn rows_that_were_under_way_when_the_target_went_are_delivered_once() {
+    for ordering in [Ordering::None, Ordering::Entity] {
+        let policy = Policy { ordering, concurrency: 32, ..Policy::default() };
+        let mut world =
+            left_by_a_former_run(policy, false, (0..200).map(|key| (SpoolKey::Whole, key, key as u64)));
+        assert_eq!(world.under_way.len(), 32);
+        // The breaker opens, and what waits in memory goes back.
+        for key in 0..10 {
+            answer(&mut world, key, Some(Fault::Target));
+            settle_store(&mut world);
+        }
+        let gauges = world.engine.gauges();
+        assert!(gauges.breaker_open && gauges.waiting_events == 0 && gauges.spooling);
+        // The others fail when it asks again already: they wait in memory, and some that went back are before them in the spool.
+        world.now += Duration::from_secs(20);
+        (10..32).for_each(|key| answer(&mut world, key, Some(Fault::Target)));
+        assert_eq!(world.store.len(), 0);
+        world.now += Duration::from_secs(60);
+        world.input(Input::Tick);
+        // All that is in memory is delivered before the rows come that are asked for meanwhile.
+        while let Some((_, request)) = world.under_way.first() {
+            let key = keys(&request.pieces)[0];
+            answer(&mut world, key, None);
+        }
+        assert_eq!(world.store.len(), 1);
+        world.finish(false, |_| false);
+        world.received.sort();
+        assert_eq!(world.received, (0..200).collect::<Vec<_>>(), "{ordering:?}: each once");
+    }
+}
+
+/// The scope may change between two runs.
+#[test]
+fn what_was_parked_in_another_scope_goes_back_to_its_own_spool() {
+    for ordering in [Ordering::None, Ordering::Source] {
+        let policy = Policy { ordering, ..Policy::default() };
+        let parked = (0..3).map(|key| (SpoolKey::Lane(key as u64 + 7), key, key as u64));
+        let rows = parked.chain((3..60).map(|key| (SpoolKey::Whole, key, key as u64)));
+        let mut world = left_by_a_former_run(policy, false, rows);
+        without_a_target(&mut world);
+        world.finish(false, |_| false);
+        if ordering == Ordering::None {
+            world.received.sort();
+        }
+        assert_eq!(world.received, (0..60).collect::<Vec<_>>(), "{ordering:?}");
+    }
+}
+
+/// An entity's second row comes from the destination's spool while its first is in memory from its own, and the store has no room to put it behind that.
+#[test]
+fn a_lane_gives_the_rows_of_two_spools_back_to_each() {
+    let policy = Policy { ordering: Ordering::Entity, ..Policy::default() };
+    let lane = lanes::lane_of(&piece_of(0, 1, |_| 0).batch, 0);
+    let rows = (1..200).map(|key| (SpoolKey::Whole, key, key as u64 / 2));
+    let rows = [(SpoolKey::Lane(lane), 0, 0)].into_iter().chain(rows);
+    let mut world = left_by_a_former_run(policy, true, rows);
+    without_a_target(&mut world);
+    world.full = false;
+    world.finish(false, |_| false);
+    let first: Vec<i32> = world.received.iter().copied().filter(|key| *key < 2).collect();
+    assert_eq!((first, world.received.len()), (vec![0, 1], 200));
+}
+
+#[test]
+fn a_target_that_is_gone_is_probed_while_a_refused_event_waits_for_its_own_try() {
+    let policy = Policy { ordering: Ordering::None, concurrency: 11, ..Policy::default() };
+    let mut world =
+        left_by_a_former_run(policy, false, (0..200).map(|key| (SpoolKey::Whole, key, key as u64)));
+    let (request, _) = world.under_way.remove(0);
+    let asks = Failure { wait: Some(Duration::from_secs(300)), ..failure(Fault::Retryable) };
+    world.input(Input::Done { request, outcome: Outcome::Failed(asks) });
+    while !world.under_way.is_empty() {
+        settle_store(&mut world);
+        world.answer(0, false, &mut |_| Some(Fault::Target));
+    }
+    let gauges = world.engine.gauges();
+    assert_eq!((gauges.breaker_open, gauges.requests_under_way, gauges.waiting_events), (true, 0, 1));
+    while world.under_way.is_empty() {
+        world.now = world.engine.wakes_at().expect("it probes");
+        assert!(world.now < Duration::from_secs(60), "{:?}", world.now);
+        world.input(Input::Tick);
+        settle_store(&mut world);
+    }
+}
