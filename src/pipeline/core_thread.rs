@@ -338,6 +338,7 @@ impl CoreThread {
             sink,
             adopted: Default::default(),
             troubles: Default::default(),
+            settled: Vec::new(),
         };
         let (name, store) = (Arc::clone(&driver.name), self.shared.store.clone());
         let task = self.runtime.spawn(driver.run(inbox));

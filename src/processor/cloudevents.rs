@@ -106,7 +106,10 @@ impl CloudEvents {
     async fn target(&self) -> Result<&Target, Failure> {
         match &self.place {
             Place::Fixed(target) => Ok(target),
-            Place::Referred(referred) => referred.found.get_or_try_init(|| referred.find()).await,
+            Place::Referred(referred) => {
+                // Boxed, since it is rare and large, and the future of each request would be as large.
+                Box::pin(referred.found.get_or_try_init(|| referred.find())).await
+            }
         }
     }
 

@@ -44,6 +44,7 @@ pub const BUILT_IN: &[(&str, &str)] = &[
     ("idle", include_str!("../../workloads/idle.yaml")),
     ("large-tasks", include_str!("../../workloads/large-tasks.yaml")),
     ("login-storm", include_str!("../../workloads/login-storm.yaml")),
+    ("long-troubles", include_str!("../../workloads/long-troubles.yaml")),
     ("many-vcenters", include_str!("../../workloads/many-vcenters.yaml")),
     ("openfaas", include_str!("../../workloads/openfaas.yaml")),
     ("per-event", include_str!("../../workloads/per-event.yaml")),

@@ -101,7 +101,15 @@ pub(super) struct Driver {
     /// What was adopted from other destinations and has not come to its end.
     pub adopted: Adopted,
     pub troubles: Troubles,
+    /// What the core has yet to be told of.
+    pub settled: Vec<Piece>,
 }
+
+/// How long settled pieces wait for more, so that the core's thread is not woken for each: some hundred times less than the time between two checkpoints.
+const SETTLED_WAIT: Duration = Duration::from_millis(1);
+
+/// Settled pieces that do not wait for more.
+const SETTLED_AT_ONCE: usize = 256;
 
 /// Answers that are taken in one turn of the driver: enough that what a turn costs does not show, few enough that the next requests do not wait.
 const ANSWERS_AT_ONCE: usize = 32;
@@ -121,10 +129,19 @@ impl Driver {
         let mut actions = Vec::new();
         // When to look whether what waits still has a place in memory.
         let mut look_at: Option<Instant> = None;
+        let tell = tokio::time::sleep(Duration::ZERO);
+        tokio::pin!(tell);
+        let mut telling = false;
         // A spool that a former run left starts without an offer.
         self.engine.step(self.now(), Input::Tick, &mut actions);
         loop {
             self.carry_out(&mut actions, &mut under_way);
+            if under_way.is_empty() || self.settled.len() >= SETTLED_AT_ONCE {
+                self.tell_settled();
+            } else if !telling && !self.settled.is_empty() {
+                telling = true;
+                tell.as_mut().reset(Instant::now() + SETTLED_WAIT);
+            }
             self.say_room();
             self.show();
             look_at = self
@@ -146,6 +163,10 @@ impl Driver {
                         answers += 1;
                     }
                     self.make_room(&mut actions);
+                }
+                () = &mut tell, if telling => {
+                    telling = false;
+                    self.tell_settled();
                 }
                 mail = inbox.recv() => match mail {
                     None => return,
@@ -169,6 +190,7 @@ impl Driver {
         loop {
             self.engine.step(self.now(), Input::Stop, &mut actions);
             self.carry_out(&mut actions, &mut under_way);
+            self.tell_settled();
             match tokio::time::timeout_at(until, under_way.next()).await {
                 Ok(Some(answer)) => self.answered(answer, &mut actions),
                 Ok(None) | Err(_) => return,
@@ -263,7 +285,6 @@ impl Driver {
     }
 
     fn carry_out(&mut self, actions: &mut Vec<Action>, under_way: &mut UnderWay) {
-        let mut settled = Vec::new();
         let mut jobs = SpoolJobs::default();
         for action in actions.drain(..) {
             match action {
@@ -281,7 +302,7 @@ impl Driver {
                         Answer { id, outcome, events: request.events, took }
                     }));
                 }
-                Action::Settle(piece) => settled.push(piece),
+                Action::Settle(piece) => self.settled.push(piece),
                 Action::Drop(piece) => {
                     let events = piece.picks.len() as u64;
                     self.metrics.dropped.increment(events);
@@ -302,15 +323,19 @@ impl Driver {
                 Action::Adopted(ticket) => self.adopted.done(ticket),
             }
         }
-        if !settled.is_empty() {
-            let _ = self.shared.control.send(Control::Settled { destination: self.id, pieces: settled });
-        }
         let writes = jobs.writes();
         if !writes.is_empty() {
             self.shared.store.apply(writes, |_| ());
         }
         for (spool, after, bytes) in jobs.fetches {
             self.fetch(spool, after, bytes);
+        }
+    }
+
+    fn tell_settled(&mut self) {
+        if !self.settled.is_empty() {
+            let pieces = std::mem::take(&mut self.settled);
+            let _ = self.shared.control.send(Control::Settled { destination: self.id, pieces });
         }
     }
 

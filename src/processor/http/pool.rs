@@ -94,7 +94,8 @@ impl Pool {
                 Some(lease) => (lease, true),
                 None => {
                     made += 1;
-                    match self.connect().await? {
+                    // Boxed, since it is rare and large, and the future of each request would be as large.
+                    match Box::pin(self.connect()).await? {
                         Some(lease) => (lease, false),
                         None => continue,
                     }
