@@ -194,6 +194,15 @@ fn print(bytes: &[u8]) -> anyhow::Result<()> {
     Stdout::default().write_all(bytes).context("cannot write to standard output")
 }
 
+/// The end of a command that only looks: a reader like `head` may have had enough of what it writes.
+fn enough(ended: anyhow::Result<End>) -> anyhow::Result<End> {
+    let closed = |error: &io::Error| error.kind() == io::ErrorKind::BrokenPipe;
+    match ended {
+        Err(error) if error.downcast_ref().is_some_and(closed) => Ok(End::Done),
+        ended => ended,
+    }
+}
+
 /// Standard output of a command that ends as it would otherwise where a reader like `head` has had enough: what is not read any more is let go.
 #[derive(Debug, Default)]
 struct Stdout {

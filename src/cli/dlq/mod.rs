@@ -6,6 +6,8 @@
 mod change;
 mod look;
 
+use std::io;
+
 use anyhow::bail;
 use clap::{Args, Subcommand};
 use uuid::Uuid;
@@ -13,7 +15,7 @@ use uuid::Uuid;
 use self::change::{Report, ask, drop_letters, replay_here};
 use self::look::{list, show};
 use super::state::{Located, StateArgs, time};
-use super::{End, LogArgs, Stdout};
+use super::{End, LogArgs, Stdout, enough};
 use crate::admin::control::{Answer, Client, Request};
 use crate::durable::{DeadLetterFilter, Reader};
 
@@ -195,10 +197,9 @@ pub(super) fn run(command: &DlqCommand) -> anyhow::Result<End> {
         Ok(located) => located,
         Err(end) => return Ok(end),
     };
-    let out = Stdout::default();
     match command {
-        DlqCommand::List(args) => list(args, &Reader::open(&dir)?, out),
-        DlqCommand::Show(args) => show(args, &Reader::open(&dir)?, out),
+        DlqCommand::List(args) => enough(list(args, &Reader::open(&dir)?, io::stdout().lock())),
+        DlqCommand::Show(args) => enough(show(args, &Reader::open(&dir)?, io::stdout().lock())),
         DlqCommand::Replay(ReplayArgs { change: args, log }) => {
             args.check()?;
             let replayed = |report: &mut Report<_>| match Client::connect(&dir)? {
@@ -208,7 +209,7 @@ pub(super) fn run(command: &DlqCommand) -> anyhow::Result<End> {
                 }),
                 None => replay_here(&dir, config, args, *log, report),
             };
-            let mut report = Report::new(args.json, out);
+            let mut report = Report::new(args.json, Stdout::default());
             let missing = replayed(&mut report)?;
             let end = report.end()?;
             args.filter.all_found(missing)?;
@@ -216,7 +217,7 @@ pub(super) fn run(command: &DlqCommand) -> anyhow::Result<End> {
         }
         DlqCommand::Drop(DropArgs { change: args }) => {
             args.check()?;
-            drop_letters(&dir, args, out)
+            drop_letters(&dir, args, Stdout::default())
         }
     }
 }

@@ -410,10 +410,9 @@ impl Lanes {
         }
     }
 
-    /// Takes out everything that waits but for replays and what `stays`, in reading order within a source. Lanes under way stay, empty.
+    /// Takes out everything that waits but for replays and what `stays`, lane by lane. Lanes under way stay, empty.
     pub fn drain(&mut self, stays: impl Fn(LaneKey) -> bool) -> Vec<Item> {
-        let items = self.take_out(|key| !is_replay(key) && !stays(key));
-        merge(items)
+        self.take_out(|key| !is_replay(key) && !stays(key))
     }
 
     /// Takes out what waits and is in the spool, but for what `stays`, and for what has a lane of its own since it was refused: its tries are counted there.
@@ -495,13 +494,13 @@ pub(super) fn merge_by_lane(items: Vec<(LaneKey, Item)>) -> Vec<(LaneKey, Item)>
     each.collect()
 }
 
-/// Orders events by reading, and joins neighbours of the same batch again. What came from the spool is older than what did not.
-pub(super) fn merge(items: Vec<Item>) -> Vec<Item> {
+/// Orders events by their `age` and by reading, and joins neighbours of the same batch again.
+pub(super) fn merge(items: Vec<Item>, age: impl Fn(&Item) -> u8) -> Vec<Item> {
     let mut events: Vec<_> = items
         .iter()
         .enumerate()
         .flat_map(|(at, item)| {
-            let key = (item.origin, item.batch.source.index);
+            let key = (age(item), item.origin, item.batch.source.index);
             let picks = item.picks.selection();
             picks.iter().map(|i| (key, item.batch.records[i].seq, at, i)).collect::<Vec<_>>()
         })

@@ -303,7 +303,7 @@ impl Delivery {
         self.spool.retry(now, actions);
         self.spool.mark_in_time(now, actions);
         let (open, rests) = (self.health.is_open(), self.health.rests(now));
-        if rests && self.spool.may_give_back() {
+        if rests && self.spool.is_active() {
             let items = self.lanes.drain_spooled(|key| self.spool.has_lane(key));
             self.spool.give_back(items, &self.lanes);
         }
@@ -324,7 +324,7 @@ impl Delivery {
     /// When the spool is asked for something to probe with.
     fn probes_at(&self) -> Option<Duration> {
         let is_due = self.health.is_open() && self.under_way.is_empty() && !self.lanes.has_ready(false);
-        self.health.wakes_at().filter(|_| is_due && self.spool.is_dry())
+        self.health.wakes_at().filter(|_| is_due && self.spool.may_ask(&self.lanes, self.parked_max()))
     }
 
     /// When the next request may be sent, if time is all that is missing.
@@ -503,7 +503,8 @@ impl Delivery {
             }
         }
         items.extend(newest);
-        self.spool.append(lanes::merge(items), actions);
+        let items = lanes::merge(items, |item| self.spool.age(item));
+        self.spool.append(items, actions);
     }
 
     /// Drops new events; but one is kept to probe with where nothing waits.
@@ -519,7 +520,8 @@ impl Delivery {
     }
 
     fn drop_oldest(&mut self, newest: Item, actions: &mut Vec<Action>) {
-        let mut waiting = self.lanes.drain(|key| self.spool.has_lane(key));
+        let waiting = self.lanes.drain(|key| self.spool.has_lane(key));
+        let mut waiting = lanes::merge(waiting, |item| self.spool.age(item));
         let keep = waiting.split_off(waiting.len().div_ceil(2));
         waiting.iter().for_each(|item| self.drop(item, actions));
         for item in keep.into_iter().chain([newest]) {

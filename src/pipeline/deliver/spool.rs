@@ -16,7 +16,8 @@
 //! INVARIANT: what the store has no room for is sent from memory as soon as nothing older waits in the spool: a full disk stops no target that takes events.
 //! INVARIANT: while a breaker is open nothing of the destination's spool stays in memory but the row that is probed with, and what was refused for its own sake:
 //! dead targets, however many, hold up nobody else.
-//! INVARIANT: what is in memory of spools is at most [`SPOOL_REFETCH_BYTES`] + [`SPOOL_FETCH_BYTES`] (or one row) that may be sent, and what is parked.
+//! INVARIANT: what is in memory of spools is at most [`SPOOL_REFETCH_BYTES`] + [`SPOOL_FETCH_BYTES`] (or one row) that may be sent or is to go from one spool to
+//! another, and what is parked.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::{Arc, Weak};
@@ -90,6 +91,13 @@ fn told(batch: &Batch, i: usize) -> Told {
     (source.index, name, batch.records[i].identity, batch.failed.clone())
 }
 
+/// Bytes of what is to go from the destination's spool to lanes'.
+fn moving(items: &[(SpoolKey, Item)]) -> usize {
+    let moves =
+        |(key, item): &&(SpoolKey, Item)| *key != SpoolKey::Whole && matches!(item.origin, Origin::Spool(_));
+    items.iter().filter(moves).map(|(_, item)| item.bytes()).sum()
+}
+
 /// A row that was fetched.
 #[derive(Debug)]
 struct Open {
@@ -137,6 +145,8 @@ struct Queue {
     /// Pieces that are not durable yet.
     appending: usize,
     fetching: bool,
+    /// Rows went back meanwhile that come before those that are being fetched: these are fetched again, behind them.
+    rewound: bool,
     /// For a lane: whether it has nothing in memory and waits for its turn to be fetched.
     dry: bool,
     /// The last row that was fetched.
@@ -145,7 +155,14 @@ struct Queue {
 
 impl Queue {
     fn new(stored: usize) -> Self {
-        Queue { stored, appending: 0, fetching: false, dry: stored > 0, last: SpoolRow(i64::MIN) }
+        Queue {
+            stored,
+            appending: 0,
+            fetching: false,
+            rewound: false,
+            dry: stored > 0,
+            last: SpoolRow(i64::MIN),
+        }
     }
 
     /// Whether all that was written has been fetched.
@@ -169,6 +186,8 @@ pub(super) struct Spools {
     lanes_differ: bool,
     /// Appends that are not durable yet, in order. What came from a spool and goes to one again leaves its old row then.
     appending: BTreeMap<u64, Vec<(SpoolKey, Item)>>,
+    /// Bytes of those of them that are to go from the destination's spool to lanes'.
+    moving: usize,
     /// Whether the first of them is with the store; the others wait, so that one that is refused is not overtaken.
     at_store: bool,
     /// The store had no room: it is asked again then.
@@ -199,6 +218,7 @@ impl Spools {
             lane_fetching: false,
             lanes_differ,
             appending: BTreeMap::new(),
+            moving: 0,
             at_store: false,
             full_until: None,
             next_ticket: 0,
@@ -250,6 +270,7 @@ impl Spools {
     fn write(&mut self, items: Vec<(SpoolKey, Item)>, actions: &mut Vec<Action>) {
         let ticket = self.next_ticket;
         self.next_ticket += 1;
+        self.moving += moving(&items);
         for (key, _) in &items {
             let queue = match key {
                 SpoolKey::Whole => &mut self.whole,
@@ -285,7 +306,9 @@ impl Spools {
     pub fn appended(&mut self, ticket: u64, lanes: &Lanes, actions: &mut Vec<Action>) {
         (self.at_store, self.full_until) = (false, None);
         let mut rewritten = BTreeSet::new();
-        for (key, item) in self.appending.remove(&ticket).unwrap_or_default() {
+        let items = self.appending.remove(&ticket).unwrap_or_default();
+        self.moving -= moving(&items);
+        for (key, item) in items {
             if let Some(queue) = self.queue(key) {
                 queue.appending -= 1;
                 queue.stored += 1;
@@ -363,6 +386,7 @@ impl Spools {
         if self.at_store || !self.appending.values().flatten().all(may_leave) {
             return (lanes, whole);
         }
+        self.moving = 0;
         for (key, item) in std::mem::take(&mut self.appending).into_values().flatten() {
             if let Some(queue) = self.queue(key) {
                 queue.appending -= 1;
@@ -422,6 +446,22 @@ impl Spools {
         }
     }
 
+    /// Whether to ask for rows of a parked lane, and of the destination's spool. `parked_max`: bytes that parked lanes may hold; twice as many where a row is
+    /// wanted to probe with, since the target need not be gone for as long as they wait.
+    fn asks(&self, lanes: &Lanes, parked_max: usize, probes: bool) -> (bool, bool) {
+        let parked_max = parked_max.max(SPOOL_REFETCH_BYTES) * if probes { 2 } else { 1 };
+        let waiting = lanes.bytes().saturating_sub(lanes.parked);
+        let has_room = waiting <= SPOOL_REFETCH_BYTES && lanes.parked <= parked_max;
+        let lane = has_room && !self.lane_fetching && !self.dry.is_empty();
+        let whole = has_room
+            && waiting + self.moving <= SPOOL_REFETCH_BYTES
+            && self.active
+            && self.whole.stored > 0
+            && !self.whole.fetching
+            && !self.lanes_first();
+        (lane, whole)
+    }
+
     /// Asks for the next rows when there is room for them, or leaves the spool when it is empty. `parked_max`: bytes that parked lanes may hold.
     /// `probes`: one row, for a probe.
     pub fn fetch(
@@ -432,11 +472,8 @@ impl Spools {
         probes: bool,
         actions: &mut Vec<Action>,
     ) {
-        let parked_max = parked_max.max(SPOOL_REFETCH_BYTES);
-        if lanes.bytes().saturating_sub(lanes.parked) > SPOOL_REFETCH_BYTES || lanes.parked > parked_max {
-            return;
-        }
-        if !self.lane_fetching
+        let (lane, whole) = self.asks(lanes, parked_max, probes);
+        if lane
             && let Some(key) = self.dry.pop_front()
             && let Some(queue) = self.lanes.get_mut(&key)
         {
@@ -444,14 +481,11 @@ impl Spools {
             let (spool, after) = (SpoolKey::Lane(key), queue.last);
             actions.push(Action::Fetch { spool, after, bytes: SPOOL_LANE_FETCH_BYTES });
         }
-        if !self.active || self.whole.fetching || spilled_under_way || self.lanes_first() {
-            return;
-        }
-        if self.whole.stored > 0 {
+        if whole && !spilled_under_way {
             self.whole.fetching = true;
             let (spool, after) = (SpoolKey::Whole, self.whole.last);
             actions.push(Action::Fetch { spool, after, bytes: if probes { 1 } else { SPOOL_FETCH_BYTES } });
-        } else {
+        } else if !spilled_under_way {
             self.leave_if_empty(lanes);
         }
     }
@@ -472,9 +506,13 @@ impl Spools {
         });
         if let Some(queue) = self.queue(spool) {
             queue.fetching = false;
-            // The store has less than was counted if there is none: it was emptied by hand.
-            queue.stored = if is_end { 0 } else { queue.stored.saturating_sub(rows.len()) };
-            queue.last = last.unwrap_or(queue.last);
+            if std::mem::take(&mut queue.rewound) {
+                rows.clear();
+            } else {
+                // The store has less than was counted if there is none: it was emptied by hand.
+                queue.stored = if is_end { 0 } else { queue.stored.saturating_sub(rows.len()) };
+                queue.last = last.unwrap_or(queue.last);
+            }
         }
         if !self.is_fetching() {
             self.ended.clear();
@@ -506,15 +544,17 @@ impl Spools {
         !self.dry.is_empty() && lanes.parked > parked_max.max(SPOOL_REFETCH_BYTES)
     }
 
-    /// Whether what was fetched of the destination's spool may be given back: nothing more of it is on its way here.
-    pub fn may_give_back(&self) -> bool {
-        self.active && !self.whole.fetching
+    /// Whether there is something to probe with that is not in memory.
+    pub fn may_ask(&self, lanes: &Lanes, parked_max: usize) -> bool {
+        self.asks(lanes, parked_max, true) != (false, false)
     }
 
-    /// Whether there is something to probe with that is not in memory.
-    pub fn is_dry(&self) -> bool {
-        (self.active && self.whole.stored > 0 && !self.whole.fetching)
-            || (!self.dry.is_empty() && !self.lane_fetching)
+    /// Of what waits in memory, what is older is less, before the numbers of rows: what is in lanes' spools may have been written anew there, and then has a
+    /// higher number than what came after it into the destination's.
+    pub fn age(&self, item: &Item) -> u8 {
+        let Origin::Spool(row) = item.origin else { return 2 };
+        let in_lane = self.open.get(&row).is_some_and(|open| open.spool != SpoolKey::Whole);
+        u8::from(!in_lane)
     }
 
     /// What was in memory of spools is to be fetched again. It is in the store: nothing is written.
@@ -541,6 +581,7 @@ impl Spools {
             };
             queue.last = queue.last.min(SpoolRow(row.0 - 1));
             queue.stored += usize::from(!self.given_back.contains_key(&row));
+            queue.rewound |= queue.fetching;
             let events: usize = items.iter().map(|item| item.picks.len()).sum();
             if open.events == events {
                 // As if it had never been fetched.

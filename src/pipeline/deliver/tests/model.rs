@@ -49,13 +49,21 @@ proptest! {
         padding in prop_oneof![4 => Just(0), 1 => Just(30_000usize)],
         failures in prop_oneof![Just(10), 1u32..4],
         rows_a_fetch in 1usize..10,
+        parked in prop_oneof![2 => Just(Vec::new()), 1 => prop::collection::vec(0..5u64, 0..12)],
+        spooled in prop_oneof![2 => Just(0), 1 => 0..40i32],
     ) {
         let entities = 5;
         let breaker = Some(Breaker { failures, ..Breaker::default() });
         let policy = Policy { ordering, concurrency, breaker, ..attempts(3) };
-        let mut world = World::new(policy, shape(events_max, partial));
+        // Of each parked entity, older events than the others.
+        let is_parked = !parked.is_empty();
+        let old = parked.into_iter().enumerate().map(|(at, entity)| (spool_of(entity), 5 * at as i32 + entity as i32, entity)).collect::<Vec<_>>();
+        let first = 5 * old.len() as i32;
+        let rows = old.iter().copied().chain((first..first + spooled).map(|key| (SpoolKey::Whole, key, key as u64 % entities)));
+        let mut world = World::left(policy, shape(events_max, partial), padding, rows);
         world.rows_a_fetch = rows_a_fetch;
-        let (mut offered, mut replays, mut adopted) = (0, 1_000_000, BTreeSet::new());
+        let start = first + spooled;
+        let (mut offered, mut replays, mut adopted) = (start, 1_000_000, BTreeSet::new());
         let room = Room { share, scarce, alone: false };
         for step in steps {
             match step {
@@ -88,16 +96,16 @@ proptest! {
                     replays += i32::from(n);
                 }
                 Step::Adopt(which, destination) => {
-                    let key = i32::from(which) % offered.max(1);
+                    let key = start + i32::from(which) % (offered - start).max(1);
                     if adopted.insert(key + i32::from(destination) * 1_000_000) {
                         world.adopt(key, destination, entities, room);
                     }
                 }
                 Step::Full(full) => world.full = full,
                 Step::Room(scarce, none) => {
- let share = if none { 0 } else { share };
- world.input(Input::Room(Room { share, scarce, ..room }));
- }
+                    let share = if none { 0 } else { share };
+                    world.input(Input::Room(Room { share, scarce, ..room }));
+                }
                 Step::Time(ms) => {
                     world.now += Duration::from_millis(u64::from(ms));
                     world.input(Input::Tick);
@@ -113,12 +121,15 @@ proptest! {
         let mut all: Vec<i32> = received.iter().chain(&world.dead).copied().collect();
         all.sort();
         let received: Vec<i32> = received.into_iter().filter(|key| *key < 1_000_000).collect();
-        prop_assert_eq!(all, (0..offered).chain(adopted).collect::<Vec<_>>(), "each event exactly once");
+        let old = old.iter().map(|(_, key, _)| *key);
+        prop_assert_eq!(all, old.chain(first..offered).chain(adopted).collect::<BTreeSet<_>>().into_iter().collect::<Vec<_>>(), "each event exactly once");
         prop_assert_eq!(world.replayed.len() as i32, replays - 1_000_000, "every replay ends");
         let delivered = world.ended(|end| matches!(end, ReplayEnd::Delivered));
         prop_assert_eq!(delivered, replayed.iter().map(|key| i64::from(*key)).collect::<BTreeSet<_>>().into_iter().collect::<Vec<_>>());
-        prop_assert_eq!(world.settled.len(), offered as usize);
+        prop_assert_eq!(world.settled.len() as i32, offered - start);
         let lane = |key: i32| match ordering {
+            // Parked in scope `entity`: out of the order of their source.
+            Ordering::Source if is_parked && key < start => 1_000 + key,
             Ordering::Source => 0,
             Ordering::Entity => key % entities as i32,
             Ordering::None => key,

@@ -2,26 +2,9 @@
 
 use super::*;
 
-/// A row of one event that a former run left: its spool, its key, its entity.
-type Left = (SpoolKey, i32, u64);
-
 fn left_by_a_former_run(policy: Policy, full: bool, rows: impl IntoIterator<Item = Left>) -> World {
-    let mut world = World::new(policy.clone(), shape(1, false));
+    let mut world = World::left(policy, shape(1, false), SPOOL_REFETCH_BYTES / 20, rows);
     (world.rows_a_fetch, world.full) = (usize::MAX, full);
-    let mut spooled = Spooled::default();
-    for (spool, key, entity) in rows {
-        match spool {
-            SpoolKey::Whole => spooled.whole += 1,
-            SpoolKey::Lane(lane) => spooled.lanes.push((lane, 1)),
-        }
-        let event = padded(piece_of(key, 1, |_| entity), SPOOL_REFETCH_BYTES / 20);
-        let batch = Arc::into_inner(event.batch).expect("just made");
-        world.next_row += 1;
-        let row = SpoolRow(world.next_row);
-        world.rows.push_back(StoredRow { spool, row, batch, left: Selection::first(1) });
-    }
-    world.engine = Delivery::new(policy, shape(1, false), "", spooled, 1);
-    world.input(Input::Tick);
     settle_store(&mut world);
     world
 }
@@ -105,9 +88,8 @@ fn what_was_parked_in_another_scope_goes_back_to_its_own_spool() {
 #[test]
 fn a_lane_gives_the_rows_of_two_spools_back_to_each() {
     let policy = Policy { ordering: Ordering::Entity, ..Policy::default() };
-    let lane = lanes::lane_of(&piece_of(0, 1, |_| 0).batch, 0);
     let rows = (1..200).map(|key| (SpoolKey::Whole, key, key as u64 / 2));
-    let rows = [(SpoolKey::Lane(lane), 0, 0)].into_iter().chain(rows);
+    let rows = [(spool_of(0), 0, 0)].into_iter().chain(rows);
     let mut world = left_by_a_former_run(policy, true, rows);
     without_a_target(&mut world);
     world.full = false;
@@ -121,9 +103,7 @@ fn a_target_that_is_gone_is_probed_while_a_refused_event_waits_for_its_own_try()
     let policy = Policy { ordering: Ordering::None, concurrency: 11, ..Policy::default() };
     let mut world =
         left_by_a_former_run(policy, false, (0..200).map(|key| (SpoolKey::Whole, key, key as u64)));
-    let (request, _) = world.under_way.remove(0);
-    let asks = Failure { wait: Some(Duration::from_secs(300)), ..failure(Fault::Retryable) };
-    world.input(Input::Done { request, outcome: Outcome::Failed(asks) });
+    refuse_for_minutes(&mut world);
     while !world.under_way.is_empty() {
         settle_store(&mut world);
         world.answer(0, false, &mut |_| Some(Fault::Target));
@@ -136,4 +116,75 @@ fn a_target_that_is_gone_is_probed_while_a_refused_event_waits_for_its_own_try()
         world.input(Input::Tick);
         settle_store(&mut world);
     }
+}
+
+/// Retries of its own that one event asks for.
+fn refuse_for_minutes(world: &mut World) {
+    let (request, _) = world.under_way.remove(0);
+    let asks = Failure { wait: Some(Duration::from_secs(300)), ..failure(Fault::Retryable) };
+    world.input(Input::Done { request, outcome: Outcome::Failed(asks) });
+    settle_store(world);
+}
+
+#[test]
+fn a_probe_does_not_wait_for_room_that_refused_events_take() {
+    let policy = Policy { ordering: Ordering::None, concurrency: 36, ..Policy::default() };
+    let rows = (0..400).map(|key| (SpoolKey::Whole, key, key as u64));
+    let mut world = left_by_a_former_run(policy, false, rows);
+    (0..24).for_each(|_| refuse_for_minutes(&mut world));
+    assert!(world.engine.lanes.parked > SPOOL_REFETCH_BYTES);
+    while !world.under_way.is_empty() {
+        world.answer(0, false, &mut |_| Some(Fault::Target));
+        settle_store(&mut world);
+    }
+    assert!(world.engine.gauges().breaker_open);
+    for _ in 0..10 {
+        let at = world.engine.wakes_at().expect("it probes");
+        assert!(at < Duration::from_secs(60), "{at:?}");
+        world.now = world.now.max(at);
+        world.input(Input::Tick);
+        settle_store(&mut world);
+        if !world.under_way.is_empty() {
+            return;
+        }
+    }
+    panic!("it wakes and does nothing: {:?}", world.engine.gauges());
+}
+
+#[test]
+fn what_goes_back_while_rows_behind_it_are_fetched_is_fetched_before_them() {
+    for ordering in [Ordering::None, Ordering::Source] {
+        let breaker = Some(Breaker { failures: 1, ..Breaker::default() });
+        let policy = Policy { ordering, breaker, concurrency: 1, ..Policy::default() };
+        let rows = (0..6).map(|key| (spool_of(0), key, 0));
+        let mut world = World::left(policy, shape(1, false), SPOOL_REFETCH_BYTES / 20, rows);
+        world.store_replies();
+        assert_eq!((world.under_way.len(), world.store.len()), (1, 1), "one is sent, the next is asked for");
+        world.answer(0, false, &mut |_| Some(Fault::Target));
+        world.finish(false, |_| false);
+        assert_eq!(world.received, [0, 1, 2, 3, 4, 5], "{ordering:?}");
+    }
+}
+
+#[test]
+fn a_full_store_does_not_bring_a_spool_into_memory() {
+    let policy = Policy { ordering: Ordering::Entity, ..attempts(u32::MAX) };
+    let parked = (0..20).map(|key| (spool_of(0), key, 0));
+    let rows = parked.chain((20..500).map(|key| (SpoolKey::Whole, key, 0)));
+    let mut world = World::left(policy, shape(1, false), SPOOL_REFETCH_BYTES / 20, rows);
+    world.full = true;
+    let mut fetched = 0;
+    for _ in 0..3_000 {
+        if let Some(Input::Fetched { rows, .. }) = world.store.front() {
+            fetched += rows.len();
+        }
+        if !world.under_way.is_empty() {
+            world.answer(0, false, &mut |_| Some(Fault::Retryable));
+        }
+        world.store_replies();
+    }
+    assert!(fetched < 100, "{fetched} rows");
+    world.full = false;
+    world.finish(false, |_| false);
+    assert_eq!(world.received, (0..500).collect::<Vec<_>>());
 }

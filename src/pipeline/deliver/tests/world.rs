@@ -52,6 +52,14 @@ pub(super) fn keys<'a>(pieces: impl IntoIterator<Item = &'a Piece>) -> Vec<i32> 
     keys.collect()
 }
 
+/// A row of one event that a former run left: its spool, its key, its entity.
+pub(super) type Left = (SpoolKey, i32, u64);
+
+/// The spool of an entity's lane.
+pub(super) fn spool_of(entity: u64) -> SpoolKey {
+    SpoolKey::Lane(lanes::lane_of(&piece_of(0, 1, |_| entity).batch, 0))
+}
+
 /// A row of the fake spool.
 pub(super) struct StoredRow {
     pub(super) spool: SpoolKey,
@@ -111,6 +119,34 @@ impl World {
             sent: BTreeMap::new(),
             widest: 0,
         }
+    }
+
+    /// Begins with rows of one event each that a former run left, and with the store's first answers not yet given.
+    pub(super) fn left(
+        policy: Policy,
+        shape: Shape,
+        padding: usize,
+        rows: impl IntoIterator<Item = Left>,
+    ) -> Self {
+        let mut world = World::new(policy.clone(), shape);
+        let mut spooled = Spooled::default();
+        for (spool, key, entity) in rows {
+            match spool {
+                SpoolKey::Whole => spooled.whole += 1,
+                SpoolKey::Lane(lane) => match spooled.lanes.iter_mut().find(|(known, _)| *known == lane) {
+                    Some((_, rows)) => *rows += 1,
+                    None => spooled.lanes.push((lane, 1)),
+                },
+            }
+            let event = padded(piece_of(key, 1, |_| entity), padding);
+            let batch = Arc::into_inner(event.batch).expect("just made");
+            world.next_row += 1;
+            let row = SpoolRow(world.next_row);
+            world.rows.push_back(StoredRow { spool, row, batch, left: Selection::first(1) });
+        }
+        world.engine = Delivery::new(policy, shape, "", spooled, 1);
+        world.input(Input::Tick);
+        world
     }
 
     /// Begins anew, with what a former run left in the spool: rows by their number, their first key and their events, of two entities.
