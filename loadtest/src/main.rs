@@ -5,11 +5,12 @@
 //!   └──► limit (many runs; search says at which rates) ──► report (JSON, HTML)
 //! ```
 //!
-//! Exit codes: 0 all is well, 1 a verdict failed or the run broke off, 2 wrong arguments or workload.
+//! Exit codes: 0 all is well, 1 a verdict failed or the run broke off, 2 wrong arguments or workload, 130 interrupted.
 
 mod bottleneck;
 mod cli;
 mod compare;
+mod interrupts;
 mod limit;
 mod measure;
 mod report;

@@ -13,7 +13,7 @@ use crate::measure::sample::{Incident, RouterCounts, Sample};
 use crate::workload::{Ordering, Shape, Workload};
 
 /// Version of the file's form; a reader refuses another one.
-pub const FORMAT: u32 = 2;
+pub const FORMAT: u32 = 3;
 
 /// What is in a result file.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -76,6 +76,13 @@ impl Outcome {
             Outcome::Limit(limit) => limit.passed,
         }
     }
+
+    pub fn interrupted(&self) -> bool {
+        match self {
+            Outcome::Run(run) => run.interrupted,
+            Outcome::Limit(limit) => limit.cases.iter().any(|case| case.interrupted),
+        }
+    }
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -90,10 +97,12 @@ pub struct RunResult {
     pub passed: bool,
     /// What the verdict objects to.
     pub failures: Vec<String>,
-    /// Ended by Ctrl-C.
+    /// Ended by Ctrl-C, SIGTERM or SIGHUP: it has not passed, whatever `failures` says.
     pub interrupted: bool,
     /// Ended before its end, because nothing that followed would have changed the outcome.
     pub given_up: bool,
+    /// Why the router was gone before the end, if it was.
+    pub broken_off: Option<String>,
     pub seconds: f64,
     pub totals: Tally,
     /// Deliveries without a readable envelope, or from a source that is not of this run.
@@ -158,9 +167,28 @@ pub struct RouterFigures {
     /// Share of its threads' time, 0 to 1, at its busiest second.
     pub busiest_stage_share: f64,
     pub starts: u32,
-    /// 0 after a stop with everything settled; `None` where it was not ours to stop, or had to be killed.
+    /// 0 after a stop with everything settled; `None` where it was not ours to stop, had to be killed, or died of …
     pub exit_code: Option<i32>,
+    /// … this signal.
+    pub signal: Option<i32>,
     pub counts: RouterCounts,
+}
+
+impl RouterFigures {
+    /// By itself, or asked to.
+    fn has_ended(&self) -> bool {
+        self.exit_code.is_some() || self.signal.is_some()
+    }
+
+    /// What is wrong with how it ended after it had been asked to.
+    fn bad_end(&self) -> Option<String> {
+        match (self.exit_code, self.signal) {
+            (Some(0), _) => None,
+            (Some(code), _) => Some(format!("the router ended with exit code {code}")),
+            (None, Some(signal)) => Some(format!("the router died of signal {signal} while it stopped")),
+            (None, None) => Some("the router did not end after SIGTERM and was killed".to_owned()),
+        }
+    }
 }
 
 impl RunResult {
@@ -178,7 +206,8 @@ impl RunResult {
                 found.push(format!("{number} {what}"));
             }
         };
-        count(total.missing, "events are lost");
+        let whole = !self.interrupted && self.broken_off.is_none();
+        count(total.missing, if whole { "events are lost" } else { "events had not arrived by then" });
         count(total.wrong_ids, "deliveries carry an id that is not the event's");
         count(total.unknown, "deliveries name an event that was never created");
         count(total.unexpected, "events arrived that nobody may read");
@@ -198,11 +227,10 @@ impl RunResult {
             found.push(format!("{} deliveries were repeated, {allowed} are allowed", total.duplicates));
         }
         self.goals(workload, &mut found);
-        if !attached && self.router.exit_code != Some(0) {
-            found.push(match self.router.exit_code {
-                Some(code) => format!("the router ended with exit code {code}"),
-                None => "the router did not end after SIGTERM and was killed".into(),
-            });
+        if let Some(why) = &self.broken_off {
+            found.insert(0, why.clone());
+        } else if !attached {
+            found.extend(self.router.bad_end().filter(|_| !self.interrupted || self.router.has_ended()));
         }
         found
     }
@@ -281,11 +309,13 @@ impl RunResult {
         for (name, text) in lines {
             out.push_str(&format!("{name:<15}{text}\n"));
         }
-        match self.passed {
-            true => out.push_str("PASSED\n"),
-            false => out.push_str(&format!("FAILED: {}\n", self.failures.join("; "))),
-        }
-        out
+        let word = match (self.interrupted, self.passed) {
+            (true, _) => "INTERRUPTED",
+            (false, true) => "PASSED",
+            (false, false) => "FAILED",
+        };
+        let failures = self.failures.join("; ");
+        out + &format!("{word}{}{failures}\n", if failures.is_empty() { "" } else { ": " })
     }
 }
 

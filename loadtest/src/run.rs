@@ -1,13 +1,16 @@
 //! One run from beginning to end: stand, router, events, drain, stop, verdict.
 
+use std::ops::ControlFlow;
+use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::process::ExitStatus;
 use std::time::Duration;
 
 use tokio::sync::mpsc;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
 
 use crate::bottleneck::{self, Cores};
+use crate::interrupts::Interrupts;
 use crate::measure::admin::Admin;
 use crate::measure::machine::Machine;
 use crate::measure::sample::{Sample, Sampler};
@@ -30,6 +33,10 @@ pub enum RunError {
     Folder(std::io::Error),
     #[error("no router was ready at {address} after {} s: {why}", ATTACH_LIMIT.as_secs())]
     NotAttached { address: String, why: String },
+    #[error("interrupted before the router was ready: nothing was measured")]
+    Interrupted,
+    #[error("{0}")]
+    BrokenOff(String),
 }
 
 /// Whose router it is.
@@ -74,23 +81,32 @@ pub enum Progress<'a> {
     Draining,
 }
 
-/// Asked with every sample whether to go on.
-pub type Observer<'o> = dyn FnMut(Progress<'_>) -> Verdict + 'o;
+/// Told of everything; `Break` gives the run up: nothing that follows would change the outcome.
+pub type Observer<'o> = dyn FnMut(Progress<'_>) -> ControlFlow<()> + 'o;
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Verdict {
-    GoOn,
-    /// No more events; drain, stop, judge.
-    Enough,
-    /// Stop at once: nothing that follows would change the outcome.
-    GiveUp,
+/// How a run came to its end.
+enum Ended {
+    /// All events are there, or the others were waited for in vain.
+    Whole,
+    /// By its observer.
+    GivenUp,
+    /// By an interrupt: no more events were created, or waited for.
+    Interrupted,
+    /// By a second one, in the midst of whatever was going on.
+    AtOnce,
+    /// By the router, which is gone.
+    Broken(RouterError),
 }
 
+/// The first interrupt ends the events, or the wait for those that are under way; what was measured by then is judged. The second one ends
+/// everything at once.
+///
 /// # Errors
-/// The stand or the router could not be started, or the router ended by itself.
+/// The stand or the router could not be started.
 pub async fn run(
     workload: &Workload,
     settings: &Settings,
+    interrupts: &Interrupts,
     observe: &mut Observer<'_>,
 ) -> Result<RunResult, RunError> {
     let temporary = match &settings.folder {
@@ -102,25 +118,42 @@ pub async fn run(
     };
     let folder = settings.folder.as_deref().or(temporary.as_ref().map(|folder| folder.path()));
     let folder = folder.unwrap_or(Path::new("."));
-    let stand = Arc::new(Stand::start(workload).await?);
-    let mut running = Running::start(workload, settings, folder, &stand, observe).await?;
+    let stand = Stand::start(workload).await?;
+    let mut running = tokio::select! {
+        running = Running::start(workload, settings, folder, &stand, observe) => running?,
+        () = interrupts.reach(1) => return Err(RunError::Interrupted),
+    };
     let mut sampler = Sampler::new(&stand, running.pid(), workload.backlog > 0);
-    let (happened, mut inbox) = mpsc::unbounded_channel();
-    let ended =
-        running.events(workload, settings, &stand, &mut sampler, observe, &happened, &mut inbox).await?;
-    let mut complete = false;
-    if ended != Verdict::GiveUp {
-        observe(Progress::Draining);
-        sampler.draining_from = Some(sampler.samples.len());
-        complete = running.drain(workload, settings, &stand, &mut sampler, observe, &mut inbox).await?;
+    let around = Around { workload, settings, stand: &stand, interrupts };
+    let mut ended = tokio::select! {
+        ended = running.carry_out(&around, &mut sampler, observe) => ended,
+        () = interrupts.reach(2) => Ended::AtOnce,
+    };
+    if matches!(ended, Ended::AtOnce) {
+        stand.stop_events();
+        running.kill();
     }
     sampler.take(&stand, running.pid(), &running.admin).await;
-    let exit_code = running.stop(ended == Verdict::GiveUp).await?;
-    let starts = running.starts();
-    let mut result = judge(workload, settings, &stand, sampler, exit_code, starts);
-    result.interrupted = ended == Verdict::Enough && !complete;
-    result.given_up = ended == Verdict::GiveUp;
-    Ok(result)
+    if matches!(ended, Ended::GivenUp) {
+        running.kill();
+    }
+    let status = tokio::select! {
+        status = running.stop() => status?,
+        () = interrupts.reach(2) => {
+            running.kill();
+            ended = Ended::AtOnce;
+            None
+        }
+    };
+    Ok(judge(workload, settings, &stand, sampler, &ended, running.figures(status)))
+}
+
+/// What a run goes on in.
+struct Around<'a> {
+    workload: &'a Workload,
+    settings: &'a Settings,
+    stand: &'a Stand,
+    interrupts: &'a Interrupts,
 }
 
 /// A router that works, ours or theirs.
@@ -151,7 +184,8 @@ impl Running {
                 stand.write_config(workload, folder, admin.address())?;
                 let written = folder.join(crate::stand::config::FILE);
                 std::fs::copy(&written, config).map_err(RunError::Folder)?;
-                observe(Progress::WaitingForRouter { config });
+                // Nothing was measured yet that could be given up.
+                let _ = observe(Progress::WaitingForRouter { config });
                 let end = Instant::now() + ATTACH_LIMIT;
                 loop {
                     let why = match admin.is_ready().await {
@@ -173,82 +207,112 @@ impl Running {
         self.router.as_ref().and_then(Router::pid).or(self.pid)
     }
 
-    fn starts(&self) -> u32 {
-        self.router.as_ref().map_or(0, |router| router.starts)
+    /// What is known of the router when it has ended.
+    fn figures(&self, status: Option<ExitStatus>) -> RouterFigures {
+        RouterFigures {
+            starts: self.router.as_ref().map_or(0, |router| router.starts),
+            exit_code: status.and_then(|status| status.code()),
+            signal: status.and_then(|status| status.signal()),
+            ..RouterFigures::default()
+        }
+    }
+
+    /// Creates the events and waits for them.
+    async fn carry_out(
+        &mut self,
+        around: &Around<'_>,
+        sampler: &mut Sampler,
+        observe: &mut Observer<'_>,
+    ) -> Ended {
+        let (happened, mut inbox) = mpsc::unbounded_channel();
+        let driven = around.stand.driven();
+        let driving = pace::drive(around.workload, &driven, &happened);
+        let created = self.events(around, sampler, observe, driving, &mut inbox).await;
+        around.stand.stop_events();
+        let created = match created {
+            Ok(created @ (Ended::Whole | Ended::Interrupted)) => created,
+            Ok(other) => return other,
+            Err(error) => return Ended::Broken(error),
+        };
+        if observe(Progress::Draining).is_break() {
+            return Ended::GivenUp;
+        }
+        sampler.draining_from = Some(sampler.samples.len());
+        match (created, self.drain(around, sampler, observe, &mut inbox).await) {
+            (_, Err(error)) => Ended::Broken(error),
+            (Ended::Interrupted, Ok(Ended::Whole)) => Ended::Interrupted,
+            (_, Ok(drained)) => drained,
+        }
     }
 
     /// While events are created: samples, what the troubles ask for, and whether the end has come.
-    #[allow(clippy::too_many_arguments)] // one call site; what it takes is what a run consists of
     async fn events(
         &mut self,
-        workload: &Workload,
-        settings: &Settings,
-        stand: &Arc<Stand>,
+        around: &Around<'_>,
         sampler: &mut Sampler,
         observe: &mut Observer<'_>,
-        happened: &mpsc::UnboundedSender<Happened>,
+        driving: impl Future<Output = ()>,
         inbox: &mut mpsc::UnboundedReceiver<Happened>,
-    ) -> Result<Verdict, RunError> {
-        let mut ticks = ticks(settings);
+    ) -> Result<Ended, RouterError> {
+        let mut ticks = ticks(around.settings);
         let mut looks = interval(Duration::from_millis(20));
-        let driven = stand.driven();
-        let driving = pace::drive(workload, &driven, happened);
         tokio::pin!(driving);
         loop {
             tokio::select! {
-                () = &mut driving => return Ok(Verdict::GoOn),
+                () = &mut driving => return Ok(Ended::Whole),
+                () = around.interrupts.reach(1) => return Ok(Ended::Interrupted),
                 _ = looks.tick() => {
-                    if is_over(workload, stand) {
-                        stand.stop_events();
-                        return Ok(Verdict::GoOn);
+                    if is_over(around.workload, around.stand) {
+                        return Ok(Ended::Whole);
                     }
                 }
                 Some(happened) = inbox.recv() => self.note(happened, sampler).await?,
                 _ = ticks.tick() => {
                     self.check_alive()?;
-                    let sample = sampler.take(stand, self.pid(), &self.admin).await;
-                    let (warm, verdict) = (sample.seconds >= settings.warm_up.as_secs_f64(), observe(Progress::Sample(sample)));
+                    let sample = sampler.take(around.stand, self.pid(), &self.admin).await;
+                    let warm = sample.seconds >= around.settings.warm_up.as_secs_f64();
+                    let verdict = observe(Progress::Sample(sample));
                     if warm && sampler.warm_from.is_none() {
-                        stand.forget_latency();
+                        around.stand.forget_latency();
                         sampler.warm_from = Some(sampler.samples.len());
                     }
-                    if verdict != Verdict::GoOn {
-                        stand.stop_events();
-                        return Ok(verdict);
+                    if verdict.is_break() {
+                        return Ok(Ended::GivenUp);
                     }
                 }
             }
         }
     }
 
-    /// Until nothing is missing or patience runs out. Returns whether all is there.
+    /// Until nothing is missing, patience runs out, or the next interrupt.
     async fn drain(
         &mut self,
-        workload: &Workload,
-        settings: &Settings,
-        stand: &Stand,
+        around: &Around<'_>,
         sampler: &mut Sampler,
         observe: &mut Observer<'_>,
         inbox: &mut mpsc::UnboundedReceiver<Happened>,
-    ) -> Result<bool, RunError> {
-        let mut ticks = ticks(settings);
-        let draining = stand.drain(workload.goals.patience);
+    ) -> Result<Ended, RouterError> {
+        let mut ticks = ticks(around.settings);
+        let next = around.interrupts.count() + 1;
+        let draining = around.stand.drain(around.workload.goals.patience);
         tokio::pin!(draining);
         loop {
             tokio::select! {
-                complete = &mut draining => return Ok(complete),
+                () = &mut draining => return Ok(Ended::Whole),
+                () = around.interrupts.reach(next) => return Ok(Ended::Interrupted),
                 Some(happened) = inbox.recv() => self.note(happened, sampler).await?,
                 _ = ticks.tick() => {
                     self.check_alive()?;
-                    if observe(Progress::Sample(sampler.take(stand, self.pid(), &self.admin).await)) == Verdict::GiveUp {
-                        return Ok(false);
+                    let sample = sampler.take(around.stand, self.pid(), &self.admin).await;
+                    if observe(Progress::Sample(sample)).is_break() {
+                        return Ok(Ended::GivenUp);
                     }
                 }
             }
         }
     }
 
-    async fn note(&mut self, happened: Happened, sampler: &mut Sampler) -> Result<(), RunError> {
+    async fn note(&mut self, happened: Happened, sampler: &mut Sampler) -> Result<(), RouterError> {
         sampler.incident(happened.trouble, happened.vcenter);
         if let (Some(router), Some(downtime)) = (&mut self.router, happened.router_downtime) {
             router.kill();
@@ -267,13 +331,18 @@ impl Running {
         Ok(())
     }
 
-    async fn stop(&mut self, at_once: bool) -> Result<Option<i32>, RouterError> {
-        let Some(router) = &mut self.router else { return Ok(None) };
-        if at_once {
+    fn kill(&mut self) {
+        if let Some(router) = &mut self.router {
             router.kill();
-            return Ok(None);
         }
-        Ok(router.stop().await?.and_then(|status| status.code()))
+    }
+
+    /// How it ended; `None` where it was not ours to stop, or had to be killed.
+    async fn stop(&mut self) -> Result<Option<ExitStatus>, RouterError> {
+        match &mut self.router {
+            Some(router) => router.stop().await,
+            None => Ok(None),
+        }
     }
 }
 
@@ -299,8 +368,8 @@ fn judge(
     settings: &Settings,
     stand: &Stand,
     sampler: Sampler,
-    exit_code: Option<i32>,
-    starts: u32,
+    ended: &Ended,
+    router: RouterFigures,
 ) -> RunResult {
     let report = stand.report();
     let cpu_seconds = sampler.usage.cpu_seconds();
@@ -335,9 +404,8 @@ fn judge(
             rss_peak_bytes: cpu_seconds.map(|_| usage.rss_peak_bytes),
             busiest_stage: busiest_stage.to_owned(),
             busiest_stage_share,
-            starts,
-            exit_code,
             counts,
+            ..router
         },
         generator_cpu_seconds,
         limited_by: bottleneck::limited_by(workload, &samples[loaded.clone()], settings.cores()),
@@ -347,9 +415,15 @@ fn judge(
         suspects: result::suspects(&report.sources, started_us),
         incidents,
         samples,
+        interrupted: matches!(ended, Ended::Interrupted | Ended::AtOnce),
+        given_up: matches!(ended, Ended::GivenUp),
+        broken_off: match ended {
+            Ended::Broken(error) => Some(error.to_string()),
+            _ => None,
+        },
         ..RunResult::default()
     };
     result.failures = result.objections(workload, matches!(settings.whose, Whose::Theirs { .. }));
-    result.passed = result.failures.is_empty();
+    result.passed = result.failures.is_empty() && !result.interrupted;
     result
 }

@@ -3,22 +3,10 @@
 
 mod common;
 
-use std::io::{Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpListener;
 use std::path::Path;
 
-use common::{Child, Server, loadtest, router, wait_until};
-
-/// One `GET` without any library: empty where nobody answers.
-fn get(address: &str, path: &str) -> String {
-    let mut answer = String::new();
-    if let Ok(mut stream) = TcpStream::connect(address) {
-        let request = format!("GET {path} HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\n\r\n");
-        // Whoever breaks off has not answered.
-        let _ = stream.write_all(request.as_bytes()).and_then(|()| stream.read_to_string(&mut answer));
-    }
-    answer
-}
+use common::{Child, Server, delivered, loadtest, router, wait_until};
 
 /// Starts a router between the two; returns it with its admin address.
 fn between(folder: &Path, vcenter: &str, source: &str, processor: &str) -> (Child, String) {
@@ -33,13 +21,6 @@ fn between(folder: &Path, vcenter: &str, source: &str, processor: &str) -> (Chil
     );
     std::fs::write(&config, text).unwrap();
     (Child::start(router(), &["run", "--config", config.to_str().unwrap()]), admin)
-}
-
-fn delivered(admin: &str) -> u64 {
-    let metrics = get(admin, "/metrics");
-    let line =
-        metrics.lines().find(|line| line.starts_with("event_router_destination_delivered_events_total{"));
-    line.map_or(0, |line| line.rsplit(' ').next().unwrap().parse().unwrap())
 }
 
 #[test]

@@ -25,24 +25,16 @@ pub struct CompareArgs {
 pub(super) fn run(args: &CompareArgs) -> anyhow::Result<End> {
     let (first, second) = match (Outcome::read(&args.first), Outcome::read(&args.second)) {
         (Ok(first), Ok(second)) => (first, second),
-        (Err(error), _) | (_, Err(error)) => {
-            eprintln!("loadtest: {error}");
-            return Ok(End::Usage);
-        }
+        (Err(error), _) | (_, Err(error)) => return super::usage(&error.to_string()),
     };
     if first.machine() != second.machine() {
-        eprintln!(
-            "loadtest: the machines differ; ratios of figures of two machines say little about the router"
-        );
+        super::complain("the machines differ; ratios of figures of two machines say little about the router");
     }
     match compare(&first, &second, f64::from(args.tolerance) / 100.0) {
         Ok(rows) => {
             super::show(&table(&rows))?;
             Ok(if rows.iter().any(|row| row.regressed) { End::Failed } else { End::Done })
         }
-        Err(error) => {
-            eprintln!("loadtest: {error}");
-            Ok(End::Usage)
-        }
+        Err(error) => super::usage(&error.to_string()),
     }
 }

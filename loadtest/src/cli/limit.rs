@@ -1,6 +1,5 @@
 //! `loadtest limit`: the highest rate that holds.
 
-use std::ops::ControlFlow;
 use std::time::Duration;
 
 use clap::Args;
@@ -26,6 +25,10 @@ const PLAIN: &str = "rate: 1\nduration: 1s\n";
 ///
 /// Doubles the rate until it does not hold any more, narrows it down, confirms the answer by a longer run and measures latency at half of it.
 /// Without a workload two shapes are searched: batched requests, and a request for each event. Stop other work on the machine first.
+///
+/// Ctrl-C, SIGTERM and SIGHUP end the search; the answer is what is known by then.
+///
+/// Exit code 0 if every case has a limit, 1 if one has none or broke off, 2 if arguments or workload are wrong, 130 if it was interrupted.
 #[derive(Debug, Args)]
 pub struct LimitArgs {
     /// Search with this workload's vCenters, events, target and troubles: a file, or the name of one that is built in
@@ -66,16 +69,16 @@ pub(super) fn run(args: &LimitArgs) -> anyhow::Result<End> {
     let machine = Machine::this();
     let cases = match cases(args, machine.cores) {
         Ok(cases) => cases,
-        Err(errors) => return super::usage(&errors),
+        Err(errors) => return super::wrong_workload(&errors),
     };
     let plan = plan(args)?;
     let usual =
         if args.full { Duration::from_secs(360) * cases.len() as u32 } else { Duration::from_secs(900) };
     let time = args.time.unwrap_or(usual);
-    let result = super::runtime()?.block_on(watched(&cases, &plan, time));
+    let result = super::runtime()?.block_on(watched(&cases, &plan, time))?;
     let outcome = Outcome::Limit(Box::new(result));
     args.output.write(&outcome)?;
-    Ok(if outcome.passed() { End::Done } else { End::Failed })
+    Ok(End::of(&outcome))
 }
 
 fn cases(args: &LimitArgs, cores: usize) -> Result<Vec<Case>, WorkloadErrors> {
@@ -110,40 +113,39 @@ fn plan(args: &LimitArgs) -> anyhow::Result<Plan> {
 }
 
 /// Shows progress and every step; Ctrl-C gives what is known by then.
-async fn watched(cases: &[Case], plan: &Plan, time: Duration) -> LimitResult {
-    let watch = Watch::new("starting".into());
+async fn watched(cases: &[Case], plan: &Plan, time: Duration) -> anyhow::Result<LimitResult> {
+    let (watch, interrupts) = Watch::new("starting".into(), |count| {
+        (count == 1).then_some("interrupted: the answer is what is known by now")
+    })?;
     let start = Instant::now();
     let mut found = Vec::new();
     for (number, case) in cases.iter().enumerate() {
         let left = time.saturating_sub(start.elapsed());
         let until = Instant::now() + left / (cases.len() - number) as u32;
         let mut doing = String::new();
-        let mut observe = |event: Event<'_>| {
-            match event {
-                Event::Case(case) => watch.say(&format!("{} ({} of {})", case.name, number + 1, cases.len())),
-                Event::Try(purpose, rate) => {
-                    let why = match purpose {
-                        Purpose::Search => "trying",
-                        Purpose::Again => "once more",
-                        Purpose::Confirm => "for longer",
-                        Purpose::Half => "at half of it",
-                    };
-                    doing = format!("{}: {why} {rate:.0}/s", case.name);
-                    watch.show(doing.clone());
-                }
-                Event::Sample(sample) => watch.show(format!("{doing}{}", line(sample))),
-                Event::Step(step) => watch.say(&step.line()),
+        let mut observe = |event: Event<'_>| match event {
+            Event::Case(case) => watch.say(&format!("{} ({} of {})", case.name, number + 1, cases.len())),
+            Event::Try(purpose, rate) => {
+                let why = match purpose {
+                    Purpose::Search => "trying",
+                    Purpose::Again => "once more",
+                    Purpose::Confirm => "for longer",
+                    Purpose::Half => "at half of it",
+                };
+                doing = format!("{}: {why} {rate:.0}/s", case.name);
+                watch.show(doing.clone());
             }
-            if watch.interrupts() > 0 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+            Event::Sample(sample) => watch.show(format!("{doing}{}", line(sample))),
+            Event::Step(step) => watch.say(&step.line()),
         };
-        let figures = Hunt::new(case, plan, until).run(&mut observe).await;
+        let figures = Hunt::new(case, plan, until, &interrupts).run(&mut observe).await;
         let interrupted = figures.interrupted;
         found.push(figures);
         if interrupted {
             break;
         }
     }
-    LimitResult {
+    Ok(LimitResult {
         format: FORMAT,
         machine: Machine::this(),
         p99_us: plan.p99.as_micros() as u64,
@@ -152,5 +154,5 @@ async fn watched(cases: &[Case], plan: &Plan, time: Duration) -> LimitResult {
         passed: found.len() == cases.len()
             && found.iter().all(|case| case.limit.is_some() && case.error.is_none() && !case.interrupted),
         cases: found,
-    }
+    })
 }

@@ -8,6 +8,7 @@ mod report;
 mod run;
 mod server;
 mod sink;
+mod stop;
 mod vcenter;
 mod watch;
 mod workloads;
@@ -15,6 +16,8 @@ mod workloads;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+
+use crate::result::Outcome;
 
 /// Finds the limit of one event router: synthetic vCenters, a target that verifies every event, and the router between them.
 #[derive(Debug, Parser)]
@@ -30,21 +33,15 @@ pub struct Cli {
     command: Command,
 }
 
+// Each is described where its arguments are: a comment here would hide the longer one there.
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Run one workload against a router and say whether anything was lost, repeated, changed or late
     Run(Box<run::RunArgs>),
-    /// Find the highest rate that holds: everything arrives, p99 stays under its bound, the lag does not grow
     Limit(Box<limit::LimitArgs>),
-    /// Serve synthetic vCenters until Ctrl-C
     Vcenter(vcenter::VcenterArgs),
-    /// Receive events and verify them until Ctrl-C
     Sink(sink::SinkArgs),
-    /// Compare two JSON results of `run`, or of `limit`; exit code 1 if the second is worse
     Compare(compare::CompareArgs),
-    /// Write the report with charts of a JSON result
     Report(report::ReportArgs),
-    /// List the workloads that are built in, or print one
     Workloads(workloads::WorkloadsArgs),
 }
 
@@ -54,6 +51,8 @@ enum End {
     Done = 0,
     Failed = 1,
     Usage = 2,
+    /// 128 and the number of SIGINT, as shells have it.
+    Interrupted = 130,
 }
 
 /// Parses the process's arguments and does what they say.
@@ -68,10 +67,21 @@ pub fn main() -> ExitCode {
         Command::Workloads(args) => workloads::run(&args),
     };
     let end = result.unwrap_or_else(|error| {
-        eprintln!("loadtest: {error:#}");
+        complain(&format!("{error:#}"));
         End::Failed
     });
     ExitCode::from(end as u8)
+}
+
+impl End {
+    /// How a command ended that made this result.
+    fn of(outcome: &Outcome) -> End {
+        match (outcome.interrupted(), outcome.passed()) {
+            (true, _) => End::Interrupted,
+            (false, true) => End::Done,
+            (false, false) => End::Failed,
+        }
+    }
 }
 
 /// Writes to stdout. A reader that has had enough (`| head`) is no error.
@@ -83,9 +93,26 @@ fn show(text: &str) -> anyhow::Result<()> {
     }
 }
 
+/// Writes a line to stderr. Whether anybody reads it changes nothing: `eprintln!` would panic when nobody does.
+fn tell(line: &str) {
+    use std::io::Write;
+    let _ = writeln!(std::io::stderr(), "{line}");
+}
+
+/// Says what is wrong, or what a reader should know.
+fn complain(message: &str) {
+    tell(&format!("loadtest: {message}"));
+}
+
+/// Says what is wrong with the arguments.
+fn usage(message: &str) -> anyhow::Result<End> {
+    complain(message);
+    Ok(End::Usage)
+}
+
 /// Says everything that is wrong with a workload.
-fn usage(errors: &crate::workload::tree::WorkloadErrors) -> anyhow::Result<End> {
-    eprintln!("{errors}");
+fn wrong_workload(errors: &crate::workload::tree::WorkloadErrors) -> anyhow::Result<End> {
+    tell(&errors.to_string());
     Ok(End::Usage)
 }
 

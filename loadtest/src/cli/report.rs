@@ -21,10 +21,7 @@ pub struct ReportArgs {
 pub(super) fn run(args: &ReportArgs) -> anyhow::Result<End> {
     let outcome = match Outcome::read(&args.result) {
         Ok(outcome) => outcome,
-        Err(error) => {
-            eprintln!("loadtest: {error}");
-            return Ok(End::Usage);
-        }
+        Err(error) => return super::usage(&error.to_string()),
     };
     let text = report::html(&outcome);
     std::fs::write(&args.html, text).with_context(|| format!("cannot write {}", args.html.display()))?;

@@ -1,5 +1,6 @@
 //! `loadtest run`: one workload, one verdict.
 
+use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -10,12 +11,16 @@ use super::options::{Load, Overrides, OwnRouter};
 use super::output::Output;
 use super::watch::{Watch, line};
 use crate::result::{Outcome, RunResult};
-use crate::run::{self, Progress, Settings, Verdict, Whose};
+use crate::run::{self, Progress, RunError, Settings, Whose};
 use crate::workload::{Workload, fields};
 
 /// Run one workload against a router and say whether anything was lost, repeated, changed or late.
 ///
 /// Everything runs on this machine: the synthetic vCenters and the target in this process, the router in one of its own. Flags override what the workload says.
+///
+/// Ctrl-C, SIGTERM and SIGHUP end the events; those under way are waited for, and the result says that it was interrupted. Again, and all ends at once: the router is killed, and what has not arrived does not count as lost.
+///
+/// Exit code 0 if the run passed, 1 if it failed or broke off, 2 if arguments or workload are wrong, 130 if it was interrupted.
 #[derive(Debug, Args)]
 pub struct RunArgs {
     /// A workload file, or the name of one that is built in (`loadtest workloads`)
@@ -70,12 +75,12 @@ impl RouterArgs {
 pub(super) fn run(args: &RunArgs) -> anyhow::Result<End> {
     let mut workload = match Workload::load(&args.workload) {
         Ok(workload) => workload,
-        Err(errors) => return super::usage(&errors),
+        Err(errors) => return super::wrong_workload(&errors),
     };
     args.load.apply(&mut workload);
     args.overrides.apply(&mut workload);
     if let Err(errors) = workload.check() {
-        return super::usage(&errors);
+        return super::wrong_workload(&errors);
     }
     let settings = Settings {
         whose: args.router.whose()?,
@@ -83,15 +88,25 @@ pub(super) fn run(args: &RunArgs) -> anyhow::Result<End> {
         sample_interval: args.sample_interval.max(Duration::from_millis(50)),
         warm_up: args.warm_up,
     };
-    let result = super::runtime()?.block_on(watched(&workload, &settings))?;
+    let result = match super::runtime()?.block_on(watched(&workload, &settings))? {
+        Err(error @ RunError::Interrupted) => {
+            super::complain(&error.to_string());
+            return Ok(End::Interrupted);
+        }
+        result => result?,
+    };
     let outcome = Outcome::Run(Box::new(result));
     args.output.write(&outcome)?;
-    Ok(if outcome.passed() { End::Done } else { End::Failed })
+    Ok(End::of(&outcome))
 }
 
-/// Shows progress; Ctrl-C ends the events and still gives a verdict, a second one ends at once.
-async fn watched(workload: &Workload, settings: &Settings) -> anyhow::Result<RunResult> {
-    let watch = Watch::new(format!("{}: starting", workload.name));
+/// Shows progress; what Ctrl-C does is [`run::run`]'s business, and is said here.
+async fn watched(workload: &Workload, settings: &Settings) -> anyhow::Result<Result<RunResult, RunError>> {
+    let (watch, interrupts) = Watch::new(format!("{}: starting", workload.name), |count| match count {
+        1 => Some("interrupted: the run comes to its end; once more ends it at once"),
+        2 => Some("ended at once: the router is killed, and what has not arrived does not count as lost"),
+        _ => None,
+    })?;
     let mut draining = "";
     let mut observe = |progress: Progress<'_>| {
         match progress {
@@ -102,11 +117,7 @@ async fn watched(workload: &Workload, settings: &Settings) -> anyhow::Result<Run
             Progress::Sample(sample) => watch.show(line(sample) + draining),
             Progress::Draining => draining = "   draining",
         }
-        match watch.interrupts() {
-            0 => Verdict::GoOn,
-            1 => Verdict::Enough,
-            _ => Verdict::GiveUp,
-        }
+        ControlFlow::Continue(())
     };
-    Ok(run::run(workload, settings, &mut observe).await?)
+    Ok(run::run(workload, settings, &interrupts, &mut observe).await)
 }

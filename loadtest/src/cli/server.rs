@@ -1,35 +1,12 @@
-//! What the standalone servers share: until when they run, and how often they say something.
+//! What the standalone servers share: how often they say something, and how.
 
 use std::path::Path;
 use std::time::Duration;
 
 use anyhow::Context;
-use tokio::signal::unix::{Signal, SignalKind, signal};
 
 /// How often a server says how it goes.
 pub const REPORT_INTERVAL: Duration = Duration::from_secs(1);
-
-/// Ctrl-C or SIGTERM, from now on: made before a server says that it is there, or whoever started it may stop it too early.
-pub struct Stop {
-    interrupt: Signal,
-    terminate: Signal,
-}
-
-impl Stop {
-    /// # Errors
-    /// The system does not deliver signals.
-    pub fn new() -> anyhow::Result<Stop> {
-        let listen = |kind| signal(kind).context("cannot wait for signals");
-        Ok(Stop { interrupt: listen(SignalKind::interrupt())?, terminate: listen(SignalKind::terminate())? })
-    }
-
-    pub async fn wait(&mut self) {
-        tokio::select! {
-            _ = self.interrupt.recv() => {}
-            _ = self.terminate.recv() => {}
-        }
-    }
-}
 
 /// Writes certificates that a client must trust.
 ///

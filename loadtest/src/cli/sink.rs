@@ -11,7 +11,8 @@ use tokio::sync::mpsc;
 
 use super::End;
 use super::options::TargetFlags;
-use super::server::{REPORT_INTERVAL, Stop, table, write_ca};
+use super::server::{REPORT_INTERVAL, table, write_ca};
+use super::stop::Stop;
 use super::watch::Watch;
 use crate::stand::pace::{self, Driven};
 use crate::stand::remote::Remote;
@@ -83,7 +84,7 @@ fn outage(text: &str) -> Result<Scheduled, String> {
 pub(super) fn run(args: &SinkArgs) -> anyhow::Result<End> {
     let mut workload = match Workload::load_or(args.workload.as_deref(), PLAIN) {
         Ok(workload) => workload,
-        Err(errors) => return super::usage(&errors),
+        Err(errors) => return super::wrong_workload(&errors),
     };
     args.target.apply(&mut workload);
     let target = &mut workload.target;
@@ -92,8 +93,7 @@ pub(super) fn run(args: &SinkArgs) -> anyhow::Result<End> {
         target.errors = Some(Errors { share, kind: args.error });
     }
     if target.functions > 1 && target.shape != Shape::Openfaas {
-        eprintln!("loadtest: several functions are for `--shape openfaas`");
-        return Ok(End::Usage);
+        return super::usage("several functions are for `--shape openfaas`");
     }
     workload.troubles.extend(args.outage.iter().cloned());
     // All that is ours of the timetable; it has no end of its own.
@@ -138,7 +138,7 @@ async fn serve(args: &SinkArgs, workload: &Workload) -> anyhow::Result<End> {
     drop(watch);
     for remote in &remotes {
         if let Err(error) = remote.refresh().await {
-            eprintln!("loadtest: {error}; what is missing is counted as of before");
+            super::complain(&format!("{error}; what is missing is counted as of before"));
         }
     }
     let report = report_of(target.verifiers().iter().map(AsRef::as_ref));

@@ -8,7 +8,8 @@ use tokio::sync::mpsc;
 
 use super::End;
 use super::options::{Load, VcenterFlags};
-use super::server::{REPORT_INTERVAL, Stop, table, write_ca};
+use super::server::{REPORT_INTERVAL, table, write_ca};
+use super::stop::Stop;
 use super::watch::Watch;
 use crate::stand::Stand;
 use crate::stand::pace::{self, Driven};
@@ -42,7 +43,7 @@ pub struct VcenterArgs {
 pub(super) fn run(args: &VcenterArgs) -> anyhow::Result<End> {
     let mut workload = match Workload::load_or(args.workload.as_deref(), PLAIN) {
         Ok(workload) => workload,
-        Err(errors) => return super::usage(&errors),
+        Err(errors) => return super::wrong_workload(&errors),
     };
     args.load.apply(&mut workload);
     args.vcenters.apply(&mut workload);

@@ -1,32 +1,44 @@
-//! What a person sees of work that goes on, and Ctrl-C.
+//! What a person sees of work that goes on, and how that person ends it.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use indicatif::ProgressBar;
 use tokio::task::JoinHandle;
 
+use super::stop::Stop;
+use crate::interrupts::Interrupts;
 use crate::measure::sample::Sample;
 
-/// A line that changes, and a count of interrupts. Gone when dropped.
+/// A line that changes. Gone when dropped.
 pub struct Watch {
     bar: ProgressBar,
-    interrupts: Arc<AtomicU32>,
     listener: Option<JoinHandle<()>>,
 }
 
 impl Watch {
-    /// Ctrl-C is counted from now on instead of ending the process.
-    pub fn new(message: String) -> Watch {
+    /// Ctrl-C, SIGTERM and SIGHUP are counted from now on instead of ending the process. `means` says what the one of this number does,
+    /// where there is something to say.
+    ///
+    /// # Errors
+    /// The system does not deliver signals.
+    pub fn new(
+        message: String,
+        means: impl Fn(u32) -> Option<&'static str> + Send + 'static,
+    ) -> anyhow::Result<(Watch, Interrupts)> {
         let mut watch = Watch::quiet(message);
-        let counted = Arc::clone(&watch.interrupts);
+        let mut stop = Stop::new()?;
+        let (raise, interrupts) = Interrupts::new();
+        let bar = watch.bar.clone();
         watch.listener = Some(tokio::spawn(async move {
-            while tokio::signal::ctrl_c().await.is_ok() {
-                counted.fetch_add(1, Ordering::Relaxed);
+            for count in 1.. {
+                stop.wait().await;
+                raise.send_replace(count);
+                if let Some(meaning) = means(count) {
+                    say(&bar, meaning);
+                }
             }
         }));
-        watch
+        Ok((watch, interrupts))
     }
 
     /// The line alone; somebody else waits for Ctrl-C.
@@ -34,7 +46,7 @@ impl Watch {
         let bar = ProgressBar::new_spinner();
         bar.enable_steady_tick(Duration::from_millis(200));
         bar.set_message(message);
-        Watch { bar, interrupts: Arc::default(), listener: None }
+        Watch { bar, listener: None }
     }
 
     /// Replaces the line; nothing where stderr is no terminal.
@@ -44,14 +56,14 @@ impl Watch {
 
     /// A line that stays, terminal or not.
     pub fn say(&self, message: &str) {
-        match self.bar.is_hidden() {
-            true => eprintln!("{message}"),
-            false => self.bar.println(message),
-        }
+        say(&self.bar, message);
     }
+}
 
-    pub fn interrupts(&self) -> u32 {
-        self.interrupts.load(Ordering::Relaxed)
+fn say(bar: &ProgressBar, message: &str) {
+    match bar.is_hidden() {
+        true => super::tell(message),
+        false => bar.println(message),
     }
 }
 

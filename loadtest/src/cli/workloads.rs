@@ -28,12 +28,9 @@ pub(super) fn run(args: &WorkloadsArgs) -> anyhow::Result<End> {
                 super::show(text)?;
                 Ok(End::Done)
             }
-            None => {
-                eprintln!(
-                    "loadtest: there is no workload `{name}`; `loadtest workloads` lists those that there are"
-                );
-                Ok(End::Usage)
-            }
+            None => super::usage(&format!(
+                "there is no workload `{name}`; `loadtest workloads` lists those that there are"
+            )),
         },
     }
 }

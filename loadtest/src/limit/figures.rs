@@ -39,8 +39,8 @@ pub struct CaseFigures {
     pub limit: Option<f64>,
     /// The lowest that did not.
     pub fails_at: Option<f64>,
-    /// Whether it held in a longer run, too.
-    pub confirmed: bool,
+    /// Whether it held in a longer run, too; `None` where there was none.
+    pub confirmed: Option<bool>,
     pub limited_by: String,
     pub interrupted: bool,
     /// Why there is no more.
@@ -205,7 +205,11 @@ impl LimitResult {
                 Some(limit) => {
                     let above =
                         case.fails_at.map_or(String::new(), |fails| format!(", {fails:.0} does not hold"));
-                    let sure = if case.confirmed { "" } else { ", not confirmed by a longer run" };
+                    let sure = match case.confirmed {
+                        Some(true) => "",
+                        Some(false) => ", and a longer run at it did not hold",
+                        None => ", not tried for longer",
+                    };
                     line("limit", format!("{limit:.0} events/s{above}{sure}"));
                 }
                 None => line("limit", "none: no rate held".to_owned()),

@@ -16,8 +16,9 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::bottleneck;
+use crate::interrupts::Interrupts;
 use crate::measure::sample::Sample;
-use crate::run::{self, Progress, RunError, Settings, Verdict, Whose};
+use crate::run::{self, Progress, RunError, Settings, Whose};
 use crate::search::Search;
 use crate::stand::pin;
 use crate::stand::router::RouterError;
@@ -63,8 +64,8 @@ pub enum Event<'a> {
     Step(&'a Step),
 }
 
-/// Told of everything; `Break` ends the search, which gives what is known by then.
-pub type Observer<'o> = dyn FnMut(Event<'_>) -> ControlFlow<()> + 'o;
+/// Told of everything.
+pub type Observer<'o> = dyn FnMut(Event<'_>) + 'o;
 
 /// The search in one case.
 pub struct Hunt<'a> {
@@ -72,22 +73,24 @@ pub struct Hunt<'a> {
     plan: &'a Plan,
     /// Steps that refine the answer begin before this only.
     until: Instant,
+    interrupts: &'a Interrupts,
     found: CaseFigures,
-    stopped: bool,
 }
 
 impl<'a> Hunt<'a> {
-    pub fn new(case: &'a Case, plan: &'a Plan, until: Instant) -> Hunt<'a> {
-        Hunt { case, plan, until, found: CaseFigures::of(case), stopped: false }
+    /// An interrupt ends the search, which gives what is known by then.
+    pub fn new(case: &'a Case, plan: &'a Plan, until: Instant, interrupts: &'a Interrupts) -> Hunt<'a> {
+        Hunt { case, plan, until, interrupts, found: CaseFigures::of(case) }
     }
 
     /// Goes through with it. What keeps it from an end (a router that dies) stands in the figures: other cases may go on.
     pub async fn run(mut self, observe: &mut Observer<'_>) -> CaseFigures {
-        self.stopped = observe(Event::Case(self.case)).is_break();
-        if let Err(error) = self.pinned(observe).await {
-            self.found.error = Some(error.to_string());
+        observe(Event::Case(self.case));
+        match self.pinned(observe).await {
+            Ok(()) => {}
+            Err(RunError::Interrupted) => self.found.interrupted = true,
+            Err(error) => self.found.error = Some(error.to_string()),
         }
-        self.found.interrupted = self.stopped;
         self.found.conclude(self.plan.max);
         self.found
     }
@@ -111,27 +114,27 @@ impl<'a> Hunt<'a> {
         loop {
             while let Some(rate) = search.next().filter(|_| self.may_refine(&search)) {
                 let holds = self.attempt(rate, observe).await?;
-                if self.stopped {
-                    return Ok(());
-                }
-                search.record(rate, holds);
+                self.record(&mut search, rate, holds);
             }
-            (self.found.limit, self.found.fails_at) = (search.holds(), search.fails());
             let Some(rate) = search.holds() else { return Ok(()) };
             let holds = self.step(Purpose::Confirm, rate, observe).await?;
-            if self.stopped {
-                return Ok(());
-            }
-            self.found.confirmed = holds;
+            self.found.confirmed = Some(holds);
             if holds || self.found.steps.len() >= STEPS_MAX || Instant::now() > self.until {
                 break;
             }
-            search.record(rate, false);
+            self.record(&mut search, rate, false);
         }
         if let Some(limit) = self.found.limit {
             self.step(Purpose::Half, limit / 2.0, observe).await?;
         }
         Ok(())
+    }
+
+    /// What is known after each try: an interrupt may come with the next one.
+    fn record(&mut self, search: &mut Search, rate: f64, holds: bool) {
+        search.record(rate, holds);
+        (self.found.limit, self.found.fails_at) = (search.holds(), search.fails());
+        self.found.confirmed = None;
     }
 
     /// Without an answer it goes on whatever the time, within the number of steps.
@@ -143,7 +146,7 @@ impl<'a> Hunt<'a> {
 
     /// Whether a rate holds. A failure that is not a clear one is looked at once more: a hiccup of the machine must not pass for the limit.
     async fn attempt(&mut self, rate: f64, observe: &mut Observer<'_>) -> Result<bool, RunError> {
-        if self.step(Purpose::Search, rate, observe).await? || self.stopped {
+        if self.step(Purpose::Search, rate, observe).await? {
             return Ok(true);
         }
         let clear =
@@ -151,16 +154,15 @@ impl<'a> Hunt<'a> {
         Ok(!clear && self.step(Purpose::Again, rate, observe).await?)
     }
 
+    /// # Errors
+    /// It was interrupted, or its router died.
     async fn step(
         &mut self,
         purpose: Purpose,
         rate: f64,
         observe: &mut Observer<'_>,
     ) -> Result<bool, RunError> {
-        self.stopped |= observe(Event::Try(purpose, rate)).is_break();
-        if self.stopped {
-            return Ok(false);
-        }
+        observe(Event::Try(purpose, rate));
         let length = if purpose == Purpose::Confirm { self.plan.confirm } else { self.plan.step };
         let mut workload: Workload = self.case.workload.clone();
         workload.rate = Rate::Steady(rate);
@@ -174,25 +176,26 @@ impl<'a> Hunt<'a> {
             warm_up: self.plan.warm_up,
         };
         let warm = self.plan.warm_up.as_secs_f64();
-        let (mut under_load, mut stopped) = (Vec::new(), false);
-        let mut watch = |progress: Progress<'_>| match progress {
-            Progress::Sample(sample) => {
-                stopped |= observe(Event::Sample(sample)).is_break();
-                if sample.seconds > warm {
-                    under_load.push(sample.clone());
-                }
-                if stopped || is_hopeless(&under_load) { Verdict::GiveUp } else { Verdict::GoOn }
+        let mut under_load = Vec::new();
+        let mut watch = |progress: Progress<'_>| {
+            let Progress::Sample(sample) = progress else { return ControlFlow::Continue(()) };
+            observe(Event::Sample(sample));
+            if sample.seconds > warm {
+                under_load.push(sample.clone());
             }
-            _ => Verdict::GoOn,
+            if is_hopeless(&under_load) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         };
-        let result = run::run(&workload, &settings, &mut watch).await?;
-        self.stopped |= stopped;
-        if self.stopped {
-            return Ok(false);
+        let never = Interrupts::never();
+        let result = tokio::select! {
+            result = run::run(&workload, &settings, &never, &mut watch) => result?,
+            // Nothing of a try that was not finished is of use: it is dropped, with its router.
+            () = self.interrupts.reach(1) => return Err(RunError::Interrupted),
+        };
+        if let Some(why) = result.broken_off {
+            return Err(RunError::BrokenOff(why));
         }
         let step = Step::of(purpose, rate, self.plan.p99, result);
-        // An answer is had all the same.
-        self.stopped |= observe(Event::Step(&step)).is_break();
+        observe(Event::Step(&step));
         let holds = step.holds;
         self.found.steps.push(step);
         Ok(holds)

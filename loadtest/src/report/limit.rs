@@ -39,7 +39,7 @@ fn summary(result: &LimitResult) -> String {
         out,
         "<p>A limit is the highest rate of events that <b>holds</b>: every event arrived once, with its own id and in its order; 99 of 100 \
          were at the target {} or sooner after vCenter had created them; and the number of events under way did not grow. It was searched \
-         for by doubling the rate until it did not hold, then by halving the gap to {:.0} %, and confirmed by a longer run. Plan with half \
+         for by doubling the rate until it did not hold, then by halving the gap to {:.0} %, and then put to a longer run. Plan with half \
          of it: then there is room for storms, and latency is that of the column “at half”.</p>",
         time(result.p99_us as f64),
         result.precision * 100.0,
@@ -117,8 +117,10 @@ fn case_section(case: &CaseFigures, result: &LimitResult) -> String {
                 }
                 None => out.push('.'),
             }
-            if !case.confirmed {
-                out.push_str(" A longer run did not confirm this: take it for less.");
+            match case.confirmed {
+                Some(true) => {}
+                Some(false) => out.push_str(" A longer run at it did not hold: take it for less."),
+                None => out.push_str(" No longer run has confirmed it."),
             }
         }
         None => out.push_str(" No rate held."),

@@ -18,17 +18,17 @@ pub fn page(result: &RunResult) -> String {
     let mut out = format!("<h1>Load test “{}”</h1>\n", escape(&result.workload));
     // Writing to a string does not fail.
     let _ = writeln!(out, "<p>{} {}.</p>", escape(&result.description), escape(&result.setup));
-    match result.passed {
-        true => out.push_str(
-            "<p><span class=\"good\">Passed</span> Everything that was wanted of this run is true.</p>\n",
-        ),
-        false => {
-            out.push_str("<p><span class=\"bad\">Failed</span></p><ul>");
-            for failure in &result.failures {
-                let _ = write!(out, "<li>{}</li>", escape(failure));
-            }
-            out.push_str("</ul>\n");
+    out.push_str(match (result.interrupted, result.passed) {
+        (true, _) => "<p><span class=\"bad\">Interrupted</span> The run ended before its end: it says nothing about what would have come.</p>\n",
+        (false, true) => "<p><span class=\"good\">Passed</span> Everything that was wanted of this run is true.</p>\n",
+        (false, false) => "<p><span class=\"bad\">Failed</span></p>\n",
+    });
+    if !result.failures.is_empty() {
+        out.push_str("<ul>");
+        for failure in &result.failures {
+            let _ = write!(out, "<li>{}</li>", escape(failure));
         }
+        out.push_str("</ul>\n");
     }
     out.push_str(&figures(result));
     let _ = writeln!(out, "<p>What limited the rate: {}.</p>", escape(&result.limited_by));

@@ -135,21 +135,21 @@ impl Stand {
         report_of(self.verifiers())
     }
 
-    /// Waits until nothing is missing, or nothing more has come for `patience`. Returns whether all is there.
-    pub async fn drain(&self, patience: Duration) -> bool {
+    /// Waits until nothing is missing, or nothing more has come for `patience`.
+    pub async fn drain(&self, patience: Duration) {
         let mut quiet_since = tokio::time::Instant::now();
         let mut before = 0;
         loop {
             let total = self.report().total;
             if total.missing == 0 {
-                return true;
+                return;
             }
             if total.unique != before {
                 before = total.unique;
                 quiet_since = tokio::time::Instant::now();
             }
             if quiet_since.elapsed() > patience {
-                return false;
+                return;
             }
             tokio::time::sleep(Duration::from_millis(50)).await;
         }

@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::io;
 use std::net::{Ipv4Addr, TcpListener};
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Duration;
@@ -112,7 +113,9 @@ impl Router {
             .arg(self.folder.join(config::FILE))
             .stdin(Stdio::null())
             .stdout(log.try_clone()?)
-            .stderr(log);
+            .stderr(log)
+            // A terminal sends Ctrl-C to a whole group: this process decides when the router stops.
+            .process_group(0);
         // A child inherits the affinity of the thread that starts it.
         let before = self.cpus.as_ref().map(|_| rustix::thread::sched_getaffinity(None)).transpose();
         let before = before.map_err(io::Error::from)?;

@@ -1,9 +1,10 @@
 //! Runs the program, and programs beside it.
 #![allow(dead_code, reason = "each test binary uses a part")]
 
-use std::io::{BufRead, BufReader, Read};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
 use std::path::PathBuf;
-use std::process::{ChildStdout, Command, Stdio};
+use std::process::{ChildStderr, ChildStdout, Command, Stdio};
 use std::sync::OnceLock;
 use std::time::Duration;
 
@@ -58,6 +59,112 @@ pub fn router() -> &'static str {
 
 /// A program that is killed at the end of its test.
 pub struct Child(std::process::Child);
+
+/// A `loadtest` that works, with its temporary files in a folder of its own.
+pub struct Working {
+    child: std::process::Child,
+    folder: tempfile::TempDir,
+    stderr: BufReader<ChildStderr>,
+}
+
+impl Working {
+    pub fn start(arguments: &[&str]) -> Working {
+        let folder = tempfile::tempdir().unwrap();
+        let mut command = Command::new(env!("CARGO_BIN_EXE_loadtest"));
+        command.args(arguments).env("TMPDIR", folder.path()).stdin(Stdio::null());
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let stderr = BufReader::new(child.stderr.take().unwrap());
+        Working { child, folder, stderr }
+    }
+
+    /// A workload of this text, against the real router; once the router at this admin address is `ready` for what is tested.
+    pub fn run(workload: &str, ready: impl Fn(&str) -> bool) -> Working {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("w.yaml");
+        std::fs::write(&file, workload).unwrap();
+        let arguments = ["run", file.to_str().unwrap(), "--json", "-", "--router", router()];
+        let working = Working::start(&arguments);
+        wait_until("a router that works", || working.admin().is_some_and(|admin| ready(&admin)));
+        working
+    }
+
+    /// The files of its router are in folders here.
+    pub fn folders(&self) -> Vec<PathBuf> {
+        let entries = std::fs::read_dir(self.folder.path()).unwrap();
+        entries.map(|entry| entry.unwrap().path()).collect()
+    }
+
+    /// Of its router's admin listener.
+    fn admin(&self) -> Option<String> {
+        let config = std::fs::read_to_string(self.folders().first()?.join("router.yaml")).ok()?;
+        let (_, rest) = config.split_once("bindAddress: '")?;
+        Some(rest.split_once('\'')?.0.to_owned())
+    }
+
+    /// The router's process and the group that it is in.
+    pub fn router(&self) -> (u32, u32) {
+        for process in std::fs::read_dir("/proc").unwrap() {
+            let stat = std::fs::read_to_string(process.unwrap().path().join("stat")).unwrap_or_default();
+            // proc_pid_stat(5): the name in parentheses, then state, parent and group.
+            let Some((pid, after)) = stat.split_once(" (event-router) ") else { continue };
+            let fields: Vec<&str> = after.split(' ').collect();
+            if fields[1].parse() == Ok(self.child.id()) {
+                return (pid.parse().unwrap(), fields[2].parse().unwrap());
+            }
+        }
+        panic!("there is no router");
+    }
+
+    pub fn signal(&self, signal: Signal) {
+        rustix::process::kill_process(Pid::from_child(&self.child), signal).unwrap();
+    }
+
+    /// Reads what it says until a line has this in it.
+    pub fn until_said(&mut self, part: &str) {
+        let mut line = String::new();
+        while !line.contains(part) {
+            line.clear();
+            assert_ne!(self.stderr.read_line(&mut line).unwrap(), 0, "it ended without saying `{part}`");
+        }
+    }
+
+    /// Nobody reads any more what it says on stderr.
+    pub fn without_listener(self) -> Outcome {
+        let Working { mut child, folder: _folder, stderr } = self;
+        drop(stderr);
+        let mut stdout = String::new();
+        child.stdout.take().unwrap().read_to_string(&mut stdout).unwrap();
+        Outcome { code: child.wait().unwrap().code().unwrap_or(-1), stdout, stderr: String::new() }
+    }
+
+    /// Waits for its end; also says which folders it left behind.
+    pub fn end(mut self) -> (Outcome, Vec<PathBuf>) {
+        let (mut stdout, mut stderr) = (String::new(), String::new());
+        self.child.stdout.take().unwrap().read_to_string(&mut stdout).unwrap();
+        self.stderr.read_to_string(&mut stderr).unwrap();
+        let code = self.child.wait().unwrap().code().unwrap_or(-1);
+        (Outcome { code, stdout, stderr }, self.folders())
+    }
+}
+
+/// One `GET` without any library: empty where nobody answers.
+pub fn get(address: &str, path: &str) -> String {
+    let mut answer = String::new();
+    if let Ok(mut stream) = TcpStream::connect(address) {
+        let request = format!("GET {path} HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\n\r\n");
+        // Whoever breaks off has not answered.
+        let _ = stream.write_all(request.as_bytes()).and_then(|()| stream.read_to_string(&mut answer));
+    }
+    answer
+}
+
+/// Events that a router has delivered, by its own count.
+pub fn delivered(admin: &str) -> u64 {
+    let metrics = get(admin, "/metrics");
+    let line =
+        metrics.lines().find(|line| line.starts_with("event_router_destination_delivered_events_total{"));
+    line.map_or(0, |line| line.rsplit(' ').next().unwrap().parse().unwrap())
+}
 
 /// A server of `loadtest` that has said where it is.
 pub struct Server {

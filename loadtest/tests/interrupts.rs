@@ -1,0 +1,71 @@
+//! What a run leaves behind, and says, when it does not come to its own end.
+#![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
+
+mod common;
+
+use std::path::Path;
+
+use common::{Working, delivered, get};
+use rustix::process::{Pid, Signal};
+
+const LONG: &str = "rate: 200\nduration: 10m\ntarget: {shape: structured}\n";
+
+fn is_there(pid: u32) -> bool {
+    Path::new(&format!("/proc/{pid}")).exists()
+}
+
+#[test]
+fn whoever_ends_a_run_gets_a_result_that_says_so_and_nothing_stays_behind() {
+    for signal in [Signal::INT, Signal::TERM, Signal::HUP] {
+        let working = Working::run(LONG, |admin| delivered(admin) > 0);
+        let (pid, group) = working.router();
+        assert_eq!(pid, group, "a terminal's Ctrl-C must not reach the router");
+        working.signal(signal);
+        let (outcome, left) = working.end();
+        let result = outcome.json(130);
+        assert_eq!((&result["interrupted"], &result["passed"]), (&true.into(), &false.into()), "{signal:?}");
+        assert_eq!(result["failures"].as_array().unwrap().len(), 0, "{result}");
+        assert!(result["totals"]["unique"].as_u64().unwrap() > 0 && result["totals"]["missing"] == 0);
+        assert!(!is_there(pid) && left.is_empty(), "{signal:?}: {left:?}");
+    }
+}
+
+#[test]
+fn a_second_interrupt_ends_at_once() {
+    // Nothing ever arrives: the wait for it, and the router's own for its target, would take half a minute each.
+    let text = "rate: 200\nduration: 10m\ntarget: {shape: structured, errors: {share: 1, reply: hang}}\n";
+    let mut working = Working::run(text, |admin| get(admin, "/readyz").contains("200 OK"));
+    let (pid, _) = working.router();
+    working.signal(Signal::INT);
+    working.until_said("once more ends it at once");
+    working.signal(Signal::INT);
+    let (outcome, left) = working.end();
+    assert!(outcome.stderr.contains("the router is killed"), "{outcome:?}");
+    let result = outcome.json(130);
+    assert_eq!(
+        (&result["interrupted"], &result["router"]["exitCode"]),
+        (&true.into(), &serde_json::Value::Null)
+    );
+    let failures = result["failures"].to_string();
+    assert!(!failures.contains("lost") && !failures.contains("SIGTERM"), "{failures}");
+    assert!(!is_there(pid) && left.is_empty(), "{left:?}");
+}
+
+#[test]
+fn a_router_that_dies_fails_the_run_with_all_that_was_measured() {
+    let working = Working::run(LONG, |admin| delivered(admin) > 0);
+    let (pid, _) = working.router();
+    rustix::process::kill_process(Pid::from_raw(pid as i32).unwrap(), Signal::KILL).unwrap();
+    let (outcome, left) = working.end();
+    let result = outcome.json(1);
+    assert!(result["brokenOff"].as_str().unwrap().contains("signal: 9"), "{result}");
+    assert!(result["failures"][0].as_str().unwrap().starts_with("the router ended"), "{result}");
+    assert!(result["totals"]["unique"].as_u64().unwrap() > 0 && left.is_empty(), "{result}");
+}
+
+#[test]
+fn nobody_has_to_read_what_is_said() {
+    let outcome =
+        Working::start(&["limit", "--quick", "--router", "/nonexistent/event-router"]).without_listener();
+    assert_eq!(outcome.code, 1, "{outcome:?}");
+}
