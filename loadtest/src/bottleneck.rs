@@ -9,6 +9,10 @@ const BUSY: f64 = 0.9;
 const DISTURBED: f64 = 0.2;
 /// Requests in flight for more than this share of what may be: the sender waits for answers.
 const WAITING: f64 = 0.8;
+/// Who delivers at least this share of what is offered keeps up; the rest is the inaccuracy of a short look.
+const KEEPS_UP: f64 = 0.95;
+/// So many events more or less may be chance, however low the rate.
+const FEW_EVENTS: f64 = 5.0;
 
 /// The busiest stage and its share, in the busiest sample.
 pub fn busiest_stage(samples: &[Sample]) -> Option<(&str, f64)> {
@@ -25,13 +29,16 @@ pub struct Cores {
     pub router: usize,
 }
 
-/// What kept the rate from being higher. `samples` are those of the time that matters.
-pub fn limited_by(workload: &Workload, samples: &[Sample], cores: Cores) -> String {
+/// What kept the rate from being higher. `samples` are those of the time that matters, `missing` the events that did not arrive in the end.
+pub fn limited_by(workload: &Workload, samples: &[Sample], missing: u64, cores: Cores) -> String {
     let kept_up = !is_growing(samples) && mean(samples, &|sample| sample.created_rate) > 0.0;
-    if kept_up && !matches!(workload.rate, Rate::None | Rate::Unbounded) {
-        return "the offered load: the router kept up".into();
+    if !kept_up || matches!(workload.rate, Rate::None | Rate::Unbounded) {
+        return busiest(workload, samples, cores);
     }
-    busiest(workload, samples, cores)
+    match missing {
+        0 => "the offered load: the router kept up".into(),
+        missing => format!("unknown: the lag did not grow, but {missing} events did not arrive"),
+    }
 }
 
 /// What was busiest, whether or not it was too busy; and who disturbed.
@@ -108,7 +115,8 @@ fn in_flight_max(workload: &Workload) -> f64 {
     }
 }
 
-/// Whether the lag grew over these samples: its second half lies above its first by more than a tenth of a second's events.
+/// Whether the lag grew over these samples: its second half lies above its first by more than a tenth of a second's events, or by so
+/// much that less than [`KEEPS_UP`] of what was offered was delivered.
 pub fn is_growing(samples: &[Sample]) -> bool {
     if samples.len() < 2 {
         return false;
@@ -116,7 +124,21 @@ pub fn is_growing(samples: &[Sample]) -> bool {
     let (first, second) = samples.split_at(samples.len() / 2);
     let lag = |part: &[Sample]| mean(part, &|sample| sample.lag_events as f64);
     let rate = mean(samples, &|sample| sample.created_rate);
-    lag(second) > lag(first) + (rate * 0.1).max(100.0)
+    // The middles of the halves are half of the time apart.
+    let kept_up = (1.0 - KEEPS_UP) * rate * seconds(samples) / 2.0;
+    lag(second) > lag(first) + kept_up.min(rate * 0.1).max(FEW_EVENTS)
+}
+
+/// Whether so much less was delivered than the rate that it is no delay of the last moments.
+pub fn falls_behind(samples: &[Sample], offered_rate: f64) -> bool {
+    let delivered_rate = mean(samples, &|sample| sample.delivered_rate);
+    let short_events = (offered_rate - delivered_rate) * seconds(samples);
+    delivered_rate < KEEPS_UP * offered_rate && short_events > (offered_rate * 0.1).max(FEW_EVENTS)
+}
+
+/// From the first sample to the last.
+fn seconds(samples: &[Sample]) -> f64 {
+    samples.first().zip(samples.last()).map_or(0.0, |(first, last)| last.seconds - first.seconds)
 }
 
 #[cfg(test)]
@@ -139,7 +161,7 @@ mod tests {
     fn the_evidence_names_the_bottleneck() {
         let workload = Workload::parse("test", "rate: 1000\nduration: 10s\nvcenters: 4").unwrap();
         let check = |samples: [Sample; 2], expected: &str| {
-            let found = limited_by(&workload, &samples, Cores { all: 4, router: 4 });
+            let found = limited_by(&workload, &samples, 0, Cores { all: 4, router: 4 });
             assert!(found.starts_with(expected), "{found}");
         };
         let growing = |router, generator, parse, under_way| {
@@ -148,7 +170,10 @@ mod tests {
                 sample(10_000, router, generator, parse, under_way),
             ]
         };
-        check([sample(50, 1.0, 0.5, 0.5, 1.0), sample(60, 1.0, 0.5, 0.5, 1.0)], "the offered load");
+        check([sample(50, 1.0, 0.5, 0.5, 1.0), sample(53, 1.0, 0.5, 0.5, 1.0)], "the offered load");
+        let steady = [sample(50, 1.0, 0.5, 0.5, 1.0), sample(50, 1.0, 0.5, 0.5, 1.0)];
+        let lossy = limited_by(&workload, &steady, 7, Cores { all: 4, router: 4 });
+        assert_eq!(lossy, "unknown: the lag did not grow, but 7 events did not arrive");
         check(growing(2.0, 1.9, 0.95, 4.0), "the machine");
         check(growing(1.5, 0.5, 0.97, 1.0), "the router's stage `parse`");
         check(growing(1.0, 0.5, 0.5, 3.9), "the target's answers");
@@ -159,18 +184,46 @@ mod tests {
             disturbed,
             "round trips: neither a core nor a stage nor the target was busy all the time (but other programs kept 1.5",
         );
-        let pinned = limited_by(&workload, &growing(1.0, 0.5, 0.5, 1.0), Cores { all: 4, router: 1 });
+        let pinned = limited_by(&workload, &growing(1.0, 0.5, 0.5, 1.0), 0, Cores { all: 4, router: 1 });
         assert!(pinned.starts_with("the router's processors: it kept 1.0 of 1 busy"), "{pinned}");
         assert_eq!(busiest_stage(&growing(1.0, 0.5, 0.7, 1.0)), Some(("parse", 0.7)));
     }
 
+    /// One sample a second.
+    fn lags(rate: f64, lags: &[u64]) -> Vec<Sample> {
+        let sample = |(at, lag): (usize, &u64)| Sample {
+            seconds: at as f64,
+            created_rate: rate,
+            ..sample(*lag, 1.0, 1.0, 0.1, 0.0)
+        };
+        lags.iter().enumerate().map(sample).collect()
+    }
+
     #[test]
     fn lag_that_sways_is_not_growing() {
-        let lags = |lags: &[u64]| -> Vec<Sample> {
-            lags.iter().map(|lag| sample(*lag, 1.0, 1.0, 0.1, 0.0)).collect()
+        assert!(!is_growing(&lags(1000.0, &[100, 500, 80, 400, 120, 450])));
+        assert!(is_growing(&lags(1000.0, &[100, 200, 300, 400, 500, 600])));
+        assert!(!is_growing(&lags(1000.0, &[100])));
+    }
+
+    #[test]
+    fn a_low_rate_is_not_kept_up_with_because_its_lag_is_short() {
+        // 70 events/s of which 47 are delivered.
+        assert!(is_growing(&lags(70.0, &[10, 33, 56, 79])));
+        assert!(!is_growing(&lags(70.0, &[0, 1, 3, 0])), "a few events are chance");
+        let delivering = |rates: &[f64]| -> Vec<Sample> {
+            let sample = |(at, rate): (usize, &f64)| Sample {
+                seconds: at as f64 * 0.1,
+                delivered_rate: *rate,
+                ..Sample::default()
+            };
+            rates.iter().enumerate().map(sample).collect()
         };
-        assert!(!is_growing(&lags(&[100, 500, 80, 400, 120, 450])));
-        assert!(is_growing(&lags(&[100, 200, 300, 400, 500, 600])));
-        assert!(!is_growing(&lags(&[100])));
+        assert!(falls_behind(&delivering(&[47.0; 15]), 70.0));
+        assert!(!falls_behind(&delivering(&[67.0; 15]), 70.0));
+        assert!(!falls_behind(&delivering(&[2.0; 15]), 4.0), "three events are no proof");
+        // 70 ms without a delivery, in a look of 1.4 s.
+        assert!(!falls_behind(&delivering(&[940.0; 15]), 1000.0));
+        assert!(falls_behind(&delivering(&[900.0; 15]), 1000.0));
     }
 }

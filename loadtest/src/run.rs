@@ -408,7 +408,16 @@ fn judge(
             ..router
         },
         generator_cpu_seconds,
-        limited_by: bottleneck::limited_by(workload, &samples[loaded.clone()], settings.cores()),
+        limited_by: match ended {
+            // What is given up does not keep up, whatever its few samples show.
+            Ended::GivenUp => bottleneck::busiest(workload, &samples[loaded.clone()], settings.cores()),
+            _ => bottleneck::limited_by(
+                workload,
+                &samples[loaded.clone()],
+                report.total.missing,
+                settings.cores(),
+            ),
+        },
         busiest: bottleneck::busiest(workload, &samples[loaded.clone()], settings.cores()),
         loaded,
         totals: report.total,

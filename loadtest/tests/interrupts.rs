@@ -5,7 +5,7 @@ mod common;
 
 use std::path::Path;
 
-use common::{Working, delivered, get};
+use common::{Working, delivered, get, router};
 use rustix::process::{Pid, Signal};
 
 const LONG: &str = "rate: 200\nduration: 10m\ntarget: {shape: structured}\n";
@@ -61,6 +61,22 @@ fn a_router_that_dies_fails_the_run_with_all_that_was_measured() {
     assert!(result["brokenOff"].as_str().unwrap().contains("signal: 9"), "{result}");
     assert!(result["failures"][0].as_str().unwrap().starts_with("the router ended"), "{result}");
     assert!(result["totals"]["unique"].as_u64().unwrap() > 0 && left.is_empty(), "{result}");
+}
+
+#[test]
+fn an_interrupted_search_gives_what_is_known() {
+    let arguments =
+        ["--quick", "--shape", "batched", "--from", "40", "--p99", "10s", "--json", "-", "--router"];
+    let mut working = Working::start(&[&["limit"][..], &arguments, &[router()]].concat());
+    working.until_said(": holds");
+    working.signal(Signal::INT);
+    let (outcome, left) = working.end();
+    let result = outcome.json(130);
+    let case = &result["cases"][0];
+    assert!(case["limit"].as_f64().unwrap() >= 40.0, "{case}");
+    assert_eq!((&case["interrupted"], &case["atLeast"]), (&true.into(), &true.into()), "{case}");
+    assert_eq!((&case["confirmed"], &result["passed"]), (&serde_json::Value::Null, &false.into()), "{case}");
+    assert!(left.is_empty(), "{left:?}");
 }
 
 #[test]

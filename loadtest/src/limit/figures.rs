@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use testbed::verify::Latency;
 
 use super::cases::Case;
-use crate::bottleneck::{is_disturbed, is_growing, mean};
+use crate::bottleneck::{falls_behind, is_disturbed, is_growing, mean};
 use crate::measure::machine::Machine;
 use crate::measure::sample::Sample;
 use crate::result::{self, RunResult};
@@ -39,6 +39,8 @@ pub struct CaseFigures {
     pub limit: Option<f64>,
     /// The lowest that did not.
     pub fails_at: Option<f64>,
+    /// Whether the limit may be higher still: no rate failed, or the search was interrupted.
+    pub at_least: bool,
     /// Whether it held in a longer run, too; `None` where there was none.
     pub confirmed: Option<bool>,
     pub limited_by: String,
@@ -90,8 +92,8 @@ impl Step {
     /// What a run at `rate` says about it.
     pub fn of(purpose: Purpose, rate: f64, p99: Duration, result: RunResult) -> Step {
         let load = result.under_load();
-        let lag_grows = is_growing(load);
         // What was given up was given up for its lag; what it left behind is no loss.
+        let lag_grows = result.given_up || is_growing(load);
         let mut why = if result.given_up { Vec::new() } else { result.failures.clone() };
         if lag_grows {
             why.push("the lag grows".to_owned());
@@ -101,10 +103,12 @@ impl Step {
             let (is, may) = (result.latency.p99_us as f64 / 1e3, p99.as_secs_f64() * 1e3);
             why.push(format!("p99 is {is:.1} ms, {may:.0} ms are allowed"));
         }
+        let delivered_rate = mean(load, &|sample| sample.delivered_rate);
         if result.latency.count == 0 {
             why.push("nothing arrived".to_owned());
+        } else if falls_behind(load, rate) {
+            why.push(format!("{:.0} % of what was offered was delivered", delivered_rate / rate * 100.0));
         }
-        let delivered_rate = mean(load, &|sample| sample.delivered_rate);
         let router_cores = mean(load, &|sample| sample.router_cores.unwrap_or_default());
         let (busiest_stage, busiest_stage_share) = busiest_stage(load);
         Step {
@@ -178,6 +182,7 @@ impl CaseFigures {
 
     /// Says what limits, when all steps are done.
     pub fn conclude(&mut self, max: f64) {
+        self.at_least = self.limit.is_some() && (self.fails_at.is_none() || self.interrupted);
         self.limited_by = match self.first_failure() {
             Some(step) => step.limited_by.clone(),
             None if self.limit.is_some_and(|limit| limit >= max) => {
@@ -185,6 +190,21 @@ impl CaseFigures {
             }
             None => "unknown: no rate failed".to_owned(),
         };
+    }
+
+    /// `at least 20000 events/s`, with the number as `write` writes it.
+    pub fn limit_in_words(&self, write: impl Fn(f64) -> String) -> Option<String> {
+        let at_least = if self.at_least { "at least " } else { "" };
+        self.limit.map(|limit| format!("{at_least}{} events/s", write(limit)))
+    }
+
+    /// Why there is no limit.
+    pub fn without_limit(&self) -> &'static str {
+        match (self.interrupted, self.steps.iter().any(|step| !step.holds)) {
+            (true, false) => "it was interrupted before a rate was tried",
+            (true, true) => "no rate held before it was interrupted",
+            (false, _) => "no rate held",
+        }
     }
 }
 
@@ -201,7 +221,7 @@ impl LimitResult {
         for case in &self.cases {
             out.push_str(&format!("{}: {}\n", case.name, case.setup));
             let mut line = |name: &str, text: String| out.push_str(&format!("  {name:<15}{text}\n"));
-            match case.limit {
+            match case.limit_in_words(|limit| format!("{limit:.0}")) {
                 Some(limit) => {
                     let above =
                         case.fails_at.map_or(String::new(), |fails| format!(", {fails:.0} does not hold"));
@@ -210,15 +230,13 @@ impl LimitResult {
                         Some(false) => ", and a longer run at it did not hold",
                         None => ", not tried for longer",
                     };
-                    line("limit", format!("{limit:.0} events/s{above}{sure}"));
+                    let interrupted = if case.interrupted { " (interrupted)" } else { "" };
+                    line("limit", format!("{limit}{above}{sure}{interrupted}"));
                 }
-                None => line("limit", "none: no rate held".to_owned()),
+                None => line("limit", format!("none: {}", case.without_limit())),
             }
             if let Some(error) = &case.error {
                 line("broken off", error.clone());
-            }
-            if case.interrupted {
-                line("broken off", "by Ctrl-C".to_owned());
             }
             line("limited by", case.limited_by.clone());
             for (name, step) in [("at the limit", case.at_limit()), ("at half of it", case.at_half())] {

@@ -4,7 +4,8 @@
 //! case ──► search says a rate ──► run ──► step (holds?) ──► … ──► confirmed by a longer run ──► a run at half of it
 //! ```
 //!
-//! A rate holds when everything arrived (nothing lost, no id changed, no order violated), p99 stayed under its bound, and the lag did not grow.
+//! A rate holds when everything arrived (nothing lost, no id changed, no order violated), p99 stayed under its bound, and what was
+//! delivered kept up with what was offered.
 
 pub mod cases;
 pub mod figures;

@@ -27,11 +27,11 @@ fn summary(result: &LimitResult) -> String {
     let sentences: Vec<String> = result
         .cases
         .iter()
-        .filter_map(|case| Some(format!("<b>{} events/s</b> ({})", number(case.limit?), escape(&case.name))))
+        .filter_map(|case| Some(format!("<b>{}</b> ({})", case.limit_in_words(number)?, escape(&case.name))))
         .collect();
     // Writing to a string does not fail.
     if sentences.is_empty() {
-        out.push_str("<p><span class=\"bad\">No rate held.</span></p>\n");
+        out.push_str("<p><span class=\"bad\">There is no limit that was found.</span></p>\n");
     } else if result.cases.len() <= 3 {
         let _ = writeln!(out, "<p>On this machine one router takes {}.</p>", sentences.join(" and "));
     }
@@ -70,7 +70,7 @@ fn summary(result: &LimitResult) -> String {
         let maybe = |rate: Option<f64>| rate.map_or("–".to_owned(), number);
         rows.push(vec![
             case.name.clone(),
-            maybe(case.limit),
+            format!("{}{}", if case.at_least { "at least " } else { "" }, maybe(case.limit)),
             maybe(case.fails_at),
             of(half, &|step| time(step.latency.p50_us as f64)),
             of(half, &|step| time(step.latency.p99_us as f64)),
@@ -108,9 +108,9 @@ fn case_section(case: &CaseFigures, result: &LimitResult) -> String {
     let mut name = case.name.clone();
     name[..1].make_ascii_uppercase();
     let mut out = format!("<h2>{}</h2>\n<p>{}.", escape(&name), escape(&case.setup));
-    match case.limit {
+    match case.limit_in_words(number) {
         Some(limit) => {
-            let _ = write!(out, " It holds at <b>{} events/s</b>", number(limit));
+            let _ = write!(out, " It holds at <b>{limit}</b>");
             match case.fails_at {
                 Some(fails) => {
                     let _ = write!(out, " and not at {}.", number(fails));
@@ -123,7 +123,9 @@ fn case_section(case: &CaseFigures, result: &LimitResult) -> String {
                 None => out.push_str(" No longer run has confirmed it."),
             }
         }
-        None => out.push_str(" No rate held."),
+        None => {
+            let _ = write!(out, " There is no limit: {}.", case.without_limit());
+        }
     }
     let _ = writeln!(out, " What limits: {}.</p>", escape(&case.limited_by));
     if let Some(error) = &case.error {
@@ -131,7 +133,7 @@ fn case_section(case: &CaseFigures, result: &LimitResult) -> String {
     }
     if case.interrupted {
         out.push_str(
-            "<p><span class=\"bad\">Broken off</span> by Ctrl-C: the figures are those known by then.</p>\n",
+            "<p><span class=\"bad\">Interrupted</span> The figures are those known by then: the limit may be higher.</p>\n",
         );
     }
     out.push_str("<div class=\"charts\">\n");
