@@ -93,9 +93,19 @@ impl Rows {
         let mut add = |what, unit, worse, value: &dyn Fn(&RunResult) -> Option<f64>| {
             self.add(case, what, unit, worse, runs.map(value));
         };
+        add("not passed", "1 is yes", Worse::Higher, &|run| Some(f64::from(u8::from(!run.passed))));
         let late = |run: &RunResult, micros: u64| (run.latency.count > 0).then(|| micros as f64 / 1e3);
-        add("lost", "events", Worse::Higher, &|run| Some(run.totals.missing as f64));
-        add("duplicated", "events", Worse::Higher, &|run| Some(run.totals.duplicates as f64));
+        let mut count = |what, value: &dyn Fn(&RunResult) -> u64| {
+            add(what, "events", Worse::Higher, &|run| Some(value(run) as f64));
+        };
+        count("lost", &|run| run.totals.missing);
+        count("duplicated", &|run| run.totals.duplicates);
+        count("with a wrong id", &|run| run.totals.wrong_ids);
+        count("out of order", &|run| run.overtaken);
+        count("never created", &|run| run.totals.unknown);
+        count("forbidden", &|run| run.totals.unexpected);
+        count("unreadable", &|run| run.unreadable);
+        count("of another source", &|run| run.strays);
         add("rate", "events/s", Worse::Lower, &|run| Some(run.rate));
         add("p50", "ms", Worse::Higher, &|run| late(run, run.latency.p50_us));
         add("p99", "ms", Worse::Higher, &|run| late(run, run.latency.p99_us));
@@ -131,6 +141,32 @@ impl Rows {
         }
         self.rows
     }
+}
+
+/// What makes figures of these two say little about the router, in words.
+pub fn differences(first: &Outcome, second: &Outcome) -> Vec<String> {
+    let mut found = Vec::new();
+    if first.machine() != second.machine() {
+        found.push(
+            "the machines differ; ratios of figures of two machines say little about the router".to_owned(),
+        );
+    }
+    if let (Outcome::Run(first), Outcome::Run(second)) = (first, second)
+        && first.workload != second.workload
+    {
+        found.push(format!("the workloads differ: `{}` and `{}`", first.workload, second.workload));
+    }
+    let others = second.subjects();
+    for (name, setup) in first.subjects() {
+        if let Some((_, other)) = others.iter().find(|(other, _)| *other == name).filter(|(_, o)| *o != setup)
+        {
+            found.push(format!("`{name}` was not the same in both: {setup}; and {other}"));
+        }
+    }
+    if first.interrupted() || second.interrupted() {
+        found.push("what was interrupted has the figures of a part only".to_owned());
+    }
+    found
 }
 
 /// A table for people.
@@ -172,6 +208,7 @@ mod tests {
         let totals = Tally { missing, ..Tally::default() };
         Outcome::Run(Box::new(RunResult {
             workload: "w".into(),
+            passed: missing == 0,
             rate,
             latency,
             totals,
@@ -193,10 +230,43 @@ mod tests {
         check(run(910.0, 11_000, 0), &[]);
         check(run(890.0, 5_000, 0), &["rate"]);
         check(run(5000.0, 12_000, 0), &["p99"]);
-        check(run(1000.0, 10_000, 1), &["lost"]);
+        check(run(1000.0, 10_000, 1), &["not passed", "lost"]);
         // Half a millisecond is noise, whatever the ratio.
         let rows = compare(&run(1.0, 100, 0), &run(1.0, 580, 0), 0.1).unwrap();
         assert_eq!(regressed(&rows), Vec::<&str>::new());
+    }
+
+    #[test]
+    fn every_fault_of_a_run_is_worse_than_none() {
+        let good = RunResult { workload: "w".into(), passed: true, ..RunResult::default() };
+        let check = |change: &dyn Fn(&mut RunResult), expected: &str| {
+            let mut bad = good.clone();
+            change(&mut bad);
+            let outcomes = [good.clone(), bad].map(|run| Outcome::Run(Box::new(run)));
+            let rows = compare(&outcomes[0], &outcomes[1], 10.0).unwrap();
+            assert_eq!(regressed(&rows), [expected]);
+            assert_eq!(differences(&outcomes[0], &outcomes[1]), Vec::<String>::new());
+        };
+        // Whatever the tolerance, one is more than none.
+        check(&|run| run.passed = false, "not passed");
+        check(&|run| run.totals.wrong_ids = 1, "with a wrong id");
+        check(&|run| run.overtaken = 1, "out of order");
+        check(&|run| run.totals.unknown = 1, "never created");
+        check(&|run| run.totals.unexpected = 1, "forbidden");
+        check(&|run| run.unreadable = 1, "unreadable");
+        check(&|run| run.strays = 1, "of another source");
+    }
+
+    #[test]
+    fn what_is_not_the_same_is_named() {
+        let result = |workload: &str, setup: &str| {
+            let (workload, setup) = (workload.to_owned(), setup.to_owned());
+            Outcome::Run(Box::new(RunResult { workload, setup, ..RunResult::default() }))
+        };
+        let found = differences(&result("a", "x"), &result("b", "x"));
+        assert_eq!(found, ["the workloads differ: `a` and `b`"]);
+        let found = differences(&result("a", "x"), &result("a", "y"));
+        assert_eq!(found, ["`a` was not the same in both: x; and y"]);
     }
 
     #[test]

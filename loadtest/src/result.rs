@@ -70,6 +70,16 @@ impl Outcome {
         }
     }
 
+    /// What was run: names, each with its setup and whatever else figures depend on.
+    pub fn subjects(&self) -> Vec<(&str, String)> {
+        match self {
+            Outcome::Run(run) => vec![(&run.workload, run.setup.clone())],
+            Outcome::Limit(limit) => {
+                limit.cases.iter().map(|case| (&*case.name, case.setup.clone())).collect()
+            }
+        }
+    }
+
     pub fn passed(&self) -> bool {
         match self {
             Outcome::Run(run) => run.passed,
@@ -105,6 +115,8 @@ pub struct RunResult {
     pub broken_off: Option<String>,
     pub seconds: f64,
     pub totals: Tally,
+    /// Events that overtook another within what the workload's ordering keeps in order.
+    pub overtaken: u64,
     /// Deliveries without a readable envelope, or from a source that is not of this run.
     pub unreadable: u64,
     pub strays: u64,
@@ -214,13 +226,8 @@ impl RunResult {
         count(self.unreadable, "deliveries are not readable");
         count(self.strays, "deliveries come from a source that is not of this run");
         count(self.router.counts.dropped_events, "events were dropped by the router");
-        match workload.target.ordering {
-            Ordering::Source => count(total.out_of_order, "events overtook another of their source"),
-            Ordering::Entity => {
-                count(total.out_of_order_in_entity, "events overtook another of their object")
-            }
-            Ordering::None => {}
-        }
+        let of = if workload.target.ordering == Ordering::Source { "source" } else { "object" };
+        count(self.overtaken, &format!("events overtook another of their {of}"));
         let duplicates = workload.goals.duplicates;
         let allowed = duplicates.unwrap_or(if workload.repeats_deliveries() { u64::MAX } else { 0 });
         if total.duplicates > allowed {
@@ -316,6 +323,15 @@ impl RunResult {
         };
         let failures = self.failures.join("; ");
         out + &format!("{word}{}{failures}\n", if failures.is_empty() { "" } else { ": " })
+    }
+}
+
+/// Events that overtook another where the workload's ordering forbids it.
+pub fn overtaken(workload: &Workload, total: &Tally) -> u64 {
+    match workload.target.ordering {
+        Ordering::Source => total.out_of_order,
+        Ordering::Entity => total.out_of_order_in_entity,
+        Ordering::None => 0,
     }
 }
 

@@ -420,6 +420,7 @@ fn judge(
         },
         busiest: bottleneck::busiest(workload, &samples[loaded.clone()], settings.cores()),
         loaded,
+        overtaken: result::overtaken(workload, &report.total),
         totals: report.total,
         suspects: result::suspects(&report.sources, started_us),
         incidents,

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 
 use super::End;
-use crate::compare::{compare, table};
+use crate::compare::{compare, differences, table};
 use crate::result::Outcome;
 
 /// Compare two JSON results of `run`, or of `limit`; exit code 1 if the second is worse.
@@ -27,8 +27,8 @@ pub(super) fn run(args: &CompareArgs) -> anyhow::Result<End> {
         (Ok(first), Ok(second)) => (first, second),
         (Err(error), _) | (_, Err(error)) => return super::usage(&error.to_string()),
     };
-    if first.machine() != second.machine() {
-        super::complain("the machines differ; ratios of figures of two machines say little about the router");
+    for difference in differences(&first, &second) {
+        super::complain(&difference);
     }
     match compare(&first, &second, f64::from(args.tolerance) / 100.0) {
         Ok(rows) => {
