@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
 use std::time::Duration;
 
+use tempfile::TempDir;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
 
@@ -15,6 +16,7 @@ use crate::measure::admin::Admin;
 use crate::measure::machine::Machine;
 use crate::measure::sample::{Sample, Sampler};
 use crate::result::{self, FORMAT, RouterFigures, RunResult};
+use crate::stand::config::{DATA, FILE};
 use crate::stand::pace::{self, Happened};
 use crate::stand::router::{self, Router, RouterError};
 use crate::stand::{Stand, StandError};
@@ -29,8 +31,17 @@ pub enum RunError {
     Stand(#[from] StandError),
     #[error(transparent)]
     Router(#[from] RouterError),
-    #[error("cannot make a folder for the router: {0}; give one by `--folder`")]
-    Folder(std::io::Error),
+    #[error("cannot make a temporary folder for the router: {0}; name one by `--folder`")]
+    Temporary(std::io::Error),
+    #[error("cannot make the folder {folder} for the router: {cause}")]
+    Folder { folder: String, cause: std::io::Error },
+    #[error(
+        "{data} holds what a router knew at the end of another run: one that starts with it would take the events of this run for old ones; \
+         remove it, or name another folder"
+    )]
+    Used { data: String },
+    #[error("cannot write the router's configuration to {file}: {cause}")]
+    Attach { file: String, cause: std::io::Error },
     #[error("no router was ready at {address} after {} s: {why}", ATTACH_LIMIT.as_secs())]
     NotAttached { address: String, why: String },
     #[error("interrupted before the router was ready: nothing was measured")]
@@ -52,7 +63,7 @@ pub enum Whose {
 #[derive(Clone, Debug)]
 pub struct Settings {
     pub whose: Whose,
-    /// Keeps the router's files here instead of in a folder that is removed.
+    /// Keeps the router's files here instead of in a temporary folder.
     pub folder: Option<PathBuf>,
     pub sample_interval: Duration,
     /// Latency and load are those after this time: connections are open then, and caches warm.
@@ -72,9 +83,10 @@ impl Settings {
 
 /// What a run tells while it goes on.
 pub enum Progress<'a> {
-    /// The configuration that somebody is to start a router with.
+    /// The configuration that somebody is to start a router with, and the folder that is to hold its data.
     WaitingForRouter {
         config: &'a Path,
+        folder: &'a Path,
     },
     Sample(&'a Sample),
     /// No more events are created; those that are missing are waited for.
@@ -109,18 +121,10 @@ pub async fn run(
     interrupts: &Interrupts,
     observe: &mut Observer<'_>,
 ) -> Result<RunResult, RunError> {
-    let temporary = match &settings.folder {
-        Some(folder) => {
-            std::fs::create_dir_all(folder).map_err(RunError::Folder)?;
-            None
-        }
-        None => Some(tempfile::Builder::new().prefix("loadtest-").tempdir().map_err(RunError::Folder)?),
-    };
-    let folder = settings.folder.as_deref().or(temporary.as_ref().map(|folder| folder.path()));
-    let folder = folder.unwrap_or(Path::new("."));
+    let folder = Folder::make(settings)?;
     let stand = Stand::start(workload).await?;
     let mut running = tokio::select! {
-        running = Running::start(workload, settings, folder, &stand, observe) => running?,
+        running = Running::start(workload, settings, &folder.path, &stand, observe) => running?,
         () = interrupts.reach(1) => return Err(RunError::Interrupted),
     };
     let mut sampler = Sampler::new(&stand, running.pid(), workload.backlog > 0);
@@ -146,6 +150,38 @@ pub async fn run(
         }
     };
     Ok(judge(workload, settings, &stand, sampler, &ended, running.figures(status)))
+}
+
+/// Where the router's files are.
+struct Folder {
+    path: PathBuf,
+    /// Removes it at the end.
+    _temporary: Option<TempDir>,
+}
+
+impl Folder {
+    fn make(settings: &Settings) -> Result<Folder, RunError> {
+        let Some(path) = &settings.folder else {
+            let temporary = tempfile::Builder::new().prefix("loadtest-").tempdir();
+            let temporary = temporary.map_err(RunError::Temporary)?;
+            return Ok(match settings.whose {
+                Whose::Ours { .. } => {
+                    Folder { path: temporary.path().to_owned(), _temporary: Some(temporary) }
+                }
+                // Their router goes on when the run has ended, and needs its data.
+                Whose::Theirs { .. } => Folder { path: temporary.keep(), _temporary: None },
+            });
+        };
+        let wrong = |cause| RunError::Folder { folder: path.display().to_string(), cause };
+        std::fs::create_dir_all(path).map_err(wrong)?;
+        // Whoever starts the router may do so elsewhere.
+        let path = std::path::absolute(path).map_err(wrong)?;
+        let data = path.join(DATA);
+        if data.exists() {
+            return Err(RunError::Used { data: data.display().to_string() });
+        }
+        Ok(Folder { path, _temporary: None })
+    }
 }
 
 /// What a run goes on in.
@@ -182,10 +218,11 @@ impl Running {
             Whose::Theirs { config, admin, pid } => {
                 let admin = Admin::new(admin);
                 stand.write_config(workload, folder, admin.address())?;
-                let written = folder.join(crate::stand::config::FILE);
-                std::fs::copy(&written, config).map_err(RunError::Folder)?;
+                let written = folder.join(FILE);
+                let wrong = |cause| RunError::Attach { file: config.display().to_string(), cause };
+                std::fs::copy(&written, config).map_err(wrong)?;
                 // Nothing was measured yet that could be given up.
-                let _ = observe(Progress::WaitingForRouter { config });
+                let _ = observe(Progress::WaitingForRouter { config, folder });
                 let end = Instant::now() + ATTACH_LIMIT;
                 loop {
                     let why = match admin.is_ready().await {

@@ -17,11 +17,11 @@ fn is_there(pid: u32) -> bool {
 #[test]
 fn whoever_ends_a_run_gets_a_result_that_says_so_and_nothing_stays_behind() {
     for signal in [Signal::INT, Signal::TERM, Signal::HUP] {
-        let working = Working::run(LONG, |admin| delivered(admin) > 0);
+        let mut working = Working::run(LONG, |admin| delivered(admin) > 0);
         let (pid, group) = working.router();
         assert_eq!(pid, group, "a terminal's Ctrl-C must not reach the router");
         working.signal(signal);
-        let (outcome, left) = working.end();
+        let (outcome, left) = (working.end(), working.folders());
         let result = outcome.json(130);
         assert_eq!((&result["interrupted"], &result["passed"]), (&true.into(), &false.into()), "{signal:?}");
         assert_eq!(result["failures"].as_array().unwrap().len(), 0, "{result}");
@@ -39,7 +39,7 @@ fn a_second_interrupt_ends_at_once() {
     working.signal(Signal::INT);
     working.until_said("once more ends it at once");
     working.signal(Signal::INT);
-    let (outcome, left) = working.end();
+    let (outcome, left) = (working.end(), working.folders());
     assert!(outcome.stderr.contains("the router is killed"), "{outcome:?}");
     let result = outcome.json(130);
     assert_eq!(
@@ -53,14 +53,26 @@ fn a_second_interrupt_ends_at_once() {
 
 #[test]
 fn a_router_that_dies_fails_the_run_with_all_that_was_measured() {
-    let working = Working::run(LONG, |admin| delivered(admin) > 0);
+    let mut working = Working::run(LONG, |admin| delivered(admin) > 0);
     let (pid, _) = working.router();
     rustix::process::kill_process(Pid::from_raw(pid as i32).unwrap(), Signal::KILL).unwrap();
-    let (outcome, left) = working.end();
+    let (outcome, left) = (working.end(), working.folders());
     let result = outcome.json(1);
     assert!(result["brokenOff"].as_str().unwrap().contains("signal: 9"), "{result}");
     assert!(result["failures"][0].as_str().unwrap().starts_with("the router ended"), "{result}");
     assert!(result["totals"]["unique"].as_u64().unwrap() > 0 && left.is_empty(), "{result}");
+}
+
+#[test]
+fn nobody_has_to_wait_for_a_router_that_does_not_come() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = folder.path().join("attached.yaml");
+    let mut working =
+        Working::start(&["run", "idle", "--attach", config.to_str().unwrap(), "--admin", "127.0.0.1:1"]);
+    working.until_said("start a router");
+    working.signal(Signal::INT);
+    let outcome = working.end();
+    assert!(outcome.code == 130 && outcome.stderr.contains("nothing was measured"), "{outcome:?}");
 }
 
 #[test]
@@ -70,7 +82,7 @@ fn an_interrupted_search_gives_what_is_known() {
     let mut working = Working::start(&[&["limit"][..], &arguments, &[router()]].concat());
     working.until_said(": holds");
     working.signal(Signal::INT);
-    let (outcome, left) = working.end();
+    let (outcome, left) = (working.end(), working.folders());
     let result = outcome.json(130);
     let case = &result["cases"][0];
     assert!(case["limit"].as_f64().unwrap() >= 40.0, "{case}");

@@ -121,6 +121,24 @@ fn a_folder_keeps_what_the_router_had() {
     );
     assert!(std::fs::read_to_string(kept.join("router.log")).unwrap().contains("stopped"));
     assert!(kept.join("data").is_dir());
+    // What the router knows of the first run would look like losses in the second.
+    let again = run("backlog: 50\n", &["--folder", kept.to_str().unwrap()]);
+    assert!(again.code == 2 && again.stderr.contains("remove it, or name another folder"), "{again:?}");
+    std::fs::remove_dir_all(kept.join("data")).unwrap();
+    run("backlog: 50\n", &["--folder", kept.to_str().unwrap()]).json(0);
+}
+
+#[test]
+fn what_cannot_be_written_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("file");
+    std::fs::write(&file, "").unwrap();
+    let below = file.join("below");
+    let outcome = run("backlog: 5\n", &["--folder", below.to_str().unwrap()]);
+    assert!(outcome.code == 1 && outcome.stderr.contains("cannot make the folder"), "{outcome:?}");
+    let more = ["run", "idle", "--attach", below.to_str().unwrap(), "--folder"];
+    let outcome = loadtest(&[&more[..], &[folder.path().to_str().unwrap()]].concat());
+    assert!(outcome.code == 1 && outcome.stderr.contains("cannot write the router's configuration to"));
 }
 
 #[test]
@@ -140,20 +158,13 @@ fn a_router_that_somebody_else_runs_is_measured_and_left_alone() {
             panic!("no configuration was written");
         })
     };
-    let outcome = loadtest(&[
-        "run",
-        "backlog",
-        "--backlog",
-        "500",
-        "--json",
-        "-",
-        "--attach",
-        config.to_str().unwrap(),
-        "--admin",
-        &admin,
-    ]);
+    let arguments = ["run", "backlog", "--backlog", "500", "--json", "-", "--admin", &admin, "--attach"];
+    let mut working = common::Working::start(&[&arguments[..], &[config.to_str().unwrap()]].concat());
+    let outcome = working.end();
     let mut theirs = starter.join().unwrap();
     let result = outcome.json(0);
     assert_eq!(result["totals"]["unique"], 500, "{result}");
     assert!(result["router"]["cpuSeconds"].is_null() && theirs.is_running());
+    let kept = &working.folders()[0];
+    assert!(kept.join("data").is_dir() && outcome.stderr.contains(kept.to_str().unwrap()), "{outcome:?}");
 }

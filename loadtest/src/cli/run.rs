@@ -25,7 +25,7 @@ use crate::workload::{Workload, fields};
 pub struct RunArgs {
     /// A workload file, or the name of one that is built in (`loadtest workloads`)
     workload: String,
-    /// Keep the router's configuration, log and data in this folder
+    /// Keep the router's configuration, log and data in this folder; without it they are removed at the end, but for `--attach`
     #[arg(long, value_name = "FOLDER")]
     folder: Option<PathBuf>,
     #[command(flatten)]
@@ -93,6 +93,7 @@ pub(super) fn run(args: &RunArgs) -> anyhow::Result<End> {
             super::complain(&error.to_string());
             return Ok(End::Interrupted);
         }
+        Err(error @ RunError::Used { .. }) => return super::usage(&error.to_string()),
         result => result?,
     };
     let outcome = Outcome::Run(Box::new(result));
@@ -110,8 +111,9 @@ async fn watched(workload: &Workload, settings: &Settings) -> anyhow::Result<Res
     let mut draining = "";
     let mut observe = |progress: Progress<'_>| {
         match progress {
-            Progress::WaitingForRouter { config } => {
+            Progress::WaitingForRouter { config, folder } => {
                 watch.say(&format!("start a router: event-router run --config {}", config.display()));
+                watch.say(&format!("its data will be in {}, and stay there", folder.display()));
                 watch.show("waiting for the router".into());
             }
             Progress::Sample(sample) => watch.show(line(sample) + draining),

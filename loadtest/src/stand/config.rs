@@ -11,6 +11,8 @@ use crate::workload::tree::quoted;
 use crate::workload::{Shape, Workload};
 
 pub const FILE: &str = "router.yaml";
+/// The folder of what the router keeps.
+pub const DATA: &str = "data";
 pub const TARGET_CA_FILE: &str = "target-ca.pem";
 
 /// Where the certificate of a vCenter is that the router must trust.
@@ -22,7 +24,7 @@ pub fn ca_file(vcenter: usize) -> String {
 pub fn write(workload: &Workload, stand: &Stand, folder: &Path, admin: &str) -> String {
     let mut out = String::from("apiVersion: event-router/v1\n");
     let path = |name: &str| quoted(&folder.join(name).display().to_string());
-    let mut top = vec![("dataDir", path("data"))];
+    let mut top = vec![("dataDir", path(DATA))];
     if workload.router.settings.iter().any(|(key, value)| key == "ephemeral" && value == "true") {
         top.clear();
     }

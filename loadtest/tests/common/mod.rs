@@ -88,7 +88,7 @@ impl Working {
         working
     }
 
-    /// The files of its router are in folders here.
+    /// Folders that it has made, or left behind: its router's files are in one.
     pub fn folders(&self) -> Vec<PathBuf> {
         let entries = std::fs::read_dir(self.folder.path()).unwrap();
         entries.map(|entry| entry.unwrap().path()).collect()
@@ -137,13 +137,13 @@ impl Working {
         Outcome { code: child.wait().unwrap().code().unwrap_or(-1), stdout, stderr: String::new() }
     }
 
-    /// Waits for its end; also says which folders it left behind.
-    pub fn end(mut self) -> (Outcome, Vec<PathBuf>) {
+    /// Waits for its end.
+    pub fn end(&mut self) -> Outcome {
         let (mut stdout, mut stderr) = (String::new(), String::new());
         self.child.stdout.take().unwrap().read_to_string(&mut stdout).unwrap();
         self.stderr.read_to_string(&mut stderr).unwrap();
         let code = self.child.wait().unwrap().code().unwrap_or(-1);
-        (Outcome { code, stdout, stderr }, self.folders())
+        Outcome { code, stdout, stderr }
     }
 }
 
