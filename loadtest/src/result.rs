@@ -10,7 +10,7 @@ use testbed::verify::{Latency, SourceReport, Tally};
 use crate::limit::figures::LimitResult;
 use crate::measure::machine::Machine;
 use crate::measure::sample::{Incident, RouterCounts, Sample};
-use crate::workload::{Ordering, Shape, Workload};
+use crate::workload::{Ordering, Workload};
 
 /// Version of the file's form; a reader refuses another one.
 pub const FORMAT: u32 = 3;
@@ -333,23 +333,4 @@ pub fn overtaken(workload: &Workload, total: &Tally) -> u64 {
         Ordering::Entity => total.out_of_order_in_entity,
         Ordering::None => 0,
     }
-}
-
-/// The workload in one line.
-pub fn setup(workload: &Workload) -> String {
-    let target = &workload.target;
-    let scheme = |https: bool| if https { "HTTPS" } else { "HTTP" };
-    let shape = match target.shape {
-        Shape::Openfaas => format!("openfaas x {}", target.functions),
-        shape => shape.name().to_owned(),
-    };
-    format!(
-        "{} vCenter{} over {}, {shape} over {}, ordering {}, {}",
-        workload.vcenters,
-        if workload.vcenters == 1 { "" } else { "s" },
-        scheme(workload.https),
-        scheme(target.https),
-        target.ordering.name(),
-        if target.spill { "spilling to disk" } else { "blocking" },
-    )
 }

@@ -427,7 +427,7 @@ fn judge(
         format: FORMAT,
         workload: workload.name.clone(),
         description: workload.description.clone(),
-        setup: result::setup(workload),
+        setup: format!("{}; {}", workload.setup(), workload.offered()),
         machine: Machine::this(),
         seconds,
         unreadable: report.unreadable,

@@ -71,6 +71,11 @@ pub(super) fn run(args: &LimitArgs) -> anyhow::Result<End> {
         Ok(cases) => cases,
         Err(errors) => return super::wrong_workload(&errors),
     };
+    if let (Some(from), Some(max)) = (args.from, args.max)
+        && from > max
+    {
+        return super::usage(&format!("`--from {from}` is above `--max {max}`"));
+    }
     let plan = plan(args)?;
     let usual =
         if args.full { Duration::from_secs(360) * cases.len() as u32 } else { Duration::from_secs(900) };

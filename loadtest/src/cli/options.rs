@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
+use rustix::thread::sched_getaffinity;
 use testbed::vcenter::Mix;
 
 use crate::stand::router::{self, RouterError};
@@ -37,7 +38,17 @@ impl OwnRouter {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Cpus(pub Vec<usize>);
 
+/// Those that this process may use are all that it can give to the router.
 fn cpus(text: &str) -> Result<Cpus, String> {
+    let list = list(text)?;
+    let ours = sched_getaffinity(None).map_err(|error| format!("cannot be checked: {error}"))?;
+    match list.iter().find(|cpu| !ours.is_set(**cpu)) {
+        Some(cpu) => Err(format!("this program has no processor {cpu} to give away")),
+        None => Ok(Cpus(list)),
+    }
+}
+
+fn list(text: &str) -> Result<Vec<usize>, String> {
     let wrong = || "must be numbers of processors such as `0,2-3`, each below 1024".to_owned();
     let number = |text: &str| text.parse().ok().filter(|number| *number < 1024).ok_or_else(wrong);
     let mut list = Vec::new();
@@ -49,7 +60,7 @@ fn cpus(text: &str) -> Result<Cpus, String> {
         }
         list.extend(from..=to);
     }
-    Ok(Cpus(list))
+    Ok(list)
 }
 
 /// How many events, and how fast.
@@ -191,9 +202,10 @@ mod tests {
 
     #[test]
     fn processors_are_lists_and_ranges() {
-        assert_eq!(cpus("0,2-3"), Ok(Cpus(vec![0, 2, 3])));
+        assert_eq!(list("0,2-3"), Ok(vec![0, 2, 3]));
         for wrong in ["", "a", "3-1", "1024", "0,,1"] {
-            assert!(cpus(wrong).is_err(), "{wrong}");
+            assert!(list(wrong).is_err(), "{wrong}");
         }
+        assert_eq!(cpus("1023"), Err("this program has no processor 1023 to give away".to_owned()));
     }
 }

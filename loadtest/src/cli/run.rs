@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
+use hyper::http::uri::Authority;
 
 use super::End;
 use super::options::{Load, Overrides, OwnRouter};
@@ -54,11 +55,19 @@ pub struct RouterArgs {
     #[arg(long, value_name = "CONFIG", conflicts_with_all = ["router", "cpus"])]
     attach: Option<PathBuf>,
     /// Where that router's admin listener is, or is to be
-    #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:8082", requires = "attach")]
+    #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:8082", requires = "attach", value_parser = address)]
     admin: String,
     /// That router's process, to measure its memory and processor time
     #[arg(long, value_name = "PID", requires = "attach")]
     pid: Option<u32>,
+}
+
+/// `HOST:PORT`.
+fn address(text: &str) -> Result<String, String> {
+    let parsed: Option<Authority> = text.parse().ok();
+    let known = parsed
+        .filter(|address| address.port_u16().is_some_and(|port| port > 0) && !address.host().is_empty());
+    known.map(|_| text.to_owned()).ok_or_else(|| "must be HOST:PORT, such as `127.0.0.1:8082`".to_owned())
 }
 
 impl RouterArgs {
@@ -82,6 +91,13 @@ pub(super) fn run(args: &RunArgs) -> anyhow::Result<End> {
     if let Err(errors) = workload.check() {
         return super::wrong_workload(&errors);
     }
+    if let Some(length) = workload.length().filter(|length| args.warm_up >= *length) {
+        let warm_up = args.warm_up;
+        return super::usage(&format!(
+            "`--warm-up {warm_up:?}`: events are created for {length:?}, nothing would be left to measure"
+        ));
+    }
+    workload.troubles_too_late().iter().for_each(|late| super::complain(late));
     let settings = Settings {
         whose: args.router.whose()?,
         folder: args.folder.clone(),

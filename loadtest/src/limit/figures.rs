@@ -9,7 +9,7 @@ use super::cases::Case;
 use crate::bottleneck::{falls_behind, is_disturbed, is_growing, mean};
 use crate::measure::machine::Machine;
 use crate::measure::sample::Sample;
-use crate::result::{self, RunResult};
+use crate::result::RunResult;
 
 /// All cases of a search.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -154,7 +154,7 @@ impl CaseFigures {
     pub fn of(case: &Case) -> CaseFigures {
         CaseFigures {
             name: case.name.clone(),
-            setup: result::setup(&case.workload),
+            setup: case.workload.setup(),
             cpus: case.cpus.clone(),
             ..CaseFigures::default()
         }

@@ -28,8 +28,13 @@ impl<'n, 'p> Fields<'n, 'p> {
         }
     }
 
+    /// The map's own where the key is empty.
     fn path_of(&self, key: &str) -> String {
-        if self.path.is_empty() { key.to_owned() } else { format!("{}.{key}", self.path) }
+        match (self.path.is_empty(), key.is_empty()) {
+            (true, _) => key.to_owned(),
+            (false, true) => self.path.clone(),
+            (false, false) => format!("{}.{key}", self.path),
+        }
     }
 
     /// The value of a field that is there and not empty.

@@ -8,6 +8,7 @@ mod rate;
 mod target;
 pub mod tree;
 mod trouble;
+mod words;
 
 use std::path::Path;
 use std::time::Duration;
@@ -157,10 +158,18 @@ impl Workload {
         let mut wrong = |path: &str, message: &str| {
             problems.push(Problem { line: 0, path: path.into(), message: message.into() });
         };
+        let by_trouble = self.troubles.iter().any(|scheduled| scheduled.trouble.creates_events());
         if self.rate == Rate::None && self.backlog == 0 {
             wrong("rate", "is missing, and there is no backlog either: nothing would happen");
+        } else if self.rate.peak() == Some(0.0) && self.backlog == 0 && !by_trouble {
+            wrong("rate", "is 0, and there is no backlog either: nothing would be tested");
         }
-        if self.rate != Rate::None && self.events.is_none() && self.duration.is_none() {
+        if self.rate == Rate::None {
+            let given = [("events", self.events.is_some()), ("duration", self.duration.is_some())];
+            for (name, _) in given.into_iter().filter(|(_, given)| *given) {
+                wrong(name, "is for a run with a `rate`; without one there is only the backlog");
+            }
+        } else if self.events.is_none() && self.duration.is_none() {
             wrong("duration", "is missing; give this or `events`, or the run has no end");
         }
         let kills = |scheduled: &Scheduled| matches!(scheduled.trouble, Trouble::RouterKill { .. });
@@ -169,6 +178,27 @@ impl Workload {
             wrong("troubles", "`routerKill` needs a router that keeps its state; take out `ephemeral`");
         }
         if problems.is_empty() { Ok(()) } else { Err(WorkloadErrors { file: self.name.clone(), problems }) }
+    }
+
+    /// How long events are created, as far as that is known before.
+    pub fn length(&self) -> Option<Duration> {
+        let by_events = match (self.rate, self.events) {
+            (Rate::None, _) => return None,
+            (Rate::Steady(rate), Some(events)) => Duration::try_from_secs_f64(events as f64 / rate).ok(),
+            _ => None,
+        };
+        self.duration.into_iter().chain(by_events).min()
+    }
+
+    /// Troubles that are due only when all events have been created, in words.
+    pub fn troubles_too_late(&self) -> Vec<String> {
+        let Some(length) = self.length() else { return Vec::new() };
+        let late = self.troubles.iter().filter(|scheduled| scheduled.at >= length);
+        let words = |scheduled: &Scheduled| {
+            let (name, at) = (scheduled.trouble.name(), scheduled.at);
+            format!("`{name}` will not happen: it is due after {at:?}, and events are created for {length:?}")
+        };
+        late.map(words).collect()
     }
 
     /// What each vCenter's events look like; its seed differs from that of the others.
@@ -241,17 +271,19 @@ fn read(file: &str, root: &Node, problems: &mut Vec<Problem>) -> Option<Workload
     })
 }
 
+const MIXES: [(&str, Mix); 7] = [
+    ("steady", Mix::Steady),
+    ("bootStorm", Mix::BootStorm),
+    ("drsStorm", Mix::DrsStorm),
+    ("alarmFlood", Mix::AlarmFlood),
+    ("loginStorm", Mix::LoginStorm),
+    ("eventExHeavy", Mix::EventExHeavy),
+    ("largeTasks", Mix::LargeTasks),
+];
+
 /// The names of the mixes, and the word in a file.
 pub fn mix(text: &str) -> Result<Mix, String> {
-    word(&[
-        ("steady", Mix::Steady),
-        ("bootStorm", Mix::BootStorm),
-        ("drsStorm", Mix::DrsStorm),
-        ("alarmFlood", Mix::AlarmFlood),
-        ("loginStorm", Mix::LoginStorm),
-        ("eventExHeavy", Mix::EventExHeavy),
-        ("largeTasks", Mix::LargeTasks),
-    ])(text)
+    word(&MIXES)(text)
 }
 
 /// A named mix, or class names with their weights.

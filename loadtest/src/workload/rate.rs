@@ -61,6 +61,18 @@ impl Rate {
         })
     }
 
+    /// The highest that it ever is; `None` is as fast as they are read.
+    pub fn peak(self) -> Option<f64> {
+        Some(match self {
+            Rate::None => 0.0,
+            Rate::Steady(rate) => rate,
+            Rate::Ramp { from, to, .. } => from.max(to),
+            Rate::Burst { base, peak, .. } => base.max(peak),
+            Rate::Sine { mean, amplitude, .. } => mean + amplitude,
+            Rate::Unbounded => return None,
+        })
+    }
+
     /// Whether it is the same all the time.
     pub fn is_constant(self) -> bool {
         matches!(self, Rate::None | Rate::Steady(_) | Rate::Unbounded)
@@ -93,6 +105,11 @@ fn events_a_second(text: &str) -> Result<f64, String> {
     decimal(0.0, RATE_MAX)(text)
 }
 
+fn some_time(text: &str) -> Result<Duration, String> {
+    let found = duration(text)?;
+    if found.is_zero() { Err("must be longer than 0s".to_owned()) } else { Ok(found) }
+}
+
 fn read_shape(fields: &mut Fields<'_, '_>) -> Option<Rate> {
     let steady = fields.get("steady", events_a_second).map(Rate::Steady);
     let ramp = fields.block("ramp", |ramp| {
@@ -102,14 +119,20 @@ fn read_shape(fields: &mut Fields<'_, '_>) -> Option<Rate> {
     });
     let burst = fields.block("burst", |burst| {
         let (base, peak) = (burst.need("base", events_a_second), burst.need("peak", events_a_second));
-        let (every, length) = (burst.need("every", duration), burst.need("length", duration));
+        let (every, length) = (burst.need("every", some_time), burst.need("length", duration));
+        if every.zip(length).is_some_and(|(every, length)| length > every) {
+            burst.wrong("length", "must not be longer than `every`");
+        }
         Some(Rate::Burst { base: base?, peak: peak?, every: every?, length: length? })
     });
     let sine = fields.block("sine", |sine| {
         let (mean, amplitude) = (sine.need("mean", events_a_second), sine.need("amplitude", events_a_second));
-        let period = sine.need("period", duration);
+        let period = sine.need("period", some_time);
         Some(Rate::Sine { mean: mean?, amplitude: amplitude?, period: period? })
     });
+    if ["steady", "ramp", "burst", "sine"].iter().all(|shape| fields.node(shape).is_none()) {
+        fields.wrong("", "must be a number, `unbounded`, or have one of `steady`, `ramp`, `burst`, `sine`");
+    }
     let mut shapes = [steady, ramp, burst, sine].into_iter().flatten();
     let shape = shapes.next();
     if shapes.next().is_some() {

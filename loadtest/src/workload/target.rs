@@ -129,6 +129,11 @@ impl ErrorKind {
             }
         }
     }
+
+    /// The word of one that is no status.
+    pub fn name(self) -> &'static str {
+        REPLIES.iter().find(|(_, kind)| *kind == self).map_or("status", |(name, _)| name)
+    }
 }
 
 const REPLIES: [(&str, ErrorKind); 4] = [

@@ -90,9 +90,60 @@ fn fields_that_do_not_fit_together_are_named() {
     };
     check("seed: 1", "nothing would happen");
     check("rate: 5", "the run has no end");
+    check("rate: 0\nduration: 5s", "nothing would be tested");
+    check("rate: {sine: {mean: 0, amplitude: 0, period: 1s}}\nduration: 5s", "nothing would be tested");
+    check("backlog: 5\nduration: 5s", "w: duration: is for a run with a `rate`");
+    check("backlog: 5\nevents: 5", "w: events: is for a run with a `rate`");
     check(
         "backlog: 5\nrouter: {settings: {ephemeral: true}}\ntroubles: [{type: routerKill, downtime: 1s}]",
         "keeps its state",
+    );
+}
+
+#[test]
+fn a_shape_of_the_rate_that_makes_no_sense_is_named() {
+    let check = |rate: &str, expected: &str| {
+        let shown = Workload::parse("w", &format!("rate: {rate}")).unwrap_err().to_string();
+        assert_eq!(shown, format!("w:1: {expected}"), "{rate}");
+    };
+    check("{}", "rate: must be a number, `unbounded`, or have one of `steady`, `ramp`, `burst`, `sine`");
+    check("{steady: 5, ramp: {from: 1, to: 2, time: 1s}}", "rate: takes one shape, not several");
+    check("{burst: {base: 1, peak: 2, every: 0s, length: 0s}}", "rate.burst.every: must be longer than 0s");
+    let long = "rate.burst.length: must not be longer than `every`";
+    check("{burst: {base: 1, peak: 2, every: 1s, length: 2s}}", long);
+    check("{sine: {mean: 1, amplitude: 2, period: 0s}}", "rate.sine.period: must be longer than 0s");
+}
+
+#[test]
+fn troubles_after_the_end_are_named() {
+    let troubles = "troubles: [{type: sessionExpiry, at: 9s}, {type: collectorLoss, at: 11s}]";
+    let late = |load: &str| Workload::parse("w", &format!("{load}\n{troubles}")).unwrap().troubles_too_late();
+    assert_eq!(late("rate: 5\nduration: 10s").len(), 1);
+    assert!(
+        late("rate: 5\nduration: 10s")[0].starts_with("`collectorLoss` will not happen: it is due after 11s")
+    );
+    assert_eq!(late("rate: 5\nduration: 10s\nevents: 10").len(), 2, "ten events take 2 s");
+    assert!(late("rate: unbounded\nevents: 10").is_empty(), "nobody knows how long that takes");
+    assert!(late("backlog: 10").is_empty());
+}
+
+#[test]
+fn a_workload_is_told_in_one_line() {
+    let tell = |text: &str| {
+        let workload = Workload::parse("w", text).unwrap();
+        format!("{}; {}", workload.setup(), workload.offered())
+    };
+    assert_eq!(
+        tell("rate: 500\nduration: 1m"),
+        "1 vCenter over HTTP, batched over HTTP, ordering source, spilling to disk; 500 events/s, for 60s"
+    );
+    assert_eq!(
+        tell(
+            "vcenters: 2\nbacklog: 7\nmix: bootStorm\ntarget: {shape: openfaas, functions: 3, concurrency: 4, delay: 20ms, spill: false, \
+             errors: {share: 0.1, reply: reset}}\ntroubles: [{type: sessionExpiry}]\nrouter: {processor: {batch: {events: 5}}}"
+        ),
+        "2 vCenters over HTTP, openfaas x 3 over HTTP, ordering source, blocking, concurrency 4, the target takes 20ms, 10 % of requests fail by \
+         reset, events of bootStorm, 1 kind of trouble, the router with batch: {'events': 5}; 7 events from before the start"
     );
 }
 

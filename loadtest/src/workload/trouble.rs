@@ -103,6 +103,11 @@ impl Trouble {
         }
     }
 
+    /// Whether it is an event itself.
+    pub fn creates_events(&self) -> bool {
+        matches!(self, Trouble::UnknownClass { .. } | Trouble::Huge { .. } | Trouble::Malformed { .. })
+    }
+
     /// Whether an event may arrive twice because of it, as at-least-once delivery allows.
     pub fn repeats_deliveries(&self) -> bool {
         matches!(self, Trouble::TargetOutage { .. } | Trouble::RouterKill { .. })
