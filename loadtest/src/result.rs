@@ -114,6 +114,10 @@ pub struct RunResult {
     /// Why the router was gone before the end, if it was.
     pub broken_off: Option<String>,
     pub seconds: f64,
+    /// Events that came into being after the start.
+    pub created: u64,
+    /// Receivers each of which is to get every event: `totals` counts what each of them got.
+    pub receivers: u64,
     pub totals: Tally,
     /// Events that overtook another within what the workload's ordering keeps in order.
     pub overtaken: u64,
@@ -121,7 +125,7 @@ pub struct RunResult {
     pub unreadable: u64,
     pub strays: u64,
     pub latency: Latency,
-    /// First deliveries a second, from the first to the last.
+    /// Events that arrived for the first time a second, until the last of them; one that went to several receivers counts once.
     pub rate: f64,
     /// Of the most of `lag` events at any moment.
     pub lag_events_max: u64,
@@ -213,12 +217,15 @@ impl RunResult {
     pub fn objections(&self, workload: &Workload, attached: bool) -> Vec<String> {
         let mut found = Vec::new();
         let total = &self.totals;
+        let whole = !self.interrupted && self.broken_off.is_none();
+        if whole && total.expected + total.delivered + self.unreadable + self.strays == 0 {
+            found.push("nothing was tested: there was no event to deliver".to_owned());
+        }
         let mut count = |number: u64, what: &str| {
             if number > 0 {
                 found.push(format!("{number} {what}"));
             }
         };
-        let whole = !self.interrupted && self.broken_off.is_none();
         count(total.missing, if whole { "events are lost" } else { "events had not arrived by then" });
         count(total.wrong_ids, "deliveries carry an id that is not the event's");
         count(total.unknown, "deliveries name an event that was never created");
@@ -276,11 +283,15 @@ impl RunResult {
         let mut lines: Vec<(&str, String)> = Vec::new();
         let total = &self.totals;
         let ms = |micros: u64| format!("{:.1} ms", micros as f64 / 1e3);
-        lines.push(("delivered", format!("{} events, {:.1} MB", total.unique, total.bytes as f64 / 1e6)));
+        let among = match self.receivers {
+            0 | 1 => String::new(),
+            many => format!(" (all {many} receivers together)"),
+        };
+        let megabytes = total.bytes as f64 / 1e6;
+        lines.push(("delivered", format!("{} events{among}, {megabytes:.1} MB", total.unique)));
         lines.push(("lost", total.missing.to_string()));
-        let duplicates =
-            format!("{} with their old id, {} with a wrong one", total.duplicates, total.wrong_ids);
-        lines.push(("duplicated", duplicates));
+        lines.push(("duplicated", total.duplicates.to_string()));
+        lines.push(("wrong ids", total.wrong_ids.to_string()));
         let order = format!(
             "{} in their source, {} in their object",
             total.out_of_order, total.out_of_order_in_entity
@@ -296,14 +307,20 @@ impl RunResult {
             ms(latency.p999_us),
             ms(latency.max_us)
         );
-        let percentiles =
-            if latency.count == 0 { "nothing was created after the start".to_owned() } else { percentiles };
-        lines.push(("latency", percentiles));
+        lines.push((
+            "latency",
+            match (latency.count, self.created) {
+                (0, 0) => "-, nothing was created after the start".to_owned(),
+                (0, _) => "-, nothing that counts was created after the start and arrived".to_owned(),
+                _ => percentiles,
+            },
+        ));
         lines.push(("lag", format!("{} events at most", self.lag_events_max)));
         let router = &self.router;
         if let (Some(cpu), Some(rss)) = (router.cpu_seconds, router.rss_peak_bytes) {
-            let per_million = router.cpu_seconds_per_million.unwrap_or_default();
-            lines.push(("router CPU", format!("{cpu:.2} s, {per_million:.2} s a million events")));
+            let per_million = router.cpu_seconds_per_million;
+            let per_million = per_million.map_or_else(|| "-".to_owned(), |seconds| format!("{seconds:.2} s"));
+            lines.push(("router CPU", format!("{cpu:.2} s, {per_million} a million events")));
             lines.push(("router memory", format!("{:.1} MB at its peak", rss as f64 / 1e6)));
         }
         if !router.busiest_stage.is_empty() {
@@ -332,5 +349,62 @@ pub fn overtaken(workload: &Workload, total: &Tally) -> u64 {
         Ordering::Source => total.out_of_order,
         Ordering::Entity => total.out_of_order_in_entity,
         Ordering::None => 0,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn workload() -> Workload {
+        Workload::parse("w", "rate: 5\nduration: 5s").unwrap()
+    }
+
+    #[test]
+    fn a_run_without_an_event_has_not_passed() {
+        let mut result = RunResult::default();
+        let nothing = "nothing was tested: there was no event to deliver";
+        assert_eq!(result.objections(&workload(), true), [nothing]);
+        result.router.cpu_seconds = Some(0.1);
+        result.router.rss_peak_bytes = Some(1);
+        assert!(result.table().contains("0.10 s, - a million events"), "{}", result.table());
+        result.totals.expected = 1;
+        assert_eq!(result.objections(&workload(), true), Vec::<String>::new());
+    }
+
+    #[test]
+    fn what_did_not_arrive_is_not_lost_where_nobody_waited_for_it() {
+        let missing = Tally { missing: 3, expected: 9, ..Tally::default() };
+        let whole = RunResult { totals: missing, ..RunResult::default() };
+        assert_eq!(whole.objections(&workload(), true), ["3 events are lost"]);
+        let interrupted = RunResult { interrupted: true, ..whole.clone() };
+        assert_eq!(interrupted.objections(&workload(), false), ["3 events had not arrived by then"]);
+        assert!(interrupted.table().ends_with("\nINTERRUPTED\n"), "{}", interrupted.table());
+        let broken = RunResult { broken_off: Some("the router ended".into()), ..whole };
+        assert_eq!(
+            broken.objections(&workload(), false),
+            ["the router ended", "3 events had not arrived by then"]
+        );
+    }
+
+    #[test]
+    fn how_the_router_ended_is_said_as_it_was() {
+        let check = |exit_code, signal, expected: &[&str]| {
+            let totals = Tally { expected: 1, ..Tally::default() };
+            let router = RouterFigures { exit_code, signal, ..RouterFigures::default() };
+            let result = RunResult { totals, router, ..RunResult::default() };
+            assert_eq!(result.objections(&workload(), false), expected);
+        };
+        check(Some(0), None, &[]);
+        check(Some(3), None, &["the router ended with exit code 3"]);
+        check(None, Some(9), &["the router died of signal 9 while it stopped"]);
+        check(None, None, &["the router did not end after SIGTERM and was killed"]);
+    }
+
+    #[test]
+    fn a_table_tells_why_there_is_no_latency() {
+        let table = |created| RunResult { created, ..RunResult::default() }.table();
+        assert!(table(0).contains("nothing was created after the start"), "{}", table(0));
+        assert!(table(1).contains("nothing that counts was created after the start and arrived"));
     }
 }

@@ -410,7 +410,8 @@ fn judge(
 ) -> RunResult {
     let report = stand.report();
     let cpu_seconds = sampler.usage.cpu_seconds();
-    let events = report.total.unique;
+    let receivers = stand.receivers();
+    let events = report.total.unique as f64 / receivers as f64;
     let generator_cpu_seconds = sampler.generator_cpu_seconds();
     let Sampler { samples, usage, counts, incidents, started_us, draining_from, warm_from, .. } = sampler;
     let from = warm_from.filter(|_| !settings.warm_up.is_zero()).unwrap_or(0);
@@ -433,11 +434,13 @@ fn judge(
         unreadable: report.unreadable,
         strays: report.stray_sources.values().sum(),
         latency: report.latency,
-        rate: if seconds > 0.0 { events as f64 / seconds } else { 0.0 },
+        created: stand.produced().saturating_sub(workload.backlog),
+        receivers,
+        rate: if seconds > 0.0 { events / seconds } else { 0.0 },
         lag_events_max: samples.iter().map(|sample| sample.lag_events).max().unwrap_or_default(),
         router: RouterFigures {
             cpu_seconds,
-            cpu_seconds_per_million: cpu_seconds.map(|cpu| cpu * 1e6 / events.max(1) as f64),
+            cpu_seconds_per_million: cpu_seconds.filter(|_| events > 0.0).map(|cpu| cpu * 1e6 / events),
             rss_peak_bytes: cpu_seconds.map(|_| usage.rss_peak_bytes),
             busiest_stage: busiest_stage.to_owned(),
             busiest_stage_share,

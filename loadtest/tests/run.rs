@@ -43,6 +43,9 @@ fn every_shape_of_target_verifies() {
         let receivers = if shape == "openfaas" { 2 } else { 1 };
         assert_eq!(result["totals"]["unique"], 600 * receivers, "{shape}: {result}");
         assert_eq!(result["totals"]["missing"], 0, "{shape}: {result}");
+        // An event counts once, however many functions get it.
+        let counted = result["rate"].as_f64().unwrap() * result["seconds"].as_f64().unwrap();
+        assert!((counted - 600.0).abs() < 0.1, "{shape}: {counted}");
     }
 }
 

@@ -189,10 +189,8 @@ fn show(report: &Report, json: bool) -> anyhow::Result<()> {
             ),
         ),
         ("missing", total.missing.to_string()),
-        (
-            "duplicated",
-            format!("{} with their old id, {} with a wrong one", total.duplicates, total.wrong_ids),
-        ),
+        ("duplicated", total.duplicates.to_string()),
+        ("wrong ids", total.wrong_ids.to_string()),
         (
             "out of order",
             format!(

@@ -27,10 +27,10 @@ const DROPPED: &str = "event_router_destination_dropped_events_total";
 pub struct Sample {
     /// Since the start.
     pub seconds: f64,
-    /// Events created, and delivered for the first time, a second.
+    /// Events created, and delivered for the first time, a second; of several receivers the mean.
     pub created_rate: f64,
     pub delivered_rate: f64,
-    /// Events that exist and have not arrived.
+    /// Events that exist and have not arrived; of several receivers the mean, rounded up.
     pub lag_events: u64,
     pub p50_us: u64,
     pub p99_us: u64,
@@ -186,8 +186,10 @@ impl Sampler {
         let sample = Sample {
             seconds: (now - self.start).as_secs_f64(),
             created_rate: produced.saturating_sub(self.produced) as f64 / elapsed,
-            delivered_rate: report.total.unique.saturating_sub(self.delivered) as f64 / elapsed,
-            lag_events: report.total.missing,
+            delivered_rate: report.total.unique.saturating_sub(self.delivered) as f64
+                / stand.receivers() as f64
+                / elapsed,
+            lag_events: report.total.missing.div_ceil(stand.receivers()),
             p50_us: latency.p50_us,
             p99_us: latency.p99_us,
             max_us: latency.max_us,

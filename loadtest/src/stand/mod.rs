@@ -116,6 +116,11 @@ impl Stand {
         }
     }
 
+    /// Receivers each of which is to get every event.
+    pub fn receivers(&self) -> u64 {
+        self.target.verifiers().len() as u64
+    }
+
     fn verifiers(&self) -> impl Iterator<Item = &Verifier> {
         self.target.verifiers().iter().map(AsRef::as_ref)
     }
