@@ -145,6 +145,18 @@ fn what_cannot_be_written_is_named() {
 }
 
 #[test]
+fn a_result_that_cannot_be_written_takes_no_other_with_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let html = folder.path().join("run.html");
+    let file = folder.path().join("w.yaml");
+    std::fs::write(&file, "backlog: 5\n").unwrap();
+    let files = ["--json", "/dev/full", "--html", html.to_str().unwrap()];
+    let outcome = loadtest(&[&["run", file.to_str().unwrap(), "--router", router()][..], &files].concat());
+    assert!(outcome.code == 1 && outcome.stderr.contains("cannot write /dev/full"), "{outcome:?}");
+    assert!(outcome.stdout.contains("PASSED") && html.is_file(), "{outcome:?}");
+}
+
+#[test]
 fn a_router_that_somebody_else_runs_is_measured_and_left_alone() {
     let folder = tempfile::tempdir().unwrap();
     let config = folder.path().join("attached.yaml");

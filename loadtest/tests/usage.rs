@@ -49,6 +49,30 @@ fn a_workload_that_is_wrong_ends_with_2_and_all_its_errors() {
 }
 
 #[test]
+fn a_file_that_cannot_be_written_or_would_replace_another_is_refused_before_the_work() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    let workload = "rate: 5\nduration: 1s\n";
+    std::fs::write(at("w.yaml"), workload).unwrap();
+    let check = |arguments: &[&str], part: &str| {
+        let outcome = loadtest(&[arguments, &["--router", "/nonexistent/event-router"]].concat());
+        assert!(outcome.code == 2 && outcome.stderr.contains(part), "{arguments:?}: {outcome:?}");
+    };
+    let lost = ["run", &at("w.yaml"), "--json", &at("keep.json"), "--html", "/nonexistent/x.html"];
+    check(&lost, "cannot write /nonexistent/x.html");
+    check(&["limit", "--json", &at("")], "cannot write");
+    check(&["run", &at("w.yaml"), "--json", &at("a"), "--html", &at("a")], "would be written over");
+    check(&["run", &at("w.yaml"), "--json", &at("w.yaml")], "would be written over");
+    check(&["run", &at("w.yaml"), "--html", "-"], "stdout is not one");
+    let report = loadtest(&["report", &at("w.yaml"), &at("w.yaml")]);
+    assert!(report.code == 2 && report.stderr.contains("would be written over"), "{report:?}");
+    let report = loadtest(&["report", &at("w.yaml"), "-"]);
+    assert!(report.code == 2 && report.stderr.contains("stdout is not one"), "{report:?}");
+    assert_eq!(std::fs::read_to_string(at("w.yaml")).unwrap(), workload);
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1, "a look leaves no file");
+}
+
+#[test]
 fn workloads_are_listed_and_printed() {
     let list = loadtest(&["workloads"]);
     assert_eq!(list.code, 0);

@@ -1,5 +1,6 @@
 //! `loadtest limit`: the highest rate that holds.
 
+use std::path::Path;
 use std::time::Duration;
 
 use clap::Args;
@@ -71,6 +72,9 @@ pub(super) fn run(args: &LimitArgs) -> anyhow::Result<End> {
         Ok(cases) => cases,
         Err(errors) => return super::wrong_workload(&errors),
     };
+    if let Err(wrong) = args.output.check(args.workload.as_deref().map(Path::new)) {
+        return super::usage(&wrong);
+    }
     if let (Some(from), Some(max)) = (args.from, args.max)
         && from > max
     {

@@ -1,8 +1,8 @@
 //! Where a result goes: a table, a JSON file, a report.
 
+use std::fs::File;
 use std::path::{Path, PathBuf};
 
-use anyhow::Context;
 use clap::Args;
 
 use crate::report;
@@ -14,30 +14,75 @@ pub struct Output {
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
     /// Write a report with charts to this file, for a browser; it needs nothing else
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", value_parser = report_file)]
     html: Option<PathBuf>,
 }
 
-impl Output {
-    /// # Errors
-    /// A file cannot be written.
-    pub fn write(&self, outcome: &Outcome) -> anyhow::Result<()> {
-        if let Some(file) = &self.html {
-            save(file, &report::html(outcome))?;
-        }
-        match &self.json {
-            Some(file) if file.as_os_str() == "-" => {
-                super::show(&(serde_json::to_string_pretty(outcome)? + "\n"))
-            }
-            Some(file) => {
-                save(file, &serde_json::to_string_pretty(outcome)?)?;
-                super::show(&outcome.table())
-            }
-            None => super::show(&outcome.table()),
-        }
+/// A file for a report: stdout is the table's.
+pub fn report_file(text: &str) -> Result<PathBuf, String> {
+    match text {
+        "" => Err("must name a file".to_owned()),
+        "-" => Err("a report goes to a file; stdout is not one".to_owned()),
+        text => Ok(text.into()),
     }
 }
 
+impl Output {
+    /// Before the work: what it comes to must not be lost for want of a folder. `input` is a file that must not be written over.
+    ///
+    /// # Errors
+    /// A file cannot be written, or would replace another one.
+    pub fn check(&self, input: Option<&Path>) -> Result<(), String> {
+        // The name of a workload that is built in may be that of a file to come.
+        let input = input.filter(|input| input.is_file());
+        let json = self.json.as_deref().filter(|file| file.as_os_str() != "-");
+        let files = [json, self.html.as_deref()].into_iter().flatten();
+        for file in files {
+            differ(input, file)?;
+            can_be_written(file).map_err(|cause| format!("cannot write {}: {cause}", file.display()))?;
+        }
+        json.zip(self.html.as_deref()).map_or(Ok(()), |(json, html)| differ(Some(json), html))
+    }
+
+    /// Writes all that can be written.
+    ///
+    /// # Errors
+    /// What could not be.
+    pub fn write(&self, outcome: &Outcome) -> anyhow::Result<()> {
+        let report = self.html.as_ref().map(|file| save(file, &report::html(outcome)));
+        let text = serde_json::to_string_pretty(outcome)?;
+        let (json, shown) = match &self.json {
+            Some(file) if file.as_os_str() == "-" => (None, text + "\n"),
+            file => (file.as_ref().map(|file| save(file, &text)), outcome.table()),
+        };
+        let written = [report, json].into_iter().flatten().chain([super::show(&shown)]);
+        let wrong: Vec<String> = written.filter_map(Result::err).map(|error| error.to_string()).collect();
+        anyhow::ensure!(wrong.is_empty(), "{}", wrong.join("; "));
+        Ok(())
+    }
+}
+
+/// # Errors
+/// They are one and the same.
+pub fn differ(first: Option<&Path>, second: &Path) -> Result<(), String> {
+    let whole = |path: &Path| path.canonicalize().or_else(|_| std::path::absolute(path)).ok();
+    match first.filter(|first| whole(first) == whole(second)) {
+        Some(first) => Err(format!("{} would be written over; name another file", first.display())),
+        None => Ok(()),
+    }
+}
+
+/// Leaves a file that is there as it is, and none where there was none.
+fn can_be_written(path: &Path) -> std::io::Result<()> {
+    // A pipe or a device says so when it is written to; opening it may have an effect, or wait.
+    if path.metadata().is_ok_and(|there| !there.is_file() && !there.is_dir()) {
+        return Ok(());
+    }
+    let is_new = path.symlink_metadata().is_err();
+    File::options().append(true).create(true).open(path)?;
+    if is_new { std::fs::remove_file(path) } else { Ok(()) }
+}
+
 fn save(file: &Path, text: &str) -> anyhow::Result<()> {
-    std::fs::write(file, text).with_context(|| format!("cannot write {}", file.display()))
+    std::fs::write(file, text).map_err(|cause| anyhow::anyhow!("cannot write {}: {cause}", file.display()))
 }

@@ -6,6 +6,7 @@ use anyhow::Context;
 use clap::Args;
 
 use super::End;
+use super::output::{differ, report_file};
 use crate::report;
 use crate::result::Outcome;
 
@@ -15,10 +16,14 @@ pub struct ReportArgs {
     /// What `run --json` or `limit --json` wrote
     result: PathBuf,
     /// The file to write
+    #[arg(value_parser = report_file)]
     html: PathBuf,
 }
 
 pub(super) fn run(args: &ReportArgs) -> anyhow::Result<End> {
+    if let Err(wrong) = differ(Some(&args.result), &args.html) {
+        return super::usage(&wrong);
+    }
     let outcome = match Outcome::read(&args.result) {
         Ok(outcome) => outcome,
         Err(error) => return super::usage(&error.to_string()),

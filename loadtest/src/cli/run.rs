@@ -82,6 +82,9 @@ impl RouterArgs {
 }
 
 pub(super) fn run(args: &RunArgs) -> anyhow::Result<End> {
+    if let Err(wrong) = args.output.check(Some(args.workload.as_ref())) {
+        return super::usage(&wrong);
+    }
     let mut workload = match Workload::load(&args.workload) {
         Ok(workload) => workload,
         Err(errors) => return super::wrong_workload(&errors),
