@@ -1,7 +1,9 @@
 //! Finds the events in a delivered body without parsing it: id, source, key and createdTime by their names.
 //!
-//! The fast way relies on the envelope's order (`id`, `source`, …, `data`) and on the key being the first and createdTime
-//! the third field of an event; the strict way parses JSON and relies on nothing.
+//! The fast way relies on the envelope's order (`id`, `source`, …, `data`), on the key being the first and createdTime the third
+//! field of an event, and on JSON without white space; the strict way parses JSON and relies on nothing. The fast way hands over
+//! to it what it does not find its way in, so that no body is dropped. What it cannot see is an envelope without an id, or with
+//! one written in another way, among others: it passes for a part of the one before, and its event is missing.
 
 use std::borrow::Cow;
 use std::sync::LazyLock;
@@ -70,22 +72,51 @@ impl Times {
     }
 }
 
-/// Calls `found` for each event of a structured or batched body, in order, with `None` for one whose fields are not there.
-pub(crate) fn scan<'a>(body: &'a [u8], times: &mut Times, mut found: impl FnMut(Option<Delivered<'a>>)) {
+/// Calls `found` for each event of a structured or batched body, in order, with `None` for one whose fields are not there, and for a
+/// body that is not whole.
+pub(crate) fn scan<'a>(body: &'a [u8], times: &mut Times, mut found: impl FnMut(Option<Delivered<'_>>)) {
+    let mut count = 0;
+    let is_read = scan_fast(body, times, |delivered: Delivered<'a>| {
+        count += 1;
+        found(Some(delivered));
+    });
+    if is_read && is_closed(body) {
+        return;
+    }
+    // Those that were found before the first that was not.
+    let mut known = count;
+    let is_json = parse(body, |delivered| match known {
+        0 => found(delivered),
+        _ => known -= 1,
+    });
+    if !is_json {
+        found(None);
+    }
+}
+
+/// Whether a body ends as it begins: one that was cut does not.
+fn is_closed(body: &[u8]) -> bool {
+    let body = body.trim_ascii();
+    matches!((body.first(), body.last()), (Some(b'['), Some(b']')) | (Some(b'{'), Some(b'}')))
+}
+
+/// Returns whether there is at least one event and all have their fields; stops at one that has not.
+fn scan_fast<'a>(body: &'a [u8], times: &mut Times, mut found: impl FnMut(Delivered<'a>)) -> bool {
     let mut payload = 0;
     let first = Ids { finder: &FIRST_ID_FINDER, length: FIRST_ID.len() };
     let any = Ids { finder: &ANY_ID_FINDER, length: ANY_ID.len() };
     let found_first = first.next(body, 0).map(|at| (first, at));
     let Some((ids, mut at)) = found_first.or_else(|| any.next(body, 0).map(|at| (any, at))) else {
-        return;
+        return false;
     };
     loop {
         let next = ids.next(body, at);
         let event = &body[at..next.unwrap_or(body.len())];
-        found(delivered(event, times, &mut payload));
+        let Some(delivered) = delivered(event, times, &mut payload) else { return false };
+        found(delivered);
         match next {
             Some(next) => at = next,
-            None => return,
+            None => return true,
         }
     }
 }
@@ -194,19 +225,26 @@ impl Payload<'_> {
 
 /// The strict twin of [`scan`]: an envelope that is not a valid CloudEvent, or whose data names no key or time, is `None`.
 pub(crate) fn scan_strict(body: &[u8], mut found: impl FnMut(Option<Delivered<'_>>)) {
+    if !parse(body, &mut found) {
+        found(None);
+    }
+}
+
+/// Returns whether the body is JSON of one event or a list of them.
+fn parse(body: &[u8], mut found: impl FnMut(Option<Delivered<'_>>)) -> bool {
     if let Ok(events) = serde_json::from_slice::<Vec<JsonEnvelope<'_>>>(body) {
         for event in &events {
             let checked = checked(&event.specversion, &event.kind);
             let read = checked.and_then(|()| event.data.read());
             found(strict(&event.id, &event.source, read));
         }
-        return;
+        return true;
     }
     // A single event, a payload of another form, or a fault in one of many: slowly, one by one.
     let events = match serde_json::from_slice::<Value>(body) {
         Ok(Value::Array(events)) => events,
         Ok(event @ Value::Object(_)) => vec![event],
-        _ => return found(None),
+        _ => return false,
     };
     for event in &events {
         match Envelope::deserialize(event) {
@@ -217,6 +255,7 @@ pub(crate) fn scan_strict(body: &[u8], mut found: impl FnMut(Option<Delivered<'_
             Err(_) => found(None),
         }
     }
+    true
 }
 
 fn checked(specversion: &str, kind: &str) -> Option<()> {
@@ -290,6 +329,45 @@ mod tests {
             (event("{\"Key\":\"7\",\"CreatedTime\":\"1970-01-01T00:00:00Z\"}"), vec![None]),
         ] {
             assert_eq!(both(&body), expected, "{body}");
+        }
+    }
+
+    #[test]
+    fn white_space_is_no_loss() {
+        let compact = event(r#"{"Key":7,"ChainId":9,"CreatedTime":"1970-01-01T00:01:01.5Z"}"#);
+        let spaced = compact.replace("\":", "\": ").replace(",\"", ", \"");
+        let pretty = compact.replace('{', "{\n  ").replace(",\"", ",\n  \"").replace("\":", "\" : ");
+        // As it is where only the payload comes from elsewhere.
+        let within = compact.replace("\"Key\":", "\"Key\": ");
+        for (body, other) in [(&spaced, &spaced), (&pretty, &pretty), (&within, &compact)] {
+            assert_eq!(both(body), [Some((7, 61_500_000))], "{body}");
+            assert_eq!(both(&format!(" [{other}, {body},{other} ]\n")), [Some((7, 61_500_000)); 3], "{body}");
+        }
+    }
+
+    #[test]
+    fn a_body_that_holds_no_events_or_is_cut_is_counted() {
+        let whole = event(r#"{"Key":7,"CreatedTime":"1970-01-01T00:00:00Z"}"#);
+        let count = |body: &str| {
+            let (mut read, mut unreadable) = (0, 0);
+            scan(body.as_bytes(), &mut Times::default(), |delivered| match delivered {
+                Some(_) => read += 1,
+                None => unreadable += 1,
+            });
+            (read, unreadable)
+        };
+        for (body, expected) in [
+            ("", (0, 1)),
+            ("no JSON", (0, 1)),
+            ("{}", (0, 1)),
+            ("[{},{}]", (0, 2)),
+            ("[]", (0, 0)),
+            (&format!("[{whole},{whole},{{\"id\":\"5a1c"), (2, 1)),
+            (&format!("[{whole},{whole}"), (2, 1)),
+            (&format!("[{whole},{}]", whole.replace("Key", "Kee")), (1, 1)),
+            (&format!("[{},{whole}]", whole.replace("Key", "Kee")), (1, 1)),
+        ] {
+            assert_eq!(count(body), expected, "{body}");
         }
     }
 }

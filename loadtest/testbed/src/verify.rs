@@ -167,7 +167,7 @@ impl Verifier {
         found.map(|(_, source)| Arc::clone(source))
     }
 
-    /// A structured or batched body, received at `now_us`. Returns how many events it held.
+    /// A structured or batched body, received at `now_us`. Returns how many events it held, those that cannot be read included.
     pub fn body(&self, body: &[u8], now_us: i64) -> u64 {
         let mut run = Run { verifier: self, source: None, url: Vec::new(), now_us, count: 0 };
         if self.strict {
@@ -187,7 +187,8 @@ impl Verifier {
         let read = if self.strict {
             scan::strict_data(data)
         } else {
-            scan::key_and_time(data, &mut Times::default(), &mut 0)
+            // The strict way takes JSON with white space, too.
+            scan::key_and_time(data, &mut Times::default(), &mut 0).or_else(|| scan::strict_data(data))
         };
         let delivered = read.map(|(key, created_us)| Delivered { id, source, key, created_us });
         let mut run = Run { verifier: self, source: None, url: Vec::new(), now_us, count: 0 };

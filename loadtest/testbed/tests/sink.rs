@@ -66,7 +66,7 @@ async fn all_content_modes_are_read_and_complete_delivery_passes() {
         post(&sink, "application/cloudevents+json", "", &structured).await.unwrap();
         let fact = vcenter.fact(99).unwrap();
         let created = jiff::Timestamp::from_microsecond(fact.created_us).unwrap();
-        let data = format!("{{\"Key\":{},\"CreatedTime\":\"{created}\"}}", fact.key);
+        let data = format!("{{\"Key\": {}, \"CreatedTime\": \"{created}\"}}", fact.key);
         let headers =
             format!("ce-id: {}\r\nce-source: {}\r\nce-specversion: 1.0\r\n", fact.id, vcenter.url());
         post(&sink, "application/json", &headers, &data).await.unwrap();
@@ -99,8 +99,9 @@ async fn every_fault_of_a_delivery_is_found() {
     deliver(&sink, &stranger, &[0]).await.unwrap();
     let no_key = cloud_event(&vcenter, &wrong).replace("\"Key\":", "\"Kay\":");
     post(&sink, "application/cloudevents+json", "", &no_key).await.unwrap();
+    post(&sink, "application/cloudevents-batch+json", "", "this is no JSON").await.unwrap();
     let report = sink.verifier().report();
-    assert_eq!((report.total.wrong_ids, report.total.unknown, report.unreadable), (1, 1, 1));
+    assert_eq!((report.total.wrong_ids, report.total.unknown, report.unreadable), (1, 1, 2));
     assert_eq!(report.stray_sources.get(&stranger.url()), Some(&1));
     assert!(!report.is_complete());
 }
