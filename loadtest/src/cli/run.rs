@@ -15,7 +15,7 @@ use crate::result::{Outcome, RunResult};
 use crate::run::{self, Progress, RunError, Settings, Whose};
 use crate::workload::{Workload, fields};
 
-/// Run one workload against a router and say whether anything was lost, repeated, changed or late.
+/// Run one workload against a router and say whether anything was lost, repeated, overtaken or late, or has a wrong id.
 ///
 /// Everything runs on this machine: the synthetic vCenters and the target in this process, the router in one of its own. Flags override what the workload says.
 ///

@@ -24,8 +24,8 @@ const PLAIN: &str = "target: {shape: batched}\n";
 
 /// Receive events and verify them until Ctrl-C: a CloudEvents target, an OpenFaaS gateway, or EventBridge's PutEvents.
 ///
-/// Prints its URL; at the end, what arrived, how late, and with `--vcenter` what was lost, changed or overtaken.
-/// Exit code 1 if an event was changed, or is one that never was.
+/// Prints its URL; at the end, what arrived, how late, and with `--vcenter` what was lost or overtaken, or had a wrong id.
+/// Exit code 1 if an event had an id that is not its own, was never created or not to be read, or if a delivery cannot be read.
 #[derive(Debug, Args)]
 pub struct SinkArgs {
     /// The target and its outages as this workload has them: a file, or the name of one that is built in; else a CloudEvents target
