@@ -50,7 +50,7 @@ fn figures(result: &RunResult) -> String {
     let total = &result.totals;
     let mut list = vec![
         (number(total.unique as f64), "events delivered"),
-        (number(total.missing as f64), "lost"),
+        (number(total.missing as f64), if result.was_whole() { "lost" } else { "not arrived" }),
         (number(total.duplicates as f64), "delivered more than once"),
         (number(result.rate.round()), "events a second"),
     ];
