@@ -46,6 +46,7 @@ pub enum RunError {
     NotAttached { address: String, why: String },
     #[error("interrupted before the router was ready: nothing was measured")]
     Interrupted,
+    /// Of a search: [`RunResult::broken_off`] says why there is no further try.
     #[error("{0}")]
     BrokenOff(String),
 }

@@ -110,10 +110,10 @@ fn case_section(case: &CaseFigures, result: &LimitResult) -> String {
     let mut out = format!("<h2>{}</h2>\n<p>{}.", escape(&name), escape(&case.setup));
     match case.limit_in_words(number) {
         Some(limit) => {
-            let _ = write!(out, " It holds at <b>{limit}</b>");
+            let _ = write!(out, " The limit is <b>{limit}</b>");
             match case.fails_at {
                 Some(fails) => {
-                    let _ = write!(out, " and not at {}.", number(fails));
+                    let _ = write!(out, ", and {} does not hold.", number(fails));
                 }
                 None => out.push('.'),
             }
