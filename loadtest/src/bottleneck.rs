@@ -115,18 +115,25 @@ fn in_flight_max(workload: &Workload) -> f64 {
     }
 }
 
-/// Whether the lag grew over these samples: its second half lies above its first by more than a tenth of a second's events, or by so
-/// much that less than [`KEEPS_UP`] of what was offered was delivered.
+/// Whether the lag grew over these samples by so much that less than [`KEEPS_UP`] of what was offered was delivered, or clearly.
 pub fn is_growing(samples: &[Sample]) -> bool {
-    if samples.len() < 2 {
-        return false;
-    }
-    let (first, second) = samples.split_at(samples.len() / 2);
-    let lag = |part: &[Sample]| mean(part, &|sample| sample.lag_events as f64);
     let rate = mean(samples, &|sample| sample.created_rate);
     // The middles of the halves are half of the time apart.
     let kept_up = (1.0 - KEEPS_UP) * rate * seconds(samples) / 2.0;
-    lag(second) > lag(first) + kept_up.min(rate * 0.1).max(FEW_EVENTS)
+    growth(samples) > kept_up.max(FEW_EVENTS) || is_growing_clearly(samples)
+}
+
+/// Whether the lag grew by more than a tenth of a second's events: more than a hiccup, however short the look.
+pub fn is_growing_clearly(samples: &[Sample]) -> bool {
+    let rate = mean(samples, &|sample| sample.created_rate);
+    growth(samples) > (rate * 0.1).max(FEW_EVENTS)
+}
+
+/// By how much the lag of the second half lies above that of the first.
+fn growth(samples: &[Sample]) -> f64 {
+    let (first, second) = samples.split_at(samples.len() / 2);
+    let lag = |part: &[Sample]| mean(part, &|sample| sample.lag_events as f64);
+    if first.is_empty() { 0.0 } else { lag(second) - lag(first) }
 }
 
 /// Whether so much less was delivered than the rate that it is no delay of the last moments.
@@ -211,6 +218,9 @@ mod tests {
         // 70 events/s of which 47 are delivered.
         assert!(is_growing(&lags(70.0, &[10, 33, 56, 79])));
         assert!(!is_growing(&lags(70.0, &[0, 1, 3, 0])), "a few events are chance");
+        let mut short = lags(1000.0, &[0, 10, 60, 60]);
+        short.iter_mut().for_each(|sample| sample.seconds *= 0.1);
+        assert!(is_growing(&short) && !is_growing_clearly(&short), "60 ms of a short look");
         let delivering = |rates: &[f64]| -> Vec<Sample> {
             let sample = |(at, rate): (usize, &f64)| Sample {
                 seconds: at as f64 * 0.1,

@@ -104,9 +104,10 @@ impl Step {
             why.push(format!("p99 is {is:.1} ms, {may:.0} ms are allowed"));
         }
         let delivered_rate = mean(load, &|sample| sample.delivered_rate);
+        let is_behind = falls_behind(load, rate);
         if result.latency.count == 0 {
             why.push("nothing arrived".to_owned());
-        } else if falls_behind(load, rate) {
+        } else if is_behind {
             why.push(format!("{:.0} % of what was offered was delivered", delivered_rate / rate * 100.0));
         }
         let router_cores = mean(load, &|sample| sample.router_cores.unwrap_or_default());
@@ -129,10 +130,11 @@ impl Step {
             rss_peak_bytes: result.router.rss_peak_bytes.unwrap_or_default(),
             busiest_stage,
             busiest_stage_share,
-            limited_by: match lag_grows || !late {
-                true => result.limited_by.clone(),
+            limited_by: match (lag_grows || is_behind, late) {
+                (true, _) => result.busiest.clone(),
                 // It keeps up, but too late: what is busiest makes the queues.
-                false => format!("latency, before the lag grows; {}", result.busiest),
+                (false, true) => format!("latency, before the lag grows; {}", result.busiest),
+                (false, false) => result.limited_by.clone(),
             },
             latency: result.latency.clone(),
             why,
@@ -274,5 +276,52 @@ impl Step {
             self.busiest_stage,
             self.busiest_stage_share * 100.0,
         )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A run at 40 events/s without a lag, of which so many were delivered.
+    fn step(delivered_rate: f64) -> Step {
+        let sample = |at: u32| Sample {
+            seconds: f64::from(at) * 0.5,
+            created_rate: 40.0,
+            delivered_rate,
+            ..Sample::default()
+        };
+        let samples: Vec<Sample> = (0..10).map(sample).collect();
+        let result = RunResult {
+            loaded: 0..samples.len(),
+            samples,
+            latency: Latency { count: 1, ..Latency::default() },
+            limited_by: "the offered load".into(),
+            busiest: "the target's answers".into(),
+            ..RunResult::default()
+        };
+        Step::of(Purpose::Search, 40.0, Duration::from_secs(1), result)
+    }
+
+    #[test]
+    fn who_falls_behind_does_not_hold_and_is_not_limited_by_the_load() {
+        let behind = step(30.0);
+        assert_eq!(behind.why, ["75 % of what was offered was delivered"]);
+        assert_eq!((behind.holds, &*behind.limited_by), (false, "the target's answers"));
+        let kept_up = step(40.0);
+        assert_eq!((kept_up.holds, &*kept_up.limited_by), (true, "the offered load"));
+    }
+
+    #[test]
+    fn a_limit_says_whether_it_may_be_higher() {
+        let check = |fails_at, interrupted, expected: &str| {
+            let mut case = CaseFigures { limit: Some(40.0), fails_at, interrupted, ..CaseFigures::default() };
+            case.conclude(1000.0);
+            assert_eq!(case.limit_in_words(|limit| limit.to_string()).unwrap(), expected);
+        };
+        check(Some(50.0), false, "40 events/s");
+        check(None, false, "at least 40 events/s");
+        check(Some(50.0), true, "at least 40 events/s");
+        assert_eq!(CaseFigures::default().limit_in_words(|limit| limit.to_string()), None);
     }
 }

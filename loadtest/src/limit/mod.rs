@@ -207,5 +207,7 @@ impl<'a> Hunt<'a> {
 fn is_hopeless(samples: &[Sample]) -> bool {
     let offered = bottleneck::mean(samples, &|sample| sample.created_rate);
     let delivered = bottleneck::mean(samples, &|sample| sample.delivered_rate);
-    samples.len() >= HOPELESS_SAMPLES && delivered < HOPELESS * offered && bottleneck::is_growing(samples)
+    samples.len() >= HOPELESS_SAMPLES
+        && delivered < HOPELESS * offered
+        && bottleneck::is_growing_clearly(samples)
 }
