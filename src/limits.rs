@@ -70,6 +70,13 @@ pub const SPOOL_LANE_FETCH_BYTES: usize = 32 << 10;
 /// Bytes of dead letters that are replayed at once, beside the memory for events: 8,000 letters of 1 KiB are more than 1,024 requests can carry.
 pub const REPLAY_BYTES: usize = 8 << 20;
 
+/// Answers that are taken in one turn of a destination's task: enough that what a turn costs does not show, few enough that the next requests do not wait.
+pub const ANSWERS_AT_ONCE: usize = 32;
+/// How long settled pieces wait for more, so that the core's thread is not woken for each: some hundred times less than the time between two checkpoints.
+pub const SETTLED_WAIT: Duration = Duration::from_millis(1);
+/// Settled pieces that do not wait for more.
+pub const SETTLED_AT_ONCE: usize = 256;
+
 /// How often a destination that holds more than its share of the memory looks whether others need it.
 pub const ROOM_CHECK_INTERVAL: Duration = Duration::from_millis(250);
 /// How long a target may ask to be left alone (`Retry-After`): a day in a wrong header must not stop a destination for a day.

@@ -371,7 +371,7 @@ impl Spools {
         }
     }
 
-    /// What the store had no room for, if nothing older than it waits in a spool: what goes to lanes as it is, and what is admitted after that.
+    /// What the store had no room for, of each spool in which nothing older than it waits: what goes to lanes as it is, and what is admitted after that.
     pub fn take_back(
         &mut self,
         spilled_under_way: bool,
@@ -379,29 +379,41 @@ impl Spools {
     ) -> (Vec<Item>, Vec<Item>) {
         let (mut lanes, mut whole) = (Vec::new(), Vec::new());
         let is_next = |queue: &Queue| queue.stored == 0 && !queue.fetching;
-        let may_leave = |(key, _): &(SpoolKey, Item)| match key {
-            SpoolKey::Whole => is_next(&self.whole) && !spilled_under_way && !self.lanes_first(),
-            SpoolKey::Lane(key) => self.lanes.get(key).is_none_or(is_next),
-        };
-        if self.at_store || !self.appending.values().flatten().all(may_leave) {
+        let whole_is_next = is_next(&self.whole) && !spilled_under_way && !self.lanes_first();
+        let waits = |queue: &Queue| queue.appending > 0 && is_next(queue);
+        if self.at_store || !((whole_is_next && waits(&self.whole)) || self.lanes.values().any(waits)) {
             return (lanes, whole);
         }
-        self.moving = 0;
-        for (key, item) in std::mem::take(&mut self.appending).into_values().flatten() {
-            if let Some(queue) = self.queue(key) {
-                queue.appending -= 1;
-            }
-            match key {
-                SpoolKey::Whole => whole.extend(self.without_delivered(item, actions)),
-                SpoolKey::Lane(key) => {
-                    // What it has in memory need not be from its spool any more.
-                    if self.lanes.get(&key).is_some_and(Queue::is_empty) {
-                        self.lanes.remove(&key);
+        for (ticket, items) in std::mem::take(&mut self.appending) {
+            let mut stays = Vec::new();
+            for (key, item) in items {
+                let may_leave = match key {
+                    SpoolKey::Whole => whole_is_next,
+                    SpoolKey::Lane(key) => self.lanes.get(&key).is_none_or(is_next),
+                };
+                if !may_leave {
+                    stays.push((key, item));
+                    continue;
+                }
+                if let Some(queue) = self.queue(key) {
+                    queue.appending -= 1;
+                }
+                match key {
+                    SpoolKey::Whole => whole.extend(self.without_delivered(item, actions)),
+                    SpoolKey::Lane(key) => {
+                        // What it has in memory need not be from its spool any more.
+                        if self.lanes.get(&key).is_some_and(Queue::is_empty) {
+                            self.lanes.remove(&key);
+                        }
+                        lanes.push(item);
                     }
-                    lanes.push(item);
                 }
             }
+            if !stays.is_empty() {
+                self.appending.insert(ticket, stays);
+            }
         }
+        self.moving = self.appending.values().map(|items| moving(items)).sum();
         (lanes, whole)
     }
 

@@ -22,7 +22,7 @@ use super::replay::{self, Replay};
 use super::storage::StoreHandle;
 use crate::config::Overflow;
 use crate::durable::{self, Store};
-use crate::limits::ROOM_CHECK_INTERVAL;
+use crate::limits::{ANSWERS_AT_ONCE, ROOM_CHECK_INTERVAL, SETTLED_AT_ONCE, SETTLED_WAIT};
 use crate::processor::{Failure, Fault, Outcome, Piece, Processor};
 use crate::telemetry::metrics::DestinationMetrics;
 
@@ -104,15 +104,6 @@ pub(super) struct Driver {
     /// What the core has yet to be told of.
     pub settled: Vec<Piece>,
 }
-
-/// How long settled pieces wait for more, so that the core's thread is not woken for each: some hundred times less than the time between two checkpoints.
-const SETTLED_WAIT: Duration = Duration::from_millis(1);
-
-/// Settled pieces that do not wait for more.
-const SETTLED_AT_ONCE: usize = 256;
-
-/// Answers that are taken in one turn of the driver: enough that what a turn costs does not show, few enough that the next requests do not wait.
-const ANSWERS_AT_ONCE: usize = 32;
 
 type UnderWay = FuturesUnordered<crate::processor::BoxFuture<'static, Answer>>;
 

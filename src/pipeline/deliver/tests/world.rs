@@ -320,7 +320,7 @@ impl World {
 
     /// Lets everything come to its end; the target takes all from now on unless `poison`.
     pub(super) fn finish(&mut self, partial: bool, poison: impl Fn(i32) -> bool) {
-        for _ in 0..200_000 {
+        for _ in 0..20_000 {
             if self.engine.is_idle()
                 && self.store.is_empty()
                 && self.letters.is_empty()
