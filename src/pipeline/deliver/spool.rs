@@ -372,6 +372,8 @@ impl Spools {
     }
 
     /// What the store had no room for, of each spool in which nothing older than it waits: what goes to lanes as it is, and what is admitted after that.
+    ///
+    /// What is new stays in front of what is to be written to the destination's spool: in memory it would be overtaken by that after a crash.
     pub fn take_back(
         &mut self,
         spilled_under_way: bool,
@@ -380,16 +382,29 @@ impl Spools {
         let (mut lanes, mut whole) = (Vec::new(), Vec::new());
         let is_next = |queue: &Queue| queue.stored == 0 && !queue.fetching;
         let whole_is_next = is_next(&self.whole) && !spilled_under_way && !self.lanes_first();
+        let new_may_leave = whole_is_next || self.whole.appending == 0;
         let waits = |queue: &Queue| queue.appending > 0 && is_next(queue);
-        if self.at_store || !((whole_is_next && waits(&self.whole)) || self.lanes.values().any(waits)) {
+        let may_some = (whole_is_next && waits(&self.whole))
+            || ((new_may_leave || self.moving > 0) && self.lanes.values().any(waits));
+        if self.at_store || !may_some {
             return (lanes, whole);
         }
+        let mut held_up = FxHashSet::default();
         for (ticket, items) in std::mem::take(&mut self.appending) {
             let mut stays = Vec::new();
             for (key, item) in items {
                 let may_leave = match key {
                     SpoolKey::Whole => whole_is_next,
-                    SpoolKey::Lane(key) => self.lanes.get(&key).is_none_or(is_next),
+                    SpoolKey::Lane(key) => {
+                        let is_stored = matches!(item.origin, Origin::Spool(_));
+                        let may_leave = (is_stored || new_may_leave)
+                            && !held_up.contains(&key)
+                            && self.lanes.get(&key).is_none_or(is_next);
+                        if !may_leave {
+                            held_up.insert(key);
+                        }
+                        may_leave
+                    }
                 };
                 if !may_leave {
                     stays.push((key, item));

@@ -85,6 +85,8 @@ pub(super) struct World {
     /// Keys in the order of acknowledgement by the target.
     pub(super) received: Vec<i32>,
     pub(super) settled: BTreeSet<i32>,
+    /// What this run was given: keys, and what must stay in order with each.
+    pub(super) offered: BTreeMap<i32, Option<u64>>,
     pub(super) dead: Vec<i32>,
     pub(super) dropped: Vec<i32>,
     /// How each replay ended, by its number, which is the key of its event plus a million.
@@ -111,6 +113,7 @@ impl World {
             full: false,
             received: Vec::new(),
             settled: BTreeSet::new(),
+            offered: BTreeMap::new(),
             dead: Vec::new(),
             dropped: Vec::new(),
             replayed: BTreeMap::new(),
@@ -162,9 +165,23 @@ impl World {
     }
 
     pub(super) fn input(&mut self, input: Input) {
+        if let Input::Offer { piece, .. } = &input {
+            let records = piece.picks.iter().map(|i| &piece.batch.records[i]);
+            let scopes = records.map(|record| (record.key.expect("has one"), self.scope_of(record)));
+            self.offered.extend(scopes.collect::<Vec<_>>());
+        }
         let mut actions = Vec::new();
         self.engine.step(self.now, input, &mut actions);
         self.carry_out(actions);
+    }
+
+    /// What an event must stay in order with.
+    fn scope_of(&self, record: &Record) -> Option<u64> {
+        match self.engine.policy.ordering {
+            Ordering::Source => Some(0),
+            Ordering::Entity => Some(record.lane),
+            Ordering::None => None,
+        }
     }
 
     pub(super) fn carry_out(&mut self, mut actions: Vec<Action>) {
@@ -241,13 +258,9 @@ impl World {
         }
     }
 
-    /// If the process died now: what its successor would deliver of the spools is in order, but for what was acknowledged before.
+    /// If the process died now: what its successor would deliver of the spools is in order, but for what was acknowledged before, and what it would read
+    /// again comes after that.
     pub(super) fn check_rows(&self) {
-        let lane_of = |record: &Record| match self.engine.policy.ordering {
-            Ordering::Source => Some(0),
-            Ordering::Entity => Some(record.lane),
-            Ordering::None => None,
-        };
         let mut seen: FxHashSet<i32> = self.received.iter().chain(&self.dead).copied().collect();
         let mut last = FxHashMap::default();
         for of_lanes in [true, false] {
@@ -257,12 +270,16 @@ impl World {
                     if at.batch.failed.is_some() || !seen.insert(key) {
                         continue;
                     }
-                    if let Some(lane) = lane_of(record) {
-                        let before = last.insert(lane, key);
+                    if let Some(scope) = self.scope_of(record) {
+                        let before = last.insert(scope, key);
                         assert!(before.is_none_or(|before| before < key), "{key} after {before:?}");
                     }
                 }
             }
+        }
+        for (key, scope) in self.offered.iter().filter(|(key, _)| !seen.contains(*key)) {
+            let before = scope.and_then(|scope| last.get(&scope));
+            assert!(before.is_none_or(|before| before < key), "{key}, which is read again, after {before:?}");
         }
     }
 
