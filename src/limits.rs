@@ -14,8 +14,16 @@ pub const XML_DEPTH_MAX: usize = 128;
 /// Bytes of events in memory, over all sources and destinations, of the 100 MB that the router may take: allocator, TLS, SQLite and the runtime have 40 MB, and a
 /// page with an event of 10 MB some 30 on its way in. 20,000 events, a tenth of a second at the rates measured: more only waits longer.
 pub const MEMORY_BYTES: usize = 32 << 20;
-/// What a source reserves for a page before it knows the page's size: 1,000 events * 256 bytes.
+/// What a source reserves for a page where little or nothing came before …
 pub const PAGE_RESERVE_BYTES: usize = 256 << 10;
+/// … and how many events it asks for then, of 1 KiB: with 1,000, the first pages of 64 busy sources were 70 MB.
+pub const PAGE_EVENTS_UNSEEN: u32 = 256;
+/// What is little: a page of it is far from full with `PAGE_EVENTS_UNSEEN` events, too.
+pub const PAGE_LITTLE_BYTES: usize = 16 << 10;
+/// What is reserved for a page of `page` bytes: it takes that once decoded, its JSON as much as the XML or somewhat more, and a record an event.
+pub const fn batch_bytes(page: usize) -> usize {
+    page + page / 2
+}
 
 /// Bytes of one destination's spool unless configured: an hour * 18,000 events/s * 160 bytes compressed = 10.4 GB. All spools together may take the sum of what
 /// the processors may: one that is full leaves the others theirs.

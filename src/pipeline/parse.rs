@@ -82,6 +82,8 @@ impl Parse {
             let _ = verdicts.send(Verdict { page: number, found: Err(error.clone()) });
             return (Parsed { source, number, reading, content: Content::Unreadable(error) }, counts);
         }
+        // As many were guessed as the page could have.
+        decoded.records.shrink_to_fit();
         counts.events = decoded.records.len();
         counts.unknown_classes = decoded.unknown_classes;
         counts.misfits = decoded.misfits;

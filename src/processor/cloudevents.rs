@@ -120,11 +120,11 @@ impl CloudEvents {
         client.deliver(uri.clone(), headers, body).await
     }
 
-    async fn post_json(&self, content_type: HeaderValue, body: Vec<u8>) -> Result<(), Failure> {
+    async fn post_json(&self, content_type: HeaderValue, body: Bytes) -> Result<(), Failure> {
         let Target { uri, client } = self.target().await?;
         let mut headers = HeaderMap::clone(&client.headers());
         headers.insert(CONTENT_TYPE, content_type);
-        client.deliver(uri.clone(), headers, body.into()).await
+        client.deliver(uri.clone(), headers, body).await
     }
 
     /// Event `i` of a piece alone.
@@ -141,7 +141,7 @@ impl CloudEvents {
             }
         };
         match sent {
-            Ok(structured) => self.post_json(STRUCTURED, structured).await,
+            Ok(structured) => self.post_json(STRUCTURED, structured.into()).await,
             Err((headers, data)) => self.post(headers, data).await,
         }
     }

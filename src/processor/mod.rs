@@ -18,10 +18,12 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use tokio::sync::watch;
 
 pub use self::build::{BuildError, build};
 use crate::event::{Batch, Envelope, Selection};
+use crate::pipeline::budget::Permit;
 use eventbridge::rules::RuleSet;
 use openfaas::topics::TopicMap;
 
@@ -153,18 +155,30 @@ impl Request {
 }
 
 /// The events of a request as one JSON array.
-fn array(envelope: &Envelope, request: &Request) -> Vec<u8> {
+fn array(envelope: &Envelope, request: &Request) -> Bytes {
     let mut body = rendered(envelope, request, b"[", b',');
     if request.events > 0 {
         body.pop();
     }
     body.push(b']');
-    body
+    counted(request, body)
 }
 
 /// The events of a request, each with a line end.
-fn lines(envelope: &Envelope, request: &Request) -> Vec<u8> {
-    rendered(envelope, request, b"", b'\n')
+fn lines(envelope: &Envelope, request: &Request) -> Bytes {
+    counted(request, rendered(envelope, request, b"", b'\n'))
+}
+
+/// The body of `request`, which holds a share of the memory budget for as long as there is something of it.
+fn counted(request: &Request, body: Vec<u8>) -> Bytes {
+    struct Counted(Vec<u8>, #[expect(dead_code, reason = "gives its share back on drop")] Permit);
+    impl AsRef<[u8]> for Counted {
+        fn as_ref(&self) -> &[u8] {
+            &self.0
+        }
+    }
+    let share = request.pieces.first().map(|piece| piece.batch.permit.another(body.capacity()));
+    Bytes::from_owner(Counted(body, share.unwrap_or_default()))
 }
 
 /// `head`, then every event with `end` after it, in memory that is taken once.

@@ -24,8 +24,8 @@ use tokio::sync::mpsc;
 use super::api::EventApi;
 use super::link::{Link, Object, Trouble};
 use crate::limits::{
-    CAREFUL_EVENTS_BEYOND, CAREFUL_PAGES_BACK, CLOCK_SLACK, OVERLAP_MIN, PAGE_RESERVE_BYTES,
-    PAGES_QUEUED_MAX, PARTIAL_EVENT_BYTES, VERDICT_WAIT,
+    CAREFUL_EVENTS_BEYOND, CAREFUL_PAGES_BACK, CLOCK_SLACK, OVERLAP_MIN, PAGE_EVENTS_UNSEEN,
+    PAGE_LITTLE_BYTES, PAGE_RESERVE_BYTES, PAGES_QUEUED_MAX, PARTIAL_EVENT_BYTES, VERDICT_WAIT, batch_bytes,
 };
 use crate::pipeline::budget::Permit;
 use crate::source::{PageFacts, Verdict};
@@ -133,6 +133,8 @@ pub(super) struct Cursor {
     poisons: VecDeque<(PageBody, String)>,
     /// Bytes of the last page.
     page_bytes: usize,
+    /// Bytes of the next one if it is as full as the last.
+    expected_bytes: usize,
 }
 
 impl Cursor {
@@ -168,6 +170,7 @@ impl Cursor {
             verdicts: mpsc::unbounded_channel(),
             poisons: VecDeque::new(),
             page_bytes: 0,
+            expected_bytes: 0,
         }
     }
 
@@ -277,9 +280,9 @@ impl Cursor {
             Some(collector) => collector.clone(),
             None => self.create(link).await?,
         };
-        let size = self.careful.map_or(self.page_events, |careful| careful.page(self.page_events));
+        let size = self.careful.map_or(self.usual_size(), |careful| careful.page(self.page_events));
         // The larger pages of a busy vCenter reserve what they will take, so that the global bound holds while they arrive.
-        let mut permit = link.reserve(self.page_bytes.max(PAGE_RESERVE_BYTES)).await;
+        let mut permit = link.reserve(batch_bytes(self.expected_bytes).max(PAGE_RESERVE_BYTES)).await;
         let body = match link.read_next(&collector, size).await {
             Ok(Some(body)) => body,
             Ok(None) => {
@@ -302,14 +305,26 @@ impl Cursor {
             }
         };
         self.page_bytes = body.bytes.len();
-        permit.resize(self.page_bytes);
+        permit.resize(batch_bytes(self.page_bytes));
         let full = self.careful.is_some() || self.page_bytes >= size as usize * PARTIAL_EVENT_BYTES;
+        self.expected_bytes = match full && self.careful.is_none() {
+            true => self.page_bytes / size as usize * self.page_events as usize,
+            false => self.page_bytes,
+        };
         self.push(link, body, permit, size).await?;
         if self.careful.is_some() {
             self.settle_in_flight(link, None).await;
             self.push_poisons(link).await?;
         }
         Ok(Step::Page { full })
+    }
+
+    /// Events to ask for: few where little came before, so that what comes has its room in memory.
+    fn usual_size(&self) -> u32 {
+        match self.expected_bytes < PAGE_LITTLE_BYTES {
+            true => self.page_events.min(PAGE_EVENTS_UNSEEN),
+            false => self.page_events,
+        }
     }
 
     async fn create<A: EventApi>(&mut self, link: &Link<A>) -> Result<MoRef, Trouble> {

@@ -15,6 +15,7 @@ use super::link::{Link, Trouble};
 use super::status::Method;
 use crate::limits::{
     GAP_END_MIN, OVERLAP_MIN, PAGE_RESERVE_BYTES, TIME_RENDERING, WINDOW_BACK_INTERVAL, WINDOW_OVERLAP,
+    batch_bytes,
 };
 use crate::pipeline::budget::Permit;
 use crate::source::{PageFacts, Verdict};
@@ -145,7 +146,7 @@ impl Windows {
         let mut permit = link.reserve(PAGE_RESERVE_BYTES).await;
         let body = link.call(Method::QueryEvents, link.api.query(&spec)).await?;
         Ok(body.map(|body| {
-            permit.resize(body.bytes.len());
+            permit.resize(batch_bytes(body.bytes.len()));
             (body, permit)
         }))
     }

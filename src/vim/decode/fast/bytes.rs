@@ -297,7 +297,8 @@ impl Out {
     #[cold]
     #[inline(never)]
     fn grow(&mut self, more: usize) {
-        self.bytes.reserve(more);
+        // Not to the double, as a `Vec` grows: a batch waits in memory with all that it has room for.
+        self.bytes.reserve_exact(more.max(self.bytes.len() / 8));
     }
 
     #[inline(always)]
