@@ -111,3 +111,33 @@ fn facts(records: &[Record]) -> PageFacts {
         last_key: records.last().and_then(|record| record.key),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::limits::batch_bytes;
+    use crate::pipeline::budget::Budget;
+    use crate::pipeline::order::tests::source;
+
+    /// What a source reserves for a page before anybody has decoded it.
+    #[test]
+    fn a_usual_page_takes_no_more_than_was_reserved_for_it() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/golden/page1000.xml");
+        let body = Bytes::from(std::fs::read(path).expect("a fixture"));
+        let reserved = batch_bytes(body.len());
+        let (verdicts, _) = tokio::sync::mpsc::unbounded_channel();
+        let page = Page {
+            source: source(),
+            number: 0,
+            reading: None,
+            produced_us: 0,
+            wire: Wire::Soap,
+            body,
+            poison: None,
+            permit: Budget::new(1 << 30).take(reserved),
+            verdicts,
+        };
+        let Content::Events(batch) = Parse::default().step(page).0.content else { panic!("not decoded") };
+        assert!(batch.size() <= reserved, "{} of {reserved}", batch.size());
+    }
+}

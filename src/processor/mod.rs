@@ -233,3 +233,27 @@ impl Failure {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::event::EnvelopeOptions;
+    use crate::pipeline::budget::Budget;
+    use crate::pipeline::order::tests::batch;
+
+    /// The same events twice in memory, once as a batch and once as a body.
+    #[test]
+    fn a_rendered_request_has_its_share_of_the_memory_until_it_is_sent() {
+        let budget = Budget::new(1 << 20);
+        let batch = Batch { permit: budget.take(0), ..batch(0, &[(1, 1), (2, 2)]) };
+        let piece = Piece { picks: Selection::first(2), batch: Arc::new(batch) };
+        let request = Request { function: "".into(), pieces: vec![piece], events: 2, attempt: 1 };
+        let envelope = Envelope::new(EnvelopeOptions::default()).expect("the default");
+        let body = array(&envelope, &request);
+        let part = body.slice(1..2);
+        drop(body);
+        assert!(budget.used() > 0, "a part of it is on its way");
+        drop(part);
+        assert_eq!(budget.used(), 0);
+    }
+}

@@ -84,6 +84,8 @@ pub struct World {
     /// What the client must never do, and did.
     pub violations: Vec<String>,
     pub latency: Duration,
+    /// Events that each page was asked for.
+    pub asked: Vec<usize>,
     pub clock_ahead_us: i64,
     /// A collector may be there whose name never arrived, or that could not be destroyed.
     leaky: bool,
@@ -116,6 +118,7 @@ impl Fake {
             collectors_max: 32,
             violations: Vec::new(),
             latency: Duration::from_millis(2),
+            asked: Vec::new(),
             clock_ahead_us: 0,
             leaky: false,
             collectors_peak: 0,
@@ -303,6 +306,7 @@ impl World {
 
     fn read(&mut self, reference: &MoRef, count: usize) -> Result<Option<PageBody>, SoapError> {
         let method = "ReadNextEvents";
+        self.asked.push(count);
         let session = self.authenticated(method)?;
         let gone = || fault(method, FaultKind::ManagedObjectNotFound);
         let collector = self.collectors.get(&reference.id).ok_or_else(gone)?;

@@ -6,7 +6,7 @@ use rand::{Rng, SeedableRng};
 use super::fake::Mishap;
 use super::*;
 use crate::config::EventFilter;
-use crate::limits::{IDLE_POLL, LOGIN_RETRY, PAGE_WAIT_MIN, ROOM_WAIT_TOLD};
+use crate::limits::{IDLE_POLL, LOGIN_RETRY, PAGE_EVENTS_UNSEEN, PAGE_WAIT_MIN, ROOM_WAIT_TOLD};
 use crate::source::vcenter::Method;
 use crate::vim::soap::FaultKind;
 
@@ -75,6 +75,27 @@ async fn large_pages_do_not_wait_for_more_memory_than_there_may_be() {
     let _gone = run.budget.take(run.budget.limit() / 2);
     fake.world().append();
     run.caught_up(MINUTE).await;
+    run.stop().await;
+}
+
+/// What is reserved for a page whose size is a guess has to be enough for it, however many sources begin at once.
+#[tokio::test(start_paused = true)]
+async fn a_first_page_is_a_small_one() {
+    let fake = Fake::new();
+    fake.world().history(3_000);
+    let run = Run::start(fake.clone(), settings());
+    run.caught_up(MINUTE).await;
+    let few = PAGE_EVENTS_UNSEEN as usize;
+    assert_eq!(fake.world().asked[..4], [few, 1_000, 1_000, 1_000]);
+    run.wait(MINUTE, "idle", |run| run.status.state() == State::Waiting).await;
+    for _ in 0..3 {
+        fake.world().append();
+        run.caught_up(MINUTE).await;
+    }
+    fake.world().asked.clear();
+    fake.world().append();
+    run.caught_up(MINUTE).await;
+    assert_eq!(fake.world().asked[0], few);
     run.stop().await;
 }
 
