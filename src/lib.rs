@@ -12,13 +12,14 @@
 //! ```
 //!
 //! The modules in flow order: [`source`] reads pages, [`vim`] decodes them, [`event`] is what flows, [`pipeline`] orders, routes and settles,
-//! [`processor`] delivers. Dependencies point one way: `cli → pipeline → {source, processor, durable} → {vim, event, config}`.
+//! [`processor`] delivers; [`http`] has the connections of both ends. Dependencies point one way: `cli → pipeline → {source, processor, durable} → {vim, event, config}`.
 
 pub mod admin;
 pub mod cli;
 pub mod config;
 pub mod durable;
 pub mod event;
+pub mod http;
 pub mod limits;
 pub mod pattern;
 mod pem;

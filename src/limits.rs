@@ -11,9 +11,9 @@ pub const PAGE_BYTES_MAX: usize = 64 << 20;
 /// Nesting of elements in an answer: the deepest vSphere event type nests 9 levels; 128 leaves room and keeps a recursive decoder's stack under 128 * 1 KiB.
 pub const XML_DEPTH_MAX: usize = 128;
 
-/// Bytes of events in memory, over all sources and destinations, of the 100 MB that the router may take: allocator, TLS, SQLite and the runtime have 40 MB, and a
-/// page with an event of 10 MB some 30 on its way in. 20,000 events, a tenth of a second at the rates measured: more only waits longer.
-pub const MEMORY_BYTES: usize = 32 << 20;
+/// Bytes of events in memory, over all sources and destinations, of the 100 MB that the router may take: 64 vCenters take 40 MB without any, the allocator keeps
+/// some that is free, and a page with an event of 10 MB has some 30 on its way in. 20,000 events, half of them also as the bodies of requests: more only waits longer.
+pub const MEMORY_BYTES: usize = 24 << 20;
 /// What a source reserves for a page where little or nothing came before …
 pub const PAGE_RESERVE_BYTES: usize = 256 << 10;
 /// … and how many events it asks for then, of 1 KiB: with 1,000, the first pages of 64 busy sources were 70 MB.
@@ -111,6 +111,14 @@ pub const SAID_BYTES_MAX: usize = 768;
 pub const IDLE_CONNECTIONS_MAX: usize = 1_024;
 /// How long a connection stays open unused: less than what common servers and balancers allow (75 s and 60 s), so that we close first.
 pub const IDLE_TIMEOUT: Duration = Duration::from_secs(50);
+/// The same of a connection to a vCenter: its proxy may close one that idles for longer, and a call on it would be lost.
+pub const VCENTER_IDLE_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long the other end of a connection to a vCenter may be silent on TCP's level before it is given up.
+pub const VCENTER_SILENCE_MAX: Duration = Duration::from_secs(30);
+/// How large hyper's reads on an HTTP/1.1 connection grow, and the head of an answer at most. The buffer grows with them from 8 KiB on and stays:
+/// 8 + 16 + 32 = 56 KiB, 64 vCenters * 3 connections * 56 KiB = 10.5 MiB. With hyper's own bound of 408 KiB it is over 500 KiB each. What is sent goes
+/// out whole all the same.
+pub const HTTP1_READ_BYTES_MAX: usize = 32 << 10;
 /// How often an HTTP/2 connection is asked whether it is alive, and how long it may take to say so: with no answer it is given up.
 pub const HTTP2_PING_INTERVAL: Duration = Duration::from_secs(20);
 pub const HTTP2_PING_TIMEOUT: Duration = Duration::from_secs(10);

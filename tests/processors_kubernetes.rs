@@ -7,8 +7,8 @@ mod processors_support;
 use std::path::Path;
 
 use event_router::config::{CloudEvents as Settings, Reference};
+use event_router::http::HttpError;
 use event_router::processor::cloudevents::CloudEvents;
-use event_router::processor::http::HttpError;
 use event_router::processor::kubernetes::Cluster;
 use event_router::processor::{Fault, Outcome, Processor};
 use processors_support::*;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use reqwest::Url;
+use url::Url;
 
 use super::Secret;
 use super::model::{Auth, Proxy, StartAt};

@@ -7,10 +7,10 @@ use super::blackhole::Blackhole;
 use super::cloudevents::CloudEvents;
 use super::console::Console;
 use super::eventbridge::EventBridge;
-use super::http::HttpError;
 use super::openfaas::OpenFaas;
 use crate::config::{self, ProcessorKind};
 use crate::event::{Envelope, EnvelopeError, EnvelopeOptions};
+use crate::http::HttpError;
 
 /// A processor that cannot be made.
 #[derive(Debug, thiserror::Error)]

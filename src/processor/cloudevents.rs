@@ -9,12 +9,12 @@ use hyper::Uri;
 use hyper::header::{CONTENT_TYPE, HeaderMap, HeaderValue};
 use tokio::sync::OnceCell;
 
-use super::http::{Client, HttpError, Version, address, request, target_fault, target_uri};
 use super::kubernetes::{Cluster, Resolver};
 use super::{BoxFuture, Failure, Outcome, Piece, Processor, Request, Shape};
 use crate::config::{CloudEvents as Settings, ContentMode};
 use crate::event::Envelope;
 use crate::event::envelope::shared_data;
+use crate::http::{Client, HttpError, Version, address, request, target_fault, target_uri};
 use crate::limits::BATCHED_EVENTS_MAX;
 
 /// The media types of the JSON event format.

@@ -16,8 +16,8 @@ use hyper::{Method, StatusCode, Uri};
 use serde_json::Value;
 
 use super::Failure;
-use super::http::{Client, HttpError, Version, address, request, target_fault, target_uri};
 use crate::config::{Auth, ClientTls, HttpClient, Proxy, Reference, Secret};
+use crate::http::{Client, HttpError, Version, address, request, target_fault, target_uri};
 use crate::limits::LISTING_BYTES_MAX;
 
 /// Where Kubernetes puts `token`, `ca.crt` and `namespace` of the pod's service account.

@@ -9,7 +9,6 @@ mod build;
 pub mod cloudevents;
 pub mod console;
 pub mod eventbridge;
-pub mod http;
 pub mod kubernetes;
 pub mod openfaas;
 

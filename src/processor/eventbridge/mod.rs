@@ -29,10 +29,10 @@ use credentials::Secrets;
 use rules::RuleSet;
 use transport::Transport;
 
-use super::http::{HttpError, target_uri};
 use super::{BoxFuture, Failure, Fault, Interest, Outcome, Processor, Request, Shape};
 use crate::config::EventBridge as Settings;
 use crate::event::Envelope;
+use crate::http::{HttpError, target_uri};
 use crate::limits::{FIRST_SYNC_RETRY, PUT_EVENTS_ENTRIES_MAX};
 
 /// Where the environment names an endpoint, the more specific first (AWS SDKs and Tools Reference Guide, service-specific endpoints).

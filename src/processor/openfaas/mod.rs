@@ -26,10 +26,10 @@ use tokio::sync::{Mutex, watch};
 pub use gateway::ASYNC_ANNOTATION;
 use topics::{Catalog, Change, TopicMap};
 
-use super::http::{Client, HttpError, Version, address, target_uri};
 use super::{BoxFuture, Failure, Fault, Interest, Outcome, Processor, Request, Shape};
 use crate::config::{Auth, HttpClient, OpenFaas as Settings};
 use crate::event::Envelope;
+use crate::http::{Client, HttpError, Version, address, target_uri};
 use crate::limits::{FIRST_SYNC_RETRY, FUNCTIONS_MAX, FUNCTIONS_NAMED_MAX, LISTING_TIMEOUT};
 
 /// Calls the functions of one gateway.

@@ -1,8 +1,9 @@
 //! What can go wrong in a call, told apart by what a caller does about it, and in words that say what a person does about it.
 
-use std::error::Error as _;
+use std::io::ErrorKind;
 use std::time::Duration;
 
+use crate::http::{ConnectError, SendError, find, innermost};
 use crate::limits::EXCERPT_BYTES_MAX;
 
 use super::element::Element;
@@ -124,24 +125,37 @@ impl SoapError {
         }
     }
 
-    /// What reqwest says about a call to `host`.
+    /// Why a call to `host` got no answer. INVARIANT: `Connect` and `Tls` only if nothing was sent.
     pub(super) fn from_transport(
         method: &'static str,
         host: &str,
         after: Duration,
-        error: reqwest::Error,
+        error: SendError,
     ) -> Self {
-        if error.is_connect() {
-            let host = host.to_string();
-            return match tls::explain(&error) {
-                Some(reason) => SoapError::Tls { host, reason },
-                None => SoapError::Connect { host, reason: connect_reason(&error) },
-            };
+        let host = host.to_string();
+        match error {
+            SendError::Connect(ConnectError::Tls { error, .. }) => {
+                SoapError::Tls { host, reason: tls::explain(&error) }
+            }
+            SendError::Connect(error) => SoapError::Connect { host, reason: connect_reason(error) },
+            SendError::Unsent(error) => match find::<rustls::Error>(&error) {
+                Some(tls) => SoapError::Tls { host, reason: tls::explain(tls) },
+                None => {
+                    let reason =
+                        format!("the connection ended before the request was sent ({})", innermost(&error));
+                    SoapError::Connect { host, reason }
+                }
+            },
+            SendError::Http(error) => SoapError::lost(method, &error),
+            SendError::TimedOut => SoapError::Timeout { method, after },
         }
-        if error.is_timeout() {
-            return SoapError::Timeout { method, after };
-        }
-        SoapError::Lost { method, reason: innermost(&error) }
+    }
+
+    /// An exchange that broke off when the request may have arrived.
+    pub(super) fn lost(method: &'static str, error: &hyper::Error) -> Self {
+        // With TLS 1.3 a refused client certificate shows after the handshake.
+        let reason = find(error).map_or_else(|| innermost(error).to_string(), tls::explain);
+        SoapError::Lost { method, reason }
     }
 
     /// An answer that is not the API's. `secret` leaves its text out: what answers a login may repeat the password.
@@ -182,42 +196,28 @@ fn excerpt(body: &[u8], secret: bool) -> String {
     format!(": \"{line}\"")
 }
 
-fn connect_reason(error: &reqwest::Error) -> String {
-    let mut source = error.source();
-    while let Some(cause) = source {
-        if let Some(io) = cause.downcast_ref::<std::io::Error>() {
-            match io.kind() {
-                std::io::ErrorKind::ConnectionRefused => {
-                    return "connection refused: nothing listens there, or the vCenter is starting"
-                        .to_string();
-                }
-                std::io::ErrorKind::TimedOut => {
-                    return "no answer: a firewall, or the wrong address".to_string();
-                }
-                std::io::ErrorKind::HostUnreachable | std::io::ErrorKind::NetworkUnreachable => {
-                    return format!("{io}: no route to the address");
-                }
-                _ => {}
-            }
+fn connect_reason(error: ConnectError) -> String {
+    match error {
+        ConnectError::Dns { host, error } => {
+            format!("the name `{host}` cannot be resolved ({error}): check the address and the DNS")
         }
-        source = cause.source();
-    }
-    let reason = innermost(error);
-    match error.is_timeout() {
-        true => "no answer: a firewall, or the wrong address".to_string(),
-        false if format!("{error:?}").contains("dns error") => {
-            format!("the name cannot be resolved ({reason}): check the address and the DNS")
+        ConnectError::Tcp { kind: ErrorKind::ConnectionRefused, .. } => {
+            "connection refused: nothing listens there, or the vCenter is starting".to_string()
         }
-        false => reason,
+        ConnectError::Tcp { kind: ErrorKind::TimedOut, .. } => {
+            "no answer: a firewall, or the wrong address".to_string()
+        }
+        ConnectError::Tcp {
+            kind: ErrorKind::HostUnreachable | ErrorKind::NetworkUnreachable, error, ..
+        } => {
+            format!("{error}: no route to the address")
+        }
+        ConnectError::Tcp { error, .. } => error,
+        ConnectError::TimedOut { limit, .. } => {
+            format!("no answer within {} ms: a firewall, or the wrong address", limit.as_millis())
+        }
+        other @ (ConnectError::Proxy { .. } | ConnectError::Tls { .. }) => other.to_string(),
     }
-}
-
-fn innermost(error: &reqwest::Error) -> String {
-    let mut cause: &dyn std::error::Error = error;
-    while let Some(source) = cause.source() {
-        cause = source;
-    }
-    cause.to_string()
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 //!
 //! ```text
 //!         ┌► envelope ┐
-//!  call ──┤           ├─► transport (reqwest, rustls) ──► vCenter /sdk, /sdk/vim25/…
+//!  call ──┤           ├─► transport (http, rustls) ─────► vCenter /sdk, /sdk/vim25/…
 //!         └► json ────┘                                      │
 //!  Element (control calls, bounded tree) ◄──┐                │
 //!  PageBody (pages, untouched)           ◄──┴── transport ◄──┘   gzip undone, bytes bounded

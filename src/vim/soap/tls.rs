@@ -290,20 +290,11 @@ fn colons(thumbprint: &[u8; 32]) -> String {
     thumbprint.map(|byte| format!("{byte:02X}")).join(":")
 }
 
-/// What a refused handshake says, if that is what `error` comes from.
-pub(super) fn explain(error: &(dyn std::error::Error + 'static)) -> Option<String> {
-    if let Some(tls) = error.downcast_ref::<rustls::Error>() {
-        return Some(match tls {
-            rustls::Error::InvalidCertificate(CertificateError::Other(OtherError(reason))) => {
-                reason.to_string()
-            }
-            rustls::Error::InvalidMessage(_) => format!("{tls}; does the port speak TLS?"),
-            other => other.to_string(),
-        });
-    }
-    // An io::Error skips what it wraps when it is asked for its source.
-    match error.downcast_ref::<std::io::Error>().and_then(|io| io.get_ref()) {
-        Some(wrapped) => explain(wrapped),
-        None => error.source().and_then(explain),
+/// What a refused handshake says.
+pub(super) fn explain(error: &rustls::Error) -> String {
+    match error {
+        rustls::Error::InvalidCertificate(CertificateError::Other(OtherError(reason))) => reason.to_string(),
+        rustls::Error::InvalidMessage(_) => format!("{error}; does the port speak TLS?"),
+        other => other.to_string(),
     }
 }

@@ -1,7 +1,7 @@
 //! One HTTP exchange: a request out, the whole answer in, within its bounds of time and bytes.
 //!
-//! Gzip is undone here and not by reqwest: as the bytes arrive, into the one buffer that goes on to the decoder, with the bound checked on what
-//! comes out. INVARIANT: a request is sent once. (hyper sends again only what it can prove never to have left.)
+//! Gzip is undone as the bytes arrive, into the one buffer that goes on to the decoder, with the bound checked on what
+//! comes out. INVARIANT: a request is sent once. (The pool sends again only what hyper gives back as never sent.)
 
 use std::io::Write;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -10,14 +10,19 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use flate2::write::MultiGzDecoder;
-use reqwest::header::{
-    ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_TYPE, COOKIE, HeaderMap, HeaderName, HeaderValue, LOCATION,
-    SET_COOKIE,
+use http_body_util::{BodyExt, Full};
+use hyper::body::{Body, Incoming};
+use hyper::header::{
+    ACCEPT, ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_TYPE, COOKIE, HeaderMap, HeaderName, HeaderValue,
+    LOCATION, PROXY_AUTHORIZATION, SET_COOKIE, USER_AGENT,
 };
-use reqwest::{RequestBuilder, StatusCode, Url};
+use hyper::{Method, Request, Response, StatusCode, Uri};
+use tokio::time::Instant;
+use url::Url;
 
-use crate::config::Protocol;
-use crate::limits::CONTROL_BYTES_MAX;
+use crate::config::{Protocol, Proxy};
+use crate::http::{self, Connector, Lease, Pool, SendError};
+use crate::limits::{CONTROL_BYTES_MAX, VCENTER_IDLE_TIMEOUT, VCENTER_SILENCE_MAX};
 use crate::vim::Wire;
 
 use super::error::SoapError;
@@ -48,9 +53,11 @@ pub(super) struct Answer {
 
 /// A connection pool with the session.
 pub(super) struct Transport {
-    http: reqwest::Client,
+    pool: Pool,
     url: Url,
     host: String,
+    /// Those of every request.
+    headers: HeaderMap,
     call_timeout: Duration,
     /// The header that says whose request it is.
     session: RwLock<Option<(HeaderName, HeaderValue)>>,
@@ -71,36 +78,40 @@ impl Transport {
                 "the address holds credentials; configure `username` and `password`".to_string(),
             ));
         }
-        let name = url.host_str().ok_or_else(|| unusable("it has no host".to_string()))?.to_string();
-        let mut builder = reqwest::Client::builder()
-            .user_agent(concat!("event-router/", env!("CARGO_PKG_VERSION")))
-            .connect_timeout(options.connect_timeout)
-            .redirect(reqwest::redirect::Policy::none())
-            .retry(reqwest::retry::never())
-            // A connection that idles longer may have been closed by the vCenter's proxy: a call on it would be lost.
-            .pool_idle_timeout(Duration::from_secs(30))
-            .tcp_keepalive(Duration::from_secs(30))
-            .tcp_nodelay(true)
-            .no_gzip()
-            .http1_only();
-        if url.scheme() == "https" {
-            builder = builder
-                .tls_backend_preconfigured(tls::client_config(&options.trust, options.identity.as_ref())?);
-        }
+        let name = url.host_str().ok_or_else(|| unusable("it has no host".to_string()))?;
         let loopback =
             name.trim_matches(['[', ']']).parse().is_ok_and(|ip: std::net::IpAddr| ip.is_loopback());
-        if loopback || name == "localhost" {
-            builder = builder.no_proxy();
-        }
-        let http = builder.build().map_err(|error| unusable(error.to_string()))?;
-        let host = match url.port_or_known_default() {
-            Some(port) => format!("{name}:{port}"),
-            None => name,
+        let proxy = if loopback || name == "localhost" { Proxy::Direct } else { Proxy::Environment };
+        Transport::through(&proxy, url, options)
+    }
+
+    pub(super) fn through(proxy: &Proxy, url: Url, options: &Options) -> Result<Transport, SoapError> {
+        let origin = uri(&url)?;
+        let (route, proxy_auth) =
+            http::route(&origin, proxy).map_err(|error| SoapError::Setup(error.to_string()))?;
+        let tls = match url.scheme() == "https" || route.needs_tls() {
+            true => Some(tls::client_config(&options.trust, options.identity.as_ref())?),
+            false => None,
         };
+        // HTTP/2 is not offered: a page has a connection for itself.
+        let connector =
+            Connector::new(route, tls, false, options.connect_timeout).silence_max(VCENTER_SILENCE_MAX);
+        let pool = Pool::new(&origin, connector, http::Version::Auto, VCENTER_IDLE_TIMEOUT)
+            .ok_or_else(|| SoapError::Setup(format!("address `{url}`: it has no host")))?;
+        let fixed = |value| HeaderValue::from_static(value);
+        let mut headers = HeaderMap::from_iter([
+            (USER_AGENT, fixed(concat!("event-router/", env!("CARGO_PKG_VERSION")))),
+            (ACCEPT, fixed("*/*")),
+            (ACCEPT_ENCODING, fixed("gzip")),
+        ]);
+        headers.extend(proxy_auth.map(|auth| (PROXY_AUTHORIZATION, auth)));
+        let name = url.host_str().unwrap_or_default();
+        let host = url.port_or_known_default().map_or(name.to_string(), |port| format!("{name}:{port}"));
         Ok(Transport {
-            http,
+            pool,
             url,
             host,
+            headers,
             call_timeout: options.call_timeout,
             session: RwLock::new(None),
             page_hint: AtomicUsize::new(0),
@@ -119,7 +130,8 @@ impl Transport {
     pub async fn get(&self, method: &'static str, suffix: &str, limit: usize) -> Result<Answer, SoapError> {
         let mut url = self.url.clone();
         url.set_path(&format!("{}{suffix}", self.url.path().trim_end_matches('/')));
-        self.exchange(Wire::Soap, method, self.http.get(url), self.call_timeout, limit).await
+        let request = self.request(Method::GET, &url, None, String::new())?;
+        self.exchange(Wire::Soap, method, request, self.call_timeout, limit).await
     }
 
     /// POSTs to `/api/…` beside the SDK's path.
@@ -135,7 +147,7 @@ impl Transport {
         let path = format!("{before}{path}");
         url.set_path(&path);
         url.set_query(Some(query));
-        let request = self.http.post(url).header(CONTENT_TYPE, "application/json").body(body);
+        let request = self.request(Method::POST, &url, Some("application/json"), body)?;
         self.exchange(Wire::ViJson, method, request, self.call_timeout, CONTROL_BYTES_MAX).await
     }
 
@@ -154,7 +166,7 @@ impl Transport {
             .expect("an address that begins with https:// has a path")
             .pop_if_empty()
             .extend(["vim25", release, &this.kind, &this.id, method]);
-        let request = self.http.post(url).header(CONTENT_TYPE, "application/json").body(arguments);
+        let request = self.request(Method::POST, &url, Some("application/json"), arguments)?;
         self.exchange(Wire::ViJson, method, request, timeout, limit).await
     }
 
@@ -167,42 +179,63 @@ impl Transport {
         timeout: Duration,
         limit: usize,
     ) -> Result<Answer, SoapError> {
-        let request = self
-            .http
-            .post(self.url.clone())
-            .header(CONTENT_TYPE, "text/xml; charset=utf-8")
-            .header("SOAPAction", soap_action)
-            .body(envelope);
+        let mut request = self.request(Method::POST, &self.url, Some("text/xml; charset=utf-8"), envelope)?;
+        let action = HeaderValue::from_str(soap_action)
+            .map_err(|_| SoapError::Setup(format!("`{soap_action}` cannot be a SOAP action")))?;
+        request.headers_mut().insert(HeaderName::from_static("soapaction"), action);
         self.exchange(Wire::Soap, method, request, timeout, limit).await
+    }
+
+    /// A request with the headers of every one, but for the session's.
+    fn request(
+        &self,
+        method: Method,
+        url: &Url,
+        content_type: Option<&'static str>,
+        body: String,
+    ) -> Result<Request<Full<Bytes>>, SoapError> {
+        let mut headers = self.headers.clone();
+        headers.extend(content_type.map(|value| (CONTENT_TYPE, HeaderValue::from_static(value))));
+        Ok(http::request(method, uri(url)?, headers, body.into()))
     }
 
     async fn exchange(
         &self,
         wire: Wire,
         method: &'static str,
-        mut request: RequestBuilder,
+        mut request: Request<Full<Bytes>>,
         timeout: Duration,
         limit: usize,
     ) -> Result<Answer, SoapError> {
+        let until = Instant::now() + timeout;
         let failed = |error| SoapError::from_transport(method, &self.host, timeout, error);
         let session = self.session.read().unwrap_or_else(PoisonError::into_inner).clone();
-        if let Some((name, value)) = session {
-            request = request.header(name, value);
-        }
-        let mut response =
-            request.header(ACCEPT_ENCODING, "gzip").timeout(timeout).send().await.map_err(failed)?;
-        let status = response.status();
+        request.headers_mut().extend(session);
+        let (response, lease) = self.pool.send(request, until).await.map_err(failed)?;
         if let Some(session) = new_session(wire, response.headers()) {
             *self.session.write().unwrap_or_else(PoisonError::into_inner) = Some(session);
         }
+        let reading = self.read(method, response, lease, limit);
+        tokio::time::timeout_at(until, reading).await.unwrap_or_else(|_| Err(failed(SendError::TimedOut)))
+    }
+
+    /// Reads an answer to its end. A connection whose answer is not wanted or not whole is closed.
+    async fn read(
+        &self,
+        method: &'static str,
+        response: Response<Incoming>,
+        lease: Option<Lease>,
+        limit: usize,
+    ) -> Result<Answer, SoapError> {
+        let (head, mut incoming) = response.into_parts();
         let length =
-            response.content_length().map_or(0, |length| usize::try_from(length).unwrap_or(usize::MAX));
+            incoming.size_hint().exact().map_or(0, |length| usize::try_from(length).unwrap_or(usize::MAX));
         if length > limit {
             return Err(SoapError::TooLarge { method, limit });
         }
         let is_page = limit > CONTROL_BYTES_MAX;
         let hint = if is_page { self.page_hint.load(Ordering::Relaxed) } else { 0 };
-        let mut sink = match response.headers().get(CONTENT_ENCODING).map(|value| value.as_bytes()) {
+        let mut sink = match head.headers.get(CONTENT_ENCODING).map(|value| value.as_bytes()) {
             None | Some(b"identity" | b"") => {
                 Sink::Plain(Bounded::new(if length > 0 { length } else { hint }, limit))
             }
@@ -215,8 +248,15 @@ impl Transport {
                 return Err(SoapError::Malformed { method, reason });
             }
         };
-        while let Some(chunk) = response.chunk().await.map_err(failed)? {
+        while let Some(frame) = incoming.frame().await {
+            // Trailers say nothing.
+            let Ok(chunk) = frame.map_err(|error| SoapError::lost(method, &error))?.into_data() else {
+                continue;
+            };
             sink.write(&chunk).map_err(|error| unpack_error(method, limit, &error))?;
+        }
+        if let Some(lease) = lease {
+            self.pool.give_back(lease);
         }
         let bounded = sink.finish().map_err(|error| unpack_error(method, limit, &error))?;
         let body = bounded.into_bytes();
@@ -224,12 +264,16 @@ impl Transport {
             // Not a maximum of all times: one huge page must not make every later buffer huge.
             self.page_hint.store(body.len(), Ordering::Relaxed);
         }
-        if status.is_redirection() {
-            let to = response.headers().get(LOCATION).map_or(&b""[..], |value| value.as_bytes());
-            return Err(SoapError::foreign(method, status.as_u16(), to, false));
+        if head.status.is_redirection() {
+            let to = head.headers.get(LOCATION).map_or(&b""[..], |value| value.as_bytes());
+            return Err(SoapError::foreign(method, head.status.as_u16(), to, false));
         }
-        Ok(Answer { status, body })
+        Ok(Answer { status: head.status, body })
     }
+}
+
+fn uri(url: &Url) -> Result<Uri, SoapError> {
+    Uri::try_from(url.as_str()).map_err(|error| SoapError::Setup(format!("address `{url}`: {error}")))
 }
 
 /// The header that a new session is to be named by, if this answer begins one.
@@ -323,7 +367,7 @@ mod tests {
         let check = |cookies: &[&'static str], expected: Option<&str>| {
             let mut headers = HeaderMap::new();
             for cookie in cookies {
-                headers.append(SET_COOKIE, reqwest::header::HeaderValue::from_static(cookie));
+                headers.append(SET_COOKIE, HeaderValue::from_static(cookie));
             }
             assert_eq!(session_cookie(&headers), expected);
         };

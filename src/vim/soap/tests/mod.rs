@@ -1,6 +1,7 @@
 //! The client against recorded answers, over real sockets: a listener on loopback that says exactly what a test wants, byte by byte.
 
 use std::io::Write;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -43,6 +44,7 @@ struct Server {
     port: u16,
     /// Head and body of each request.
     requests: Arc<Mutex<Vec<(String, String)>>>,
+    connections: Arc<AtomicUsize>,
 }
 
 impl Server {
@@ -55,9 +57,11 @@ impl Server {
         let port = listener.local_addr().unwrap().port();
         let requests = Arc::new(Mutex::new(Vec::new()));
         let replies = Arc::new(Mutex::new(replies.into_iter()));
-        let seen = Arc::clone(&requests);
+        let connections = Arc::new(AtomicUsize::new(0));
+        let (seen, accepted) = (Arc::clone(&requests), Arc::clone(&connections));
         tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
+                accepted.fetch_add(1, Ordering::Relaxed);
                 let (seen, replies, tls) = (Arc::clone(&seen), Arc::clone(&replies), tls.clone());
                 tokio::spawn(async move {
                     match tls {
@@ -71,7 +75,7 @@ impl Server {
                 });
             }
         });
-        Server { port, requests }
+        Server { port, requests, connections }
     }
 
     fn client(&self) -> Client {
@@ -129,7 +133,10 @@ async fn serve(
         match reply {
             Some(Reply::Full(status, headers, body)) => {
                 let head = format!("HTTP/1.1 {status} X\r\n{headers}Content-Length: {}\r\n\r\n", body.len());
-                stream.write_all(&[head.as_bytes(), &body].concat()).await.unwrap();
+                // Whoever does not want so much ends the connection.
+                if stream.write_all(&[head.as_bytes(), &body].concat()).await.is_err() {
+                    return;
+                }
             }
             Some(Reply::Raw(bytes)) => {
                 stream.write_all(&bytes).await.unwrap();
@@ -238,12 +245,14 @@ async fn properties_and_waits_give_what_they_carry() {
         "EventManager</obj>",
         "EventManager</obj><missingSet><path>latestEvent</path><fault><fault xsi:type=\"X\"/></fault></missingSet>",
     );
+    let broken = property.replace("</createdTime>", "</createdTime><fullFormattedMessage>\u{2}</val>");
     let info = recorded!("govmomi0.24.RetrieveProperties-description")
         .replace("RetrievePropertiesResponse", "RetrievePropertiesExResponse")
         .replace("<returnval><obj", "<returnval><objects><obj")
         .replace("</propSet></returnval>", "</propSet></objects></returnval>");
     let server = Server::start(vec![
         ok(&property),
+        ok(&broken),
         ok(recorded!("pyvmomi9.Fetch-latestEvent")),
         ok(&missing),
         ok(&info),
@@ -257,10 +266,10 @@ async fn properties_and_waits_give_what_they_carry() {
     .await;
     let client = server.client();
     let content = content();
-    assert_eq!(
-        client.latest_event(&content).await.unwrap(),
-        Some(EventMark { key: -7, created_us: 1_000_000 })
-    );
+    for what in ["a whole event", "one that is not well-formed"] {
+        let found = client.latest_event(&content).await.unwrap();
+        assert_eq!(found, Some(EventMark { key: -7, created_us: 1_000_000 }), "{what}");
+    }
     assert_eq!(client.latest_event(&content).await.unwrap(), None);
     assert_eq!(client.latest_event(&content).await.unwrap(), None);
     let info = client.event_info(&content).await.unwrap();
@@ -277,8 +286,8 @@ async fn properties_and_waits_give_what_they_carry() {
     client.destroy_property_collector(&watcher).await.unwrap();
     let spec = EventFilterSpec { max_count: Some(10), ..EventFilterSpec::default() };
     assert!(client.query_events(&content, &spec).await.unwrap().is_some());
-    assert!(server.request(7).1.contains("<maxWaitSeconds>60</maxWaitSeconds>"));
-    assert!(server.request(5).1.contains("<pathSet>latestPage</pathSet>"));
+    assert!(server.request(8).1.contains("<maxWaitSeconds>60</maxWaitSeconds>"));
+    assert!(server.request(6).1.contains("<pathSet>latestPage</pathSet>"));
 }
 
 #[test]
@@ -468,6 +477,63 @@ async fn silence_ends_with_the_time_out() {
     };
     let error = Client::new(&options).unwrap().read_next_events(&collector(), 1).await.unwrap_err();
     assert!(matches!(error, SoapError::Timeout { .. }), "{error}");
+}
+
+/// Else a read would be taken for lost, and its collector be thrown away.
+#[tokio::test]
+async fn a_handshake_that_hangs_is_a_connection_that_failed_whichever_time_is_up_first() {
+    // Never accepted: the system completes TCP's handshake, and nobody answers TLS's.
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let (short, long) = (Duration::from_millis(50), Duration::from_secs(20));
+    for (connect_timeout, call_timeout) in [(short, long), (long, short)] {
+        let url = format!("https://{}/sdk", listener.local_addr().unwrap());
+        let options = Options { connect_timeout, call_timeout, ..options(url, Trust::Insecure) };
+        let error = Client::new(&options).unwrap().read_next_events(&collector(), 1).await.unwrap_err();
+        assert!(matches!(error, SoapError::Connect { .. }), "{error:?}");
+        assert!(error.to_string().contains("a firewall, or the wrong address"), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn a_connection_is_used_again_after_a_whole_answer_and_after_no_other() {
+    let whole = ok(recorded!("router0.30.CurrentTime"));
+    let too_large = Reply::Full(200, "", vec![b' '; CONTROL_BYTES_MAX + 1]);
+    let server = Server::start(vec![whole.clone(), whole.clone(), too_large, whole]).await;
+    let client = server.client();
+    for _ in 0..2 {
+        client.current_time_us().await.unwrap();
+    }
+    let error = client.current_time_us().await.unwrap_err();
+    assert!(matches!(error, SoapError::TooLarge { .. }), "{error}");
+    client.current_time_us().await.unwrap();
+    let connections = server.connections.load(Ordering::Relaxed);
+    assert_eq!((connections, server.requests.lock().unwrap().len()), (2, 4));
+}
+
+#[tokio::test]
+async fn a_proxy_forwards_http_and_says_why_it_opens_no_tunnel() {
+    let refusal = b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\n\r\n".to_vec();
+    let server = Server::start(vec![ok(VERSIONS), Reply::Raw(refusal)]).await;
+    let proxy = format!("http://127.0.0.1:{}", server.port);
+    let (username, password) = ("u".to_string(), crate::config::Secret::inline("p"));
+    let auth = crate::config::Auth::Basic { username, password };
+    let through = crate::config::Proxy::Url { url: proxy.clone(), auth };
+    let get = async |url: &str| {
+        let options = options(url.to_string(), Trust::Insecure);
+        let transport = transport::Transport::through(&through, url.parse().unwrap(), &options).unwrap();
+        transport.get("GET", "/vimServiceVersions.xml", CONTROL_BYTES_MAX).await
+    };
+    assert_eq!(get("http://vcenter.example/sdk").await.unwrap().body, VERSIONS);
+    let (head, _) = server.request(0);
+    assert!(head.starts_with("GET http://vcenter.example/sdk/vimServiceVersions.xml HTTP/1.1"), "{head}");
+    for line in ["host: vcenter.example", "proxy-authorization: Basic dTpw"] {
+        assert!(head.lines().any(|found| found == line), "{head}");
+    }
+    let error = get("https://vcenter.example/sdk").await.err().unwrap();
+    assert!(matches!(error, SoapError::Connect { .. }), "{error:?}");
+    let refused = format!("cannot connect to vcenter.example:443: the proxy {proxy} gives no connection");
+    assert!(error.to_string().contains(&refused), "{error}");
+    assert!(server.request(1).0.starts_with("CONNECT vcenter.example:443 HTTP/1.1"));
 }
 
 #[tokio::test]

@@ -37,9 +37,9 @@ pub enum ConnectError {
     #[error("the name `{host}` cannot be resolved: {error}; check it and the DNS server")]
     Dns { host: String, error: io::Error },
     #[error("no connection to {target}: {error}; check that it runs, its port and the firewalls between")]
-    Tcp { target: String, error: String },
-    #[error("no TLS with {target}: {reason}")]
-    Tls { target: String, reason: String },
+    Tcp { target: String, kind: io::ErrorKind, error: String },
+    #[error("no TLS with {target}: {}", tls_reason(.error))]
+    Tls { target: String, error: rustls::Error },
     #[error("the proxy {proxy} gives no connection to {target}: {reason}")]
     Proxy { proxy: String, target: String, reason: String },
     #[error("no connection to {target} within {0} ms; check that it runs and the firewalls between", .limit.as_millis())]
@@ -94,6 +94,16 @@ impl Connector {
         Connector { http, proxy_tls: offer(&[b"http/1.1"]), tls: origin, route, limit }
     }
 
+    /// Gives a connection up whose other end has let this pass without acknowledging what was sent, or that it is there.
+    pub fn silence_max(mut self, silence: Duration) -> Self {
+        self.http.set_keepalive(Some(silence));
+        self.http.set_keepalive_interval(Some(silence / 2));
+        self.http.set_keepalive_retries(Some(3));
+        #[cfg(target_os = "linux")]
+        self.http.set_tcp_user_timeout(Some(silence));
+        self
+    }
+
     /// Whether requests go to a proxy that forwards them, and so must name their whole URL.
     pub fn forwards(&self) -> bool {
         matches!(self.route, Route::Forward(_))
@@ -101,7 +111,10 @@ impl Connector {
 
     async fn connect(mut self, origin: Uri) -> Result<Stream, ConnectError> {
         let target = shown(&origin);
-        let missing = || ConnectError::Tls { target: target.clone(), reason: "no TLS is configured".into() };
+        let missing = || ConnectError::Tls {
+            target: target.clone(),
+            error: rustls::Error::General("no TLS is configured".into()),
+        };
         let plain = |tls: &Option<Arc<ClientConfig>>, to: &Uri, http| match tls {
             Some(tls) => Ok(Some(HttpsConnector::from((http, Arc::clone(tls))))),
             None if to.scheme() == Some(&Scheme::HTTPS) => Err(missing()),
@@ -161,14 +174,20 @@ fn explain(error: &(dyn Error + 'static), to: &Uri) -> ConnectError {
         };
     }
     if let Some(tls) = find::<rustls::Error>(error) {
-        return ConnectError::Tls { target, reason: tls_reason(tls) };
+        return ConnectError::Tls { target, error: tls.clone() };
     }
     // The innermost error says what happened; those around it say "connect error".
-    let mut innermost = error;
-    while let Some(source) = innermost.source() {
-        innermost = source;
+    let error = innermost(error);
+    let kind = error.downcast_ref::<io::Error>().map_or(io::ErrorKind::Other, io::Error::kind);
+    ConnectError::Tcp { target, kind, error: error.to_string() }
+}
+
+/// The last error of the chain that begins with `error`.
+pub fn innermost<'a>(mut error: &'a (dyn Error + 'static)) -> &'a (dyn Error + 'static) {
+    while let Some(source) = error.source() {
+        error = source;
     }
-    ConnectError::Tcp { target, error: innermost.to_string() }
+    error
 }
 
 /// The error of type `T` in the chain that begins with `error`. Looks into `io::Error`s, whose `source` skips what they wrap.

@@ -1,7 +1,9 @@
-//! The one HTTP client of all processors that send events themselves: HTTP/1.1 and HTTP/2, keep-alive pools, time-outs, TLS, proxies.
+//! The one HTTP stack: HTTP/1.1 and HTTP/2, keep-alive pools, time-outs, TLS, proxies. The vCenter client shares how connections come about and are kept;
+//! [`Client`] is that of all processors that send events themselves.
 //!
 //! ```text
-//! send ── headers (credentials, rotated) ── pool ── connect (name, proxy, TCP, TLS)
+//! vim::soap::transport ───────────────────────────┐
+//! Client ── headers (credentials, rotated) ───────┴── pool ── connect (name, proxy, TCP, TLS)
 //!  └── answer: status, Retry-After, an excerpt ── Failure by type
 //! ```
 //!
@@ -25,19 +27,20 @@ use hyper::header::{HeaderMap, HeaderValue, LOCATION, PROXY_AUTHORIZATION, USER_
 use hyper::{Method, Request, Response, StatusCode, Uri};
 use hyper_util::client::proxy::matcher::Matcher;
 
-pub use connect::{ConnectError, find, shown};
+pub use connect::{ConnectError, find, innermost, shown};
 pub use headers::{Headers, HeadersError, redact};
 pub use retry_after::retry_after;
 pub use tls::{TlsError, client_config};
 
-use super::{Failure, Fault};
 use crate::config::{Auth, HttpClient, Proxy};
 use crate::limits::{
-    ANSWER_BYTES_MAX, EXCERPT_BYTES_MAX, EXPLANATION_WAIT, FILES_CHECK_INTERVAL, SAID_BYTES_MAX,
+    ANSWER_BYTES_MAX, EXCERPT_BYTES_MAX, EXPLANATION_WAIT, FILES_CHECK_INTERVAL, IDLE_TIMEOUT, SAID_BYTES_MAX,
 };
 use crate::pem::Fingerprint;
-use connect::{Connector, Route, tls_reason};
-use pool::{Lease, Pool, SendError};
+use crate::processor::{Failure, Fault};
+use connect::tls_reason;
+pub(crate) use connect::{Connector, Route};
+pub(crate) use pool::{Lease, Pool, SendError};
 use tls::fingerprint;
 
 /// Why a client cannot be made: a mistake in the configuration.
@@ -181,8 +184,7 @@ impl Client {
         let until = tokio::time::Instant::now() + self.settings.timeout;
         let headers = self.headers.rotates().then(|| request.headers().clone());
         let pool = self.pool.load_full();
-        let sent = tokio::time::timeout_at(until, pool.send(request)).await;
-        let (response, lease) = sent.map_err(|_| self.too_slow())?.map_err(|error| self.transport(&error))?;
+        let (response, lease) = pool.send(request, until).await.map_err(|error| self.transport(&error))?;
         let answer = self.read(response, keep, until, &pool, lease).await?;
         Ok(Answer { sent: headers, ..answer })
     }
@@ -295,7 +297,8 @@ impl Client {
     fn transport(&self, error: &SendError) -> Failure {
         let error = match error {
             SendError::Connect(error) => return target_fault(error.to_string()),
-            SendError::Http(error) => error,
+            SendError::Unsent(error) | SendError::Http(error) => error,
+            SendError::TimedOut => return self.too_slow(),
         };
         let target = self.target();
         // With TLS 1.3 a refused client certificate shows after the handshake.
@@ -314,11 +317,7 @@ impl Client {
                 _ => "the exchange failed",
             },
         };
-        let mut innermost: &dyn std::error::Error = error;
-        while let Some(source) = innermost.source() {
-            innermost = source;
-        }
-        target_fault(format!("{target}: {what} ({innermost})"))
+        target_fault(format!("{target}: {what} ({})", innermost(error)))
     }
 
     /// Takes new files into use: a new pool, so that no connection with the old certificates goes on being used.
@@ -372,10 +371,11 @@ fn pool(origin: &Uri, settings: &HttpClient, version: Version) -> Result<Pool, H
     let tunnels = matches!(route, Route::Tunnel(..));
     let tls = if https || tunnels || route.needs_tls() { Some(client_config(&settings.tls)?) } else { None };
     let connector = Connector::new(route, tls, https, settings.connect_timeout);
-    Pool::new(origin, connector, version).ok_or_else(|| HttpError::Url(shown(origin)))
+    Pool::new(origin, connector, version, IDLE_TIMEOUT).ok_or_else(|| HttpError::Url(shown(origin)))
 }
 
-fn route(origin: &Uri, proxy: &Proxy) -> Result<(Route, Option<HeaderValue>), HttpError> {
+/// The way to `origin`, with the credentials that requests must carry themselves (plain HTTP through a proxy).
+pub(crate) fn route(origin: &Uri, proxy: &Proxy) -> Result<(Route, Option<HeaderValue>), HttpError> {
     let matcher = match proxy {
         Proxy::Direct => return Ok((Route::Direct, None)),
         Proxy::Environment => {
@@ -430,7 +430,7 @@ fn is_exempt(no_proxy: &str, origin: &Uri) -> bool {
     })
 }
 
-pub(super) fn target_fault(reason: String) -> Failure {
+pub(crate) fn target_fault(reason: String) -> Failure {
     Failure::new(Fault::Target, reason)
 }
 

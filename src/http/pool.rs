@@ -5,25 +5,27 @@
 //!
 //! INVARIANT: a connection comes back only with its answer read to the end; any other is closed by being dropped.
 //! INVARIANT: a request is repeated on another connection only if hyper gives it back unsent.
+//! INVARIANT: what fails as `Connect` or `Unsent` has not left: no byte of the request was written.
 
 use std::collections::VecDeque;
 use std::sync::{Mutex, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http_body_util::Full;
 use hyper::body::Incoming;
-use hyper::client::conn::{http1, http2};
+use hyper::client::conn::{TrySendError, http1, http2};
 use hyper::header::{HOST, HeaderValue};
 use hyper::http::uri::PathAndQuery;
 use hyper::{Request, Response, Uri};
 use hyper_util::client::legacy::connect::Connection;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
+use tokio::time::timeout_at;
 use tower_service::Service;
 
 use super::Version;
-use super::connect::{ConnectError, Connector, Stream};
-use crate::limits::{HTTP2_PING_INTERVAL, HTTP2_PING_TIMEOUT, IDLE_CONNECTIONS_MAX, IDLE_TIMEOUT};
+use super::connect::{ConnectError, Connector, Stream, shown};
+use crate::limits::{HTTP1_READ_BYTES_MAX, HTTP2_PING_INTERVAL, HTTP2_PING_TIMEOUT, IDLE_CONNECTIONS_MAX};
 
 type Body = Full<Bytes>;
 
@@ -36,10 +38,27 @@ pub type Lease = http1::SendRequest<Body>;
 /// Why a request got no answer.
 #[derive(Debug, thiserror::Error)]
 pub enum SendError {
+    /// There is no connection.
     #[error(transparent)]
     Connect(#[from] ConnectError),
+    /// A new connection ended before it took the request.
     #[error(transparent)]
-    Http(#[from] hyper::Error),
+    Unsent(hyper::Error),
+    /// The request may have arrived.
+    #[error(transparent)]
+    Http(hyper::Error),
+    /// The request may have arrived.
+    #[error("no answer in time")]
+    TimedOut,
+}
+
+/// Why an exchange failed, with the request where it was not sent.
+type Failed = (hyper::Error, Option<Request<Body>>);
+
+impl From<Failed> for SendError {
+    fn from((error, unsent): Failed) -> Self {
+        if unsent.is_some() { SendError::Unsent(error) } else { SendError::Http(error) }
+    }
 }
 
 /// Connections to one origin.
@@ -48,6 +67,7 @@ pub struct Pool {
     host: HeaderValue,
     connector: Connector,
     version: Version,
+    idle_timeout: Duration,
     state: Mutex<State>,
 }
 
@@ -65,27 +85,28 @@ impl std::fmt::Debug for Pool {
 }
 
 impl Pool {
-    /// `None` where the origin's host cannot be a header.
-    pub fn new(origin: &Uri, connector: Connector, version: Version) -> Option<Self> {
+    /// What has been unused for longer than `idle_timeout` is not used again. `None` where the origin's host cannot be a header.
+    pub fn new(origin: &Uri, connector: Connector, version: Version, idle_timeout: Duration) -> Option<Self> {
         let host = HeaderValue::from_str(origin.authority()?.as_str()).ok()?;
-        Some(Pool { origin: origin.clone(), host, connector, version, state: Mutex::default() })
+        let state = Mutex::default();
+        Some(Pool { origin: origin.clone(), host, connector, version, idle_timeout, state })
     }
 
-    /// Sends a request. On HTTP/1.1 its connection comes with the answer, for [`Pool::give_back`].
+    /// Sends a request and waits for the head of its answer. On HTTP/1.1 its connection comes with the answer, for [`Pool::give_back`].
     pub async fn send(
         &self,
         mut request: Request<Body>,
+        until: tokio::time::Instant,
     ) -> Result<(Response<Incoming>, Option<Lease>), SendError> {
         let mut made = 0;
         loop {
             let shared = self.state().shared.clone();
             if let Some(mut shared) = shared {
-                match self.on_shared(&mut shared, request).await {
+                let answer = timeout_at(until, self.on_shared(&mut shared, request)).await;
+                match answer.map_err(|_| SendError::TimedOut)? {
                     Ok(response) => return Ok((response, None)),
-                    Err(mut error) => match error.take_message() {
-                        Some(unsent) if made < CONNECTIONS_TRIED_MAX => request = unsent,
-                        _ => return Err(error.into_error().into()),
-                    },
+                    Err((_, Some(unsent))) if made < CONNECTIONS_TRIED_MAX => request = unsent,
+                    Err(failed) => return Err(failed.into()),
                 }
                 // It is closing: the next one is made anew.
                 self.state().shared = None;
@@ -95,36 +116,42 @@ impl Pool {
                 None => {
                     made += 1;
                     // Boxed, since it is rare and large, and the future of each request would be as large.
-                    match Box::pin(self.connect()).await? {
+                    match Box::pin(self.connect_until(until)).await? {
                         Some(lease) => (lease, false),
                         None => continue,
                     }
                 }
             };
-            // The target may have closed a connection since it was used last.
-            match lease.ready().await {
-                Err(_) if used_before => continue,
-                ready => ready?,
-            }
-            self.address(&mut request);
-            match lease.try_send_request(request).await {
+            let answer = timeout_at(until, self.on_own(&mut lease, request)).await;
+            match answer.map_err(|_| SendError::TimedOut)? {
                 Ok(response) => return Ok((response, Some(lease))),
-                Err(mut error) => match error.take_message() {
-                    Some(unsent) if used_before => request = unsent,
-                    _ => return Err(error.into_error().into()),
-                },
+                // The target may have closed a connection since it was used last.
+                Err((_, Some(unsent))) if used_before => request = unsent,
+                Err(failed) => return Err(failed.into()),
             }
         }
+    }
+
+    async fn on_own(
+        &self,
+        lease: &mut Lease,
+        mut request: Request<Body>,
+    ) -> Result<Response<Incoming>, Failed> {
+        if let Err(error) = lease.ready().await {
+            return Err((error, Some(request)));
+        }
+        self.address(&mut request);
+        lease.try_send_request(request).await.map_err(failed)
     }
 
     async fn on_shared(
         &self,
         shared: &mut http2::SendRequest<Body>,
         request: Request<Body>,
-    ) -> Result<Response<Incoming>, hyper::client::conn::TrySendError<Request<Body>>> {
+    ) -> Result<Response<Incoming>, Failed> {
         // An error of `ready` shows again as one that gives the request back.
         let _ = shared.ready().await;
-        shared.try_send_request(request).await
+        shared.try_send_request(request).await.map_err(failed)
     }
 
     /// Takes a connection back whose answer was read to the end.
@@ -134,7 +161,7 @@ impl Pool {
         }
         let now = Instant::now();
         let mut state = self.state();
-        state.drop_old(now);
+        state.drop_old(now, self.idle_timeout);
         if state.idle.len() == IDLE_CONNECTIONS_MAX {
             state.idle.pop_front();
         }
@@ -144,15 +171,23 @@ impl Pool {
     /// The connection that was used last: it is the least likely to have been closed, and the others may grow old.
     fn idle(&self) -> Option<Lease> {
         let mut state = self.state();
-        state.drop_old(Instant::now());
+        state.drop_old(Instant::now(), self.idle_timeout);
         state.idle.pop_back().map(|(_, lease)| lease)
+    }
+
+    async fn connect_until(&self, until: tokio::time::Instant) -> Result<Option<Lease>, SendError> {
+        let limit = until.saturating_duration_since(tokio::time::Instant::now());
+        let timed_out = |_| ConnectError::TimedOut { target: shown(&self.origin), limit };
+        timeout_at(until, self.connect()).await.map_err(timed_out)?
     }
 
     /// A new connection; `None` if it speaks HTTP/2 and is the shared one now.
     async fn connect(&self) -> Result<Option<Lease>, SendError> {
         let stream: Stream = self.connector.clone().call(self.origin.clone()).await?;
         if self.version != Version::Http2 && !stream.connected().is_negotiated_h2() {
-            let (lease, connection) = http1::handshake(stream).await?;
+            let mut builder = http1::Builder::new();
+            builder.max_buf_size(HTTP1_READ_BYTES_MAX);
+            let (lease, connection) = builder.handshake(stream).await.map_err(SendError::Unsent)?;
             tokio::spawn(connection);
             return Ok(Some(lease));
         }
@@ -162,7 +197,7 @@ impl Pool {
             .adaptive_window(true)
             .keep_alive_interval(HTTP2_PING_INTERVAL)
             .keep_alive_timeout(HTTP2_PING_TIMEOUT);
-        let (shared, connection) = builder.handshake(stream).await?;
+        let (shared, connection) = builder.handshake(stream).await.map_err(SendError::Unsent)?;
         tokio::spawn(connection);
         let mut state = self.state();
         // Of several that were made at the same time, the first is used.
@@ -188,11 +223,52 @@ impl Pool {
     }
 }
 
+fn failed(mut error: TrySendError<Request<Body>>) -> Failed {
+    let unsent = error.take_message();
+    (error.into_error(), unsent)
+}
+
 impl State {
-    fn drop_old(&mut self, now: Instant) {
-        while self.idle.front().is_some_and(|(since, _)| now.saturating_duration_since(*since) > IDLE_TIMEOUT)
-        {
+    fn drop_old(&mut self, now: Instant, idle_timeout: Duration) {
+        let is_old = |since: Instant| now.saturating_duration_since(since) > idle_timeout;
+        while self.idle.front().is_some_and(|(since, _)| is_old(*since)) {
             self.idle.pop_front();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http_body_util::BodyExt;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    use super::super::connect::Route;
+    use super::*;
+
+    /// hyper's buffer grows with the reads that fill it, to the sum of their sizes, and stays.
+    #[tokio::test]
+    async fn the_buffer_of_a_connection_is_bounded() {
+        const BYTES: usize = 16 << 20;
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let origin: Uri = format!("http://{}", listener.local_addr().unwrap()).parse().unwrap();
+        tokio::spawn(async move {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let _ = stream.read(&mut [0; 1_024]).await.unwrap();
+            let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {BYTES}\r\n\r\n");
+            stream.write_all(head.as_bytes()).await.unwrap();
+            stream.write_all(&vec![b' '; BYTES]).await.unwrap();
+        });
+        let limit = Duration::from_secs(60);
+        let connector = Connector::new(Route::Direct, None, false, limit);
+        let pool = Pool::new(&origin, connector, Version::Auto, limit).unwrap();
+        let request = Request::builder().uri(&origin).body(Full::default()).unwrap();
+        let (response, _lease) = pool.send(request, tokio::time::Instant::now() + limit).await.unwrap();
+        let (mut incoming, mut seen, mut largest) = (response.into_body(), 0, 0);
+        while let Some(frame) = incoming.frame().await {
+            let bytes = frame.unwrap().into_data().unwrap().len();
+            (seen, largest) = (seen + bytes, largest.max(bytes));
+        }
+        assert_eq!(seen, BYTES);
+        assert!(largest < 2 * HTTP1_READ_BYTES_MAX, "{largest} bytes at once");
     }
 }
