@@ -57,7 +57,7 @@ pub(super) static ROOT: Block = Block {
             "Which events go where. Without routes every event of every source goes to every processor.",
         ),
         Field::new("memoryMax", Kind::Size(4 * MIB, 64 * GIB), "Memory for events, over all sources and destinations. When it is full, sources wait.")
-            .or("32MiB")
+            .or("24MiB")
             .also(&["memory"]),
         Field::new(
             "shutdownTimeout",

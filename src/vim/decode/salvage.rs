@@ -4,20 +4,36 @@ use memchr::memmem;
 
 use super::array;
 use crate::vim::Wire;
-use crate::vim::soap::parse_us;
+use crate::vim::soap::{EventMark, parse_us};
 
 /// The createdTime of the first event in a page that cannot be decoded, microseconds since 1970 UTC, if that much can be read.
 pub fn created_us(wire: Wire, body: &[u8]) -> Option<i64> {
-    let (tag, end): (&[u8], u8) = match wire {
-        Wire::Soap => (b"<createdTime>", b'<'),
-        Wire::ViJson => (b"\"createdTime\"", b'"'),
+    let (text, end) = match wire {
+        Wire::Soap => (after(body, b"<createdTime>")?, b'<'),
+        Wire::ViJson => (value(body, b"\"createdTime\"")?.strip_prefix(b"\"")?, b'"'),
     };
-    let mut text = &body[memmem::find(body, tag)? + tag.len()..];
-    if wire == Wire::ViJson {
-        text = text.trim_ascii_start().strip_prefix(b":")?.trim_ascii_start().strip_prefix(b"\"")?;
-    }
     let text = text.split(|byte| *byte == end).next()?;
     parse_us(std::str::from_utf8(text).ok()?)
+}
+
+/// Key and createdTime of an event that cannot be decoded, the first in an answer, if that much can be read.
+pub fn mark(wire: Wire, body: &[u8]) -> Option<EventMark> {
+    let number = match wire {
+        Wire::Soap => after(body, b"<key>")?,
+        Wire::ViJson => value(body, b"\"key\"")?,
+    };
+    let digits = number.iter().take_while(|byte| byte.is_ascii_digit() || **byte == b'-').count();
+    let key = std::str::from_utf8(&number[..digits]).ok()?.parse().ok()?;
+    Some(EventMark { key, created_us: created_us(wire, body)? })
+}
+
+fn after<'a>(body: &'a [u8], tag: &[u8]) -> Option<&'a [u8]> {
+    Some(&body[memmem::find(body, tag)? + tag.len()..])
+}
+
+/// What follows a JSON member's name and colon.
+fn value<'a>(body: &'a [u8], name: &[u8]) -> Option<&'a [u8]> {
+    Some(after(body, name)?.trim_ascii_start().strip_prefix(b":")?.trim_ascii_start())
 }
 
 /// The events in a page, without decoding it.
@@ -74,5 +90,20 @@ mod tests {
         check(r#"[{"key":1,"createdTime" : "1970-01-01T00:00:01Z","vm":{"#, Some(1_000_000));
         check(r#"[{"createdTime":5}]"#, None);
         check("[{}]", None);
+    }
+
+    #[test]
+    fn the_mark_of_a_broken_event_is_found_where_it_can_be() {
+        let check = |text: &str, expected: Option<i32>| {
+            let found = mark(wire(text), text.as_bytes());
+            assert_eq!(found, expected.map(|key| EventMark { key, created_us: 1_000_000 }), "{text}");
+        };
+        let created = "<createdTime>1970-01-01T00:00:01Z</createdTime>";
+        check(&format!("<val><key>-7</key><chainId>8</chainId>{created}<vm><name>x</vm>"), Some(-7));
+        check(&format!("<val><key>x</key>{created}"), None);
+        check(&format!("<val>{created}"), None);
+        check("<val><key>7</key>", None);
+        check(r#"[{"key" : 9,"createdTime":"1970-01-01T00:00:01Z","vm":{"#, Some(9));
+        check(r#"[{"key":"9","createdTime":"1970-01-01T00:00:01Z""#, None);
     }
 }

@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 use crate::config::Protocol;
 use crate::limits::{CONTROL_BYTES_MAX, PAGE_BYTES_MAX};
-use crate::vim::decode::array;
+use crate::vim::decode::{array, salvage};
 use crate::vim::{PageBody, Wire};
 
 use super::call::{Argument, Call, Members, event_filter, property_filter};
@@ -245,10 +245,18 @@ impl Client {
         self.destroy("DestroyCollector", collector).await
     }
 
-    /// `EventManager.latestEvent`; None where there is no event, or the server lacks the property.
+    /// `EventManager.latestEvent`; None where there is no event, or the server lacks the property. Of an event that is not well-formed the mark is told all
+    /// the same: who looks for what is missing must not be blind until the next one comes.
     pub async fn latest_event(&self, content: &ServiceContent) -> Result<Option<EventMark>, SoapError> {
-        let value = self.property(content, &content.event_manager, "latestEvent").await?;
-        Ok(value.as_ref().and_then(EventMark::of))
+        let path = "latestEvent";
+        let call = retrieve(content, &content.event_manager, path);
+        let (wire, answer) = self.send(&call, self.transport.call_timeout(), CONTROL_BYTES_MAX).await?;
+        match property_of(response(call.method, wire, &answer), path) {
+            Err(error @ SoapError::Malformed { .. }) => {
+                salvage::mark(wire, &answer.body).map(Some).ok_or(error)
+            }
+            value => Ok(value?.as_ref().and_then(EventMark::of)),
+        }
     }
 
     /// The event classes and type ids that this vCenter knows.
@@ -272,26 +280,9 @@ impl Client {
         object: &MoRef,
         path: &str,
     ) -> Result<Option<Element>, SoapError> {
-        let method = "RetrievePropertiesEx";
-        let call = Call::new(method, &content.property_collector)
-            .with("specSet", Argument::List(vec![property_filter(object, &[path])]))
-            .with("options", Argument::Object("RetrieveOptions", Members::default()));
-        let answer = match self.control(call, method, self.transport.call_timeout()).await {
-            Err(error) if error.fault() == Some(FaultKind::InvalidProperty) => return Ok(None),
-            answer => answer?,
-        };
-        let Some(object) = answer.at(&["returnval", "objects"]) else { return Ok(None) };
-        if let Some(missing) =
-            object.at(&["missingSet", "fault"]).filter(|fault| fault.class == "NotAuthenticated")
-        {
-            let fault = Fault::new(missing.class.clone(), String::new());
-            return Err(SoapError::Fault { method, fault });
-        }
-        Ok(object
-            .children("propSet")
-            .find(|set| set.text_of("name") == path)
-            .and_then(|set| set.child("val"))
-            .cloned())
+        let call = retrieve(content, object, path);
+        let (wire, answer) = self.send(&call, self.transport.call_timeout(), CONTROL_BYTES_MAX).await?;
+        property_of(response(call.method, wire, &answer), path)
     }
 
     /// Creates a PropertyCollector of this session's own: waiting on the default one would disturb nobody, but destroying a filter of a
@@ -391,38 +382,7 @@ impl Client {
         timeout: Duration,
     ) -> Result<Element, SoapError> {
         let (wire, answer) = self.send(&call, timeout, CONTROL_BYTES_MAX).await?;
-        let status = answer.status.as_u16();
-        let secret = method == "Login";
-        let foreign = || SoapError::foreign(method, status, &answer.body, secret);
-        if wire == Wire::ViJson {
-            return match (status, json::fault(&answer.body)) {
-                (200 | 204, _) => json::response(method, &answer.body).map_err(|reason| {
-                    match answer.body.first() == Some(&b'<') {
-                        true => foreign(),
-                        false => SoapError::Malformed { method, reason },
-                    }
-                }),
-                (_, Some(fault)) => Err(SoapError::Fault { method, fault }),
-                _ => Err(foreign()),
-            };
-        }
-        let envelope = match Element::parse(&answer.body) {
-            Ok(root) if root.name == "Envelope" => root,
-            Err(reason) if status == 200 && is_envelope(&answer.body) => {
-                return Err(SoapError::Malformed { method, reason });
-            }
-            _ => return Err(foreign()),
-        };
-        if let Some(fault) = Fault::of(&envelope) {
-            return Err(SoapError::Fault { method, fault });
-        }
-        if status != 200 {
-            return Err(foreign());
-        }
-        let body = envelope.children.into_iter().find(|child| child.name == "Body");
-        body.and_then(|body| body.children.into_iter().next())
-            .filter(|response| response.name.strip_suffix("Response") == Some(method))
-            .ok_or_else(|| malformed(method, "not the answer to this call"))
+        response(method, wire, &answer)
     }
 
     /// Sends `call` as it is spoken now.
@@ -450,6 +410,69 @@ impl Client {
         };
         Ok(page.map(|bytes| PageBody { wire, bytes }))
     }
+}
+
+/// Asks for one property of one object.
+fn retrieve(content: &ServiceContent, object: &MoRef, path: &str) -> Call {
+    Call::new("RetrievePropertiesEx", &content.property_collector)
+        .with("specSet", Argument::List(vec![property_filter(object, &[path])]))
+        .with("options", Argument::Object("RetrieveOptions", Members::default()))
+}
+
+/// The property that was asked for; None where it is unset or the server lacks it.
+fn property_of(response: Result<Element, SoapError>, path: &str) -> Result<Option<Element>, SoapError> {
+    let answer = match response {
+        Err(error) if error.fault() == Some(FaultKind::InvalidProperty) => return Ok(None),
+        answer => answer?,
+    };
+    let Some(object) = answer.at(&["returnval", "objects"]) else { return Ok(None) };
+    if let Some(missing) =
+        object.at(&["missingSet", "fault"]).filter(|fault| fault.class == "NotAuthenticated")
+    {
+        let fault = Fault::new(missing.class.clone(), String::new());
+        return Err(SoapError::Fault { method: "RetrievePropertiesEx", fault });
+    }
+    Ok(object
+        .children("propSet")
+        .find(|set| set.text_of("name") == path)
+        .and_then(|set| set.child("val"))
+        .cloned())
+}
+
+/// The `…Response` element in the answer to a call.
+fn response(method: &'static str, wire: Wire, answer: &Answer) -> Result<Element, SoapError> {
+    let status = answer.status.as_u16();
+    let secret = method == "Login";
+    let foreign = || SoapError::foreign(method, status, &answer.body, secret);
+    if wire == Wire::ViJson {
+        return match (status, json::fault(&answer.body)) {
+            (200 | 204, _) => json::response(method, &answer.body).map_err(|reason| {
+                match answer.body.first() == Some(&b'<') {
+                    true => foreign(),
+                    false => SoapError::Malformed { method, reason },
+                }
+            }),
+            (_, Some(fault)) => Err(SoapError::Fault { method, fault }),
+            _ => Err(foreign()),
+        };
+    }
+    let envelope = match Element::parse(&answer.body) {
+        Ok(root) if root.name == "Envelope" => root,
+        Err(reason) if status == 200 && is_envelope(&answer.body) => {
+            return Err(SoapError::Malformed { method, reason });
+        }
+        _ => return Err(foreign()),
+    };
+    if let Some(fault) = Fault::of(&envelope) {
+        return Err(SoapError::Fault { method, fault });
+    }
+    if status != 200 {
+        return Err(foreign());
+    }
+    let body = envelope.children.into_iter().find(|child| child.name == "Body");
+    body.and_then(|body| body.children.into_iter().next())
+        .filter(|response| response.name.strip_suffix("Response") == Some(method))
+        .ok_or_else(|| malformed(method, "not the answer to this call"))
 }
 
 fn soap_page(method: &'static str, answer: Answer) -> Result<Option<Bytes>, SoapError> {
