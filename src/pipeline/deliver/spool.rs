@@ -373,7 +373,8 @@ impl Spools {
 
     /// What the store had no room for, of each spool in which nothing older than it waits: what goes to lanes as it is, and what is admitted after that.
     ///
-    /// What is new stays in front of what is to be written to the destination's spool: in memory it would be overtaken by that after a crash.
+    /// What is new stays in front of what is to be written to the destination's spool, with all of its lane: in memory it would be overtaken by that after a
+    /// crash. That lasts no longer than the requests that were under way at the spill: something new went to a lane's spool when the destination's was empty.
     pub fn take_back(
         &mut self,
         spilled_under_way: bool,
@@ -389,21 +390,21 @@ impl Spools {
         if self.at_store || !may_some {
             return (lanes, whole);
         }
-        let mut held_up = FxHashSet::default();
+        let with_new = |(key, item): &(SpoolKey, Item)| match key {
+            SpoolKey::Lane(key) if !matches!(item.origin, Origin::Spool(_)) => Some(*key),
+            _ => None,
+        };
+        let held_up: FxHashSet<LaneKey> = match new_may_leave {
+            true => FxHashSet::default(),
+            false => self.appending.values().flatten().filter_map(with_new).collect(),
+        };
         for (ticket, items) in std::mem::take(&mut self.appending) {
             let mut stays = Vec::new();
             for (key, item) in items {
                 let may_leave = match key {
                     SpoolKey::Whole => whole_is_next,
                     SpoolKey::Lane(key) => {
-                        let is_stored = matches!(item.origin, Origin::Spool(_));
-                        let may_leave = (is_stored || new_may_leave)
-                            && !held_up.contains(&key)
-                            && self.lanes.get(&key).is_none_or(is_next);
-                        if !may_leave {
-                            held_up.insert(key);
-                        }
-                        may_leave
+                        !held_up.contains(&key) && self.lanes.get(&key).is_none_or(is_next)
                     }
                 };
                 if !may_leave {

@@ -13,7 +13,7 @@ use self::world::*;
 use super::*;
 use crate::config::{BatchLimits, Breaker, Ordering, Overflow, OverflowPolicy, Retry};
 use crate::event::{Batch, Failed, Selection, Span};
-use crate::limits::{SPOOL_MARK_INTERVAL, SPOOL_REFETCH_BYTES};
+use crate::limits::{SPOOL_MARK_INTERVAL, SPOOL_REFETCH_BYTES, STORE_FULL_RETRY};
 use crate::pipeline::order::tests::batch;
 use crate::processor::Fault;
 

@@ -188,3 +188,40 @@ fn a_full_store_does_not_bring_a_spool_into_memory() {
     world.finish(false, |_| false);
     assert_eq!(world.received, (0..500).collect::<Vec<_>>());
 }
+
+/// What is parked has no place in the store, and behind it something is to be written to the destination's spool, with an event of the same entity.
+#[test]
+fn a_full_store_does_not_bring_what_is_new_behind_what_is_to_be_written() {
+    for is_stored in [false, true] {
+        let padding = SPOOL_REFETCH_BYTES / 20;
+        let offer = |world: &mut World, keys: &[i32], room: Room| {
+            for key in keys {
+                let piece = padded(piece_of(*key, 1, |key| key % 2), padding);
+                world.input(Input::Offer { piece, room });
+            }
+        };
+        let policy = Policy { ordering: Ordering::Entity, concurrency: 2, ..Policy::default() };
+        let left = is_stored.then_some((SpoolKey::Whole, 2, 0));
+        let mut world = left_by_a_former_run(policy, false, left);
+        if !is_stored {
+            offer(&mut world, &[2], ROOM);
+        }
+        answer(&mut world, 2, Some(Fault::Retryable));
+        settle_store(&mut world);
+        assert!(!world.engine.gauges().spooling);
+        offer(&mut world, &[3], ROOM);
+        world.full = true;
+        offer(&mut world, &[4], Room { share: 3 * padding, scarce: true, alone: false });
+        assert_eq!((world.engine.gauges().parked_spools, world.store.len()), (1, 1));
+        offer(&mut world, &[6, 7], Room { share: 0, scarce: true, alone: false });
+        assert!(world.engine.gauges().spooling);
+        settle_store(&mut world);
+        world.full = false;
+        world.now += STORE_FULL_RETRY;
+        world.input(Input::Tick);
+        settle_store(&mut world);
+        world.finish(false, |_| false);
+        let of_the_entity: Vec<i32> = world.received.iter().copied().filter(|key| key % 2 == 0).collect();
+        assert_eq!(of_the_entity, [2, 4, 6], "{is_stored}");
+    }
+}
