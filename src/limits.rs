@@ -21,7 +21,8 @@ pub const PAGE_EVENTS_UNSEEN: u32 = 256;
 /// What is little: a page of it is far from full with `PAGE_EVENTS_UNSEEN` events, too.
 pub const PAGE_LITTLE_BYTES: usize = 16 << 10;
 /// What is reserved for a page of `page` bytes: usual events take less once decoded, their JSON about as much as the XML, and a record of 128 bytes each. (Events
-/// that have next to no members take up to 2.5 times their XML: what was not reserved, the next page waits for.)
+/// that have next to no members take up to 2.5 times their XML, and so do those of which a destination wants the XML, too: what was not reserved, the next page
+/// waits for.)
 pub const fn batch_bytes(page: usize) -> usize {
     page + page / 2
 }

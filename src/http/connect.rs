@@ -85,6 +85,8 @@ impl Connector {
         // A request is one write: waiting to fill a segment only delays it.
         http.set_nodelay(true);
         http.set_keepalive(Some(Duration::from_secs(60)));
+        // Shared out among the addresses of a name, so that one that swallows all does not keep the others from being tried.
+        http.set_connect_timeout(Some(limit));
         let offer = |protocols: &[&[u8]]| {
             let mut config = tls.clone()?;
             config.alpn_protocols = protocols.iter().map(|name| name.to_vec()).collect();

@@ -29,7 +29,7 @@ use crate::limits::{
 };
 use crate::pipeline::budget::Permit;
 use crate::source::{PageFacts, Verdict};
-use crate::vim::decode::salvage::created_us;
+use crate::vim::decode::salvage::{count_events, created_us};
 use crate::vim::soap::{EventFilterSpec, MoRef, SoapError};
 use crate::vim::{DecodeError, PageBody};
 
@@ -306,7 +306,12 @@ impl Cursor {
         };
         self.page_bytes = body.bytes.len();
         permit.resize(batch_bytes(self.page_bytes));
-        let full = self.careful.is_some() || self.page_bytes >= size as usize * PARTIAL_EVENT_BYTES;
+        let full = self.careful.is_some()
+            || match size < self.page_events {
+                // Counted: the pages of a usual rhythm are as large as a full one of so few events.
+                true => count_events(body.wire, &body.bytes) >= size as usize,
+                false => self.page_bytes >= size as usize * PARTIAL_EVENT_BYTES,
+            };
         self.expected_bytes = match full && self.careful.is_none() {
             true => self.page_bytes / size as usize * self.page_events as usize,
             false => self.page_bytes,

@@ -13,7 +13,7 @@ use super::cursor::Cursor;
 use super::link::{Link, Object, Trouble};
 use crate::limits::{
     GAP_END_MIN, GAP_EVENTS_A_WINDOW, GAP_WINDOW_MIN, GAP_WINDOWS_MAX, GAP_WINDOWS_MIN, PAGE_RESERVE_BYTES,
-    TIME_RENDERING,
+    TIME_RENDERING, batch_bytes,
 };
 use crate::pipeline::budget::Permit;
 use crate::vim::PageBody;
@@ -105,7 +105,7 @@ async fn probe<A: EventApi>(
     let events = link.settings.page_events as u32;
     match link.read_next(&collector, events).await {
         Ok(Some(body)) => {
-            permit.resize(body.bytes.len());
+            permit.resize(batch_bytes(body.bytes.len()));
             Ok(Some(Found { begin_us, collector, body, permit }))
         }
         Ok(None) => {

@@ -51,7 +51,7 @@ pub(super) fn events(
 ) -> usize {
     let fixed = Fixed::get();
     // JSON takes about as many bytes as the XML that it is made of, and hardly an event is shorter than 400.
-    out.arena.reserve(page.len() - at);
+    out.arena.reserve_exact(page.len() - at);
     out.records.reserve((page.len() - at) / 400);
     let mut decoder = Decoder {
         page,
