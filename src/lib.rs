@@ -12,7 +12,7 @@
 //! ```
 //!
 //! The modules in flow order: [`source`] reads pages, [`vim`] decodes them, [`event`] is what flows, [`pipeline`] orders, routes and settles,
-//! [`processor`] delivers; [`http`] has the connections of both ends. Dependencies point one way: `cli → pipeline → {source, processor, durable} → {vim, event, config}`.
+//! [`processor`] delivers; [`http`] has the connections of both ends. Dependencies point one way: `cli → pipeline → {source, processor, durable} → {vim, event} → {http, config}`.
 
 pub mod admin;
 pub mod cli;

@@ -259,10 +259,12 @@ impl Service<Uri> for Connector {
         let (connector, limit) = (self.clone(), self.limit);
         Box::pin(async move {
             let target = shown(&origin);
-            let connecting = connector.connect(origin);
-            tokio::time::timeout(limit, connecting)
-                .await
-                .unwrap_or(Err(ConnectError::TimedOut { target, limit }))
+            match tokio::time::timeout(limit, connector.connect(origin)).await {
+                Err(_) | Ok(Err(ConnectError::Tcp { kind: io::ErrorKind::TimedOut, .. })) => {
+                    Err(ConnectError::TimedOut { target, limit })
+                }
+                Ok(connected) => connected,
+            }
         })
     }
 }

@@ -14,8 +14,9 @@ use super::{BoxFuture, Failure, Outcome, Piece, Processor, Request, Shape};
 use crate::config::{CloudEvents as Settings, ContentMode};
 use crate::event::Envelope;
 use crate::event::envelope::shared_data;
-use crate::http::{Client, HttpError, Version, address, request, target_fault, target_uri};
+use crate::http::{HttpError, Version, address, request, target_uri};
 use crate::limits::BATCHED_EVENTS_MAX;
+use crate::processor::client::{Client, target_fault};
 
 /// The media types of the JSON event format.
 pub const STRUCTURED: HeaderValue = HeaderValue::from_static("application/cloudevents+json; charset=UTF-8");

@@ -17,8 +17,9 @@ use serde_json::Value;
 
 use super::Failure;
 use crate::config::{Auth, ClientTls, HttpClient, Proxy, Reference, Secret};
-use crate::http::{Client, HttpError, Version, address, request, target_fault, target_uri};
+use crate::http::{HttpError, Version, address, request, target_uri};
 use crate::limits::LISTING_BYTES_MAX;
+use crate::processor::client::{Client, target_fault};
 
 /// Where Kubernetes puts `token`, `ca.crt` and `namespace` of the pod's service account.
 const ACCOUNT: &str = "/var/run/secrets/kubernetes.io/serviceaccount";

@@ -6,6 +6,7 @@
 
 pub mod blackhole;
 mod build;
+pub mod client;
 pub mod cloudevents;
 pub mod console;
 pub mod eventbridge;

@@ -16,8 +16,9 @@ use hyper::header::PROXY_AUTHORIZATION;
 use hyper::{Response, Uri};
 
 use crate::config::{Auth, HttpClient, Proxy};
-use crate::http::{Client, Version, request};
+use crate::http::{Version, request};
 use crate::limits::{AWS_ANSWER_BYTES_MAX, AWS_ORIGINS_MAX};
+use crate::processor::client::Client;
 use crate::processor::{Failure, Fault};
 
 /// A request that got no answer, carried through the SDK's errors.

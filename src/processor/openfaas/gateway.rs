@@ -8,8 +8,9 @@ use hyper::{Method, StatusCode, Uri};
 use super::topics::Function;
 use crate::config::OpenFaas as Settings;
 use crate::event::topic::Topic;
-use crate::http::{Client, request};
+use crate::http::request;
 use crate::limits::LISTING_BYTES_MAX;
+use crate::processor::client::Client;
 use crate::processor::{Failure, Fault};
 
 /// The annotation by which a function chooses between `/function/` and `/async-function/`: `true` or `false`.

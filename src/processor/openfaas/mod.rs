@@ -29,8 +29,9 @@ use topics::{Catalog, Change, TopicMap};
 use super::{BoxFuture, Failure, Fault, Interest, Outcome, Processor, Request, Shape};
 use crate::config::{Auth, HttpClient, OpenFaas as Settings};
 use crate::event::Envelope;
-use crate::http::{Client, HttpError, Version, address, target_uri};
+use crate::http::{HttpError, Version, address, target_uri};
 use crate::limits::{FIRST_SYNC_RETRY, FUNCTIONS_MAX, FUNCTIONS_NAMED_MAX, LISTING_TIMEOUT};
+use crate::processor::client::Client;
 
 /// Calls the functions of one gateway.
 #[derive(Debug)]

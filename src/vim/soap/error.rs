@@ -204,9 +204,6 @@ fn connect_reason(error: ConnectError) -> String {
         ConnectError::Tcp { kind: ErrorKind::ConnectionRefused, .. } => {
             "connection refused: nothing listens there, or the vCenter is starting".to_string()
         }
-        ConnectError::Tcp { kind: ErrorKind::TimedOut, .. } => {
-            "no answer: a firewall, or the wrong address".to_string()
-        }
         ConnectError::Tcp {
             kind: ErrorKind::HostUnreachable | ErrorKind::NetworkUnreachable, error, ..
         } => {
