@@ -145,7 +145,9 @@ impl Stand {
         let mut quiet_since = tokio::time::Instant::now();
         let mut before = 0;
         loop {
+            let looked = tokio::time::Instant::now();
             let total = self.report().total;
+            let took = looked.elapsed();
             if total.missing == 0 {
                 return;
             }
@@ -156,7 +158,8 @@ impl Stand {
             if quiet_since.elapsed() > patience {
                 return;
             }
-            tokio::time::sleep(Duration::from_millis(50)).await;
+            // Who looks holds up what arrives: a small share of the time, however much there is to look at.
+            tokio::time::sleep((20 * took).max(Duration::from_millis(50))).await;
         }
     }
 }
