@@ -87,7 +87,7 @@ impl Budget {
 }
 
 impl Permit {
-    /// A second share of the same budget for a copy of `bytes`: the copy is made to free more than it takes, so that it cannot wait.
+    /// A second share of the same budget for a copy of `bytes`: it is made to free more than it takes, or to be sent, so that it cannot wait.
     pub fn another(&self, bytes: usize) -> Permit {
         let Some(shared) = &self.of else { return Permit::default() };
         Budget { shared: Arc::clone(shared) }.take(bytes)

@@ -481,14 +481,13 @@ impl Source {
     }
 }
 
-/// Whether one of these ranges has something between `first` and `end`.
+/// Whether one of these ranges has something from `first` up to `end`.
 fn touches(ranges: &[Range<u64>], first: u64, end: u64) -> bool {
+    // Sorted: they were added as the history grew.
     let at = ranges.partition_point(|range| range.end <= first);
     ranges.get(at).is_some_and(|range| range.start < end)
 }
 
 fn holds(ranges: &[Range<u64>], index: u64) -> bool {
-    // Sorted: they were added as the history grew.
-    let at = ranges.partition_point(|range| range.end <= index);
-    ranges.get(at).is_some_and(|range| range.contains(&index))
+    touches(ranges, index, index + 1)
 }
