@@ -1,8 +1,10 @@
 //! Reading by windows of time with `QueryEvents`, for a vCenter whose keys have passed int32's end: its collectors return nothing any more.
 //!
-//! A query gives the *newest* events of its window, as many as one answer may hold; so a window that comes back full is halved, from its
-//! beginning, until it does not, and the next one is at most twice as wide. Once a second reading goes back a little, for what became visible late; dedup drops
-//! what was there before.
+//! A query gives the *newest* events of its window, as many as one answer may hold; so a window that comes back full is made narrower, from its
+//! beginning, until it does not, and the next one is as wide as promises to fill most of an answer, at most twice as wide as that one. Once a second reading
+//! goes back a little, for what became visible late; dedup drops what was there before.
+//!
+//! INVARIANT: reading goes on behind the end of a window only where vCenter has an event behind it; else behind the newest event that was read.
 
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -30,7 +32,7 @@ pub(super) struct Windows {
     end_us: Option<i64>,
     /// Where the next window begins; None for a little before the position.
     next_us: Option<i64>,
-    /// The width of the last window that one answer could hold, where the width is known to matter.
+    /// The width of the next window, microseconds, where it is known to matter.
     width_us: Option<i64>,
     /// When reading last went back.
     back_at: Option<Instant>,
@@ -64,25 +66,26 @@ impl Windows {
             return Ok(Step::Empty);
         }
         let open_end_us = link.vcenter_now_us().max(begin_us) + overlap_us;
-        let likely_us = self.width_us.map(|width_us| begin_us + 2 * width_us);
-        let mut end_us =
-            likely_us.filter(|end_us| *end_us < self.end_us.unwrap_or(open_end_us)).or(self.end_us);
+        let likely_us = self.width_us.map(|width_us| begin_us + width_us);
+        let mut end_us = likely_us.filter(|end_us| *end_us < self.known_us(link)).or(self.end_us);
         loop {
             let Some((body, permit)) = self.query(link, begin_us, end_us).await? else {
                 let narrowed = end_us != self.end_us;
-                self.fits(begin_us, end_us);
+                self.fits(begin_us, end_us, 0, link.settings.page_events);
                 // An answer may be cut before it is rid of what the user may not read: newer events that he may not may hide older ones.
                 let hidden = |(mark, _): &(EventMark, Instant)| mark.created_us > cursor.position_us();
                 if !narrowed && self.end_us.is_none() && link.marks().latest.as_ref().is_some_and(hidden) {
-                    self.width_us = Some(WINDOW_OVERLAP.as_micros() as i64 / 2);
+                    self.width_us = Some(overlap_us);
                 }
                 return Ok(if narrowed { Step::Page { full: true } } else { Step::Empty });
             };
             let span_us = end_us.unwrap_or(open_end_us) - begin_us;
             let divisible = span_us > GAP_END_MIN.as_micros() as i64;
-            let overfull = count_events(body.wire, &body.bytes) >= link.settings.page_events;
+            let events = count_events(body.wire, &body.bytes);
+            let overfull = events >= link.settings.page_events;
             if overfull && divisible {
-                end_us = Some(begin_us + span_us / 2);
+                let half_us = begin_us + span_us / 2;
+                end_us = Some(likely_us.map_or(half_us, |likely_us| half_us.min(likely_us)));
                 continue;
             }
             if overfull {
@@ -103,7 +106,7 @@ impl Windows {
                 }
                 Ok(facts) => {
                     let moved = cursor.note_window(link, facts);
-                    self.fits(begin_us, end_us);
+                    self.fits(begin_us, end_us, events, link.settings.page_events);
                     // At the end for now every window gives the overlap again.
                     return Ok(if end_us.is_none() && !moved {
                         Step::Empty
@@ -113,6 +116,17 @@ impl Windows {
                 }
             }
         }
+    }
+
+    /// Up to when a window may end that is not known to hold too much, microseconds since 1970 UTC. Of one that ends after all that vCenter has, more may
+    /// come when its answer is on its way, and the next window would begin behind it.
+    fn known_us<A: EventApi>(&self, link: &Link<A>) -> i64 {
+        let marks = link.marks();
+        let newest_us =
+            [marks.latest, marks.visible].into_iter().flatten().map(|(mark, _)| mark.created_us).max();
+        // An event may be from the future.
+        let newest_us = newest_us.map(|newest_us| newest_us.min(link.vcenter_now_us()));
+        self.end_us.or(newest_us).unwrap_or(i64::MIN)
     }
 
     /// How far before the position the next stretch begins.
@@ -129,10 +143,14 @@ impl Windows {
         back.as_micros() as i64
     }
 
-    /// The window could be read: the next one begins behind it.
-    fn fits(&mut self, begin_us: i64, end_us: Option<i64>) {
+    /// A window of so many events could be read: the next one begins behind it, where it has an end, and is to hold four fifths of a page.
+    fn fits(&mut self, begin_us: i64, end_us: Option<i64>, events: usize, page_events: usize) {
         self.next_us = end_us;
-        self.width_us = end_us.map(|end_us| end_us - begin_us).or(self.width_us);
+        if let Some(end_us) = end_us {
+            let width_us = end_us - begin_us;
+            let ample = (page_events * 4 / 5).max(1) as i64;
+            self.width_us = Some((width_us / events.max(1) as i64 * ample).clamp(1, 2 * width_us));
+        }
     }
 
     async fn query<A: EventApi>(

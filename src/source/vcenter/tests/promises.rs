@@ -389,6 +389,26 @@ async fn keys_wrap_and_reading_goes_on() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn windows_of_time_do_not_run_ahead_of_the_present() {
+    let fake = Fake::new();
+    fake.world().set_next_key(i32::MIN + 1);
+    fake.world().history(100);
+    let run = Run::start(fake.clone(), small_pages());
+    run.caught_up(MINUTE).await;
+    for i in 0..20_000_u64 {
+        fake.world().append();
+        // Now and then an answer is held up, and there is more to read than one of them can hold.
+        fake.world().latency = Duration::from_millis(if i * 7_919 % 101 < 10 { 150 } else { 2 });
+        sleep(Duration::from_millis(1)).await;
+    }
+    run.caught_up(MINUTE).await;
+    let keys: Vec<_> = run.delivered.lock().unwrap().keys.iter().map(|(key, _)| *key).collect();
+    let overtaken = keys.windows(2).filter(|pair| pair[1] < pair[0]).count();
+    assert_eq!(overtaken, 0);
+    run.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_stretch_that_may_not_be_read_is_stepped_over() {
     for wakes in [true, false] {
         let fake = Fake::new();
