@@ -1,0 +1,50 @@
+//! Which spools a destination has, and what they are called in the store.
+
+use std::collections::HashMap;
+
+use crate::durable::{spool_name, spool_owner};
+
+/// Which of a destination's spools.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum SpoolKey {
+    /// The destination's own.
+    Whole,
+    /// That of a lane that is parked.
+    Lane(u64),
+}
+
+impl SpoolKey {
+    /// Its name in the store.
+    pub fn name(self, destination: &str) -> String {
+        let lane = match self {
+            SpoolKey::Whole => None,
+            SpoolKey::Lane(key) => Some(key),
+        };
+        spool_name(destination, lane)
+    }
+}
+
+/// What former runs left in a destination's spools, in rows.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Spooled {
+    pub whole: usize,
+    pub lanes: Vec<(u64, usize)>,
+}
+
+impl Spooled {
+    /// From the names of all spools in the store and their rows: what each destination has.
+    pub fn by_destination<'a>(
+        spools: impl IntoIterator<Item = (&'a String, u64)>,
+    ) -> HashMap<String, Spooled> {
+        let mut all: HashMap<String, Spooled> = HashMap::new();
+        for (name, rows) in spools {
+            let (destination, lane) = spool_owner(name);
+            let own = all.entry(destination.to_owned()).or_default();
+            match lane {
+                None => own.whole = rows as usize,
+                Some(key) => own.lanes.push((key, rows as usize)),
+            }
+        }
+        all
+    }
+}
