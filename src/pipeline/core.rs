@@ -170,6 +170,7 @@ impl Core {
             return PageCounts::default();
         };
         let ordered = flow.order.step(parsed);
+        flow.progress.pages_ordered.store(flow.order.pages(), Relaxed);
         let mut counts = PageCounts {
             duplicates: ordered.duplicates,
             keys_restarted: ordered.keys_restarted,

@@ -17,7 +17,7 @@ use rustc_hash::FxHashMap;
 
 use super::parse::{Content, Parsed, Poison};
 use super::seen::Seen;
-use crate::event::{Batch, Identity, Selection, SourceInfo};
+use crate::event::{Batch, Identity, Record, Selection, SourceInfo};
 use crate::limits::READINGS_ENDED_MAX;
 
 /// A key this much lower than the highest, on an event later than all before it, means that keys started again: a late event's key is behind by what one
@@ -169,6 +169,11 @@ impl Order {
         restarted
     }
 
+    /// Pages that were put in order.
+    pub fn pages(&self) -> u64 {
+        self.next_page
+    }
+
     /// The latest createdTime read, microseconds since 1970 UTC.
     pub fn newest_us(&self) -> Option<i64> {
         self.high_us
@@ -196,12 +201,19 @@ impl Order {
     }
 }
 
-/// Orders the records of a page by key, as serial numbers: after `i32::MAX` comes `i32::MIN`. Pages come in order or reversed, so this is cheap.
+/// Orders the records of a page by key, as serial numbers: after `i32::MAX` comes `i32::MIN`. Pages come in order or reversed, so this is cheap. Where keys started
+/// again within the page, lower keys with later times come behind higher ones.
 fn sort_by_key(batch: &mut Batch) {
     let Some(first) = batch.records.iter().find_map(|record| record.key) else { return };
-    let serial = |key: Option<i32>| key.map_or(0, |key| key.wrapping_sub(first));
-    if !batch.records.is_sorted_by_key(|record| serial(record.key)) {
-        batch.records.sort_by_key(|record| serial(record.key));
+    let serial = |record: &Record| record.key.map_or(0, |key| i64::from(key.wrapping_sub(first)));
+    if !batch.records.is_sorted_by_key(serial) {
+        batch.records.sort_by_key(serial);
+    }
+    let starts_again = |pair: &[Record]| {
+        serial(&pair[1]) - serial(&pair[0]) > RESTART_KEYS && pair[1].created_us < pair[0].created_us
+    };
+    if let Some(at) = batch.records.windows(2).position(starts_again) {
+        batch.records.rotate_left(at + 1);
     }
 }
 
@@ -222,7 +234,6 @@ pub(crate) mod tests {
     use uuid::Uuid;
 
     use super::*;
-    use crate::event::Record;
     use crate::vim::DecodeError;
 
     pub(crate) fn source() -> Arc<SourceInfo> {
@@ -312,6 +323,21 @@ pub(crate) mod tests {
         assert!(restored.keys_restarted);
         assert_eq!(keys(&restored), [101]);
         assert!(!order.step(parsed(3, &[(102, 3_000_000_000)])).keys_restarted, "said once");
+    }
+
+    #[test]
+    fn keys_that_start_again_within_a_page_come_behind_those_before() {
+        for start in [50_000, i32::MIN + 20_000] {
+            let again = start.wrapping_sub(40_000);
+            let mut order = Order::default();
+            let page = [(again, 5), (start, 3), (start + 1, 4), (again.wrapping_add(1), 6), (start - 1, 2)];
+            let output = order.step(parsed(0, &page));
+            assert_eq!(keys(&output), [start - 1, start, start + 1, again, again.wrapping_add(1)]);
+            assert_eq!(order.high_key(), Some(again.wrapping_add(1)));
+        }
+        let mut order = Order::default();
+        let filtered = order.step(parsed(0, &[(100_000, 2), (1, 1)]));
+        assert_eq!(keys(&filtered), [1, 100_000], "what is between was left out");
     }
 
     #[test]

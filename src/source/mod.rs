@@ -9,7 +9,7 @@
 pub mod vcenter;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicI64};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64};
 
 use bytes::Bytes;
 use tokio::sync::{mpsc, oneshot};
@@ -69,6 +69,8 @@ pub struct Progress {
     /// From here on the source will read again what became visible late, microseconds since 1970 UTC; `i64::MAX` where there is nothing of the kind. Written by the
     /// source; what was seen since then is not forgotten meanwhile.
     pub unswept_us: AtomicI64,
+    /// Pages that have been put in order, so that a checkpoint knows of what was in them.
+    pub pages_ordered: AtomicU64,
 }
 
 /// What a source found when it had logged in.
@@ -171,6 +173,7 @@ impl Progress {
             restarted: AtomicBool::new(false),
             resume_us: AtomicI64::new(resume_us),
             unswept_us: AtomicI64::new(unswept_us),
+            pages_ordered: AtomicU64::new(0),
         }
     }
 }

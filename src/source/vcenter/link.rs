@@ -273,6 +273,16 @@ impl<A: EventApi> Link<A> {
         Ok(number)
     }
 
+    /// Pages that were handed to the decoder.
+    pub fn pages_pushed(&self) -> u64 {
+        self.status.pages.load(Relaxed)
+    }
+
+    /// Those of them of which a checkpoint would know.
+    pub fn pages_ordered(&self) -> u64 {
+        self.started().progress.pages_ordered.load(Relaxed)
+    }
+
     pub fn by_windows(&self) -> bool {
         self.by_windows.load(Relaxed)
     }

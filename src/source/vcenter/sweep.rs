@@ -67,15 +67,27 @@ impl Sweeper {
         let fresh = link.fresh();
         let end_us = fresh.created_us;
         let left_us = left_after(end_us, link.vcenter_now_us(), late_us);
+        let unswept_us = &link.started().progress.unswept_us;
         if let Some(begin_us) = begin(link, end_us) {
             let begin_us = begin_us.max(self.came_us.saturating_sub(OVERLAP_MIN.as_micros() as i64));
-            let came = |at_us: i64| self.came_us = self.came_us.max(at_us.min(end_us - late_us));
+            let mut mark = None;
+            let came = |at_us: i64| {
+                self.came_us = self.came_us.max(at_us.min(end_us - late_us));
+                // A router that ends now goes on from here, and need not read again what it had swept.
+                match mark {
+                    Some((pages, _)) if link.pages_ordered() < pages => {}
+                    Some((_, swept_us)) => {
+                        unswept_us.fetch_max(swept_us, Relaxed);
+                        mark = None;
+                    }
+                    None => mark = Some((link.pages_pushed(), self.came_us)),
+                }
+            };
             read_again(link, begin_us, fresh, came).await?;
             link.status.sweeps.fetch_add(1, Relaxed);
         }
         // Unless the cursor moved meanwhile: then the sweep goes on from the same place.
         let moved = link.fresh() != fresh;
-        let unswept_us = &link.started().progress.unswept_us;
         unswept_us.fetch_max(if moved { left_us.min(end_us) } else { left_us }, Relaxed);
         Ok(())
     }

@@ -40,6 +40,7 @@ struct Run {
     status: Arc<Status>,
     budget: Budget,
     delivered: Arc<Mutex<Delivered>>,
+    progress: Arc<Progress>,
     shutdown: watch::Sender<bool>,
     source: JoinHandle<()>,
 }
@@ -78,8 +79,10 @@ impl Run {
         let source = tokio::spawn(async move { super::read(link, ready, super::stopped(&mut stop)).await });
         let delivered = Arc::new(Mutex::new(Delivered::default()));
         let out = Arc::clone(&delivered);
+        let progress = Arc::new(Progress::new(0, i64::MAX));
+        let shared = Arc::clone(&progress);
         tokio::spawn(async move {
-            let progress = Arc::new(Progress::new(0, i64::MAX));
+            let progress = shared;
             let mut known = None;
             let (mut parse, mut order) = (Parse { keep_sent: true }, Order::default());
             loop {
@@ -122,13 +125,14 @@ impl Run {
                         if step.keys_restarted {
                             progress.restarted.store(true, Relaxed);
                         }
+                        progress.pages_ordered.store(order.pages(), Relaxed);
                         progress.has_gaps.store(order.seen().has_gaps_since(0), Relaxed);
                     }
                     else => return,
                 }
             }
         });
-        Run { fake, status, budget, delivered, shutdown, source }
+        Run { fake, status, budget, delivered, progress, shutdown, source }
     }
 
     /// Waits until `condition`, at most `limit` of simulated time.

@@ -85,6 +85,29 @@ async fn what_is_late_is_swept_up_however_far_time_goes_on_meanwhile() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_a_sweep_has_done_stays_done_when_it_is_broken_off() {
+    let fake = Fake::new();
+    let mut seldom = small_pages();
+    seldom.sweep = Some(Sweep { interval: 20 * MINUTE, window: Duration::from_secs(120) });
+    let begun_us = fake.world().vcenter_now_us();
+    let run = Run::start(fake.clone(), seldom);
+    fake.world().append();
+    fake.world().append().visible_us += 10_000_000;
+    for _ in 0..20 * 60 {
+        sleep(Duration::from_secs(1)).await;
+        fake.world().append();
+    }
+    let unswept_us = || run.progress.unswept_us.load(Relaxed);
+    assert!(unswept_us() <= begun_us, "there was no sweep yet");
+    run.wait(MINUTE, "half of a sweep", |_| unswept_us() > begun_us + 10 * 60_000_000).await;
+    assert_eq!(run.status.sweeps.load(Relaxed), 0, "it is under way");
+    fake.world().kill_session();
+    run.caught_up(30 * MINUTE).await;
+    assert!(unswept_us() > begun_us + 10 * 60_000_000, "what was swept need not be swept again");
+    run.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn sweeping_can_be_turned_off_and_meets_poison_unharmed() {
     let fake = Fake::new();
     let mut often = settings();
