@@ -129,6 +129,8 @@ pub const FAILURE_LOG_INTERVAL: Duration = Duration::from_secs(60);
 pub const ROOM_WAIT_TOLD: Duration = Duration::from_secs(5);
 /// A dead letter that is replayed waits for no longer than this for a target that asked for time.
 pub const REPLAY_WAIT_MAX: Duration = Duration::from_secs(10);
+/// How long a request from a spool that is not full waits for an answer to another one.
+pub const SPOOL_LINGER: Duration = Duration::from_millis(5);
 /// How long the store does not know of events that were delivered from a row of a spool of which others are left: a crash brings them again.
 pub const SPOOL_MARK_INTERVAL: Duration = Duration::from_millis(500);
 /// How often certificate and secret files are looked at.

@@ -12,6 +12,17 @@ use crate::event::Selection;
 use crate::limits::RETRY_AFTER_MAX;
 use crate::processor::{Failure, Fault, Outcome};
 
+/// How a request came to its bad end, for each of its parts.
+#[derive(Clone, Copy)]
+struct Refusal<'a> {
+    failure: &'a Failure,
+    /// Whether one event alone is at fault.
+    single: bool,
+    sent_at: Duration,
+    /// What its waits are drawn with, 0 to 1: what was refused together is tried again together.
+    random: f64,
+}
+
 impl Delivery {
     pub(super) fn done(
         &mut self,
@@ -49,14 +60,15 @@ impl Delivery {
             }
             Outcome::Failed(failure) => {
                 let single = done.events == 1;
+                let refusal = Refusal { failure: &failure, single, sent_at: done.sent_at, random };
                 for part in done.parts {
-                    self.fail(now, part, &failure, single, done.sent_at, actions);
+                    self.fail(now, part, refusal, actions);
                 }
             }
             Outcome::Partial(failures) => {
                 let mut failures = failures.into_iter();
                 for part in done.parts {
-                    self.partial(now, part, &mut failures, done.sent_at, actions);
+                    self.partial(now, part, &mut failures, done.sent_at, random, actions);
                 }
             }
         }
@@ -138,15 +150,8 @@ impl Delivery {
     }
 
     /// All events of a part failed together.
-    fn fail(
-        &mut self,
-        now: Duration,
-        part: Part,
-        failure: &Failure,
-        single: bool,
-        sent_at: Duration,
-        actions: &mut Vec<Action>,
-    ) {
+    fn fail(&mut self, now: Duration, part: Part, refusal: Refusal<'_>, actions: &mut Vec<Action>) {
+        let Refusal { failure, single, sent_at, random } = refusal;
         let Part { key, items, spooled } = part;
         if spooled {
             // It is in the spool, and comes back in its order.
@@ -154,7 +159,6 @@ impl Delivery {
             return;
         }
         let key = if key == SHARED { self.lanes.own_lane() } else { key };
-        let random = self.random.random();
         let count: usize = items.iter().map(|item| item.picks.len()).sum();
         let Some(lane) = self.lanes.get_mut(key) else { return };
         let first_try = *lane.first_try.get_or_insert(sent_at);
@@ -201,6 +205,7 @@ impl Delivery {
         part: Part,
         failures: &mut impl Iterator<Item = Option<Failure>>,
         sent_at: Duration,
+        random: f64,
         actions: &mut Vec<Action>,
     ) {
         let Part { key, items, spooled } = part;
@@ -224,7 +229,7 @@ impl Delivery {
         }
         for (item, failure) in failed {
             let part = Part { key, items: vec![item], spooled };
-            self.fail(now, part, &failure, true, sent_at, actions);
+            self.fail(now, part, Refusal { failure: &failure, single: true, sent_at, random }, actions);
         }
     }
 

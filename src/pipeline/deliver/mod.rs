@@ -44,7 +44,7 @@ use self::rate::Rate;
 use self::spool::Spools;
 use crate::config::{Delivery as Policy, Ordering, OverflowPolicy};
 use crate::event::{Record, Selection};
-use crate::limits::{REPLAY_WAIT_MAX, SPOOL_REFETCH_BYTES};
+use crate::limits::{REPLAY_WAIT_MAX, SPOOL_LINGER, SPOOL_REFETCH_BYTES};
 use crate::processor::{Failure, Outcome, Piece, Request, Shape};
 
 /// What comes to a destination. Times are since the process started.
@@ -529,9 +529,15 @@ impl Delivery {
         }
     }
 
-    /// Until when a request that is not full waits for more.
+    /// Until when a request that is not full waits for more. What comes out of the spool has waited for long enough, but that those under way have an answer soon
+    /// and then as much more may be sent: else what one lane has after the other would go in a request of its own.
     fn lingers_until(&self) -> Option<Duration> {
-        let (since, age) = (self.ready_since?, self.policy.batch.age);
+        let since = self.ready_since?;
+        let age = match self.spool.is_active() {
+            true if self.under_way.is_empty() => Duration::ZERO,
+            true => SPOOL_LINGER,
+            false => self.policy.batch.age,
+        };
         let fills =
             age.is_zero() || self.lanes.events >= self.events_max || self.lanes.fill(self.shape.bytes_max);
         (!fills).then(|| since + age)

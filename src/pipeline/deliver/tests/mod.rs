@@ -13,7 +13,7 @@ use self::world::*;
 use super::*;
 use crate::config::{BatchLimits, Breaker, Ordering, Overflow, OverflowPolicy, Retry};
 use crate::event::{Batch, Failed, Selection, Span};
-use crate::limits::{SPOOL_MARK_INTERVAL, SPOOL_REFETCH_BYTES, STORE_FULL_RETRY};
+use crate::limits::{SPOOL_LINGER, SPOOL_MARK_INTERVAL, SPOOL_REFETCH_BYTES, STORE_FULL_RETRY};
 use crate::pipeline::order::tests::batch;
 use crate::processor::Fault;
 
@@ -212,14 +212,17 @@ fn a_batch_that_takes_too_long_is_made_smaller_until_it_gets_through() {
 
 #[test]
 fn a_target_that_refuses_gets_requests_of_the_same_size() {
-    let mut world = World::new(Policy::default(), shape(100, false));
-    world.input(Input::Offer { piece: piece(0, 100, 1), room: ROOM });
-    let (id, _) = world.under_way.remove(0);
-    let busy = Failure { status: Some(503), ..failure(Fault::Target) };
-    world.input(Input::Done { request: id, outcome: Outcome::Failed(busy) });
-    world.now = world.engine.wakes_at().expect("it is tried again");
-    world.input(Input::Tick);
-    assert_eq!(world.under_way[0].1.events, 100);
+    for entities in [1, 40] {
+        let policy = Policy { ordering: Ordering::Entity, ..Policy::default() };
+        let mut world = World::new(policy, shape(100, false));
+        world.input(Input::Offer { piece: piece(0, 100, entities), room: ROOM });
+        let (id, _) = world.under_way.remove(0);
+        let busy = Failure { status: Some(503), ..failure(Fault::Target) };
+        world.input(Input::Done { request: id, outcome: Outcome::Failed(busy) });
+        world.now = world.engine.wakes_at().expect("it is tried again");
+        world.input(Input::Tick);
+        assert_eq!(world.under_way[0].1.events, 100, "of {entities}");
+    }
 }
 
 #[test]

@@ -67,6 +67,29 @@ fn rows_that_were_under_way_when_the_target_went_are_delivered_once() {
     }
 }
 
+#[test]
+fn what_comes_from_a_spool_goes_in_full_requests() {
+    let policy = Policy { ordering: Ordering::Entity, concurrency: 32, ..Policy::default() };
+    let rows = (0..400).map(|key| (SpoolKey::Whole, key, key as u64 / 10));
+    let mut world = World::left(policy, shape(100, false), 100, rows);
+    world.rows_a_fetch = 150;
+    world.store_replies();
+    world.store_replies();
+    assert_eq!(world.under_way.last().map(|(_, request)| request.events), Some(100));
+    let requests = world.under_way.len();
+    assert!(world.engine.gauges().waiting_events > 0, "what is left may become more");
+    assert!(
+        world.engine.wakes_at().is_some_and(|at| at <= world.now + SPOOL_LINGER),
+        "answers may take long"
+    );
+    for left in (0..requests).rev() {
+        world.answer(0, false, &mut |_| None);
+        assert_eq!(world.under_way.len(), left.max(1), "sent when there is no answer to wait for");
+    }
+    world.finish(false, |_| false);
+    assert_eq!(world.received.len(), 400);
+}
+
 /// The scope may change between two runs.
 #[test]
 fn what_was_parked_in_another_scope_goes_back_to_its_own_spool() {
