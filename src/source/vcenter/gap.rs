@@ -34,6 +34,8 @@ pub(super) async fn step_over<A: EventApi>(
     cursor: &mut Cursor,
     to: EventMark,
 ) -> Result<(), Trouble> {
+    // Its collector is of no more use, and a session has room for so many.
+    cursor.rebuild(link);
     let (from_us, to_us) = (cursor.position_us(), to.created_us);
     // Across the int32 wrap the difference is right, too.
     let events = cursor.last_key().map_or(0, |last| i64::from(to.key.wrapping_sub(last)));

@@ -27,6 +27,8 @@ pub(super) struct Reader {
     pace: Pace,
     backoff: Backoff,
     failures: u32,
+    /// Whether vCenter said that there is more, and nothing was read since.
+    woken: bool,
 }
 
 impl Reader {
@@ -38,6 +40,7 @@ impl Reader {
             pace: Pace::default(),
             backoff: Backoff::default(),
             failures: 0,
+            woken: false,
         }
     }
 
@@ -74,6 +77,7 @@ impl Reader {
             Step::Page { full } => {
                 link.set_state(State::Reading);
                 link.idle.send_replace(false);
+                self.woken = false;
                 // Asked of every page: a full one is what the time before the next one is counted from.
                 let pause = self.pace.pause(link.settings.poll_interval, read_at, self.cursor.page_bytes());
                 if !full {
@@ -84,24 +88,29 @@ impl Reader {
                 link.status.empty_pages.fetch_add(1, Relaxed);
                 link.set_state(State::Waiting);
                 if !self.watch(link, read_at).await? {
-                    self.idle(link).await;
+                    // Woken for nothing: what there is cannot be read, and a busy vCenter would wake it again at once.
+                    if self.woken {
+                        link.idle.send_replace(false);
+                        sleep(link.settings.poll_interval).await;
+                    }
+                    self.woken = self.idle(link).await;
                 }
             }
         }
         Ok(())
     }
 
-    /// Waits until there may be more.
-    async fn idle<A: EventApi>(&mut self, link: &Link<A>) {
+    /// Waits until there may be more; true if vCenter says that there is.
+    async fn idle<A: EventApi>(&mut self, link: &Link<A>) -> bool {
         link.idle.send_replace(true);
         let woken = async {
             tokio::select! {
-                () = link.wake.notified() => {}
-                () = self.cursor.next_verdict(link) => {}
+                () = link.wake.notified() => true,
+                () = self.cursor.next_verdict(link) => false,
             }
         };
         // Nothing within the poll is as good as a call.
-        let _ = timeout(IDLE_POLL, woken).await;
+        timeout(IDLE_POLL, woken).await.unwrap_or(false)
     }
 
     /// Acts where events are missing; true if there is something to read now.

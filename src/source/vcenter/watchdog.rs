@@ -43,13 +43,15 @@ pub(super) struct Watchdog {
 impl Watchdog {
     pub fn judge(&mut self, standing: Standing) -> Act {
         let Standing { now, read_at, position_us, marks, filtered } = standing;
-        let missing = |mark: Option<(EventMark, Instant)>| {
-            // Of an event that came after the read was sent, the read says nothing.
-            mark.filter(|(_, known)| *known <= read_at)
-                .map(|(mark, _)| mark)
-                .filter(|mark| mark.created_us > position_us + TIME_RENDERING.as_micros() as i64)
+        let unread = |mark: Option<(EventMark, Instant)>| {
+            mark.filter(|(mark, _)| mark.created_us > position_us + TIME_RENDERING.as_micros() as i64)
         };
+        // Of an event that came after the read was sent, the read says nothing.
+        let missing = |mark| unread(mark).filter(|(_, known)| *known <= read_at).map(|(mark, _)| mark);
         let (missed, grace) = match (missing(marks.visible), missing(marks.latest)) {
+            // Neither that something is missing nor that all is well: a busy vCenter has a newer event at each look.
+            (None, None) if unread(marks.visible).or(unread(marks.latest)).is_some() => return Act::Nothing,
+            (None, Some(_)) if filtered && unread(marks.visible).is_some() => return Act::Nothing,
             (Some(visible), _) => (visible, STALL_GRACE),
             // The waker looks through the same filter and has seen nothing: all is well.
             (None, Some(_)) if filtered && marks.watching => return self.rest(),
@@ -146,6 +148,26 @@ mod tests {
     fn negative_keys_are_read_by_windows_at_once() {
         check(false, Some(mark(-5, 200)), None, true, &[(0, Act::ReadWindows)]);
         check(false, Some(mark(-5, 100)), None, true, &[(0, Act::Nothing)]);
+    }
+
+    #[test]
+    fn a_stall_of_a_busy_vcenter_is_seen_although_its_marks_are_always_new() {
+        for filtered in [false, true] {
+            let start = Instant::now();
+            let mut watchdog = Watchdog::default();
+            let mut acts = Vec::new();
+            for second in 0..=8 {
+                let now = start + Duration::from_secs(second);
+                // Every other time the mark is younger than the read.
+                let known = now + Duration::from_millis(second % 2);
+                let seen = Some((mark(7 + second as i32, 200 + second as i64), known));
+                let latest = Some((mark(7, 200), now + Duration::from_millis((second + 1) % 4)));
+                let marks = Marks { latest, visible: seen, watching: true };
+                let standing = Standing { now, read_at: now, position_us: 100 * SECOND, marks, filtered };
+                acts.push(watchdog.judge(standing));
+            }
+            assert!(acts.contains(&Act::Rebuild), "{acts:?}");
+        }
     }
 
     #[test]

@@ -444,6 +444,24 @@ async fn a_stretch_that_may_not_be_read_is_stepped_over() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_busy_vcenter_is_not_held_up_by_what_may_not_be_read() {
+    let fake = Fake::new();
+    let run = Run::start(fake.clone(), small_pages());
+    fake.world().append();
+    run.caught_up(MINUTE).await;
+    let before = fake.world().calls_of("ReadNextEvents");
+    for i in 0..20_000 {
+        fake.world().append().readable = !(100..300).contains(&i);
+        sleep(Duration::from_millis(1)).await;
+    }
+    assert!(run.count() > 10_000, "{} delivered", run.count());
+    let reads = fake.world().calls_of("ReadNextEvents") - before;
+    assert!(reads < 2_500, "{reads} reads");
+    run.caught_up(MINUTE).await;
+    run.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn what_the_own_filter_leaves_out_is_no_gap() {
     let fake = Fake::new();
     let mut filtered = settings();
