@@ -94,10 +94,11 @@ impl Order {
     }
 
     fn end(&mut self, reading: Option<u64>) {
+        let Some(reading) = reading else { return };
         if self.ended.len() == READINGS_ENDED_MAX {
             self.ended.pop_front();
         }
-        self.ended.extend(reading);
+        self.ended.push_back(reading);
     }
 
     fn page(&mut self, mut batch: Batch, output: &mut OrderOutput) {
@@ -202,17 +203,22 @@ impl Order {
 }
 
 /// Orders the records of a page by key, as serial numbers: after `i32::MAX` comes `i32::MIN`. Pages come in order or reversed, so this is cheap. Where keys started
-/// again within the page, lower keys with later times come behind higher ones.
+/// again within the page, so that all of the lower ones have later times, those come last.
 fn sort_by_key(batch: &mut Batch) {
     let Some(first) = batch.records.iter().find_map(|record| record.key) else { return };
     let serial = |record: &Record| record.key.map_or(0, |key| i64::from(key.wrapping_sub(first)));
     if !batch.records.is_sorted_by_key(serial) {
         batch.records.sort_by_key(serial);
     }
-    let starts_again = |pair: &[Record]| {
-        serial(&pair[1]) - serial(&pair[0]) > RESTART_KEYS && pair[1].created_us < pair[0].created_us
+    let is_later = |a: Option<&Record>, b: Option<&Record>| {
+        a.zip(b).and_then(|(a, b)| Some(a.created_us? > b.created_us?)).unwrap_or(false)
     };
-    if let Some(at) = batch.records.windows(2).position(starts_again) {
+    // The clock may have been set back between two keys that are far from each other: then not all of the later keys are the older events.
+    if is_later(batch.records.first(), batch.records.last())
+        && let Some(at) = batch.records.windows(2).position(|pair| {
+            serial(&pair[1]) - serial(&pair[0]) > RESTART_KEYS && is_later(pair.first(), pair.last())
+        })
+    {
         batch.records.rotate_left(at + 1);
     }
 }

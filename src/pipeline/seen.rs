@@ -21,6 +21,8 @@ pub struct Seen {
     hot: Option<u32>,
     /// The last minute in which keys started again, in this run.
     restarted: Option<u32>,
+    /// The last minute that was forgotten, and its highest key: what is missing behind it is missing.
+    edge: Option<(u32, RoaringBitmap)>,
 }
 
 impl Seen {
@@ -51,7 +53,11 @@ impl Seen {
     /// Forgets every minute before `minute`.
     pub fn prune(&mut self, minute: u32) {
         if self.minutes.first_key_value().is_some_and(|(first, _)| *first < minute) {
-            self.minutes = self.minutes.split_off(&minute);
+            let kept = self.minutes.split_off(&minute);
+            let forgotten = std::mem::replace(&mut self.minutes, kept);
+            self.edge = forgotten
+                .last_key_value()
+                .and_then(|(minute, keys)| Some((*minute, RoaringBitmap::from_iter([keys.max()?]))));
             self.dirty = self.dirty.split_off(&minute);
             self.hot = self.hot.filter(|hot| *hot >= minute);
         }
@@ -81,8 +87,9 @@ impl Seen {
     /// A key is there if a neighbouring minute has it: events of one moment are committed in any order. One of a minute farther away is another event's, of
     /// a vCenter that was restored; and where a minute begins far below the end of the one before, nobody knows what else was there at that end.
     pub fn has_gaps_since(&self, minute: u32) -> bool {
+        let edge = self.edge.iter().map(|(minute, key)| (*minute, key)).filter(|(last, _)| *last < minute);
         let minutes: Vec<(u32, &RoaringBitmap)> =
-            self.minutes.range(minute..).map(|(&minute, keys)| (minute, keys)).collect();
+            edge.chain(self.minutes.range(minute..).map(|(&minute, keys)| (minute, keys))).collect();
         let is_missing = |at: usize| {
             let (minute, keys) = minutes[at];
             let (Some(low), Some(high)) = (keys.min(), keys.max()) else { return false };
@@ -140,6 +147,17 @@ mod tests {
         seen.insert(id(8, i32::MIN + 4));
         assert!(seen.has_gaps_since(0));
         assert!(!seen.has_gaps_since(8), "one key alone has no gap");
+    }
+
+    #[test]
+    fn a_key_is_missing_behind_what_was_forgotten() {
+        for (next, missing) in [(101, false), (102, true)] {
+            let mut seen = Seen::default();
+            insert(&mut seen, 7, 90..=100);
+            insert(&mut seen, 17, next..next + 5);
+            seen.prune(17);
+            assert_eq!(seen.has_gaps_since(17), missing, "{next}");
+        }
     }
 
     #[test]

@@ -529,8 +529,8 @@ impl Delivery {
         }
     }
 
-    /// Until when a request that is not full waits for more. What comes out of the spool has waited for long enough, but that those under way have an answer soon
-    /// and then as much more may be sent: else what one lane has after the other would go in a request of its own.
+    /// Until when a request that is not full waits for more. What comes out of a spool has waited for long enough: it waits for a moment for answers that are on
+    /// their way, since they may free more that can go with it; else what each lane has next would go in a request of its own.
     fn lingers_until(&self) -> Option<Duration> {
         let since = self.ready_since?;
         let age = match self.spool.is_active() {

@@ -24,6 +24,9 @@ use crate::config::Sweep;
 use crate::limits::{OVERLAP_MIN, SWEEP_REST, TIME_RENDERING};
 use crate::vim::soap::EventMark;
 
+/// How often to look whether what was read is in order.
+const ORDERED_POLL: Duration = Duration::from_millis(5);
+
 /// Sweeps one source, over all its sessions.
 #[derive(Debug)]
 pub(super) struct Sweeper {
@@ -67,23 +70,32 @@ impl Sweeper {
         let fresh = link.fresh();
         let end_us = fresh.created_us;
         let left_us = left_after(end_us, link.vcenter_now_us(), late_us);
+        let overlap_us = OVERLAP_MIN.as_micros() as i64;
         let unswept_us = &link.started().progress.unswept_us;
         if let Some(begin_us) = begin(link, end_us) {
-            let begin_us = begin_us.max(self.came_us.saturating_sub(OVERLAP_MIN.as_micros() as i64));
+            let begin_us = begin_us.max(self.came_us.saturating_sub(overlap_us));
             let mut mark = None;
             let came = |at_us: i64| {
-                self.came_us = self.came_us.max(at_us.min(end_us - late_us));
-                // A router that ends now goes on from here, and need not read again what it had swept.
+                if at_us > end_us - late_us {
+                    self.came_us = self.came_us.max(end_us - late_us);
+                    return;
+                }
+                self.came_us = self.came_us.max(at_us);
+                // It counts as swept for a router that starts anew, too, once a checkpoint knows what was found on the way.
                 match mark {
                     Some((pages, _)) if link.pages_ordered() < pages => {}
                     Some((_, swept_us)) => {
                         unswept_us.fetch_max(swept_us, Relaxed);
                         mark = None;
                     }
-                    None => mark = Some((link.pages_pushed(), self.came_us)),
+                    None => mark = Some((link.pages_pushed(), at_us - overlap_us)),
                 }
             };
             read_again(link, begin_us, fresh, came).await?;
+            let pages = link.pages_pushed();
+            while link.pages_ordered() < pages {
+                sleep(ORDERED_POLL).await;
+            }
             link.status.sweeps.fetch_add(1, Relaxed);
         }
         // Unless the cursor moved meanwhile: then the sweep goes on from the same place.

@@ -4,7 +4,8 @@
 //! beginning, until it does not, and the next one is as wide as promises to fill most of an answer, at most twice as wide as that one. Once a second reading
 //! goes back a little, for what became visible late; dedup drops what was there before.
 //!
-//! INVARIANT: reading goes on behind the end of a window only where vCenter has an event behind it; else behind the newest event that was read.
+//! INVARIANT: reading goes on behind the end of a window only where vCenter has an event behind it, or where all that is to be read ends; else behind the newest
+//! event that was read.
 
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -118,15 +119,13 @@ impl Windows {
         }
     }
 
-    /// Up to when a window may end that is not known to hold too much, microseconds since 1970 UTC. Of one that ends after all that vCenter has, more may
-    /// come when its answer is on its way, and the next window would begin behind it.
+    /// The latest end of a window that is not known to hold too much, microseconds since 1970 UTC: vCenter has an event behind it. Of a window that ends later
+    /// more may come while its answer is on its way, and the next one would begin behind it.
     fn known_us<A: EventApi>(&self, link: &Link<A>) -> i64 {
-        let marks = link.marks();
-        let newest_us =
-            [marks.latest, marks.visible].into_iter().flatten().map(|(mark, _)| mark.created_us).max();
-        // An event may be from the future.
-        let newest_us = newest_us.map(|newest_us| newest_us.min(link.vcenter_now_us()));
-        self.end_us.or(newest_us).unwrap_or(i64::MIN)
+        let (marks, now_us) = (link.marks(), link.vcenter_now_us());
+        let times = [marks.latest, marks.visible].into_iter().flatten().map(|(mark, _)| mark.created_us);
+        // An event from the future says nothing of the present.
+        self.end_us.or(times.filter(|us| *us <= now_us).max()).unwrap_or(i64::MIN)
     }
 
     /// How far before the position the next stretch begins.
@@ -149,7 +148,7 @@ impl Windows {
         if let Some(end_us) = end_us {
             let width_us = end_us - begin_us;
             let ample = (page_events * 4 / 5).max(1) as i64;
-            self.width_us = Some((width_us / events.max(1) as i64 * ample).clamp(1, 2 * width_us));
+            self.width_us = Some((width_us * ample / events.max(1) as i64).clamp(1, 2 * width_us));
         }
     }
 
