@@ -185,6 +185,8 @@ pub const CLOCK_SLACK: Duration = Duration::from_secs(1);
 pub const PAGE_WORTH_BYTES: usize = 64 << 10;
 /// Reads that bring little, of all sources together; a read takes some 200 µs of a core, so this is a fifth of one.
 pub const SMALL_READS_PER_SECOND: f64 = 1_000.0;
+/// How often a sweep that has read all looks whether it is in order.
+pub const ORDERED_POLL: Duration = Duration::from_millis(5);
 /// Longest wait for the next read when vCenter does not say that something is new.
 pub const IDLE_POLL: Duration = Duration::from_secs(1);
 /// How often vCenter's latest event is asked for; it keeps the session alive, too (it idles out after 30 minutes).

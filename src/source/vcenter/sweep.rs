@@ -21,11 +21,8 @@ use super::gap;
 use super::link::{End, Link, Trouble};
 use super::windows::Windows;
 use crate::config::Sweep;
-use crate::limits::{OVERLAP_MIN, SWEEP_REST, TIME_RENDERING};
+use crate::limits::{ORDERED_POLL, OVERLAP_MIN, SWEEP_REST, TIME_RENDERING};
 use crate::vim::soap::EventMark;
-
-/// How often to look whether what was read is in order.
-const ORDERED_POLL: Duration = Duration::from_millis(5);
 
 /// Sweeps one source, over all its sessions.
 #[derive(Debug)]
@@ -76,11 +73,10 @@ impl Sweeper {
             let begin_us = begin_us.max(self.came_us.saturating_sub(overlap_us));
             let mut mark = None;
             let came = |at_us: i64| {
+                self.came_us = self.came_us.max(at_us.min(end_us - late_us));
                 if at_us > end_us - late_us {
-                    self.came_us = self.came_us.max(end_us - late_us);
                     return;
                 }
-                self.came_us = self.came_us.max(at_us);
                 // It counts as swept for a router that starts anew, too, once a checkpoint knows what was found on the way.
                 match mark {
                     Some((pages, _)) if link.pages_ordered() < pages => {}

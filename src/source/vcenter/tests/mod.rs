@@ -3,6 +3,7 @@
 mod fake;
 mod promises;
 mod sweeps;
+mod wrap;
 
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex};
@@ -80,9 +81,8 @@ impl Run {
         let delivered = Arc::new(Mutex::new(Delivered::default()));
         let out = Arc::clone(&delivered);
         let progress = Arc::new(Progress::new(0, i64::MAX));
-        let shared = Arc::clone(&progress);
+        let told = Arc::clone(&progress);
         tokio::spawn(async move {
-            let progress = shared;
             let mut known = None;
             let (mut parse, mut order) = (Parse { keep_sent: true }, Order::default());
             loop {
@@ -97,8 +97,8 @@ impl Run {
                             instance_uuid: found.instance_uuid,
                             api_version: found.api_version,
                         };
-                        progress.resume_us.store(found.start_us, Relaxed);
-                        let start = Start { info: Arc::new(info), begin_us: found.start_us, floor_us: found.start_us, progress: Arc::clone(&progress) };
+                        told.resume_us.store(found.start_us, Relaxed);
+                        let start = Start { info: Arc::new(info), begin_us: found.start_us, floor_us: found.start_us, progress: Arc::clone(&told) };
                         let source_name = "vc".to_string();
                         let refused = BeginError::OtherInstance { source_name, expected, found: found.instance_uuid };
                         let _ = answer.send(if expected == found.instance_uuid { Ok(start) } else { Err(refused) });
@@ -123,10 +123,10 @@ impl Run {
                             }
                         }
                         if step.keys_restarted {
-                            progress.restarted.store(true, Relaxed);
+                            told.restarted.store(true, Relaxed);
                         }
-                        progress.pages_ordered.store(order.pages(), Relaxed);
-                        progress.has_gaps.store(order.seen().has_gaps_since(0), Relaxed);
+                        told.pages_ordered.store(order.pages(), Relaxed);
+                        told.has_gaps.store(order.seen().has_gaps_since(0), Relaxed);
                     }
                     else => return,
                 }

@@ -1,0 +1,64 @@
+//! What reading promises when keys have passed the end of int32.
+
+use super::fake::Mishap;
+use super::*;
+use crate::source::vcenter::Method;
+
+#[tokio::test(start_paused = true)]
+async fn keys_wrap_and_reading_goes_on() {
+    let fake = Fake::new();
+    fake.world().set_next_key(i32::MAX - 150);
+    fake.world().history(100);
+    let run = Run::start(fake.clone(), small_pages());
+    run.caught_up(MINUTE).await;
+    for _ in 0..20 {
+        for _ in 0..10 {
+            fake.world().append();
+            sleep(Duration::from_millis(1)).await;
+        }
+        sleep(Duration::from_secs(3)).await;
+    }
+    run.caught_up(MINUTE).await;
+    assert!(run.status.calls(Method::QueryEvents) > 0);
+    // A burst that no one answer holds.
+    for _ in 0..500 {
+        fake.world().append();
+        sleep(Duration::from_micros(100)).await;
+    }
+    run.caught_up(MINUTE).await;
+    fake.world().go_wrong("QueryEvents", &[Mishap::AnswerLost, Mishap::TimesOut]);
+    fake.world().append();
+    run.caught_up(3 * MINUTE).await;
+    let poison = fake.world().append().key;
+    fake.world().events.last_mut().unwrap().poison = true;
+    sleep(Duration::from_secs(1)).await;
+    fake.world().append();
+    run.caught_up(MINUTE).await;
+    run.wait(MINUTE, "a dead letter", |run| !run.delivered.lock().unwrap().poisons.is_empty()).await;
+    assert!(run.delivered.lock().unwrap().poisons[0].contains(&poison.to_string()));
+    // A new session finds out by itself.
+    fake.world().kill_session();
+    fake.world().append();
+    run.caught_up(MINUTE).await;
+    run.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn windows_of_time_do_not_run_ahead_of_the_present() {
+    let fake = Fake::new();
+    fake.world().set_next_key(i32::MIN + 1);
+    fake.world().history(100);
+    let run = Run::start(fake.clone(), small_pages());
+    run.caught_up(MINUTE).await;
+    for i in 0..20_000_u64 {
+        fake.world().append();
+        // Now and then an answer is held up, and there is more to read than one of them can hold.
+        fake.world().latency = Duration::from_millis(if i * 7_919 % 101 < 10 { 150 } else { 2 });
+        sleep(Duration::from_millis(1)).await;
+    }
+    run.caught_up(MINUTE).await;
+    let keys: Vec<_> = run.delivered.lock().unwrap().keys.iter().map(|(key, _)| *key).collect();
+    let overtaken = keys.windows(2).filter(|pair| pair[1] < pair[0]).count();
+    assert_eq!(overtaken, 0);
+    run.stop().await;
+}
