@@ -212,8 +212,10 @@ pub const GAP_END_MIN: Duration = Duration::from_micros(1);
 pub const WINDOW_OVERLAP: Duration = Duration::from_secs(5);
 /// How often it does.
 pub const WINDOW_BACK_INTERVAL: Duration = Duration::from_secs(1);
-/// A sweep starts no sooner than this many times the last one's duration after it, so that sweeps are at most a fifth of the calls.
+/// A sweep starts no sooner than this many times the last one's duration after it, so that sweeps are a fifth of the reads,
 pub const SWEEP_REST: u32 = 4;
+/// or than this: what comes faster than a fifth of the reads can read it again would be swept later and later.
+pub const SWEEP_REST_MAX: Duration = Duration::from_secs(120);
 /// Events of one source that are remembered beyond the overlap for sweeps that do not come to their end: 100 million * 1 to 2 bits = 12 to 25 MB. More are forgotten, and
 /// a sweep that comes after all delivers them once more.
 pub const SEEN_HELD_MAX: u64 = 100_000_000;

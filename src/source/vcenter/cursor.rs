@@ -402,10 +402,8 @@ impl Cursor {
 
     async fn push_poisons<A: EventApi>(&mut self, link: &Link<A>) -> Result<(), Trouble> {
         while let Some((body, reason)) = self.poisons.front().cloned() {
-            tracing::error!(source = %link.name, bytes = body.bytes.len(), %reason, "an event cannot be decoded; it becomes a dead letter");
-            link.push(None, body, Some(reason), Permit::default(), &self.verdicts.0).await?;
+            link.push_poison(body, reason, &self.verdicts.0).await?;
             self.poisons.pop_front();
-            link.status.poisons.fetch_add(1, Relaxed);
         }
         Ok(())
     }

@@ -273,6 +273,19 @@ impl<A: EventApi> Link<A> {
         Ok(number)
     }
 
+    /// Hands an event that cannot be decoded on to the dead letters.
+    pub async fn push_poison(
+        &self,
+        body: PageBody,
+        reason: String,
+        verdicts: &mpsc::UnboundedSender<Verdict>,
+    ) -> Result<(), Trouble> {
+        tracing::error!(source = %self.name, bytes = body.bytes.len(), %reason, "an event cannot be decoded; it becomes a dead letter");
+        self.push(None, body, Some(reason), Permit::default(), verdicts).await?;
+        self.status.poisons.fetch_add(1, Relaxed);
+        Ok(())
+    }
+
     /// Pages that were handed to the decoder.
     pub fn pages_pushed(&self) -> u64 {
         self.status.pages.load(Relaxed)

@@ -16,12 +16,13 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep, sleep_until};
 
 use super::api::EventApi;
+use super::backoff::Backoff;
 use super::cursor::{Cursor, Step};
 use super::gap;
 use super::link::{End, Link, Trouble};
 use super::windows::Windows;
 use crate::config::Sweep;
-use crate::limits::{ORDERED_POLL, OVERLAP_MIN, SWEEP_REST, TIME_RENDERING};
+use crate::limits::{ORDERED_POLL, OVERLAP_MIN, SWEEP_REST, SWEEP_REST_MAX, TIME_RENDERING};
 use crate::vim::soap::EventMark;
 
 /// Sweeps one source, over all its sessions.
@@ -30,12 +31,20 @@ pub(super) struct Sweeper {
     due: Instant,
     /// How far the last one came, as far as nothing can become visible late before it any more: one that is broken off is gone on with.
     came_us: i64,
+    /// What the one under way has taken so far, over its parts.
+    taken: Duration,
+    backoff: Backoff,
 }
 
 impl Sweeper {
     pub fn new(sweep: Option<Sweep>) -> Self {
         let interval = sweep.map_or(Duration::ZERO, |sweep| sweep.interval);
-        Sweeper { due: Instant::now() + interval, came_us: i64::MIN }
+        Sweeper {
+            due: Instant::now() + interval,
+            came_us: i64::MIN,
+            taken: Duration::ZERO,
+            backoff: Backoff::default(),
+        }
     }
 
     /// Sweeps until the session ends.
@@ -51,15 +60,28 @@ impl Sweeper {
         }
     }
 
-    /// One sweep, if there is anything to sweep, and when the next is due.
+    /// One sweep, if there is anything to sweep, or as much of it as trouble allows; and when to go on.
     async fn turn<A: EventApi>(&mut self, link: &Link<A>, sweep: Sweep) -> Result<(), End> {
-        let started = Instant::now();
+        let (started, came_us) = (Instant::now(), self.came_us);
         let swept = self.sweep(link, sweep).await;
-        self.due = next_due(started, Instant::now(), sweep.interval);
-        let Err(trouble) = swept else { return Ok(()) };
-        // The reader meets the same trouble, and says so.
-        tracing::debug!(source = %link.name, error = %trouble, "a sweep was broken off");
-        trouble.end().map_or(Ok(()), Err)
+        let ended = Instant::now();
+        self.taken += ended - started;
+        if swept.is_ok() || self.came_us > came_us {
+            self.backoff.reset();
+        }
+        match swept {
+            Ok(()) => {
+                let taken = std::mem::take(&mut self.taken);
+                self.due = (started + sweep.interval).max(ended + rest(taken));
+                Ok(())
+            }
+            // The reader meets the same trouble, and says so.
+            Err(trouble) => {
+                tracing::debug!(source = %link.name, error = %trouble, "a sweep was broken off");
+                self.due = ended + self.backoff.next();
+                trouble.end().map_or(Ok(()), Err)
+            }
+        }
     }
 
     async fn sweep<A: EventApi>(&mut self, link: &Link<A>, sweep: Sweep) -> Result<(), Trouble> {
@@ -101,9 +123,9 @@ impl Sweeper {
     }
 }
 
-/// Sweeps take a bounded share of what vCenter can give.
-fn next_due(started: Instant, ended: Instant, interval: Duration) -> Instant {
-    (started + interval).max(ended + SWEEP_REST * ended.duration_since(started))
+/// After a sweep of this duration: sweeps take a bounded share of what vCenter can give, and keep up with a storm that outlasts them.
+fn rest(taken: Duration) -> Duration {
+    (SWEEP_REST * taken).min(SWEEP_REST_MAX)
 }
 
 /// Where the unswept begins once all up to `end_us` was swept.
@@ -170,17 +192,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_long_sweep_is_followed_by_a_longer_rest() {
-        let start = Instant::now();
-        let minute = Duration::from_secs(60);
-        let check = |took: u64, due: u64| {
-            let ended = start + Duration::from_secs(took);
-            assert_eq!(next_due(start, ended, minute), start + Duration::from_secs(due));
-        };
-        check(0, 60);
-        check(10, 60);
-        check(12, 60);
-        check(30, 150);
-        check(100, 500);
+    fn a_long_sweep_is_followed_by_a_longer_rest_but_not_for_ever() {
+        for (taken, rested) in [(0, 0), (10, 40), (30, 120), (100, 120), (1_000, 120)] {
+            assert_eq!(rest(Duration::from_secs(taken)), Duration::from_secs(rested), "{taken} s");
+        }
     }
 }

@@ -22,12 +22,13 @@ use crate::limits::{
 };
 use crate::pipeline::budget::Permit;
 use crate::source::{PageFacts, Verdict};
-use crate::vim::decode::salvage::count_events;
+use crate::vim::decode::salvage;
 use crate::vim::soap::{EventFilterSpec, EventMark, format_us};
 use crate::vim::{DecodeError, PageBody};
 
 #[derive(Debug)]
 pub(super) struct Windows {
+    /// Nothing before this is read.
     floor_us: i64,
     /// None to go on for ever.
     end_us: Option<i64>,
@@ -82,7 +83,7 @@ impl Windows {
             };
             let span_us = end_us.unwrap_or(open_end_us) - begin_us;
             let divisible = span_us > GAP_END_MIN.as_micros() as i64;
-            let events = count_events(body.wire, &body.bytes);
+            let events = salvage::count_events(body.wire, &body.bytes);
             let overfull = events >= link.settings.page_events;
             if overfull && divisible {
                 let half_us = begin_us + span_us / 2;
@@ -99,10 +100,10 @@ impl Windows {
                     continue;
                 }
                 Err(error) => {
-                    link.push(None, body, Some(error.to_string()), Permit::default(), &self.verdicts.0)
-                        .await?;
-                    link.status.poisons.fetch_add(1, Relaxed);
-                    self.next_us = Some(begin_us + span_us);
+                    self.salvage(link, cursor, body, error).await?;
+                    // Up to here reading is slow: once is enough.
+                    self.floor_us = begin_us + span_us;
+                    self.next_us = Some(self.floor_us);
                     return Ok(Step::Page { full: true });
                 }
                 Ok(facts) => {
@@ -166,6 +167,43 @@ impl Windows {
             permit.resize(batch_bytes(body.bytes.len()));
             (body, permit)
         }))
+    }
+
+    /// Of the events of one moment, which no window tells apart, those that can be decoded; the others become dead letters.
+    async fn salvage<A: EventApi>(
+        &mut self,
+        link: &Link<A>,
+        cursor: &mut Cursor,
+        body: PageBody,
+        error: DecodeError,
+    ) -> Result<(), Trouble> {
+        let wire = body.wire;
+        let mut singles = salvage::singles(wire, &body.bytes);
+        if singles.len() < 2 {
+            return self.poison(link, cursor, body, error).await;
+        }
+        singles.sort_by_key(|bytes| salvage::mark(wire, bytes).map(|mark| mark.key as u32));
+        for bytes in singles {
+            let single = PageBody { wire, bytes };
+            match self.decode(link, &single, Permit::default()).await? {
+                Ok(facts) => _ = cursor.note_window(link, facts),
+                Err(error) => self.poison(link, cursor, single, error).await?,
+            }
+        }
+        Ok(())
+    }
+
+    async fn poison<A: EventApi>(
+        &mut self,
+        link: &Link<A>,
+        cursor: &mut Cursor,
+        body: PageBody,
+        error: DecodeError,
+    ) -> Result<(), Trouble> {
+        let newest_us = salvage::created_us(body.wire, &body.bytes);
+        link.push_poison(body, error.to_string(), &self.verdicts.0).await?;
+        cursor.note_window(link, PageFacts { events: 1, newest_us, last_key: None });
+        Ok(())
     }
 
     async fn decode<A: EventApi>(

@@ -1,5 +1,6 @@
 //! What can be told of events that cannot be decoded.
 
+use bytes::Bytes;
 use memchr::memmem;
 
 use super::array;
@@ -39,7 +40,7 @@ fn value<'a>(body: &'a [u8], name: &[u8]) -> Option<&'a [u8]> {
 /// The events in a page, without decoding it.
 pub fn count_events(wire: Wire, body: &[u8]) -> usize {
     match wire {
-        Wire::Soap => closing_tags(body),
+        Wire::Soap => closing_tags(body).count(),
         Wire::ViJson => {
             let mut events = 0;
             array::items(body, |_| events += 1);
@@ -48,16 +49,41 @@ pub fn count_events(wire: Wire, body: &[u8]) -> usize {
     }
 }
 
-/// The closing `returnval` tags, whatever their prefix.
-fn closing_tags(body: &[u8]) -> usize {
-    memmem::find_iter(body, b"returnval>")
-        .filter(|at| {
-            let before = &body[..*at];
-            let prefix =
-                before.iter().rev().take_while(|byte| byte.is_ascii_alphanumeric() || **byte == b':').count();
-            before[..before.len() - prefix].ends_with(b"</")
-        })
-        .count()
+/// The events of a page that cannot be decoded, each as a page of its own, as far as they can be told apart.
+pub fn singles(wire: Wire, body: &Bytes) -> Vec<Bytes> {
+    match wire {
+        Wire::Soap => {
+            let ends: Vec<usize> = closing_tags(body).collect();
+            let (Some(head), Some(last)) = (opening_tag(body), ends.last()) else { return Vec::new() };
+            let starts = std::iter::once(head).chain(ends.iter().copied());
+            let events = starts.zip(&ends).map(|(start, end)| &body[start..*end]);
+            events.map(|event| [&body[..head], event, &body[*last..]].concat().into()).collect()
+        }
+        Wire::ViJson => {
+            let mut singles = Vec::new();
+            array::items(body, |item| singles.push([b"[", &body[item], b"]"].concat().into()));
+            singles
+        }
+    }
+}
+
+/// Where the first `returnval` tag begins, whatever its prefix.
+fn opening_tag(body: &[u8]) -> Option<usize> {
+    let name = memmem::find_iter(body, b"returnval");
+    name.map(|at| at - prefix(&body[..at])).find_map(|at| body[..at].ends_with(b"<").then(|| at - 1))
+}
+
+/// Behind the closing `returnval` tags, whatever their prefix.
+fn closing_tags(body: &[u8]) -> impl Iterator<Item = usize> {
+    const NAME: &[u8] = b"returnval>";
+    memmem::find_iter(body, NAME)
+        .filter(|at| body[..at - prefix(&body[..*at])].ends_with(b"</"))
+        .map(|at| at + NAME.len())
+}
+
+/// Bytes of the namespace prefix that ends here, its colon included.
+fn prefix(before: &[u8]) -> usize {
+    before.iter().rev().take_while(|byte| byte.is_ascii_alphanumeric() || **byte == b':').count()
 }
 
 #[cfg(test)]
@@ -78,6 +104,24 @@ mod tests {
         check("<r><v:returnval></v:returnval></r>", 1);
         check("[]", 0);
         check(r#"[{"key":1,"x":[1,2]},{"key":2}]"#, 2);
+    }
+
+    #[test]
+    fn events_are_told_apart_without_decoding() {
+        let check = |text: &str, expected: &[&str]| {
+            let found = singles(wire(text), &Bytes::copy_from_slice(text.as_bytes()));
+            assert_eq!(found, expected, "{text}");
+        };
+        check("", &[]);
+        check("<r><returnval/></r>", &[]);
+        check(
+            "<?xml?><r xmlns:v='returnval'>\n<v:returnval x='1'><k>1</v:returnval> <v:returnval>2</v:returnval></r>",
+            &[
+                "<?xml?><r xmlns:v='returnval'>\n<v:returnval x='1'><k>1</v:returnval></r>",
+                "<?xml?><r xmlns:v='returnval'>\n <v:returnval>2</v:returnval></r>",
+            ],
+        );
+        check(r#"[{"key":1,"x":[1,2]}, {"key":2}]"#, &[r#"[{"key":1,"x":[1,2]}]"#, r#"[{"key":2}]"#]);
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! What the sweep promises: what becomes visible behind what was read comes, too.
 
+use super::fake::Mishap;
 use super::*;
 use crate::config::Sweep;
 
@@ -104,6 +105,27 @@ async fn what_a_sweep_has_done_stays_done_when_it_is_broken_off() {
     fake.world().kill_session();
     run.caught_up(30 * MINUTE).await;
     assert!(unswept_us() > begun_us + 5 * 60_000_000, "what was swept need not be swept again");
+    run.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_sweep_goes_on_although_answers_are_lost() {
+    let fake = Fake::new();
+    let run = Run::start(fake.clone(), small_pages());
+    let begun_us = fake.world().vcenter_now_us();
+    // Four minutes of 200 events a second; one answer of ten is lost.
+    fake.world().append();
+    fake.world().append().visible_us += 10_000_000;
+    for i in 0..4 * 60 * 200 {
+        sleep(Duration::from_millis(5)).await;
+        let mut world = fake.world();
+        world.append();
+        if i % 40 == 0 {
+            world.go_wrong("ReadNextEvents", &[Mishap::AnswerLost]);
+        }
+    }
+    let unswept_us = run.progress.unswept_us.load(Relaxed);
+    assert!(unswept_us > begun_us + 2 * 60_000_000, "{} s are swept", (unswept_us - begun_us) / 1_000_000);
     run.stop().await;
 }
 
