@@ -76,14 +76,22 @@ struct Begun {
 /// The next resume time, microseconds since 1970 UTC: reading starts again at it less the overlap, which is not after the oldest unsettled event.
 ///
 /// An event that became visible late is older than the last resume time. Where the overlap reaches it anyway the position stays: going back would make
-/// reading start before what the seen set still covers.
-fn resume(last_us: i64, newest_us: Option<i64>, oldest_us: Option<i64>, overlap_us: i64) -> i64 {
-    match oldest_us {
+/// reading start before what the seen set still covers. It does not pass `position_us`, to which the source has read: an event from the future, settled or
+/// waiting, is no reason to pass the present by.
+fn resume(
+    last_us: i64,
+    newest_us: Option<i64>,
+    oldest_us: Option<i64>,
+    overlap_us: i64,
+    position_us: i64,
+) -> i64 {
+    let us = match oldest_us {
         None => last_us.max(newest_us.unwrap_or(last_us)),
         Some(oldest) if oldest >= last_us => oldest,
         Some(oldest) if oldest >= last_us.saturating_sub(overlap_us) => last_us,
         Some(oldest) => oldest.saturating_add(overlap_us),
-    }
+    };
+    us.min(position_us.max(last_us))
 }
 
 /// The first minute that is remembered so that nothing from `kept_us` on is taken twice: an event's minute may differ by one between two readings.
@@ -245,7 +253,8 @@ impl Core {
         begun.changed = false;
         // What a former run left and this one has not read again is unsettled too. Reading that has passed it by the overlap has not found it:
         // vCenter no longer has it.
-        if let Some(newest) = begun.order.newest_us() {
+        let position_us = begun.progress.position_us.load(Relaxed);
+        if let Some(newest) = begun.order.newest_us().map(|newest| newest.min(position_us)) {
             let gone =
                 begun.order.give_up(minute_of(newest.saturating_sub(flow.overlap_us)).saturating_sub(1));
             if gone > 0 {
@@ -266,7 +275,8 @@ impl Core {
             unsettled.entry(Arc::clone(&self.destinations.get(destination).name)).or_default().push(identity);
         }
         let oldest_us = begun.settle.oldest_us().into_iter().chain(awaited_us).min();
-        let resume_us = resume(begun.resume_us, begun.settle.newest_us(), oldest_us, flow.overlap_us);
+        let newest_us = begun.settle.newest_us();
+        let resume_us = resume(begun.resume_us, newest_us, oldest_us, flow.overlap_us, position_us);
         begun.resume_us = resume_us;
         begun.progress.resume_us.store(resume_us, Relaxed);
         let high_key = begun.order.high_key();
@@ -305,5 +315,28 @@ impl Core {
     /// The vCenter of a source, once it has begun.
     pub fn instance(&self, source: usize) -> Option<Uuid> {
         Some(self.sources.get(source)?.begun.as_ref()?.info.instance_uuid)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reading_resumes_where_all_before_it_is_settled() {
+        let check = |newest: i64, oldest: Option<i64>, position: i64, expected: i64| {
+            assert_eq!(resume(1_000, Some(newest), oldest, 100, position), expected, "{newest} {oldest:?}");
+        };
+        check(1_500, None, i64::MAX, 1_500);
+        check(900, None, i64::MAX, 1_000);
+        check(1_500, Some(1_200), i64::MAX, 1_200);
+        // It became visible late: the overlap reaches it, or does not.
+        check(1_500, Some(950), i64::MAX, 1_000);
+        check(1_500, Some(800), i64::MAX, 900);
+        // Events from the future.
+        check(9_000, None, 1_500, 1_500);
+        check(9_000, Some(9_000), 1_500, 1_500);
+        check(9_000, Some(9_000), 900, 1_000);
+        check(9_000, Some(800), 1_500, 900);
     }
 }

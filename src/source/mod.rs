@@ -66,6 +66,9 @@ pub struct Progress {
     pub restarted: AtomicBool,
     /// The checkpoint's resume time, microseconds since 1970 UTC.
     pub resume_us: AtomicI64,
+    /// How far reading has come, microseconds since 1970 UTC, written by the source: an event from the future does not move it. `i64::MAX` where the source says
+    /// nothing of it.
+    pub position_us: AtomicI64,
     /// From here on the source will read again what became visible late, microseconds since 1970 UTC; `i64::MAX` where there is nothing of the kind. Written by the
     /// source; what was seen since then is not forgotten meanwhile.
     pub unswept_us: AtomicI64,
@@ -172,6 +175,7 @@ impl Progress {
             has_gaps: AtomicBool::new(false),
             restarted: AtomicBool::new(false),
             resume_us: AtomicI64::new(resume_us),
+            position_us: AtomicI64::new(i64::MAX),
             unswept_us: AtomicI64::new(unswept_us),
             pages_ordered: AtomicU64::new(0),
         }

@@ -491,6 +491,7 @@ impl Cursor {
             if self.live {
                 link.passed(self.position_us, to_us, self.last_key);
                 link.status.newest_us.store(to_us, Relaxed);
+                link.started().progress.position_us.store(to_us, Relaxed);
             }
             self.position_us = to_us;
             self.fruitless = 0;

@@ -59,12 +59,16 @@ pub(super) async fn step_over<A: EventApi>(
     while found.begin_us - empty_us > GAP_END_MIN.as_micros() as i64 {
         let middle_us = empty_us + (found.begin_us - empty_us) / 2;
         let room = link.take(PAGE_RESERVE_BYTES);
-        match probe(link, middle_us, cursor.end_us(), room).await? {
-            Some(earlier) => {
+        match probe(link, middle_us, cursor.end_us(), room).await {
+            Ok(Some(earlier)) => {
                 let later = std::mem::replace(&mut found, earlier);
                 link.doom(Object::Collector(later.collector));
             }
-            None => empty_us = middle_us,
+            Ok(None) => empty_us = middle_us,
+            Err(trouble) => {
+                link.doom(Object::Collector(found.collector));
+                return Err(trouble);
+            }
         }
     }
     say(link, cursor, from_us, empty_us);

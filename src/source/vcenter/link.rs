@@ -52,10 +52,16 @@ impl Trouble {
     pub fn end(&self) -> Option<End> {
         match self {
             Trouble::Closed(_) => Some(End::Closed),
-            Trouble::Soap(error) if error.fault() == Some(FaultKind::NotAuthenticated) => {
-                Some(End::Session(error.to_string()))
+            Trouble::Soap(error) => {
+                let create = matches!(error, SoapError::Fault { method: "CreateCollectorForEvents", .. });
+                let of_no_use = match error.fault()? {
+                    FaultKind::NotAuthenticated => true,
+                    // It has as many collectors as it may have, and those that nobody knows of any more go with it.
+                    FaultKind::InvalidState => create,
+                    _ => false,
+                };
+                of_no_use.then(|| End::Session(error.to_string()))
             }
-            Trouble::Soap(_) => None,
         }
     }
 }
@@ -102,6 +108,8 @@ pub(super) struct Link<A> {
     /// Whether keys are negative, so that collectors are of no use.
     by_windows: AtomicBool,
     clock: Clock,
+    /// vCenter's time, microseconds since 1970 UTC, at a moment.
+    vcenter_clock: Mutex<Option<(Instant, i64)>>,
     pace: tokio::sync::Mutex<Interval>,
     next_page: tokio::sync::Mutex<u64>,
     next_reading: AtomicU64,
@@ -134,6 +142,7 @@ impl<A: EventApi> Link<A> {
             fresh: Mutex::new(EventMark { key: 0, created_us: i64::MIN }),
             by_windows: AtomicBool::new(false),
             clock,
+            vcenter_clock: Mutex::default(),
             pace: tokio::sync::Mutex::new(pace),
             next_page: tokio::sync::Mutex::new(0),
             next_reading: AtomicU64::new(0),
@@ -153,14 +162,26 @@ impl<A: EventApi> Link<A> {
         (self.clock)()
     }
 
-    /// vCenter's time as far as we know it, microseconds since 1970 UTC.
+    /// vCenter's time as far as we know it, microseconds since 1970 UTC. It goes on from when it was asked for, whatever becomes of the router's clock: one that is
+    /// set forward would make what is fresh look old.
     pub fn vcenter_now_us(&self) -> i64 {
-        self.now_us() + self.status.clock_offset_us.load(Relaxed)
+        let known = *self.vcenter_clock.lock().unwrap_or_else(PoisonError::into_inner);
+        known.map_or_else(|| self.now_us(), |(at, us)| us + at.elapsed().as_micros() as i64)
+    }
+
+    /// vCenter's clock was asked for: its answer is taken to be of the middle of the call that began at `asked` and ended now.
+    pub fn set_vcenter_clock(&self, vcenter_us: i64, asked: Instant) {
+        let half = asked.elapsed() / 2;
+        let now_us = vcenter_us + half.as_micros() as i64;
+        self.status.clock_offset_us.store(now_us - self.now_us(), Relaxed);
+        let known = Some((asked + half, vcenter_us));
+        *self.vcenter_clock.lock().unwrap_or_else(PoisonError::into_inner) = known;
     }
 
     /// This run starts here. To be called once, before the first read.
     pub fn start(&self, start: Start) {
         let progress = &start.progress;
+        progress.position_us.store(start.begin_us, Relaxed);
         if self.settings.sweep.is_none() {
             progress.unswept_us.store(i64::MAX, Relaxed);
         } else if progress.unswept_us.load(Relaxed) < i64::MAX {

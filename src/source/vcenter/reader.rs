@@ -15,7 +15,7 @@ use super::status::State;
 use super::watchdog::{Act, Standing, Watchdog};
 use super::windows::Windows;
 use crate::limits::{IDLE_POLL, SESSION_FAILURES_MAX};
-use crate::vim::soap::{FaultKind, SoapError};
+use crate::vim::soap::FaultKind;
 
 /// Reads one source, over all its sessions.
 #[derive(Debug)]
@@ -136,7 +136,7 @@ impl Reader {
             Act::StepOver { to } => gap::step_over(link, &mut self.cursor, to).await?,
             Act::ReadWindows => {
                 tracing::warn!(source = %link.name, "event keys have passed the end of int32, where vCenter's collectors return nothing; reading by windows of time");
-                self.cursor.drop_collector(link);
+                self.cursor.rebuild_whole(link);
                 let floor_us = link.started().begin_us;
                 self.read_windows(link, Some(Windows::live(floor_us)));
             }
@@ -166,9 +166,7 @@ impl Reader {
         }
         self.failures += 1;
         let Trouble::Soap(error) = trouble else { return Some(End::Closed) };
-        let full = matches!(error, SoapError::Fault { method: "CreateCollectorForEvents", .. })
-            && error.fault() == Some(FaultKind::InvalidState);
-        if full || self.failures >= SESSION_FAILURES_MAX {
+        if self.failures >= SESSION_FAILURES_MAX {
             return Some(End::Session(error.to_string()));
         }
         // A collector that is gone, or one lost answer, is everyday and costs no wait.

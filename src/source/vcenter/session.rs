@@ -97,12 +97,10 @@ impl Sessions {
     }
 }
 
-/// vCenter's clock against ours: its answer is taken to be of the middle of the call.
 async fn measure_clock<A: EventApi>(link: &Link<A>) -> Result<(), Trouble> {
-    let asked_us = link.now_us();
+    let asked = Instant::now();
     let vcenter_us = link.call(Method::CurrentTime, link.api.current_time_us()).await?;
-    let answered_us = link.now_us();
-    link.status.clock_offset_us.store(vcenter_us - asked_us.midpoint(answered_us), Relaxed);
+    link.set_vcenter_clock(vcenter_us, asked);
     Ok(())
 }
 

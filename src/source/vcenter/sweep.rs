@@ -31,6 +31,8 @@ pub(super) struct Sweeper {
     due: Instant,
     /// How far the last one came, as far as nothing can become visible late before it any more: one that is broken off is gone on with.
     came_us: i64,
+    /// What the one under way has to come to for that.
+    goal_us: i64,
     /// What the one under way has taken so far, over its parts.
     taken: Duration,
     backoff: Backoff,
@@ -42,6 +44,7 @@ impl Sweeper {
         Sweeper {
             due: Instant::now() + interval,
             came_us: i64::MIN,
+            goal_us: i64::MIN,
             taken: Duration::ZERO,
             backoff: Backoff::default(),
         }
@@ -69,19 +72,16 @@ impl Sweeper {
         if swept.is_ok() || self.came_us > came_us {
             self.backoff.reset();
         }
-        match swept {
-            Ok(()) => {
-                let taken = std::mem::take(&mut self.taken);
-                self.due = (started + sweep.interval).max(ended + rest(taken));
-                Ok(())
-            }
-            // The reader meets the same trouble, and says so.
-            Err(trouble) => {
-                tracing::debug!(source = %link.name, error = %trouble, "a sweep was broken off");
-                self.due = ended + self.backoff.next();
-                trouble.end().map_or(Ok(()), Err)
-            }
-        }
+        // What is left behind the goal is of the next one anyway.
+        self.due = if swept.is_ok() || self.came_us >= self.goal_us {
+            let taken = std::mem::take(&mut self.taken);
+            (started + sweep.interval).max(ended + rest(taken))
+        } else {
+            ended + self.backoff.next()
+        };
+        let Err(trouble) = swept else { return Ok(()) };
+        tracing::debug!(source = %link.name, error = %trouble, "a sweep was broken off");
+        trouble.end().map_or(Ok(()), Err)
     }
 
     async fn sweep<A: EventApi>(&mut self, link: &Link<A>, sweep: Sweep) -> Result<(), Trouble> {
@@ -89,24 +89,15 @@ impl Sweeper {
         let fresh = link.fresh();
         let end_us = fresh.created_us;
         let left_us = left_after(end_us, link.vcenter_now_us(), late_us);
-        let overlap_us = OVERLAP_MIN.as_micros() as i64;
-        let unswept_us = &link.started().progress.unswept_us;
         if let Some(begin_us) = begin(link, end_us) {
+            let overlap_us = OVERLAP_MIN.as_micros() as i64;
             let begin_us = begin_us.max(self.came_us.saturating_sub(overlap_us));
-            let mut mark = None;
+            let mut mark = Mark::default();
+            self.goal_us = end_us - late_us;
             let came = |at_us: i64| {
-                self.came_us = self.came_us.max(at_us.min(end_us - late_us));
-                if at_us > end_us - late_us {
-                    return;
-                }
-                // It counts as swept for a router that starts anew, too, once a checkpoint knows what was found on the way.
-                match mark {
-                    Some((pages, _)) if link.pages_ordered() < pages => {}
-                    Some((_, swept_us)) => {
-                        unswept_us.fetch_max(swept_us, Relaxed);
-                        mark = None;
-                    }
-                    None => mark = Some((link.pages_pushed(), at_us - overlap_us)),
+                self.came_us = self.came_us.max(at_us.min(self.goal_us));
+                if at_us <= self.goal_us {
+                    mark.came(link, at_us - overlap_us);
                 }
             };
             read_again(link, begin_us, fresh, came).await?;
@@ -118,8 +109,29 @@ impl Sweeper {
         }
         // Unless the cursor moved meanwhile: then the sweep goes on from the same place.
         let moved = link.fresh() != fresh;
-        unswept_us.fetch_max(if moved { left_us.min(end_us) } else { left_us }, Relaxed);
+        let swept_us = if moved { left_us.min(end_us) } else { left_us };
+        link.started().progress.unswept_us.fetch_max(swept_us, Relaxed);
         Ok(())
+    }
+}
+
+/// How far a sweep came when so many pages had been handed on: it counts as swept for a router that starts anew, too, once a checkpoint would know of all
+/// of them.
+#[derive(Debug, Default)]
+struct Mark {
+    awaited: Option<(u64, i64)>,
+}
+
+impl Mark {
+    fn came<A: EventApi>(&mut self, link: &Link<A>, at_us: i64) {
+        match self.awaited {
+            None => self.awaited = Some((link.pages_pushed(), at_us)),
+            Some((pages, _)) if link.pages_ordered() < pages => {}
+            Some((_, swept_us)) => {
+                link.started().progress.unswept_us.fetch_max(swept_us, Relaxed);
+                self.awaited = None;
+            }
+        }
     }
 }
 
@@ -151,7 +163,8 @@ async fn read_again<A: EventApi>(
     mut came: impl FnMut(i64),
 ) -> Result<(), Trouble> {
     let mut cursor = Cursor::window(begin_us, to.created_us, link.settings.page_events as u32);
-    if link.by_windows() {
+    // A new session finds out only with the next event that collectors return nothing any more.
+    if link.by_windows() || to.key < 0 {
         let mut windows = Windows::between(begin_us, to.created_us);
         while let Step::Page { .. } = windows.step(link, &mut cursor).await? {
             came(cursor.position_us());

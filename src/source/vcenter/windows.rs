@@ -23,7 +23,7 @@ use crate::limits::{
 use crate::pipeline::budget::Permit;
 use crate::source::{PageFacts, Verdict};
 use crate::vim::decode::salvage;
-use crate::vim::soap::{EventFilterSpec, EventMark, format_us};
+use crate::vim::soap::{EventFilterSpec, EventMark, SoapError, format_us};
 use crate::vim::{DecodeError, PageBody};
 
 #[derive(Debug)]
@@ -71,7 +71,22 @@ impl Windows {
         let likely_us = self.width_us.map(|width_us| begin_us + width_us);
         let mut end_us = likely_us.filter(|end_us| *end_us < self.known_us(link)).or(self.end_us);
         loop {
-            let Some((body, permit)) = self.query(link, begin_us, end_us).await? else {
+            let span_us = end_us.unwrap_or(open_end_us) - begin_us;
+            let divisible = span_us > GAP_END_MIN.as_micros() as i64;
+            let half_us = begin_us + span_us / 2;
+            let answer = match self.query(link, begin_us, end_us).await {
+                Err(Trouble::Soap(SoapError::TooLarge { .. })) if divisible => {
+                    end_us = Some(half_us);
+                    continue;
+                }
+                Err(Trouble::Soap(error @ SoapError::Timeout { .. })) => {
+                    // Less may be quicker.
+                    self.width_us = Some((span_us / 2).max(1));
+                    return Err(error.into());
+                }
+                answer => answer?,
+            };
+            let Some((body, permit)) = answer else {
                 let narrowed = end_us != self.end_us;
                 self.fits(begin_us, end_us, 0, link.settings.page_events);
                 // An answer may be cut before it is rid of what the user may not read: newer events that he may not may hide older ones.
@@ -81,12 +96,9 @@ impl Windows {
                 }
                 return Ok(if narrowed { Step::Page { full: true } } else { Step::Empty });
             };
-            let span_us = end_us.unwrap_or(open_end_us) - begin_us;
-            let divisible = span_us > GAP_END_MIN.as_micros() as i64;
             let events = salvage::count_events(body.wire, &body.bytes);
             let overfull = events >= link.settings.page_events;
             if overfull && divisible {
-                let half_us = begin_us + span_us / 2;
                 end_us = Some(likely_us.map_or(half_us, |likely_us| half_us.min(likely_us)));
                 continue;
             }
@@ -96,7 +108,7 @@ impl Windows {
             }
             match self.decode(link, &body, permit).await? {
                 Err(_) if divisible => {
-                    end_us = Some(begin_us + span_us / 2);
+                    end_us = Some(half_us);
                     continue;
                 }
                 Err(error) => {
@@ -185,7 +197,8 @@ impl Windows {
         singles.sort_by_key(|bytes| salvage::mark(wire, bytes).map(|mark| mark.key as u32));
         for bytes in singles {
             let single = PageBody { wire, bytes };
-            match self.decode(link, &single, Permit::default()).await? {
+            let room = link.take(batch_bytes(single.bytes.len()));
+            match self.decode(link, &single, room).await? {
                 Ok(facts) => _ = cursor.note_window(link, facts),
                 Err(error) => self.poison(link, cursor, single, error).await?,
             }

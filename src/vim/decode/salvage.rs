@@ -1,11 +1,16 @@
 //! What can be told of events that cannot be decoded.
 
+use std::ops::Range;
+
 use bytes::Bytes;
 use memchr::memmem;
 
 use super::array;
 use crate::vim::Wire;
 use crate::vim::soap::{EventMark, parse_us};
+
+/// The end of the closing tag of an event in SOAP.
+const EVENT_END: &[u8] = b"returnval>";
 
 /// The createdTime of the first event in a page that cannot be decoded, microseconds since 1970 UTC, if that much can be read.
 pub fn created_us(wire: Wire, body: &[u8]) -> Option<i64> {
@@ -40,7 +45,7 @@ fn value<'a>(body: &'a [u8], name: &[u8]) -> Option<&'a [u8]> {
 /// The events in a page, without decoding it.
 pub fn count_events(wire: Wire, body: &[u8]) -> usize {
     match wire {
-        Wire::Soap => closing_tags(body).count(),
+        Wire::Soap => closing_tags(body, EVENT_END).count(),
         Wire::ViJson => {
             let mut events = 0;
             array::items(body, |_| events += 1);
@@ -53,11 +58,16 @@ pub fn count_events(wire: Wire, body: &[u8]) -> usize {
 pub fn singles(wire: Wire, body: &Bytes) -> Vec<Bytes> {
     match wire {
         Wire::Soap => {
-            let ends: Vec<usize> = closing_tags(body).collect();
-            let (Some(head), Some(last)) = (opening_tag(body), ends.last()) else { return Vec::new() };
+            let Some(head) = opening_tag(body) else { return Vec::new() };
+            let tail = closing_tags(body, b"Response>").last().map_or(body.len(), |tag| tag.start);
+            let mut ends: Vec<usize> = closing_tags(body, EVENT_END).map(|tag| tag.end).collect();
+            // What is left behind the last of them is one whose end is broken.
+            if ends.last().is_some_and(|end| !body[*end..tail.max(*end)].trim_ascii().is_empty()) {
+                ends.push(tail);
+            }
             let starts = std::iter::once(head).chain(ends.iter().copied());
-            let events = starts.zip(&ends).map(|(start, end)| &body[start..*end]);
-            events.map(|event| [&body[..head], event, &body[*last..]].concat().into()).collect()
+            let events = starts.zip(&ends).map(|(start, end)| body[start..*end].trim_ascii());
+            events.map(|event| [&body[..head], event, &body[tail..]].concat().into()).collect()
         }
         Wire::ViJson => {
             let mut singles = Vec::new();
@@ -73,15 +83,15 @@ fn opening_tag(body: &[u8]) -> Option<usize> {
     name.map(|at| at - prefix(&body[..at])).find_map(|at| body[..at].ends_with(b"<").then(|| at - 1))
 }
 
-/// Behind the closing `returnval` tags, whatever their prefix.
-fn closing_tags(body: &[u8]) -> impl Iterator<Item = usize> {
-    const NAME: &[u8] = b"returnval>";
-    memmem::find_iter(body, NAME)
-        .filter(|at| body[..at - prefix(&body[..*at])].ends_with(b"</"))
-        .map(|at| at + NAME.len())
+/// Where the closing tags are whose name ends in `name`, which ends in `>`; whatever their prefix.
+fn closing_tags<'a>(body: &'a [u8], name: &'a [u8]) -> impl Iterator<Item = Range<usize>> {
+    memmem::find_iter(body, name).filter_map(move |at| {
+        let before = &body[..at - prefix(&body[..at])];
+        before.ends_with(b"</").then(|| before.len() - 2..at + name.len())
+    })
 }
 
-/// Bytes of the namespace prefix that ends here, its colon included.
+/// Bytes of a name that end here, its namespace prefix and colon included.
 fn prefix(before: &[u8]) -> usize {
     before.iter().rev().take_while(|byte| byte.is_ascii_alphanumeric() || **byte == b':').count()
 }
@@ -115,10 +125,18 @@ mod tests {
         check("", &[]);
         check("<r><returnval/></r>", &[]);
         check(
-            "<?xml?><r xmlns:v='returnval'>\n<v:returnval x='1'><k>1</v:returnval> <v:returnval>2</v:returnval></r>",
+            "<?xml?><r xmlns:v='returnval'>\n<v:returnval x='1'><k>1</v:returnval> <v:returnval>2</v:returnval></v:aResponse></r>",
             &[
-                "<?xml?><r xmlns:v='returnval'>\n<v:returnval x='1'><k>1</v:returnval></r>",
-                "<?xml?><r xmlns:v='returnval'>\n <v:returnval>2</v:returnval></r>",
+                "<?xml?><r xmlns:v='returnval'>\n<v:returnval x='1'><k>1</v:returnval></v:aResponse></r>",
+                "<?xml?><r xmlns:v='returnval'>\n<v:returnval>2</v:returnval></v:aResponse></r>",
+            ],
+        );
+        // The end of the last one is broken.
+        check(
+            "<aResponse><returnval>1</returnval><returnval>2</returnvl></aResponse>",
+            &[
+                "<aResponse><returnval>1</returnval></aResponse>",
+                "<aResponse><returnval>2</returnvl></aResponse>",
             ],
         );
         check(r#"[{"key":1,"x":[1,2]}, {"key":2}]"#, &[r#"[{"key":1,"x":[1,2]}]"#, r#"[{"key":2}]"#]);

@@ -84,9 +84,13 @@ pub struct World {
     /// What the client must never do, and did.
     pub violations: Vec<String>,
     pub latency: Duration,
+    /// Events of the largest answer to a query: a larger one is refused.
+    pub query_max: usize,
     /// Events that each page was asked for.
     pub asked: Vec<usize>,
+    /// vCenter's clock.
     pub clock_ahead_us: i64,
+    pub router_clock_ahead_us: i64,
     /// A collector may be there whose name never arrived, or that could not be destroyed.
     leaky: bool,
     /// How many collectors were ever open at once.
@@ -118,8 +122,10 @@ impl Fake {
             collectors_max: 32,
             violations: Vec::new(),
             latency: Duration::from_millis(2),
+            query_max: usize::MAX,
             asked: Vec::new(),
             clock_ahead_us: 0,
+            router_clock_ahead_us: 0,
             leaky: false,
             collectors_peak: 0,
         })))
@@ -436,6 +442,9 @@ impl EventApi for Fake {
                 .filter(|event| event.readable)
                 .take(spec.max_count.unwrap_or(1_000) as usize)
                 .collect();
+            if events.len() > world.query_max {
+                return Err(SoapError::TooLarge { method: "QueryEvents", limit: 64 << 20 });
+            }
             Ok((!events.is_empty()).then(|| envelope("QueryEvents", &events)))
         })
         .await

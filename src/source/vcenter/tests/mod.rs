@@ -73,7 +73,10 @@ impl Run {
         let status = Arc::new(Status::default());
         let clock: Clock = {
             let fake = fake.clone();
-            Arc::new(move || fake.world().now_us())
+            Arc::new(move || {
+                let world = fake.world();
+                world.now_us() + world.router_clock_ahead_us
+            })
         };
         let link = Link::new(fake.clone(), "vc".to_string(), settings, intake, Arc::clone(&status), clock);
         let (shutdown, mut stop) = watch::channel(false);

@@ -190,3 +190,21 @@ async fn a_sweep_ends_although_the_clock_was_set_back() {
     assert!(calls < 1_000, "{calls} in ten minutes without an event");
     run.stop().await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn what_is_late_is_swept_up_although_the_routers_clock_was_set() {
+    for hours in [-1, 1] {
+        let fake = Fake::new();
+        let run = Run::start(fake.clone(), settings());
+        sleep(Duration::from_secs(1)).await;
+        fake.world().router_clock_ahead_us = hours * 3_600_000_000;
+        {
+            let mut world = fake.world();
+            world.append();
+            world.append().visible_us += 20_000_000;
+            world.append();
+        }
+        run.caught_up(3 * MINUTE).await;
+        run.stop().await;
+    }
+}

@@ -84,3 +84,63 @@ async fn windows_of_time_do_not_run_ahead_of_the_present() {
     assert_eq!(overtaken, 0);
     run.stop().await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_that_is_too_large_is_asked_for_in_parts() {
+    let fake = Fake::new();
+    fake.world().set_next_key(i32::MIN + 1);
+    fake.world().query_max = 7;
+    let run = Run::start(fake.clone(), settings());
+    sleep(Duration::from_secs(2)).await;
+    for _ in 0..200 {
+        fake.world().append();
+        sleep(Duration::from_micros(100)).await;
+    }
+    run.caught_up(MINUTE).await;
+    run.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_new_session_does_not_begin_where_the_run_began() {
+    let fake = Fake::new();
+    fake.world().set_next_key(i32::MAX - 99);
+    let run = Run::start(fake.clone(), settings());
+    for _ in 0..130 {
+        fake.world().append();
+        sleep(Duration::from_secs(10)).await;
+    }
+    run.caught_up(MINUTE).await;
+    let before = run.delivered.lock().unwrap().duplicates;
+    fake.world().kill_session();
+    fake.world().append();
+    run.caught_up(MINUTE).await;
+    // The overlap has some twelve.
+    let again = run.delivered.lock().unwrap().duplicates - before;
+    assert!(again < 50, "{again} events were read again");
+    run.stop().await;
+}
+
+/// Nothing has told it yet that collectors return nothing.
+#[tokio::test(start_paused = true)]
+async fn a_sweep_at_the_beginning_of_a_session_reads_by_windows_too() {
+    // Whether the sweep comes before the reader has found out is a matter of chance.
+    for _ in 0..8 {
+        let fake = Fake::new();
+        fake.world().set_next_key(i32::MIN + 1);
+        let run = Run::start(fake.clone(), settings());
+        sleep(Duration::from_secs(1)).await;
+        fake.world().append();
+        fake.world().append().visible_us += 30_000_000;
+        sleep(Duration::from_secs(5)).await;
+        fake.world().append();
+        sleep(Duration::from_secs(53)).await;
+        assert_eq!(run.count(), 2, "the late one is behind what was read");
+        // The first sweep is due while there is no session.
+        fake.world().latency = Duration::from_secs(1);
+        fake.world().kill_session();
+        sleep(Duration::from_secs(3)).await;
+        fake.world().latency = Duration::from_millis(2);
+        run.caught_up(5 * MINUTE).await;
+        run.stop().await;
+    }
+}
