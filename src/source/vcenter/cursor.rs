@@ -23,6 +23,7 @@ use tokio::sync::mpsc;
 
 use super::api::EventApi;
 use super::link::{Link, Object, Trouble};
+use super::mark::Mark;
 use crate::limits::{
     CAREFUL_EVENTS_BEYOND, CAREFUL_PAGES_BACK, CLOCK_SLACK, OVERLAP_MIN, PAGE_EVENTS_UNSEEN,
     PAGE_LITTLE_BYTES, PAGE_RESERVE_BYTES, PAGES_QUEUED_MAX, PARTIAL_EVENT_BYTES, VERDICT_WAIT, batch_bytes,
@@ -110,6 +111,7 @@ pub(super) struct Cursor {
     floor_us: i64,
     end_us: Option<i64>,
     position_us: i64,
+    mark: Mark,
     last_key: Option<i32>,
     /// Where this collector began.
     begun_us: i64,
@@ -155,6 +157,7 @@ impl Cursor {
             floor_us: begin_us,
             end_us,
             position_us: begin_us,
+            mark: Mark::default(),
             last_key: None,
             begun_us: begin_us,
             recent_us: VecDeque::with_capacity(CAREFUL_PAGES_BACK),
@@ -433,6 +436,7 @@ impl Cursor {
 
     /// Acts on the verdicts that are there.
     pub fn take_verdicts<A: EventApi>(&mut self, link: &Link<A>) {
+        self.publish(link);
         while let Ok(verdict) = self.verdicts.1.try_recv() {
             self.note(verdict);
         }
@@ -473,7 +477,17 @@ impl Cursor {
     pub fn note_window<A: EventApi>(&mut self, link: &Link<A>, facts: PageFacts) -> bool {
         let before_us = self.position_us;
         self.decoded(link, facts);
+        self.publish(link);
         self.position_us > before_us
+    }
+
+    /// Tells the pipeline how far reading has come, as far as it has all that came before.
+    fn publish<A: EventApi>(&mut self, link: &Link<A>) {
+        if self.live
+            && let Some(us) = self.mark.came(link, self.position_us)
+        {
+            link.started().progress.position_us.store(us, Relaxed);
+        }
     }
 
     fn careful_read(&mut self, newest_us: i64, events: usize) {
@@ -491,7 +505,6 @@ impl Cursor {
             if self.live {
                 link.passed(self.position_us, to_us, self.last_key);
                 link.status.newest_us.store(to_us, Relaxed);
-                link.started().progress.position_us.store(to_us, Relaxed);
             }
             self.position_us = to_us;
             self.fruitless = 0;

@@ -13,7 +13,7 @@ use super::api::{EventApi, Waker};
 use super::patience::Patience;
 use super::status::{Method, State, Status};
 use crate::config::{EventFilter, Recursion, Vcenter};
-use crate::limits::{COLLECTORS_MAX, ROOM_WAIT_TOLD};
+use crate::limits::{CLOCK_SLACK, COLLECTORS_MAX, ROOM_WAIT_TOLD};
 use crate::pipeline::budget::Permit;
 use crate::source::{Closed, Intake, Page, Start, Verdict};
 use crate::telemetry::paced::Paced;
@@ -52,17 +52,19 @@ impl Trouble {
     pub fn end(&self) -> Option<End> {
         match self {
             Trouble::Closed(_) => Some(End::Closed),
-            Trouble::Soap(error) => {
-                let create = matches!(error, SoapError::Fault { method: "CreateCollectorForEvents", .. });
-                let of_no_use = match error.fault()? {
-                    FaultKind::NotAuthenticated => true,
-                    // It has as many collectors as it may have, and those that nobody knows of any more go with it.
-                    FaultKind::InvalidState => create,
-                    _ => false,
-                };
-                of_no_use.then(|| End::Session(error.to_string()))
+            Trouble::Soap(error) if error.fault() == Some(FaultKind::NotAuthenticated) => {
+                Some(End::Session(error.to_string()))
             }
+            Trouble::Soap(_) => None,
         }
+    }
+
+    /// The end of a session that has as many collectors as it may have: those that nobody knows of any more go with it.
+    pub fn session_full(&self) -> Option<End> {
+        let Trouble::Soap(error @ SoapError::Fault { method: "CreateCollectorForEvents", .. }) = self else {
+            return None;
+        };
+        (error.fault() == Some(FaultKind::InvalidState)).then(|| End::Session(error.to_string()))
     }
 }
 
@@ -167,6 +169,13 @@ impl<A: EventApi> Link<A> {
     pub fn vcenter_now_us(&self) -> i64 {
         let known = *self.vcenter_clock.lock().unwrap_or_else(PoisonError::into_inner);
         known.map_or_else(|| self.now_us(), |(at, us)| us + at.elapsed().as_micros() as i64)
+    }
+
+    /// Whether the router's clock was set, or stood still, since vCenter's was asked for.
+    pub fn clock_slipped(&self) -> bool {
+        let offset_us = self.vcenter_now_us() - self.now_us();
+        let slipped_us = offset_us - self.status.clock_offset_us.load(Relaxed);
+        slipped_us.unsigned_abs() > CLOCK_SLACK.as_micros() as u64
     }
 
     /// vCenter's clock was asked for: its answer is taken to be of the middle of the call that began at `asked` and ended now.

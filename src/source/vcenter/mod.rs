@@ -21,6 +21,7 @@ mod backoff;
 mod cursor;
 mod gap;
 mod link;
+mod mark;
 mod pace;
 mod patience;
 mod reader;

@@ -161,7 +161,7 @@ impl Reader {
 
     /// Says what failed and waits; the end of the session where it is of no more use.
     async fn failed<A: EventApi>(&mut self, link: &Link<A>, trouble: Trouble) -> Option<End> {
-        if let Some(end) = trouble.end() {
+        if let Some(end) = trouble.end().or(trouble.session_full()) {
             return Some(end);
         }
         self.failures += 1;

@@ -114,7 +114,7 @@ pub(super) async fn monitor<A: EventApi>(link: &Link<A>) -> End {
                 let known = Instant::now();
                 link.note(|marks| marks.latest = Some((mark, known)));
             }
-            if clock_known.elapsed() >= CLOCK_INTERVAL {
+            if clock_known.elapsed() >= CLOCK_INTERVAL || link.clock_slipped() {
                 measure_clock(link).await?;
                 clock_known = Instant::now();
             }

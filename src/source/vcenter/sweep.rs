@@ -20,6 +20,7 @@ use super::backoff::Backoff;
 use super::cursor::{Cursor, Step};
 use super::gap;
 use super::link::{End, Link, Trouble};
+use super::mark::Mark;
 use super::windows::Windows;
 use crate::config::Sweep;
 use crate::limits::{ORDERED_POLL, OVERLAP_MIN, SWEEP_REST, SWEEP_REST_MAX, TIME_RENDERING};
@@ -81,7 +82,7 @@ impl Sweeper {
         };
         let Err(trouble) = swept else { return Ok(()) };
         tracing::debug!(source = %link.name, error = %trouble, "a sweep was broken off");
-        trouble.end().map_or(Ok(()), Err)
+        trouble.end().or(trouble.session_full()).map_or(Ok(()), Err)
     }
 
     async fn sweep<A: EventApi>(&mut self, link: &Link<A>, sweep: Sweep) -> Result<(), Trouble> {
@@ -89,15 +90,19 @@ impl Sweeper {
         let fresh = link.fresh();
         let end_us = fresh.created_us;
         let left_us = left_after(end_us, link.vcenter_now_us(), late_us);
+        let unswept_us = &link.started().progress.unswept_us;
         if let Some(begin_us) = begin(link, end_us) {
             let overlap_us = OVERLAP_MIN.as_micros() as i64;
             let begin_us = begin_us.max(self.came_us.saturating_sub(overlap_us));
+            // It counts as swept for a router that starts anew, too.
             let mut mark = Mark::default();
             self.goal_us = end_us - late_us;
             let came = |at_us: i64| {
                 self.came_us = self.came_us.max(at_us.min(self.goal_us));
-                if at_us <= self.goal_us {
-                    mark.came(link, at_us - overlap_us);
+                if at_us <= self.goal_us
+                    && let Some(swept_us) = mark.came(link, at_us - overlap_us)
+                {
+                    unswept_us.fetch_max(swept_us, Relaxed);
                 }
             };
             read_again(link, begin_us, fresh, came).await?;
@@ -110,28 +115,8 @@ impl Sweeper {
         // Unless the cursor moved meanwhile: then the sweep goes on from the same place.
         let moved = link.fresh() != fresh;
         let swept_us = if moved { left_us.min(end_us) } else { left_us };
-        link.started().progress.unswept_us.fetch_max(swept_us, Relaxed);
+        unswept_us.fetch_max(swept_us, Relaxed);
         Ok(())
-    }
-}
-
-/// How far a sweep came when so many pages had been handed on: it counts as swept for a router that starts anew, too, once a checkpoint would know of all
-/// of them.
-#[derive(Debug, Default)]
-struct Mark {
-    awaited: Option<(u64, i64)>,
-}
-
-impl Mark {
-    fn came<A: EventApi>(&mut self, link: &Link<A>, at_us: i64) {
-        match self.awaited {
-            None => self.awaited = Some((link.pages_pushed(), at_us)),
-            Some((pages, _)) if link.pages_ordered() < pages => {}
-            Some((_, swept_us)) => {
-                link.started().progress.unswept_us.fetch_max(swept_us, Relaxed);
-                self.awaited = None;
-            }
-        }
     }
 }
 
@@ -164,7 +149,8 @@ async fn read_again<A: EventApi>(
 ) -> Result<(), Trouble> {
     let mut cursor = Cursor::window(begin_us, to.created_us, link.settings.page_events as u32);
     // A new session finds out only with the next event that collectors return nothing any more.
-    if link.by_windows() || to.key < 0 {
+    let latest = link.marks().latest.map(|(mark, _)| mark);
+    if link.by_windows() || to.key < 0 || latest.is_some_and(|mark| mark.key < 0) {
         let mut windows = Windows::between(begin_us, to.created_us);
         while let Step::Page { .. } = windows.step(link, &mut cursor).await? {
             came(cursor.position_us());

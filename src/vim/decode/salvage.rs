@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use bytes::Bytes;
-use memchr::memmem;
+use memchr::{memchr, memmem};
 
 use super::array;
 use crate::vim::Wire;
@@ -58,11 +58,13 @@ pub fn count_events(wire: Wire, body: &[u8]) -> usize {
 pub fn singles(wire: Wire, body: &Bytes) -> Vec<Bytes> {
     match wire {
         Wire::Soap => {
-            let Some(head) = opening_tag(body) else { return Vec::new() };
-            let tail = closing_tags(body, b"Response>").last().map_or(body.len(), |tag| tag.start);
-            let mut ends: Vec<usize> = closing_tags(body, EVENT_END).map(|tag| tag.end).collect();
+            let Some(head) = first_event(body) else { return Vec::new() };
+            let mut ends: Vec<usize> =
+                closing_tags(body, EVENT_END).map(|tag| tag.end).filter(|end| *end > head).collect();
+            let Some(last) = ends.last().copied() else { return Vec::new() };
+            let tail = closing_tags(&body[last..], b"Response>").last().map_or(last, |tag| last + tag.start);
             // What is left behind the last of them is one whose end is broken.
-            if ends.last().is_some_and(|end| !body[*end..tail.max(*end)].trim_ascii().is_empty()) {
+            if !body[last..tail].trim_ascii().is_empty() {
                 ends.push(tail);
             }
             let starts = std::iter::once(head).chain(ends.iter().copied());
@@ -77,10 +79,16 @@ pub fn singles(wire: Wire, body: &Bytes) -> Vec<Bytes> {
     }
 }
 
-/// Where the first `returnval` tag begins, whatever its prefix.
-fn opening_tag(body: &[u8]) -> Option<usize> {
-    let name = memmem::find_iter(body, b"returnval");
-    name.map(|at| at - prefix(&body[..at])).find_map(|at| body[..at].ends_with(b"<").then(|| at - 1))
+/// Where the first event begins: behind the opening tag of the response, or else with the first `returnval` tag, whatever its prefix.
+fn first_event(body: &[u8]) -> Option<usize> {
+    let opening = |name: &'static [u8]| {
+        let mut tags = memmem::find_iter(body, name).map(|at| at - prefix(&body[..at]));
+        tags.find(|start| body[..*start].ends_with(b"<"))
+    };
+    match opening(b"Response") {
+        Some(start) => memchr(b'>', &body[start..]).map(|end| start + end + 1),
+        None => opening(b"returnval").map(|start| start - 1),
+    }
 }
 
 /// Where the closing tags are whose name ends in `name`, which ends in `>`; whatever their prefix.
@@ -131,14 +139,20 @@ mod tests {
                 "<?xml?><r xmlns:v='returnval'>\n<v:returnval>2</v:returnval></v:aResponse></r>",
             ],
         );
-        // The end of the last one is broken.
+        // The end of the last one is broken, or the beginning of the first.
+        let broken =
+            "<s:aResponse a='1'>\n<returnval>1</returnval> <returnval>2</returnvl> </s:aResponse></b>";
+        let single = |event: &str| format!("<s:aResponse a='1'>{event}</s:aResponse></b>");
+        check(broken, &[&single("<returnval>1</returnval>"), &single("<returnval>2</returnvl>")]);
+        let broken = broken.replace("</returnvl>", "</returnval>").replace("<returnval>1", "<returnvl>1");
+        check(&broken, &[&single("<returnvl>1</returnval>"), &single("<returnval>2</returnval>")]);
+        let odd = "<bResponse/></returnval><aResponse></x>";
+        check(odd, &[odd]);
         check(
-            "<aResponse><returnval>1</returnval><returnval>2</returnvl></aResponse>",
-            &[
-                "<aResponse><returnval>1</returnval></aResponse>",
-                "<aResponse><returnval>2</returnvl></aResponse>",
-            ],
+            "<xResponse></xResponse><returnval>1</returnval>2",
+            &["<xResponse></xResponse><returnval>1</returnval>2"],
         );
+        check("</returnval></returnval><aResponse", &[]);
         check(r#"[{"key":1,"x":[1,2]}, {"key":2}]"#, &[r#"[{"key":1,"x":[1,2]}]"#, r#"[{"key":2}]"#]);
     }
 
