@@ -107,7 +107,7 @@ pub(super) struct Link<A> {
     pub marks: Mutex<Marks>,
     /// Where the live cursor was when it last was so near to the present that something might yet become visible behind it.
     fresh: Mutex<EventMark>,
-    /// Whether keys are negative, so that collectors are of no use.
+    /// Whether the reader has found that keys are negative, so that collectors are of no use.
     by_windows: AtomicBool,
     clock: Clock,
     /// vCenter's time, microseconds since 1970 UTC, at a moment.
@@ -326,8 +326,9 @@ impl<A: EventApi> Link<A> {
         self.started().progress.pages_ordered.load(Relaxed)
     }
 
+    /// Whether reading goes by windows of time, or will as soon as the reader of a new session finds out.
     pub fn by_windows(&self) -> bool {
-        self.by_windows.load(Relaxed)
+        self.by_windows.load(Relaxed) || self.marks().latest.is_some_and(|(mark, _)| mark.key < 0)
     }
 
     pub fn set_by_windows(&self, by_windows: bool) {

@@ -97,6 +97,7 @@ impl Sessions {
     }
 }
 
+/// Asks for vCenter's clock.
 async fn measure_clock<A: EventApi>(link: &Link<A>) -> Result<(), Trouble> {
     let asked = Instant::now();
     let vcenter_us = link.call(Method::CurrentTime, link.api.current_time_us()).await?;

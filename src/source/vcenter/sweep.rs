@@ -148,9 +148,7 @@ async fn read_again<A: EventApi>(
     mut came: impl FnMut(i64),
 ) -> Result<(), Trouble> {
     let mut cursor = Cursor::window(begin_us, to.created_us, link.settings.page_events as u32);
-    // A new session finds out only with the next event that collectors return nothing any more.
-    let latest = link.marks().latest.map(|(mark, _)| mark);
-    if link.by_windows() || to.key < 0 || latest.is_some_and(|mark| mark.key < 0) {
+    if link.by_windows() || to.key < 0 {
         let mut windows = Windows::between(begin_us, to.created_us);
         while let Step::Page { .. } = windows.step(link, &mut cursor).await? {
             came(cursor.position_us());
