@@ -7,7 +7,7 @@
 //!
 //! `cargo bench --bench deliver`
 
-#[path = "../tests/common/pages.rs"]
+#[path = "../tests/it/common/pages.rs"]
 mod pages;
 
 use std::collections::HashMap;

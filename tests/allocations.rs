@@ -1,4 +1,7 @@
 //! What a page takes from the heap on its way to the destinations: a number of allocations that does not depend on how many events it has.
+//!
+//! A binary of its own, beside `tests/it`: the counting allocator is global, and every other test
+//! would pay for it.
 
 #![allow(clippy::unwrap_used, unsafe_code)]
 

@@ -147,7 +147,7 @@ fn kind(kind_of: Kind, definitions: &mut Map<String, Value>) -> Value {
 const INTRODUCTION: &str = "\
 # Configuration
 
-<!-- Written by a test from the table in src/config/keys.rs: `UPDATE_DOCS=1 cargo test --test docs` writes it anew. -->
+<!-- Written by a test from the table in src/config/keys.rs: `UPDATE_DOCS=1 cargo test --test it docs::` rewrites it. -->
 
 The configuration is one YAML file. `event-router check --config F` says everything that is wrong with it, each with its line; `event-router schema` prints
 a JSON schema for editors ([config.schema.json](config.schema.json)). Ready-made files are in [examples](../examples).

@@ -75,7 +75,7 @@ metrics! {
 const MANUAL: &str = "\
 # Metrics
 
-<!-- Written by a test from the declarations in src/telemetry/metrics.rs: `UPDATE_DOCS=1 cargo test --test docs` writes it anew. -->
+<!-- Written by a test from the declarations in src/telemetry/metrics.rs: `UPDATE_DOCS=1 cargo test --test it docs::` rewrites it. -->
 
 `GET /metrics` on the [admin address](configuration.md#admin) is a Prometheus page. A counter begins at 0 with the process; a histogram has `_bucket`, `_sum`
 and `_count`. The label `source` is the source's name in the configuration, `destination` is `PROCESSOR`, for OpenFaaS

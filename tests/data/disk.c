@@ -1,5 +1,5 @@
 // A layer between a process and the C library (LD_PRELOAD), for tests: it sees every operation on the files of one folder, in order. It can write them
-// down, end the process before one of them, let them fail, and move the wall clock. tests/common/disk.rs builds and drives it.
+// down, end the process before one of them, let them fail, and move the wall clock. tests/it/common/disk.rs builds and drives it.
 //
 //   DISK_FOLDER    the folder whose files are meant
 //   DISK_CONTROL   a file with a `struct control`, shared with the test, which may change it at any time

@@ -1,0 +1,97 @@
+//! The admin listener from outside: what it shows, to whom, and that nobody can hold it up.
+
+use std::io::Write;
+use std::net::TcpStream;
+use std::time::Duration;
+
+use crate::common::http_get;
+use crate::common::router::Router;
+use crate::common::stack::Stack;
+use testbed::vcenter::Options;
+
+const LIMIT: Duration = Duration::from_secs(20);
+
+fn stack() -> Stack {
+    Stack::new(Options { backlog: 10, ..Options::default() }, &["mode: batched"])
+}
+
+#[test]
+fn clients_that_say_nothing_keep_nobody_out() {
+    let stack = stack();
+    let _router = stack.router("", "");
+    let mut mute: Vec<TcpStream> = (0..40).map(|_| TcpStream::connect(stack.admin).unwrap()).collect();
+    mute[0].write_all(b"GET /healthz HT").unwrap();
+    let (status, _) = http_get(stack.admin, "/healthz", LIMIT).unwrap();
+    assert_eq!(status, 200);
+}
+
+#[test]
+fn what_is_more_than_health_asks_for_credentials_and_shows_none() {
+    let stack = stack();
+    let bind = format!("bindAddress: {}", stack.admin);
+    let auth = format!("{bind}\n  auth:\n    username: operator\n    password: s3cret-of-the-listener");
+    let config = stack.config("", "").replace(&bind, &auth);
+    let router = Router::start(stack.folder.path(), stack.admin, &config);
+    stack.targets[0].wait_for(10, LIMIT);
+    let get = |path: &str, password: Option<&str>| {
+        let client = reqwest::Client::builder().no_proxy().build().unwrap();
+        let request = client.get(format!("http://{}{path}", stack.admin));
+        let request = match password {
+            Some(password) => request.basic_auth("operator", Some(password)),
+            None => request,
+        };
+        stack.runtime.block_on(async {
+            let answer = request.send().await.unwrap();
+            (answer.status().as_u16(), answer.text().await.unwrap())
+        })
+    };
+    for path in ["/healthz", "/readyz"] {
+        assert_eq!(get(path, None).0, 200, "{path}");
+    }
+    for path in ["/metrics", "/stats"] {
+        assert_eq!(get(path, None).0, 401, "{path}");
+        assert_eq!(get(path, Some("wrong")).0, 401, "{path}");
+        let (status, body) = get(path, Some("s3cret-of-the-listener"));
+        assert_eq!(status, 200, "{path}");
+        assert!(body.contains("event"), "{path}: {body}");
+    }
+    let secrets = ["s3cret-of-the-listener", &Options::default().password];
+    let shown = [
+        get("/metrics", Some(secrets[0])).1,
+        get("/stats", Some(secrets[0])).1,
+        get("/readyz", None).1,
+        router.stderr().text(),
+        router.stdout().text(),
+    ];
+    for secret in secrets {
+        assert!(shown.iter().all(|text| !text.contains(secret)), "{secret} is shown");
+    }
+}
+
+#[test]
+fn https_is_served_with_the_configured_certificate_and_http_is_not() {
+    let stack = stack();
+    let made = rcgen::generate_simple_self_signed(vec!["127.0.0.1".to_owned()]).unwrap();
+    let (cert, key) = (stack.folder.path().join("admin.pem"), stack.folder.path().join("admin.key"));
+    std::fs::write(&cert, made.cert.pem()).unwrap();
+    std::fs::write(&key, made.signing_key.serialize_pem()).unwrap();
+    let bind = format!("bindAddress: {}", stack.admin);
+    let tls = |key: &std::path::Path| {
+        let tls = format!("{bind}\n  tls:\n    certFile: {}\n    keyFile: {}", cert.display(), key.display());
+        stack.config("", "").replace(&bind, &tls)
+    };
+    let mut router = Router::spawn(stack.folder.path(), stack.admin, &tls(&key));
+    stack.targets[0].wait_for(10, LIMIT);
+    let root = reqwest::Certificate::from_pem(made.cert.pem().as_bytes()).unwrap();
+    let client = reqwest::Client::builder().no_proxy().tls_certs_only([root]).build().unwrap();
+    let url = format!("https://{}/metrics", stack.admin);
+    let body = stack.runtime.block_on(async { client.get(url).send().await.unwrap().text().await.unwrap() });
+    assert!(body.contains("event_router_source_events_total"), "{body}");
+    assert!(http_get(stack.admin, "/metrics", LIMIT).is_err(), "no plain HTTP");
+    assert_eq!(router.terminate(LIMIT).code(), Some(0));
+
+    // Not a key: said at the start.
+    let mut router = Router::spawn(stack.folder.path(), stack.admin, &tls(&cert));
+    assert_eq!(router.wait(LIMIT).code(), Some(2));
+    assert!(router.stderr().contains("keyFile"), "{}", router.stderr().text());
+}

@@ -1,0 +1,78 @@
+//! What the black-box tests share: real peers, the router as a process, and waiting for a condition.
+//!
+//! INVARIANT: no child process outlives its test. Each wrapper kills on drop, and vcsim also ends with its standard input.
+//!
+//! Everything here blocks: a test of processes needs no runtime, and an async one can call it from `spawn_blocking`.
+
+pub mod child;
+pub mod disk;
+pub mod golden;
+pub mod pages;
+pub mod peer;
+pub mod router;
+pub mod seed;
+pub mod small_disk;
+pub mod stack;
+pub mod transactions;
+pub mod vcsim;
+
+use std::io::{Read, Write};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::time::{Duration, Instant};
+
+/// How often a condition is looked at: short against any limit, long against what a look costs.
+const POLL_INTERVAL: Duration = Duration::from_millis(20);
+
+/// Most of one answer to [`http_get`]: a metrics page has tens of KiB.
+const ANSWER_BYTES_MAX: u64 = 16 * 1024 * 1024;
+
+/// Waits until `condition` holds; false when it did not within `limit`. It is looked at once more after the limit, so
+/// that a machine that stalls for longer than that does not fail a test.
+pub fn wait_until(limit: Duration, mut condition: impl FnMut() -> bool) -> bool {
+    let end = Instant::now() + limit;
+    loop {
+        let last = Instant::now() >= end;
+        if condition() {
+            return true;
+        }
+        if last {
+            return false;
+        }
+        std::thread::sleep(POLL_INTERVAL);
+    }
+}
+
+/// An address on loopback that nobody listens on now. Another process may take it before the caller does; where a server
+/// can take port 0 and say which it got, let it.
+pub fn free_address() -> SocketAddr {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("bind a port on loopback");
+    listener.local_addr().expect("a bound listener has an address")
+}
+
+/// Status and body of a GET, or the reason why there is none.
+pub fn http_get(address: SocketAddr, path: &str, limit: Duration) -> std::io::Result<(u16, String)> {
+    http_get_with(address, path, "", limit)
+}
+
+/// As [`http_get`], with more header lines, each with its `\r\n`.
+pub fn http_get_with(
+    address: SocketAddr,
+    path: &str,
+    headers: &str,
+    limit: Duration,
+) -> std::io::Result<(u16, String)> {
+    let mut stream = TcpStream::connect_timeout(&address, limit)?;
+    stream.set_read_timeout(Some(limit))?;
+    stream.set_write_timeout(Some(limit))?;
+    // HTTP/1.0: the answer ends with the connection and is never chunked. In one write, so that a server that answers
+    // early cannot close on the rest of it.
+    stream.write_all(format!("GET {path} HTTP/1.0\r\nHost: {address}\r\n{headers}\r\n").as_bytes())?;
+    let mut answer = Vec::new();
+    stream.take(ANSWER_BYTES_MAX).read_to_end(&mut answer)?;
+    let answer = String::from_utf8_lossy(&answer);
+    let status = answer.split(' ').nth(1).and_then(|status| status.parse().ok());
+    match (status, answer.split_once("\r\n\r\n")) {
+        (Some(status), Some((_, body))) => Ok((status, body.to_owned())),
+        _ => Err(std::io::Error::other(format!("not an HTTP answer: {answer:?}"))),
+    }
+}

@@ -1,0 +1,190 @@
+//! Dead letters from outside: of a router that runs and of one that does not, listed, shown, delivered once more, dropped.
+
+use std::os::unix::fs::PermissionsExt;
+use std::process::{Command, Output};
+use std::time::Duration;
+
+use crate::common::router::Router;
+use crate::common::stack::Stack;
+use crate::common::wait_until;
+use serde_json::Value;
+use testbed::sink::Behavior;
+use testbed::vcenter::Options;
+
+const LIMIT: Duration = Duration::from_secs(60);
+
+/// One event a request, so that every event that is refused is a dead letter at once.
+const SETTINGS: &str = "mode: structured";
+
+fn dlq(stack: &Stack, args: &[&str]) -> Output {
+    let config = stack.folder.path().join("config.yaml");
+    Command::new(env!("CARGO_BIN_EXE_event-router"))
+        .arg("dlq")
+        .args(args)
+        .arg("--config")
+        .arg(config)
+        .env_remove("EVENT_ROUTER_CONFIG")
+        .output()
+        .unwrap()
+}
+
+fn text(output: &Output) -> String {
+    String::from_utf8(output.stdout.clone()).unwrap()
+}
+
+/// Stdout of a command that must succeed.
+#[track_caller]
+fn done(stack: &Stack, args: &[&str]) -> String {
+    let output = dlq(stack, args);
+    assert!(
+        output.status.success(),
+        "{args:?}: {}{}",
+        text(&output),
+        String::from_utf8_lossy(&output.stderr)
+    );
+    text(&output)
+}
+
+fn listed(stack: &Stack, args: &[&str]) -> Vec<Value> {
+    let lines = done(stack, &[&["list", "--json"], args].concat());
+    lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+/// A stack whose target has refused `events` events, that are all dead letters now, and takes what comes since.
+fn refused(events: u64) -> (Stack, Router) {
+    let stack = Stack::new(Options::default(), &[SETTINGS]);
+    stack.targets[0].sink.set(Behavior::status(400));
+    let router = stack.router("", "");
+    stack.vcenter.append(events);
+    let came = wait_until(LIMIT, || listed(&stack, &[]).len() as u64 == events);
+    assert!(came, "{:?}", listed(&stack, &[]));
+    stack.targets[0].sink.set(Behavior::default());
+    (stack, router)
+}
+
+#[test]
+fn dead_letters_of_a_running_router_are_replayed_and_dropped() {
+    let (stack, mut router) = refused(30);
+    let socket = stack.folder.path().join("data/control.sock");
+    assert_eq!(socket.metadata().unwrap().permissions().mode() & 0o777, 0o600);
+    assert_eq!(stack.targets[0].tally().unique, 0);
+
+    let first = &listed(&stack, &["--limit", "1"])[0];
+    assert_eq!(
+        (&first["destination"], &first["source"], &first["status"], &first["attempts"]),
+        (&"target-0".into(), &"vc".into(), &400.into(), &1.into()),
+    );
+    assert!(first["reason"].as_str().unwrap().contains("400"), "{first}");
+    let number = first["number"].to_string();
+    let id = first["id"].as_str().unwrap();
+
+    // By number and by id, for people and for programs, the same event.
+    let shown = done(&stack, &["show", &number]);
+    for part in ["target-0", id, "400", "first try", "\"specversion\":\"1.0\""] {
+        assert!(shown.contains(part), "{part} is not in {shown}");
+    }
+    let shown: Value = serde_json::from_str(&done(&stack, &["show", id, "--json"])).unwrap();
+    assert_eq!((&shown["event"]["id"], &shown["number"]), (&id.into(), &first["number"]));
+    assert_eq!(shown["event"]["subject"], shown["subject"]);
+
+    assert_eq!(done(&stack, &["replay", &number]), "1 delivered, 0 still dead letters\n");
+    assert_eq!((stack.targets[0].tally().unique, listed(&stack, &[]).len()), (1, 29));
+    let dropped = listed(&stack, &["--limit", "1"])[0]["id"].as_str().unwrap().to_owned();
+    assert_eq!(done(&stack, &["drop", &dropped]), "1 dropped\n");
+
+    // Again refused: it stays, with what it failed of this time.
+    stack.targets[0].sink.set(Behavior::status(422));
+    let output = dlq(&stack, &["replay", "--destination", "target-*", "--status", "400"]);
+    assert_eq!(output.status.code(), Some(1));
+    let lines = text(&output);
+    assert!(
+        lines.contains("failed again: ") && lines.ends_with("0 delivered, 28 still dead letters\n"),
+        "{lines}"
+    );
+    let again = listed(&stack, &["--status", "422"]);
+    assert_eq!((again.len(), &again[0]["attempts"]), (28, &2.into()));
+
+    stack.targets[0].sink.set(Behavior::default());
+    let ended = done(&stack, &["replay", "--all", "--json"]);
+    assert_eq!(ended.lines().filter(|line| line.contains(r#""ended":"delivered""#)).count(), 28, "{ended}");
+    assert!(listed(&stack, &[]).is_empty());
+    let report = stack.targets[0].report();
+    assert_eq!((report.total.unique, report.total.duplicates), (29, 0), "all but the one that was dropped");
+    assert_eq!(router.terminate(LIMIT).code(), Some(0), "{}", router.stderr().text());
+    assert!(!socket.exists());
+}
+
+#[test]
+fn dead_letters_of_a_stopped_router_are_replayed_and_dropped() {
+    let (stack, mut router) = refused(20);
+    assert_eq!(router.terminate(LIMIT).code(), Some(0), "{}", router.stderr().text());
+    // As a crash leaves it: a socket that nobody serves.
+    drop(std::os::unix::net::UnixListener::bind(stack.folder.path().join("data/control.sock")).unwrap());
+    let all = listed(&stack, &[]);
+    assert_eq!(all.len(), 20);
+    let subject = all[3]["subject"].as_str().unwrap();
+    let such = listed(&stack, &["--subject", subject]).len();
+    assert_eq!(done(&stack, &["drop", "--subject", subject, "--json"]), format!("{{\"dropped\":{such}}}\n"));
+    let left = 20 - such;
+    assert_eq!(done(&stack, &["replay", "--all"]), format!("{left} delivered, 0 still dead letters\n"));
+    assert_eq!(stack.targets[0].report().total.unique, left as u64);
+    assert!(listed(&stack, &[]).is_empty());
+
+    router.restart();
+    stack.vcenter.append(10);
+    stack.targets[0].wait_for(left as u64 + 10, LIMIT);
+    assert_eq!(stack.targets[0].report().total.duplicates, 0, "what was replayed is not delivered again");
+}
+
+#[test]
+fn a_target_that_is_gone_leaves_every_dead_letter() {
+    let (stack, _router) = refused(12);
+    stack.targets[0].sink.set(Behavior::status(503));
+    let output = dlq(&stack, &["replay", "--all"]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(text(&output).ends_with("0 delivered, 12 still dead letters\n"), "{}", text(&output));
+    stack.targets[0].sink.set(Behavior::default());
+    assert_eq!(done(&stack, &["replay", "--all"]), "12 delivered, 0 still dead letters\n");
+}
+
+#[test]
+fn the_table_is_for_people_and_each_filter_narrows_it() {
+    let (stack, _router) = refused(25);
+    let table = done(&stack, &["list"]);
+    let mut lines = table.lines();
+    let head = lines.next().unwrap();
+    for column in ["NUMBER", "LAST TRY", "DESTINATION", "SOURCE", "SUBJECT", "STATUS", "TRIES", "REASON"] {
+        assert!(head.contains(column), "{head}");
+    }
+    assert_eq!(lines.count(), 25);
+    for (args, expected) in [
+        (&["--destination", "target-0", "--source", "v?"][..], 25),
+        (&["--destination", "target-1"], 0),
+        (&["--reason", "400"], 25),
+        (&["--reason", "no such reason"], 0),
+        (&["--since", "1h"], 25),
+        (&["--until", "2020-01-01T00:00:00Z"], 0),
+        (&["3", "5", "77"], 2),
+        (&["--limit", "7"], 7),
+    ] {
+        assert_eq!(listed(&stack, args).len(), expected, "{args:?}");
+    }
+}
+
+#[test]
+fn what_is_asked_wrongly_changes_nothing_and_says_why() {
+    let (stack, _router) = refused(3);
+    for (args, part) in [
+        (&["drop"][..], "say which dead letters"),
+        (&["replay"], "say which dead letters"),
+        (&["replay", "--all", "--status", "400"], "exclude each other"),
+        (&["drop", "x"], "neither a number"),
+        (&["list", "--since", "yesterday"], "an age such as `2h`"),
+        (&["show", "99"], "no such dead letter"),
+    ] {
+        let output = dlq(&stack, args);
+        let error = String::from_utf8_lossy(&output.stderr);
+        assert!(!output.status.success() && error.contains(part), "{args:?}: {error}");
+    }
+    assert_eq!(listed(&stack, &[]).len(), 3);
+}

@@ -1,0 +1,108 @@
+//! What the store promises over `kill -9`, and of a file of which a byte has changed.
+
+use std::fs;
+use std::io::{BufRead, BufReader, Write as _};
+use std::path::Path;
+use std::process::Stdio;
+use std::time::Duration;
+
+use crate::common::child::ignored_test;
+use crate::common::seed;
+use crate::common::transactions::{BOUNDS, check, transaction};
+use event_router::durable::{DeadLetterFilter, Reader, Storage, Store, StoreError, Write};
+use rand::Rng;
+
+const DIRECTORY: &str = "EVENT_ROUTER_TEST_CRASH_DIRECTORY";
+
+/// Writes until it is killed; a line a transaction that was answered.
+#[test]
+#[ignore = "the process that another test here starts and kills"]
+fn writes_until_killed() {
+    let dir = std::env::var_os(DIRECTORY).expect("started by the test that kills it");
+    let mut store = Store::open_with(Path::new(&dir), BOUNDS).unwrap();
+    let first = store.load("vc-01").unwrap().map_or(1, |checkpoint| checkpoint.high_key.unwrap() as u32 + 1);
+    for n in first.. {
+        let writes = transaction(n, &store);
+        store.apply(&writes).unwrap();
+        // Begins a line of its own, whatever the harness has printed.
+        writeln!(std::io::stdout(), "\nanswered {n}").unwrap();
+    }
+}
+
+#[test]
+fn a_killed_process_loses_nothing_that_was_answered() {
+    let mut random = seed::random();
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().join("data");
+    let mut last = 0;
+    for round in 0..16 {
+        let mut child = ignored_test(module_path!(), "writes_until_killed")
+            .env(DIRECTORY, &data)
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines().map_while(Result::ok);
+        let answer = |line: String| line.strip_prefix("answered ").map(|n| n.parse::<u32>().unwrap());
+        // Every fourth is killed at a random moment of its start, the others somewhere in the transaction after a random one.
+        let wanted = if round % 4 == 3 { 0 } else { random.random_range(1..40) };
+        let mut answered = last;
+        for n in lines.by_ref().filter_map(answer).take(wanted) {
+            answered = n;
+        }
+        std::thread::sleep(Duration::from_micros(random.random_range(0..20_000)));
+        child.kill().unwrap();
+        child.wait().unwrap();
+        // What it could still say before it died.
+        answered = lines.filter_map(answer).last().unwrap_or(answered);
+        last = check(&data);
+        assert!(last == answered || last == answered + 1, "round {round}: answered {answered}, found {last}");
+    }
+    seed::tried(16, "kill -9 of the store");
+    assert!(last > 20, "the rounds wrote something: {last}");
+}
+
+/// Any byte of the file changed: an error that says so, or nothing that is read differs (free space, a byte of a page that no row uses).
+#[test]
+fn a_flipped_byte_is_loud_or_harmless() {
+    let mut random = seed::random();
+    let dir = tempfile::tempdir().unwrap();
+    let mut store = Store::open_with(&dir.path().join("data"), BOUNDS).unwrap();
+    for n in 1..=25 {
+        let mut writes = transaction(n, &store);
+        writes.push(Write::Imported { source: "vc-01".into(), path: "cp-vc-01.json".into(), resume_us: 1 });
+        store.apply(&writes).unwrap();
+    }
+    // A backup is one file without a log, so it can be read from wherever it lies.
+    let path = dir.path().join("state.db");
+    store.reader().backup(&path).unwrap();
+    let read = || -> Result<_, StoreError> {
+        let reader = Reader::open(dir.path())?;
+        reader.verify()?;
+        let letters = reader.dead_letters(&DeadLetterFilter::default())?;
+        let whole: Vec<_> =
+            letters.iter().map(|letter| reader.dead_letter(letter.row)).collect::<Result<_, _>>()?;
+        let position = (reader.sources()?, reader.load("vc-01")?, reader.imported("vc-01")?);
+        Ok((position, reader.spools()?, reader.peek("bus", 0, u64::MAX)?, letters, whole))
+    };
+    let expected = read().unwrap();
+    let original = fs::read(&path).unwrap();
+    let (mut loud, mut harmless) = (0, 0);
+    // Half of them in the first pages: the header, the schema, the inner nodes.
+    for round in 0..400 {
+        let end = if round % 2 == 0 { original.len() } else { original.len().min(24 * 8192) };
+        let at = random.random_range(0..end);
+        let mut changed = original.clone();
+        changed[at] ^= 1 << random.random_range(0..8);
+        fs::write(&path, changed).unwrap();
+        match read() {
+            Err(_) => loud += 1,
+            Ok(found) => {
+                assert!(found == expected, "byte {at} changed what is read, and nobody noticed");
+                harmless += 1;
+            }
+        }
+    }
+    println!("{loud} loud, {harmless} harmless");
+    seed::tried(400, "byte of the store flipped");
+    assert!(loud > 50, "flips in rows are noticed: {loud}");
+}

@@ -1,0 +1,386 @@
+//! A cell: the pipeline around one processor and a target that fails, from the first event to the replay of the dead letter.
+
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
+
+use event_router::config::{self, Admin, ClientTls, Config, HttpClient, State};
+use event_router::durable::{Payload, Reader, Store, codec};
+use event_router::pipeline::destination::Destinations;
+use event_router::pipeline::replay::{Ended, Replayed};
+use event_router::pipeline::route::{Reach, Route};
+use event_router::pipeline::run::{Parts, Pipeline};
+use event_router::processor::kubernetes::Cluster;
+use event_router::processor::{Fault, Processor};
+use event_router::source::{Intake, Start};
+use tokio::net::TcpListener;
+
+use super::column::{self, Column, Site};
+use super::script::{POISON, Row, Script, class, vm};
+use crate::common::pages::{self, Made, begin};
+use crate::common::wait_until;
+use crate::processors_support::{Act, Authority, Deaf, Target, narrow_listener, patient};
+
+/// Events of a cell; half of them are for each destination.
+const EVENTS: i32 = 40;
+/// What a condition may take on a machine that is busy with everything else.
+const LIMIT: Duration = Duration::from_secs(60);
+
+/// What stays for a whole cell: the place of the target, its mind, and the state of the router.
+struct Cell {
+    column: Column,
+    script: Arc<Mutex<Script>>,
+    listener: Arc<TcpListener>,
+    target: Option<Target>,
+    authority: Option<Authority>,
+    http: HttpClient,
+    concurrency: usize,
+    folder: tempfile::TempDir,
+    /// For Knative, with whether it answers.
+    api: Option<(Target, Arc<Mutex<bool>>)>,
+    run: Option<Run>,
+}
+
+/// One run of the router.
+struct Run {
+    pipeline: Pipeline,
+    intake: Intake,
+    processors: Vec<Arc<dyn Processor>>,
+    begun: Option<Start>,
+}
+
+/// Waits until `condition` holds.
+#[track_caller]
+fn until(what: &str, condition: impl FnMut() -> bool) {
+    let came = tokio::task::block_in_place(|| wait_until(LIMIT, condition));
+    assert!(came, "{what}");
+}
+
+impl Cell {
+    fn new(column: Column, row: Row) -> Self {
+        let listener = narrow_listener();
+        Cell {
+            column,
+            script: Arc::new(Mutex::new(Script::new(column, row))),
+            listener,
+            target: None,
+            authority: None,
+            http: patient(),
+            concurrency: 8,
+            folder: tempfile::tempdir().unwrap(),
+            api: None,
+            run: None,
+        }
+    }
+
+    /// With a target that speaks TLS.
+    fn secured(mut self) -> Self {
+        let authority = Authority::new();
+        let file = self.folder.path().join("ca.pem");
+        std::fs::write(&file, &authority.pem).unwrap();
+        self.http.tls = ClientTls { ca_files: vec![file], ..ClientTls::default() };
+        self.authority = Some(authority);
+        self
+    }
+
+    fn script(&self) -> MutexGuard<'_, Script> {
+        self.script.lock().unwrap()
+    }
+
+    fn url(&self) -> String {
+        let port = self.listener.local_addr().unwrap().port();
+        let scheme = if self.authority.is_some() { "https" } else { "http" };
+        format!("{scheme}://localhost:{port}")
+    }
+
+    /// Serves the target, with a certificate of its authority or of `stranger`.
+    async fn serve(&mut self, stranger: Option<&Authority>) {
+        let script = Arc::clone(&self.script);
+        let authority = stranger.or(self.authority.as_ref());
+        let tls = authority.map(|authority| authority.issue("localhost").server(None));
+        self.end().await;
+        let listener = Arc::clone(&self.listener);
+        self.target = Some(Target::on(listener, tls, move |seen| script.lock().unwrap().step(seen)));
+    }
+
+    /// Nobody serves the target.
+    async fn end(&mut self) {
+        if let Some(target) = self.target.take() {
+            target.end().await;
+        }
+    }
+
+    /// The API server that a Knative target's address is asked of.
+    async fn cluster(&mut self, url: &str) -> Option<Cluster> {
+        if self.column != Column::Knative {
+            return None;
+        }
+        let authority = Authority::new();
+        column::account(self.folder.path(), &authority.pem);
+        let answers = Arc::new(Mutex::new(true));
+        let (url, is_up) = (url.to_owned(), Arc::clone(&answers));
+        let listener = Arc::new(TcpListener::bind("127.0.0.1:0").await.unwrap());
+        let tls = authority.issue("localhost").server(None);
+        let server = Target::on(listener, Some(tls), move |seen| match *is_up.lock().unwrap() {
+            true => column::api_server(seen, &url),
+            false => Act::SayAndClose(String::new()),
+        });
+        let cluster = Cluster { api: server.https_url(""), account: self.folder.path().into() };
+        self.api = Some((server, answers));
+        Some(cluster)
+    }
+
+    /// Starts the router, with a target that is named by `url`.
+    async fn start(&mut self, url: &str) {
+        let cluster = self.cluster(url).await;
+        let site = Site { url: url.into(), http: self.http.clone(), cluster };
+        let processors = self.column.processors(&site);
+        let vcenter = config::Vcenter::new("https://vc/sdk", "u", config::Secret::inline("p"));
+        let sources = vec![config::Source { name: "vc".into(), kind: config::SourceKind::Vcenter(vcenter) }];
+        let settings = |(name, _): &(&str, _)| config::Processor {
+            name: name.to_string(),
+            kind: config::ProcessorKind::Blackhole,
+            delivery: config::Delivery { concurrency: self.concurrency, ..column::delivery(self.column) },
+        };
+        let route = |(name, _): &(&str, _)| config::Route {
+            name: name.to_string(),
+            sources: vec!["vc".into()],
+            pattern: self.column.pattern(name),
+            line: 1,
+            processors: vec![name.to_string()],
+        };
+        let dir = self.folder.path().join("data");
+        let state = State::Dir(dir.clone());
+        let config = Config::new(state, sources, processors.iter().map(settings).collect());
+        let config = Arc::new(Config {
+            admin: Admin { bind_address: None, ..Admin::default() },
+            routes: processors.iter().map(route).collect(),
+            checkpoint_interval: Duration::from_millis(50),
+            ..config
+        });
+        let mut destinations = Destinations::default();
+        let reach = processors.iter().enumerate();
+        let reach = reach
+            .map(|(at, (name, processor))| Reach::new(at, name, processor.interest(), &mut destinations));
+        let route = Route::new(&config, reach.collect()).unwrap();
+        let processors: Vec<_> = processors.into_iter().map(|(_, processor)| processor).collect();
+        processors.iter().for_each(|processor| Arc::clone(processor).start());
+        let pipeline = Pipeline::start(Parts {
+            route,
+            config,
+            processors: processors.clone(),
+            destinations,
+            store: Store::open(&dir).unwrap(),
+            parse_threads: 1,
+            spools: true,
+        })
+        .unwrap();
+        let intake = pipeline.intake(0);
+        self.run = Some(Run { pipeline, intake, processors, begun: None });
+    }
+
+    fn run(&self) -> &Run {
+        self.run.as_ref().expect("it was started")
+    }
+
+    /// Reads events, as soon as the processors know what they want.
+    async fn push(&mut self, number: u64, keys: std::ops::Range<i32>) {
+        let run = self.run.as_mut().expect("it was started");
+        for processor in &run.processors {
+            let mut interest = processor.interest();
+            tokio::time::timeout(LIMIT, interest.known()).await.expect("the first sync ends");
+        }
+        if run.begun.is_none() {
+            run.begun = Some(begin(&run.intake).await);
+        }
+        let start = run.begun.as_ref().expect("it has begun");
+        let page = pages::render(keys, |key| Made { class: class(key), vm: vm(key) });
+        pages::push(&run.intake, start, number, page).await;
+    }
+
+    /// Stops the router: whether all was settled by then. What was not is read again.
+    async fn stop(&mut self, limit: Duration) -> bool {
+        let Run { pipeline, intake, .. } = self.run.take().expect("it was started");
+        drop(intake);
+        pipeline.drain(limit).await.unwrap().settled
+    }
+
+    /// Waits until all events before `end` are taken, but for the one that is refused.
+    fn until_taken(&self, end: i32) {
+        let expected =
+            |to: i32| -> Vec<i32> { (0..end).filter(|key| key % 2 == to && *key != POISON).collect() };
+        let arrived = |to| {
+            let mut keys = self.script().taken(to);
+            keys.sort_unstable();
+            keys.dedup();
+            keys
+        };
+        let mut last = (Vec::new(), Vec::new());
+        let came = tokio::task::block_in_place(|| {
+            wait_until(LIMIT, || {
+                last = (arrived("on"), arrived("off"));
+                last == (expected(0), expected(1))
+            })
+        });
+        assert!(came, "{last:?} of {end} arrived");
+    }
+
+    /// The fault meets a processor that tries, and says that it is the target's.
+    async fn assert_fails(&self, part: &str) {
+        // The first tries may meet connections of before that have just been closed.
+        let mut said = Vec::new();
+        while said.iter().filter(|reason: &&String| reason.contains(part)).count() < 2 {
+            let failure = self.run().processors[0].check().await.unwrap_err();
+            assert_eq!(failure.fault, Fault::Target, "{failure:?}");
+            said.push(failure.reason);
+            assert!(said.len() < 10, "{said:?}");
+        }
+    }
+
+    /// The end of every cell: everything is where it belongs, and the dead letter is whole and can be replayed.
+    async fn finish(mut self) {
+        self.until_taken(EVENTS);
+        {
+            let script = self.script();
+            assert!(script.has_failed(), "the fault never came");
+            if script.is_exact() {
+                let taken = (script.taken("on").len(), script.taken("off").len());
+                assert_eq!(taken, (EVENTS as usize / 2 - 1, EVENTS as usize / 2), "none twice");
+            }
+        }
+        let reader = Reader::open(&self.folder.path().join("data")).unwrap();
+        let letters = || reader.dead_letters(&Default::default()).unwrap();
+        until("the refused event is a dead letter", || letters().len() == 1);
+        let letter = letters().remove(0);
+        let facts = &letter.facts;
+        assert_eq!(facts.destination, self.column.destination("on"));
+        assert_eq!((facts.source.as_str(), facts.subject.as_str()), ("vc", class(POISON)));
+        let (status, attempts) = self.script().refusal();
+        assert_eq!((facts.status, facts.attempts), (status, attempts), "{}", facts.reason);
+        assert!(facts.first_us <= facts.last_us && !facts.reason.is_empty());
+        let Payload::Event(blob) = reader.dead_letter(letter.row).unwrap().unwrap().payload else { panic!() };
+        let batch = codec::decode_blob(&blob).unwrap();
+        assert_eq!((batch.records.len(), batch.records[0].key), (1, Some(POISON)));
+        let data: serde_json::Value = serde_json::from_slice(batch.bytes(batch.records[0].data)).unwrap();
+        assert_eq!(data["Vm"]["Vm"]["Value"], format!("vm-{}", vm(POISON)));
+
+        self.script().mended = true;
+        let mut ended = Vec::new();
+        let tell = |replayed: Replayed| {
+            ended.push(replayed.ended);
+            true
+        };
+        self.run().pipeline.dead_letters().replay(&Default::default(), tell).await.unwrap();
+        assert_eq!(ended, [Ended::Delivered]);
+        assert!(letters().is_empty());
+        let entry = self.script().log.last().unwrap().clone();
+        assert_eq!((entry.got.key, entry.got.id), (POISON, facts.id.to_string()));
+        assert!(self.stop(LIMIT).await, "all is settled");
+        assert!(reader.spools().unwrap().is_empty());
+        self.script().check();
+    }
+}
+
+/// A target that is there, and does what `row` says to some requests.
+pub async fn scripted(column: Column, row: Row) {
+    let mut cell = Cell::new(column, row);
+    match row {
+        Row::Hang => cell.http.timeout = Duration::from_secs(1),
+        // What was sent before it asked to be left alone would be counted as too early.
+        Row::RetryAfter => cell.concurrency = 1,
+        _ => {}
+    }
+    cell.serve(None).await;
+    cell.start(&cell.url()).await;
+    cell.push(0, 0..EVENTS).await;
+    cell.until_taken(EVENTS);
+    if row == Row::RetryAfter {
+        let waited = cell.script().waited.expect("it was asked again");
+        assert!(waited >= Duration::from_secs(1), "{waited:?}: it asked for a second");
+    }
+    cell.finish().await;
+}
+
+/// Some events of a request are refused, the others not.
+pub async fn partial(column: Column) {
+    scripted(column, if column.is_partial() { Row::Partial } else { Row::None }).await;
+}
+
+/// The target stops to accept connections, then takes them again.
+pub async fn slow_accept(column: Column) {
+    let mut cell = Cell::new(column, Row::None);
+    cell.http.connect_timeout = Duration::from_millis(500);
+    cell.serve(None).await;
+    cell.start(&cell.url()).await;
+    cell.push(0, 0..10).await;
+    cell.until_taken(10);
+    cell.end().await;
+    let deaf = Deaf::of(Arc::clone(&cell.listener)).await;
+    cell.push(1, 10..EVENTS).await;
+    cell.assert_fails("within 500 ms").await;
+    drop(deaf);
+    cell.serve(None).await;
+    cell.finish().await;
+}
+
+/// The target shows a certificate of somebody else for a while.
+pub async fn wrong_tls(column: Column) {
+    let mut cell = Cell::new(column, Row::None).secured();
+    cell.serve(None).await;
+    cell.start(&cell.url()).await;
+    cell.push(0, 0..10).await;
+    cell.until_taken(10);
+    cell.serve(Some(&Authority::new())).await;
+    cell.push(1, 10..EVENTS).await;
+    cell.assert_fails("no TLS with https://localhost").await;
+    cell.serve(None).await;
+    cell.finish().await;
+}
+
+/// The target is moved to a name that nobody knows; a person mends the configuration.
+pub async fn dns(column: Column) {
+    let mut cell = Cell::new(column, Row::None);
+    cell.serve(None).await;
+    cell.start(&cell.url()).await;
+    cell.push(0, 0..10).await;
+    cell.until_taken(10);
+    assert!(cell.stop(LIMIT).await);
+    cell.start("http://no-such-host.invalid").await;
+    if matches!(column, Column::CloudEvents | Column::Knative) {
+        cell.push(0, 0..10).await;
+        cell.push(1, 10..EVENTS).await;
+    }
+    cell.assert_fails("no-such-host.invalid").await;
+    cell.stop(Duration::from_millis(100)).await;
+    cell.start(&cell.url()).await;
+    cell.push(0, 0..10).await;
+    cell.push(1, 10..EVENTS).await;
+    cell.finish().await;
+}
+
+/// Whoever says what there is to deliver to has gone, and comes back.
+pub async fn refresh_gone(column: Column) {
+    let mut cell = Cell::new(column, Row::None);
+    cell.serve(None).await;
+    if column == Column::Knative {
+        cell.start(&cell.url()).await;
+        let answers = Arc::clone(&cell.api.as_ref().expect("it was started").1);
+        *answers.lock().unwrap() = false;
+        cell.push(0, 0..EVENTS).await;
+        cell.assert_fails("in Kubernetes").await;
+        assert!(cell.script().log.is_empty(), "nobody knows where to");
+        *answers.lock().unwrap() = true;
+    } else {
+        cell.start(&cell.url()).await;
+        cell.push(0, 0..10).await;
+        cell.script().gone = true;
+        let before = cell.script().listings;
+        until("refreshes fail", || cell.script().listings > before + 3);
+        cell.push(1, 10..30).await;
+        cell.until_taken(30);
+        cell.script().gone = false;
+        let before = cell.script().listings;
+        until("refreshes succeed", || cell.script().listings > before + 3);
+        cell.push(2, 30..EVENTS).await;
+    }
+    cell.finish().await;
+}

@@ -1,0 +1,122 @@
+//! One destination of two is dead for a while, at load: what it costs the other one, the memory and the spool. (That the
+//! files of a spool become smaller again is tested where they are written, `durable::spool`: it takes more than fits into a test of the whole.)
+
+use std::time::Duration;
+
+use crate::common::router::Router;
+use crate::common::stack::Stack;
+use crate::common::wait_until;
+use event_router::durable::Reader;
+use testbed::sink::Behavior;
+use testbed::vcenter::{Mix, Options, VCenter};
+
+const LIMIT: Duration = Duration::from_secs(120);
+/// Large ones, of 3 KB: half as much again as the memory for events holds.
+const EVENTS: u64 = 24_000;
+const BURST: u64 = 2_000;
+/// What the router may take: 100 MB, and some more for a build with debug assertions and without optimization.
+const RSS_KIB_MAX: u64 = 128 << 10;
+
+/// The most memory that a process ever had, in KiB.
+fn peak_rss_kib(pid: u32) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+    line.trim().trim_end_matches(" kB").parse().unwrap()
+}
+
+#[test]
+fn a_dead_destination_costs_the_other_nothing_and_gets_everything_in_order_when_it_returns() {
+    let options = Options { mix: Mix::LargeTasks, ..Options::default() };
+    let stack = Stack::new(options, &["mode: batched", "mode: batched"]);
+    let (dead, alive) = (&stack.targets[0], &stack.targets[1]);
+    let router = stack.router("", "");
+    let (data, pid) = (stack.folder.path().join("data"), router.pid());
+    stack.vcenter.append(BURST);
+    dead.wait_for(BURST, LIMIT);
+    stack.runtime.block_on(dead.sink.outage());
+    let mut events = BURST;
+    while events < EVENTS {
+        stack.vcenter.append(BURST);
+        events += BURST;
+        // All of every burst, while nothing of it gets to the dead one: it is held up by nothing.
+        alive.wait_for(events, LIMIT);
+        assert_eq!(dead.tally().unique, BURST);
+    }
+    let reader = Reader::open(&data).unwrap();
+    let spooled = || reader.spools().unwrap().values().map(|spool| spool.bytes).sum::<u64>();
+    assert!(wait_until(LIMIT, || spooled() > 1 << 20), "more than the memory holds is in the spool");
+    stack.runtime.block_on(dead.sink.resume()).unwrap();
+    dead.wait_for(EVENTS, LIMIT);
+    for target in &stack.targets {
+        let report = target.report();
+        assert!(report.is_complete(), "{report:?}");
+        assert_eq!((report.total.unique, report.total.out_of_order), (EVENTS, 0), "{report:?}");
+    }
+    assert!(wait_until(LIMIT, || spooled() == 0), "{} bytes are left in the spool", spooled());
+    let rss = peak_rss_kib(pid);
+    assert!(rss < RSS_KIB_MAX, "{rss} KiB");
+    eprintln!("peak of the memory: {rss} KiB");
+}
+
+/// All of it comes while the target is gone, and nothing has come for the other one yet.
+#[test]
+fn a_destination_that_is_dead_from_the_start_leaves_room_for_one_that_had_no_event() {
+    let options = Options { mix: Mix::LargeTasks, ..Options::default() };
+    let stack = Stack::new(options, &["mode: batched", "mode: batched"]);
+    let (dead, alive) = (&stack.targets[0], &stack.targets[1]);
+    stack.runtime.block_on(dead.sink.outage());
+    let quiet = stack.runtime.block_on(async {
+        let quiet = VCenter::start(Options::default()).await.unwrap();
+        alive.verifier.watch(&quiet);
+        quiet
+    });
+    let config = stack.config("", "");
+    let busy = config.split("sources:\n").nth(1).unwrap().split("processors:\n").next().unwrap();
+    let second = busy.replace("name: vc\n", "name: quiet\n").replace(&stack.vcenter.url(), &quiet.url());
+    let routes = "routes:\n  - {name: busy, sources: [vc], processors: [target-0]}\n  - {name: quiet, sources: [quiet], processors: [target-1]}\n";
+    let config = config.replace("processors:\n  -", &format!("{second}processors:\n  -")) + routes;
+    let router = Router::start(stack.folder.path(), stack.admin, &config);
+    stack.vcenter.append(EVENTS);
+    let reader = Reader::open(&stack.data()).unwrap();
+    let spooled = || reader.spools().unwrap().values().map(|spool| spool.bytes).sum::<u64>();
+    assert!(wait_until(LIMIT, || spooled() > 1 << 20), "what the dead one does not take is in its spool");
+    for events in 1..=5 {
+        quiet.append(1);
+        let came = || alive.sink.taken() >= events;
+        assert!(wait_until(Duration::from_secs(20), came), "{events}");
+    }
+    stack.runtime.block_on(dead.sink.resume()).unwrap();
+    dead.wait_for(EVENTS, LIMIT);
+    drop(router);
+}
+
+/// A row of a spool has many events; one that is stopped in the midst of it does not begin it anew.
+#[test]
+fn a_stop_while_a_spool_is_emptied_repeats_nothing() {
+    let options = Options { mix: Mix::LargeTasks, ..Options::default() };
+    let stack = Stack::new(
+        options,
+        &["mode: structured", "mode: structured\nordering: entity\nconcurrency: 2", "mode: batched"],
+    );
+    let (slow, alive) = (&stack.targets[..2], &stack.targets[2]);
+    slow.iter().for_each(|target| stack.runtime.block_on(target.sink.outage()));
+    let events = 6_000;
+    let mut router = stack.router("", "memoryMax: 4MiB");
+    stack.vcenter.append(events);
+    alive.wait_for(events, LIMIT);
+    for target in slow {
+        target.sink.set(Behavior::latency(Duration::from_millis(4)));
+        stack.runtime.block_on(target.sink.resume()).unwrap();
+    }
+    for received in [500, 1_200] {
+        slow.iter().for_each(|target| target.wait_for(received, LIMIT));
+        assert_eq!(router.terminate(LIMIT).code(), Some(0), "{}", router.stderr().text());
+        assert!(slow.iter().all(|target| target.tally().unique < events), "it was stopped in the midst");
+        router.restart();
+    }
+    for target in slow {
+        target.sink.set(Behavior::default());
+        target.wait_for(events, LIMIT);
+        assert_eq!(target.tally().duplicates, 0, "{:?}", target.report());
+    }
+}

@@ -1,0 +1,51 @@
+//! The integration tests: a module for each promise, all in one binary, so that the product and its
+//! dependencies are linked once.
+//!
+//! The tests run in parallel threads of one process, in any order. A test must not change what the
+//! whole process shares: environment variables, the working directory, the panic hook, the recorder
+//! of metrics, the subscriber of logs. A test that needs such a change starts a process instead: the
+//! router ([`common::router`]), or this binary with a single test ([`common::child::ignored_test`]).
+//!
+//! `tests/allocations.rs` remains a separate binary because it installs a global allocator.
+
+#![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
+
+mod common;
+mod processors_support;
+
+mod admin;
+mod cli;
+mod config;
+mod config_broken;
+mod config_old;
+mod config_passwords;
+mod crash;
+mod crash_points;
+mod decode;
+mod delivery;
+mod diagnosis;
+mod dlq;
+mod docs;
+mod durable_crash;
+mod fault_matrix;
+mod faults;
+mod function_authors;
+mod host;
+mod invocation_log;
+mod isolation;
+mod ordering;
+mod peers;
+mod pipeline;
+mod power_loss;
+mod processors_cloudevents;
+mod processors_eventbridge;
+mod processors_gateway;
+mod processors_kubernetes;
+mod processors_openfaas;
+mod processors_transport;
+mod secrets;
+mod source;
+mod upgrade_checkpoint;
+mod upgrade_samples;
+mod vcsim;
+mod vijson;

@@ -1,0 +1,131 @@
+//! A target that is named as an object of Kubernetes: its address is asked of the API server, which here is one on loopback.
+
+use std::path::Path;
+
+use crate::processors_support::*;
+use event_router::config::{CloudEvents as Settings, Reference};
+use event_router::http::HttpError;
+use event_router::processor::cloudevents::CloudEvents;
+use event_router::processor::kubernetes::Cluster;
+use event_router::processor::{Fault, Outcome, Processor};
+
+const KINDS: &str = r#"{"kind":"APIResourceList","resources":[{"name":"brokers/status","kind":"Broker"},{"name":"brokers","kind":"Broker"}]}"#;
+
+fn broker() -> Reference {
+    Reference {
+        api_version: "eventing.knative.dev/v1".into(),
+        kind: "Broker".into(),
+        name: "default".into(),
+        namespace: None,
+    }
+}
+
+fn said(body: &str) -> Act {
+    answer("200 OK", "Content-Type: application/json\r\n", body)
+}
+
+/// An API server over TLS, and the files that Kubernetes gives a pod.
+async fn cluster(folder: &Path, script: Vec<Act>) -> (Target, Cluster) {
+    let authority = Authority::new();
+    let server = Target::start_tls(authority.issue("localhost").server(None), script).await;
+    std::fs::write(folder.join("ca.crt"), &authority.pem).unwrap();
+    std::fs::write(folder.join("token"), "the-token").unwrap();
+    std::fs::write(folder.join("namespace"), "own").unwrap();
+    let cluster = Cluster { api: server.https_url(""), account: folder.into() };
+    (server, cluster)
+}
+
+fn processor(cluster: &Cluster, reference: Reference) -> CloudEvents {
+    let settings = Settings { reference: Some(reference), http: patient(), ..Settings::new("") };
+    CloudEvents::within(Some(cluster), &settings, envelope()).unwrap()
+}
+
+#[tokio::test]
+async fn the_address_is_found_once_and_events_go_there() {
+    let folder = tempfile::tempdir().unwrap();
+    let target = Target::start(vec![answer("202 Accepted", "", "")]).await;
+    let status = format!(r#"{{"status":{{"address":{{"url":"{}"}}}}}}"#, target.url("/own/default"));
+    let (server, cluster) = cluster(folder.path(), vec![said(KINDS), said(&status)]).await;
+    let processor = processor(&cluster, broker());
+    assert_eq!(processor.address(""), None, "nobody has asked yet");
+    for _ in 0..3 {
+        assert!(matches!(processor.deliver(&one()).await, Outcome::Delivered));
+    }
+    assert_eq!(target.seen().len(), 3);
+    assert_eq!(target.seen()[0].line(), "POST /own/default HTTP/1.1");
+    assert_eq!(
+        target.seen()[0].header("authorization"),
+        None,
+        "the account's token is for the cluster alone"
+    );
+    let asked = server.seen();
+    let lines: Vec<&str> = asked.iter().map(|seen| seen.line()).collect();
+    assert_eq!(
+        lines,
+        [
+            "GET /apis/eventing.knative.dev/v1 HTTP/1.1",
+            "GET /apis/eventing.knative.dev/v1/namespaces/own/brokers/default HTTP/1.1"
+        ]
+    );
+    assert!(asked.iter().all(|seen| seen.header("authorization") == Some("Bearer the-token")));
+    assert_eq!(processor.address(""), Some(target.url("/own/default")));
+}
+
+#[tokio::test]
+async fn what_is_not_there_yet_is_waited_for() {
+    let folder = tempfile::tempdir().unwrap();
+    let target = Target::start(vec![answer("200 OK", "", "")]).await;
+    let status = format!(r#"{{"status":{{"addresses":[{{"url":"{}"}}]}}}}"#, target.url("/"));
+    let script = vec![
+        answer("403 Forbidden", "", "{}"),
+        said(KINDS),
+        answer("404 Not Found", "", "{}"),
+        said(KINDS),
+        said(r#"{"status":{}}"#),
+        said(r#"{"resources":[{"name":"triggers","kind":"Trigger"}]}"#),
+        said("<html>"),
+        said(KINDS),
+        said(&status),
+    ];
+    let (_server, cluster) = cluster(folder.path(), script).await;
+    let processor = processor(&cluster, Reference { namespace: Some("events".into()), ..broker() });
+    for part in [
+        "the service account may not read",
+        "/apis/eventing.knative.dev/v1/namespaces/events/brokers/default is not there",
+        "no `status.address.url`",
+        "eventing.knative.dev/v1 has no kind Broker",
+        "no JSON",
+    ] {
+        let outcome = processor.deliver(&one()).await;
+        check_failure(
+            outcome,
+            Fault::Target,
+            None,
+            &["the address of Broker events/default in Kubernetes", part],
+        );
+    }
+    assert!(matches!(processor.deliver(&one()).await, Outcome::Delivered));
+}
+
+#[tokio::test]
+async fn a_service_is_its_own_address_and_a_stranger_is_not_believed() {
+    let folder = tempfile::tempdir().unwrap();
+    let (server, cluster) = cluster(folder.path(), vec![said(KINDS)]).await;
+    let service =
+        Reference { api_version: "v1".into(), kind: "Service".into(), name: "sink".into(), namespace: None };
+    let failure = failed(processor(&cluster, service).deliver(&one()).await);
+    assert!(failure.reason.contains("sink.own.svc"), "{failure:?}");
+    assert_eq!(server.seen().len(), 0, "nobody is asked");
+
+    std::fs::write(folder.path().join("ca.crt"), &Authority::new().pem).unwrap();
+    let outcome = processor(&cluster, broker()).deliver(&one()).await;
+    check_failure(outcome, Fault::Target, None, &["the address of Broker own/default", "no TLS"]);
+    assert_eq!(server.seen().len(), 0, "and nobody else gets the token");
+}
+
+#[test]
+fn without_a_cluster_it_says_what_to_write() {
+    let settings = Settings { reference: Some(broker()), ..Settings::new("") };
+    let error = CloudEvents::within(None, &settings, envelope()).unwrap_err();
+    assert!(matches!(error, HttpError::NoCluster) && error.to_string().contains("as `url`"), "{error}");
+}

@@ -1,0 +1,124 @@
+//! First light: VMware's own simulator on one side, a plain HTTP target on the other, the router as its users run it between them.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::common::router::Router;
+use crate::common::vcsim::{PASSWORD, USER, Vcsim};
+use crate::common::{free_address, wait_until};
+use cloudevents::binding::http::to_event;
+use cloudevents::{AttributesReader, Data, Event};
+use tempfile::TempDir;
+use testbed::sink::{Received, Sink, SinkOptions};
+use testbed::verify::Verifier;
+use tokio::runtime::Runtime;
+
+const LIMIT: Duration = Duration::from_secs(60);
+const MODES: [&str; 3] = ["structured", "binary", "batched"];
+
+/// A router that reads `vcsim` and delivers to one target for each content mode.
+struct Light {
+    router: Router,
+    sinks: Vec<Sink>,
+    _runtime: Runtime,
+    _folder: TempDir,
+}
+
+impl Light {
+    fn new(vcsim: &Vcsim) -> Light {
+        let runtime =
+            tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+        let (folder, admin) = (TempDir::new().unwrap(), free_address());
+        let options = SinkOptions { keep: true, ..SinkOptions::default() };
+        let sinks: Vec<Sink> = MODES
+            .iter()
+            .map(|_| runtime.block_on(Sink::start(options.clone(), Arc::new(Verifier::new()))).unwrap())
+            .collect();
+        // A password with every character that breaks careless parsers, as YAML's single quotes hold it.
+        let password = PASSWORD.replace('\'', "''");
+        let mut config = format!(
+            "apiVersion: event-router/v1\ndataDir: {}\nadmin:\n  bindAddress: {admin}\nsources:\n  - name: vc\n    type: vcenter\n    address: {}\n    \
+             username: {USER}\n    password: '{password}'\n    startAt: beginning\nprocessors:\n",
+            folder.path().join("data").display(),
+            vcsim.url(),
+        );
+        for (mode, sink) in MODES.iter().zip(&sinks) {
+            config.push_str(&format!(
+                "  - name: {mode}\n    type: cloudevents\n    url: {}\n    mode: {mode}\n",
+                sink.url()
+            ));
+        }
+        let router = Router::start(folder.path(), admin, &config);
+        Light { router, sinks, _runtime: runtime, _folder: folder }
+    }
+
+    /// Waits until every target has the power events of `changes` changes, and checks that each came once.
+    fn wait_for_power(&self, changes: usize) {
+        for (mode, sink) in MODES.iter().zip(&self.sinks) {
+            let came = wait_until(LIMIT, || power(&events(sink)) >= changes);
+            let events = events(sink);
+            assert!(came, "{mode}: {} of {changes}\n{}", power(&events), self.router.stderr().text());
+            assert_eq!(power(&events), changes, "{mode}: each once");
+            let mut ids = BTreeMap::new();
+            for event in &events {
+                assert!(ids.insert(event.id().to_owned(), event).is_none(), "{mode}: {event:?} came twice");
+            }
+        }
+    }
+}
+
+/// What a target took, as the public CloudEvents library reads it.
+fn events(sink: &Sink) -> Vec<Event> {
+    sink.received().iter().flat_map(parse).collect()
+}
+
+fn parse(received: &Received) -> Vec<Event> {
+    let content_type = received.headers["content-type"].to_str().unwrap();
+    if content_type.starts_with("application/cloudevents-batch+json") {
+        return serde_json::from_slice(&received.body).unwrap();
+    }
+    vec![to_event(&received.headers, received.body.to_vec()).unwrap()]
+}
+
+/// Machines that were turned on or off.
+fn power(events: &[Event]) -> usize {
+    events
+        .iter()
+        .filter(|event| matches!(event.subject(), Some("VmPoweredOnEvent" | "VmPoweredOffEvent")))
+        .count()
+}
+
+#[test]
+fn power_events_of_a_real_simulator_arrive_once_in_every_content_mode_whatever_happens_to_it() {
+    let Some(mut vcsim) = Vcsim::start(&["-vms", "4"]) else { return };
+    let mut light = Light::new(&vcsim);
+    // The machines were powered on before the first round.
+    light.wait_for_power(4);
+    vcsim.power(4);
+    light.wait_for_power(8);
+    vcsim.kill_sessions();
+    vcsim.power(4);
+    light.wait_for_power(12);
+    vcsim.destroy_collectors();
+    vcsim.power(4);
+    light.wait_for_power(16);
+    vcsim.restart();
+    vcsim.power(4);
+    light.wait_for_power(20);
+
+    let of_mode: Vec<Vec<Event>> = light.sinks.iter().map(events).collect();
+    for event in &of_mode[0] {
+        assert_eq!(event.source().to_string(), vcsim.url());
+        assert_eq!(event.ty(), "com.vmware.event.router/event");
+        let Some(Data::Json(data)) = event.data() else { panic!("{event:?}") };
+        assert!(data["Key"].is_i64() && data["CreatedTime"].is_string(), "{data}");
+    }
+    let ids = |events: &[Event]| events.iter().map(|event| event.id().to_owned()).collect::<Vec<_>>();
+    assert_eq!(ids(&of_mode[0]), ids(&of_mode[1]), "the same events with the same ids in the same order");
+    assert_eq!(ids(&of_mode[0]), ids(&of_mode[2]), "the same events with the same ids in the same order");
+
+    assert_eq!(light.router.terminate(LIMIT).code(), Some(0), "{}", light.router.stderr().text());
+    assert_eq!(vcsim.command("sessions"), "0", "it logged out");
+    assert_eq!(vcsim.command("collectors"), "0", "and left no collector behind");
+}
