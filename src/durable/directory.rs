@@ -16,8 +16,16 @@ use super::StoreError;
 /// Ownership of a data directory until dropped.
 #[derive(Debug)]
 pub(super) struct Claim {
-    // Held for its lock alone.
-    _file: File,
+    file: File,
+}
+
+impl Drop for Claim {
+    /// Closing the file is not enough: the lock also lives in the copies of the descriptor that a
+    /// child process holds between `fork` and `exec`.
+    fn drop(&mut self) {
+        // A failure leaves the lock to the close of the file.
+        let _ = self.file.unlock();
+    }
 }
 
 /// Makes the directory if there is none, and takes it for this process.
@@ -47,7 +55,7 @@ pub(super) fn claim(dir: &Path) -> Result<Claim, StoreError> {
         .and_then(|()| file.rewind())
         .and_then(|()| file.write_all(format!("{}\n", std::process::id()).as_bytes()))
         .map_err(|cause| StoreError::io(&path, "write the lock file", cause))?;
-    Ok(Claim { _file: file })
+    Ok(Claim { file })
 }
 
 fn make(dir: &Path) -> Result<(), StoreError> {
@@ -128,4 +136,19 @@ pub(super) fn beside(path: &Path, suffix: &str) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(suffix);
     PathBuf::from(name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_dropped_claim_is_free_although_a_copy_of_the_descriptor_is_open() {
+        let dir = tempfile::tempdir().unwrap();
+        let first = claim(dir.path()).unwrap();
+        let _copy = first.file.try_clone().unwrap();
+        assert!(matches!(claim(dir.path()), Err(StoreError::Owned { .. })));
+        drop(first);
+        claim(dir.path()).unwrap();
+    }
 }
