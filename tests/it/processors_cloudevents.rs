@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::common::free_address;
 use crate::processors_support::*;
 use cloudevents::binding::http::to_event;
 use cloudevents::{AttributesReader, Event};
@@ -255,11 +256,8 @@ async fn fault_not_http_is_the_targets() {
 
 #[tokio::test]
 async fn fault_refused_connection_is_the_targets() {
-    let port = {
-        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        listener.local_addr().unwrap().port()
-    };
-    let outcome = processor(&format!("http://127.0.0.1:{port}/"), |_| {}).deliver(&one()).await;
+    let nobody = free_address();
+    let outcome = processor(&format!("http://{nobody}/"), |_| {}).deliver(&one()).await;
     check_failure(
         outcome,
         Fault::Target,

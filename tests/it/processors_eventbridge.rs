@@ -288,11 +288,8 @@ async fn fault_slow_accept_ends_within_the_connect_timeout() {
 
 #[tokio::test]
 async fn fault_connect_tls_and_dns_are_the_targets() {
-    let port = {
-        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        listener.local_addr().unwrap().port()
-    };
-    let refused = processor(&format!("http://127.0.0.1:{port}"), |_| {}).deliver(&one()).await;
+    let nobody = free_address();
+    let refused = processor(&format!("http://{nobody}"), |_| {}).deliver(&one()).await;
     check_failure(refused, Fault::Target, None, &["refused"]);
     let target =
         Target::start_tls(Authority::new().issue("localhost").server(None), vec![results(&[None])]).await;

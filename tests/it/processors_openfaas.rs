@@ -3,6 +3,7 @@
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use crate::common::free_address;
 use crate::processors_support::*;
 use axum::body::Bytes;
 use axum::http::{HeaderMap, Method, StatusCode, Uri};
@@ -283,9 +284,7 @@ async fn fault_gateway_gone_during_refresh_keeps_functions_and_they_are_found_ag
 
 #[tokio::test]
 async fn the_first_sync_is_awaited_however_long_the_gateway_takes_to_come() {
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = listener.local_addr().unwrap();
-    drop(listener);
+    let address = free_address();
     let processor =
         processor(&format!("http://{address}"), |s| s.refresh_interval = Duration::from_millis(20));
     let mut interest = processor.interest();

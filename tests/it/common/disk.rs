@@ -39,7 +39,10 @@ pub struct Disk {
 impl Disk {
     /// For the files in `folder`, which need not exist yet; keeps its own beside it. `None`, and the test is skipped, without a C compiler.
     pub fn of(folder: &Path) -> Option<Disk> {
-        let library = library()?;
+        let Some(library) = library() else {
+            missing("a C compiler (cc)");
+            return None;
+        };
         let (control_path, log) = (folder.with_extension("control"), folder.with_extension("log"));
         fs::write(&control_path, [0; 64]).expect("write the control file");
         let control = File::options().read(true).write(true).open(&control_path).expect("open it again");
@@ -111,10 +114,7 @@ fn build() -> Option<PathBuf> {
             .args([draft.as_path(), Path::new(SOURCE)])
             .output();
         match built {
-            Err(_) => {
-                missing("a C compiler (cc)");
-                return None;
-            }
+            Err(_) => return None,
             Ok(built) => assert!(built.status.success(), "{}", String::from_utf8_lossy(&built.stderr)),
         }
         fs::rename(&draft, &library).expect("both lie in one folder");

@@ -18,10 +18,16 @@ pub mod vcsim;
 
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::ops::Range;
+use std::sync::LazyLock;
+use std::sync::atomic::{AtomicU16, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 /// How often a condition is looked at: short against any limit, long against what a look costs.
 const POLL_INTERVAL: Duration = Duration::from_millis(20);
+
+/// Ports for [`free_address`]: below 32768, where Linux's ephemeral ports begin.
+const FREE_PORTS: Range<u16> = 16_384..32_768;
 
 /// Most of one answer to [`http_get`]: a metrics page has tens of KiB.
 const ANSWER_BYTES_MAX: u64 = 16 * 1024 * 1024;
@@ -42,11 +48,18 @@ pub fn wait_until(limit: Duration, mut condition: impl FnMut() -> bool) -> bool 
     }
 }
 
-/// An address on loopback that nobody listens on now. Another process may take it before the caller does; where a server
-/// can take port 0 and say which it got, let it.
+/// An address on loopback that nobody listens on, and a different one in each call.
+///
+/// It lies below the range that Linux takes port 0 and the local ports of connections from, so no other
+/// test of this process comes to use it. Another process may; where a server can bind port 0 and say
+/// which port it got, let it.
 pub fn free_address() -> SocketAddr {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("bind a port on loopback");
-    listener.local_addr().expect("a bound listener has an address")
+    static NEXT: LazyLock<AtomicU16> = LazyLock::new(|| AtomicU16::new(rand::random()));
+    std::iter::repeat_with(|| FREE_PORTS.start + NEXT.fetch_add(1, Relaxed) % FREE_PORTS.len() as u16)
+        .take(FREE_PORTS.len())
+        .map(|port| SocketAddr::from((Ipv4Addr::LOCALHOST, port)))
+        .find(|address| TcpListener::bind(address).is_ok())
+        .expect("a free port on loopback")
 }
 
 /// Status and body of a GET, or the reason why there is none.
