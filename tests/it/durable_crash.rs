@@ -19,12 +19,13 @@ const DIRECTORY: &str = "EVENT_ROUTER_TEST_CRASH_DIRECTORY";
 #[ignore = "the process that another test here starts and kills"]
 fn writes_until_killed() {
     let dir = std::env::var_os(DIRECTORY).expect("started by the test that kills it");
+    // Each line begins with a line break, since the harness leaves a line unfinished.
+    writeln!(std::io::stdout(), "\nopening").unwrap();
     let mut store = Store::open_with(Path::new(&dir), BOUNDS).unwrap();
     let first = store.load("vc-01").unwrap().map_or(1, |checkpoint| checkpoint.high_key.unwrap() as u32 + 1);
     for n in first.. {
         let writes = transaction(n, &store);
         store.apply(&writes).unwrap();
-        // Begins a line of its own, whatever the harness has printed.
         writeln!(std::io::stdout(), "\nanswered {n}").unwrap();
     }
 }
@@ -43,6 +44,8 @@ fn a_killed_process_loses_nothing_that_was_answered() {
             .unwrap();
         let mut lines = BufReader::new(child.stdout.take().unwrap()).lines().map_while(Result::ok);
         let answer = |line: String| line.strip_prefix("answered ").map(|n| n.parse::<u32>().unwrap());
+        // The binary takes milliseconds to start, and a kill before this line tests nothing.
+        assert!(lines.any(|line| line == "opening"), "the process of round {round} runs the test");
         // Every fourth is killed at a random moment of its start, the others somewhere in the transaction after a random one.
         let wanted = if round % 4 == 3 { 0 } else { random.random_range(1..40) };
         let mut answered = last;
