@@ -21,6 +21,7 @@ pub mod durable;
 pub mod event;
 pub mod http;
 pub mod limits;
+pub mod memory;
 pub mod pattern;
 mod pem;
 pub mod pipeline;

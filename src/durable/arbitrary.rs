@@ -10,7 +10,7 @@ use uuid::Uuid;
 
 use super::CheckpointWrite;
 use crate::event::{Batch, Category, Failed, Identity, Record, SourceInfo, Span, event_id};
-use crate::pipeline::budget::Permit;
+use crate::memory::Permit;
 
 pub fn identity() -> impl Strategy<Value = Identity> {
     (prop_oneof![0..8u32, Just(u32::MAX)], prop_oneof![0..16u32, any::<u32>()])

@@ -35,7 +35,7 @@ use uuid::Uuid;
 
 use crate::event::{Batch, Category, Failed, Identity, Record, Selection, SourceInfo, Span, event_id};
 use crate::limits::{BATCH_EVENTS_MAX, BLOB_BYTES_MAX};
-use crate::pipeline::budget::Permit;
+use crate::memory::Permit;
 
 const MAGIC: &[u8; 2] = b"EB";
 const VERSION: u8 = 1;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use uuid::Uuid;
 
 use super::Identity;
-use crate::pipeline::budget::Permit;
+use crate::memory::Permit;
 
 /// A range of bytes in a batch's arena (or in its page, where the field says so). An arena is under 4 GiB by `limits::PAGE_BYTES_MAX`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -1,7 +1,6 @@
 //! The pipeline: parse → enrich → order → route → deliver → settle. Every stage is a struct with a pure `step`; [`run`] and what it starts alone have
 //! threads and channels.
 
-pub mod budget;
 pub mod core;
 mod core_thread;
 pub mod deliver;

@@ -116,7 +116,7 @@ fn facts(records: &[Record]) -> PageFacts {
 mod tests {
     use super::*;
     use crate::limits::batch_bytes;
-    use crate::pipeline::budget::Budget;
+    use crate::memory::Budget;
     use crate::pipeline::order::tests::source;
 
     /// What a source reserves for a page before anybody has decoded it.

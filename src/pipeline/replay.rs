@@ -14,7 +14,7 @@ use crossbeam_channel::Sender;
 use serde::{Deserialize, Serialize};
 use tokio::sync::{mpsc, oneshot};
 
-use super::budget::Budget;
+use crate::memory::Budget;
 use super::core_thread::Control;
 use super::driver::now_us;
 use super::storage::StoreHandle;

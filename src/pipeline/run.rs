@@ -19,7 +19,7 @@ use crossbeam_channel::{Sender, bounded, unbounded};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 
-use super::budget::Budget;
+use crate::memory::Budget;
 use super::core::Core;
 use super::core_thread::{Control, CoreThread};
 use super::deliver::Spooled;

@@ -23,7 +23,7 @@ use tokio::sync::watch;
 
 pub use self::build::{BuildError, build};
 use crate::event::{Batch, Envelope, Selection};
-use crate::pipeline::budget::Permit;
+use crate::memory::Permit;
 use eventbridge::rules::RuleSet;
 use openfaas::topics::TopicMap;
 
@@ -238,7 +238,7 @@ impl Failure {
 mod tests {
     use super::*;
     use crate::event::EnvelopeOptions;
-    use crate::pipeline::budget::Budget;
+    use crate::memory::Budget;
     use crate::pipeline::order::tests::batch;
 
     /// The same events twice in memory, once as a batch and once as a body.

@@ -16,7 +16,7 @@ use tokio::sync::{mpsc, oneshot};
 use uuid::Uuid;
 
 use crate::event::SourceInfo;
-use crate::pipeline::budget::{Budget, Permit};
+use crate::memory::{Budget, Permit};
 pub use crate::vim::Wire;
 
 /// One answer of a vCenter, as it came over the wire (decompressed).

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use event_router::config::{Protocol, Secret, StartAt, Sweep, Vcenter};
 use event_router::event::SourceInfo;
-use event_router::pipeline::budget::Budget;
+use event_router::memory::Budget;
 use event_router::pipeline::order::{Leaving, Order, Ordered};
 use event_router::pipeline::parse::Parse;
 use event_router::source::vcenter::{self, Method, State, Status};

@@ -14,7 +14,7 @@ use rustc_hash::FxHashMap;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
-use super::budget::Budget;
+use crate::memory::Budget;
 use super::core_thread::Control;
 use super::deliver::{Action, DeadLetter, Delivery, Input, Room, SpoolKey, SpoolRow};
 use super::destination::DestinationId;

@@ -28,7 +28,7 @@ use crate::limits::{
     CAREFUL_EVENTS_BEYOND, CAREFUL_PAGES_BACK, CLOCK_SLACK, OVERLAP_MIN, PAGE_EVENTS_UNSEEN,
     PAGE_LITTLE_BYTES, PAGE_RESERVE_BYTES, PAGES_QUEUED_MAX, PARTIAL_EVENT_BYTES, VERDICT_WAIT, batch_bytes,
 };
-use crate::pipeline::budget::Permit;
+use crate::memory::Permit;
 use crate::source::{PageFacts, Verdict};
 use crate::vim::decode::salvage::{count_events, created_us};
 use crate::vim::soap::{EventFilterSpec, MoRef, SoapError};

@@ -15,7 +15,7 @@ use crate::limits::{
     GAP_END_MIN, GAP_EVENTS_A_WINDOW, GAP_WINDOW_MIN, GAP_WINDOWS_MAX, GAP_WINDOWS_MIN, PAGE_RESERVE_BYTES,
     TIME_RENDERING, batch_bytes,
 };
-use crate::pipeline::budget::Permit;
+use crate::memory::Permit;
 use crate::vim::PageBody;
 use crate::vim::decode::salvage::created_us;
 use crate::vim::soap::{EventMark, MoRef, format_us};

@@ -14,7 +14,7 @@ use super::patience::Patience;
 use super::status::{Method, State, Status};
 use crate::config::{EventFilter, Recursion, Vcenter};
 use crate::limits::{CLOCK_SLACK, COLLECTORS_MAX, ROOM_WAIT_TOLD};
-use crate::pipeline::budget::Permit;
+use crate::memory::Permit;
 use crate::source::{Closed, Intake, Page, Start, Verdict};
 use crate::telemetry::paced::Paced;
 use crate::vim::PageBody;

@@ -20,7 +20,7 @@ use crate::limits::{
     GAP_END_MIN, OVERLAP_MIN, PAGE_RESERVE_BYTES, TIME_RENDERING, WINDOW_BACK_INTERVAL, WINDOW_OVERLAP,
     batch_bytes,
 };
-use crate::pipeline::budget::Permit;
+use crate::memory::Permit;
 use crate::source::{PageFacts, Verdict};
 use crate::vim::decode::salvage;
 use crate::vim::soap::{EventFilterSpec, EventMark, SoapError, format_us};

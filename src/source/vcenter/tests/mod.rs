@@ -18,7 +18,7 @@ use super::link::{Clock, Link};
 use super::status::{State, Status};
 use crate::config::{Secret, StartAt, Vcenter};
 use crate::event::SourceInfo;
-use crate::pipeline::budget::Budget;
+use crate::memory::Budget;
 use crate::pipeline::order::{Leaving, Order};
 use crate::pipeline::parse::Parse;
 use crate::source::{BeginError, Intake, Progress, Start};
