@@ -17,16 +17,17 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use event_router::cloudevents::{Envelope, EnvelopeOptions};
 use event_router::config::{
     self, CloudEvents as Settings, Config, ContentMode, HttpClient, Ordering, Proxy, State,
 };
-use event_router::durable::Store;
-use event_router::event::{Batch, Category, Envelope, EnvelopeOptions, Record, Selection, SourceInfo, Span};
+use event_router::event::{Batch, Category, Record, Selection, SourceInfo, Span};
 use event_router::pipeline::destination::Destinations;
 use event_router::pipeline::route::{Reach, Route};
 use event_router::pipeline::run::{Parts, Pipeline};
 use event_router::processor::cloudevents::CloudEvents;
 use event_router::processor::{BoxFuture, Failure, Outcome, Piece, Processor, Request, Shape};
+use event_router::state::Store;
 use http_body_util::{BodyExt, Empty, Full};
 use hyper::header::{CONTENT_TYPE, HOST, HeaderMap, HeaderValue};
 use hyper::service::service_fn;

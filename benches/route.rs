@@ -12,17 +12,17 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use criterion::{BatchSize, BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
+use event_router::cloudevents::topic::Topic;
 use event_router::config::{self, Config};
-use event_router::event::topic::Topic;
 use event_router::event::{Batch, SourceInfo};
 use event_router::pattern::{Facts, Matcher, PatternId, PatternSet, Root};
 use event_router::pipeline::destination::Destinations;
 use event_router::pipeline::route::{Reach, Route};
 use event_router::processor::Interest;
 use event_router::processor::openfaas::topics::{Catalog, Function};
-use event_router::vim::{Decoded, decode};
 use serde_json::{Value as Json, json};
 use tokio::sync::watch;
+use vsphere::{Decoded, decode};
 
 const XML: &[u8] = include_bytes!("../tests/fixtures/golden/page1000.xml");
 const PAGE: &str = include_str!("../tests/fixtures/golden/page1000.pascal.jsonl");
@@ -154,7 +154,7 @@ fn functions(criterion: &mut Criterion) {
         instance_uuid: Default::default(),
         api_version: "8.0.3.0".into(),
     };
-    let batch = Batch::new(source.into(), 0, decoded.arena, decoded.records);
+    let batch = Batch::decoded(source.into(), 0, decoded);
     let mut subjects: Vec<String> =
         batch.records.iter().map(|record| batch.text(record.subject).to_string()).collect();
     subjects.sort();

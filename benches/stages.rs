@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use event_router::config::Delivery as Policy;
-use event_router::event::{Batch, Record, Selection, SourceInfo};
+use event_router::event::{Batch, Selection, SourceInfo};
 use event_router::pipeline::deliver::{Action, Delivery, Input, Room, Spooled};
 use event_router::pipeline::destination::DestinationId;
 use event_router::pipeline::enrich::Enrich;
@@ -17,8 +17,8 @@ use event_router::pipeline::order::{Leaving, Order};
 use event_router::pipeline::parse::{Content, Parsed};
 use event_router::pipeline::settle::Settle;
 use event_router::processor::{Outcome, Piece, Shape};
-use event_router::vim::{Decoded, decode};
 use uuid::Uuid;
+use vsphere::{Decoded, EventRecord, decode};
 
 const EVENTS: usize = 1_000;
 const PAGE: &[u8] = include_bytes!("../tests/fixtures/golden/page1000.xml");
@@ -41,7 +41,7 @@ fn page(number: u64, key: impl Fn(usize) -> i32) -> Batch {
         record.key = Some(key(i));
         record.created_us = Some(1_763_769_600_000_000 + i64::from(key(i)) * 1_000);
     }
-    let mut batch = Batch::new(source(), number, decoded.arena, decoded.records);
+    let mut batch = Batch::decoded(source(), number, decoded);
     Enrich.step(&mut batch);
     batch
 }
@@ -193,11 +193,10 @@ fn pipeline(c: &mut Criterion) {
             let mut decoded = Decoded::default();
             decode::decode(PAGE, &mut decoded).expect("the golden page is well-formed");
             let offset = (number * EVENTS as u64) as i32;
-            decoded
-                .records
-                .iter_mut()
-                .for_each(|record: &mut Record| record.key = record.key.map(|key| key.wrapping_add(offset)));
-            let mut batch = Batch::new(source(), number, decoded.arena, decoded.records);
+            decoded.records.iter_mut().for_each(|record: &mut EventRecord| {
+                record.key = record.key.map(|key| key.wrapping_add(offset))
+            });
+            let mut batch = Batch::decoded(source(), number, decoded);
             number += 1;
             Enrich.step(&mut batch);
             for leaving in order.step(parsed(batch)).leaving {

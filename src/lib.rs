@@ -15,18 +15,17 @@
 //! [`processor`] delivers; [`http`] has the connections of both ends. Dependencies point one way: `cli → pipeline → {source, processor, durable} → {vim, event} → {http, config}`.
 
 pub mod admin;
+pub mod app;
 pub mod cli;
+pub mod cloudevents;
 pub mod config;
-pub mod durable;
 pub mod event;
-pub mod http;
 pub mod limits;
 pub mod memory;
+pub mod net;
 pub mod pattern;
-mod pem;
 pub mod pipeline;
 pub mod processor;
-pub mod router;
 pub mod source;
+pub mod state;
 pub mod telemetry;
-pub mod vim;

@@ -21,8 +21,8 @@ use event_router::pipeline::enrich::Enrich;
 use event_router::pipeline::parse::{Content, Parsed};
 use event_router::pipeline::route::{Reach, Route};
 use event_router::source::Found;
-use event_router::vim::Decoded;
-use event_router::vim::decode::decode;
+use vsphere::Decoded;
+use vsphere::decode::decode;
 
 struct Counting;
 
@@ -118,7 +118,7 @@ fn the_way_from_the_page_to_the_destinations_allocates_as_often_for_a_thousand_e
         let mut outputs = Vec::new();
         let (count, counts) = allocations(|| {
             let decoded = decoded(page);
-            let mut batch = Batch::new(Arc::clone(&info), number, decoded.arena, decoded.records);
+            let mut batch = Batch::decoded(Arc::clone(&info), number, decoded);
             // Other events than those of the page before.
             batch
                 .records

@@ -1,7 +1,7 @@
 //! Any bytes as the body of a stored batch with a right checksum: a batch or an error, never a panic; what was decoded is encoded and decoded again to the same.
 #![no_main]
 
-use event_router::durable::codec;
+use event_router::state::codec;
 use event_router::event::Selection;
 use libfuzzer_sys::fuzz_target;
 

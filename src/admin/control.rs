@@ -24,11 +24,11 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinHandle;
 
-use crate::durable::DeadLetterFilter;
 use crate::limits::{
     CONTROL_CONNECTIONS_MAX, CONTROL_REQUEST_BYTES_MAX, CONTROL_REQUEST_TIMEOUT, CONTROL_RETRY,
 };
 use crate::pipeline::replay::{DeadLetters, Replayed};
+use crate::state::DeadLetterFilter;
 
 /// The socket's name in the data directory.
 const NAME: &str = "control.sock";

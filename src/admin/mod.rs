@@ -5,9 +5,9 @@ mod auth;
 pub mod control;
 mod serve;
 mod stats;
+mod view;
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
 
 use axum::Router as Routes;
 use axum::extract::State;
@@ -22,9 +22,9 @@ use tokio::sync::watch;
 use tokio_rustls::TlsAcceptor;
 
 use self::stats::Stats;
+pub use self::view::View;
 use crate::config::Admin;
-use crate::router::View;
-use crate::source::vcenter;
+use crate::source::{Counter, SourceReport, SourceState};
 use crate::telemetry::metrics as names;
 
 /// The admin listener cannot start.
@@ -91,35 +91,24 @@ async fn healthz(State(shared): State<Arc<Shared>>) -> Response {
 
 /// Ready: the store is open and every source had its first attempt. One dead vCenter of many does not take the appliance out.
 async fn readyz(State(shared): State<Arc<Shared>>) -> Response {
-    let sources: Vec<_> = shared
-        .view
-        .sources
-        .iter()
-        .map(|(name, status)| json!({"name": name, "state": state_word(&status.state()), "reason": reason(status)}))
+    let reports = shared.view.sources.iter().map(|(name, source)| (name, source.report()));
+    let mut ready = true;
+    let sources: Vec<_> = reports
+        .map(|(name, report)| {
+            ready &= report.first_attempt_done;
+            json!({"name": name, "state": report.state.as_str(), "reason": reason(&report)})
+        })
         .collect();
-    let ready = shared.view.sources.iter().all(|(_, status)| status.first_attempt_done());
     let code = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     let body = json!({"ready": ready, "sources": sources}).to_string();
     (code, [(header::CONTENT_TYPE, "application/json")], body).into_response()
 }
 
-fn state_word(state: &vcenter::State) -> &'static str {
-    match state {
-        vcenter::State::Connecting => "connecting",
-        vcenter::State::Reading => "reading",
-        vcenter::State::Waiting => "waiting",
-        vcenter::State::Failed(_) => "failed",
-        vcenter::State::Stopped => "stopped",
-    }
-}
-
 /// Why a source does not read.
-fn reason(status: &vcenter::Status) -> Option<String> {
-    match status.state() {
-        vcenter::State::Failed(reason) => Some(reason),
-        _ if status.is_held_up() => {
-            Some("what destinations have not taken fills the memory for events".to_owned())
-        }
+fn reason(report: &SourceReport) -> Option<&str> {
+    match &report.state {
+        SourceState::Failed(reason) => Some(reason),
+        _ if report.is_held_up => Some("what destinations have not taken fills the memory for events"),
         _ => None,
     }
 }
@@ -133,26 +122,22 @@ async fn old_stats(State(shared): State<Arc<Shared>>) -> Response {
     ([(header::CONTENT_TYPE, "application/json; charset=utf-8")], shared.stats.page()).into_response()
 }
 
-/// Copies what the sources count into the metrics: they are read here, not pushed.
+/// Copies the sources' own counters into the metrics. They are read here, not pushed.
 fn collect(view: &View) {
-    for (name, status) in &*view.sources {
+    for (name, source) in &*view.sources {
+        let report = source.report();
         let gauge = |metric: &'static str| metrics::gauge!(metric, "source" => name.clone());
-        let counter = |metric: &'static str, value: u64| {
-            metrics::counter!(metric, "source" => name.clone()).absolute(value)
-        };
-        let up = matches!(status.state(), vcenter::State::Reading | vcenter::State::Waiting);
-        gauge(names::SOURCE_UP).set(f64::from(u8::from(up)));
-        if let Some(lag) = status.lag() {
+        gauge(names::SOURCE_UP).set(f64::from(u8::from(report.state.is_up())));
+        if let Some(lag) = report.lag {
             gauge(names::SOURCE_LAG).set(lag.as_secs_f64());
         }
-        gauge(names::SOURCE_CLOCK_OFFSET).set(status.clock_offset_us.load(Relaxed) as f64 / 1e6);
-        counter(names::SOURCE_REBUILDS, status.rebuilds.load(Relaxed));
-        counter(names::SOURCE_RELOGINS, status.relogins.load(Relaxed));
-        counter(names::SOURCE_GAPS, status.gaps.load(Relaxed));
-        counter(names::SOURCE_SWEEPS, status.sweeps.load(Relaxed));
-        for method in vcenter::Method::ALL {
-            metrics::counter!(names::SOURCE_CALLS, "source" => name.clone(), "method" => method.as_str())
-                .absolute(status.calls(method));
+        report.gauges.into_iter().for_each(|(metric, value)| gauge(metric).set(value));
+        for Counter { metric, method, value } in report.counters {
+            match method {
+                Some(method) => metrics::counter!(metric, "source" => name.clone(), "method" => method),
+                None => metrics::counter!(metric, "source" => name.clone()),
+            }
+            .absolute(value);
         }
     }
 }

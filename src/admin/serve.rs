@@ -21,7 +21,7 @@ use tower_service::Service;
 
 use crate::config::ServerTls;
 use crate::limits::{ADMIN_CONNECTION_MAX, ADMIN_CONNECTIONS_MAX, ADMIN_HEAD_TIMEOUT};
-use crate::pem::{KeyPair, PemError};
+use crate::net::pem::{KeyPair, PemError};
 
 /// The listener's certificate cannot be used.
 #[derive(Debug, thiserror::Error)]

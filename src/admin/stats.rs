@@ -17,10 +17,10 @@ use std::time::Instant;
 use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 
+use super::View;
 use crate::config::{Format, ProcessorKind, SourceKind};
-use crate::router::View;
+use crate::processor::counted::{Invocations, Tally};
 use crate::telemetry::metrics::SourceMetrics;
-use crate::telemetry::stats::{Invocations, Tally};
 
 /// What `/stats` is made of.
 pub(super) struct Stats {

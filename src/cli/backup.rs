@@ -6,7 +6,7 @@ use clap::Args;
 
 use super::End;
 use super::state::StateArgs;
-use crate::durable::Reader;
+use crate::state::Reader;
 
 /// Copy the state (positions, spools, dead letters) into a file, beside a running router too.
 ///

@@ -124,7 +124,7 @@ async fn log_in(source: &Source) -> Result<String, String> {
     let looked = async {
         let clock = session.clock().await?;
         session.client.latest_event(&session.content).await?;
-        Ok::<_, crate::vim::soap::SoapError>(clock)
+        Ok::<_, crate::source::vcenter::client::CallError>(clock)
     };
     let clock = looked.await.map_err(|error| error.to_string());
     let about = session.content.about.clone();

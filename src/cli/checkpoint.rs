@@ -8,7 +8,7 @@ use serde_json::{Map, Value, json};
 use super::End;
 use super::state::{StateArgs, known, shown, spools_json, time};
 use super::table::table;
-use crate::durable::{Checkpoint, Reader, Store, StoreError};
+use crate::state::{Checkpoint, Reader, Store, StoreError};
 
 #[derive(Debug, Subcommand)]
 pub enum CheckpointCommand {

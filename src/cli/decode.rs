@@ -13,11 +13,12 @@ use clap::{Args, ValueEnum};
 use memchr::memmem;
 use uuid::Uuid;
 
-use crate::event::{Batch, Envelope, EnvelopeOptions, Record, SourceInfo};
+use crate::cloudevents::{Envelope, EnvelopeOptions, class_of};
+use crate::event::{Batch, SourceInfo};
 use crate::limits::DECODE_CHUNK_BYTES;
 use crate::pipeline::enrich::Enrich;
-use crate::vim::decode::{self, Spelling};
-use crate::vim::{DecodeError, Decoded};
+use vsphere::decode::{self, Spelling};
+use vsphere::{DecodeError, Decoded, EventRecord};
 
 /// Decode pages that a vCenter answered (ReadNextEvents): one JSON line an event.
 ///
@@ -238,11 +239,11 @@ impl<W: Write> Lines<W> {
 }
 
 /// Appends one line: what the golden files of the decoder hold.
-fn line(decoded: &Decoded, record: &Record, out: &mut Vec<u8>) {
+fn line(decoded: &Decoded, record: &EventRecord, out: &mut Vec<u8>) {
     out.extend_from_slice(b"{\"type\":");
     decode::json_string(out, decoded.bytes(record.class));
     out.extend_from_slice(b",\"category\":\"");
-    out.extend_from_slice(record.category.as_str().as_bytes());
+    out.extend_from_slice(class_of(record.category).as_bytes());
     out.extend_from_slice(b"\",\"subject\":");
     decode::json_string(out, decoded.bytes(record.subject));
     out.extend_from_slice(b",\"data\":");
@@ -253,13 +254,13 @@ fn line(decoded: &Decoded, record: &Record, out: &mut Vec<u8>) {
 /// Appends a line an event: the envelope in structured mode.
 fn cloud_events(envelope: &Envelope, source: &Arc<SourceInfo>, decoded: &mut Decoded, out: &mut Vec<u8>) {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_micros() as i64);
-    let (arena, records) = (std::mem::take(&mut decoded.arena), std::mem::take(&mut decoded.records));
-    let mut batch = Batch { produced_us: now, ..Batch::new(Arc::clone(source), 0, arena, records) };
+    let events = std::mem::take(decoded);
+    let mut batch = Batch { produced_us: now, ..Batch::decoded(Arc::clone(source), 0, events) };
     Enrich.step(&mut batch);
     let rendering = envelope.open(&batch);
     for i in 0..batch.records.len() {
         rendering.structured(i, out);
         out.push(b'\n');
     }
-    (decoded.arena, decoded.records) = (batch.arena, batch.records);
+    decoded.arena = batch.arena;
 }

@@ -11,11 +11,11 @@ use testbed::vcenter::{Options, Pace, VCenter};
 use testbed::verify::{Report, Verifier};
 
 use super::{End, LogArgs};
+use crate::app::Router;
 use crate::config::{
     Admin, CloudEvents, Config, ContentMode, Delivery, Log, LogLevel, Processor, ProcessorKind, Secret,
     Source, SourceKind, StartAt, State, Vcenter,
 };
-use crate::router::Router;
 use crate::telemetry::log;
 
 /// How long after the last event the demo waits for stragglers.

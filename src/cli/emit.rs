@@ -22,7 +22,7 @@ use crate::pipeline::route::{Reach, Route};
 use crate::processor::{self, Outcome, Piece, Processor, Request};
 use crate::source::{Page, Wire};
 use crate::telemetry::log;
-use crate::vim::sample::Sample;
+use vsphere::sample::Sample;
 
 /// What the `vsphereapiversion` of a test event says: that of the schema it is made by.
 const API_VERSION: &str = "9.1.0.0";

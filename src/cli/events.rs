@@ -7,9 +7,9 @@ use serde_json::json;
 use super::session::Session;
 use super::table::table;
 use super::{ConfigArgs, End};
+use crate::cloudevents::topic;
 use crate::config::{Config, Source, SourceKind};
-use crate::event::topic;
-use crate::vim::soap::EventInfo;
+use vsphere::api::EventInfo;
 
 #[derive(Debug, Subcommand)]
 pub enum EventsCommand {

@@ -6,7 +6,7 @@ use clap::Args;
 
 use super::End;
 use super::state::StateArgs;
-use crate::durable;
+use crate::state;
 
 /// Put a backup in the place of the state.
 ///
@@ -25,7 +25,7 @@ pub(super) fn run(args: &RestoreArgs) -> anyhow::Result<End> {
         Ok(located) => located.dir,
         Err(end) => return Ok(end),
     };
-    durable::restore(&args.file, &dir)?;
+    state::restore(&args.file, &dir)?;
     say!("{}: the state of {} from now on", args.file.display(), dir.display())?;
     Ok(End::Done)
 }

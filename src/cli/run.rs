@@ -9,8 +9,8 @@ use tokio::signal::unix::{SignalKind, signal};
 use super::{ConfigArgs, End, LogArgs};
 use crate::admin::Listener;
 use crate::admin::control::Control;
+use crate::app::Router;
 use crate::config::{Config, SourceKind};
-use crate::router::Router;
 use crate::telemetry::{log, metrics};
 
 /// Route events until SIGTERM or Ctrl-C.

@@ -3,14 +3,15 @@
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use crate::config::{SecretError, Vcenter};
+use crate::source::vcenter::client::{CallError, Client};
 use crate::source::vcenter::options;
-use crate::vim::soap::{Client, ServiceContent, SoapError};
+use vsphere::api::ServiceContent;
 
 /// A vCenter that cannot be asked.
 #[derive(Debug, thiserror::Error)]
 pub enum SessionError {
     #[error(transparent)]
-    Soap(#[from] SoapError),
+    Soap(#[from] CallError),
     #[error(transparent)]
     Secret(#[from] SecretError),
 }
@@ -40,7 +41,7 @@ impl Session {
         Ok(Session { client, content })
     }
 
-    pub async fn clock(&self) -> Result<Clock, SoapError> {
+    pub async fn clock(&self) -> Result<Clock, CallError> {
         let (asked, asked_us) = (Instant::now(), now_us());
         let vcenter_us = self.client.current_time_us().await?;
         let latency = asked.elapsed();

@@ -8,7 +8,7 @@ use clap::{Args, Subcommand};
 use super::End;
 use super::state::{StateArgs, known, spools_json};
 use super::table::table;
-use crate::durable::{Reader, Storage, Store, Write, spool_owner};
+use crate::state::{Reader, Storage, Store, Write, spool_owner};
 
 #[derive(Debug, Subcommand)]
 pub enum SpoolCommand {

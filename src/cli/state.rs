@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use super::{ConfigArgs, End};
 use crate::config::{self, Config, StartAt, State};
-use crate::durable::SpoolSize;
+use crate::state::SpoolSize;
 
 /// Where the state is.
 #[derive(Debug, Args)]

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::Secret;
 use super::model::*;
+use crate::event::{EventTime, Extensions, Payload};
 
 impl Default for Admin {
     fn default() -> Self {

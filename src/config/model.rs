@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::Secret;
+use crate::event::{EventTime, Extensions, Payload};
 
 /// Which format the configuration came in.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -444,43 +445,6 @@ pub enum Ordering {
     /// The managed object the event is about; entities run in parallel.
     Entity,
     None,
-}
-
-/// What the CloudEvents `time` says.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum EventTime {
-    /// When the router produced the event.
-    #[default]
-    Router,
-    /// vCenter's `createdTime`.
-    Created,
-}
-
-/// How `data` is written.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub enum Payload {
-    /// PascalCase JSON, as the old router wrote it.
-    #[default]
-    Pascal,
-    /// vSphere's own JSON.
-    ViJson,
-    /// The element that vCenter sent.
-    Xml,
-}
-
-/// Opt-in CloudEvents attributes. All off.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Extensions {
-    /// The key as unsigned 32 bit, zero-padded.
-    pub sequence: bool,
-    /// The entity.
-    pub partitionkey: bool,
-    /// AboutInfo.apiVersion.
-    pub vsphereapiversion: bool,
-    /// `event`, `eventex` or `extendedevent`.
-    pub eventclass: bool,
-    /// The same for every event: name (lower-case letters and digits) and value; in the file's order.
-    pub fixed: Vec<(String, String)>,
 }
 
 /// When a request is full. What the processor's own shape allows comes first.

@@ -12,6 +12,7 @@ use super::problem::Problems;
 use super::reference::reference;
 use super::scalar;
 use super::tree::Node;
+use crate::event::{EventTime, Extensions, Payload};
 
 /// The configuration that a file of the native format gives. Meaningless where `problems` has errors afterwards.
 pub(super) fn build(root: &Node, env: Env<'_>, problems: &mut Problems) -> Config {

@@ -7,6 +7,7 @@ use super::found::Found;
 use super::model::*;
 use super::problem::Problems;
 use super::scalar;
+use crate::event::{EventTime, Extensions};
 
 /// The parts of an old configuration.
 pub(super) struct Parts {

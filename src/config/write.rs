@@ -4,6 +4,7 @@ use super::model::*;
 use super::scalar::{show_duration, show_size};
 use super::yaml::{self, Fields, Notes, Out};
 use super::{Secret, SecretError, keys};
+use crate::event::{EventTime, Extensions, Payload};
 
 /// The file; without `dataDir` unless `with_state`. Secrets that are in files stay there, others are written out.
 ///

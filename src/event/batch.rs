@@ -4,62 +4,10 @@ use std::sync::Arc;
 
 use uuid::Uuid;
 
+use vsphere::{Category, Decoded, EventRecord, Span};
+
 use super::Identity;
 use crate::memory::Permit;
-
-/// A range of bytes in a batch's arena (or in its page, where the field says so). An arena is under 4 GiB by `limits::PAGE_BYTES_MAX`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Span {
-    pub start: u32,
-    pub len: u32,
-}
-
-impl Span {
-    pub const EMPTY: Span = Span { start: 0, len: 0 };
-
-    /// The span from `start` to `end`, both offsets into the arena.
-    pub fn new(start: usize, end: usize) -> Self {
-        debug_assert!(start <= end && end <= u32::MAX as usize);
-        Span { start: start as u32, len: (end - start) as u32 }
-    }
-
-    pub fn range(self) -> std::ops::Range<usize> {
-        self.start as usize..self.start as usize + self.len as usize
-    }
-
-    pub fn is_empty(self) -> bool {
-        self.len == 0
-    }
-}
-
-/// Which of the three CloudEvents types an event becomes.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Category {
-    #[default]
-    Event,
-    EventEx,
-    ExtendedEvent,
-}
-
-impl Category {
-    /// The last word of the CloudEvents `type`, and the `eventclass` extension.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Category::Event => "event",
-            Category::EventEx => "eventex",
-            Category::ExtendedEvent => "extendedevent",
-        }
-    }
-
-    /// The CloudEvents `type` attribute, as the appliance documents it.
-    pub fn cloudevents_type(self) -> &'static str {
-        match self {
-            Category::Event => "com.vmware.event.router/event",
-            Category::EventEx => "com.vmware.event.router/eventex",
-            Category::ExtendedEvent => "com.vmware.event.router/extendedevent",
-        }
-    }
-}
 
 /// What the stages need to know of one event; its text lies in the batch's arena.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -93,6 +41,26 @@ pub struct Record {
     pub lane: u64,
     /// The read sequence of the source, given at first sight by `order`.
     pub seq: u64,
+}
+
+impl From<&EventRecord> for Record {
+    /// The decoder's facts; `identity`, `id`, `lane` and `seq` are not yet set.
+    fn from(event: &EventRecord) -> Self {
+        Record {
+            key: event.key,
+            chain_id: event.chain_id,
+            created_us: event.created_us,
+            category: event.category,
+            class: event.class,
+            subject: event.subject,
+            entity: event.entity,
+            user: event.user,
+            created_text: event.created_text,
+            data: event.data,
+            raw: event.raw,
+            ..Record::default()
+        }
+    }
 }
 
 /// What is the same for every event of one source.
@@ -152,6 +120,12 @@ impl Batch {
             permit: Permit::default(),
             failed: None,
         }
+    }
+
+    /// The events of a decoded page, with their records made in one pass.
+    pub fn decoded(source: Arc<SourceInfo>, page: u64, decoded: Decoded) -> Self {
+        let records = decoded.records.iter().map(Record::from).collect();
+        Batch::new(source, page, decoded.arena, records)
     }
 
     /// The bytes of `span`.

@@ -9,13 +9,16 @@
 //! Invariant: nothing here allocates per event, and nothing here reads a clock.
 
 mod batch;
-pub mod envelope;
+mod form;
 mod identity;
 mod selection;
+mod sent;
 mod sha1_lanes;
-pub mod topic;
+#[cfg(test)]
+pub mod testing;
 
-pub use batch::{Batch, Category, Failed, Record, SourceInfo, Span};
-pub use envelope::{Envelope, EnvelopeError, EnvelopeOptions};
+pub use batch::{Batch, Failed, Record, SourceInfo};
+pub use form::{EventTime, Extensions, Payload};
 pub use identity::{Identity, event_id, identify, minute_of};
 pub use selection::Selection;
+pub use vsphere::{Category, Span};

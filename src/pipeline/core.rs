@@ -16,11 +16,11 @@ use super::parse::{Parsed, Poison};
 use super::route::Route;
 use super::seen::Seen;
 use super::settle::Settle;
-use crate::durable::{Checkpoint, CheckpointWrite};
 use crate::event::{Identity, Selection, SourceInfo, minute_of};
 use crate::limits::SEEN_HELD_MAX;
 use crate::processor::Piece;
 use crate::source::{BeginError, Found, Progress, Start};
+use crate::state::{Checkpoint, CheckpointWrite};
 
 /// The destination that events no decoder could read are owed to until they are stored as dead letters.
 pub const POISON: &str = "(unreadable)";

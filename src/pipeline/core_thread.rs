@@ -16,9 +16,9 @@ use super::driver::{Driver, Mail, Shared, Sink, now_us, poison_write};
 use super::parse::{Parsed, Poison};
 use super::replay::{Ended, Replay};
 use crate::config::{self, Config};
-use crate::durable::{self, Checkpoint, CheckpointWrite, Incumbent, Storage, Write, read_incumbent};
 use crate::processor::{Piece, Processor};
 use crate::source::{Begin, Start};
+use crate::state::{self, Checkpoint, CheckpointWrite, Incumbent, Storage, Write, read_incumbent};
 use crate::telemetry::metrics::{self as names, DestinationMetrics, SourceMetrics, StageMetrics};
 
 /// What the core thread is told beside pages.
@@ -248,7 +248,7 @@ impl CoreThread {
         let kept = writes.clone();
         self.shared.store.apply(writes.into_iter().map(Write::Checkpoint).collect(), move |outcomes| {
             let refused =
-                kept.into_iter().zip(outcomes).filter(|(_, outcome)| *outcome != durable::Outcome::Done);
+                kept.into_iter().zip(outcomes).filter(|(_, outcome)| *outcome != state::Outcome::Done);
             let _ =
                 control.send(Control::Checkpointed { refused: refused.map(|(write, _)| write).collect() });
         });
@@ -268,7 +268,7 @@ impl CoreThread {
         move || {
             let write = poison_write(&poison, now_us());
             store.apply(vec![write], move |outcomes| {
-                let full = outcomes.iter().any(|outcome| matches!(outcome, durable::Outcome::Full(_)));
+                let full = outcomes.iter().any(|outcome| matches!(outcome, state::Outcome::Full(_)));
                 let _ = control.send(Control::PoisonStored { destination, poison, full });
             });
         }

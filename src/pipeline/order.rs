@@ -235,35 +235,12 @@ impl Ordered {
 }
 
 #[cfg(test)]
-pub(crate) mod tests {
+mod tests {
     use proptest::prelude::*;
-    use uuid::Uuid;
 
     use super::*;
-    use crate::vim::DecodeError;
-
-    pub(crate) fn source() -> Arc<SourceInfo> {
-        Arc::new(SourceInfo {
-            index: 0,
-            name: "vc".into(),
-            url: "https://vc/sdk".into(),
-            instance_uuid: Uuid::from_u128(1),
-            api_version: "8.0".into(),
-        })
-    }
-
-    /// A batch of these (key, created_us), enriched.
-    pub(crate) fn batch(page: u64, events: &[(i32, i64)]) -> Batch {
-        let records = events.iter().map(|(key, us)| Record {
-            key: Some(*key),
-            created_us: Some(*us),
-            data: crate::event::Span::new(0, 2),
-            ..Record::default()
-        });
-        let mut batch = Batch::new(source(), page, b"{}".to_vec(), records.collect());
-        crate::pipeline::enrich::Enrich.step(&mut batch);
-        batch
-    }
+    use crate::event::testing::{batch, source};
+    use vsphere::DecodeError;
 
     fn parsed(page: u64, events: &[(i32, i64)]) -> Parsed {
         let content = Content::Events(batch(page, events));

@@ -6,8 +6,8 @@ use bytes::Bytes;
 
 use crate::event::{Batch, Record, SourceInfo, Span};
 use crate::source::{Page, PageFacts, Verdict, Wire};
-use crate::vim::decode::salvage::created_us;
-use crate::vim::{DecodeError, Decoded};
+use vsphere::decode::salvage::created_us;
+use vsphere::{DecodeError, Decoded, EventRecord};
 
 /// A page after the decoder: what `order` waits for, in order of `number`.
 #[derive(Debug)]
@@ -75,24 +75,19 @@ impl Parse {
         }
         let mut decoded = Decoded::default();
         let result = match wire {
-            Wire::Soap => crate::vim::decode::decode(&body, &mut decoded),
-            Wire::ViJson => crate::vim::decode::decode_vijson(&body, &mut decoded),
+            Wire::Soap => vsphere::decode::decode(&body, &mut decoded),
+            Wire::ViJson => vsphere::decode::decode_vijson(&body, &mut decoded),
         };
         if let Err(error) = result {
             let _ = verdicts.send(Verdict { page: number, found: Err(error.clone()) });
             return (Parsed { source, number, reading, content: Content::Unreadable(error) }, counts);
         }
-        // As many were guessed as the page could have.
-        decoded.records.shrink_to_fit();
         counts.events = decoded.records.len();
         counts.unknown_classes = decoded.unknown_classes;
         counts.misfits = decoded.misfits;
         let facts = facts(&decoded.records);
-        let mut batch = Batch {
-            produced_us,
-            xml: body,
-            ..Batch::new(Arc::clone(&source), number, decoded.arena, decoded.records)
-        };
+        let mut batch =
+            Batch { produced_us, xml: body, ..Batch::decoded(Arc::clone(&source), number, decoded) };
         super::enrich::Enrich.step(&mut batch);
         if !self.keep_sent {
             batch.xml = Bytes::new();
@@ -104,7 +99,7 @@ impl Parse {
     }
 }
 
-fn facts(records: &[Record]) -> PageFacts {
+fn facts(records: &[EventRecord]) -> PageFacts {
     PageFacts {
         events: records.len(),
         newest_us: records.iter().filter_map(|record| record.created_us).max(),
@@ -115,9 +110,9 @@ fn facts(records: &[Record]) -> PageFacts {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::event::testing::source;
     use crate::limits::batch_bytes;
     use crate::memory::Budget;
-    use crate::pipeline::order::tests::source;
 
     /// What a source reserves for a page before anybody has decoded it.
     #[test]

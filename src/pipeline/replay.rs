@@ -14,14 +14,14 @@ use crossbeam_channel::Sender;
 use serde::{Deserialize, Serialize};
 use tokio::sync::{mpsc, oneshot};
 
-use crate::memory::Budget;
 use super::core_thread::Control;
 use super::driver::now_us;
 use super::storage::StoreHandle;
-use crate::durable::{DeadLetterFilter, ListedDeadLetter, Payload, Reader, Store, StoreError, Write, codec};
 use crate::event::Selection;
 use crate::limits::REPLAY_BYTES;
+use crate::memory::Budget;
 use crate::processor::Piece;
+use crate::state::{DeadLetterFilter, ListedDeadLetter, Payload, Reader, Store, StoreError, Write, codec};
 
 /// A dead letter on its way to a driver.
 pub(crate) struct Replay {

@@ -19,7 +19,6 @@ use crossbeam_channel::{Sender, bounded, unbounded};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 
-use crate::memory::Budget;
 use super::core::Core;
 use super::core_thread::{Control, CoreThread};
 use super::deliver::Spooled;
@@ -30,11 +29,12 @@ use super::replay::DeadLetters;
 use super::route::Route;
 use super::storage::StoreHandle;
 use crate::config::{self, Config};
-use crate::durable::{Store, StoreError};
 use crate::limits::PAGES_QUEUED_MAX;
+use crate::memory::Budget;
+use crate::processor::InvocationLog;
 use crate::processor::Processor;
 use crate::source::{Begin, Intake, Page};
-use crate::telemetry::invocations::InvocationLog;
+use crate::state::{Store, StoreError};
 use crate::telemetry::metrics::{SourceMetrics, StageMetrics};
 
 /// What the pipeline is made of.
@@ -102,7 +102,8 @@ impl Pipeline {
         for n in 0..parse_threads.max(1) {
             let (inbox, parsed, metrics) =
                 (Arc::clone(&page_inbox), parsed.clone(), Arc::clone(&source_metrics));
-            let keep_sent = config.processors.iter().any(|p| p.delivery.payload != config::Payload::Pascal);
+            let keep_sent =
+                config.processors.iter().any(|p| p.delivery.payload != crate::event::Payload::Pascal);
             let thread = std::thread::Builder::new().name(format!("parse-{n}"));
             threads.push(thread.spawn(move || parse(&inbox, &parsed, &metrics, keep_sent))?);
         }

@@ -148,7 +148,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::pipeline::order::tests::batch;
+    use crate::event::testing::batch;
 
     fn registered(first_seq: u64, events: &[(i32, i64)]) -> Batch {
         let mut batch = batch(0, events);

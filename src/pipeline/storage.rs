@@ -5,8 +5,8 @@ use std::thread::JoinHandle;
 use crossbeam_channel::{Receiver, Sender};
 use tokio::sync::watch;
 
-use crate::durable::{Outcome, Storage, StoreError, Write};
 use crate::limits::STORE_GROUP_WRITES_MAX;
+use crate::state::{Outcome, Storage, StoreError, Write};
 
 type Reply = Box<dyn FnOnce(Vec<Outcome>) + Send>;
 type Task<S> = Box<dyn FnOnce(&mut S) -> Result<(), StoreError> + Send>;

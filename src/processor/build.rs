@@ -8,9 +8,9 @@ use super::cloudevents::CloudEvents;
 use super::console::Console;
 use super::eventbridge::EventBridge;
 use super::openfaas::OpenFaas;
+use crate::cloudevents::{Envelope, EnvelopeError, EnvelopeOptions};
 use crate::config::{self, ProcessorKind};
-use crate::event::{Envelope, EnvelopeError, EnvelopeOptions};
-use crate::http::HttpError;
+use crate::net::HttpError;
 
 /// A processor that cannot be made.
 #[derive(Debug, thiserror::Error)]
@@ -24,7 +24,7 @@ pub enum BuildError {
 /// Makes a processor of its configuration.
 pub fn build(processor: &config::Processor) -> Result<Arc<dyn Processor>, BuildError> {
     let name = || processor.name.clone();
-    let envelope = Envelope::new(EnvelopeOptions::from(&processor.delivery))
+    let envelope = Envelope::new(envelope_options(&processor.delivery))
         .map_err(|cause| BuildError::Envelope { name: name(), cause })?;
     Ok(match &processor.kind {
         ProcessorKind::CloudEvents(settings) => Arc::new(
@@ -42,4 +42,13 @@ pub fn build(processor: &config::Processor) -> Result<Arc<dyn Processor>, BuildE
                 .map_err(|cause| BuildError::Http { name: name(), cause: Box::new(cause) })?,
         ),
     })
+}
+
+/// How a processor with these settings writes its events.
+pub fn envelope_options(delivery: &config::Delivery) -> EnvelopeOptions {
+    EnvelopeOptions {
+        time: delivery.time,
+        payload: delivery.payload,
+        extensions: delivery.extensions.clone(),
+    }
 }

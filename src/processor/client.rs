@@ -1,7 +1,7 @@
 //! The one HTTP client of all processors that send events themselves: headers, time-outs, and what an answer means for an event.
 //!
 //! ```text
-//! send ── headers (credentials, rotated) ── crate::http's pool and connector
+//! send ── headers (credentials, rotated) ── crate::net's pool and connector
 //!  └── answer: status, Retry-After, an excerpt ── Failure by type
 //! ```
 //!
@@ -20,14 +20,14 @@ use hyper::{Method, Request, Response, StatusCode, Uri};
 
 use super::{Failure, Fault};
 use crate::config::{Auth, HttpClient};
-use crate::http::{
-    Headers, HttpError, Lease, Pool, Route, SendError, Version, find, fingerprint, innermost, pool, request,
-    retry_after, route, shown, tls_reason,
-};
 use crate::limits::{
     ANSWER_BYTES_MAX, EXCERPT_BYTES_MAX, EXPLANATION_WAIT, FILES_CHECK_INTERVAL, SAID_BYTES_MAX,
 };
-use crate::pem::Fingerprint;
+use crate::net::pem::Fingerprint;
+use crate::net::{
+    Headers, HttpError, Lease, Pool, Route, SendError, Version, find, fingerprint, innermost, pool, request,
+    retry_after, route, shown, tls_reason,
+};
 
 /// Sends requests to one origin.
 #[derive(Debug)]

@@ -11,11 +11,11 @@ use tokio::sync::OnceCell;
 
 use super::kubernetes::{Cluster, Resolver};
 use super::{BoxFuture, Failure, Outcome, Piece, Processor, Request, Shape};
+use crate::cloudevents::Envelope;
+use crate::cloudevents::envelope::shared_data;
 use crate::config::{CloudEvents as Settings, ContentMode};
-use crate::event::Envelope;
-use crate::event::envelope::shared_data;
-use crate::http::{HttpError, Version, address, request, target_uri};
 use crate::limits::BATCHED_EVENTS_MAX;
+use crate::net::{HttpError, Version, address, request, target_uri};
 use crate::processor::client::{Client, target_fault};
 
 /// The media types of the JSON event format.

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use tokio::sync::Mutex;
 
 use super::{BoxFuture, Failure, Fault, Outcome, Processor, Request, Shape};
-use crate::event::Envelope;
+use crate::cloudevents::Envelope;
 use crate::limits::{CONSOLE_BYTES_MAX, CONSOLE_TIMEOUT};
 
 /// Writes events as lines.

@@ -17,8 +17,8 @@ use serde_json::Value;
 
 use super::Failure;
 use crate::config::{Auth, ClientTls, HttpClient, Proxy, Reference, Secret};
-use crate::http::{HttpError, Version, address, request, target_uri};
 use crate::limits::LISTING_BYTES_MAX;
+use crate::net::{HttpError, Version, address, request, target_uri};
 use crate::processor::client::{Client, target_fault};
 
 /// Where Kubernetes puts `token`, `ca.crt` and `namespace` of the pod's service account.

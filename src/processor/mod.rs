@@ -9,7 +9,9 @@ mod build;
 pub mod client;
 pub mod cloudevents;
 pub mod console;
+pub mod counted;
 pub mod eventbridge;
+mod invocation_log;
 pub mod kubernetes;
 pub mod openfaas;
 
@@ -21,8 +23,10 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::sync::watch;
 
-pub use self::build::{BuildError, build};
-use crate::event::{Batch, Envelope, Selection};
+pub use self::build::{BuildError, build, envelope_options};
+pub use self::invocation_log::InvocationLog;
+use crate::cloudevents::Envelope;
+use crate::event::{Batch, Selection};
 use crate::memory::Permit;
 use eventbridge::rules::RuleSet;
 use openfaas::topics::TopicMap;
@@ -237,9 +241,9 @@ impl Failure {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::event::EnvelopeOptions;
+    use crate::cloudevents::EnvelopeOptions;
+    use crate::event::testing::batch;
     use crate::memory::Budget;
-    use crate::pipeline::order::tests::batch;
 
     /// The same events twice in memory, once as a batch and once as a body.
     #[test]

@@ -6,6 +6,7 @@
 //! INVARIANT: a source numbers its pages 0, 1, 2, … without a gap, in the order of reading: `order` restores that order by the number.
 //! INVARIANT: a source never repeats a read that moves a cursor; it rebuilds from the last page that arrived whole.
 
+mod report;
 pub mod vcenter;
 
 use std::sync::Arc;
@@ -17,7 +18,8 @@ use uuid::Uuid;
 
 use crate::event::SourceInfo;
 use crate::memory::{Budget, Permit};
-pub use crate::vim::Wire;
+pub use report::{Counter, Observed, SourceReport, SourceState};
+pub use vsphere::Wire;
 
 /// One answer of a vCenter, as it came over the wire (decompressed).
 #[derive(Debug)]
@@ -44,7 +46,7 @@ pub struct Page {
 #[derive(Debug)]
 pub struct Verdict {
     pub page: u64,
-    pub found: Result<PageFacts, crate::vim::DecodeError>,
+    pub found: Result<PageFacts, vsphere::DecodeError>,
 }
 
 /// What a source needs to know of a decoded page to go on after a lost answer.

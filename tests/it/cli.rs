@@ -9,7 +9,7 @@ use crate::common::stack::Stack;
 use crate::common::transactions::transaction;
 use crate::common::vcsim::{PASSWORD, USER, Vcsim};
 use crate::common::wait_until;
-use event_router::durable::{Storage, Store, Write, spool_name};
+use event_router::state::{Storage, Store, Write, spool_name};
 use serde_json::Value;
 use testbed::sink::{Behavior, Reply};
 use testbed::vcenter::{Options, VCenter};

@@ -10,7 +10,7 @@ use crate::common::disk::{Disk, Replay};
 use crate::common::router::Router;
 use crate::common::stack::Stack;
 use crate::common::{seed, wait_until};
-use event_router::durable::{DeadLetterFilter, Reader, Storage, Store, Write, codec};
+use event_router::state::{DeadLetterFilter, Reader, Storage, Store, Write, codec};
 use event_router::event::Identity;
 use rand::Rng;
 use rand::rngs::StdRng;

@@ -6,9 +6,9 @@ use std::process::Command;
 use crate::common::golden::{difference, golden};
 use crate::common::peer::peer;
 use event_router::cli::decode::{DecodeArgs, Format, run};
-use event_router::vim::Decoded;
-use event_router::vim::decode::{Spelling, decode, decode_as, decode_vijson, reference};
 use serde_json::{Value, json};
+use vsphere::Decoded;
+use vsphere::decode::{Spelling, decode, decode_as, decode_vijson, reference};
 
 /// Every golden page: path without extension, and text.
 fn pages() -> Vec<(PathBuf, String)> {

@@ -9,7 +9,7 @@ use std::time::Duration;
 use crate::common::child::ignored_test;
 use crate::common::seed;
 use crate::common::transactions::{BOUNDS, check, transaction};
-use event_router::durable::{DeadLetterFilter, Reader, Storage, Store, StoreError, Write};
+use event_router::state::{DeadLetterFilter, Reader, Storage, Store, StoreError, Write};
 use rand::Rng;
 
 const DIRECTORY: &str = "EVENT_ROUTER_TEST_CRASH_DIRECTORY";

@@ -12,7 +12,7 @@ use crate::common::router::Router;
 use crate::common::small_disk::SmallDisk;
 use crate::common::stack::Stack;
 use crate::common::{seed, wait_until};
-use event_router::durable::Reader;
+use event_router::state::Reader;
 use rand::Rng;
 use testbed::sink::Behavior;
 use testbed::vcenter::{Options, Pace};
@@ -256,7 +256,7 @@ fn move_away(stack: &Stack) {
 fn damage(stack: &Stack) {
     let state = stack.data().join("state.db");
     // As a clean stop leaves it.
-    drop(event_router::durable::Store::open(&stack.data()).unwrap());
+    drop(event_router::state::Store::open(&stack.data()).unwrap());
     assert!(!stack.data().join("state.db-wal").exists());
     // The number of cells of the schema's page.
     flip(&state, 103, 7);

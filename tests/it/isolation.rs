@@ -1,12 +1,12 @@
 //! One destination of two is dead for a while, at load: what it costs the other one, the memory and the spool. (That the
-//! files of a spool become smaller again is tested where they are written, `durable::spool`: it takes more than fits into a test of the whole.)
+//! files of a spool become smaller again is tested where they are written, `state::spool`: it takes more than fits into a test of the whole.)
 
 use std::time::Duration;
 
 use crate::common::router::Router;
 use crate::common::stack::Stack;
 use crate::common::wait_until;
-use event_router::durable::Reader;
+use event_router::state::Reader;
 use testbed::sink::Behavior;
 use testbed::vcenter::{Mix, Options, VCenter};
 

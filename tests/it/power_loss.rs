@@ -9,7 +9,7 @@ use crate::common::child::ignored_test;
 use crate::common::disk::{Disk, Operation, Replay};
 use crate::common::seed;
 use crate::common::transactions::{BOUNDS, check, transaction};
-use event_router::durable::{Storage, Store};
+use event_router::state::{Storage, Store};
 use rand::Rng;
 use rand::rngs::StdRng;
 

@@ -10,10 +10,9 @@ use crate::common::peer::peer;
 use crate::common::{free_address, wait_until};
 use crate::processors_support::*;
 use cloudevents::{AttributesReader, Event};
-use event_router::config::{
-    AssumeRole, AwsAuth, Config, EventBridge as Settings, EventBus, Payload, Secret, State,
-};
-use event_router::event::{Envelope, EnvelopeOptions, Selection};
+use event_router::cloudevents::{Envelope, EnvelopeOptions};
+use event_router::config::{AssumeRole, AwsAuth, Config, EventBridge as Settings, EventBus, Secret, State};
+use event_router::event::{Payload, Selection};
 use event_router::pipeline::destination::Destinations;
 use event_router::pipeline::route::{Buses, Reach, Route, Routed};
 use event_router::processor::eventbridge::EventBridge;

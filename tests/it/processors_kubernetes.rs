@@ -4,7 +4,7 @@ use std::path::Path;
 
 use crate::processors_support::*;
 use event_router::config::{CloudEvents as Settings, Reference};
-use event_router::http::HttpError;
+use event_router::net::HttpError;
 use event_router::processor::cloudevents::CloudEvents;
 use event_router::processor::kubernetes::Cluster;
 use event_router::processor::{Fault, Outcome, Processor};

@@ -306,7 +306,7 @@ async fn http2_is_spoken_where_tls_negotiates_it() {
 
 #[tokio::test]
 async fn http2_with_prior_knowledge_needs_no_tls() {
-    use event_router::http::{Version, target_uri};
+    use event_router::net::{Version, target_uri};
     use event_router::processor::client::Client;
     let (address, versions) = counting_server(None).await;
     let uri = target_uri(&format!("http://{address}/")).unwrap();

@@ -215,11 +215,11 @@ fn planted_secrets_are_nowhere() {
         }
     }
     // What is compressed in there is what dead letters and spools show, and that is the event itself.
-    let letters = event_router::durable::Reader::open(&stack.data()).unwrap();
+    let letters = event_router::state::Reader::open(&stack.data()).unwrap();
     for letter in letters.dead_letters(&Default::default()).unwrap() {
         search("a dead letter", format!("{letter:?}").as_bytes());
         let whole = letters.dead_letter(letter.row).unwrap().unwrap();
-        if let Ok(batch) = event_router::durable::codec::decode_blob(whole.payload.bytes()) {
+        if let Ok(batch) = event_router::state::codec::decode_blob(whole.payload.bytes()) {
             search("a dead letter's event", format!("{:?}", batch.failed).as_bytes());
             search("a dead letter's event", &batch.arena);
         }

@@ -12,7 +12,8 @@ use event_router::event::SourceInfo;
 use event_router::memory::Budget;
 use event_router::pipeline::order::{Leaving, Order, Ordered};
 use event_router::pipeline::parse::Parse;
-use event_router::source::vcenter::{self, Method, State, Status};
+use event_router::source::SourceState;
+use event_router::source::vcenter::{self, Method, Status};
 use event_router::source::{Begin, Intake, Progress, Start};
 use testbed::vcenter::{Options, Pace, Trouble, VCenter};
 use tokio::runtime::Runtime;
@@ -92,7 +93,7 @@ impl Run {
         self.stop.send_replace(true);
         let Run { runtime, source, status, delivered, .. } = self;
         runtime.block_on(source).unwrap();
-        assert_eq!(status.state(), State::Stopped);
+        assert_eq!(status.state(), SourceState::Stopped);
         assert_eq!(delivered.lock().unwrap().twice, 0, "behind dedup an event came twice");
         runtime
     }
@@ -173,7 +174,7 @@ fn a_backlog_is_read_whole_with_and_without_compression() {
             vcenter.append(10);
             run.wait_for_all(&vcenter);
             assert!(run.status.calls(Method::ReadNextEvents) < 100);
-            run.wait("all is read", || run.status.state() == State::Waiting);
+            run.wait("all is read", || run.status.state() == SourceState::Waiting);
             let _runtime = run.stop();
             assert_eq!(vcenter.counters().calls_of("Logout"), 1);
         });
@@ -237,7 +238,7 @@ fn sessions_collectors_and_the_vcenter_itself_may_go_away() {
         run.wait_for_all(&vcenter);
         run.runtime.block_on(vcenter.stop());
         vcenter.append(100);
-        run.wait("says so", || matches!(run.status.state(), State::Failed(_)));
+        run.wait("says so", || matches!(run.status.state(), SourceState::Failed(_)));
         run.runtime.block_on(vcenter.restart()).unwrap();
         run.wait_for_all(&vcenter);
         run.stop();
@@ -321,7 +322,7 @@ fn the_first_event_after_idle_is_read_at_once() {
     synthetic(Options { backlog: 10, ..Options::default() }, |runtime, vcenter, settings| {
         let run = Run::start(runtime, settings);
         run.wait_for_all(&vcenter);
-        run.wait("idle", || run.status.state() == State::Waiting);
+        run.wait("idle", || run.status.state() == SourceState::Waiting);
         std::thread::sleep(Duration::from_millis(1_500));
         let waits = run.status.calls(Method::WaitForUpdatesEx);
         vcenter.append(1);
@@ -369,7 +370,7 @@ fn a_wrong_password_is_tried_once() {
         let wrong = Vcenter { password: Secret::inline("hunter2"), ..settings };
         let run = Run::start(runtime, wrong);
         run.wait("says so", || {
-            matches!(run.status.state(), State::Failed(text) if text.contains("InvalidLogin") && !text.contains("hunter2"))
+            matches!(run.status.state(), SourceState::Failed(text) if text.contains("InvalidLogin") && !text.contains("hunter2"))
         });
         assert!(run.status.first_attempt_done());
         std::thread::sleep(Duration::from_secs(2));

@@ -11,20 +11,18 @@ use crate::common::vcsim::{PASSWORD, USER, Vcsim};
 use crate::common::{free_address, wait_until};
 use bytes::Bytes;
 use event_router::config::{
-    BatchLimits, CloudEvents, Config, ContentMode, Delivery, Payload, Processor, ProcessorKind, Protocol,
-    Secret, Source, SourceKind, State, Vcenter,
+    BatchLimits, CloudEvents, Config, ContentMode, Delivery, Processor, ProcessorKind, Protocol, Secret,
+    Source, SourceKind, State, Vcenter,
 };
-use event_router::durable::Store;
-use event_router::event::Record;
+use event_router::event::Payload;
 use event_router::pipeline::destination::Destinations;
 use event_router::pipeline::route::{Reach, Route};
 use event_router::pipeline::run::{Parts, Pipeline};
 use event_router::processor::build;
+use event_router::source::vcenter::client::{CallError, Client};
 use event_router::source::vcenter::options;
 use event_router::source::{Found, Page, Wire};
-use event_router::vim::Decoded;
-use event_router::vim::decode::{Spelling, decode, decode_as, decode_event, decode_vijson};
-use event_router::vim::soap::{Client, EventFilterSpec, FaultKind, SoapError};
+use event_router::state::Store;
 use serde_json::{Value, json};
 use testbed::sink::{Sink, SinkOptions};
 use testbed::vcenter::{Mix, Options, Trouble, VCenter};
@@ -32,6 +30,9 @@ use testbed::verify::Verifier;
 use tokio::runtime::Runtime;
 use tokio::sync::mpsc;
 use uuid::Uuid;
+use vsphere::api::{EventFilterSpec, FaultKind};
+use vsphere::decode::{Spelling, decode, decode_as, decode_event, decode_vijson};
+use vsphere::{Decoded, EventRecord};
 
 const LIMIT: Duration = Duration::from_secs(60);
 
@@ -311,7 +312,7 @@ fn every_call_of_the_client_means_the_same_over_vijson() {
             let control = client.current_time_us().await.unwrap_err();
             for error in [read, control] {
                 assert!(error.to_string().contains(expected), "{trouble:?}: {error}");
-                assert!(!matches!(error, SoapError::Connect { .. }), "{error}");
+                assert!(!matches!(error, CallError::Connect { .. }), "{error}");
             }
         }
         client.logout(&content.session_manager).await.unwrap();
@@ -346,7 +347,7 @@ fn every_kind_of_synthetic_event_decodes_to_the_same_from_both() {
             decoded
         });
         for (a, b) in soap.records.iter().zip(&json.records) {
-            let text = |decoded: &Decoded, record: &Record| {
+            let text = |decoded: &Decoded, record: &EventRecord| {
                 String::from_utf8(decoded.bytes(record.data).to_vec()).unwrap()
             };
             assert_eq!(text(&soap, a), text(&json, b));

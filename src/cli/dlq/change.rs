@@ -10,10 +10,10 @@ use serde_json::json;
 use super::look::{plain, shown};
 use super::{ChangeArgs, End, LogArgs};
 use crate::admin::control::{Answer, Client, Request};
+use crate::app::Router;
 use crate::config::{self, Config};
-use crate::durable::{DeadLetterFilter, Reader, Store};
 use crate::pipeline::replay::{Ended, Replayed};
-use crate::router::Router;
+use crate::state::{DeadLetterFilter, Reader, Store};
 use crate::telemetry::log;
 
 /// Asks the running router, once for each dead letter that is named; `each` says how many an answer is about. Tells for how many questions there was none.

@@ -9,8 +9,8 @@ use serde_json::value::RawValue;
 
 use super::{End, ListArgs, ShowArgs};
 use crate::cli::state;
-use crate::durable::{DeadLetterFacts, DeadLetterFilter, ListedDeadLetter, Payload, Reader, codec};
-use crate::event::{Envelope, EnvelopeOptions};
+use crate::cloudevents::{Envelope, EnvelopeOptions};
+use crate::state::{DeadLetterFacts, DeadLetterFilter, ListedDeadLetter, Payload, Reader, codec};
 
 /// Every dead letter that one of the filters is for, a page at a time.
 fn each(

@@ -17,7 +17,7 @@ use self::look::{list, show};
 use super::state::{Located, StateArgs, time};
 use super::{End, LogArgs, Stdout, enough};
 use crate::admin::control::{Answer, Client, Request};
-use crate::durable::{DeadLetterFilter, Reader};
+use crate::state::{DeadLetterFilter, Reader};
 
 #[derive(Debug, Subcommand)]
 pub enum DlqCommand {

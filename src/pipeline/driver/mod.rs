@@ -14,16 +14,16 @@ use rustc_hash::FxHashMap;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
-use crate::memory::Budget;
 use super::core_thread::Control;
 use super::deliver::{Action, DeadLetter, Delivery, Input, Room, SpoolKey, SpoolRow};
 use super::destination::DestinationId;
 use super::replay::{self, Replay};
 use super::storage::StoreHandle;
 use crate::config::Overflow;
-use crate::durable::{self, Store};
 use crate::limits::{ANSWERS_AT_ONCE, ROOM_CHECK_INTERVAL, SETTLED_AT_ONCE, SETTLED_WAIT};
+use crate::memory::Budget;
 use crate::processor::{Failure, Fault, Outcome, Piece, Processor};
+use crate::state::{self, Store};
 use crate::telemetry::metrics::DestinationMetrics;
 
 pub(super) use self::adopt::{Adopted, Adoption, Sink};
@@ -39,7 +39,7 @@ pub(super) enum Mail {
     Appended {
         ticket: u64,
         events: u64,
-        outcomes: Vec<durable::Outcome>,
+        outcomes: Vec<state::Outcome>,
     },
     Fetched {
         spool: SpoolKey,
@@ -47,7 +47,7 @@ pub(super) enum Mail {
     },
     DeadLettered {
         letter: Box<DeadLetter>,
-        outcome: Option<durable::Outcome>,
+        outcome: Option<state::Outcome>,
         /// Whether the store had refused it before.
         again: bool,
     },
@@ -81,7 +81,7 @@ pub(super) struct Shared {
     pub destinations: Arc<std::sync::atomic::AtomicUsize>,
     /// Names to indices of the configured sources, for what comes back from the store.
     pub sources: Arc<Vec<String>>,
-    pub invocations: Option<Arc<crate::telemetry::invocations::InvocationLog>>,
+    pub invocations: Option<Arc<crate::processor::InvocationLog>>,
 }
 
 pub(super) struct Driver {

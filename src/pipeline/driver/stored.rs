@@ -8,14 +8,14 @@ use std::sync::Arc;
 
 use super::{Driver, Mail, now_us};
 use crate::config::Overflow;
-use crate::durable::codec::{self, CodecError};
-use crate::durable::{self, Payload, SpoolAppend, StoreError, Write};
 use crate::event::Selection;
 use crate::limits::STORE_FULL_RETRY;
 use crate::pipeline::deliver::{Action, DeadLetter, Input, ReplayEnd, SpoolKey, SpoolRow};
 use crate::pipeline::parse::Poison;
 use crate::pipeline::replay::{Ended, Replay};
 use crate::processor::Piece;
+use crate::state::codec::{self, CodecError};
+use crate::state::{self, Payload, SpoolAppend, StoreError, Write};
 
 /// What waits for the store.
 #[derive(Default)]
@@ -51,11 +51,11 @@ impl Driver {
         });
     }
 
-    pub(super) fn appended(&mut self, ticket: u64, events: u64, outcomes: &[durable::Outcome]) -> Input {
-        if let Some(durable::Outcome::Full(full)) = outcomes.first() {
+    pub(super) fn appended(&mut self, ticket: u64, events: u64, outcomes: &[state::Outcome]) -> Input {
+        if let Some(state::Outcome::Full(full)) = outcomes.first() {
             self.say_full(&full.to_string());
         }
-        if outcomes.iter().any(|outcome| !matches!(outcome, durable::Outcome::Row(_))) {
+        if outcomes.iter().any(|outcome| !matches!(outcome, state::Outcome::Row(_))) {
             return Input::Refused;
         }
         self.metrics.spilled.increment(events);
@@ -132,12 +132,12 @@ impl Driver {
     pub(super) fn dead_lettered(
         &mut self,
         letter: DeadLetter,
-        outcome: Option<durable::Outcome>,
+        outcome: Option<state::Outcome>,
         again: bool,
         actions: &mut Vec<Action>,
     ) {
         self.waiting.letters_again -= usize::from(again);
-        if let Some(durable::Outcome::Full(full)) = outcome {
+        if let Some(state::Outcome::Full(full)) = outcome {
             self.waiting.letters.push(letter);
             self.say_full(&full.to_string());
             if !std::mem::replace(&mut self.waiting.again, true) {
@@ -258,7 +258,7 @@ pub(in crate::pipeline) fn dead_letter_write(
     last_us: i64,
 ) -> Result<Write, CodecError> {
     let (batch, record) = (&letter.piece.batch, letter.event());
-    let facts = durable::DeadLetterFacts {
+    let facts = state::DeadLetterFacts {
         destination: destination.to_owned(),
         source: batch.source.name.clone(),
         identity: record.identity,
@@ -271,13 +271,13 @@ pub(in crate::pipeline) fn dead_letter_write(
         last_us,
     };
     let payload = Payload::Event(codec::encode(batch, &letter.piece.picks)?.into_blob());
-    Ok(Write::DeadLetter(durable::DeadLetter { facts, payload }))
+    Ok(Write::DeadLetter(state::DeadLetter { facts, payload }))
 }
 
 /// What stores an event that no decoder could read, met at `now_us`.
 pub(in crate::pipeline) fn poison_write(poison: &Poison, now_us: i64) -> Write {
     let record = &poison.batch.records[0];
-    let facts = durable::DeadLetterFacts {
+    let facts = state::DeadLetterFacts {
         destination: String::new(),
         source: poison.batch.source.name.clone(),
         identity: record.identity,
@@ -289,5 +289,5 @@ pub(in crate::pipeline) fn poison_write(poison: &Poison, now_us: i64) -> Write {
         first_us: now_us,
         last_us: now_us,
     };
-    Write::DeadLetter(durable::DeadLetter { facts, payload: Payload::Raw(poison.batch.xml.to_vec()) })
+    Write::DeadLetter(state::DeadLetter { facts, payload: Payload::Raw(poison.batch.xml.to_vec()) })
 }

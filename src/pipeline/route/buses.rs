@@ -8,8 +8,8 @@ use std::sync::Arc;
 use tokio::sync::watch;
 
 use super::Routed;
-use crate::config::Payload;
-use crate::event::{Batch, Selection};
+use crate::cloudevents::type_of;
+use crate::event::{Batch, Payload, Selection};
 use crate::pattern::{Facts, Matcher, PatternId, PatternSet, Root};
 use crate::pipeline::destination::{DestinationId, Destinations};
 use crate::processor::eventbridge::rules::{Bus, RuleSet, unnamed};
@@ -81,7 +81,7 @@ impl Buses {
                         let mut id = [0; uuid::fmt::Hyphenated::LENGTH];
                         let facts = Facts {
                             source: &batch.source.url,
-                            kind: record.category.cloudevents_type(),
+                            kind: type_of(record.category),
                             subject: batch.text(record.subject),
                             id: record.id.hyphenated().encode_lower(&mut id),
                             datacontenttype: match self.current.payload {

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use crate::cloudevents::type_of;
 use crate::config;
 use crate::event::{Batch, Selection};
 use crate::pattern::{Facts, Matcher, Needs, PatternError, PatternId, PatternSet, Root};
@@ -16,7 +17,7 @@ pub(super) fn facts<'a>(
     let record = &batch.records[i];
     Facts {
         source: &batch.source.url,
-        kind: record.category.cloudevents_type(),
+        kind: type_of(record.category),
         subject: batch.text(record.subject),
         id: if needs.id { record.id.hyphenated().encode_lower(id) } else { "" },
         time: if needs.time { batch.text(record.created_text) } else { "" },

@@ -12,7 +12,6 @@ use uuid::Uuid;
 use super::outside::Outside;
 use super::reader::Reader;
 use super::{BASE_US, LANES, OVERFLOW, OVERLAP_US, ROUTED, engine, name, routes, sink_of};
-use crate::durable::{DeadLetterFilter, ListedDeadLetter, MemoryStore, Payload, Storage, Write, codec};
 use crate::event::Selection;
 use crate::pipeline::core::{Core, Output};
 use crate::pipeline::deliver::{
@@ -24,6 +23,7 @@ use crate::pipeline::parse::{Parse, Parsed, Poison};
 use crate::pipeline::route::{Reach, Route};
 use crate::processor::{Piece, Request};
 use crate::source::{Found, Page};
+use crate::state::{DeadLetterFilter, ListedDeadLetter, MemoryStore, Payload, Storage, Write, codec};
 
 /// The router, from one start to its crash.
 pub(super) struct Inside {

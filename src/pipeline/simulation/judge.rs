@@ -8,7 +8,7 @@ use super::inside::Inside;
 use super::outside::{Outside, Target};
 use super::{EVENTS, ROUTED, name, ordering, sink_of};
 use crate::config::Ordering;
-use crate::durable::{DeadLetterFilter, ListedDeadLetter, Storage};
+use crate::state::{DeadLetterFilter, ListedDeadLetter, Storage};
 
 pub(super) fn judge(seed: u64, outside: &Outside, inside: &Inside, crashes: usize) {
     let letters = inside.store.dead_letters(&DeadLetterFilter::default()).expect("readable");

@@ -26,8 +26,8 @@ use self::judge::judge;
 use self::outside::{Outside, Target};
 use super::deliver::{Delivery, Spooled};
 use crate::config::{self, Ordering, Retry};
-use crate::durable::{Failing, MemoryDisk};
 use crate::processor::Shape;
+use crate::state::{Failing, MemoryDisk};
 
 const BASE_US: i64 = 1_700_000_000_000_000;
 const OVERLAP_US: i64 = 60_000_000;

@@ -8,8 +8,8 @@ use rand::rngs::SmallRng;
 use uuid::Uuid;
 
 use super::{ENTITIES, LANES, LATE_US};
-use crate::durable::MemoryDisk;
 use crate::processor::{Failure, Fault, Outcome, Request};
+use crate::state::MemoryDisk;
 
 #[derive(Clone, Copy)]
 pub(super) struct Event {

@@ -17,8 +17,8 @@ use aws_sdk_eventbridge::config::{Credentials, ProvideCredentials, SharedCredent
 
 use super::transport::Transport;
 use crate::config::{AwsAuth, EventBridge as Settings, Secret};
-use crate::http::redact;
 use crate::limits::{ACCESS_KEY_AGE_MAX, FORMER_SECRETS_MAX};
+use crate::net::redact;
 
 /// The secrets that requests were signed with: AWS may speak of them.
 #[derive(Clone, Default)]

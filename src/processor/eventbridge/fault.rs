@@ -10,8 +10,8 @@ use aws_sdk_eventbridge::error::{ProvideErrorMetadata, SdkError};
 
 use super::credentials::Secrets;
 use super::transport::Undelivered;
-use crate::http::find;
 use crate::limits::{EXCERPT_BYTES_MAX, THROTTLE_WAIT};
+use crate::net::find;
 use crate::processor::{Failure, Fault};
 
 /// An entry of a PutEvents answer that failed.

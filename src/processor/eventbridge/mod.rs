@@ -30,10 +30,10 @@ use rules::RuleSet;
 use transport::Transport;
 
 use super::{BoxFuture, Failure, Fault, Interest, Outcome, Processor, Request, Shape};
+use crate::cloudevents::Envelope;
 use crate::config::EventBridge as Settings;
-use crate::event::Envelope;
-use crate::http::{HttpError, target_uri};
 use crate::limits::{FIRST_SYNC_RETRY, PUT_EVENTS_ENTRIES_MAX};
+use crate::net::{HttpError, target_uri};
 
 /// Where the environment names an endpoint, the more specific first (AWS SDKs and Tools Reference Guide, service-specific endpoints).
 const ENDPOINT_VARIABLES: [&str; 2] = ["AWS_ENDPOINT_URL_EVENTBRIDGE", "AWS_ENDPOINT_URL"];

@@ -15,7 +15,8 @@ use serde_json::Value;
 
 use super::credentials::Secrets;
 use super::fault;
-use crate::config::{EventBus, Payload};
+use crate::config::EventBus;
+use crate::event::Payload;
 use crate::limits::RULES_MAX;
 use crate::processor::{Failure, Fault};
 

@@ -16,8 +16,8 @@ use hyper::header::PROXY_AUTHORIZATION;
 use hyper::{Response, Uri};
 
 use crate::config::{Auth, HttpClient, Proxy};
-use crate::http::{Version, request};
 use crate::limits::{AWS_ANSWER_BYTES_MAX, AWS_ORIGINS_MAX};
+use crate::net::{Version, request};
 use crate::processor::client::Client;
 use crate::processor::{Failure, Fault};
 
@@ -37,7 +37,7 @@ pub struct Transport {
 
 impl Transport {
     /// With a client for `endpoint` at once, so that a mistake in the settings shows at the start.
-    pub fn new(settings: &HttpClient, endpoint: &Uri) -> Result<Self, crate::http::HttpError> {
+    pub fn new(settings: &HttpClient, endpoint: &Uri) -> Result<Self, crate::net::HttpError> {
         let client = Client::new(endpoint, settings, Version::Auto, &Auth::None, &[])?;
         // A thumbprint is of the endpoint's certificate, and of nobody else's.
         let mut settings = settings.clone();
@@ -56,7 +56,7 @@ impl Transport {
     }
 
     fn client(&self, uri: &Uri) -> Result<Arc<Client>, Undelivered> {
-        let origin = crate::http::shown(uri);
+        let origin = crate::net::shown(uri);
         let mut clients = self.clients.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((_, client)) = clients.iter().find(|(known, _)| *known == origin) {
             return Ok(Arc::clone(client));

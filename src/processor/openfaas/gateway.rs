@@ -6,10 +6,10 @@ use bytes::Bytes;
 use hyper::{Method, StatusCode, Uri};
 
 use super::topics::Function;
+use crate::cloudevents::topic::Topic;
 use crate::config::OpenFaas as Settings;
-use crate::event::topic::Topic;
-use crate::http::request;
 use crate::limits::LISTING_BYTES_MAX;
+use crate::net::request;
 use crate::processor::client::Client;
 use crate::processor::{Failure, Fault};
 

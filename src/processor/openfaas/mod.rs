@@ -27,10 +27,10 @@ pub use gateway::ASYNC_ANNOTATION;
 use topics::{Catalog, Change, TopicMap};
 
 use super::{BoxFuture, Failure, Fault, Interest, Outcome, Processor, Request, Shape};
+use crate::cloudevents::Envelope;
 use crate::config::{Auth, HttpClient, OpenFaas as Settings};
-use crate::event::Envelope;
-use crate::http::{HttpError, Version, address, target_uri};
 use crate::limits::{FIRST_SYNC_RETRY, FUNCTIONS_MAX, FUNCTIONS_NAMED_MAX, LISTING_TIMEOUT};
+use crate::net::{HttpError, Version, address, target_uri};
 use crate::processor::client::Client;
 
 /// Calls the functions of one gateway.

@@ -15,8 +15,8 @@ use std::time::{Duration, Instant};
 
 use rustc_hash::{FxHashMap, FxHashSet};
 
+use crate::cloudevents::topic::{Topic, dotted};
 use crate::event::Category;
-use crate::event::topic::{Topic, dotted};
 use crate::limits::{FUNCTIONS_MAX, TOPIC_CACHE_MAX};
 
 /// A function of one gateway. Small and dense: the n-th function ever seen is n.

@@ -4,10 +4,9 @@ use std::future::Future;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
-use crate::vim::soap::{
-    About, Client, EventFilterSpec, EventMark, FaultKind, MoRef, ServiceContent, SoapError, Update,
-};
-use crate::vim::{PageBody, Wire};
+use crate::source::vcenter::client::{CallError, Client};
+use vsphere::api::{About, EventFilterSpec, EventMark, FaultKind, MoRef, ServiceContent, Update};
+use vsphere::{PageBody, Wire};
 
 /// What watches a collector's latestPage.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -21,39 +20,39 @@ pub trait EventApi: Send + Sync + 'static {
     /// The form of the API that [`EventApi::open`] has negotiated.
     fn wire(&self) -> Wire;
     /// Negotiates the API version and asks what the server is; needs no session.
-    fn open(&self) -> impl Future<Output = Result<About, SoapError>> + Send;
-    fn login(&self, username: &str, password: &str) -> impl Future<Output = Result<(), SoapError>> + Send;
-    fn logout(&self) -> impl Future<Output = Result<(), SoapError>> + Send;
+    fn open(&self) -> impl Future<Output = Result<About, CallError>> + Send;
+    fn login(&self, username: &str, password: &str) -> impl Future<Output = Result<(), CallError>> + Send;
+    fn logout(&self) -> impl Future<Output = Result<(), CallError>> + Send;
     /// vCenter's time, microseconds since 1970 UTC. Works without a session on some servers: says nothing about it.
-    fn current_time_us(&self) -> impl Future<Output = Result<i64, SoapError>> + Send;
+    fn current_time_us(&self) -> impl Future<Output = Result<i64, CallError>> + Send;
     fn create_collector(
         &self,
         spec: &EventFilterSpec,
-    ) -> impl Future<Output = Result<MoRef, SoapError>> + Send;
+    ) -> impl Future<Output = Result<MoRef, CallError>> + Send;
     /// None at the collector's end. Not idempotent.
     fn read_next(
         &self,
         collector: &MoRef,
         events: u32,
-    ) -> impl Future<Output = Result<Option<PageBody>, SoapError>> + Send;
+    ) -> impl Future<Output = Result<Option<PageBody>, CallError>> + Send;
     /// The newest `spec.max_count` events of `spec`.
     fn query(
         &self,
         spec: &EventFilterSpec,
-    ) -> impl Future<Output = Result<Option<PageBody>, SoapError>> + Send;
-    fn destroy_collector(&self, collector: &MoRef) -> impl Future<Output = Result<(), SoapError>> + Send;
+    ) -> impl Future<Output = Result<Option<PageBody>, CallError>> + Send;
+    fn destroy_collector(&self, collector: &MoRef) -> impl Future<Output = Result<(), CallError>> + Send;
     /// None where the server does not say. Fails without a session.
-    fn latest_event(&self) -> impl Future<Output = Result<Option<EventMark>, SoapError>> + Send;
+    fn latest_event(&self) -> impl Future<Output = Result<Option<EventMark>, CallError>> + Send;
     /// Watches the newest event of `spec`.
-    fn create_waker(&self, spec: &EventFilterSpec) -> impl Future<Output = Result<Waker, SoapError>> + Send;
+    fn create_waker(&self, spec: &EventFilterSpec) -> impl Future<Output = Result<Waker, CallError>> + Send;
     /// Waits until the newest event is another than at `version`, at most `max_wait`.
     fn wait(
         &self,
         waker: &Waker,
         version: &str,
         max_wait: Duration,
-    ) -> impl Future<Output = Result<Option<Update>, SoapError>> + Send;
-    fn destroy_waker(&self, waker: &Waker) -> impl Future<Output = Result<(), SoapError>> + Send;
+    ) -> impl Future<Output = Result<Option<Update>, CallError>> + Send;
+    fn destroy_waker(&self, waker: &Waker) -> impl Future<Output = Result<(), CallError>> + Send;
 }
 
 /// The real thing.
@@ -68,9 +67,9 @@ impl ClientApi {
         ClientApi { client, content: RwLock::new(None) }
     }
 
-    fn content(&self) -> Result<Arc<ServiceContent>, SoapError> {
+    fn content(&self) -> Result<Arc<ServiceContent>, CallError> {
         let content = self.content.read().unwrap_or_else(PoisonError::into_inner).clone();
-        content.ok_or_else(|| SoapError::Setup("the vCenter has not been asked what it is".to_string()))
+        content.ok_or_else(|| CallError::Setup("the vCenter has not been asked what it is".to_string()))
     }
 }
 
@@ -79,46 +78,46 @@ impl EventApi for ClientApi {
         self.client.wire()
     }
 
-    async fn open(&self) -> Result<About, SoapError> {
+    async fn open(&self) -> Result<About, CallError> {
         let content = self.client.open().await?;
         let about = content.about.clone();
         *self.content.write().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(content));
         Ok(about)
     }
 
-    async fn login(&self, username: &str, password: &str) -> Result<(), SoapError> {
+    async fn login(&self, username: &str, password: &str) -> Result<(), CallError> {
         self.client.login(&self.content()?.session_manager, username, password).await
     }
 
-    async fn logout(&self) -> Result<(), SoapError> {
+    async fn logout(&self) -> Result<(), CallError> {
         self.client.logout(&self.content()?.session_manager).await
     }
 
-    async fn current_time_us(&self) -> Result<i64, SoapError> {
+    async fn current_time_us(&self) -> Result<i64, CallError> {
         self.client.current_time_us().await
     }
 
-    async fn create_collector(&self, spec: &EventFilterSpec) -> Result<MoRef, SoapError> {
+    async fn create_collector(&self, spec: &EventFilterSpec) -> Result<MoRef, CallError> {
         self.client.create_collector_for_events(&*self.content()?, spec).await
     }
 
-    async fn read_next(&self, collector: &MoRef, events: u32) -> Result<Option<PageBody>, SoapError> {
+    async fn read_next(&self, collector: &MoRef, events: u32) -> Result<Option<PageBody>, CallError> {
         self.client.read_next_events(collector, events).await
     }
 
-    async fn query(&self, spec: &EventFilterSpec) -> Result<Option<PageBody>, SoapError> {
+    async fn query(&self, spec: &EventFilterSpec) -> Result<Option<PageBody>, CallError> {
         self.client.query_events(&*self.content()?, spec).await
     }
 
-    async fn destroy_collector(&self, collector: &MoRef) -> Result<(), SoapError> {
+    async fn destroy_collector(&self, collector: &MoRef) -> Result<(), CallError> {
         self.client.destroy_collector(collector).await
     }
 
-    async fn latest_event(&self) -> Result<Option<EventMark>, SoapError> {
+    async fn latest_event(&self) -> Result<Option<EventMark>, CallError> {
         self.client.latest_event(&*self.content()?).await
     }
 
-    async fn create_waker(&self, spec: &EventFilterSpec) -> Result<Waker, SoapError> {
+    async fn create_waker(&self, spec: &EventFilterSpec) -> Result<Waker, CallError> {
         let content = self.content()?;
         let collector = self.client.create_collector_for_events(&content, spec).await?;
         // `maxCount` in the filter came with 6.5, and some servers go by the page size alone; each does what it can.
@@ -148,11 +147,11 @@ impl EventApi for ClientApi {
         waker: &Waker,
         version: &str,
         max_wait: Duration,
-    ) -> Result<Option<Update>, SoapError> {
+    ) -> Result<Option<Update>, CallError> {
         self.client.wait_for_updates(&waker.property_collector, version, max_wait).await
     }
 
-    async fn destroy_waker(&self, waker: &Waker) -> Result<(), SoapError> {
+    async fn destroy_waker(&self, waker: &Waker) -> Result<(), CallError> {
         // A wait whose connection we have left may still be going on in the server. Some servers fault where there is none.
         let _ = self.client.cancel_wait_for_updates(&waker.property_collector).await;
         let watching = self.client.destroy_property_collector(&waker.property_collector).await;

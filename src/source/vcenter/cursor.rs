@@ -29,10 +29,11 @@ use crate::limits::{
     PAGE_LITTLE_BYTES, PAGE_RESERVE_BYTES, PAGES_QUEUED_MAX, PARTIAL_EVENT_BYTES, VERDICT_WAIT, batch_bytes,
 };
 use crate::memory::Permit;
+use crate::source::vcenter::client::CallError;
 use crate::source::{PageFacts, Verdict};
-use crate::vim::decode::salvage::{count_events, created_us};
-use crate::vim::soap::{EventFilterSpec, MoRef, SoapError};
-use crate::vim::{DecodeError, PageBody};
+use vsphere::api::{EventFilterSpec, MoRef};
+use vsphere::decode::salvage::{count_events, created_us};
+use vsphere::{DecodeError, PageBody};
 
 /// What one step did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -294,14 +295,14 @@ impl Cursor {
                 }
                 return Ok(Step::Empty);
             }
-            Err(error @ SoapError::TooLarge { .. }) => {
+            Err(error @ CallError::TooLarge { .. }) => {
                 self.undecodable(link, size, PageBody::empty(), error.to_string());
                 self.push_poisons(link).await?;
                 return Ok(Step::Page { full: true });
             }
             Err(error) => {
                 // Without a connection nothing was sent, and the server's cursor is where it was.
-                if !matches!(error, SoapError::Connect { .. } | SoapError::Tls { .. }) {
+                if !matches!(error, CallError::Connect { .. } | CallError::Tls { .. }) {
                     self.rebuild(link);
                 }
                 return Err(error.into());

@@ -16,9 +16,9 @@ use crate::limits::{
     TIME_RENDERING, batch_bytes,
 };
 use crate::memory::Permit;
-use crate::vim::PageBody;
-use crate::vim::decode::salvage::created_us;
-use crate::vim::soap::{EventMark, MoRef, format_us};
+use vsphere::PageBody;
+use vsphere::api::{EventMark, MoRef, format_us};
+use vsphere::decode::salvage::created_us;
 
 /// A collector whose first page is not empty, and that page.
 struct Found {

@@ -10,15 +10,17 @@ use tokio::sync::{Notify, mpsc, watch};
 use tokio::time::{Instant, Interval, MissedTickBehavior, timeout};
 
 use super::api::{EventApi, Waker};
+use super::client::CallError;
 use super::patience::Patience;
-use super::status::{Method, State, Status};
+use super::status::{Method, Status};
 use crate::config::{EventFilter, Recursion, Vcenter};
 use crate::limits::{CLOCK_SLACK, COLLECTORS_MAX, ROOM_WAIT_TOLD};
 use crate::memory::Permit;
+use crate::source::SourceState;
 use crate::source::{Closed, Intake, Page, Start, Verdict};
 use crate::telemetry::paced::Paced;
-use crate::vim::PageBody;
-use crate::vim::soap::{self, EventFilterSpec, EventMark, FaultKind, MoRef, SoapError};
+use vsphere::PageBody;
+use vsphere::api::{EventFilterSpec, EventMark, FaultKind, MoRef};
 
 /// The router's clock: microseconds since 1970 UTC.
 pub(super) type Clock = Arc<dyn Fn() -> i64 + Send + Sync>;
@@ -42,7 +44,7 @@ impl From<Closed> for End {
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Trouble {
     #[error(transparent)]
-    Soap(#[from] SoapError),
+    Soap(#[from] CallError),
     #[error(transparent)]
     Closed(#[from] Closed),
 }
@@ -61,7 +63,7 @@ impl Trouble {
 
     /// The end of a session that has as many collectors as it may have: those that nobody knows of any more go with it.
     pub fn session_full(&self) -> Option<End> {
-        let Trouble::Soap(error @ SoapError::Fault { method: "CreateCollectorForEvents", .. }) = self else {
+        let Trouble::Soap(error @ CallError::Fault { method: "CreateCollectorForEvents", .. }) = self else {
             return None;
         };
         (error.fault() == Some(FaultKind::InvalidState)).then(|| End::Session(error.to_string()))
@@ -223,8 +225,8 @@ impl<A: EventApi> Link<A> {
     pub async fn call<T>(
         &self,
         method: Method,
-        call: impl Future<Output = Result<T, SoapError>>,
-    ) -> Result<T, SoapError> {
+        call: impl Future<Output = Result<T, CallError>>,
+    ) -> Result<T, CallError> {
         self.pace.lock().await.tick().await;
         let answer = call.await;
         self.status.count_call(method, answer.is_err());
@@ -232,14 +234,14 @@ impl<A: EventApi> Link<A> {
     }
 
     /// Reads the next page of a collector, within what is usual for this vCenter.
-    pub async fn read_next(&self, collector: &MoRef, events: u32) -> Result<Option<PageBody>, SoapError> {
+    pub async fn read_next(&self, collector: &MoRef, events: u32) -> Result<Option<PageBody>, CallError> {
         let after = self.patience().wait(self.settings.timeouts.call);
         let answer = self.call(Method::ReadNextEvents, async {
             let asked = Instant::now();
             let answer = timeout(after, self.api.read_next(collector, events)).await;
-            let answer = answer.unwrap_or(Err(SoapError::Timeout { method: "ReadNextEvents", after }));
+            let answer = answer.unwrap_or(Err(CallError::Timeout { method: "ReadNextEvents", after }));
             match answer {
-                Err(SoapError::Timeout { .. }) => self.patience().timed_out(),
+                Err(CallError::Timeout { .. }) => self.patience().timed_out(),
                 Ok(_) => self.patience().answered(asked.elapsed()),
                 Err(_) => {}
             }
@@ -335,13 +337,13 @@ impl<A: EventApi> Link<A> {
         self.by_windows.store(by_windows, Relaxed);
     }
 
-    pub fn set_state(&self, state: State) -> bool {
+    pub fn set_state(&self, state: SourceState) -> bool {
         self.status.set_state(state)
     }
 
     /// Notes a failure that will be tried again; said once until it changes.
     pub fn failed(&self, error: String) {
-        if self.set_state(State::Failed(error.clone())) {
+        if self.set_state(SourceState::Failed(error.clone())) {
             tracing::warn!(source = %self.name, %error, "vCenter cannot be read; trying again");
         }
     }
@@ -352,9 +354,9 @@ impl<A: EventApi> Link<A> {
         EventFilterSpec {
             entity: entity.as_ref().map(|entity| {
                 let recursion = match entity.recursion {
-                    Recursion::SelfOnly => soap::Recursion::SelfOnly,
-                    Recursion::Children => soap::Recursion::Children,
-                    Recursion::All => soap::Recursion::All,
+                    Recursion::SelfOnly => vsphere::api::Recursion::SelfOnly,
+                    Recursion::Children => vsphere::api::Recursion::Children,
+                    Recursion::All => vsphere::api::Recursion::All,
                 };
                 (MoRef::new(&entity.kind, &entity.id), recursion)
             }),
@@ -372,13 +374,13 @@ impl<A: EventApi> Link<A> {
         self.settings.filter != EventFilter::default()
     }
 
-    pub async fn create_collector(&self, spec: &EventFilterSpec) -> Result<MoRef, SoapError> {
+    pub async fn create_collector(&self, spec: &EventFilterSpec) -> Result<MoRef, CallError> {
         let collector = self.call(Method::CreateCollectorForEvents, self.api.create_collector(spec)).await?;
         self.objects().used.push(Object::Collector(collector.clone()));
         Ok(collector)
     }
 
-    pub async fn create_waker(&self, spec: &EventFilterSpec) -> Result<Waker, SoapError> {
+    pub async fn create_waker(&self, spec: &EventFilterSpec) -> Result<Waker, CallError> {
         let waker = self.call(Method::CreateWaker, self.api.create_waker(spec)).await?;
         self.objects().used.push(Object::Waker(waker.clone()));
         Ok(waker)
@@ -394,7 +396,7 @@ impl<A: EventApi> Link<A> {
     }
 
     /// Destroys what is no longer used. What cannot be destroyed stays until its session ends.
-    pub async fn destroy_doomed(&self) -> Result<(), SoapError> {
+    pub async fn destroy_doomed(&self) -> Result<(), CallError> {
         loop {
             // Taken off the list when it is gone, and no sooner: this future may be dropped at the call.
             let Some(object) = self.objects().doomed.last().cloned() else { return Ok(()) };
@@ -405,7 +407,7 @@ impl<A: EventApi> Link<A> {
                 Object::Waker(waker) => self.call(Method::DestroyWaker, self.api.destroy_waker(waker)).await,
             };
             match destroyed {
-                Err(error @ (SoapError::Connect { .. } | SoapError::Tls { .. })) => return Err(error),
+                Err(error @ (CallError::Connect { .. } | CallError::Tls { .. })) => return Err(error),
                 Err(error) if error.fault() == Some(FaultKind::NotAuthenticated) => return Err(error),
                 Err(error) => tracing::debug!(source = %self.name, %error, ?object, "left in the session"),
                 Ok(()) => {}

@@ -18,6 +18,7 @@
 
 mod api;
 mod backoff;
+pub mod client;
 mod cursor;
 mod gap;
 mod link;
@@ -43,7 +44,7 @@ use tokio::time::{sleep, timeout};
 use uuid::Uuid;
 
 pub use api::{ClientApi, EventApi, Waker};
-pub use status::{Method, State, Status};
+pub use status::{Method, Status};
 
 use self::link::{Clock, End, Link};
 use self::reader::Reader;
@@ -51,8 +52,9 @@ use self::session::Sessions;
 use self::sweep::Sweeper;
 use crate::config::{ClientCert, ClientTls, StartAt, Vcenter};
 use crate::limits::{BACKOFF_MAX, CLOSE_MAX};
-use crate::source::{BeginError, Closed, Found, Intake};
-use crate::vim::soap::{About, Client, Identity, Options, Trust};
+use crate::source::vcenter::client::{Client, Identity, Options, Trust};
+use crate::source::{BeginError, Closed, Found, Intake, SourceState};
+use vsphere::api::About;
 
 /// Reads the vCenter `settings` until `shutdown` turns true, then ends the session. Never returns before that.
 pub async fn run(
@@ -78,7 +80,7 @@ pub async fn run(
             // A CA file that is missing may come yet (a volume that is mounted late).
             Err(error) => {
                 let error = error.to_string();
-                if status.set_state(State::Failed(error.clone())) {
+                if status.set_state(SourceState::Failed(error.clone())) {
                     tracing::error!(source = %name, %error, "vCenter cannot be read; trying again");
                 }
             }
@@ -175,7 +177,7 @@ async fn read<A: EventApi>(
         }
     }
     close(&link).await;
-    link.set_state(State::Stopped);
+    link.set_state(SourceState::Stopped);
 }
 
 /// Closes a session that has come to its `end`; an error if there is to be no other one.
@@ -184,7 +186,7 @@ async fn close_after<A: EventApi>(link: &Link<A>, end: End) -> Result<(), Closed
     match end {
         End::Closed => Err(Closed),
         End::Session(error) => {
-            link.set_state(State::Connecting);
+            link.set_state(SourceState::Connecting);
             tracing::warn!(source = %link.name, %error, "the session with vCenter has ended; logging in again");
             Ok(())
         }

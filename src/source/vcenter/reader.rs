@@ -11,11 +11,11 @@ use super::cursor::{Cursor, Step};
 use super::gap;
 use super::link::{End, Link, Trouble};
 use super::pace::Pace;
-use super::status::State;
 use super::watchdog::{Act, Standing, Watchdog};
 use super::windows::Windows;
 use crate::limits::{IDLE_POLL, SESSION_FAILURES_MAX};
-use crate::vim::soap::FaultKind;
+use crate::source::SourceState;
+use vsphere::api::FaultKind;
 
 /// Reads one source, over all its sessions.
 #[derive(Debug)]
@@ -75,7 +75,7 @@ impl Reader {
         };
         match step {
             Step::Page { full } => {
-                link.set_state(State::Reading);
+                link.set_state(SourceState::Reading);
                 link.idle.send_replace(false);
                 self.woken = false;
                 // Asked of every page: a full one is what the time before the next one is counted from.
@@ -86,7 +86,7 @@ impl Reader {
             }
             Step::Empty => {
                 link.status.empty_pages.fetch_add(1, Relaxed);
-                link.set_state(State::Waiting);
+                link.set_state(SourceState::Waiting);
                 if !self.watch(link, read_at).await? {
                     // Woken for nothing: what there is cannot be read, and a busy vCenter would wake it again at once.
                     if self.woken {

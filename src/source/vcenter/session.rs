@@ -11,9 +11,10 @@ use tokio::time::{Instant, sleep};
 use super::api::EventApi;
 use super::backoff::Backoff;
 use super::link::{End, Link, Trouble};
-use super::status::{Method, State};
+use super::status::Method;
 use crate::limits::{CLOCK_INTERVAL, LOGIN_RETRY, MONITOR_INTERVAL, PASSWORD_CHECK, SESSION_LIFE_MIN};
-use crate::vim::soap::{About, FaultKind};
+use crate::source::SourceState;
+use vsphere::api::{About, FaultKind};
 
 /// The password that was refused, and until when it is not tried again.
 struct Refused {
@@ -38,7 +39,7 @@ impl Sessions {
                 false => self.backoff.reset(),
             }
         }
-        link.set_state(State::Connecting);
+        link.set_state(SourceState::Connecting);
         loop {
             self.wait_for_password(link).await;
             match self.log_in(link).await {

@@ -4,6 +4,9 @@ use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize, Ordering:
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use crate::source::report::{Counter, Observed, SourceReport, SourceState};
+use crate::telemetry::metrics as names;
+
 /// The calls that are counted, by the name in vSphere's API reference.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Method {
@@ -56,26 +59,10 @@ impl Method {
     }
 }
 
-/// What a source is doing.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub enum State {
-    /// Connecting or logging in.
-    #[default]
-    Connecting,
-    /// Events come in.
-    Reading,
-    /// All that vCenter has was read; waiting for more.
-    Waiting,
-    /// The last try failed; it goes on trying. The text says why and what to do.
-    Failed(String),
-    /// Shut down.
-    Stopped,
-}
-
 /// The state and counters of one source.
 #[derive(Debug, Default)]
 pub struct Status {
-    state: Mutex<State>,
+    state: Mutex<SourceState>,
     first_attempt_done: AtomicBool,
     /// Reads that have waited for long for room in memory.
     held_up: AtomicUsize,
@@ -108,13 +95,13 @@ pub struct Status {
 }
 
 impl Status {
-    pub fn state(&self) -> State {
+    pub fn state(&self) -> SourceState {
         self.state.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Sets the state; true if it is another one than before.
-    pub(super) fn set_state(&self, state: State) -> bool {
-        if !matches!(state, State::Connecting) {
+    pub(super) fn set_state(&self, state: SourceState) -> bool {
+        if !matches!(state, SourceState::Connecting) {
             self.first_attempt_done.store(true, Relaxed);
         }
         let mut current = self.state.lock().unwrap_or_else(PoisonError::into_inner);
@@ -161,6 +148,33 @@ impl Status {
     }
 }
 
+impl Observed for Status {
+    fn report(&self) -> SourceReport {
+        let plain =
+            |metric, counter: &AtomicU64| Counter { metric, method: None, value: counter.load(Relaxed) };
+        let calls = Method::ALL.map(|method| Counter {
+            metric: names::SOURCE_CALLS,
+            method: Some(method.as_str()),
+            value: self.calls(method),
+        });
+        let mut counters = vec![
+            plain(names::SOURCE_REBUILDS, &self.rebuilds),
+            plain(names::SOURCE_RELOGINS, &self.relogins),
+            plain(names::SOURCE_GAPS, &self.gaps),
+            plain(names::SOURCE_SWEEPS, &self.sweeps),
+        ];
+        counters.extend(calls);
+        SourceReport {
+            state: self.state(),
+            first_attempt_done: self.first_attempt_done(),
+            is_held_up: self.is_held_up(),
+            lag: self.lag(),
+            gauges: vec![(names::SOURCE_CLOCK_OFFSET, self.clock_offset_us.load(Relaxed) as f64 / 1e6)],
+            counters,
+        }
+    }
+}
+
 pub(super) struct HeldUp<'a>(&'a Status);
 
 impl Drop for HeldUp<'_> {
@@ -191,7 +205,7 @@ mod tests {
         status.newest_us.store(9_000_000, Relaxed);
         assert_eq!(status.lag(), Some(Duration::ZERO), "read since the last look at vCenter");
         assert!(!status.first_attempt_done());
-        assert!(!status.set_state(State::Connecting) && status.set_state(State::Waiting));
+        assert!(!status.set_state(SourceState::Connecting) && status.set_state(SourceState::Waiting));
         assert!(status.first_attempt_done());
     }
 }

@@ -24,7 +24,7 @@ use super::mark::Mark;
 use super::windows::Windows;
 use crate::config::Sweep;
 use crate::limits::{ORDERED_POLL, OVERLAP_MIN, SWEEP_REST, SWEEP_REST_MAX, TIME_RENDERING};
-use crate::vim::soap::EventMark;
+use vsphere::api::EventMark;
 
 /// Sweeps one source, over all its sessions.
 #[derive(Debug)]

@@ -7,7 +7,7 @@ use super::api::{EventApi, Waker};
 use super::backoff::Backoff;
 use super::link::{End, Link, Object, Trouble};
 use super::status::Method;
-use crate::vim::soap::EventFilterSpec;
+use vsphere::api::EventFilterSpec;
 
 /// Watches until the session ends.
 pub(super) async fn run<A: EventApi>(link: &Link<A>) -> End {

@@ -5,7 +5,7 @@ use tokio::time::Instant;
 
 use super::link::Marks;
 use crate::limits::{STALL_GRACE, STALL_GRACE_FILTERED, TIME_RENDERING};
-use crate::vim::soap::EventMark;
+use vsphere::api::EventMark;
 
 /// What to do about it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -21,10 +21,11 @@ use crate::limits::{
     batch_bytes,
 };
 use crate::memory::Permit;
+use crate::source::vcenter::client::CallError;
 use crate::source::{PageFacts, Verdict};
-use crate::vim::decode::salvage;
-use crate::vim::soap::{EventFilterSpec, EventMark, SoapError, format_us};
-use crate::vim::{DecodeError, PageBody};
+use vsphere::api::{EventFilterSpec, EventMark, format_us};
+use vsphere::decode::salvage;
+use vsphere::{DecodeError, PageBody};
 
 #[derive(Debug)]
 pub(super) struct Windows {
@@ -75,11 +76,11 @@ impl Windows {
             let divisible = span_us > GAP_END_MIN.as_micros() as i64;
             let half_us = begin_us + span_us / 2;
             let answer = match self.query(link, begin_us, end_us).await {
-                Err(Trouble::Soap(SoapError::TooLarge { .. })) if divisible => {
+                Err(Trouble::Soap(CallError::TooLarge { .. })) if divisible => {
                     end_us = Some(half_us);
                     continue;
                 }
-                Err(Trouble::Soap(error @ SoapError::Timeout { .. })) => {
+                Err(Trouble::Soap(error @ CallError::Timeout { .. })) => {
                     // Less may be quicker.
                     self.width_us = Some((span_us / 2).max(1));
                     return Err(error.into());

@@ -4,11 +4,11 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use event_router::durable::{
+use event_router::event::{Batch, Identity, Record, Selection, SourceInfo, Span};
+use event_router::state::{
     Bounds, CheckpointWrite, DeadLetter, DeadLetterFacts, DeadLetterFilter, Payload, SpoolAppend, Storage,
     Store, Write, codec,
 };
-use event_router::event::{Batch, Identity, Record, Selection, SourceInfo, Span};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use uuid::Uuid;

@@ -4,7 +4,6 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use event_router::config::{self, Admin, ClientTls, Config, HttpClient, State};
-use event_router::durable::{Payload, Reader, Store, codec};
 use event_router::pipeline::destination::Destinations;
 use event_router::pipeline::replay::{Ended, Replayed};
 use event_router::pipeline::route::{Reach, Route};
@@ -12,6 +11,7 @@ use event_router::pipeline::run::{Parts, Pipeline};
 use event_router::processor::kubernetes::Cluster;
 use event_router::processor::{Fault, Processor};
 use event_router::source::{Intake, Start};
+use event_router::state::{Payload, Reader, Store, codec};
 use tokio::net::TcpListener;
 
 use super::column::{self, Column, Site};

@@ -3,8 +3,9 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use event_router::cloudevents::{Envelope, EnvelopeOptions};
 use event_router::config::{HttpClient, Proxy};
-use event_router::event::{Batch, Category, Envelope, EnvelopeOptions, Record, Selection, SourceInfo, Span};
+use event_router::event::{Batch, Category, Record, Selection, SourceInfo, Span};
 use event_router::processor::{Failure, Fault, Outcome, Piece, Request};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};

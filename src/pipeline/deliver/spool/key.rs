@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use crate::durable::{spool_name, spool_owner};
+use crate::state::{spool_name, spool_owner};
 
 /// Which of a destination's spools.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -12,9 +12,9 @@ use std::sync::Arc;
 use self::world::*;
 use super::*;
 use crate::config::{BatchLimits, Breaker, Ordering, Overflow, OverflowPolicy, Retry};
+use crate::event::testing::batch;
 use crate::event::{Batch, Failed, Selection, Span};
 use crate::limits::{SPOOL_LINGER, SPOOL_MARK_INTERVAL, SPOOL_REFETCH_BYTES, STORE_FULL_RETRY};
-use crate::pipeline::order::tests::batch;
 use crate::processor::Fault;
 
 /// When memory is full nothing more is offered.

@@ -9,10 +9,9 @@ use tokio::time::{Instant, sleep};
 use uuid::Uuid;
 
 use crate::source::vcenter::api::{EventApi, Waker};
-use crate::vim::soap::{
-    About, EventFilterSpec, EventMark, Fault, FaultKind, MoRef, SoapError, Update, format_us,
-};
-use crate::vim::{PageBody, Wire};
+use crate::source::vcenter::client::CallError;
+use vsphere::api::{About, EventFilterSpec, EventMark, Fault, FaultKind, MoRef, Update, format_us};
+use vsphere::{PageBody, Wire};
 
 /// vCenter's time when the simulation starts, microseconds since 1970 UTC.
 pub const START_US: i64 = 1_795_306_000_000_000;
@@ -150,12 +149,12 @@ impl Fake {
     async fn call<T>(
         &self,
         method: &'static str,
-        act: impl FnOnce(&mut World) -> Result<T, SoapError>,
-    ) -> Result<T, SoapError> {
+        act: impl FnOnce(&mut World) -> Result<T, CallError>,
+    ) -> Result<T, CallError> {
         match self.begin(method).await {
             None => act(&mut self.world()),
             Some(Mishap::NoConnection) => {
-                Err(SoapError::Connect { host: "fake".to_string(), reason: "refused".to_string() })
+                Err(CallError::Connect { host: "fake".to_string(), reason: "refused".to_string() })
             }
             Some(Mishap::Fault(kind)) => Err(fault(method, kind)),
             Some(mishap) => {
@@ -165,14 +164,14 @@ impl Fake {
                 }
                 done?;
                 Err(match mishap {
-                    Mishap::TimesOut => SoapError::Timeout { method, after: Duration::from_secs(60) },
-                    Mishap::BadGateway => SoapError::Foreign {
+                    Mishap::TimesOut => CallError::Timeout { method, after: Duration::from_secs(60) },
+                    Mishap::BadGateway => CallError::Foreign {
                         method,
                         status: 502,
                         excerpt: String::new(),
                         advice: "the vCenter's service is starting or down",
                     },
-                    _ => SoapError::Lost { method, reason: "reset".to_string() },
+                    _ => CallError::Lost { method, reason: "reset".to_string() },
                 })
             }
         }
@@ -196,9 +195,9 @@ impl Drop for Spoil<'_> {
     }
 }
 
-pub fn fault(method: &'static str, kind: FaultKind) -> SoapError {
+pub fn fault(method: &'static str, kind: FaultKind) -> CallError {
     let fault = Fault { kind, class: format!("{kind:?}"), message: String::new() };
-    SoapError::Fault { method, fault }
+    CallError::Fault { method, fault }
 }
 
 impl World {
@@ -265,7 +264,7 @@ impl World {
         self.calls.get(method).copied().unwrap_or(0)
     }
 
-    fn authenticated(&self, method: &'static str) -> Result<u64, SoapError> {
+    fn authenticated(&self, method: &'static str) -> Result<u64, CallError> {
         self.session.ok_or_else(|| fault(method, FaultKind::NotAuthenticated))
     }
 
@@ -289,7 +288,7 @@ impl World {
         Some(EventMark { key: event.key, created_us: event.created_us })
     }
 
-    fn create(&mut self, spec: &EventFilterSpec) -> Result<MoRef, SoapError> {
+    fn create(&mut self, spec: &EventFilterSpec) -> Result<MoRef, CallError> {
         let method = "CreateCollectorForEvents";
         let session = self.authenticated(method)?;
         if self.collectors.len() >= self.collectors_max {
@@ -310,7 +309,7 @@ impl World {
         Ok(MoRef::new("EventHistoryCollector", &name))
     }
 
-    fn read(&mut self, reference: &MoRef, count: usize) -> Result<Option<PageBody>, SoapError> {
+    fn read(&mut self, reference: &MoRef, count: usize) -> Result<Option<PageBody>, CallError> {
         let method = "ReadNextEvents";
         self.asked.push(count);
         let session = self.authenticated(method)?;
@@ -375,7 +374,7 @@ impl EventApi for Fake {
         Wire::Soap
     }
 
-    async fn open(&self) -> Result<About, SoapError> {
+    async fn open(&self) -> Result<About, CallError> {
         self.call("open", |world| {
             Ok(About {
                 full_name: "fake".to_string(),
@@ -387,7 +386,7 @@ impl EventApi for Fake {
         .await
     }
 
-    async fn login(&self, _: &str, password: &str) -> Result<(), SoapError> {
+    async fn login(&self, _: &str, password: &str) -> Result<(), CallError> {
         let password = password.to_string();
         self.call("Login", move |world| {
             let right = world.password == password;
@@ -402,7 +401,7 @@ impl EventApi for Fake {
         .await
     }
 
-    async fn logout(&self) -> Result<(), SoapError> {
+    async fn logout(&self) -> Result<(), CallError> {
         self.call("Logout", |world| {
             world.authenticated("Logout")?;
             if !world.collectors.is_empty() && !world.leaky {
@@ -415,22 +414,22 @@ impl EventApi for Fake {
         .await
     }
 
-    async fn current_time_us(&self) -> Result<i64, SoapError> {
+    async fn current_time_us(&self) -> Result<i64, CallError> {
         self.call("CurrentTime", |world| Ok(world.vcenter_now_us())).await
     }
 
-    async fn create_collector(&self, spec: &EventFilterSpec) -> Result<MoRef, SoapError> {
+    async fn create_collector(&self, spec: &EventFilterSpec) -> Result<MoRef, CallError> {
         self.call("CreateCollectorForEvents", |world| world.create(spec)).await
     }
 
-    async fn read_next(&self, collector: &MoRef, events: u32) -> Result<Option<PageBody>, SoapError> {
+    async fn read_next(&self, collector: &MoRef, events: u32) -> Result<Option<PageBody>, CallError> {
         let mut spoil = Spoil { fake: self, collector, armed: true };
         let answer = self.call("ReadNextEvents", |world| world.read(collector, events as usize)).await;
-        spoil.armed = matches!(&answer, Err(error) if !matches!(error, SoapError::Connect { .. }));
+        spoil.armed = matches!(&answer, Err(error) if !matches!(error, CallError::Connect { .. }));
         answer
     }
 
-    async fn query(&self, spec: &EventFilterSpec) -> Result<Option<PageBody>, SoapError> {
+    async fn query(&self, spec: &EventFilterSpec) -> Result<Option<PageBody>, CallError> {
         self.call("QueryEvents", |world| {
             world.authenticated("QueryEvents")?;
             let (begin_us, end_us) = (spec.begin_us.unwrap_or(i64::MIN), spec.end_us.unwrap_or(i64::MAX));
@@ -443,14 +442,14 @@ impl EventApi for Fake {
                 .take(spec.max_count.unwrap_or(1_000) as usize)
                 .collect();
             if events.len() > world.query_max {
-                return Err(SoapError::TooLarge { method: "QueryEvents", limit: 64 << 20 });
+                return Err(CallError::TooLarge { method: "QueryEvents", limit: 64 << 20 });
             }
             Ok((!events.is_empty()).then(|| envelope("QueryEvents", &events)))
         })
         .await
     }
 
-    async fn destroy_collector(&self, collector: &MoRef) -> Result<(), SoapError> {
+    async fn destroy_collector(&self, collector: &MoRef) -> Result<(), CallError> {
         self.call("DestroyCollector", |world| {
             world.authenticated("DestroyCollector")?;
             world.collectors.remove(&collector.id);
@@ -459,7 +458,7 @@ impl EventApi for Fake {
         .await
     }
 
-    async fn latest_event(&self) -> Result<Option<EventMark>, SoapError> {
+    async fn latest_event(&self) -> Result<Option<EventMark>, CallError> {
         self.call("latestEvent", |world| {
             world.authenticated("RetrievePropertiesEx")?;
             Ok(world.latest().filter(|_| world.tells_latest))
@@ -467,7 +466,7 @@ impl EventApi for Fake {
         .await
     }
 
-    async fn create_waker(&self, spec: &EventFilterSpec) -> Result<Waker, SoapError> {
+    async fn create_waker(&self, spec: &EventFilterSpec) -> Result<Waker, CallError> {
         self.call("CreateFilter", |world| {
             if !world.wakes {
                 return Err(fault("CreateFilter", FaultKind::Other));
@@ -478,7 +477,7 @@ impl EventApi for Fake {
         .await
     }
 
-    async fn wait(&self, _: &Waker, version: &str, max_wait: Duration) -> Result<Option<Update>, SoapError> {
+    async fn wait(&self, _: &Waker, version: &str, max_wait: Duration) -> Result<Option<Update>, CallError> {
         let deadline = Instant::now() + max_wait;
         if let Some(Mishap::Fault(kind)) = self.begin("WaitForUpdatesEx").await {
             return Err(fault("WaitForUpdatesEx", kind));
@@ -502,7 +501,7 @@ impl EventApi for Fake {
         }
     }
 
-    async fn destroy_waker(&self, waker: &Waker) -> Result<(), SoapError> {
+    async fn destroy_waker(&self, waker: &Waker) -> Result<(), CallError> {
         self.destroy_collector(&waker.collector).await
     }
 }

@@ -15,12 +15,13 @@ use tokio::time::{Instant, sleep};
 
 use self::fake::Fake;
 use super::link::{Clock, Link};
-use super::status::{State, Status};
+use super::status::Status;
 use crate::config::{Secret, StartAt, Vcenter};
 use crate::event::SourceInfo;
 use crate::memory::Budget;
 use crate::pipeline::order::{Leaving, Order};
 use crate::pipeline::parse::Parse;
+use crate::source::SourceState;
 use crate::source::{BeginError, Intake, Progress, Start};
 
 const MINUTE: Duration = Duration::from_secs(60);
@@ -179,7 +180,7 @@ impl Run {
     async fn stop(self) {
         self.shutdown.send_replace(true);
         self.source.await.unwrap();
-        assert_eq!(self.status.state(), State::Stopped);
+        assert_eq!(self.status.state(), SourceState::Stopped);
         let world = self.fake.world();
         assert_eq!(world.violations, Vec::<String>::new());
         assert!(world.collectors_peak <= 5, "{} collectors at once", world.collectors_peak);

@@ -7,7 +7,7 @@ use super::fake::Mishap;
 use super::*;
 use crate::config::EventFilter;
 use crate::limits::{IDLE_POLL, LOGIN_RETRY, PAGE_EVENTS_UNSEEN, PAGE_WAIT_MIN, ROOM_WAIT_TOLD};
-use crate::vim::soap::FaultKind;
+use vsphere::api::FaultKind;
 
 const READ: &str = "ReadNextEvents";
 const CREATE: &str = "CreateCollectorForEvents";
@@ -18,7 +18,7 @@ async fn history_is_read_and_the_first_event_after_idle_at_once() {
     fake.world().history(2_500);
     let run = Run::start(fake.clone(), settings());
     run.caught_up(MINUTE).await;
-    run.wait(MINUTE, "idle", |run| run.status.state() == State::Waiting).await;
+    run.wait(MINUTE, "idle", |run| run.status.state() == SourceState::Waiting).await;
     for _ in 0..5 {
         sleep(Duration::from_secs(7)).await;
         fake.world().append();
@@ -40,7 +40,7 @@ async fn without_a_waker_reading_goes_on() {
         (world.wakes, world.tells_latest) = (false, false);
     }
     let run = Run::start(fake.clone(), settings());
-    run.wait(MINUTE, "idle", |run| run.status.state() == State::Waiting).await;
+    run.wait(MINUTE, "idle", |run| run.status.state() == SourceState::Waiting).await;
     fake.world().append();
     run.caught_up(2 * IDLE_POLL).await;
     run.stop().await;
@@ -86,7 +86,7 @@ async fn a_first_page_is_a_small_one() {
     run.caught_up(MINUTE).await;
     let few = PAGE_EVENTS_UNSEEN as usize;
     assert_eq!(fake.world().asked[..4], [few, 1_000, 1_000, 1_000]);
-    run.wait(MINUTE, "idle", |run| run.status.state() == State::Waiting).await;
+    run.wait(MINUTE, "idle", |run| run.status.state() == SourceState::Waiting).await;
     for _ in 0..3 {
         fake.world().append();
         run.caught_up(MINUTE).await;
@@ -106,7 +106,7 @@ async fn a_start_at_now_reads_nothing_older_whatever_goes_wrong() {
     let mut now = settings();
     now.start_at = StartAt::Now;
     let run = Run::start(fake.clone(), now);
-    run.wait(MINUTE, "idle", |run| run.status.state() == State::Waiting).await;
+    run.wait(MINUTE, "idle", |run| run.status.state() == SourceState::Waiting).await;
     fake.world().go_wrong(READ, &[Mishap::AnswerLost]);
     let key = fake.world().append().key;
     run.wait(MINUTE, "the new event", |run| run.count() == 1).await;
@@ -160,7 +160,7 @@ async fn a_lost_answer_loses_nothing() {
         run.wait(3 * MINUTE, "some", |run| run.count() >= 400).await;
         fake.world().go_wrong(READ, &[mishap, mishap]);
         run.caught_up(10 * MINUTE).await;
-        run.wait(5 * MINUTE, "idle", |run| run.status.state() == State::Waiting).await;
+        run.wait(5 * MINUTE, "idle", |run| run.status.state() == SourceState::Waiting).await;
         // And of the one event after idle.
         fake.world().append();
         fake.world().go_wrong(READ, &[mishap]);
@@ -239,7 +239,7 @@ async fn a_vcenter_that_is_away_for_an_hour_is_tried_without_end() {
     fake.world().go_wrong("open", &[Mishap::NoConnection; 200]);
     let run = Run::start(fake.clone(), settings());
     run.wait(MINUTE, "the first attempt", |run| run.status.first_attempt_done()).await;
-    assert!(matches!(run.status.state(), State::Failed(text) if text.contains("refused")));
+    assert!(matches!(run.status.state(), SourceState::Failed(text) if text.contains("refused")));
     sleep(60 * MINUTE).await;
     let tries = fake.world().calls_of("open");
     assert!((120..=250).contains(&tries), "{tries} tries an hour");
@@ -265,7 +265,7 @@ async fn no_account_is_locked_by_retries() {
         assert!(world.logins.windows(2).all(|pair| pair[1].0 - pair[0].0 >= LOGIN_RETRY));
     }
     assert!(
-        matches!(run.status.state(), State::Failed(text) if text.contains("user `user`") && !text.contains("wrong"))
+        matches!(run.status.state(), SourceState::Failed(text) if text.contains("user `user`") && !text.contains("wrong"))
     );
     std::fs::write(&file, "right\n").unwrap();
     fake.world().append();
@@ -456,7 +456,7 @@ async fn another_vcenter_at_the_address_is_not_read() {
     fake.world().append();
     sleep(5 * MINUTE).await;
     assert_eq!(run.count(), 1);
-    assert!(matches!(run.status.state(), State::Failed(text) if text.contains("instanceUuid")));
+    assert!(matches!(run.status.state(), SourceState::Failed(text) if text.contains("instanceUuid")));
     fake.world().instance = fake::INSTANCE;
     run.caught_up(2 * MINUTE).await;
     run.stop().await;
@@ -484,7 +484,7 @@ async fn shutdown_leaves_nothing_behind() {
     fake.world().history(10);
     let run = Run::start(fake.clone(), settings());
     run.caught_up(MINUTE).await;
-    run.wait(MINUTE, "idle", |run| run.status.state() == State::Waiting).await;
+    run.wait(MINUTE, "idle", |run| run.status.state() == SourceState::Waiting).await;
     sleep(Duration::from_secs(5)).await;
     assert_eq!(fake.world().open_collectors(), 2, "the reader's and the waker's");
     run.stop().await;

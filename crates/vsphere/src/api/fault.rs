@@ -1,0 +1,131 @@
+//! Faults: what a vCenter answers when it refuses a call, in SOAP and in VI/JSON alike.
+
+use super::element::Element;
+
+/// A fault, as SOAP or as VI/JSON.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fault {
+    pub kind: FaultKind,
+    /// The fault's class, `ManagedObjectNotFound`; empty where the fault carries no detail.
+    pub class: String,
+    /// `faultstring`, or the first `faultMessage`.
+    pub message: String,
+}
+
+/// The faults that the router acts upon.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FaultKind {
+    /// Wrong user or password (also one that has expired): trying again soon locks the account.
+    InvalidLogin,
+    /// The session is gone.
+    NotAuthenticated,
+    /// The collector, filter, … is gone.
+    ManagedObjectNotFound,
+    /// For CreateCollectorForEvents: too many collectors in this session.
+    InvalidState,
+    NoPermission,
+    MethodNotFound,
+    /// A property that this server does not have.
+    InvalidProperty,
+    /// WaitForUpdatesEx was cancelled.
+    RequestCanceled,
+    Other,
+}
+
+impl std::fmt::Display for Fault {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let class = if self.class.is_empty() { "fault" } else { &self.class };
+        match self.message.is_empty() {
+            true => write!(f, "vCenter answered {class}"),
+            false => write!(f, "vCenter answered {class}: {}", self.message),
+        }?;
+        match self.kind {
+            FaultKind::InvalidLogin => f.write_str("; check `username` and `password`"),
+            FaultKind::NoPermission => {
+                f.write_str("; the user needs the role Read-only on the vCenter's root, propagated")
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+impl Fault {
+    /// The fault in a SOAP `envelope`, if it holds one.
+    pub fn of(envelope: &Element) -> Option<Fault> {
+        let fault = envelope.at(&["Body", "Fault"])?;
+        let detail = fault.child("detail").and_then(|detail| detail.children.first());
+        let class = detail.map_or(String::new(), |detail| match detail.class.is_empty() {
+            false => detail.class.clone(),
+            true => detail.name.strip_suffix("Fault").unwrap_or(&detail.name).to_string(),
+        });
+        Some(Fault::new(class, fault.text_of("faultstring").to_string()))
+    }
+
+    /// A fault of `class`, an unqualified name such as `InvalidLogin`.
+    pub fn new(class: String, message: String) -> Fault {
+        let kind = match &*class {
+            "InvalidLogin" | "PasswordExpired" => FaultKind::InvalidLogin,
+            "NotAuthenticated" => FaultKind::NotAuthenticated,
+            "ManagedObjectNotFound" => FaultKind::ManagedObjectNotFound,
+            "InvalidState" => FaultKind::InvalidState,
+            "NoPermission" => FaultKind::NoPermission,
+            "MethodNotFound" => FaultKind::MethodNotFound,
+            "InvalidProperty" => FaultKind::InvalidProperty,
+            "RequestCanceled" => FaultKind::RequestCanceled,
+            _ => FaultKind::Other,
+        };
+        Fault { kind, class, message }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn recorded_faults_have_their_kind() {
+        let check = |xml: &str, kind: FaultKind, text: &str| {
+            let fault = Fault::of(&Element::parse(xml.as_bytes()).unwrap()).unwrap();
+            assert_eq!(fault.kind, kind);
+            assert_eq!(fault.to_string(), text);
+        };
+        macro_rules! recorded {
+            ($name:literal) => {
+                include_str!(concat!(
+                    env!("CARGO_MANIFEST_DIR"),
+                    "/../../tests/fixtures/soap/pyvmomi9.fault-",
+                    $name,
+                    ".res.xml"
+                ))
+            };
+        }
+        check(
+            recorded!("InvalidLogin-Login"),
+            FaultKind::InvalidLogin,
+            "vCenter answered InvalidLogin: Login failure; check `username` and `password`",
+        );
+        check(
+            recorded!("NotAuthenticated-ReadNextEvents"),
+            FaultKind::NotAuthenticated,
+            "vCenter answered NotAuthenticated",
+        );
+        check(
+            recorded!("InvalidState-CreateCollectorForEvents"),
+            FaultKind::InvalidState,
+            "vCenter answered InvalidState: Too many event collectors to create",
+        );
+        check(
+            recorded!("MethodNotFound-LogUserEvent"),
+            FaultKind::MethodNotFound,
+            "vCenter answered MethodNotFound: EventManager:EventManager does not implement: LogUserEvent",
+        );
+        let gone = Element::parse(recorded!("ManagedObjectNotFound-ReadNextEvents").as_bytes()).unwrap();
+        assert_eq!(Fault::of(&gone).unwrap().kind, FaultKind::ManagedObjectNotFound);
+        check(
+            "<E><Body><Fault><faultstring>odd</faultstring><detail><FooFault/></detail></Fault></Body></E>",
+            FaultKind::Other,
+            "vCenter answered Foo: odd",
+        );
+        check("<E><Body><Fault/></Body></E>", FaultKind::Other, "vCenter answered fault");
+    }
+}

@@ -1,0 +1,251 @@
+//! VI/JSON, which vCenter 8.0 U1 and later speak beside SOAP: the same methods of the same objects, in JSON.
+//!
+//! ```text
+//! POST /api/vcenter/system?action=hello      {"api_releases":["9.0.0.0",…]}     {"api_release":"8.0.3.0"}   (8.0 U2 and later)
+//! POST /sdk/vim25/8.0.3.0/EventHistoryCollector/session[…]…/ReadNextEvents      {"maxCount":1000}
+//!      vmware-api-session-id: …
+//!   200 [{"_typeName":"VmPoweredOnEvent",…},…]     the value, in no envelope
+//!   204                                            none
+//!   500 {"_typeName":"NotAuthenticated",…}         a fault
+//! ```
+//!
+//! An answer becomes the tree that its SOAP form is, so that whoever reads it does not see which it was.
+//!
+//! Sources: Broadcom's Virtual Infrastructure JSON API reference; "Client Applications Using the JSON Protocol" in its Web Services SDK guide;
+//! `vcenter/system` in its vSphere Automation API reference.
+
+use serde_json::{Value, json};
+
+use crate::limits::CONTROL_ELEMENTS_MAX;
+
+use super::call::{Argument, Call, Members};
+use super::element::Element;
+use super::fault::Fault;
+
+/// The header that carries the session, in the answer to a login and in every request after it.
+pub const SESSION_HEADER: &str = "vmware-api-session-id";
+
+/// The arguments of `call` as a body.
+pub fn body(call: &Call) -> String {
+    members(None, &call.arguments).to_string()
+}
+
+fn members(class: Option<&str>, members: &Members) -> Value {
+    let class = class.map(|class| ("_typeName".to_string(), json!(class)));
+    let members = members.0.iter().map(|(name, value)| (name.to_string(), argument(value)));
+    Value::Object(class.into_iter().chain(members).collect())
+}
+
+fn argument(value: &Argument) -> Value {
+    match value {
+        Argument::Text(text) => json!(text),
+        Argument::Number(number) => json!(number),
+        Argument::Flag(flag) => json!(flag),
+        Argument::Reference(value) => {
+            json!({"_typeName": "ManagedObjectReference", "type": value.kind, "value": value.id})
+        }
+        Argument::Object(class, inner) => members(Some(class), inner),
+        Argument::List(items) => items.iter().map(argument).collect(),
+    }
+}
+
+/// The body of a `hello`.
+pub fn hello<'a>(releases: impl Iterator<Item = &'a str>) -> String {
+    json!({"api_releases": releases.collect::<Vec<_>>()}).to_string()
+}
+
+/// The release in the answer to a `hello`, empty where there is none in common; None for what is no such answer.
+pub fn release(body: &[u8]) -> Option<String> {
+    let answer: Value = serde_json::from_slice(body).ok()?;
+    Some(answer.get("api_release")?.as_str()?.to_string())
+}
+
+/// What `method` answered, as its `…Response` element; the error says why `body` is none.
+pub fn response(method: &str, body: &[u8]) -> Result<Element, String> {
+    let mut response = Element { name: format!("{method}Response"), ..Element::default() };
+    if !body.trim_ascii().is_empty() {
+        let value: Value = serde_json::from_slice(body).map_err(|error| error.to_string())?;
+        append(&mut response.children, "returnval", value, &mut 0)?;
+    }
+    Ok(response)
+}
+
+/// The fault in `body`, if it is one.
+pub fn fault(body: &[u8]) -> Option<Fault> {
+    let fault: Value = serde_json::from_slice(body).ok()?;
+    let class = fault.get("_typeName")?.as_str()?;
+    // `faultMessage` is a list of LocalizableMessage; the simulators of govmomi say it as SOAP does.
+    let said = [fault.pointer("/faultMessage/0/message"), fault.get("faultstring")];
+    let message = said.into_iter().flatten().find_map(Value::as_str).unwrap_or_default();
+    Some(Fault::new(class.to_string(), message.to_string()))
+}
+
+/// Appends the elements that a member is in XML: none for null, one an item for an array.
+fn append(into: &mut Vec<Element>, name: &str, value: Value, elements: &mut usize) -> Result<(), String> {
+    let mut fields = match value {
+        Value::Null => return Ok(()),
+        Value::Array(items) => {
+            return items.into_iter().try_for_each(|item| append(into, name, item, elements));
+        }
+        Value::Object(fields) => fields,
+        value => {
+            into.push(Element { name: name.to_string(), text: text(value), ..counted(elements)? });
+            return Ok(());
+        }
+    };
+    let class = fields.remove("_typeName").map(text).unwrap_or_default();
+    let mut element = Element { name: name.to_string(), ..counted(elements)? };
+    if class == "ManagedObjectReference" {
+        // An attribute without `xsi` says so in SOAP.
+        element.kind = fields.remove("type").map(text).unwrap_or_default();
+        element.text = fields.remove("value").map(text).unwrap_or_default();
+        into.push(element);
+        return Ok(());
+    }
+    if let Some(value) = fields.remove("_value") {
+        match class.strip_prefix("ArrayOf") {
+            Some(item) => append(&mut element.children, item, value, elements)?,
+            None => element.text = text(value),
+        }
+    } else {
+        for (name, value) in fields {
+            append(&mut element.children, &name, value, elements)?;
+        }
+    }
+    element.class = class;
+    into.push(element);
+    Ok(())
+}
+
+fn counted(elements: &mut usize) -> Result<Element, String> {
+    *elements += 1;
+    match *elements <= CONTROL_ELEMENTS_MAX {
+        true => Ok(Element::default()),
+        false => Err(format!("more than {CONTROL_ELEMENTS_MAX} values")),
+    }
+}
+
+/// What stands between an element's tags.
+fn text(value: Value) -> String {
+    match value {
+        Value::String(text) => text,
+        value => value.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::call::{event_filter, property_filter};
+    use super::super::fault::FaultKind;
+    use super::super::model::{EventFilterSpec, EventMark, MoRef};
+    use super::super::version::Version;
+    use super::*;
+
+    #[test]
+    fn a_body_says_the_class_of_every_object() {
+        let spec = EventFilterSpec {
+            begin_us: Some(1_500_000),
+            users: vec!["CORP\\a\"b".to_string()],
+            event_types: vec!["VmPoweredOnEvent".to_string()],
+            max_count: Some(1),
+            delayed_init: true,
+            ..EventFilterSpec::default()
+        };
+        let filter = event_filter(&spec, &MoRef::new("Folder", "group-d1"), &Version::for_api("8.0.2.0"));
+        let call = Call::new("CreateCollectorForEvents", &MoRef::new("EventManager", "EventManager"))
+            .with("filter", filter);
+        let expected = json!({"filter": {
+            "_typeName": "EventFilterSpec",
+            "entity": {
+                "_typeName": "EventFilterSpecByEntity",
+                "entity": {"_typeName": "ManagedObjectReference", "type": "Folder", "value": "group-d1"},
+                "recursion": "all",
+            },
+            "time": {"_typeName": "EventFilterSpecByTime", "beginTime": "1970-01-01T00:00:01.5Z"},
+            "userName": {"_typeName": "EventFilterSpecByUsername", "systemUser": false, "userList": ["CORP\\a\"b"]},
+            "disableFullMessage": false,
+            "eventTypeId": ["VmPoweredOnEvent"],
+            "maxCount": 1,
+        }});
+        assert_eq!(serde_json::from_str::<Value>(&body(&call)).unwrap(), expected);
+        let call = Call::new("Wait", &call.this).with("spec", property_filter(&call.this, &["latestEvent"]));
+        let sent: Value = serde_json::from_str(&body(&call)).unwrap();
+        assert_eq!(sent["spec"]["propSet"][0]["pathSet"], json!(["latestEvent"]));
+        assert_eq!(sent["spec"]["objectSet"][0]["_typeName"], json!("ObjectSpec"));
+    }
+
+    #[test]
+    fn an_answer_is_the_tree_of_its_soap_form() {
+        let check = |json: Value, xml: &str| {
+            let xml = format!("<MResponse xmlns:xsi='x'>{xml}</MResponse>");
+            assert_eq!(
+                response("M", json.to_string().as_bytes()),
+                Element::parse(xml.as_bytes()),
+                "{json} {xml}"
+            );
+        };
+        check(
+            json!({"_typeName": "ManagedObjectReference", "type": "Folder", "value": "g"}),
+            "<returnval type='Folder'>g</returnval>",
+        );
+        check(json!("2024-01-01T00:00:00Z"), "<returnval>2024-01-01T00:00:00Z</returnval>");
+        check(json!([]), "");
+        check(Value::Null, "");
+        check(
+            json!([{"_typeName": "A", "b": [1, true]}, {"_typeName": "A", "c": null}]),
+            "<returnval xsi:type='A'><b>1</b><b>true</b></returnval><returnval xsi:type='A'></returnval>",
+        );
+        check(
+            json!({"_typeName": "DynamicProperty", "name": "n", "val": {"_typeName": "ArrayOfEvent", "_value": [{"_typeName": "E", "key": 4}]}}),
+            "<returnval xsi:type='DynamicProperty'><name>n</name><val xsi:type='ArrayOfEvent'><Event xsi:type='E'><key>4</key></Event></val></returnval>",
+        );
+        check(json!({"_typeName": "int", "_value": 5}), "<returnval xsi:type='int'>5</returnval>");
+        assert_eq!(response("M", b"").unwrap().children, []);
+        let event =
+            response("M", br#"{"_typeName":"E","key":-3,"createdTime":"1970-01-01T00:00:01Z"}"#).unwrap();
+        assert_eq!(EventMark::of(&event.children[0]), Some(EventMark { key: -3, created_us: 1_000_000 }));
+    }
+
+    #[test]
+    fn what_is_not_an_answer_says_why() {
+        let check = |body: &str, part: &str| {
+            let error = response("M", body.as_bytes()).unwrap_err();
+            assert!(error.contains(part), "{error}");
+        };
+        check("{\"a\":", "EOF");
+        check("<html>", "expected value");
+        check(&"[".repeat(1_000), "recursion limit");
+        check(&format!("[{}0]", "0,".repeat(CONTROL_ELEMENTS_MAX)), "more than");
+    }
+
+    #[test]
+    fn faults_have_their_kind_and_message() {
+        let check = |body: &str, expected: Option<(FaultKind, &str)>| {
+            let fault = fault(body.as_bytes());
+            let found = fault.as_ref().map(|fault| (fault.kind, &*fault.message));
+            assert_eq!(found, expected, "{body}");
+        };
+        let said = r#"{"_typeName":"InvalidLogin","faultMessage":[{"_typeName":"LocalizableMessage","key":"k","message":"no"}]}"#;
+        check(said, Some((FaultKind::InvalidLogin, "no")));
+        check(
+            r#"{"_typeName":"NotAuthenticated","faultstring":"gone"}"#,
+            Some((FaultKind::NotAuthenticated, "gone")),
+        );
+        check(r#"{"_typeName":"Odd"}"#, Some((FaultKind::Other, "")));
+        check(r#"{"error_type":"UNAUTHENTICATED"}"#, None);
+        check("[]", None);
+        check("<html>", None);
+    }
+
+    #[test]
+    fn hello_names_the_release() {
+        assert_eq!(hello(["a", "b"].into_iter()), r#"{"api_releases":["a","b"]}"#);
+        let check = |body: &str, expected: Option<&str>| {
+            assert_eq!(release(body.as_bytes()).as_deref(), expected, "{body}");
+        };
+        check(r#"{"api_release":"8.0.3.0"}"#, Some("8.0.3.0"));
+        check(r#"{"api_release":""}"#, Some(""));
+        check("{}", None);
+        check("<html>", None);
+    }
+}

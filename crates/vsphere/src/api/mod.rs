@@ -1,0 +1,39 @@
+//! The calls that reading a vCenter's events takes: requests are rendered, answers are parsed. The
+//! caller sends the bytes.
+//!
+//! ```text
+//!         ┌► envelope (SOAP) ──┐
+//!  Call ──┤                    ├─► bytes to send
+//!         └► json (VI/JSON) ───┘
+//!
+//!  answer ──► Element ──► MoRef, EventMark, Fault, …     both wires become the same bounded tree
+//! ```
+//!
+//! Pages of events are not parsed here: they go to [`decode`](crate::decode) as they are.
+
+pub mod call;
+pub mod element;
+pub mod envelope;
+mod fault;
+pub mod json;
+mod model;
+mod time;
+mod version;
+
+pub use element::Element;
+pub use fault::{Fault, FaultKind};
+pub use model::{About, EventFilterSpec, EventInfo, EventMark, MoRef, Recursion, ServiceContent, Update};
+pub use time::{format_us, parse_us};
+pub use version::Version;
+
+/// Reads `body` as every kind of answer to a control call. For fuzzing, which has no server to
+/// answer.
+#[doc(hidden)]
+pub fn read_as_anything(body: &[u8]) {
+    let _ = (json::fault(body), json::release(body));
+    for element in Element::parse(body).into_iter().chain(json::response("Any", body)) {
+        let read = (Fault::of(&element), MoRef::of(&element), EventMark::of(&element));
+        let _ =
+            (read, Version::negotiate(&element), Version::for_api(&element.text), parse_us(&element.text));
+    }
+}

@@ -1,0 +1,447 @@
+//! Markup to elements: quick-xml's tokens, checked for what quick-xml lets pass, with namespaces resolved as far as vSphere needs them.
+//!
+//! What is told apart is little: an element's local name, its `xsi:type`, its own `type` attribute and its text. Everything else in a
+//! namespace other than XML Schema's is compared by local name alone, as govmomi does.
+
+use std::borrow::Cow;
+
+use quick_xml::Reader;
+use quick_xml::events::{BytesRef, BytesStart, Event};
+
+use crate::DecodeError;
+use crate::limits::XML_DEPTH_MAX;
+
+const XSI: &str = "http://www.w3.org/2001/XMLSchema-instance";
+const XSD: &str = "http://www.w3.org/2001/XMLSchema";
+
+/// What an element's `xsi:type` names.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Declared<'a> {
+    /// One of XML Schema's types, `int`.
+    Schema(Cow<'a, str>),
+    /// A class of vSphere's, whatever its prefix.
+    Class(Cow<'a, str>),
+}
+
+/// An element with all that it contains.
+#[derive(Debug, Default)]
+pub(super) struct Element<'a> {
+    /// The local name.
+    pub name: &'a str,
+    pub declared: Option<Declared<'a>>,
+    /// The attribute `type` of a managed object reference.
+    pub reference_type: Option<Cow<'a, str>>,
+    /// `xsi:nil="true"`.
+    pub nil: bool,
+    /// The character data between its own tags, without that of its children.
+    pub text: Cow<'a, str>,
+    pub children: Vec<Element<'a>>,
+}
+
+/// The next thing in the page.
+pub(super) enum Token<'a> {
+    /// A start tag; children and text not yet read.
+    Start(Element<'a>),
+    End,
+    Text(Cow<'a, str>),
+}
+
+/// The kinds of namespace that a prefix can be bound to, as far as they matter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Namespace {
+    Instance,
+    Schema,
+    Other,
+}
+
+/// The prefixes that are bound at one place of a page.
+#[derive(Debug)]
+pub(super) struct Prefixes<'a> {
+    bound: Vec<(&'a str, Namespace)>,
+    /// Whether `xsd` stands for XML Schema.
+    pub schema_is_xsd: bool,
+}
+
+impl Prefixes<'_> {
+    /// Whether `prefix`, of an attribute, stands for `namespace`.
+    pub fn is(&self, prefix: &[u8], namespace: Namespace) -> bool {
+        let bound = self.bound.iter().rev().find(|(name, _)| name.as_bytes() == prefix);
+        bound.map_or_else(|| customary(prefix), |(_, namespace)| *namespace) == namespace
+    }
+
+    /// Whether `prefix` stands for XML Schema's instance namespace.
+    pub fn binds_instance(&self, prefix: &[u8]) -> bool {
+        self.is(prefix, Namespace::Instance)
+    }
+}
+
+/// A page being read: tokens in order, from the root's start tag to its end tag.
+pub(super) struct Markup<'a> {
+    page: &'a str,
+    /// Where `reader`'s text begins in the page.
+    base: usize,
+    reader: Reader<&'a [u8]>,
+    /// Start offset of the latest token.
+    at: usize,
+    /// Elements open now.
+    depth: usize,
+    /// Prefixes bound by open elements: depth, prefix, namespace.
+    bound: Vec<(usize, &'a str, Namespace)>,
+    /// Names of the open elements, for the end tags.
+    open: Vec<&'a str>,
+    /// Set by a start tag that is its own end tag.
+    ends: bool,
+}
+
+impl<'a> Markup<'a> {
+    pub fn new(page: &'a str) -> Self {
+        let (base, reader) = reader(page, 0);
+        Markup { page, base, reader, at: base, depth: 0, bound: Vec::new(), open: Vec::new(), ends: false }
+    }
+
+    /// The prefixes that are bound here.
+    pub fn prefixes(&self) -> Prefixes<'a> {
+        Prefixes {
+            bound: self.bound.iter().map(|(_, prefix, namespace)| (*prefix, *namespace)).collect(),
+            schema_is_xsd: self.resolve("xsd", false) == Namespace::Schema,
+        }
+    }
+
+    /// Goes on at `position`, which lies between two elements inside of the one that is open now.
+    pub fn seek(&mut self, position: usize) {
+        (self.base, self.reader) = reader(self.page, position);
+    }
+
+    /// Whether the latest token is a start tag that is its own end tag.
+    pub fn is_empty_tag(&self) -> bool {
+        self.ends
+    }
+
+    /// Elements open now.
+    pub fn depth(&self) -> usize {
+        self.depth
+    }
+
+    /// Where the latest token begins.
+    pub fn start(&self) -> usize {
+        self.at
+    }
+
+    /// Where the latest token ends.
+    pub fn position(&self) -> usize {
+        self.base + self.reader.buffer_position() as usize
+    }
+
+    /// The next token; an error at the end of the page, since no caller reads past the root's end tag.
+    pub fn next(&mut self) -> Result<Token<'a>, DecodeError> {
+        if std::mem::take(&mut self.ends) {
+            return Ok(self.close());
+        }
+        loop {
+            self.at = self.position();
+            let token = self.reader.read_event().map_err(|error| DecodeError {
+                offset: self.base + self.reader.error_position() as usize,
+                reason: error.to_string(),
+            })?;
+            match token {
+                Event::Start(tag) => return self.start_tag(tag).map(Token::Start),
+                Event::Empty(tag) => {
+                    let element = self.start_tag(tag)?;
+                    self.ends = true;
+                    return Ok(Token::Start(element));
+                }
+                Event::End(tag) => {
+                    let (found, expected) = (tag.name().0, self.open.last().copied());
+                    if expected != Some(found.trim_end_matches([' ', '\t', '\r', '\n'])) {
+                        let expected = expected.unwrap_or("nothing");
+                        return Err(self.fail(format!(
+                            "found the end tag of `{found}` where that of `{expected}` should be"
+                        )));
+                    }
+                    return Ok(self.close());
+                }
+                Event::Text(text) => {
+                    let text = text.into_inner();
+                    if self.depth > 0 {
+                        return self.characters(text).map(Token::Text);
+                    }
+                    if !text.trim_start_matches('\u{feff}').trim_ascii().is_empty() {
+                        return Err(self.fail("text outside of the root element".into()));
+                    }
+                }
+                Event::CData(text) if self.depth > 0 => {
+                    let text = text.into_inner();
+                    check_characters(&text).map_err(|bad| self.illegal(bad, 9))?;
+                    return Ok(Token::Text(newlines(text)));
+                }
+                Event::GeneralRef(name) if self.depth > 0 => {
+                    return self.reference(&name).map(|c| Token::Text(c.to_string().into()));
+                }
+                Event::CData(_) | Event::GeneralRef(_) => {
+                    return Err(self.fail("text outside of the root element".into()));
+                }
+                Event::Comment(_) | Event::PI(_) => {}
+                Event::Decl(decl) => {
+                    if self.depth > 0 || !self.open.is_empty() {
+                        return Err(self.fail("an XML declaration inside the root element".into()));
+                    }
+                    if let Some(encoding) = decl.encoding() {
+                        let encoding = encoding.map_err(|error| self.fail(error.to_string()))?;
+                        if !["utf-8", "utf8", "us-ascii"]
+                            .iter()
+                            .any(|name| encoding.eq_ignore_ascii_case(name))
+                        {
+                            return Err(self.fail(format!("the encoding `{encoding}` is not UTF-8")));
+                        }
+                    }
+                }
+                Event::DocType(_) => return Err(self.fail("document type definitions are refused".into())),
+                Event::Eof => {
+                    let reason = match self.open.last() {
+                        Some(name) => format!("the page ends inside of `{name}`"),
+                        None => "the page has no root element".into(),
+                    };
+                    return Err(DecodeError { offset: self.page.len(), reason });
+                }
+            }
+        }
+    }
+
+    /// Reads what `element` contains, up to its end tag. Its start tag is the latest token.
+    pub fn read(&mut self, element: Element<'a>) -> Result<Element<'a>, DecodeError> {
+        let mut open = vec![element];
+        loop {
+            match self.next()? {
+                Token::Start(child) => open.push(child),
+                Token::Text(text) => {
+                    let element = open.last_mut().expect("the loop ends with the first element");
+                    match element.text.is_empty() {
+                        true => element.text = text,
+                        false => element.text.to_mut().push_str(&text),
+                    }
+                }
+                Token::End => {
+                    let element = open.pop().expect("the loop ends with the first element");
+                    match open.last_mut() {
+                        Some(parent) => parent.children.push(element),
+                        None => return Ok(element),
+                    }
+                }
+            }
+        }
+    }
+
+    fn start_tag(&mut self, tag: BytesStart<'_>) -> Result<Element<'a>, DecodeError> {
+        // quick-xml hands out a tag's name with the tag's own lifetime; the page has it too.
+        let name = &self.page[self.at + 1..][..tag.name().0.len()];
+        debug_assert_eq!(name, tag.name().0);
+        self.check_name(name)?;
+        self.depth += 1;
+        if self.depth > XML_DEPTH_MAX {
+            return Err(self.fail(format!("elements nest deeper than {XML_DEPTH_MAX} levels")));
+        }
+        self.open.push(name);
+        let mut element = Element { name: local(name), ..Element::default() };
+        let mut attributes = Vec::new();
+        for attribute in tag.attributes() {
+            let attribute = attribute.map_err(|error| self.fail(error.to_string()))?;
+            let key = self.in_page(attribute.key.0);
+            self.check_name(key)?;
+            let value = self.attribute_value(self.in_page_cow(attribute.value))?;
+            match key.split_once(':') {
+                None if key == "xmlns" => self.bound.push((self.depth, "", namespace(&value))),
+                Some(("xmlns", prefix)) => self.bound.push((self.depth, prefix, namespace(&value))),
+                _ => attributes.push((key, value)),
+            }
+        }
+        for (key, value) in attributes {
+            let (prefix, name) = key.split_once(':').unwrap_or(("", key));
+            if name == "nil" && self.resolve(prefix, true) == Namespace::Instance {
+                element.nil = matches!(&*value, "true" | "1");
+            }
+            if name != "type" {
+                continue;
+            }
+            match self.resolve(prefix, true) {
+                Namespace::Instance if element.declared.is_none() => {
+                    element.declared = Some(self.declared(value))
+                }
+                Namespace::Instance => {}
+                _ => element.reference_type = Some(value),
+            }
+        }
+        Ok(element)
+    }
+
+    fn declared(&self, value: Cow<'a, str>) -> Declared<'a> {
+        let trimmed = match value {
+            Cow::Borrowed(text) => Cow::Borrowed(text.trim_ascii()),
+            Cow::Owned(text) => Cow::Owned(text.trim_ascii().to_owned()),
+        };
+        let Some((prefix, _)) = trimmed.split_once(':') else { return Declared::Class(trimmed) };
+        let schema = self.resolve(prefix, false) == Namespace::Schema;
+        let name = match &trimmed {
+            Cow::Borrowed(text) => Cow::Borrowed(&text[prefix.len() + 1..]),
+            Cow::Owned(text) => Cow::Owned(text[prefix.len() + 1..].to_owned()),
+        };
+        if schema { Declared::Schema(name) } else { Declared::Class(name) }
+    }
+
+    /// The namespace of a prefix. An attribute without one is in none.
+    fn resolve(&self, prefix: &str, attribute: bool) -> Namespace {
+        if attribute && prefix.is_empty() {
+            return Namespace::Other;
+        }
+        let bound = self.bound.iter().rev().find(|(_, name, _)| *name == prefix);
+        bound.map_or_else(|| customary(prefix.as_bytes()), |(_, _, namespace)| *namespace)
+    }
+
+    fn close(&mut self) -> Token<'a> {
+        while self.bound.last().is_some_and(|(depth, ..)| *depth == self.depth && self.depth > 0) {
+            self.bound.pop();
+        }
+        self.open.pop();
+        self.depth -= 1;
+        Token::End
+    }
+
+    /// Text as the page has it, between two pieces of markup.
+    fn characters(&self, text: Cow<'a, str>) -> Result<Cow<'a, str>, DecodeError> {
+        check_characters(&text).map_err(|bad| self.illegal(bad, 0))?;
+        if let Some(end) = memchr::memmem::find(text.as_bytes(), b"]]>") {
+            return Err(DecodeError {
+                offset: self.at + end,
+                reason: "`]]>` outside of a CDATA section".into(),
+            });
+        }
+        Ok(newlines(text))
+    }
+
+    fn attribute_value(&self, value: Cow<'a, str>) -> Result<Cow<'a, str>, DecodeError> {
+        check_characters(&value).map_err(|bad| self.illegal(bad, 0))?;
+        if value.contains('<') {
+            return Err(self.fail("`<` inside of an attribute".into()));
+        }
+        let value = newlines(value);
+        if !value.contains('&') {
+            return Ok(value);
+        }
+        let mut text = String::with_capacity(value.len());
+        let mut rest = &*value;
+        while let Some((plain, from)) = rest.split_once('&') {
+            let (name, after) = from
+                .split_once(';')
+                .ok_or_else(|| self.fail("`&` without `;` inside of an attribute".into()))?;
+            text.push_str(plain);
+            text.push(self.reference(&BytesRef::new(name))?);
+            rest = after;
+        }
+        text.push_str(rest);
+        Ok(text.into())
+    }
+
+    /// The character that `&name;` stands for.
+    fn reference(&self, name: &BytesRef<'_>) -> Result<char, DecodeError> {
+        let name = name.borrow().into_inner();
+        resolve_reference(&name).ok_or_else(|| self.fail(format!("`&{name};` is no character")))
+    }
+
+    fn check_name(&self, name: &str) -> Result<(), DecodeError> {
+        let plain = |c: char| c.is_ascii_alphabetic() || c == '_' || c == ':' || !c.is_ascii();
+        let later = |c: char| plain(c) || c.is_ascii_digit() || c == '-' || c == '.';
+        match name.starts_with(plain) && name.chars().all(later) {
+            true => Ok(()),
+            false => Err(self.fail(format!("`{name}` is no name"))),
+        }
+    }
+
+    fn fail(&self, reason: String) -> DecodeError {
+        DecodeError { offset: self.at, reason }
+    }
+
+    /// `bad` is the offset, in the token, of a character that XML does not have; `prefix` is how long the token's own markup is before it.
+    fn illegal(&self, bad: usize, prefix: usize) -> DecodeError {
+        DecodeError { offset: self.at + prefix + bad, reason: "a character that XML does not allow".into() }
+    }
+
+    /// `text`, a part of the latest tag, with the lifetime of the page.
+    fn in_page(&self, text: &str) -> &'a str {
+        let offset = text.as_ptr() as usize - self.page.as_ptr() as usize;
+        &self.page[offset..offset + text.len()]
+    }
+
+    fn in_page_cow(&self, text: Cow<'_, str>) -> Cow<'a, str> {
+        match text {
+            Cow::Borrowed(text) => Cow::Borrowed(self.in_page(text)),
+            Cow::Owned(text) => Cow::Owned(text),
+        }
+    }
+}
+
+/// A reader of `page` from `base` on, and where it begins: quick-xml swallows a byte order mark without counting it, so none is left to it.
+fn reader(page: &str, base: usize) -> (usize, Reader<&[u8]>) {
+    let text = page[base..].trim_start_matches('\u{feff}');
+    let mut reader = Reader::from_str(text);
+    let config = reader.config_mut();
+    config.check_comments = true;
+    // The end tags are checked by `Markup`, since an element may have begun before `text`.
+    config.check_end_names = false;
+    config.allow_unmatched_ends = true;
+    (page.len() - text.len(), reader)
+}
+
+/// What vSphere's prefixes mean where nothing binds them: govmomi takes `xsi:type` and `xsd:int` as they stand.
+fn customary(prefix: &[u8]) -> Namespace {
+    match prefix {
+        b"xsi" => Namespace::Instance,
+        b"xsd" => Namespace::Schema,
+        _ => Namespace::Other,
+    }
+}
+
+fn namespace(uri: &str) -> Namespace {
+    match uri {
+        XSI => Namespace::Instance,
+        XSD => Namespace::Schema,
+        _ => Namespace::Other,
+    }
+}
+
+/// A name without its prefix.
+fn local(name: &str) -> &str {
+    name.split_once(':').map_or(name, |(_, local)| local)
+}
+
+/// The character of `amp`, `#10` or `#x1F600`. A surrogate, which Java can be made to write, becomes U+FFFD.
+pub(super) fn resolve_reference(name: &str) -> Option<char> {
+    let number = match name {
+        "lt" => return Some('<'),
+        "gt" => return Some('>'),
+        "amp" => return Some('&'),
+        "quot" => return Some('"'),
+        "apos" => return Some('\''),
+        _ => name.strip_prefix('#')?,
+    };
+    let (digits, radix) = number.strip_prefix('x').map_or((number, 10), |digits| (digits, 16));
+    if digits.is_empty() || !digits.bytes().all(|digit| (digit as char).is_digit(radix)) {
+        return None;
+    }
+    match u32::from_str_radix(digits, radix).ok()? {
+        0xD800..=0xDFFF => Some(char::REPLACEMENT_CHARACTER),
+        code => char::from_u32(code).filter(|c| is_allowed(*c)),
+    }
+}
+
+/// XML 1.0's production `Char`.
+fn is_allowed(c: char) -> bool {
+    matches!(c, '\t' | '\n' | '\r' | ' '..='\u{D7FF}' | '\u{E000}'..='\u{FFFD}' | '\u{10000}'..)
+}
+
+fn check_characters(text: &str) -> Result<(), usize> {
+    text.find(|c| !is_allowed(c)).map_or(Ok(()), Err)
+}
+
+/// Line ends as XML has them: one `\n` for `\r\n` and for `\r`.
+fn newlines(text: Cow<'_, str>) -> Cow<'_, str> {
+    if text.contains('\r') { text.replace("\r\n", "\n").replace('\r', "\n").into() } else { text }
+}

@@ -1,0 +1,381 @@
+//! Events that never happened: well-formed by the schema, as a page that a vCenter could have returned. For trying a function out.
+//!
+//! ```text
+//! type, "vm.name=web-1", … ──► Object (members by name) ──► XML page ──► the same decoder that reads a vCenter
+//! ```
+//!
+//! Members that a class must have are there; of the others those that real events of the kind carry (the machine of a VmEvent, …) and those that are given.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+
+use quick_xml::escape::escape;
+
+use super::api::{format_us, parse_us};
+use super::schema::{self, Class, Field, Kind};
+
+/// Objects within objects: the classes that must have one another nest 4 deep.
+const DEPTH_MAX: usize = 12;
+
+/// An event that cannot be made.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum SampleError {
+    #[error(
+        "`{0}` is no event class{1}; an EventEx is named by its eventTypeId, which has dots: `com.vmware.vc.HA.FailedRestartAfterIsolationEvent`"
+    )]
+    UnknownType(String, String),
+    #[error("`{field}`: {class} has no member `{member}`; it has {known}")]
+    UnknownField { field: String, class: &'static str, member: String, known: String },
+    #[error("`{0}`: must be `NAME=VALUE`, as `vm.name=web-1`")]
+    NoValue(String),
+    #[error("`{field}`: `{value}` is no {expected}")]
+    Misfit { field: String, value: String, expected: &'static str },
+    #[error("`{0}` is an object: set one of its members, as `{0}.{1}=…`")]
+    NotAMember(String, String),
+    #[error("`{0}` is a list that cannot be set from here")]
+    List(String),
+}
+
+/// The members that are set, by name.
+#[derive(Debug, Default)]
+struct Object(BTreeMap<&'static str, Value>);
+
+#[derive(Debug)]
+enum Value {
+    Text(String),
+    Object(Object),
+    /// Keys and values: an EventEx's arguments, an ExtendedEvent's data.
+    Pairs(Vec<(String, String)>),
+}
+
+/// An event's class, and for an EventEx its eventTypeId.
+pub struct Sample {
+    class: &'static Class,
+    members: Object,
+}
+
+impl Sample {
+    /// An event of `name`: an event class, or the eventTypeId of an EventEx. `now_us`: its createdTime, microseconds since 1970 UTC. `fields`: `NAME=VALUE`, names with dots
+    /// for members of members, upper and lower case alike.
+    pub fn new(name: &str, fields: &[String], now_us: i64) -> Result<Self, SampleError> {
+        let (class, type_id) = match schema::class(name).filter(|class| class.is_event) {
+            Some(class) => (class, None),
+            None if name.contains('.') => {
+                (schema::class("EventEx").expect("a class of the schema"), Some(name))
+            }
+            None => return Err(SampleError::UnknownType(name.to_owned(), nearest(name))),
+        };
+        let mut sample = Sample { class, members: Object::default() };
+        let about = ["vm", "host", "computeResource", "datacenter"];
+        let carried = match () {
+            () if class.is_a("VmEvent") => &about[..],
+            () if class.is_a("HostEvent") => &about[1..],
+            () if class.is_a("ClusterEvent") => &about[2..],
+            () => &[],
+        };
+        for (name, value) in [
+            ("key", "0".to_owned()),
+            ("chainId", "0".to_owned()),
+            ("createdTime", format_us(now_us)),
+            ("userName", "VSPHERE.LOCAL\\test".to_owned()),
+            ("fullFormattedMessage", format!("A test event of type {name}; nothing happened")),
+        ] {
+            sample.set(name, &value, name)?;
+        }
+        if let Some(type_id) = type_id {
+            sample.set("eventTypeId", type_id, "eventTypeId")?;
+        }
+        for member in carried {
+            let (_, field) = class.field(member).expect("a member of Event");
+            let filled = object_of(field.kind).map(|class| Value::Object(required(class, 1)));
+            sample.members.0.extend(filled.map(|value| (field.name, value)));
+        }
+        for text in fields {
+            let (path, value) = text.split_once('=').ok_or_else(|| SampleError::NoValue(text.clone()))?;
+            sample.set(path, value, text)?;
+        }
+        sample.members.complete(class, 0);
+        Ok(sample)
+    }
+
+    fn set(&mut self, path: &str, value: &str, given: &str) -> Result<(), SampleError> {
+        self.members.set(self.class, path, value, given)
+    }
+
+    /// The answer of `ReadNextEvents` that holds this event alone.
+    pub fn page(&self) -> String {
+        let mut xml = String::from(
+            "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<soapenv:Envelope xmlns:soapenv=\"http://schemas.xmlsoap.org/soap/envelope/\" \
+             xmlns:xsd=\"http://www.w3.org/2001/XMLSchema\" xmlns:xsi=\"http://www.w3.org/2001/XMLSchema-instance\"><soapenv:Body>\
+             <ReadNextEventsResponse xmlns=\"urn:vim25\">",
+        );
+        let _ = write!(xml, "<returnval xsi:type=\"{}\">", self.class.name);
+        self.members.write(self.class, &mut xml);
+        xml.push_str("</returnval></ReadNextEventsResponse></soapenv:Body></soapenv:Envelope>\n");
+        xml
+    }
+}
+
+impl Object {
+    fn set(
+        &mut self,
+        class: &'static Class,
+        path: &str,
+        value: &str,
+        given: &str,
+    ) -> Result<(), SampleError> {
+        let (name, rest) = path.split_once('.').map_or((path, None), |(name, rest)| (name, Some(rest)));
+        let Some(field) = class.fields.iter().find(|field| field.name.eq_ignore_ascii_case(name)) else {
+            let known: Vec<_> = class.fields.iter().map(|field| format!("`{}`", field.name)).collect();
+            return Err(SampleError::UnknownField {
+                field: given.to_owned(),
+                class: class.name,
+                member: name.to_owned(),
+                known: known.join(", "),
+            });
+        };
+        let text = |value: &str| Value::Text(value.to_owned());
+        match (object_of(field.kind), rest) {
+            (Some(pair), Some(key)) if field.many && is_pair(pair) => {
+                let pairs = self.0.entry(field.name).or_insert_with(|| Value::Pairs(Vec::new()));
+                if let Value::Pairs(pairs) = pairs {
+                    pairs.retain(|(known, _)| known != key);
+                    pairs.push((key.to_owned(), value.to_owned()));
+                }
+            }
+            _ if field.many => return Err(SampleError::List(path.to_owned())),
+            (Some(class), Some(rest)) => {
+                let inner = self.0.entry(field.name).or_insert_with(|| Value::Object(Object::default()));
+                if let Value::Object(inner) = inner {
+                    inner.set(class, rest, value, given)?;
+                }
+            }
+            (Some(class), None) => {
+                let first = class.fields.first().map_or("…", |field| field.name);
+                return Err(SampleError::NotAMember(path.to_owned(), first.to_owned()));
+            }
+            // The id of a managed object; its type follows from where it stands.
+            (None, _) => {
+                fits(field.kind, value).map_err(|expected| SampleError::Misfit {
+                    field: path.to_owned(),
+                    value: value.to_owned(),
+                    expected,
+                })?;
+                self.0.insert(field.name, text(value));
+            }
+        }
+        Ok(())
+    }
+
+    /// Adds what `class` must have.
+    fn complete(&mut self, class: &'static Class, depth: usize) {
+        for field in &class.fields {
+            match self.0.get_mut(field.name) {
+                Some(Value::Object(inner)) => {
+                    if let Some(class) = object_of(field.kind) {
+                        inner.complete(class, depth + 1);
+                    }
+                }
+                Some(_) => {}
+                None if field.optional || field.many || depth >= DEPTH_MAX => {}
+                None => {
+                    let value = match object_of(field.kind) {
+                        Some(class) => Value::Object(required(class, depth + 1)),
+                        None => Value::Text(example(field)),
+                    };
+                    self.0.insert(field.name, value);
+                }
+            }
+        }
+    }
+
+    /// Its members in schema order.
+    fn write(&self, class: &'static Class, xml: &mut String) {
+        for field in &class.fields {
+            let name = field.name;
+            // Writing to a String cannot fail.
+            let _ = match self.0.get(name) {
+                None => Ok(()),
+                Some(Value::Text(text)) => match field.kind {
+                    Kind::Reference => {
+                        write!(xml, "<{name} type=\"{}\">{}</{name}>", referred(name), escape(text))
+                    }
+                    Kind::Any => write!(xml, "<{name} xsi:type=\"xsd:string\">{}</{name}>", escape(text)),
+                    _ => write!(xml, "<{name}>{}</{name}>", escape(text)),
+                },
+                Some(Value::Pairs(pairs)) => pairs.iter().try_for_each(|(key, value)| {
+                    let (key, value) = (escape(key), escape(value));
+                    write!(
+                        xml,
+                        "<{name}><key>{key}</key><value xsi:type=\"xsd:string\">{value}</value></{name}>"
+                    )
+                }),
+                Some(Value::Object(inner)) => {
+                    let _ = write!(xml, "<{name}>");
+                    if let Some(class) = object_of(field.kind) {
+                        inner.write(class, xml);
+                    }
+                    write!(xml, "</{name}>")
+                }
+            };
+        }
+    }
+}
+
+fn required(class: &'static Class, depth: usize) -> Object {
+    let mut object = Object::default();
+    object.complete(class, depth);
+    object
+}
+
+fn object_of(kind: Kind) -> Option<&'static Class> {
+    match kind {
+        Kind::Object(id) => Some(id.class()),
+        _ => None,
+    }
+}
+
+/// `KeyAnyValue`, `ExtendedEventPair`.
+fn is_pair(class: &Class) -> bool {
+    matches!(&*class.fields, [key, value] if key.name == "key" && value.name == "value")
+}
+
+/// Whether the schema allows this text.
+fn fits(kind: Kind, value: &str) -> Result<(), &'static str> {
+    let (fits, expected) = match kind {
+        Kind::Boolean => (matches!(value, "true" | "false"), "`true` or `false`"),
+        Kind::Byte => (value.parse::<i8>().is_ok(), "whole number of 8 bits"),
+        Kind::Short => (value.parse::<i16>().is_ok(), "whole number of 16 bits"),
+        Kind::Int => (value.parse::<i32>().is_ok(), "whole number of 32 bits"),
+        Kind::Long => (value.parse::<i64>().is_ok(), "whole number of 64 bits"),
+        Kind::Float | Kind::Double => (value.parse::<f64>().is_ok(), "number"),
+        Kind::DateTime => (parse_us(value).is_some(), "time as 2026-01-31T12:00:00Z"),
+        Kind::String | Kind::Any | Kind::Reference | Kind::Base64 | Kind::Object(_) => {
+            let is_xml = value.chars().all(|c| c >= ' ' || matches!(c, '\t' | '\n' | '\r'));
+            (is_xml, "text that XML can carry: it has a control character")
+        }
+    };
+    if fits { Ok(()) } else { Err(expected) }
+}
+
+/// A value for a member that must be there.
+fn example(field: &Field) -> String {
+    match field.kind {
+        Kind::Boolean => "false".into(),
+        Kind::Byte | Kind::Short | Kind::Int | Kind::Long | Kind::Float | Kind::Double => "0".into(),
+        Kind::DateTime => "1970-01-01T00:00:00Z".into(),
+        Kind::Base64 => String::new(),
+        Kind::Reference => format!("{}-0", field.name),
+        Kind::String if field.name == "ipAddress" => "192.0.2.1".into(),
+        Kind::String | Kind::Any | Kind::Object(_) => "test".into(),
+    }
+}
+
+/// The managed object type that a member of this name refers to, where vSphere's event arguments have one.
+fn referred(member: &str) -> &'static str {
+    match member {
+        "vm" => "VirtualMachine",
+        "host" => "HostSystem",
+        "computeResource" => "ClusterComputeResource",
+        "datacenter" => "Datacenter",
+        "datastore" => "Datastore",
+        "network" => "Network",
+        "dvs" => "VmwareDistributedVirtualSwitch",
+        "resourcePool" => "ResourcePool",
+        "folder" => "Folder",
+        "alarm" => "Alarm",
+        "scheduledTask" => "ScheduledTask",
+        _ => "ManagedEntity",
+    }
+}
+
+/// A hint at the event class whose name is the most like this one.
+fn nearest(name: &str) -> String {
+    let classes = schema::classes().filter(|class| class.is_event);
+    let like = |class: &Class| strsim::jaro_winkler(&class.name.to_lowercase(), &name.to_lowercase());
+    let best = classes.max_by(|a, b| like(a).total_cmp(&like(b)));
+    best.filter(|class| like(class) > 0.85)
+        .map_or(String::new(), |class| format!("; did you mean `{}`?", class.name))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::Value as Json;
+
+    use super::*;
+    use crate::Decoded;
+
+    const NOW_US: i64 = 1_700_000_000_123_456;
+
+    fn decoded(name: &str, fields: &[&str]) -> (String, Json) {
+        let fields: Vec<String> = fields.iter().map(|field| (*field).to_owned()).collect();
+        let sample = Sample::new(name, &fields, NOW_US).unwrap_or_else(|error| panic!("{name}: {error}"));
+        let mut decoded = Decoded::default();
+        crate::decode::decode(sample.page().as_bytes(), &mut decoded).unwrap();
+        assert_eq!((decoded.records.len(), decoded.unknown_classes, decoded.misfits), (1, 0, 0), "{name}");
+        let record = &decoded.records[0];
+        assert_eq!(record.created_us, Some(NOW_US), "{name}");
+        let subject = String::from_utf8(decoded.bytes(record.subject).to_vec()).unwrap();
+        (subject, serde_json::from_slice(decoded.bytes(record.data)).unwrap())
+    }
+
+    #[test]
+    fn every_event_class_can_be_made_and_decodes_whole() {
+        for class in schema::classes().filter(|class| class.is_event) {
+            let (subject, data) = decoded(class.name, &[]);
+            let expected =
+                if matches!(class.name, "EventEx" | "ExtendedEvent") { "test" } else { class.name };
+            assert_eq!(subject, expected);
+            assert_eq!(data["UserName"], "VSPHERE.LOCAL\\test");
+        }
+    }
+
+    #[test]
+    fn members_are_set_by_name() {
+        let (_, data) = decoded(
+            "VmPoweredOnEvent",
+            &[
+                "vm.name=<web & \"1\">",
+                "Vm.Vm=vm-65",
+                "host.name= esx=1 ",
+                "template=true",
+                "KEY=-7",
+                "userName=é",
+            ],
+        );
+        assert_eq!(
+            data["Vm"],
+            serde_json::json!({"Name": "<web & \"1\">", "Vm": {"Type": "VirtualMachine", "Value": "vm-65"}})
+        );
+        assert_eq!((&data["Host"]["Name"], &data["Template"]), (&" esx=1 ".into(), &true.into()));
+        assert_eq!((&data["Key"], &data["UserName"]), (&(-7).into(), &"é".into()));
+        assert_eq!(data["Datacenter"]["Datacenter"]["Type"], "Datacenter");
+        assert_eq!(data["Net"], Json::Null);
+    }
+
+    #[test]
+    fn an_event_type_id_makes_an_event_ex() {
+        let (subject, data) = decoded("com.vmware.vc.HA.X", &["arguments.reason=cable", "severity=warning"]);
+        assert_eq!((&*subject, &data["EventTypeId"]), ("com.vmware.vc.HA.X", &"com.vmware.vc.HA.X".into()));
+        assert_eq!(data["Arguments"], serde_json::json!([{"Key": "reason", "Value": "cable"}]));
+        let (subject, data) = decoded("ExtendedEvent", &["eventTypeId=a.b", "data.x=y"]);
+        assert_eq!((&*subject, &data["Data"][0]["Key"]), ("a.b", &"x".into()));
+    }
+
+    #[test]
+    fn what_does_not_fit_is_refused() {
+        let check = |name: &str, field: &str, expected: &str| {
+            let error = Sample::new(name, &[field.to_owned()], 0).err().unwrap().to_string();
+            assert!(error.contains(expected), "{name} {field}: {error}");
+        };
+        check("VmPoweredOn", "", "no event class; did you mean `VmPoweredOnEvent`?");
+        check("VirtualMachine", "", "is no event class");
+        check("VmPoweredOnEvent", "vm", "must be `NAME=VALUE`");
+        check("VmPoweredOnEvent", "vm=web", "is an object: set one of its members, as `vm.name=…`");
+        check("VmPoweredOnEvent", "vm.nam=web", "VmEventArgument has no member `nam`; it has `name`, `vm`");
+        check("VmPoweredOnEvent", "template=yes", "`yes` is no `true` or `false`");
+        check("VmPoweredOnEvent", "key=3000000000", "is no whole number of 32 bits");
+        check("VmPoweredOnEvent", "userName=\u{1}", "has a control character");
+        check("VmPoweredOnEvent", "createdTime=now", "is no time");
+    }
+}

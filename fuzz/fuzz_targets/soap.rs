@@ -1,7 +1,0 @@
-//! Any bytes as the answer to a control call: reading it ends, within its bounds, and never panics.
-#![no_main]
-
-use event_router::vim::soap::read_as_anything;
-use libfuzzer_sys::fuzz_target;
-
-fuzz_target!(|body: &[u8]| read_as_anything(body));

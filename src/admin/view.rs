@@ -1,0 +1,20 @@
+//! What the admin listener looks at.
+
+use std::sync::Arc;
+
+use crate::config::Config;
+use crate::processor::counted::Invocations;
+use crate::source::Observed;
+use crate::telemetry::metrics::SourceMetrics;
+
+/// A running router as its operator sees it. Cheap to clone.
+#[derive(Clone)]
+pub struct View {
+    /// Name and report of each source.
+    pub sources: Arc<[(String, Arc<dyn Observed>)]>,
+    pub config: Arc<Config>,
+    /// By source index.
+    pub source_metrics: Arc<[SourceMetrics]>,
+    /// By processor index; all zero where nothing listens.
+    pub invocations: Arc<[Arc<Invocations>]>,
+}

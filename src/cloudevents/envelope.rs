@@ -1,0 +1,458 @@
+//! CloudEvents 1.0 around the events of a batch, in the three content modes of the HTTP binding.
+//!
+//! ```text
+//! structured  {"id":"…","source":"…","specversion":"1.0","type":"…","subject":"…","time":"…","data":…,"datacontenttype":"…",extensions}
+//! batched     [structured,structured,…]
+//! binary      ce-id: …  ce-source: …  …  content-type: …      body: the data alone, shared with the batch
+//! ```
+//!
+//! The order of the structured members is the one that the appliance documents. An [`Envelope`] belongs to a destination. What is the same for all
+//! events of one source is rendered once and kept; per event, bytes are appended, and the data is copied once, into the body that is sent.
+//!
+//! Specs: CloudEvents 1.0.2, its JSON event format (§3.1: data that is not JSON is a JSON string) and its HTTP binding (§3.1.3.2: percent-encoding).
+
+use std::borrow::Cow;
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use bytes::Bytes;
+use hyper::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
+
+use super::category::{class_of, type_of};
+use crate::event::{Batch, Category, EventTime, Extensions, Payload, Record, SourceInfo};
+use crate::limits::ENVELOPE_SOURCES_MAX;
+
+/// How a destination wants its envelopes.
+///
+/// `time: created` falls back to the router's time where vCenter sent none. `payload: vijson` and `payload: xml` are made of the event as it was sent, and
+/// fall back to the batch's JSON where that was not kept (spooled before the option was set) or, for `xml`, was not XML. A fixed extension wins over a
+/// generated one of the same name.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct EnvelopeOptions {
+    pub time: EventTime,
+    pub payload: Payload,
+    pub extensions: Extensions,
+}
+
+/// An extension that cannot be sent.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum EnvelopeError {
+    #[error("extension name `{0}` is not allowed: use lower-case letters a-z and digits only")]
+    Name(String),
+    #[error("extension name `{0}` is an attribute that the router sets itself; choose another name")]
+    Reserved(String),
+    #[error("extension `{0}` is given twice; keep one")]
+    Twice(String),
+}
+
+/// Renders the events of one destination.
+#[derive(Debug)]
+pub struct Envelope {
+    options: EnvelopeOptions,
+    /// Few, read by every request, written when a source appears or its facts change.
+    sources: ArcSwap<Vec<Arc<Fragments>>>,
+}
+
+/// What is the same for all events of a source, by category.
+#[derive(Debug)]
+struct Fragments {
+    source: Arc<SourceInfo>,
+    /// From the quote after the id to the type.
+    heads: [Vec<u8>; 3],
+    /// The constant extensions.
+    tails: [Vec<u8>; 3],
+    headers: [HeaderMap; 3],
+}
+
+/// Renders events of one batch.
+#[derive(Debug)]
+pub struct Rendering<'a> {
+    options: &'a EnvelopeOptions,
+    fragments: Arc<Fragments>,
+    batch: &'a Batch,
+    /// The router's time, RFC 3339.
+    time: String,
+}
+
+/// The data of one event.
+enum Data<'a> {
+    /// As the batch was decoded.
+    Decoded(&'a [u8]),
+    /// As vCenter sent it in VI/JSON, or rendered from XML.
+    ViJson(Cow<'a, [u8]>),
+    /// The element that vCenter sent, as a document of its own.
+    Xml(Cow<'a, [u8]>),
+}
+
+const JSON: &str = "application/json";
+const XML: &str = "application/xml";
+const RESERVED: [&str; 13] = [
+    "id",
+    "source",
+    "specversion",
+    "type",
+    "subject",
+    "time",
+    "data",
+    "data_base64",
+    "datacontenttype",
+    "dataschema",
+    "knativeerrordest",
+    "knativeerrorcode",
+    "knativeerrordata",
+];
+
+/// The bound of what an envelope adds to an event besides its texts: id, time, names of members, quotes.
+const ENVELOPE_BYTES: usize = 320;
+
+impl Envelope {
+    pub fn new(mut options: EnvelopeOptions) -> Result<Self, EnvelopeError> {
+        let extensions = &mut options.extensions;
+        for (at, (name, _)) in extensions.fixed.iter().enumerate() {
+            if RESERVED.contains(&name.as_str()) {
+                return Err(EnvelopeError::Reserved(name.clone()));
+            }
+            if name.is_empty() || !name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit()) {
+                return Err(EnvelopeError::Name(name.clone()));
+            }
+            if extensions.fixed[..at].iter().any(|(earlier, _)| earlier == name) {
+                return Err(EnvelopeError::Twice(name.clone()));
+            }
+        }
+        let fixed = |name| extensions.fixed.iter().any(|(fixed, _)| fixed == name);
+        let wins = ["sequence", "partitionkey", "vsphereapiversion", "eventclass"].map(fixed);
+        extensions.sequence &= !wins[0];
+        extensions.partitionkey &= !wins[1];
+        extensions.vsphereapiversion &= !wins[2];
+        extensions.eventclass &= !wins[3];
+        Ok(Envelope { options, sources: ArcSwap::default() })
+    }
+
+    pub fn options(&self) -> &EnvelopeOptions {
+        &self.options
+    }
+
+    /// Prepares to render events of `batch`; what is done here is paid once for all of them.
+    pub fn open<'a>(&'a self, batch: &'a Batch) -> Rendering<'a> {
+        Rendering {
+            options: &self.options,
+            fragments: self.fragments(&batch.source),
+            batch,
+            time: rfc3339(batch.produced_us),
+        }
+    }
+
+    fn fragments(&self, source: &Arc<SourceInfo>) -> Arc<Fragments> {
+        let known = self.sources.load();
+        let same = known.iter().find(|known| Arc::ptr_eq(&known.source, source));
+        // Events that come back from a spool carry an equal source in an allocation of their own.
+        if let Some(found) = same.or_else(|| known.iter().find(|known| known.source == *source)) {
+            return Arc::clone(found);
+        }
+        let made = Arc::new(Fragments::new(source, &self.options));
+        self.sources.rcu(|known| {
+            let mut next: Vec<_> = known.iter().filter(|known| known.source != *source).cloned().collect();
+            if next.len() == ENVELOPE_SOURCES_MAX {
+                next.remove(0);
+            }
+            next.push(Arc::clone(&made));
+            next
+        });
+        made
+    }
+}
+
+impl Fragments {
+    fn new(source: &Arc<SourceInfo>, options: &EnvelopeOptions) -> Self {
+        let categories = [Category::Event, Category::EventEx, Category::ExtendedEvent];
+        let extensions = &options.extensions;
+        let constant = |category: Category| {
+            let version =
+                extensions.vsphereapiversion.then_some(("vsphereapiversion", source.api_version.as_str()));
+            let class = extensions.eventclass.then_some(("eventclass", class_of(category)));
+            let fixed = extensions.fixed.iter().map(|(name, value)| (name.as_str(), value.as_str()));
+            version.into_iter().chain(class).chain(fixed)
+        };
+        Fragments {
+            source: Arc::clone(source),
+            heads: categories.map(|category| {
+                let mut head = b"\",\"source\":\"".to_vec();
+                push_escaped(&mut head, source.url.as_bytes());
+                head.extend_from_slice(b"\",\"specversion\":\"1.0\",\"type\":\"");
+                head.extend_from_slice(type_of(category).as_bytes());
+                head.push(b'"');
+                head
+            }),
+            tails: categories.map(|category| {
+                let mut tail = Vec::new();
+                constant(category).for_each(|(name, value)| push_member(&mut tail, name, value.as_bytes()));
+                tail
+            }),
+            headers: categories.map(|category| {
+                let mut headers = HeaderMap::new();
+                headers.insert("ce-specversion", HeaderValue::from_static("1.0"));
+                headers.insert("ce-source", header_value(source.url.as_bytes()));
+                headers.insert("ce-type", HeaderValue::from_static(type_of(category)));
+                for (name, value) in constant(category) {
+                    let name = HeaderName::from_bytes(format!("ce-{name}").as_bytes());
+                    headers.insert(
+                        name.expect("names of letters and digits are header names"),
+                        header_value(value.as_bytes()),
+                    );
+                }
+                headers
+            }),
+        }
+    }
+}
+
+impl<'a> Rendering<'a> {
+    /// Bytes that [`Rendering::structured`] appends for event `i`, about; rather too many.
+    pub fn size_hint(&self, i: usize) -> usize {
+        let record = &self.batch.records[i];
+        let at = record.category as usize;
+        let data = match self.options.payload {
+            Payload::Pascal => record.data.len,
+            Payload::ViJson | Payload::Xml => record.data.len.max(record.raw.len + record.raw.len / 8),
+        };
+        let texts = record.subject.len + record.entity.len + record.created_text.len + data;
+        let failed =
+            self.batch.failed.as_ref().map_or(0, |failed| failed.dest.len() + failed.data.len() + 80);
+        let constant = self.fragments.heads[at].len() + self.fragments.tails[at].len();
+        ENVELOPE_BYTES + constant + texts as usize + failed
+    }
+
+    /// Appends event `i` as a structured CloudEvent.
+    pub fn structured(&self, i: usize, out: &mut Vec<u8>) {
+        let record = &self.batch.records[i];
+        let at = record.category as usize;
+        out.extend_from_slice(b"{\"id\":\"");
+        out.extend_from_slice(record.id.hyphenated().encode_lower(&mut [0; 36]).as_bytes());
+        out.extend_from_slice(&self.fragments.heads[at]);
+        if !record.subject.is_empty() {
+            push_member(out, "subject", self.batch.bytes(record.subject));
+        }
+        push_member(out, "time", self.time(record));
+        out.extend_from_slice(b",\"data\":");
+        match self.payload(record) {
+            Data::Xml(element) => {
+                out.push(b'"');
+                push_escaped(out, String::from_utf8_lossy(&element).as_bytes());
+                out.extend_from_slice(b"\",\"datacontenttype\":\"application/xml\"");
+            }
+            Data::Decoded(json) | Data::ViJson(Cow::Borrowed(json)) => push_json(out, json),
+            Data::ViJson(Cow::Owned(json)) => push_json(out, &json),
+        }
+        if let Some(digits) = self.sequence(record) {
+            push_member(out, "sequence", &digits);
+        }
+        if let Some(entity) = self.partition_key(record) {
+            push_member(out, "partitionkey", entity);
+        }
+        if let Some(failed) = &self.batch.failed {
+            push_member(out, "knativeerrordest", failed.dest.as_bytes());
+            // An Integer of CloudEvents is a JSON number.
+            out.extend_from_slice(format!(",\"knativeerrorcode\":{}", failed.code).as_bytes());
+            if !failed.data.is_empty() {
+                push_member(out, "knativeerrordata", failed.data.as_bytes());
+            }
+        }
+        out.extend_from_slice(&self.fragments.tails[at]);
+        out.push(b'}');
+    }
+
+    /// The headers of event `i` in binary mode, `content-type` among them.
+    pub fn headers(&self, i: usize) -> HeaderMap {
+        let record = &self.batch.records[i];
+        let mut headers = self.fragments.headers[record.category as usize].clone();
+        headers.insert("ce-id", header_value(record.id.hyphenated().encode_lower(&mut [0; 36]).as_bytes()));
+        if !record.subject.is_empty() {
+            headers.insert("ce-subject", header_value(self.batch.bytes(record.subject)));
+        }
+        headers.insert("ce-time", header_value(self.time(record)));
+        if let Some(digits) = self.sequence(record) {
+            headers.insert("ce-sequence", header_value(&digits));
+        }
+        if let Some(entity) = self.partition_key(record) {
+            headers.insert("ce-partitionkey", header_value(entity));
+        }
+        if let Some(failed) = &self.batch.failed {
+            headers.insert("ce-knativeerrordest", header_value(failed.dest.as_bytes()));
+            headers.insert("ce-knativeerrorcode", HeaderValue::from(failed.code));
+            if !failed.data.is_empty() {
+                headers.insert("ce-knativeerrordata", header_value(failed.data.as_bytes()));
+            }
+        }
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static(self.content_type(i)));
+        headers
+    }
+
+    /// The `datacontenttype` of event `i`.
+    pub fn content_type(&self, i: usize) -> &'static str {
+        if self.options.payload == Payload::Xml && self.batch.was_sent_as_xml(&self.batch.records[i]) {
+            XML
+        } else {
+            JSON
+        }
+    }
+
+    /// The data of event `i` alone.
+    pub fn data(&self, i: usize) -> Cow<'a, [u8]> {
+        match self.payload(&self.batch.records[i]) {
+            Data::Xml(element) => element,
+            Data::Decoded(json) => Cow::Borrowed(json),
+            Data::ViJson(json) => json,
+        }
+    }
+
+    /// The CloudEvents `source`.
+    pub fn source(&self) -> &'a str {
+        &self.batch.source.url
+    }
+
+    /// The CloudEvents `time` of event `i`, microseconds since 1970 UTC.
+    pub fn time_us(&self, i: usize) -> i64 {
+        let created = self.batch.records[i].created_us.filter(|_| self.options.time == EventTime::Created);
+        created.unwrap_or(self.batch.produced_us)
+    }
+
+    /// A name for event `i` that is never empty: the subject, else the class, else `Event`.
+    pub fn detail_type(&self, i: usize) -> &'a str {
+        let record = &self.batch.records[i];
+        [record.subject, record.class]
+            .into_iter()
+            .map(|name| self.batch.text(name))
+            .find(|name| !name.is_empty())
+            .unwrap_or("Event")
+    }
+
+    fn json(&self, record: &Record) -> &'a [u8] {
+        if record.data.is_empty() { b"null" } else { self.batch.bytes(record.data) }
+    }
+
+    /// The data as this destination wants it, or else as it was decoded.
+    fn payload(&self, record: &Record) -> Data<'a> {
+        let wanted = match self.options.payload {
+            Payload::Pascal => None,
+            Payload::ViJson => self.batch.sent_as_vijson(record).map(Data::ViJson),
+            Payload::Xml => self.batch.sent_as_xml(record).map(Data::Xml),
+        };
+        wanted.unwrap_or_else(|| Data::Decoded(self.json(record)))
+    }
+
+    fn time(&self, record: &Record) -> &[u8] {
+        let created = self.options.time == EventTime::Created && record.created_us.is_some();
+        match self.batch.bytes(record.created_text) {
+            text @ [_, ..] if created => text,
+            _ => self.time.as_bytes(),
+        }
+    }
+
+    fn sequence(&self, record: &Record) -> Option<[u8; 10]> {
+        let mut rest = record.key.filter(|_| self.options.extensions.sequence)? as u32;
+        let mut digits = [b'0'; 10];
+        for digit in digits.iter_mut().rev() {
+            *digit += (rest % 10) as u8;
+            rest /= 10;
+        }
+        Some(digits)
+    }
+
+    fn partition_key(&self, record: &Record) -> Option<&'a [u8]> {
+        (self.options.extensions.partitionkey && !record.entity.is_empty())
+            .then(|| self.batch.bytes(record.entity))
+    }
+}
+
+/// The data of event `i` of `batch` as a body: shared with the batch, not copied, but for XML whose prefixes have to be bound.
+pub fn shared_data(rendering: &Rendering<'_>, batch: &Arc<Batch>, i: usize) -> Bytes {
+    struct Shared(Arc<Batch>, usize);
+    impl AsRef<[u8]> for Shared {
+        fn as_ref(&self) -> &[u8] {
+            self.0.bytes(self.0.records[self.1].data)
+        }
+    }
+    match rendering.payload(&batch.records[i]) {
+        Data::Decoded(b"null") => Bytes::from_static(b"null"),
+        Data::Decoded(_) => Bytes::from_owner(Shared(Arc::clone(batch), i)),
+        Data::ViJson(Cow::Borrowed(_)) => batch.xml.slice(batch.records[i].raw.range()),
+        Data::ViJson(Cow::Owned(json)) => Bytes::from(json),
+        Data::Xml(element) => Bytes::from(element.into_owned()),
+    }
+}
+
+/// Microseconds since 1970 as RFC 3339 in UTC, no more digits than it needs.
+fn rfc3339(us: i64) -> String {
+    jiff::Timestamp::from_microsecond(us).unwrap_or(jiff::Timestamp::UNIX_EPOCH).to_string()
+}
+
+/// Appends data that is JSON, and that it is.
+fn push_json(out: &mut Vec<u8>, json: &[u8]) {
+    out.extend_from_slice(json);
+    out.extend_from_slice(b",\"datacontenttype\":\"application/json\"");
+}
+
+/// Appends `,"name":"value"`.
+fn push_member(out: &mut Vec<u8>, name: &str, value: &[u8]) {
+    out.extend_from_slice(b",\"");
+    out.extend_from_slice(name.as_bytes());
+    out.extend_from_slice(b"\":\"");
+    push_escaped(out, value);
+    out.push(b'"');
+}
+
+/// Which bytes JSON does not allow within a string (RFC 8259 §7).
+const ESCAPED: [bool; 256] = {
+    let mut table = [false; 256];
+    let mut byte = 0;
+    while byte < 0x20 {
+        table[byte] = true;
+        byte += 1;
+    }
+    table[b'"' as usize] = true;
+    table[b'\\' as usize] = true;
+    table
+};
+
+/// Appends UTF-8 `text` as the inside of a JSON string.
+fn push_escaped(out: &mut Vec<u8>, text: &[u8]) {
+    let mut rest = text;
+    while let Some(at) = rest.iter().position(|byte| ESCAPED[usize::from(*byte)]) {
+        out.extend_from_slice(&rest[..at]);
+        match rest[at] {
+            b'"' => out.extend_from_slice(b"\\\""),
+            b'\\' => out.extend_from_slice(b"\\\\"),
+            b'\n' => out.extend_from_slice(b"\\n"),
+            b'\r' => out.extend_from_slice(b"\\r"),
+            b'\t' => out.extend_from_slice(b"\\t"),
+            other => out.extend_from_slice(&[b'\\', b'u', b'0', b'0', hex(other >> 4), hex(other & 15)]),
+        }
+        rest = &rest[at + 1..];
+    }
+    out.extend_from_slice(rest);
+}
+
+/// A context attribute as a header value: space, `"`, `%` and all outside of U+0021 to U+007E percent-encoded.
+fn header_value(text: &[u8]) -> HeaderValue {
+    let plain = |byte: &u8| matches!(byte, 0x21..=0x7e) && !matches!(byte, b'"' | b'%');
+    if text.iter().all(plain) {
+        return HeaderValue::from_bytes(text).expect("printable ASCII is a header value");
+    }
+    let mut encoded = Vec::with_capacity(text.len() * 3);
+    for byte in text {
+        if plain(byte) {
+            encoded.push(*byte);
+        } else {
+            encoded.extend_from_slice(&[b'%', hex(byte >> 4), hex(byte & 15)]);
+        }
+    }
+    HeaderValue::from_bytes(&encoded).expect("printable ASCII is a header value")
+}
+
+fn hex(nibble: u8) -> u8 {
+    b"0123456789ABCDEF"[usize::from(nibble)]
+}
+
+#[cfg(test)]
+#[path = "envelope_tests.rs"]
+mod tests;

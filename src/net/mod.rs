@@ -1,0 +1,197 @@
+//! The one HTTP stack: how a connection comes about and is kept, for vCenters and targets alike: HTTP/1.1 and HTTP/2, keep-alive pools, TLS, proxies.
+//!
+//! ```text
+//! vim::soap::transport ────────────────────┐
+//! processor::client ── headers ────────────┴── pool ── connect (name, proxy, TCP, TLS)
+//! ```
+//!
+//! INVARIANT: no query, credential or header value is in what it says.
+
+mod connect;
+mod headers;
+pub(crate) mod pem;
+mod pool;
+mod retry_after;
+mod tls;
+
+use bytes::Bytes;
+use http_body_util::Full;
+use hyper::header::{HeaderMap, HeaderValue};
+use hyper::{Method, Request, Uri};
+use hyper_util::client::proxy::matcher::Matcher;
+
+pub use connect::{ConnectError, find, innermost, shown, tls_reason};
+pub(crate) use connect::{Connector, Route};
+pub use headers::{Headers, HeadersError, redact};
+pub(crate) use pool::{Lease, Pool, SendError};
+pub use retry_after::retry_after;
+pub(crate) use tls::fingerprint;
+pub use tls::{TlsError, client_config};
+
+use crate::config::{Auth, HttpClient, Proxy};
+use crate::limits::IDLE_TIMEOUT;
+
+/// Why a client cannot be made: a mistake in the configuration.
+#[derive(Debug, thiserror::Error)]
+pub enum HttpError {
+    #[error("`{0}` is not a URL that events can be sent to; use http://HOST/PATH or https://HOST/PATH")]
+    Url(String),
+    #[error("the URL of `{0}` holds credentials; put them into `auth`")]
+    UrlCredentials(String),
+    #[error("`{0}` cannot be sent as a content type")]
+    ContentType(String),
+    #[error("{0}")]
+    Proxy(String),
+    #[error(
+        "a `ref` is resolved by the Kubernetes cluster that the router runs in, and this is none; give the target's address as `url`"
+    )]
+    NoCluster,
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    #[error(transparent)]
+    Headers(#[from] HeadersError),
+}
+
+/// Which HTTP is spoken.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Version {
+    /// HTTP/2 where TLS negotiates it, else HTTP/1.1.
+    #[default]
+    Auto,
+    /// HTTP/2 from the first byte, without TLS too (h2c with prior knowledge).
+    Http2,
+}
+
+/// Parses and checks the URL of a target.
+pub fn target_uri(url: &str) -> Result<Uri, HttpError> {
+    // The authority is cut out of what is shown: it may hold a password.
+    let safe = || {
+        url.rsplit_once('@')
+            .map_or(url, |(_, rest)| rest)
+            .split(['?', '#'])
+            .next()
+            .unwrap_or_default()
+            .to_string()
+    };
+    let uri: Uri = url.parse().map_err(|_| HttpError::Url(safe()))?;
+    let authority = uri.authority().ok_or_else(|| HttpError::Url(safe()))?;
+    if authority.as_str().contains('@') {
+        return Err(HttpError::UrlCredentials(shown(&uri)));
+    }
+    match uri.scheme_str() {
+        Some("http" | "https") if !authority.host().is_empty() => Ok(uri),
+        _ => Err(HttpError::Url(safe())),
+    }
+}
+
+/// A target's URL as others may see it, without query.
+pub fn address(uri: &Uri) -> String {
+    format!("{}{}", shown(uri), uri.path())
+}
+
+/// A request with everything that differs from one to the next.
+pub fn request(method: Method, uri: Uri, headers: HeaderMap, body: Bytes) -> Request<Full<Bytes>> {
+    let mut request = Request::new(Full::new(body));
+    *request.method_mut() = method;
+    *request.uri_mut() = uri;
+    *request.headers_mut() = headers;
+    request
+}
+
+/// The connections to one target.
+pub(crate) fn pool(origin: &Uri, settings: &HttpClient, version: Version) -> Result<Pool, HttpError> {
+    let (route, _) = route(origin, &settings.proxy)?;
+    let https = origin.scheme_str() == Some("https");
+    let tunnels = matches!(route, Route::Tunnel(..));
+    let tls = if https || tunnels || route.needs_tls() { Some(client_config(&settings.tls)?) } else { None };
+    let connector = Connector::new(route, tls, https, settings.connect_timeout);
+    Pool::new(origin, connector, version, IDLE_TIMEOUT).ok_or_else(|| HttpError::Url(shown(origin)))
+}
+
+/// The way to `origin`, with the credentials that requests must carry themselves (plain HTTP through a proxy).
+pub(crate) fn route(origin: &Uri, proxy: &Proxy) -> Result<(Route, Option<HeaderValue>), HttpError> {
+    let matcher = match proxy {
+        Proxy::Direct => return Ok((Route::Direct, None)),
+        Proxy::Environment => {
+            let set = |name| std::env::var(name).ok().filter(|list| !list.is_empty());
+            let none = set("NO_PROXY").or_else(|| set("no_proxy")).unwrap_or_default();
+            if is_exempt(&none, origin) {
+                return Ok((Route::Direct, None));
+            }
+            Matcher::from_env()
+        }
+        Proxy::Url { url, .. } => {
+            let matcher = Matcher::builder().all(url.as_str()).build();
+            if matcher.intercept(origin).is_none() {
+                return Err(HttpError::Proxy("the proxy's URL cannot be used; give http://HOST:PORT".into()));
+            }
+            matcher
+        }
+    };
+    let (mut route, mut auth) = Route::to(origin, &matcher).map_err(HttpError::Proxy)?;
+    if let Proxy::Url { auth: configured @ Auth::Basic { .. }, .. } = proxy {
+        let headers = Headers::new(configured, &[], HeaderMap::new())?;
+        let value = headers.current().get(hyper::header::AUTHORIZATION).cloned();
+        match &mut route {
+            Route::Tunnel(_, tunnel) => *tunnel = value,
+            _ => auth = value,
+        }
+    }
+    Ok((route, auth))
+}
+
+/// Whether `NO_PROXY` takes `origin` out by `*` or `HOST:PORT`, as Go's programs have it: what [`Matcher`] knows of it are names, addresses and networks.
+fn is_exempt(no_proxy: &str, origin: &Uri) -> bool {
+    let brackets = ['[', ']'];
+    let host = origin.host().unwrap_or_default().trim_matches(brackets).to_ascii_lowercase();
+    let port = origin.port_u16().unwrap_or(if origin.scheme_str() == Some("https") { 443 } else { 80 });
+    let is_address = host.parse::<std::net::IpAddr>().is_ok();
+    no_proxy.split(',').map(str::trim).any(|entry| {
+        if entry == "*" {
+            return true;
+        }
+        let Some((name, of)) = entry.rsplit_once(':') else { return false };
+        // An IPv6 address has colons of its own.
+        if of.parse() != Ok(port) || (name.contains(':') && !name.ends_with(']')) {
+            return false;
+        }
+        let name = name.trim_matches(brackets).trim_start_matches('*').to_ascii_lowercase();
+        let is_under = |name: &str| host.strip_suffix(name).is_some_and(|rest| rest.ends_with('.'));
+        match name.strip_prefix('.') {
+            Some(domain) => !is_address && is_under(domain),
+            None => host == name || (!is_address && !name.is_empty() && is_under(&name)),
+        }
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_proxy_knows_everything_and_ports() {
+        let check = |no_proxy: &str, origin: &str, expected: bool| {
+            assert_eq!(is_exempt(no_proxy, &origin.parse().unwrap()), expected, "{no_proxy} {origin}");
+        };
+        for origin in ["http://10.0.0.1", "https://[::1]:8443", "http://a.example"] {
+            check("*", origin, true);
+            check("b.example, *", origin, true);
+            check("", origin, false);
+        }
+        check("a.example:8080", "http://a.example:8080", true);
+        check("A.example:8080", "http://x.a.Example:8080", true);
+        check("a.example:8080", "http://a.example", false);
+        check("a.example:8080", "http://ba.example:8080", false);
+        check("a.example:80", "http://a.example", true);
+        check("a.example:443", "https://a.example", true);
+        check(".a.example:80", "http://x.a.example", true);
+        check("*.a.example:80", "http://a.example", false);
+        check("10.0.0.1:80", "http://10.0.0.1", true);
+        check("0.0.1:80", "http://10.0.0.1", false);
+        check("[::1]:80", "http://[::1]", true);
+        check("::80", "http://[::1]", false);
+        check(":80", "http://a.example", false);
+        // These are the matcher's.
+        check("a.example", "http://a.example", false);
+    }
+}

@@ -1,0 +1,157 @@
+//! The counts of the old router's `/stats`: what became of events by their subject, a processor.
+//!
+//! An event counts as a success when a target acknowledged it, and as a failure when its first try failed; retries that fail count nothing, as the old
+//! router's did. Counted a request, so that the lock and the table are paid for once a batch.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use rustc_hash::FxHashMap;
+
+use crate::limits::STATS_SUBJECTS_MAX;
+use crate::processor::{BoxFuture, Failure, Interest, Outcome, Processor, Request, Shape};
+
+/// Where subjects are counted together that came after [`STATS_SUBJECTS_MAX`] others.
+pub const OTHERS: &str = "(others)";
+
+/// What became of the events of one subject.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Tally {
+    pub successes: u64,
+    pub failures: u64,
+}
+
+/// What became of the events of one processor, by subject.
+#[derive(Debug, Default)]
+pub struct Invocations(Mutex<FxHashMap<Box<str>, Tally>>);
+
+impl Invocations {
+    /// A copy, sorted.
+    pub fn snapshot(&self) -> BTreeMap<Box<str>, Tally> {
+        let tallies = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        tallies.iter().map(|(subject, tally)| (subject.clone(), *tally)).collect()
+    }
+
+    fn count(&self, request: &Request, outcome: &Outcome) {
+        let is_first = request.attempt == 1;
+        let mut tallies = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        for (at, (batch, i)) in request.events().enumerate() {
+            let failed = match outcome {
+                Outcome::Delivered => false,
+                Outcome::Failed(_) => true,
+                Outcome::Partial(failures) => failures.get(at).is_some_and(Option::is_some),
+            };
+            if failed && !is_first {
+                continue;
+            }
+            let tally = of(&mut tallies, batch.text(batch.records[i].subject));
+            match failed {
+                false => tally.successes += 1,
+                true => tally.failures += 1,
+            }
+        }
+    }
+}
+
+fn of<'t>(tallies: &'t mut FxHashMap<Box<str>, Tally>, subject: &str) -> &'t mut Tally {
+    let known =
+        if tallies.contains_key(subject) || tallies.len() < STATS_SUBJECTS_MAX { subject } else { OTHERS };
+    // Two look-ups for a known subject: an entry would take a boxed key for each event.
+    if !tallies.contains_key(known) {
+        tallies.insert(known.into(), Tally::default());
+    }
+    tallies.get_mut(known).expect("it has just been made sure of")
+}
+
+/// A processor whose outcomes are counted.
+pub struct Counted {
+    processor: Arc<dyn Processor>,
+    invocations: Arc<Invocations>,
+}
+
+impl Counted {
+    pub fn new(processor: Arc<dyn Processor>, invocations: Arc<Invocations>) -> Self {
+        Counted { processor, invocations }
+    }
+}
+
+impl Processor for Counted {
+    fn shape(&self) -> Shape {
+        self.processor.shape()
+    }
+
+    fn deliver<'a>(&'a self, request: &'a Request) -> BoxFuture<'a, Outcome> {
+        Box::pin(async move {
+            let outcome = self.processor.deliver(request).await;
+            self.invocations.count(request, &outcome);
+            outcome
+        })
+    }
+
+    fn start(self: Arc<Self>) {
+        Arc::clone(&self.processor).start();
+    }
+
+    fn expect(&self, functions: Vec<Arc<str>>) {
+        self.processor.expect(functions);
+    }
+
+    fn interest(&self) -> Interest {
+        self.processor.interest()
+    }
+
+    fn address(&self, function: &str) -> Option<String> {
+        self.processor.address(function)
+    }
+
+    fn check(&self) -> BoxFuture<'_, Result<String, Failure>> {
+        self.processor.check()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::event::testing::batch;
+    use crate::event::{Selection, Span};
+    use crate::processor::{Fault, Piece};
+
+    /// A request of three events with these subjects.
+    fn request(subjects: [&str; 3], attempt: u32) -> Request {
+        let mut batch = batch(0, &[(1, 1), (2, 2), (3, 3)]);
+        for (record, subject) in batch.records.iter_mut().zip(subjects) {
+            let start = batch.arena.len();
+            batch.arena.extend_from_slice(subject.as_bytes());
+            record.subject = Span::new(start, batch.arena.len());
+        }
+        let pieces = vec![Piece { batch: Arc::new(batch), picks: Selection::first(3) }];
+        Request { function: "".into(), pieces, events: 3, attempt }
+    }
+
+    fn failure() -> Failure {
+        Failure { status: Some(500), ..Failure::new(Fault::Retryable, "") }
+    }
+
+    #[test]
+    fn an_event_counts_when_it_is_acknowledged_and_when_its_first_try_fails() {
+        let invocations = Invocations::default();
+        let subjects = ["A", "B", "A"];
+        invocations.count(&request(subjects, 1), &Outcome::Failed(failure()));
+        invocations.count(&request(subjects, 2), &Outcome::Failed(failure()));
+        invocations.count(&request(subjects, 3), &Outcome::Partial(vec![None, Some(failure()), None]));
+        invocations.count(&request(subjects, 4), &Outcome::Delivered);
+        let found: Vec<_> = invocations.snapshot().into_iter().collect();
+        let tally = |successes, failures| Tally { successes, failures };
+        assert_eq!(found, [("A".into(), tally(4, 2)), ("B".into(), tally(1, 1))]);
+    }
+
+    #[test]
+    fn subjects_without_end_take_no_memory_without_end() {
+        let mut tallies = FxHashMap::default();
+        for n in 0..2 * STATS_SUBJECTS_MAX {
+            of(&mut tallies, &format!("subject {n}")).successes += 1;
+        }
+        assert_eq!(tallies.len(), STATS_SUBJECTS_MAX + 1);
+        assert_eq!(tallies[OTHERS].successes, STATS_SUBJECTS_MAX as u64);
+    }
+}

@@ -1,0 +1,141 @@
+//! The invocation log: one line an invocation on stdout, with key, id, subject, destination, status, milliseconds and attempt. Its own switch, off by default.
+//!
+//! An event in a request of many has a line of its own: what became of *it*. Every line is written unless a limit is asked for; then a line says how many
+//! were left out, with the first one of the next second.
+
+use std::io::Write as _;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+
+use crate::processor::{Outcome, Request};
+
+/// Writes invocation lines, at most so many a second if that is asked for.
+#[derive(Debug)]
+pub struct InvocationLog {
+    limit: Option<Mutex<Limit>>,
+}
+
+/// Lines within a second.
+#[derive(Debug)]
+struct Limit {
+    per_second: u32,
+    began: Instant,
+    written: u32,
+    omitted: u64,
+}
+
+impl InvocationLog {
+    pub fn new(per_second: Option<u32>) -> Self {
+        let limit =
+            |per_second| Mutex::new(Limit { per_second, began: Instant::now(), written: 0, omitted: 0 });
+        InvocationLog { limit: per_second.map(limit) }
+    }
+
+    /// One line for each event of a request.
+    pub fn write(&self, destination: &str, request: &Request, outcome: &Outcome, took: Duration) {
+        let lines = self.lines(destination, request, outcome, took, Instant::now());
+        // A closed stdout must not stop deliveries.
+        let _ = std::io::stdout().lock().write_all(lines.as_bytes());
+    }
+
+    fn lines(
+        &self,
+        destination: &str,
+        request: &Request,
+        outcome: &Outcome,
+        took: Duration,
+        now: Instant,
+    ) -> String {
+        let mut lines = String::new();
+        let mut limit = self.limit.as_ref().map(|limit| limit.lock().unwrap_or_else(PoisonError::into_inner));
+        if let Some(omitted) = limit.as_mut().and_then(|limit| limit.turn(now)) {
+            lines.push_str(&json!({"omitted": omitted}).to_string());
+            lines.push('\n');
+        }
+        for (at, (batch, i)) in request.events().enumerate() {
+            if limit.as_mut().is_some_and(|limit| !limit.admits()) {
+                continue;
+            }
+            let record = &batch.records[i];
+            let failure = match outcome {
+                Outcome::Delivered => None,
+                Outcome::Failed(failure) => Some(failure),
+                Outcome::Partial(failures) => failures.get(at).and_then(Option::as_ref),
+            };
+            let status = match failure {
+                None => "delivered".to_string(),
+                Some(failure) => {
+                    failure.status.map_or_else(|| "failed".to_string(), |status| status.to_string())
+                }
+            };
+            let line = json!({
+                "source": batch.source.name,
+                "key": record.key,
+                "id": record.id,
+                "subject": batch.text(record.subject),
+                "destination": destination,
+                "status": status,
+                "ms": (took.as_secs_f64() * 1e6).round() / 1e3,
+                "attempt": request.attempt,
+            });
+            lines.push_str(&line.to_string());
+            lines.push('\n');
+        }
+        lines
+    }
+}
+
+impl Limit {
+    /// Begins the next second when this one is over; what the one before left out.
+    fn turn(&mut self, now: Instant) -> Option<u64> {
+        if now.duration_since(self.began) < Duration::from_secs(1) {
+            return None;
+        }
+        (self.began, self.written) = (now, 0);
+        let omitted = std::mem::take(&mut self.omitted);
+        (omitted > 0).then_some(omitted)
+    }
+
+    fn admits(&mut self) -> bool {
+        let admits = self.written < self.per_second;
+        match admits {
+            true => self.written += 1,
+            false => self.omitted += 1,
+        }
+        admits
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::event::Selection;
+    use crate::event::testing::batch;
+    use crate::processor::Piece;
+
+    fn request(events: usize) -> Request {
+        let all: Vec<(i32, i64)> = (0..events as i32).map(|n| (n, 1)).collect();
+        let piece = Piece { batch: Arc::new(batch(0, &all)), picks: Selection::first(events) };
+        Request { function: "".into(), pieces: vec![piece], events, attempt: 1 }
+    }
+
+    #[test]
+    fn every_line_is_written_unless_a_limit_is_asked_for_and_then_what_is_missing_is_said() {
+        let lines = |log: &InvocationLog, events: usize, now: Instant| {
+            log.lines("d", &request(events), &Outcome::Delivered, Duration::ZERO, now).lines().count()
+        };
+        let start = Instant::now();
+        assert_eq!(lines(&InvocationLog::new(None), 1_000, start), 1_000);
+        let log = InvocationLog::new(Some(3));
+        assert_eq!(lines(&log, 2, start), 2);
+        assert_eq!(lines(&log, 10, start), 1);
+        let next =
+            log.lines("d", &request(1), &Outcome::Delivered, Duration::ZERO, start + Duration::from_secs(2));
+        assert!(next.starts_with("{\"omitted\":9}\n") && next.lines().count() == 2, "{next}");
+        assert_eq!(lines(&log, 1, start + Duration::from_secs(4)), 1);
+    }
+}

@@ -1,0 +1,543 @@
+//! The calls, one method a call. Cheap to share behind an `Arc`; several may be under way at once, each on a connection of its own.
+
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
+
+use bytes::Bytes;
+use memchr::memmem;
+use uuid::Uuid;
+
+use crate::config::Protocol;
+use crate::limits::{CONTROL_BYTES_MAX, PAGE_BYTES_MAX};
+use vsphere::api::call::{Argument, Call, Members, event_filter, property_filter};
+use vsphere::api::envelope::{envelope, is_sendable};
+use vsphere::api::{
+    About, Element, EventFilterSpec, EventInfo, EventMark, Fault, FaultKind, MoRef, ServiceContent, Update,
+    Version, json, parse_us,
+};
+use vsphere::decode::{array, salvage};
+use vsphere::{PageBody, Wire};
+
+use super::error::CallError;
+use super::transport::{Answer, Options, Transport};
+
+/// A client of one vCenter with at most one session.
+pub struct Client {
+    transport: Transport,
+    protocol: Protocol,
+    spoken: RwLock<Spoken>,
+}
+
+/// What was negotiated; until [`Client::open`] the oldest that every vCenter understands.
+#[derive(Clone, Debug)]
+struct Spoken {
+    wire: Wire,
+    version: Arc<Version>,
+}
+
+impl std::fmt::Debug for Client {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        // No session: it is as good as the password while it lives.
+        f.debug_struct("Client").field("spoken", &self.spoken()).finish_non_exhaustive()
+    }
+}
+
+impl Client {
+    /// A client that has sent nothing yet.
+    pub fn new(options: &Options) -> Result<Client, CallError> {
+        let spoken = Spoken { wire: Wire::Soap, version: Arc::default() };
+        let transport = Transport::new(options)?;
+        Ok(Client { transport, protocol: options.protocol, spoken: RwLock::new(spoken) })
+    }
+
+    /// The version that is sent with each call.
+    pub fn version(&self) -> Arc<Version> {
+        self.spoken().version
+    }
+
+    /// The form of the API that calls are made in.
+    pub fn wire(&self) -> Wire {
+        self.spoken().wire
+    }
+
+    fn spoken(&self) -> Spoken {
+        self.spoken.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn speak(&self, wire: Wire, version: Version) {
+        let spoken = Spoken { wire, version: Arc::new(version) };
+        *self.spoken.write().unwrap_or_else(PoisonError::into_inner) = spoken;
+    }
+
+    /// Negotiates the form and the version of the API and asks what the server is. Needs no session; to be called again when the vCenter may have been
+    /// upgraded.
+    pub async fn open(&self) -> Result<ServiceContent, CallError> {
+        match self.protocol {
+            Protocol::Soap => self.open_soap().await,
+            Protocol::ViJson => {
+                let version = self.hello().await?.unwrap_or_else(Version::oldest_json);
+                self.open_json(version).await
+            }
+            Protocol::Auto => match self.negotiate().await {
+                Ok(Some(content)) => Ok(content),
+                // SOAP would go the same way.
+                Err(error @ (CallError::Connect { .. } | CallError::Tls { .. })) => Err(error),
+                Ok(None) => self.open_soap().await,
+                Err(error) => {
+                    tracing::debug!(%error, "this server does not speak VI/JSON; going on with SOAP");
+                    self.open_soap().await
+                }
+            },
+        }
+    }
+
+    /// Opens VI/JSON where the server offers it.
+    async fn negotiate(&self) -> Result<Option<ServiceContent>, CallError> {
+        match self.hello().await? {
+            Some(version) => self.open_json(version).await.map(Some),
+            None => Ok(None),
+        }
+    }
+
+    /// The newest release of VI/JSON that both sides know; None where the server does not negotiate.
+    async fn hello(&self) -> Result<Option<Version>, CallError> {
+        let method = "hello";
+        let body = json::hello(Version::json_releases());
+        let answer = self.transport.post_api(method, "/api/vcenter/system?action=hello", body).await?;
+        match (answer.status.as_u16(), json::release(&answer.body)) {
+            (200, Some(release)) if release.is_empty() => Err(malformed(
+                method,
+                "this vCenter speaks no release of VI/JSON that the router knows; configure `protocol: soap`",
+            )),
+            (200, Some(release)) => Ok(Some(Version::chosen(release))),
+            (404, _) => Ok(None),
+            (status, _) => Err(CallError::foreign(method, status, &answer.body, false)),
+        }
+    }
+
+    async fn open_json(&self, version: Version) -> Result<ServiceContent, CallError> {
+        self.speak(Wire::ViJson, version);
+        self.retrieve_service_content().await
+    }
+
+    async fn open_soap(&self) -> Result<ServiceContent, CallError> {
+        let method = "vimServiceVersions.xml";
+        let answer = self.transport.get(method, "/vimServiceVersions.xml", CONTROL_BYTES_MAX).await?;
+        let listed = match answer.status.as_u16() {
+            200 => Element::parse(&answer.body).ok().and_then(|root| Version::negotiate(&root)),
+            // Servers before 4.0, and simulators, have none.
+            404 => None,
+            status => return Err(CallError::foreign(method, status, &answer.body, false)),
+        };
+        self.speak(Wire::Soap, listed.clone().unwrap_or_default());
+        let content = self.retrieve_service_content().await?;
+        if listed.is_none() {
+            self.speak(Wire::Soap, Version::for_api(&content.about.api_version));
+        }
+        Ok(content)
+    }
+
+    async fn retrieve_service_content(&self) -> Result<ServiceContent, CallError> {
+        let method = "RetrieveServiceContent";
+        let content =
+            self.value(Call::new(method, &MoRef::new("ServiceInstance", "ServiceInstance")), method).await?;
+        let moref = |name: &str| {
+            content
+                .child(name)
+                .and_then(MoRef::of)
+                .ok_or_else(|| malformed(method, &format!("no `{name}`: is this a vCenter?")))
+        };
+        let about =
+            content.child("about").ok_or_else(|| malformed(method, "no `about`: is this a vCenter?"))?;
+        Ok(ServiceContent {
+            root_folder: moref("rootFolder")?,
+            property_collector: moref("propertyCollector")?,
+            session_manager: moref("sessionManager")?,
+            event_manager: moref("eventManager")?,
+            about: About {
+                full_name: about.text_of("fullName").to_string(),
+                api_version: about.text_of("apiVersion").to_string(),
+                api_type: about.text_of("apiType").to_string(),
+                instance_uuid: Uuid::try_parse(about.text_of("instanceUuid")).ok(),
+            },
+        })
+    }
+
+    /// Logs in; the session is named in every call from then on.
+    pub async fn login(&self, manager: &MoRef, username: &str, password: &str) -> Result<(), CallError> {
+        let method = "Login";
+        if self.wire() == Wire::Soap && (!is_sendable(username) || !is_sendable(password)) {
+            return Err(CallError::Setup(
+                "`username` or `password` holds a control character, which SOAP cannot carry".to_string(),
+            ));
+        }
+        self.transport.forget_session();
+        // Not the locale of whoever started the router: messages and functions that read them must not differ by machine.
+        let call = Call::new(method, manager)
+            .text("userName", username)
+            .text("password", password)
+            .text("locale", "en_US");
+        self.value(call, method).await.map(drop)
+    }
+
+    /// Ends the session.
+    pub async fn logout(&self, manager: &MoRef) -> Result<(), CallError> {
+        let method = "Logout";
+        let ended = self.control(Call::new(method, manager), method, self.transport.call_timeout()).await;
+        self.transport.forget_session();
+        ended.map(drop)
+    }
+
+    /// vCenter's time, microseconds since 1970 UTC.
+    pub async fn current_time_us(&self) -> Result<i64, CallError> {
+        let method = "CurrentTime";
+        let value =
+            self.value(Call::new(method, &MoRef::new("ServiceInstance", "ServiceInstance")), method).await?;
+        parse_us(&value.text).ok_or_else(|| malformed(method, "not a time"))
+    }
+
+    /// Creates an EventHistoryCollector that stands before its oldest event.
+    pub async fn create_collector_for_events(
+        &self,
+        content: &ServiceContent,
+        spec: &EventFilterSpec,
+    ) -> Result<MoRef, CallError> {
+        let method = "CreateCollectorForEvents";
+        let filter = event_filter(spec, &content.root_folder, &self.version());
+        let call = Call::new(method, &content.event_manager).with("filter", filter);
+        self.moref(call, method).await
+    }
+
+    /// How many events latestPage holds at most; 1 to 1,000. To be called before the first read.
+    pub async fn set_collector_page_size(&self, collector: &MoRef, events: u32) -> Result<(), CallError> {
+        let method = "SetCollectorPageSize";
+        let call = Call::new(method, collector).number("maxCount", events);
+        self.control(call, method, self.transport.call_timeout()).await.map(drop)
+    }
+
+    /// The next events of a collector, up to 1,000, as they came; None where it is at its end. Moves the server's cursor: after an error
+    /// the collector is of no more use.
+    pub async fn read_next_events(
+        &self,
+        collector: &MoRef,
+        events: u32,
+    ) -> Result<Option<PageBody>, CallError> {
+        let method = "ReadNextEvents";
+        let call = Call::new(method, collector).number("maxCount", events);
+        self.page(call, method).await
+    }
+
+    /// The events of a filter, as they came: the newest where they are more than `spec.max_count` or vCenter's own limit.
+    pub async fn query_events(
+        &self,
+        content: &ServiceContent,
+        spec: &EventFilterSpec,
+    ) -> Result<Option<PageBody>, CallError> {
+        let method = "QueryEvents";
+        let filter = event_filter(spec, &content.root_folder, &self.version());
+        let call = Call::new(method, &content.event_manager).with("filter", filter);
+        self.page(call, method).await
+    }
+
+    /// Destroys a collector. One that is gone is no error.
+    pub async fn destroy_collector(&self, collector: &MoRef) -> Result<(), CallError> {
+        self.destroy("DestroyCollector", collector).await
+    }
+
+    /// `EventManager.latestEvent`; None where there is no event, or the server lacks the property. Of an event that is not well-formed the mark is told all
+    /// the same: who looks for what is missing must not be blind until the next one comes.
+    pub async fn latest_event(&self, content: &ServiceContent) -> Result<Option<EventMark>, CallError> {
+        let path = "latestEvent";
+        let call = retrieve(content, &content.event_manager, path);
+        let (wire, answer) = self.send(&call, self.transport.call_timeout(), CONTROL_BYTES_MAX).await?;
+        match property_of(response(call.method, wire, &answer), path) {
+            Err(error @ CallError::Malformed { .. }) => {
+                salvage::mark(wire, &answer.body).map(Some).ok_or(error)
+            }
+            value => Ok(value?.as_ref().and_then(EventMark::of)),
+        }
+    }
+
+    /// The event classes and type ids that this vCenter knows.
+    pub async fn event_info(&self, content: &ServiceContent) -> Result<Vec<EventInfo>, CallError> {
+        let value = self.property(content, &content.event_manager, "description.eventInfo").await?;
+        let entries = value.iter().flat_map(|value| value.children("EventDescriptionEventDetail"));
+        Ok(entries
+            .map(|entry| EventInfo {
+                key: entry.text_of("key").to_string(),
+                description: entry.text_of("description").to_string(),
+                category: entry.text_of("category").to_string(),
+                full_format: entry.text_of("fullFormat").to_string(),
+            })
+            .collect())
+    }
+
+    /// One property of one object; None where it is unset or the server lacks it.
+    pub async fn property(
+        &self,
+        content: &ServiceContent,
+        object: &MoRef,
+        path: &str,
+    ) -> Result<Option<Element>, CallError> {
+        let call = retrieve(content, object, path);
+        let (wire, answer) = self.send(&call, self.transport.call_timeout(), CONTROL_BYTES_MAX).await?;
+        property_of(response(call.method, wire, &answer), path)
+    }
+
+    /// Creates a PropertyCollector of this session's own: waiting on the default one would disturb nobody, but destroying a filter of a
+    /// shared one could.
+    pub async fn create_property_collector(&self, content: &ServiceContent) -> Result<MoRef, CallError> {
+        let method = "CreatePropertyCollector";
+        self.moref(Call::new(method, &content.property_collector), method).await
+    }
+
+    /// Watches `paths` of one object.
+    pub async fn create_filter(
+        &self,
+        property_collector: &MoRef,
+        object: &MoRef,
+        paths: &[&str],
+    ) -> Result<MoRef, CallError> {
+        let method = "CreateFilter";
+        let call = Call::new(method, property_collector)
+            .with("spec", property_filter(object, paths))
+            .with("partialUpdates", Argument::Flag(false));
+        self.moref(call, method).await
+    }
+
+    /// Waits until what is watched differs from `version` ("" for the first time), for at most `max_wait` (whole seconds); None where that
+    /// has passed. Its time-out is `max_wait` and one call's.
+    pub async fn wait_for_updates(
+        &self,
+        property_collector: &MoRef,
+        version: &str,
+        max_wait: Duration,
+    ) -> Result<Option<Update>, CallError> {
+        let method = "WaitForUpdatesEx";
+        let seconds = u32::try_from(max_wait.as_secs()).unwrap_or(u32::MAX);
+        let options = Members(vec![("maxWaitSeconds", Argument::Number(seconds))]);
+        let call = Call::new(method, property_collector)
+            .text("version", version)
+            .with("options", Argument::Object("WaitOptions", options));
+        let answer = self.control(call, method, max_wait + self.transport.call_timeout()).await?;
+        let Some(update) = answer.child("returnval") else { return Ok(None) };
+        let changes = update
+            .children("filterSet")
+            .flat_map(|filter| filter.children("objectSet"))
+            .flat_map(|object| object.children("changeSet"))
+            .filter_map(|change| change.child("val"));
+        // latestPage is unordered.
+        let latest = changes
+            .flat_map(|value| value.children("Event"))
+            .filter_map(EventMark::of)
+            .max_by_key(|mark| (mark.created_us, mark.key));
+        Ok(Some(Update { version: update.text_of("version").to_string(), latest }))
+    }
+
+    /// Ends a wait that is under way; it then fails with [`FaultKind::RequestCanceled`].
+    pub async fn cancel_wait_for_updates(&self, property_collector: &MoRef) -> Result<(), CallError> {
+        let method = "CancelWaitForUpdates";
+        self.control(Call::new(method, property_collector), method, self.transport.call_timeout())
+            .await
+            .map(drop)
+    }
+
+    /// Destroys a PropertyFilter. One that is gone is no error.
+    pub async fn destroy_property_filter(&self, filter: &MoRef) -> Result<(), CallError> {
+        self.destroy("DestroyPropertyFilter", filter).await
+    }
+
+    /// Destroys a PropertyCollector and its filters. One that is gone is no error.
+    pub async fn destroy_property_collector(&self, property_collector: &MoRef) -> Result<(), CallError> {
+        self.destroy("DestroyPropertyCollector", property_collector).await
+    }
+
+    async fn destroy(&self, method: &'static str, object: &MoRef) -> Result<(), CallError> {
+        match self.control(Call::new(method, object), method, self.transport.call_timeout()).await {
+            Err(error) if error.fault() == Some(FaultKind::ManagedObjectNotFound) => Ok(()),
+            ended => ended.map(drop),
+        }
+    }
+
+    async fn moref(&self, call: Call, method: &'static str) -> Result<MoRef, CallError> {
+        MoRef::of(&self.value(call, method).await?).ok_or_else(|| malformed(method, "an empty reference"))
+    }
+
+    /// The `returnval` of a call that has one.
+    async fn value(&self, call: Call, method: &'static str) -> Result<Element, CallError> {
+        let answer = self.control(call, method, self.transport.call_timeout()).await?;
+        answer
+            .children
+            .into_iter()
+            .find(|child| child.name == "returnval")
+            .ok_or_else(|| malformed(method, "no returnval"))
+    }
+
+    /// A call's `…Response` element.
+    async fn control(
+        &self,
+        call: Call,
+        method: &'static str,
+        timeout: Duration,
+    ) -> Result<Element, CallError> {
+        let (wire, answer) = self.send(&call, timeout, CONTROL_BYTES_MAX).await?;
+        response(method, wire, &answer)
+    }
+
+    /// Sends `call` as it is spoken now.
+    async fn send(&self, call: &Call, timeout: Duration, limit: usize) -> Result<(Wire, Answer), CallError> {
+        let Spoken { wire, version } = self.spoken();
+        let sent = match wire {
+            Wire::Soap => {
+                let action = version.soap_action();
+                self.transport.post(call.method, &action, envelope(call), timeout, limit).await
+            }
+            Wire::ViJson => {
+                let (release, arguments) = (version.as_str(), json::body(call));
+                self.transport.post_json(release, &call.this, call.method, arguments, timeout, limit).await
+            }
+        };
+        Ok((wire, sent?))
+    }
+
+    /// A call's answer as it came, looked at no further than its size and its two ends demand.
+    async fn page(&self, call: Call, method: &'static str) -> Result<Option<PageBody>, CallError> {
+        let (wire, answer) = self.send(&call, self.transport.call_timeout(), PAGE_BYTES_MAX).await?;
+        let page = match wire {
+            Wire::Soap => soap_page(method, answer)?,
+            Wire::ViJson => json_page(method, answer)?,
+        };
+        Ok(page.map(|bytes| PageBody { wire, bytes }))
+    }
+}
+
+/// Asks for one property of one object.
+fn retrieve(content: &ServiceContent, object: &MoRef, path: &str) -> Call {
+    Call::new("RetrievePropertiesEx", &content.property_collector)
+        .with("specSet", Argument::List(vec![property_filter(object, &[path])]))
+        .with("options", Argument::Object("RetrieveOptions", Members::default()))
+}
+
+/// The property that was asked for; None where it is unset or the server lacks it.
+fn property_of(response: Result<Element, CallError>, path: &str) -> Result<Option<Element>, CallError> {
+    let answer = match response {
+        Err(error) if error.fault() == Some(FaultKind::InvalidProperty) => return Ok(None),
+        answer => answer?,
+    };
+    let Some(object) = answer.at(&["returnval", "objects"]) else { return Ok(None) };
+    if let Some(missing) =
+        object.at(&["missingSet", "fault"]).filter(|fault| fault.class == "NotAuthenticated")
+    {
+        let fault = Fault::new(missing.class.clone(), String::new());
+        return Err(CallError::Fault { method: "RetrievePropertiesEx", fault });
+    }
+    Ok(object
+        .children("propSet")
+        .find(|set| set.text_of("name") == path)
+        .and_then(|set| set.child("val"))
+        .cloned())
+}
+
+/// The `…Response` element in the answer to a call.
+fn response(method: &'static str, wire: Wire, answer: &Answer) -> Result<Element, CallError> {
+    let status = answer.status.as_u16();
+    let secret = method == "Login";
+    let foreign = || CallError::foreign(method, status, &answer.body, secret);
+    if wire == Wire::ViJson {
+        return match (status, json::fault(&answer.body)) {
+            (200 | 204, _) => json::response(method, &answer.body).map_err(|reason| {
+                match answer.body.first() == Some(&b'<') {
+                    true => foreign(),
+                    false => CallError::Malformed { method, reason },
+                }
+            }),
+            (_, Some(fault)) => Err(CallError::Fault { method, fault }),
+            _ => Err(foreign()),
+        };
+    }
+    let envelope = match Element::parse(&answer.body) {
+        Ok(root) if root.name == "Envelope" => root,
+        Err(reason) if status == 200 && is_envelope(&answer.body) => {
+            return Err(CallError::Malformed { method, reason });
+        }
+        _ => return Err(foreign()),
+    };
+    if let Some(fault) = Fault::of(&envelope) {
+        return Err(CallError::Fault { method, fault });
+    }
+    if status != 200 {
+        return Err(foreign());
+    }
+    let body = envelope.children.into_iter().find(|child| child.name == "Body");
+    body.and_then(|body| body.children.into_iter().next())
+        .filter(|response| response.name.strip_suffix("Response") == Some(method))
+        .ok_or_else(|| malformed(method, "not the answer to this call"))
+}
+
+fn soap_page(method: &'static str, answer: Answer) -> Result<Option<Bytes>, CallError> {
+    let body = answer.body;
+    if answer.status != 200 || !has_events(&body) {
+        let status = answer.status.as_u16();
+        if !is_envelope(&body) {
+            return Err(CallError::foreign(method, status, &body, false));
+        }
+        if !is_whole(&body) {
+            return Err(cut(method));
+        }
+        let envelope = Element::parse(&body).map_err(|reason| CallError::Malformed { method, reason })?;
+        if let Some(fault) = Fault::of(&envelope) {
+            return Err(CallError::Fault { method, fault });
+        }
+        let response = envelope.child("Body").and_then(|body| body.children.first());
+        return match response {
+            Some(response) if status == 200 && response.name.strip_suffix("Response") == Some(method) => {
+                Ok(None)
+            }
+            _ => Err(CallError::foreign(method, status, &body, false)),
+        };
+    }
+    // An answer that ends with its connection can be cut short without an error of HTTP's.
+    match is_whole(&body) {
+        true => Ok(Some(body)),
+        false => Err(cut(method)),
+    }
+}
+
+fn json_page(method: &'static str, answer: Answer) -> Result<Option<Bytes>, CallError> {
+    let (status, body) = (answer.status.as_u16(), answer.body);
+    match (status, body.trim_ascii()) {
+        // No list and an empty one are the same.
+        (204, _) | (200, [] | b"[]" | b"null") => Ok(None),
+        (200, [b'[', ..]) => match array::is_whole(&body) {
+            true => Ok(Some(body)),
+            false => Err(cut(method)),
+        },
+        _ => match json::fault(&body) {
+            Some(fault) => Err(CallError::Fault { method, fault }),
+            None => Err(CallError::foreign(method, status, &body, false)),
+        },
+    }
+}
+
+/// Bytes in which the head of a page lies: the envelope's namespaces and the first tags.
+const HEAD_BYTES: usize = 4 << 10;
+
+fn has_events(body: &[u8]) -> bool {
+    memmem::find(&body[..body.len().min(HEAD_BYTES)], b"returnval").is_some()
+}
+
+fn is_envelope(body: &[u8]) -> bool {
+    memmem::find(&body[..body.len().min(HEAD_BYTES)], b"Envelope").is_some()
+}
+
+fn is_whole(body: &[u8]) -> bool {
+    body.trim_ascii_end().ends_with(b"Envelope>")
+}
+
+fn cut(method: &'static str) -> CallError {
+    CallError::Lost { method, reason: "it ends before its last element is closed".to_string() }
+}
+
+fn malformed(method: &'static str, reason: &str) -> CallError {
+    CallError::Malformed { method, reason: reason.to_string() }
+}

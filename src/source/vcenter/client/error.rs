@@ -1,0 +1,156 @@
+//! What can go wrong in a call, told apart by what a caller does about it, and in words that say what a person does about it.
+
+use std::io::ErrorKind;
+use std::time::Duration;
+
+use crate::limits::EXCERPT_BYTES_MAX;
+use crate::net::{ConnectError, SendError, find, innermost};
+
+use super::tls;
+use vsphere::api::{Fault, FaultKind};
+
+/// Why a call gave nothing.
+#[derive(Debug, thiserror::Error)]
+pub enum CallError {
+    /// The client cannot be built from its options.
+    #[error("{0}")]
+    Setup(String),
+    /// No connection: nothing was sent.
+    #[error("cannot connect to {host}: {reason}")]
+    Connect { host: String, reason: String },
+    /// The certificate was refused: nothing was sent.
+    #[error("the TLS handshake with {host} failed: {reason}")]
+    Tls { host: String, reason: String },
+    /// Whether the server did what was asked is unknown.
+    #[error("{method}: no complete answer within {after:?}; if the vCenter is slow, raise its `timeouts`")]
+    Timeout { method: &'static str, after: Duration },
+    /// Whether the server did what was asked is unknown.
+    #[error("{method}: the answer was lost: {reason}")]
+    Lost { method: &'static str, reason: String },
+    /// Something between us and vCenter answered in its place, or the address is not a vCenter's.
+    #[error("{method}: HTTP {status} without an answer of the vSphere API{excerpt}; {advice}")]
+    Foreign { method: &'static str, status: u16, excerpt: String, advice: &'static str },
+    /// The answer is larger than its bound.
+    #[error("{method}: the answer has more than {limit} bytes")]
+    TooLarge { method: &'static str, limit: usize },
+    /// The answer is the API's and makes no sense.
+    #[error("{method}: the answer cannot be understood: {reason}")]
+    Malformed { method: &'static str, reason: String },
+    /// vCenter said no.
+    #[error("{method}: {fault}")]
+    Fault { method: &'static str, fault: Fault },
+}
+
+impl CallError {
+    /// The fault, where vCenter said no.
+    pub fn fault(&self) -> Option<FaultKind> {
+        match self {
+            CallError::Fault { fault, .. } => Some(fault.kind),
+            _ => None,
+        }
+    }
+
+    /// Why a call to `host` got no answer. INVARIANT: `Connect` and `Tls` only if nothing was sent.
+    pub(super) fn from_transport(
+        method: &'static str,
+        host: &str,
+        after: Duration,
+        error: SendError,
+    ) -> Self {
+        let host = host.to_string();
+        match error {
+            SendError::Connect(ConnectError::Tls { error, .. }) => {
+                CallError::Tls { host, reason: tls::explain(&error) }
+            }
+            SendError::Connect(error) => CallError::Connect { host, reason: connect_reason(error) },
+            SendError::Unsent(error) => match find::<rustls::Error>(&error) {
+                Some(tls) => CallError::Tls { host, reason: tls::explain(tls) },
+                None => {
+                    let reason =
+                        format!("the connection ended before the request was sent ({})", innermost(&error));
+                    CallError::Connect { host, reason }
+                }
+            },
+            SendError::Http(error) => CallError::lost(method, &error),
+            SendError::TimedOut => CallError::Timeout { method, after },
+        }
+    }
+
+    /// An exchange that broke off when the request may have arrived.
+    pub(super) fn lost(method: &'static str, error: &hyper::Error) -> Self {
+        // With TLS 1.3 a refused client certificate shows after the handshake.
+        let reason = find(error).map_or_else(|| innermost(error).to_string(), tls::explain);
+        CallError::Lost { method, reason }
+    }
+
+    /// An answer that is not the API's. `secret` leaves its text out: what answers a login may repeat the password.
+    pub(super) fn foreign(method: &'static str, status: u16, body: &[u8], secret: bool) -> Self {
+        let advice = match status {
+            301..=308 => "the address redirects: configure the one it points to",
+            401 | 407 => "a proxy before the vCenter wants credentials",
+            403 => "something before the vCenter refuses the request",
+            404 => "this address is no vCenter's; `/sdk` is its usual path",
+            502..=504 => "the vCenter's service is starting or down",
+            _ => "is this a vCenter's address, and no proxy's?",
+        };
+        CallError::Foreign { method, status, excerpt: excerpt(body, secret), advice }
+    }
+}
+
+/// `: "…"`, the beginning of `body` in one line.
+fn excerpt(body: &[u8], secret: bool) -> String {
+    if secret || body.is_empty() {
+        return String::new();
+    }
+    let text = String::from_utf8_lossy(&body[..body.len().min(4 * EXCERPT_BYTES_MAX)]);
+    let mut line = String::new();
+    for word in
+        text.split(|char: char| char.is_whitespace() || char.is_control()).filter(|word| !word.is_empty())
+    {
+        if !line.is_empty() {
+            line.push(' ');
+        }
+        line.push_str(word);
+        if line.len() > EXCERPT_BYTES_MAX {
+            let end = (0..=EXCERPT_BYTES_MAX).rev().find(|end| line.is_char_boundary(*end)).unwrap_or(0);
+            line.truncate(end);
+            line.push('…');
+            break;
+        }
+    }
+    format!(": \"{line}\"")
+}
+
+fn connect_reason(error: ConnectError) -> String {
+    match error {
+        ConnectError::Dns { host, error } => {
+            format!("the name `{host}` cannot be resolved ({error}): check the address and the DNS")
+        }
+        ConnectError::Tcp { kind: ErrorKind::ConnectionRefused, .. } => {
+            "connection refused: nothing listens there, or the vCenter is starting".to_string()
+        }
+        ConnectError::Tcp {
+            kind: ErrorKind::HostUnreachable | ErrorKind::NetworkUnreachable, error, ..
+        } => {
+            format!("{error}: no route to the address")
+        }
+        ConnectError::Tcp { error, .. } => error,
+        ConnectError::TimedOut { limit, .. } => {
+            format!("no answer within {} ms: a firewall, or the wrong address", limit.as_millis())
+        }
+        other @ (ConnectError::Proxy { .. } | ConnectError::Tls { .. }) => other.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_excerpt_is_one_short_line_and_never_of_a_login() {
+        assert_eq!(excerpt(b"<html>\r\n <b>Bad\x07 gateway</b>", false), ": \"<html> <b>Bad gateway</b>\"");
+        let long = excerpt("ä".repeat(1_000).as_bytes(), false);
+        assert!(long.len() < EXCERPT_BYTES_MAX + 10 && long.ends_with("…\""), "{long}");
+        assert_eq!(excerpt(b"the password is hunter2", true), "");
+    }
+}

@@ -1,0 +1,561 @@
+//! The client against recorded answers, over real sockets: a listener on loopback that says exactly what a test wants, byte by byte.
+
+use std::io::Write;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::net::TcpListener;
+
+use vsphere::api::{About, EventFilterSpec, EventInfo, EventMark, FaultKind, MoRef, ServiceContent};
+
+use super::*;
+use crate::config::Protocol;
+use crate::limits::CONTROL_BYTES_MAX;
+use vsphere::Wire;
+
+macro_rules! recorded {
+    ($name:literal) => {
+        include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/soap/", $name, ".res.xml"))
+    };
+}
+
+mod tls;
+
+/// What the listener does with one request.
+#[derive(Clone)]
+enum Reply {
+    /// This status, these extra header lines and this body.
+    Full(u16, &'static str, Vec<u8>),
+    /// These bytes, then the end of the connection.
+    Raw(Vec<u8>),
+    /// Nothing, for ever.
+    Silence,
+}
+
+fn ok(xml: &str) -> Reply {
+    Reply::Full(200, "", xml.as_bytes().to_vec())
+}
+
+fn fault(xml: &str) -> Reply {
+    Reply::Full(500, "", xml.as_bytes().to_vec())
+}
+
+struct Server {
+    port: u16,
+    /// Head and body of each request.
+    requests: Arc<Mutex<Vec<(String, String)>>>,
+    connections: Arc<AtomicUsize>,
+}
+
+impl Server {
+    async fn start(replies: Vec<Reply>) -> Server {
+        Server::start_with(replies, None).await
+    }
+
+    async fn start_with(replies: Vec<Reply>, tls: Option<tokio_rustls::TlsAcceptor>) -> Server {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let requests = Arc::new(Mutex::new(Vec::new()));
+        let replies = Arc::new(Mutex::new(replies.into_iter()));
+        let connections = Arc::new(AtomicUsize::new(0));
+        let (seen, accepted) = (Arc::clone(&requests), Arc::clone(&connections));
+        tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                accepted.fetch_add(1, Ordering::Relaxed);
+                let (seen, replies, tls) = (Arc::clone(&seen), Arc::clone(&replies), tls.clone());
+                tokio::spawn(async move {
+                    match tls {
+                        None => serve(stream, seen, replies).await,
+                        Some(tls) => {
+                            if let Ok(stream) = tls.accept(stream).await {
+                                serve(stream, seen, replies).await;
+                            }
+                        }
+                    }
+                });
+            }
+        });
+        Server { port, requests, connections }
+    }
+
+    fn client(&self) -> Client {
+        self.client_with("http", Trust::Insecure)
+    }
+
+    fn client_with(&self, scheme: &str, trust: Trust) -> Client {
+        self.client_of(scheme, trust, Protocol::Soap)
+    }
+
+    fn client_of(&self, scheme: &str, trust: Trust, protocol: Protocol) -> Client {
+        let url = format!("{scheme}://localhost:{}/sdk", self.port);
+        Client::new(&Options { protocol, ..options(url, trust) }).unwrap()
+    }
+
+    fn request(&self, index: usize) -> (String, String) {
+        self.requests.lock().unwrap()[index].clone()
+    }
+}
+
+/// Time-outs that no busy machine reaches.
+fn options(url: String, trust: Trust) -> Options {
+    let (connect_timeout, call_timeout) = (Duration::from_secs(5), Duration::from_secs(20));
+    Options { url, protocol: Protocol::Soap, trust, identity: None, connect_timeout, call_timeout }
+}
+
+async fn serve(
+    mut stream: impl AsyncRead + AsyncWrite + Unpin,
+    seen: Arc<Mutex<Vec<(String, String)>>>,
+    replies: Arc<Mutex<std::vec::IntoIter<Reply>>>,
+) {
+    let mut buffer = Vec::new();
+    loop {
+        let (head, body) = loop {
+            if let Some(end) = memchr::memmem::find(&buffer, b"\r\n\r\n") {
+                let head = String::from_utf8(buffer[..end].to_vec()).unwrap();
+                let length = head
+                    .lines()
+                    .find_map(|line| {
+                        line.to_lowercase().strip_prefix("content-length: ").map(|n| n.parse().unwrap())
+                    })
+                    .unwrap_or(0);
+                if buffer.len() >= end + 4 + length {
+                    let body = String::from_utf8(buffer[end + 4..end + 4 + length].to_vec()).unwrap();
+                    buffer.drain(..end + 4 + length);
+                    break (head, body);
+                }
+            }
+            if stream.read_buf(&mut buffer).await.unwrap_or(0) == 0 {
+                return;
+            }
+        };
+        seen.lock().unwrap().push((head, body));
+        let reply = replies.lock().unwrap().next();
+        match reply {
+            Some(Reply::Full(status, headers, body)) => {
+                let head = format!("HTTP/1.1 {status} X\r\n{headers}Content-Length: {}\r\n\r\n", body.len());
+                // Whoever does not want so much ends the connection.
+                if stream.write_all(&[head.as_bytes(), &body].concat()).await.is_err() {
+                    return;
+                }
+            }
+            Some(Reply::Raw(bytes)) => {
+                stream.write_all(&bytes).await.unwrap();
+                let _ = stream.shutdown().await;
+                return;
+            }
+            Some(Reply::Silence) => std::future::pending().await,
+            None => return,
+        }
+    }
+}
+
+fn content() -> ServiceContent {
+    ServiceContent {
+        root_folder: MoRef::new("Folder", "group-d1"),
+        property_collector: MoRef::new("PropertyCollector", "propertyCollector"),
+        session_manager: MoRef::new("SessionManager", "SessionManager"),
+        event_manager: MoRef::new("EventManager", "EventManager"),
+        about: About {
+            full_name: String::new(),
+            api_version: String::new(),
+            api_type: String::new(),
+            instance_uuid: None,
+        },
+    }
+}
+
+fn collector() -> MoRef {
+    MoRef::new("EventHistoryCollector", "c1")
+}
+
+const VERSIONS: &str = r#"<?xml version="1.0" encoding="UTF-8"?><namespaces version="1.0"><namespace><name>urn:vim25</name>
+    <version>8.0.3.0</version><priorVersions><version>8.0.2.0</version></priorVersions></namespace></namespaces>"#;
+
+#[tokio::test]
+async fn a_session_from_the_first_call_to_the_last() {
+    let cookie = "Set-Cookie: vmware_soap_session=\"abc\"; Path=/; HttpOnly\r\n";
+    let server = Server::start(vec![
+        ok(VERSIONS),
+        ok(recorded!("router0.30.RetrieveServiceContent")),
+        Reply::Full(200, cookie, recorded!("router0.30.Login").as_bytes().to_vec()),
+        ok(recorded!("router0.30.CurrentTime")),
+        ok(recorded!("pyvmomi9.CreateCollectorForEvents")),
+        ok(recorded!("pyvmomi9.SetCollectorPageSize")),
+        ok(recorded!("pyvmomi9.ReadNextEvents.2")),
+        ok(recorded!("pyvmomi9.ReadNextEvents.4")),
+        ok(recorded!("pyvmomi9.DestroyCollector")),
+        ok(recorded!("router0.30.Logout")),
+        ok(recorded!("router0.30.CurrentTime")),
+    ])
+    .await;
+    let client = server.client();
+    let content = client.open().await.unwrap();
+    assert_eq!(client.version().as_str(), "8.0.3.0");
+    assert_eq!(content.root_folder, MoRef::new("Folder", "group-d1"));
+    assert_eq!(content.about.instance_uuid.unwrap().to_string(), "cc4db9a9-35d5-5731-a798-7b32a5c23a64");
+    assert_eq!((&*content.about.api_version, &*content.about.api_type), ("6.5", "VirtualCenter"));
+    client.login(&content.session_manager, "user", "p<&>\"s").await.unwrap();
+    assert_eq!(client.current_time_us().await.unwrap(), 1_795_306_948_966_441);
+    let spec = EventFilterSpec { begin_us: Some(0), delayed_init: true, ..EventFilterSpec::default() };
+    let collector = client.create_collector_for_events(&content, &spec).await.unwrap();
+    assert!(collector.id.starts_with("session[09300b81") && collector.kind == "EventHistoryCollector");
+    client.set_collector_page_size(&collector, 1).await.unwrap();
+    let page = client.read_next_events(&collector, 1_000).await.unwrap().unwrap();
+    assert_eq!(&page.bytes[..], recorded!("pyvmomi9.ReadNextEvents.2").as_bytes());
+    assert!(client.read_next_events(&collector, 1_000).await.unwrap().is_none());
+    client.destroy_collector(&collector).await.unwrap();
+    client.logout(&content.session_manager).await.unwrap();
+    client.current_time_us().await.unwrap();
+
+    assert!(server.request(0).0.starts_with("GET /sdk/vimServiceVersions.xml HTTP/1.1"));
+    let (head, body) = server.request(2);
+    assert!(head.contains("urn:vim25/8.0.3.0") && !head.contains("cookie"), "{head}");
+    assert!(body.contains("<password>p&lt;&amp;&gt;\"s</password>"), "{body}");
+    assert!(server.request(3).0.contains("cookie: vmware_soap_session=\"abc\"\r\n"));
+    let (_, body) = server.request(4);
+    assert!(
+        body.contains("<delayedInit>true</delayedInit>") && body.contains("<disableFullMessage>false<"),
+        "{body}"
+    );
+    assert!(!server.request(10).0.contains("cookie"), "the session ended with its logout");
+}
+
+#[tokio::test]
+async fn a_server_without_a_version_list_is_asked_what_it_is() {
+    let server = Server::start(vec![
+        Reply::Full(404, "", b"not found".to_vec()),
+        ok(recorded!("router0.30.RetrieveServiceContent")),
+    ])
+    .await;
+    let client = server.client();
+    client.open().await.unwrap();
+    assert_eq!(client.version().as_str(), "6.5");
+    assert!(server.request(1).0.contains("urn:vim25/6.0"));
+}
+
+#[tokio::test]
+async fn properties_and_waits_give_what_they_carry() {
+    let latest = recorded!("pyvmomi9.WaitForUpdatesEx.3");
+    let property = recorded!("pyvmomi9.Fetch-latestEvent").replace(
+        "EventManager</obj>",
+        "EventManager</obj><propSet><name>latestEvent</name><val xsi:type=\"EventEx\"><key>-7</key>\
+         <createdTime>1970-01-01T00:00:01Z</createdTime></val></propSet>",
+    );
+    let missing = recorded!("pyvmomi9.Fetch-latestEvent").replace(
+        "EventManager</obj>",
+        "EventManager</obj><missingSet><path>latestEvent</path><fault><fault xsi:type=\"X\"/></fault></missingSet>",
+    );
+    let broken = property.replace("</createdTime>", "</createdTime><fullFormattedMessage>\u{2}</val>");
+    let info = recorded!("govmomi0.24.RetrieveProperties-description")
+        .replace("RetrievePropertiesResponse", "RetrievePropertiesExResponse")
+        .replace("<returnval><obj", "<returnval><objects><obj")
+        .replace("</propSet></returnval>", "</propSet></objects></returnval>");
+    let server = Server::start(vec![
+        ok(&property),
+        ok(&broken),
+        ok(recorded!("pyvmomi9.Fetch-latestEvent")),
+        ok(&missing),
+        ok(&info),
+        ok(recorded!("pyvmomi9.CreatePropertyCollector")),
+        ok(recorded!("pyvmomi9.CreateFilter")),
+        ok(recorded!("pyvmomi9.WaitForUpdatesEx.2")),
+        ok(latest),
+        ok(recorded!("govmomi0.24.DestroyPropertyCollector")),
+        ok(recorded!("pyvmomi9.QueryEvents")),
+    ])
+    .await;
+    let client = server.client();
+    let content = content();
+    for what in ["a whole event", "one that is not well-formed"] {
+        let found = client.latest_event(&content).await.unwrap();
+        assert_eq!(found, Some(EventMark { key: -7, created_us: 1_000_000 }), "{what}");
+    }
+    assert_eq!(client.latest_event(&content).await.unwrap(), None);
+    assert_eq!(client.latest_event(&content).await.unwrap(), None);
+    let info = client.event_info(&content).await.unwrap();
+    assert_eq!((info[0].event_type(), &*info[0].category), ("UserLoginSessionEvent", "info"));
+    assert!(info.len() > 20);
+    let watcher = client.create_property_collector(&content).await.unwrap();
+    assert_eq!(watcher.kind, "PropertyCollector");
+    let filter = client.create_filter(&watcher, &collector(), &["latestPage"]).await.unwrap();
+    assert_eq!(filter.kind, "PropertyFilter");
+    let wait = Duration::from_secs(60);
+    assert_eq!(client.wait_for_updates(&watcher, "", wait).await.unwrap(), None);
+    let update = client.wait_for_updates(&watcher, "-", wait).await.unwrap().unwrap();
+    assert_eq!((&*update.version, update.latest.unwrap().key), ("-", 38));
+    client.destroy_property_collector(&watcher).await.unwrap();
+    let spec = EventFilterSpec { max_count: Some(10), ..EventFilterSpec::default() };
+    assert!(client.query_events(&content, &spec).await.unwrap().is_some());
+    assert!(server.request(8).1.contains("<maxWaitSeconds>60</maxWaitSeconds>"));
+    assert!(server.request(6).1.contains("<pathSet>latestPage</pathSet>"));
+}
+
+#[test]
+fn an_eventex_is_named_by_its_type_id() {
+    let info = |key: &str, full_format: &str| EventInfo {
+        key: key.to_string(),
+        description: String::new(),
+        category: String::new(),
+        full_format: full_format.to_string(),
+    };
+    assert_eq!(info("EventEx", "com.vmware.x|Text {a|b}").event_type(), "com.vmware.x");
+    assert_eq!(info("EventEx", "no bar").event_type(), "EventEx");
+    assert_eq!(info("VmPoweredOnEvent", "a|b").event_type(), "VmPoweredOnEvent");
+}
+
+#[tokio::test]
+async fn faults_are_typed_and_what_is_gone_needs_no_destroying() {
+    let server = Server::start(vec![
+        fault(recorded!("pyvmomi9.fault-InvalidLogin-Login")),
+        fault(recorded!("pyvmomi9.fault-NotAuthenticated-ReadNextEvents")),
+        fault(recorded!("pyvmomi9.fault-ManagedObjectNotFound-ReadNextEvents")),
+        fault(recorded!("pyvmomi9.fault-ManagedObjectNotFound-ReadNextEvents")),
+        fault(recorded!("pyvmomi9.fault-InvalidState-CreateCollectorForEvents")),
+    ])
+    .await;
+    let client = server.client();
+    let check = |error: CallError, kind: FaultKind| assert_eq!(error.fault(), Some(kind), "{error}");
+    let content = content();
+    let refused = client.login(&content.session_manager, "user", "hunter2").await.unwrap_err();
+    assert!(!format!("{refused} {refused:?}").contains("hunter2"));
+    check(refused, FaultKind::InvalidLogin);
+    check(client.read_next_events(&collector(), 1).await.unwrap_err(), FaultKind::NotAuthenticated);
+    check(client.read_next_events(&collector(), 1).await.unwrap_err(), FaultKind::ManagedObjectNotFound);
+    client.destroy_collector(&collector()).await.unwrap();
+    let spec = EventFilterSpec::default();
+    check(client.create_collector_for_events(&content, &spec).await.unwrap_err(), FaultKind::InvalidState);
+}
+
+#[tokio::test]
+async fn what_is_not_vcenters_answer_is_told_apart() {
+    let page = recorded!("pyvmomi9.ReadNextEvents.2");
+    let cut_in_body =
+        [b"HTTP/1.1 200 OK\r\nContent-Length: 9000\r\n\r\n", &page.as_bytes()[..1_500]].concat();
+    let cut_at_end = [b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n", &page.as_bytes()[..1_500]].concat();
+    let cut_in_chunk =
+        [b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5dc\r\n", &page.as_bytes()[..1_500], b"\r\n"]
+            .concat();
+    let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    gzip.write_all(page.as_bytes()).unwrap();
+    let gzip = gzip.finish().unwrap();
+    let html = b"<html><body>Bad Gateway</body></html>".to_vec();
+    let server = Server::start(vec![
+        Reply::Raw(cut_in_body),
+        Reply::Raw(cut_at_end),
+        Reply::Raw(cut_in_chunk),
+        Reply::Full(200, "Content-Encoding: gzip\r\n", gzip[..gzip.len() / 2].to_vec()),
+        Reply::Raw(Vec::new()),
+        Reply::Full(503, "", b"no healthy upstream".to_vec()),
+        Reply::Full(200, "", html.clone()),
+        Reply::Full(200, "", Vec::new()),
+        Reply::Full(302, "Location: https://other/sdk\r\n", Vec::new()),
+        ok("<Envelope><Body><OtherResponse/></Body></Envelope>"),
+        ok("<!DOCTYPE a [<!ENTITY b 'c'>]><Envelope><Body/></Envelope>"),
+        Reply::Raw(format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", (64 << 20) + 1).into_bytes()),
+        Reply::Full(200, "Content-Encoding: gzip\r\n", gzip),
+    ])
+    .await;
+    let client = server.client();
+    let collector = collector();
+    for what in ["content-length", "end of connection", "chunk", "gzip", "nothing"] {
+        let error = client.read_next_events(&collector, 1_000).await.unwrap_err();
+        assert!(matches!(error, CallError::Lost { method: "ReadNextEvents", .. }), "{what}: {error}");
+    }
+    for (what, part) in [
+        (
+            "503",
+            "HTTP 503 without an answer of the vSphere API: \"no healthy upstream\"; the vCenter's service is starting or down",
+        ),
+        (
+            "html",
+            "HTTP 200 without an answer of the vSphere API: \"<html><body>Bad Gateway</body></html>\"; is this a vCenter's address",
+        ),
+        ("empty", "HTTP 200 without an answer of the vSphere API; is this"),
+        (
+            "redirect",
+            "HTTP 302 without an answer of the vSphere API: \"https://other/sdk\"; the address redirects",
+        ),
+        ("other method", "without an answer of the vSphere API"),
+        ("doctype", "document type declaration"),
+    ] {
+        let error = client.read_next_events(&collector, 1_000).await.unwrap_err().to_string();
+        assert!(error.contains(part), "{what}: {error}");
+    }
+    let error = client.read_next_events(&collector, 1_000).await.unwrap_err();
+    assert!(matches!(error, CallError::TooLarge { .. }), "{error}");
+    let whole = client.read_next_events(&collector, 1_000).await.unwrap().unwrap();
+    assert_eq!(&whole.bytes[..], page.as_bytes());
+    assert_eq!(server.requests.lock().unwrap().len(), 13, "no read was repeated");
+}
+
+#[tokio::test]
+async fn a_gzip_bomb_costs_its_bound_and_no_more() {
+    let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
+    let zeros = vec![b' '; 1 << 20];
+    for _ in 0..=CONTROL_BYTES_MAX >> 20 {
+        gzip.write_all(&zeros).unwrap();
+    }
+    let server =
+        Server::start(vec![Reply::Full(200, "Content-Encoding: gzip\r\n", gzip.finish().unwrap())]).await;
+    let error = server.client().current_time_us().await.unwrap_err();
+    assert!(matches!(error, CallError::TooLarge { limit: CONTROL_BYTES_MAX, .. }), "{error}");
+}
+
+/// JSON, and what stands in the head before its length.
+fn json(status: u16, headers: &'static str, body: &str) -> Reply {
+    Reply::Full(status, headers, body.as_bytes().to_vec())
+}
+
+#[tokio::test]
+async fn vijson_goes_to_the_path_of_object_and_method_with_the_session_in_a_header() {
+    let reference =
+        |kind: &str| serde_json::json!({"_typeName": "ManagedObjectReference", "type": kind, "value": kind});
+    let content = serde_json::json!({
+        "_typeName": "ServiceContent",
+        "rootFolder": reference("Folder"),
+        "propertyCollector": reference("PropertyCollector"),
+        "sessionManager": reference("SessionManager"),
+        "eventManager": reference("EventManager"),
+        "about": {"_typeName": "AboutInfo", "fullName": "VMware vCenter Server 8.0.3", "apiType": "VirtualCenter", "apiVersion": "8.0.3.0"},
+    });
+    let session = "vmware-api-session-id: 52ab\r\nSet-Cookie: vmware_soap_session=x\r\n";
+    let fault = r#"{"_typeName":"NotAuthenticated","faultMessage":[{"message":"The session is gone."}]}"#;
+    let server = Server::start(vec![
+        json(200, "", r#"{"api_release":"8.0.3.0"}"#),
+        json(200, "", &content.to_string()),
+        json(200, session, r#"{"_typeName":"UserSession","key":"k"}"#),
+        json(200, "", r#"[{"_typeName":"VmPoweredOnEvent","key":1}]"#),
+        json(204, "", ""),
+        json(200, "", "[]"),
+        json(500, "", fault),
+        json(200, "", r#"[{"_typeName":"EventEx","arguments":[{"key":"a"}]"#),
+        json(200, "", "<html>Bad Gateway</html>"),
+    ])
+    .await;
+    let client = server.client_of("http", Trust::Insecure, Protocol::Auto);
+    let opened = client.open().await.unwrap();
+    assert_eq!((client.wire(), client.version().as_str()), (Wire::ViJson, "8.0.3.0"));
+    assert_eq!(opened.about.api_type, "VirtualCenter");
+    client.login(&opened.session_manager, "u", "p\u{1}").await.unwrap();
+    let page = client.read_next_events(&collector(), 7).await.unwrap().unwrap();
+    assert_eq!(&page.bytes[..], br#"[{"_typeName":"VmPoweredOnEvent","key":1}]"#);
+    assert_eq!(client.read_next_events(&collector(), 7).await.unwrap(), None, "nothing");
+    assert_eq!(client.read_next_events(&collector(), 7).await.unwrap(), None, "an empty list");
+    for expected in [
+        "vCenter answered NotAuthenticated: The session is gone.",
+        "the answer was lost: it ends before",
+        "HTTP 200 without an answer of the vSphere API: \"<html>Bad",
+    ] {
+        let error = client.read_next_events(&collector(), 7).await.unwrap_err().to_string();
+        assert!(error.contains(expected), "{error}");
+    }
+
+    let (hello, body) = server.request(0);
+    assert!(hello.starts_with("POST /api/vcenter/system?action=hello HTTP/1.1"), "{hello}");
+    assert!(body.starts_with(r#"{"api_releases":["9."#) && body.ends_with(r#""8.0.1.0"]}"#), "{body}");
+    let (login, body) = server.request(2);
+    assert!(
+        login.starts_with("POST /sdk/vim25/8.0.3.0/SessionManager/SessionManager/Login HTTP/1.1"),
+        "{login}"
+    );
+    assert!(!login.contains("vmware-api-session-id"), "{login}");
+    assert!(body.contains(r#""password":"p\u0001""#), "what SOAP cannot carry: {body}");
+    let (read, body) = server.request(3);
+    let path = "POST /sdk/vim25/8.0.3.0/EventHistoryCollector/c1/ReadNextEvents HTTP/1.1";
+    assert!(read.starts_with(path), "{read}");
+    let read = read.to_lowercase();
+    assert!(read.contains("vmware-api-session-id: 52ab") && !read.contains("cookie:"), "{read}");
+    assert_eq!(body, r#"{"maxCount":7}"#);
+}
+
+#[tokio::test]
+async fn silence_ends_with_the_time_out() {
+    let server = Server::start(vec![Reply::Silence]).await;
+    let options = Options {
+        call_timeout: Duration::from_millis(50),
+        ..options(format!("http://127.0.0.1:{}/sdk", server.port), Trust::Insecure)
+    };
+    let error = Client::new(&options).unwrap().read_next_events(&collector(), 1).await.unwrap_err();
+    assert!(matches!(error, CallError::Timeout { .. }), "{error}");
+}
+
+/// Else a read would be taken for lost, and its collector be thrown away.
+#[tokio::test]
+async fn a_handshake_that_hangs_is_a_connection_that_failed_whichever_time_is_up_first() {
+    // Never accepted: the system completes TCP's handshake, and nobody answers TLS's.
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let (short, long) = (Duration::from_millis(50), Duration::from_secs(20));
+    for (connect_timeout, call_timeout) in [(short, long), (long, short)] {
+        let url = format!("https://{}/sdk", listener.local_addr().unwrap());
+        let options = Options { connect_timeout, call_timeout, ..options(url, Trust::Insecure) };
+        let error = Client::new(&options).unwrap().read_next_events(&collector(), 1).await.unwrap_err();
+        assert!(matches!(error, CallError::Connect { .. }), "{error:?}");
+        assert!(error.to_string().contains("a firewall, or the wrong address"), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn a_connection_is_used_again_after_a_whole_answer_and_after_no_other() {
+    let whole = ok(recorded!("router0.30.CurrentTime"));
+    let too_large = Reply::Full(200, "", vec![b' '; CONTROL_BYTES_MAX + 1]);
+    let server = Server::start(vec![whole.clone(), whole.clone(), too_large, whole]).await;
+    let client = server.client();
+    for _ in 0..2 {
+        client.current_time_us().await.unwrap();
+    }
+    let error = client.current_time_us().await.unwrap_err();
+    assert!(matches!(error, CallError::TooLarge { .. }), "{error}");
+    client.current_time_us().await.unwrap();
+    let connections = server.connections.load(Ordering::Relaxed);
+    assert_eq!((connections, server.requests.lock().unwrap().len()), (2, 4));
+}
+
+#[tokio::test]
+async fn a_proxy_forwards_http_and_says_why_it_opens_no_tunnel() {
+    let refusal = b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\n\r\n".to_vec();
+    let server = Server::start(vec![ok(VERSIONS), Reply::Raw(refusal)]).await;
+    let proxy = format!("http://127.0.0.1:{}", server.port);
+    let (username, password) = ("u".to_string(), crate::config::Secret::inline("p"));
+    let auth = crate::config::Auth::Basic { username, password };
+    let through = crate::config::Proxy::Url { url: proxy.clone(), auth };
+    let get = async |url: &str| {
+        let options = options(url.to_string(), Trust::Insecure);
+        let transport = transport::Transport::through(&through, url.parse().unwrap(), &options).unwrap();
+        transport.get("GET", "/vimServiceVersions.xml", CONTROL_BYTES_MAX).await
+    };
+    assert_eq!(get("http://vcenter.example/sdk").await.unwrap().body, VERSIONS);
+    let (head, _) = server.request(0);
+    assert!(head.starts_with("GET http://vcenter.example/sdk/vimServiceVersions.xml HTTP/1.1"), "{head}");
+    for line in ["host: vcenter.example", "proxy-authorization: Basic dTpw"] {
+        assert!(head.lines().any(|found| found == line), "{head}");
+    }
+    let error = get("https://vcenter.example/sdk").await.err().unwrap();
+    assert!(matches!(error, CallError::Connect { .. }), "{error:?}");
+    let refused = format!("cannot connect to vcenter.example:443: the proxy {proxy} gives no connection");
+    assert!(error.to_string().contains(&refused), "{error}");
+    assert!(server.request(1).0.starts_with("CONNECT vcenter.example:443 HTTP/1.1"));
+}
+
+#[tokio::test]
+async fn an_address_without_a_vcenter_says_what_to_look_at() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    drop(listener);
+    let check = async |url: String, part: &str| {
+        let error = Client::new(&options(url, Trust::Insecure)).unwrap().open().await.unwrap_err();
+        assert!(matches!(error, CallError::Connect { .. } | CallError::Tls { .. }), "{error:?}");
+        assert!(error.to_string().contains(part), "{error}");
+    };
+    check(format!("http://127.0.0.1:{port}/sdk"), "connection refused").await;
+    // A label of 64 characters: no resolver asks anyone for it.
+    check(format!("http://{}.invalid/sdk", "a".repeat(64)), "cannot be resolved").await;
+    let plain = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = plain.local_addr().unwrap().port();
+    tokio::spawn(async move {
+        let (mut stream, _) = plain.accept().await.unwrap();
+        stream.write_all(b"HTTP/1.1 400 this port speaks plain HTTP\r\n\r\n").await.unwrap();
+    });
+    check(format!("https://127.0.0.1:{port}/sdk"), "does the port speak TLS?").await;
+}

@@ -1,0 +1,402 @@
+//! One HTTP exchange: a request out, the whole answer in, within its bounds of time and bytes.
+//!
+//! Gzip is undone as the bytes arrive, into the one buffer that goes on to the decoder, with the bound checked on what
+//! comes out. INVARIANT: a request is sent once. (The pool sends again only what hyper gives back as never sent.)
+
+use std::io::Write;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{PoisonError, RwLock};
+use std::time::Duration;
+
+use bytes::Bytes;
+use flate2::write::MultiGzDecoder;
+use http_body_util::{BodyExt, Full};
+use hyper::body::{Body, Incoming};
+use hyper::header::{
+    ACCEPT, ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_TYPE, COOKIE, HeaderMap, HeaderName, HeaderValue,
+    LOCATION, PROXY_AUTHORIZATION, SET_COOKIE, USER_AGENT,
+};
+use hyper::{Method, Request, Response, StatusCode, Uri};
+use tokio::time::Instant;
+use url::Url;
+
+use crate::config::{Protocol, Proxy};
+use crate::limits::{CONTROL_BYTES_MAX, VCENTER_IDLE_TIMEOUT, VCENTER_SILENCE_MAX};
+use crate::net::{self, Connector, Lease, Pool, SendError};
+use vsphere::Wire;
+use vsphere::api::MoRef;
+use vsphere::api::json::SESSION_HEADER;
+
+use super::error::CallError;
+use super::tls::{self, Identity, Trust};
+
+/// How a client reaches its server.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Options {
+    /// The SDK URL, `https://HOST[:PORT]/sdk`.
+    pub url: String,
+    pub protocol: Protocol,
+    pub trust: Trust,
+    /// What is shown where the server asks for it; nothing.
+    pub identity: Option<Identity>,
+    /// TCP and TLS.
+    pub connect_timeout: Duration,
+    /// One call, to the last byte of its answer.
+    pub call_timeout: Duration,
+}
+
+/// What came back.
+pub(super) struct Answer {
+    pub status: StatusCode,
+    pub body: Bytes,
+}
+
+/// A connection pool with the session.
+pub(super) struct Transport {
+    pool: Pool,
+    url: Url,
+    host: String,
+    /// Those of every request.
+    headers: HeaderMap,
+    call_timeout: Duration,
+    /// The header that says whose request it is.
+    session: RwLock<Option<(HeaderName, HeaderValue)>>,
+    /// Bytes of the last page: the first capacity of the next one's buffer where its size is not announced.
+    page_hint: AtomicUsize,
+}
+
+impl Transport {
+    pub fn new(options: &Options) -> Result<Transport, CallError> {
+        let unusable = |reason: String| CallError::Setup(format!("address `{}`: {reason}", options.url));
+        let url = Url::parse(&options.url).map_err(|error| unusable(error.to_string()))?;
+        if !matches!(url.scheme(), "https" | "http") {
+            return Err(unusable("it must begin with https://".to_string()));
+        }
+        if !url.username().is_empty() || url.password().is_some() {
+            // Not repeated in the message: it may hold the password.
+            return Err(CallError::Setup(
+                "the address holds credentials; configure `username` and `password`".to_string(),
+            ));
+        }
+        let name = url.host_str().ok_or_else(|| unusable("it has no host".to_string()))?;
+        let loopback =
+            name.trim_matches(['[', ']']).parse().is_ok_and(|ip: std::net::IpAddr| ip.is_loopback());
+        let proxy = if loopback || name == "localhost" { Proxy::Direct } else { Proxy::Environment };
+        Transport::through(&proxy, url, options)
+    }
+
+    pub(super) fn through(proxy: &Proxy, url: Url, options: &Options) -> Result<Transport, CallError> {
+        let origin = uri(&url)?;
+        let (route, proxy_auth) =
+            net::route(&origin, proxy).map_err(|error| CallError::Setup(error.to_string()))?;
+        let tls = match url.scheme() == "https" || route.needs_tls() {
+            true => Some(tls::client_config(&options.trust, options.identity.as_ref())?),
+            false => None,
+        };
+        // HTTP/2 is not offered: a page has a connection for itself.
+        let connector =
+            Connector::new(route, tls, false, options.connect_timeout).silence_max(VCENTER_SILENCE_MAX);
+        let pool = Pool::new(&origin, connector, net::Version::Auto, VCENTER_IDLE_TIMEOUT)
+            .ok_or_else(|| CallError::Setup(format!("address `{url}`: it has no host")))?;
+        let fixed = |value| HeaderValue::from_static(value);
+        let mut headers = HeaderMap::from_iter([
+            (USER_AGENT, fixed(concat!("event-router/", env!("CARGO_PKG_VERSION")))),
+            (ACCEPT, fixed("*/*")),
+            (ACCEPT_ENCODING, fixed("gzip")),
+        ]);
+        headers.extend(proxy_auth.map(|auth| (PROXY_AUTHORIZATION, auth)));
+        let name = url.host_str().unwrap_or_default();
+        let host = url.port_or_known_default().map_or(name.to_string(), |port| format!("{name}:{port}"));
+        Ok(Transport {
+            pool,
+            url,
+            host,
+            headers,
+            call_timeout: options.call_timeout,
+            session: RwLock::new(None),
+            page_hint: AtomicUsize::new(0),
+        })
+    }
+
+    pub fn call_timeout(&self) -> Duration {
+        self.call_timeout
+    }
+
+    pub fn forget_session(&self) {
+        *self.session.write().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+
+    /// GETs the URL with `suffix` behind its path.
+    pub async fn get(&self, method: &'static str, suffix: &str, limit: usize) -> Result<Answer, CallError> {
+        let mut url = self.url.clone();
+        url.set_path(&format!("{}{suffix}", self.url.path().trim_end_matches('/')));
+        let request = self.request(Method::GET, &url, None, String::new())?;
+        self.exchange(Wire::Soap, method, request, self.call_timeout, limit).await
+    }
+
+    /// POSTs to `/api/…` beside the SDK's path.
+    pub async fn post_api(
+        &self,
+        method: &'static str,
+        path: &str,
+        body: String,
+    ) -> Result<Answer, CallError> {
+        let mut url = self.url.clone();
+        let (before, _) = url.path().trim_end_matches('/').rsplit_once('/').unwrap_or_default();
+        let (path, query) = path.split_once('?').unwrap_or((path, ""));
+        let path = format!("{before}{path}");
+        url.set_path(&path);
+        url.set_query(Some(query));
+        let request = self.request(Method::POST, &url, Some("application/json"), body)?;
+        self.exchange(Wire::ViJson, method, request, self.call_timeout, CONTROL_BYTES_MAX).await
+    }
+
+    /// POSTs the arguments of `method` in JSON to the managed object `this`.
+    pub async fn post_json(
+        &self,
+        release: &str,
+        this: &MoRef,
+        method: &'static str,
+        arguments: String,
+        timeout: Duration,
+        limit: usize,
+    ) -> Result<Answer, CallError> {
+        let mut url = self.url.clone();
+        url.path_segments_mut()
+            .expect("an address that begins with https:// has a path")
+            .pop_if_empty()
+            .extend(["vim25", release, &this.kind, &this.id, method]);
+        let request = self.request(Method::POST, &url, Some("application/json"), arguments)?;
+        self.exchange(Wire::ViJson, method, request, timeout, limit).await
+    }
+
+    /// POSTs a SOAP envelope.
+    pub async fn post(
+        &self,
+        method: &'static str,
+        soap_action: &str,
+        envelope: String,
+        timeout: Duration,
+        limit: usize,
+    ) -> Result<Answer, CallError> {
+        let mut request = self.request(Method::POST, &self.url, Some("text/xml; charset=utf-8"), envelope)?;
+        let action = HeaderValue::from_str(soap_action)
+            .map_err(|_| CallError::Setup(format!("`{soap_action}` cannot be a SOAP action")))?;
+        request.headers_mut().insert(HeaderName::from_static("soapaction"), action);
+        self.exchange(Wire::Soap, method, request, timeout, limit).await
+    }
+
+    /// A request with the headers of every one, but for the session's.
+    fn request(
+        &self,
+        method: Method,
+        url: &Url,
+        content_type: Option<&'static str>,
+        body: String,
+    ) -> Result<Request<Full<Bytes>>, CallError> {
+        let mut headers = self.headers.clone();
+        headers.extend(content_type.map(|value| (CONTENT_TYPE, HeaderValue::from_static(value))));
+        Ok(net::request(method, uri(url)?, headers, body.into()))
+    }
+
+    async fn exchange(
+        &self,
+        wire: Wire,
+        method: &'static str,
+        mut request: Request<Full<Bytes>>,
+        timeout: Duration,
+        limit: usize,
+    ) -> Result<Answer, CallError> {
+        let until = Instant::now() + timeout;
+        let failed = |error| CallError::from_transport(method, &self.host, timeout, error);
+        let session = self.session.read().unwrap_or_else(PoisonError::into_inner).clone();
+        request.headers_mut().extend(session);
+        let (response, lease) = self.pool.send(request, until).await.map_err(failed)?;
+        if let Some(session) = new_session(wire, response.headers()) {
+            *self.session.write().unwrap_or_else(PoisonError::into_inner) = Some(session);
+        }
+        let reading = self.read(method, response, lease, limit);
+        tokio::time::timeout_at(until, reading).await.unwrap_or_else(|_| Err(failed(SendError::TimedOut)))
+    }
+
+    /// Reads an answer to its end. A connection whose answer is not wanted or not whole is closed.
+    async fn read(
+        &self,
+        method: &'static str,
+        response: Response<Incoming>,
+        lease: Option<Lease>,
+        limit: usize,
+    ) -> Result<Answer, CallError> {
+        let (head, mut incoming) = response.into_parts();
+        let length =
+            incoming.size_hint().exact().map_or(0, |length| usize::try_from(length).unwrap_or(usize::MAX));
+        if length > limit {
+            return Err(CallError::TooLarge { method, limit });
+        }
+        let is_page = limit > CONTROL_BYTES_MAX;
+        let hint = if is_page { self.page_hint.load(Ordering::Relaxed) } else { 0 };
+        let mut sink = match head.headers.get(CONTENT_ENCODING).map(|value| value.as_bytes()) {
+            None | Some(b"identity" | b"") => {
+                Sink::Plain(Bounded::new(if length > 0 { length } else { hint }, limit))
+            }
+            Some(b"gzip" | b"x-gzip") => {
+                Sink::Gzip(Box::new(MultiGzDecoder::new(Bounded::new(hint.max(length), limit))))
+            }
+            Some(other) => {
+                let reason =
+                    format!("content encoding `{}`, which was not asked for", String::from_utf8_lossy(other));
+                return Err(CallError::Malformed { method, reason });
+            }
+        };
+        while let Some(frame) = incoming.frame().await {
+            // Trailers say nothing.
+            let Ok(chunk) = frame.map_err(|error| CallError::lost(method, &error))?.into_data() else {
+                continue;
+            };
+            sink.write(&chunk).map_err(|error| unpack_error(method, limit, &error))?;
+        }
+        if let Some(lease) = lease {
+            self.pool.give_back(lease);
+        }
+        let bounded = sink.finish().map_err(|error| unpack_error(method, limit, &error))?;
+        let body = bounded.into_bytes();
+        if is_page {
+            // Not a maximum of all times: one huge page must not make every later buffer huge.
+            self.page_hint.store(body.len(), Ordering::Relaxed);
+        }
+        if head.status.is_redirection() {
+            let to = head.headers.get(LOCATION).map_or(&b""[..], |value| value.as_bytes());
+            return Err(CallError::foreign(method, head.status.as_u16(), to, false));
+        }
+        Ok(Answer { status: head.status, body })
+    }
+}
+
+fn uri(url: &Url) -> Result<Uri, CallError> {
+    Uri::try_from(url.as_str()).map_err(|error| CallError::Setup(format!("address `{url}`: {error}")))
+}
+
+/// The header that a new session is to be named by, if this answer begins one.
+fn new_session(wire: Wire, headers: &HeaderMap) -> Option<(HeaderName, HeaderValue)> {
+    let (name, mut value) = match wire {
+        Wire::Soap => (COOKIE, HeaderValue::from_str(session_cookie(headers)?).ok()?),
+        Wire::ViJson => (HeaderName::from_static(SESSION_HEADER), headers.get(SESSION_HEADER)?.clone()),
+    };
+    value.set_sensitive(true);
+    Some((name, value))
+}
+
+/// `NAME=VALUE` of vCenter's session cookie, without its attributes.
+fn session_cookie(headers: &HeaderMap) -> Option<&str> {
+    headers
+        .get_all(SET_COOKIE)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .map(|value| value.split(';').next().unwrap_or_default().trim())
+        .find(|pair| pair.starts_with("vmware_soap_session="))
+}
+
+/// Bytes come in, at most `limit` of them.
+struct Bounded {
+    bytes: Vec<u8>,
+    limit: usize,
+}
+
+impl Bounded {
+    fn new(capacity: usize, limit: usize) -> Self {
+        Bounded { bytes: Vec::with_capacity(capacity), limit }
+    }
+
+    fn into_bytes(mut self) -> Bytes {
+        // A buffer is given away whole: keep one that is mostly full, copy what is small in a large one.
+        if self.bytes.capacity() > 2 * self.bytes.len() + (4 << 10) {
+            self.bytes.shrink_to_fit();
+        }
+        Bytes::from(self.bytes)
+    }
+}
+
+impl Write for Bounded {
+    fn write(&mut self, input: &[u8]) -> std::io::Result<usize> {
+        if self.bytes.len() + input.len() > self.limit {
+            return Err(std::io::ErrorKind::FileTooLarge.into());
+        }
+        self.bytes.extend_from_slice(input);
+        Ok(input.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+enum Sink {
+    Plain(Bounded),
+    Gzip(Box<MultiGzDecoder<Bounded>>),
+}
+
+impl Sink {
+    fn write(&mut self, input: &[u8]) -> std::io::Result<()> {
+        match self {
+            Sink::Plain(bounded) => bounded.write_all(input),
+            Sink::Gzip(decoder) => decoder.write_all(input),
+        }
+    }
+
+    fn finish(self) -> std::io::Result<Bounded> {
+        match self {
+            Sink::Plain(bounded) => Ok(bounded),
+            Sink::Gzip(decoder) => decoder.finish(),
+        }
+    }
+}
+
+fn unpack_error(method: &'static str, limit: usize, error: &std::io::Error) -> CallError {
+    match error.kind() {
+        std::io::ErrorKind::FileTooLarge => CallError::TooLarge { method, limit },
+        _ => CallError::Lost { method, reason: format!("gzip: {error}") },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_session_cookie_is_kept_and_without_attributes() {
+        let check = |cookies: &[&'static str], expected: Option<&str>| {
+            let mut headers = HeaderMap::new();
+            for cookie in cookies {
+                headers.append(SET_COOKIE, HeaderValue::from_static(cookie));
+            }
+            assert_eq!(session_cookie(&headers), expected);
+        };
+        check(&[], None);
+        check(
+            &["lb=1; Path=/", "vmware_soap_session=\"52ab\"; Path=/; HttpOnly"],
+            Some("vmware_soap_session=\"52ab\""),
+        );
+        check(&["vmware_soap_session=x"], Some("vmware_soap_session=x"));
+        check(&["other=vmware_soap_session=x"], None);
+    }
+
+    #[test]
+    fn credentials_in_the_address_are_refused_and_not_shown() {
+        let options = |url: &str| Options {
+            url: url.to_string(),
+            protocol: Protocol::Soap,
+            trust: Trust::Insecure,
+            identity: None,
+            connect_timeout: Duration::from_secs(1),
+            call_timeout: Duration::from_secs(1),
+        };
+        let check = |url: &str, part: &str| {
+            let error = Transport::new(&options(url)).err().unwrap().to_string();
+            assert!(error.contains(part) && !error.contains("hunter2"), "{error}");
+        };
+        check("https://root:hunter2@vc/sdk", "holds credentials");
+        check("ftp://vc/sdk", "https://");
+        check("vc", "address `vc`");
+        assert!(Transport::new(&options("https://[::1]:8989/sdk")).is_ok());
+    }
+}

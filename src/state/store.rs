@@ -1,0 +1,503 @@
+//! The store: one SQLite file, written by one thread, one transaction a group commit.
+//!
+//! WAL with `synchronous=FULL`: a commit appends to the log and fsyncs it, so whatever [`Store::apply`] answered is durable. INVARIANT: after a failed
+//! write nothing more is written (the state of the disk is unknown); the process has to stop.
+
+use std::collections::BTreeMap;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use rusqlite::{Connection, OpenFlags, TransactionBehavior};
+
+use super::checkpoint::{self, Checkpoint, ResumeSet};
+use super::directory::{self, Claim};
+use super::room::{Bounds, SpoolSize, Usage};
+use super::spool::{self, SpoolRow};
+use super::write::{Refused, relies_on_later};
+use super::{DeadLetter, DeadLetterFilter, ListedDeadLetter, Outcome, Reader, Storage, StoreError, Write};
+use super::{dead_letters, file, incumbent, schema};
+use crate::limits;
+
+/// The store of one data directory, owned by this process.
+#[derive(Debug)]
+pub struct Store {
+    reader: Reader,
+    dir: PathBuf,
+    /// Which file it is, whatever name it has by now.
+    inode: (u64, u64),
+    bounds: Bounds,
+    usage: Usage,
+    shrinking: Shrinking,
+    poisoned: bool,
+    // Last, so that the database is closed before another process may have the directory.
+    _claim: Claim,
+}
+
+/// What is known of the free pages inside the file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Shrinking {
+    /// Too few to give back.
+    No,
+    /// Rows were deleted since they were counted.
+    Maybe,
+    /// Some were given back, and the file has yet to be cut.
+    Yes,
+}
+
+impl Store {
+    /// Opens the store of `dir` with the default [`Bounds`], makes both if there are none, and takes the directory for this process.
+    pub fn open(dir: &Path) -> Result<Store, StoreError> {
+        Self::open_with(dir, Bounds::default())
+    }
+
+    pub fn open_with(dir: &Path, bounds: Bounds) -> Result<Store, StoreError> {
+        let claim = directory::claim(dir)?;
+        let path = file::state_path(dir);
+        if directory::beside(&path, super::backup::RESTORING).exists() {
+            return Err(StoreError::RestoreInterrupted { path: dir.to_owned() });
+        }
+        if !path.try_exists().map_err(|cause| StoreError::io(&path, "look for the file", cause))? {
+            file::create(&path)?;
+        }
+        directory::make_private(&path)?;
+        let mut conn = file::open(&path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
+        let sql = |cause| StoreError::sql(&path, "open the database", cause);
+        // Before anything is set: a file that is not ours stays as it is.
+        file::check(&conn, &path)?;
+        file::configure(&conn, &path)?;
+        schema::migrate(&mut conn)
+            .map_err(|cause| StoreError::sql(&path, "bring the database up to date", cause))?;
+        let mut usage = Usage::default();
+        spool::measure(&conn, &mut usage)
+            .and_then(|()| dead_letters::measure(&conn, &mut usage))
+            .map_err(sql)?;
+        let inode = inode(&path)?;
+        let reader = Reader { conn, path: path.clone() };
+        // What was free before the last stop may still have to be given back.
+        Ok(Store {
+            reader,
+            dir: dir.to_owned(),
+            inode,
+            bounds,
+            usage,
+            shrinking: Shrinking::Maybe,
+            poisoned: false,
+            _claim: claim,
+        })
+    }
+
+    /// Closes the file; all of the log is then in the database. Dropping does the same and keeps silent about errors.
+    pub fn close(self) -> Result<(), StoreError> {
+        let Reader { conn, path } = self.reader;
+        conn.close().map_err(|(_, cause)| StoreError::sql(&path, "close the database", cause))
+    }
+
+    pub fn reader(&self) -> &Reader {
+        &self.reader
+    }
+
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// Forgets the position of a source; its spooled events and dead letters stay. False if it had none.
+    pub fn forget(&mut self, source: &str) -> Result<bool, StoreError> {
+        self.transact("forget a checkpoint", |conn, _| Ok(checkpoint::forget(conn, source)?))
+    }
+
+    /// Moves the position of a source to `resume_us` (microseconds since 1970 UTC): every event created from that minute on is new, with its old id.
+    pub fn set_resume(&mut self, source: &str, resume_us: i64) -> Result<ResumeSet, StoreError> {
+        let Some(checkpoint) = self.reader.load(source)? else {
+            let known = self.reader.sources()?;
+            let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
+            return Err(StoreError::UnknownSource { source_name: source.to_owned(), known });
+        };
+        let (write, set) = checkpoint::moved(checkpoint, resume_us);
+        self.transact("move a checkpoint", |conn, _| {
+            checkpoint::forget(conn, source)?;
+            Ok(checkpoint::save(conn, &write)?)
+        })?;
+        Ok(set)
+    }
+
+    /// Removes every dead letter that `filter` is for, whatever its limit; how many.
+    pub fn remove_dead_letters(&mut self, filter: &DeadLetterFilter) -> Result<u64, StoreError> {
+        let mut filter = DeadLetterFilter { limit: None, ..filter.clone() };
+        let mut removed = 0;
+        loop {
+            let rows: Vec<i64> = self.reader.dead_letters(&filter)?.iter().map(|letter| letter.row).collect();
+            let Some(&last) = rows.last() else { return Ok(removed) };
+            filter.after_row = last;
+            removed += rows.len() as u64;
+            self.apply(&[Write::DeadLetterRemove { rows }])?;
+        }
+    }
+
+    /// Runs `work` in one transaction, durable on return.
+    fn transact<T>(
+        &mut self,
+        doing: &'static str,
+        work: impl FnOnce(&Connection, &mut Usage) -> Result<T, Inner>,
+    ) -> Result<T, StoreError> {
+        let Reader { conn, path } = &mut self.reader;
+        if self.poisoned {
+            return Err(StoreError::Poisoned { path: path.clone() });
+        }
+        let usage = &mut self.usage;
+        let run = || {
+            let tx = conn.transaction_with_behavior(TransactionBehavior::Immediate)?;
+            let done = work(&tx, usage)?;
+            tx.commit()?;
+            Ok(done)
+        };
+        run().map_err(|error| {
+            self.poisoned = true;
+            match error {
+                Inner::Sql(cause) => StoreError::sql(path, doing, cause),
+                Inner::Store(error) => error,
+            }
+        })
+    }
+
+    /// An open file outlives its name: without a look nobody would see that the position goes nowhere.
+    fn assert_there(&self) -> Result<(), StoreError> {
+        let path = &self.reader.path;
+        match inode(path) {
+            Ok(found) if found == self.inode => Ok(()),
+            Ok(_) => Err(StoreError::Gone { path: path.clone() }),
+            Err(_) if !path.exists() => Err(StoreError::Gone { path: path.clone() }),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Bytes that are free on the disk for this process.
+    fn disk_free(&self) -> Result<u64, StoreError> {
+        let stat = rustix::fs::statvfs(&self.dir)
+            .map_err(|cause| StoreError::io(&self.dir, "ask for the free space of the disk", cause.into()))?;
+        Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
+    }
+
+    /// Gives free pages back to the disk, a step at a time, while more of the file is free than used: a spool in steady flow reuses its pages, one that was
+    /// emptied after an outage shrinks.
+    fn shrink(&mut self) -> Result<(), StoreError> {
+        if self.shrinking == Shrinking::No {
+            return Ok(());
+        }
+        let Reader { conn, path } = &self.reader;
+        let step = || {
+            let number = |pragma: &str| conn.query_row(pragma, [], |row| row.get::<_, i64>(0));
+            let (free, all) = (number("PRAGMA freelist_count")?, number("PRAGMA page_count")?);
+            let kept = (limits::STORE_FREE_BYTES_KEPT / u64::from(file::PAGE_BYTES)) as i64;
+            if free <= kept || free * 2 <= all {
+                if self.shrinking == Shrinking::Yes {
+                    // The file itself is cut when all of the log is moved into it.
+                    conn.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(()))?;
+                }
+                return Ok(Shrinking::No);
+            }
+            let pages = (free - kept).min(limits::STORE_SHRINK_PAGES.into());
+            // Each step of this statement frees one page.
+            let mut vacuum = conn.prepare(&format!("PRAGMA incremental_vacuum({pages})"))?;
+            let mut steps = vacuum.query([])?;
+            while steps.next()?.is_some() {}
+            Ok(Shrinking::Yes)
+        };
+        match step() {
+            Ok(now) => self.shrinking = now,
+            Err(cause) => {
+                self.poisoned = true;
+                return Err(StoreError::sql(path, "give free space back to the disk", cause));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Device and number of the file.
+fn inode(path: &Path) -> Result<(u64, u64), StoreError> {
+    let metadata =
+        std::fs::metadata(path).map_err(|cause| StoreError::io(path, "look at the file", cause))?;
+    Ok((metadata.dev(), metadata.ino()))
+}
+
+/// What can fail within a transaction.
+enum Inner {
+    Sql(rusqlite::Error),
+    Store(StoreError),
+}
+
+impl From<rusqlite::Error> for Inner {
+    fn from(cause: rusqlite::Error) -> Self {
+        Inner::Sql(cause)
+    }
+}
+
+impl From<StoreError> for Inner {
+    fn from(error: StoreError) -> Self {
+        Inner::Store(error)
+    }
+}
+
+impl Storage for Store {
+    fn apply(&mut self, writes: &[Write]) -> Result<Vec<Outcome>, StoreError> {
+        debug_assert_eq!(
+            relies_on_later(writes, self)?,
+            None,
+            "a checkpoint before the write that it relies on"
+        );
+        self.assert_there()?;
+        let grows = |write: &Write| matches!(write, Write::SpoolAppend(_) | Write::DeadLetter(_));
+        let free = if writes.iter().any(grows) { self.disk_free()? } else { u64::MAX };
+        let (bounds, path) = (self.bounds, self.reader.path.clone());
+        let outcomes = self.transact("write", |conn, usage| {
+            let mut refused = Refused::default();
+            let one = |write| {
+                let outcome = if refused.holds(write) {
+                    Outcome::Held
+                } else {
+                    apply_one(conn, &path, usage, &bounds, free, write)?
+                };
+                refused.note(write, &outcome);
+                Ok(outcome)
+            };
+            writes.iter().map(one).collect::<Result<Vec<_>, Inner>>()
+        })?;
+        let removes = |write: &Write| {
+            matches!(
+                write,
+                Write::SpoolRemove { .. } | Write::SpoolClear { .. } | Write::DeadLetterRemove { .. }
+            )
+        };
+        if self.shrinking == Shrinking::No && writes.iter().any(removes) {
+            self.shrinking = Shrinking::Maybe;
+        }
+        self.shrink()?;
+        Ok(outcomes)
+    }
+
+    fn load(&self, source: &str) -> Result<Option<Checkpoint>, StoreError> {
+        self.reader.load(source)
+    }
+
+    fn spools(&self) -> &BTreeMap<String, SpoolSize> {
+        &self.usage.spools
+    }
+
+    fn peek(&self, destination: &str, after_row: i64, bytes_max: u64) -> Result<Vec<SpoolRow>, StoreError> {
+        self.reader.peek(destination, after_row, bytes_max)
+    }
+
+    fn dead_letters(&self, filter: &DeadLetterFilter) -> Result<Vec<ListedDeadLetter>, StoreError> {
+        self.reader.dead_letters(filter)
+    }
+
+    fn dead_letter(&self, row: i64) -> Result<Option<DeadLetter>, StoreError> {
+        self.reader.dead_letter(row)
+    }
+
+    fn dead_letter_bytes(&self) -> u64 {
+        self.usage.dead_letter_bytes
+    }
+
+    fn imported(&self, source: &str) -> Result<Option<String>, StoreError> {
+        self.reader.imported(source)
+    }
+}
+
+fn apply_one(
+    conn: &Connection,
+    path: &Path,
+    usage: &mut Usage,
+    bounds: &Bounds,
+    free: u64,
+    write: &Write,
+) -> Result<Outcome, Inner> {
+    match write {
+        Write::Checkpoint(write) => checkpoint::save(conn, write)?,
+        Write::SpoolAppend(append) => return Ok(spool::append(conn, usage, bounds, free, append)?),
+        Write::SpoolRemove { rows } => spool::remove(conn, usage, rows)?,
+        Write::SpoolSettled { row, events } => spool::settle(conn, *row, events)?,
+        Write::SpoolClear { destination } => spool::clear(conn, usage, destination)?,
+        Write::DeadLetter(letter) => {
+            return Ok(dead_letters::insert(conn, path, usage, bounds, free, letter)?);
+        }
+        Write::DeadLetterAgain { row, reason, status, attempts, last_us } => {
+            dead_letters::again(conn, path, usage, *row, |facts| {
+                facts.reason.clone_from(reason);
+                (facts.status, facts.attempts, facts.last_us) = (*status, *attempts, *last_us);
+            })?;
+        }
+        Write::DeadLetterRemove { rows } => dead_letters::remove(conn, usage, rows)?,
+        Write::Imported { source, path, resume_us } => incumbent::remember(conn, source, path, *resume_us)?,
+    }
+    Ok(Outcome::Done)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    fn mode(path: &Path) -> u32 {
+        fs::metadata(path).unwrap().permissions().mode() & 0o777
+    }
+
+    #[test]
+    fn the_directory_and_its_files_are_private() {
+        let parent = tempfile::tempdir().unwrap();
+        let dir = parent.path().join("a/b");
+        let store = Store::open(&dir).unwrap();
+        assert_eq!(mode(&dir), 0o700);
+        for file in ["lock", "state.db", "state.db-wal", "state.db-shm"] {
+            assert_eq!(mode(&dir.join(file)), 0o600, "{file}");
+        }
+        drop(store);
+        fs::set_permissions(dir.join("state.db"), fs::Permissions::from_mode(0o644)).unwrap();
+        let _store = Store::open(&dir).unwrap();
+        assert_eq!(mode(&dir.join("state.db")), 0o600);
+    }
+
+    #[test]
+    fn one_process_owns_a_data_directory() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(dir.path()).unwrap();
+        let error = Store::open(dir.path()).unwrap_err().to_string();
+        assert!(error.contains(&format!("in use by process {};", std::process::id())), "{error}");
+        assert!(Reader::open(dir.path()).is_ok());
+        drop(store);
+        Store::open(dir.path()).unwrap();
+    }
+
+    fn check_error(prepare: impl FnOnce(&Path), expected: &str) {
+        let dir = tempfile::tempdir().unwrap();
+        prepare(dir.path());
+        let error = Store::open(dir.path()).expect_err(expected).to_string();
+        assert!(error.contains(expected), "{error}");
+        assert!(error.contains(&*dir.path().to_string_lossy()), "says where: {error}");
+    }
+
+    fn opened(dir: &Path) -> PathBuf {
+        Store::open(dir).unwrap().close().unwrap();
+        dir.join("state.db")
+    }
+
+    #[test]
+    fn what_is_not_a_whole_store_of_ours_is_refused_with_a_way_out() {
+        check_error(
+            |dir| fs::write(dir.join("state.db"), "").unwrap(),
+            "is damaged: it is empty; move the file away",
+        );
+        check_error(
+            |dir| fs::write(dir.join("state.db"), [b'x'; 9_000]).unwrap(),
+            "file is not a database; move the file away",
+        );
+        check_error(
+            |dir| {
+                let other = Connection::open(dir.join("state.db")).unwrap();
+                other.execute_batch("CREATE TABLE a (b)").unwrap();
+            },
+            "is no state file of event-router",
+        );
+        check_error(
+            |dir| {
+                let conn = Connection::open(opened(dir)).unwrap();
+                conn.pragma_update(None, "user_version", schema::VERSION + 1).unwrap();
+            },
+            &format!(
+                "has schema version {}, this release knows versions up to {}",
+                schema::VERSION + 1,
+                schema::VERSION
+            ),
+        );
+        check_error(
+            |dir| {
+                let path = opened(dir);
+                let bytes = fs::read(&path).unwrap();
+                fs::write(&path, &bytes[..bytes.len() - file::PAGE_BYTES as usize]).unwrap();
+            },
+            "is damaged",
+        );
+        check_error(|dir| fs::write(dir.join("state.db.restoring"), "").unwrap(), "a restore into");
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn a_directory_that_cannot_be_written_is_named() {
+        // Not even root makes files there.
+        let error = Store::open(Path::new("/sys/event-router")).unwrap_err();
+        assert!(matches!(error, StoreError::ReadOnly { .. }), "{error:?}");
+        let error = error.to_string();
+        assert!(
+            error.contains("`/sys/event-router` cannot be written (cannot make the directory: "),
+            "{error}"
+        );
+        let error = Reader::open(Path::new("/sys/event-router")).unwrap_err().to_string();
+        assert!(error.contains("holds no state yet"), "{error}");
+    }
+
+    #[test]
+    fn an_answered_write_is_synced_and_an_emptied_file_can_shrink() {
+        let dir = tempfile::tempdir().unwrap();
+        for _ in ["new", "opened again"] {
+            let store = Store::open(dir.path()).unwrap();
+            let number =
+                |pragma: &str| -> i64 { store.reader.conn.query_row(pragma, [], |row| row.get(0)).unwrap() };
+            let mode: String =
+                store.reader.conn.query_row("PRAGMA journal_mode", [], |row| row.get(0)).unwrap();
+            assert_eq!(
+                (&*mode, number("PRAGMA synchronous")),
+                ("wal", 2),
+                "FULL: the log is synced by every commit"
+            );
+            assert_eq!(
+                (number("PRAGMA auto_vacuum"), number("PRAGMA page_size")),
+                (2, file::PAGE_BYTES.into())
+            );
+        }
+    }
+
+    #[test]
+    fn an_interrupted_creation_starts_anew() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join("state.db.new"), "half a file").unwrap();
+        fs::write(dir.path().join("state.db.new-wal"), "half a log").unwrap();
+        Store::open(dir.path()).unwrap();
+        assert!(!dir.path().join("state.db.new").exists());
+    }
+
+    #[test]
+    fn a_full_disk_stops_the_store() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut store = Store::open(dir.path()).unwrap();
+        let write = |minutes: u32| {
+            Write::Checkpoint(crate::state::CheckpointWrite {
+                source: "vc".into(),
+                instance_uuid: uuid::Uuid::nil(),
+                resume_us: i64::from(minutes),
+                first_us: None,
+                high_key: None,
+                dirty: (0..minutes).map(|minute| (minute, (0..500).map(|key| key * 7).collect())).collect(),
+                prune_before_minute: 0,
+                unsettled: vec![],
+                destinations: None,
+            })
+        };
+        store.apply(&[write(1)]).unwrap();
+        // SQLite's own code for a full disk, without filling one.
+        let pages: i64 = store.reader.conn.query_row("PRAGMA page_count", [], |row| row.get(0)).unwrap();
+        store.reader.conn.pragma_update_and_check(None, "max_page_count", pages, |_| Ok(())).unwrap();
+        let error = store.apply(&[write(1_000)]).unwrap_err();
+        assert!(matches!(error, StoreError::DiskFull { .. }), "{error:?}");
+        let error = store.apply(&[write(1)]).unwrap_err();
+        assert!(matches!(error, StoreError::Poisoned { .. }), "{error:?}");
+        drop(store);
+        let store = Store::open(dir.path()).unwrap();
+        assert_eq!(
+            store.load("vc").unwrap().unwrap().resume_us,
+            1,
+            "the transaction that failed left nothing"
+        );
+    }
+}
