@@ -17,13 +17,12 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use event_router::app::settings;
 use event_router::cloudevents::{Envelope, EnvelopeOptions};
 use event_router::config::{
     self, CloudEvents as Settings, Config, ContentMode, HttpClient, Ordering, Proxy, State,
 };
 use event_router::event::{Batch, Category, Record, Selection, SourceInfo, Span};
-use event_router::pipeline::destination::Destinations;
-use event_router::pipeline::route::{Reach, Route};
 use event_router::pipeline::run::{Parts, Pipeline};
 use event_router::processor::cloudevents::CloudEvents;
 use event_router::processor::{BoxFuture, Failure, Outcome, Piece, Processor, Request, Shape};
@@ -207,16 +206,12 @@ async fn piped(address: SocketAddr, run: Run<'_>) -> f64 {
         config::Delivery { ordering: run.ordering, concurrency: run.lanes, ..config::Delivery::default() };
     let kind = config::ProcessorKind::Blackhole;
     let processors = vec![config::Processor { name: "a".into(), kind, delivery }];
-    let config = Arc::new(Config::new(State::Dir(dir.path().into()), sources, processors));
-    let mut destinations = Destinations::default();
-    let reach = vec![Reach::Whole(destinations.intern(0, "a", ""))];
+    let config = Config::new(State::Dir(dir.path().into()), sources, processors);
     let inner = processor(address, run.path, ContentMode::Structured);
     let counting = Arc::new(Counting { inner, delivered: AtomicU64::new(0) });
     let pipeline = Pipeline::start(Parts {
-        route: Route::new(&config, reach).expect("no patterns"),
-        config,
+        settings: settings::pipeline(&config),
         processors: vec![Arc::clone(&counting) as Arc<dyn Processor>],
-        destinations,
         store: Store::open(dir.path()).expect("a store"),
         parse_threads: 1,
         spools: true,

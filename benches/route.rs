@@ -13,12 +13,13 @@ use std::time::{Duration, Instant};
 
 use criterion::{BatchSize, BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use event_router::cloudevents::topic::Topic;
-use event_router::config::{self, Config};
 use event_router::event::{Batch, SourceInfo};
 use event_router::pattern::{Facts, Matcher, PatternId, PatternSet, Root};
 use event_router::pipeline::destination::Destinations;
-use event_router::pipeline::route::{Reach, Route};
-use event_router::processor::Interest;
+use event_router::pipeline::route::Route;
+use event_router::pipeline::settings::RouteSettings;
+use event_router::processor::Selector;
+use event_router::processor::openfaas::FunctionSelector;
 use event_router::processor::openfaas::topics::{Catalog, Function};
 use serde_json::{Value as Json, json};
 use tokio::sync::watch;
@@ -159,19 +160,16 @@ fn functions(criterion: &mut Criterion) {
         batch.records.iter().map(|record| batch.text(record.subject).to_string()).collect();
     subjects.sort();
     subjects.dedup();
-    let vcenter = config::Vcenter::new("https://vc/sdk", "u", config::Secret::inline("p"));
-    let sources = vec![config::Source { name: "vc".into(), kind: config::SourceKind::Vcenter(vcenter) }];
-    let (kind, delivery) = (config::ProcessorKind::Blackhole, config::Delivery::default());
-    let processors = vec![config::Processor { name: "fn".into(), kind, delivery }];
-    let config = Config::new(config::State::Ephemeral, sources, processors);
+    let routes = [RouteSettings { sources: vec![true], pattern: None, processors: vec![0] }];
     let mut group = criterion.benchmark_group("functions");
     group.throughput(Throughput::Elements(batch.records.len() as u64));
     for count in [10, 10_000] {
         let change = Catalog::default().step(Instant::now(), listed(count, 0, &subjects), Duration::ZERO);
         let (_sender, topics) = watch::channel(change.expect("the first map").map);
         let mut destinations = Destinations::default();
-        let reach = Reach::new(0, "fn", Interest::Functions(topics), &mut destinations);
-        let mut route = Route::new(&config, vec![reach]).expect("no patterns");
+        let selector: Box<dyn Selector> = Box::new(FunctionSelector::new(topics));
+        let mut route =
+            Route::new(&routes, [("fn", Some(selector))], &mut destinations).expect("no patterns");
         let routed = route.step(&batch, &[], &mut destinations);
         assert_eq!(routed.all.len(), 10, "as many functions want the page, however many there are");
         group.bench_function(BenchmarkId::from_parameter(count), |bencher| {

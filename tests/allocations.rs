@@ -11,6 +11,7 @@ use std::path::Path;
 
 use std::sync::Arc;
 
+use event_router::app::settings;
 use event_router::config::{
     Config, Delivery, Processor, ProcessorKind, Secret, Source, SourceKind, State, Vcenter,
 };
@@ -19,7 +20,7 @@ use event_router::pipeline::core::Core;
 use event_router::pipeline::destination::Destinations;
 use event_router::pipeline::enrich::Enrich;
 use event_router::pipeline::parse::{Content, Parsed};
-use event_router::pipeline::route::{Reach, Route};
+use event_router::pipeline::route::Route;
 use event_router::source::Found;
 use vsphere::Decoded;
 use vsphere::decode::decode;
@@ -96,8 +97,7 @@ fn core() -> (Core, Arc<event_router::event::SourceInfo>) {
         Processor { name: "p".into(), kind: ProcessorKind::Blackhole, delivery: Delivery::default() };
     let config = Config::new(State::Ephemeral, vec![source], vec![processor]);
     let mut destinations = Destinations::default();
-    let reach = vec![Reach::Whole(destinations.intern(0, "p", ""))];
-    let route = Route::new(&config, reach).unwrap();
+    let route = Route::new(&settings::routes(&config), [("p", None)], &mut destinations).unwrap();
     let mut core = Core::new(vec![("vc".into(), 0)], route, destinations);
     let found = Found {
         url: "https://vc/sdk".into(),

@@ -1,5 +1,7 @@
 //! The router whole: configuration in, running sources, pipeline and processors out. What `run` and `demo` start, and what ends on SIGTERM.
 
+pub mod settings;
+
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -12,13 +14,10 @@ use crate::admin::View;
 use crate::config::{self, Config, Protocol, State};
 use crate::event::Payload;
 use crate::limits::{FIRST_SYNC_MAX, SMALL_READS_PER_SECOND};
-use crate::pattern::PatternError;
-use crate::pipeline::destination::Destinations;
 use crate::pipeline::replay::DeadLetters;
-use crate::pipeline::route::{Reach, Route};
 use crate::pipeline::run::{Drained, Parts, Pipeline, StartError};
 use crate::processor::counted::{Counted, Invocations};
-use crate::processor::{BuildError, Interest, Processor, build};
+use crate::processor::{BoxFuture, BuildError, Processor, build};
 use crate::source::Observed;
 use crate::source::vcenter::{self, Status};
 use crate::state::{Bounds, Store, StoreError};
@@ -32,8 +31,6 @@ pub enum RouterError {
     Store(#[from] StoreError),
     #[error(transparent)]
     Start(#[from] StartError),
-    #[error("{}", shown(.0))]
-    Patterns(Vec<PatternError>),
     #[error("cannot make a directory for the state of this run: {0}")]
     Ephemeral(std::io::Error),
 }
@@ -70,9 +67,9 @@ impl Router {
     /// every processor knows what it wants, but not for ever: what it does not know it will say of each event.
     pub async fn start_without_sources(config: Arc<Config>) -> Result<Self, RouterError> {
         let processors = Processors::build(&config)?;
-        let interests = processors.all.iter().map(|processor| processor.interest()).collect();
+        let ready: Vec<_> = processors.all.iter().map(|processor| processor.ready()).collect();
         let router = Self::start_with(config, processors, false)?;
-        if tokio::time::timeout(FIRST_SYNC_MAX, known(interests)).await.is_err() {
+        if tokio::time::timeout(FIRST_SYNC_MAX, all(ready)).await.is_err() {
             tracing::warn!("not every processor could read its functions or rules");
         }
         Ok(router)
@@ -80,16 +77,6 @@ impl Router {
 
     fn start_with(config: Arc<Config>, processors: Processors, reads: bool) -> Result<Self, RouterError> {
         let Processors { all: processors, invocations } = processors;
-        let mut destinations = Destinations::default();
-        let reach = config
-            .processors
-            .iter()
-            .enumerate()
-            .map(|(at, processor)| {
-                Reach::new(at, &processor.name, processors[at].interest(), &mut destinations)
-            })
-            .collect();
-        let route = Route::new(&config, reach).map_err(RouterError::Patterns)?;
         let (dir, ephemeral) = match &config.state {
             State::Dir(dir) => (dir.clone(), None),
             State::Ephemeral => {
@@ -104,16 +91,15 @@ impl Router {
         let sources = config.sources.iter().map(|source| &source.name).filter(|_| reads);
         let known = store.reader().destinations(sources)?;
         for (settings, processor) in config.processors.iter().zip(&processors) {
-            processor.expect(functions(&settings.name, &known));
+            processor.restore(functions(&settings.name, &known));
             Arc::clone(processor).start();
         }
-        let mut interests: Vec<Vec<Interest>> =
-            (0..config.sources.len()).map(|source| interests(&config, source, &processors)).collect();
+        let ready_by_source: Vec<Vec<_>> = (0..config.sources.len())
+            .map(|source| reached(&config, source, &processors).map(|to| to.ready()).collect())
+            .collect();
         let pipeline = Pipeline::start(Parts {
-            config: Arc::clone(&config),
+            settings: settings::pipeline(&config),
             processors,
-            route,
-            destinations,
             store,
             parse_threads: parse_threads(),
             spools: reads,
@@ -121,13 +107,14 @@ impl Router {
         let (stop, stopped) = watch::channel(false);
         let mut sources = JoinSet::new();
         let mut statuses = Vec::new();
-        for (at, source) in config.sources.iter().enumerate().filter(|_| reads) {
+        let all_sources = config.sources.iter().zip(ready_by_source).enumerate();
+        for (at, (source, processors_ready)) in all_sources.filter(|_| reads) {
             let status = Arc::new(Status::default());
             statuses.push((source.name.clone(), Arc::clone(&status) as Arc<dyn Observed>));
             let config::SourceKind::Vcenter(mut settings) = source.kind.clone();
             settings.protocol = protocol(settings.protocol, &config.processors);
             settings.poll_interval = settings.poll_interval.max(poll_share(config.sources.len()));
-            let ready = ready(source.name.clone(), std::mem::take(&mut interests[at]));
+            let ready = ready(source.name.clone(), processors_ready);
             sources.spawn(vcenter::run(
                 source.name.clone(),
                 settings,
@@ -207,17 +194,21 @@ impl Processors {
     }
 }
 
-/// What the processors that `source` is routed to want.
-fn interests(config: &Config, source: usize, processors: &[Arc<dyn Processor>]) -> Vec<Interest> {
+/// The processors that `source` is routed to.
+fn reached<'a>(
+    config: &'a Config,
+    source: usize,
+    processors: &'a [Arc<dyn Processor>],
+) -> impl Iterator<Item = &'a Arc<dyn Processor>> {
     let name = &config.sources[source].name;
-    let is_reached = |processor: &config::Processor| {
+    let is_reached = move |processor: &config::Processor| {
         config
             .routes
             .iter()
             .any(|route| route.sources.contains(name) && route.processors.contains(&processor.name))
     };
-    let reached = config.processors.iter().zip(processors).filter(|(processor, _)| is_reached(processor));
-    reached.map(|(_, processor)| processor.interest()).collect()
+    let all = config.processors.iter().zip(processors);
+    all.filter(move |(processor, _)| is_reached(processor)).map(|(_, processor)| processor)
 }
 
 /// The functions of `processor` among `destinations`.
@@ -226,27 +217,20 @@ fn functions(processor: &str, destinations: &BTreeSet<String>) -> Vec<Arc<str>> 
     destinations.iter().filter_map(function).collect()
 }
 
-/// Waits until every processor knows what it wants: an event that is read before would pass by.
-async fn known(interests: Vec<Interest>) {
-    for mut interest in interests {
-        interest.known().await;
+/// Waits for all of `futures`, which may go on side by side already.
+async fn all(futures: Vec<BoxFuture<'static, ()>>) {
+    for future in futures {
+        future.await;
     }
 }
 
-/// When all that the events of `source` are offered by is known; says so while it waits.
-async fn ready(source: String, interests: Vec<Interest>) {
-    let known = known(interests);
+/// Ends when the processors of `source` know which events they want. Says so while it waits.
+async fn ready(source: String, processors: Vec<BoxFuture<'static, ()>>) {
+    let known = all(processors);
     tokio::pin!(known);
     while tokio::time::timeout(FIRST_SYNC_MAX, &mut known).await.is_err() {
         tracing::warn!(%source, "the functions or rules of one of its processors are still unknown (see above); this source is not read until they are known, so that no function misses an event. Make that processor's gateway or AWS reachable, or take it out of the routes");
     }
-}
-
-fn shown(errors: &[PatternError]) -> String {
-    errors.iter().map(|error| format!("route {}: {error}", error.pattern)).collect::<Vec<_>>().join(
-        "
-",
-    )
 }
 
 /// VI/JSON has no XML: where a processor wants that, nothing else will do.

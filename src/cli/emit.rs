@@ -14,11 +14,12 @@ use uuid::Uuid;
 use super::events::chosen;
 use super::table::table;
 use super::{ConfigArgs, End, LogArgs};
+use crate::app;
 use crate::config::{Config, Route as RouteSettings, SourceKind};
 use crate::event::{Batch, SourceInfo};
 use crate::pipeline::destination::Destinations;
 use crate::pipeline::parse::{Content, Parse};
-use crate::pipeline::route::{Reach, Route};
+use crate::pipeline::route::Route;
 use crate::processor::{self, Outcome, Piece, Processor, Request};
 use crate::source::{Page, Wire};
 use crate::telemetry::log;
@@ -150,18 +151,17 @@ async fn emit(
     for (settings, processor) in config.processors.iter().zip(&processors) {
         if is_routed(&settings.name) {
             Arc::clone(processor).start();
-            tokio::time::timeout(limit, async { processor.interest().known().await })
+            tokio::time::timeout(limit, async { processor.ready().await })
                 .await
                 .with_context(|| format!("processor {}: cannot read its functions or rules; `event-router check --connect` says why", settings.name))?;
         }
     }
     let mut destinations = Destinations::default();
-    let reach = config.processors.iter().zip(&processors).enumerate().map(|(at, (settings, processor))| {
-        Reach::new(at, &settings.name, processor.interest(), &mut destinations)
-    });
-    let reach = reach.collect();
+    let names = config.processors.iter().map(|settings| settings.name.as_str());
+    let selectors = processors.iter().map(|processor| processor.selector());
     // A configuration that was loaded has no pattern that cannot be compiled.
-    let mut route = Route::new(config, reach).map_err(|errors| anyhow::anyhow!("{errors:?}"))?;
+    let mut route = Route::new(&app::settings::routes(config), names.zip(selectors), &mut destinations)
+        .map_err(|errors| anyhow::anyhow!("{errors:?}"))?;
     let batch = Arc::new(decoded(config, sample, source)?);
     let routed = route.step(&batch, &[], &mut destinations);
     let tries = routed.all.into_iter().map(|(id, picks)| {

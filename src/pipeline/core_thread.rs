@@ -15,7 +15,7 @@ use super::destination::DestinationId;
 use super::driver::{Driver, Mail, Shared, Sink, now_us, poison_write};
 use super::parse::{Parsed, Poison};
 use super::replay::{Ended, Replay};
-use crate::config::{self, Config};
+use super::settings::{Settings, SourceSettings};
 use crate::processor::{Piece, Processor};
 use crate::source::{Begin, Start};
 use crate::state::{self, Checkpoint, CheckpointWrite, Incumbent, Storage, Write, read_incumbent};
@@ -62,7 +62,7 @@ pub(super) enum Control {
 /// The core with what it needs to carry out what it says.
 pub(super) struct CoreThread {
     pub core: Core,
-    pub config: Arc<Config>,
+    pub settings: Settings,
     pub processors: Vec<Arc<dyn Processor>>,
     pub shared: Shared,
     pub runtime: tokio::runtime::Handle,
@@ -82,7 +82,7 @@ impl CoreThread {
     pub fn run(mut self, parsed: &Receiver<Parsed>, control: &Receiver<Control>) {
         let busy = StageMetrics::new("core");
         let queue = metrics::gauge!(names::STAGE_QUEUE, "stage" => "core");
-        let ticks = tick(self.config.checkpoint_interval);
+        let ticks = tick(self.settings.checkpoint_interval);
         let mut parsed = parsed.clone();
         let mut ended = false;
         let mut outputs = Vec::new();
@@ -190,9 +190,8 @@ impl CoreThread {
     /// Asks the store where a source left off, or the old router where there is nothing.
     fn load(&mut self, begin: Begin) {
         let control = self.shared.control.clone();
-        let source = &self.config.sources[begin.source];
-        let config::SourceKind::Vcenter(vcenter) = &source.kind;
-        let (name, import) = (source.name.clone(), vcenter.import_checkpoint.clone());
+        let SourceSettings { name, import_checkpoint: import, .. } =
+            self.settings.sources[begin.source].clone();
         self.shared.store.with(move |store| {
             let stored = Box::new(store.load(&name)?);
             let incumbent = match import {
@@ -205,7 +204,7 @@ impl CoreThread {
     }
 
     fn begin(&mut self, begin: Begin, stored: Option<Checkpoint>, incumbent: Incumbent) {
-        let name = self.config.sources[begin.source].name.clone();
+        let name = self.settings.sources[begin.source].name.clone();
         let taken_over = taken_over(&name, incumbent);
         let stored = stored.or_else(|| {
             let (_, resume_us) = taken_over.as_ref()?;
@@ -293,7 +292,7 @@ impl CoreThread {
         for name in names {
             let (processor, function) = name.split_once('/').unwrap_or((&name, ""));
             // What has no processor any more was told of when the store was opened.
-            if let Some(at) = self.config.processors.iter().position(|p| p.name == processor) {
+            if let Some(at) = self.settings.processors.iter().position(|p| p.name == processor) {
                 let id = self.core.destinations.intern(at, processor, function);
                 self.mailbox(id);
             }
@@ -314,13 +313,13 @@ impl CoreThread {
     fn start_driver(&mut self, id: DestinationId) -> mpsc::UnboundedSender<Mail> {
         let destination = self.core.destinations.get(id).clone();
         let processor = Arc::clone(&self.processors[destination.processor]);
-        let config = Arc::clone(&self.config);
-        let settings = &config.processors[destination.processor].delivery;
+        let settings = self.settings.processors[destination.processor].delivery.clone();
+        let overflow = settings.overflow;
         let sink = settings.dead_letter.as_deref().and_then(|name| self.sink(name));
         let spooled = self.spooled.remove(&*destination.name).unwrap_or_default();
         // The seed differs by destination, so that they do not wait in step.
         let seed = u64::from(id.0) ^ now_us() as u64;
-        let engine = Delivery::new(settings.clone(), processor.shape(), &destination.function, spooled, seed);
+        let engine = Delivery::new(settings, processor.shape(), &destination.function, spooled, seed);
         let (mailbox, inbox) = mpsc::unbounded_channel();
         self.started += 1;
         self.count_destinations();
@@ -330,7 +329,7 @@ impl CoreThread {
             name: destination.name,
             engine,
             processor,
-            overflow: settings.overflow,
+            overflow,
             shared: self.shared.clone(),
             mailbox: mailbox.clone(),
             waiting: Default::default(),
@@ -359,7 +358,7 @@ impl CoreThread {
 
     /// The dead-letter processor of this name. The configuration has no circles of them.
     fn sink(&mut self, name: &str) -> Option<Sink> {
-        let at = self.config.processors.iter().position(|processor| processor.name == name)?;
+        let at = self.settings.processors.iter().position(|processor| processor.name == name)?;
         let id = self.core.destinations.intern(at, name, "");
         Some(Sink { mailbox: self.mailbox(id).clone() })
     }

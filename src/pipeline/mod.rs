@@ -13,6 +13,7 @@ pub mod replay;
 pub mod route;
 pub mod run;
 pub mod seen;
+pub mod settings;
 pub mod settle;
 #[cfg(test)]
 mod simulation;

@@ -27,10 +27,12 @@ use super::driver::Shared;
 use super::parse::{Content, Parse, Parsed};
 use super::replay::DeadLetters;
 use super::route::Route;
+use super::settings::{Settings, SourceSettings};
 use super::storage::StoreHandle;
-use crate::config::{self, Config};
+use crate::event::Payload;
 use crate::limits::PAGES_QUEUED_MAX;
 use crate::memory::Budget;
+use crate::pattern::PatternError;
 use crate::processor::InvocationLog;
 use crate::processor::Processor;
 use crate::source::{Begin, Intake, Page};
@@ -39,11 +41,9 @@ use crate::telemetry::metrics::{SourceMetrics, StageMetrics};
 
 /// What the pipeline is made of.
 pub struct Parts {
-    pub config: Arc<Config>,
+    pub settings: Settings,
     /// By processor index.
     pub processors: Vec<Arc<dyn Processor>>,
-    pub route: Route,
-    pub destinations: Destinations,
     pub store: Store,
     pub parse_threads: usize,
     /// Whether what former runs left in the spools is delivered.
@@ -71,6 +71,13 @@ pub enum StartError {
     Store(#[from] StoreError),
     #[error("cannot start a thread: {0}")]
     Thread(#[from] std::io::Error),
+    #[error("{}", patterns_in_words(.0))]
+    Patterns(Vec<PatternError>),
+}
+
+fn patterns_in_words(errors: &[PatternError]) -> String {
+    let lines: Vec<_> = errors.iter().map(|error| format!("route {}: {error}", error.pattern)).collect();
+    lines.join("\n")
 }
 
 /// How a pipeline came to its end.
@@ -83,27 +90,31 @@ pub struct Drained {
 impl Pipeline {
     /// Starts all threads and tasks. To be called within a tokio runtime.
     pub fn start(parts: Parts) -> Result<Self, StartError> {
-        let Parts { config, processors, route, destinations, store, parse_threads, spools } = parts;
-        let budget = Budget::new(config.memory_bytes);
+        let Parts { settings, processors, store, parse_threads, spools } = parts;
+        let mut destinations = Destinations::default();
+        let names = settings.processors.iter().map(|processor| processor.name.as_str());
+        let selectors = processors.iter().map(|processor| processor.selector());
+        let route = Route::new(&settings.routes, names.zip(selectors), &mut destinations)
+            .map_err(StartError::Patterns)?;
+        let budget = Budget::new(settings.memory_bytes);
         let spooled = if spools { store.reader().spools()? } else { Default::default() };
         let spooled = Spooled::by_destination(spooled.iter().map(|(name, size)| (name, size.rows)));
         let (store, storage) = StoreHandle::start(store)?;
         let (pages, page_inbox) = mpsc::channel::<Page>(PAGES_QUEUED_MAX);
-        let (begins, mut begin_inbox) = mpsc::channel::<Begin>(config.sources.len().max(1));
+        let (begins, mut begin_inbox) = mpsc::channel::<Begin>(settings.sources.len().max(1));
         let (parsed, parsed_inbox) = bounded::<Parsed>(PAGES_QUEUED_MAX);
         // Unbounded: each message stands for events that hold a share of the memory budget.
         let (control, control_inbox) = unbounded();
         let (settled_sender, settled) = watch::channel(false);
         let source_metrics: Arc<[SourceMetrics]> =
-            config.sources.iter().map(|s| SourceMetrics::new(&s.name)).collect();
+            settings.sources.iter().map(|source| SourceMetrics::new(&source.name)).collect();
 
         let mut threads = Vec::new();
         let page_inbox = Arc::new(Mutex::new(page_inbox));
         for n in 0..parse_threads.max(1) {
             let (inbox, parsed, metrics) =
                 (Arc::clone(&page_inbox), parsed.clone(), Arc::clone(&source_metrics));
-            let keep_sent =
-                config.processors.iter().any(|p| p.delivery.payload != crate::event::Payload::Pascal);
+            let keep_sent = settings.processors.iter().any(|p| p.delivery.payload != Payload::Pascal);
             let thread = std::thread::Builder::new().name(format!("parse-{n}"));
             threads.push(thread.spawn(move || parse(&inbox, &parsed, &metrics, keep_sent))?);
         }
@@ -119,7 +130,7 @@ impl Pipeline {
         });
 
         let count = Arc::new(AtomicUsize::new(0));
-        let source_names = Arc::new(config.sources.iter().map(|source| source.name.clone()).collect());
+        let source_names = Arc::new(settings.sources.iter().map(|source| source.name.clone()).collect());
         let dead_letters = DeadLetters::new(store.clone(), control.clone(), Arc::clone(&source_names));
         let shared = Shared {
             store: store.clone(),
@@ -128,22 +139,16 @@ impl Pipeline {
             epoch: Instant::now(),
             destinations: count,
             sources: Arc::clone(&source_names),
-            invocations: config
-                .log
-                .invocations
-                .then(|| Arc::new(InvocationLog::new(config.log.invocations_per_second))),
+            invocations: settings
+                .invocation_log
+                .enabled
+                .then(|| Arc::new(InvocationLog::new(settings.invocation_log.per_second))),
         };
-        let sources = config
-            .sources
-            .iter()
-            .map(|source| {
-                let config::SourceKind::Vcenter(vcenter) = &source.kind;
-                (source.name.clone(), vcenter.overlap.as_micros() as i64)
-            })
-            .collect();
+        let overlap = |source: &SourceSettings| (source.name.clone(), source.overlap.as_micros() as i64);
+        let sources = settings.sources.iter().map(overlap).collect();
         let mut thread = CoreThread {
             core: Core::new(sources, route, destinations),
-            config,
+            settings,
             processors,
             shared,
             runtime: tokio::runtime::Handle::current(),

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use rustc_hash::FxHashMap;
 
 use crate::limits::STATS_SUBJECTS_MAX;
-use crate::processor::{BoxFuture, Failure, Interest, Outcome, Processor, Request, Shape};
+use crate::processor::{BoxFuture, Failure, Outcome, Processor, Request, Selector, Shape};
 
 /// Where subjects are counted together that came after [`STATS_SUBJECTS_MAX`] others.
 pub const OTHERS: &str = "(others)";
@@ -92,12 +92,16 @@ impl Processor for Counted {
         Arc::clone(&self.processor).start();
     }
 
-    fn expect(&self, functions: Vec<Arc<str>>) {
-        self.processor.expect(functions);
+    fn restore(&self, functions: Vec<Arc<str>>) {
+        self.processor.restore(functions);
     }
 
-    fn interest(&self) -> Interest {
-        self.processor.interest()
+    fn ready(&self) -> BoxFuture<'static, ()> {
+        self.processor.ready()
+    }
+
+    fn selector(&self) -> Option<Box<dyn Selector>> {
+        self.processor.selector()
     }
 
     fn address(&self, function: &str) -> Option<String> {

@@ -14,6 +14,7 @@ pub mod eventbridge;
 mod invocation_log;
 pub mod kubernetes;
 pub mod openfaas;
+mod selector;
 
 use std::future::Future;
 use std::pin::Pin;
@@ -21,15 +22,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use tokio::sync::watch;
 
 pub use self::build::{BuildError, build, envelope_options};
 pub use self::invocation_log::InvocationLog;
+pub use self::selector::{Part, Picks, Selector};
 use crate::cloudevents::Envelope;
 use crate::event::{Batch, Selection};
 use crate::memory::Permit;
-use eventbridge::rules::RuleSet;
-use openfaas::topics::TopicMap;
 
 /// A future without a name, one allocation a request.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
@@ -100,28 +99,6 @@ pub struct Failure {
     pub said: String,
 }
 
-/// Which of the events that routes give it a processor takes.
-pub enum Interest {
-    /// All of them; the processor is one destination.
-    Everything,
-    /// Each function what its topics name; a function is a destination.
-    Functions(watch::Receiver<Arc<TopicMap>>),
-    /// What matches a rule of one of its event buses; a bus is a destination.
-    Rules(watch::Receiver<Arc<RuleSet>>),
-}
-
-impl Interest {
-    /// Waits until it is known, so that no event passes by before: a processor must have been [started](Processor::start).
-    pub async fn known(&mut self) {
-        match self {
-            Interest::Everything => {}
-            // The sender lives as long as the processor; without one nothing is delivered anyway.
-            Interest::Functions(topics) => drop(topics.wait_for(|map| map.is_whole()).await),
-            Interest::Rules(rules) => drop(rules.wait_for(|rules| rules.generation > 0).await),
-        }
-    }
-}
-
 /// Sends requests to one target.
 pub trait Processor: Send + Sync + 'static {
     fn shape(&self) -> Shape;
@@ -133,13 +110,21 @@ pub trait Processor: Send + Sync + 'static {
     /// dropped. Called once.
     fn start(self: Arc<Self>) {}
 
-    /// To be called before [`start`](Processor::start): the functions that a former run knew. What it wants is [known](Interest::known) when each of them was
-    /// listed, or had its time to be.
-    fn expect(&self, _functions: Vec<Arc<str>>) {}
+    /// Names the functions that a former run knew. To be called before [`start`](Processor::start).
+    /// The processor is [ready](Processor::ready) when each of them was listed, or had its time to
+    /// be.
+    fn restore(&self, _functions: Vec<Arc<str>>) {}
 
-    /// Which events it takes.
-    fn interest(&self) -> Interest {
-        Interest::Everything
+    /// Ends when the processor knows which events its destinations want. An event that is routed
+    /// before would pass by. The processor must have been [started](Processor::start).
+    fn ready(&self) -> BoxFuture<'static, ()> {
+        Box::pin(std::future::ready(()))
+    }
+
+    /// Which of its own destinations an event goes to; `None` of a processor that is one destination
+    /// and takes every event.
+    fn selector(&self) -> Option<Box<dyn Selector>> {
+        None
     }
 
     /// Where the events of a destination go (`function` as in [`Request`]), without credentials and query; `None` where that is nowhere that has an address.

@@ -45,6 +45,7 @@ mod processors_openfaas;
 mod processors_transport;
 mod secrets;
 mod source;
+mod tidy;
 mod upgrade_checkpoint;
 mod upgrade_samples;
 mod vcsim;

@@ -4,9 +4,8 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use crate::common::pages::{self, Made, begin};
+use event_router::app::settings;
 use event_router::config::{self, Admin, Config, Format, Log, State};
-use event_router::pipeline::destination::Destinations;
-use event_router::pipeline::route::{Reach, Route};
 use event_router::pipeline::run::{Drained, Parts, Pipeline};
 use event_router::processor::{BoxFuture, Failure, Fault, Outcome, Processor, Request, Shape};
 use event_router::source::{Intake, Start};
@@ -142,18 +141,9 @@ fn start_changed(
     let names: Vec<&str> = targets.iter().map(|(name, _)| *name).collect();
     let mut config = config(&names, dir);
     change(&mut config);
-    let config = Arc::new(config);
-    let mut destinations = Destinations::default();
-    let reach = names
-        .iter()
-        .enumerate()
-        .map(|(at, name)| Reach::Whole(destinations.intern(at, name_of(name), "")))
-        .collect();
     Pipeline::start(Parts {
-        route: Route::new(&config, reach).unwrap(),
-        config,
+        settings: settings::pipeline(&config),
         processors: targets.iter().map(|(_, target)| Arc::clone(target) as Arc<dyn Processor>).collect(),
-        destinations,
         store,
         parse_threads: 2,
         spools: true,

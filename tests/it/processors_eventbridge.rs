@@ -11,10 +11,11 @@ use crate::common::{free_address, wait_until};
 use crate::processors_support::*;
 use cloudevents::{AttributesReader, Event};
 use event_router::cloudevents::{Envelope, EnvelopeOptions};
-use event_router::config::{AssumeRole, AwsAuth, Config, EventBridge as Settings, EventBus, Secret, State};
+use event_router::config::{AssumeRole, AwsAuth, EventBridge as Settings, EventBus, Secret};
 use event_router::event::{Payload, Selection};
 use event_router::pipeline::destination::Destinations;
-use event_router::pipeline::route::{Buses, Reach, Route, Routed};
+use event_router::pipeline::route::Route;
+use event_router::pipeline::settings::RouteSettings;
 use event_router::processor::eventbridge::EventBridge;
 use event_router::processor::eventbridge::pack::entry_bytes;
 use event_router::processor::{Fault, Outcome, Processor};
@@ -332,9 +333,7 @@ async fn a_bus_keeps_what_waits_for_it_when_others_come_and_go() {
         let target = Target::start(vec![results(&[None])]).await;
         let processor = processor(&target.url(""), |s| s.buses = buses(configured));
         let mut destinations = Destinations::default();
-        let reach = Reach::new(0, "eb", processor.interest(), &mut destinations);
-        let config = Config::new(State::Ephemeral, Vec::new(), Vec::new());
-        let route = Route::new(&config, vec![reach]).unwrap();
+        let route = Route::new(&[], [("eb", processor.selector())], &mut destinations).unwrap();
         let id = route.destination(known, &mut destinations);
         assert_eq!(id.map(|id| &*destinations.get(id).name), expected, "{known} of {configured:?}");
     };
@@ -430,10 +429,11 @@ async fn only_configured_rules_count_and_one_that_is_missing_is_said() {
 /// Which events a processor's rules send where: by destination, the indices.
 fn routed(processor: &EventBridge, subjects: &[&str]) -> Vec<(String, Vec<usize>)> {
     let mut destinations = Destinations::default();
-    let mut buses = Buses::new(0, "aws", processor.rules(), &mut destinations);
-    let (batch, mut routed) = (batch(subjects), Routed::default());
-    buses.step(&batch, &Selection::first(subjects.len()), &mut routed);
-    routed
+    let everything = RouteSettings { sources: vec![true], pattern: None, processors: vec![0] };
+    let selectors = [("aws", processor.selector())];
+    let mut route = Route::new(&[everything], selectors, &mut destinations).unwrap();
+    route
+        .step(&batch(subjects), &[], &mut destinations)
         .all
         .iter()
         .map(|(id, picks)| (destinations.get(*id).name.to_string(), picks.iter().collect()))
@@ -580,8 +580,7 @@ async fn moto_rules_decide_what_leaves_and_what_arrives() {
         s.buses = vec![bus("default", &[]), bus("veba", &["login"])];
     });
     Arc::clone(&processor).start();
-    let mut interest = processor.interest();
-    tokio::time::timeout(Duration::from_secs(60), interest.known()).await.expect("the first sync ends");
+    tokio::time::timeout(Duration::from_secs(60), processor.ready()).await.expect("the first sync ends");
     let line = processor.check().await.unwrap();
     assert!(line.contains("2 configured buses, with 2 rules"), "{line}");
 

@@ -8,14 +8,14 @@ use crate::processors_support::*;
 use axum::body::Bytes;
 use axum::http::{HeaderMap, Method, StatusCode, Uri};
 use cloudevents::{AttributesReader, Event};
-use event_router::config::{self, Auth, Config, OpenFaas as Settings, Secret};
+use event_router::config::{Auth, OpenFaas as Settings, Secret};
 use event_router::event::{Category, Selection};
 use event_router::limits::FIRST_SYNC_RETRY;
 use event_router::pipeline::destination::Destinations;
-use event_router::pipeline::route::{Reach, Route};
+use event_router::pipeline::route::Route;
 use event_router::processor::openfaas::OpenFaas;
 use event_router::processor::openfaas::topics::TopicLookup;
-use event_router::processor::{Failure, Fault, Interest, Outcome, Processor};
+use event_router::processor::{Failure, Fault, Outcome, Processor};
 use serde_json::{Value, json};
 
 /// What a gateway was asked.
@@ -287,9 +287,9 @@ async fn the_first_sync_is_awaited_however_long_the_gateway_takes_to_come() {
     let address = free_address();
     let processor =
         processor(&format!("http://{address}"), |s| s.refresh_interval = Duration::from_millis(20));
-    let mut interest = processor.interest();
+    let mut ready = processor.ready();
     Arc::clone(&processor).start();
-    let early = tokio::time::timeout(Duration::from_millis(100), interest.known()).await;
+    let early = tokio::time::timeout(Duration::from_millis(100), &mut ready).await;
     assert!(early.is_err(), "nothing is known of a gateway that is not there");
     let listener = tokio::net::TcpListener::bind(address).await.unwrap();
     let functions = json!([{"name": "f", "annotations": {"topic": "*"}}]).to_string();
@@ -298,9 +298,8 @@ async fn the_first_sync_is_awaited_however_long_the_gateway_takes_to_come() {
         _ => (StatusCode::NOT_FOUND, String::new()),
     });
     tokio::spawn(async move { axum::serve(listener, app).await.unwrap() });
-    tokio::time::timeout(Duration::from_secs(20), interest.known()).await.unwrap();
-    let Interest::Functions(mut topics) = interest else { panic!() };
-    assert_eq!(topics.borrow_and_update().functions().count(), 1);
+    tokio::time::timeout(Duration::from_secs(20), ready).await.unwrap();
+    assert_eq!(processor.topics().borrow().functions().count(), 1);
 }
 
 #[tokio::test]
@@ -312,32 +311,30 @@ async fn a_function_of_the_last_run_is_awaited_when_the_gateway_does_not_list_it
         }
     };
     let awaiting = processor(&gateway.url, settings(3_600_000));
-    awaiting.expect(vec!["f".into()]);
+    awaiting.restore(vec!["f".into()]);
     Arc::clone(&awaiting).start();
     let mut topics = awaiting.topics();
     topics.wait_for(|map| map.generation() > 0).await.unwrap();
-    let mut interest = awaiting.interest();
-    let early = tokio::time::timeout(Duration::from_millis(100), interest.known()).await;
+    let mut ready = awaiting.ready();
+    let early = tokio::time::timeout(Duration::from_millis(100), &mut ready).await;
     assert!(early.is_err(), "an event that is read now would pass by `f`");
     gateway.change(|state| state.functions = vec![("", "f", json!({"topic": "*"}))]);
-    tokio::time::timeout(Duration::from_secs(20), interest.known()).await.unwrap();
+    tokio::time::timeout(Duration::from_secs(20), ready).await.unwrap();
 
     let patient = processor(&gateway.url, settings(50));
-    patient.expect(vec!["removed".into()]);
-    let mut interest = patient.interest();
+    patient.restore(vec!["removed".into()]);
+    let ready = patient.ready();
     Arc::clone(&patient).start();
-    tokio::time::timeout(Duration::from_secs(20), interest.known()).await.unwrap();
+    tokio::time::timeout(Duration::from_secs(20), ready).await.unwrap();
 }
 
 #[tokio::test]
 async fn a_checkpoint_names_every_function_that_there_is_and_none_that_is_gone() {
     let gateway = one_function().await;
     let processor = processor(&gateway.url, |_| {});
-    processor.expect(vec!["before".into()]);
+    processor.restore(vec!["before".into()]);
     let mut destinations = Destinations::default();
-    let reach = Reach::new(0, "fn", processor.interest(), &mut destinations);
-    let config = Config::new(config::State::Ephemeral, Vec::new(), Vec::new());
-    let route = Route::new(&config, vec![reach]).unwrap();
+    let route = Route::new(&[], [("fn", processor.selector())], &mut destinations).unwrap();
     assert_eq!(route.known(&destinations), ["fn/before"], "it is awaited at the next start, too");
     processor.refresh().await.unwrap();
     assert_eq!(route.known(&destinations), ["fn/f"]);
@@ -415,7 +412,7 @@ async fn fault_404_of_a_function_in_its_grace_time_is_the_targets() {
         processor(&gateway.url, change)
     };
     let (redeployed, restarted, given_up) = (with(3_600_000), with(3_600_000), with(1));
-    restarted.expect(vec!["f".into()]);
+    restarted.restore(vec!["f".into()]);
     redeployed.refresh().await.unwrap();
     given_up.refresh().await.unwrap();
     gateway.change(|state| {

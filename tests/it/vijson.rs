@@ -10,13 +10,12 @@ use crate::common::router::Router;
 use crate::common::vcsim::{PASSWORD, USER, Vcsim};
 use crate::common::{free_address, wait_until};
 use bytes::Bytes;
+use event_router::app::settings;
 use event_router::config::{
     BatchLimits, CloudEvents, Config, ContentMode, Delivery, Processor, ProcessorKind, Protocol, Secret,
     Source, SourceKind, State, Vcenter,
 };
 use event_router::event::Payload;
-use event_router::pipeline::destination::Destinations;
-use event_router::pipeline::route::{Reach, Route};
 use event_router::pipeline::run::{Parts, Pipeline};
 use event_router::processor::build;
 use event_router::source::vcenter::client::{CallError, Client};
@@ -378,19 +377,10 @@ async fn delivered(wire: Wire, page: Vec<u8>, count: usize) -> Vec<Vec<Value>> {
         .collect();
     let vcenter = Vcenter::new("https://vc/sdk", "u", Secret::inline("p"));
     let source = Source { name: "vc".into(), kind: SourceKind::Vcenter(vcenter) };
-    let config = Arc::new(Config::new(State::Dir(dir.path().into()), vec![source], processors));
-    let mut destinations = Destinations::default();
-    let reach = config
-        .processors
-        .iter()
-        .enumerate()
-        .map(|(at, processor)| Reach::Whole(destinations.intern(at, &processor.name, "")))
-        .collect();
+    let config = Config::new(State::Dir(dir.path().into()), vec![source], processors);
     let pipeline = Pipeline::start(Parts {
-        route: Route::new(&config, reach).unwrap(),
+        settings: settings::pipeline(&config),
         processors: config.processors.iter().map(|processor| build(processor).unwrap()).collect(),
-        config,
-        destinations,
         store: Store::open(dir.path()).unwrap(),
         parse_threads: 1,
         spools: true,

@@ -2,7 +2,6 @@
 //!
 //! Within a source's batch a destination gets each event at most once, however many routes name it.
 
-mod buses;
 mod patterns;
 mod reach;
 
@@ -10,13 +9,13 @@ use std::sync::Arc;
 
 use rustc_hash::FxHashMap;
 
-pub use self::buses::Buses;
 use self::patterns::Patterns;
-pub use self::reach::Reach;
+use self::reach::Reach;
 use super::destination::{DestinationId, Destinations};
-use crate::config;
+use super::settings::RouteSettings;
 use crate::event::{Batch, Selection};
 use crate::pattern::PatternError;
+use crate::processor::Selector;
 
 /// Where the events of one batch go.
 #[derive(Debug, Default)]
@@ -58,20 +57,27 @@ pub struct Route {
 }
 
 impl Route {
-    /// `reach` by processor index. Errors: every pattern that cannot be compiled; a configuration that was loaded from a file has none.
-    pub fn new(config: &config::Config, reach: Vec<Reach>) -> Result<Self, Vec<PatternError>> {
-        let index = |name: &String| config.processors.iter().position(|processor| processor.name == *name);
-        let rules = config
-            .routes
+    /// `processors`: name and selector, by index.
+    ///
+    /// # Errors
+    /// Every pattern that cannot be compiled; a configuration that was loaded from a file has none.
+    pub fn new<'a>(
+        routes: &[RouteSettings],
+        processors: impl IntoIterator<Item = (&'a str, Option<Box<dyn Selector>>)>,
+        destinations: &mut Destinations,
+    ) -> Result<Self, Vec<PatternError>> {
+        let patterns = Patterns::of(routes)?;
+        let rules = routes
             .iter()
             .map(|route| Rule {
-                sources: config.sources.iter().map(|source| route.sources.contains(&source.name)).collect(),
+                sources: route.sources.clone(),
                 has_pattern: route.pattern.is_some(),
-                processors: route.processors.iter().filter_map(index).collect(),
+                processors: route.processors.clone(),
             })
             .collect();
-        let patterns = Patterns::of(&config.routes)?;
-        Ok(Route { rules, reach, patterns })
+        let processors = processors.into_iter().enumerate();
+        let reach = processors.map(|(at, (name, selector))| Reach::new(at, name, selector, destinations));
+        Ok(Route { rules, reach: reach.collect(), patterns })
     }
 
     /// Destinations that events may go to, with or without an event so far. Of a processor's functions two at most: enough to tell whether one is alone.
@@ -86,13 +92,15 @@ impl Route {
         known.or_else(|| self.reach.iter().find_map(|reach| reach.named(name, destinations)))
     }
 
-    /// The names of what events may go to now or soon: all of `destinations`, but of functions those that there are. One that is gone is not waited for at the
-    /// next start.
+    /// The names of the destinations that events may go to now or soon. Of functions these are the
+    /// listed ones: one that is gone is not waited for at the next start.
     pub fn known(&self, destinations: &Destinations) -> Vec<String> {
-        let is_function = |processor| self.reach.iter().any(|reach| reach.has_functions(processor));
-        let others = destinations.iter().filter(|(_, destination)| !is_function(destination.processor));
+        let listed: Vec<_> =
+            self.reach.iter().filter_map(|reach| Some((reach.processor(), reach.listed()?))).collect();
+        let is_listed = |processor| listed.iter().any(|(lists, _)| *lists == processor);
+        let others = destinations.iter().filter(|(_, destination)| !is_listed(destination.processor));
         let mut known: Vec<String> = others.map(|(_, destination)| destination.name.to_string()).collect();
-        known.extend(self.reach.iter().flat_map(Reach::functions));
+        known.extend(listed.into_iter().flat_map(|(_, names)| names));
         known
     }
 

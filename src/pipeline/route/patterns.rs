@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use crate::cloudevents::type_of;
-use crate::config;
 use crate::event::{Batch, Selection};
 use crate::pattern::{Facts, Matcher, Needs, PatternError, PatternId, PatternSet, Root};
+use crate::pipeline::settings::RouteSettings;
 
 /// What an event is to patterns, but for the attributes that a pattern set says it does not need.
 pub(super) fn facts<'a>(
@@ -38,7 +38,7 @@ pub(super) struct Patterns {
 
 impl Patterns {
     /// `None` where no route has a pattern.
-    pub fn of(routes: &[config::Route]) -> Result<Option<Self>, Vec<PatternError>> {
+    pub fn of(routes: &[RouteSettings]) -> Result<Option<Self>, Vec<PatternError>> {
         let patterns: Vec<(PatternId, serde_json::Value)> =
             routes.iter().zip(0..).filter_map(|(route, id)| Some((id, route.pattern.clone()?))).collect();
         let set = PatternSet::compile(Root::CloudEvent, &patterns)?;

@@ -2,40 +2,46 @@
 
 use std::sync::Arc;
 
-use rustc_hash::FxHashMap;
-use tokio::sync::watch;
-
 use super::Routed;
-use super::buses::Buses;
 use crate::event::{Batch, Selection};
 use crate::pipeline::destination::{DestinationId, Destinations};
-use crate::processor::Interest;
-use crate::processor::openfaas::topics::{FunctionId, TopicLookup, TopicMap};
+use crate::processor::{Part, Picks, Selector};
 
-/// How a processor picks among the events that a route gives it.
-pub enum Reach {
-    /// All of them, to the one destination that the processor is.
-    Whole(DestinationId),
-    /// Each function what its topics name; a function is a destination.
-    Functions(Functions),
-    /// What matches a rule of one of its event buses; a bus is a destination.
-    Buses(Buses),
+/// The destinations of one processor.
+pub struct Reach {
+    processor: usize,
+    name: String,
+    targets: Targets,
 }
+
+enum Targets {
+    /// The processor is one destination and takes everything.
+    Whole(DestinationId),
+    /// Its selector picks among its parts, each of which is a destination.
+    Parts { selector: Box<dyn Selector>, known: Known },
+}
+
+/// The destinations of parts, by part.
+#[derive(Default)]
+struct Known(Vec<Option<DestinationId>>);
 
 impl Reach {
     /// Of the processor with this index and name.
-    pub fn new(processor: usize, name: &str, interest: Interest, destinations: &mut Destinations) -> Self {
-        match interest {
-            Interest::Everything => Reach::Whole(destinations.intern(processor, name, "")),
-            Interest::Functions(topics) => Reach::Functions(Functions {
-                processor,
-                name: name.into(),
-                topics,
-                lookup: TopicLookup::default(),
-                destinations: FxHashMap::default(),
-            }),
-            Interest::Rules(rules) => Reach::Buses(Buses::new(processor, name, rules, destinations)),
-        }
+    pub fn new(
+        processor: usize,
+        name: &str,
+        selector: Option<Box<dyn Selector>>,
+        destinations: &mut Destinations,
+    ) -> Self {
+        let targets = match selector {
+            None => Targets::Whole(destinations.intern(processor, name, "")),
+            Some(selector) => {
+                let configured = selector.configured();
+                let ids = configured.iter().map(|part| Some(destinations.intern(processor, name, part)));
+                Targets::Parts { known: Known(ids.collect()), selector }
+            }
+        };
+        Reach { processor, name: name.into(), targets }
     }
 
     pub(super) fn step(
@@ -45,77 +51,63 @@ impl Reach {
         destinations: &mut Destinations,
         routed: &mut Routed,
     ) {
-        match self {
-            Reach::Whole(destination) => routed.add(*destination, offered),
-            Reach::Functions(functions) => functions.step(batch, offered, destinations, routed),
-            Reach::Buses(buses) => buses.step(batch, offered, routed),
+        let Reach { processor, name, targets } = self;
+        match targets {
+            Targets::Whole(destination) => routed.add(*destination, offered),
+            Targets::Parts { selector, known } => {
+                let mut picks = Into { processor: *processor, name, known, destinations, routed };
+                selector.select(batch, offered, &mut picks);
+            }
         }
     }
 
     /// Destinations that it is; see [`Route::reached`](super::Route::reached).
     pub(super) fn count(&self) -> usize {
-        match self {
-            Reach::Whole(_) => 1,
-            Reach::Functions(functions) => functions.topics.borrow().functions().take(2).count().max(1),
-            Reach::Buses(buses) => buses.count(),
+        match &self.targets {
+            Targets::Whole(_) => 1,
+            Targets::Parts { selector, .. } => selector.count(),
         }
     }
 
-    /// The destination of this processor that a former run knew under `name`, whether or not its target has it now.
+    /// The destination of this processor that a former run knew under `name`, whether or not its
+    /// target has it now.
     pub(super) fn named(&self, name: &str, destinations: &mut Destinations) -> Option<DestinationId> {
-        let (processor, processor_name) = match self {
-            Reach::Whole(_) => return None,
-            // A bus that is configured is known by its name.
-            Reach::Buses(buses) => return (buses.name() == name).then(|| buses.unnamed(destinations)),
-            Reach::Functions(functions) => (functions.processor, &functions.name),
-        };
-        let function = name.strip_prefix(processor_name.as_str())?;
-        let function = if function.is_empty() { "" } else { function.strip_prefix('/')? };
-        Some(destinations.intern(processor, processor_name, function))
+        let Targets::Parts { selector, .. } = &self.targets else { return None };
+        let part = name.strip_prefix(self.name.as_str())?;
+        let part = if part.is_empty() { "" } else { part.strip_prefix('/')? };
+        Some(destinations.intern(self.processor, &self.name, &selector.restored(part)?))
     }
 
-    /// The names of the functions that events may go to now or soon, as destinations; nothing of a processor without functions.
-    pub(super) fn functions(&self) -> Vec<String> {
-        let Reach::Functions(Functions { name: processor, topics, .. }) = self else { return Vec::new() };
-        let map = topics.borrow();
-        let listed = map.functions().map(|(_, function)| &function.name);
-        listed.chain(map.missing()).map(|function| format!("{processor}/{function}")).collect()
+    /// The names of the listed parts that events may go to now or soon, as destinations; `None` of a
+    /// processor whose parts are configured.
+    pub(super) fn listed(&self) -> Option<Vec<String>> {
+        let Targets::Parts { selector, .. } = &self.targets else { return None };
+        let parts = selector.listed()?;
+        Some(parts.iter().map(|part| format!("{}/{part}", self.name)).collect())
     }
 
-    /// Whether its destinations are functions, of this processor among others.
-    pub(super) fn has_functions(&self, of: usize) -> bool {
-        matches!(self, Reach::Functions(Functions { processor, .. }) if *processor == of)
+    pub(super) fn processor(&self) -> usize {
+        self.processor
     }
 }
 
-/// The functions of one processor.
-pub struct Functions {
+/// Puts what a selector picks into `routed`.
+struct Into<'a> {
     processor: usize,
-    name: String,
-    topics: watch::Receiver<Arc<TopicMap>>,
-    lookup: TopicLookup,
-    destinations: FxHashMap<FunctionId, DestinationId>,
+    name: &'a str,
+    known: &'a mut Known,
+    destinations: &'a mut Destinations,
+    routed: &'a mut Routed,
 }
 
-impl Functions {
-    fn step(
-        &mut self,
-        batch: &Batch,
-        offered: &Selection,
-        destinations: &mut Destinations,
-        routed: &mut Routed,
-    ) {
-        let map = Arc::clone(&self.topics.borrow_and_update());
-        self.lookup.update(&map);
-        for i in offered.iter() {
-            let record = &batch.records[i];
-            for function in self.lookup.functions(record.category, batch.text(record.subject)).iter() {
-                let destination = *self.destinations.entry(*function).or_insert_with(|| {
-                    let name = map.function(*function).map_or("", |function| &function.name);
-                    destinations.intern(self.processor, &self.name, name)
-                });
-                routed.add(destination, &Selection::one(i));
-            }
+impl Picks for Into<'_> {
+    fn add(&mut self, part: Part, name: &dyn Fn() -> Arc<str>, events: &Selection) {
+        let at = part as usize;
+        if self.known.0.len() <= at {
+            self.known.0.resize(at + 1, None);
         }
+        let destination = *self.known.0[at]
+            .get_or_insert_with(|| self.destinations.intern(self.processor, self.name, &name()));
+        self.routed.add(destination, events);
     }
 }

@@ -11,7 +11,7 @@ use uuid::Uuid;
 
 use super::outside::Outside;
 use super::reader::Reader;
-use super::{BASE_US, LANES, OVERFLOW, OVERLAP_US, ROUTED, engine, name, routes, sink_of};
+use super::{BASE_US, LANES, OVERFLOW, OVERLAP_US, ROUTED, engine, everything, name, sink_of};
 use crate::event::Selection;
 use crate::pipeline::core::{Core, Output};
 use crate::pipeline::deliver::{
@@ -20,7 +20,7 @@ use crate::pipeline::deliver::{
 use crate::pipeline::destination::{DestinationId, Destinations};
 use crate::pipeline::driver;
 use crate::pipeline::parse::{Parse, Parsed, Poison};
-use crate::pipeline::route::{Reach, Route};
+use crate::pipeline::route::Route;
 use crate::processor::{Piece, Request};
 use crate::source::{Found, Page};
 use crate::state::{DeadLetterFilter, ListedDeadLetter, MemoryStore, Payload, Storage, Write, codec};
@@ -87,9 +87,12 @@ pub(super) enum Reply {
 impl Inside {
     pub(super) fn start(outside: &mut Outside) -> Inside {
         let mut destinations = Destinations::default();
-        let all: Vec<_> = (0..LANES).map(|n| destinations.intern(n, &name(n), "")).collect();
-        let reach = all[..ROUTED].iter().map(|destination| Reach::Whole(*destination)).collect();
-        let route = Route::new(&routes(), reach).expect("no patterns");
+        for n in 0..LANES {
+            destinations.intern(n, &name(n), "");
+        }
+        let names: Vec<String> = (0..ROUTED).map(name).collect();
+        let processors = names.iter().map(|name| (name.as_str(), None));
+        let route = Route::new(&[everything()], processors, &mut destinations).expect("no patterns");
         let mut core = Core::new(vec![("vc".into(), OVERLAP_US)], route, destinations);
         let mut store = MemoryStore::open(&outside.disk);
         let found = Found {

@@ -25,6 +25,7 @@ use self::inside::Inside;
 use self::judge::judge;
 use self::outside::{Outside, Target};
 use super::deliver::{Delivery, Spooled};
+use super::settings::RouteSettings;
 use crate::config::{self, Ordering, Retry};
 use crate::processor::Shape;
 use crate::state::{Failing, MemoryDisk};
@@ -70,15 +71,9 @@ fn engine(lane: usize, spooled: Spooled, seed: u64) -> Delivery {
     Delivery::new(policy, shape, "", spooled, seed)
 }
 
-fn routes() -> config::Config {
-    let vcenter = config::Vcenter::new("https://vc/sdk", "u", config::Secret::inline("p"));
-    let source = config::Source { name: "vc".into(), kind: config::SourceKind::Vcenter(vcenter) };
-    let processors = (0..ROUTED).map(|n| config::Processor {
-        name: name(n),
-        kind: config::ProcessorKind::Blackhole,
-        delivery: config::Delivery::default(),
-    });
-    config::Config::new(config::State::Ephemeral, vec![source], processors.collect())
+/// The route of the one source to all processors.
+fn everything() -> RouteSettings {
+    RouteSettings { sources: vec![true], pattern: None, processors: (0..ROUTED).collect() }
 }
 
 /// Plays a seed to its end; panics where a promise is broken.

@@ -14,7 +14,10 @@ mod credentials;
 mod fault;
 pub mod pack;
 pub mod rules;
+mod selector;
 mod transport;
+
+pub use selector::BusSelector;
 
 use std::ops::Range;
 use std::sync::{Arc, Once};
@@ -29,7 +32,7 @@ use credentials::Secrets;
 use rules::RuleSet;
 use transport::Transport;
 
-use super::{BoxFuture, Failure, Fault, Interest, Outcome, Processor, Request, Shape};
+use super::{BoxFuture, Failure, Fault, Outcome, Processor, Request, Selector, Shape};
 use crate::cloudevents::Envelope;
 use crate::config::EventBridge as Settings;
 use crate::limits::{FIRST_SYNC_RETRY, PUT_EVENTS_ENTRIES_MAX};
@@ -347,7 +350,15 @@ impl Processor for EventBridge {
         self.keep_fresh();
     }
 
-    fn interest(&self) -> Interest {
-        Interest::Rules(self.rules())
+    fn ready(&self) -> BoxFuture<'static, ()> {
+        let mut rules = self.rules();
+        Box::pin(async move {
+            // The sender lives as long as the processor; without one nothing is delivered anyway.
+            let _ = rules.wait_for(|rules| rules.generation > 0).await;
+        })
+    }
+
+    fn selector(&self) -> Option<Box<dyn Selector>> {
+        Some(Box::new(BusSelector::new(&self.target, self.rules())))
     }
 }

@@ -12,7 +12,10 @@
 //! which means that the gateway's queue has it, not that the function ran.
 
 mod gateway;
+mod selector;
 pub mod topics;
+
+pub use selector::FunctionSelector;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -26,7 +29,7 @@ use tokio::sync::{Mutex, watch};
 pub use gateway::ASYNC_ANNOTATION;
 use topics::{Catalog, Change, TopicMap};
 
-use super::{BoxFuture, Failure, Fault, Interest, Outcome, Processor, Request, Shape};
+use super::{BoxFuture, Failure, Fault, Outcome, Processor, Request, Selector, Shape};
 use crate::cloudevents::Envelope;
 use crate::config::{Auth, HttpClient, OpenFaas as Settings};
 use crate::limits::{FIRST_SYNC_RETRY, FUNCTIONS_MAX, FUNCTIONS_NAMED_MAX, LISTING_TIMEOUT};
@@ -285,14 +288,22 @@ impl Processor for OpenFaas {
         self.keep_fresh();
     }
 
-    fn expect(&self, functions: Vec<Arc<str>>) {
+    fn restore(&self, functions: Vec<Arc<str>>) {
         // Nobody reads the functions before the start.
         let Ok(mut listing) = self.listing.try_lock() else { return };
         self.map.send_replace(listing.catalog.expect(functions));
         self.absent.store(Arc::new(listing.catalog.absent()));
     }
 
-    fn interest(&self) -> Interest {
-        Interest::Functions(self.topics())
+    fn ready(&self) -> BoxFuture<'static, ()> {
+        let mut topics = self.topics();
+        Box::pin(async move {
+            // The sender lives as long as the processor; without one nothing is delivered anyway.
+            let _ = topics.wait_for(|map| map.is_whole()).await;
+        })
+    }
+
+    fn selector(&self) -> Option<Box<dyn Selector>> {
+        Some(Box::new(FunctionSelector::new(self.topics())))
     }
 }

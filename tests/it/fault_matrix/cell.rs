@@ -3,10 +3,9 @@
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
+use event_router::app::settings;
 use event_router::config::{self, Admin, ClientTls, Config, HttpClient, State};
-use event_router::pipeline::destination::Destinations;
 use event_router::pipeline::replay::{Ended, Replayed};
-use event_router::pipeline::route::{Reach, Route};
 use event_router::pipeline::run::{Parts, Pipeline};
 use event_router::processor::kubernetes::Cluster;
 use event_router::processor::{Fault, Processor};
@@ -151,24 +150,17 @@ impl Cell {
         let dir = self.folder.path().join("data");
         let state = State::Dir(dir.clone());
         let config = Config::new(state, sources, processors.iter().map(settings).collect());
-        let config = Arc::new(Config {
+        let config = Config {
             admin: Admin { bind_address: None, ..Admin::default() },
             routes: processors.iter().map(route).collect(),
             checkpoint_interval: Duration::from_millis(50),
             ..config
-        });
-        let mut destinations = Destinations::default();
-        let reach = processors.iter().enumerate();
-        let reach = reach
-            .map(|(at, (name, processor))| Reach::new(at, name, processor.interest(), &mut destinations));
-        let route = Route::new(&config, reach.collect()).unwrap();
+        };
         let processors: Vec<_> = processors.into_iter().map(|(_, processor)| processor).collect();
         processors.iter().for_each(|processor| Arc::clone(processor).start());
         let pipeline = Pipeline::start(Parts {
-            route,
-            config,
+            settings: settings::pipeline(&config),
             processors: processors.clone(),
-            destinations,
             store: Store::open(&dir).unwrap(),
             parse_threads: 1,
             spools: true,
@@ -186,8 +178,7 @@ impl Cell {
     async fn push(&mut self, number: u64, keys: std::ops::Range<i32>) {
         let run = self.run.as_mut().expect("it was started");
         for processor in &run.processors {
-            let mut interest = processor.interest();
-            tokio::time::timeout(LIMIT, interest.known()).await.expect("the first sync ends");
+            tokio::time::timeout(LIMIT, processor.ready()).await.expect("the first sync ends");
         }
         if run.begun.is_none() {
             run.begun = Some(begin(&run.intake).await);

@@ -1,4 +1,4 @@
-//! Which events go to which event bus of an EventBridge processor: part of routing. A bus is a destination.
+//! Which event buses an event goes to. A bus is a destination.
 //!
 //! The rules are matched here as EventBridge would match them, so that only events that a rule asks for leave. Where that cannot be decided here,
 //! the event is forwarded and EventBridge decides.
@@ -7,23 +7,21 @@ use std::sync::Arc;
 
 use tokio::sync::watch;
 
-use super::Routed;
+use super::rules::{Bus, RuleSet, unnamed};
 use crate::cloudevents::type_of;
 use crate::event::{Batch, Payload, Selection};
 use crate::pattern::{Facts, Matcher, PatternId, PatternSet, Root};
-use crate::pipeline::destination::{DestinationId, Destinations};
-use crate::processor::eventbridge::rules::{Bus, RuleSet, unnamed};
+use crate::processor::{Picks, Selector};
 
-/// The event buses of one processor, as the route stage sees them.
-pub struct Buses {
-    processor: usize,
-    name: String,
+/// The event buses of one processor, as the routing thread sees them. A bus's part is its place in
+/// the configuration.
+pub struct BusSelector {
+    /// Where the rules come from, for the log.
+    target: String,
     rules: watch::Receiver<Arc<RuleSet>>,
     /// What `buses` was made of.
     current: Arc<RuleSet>,
     buses: Vec<Compiled>,
-    /// By the bus's place in the configuration, which never changes while the process runs.
-    destinations: Vec<DestinationId>,
     matched: Vec<PatternId>,
 }
 
@@ -34,50 +32,30 @@ enum Compiled {
     Rules { matcher: Box<Matcher>, account: String },
 }
 
-impl Buses {
-    /// Of the processor with this index and name.
-    pub fn new(
-        processor: usize,
-        name: &str,
-        rules: watch::Receiver<Arc<RuleSet>>,
-        destinations: &mut Destinations,
-    ) -> Self {
+impl BusSelector {
+    /// `target`: where the rules come from, for the log.
+    pub fn new(target: &str, rules: watch::Receiver<Arc<RuleSet>>) -> Self {
         let current = Arc::clone(&rules.borrow());
-        let destinations =
-            current.buses.iter().map(|bus| destinations.intern(processor, name, &bus.function)).collect();
-        let buses = compiled(name, &current);
-        Buses { processor, name: name.into(), rules, current, buses, destinations, matched: Vec::new() }
+        let buses = compiled(target, &current);
+        BusSelector { target: target.into(), rules, current, buses, matched: Vec::new() }
     }
+}
 
-    /// The destination of what the store has under the processor's own name: where it may be for any of several buses, one that keeps it and says so.
-    pub(super) fn unnamed(&self, destinations: &mut Destinations) -> DestinationId {
-        let bus = unnamed(self.current.buses.iter().map(|bus| &*bus.name)).unwrap_or_default();
-        destinations.intern(self.processor, &self.name, bus)
-    }
-
-    pub(super) fn name(&self) -> &str {
-        &self.name
-    }
-
-    pub fn count(&self) -> usize {
-        self.destinations.len()
-    }
-
-    /// Routes the events of `offered`.
-    pub fn step(&mut self, batch: &Batch, offered: &Selection, routed: &mut Routed) {
+impl Selector for BusSelector {
+    fn select(&mut self, batch: &Batch, offered: &Selection, picks: &mut dyn Picks) {
         let rules = Arc::clone(&self.rules.borrow_and_update());
         if !Arc::ptr_eq(&rules, &self.current) {
-            self.buses = compiled(&self.name, &rules);
+            self.buses = compiled(&self.target, &rules);
             self.current = rules;
         }
-        for (bus, destination) in self.buses.iter_mut().zip(&self.destinations) {
-            match bus {
-                Compiled::Everything => routed.add(*destination, offered),
-                Compiled::Nothing => {}
-                Compiled::Rules { matcher, account } => {
-                    let mut taken = Selection::EMPTY;
-                    for i in offered.iter() {
-                        let record = &batch.records[i];
+        for (part, bus) in (0..).zip(&mut self.buses) {
+            let taken = match bus {
+                Compiled::Everything => *offered,
+                Compiled::Nothing => continue,
+                Compiled::Rules { matcher, account } => offered
+                    .iter()
+                    .filter(|i| {
+                        let record = &batch.records[*i];
                         let mut id = [0; uuid::fmt::Hyphenated::LENGTH];
                         let facts = Facts {
                             source: &batch.source.url,
@@ -94,23 +72,37 @@ impl Buses {
                             ..Facts::default()
                         };
                         matcher.matches(&facts, &mut self.matched);
-                        if !self.matched.is_empty() {
-                            taken.insert(i);
-                        }
-                    }
-                    routed.add(*destination, &taken);
-                }
-            }
+                        !self.matched.is_empty()
+                    })
+                    .collect(),
+            };
+            let name = || Arc::clone(&self.current.buses[part as usize].function);
+            picks.add(part, &name, &taken);
         }
+    }
+
+    fn configured(&self) -> Vec<Arc<str>> {
+        self.current.buses.iter().map(|bus| Arc::clone(&bus.function)).collect()
+    }
+
+    /// What was stored under the processor's own name may be for any of several buses: then it gets
+    /// a destination that keeps it and says so.
+    fn restored(&self, name: &str) -> Option<Arc<str>> {
+        let buses = self.current.buses.iter().map(|bus| &*bus.name);
+        name.is_empty().then(|| unnamed(buses).unwrap_or_default().into())
+    }
+
+    fn count(&self) -> usize {
+        self.buses.len()
     }
 }
 
-fn compiled(processor: &str, rules: &RuleSet) -> Vec<Compiled> {
-    rules.buses.iter().map(|bus| Compiled::new(processor, bus, rules.payload)).collect()
+fn compiled(target: &str, rules: &RuleSet) -> Vec<Compiled> {
+    rules.buses.iter().map(|bus| Compiled::new(target, bus, rules.payload)).collect()
 }
 
 impl Compiled {
-    fn new(processor: &str, bus: &Bus, payload: Payload) -> Self {
+    fn new(target: &str, bus: &Bus, payload: Payload) -> Self {
         if bus.everything {
             return Compiled::Everything;
         }
@@ -121,7 +113,7 @@ impl Compiled {
         let (set, errors) = PatternSet::compile_what_can_be(Root::AwsEvent, &patterns);
         for error in errors {
             let rule = bus.rules.get(error.pattern as usize).map_or("", |rule| &rule.name);
-            tracing::warn!(processor, bus = bus.name, rule, %error, "a rule's pattern cannot be matched here; all events are forwarded for it");
+            tracing::warn!(endpoint = target, bus = bus.name, rule, %error, "a rule's pattern cannot be matched here; all events are forwarded for it");
         }
         // The envelope's time and extensions are the processor's to render: a rule that asks for them is EventBridge's to decide.
         if set.needs().time || set.needs().extensions {

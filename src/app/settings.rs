@@ -1,0 +1,45 @@
+//! From the configuration to the settings of the pipeline.
+
+use crate::config::{Config, Processor, Source, SourceKind};
+use crate::pipeline::settings::{
+    InvocationLogSettings, ProcessorSettings, RouteSettings, Settings, SourceSettings,
+};
+
+/// What the pipeline needs of `config`.
+pub fn pipeline(config: &Config) -> Settings {
+    Settings {
+        memory_bytes: config.memory_bytes,
+        checkpoint_interval: config.checkpoint_interval,
+        sources: config.sources.iter().map(source).collect(),
+        processors: config.processors.iter().map(processor).collect(),
+        routes: routes(config),
+        invocation_log: InvocationLogSettings {
+            enabled: config.log.invocations,
+            per_second: config.log.invocations_per_second,
+        },
+    }
+}
+
+/// The routes of `config`, with indices for names.
+pub fn routes(config: &Config) -> Vec<RouteSettings> {
+    let index = |name: &String| config.processors.iter().position(|processor| processor.name == *name);
+    let routes = config.routes.iter().map(|route| RouteSettings {
+        sources: config.sources.iter().map(|source| route.sources.contains(&source.name)).collect(),
+        pattern: route.pattern.clone(),
+        processors: route.processors.iter().filter_map(index).collect(),
+    });
+    routes.collect()
+}
+
+fn source(source: &Source) -> SourceSettings {
+    let SourceKind::Vcenter(vcenter) = &source.kind;
+    SourceSettings {
+        name: source.name.clone(),
+        overlap: vcenter.overlap,
+        import_checkpoint: vcenter.import_checkpoint.clone(),
+    }
+}
+
+fn processor(processor: &Processor) -> ProcessorSettings {
+    ProcessorSettings { name: processor.name.clone(), delivery: processor.delivery.clone() }
+}

@@ -1,0 +1,53 @@
+//! Which functions an event goes to: those with a topic that names it.
+
+use std::sync::Arc;
+
+use tokio::sync::watch;
+
+use super::topics::{FunctionId, TopicLookup, TopicMap};
+use crate::event::{Batch, Selection};
+use crate::processor::{Picks, Selector};
+
+/// The functions of one gateway, as the routing thread sees them. A function's part is its
+/// [`FunctionId`].
+pub struct FunctionSelector {
+    topics: watch::Receiver<Arc<TopicMap>>,
+    lookup: TopicLookup,
+}
+
+impl FunctionSelector {
+    pub fn new(topics: watch::Receiver<Arc<TopicMap>>) -> Self {
+        FunctionSelector { topics, lookup: TopicLookup::default() }
+    }
+}
+
+impl Selector for FunctionSelector {
+    fn select(&mut self, batch: &Batch, offered: &Selection, picks: &mut dyn Picks) {
+        let map = Arc::clone(&self.topics.borrow_and_update());
+        self.lookup.update(&map);
+        for i in offered.iter() {
+            let record = &batch.records[i];
+            for function in self.lookup.functions(record.category, batch.text(record.subject)).iter() {
+                let name =
+                    || map.function(*function).map_or_else(|| "".into(), |known| Arc::clone(&known.name));
+                let FunctionId(part) = *function;
+                picks.add(part, &name, &Selection::one(i));
+            }
+        }
+    }
+
+    fn listed(&self) -> Option<Vec<Arc<str>>> {
+        let map = self.topics.borrow();
+        let listed = map.functions().map(|(_, function)| &function.name);
+        Some(listed.chain(map.missing()).map(Arc::clone).collect())
+    }
+
+    fn restored(&self, name: &str) -> Option<Arc<str>> {
+        // Whether or not the gateway lists it now: what it is owed is kept for it.
+        Some(name.into())
+    }
+
+    fn count(&self) -> usize {
+        self.topics.borrow().functions().take(2).count().max(1)
+    }
+}
