@@ -11,6 +11,7 @@ use bytes::Bytes;
 use hyper::body::Incoming;
 use hyper::header::{CONTENT_TYPE, HeaderMap, HeaderValue, RETRY_AFTER};
 use hyper::{Request, Response};
+use memchr::memmem;
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 
@@ -198,7 +199,9 @@ pub struct SinkOptions {
 struct State {
     verifier: Arc<Verifier>,
     conduct: Mutex<Conduct>,
-    /// No script and nothing failing, so that the hot path takes no lock.
+    /// Answers to requests whose body contains a text; they take precedence over the conduct.
+    refusals: Mutex<Vec<(String, Behavior)>>,
+    /// No script, nothing failing and no refusals, so that the hot path takes no lock.
     plain: AtomicBool,
     keep: bool,
     records: Mutex<Vec<Received>>,
@@ -221,6 +224,7 @@ impl Sink {
         let state = Arc::new(State {
             verifier,
             conduct: Mutex::default(),
+            refusals: Mutex::default(),
             plain: AtomicBool::new(true),
             keep: options.keep,
             records: Mutex::default(),
@@ -270,11 +274,19 @@ impl Sink {
         self.conduct(|conduct| conduct.fail(share, behavior));
     }
 
+    /// From now on, every request whose body contains `text`: one entity's events, for example.
+    pub fn refuse(&self, text: &str, behavior: Behavior) {
+        lock(&self.state().refusals).push((text.to_owned(), behavior));
+        self.conduct(|_| ());
+    }
+
     fn conduct(&self, change: impl FnOnce(&mut Conduct)) {
         let mut conduct = lock(&self.state().conduct);
         change(&mut conduct);
-        let plain =
-            conduct.script.is_empty() && conduct.failing.is_none() && conduct.steady == Behavior::default();
+        let plain = conduct.script.is_empty()
+            && conduct.failing.is_none()
+            && conduct.steady == Behavior::default()
+            && lock(&self.state().refusals).is_empty();
         self.state().plain.store(plain, Ordering::Release);
     }
 
@@ -339,8 +351,7 @@ impl Handler for State {
         let _open = InFlight::enter(&self.in_flight, &self.in_flight_peak);
         let body = read_body(body).await?;
         self.requests.fetch_add(1, Ordering::Relaxed);
-        let behavior =
-            if self.plain.load(Ordering::Acquire) { Behavior::default() } else { lock(&self.conduct).take() };
+        let behavior = self.behavior(&body);
         let taken = behavior.takes();
         if taken {
             self.taken.fetch_add(1, Ordering::Relaxed);
@@ -358,6 +369,16 @@ impl Handler for State {
 }
 
 impl State {
+    /// How this request is answered.
+    fn behavior(&self, body: &[u8]) -> Behavior {
+        if self.plain.load(Ordering::Acquire) {
+            return Behavior::default();
+        }
+        let refuses = |(text, _): &&(String, Behavior)| memmem::find(body, text.as_bytes()).is_some();
+        let refused = lock(&self.refusals).iter().find(refuses).map(|(_, behavior)| behavior.clone());
+        refused.unwrap_or_else(|| lock(&self.conduct).take())
+    }
+
     fn verify(&self, headers: &HeaderMap, body: &[u8]) {
         let now_us = wall_us();
         let structured = headers

@@ -87,6 +87,9 @@ pub struct Options {
     pub wrap_silences: bool,
     /// The vCenter's clock less this machine's, in microseconds.
     pub clock_offset_us: i64,
+    /// Stops the vCenter's clock at this time (microseconds since 1970); from then on only [`VCenter::step_clock`] moves it. Equal options and equal
+    /// calls then give equal keys and times in every run.
+    pub frozen_at_us: Option<i64>,
 }
 
 impl Default for Options {
@@ -110,6 +113,7 @@ impl Default for Options {
             session_idle: Duration::from_secs(30 * 60),
             wrap_silences: true,
             clock_offset_us: 0,
+            frozen_at_us: None,
         }
     }
 }
@@ -134,7 +138,7 @@ impl VCenter {
             mix: options.mix,
         })?;
         let tls = options.tls.map(|certificate| Tls::new(certificate, false)).transpose()?;
-        let now_us = wall_us() + options.clock_offset_us;
+        let now_us = options.frozen_at_us.unwrap_or_else(wall_us) + options.clock_offset_us;
         let spacing_us = options.backlog_spacing.as_micros() as u64;
         let history = History::new(options.first_key, options.backlog, spacing_us, options.total, now_us);
         let world = World {
@@ -152,8 +156,9 @@ impl VCenter {
         let uuid = options
             .instance_uuid
             .unwrap_or_else(|| Uuid::new_v5(&Uuid::NAMESPACE_OID, &options.seed.to_be_bytes()));
-        let shared =
+        let mut shared =
             Shared::new(model, uuid, options.name, options.session_idle, options.wrap_silences, world);
+        shared.frozen_at_us = options.frozen_at_us;
         let shared = Arc::new(shared);
         let hosted = Hosted::start(options.port, tls, Arc::clone(&shared)).await?;
         let vcenter = VCenter { shared, hosted: Arc::new(hosted) };

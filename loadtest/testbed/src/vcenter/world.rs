@@ -98,6 +98,8 @@ pub(crate) struct Shared {
     /// Something happened that a waiter may have waited for.
     pub changed: Notify,
     pub pool: Pool,
+    /// Where the clock stands still, less [`World::clock_offset_us`].
+    pub frozen_at_us: Option<i64>,
     started: Instant,
     started_us: i64,
 }
@@ -125,6 +127,7 @@ impl Shared {
             world: Mutex::new(world),
             changed: Notify::new(),
             pool: Pool::default(),
+            frozen_at_us: None,
             started: Instant::now(),
             started_us: wall_us(),
         }
@@ -132,7 +135,8 @@ impl Shared {
 
     /// The vCenter's clock. Never steps but by [`World::clock_offset_us`].
     pub fn now_us(&self, world: &World) -> i64 {
-        self.started_us + self.started.elapsed().as_micros() as i64 + world.clock_offset_us
+        let running_us = || self.started_us + self.started.elapsed().as_micros() as i64;
+        self.frozen_at_us.unwrap_or_else(running_us) + world.clock_offset_us
     }
 
     pub fn with<T>(&self, act: impl FnOnce(&mut World, i64) -> T) -> T {
