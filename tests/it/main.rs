@@ -48,5 +48,6 @@ mod source;
 mod tidy;
 mod upgrade_checkpoint;
 mod upgrade_samples;
+mod upgrade_state;
 mod vcsim;
 mod vijson;

@@ -87,8 +87,9 @@ pub struct Options {
     pub wrap_silences: bool,
     /// The vCenter's clock less this machine's, in microseconds.
     pub clock_offset_us: i64,
-    /// Stops the vCenter's clock at this time (microseconds since 1970); from then on only [`VCenter::step_clock`] moves it. Equal options and equal
-    /// calls then give equal keys and times in every run.
+    /// Stops the vCenter's clock at this time (microseconds since 1970); only
+    /// [`VCenter::step_clock`] moves it. Equal options and equal calls then give equal keys and times
+    /// in every run.
     pub frozen_at_us: Option<i64>,
 }
 
