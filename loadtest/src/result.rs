@@ -10,10 +10,11 @@ use testbed::verify::{Latency, SourceReport, Tally};
 use crate::limit::figures::LimitResult;
 use crate::measure::machine::Machine;
 use crate::measure::sample::{Incident, RouterCounts, Sample};
+use crate::report::text::cpu_share;
 use crate::workload::{Ordering, Workload};
 
 /// Version of the file's form; a reader refuses another one.
-pub const FORMAT: u32 = 3;
+pub const FORMAT: u32 = 4;
 
 /// What is in a result file.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -124,7 +125,11 @@ pub struct RunResult {
     /// Deliveries without a readable envelope, or from a source that is not of this run.
     pub unreadable: u64,
     pub strays: u64,
+    /// Of every event that was received after the warm-up, from its creation to its first receipt. Every different event
+    /// is counted here, in `warm_up` or in `totals.fromBacklog`.
     pub latency: Latency,
+    /// What is left out of `latency`; only where a warm-up was asked for.
+    pub warm_up: Option<WarmUp>,
     /// Events that arrived for the first time a second, until the last of them; one that went to several receivers counts once.
     pub rate: f64,
     /// Of the most of `lag` events at any moment.
@@ -141,6 +146,26 @@ pub struct RunResult {
     pub incidents: Vec<Incident>,
     /// Events to look for, where something is wrong.
     pub suspects: Vec<Suspect>,
+}
+
+/// The beginning of a run, whose latencies are counted apart. It ends with a sample, so that charts and figures divide the
+/// events alike: an event belongs to it if it was received in it, whenever it was created.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct WarmUp {
+    /// How long it took: the time that was asked for, up to the next sample.
+    pub seconds: f64,
+    pub latency: Latency,
+}
+
+impl WarmUp {
+    /// Says how many events are left out, for a table or a page.
+    pub fn in_words(&self) -> String {
+        format!(
+            "{} events received in the first {:.1} s (warm-up) are left out of the latency figures; an event created in that time and received after it is counted",
+            self.latency.count, self.seconds
+        )
+    }
 }
 
 /// An example of what the verdict objects to.
@@ -213,6 +238,12 @@ impl RunResult {
         self.samples.get(self.loaded.clone()).unwrap_or(&self.samples)
     }
 
+    /// Cores that the router kept busy between warm-up and drain; `None` where its process is not known.
+    pub fn router_cores(&self) -> Option<f64> {
+        let known: Vec<f64> = self.under_load().iter().filter_map(|sample| sample.router_cores).collect();
+        (!known.is_empty()).then(|| known.iter().sum::<f64>() / known.len() as f64)
+    }
+
     /// Whether all events were waited for: only then is what did not arrive lost.
     pub fn was_whole(&self) -> bool {
         !self.interrupted && self.broken_off.is_none()
@@ -279,7 +310,7 @@ impl RunResult {
             goals.rss_mb,
         );
         let cpu = self.router.cpu_seconds_per_million;
-        above("the router's processor time in seconds a million events", cpu, goals.cpu_seconds_per_million);
+        above("the router's CPU time in seconds for a million events", cpu, goals.cpu_seconds_per_million);
         if let Some(least) = goals.rate_min.filter(|least| self.rate < *least) {
             found.push(format!("the rate is {:.0} events/s, {least:.0} are wanted", self.rate));
         }
@@ -307,27 +338,41 @@ impl RunResult {
         lines.push(("rate", format!("{:.0} events/s over {:.1} s", self.rate, self.seconds)));
         let latency = &self.latency;
         let percentiles = format!(
-            "p50 {}   p90 {}   p99 {}   p99.9 {}   max {}   (creation to receipt)",
+            "p50 {}   p90 {}   p99 {}   p99.9 {}   max {}   (creation to receipt, of {} events)",
             ms(latency.p50_us),
             ms(latency.p90_us),
             ms(latency.p99_us),
             ms(latency.p999_us),
-            ms(latency.max_us)
+            ms(latency.max_us),
+            latency.count
         );
+        let warm_up = self.warm_up.as_ref();
         lines.push((
             "latency",
             match (latency.count, self.created) {
+                (0, _) if warm_up.is_some_and(|warm_up| warm_up.latency.count > 0) => {
+                    "-, the run ended during its warm-up".to_owned()
+                }
                 (0, 0) => "-, nothing was created after the start".to_owned(),
                 (0, _) => "-, nothing arrived of what was created after the start".to_owned(),
                 _ => percentiles,
             },
         ));
+        lines.extend(warm_up.map(|warm_up| ("warm-up", warm_up.in_words())));
+        if total.from_backlog > 0 {
+            lines.push((
+                "backlog",
+                format!("{} events existed before the start and have no latency", total.from_backlog),
+            ));
+        }
         lines.push(("lag", format!("{} events at most", self.lag_events_max)));
         let router = &self.router;
         if let (Some(cpu), Some(rss)) = (router.cpu_seconds, router.rss_peak_bytes) {
             let per_million = router.cpu_seconds_per_million;
             let per_million = per_million.map_or_else(|| "-".to_owned(), |seconds| format!("{seconds:.2} s"));
-            lines.push(("router CPU", format!("{cpu:.2} s, {per_million} a million events")));
+            let share = self.router_cores().map(|busy| cpu_share(busy, self.machine.cores));
+            let share = share.map_or_else(String::new, |share| format!("; {share}"));
+            lines.push(("router CPU", format!("{cpu:.2} s, {per_million} for a million events{share}")));
             lines.push(("router memory", format!("{:.1} MB at its peak", rss as f64 / 1e6)));
         }
         if !router.busiest_stage.is_empty() {
@@ -374,7 +419,7 @@ mod tests {
         assert_eq!(result.objections(&workload(), true), [nothing]);
         result.router.cpu_seconds = Some(0.1);
         result.router.rss_peak_bytes = Some(1);
-        assert!(result.table().contains("0.10 s, - a million events"), "{}", result.table());
+        assert!(result.table().contains("0.10 s, - for a million events"), "{}", result.table());
         result.totals.expected = 1;
         assert_eq!(result.objections(&workload(), true), Vec::<String>::new());
     }

@@ -15,7 +15,7 @@ use crate::interrupts::Interrupts;
 use crate::measure::admin::Admin;
 use crate::measure::machine::Machine;
 use crate::measure::sample::{Sample, Sampler};
-use crate::result::{self, FORMAT, RouterFigures, RunResult};
+use crate::result::{self, FORMAT, RouterFigures, RunResult, WarmUp};
 use crate::stand::config::{DATA, FILE};
 use crate::stand::pace::{self, Happened};
 use crate::stand::router::{self, Router, RouterError};
@@ -67,7 +67,7 @@ pub struct Settings {
     /// Keeps the router's files here instead of in a temporary folder.
     pub folder: Option<PathBuf>,
     pub sample_interval: Duration,
-    /// Latency and load are those after this time: connections are open then, and caches warm.
+    /// Events received before this time are left out of latency and load figures, and counted apart.
     pub warm_up: Duration,
 }
 
@@ -124,11 +124,17 @@ pub async fn run(
 ) -> Result<RunResult, RunError> {
     let folder = Folder::make(settings)?;
     let stand = Stand::start(workload).await?;
+    // The router reads a backlog from its start, so the clock starts with it. When somebody else starts the router, nobody
+    // here knows when that was: then the clock starts when it is ready.
+    let is_ours = matches!(settings.whose, Whose::Ours { .. });
+    let from_scratch = workload.backlog > 0;
+    let early = (from_scratch && is_ours).then(|| Sampler::new(&stand, None, true, settings.warm_up));
     let mut running = tokio::select! {
         running = Running::start(workload, settings, &folder.path, &stand, observe) => running?,
         () = interrupts.reach(1) => return Err(RunError::Interrupted),
     };
-    let mut sampler = Sampler::new(&stand, running.pid(), workload.backlog > 0);
+    let mut sampler =
+        early.unwrap_or_else(|| Sampler::new(&stand, running.pid(), from_scratch, settings.warm_up));
     let around = Around { workload, settings, stand: &stand, interrupts };
     let mut ended = tokio::select! {
         ended = running.carry_out(&around, &mut sampler, observe) => ended,
@@ -150,6 +156,8 @@ pub async fn run(
             None
         }
     };
+    // A router that stops may deliver until its end; charts and figures count the same events.
+    sampler.take_rest(&stand, &running.admin).await;
     Ok(judge(workload, settings, &stand, sampler, &ended, running.figures(status)))
 }
 
@@ -308,13 +316,7 @@ impl Running {
                 _ = ticks.tick() => {
                     self.check_alive()?;
                     let sample = sampler.take(around.stand, self.pid(), &self.admin).await;
-                    let warm = sample.seconds >= around.settings.warm_up.as_secs_f64();
-                    let verdict = observe(Progress::Sample(sample));
-                    if warm && sampler.warm_from.is_none() {
-                        around.stand.forget_latency();
-                        sampler.warm_from = Some(sampler.samples.len());
-                    }
-                    if verdict.is_break() {
+                    if observe(Progress::Sample(sample)).is_break() {
                         return Ok(Ended::GivenUp);
                     }
                 }
@@ -414,12 +416,14 @@ fn judge(
     let receivers = stand.receivers();
     let events = report.total.unique as f64 / receivers as f64;
     let generator_cpu_seconds = sampler.generator_cpu_seconds();
-    let Sampler { samples, usage, counts, incidents, started_us, draining_from, warm_from, .. } = sampler;
-    let from = warm_from.filter(|_| !settings.warm_up.is_zero()).unwrap_or(0);
+    let Sampler { samples, usage, counts, incidents, started_us, draining_from, warm_from, until, .. } =
+        sampler;
+    // A run that ended during its warm-up has nothing but warm-up to show its load by.
+    let from = warm_from.unwrap_or(0);
     // What was waited for after the last event says little about load; where all was there from the start it is all there is.
     let loaded = match draining_from {
         Some(until) if until > from && workload.rate != Rate::None => from..until,
-        _ => from.min(samples.len())..samples.len(),
+        _ => from.min(until)..until,
     };
     let (busiest_stage, busiest_stage_share) = bottleneck::busiest_stage(&samples).unwrap_or_default();
     // Until the last sample in which something arrived.
@@ -435,6 +439,12 @@ fn judge(
         unreadable: report.unreadable,
         strays: report.stray_sources.values().sum(),
         latency: report.latency,
+        warm_up: (!settings.warm_up.is_zero()).then(|| WarmUp {
+            seconds: samples[..warm_from.unwrap_or(samples.len())]
+                .last()
+                .map_or(0.0, |sample| sample.seconds),
+            latency: report.warm_up,
+        }),
         created: stand.produced().saturating_sub(workload.backlog),
         receivers,
         rate: if seconds > 0.0 { events / seconds } else { 0.0 },

@@ -127,6 +127,7 @@ async fn watched(cases: &[Case], plan: &Plan, time: Duration) -> anyhow::Result<
         (count == 1).then_some("interrupted: the answer is what is known by now")
     })?;
     let start = Instant::now();
+    let cores = Machine::this().cores;
     let mut found = Vec::new();
     for (number, case) in cases.iter().enumerate() {
         let left = time.saturating_sub(start.elapsed());
@@ -145,7 +146,7 @@ async fn watched(cases: &[Case], plan: &Plan, time: Duration) -> anyhow::Result<
                 watch.show(doing.clone());
             }
             Event::Sample(sample) => watch.show(format!("{doing}{}", line(sample))),
-            Event::Step(step) => watch.say(&step.line()),
+            Event::Step(step) => watch.say(&step.line(cores)),
         };
         let figures = Hunt::new(case, plan, until, &interrupts).run(&mut observe).await;
         let interrupted = figures.interrupted;
@@ -159,6 +160,7 @@ async fn watched(cases: &[Case], plan: &Plan, time: Duration) -> anyhow::Result<
         machine: Machine::this(),
         p99_us: plan.p99.as_micros() as u64,
         precision: plan.precision,
+        warm_up_seconds: plan.warm_up.as_secs_f64(),
         seconds: start.elapsed().as_secs_f64(),
         passed: found.len() == cases.len()
             && found.iter().all(|case| case.limit.is_some() && case.error.is_none() && !case.interrupted),

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use clap::Args;
 use testbed::openfaas::GatewayOptions;
-use testbed::verify::{Report, Verifier, report_of, take_latency_of};
+use testbed::verify::{Phase, Report, Verifier, report_of, take_latency_of};
 use tokio::sync::mpsc;
 
 use super::End;
@@ -158,7 +158,7 @@ fn address(workload: &Workload, target: &Target) -> String {
 }
 
 fn line(verifiers: &[Arc<Verifier>]) -> String {
-    let latency = take_latency_of(verifiers.iter().map(AsRef::as_ref));
+    let latency = take_latency_of(verifiers.iter().map(AsRef::as_ref), Phase::Measured);
     let (mut unique, mut delivered) = (0, 0);
     for progress in verifiers.iter().map(|verifier| verifier.progress()) {
         unique += progress.unique;

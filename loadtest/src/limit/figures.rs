@@ -1,5 +1,6 @@
 //! What a search found, as it is written to files.
 
+use std::ops::Range;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -9,7 +10,8 @@ use super::cases::Case;
 use crate::bottleneck::{falls_behind, is_disturbed, is_growing, mean};
 use crate::measure::machine::Machine;
 use crate::measure::sample::Sample;
-use crate::result::RunResult;
+use crate::report::text::cpu_share;
+use crate::result::{RunResult, WarmUp};
 
 /// All cases of a search.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -21,6 +23,8 @@ pub struct LimitResult {
     pub p99_us: u64,
     /// How far a limit may be below the true one, 0.05 is 5 %.
     pub precision: f64,
+    /// The warm-up of each try: what was received in it is left out of the figures.
+    pub warm_up_seconds: f64,
     pub seconds: f64,
     /// Whether every case has a limit.
     pub passed: bool,
@@ -35,14 +39,14 @@ pub struct CaseFigures {
     pub setup: String,
     /// Processors of the router, where it had not all.
     pub cpus: Option<Vec<usize>>,
-    /// The highest rate that held, in events a second.
+    /// The highest rate below all failures whose decisive run held, in events a second.
     pub limit: Option<f64>,
-    /// The lowest that did not.
+    /// The lowest rate whose decisive run failed.
     pub fails_at: Option<f64>,
     /// Whether the limit may be higher still: no rate failed, or the search was interrupted.
     pub at_least: bool,
-    /// Whether it held in a longer run, too; `None` where there was none.
-    pub confirmed: Option<bool>,
+    /// Whether the run at the limit is a longer one.
+    pub confirmed: bool,
     pub limited_by: String,
     pub interrupted: bool,
     /// Why there is no more.
@@ -60,7 +64,7 @@ pub enum Purpose {
     Again,
     /// For longer.
     Confirm,
-    /// At half of the limit, for the latency of every day.
+    /// At half of the limit, the load to plan with.
     Half,
 }
 
@@ -69,12 +73,15 @@ pub enum Purpose {
 #[serde(rename_all = "camelCase")]
 pub struct Step {
     pub purpose: Purpose,
+    /// Whether this run counts for its rate, see [`super::verdict`].
+    pub decides: bool,
     pub holds: bool,
     /// Why not.
     pub why: Vec<String>,
     pub offered_rate: f64,
     pub delivered_rate: f64,
     pub latency: Latency,
+    pub warm_up: Option<WarmUp>,
     pub lag_events_max: u64,
     pub lag_grows: bool,
     pub router_cores: f64,
@@ -86,6 +93,8 @@ pub struct Step {
     pub busiest_stage_share: f64,
     pub limited_by: String,
     pub samples: Vec<Sample>,
+    /// The samples between warm-up and drain, which the means are taken of.
+    pub loaded: Range<usize>,
 }
 
 impl Step {
@@ -114,6 +123,7 @@ impl Step {
         let (busiest_stage, busiest_stage_share) = busiest_stage(load);
         Step {
             purpose,
+            decides: false,
             holds: why.is_empty(),
             offered_rate: rate,
             delivered_rate,
@@ -137,8 +147,10 @@ impl Step {
                 (false, false) => result.limited_by.clone(),
             },
             latency: result.latency.clone(),
+            warm_up: result.warm_up.clone(),
             why,
             samples: result.samples,
+            loaded: result.loaded,
         }
     }
 }
@@ -160,26 +172,6 @@ impl CaseFigures {
             cpus: case.cpus.clone(),
             ..CaseFigures::default()
         }
-    }
-
-    /// The longest run at the limit.
-    pub fn at_limit(&self) -> Option<&Step> {
-        let limit = self.limit?;
-        let held = self.steps.iter().filter(|step| step.holds && step.offered_rate == limit);
-        held.max_by_key(|step| step.purpose == Purpose::Confirm)
-    }
-
-    /// The run at half of it.
-    pub fn at_half(&self) -> Option<&Step> {
-        self.steps.iter().rfind(|step| step.purpose == Purpose::Half)
-    }
-
-    /// The last run at the lowest rate that failed.
-    pub fn first_failure(&self) -> Option<&Step> {
-        let fails_at = self.fails_at?;
-        self.steps
-            .iter()
-            .rfind(|step| !step.holds && step.offered_rate == fails_at && step.purpose != Purpose::Half)
     }
 
     /// Says what limits, when all steps are done.
@@ -217,9 +209,23 @@ impl LimitResult {
         steps().map(|step| step.other_cores).sum::<f64>() / steps().count().max(1) as f64
     }
 
+    /// Events that the figures leave out because they were received during a warm-up.
+    pub fn warm_up_in_words(&self) -> Option<String> {
+        let warm_ups =
+            self.cases.iter().flat_map(|case| &case.steps).filter_map(|step| step.warm_up.as_ref());
+        let events: u64 = warm_ups.map(|warm_up| warm_up.latency.count).sum();
+        (self.warm_up_seconds > 0.0).then(|| {
+            format!(
+                "Each try begins with a warm-up of {:.2} s, rounded up to the next sample. The {events} events received in the warm-ups are \
+                 left out of latency and load figures; an event created in a warm-up and received after it is counted.",
+                self.warm_up_seconds
+            )
+        })
+    }
+
     /// A table for people.
     pub fn table(&self) -> String {
-        let mut out = String::new();
+        let mut out = self.summary(|rate| format!("{rate:.0}")) + "\n";
         for case in &self.cases {
             out.push_str(&format!("{}: {}\n", case.name, case.setup));
             let mut line = |name: &str, text: String| out.push_str(&format!("  {name:<15}{text}\n"));
@@ -227,11 +233,7 @@ impl LimitResult {
                 Some(limit) => {
                     let above =
                         case.fails_at.map_or(String::new(), |fails| format!(", {fails:.0} does not hold"));
-                    let sure = match case.confirmed {
-                        Some(true) => "",
-                        Some(false) => ", and a longer run at it did not hold",
-                        None => ", not tried for longer",
-                    };
+                    let sure = if case.confirmed { "" } else { ", not confirmed by a longer run" };
                     let interrupted = if case.interrupted { " (interrupted)" } else { "" };
                     line("limit", format!("{limit}{above}{sure}{interrupted}"));
                 }
@@ -243,9 +245,12 @@ impl LimitResult {
             line("limited by", case.limited_by.clone());
             for (name, step) in [("at the limit", case.at_limit()), ("at half of it", case.at_half())] {
                 if let Some(step) = step {
-                    line(name, step.line());
+                    line(name, step.line(self.machine.cores));
                 }
             }
+        }
+        if let Some(left_out) = self.warm_up_in_words() {
+            out.push_str(&format!("{left_out}\n"));
         }
         if is_disturbed(self.other_cores(), self.machine.cores) {
             out.push_str(&format!(
@@ -259,18 +264,23 @@ impl LimitResult {
 }
 
 impl Step {
-    /// In one line.
-    pub fn line(&self) -> String {
+    /// The samples that the figures are means of.
+    pub fn under_load(&self) -> &[Sample] {
+        self.samples.get(self.loaded.clone()).unwrap_or(&self.samples)
+    }
+
+    /// In one line; the machine has this many cores.
+    pub fn line(&self, cores: usize) -> String {
         let ms = |micros: u64| micros as f64 / 1e3;
         let outcome = if self.holds { "holds".to_owned() } else { format!("fails: {}", self.why.join("; ")) };
         format!(
-            "{:>9.0}/s offered, {:>9.0}/s delivered, p50 {:.1} ms, p99 {:.1} ms, router {:.0} % CPU ({:.2} s a million), {:.0} MB, \
-             busiest {} {:.0} %: {outcome}",
+            "{:>9.0}/s offered, {:>9.0}/s delivered, p50 {:.1} ms, p99 {:.1} ms, router CPU {}, {:.2} s for a million events, {:.0} MB, \
+             busiest stage {} {:.0} %: {outcome}",
             self.offered_rate,
             self.delivered_rate,
             ms(self.latency.p50_us),
             ms(self.latency.p99_us),
-            self.router_cores * 100.0,
+            cpu_share(self.router_cores, cores),
             self.cpu_seconds_per_million,
             self.rss_peak_bytes as f64 / 1e6,
             self.busiest_stage,

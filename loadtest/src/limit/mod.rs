@@ -9,6 +9,8 @@
 
 pub mod cases;
 pub mod figures;
+pub mod planning;
+mod verdict;
 
 use std::ops::ControlFlow;
 use std::path::PathBuf;
@@ -112,30 +114,38 @@ impl<'a> Hunt<'a> {
     async fn search(&mut self, observe: &mut Observer<'_>) -> Result<(), RunError> {
         let mut search =
             Search::new(self.plan.from.unwrap_or(self.case.from), self.plan.max, self.plan.precision);
+        let mut is_first = true;
         loop {
             while let Some(rate) = search.next().filter(|_| self.may_refine(&search)) {
-                let holds = self.attempt(rate, observe).await?;
-                self.record(&mut search, rate, holds);
+                self.attempt(Purpose::Search, rate, observe).await?;
+                self.record(&mut search, rate);
             }
             let Some(rate) = search.holds() else { return Ok(()) };
-            let holds = self.step(Purpose::Confirm, rate, observe).await?;
-            self.found.confirmed = Some(holds);
-            if holds || self.found.steps.len() >= STEPS_MAX || Instant::now() > self.until {
-                break;
+            // The first answer is confirmed whatever the time. A later one that is not says so.
+            if is_first || !self.is_over() {
+                is_first = false;
+                self.step(Purpose::Confirm, rate, observe).await?;
+                if !self.record(&mut search, rate) {
+                    continue;
+                }
             }
-            self.record(&mut search, rate, false);
+            // A limit above a rate that fails would be none: if half of it fails, the search goes on below.
+            self.attempt(Purpose::Half, rate / 2.0, observe).await?;
+            if self.record(&mut search, rate / 2.0) || self.found.steps.len() >= STEPS_MAX {
+                return Ok(());
+            }
         }
-        if let Some(limit) = self.found.limit {
-            self.step(Purpose::Half, limit / 2.0, observe).await?;
-        }
-        Ok(())
     }
 
-    /// What is known after each try: an interrupt may come with the next one.
-    fn record(&mut self, search: &mut Search, rate: f64, holds: bool) {
+    /// Tells the search whether a rate holds, by its decisive run.
+    fn record(&self, search: &mut Search, rate: f64) -> bool {
+        let holds = self.found.decisive_runs().any(|step| step.offered_rate == rate && step.holds);
         search.record(rate, holds);
-        (self.found.limit, self.found.fails_at) = (search.holds(), search.fails());
-        self.found.confirmed = None;
+        holds
+    }
+
+    fn is_over(&self) -> bool {
+        self.found.steps.len() >= STEPS_MAX || Instant::now() > self.until
     }
 
     /// Without an answer it goes on whatever the time, within the number of steps.
@@ -145,14 +155,23 @@ impl<'a> Hunt<'a> {
         self.found.steps.len() < STEPS_MAX && (is_time || search.holds().is_none())
     }
 
-    /// Whether a rate holds. A failure that is not a clear one is looked at once more: a hiccup of the machine must not pass for the limit.
-    async fn attempt(&mut self, rate: f64, observe: &mut Observer<'_>) -> Result<bool, RunError> {
-        if self.step(Purpose::Search, rate, observe).await? {
-            return Ok(true);
+    /// Tries a rate. A failure that is not clear is tried once more: a hiccup of the machine must not pass for the limit.
+    async fn attempt(
+        &mut self,
+        purpose: Purpose,
+        rate: f64,
+        observe: &mut Observer<'_>,
+    ) -> Result<(), RunError> {
+        if self.step(purpose, rate, observe).await? {
+            return Ok(());
         }
-        let clear =
+        let is_clear =
             self.found.steps.last().is_some_and(|step| step.delivered_rate < HOPELESS * step.offered_rate);
-        Ok(!clear && self.step(Purpose::Again, rate, observe).await?)
+        if !is_clear {
+            let again = if purpose == Purpose::Search { Purpose::Again } else { purpose };
+            self.step(again, rate, observe).await?;
+        }
+        Ok(())
     }
 
     /// # Errors
@@ -199,6 +218,7 @@ impl<'a> Hunt<'a> {
         observe(Event::Step(&step));
         let holds = step.holds;
         self.found.steps.push(step);
+        self.found.settle();
         Ok(holds)
     }
 }

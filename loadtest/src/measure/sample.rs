@@ -1,9 +1,10 @@
 //! One look a second at everything, and what it all comes to at the end.
 
 use std::collections::BTreeMap;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
+use testbed::verify::Phase;
 use tokio::time::Instant;
 
 use super::admin::Admin;
@@ -32,6 +33,8 @@ pub struct Sample {
     pub delivered_rate: f64,
     /// Events that exist and have not arrived; of several receivers the mean, rounded up.
     pub lag_events: u64,
+    /// Latencies of events received since the sample before: how many, and their percentiles.
+    pub latency_count: u64,
     pub p50_us: u64,
     pub p99_us: u64,
     pub max_us: u64,
@@ -117,17 +120,22 @@ pub struct Sampler {
     pub counts: RouterCounts,
     pub samples: Vec<Sample>,
     pub incidents: Vec<Incident>,
-    /// Samples before the router had warmed up, once it has.
+    /// A warm-up lasts until the first sample at or after this time.
+    warm_up: Duration,
+    /// Samples of the warm-up, once it is over.
     pub warm_from: Option<usize>,
     /// Samples before the events ended.
     pub draining_from: Option<usize>,
+    /// Samples while the router worked: [`Sampler::take_rest`] may add one more.
+    pub until: usize,
     /// The start, in microseconds since 1970.
     pub started_us: i64,
 }
 
 impl Sampler {
-    /// Begins to measure. `from_scratch`: what the router did before counts, too, since it works on a backlog from its start.
-    pub fn new(stand: &Stand, pid: Option<u32>, from_scratch: bool) -> Sampler {
+    /// Starts the clock. `from_scratch`: everything that the router has done since its start is measured, since it
+    /// reads a backlog from then on.
+    pub fn new(stand: &Stand, pid: Option<u32>, from_scratch: bool, warm_up: Duration) -> Sampler {
         let mut usage = RouterUsage::default();
         let now = usage.look(pid).map(|usage| usage.cpu_seconds);
         usage.base = if from_scratch { 0.0 } else { now.unwrap_or_default() };
@@ -149,8 +157,10 @@ impl Sampler {
             counts: RouterCounts::default(),
             samples: Vec::new(),
             incidents: Vec::new(),
-            warm_from: None,
+            warm_up,
+            warm_from: warm_up.is_zero().then_some(0),
             draining_from: None,
+            until: 0,
             started_us: SystemTime::now()
                 .duration_since(UNIX_EPOCH)
                 .map_or(0, |since| since.as_micros() as i64),
@@ -171,7 +181,8 @@ impl Sampler {
         let elapsed = (now - self.last).as_secs_f64().max(1e-6);
         let report = stand.report();
         let produced = stand.produced();
-        let latency = stand.take_latency();
+        let phase = if self.warm_from.is_some() { Phase::Measured } else { Phase::WarmUp };
+        let latency = stand.take_latency(phase);
         let usage = self.usage.look(pid);
         let cpu = usage.as_ref().and(self.usage.cpu_seconds());
         let generator = generator_cpu();
@@ -190,6 +201,7 @@ impl Sampler {
                 / stand.receivers() as f64
                 / elapsed,
             lag_events: report.total.missing.div_ceil(stand.receivers()),
+            latency_count: latency.count,
             p50_us: latency.p50_us,
             p99_us: latency.p99_us,
             max_us: latency.max_us,
@@ -205,8 +217,22 @@ impl Sampler {
         if let Some(metrics) = metrics {
             self.count(&metrics);
         }
+        let is_warm = sample.seconds >= self.warm_up.as_secs_f64();
         self.samples.push(sample);
+        self.until = self.samples.len();
+        if is_warm && self.warm_from.is_none() {
+            self.warm_from = Some(self.samples.len());
+        }
         &self.samples[self.samples.len() - 1]
+    }
+
+    /// Adds a sample for what has arrived since the last one, if anything has. The router is gone.
+    pub async fn take_rest(&mut self, stand: &Stand, admin: &Admin) {
+        let until = self.until;
+        if stand.report().total.unique > self.delivered {
+            self.take(stand, None, admin).await;
+            self.until = until;
+        }
     }
 
     /// By the router's own counters where it has one for a stage, else by the processor time of its threads.

@@ -10,11 +10,21 @@ use plotters::style::text_anchor::{HPos, Pos, VPos};
 
 use super::text::escape;
 
-/// In SVG's units; a page shows two side by side.
-const WIDTH: u32 = 620;
-const HEIGHT: u32 = 300;
+/// In SVG's units. A wide page shows three charts side by side, a page of 360 pixels one: at both sizes the text of a chart
+/// this wide can be read.
+const WIDTH: u32 = 400;
+const HEIGHT: u32 = 280;
+/// What surrounds the plot: names of marks above it, half a tick's label to the right, ticks and names of the axes.
+const TOP: u32 = 22;
+const RIGHT: u32 = 16;
+const BOTTOM: u32 = 44;
+const LEFT: u32 = 70;
+const TICK_FONT: u32 = 13;
+const NAME_FONT: u32 = 14;
 /// Ticks of an axis, about.
-const TICKS: f64 = 6.0;
+const TICKS: f64 = 4.0;
+/// Room above the highest value of a linear axis, for the names of lines across.
+const HEADROOM: f64 = 1.12;
 
 /// Colours that people with any colour vision tell apart (Okabe and Ito, "Color Universal Design").
 pub const BLUE: RGBColor = RGBColor(0, 114, 178);
@@ -100,14 +110,28 @@ impl Chart {
         }
     }
 
-    /// A figure of HTML; a chart without points says so.
+    /// Lines across for a chart in shares of the machine: all of it, and one core.
+    pub fn add_cpu_bounds(&mut self, cores: usize) {
+        let name = |what: &str, is_all: bool| {
+            if is_all { format!("{what}: the whole machine") } else { what.to_owned() }
+        };
+        if cores > 1 {
+            self.bounds.push((100.0, format!("{cores} cores: the whole machine")));
+        }
+        self.bounds.push((100.0 / cores.max(1) as f64, name("one core", cores <= 1)));
+    }
+
+    /// A figure of HTML; a chart without points says so. `data-plot` is where the plot is within the SVG: left, top, right and
+    /// bottom, in its units.
     pub fn html(&self) -> String {
-        let mut out = format!("<figure><h3>{}</h3>", escape(&self.title));
+        let plot = format!("{LEFT} {TOP} {} {}", WIDTH - RIGHT, HEIGHT - BOTTOM);
+        let mut out = format!("<figure data-plot=\"{plot}\"><h3>{}</h3>", escape(&self.title));
         let mut svg = String::new();
         if self.series.iter().all(|series| series.points.is_empty()) {
             out.push_str("<p class=\"empty\">No figures: nothing was measured for this.</p>");
         } else if self.draw(&mut svg).is_ok() {
-            out.push_str(&svg);
+            let role = format!("<svg role=\"img\" aria-label=\"{}\" ", escape(&self.title));
+            out.push_str(&svg.replacen("<svg ", &role, 1));
             out.push_str(&self.legend());
         }
         let _ = writeln!(out, "<figcaption>{}</figcaption></figure>", escape(&self.caption));
@@ -145,18 +169,18 @@ impl Chart {
         let (left, right) = (x.range.start, x.range.end);
         let (bottom, top) = (y.range.start, y.range.end);
         let mut chart = ChartBuilder::on(root)
-            .margin_top(14)
-            .margin_right(20)
-            .x_label_area_size(42)
-            .y_label_area_size(72)
+            .margin_top(TOP)
+            .margin_right(RIGHT)
+            .x_label_area_size(BOTTOM)
+            .y_label_area_size(LEFT)
             .build_cartesian_2d(x, y)?;
         chart
             .configure_mesh()
             .light_line_style(TRANSPARENT)
             .bold_line_style(GREY.mix(0.25))
             .axis_style(GREY)
-            .label_style(("sans-serif", 13).into_font().color(&BLACK))
-            .axis_desc_style(("sans-serif", 14).into_font().color(&BLACK))
+            .label_style(("sans-serif", TICK_FONT).into_font().color(&BLACK))
+            .axis_desc_style(("sans-serif", NAME_FONT).into_font().color(&BLACK))
             .x_desc(&self.x)
             .y_desc(&self.y)
             .x_label_formatter(&|value| super::text::short(*value))
@@ -167,7 +191,7 @@ impl Chart {
             chart.draw_series([Rectangle::new(corners, GREY.mix(0.12).filled())])?;
         }
         let small = |color: &RGBColor, at: HPos| {
-            ("sans-serif", 13).into_font().color(color).pos(Pos::new(at, VPos::Bottom))
+            ("sans-serif", TICK_FONT).into_font().color(color).pos(Pos::new(at, VPos::Bottom))
         };
         for (value, name) in &self.bounds {
             let y = self.placed(*value);
@@ -184,7 +208,7 @@ impl Chart {
             let style =
                 if name.is_empty() { PURPLE.mix(0.5).stroke_width(1) } else { PURPLE.stroke_width(2) };
             chart.draw_series([PathElement::new(line, style)])?;
-            let side = if *x > left + (right - left) * 0.8 { HPos::Right } else { HPos::Left };
+            let side = if *x > left + (right - left) * 0.6 { HPos::Right } else { HPos::Left };
             chart.draw_series([Text::new(format!(" {name} "), (*x, top), small(&PURPLE, side))])?;
         }
         for series in &self.series {
@@ -241,7 +265,7 @@ impl Chart {
         let values: Vec<f64> = points.chain(self.bounds.iter().map(|(value, _)| *value)).collect();
         match self.scale {
             Scale::Linear => {
-                let highest = values.iter().copied().fold(0.0, f64::max).max(1e-9) * 1.08;
+                let highest = values.iter().copied().fold(0.0, f64::max).max(1e-9) * HEADROOM;
                 Axis { range: 0.0..highest, ticks: ticks(0.0, highest, step(highest / TICKS)) }
             }
             Scale::Log => {

@@ -1,67 +1,77 @@
-//! The report of a search: what the limit is, how it shows, what makes it.
+//! The report of a search: what the limit is, what it is enough for, how it shows, and what makes it.
+//!
+//! Text, tables and charts show the decisive run of each rate (`limit::verdict`). The list of all tries is the only place that
+//! shows the others, and marks them.
 
 use std::fmt::Write;
 
-use super::chart::{BLACK, BLUE, Chart, GREEN, GREY, ORANGE, PALETTE, RED, SKY, Scale, Style};
-use super::page::{page as whole_page, row, stages, table};
-use super::text::{escape, number, short, time};
+use super::limit_charts::{OFFERED, charts};
+use super::page::{Row, page as whole_page, row, table};
+use super::terms::{Kind, terms};
+use super::text::{cpu_share, escape, number, short, time};
 use crate::bottleneck::is_disturbed;
 use crate::limit::figures::{CaseFigures, LimitResult, Purpose, Step};
-use crate::measure::sample::Sample;
+use crate::limit::planning;
 
-/// Stages that a chart shows.
-const STAGES_MAX: usize = 6;
-const OFFERED: &str = "offered load, events a second";
+const TITLE: &str = "How many events one router takes";
 
 pub fn page(result: &LimitResult) -> String {
-    let mut out = String::from("<h1>The limit of one event router</h1>\n");
+    let mut out = format!("<h1>{TITLE}</h1>\n");
     out.push_str(&summary(result));
     for case in &result.cases {
         out.push_str(&case_section(case, result));
     }
-    whole_page("The limit of one event router", &result.machine, &out)
+    let steps = result.cases.iter().flat_map(|case| &case.steps);
+    out.push_str(&terms(&Kind::Limit, steps.flat_map(|step| &step.samples)));
+    whole_page(TITLE, &result.machine, &out)
 }
 
 fn summary(result: &LimitResult) -> String {
     let mut out = String::new();
-    let sentences: Vec<String> = result
-        .cases
-        .iter()
-        .filter_map(|case| Some(format!("<b>{}</b> ({})", case.limit_in_words(number)?, escape(&case.name))))
-        .collect();
     // Writing to a string does not fail.
-    if sentences.is_empty() {
-        out.push_str("<p><span class=\"bad\">There is no limit that was found.</span></p>\n");
-    } else if result.cases.len() <= 3 {
-        let _ = writeln!(out, "<p>On this machine one router takes {}.</p>", sentences.join(" and "));
+    let _ = writeln!(out, "<p class=\"lead\">{}</p>", escape(&result.summary(number)));
+    if result.cases.iter().any(|case| case.limit.is_some()) {
+        let _ = writeln!(out, "<p>{}</p>", escape(&planning::assumption(number)));
     }
     let _ = writeln!(
         out,
-        "<p>A limit is the highest rate of events that <b>holds</b>: every event arrived once, with its own id and in its order; 99 of 100 \
-         were at the target {} or sooner after vCenter had created them; and the number of events under way did not grow. It was searched \
-         for by doubling the rate until it did not hold, then by halving the gap to {:.0} %, and then put to a longer run. Plan with half \
-         of it: then there is room for storms, and latency is that of the column “at half”.</p>",
-        time(result.p99_us as f64),
+        "<p>Each limit was searched for by doubling the rate until it did not hold, and then by halving the gap until it was at most {:.0} %. A rate \
+         <b>holds</b> when every event arrived once, with its own id and in its order, when 99 of 100 events arrived within {} of their \
+         creation, and when the number of events under way did not grow. The words are explained <b>at the end of this page</b>.</p>",
         result.precision * 100.0,
+        time(result.p99_us as f64),
     );
+    if let Some(left_out) = result.warm_up_in_words() {
+        let _ = writeln!(out, "<p>{}</p>", escape(&left_out));
+    }
     let (other, cores) = (result.other_cores(), result.machine.cores);
     if is_disturbed(other, cores) {
         let _ = writeln!(
             out,
-            "<p><span class=\"bad\">Disturbed</span> Other programs kept {} of {cores} cores busy meanwhile: the limits are too low. Stop them \
-             and measure again.</p>",
-            number(other)
+            "<p><span class=\"bad\">Disturbed</span> Other programs used {} meanwhile: the limits are too low. Stop them and measure again.</p>",
+            cpu_share(other, cores)
         );
     }
+    out.push_str(&table(&limits(result)));
+    if result.cases.len() > 3 {
+        out.push_str(&bars(&result.cases));
+    }
+    out
+}
+
+/// One line for each case.
+pub fn limits(result: &LimitResult) -> Vec<Row> {
     let mut rows = vec![row([
         "what was tested",
         "limit, events/s",
+        "vCenters with room for storms",
         "does not hold",
         "p50 at half",
         "p99 at half",
-        "p99 at limit",
+        "p99 at the limit",
+        "router CPU at the limit",
         "CPU for a million events",
-        "memory at limit",
+        "memory at the limit",
         "what limits",
     ])];
     for case in &result.cases {
@@ -71,20 +81,18 @@ fn summary(result: &LimitResult) -> String {
         rows.push(vec![
             case.name.clone(),
             format!("{}{}", if case.at_least { "at least " } else { "" }, maybe(case.limit)),
+            case.limit.map_or("–".to_owned(), |limit| planning::vcenters(limit).to_string()),
             maybe(case.fails_at),
             of(half, &|step| time(step.latency.p50_us as f64)),
             of(half, &|step| time(step.latency.p99_us as f64)),
             of(limit, &|step| time(step.latency.p99_us as f64)),
+            of(limit, &|step| cpu_share(step.router_cores, result.machine.cores)),
             of(limit, &|step| format!("{} s", number(step.cpu_seconds_per_million))),
             of(limit, &|step| format!("{} MB", number(step.rss_peak_bytes as f64 / 1e6))),
             case.limited_by.clone(),
         ]);
     }
-    out.push_str(&table(&rows));
-    if result.cases.len() > 3 {
-        out.push_str(&bars(&result.cases));
-    }
-    out
+    rows
 }
 
 /// Limits side by side.
@@ -93,7 +101,7 @@ fn bars(cases: &[CaseFigures]) -> String {
     let mut out = String::from("<h2>Limits side by side</h2>\n<div class=\"bar\">");
     for case in cases {
         let limit = case.limit.unwrap_or_default();
-        let width = limit / highest * 80.0;
+        let width = limit / highest * 70.0;
         let _ = write!(
             out,
             "<span>{}</span><span><i style=\"width:{width:.1}%\"></i>{}</span>",
@@ -113,14 +121,12 @@ fn case_section(case: &CaseFigures, result: &LimitResult) -> String {
             let _ = write!(out, " The limit is <b>{limit}</b>");
             match case.fails_at {
                 Some(fails) => {
-                    let _ = write!(out, ", and {} does not hold.", number(fails));
+                    let _ = write!(out, "; {} does not hold.", number(fails));
                 }
                 None => out.push('.'),
             }
-            match case.confirmed {
-                Some(true) => {}
-                Some(false) => out.push_str(" A longer run at it did not hold: take it for less."),
-                None => out.push_str(" No longer run has confirmed it."),
+            if !case.confirmed {
+                out.push_str(" No longer run has confirmed it.");
             }
         }
         None => {
@@ -133,7 +139,7 @@ fn case_section(case: &CaseFigures, result: &LimitResult) -> String {
     }
     if case.interrupted {
         out.push_str(
-            "<p><span class=\"bad\">Interrupted</span> The figures are those known by then: the limit may be higher.</p>\n",
+            "<p><span class=\"bad\">Interrupted</span> These figures are what was known by then: the limit may be higher.</p>\n",
         );
     }
     out.push_str("<div class=\"charts\">\n");
@@ -144,136 +150,32 @@ fn case_section(case: &CaseFigures, result: &LimitResult) -> String {
         out.push_str(&chart.html());
     }
     out.push_str("</div>\n");
-    out + &steps(case)
+    let _ = write!(
+        out,
+        "<details><summary>Every try, also those that do not count</summary>\n{}</details>\n",
+        table(&tries(case, result.machine.cores))
+    );
+    out
 }
 
-fn charts(case: &CaseFigures, result: &LimitResult) -> Vec<Chart> {
-    let mut sorted: Vec<&Step> = case.steps.iter().collect();
-    sorted.sort_by(|a, b| a.offered_rate.total_cmp(&b.offered_rate));
-    let values = |value: &dyn Fn(&Step) -> f64| by_rate(&sorted, value);
-    let chart = |title, caption, y, format| Chart::new(title, caption, OFFERED, y, format);
-
-    let mut throughput = chart(
-        "Throughput",
-        "On the dashed line everything that vCenter creates is delivered at once. Where the points leave it, the router takes no more: the knee.",
-        "delivered, events a second",
-        short as fn(f64) -> String,
-    );
-    let highest = sorted.last().map_or(0.0, |step| step.offered_rate);
-    throughput.add("offered = delivered", GREY, Style::Dashed, vec![(0.0, 0.0), (highest, highest)]);
-    throughput.add("delivered", BLUE, Style::Line, values(&|step| step.delivered_rate));
-    for (name, color, style, holds) in
-        [("holds", GREEN, Style::Dots, true), ("does not hold", RED, Style::Crosses, false)]
-    {
-        let of = sorted.iter().filter(|step| step.holds == holds);
-        throughput.add(name, color, style, of.map(|step| (step.offered_rate, step.delivered_rate)).collect());
-    }
-
-    let mut latency = chart(
-        "Latency from creation to receipt",
-        "How long an event takes from vCenter's clock to the target: half of all are faster than p50, 99 of 100 faster than p99. \
-         Each line across is ten times the one below.",
-        "",
-        time,
-    );
-    latency.scale = Scale::Log;
-    latency.bounds.push((result.p99_us as f64, format!("bound of p99: {}", time(result.p99_us as f64))));
-    latency.add("p50", BLUE, Style::Line, values(&|step| step.latency.p50_us as f64));
-    latency.add("p90", SKY, Style::Line, values(&|step| step.latency.p90_us as f64));
-    latency.add("p99", ORANGE, Style::Line, values(&|step| step.latency.p99_us as f64));
-    latency.add("p99.9", RED, Style::Line, values(&|step| step.latency.p999_us as f64));
-
-    let mut cpu = chart(
-        "Processors",
-        "How many cores were busy, and for whom. Where the sum comes near the line across, the machine is what limits.",
-        "busy cores",
-        short,
-    );
-    cpu.bounds.push((result.machine.cores as f64, format!("all {} cores", result.machine.cores)));
-    cpu.add("router", BLUE, Style::Line, values(&|step| step.router_cores));
-    cpu.add("vCenters and target", ORANGE, Style::Line, values(&|step| step.generator_cores));
-    cpu.add("other programs", GREY, Style::Line, values(&|step| step.other_cores));
-    cpu.add(
-        "all together",
-        BLACK,
-        Style::Dashed,
-        values(&|step| step.router_cores + step.generator_cores + step.other_cores),
-    );
-
-    let mut memory =
-        chart("Memory", "The most memory that the router's process had at each rate.", "MB", number);
-    memory.add("router", BLUE, Style::Line, values(&|step| step.rss_peak_bytes as f64 / 1e6));
-
-    vec![throughput, latency, lag(case), cpu, memory, utilisation(&sorted)]
-}
-
-fn lag(case: &CaseFigures) -> Chart {
-    let mut chart = Chart::new(
-        "Lag over time",
-        "Events that exist and have not arrived, in single runs. A lag that stays where it is means that the router keeps up; one that climbs \
-         means that it does not.",
-        "seconds since the start of the run",
-        "events",
-        short,
-    );
-    let lines = [
-        ("at half of the limit", GREEN, case.at_half()),
-        ("at the limit", BLUE, case.at_limit()),
-        ("at the lowest rate that does not hold", RED, case.first_failure()),
-    ];
-    for (name, color, step) in lines {
-        let Some(step) = step else { continue };
-        let name = format!("{name} ({}/s)", short(step.offered_rate));
-        let points = step.samples.iter().map(|sample| (sample.seconds, sample.lag_events as f64)).collect();
-        chart.add(&name, color, Style::Line, points);
-    }
-    chart
-}
-
-fn utilisation(sorted: &[&Step]) -> Chart {
-    let mut chart = Chart::new(
-        "Utilisation of the router's stages",
-        "The share of time that the threads of a stage worked. A stage near 100 % is the one that everything else waits for.",
-        OFFERED,
-        "% of its threads' time",
-        number,
-    );
-    chart.bounds.push((100.0, "all the time".into()));
-    let samples = sorted.iter().flat_map(|step| &step.samples);
-    for (name, color) in stages(samples, STAGES_MAX).iter().zip(PALETTE) {
-        let share = |step: &Step| {
-            let of = |sample: &Sample| sample.stages.get(name).copied().unwrap_or_default();
-            crate::bottleneck::mean(&step.samples, &of) * 100.0
-        };
-        chart.add(name, color, Style::Line, by_rate(sorted, &share));
-    }
-    chart
-}
-
-/// A value by offered rate; where a rate was tried more than once, the mean.
-fn by_rate(sorted: &[&Step], value: &dyn Fn(&Step) -> f64) -> Vec<(f64, f64)> {
-    let same = sorted.chunk_by(|a, b| a.offered_rate == b.offered_rate);
-    same.map(|steps| {
-        let sum: f64 = steps.iter().map(|step| value(step)).sum();
-        (steps[0].offered_rate, sum / steps.len() as f64)
-    })
-    .collect()
-}
-
-/// Everything that was tried, for those who want to look closer.
-fn steps(case: &CaseFigures) -> String {
+/// Every try, for those who want to look closer.
+pub fn tries(case: &CaseFigures, cores: usize) -> Vec<Row> {
     let mut rows = vec![row([
         "try",
+        "counts",
         "offered, events/s",
         "delivered",
         "p50",
         "p99",
-        "router, cores",
+        "slowest",
+        "lag at most",
+        "router CPU",
         "vCenters and target",
-        "others",
+        "other programs",
         "CPU for a million events",
         "memory",
         "busiest stage",
+        "left out (warm-up)",
         "outcome",
     ])];
     for step in &case.steps {
@@ -285,18 +187,22 @@ fn steps(case: &CaseFigures) -> String {
         };
         rows.push(vec![
             purpose.to_owned(),
+            if step.decides { "yes" } else { "no: another try of this rate does" }.to_owned(),
             number(step.offered_rate),
             number(step.delivered_rate.round()),
             time(step.latency.p50_us as f64),
             time(step.latency.p99_us as f64),
-            number(step.router_cores),
-            number(step.generator_cores),
-            number(step.other_cores),
+            time(step.latency.max_us as f64),
+            number(step.lag_events_max as f64),
+            cpu_share(step.router_cores, cores),
+            cpu_share(step.generator_cores, cores),
+            cpu_share(step.other_cores, cores),
             format!("{} s", number(step.cpu_seconds_per_million)),
             format!("{} MB", number(step.rss_peak_bytes as f64 / 1e6)),
             format!("{}, {:.0} %", step.busiest_stage, step.busiest_stage_share * 100.0),
+            step.warm_up.as_ref().map_or("–".to_owned(), |warm_up| number(warm_up.latency.count as f64)),
             if step.holds { "holds".to_owned() } else { step.why.join("; ") },
         ]);
     }
-    format!("<details><summary>Every rate that was tried</summary>\n{}</details>\n", table(&rows))
+    rows
 }

@@ -1,14 +1,19 @@
 //! A result as one HTML file that needs nothing else: no network, no script, no explanation by whoever made it.
 //!
 //! ```text
-//! result ──► run or limit (what is said, which charts) ──► chart (SVG) ──► page (HTML)
+//! result ──► run or limit (text and tables) ──┬──► page (HTML)
+//!        └─► charts (series) ──► chart (SVG) ─┘
 //! ```
 
 mod chart;
 mod limit;
+mod limit_charts;
 mod page;
 mod run;
-mod text;
+mod terms;
+#[cfg(test)]
+mod tests;
+pub mod text;
 
 use crate::result::Outcome;
 

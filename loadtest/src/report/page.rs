@@ -11,11 +11,11 @@ const STYLE: &str = include_str!("style.css");
 /// A whole file; `body` is HTML.
 pub fn page(title: &str, machine: &Machine, body: &str) -> String {
     format!(
-        "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n<meta name=\"viewport\" content=\"width=device-width\">\n\
+        "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
          <title>{title}</title>\n<style>\n{STYLE}</style>\n</head>\n<body>\n<main>\n{body}\
          <footer>Measured on {cpu}, {cores} core{s}, {memory} GB of memory, Linux {kernel}. Router, synthetic vCenters and target shared this \
-         machine: a router that has it for itself takes more, so take its processor time for a million events to another machine, not \
-         the events a second. Written by loadtest {version}.</footer>\n</main>\n</body>\n</html>\n",
+         machine, so a router that has one for itself takes more. The figure that carries over to another machine is CPU for a million events, \
+         not events a second. Written by loadtest {version}.</footer>\n</main>\n</body>\n</html>\n",
         title = escape(title),
         cpu = escape(&machine.cpu),
         cores = machine.cores,
@@ -26,21 +26,29 @@ pub fn page(title: &str, machine: &Machine, body: &str) -> String {
     )
 }
 
-/// A table; the first row is its head. Cells are text, and those that look like numbers stand to the right.
-pub fn table(rows: &[Vec<String>]) -> String {
-    let mut out = String::from("<div class=\"scroll\"><table>\n");
-    for (at, row) in rows.iter().enumerate() {
-        let tag = if at == 0 { "th" } else { "td" };
+/// A line of a table.
+pub type Row = Vec<String>;
+
+/// A table; the first row is its head. Cells are text, and those that look like numbers stand to the right. On a narrow screen
+/// each row is a block of its own, with the head's words before the cells.
+pub fn table(rows: &[Row]) -> String {
+    let Some((head, rows)) = rows.split_first() else { return String::new() };
+    let mut out = String::from("<div class=\"scroll\"><table>\n<thead><tr>");
+    for cell in head {
+        // Writing to a string does not fail.
+        let _ = write!(out, "<th>{}</th>", escape(cell));
+    }
+    out.push_str("</tr></thead>\n<tbody>\n");
+    for row in rows {
         out.push_str("<tr>");
-        for cell in row {
-            let is_number = cell.starts_with(|first: char| first.is_ascii_digit()) && cell.len() < 24;
+        for (cell, name) in row.iter().zip(head) {
+            let is_number = cell.starts_with(|first: char| first.is_ascii_digit()) && cell.len() < 16;
             let class = if is_number { " class=\"number\"" } else { "" };
-            // Writing to a string does not fail.
-            let _ = write!(out, "<{tag}{class}>{}</{tag}>", escape(cell));
+            let _ = write!(out, "<td{class} data-name=\"{}\">{}</td>", escape(name), escape(cell));
         }
         out.push_str("</tr>\n");
     }
-    out + "</table></div>\n"
+    out + "</tbody></table></div>\n"
 }
 
 /// Large figures with a word below each.
@@ -52,7 +60,7 @@ pub fn tiles(tiles: &[(String, &str)]) -> String {
     out + "</div>\n"
 }
 
-pub fn row<const N: usize>(cells: [&str; N]) -> Vec<String> {
+pub fn row<const N: usize>(cells: [&str; N]) -> Row {
     cells.map(str::to_owned).to_vec()
 }
 

@@ -1,26 +1,27 @@
 //! The report of one run: the verdict, and how it went over time.
 
-use std::collections::BTreeMap;
 use std::fmt::Write;
 
 use super::chart::{BLACK, BLUE, Chart, GREY, ORANGE, PALETTE, RED, Scale, Style};
 use super::page::{page as whole_page, row, stages, table, tiles};
-use super::text::{escape, number, short, time};
+use super::terms::{Kind, terms};
+use super::text::{cpu_share, escape, number, percent, short, time};
+use crate::limit::planning;
 use crate::measure::sample::Sample;
 use crate::result::RunResult;
 
 /// Stages that a chart shows.
 const STAGES_MAX: usize = 6;
-/// More names than these hide each other.
+/// More numbers than these hide each other.
 const NAMED_MAX: usize = 8;
 
 pub fn page(result: &RunResult) -> String {
     let mut out = format!("<h1>Load test “{}”</h1>\n", escape(&result.workload));
     // Writing to a string does not fail.
-    let _ = writeln!(out, "<p>{} {}.</p>", escape(&result.description), escape(&result.setup));
+    let _ = writeln!(out, "<p class=\"lead\">{}</p>", escape(&summary(result)));
     out.push_str(match (result.interrupted, result.passed) {
-        (true, _) => "<p><span class=\"bad\">Interrupted</span> The run ended before its end: it says nothing about what would have come.</p>\n",
-        (false, true) => "<p><span class=\"good\">Passed</span> Everything that was wanted of this run is true.</p>\n",
+        (true, _) => "<p><span class=\"bad\">Interrupted</span> The run was ended early: what would have come is not known.</p>\n",
+        (false, true) => "<p><span class=\"good\">Passed</span> Every event arrived as it must, and every goal was met.</p>\n",
         (false, false) => "<p><span class=\"bad\">Failed</span></p>\n",
     });
     if !result.failures.is_empty() {
@@ -31,10 +32,22 @@ pub fn page(result: &RunResult) -> String {
         out.push_str("</ul>\n");
     }
     out.push_str(&figures(result));
+    let _ = writeln!(out, "<p>{} {}.</p>", escape(&result.description), escape(&result.setup));
     let _ = writeln!(out, "<p>What limited the rate: {}.</p>", escape(&result.limited_by));
+    if let Some(warm_up) = &result.warm_up {
+        let _ = writeln!(out, "<p>{}.</p>", escape(&warm_up.in_words()));
+    }
+    if result.totals.from_backlog > 0 {
+        let events = number(result.totals.from_backlog as f64);
+        let _ = writeln!(
+            out,
+            "<p>{events} events existed before the start: they are delivered events without a latency.</p>"
+        );
+    }
+    out.push_str("<p>The words are explained <b>at the end of this page</b>.</p>\n");
     out.push_str("<h2>Over time</h2>\n");
     if !result.incidents.is_empty() {
-        out.push_str("<p>Upright lines are moments at which something went wrong on purpose; the table below counts them.</p>\n");
+        out.push_str("<p>Upright lines are moments at which something went wrong on purpose; the table below names them by number.</p>\n");
     }
     out.push_str("<div class=\"charts\">\n");
     for chart in charts(result) {
@@ -43,7 +56,53 @@ pub fn page(result: &RunResult) -> String {
     out.push_str("</div>\n");
     out.push_str(&incidents(result));
     out.push_str(&suspects(result));
+    out.push_str(&terms(&Kind::Run, result.samples.iter()));
     whole_page(&format!("Load test {}", result.workload), &result.machine, &out)
+}
+
+/// The run in words, for somebody who reads nothing else.
+fn summary(result: &RunResult) -> String {
+    let total = &result.totals;
+    let events = total.unique as f64 / result.receivers.max(1) as f64;
+    let each = if result.receivers > 1 {
+        format!(" to each of {} receivers", result.receivers)
+    } else {
+        String::new()
+    };
+    let mut out = format!(
+        "One router delivered {} events{each} in {} s: {} a second.",
+        number(events.round()),
+        number(result.seconds),
+        number(result.rate.round())
+    );
+    out.push_str(&match (total.missing, result.was_whole()) {
+        (0, _) => " None was lost.".to_owned(),
+        (missing, true) => format!(" {} were lost.", number(missing as f64)),
+        (missing, false) => format!(" {} had not arrived when the run ended.", number(missing as f64)),
+    });
+    let latency = &result.latency;
+    if latency.count > 0 {
+        let _ = write!(
+            out,
+            " Half of them arrived within {} of their creation, 99 of 100 within {}, the slowest after {}.",
+            time(latency.p50_us as f64),
+            time(latency.p99_us as f64),
+            time(latency.max_us as f64)
+        );
+    }
+    if let Some(cores) = result.router_cores() {
+        let _ = write!(out, " The router's CPU load was {}.", cpu_share(cores, result.machine.cores));
+    }
+    let storm = planning::STORM_RATE;
+    if result.rate >= storm {
+        let _ = write!(
+            out,
+            " A busy vCenter is assumed to write up to {} events a second in a storm: this load is that of {} in a storm at once.",
+            number(storm),
+            planning::counted((result.rate / storm) as u64)
+        );
+    }
+    out + " This is one load, not the limit: loadtest limit finds the highest."
 }
 
 fn figures(result: &RunResult) -> String {
@@ -57,6 +116,12 @@ fn figures(result: &RunResult) -> String {
     if result.latency.count > 0 {
         list.push((time(result.latency.p50_us as f64), "p50 from creation to receipt"));
         list.push((time(result.latency.p99_us as f64), "p99"));
+        list.push((time(result.latency.max_us as f64), "slowest"));
+    }
+    if let Some(cores) = result.router_cores() {
+        let of_all = cores * 100.0 / result.machine.cores.max(1) as f64;
+        list.push((format!("{:.0} %", cores * 100.0), "router CPU, of a core"));
+        list.push((format!("{of_all:.0} %"), "router CPU, of the machine"));
     }
     if let Some(cpu) = result.router.cpu_seconds_per_million {
         list.push((format!("{} s", number(cpu)), "router CPU for a million events"));
@@ -67,7 +132,7 @@ fn figures(result: &RunResult) -> String {
     tiles(&list)
 }
 
-fn charts(result: &RunResult) -> Vec<Chart> {
+pub fn charts(result: &RunResult) -> Vec<Chart> {
     let samples = &result.samples;
     let over = |value: &dyn Fn(&Sample) -> Option<f64>| -> Vec<(f64, f64)> {
         samples.iter().filter_map(|sample| Some((sample.seconds, value(sample)?))).collect()
@@ -107,30 +172,28 @@ fn charts(result: &RunResult) -> Vec<Chart> {
     lag.add("lag", BLUE, Style::Line, over(&|sample| Some(sample.lag_events as f64)));
 
     let mut cpu = chart(
-        "Processors",
-        "How many cores were busy, and for whom. The line across is all that the machine has.",
-        "busy cores",
-        short,
+        "CPU",
+        "The share of the machine that was busy, and for whom. Lines across are one core and the whole machine.",
+        "% of the machine",
+        percent,
     );
-    cpu.bounds.push((result.machine.cores as f64, format!("all {} cores", result.machine.cores)));
-    cpu.add("router", BLUE, Style::Line, over(&|sample| sample.router_cores));
-    cpu.add("vCenters and target", ORANGE, Style::Line, over(&|sample| Some(sample.generator_cores)));
-    cpu.add("other programs", GREY, Style::Line, over(&|sample| sample.other_cores));
-    cpu.add(
-        "all together",
-        BLACK,
-        Style::Dashed,
-        over(&|sample| Some(sample.router_cores? + sample.generator_cores + sample.other_cores?)),
-    );
+    let share = |busy: f64| busy * 100.0 / result.machine.cores.max(1) as f64;
+    cpu.add_cpu_bounds(result.machine.cores);
+    cpu.add("router", BLUE, Style::Line, over(&|sample| sample.router_cores.map(share)));
+    cpu.add("vCenters and target", ORANGE, Style::Line, over(&|sample| Some(share(sample.generator_cores))));
+    cpu.add("other programs", GREY, Style::Line, over(&|sample| sample.other_cores.map(share)));
+    let sum =
+        |sample: &Sample| Some(share(sample.router_cores? + sample.generator_cores + sample.other_cores?));
+    cpu.add("all together", BLACK, Style::Dashed, over(&sum));
 
     let mut memory = chart("Memory", "What the router's process held in memory.", "MB", number);
     memory.add("router", BLUE, Style::Line, over(&|sample| Some(sample.rss_bytes? as f64 / 1e6)));
 
     let mut utilisation = chart(
         "Utilisation of the router's stages",
-        "The share of time that the threads of a stage worked. A stage near 100 % is the one that everything else waits for.",
+        "The share of time that the threads of a stage worked. A stage near 100 % is the one that all others wait for.",
         "% of its threads' time",
-        number,
+        percent,
     );
     utilisation.bounds.push((100.0, "all the time".into()));
     for (name, color) in stages(samples.iter(), STAGES_MAX).iter().zip(PALETTE) {
@@ -156,23 +219,43 @@ fn marks(result: &RunResult, chart: &mut Chart) {
         }
     }
     let named = result.incidents.len() <= NAMED_MAX;
+    let names = trouble_names(result);
     for incident in &result.incidents {
-        let name = if named { incident.trouble.clone() } else { String::new() };
-        chart.marks.push((incident.seconds, name));
+        let number = names.iter().position(|name| *name == incident.trouble).map(|at| (at + 1).to_string());
+        chart.marks.push((incident.seconds, number.filter(|_| named).unwrap_or_default()));
     }
+}
+
+/// The troubles that happened, in the order of their first time: a trouble's number is its place here.
+fn trouble_names(result: &RunResult) -> Vec<&str> {
+    let mut names: Vec<&str> = Vec::new();
+    for incident in &result.incidents {
+        if !names.contains(&incident.trouble.as_str()) {
+            names.push(&incident.trouble);
+        }
+    }
+    names
 }
 
 fn incidents(result: &RunResult) -> String {
     if result.incidents.is_empty() {
         return String::new();
     }
-    let mut by_name: BTreeMap<&str, (u32, f64)> = BTreeMap::new();
-    for incident in &result.incidents {
-        by_name.entry(&incident.trouble).or_insert((0, incident.seconds)).0 += 1;
-    }
-    let mut rows = vec![row(["what went wrong on purpose", "times", "first after"])];
-    for (name, (times, first)) in by_name {
-        rows.push(vec![name.to_owned(), times.to_string(), format!("{} s", number(first))]);
+    let mut rows = vec![row(["number", "what went wrong on purpose", "times", "first after"])];
+    for (at, name) in trouble_names(result).into_iter().enumerate() {
+        let of: Vec<f64> = result
+            .incidents
+            .iter()
+            .filter(|incident| incident.trouble == name)
+            .map(|incident| incident.seconds)
+            .collect();
+        let first = of.first().copied().unwrap_or_default();
+        rows.push(vec![
+            (at + 1).to_string(),
+            name.to_owned(),
+            of.len().to_string(),
+            format!("{} s", number(first)),
+        ]);
     }
     format!("<h2>Troubles</h2>\n{}", table(&rows))
 }

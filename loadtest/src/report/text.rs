@@ -35,12 +35,27 @@ pub fn short(value: f64) -> String {
     format!("{}{name}", text.trim_end_matches('0').trim_end_matches('.'))
 }
 
+/// Per cent on an axis: `50 %`.
+pub fn percent(value: f64) -> String {
+    format!("{} %", short(value))
+}
+
 /// Microseconds as `830 µs`, `8.3 ms`, `1.2 s`.
 pub fn time(micros: f64) -> String {
     match micros {
         long if long >= 1e6 => format!("{} s", number(long / 1e6)),
         middle if middle >= 1e3 => format!("{} ms", number(middle / 1e3)),
         _ => format!("{micros:.0} µs"),
+    }
+}
+
+/// Busy cores as people compare them: `140 % of a core, 70 % of the machine`.
+pub fn cpu_share(busy: f64, cores: usize) -> String {
+    let of_a_core = busy * 100.0;
+    let of_all = of_a_core / cores.max(1) as f64;
+    match cores {
+        0 | 1 => format!("{of_a_core:.0} % of the machine's one core"),
+        _ => format!("{of_a_core:.0} % of a core, {of_all:.0} % of the machine"),
     }
 }
 

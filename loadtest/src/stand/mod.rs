@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use testbed::cert::Certificate;
 use testbed::vcenter::{Options, Pace, VCenter};
-use testbed::verify::{Latency, Report, Verifier, report_of, take_latency_of};
+use testbed::verify::{Latency, Phase, Report, Verifier, report_of, take_latency_of};
 
 use crate::workload::{Workload, share};
 use pace::Driven;
@@ -125,14 +125,9 @@ impl Stand {
         self.target.verifiers().iter().map(AsRef::as_ref)
     }
 
-    /// Latency since the last call.
-    pub fn take_latency(&self) -> Latency {
-        take_latency_of(self.verifiers())
-    }
-
-    /// Latency counts from now on.
-    pub fn forget_latency(&self) {
-        self.verifiers().for_each(Verifier::forget_latency);
+    /// Latency since the last call, which belongs to this phase of the run.
+    pub fn take_latency(&self, phase: Phase) -> Latency {
+        take_latency_of(self.verifiers(), phase)
     }
 
     /// The verdict so far, over all receivers.

@@ -13,6 +13,9 @@ pub struct Tally {
     pub delivered: u64,
     /// Different events.
     pub unique: u64,
+    /// Different events that existed before the start and so have no latency. `unique` less these is the number of
+    /// latencies, those of the warm-up included.
+    pub from_backlog: u64,
     /// Events that must have arrived by now.
     pub expected: u64,
     pub missing: u64,
@@ -83,7 +86,10 @@ pub struct Report {
     pub sources: Vec<SourceReport>,
     /// Sums over all sources (examples left out).
     pub total: Tally,
+    /// Latency of every event that was received after the warm-up, or of every event where there was none.
     pub latency: Latency,
+    /// Latency of the events that were received during the warm-up.
+    pub warm_up: Latency,
     /// Deliveries that name no known source, by their source.
     pub stray_sources: HashMap<String, u64>,
     /// Deliveries without a readable envelope, key or time.
@@ -114,6 +120,7 @@ impl Tally {
     pub fn add(&mut self, other: &Tally) {
         self.delivered += other.delivered;
         self.unique += other.unique;
+        self.from_backlog += other.from_backlog;
         self.expected += other.expected;
         self.missing += other.missing;
         self.duplicates += other.duplicates;

@@ -72,6 +72,14 @@ impl Witness for Mutex<Truth> {
     }
 }
 
+/// Which part of a run a latency belongs to. The time of receipt decides, so an event that was created during the
+/// warm-up and received after it is measured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Phase {
+    WarmUp,
+    Measured,
+}
+
 /// Which events of a source must arrive.
 pub type Expect = Box<dyn Fn(u64) -> bool + Send + Sync>;
 
@@ -99,10 +107,12 @@ struct Source {
     seen: Vec<u64>,
     newest: Option<u64>,
     lanes: Vec<u64>,
-    /// Since it was last taken …
+    /// Latencies since they were last taken.
     latency: Histogram<u64>,
-    /// … and all before that.
-    latency_before: Histogram<u64>,
+    /// Latencies that were taken, and count.
+    latency_measured: Histogram<u64>,
+    /// Latencies that were taken as part of the warm-up.
+    latency_warm_up: Histogram<u64>,
     tally: Tally,
 }
 
@@ -148,7 +158,8 @@ impl Verifier {
             newest: None,
             lanes,
             latency: new_histogram(),
-            latency_before: new_histogram(),
+            latency_measured: new_histogram(),
+            latency_warm_up: new_histogram(),
             tally: Tally::default(),
         };
         let mut sources = self.sources.write().unwrap_or_else(std::sync::PoisonError::into_inner);
@@ -210,17 +221,7 @@ impl Verifier {
 
     /// Latency over all sources since the last call.
     pub fn take_latency(&self) -> Latency {
-        take_latency_of([self])
-    }
-
-    /// Latency counts from now on: a warm-up does not belong to what is measured.
-    pub fn forget_latency(&self) {
-        let sources = self.sources.read().unwrap_or_else(std::sync::PoisonError::into_inner);
-        for (_, source) in sources.iter() {
-            let mut source = lock(source);
-            source.latency.reset();
-            source.latency_before.reset();
-        }
+        take_latency_of([self], Phase::Measured)
     }
 
     /// The verdict: what should have arrived by now and did not is missing.
@@ -228,29 +229,34 @@ impl Verifier {
         report_of([self])
     }
 
-    fn add_latency(&self, all: &mut Histogram<u64>) {
+    fn add_latency(&self, phase: Phase, all: &mut Histogram<u64>) {
         let sources = self.sources.read().unwrap_or_else(std::sync::PoisonError::into_inner);
         for (_, source) in sources.iter() {
             let mut source = lock(source);
-            let Source { latency, latency_before, .. } = &mut *source;
-            // All have the same bounds.
+            let Source { latency, latency_measured, latency_warm_up, .. } = &mut *source;
+            let taken = match phase {
+                Phase::WarmUp => latency_warm_up,
+                Phase::Measured => latency_measured,
+            };
+            // Adding fails only where the bounds differ; all histograms here have the same ones.
             let _ = all.add(&*latency);
-            let _ = latency_before.add(&*latency);
+            let _ = taken.add(&*latency);
             latency.reset();
         }
     }
 
-    fn add_report(&self, report: &mut Report, all: &mut Histogram<u64>) {
+    fn add_report(&self, report: &mut Report, all: &mut Histogram<u64>, warm_up: &mut Histogram<u64>) {
         let sources = self.sources.read().unwrap_or_else(std::sync::PoisonError::into_inner);
         for (url, source) in sources.iter() {
             let mut source = lock(source);
             source.truth = source.witness.truth();
             source.count_missing();
             report.total.add(&source.tally);
-            let mut latency = source.latency_before.clone();
-            // Both have the same bounds.
+            let mut latency = source.latency_measured.clone();
+            // The bounds are the same, see `add_latency`.
             let _ = latency.add(&source.latency);
             let _ = all.add(&latency);
+            let _ = warm_up.add(&source.latency_warm_up);
             report.sources.push(SourceReport {
                 source: url.clone(),
                 tally: source.tally.clone(),
@@ -272,19 +278,19 @@ impl Verifier {
 
 /// The verdict over receivers each of which was to get every event.
 pub fn report_of<'v>(verifiers: impl IntoIterator<Item = &'v Verifier>) -> Report {
-    let (mut report, mut all) = (Report::default(), new_histogram());
+    let (mut report, mut all, mut warm_up) = (Report::default(), new_histogram(), new_histogram());
     for verifier in verifiers {
-        verifier.add_report(&mut report, &mut all);
+        verifier.add_report(&mut report, &mut all, &mut warm_up);
     }
-    report.latency = Latency::of(&all);
+    (report.latency, report.warm_up) = (Latency::of(&all), Latency::of(&warm_up));
     report
 }
 
-/// Latency over all sources and receivers since the last call.
-pub fn take_latency_of<'v>(verifiers: impl IntoIterator<Item = &'v Verifier>) -> Latency {
+/// Latency over all sources and receivers since the last call, which belongs to this phase of the run.
+pub fn take_latency_of<'v>(verifiers: impl IntoIterator<Item = &'v Verifier>, phase: Phase) -> Latency {
     let mut all = new_histogram();
     for verifier in verifiers {
-        verifier.add_latency(&mut all);
+        verifier.add_latency(phase, &mut all);
     }
     Latency::of(&all)
 }
@@ -378,7 +384,9 @@ impl Source {
         self.seen[word] |= bit;
         self.tally.unique += 1;
         self.check_order(index, delivered.key, now_us);
-        if index >= self.truth.live_from {
+        if index < self.truth.live_from {
+            self.tally.from_backlog += 1;
+        } else {
             let latency_us = now_us - (delivered.created_us - self.truth.clock_offset_us);
             self.latency.saturating_record(latency_us.max(1) as u64);
         }

@@ -1,0 +1,124 @@
+//! Says what a limit means for planning: how many vCenters it is enough for.
+//!
+//! No vendor publishes how many events a vCenter writes. Reports from the field agree on tens a second in ordinary hours, and
+//! on hundreds to thousands in bursts: a host fails, a cluster is rebalanced, a site powers on. The two rates below come from
+//! the upper part of these ranges. Every text that uses one of them calls it an assumption.
+
+use super::figures::{CaseFigures, LimitResult};
+
+/// More cases than these are summed up by their range; a table has them all.
+const SPELLED_OUT_MAX: usize = 3;
+/// Events a second that a busy vCenter is assumed to write in a storm; also the rate of the workload `drs-storm`.
+pub const STORM_RATE: f64 = 5_000.0;
+/// The same for ordinary hours.
+const ORDINARY_RATE: f64 = 50.0;
+/// Share of the limit to plan with. The rest is room for storms.
+const PLANNED_SHARE: f64 = 0.5;
+
+impl LimitResult {
+    /// The answer in words, for somebody who plans and reads nothing else. `write` writes a rate.
+    pub fn summary(&self, write: impl Fn(f64) -> String) -> String {
+        let found: Vec<(&CaseFigures, f64)> =
+            self.cases.iter().filter_map(|case| Some((case, case.limit?))).collect();
+        let Some((first, limit)) = found.first() else {
+            return "No limit was found.".to_owned();
+        };
+        let takes = |case: &CaseFigures, limit: f64| {
+            format!("{}{}", if case.at_least { "at least " } else { "" }, write(limit))
+        };
+        let storm = format!("A busy vCenter writes up to {} in a storm", write(STORM_RATE));
+        let one = format!("This machine takes {} events a second", takes(first, *limit));
+        if found.len() == 1 && self.cases.len() == 1 {
+            return format!("{one}. {storm}: {}.", enough_for(*limit));
+        }
+        if found.len() > SPELLED_OUT_MAX {
+            let by_limit = |a: &&(&CaseFigures, f64), b: &&(&CaseFigures, f64)| a.1.total_cmp(&b.1);
+            let ends = [found.iter().min_by(by_limit), found.iter().max_by(by_limit)];
+            let ends: Vec<String> = ends
+                .into_iter()
+                .flatten()
+                .map(|(case, limit)| format!("{} ({})", takes(case, *limit), case.name))
+                .collect();
+            return format!(
+                "{one} ({}). Over all cases the limit is between {}. {storm}: for “{}” {}. The table has this figure for every case.",
+                first.name,
+                ends.join(" and "),
+                first.name,
+                enough_for(*limit)
+            );
+        }
+        let limits: Vec<String> =
+            found.iter().map(|(case, limit)| format!("{} ({})", takes(case, *limit), case.name)).collect();
+        let enough: Vec<String> =
+            found.iter().map(|(case, limit)| format!("for “{}” {}", case.name, enough_for(*limit))).collect();
+        format!(
+            "This machine takes {} events a second. {storm}: {}.",
+            limits.join(" and "),
+            enough.join("; ")
+        )
+    }
+}
+
+/// vCenters that may all be in a storm at once while half of the limit stays free.
+pub fn vcenters(limit: f64) -> u64 {
+    (limit * PLANNED_SHARE / STORM_RATE) as u64
+}
+
+/// What a limit is enough for, as the end of a sentence that names the limit and the rate of a storm.
+pub fn enough_for(limit: f64) -> String {
+    match vcenters(limit) {
+        0 if limit >= STORM_RATE => "one such storm fits, but uses more than half of the limit".to_owned(),
+        0 => {
+            let minutes = STORM_RATE / limit;
+            let ordinary = (limit * PLANNED_SHARE / ORDINARY_RATE) as u64;
+            format!(
+                "a minute of one such storm takes {minutes:.0} minutes to deliver; outside storms, at {ORDINARY_RATE:.0} events a second \
+                 each, half of the limit is enough for {}",
+                counted(ordinary)
+            )
+        }
+        many => format!("that is {} with room for storms", counted(many)),
+    }
+}
+
+/// `1 vCenter`, `47 vCenters`.
+pub fn counted(vcenters: u64) -> String {
+    match vcenters {
+        0 => "not even one vCenter".to_owned(),
+        1 => "1 vCenter".to_owned(),
+        many => format!("{many} vCenters"),
+    }
+}
+
+/// Where the rate of a storm comes from, and how to do better.
+pub fn assumption(write: impl Fn(f64) -> String) -> String {
+    format!(
+        "The {} events a second of a storm are an assumption: no figures are published, and reports speak of tens a second in ordinary \
+         hours and of hundreds to thousands in storms. Room for storms means that all these vCenters can be in a storm at once and use \
+         half of the limit. Your own vCenters' figures are in the metric event_router_source_events_total: divide half of the limit by \
+         their highest rate.",
+        write(STORM_RATE)
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_limit_is_said_in_vcenters() {
+        for (limit, expected) in [
+            (473_000.0, "that is 47 vCenters with room for storms"),
+            (10_000.0, "that is 1 vCenter with room for storms"),
+            (9_999.0, "one such storm fits, but uses more than half of the limit"),
+            (
+                200.0,
+                "a minute of one such storm takes 25 minutes to deliver; outside storms, at 50 events a second each, half of the limit is \
+                 enough for 2 vCenters",
+            ),
+        ] {
+            assert_eq!(enough_for(limit), expected);
+        }
+        assert!(enough_for(80.0).ends_with("enough for not even one vCenter"), "{}", enough_for(80.0));
+    }
+}
