@@ -66,7 +66,7 @@ fn busiest_part(workload: &Workload, samples: &[Sample], cores: Cores) -> String
     }
     let busiest = shares.iter().max_by(|a, b| a.1.total_cmp(&b.1));
     if cores.router < cores.all && router > BUSY * cores.router as f64 {
-        return format!("the router's processors: it kept {router:.1} of {} busy", cores.router);
+        return format!("the router's CPU cores: it kept {router:.1} of {} busy", cores.router);
     }
     let others = cores.all.saturating_sub(cores.router);
     if others > 0 && generator > BUSY * others as f64 {
@@ -192,7 +192,7 @@ mod tests {
             "round trips: neither a core nor a stage nor the target was busy all the time (but other programs kept 1.5",
         );
         let pinned = limited_by(&workload, &growing(1.0, 0.5, 0.5, 1.0), 0, Cores { all: 4, router: 1 });
-        assert!(pinned.starts_with("the router's processors: it kept 1.0 of 1 busy"), "{pinned}");
+        assert!(pinned.starts_with("the router's CPU cores: it kept 1.0 of 1 busy"), "{pinned}");
         assert_eq!(busiest_stage(&growing(1.0, 0.5, 0.7, 1.0)), Some(("parse", 0.7)));
     }
 

@@ -54,9 +54,9 @@ pub enum RunError {
 /// Whose router it is.
 #[derive(Clone, Debug)]
 pub enum Whose {
-    /// Started here, from this binary, on these processors if any are named.
+    /// Started here, from this binary, on these CPU cores if any are named.
     Ours { program: PathBuf, cpus: Option<Vec<usize>> },
-    /// Started by somebody else with the configuration that the run writes to this file; its process, for memory and processor time.
+    /// Started by somebody else with the configuration that the run writes to this file; its process, for memory and CPU time.
     Theirs { config: PathBuf, admin: String, pid: Option<u32> },
 }
 

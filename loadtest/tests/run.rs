@@ -30,6 +30,53 @@ fn a_steady_load_arrives_whole_and_in_order() {
     assert!(stages["parse"].is_f64() && stages["core"].is_f64(), "{stages}");
 }
 
+/// Checks that the figures of a run and its samples count the same events. Returns how many the warm-up has.
+fn assert_all_latencies_are_counted(result: &serde_json::Value) -> u64 {
+    let number = |value: &serde_json::Value| value.as_u64().unwrap();
+    let warm_up = &result["warmUp"];
+    let left_out = if warm_up.is_null() { 0 } else { number(&warm_up["latency"]["count"]) };
+    let (unique, from_backlog) =
+        (number(&result["totals"]["unique"]), number(&result["totals"]["fromBacklog"]));
+    let counted = number(&result["latency"]["count"]);
+    assert_eq!(counted + left_out + from_backlog, unique, "{result}");
+
+    // What the chart shows: the samples, those of the warm-up apart.
+    let samples = result["samples"].as_array().unwrap();
+    let loaded_from = number(&result["loaded"]["start"]) as usize;
+    let (before, after) = samples.split_at(if left_out > 0 { loaded_from } else { 0 });
+    let count =
+        |samples: &[serde_json::Value]| samples.iter().map(|s| number(&s["latencyCount"])).sum::<u64>();
+    let slowest = |samples: &[serde_json::Value]| samples.iter().map(|s| number(&s["maxUs"])).max();
+    assert_eq!((count(before), count(after)), (left_out, counted), "{result}");
+    assert_eq!(slowest(after), Some(number(&result["latency"]["maxUs"])), "{result}");
+    if left_out > 0 {
+        assert_eq!(slowest(before), Some(number(&warm_up["latency"]["maxUs"])), "{result}");
+        assert_eq!(warm_up["seconds"], samples[loaded_from - 1]["seconds"], "{result}");
+    }
+    let lag = samples.iter().map(|sample| number(&sample["lagEvents"])).max();
+    assert_eq!(lag, Some(number(&result["lagEventsMax"])), "{result}");
+    // The rate is over all of the time and all events.
+    let events = unique / number(&result["receivers"]);
+    let by_rate = result["rate"].as_f64().unwrap() * result["seconds"].as_f64().unwrap();
+    assert!((by_rate - events as f64).abs() < 0.5, "{by_rate} {events}");
+    left_out
+}
+
+#[test]
+fn every_latency_is_counted_with_and_without_a_warm_up() {
+    let workload = "rate: 400\nduration: 2s\nbacklog: 30\n";
+    let often = ["--sample-interval", "200ms"];
+    let result = run(workload, &often).json(0);
+    assert!(result["warmUp"].is_null(), "{result}");
+    assert_eq!(assert_all_latencies_are_counted(&result), 0);
+    assert_eq!(result["totals"]["fromBacklog"], 30, "{result}");
+    assert_eq!(result["loaded"]["start"], 0, "the first interval counts: {result}");
+
+    let result = run(workload, &[&often[..], &["--warm-up", "700ms"]].concat()).json(0);
+    let left_out = assert_all_latencies_are_counted(&result);
+    assert!(left_out > 0 && result["warmUp"]["seconds"].as_f64().unwrap() >= 0.7, "{result}");
+}
+
 #[test]
 fn every_shape_of_target_verifies() {
     for (shape, more) in [

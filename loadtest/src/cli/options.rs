@@ -17,7 +17,7 @@ pub struct OwnRouter {
     /// The router's binary; the one beside this program if left out
     #[arg(long, value_name = "PATH")]
     router: Option<PathBuf>,
-    /// Processors that the router may use, as `0,2-3`
+    /// CPU cores that the router may use, as `0,2-3`
     #[arg(long, value_name = "LIST", value_parser = cpus)]
     cpus: Option<Cpus>,
 }
@@ -34,7 +34,7 @@ impl OwnRouter {
     }
 }
 
-/// Numbers of processors.
+/// Numbers of CPU cores.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Cpus(pub Vec<usize>);
 
@@ -43,13 +43,13 @@ fn cpus(text: &str) -> Result<Cpus, String> {
     let list = list(text)?;
     let ours = sched_getaffinity(None).map_err(|error| format!("cannot be checked: {error}"))?;
     match list.iter().find(|cpu| !ours.is_set(**cpu)) {
-        Some(cpu) => Err(format!("this program has no processor {cpu} to give away")),
+        Some(cpu) => Err(format!("this program has no CPU core {cpu} to give away")),
         None => Ok(Cpus(list)),
     }
 }
 
 fn list(text: &str) -> Result<Vec<usize>, String> {
-    let wrong = || "must be numbers of processors such as `0,2-3`, each below 1024".to_owned();
+    let wrong = || "must be numbers of CPU cores such as `0,2-3`, each below 1024".to_owned();
     let number = |text: &str| text.parse().ok().filter(|number| *number < 1024).ok_or_else(wrong);
     let mut list = Vec::new();
     for part in text.split(',') {
@@ -201,11 +201,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn processors_are_lists_and_ranges() {
+    fn cpu_cores_are_lists_and_ranges() {
         assert_eq!(list("0,2-3"), Ok(vec![0, 2, 3]));
         for wrong in ["", "a", "3-1", "1024", "0,,1"] {
             assert!(list(wrong).is_err(), "{wrong}");
         }
-        assert_eq!(cpus("1023"), Err("this program has no processor 1023 to give away".to_owned()));
+        assert_eq!(cpus("1023"), Err("this program has no CPU core 1023 to give away".to_owned()));
     }
 }

@@ -34,7 +34,7 @@ pub struct RunArgs {
     /// Time between two samples
     #[arg(long, value_name = "TIME", default_value = "1s", value_parser = fields::duration)]
     sample_interval: Duration,
-    /// Latency and load count after this time
+    /// Leave events received before this time out of the latency and load figures; the result says how many they are
     #[arg(long, value_name = "TIME", default_value = "0s", value_parser = fields::duration)]
     warm_up: Duration,
     #[command(flatten)]
@@ -57,7 +57,7 @@ pub struct RouterArgs {
     /// Where that router's admin listener is, or is to be
     #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:8082", requires = "attach", value_parser = address)]
     admin: String,
-    /// That router's process, to measure its memory and processor time
+    /// That router's process, to measure its memory and CPU time
     #[arg(long, value_name = "PID", requires = "attach")]
     pid: Option<u32>,
 }

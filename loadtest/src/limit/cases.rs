@@ -15,7 +15,7 @@ pub struct Case {
     pub name: String,
     /// Its rate, events and duration do not count.
     pub workload: Workload,
-    /// Processors that the router may use; the generator takes the others, if there are any.
+    /// CPU cores that the router may use; the generator takes the others, if there are any.
     pub cpus: Option<Vec<usize>>,
     /// First rate to try: a rate that a small machine takes.
     pub from: f64,

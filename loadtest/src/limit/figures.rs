@@ -37,7 +37,7 @@ pub struct CaseFigures {
     pub name: String,
     /// The case in one line.
     pub setup: String,
-    /// Processors of the router, where it had not all.
+    /// CPU cores of the router, where it had not all.
     pub cpus: Option<Vec<usize>>,
     /// The highest rate below all failures whose decisive run held, in events a second.
     pub limit: Option<f64>,

@@ -44,7 +44,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 #[derive(Clone, Debug)]
 pub struct Plan {
     pub program: PathBuf,
-    /// Processors that the router may use, where a case does not say.
+    /// CPU cores that the router may use, where a case does not say.
     pub cpus: Option<Vec<usize>>,
     /// First rate; that of the case if left out.
     pub from: Option<f64>,

@@ -16,8 +16,8 @@ pub struct Machine {
     pub kernel: String,
 }
 
-/// Seconds that the processors which this process could use at its start have worked since the machine's start, for whomever; `None` where
-/// the system does not say.
+/// Seconds that the CPU cores which this process could use at its start have worked since the machine started, for any
+/// program; `None` where the system does not say.
 pub fn busy_seconds() -> Option<f64> {
     static OURS: OnceLock<Option<CpuSet>> = OnceLock::new();
     let ours = (*OURS.get_or_init(|| sched_getaffinity(None).ok()))?;
@@ -69,7 +69,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_work_on_our_processors_counts() {
+    fn only_work_on_our_cores_counts() {
         let stat =
             "cpu 9 9 9 9 9 9 9 9 9 9\ncpu0 1 2 3 100 100 4 5 6 50 50\ncpu1 7 0 0 100 0 0 0 0 0 0\nintr 5\n";
         let ticks = |is_ours: &dyn Fn(usize) -> bool| {

@@ -1,4 +1,4 @@
-//! What Linux counts of a process: processor time, memory, threads (proc(5)).
+//! What Linux counts of a process: CPU time, memory, threads (proc(5)).
 
 use std::fs;
 use std::path::PathBuf;
@@ -15,7 +15,7 @@ pub struct Usage {
     pub rss_peak_bytes: u64,
 }
 
-/// Processor time of the threads with one name.
+/// CPU time of the threads with one name.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Threads {

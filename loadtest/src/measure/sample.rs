@@ -76,10 +76,10 @@ pub struct Incident {
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct RouterUsage {
     pid: Option<u32>,
-    /// Processor time of those that are gone.
+    /// CPU time of those that are gone.
     before: f64,
     last: Usage,
-    /// Processor time when the measuring began.
+    /// CPU time when the measuring began.
     base: f64,
     pub rss_peak_bytes: u64,
 }
@@ -235,7 +235,7 @@ impl Sampler {
         }
     }
 
-    /// By the router's own counters where it has one for a stage, else by the processor time of its threads.
+    /// By the router's own counters where it has one for a stage, else by the CPU time of its threads.
     fn stages(&mut self, pid: Option<u32>, metrics: Option<&Metrics>) -> BTreeMap<String, f64> {
         let elapsed = self.stages_at.elapsed().as_secs_f64().max(1e-6);
         self.stages_at = Instant::now();

@@ -19,8 +19,9 @@ const TOP: u32 = 22;
 const RIGHT: u32 = 16;
 const BOTTOM: u32 = 44;
 const LEFT: u32 = 70;
-const TICK_FONT: u32 = 13;
-const NAME_FONT: u32 = 14;
+/// As plotters counts: SVG's font size is this divided by 1.24.
+const TICK_FONT: u32 = 16;
+const NAME_FONT: u32 = 17;
 /// Ticks of an axis, about.
 const TICKS: f64 = 4.0;
 /// Room above the highest value of a linear axis, for the names of lines across.
@@ -103,8 +104,11 @@ impl Chart {
         }
     }
 
-    /// Adds a series, unless it has nothing to show.
-    pub fn add(&mut self, name: &str, color: RGBColor, style: Style, points: Vec<(f64, f64)>) {
+    /// Adds a series, unless it has nothing to show on this scale.
+    pub fn add(&mut self, name: &str, color: RGBColor, style: Style, mut points: Vec<(f64, f64)>) {
+        if matches!(self.scale, Scale::Log) {
+            points.retain(|(_, y)| *y > 0.0);
+        }
         if !points.is_empty() {
             self.series.push(Series::new(name, color, style, points));
         }
@@ -220,6 +224,10 @@ impl Chart {
                 .collect();
             let color = series.color;
             match series.style {
+                // A line of one point would show nothing.
+                Style::Line if points.len() == 1 => {
+                    chart.draw_series(points.into_iter().map(|at| Circle::new(at, 3, color.filled())))?;
+                }
                 Style::Line => {
                     chart.draw_series(LineSeries::new(points, color.stroke_width(2)))?;
                 }

@@ -209,14 +209,13 @@ fn marks(result: &RunResult, chart: &mut Chart) {
     let at = |number: usize| samples.get(number).map(|sample| sample.seconds);
     if let Some(until) = loaded.start.checked_sub(1).and_then(at) {
         chart.bands.push((0.0, until));
+        chart.caption.push_str(" Shaded at the start: the warm-up, which figures leave out.");
     }
     if loaded.end < samples.len()
         && let (Some(from), Some(last)) = (loaded.end.checked_sub(1).and_then(at), samples.last())
     {
         chart.bands.push((from, last.seconds));
-        if !chart.caption.contains("Shaded") {
-            chart.caption.push_str(" Shaded: before and after the load.");
-        }
+        chart.caption.push_str(" Shaded at the end: the drain.");
     }
     let named = result.incidents.len() <= NAMED_MAX;
     let names = trouble_names(result);

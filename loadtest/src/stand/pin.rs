@@ -1,4 +1,4 @@
-//! Which processors this process may use: those that the router does not have, where there are any.
+//! Which CPU cores this process may use: those that the router does not have, where there are any.
 
 use std::io;
 
@@ -8,7 +8,7 @@ use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 /// What this process could use before.
 pub struct Left(CpuSet);
 
-/// Leaves these processors to the router, if others are left.
+/// Leaves these cores to the router, if others are left.
 ///
 /// # Errors
 /// The system refuses.

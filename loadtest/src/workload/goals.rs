@@ -16,7 +16,7 @@ pub struct Goals {
     pub duplicates: Option<u64>,
     /// The router's peak, in MB.
     pub rss_mb: Option<f64>,
-    /// The router's processor seconds for a million events.
+    /// The router's CPU seconds for a million events.
     pub cpu_seconds_per_million: Option<f64>,
     /// Delivered events a second, at least.
     pub rate_min: Option<f64>,

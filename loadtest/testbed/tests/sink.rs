@@ -9,7 +9,7 @@ use std::time::Duration;
 use common::request;
 use testbed::sink::{Behavior, Reply, Sink, SinkOptions};
 use testbed::vcenter::{Fact, Mix, Options, VCenter};
-use testbed::verify::{Report, Verifier};
+use testbed::verify::{Latency, Phase, Report, Verifier, take_latency_of};
 
 /// What a router would deliver of an event, in the envelope's documented order.
 fn cloud_event(vcenter: &VCenter, fact: &Fact) -> String {
@@ -166,6 +166,83 @@ async fn latency_is_measured_of_live_events_by_the_vcenters_clock() {
     assert_eq!(latency.count, 3);
     assert!(latency.max_us < 60_000_000, "{latency:?}");
     assert_eq!(sink.verifier().take_latency().count, 0);
+}
+
+/// The figures of a plain list of latencies, by the definition of a percentile.
+fn latency_of(mut list: Vec<i64>) -> Latency {
+    list.sort_unstable();
+    let at = |share: f64| list[((list.len() as f64 * share).ceil() as usize).max(1) - 1] as u64;
+    Latency {
+        count: list.len() as u64,
+        p50_us: at(0.5),
+        p90_us: at(0.9),
+        p99_us: at(0.99),
+        p999_us: at(0.999),
+        max_us: at(1.0),
+        mean_us: list.iter().sum::<i64>() as f64 / list.len() as f64,
+    }
+}
+
+/// The histogram keeps three digits.
+fn assert_equal(found: &Latency, expected: &Latency) {
+    assert_eq!(found.count, expected.count);
+    for (found, expected) in [
+        (found.p50_us, expected.p50_us),
+        (found.p90_us, expected.p90_us),
+        (found.p99_us, expected.p99_us),
+        (found.p999_us, expected.p999_us),
+        (found.max_us, expected.max_us),
+        (found.mean_us as u64, expected.mean_us as u64),
+    ] {
+        assert!(found.abs_diff(expected) <= expected / 1_000 + 1, "{found} {expected}");
+    }
+}
+
+#[tokio::test]
+async fn every_latency_is_counted_whenever_it_is_looked_at() {
+    let (backlog_events, live_events) = (40, 4_000);
+    for warm_up_looks in [0, 1, 3] {
+        let options = Options { backlog: backlog_events, ..Options::default() };
+        let vcenter = VCenter::start(options).await.unwrap();
+        vcenter.append(live_events);
+        let verifier = Verifier::new();
+        verifier.watch(&vcenter);
+        let (mut warm_up, mut measured, mut interval_counts) = (Vec::new(), Vec::new(), 0);
+        let events: Vec<u64> = (0..backlog_events + live_events).collect();
+        let looks = events.chunks(500);
+        for (look, events) in looks.enumerate() {
+            for index in events {
+                let fact = vcenter.fact(*index).unwrap();
+                // Spread over five decades, each event slower or faster than the one before, with slow ones at the start.
+                let latency_us = 10_000_000 / (1 + *index as i64 % 997) + *index as i64;
+                let body = cloud_event(&vcenter, &fact);
+                // A second delivery is later and does not count.
+                for repeated in [0, 60_000_000] {
+                    verifier.body(body.as_bytes(), fact.created_us + latency_us + repeated);
+                }
+                if *index >= backlog_events {
+                    if look < warm_up_looks { &mut warm_up } else { &mut measured }.push(latency_us);
+                }
+            }
+            let phase = if look < warm_up_looks { Phase::WarmUp } else { Phase::Measured };
+            // The last interval is not taken: the report counts it all the same.
+            if events.len() == 500 {
+                interval_counts += take_latency_of([&verifier], phase).count;
+            }
+        }
+        let report = verifier.report();
+        let (total, counted) = (&report.total, report.latency.count + report.warm_up.count);
+        assert_eq!(total.duplicates, backlog_events + live_events);
+        assert_eq!(total.from_backlog, backlog_events);
+        assert_eq!(counted + total.from_backlog, total.unique, "every event is counted once");
+        assert_eq!(interval_counts, counted - live_events % 500 - backlog_events, "and in one interval");
+        assert_equal(&report.latency, &latency_of(measured));
+        if warm_up_looks > 0 {
+            assert_equal(&report.warm_up, &latency_of(warm_up));
+        } else {
+            assert_eq!(report.warm_up, Latency::default());
+        }
+    }
 }
 
 #[tokio::test]

@@ -1,6 +1,8 @@
 //! Runs the program, and programs beside it.
 #![allow(dead_code, reason = "each test binary uses a part")]
 
+pub mod browser;
+
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::path::PathBuf;
