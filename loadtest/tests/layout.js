@@ -29,15 +29,16 @@ function checkChart(figure, page, found) {
   const [left, top, right, bottom] = figure.dataset.plot.split(" ").map((at) => Number(at) * scale);
   const plot = { left: box.left + left, top: box.top + top, right: box.left + right, bottom: box.top + bottom };
 
-  const texts = [...svg.querySelectorAll("text")].filter((text) => text.textContent.trim());
+  const said = (text) => text.textContent.trim();
+  const texts = [...svg.querySelectorAll("text")].filter(said);
   const boxes = texts.map((text) => text.getBoundingClientRect());
   found.texts += texts.length;
   texts.forEach((text, at) => {
-    if (!within(boxes[at], box, 0.5)) wrong(`text is cut: ${text.textContent}`);
+    if (!within(boxes[at], box, 0.5)) wrong(`text is cut: ${said(text)}`);
     const size = parseFloat(view.getComputedStyle(text).fontSize) * scale;
-    if (size < SMALLEST_TEXT_PX) wrong(`text is too small: ${text.textContent}, ${size} px`);
+    if (size < SMALLEST_TEXT_PX) wrong(`text is too small: ${said(text)}, ${size} px`);
     const hidden = texts.findIndex((_, other) => other < at && overlap(boxes[at], boxes[other]));
-    if (hidden >= 0) wrong(`texts overlap: ${text.textContent} and ${texts[hidden].textContent}`);
+    if (hidden >= 0) wrong(`texts overlap: ${said(text)} and ${said(texts[hidden])}`);
   });
 
   // Every series of the legend is drawn, in its color, within the plot.

@@ -71,10 +71,13 @@ pub fn enough_for(limit: f64) -> String {
         0 => {
             let minutes = STORM_RATE / limit;
             let ordinary = (limit * PLANNED_SHARE / ORDINARY_RATE) as u64;
+            let enough = match ordinary {
+                0 => "not enough for one vCenter".to_owned(),
+                many => format!("enough for {}", counted(many)),
+            };
             format!(
                 "a minute of one such storm takes {minutes:.0} minutes to deliver; outside storms, at {ORDINARY_RATE:.0} events a second \
-                 each, half of the limit is enough for {}",
-                counted(ordinary)
+                 each, half of the limit is {enough}"
             )
         }
         many => format!("that is {} with room for storms", counted(many)),
@@ -84,7 +87,6 @@ pub fn enough_for(limit: f64) -> String {
 /// `1 vCenter`, `47 vCenters`.
 pub fn counted(vcenters: u64) -> String {
     match vcenters {
-        0 => "not even one vCenter".to_owned(),
         1 => "1 vCenter".to_owned(),
         many => format!("{many} vCenters"),
     }
@@ -119,6 +121,10 @@ mod tests {
         ] {
             assert_eq!(enough_for(limit), expected);
         }
-        assert!(enough_for(80.0).ends_with("enough for not even one vCenter"), "{}", enough_for(80.0));
+        assert!(
+            enough_for(80.0).ends_with("half of the limit is not enough for one vCenter"),
+            "{}",
+            enough_for(80.0)
+        );
     }
 }

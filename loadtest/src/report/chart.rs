@@ -18,7 +18,9 @@ const HEIGHT: u32 = 280;
 const TOP: u32 = 22;
 const RIGHT: u32 = 16;
 const BOTTOM: u32 = 44;
-const LEFT: u32 = 70;
+const LEFT: u32 = 74;
+/// What the name of the y axis needs beside plotters' place for it.
+const EDGE: u32 = 4;
 /// As plotters counts: SVG's font size is this divided by 1.24.
 const TICK_FONT: u32 = 16;
 const NAME_FONT: u32 = 17;
@@ -36,6 +38,10 @@ pub const PURPLE: RGBColor = RGBColor(204, 121, 167);
 pub const SKY: RGBColor = RGBColor(86, 180, 233);
 pub const BLACK: RGBColor = RGBColor(40, 40, 40);
 pub const GREY: RGBColor = RGBColor(140, 140, 140);
+/// For what is no series: axes, lines across and upright lines. No series has these colors.
+const AXIS: RGBColor = RGBColor(160, 163, 168);
+const BOUND: RGBColor = RGBColor(80, 84, 90);
+const MARK: RGBColor = RGBColor(160, 60, 130);
 /// For series that have no meaning of their own.
 pub const PALETTE: [RGBColor; 7] = [BLUE, RED, GREEN, ORANGE, PURPLE, SKY, BLACK];
 
@@ -175,14 +181,15 @@ impl Chart {
         let mut chart = ChartBuilder::on(root)
             .margin_top(TOP)
             .margin_right(RIGHT)
+            .margin_left(EDGE)
             .x_label_area_size(BOTTOM)
-            .y_label_area_size(LEFT)
+            .y_label_area_size(LEFT - EDGE)
             .build_cartesian_2d(x, y)?;
         chart
             .configure_mesh()
             .light_line_style(TRANSPARENT)
-            .bold_line_style(GREY.mix(0.25))
-            .axis_style(GREY)
+            .bold_line_style(AXIS.mix(0.3))
+            .axis_style(AXIS)
             .label_style(("sans-serif", TICK_FONT).into_font().color(&BLACK))
             .axis_desc_style(("sans-serif", NAME_FONT).into_font().color(&BLACK))
             .x_desc(&self.x)
@@ -194,26 +201,14 @@ impl Chart {
             let corners = [(from.max(left), bottom), (to.min(right), top)];
             chart.draw_series([Rectangle::new(corners, GREY.mix(0.12).filled())])?;
         }
-        let small = |color: &RGBColor, at: HPos| {
-            ("sans-serif", TICK_FONT).into_font().color(color).pos(Pos::new(at, VPos::Bottom))
-        };
-        for (value, name) in &self.bounds {
+        for (value, _) in &self.bounds {
             let y = self.placed(*value);
-            let line = [(left, y), (right, y)];
-            chart.draw_series(DashedLineSeries::new(line, 6, 4, BLACK.stroke_width(1)))?;
-            chart.draw_series([Text::new(
-                name.clone(),
-                (left + (right - left) * 0.01, y),
-                small(&BLACK, HPos::Left),
-            )])?;
+            chart.draw_series(DashedLineSeries::new([(left, y), (right, y)], 6, 4, BOUND.stroke_width(1)))?;
         }
         for (x, name) in &self.marks {
             let line = vec![(*x, bottom), (*x, top)];
-            let style =
-                if name.is_empty() { PURPLE.mix(0.5).stroke_width(1) } else { PURPLE.stroke_width(2) };
+            let style = if name.is_empty() { MARK.mix(0.5).stroke_width(1) } else { MARK.stroke_width(2) };
             chart.draw_series([PathElement::new(line, style)])?;
-            let side = if *x > left + (right - left) * 0.6 { HPos::Right } else { HPos::Left };
-            chart.draw_series([Text::new(format!(" {name} "), (*x, top), small(&PURPLE, side))])?;
         }
         for series in &self.series {
             let points: Vec<(f64, f64)> = series
@@ -242,6 +237,18 @@ impl Chart {
                         .draw_series(points.into_iter().map(|at| Cross::new(at, 4, color.stroke_width(2))))?;
                 }
             }
+        }
+        // Names come last: no line runs through them.
+        let small = |color: &RGBColor, at: HPos| {
+            ("sans-serif", TICK_FONT).into_font().color(color).pos(Pos::new(at, VPos::Bottom))
+        };
+        for (value, name) in &self.bounds {
+            let at = (left + (right - left) * 0.01, self.placed(*value));
+            chart.draw_series([Text::new(name.clone(), at, small(&BOUND, HPos::Left))])?;
+        }
+        for (x, name) in &self.marks {
+            let side = if *x > left + (right - left) * 0.6 { HPos::Right } else { HPos::Left };
+            chart.draw_series([Text::new(format!(" {name} "), (*x, top), small(&MARK, side))])?;
         }
         Ok(())
     }

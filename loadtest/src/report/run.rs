@@ -102,7 +102,7 @@ fn summary(result: &RunResult) -> String {
             planning::counted((result.rate / storm) as u64)
         );
     }
-    out + " This is one load, not the limit: loadtest limit finds the highest."
+    out + " This is one load, not the limit; the command “loadtest limit” searches for the limit."
 }
 
 fn figures(result: &RunResult) -> String {

@@ -36,7 +36,9 @@ pub fn measure(chromium: &Path, views: &[View<'_>]) -> Value {
     command.args(["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"]);
     command.args(["--disable-background-networking", "--disable-component-update", "--disable-sync"]);
     command.arg(format!("--user-data-dir={}", folder.path().join("profile").display()));
-    command.args(["--window-size=1500,1000", "--dump-dom"]).arg(format!("file://{}", file.display()));
+    command
+        .args(["--hide-scrollbars", "--window-size=1500,1000", "--dump-dom"])
+        .arg(format!("file://{}", file.display()));
     command.env("HOME", folder.path()).stdin(Stdio::null()).stderr(Stdio::null());
     let mut child = super::Child(command.stdout(File::create(&output).unwrap()).spawn().unwrap());
     let start = Instant::now();
