@@ -10,7 +10,7 @@ use testbed::verify::{Latency, SourceReport, Tally};
 use crate::limit::figures::LimitResult;
 use crate::measure::machine::Machine;
 use crate::measure::sample::{Incident, RouterCounts, Sample};
-use crate::report::text::cpu_share;
+use crate::report::text::{cpu_share, number};
 use crate::workload::{Ordering, Workload};
 
 /// Version of the file's form; a reader refuses another one.
@@ -163,7 +163,8 @@ impl WarmUp {
     pub fn in_words(&self) -> String {
         format!(
             "{} events received in the first {:.1} s (warm-up) are left out of the latency figures; an event created in that time and received after it is counted",
-            self.latency.count, self.seconds
+            number(self.latency.count as f64),
+            self.seconds
         )
     }
 }

@@ -280,6 +280,13 @@ impl Running {
             Ok(other) => return other,
             Err(error) => return Ended::Broken(error),
         };
+        // The end of the load belongs to the load, unless it is so short that its rates say nothing.
+        if sampler.since_last() >= around.settings.sample_interval / 2 {
+            let sample = sampler.take(around.stand, self.pid(), &self.admin).await;
+            if observe(Progress::Sample(sample)).is_break() {
+                return Ended::GivenUp;
+            }
+        }
         if observe(Progress::Draining).is_break() {
             return Ended::GivenUp;
         }

@@ -10,7 +10,7 @@ use super::cases::Case;
 use crate::bottleneck::{falls_behind, is_disturbed, is_growing, mean};
 use crate::measure::machine::Machine;
 use crate::measure::sample::Sample;
-use crate::report::text::cpu_share;
+use crate::report::text::{cpu_share, number};
 use crate::result::{RunResult, WarmUp};
 
 /// All cases of a search.
@@ -216,9 +216,10 @@ impl LimitResult {
         let events: u64 = warm_ups.map(|warm_up| warm_up.latency.count).sum();
         (self.warm_up_seconds > 0.0).then(|| {
             format!(
-                "Each try begins with a warm-up of {:.2} s, rounded up to the next sample. The {events} events received in the warm-ups are \
+                "Each try begins with a warm-up of {:.2} s, rounded up to the next sample. The {} events received in the warm-ups are \
                  left out of latency and load figures; an event created in a warm-up and received after it is counted.",
-                self.warm_up_seconds
+                self.warm_up_seconds,
+                number(events as f64)
             )
         })
     }

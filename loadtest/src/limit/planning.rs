@@ -70,13 +70,14 @@ pub fn enough_for(limit: f64) -> String {
         0 if limit >= STORM_RATE => "one such storm fits, but uses more than half of the limit".to_owned(),
         0 => {
             let minutes = STORM_RATE / limit;
+            let digits = usize::from(minutes < 10.0);
             let ordinary = (limit * PLANNED_SHARE / ORDINARY_RATE) as u64;
             let enough = match ordinary {
                 0 => "not enough for one vCenter".to_owned(),
                 many => format!("enough for {}", counted(many)),
             };
             format!(
-                "a minute of one such storm takes {minutes:.0} minutes to deliver; outside storms, at {ORDINARY_RATE:.0} events a second \
+                "a minute of one such storm takes {minutes:.digits$} minutes to deliver; outside storms, at {ORDINARY_RATE:.0} events a second \
                  each, half of the limit is {enough}"
             )
         }
@@ -121,6 +122,8 @@ mod tests {
         ] {
             assert_eq!(enough_for(limit), expected);
         }
+        let found = enough_for(3_360.0);
+        assert!(found.starts_with("a minute of one such storm takes 1.5 minutes to deliver"), "{found}");
         assert!(
             enough_for(80.0).ends_with("half of the limit is not enough for one vCenter"),
             "{}",

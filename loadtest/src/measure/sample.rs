@@ -226,6 +226,11 @@ impl Sampler {
         &self.samples[self.samples.len() - 1]
     }
 
+    /// Time since the last sample.
+    pub fn since_last(&self) -> Duration {
+        self.last.elapsed()
+    }
+
     /// Adds a sample for what has arrived since the last one, if anything has. The router is gone.
     pub async fn take_rest(&mut self, stand: &Stand, admin: &Admin) {
         let until = self.until;
