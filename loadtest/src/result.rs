@@ -125,8 +125,8 @@ pub struct RunResult {
     /// Deliveries without a readable envelope, or from a source that is not of this run.
     pub unreadable: u64,
     pub strays: u64,
-    /// Of every event that was received after the warm-up, from its creation to its first receipt. Every different event
-    /// is counted here, in `warm_up` or in `totals.fromBacklog`.
+    /// Of every event that was received after the warm-up, from its creation to its first receipt.
+    /// Every different event is counted here, in `warm_up` or in `totals.fromBacklog`.
     pub latency: Latency,
     /// What is left out of `latency`; only where a warm-up was asked for.
     pub warm_up: Option<WarmUp>,
@@ -148,8 +148,9 @@ pub struct RunResult {
     pub suspects: Vec<Suspect>,
 }
 
-/// The beginning of a run, whose latencies are counted apart. It ends with a sample, so that charts and figures divide the
-/// events alike: an event belongs to it if it was received in it, whenever it was created.
+/// The beginning of a run, whose latencies are counted apart. It ends with a sample, so that charts
+/// and figures divide the events alike: an event belongs to it if it was received in it, whenever
+/// it was created.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct WarmUp {
@@ -239,7 +240,8 @@ impl RunResult {
         self.samples.get(self.loaded.clone()).unwrap_or(&self.samples)
     }
 
-    /// Cores that the router kept busy between warm-up and drain; `None` where its process is not known.
+    /// Cores that the router kept busy between warm-up and drain; `None` where its process is not
+    /// known.
     pub fn router_cores(&self) -> Option<f64> {
         let known: Vec<f64> = self.under_load().iter().filter_map(|sample| sample.router_cores).collect();
         (!known.is_empty()).then(|| known.iter().sum::<f64>() / known.len() as f64)

@@ -56,7 +56,8 @@ pub enum RunError {
 pub enum Whose {
     /// Started here, from this binary, on these CPU cores if any are named.
     Ours { program: PathBuf, cpus: Option<Vec<usize>> },
-    /// Started by somebody else with the configuration that the run writes to this file; its process, for memory and CPU time.
+    /// Started by somebody else with the configuration that the run writes to this file; its
+    /// process, for memory and CPU time.
     Theirs { config: PathBuf, admin: String, pid: Option<u32> },
 }
 
@@ -67,7 +68,8 @@ pub struct Settings {
     /// Keeps the router's files here instead of in a temporary folder.
     pub folder: Option<PathBuf>,
     pub sample_interval: Duration,
-    /// Events received before this time are left out of latency and load figures, and counted apart.
+    /// Events received before this time are left out of latency and load figures, and counted
+    /// apart.
     pub warm_up: Duration,
 }
 
@@ -124,8 +126,8 @@ pub async fn run(
 ) -> Result<RunResult, RunError> {
     let folder = Folder::make(settings)?;
     let stand = Stand::start(workload).await?;
-    // The router reads a backlog from its start, so the clock starts with it. When somebody else starts the router, nobody
-    // here knows when that was: then the clock starts when it is ready.
+    // The router reads a backlog from its start, so the clock starts with it. When somebody else
+    // starts the router, nobody here knows when that was: then the clock starts when it is ready.
     let is_ours = matches!(settings.whose, Whose::Ours { .. });
     let from_scratch = workload.backlog > 0;
     let early = (from_scratch && is_ours).then(|| Sampler::new(&stand, None, true, settings.warm_up));
@@ -280,7 +282,8 @@ impl Running {
             Ok(other) => return other,
             Err(error) => return Ended::Broken(error),
         };
-        // The end of the load belongs to the load, unless it is so short that its rates say nothing.
+        // The end of the load belongs to the load, unless it is so short that its rates say
+        // nothing.
         if sampler.since_last() >= around.settings.sample_interval / 2 {
             let sample = sampler.take(around.stand, self.pid(), &self.admin).await;
             if observe(Progress::Sample(sample)).is_break() {

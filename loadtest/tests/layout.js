@@ -1,5 +1,6 @@
-// Measures reports in frames of this page: charts that are cut or empty, text that is cut, overlaps or is too small, and
-// whatever is wider than the page. Writes one JSON object: the name of each frame, what was measured, and what is wrong.
+// Measures reports in frames of this page: charts that are cut or empty, text that is cut, overlaps
+// or is too small, and whatever is wider than the page. Writes one JSON object: the name of each
+// frame, what was measured, and what is wrong.
 "use strict";
 
 const SMALLEST_TEXT_PX = 9;

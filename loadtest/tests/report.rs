@@ -11,8 +11,9 @@ use std::sync::OnceLock;
 use common::browser::{self, View};
 use common::{loadtest, router};
 
-/// A folder with the results and reports of a short run and a short search, made once for all tests: `run.json`,
-/// `run.html`, `limit.json`, `limit.html`. It stays until the next time, for people to look at.
+/// A folder with the results and reports of a short run and a short search, made once for all
+/// tests: `run.json`, `run.html`, `limit.json`, `limit.html`. It stays until the next time, for
+/// people to look at.
 fn results() -> &'static Path {
     static FOLDER: OnceLock<PathBuf> = OnceLock::new();
     FOLDER.get_or_init(|| {

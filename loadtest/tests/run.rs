@@ -30,7 +30,8 @@ fn a_steady_load_arrives_whole_and_in_order() {
     assert!(stages["parse"].is_f64() && stages["core"].is_f64(), "{stages}");
 }
 
-/// Checks that the figures of a run and its samples count the same events. Returns how many the warm-up has.
+/// Checks that the figures of a run and its samples count the same events. Returns how many the
+/// warm-up has.
 fn assert_all_latencies_are_counted(result: &serde_json::Value) -> u64 {
     let number = |value: &serde_json::Value| value.as_u64().unwrap();
     let warm_up = &result["warmUp"];

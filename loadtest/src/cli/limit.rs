@@ -35,7 +35,8 @@ const PLAIN: &str = "rate: 1\nduration: 1s\n";
 pub struct LimitArgs {
     /// Search with this workload's vCenters, events, target and troubles: a file, or the name of one that is built in
     workload: Option<String>,
-    /// All shapes, 1 to 64 vCenters, HTTP and HTTPS, with and without spill, on fewer cores; about five minutes for each of about 14 cases
+    /// All shapes, 1 to 64 vCenters, HTTP and HTTPS, with and without spill, on fewer cores; about
+    /// five minutes for each of about 14 cases
     #[arg(long, conflicts_with_all = ["workload", "shape", "ordering", "vcenters", "https", "target_https", "spill", "cpus"])]
     full: bool,
     /// Short steps and a coarse answer, to see whether it works at all
@@ -55,7 +56,8 @@ pub struct LimitArgs {
     /// How far below the true limit the answer may be, in per cent [default: 5; with --quick 30]
     #[arg(long, value_name = "PERCENT", value_parser = clap::value_parser!(u32).range(1..=100))]
     precision: Option<u32>,
-    /// How long each rate is measured, after a warm-up of a quarter of it, which is left out of the figures [default: 8s; with --quick 1500ms]
+    /// How long each rate is measured, after a warm-up of a quarter of it, which is left out of the
+    /// figures [default: 8s; with --quick 1500ms]
     #[arg(long, value_name = "TIME", value_parser = fields::duration)]
     step: Option<Duration>,
     /// Time for everything: towards its end the answer gets coarser rather than late [default: 15m; with --full 6m a case]

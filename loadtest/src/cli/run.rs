@@ -34,7 +34,8 @@ pub struct RunArgs {
     /// Time between two samples
     #[arg(long, value_name = "TIME", default_value = "1s", value_parser = fields::duration)]
     sample_interval: Duration,
-    /// Leave events received before this time out of the latency and load figures; the result says how many they are
+    /// Leave events received before this time out of the latency and load figures; the result says
+    /// how many they are
     #[arg(long, value_name = "TIME", default_value = "0s", value_parser = fields::duration)]
     warm_up: Duration,
     #[command(flatten)]

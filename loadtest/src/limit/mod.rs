@@ -129,7 +129,8 @@ impl<'a> Hunt<'a> {
                     continue;
                 }
             }
-            // A limit above a rate that fails would be none: if half of it fails, the search goes on below.
+            // A limit above a rate that fails would be none: if half of it fails, the search goes
+            // on below.
             self.attempt(Purpose::Half, rate / 2.0, observe).await?;
             if self.record(&mut search, rate / 2.0) || self.found.steps.len() >= STEPS_MAX {
                 return Ok(());
@@ -155,7 +156,8 @@ impl<'a> Hunt<'a> {
         self.found.steps.len() < STEPS_MAX && (is_time || search.holds().is_none())
     }
 
-    /// Tries a rate. A failure that is not clear is tried once more: a hiccup of the machine must not pass for the limit.
+    /// Tries a rate. A failure that is not clear is tried once more: a hiccup of the machine must
+    /// not pass for the limit.
     async fn attempt(
         &mut self,
         purpose: Purpose,

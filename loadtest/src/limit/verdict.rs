@@ -1,8 +1,9 @@
 //! Decides which run counts for each rate, and derives the limit from these runs alone.
 //!
-//! A rate is tried more than once when it fails narrowly, when the answer is confirmed by a longer run, and when half of the
-//! limit was tried before. One of these runs is decisive: the longest one, and of equally long ones the last. Text, tables,
-//! charts and the figures of a case in JSON show decisive runs only. The list of all tries shows the others too and marks them.
+//! A rate is tried more than once when it fails narrowly, when the answer is confirmed by a longer
+//! run, and when half of the limit was tried before. One of these runs is decisive: the longest
+//! one, and of equally long ones the last. Text, tables, charts and the figures of a case in JSON
+//! show decisive runs only. The list of all tries shows the others too and marks them.
 //!
 //! INVARIANT: a limit is below every rate whose decisive run failed.
 

@@ -16,8 +16,8 @@ pub struct Machine {
     pub kernel: String,
 }
 
-/// Seconds that the CPU cores which this process could use at its start have worked since the machine started, for any
-/// program; `None` where the system does not say.
+/// Seconds that the CPU cores which this process could use at its start have worked since the
+/// machine started, for any program; `None` where the system does not say.
 pub fn busy_seconds() -> Option<f64> {
     static OURS: OnceLock<Option<CpuSet>> = OnceLock::new();
     let ours = (*OURS.get_or_init(|| sched_getaffinity(None).ok()))?;

@@ -133,8 +133,8 @@ pub struct Sampler {
 }
 
 impl Sampler {
-    /// Starts the clock. `from_scratch`: everything that the router has done since its start is measured, since it
-    /// reads a backlog from then on.
+    /// Starts the clock. `from_scratch`: everything that the router has done since its start is
+    /// measured, since it reads a backlog from then on.
     pub fn new(stand: &Stand, pid: Option<u32>, from_scratch: bool, warm_up: Duration) -> Sampler {
         let mut usage = RouterUsage::default();
         let now = usage.look(pid).map(|usage| usage.cpu_seconds);
@@ -240,7 +240,8 @@ impl Sampler {
         }
     }
 
-    /// By the router's own counters where it has one for a stage, else by the CPU time of its threads.
+    /// By the router's own counters where it has one for a stage, else by the CPU time of its
+    /// threads.
     fn stages(&mut self, pid: Option<u32>, metrics: Option<&Metrics>) -> BTreeMap<String, f64> {
         let elapsed = self.stages_at.elapsed().as_secs_f64().max(1e-6);
         self.stages_at = Instant::now();

@@ -10,11 +10,12 @@ use plotters::style::text_anchor::{HPos, Pos, VPos};
 
 use super::text::escape;
 
-/// In SVG's units. A wide page shows three charts side by side, a page of 360 pixels one: at both sizes the text of a chart
-/// this wide can be read.
+/// In SVG's units. A wide page shows three charts side by side, a page of 360 pixels one: at both
+/// sizes the text of a chart this wide can be read.
 const WIDTH: u32 = 400;
 const HEIGHT: u32 = 280;
-/// What surrounds the plot: names of marks above it, half a tick's label to the right, ticks and names of the axes.
+/// What surrounds the plot: names of marks above it, half a tick's label to the right, ticks and
+/// names of the axes.
 const TOP: u32 = 22;
 const RIGHT: u32 = 16;
 const BOTTOM: u32 = 44;
@@ -131,8 +132,8 @@ impl Chart {
         self.bounds.push((100.0 / cores.max(1) as f64, name("one core", cores <= 1)));
     }
 
-    /// A figure of HTML; a chart without points says so. `data-plot` is where the plot is within the SVG: left, top, right and
-    /// bottom, in its units.
+    /// A figure of HTML; a chart without points says so. `data-plot` is where the plot is within
+    /// the SVG: left, top, right and bottom, in its units.
     pub fn html(&self) -> String {
         let plot = format!("{LEFT} {TOP} {} {}", WIDTH - RIGHT, HEIGHT - BOTTOM);
         let mut out = format!("<figure data-plot=\"{plot}\"><h3>{}</h3>", escape(&self.title));

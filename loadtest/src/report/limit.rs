@@ -1,7 +1,8 @@
-//! The report of a search: what the limit is, what it is enough for, how it shows, and what makes it.
+//! The report of a search: what the limit is, what it is enough for, how it shows, and what makes
+//! it.
 //!
-//! Text, tables and charts show the decisive run of each rate (`limit::verdict`). The list of all tries is the only place that
-//! shows the others, and marks them.
+//! Text, tables and charts show the decisive run of each rate (`limit::verdict`). The list of all
+//! tries is the only place that shows the others, and marks them.
 
 use std::fmt::Write;
 

@@ -1,4 +1,5 @@
-//! The charts of a search. Each point is the decisive run of its rate; nothing is averaged over tries.
+//! The charts of a search. Each point is the decisive run of its rate; nothing is averaged over
+//! tries.
 
 use super::chart::{BLACK, BLUE, Chart, GREEN, GREY, ORANGE, PALETTE, RED, SKY, Scale, Style};
 use super::page::stages;

@@ -29,8 +29,9 @@ pub fn page(title: &str, machine: &Machine, body: &str) -> String {
 /// A line of a table.
 pub type Row = Vec<String>;
 
-/// A table; the first row is its head. Cells are text, and those that look like numbers stand to the right. On a narrow screen
-/// each row is a block of its own, with the head's words before the cells.
+/// A table; the first row is its head. Cells are text, and those that look like numbers stand to
+/// the right. On a narrow screen each row is a block of its own, with the head's words before the
+/// cells.
 pub fn table(rows: &[Row]) -> String {
     let Some((head, rows)) = rows.split_first() else { return String::new() };
     let mut out = String::from("<div class=\"scroll\"><table>\n<thead><tr>");

@@ -225,7 +225,8 @@ fn marks(result: &RunResult, chart: &mut Chart) {
     }
 }
 
-/// The troubles that happened, in the order of their first time: a trouble's number is its place here.
+/// The troubles that happened, in the order of their first time: a trouble's number is its place
+/// here.
 fn trouble_names(result: &RunResult) -> Vec<&str> {
     let mut names: Vec<&str> = Vec::new();
     for incident in &result.incidents {

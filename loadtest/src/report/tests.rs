@@ -16,7 +16,8 @@ use crate::result::{RouterFigures, RunResult, WarmUp};
 
 const CORES: usize = 2;
 
-/// A try with figures that no other one has: `number` marks them. The lag is highest in the warm-up and in the drain.
+/// A try with figures that no other one has: `number` marks them. The lag is highest in the warm-up
+/// and in the drain.
 fn step(number: u64, purpose: Purpose, rate: f64, p99_ms: u64) -> Step {
     let sample = |at: u64, lag: u64| Sample {
         seconds: at as f64,

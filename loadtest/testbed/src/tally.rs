@@ -13,8 +13,8 @@ pub struct Tally {
     pub delivered: u64,
     /// Different events.
     pub unique: u64,
-    /// Different events that existed before the start and so have no latency. `unique` less these is the number of
-    /// latencies, those of the warm-up included.
+    /// Different events that existed before the start and so have no latency. `unique` less these
+    /// is the number of latencies, those of the warm-up included.
     pub from_backlog: u64,
     /// Events that must have arrived by now.
     pub expected: u64,
@@ -86,7 +86,8 @@ pub struct Report {
     pub sources: Vec<SourceReport>,
     /// Sums over all sources (examples left out).
     pub total: Tally,
-    /// Latency of every event that was received after the warm-up, or of every event where there was none.
+    /// Latency of every event that was received after the warm-up, or of every event where there
+    /// was none.
     pub latency: Latency,
     /// Latency of the events that were received during the warm-up.
     pub warm_up: Latency,

@@ -72,8 +72,8 @@ impl Witness for Mutex<Truth> {
     }
 }
 
-/// Which part of a run a latency belongs to. The time of receipt decides, so an event that was created during the
-/// warm-up and received after it is measured.
+/// Which part of a run a latency belongs to. The time of receipt decides, so an event that was
+/// created during the warm-up and received after it is measured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Phase {
     WarmUp,
@@ -286,7 +286,8 @@ pub fn report_of<'v>(verifiers: impl IntoIterator<Item = &'v Verifier>) -> Repor
     report
 }
 
-/// Latency over all sources and receivers since the last call, which belongs to this phase of the run.
+/// Latency over all sources and receivers since the last call, which belongs to this phase of the
+/// run.
 pub fn take_latency_of<'v>(verifiers: impl IntoIterator<Item = &'v Verifier>, phase: Phase) -> Latency {
     let mut all = new_histogram();
     for verifier in verifiers {

@@ -213,7 +213,8 @@ async fn every_latency_is_counted_whenever_it_is_looked_at() {
         for (look, events) in looks.enumerate() {
             for index in events {
                 let fact = vcenter.fact(*index).unwrap();
-                // Spread over five decades, each event slower or faster than the one before, with slow ones at the start.
+                // Spread over five decades, each event slower or faster than the one before, with
+                // slow ones at the start.
                 let latency_us = 10_000_000 / (1 + *index as i64 % 997) + *index as i64;
                 let body = cloud_event(&vcenter, &fact);
                 // A second delivery is later and does not count.

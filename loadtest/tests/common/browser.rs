@@ -24,7 +24,8 @@ pub fn measure(chromium: &Path, views: &[View<'_>]) -> Value {
     let mut wrapper = String::from("<!DOCTYPE html><meta charset=\"utf-8\"><body>\n");
     for View { name, width, page } in views {
         let page = page.replace('&', "&amp;").replace('"', "&quot;");
-        // A frame has a width of its own: a window of headless Chromium cannot be as narrow as a telephone.
+        // A frame has a width of its own: a window of headless Chromium cannot be as narrow as a
+        // telephone.
         let frame = format!("name=\"{name}\" style=\"width:{width}px;height:3000px;border:0\"");
         wrapper.push_str(&format!("<iframe {frame} srcdoc=\"{page}\"></iframe>\n"));
     }

@@ -8,7 +8,8 @@ const FOLDER: &str = "EVENT_ROUTER_PEERS";
 /// Set by `scripts/test`: a missing peer is then a failure.
 const REQUIRED: &str = "EVENT_ROUTER_REQUIRE_PEERS";
 
-/// The program of a peer: `vcsim`, `python` (with pyvmomi and boto3), `moto_server`, `nats-server`, `chromium`.
+/// The program of a peer: `vcsim`, `python` (with pyvmomi and boto3), `moto_server`, `nats-server`,
+/// `chromium`.
 ///
 /// Where it is missing: `None`, with the test's name printed, so that the caller returns; or a panic when `scripts/test`
 /// asked for all peers.
