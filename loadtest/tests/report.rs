@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
 mod common;
-#[path = "../../tests/common/peer.rs"]
+#[path = "../../tests/it/common/peer.rs"]
 mod peer;
 
 use std::path::{Path, PathBuf};
