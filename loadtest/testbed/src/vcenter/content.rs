@@ -44,7 +44,8 @@ pub(crate) fn service_content(shared: &Shared) -> Vec<u8> {
     }
     out.extend_from_slice(
         b"</about><sessionManager type=\"SessionManager\">SessionManager</sessionManager>\
-          <eventManager type=\"EventManager\">EventManager</eventManager>",
+          <eventManager type=\"EventManager\">EventManager</eventManager>\
+          <searchIndex type=\"SearchIndex\">SearchIndex</searchIndex>",
     );
     out
 }

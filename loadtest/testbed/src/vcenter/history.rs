@@ -11,6 +11,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+pub(crate) use super::special::Special;
 pub use super::view::Exceptions;
 pub(crate) use super::view::PlanItem;
 
@@ -47,17 +48,6 @@ pub(super) enum Veil {
     Late { until_us: i64 },
     /// The user may not see it; it takes its place in a page all the same. `sticky`: the cursor never gets past a page full of these.
     Unreadable { sticky: bool },
-}
-
-/// An event whose content is not from the model.
-pub(crate) struct Special {
-    pub class: String,
-    pub event_type_id: Option<String>,
-    pub user: String,
-    /// The element is not well-formed.
-    pub malformed: bool,
-    /// What stands between the opening tag's `>` and the key: always `<key>`; then key, chain id, time, then this.
-    pub tail: Vec<u8>,
 }
 
 enum Pace {
@@ -471,13 +461,7 @@ mod tests {
     #[test]
     fn a_plan_splits_at_specials_segments_and_spans() {
         let mut history = History::new(1, 3, 1, None, NOW);
-        let special = Special {
-            class: "X".into(),
-            event_type_id: None,
-            user: String::new(),
-            malformed: false,
-            tail: vec![],
-        };
+        let special = Special::default();
         history.append_special(special, NOW);
         history.next_key(50, NOW);
         history.append(2, NOW);

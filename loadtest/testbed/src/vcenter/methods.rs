@@ -7,12 +7,16 @@ use uuid::Uuid;
 use super::clock::format_micros;
 use super::content;
 use super::filter::Filter;
-use super::history::Special;
 use super::inventory::Object;
-use super::property::{self, Spec, Target, write_reference};
+use super::model::Model;
+use super::property::{self, Target, write_reference};
+use super::search_index;
+use super::selection::{Spec, Wanted, write_object};
 use super::soap::{Call, Fault};
+use super::special::Special;
 use super::updates;
-use super::world::{Page, Shared, World, user_session_of};
+use super::views;
+use super::world::{Page, Retrieval, Shared, World, user_session_of};
 use super::xml::{Node, escaped};
 use crate::limits::PAGE_EVENTS_MAX;
 
@@ -126,7 +130,7 @@ pub(crate) fn call(
             Ok(Done::page(page))
         }
         ("RewindCollector", _) => {
-            shared.with(|world, now_us| world.rewind(key, &call.this, now_us))?;
+            shared.with(|world, now_us| world.rewind(shared, key, &call.this, now_us))?;
             Ok(Done::empty())
         }
         ("ResetCollector", _) => {
@@ -136,8 +140,8 @@ pub(crate) fn call(
         ("SetCollectorPageSize", _) => {
             let size = page_size(arguments)? as usize;
             shared.with(|world, _| {
-                super::world::collector(&mut world.sessions, key, &call.this)
-                    .map(|collector| collector.page_size = size)
+                super::collector::collector(&mut world.sessions, key, &call.this)
+                    .map(|collector| collector.set_page_size(size))
             })?;
             Ok(Done::empty())
         }
@@ -193,11 +197,36 @@ pub(crate) fn call(
             });
             Ok(Done::empty())
         }
-        ("CreateContainerView", "ViewManager") => create_view(shared, key, arguments),
-        ("DestroyView", _) => {
-            shared
-                .with(|world, _| world.sessions.get_mut(key).map(|session| session.views.remove(&call.this)));
+        ("ContinueRetrievePropertiesEx", "PropertyCollector") => {
+            let token = arguments.text_of("token").unwrap_or_default().trim().to_owned();
+            let rest = shared.with(|world, _| world.sessions.get_mut(key)?.take_retrieval(&token));
+            let rest = rest.ok_or_else(|| Fault::invalid_argument("token"))?;
+            write_page(shared, session, rest)
+        }
+        ("CancelRetrievePropertiesEx", "PropertyCollector") => {
+            let token = arguments.text_of("token").unwrap_or_default().trim().to_owned();
+            let rest = shared.with(|world, _| world.sessions.get_mut(key)?.take_retrieval(&token));
+            rest.ok_or_else(|| Fault::invalid_argument("token"))?;
             Ok(Done::empty())
+        }
+        ("CreateContainerView", "ViewManager") => {
+            Ok(Done::reference("ContainerView", &views::create_container(shared, key, arguments)?))
+        }
+        ("CreateListView", "ViewManager") => {
+            Ok(Done::reference("ListView", &views::create_list(shared, key, arguments)?))
+        }
+        ("ModifyListView" | "ResetListView", "ListView") => {
+            views::change_list(shared, key, call).map(|()| Done::empty())
+        }
+        ("DestroyView", _) => views::destroy(shared, key, call).map(|()| Done::empty()),
+        (_, "SearchIndex") => {
+            let found = search_index::find(&shared.model, call);
+            let objects = found.ok_or_else(|| Fault::method_not_found(call))??;
+            Ok(Done::elements(|out| {
+                for object in objects {
+                    write_reference(out, "returnval", &Target::object(object));
+                }
+            }))
         }
         _ => Err(Fault::method_not_found(call)),
     }
@@ -236,23 +265,61 @@ fn fetch(shared: &Shared, session: Option<&str>, call: &Call) -> Result<Done, Fa
 }
 
 fn retrieve(shared: &Shared, session: Option<&str>, call: &Call) -> Result<Done, Fault> {
-    let extended = call.method == "RetrievePropertiesEx";
-    let (open, close) = if extended { ("<objects>", "</objects>") } else { ("<returnval>", "</returnval>") };
-    let objects = shared.with(|world, now_us| -> Result<Vec<u8>, Fault> {
-        let mut out = Vec::new();
+    let select = |world: &mut World, now_us| -> Result<Vec<Wanted>, Fault> {
+        let mut wanted = Vec::new();
         for spec in call.arguments.all("specSet") {
-            for wanted in Spec(spec.clone()).select(shared, world, session, now_us)? {
-                out.extend_from_slice(open.as_bytes());
-                property::write_object(shared, world, session, &wanted, now_us, &mut out)?;
-                out.extend_from_slice(close.as_bytes());
-            }
+            wanted.extend(Spec(spec.clone()).select(shared, world, session, now_us)?);
         }
-        Ok(out)
-    })?;
-    if extended && !objects.is_empty() {
-        return Ok(Done::returns(&objects));
+        Ok(wanted)
+    };
+    let objects = shared.with(select)?;
+    if call.method == "RetrievePropertiesEx" {
+        let max = call.arguments.child("options").and_then(|options| options.text_of("maxObjects"));
+        let page = match max.map(|text| text.trim().parse::<usize>()) {
+            None => objects.len(),
+            Some(Ok(max)) if max > 0 => max,
+            Some(_) => return Err(Fault::invalid_argument("options.maxObjects")),
+        };
+        return write_page(shared, session, Retrieval { objects, page });
     }
-    Ok(Done::elements(|out| out.extend_from_slice(&objects)))
+    let mut out = Vec::new();
+    for wanted in &objects {
+        write_content(shared, session, wanted, "returnval", &mut out)?;
+    }
+    Ok(Done::elements(|elements| elements.extend_from_slice(&out)))
+}
+
+/// The lock is taken once an object: an inventory may have a million, and events must be served meanwhile.
+fn write_content(
+    shared: &Shared,
+    session: Option<&str>,
+    wanted: &Wanted,
+    element: &str,
+    out: &mut Vec<u8>,
+) -> Result<(), Fault> {
+    out.extend_from_slice(format!("<{element}>").as_bytes());
+    shared.with(|world, now_us| write_object(shared, world, session, wanted, now_us, out))?;
+    out.extend_from_slice(format!("</{element}>").as_bytes());
+    Ok(())
+}
+
+/// The next page of a `RetrievePropertiesEx`, with a token if more pages follow.
+fn write_page(shared: &Shared, session: Option<&str>, mut retrieval: Retrieval) -> Result<Done, Fault> {
+    let rest = retrieval.objects.split_off(retrieval.page.min(retrieval.objects.len()));
+    if retrieval.objects.is_empty() {
+        return Ok(Done::empty());
+    }
+    let mut out = Vec::new();
+    if let Some(key) = session.filter(|_| !rest.is_empty()) {
+        let rest = Retrieval { objects: rest, page: retrieval.page };
+        let token =
+            shared.with(|world, _| world.sessions.get_mut(key).map(|session| session.keep_retrieval(rest)));
+        out.extend_from_slice(format!("<token>{}</token>", token.unwrap_or_default()).as_bytes());
+    }
+    for wanted in &retrieval.objects {
+        write_content(shared, session, wanted, "objects", &mut out)?;
+    }
+    Ok(Done::returns(&out))
 }
 
 fn create_filter(shared: &Shared, key: &str, call: &Call) -> Result<Done, Fault> {
@@ -272,49 +339,18 @@ fn create_filter(shared: &Shared, key: &str, call: &Call) -> Result<Done, Fault>
     Ok(Done::reference("PropertyFilter", &id))
 }
 
-fn create_view(shared: &Shared, key: &str, arguments: &Node) -> Result<Done, Fault> {
-    let container = arguments.child("container").map(Target::of);
-    let container = container
-        .as_ref()
-        .and_then(|target| Object::find(&shared.model, &target.kind, &target.id))
-        .ok_or_else(|| Fault::invalid_argument("container"))?;
-    let kinds: Vec<&str> = arguments.all("type").map(|kind| kind.text.trim()).collect();
-    let mut found = Vec::new();
-    let mut open = vec![container];
-    while let Some(object) = open.pop() {
-        for path in ["childEntity", "vmFolder", "hostFolder", "host"] {
-            for child in object.references(&shared.model, path).unwrap_or_default() {
-                if kinds.is_empty() || kinds.iter().any(|kind| child.is_a(kind)) {
-                    found.push(child);
-                }
-                if arguments.is_true("recursive") {
-                    open.push(child);
-                }
-            }
-        }
-    }
-    let id = format!("session[{key}]{}", Uuid::new_v4());
-    shared.with(|world, _| {
-        if let Some(session) = world.sessions.get_mut(key) {
-            session.views.insert(id.clone(), found);
-        }
-    });
-    Ok(Done::reference("ContainerView", &id))
-}
-
 fn post_event(shared: &Shared, key: &str, arguments: &Node) -> Result<Done, Fault> {
     let event = arguments.child("eventToPost").ok_or_else(|| Fault::invalid_argument("eventToPost"))?;
     let mut rest = event.clone();
     rest.children
         .retain(|child| !matches!(child.name.as_str(), "key" | "chainId" | "createdTime" | "userName"));
-    let class = event.xsi_type.clone().unwrap_or_else(|| "Event".into());
-    let event_type_id = event.text_of("eventTypeId").map(|id| id.trim().to_owned());
-    if matches!(class.as_str(), "EventEx" | "ExtendedEvent") && event_type_id.is_none() {
+    let class = event.xsi_type.as_deref().unwrap_or("Event");
+    if matches!(class, "EventEx" | "ExtendedEvent") && event.child("eventTypeId").is_none() {
         return Err(Fault::invalid_argument("eventToPost.eventTypeId"));
     }
     let mut tail = Vec::new();
     rest.write_inner(&mut tail);
-    append_posted(shared, key, class, event_type_id, &tail);
+    append_posted(shared, key, class, &tail);
     Ok(Done::empty())
 }
 
@@ -326,21 +362,52 @@ fn log_user_event(shared: &Shared, key: &str, arguments: &Node) -> Result<Done, 
     let message = escaped(arguments.text_of("msg").unwrap_or_default());
     let (name, kind, id) = (object.name(), object.kind(), object.id());
     let tail = format!(
-        "<fullFormattedMessage>User logged event: {message}</fullFormattedMessage><message>{message}</message>\
-         <entity><name>{name}</name><entity type=\"{kind}\">{id}</entity></entity>"
+        "{}<fullFormattedMessage>User logged event: {message}</fullFormattedMessage><message>{message}</message>\
+         <entity><name>{name}</name><entity type=\"{kind}\">{id}</entity></entity>",
+        event_arguments(&shared.model, object)
     );
-    append_posted(shared, key, "GeneralUserEvent".into(), None, tail.as_bytes());
+    append_posted(shared, key, "GeneralUserEvent", tail.as_bytes());
     Ok(Done::empty())
 }
 
-fn append_posted(shared: &Shared, key: &str, class: String, event_type_id: Option<String>, rest: &[u8]) {
-    shared.change(|world, now_us| {
-        let user = world.sessions.get(key).map(|session| session.user.clone()).unwrap_or_default();
-        let mut tail = format!("<userName>{}</userName>", escaped(&user)).into_bytes();
-        tail.extend_from_slice(rest);
-        let special = Special { class, event_type_id, user, malformed: false, tail };
-        world.history.append_special(special, now_us);
-    });
+/// The arguments that an event about this object has: it, and the host, cluster and datacenter that it is in.
+fn event_arguments(model: &Model, object: Object) -> String {
+    let mut arguments = String::new();
+    for argument in [Object::Datacenter, Object::Cluster] {
+        if object == argument || object.is_below(argument) {
+            arguments.push_str(&event_argument(argument));
+        }
+    }
+    if let Object::Vm(vm) = object {
+        arguments.push_str(&event_argument(Object::host_of(model, vm)));
+    }
+    if !matches!(object, Object::Datacenter | Object::Cluster) {
+        arguments.push_str(&event_argument(object));
+    }
+    arguments
+}
+
+fn event_argument(object: Object) -> String {
+    let (element, inner) = match object {
+        Object::Datacenter => ("datacenter", "datacenter"),
+        Object::Cluster => ("computeResource", "computeResource"),
+        Object::Host(_) => ("host", "host"),
+        Object::Vm(_) => ("vm", "vm"),
+        Object::Datastore => ("ds", "datastore"),
+        Object::Network => ("net", "network"),
+        // No argument of an event holds a folder or a resource pool.
+        _ => return String::new(),
+    };
+    let (name, kind, id) = (object.name(), object.kind(), object.id());
+    format!("<{element}><name>{name}</name><{inner} type=\"{kind}\">{id}</{inner}></{element}>")
+}
+
+fn append_posted(shared: &Shared, key: &str, class: &str, rest: &[u8]) {
+    let user = shared.with(|world, _| world.sessions.get(key).map(|session| session.user.clone()));
+    let mut tail = format!("<userName>{}</userName>", escaped(&user.unwrap_or_default())).into_bytes();
+    tail.extend_from_slice(rest);
+    let special = Special::new(&shared.model, class, tail);
+    shared.change(|world, now_us| world.history.append_special(special, now_us));
 }
 
 /// `WaitForUpdatesEx`, `WaitForUpdates` and `CheckForUpdates`: answers when something changed, or empty when the time is up.

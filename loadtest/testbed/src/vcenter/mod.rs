@@ -8,19 +8,28 @@
 //! verifier needs no list. A `ReadNextEvents` answer is rendered outside the lock into a buffer that is used again.
 
 pub(crate) mod clock;
+mod collector;
 mod content;
+mod data;
+mod entity;
 mod filter;
 mod history;
 mod http;
+mod identity;
 mod inventory;
+mod machine;
 mod methods;
 mod mix;
 pub(crate) mod model;
 mod property;
+mod search_index;
+mod selection;
 mod soap;
+mod special;
 mod trouble;
 mod updates;
 mod view;
+mod views;
 mod vijson;
 mod world;
 pub(crate) mod xml;
@@ -41,7 +50,8 @@ pub use world::Counters;
 use crate::cert::{Certificate, Tls};
 use crate::net::{Hosted, StartError};
 use crate::truth::Truth;
-use history::{History, Special};
+use history::History;
+use special::Special;
 use trouble::Armed;
 pub(crate) use world::wall_us;
 use world::{Shared, World};
@@ -246,11 +256,7 @@ impl VCenter {
 
     /// Creates an event whose element is not well-formed: it poisons every page it is in.
     pub fn append_malformed(&self) -> Option<u64> {
-        self.append_special(
-            "VmPoweredOnEvent",
-            "<userName>root</userName><vm><name>app-000001</vm></name>",
-            true,
-        )
+        self.append_raw("VmPoweredOnEvent", "<userName>root</userName><vm><name>app-000001</vm></name>")
     }
 
     /// Creates an event with a message of so many bytes.
@@ -262,17 +268,7 @@ impl VCenter {
 
     /// Creates an event of this class with this XML after createdTime.
     pub fn append_raw(&self, class: &str, tail: &str) -> Option<u64> {
-        self.append_special(class, tail, false)
-    }
-
-    fn append_special(&self, class: &str, tail: &str, malformed: bool) -> Option<u64> {
-        let special = Special {
-            class: class.to_owned(),
-            event_type_id: None,
-            user: String::new(),
-            malformed,
-            tail: tail.as_bytes().to_vec(),
-        };
+        let special = Special::new(&self.shared.model, class, tail.as_bytes().to_vec());
         self.shared.change(|world, now_us| world.history.append_special(special, now_us))
     }
 

@@ -64,9 +64,10 @@ pub(crate) struct Template {
     pub event_type_id: Option<String>,
     ancestors: Vec<String>,
     user: String,
+    category: &'static str,
     kind: EntityKind,
-    has_vm: bool,
-    has_host: bool,
+    /// The arguments that its events have, as [`ARGUMENTS`] names them.
+    arguments: Vec<&'static str>,
     open: Vec<u8>,
     full: Tail,
     /// Without `fullFormattedMessage`, for `disableFullMessage`.
@@ -81,12 +82,9 @@ struct Tail {
 }
 
 impl Template {
-    /// Whether `EventFilterSpec.eventTypeId` = `id` selects this template: by class, by a class above it, or by type id.
-    pub fn is_a(&self, id: &str) -> bool {
-        id == "Event"
-            || id == self.class
-            || self.event_type_id.as_deref() == Some(id)
-            || self.ancestors.iter().any(|ancestor| ancestor == id)
+    /// Whether its events are of this class, or of one derived from it.
+    pub fn is_a(&self, class: &str) -> bool {
+        class == "Event" || class == self.class || self.ancestors.iter().any(|ancestor| ancestor == class)
     }
 
     pub fn user(&self) -> &str {
@@ -95,12 +93,22 @@ impl Template {
 
     /// As `EventDescription` sorts event types.
     pub fn category(&self) -> &'static str {
-        match self.class.as_str() {
-            "HostConnectionLostEvent" | "BadUsernameSessionEvent" => "error",
-            "GeneralUserEvent" => "user",
-            _ if self.event_type_id.as_deref().is_some_and(|id| id.contains("problem")) => "warning",
-            _ => "info",
-        }
+        self.category
+    }
+
+    /// Whether its events have this argument: `{dc}`, `{cluster}`, `{host}`, `{vm}` or `{ds}`.
+    pub fn has(&self, argument: &str) -> bool {
+        self.arguments.contains(&argument)
+    }
+}
+
+/// The category of an event: the severity of an `EventEx`, else by its class.
+pub(crate) fn category(class: &str, severity: Option<&str>) -> &'static str {
+    match (class, severity) {
+        ("HostConnectionLostEvent" | "BadUsernameSessionEvent", _) | ("EventEx", Some("error")) => "error",
+        ("EventEx", Some("warning")) => "warning",
+        ("GeneralUserEvent", _) | ("EventEx", Some("user")) => "user",
+        _ => "info",
     }
 }
 
@@ -194,15 +202,6 @@ impl Model {
         (self.spec.vms + self.spec.hosts + self.users) as usize
     }
 
-    /// Whether event `index` concerns this entity, for `EventFilterSpec.entity` with `recursion` self.
-    pub(crate) fn concerns_vm(&self, pick: Pick, vm: u32) -> bool {
-        self.templates[pick.template].has_vm && pick.vm == vm
-    }
-
-    pub(crate) fn concerns_host(&self, pick: Pick, host: u32) -> bool {
-        self.templates[pick.template].has_host && pick.host == host
-    }
-
     /// Appends event `index` as an element called `element`.
     #[allow(clippy::too_many_arguments)] // one call site a format; a struct would be filled and taken apart per event
     pub(crate) fn render(
@@ -251,9 +250,11 @@ impl Model {
     }
 }
 
-/// Four consecutive keys share a chain, as the events of one operation do.
-fn chain_id(key: i32, index: u64) -> i32 {
-    key.wrapping_sub((index & 3) as i32)
+/// Consecutive keys that share a chain, as the events of one operation do.
+pub(crate) const CHAIN_KEYS: i32 = 4;
+
+pub(crate) fn chain_id(key: i32, index: u64) -> i32 {
+    key.wrapping_sub((index % CHAIN_KEYS as u64) as i32)
 }
 
 /// What every event in VI/JSON begins with, up to the text of createdTime.
@@ -294,7 +295,7 @@ pub(crate) struct Form {
     pub millis: bool,
 }
 
-fn splitmix(seed: u64) -> u64 {
+pub(crate) fn splitmix(seed: u64) -> u64 {
     let mut z = seed.wrapping_add(0x9e37_79b9_7f4a_7c15);
     z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
@@ -368,9 +369,9 @@ fn parse_template(text: &str) -> Template {
         event_type_id: event_type_id.map(str::to_owned),
         ancestors: words.map(str::to_owned).collect(),
         user,
+        category: category(class, between(&body, "<severity>", "</severity>")),
         kind,
-        has_vm: body.contains("{vm}"),
-        has_host: body.contains("{host}"),
+        arguments: ARGUMENTS.iter().map(|(name, _)| *name).filter(|name| body.contains(name)).collect(),
         open: format!(" xsi:type=\"{class}\"><key>").into_bytes(),
         full: compile("</createdTime>", &expand(&body)),
         brief: compile("</createdTime>", &expand(&brief)),
@@ -384,7 +385,7 @@ fn between<'a>(text: &'a str, from: &str, to: &str) -> Option<&'a str> {
     Some(&text[start..start + text[start..].find(to)?])
 }
 
-const ARGUMENTS: [(&str, &str); 4] = [
+const ARGUMENTS: [(&str, &str); 5] = [
     (
         "{dc}",
         "<datacenter><name>DC-FRA-01</name><datacenter type=\"Datacenter\">datacenter-3</datacenter></datacenter>",
@@ -398,6 +399,7 @@ const ARGUMENTS: [(&str, &str); 4] = [
         "<host><name>esx-{host4}.lab.local</name><host type=\"HostSystem\">host-1{host4}</host></host>",
     ),
     ("{vm}", "<vm><name>app-{vm6}</name><vm type=\"VirtualMachine\">vm-1{vm6}</vm></vm>"),
+    ("{ds}", "<ds><name>vsan-01</name><datastore type=\"Datastore\">datastore-41</datastore></ds>"),
 ];
 
 /// Writes out the event arguments.

@@ -96,6 +96,14 @@ impl Fault {
             .with(format!("<invalidProperty>{}</invalidProperty>", escaped(property)))
     }
 
+    /// A field that the type does not have: a request of a later release, or a mistake.
+    pub(crate) fn unexpected_element(name: &str, kind: &str) -> Fault {
+        Fault::new(
+            "InvalidRequest",
+            &format!("Unexpected element tag \"{name}\" seen while parsing object of type \"{kind}\""),
+        )
+    }
+
     pub(crate) fn invalid_property(name: &str) -> Fault {
         Fault::new("InvalidProperty", "").with(format!("<name>{}</name>", escaped(name)))
     }

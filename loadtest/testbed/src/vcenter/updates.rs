@@ -3,7 +3,8 @@
 //! INVARIANT: a version names what its client has seen; asking again from the version before gives the same update again, so
 //! that a lost answer loses no change.
 
-use super::property::{Spec, Target, read, write_reference};
+use super::property::{Target, read, write_reference};
+use super::selection::Spec;
 use super::soap::Fault;
 use super::world::{Shared, World};
 use super::xml::escaped;

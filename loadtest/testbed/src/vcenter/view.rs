@@ -6,6 +6,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::history::{History, Segment, Special, Veil};
+use super::model::CHAIN_KEYS;
 
 /// What a reader gets: how to render it without holding the lock.
 pub(crate) enum PlanItem {
@@ -122,11 +123,6 @@ impl History {
         (range.contains(&index) && !Self::due(*veil, now_us)).then_some((range.end, *veil))
     }
 
-    /// The end of what covers this place.
-    pub fn veil_end(&self, index: u64, now_us: i64) -> u64 {
-        self.veil_at(index, now_us).map_or(index + 1, |(end, _)| end)
-    }
-
     fn next_veil(&self, index: u64, now_us: i64) -> Option<u64> {
         let at = self.veils.partition_point(|(range, _)| range.end <= index);
         let veiled = self.veils[at..]
@@ -135,6 +131,21 @@ impl History {
             .map(|(range, _)| range.start.max(index + 1));
         let withdrawn = self.withdrawn.iter().map(|range| range.start).filter(|start| *start > index).min();
         [veiled, withdrawn].into_iter().flatten().min()
+    }
+
+    /// The shortest range of indexes that has all events of this chain; empty if there are none.
+    pub fn range_of_chain(&self, chain: i32, produced: u64) -> Range<u64> {
+        let (mut start, mut end) = (u64::MAX, 0);
+        for (at, span) in self.spans.iter().enumerate() {
+            let span_end = self.spans.get(at + 1).map_or(produced, |next| next.first).min(produced);
+            for key in (0..CHAIN_KEYS).map(|offset| chain.wrapping_add(offset)) {
+                let index = span.first + u64::from(key.wrapping_sub(span.key_base) as u32);
+                if index < span_end {
+                    (start, end) = (start.min(index), end.max(index + 1));
+                }
+            }
+        }
+        start.min(end)..end
     }
 
     pub fn special(&self, index: u64) -> Option<&Arc<Special>> {
@@ -195,7 +206,8 @@ impl History {
     }
 }
 
-fn add_run(runs: &mut Vec<Range<u64>>, run: Range<u64>) {
+/// Appends a run, joined to the last one where it goes on from there.
+pub(super) fn add_run(runs: &mut Vec<Range<u64>>, run: Range<u64>) {
     match runs.last_mut() {
         Some(last) if last.end == run.start => last.end = run.end,
         _ => runs.push(run),

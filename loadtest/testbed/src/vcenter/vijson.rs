@@ -15,8 +15,6 @@ use super::xml::{self, Node};
 
 /// Releases that are served, newest first.
 const RELEASES: [&str; 3] = [API_VERSION, "8.0.1.0", "8.0.0.1"];
-const XSI: &str =
-    "xmlns:xsi=\"http://www.w3.org/2001/XMLSchema-instance\" xmlns:xsd=\"http://www.w3.org/2001/XMLSchema\"";
 
 /// The answer to `hello`: the first of the client's releases that is served, or nothing.
 pub(crate) fn hello(body: &[u8]) -> Value {
@@ -114,9 +112,12 @@ pub(crate) fn result(method: &str, elements: &[u8]) -> Result<Option<Value>, Fau
             let list = root.children.iter().map(|child| Value::Object(object(child, "ObjectContent")));
             return Ok(Some(list.collect()));
         }
+        "FindAllByUuid" | "FindAllByDnsName" | "FindAllByIp" => {
+            return Ok(Some(root.children.iter().map(reference).collect()));
+        }
         "RetrieveServiceContent" => Kind::Object("ServiceContent"),
         "Login" => Kind::Object("UserSession"),
-        "RetrievePropertiesEx" => Kind::Object("RetrieveResult"),
+        "RetrievePropertiesEx" | "ContinueRetrievePropertiesEx" => Kind::Object("RetrieveResult"),
         "WaitForUpdatesEx" | "WaitForUpdates" | "CheckForUpdates" => Kind::Object("UpdateSet"),
         "SessionIsActive" => Kind::Bool,
         _ => Kind::Text,
@@ -161,7 +162,7 @@ pub(crate) fn event_fields(class: &str, elements: &str) -> String {
 }
 
 fn parse(elements: &str) -> Option<Node> {
-    xml::parse(format!("<r {XSI}>{elements}</r>").as_bytes()).ok()
+    xml::parse_fragment(elements).ok()
 }
 
 #[derive(Clone, Copy, PartialEq)]
@@ -178,11 +179,8 @@ fn value(node: &Node, kind: Kind) -> Value {
     if node.reference_type.is_some() {
         return reference(node);
     }
-    if node.xsi_type.is_some()
-        && node.xsi_type.as_deref() != Some("ManagedObjectReference")
-        && kind != Kind::Any
-    {
-        return Value::Object(object(node, ""));
+    if node.xsi_type.is_some() && kind != Kind::Any {
+        return bare(node);
     }
     match kind {
         // What is no number yet is a template's placeholder.
@@ -215,6 +213,7 @@ fn any(node: &Node) -> Value {
             .iter()
             .map(|child| match element {
                 "ManagedObjectReference" => reference(child),
+                _ if child.xsi_type.is_some() => bare(child),
                 _ => Value::Object(object(child, element)),
             })
             .collect();
@@ -223,10 +222,12 @@ fn any(node: &Node) -> Value {
     let text = node.text.trim();
     let value = match kind {
         "string" => json!(node.text),
-        "dateTime" | "ManagedEntityStatus" => json!(text),
+        "dateTime" => json!(text),
         "int" | "long" | "short" => text.parse::<i64>().map_or(Value::Null, Value::from),
         "boolean" => json!(text == "true" || text == "1"),
         "double" | "float" => text.parse::<f64>().map_or(Value::Null, Value::from),
+        // An enumeration.
+        _ if node.children.is_empty() && !text.is_empty() => json!(text),
         _ => return Value::Object(object(node, "")),
     };
     json!({"_typeName": kind, "_value": value})
@@ -265,7 +266,11 @@ fn field(parent: &str, child: &Node) -> (Kind, bool) {
         ("EventFilterSpec", "entity") => one(Object("EventFilterSpecByEntity")),
         ("EventFilterSpec", "time") => one(Object("EventFilterSpecByTime")),
         ("EventFilterSpec", "userName") => one(Object("EventFilterSpecByUsername")),
-        ("EventFilterSpec", "eventTypeId" | "type" | "category") => many(Text),
+        ("EventFilterSpec", "eventTypeId" | "type" | "category" | "tag") => many(Text),
+        ("EventFilterSpec", "alarm" | "scheduledTask") => one(Text),
+        ("GuestInfo", "net") => many(Object("GuestNicInfo")),
+        ("GuestNicInfo", "ipAddress") | ("HostCpuPackage", "threadId") => many(Text),
+        ("HostHardwareInfo", "cpuPkg") => many(Object("HostCpuPackage")),
         ("ExtendedEventPair", "value") => one(Text),
         ("EventDescription", "category") => many(Object("ElementDescription")),
         ("UserSession", "key") => one(Text),

@@ -1,6 +1,7 @@
 //! All state of a synthetic vCenter: history, sessions and what they own, armed troubles, counters.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::ops::Range;
 use std::sync::Mutex;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -10,14 +11,16 @@ use tokio::sync::Notify;
 use uuid::Uuid;
 
 use super::clock::Rfc3339;
-use super::filter::Filter;
+use super::collector::Collector;
 use super::history::{History, PlanItem};
 use super::model::{Form, Model, open_json, push_int};
+use super::selection::Wanted;
 use super::soap::{self, Fault};
 use super::trouble::Armed;
 use super::updates::PropertyCollector;
+use super::views::View;
 use super::vijson;
-use crate::limits::{COLLECTORS_PER_SESSION_MAX, LATEST_PAGE_EVENTS, SESSIONS_MAX};
+use crate::limits::{RETRIEVALS_PER_SESSION_MAX, SESSIONS_MAX};
 use crate::pool::Pool;
 use crate::sync::lock;
 
@@ -54,18 +57,33 @@ pub(crate) struct Session {
     last_active: Instant,
     pub collectors: HashMap<String, Collector>,
     pub property_collectors: HashMap<String, PropertyCollector>,
-    pub views: HashMap<String, Vec<super::inventory::Object>>,
+    pub views: HashMap<String, View>,
+    /// What `RetrievePropertiesEx` left for `ContinueRetrievePropertiesEx`, by token, oldest first.
+    retrievals: VecDeque<(String, Retrieval)>,
 }
 
-pub(crate) struct Collector {
-    pub filter: Filter,
-    pub cursor: u64,
-    /// Events that existed when the collector was made.
-    pub born_at: u64,
-    /// Size of `latestPage`.
-    pub page_size: usize,
-    latest: Vec<u64>,
-    latest_scanned: u64,
+/// Objects whose properties are still to be sent.
+pub(crate) struct Retrieval {
+    pub objects: Vec<Wanted>,
+    /// Objects per answer.
+    pub page: usize,
+}
+
+impl Session {
+    /// Keeps the rest of a retrieval; returns its token. Of clients that never continue, the oldest is dropped.
+    pub fn keep_retrieval(&mut self, rest: Retrieval) -> String {
+        let token = Uuid::new_v4().to_string();
+        if self.retrievals.len() >= RETRIEVALS_PER_SESSION_MAX {
+            self.retrievals.pop_front();
+        }
+        self.retrievals.push_back((token.clone(), rest));
+        token
+    }
+
+    pub fn take_retrieval(&mut self, token: &str) -> Option<Retrieval> {
+        let at = self.retrievals.iter().position(|(known, _)| known == token)?;
+        self.retrievals.remove(at).map(|(_, rest)| rest)
+    }
 }
 
 pub(crate) struct World {
@@ -86,6 +104,20 @@ pub(crate) struct Page {
     pub plan: Vec<PlanItem>,
     pub form: Form,
     pub events: u64,
+}
+
+impl Page {
+    pub fn of_runs(history: &History, runs: &[Range<u64>], form: Form) -> Page {
+        let mut plan = Vec::new();
+        history.plan(runs, &mut plan);
+        Page { plan, form, events: runs.iter().map(|run| run.end - run.start).sum() }
+    }
+
+    /// Events in this order, which need not be that of the history.
+    pub fn of_indexes(history: &History, indexes: &[u64], form: Form) -> Page {
+        let runs: Vec<_> = indexes.iter().map(|index| *index..*index + 1).collect();
+        Page::of_runs(history, &runs, form)
+    }
 }
 
 pub(crate) struct Shared {
@@ -275,6 +307,7 @@ impl World {
             collectors: HashMap::new(),
             property_collectors: HashMap::new(),
             views: HashMap::new(),
+            retrievals: VecDeque::new(),
         };
         self.sessions.insert(key.clone(), session);
         Ok(key)
@@ -288,184 +321,14 @@ impl World {
         }
     }
 
-    /// # Errors
-    /// The session has its 32 already.
-    pub fn create_collector(&mut self, session: &str, filter: Filter, now_us: i64) -> Result<String, Fault> {
-        let born_at = self.history.produced(now_us);
-        let cursor = filter.begin_us.map_or(0, |begin| self.history.first_at_or_after(begin, born_at));
-        let Some(owner) = self.sessions.get_mut(session) else {
-            return Err(Fault::new("NotAuthenticated", "The session is not authenticated."));
-        };
-        if owner.collectors.len() >= COLLECTORS_PER_SESSION_MAX {
-            return Err(Fault::new("InvalidState", "Too many event collectors to create"));
-        }
-        let id = format!("session[{session}]{}", Uuid::new_v4());
-        let page_size = filter.max_count.unwrap_or(LATEST_PAGE_EVENTS);
-        let collector =
-            Collector { filter, cursor, born_at, page_size, latest: Vec::new(), latest_scanned: cursor };
-        owner.collectors.insert(id.clone(), collector);
-        self.counters.collectors_peak = self.counters.collectors_peak.max(owner.collectors.len());
-        Ok(id)
-    }
-
-    /// Where a collector's view ends: the newest event, its `endTime`, or where negative keys silence it.
-    fn end_of(history: &History, collector: &Collector, wrap_silences: bool, now_us: i64) -> u64 {
-        let produced = history.produced(now_us);
-        let mut end = match collector.filter.end_us {
-            Some(end_us) => history.first_at_or_after(end_us.saturating_add(1), produced),
-            None => produced,
-        };
-        if wrap_silences && let Some(negative) = history.first_negative_key(collector.born_at, produced) {
-            end = end.min(negative);
-        }
-        end
-    }
-
-    fn begin_of(history: &History, collector: &Collector, now_us: i64) -> u64 {
-        collector
-            .filter
-            .begin_us
-            .map_or(0, |begin| history.first_at_or_after(begin, history.produced(now_us)))
-    }
-
-    /// `ReadNextEvents`: the cursor moves here, whatever becomes of the answer.
-    pub fn read_next(
-        &mut self,
-        shared: &Shared,
-        session: &str,
-        id: &str,
-        max: u64,
-        now_us: i64,
-    ) -> Result<Page, Fault> {
-        let World { history, sessions, duplicates, counters, .. } = self;
-        let collector = collector(sessions, session, id)?;
-        collector.cursor = collector.cursor.max(Self::begin_of(history, collector, now_us));
-        history.feed(collector.cursor, max, now_us);
-        let end = Self::end_of(history, collector, shared.wrap_silences, now_us);
-        let from = collector.cursor;
-        let mut wanted = wanted(&collector.filter, history, &shared.model);
-        let repeat = if from < end { (*duplicates).min(from).min(max / 2) } else { 0 };
-        let mut runs = Vec::new();
-        if repeat > 0 {
-            *duplicates -= repeat;
-            runs = history.read_forward(from - repeat, from, repeat, now_us, wanted.as_deref_mut()).0;
-        }
-        let (fresh, cursor) = history.read_forward(from, end, max - repeat, now_us, wanted.as_deref_mut());
-        drop(wanted);
-        collector.cursor = cursor;
-        runs.extend(fresh);
-        let form = Form { brief: collector.filter.brief, millis: self.millis };
-        let page = page(history, &runs, form);
-        counters.pages_served += 1;
-        counters.empty_pages += u64::from(page.events == 0);
-        counters.events_served += page.events;
-        Ok(page)
-    }
-
-    /// `ReadPreviousEvents`: newest first.
-    pub fn read_previous(
-        &mut self,
-        shared: &Shared,
-        session: &str,
-        id: &str,
-        max: u64,
-        now_us: i64,
-    ) -> Result<Page, Fault> {
-        let World { history, sessions, .. } = self;
-        let collector = collector(sessions, session, id)?;
-        let begin = Self::begin_of(history, collector, now_us);
-        let end = Self::end_of(history, collector, shared.wrap_silences, now_us);
-        let filter = &collector.filter;
-        let (found, cursor) = history.read_backward(collector.cursor.min(end), begin, max, now_us, |index| {
-            filter.passes(&shared.model, index, history.special(index).map(AsRef::as_ref))
-        });
-        let form = Form { brief: filter.brief, millis: self.millis };
-        collector.cursor = cursor;
-        Ok(page_of(history, &found, form))
-    }
-
-    /// Before the oldest event: `ReadNextEvents` then reads all.
-    pub fn rewind(&mut self, session: &str, id: &str, now_us: i64) -> Result<(), Fault> {
-        let World { history, sessions, .. } = self;
-        let collector = collector(sessions, session, id)?;
-        collector.cursor = Self::begin_of(history, collector, now_us);
-        Ok(())
-    }
-
-    /// Behind the newest event: `ReadPreviousEvents` then reads all.
-    pub fn reset(&mut self, shared: &Shared, session: &str, id: &str, now_us: i64) -> Result<(), Fault> {
-        let World { history, sessions, .. } = self;
-        let collector = collector(sessions, session, id)?;
-        collector.cursor = Self::end_of(history, collector, shared.wrap_silences, now_us);
-        Ok(())
-    }
-
-    /// Indexes of a collector's `latestPage`, newest first.
-    pub fn latest_page(
-        &mut self,
-        shared: &Shared,
-        session: &str,
-        id: &str,
-        now_us: i64,
-    ) -> Result<Vec<u64>, Fault> {
-        let World { history, sessions, .. } = self;
-        let collector = collector(sessions, session, id)?;
-        let end = Self::end_of(history, collector, shared.wrap_silences, now_us);
-        let size = collector.page_size.min(collector.filter.max_count.unwrap_or(usize::MAX));
-        let begin = Self::begin_of(history, collector, now_us);
-        // Only what is new is looked at: a filter that nothing passes would scan the history at every call.
-        let from = if collector.latest.is_empty() { begin } else { collector.latest_scanned };
-        let from = from.max(begin).min(end);
-        if collector.latest_scanned < end || collector.latest.is_empty() {
-            let filter = &collector.filter;
-            let (mut found, _) = history.read_backward(end, from, size as u64, now_us, |index| {
-                filter.passes(&shared.model, index, history.special(index).map(AsRef::as_ref))
-            });
-            found.append(&mut collector.latest);
-            collector.latest = found;
-            collector.latest_scanned = end;
-        }
-        collector.latest.truncate(size);
-        Ok(collector.latest.clone())
-    }
-
-    /// `QueryEvents`: oldest first, at most `maxCount` or 1,000.
-    pub fn query(&mut self, shared: &Shared, filter: &Filter, now_us: i64) -> Page {
-        let history = &self.history;
-        let produced = history.produced(now_us);
-        let begin = filter.begin_us.map_or(0, |begin| history.first_at_or_after(begin, produced));
-        let end =
-            filter.end_us.map_or(produced, |end| history.first_at_or_after(end.saturating_add(1), produced));
-        let max = filter.max_count.unwrap_or(crate::limits::QUERY_EVENTS_DEFAULT) as u64;
-        let mut wanted = wanted(filter, history, &shared.model);
-        let mut runs = Vec::new();
-        let mut at = begin;
-        let mut found = 0;
-        // Unlike a page, a query skips what may not be seen; and it has no cursor that could be held up.
-        while at < end && found < max {
-            let (more, cursor) = history.read_forward(at, end, max - found, now_us, wanted.as_deref_mut());
-            if cursor == at {
-                at = history.veil_end(at, now_us).min(end);
-                continue;
-            }
-            found += more.iter().map(|run| run.end - run.start).sum::<u64>();
-            runs.extend(more);
-            at = cursor;
-        }
-        drop(wanted);
-        let page = page(history, &runs, Form { brief: filter.brief, millis: self.millis });
-        self.counters.events_served += page.events;
-        page
-    }
-
     /// A run of events that exist.
-    pub fn page_of_range(&self, range: std::ops::Range<u64>) -> Page {
-        page(&self.history, &[range], Form { brief: false, millis: self.millis })
+    pub fn page_of_range(&self, range: Range<u64>) -> Page {
+        Page::of_runs(&self.history, &[range], Form { brief: false, millis: self.millis })
     }
 
     /// These events, newest first, for a property.
     pub fn page_of(&self, indexes: &[u64], brief: bool) -> Page {
-        page_of(&self.history, indexes, Form { brief, millis: self.millis })
+        Page::of_indexes(&self.history, indexes, Form { brief, millis: self.millis })
     }
 }
 
@@ -476,35 +339,4 @@ pub(crate) fn user_session_of(world: &World, key: &str, now_us: i64) -> Vec<u8> 
         .get(key)
         .map(|session| super::content::user_session(key, session, now_us))
         .unwrap_or_default()
-}
-
-type Wanted<'a> = Box<dyn FnMut(u64) -> bool + 'a>;
-
-fn wanted<'a>(filter: &'a Filter, history: &'a History, model: &'a Model) -> Option<Wanted<'a>> {
-    if filter.passes_all() {
-        return None;
-    }
-    Some(Box::new(move |index| filter.passes(model, index, history.special(index).map(AsRef::as_ref))))
-}
-
-fn page(history: &History, runs: &[std::ops::Range<u64>], form: Form) -> Page {
-    let mut plan = Vec::new();
-    history.plan(runs, &mut plan);
-    Page { plan, form, events: runs.iter().map(|run| run.end - run.start).sum() }
-}
-
-fn page_of(history: &History, indexes: &[u64], form: Form) -> Page {
-    let runs: Vec<_> = indexes.iter().map(|index| *index..*index + 1).collect();
-    page(history, &runs, form)
-}
-
-pub(crate) fn collector<'a>(
-    sessions: &'a mut HashMap<String, Session>,
-    session: &str,
-    id: &str,
-) -> Result<&'a mut Collector, Fault> {
-    sessions
-        .get_mut(session)
-        .and_then(|session| session.collectors.get_mut(id))
-        .ok_or_else(|| Fault::not_found("EventHistoryCollector", id))
 }

@@ -137,6 +137,15 @@ pub(crate) fn parse(bytes: &[u8]) -> Result<Node, XmlError> {
     open.pop().and_then(|mut top| top.children.pop()).ok_or_else(|| XmlError("no element".into()))
 }
 
+/// Elements without a root, with the prefixes that our envelope declares; their parent is returned.
+///
+/// # Errors
+/// As [`parse`].
+pub(crate) fn parse_fragment(elements: &str) -> Result<Node, XmlError> {
+    let prefixes = format!("xmlns:xsi=\"{XSI}\" xmlns:xsd=\"http://www.w3.org/2001/XMLSchema\"");
+    parse(format!("<r {prefixes}>{elements}</r>").as_bytes())
+}
+
 fn close(open: &mut [Node], node: Node) -> Result<(), XmlError> {
     let parent = open.last_mut().ok_or_else(|| XmlError("end without start".into()))?;
     parent.children.push(node);

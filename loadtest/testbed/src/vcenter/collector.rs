@@ -1,0 +1,206 @@
+//! Event collectors and queries: which part of the history a filter opens, and where a cursor stands in it.
+//!
+//! ```text
+//!            bounds.start            cursor               bounds.end
+//! history ──────┼──────────────────────┼───────────────────────┼────── (newer: not there yet, or after `endTime`)
+//!               ◄── ReadPreviousEvents │ ReadNextEvents ──►
+//! ```
+//!
+//! A new collector stands at the start; `RewindCollector` returns it there, `ResetCollector` moves it to the end.
+
+use std::collections::HashMap;
+use std::ops::Range;
+
+use uuid::Uuid;
+
+use super::filter::Filter;
+use super::history::History;
+use super::model::{Form, Model};
+use super::soap::Fault;
+use super::view::add_run;
+use super::world::{Page, Session, Shared, World};
+use crate::limits::{COLLECTORS_PER_SESSION_MAX, LATEST_PAGE_EVENTS, QUERY_EVENTS_DEFAULT};
+
+pub(crate) struct Collector {
+    pub filter: Filter,
+    cursor: u64,
+    /// Events that existed when the collector was made.
+    born_at: u64,
+    /// Size of `latestPage`.
+    page_size: usize,
+    latest: Vec<u64>,
+    /// End of the events that `latest` was chosen from.
+    latest_scanned: Option<u64>,
+}
+
+impl Collector {
+    pub fn set_page_size(&mut self, size: usize) {
+        self.page_size = size;
+        // A larger page reaches back further than the events that are known.
+        self.latest.clear();
+        self.latest_scanned = None;
+    }
+
+    /// The events between which the cursor moves. The end is the newest event, the filter's end, or the first negative key:
+    /// from there on a real vCenter's collector returns nothing.
+    fn bounds(&self, history: &History, wrap_silences: bool, now_us: i64) -> Range<u64> {
+        let produced = history.produced(now_us);
+        let mut bounds = self.filter.bounds(history, produced);
+        if wrap_silences && let Some(negative) = history.first_negative_key(self.born_at, produced) {
+            bounds.end = bounds.end.min(negative);
+        }
+        bounds
+    }
+}
+
+impl World {
+    /// # Errors
+    /// The session has its 32 already.
+    pub fn create_collector(&mut self, session: &str, filter: Filter, now_us: i64) -> Result<String, Fault> {
+        let born_at = self.history.produced(now_us);
+        let cursor = filter.bounds(&self.history, born_at).start;
+        let Some(owner) = self.sessions.get_mut(session) else {
+            return Err(Fault::new("NotAuthenticated", "The session is not authenticated."));
+        };
+        if owner.collectors.len() >= COLLECTORS_PER_SESSION_MAX {
+            return Err(Fault::new("InvalidState", "Too many event collectors to create"));
+        }
+        let id = format!("session[{session}]{}", Uuid::new_v4());
+        let page_size = filter.max_count.unwrap_or(LATEST_PAGE_EVENTS);
+        let collector =
+            Collector { filter, cursor, born_at, page_size, latest: Vec::new(), latest_scanned: None };
+        owner.collectors.insert(id.clone(), collector);
+        self.counters.collectors_peak = self.counters.collectors_peak.max(owner.collectors.len());
+        Ok(id)
+    }
+
+    /// `ReadNextEvents`: the cursor moves here, whatever becomes of the answer.
+    pub fn read_next(
+        &mut self,
+        shared: &Shared,
+        session: &str,
+        id: &str,
+        max: u64,
+        now_us: i64,
+    ) -> Result<Page, Fault> {
+        let World { history, sessions, duplicates, counters, .. } = self;
+        let collector = collector(sessions, session, id)?;
+        history.feed(collector.cursor, max, now_us);
+        let Range { start, end } = collector.bounds(history, shared.wrap_silences, now_us);
+        let from = collector.cursor.max(start);
+        let mut wanted = wanted(&collector.filter, history, &shared.model);
+        let repeat = if from < end { (*duplicates).min(from).min(max / 2) } else { 0 };
+        let mut runs = Vec::new();
+        if repeat > 0 {
+            *duplicates -= repeat;
+            runs = history.read_forward(from - repeat, from, repeat, now_us, wanted.as_deref_mut()).0;
+        }
+        let (fresh, cursor) = history.read_forward(from, end, max - repeat, now_us, wanted.as_deref_mut());
+        drop(wanted);
+        collector.cursor = cursor;
+        runs.extend(fresh);
+        let form = Form { brief: collector.filter.brief, millis: self.millis };
+        let page = Page::of_runs(history, &runs, form);
+        counters.pages_served += 1;
+        counters.empty_pages += u64::from(page.events == 0);
+        counters.events_served += page.events;
+        Ok(page)
+    }
+
+    /// `ReadPreviousEvents`: newest first.
+    pub fn read_previous(
+        &mut self,
+        shared: &Shared,
+        session: &str,
+        id: &str,
+        max: u64,
+        now_us: i64,
+    ) -> Result<Page, Fault> {
+        let World { history, sessions, .. } = self;
+        let collector = collector(sessions, session, id)?;
+        let Range { start, end } = collector.bounds(history, shared.wrap_silences, now_us);
+        let filter = &collector.filter;
+        let (found, cursor) = history.read_backward(collector.cursor.min(end), start, max, now_us, |index| {
+            filter.passes(&shared.model, history, index)
+        });
+        let form = Form { brief: filter.brief, millis: self.millis };
+        collector.cursor = cursor;
+        Ok(Page::of_indexes(history, &found, form))
+    }
+
+    /// Before the oldest event: `ReadNextEvents` then reads all.
+    pub fn rewind(&mut self, shared: &Shared, session: &str, id: &str, now_us: i64) -> Result<(), Fault> {
+        let World { history, sessions, .. } = self;
+        let collector = collector(sessions, session, id)?;
+        collector.cursor = collector.bounds(history, shared.wrap_silences, now_us).start;
+        Ok(())
+    }
+
+    /// Behind the newest event: `ReadPreviousEvents` then reads all.
+    pub fn reset(&mut self, shared: &Shared, session: &str, id: &str, now_us: i64) -> Result<(), Fault> {
+        let World { history, sessions, .. } = self;
+        let collector = collector(sessions, session, id)?;
+        collector.cursor = collector.bounds(history, shared.wrap_silences, now_us).end;
+        Ok(())
+    }
+
+    /// Indexes of a collector's `latestPage`, newest first.
+    pub fn latest_page(
+        &mut self,
+        shared: &Shared,
+        session: &str,
+        id: &str,
+        now_us: i64,
+    ) -> Result<Vec<u64>, Fault> {
+        let World { history, sessions, .. } = self;
+        let collector = collector(sessions, session, id)?;
+        let Range { start, end } = collector.bounds(history, shared.wrap_silences, now_us);
+        // Only new events are looked at: a filter that nothing passes would scan the history at every call.
+        let from = collector.latest_scanned.unwrap_or(start).max(start).min(end);
+        let filter = &collector.filter;
+        let (mut found, _) = history.read_backward(end, from, collector.page_size as u64, now_us, |index| {
+            filter.passes(&shared.model, history, index)
+        });
+        found.append(&mut collector.latest);
+        found.truncate(collector.page_size);
+        collector.latest = found;
+        collector.latest_scanned = Some(end);
+        Ok(collector.latest.clone())
+    }
+
+    /// `QueryEvents`: the newest `maxCount` events that pass, or the newest 1,000, in the order of their keys.
+    pub fn query(&mut self, shared: &Shared, filter: &Filter, now_us: i64) -> Page {
+        let history = &self.history;
+        let Range { start, end } = filter.bounds(history, history.produced(now_us));
+        let max = filter.max_count.unwrap_or(QUERY_EVENTS_DEFAULT) as u64;
+        let (found, _) = history
+            .read_backward(end, start, max, now_us, |index| filter.passes(&shared.model, history, index));
+        let mut runs = Vec::new();
+        for index in found.into_iter().rev() {
+            add_run(&mut runs, index..index + 1);
+        }
+        let page = Page::of_runs(history, &runs, Form { brief: filter.brief, millis: self.millis });
+        self.counters.events_served += page.events;
+        page
+    }
+}
+
+type Wanted<'a> = Box<dyn FnMut(u64) -> bool + 'a>;
+
+fn wanted<'a>(filter: &'a Filter, history: &'a History, model: &'a Model) -> Option<Wanted<'a>> {
+    if filter.passes_all() {
+        return None;
+    }
+    Some(Box::new(move |index| filter.passes(model, history, index)))
+}
+
+pub(crate) fn collector<'a>(
+    sessions: &'a mut HashMap<String, Session>,
+    session: &str,
+    id: &str,
+) -> Result<&'a mut Collector, Fault> {
+    sessions
+        .get_mut(session)
+        .and_then(|session| session.collectors.get_mut(id))
+        .ok_or_else(|| Fault::not_found("EventHistoryCollector", id))
+}

@@ -1,0 +1,124 @@
+//! Views: lists of objects that a client makes to read them at once.
+//!
+//! A container view lists what is below an entity when it is made; the inventory does not change. A list view holds what
+//! its client put into it, be it entities or collectors.
+
+use std::collections::HashSet;
+
+use uuid::Uuid;
+
+use super::data::{Data, boolean, string};
+use super::inventory::Object;
+use super::model::Model;
+use super::property::{Target, Value};
+use super::soap::{Call, Fault};
+use super::world::{Shared, World};
+use super::xml::Node;
+use crate::limits::VIEWS_PER_SESSION_MAX;
+
+pub(crate) enum View {
+    Container { container: Object, kinds: Vec<String>, recursive: bool, objects: Vec<Object> },
+    List(Vec<Target>),
+}
+
+impl View {
+    pub fn property(&self, path: &str) -> Option<Value> {
+        Some(match (self, path) {
+            (View::Container { objects, .. }, "view") => {
+                Value::References(objects.iter().copied().map(Target::object).collect())
+            }
+            (View::List(targets), "view") => Value::References(targets.clone()),
+            (View::Container { container, .. }, "container") => Value::Reference(Target::object(*container)),
+            (View::Container { kinds, .. }, "type") => {
+                Value::Tree(Data::List("string", kinds.iter().map(string).collect()))
+            }
+            (View::Container { recursive, .. }, "recursive") => Value::Tree(boolean(*recursive)),
+            _ => return None,
+        })
+    }
+}
+
+/// `CreateContainerView`: the new view's id.
+///
+/// # Errors
+/// No container, or more views than a session may have.
+pub(crate) fn create_container(shared: &Shared, session: &str, arguments: &Node) -> Result<String, Fault> {
+    let container = arguments.child("container").map(Target::of);
+    let container = container
+        .as_ref()
+        .and_then(|target| Object::find(&shared.model, &target.kind, &target.id))
+        .ok_or_else(|| Fault::invalid_argument("container"))?;
+    let kinds: Vec<String> = arguments.all("type").map(|kind| kind.text.trim().to_owned()).collect();
+    let recursive = arguments.is_true("recursive");
+    let objects = contents(&shared.model, container, &kinds, recursive);
+    insert(shared, session, View::Container { container, kinds, recursive, objects })
+}
+
+/// `CreateListView`: the new view's id.
+///
+/// # Errors
+/// More views than a session may have.
+pub(crate) fn create_list(shared: &Shared, session: &str, arguments: &Node) -> Result<String, Fault> {
+    insert(shared, session, View::List(arguments.all("obj").map(Target::of).collect()))
+}
+
+/// `ModifyListView` and `ResetListView`.
+///
+/// # Errors
+/// No such list view.
+pub(crate) fn change_list(shared: &Shared, session: &str, call: &Call) -> Result<(), Fault> {
+    let targets = |name| call.arguments.all(name).map(Target::of).collect::<Vec<_>>();
+    shared.with(|world, _| {
+        let view = world.sessions.get_mut(session).and_then(|session| session.views.get_mut(&call.this));
+        let Some(View::List(list)) = view else {
+            return Err(Fault::not_found(&call.this_type, &call.this));
+        };
+        if call.method == "ResetListView" {
+            *list = targets("obj");
+            return Ok(());
+        }
+        let removed = targets("remove");
+        list.retain(|target| !removed.contains(target));
+        list.extend(targets("add"));
+        Ok(())
+    })
+}
+
+/// # Errors
+/// No such view.
+pub(crate) fn destroy(shared: &Shared, session: &str, call: &Call) -> Result<(), Fault> {
+    let remove = |world: &mut World, _| world.sessions.get_mut(session)?.views.remove(&call.this);
+    shared.with(remove).map(|_| ()).ok_or_else(|| Fault::not_found(&call.this_type, &call.this))
+}
+
+fn insert(shared: &Shared, session: &str, view: View) -> Result<String, Fault> {
+    let id = format!("session[{session}]{}", Uuid::new_v4());
+    shared.with(|world, _| {
+        let Some(session) = world.sessions.get_mut(session) else { return Ok(()) };
+        if session.views.len() >= VIEWS_PER_SESSION_MAX {
+            return Err(Fault::new("OutOfBounds", "too many views"));
+        }
+        session.views.insert(id.clone(), view);
+        Ok(())
+    })?;
+    Ok(id)
+}
+
+/// What is below a container, each object once: a virtual machine is below its folder, its host and its resource pool.
+fn contents(model: &Model, container: Object, kinds: &[String], recursive: bool) -> Vec<Object> {
+    let mut found = Vec::new();
+    let mut seen = HashSet::new();
+    let mut open = vec![container];
+    while let Some(object) = open.pop() {
+        let children = object.children(model);
+        for child in children.iter().copied().filter(|child| seen.insert(*child)) {
+            if kinds.is_empty() || kinds.iter().any(|kind| child.is_a(kind)) {
+                found.push(child);
+            }
+            if recursive {
+                open.push(child);
+            }
+        }
+    }
+    found
+}
