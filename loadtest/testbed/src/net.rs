@@ -47,6 +47,8 @@ pub(crate) struct Dropped;
 #[derive(Clone, Default)]
 pub(crate) struct Connection {
     reset: Arc<AtomicBool>,
+    /// Whether it is encrypted.
+    pub tls: bool,
 }
 
 impl Connection {
@@ -175,7 +177,7 @@ async fn accept<H: Handler>(listener: TcpListener, acceptor: Option<TlsAcceptor>
 }
 
 async fn serve<H: Handler>(stream: TcpStream, acceptor: Option<TlsAcceptor>, handler: Arc<H>) {
-    let connection = Connection::default();
+    let connection = Connection { tls: acceptor.is_some(), ..Connection::default() };
     if stream.set_nodelay(true).is_err() {
         return;
     }

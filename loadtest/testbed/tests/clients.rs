@@ -37,6 +37,21 @@ async fn pyvmomi_drives_login_collectors_filters_waiting_and_faults() {
     assert_eq!(vcenter.counters().collectors_peak, 32);
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn pyvmomi_walks_the_inventory_searches_it_filters_events_and_pages_both_ways() {
+    let Some(python) = python() else {
+        println!("skipped: pyvmomi");
+        return;
+    };
+    let (backlog, vms, hosts) = (2_500, 40, 6);
+    let vcenter = VCenter::start(Options { backlog, vms, hosts, ..Options::default() }).await.unwrap();
+    let mut command = Command::new(python);
+    command.arg(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/pyvmomi_inventory.py"));
+    command.args([vcenter.port().to_string(), backlog.to_string(), vms.to_string(), hosts.to_string()]);
+    expect_ok(command).await;
+    assert_eq!(vcenter.counters().collectors_open, 0);
+}
+
 /// Runs a client to its end, which must be `ok`.
 async fn expect_ok(mut command: Command) {
     let output = tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap();

@@ -10,7 +10,7 @@ use super::model::Model;
 
 /// Properties whose value no entity here has, by type.
 const UNSET: [(&str, &[&str]); 8] = [
-    ("Folder", &["namespace", "externallyManagedFolderInfo"]),
+    ("Folder", &["namespace"]),
     ("Datacenter", &[]),
     (
         "ClusterComputeResource",
@@ -24,7 +24,7 @@ const UNSET: [(&str, &[&str]); 8] = [
             "migrationHistory",
             "actionHistory",
             "drsFault",
-            "lifecycleManaged",
+            "configManagerEnabled",
         ],
     ),
     ("ResourcePool", &["namespace", "childConfiguration"]),

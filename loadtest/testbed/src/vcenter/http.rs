@@ -74,10 +74,13 @@ impl Wire {
         })
     }
 
-    fn login_header(self, key: &str) -> Option<(HeaderName, HeaderValue)> {
+    /// How a new session's key reaches the client. Over plain HTTP the cookie is not `Secure`: Go's and other cookie jars would
+    /// keep it and never send it.
+    fn login_header(self, key: &str, tls: bool) -> Option<(HeaderName, HeaderValue)> {
         match self {
             Wire::Soap => {
-                let cookie = format!("vmware_soap_session=\"{key}\"; Path=/; HttpOnly; Secure;");
+                let secure = if tls { " Secure;" } else { "" };
+                let cookie = format!("vmware_soap_session=\"{key}\"; Path=/; HttpOnly;{secure}");
                 Some((SET_COOKIE, HeaderValue::from_str(&cookie).ok()?))
             }
             Wire::Json => Some((SESSION_ID, HeaderValue::from_str(key).ok()?)),
@@ -249,7 +252,7 @@ impl Shared {
         if gzip {
             response.headers_mut().insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
         }
-        if let Some((name, value)) = login.and_then(|key| wire.login_header(&key)) {
+        if let Some((name, value)) = login.and_then(|key| wire.login_header(&key, connection.tls)) {
             response.headers_mut().insert(name, value);
         }
         Ok(response)
