@@ -192,7 +192,8 @@ def events_name_the_inventory(si, events):
         arguments(event)
         if event.vm is not None and event.host is not None:
             assert event.vm.vm in on_host(event.host.host), event
-    assert len(named) > 50
+    # All machines, the datacenter, the cluster, the datastore, and the root folder as the place of an alarm.
+    assert len(named) == VMS + HOSTS + 4, len(named)
     for ref, name in named.items():
         assert ref.name == name, (ref, name)
 

@@ -24,6 +24,7 @@ const UNSET: [(&str, &[&str]); 8] = [
             "migrationHistory",
             "actionHistory",
             "drsFault",
+            "lifecycleManaged",
             "configManagerEnabled",
         ],
     ),
