@@ -41,7 +41,7 @@ async fn pyvmomi_drives_login_collectors_filters_waiting_and_faults() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn pyvmomi_walks_the_inventory_searches_it_filters_events_and_pages_both_ways() {
     let Some(python) = peer("python") else { return };
-    let (backlog, vms, hosts) = (2_500, 40, 6);
+    let (backlog, vms, hosts) = (1_100, 40, 6);
     let vcenter = VCenter::start(Options { backlog, vms, hosts, ..Options::default() }).await.unwrap();
     let mut command = Command::new(python);
     command.arg(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/pyvmomi_inventory.py"));

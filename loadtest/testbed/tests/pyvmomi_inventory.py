@@ -238,7 +238,8 @@ def filters(si, events):
         matching = [event.key for event in events if expected(event)]
         assert matching and len(matching) < BACKLOG, name
         assert keys(read(si, **spec)) == matching, name
-        assert keys(query(si, **spec)) == matching[-1000:], name
+        if len(matching) < 300:  # reading events is what takes the time
+            assert keys(query(si, **spec)) == matching, name
         assert keys(query(si, maxCount=3, **spec)) == matching[-3:], name
         checked.add(name)
 

@@ -64,7 +64,9 @@ def check_any(value, path):
         for i, item in enumerate(value["_value"]):
             item_name = name.removeprefix("ArrayOf")
             is_reference = item_name == "ManagedObjectReference"
-            check(item, VmomiSupport.ManagedObject if is_reference else named(item_name), f"{path}[{i}]")
+            primitive = PRIMITIVES.get(item_name[0].lower() + item_name[1:])
+            item_type = VmomiSupport.ManagedObject if is_reference else primitive or named(item_name)
+            check(item, item_type, f"{path}[{i}]")
     else:
         check(value["_value"], PRIMITIVES.get(name) or named(name), path)
 
@@ -157,6 +159,37 @@ read = call(content["propertyCollector"], "RetrievePropertiesEx", specSet=[spec]
 check(read, vmodl.query.PropertyCollector.RetrieveResult, "RetrievePropertiesEx")
 assert call(collector, "DestroyCollector") is None
 refused(collector, "ReadNextEvents", "ManagedObjectNotFound", maxCount=1)
+
+# Every property of every kind of object in the inventory: the value of each has all that its type demands.
+index, view_manager = content["searchIndex"], content["viewManager"]
+view = call(view_manager, "CreateContainerView", container=root, type=[], recursive=True)
+check(view, vim.view.ContainerView, "view")
+first = {}
+for entity in get(view, "view", VmomiSupport.ManagedObject.Array):
+    first.setdefault(entity["type"], entity)
+assert len(first) == 8, first
+for kind, entity in first.items():
+    values = 0
+    for member in named(kind)._GetPropertyList():
+        if not VmomiSupport.IsChildVersion("vim.version.v8_0_2_0", member.version):
+            continue
+        status, _, value = send("GET", f"/sdk/vim25/{release}/{kind}/{entity['value']}/{member.name}")
+        assert status in (200, 204), (kind, member.name, status, value)
+        if value is not None:
+            check(value, member.type, f"{kind}.{member.name}")
+            values += 1
+    assert values > 15, (kind, values)
+    everything = [{"_typeName": "PropertySpec", "type": kind, "all": True}]
+    spec = {"_typeName": "PropertyFilterSpec", "propSet": everything, "objectSet": [{"_typeName": "ObjectSpec", "obj": entity}]}
+    read = call(content["propertyCollector"], "RetrievePropertiesEx", specSet=[spec], options={"_typeName": "RetrieveOptions"})
+    check(read, vmodl.query.PropertyCollector.RetrieveResult, kind)
+    assert call(index, "FindChild", entity=entity, name="nobody") is None
+path = "DC-FRA-01/vm/" + get(first["VirtualMachine"], "name", str)
+assert call(index, "FindByInventoryPath", inventoryPath=path) == first["VirtualMachine"]
+assert call(index, "FindAllByIp", ip="192.0.2.1", vmSearch=True) == []
+uuid = get(first["VirtualMachine"], "config", vim.vm.ConfigInfo)["uuid"]
+assert call(index, "FindAllByUuid", uuid=uuid, vmSearch=True) == [first["VirtualMachine"]]
+assert call(view, "DestroyView") is None
 assert call(sessions, "Logout") is None
 refused(manager, "CreateCollectorForEvents", "NotAuthenticated", filter=everything)
 print("ok")
