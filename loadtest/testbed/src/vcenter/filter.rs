@@ -14,7 +14,6 @@ use super::soap::Fault;
 use super::xml::Node;
 use crate::limits::PAGE_EVENTS_MAX;
 
-/// The fields of `EventFilterSpec`.
 const FIELDS: [&str; 13] = [
     "entity",
     "time",
@@ -30,6 +29,9 @@ const FIELDS: [&str; 13] = [
     "maxCount",
     "delayedInit",
 ];
+const ENTITY_FIELDS: [&str; 2] = ["entity", "recursion"];
+const TIME_FIELDS: [&str; 2] = ["beginTime", "endTime"];
+const USER_FIELDS: [&str; 2] = ["systemUser", "userList"];
 const CATEGORIES: [&str; 4] = ["info", "warning", "error", "user"];
 /// The alarm and the scheduled task that events name.
 const ALARM: (&str, &str) = ("Alarm", "alarm-6");
@@ -154,12 +156,13 @@ fn concerns(named: &[Object], entity: Object, recursion: Recursion) -> bool {
 
 impl Filter {
     /// # Errors
-    /// A field or value that does not exist, an entity that is not in the inventory.
+    /// No filter, a field or value that does not exist, an entity that is not in the inventory.
     pub fn parse(spec: Option<&Node>, model: &Model) -> Result<Filter, Fault> {
-        let spec = spec.cloned().unwrap_or_default();
-        if let Some(unknown) = spec.children.iter().find(|child| !FIELDS.contains(&child.name.as_str())) {
-            return Err(Fault::unexpected_element(&unknown.name, "EventFilterSpec"));
-        }
+        let spec = spec.ok_or_else(|| Fault::invalid_argument("filter"))?;
+        check_fields(Some(spec), "EventFilterSpec", &FIELDS)?;
+        check_fields(spec.child("entity"), "EventFilterSpecByEntity", &ENTITY_FIELDS)?;
+        check_fields(spec.child("time"), "EventFilterSpecByTime", &TIME_FIELDS)?;
+        check_fields(spec.child("userName"), "EventFilterSpecByUsername", &USER_FIELDS)?;
         let texts = |name: &'static str| -> Vec<String> {
             spec.all(name).map(|child| child.text.trim().to_owned()).collect()
         };
@@ -170,8 +173,8 @@ impl Filter {
             categories: texts("category"),
             users: spec.child("userName").map(parse_users),
             caused_by: [
-                caused_by(&spec, "alarm", ALARM, "AlarmEvent")?,
-                caused_by(&spec, "scheduledTask", SCHEDULED_TASK, "ScheduledTaskEvent")?,
+                caused_by(spec, "alarm", ALARM, "AlarmEvent")?,
+                caused_by(spec, "scheduledTask", SCHEDULED_TASK, "ScheduledTaskEvent")?,
             ]
             .into_iter()
             .flatten()
@@ -185,7 +188,7 @@ impl Filter {
         if conditions.categories.iter().any(|name| !CATEGORIES.contains(&name.as_str())) {
             return Err(Fault::invalid_argument("filter.category"));
         }
-        let max_count = number(&spec, "maxCount")?;
+        let max_count = number(spec, "maxCount")?;
         if max_count.is_some_and(|count| !(1..=PAGE_EVENTS_MAX as i32).contains(&count)) {
             return Err(Fault::invalid_argument("filter.maxCount"));
         }
@@ -196,7 +199,7 @@ impl Filter {
             max_count: max_count.map(|count| count as usize),
             brief: spec.is_true("disableFullMessage"),
             // As in VMware's own clients, 0 is an unset number.
-            chain: number(&spec, "eventChainId")?.filter(|chain| *chain != 0),
+            chain: number(spec, "eventChainId")?.filter(|chain| *chain != 0),
             only: None,
             unconditional: false,
             conditions,
@@ -287,6 +290,12 @@ fn special_facts<'a>(special: &'a Special, model: &'a Model) -> Facts<'a> {
         user: &special.user,
         entities: &special.entities,
     }
+}
+
+fn check_fields(node: Option<&Node>, kind: &str, fields: &[&str]) -> Result<(), Fault> {
+    let unknown =
+        node.and_then(|node| node.children.iter().find(|child| !fields.contains(&child.name.as_str())));
+    unknown.map_or(Ok(()), |unknown| Err(Fault::unexpected_element(&unknown.name, kind)))
 }
 
 fn micros(time: &Node, name: &str) -> Result<Option<i64>, Fault> {

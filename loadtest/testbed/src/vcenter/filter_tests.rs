@@ -141,6 +141,8 @@ fn wrong_filters_are_faults() {
         ("<f><category>fatal</category></f>", "InvalidArgument"),
         ("<f><type>VmEvent</type><eventTypeId>VmEvent</eventTypeId></f>", "InvalidArgument"),
         ("<f><severity>error</severity></f>", "InvalidRequest"),
+        ("<f><time><begin>2026-01-01T00:00:00Z</begin></time></f>", "InvalidRequest"),
+        ("<f><userName><system>true</system></userName></f>", "InvalidRequest"),
         ("<f><alarm type='Alarm'>alarm-7</alarm></f>", "ManagedObjectNotFound"),
         ("<f><entity><recursion>all</recursion></entity></f>", "InvalidArgument"),
         (
@@ -154,6 +156,7 @@ fn wrong_filters_are_faults() {
     ] {
         assert_eq!(parse(spec).err().unwrap().kind, kind, "{spec}");
     }
+    assert_eq!(Filter::parse(None, &model()).err().unwrap().kind, "InvalidArgument");
     let time = parse("<f><time><endTime>1970-01-01T00:00:00.000005Z</endTime></time></f>").unwrap();
     assert_eq!(time.end_us, Some(5));
 }

@@ -111,6 +111,10 @@ pub(crate) fn call(
             let id = shared.with(|world, now_us| world.create_collector(key, filter, now_us))?;
             Ok(Done::reference("EventHistoryCollector", &id))
         }
+        // Views of a query came with 9.0.
+        ("QueryEvents", _) if arguments.child("eventViewSpec").is_some() => {
+            Err(Fault::unexpected_element("eventViewSpec", "QueryEvents"))
+        }
         ("QueryEvents", _) => {
             let filter = Filter::parse(arguments.child("filter"), &shared.model)?;
             let page = shared.with(|world, now_us| world.query(shared, &filter, now_us));
