@@ -1,19 +1,22 @@
 //! Every bound of the testbed, with its arithmetic and, where there is one, the source of the fact.
 
-/// Largest page of `ReadNextEvents` and of `SetCollectorPageSize` (vSphere API reference, `EventHistoryCollector`), and
-/// largest `EventFilterSpec.maxCount`, as in VMware's simulator.
+/// Largest page of `ReadNextEvents` and of `SetCollectorPageSize` (vSphere API reference,
+/// `EventHistoryCollector`), and largest `EventFilterSpec.maxCount`, as in VMware's simulator.
 pub const PAGE_EVENTS_MAX: usize = 1_000;
 /// Size of `latestPage` until `SetCollectorPageSize` says otherwise.
 pub const LATEST_PAGE_EVENTS: usize = 10;
 /// What `EventManager.maxCollector` reads, and how many collectors one session may hold.
 pub const COLLECTORS_PER_SESSION_MAX: usize = 32;
-/// Views that one session may hold. One of 1,000,000 objects takes 8 MB.
-pub const VIEWS_PER_SESSION_MAX: usize = 32;
-/// Unfinished `RetrievePropertiesEx` that one session may hold. One of 1,000,000 objects takes about 150 MB.
+/// Views that one session may hold: many scripts never destroy theirs. A container view takes 100
+/// bytes.
+pub const VIEWS_PER_SESSION_MAX: usize = 10_000;
+/// Unfinished `RetrievePropertiesEx` that one session may hold. One of 1,000,000 objects takes
+/// about 150 MB.
 pub const RETRIEVALS_PER_SESSION_MAX: usize = 4;
 /// Sessions one vCenter holds (VMware's published maximum).
 pub const SESSIONS_MAX: usize = 2_000;
-/// `QueryEvents` without `maxCount` returns at most this. VMware documents that there is a default, not which.
+/// `QueryEvents` without `maxCount` returns at most this. VMware documents that there is a default,
+/// not which.
 pub const QUERY_EVENTS_DEFAULT: usize = 1_000;
 /// Largest request body that is read: no client of events sends more than a few KiB. 4 MiB leaves room for PutEvents and batches.
 pub const REQUEST_BYTES_MAX: usize = 64 * 1024 * 1024;

@@ -1,6 +1,6 @@
-//! Clients that others wrote: VMware's own Python SDK over SOAP, its registry of types over VI/JSON, its Go client, and
-//! vim_rs. `scripts/peers` installs all but the last. Without one its tests are skipped, by name, or fail under
-//! `scripts/test`.
+//! Clients that others wrote: VMware's own Python SDK over SOAP, its registry of types over
+//! VI/JSON, its Go client, and vim_rs. `scripts/peers` installs all but the last. Without one its
+//! tests are skipped, by name, or fail under `scripts/test`.
 #![allow(clippy::unwrap_used)]
 
 use std::io::{BufRead, BufReader, Write};

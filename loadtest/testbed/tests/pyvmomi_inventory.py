@@ -32,7 +32,7 @@ def keys(events):
 
 
 def all_events(si):
-    """Read by pages, without a filter: what every other answer is held against."""
+    """Read by pages, without a filter: the reference for all other answers."""
     collector = si.content.eventManager.CreateCollectorForEvents(Spec(disableFullMessage=False))
     events = []
     while page := collector.ReadNextEvents(1000):
@@ -106,7 +106,8 @@ def properties(si):
     expect(vmodl.query.InvalidProperty, lambda: retrieve(si, view, vim.VirtualMachine, ["config.color"], 7))
     expect(vmodl.query.InvalidProperty, lambda: retrieve(si, view, vim.VirtualMachine, ["color"], 7))
     view.DestroyView()
-    # All properties, and each alone: every one that the type has is known, whether it has a value or not.
+    # All properties, and each alone: every one that the type has is known, whether it has a value
+    # or not.
     for kind in (vim.Folder, vim.Datacenter, vim.ClusterComputeResource, vim.ResourcePool, vim.Datastore, vim.Network,
                  vim.HostSystem, vim.VirtualMachine):
         entity = root if kind is vim.Folder else list_container(si, root, [kind])[0]
@@ -192,7 +193,8 @@ def events_name_the_inventory(si, events):
         arguments(event)
         if event.vm is not None and event.host is not None:
             assert event.vm.vm in on_host(event.host.host), event
-    # All machines, the datacenter, the cluster, the datastore, and the root folder as the place of an alarm.
+    # All machines, the datacenter, the cluster, the datastore, and the root folder as the place of
+    # an alarm.
     assert len(named) == VMS + HOSTS + 4, len(named)
     for ref, name in named.items():
         assert ref.name == name, (ref, name)
@@ -215,7 +217,7 @@ def query(si, **spec):
 
 
 def read(si, **spec):
-    """What a collector with this filter reads, by pages."""
+    """All that a collector with this filter reads, by pages."""
     collector = si.content.eventManager.CreateCollectorForEvents(Spec(**spec))
     found = []
     while page := collector.ReadNextEvents(100):

@@ -12,7 +12,7 @@ from pyVmomi import VmomiSupport, vim, vmodl
 Spec = vim.event.EventFilterSpec
 KINDS = (vim.Datacenter, vim.Folder, vim.ClusterComputeResource, vim.HostSystem, vim.ResourcePool, vim.VirtualMachine,
          vim.Datastore, vim.Network)
-# What govc and Ansible's modules read. Each must have a value on both sides.
+# Properties that govc and Ansible's modules read. Each must have a value on both sides.
 READ = {
     vim.Datacenter: "name parent vmFolder hostFolder datastoreFolder networkFolder datastore network overallStatus",
     vim.Folder: "name parent childEntity childType",

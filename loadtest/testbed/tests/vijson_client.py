@@ -160,7 +160,8 @@ check(read, vmodl.query.PropertyCollector.RetrieveResult, "RetrievePropertiesEx"
 assert call(collector, "DestroyCollector") is None
 refused(collector, "ReadNextEvents", "ManagedObjectNotFound", maxCount=1)
 
-# Every property of every kind of object in the inventory: the value of each has all that its type demands.
+# Every property of every kind of object in the inventory: the value of each has all that its type
+# demands.
 index, view_manager = content["searchIndex"], content["viewManager"]
 view = call(view_manager, "CreateContainerView", container=root, type=[], recursive=True)
 check(view, vim.view.ContainerView, "view")

@@ -1,13 +1,15 @@
-// Command govmomi makes the calls of govc's ls, find, vm.info and events, for tests of the synthetic vCenter.
+// Command govmomi makes the calls of govc's ls, find, vm.info and events, for tests of the
+// synthetic vCenter.
 //
-// Debian ships govmomi without govc. The commands here go through the packages that govc's go through (find, list,
-// property, view, event), so that the same requests reach the server. It is built by scripts/peers with Debian's Go.
+// Debian ships govmomi without govc. The commands here go through the packages that govc's go
+// through (find, list, property, view, event), so that the same requests reach the server. It is
+// built by scripts/peers with Debian's Go.
 //
-//	govmomi URL ls PATH             children of PATH                   TYPE PATH
-//	govmomi URL find KIND NAME      objects below the root, by a view  TYPE PATH
-//	govmomi URL vm.info NAME        of every match                     NAME UUID CPUS MB POWER IP HOST DATASTORES NETWORKS
-//	govmomi URL events N PATH...    the newest N events of each        OBJECT KEY CATEGORY CLASS MESSAGE
-//	govmomi URL search PATH IP DNS  by SearchIndex                     TYPE:ID of each, `-` for none
+//	govmomi URL ls PATH             children of PATH   TYPE PATH
+//	govmomi URL find KIND NAME      found by a view    TYPE PATH
+//	govmomi URL vm.info NAME        of every match     NAME UUID CPUS MB POWER IP HOST DATASTORES NETWORKS
+//	govmomi URL events N PATH...    the newest N each  OBJECT KEY CATEGORY CLASS MESSAGE
+//	govmomi URL search PATH IP DNS  by SearchIndex     TYPE:ID of each, `-` for none
 //
 // One line a result on standard output; an error is one line on standard error and status 1.
 package main

@@ -1,12 +1,13 @@
-//! Event collectors and queries: which part of the history a filter opens, and where a cursor stands in it.
+//! Event collectors and queries: the part of the history that a filter opens, and the cursor in it.
 //!
 //! ```text
 //!            bounds.start            cursor               bounds.end
-//! history ──────┼──────────────────────┼───────────────────────┼────── (newer: not there yet, or after `endTime`)
+//! history ──────┼──────────────────────┼───────────────────────┼────── (after `endTime`)
 //!               ◄── ReadPreviousEvents │ ReadNextEvents ──►
 //! ```
 //!
-//! A new collector stands at the start; `RewindCollector` returns it there, `ResetCollector` moves it to the end.
+//! A new collector stands at the start; `RewindCollector` returns it there, `ResetCollector` moves
+//! it to the end.
 
 use std::collections::HashMap;
 use std::ops::Range;
@@ -41,8 +42,8 @@ impl Collector {
         self.latest_scanned = None;
     }
 
-    /// The events between which the cursor moves. The end is the newest event, the filter's end, or the first negative key:
-    /// from there on a real vCenter's collector returns nothing.
+    /// The events between which the cursor moves. The end is the newest event, the filter's end, or
+    /// the first negative key: from there on a real vCenter's collector returns nothing.
     fn bounds(&self, history: &History, wrap_silences: bool, now_us: i64) -> Range<u64> {
         let produced = history.produced(now_us);
         let mut bounds = self.filter.bounds(history, produced);
@@ -155,7 +156,8 @@ impl World {
         let World { history, sessions, .. } = self;
         let collector = collector(sessions, session, id)?;
         let Range { start, end } = collector.bounds(history, shared.wrap_silences, now_us);
-        // Only new events are looked at: a filter that nothing passes would scan the history at every call.
+        // Only new events are looked at: a filter that nothing passes would scan the history at
+        // every call.
         let from = collector.latest_scanned.unwrap_or(start).max(start).min(end);
         let filter = &collector.filter;
         let (mut found, _) = history.read_backward(end, from, collector.page_size as u64, now_us, |index| {
@@ -168,7 +170,8 @@ impl World {
         Ok(collector.latest.clone())
     }
 
-    /// `QueryEvents`: the newest `maxCount` events that pass, or the newest 1,000, in the order of their keys.
+    /// `QueryEvents`: the newest `maxCount` events that pass, or the newest 1,000, in the order of
+    /// their keys.
     pub fn query(&mut self, shared: &Shared, filter: &Filter, now_us: i64) -> Page {
         let history = &self.history;
         let Range { start, end } = filter.bounds(history, history.produced(now_us));

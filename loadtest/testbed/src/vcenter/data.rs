@@ -1,4 +1,5 @@
-//! Data objects of the vSphere API as trees. Every value carries its type, so that XML says all that VI/JSON needs.
+//! Data objects of the vSphere API as trees. Every value carries its type, so that XML says all
+//! that VI/JSON needs.
 
 use super::inventory::Object;
 use super::property::{Target, write_reference_of};

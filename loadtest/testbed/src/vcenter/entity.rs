@@ -1,7 +1,8 @@
-//! Properties of managed entities, apart from references to other ones: built when they are asked for.
+//! Properties of managed entities, apart from references to other ones: built when they are asked
+//! for.
 //!
-//! A property that the type has and this inventory does not describe is [`Data::Unset`]; only one that the type does not
-//! have is refused. The types' fields are in the order of VMware's schema.
+//! A property that the type has and this inventory does not describe is [`Data::Unset`]; only one
+//! that the type does not have is refused. The types' fields are in the order of VMware's schema.
 
 use super::data::{Data, boolean, int, long, short, string};
 use super::inventory::Object;

@@ -1,7 +1,8 @@
 //! `EventFilterSpec`: which events a collector or a query returns.
 //!
-//! All conditions must hold; an unset one lets everything pass. A field that is not part of the type is refused, as is a
-//! value that cannot be meant: nothing that a client sends is ignored without a word.
+//! All conditions must hold; an unset one lets everything pass. A field that is not part of the
+//! type is refused, as is a value that the type does not allow: nothing that a client sends is
+//! silently ignored.
 
 use std::ops::Range;
 
@@ -43,8 +44,8 @@ pub(crate) struct Filter {
     begin_us: Option<i64>,
     end_us: Option<i64>,
     pub max_count: Option<usize>,
-    /// `disableFullMessage`. VMware documents an unset one as true; real servers send the message all the same, and govc,
-    /// which leaves it unset, prints it.
+    /// `disableFullMessage`. VMware documents an unset one as true; real servers send the message
+    /// all the same, and govc, which leaves it unset, prints it.
     pub brief: bool,
     chain: Option<i32>,
     /// The one virtual machine or host that events must be about.
@@ -57,7 +58,7 @@ pub(crate) struct Filter {
     spec: Node,
 }
 
-/// What all events of a template have in common, and each other event has of its own.
+/// Conditions on fields that all events of a template share.
 #[derive(Clone, Default)]
 struct Conditions {
     entity: Option<(Object, Recursion)>,
@@ -85,7 +86,8 @@ struct Users {
 }
 
 impl Users {
-    /// Events of the system have no user. Without a list, `systemUser` chooses between them and those of all users.
+    /// Events of the system have no user. Without a list, `systemUser` chooses between them and
+    /// those of all users.
     fn pass(&self, user: &str) -> bool {
         match (user.is_empty(), self.names.is_empty()) {
             (true, _) => self.system,
@@ -95,7 +97,7 @@ impl Users {
     }
 }
 
-/// What the conditions look at.
+/// The fields of an event that conditions test.
 struct Facts<'a> {
     class: &'a str,
     event_type_id: Option<&'a str>,

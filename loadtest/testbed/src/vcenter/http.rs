@@ -74,8 +74,8 @@ impl Wire {
         })
     }
 
-    /// How a new session's key reaches the client. Over plain HTTP the cookie is not `Secure`: Go's and other cookie jars would
-    /// keep it and never send it.
+    /// How a new session's key reaches the client. Over plain HTTP the cookie is not `Secure`: Go's
+    /// and other cookie jars would keep it and never send it.
     fn login_header(self, key: &str, tls: bool) -> Option<(HeaderName, HeaderValue)> {
         match self {
             Wire::Soap => {

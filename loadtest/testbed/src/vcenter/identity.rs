@@ -1,4 +1,4 @@
-//! What identifies virtual machines and hosts besides their ids: UUIDs, addresses and DNS names. Each is computed from the
+//! UUIDs, addresses and DNS names of virtual machines and hosts. Each is computed from the object's
 //! number and leads back to it, so that no index is kept.
 
 use std::net::Ipv4Addr;
@@ -9,11 +9,12 @@ use super::inventory::Object;
 use super::model::{Model, splitmix};
 
 const DOMAIN: &str = ".lab.local";
-/// 10.64.0.0/12 for virtual machines, 10.16.0.0/16 for hosts: 2^20 and 2^16 addresses, more than a model can have of either.
+/// 10.64.0.0/12 for virtual machines, 10.16.0.0/16 for hosts: 2^20 and 2^16 addresses, more than a
+/// model can have of either.
 const VM_NETWORK: Ipv4Addr = Ipv4Addr::new(10, 64, 0, 0);
 const HOST_NETWORK: Ipv4Addr = Ipv4Addr::new(10, 16, 0, 0);
 
-/// What a UUID is of; the first 16 bits of it.
+/// The kind of object that a UUID names: its first 16 bits.
 #[derive(Clone, Copy)]
 pub(crate) enum UuidOf {
     VmBios = 0x4237,
@@ -21,7 +22,7 @@ pub(crate) enum UuidOf {
     HostHardware = 0x3650,
 }
 
-/// 16 bits of what, 80 bits of the seed, 32 bits of the number.
+/// 16 bits of the kind, 80 bits of the seed, 32 bits of the number.
 pub(crate) fn uuid(model: &Model, of: UuidOf, number: u32) -> Uuid {
     let first = of as u128;
     let seed = u128::from(splitmix(model.spec().seed ^ of as u64));
@@ -37,7 +38,7 @@ pub(crate) fn by_uuid(model: &Model, of: UuidOf, wanted: Uuid) -> Option<Object>
     (uuid(model, of, number) == wanted && exists(model, object)).then_some(object)
 }
 
-/// Three quarters of the virtual machines and a few more run.
+/// Four in five virtual machines run.
 pub(crate) fn is_powered_on(model: &Model, vm: u32) -> bool {
     !splitmix(model.spec().seed ^ (u64::from(vm) << 32)).is_multiple_of(5)
 }

@@ -1,5 +1,6 @@
-//! The inventory: a tree of managed entities, computed from the numbers of virtual machines and hosts, so that its size
-//! costs no memory. The events name the same objects: by the same ids and names.
+//! The inventory: a tree of managed entities, computed from the numbers of virtual machines and
+//! hosts, so that its size costs no memory. The events name the same objects: by the same ids and
+//! names.
 //!
 //! ```text
 //! group-d1 "Datacenters"
@@ -11,7 +12,8 @@
 //!   └ group-n7 "network"    ─ network-42 "VM Network"
 //! ```
 //!
-//! Virtual machine `v` runs on host `v % hosts`, in the cluster's resource pool, on the one datastore and network.
+//! Virtual machine `v` runs on host `v % hosts`, in the cluster's resource pool, on the one
+//! datastore and network.
 
 use super::model::Model;
 
@@ -134,7 +136,8 @@ impl Object {
         Object::Host(vm % model.spec().hosts)
     }
 
-    /// Whether it is somewhere below `ancestor`: by its parents, or, for a virtual machine, in its resource pool.
+    /// Whether it is somewhere below `ancestor`: by its parents, or, for a virtual machine, in its
+    /// resource pool.
     pub fn is_below(self, ancestor: Object) -> bool {
         let mut above = self.parent();
         while let Some(object) = above {

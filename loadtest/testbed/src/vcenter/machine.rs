@@ -1,5 +1,6 @@
-//! Properties of virtual machines and hosts. All of them follow from the model's seed and the number, as events do; they
-//! do not follow the events: a virtual machine that is powered off by an event keeps its power state here.
+//! Properties of virtual machines and hosts. All of them follow from the model's seed and the
+//! number, as events do; they do not follow the events: a virtual machine that is powered off by an
+//! event keeps its power state here.
 
 use super::data::{Data, boolean, int, long, short, string, time};
 use super::entity::status;
@@ -55,7 +56,7 @@ const CAPABILITIES: [(&str, bool); 37] = [
     ("vPMCSupported", true),
 ];
 
-/// What the number decides.
+/// A virtual machine with the properties that its number determines.
 struct Vm<'a> {
     model: &'a Model,
     object: Object,

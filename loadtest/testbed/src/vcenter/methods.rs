@@ -293,7 +293,8 @@ fn retrieve(shared: &Shared, session: Option<&str>, call: &Call) -> Result<Done,
     Ok(Done::elements(|elements| elements.extend_from_slice(&out)))
 }
 
-/// The lock is taken once an object: an inventory may have a million, and events must be served meanwhile.
+/// The lock is taken once an object: an inventory may have a million, and events must be served
+/// meanwhile.
 fn write_content(
     shared: &Shared,
     session: Option<&str>,
@@ -374,7 +375,8 @@ fn log_user_event(shared: &Shared, key: &str, arguments: &Node) -> Result<Done, 
     Ok(Done::empty())
 }
 
-/// The arguments that an event about this object has: it, and the host, cluster and datacenter that it is in.
+/// The arguments that an event about this object has: it, and the host, cluster and datacenter that
+/// it is in.
 fn event_arguments(model: &Model, object: Object) -> String {
     let mut arguments = String::new();
     for argument in [Object::Datacenter, Object::Cluster] {

@@ -1,8 +1,8 @@
 //! A synthetic vCenter: the vSphere API that event clients use, over a virtual history of events, with troubles on demand.
 //!
 //! ```text
-//! http ─ POST /sdk ─► soap or vijson ─► methods ┬► collector (filter, cursor) ─► history ─► model ─► page
-//!                                                └► selection, views, search_index ─► property ─► inventory, entity
+//! http ─► soap or vijson ─► methods ┬► collector (filter, cursor) ─► history ─► model ─► page
+//!                                    └► selection, views, search_index ─► property ─► entity
 //! ```
 //!
 //! Events are virtual (see [`model`]): event `i` of a seed is always the same, so a backlog of any size costs nothing and a

@@ -181,7 +181,10 @@ pub(crate) fn read(
         }
         (id, _) => {
             if let Some(view) = world.sessions.get(session).and_then(|session| session.views.get(id)) {
-                return view.property(path).map(Some).ok_or_else(|| Fault::invalid_property(path));
+                return view
+                    .property(&shared.model, path)
+                    .map(Some)
+                    .ok_or_else(|| Fault::invalid_property(path));
             }
             let object = Object::find(&shared.model, &target.kind, id)
                 .ok_or_else(|| Fault::not_found(&target.kind, id))?;

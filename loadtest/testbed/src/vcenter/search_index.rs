@@ -1,6 +1,8 @@
-//! `SearchIndex`: objects of the inventory by path, UUID, DNS name or address. Nothing found is an empty answer, not a fault.
+//! `SearchIndex`: objects of the inventory by path, UUID, DNS name or address. Nothing found is an
+//! empty answer, not a fault.
 //!
-//! `FindAllBy…` return a list; where the inventory has one match at most, it is a list of none or one.
+//! `FindAllBy…` return a list; where the inventory has one match at most, it is a list of none or
+//! one.
 
 use uuid::Uuid;
 
@@ -49,7 +51,8 @@ fn datacenter(model: &Model, arguments: &Node) -> Result<(), Fault> {
     }
 }
 
-/// `DATACENTER/vm/NAME`, with or without a slash in front; names are written with `%2f`, `%5c` and `%25` for `/`, `\` and `%`.
+/// `DATACENTER/vm/NAME`, with or without a slash in front; names are written with `%2f`, `%5c` and
+/// `%25` for `/`, `\` and `%`.
 fn by_path(model: &Model, path: &str) -> Option<Object> {
     let names = path.split('/').filter(|name| !name.is_empty());
     names.map(unescape).try_fold(Object::Root, |folder, name| folder.child_named(model, &name))

@@ -1,4 +1,5 @@
-//! The PropertyCollector's specs: which objects one selects, by traversals from where it starts, and what is read of each.
+//! The PropertyCollector's specs: the objects that one selects by its traversals, and the
+//! properties that it reads of each.
 
 use std::collections::{HashMap, HashSet};
 

@@ -16,7 +16,7 @@ pub(crate) struct Special {
     pub entities: Vec<Object>,
     /// The element is not well-formed.
     pub malformed: bool,
-    /// What follows createdTime in the element; class, key and chain id are written before it.
+    /// The elements after createdTime; class, key and chain id are written before it.
     pub tail: Vec<u8>,
 }
 

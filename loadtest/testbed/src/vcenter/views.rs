@@ -1,7 +1,7 @@
 //! Views: lists of objects that a client makes to read them at once.
 //!
-//! A container view lists what is below an entity when it is made; the inventory does not change. A list view holds what
-//! its client put into it, be it entities or collectors.
+//! A container view lists the objects below an entity; it is computed when it is read. A list view
+//! holds the entities and collectors that its client put into it.
 
 use std::collections::HashSet;
 
@@ -17,15 +17,16 @@ use super::xml::Node;
 use crate::limits::VIEWS_PER_SESSION_MAX;
 
 pub(crate) enum View {
-    Container { container: Object, kinds: Vec<String>, recursive: bool, objects: Vec<Object> },
+    Container { container: Object, kinds: Vec<String>, recursive: bool },
     List(Vec<Target>),
 }
 
 impl View {
-    pub fn property(&self, path: &str) -> Option<Value> {
+    pub fn property(&self, model: &Model, path: &str) -> Option<Value> {
         Some(match (self, path) {
-            (View::Container { objects, .. }, "view") => {
-                Value::References(objects.iter().copied().map(Target::object).collect())
+            (View::Container { container, kinds, recursive }, "view") => {
+                let objects = contents(model, *container, kinds, *recursive);
+                Value::References(objects.into_iter().map(Target::object).collect())
             }
             (View::List(targets), "view") => Value::References(targets.clone()),
             (View::Container { container, .. }, "container") => Value::Reference(Target::object(*container)),
@@ -50,8 +51,7 @@ pub(crate) fn create_container(shared: &Shared, session: &str, arguments: &Node)
         .ok_or_else(|| Fault::invalid_argument("container"))?;
     let kinds: Vec<String> = arguments.all("type").map(|kind| kind.text.trim().to_owned()).collect();
     let recursive = arguments.is_true("recursive");
-    let objects = contents(&shared.model, container, &kinds, recursive);
-    insert(shared, session, View::Container { container, kinds, recursive, objects })
+    insert(shared, session, View::Container { container, kinds, recursive })
 }
 
 /// `CreateListView`: the new view's id.
@@ -104,7 +104,8 @@ fn insert(shared: &Shared, session: &str, view: View) -> Result<String, Fault> {
     Ok(id)
 }
 
-/// What is below a container, each object once: a virtual machine is below its folder, its host and its resource pool.
+/// The objects below a container, each once, although a virtual machine is below its folder, its
+/// host and its resource pool.
 fn contents(model: &Model, container: Object, kinds: &[String], recursive: bool) -> Vec<Object> {
     let mut found = Vec::new();
     let mut seen = HashSet::new();

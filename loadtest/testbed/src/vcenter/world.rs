@@ -58,7 +58,7 @@ pub(crate) struct Session {
     pub collectors: HashMap<String, Collector>,
     pub property_collectors: HashMap<String, PropertyCollector>,
     pub views: HashMap<String, View>,
-    /// What `RetrievePropertiesEx` left for `ContinueRetrievePropertiesEx`, by token, oldest first.
+    /// Unfinished `RetrievePropertiesEx`, by token, oldest first.
     retrievals: VecDeque<(String, Retrieval)>,
 }
 
@@ -70,7 +70,8 @@ pub(crate) struct Retrieval {
 }
 
 impl Session {
-    /// Keeps the rest of a retrieval; returns its token. Of clients that never continue, the oldest is dropped.
+    /// Keeps the rest of a retrieval; returns its token. Of clients that never continue, the oldest
+    /// is dropped.
     pub fn keep_retrieval(&mut self, rest: Retrieval) -> String {
         let token = Uuid::new_v4().to_string();
         if self.retrievals.len() >= RETRIEVALS_PER_SESSION_MAX {
