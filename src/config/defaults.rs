@@ -51,7 +51,7 @@ impl Vcenter {
             filter: EventFilter::default(),
             page_events: crate::limits::PAGE_EVENTS,
             poll_interval: Duration::from_millis(20),
-            max_calls_per_second: 1_000,
+            max_calls_per_second: 10_000,
             overlap: Duration::from_secs(120),
             sweep: Some(Sweep::default()),
             timeouts: VcenterTimeouts::default(),

@@ -267,7 +267,12 @@ static SOURCE: Block = Block {
             )
             .or("20ms")
             .also(&["interval", "minInterval"]),
-            Field::new("maxCallsPerSecond", Kind::Whole(1, 10_000), "Reads a second at most; they run one after another in any case.").or("1000"),
+            Field::new(
+                "maxCallsPerSecond",
+                Kind::Whole(1, 10_000),
+                "Calls of the vSphere API a second at most, full pages included: a brake for a vCenter that must be spared while the router catches up. The default limits nothing: reads run one after another, and while there are no new events the router waits and does not poll.",
+            )
+            .or("10000"),
             Field::new(
                 "overlap",
                 Kind::Duration(SECOND, DAY),

@@ -162,7 +162,7 @@ pub struct Vcenter {
     pub page_events: usize,
     /// Shortest time from a page that was not full to the next read; 20 ms.
     pub poll_interval: Duration,
-    /// Reads a second at most; 1,000.
+    /// Calls a second at most; 10,000, which limits nothing.
     pub max_calls_per_second: u32,
     /// How far before the resume time a new collector begins; 2 min.
     pub overlap: Duration,

@@ -4,13 +4,13 @@ use std::future::Future;
 use std::pin::pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
-use std::time::Duration;
 
 use tokio::sync::{Notify, mpsc, watch};
-use tokio::time::{Instant, Interval, MissedTickBehavior, timeout};
+use tokio::time::{Instant, timeout};
 
 use super::api::{EventApi, Waker};
 use super::client::CallError;
+use super::pace::CallSlots;
 use super::patience::Patience;
 use super::status::{Method, Status};
 use crate::config::{EventFilter, Recursion, Vcenter};
@@ -114,7 +114,7 @@ pub(super) struct Link<A> {
     clock: Clock,
     /// vCenter's time, microseconds since 1970 UTC, at a moment.
     vcenter_clock: Mutex<Option<(Instant, i64)>>,
-    pace: tokio::sync::Mutex<Interval>,
+    slots: CallSlots,
     next_page: tokio::sync::Mutex<u64>,
     next_reading: AtomicU64,
     objects: Mutex<Objects>,
@@ -131,8 +131,7 @@ impl<A: EventApi> Link<A> {
         status: Arc<Status>,
         clock: Clock,
     ) -> Self {
-        let mut pace = tokio::time::interval(Duration::from_secs(1) / settings.max_calls_per_second.max(1));
-        pace.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let slots = CallSlots::new(settings.max_calls_per_second);
         Link {
             api,
             name,
@@ -147,7 +146,7 @@ impl<A: EventApi> Link<A> {
             by_windows: AtomicBool::new(false),
             clock,
             vcenter_clock: Mutex::default(),
-            pace: tokio::sync::Mutex::new(pace),
+            slots,
             next_page: tokio::sync::Mutex::new(0),
             next_reading: AtomicU64::new(0),
             objects: Mutex::default(),
@@ -221,13 +220,13 @@ impl<A: EventApi> Link<A> {
         *self.fresh.lock().unwrap_or_else(PoisonError::into_inner) = mark;
     }
 
-    /// Makes one call within `max_calls_per_second`, and counts it.
+    /// Makes one call within `maxCallsPerSecond` and counts it.
     pub async fn call<T>(
         &self,
         method: Method,
         call: impl Future<Output = Result<T, CallError>>,
     ) -> Result<T, CallError> {
-        self.pace.lock().await.tick().await;
+        self.slots.take().await;
         let answer = call.await;
         self.status.count_call(method, answer.is_err());
         answer

@@ -1,8 +1,11 @@
-//! How long to wait after a page that was not full: short where events come fast, so that they are not late; long where a call would bring few.
+//! The rhythm of a source: when to read again after a page that was not full, and how many calls a second there are at most.
+//!
+//! A pause is short where events come fast, so that they are not late, and long where a call would bring few.
 
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep_until};
 
 use crate::limits::PAGE_WORTH_BYTES;
 
@@ -31,6 +34,40 @@ impl Pace {
 /// `bytes` did in `period`, and after `interval` at most. Never at once: a page that comes back empty costs the wait for vCenter to say that there is more.
 fn next_read(interval: Duration, period: Duration, bytes: usize) -> Duration {
     period.mul_f64(PAGE_WORTH_BYTES as f64 / bytes.max(1) as f64).max(REST).min(interval)
+}
+
+/// `maxCallsPerSecond`: calls of all of a source's tasks share one row of slots, `interval` apart.
+///
+/// A call takes the next slot and waits for it. A slot that was missed may be used for [`SLOT_KEPT`], because timers fire at
+/// whole milliseconds: without that no setting above 1,000 calls a second would be reached.
+#[derive(Debug)]
+pub(super) struct CallSlots {
+    interval: Duration,
+    next: Mutex<Instant>,
+}
+
+/// How long a missed slot is kept: two ticks of tokio's timer. A source that was idle gains no more than these slots.
+const SLOT_KEPT: Duration = Duration::from_millis(2);
+
+impl CallSlots {
+    pub fn new(calls_per_second: u32) -> CallSlots {
+        let interval = Duration::from_secs(1) / calls_per_second.max(1);
+        CallSlots { interval, next: Mutex::new(Instant::now()) }
+    }
+
+    /// Waits for the next free slot. A caller that is dropped meanwhile leaves its slot unused.
+    pub async fn take(&self) {
+        let slot = {
+            let now = Instant::now();
+            let mut next = self.next.lock().unwrap_or_else(PoisonError::into_inner);
+            let slot = (*next).max(now.checked_sub(SLOT_KEPT).unwrap_or(now));
+            *next = slot + self.interval;
+            slot
+        };
+        if slot > Instant::now() {
+            sleep_until(slot).await;
+        }
+    }
 }
 
 #[cfg(test)]
@@ -62,5 +99,36 @@ mod tests {
         let read_at = Instant::now();
         tokio::time::advance(Duration::from_millis(30)).await;
         assert_eq!(pace.pause(interval, read_at, 700), REST);
+    }
+
+    /// How long so many calls take one after another, in milliseconds.
+    async fn calls(slots: &CallSlots, count: u32) -> u128 {
+        let start = Instant::now();
+        for _ in 0..count {
+            slots.take().await;
+        }
+        start.elapsed().as_millis()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn calls_are_as_frequent_as_the_setting_allows() {
+        for (calls_per_second, count, expected_ms) in [
+            (5, 11, 2_000),
+            (1_000, 1_000, 1_000),
+            // More often than timers fire.
+            (1_580, 3_160, 2_000),
+            (10_000, 20_000, 2_000),
+        ] {
+            let took_ms = calls(&CallSlots::new(calls_per_second), count).await;
+            assert!(took_ms.abs_diff(expected_ms) <= 4, "{calls_per_second}: {took_ms} ms");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_idle_time_earns_no_burst() {
+        let slots = CallSlots::new(1_000);
+        tokio::time::advance(Duration::from_secs(60)).await;
+        let took_ms = calls(&slots, 100).await;
+        assert!((95..=100).contains(&took_ms), "{took_ms} ms");
     }
 }
