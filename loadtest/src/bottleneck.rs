@@ -1,14 +1,13 @@
 //! Says what kept a run from being faster, from its samples. A reading of evidence, not a proof: the words say which evidence.
 
+use crate::cause;
 use crate::measure::sample::Sample;
-use crate::workload::{Ordering, Rate, Shape, Workload};
+use crate::workload::{Rate, Workload};
 
 /// A thread or a machine that works for more than this share of the time has nothing to spare.
 const BUSY: f64 = 0.9;
 /// Other programs that work for more than this share of the machine are in the way.
 const DISTURBED: f64 = 0.2;
-/// Requests in flight for more than this share of what may be: the sender waits for answers.
-const WAITING: f64 = 0.8;
 /// Who delivers at least this share of what is offered keeps up; the rest is the inaccuracy of a short look.
 const KEEPS_UP: f64 = 0.95;
 /// So many events more or less may be chance, however low the rate.
@@ -83,14 +82,7 @@ fn busiest_part(workload: &Workload, samples: &[Sample], cores: Cores) -> String
     if let Some((name, share)) = busiest.filter(|(_, share)| *share > BUSY) {
         return format!("the router's stage `{name}`: its threads worked {:.0} % of the time", share * 100.0);
     }
-    let under_way = mean(&|sample| sample.requests_under_way.unwrap_or_default());
-    let most = in_flight_max(workload);
-    if under_way > WAITING * most {
-        return format!(
-            "the target's answers: {under_way:.1} of at most {most:.0} requests were waiting for one"
-        );
-    }
-    "round trips: neither a core nor a stage nor the target was busy all the time".into()
+    cause::find(workload, samples).unwrap_or_else(|| cause::round_trips(workload, samples))
 }
 
 /// Whether so many cores that other programs keep busy spoil what is measured.
@@ -101,18 +93,6 @@ pub fn is_disturbed(other: f64, cores: usize) -> bool {
 /// Mean of a value; 0 without samples.
 pub fn mean(samples: &[Sample], value: &dyn Fn(&Sample) -> f64) -> f64 {
     samples.iter().map(value).sum::<f64>() / samples.len().max(1) as f64
-}
-
-/// Requests that the router may have in flight, as far as that follows from the workload.
-fn in_flight_max(workload: &Workload) -> f64 {
-    // The router's default concurrency.
-    let concurrency = f64::from(workload.target.concurrency.unwrap_or(32));
-    let functions =
-        if workload.target.shape == Shape::Openfaas { f64::from(workload.target.functions) } else { 1.0 };
-    match workload.target.ordering {
-        Ordering::Source => concurrency.min(f64::from(workload.vcenters)) * functions,
-        Ordering::Entity | Ordering::None => concurrency * functions,
-    }
 }
 
 /// Whether the lag grew over these samples by so much that less than [`KEEPS_UP`] of what was offered was delivered, or clearly.
@@ -187,9 +167,10 @@ mod tests {
         check(growing(1.0, 0.5, 0.5, 1.0), "round trips");
         let mut disturbed = growing(1.0, 0.5, 0.5, 1.0);
         disturbed.iter_mut().for_each(|sample| sample.other_cores = Some(1.5));
-        check(
-            disturbed,
-            "round trips: neither a core nor a stage nor the target was busy all the time (but other programs kept 1.5",
+        let found = limited_by(&workload, &disturbed, 0, Cores { all: 4, router: 4 });
+        assert!(
+            found.starts_with("round trips") && found.contains("(but other programs kept 1.5"),
+            "{found}"
         );
         let pinned = limited_by(&workload, &growing(1.0, 0.5, 0.5, 1.0), 0, Cores { all: 4, router: 1 });
         assert!(pinned.starts_with("the router's CPU cores: it kept 1.0 of 1 busy"), "{pinned}");

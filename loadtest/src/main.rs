@@ -8,6 +8,7 @@
 //! Exit codes: 0 all is well, 1 a verdict failed or the run broke off, 2 wrong arguments or workload, 130 interrupted.
 
 mod bottleneck;
+mod cause;
 mod cli;
 mod compare;
 mod interrupts;

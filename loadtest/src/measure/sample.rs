@@ -16,6 +16,11 @@ use crate::stand::Stand;
 /// What the router calls its measurements (its `docs/metrics.md`).
 const STAGE_BUSY: &str = "event_router_stage_busy_microseconds_total";
 const UNDER_WAY: &str = "event_router_destination_requests_under_way";
+const REQUESTS: &str = "event_router_destination_requests_total";
+/// Seconds of all requests that were answered, and how many these were.
+const REQUEST_SECONDS: [&str; 2] =
+    ["event_router_destination_request_seconds_sum", "event_router_destination_request_seconds_count"];
+const CALLS: &str = "event_router_source_calls_total";
 const SPILLED: &str = "event_router_destination_spilled_events_total";
 const RETRIED: &str = "event_router_destination_retried_events_total";
 const DEAD_LETTERS: &str = "event_router_destination_dead_letter_events_total";
@@ -49,6 +54,29 @@ pub struct Sample {
     pub stages: BTreeMap<String, f64>,
     /// Requests that wait for the target.
     pub requests_under_way: Option<f64>,
+    /// What the requests of this interval were like, over all destinations; unknown where the router does not say.
+    #[serde(default)]
+    pub requests: Option<Requests>,
+    /// Calls of the vSphere API a second, of the source that made the most.
+    #[serde(default)]
+    pub calls_rate: Option<f64>,
+    /// Entities (virtual machines, hosts, users) with an event that exists and has not arrived.
+    #[serde(default)]
+    pub entities_waiting: u64,
+}
+
+/// Requests of one interval.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Requests {
+    /// Sent a second.
+    pub rate: f64,
+    /// In flight on average: the seconds of all that were answered, by the length of the interval.
+    pub in_flight: f64,
+    /// From a request to its answer, in seconds; 0 where none was answered.
+    pub seconds: f64,
+    /// Bytes of bodies that the target took a second.
+    pub bytes_rate: f64,
 }
 
 /// What the router itself counted by the end.
@@ -113,6 +141,8 @@ pub struct Sampler {
     generator_cpu: f64,
     machine_busy: Option<f64>,
     busy: BTreeMap<String, f64>,
+    /// What the router had counted at the last look.
+    counted: Counted,
     threads: Vec<Threads>,
     /// When these two were looked at: a metrics page may come late.
     stages_at: Instant,
@@ -151,6 +181,7 @@ impl Sampler {
             generator_cpu: generator,
             machine_busy: machine::busy_seconds(),
             busy: BTreeMap::new(),
+            counted: Counted::default(),
             threads: pid.map(process::threads).unwrap_or_default(),
             stages_at: start,
             usage,
@@ -176,6 +207,7 @@ impl Sampler {
     /// Looks at everything now. A router that does not answer leaves its stages out.
     pub async fn take(&mut self, stand: &Stand, pid: Option<u32>, admin: &Admin) -> &Sample {
         let metrics = admin.metrics().await.ok();
+        let since_metrics = self.stages_at.elapsed().as_secs_f64().max(1e-6);
         let stages = self.stages(pid, metrics.as_ref());
         let now = Instant::now();
         let elapsed = (now - self.last).as_secs_f64().max(1e-6);
@@ -194,6 +226,15 @@ impl Sampler {
             self.machine_busy.zip(busy).zip(router_cores).map(|((before, now), router)| {
                 ((now - before) / elapsed - router - generator_cores).max(0.0)
             });
+        let counted = metrics.as_ref().map(|metrics| Counted::read(metrics, report.total.bytes));
+        let (requests, calls_rate) = match counted {
+            Some(counted) => {
+                let before = std::mem::replace(&mut self.counted, counted);
+                let (requests, calls_rate) = self.counted.since(&before, since_metrics);
+                (Some(requests), Some(calls_rate))
+            }
+            None => (None, None),
+        };
         let sample = Sample {
             seconds: (now - self.start).as_secs_f64(),
             created_rate: produced.saturating_sub(self.produced) as f64 / elapsed,
@@ -211,6 +252,9 @@ impl Sampler {
             rss_bytes: usage.map(|usage| usage.rss_bytes),
             stages,
             requests_under_way: metrics.as_ref().and_then(|metrics| metrics.sum(UNDER_WAY)),
+            requests,
+            calls_rate,
+            entities_waiting: stand.entities_waiting(),
         };
         (self.last, self.produced, self.delivered) = (now, produced, report.total.unique);
         (self.router_cpu, self.generator_cpu, self.machine_busy) = (cpu, generator, busy);
@@ -282,6 +326,46 @@ impl Sampler {
     }
 }
 
+/// Counters of the router's metrics page, and the bytes that the target has taken.
+#[derive(Clone, Debug, Default)]
+struct Counted {
+    requests: f64,
+    request_seconds: f64,
+    answered: f64,
+    bytes: u64,
+    calls: BTreeMap<String, f64>,
+}
+
+impl Counted {
+    fn read(metrics: &Metrics, bytes: u64) -> Counted {
+        let sum = |name| metrics.sum(name).unwrap_or_default();
+        let mut calls = BTreeMap::new();
+        for (source, count) in metrics.by_label(CALLS, "source") {
+            *calls.entry(source.to_owned()).or_default() += count;
+        }
+        let [request_seconds, answered] = REQUEST_SECONDS.map(sum);
+        Counted { requests: sum(REQUESTS), request_seconds, answered, bytes, calls }
+    }
+
+    /// What was counted since `before`, and the calls a second of the busiest source. A router that was started again counts from 0.
+    fn since(&self, before: &Counted, seconds: f64) -> (Requests, f64) {
+        let restarted = self.requests < before.requests;
+        let more = |now: f64, before: f64| if restarted { now } else { (now - before).max(0.0) };
+        let request_seconds = more(self.request_seconds, before.request_seconds);
+        let answered = more(self.answered, before.answered);
+        let requests = Requests {
+            rate: more(self.requests, before.requests) / seconds,
+            in_flight: request_seconds / seconds,
+            seconds: if answered > 0.0 { request_seconds / answered } else { 0.0 },
+            bytes_rate: self.bytes.saturating_sub(before.bytes) as f64 / seconds,
+        };
+        let calls = self.calls.iter().map(|(source, count)| {
+            more(*count, before.calls.get(source).copied().unwrap_or_default()) / seconds
+        });
+        (requests, calls.fold(0.0, f64::max))
+    }
+}
+
 /// A thread's name in words that say what it does.
 fn shown(name: &str) -> &str {
     match name {
@@ -292,4 +376,27 @@ fn shown(name: &str) -> &str {
 
 fn generator_cpu() -> f64 {
     process::usage(process::own_pid()).map_or(0.0, |usage| usage.cpu_seconds)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn requests_of_an_interval_follow_from_two_pages_of_metrics() {
+        let page = |requests: u32, seconds: f64, calls: u32| {
+            let text = format!(
+                "{REQUESTS}{{destination=\"a\"}} {requests}\n{}{{destination=\"a\"}} {seconds}\n{}{{destination=\"a\"}} {requests}\n\
+                 {CALLS}{{source=\"x\",method=\"m\"}} {calls}\n{CALLS}{{source=\"x\",method=\"n\"}} 1\n{CALLS}{{source=\"y\",method=\"m\"}} 3\n",
+                REQUEST_SECONDS[0], REQUEST_SECONDS[1]
+            );
+            Counted::read(&Metrics::parse(&text), u64::from(requests) * 500)
+        };
+        let (found, calls_rate) = page(300, 6.0, 41).since(&page(100, 2.0, 1), 2.0);
+        let expected = Requests { rate: 100.0, in_flight: 2.0, seconds: 0.02, bytes_rate: 50_000.0 };
+        assert_eq!((found, calls_rate), (expected, 20.0));
+        let (restarted, _) = page(10, 0.5, 4).since(&page(100, 2.0, 1), 1.0);
+        assert_eq!((restarted.rate, restarted.in_flight), (10.0, 0.5));
+        assert_eq!(page(1, 0.0, 1).since(&page(1, 0.0, 1), 1.0).0.seconds, 0.0);
+    }
 }

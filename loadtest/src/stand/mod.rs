@@ -135,6 +135,11 @@ impl Stand {
         report_of(self.verifiers())
     }
 
+    /// Entities with events that exist and have not arrived, at the first receiver.
+    pub fn entities_waiting(&self) -> u64 {
+        self.verifiers().next().map_or(0, Verifier::entities_waiting)
+    }
+
     /// Waits until nothing is missing, or nothing more has come for `patience`.
     pub async fn drain(&self, patience: Duration) {
         let mut quiet_since = tokio::time::Instant::now();

@@ -5,6 +5,7 @@
 pub mod fields;
 mod goals;
 mod rate;
+mod router;
 mod target;
 pub mod tree;
 mod trouble;

@@ -3,7 +3,7 @@
 //! Per source one bit an event, so that tens of millions cost megabytes; which event a delivery is follows from its key and
 //! createdTime ([`crate::truth`]). The order that is checked is that of the first sight of each event.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::ops::Range;
 use std::sync::{Arc, Mutex, RwLock};
 
@@ -14,12 +14,15 @@ use crate::scan::{self, Delivered, Times};
 use crate::sync::lock;
 pub use crate::tally::{Latency, Overtaken, Report, SourceReport, Tally};
 use crate::truth::{Truth, event_id, index_of};
-use crate::vcenter::{MixError, Model, VCenter};
+use crate::vcenter::{Exceptions, MixError, Model, VCenter};
 
 /// Examples of faults that a report shows: enough to look for a pattern, few enough to read.
 const EXAMPLES_MAX: usize = 10;
 /// Highest latency that is told apart: an hour, in microseconds.
 const LATENCY_US_MAX: u64 = 3_600_000_000;
+
+/// Events under way that are looked at to count their entities: at 50 ns each a millisecond at most.
+const LOOK_MAX: usize = 20_000;
 
 /// How far deliveries may be ahead of a truth that is fetched now and then: 20 s at 500,000 events/s.
 const AHEAD_MAX: u64 = 10_000_000;
@@ -270,6 +273,13 @@ impl Verifier {
         report.unreadable += strays.unreadable;
     }
 
+    /// Entities with an event that exists and has not arrived, over all sources; of what is under way the oldest [`LOOK_MAX`]
+    /// events are looked at.
+    pub fn entities_waiting(&self) -> u64 {
+        let sources = self.sources.read().unwrap_or_else(std::sync::PoisonError::into_inner);
+        sources.iter().map(|(_, source)| lock(source).entities_waiting()).sum()
+    }
+
     /// Whether this event arrived.
     pub fn has(&self, source: &str, index: u64) -> bool {
         self.find(source.as_bytes()).is_some_and(|source| lock(&source).is_seen(index))
@@ -427,6 +437,32 @@ impl Source {
                 self.tally.overtaken_in_entity.push(Overtaken { index, key, by, received_us: now_us });
             }
         }
+    }
+
+    /// See [`Verifier::entities_waiting`].
+    fn entities_waiting(&mut self) -> u64 {
+        self.refresh();
+        let produced = self.witness.produced();
+        let Exceptions { unreadable, withdrawn, hidden, .. } = &self.truth.exceptions;
+        let never_comes = |index| [unreadable, withdrawn, hidden].iter().any(|ranges| holds(ranges, index));
+        let mut waiting = HashSet::new();
+        let mut looked = 0;
+        for word in (self.expect_from / 64)..produced.div_ceil(64) {
+            let bits = self.seen.get(word as usize).copied().unwrap_or_default();
+            if bits == u64::MAX {
+                continue;
+            }
+            for index in word * 64..((word + 1) * 64).min(produced) {
+                if bits & (1 << (index % 64)) == 0 && !never_comes(index) {
+                    waiting.extend(self.model.lane(index));
+                    looked += 1;
+                }
+            }
+            if looked >= LOOK_MAX {
+                break;
+            }
+        }
+        waiting.len() as u64
     }
 
     fn count_missing(&mut self) {

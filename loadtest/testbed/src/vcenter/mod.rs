@@ -44,7 +44,7 @@ use bytes::Bytes;
 use uuid::Uuid;
 
 pub use history::{Exceptions, KeySpan};
-pub use model::{Entity, Mix, MixError, Model, ModelSpec};
+pub use model::{EntitiesOfMix, Entity, Mix, MixError, Model, ModelSpec};
 pub use trouble::Trouble;
 pub use world::Counters;
 

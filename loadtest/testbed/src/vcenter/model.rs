@@ -120,6 +120,16 @@ pub(crate) struct Pick {
     pub host: u32,
 }
 
+/// What the events of a mix are about.
+#[derive(Clone, Debug, PartialEq)]
+pub struct EntitiesOfMix {
+    pub count: u64,
+    /// The entity with the most events, in words.
+    pub busiest: String,
+    /// Its share of all events, 0 to 1.
+    pub busiest_share: f64,
+}
+
 /// The compiled templates of one [`ModelSpec`].
 pub struct Model {
     spec: ModelSpec,
@@ -200,6 +210,46 @@ impl Model {
 
     pub fn lanes(&self) -> usize {
         (self.spec.vms + self.spec.hosts + self.users) as usize
+    }
+
+    /// Entities that events of this mix are about, and the one that most of them are about, in words with its share.
+    pub fn entities_of_mix(&self) -> EntitiesOfMix {
+        let mut shares = (0, 0);
+        let mut users = vec![0u32; self.users as usize];
+        for slot in &self.slots {
+            match self.templates[*slot as usize].kind {
+                EntityKind::Vm => shares.0 += 1,
+                EntityKind::Host => shares.1 += 1,
+                EntityKind::User(user) => users[user as usize] += 1,
+                EntityKind::None => {}
+            }
+        }
+        let share = |slots: u32, among: u32| f64::from(slots) / MIX_SLOTS as f64 / f64::from(among);
+        let user_name = |number: usize| {
+            let of = self
+                .templates
+                .iter()
+                .find(|template| matches!(template.kind, EntityKind::User(user) if user as usize == number));
+            format!("the user {}", of.map_or("", |template| template.user.as_str()))
+        };
+        let mut busiest =
+            (format!("each of {} virtual machines", self.spec.vms), share(shares.0, self.spec.vms));
+        let hosts = (format!("each of {} hosts", self.spec.hosts), share(shares.1, self.spec.hosts));
+        let users_shares =
+            users.iter().enumerate().map(|(number, slots)| (user_name(number), share(*slots, 1)));
+        for other in std::iter::once(hosts).chain(users_shares) {
+            if other.1 > busiest.1 {
+                busiest = other;
+            }
+        }
+        let among = |slots: u32, count: u32| if slots > 0 { u64::from(count) } else { 0 };
+        EntitiesOfMix {
+            count: among(shares.0, self.spec.vms)
+                + among(shares.1, self.spec.hosts)
+                + users.iter().filter(|slots| **slots > 0).count() as u64,
+            busiest: busiest.0,
+            busiest_share: busiest.1,
+        }
     }
 
     /// Appends event `index` as an element called `element`.
@@ -493,6 +543,19 @@ mod tests {
         assert_eq!(page(&model(Mix::Steady), 100), page(&model(Mix::Steady), 100));
         let other = Model::new(ModelSpec { seed: 8, vms: 1000, hosts: 20, mix: Mix::Steady }).unwrap();
         assert_ne!(page(&model(Mix::Steady), 100), page(&other, 100));
+    }
+
+    #[test]
+    fn the_entities_of_a_mix_are_counted_and_the_busiest_is_named() {
+        for (mix, count, busiest, share) in [
+            (Mix::Steady, 1_000 + 20 + 4, "the user VSPHERE.LOCAL\\svc-monitoring", 0.2),
+            (Mix::BootStorm, 1_000, "each of 1000 virtual machines", 0.001),
+            (Mix::LoginStorm, 2, "the user VSPHERE.LOCAL\\svc-monitoring", 0.95),
+        ] {
+            let found = model(mix).entities_of_mix();
+            assert_eq!((found.count, found.busiest.as_str()), (count, busiest));
+            assert!((found.busiest_share - share).abs() < 0.01, "{found:?}");
+        }
     }
 
     #[test]
