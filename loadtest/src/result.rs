@@ -181,12 +181,34 @@ pub struct Suspect {
     pub seconds: Option<f64>,
 }
 
-/// Some of the events that are lost or overtaken.
+/// Faults of content that the table shows.
+const WRONG_SHOWN_MAX: usize = 3;
+
+/// How much content was verified, and the first faults.
+fn content(total: &Tally, suspects: &[Suspect]) -> String {
+    let mut text = format!("content verified: {} of {} events", total.content_verified, total.unique);
+    if total.wrong_content > 0 {
+        text.push_str(&format!(", {} wrong", total.wrong_content));
+    }
+    let wrong = suspects.iter().filter(|suspect| suspect.what.starts_with("wrong content: "));
+    for suspect in wrong.take(WRONG_SHOWN_MAX) {
+        text.push_str(&format!("\n{:<15}event {}: {}", "", suspect.key, suspect.what));
+    }
+    text
+}
+
+/// Some of the events that are lost, wrong or overtaken.
 pub fn suspects(sources: &[SourceReport], started_us: i64) -> Vec<Suspect> {
     let mut found = Vec::new();
     for (vcenter, source) in sources.iter().enumerate() {
         let lost = source.tally.missing_keys.iter();
         found.extend(lost.map(|key| Suspect { vcenter, what: "lost".into(), key: *key, seconds: None }));
+        found.extend(source.tally.wrong_contents.iter().map(|wrong| Suspect {
+            vcenter,
+            what: format!("wrong content: {} is {}, expected {}", wrong.path, wrong.found, wrong.expected),
+            key: wrong.key,
+            seconds: None,
+        }));
         found.extend(source.tally.overtaken_in_entity.iter().map(|overtaken| Suspect {
             vcenter,
             what: format!(
@@ -267,6 +289,7 @@ impl RunResult {
         };
         count(total.missing, if whole { "events are lost" } else { "events had not arrived by then" });
         count(total.wrong_ids, "deliveries carry an id that is not the event's");
+        count(total.wrong_content, "deliveries carry wrong content");
         count(total.unknown, "deliveries name an event that was never created");
         count(total.unexpected, "events arrived that nobody may read");
         count(self.unreadable, "deliveries are not readable");
@@ -333,6 +356,7 @@ impl RunResult {
         lines.push((if self.was_whole() { "lost" } else { "not arrived" }, total.missing.to_string()));
         lines.push(("duplicated", total.duplicates.to_string()));
         lines.push(("wrong ids", total.wrong_ids.to_string()));
+        lines.push(("content", content(total, &self.suspects)));
         let order = format!(
             "{} in their source, {} in their object",
             total.out_of_order, total.out_of_order_in_entity
@@ -409,6 +433,8 @@ pub fn overtaken(workload: &Workload, total: &Tally) -> u64 {
 
 #[cfg(test)]
 mod tests {
+    use testbed::content::WrongContent;
+
     use super::*;
 
     fn workload() -> Workload {
@@ -440,6 +466,34 @@ mod tests {
         assert_eq!(
             broken.objections(&workload(), false),
             ["the router ended", "3 events had not arrived by then"]
+        );
+    }
+
+    #[test]
+    fn wrong_content_fails_a_run_and_is_shown() {
+        let wrong = WrongContent {
+            index: 4,
+            key: 5,
+            path: "data.Vm.Name".into(),
+            expected: "\"app-000007\"".into(),
+            found: "null".into(),
+        };
+        let tally = Tally {
+            expected: 9,
+            unique: 9,
+            content_verified: 8,
+            wrong_content: 2,
+            wrong_contents: vec![wrong],
+            ..Tally::default()
+        };
+        let source = SourceReport { tally: tally.clone(), ..SourceReport::default() };
+        let result = RunResult { totals: tally, suspects: suspects(&[source], 0), ..RunResult::default() };
+        assert_eq!(result.objections(&workload(), true), ["2 deliveries carry wrong content"]);
+        let table = result.table();
+        assert!(table.contains("content verified: 8 of 9 events, 2 wrong\n"), "{table}");
+        assert!(
+            table.contains("event 5: wrong content: data.Vm.Name is null, expected \"app-000007\"\n"),
+            "{table}"
         );
     }
 

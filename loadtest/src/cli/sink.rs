@@ -25,7 +25,7 @@ const PLAIN: &str = "target: {shape: batched}\n";
 /// Receive events and verify them until Ctrl-C: a CloudEvents target, an OpenFaaS gateway, or EventBridge's PutEvents.
 ///
 /// Prints its URL; at the end, what arrived, how late, and with `--vcenter` what was lost or overtaken, or had a wrong id.
-/// Exit code 1 if an event had an id that is not its own, was never created or not to be read, or if a delivery cannot be read.
+/// Exit code 1 if an event had an id or content that is not its own, was never created or not to be read, or if a delivery cannot be read.
 #[derive(Debug, Args)]
 pub struct SinkArgs {
     /// The target and its outages as this workload has them: a file, or the name of one that is built in; else a CloudEvents target
@@ -103,7 +103,7 @@ pub(super) fn run(args: &SinkArgs) -> anyhow::Result<End> {
 }
 
 async fn serve(args: &SinkArgs, workload: &Workload) -> anyhow::Result<End> {
-    let target = Target::start(&workload.target, args.port).await?;
+    let target = Target::start(workload, args.port).await?;
     let mut remotes = Vec::new();
     for sdk in &args.vcenter {
         let remote = Remote::connect(sdk, args.vcenter_ca.as_deref()).await?;
@@ -144,7 +144,8 @@ async fn serve(args: &SinkArgs, workload: &Workload) -> anyhow::Result<End> {
     let report = report_of(target.verifiers().iter().map(AsRef::as_ref));
     show(&report, args.json)?;
     let total = &report.total;
-    let good = total.wrong_ids + total.unknown + total.unexpected + report.unreadable == 0;
+    let good =
+        total.wrong_ids + total.wrong_content + total.unknown + total.unexpected + report.unreadable == 0;
     Ok(if good { End::Done } else { End::Failed })
 }
 
@@ -191,6 +192,13 @@ fn show(report: &Report, json: bool) -> anyhow::Result<()> {
         ("missing", total.missing.to_string()),
         ("duplicated", total.duplicates.to_string()),
         ("wrong ids", total.wrong_ids.to_string()),
+        (
+            "content",
+            format!(
+                "content verified: {} of {} events, {} wrong",
+                total.content_verified, total.unique, total.wrong_content
+            ),
+        ),
         (
             "out of order",
             format!(

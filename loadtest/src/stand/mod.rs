@@ -45,7 +45,7 @@ impl Stand {
     /// A port cannot be bound.
     pub async fn start(workload: &Workload) -> Result<Stand, StandError> {
         let vcenters = Stand::vcenters(workload, 0).await?;
-        let target = Target::start(&workload.target, 0).await?;
+        let target = Target::start(workload, 0).await?;
         target.watch(&vcenters);
         Ok(Stand { vcenters, target })
     }

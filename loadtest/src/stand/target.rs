@@ -10,7 +10,7 @@ use testbed::sink::{Behavior, Sink, SinkOptions};
 use testbed::vcenter::VCenter;
 use testbed::verify::Verifier;
 
-use crate::workload::{self, Shape};
+use crate::workload::{self, Shape, Workload};
 
 /// A handle on what receives events, with one verifier for each receiver that gets every event.
 #[derive(Clone)]
@@ -31,9 +31,11 @@ impl Target {
     ///
     /// # Errors
     /// The port cannot be bound.
-    pub async fn start(settings: &workload::Target, port: u16) -> Result<Target, StartError> {
+    pub async fn start(workload: &Workload, port: u16) -> Result<Target, StartError> {
+        let settings = &workload.target;
         let receivers = settings.functions.max(1);
-        let verifiers: Vec<Arc<Verifier>> = (0..receivers).map(|_| Arc::new(Verifier::new())).collect();
+        let verifier = || Arc::new(Verifier::new().compare(workload.form()));
+        let verifiers: Vec<Arc<Verifier>> = (0..receivers).map(|_| verifier()).collect();
         let tls = settings.https.then_some(Certificate::Valid);
         let server = match settings.shape {
             Shape::Batched | Shape::Structured | Shape::Binary => {

@@ -1,5 +1,7 @@
 //! The router's own settings of a workload, as far as `loadtest` has to understand them to say what limited a run.
 
+use testbed::content::{EventTime, Form, Payload};
+
 use super::tree::{self, Data, Node};
 use super::{Ordering, RouterSettings, Workload};
 
@@ -20,6 +22,22 @@ impl Workload {
     pub fn ordering(&self) -> Ordering {
         let set = self.router.processor_text(&["ordering"]);
         set.and_then(|word| Ordering::parse(&word).ok()).unwrap_or(self.target.ordering)
+    }
+
+    /// How the router writes events.
+    pub fn form(&self) -> Form {
+        Form {
+            payload: match self.router.processor_text(&["payload"]).as_deref() {
+                Some("vijson") => Payload::ViJson,
+                Some("xml") => Payload::Xml,
+                _ => Payload::Pascal,
+            },
+            time: match self.router.processor_text(&["time"]).as_deref() {
+                Some("created") => EventTime::Created,
+                _ => EventTime::Router,
+            },
+            extensions: self.router.processor.iter().any(|(key, _)| key == "extensions"),
+        }
     }
 
     /// `rateLimit.eventsPerSecond` of each destination.
@@ -109,7 +127,11 @@ mod tests {
             format!("{text}    ").replace("processor: {", "processor: {concurrency: 7, ordering: none, ");
         let own = Workload::parse("w", &own).unwrap();
         assert_eq!((own.concurrency(), own.ordering()), (7.0, Ordering::None));
+        let form = "rate: 1\nduration: 1s\nrouter: {processor: {payload: xml, time: created, extensions: {sequence: true}}}";
+        let form = Workload::parse("w", form).unwrap().form();
+        assert_eq!(form, Form { payload: Payload::Xml, time: EventTime::Created, extensions: true });
         let plain = Workload::parse("w", "rate: 1\nduration: 1s").unwrap();
+        assert_eq!(plain.form(), Form::default());
         assert_eq!((plain.concurrency(), plain.calls_per_second_max()), (32.0, 10_000.0));
         assert_eq!((plain.batch_events_max(), plain.batch_bytes_max()), (1_000.0, 1_048_576.0));
         assert_eq!((plain.ordering(), plain.events_per_second_max()), (Ordering::Source, None));

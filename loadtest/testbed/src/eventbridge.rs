@@ -14,6 +14,7 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 use crate::cert::{Certificate, Tls};
+use crate::content;
 use crate::limits::{PUT_EVENTS_BYTES_MAX, PUT_EVENTS_ENTRIES_MAX, RECORDS_MAX};
 use crate::net::{Body, Connection, Dropped, Handler, Hosted, StartError, answer, read_body};
 use crate::sink::{Behavior, Conduct, InFlight};
@@ -278,7 +279,12 @@ impl State {
         };
         result?;
         let text = |name: &str| entry[name].as_str().unwrap_or_default().to_owned();
-        self.verifier.body(text("Detail").as_bytes(), now_us);
+        let around = content::Entry {
+            source: entry["Source"].as_str().unwrap_or_default(),
+            detail_type: entry["DetailType"].as_str().unwrap_or_default(),
+            time_us: entry["Time"].as_f64().map(|seconds| (seconds * 1e6) as i64),
+        };
+        self.verifier.entry(text("Detail").as_bytes(), around, now_us);
         let mut entries = lock(&self.entries);
         if entries.len() < RECORDS_MAX {
             entries.push(Entry {

@@ -43,6 +43,7 @@
 #![deny(unsafe_code)]
 
 pub mod cert;
+pub mod content;
 mod delay;
 pub mod eventbridge;
 pub mod limits;

@@ -21,6 +21,8 @@ pub(crate) struct Delivered<'a> {
     pub source: &'a [u8],
     pub key: i32,
     pub created_us: i64,
+    /// JSON that begins with the event, where that is known.
+    pub event: Option<&'a [u8]>,
 }
 
 /// Where an envelope starts when `id` is its first field, as it is documented. A quote or a colon is the rarest byte of the
@@ -112,7 +114,10 @@ fn scan_fast<'a>(body: &'a [u8], times: &mut Times, mut found: impl FnMut(Delive
     loop {
         let next = ids.next(body, at);
         let event = &body[at..next.unwrap_or(body.len())];
-        let Some(delivered) = delivered(event, times, &mut payload) else { return false };
+        let Some(mut delivered) = delivered(event, times, &mut payload) else { return false };
+        if ids.length == FIRST_ID.len() {
+            delivered.event = Some(&body[at - FIRST_ID.len()..]);
+        }
         found(delivered);
         match next {
             Some(next) => at = next,
@@ -146,7 +151,7 @@ fn delivered<'a>(event: &'a [u8], times: &mut Times, payload: &mut usize) -> Opt
     let source = &rest[SOURCE.find(rest)? + 10..];
     let source = &source[..memchr::memchr(b'"', source)?];
     let (key, created_us) = key_and_time(rest, times, payload)?;
-    Some(Delivered { id, source, key, created_us })
+    Some(Delivered { id, source, key, created_us, event: None })
 }
 
 /// Key and createdTime of a payload, whichever of the three forms it has; tries the form that fitted last first.
@@ -264,7 +269,7 @@ fn checked(specversion: &str, kind: &str) -> Option<()> {
 
 fn strict<'a>(id: &'a str, source: &'a str, read: Option<(i32, i64)>) -> Option<Delivered<'a>> {
     let (key, created_us) = read?;
-    Some(Delivered { id: id.as_bytes(), source: source.as_bytes(), key, created_us })
+    Some(Delivered { id: id.as_bytes(), source: source.as_bytes(), key, created_us, event: None })
 }
 
 fn strict_payload(data: &Value) -> Option<(i32, i64)> {

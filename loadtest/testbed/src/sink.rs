@@ -384,13 +384,10 @@ impl State {
         let structured = headers
             .get(CONTENT_TYPE)
             .is_some_and(|value| value.as_bytes().starts_with(b"application/cloudevents"));
-        match (headers.get("ce-id"), headers.get("ce-source")) {
-            (Some(id), Some(source)) if !structured => {
-                self.verifier.binary(id.as_bytes(), source.as_bytes(), body, now_us);
-            }
-            _ => {
-                self.verifier.body(body, now_us);
-            }
+        if !structured && headers.contains_key("ce-id") && headers.contains_key("ce-source") {
+            self.verifier.binary(headers, body, now_us);
+        } else {
+            self.verifier.body(body, now_us);
         }
     }
 }

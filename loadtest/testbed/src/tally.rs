@@ -5,6 +5,8 @@ use std::collections::HashMap;
 use hdrhistogram::Histogram;
 use serde::{Deserialize, Serialize};
 
+use crate::content::WrongContent;
+
 /// What was counted of one source.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -34,6 +36,14 @@ pub struct Tally {
     /// Arrived although they were forbidden, or not well-formed.
     pub unexpected: u64,
     pub bytes: u64,
+    /// Different events whose content was compared with what the vCenter made.
+    #[serde(default)]
+    pub content_verified: u64,
+    /// Deliveries whose content is not the event's, of those that were compared.
+    #[serde(default)]
+    pub wrong_content: u64,
+    #[serde(default)]
+    pub wrong_contents: Vec<WrongContent>,
     pub missing_keys: Vec<i32>,
     pub out_of_order_keys: Vec<i32>,
     pub overtaken_in_entity: Vec<Overtaken>,
@@ -110,6 +120,7 @@ impl Report {
     pub fn is_complete(&self) -> bool {
         self.total.missing == 0
             && self.total.wrong_ids == 0
+            && self.total.wrong_content == 0
             && self.total.unknown == 0
             && self.unreadable == 0
             && self.stray_sources.is_empty()
@@ -132,5 +143,7 @@ impl Tally {
         self.unknown += other.unknown;
         self.unexpected += other.unexpected;
         self.bytes += other.bytes;
+        self.content_verified += other.content_verified;
+        self.wrong_content += other.wrong_content;
     }
 }

@@ -1,19 +1,28 @@
 //! Counts what arrived against what was created: missing, repeated (with the old id or a new one), out of order, how late.
 //!
+//! With [`Verifier::compare`] the content is verified too: of all of the first [`COMPARED_FIRST`] events of a receiver, then of one
+//! in [`COMPARED_SHARE`], chosen by a hash of the event's number, so that every class has its turn.
+//!
 //! Per source one bit an event, so that tens of millions cost megabytes; which event a delivery is follows from its key and
 //! createdTime ([`crate::truth`]). The order that is checked is that of the first sight of each event.
 
 use std::collections::{HashMap, HashSet};
 use std::ops::Range;
-use std::sync::{Arc, Mutex, RwLock};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, RwLock};
 
 use hdrhistogram::Histogram;
+use hyper::header::HeaderMap;
+use serde_json::Value;
 use uuid::Uuid;
+
+use crate::content::{Contents, Delivery, Entry, Form, Made, SpecialContent, WrongContent};
 
 use crate::scan::{self, Delivered, Times};
 use crate::sync::lock;
 pub use crate::tally::{Latency, Overtaken, Report, SourceReport, Tally};
 use crate::truth::{Truth, event_id, index_of};
+use crate::vcenter::model::splitmix;
 use crate::vcenter::{Exceptions, MixError, Model, VCenter};
 
 /// Examples of faults that a report shows: enough to look for a pattern, few enough to read.
@@ -23,6 +32,11 @@ const LATENCY_US_MAX: u64 = 3_600_000_000;
 
 /// Events under way that are looked at to count their entities: at 50 ns each a millisecond at most.
 const LOOK_MAX: usize = 20_000;
+
+/// Events whose content is compared before the rest is sampled. A comparison takes 0.5 us where all is well: 50 ms in all.
+pub const COMPARED_FIRST: u64 = 100_000;
+/// Of so many events one is compared then: 0.5 us / 64 = 8 ns an event, of the 400 that verifying takes.
+pub const COMPARED_SHARE: u64 = 64;
 
 /// How far deliveries may be ahead of a truth that is fetched now and then: 20 s at 500,000 events/s.
 const AHEAD_MAX: u64 = 10_000_000;
@@ -35,6 +49,16 @@ pub trait Witness: Send + Sync {
 
     /// Events that exist: cheap, asked for with every delivery of new events.
     fn produced(&self) -> u64;
+
+    /// Key and createdTime (microseconds since 1970) of an event, if the witness can tell them for each.
+    fn created(&self, _index: u64) -> Option<(i32, i64)> {
+        None
+    }
+
+    /// The content of an event that is not from the model, if the witness knows it.
+    fn special(&self, _index: u64) -> Option<SpecialContent> {
+        None
+    }
 
     /// Whether [`Witness::truth`] is of this moment. If not, an event may arrive before the truth knows it.
     fn is_current(&self) -> bool {
@@ -53,6 +77,14 @@ impl Witness for VCenter {
 
     fn produced(&self) -> u64 {
         VCenter::produced(self)
+    }
+
+    fn created(&self, index: u64) -> Option<(i32, i64)> {
+        VCenter::created(self, index)
+    }
+
+    fn special(&self, index: u64) -> Option<SpecialContent> {
+        VCenter::special(self, index)
     }
 }
 
@@ -91,6 +123,10 @@ pub type Expect = Box<dyn Fn(u64) -> bool + Send + Sync>;
 pub struct Verifier {
     /// Parse every body as JSON and check the envelope.
     pub strict: bool,
+    /// How events are to look, once their content is verified.
+    form: OnceLock<Form>,
+    /// Comparisons so far.
+    compared: AtomicU64,
     sources: RwLock<Vec<(String, Arc<Mutex<Source>>)>>,
     strays: Mutex<Strays>,
 }
@@ -104,7 +140,11 @@ struct Strays {
 struct Source {
     witness: Arc<dyn Witness>,
     truth: Truth,
-    model: Model,
+    model: Arc<Model>,
+    contents: Option<Arc<Contents>>,
+    url: String,
+    /// The most that vCenter's clock was ever ahead: what was made before it was set back.
+    clock_offset_us_max: i64,
     expect_from: u64,
     expect: Option<Expect>,
     seen: Vec<u64>,
@@ -129,6 +169,14 @@ impl Verifier {
         Verifier { strict: true, ..Verifier::default() }
     }
 
+    /// Compares the content of deliveries with what the vCenters made, in this form. To be called before a source is added.
+    #[must_use]
+    pub fn compare(self, form: Form) -> Verifier {
+        // Set nowhere else.
+        let _ = self.form.set(form);
+        self
+    }
+
     /// Verifies a vCenter of this process from its first event on.
     pub fn watch(&self, vcenter: &VCenter) {
         // A running vCenter's model compiled once already.
@@ -149,12 +197,16 @@ impl Verifier {
         expect: Option<Expect>,
     ) -> Result<(), MixError> {
         let truth = witness.truth();
-        let model = Model::new(truth.model.clone())?;
+        let model = Arc::new(Model::new(truth.model.clone())?);
+        let contents = self.form.get().map(|form| Arc::new(Contents::new(Arc::clone(&model), *form)));
         let lanes = vec![0; model.lanes()];
         let source = Source {
+            url: url.to_owned(),
+            clock_offset_us_max: truth.clock_offset_us,
             witness,
             truth,
             model,
+            contents,
             expect_from,
             expect,
             seen: Vec::new(),
@@ -183,12 +235,22 @@ impl Verifier {
 
     /// A structured or batched body, received at `now_us`. Returns how many events it held, those that cannot be read included.
     pub fn body(&self, body: &[u8], now_us: i64) -> u64 {
-        let mut run = Run { verifier: self, source: None, url: Vec::new(), now_us, count: 0 };
+        self.body_of(body, None, now_us)
+    }
+
+    /// The `Detail` of an entry of PutEvents, with what stands around it.
+    pub fn entry(&self, detail: &[u8], entry: Entry<'_>, now_us: i64) -> u64 {
+        self.body_of(detail, Some(entry), now_us)
+    }
+
+    fn body_of(&self, body: &[u8], entry: Option<Entry<'_>>, now_us: i64) -> u64 {
+        let mut run = Run::new(self, entry, now_us);
         if self.strict {
-            scan::scan_strict(body, |delivered| run.take(delivered));
+            scan::scan_strict(body, |delivered| run.take(delivered, None));
         } else {
-            scan::scan(body, &mut Times::default(), |delivered| run.take(delivered));
+            scan::scan(body, &mut Times::default(), |delivered| run.take(delivered, None));
         }
+        run.compare_later(body);
         let Run { source, count, .. } = run;
         if let Some(source) = source {
             lock(&source).tally.bytes += body.len() as u64;
@@ -197,19 +259,28 @@ impl Verifier {
     }
 
     /// An event in binary mode: attributes from headers, `data` the body.
-    pub fn binary(&self, id: &[u8], source: &[u8], data: &[u8], now_us: i64) {
+    pub fn binary(&self, headers: &HeaderMap, data: &[u8], now_us: i64) {
+        let header = |name: &str| headers.get(name).map_or(&b""[..], |value| value.as_bytes());
         let read = if self.strict {
             scan::strict_data(data)
         } else {
             // The strict way takes JSON with white space, too.
             scan::key_and_time(data, &mut Times::default(), &mut 0).or_else(|| scan::strict_data(data))
         };
-        let delivered = read.map(|(key, created_us)| Delivered { id, source, key, created_us });
-        let mut run = Run { verifier: self, source: None, url: Vec::new(), now_us, count: 0 };
-        run.take(delivered);
+        let (id, source) = (header("ce-id"), header("ce-source"));
+        let delivered = read.map(|(key, created_us)| Delivered { id, source, key, created_us, event: None });
+        let mut run = Run::new(self, None, now_us);
+        run.take(delivered, Some(Delivery::Binary { headers, data }));
         if let Some(source) = run.source {
             lock(&source).tally.bytes += data.len() as u64;
         }
+    }
+
+    /// Whether the content of this event is compared.
+    fn is_compared(&self, index: u64) -> bool {
+        self.form.get().is_some()
+            && (self.compared.load(Ordering::Relaxed) < COMPARED_FIRST
+                || splitmix(index).is_multiple_of(COMPARED_SHARE))
     }
 
     /// Counts so far without looking for what is missing: cheap, for progress.
@@ -319,14 +390,28 @@ fn port_of(url: &[u8]) -> Option<&[u8]> {
 /// The events of one body; most have the source of the one before.
 struct Run<'a> {
     verifier: &'a Verifier,
+    entry: Option<Entry<'a>>,
     source: Option<Arc<Mutex<Source>>>,
     url: Vec<u8>,
     now_us: i64,
     count: u64,
+    /// Events that are to be compared, with their place in the body, where its bytes did not show where they begin.
+    later: Vec<(usize, Arc<Mutex<Source>>, ToCompare)>,
 }
 
-impl Run<'_> {
-    fn take(&mut self, delivered: Option<Delivered<'_>>) {
+/// An event that is to be compared.
+struct ToCompare {
+    contents: Arc<Contents>,
+    made: Made,
+    is_first: bool,
+}
+
+impl<'a> Run<'a> {
+    fn new(verifier: &'a Verifier, entry: Option<Entry<'a>>, now_us: i64) -> Run<'a> {
+        Run { verifier, entry, source: None, url: Vec::new(), now_us, count: 0, later: Vec::new() }
+    }
+
+    fn take(&mut self, delivered: Option<Delivered<'_>>, whole: Option<Delivery<'_>>) {
         self.count += 1;
         let Some(delivered) = delivered else {
             lock(&self.verifier.strays).unreadable += 1;
@@ -340,12 +425,57 @@ impl Run<'_> {
                 lock(source).refresh();
             }
         }
-        match &self.source {
-            Some(source) => lock(source).take(&delivered, self.now_us),
-            None => {
-                let source = String::from_utf8_lossy(delivered.source).into_owned();
-                *lock(&self.verifier.strays).by_source.entry(source).or_default() += 1;
+        let Some(source) = &self.source else {
+            let source = String::from_utf8_lossy(delivered.source).into_owned();
+            *lock(&self.verifier.strays).by_source.entry(source).or_default() += 1;
+            return;
+        };
+        let to_compare = lock(source).take(&delivered, self.now_us, self.verifier);
+        let Some(to_compare) = to_compare else { return };
+        match whole.or(delivered.event.map(Delivery::Structured)) {
+            Some(delivery) => self.verifier.compare_one(source, &to_compare, delivery, self.entry),
+            None => self.later.push((self.count as usize - 1, Arc::clone(source), to_compare)),
+        }
+    }
+
+    /// Compares what [`Run::take`] could not: the body is parsed once for all of it.
+    fn compare_later(&mut self, body: &[u8]) {
+        if self.later.is_empty() {
+            return;
+        }
+        // A body that is no JSON was counted as unreadable.
+        let Ok(parsed) = serde_json::from_slice::<Value>(body) else { return };
+        let events = parsed.as_array().map_or(std::slice::from_ref(&parsed), Vec::as_slice);
+        for (place, source, to_compare) in self.later.drain(..) {
+            if let Some(event) = events.get(place) {
+                self.verifier.compare_one(&source, &to_compare, Delivery::Parsed(event), self.entry);
             }
+        }
+    }
+}
+
+impl Verifier {
+    /// Outside of the source's lock: other deliveries go on meanwhile.
+    fn compare_one(
+        &self,
+        source: &Mutex<Source>,
+        to_compare: &ToCompare,
+        delivery: Delivery<'_>,
+        entry: Option<Entry<'_>>,
+    ) {
+        let wrong = to_compare.contents.check(&to_compare.made, delivery, entry);
+        self.compared.fetch_add(1, Ordering::Relaxed);
+        lock(source).tally.compared(to_compare.is_first, wrong);
+    }
+}
+
+impl Tally {
+    fn compared(&mut self, is_first: bool, wrong: Option<WrongContent>) {
+        self.content_verified += u64::from(is_first);
+        let Some(wrong) = wrong else { return };
+        self.wrong_content += 1;
+        if self.wrong_contents.len() < EXAMPLES_MAX {
+            self.wrong_contents.push(wrong);
         }
     }
 }
@@ -372,14 +502,16 @@ impl Source {
     fn refresh(&mut self) {
         if self.witness.generation() != self.truth.generation {
             self.truth = self.witness.truth();
+            self.clock_offset_us_max = self.clock_offset_us_max.max(self.truth.clock_offset_us);
         }
     }
 
-    fn take(&mut self, delivered: &Delivered<'_>, now_us: i64) {
+    /// Counts a delivery; what is to be compared of it.
+    fn take(&mut self, delivered: &Delivered<'_>, now_us: i64, verifier: &Verifier) -> Option<ToCompare> {
         self.tally.delivered += 1;
         let Some(index) = self.index_of(delivered) else {
             self.tally.unknown += 1;
-            return;
+            return None;
         };
         let id = event_id(&self.truth.instance_uuid, delivered.key, delivered.created_us);
         let same_id = Uuid::try_parse_ascii(delivered.id).is_ok_and(|delivered| delivered == id);
@@ -388,19 +520,46 @@ impl Source {
         if word >= self.seen.len() {
             self.seen.resize((word + 1).next_power_of_two(), 0);
         }
-        if self.seen[word] & bit != 0 {
-            self.tally.duplicates += u64::from(same_id);
-            return;
-        }
-        self.seen[word] |= bit;
-        self.tally.unique += 1;
-        self.check_order(index, delivered.key, now_us);
-        if index < self.truth.live_from {
-            self.tally.from_backlog += 1;
+        let is_first = self.seen[word] & bit == 0;
+        if is_first {
+            self.seen[word] |= bit;
+            self.tally.unique += 1;
+            self.check_order(index, delivered.key, now_us);
+            if index < self.truth.live_from {
+                self.tally.from_backlog += 1;
+            } else {
+                let latency_us = now_us - (delivered.created_us - self.truth.clock_offset_us);
+                self.latency.saturating_record(latency_us.max(1) as u64);
+            }
         } else {
-            let latency_us = now_us - (delivered.created_us - self.truth.clock_offset_us);
-            self.latency.saturating_record(latency_us.max(1) as u64);
+            self.tally.duplicates += u64::from(same_id);
         }
+        verifier.is_compared(index).then(|| self.to_compare(index, delivered, is_first, now_us)).flatten()
+    }
+
+    /// What this event is compared with; `None` where the witness does not know the content of a special one.
+    fn to_compare(
+        &self,
+        index: u64,
+        delivered: &Delivered<'_>,
+        is_first: bool,
+        received_us: i64,
+    ) -> Option<ToCompare> {
+        let is_special = self.truth.exceptions.special.binary_search(&index).is_ok();
+        let special = if is_special { Some(self.witness.special(index)?) } else { None };
+        // A witness in another process tells no times: the one that was delivered stands for it.
+        let (key, created_us) = self.witness.created(index).unwrap_or((delivered.key, delivered.created_us));
+        let made = Made {
+            index,
+            key,
+            created_us,
+            special,
+            clock_offset_us: self.clock_offset_us_max,
+            instance_uuid: self.truth.instance_uuid,
+            url: self.url.clone(),
+            received_us,
+        };
+        Some(ToCompare { contents: Arc::clone(self.contents.as_ref()?), made, is_first })
     }
 
     fn check_order(&mut self, index: u64, key: i32, now_us: i64) {

@@ -31,7 +31,7 @@ mod trouble;
 mod updates;
 mod view;
 mod views;
-mod vijson;
+pub(crate) mod vijson;
 mod world;
 pub(crate) mod xml;
 
@@ -49,6 +49,7 @@ pub use trouble::Trouble;
 pub use world::Counters;
 
 use crate::cert::{Certificate, Tls};
+use crate::content::SpecialContent;
 use crate::net::{Hosted, StartError};
 use crate::truth::Truth;
 use history::History;
@@ -429,6 +430,21 @@ pub struct Fact {
 }
 
 impl VCenter {
+    /// Key and createdTime of event `index`, microseconds since 1970; `None` if it does not exist yet.
+    pub(crate) fn created(&self, index: u64) -> Option<(i32, i64)> {
+        self.shared.created(index)
+    }
+
+    /// The content of event `index` if it is not from the model.
+    pub(crate) fn special(&self, index: u64) -> Option<SpecialContent> {
+        let special = self.shared.with(|world, _| world.history.special(index).cloned())?;
+        Some(SpecialContent {
+            class: special.class.clone(),
+            event_type_id: special.event_type_id.clone(),
+            elements: String::from_utf8_lossy(&special.tail).into_owned(),
+        })
+    }
+
     /// What is true of event `index`; `None` if it does not exist yet.
     pub fn fact(&self, index: u64) -> Option<Fact> {
         let (key, created_us) = self.shared.created(index)?;

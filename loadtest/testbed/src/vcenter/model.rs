@@ -68,6 +68,8 @@ pub(crate) struct Template {
     kind: EntityKind,
     /// The arguments that its events have, as [`ARGUMENTS`] names them.
     arguments: Vec<&'static str>,
+    /// The elements after createdTime, with placeholders for what is patched.
+    pub body: String,
     open: Vec<u8>,
     full: Tail,
     /// Without `fullFormattedMessage`, for `disableFullMessage`.
@@ -383,6 +385,12 @@ pub(crate) fn push_int(out: &mut Vec<u8>, value: i32) {
     out.extend_from_slice(&buffer[at..]);
 }
 
+/// What a mix may name.
+#[cfg(test)]
+pub(crate) fn template_names() -> Vec<String> {
+    parse_templates().into_iter().map(|template| template.name).collect()
+}
+
 fn parse_templates() -> Vec<Template> {
     let text: String =
         TEMPLATES.lines().filter(|line| !line.starts_with('#')).map(|line| format!("{line}\n")).collect();
@@ -422,6 +430,7 @@ fn parse_template(text: &str) -> Template {
         category: category(class, between(&body, "<severity>", "</severity>")),
         kind,
         arguments: ARGUMENTS.iter().map(|(name, _)| *name).filter(|name| body.contains(name)).collect(),
+        body: expand(&body),
         open: format!(" xsi:type=\"{class}\"><key>").into_bytes(),
         full: compile("</createdTime>", &expand(&body)),
         brief: compile("</createdTime>", &expand(&brief)),

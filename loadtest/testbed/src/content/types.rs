@@ -1,0 +1,102 @@
+//! Which fields a govmomi type has, and what stands for one that the event does not have.
+
+use std::collections::HashMap;
+use std::sync::LazyLock;
+
+const TEXT: &str = include_str!("types.txt");
+
+static TYPES: LazyLock<HashMap<&'static str, Type>> = LazyLock::new(parse);
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) enum Kind {
+    Text,
+    Number,
+    Bool,
+    Time,
+    Reference,
+    /// Whatever `xsi:type` says.
+    Any,
+    Object(&'static str),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Field {
+    /// As JSON has it.
+    pub name: &'static str,
+    pub kind: Kind,
+    pub list: bool,
+    /// A pointer or an interface: `null` when absent.
+    pub optional: bool,
+}
+
+#[derive(Debug, Default)]
+struct Type {
+    parent: Option<&'static str>,
+    fields: Vec<Field>,
+}
+
+/// Whether the table has this type.
+pub(super) fn is_known(name: &str) -> bool {
+    TYPES.contains_key(name)
+}
+
+/// The fields of a type, those of its ancestors first.
+pub(super) fn fields(name: &str) -> Vec<Field> {
+    let Some(found) = TYPES.get(name) else { return Vec::new() };
+    let mut all = found.parent.map(fields).unwrap_or_default();
+    all.extend_from_slice(&found.fields);
+    all
+}
+
+fn parse() -> HashMap<&'static str, Type> {
+    let mut types = HashMap::new();
+    let mut name = "";
+    for line in TEXT.lines().filter(|line| !line.starts_with('#') && !line.is_empty()) {
+        match line.strip_prefix("  ") {
+            Some(field) => {
+                let (field, kind) = field.split_once(' ').expect("a field has a name and a kind");
+                let list = kind.ends_with('*');
+                let optional = kind.ends_with('?');
+                let kind = match kind.trim_end_matches(['*', '?']) {
+                    "text" => Kind::Text,
+                    "number" => Kind::Number,
+                    "bool" => Kind::Bool,
+                    "time" => Kind::Time,
+                    "reference" => Kind::Reference,
+                    "any" => Kind::Any,
+                    class => Kind::Object(class),
+                };
+                let field = Field { name: field, kind, list, optional };
+                types.entry(name).or_insert_with(Type::default).fields.push(field);
+            }
+            None => {
+                let parent = line.split_once(" < ").map(|(_, parent)| parent);
+                name = line.split_once(" < ").map_or(line, |(name, _)| name);
+                types.insert(name, Type { parent, fields: Vec::new() });
+            }
+        }
+    }
+    types
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_type_that_is_named_is_there() {
+        for (name, declared) in TYPES.iter() {
+            assert!(declared.parent.is_none_or(is_known), "{name}");
+            for field in &declared.fields {
+                let known = match field.kind {
+                    Kind::Object("object") => field.list || field.optional,
+                    Kind::Object(class) => is_known(class),
+                    _ => true,
+                };
+                assert!(known, "{name}: {field:?}");
+            }
+        }
+        let names: Vec<&str> = fields("VmPoweredOnEvent").iter().map(|field| field.name).collect();
+        assert_eq!((names[0], names[3], names[names.len() - 1]), ("Key", "UserName", "Template"));
+    }
+}

@@ -1,0 +1,328 @@
+//! What the data of an event must be, as a tree with places for what differs from event to event; and the comparison, field by field.
+
+use std::borrow::Cow;
+
+use serde_json::Value;
+
+use super::types::{self, Field, Kind};
+use crate::vcenter::clock::{format_micros, parse_micros};
+use crate::vcenter::xml::Node;
+
+/// What a field must be. Texts may hold the placeholders of the templates.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum Want {
+    Null,
+    Bool(bool),
+    /// Its digits.
+    Number(String),
+    Text(String),
+    /// The text of an instant, as vCenter sent it.
+    Time(String),
+    List(Vec<Want>),
+    Object(Vec<(String, Want)>),
+    Key,
+    ChainId,
+    CreatedTime,
+}
+
+/// How an instant is written.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) enum TimeForm {
+    /// RFC 3339 without trailing zeros of the fraction.
+    Go,
+    /// However vCenter wrote it; the instant counts.
+    Instant,
+}
+
+/// What of an event fills the places.
+#[derive(Clone, Debug)]
+pub(super) struct Values {
+    pub vm: u32,
+    pub host: u32,
+    pub index: u64,
+    pub key: i32,
+    pub chain_id: i32,
+    pub created_us: i64,
+    pub times: TimeForm,
+}
+
+/// The first difference.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Difference {
+    pub path: String,
+    pub expected: String,
+    pub found: String,
+}
+
+impl Values {
+    /// The text with its places filled.
+    pub fn fill<'t>(&self, text: &'t str) -> Cow<'t, str> {
+        if !text.contains('{') {
+            return Cow::Borrowed(text);
+        }
+        let filled = text
+            .replace("{vm6}", &format!("{:06}", self.vm))
+            .replace("{host4}", &format!("{:04}", self.host))
+            .replace("{seq8}", &format!("{:08}", self.index % 100_000_000));
+        Cow::Owned(match filled.contains("{time}") {
+            true => filled.replace("{time}", &format_micros(self.created_us)),
+            false => filled,
+        })
+    }
+
+    /// `createdTime` as vCenter writes it: with six digits, or rounded to three as some releases do.
+    pub fn created_texts(&self) -> [String; 2] {
+        let millis_us = (self.created_us + 500).div_euclid(1000) * 1000;
+        [format_micros(self.created_us), format_micros(millis_us)]
+    }
+}
+
+/// An instant as Go writes it.
+pub(super) fn go_time(text: &str) -> String {
+    let Some((whole, fraction)) = text.split_once('.') else { return text.to_owned() };
+    let digits_end = fraction.find(|c: char| !c.is_ascii_digit()).unwrap_or(fraction.len());
+    let (digits, zone) = fraction.split_at(digits_end);
+    match digits.trim_end_matches('0') {
+        "" => format!("{whole}{zone}"),
+        digits => format!("{whole}.{digits}{zone}"),
+    }
+}
+
+/// The data of an event of `class` in PascalCase, from the elements that follow createdTime.
+pub(super) fn pascal(class: &str, node: &Node) -> Want {
+    // A class that govmomi does not know has at least what every event has.
+    let declared = if types::is_known(class) { class } else { "Event" };
+    let mut fields = object_fields(declared, node);
+    for (name, want) in [("Key", Want::Key), ("ChainId", Want::ChainId), ("CreatedTime", Want::CreatedTime)] {
+        if let Some(field) = fields.iter_mut().find(|(known, _)| known == name) {
+            field.1 = want;
+        }
+    }
+    Want::Object(fields)
+}
+
+fn object_fields(class: &str, node: &Node) -> Vec<(String, Want)> {
+    let declared = types::fields(class);
+    let mut fields: Vec<(String, Want)> = declared
+        .iter()
+        .map(|field| {
+            let mut found = node.children.iter().filter(|child| pascal_case(&child.name) == field.name);
+            let want = match found.next() {
+                None => absent(field),
+                Some(first) if field.list => Want::List(
+                    std::iter::once(first).chain(found).map(|child| present(field.kind, child)).collect(),
+                ),
+                Some(first) => present(field.kind, first),
+            };
+            (field.name.to_owned(), want)
+        })
+        .collect();
+    // What no type declares is delivered all the same, as text.
+    for child in &node.children {
+        let name = pascal_case(&child.name);
+        if fields.iter().all(|(known, _)| *known != name) {
+            fields.push((name, undeclared(child)));
+        }
+    }
+    fields
+}
+
+fn undeclared(node: &Node) -> Want {
+    if node.children.is_empty() {
+        return Want::Text(node.text.clone());
+    }
+    Want::Object(node.children.iter().map(|child| (pascal_case(&child.name), undeclared(child))).collect())
+}
+
+fn absent(field: &Field) -> Want {
+    if field.list || field.optional {
+        return Want::Null;
+    }
+    match field.kind {
+        Kind::Text => Want::Text(String::new()),
+        Kind::Number => Want::Number("0".to_owned()),
+        Kind::Bool => Want::Bool(false),
+        Kind::Time => Want::Time("0001-01-01T00:00:00Z".to_owned()),
+        Kind::Reference => reference("", ""),
+        Kind::Any => Want::Null,
+        Kind::Object(class) => Want::Object(object_fields(class, &Node::default())),
+    }
+}
+
+fn reference(kind: &str, value: &str) -> Want {
+    let text = |text: &str| Want::Text(text.to_owned());
+    Want::Object(vec![("Type".to_owned(), text(kind)), ("Value".to_owned(), text(value))])
+}
+
+fn present(kind: Kind, node: &Node) -> Want {
+    let text = || node.text.clone();
+    match kind {
+        Kind::Text => Want::Text(text()),
+        Kind::Number => Want::Number(text()),
+        Kind::Bool => Want::Bool(matches!(node.text.trim(), "true" | "1")),
+        Kind::Time => Want::Time(text()),
+        Kind::Reference => reference(node.reference_type.as_deref().unwrap_or_default(), &node.text),
+        Kind::Any => match node.xsi_type.as_deref() {
+            Some("boolean") => present(Kind::Bool, node),
+            Some("byte" | "short" | "int" | "long") => present(Kind::Number, node),
+            Some("dateTime") => present(Kind::Time, node),
+            Some("ManagedObjectReference") => present(Kind::Reference, node),
+            Some(class) if types::is_known(class) => Want::Object(object_fields(class, node)),
+            _ => Want::Text(text()),
+        },
+        Kind::Object(declared) => {
+            let class = node.xsi_type.as_deref().filter(|class| types::is_known(class)).unwrap_or(declared);
+            Want::Object(object_fields(class, node))
+        }
+    }
+}
+
+/// The name of a Go field: the element's with a capital.
+fn pascal_case(name: &str) -> String {
+    let mut chars = name.chars();
+    chars.next().map_or_else(String::new, |first| first.to_uppercase().chain(chars).collect())
+}
+
+/// The data of an event in VI/JSON, from what the vCenter sends in that form; numbers are in place, texts hold placeholders.
+pub(super) fn vijson(sent: &Value) -> Want {
+    match sent {
+        Value::Null => Want::Null,
+        Value::Bool(value) => Want::Bool(*value),
+        Value::Number(number) => Want::Number(number.to_string()),
+        // The one number that differs from event to event.
+        Value::String(text) if text == "1{seq8}" => Want::Number(text.clone()),
+        Value::String(text) if text == "{time}" => Want::Time(text.clone()),
+        Value::String(text) => Want::Text(text.clone()),
+        Value::Array(items) => Want::List(items.iter().map(vijson).collect()),
+        Value::Object(fields) => {
+            Want::Object(fields.iter().map(|(name, value)| (name.clone(), vijson(value))).collect())
+        }
+    }
+}
+
+/// The first field in which what was found is not what it must be.
+pub(super) fn difference(want: &Want, found: &Value, path: &str, values: &Values) -> Option<Difference> {
+    let differs =
+        |expected: String| Some(Difference { path: path.to_owned(), expected, found: found.to_string() });
+    let number = |digits: &str| match found {
+        Value::Number(number) if number.to_string() == digits => None,
+        _ => differs(digits.to_owned()),
+    };
+    match (want, found) {
+        (Want::Null, Value::Null) => None,
+        (Want::Null, _) => differs("null".to_owned()),
+        (Want::Bool(value), found) => {
+            if found == value {
+                None
+            } else {
+                differs(value.to_string())
+            }
+        }
+        (Want::Number(digits), _) => number(&values.fill(digits)),
+        (Want::Key, _) => number(&values.key.to_string()),
+        (Want::ChainId, _) => number(&values.chain_id.to_string()),
+        (Want::Text(text), _) => {
+            let text = values.fill(text);
+            if found.as_str() == Some(&text) { None } else { differs(Value::from(text).to_string()) }
+        }
+        (Want::Time(text), _) => {
+            let text = values.fill(text);
+            if is_time(found, &text, values.times) {
+                None
+            } else {
+                differs(Value::from(go_time(&text)).to_string())
+            }
+        }
+        (Want::CreatedTime, _) => {
+            let texts = values.created_texts();
+            let same = texts.iter().any(|text| is_time(found, text, values.times));
+            if same { None } else { differs(Value::from(go_time(&texts[0])).to_string()) }
+        }
+        (Want::List(wanted), Value::Array(items)) => {
+            if wanted.len() != items.len() {
+                return differs(format!("a list of {}", wanted.len()));
+            }
+            let mut each = wanted.iter().zip(items).enumerate();
+            each.find_map(|(at, (want, item))| difference(want, item, &format!("{path}[{at}]"), values))
+        }
+        (Want::List(wanted), _) => differs(format!("a list of {}", wanted.len())),
+        (Want::Object(wanted), Value::Object(fields)) => {
+            let path_of =
+                |name: &str| if path.is_empty() { name.to_owned() } else { format!("{path}.{name}") };
+            let wrong = wanted.iter().find_map(|(name, want)| match fields.get(name) {
+                Some(found) => difference(want, found, &path_of(name), values),
+                None => Some(Difference {
+                    path: path_of(name),
+                    expected: in_words(want, values),
+                    found: "no such field".to_owned(),
+                }),
+            });
+            wrong.or_else(|| {
+                let (name, found) =
+                    fields.iter().find(|(name, _)| wanted.iter().all(|(known, _)| known != *name))?;
+                Some(Difference {
+                    path: path_of(name),
+                    expected: "no such field".to_owned(),
+                    found: found.to_string(),
+                })
+            })
+        }
+        (Want::Object(_), _) => differs("an object".to_owned()),
+    }
+}
+
+fn is_time(found: &Value, text: &str, form: TimeForm) -> bool {
+    let Some(found) = found.as_str() else { return false };
+    match form {
+        TimeForm::Go => found == go_time(text),
+        TimeForm::Instant => parse_micros(found).is_some() && parse_micros(found) == parse_micros(text),
+    }
+}
+
+fn in_words(want: &Want, values: &Values) -> String {
+    match want {
+        Want::Null => "null".to_owned(),
+        Want::Bool(value) => value.to_string(),
+        Want::Number(digits) => values.fill(digits).into_owned(),
+        Want::Text(text) => Value::from(values.fill(text)).to_string(),
+        Want::Time(text) => Value::from(go_time(&values.fill(text))).to_string(),
+        Want::CreatedTime => Value::from(go_time(&values.created_texts()[0])).to_string(),
+        Want::Key => values.key.to_string(),
+        Want::ChainId => values.chain_id.to_string(),
+        Want::List(items) => format!("a list of {}", items.len()),
+        Want::Object(_) => "an object".to_owned(),
+    }
+}
+
+/// The first element in which two elements differ. Names of the outermost ones are the transport's business.
+pub(super) fn xml_difference(want: &Node, found: &Node, path: &str) -> Option<Difference> {
+    let differs = |what: &str, expected: &str, found: &str| {
+        Some(Difference {
+            path: format!("{path}{what}"),
+            expected: expected.to_owned(),
+            found: found.to_owned(),
+        })
+    };
+    let kind = |node: &Node| node.xsi_type.clone().unwrap_or_else(|| "none".to_owned());
+    if want.xsi_type != found.xsi_type {
+        return differs("@xsi:type", &kind(want), &kind(found));
+    }
+    let reference = |node: &Node| node.reference_type.clone().unwrap_or_else(|| "none".to_owned());
+    if want.reference_type != found.reference_type {
+        return differs("@type", &reference(want), &reference(found));
+    }
+    if want.text != found.text {
+        return differs("", &want.text, &found.text);
+    }
+    let pairs = want.children.iter().zip(&found.children);
+    let wrong = pairs.into_iter().find_map(|(want, found)| {
+        if want.name != found.name {
+            return differs("", &format!("<{}>", want.name), &format!("<{}>", found.name));
+        }
+        xml_difference(want, found, &format!("{path}/{}", want.name))
+    });
+    if wrong.is_some() || want.children.len() == found.children.len() {
+        return wrong;
+    }
+    differs("", &format!("{} elements", want.children.len()), &format!("{} elements", found.children.len()))
+}
