@@ -91,9 +91,78 @@ fn every_shape_of_target_verifies() {
         let receivers = if shape == "openfaas" { 2 } else { 1 };
         assert_eq!(result["totals"]["unique"], 600 * receivers, "{shape}: {result}");
         assert_eq!(result["totals"]["missing"], 0, "{shape}: {result}");
+        assert_eq!(result["totals"]["contentVerified"], 600 * receivers, "{shape}: {result}");
+        assert_eq!(result["totals"]["wrongContent"], 0, "{shape}: {result}");
         // An event counts once, however many functions get it.
         let counted = result["rate"].as_f64().unwrap() * result["seconds"].as_f64().unwrap();
         assert!((counted - 600.0).abs() < 0.1, "{shape}: {counted}");
+    }
+}
+
+/// A run whose content was right, all of it.
+fn verified(workload: &str, events: u64) {
+    let result = run(workload, &[]).json(0);
+    let totals = &result["totals"];
+    assert_eq!((&totals["unique"], &totals["missing"]), (&events.into(), &0.into()), "{workload}: {totals}");
+    assert_eq!(
+        (&totals["contentVerified"], &totals["wrongContent"]),
+        (&events.into(), &0.into()),
+        "{workload}: {}",
+        result["suspects"]
+    );
+}
+
+#[test]
+fn the_content_of_every_mix_is_right() {
+    for mix in ["steady", "bootStorm", "drsStorm", "alarmFlood", "loginStorm", "eventExHeavy", "largeTasks"] {
+        verified(&format!("backlog: 1500\nmix: {mix}\n"), 1_500);
+    }
+}
+
+#[test]
+fn the_content_of_every_payload_and_protocol_is_right() {
+    for (payload, protocol, shape) in [
+        ("pascal", "vijson", "batched"),
+        ("vijson", "soap", "structured"),
+        ("vijson", "vijson", "binary"),
+        ("xml", "soap", "batched"),
+        ("xml", "soap", "binary"),
+    ] {
+        verified(
+            &format!(
+                "backlog: 500\nmix: steady\ntarget: {{shape: {shape}}}\n\
+                 router:\n  source: {{protocol: {protocol}}}\n  processor: {{payload: {payload}}}\n"
+            ),
+            500,
+        );
+    }
+    verified("backlog: 500\nrouter: {processor: {time: created, extensions: {sequence: true}}}\n", 500);
+}
+
+#[test]
+fn the_setting_or_the_order_that_limits_is_named() {
+    for (workload, expected) in [
+        (
+            // Nearly all events are of one user: one at a time of 20 ms.
+            "rate: 100\nduration: 4s\nmix: loginStorm\ntarget: {shape: openfaas, ordering: entity, delay: 20ms}\n",
+            "few objects busy at once: `ordering: entity`",
+        ),
+        (
+            "backlog: 2000\nrouter: {source: {maxCallsPerSecond: 5, pageSize: 100}}\n",
+            "a setting of the router: the source's `maxCallsPerSecond` allows 5 calls a second",
+        ),
+        (
+            "backlog: 400\nrouter: {processor: {rateLimit: {eventsPerSecond: 100}}}\n",
+            "a setting of the router: the processor's `rateLimit.eventsPerSecond` allows 100 events a second",
+        ),
+        (
+            "backlog: 100\ntarget: {shape: structured, ordering: none, concurrency: 2, delay: 50ms}\n",
+            "the target's answers, with all requests in flight that the processor's `concurrency: 2` allows",
+        ),
+    ] {
+        let result = run(workload, &[]).json(0);
+        let found = result["limitedBy"].as_str().unwrap();
+        assert!(found.starts_with(expected), "{workload}: {found}");
     }
 }
 
@@ -121,6 +190,9 @@ fn troubles_lose_nothing() {
         assert!(troubles.contains(&trouble), "{trouble} did not happen: {troubles:?}");
     }
     assert_eq!(result["totals"]["wrongIds"], 0);
+    // Events of an unknown class among them.
+    assert_eq!(result["totals"]["contentVerified"], result["totals"]["unique"], "{}", result["totals"]);
+    assert_eq!(result["totals"]["wrongContent"], 0, "{}", result["suspects"]);
 }
 
 #[test]

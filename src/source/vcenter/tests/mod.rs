@@ -1,5 +1,6 @@
 //! The source as a whole against a simulated vCenter, with the real decoder, order and dedup behind it, in paused time.
 
+mod calls;
 mod fake;
 mod promises;
 mod sweeps;
