@@ -34,7 +34,7 @@ impl Target {
     pub async fn start(workload: &Workload, port: u16) -> Result<Target, StartError> {
         let settings = &workload.target;
         let receivers = settings.functions.max(1);
-        let verifier = || Arc::new(Verifier::new().compare(workload.form()));
+        let verifier = || Arc::new(Verifier::comparing(workload.form()));
         let verifiers: Vec<Arc<Verifier>> = (0..receivers).map(|_| verifier()).collect();
         let tls = settings.https.then_some(Certificate::Valid);
         let server = match settings.shape {

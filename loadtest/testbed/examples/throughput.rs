@@ -40,7 +40,7 @@ fn main() {
                 line(round, what, runtime.block_on(verify(verifier)) / VERIFIED as f64);
             };
             verified("verify batches", Verifier::new());
-            verified("verify batches, content", Verifier::new().compare(Form::default()));
+            verified("verify batches, content", Verifier::comparing(Form::default()));
             verified("verify batches, strict", Verifier::strict());
         }
     }

@@ -1,28 +1,29 @@
 //! Counts what arrived against what was created: missing, repeated (with the old id or a new one), out of order, how late.
 //!
-//! With [`Verifier::compare`] the content is verified too: of all of the first [`COMPARED_FIRST`] events of a receiver, then of one
+//! With [`Verifier::comparing`] the content is verified too: of all of the first [`COMPARED_FIRST`] events of a receiver, then of one
 //! in [`COMPARED_SHARE`], chosen by a hash of the event's number, so that every class has its turn.
 //!
 //! Per source one bit an event, so that tens of millions cost megabytes; which event a delivery is follows from its key and
 //! createdTime ([`crate::truth`]). The order that is checked is that of the first sight of each event.
 
+mod compare;
+
 use std::collections::{HashMap, HashSet};
 use std::ops::Range;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, RwLock};
+use std::sync::{Arc, Mutex, RwLock};
 
 use hdrhistogram::Histogram;
 use hyper::header::HeaderMap;
-use serde_json::Value;
 use uuid::Uuid;
 
-use crate::content::{Contents, Delivery, Entry, Form, Made, SpecialContent, WrongContent};
+use crate::content::{Contents, Delivery, Entry, SpecialContent};
 
+pub use self::compare::{COMPARED_FIRST, COMPARED_SHARE};
+use self::compare::{Comparison, ToCompare};
 use crate::scan::{self, Delivered, Times};
 use crate::sync::lock;
 pub use crate::tally::{Latency, Overtaken, Report, SourceReport, Tally};
 use crate::truth::{Truth, event_id, index_of};
-use crate::vcenter::model::splitmix;
 use crate::vcenter::{Exceptions, MixError, Model, VCenter};
 
 /// Examples of faults that a report shows: enough to look for a pattern, few enough to read.
@@ -32,11 +33,6 @@ const LATENCY_US_MAX: u64 = 3_600_000_000;
 
 /// Events under way that are looked at to count their entities: at 50 ns each a millisecond at most.
 const LOOK_MAX: usize = 20_000;
-
-/// Events whose content is compared before the rest is sampled. A comparison takes 0.5 us where all is well: 50 ms in all.
-pub const COMPARED_FIRST: u64 = 100_000;
-/// Of so many events one is compared then: 0.5 us / 64 = 8 ns an event, of the 400 that verifying takes.
-pub const COMPARED_SHARE: u64 = 64;
 
 /// How far deliveries may be ahead of a truth that is fetched now and then: 20 s at 500,000 events/s.
 const AHEAD_MAX: u64 = 10_000_000;
@@ -123,10 +119,7 @@ pub type Expect = Box<dyn Fn(u64) -> bool + Send + Sync>;
 pub struct Verifier {
     /// Parse every body as JSON and check the envelope.
     pub strict: bool,
-    /// How events are to look, once their content is verified.
-    form: OnceLock<Form>,
-    /// Comparisons so far.
-    compared: AtomicU64,
+    comparison: Comparison,
     sources: RwLock<Vec<(String, Arc<Mutex<Source>>)>>,
     strays: Mutex<Strays>,
 }
@@ -169,14 +162,6 @@ impl Verifier {
         Verifier { strict: true, ..Verifier::default() }
     }
 
-    /// Compares the content of deliveries with what the vCenters made, in this form. To be called before a source is added.
-    #[must_use]
-    pub fn compare(self, form: Form) -> Verifier {
-        // Set nowhere else.
-        let _ = self.form.set(form);
-        self
-    }
-
     /// Verifies a vCenter of this process from its first event on.
     pub fn watch(&self, vcenter: &VCenter) {
         // A running vCenter's model compiled once already.
@@ -198,7 +183,7 @@ impl Verifier {
     ) -> Result<(), MixError> {
         let truth = witness.truth();
         let model = Arc::new(Model::new(truth.model.clone())?);
-        let contents = self.form.get().map(|form| Arc::new(Contents::new(Arc::clone(&model), *form)));
+        let contents = self.comparison.form.map(|form| Arc::new(Contents::new(Arc::clone(&model), form)));
         let lanes = vec![0; model.lanes()];
         let source = Source {
             url: url.to_owned(),
@@ -274,13 +259,6 @@ impl Verifier {
         if let Some(source) = run.source {
             lock(&source).tally.bytes += data.len() as u64;
         }
-    }
-
-    /// Whether the content of this event is compared.
-    fn is_compared(&self, index: u64) -> bool {
-        self.form.get().is_some()
-            && (self.compared.load(Ordering::Relaxed) < COMPARED_FIRST
-                || splitmix(index).is_multiple_of(COMPARED_SHARE))
     }
 
     /// Counts so far without looking for what is missing: cheap, for progress.
@@ -399,13 +377,6 @@ struct Run<'a> {
     later: Vec<(usize, Arc<Mutex<Source>>, ToCompare)>,
 }
 
-/// An event that is to be compared.
-struct ToCompare {
-    contents: Arc<Contents>,
-    made: Made,
-    is_first: bool,
-}
-
 impl<'a> Run<'a> {
     fn new(verifier: &'a Verifier, entry: Option<Entry<'a>>, now_us: i64) -> Run<'a> {
         Run { verifier, entry, source: None, url: Vec::new(), now_us, count: 0, later: Vec::new() }
@@ -435,47 +406,6 @@ impl<'a> Run<'a> {
         match whole.or(delivered.event.map(Delivery::Structured)) {
             Some(delivery) => self.verifier.compare_one(source, &to_compare, delivery, self.entry),
             None => self.later.push((self.count as usize - 1, Arc::clone(source), to_compare)),
-        }
-    }
-
-    /// Compares what [`Run::take`] could not: the body is parsed once for all of it.
-    fn compare_later(&mut self, body: &[u8]) {
-        if self.later.is_empty() {
-            return;
-        }
-        // A body that is no JSON was counted as unreadable.
-        let Ok(parsed) = serde_json::from_slice::<Value>(body) else { return };
-        let events = parsed.as_array().map_or(std::slice::from_ref(&parsed), Vec::as_slice);
-        for (place, source, to_compare) in self.later.drain(..) {
-            if let Some(event) = events.get(place) {
-                self.verifier.compare_one(&source, &to_compare, Delivery::Parsed(event), self.entry);
-            }
-        }
-    }
-}
-
-impl Verifier {
-    /// Outside of the source's lock: other deliveries go on meanwhile.
-    fn compare_one(
-        &self,
-        source: &Mutex<Source>,
-        to_compare: &ToCompare,
-        delivery: Delivery<'_>,
-        entry: Option<Entry<'_>>,
-    ) {
-        let wrong = to_compare.contents.check(&to_compare.made, delivery, entry);
-        self.compared.fetch_add(1, Ordering::Relaxed);
-        lock(source).tally.compared(to_compare.is_first, wrong);
-    }
-}
-
-impl Tally {
-    fn compared(&mut self, is_first: bool, wrong: Option<WrongContent>) {
-        self.content_verified += u64::from(is_first);
-        let Some(wrong) = wrong else { return };
-        self.wrong_content += 1;
-        if self.wrong_contents.len() < EXAMPLES_MAX {
-            self.wrong_contents.push(wrong);
         }
     }
 }
@@ -534,32 +464,11 @@ impl Source {
         } else {
             self.tally.duplicates += u64::from(same_id);
         }
-        verifier.is_compared(index).then(|| self.to_compare(index, delivered, is_first, now_us)).flatten()
-    }
-
-    /// What this event is compared with; `None` where the witness does not know the content of a special one.
-    fn to_compare(
-        &self,
-        index: u64,
-        delivered: &Delivered<'_>,
-        is_first: bool,
-        received_us: i64,
-    ) -> Option<ToCompare> {
-        let is_special = self.truth.exceptions.special.binary_search(&index).is_ok();
-        let special = if is_special { Some(self.witness.special(index)?) } else { None };
-        // A witness in another process tells no times: the one that was delivered stands for it.
-        let (key, created_us) = self.witness.created(index).unwrap_or((delivered.key, delivered.created_us));
-        let made = Made {
-            index,
-            key,
-            created_us,
-            special,
-            clock_offset_us: self.clock_offset_us_max,
-            instance_uuid: self.truth.instance_uuid,
-            url: self.url.clone(),
-            received_us,
-        };
-        Some(ToCompare { contents: Arc::clone(self.contents.as_ref()?), made, is_first })
+        verifier
+            .comparison
+            .wants(index)
+            .then(|| self.to_compare(index, delivered, is_first, now_us))
+            .flatten()
     }
 
     fn check_order(&mut self, index: u64, key: i32, now_us: i64) {

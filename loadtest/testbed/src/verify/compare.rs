@@ -1,0 +1,163 @@
+//! Which deliveries have their content compared, and what comes of it.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+
+use serde_json::Value;
+
+use super::{EXAMPLES_MAX, Run, Source, Verifier};
+use crate::content::{Contents, Delivery, Entry, Form, Made, WrongContent};
+use crate::scan::Delivered;
+use crate::sync::lock;
+use crate::tally::Tally;
+use crate::vcenter::model::splitmix;
+
+/// Events whose content is compared before the rest is sampled. A comparison takes 0.5 us where all is well: 50 ms in all.
+pub const COMPARED_FIRST: u64 = 100_000;
+/// Of so many events one is compared then: 0.5 us / 64 = 8 ns an event, of the 400 that verifying takes.
+pub const COMPARED_SHARE: u64 = 64;
+
+/// Whether and how content is compared.
+#[derive(Default)]
+pub(super) struct Comparison {
+    /// How events must look; `None` compares nothing.
+    pub form: Option<Form>,
+    /// Comparisons before the rest is sampled.
+    first: u64,
+    done: AtomicU64,
+}
+
+impl Comparison {
+    pub fn of(form: Form) -> Comparison {
+        Comparison { form: Some(form), first: COMPARED_FIRST, done: AtomicU64::new(0) }
+    }
+
+    /// Whether the content of this event is compared.
+    pub fn wants(&self, index: u64) -> bool {
+        self.form.is_some() && (self.done.load(Ordering::Relaxed) < self.first || is_sampled(index))
+    }
+}
+
+/// By a hash of the number: whatever pattern a mix of events has, each class has its turn.
+fn is_sampled(index: u64) -> bool {
+    splitmix(index).is_multiple_of(COMPARED_SHARE)
+}
+
+/// An event that is to be compared.
+pub(super) struct ToCompare {
+    contents: Arc<Contents>,
+    made: Made,
+    is_first: bool,
+}
+
+impl Verifier {
+    /// A verifier that also compares the content of deliveries with what the vCenters made, in this form.
+    pub fn comparing(form: Form) -> Verifier {
+        Verifier { comparison: Comparison::of(form), ..Verifier::default() }
+    }
+
+    /// Outside of the source's lock: other deliveries go on meanwhile.
+    pub(super) fn compare_one(
+        &self,
+        source: &Mutex<Source>,
+        to_compare: &ToCompare,
+        delivery: Delivery<'_>,
+        entry: Option<Entry<'_>>,
+    ) {
+        let wrong = to_compare.contents.check(&to_compare.made, delivery, entry);
+        self.comparison.done.fetch_add(1, Ordering::Relaxed);
+        lock(source).tally.compared(to_compare.is_first, wrong);
+    }
+}
+
+impl Run<'_> {
+    /// Compares what [`Run::take`] could not: the body is parsed once for all of it.
+    pub(super) fn compare_later(&mut self, body: &[u8]) {
+        if self.later.is_empty() {
+            return;
+        }
+        // A body that is no JSON was counted as unreadable.
+        let Ok(parsed) = serde_json::from_slice::<Value>(body) else { return };
+        let events = parsed.as_array().map_or(std::slice::from_ref(&parsed), Vec::as_slice);
+        for (place, source, to_compare) in self.later.drain(..) {
+            if let Some(event) = events.get(place) {
+                self.verifier.compare_one(&source, &to_compare, Delivery::Parsed(event), self.entry);
+            }
+        }
+    }
+}
+
+impl Source {
+    /// What this event is compared with; `None` where the witness does not know the content of a special one.
+    pub(super) fn to_compare(
+        &self,
+        index: u64,
+        delivered: &Delivered<'_>,
+        is_first: bool,
+        received_us: i64,
+    ) -> Option<ToCompare> {
+        let is_special = self.truth.exceptions.special.binary_search(&index).is_ok();
+        let special = if is_special { Some(self.witness.special(index)?) } else { None };
+        // A witness in another process tells no times: the one that was delivered stands for it.
+        let (key, created_us) = self.witness.created(index).unwrap_or((delivered.key, delivered.created_us));
+        let made = Made {
+            index,
+            key,
+            created_us,
+            special,
+            clock_offset_us: self.clock_offset_us_max,
+            instance_uuid: self.truth.instance_uuid,
+            url: self.url.clone(),
+            received_us,
+        };
+        Some(ToCompare { contents: Arc::clone(self.contents.as_ref()?), made, is_first })
+    }
+}
+
+impl Tally {
+    fn compared(&mut self, is_first: bool, wrong: Option<WrongContent>) {
+        self.content_verified += u64::from(is_first);
+        let Some(wrong) = wrong else { return };
+        self.wrong_content += 1;
+        if self.wrong_contents.len() < EXAMPLES_MAX {
+            self.wrong_contents.push(wrong);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::content::Examples;
+    use crate::vcenter::{Mix, Model, ModelSpec, Options, VCenter};
+
+    #[tokio::test]
+    async fn after_the_first_events_a_share_is_compared() {
+        const FIRST: u64 = 500;
+        const MORE: u64 = 200 * COMPARED_SHARE;
+        let vcenter = VCenter::start(Options { backlog: FIRST + MORE, ..Options::default() }).await.unwrap();
+        let mut verifier = Verifier::comparing(Form::default());
+        verifier.comparison.first = FIRST;
+        verifier.watch(&vcenter);
+        let examples = Examples::of(&vcenter).unwrap();
+        let now_us = crate::vcenter::wall_us();
+        for index in 0..FIRST + MORE {
+            verifier.body(&examples.event(index).unwrap(), now_us);
+        }
+        let total = verifier.report().total;
+        let sampled = total.content_verified - FIRST;
+        assert!((150..=250).contains(&sampled), "{sampled}");
+        assert_eq!((total.unique, total.wrong_content), (FIRST + MORE, 0));
+    }
+
+    #[test]
+    fn every_class_of_a_mix_is_in_the_sample() {
+        for seed in 0..5 {
+            let model = Model::new(ModelSpec { seed, vms: 1_000, hosts: 32, mix: Mix::Steady }).unwrap();
+            let classes = |chosen: &dyn Fn(&u64) -> bool| -> std::collections::BTreeSet<usize> {
+                (0..200_000).filter(chosen).map(|index| model.pick(index).template).collect()
+            };
+            assert_eq!(classes(&|index| is_sampled(*index)), classes(&|_| true));
+        }
+    }
+}
