@@ -19,6 +19,8 @@ pub struct Truth {
     /// First event that came after the start: latency means something from here on.
     pub live_from: u64,
     pub clock_offset_us: i64,
+    /// The most that it ever was: no event was created earlier by this machine's clock than its createdTime less this.
+    pub clock_offset_us_max: i64,
     pub spans: Vec<KeySpan>,
     pub exceptions: Exceptions,
     pub generation: u64,

@@ -16,10 +16,9 @@ use hdrhistogram::Histogram;
 use hyper::header::HeaderMap;
 use uuid::Uuid;
 
-use crate::content::{Contents, Delivery, Entry, SpecialContent};
-
 pub use self::compare::{COMPARED_FIRST, COMPARED_SHARE};
 use self::compare::{Comparison, ToCompare};
+use crate::content::{Contents, Delivery, Entry, SpecialContent};
 use crate::scan::{self, Delivered, Times};
 use crate::sync::lock;
 pub use crate::tally::{Latency, Overtaken, Report, SourceReport, Tally};
@@ -136,8 +135,6 @@ struct Source {
     model: Arc<Model>,
     contents: Option<Arc<Contents>>,
     url: String,
-    /// The most that vCenter's clock was ever ahead: what was made before it was set back.
-    clock_offset_us_max: i64,
     expect_from: u64,
     expect: Option<Expect>,
     seen: Vec<u64>,
@@ -187,7 +184,6 @@ impl Verifier {
         let lanes = vec![0; model.lanes()];
         let source = Source {
             url: url.to_owned(),
-            clock_offset_us_max: truth.clock_offset_us,
             witness,
             truth,
             model,
@@ -432,7 +428,6 @@ impl Source {
     fn refresh(&mut self) {
         if self.witness.generation() != self.truth.generation {
             self.truth = self.witness.truth();
-            self.clock_offset_us_max = self.clock_offset_us_max.max(self.truth.clock_offset_us);
         }
     }
 

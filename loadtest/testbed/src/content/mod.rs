@@ -94,7 +94,7 @@ pub(crate) struct Made {
     pub key: i32,
     pub created_us: i64,
     pub special: Option<SpecialContent>,
-    /// vCenter's clock less this machine's.
+    /// The most that vCenter's clock was ever ahead of this machine's: by how much it was at this event is not known.
     pub clock_offset_us: i64,
     pub instance_uuid: Uuid,
     /// Of the vCenter.

@@ -160,6 +160,7 @@ impl VCenter {
             user: options.user,
             password: options.password,
             clock_offset_us: options.clock_offset_us,
+            clock_offset_us_max: options.clock_offset_us,
             armed: Vec::new(),
             duplicates: 0,
             gzip: false,
@@ -363,6 +364,7 @@ impl VCenter {
     pub fn step_clock(&self, by_us: i64) {
         self.shared.change(|world, now_us| {
             world.clock_offset_us += by_us;
+            world.clock_offset_us_max = world.clock_offset_us_max.max(world.clock_offset_us);
             world.history.clock_stepped(now_us, now_us + by_us);
         });
     }
@@ -402,6 +404,7 @@ impl Shared {
             produced: world.history.produced(now_us),
             live_from: world.history.live_from,
             clock_offset_us: world.clock_offset_us,
+            clock_offset_us_max: world.clock_offset_us_max,
             spans: world.history.spans.clone(),
             exceptions: world.history.exceptions(now_us),
             generation: world.history.generation,

@@ -93,6 +93,8 @@ pub(crate) struct World {
     pub user: String,
     pub password: String,
     pub clock_offset_us: i64,
+    /// The most that it ever was.
+    pub clock_offset_us_max: i64,
     pub armed: Vec<Armed>,
     pub duplicates: u64,
     pub gzip: bool,

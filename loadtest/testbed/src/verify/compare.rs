@@ -105,7 +105,7 @@ impl Source {
             key,
             created_us,
             special,
-            clock_offset_us: self.clock_offset_us_max,
+            clock_offset_us: self.truth.clock_offset_us_max,
             instance_uuid: self.truth.instance_uuid,
             url: self.url.clone(),
             received_us,
