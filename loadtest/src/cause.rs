@@ -1,4 +1,5 @@
-//! Names what limited a run when no core and no stage did: a setting of the router, the order that it keeps, or the target.
+//! Names what limited a run when no core and no stage did: a setting of the router, the order that
+//! it keeps, or the target.
 //!
 //! The evidence comes from the samples, and Little's law connects it:
 //!
@@ -16,9 +17,11 @@ use crate::workload::{Ordering, Shape, Workload};
 const REACHED: f64 = 0.9;
 /// The same for requests in flight: between an answer and the next request the router works.
 const WAITING: f64 = 0.8;
-/// A request counts as full from this share of its events or bytes on, since the last one of a page seldom is.
+/// A request counts as full from this share of its events or bytes on, since the last one of a page
+/// seldom is.
 const FULL: f64 = 0.8;
-/// Where at least this share of the entities with work have a request in flight, the others wait for nothing but their next read.
+/// Where at least this share of the entities with work have a request in flight, the others wait
+/// for nothing but their next read.
 const ENTITIES_SENT: f64 = 0.4;
 
 /// What the samples say of the requests to one destination.
@@ -52,7 +55,8 @@ impl Evidence {
                 },
             );
         let looked_at = mean(samples, &|sample| sample.requests_under_way.unwrap_or_default());
-        // Answers that come late leave intervals without one: what was open at each look counts then.
+        // Answers that come late leave intervals without one: what was open at each look counts
+        // then.
         let in_flight = if answered > 0.0 { request_seconds } else { looked_at };
         let ratio = |count: f64, of: f64| if of > 0.0 { count / of } else { 0.0 };
         Evidence {
@@ -80,7 +84,8 @@ impl Evidence {
     }
 }
 
-/// The cause in words, with its numbers and what would raise the rate; `None` where no setting and no order was at its limit.
+/// The cause in words, with its numbers and what would raise the rate; `None` where no setting and
+/// no order was at its limit.
 pub fn find(workload: &Workload, samples: &[Sample]) -> Option<String> {
     let evidence = Evidence::of(workload, samples);
     by_rate_limit(workload, &evidence)
@@ -160,7 +165,8 @@ fn by_few_entities(workload: &Workload, evidence: &Evidence) -> Option<String> {
     let mix = Model::new(workload.model(0)).ok()?.entities_of_mix();
     let EntitiesOfMix { count, busiest, busiest_share } = mix;
     let known = count * u64::from(workload.vcenters);
-    // What one entity at a time allows for the busiest one bounds the rest, whose events it comes between.
+    // What one entity at a time allows for the busiest one bounds the rest, whose events it comes
+    // between.
     let bound = 1e3 / request_ms / busiest_share * f64::from(workload.vcenters);
     let busiest = if request_ms > 0.0 && bound.is_finite() {
         format!(

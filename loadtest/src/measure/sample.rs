@@ -143,6 +143,7 @@ pub struct Sampler {
     busy: BTreeMap<String, f64>,
     /// What the router had counted at the last look.
     counted: Counted,
+    counted_at: Instant,
     threads: Vec<Threads>,
     /// When these two were looked at: a metrics page may come late.
     stages_at: Instant,
@@ -182,6 +183,7 @@ impl Sampler {
             machine_busy: machine::busy_seconds(),
             busy: BTreeMap::new(),
             counted: Counted::default(),
+            counted_at: start,
             threads: pid.map(process::threads).unwrap_or_default(),
             stages_at: start,
             usage,
@@ -207,7 +209,6 @@ impl Sampler {
     /// Looks at everything now. A router that does not answer leaves its stages out.
     pub async fn take(&mut self, stand: &Stand, pid: Option<u32>, admin: &Admin) -> &Sample {
         let metrics = admin.metrics().await.ok();
-        let since_metrics = self.stages_at.elapsed().as_secs_f64().max(1e-6);
         let stages = self.stages(pid, metrics.as_ref());
         let now = Instant::now();
         let elapsed = (now - self.last).as_secs_f64().max(1e-6);
@@ -229,8 +230,11 @@ impl Sampler {
         let counted = metrics.as_ref().map(|metrics| Counted::read(metrics, report.total.bytes));
         let (requests, calls_rate) = match counted {
             Some(counted) => {
+                // After a page that did not come, this one counts for both intervals.
+                let seconds = self.counted_at.elapsed().as_secs_f64().max(1e-6);
+                self.counted_at = Instant::now();
                 let before = std::mem::replace(&mut self.counted, counted);
-                let (requests, calls_rate) = self.counted.since(&before, since_metrics);
+                let (requests, calls_rate) = self.counted.since(&before, seconds);
                 (Some(requests), Some(calls_rate))
             }
             None => (None, None),

@@ -1,4 +1,5 @@
-//! The router's own settings of a workload, as far as `loadtest` has to understand them to say what limited a run.
+//! The router's own settings of a workload, as far as `loadtest` has to understand them to say what
+//! limited a run.
 
 use testbed::content::{EventTime, Form, Payload};
 

@@ -1,4 +1,5 @@
-//! The data of an event as the bytes that a router writes which keeps govmomi's order of fields and no white space.
+//! The data of an event as the bytes that a router writes which keeps govmomi's order of fields and
+//! no white space.
 
 use serde_json::Value;
 

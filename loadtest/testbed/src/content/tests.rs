@@ -1,9 +1,12 @@
-//! The expectation against govmomi's own output, and each kind of corruption against the comparison.
+//! The expectation against govmomi's own output, and each kind of corruption against the
+//! comparison.
 
-use hyper::header::{HeaderMap, HeaderName, HeaderValue};
+use hyper::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use serde_json::json;
 
+use super::want::difference;
 use super::*;
+use crate::vcenter::clock::parse_micros;
 use crate::vcenter::{Mix, ModelSpec};
 
 const CREATED_US: i64 = 1_795_305_612_398_830;
@@ -105,7 +108,8 @@ fn both_ways_take_what_is_right_of_every_template() {
         assert_eq!(contents.check(&made, Delivery::Structured(&bytes), None), None);
         let event: Value = serde_json::from_slice(&bytes).unwrap();
         assert_eq!(contents.check(&made, Delivery::Parsed(&event), None), None, "{event}");
-        // Followed by another event, as in a batch; in another order, with white space and with other escapes.
+        // Followed by another event, as in a batch; in another order, with white space and with
+        // other escapes.
         let more = [&bytes[..], b",{\"id\":\"other\"}]"].concat();
         assert_eq!(contents.check(&made, Delivery::Structured(&more), None), None);
         let pretty = serde_json::to_string_pretty(&event).unwrap().replace('>', "\\u003e");

@@ -1,4 +1,5 @@
-//! What the data of an event must be, as a tree with places for what differs from event to event; and the comparison, field by field.
+//! What the data of an event must be, as a tree with places for what differs from event to event;
+//! and the comparison, field by field.
 
 use std::borrow::Cow;
 
@@ -70,7 +71,8 @@ impl Values {
         })
     }
 
-    /// `createdTime` as vCenter writes it: with six digits, or rounded to three as some releases do.
+    /// `createdTime` as vCenter writes it: with six digits, or rounded to three as some releases
+    /// do.
     pub fn created_texts(&self) -> [String; 2] {
         let millis_us = (self.created_us + 500).div_euclid(1000) * 1000;
         [format_micros(self.created_us), format_micros(millis_us)]
@@ -183,7 +185,8 @@ fn pascal_case(name: &str) -> String {
     chars.next().map_or_else(String::new, |first| first.to_uppercase().chain(chars).collect())
 }
 
-/// The data of an event in VI/JSON, from what the vCenter sends in that form; numbers are in place, texts hold placeholders.
+/// The data of an event in VI/JSON, from what the vCenter sends in that form; numbers are in place,
+/// texts hold placeholders.
 pub(super) fn vijson(sent: &Value) -> Want {
     match sent {
         Value::Null => Want::Null,
@@ -294,7 +297,8 @@ fn in_words(want: &Want, values: &Values) -> String {
     }
 }
 
-/// The first element in which two elements differ. Names of the outermost ones are the transport's business.
+/// The first element in which two elements differ. Names of the outermost ones are the transport's
+/// business.
 pub(super) fn xml_difference(want: &Node, found: &Node, path: &str) -> Option<Difference> {
     let differs = |what: &str, expected: &str, found: &str| {
         Some(Difference {

@@ -12,9 +12,11 @@ use crate::sync::lock;
 use crate::tally::Tally;
 use crate::vcenter::model::splitmix;
 
-/// Events whose content is compared before the rest is sampled. A comparison takes 0.5 us where all is well: 50 ms in all.
+/// Events whose content is compared before the rest is sampled. A comparison takes 0.5 us where all
+/// is well: 50 ms in all.
 pub const COMPARED_FIRST: u64 = 100_000;
-/// Of so many events one is compared then: 0.5 us / 64 = 8 ns an event, of the 400 that verifying takes.
+/// Of so many events one is compared then: 0.5 us / 64 = 8 ns an event, of the 400 that verifying
+/// takes.
 pub const COMPARED_SHARE: u64 = 64;
 
 /// Whether and how content is compared.
@@ -51,7 +53,8 @@ pub(super) struct ToCompare {
 }
 
 impl Verifier {
-    /// A verifier that also compares the content of deliveries with what the vCenters made, in this form.
+    /// A verifier that also compares the content of deliveries with what the vCenters made, in this
+    /// form.
     pub fn comparing(form: Form) -> Verifier {
         Verifier { comparison: Comparison::of(form), ..Verifier::default() }
     }
@@ -88,7 +91,8 @@ impl Run<'_> {
 }
 
 impl Source {
-    /// What this event is compared with; `None` where the witness does not know the content of a special one.
+    /// What this event is compared with; `None` where the witness does not know the content of a
+    /// special one.
     pub(super) fn to_compare(
         &self,
         index: u64,
