@@ -36,7 +36,7 @@ fn main() {
             line(round, "(the null client reading)", client_ns / EVENTS as f64);
         }
         if wanted("verify") {
-            let mut verified = |what: &str, verifier: Verifier| {
+            let verified = |what: &str, verifier: Verifier| {
                 line(round, what, runtime.block_on(verify(verifier)) / VERIFIED as f64);
             };
             verified("verify batches", Verifier::new());
