@@ -23,7 +23,6 @@ pub mod event;
 pub mod limits;
 pub mod memory;
 pub mod net;
-pub mod pattern;
 pub mod pipeline;
 pub mod processor;
 pub mod source;

@@ -11,7 +11,7 @@ use super::found::{Found, NULL_SECRET, Value, join};
 use super::problem::Problems;
 use super::scalar::{self, ExpandError};
 use super::tree::{Data, Entry, Node, Scalar};
-use crate::pattern::{PatternSet, Root};
+use eventpattern::{PatternSet, Root};
 
 /// Looks up an environment variable.
 pub(super) type Env<'a> = &'a dyn Fn(&str) -> Option<String>;

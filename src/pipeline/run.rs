@@ -32,12 +32,12 @@ use super::storage::StoreHandle;
 use crate::event::Payload;
 use crate::limits::PAGES_QUEUED_MAX;
 use crate::memory::Budget;
-use crate::pattern::PatternError;
 use crate::processor::InvocationLog;
 use crate::processor::Processor;
 use crate::source::{Begin, Intake, Page};
 use crate::state::{Store, StoreError};
 use crate::telemetry::metrics::{SourceMetrics, StageMetrics};
+use eventpattern::PatternError;
 
 /// What the pipeline is made of.
 pub struct Parts {

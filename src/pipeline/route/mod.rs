@@ -14,8 +14,8 @@ use self::reach::Reach;
 use super::destination::{DestinationId, Destinations};
 use super::settings::RouteSettings;
 use crate::event::{Batch, Selection};
-use crate::pattern::PatternError;
 use crate::processor::Selector;
+use eventpattern::PatternError;
 
 /// Where the events of one batch go.
 #[derive(Debug, Default)]

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use crate::cloudevents::type_of;
 use crate::event::{Batch, Selection};
-use crate::pattern::{Facts, Matcher, Needs, PatternError, PatternId, PatternSet, Root};
 use crate::pipeline::settings::RouteSettings;
+use eventpattern::{Facts, Matcher, Needs, PatternError, PatternId, PatternSet, Root};
 
 /// What an event is to patterns, but for the attributes that a pattern set says it does not need.
 pub(super) fn facts<'a>(

@@ -10,8 +10,8 @@ use tokio::sync::watch;
 use super::rules::{Bus, RuleSet, unnamed};
 use crate::cloudevents::type_of;
 use crate::event::{Batch, Payload, Selection};
-use crate::pattern::{Facts, Matcher, PatternId, PatternSet, Root};
 use crate::processor::{Picks, Selector};
+use eventpattern::{Facts, Matcher, PatternId, PatternSet, Root};
 
 /// The event buses of one processor, as the routing thread sees them. A bus's part is its place in
 /// the configuration.

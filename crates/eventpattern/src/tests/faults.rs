@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value as Json, json};
 
-use crate::pattern::compile::compile;
+use crate::compile::compile;
 
 fn faults(pattern: Json) -> Vec<String> {
     compile(1, &pattern).err().into_iter().flatten().map(|error| error.to_string()).collect()

@@ -6,11 +6,11 @@ use proptest::prelude::*;
 use serde_json::{Value as Json, json};
 
 use super::{Alone, EVENT};
-use crate::pattern::flatten::Fields;
-use crate::pattern::matcher::{Data, Event};
-use crate::pattern::set::AlternativeId;
-use crate::pattern::shard::Shard;
-use crate::pattern::{Facts, PatternId, PatternSet, Root};
+use crate::flatten::Fields;
+use crate::matcher::{Data, Event};
+use crate::set::AlternativeId;
+use crate::shard::Shard;
+use crate::{Facts, PatternId, PatternSet, Root};
 
 // Values that are near each other, so that patterns and events meet.
 fn text() -> impl Strategy<Value = String> {

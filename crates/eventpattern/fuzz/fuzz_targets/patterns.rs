@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use event_router::pattern::{Facts, PatternSet, Root};
+use eventpattern::{Facts, PatternSet, Root};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|input: &[u8]| {

@@ -2,10 +2,10 @@
 
 use rustc_hash::FxHashMap;
 
-use super::number::Number;
-use super::operator::{AnyOf, Test, Value};
-use super::paths::PathId;
-use super::set::AlternativeId;
+use crate::number::Number;
+use crate::operator::{AnyOf, Test, Value};
+use crate::paths::PathId;
+use crate::set::AlternativeId;
 
 /// Of one path: which alternatives a value may satisfy.
 #[derive(Debug, Default)]

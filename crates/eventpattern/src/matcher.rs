@@ -5,11 +5,11 @@ use std::sync::Arc;
 
 use rustc_hash::{FxHashMap, FxHasher};
 
-use super::flatten::{Element, Fields};
-use super::operator::{AnyOf, Test};
-use super::paths::PathId;
-use super::set::{Alternative, AlternativeId, Decision, PatternSet};
-use super::{Facts, PatternId, limits};
+use crate::flatten::{Element, Fields};
+use crate::operator::{AnyOf, Test};
+use crate::paths::PathId;
+use crate::set::{Alternative, AlternativeId, Decision, PatternSet};
+use crate::{Facts, PatternId, limits};
 
 /// Matches events against a set, on one thread.
 #[derive(Debug)]

@@ -5,13 +5,13 @@ use std::sync::Arc;
 use rustc_hash::FxHashMap;
 use serde_json::Value as Json;
 
-use super::compile::{self, Conjunction};
-use super::error::PatternError;
-use super::index::ValueIndex;
-use super::operator::{AnyOf, Test, Value, satisfies};
-use super::paths::{PathId, Paths};
-use super::shard::Shard;
-use super::{Facts, Matcher, PatternId, Root, limits};
+use crate::compile::{self, Conjunction};
+use crate::error::PatternError;
+use crate::index::ValueIndex;
+use crate::operator::{AnyOf, Test, Value, satisfies};
+use crate::paths::{PathId, Paths};
+use crate::shard::Shard;
+use crate::{Facts, Matcher, PatternId, Root, limits};
 
 /// Index of an alternative in its set.
 pub(super) type AlternativeId = u32;

@@ -1,6 +1,6 @@
 //! Many alternatives at once, by quamina's automata.
 //!
-//! Quamina gets the fields that [`flatten`](super::flatten) found, not the JSON: one reading serves both evaluators, and quamina's own flattener
+//! Quamina gets the fields that [`flatten`](crate::flatten) found, not the JSON: one reading serves both evaluators, and quamina's own flattener
 //! (0.7) takes an object in an array on a leaf's path for the array's parent, which loses fields.
 //!
 //! What it finds is a guess that misses nothing: an exact value that is added after an `anything-but` or a `prefix` on the same path changes states that those
@@ -17,12 +17,12 @@ use std::io::Write;
 use quamina::{ArrayPos, Flattener, OwnedField, Quamina, QuaminaBuilder, QuaminaError, SegmentsTreeTracker};
 use serde_json::{Value as Json, json};
 
-use super::flatten::Fields;
-use super::limits;
-use super::number::Number;
-use super::operator::{AnyOf, Limit, Test, Value};
-use super::paths::PathId;
-use super::set::{Alternative, AlternativeId};
+use crate::flatten::Fields;
+use crate::limits;
+use crate::number::Number;
+use crate::operator::{AnyOf, Limit, Test, Value};
+use crate::paths::PathId;
+use crate::set::{Alternative, AlternativeId};
 
 /// Alternatives that one quamina holds.
 pub(super) struct Shard {
@@ -200,7 +200,7 @@ fn json_number(number: Number) -> Option<Json> {
 //   path u32 │ column u8 (1: numbers only) │ kind u8 (1: a number) │ steps u32 │ steps × (array u32, index u32) │ length u32 │ value
 //
 // Quamina takes an event as bytes and asks its flattener for the fields; these are the bytes.
-fn encode(column: Column, value: Value<'_>, trail: &[super::flatten::Element], to: &mut Vec<u8>) {
+fn encode(column: Column, value: Value<'_>, trail: &[crate::flatten::Element], to: &mut Vec<u8>) {
     let word = |to: &mut Vec<u8>, word: u32| to.extend_from_slice(&word.to_le_bytes());
     word(to, column.path);
     to.push(u8::from(column.numbers_only));

@@ -1,6 +1,6 @@
 //! What can be wrong with a pattern, said so that the reader can mend it.
 
-use super::{PatternId, limits};
+use crate::{PatternId, limits};
 
 /// One fault of one pattern, at one place in it.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

@@ -3,8 +3,8 @@
 use std::cmp::Ordering;
 use std::net::IpAddr;
 
-use super::number::Number;
-use super::text::{Folded, Glob};
+use crate::number::Number;
+use crate::text::{Folded, Glob};
 
 /// A leaf of an event.
 #[derive(Clone, Copy, Debug)]

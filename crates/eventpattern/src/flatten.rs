@@ -4,10 +4,10 @@
 //! constraints cannot be met by two different elements), and a name with dots in the event is the same as nested names. What no pattern names
 //! is skipped without being looked at closely: this reads JSON that others wrote well, it does not judge it.
 
-use super::limits;
-use super::number::Number;
-use super::operator::{Literal, Value};
-use super::paths::{NodeId, PathId, Paths, ROOT};
+use crate::limits;
+use crate::number::Number;
+use crate::operator::{Literal, Value};
+use crate::paths::{NodeId, PathId, Paths, ROOT};
 
 /// An element of an array: the array's number within the event, and the element's index.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

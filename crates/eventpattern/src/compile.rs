@@ -8,11 +8,11 @@ use std::net::Ipv6Addr;
 
 use serde_json::{Map, Value as Json};
 
-use super::error::{Fault, PatternError};
-use super::number::Number;
-use super::operator::{AnyOf, Cidr, Limit, Literal, Test};
-use super::text::{Folded, Glob, GlobFault};
-use super::{PatternId, limits};
+use crate::error::{Fault, PatternError};
+use crate::number::Number;
+use crate::operator::{AnyOf, Cidr, Limit, Literal, Test};
+use crate::text::{Folded, Glob, GlobFault};
+use crate::{PatternId, limits};
 
 /// What must hold together: the tests for each path, by the names on the way from the root.
 #[derive(Clone, Debug, Default)]
