@@ -1,7 +1,8 @@
 //! The cost of finding the patterns that match a page of 1,000 events, and of compiling patterns.
 //!
-//! `cargo bench -p eventpattern`; `match/WORKLOAD/COUNT` is the time of a page against COUNT patterns, `compile/WORKLOAD` the time to compile 1,000
-//! patterns. Patterns of the workloads `subject` and `subject-prefix` look at the subject alone; the others read `data`.
+//! `cargo bench -p eventpattern`; `match/WORKLOAD/COUNT` is the time of a page against COUNT
+//! patterns, `compile/WORKLOAD` the time to compile 1,000 patterns. Patterns of the workloads
+//! `subject` and `subject-prefix` look at the subject alone; the others read `data`.
 
 mod workload;
 

@@ -1,37 +1,37 @@
-//! What can be wrong with a pattern, said so that the reader can mend it.
+//! Errors in a pattern. Each names its place, so that its author can mend it.
 
 use crate::{PatternId, limits};
 
-/// One fault of one pattern, at one place in it.
+/// One error at one place of one pattern.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{path}: {fault}")]
+#[error("{path}: {kind}")]
 pub struct PatternError {
-    /// The pattern it is in. Not part of the message: the caller knows the pattern by a better name.
+    /// The pattern that contains the error. The message leaves it out, because the caller has a
+    /// better name for the pattern than a number.
     pub pattern: PatternId,
-    /// Where in the pattern, as a JSON path: `$.data.Vm.Name[0]`.
+    /// The place in the pattern, as a JSON path: `$.data.Vm.Name[0]`.
     pub path: String,
-    pub fault: Fault,
+    pub kind: ErrorKind,
 }
 
-/// What is wrong.
+/// What is wrong with a pattern.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Fault {
+#[non_exhaustive]
+pub enum ErrorKind {
     #[error("a pattern must be a JSON object, found {found}")]
     NotAnObject { found: &'static str },
-    #[error("empty objects are not allowed; name a field, or leave the pattern out to match every event")]
+    #[error("an empty object is not allowed; name a field, or omit the pattern to match every event")]
     EmptyObject,
-    #[error("empty arrays are not allowed; list the values that may match")]
+    #[error("an empty array is not allowed; list the values to match")]
     EmptyArray,
-    #[error("expected an array of values or an object, found {found}; write `[…]` around a value")]
+    #[error("expected an array of values or an object, found {found}; put a single value in an array")]
     NotAList { found: &'static str },
-    #[error(
-        "a value to match must be a string, a number, true, false, null or an operator object, found {found}"
-    )]
+    #[error("expected a string, a number, true, false, null or an operator object, found {found}")]
     NotAValue { found: &'static str },
-    #[error("unknown operator `{name}`{}; allowed: {allowed}", .nearest.map(|n| format!("; did you mean `{n}`?")).unwrap_or_default())]
+    #[error("unknown operator `{name}`{}; allowed: {allowed}", did_you_mean(.nearest))]
     UnknownOperator { name: String, nearest: Option<&'static str>, allowed: &'static str },
     #[error(
-        "an operator object must have exactly one key, found {found}; list several operators as several elements of the array"
+        "an operator object must have exactly one key, found {found}; give each operator an object of its own"
     )]
     NotOneOperator { found: usize },
     #[error("`{operator}` needs {needs}, found {found}")]
@@ -42,18 +42,22 @@ pub enum Fault {
     Numeric { reason: &'static str },
     #[error("`{text}` is not a CIDR block: {reason}")]
     Cidr { text: String, reason: &'static str },
-    #[error("`{operator}` must not have two `*` in a row, at byte {offset}")]
+    #[error("`{operator}` has two `*` in a row at byte {offset}")]
     AdjacentWildcards { operator: &'static str, offset: usize },
-    #[error("`wildcard` allows a backslash only before `*` or another backslash, at byte {offset}")]
+    #[error("`wildcard` has a backslash at byte {offset} that escapes neither `*` nor a backslash")]
     WildcardEscape { offset: usize },
     #[error("`$or` needs an array of two or more objects, found {found}")]
     OrNeedsObjects { found: String },
-    #[error("`{name}` is an operator's name and cannot be a field inside `$or`")]
+    #[error("`{name}` is the name of an operator and cannot be a field inside `$or`")]
     ReservedInOr { name: String },
     #[error("`{path}` is constrained twice; put all its values in one array")]
     ConstrainedTwice { path: String },
-    #[error("`$or` makes more than {} combinations; write several patterns", limits::ALTERNATIVES_MAX)]
+    #[error("`$or` expands to more than {} combinations; split the pattern", limits::ALTERNATIVES_MAX)]
     TooManyAlternatives,
     #[error("nested deeper than {} levels", limits::PATTERN_DEPTH_MAX)]
     TooDeep,
+}
+
+fn did_you_mean(nearest: &Option<&'static str>) -> String {
+    nearest.map(|name| format!("; did you mean `{name}`?")).unwrap_or_default()
 }

@@ -1,15 +1,16 @@
-//! An event's `data` to the leaves that patterns name, in one pass.
+//! Extracts from a JSON document the leaves that patterns look at, in one pass.
 //!
-//! Flattening follows Event Ruler: an array stands for its elements, objects in an array remember which element they are (so that two
-//! constraints cannot be met by two different elements), and a name with dots in the event is the same as nested names. What no pattern names
-//! is skipped without being looked at closely: this reads JSON that others wrote well, it does not judge it.
+//! The rules are those of Event Ruler. An array stands for its elements. A leaf inside an object in
+//! an array records the element, so that two constraints cannot be met by different elements. A
+//! name with dots equals nested names. Values on other paths are skipped and only their extent is
+//! checked: the reader expects JSON from a serializer and does not validate it.
 
+use crate::condition::{Literal, Value};
 use crate::limits;
 use crate::number::Number;
-use crate::operator::{Literal, Value};
 use crate::paths::{NodeId, PathId, Paths, ROOT};
 
-/// An element of an array: the array's number within the event, and the element's index.
+/// An element of an array: the number of the array in the document, and the index in it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Element {
     pub array: u32,
@@ -18,7 +19,7 @@ pub struct Element {
 
 #[derive(Clone, Copy, Debug)]
 enum Leaf {
-    /// Range of `data`: a string without escapes.
+    /// Range of the document: a string without escapes.
     Plain(usize, usize),
     /// Range of `Fields::unescaped`.
     Unescaped(usize, usize),
@@ -33,36 +34,36 @@ struct Field {
     trail: (u32, u32),
 }
 
-/// The leaves of one event on the paths that patterns name; reused from event to event.
+/// The leaves of one document on the paths of a set. Buffers are reused for the next document.
 #[derive(Debug, Default)]
 pub struct Fields {
     fields: Vec<Field>,
-    /// The fields of each path, by index.
+    /// Indices of the fields on each path.
     by_path: Vec<Vec<u32>>,
-    /// Paths with at least one field, in the order of their first.
-    touched: Vec<PathId>,
+    /// Paths with at least one field, in order of appearance.
+    present: Vec<PathId>,
     unescaped: String,
     trails: Vec<Element>,
-    /// Whether any field lies in an object within an array.
+    /// Whether any field lies inside an element of an array.
     nested: bool,
-    /// A member's name while it is being read, where it has escapes.
+    /// The current member's name, if it has escapes.
     name: String,
     trail: Vec<Element>,
     arrays: u32,
 }
 
-/// `data` that is no JSON, or past a bound.
+/// The document is not JSON, or exceeds a bound.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Unreadable;
 
 impl Fields {
-    /// Reads `data` anew. Empty `data` has no fields.
+    /// Replaces the fields with those of `data`. Empty `data` has no fields.
     pub fn read(&mut self, data: &str, paths: &Paths) -> Result<(), Unreadable> {
-        for &path in &self.touched {
+        for &path in &self.present {
             self.by_path[path as usize].clear();
         }
         self.by_path.resize_with(paths.count(), Vec::new);
-        self.touched.clear();
+        self.present.clear();
         self.fields.clear();
         self.unescaped.clear();
         self.trails.clear();
@@ -85,8 +86,8 @@ impl Fields {
     }
 
     /// Paths that have fields.
-    pub fn touched(&self) -> &[PathId] {
-        &self.touched
+    pub fn present(&self) -> &[PathId] {
+        &self.present
     }
 
     /// Whether fields may lie in different elements of one array.
@@ -103,7 +104,7 @@ impl Fields {
         }
     }
 
-    /// The elements of arrays that the field lies in, outermost first.
+    /// The array elements around the field, outermost first.
     pub fn trail(&self, field: u32) -> &[Element] {
         let (start, end) = self.fields[field as usize].trail;
         &self.trails[start as usize..end as usize]
@@ -118,7 +119,7 @@ impl Fields {
         self.nested |= !self.trail.is_empty();
         let on_path = &mut self.by_path[path as usize];
         if on_path.is_empty() {
-            self.touched.push(path);
+            self.present.push(path);
         }
         on_path.push(self.fields.len() as u32);
         self.fields.push(Field { leaf, trail: (start, self.trails.len() as u32) });
@@ -153,7 +154,7 @@ impl Reader<'_> {
         Ok(())
     }
 
-    /// Reads the value that `node` stands for.
+    /// Reads the value at `node`.
     fn value(&mut self, node: NodeId, depth: usize) -> Result<(), Unreadable> {
         if depth > limits::DATA_DEPTH_MAX {
             return Err(Unreadable);
@@ -211,7 +212,7 @@ impl Reader<'_> {
             return Ok(());
         }
         for index in 0.. {
-            // Only what lies inside an element remembers the element: two plain elements do not exclude each other.
+            // Scalar elements do not record their index: two of them do not exclude each other.
             let inner = matches!(self.peek(), Some(b'{' | b'['));
             if inner {
                 self.fields.trail.push(Element { array, index });
@@ -232,7 +233,7 @@ impl Reader<'_> {
         Ok(())
     }
 
-    /// Reads a member's name; the node that it leads to.
+    /// Reads a member's name and returns its node.
     fn name(&mut self, node: NodeId) -> Result<Option<NodeId>, Unreadable> {
         let (start, end, escaped) = self.string()?;
         if !escaped {
@@ -270,7 +271,7 @@ impl Reader<'_> {
         Ok(Leaf::Literal(literal))
     }
 
-    /// Passes a string; where its content starts and ends, and whether it has escapes.
+    /// Skips a string. Returns the range of its content, and whether it has escapes.
     fn string(&mut self) -> Result<(usize, usize, bool), Unreadable> {
         self.expect(b'"')?;
         let start = self.at;
@@ -287,7 +288,7 @@ impl Reader<'_> {
         Ok((start, self.at - 1, escaped))
     }
 
-    /// Passes a number or a literal.
+    /// Skips a number or a literal.
     fn bare(&mut self) {
         while self
             .peek()
@@ -297,7 +298,7 @@ impl Reader<'_> {
         }
     }
 
-    /// Passes a value that no pattern looks into, however deep it nests.
+    /// Skips a value of any depth that no pattern looks at.
     fn skip(&mut self) -> Result<(), Unreadable> {
         let mut depth = 0usize;
         loop {
@@ -329,11 +330,13 @@ impl Reader<'_> {
     }
 }
 
-/// Where the first `"` or `\` of `bytes` is, or their length. Eight bytes at a time: most strings of an event are too short for memchr's set-up to pay.
+/// The offset of the first `"` or `\` in `bytes`, or their length. Reads eight bytes at a time:
+/// most strings of an event are too short for memchr to be faster.
 fn quote_or_backslash(bytes: &[u8]) -> usize {
     const LOW: u64 = u64::from_ne_bytes([1; 8]);
     const HIGH: u64 = u64::from_ne_bytes([0x80; 8]);
-    // The high bit of each byte that is zero; bytes above the first such may be marked wrongly, which the first does not mind.
+    // Sets the high bit of each zero byte. Bytes above the first zero may be marked wrongly, but
+    // only the first is used.
     let zeros = |word: u64| word.wrapping_sub(LOW) & !word & HIGH;
     let (words, rest) = bytes.as_chunks::<8>();
     for (index, word) in words.iter().enumerate() {
@@ -347,7 +350,7 @@ fn quote_or_backslash(bytes: &[u8]) -> usize {
     bytes.len() - rest.len() + at.unwrap_or(rest.len())
 }
 
-/// Appends what `escaped`, a JSON string's content, stands for. A surrogate without its partner becomes U+FFFD.
+/// Appends the unescaped content of a JSON string. A lone surrogate becomes U+FFFD.
 fn unescape(escaped: &str, to: &mut String) -> Result<(), Unreadable> {
     let mut rest = escaped;
     while let Some(at) = memchr::memchr(b'\\', rest.as_bytes()) {
@@ -382,7 +385,7 @@ fn unescape(escaped: &str, to: &mut String) -> Result<(), Unreadable> {
     Ok(())
 }
 
-/// The four hexadecimal digits at `at`.
+/// Parses the four hexadecimal digits at `at`.
 fn hex(text: &str, at: usize) -> Result<u32, Unreadable> {
     let digits = text
         .get(at..at + 4)
@@ -403,7 +406,7 @@ mod tests {
             .collect();
         let mut fields = Fields::default();
         fields.read(data, &tree)?;
-        // A second reading must not see the first.
+        // A second read must not see fields of the first.
         fields.read(data, &tree)?;
         let mut found = Vec::new();
         for (path, id) in paths.iter().zip(ids) {
@@ -425,7 +428,7 @@ mod tests {
     }
 
     #[test]
-    fn leaves_are_found() {
+    fn finds_leaves() {
         let check = |data: &str, paths: &[&str], expected: &[&str]| {
             assert_eq!(read(data, paths).unwrap(), expected, "{data}")
         };
@@ -453,7 +456,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_json_is_unreadable() {
+    fn rejects_malformed_json() {
         for bad in [
             "{",
             r#"{"a"}"#,
@@ -474,7 +477,7 @@ mod tests {
     }
 
     #[test]
-    fn depth_is_bounded_where_it_is_looked_into() {
+    fn depth_is_bounded_on_paths_of_patterns() {
         let deep = format!("{}1{}", "[".repeat(100_000), "]".repeat(100_000));
         assert_eq!(read(&format!("{{\"a\":{deep}}}"), &["a"]), Err(Unreadable));
         assert_eq!(read(&format!("{{\"skipped\":{deep},\"a\":2}}"), &["a"]).unwrap(), ["a=2"]);

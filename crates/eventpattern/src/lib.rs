@@ -1,83 +1,142 @@
-//! EventBridge event patterns: which patterns match an event.
+//! [EventBridge event patterns][patterns]: compile many patterns once, then find those that match an
+//! event.
 //!
-//! The route stage asks which destinations want an event; the EventBridge processor asks which rules of a bus would take it. Both compile their
-//! patterns once into a [`PatternSet`] and give each thread a [`Matcher`].
+//! [patterns]: https://docs.aws.amazon.com/eventbridge/latest/userguide/eb-event-patterns.html
 //!
-//! ```text
-//! pattern ──► alternatives (one for each combination of `$or`), each a conjunction:
+//! ```
+//! use std::sync::Arc;
 //!
-//!   class constraints   source, type, subject, …: few values      decided once a class, remembered
-//!   event constraints   id, time, extensions                      decided for each event, data untouched
-//!   data constraints    what lies in `data`                       `data` read once for all that remain
-//!                         ├─ found by value     a constraint of exact strings and integers, hashed
-//!                         ├─ found by quamina   many at once; operators that it has
-//!                         └─ tried in turn      the direct evaluator, every operator
+//! use eventpattern::{Event, PatternSet, Root};
+//! use serde_json::json;
+//!
+//! let patterns = [
+//!     (1, json!({"subject": ["VmPoweredOnEvent", "VmPoweredOffEvent"]})),
+//!     (2, json!({"data": {"Vm": {"Name": [{"prefix": "web-"}]}}})),
+//!     (3, json!({"data": {"Key": [{"numeric": [">", 100]}]}})),
+//! ];
+//! let set = Arc::new(PatternSet::compile(Root::CloudEvent, &patterns).expect("valid patterns"));
+//!
+//! let mut matcher = set.matcher();
+//! let mut matched = Vec::new();
+//! let event = Event {
+//!     subject: "VmPoweredOnEvent",
+//!     data: br#"{"Key": 7, "Vm": {"Name": "web-1"}}"#,
+//!     ..Event::default()
+//! };
+//! matcher.matches(&event, &mut matched);
+//! assert_eq!(matched, [1, 2]);
 //! ```
 //!
-//! A *class* is what many events share: subject, type and source. Alternatives with an exact subject are found by it; the others are tried, once
-//! a class. Whatever way finds an alternative, the direct evaluator has the last word on all its constraints, so that quamina is a filter and not
-//! a second truth; tests hold the two equal on what both can say.
+//! # Pattern language
 //!
-//! Invariants: a matcher gives the same patterns for the same event whatever came before; a pattern that cannot be decided (unreadable `data`, an
-//! unknown account) counts as matching, so that no event is lost to doubt; patterns over the envelope alone never touch `data` and, once the
-//! class is known, never allocate.
+//! The operators are `prefix`, `suffix`, `equals-ignore-case`, `wildcard`, `anything-but`,
+//! `numeric`, `exists`, `cidr` and `$or`, with the semantics of [Event
+//! Ruler](https://github.com/aws/event-ruler), the engine of EventBridge, and `shellstyle` of
+//! quamina. Numbers compare by value: `300`, `300.0` and `3e2` are equal. `exists` looks at leaves:
+//! `null` exists; objects and empty arrays do not.
 //!
-//! The language is AWS's (EventBridge user guide, "Comparison operators for use in event patterns"), as its engine Event Ruler reads it:
-//! `prefix`, `suffix`, `equals-ignore-case`, `wildcard`, `anything-but`, `numeric`, `exists`, `cidr`, `$or`; also the old router's `shellstyle`.
-//! Numbers compare by value: `300`, `300.0` and `3e2` are equal; integers of 64 bits exactly, all others as binary64. `exists` looks at leaves: an object, an empty object and an empty array do not exist, `null` does.
+//! Errors name their place in the pattern and what is allowed there:
+//!
+//! ```
+//! use eventpattern::{PatternSet, Root};
+//! use serde_json::json;
+//!
+//! let pattern = json!({"source": [{"prefx": "aws."}]});
+//! let errors = PatternSet::compile(Root::CloudEvent, &[(1, pattern)]).expect_err("misspelled");
+//! assert!(errors[0].to_string().starts_with(
+//!     "$.source[0].prefx: unknown operator `prefx`; did you mean `prefix`?"
+//! ));
+//! ```
+//!
+//! # How patterns are found
+//!
+//! ```text
+//! pattern ──► alternatives (one for each combination of `$or` branches), each a conjunction of
+//!
+//!   class constraints   source, type, subject, …: few values   evaluated once for each class
+//!   event constraints   id, time, extensions                   evaluated for each event
+//!   data constraints    the rest                               found by an index, then evaluated
+//! ```
+//!
+//! A *class* is the set of events with the same source, type, subject and so on. A [`Matcher`]
+//! remembers for each class the patterns that match all its events and an index of the alternatives
+//! with its subject. Alternatives without an exact subject share one index. An index proposes
+//! alternatives by one of their conditions on `data`; the evaluator then checks all constraints of
+//! each. So the index may find too many alternatives, but must never miss one.
+//!
+//! Invariants:
+//!
+//! - The result for an event does not depend on earlier events.
+//! - A pattern that cannot be decided counts as matching, and [`Matcher::undecided`] counts the
+//!   event. This happens when `data` is malformed or its nested arrays need too many steps.
+//! - Patterns on attributes alone never read `data`, and do not allocate once the class is known.
 
 mod compile;
+mod condition;
 mod error;
+mod evaluate;
 mod flatten;
 mod index;
 pub mod limits;
 mod matcher;
 mod number;
-mod operator;
 mod paths;
 mod set;
-mod shard;
 #[cfg(test)]
 mod tests;
 mod text;
 
-pub use error::{Fault, PatternError};
+pub use error::{ErrorKind, PatternError};
 pub use matcher::Matcher;
 pub use set::{Needs, PatternSet};
 
-/// The caller's name for a pattern. Several patterns may share one: it is reported when any of them matches.
+/// The caller's name for a pattern. Patterns with the same id act as one that matches when any of
+/// them does.
 pub type PatternId = u32;
 
-/// What a pattern's top level names.
+/// What the top level of a pattern describes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Root {
-    /// The CloudEvent: `{"source": …, "type": …, "subject": …, "data": {…}}`.
+    /// A CloudEvent: `{"source": …, "type": …, "subject": …, "data": {…}}`.
     #[default]
     CloudEvent,
-    /// The AWS event that PutEvents makes of it: `{"source": …, "detail-type": SUBJECT, "account": …, "region": …, "detail": {CLOUDEVENT}}`.
-    /// AWS sets `id` and `time` when the event arrives: constraints on them count as met.
+    /// An AWS event that carries a CloudEvent as its `detail` and has the CloudEvent's subject as
+    /// `detail-type`: `{"source": …, "detail-type": …, "account": …, "region": …, "detail": {…}}`.
+    /// AWS sets `id` and `time` on arrival, so constraints on them count as met.
     AwsEvent,
+    /// The JSON document in [`Event::data`], for events that are not CloudEvents:
+    ///
+    /// ```
+    /// # use std::sync::Arc;
+    /// # use eventpattern::{Event, PatternSet, Root};
+    /// let pattern = serde_json::json!({"detail": {"state": [{"anything-but": "running"}]}});
+    /// let set = Arc::new(PatternSet::compile(Root::Data, &[(1, pattern)]).expect("a valid one"));
+    /// let mut matched = Vec::new();
+    /// let event = Event { data: br#"{"detail": {"state": "stopped"}}"#, ..Event::default() };
+    /// set.matcher().matches(&event, &mut matched);
+    /// assert_eq!(matched, [1]);
+    /// ```
+    Data,
 }
 
-/// What an event is, as far as patterns can see. Empty text is an absent attribute.
+/// An event as patterns see it. An empty text is an absent attribute.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Facts<'a> {
-    /// The CloudEvents `source`: the SDK URL.
+pub struct Event<'a> {
     pub source: &'a str,
-    /// The CloudEvents `type`.
-    pub kind: &'a str,
+    /// The CloudEvents attribute `type`.
+    pub event_type: &'a str,
     pub subject: &'a str,
-    /// Needed only where [`Needs::id`] says so.
+    /// May stay empty unless [`Needs::id`] is set.
     pub id: &'a str,
-    /// The CloudEvents `time` as it is delivered. Needed only where [`Needs::time`] says so.
+    /// The CloudEvents attribute `time`. May stay empty unless [`Needs::time`] is set.
     pub time: &'a str,
     pub datacontenttype: &'a str,
-    /// Extension attributes. Needed only where [`Needs::extensions`] says so.
+    /// Extension attributes. May stay empty unless [`Needs::extensions`] is set.
     pub extensions: &'a [(&'a str, &'a str)],
-    /// AWS account, where known; constraints on an unknown one count as met. [`Root::AwsEvent`] only.
+    /// For [`Root::AwsEvent`]: the AWS account. Constraints on an unknown one count as met.
     pub account: &'a str,
-    /// AWS region, where known. [`Root::AwsEvent`] only.
+    /// For [`Root::AwsEvent`]: the AWS region. Constraints on an unknown one count as met.
     pub region: &'a str,
-    /// `data` as JSON, UTF-8. Needed only where [`Needs::data`] says so.
+    /// JSON in UTF-8. May stay empty unless [`Needs::data`] is set.
     pub data: &'a [u8],
 }

@@ -1,24 +1,25 @@
-//! How numbers compare.
+//! Comparison of numbers.
 //!
-//! By value, as Event Ruler does today: `300`, `300.0` and `3.0e2` are equal. (EventBridge's older documentation compared exact numbers as text;
-//! by value is the superset, so nothing that AWS would take is held back here.) Two integers of 64 bits compare exactly, everything else as IEEE 754
-//! binary64. vSphere sends 64-bit integers, for which binary64 alone would call different numbers equal.
+//! Numbers compare by value, as in Event Ruler: `300`, `300.0` and `3.0e2` are equal. (Older
+//! EventBridge documentation compares exact numbers as text. Comparison by value matches a superset
+//! of that.) Two 64-bit integers compare exactly, all other pairs as IEEE 754 binary64, because
+//! binary64 alone would make different large integers equal.
 
 use std::cmp::Ordering;
 
 /// A JSON number.
 #[derive(Clone, Copy, Debug)]
 pub enum Number {
-    /// Any number with an integer value that its literal or its binary64 gives exactly.
+    /// A number with an integer value, where its text or its binary64 gives that value exactly.
     Int(i64),
     Float(f64),
 }
 
-/// Integers up to here are exact in binary64: 2^53.
+/// 2^53: every smaller integer is exact in binary64.
 const EXACT_MAX: i64 = 1 << 53;
 
 impl Number {
-    /// Reads a JSON number; `None` where `text` is none.
+    /// Parses a JSON number.
     pub fn parse(text: &str) -> Option<Self> {
         match text.parse::<i64>() {
             Ok(int) => Some(Number::Int(int)),
@@ -50,7 +51,7 @@ impl Number {
         }
     }
 
-    /// Total for all that JSON can write.
+    /// A total order on all numbers that JSON can express.
     pub fn compare(self, other: Number) -> Ordering {
         match (self, other) {
             (Number::Int(a), Number::Int(b)) => a.cmp(&b),

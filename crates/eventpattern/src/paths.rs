@@ -1,15 +1,15 @@
-//! The paths in `data` that patterns name, as a tree of names.
+//! The paths that patterns look at, as a tree of names.
 
-/// Index of a path that some pattern names.
+/// Number of a path that some pattern looks at.
 pub type PathId = u32;
 
 /// Index of a node of [`Paths`].
 pub type NodeId = usize;
 
-/// The node that `data` itself is.
+/// The node of the document itself.
 pub const ROOT: NodeId = 0;
 
-/// All paths that patterns name, as a tree of names.
+/// All paths of a pattern set, as a tree of names.
 #[derive(Debug)]
 pub struct Paths {
     nodes: Vec<Node>,
@@ -19,7 +19,7 @@ pub struct Paths {
 #[derive(Debug, Default)]
 struct Node {
     path: Option<PathId>,
-    /// Sorted by length, then text: most names of an event are told apart by their length alone.
+    /// Sorted by length, then text: the length alone tells most names apart.
     children: Vec<(Box<str>, NodeId)>,
 }
 
@@ -30,7 +30,7 @@ impl Default for Paths {
 }
 
 impl Paths {
-    /// The id of the path with these names, given at first sight.
+    /// The id of the path with these names. A new path gets the next id.
     pub fn intern(&mut self, names: &[String]) -> PathId {
         let mut node = ROOT;
         for name in names {
@@ -56,12 +56,12 @@ impl Paths {
         self.nodes[node].path
     }
 
-    /// Whether no path goes on from `node`.
+    /// Whether no path continues below `node`.
     pub fn is_leaf(&self, node: NodeId) -> bool {
         self.nodes[node].children.is_empty()
     }
 
-    /// How many paths there are; ids are below it.
+    /// The number of paths. All ids are smaller.
     pub fn count(&self) -> usize {
         self.count as usize
     }
@@ -80,7 +80,7 @@ impl Paths {
         self.find(node, name).ok().map(|position| children[position].1)
     }
 
-    /// The node that a member `name` leads to; a name with dots leads down several.
+    /// The node of the member `name`. A name with dots descends several levels.
     pub fn step(&self, node: NodeId, name: &str) -> Option<NodeId> {
         if let found @ Some(_) = self.child(node, name) {
             return found;

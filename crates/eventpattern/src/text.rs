@@ -1,28 +1,30 @@
-//! Matching text: wildcards, and comparison without regard to case.
+//! Wildcards and case-insensitive comparison.
 
 use memchr::memmem::Finder;
 
-/// A pattern with `*`: literals with any text between them.
+/// A text with `*`: literals with any text between them.
 #[derive(Clone, Debug)]
 pub struct Glob {
-    /// Before the first star; all of it where there is none.
+    /// The literal before the first star, or the whole text if it has no star.
     first: Box<str>,
-    /// Between the stars, each with its search prepared: preparing it costs several times as much as searching a short text.
+    /// The literals between stars. Their searchers are built once, because building one costs
+    /// several times as much as searching a short text.
     middle: Box<[Finder<'static>]>,
-    /// Behind the last star; `None` where there is no star.
+    /// The literal after the last star; `None` if there is no star.
     last: Option<Box<str>>,
 }
 
-/// Why a wildcard is not one; the byte of the operand.
+/// A syntax error in a wildcard, with its byte offset.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum GlobFault {
+pub enum GlobError {
     Adjacent(usize),
     Escape(usize),
 }
 
 impl Glob {
-    /// Reads EventBridge's `wildcard`, where a backslash makes `*` and itself literal, or (`escapes` false) the `shellstyle` of older quamina.
-    pub fn parse(text: &str, escapes: bool) -> Result<Self, GlobFault> {
+    /// Parses `wildcard`, in which a backslash escapes `*` and itself, or (without `escapes`) the
+    /// `shellstyle` of quamina.
+    pub fn parse(text: &str, escapes: bool) -> Result<Self, GlobError> {
         let mut literals = Vec::new();
         let mut literal = String::new();
         let mut chars = text.char_indices().peekable();
@@ -30,13 +32,13 @@ impl Glob {
             match c {
                 '*' => {
                     if chars.peek().is_some_and(|&(_, next)| next == '*') {
-                        return Err(GlobFault::Adjacent(offset));
+                        return Err(GlobError::Adjacent(offset));
                     }
                     literals.push(std::mem::take(&mut literal).into_boxed_str());
                 }
                 '\\' if escapes => match chars.next() {
                     Some((_, escaped @ ('*' | '\\'))) => literal.push(escaped),
-                    _ => return Err(GlobFault::Escape(offset)),
+                    _ => return Err(GlobError::Escape(offset)),
                 },
                 c => literal.push(c),
             }
@@ -52,12 +54,17 @@ impl Glob {
         })
     }
 
+    /// The literals at the start and at the end; a text that matches has both.
+    pub fn affixes(&self) -> (&str, &str) {
+        (&self.first, self.last.as_deref().unwrap_or_default())
+    }
+
     pub fn matches(&self, text: &str) -> bool {
         let Some(last) = &self.last else { return *self.first == *text };
         let Some(rest) = text.strip_prefix(&*self.first).and_then(|rest| rest.strip_suffix(&**last)) else {
             return false;
         };
-        // The leftmost place of each literal leaves the most text for those after it, so taking it never loses a match.
+        // The leftmost occurrence of a literal leaves the most text for the literals after it.
         let mut rest = rest.as_bytes();
         for finder in &self.middle {
             match finder.find(rest) {
@@ -69,11 +76,12 @@ impl Glob {
     }
 }
 
-/// Text that matches in any case, by Event Ruler's rule: every character of the *pattern* stands for its lower-case and its upper-case form.
+/// Text that matches in any case. As in Event Ruler, every character of the *pattern* stands for
+/// its lower-case and its upper-case form.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Folded {
     Ascii(Box<str>),
-    /// Both forms of every character; a form may have several characters (`ß`, `SS`).
+    /// Both forms of each character. A form may have several characters (`ß`, `SS`).
     Unicode(Box<[(Box<str>, Box<str>)]>),
 }
 
@@ -88,7 +96,7 @@ impl Folded {
         Folded::Unicode(forms.collect())
     }
 
-    /// The pattern's text where it is ASCII.
+    /// The text, if it is ASCII.
     pub fn as_ascii(&self) -> Option<&str> {
         match self {
             Folded::Ascii(text) => Some(text),
@@ -130,7 +138,8 @@ impl Folded {
         }
     }
 
-    /// What follows the pattern in `text`. No character's one form begins with its other form, so the first form that fits is the one.
+    /// The rest of `text` after the pattern. Neither form of a character is a prefix of the other,
+    /// so the first form that fits is the only one.
     fn strip_prefix<'t>(&self, text: &'t str) -> Option<&'t str> {
         let Folded::Unicode(forms) = self else { return None };
         forms.iter().try_fold(text, |rest, (lower, upper)| {
@@ -172,10 +181,10 @@ mod tests {
     }
 
     #[test]
-    fn wildcard_faults() {
-        assert_eq!(Glob::parse("a**", true).err(), Some(GlobFault::Adjacent(1)));
-        assert_eq!(Glob::parse(r"a\x", true).err(), Some(GlobFault::Escape(1)));
-        assert_eq!(Glob::parse("a\\", true).err(), Some(GlobFault::Escape(1)));
+    fn wildcard_errors() {
+        assert_eq!(Glob::parse("a**", true).err(), Some(GlobError::Adjacent(1)));
+        assert_eq!(Glob::parse(r"a\x", true).err(), Some(GlobError::Escape(1)));
+        assert_eq!(Glob::parse("a\\", true).err(), Some(GlobError::Escape(1)));
         assert!(Glob::parse(r"a\x*", false).unwrap().matches(r"a\x-y"));
     }
 
@@ -195,7 +204,7 @@ mod tests {
         check("ünï", "xÜNÏ", false, false, true);
         check("straße", "STRASSE", true, true, true);
         check("é", "x", false, false, false);
-        // An ASCII pattern's length may fall inside a character of the text.
+        // The length of an ASCII pattern may fall inside a character of the text.
         check("ab", "aé", false, false, false);
     }
 }

@@ -5,25 +5,25 @@ use std::sync::Arc;
 use crate::cloudevents::type_of;
 use crate::event::{Batch, Selection};
 use crate::pipeline::settings::RouteSettings;
-use eventpattern::{Facts, Matcher, Needs, PatternError, PatternId, PatternSet, Root};
+use eventpattern::{Event, Matcher, Needs, PatternError, PatternId, PatternSet, Root};
 
-/// What an event is to patterns, but for the attributes that a pattern set says it does not need.
-pub(super) fn facts<'a>(
+/// The event at `i` as patterns see it, without the attributes that the set does not need.
+fn pattern_event<'a>(
     batch: &'a Batch,
     i: usize,
     needs: Needs,
     id: &'a mut [u8; uuid::fmt::Hyphenated::LENGTH],
-) -> Facts<'a> {
+) -> Event<'a> {
     let record = &batch.records[i];
-    Facts {
+    Event {
         source: &batch.source.url,
-        kind: type_of(record.category),
+        event_type: type_of(record.category),
         subject: batch.text(record.subject),
         id: if needs.id { record.id.hyphenated().encode_lower(id) } else { "" },
         time: if needs.time { batch.text(record.created_text) } else { "" },
         datacontenttype: "application/json",
         data: if needs.data { batch.bytes(record.data) } else { b"" },
-        ..Facts::default()
+        ..Event::default()
     }
 }
 
@@ -55,7 +55,7 @@ impl Patterns {
         self.taken.fill(Selection::EMPTY);
         for i in offered.iter() {
             let mut id = [0; uuid::fmt::Hyphenated::LENGTH];
-            self.matcher.matches(&facts(batch, i, self.needs, &mut id), &mut self.matched);
+            self.matcher.matches(&pattern_event(batch, i, self.needs, &mut id), &mut self.matched);
             for route in &self.matched {
                 self.taken[*route as usize].insert(i);
             }

@@ -11,7 +11,7 @@ use super::rules::{Bus, RuleSet, unnamed};
 use crate::cloudevents::type_of;
 use crate::event::{Batch, Payload, Selection};
 use crate::processor::{Picks, Selector};
-use eventpattern::{Facts, Matcher, PatternId, PatternSet, Root};
+use eventpattern::{Event, Matcher, PatternId, PatternSet, Root};
 
 /// The event buses of one processor, as the routing thread sees them. A bus's part is its place in
 /// the configuration.
@@ -57,9 +57,9 @@ impl Selector for BusSelector {
                     .filter(|i| {
                         let record = &batch.records[*i];
                         let mut id = [0; uuid::fmt::Hyphenated::LENGTH];
-                        let facts = Facts {
+                        let event = Event {
                             source: &batch.source.url,
-                            kind: type_of(record.category),
+                            event_type: type_of(record.category),
                             subject: batch.text(record.subject),
                             id: record.id.hyphenated().encode_lower(&mut id),
                             datacontenttype: match self.current.payload {
@@ -69,9 +69,9 @@ impl Selector for BusSelector {
                             account,
                             region: &self.current.region,
                             data: batch.bytes(record.data),
-                            ..Facts::default()
+                            ..Event::default()
                         };
-                        matcher.matches(&facts, &mut self.matched);
+                        matcher.matches(&event, &mut self.matched);
                         !self.matched.is_empty()
                     })
                     .collect(),
@@ -110,7 +110,7 @@ impl Compiled {
             return Compiled::Nothing;
         }
         let patterns: Vec<_> = (0..).zip(bus.rules.iter().map(|rule| rule.pattern.clone())).collect();
-        let (set, errors) = PatternSet::compile_what_can_be(Root::AwsEvent, &patterns);
+        let (set, errors) = PatternSet::compile_lenient(Root::AwsEvent, &patterns);
         for error in errors {
             let rule = bus.rules.get(error.pattern as usize).map_or("", |rule| &rule.name);
             tracing::warn!(endpoint = target, bus = bus.name, rule, %error, "a rule's pattern cannot be matched here; all events are forwarded for it");

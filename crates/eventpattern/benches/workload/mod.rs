@@ -1,9 +1,10 @@
 //! Events and patterns to measure with.
 //!
-//! The events are a page of 1,000 as a vCenter sends them: ten kinds, about 600 bytes of `data` each, with ascending keys. Of 1,000 patterns of one operator a
-//! few match an event, as in a configuration.
+//! The events are a page of 1,000 as a vCenter sends them: ten kinds, about 600 bytes of `data`
+//! each, with ascending keys. Of 1,000 patterns of one operator a few match an event, as in a
+//! configuration.
 
-use eventpattern::{Facts, Matcher, PatternId, PatternSet, Root};
+use eventpattern::{Event, Matcher, PatternId, PatternSet, Root};
 use serde_json::{Value as Json, json};
 
 /// One event of each kind, with the key 0.
@@ -13,7 +14,7 @@ pub const EVENTS: usize = 1_000;
 
 pub struct OwnedEvent {
     subject: String,
-    kind: String,
+    event_type: String,
     data: String,
 }
 
@@ -25,7 +26,7 @@ pub fn page() -> Vec<OwnedEvent> {
         let text = |name: &str| kind[name].as_str().expect("every event has names").to_string();
         let mut data = kind["data"].clone();
         data["Key"] = json!(key);
-        OwnedEvent { subject: text("subject"), kind: text("type"), data: data.to_string() }
+        OwnedEvent { subject: text("subject"), event_type: text("type"), data: data.to_string() }
     };
     (0..EVENTS).map(event).collect()
 }
@@ -34,15 +35,15 @@ pub fn page() -> Vec<OwnedEvent> {
 pub fn match_page(matcher: &mut Matcher, page: &[OwnedEvent], out: &mut Vec<PatternId>) -> usize {
     let mut matches = 0;
     for event in page {
-        let facts = Facts {
+        let event = Event {
             source: "https://vcenter.example/sdk",
-            kind: &event.kind,
+            event_type: &event.event_type,
             subject: &event.subject,
             datacontenttype: "application/json",
             data: event.data.as_bytes(),
-            ..Facts::default()
+            ..Event::default()
         };
-        matcher.matches(&facts, out);
+        matcher.matches(&event, out);
         matches += out.len();
     }
     matches
@@ -129,7 +130,8 @@ const SUBJECTS: [&str; 8] = [
     "com.example.ext.event",
 ];
 
-/// Rules as users write them, over `subjects` different subjects: half of them ask for a subject alone, the others for a condition on the data as well.
+/// Rules as users write them, over `subjects` different subjects: half of them ask for a subject
+/// alone, the others for a condition on the data as well.
 fn rule(i: usize, subjects: usize) -> Json {
     let number = (i / 10) % subjects;
     let subject = SUBJECTS.get(number).map_or_else(|| format!("Subject{number}Event"), |name| (*name).into());
