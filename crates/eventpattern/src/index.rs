@@ -268,10 +268,6 @@ impl PathIndex {
     }
 
     fn insert_excluded(&mut self, excluded: &[Condition], id: AlternativeId) {
-        // A second `anything-but` in the same array accepts what the first excludes.
-        if self.accepting.last() == Some(&id) {
-            return push(&mut self.present, id);
-        }
         self.accepting.push(id);
         for condition in excluded {
             match condition {
@@ -335,7 +331,8 @@ fn map_size<K>(map: &FxHashMap<K, Vec<AlternativeId>>) -> usize {
     map.capacity() * (size_of::<K>() + size_of::<Vec<AlternativeId>>() + 4 * size_of::<AlternativeId>() + 16)
 }
 
-/// Appends `all` without `excluded`. Both ascend, and `excluded` is part of `all`.
+/// Appends `all` without `excluded`. Both ascend, and `excluded` is part of `all`. An alternative with
+/// two `anything-but` in one array is in `all` twice and loses only one of them to an exclusion.
 fn extend_without(found: &mut Vec<AlternativeId>, all: &[AlternativeId], excluded: &[AlternativeId]) {
     if excluded.len() == all.len() {
         return;
