@@ -27,7 +27,7 @@ const ORDER: &[&[&str]] = &[
     &["telemetry"],
     &["config"],
     &["event"],
-    &["memory", "limits", "pattern"],
+    &["memory", "limits"],
 ];
 const LINES_MAX: usize = 500;
 const COLUMNS_MAX: usize = 100;
@@ -36,6 +36,7 @@ const TABLES: &[&str] = &["crates/vsphere/src/schema/generated.rs"];
 /// The sources of each crate.
 const CRATES: &[(&str, &str)] = &[
     ("event-router", "src"),
+    ("eventpattern", "crates/eventpattern/src"),
     ("loadtest", "loadtest/src"),
     ("testbed", "loadtest/testbed/src"),
     ("vsphere", "crates/vsphere/src"),
