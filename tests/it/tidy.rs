@@ -1,4 +1,5 @@
-//! The code's own rules, held as a ratchet: `tests/data/tidy.txt` lists today's violations, and that list may only shrink.
+//! The code's own rules, held as a ratchet: `tests/data/tidy.txt` lists today's violations, and
+//! that list may only shrink.
 //!
 //! ```text
 //! import FILE MODULE       a module uses one that stands above it (ORDER)
@@ -7,14 +8,15 @@
 //! twice CRATE NAME         a crate declares two types of one name
 //! ```
 //!
-//! `TIDY=write cargo test --test it tidy` writes the list again after a clean-up. A number that has become smaller is no
-//! failure until then.
+//! `TIDY=write cargo test --test it tidy` writes the list again after a clean-up. A number that has
+//! become smaller is no failure until then.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
-/// The modules of the router, top to bottom: each may use those behind it. `simulation` and tests may use everything.
+/// The modules of the router, top to bottom: each may use those behind it. `simulation` and tests
+/// may use everything.
 const ORDER: &[&[&str]] = &[
     &["cli"],
     &["app"],
@@ -73,7 +75,8 @@ fn read(path: &Path) -> String {
     std::fs::read_to_string(root().join(path)).unwrap()
 }
 
-/// The lines of `text` that are not test code: what follows `#[cfg(test)]` before a module with a body is.
+/// The lines of `text` that are not test code: what follows `#[cfg(test)]` before a module with a
+/// body is.
 fn without_tests(text: &str) -> impl Iterator<Item = &str> {
     let end = text.find("#[cfg(test)]\nmod tests {").unwrap_or(text.len());
     text[..end].lines()
