@@ -133,6 +133,9 @@ pub const REPLAY_WAIT_MAX: Duration = Duration::from_secs(10);
 pub const SPOOL_LINGER: Duration = Duration::from_millis(5);
 /// How long the store does not know of events that were delivered from a row of a spool of which others are left: a crash brings them again.
 pub const SPOOL_MARK_INTERVAL: Duration = Duration::from_millis(500);
+/// How often the system's root certificates are read again at most, by all clients together, while
+/// servers' certificates are refused: parsing 150 of them takes milliseconds.
+pub const ROOTS_READ_INTERVAL: Duration = Duration::from_secs(1);
 /// How often certificate and secret files are looked at.
 pub const FILES_CHECK_INTERVAL: Duration = Duration::from_secs(5);
 /// Events in one batched POST: one page of vCenter.

@@ -18,8 +18,11 @@ use hyper_util::client::legacy::connect::dns::Name;
 use hyper_util::client::legacy::connect::proxy::Tunnel;
 use hyper_util::client::legacy::connect::{Connected, Connection, HttpConnector};
 use hyper_util::client::proxy::matcher::Matcher;
-use rustls::{AlertDescription, CertificateError, ClientConfig};
+use rustls::ClientConfig;
 use tower_service::Service;
+
+use super::tls::{self, ServerKind, TlsError};
+use crate::config::ClientTls;
 
 /// Whether a connection goes through a proxy. Decided once: a client has one origin.
 #[derive(Clone)]
@@ -38,7 +41,7 @@ pub enum ConnectError {
     Dns { host: String, error: io::Error },
     #[error("no connection to {target}: {error}; check that it runs, its port and the firewalls between")]
     Tcp { target: String, kind: io::ErrorKind, error: String },
-    #[error("no TLS with {target}: {}", tls_reason(.error))]
+    #[error("no TLS with {target}: {}", tls::explain(.error))]
     Tls { target: String, error: rustls::Error },
     #[error("the proxy {proxy} gives no connection to {target}: {reason}")]
     Proxy { proxy: String, target: String, reason: String },
@@ -71,15 +74,29 @@ impl Route {
         })
     }
 
-    /// Whether TLS is spoken with a proxy.
-    pub fn needs_tls(&self) -> bool {
-        matches!(self, Route::Forward(proxy) | Route::Tunnel(proxy, _) if proxy.scheme() == Some(&Scheme::HTTPS))
+    /// Whether a connection to `origin` speaks TLS with the origin or with the proxy. Nothing else
+    /// decides this.
+    fn needs_tls(&self, origin: &Uri) -> bool {
+        let proxy = match self {
+            Route::Direct => None,
+            Route::Forward(proxy) | Route::Tunnel(proxy, _) => Some(proxy),
+        };
+        [Some(origin), proxy].into_iter().flatten().any(|uri| uri.scheme() == Some(&Scheme::HTTPS))
     }
 }
 
 impl Connector {
-    /// `tls` is needed where the origin or the proxy is `https`; `http2` offers HTTP/2 to the origin (ALPN).
-    pub fn new(route: Route, tls: Option<ClientConfig>, http2: bool, limit: Duration) -> Self {
+    /// Connections to `origin`, which is a `server`. Reads the files that `tls` names where TLS is
+    /// needed. `http2` offers HTTP/2 to an origin that speaks TLS (ALPN).
+    pub fn new(
+        origin: &Uri,
+        route: Route,
+        tls: &ClientTls,
+        server: ServerKind,
+        http2: bool,
+        limit: Duration,
+    ) -> Result<Self, TlsError> {
+        let tls = route.needs_tls(origin).then(|| tls::client_config(tls, server)).transpose()?;
         let mut http = HttpConnector::new_with_resolver(Resolver);
         http.enforce_http(false);
         // A request is one write: waiting to fill a segment only delays it.
@@ -93,7 +110,7 @@ impl Connector {
             Some(Arc::new(config))
         };
         let origin = if http2 { offer(&[b"h2", b"http/1.1"]) } else { offer(&[b"http/1.1"]) };
-        Connector { http, proxy_tls: offer(&[b"http/1.1"]), tls: origin, route, limit }
+        Ok(Connector { http, proxy_tls: offer(&[b"http/1.1"]), tls: origin, route, limit })
     }
 
     /// Gives a connection up whose other end has let this pass without acknowledging what was sent, or that it is there.
@@ -206,37 +223,6 @@ pub fn find<'a, T: Error + 'static>(error: &'a (dyn Error + 'static)) -> Option<
         };
     }
     None
-}
-
-/// What a TLS error means for an operator.
-pub fn tls_reason(error: &rustls::Error) -> String {
-    let advice = match error {
-        // A CA that was made anew under its old name gives a bad signature.
-        rustls::Error::InvalidCertificate(
-            CertificateError::UnknownIssuer | CertificateError::BadSignature,
-        ) => "nobody that is trusted issued its certificate; name its CA in `tls.caFile`",
-        rustls::Error::InvalidCertificate(
-            CertificateError::Expired | CertificateError::ExpiredContext { .. },
-        ) => "its certificate has expired; renew it, or check the clocks",
-        rustls::Error::InvalidCertificate(
-            CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
-        ) => "its certificate is for another name; use a name that is in the certificate",
-        rustls::Error::InvalidCertificate(CertificateError::ApplicationVerificationFailure) => {
-            "its certificate has another thumbprint; check the target, then `tls.thumbprint`"
-        }
-        rustls::Error::AlertReceived(
-            AlertDescription::CertificateRequired
-            | AlertDescription::BadCertificate
-            | AlertDescription::UnknownCA
-            | AlertDescription::CertificateUnknown
-            | AlertDescription::AccessDenied,
-        ) => "it refuses our certificate; check `tls.clientCert`",
-        rustls::Error::InvalidMessage(_) => {
-            "it does not speak TLS on this port; check the port, or use http://"
-        }
-        _ => "check the target's TLS",
-    };
-    format!("{advice} ({error})")
 }
 
 /// Scheme, host and port: what may be shown of a URL, whose path and query may hold a token.
@@ -354,5 +340,44 @@ impl Write for Stream {
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         Pin::new(&mut self.io).poll_write_vectored(cx, bufs)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tls_is_needed_where_the_origin_or_the_proxy_speaks_it() {
+        let uri = |text: &str| text.parse::<Uri>().unwrap();
+        let check = |route: Route, origin: &str, expected: bool| {
+            assert_eq!(route.needs_tls(&uri(origin)), expected, "{origin}");
+            let tls = ClientTls { insecure: true, ..ClientTls::default() };
+            let limit = Duration::from_secs(1);
+            let connector =
+                Connector::new(&uri(origin), route, &tls, ServerKind::Target, true, limit).unwrap();
+            assert_eq!(connector.tls.is_some(), expected, "{origin}");
+            assert_eq!(connector.proxy_tls.is_some(), expected, "{origin}");
+        };
+        check(Route::Direct, "http://a", false);
+        check(Route::Direct, "https://a", true);
+        check(Route::Forward(uri("http://p:3128")), "http://a", false);
+        check(Route::Forward(uri("https://p:3128")), "http://a", true);
+        check(Route::Tunnel(uri("http://p:3128"), None), "https://a", true);
+        check(Route::Tunnel(uri("https://p:3128"), None), "https://a", true);
+    }
+
+    /// Files that no connection needs are not read: a target without TLS must not fail for them.
+    #[test]
+    fn tls_files_are_read_only_where_tls_is_needed() {
+        let tls = ClientTls { ca_files: vec!["/nonexistent/ca.pem".into()], ..ClientTls::default() };
+        let check = |origin: &str, works: bool| {
+            let origin = origin.parse().unwrap();
+            let limit = Duration::from_secs(1);
+            let made = Connector::new(&origin, Route::Direct, &tls, ServerKind::Target, true, limit);
+            assert_eq!(made.is_ok(), works, "{origin}");
+        };
+        check("http://a", true);
+        check("https://a", false);
     }
 }

@@ -1,7 +1,7 @@
 //! The one HTTP stack: how a connection comes about and is kept, for vCenters and targets alike: HTTP/1.1 and HTTP/2, keep-alive pools, TLS, proxies.
 //!
 //! ```text
-//! vim::soap::transport ────────────────────┐
+//! source::vcenter::client::transport ──────┐
 //! processor::client ── headers ────────────┴── pool ── connect (name, proxy, TCP, TLS)
 //! ```
 //!
@@ -20,13 +20,13 @@ use hyper::header::{HeaderMap, HeaderValue};
 use hyper::{Method, Request, Uri};
 use hyper_util::client::proxy::matcher::Matcher;
 
-pub use connect::{ConnectError, find, innermost, shown, tls_reason};
+pub use connect::{ConnectError, find, innermost, shown};
 pub(crate) use connect::{Connector, Route};
 pub use headers::{Headers, HeadersError, redact};
 pub(crate) use pool::{Lease, Pool, SendError};
 pub use retry_after::retry_after;
-pub(crate) use tls::fingerprint;
-pub use tls::{TlsError, client_config};
+pub use tls::TlsError;
+pub(crate) use tls::{ServerKind, explain, fingerprint};
 
 use crate::config::{Auth, HttpClient, Proxy};
 use crate::limits::IDLE_TIMEOUT;
@@ -101,10 +101,8 @@ pub fn request(method: Method, uri: Uri, headers: HeaderMap, body: Bytes) -> Req
 /// The connections to one target.
 pub(crate) fn pool(origin: &Uri, settings: &HttpClient, version: Version) -> Result<Pool, HttpError> {
     let (route, _) = route(origin, &settings.proxy)?;
-    let https = origin.scheme_str() == Some("https");
-    let tunnels = matches!(route, Route::Tunnel(..));
-    let tls = if https || tunnels || route.needs_tls() { Some(client_config(&settings.tls)?) } else { None };
-    let connector = Connector::new(route, tls, https, settings.connect_timeout);
+    let HttpClient { tls, connect_timeout, .. } = settings;
+    let connector = Connector::new(origin, route, tls, ServerKind::Target, true, *connect_timeout)?;
     Pool::new(origin, connector, version, IDLE_TIMEOUT).ok_or_else(|| HttpError::Url(shown(origin)))
 }
 

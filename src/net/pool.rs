@@ -243,7 +243,9 @@ mod tests {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
     use super::super::connect::Route;
+    use super::super::tls::ServerKind;
     use super::*;
+    use crate::config::ClientTls;
 
     /// hyper's buffer grows with the reads that fill it, to the sum of their sizes, and stays.
     #[tokio::test]
@@ -259,7 +261,9 @@ mod tests {
             stream.write_all(&vec![b' '; BYTES]).await.unwrap();
         });
         let limit = Duration::from_secs(60);
-        let connector = Connector::new(Route::Direct, None, false, limit);
+        let connector =
+            Connector::new(&origin, Route::Direct, &ClientTls::default(), ServerKind::Target, false, limit)
+                .unwrap();
         let pool = Pool::new(&origin, connector, Version::Auto, limit).unwrap();
         let request = Request::builder().uri(&origin).body(Full::default()).unwrap();
         let (response, _lease) = pool.send(request, tokio::time::Instant::now() + limit).await.unwrap();

@@ -25,8 +25,8 @@ use crate::limits::{
 };
 use crate::net::pem::Fingerprint;
 use crate::net::{
-    Headers, HttpError, Lease, Pool, Route, SendError, Version, find, fingerprint, innermost, pool, request,
-    retry_after, route, shown, tls_reason,
+    Headers, HttpError, Lease, Pool, Route, SendError, Version, explain, find, fingerprint, innermost, pool,
+    request, retry_after, route, shown,
 };
 
 /// Sends requests to one origin.
@@ -231,7 +231,7 @@ impl Client {
         let target = self.target();
         // With TLS 1.3 a refused client certificate shows after the handshake.
         if let Some(tls) = find::<rustls::Error>(error) {
-            return target_fault(format!("no TLS with {target}: {}", tls_reason(tls)));
+            return target_fault(format!("no TLS with {target}: {}", explain(tls)));
         }
         let what = match error {
             _ if error.is_parse() => "what it sent is no HTTP answer; check the port",

@@ -75,7 +75,7 @@ async fn fault_tls_of_an_unknown_issuer_is_the_targets() {
         outcome,
         Fault::Target,
         None,
-        &["no TLS with https://localhost", "name its CA in `tls.caFile`"],
+        &["no TLS with https://localhost", "name its CA in `tls.caFile`", "SHA-256 thumbprint"],
     );
 }
 
@@ -84,14 +84,19 @@ async fn fault_tls_with_another_thumbprint_is_the_targets() {
     let target = Target::start_tls(Authority::new().issue("localhost").server(None), ok()).await;
     let tls = ClientTls { thumbprint: Some([7; 32]), ..ClientTls::default() };
     let outcome = processor(&target.https_url("/"), tls).deliver(&one()).await;
-    check_failure(outcome, Fault::Target, None, &["another thumbprint", "`tls.thumbprint`"]);
+    check_failure(
+        outcome,
+        Fault::Target,
+        None,
+        &["not the one that `tls.thumbprint` names", "SHA-256 thumbprint"],
+    );
 }
 
 #[tokio::test]
 async fn fault_tls_for_another_name_is_the_targets() {
     let authority = Authority::new();
     let outcome = outcome_of(&authority.issue("other.example"), &authority).await;
-    check_failure(outcome, Fault::Target, None, &["certificate is for another name"]);
+    check_failure(outcome, Fault::Target, None, &["certificate is not for `localhost`"]);
 }
 
 #[tokio::test]
@@ -136,7 +141,7 @@ async fn fault_tls_without_a_client_certificate_says_so_and_with_one_it_works() 
     let target = Target::start_tls(authority.issue("localhost").server(Some(&clients)), ok()).await;
     let tls = files.trusting(&authority);
     let outcome = processor(&target.https_url("/"), tls.clone()).deliver(&one()).await;
-    check_failure(outcome, Fault::Target, None, &["refuses our certificate", "`tls.clientCert`"]);
+    check_failure(outcome, Fault::Target, None, &["refuses our certificate", "`tls.certFile`"]);
 
     let ours = clients.issue("router");
     let client_cert = Some(ClientCert {
@@ -183,6 +188,23 @@ async fn a_ca_file_that_changes_is_used_without_a_restart() {
     // A half-written file leaves what works.
     files.put("ca.pem", "-----BEGIN CERTIFICATE-----\nMIIB");
     processor.client().unwrap().check_files_now();
+    let outcome = processor.deliver(&one()).await;
+    assert!(matches!(outcome, Outcome::Delivered), "{outcome:?}");
+    // A CA that was taken out is no longer trusted, and its connections are not used again.
+    files.put("ca.pem", &before.pem);
+    processor.client().unwrap().check_files_now();
+    check_failure(processor.deliver(&one()).await, Fault::Target, None, &["name its CA"]);
+}
+
+/// The look at the files that comes every few seconds is not awaited.
+#[tokio::test]
+async fn ca_files_are_read_again_when_a_certificate_is_refused() {
+    let (files, before, after) = (Files::new(), Authority::new(), Authority::new());
+    let target = Target::start_tls(after.issue("localhost").server(None), ok()).await;
+    let processor = processor(&target.https_url("/"), files.trusting(&before));
+    check_failure(processor.deliver(&one()).await, Fault::Target, None, &["name its CA"]);
+    // Of another length: a change is seen by its size, too, where the time of a file is coarse.
+    files.put("ca.pem", &format!("{}{}", after.pem, "\n".repeat(9)));
     let outcome = processor.deliver(&one()).await;
     assert!(matches!(outcome, Outcome::Delivered), "{outcome:?}");
 }

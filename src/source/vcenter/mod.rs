@@ -50,9 +50,9 @@ use self::link::{Clock, End, Link};
 use self::reader::Reader;
 use self::session::Sessions;
 use self::sweep::Sweeper;
-use crate::config::{ClientCert, ClientTls, StartAt, Vcenter};
+use crate::config::{StartAt, Vcenter};
 use crate::limits::{BACKOFF_MAX, CLOSE_MAX};
-use crate::source::vcenter::client::{Client, Identity, Options, Trust};
+use crate::source::vcenter::client::{Client, Options};
 use crate::source::{BeginError, Closed, Found, Intake, SourceState};
 use vsphere::api::About;
 
@@ -96,17 +96,10 @@ pub async fn run(
 
 /// How the client of `settings` reaches its vCenter.
 pub fn options(settings: &Vcenter) -> Options {
-    let trust = match &settings.tls {
-        ClientTls { thumbprint: Some(thumbprint), .. } => Trust::Thumbprint(*thumbprint),
-        ClientTls { insecure: true, .. } => Trust::Insecure,
-        ClientTls { ca_files, .. } => Trust::Roots { ca_files: ca_files.clone() },
-    };
-    let identity = settings.tls.client_cert.clone();
     Options {
         url: settings.sdk_url.clone(),
         protocol: settings.protocol,
-        trust,
-        identity: identity.map(|ClientCert { cert_file, key_file }| Identity { cert_file, key_file }),
+        tls: settings.tls.clone(),
         connect_timeout: settings.timeouts.connect,
         call_timeout: settings.timeouts.call,
     }

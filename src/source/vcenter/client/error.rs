@@ -4,9 +4,8 @@ use std::io::ErrorKind;
 use std::time::Duration;
 
 use crate::limits::EXCERPT_BYTES_MAX;
-use crate::net::{ConnectError, SendError, find, innermost};
+use crate::net::{ConnectError, SendError, explain, find, innermost};
 
-use super::tls;
 use vsphere::api::{Fault, FaultKind};
 
 /// Why a call gave nothing.
@@ -60,11 +59,11 @@ impl CallError {
         let host = host.to_string();
         match error {
             SendError::Connect(ConnectError::Tls { error, .. }) => {
-                CallError::Tls { host, reason: tls::explain(&error) }
+                CallError::Tls { host, reason: explain(&error) }
             }
             SendError::Connect(error) => CallError::Connect { host, reason: connect_reason(error) },
             SendError::Unsent(error) => match find::<rustls::Error>(&error) {
-                Some(tls) => CallError::Tls { host, reason: tls::explain(tls) },
+                Some(tls) => CallError::Tls { host, reason: explain(tls) },
                 None => {
                     let reason =
                         format!("the connection ended before the request was sent ({})", innermost(&error));
@@ -79,7 +78,7 @@ impl CallError {
     /// An exchange that broke off when the request may have arrived.
     pub(super) fn lost(method: &'static str, error: &hyper::Error) -> Self {
         // With TLS 1.3 a refused client certificate shows after the handshake.
-        let reason = find(error).map_or_else(|| innermost(error).to_string(), tls::explain);
+        let reason = find(error).map_or_else(|| innermost(error).to_string(), explain);
         CallError::Lost { method, reason }
     }
 

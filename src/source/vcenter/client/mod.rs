@@ -19,7 +19,6 @@
 
 mod calls;
 mod error;
-mod tls;
 mod transport;
 
 #[cfg(test)]
@@ -27,5 +26,4 @@ mod tests;
 
 pub use calls::Client;
 pub use error::CallError;
-pub use tls::{Identity, Trust};
 pub use transport::Options;

@@ -20,15 +20,14 @@ use hyper::{Method, Request, Response, StatusCode, Uri};
 use tokio::time::Instant;
 use url::Url;
 
-use crate::config::{Protocol, Proxy};
+use crate::config::{ClientTls, Protocol, Proxy};
 use crate::limits::{CONTROL_BYTES_MAX, VCENTER_IDLE_TIMEOUT, VCENTER_SILENCE_MAX};
-use crate::net::{self, Connector, Lease, Pool, SendError};
+use crate::net::{self, Connector, Lease, Pool, SendError, ServerKind};
 use vsphere::Wire;
 use vsphere::api::MoRef;
 use vsphere::api::json::SESSION_HEADER;
 
 use super::error::CallError;
-use super::tls::{self, Identity, Trust};
 
 /// How a client reaches its server.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -36,9 +35,7 @@ pub struct Options {
     /// The SDK URL, `https://HOST[:PORT]/sdk`.
     pub url: String,
     pub protocol: Protocol,
-    pub trust: Trust,
-    /// What is shown where the server asks for it; nothing.
-    pub identity: Option<Identity>,
+    pub tls: ClientTls,
     /// TCP and TLS.
     pub connect_timeout: Duration,
     /// One call, to the last byte of its answer.
@@ -89,13 +86,11 @@ impl Transport {
         let origin = uri(&url)?;
         let (route, proxy_auth) =
             net::route(&origin, proxy).map_err(|error| CallError::Setup(error.to_string()))?;
-        let tls = match url.scheme() == "https" || route.needs_tls() {
-            true => Some(tls::client_config(&options.trust, options.identity.as_ref())?),
-            false => None,
-        };
         // HTTP/2 is not offered: a page has a connection for itself.
-        let connector =
-            Connector::new(route, tls, false, options.connect_timeout).silence_max(VCENTER_SILENCE_MAX);
+        let (tls, limit) = (&options.tls, options.connect_timeout);
+        let connector = Connector::new(&origin, route, tls, ServerKind::Vcenter, false, limit)
+            .map_err(|error| CallError::Setup(error.to_string()))?
+            .silence_max(VCENTER_SILENCE_MAX);
         let pool = Pool::new(&origin, connector, net::Version::Auto, VCENTER_IDLE_TIMEOUT)
             .ok_or_else(|| CallError::Setup(format!("address `{url}`: it has no host")))?;
         let fixed = |value| HeaderValue::from_static(value);
@@ -385,8 +380,7 @@ mod tests {
         let options = |url: &str| Options {
             url: url.to_string(),
             protocol: Protocol::Soap,
-            trust: Trust::Insecure,
-            identity: None,
+            tls: ClientTls::default(),
             connect_timeout: Duration::from_secs(1),
             call_timeout: Duration::from_secs(1),
         };

@@ -11,7 +11,7 @@ use tokio::net::TcpListener;
 use vsphere::api::{About, EventFilterSpec, EventInfo, EventMark, FaultKind, MoRef, ServiceContent};
 
 use super::*;
-use crate::config::Protocol;
+use crate::config::{ClientTls, Protocol};
 use crate::limits::CONTROL_BYTES_MAX;
 use vsphere::Wire;
 
@@ -81,16 +81,16 @@ impl Server {
     }
 
     fn client(&self) -> Client {
-        self.client_with("http", Trust::Insecure)
+        self.client_with("http", tls::insecure())
     }
 
-    fn client_with(&self, scheme: &str, trust: Trust) -> Client {
-        self.client_of(scheme, trust, Protocol::Soap)
+    fn client_with(&self, scheme: &str, tls: ClientTls) -> Client {
+        self.client_of(scheme, tls, Protocol::Soap)
     }
 
-    fn client_of(&self, scheme: &str, trust: Trust, protocol: Protocol) -> Client {
+    fn client_of(&self, scheme: &str, tls: ClientTls, protocol: Protocol) -> Client {
         let url = format!("{scheme}://localhost:{}/sdk", self.port);
-        Client::new(&Options { protocol, ..options(url, trust) }).unwrap()
+        Client::new(&Options { protocol, ..options(url, tls) }).unwrap()
     }
 
     fn request(&self, index: usize) -> (String, String) {
@@ -99,9 +99,9 @@ impl Server {
 }
 
 /// Time-outs that no busy machine reaches.
-fn options(url: String, trust: Trust) -> Options {
+fn options(url: String, tls: ClientTls) -> Options {
     let (connect_timeout, call_timeout) = (Duration::from_secs(5), Duration::from_secs(20));
-    Options { url, protocol: Protocol::Soap, trust, identity: None, connect_timeout, call_timeout }
+    Options { url, protocol: Protocol::Soap, tls, connect_timeout, call_timeout }
 }
 
 async fn serve(
@@ -434,7 +434,7 @@ async fn vijson_goes_to_the_path_of_object_and_method_with_the_session_in_a_head
         json(200, "", "<html>Bad Gateway</html>"),
     ])
     .await;
-    let client = server.client_of("http", Trust::Insecure, Protocol::Auto);
+    let client = server.client_of("http", tls::insecure(), Protocol::Auto);
     let opened = client.open().await.unwrap();
     assert_eq!((client.wire(), client.version().as_str()), (Wire::ViJson, "8.0.3.0"));
     assert_eq!(opened.about.api_type, "VirtualCenter");
@@ -475,7 +475,7 @@ async fn silence_ends_with_the_time_out() {
     let server = Server::start(vec![Reply::Silence]).await;
     let options = Options {
         call_timeout: Duration::from_millis(50),
-        ..options(format!("http://127.0.0.1:{}/sdk", server.port), Trust::Insecure)
+        ..options(format!("http://127.0.0.1:{}/sdk", server.port), tls::insecure())
     };
     let error = Client::new(&options).unwrap().read_next_events(&collector(), 1).await.unwrap_err();
     assert!(matches!(error, CallError::Timeout { .. }), "{error}");
@@ -489,7 +489,7 @@ async fn a_handshake_that_hangs_is_a_connection_that_failed_whichever_time_is_up
     let (short, long) = (Duration::from_millis(50), Duration::from_secs(20));
     for (connect_timeout, call_timeout) in [(short, long), (long, short)] {
         let url = format!("https://{}/sdk", listener.local_addr().unwrap());
-        let options = Options { connect_timeout, call_timeout, ..options(url, Trust::Insecure) };
+        let options = Options { connect_timeout, call_timeout, ..options(url, tls::insecure()) };
         let error = Client::new(&options).unwrap().read_next_events(&collector(), 1).await.unwrap_err();
         assert!(matches!(error, CallError::Connect { .. }), "{error:?}");
         assert!(error.to_string().contains("a firewall, or the wrong address"), "{error}");
@@ -521,7 +521,7 @@ async fn a_proxy_forwards_http_and_says_why_it_opens_no_tunnel() {
     let auth = crate::config::Auth::Basic { username, password };
     let through = crate::config::Proxy::Url { url: proxy.clone(), auth };
     let get = async |url: &str| {
-        let options = options(url.to_string(), Trust::Insecure);
+        let options = options(url.to_string(), tls::insecure());
         let transport = transport::Transport::through(&through, url.parse().unwrap(), &options).unwrap();
         transport.get("GET", "/vimServiceVersions.xml", CONTROL_BYTES_MAX).await
     };
@@ -544,7 +544,7 @@ async fn an_address_without_a_vcenter_says_what_to_look_at() {
     let port = listener.local_addr().unwrap().port();
     drop(listener);
     let check = async |url: String, part: &str| {
-        let error = Client::new(&options(url, Trust::Insecure)).unwrap().open().await.unwrap_err();
+        let error = Client::new(&options(url, tls::insecure())).unwrap().open().await.unwrap_err();
         assert!(matches!(error, CallError::Connect { .. } | CallError::Tls { .. }), "{error:?}");
         assert!(error.to_string().contains(part), "{error}");
     };
@@ -557,5 +557,5 @@ async fn an_address_without_a_vcenter_says_what_to_look_at() {
         let (mut stream, _) = plain.accept().await.unwrap();
         stream.write_all(b"HTTP/1.1 400 this port speaks plain HTTP\r\n\r\n").await.unwrap();
     });
-    check(format!("https://127.0.0.1:{port}/sdk"), "does the port speak TLS?").await;
+    check(format!("https://127.0.0.1:{port}/sdk"), "does not speak TLS on this port").await;
 }

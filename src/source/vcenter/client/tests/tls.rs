@@ -4,6 +4,11 @@ use rustls::pki_types::PrivateKeyDer;
 use sha2::{Digest, Sha256};
 
 use super::*;
+use crate::config::ClientCert;
+
+pub(super) fn insecure() -> ClientTls {
+    ClientTls { insecure: true, ..ClientTls::default() }
+}
 
 struct Certificate {
     acceptor: tokio_rustls::TlsAcceptor,
@@ -33,10 +38,10 @@ fn certificate(name: &str, expired: bool) -> Certificate {
 #[tokio::test]
 async fn certificates_are_accepted_as_configured_and_refused_with_advice() {
     let dir = tempfile::tempdir().unwrap();
-    let check = async |certificate: &Certificate, trust: Trust, part: Option<&str>| {
+    let check = async |certificate: &Certificate, tls: ClientTls, part: Option<&str>| {
         let reply = ok(recorded!("router0.30.CurrentTime"));
         let server = Server::start_with(vec![reply], Some(certificate.acceptor.clone())).await;
-        let answer = server.client_with("https", trust).current_time_us().await;
+        let answer = server.client_with("https", tls).current_time_us().await;
         match part {
             None => assert!(answer.is_ok(), "{}", answer.unwrap_err()),
             Some(part) => {
@@ -49,17 +54,21 @@ async fn certificates_are_accepted_as_configured_and_refused_with_advice() {
     let roots = |certificate: &Certificate| {
         let file = dir.path().join("ca.pem");
         std::fs::write(&file, &certificate.pem).unwrap();
-        Trust::Roots { ca_files: vec![file] }
+        ClientTls { ca_files: vec![file], ..ClientTls::default() }
+    };
+    let pinned = |certificate: &Certificate| ClientTls {
+        thumbprint: Some(certificate.thumbprint),
+        ..ClientTls::default()
     };
     let good = certificate("localhost", false);
     let other = certificate("vcenter.example", false);
     let expired = certificate("localhost", true);
-    check(&good, Trust::Insecure, None).await;
-    check(&good, Trust::Thumbprint(good.thumbprint), None).await;
-    check(&expired, Trust::Thumbprint(expired.thumbprint), None).await;
-    check(&good, Trust::Thumbprint(other.thumbprint), Some("configure the new thumbprint")).await;
+    check(&good, insecure(), None).await;
+    check(&good, pinned(&good), None).await;
+    check(&expired, pinned(&expired), None).await;
+    check(&good, pinned(&other), Some("configure the new thumbprint")).await;
     check(&good, roots(&good), None).await;
-    check(&good, roots(&other), Some("issued by a CA that is not trusted here")).await;
+    check(&good, roots(&other), Some("issued by a CA that is not trusted here; download the CA from https://VCENTER/certs/download.zip")).await;
     check(&other, roots(&other), Some("its certificate is not for `localhost`")).await;
     check(&expired, roots(&expired), Some("has expired")).await;
     let shown = good.thumbprint.map(|byte| format!("{byte:02X}")).join(":");
@@ -70,7 +79,8 @@ async fn certificates_are_accepted_as_configured_and_refused_with_advice() {
 #[tokio::test]
 async fn a_client_certificate_is_shown_and_read_again_when_it_changes() {
     let dir = tempfile::tempdir().unwrap();
-    let identity = Identity { cert_file: dir.path().join("cert.pem"), key_file: dir.path().join("key.pem") };
+    let identity =
+        ClientCert { cert_file: dir.path().join("cert.pem"), key_file: dir.path().join("key.pem") };
     let make = |name: &str| {
         let key = rcgen::KeyPair::generate().unwrap();
         let certificate = rcgen::CertificateParams::new(vec![name.to_string()]).unwrap();
@@ -108,8 +118,9 @@ async fn a_client_certificate_is_shown_and_read_again_when_it_changes() {
     let reply = Reply::Full(200, "Connection: close\r\n", recorded!("router0.30.CurrentTime").into());
     let server = Server::start_with(vec![reply.clone(), reply], Some(asking(&second.0))).await;
     let url = format!("https://localhost:{}/sdk", server.port);
-    let with = Options { identity: Some(identity.clone()), ..options(url.clone(), Trust::Insecure) };
-    check(&Client::new(&options(url, Trust::Insecure)).unwrap(), false, "without one").await;
+    let shows = ClientTls { client_cert: Some(identity.clone()), ..insecure() };
+    let with = options(url.clone(), shows);
+    check(&Client::new(&options(url, insecure())).unwrap(), false, "without one").await;
     let client = Client::new(&with).unwrap();
     check(&client, false, "with one that the server does not know").await;
     put(&second);
@@ -125,8 +136,8 @@ fn an_unusable_ca_file_is_named() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("ca.pem");
     let check = |part: &str| {
-        let trust = Trust::Roots { ca_files: vec![file.clone()] };
-        let error = Client::new(&options("https://vc/sdk".into(), trust)).unwrap_err().to_string();
+        let tls = ClientTls { ca_files: vec![file.clone()], ..ClientTls::default() };
+        let error = Client::new(&options("https://vc/sdk".into(), tls)).unwrap_err().to_string();
         assert!(error.contains("ca.pem") && error.contains(part), "{error}");
     };
     check("No such file");

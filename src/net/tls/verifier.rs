@@ -1,0 +1,237 @@
+//! The one judge of server certificates: under trusted roots, pinned by thumbprint, or anything.
+//!
+//! Roots are read again when they refuse a certificate: a server that got a certificate from
+//! another CA is accepted as soon as the files hold that CA.
+
+use std::path::PathBuf;
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Instant;
+
+use rustls::client::WebPkiServerVerifier;
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::{CertificateError, DigitallySignedStruct, OtherError, RootCertStore, SignatureScheme};
+use sha2::{Digest, Sha256};
+
+use super::{ServerKind, TlsError, roots};
+use crate::config::ClientTls;
+use crate::net::pem::Fingerprint;
+
+#[cfg(test)]
+mod tests;
+
+/// Accepts or refuses the certificates of servers.
+#[derive(Debug)]
+pub(super) struct Verifier {
+    trust: Trust,
+    server: ServerKind,
+    provider: Arc<CryptoProvider>,
+}
+
+/// Which certificates are accepted.
+#[derive(Debug)]
+enum Trust {
+    /// Those under the system's roots or these files'.
+    Roots {
+        files: Vec<PathBuf>,
+        known: RwLock<KnownRoots>,
+    },
+    /// The one with this SHA-256 of its DER, whatever else is wrong with it.
+    Thumbprint([u8; 32]),
+    Anything,
+}
+
+/// Roots as they were last read.
+#[derive(Clone, Debug)]
+struct KnownRoots {
+    /// Verifies under them. `None` without any root: webpki's verifier cannot be built then, and no
+    /// certificate can be right.
+    webpki: Option<Arc<WebPkiServerVerifier>>,
+    /// What they were made of: the system's roots, and the state of the files.
+    system: Arc<RootCertStore>,
+    state: Fingerprint,
+}
+
+/// A certificate as it comes in a handshake.
+struct Presented<'a> {
+    certificate: &'a CertificateDer<'a>,
+    intermediates: &'a [CertificateDer<'a>],
+    name: &'a ServerName<'a>,
+    ocsp: &'a [u8],
+    now: UnixTime,
+}
+
+/// Why a certificate was refused, with what the operator needs to accept it.
+#[derive(Debug, thiserror::Error)]
+#[error("{reason}; the certificate that it shows has the SHA-256 thumbprint {}", colons(thumbprint))]
+struct RefusedCertificate {
+    reason: String,
+    thumbprint: [u8; 32],
+}
+
+impl Verifier {
+    pub fn new(tls: &ClientTls, server: ServerKind, provider: Arc<CryptoProvider>) -> Result<Self, TlsError> {
+        let trust = match tls.thumbprint {
+            Some(thumbprint) => Trust::Thumbprint(thumbprint),
+            None if tls.insecure => Trust::Anything,
+            None => {
+                let files = tls.ca_files.clone();
+                let known = KnownRoots::read(roots::SYSTEM.current(), &files, &provider)?;
+                Trust::Roots { files, known: RwLock::new(known) }
+            }
+        };
+        Ok(Verifier { trust, server, provider })
+    }
+
+    /// Whether there is a certificate that it would accept now.
+    pub fn can_accept(&self) -> bool {
+        match &self.trust {
+            Trust::Roots { known, .. } => {
+                known.read().unwrap_or_else(PoisonError::into_inner).webpki.is_some()
+            }
+            Trust::Thumbprint(_) | Trust::Anything => true,
+        }
+    }
+
+    fn judge(&self, presented: &Presented, thumbprint: &[u8; 32]) -> Result<(), String> {
+        match &self.trust {
+            Trust::Anything => Ok(()),
+            Trust::Thumbprint(pinned) if pinned == thumbprint => Ok(()),
+            Trust::Thumbprint(_) => {
+                Err("its certificate is not the one that `tls.thumbprint` names; if it was renewed, configure the new thumbprint"
+                    .to_string())
+            }
+            Trust::Roots { files, known } => {
+                let last = known.read().unwrap_or_else(PoisonError::into_inner).clone();
+                self.under_roots(last.webpki.as_deref(), presented).or_else(|refused| {
+                    let system = roots::SYSTEM.refreshed(Instant::now());
+                    if Arc::ptr_eq(&system, &last.system) && last.state == Fingerprint::of(files) {
+                        return Err(refused);
+                    }
+                    // Files that cannot be read now (half written, say) change nothing: the next
+                    // refusal reads them again.
+                    let Ok(read) = KnownRoots::read(system, files, &self.provider) else {
+                        return Err(refused);
+                    };
+                    known.write().unwrap_or_else(PoisonError::into_inner).clone_from(&read);
+                    self.under_roots(read.webpki.as_deref(), presented)
+                })
+            }
+        }
+    }
+
+    fn under_roots(
+        &self,
+        webpki: Option<&WebPkiServerVerifier>,
+        presented: &Presented,
+    ) -> Result<(), String> {
+        let Some(webpki) = webpki else {
+            return Err(
+                "this system has no trusted roots; configure `tls.caFile` or `tls.thumbprint`".to_string()
+            );
+        };
+        let Presented { certificate, intermediates, name, ocsp, now } = *presented;
+        match webpki.verify_server_cert(certificate, intermediates, name, ocsp, now) {
+            Ok(_) => Ok(()),
+            Err(error) => Err(self.reason(&error, name)),
+        }
+    }
+
+    fn reason(&self, error: &rustls::Error, name: &ServerName) -> String {
+        use CertificateError::{
+            BadSignature, Expired, ExpiredContext, NotValidForName, NotValidForNameContext, NotValidYet,
+            NotValidYetContext, UnknownIssuer,
+        };
+        let rustls::Error::InvalidCertificate(error) = error else { return error.to_string() };
+        let reason = match error {
+            Expired | ExpiredContext { .. } => {
+                "its certificate has expired; renew it, or check this machine's clock".to_string()
+            }
+            NotValidYet | NotValidYetContext { .. } => {
+                "its certificate is not valid yet; check the clocks of this machine and of the server"
+                    .to_string()
+            }
+            // A CA that was made again under its old name gives a bad signature.
+            UnknownIssuer | BadSignature => {
+                let advice = match self.server {
+                    ServerKind::Vcenter => {
+                        "download the CA from https://VCENTER/certs/download.zip and name it"
+                    }
+                    ServerKind::Target => "name its CA",
+                };
+                format!(
+                    "its certificate was issued by a CA that is not trusted here; {advice} in `tls.caFile`, or configure `tls.thumbprint`"
+                )
+            }
+            NotValidForName | NotValidForNameContext { .. } => {
+                let name = name.to_str();
+                format!(
+                    "its certificate is not for `{name}`; use a name that is in the certificate, or configure `tls.thumbprint`"
+                )
+            }
+            other => return other.to_string(),
+        };
+        format!("{reason} ({error})")
+    }
+}
+
+impl KnownRoots {
+    fn read(
+        system: Arc<RootCertStore>,
+        files: &[PathBuf],
+        provider: &Arc<CryptoProvider>,
+    ) -> Result<Self, TlsError> {
+        // Before the files are read: a change in between is seen at the next refusal.
+        let state = Fingerprint::of(files);
+        let roots = roots::with_files(Arc::clone(&system), files)?;
+        let webpki = WebPkiServerVerifier::builder_with_provider(roots, Arc::clone(provider)).build().ok();
+        Ok(KnownRoots { webpki, system, state })
+    }
+}
+
+fn colons(thumbprint: &[u8; 32]) -> String {
+    thumbprint.map(|byte| format!("{byte:02X}")).join(":")
+}
+
+impl ServerCertVerifier for Verifier {
+    fn verify_server_cert(
+        &self,
+        certificate: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        name: &ServerName<'_>,
+        ocsp: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        let thumbprint = Sha256::digest(certificate).into();
+        let presented = Presented { certificate, intermediates, name, ocsp, now };
+        self.judge(&presented, &thumbprint).map(|()| ServerCertVerified::assertion()).map_err(|reason| {
+            let refused = RefusedCertificate { reason, thumbprint };
+            CertificateError::Other(OtherError(Arc::new(refused))).into()
+        })
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        let algorithms = &self.provider.signature_verification_algorithms;
+        verify_tls12_signature(message, certificate, signature, algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        let algorithms = &self.provider.signature_verification_algorithms;
+        verify_tls13_signature(message, certificate, signature, algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.provider.signature_verification_algorithms.supported_schemes()
+    }
+}
