@@ -152,6 +152,26 @@ fn the_sdk_reads_structured_events() {
     assert_eq!(text(&event, "site").as_deref(), Some("Zürich \"A\" 100%"));
 }
 
+/// Requests are cut by the estimate: it must not be too low for an ordinary event, nor far too
+/// high.
+#[test]
+fn the_estimate_of_an_ordinary_event_is_close() {
+    let sample = Sample::default();
+    let batch = batch(&[sample]);
+    let envelope = Envelope::new(EnvelopeOptions::default()).unwrap();
+    let rendering = envelope.open(&batch);
+    let mut out = Vec::new();
+    rendering.structured(0, &mut out);
+    let estimate = size_estimate(&batch, 0);
+    assert!((out.len()..out.len() + 150).contains(&estimate), "{estimate} for {}", out.len());
+    assert!(estimate <= rendering.size_hint(0));
+    let documented = format!(
+        "and {} for the attributes of each",
+        size_estimate(&batch, 0) - batch.records[0].data.len as usize
+    );
+    assert!(include_str!("../../docs/configuration.md").contains(&documented), "{documented}");
+}
+
 #[test]
 fn the_sdk_reads_binary_events() {
     let (headers, body) = binary(all_extensions(), Sample::default());

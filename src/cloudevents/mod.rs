@@ -6,4 +6,4 @@ pub mod envelope;
 pub mod topic;
 
 pub use category::{class_of, type_of};
-pub use envelope::{Envelope, EnvelopeError, EnvelopeOptions};
+pub use envelope::{Envelope, EnvelopeError, EnvelopeOptions, size_estimate};

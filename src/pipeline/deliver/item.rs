@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use crate::cloudevents::size_estimate;
 use crate::event::{Batch, Selection, Span};
 use crate::processor::Piece;
 
@@ -60,14 +61,6 @@ impl Picks {
     }
 }
 
-/// Bytes of an event's envelope beside its data, for the bounds: id 36, source and type about 100, the rest of the attributes about 200.
-const ENVELOPE_BYTES: usize = 340;
-
-/// Bytes that an event takes in a request, about.
-pub(super) fn event_bytes(batch: &Batch, i: usize) -> usize {
-    batch.records[i].data.len as usize + ENVELOPE_BYTES
-}
-
 impl Item {
     pub fn new(piece: &Piece, origin: Origin) -> Self {
         Item { batch: Arc::clone(&piece.batch), picks: Picks::of(&piece.picks), origin }
@@ -84,14 +77,14 @@ impl Item {
 
     /// Bytes that the first event takes in a request.
     pub fn first_bytes(&self) -> usize {
-        self.picks.selection().iter().next().map_or(0, |i| event_bytes(&self.batch, i))
+        self.picks.selection().iter().next().map_or(0, |i| size_estimate(&self.batch, i))
     }
 
     /// Bytes that the events take in a request.
     pub fn request_bytes(&self) -> usize {
         match &self.picks {
-            Picks::One(i) => event_bytes(&self.batch, usize::from(*i)),
-            Picks::Many(picks) => picks.iter().map(|i| event_bytes(&self.batch, i)).sum(),
+            Picks::One(i) => size_estimate(&self.batch, usize::from(*i)),
+            Picks::Many(picks) => picks.iter().map(|i| size_estimate(&self.batch, i)).sum(),
         }
     }
 
@@ -101,7 +94,7 @@ impl Item {
         let mut room = bytes;
         let mut taken = Selection::EMPTY;
         for (count, i) in picks.iter().enumerate() {
-            let size = event_bytes(&self.batch, i);
+            let size = size_estimate(&self.batch, i);
             if count > 0 && (count == events || size > room) {
                 let mut rest = **picks;
                 rest.remove(&taken);
