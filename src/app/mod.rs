@@ -14,6 +14,7 @@ use crate::admin::View;
 use crate::config::{self, Config, Protocol, State};
 use crate::event::Payload;
 use crate::limits::{FIRST_SYNC_MAX, SMALL_READS_PER_SECOND};
+use crate::pipeline::destination::split_name;
 use crate::pipeline::replay::DeadLetters;
 use crate::pipeline::run::{Drained, Parts, Pipeline, StartError};
 use crate::processor::counted::{Counted, Invocations};
@@ -213,8 +214,9 @@ fn reached<'a>(
 
 /// The functions of `processor` among `destinations`.
 fn functions(processor: &str, destinations: &BTreeSet<String>) -> Vec<Arc<str>> {
-    let function = |name: &String| Some(name.strip_prefix(processor)?.strip_prefix('/')?.into());
-    destinations.iter().filter_map(function).collect()
+    let all = destinations.iter().map(|name| split_name(name));
+    let its = all.filter(|(owner, function)| *owner == processor && !function.is_empty());
+    its.map(|(_, function)| function.into()).collect()
 }
 
 /// Waits for all of `futures`, which may go on side by side already.
@@ -254,10 +256,8 @@ fn tell_of_unconfigured(store: &Store, config: &Config) -> Result<(), StoreError
         }
     }
     for (name, size) in store.reader().spools_by_destination()? {
-        let is_its = |processor: &config::Processor| {
-            name.strip_prefix(&processor.name).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
-        };
-        if !config.processors.iter().any(is_its) {
+        let (owner, _) = split_name(&name);
+        if config.processors.iter().all(|processor| processor.name != owner) {
             tracing::warn!(destination = %name, events = size.events, "events wait on disk for a destination that is no longer configured: if it was renamed, give it this name again, and they are delivered; if not, `event-router spool drop` lets them go");
         }
     }
@@ -301,6 +301,7 @@ mod tests {
     fn a_processor_is_told_of_its_own_functions() {
         let known = ["fn", "fn/a", "fn/b.ns", "fn2/c", "eb/default"].map(String::from).into();
         assert_eq!(functions("fn", &known), ["a", "b.ns"].map(Arc::from));
+        assert!(functions("f", &known).is_empty());
     }
 
     #[test]

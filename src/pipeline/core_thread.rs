@@ -11,7 +11,7 @@ use tokio::time::Instant;
 
 use super::core::{Core, Output};
 use super::deliver::{Delivery, Spooled};
-use super::destination::DestinationId;
+use super::destination::{DestinationId, split_name};
 use super::driver::{Driver, Mail, Shared, Sink, now_us, poison_write};
 use super::parse::{Parsed, Poison};
 use super::replay::{Ended, Replay};
@@ -290,7 +290,7 @@ impl CoreThread {
     pub fn start_spooled(&mut self) {
         let names: Vec<String> = self.spooled.keys().cloned().collect();
         for name in names {
-            let (processor, function) = name.split_once('/').unwrap_or((&name, ""));
+            let (processor, function) = split_name(&name);
             // What has no processor any more was told of when the store was opened.
             if let Some(at) = self.settings.processors.iter().position(|p| p.name == processor) {
                 let id = self.core.destinations.intern(at, processor, function);

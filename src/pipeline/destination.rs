@@ -4,6 +4,18 @@ use std::sync::Arc;
 
 use rustc_hash::FxHashMap;
 
+/// The name of a destination in the store, metrics and logs: `processor`, or `processor/part` for
+/// one function or bus.
+pub fn name_of(processor: &str, part: &str) -> String {
+    if part.is_empty() { processor.to_owned() } else { format!("{processor}/{part}") }
+}
+
+/// The processor and the part that [`name_of`] made `name` of; the part is empty where the
+/// processor is one destination. A processor's name has no `/`; a part may (the ARN of a bus).
+pub fn split_name(name: &str) -> (&str, &str) {
+    name.split_once('/').unwrap_or((name, ""))
+}
+
 /// A destination's number in this run; names are what is durable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct DestinationId(pub u32);
@@ -15,7 +27,7 @@ pub struct Destination {
     pub processor: usize,
     /// The function or bus; empty for a processor that is one destination.
     pub function: Arc<str>,
-    /// `processor`, or `processor/function`, or `processor/bus`: its name in the store, metrics and logs.
+    /// See [`name_of`].
     pub name: Arc<str>,
 }
 
@@ -29,11 +41,7 @@ pub struct Destinations {
 impl Destinations {
     /// The number of this destination, given at its first sight.
     pub fn intern(&mut self, processor: usize, processor_name: &str, function: &str) -> DestinationId {
-        let name: Arc<str> = if function.is_empty() {
-            processor_name.into()
-        } else {
-            format!("{processor_name}/{function}").into()
-        };
+        let name: Arc<str> = name_of(processor_name, function).into();
         if let Some(id) = self.by_name.get(&name) {
             return *id;
         }
@@ -53,5 +61,23 @@ impl Destinations {
 
     pub fn iter(&self) -> impl Iterator<Item = (DestinationId, &Destination)> {
         self.all.iter().enumerate().map(|(i, destination)| (DestinationId(i as u32), destination))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_come_apart_as_they_were_put_together() {
+        let check = |processor: &str, part: &str, name: &str| {
+            assert_eq!(name_of(processor, part), name);
+            assert_eq!(split_name(name), (processor, part));
+        };
+        check("fn", "", "fn");
+        check("fn", "tag-vm", "fn/tag-vm");
+        check("fn", "tag-vm.openfaas-fn", "fn/tag-vm.openfaas-fn");
+        check("eb", "arn:aws:events:eu-west-1:1:event-bus/b", "eb/arn:aws:events:eu-west-1:1:event-bus/b");
+        check("a processor", "ü", "a processor/ü");
     }
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::Routed;
 use crate::event::{Batch, Selection};
-use crate::pipeline::destination::{DestinationId, Destinations};
+use crate::pipeline::destination::{DestinationId, Destinations, name_of, split_name};
 use crate::processor::{Part, Picks, Selector};
 
 /// The destinations of one processor.
@@ -73,8 +73,10 @@ impl Reach {
     /// target has it now.
     pub(super) fn named(&self, name: &str, destinations: &mut Destinations) -> Option<DestinationId> {
         let Targets::Parts { selector, .. } = &self.targets else { return None };
-        let part = name.strip_prefix(self.name.as_str())?;
-        let part = if part.is_empty() { "" } else { part.strip_prefix('/')? };
+        let (processor, part) = split_name(name);
+        if processor != self.name {
+            return None;
+        }
         Some(destinations.intern(self.processor, &self.name, &selector.restored(part)?))
     }
 
@@ -83,7 +85,7 @@ impl Reach {
     pub(super) fn listed(&self) -> Option<Vec<String>> {
         let Targets::Parts { selector, .. } = &self.targets else { return None };
         let parts = selector.listed()?;
-        Some(parts.iter().map(|part| format!("{}/{part}", self.name)).collect())
+        Some(parts.iter().map(|part| name_of(&self.name, part)).collect())
     }
 
     pub(super) fn processor(&self) -> usize {
