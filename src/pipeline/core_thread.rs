@@ -3,9 +3,9 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Instant as StdInstant;
+use std::time::{Duration, Instant as StdInstant};
 
-use crossbeam_channel::{Receiver, Sender, select, tick};
+use crossbeam_channel::{Receiver, after, never, select, tick};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 
@@ -14,6 +14,7 @@ use super::deliver::{Delivery, Spooled};
 use super::destination::{DestinationId, split_name};
 use super::driver::{Driver, Mail, Shared, Sink, now_us, poison_write};
 use super::parse::{Parsed, Poison};
+use super::refusals::Refusals;
 use super::replay::{Ended, Replay};
 use super::settings::{Settings, SourceSettings};
 use crate::processor::{Piece, Processor};
@@ -42,9 +43,11 @@ pub(super) enum Control {
         start: Start,
     },
     PoisonStored {
-        destination: DestinationId,
-        poison: Box<Poison>,
+        unreadable: UnreadableEvent,
+        /// Whether the store had no room for it.
         full: bool,
+        /// Whether the store had refused it before.
+        again: bool,
     },
     /// A dead letter is to be tried again.
     Replay {
@@ -57,6 +60,12 @@ pub(super) enum Control {
         /// Until when answers are awaited.
         until: Instant,
     },
+}
+
+/// An event that no decoder could read, on its way to the dead letters.
+pub(super) struct UnreadableEvent {
+    destination: DestinationId,
+    poison: Box<Poison>,
 }
 
 /// The core with what it needs to carry out what it says.
@@ -75,6 +84,8 @@ pub(super) struct CoreThread {
     pub source_metrics: Arc<[SourceMetrics]>,
     /// A checkpoint is on its way to the disk; the next one waits for it.
     pub checkpointing: bool,
+    /// Unreadable events for which the dead letters had no room.
+    pub refused: Refusals<UnreadableEvent>,
     pub settled: watch::Sender<bool>,
 }
 
@@ -86,7 +97,13 @@ impl CoreThread {
         let mut parsed = parsed.clone();
         let mut ended = false;
         let mut outputs = Vec::new();
+        // When refused events are tried again, and the timer for it.
+        let (mut retry_at, mut retry) = (None, never());
         loop {
+            if self.refused.retry_at() != retry_at {
+                retry_at = self.refused.retry_at();
+                retry = retry_at.map_or_else(never, |at| after(at.saturating_sub(self.now())));
+            }
             select! {
                 recv(parsed) -> page => match page {
                     Ok(page) => {
@@ -96,7 +113,7 @@ impl CoreThread {
                     }
                     // The sources have ended, and what they read is decoded; settlements go on.
                     Err(_) => {
-                        parsed = crossbeam_channel::never();
+                        parsed = never();
                         ended = true;
                     }
                 },
@@ -109,6 +126,11 @@ impl CoreThread {
                     }
                     Err(_) => return,
                 },
+                recv(retry) -> _ => {
+                    retry_at = None;
+                    let refused = self.refused.take();
+                    refused.into_iter().for_each(|unreadable| self.store_unreadable(unreadable, true));
+                }
                 recv(ticks) -> _ => {
                     queue.set(parsed.len() as f64);
                     self.count_destinations();
@@ -139,7 +161,9 @@ impl CoreThread {
                     // Unbounded, and never waited for: the piece holds a share of the memory budget.
                     let _ = self.mailbox(destination).send(Mail::Offer(piece));
                 }
-                Output::Poison { destination, poison } => self.store_poison(destination, Box::new(poison)),
+                Output::Poison { destination, poison } => {
+                    self.store_unreadable(UnreadableEvent { destination, poison: Box::new(poison) }, false);
+                }
             }
         }
     }
@@ -162,19 +186,23 @@ impl CoreThread {
                 // A source that was stopped meanwhile does not wait for it.
                 let _ = begin.answer.send(Ok(start));
             }
-            Control::PoisonStored { destination, poison, full: false } => {
+            Control::PoisonStored { unreadable, full: true, again } => {
+                if self.refused.is_empty() {
+                    let source = &unreadable.poison.batch.source.name;
+                    tracing::error!(%source, "the dead letters are full; unreadable events wait");
+                }
+                let now = self.now();
+                self.refused.refused(unreadable, again, now);
+            }
+            Control::PoisonStored {
+                unreadable: UnreadableEvent { destination, poison },
+                full: false,
+                again,
+            } => {
+                self.refused.stored(again);
                 self.source_metrics[poison.batch.source.index].poison.increment(1);
                 let picks = crate::event::Selection::one(0);
                 self.core.settled(destination, &Piece { batch: Arc::new(poison.batch), picks });
-            }
-            Control::PoisonStored { destination, poison, full: true } => {
-                let (control, delay) = (self.shared.control.clone(), crate::limits::STORE_FULL_RETRY);
-                tracing::error!(source = %poison.batch.source.name, "the dead letters are full; an unreadable event waits");
-                let again = self.poison_job(destination, poison, control);
-                self.runtime.spawn(async move {
-                    tokio::time::sleep(delay).await;
-                    again();
-                });
             }
             Control::Replay { destination, replay } => {
                 match self.core.destination(&destination) {
@@ -253,24 +281,19 @@ impl CoreThread {
         });
     }
 
-    fn store_poison(&self, destination: DestinationId, poison: Box<Poison>) {
-        self.poison_job(destination, poison, self.shared.control.clone())();
+    /// `again`: the store had refused it before.
+    fn store_unreadable(&self, unreadable: UnreadableEvent, again: bool) {
+        let control = self.shared.control.clone();
+        let write = poison_write(&unreadable.poison, now_us());
+        self.shared.store.apply(vec![write], move |outcomes| {
+            let full = outcomes.iter().any(|outcome| matches!(outcome, state::Outcome::Full(_)));
+            let _ = control.send(Control::PoisonStored { unreadable, full, again });
+        });
     }
 
-    fn poison_job(
-        &self,
-        destination: DestinationId,
-        poison: Box<Poison>,
-        control: Sender<Control>,
-    ) -> impl FnOnce() + Send + 'static {
-        let store = self.shared.store.clone();
-        move || {
-            let write = poison_write(&poison, now_us());
-            store.apply(vec![write], move |outcomes| {
-                let full = outcomes.iter().any(|outcome| matches!(outcome, state::Outcome::Full(_)));
-                let _ = control.send(Control::PoisonStored { destination, poison, full });
-            });
-        }
+    /// The time since the process started.
+    fn now(&self) -> Duration {
+        self.shared.epoch.elapsed()
     }
 
     /// A last checkpoint, of what is settled now.

@@ -9,6 +9,7 @@ mod driver;
 pub mod enrich;
 pub mod order;
 pub mod parse;
+mod refusals;
 pub mod replay;
 pub mod route;
 pub mod run;

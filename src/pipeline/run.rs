@@ -157,6 +157,7 @@ impl Pipeline {
             spooled,
             source_metrics: Arc::clone(&source_metrics),
             checkpointing: false,
+            refused: Default::default(),
             settled: settled_sender,
         };
         thread.start_spooled();

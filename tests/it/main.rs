@@ -29,6 +29,7 @@ mod docs;
 mod durable_crash;
 mod fault_matrix;
 mod faults;
+mod full_store;
 mod function_authors;
 mod host;
 mod invocation_log;

@@ -9,19 +9,19 @@ use event_router::config::{self, Admin, Config, Format, Log, State};
 use event_router::pipeline::run::{Drained, Parts, Pipeline};
 use event_router::processor::{BoxFuture, Failure, Fault, Outcome, Processor, Request, Shape};
 use event_router::source::{Intake, Start};
-use event_router::state::{Bounds, Store};
+use event_router::state::Store;
 
 /// Keeps the ids of what it took, and refuses what it is told to.
 #[derive(Default)]
-struct Target {
-    taken: Mutex<Vec<i32>>,
-    down: Mutex<bool>,
-    asked: std::sync::atomic::AtomicUsize,
+pub struct Target {
+    pub taken: Mutex<Vec<i32>>,
+    pub down: Mutex<bool>,
+    pub asked: std::sync::atomic::AtomicUsize,
     poison: Option<i32>,
     /// Panics at every request.
     panics: bool,
     /// Refuses every event for good.
-    refuses: Mutex<bool>,
+    pub refuses: Mutex<bool>,
     /// Refuses events of every seventh key, counted from here, which are of one VM, for now.
     sick: Mutex<Option<i32>>,
     /// What it was told of events that had failed elsewhere: dest, code, data, key.
@@ -128,11 +128,11 @@ fn start(targets: &[(&str, Arc<Target>)], dir: &std::path::Path) -> Pipeline {
     start_over(targets, dir, Store::open(dir).unwrap())
 }
 
-fn start_over(targets: &[(&str, Arc<Target>)], dir: &std::path::Path, store: Store) -> Pipeline {
+pub fn start_over(targets: &[(&str, Arc<Target>)], dir: &std::path::Path, store: Store) -> Pipeline {
     start_changed(targets, dir, store, |_| ())
 }
 
-fn start_changed(
+pub fn start_changed(
     targets: &[(&str, Arc<Target>)],
     dir: &std::path::Path,
     store: Store,
@@ -152,12 +152,12 @@ fn start_changed(
 }
 
 /// Events of seven VMs.
-async fn push(intake: &Intake, start: &Start, number: u64, keys: std::ops::Range<i32>) {
+pub async fn push(intake: &Intake, start: &Start, number: u64, keys: std::ops::Range<i32>) {
     let page = pages::render(keys, |key| Made { class: "VmPoweredOnEvent", vm: key % 7 });
     pages::push(intake, start, number, page).await;
 }
 
-async fn drained(pipeline: Pipeline, intake: Intake, seconds: u64) -> Drained {
+pub async fn drained(pipeline: Pipeline, intake: Intake, seconds: u64) -> Drained {
     drop(intake);
     pipeline.drain(Duration::from_secs(seconds)).await.unwrap()
 }
@@ -348,7 +348,7 @@ async fn a_dead_destination_spills_while_the_other_goes_on_and_gets_everything_i
 }
 
 /// Waits until `condition` holds.
-async fn until(what: &str, mut condition: impl FnMut() -> bool) {
+pub async fn until(what: &str, mut condition: impl FnMut() -> bool) {
     let end = tokio::time::Instant::now() + Duration::from_secs(60);
     while !condition() {
         assert!(tokio::time::Instant::now() < end, "{what}");
@@ -369,75 +369,6 @@ async fn a_destination_whose_driver_panics_stops_the_process() {
     let reason = reason.expect("in time").unwrap().clone().unwrap();
     assert!(reason.contains("`out`"), "{reason}");
     assert!(!drained(pipeline, intake, 1).await.settled);
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_full_store_of_dead_letters_blocks_its_destination_and_loses_nothing() {
-    let dir = tempfile::tempdir().unwrap();
-    let (sick, healthy) = (Arc::new(Target::default()), Arc::new(Target::default()));
-    *sick.refuses.lock().unwrap() = true;
-    // Room for some ten letters.
-    let bounds = Bounds { dead_letter_bytes: 8_000, ..Bounds::default() };
-    let store = Store::open_with(dir.path(), bounds).unwrap();
-    let targets = [("sick", Arc::clone(&sick)), ("healthy", Arc::clone(&healthy))];
-    let pipeline = start_over(&targets, dir.path(), store);
-    let intake = pipeline.intake(0);
-    let begun = begin(&intake).await;
-    push(&intake, &begun, 0, 0..1_000).await;
-    until("the other one is not held up", || healthy.taken.lock().unwrap().len() == 1_000).await;
-    let reader = event_router::state::Reader::open(dir.path()).unwrap();
-    let stored = || reader.dead_letters(&Default::default()).unwrap().len();
-    until("some letters fit", || stored() > 5).await;
-    *sick.refuses.lock().unwrap() = false;
-    // Replays go on in a destination that is blocked, and make room for what the store had refused.
-    let letters = pipeline.dead_letters();
-    let end = tokio::time::Instant::now() + Duration::from_secs(60);
-    while sick.taken.lock().unwrap().len() < 1_000 {
-        letters.replay(&Default::default(), |_| true).await.unwrap();
-        assert!(tokio::time::Instant::now() < end, "{} taken", sick.taken.lock().unwrap().len());
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
-    drop(letters);
-    assert!(drained(pipeline, intake, 30).await.settled);
-    let mut taken = sick.taken.lock().unwrap().clone();
-    taken.sort_unstable();
-    assert_eq!(taken, (0..1_000).collect::<Vec<_>>());
-    assert_eq!(stored(), 0);
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_destination_that_wants_more_free_disk_waits_and_loses_nothing() {
-    let dir = tempfile::tempdir().unwrap();
-    let (up, down) = (Arc::new(Target::default()), Arc::new(Target::default()));
-    *down.down.lock().unwrap() = true;
-    let targets = [("up", Arc::clone(&up)), ("down", Arc::clone(&down))];
-    // More than any disk has; then what this one has.
-    for floor in [u64::MAX, 0] {
-        let store = Store::open(dir.path()).unwrap();
-        let pipeline = start_changed(&targets, dir.path(), store, |config| {
-            config.processors[1].delivery.overflow.free_disk_floor = floor;
-        });
-        let intake = pipeline.intake(0);
-        let begun = begin(&intake).await;
-        // More than the share of one destination, less than the memory holds.
-        for page in 0..6 {
-            push(&intake, &begun, page, page as i32 * 1_000..(page as i32 + 1) * 1_000).await;
-        }
-        until("the other one goes on", || up.taken.lock().unwrap().len() == 6_000).await;
-        if floor > 0 {
-            // All of it is to go to the spool then, so that nothing is left to probe with.
-            until("its breaker opened", || down.asked.load(std::sync::atomic::Ordering::Relaxed) >= 10).await;
-            let reader = event_router::state::Reader::open(dir.path()).unwrap();
-            assert!(reader.spools().unwrap().is_empty());
-            assert!(!drained(pipeline, intake, 1).await.settled, "it waits");
-            *down.down.lock().unwrap() = false;
-        } else {
-            assert!(drained(pipeline, intake, 30).await.settled);
-        }
-    }
-    for target in [up, down] {
-        assert_eq!(*target.taken.lock().unwrap(), (0..6_000).collect::<Vec<_>>());
-    }
 }
 
 /// Each of them spools; together they have more in their spools than the memory holds, and so does what each reads back at once.

@@ -59,8 +59,6 @@ pub(super) enum Mail {
     Adopted(Box<DeadLetter>),
     /// No dead-letter processor took it: it is to be stored.
     Refused(Box<DeadLetter>),
-    /// Try the dead letters again that a full store refused.
-    LettersAgain,
     /// A dead letter of this destination left the store: one that was refused may have room.
     LetterRemoved,
     /// Nothing more is to be sent; answers are awaited until then.
@@ -126,6 +124,7 @@ impl Driver {
         // A spool that a former run left starts without an offer.
         self.engine.step(self.now(), Input::Tick, &mut actions);
         loop {
+            self.retry_letters();
             self.carry_out(&mut actions, &mut under_way);
             if under_way.is_empty() || self.settled.len() >= SETTLED_AT_ONCE {
                 self.tell_settled();
@@ -139,8 +138,8 @@ impl Driver {
                 .engine
                 .exceeds(self.share())
                 .then(|| look_at.unwrap_or_else(|| Instant::now() + ROOM_CHECK_INTERVAL));
-            let due = self.engine.wakes_at().map(|at| self.shared.epoch + at);
-            let wake = due.into_iter().chain(look_at).min();
+            let due = self.engine.wakes_at().into_iter().chain(self.waiting.letters.retry_at()).min();
+            let wake = due.map(|at| self.shared.epoch + at).into_iter().chain(look_at).min();
             tokio::select! {
                 biased;
                 Some(answer) = under_way.next(), if !under_way.is_empty() => {
@@ -205,7 +204,6 @@ impl Driver {
             Mail::Adopt(adoption) => self.adopt(adoption),
             Mail::Adopted(letter) => return self.dead_lettered(*letter, None, false, actions),
             Mail::Refused(letter) => return self.refused(*letter),
-            Mail::LettersAgain => return self.waited(),
             Mail::LetterRemoved => return self.letters_again(),
             Mail::Stop { .. } => return,
         };

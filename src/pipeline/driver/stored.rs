@@ -1,17 +1,18 @@
 //! The driver's side of the store: the spool, dead letters, and what is done while the store has no room.
 //!
-//! A store without room loses nothing. What the spool has no room for stays with the engine, which sends it when the target takes it. Dead letters that were
-//! refused are kept here and tried again every [`STORE_FULL_RETRY`], and the engine sends nothing more that could become another one. It is said once, and
-//! once more when there is room again.
+//! A store without room loses nothing. What the spool has no room for stays with the engine, which
+//! sends it when the target takes it. Dead letters that were refused are kept here and tried again
+//! ([`Refusals`]), and the engine sends nothing more that could become another one. This is logged
+//! once, and once more when there is room again.
 
 use std::sync::Arc;
 
 use super::{Driver, Mail, now_us};
 use crate::config::Overflow;
 use crate::event::Selection;
-use crate::limits::STORE_FULL_RETRY;
 use crate::pipeline::deliver::{Action, DeadLetter, Input, ReplayEnd, SpoolKey, SpoolRow};
 use crate::pipeline::parse::Poison;
+use crate::pipeline::refusals::Refusals;
 use crate::pipeline::replay::{Ended, Replay};
 use crate::processor::Piece;
 use crate::state::codec::{self, CodecError};
@@ -20,20 +21,10 @@ use crate::state::{self, Payload, SpoolAppend, StoreError, Write};
 /// What waits for the store.
 #[derive(Default)]
 pub(in crate::pipeline) struct Waiting {
-    /// Dead letters that were refused.
-    letters: Vec<DeadLetter>,
-    /// Refused dead letters that are with the store once more.
-    letters_again: usize,
+    /// Dead letters.
+    pub letters: Refusals<DeadLetter>,
     /// Whether it was said that there is no room.
     said: bool,
-    /// Whether a `LettersAgain` is on its way.
-    again: bool,
-}
-
-impl Waiting {
-    fn lacks_letters(&self) -> bool {
-        !self.letters.is_empty() || self.letters_again > 0
-    }
 }
 
 impl Driver {
@@ -71,7 +62,7 @@ impl Driver {
     }
 
     pub(super) fn say_room(&mut self) {
-        if !self.waiting.said || self.waiting.lacks_letters() || self.engine.gauges().store_full {
+        if !self.waiting.said || !self.waiting.letters.is_empty() || self.engine.gauges().store_full {
             return;
         }
         self.waiting.said = false;
@@ -79,16 +70,17 @@ impl Driver {
         self.metrics.store_full.set(0.0);
     }
 
-    /// A while has passed since the store refused a dead letter.
-    pub(super) fn waited(&mut self) {
-        self.waiting.again = false;
-        self.letters_again();
+    /// Gives dead letters that were refused to the store again when it is time. Asked in every turn:
+    /// a busy driver may not come to its timer.
+    pub(super) fn retry_letters(&mut self) {
+        if self.waiting.letters.retry_at().is_some_and(|at| at <= self.now()) {
+            self.letters_again();
+        }
     }
 
-    /// Tries the dead letters again that the store refused.
+    /// Gives all dead letters that were refused to the store again.
     pub(super) fn letters_again(&mut self) {
-        let letters = std::mem::take(&mut self.waiting.letters);
-        self.waiting.letters_again += letters.len();
+        let letters = self.waiting.letters.take();
         letters.into_iter().for_each(|letter| self.store_dead_letter(letter, true));
     }
 
@@ -136,23 +128,16 @@ impl Driver {
         again: bool,
         actions: &mut Vec<Action>,
     ) {
-        self.waiting.letters_again -= usize::from(again);
         if let Some(state::Outcome::Full(full)) = outcome {
-            self.waiting.letters.push(letter);
+            self.waiting.letters.refused(letter, again, self.now());
             self.say_full(&full.to_string());
-            if !std::mem::replace(&mut self.waiting.again, true) {
-                let mailbox = self.mailbox.clone();
-                tokio::spawn(async move {
-                    tokio::time::sleep(STORE_FULL_RETRY).await;
-                    let _ = mailbox.send(Mail::LettersAgain);
-                });
-            }
             self.engine.step(self.now(), Input::Block(true), actions);
             return;
         }
+        self.waiting.letters.stored(again);
         self.metrics.failed.increment(letter.piece.picks.len() as u64);
         self.engine.dead_letter_stored(&letter, actions);
-        if !self.waiting.lacks_letters() {
+        if self.waiting.letters.is_empty() {
             self.engine.step(self.now(), Input::Block(false), actions);
         }
     }

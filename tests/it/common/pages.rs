@@ -45,6 +45,15 @@ pub fn render(keys: Range<i32>, made: impl Fn(i32) -> Made) -> Bytes {
 
 /// Reads a page.
 pub async fn push(intake: &Intake, start: &Start, number: u64, body: Bytes) {
+    push_as(intake, start, number, body, None).await;
+}
+
+/// Reads an event that no decoder can read, and gives up on it.
+pub async fn push_unreadable(intake: &Intake, start: &Start, number: u64, body: Bytes) {
+    push_as(intake, start, number, body, Some("it cannot be read".to_owned())).await;
+}
+
+async fn push_as(intake: &Intake, start: &Start, number: u64, body: Bytes, poison: Option<String>) {
     let permit = intake.reserve(body.len()).await;
     let (verdicts, _) = mpsc::unbounded_channel();
     let page = Page {
@@ -54,7 +63,7 @@ pub async fn push(intake: &Intake, start: &Start, number: u64, body: Bytes) {
         produced_us: 0,
         wire: Wire::Soap,
         body,
-        poison: None,
+        poison,
         permit,
         verdicts,
     };

@@ -9,9 +9,9 @@ use std::time::Duration;
 use rustc_hash::FxHashSet;
 
 use super::key::SpoolKey;
-use crate::limits::STORE_FULL_RETRY;
 use crate::pipeline::deliver::Action;
 use crate::pipeline::deliver::item::{Item, Origin};
+use crate::pipeline::refusals::StoreRoom;
 
 #[derive(Debug, Default)]
 pub(super) struct Appends {
@@ -21,8 +21,8 @@ pub(super) struct Appends {
     moving: usize,
     /// Whether the first of them is with the store.
     at_store: bool,
-    /// The store had no room: it is asked again then.
-    full_until: Option<Duration>,
+    /// Whether the store had room for the last one.
+    room: StoreRoom,
     next_ticket: u64,
 }
 
@@ -53,7 +53,7 @@ impl Appends {
         self.moving += moving(&items);
         self.waiting.insert(self.next_ticket, items);
         self.next_ticket += 1;
-        if self.full_until.is_none() {
+        if !self.room.is_full() {
             self.send(actions);
         }
     }
@@ -71,7 +71,8 @@ impl Appends {
 
     /// The store has written an append: what it held. The next one may be sent.
     pub fn written(&mut self, ticket: u64) -> Vec<(SpoolKey, Item)> {
-        (self.at_store, self.full_until) = (false, None);
+        self.at_store = false;
+        self.room.found();
         let items = self.waiting.remove(&ticket).unwrap_or_default();
         self.moving -= moving(&items);
         items
@@ -79,29 +80,30 @@ impl Appends {
 
     /// The store had no room for the append that it was given, and wrote nothing of it.
     pub fn refused(&mut self, now: Duration) {
-        (self.at_store, self.full_until) = (false, Some(now + STORE_FULL_RETRY));
+        self.at_store = false;
+        self.room.refused(now);
     }
 
     /// Whether the store had no room when it was last asked.
     pub fn is_full(&self) -> bool {
-        self.full_until.is_some()
+        self.room.is_full()
     }
 
     /// Whether the store may be asked to take more: it had room, or a while has passed.
     pub fn may_write(&self, now: Duration) -> bool {
-        self.full_until.is_none_or(|until| now >= until)
+        self.room.may_ask(now)
     }
 
     /// Whether the store has room is of no account, as long as nothing waits for it.
     pub fn forget_full(&mut self) {
         if self.waiting.is_empty() {
-            self.full_until = None;
+            self.room.found();
         }
     }
 
     /// When what was refused is tried again.
     pub fn retries_at(&self) -> Option<Duration> {
-        self.full_until.filter(|_| !self.at_store && !self.waiting.is_empty())
+        self.room.retry_at().filter(|_| !self.at_store && !self.waiting.is_empty())
     }
 
     /// Asks the store again when it is time.
