@@ -10,7 +10,6 @@ use super::{ConfigArgs, End, LogArgs};
 use crate::admin::Listener;
 use crate::admin::control::Control;
 use crate::app::Router;
-use crate::config::{Config, SourceKind};
 use crate::telemetry::{log, metrics};
 
 /// Route events until SIGTERM or Ctrl-C.
@@ -45,7 +44,6 @@ pub(super) fn run(args: &RunArgs) -> anyhow::Result<End> {
         .build()
         .context("cannot start the I/O runtime")?;
     runtime.block_on(async {
-        warn_of_insecure(&config);
         let listener = Listener::bind(&config.admin).await?;
         let config = Arc::new(config);
         let router = Router::start(Arc::clone(&config))?;
@@ -87,13 +85,4 @@ pub(super) fn run(args: &RunArgs) -> anyhow::Result<End> {
             _ = tokio::signal::ctrl_c() => Ok(End::Unsettled),
         }
     })
-}
-
-fn warn_of_insecure(config: &Config) {
-    for source in &config.sources {
-        let SourceKind::Vcenter(vcenter) = &source.kind;
-        if vcenter.tls.insecure {
-            tracing::warn!(source = %source.name, "tls.insecure is set: whoever sits between the router and this vCenter can read the password; set tls.caFile or tls.thumbprint");
-        }
-    }
 }

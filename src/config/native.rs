@@ -304,8 +304,8 @@ impl Builder<'_> {
             let message = "`insecure` and `thumbprint` exclude each other; keep one";
             self.problems.error(found.line_of("thumbprint"), &found.path, message);
         } else if insecure {
-            let message = "accepts any certificate: whoever is on the way can read and change everything, credentials too; use `caFile` or `thumbprint`";
-            self.problems.warn(found.line_of("insecure"), &found.path_of("insecure"), message);
+            let instead = "use `caFile` or `thumbprint`";
+            self.problems.warn_insecure(found.line_of("insecure"), &found.path_of("insecure"), instead);
         }
         let client_cert = found.maybe_path("certFile").zip(found.maybe_path("keyFile"));
         ClientTls {

@@ -99,9 +99,8 @@ pub(super) fn bind_address(
 
 pub(super) fn tls(insecure: bool, line: usize, path: &str, problems: &mut Problems) -> ClientTls {
     if insecure {
-        let message =
-            "accepts any certificate: whoever is on the way can read and change everything, credentials too";
-        problems.warn(line, path, message);
+        let instead = "use `tls.caFile` or `tls.thumbprint` of the native format";
+        problems.warn_insecure(line, path, instead);
     }
     ClientTls { insecure, ..ClientTls::default() }
 }

@@ -47,6 +47,13 @@ impl Problems {
         self.warnings.push(Problem { line, path: path.into(), message: message.into() });
     }
 
+    /// The one warning about TLS that accepts any certificate. It is shown at every start; nothing
+    /// else warns about it.
+    pub fn warn_insecure(&mut self, line: usize, path: &str, instead: &str) {
+        let danger = "accepts any certificate: an attacker on the network can read and change everything, credentials included";
+        self.warn(line, path, format!("{danger}; {instead}"));
+    }
+
     /// `value` if nothing is wrong, else all that is, in the file's order.
     pub fn finish<T>(mut self, file: &Path, value: T) -> Result<(T, Vec<Warning>), ConfigErrors> {
         if self.errors.is_empty() {

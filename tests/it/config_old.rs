@@ -46,7 +46,7 @@ fn vcenter(config: &Config) -> &Vcenter {
 #[test]
 fn the_json_array_runs_in_any_order() {
     let (expected, warnings) = good(&format!("[{VC},{FAAS},{METRICS}]"));
-    assert!(warnings.contains("accepts any certificate"), "{warnings}");
+    assert!(warnings.contains("accepts any certificate") && warnings.contains("`tls.caFile`"), "{warnings}");
     for order in [[FAAS, VC, METRICS], [METRICS, FAAS, VC], [VC, METRICS, FAAS]] {
         assert_eq!(good(&format!("\u{feff} [{}]", order.join(",\n"))).0, expected);
     }

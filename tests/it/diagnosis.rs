@@ -57,6 +57,18 @@ fn a_certificate_that_is_not_trusted_is_said_with_the_way_out() {
 }
 
 #[test]
+fn tls_without_verification_is_warned_about_once() {
+    let options = Options { tls: Some(Certificate::Expired), backlog: 10, ..Options::default() };
+    let stack = Stack::new(options, &["mode: batched"]);
+    let router = stack.router("tls:\n  insecure: true", "");
+    stack.targets[0].wait_for(10, LIMIT);
+    let text = router.stderr().text();
+    let warnings: Vec<_> = text.lines().filter(|line| line.contains("insecure")).collect();
+    assert_eq!(warnings.len(), 1, "{text}");
+    assert!(warnings[0].contains("sources[0].tls.insecure: accepts any certificate"), "{text}");
+}
+
+#[test]
 fn a_host_that_is_not_there_is_said_and_tried_again() {
     let stack = Stack::new(Options { backlog: 10, ..Options::default() }, &["mode: batched"]);
     stack.runtime.block_on(stack.vcenter.stop());

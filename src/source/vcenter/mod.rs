@@ -67,9 +67,6 @@ pub async fn run(
 ) {
     let stopped = stopped(&mut shutdown);
     tokio::pin!(stopped);
-    if settings.tls.insecure {
-        tracing::warn!(source = %name, "`tls.insecure`: any certificate is accepted for this vCenter, and whoever is between can read the password");
-    }
     let clock: Clock = Arc::new(|| {
         let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         i64::try_from(since.as_micros()).unwrap_or(i64::MAX)
