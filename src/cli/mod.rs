@@ -16,6 +16,7 @@ mod checkpoint;
 mod completions;
 mod convert;
 pub mod decode;
+#[cfg(feature = "demo")]
 mod demo;
 mod dlq;
 mod emit;
@@ -42,11 +43,24 @@ use crate::config::{self, Config};
 /// The environment variable that names the configuration.
 const CONFIG_VARIABLE: &str = "EVENT_ROUTER_CONFIG";
 
+#[cfg(feature = "demo")]
+macro_rules! demo_step {
+    () => {
+        "  event-router demo                            watch it work, without a vCenter\n"
+    };
+}
+#[cfg(not(feature = "demo"))]
+macro_rules! demo_step {
+    () => {
+        ""
+    };
+}
+
 /// Lines of 98 columns at most: they are not wrapped well.
-const FIRST_STEPS: &str = "\
-Where to begin:
-  event-router demo                            watch it work, without a vCenter
-  event-router check --connect --config F      is the file right, and does everything in it answer?
+const FIRST_STEPS: &str = concat!(
+    "Where to begin:\n",
+    demo_step!(),
+    "  event-router check --connect --config F      is the file right, and does everything in it answer?
   event-router run --config F                  route events
   event-router emit --config F --type VmPoweredOnEvent
                                                a test event to the functions, without a vCenter
@@ -56,7 +70,8 @@ F is a file in the native format, or one of the old router's as it is. The old r
 line (`-config F`) starts this one, too. `event-router schema` has every key of the native format.
 
 Exit codes: 0 done; 1 failed, and the message says at what; 2 wrong arguments or configuration;
-3 stopped with events that are not delivered yet, which are read again at the next start.";
+3 stopped with events that are not delivered yet, which are read again at the next start."
+);
 
 /// Reads the event streams of vCenters and delivers every event, at least once and with a stable id, as a CloudEvent.
 #[derive(Debug, Parser)]
@@ -122,6 +137,7 @@ enum Command {
     Backup(backup::BackupArgs),
     Restore(restore::RestoreArgs),
     Schema(schema::SchemaArgs),
+    #[cfg(feature = "demo")]
     Demo(demo::DemoArgs),
     Decode(decode::DecodeArgs),
     Completions(completions::CompletionsArgs),
@@ -177,6 +193,7 @@ pub fn main() -> ExitCode {
         Command::Completions(args) => completions::run(&args),
         Command::Man(args) => man::run(&args),
         Command::Schema(_) => schema::run(),
+        #[cfg(feature = "demo")]
         Command::Demo(args) => demo::run(&args),
         Command::Decode(args) => {
             decode::run(&args, io::stdin().lock(), io::stdout().lock()).map(|()| End::Done)
@@ -285,6 +302,7 @@ mod tests {
     }
 
     /// The help of a command and all under it, as `--help` prints it in a window of 100 columns.
+    #[cfg(feature = "demo")]
     fn help(command: &mut clap::Command, path: &str, all: &mut Vec<(String, String)>) {
         all.push((path.to_owned(), command.render_long_help().to_string()));
         for under in command.get_subcommands_mut().filter(|under| under.get_name() != "help") {
@@ -292,6 +310,16 @@ mod tests {
         }
     }
 
+    #[test]
+    fn the_demo_is_there_only_with_its_feature() {
+        let command = Cli::command();
+        assert_eq!(command.find_subcommand("demo").is_some(), cfg!(feature = "demo"));
+        let help = Cli::command().render_long_help().to_string();
+        assert_eq!(help.contains("demo"), cfg!(feature = "demo"), "{help}");
+    }
+
+    /// The snapshots are those of a clone, where `demo` is on.
+    #[cfg(feature = "demo")]
     #[test]
     fn help_reads_as_it_should() {
         let mut all = Vec::new();
