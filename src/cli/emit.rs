@@ -21,7 +21,7 @@ use crate::pipeline::destination::Destinations;
 use crate::pipeline::parse::{Content, Parse};
 use crate::pipeline::route::Route;
 use crate::processor::{self, Outcome, Piece, Processor, Request};
-use crate::source::{Page, Wire};
+use crate::source::{Page, PageForm, Wire};
 use crate::telemetry::log;
 use vsphere::sample::Sample;
 
@@ -202,7 +202,7 @@ fn decoded(config: &Config, sample: &Sample, source: usize) -> anyhow::Result<Ba
         number: 0,
         reading: None,
         produced_us: super::session::now_us(),
-        wire: Wire::Soap,
+        form: PageForm::Vsphere(Wire::Soap),
         body: sample.page().into(),
         poison: None,
         permit: Default::default(),

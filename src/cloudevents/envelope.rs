@@ -19,6 +19,7 @@ use bytes::Bytes;
 use hyper::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 
 use super::category::{class_of, type_of};
+use super::text::{header_value, push_escaped, push_member};
 use crate::event::{Batch, Category, EventTime, Extensions, Payload, Record, SourceInfo};
 use crate::limits::ENVELOPE_SOURCES_MAX;
 
@@ -67,9 +68,9 @@ struct Fragments {
 /// Renders events of one batch.
 #[derive(Debug)]
 pub struct Rendering<'a> {
-    options: &'a EnvelopeOptions,
+    pub(super) options: &'a EnvelopeOptions,
     fragments: Arc<Fragments>,
-    batch: &'a Batch,
+    pub(super) batch: &'a Batch,
     /// The router's time, RFC 3339.
     time: String,
 }
@@ -111,7 +112,8 @@ const ATTRIBUTES_BYTES: usize = 340;
 ///
 /// Requests are cut by it before anything is rendered, and [`Rendering::size_hint`] builds on it.
 pub fn size_estimate(batch: &Batch, i: usize) -> usize {
-    batch.records[i].data.len as usize + ATTRIBUTES_BYTES
+    let record = &batch.records[i];
+    (record.data.len + record.attributes.len) as usize + ATTRIBUTES_BYTES
 }
 
 impl Envelope {
@@ -238,6 +240,9 @@ impl<'a> Rendering<'a> {
     /// Appends event `i` as a structured CloudEvent.
     pub fn structured(&self, i: usize, out: &mut Vec<u8>) {
         let record = &self.batch.records[i];
+        if let Some(own) = self.batch.attributes(record) {
+            return self.structured_own(record, &own, out);
+        }
         let at = record.category as usize;
         out.extend_from_slice(b"{\"id\":\"");
         out.extend_from_slice(record.id.hyphenated().encode_lower(&mut [0; 36]).as_bytes());
@@ -262,21 +267,38 @@ impl<'a> Rendering<'a> {
         if let Some(entity) = self.partition_key(record) {
             push_member(out, "partitionkey", entity);
         }
-        if let Some(failed) = &self.batch.failed {
-            push_member(out, "knativeerrordest", failed.dest.as_bytes());
-            // An Integer of CloudEvents is a JSON number.
-            out.extend_from_slice(format!(",\"knativeerrorcode\":{}", failed.code).as_bytes());
-            if !failed.data.is_empty() {
-                push_member(out, "knativeerrordata", failed.data.as_bytes());
-            }
-        }
+        self.push_failed(out);
         out.extend_from_slice(&self.fragments.tails[at]);
         out.push(b'}');
+    }
+
+    /// Appends why another destination could not deliver the events, where one could not.
+    pub(super) fn push_failed(&self, out: &mut Vec<u8>) {
+        let Some(failed) = &self.batch.failed else { return };
+        push_member(out, "knativeerrordest", failed.dest.as_bytes());
+        // An Integer of CloudEvents is a JSON number.
+        out.extend_from_slice(format!(",\"knativeerrorcode\":{}", failed.code).as_bytes());
+        if !failed.data.is_empty() {
+            push_member(out, "knativeerrordata", failed.data.as_bytes());
+        }
+    }
+
+    /// The same as headers.
+    pub(super) fn insert_failed(&self, headers: &mut HeaderMap) {
+        let Some(failed) = &self.batch.failed else { return };
+        headers.insert("ce-knativeerrordest", header_value(failed.dest.as_bytes()));
+        headers.insert("ce-knativeerrorcode", HeaderValue::from(failed.code));
+        if !failed.data.is_empty() {
+            headers.insert("ce-knativeerrordata", header_value(failed.data.as_bytes()));
+        }
     }
 
     /// The headers of event `i` in binary mode, `content-type` among them.
     pub fn headers(&self, i: usize) -> HeaderMap {
         let record = &self.batch.records[i];
+        if let Some(own) = self.batch.attributes(record) {
+            return self.headers_own(record, &own);
+        }
         let mut headers = self.fragments.headers[record.category as usize].clone();
         headers.insert("ce-id", header_value(record.id.hyphenated().encode_lower(&mut [0; 36]).as_bytes()));
         if !record.subject.is_empty() {
@@ -289,19 +311,13 @@ impl<'a> Rendering<'a> {
         if let Some(entity) = self.partition_key(record) {
             headers.insert("ce-partitionkey", header_value(entity));
         }
-        if let Some(failed) = &self.batch.failed {
-            headers.insert("ce-knativeerrordest", header_value(failed.dest.as_bytes()));
-            headers.insert("ce-knativeerrorcode", HeaderValue::from(failed.code));
-            if !failed.data.is_empty() {
-                headers.insert("ce-knativeerrordata", header_value(failed.data.as_bytes()));
-            }
-        }
+        self.insert_failed(&mut headers);
         headers.insert(CONTENT_TYPE, HeaderValue::from_static(self.content_type(i)));
         headers
     }
 
-    /// The `datacontenttype` of event `i`.
-    pub fn content_type(&self, i: usize) -> &'static str {
+    /// The `datacontenttype` of event `i`, which has no attributes of its own.
+    fn content_type(&self, i: usize) -> &'static str {
         if self.options.payload == Payload::Xml && self.batch.was_sent_as_xml(&self.batch.records[i]) {
             XML
         } else {
@@ -318,29 +334,36 @@ impl<'a> Rendering<'a> {
         }
     }
 
-    /// The CloudEvents `source`.
-    pub fn source(&self) -> &'a str {
-        &self.batch.source.url
+    /// The CloudEvents `source` of event `i`.
+    pub fn source(&self, i: usize) -> &'a str {
+        self.batch.attributes(&self.batch.records[i]).map_or(&self.batch.source.url, |own| own.source)
     }
 
     /// The CloudEvents `time` of event `i`, microseconds since 1970 UTC.
     pub fn time_us(&self, i: usize) -> i64 {
-        let created = self.batch.records[i].created_us.filter(|_| self.options.time == EventTime::Created);
-        created.unwrap_or(self.batch.produced_us)
+        let record = &self.batch.records[i];
+        let brings_time = self.options.time == EventTime::Created || !record.attributes.is_empty();
+        record.created_us.filter(|_| brings_time).unwrap_or(self.batch.produced_us)
     }
 
-    /// A name for event `i` that is never empty: the subject, else the class, else `Event`.
+    /// A name for event `i` that is never empty: the subject, else the class or the type that it
+    /// brings itself, else `Event`.
     pub fn detail_type(&self, i: usize) -> &'a str {
         let record = &self.batch.records[i];
+        let own = self.batch.attributes(record).map_or("", |own| own.kind);
         [record.subject, record.class]
             .into_iter()
             .map(|name| self.batch.text(name))
+            .chain([own])
             .find(|name| !name.is_empty())
             .unwrap_or("Event")
     }
 
     fn json(&self, record: &Record) -> &'a [u8] {
-        if record.data.is_empty() { b"null" } else { self.batch.bytes(record.data) }
+        match self.batch.bytes(record.data) {
+            [] if record.attributes.is_empty() => b"null",
+            data => data,
+        }
     }
 
     /// The data as this destination wants it, or else as it was decoded.
@@ -353,8 +376,9 @@ impl<'a> Rendering<'a> {
         wanted.unwrap_or_else(|| Data::Decoded(self.json(record)))
     }
 
-    fn time(&self, record: &Record) -> &[u8] {
-        let created = self.options.time == EventTime::Created && record.created_us.is_some();
+    pub(super) fn time(&self, record: &Record) -> &[u8] {
+        let brings_time = self.options.time == EventTime::Created || !record.attributes.is_empty();
+        let created = brings_time && record.created_us.is_some();
         match self.batch.bytes(record.created_text) {
             text @ [_, ..] if created => text,
             _ => self.time.as_bytes(),
@@ -371,7 +395,7 @@ impl<'a> Rendering<'a> {
         Some(digits)
     }
 
-    fn partition_key(&self, record: &Record) -> Option<&'a [u8]> {
+    pub(super) fn partition_key(&self, record: &Record) -> Option<&'a [u8]> {
         (self.options.extensions.partitionkey && !record.entity.is_empty())
             .then(|| self.batch.bytes(record.entity))
     }
@@ -403,67 +427,6 @@ fn rfc3339(us: i64) -> String {
 fn push_json(out: &mut Vec<u8>, json: &[u8]) {
     out.extend_from_slice(json);
     out.extend_from_slice(b",\"datacontenttype\":\"application/json\"");
-}
-
-/// Appends `,"name":"value"`.
-fn push_member(out: &mut Vec<u8>, name: &str, value: &[u8]) {
-    out.extend_from_slice(b",\"");
-    out.extend_from_slice(name.as_bytes());
-    out.extend_from_slice(b"\":\"");
-    push_escaped(out, value);
-    out.push(b'"');
-}
-
-/// Which bytes JSON does not allow within a string (RFC 8259 §7).
-const ESCAPED: [bool; 256] = {
-    let mut table = [false; 256];
-    let mut byte = 0;
-    while byte < 0x20 {
-        table[byte] = true;
-        byte += 1;
-    }
-    table[b'"' as usize] = true;
-    table[b'\\' as usize] = true;
-    table
-};
-
-/// Appends UTF-8 `text` as the inside of a JSON string.
-fn push_escaped(out: &mut Vec<u8>, text: &[u8]) {
-    let mut rest = text;
-    while let Some(at) = rest.iter().position(|byte| ESCAPED[usize::from(*byte)]) {
-        out.extend_from_slice(&rest[..at]);
-        match rest[at] {
-            b'"' => out.extend_from_slice(b"\\\""),
-            b'\\' => out.extend_from_slice(b"\\\\"),
-            b'\n' => out.extend_from_slice(b"\\n"),
-            b'\r' => out.extend_from_slice(b"\\r"),
-            b'\t' => out.extend_from_slice(b"\\t"),
-            other => out.extend_from_slice(&[b'\\', b'u', b'0', b'0', hex(other >> 4), hex(other & 15)]),
-        }
-        rest = &rest[at + 1..];
-    }
-    out.extend_from_slice(rest);
-}
-
-/// A context attribute as a header value: space, `"`, `%` and all outside of U+0021 to U+007E percent-encoded.
-fn header_value(text: &[u8]) -> HeaderValue {
-    let plain = |byte: &u8| matches!(byte, 0x21..=0x7e) && !matches!(byte, b'"' | b'%');
-    if text.iter().all(plain) {
-        return HeaderValue::from_bytes(text).expect("printable ASCII is a header value");
-    }
-    let mut encoded = Vec::with_capacity(text.len() * 3);
-    for byte in text {
-        if plain(byte) {
-            encoded.push(*byte);
-        } else {
-            encoded.extend_from_slice(&[b'%', hex(byte >> 4), hex(byte & 15)]);
-        }
-    }
-    HeaderValue::from_bytes(&encoded).expect("printable ASCII is a header value")
-}
-
-fn hex(nibble: u8) -> u8 {
-    b"0123456789ABCDEF"[usize::from(nibble)]
 }
 
 #[cfg(test)]

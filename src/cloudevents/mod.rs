@@ -3,7 +3,11 @@
 
 mod category;
 pub mod envelope;
+mod own;
+mod pattern;
+mod text;
 pub mod topic;
 
 pub use category::{class_of, type_of};
 pub use envelope::{Envelope, EnvelopeError, EnvelopeOptions, size_estimate};
+pub use pattern::{PatternScratch, pattern_event};

@@ -1,12 +1,14 @@
 //! One page of events, decoded: an arena of rendered bytes and records that point into it.
 
+use std::hash::Hasher;
 use std::sync::Arc;
 
+use rustc_hash::FxHasher;
 use uuid::Uuid;
 
 use vsphere::{Category, Decoded, EventRecord, Span};
 
-use super::Identity;
+use super::{Attributes, Identity};
 use crate::memory::Permit;
 
 /// What the stages need to know of one event; its text lies in the batch's arena.
@@ -35,12 +37,56 @@ pub struct Record {
     pub raw: Span,
     /// What the event is told apart by; set by `enrich`.
     pub identity: Identity,
-    /// The CloudEvents id; set by `enrich`.
+    /// The CloudEvents id, set by `enrich`. Of an event that brings its own id: a UUID that follows
+    /// from its source and id, for logs and for the keys of the store.
     pub id: Uuid,
+    /// The attributes that the event brings itself, see [`Attributes`]; empty of a vCenter event.
+    pub attributes: Span,
     /// Hash of the entity, or of the user where the event names no entity: the lane of ordering scope `entity`. Set by `enrich`.
     pub lane: u64,
     /// The read sequence of the source, given at first sight by `order`.
     pub seq: u64,
+}
+
+impl Record {
+    /// Every span into the arena: whoever moves a record to another arena moves these.
+    pub fn spans_mut(&mut self) -> [&mut Span; 7] {
+        [
+            &mut self.class,
+            &mut self.subject,
+            &mut self.entity,
+            &mut self.user,
+            &mut self.created_text,
+            &mut self.attributes,
+            &mut self.data,
+        ]
+    }
+
+    /// The same to look at.
+    pub fn spans(&self) -> [Span; 7] {
+        let mut copy = *self;
+        copy.spans_mut().map(|span| *span)
+    }
+
+    /// Where the event lies on the axis that its source's position moves along, microseconds:
+    /// createdTime of a vCenter event, the place of its row of one that came through the inbox.
+    pub fn position_us(&self) -> Option<i64> {
+        if self.attributes.is_empty() { self.created_us } else { self.identity.minute_us() }
+    }
+}
+
+/// The lane of ordering scope `entity`: a hash of the entity, or of the user where the event names
+/// no entity. The first byte keeps an entity and a user of the same name apart.
+pub fn lane_of(entity: &[u8], user: &[u8]) -> u64 {
+    let mut hasher = FxHasher::default();
+    if entity.is_empty() {
+        hasher.write_u8(1);
+        hasher.write(user);
+    } else {
+        hasher.write_u8(0);
+        hasher.write(entity);
+    }
+    hasher.finish()
 }
 
 impl From<&EventRecord> for Record {
@@ -126,6 +172,11 @@ impl Batch {
     pub fn decoded(source: Arc<SourceInfo>, page: u64, decoded: Decoded) -> Self {
         let records = decoded.records.iter().map(Record::from).collect();
         Batch::new(source, page, decoded.arena, records)
+    }
+
+    /// The attributes that the event brings itself; `None` of a vCenter event.
+    pub fn attributes(&self, record: &Record) -> Option<Attributes<'_>> {
+        if record.attributes.is_empty() { None } else { Attributes::read(self.bytes(record.attributes)) }
     }
 
     /// The bytes of `span`.

@@ -16,7 +16,15 @@ use super::sha1_lanes::{self, LANES, Message};
 /// A minute that stands for "no createdTime".
 const NO_MINUTE: u32 = u32::MAX;
 
+/// Rows of an inbox in one step of the position, which a minute is for a vCenter: 1,024 rows that a
+/// restart may read again. 2^32 steps of them last for over a century at 1,000 rows a second.
+const ROW_BITS: u32 = 10;
+/// Events of a row: as many as a batch has at most.
+const PLACE_BITS: u32 = 10;
+
 /// What the router tells events of one source apart by: 8 bytes, ordered by minute, then key.
+///
+/// An event of a push source has its place in the inbox instead, see [`Identity::of_inbox`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Identity {
     /// Whole minutes since 1970, `u32::MAX` without a time.
@@ -26,6 +34,20 @@ pub struct Identity {
 }
 
 impl Identity {
+    /// The identity of the event at `place` of `row` of an inbox. Rows rise from 1, and a row has at
+    /// most 1,024 events.
+    pub fn of_inbox(row: i64, place: usize) -> Self {
+        debug_assert!(row > 0 && place < 1 << PLACE_BITS);
+        let step = u32::try_from(row >> ROW_BITS).unwrap_or(NO_MINUTE - 1).min(NO_MINUTE - 1);
+        let row = (row & ((1 << ROW_BITS) - 1)) as u32;
+        Identity { minute: step, key: row << PLACE_BITS | place as u32 }
+    }
+
+    /// The first row of an inbox at or after the place `us` on the axis of its positions.
+    pub fn inbox_row_at(us: i64) -> i64 {
+        i64::from(minute_of(us)) << ROW_BITS
+    }
+
     /// The earliest createdTime of an event with this identity, microseconds since 1970 UTC; `None` without a time.
     pub fn minute_us(&self) -> Option<i64> {
         (self.minute != NO_MINUTE).then(|| i64::from(self.minute) * 60_000_000 - 500)
@@ -184,6 +206,15 @@ mod tests {
         assert_ne!(id, other);
         let (_, timeless) = event_id(&INSTANCE, Some(3), None, || raw);
         assert_eq!(timeless, Uuid::new_v5(&INSTANCE, b"3/-"));
+    }
+
+    #[test]
+    fn places_in_the_inbox_keep_their_order() {
+        let places = [(1, 0), (1, 1), (1, 1_023), (2, 0), (1_023, 5), (1_024, 0), (5_000_000_000, 3)];
+        let identities = places.map(|(row, place)| Identity::of_inbox(row, place));
+        assert!(identities.is_sorted());
+        let at = identities[5].minute_us().expect("a place");
+        assert_eq!((minute_of(at), Identity::inbox_row_at(at)), (1, 1_024));
     }
 
     #[test]

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use crate::event::{Batch, Record, SourceInfo, Span};
-use crate::source::{Page, PageFacts, Verdict, Wire};
+use crate::source::{Page, PageFacts, PageForm, Verdict, Wire};
+use crate::state::inbox;
 use vsphere::decode::salvage::created_us;
 use vsphere::{DecodeError, Decoded, EventRecord};
 
@@ -56,9 +57,12 @@ pub struct Parse {
 impl Parse {
     /// Decodes `page` and tells its source what was found.
     pub fn step(&mut self, page: Page) -> (Parsed, ParseCounts) {
-        let Page { source, number, reading, produced_us, wire, body, poison, mut permit, verdicts } = page;
+        let Page { source, number, reading, produced_us, form, body, poison, mut permit, verdicts } = page;
         let mut counts = ParseCounts { bytes: body.len(), ..ParseCounts::default() };
         if let Some(reason) = poison {
+            let PageForm::Vsphere(wire) = form else {
+                unreachable!("a row of the inbox was decoded before it was stored")
+            };
             let (raw, created_us) = (Span::new(0, body.len()), created_us(wire, &body));
             let records = vec![Record { raw, created_us, ..Record::default() }];
             let batch = Batch {
@@ -73,6 +77,29 @@ impl Parse {
             let content = Content::Poison(Poison { batch, reason });
             return (Parsed { source, number, reading, content }, counts);
         }
+        let wire = match form {
+            PageForm::Vsphere(wire) => wire,
+            PageForm::Inbox { row } => {
+                let content = match inbox::batch(&source, number, row, &body) {
+                    Ok(mut batch) => {
+                        counts.events = batch.records.len();
+                        permit.resize(batch.size());
+                        batch.permit = permit;
+                        Content::Events(batch)
+                    }
+                    Err(error) => {
+                        let reason = format!("row {row} of the inbox: {error}");
+                        Content::Unreadable(DecodeError { offset: 0, reason })
+                    }
+                };
+                let found = match &content {
+                    Content::Unreadable(error) => Err(error.clone()),
+                    _ => Ok(PageFacts { events: counts.events, ..PageFacts::default() }),
+                };
+                let _ = verdicts.send(Verdict { page: number, found });
+                return (Parsed { source, number, reading, content }, counts);
+            }
+        };
         let mut decoded = Decoded::default();
         let result = match wire {
             Wire::Soap => vsphere::decode::decode(&body, &mut decoded),
@@ -126,7 +153,7 @@ mod tests {
             number: 0,
             reading: None,
             produced_us: 0,
-            wire: Wire::Soap,
+            form: PageForm::Vsphere(Wire::Soap),
             body,
             poison: None,
             permit: Budget::new(1 << 30).take(reserved),

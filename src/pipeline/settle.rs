@@ -12,7 +12,7 @@
 
 use std::collections::VecDeque;
 
-use crate::event::{Batch, Identity, Selection};
+use crate::event::{Batch, Identity, Record, Selection};
 
 use super::destination::DestinationId;
 
@@ -45,7 +45,7 @@ impl Settle {
     /// Registers a batch that was routed to `destinations`. To be called before any of it is offered.
     pub fn register(&mut self, batch: &Batch, destinations: &[(DestinationId, Selection)]) {
         let Some(first) = batch.records.first() else { return };
-        let times = || batch.records.iter().filter_map(|record| record.created_us);
+        let times = || batch.records.iter().filter_map(Record::position_us);
         let before_us = self.newest_us.unwrap_or(self.begin_us);
         self.newest_us = self.newest_us.max(times().max());
         if destinations.is_empty() {

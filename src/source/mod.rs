@@ -33,13 +33,22 @@ pub struct Page {
     pub reading: Option<u64>,
     /// When the answer had arrived, microseconds since 1970 UTC by the router's clock.
     pub produced_us: i64,
-    pub wire: Wire,
+    pub form: PageForm,
     pub body: Bytes,
     /// Set on a page of a single event that could not be decoded, with the reason: it becomes a dead letter with its raw bytes.
     pub poison: Option<String>,
     pub permit: Permit,
     /// Where the decoder says what it found. A source that is gone is no error.
     pub verdicts: mpsc::UnboundedSender<Verdict>,
+}
+
+/// The form of a page's bytes: how they are decoded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PageForm {
+    /// As a vCenter answered.
+    Vsphere(Wire),
+    /// A row of the inbox, with its number: events of a push source that are durable already.
+    Inbox { row: i64 },
 }
 
 /// What the decoder found in a page.

@@ -62,7 +62,7 @@ pub fn batch() -> impl Strategy<Value = Batch> {
     let arena = vec(any::<u8>(), 0..300);
     let xml = prop_oneof![Just(Vec::new()), vec(any::<u8>(), 1..200)];
     let source = (any::<u128>(), "[a-z0-9-]{0,9}", "https?://[a-zé.]{0,9}/sdk", "[0-9.]{0,8}", any::<u8>());
-    let spans = proptest::array::uniform7((any::<Index>(), any::<Index>()));
+    let spans = proptest::array::uniform8((any::<Index>(), any::<Index>()));
     let facts = (any::<Option<i32>>(), any::<i32>(), any::<Option<i64>>(), 0..3u8, any::<bool>());
     let rest = (identity(), any::<u128>(), any::<u64>(), any::<u64>());
     let failed = proptest::option::of(("[a-zé:/]{0,9}", any::<u16>(), "[A-Z=]{0,9}"));
@@ -98,6 +98,7 @@ pub fn batch() -> impl Strategy<Value = Batch> {
                     raw: if xml.is_empty() { Span::EMPTY } else { cut(spans[6], xml.len()) },
                     identity,
                     id,
+                    attributes: at(7),
                     lane,
                     seq,
                 }

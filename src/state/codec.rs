@@ -4,7 +4,7 @@
 //!  0        2         3       4            8             12                16
 //! ┌────────┬─────────┬───────┬────────────┬─────────────┬─────────────────┬──────────────────┐
 //! │ "EB"   │ version │ flags │ CRC-32 of  │ events, u32 │ bytes of body   │ body, compressed │
-//! │        │ 1       │ 0     │ 8..end     │             │ plain, u32      │ (LZ4 block)      │
+//! │        │ 1 or 2  │ 0     │ 8..end     │             │ plain, u32      │ (LZ4 block)      │
 //! └────────┴─────────┴───────┴────────────┴─────────────┴─────────────────┴──────────────────┘
 //! all little-endian; v = unsigned LEB128, z = zigzag LEB128, text = v length + bytes
 //!
@@ -14,11 +14,13 @@
 //!           one record an event
 //!           v length of the arena, arena
 //!           the rest: the XML elements of the events, where the batch kept its page
-//! record  = 1 byte: bits 0-1 category, 2 has key, 3 has time, 4 identity and id follow from key and time, 5 has raw
+//! record  = 1 byte: bits 0-1 category, 2 has key, 3 has time, 4 identity and id follow from key and time, 5 has raw,
+//!                   6 has attributes of its own (since version 2)
 //!           [z key] z chainId [z created_us]
 //!           [4 bytes minute, 4 bytes key, 16 bytes id]            unless bit 4
 //!           8 bytes lane, z seq less the one before
 //!           5 spans: class, subject, entity, user, created_text;  z start less start of data, v length
+//!           [span of the attributes, as the five]                 if bit 6
 //!           v data's start less the end of the data before, v data's length
 //!           [v length of the raw element; elements lie in the order of their records]
 //! ```
@@ -38,7 +40,10 @@ use crate::limits::{BATCH_EVENTS_MAX, BLOB_BYTES_MAX};
 use crate::memory::Permit;
 
 const MAGIC: &[u8; 2] = b"EB";
-const VERSION: u8 = 1;
+/// The version that is written. Version 1 knew only events of vCenters.
+const VERSION: u8 = 2;
+/// The oldest version that is read.
+const VERSION_MIN: u8 = 1;
 const HEADER_BYTES: usize = 16;
 /// LZ4's best: one byte of a match length stands for 255 bytes.
 const RATIO_MAX: usize = 255;
@@ -144,7 +149,8 @@ fn put_record(
         } | u8::from(record.key.is_some()) << 2
             | u8::from(record.created_us.is_some()) << 3
             | u8::from(derived) << 4
-            | u8::from(has_raw) << 5,
+            | u8::from(has_raw) << 5
+            | u8::from(!record.attributes.is_empty()) << 6,
     );
     if let Some(key) = record.key {
         put_signed(body, key.into());
@@ -164,7 +170,9 @@ fn put_record(
 
     let data = Span::new(arena.len(), arena.len() + record.data.len as usize);
     arena.extend_from_slice(batch.bytes(record.data));
-    for span in [record.class, record.subject, record.entity, record.user, record.created_text] {
+    let names = [record.class, record.subject, record.entity, record.user, record.created_text];
+    let attributes = Some(record.attributes).filter(|span| !span.is_empty());
+    for span in names.into_iter().chain(attributes) {
         // Names often lie within the event's own JSON, or are the same as the class: those bytes are kept once.
         let within =
             record.data.range().start <= span.range().start && span.range().end <= record.data.range().end;
@@ -230,7 +238,7 @@ pub fn decode(blob: &[u8], index_of: impl FnOnce(&str) -> Option<usize>) -> Resu
     if &header[..2] != MAGIC {
         return Err(CodecError::Foreign);
     }
-    if header[2] != VERSION {
+    if !(VERSION_MIN..=VERSION).contains(&header[2]) {
         return Err(CodecError::Newer(header[2]));
     }
     if header[3] != 0 {
@@ -287,9 +295,9 @@ fn read_body(
     let arena = body.text()?.to_vec();
     let xml = bytes::Bytes::copy_from_slice(body.rest);
     for record in &records {
-        let spans =
-            [record.class, record.subject, record.entity, record.user, record.created_text, record.data];
-        if spans.iter().any(|span| span.range().end > arena.len()) || record.raw.range().end > xml.len() {
+        if record.spans().iter().any(|span| span.range().end > arena.len())
+            || record.raw.range().end > xml.len()
+        {
             return Err(CodecError::Malformed("an event points past its bytes"));
         }
     }
@@ -325,23 +333,24 @@ fn read_record(
     };
     let lane = u64::from_le_bytes(*body.chunk()?);
     *seq = seq.wrapping_add(body.signed()? as u64);
-    let mut relative = [(0, 0); 5];
-    for span in &mut relative {
+    let mut relative = [(0, 0); 6];
+    let names = if has(6) { 6 } else { 5 };
+    for span in &mut relative[..names] {
         *span = (body.signed()?, body.unsigned()?);
     }
     let data_start = data_end.saturating_add(body.unsigned()?);
     let data = span(data_start as i64, body.unsigned()?)?;
     *data_end = data.range().end as u64;
-    let mut names = [Span::EMPTY; 5];
-    for (name, (start, len)) in names.iter_mut().zip(relative) {
-        *name = span(start.saturating_add(i64::from(data.start)), len)?;
+    let mut spans = [Span::EMPTY; 6];
+    for (name, (start, len)) in spans.iter_mut().zip(&relative[..names]) {
+        *name = span(start.saturating_add(i64::from(data.start)), *len)?;
     }
     let mut raw = Span::EMPTY;
     if has(5) {
         raw = span(*raw_end as i64, body.unsigned()?)?;
         *raw_end = raw.range().end as u64;
     }
-    let [class, subject, entity, user, created_text] = names;
+    let [class, subject, entity, user, created_text, attributes] = spans;
     Ok(Record {
         key,
         chain_id,
@@ -356,6 +365,7 @@ fn read_record(
         raw,
         identity,
         id,
+        attributes,
         lane,
         seq: *seq,
     })
@@ -439,18 +449,14 @@ mod tests {
     use super::*;
 
     /// All that a rendering can see of the picked events, spans replaced by their bytes.
-    fn visible(batch: &Batch, picks: &Selection) -> Vec<(Record, [Vec<u8>; 6], Vec<u8>)> {
+    fn visible(batch: &Batch, picks: &Selection) -> Vec<(Record, [Vec<u8>; 7], Vec<u8>)> {
         let of = |i: usize| {
             let r = batch.records[i];
-            let texts = [r.class, r.subject, r.entity, r.user, r.created_text, r.data]
-                .map(|span| batch.bytes(span).to_vec());
+            let texts = r.spans().map(|span| batch.bytes(span).to_vec());
             let raw = if batch.xml.is_empty() { vec![] } else { batch.xml[r.raw.range()].to_vec() };
-            let (e, bare) = (Span::EMPTY, r);
-            (
-                Record { class: e, subject: e, entity: e, user: e, created_text: e, data: e, raw: e, ..bare },
-                texts,
-                raw,
-            )
+            let mut bare = r;
+            bare.spans_mut().into_iter().for_each(|span| *span = Span::EMPTY);
+            (Record { raw: Span::EMPTY, ..bare }, texts, raw)
         };
         picks.iter().map(of).collect()
     }
@@ -523,8 +529,8 @@ mod tests {
         blob[4..8].copy_from_slice(&crc.to_le_bytes());
         assert_eq!(decode_blob(&blob).unwrap_err(), CodecError::Malformed("its length is impossible"));
         let mut newer = seal(b"", 0);
-        newer[2] = 2;
-        assert_eq!(decode_blob(&newer).unwrap_err(), CodecError::Newer(2));
+        newer[2] = VERSION + 1;
+        assert_eq!(decode_blob(&newer).unwrap_err(), CodecError::Newer(VERSION + 1));
         assert_eq!(decode_blob(b"EB").unwrap_err(), CodecError::Foreign);
     }
 }

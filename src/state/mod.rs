@@ -24,6 +24,7 @@ mod dead_letters;
 mod directory;
 mod error;
 mod file;
+pub mod inbox;
 mod incumbent;
 mod memory;
 #[cfg(test)]

@@ -8,7 +8,9 @@ use rusqlite::{Connection, OpenFlags};
 use super::checkpoint::{self, Checkpoint};
 use super::room::{SpoolSize, Usage, spool_owner};
 use super::spool::{self, SpoolRow};
-use super::{DeadLetter, DeadLetterFilter, ListedDeadLetter, StoreError, dead_letters, file, incumbent};
+use super::{
+    DeadLetter, DeadLetterFilter, ListedDeadLetter, StoreError, dead_letters, file, inbox, incumbent,
+};
 
 /// A view of a store that cannot change it: part of every [`Store`](super::Store), or a connection of its own beside a running router.
 #[derive(Debug)]
@@ -69,10 +71,11 @@ impl Reader {
         spool::peek(&self.conn, &self.path, destination, after_row, bytes_max)
     }
 
-    /// What each destination has in all of its spools.
+    /// What each destination has in all of its spools. Inboxes are not among them.
     pub fn spools_by_destination(&self) -> Result<BTreeMap<String, SpoolSize>, StoreError> {
         let mut destinations: BTreeMap<String, SpoolSize> = BTreeMap::new();
-        for (name, size) in self.spools()? {
+        let spools = self.spools()?;
+        for (name, size) in spools.into_iter().filter(|(name, _)| inbox::source_of(name).is_none()) {
             *destinations.entry(spool_owner(&name).0.to_owned()).or_default() += size;
         }
         Ok(destinations)

@@ -53,7 +53,8 @@ async fn unreadable_events_wait_for_room_among_the_dead_letters() {
     let begun = begin(&intake).await;
     for number in 0..5 {
         let body = format!("{number}{}", " ".repeat(3_000));
-        pages::push_unreadable(&intake, &begun, number, body.into()).await;
+        let poison = Some("it cannot be read".to_owned());
+        pages::push_as(&intake, &begun, number, body.into(), poison).await;
     }
     push(&intake, &begun, 5, 0..100).await;
     until("others are not held up", || target.taken.lock().unwrap().len() == 100).await;

@@ -44,6 +44,7 @@ mod processors_gateway;
 mod processors_kubernetes;
 mod processors_openfaas;
 mod processors_transport;
+mod pushed_events;
 mod secrets;
 mod source;
 mod tidy;

@@ -20,7 +20,7 @@ use event_router::pipeline::run::{Parts, Pipeline};
 use event_router::processor::build;
 use event_router::source::vcenter::client::{CallError, Client};
 use event_router::source::vcenter::options;
-use event_router::source::{Found, Page, Wire};
+use event_router::source::{Found, Page, PageForm, Wire};
 use event_router::state::Store;
 use serde_json::{Value, json};
 use testbed::sink::{Sink, SinkOptions};
@@ -400,7 +400,7 @@ async fn delivered(wire: Wire, page: Vec<u8>, count: usize) -> Vec<Vec<Value>> {
         number: 0,
         reading: None,
         produced_us: 0,
-        wire,
+        form: PageForm::Vsphere(wire),
         permit: intake.reserve(page.len()).await,
         body: Bytes::from(page),
         poison: None,

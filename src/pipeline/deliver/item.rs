@@ -126,31 +126,15 @@ impl Item {
 
 /// A batch of its own with the picked events; read sequences and ids stay.
 pub fn pick(batch: &Batch, picks: &Selection) -> Batch {
-    let bytes: usize = picks
-        .iter()
-        .map(|i| &batch.records[i])
-        .map(|r| {
-            [r.class, r.subject, r.entity, r.user, r.created_text, r.data]
-                .iter()
-                .map(|s| s.len as usize)
-                .sum::<usize>()
-        })
-        .sum();
+    let bytes_of = |i: usize| batch.records[i].spans().iter().map(|span| span.len as usize).sum::<usize>();
+    let bytes: usize = picks.iter().map(bytes_of).sum();
     let mut arena = Vec::with_capacity(bytes);
     let mut xml = Vec::new();
     let records = picks
         .iter()
         .map(|i| {
             let mut record = batch.records[i];
-            let spans = [
-                &mut record.class,
-                &mut record.subject,
-                &mut record.entity,
-                &mut record.user,
-                &mut record.created_text,
-                &mut record.data,
-            ];
-            for span in spans {
+            for span in record.spans_mut() {
                 let start = arena.len();
                 arena.extend_from_slice(batch.bytes(*span));
                 *span = Span::new(start, arena.len());

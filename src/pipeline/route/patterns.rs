@@ -2,30 +2,10 @@
 
 use std::sync::Arc;
 
-use crate::cloudevents::type_of;
+use crate::cloudevents::{PatternScratch, pattern_event};
 use crate::event::{Batch, Selection};
 use crate::pipeline::settings::RouteSettings;
-use eventpattern::{Event, Matcher, Needs, PatternError, PatternId, PatternSet, Root};
-
-/// The event at `i` as patterns see it, without the attributes that the set does not need.
-fn pattern_event<'a>(
-    batch: &'a Batch,
-    i: usize,
-    needs: Needs,
-    id: &'a mut [u8; uuid::fmt::Hyphenated::LENGTH],
-) -> Event<'a> {
-    let record = &batch.records[i];
-    Event {
-        source: &batch.source.url,
-        event_type: type_of(record.category),
-        subject: batch.text(record.subject),
-        id: if needs.id { record.id.hyphenated().encode_lower(id) } else { "" },
-        time: if needs.time { batch.text(record.created_text) } else { "" },
-        datacontenttype: "application/json",
-        data: if needs.data { batch.bytes(record.data) } else { b"" },
-        ..Event::default()
-    }
-}
+use eventpattern::{Matcher, Needs, PatternError, PatternId, PatternSet, Root};
 
 /// Which events of a batch each route's pattern takes.
 pub(super) struct Patterns {
@@ -53,9 +33,9 @@ impl Patterns {
     /// Finds what each route takes of `offered`.
     pub fn step(&mut self, batch: &Batch, offered: &Selection) {
         self.taken.fill(Selection::EMPTY);
+        let mut scratch = PatternScratch::default();
         for i in offered.iter() {
-            let mut id = [0; uuid::fmt::Hyphenated::LENGTH];
-            self.matcher.matches(&pattern_event(batch, i, self.needs, &mut id), &mut self.matched);
+            self.matcher.matches(&pattern_event(batch, i, self.needs, &mut scratch), &mut self.matched);
             for route in &self.matched {
                 self.taken[*route as usize].insert(i);
             }

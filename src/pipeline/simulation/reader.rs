@@ -8,7 +8,7 @@ use tokio::sync::mpsc;
 
 use super::outside::Outside;
 use super::{OVERLAP_US, SWEEP_INTERVAL_US};
-use crate::source::{Page, Verdict, Wire};
+use crate::source::{Page, PageForm, Verdict, Wire};
 
 /// Reads as the vCenter source does: ahead of the verdicts; after a lost answer from the position less the overlap; after an undecodable page event by
 /// event; and now and then the trailing window again, for what became visible late.
@@ -91,7 +91,7 @@ impl Reader {
             number,
             reading,
             produced_us: now_us,
-            wire: Wire::Soap,
+            form: PageForm::Vsphere(Wire::Soap),
             body,
             poison,
             permit: Default::default(),

@@ -176,7 +176,7 @@ impl EventBridge {
                     detail: String::from_utf8(detail)
                         .unwrap_or_else(|bad| String::from_utf8_lossy(bad.as_bytes()).into_owned()),
                     detail_type: rendering.detail_type(i).to_string(),
-                    source: rendering.source().to_string(),
+                    source: rendering.source(i).to_string(),
                     time_us: rendering.time_us(i),
                 });
             }

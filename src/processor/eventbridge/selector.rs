@@ -8,10 +8,10 @@ use std::sync::Arc;
 use tokio::sync::watch;
 
 use super::rules::{Bus, RuleSet, unnamed};
-use crate::cloudevents::type_of;
+use crate::cloudevents::{PatternScratch, pattern_event};
 use crate::event::{Batch, Payload, Selection};
 use crate::processor::{Picks, Selector};
-use eventpattern::{Event, Matcher, PatternId, PatternSet, Root};
+use eventpattern::{Matcher, Needs, PatternId, PatternSet, Root};
 
 /// The event buses of one processor, as the routing thread sees them. A bus's part is its place in
 /// the configuration.
@@ -29,7 +29,7 @@ pub struct BusSelector {
 enum Compiled {
     Everything,
     Nothing,
-    Rules { matcher: Box<Matcher>, account: String },
+    Rules { matcher: Box<Matcher>, needs: Needs, account: String },
 }
 
 impl BusSelector {
@@ -48,29 +48,24 @@ impl Selector for BusSelector {
             self.buses = compiled(&self.target, &rules);
             self.current = rules;
         }
+        let mut scratch = PatternScratch::default();
         for (part, bus) in (0..).zip(&mut self.buses) {
             let taken = match bus {
                 Compiled::Everything => *offered,
                 Compiled::Nothing => continue,
-                Compiled::Rules { matcher, account } => offered
+                Compiled::Rules { matcher, needs, account } => offered
                     .iter()
                     .filter(|i| {
                         let record = &batch.records[*i];
-                        let mut id = [0; uuid::fmt::Hyphenated::LENGTH];
-                        let event = Event {
-                            source: &batch.source.url,
-                            event_type: type_of(record.category),
-                            subject: batch.text(record.subject),
-                            id: record.id.hyphenated().encode_lower(&mut id),
-                            datacontenttype: match self.current.payload {
-                                Payload::Xml => "application/xml",
-                                Payload::Pascal | Payload::ViJson => "application/json",
-                            },
-                            account,
-                            region: &self.current.region,
-                            data: batch.bytes(record.data),
-                            ..Event::default()
-                        };
+                        // Its `detail-type` will be another attribute's value: EventBridge decides.
+                        if record.subject.is_empty() && !record.attributes.is_empty() {
+                            return true;
+                        }
+                        let mut event = pattern_event(batch, *i, *needs, &mut scratch);
+                        (event.account, event.region) = (&**account, &*self.current.region);
+                        if self.current.payload == Payload::Xml && record.attributes.is_empty() {
+                            event.datacontenttype = "application/xml";
+                        }
                         matcher.matches(&event, &mut self.matched);
                         !self.matched.is_empty()
                     })
@@ -124,6 +119,7 @@ impl Compiled {
             return Compiled::Everything;
         }
         Compiled::Rules {
+            needs: set.needs(),
             matcher: Box::new(Arc::new(set).matcher()),
             account: bus.account.clone().unwrap_or_default(),
         }

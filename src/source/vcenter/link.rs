@@ -17,7 +17,7 @@ use crate::config::{EventFilter, Recursion, Vcenter};
 use crate::limits::{CLOCK_SLACK, COLLECTORS_MAX, ROOM_WAIT_TOLD};
 use crate::memory::Permit;
 use crate::source::SourceState;
-use crate::source::{Closed, Intake, Page, Start, Verdict};
+use crate::source::{Closed, Intake, Page, PageForm, Start, Verdict};
 use crate::telemetry::paced::Paced;
 use vsphere::PageBody;
 use vsphere::api::{EventFilterSpec, EventMark, FaultKind, MoRef};
@@ -291,7 +291,7 @@ impl<A: EventApi> Link<A> {
             number,
             reading,
             produced_us: self.now_us(),
-            wire,
+            form: PageForm::Vsphere(wire),
             body,
             poison,
             permit,

@@ -4,7 +4,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use event_router::source::{Found, Intake, Page, Start, Wire};
+use event_router::source::{Found, Intake, Page, PageForm, Start, Wire};
 use tokio::sync::mpsc;
 use uuid::Uuid;
 
@@ -48,12 +48,8 @@ pub async fn push(intake: &Intake, start: &Start, number: u64, body: Bytes) {
     push_as(intake, start, number, body, None).await;
 }
 
-/// Reads an event that no decoder can read, and gives up on it.
-pub async fn push_unreadable(intake: &Intake, start: &Start, number: u64, body: Bytes) {
-    push_as(intake, start, number, body, Some("it cannot be read".to_owned())).await;
-}
-
-async fn push_as(intake: &Intake, start: &Start, number: u64, body: Bytes, poison: Option<String>) {
+/// Reads a page, or with `poison` the one event of a page that no decoder can read.
+pub async fn push_as(intake: &Intake, start: &Start, number: u64, body: Bytes, poison: Option<String>) {
     let permit = intake.reserve(body.len()).await;
     let (verdicts, _) = mpsc::unbounded_channel();
     let page = Page {
@@ -61,7 +57,7 @@ async fn push_as(intake: &Intake, start: &Start, number: u64, body: Bytes, poiso
         number,
         reading: None,
         produced_us: 0,
-        wire: Wire::Soap,
+        form: PageForm::Vsphere(Wire::Soap),
         body,
         poison,
         permit,

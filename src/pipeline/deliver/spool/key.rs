@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use crate::state::{spool_name, spool_owner};
+use crate::state::{inbox, spool_name, spool_owner};
 
 /// Which of a destination's spools.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -37,7 +37,7 @@ impl Spooled {
         spools: impl IntoIterator<Item = (&'a String, u64)>,
     ) -> HashMap<String, Spooled> {
         let mut all: HashMap<String, Spooled> = HashMap::new();
-        for (name, rows) in spools {
+        for (name, rows) in spools.into_iter().filter(|(name, _)| inbox::source_of(name).is_none()) {
             let (destination, lane) = spool_owner(name);
             let own = all.entry(destination.to_owned()).or_default();
             match lane {

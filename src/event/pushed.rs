@@ -1,0 +1,53 @@
+//! Events of push sources: CloudEvents that somebody else made.
+
+use uuid::Uuid;
+
+use super::{Attributes, Batch, Extension, Record, Span, lane_of};
+
+/// A CloudEvent on its way into a batch.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct PushedEvent<'a> {
+    pub attributes: Attributes<'a>,
+    pub extensions: &'a [Extension<'a>],
+    /// Empty where the event has none.
+    pub subject: &'a str,
+    /// One JSON value if [`Attributes::has_json`], else any bytes; empty where the event has none.
+    pub data: &'a [u8],
+}
+
+impl Batch {
+    /// Appends `event`. It gets its identity when the inbox has made it durable.
+    pub fn push(&mut self, event: &PushedEvent<'_>) {
+        let mut append = |bytes: &[u8]| {
+            let start = self.arena.len();
+            self.arena.extend_from_slice(bytes);
+            Span::new(start, self.arena.len())
+        };
+        let mut block = Vec::new();
+        event.attributes.write(event.extensions.iter().copied(), &mut block);
+        let (attributes, subject, data) =
+            (append(&block), append(event.subject.as_bytes()), append(event.data));
+        let time: Option<jiff::Timestamp> = event.attributes.time.parse().ok();
+        let created_text = match time {
+            Some(_) => append(event.attributes.time.as_bytes()),
+            None => Span::EMPTY,
+        };
+        self.records.push(Record {
+            created_us: time.map(jiff::Timestamp::as_microsecond),
+            created_text,
+            subject,
+            entity: subject,
+            data,
+            attributes,
+            id: name_of(event.attributes.source, event.attributes.id),
+            lane: lane_of(event.subject.as_bytes(), b""),
+            ..Record::default()
+        });
+    }
+}
+
+/// A UUID that follows from what makes a CloudEvent unique: its source and its id (CloudEvents
+/// 1.0.2, `id`).
+fn name_of(source: &str, id: &str) -> Uuid {
+    Uuid::new_v5(&Uuid::NAMESPACE_URL, format!("{source}\n{id}").as_bytes())
+}

@@ -1,0 +1,115 @@
+//! The inbox: events of push sources between their arrival and their settlement.
+//!
+//! A vCenter can be read again, a webhook's sender cannot be asked again. So an event of a push
+//! source is made durable before its sender gets an answer, and the pipeline reads it from here:
+//!
+//! ```text
+//! sender ──► append (fsync) ──► answer to the sender
+//!               │
+//!               └─ row ──► page ──► order ──► route ──► deliver      resume ──► rows before it are removed
+//! ```
+//!
+//! A source's inbox is a spool under a name that no destination can have. Rows are numbered over
+//! all spools, rise, and are never used again, and so an event's identity is its row and its place
+//! in it. Dedup, settlement and checkpoints work on identities and need nothing else.
+//!
+//! INVARIANT: a row is removed only when the durable checkpoint of its source has passed it.
+
+use std::sync::Arc;
+
+use super::codec::{self, CodecError};
+use super::{SpoolAppend, Write};
+use crate::event::{Batch, Identity, Selection, SourceInfo};
+
+const PREFIX: &str = "#inbox/";
+
+/// The name of the spool that is the inbox of `source`. Names of processors have no `#`.
+pub fn spool_of(source: &str) -> String {
+    format!("{PREFIX}{source}")
+}
+
+/// The source whose inbox the spool `name` is; `None` of a destination's spool.
+pub fn source_of(name: &str) -> Option<&str> {
+    name.strip_prefix(PREFIX)
+}
+
+/// The write that makes `batch` durable in the inbox of its source. Its outcome tells the row.
+///
+/// # Errors
+/// The batch is larger than a row may be.
+pub fn append(batch: &Batch, bytes_max: u64) -> Result<Write, CodecError> {
+    let source = &batch.source.name;
+    let encoded = codec::encode(batch, &Selection::first(batch.records.len()))?;
+    Ok(Write::SpoolAppend(SpoolAppend { bytes_max, ..SpoolAppend::alone(spool_of(source), source, encoded) }))
+}
+
+/// The events of `blob`, which is `row` of the inbox of `source`, as page `number` of it.
+///
+/// # Errors
+/// The bytes are no batch.
+pub fn batch(source: &Arc<SourceInfo>, number: u64, row: i64, blob: &[u8]) -> Result<Batch, CodecError> {
+    let stored = codec::decode_blob(blob)?;
+    let mut batch = Batch { source: Arc::clone(source), page: number, ..stored };
+    for (place, record) in batch.records.iter_mut().enumerate() {
+        record.identity = Identity::of_inbox(row, place);
+    }
+    Ok(batch)
+}
+
+/// The first row that a source must keep whose checkpoint resumes at `resume_us`: all rows before
+/// it are settled everywhere.
+pub fn first_kept(resume_us: i64) -> i64 {
+    Identity::inbox_row_at(resume_us)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::event::testing::source;
+    use crate::event::{Attributes, PushedEvent};
+    use crate::state::{MemoryDisk, MemoryStore, Outcome, Storage};
+
+    fn pushed(ids: &[&str]) -> Batch {
+        let mut batch = Batch::new(source(), 0, Vec::new(), Vec::new());
+        for id in ids {
+            let attributes = Attributes { id, source: "/s", kind: "t", ..Attributes::EMPTY };
+            batch.push(&PushedEvent { attributes, data: b"{}", ..PushedEvent::default() });
+        }
+        batch
+    }
+
+    #[test]
+    fn what_was_appended_is_read_with_the_identities_of_its_row() {
+        let mut store = MemoryStore::open(&MemoryDisk::default());
+        for (row, ids) in [(1, &["a", "b"][..]), (2, &["c"])] {
+            let write = append(&pushed(ids), u64::MAX).expect("it is small");
+            assert_eq!(store.apply(&[write]).expect("memory"), [Outcome::Row(row)]);
+        }
+        let rows = store.peek(&spool_of("vc"), 0, u64::MAX).expect("memory");
+        let mut identities = Vec::new();
+        for (number, row) in (0..).zip(&rows) {
+            let batch = batch(&source(), number, row.row, &row.blob).expect("a batch");
+            identities.extend(batch.records.iter().map(|record| record.identity));
+            let ids = batch.records.iter().map(|record| batch.attributes(record).expect("its own").id);
+            assert_eq!(ids.collect::<Vec<_>>(), [&["a", "b"][..], &["c"]][number as usize]);
+        }
+        assert_eq!(identities, [(1, 0), (1, 1), (2, 0)].map(|(row, place)| Identity::of_inbox(row, place)));
+        assert!(identities.is_sorted());
+    }
+
+    #[test]
+    fn an_inbox_is_no_destination() {
+        assert_eq!(source_of(&spool_of("hooks")), Some("hooks"));
+        assert_eq!(source_of("functions/hooks"), None);
+    }
+
+    #[test]
+    fn no_row_is_removed_that_a_restart_reads_again() {
+        for row in [1, 5, 1_023, 1_024, 1_025, 3_000_000] {
+            let us = Identity::of_inbox(row, 7).minute_us().expect("a place");
+            assert!(first_kept(us) <= row, "{row}");
+            assert!(first_kept(us) > row - 1_024, "{row}");
+        }
+        assert!(first_kept(i64::MIN) <= 1);
+    }
+}

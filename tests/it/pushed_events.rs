@@ -1,0 +1,367 @@
+//! Events of push sources through the whole pipeline: from the inbox to targets, over a spool, a crash and the dead
+//! letters, side by side with a vCenter's. Every event is delivered as it came.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use crate::common::pages::{self, Made};
+use event_router::app::settings;
+use event_router::cloudevents::{Envelope, EnvelopeOptions};
+use event_router::config::{self, Admin, Config, State};
+use event_router::event::{Attributes, Batch, Extension, ExtensionKind, PushedEvent, SourceInfo};
+use event_router::pipeline::run::{Parts, Pipeline};
+use event_router::processor::{BoxFuture, Failure, Fault, Outcome, Processor, Request, Shape};
+use event_router::source::{Found, Intake, Page, PageForm, Start};
+use event_router::state::{DeadLetterFilter, Outcome as Stored, Reader, Store, inbox};
+use serde_json::{Value, json};
+use tokio::sync::{mpsc, oneshot};
+use uuid::Uuid;
+
+const LIMIT: Duration = Duration::from_secs(30);
+const HOOKS: usize = 1;
+
+/// Keeps the CloudEvents that it took.
+#[derive(Default)]
+struct Target {
+    taken: Mutex<Vec<Value>>,
+    /// What it answers; none of it takes anything.
+    fault: Mutex<Option<Fault>>,
+}
+
+impl Target {
+    fn answer(&self, fault: Option<Fault>) {
+        *self.fault.lock().unwrap() = fault;
+    }
+
+    fn taken(&self) -> Vec<Value> {
+        self.taken.lock().unwrap().clone()
+    }
+
+    /// The ids of the pushed events that it took.
+    fn ids(&self) -> Vec<String> {
+        let of = |event: &Value| {
+            let is_pushed = event["source"] == "/harbor";
+            is_pushed.then(|| event["id"].as_str().unwrap().to_owned())
+        };
+        self.taken().iter().filter_map(of).collect()
+    }
+}
+
+impl Processor for Target {
+    fn shape(&self) -> Shape {
+        Shape { events_max: 7, bytes_max: 1 << 20, partial: false }
+    }
+
+    fn deliver<'a>(&'a self, request: &'a Request) -> BoxFuture<'a, Outcome> {
+        Box::pin(async {
+            if let Some(fault) = *self.fault.lock().unwrap() {
+                return Outcome::Failed(Failure { status: Some(422), ..Failure::new(fault, "no") });
+            }
+            let envelope = Envelope::new(EnvelopeOptions::default()).unwrap();
+            for (batch, i) in request.events() {
+                let mut body = Vec::new();
+                envelope.open(batch).structured(i, &mut body);
+                self.taken.lock().unwrap().push(serde_json::from_slice(&body).unwrap());
+            }
+            Outcome::Delivered
+        })
+    }
+
+    fn check(&self) -> BoxFuture<'_, Result<String, Failure>> {
+        Box::pin(async { Ok("here".into()) })
+    }
+}
+
+/// Two sources, a vCenter and one whose events are pushed, to the processors `all` and `pushes`; the latter gets only
+/// what its pattern takes.
+fn config(dir: &Path) -> Config {
+    let source = |name: &str| {
+        let mut vcenter = config::Vcenter::new("https://vc/sdk", "u", config::Secret::inline("p"));
+        vcenter.overlap = if name == "hooks" { Duration::ZERO } else { vcenter.overlap };
+        config::Source { name: name.into(), kind: config::SourceKind::Vcenter(vcenter) }
+    };
+    let processor = |name: &str| config::Processor {
+        name: name.into(),
+        kind: config::ProcessorKind::Blackhole,
+        delivery: config::Delivery {
+            retry: config::Retry { attempts: 1, ..config::Retry::default() },
+            ..config::Delivery::default()
+        },
+    };
+    let route = |processor: &str, pattern: Option<Value>| config::Route {
+        name: processor.into(),
+        sources: vec!["vc".into(), "hooks".into()],
+        pattern,
+        line: 1,
+        processors: vec![processor.into()],
+    };
+    let pattern = json!({
+        "type": [{"prefix": "harbor."}],
+        "severitytext": ["WARN"],
+        "data": {"tag": [{"anything-but": "latest"}]},
+    });
+    Config {
+        admin: Admin { bind_address: None, ..Admin::default() },
+        routes: vec![route("all", None), route("pushes", Some(pattern))],
+        checkpoint_interval: Duration::from_millis(20),
+        memory_bytes: 8 << 20,
+        ..Config::new(
+            State::Dir(dir.into()),
+            vec![source("vc"), source("hooks")],
+            vec![processor("all"), processor("pushes")],
+        )
+    }
+}
+
+struct Run {
+    pipeline: Pipeline,
+    hooks: (Intake, Start),
+    pages: u64,
+}
+
+impl Run {
+    async fn start(dir: &Path, targets: [&Arc<Target>; 2]) -> Run {
+        let pipeline = Pipeline::start(Parts {
+            settings: settings::pipeline(&config(dir)),
+            processors: targets.map(|target| Arc::clone(target) as Arc<dyn Processor>).into(),
+            store: Store::open(dir).unwrap(),
+            parse_threads: 2,
+            spools: true,
+        })
+        .unwrap();
+        let intake = pipeline.intake(HOOKS);
+        // The place before the first row of an inbox.
+        let found = Found {
+            url: String::new(),
+            instance_uuid: Uuid::from_u128(5),
+            api_version: String::new(),
+            start_us: -500,
+        };
+        let start = intake.begin(found).await.unwrap();
+        Run { pipeline, hooks: (intake, start), pages: 0 }
+    }
+
+    /// What a push source does with the events of one request: makes them durable. The sender has its answer then.
+    async fn accept(&self, ids: impl IntoIterator<Item = u32>) -> i64 {
+        let batch = pushed(&self.hooks.1.info, ids);
+        let write = inbox::append(&batch, u64::MAX).unwrap();
+        let (done, is_done) = oneshot::channel();
+        self.pipeline.store().apply(vec![write], move |outcomes| {
+            let [Stored::Row(row)] = outcomes[..] else { panic!("{outcomes:?}") };
+            let _ = done.send(row);
+        });
+        is_done.await.unwrap()
+    }
+
+    /// Reads the inbox from `row` on.
+    async fn read_from(&mut self, dir: &Path, row: i64) {
+        let (intake, start) = &self.hooks;
+        let rows = Reader::open(dir).unwrap().peek(&inbox::spool_of("hooks"), row - 1, u64::MAX).unwrap();
+        for row in rows {
+            let (verdicts, _kept) = mpsc::unbounded_channel();
+            let page = Page {
+                source: Arc::clone(&start.info),
+                number: self.pages,
+                reading: None,
+                produced_us: 0,
+                form: PageForm::Inbox { row: row.row },
+                permit: intake.reserve(row.blob.len()).await,
+                body: row.blob.into(),
+                poison: None,
+                verdicts,
+            };
+            intake.push(page).await.unwrap();
+            self.pages += 1;
+        }
+    }
+
+    /// Delivers what can be delivered and stops; true if everything is settled.
+    async fn stop(self) -> bool {
+        drop(self.hooks);
+        self.pipeline.drain(Duration::from_secs(10)).await.unwrap().settled
+    }
+}
+
+fn pushed(info: &Arc<SourceInfo>, ids: impl IntoIterator<Item = u32>) -> Batch {
+    let mut batch = Batch::new(Arc::clone(info), 0, Vec::new(), Vec::new());
+    for id in ids {
+        let attributes = Attributes {
+            id: &id.to_string(),
+            source: "/harbor",
+            kind: "harbor.push",
+            time: "2026-11-22T00:06:48+01:00",
+            ..Attributes::EMPTY
+        };
+        let severity = if id % 2 == 0 { "WARN" } else { "INFO" };
+        let extensions = [Extension { name: "severitytext", kind: ExtensionKind::String, value: severity }];
+        let data = json!({"tag": if id % 5 == 0 { "latest" } else { "1.0" }, "n": id}).to_string();
+        let subject = format!("library/{}", id % 3);
+        batch.push(&PushedEvent {
+            attributes,
+            extensions: &extensions,
+            subject: &subject,
+            data: data.as_bytes(),
+        });
+    }
+    batch
+}
+
+fn all(ids: impl IntoIterator<Item = u32>) -> Vec<String> {
+    ids.into_iter().map(|id| id.to_string()).collect()
+}
+
+/// What the pattern of `pushes` takes.
+fn wanted(ids: impl IntoIterator<Item = u32>) -> Vec<String> {
+    all(ids.into_iter().filter(|id| id % 2 == 0 && id % 5 != 0))
+}
+
+fn targets() -> [Arc<Target>; 2] {
+    [Arc::default(), Arc::default()]
+}
+
+async fn until(what: &str, condition: impl Fn() -> bool) {
+    let waiting = async {
+        while !condition() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(LIMIT, waiting).await.unwrap_or_else(|_| panic!("not in time: {what}"));
+}
+
+/// The position of the pushed events, as the last checkpoint has it.
+fn resume_us(dir: &Path) -> i64 {
+    Reader::open(dir).unwrap().load("hooks").unwrap().unwrap().resume_us
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn pushed_events_are_delivered_as_they_came_beside_a_vcenters() {
+    let dir = tempfile::tempdir().unwrap();
+    let [every, pushes] = targets();
+    let mut run = Run::start(dir.path(), [&every, &pushes]).await;
+    let vcenter = run.pipeline.intake(0);
+    let start = pages::begin(&vcenter).await;
+    pages::push(
+        &vcenter,
+        &start,
+        0,
+        pages::render(1..40, |key| Made { class: "VmPoweredOnEvent", vm: key % 7 }),
+    )
+    .await;
+    let first = run.accept(1..=20).await;
+    run.accept(21..=30).await;
+    run.read_from(dir.path(), first).await;
+    drop(vcenter);
+    assert!(run.stop().await);
+    assert_eq!(every.ids(), all(1..=30));
+    assert_eq!(pushes.ids(), wanted(1..=30));
+    assert_eq!(every.taken().len(), 30 + 39, "the vCenter's events, too");
+    let event = every.taken().into_iter().find(|event| event["id"] == "4").unwrap();
+    assert_eq!(
+        event,
+        json!({
+            "id": "4", "source": "/harbor", "specversion": "1.0", "type": "harbor.push", "subject": "library/1",
+            "time": "2026-11-22T00:06:48+01:00", "data": {"tag": "1.0", "n": 4}, "severitytext": "WARN",
+        })
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_spool_keeps_pushed_events_over_a_restart() {
+    let dir = tempfile::tempdir().unwrap();
+    let [every, pushes] = targets();
+    every.answer(Some(Fault::Target));
+    let mut run = Run::start(dir.path(), [&every, &pushes]).await;
+    // More than the memory budget holds, so that the rest is spilled.
+    let mut accepted = 0;
+    let spooled =
+        || Reader::open(dir.path()).unwrap().spools().unwrap().get("all").map_or(0, |size| size.rows);
+    while spooled() == 0 {
+        let first = run.accept(accepted + 1..=accepted + 1_000).await;
+        accepted += 1_000;
+        run.read_from(dir.path(), first).await;
+        assert!(accepted < 200_000, "nothing is spooled");
+    }
+    until("the other destination has what it wants", || pushes.ids().len() == wanted(1..=accepted).len())
+        .await;
+    assert!(every.ids().is_empty());
+    run.stop().await;
+
+    every.answer(None);
+    let mut run = Run::start(dir.path(), [&every, &pushes]).await;
+    run.read_from(dir.path(), inbox::first_kept(resume_us(dir.path()))).await;
+    until("all is delivered", || every.ids().len() >= accepted as usize).await;
+    assert!(run.stop().await);
+    assert_eq!(every.ids(), all(1..=accepted), "each once, in the order of arrival");
+    assert_eq!(pushes.ids(), wanted(1..=accepted));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_crash_repeats_what_was_under_way_and_loses_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let [every, pushes] = targets();
+    let mut run = Run::start(dir.path(), [&every, &pushes]).await;
+    let first = run.accept(1..=30).await;
+    run.read_from(dir.path(), first).await;
+    until("the first are settled", || every.ids().len() == 30).await;
+    until("and a checkpoint knows", || {
+        let stored = Reader::open(dir.path()).unwrap().load("hooks").unwrap();
+        stored.is_some_and(|stored| stored.resume_us > -500 || !stored.seen.is_empty())
+    })
+    .await;
+    every.answer(Some(Fault::Target));
+    let second = run.accept(31..=60).await;
+    run.read_from(dir.path(), second).await;
+    // Accepted, but not read when the crash comes.
+    run.accept(61..=70).await;
+    until("the other destination has its share", || pushes.ids().len() == wanted(1..=60).len()).await;
+    // The files as they are at this moment are what a crash leaves.
+    let copy = tempfile::tempdir().unwrap();
+    for file in ["state.db", "state.db-wal"] {
+        std::fs::copy(dir.path().join(file), copy.path().join(file)).unwrap();
+    }
+    run.stop().await;
+
+    let (before, [again_every, again_pushes]) = (every.ids(), targets());
+    let mut run = Run::start(copy.path(), [&again_every, &again_pushes]).await;
+    run.read_from(copy.path(), inbox::first_kept(resume_us(copy.path()))).await;
+    let mut accepted_row = 0;
+    for id in 71..=75 {
+        accepted_row = run.accept([id]).await;
+    }
+    run.read_from(copy.path(), accepted_row - 4).await;
+    assert!(run.stop().await);
+    let union: BTreeSet<String> = before.into_iter().chain(again_every.ids()).collect();
+    assert_eq!(union, all(1..=75).into_iter().collect());
+    let again = again_every.ids();
+    assert_eq!(again.len(), again.iter().collect::<BTreeSet<_>>().len(), "each once in a run");
+    assert!(again.iter().all(|id| id.parse::<u32>().unwrap() > 30), "what a checkpoint knew is not repeated");
+    let missed: BTreeSet<String> = pushes.ids().into_iter().chain(again_pushes.ids()).collect();
+    assert_eq!(missed, wanted(1..=75).into_iter().collect());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_pushed_event_becomes_a_dead_letter_and_is_replayed_as_it_came() {
+    let dir = tempfile::tempdir().unwrap();
+    let [every, pushes] = targets();
+    every.answer(Some(Fault::Permanent));
+    let mut run = Run::start(dir.path(), [&every, &pushes]).await;
+    let first = run.accept(1..=9).await;
+    run.read_from(dir.path(), first).await;
+    let letters = || Reader::open(dir.path()).unwrap().dead_letters(&DeadLetterFilter::default()).unwrap();
+    until("they are dead letters", || letters().len() == 9).await;
+    assert!(
+        letters().iter().all(|letter| letter.facts.source == "hooks" && letter.facts.destination == "all")
+    );
+    assert_eq!(letters()[3].facts.subject, "library/1");
+    every.answer(None);
+    let letters_again = run.pipeline.dead_letters();
+    letters_again.replay(&DeadLetterFilter::default(), |_| true).await.unwrap();
+    drop(letters_again);
+    assert!(letters().is_empty());
+    let mut ids = every.ids();
+    ids.sort_by_key(|id| id.parse::<u32>().unwrap());
+    assert_eq!(ids, all(1..=9));
+    assert!(run.stop().await);
+}
