@@ -11,8 +11,14 @@
 //!                                                      └────────┘      └──────────────┘
 //! ```
 //!
-//! The modules in flow order: [`source`] reads pages, [`vim`] decodes them, [`event`] is what flows, [`pipeline`] orders, routes and settles,
-//! [`processor`] delivers; [`http`] has the connections of both ends. Dependencies point one way: `cli → pipeline → {source, processor, durable} → {vim, event} → {http, config}`.
+//! [`source`] reads pages, [`pipeline`] decodes, orders, routes and settles them, [`processor`] delivers, and [`state`] keeps what
+//! must survive a crash. [`event`] is what flows. Dependencies point one way, which `tests/it/tidy.rs` holds:
+//!
+//! ```text
+//! cli → app → admin → pipeline → source | processor | state → cloudevents → net → telemetry → config → event → memory, limits
+//! ```
+//!
+//! `docs/architecture.md` follows one page's bytes from the socket to the checkpoint.
 
 pub mod admin;
 pub mod app;
