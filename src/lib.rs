@@ -15,7 +15,7 @@
 //! must survive a crash. [`event`] is what flows. Dependencies point one way, which `tests/it/tidy.rs` holds:
 //!
 //! ```text
-//! cli → app → admin → pipeline → source | processor | state → cloudevents → net → telemetry → config → event → memory, limits
+//! cli → app → admin → pipeline → source | processor | state → cloudevents → net → telemetry → config → event → memory, clock, limits
 //! ```
 //!
 //! `docs/architecture.md` follows one page's bytes from the socket to the checkpoint.
@@ -23,6 +23,7 @@
 pub mod admin;
 pub mod app;
 pub mod cli;
+pub mod clock;
 pub mod cloudevents;
 pub mod config;
 pub mod event;

@@ -115,7 +115,7 @@ fn reason(report: &SourceReport) -> Option<&str> {
 
 async fn metrics(State(shared): State<Arc<Shared>>) -> Response {
     collect(&shared.view);
-    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], shared.prometheus.render()).into_response()
+    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], names::page(&shared.prometheus)).into_response()
 }
 
 async fn old_stats(State(shared): State<Arc<Shared>>) -> Response {

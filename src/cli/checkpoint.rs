@@ -175,7 +175,7 @@ fn set(dir: &Path, args: &SetArgs) -> anyhow::Result<()> {
         store.close()?;
         (set, "")
     };
-    let now_us = super::session::now_us();
+    let now_us = crate::clock::now_us();
     if args.time > now_us {
         eprintln!(
             "{source}: {} is ahead of this machine's clock by {} s: what vCenter creates before it is not read",

@@ -6,13 +6,13 @@
 
 use std::io::{ErrorKind, Read, Write};
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result};
 use clap::{Args, ValueEnum};
 use memchr::memmem;
 use uuid::Uuid;
 
+use crate::clock::now_us;
 use crate::cloudevents::{Envelope, EnvelopeOptions, class_of};
 use crate::event::{Batch, SourceInfo};
 use crate::limits::DECODE_CHUNK_BYTES;
@@ -253,9 +253,8 @@ fn line(decoded: &Decoded, record: &EventRecord, out: &mut Vec<u8>) {
 
 /// Appends a line an event: the envelope in structured mode.
 fn cloud_events(envelope: &Envelope, source: &Arc<SourceInfo>, decoded: &mut Decoded, out: &mut Vec<u8>) {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_micros() as i64);
     let events = std::mem::take(decoded);
-    let mut batch = Batch { produced_us: now, ..Batch::decoded(Arc::clone(source), 0, events) };
+    let mut batch = Batch { produced_us: now_us(), ..Batch::decoded(Arc::clone(source), 0, events) };
     Enrich.step(&mut batch);
     let rendering = envelope.open(&batch);
     for i in 0..batch.records.len() {

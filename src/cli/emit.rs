@@ -115,7 +115,7 @@ pub(super) fn run(args: &EmitArgs) -> anyhow::Result<End> {
 
 /// The event, and the index of its source; the routes are changed as `--to` says.
 fn prepare(args: &EmitArgs, config: &mut Config) -> anyhow::Result<(Sample, usize)> {
-    let sample = Sample::new(&args.kind, &args.fields, super::session::now_us())?;
+    let sample = Sample::new(&args.kind, &args.fields, crate::clock::now_us())?;
     let source = match &args.source {
         None => 0,
         Some(name) => {
@@ -201,7 +201,7 @@ fn decoded(config: &Config, sample: &Sample, source: usize) -> anyhow::Result<Ba
         source: Arc::new(info),
         number: 0,
         reading: None,
-        produced_us: super::session::now_us(),
+        produced_us: crate::clock::now_us(),
         form: PageForm::Vsphere(Wire::Soap),
         body: sample.page().into(),
         poison: None,

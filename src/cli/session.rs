@@ -1,7 +1,8 @@
 //! A session with a vCenter for a command that asks one question and ends.
 
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
+use crate::clock::now_us;
 use crate::config::{SecretError, Vcenter};
 use crate::source::vcenter::client::{CallError, Client};
 use crate::source::vcenter::options;
@@ -54,9 +55,4 @@ impl Session {
             tracing::debug!(%error, "logging out failed");
         }
     }
-}
-
-/// Microseconds since 1970 UTC.
-pub fn now_us() -> i64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_micros() as i64)
 }

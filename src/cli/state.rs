@@ -62,7 +62,7 @@ pub fn known<'a>(names: impl IntoIterator<Item = &'a String>) -> String {
 
 /// Microseconds since 1970 UTC by this machine's clock.
 pub fn time(text: &str) -> Result<i64, &'static str> {
-    let now_us = super::session::now_us();
+    let now_us = crate::clock::now_us();
     match config::start_at(text) {
         Some(StartAt::At(us)) => Ok(us),
         Some(StartAt::Ago(age)) => {

@@ -51,7 +51,7 @@ metrics! {
     SOURCE_LAG = "event_router_source_lag_seconds", Gauge, ["source"], "age of the newest event that was read, against the newest that vCenter has, by vCenter's clock";
     SOURCE_UP = "event_router_source_up", Gauge, ["source"], "1 while the source reads or waits for events";
     SOURCE_CLOCK_OFFSET = "event_router_source_clock_offset_seconds", Gauge, ["source"], "vCenter's clock less the router's";
-    STAGE_BUSY = "event_router_stage_busy_microseconds_total", Counter, ["stage"], "time that a stage's threads worked; its rate in seconds is the number of threads busy";
+    STAGE_BUSY = "event_router_stage_busy_seconds_total", Counter, ["stage"], "time that a stage's threads worked; its rate is the number of threads that are busy";
     STAGE_QUEUE = "event_router_stage_queue_pages", Gauge, ["stage"], "pages that wait for a stage";
     MEMORY_USED = "event_router_memory_used_bytes", Gauge, [], "bytes of events in memory, of the budget";
     CHECKPOINTS = "event_router_checkpoints_total", Counter, [], "checkpoints that became durable";
@@ -121,6 +121,26 @@ pub fn reference_manual() -> String {
     text + &format!("The buckets of a histogram end at {buckets} seconds.\n")
 }
 
+/// Busy time as it is counted: the exporter's counters are whole numbers, so a page is written from
+/// microseconds.
+const STAGE_BUSY_US: &str = "event_router_stage_busy_microseconds";
+
+/// The metrics page.
+pub fn page(handle: &PrometheusHandle) -> String {
+    let mut page = String::new();
+    for line in handle.render().lines() {
+        match line.strip_prefix(STAGE_BUSY_US).and_then(|rest| rest.rsplit_once(' ')) {
+            Some((labels, micros)) => {
+                let seconds = micros.parse::<f64>().unwrap_or_default() / 1e6;
+                page += &format!("{STAGE_BUSY}{labels} {seconds}\n");
+            }
+            // The lines of type and help name the metric, too.
+            None => page += &format!("{}\n", line.replace(STAGE_BUSY_US, STAGE_BUSY)),
+        }
+    }
+    page
+}
+
 /// Registers the descriptions with the installed recorder.
 pub fn describe() {
     for metric in ALL {
@@ -129,8 +149,9 @@ pub fn describe() {
             name if name.ends_with("_bytes") || name.ends_with("_bytes_total") => Unit::Bytes,
             _ => Unit::Count,
         };
+        let name = if metric.name == STAGE_BUSY { STAGE_BUSY_US } else { metric.name };
         match metric.kind {
-            Kind::Counter => metrics::describe_counter!(metric.name, unit, metric.help),
+            Kind::Counter => metrics::describe_counter!(name, unit, metric.help),
             Kind::Gauge => metrics::describe_gauge!(metric.name, unit, metric.help),
             Kind::Histogram => metrics::describe_histogram!(metric.name, unit, metric.help),
         }
@@ -256,7 +277,7 @@ pub struct StageMetrics {
 
 impl StageMetrics {
     pub fn new(stage: &'static str) -> Self {
-        StageMetrics { busy: counter!(STAGE_BUSY, "stage" => stage) }
+        StageMetrics { busy: counter!(STAGE_BUSY_US, "stage" => stage) }
     }
 
     /// Adds the time since `start`.
@@ -268,6 +289,25 @@ impl StageMetrics {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn busy_time_is_shown_in_seconds() {
+        let recorder = PrometheusBuilder::new().build_recorder();
+        let handle = recorder.handle();
+        metrics::with_local_recorder(&recorder, || {
+            describe();
+            counter!(STAGE_BUSY_US, "stage" => "parse").increment(1_500_000);
+            counter!(CHECKPOINTS).increment(3);
+        });
+        let page = page(&handle);
+        let expected = "event_router_stage_busy_seconds_total{stage=\"parse\"} 1.5\n";
+        assert!(page.contains(expected), "{page}");
+        assert!(page.contains("# TYPE event_router_stage_busy_seconds_total counter\n"), "{page}");
+        assert!(
+            page.contains("event_router_checkpoints_total 3\n") && !page.contains("microseconds"),
+            "{page}"
+        );
+    }
 
     #[test]
     fn names_follow_the_scheme_and_are_unique() {

@@ -29,7 +29,7 @@ const ORDER: &[&[&str]] = &[
     &["telemetry"],
     &["config"],
     &["event"],
-    &["memory", "limits"],
+    &["clock", "memory", "limits"],
 ];
 const LINES_MAX: usize = 500;
 const COLUMNS_MAX: usize = 100;

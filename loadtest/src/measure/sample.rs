@@ -14,7 +14,7 @@ use super::prometheus::Metrics;
 use crate::stand::Stand;
 
 /// What the router calls its measurements (its `docs/metrics.md`).
-const STAGE_BUSY: &str = "event_router_stage_busy_microseconds_total";
+const STAGE_BUSY: &str = "event_router_stage_busy_seconds_total";
 const UNDER_WAY: &str = "event_router_destination_requests_under_way";
 const REQUESTS: &str = "event_router_destination_requests_total";
 /// Seconds of all requests that were answered, and how many these were.
@@ -297,7 +297,6 @@ impl Sampler {
         let mut stages = BTreeMap::new();
         for (stage, busy) in metrics.map(|metrics| metrics.by_label(STAGE_BUSY, "stage")).unwrap_or_default()
         {
-            let busy = busy / 1e6;
             let before = self.busy.insert(stage.to_owned(), busy).filter(|before| *before <= busy);
             let count = threads.iter().find(|group| group.name == stage).map_or(1, |group| group.count);
             let share = (busy - before.unwrap_or_default()) / elapsed / f64::from(count);

@@ -5,7 +5,7 @@ mod stored;
 mod troubles;
 
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use crossbeam_channel::Sender;
 use futures_util::stream::FuturesUnordered;
@@ -19,6 +19,7 @@ use super::deliver::{Action, DeadLetter, Delivery, Input, Room, SpoolKey, SpoolR
 use super::destination::DestinationId;
 use super::replay::{self, Replay};
 use super::storage::StoreHandle;
+pub(super) use crate::clock::now_us;
 use crate::config::Overflow;
 use crate::limits::{ANSWERS_AT_ONCE, ROOM_CHECK_INTERVAL, SETTLED_AT_ONCE, SETTLED_WAIT};
 use crate::memory::Budget;
@@ -337,9 +338,4 @@ impl Driver {
         self.metrics.parked.set(gauges.parked_lanes as f64);
         self.metrics.parked_spooled.set(gauges.parked_spools as f64);
     }
-}
-
-/// Microseconds since 1970 UTC by the router's clock.
-pub(super) fn now_us() -> i64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_micros() as i64)
 }

@@ -37,7 +37,6 @@ mod windows;
 mod tests;
 
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
@@ -50,6 +49,7 @@ use self::link::{Clock, End, Link};
 use self::reader::Reader;
 use self::session::Sessions;
 use self::sweep::Sweeper;
+use crate::clock;
 use crate::config::{StartAt, Vcenter};
 use crate::limits::{BACKOFF_MAX, CLOSE_MAX};
 use crate::source::vcenter::client::{Client, Options};
@@ -67,10 +67,7 @@ pub async fn run(
 ) {
     let stopped = stopped(&mut shutdown);
     tokio::pin!(stopped);
-    let clock: Clock = Arc::new(|| {
-        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        i64::try_from(since.as_micros()).unwrap_or(i64::MAX)
-    });
+    let clock: Clock = Arc::new(clock::now_us);
     let client = loop {
         match Client::new(&options(&settings)) {
             Ok(client) => break client,
