@@ -1,15 +1,19 @@
 //! What each stage between the decoder and the destinations costs, for a page of 1,000 events: enrich, order, route to one destination, settle, a channel hop,
 //! the engine, and all of them together.
 //!
+//! The group `channels` compares the queue of pages with what it replaced, a tokio channel behind a
+//! mutex, in one run.
+//!
 //! `cargo bench --bench stages`
 
 use std::hint::black_box;
-use std::sync::Arc;
-use std::time::Duration;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use event_router::config::Delivery as Policy;
 use event_router::event::{Batch, Selection, SourceInfo};
+use event_router::limits::PAGES_QUEUED_MAX;
 use event_router::pipeline::deliver::{Action, Delivery, Input, Room, Spooled};
 use event_router::pipeline::destination::DestinationId;
 use event_router::pipeline::enrich::Enrich;
@@ -17,6 +21,7 @@ use event_router::pipeline::order::{Leaving, Order};
 use event_router::pipeline::parse::{Content, Parsed};
 use event_router::pipeline::settle::Settle;
 use event_router::processor::{Outcome, Piece, Shape};
+use event_router::queue;
 use uuid::Uuid;
 use vsphere::{Decoded, EventRecord, decode};
 
@@ -169,13 +174,97 @@ fn channel(c: &mut Criterion) {
                     }
                 }
             });
-            let start = std::time::Instant::now();
+            let start = Instant::now();
             receiver.iter().for_each(|batch| drop(black_box(batch)));
             let took = start.elapsed();
             producer.join().expect("the producer only sends");
             took
         });
     });
+    group.finish();
+}
+
+/// A decode thread's way to its next item.
+type Next = Box<dyn Fn() -> Option<Arc<Batch>> + Send>;
+
+/// Passes `hops` batches from two async sources through `send` to one thread for each of
+/// `receivers`; the time until the last one is taken.
+fn hops<S, F>(runtime: &tokio::runtime::Runtime, hops: u64, send: S, receivers: Vec<Next>) -> Duration
+where
+    S: Fn(Arc<Batch>) -> F + Clone + Send + 'static,
+    F: Future<Output = ()> + Send,
+{
+    let batch = Arc::new(page(0, |i| i as i32));
+    let start = Instant::now();
+    let threads: Vec<_> = receivers
+        .into_iter()
+        .map(|next| {
+            std::thread::spawn(move || {
+                let mut taken = 0_u64;
+                while let Some(batch) = next() {
+                    black_box(batch);
+                    taken += 1;
+                }
+                taken
+            })
+        })
+        .collect();
+    for share in [hops / 2, hops - hops / 2] {
+        let (send, batch) = (send.clone(), Arc::clone(&batch));
+        runtime.spawn(async move {
+            for _ in 0..share {
+                send(Arc::clone(&batch)).await;
+            }
+        });
+    }
+    // The queue ends with the last sender.
+    drop(send);
+    let taken: u64 = threads.into_iter().map(|thread| thread.join().expect("it only receives")).sum();
+    assert_eq!(taken, hops);
+    start.elapsed()
+}
+
+/// One page from a source to a decode thread, old way against new way, with one and two decode
+/// threads.
+fn channels(c: &mut Criterion) {
+    let mut group = c.benchmark_group("channels");
+    group.throughput(Throughput::Elements(1));
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).build().expect("a runtime");
+    for consumers in [1, 2] {
+        group.bench_function(format!("tokio channel behind a mutex, {consumers} to take"), |b| {
+            b.iter_custom(|count| {
+                let (sender, receiver) = tokio::sync::mpsc::channel(PAGES_QUEUED_MAX);
+                let receiver = Arc::new(Mutex::new(receiver));
+                let next = |_| {
+                    let receiver = Arc::clone(&receiver);
+                    let next =
+                        move || receiver.lock().unwrap_or_else(PoisonError::into_inner).blocking_recv();
+                    Box::new(next) as Next
+                };
+                let receivers = (0..consumers).map(next).collect();
+                let send = move |batch| {
+                    let sender = sender.clone();
+                    async move { sender.send(batch).await.expect("the threads take all") }
+                };
+                hops(&runtime, count, send, receivers)
+            });
+        });
+        group.bench_function(format!("crossbeam and semaphore, {consumers} to take"), |b| {
+            b.iter_custom(|count| {
+                let (sender, receiver) = queue::bounded(PAGES_QUEUED_MAX);
+                let next = |_| {
+                    let receiver = receiver.clone();
+                    Box::new(move || receiver.recv()) as Next
+                };
+                let receivers = (0..consumers).map(next).collect();
+                let send = move |batch| {
+                    let sender = sender.clone();
+                    async move { sender.send(batch).await.expect("the threads take all") }
+                };
+                hops(&runtime, count, send, receivers)
+            });
+        });
+    }
     group.finish();
 }
 
@@ -225,5 +314,5 @@ fn pipeline(c: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, enrich, order, settle, deliver, channel, pipeline);
+criterion_group!(benches, enrich, order, settle, deliver, channel, channels, pipeline);
 criterion_main!(benches);

@@ -32,6 +32,7 @@ pub mod memory;
 pub mod net;
 pub mod pipeline;
 pub mod processor;
+pub mod queue;
 pub mod source;
 pub mod state;
 pub mod telemetry;

@@ -1,7 +1,7 @@
 //! The wiring: threads, channels and tasks around the stages, and their end.
 //!
 //! ```text
-//!  sources ──(tokio channel)──► parse threads ──(bounded)──► core thread ──(mailboxes)──► drivers, one a destination
+//!  sources ──(queue)──► parse threads ──(bounded)──► core thread ──(mailboxes)──► drivers, one a destination
 //!                                                             ▲   │  ▲                      │        │
 //!                                                             │   └──┼── checkpoints ──► storage thread ◄── spool, dead letters
 //!                                                             └──────┴────── settled ◄──────┘
@@ -9,9 +9,12 @@
 //!
 //! Nothing here waits in a circle: the core never waits for a destination (its mailboxes take what the memory budget let in), and a settlement never
 //! waits for the core.
+//!
+//! Pages wait in one bounded queue ([`queue`]): a source waits asynchronously for a free slot, a parse thread blocks on a lock-free receiver. When the last
+//! source is gone, the parse threads finish what is queued and end.
 
+use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
-use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant as StdInstant};
 
@@ -34,6 +37,7 @@ use crate::limits::PAGES_QUEUED_MAX;
 use crate::memory::Budget;
 use crate::processor::InvocationLog;
 use crate::processor::Processor;
+use crate::queue;
 use crate::source::{Begin, Intake, Page};
 use crate::state::{Store, StoreError};
 use crate::telemetry::metrics::{SourceMetrics, StageMetrics};
@@ -54,7 +58,7 @@ pub struct Parts {
 pub struct Pipeline {
     budget: Budget,
     begins: mpsc::Sender<Begin>,
-    pages: mpsc::Sender<Page>,
+    pages: queue::Sender<Page>,
     control: Sender<Control>,
     store: StoreHandle<Store>,
     storage: JoinHandle<Store>,
@@ -100,7 +104,7 @@ impl Pipeline {
         let spooled = if spools { store.reader().spools()? } else { Default::default() };
         let spooled = Spooled::by_destination(spooled.iter().map(|(name, size)| (name, size.rows)));
         let (store, storage) = StoreHandle::start(store)?;
-        let (pages, page_inbox) = mpsc::channel::<Page>(PAGES_QUEUED_MAX);
+        let (pages, page_inbox) = queue::bounded::<Page>(PAGES_QUEUED_MAX);
         let (begins, mut begin_inbox) = mpsc::channel::<Begin>(settings.sources.len().max(1));
         let (parsed, parsed_inbox) = bounded::<Parsed>(PAGES_QUEUED_MAX);
         // Unbounded: each message stands for events that hold a share of the memory budget.
@@ -110,15 +114,13 @@ impl Pipeline {
             settings.sources.iter().map(|source| SourceMetrics::new(&source.name)).collect();
 
         let mut threads = Vec::new();
-        let page_inbox = Arc::new(Mutex::new(page_inbox));
         for n in 0..parse_threads.max(1) {
-            let (inbox, parsed, metrics) =
-                (Arc::clone(&page_inbox), parsed.clone(), Arc::clone(&source_metrics));
+            let (inbox, parsed, metrics) = (page_inbox.clone(), parsed.clone(), Arc::clone(&source_metrics));
             let keep_sent = settings.processors.iter().any(|p| p.delivery.payload != Payload::Pascal);
             let thread = std::thread::Builder::new().name(format!("parse-{n}"));
             threads.push(thread.spawn(move || parse(&inbox, &parsed, &metrics, keep_sent))?);
         }
-        drop(parsed);
+        drop((page_inbox, parsed));
 
         let begin_control = control.clone();
         tokio::spawn(async move {
@@ -239,19 +241,11 @@ impl Pipeline {
     }
 }
 
-/// A parse thread: takes the next page, whoever's it is.
-fn parse(
-    inbox: &Mutex<mpsc::Receiver<Page>>,
-    parsed: &Sender<Parsed>,
-    metrics: &[SourceMetrics],
-    keep_sent: bool,
-) {
+/// A parse thread: decodes the next page of any source.
+fn parse(inbox: &queue::Receiver<Page>, parsed: &Sender<Parsed>, metrics: &[SourceMetrics], keep_sent: bool) {
     let mut stage = Parse { keep_sent };
     let busy = StageMetrics::new("parse");
-    loop {
-        // The lock is held while waiting: the others wait for it instead of for the channel.
-        let next = inbox.lock().unwrap_or_else(PoisonError::into_inner).blocking_recv();
-        let Some(page) = next else { return };
+    while let Some(page) = inbox.recv() {
         let start = StdInstant::now();
         let (page, counts) = stage.step(page);
         busy.busy_since(start);

@@ -18,6 +18,7 @@ use uuid::Uuid;
 
 use crate::event::SourceInfo;
 use crate::memory::{Budget, Permit};
+use crate::queue;
 pub use report::{Counter, Observed, SourceReport, SourceState};
 pub use vsphere::Wire;
 
@@ -134,7 +135,7 @@ pub struct Intake {
     source: usize,
     budget: Budget,
     begins: mpsc::Sender<Begin>,
-    pages: mpsc::Sender<Page>,
+    pages: queue::Sender<Page>,
 }
 
 /// The pipeline is gone.
@@ -147,7 +148,7 @@ impl Intake {
         source: usize,
         budget: Budget,
         begins: mpsc::Sender<Begin>,
-        pages: mpsc::Sender<Page>,
+        pages: queue::Sender<Page>,
     ) -> Self {
         Intake { source, budget, begins, pages }
     }
@@ -173,7 +174,7 @@ impl Intake {
         self.budget.take(bytes)
     }
 
-    /// Hands a page to the decoder; waits while its queue is full.
+    /// Hands a page to the decode threads; waits while their queue is full.
     pub async fn push(&self, page: Page) -> Result<(), Closed> {
         self.pages.send(page).await.map_err(|_| Closed)
     }

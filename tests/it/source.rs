@@ -12,6 +12,7 @@ use event_router::event::SourceInfo;
 use event_router::memory::Budget;
 use event_router::pipeline::order::{Leaving, Order, Ordered};
 use event_router::pipeline::parse::Parse;
+use event_router::queue;
 use event_router::source::SourceState;
 use event_router::source::vcenter::{self, Method, Status};
 use event_router::source::{Begin, Intake, Progress, Start};
@@ -46,12 +47,13 @@ struct Run {
 impl Run {
     fn start(runtime: Runtime, settings: Vcenter) -> Run {
         let (begins_in, begins) = mpsc::channel(1);
-        let (pages_in, pages) = mpsc::channel(8);
+        let (pages_in, pages) = queue::bounded(8);
         let intake = Intake::new(0, Budget::new(64 << 20), begins_in, pages_in);
         let status = Arc::new(Status::default());
         let (stop, stopped) = watch::channel(false);
         let delivered = Arc::new(Mutex::new(Delivered::default()));
-        runtime.spawn(pipeline(begins, pages, Arc::clone(&delivered)));
+        let out = Arc::clone(&delivered);
+        runtime.spawn_blocking(move || pipeline(begins, &pages, &out));
         let source = runtime.spawn(vcenter::run(
             "vc".to_string(),
             settings,
@@ -100,12 +102,12 @@ impl Run {
 }
 
 /// Parse, order and dedup: what the source needs to hear of them, and what comes out.
-async fn pipeline(
+fn pipeline(
     mut begins: mpsc::Receiver<Begin>,
-    mut pages: mpsc::Receiver<event_router::source::Page>,
-    out: Arc<Mutex<Delivered>>,
+    pages: &queue::Receiver<event_router::source::Page>,
+    out: &Mutex<Delivered>,
 ) {
-    let Some(Begin { found, answer, .. }) = begins.recv().await else { return };
+    let Some(Begin { found, answer, .. }) = begins.blocking_recv() else { return };
     let progress = Arc::new(Progress::new(found.start_us, i64::MAX));
     let info = Arc::new(SourceInfo {
         index: 0,
@@ -123,7 +125,7 @@ async fn pipeline(
         }))
         .unwrap();
     let (mut parse, mut order) = (Parse::default(), Order::default());
-    while let Some(page) = pages.recv().await {
+    while let Some(page) = pages.recv() {
         let step = order.step(parse.step(page).0);
         let mut out = out.lock().unwrap();
         for leaving in step.leaving {

@@ -29,7 +29,7 @@ const ORDER: &[&[&str]] = &[
     &["telemetry"],
     &["config"],
     &["event"],
-    &["clock", "memory", "limits"],
+    &["clock", "memory", "queue", "limits"],
 ];
 const LINES_MAX: usize = 500;
 const COLUMNS_MAX: usize = 100;

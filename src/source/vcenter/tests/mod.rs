@@ -69,7 +69,7 @@ impl Run {
     /// As `start`, and nothing is read before `ready`.
     fn start_when(fake: Fake, settings: Vcenter, ready: impl Future<Output = ()> + Send + 'static) -> Run {
         let (begins_in, mut begins) = mpsc::channel(1);
-        let (pages_in, mut pages) = mpsc::channel(8);
+        let (pages_in, pages) = crate::queue::bounded(8);
         let budget = Budget::new(64 << 20);
         let intake = Intake::new(0, budget.clone(), begins_in, pages_in);
         let status = Arc::new(Status::default());
@@ -108,7 +108,7 @@ impl Run {
                         let refused = BeginError::OtherInstance { source_name, expected, found: found.instance_uuid };
                         let _ = answer.send(if expected == found.instance_uuid { Ok(start) } else { Err(refused) });
                     }
-                    Some(page) = pages.recv() => {
+                    Some(page) = pages.recv_async() => {
                         // The decoder takes its time, so that pages are read ahead of their verdicts.
                         sleep(Duration::from_millis(3)).await;
                         let (parsed, _) = parse.step(page);
