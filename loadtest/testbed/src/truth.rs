@@ -31,7 +31,7 @@ pub struct Truth {
 pub fn event_id(instance_uuid: &Uuid, key: i32, created_us: i64) -> Uuid {
     let minute = (created_us + 500).div_euclid(60_000_000);
     let mut name = Vec::with_capacity(24);
-    crate::vcenter::model::push_int(&mut name, key);
+    crate::vcenter::digits::push_int(&mut name, key);
     name.push(b'/');
     name.extend_from_slice(minute.to_string().as_bytes());
     Uuid::new_v5(instance_uuid, &name)

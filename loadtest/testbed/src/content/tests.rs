@@ -15,7 +15,7 @@ const URL: &str = "http://127.0.0.1:8989/sdk";
 
 /// A model in which every template has its turn.
 fn model() -> Arc<Model> {
-    let names = crate::vcenter::model::template_names();
+    let names = crate::vcenter::template::template_names();
     let mix = Mix::Custom(names.into_iter().map(|name| (name, 1)).collect());
     Arc::new(Model::new(ModelSpec { seed: 3, vms: 1000, hosts: 20, mix }).unwrap())
 }

@@ -1,4 +1,7 @@
-//! Times as vCenter writes them, at a few nanoseconds each: the date and the second are formatted once a second.
+//! Times as vCenter writes them, at a few nanoseconds each: the date and the second are formatted
+//! once a second.
+
+use super::digits::write_digits;
 
 /// Formats microseconds since 1970 as `2026-11-22T00:06:52.398830Z`.
 #[derive(Clone)]
@@ -21,11 +24,7 @@ impl Default for Rfc3339 {
 impl Rfc3339 {
     pub fn micros(&mut self, micros: i64) -> [u8; 27] {
         self.write_second(micros.div_euclid(1_000_000));
-        let mut rest = micros.rem_euclid(1_000_000) as u32;
-        for digit in self.text[20..26].iter_mut().rev() {
-            *digit = b'0' + (rest % 10) as u8;
-            rest /= 10;
-        }
+        write_digits(&mut self.text[20..26], micros.rem_euclid(1_000_000) as u32);
         self.text
     }
 
@@ -40,7 +39,8 @@ impl Rfc3339 {
         text
     }
 
-    /// With three digits, rounded half up: the form that agrees with the six digits about the whole minute of time + 0.5 ms.
+    /// With three digits, rounded half up: the form that agrees with the six digits about the whole
+    /// minute of time + 0.5 ms.
     pub fn rounded_millis(&mut self, micros: i64) -> &[u8; 24] {
         let rounded = (micros + 500).div_euclid(1000) * 1000;
         let text = self.micros(rounded);
@@ -63,16 +63,14 @@ impl Rfc3339 {
             (14..16, of_day / 60 % 60),
             (17..19, of_day % 60),
         ];
-        for (range, mut value) in fields {
-            for digit in self.text[range].iter_mut().rev() {
-                *digit = b'0' + (value % 10) as u8;
-                value /= 10;
-            }
+        for (range, value) in fields {
+            write_digits(&mut self.text[range], value);
         }
     }
 }
 
-/// Days since 1970 to year, month, day (Howard Hinnant, "chrono-Compatible Low-Level Date Algorithms").
+/// Days since 1970 to year, month, day (Howard Hinnant, "chrono-Compatible Low-Level Date
+/// Algorithms").
 fn civil(days: i64) -> (i64, u32, u32) {
     let shifted = days + 719_468;
     let era = shifted.div_euclid(146_097);
@@ -90,7 +88,8 @@ pub(crate) fn format_micros(micros: i64) -> String {
     String::from_utf8_lossy(&Rfc3339::default().micros(micros)).into_owned()
 }
 
-/// Microseconds since 1970 of an `xsd:dateTime` with an offset; one without is taken as UTC, as vCenter does.
+/// Microseconds since 1970 of an `xsd:dateTime` with an offset; one without is taken as UTC, as
+/// vCenter does.
 pub(crate) fn parse_micros(text: &str) -> Option<i64> {
     let text = text.trim();
     match text.parse::<jiff::Timestamp>() {

@@ -9,9 +9,10 @@ use std::ops::Range;
 use super::clock::parse_micros;
 use super::history::{History, Special};
 use super::inventory::Object;
-use super::model::{Model, Template, chain_id};
+use super::model::{Model, chain_id};
 use super::property::Target;
 use super::soap::Fault;
+use super::template::Template;
 use super::xml::Node;
 use crate::limits::PAGE_EVENTS_MAX;
 

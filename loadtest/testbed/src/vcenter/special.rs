@@ -1,8 +1,9 @@
 //! Events whose content is not from the model: posted by clients, or made by a test.
 
 use super::inventory::Object;
-use super::model::{Model, category};
+use super::model::Model;
 use super::property::Target;
+use super::template::category;
 use super::xml::{self, Node};
 
 #[derive(Default)]

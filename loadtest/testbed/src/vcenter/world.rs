@@ -12,8 +12,9 @@ use uuid::Uuid;
 
 use super::clock::Rfc3339;
 use super::collector::Collector;
+use super::digits::push_int;
 use super::history::{History, PlanItem};
-use super::model::{Form, Model, open_json, push_int};
+use super::model::{Form, Model, open_json};
 use super::selection::Wanted;
 use super::soap::{self, Fault};
 use super::trouble::Armed;
