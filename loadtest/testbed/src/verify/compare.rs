@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 
 use serde_json::Value;
 
-use super::{EXAMPLES_MAX, Run, Source, Verifier};
+use super::{BodyEvents, EXAMPLES_MAX, Source, Verifier};
 use crate::content::{Contents, Delivery, Entry, Form, Made, WrongContent};
 use crate::scan::Delivered;
 use crate::sync::lock;
@@ -73,8 +73,8 @@ impl Verifier {
     }
 }
 
-impl Run<'_> {
-    /// Compares what [`Run::take`] could not: the body is parsed once for all of it.
+impl BodyEvents<'_> {
+    /// Compares what [`BodyEvents::take`] could not: the body is parsed once for all of it.
     pub(super) fn compare_later(&mut self, body: &[u8]) {
         if self.later.is_empty() {
             return;
