@@ -2,10 +2,10 @@
 
 /// One page of metrics.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Metrics(Vec<Series>);
+pub struct Metrics(Vec<MetricLine>);
 
 #[derive(Clone, Debug, PartialEq)]
-struct Series {
+struct MetricLine {
     name: String,
     labels: Vec<(String, String)>,
     value: f64,
@@ -36,7 +36,7 @@ impl Metrics {
     }
 }
 
-fn parse_line(line: &str) -> Option<Series> {
+fn parse_line(line: &str) -> Option<MetricLine> {
     let end = line.find(['{', ' '])?;
     let (name, mut rest) = line.split_at(end);
     let mut labels = Vec::new();
@@ -51,7 +51,7 @@ fn parse_line(line: &str) -> Option<Series> {
         rest = &rest[1..];
     }
     let value = rest.split_whitespace().next()?.parse().ok()?;
-    Some(Series { name: name.to_owned(), labels, value })
+    Some(MetricLine { name: name.to_owned(), labels, value })
 }
 
 /// A label's text up to its closing quote, and what follows that.

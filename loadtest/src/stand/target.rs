@@ -68,7 +68,7 @@ impl Target {
         }
     }
 
-    fn behave(&self, settings: &workload::Target) {
+    fn behave(&self, settings: &workload::TargetSettings) {
         let delay = settings.delay;
         let failing = settings.errors.as_ref().map(|errors| (errors.share, errors.behavior()));
         match &self.server {

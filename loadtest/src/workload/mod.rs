@@ -19,7 +19,7 @@ use testbed::vcenter::{Mix, Model, ModelSpec};
 
 pub use goals::Goals;
 pub use rate::Rate;
-pub use target::{ErrorKind, Errors, Ordering, Shape, Target, delay};
+pub use target::{ErrorKind, Errors, Ordering, Shape, TargetSettings, delay};
 pub use testbed::sink::Delay;
 pub use trouble::{Scheduled, Trouble};
 
@@ -77,7 +77,7 @@ pub struct Workload {
     pub https: bool,
     /// vCenter's clock less this machine's, in seconds.
     pub clock_skew_seconds: i64,
-    pub target: Target,
+    pub target: TargetSettings,
     pub troubles: Vec<Scheduled>,
     pub goals: Goals,
     pub router: RouterSettings,
@@ -246,7 +246,7 @@ fn read(file: &str, root: &Node, problems: &mut Vec<Problem>) -> Option<Workload
             skew.ok_or_else(|| "must be whole seconds, a day at most either way".to_owned())
         })
         .unwrap_or(0);
-    let target = fields.block("target", |target| Target::read(target)).unwrap_or_default();
+    let target = fields.block("target", |target| TargetSettings::read(target)).unwrap_or_default();
     let troubles = fields.list("troubles", trouble::read);
     let goals = fields.block("goals", |goals| Some(Goals::read(goals))).unwrap_or_default();
     let router = fields.block("router", |router| Some(read_router(router))).unwrap_or_default();

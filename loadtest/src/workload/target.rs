@@ -161,7 +161,7 @@ impl Errors {
 
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Target {
+pub struct TargetSettings {
     pub shape: Shape,
     pub ordering: Ordering,
     /// Requests in flight at most; the router's default if left out.
@@ -175,9 +175,9 @@ pub struct Target {
     pub functions: u32,
 }
 
-impl Default for Target {
-    fn default() -> Target {
-        Target {
+impl Default for TargetSettings {
+    fn default() -> TargetSettings {
+        TargetSettings {
             shape: Shape::Batched,
             ordering: Ordering::Source,
             concurrency: None,
@@ -190,8 +190,8 @@ impl Default for Target {
     }
 }
 
-impl Target {
-    pub(super) fn read(fields: &mut Fields<'_, '_>) -> Option<Target> {
+impl TargetSettings {
+    pub(super) fn read(fields: &mut Fields<'_, '_>) -> Option<TargetSettings> {
         let shape = fields.get("shape", Shape::parse).unwrap_or_default();
         // EventBridge keeps no order, so the router's own default is none there.
         let usual = if shape == Shape::Eventbridge { Ordering::None } else { Ordering::Source };
@@ -206,7 +206,7 @@ impl Target {
             fields.wrong("functions", "is for `shape: openfaas` only");
         }
         let delay = delay.unwrap_or_default();
-        Some(Target { shape, ordering, concurrency, https, spill, delay, errors, functions })
+        Some(TargetSettings { shape, ordering, concurrency, https, spill, delay, errors, functions })
     }
 }
 

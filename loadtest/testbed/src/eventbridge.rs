@@ -57,7 +57,7 @@ pub struct Entry {
     pub time: Value,
 }
 
-struct State {
+struct BusState {
     verifier: Arc<Verifier>,
     rules: Mutex<Vec<Rule>>,
     rules_page: usize,
@@ -75,14 +75,14 @@ struct State {
 /// A handle on a running event bus; clones share it.
 #[derive(Clone)]
 pub struct EventBus {
-    hosted: Arc<Hosted<State>>,
+    hosted: Arc<Hosted<BusState>>,
 }
 
 impl EventBus {
     /// # Errors
     /// The port is taken.
     pub async fn start(options: EventBusOptions, verifier: Arc<Verifier>) -> Result<EventBus, StartError> {
-        let state = State {
+        let state = BusState {
             verifier,
             rules: Mutex::default(),
             rules_page: if options.rules_page == 0 { 100 } else { options.rules_page },
@@ -113,7 +113,7 @@ impl EventBus {
         self.hosted.tls()
     }
 
-    fn state(&self) -> &State {
+    fn state(&self) -> &BusState {
         &self.hosted.handler
     }
 
@@ -185,7 +185,7 @@ impl EventBus {
     }
 }
 
-impl Handler for State {
+impl Handler for BusState {
     async fn handle(
         self: Arc<Self>,
         request: Request<Incoming>,
@@ -230,7 +230,7 @@ fn error(status: u16, code: &str, message: &str) -> Response<Body> {
     answer(status, JSON, Body::full(json!({"__type": code, "message": message}).to_string()))
 }
 
-impl State {
+impl BusState {
     fn carry_out(&self, headers: &HeaderMap, body: &Bytes) -> Result<Value, (&'static str, String)> {
         let target = headers.get("x-amz-target").and_then(|target| target.to_str().ok()).unwrap_or_default();
         let request: Value = serde_json::from_slice(body)
@@ -279,7 +279,7 @@ impl State {
         };
         result?;
         let text = |name: &str| entry[name].as_str().unwrap_or_default().to_owned();
-        let around = content::Entry {
+        let around = content::EntryFields {
             source: entry["Source"].as_str().unwrap_or_default(),
             detail_type: entry["DetailType"].as_str().unwrap_or_default(),
             time_us: entry["Time"].as_f64().map(|seconds| (seconds * 1e6) as i64),

@@ -111,7 +111,7 @@ struct Job {
     body: Bytes,
 }
 
-struct State {
+struct GatewayState {
     auth: Option<HeaderValue>,
     functions: Mutex<BTreeMap<String, Arc<Deployed>>>,
     /// How `/system` answers; anything but 2xx replaces the answer.
@@ -123,7 +123,7 @@ struct State {
 /// A handle on a running gateway; clones share it.
 #[derive(Clone)]
 pub struct Gateway {
-    hosted: Arc<Hosted<State>>,
+    hosted: Arc<Hosted<GatewayState>>,
     /// Async functions end with the last handle.
     _workers: Arc<JoinSet<()>>,
 }
@@ -137,7 +137,7 @@ impl Gateway {
             let credentials = base64(format!("{user}:{password}").as_bytes());
             HeaderValue::from_str(&format!("Basic {credentials}")).ok()
         });
-        let state = State {
+        let state = GatewayState {
             auth,
             functions: Mutex::default(),
             system: Mutex::default(),
@@ -168,7 +168,7 @@ impl Gateway {
         self.hosted.tls()
     }
 
-    fn state(&self) -> &State {
+    fn state(&self) -> &GatewayState {
         &self.hosted.handler
     }
 
@@ -252,7 +252,7 @@ fn full_name(name: &str) -> String {
     if name.contains('.') { name.to_owned() } else { format!("{name}.{DEFAULT_NAMESPACE}") }
 }
 
-impl Handler for State {
+impl Handler for GatewayState {
     async fn handle(
         self: Arc<Self>,
         request: Request<Incoming>,
@@ -293,7 +293,7 @@ impl Handler for State {
     }
 }
 
-impl State {
+impl GatewayState {
     fn find(&self, name: &str) -> Option<Arc<Deployed>> {
         lock(&self.functions).get(&full_name(name)).cloned()
     }

@@ -42,12 +42,12 @@ static FINDERS: LazyLock<[(Finder<'static>, Finder<'static>); 3]> =
 
 /// Parses many times of the same minute quickly.
 #[derive(Default)]
-pub(crate) struct Times {
+pub(crate) struct TimeParser {
     minute: [u8; 17],
     minute_us: i64,
 }
 
-impl Times {
+impl TimeParser {
     /// `text` starts with an RFC 3339 time in UTC; what follows its `Z` does not matter.
     fn parse(&mut self, text: &[u8]) -> Option<i64> {
         let minute: &[u8; 17] = text.first_chunk()?;
@@ -76,7 +76,7 @@ impl Times {
 
 /// Calls `found` for each event of a structured or batched body, in order, with `None` for one whose fields are not there, and for a
 /// body that is not whole.
-pub(crate) fn scan<'a>(body: &'a [u8], times: &mut Times, mut found: impl FnMut(Option<Delivered<'_>>)) {
+pub(crate) fn scan<'a>(body: &'a [u8], times: &mut TimeParser, mut found: impl FnMut(Option<Delivered<'_>>)) {
     let mut count = 0;
     let is_read = scan_fast(body, times, |delivered: Delivered<'a>| {
         count += 1;
@@ -103,7 +103,7 @@ fn is_closed(body: &[u8]) -> bool {
 }
 
 /// Returns whether there is at least one event and all have their fields; stops at one that has not.
-fn scan_fast<'a>(body: &'a [u8], times: &mut Times, mut found: impl FnMut(Delivered<'a>)) -> bool {
+fn scan_fast<'a>(body: &'a [u8], times: &mut TimeParser, mut found: impl FnMut(Delivered<'a>)) -> bool {
     let mut payload = 0;
     let first = Ids { finder: &FIRST_ID_FINDER, length: FIRST_ID.len() };
     let any = Ids { finder: &ANY_ID_FINDER, length: ANY_ID.len() };
@@ -146,7 +146,7 @@ impl Ids {
     }
 }
 
-fn delivered<'a>(event: &'a [u8], times: &mut Times, payload: &mut usize) -> Option<Delivered<'a>> {
+fn delivered<'a>(event: &'a [u8], times: &mut TimeParser, payload: &mut usize) -> Option<Delivered<'a>> {
     let (id, rest) = event.split_at_checked(36)?;
     let source = &rest[SOURCE.find(rest)? + 10..];
     let source = &source[..memchr::memchr(b'"', source)?];
@@ -155,7 +155,7 @@ fn delivered<'a>(event: &'a [u8], times: &mut Times, payload: &mut usize) -> Opt
 }
 
 /// Key and createdTime of a payload, whichever of the three forms it has; tries the form that fitted last first.
-pub(crate) fn key_and_time(payload: &[u8], times: &mut Times, form: &mut usize) -> Option<(i32, i64)> {
+pub(crate) fn key_and_time(payload: &[u8], times: &mut TimeParser, form: &mut usize) -> Option<(i32, i64)> {
     for attempt in 0..PAYLOADS.len() {
         let number = (*form + attempt) % PAYLOADS.len();
         let (key_finder, created_finder) = &FINDERS[number];
@@ -211,18 +211,18 @@ struct JsonEnvelope<'a> {
     #[serde(borrow, rename = "type")]
     kind: Cow<'a, str>,
     #[serde(borrow)]
-    data: Payload<'a>,
+    data: KeyAndTime<'a>,
 }
 
 #[derive(Deserialize)]
-struct Payload<'a> {
+struct KeyAndTime<'a> {
     #[serde(rename = "Key", alias = "key")]
     key: i32,
     #[serde(borrow, rename = "CreatedTime", alias = "createdTime")]
     created: Cow<'a, str>,
 }
 
-impl Payload<'_> {
+impl KeyAndTime<'_> {
     fn read(&self) -> Option<(i32, i64)> {
         Some((self.key, parse_micros(&self.created)?))
     }
@@ -274,17 +274,17 @@ fn strict<'a>(id: &'a str, source: &'a str, read: Option<(i32, i64)>) -> Option<
 
 fn strict_payload(data: &Value) -> Option<(i32, i64)> {
     match data {
-        Value::String(xml) => key_and_time(xml.as_bytes(), &mut Times::default(), &mut 2),
-        data => Payload::deserialize(data).ok()?.read(),
+        Value::String(xml) => key_and_time(xml.as_bytes(), &mut TimeParser::default(), &mut 2),
+        data => KeyAndTime::deserialize(data).ok()?.read(),
     }
 }
 
 /// The strict reading of a binary event's body.
 pub(crate) fn strict_data(data: &[u8]) -> Option<(i32, i64)> {
     if data.first() == Some(&b'<') {
-        return key_and_time(data, &mut Times::default(), &mut 2);
+        return key_and_time(data, &mut TimeParser::default(), &mut 2);
     }
-    serde_json::from_slice::<Payload<'_>>(data).ok()?.read()
+    serde_json::from_slice::<KeyAndTime<'_>>(data).ok()?.read()
 }
 
 #[cfg(test)]
@@ -308,7 +308,7 @@ mod tests {
                 (delivered.key, delivered.created_us)
             })
         };
-        scan(body.as_bytes(), &mut Times::default(), |delivered| fast.push(short(delivered)));
+        scan(body.as_bytes(), &mut TimeParser::default(), |delivered| fast.push(short(delivered)));
         scan_strict(body.as_bytes(), |delivered| strict.push(short(delivered)));
         assert_eq!(fast, strict, "{body}");
         fast
@@ -355,7 +355,7 @@ mod tests {
         let whole = event(r#"{"Key":7,"CreatedTime":"1970-01-01T00:00:00Z"}"#);
         let count = |body: &str| {
             let (mut read, mut unreadable) = (0, 0);
-            scan(body.as_bytes(), &mut Times::default(), |delivered| match delivered {
+            scan(body.as_bytes(), &mut TimeParser::default(), |delivered| match delivered {
                 Some(_) => read += 1,
                 None => unreadable += 1,
             });

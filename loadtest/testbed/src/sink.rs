@@ -196,7 +196,7 @@ pub struct SinkOptions {
     pub keep: bool,
 }
 
-struct State {
+struct SinkState {
     verifier: Arc<Verifier>,
     conduct: Mutex<Conduct>,
     /// Answers to requests whose body contains a text; they take precedence over the conduct.
@@ -214,14 +214,14 @@ struct State {
 /// A handle on a running target; clones share it. The last one dropped stops it.
 #[derive(Clone)]
 pub struct Sink {
-    hosted: Arc<Hosted<State>>,
+    hosted: Arc<Hosted<SinkState>>,
 }
 
 impl Sink {
     /// # Errors
     /// The port is taken.
     pub async fn start(options: SinkOptions, verifier: Arc<Verifier>) -> Result<Sink, StartError> {
-        let state = Arc::new(State {
+        let state = Arc::new(SinkState {
             verifier,
             conduct: Mutex::default(),
             refusals: Mutex::default(),
@@ -251,7 +251,7 @@ impl Sink {
         self.hosted.tls()
     }
 
-    fn state(&self) -> &State {
+    fn state(&self) -> &SinkState {
         &self.hosted.handler
     }
 
@@ -341,7 +341,7 @@ impl Drop for InFlight<'_> {
     }
 }
 
-impl Handler for State {
+impl Handler for SinkState {
     async fn handle(
         self: Arc<Self>,
         request: Request<Incoming>,
@@ -368,7 +368,7 @@ impl Handler for State {
     }
 }
 
-impl State {
+impl SinkState {
     /// How this request is answered.
     fn behavior(&self, body: &[u8]) -> Behavior {
         if self.plain.load(Ordering::Acquire) {

@@ -7,7 +7,7 @@ use serde_json::Value;
 use uuid::Uuid;
 
 use super::want::{Difference, Values, difference, xml_difference};
-use super::{Contents, Delivery, Entry, EventTime, Made, Payload, Template, parse};
+use super::{Contents, Delivery, EntryFields, EventTime, Made, Payload, TemplateContent, parse};
 use crate::truth::event_id;
 use crate::vcenter::clock::{format_micros, parse_micros};
 use crate::vcenter::xml;
@@ -23,7 +23,7 @@ type AttributeText<'v> = Result<Option<Cow<'v, str>>, Difference>;
 pub(super) struct Checked<'a> {
     pub contents: &'a Contents,
     pub made: &'a Made,
-    pub template: &'a Template,
+    pub template: &'a TemplateContent,
     pub values: &'a Values,
 }
 
@@ -33,7 +33,7 @@ impl Checked<'_> {
     }
 
     /// Whether the bytes are those of the documented form.
-    pub fn quickly(&self, delivery: Delivery<'_>, entry: Option<Entry<'_>>) -> bool {
+    pub fn quickly(&self, delivery: Delivery<'_>, entry: Option<EntryFields<'_>>) -> bool {
         let (Delivery::Structured(bytes), Some(quick), None) = (delivery, &self.template.quick, entry) else {
             return false;
         };
@@ -61,7 +61,7 @@ impl Checked<'_> {
         is_same().is_some()
     }
 
-    pub fn slowly(&self, delivery: Delivery<'_>, entry: Option<Entry<'_>>) -> Option<Difference> {
+    pub fn slowly(&self, delivery: Delivery<'_>, entry: Option<EntryFields<'_>>) -> Option<Difference> {
         match delivery {
             Delivery::Parsed(event) => self.structured(event, entry),
             Delivery::Structured(bytes) => {
@@ -75,7 +75,7 @@ impl Checked<'_> {
         }
     }
 
-    fn structured(&self, event: &Value, entry: Option<Entry<'_>>) -> Option<Difference> {
+    fn structured(&self, event: &Value, entry: Option<EntryFields<'_>>) -> Option<Difference> {
         let Value::Object(fields) = event else { return differs("", "a JSON object", &event.to_string()) };
         let text = |name: &str| match fields.get(name) {
             Some(Value::String(text)) => Ok(Some(Cow::Borrowed(text.as_str()))),
@@ -194,7 +194,7 @@ impl Checked<'_> {
             .and_then(|name| differs(name, "no such attribute", text(name).ok()??.as_ref()))
     }
 
-    fn entry(&self, entry: Entry<'_>, time: Option<&Value>) -> Option<Difference> {
+    fn entry(&self, entry: EntryFields<'_>, time: Option<&Value>) -> Option<Difference> {
         if !is_source(entry.source, &self.made.url) {
             return differs("Source", &self.made.url, entry.source);
         }

@@ -117,7 +117,7 @@ pub(crate) enum Delivery<'a> {
 
 /// An entry of PutEvents around a structured event.
 #[derive(Clone, Copy, Debug)]
-pub struct Entry<'a> {
+pub struct EntryFields<'a> {
     pub source: &'a str,
     pub detail_type: &'a str,
     /// `Time` in microseconds since 1970, if it is there and a time.
@@ -125,7 +125,7 @@ pub struct Entry<'a> {
 }
 
 /// What every event of one template has in common.
-struct Template {
+struct TemplateContent {
     class: String,
     kind: &'static str,
     subject: String,
@@ -137,7 +137,7 @@ struct Template {
 pub(crate) struct Contents {
     model: Arc<Model>,
     form: Form,
-    templates: Vec<Template>,
+    templates: Vec<TemplateContent>,
 }
 
 impl Contents {
@@ -146,7 +146,7 @@ impl Contents {
             .templates()
             .iter()
             .map(|template| {
-                Template::new(form, &template.class, template.event_type_id.as_deref(), &template.body)
+                TemplateContent::new(form, &template.class, template.event_type_id.as_deref(), &template.body)
             })
             .collect();
         Contents { model, form, templates }
@@ -157,11 +157,16 @@ impl Contents {
         &self,
         made: &Made,
         delivery: Delivery<'_>,
-        entry: Option<Entry<'_>>,
+        entry: Option<EntryFields<'_>>,
     ) -> Option<WrongContent> {
         let pick = self.model.pick(made.index);
         let special = made.special.as_ref().map(|special| {
-            Template::new(self.form, &special.class, special.event_type_id.as_deref(), &special.elements)
+            TemplateContent::new(
+                self.form,
+                &special.class,
+                special.event_type_id.as_deref(),
+                &special.elements,
+            )
         });
         let template = special.as_ref().unwrap_or(&self.templates[pick.template]);
         let is_special = special.is_some();
@@ -253,8 +258,8 @@ impl Examples {
     }
 }
 
-impl Template {
-    fn new(form: Form, class: &str, event_type_id: Option<&str>, elements: &str) -> Template {
+impl TemplateContent {
+    fn new(form: Form, class: &str, event_type_id: Option<&str>, elements: &str) -> TemplateContent {
         let node = parse(elements).unwrap_or_default();
         let want = match form.payload {
             Payload::Pascal | Payload::Xml => pascal(class, &node),
@@ -272,7 +277,7 @@ impl Template {
         });
         let subject = type_id.unwrap_or_else(|| class.to_owned());
         let quick = (form.payload == Payload::Pascal).then(|| Quick::of(&want));
-        Template { class: class.to_owned(), kind, subject, want, quick }
+        TemplateContent { class: class.to_owned(), kind, subject, want, quick }
     }
 }
 

@@ -316,14 +316,17 @@ fn the_entry_around_an_event_is_compared_too() {
     let made = made(index_of(&contents, "VmPoweredOnEvent"));
     let event = parsed(&contents, &made);
     let time_us = parse_micros(event["time"].as_str().unwrap());
-    let entry =
-        Entry { source: URL, detail_type: "VmPoweredOnEvent", time_us: time_us.map(|time| time - 600_000) };
+    let entry = EntryFields {
+        source: URL,
+        detail_type: "VmPoweredOnEvent",
+        time_us: time_us.map(|time| time - 600_000),
+    };
     let check = |entry| contents.check(&made, Delivery::Parsed(&event), Some(entry)).map(|wrong| wrong.path);
     assert_eq!(check(entry), None);
-    assert_eq!(check(Entry { source: "http://127.0.0.1:1/sdk", ..entry }).as_deref(), Some("Source"));
-    assert_eq!(check(Entry { detail_type: "VmEvent", ..entry }).as_deref(), Some("DetailType"));
-    assert_eq!(check(Entry { time_us: Some(0), ..entry }).as_deref(), Some("Time"));
-    assert_eq!(check(Entry { time_us: None, ..entry }).as_deref(), Some("Time"));
+    assert_eq!(check(EntryFields { source: "http://127.0.0.1:1/sdk", ..entry }).as_deref(), Some("Source"));
+    assert_eq!(check(EntryFields { detail_type: "VmEvent", ..entry }).as_deref(), Some("DetailType"));
+    assert_eq!(check(EntryFields { time_us: Some(0), ..entry }).as_deref(), Some("Time"));
+    assert_eq!(check(EntryFields { time_us: None, ..entry }).as_deref(), Some("Time"));
 }
 
 /// Event `index` as its vCenter sends it.

@@ -8,7 +8,7 @@ const TEXT: &str = include_str!("types.txt");
 static TYPES: LazyLock<HashMap<&'static str, Type>> = LazyLock::new(parse);
 
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) enum Kind {
+pub(super) enum FieldKind {
     Text,
     Number,
     Bool,
@@ -23,7 +23,7 @@ pub(super) enum Kind {
 pub(super) struct Field {
     /// As JSON has it.
     pub name: &'static str,
-    pub kind: Kind,
+    pub kind: FieldKind,
     pub list: bool,
     /// A pointer or an interface: `null` when absent.
     pub optional: bool,
@@ -58,13 +58,13 @@ fn parse() -> HashMap<&'static str, Type> {
                 let list = kind.ends_with('*');
                 let optional = kind.ends_with('?');
                 let kind = match kind.trim_end_matches(['*', '?']) {
-                    "text" => Kind::Text,
-                    "number" => Kind::Number,
-                    "bool" => Kind::Bool,
-                    "time" => Kind::Time,
-                    "reference" => Kind::Reference,
-                    "any" => Kind::Any,
-                    class => Kind::Object(class),
+                    "text" => FieldKind::Text,
+                    "number" => FieldKind::Number,
+                    "bool" => FieldKind::Bool,
+                    "time" => FieldKind::Time,
+                    "reference" => FieldKind::Reference,
+                    "any" => FieldKind::Any,
+                    class => FieldKind::Object(class),
                 };
                 let field = Field { name: field, kind, list, optional };
                 types.entry(name).or_insert_with(Type::default).fields.push(field);
@@ -89,8 +89,8 @@ mod tests {
             assert!(declared.parent.is_none_or(is_known), "{name}");
             for field in &declared.fields {
                 let known = match field.kind {
-                    Kind::Object("object") => field.list || field.optional,
-                    Kind::Object(class) => is_known(class),
+                    FieldKind::Object("object") => field.list || field.optional,
+                    FieldKind::Object(class) => is_known(class),
                     _ => true,
                 };
                 assert!(known, "{name}: {field:?}");

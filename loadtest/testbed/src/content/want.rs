@@ -5,7 +5,7 @@ use std::borrow::Cow;
 
 use serde_json::Value;
 
-use super::types::{self, Field, Kind};
+use super::types::{self, Field, FieldKind};
 use crate::vcenter::clock::{format_micros, parse_micros};
 use crate::vcenter::xml::Node;
 
@@ -141,13 +141,13 @@ fn absent(field: &Field) -> Want {
         return Want::Null;
     }
     match field.kind {
-        Kind::Text => Want::Text(String::new()),
-        Kind::Number => Want::Number("0".to_owned()),
-        Kind::Bool => Want::Bool(false),
-        Kind::Time => Want::Time("0001-01-01T00:00:00Z".to_owned()),
-        Kind::Reference => reference("", ""),
-        Kind::Any => Want::Null,
-        Kind::Object(class) => Want::Object(object_fields(class, &Node::default())),
+        FieldKind::Text => Want::Text(String::new()),
+        FieldKind::Number => Want::Number("0".to_owned()),
+        FieldKind::Bool => Want::Bool(false),
+        FieldKind::Time => Want::Time("0001-01-01T00:00:00Z".to_owned()),
+        FieldKind::Reference => reference("", ""),
+        FieldKind::Any => Want::Null,
+        FieldKind::Object(class) => Want::Object(object_fields(class, &Node::default())),
     }
 }
 
@@ -156,23 +156,23 @@ fn reference(kind: &str, value: &str) -> Want {
     Want::Object(vec![("Type".to_owned(), text(kind)), ("Value".to_owned(), text(value))])
 }
 
-fn present(kind: Kind, node: &Node) -> Want {
+fn present(kind: FieldKind, node: &Node) -> Want {
     let text = || node.text.clone();
     match kind {
-        Kind::Text => Want::Text(text()),
-        Kind::Number => Want::Number(text()),
-        Kind::Bool => Want::Bool(matches!(node.text.trim(), "true" | "1")),
-        Kind::Time => Want::Time(text()),
-        Kind::Reference => reference(node.reference_type.as_deref().unwrap_or_default(), &node.text),
-        Kind::Any => match node.xsi_type.as_deref() {
-            Some("boolean") => present(Kind::Bool, node),
-            Some("byte" | "short" | "int" | "long") => present(Kind::Number, node),
-            Some("dateTime") => present(Kind::Time, node),
-            Some("ManagedObjectReference") => present(Kind::Reference, node),
+        FieldKind::Text => Want::Text(text()),
+        FieldKind::Number => Want::Number(text()),
+        FieldKind::Bool => Want::Bool(matches!(node.text.trim(), "true" | "1")),
+        FieldKind::Time => Want::Time(text()),
+        FieldKind::Reference => reference(node.reference_type.as_deref().unwrap_or_default(), &node.text),
+        FieldKind::Any => match node.xsi_type.as_deref() {
+            Some("boolean") => present(FieldKind::Bool, node),
+            Some("byte" | "short" | "int" | "long") => present(FieldKind::Number, node),
+            Some("dateTime") => present(FieldKind::Time, node),
+            Some("ManagedObjectReference") => present(FieldKind::Reference, node),
             Some(class) if types::is_known(class) => Want::Object(object_fields(class, node)),
             _ => Want::Text(text()),
         },
-        Kind::Object(declared) => {
+        FieldKind::Object(declared) => {
             let class = node.xsi_type.as_deref().filter(|class| types::is_known(class)).unwrap_or(declared);
             Want::Object(object_fields(class, node))
         }

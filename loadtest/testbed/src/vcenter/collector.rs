@@ -16,7 +16,7 @@ use uuid::Uuid;
 
 use super::filter::Filter;
 use super::history::History;
-use super::model::{Form, Model};
+use super::model::{Model, WireForm};
 use super::soap::Fault;
 use super::view::add_run;
 use super::world::{Page, Session, Shared, World};
@@ -100,7 +100,7 @@ impl World {
         drop(wanted);
         collector.cursor = cursor;
         runs.extend(fresh);
-        let form = Form { brief: collector.filter.brief, millis: self.millis };
+        let form = WireForm { brief: collector.filter.brief, millis: self.millis };
         let page = Page::of_runs(history, &runs, form);
         counters.pages_served += 1;
         counters.empty_pages += u64::from(page.events == 0);
@@ -124,7 +124,7 @@ impl World {
         let (found, cursor) = history.read_backward(collector.cursor.min(end), start, max, now_us, |index| {
             filter.passes(&shared.model, history, index)
         });
-        let form = Form { brief: filter.brief, millis: self.millis };
+        let form = WireForm { brief: filter.brief, millis: self.millis };
         collector.cursor = cursor;
         Ok(Page::of_indexes(history, &found, form))
     }
@@ -182,15 +182,15 @@ impl World {
         for index in found.into_iter().rev() {
             add_run(&mut runs, index..index + 1);
         }
-        let page = Page::of_runs(history, &runs, Form { brief: filter.brief, millis: self.millis });
+        let page = Page::of_runs(history, &runs, WireForm { brief: filter.brief, millis: self.millis });
         self.counters.events_served += page.events;
         page
     }
 }
 
-type Wanted<'a> = Box<dyn FnMut(u64) -> bool + 'a>;
+type Passes<'a> = Box<dyn FnMut(u64) -> bool + 'a>;
 
-fn wanted<'a>(filter: &'a Filter, history: &'a History, model: &'a Model) -> Option<Wanted<'a>> {
+fn wanted<'a>(filter: &'a Filter, history: &'a History, model: &'a Model) -> Option<Passes<'a>> {
     if filter.passes_all() {
         return None;
     }

@@ -50,7 +50,8 @@ pub(super) enum Veil {
     Unreadable { sticky: bool },
 }
 
-enum Pace {
+/// How the history grows.
+enum Growth {
     Idle,
     /// Events come at this rate from `since_us` on; `first` is the first of them.
     Rate {
@@ -63,7 +64,7 @@ enum Pace {
 pub(crate) struct History {
     segments: Vec<Segment>,
     closed: u64,
-    pace: Pace,
+    growth: Growth,
     total: Option<u64>,
     last_us: i64,
     pub spans: Vec<KeySpan>,
@@ -84,7 +85,7 @@ impl History {
         let mut history = History {
             segments: Vec::new(),
             closed: 0,
-            pace: Pace::Idle,
+            growth: Growth::Idle,
             total,
             last_us: base_us,
             spans: vec![KeySpan { first: 0, key_base: first_key, from_us: base_us }],
@@ -110,9 +111,9 @@ impl History {
 
     /// Events that exist at `now_us`.
     pub fn produced(&self, now_us: i64) -> u64 {
-        match &self.pace {
-            Pace::Idle | Pace::Endless => self.closed,
-            Pace::Rate { segment } => {
+        match &self.growth {
+            Growth::Idle | Growth::Endless => self.closed,
+            Growth::Rate { segment } => {
                 let count = if now_us < segment.base_us {
                     0
                 } else {
@@ -126,8 +127,8 @@ impl History {
 
     /// When the next event comes by itself.
     pub fn next_event_us(&self, now_us: i64) -> Option<i64> {
-        match &self.pace {
-            Pace::Rate { segment } => {
+        match &self.growth {
+            Growth::Rate { segment } => {
                 let next = self.produced(now_us);
                 if self.total.is_some_and(|total| next >= total) {
                     return None;
@@ -135,48 +136,48 @@ impl History {
                 Some(segment.created_us(next))
             }
             // The next look will create one; a waiter looks again after a millisecond.
-            Pace::Endless if self.total.is_none_or(|total| self.closed < total) => Some(now_us + 1_000),
-            Pace::Idle | Pace::Endless => None,
+            Growth::Endless if self.total.is_none_or(|total| self.closed < total) => Some(now_us + 1_000),
+            Growth::Idle | Growth::Endless => None,
         }
     }
 
     /// Turns what the rate made until now into a closed segment.
     fn settle_rate(&mut self, now_us: i64) {
         let produced = self.produced(now_us);
-        if let Pace::Rate { segment } = self.pace {
+        if let Growth::Rate { segment } = self.growth {
             if produced > self.closed {
                 self.push(segment, produced - self.closed);
             }
             // The phase is kept, or frequent appends would slow the rate down.
             let next =
                 Segment { first: self.closed, base_us: segment.created_us(produced), step: segment.step };
-            self.pace = Pace::Rate { segment: next };
+            self.growth = Growth::Rate { segment: next };
         }
     }
 
     pub fn set_rate(&mut self, per_second: f64, now_us: i64) {
         self.settle_rate(now_us);
-        self.pace = if per_second > 0.0 {
+        self.growth = if per_second > 0.0 {
             let step = ((1e6 / per_second) * f64::from(1u32 << STEP_SHIFT)).max(1.0) as u64;
             // What part of a step is left until the next event: kept, or a rate that is set often would make no events at all.
-            let left = match &self.pace {
-                Pace::Rate { segment } => {
+            let left = match &self.growth {
+                Growth::Rate { segment } => {
                     let due_us = (segment.base_us - now_us).max(0) as f64;
                     (due_us * f64::from(1u32 << STEP_SHIFT) / segment.step as f64).min(1.0)
                 }
-                Pace::Idle | Pace::Endless => 1.0,
+                Growth::Idle | Growth::Endless => 1.0,
             };
             let until_us = (left * (step >> STEP_SHIFT) as f64) as i64;
             let base_us = (now_us + until_us).max(self.last_us);
-            Pace::Rate { segment: Segment { first: self.closed, base_us, step } }
+            Growth::Rate { segment: Segment { first: self.closed, base_us, step } }
         } else {
-            Pace::Idle
+            Growth::Idle
         };
     }
 
     pub fn set_endless(&mut self, now_us: i64) {
         self.settle_rate(now_us);
-        self.pace = Pace::Endless;
+        self.growth = Growth::Endless;
     }
 
     /// Creates `count` events now; returns their indexes.
@@ -192,7 +193,7 @@ impl History {
             let span = (now_us - base_us).max(0) as u128;
             let step = ((span << STEP_SHIFT) / u128::from(count)) as u64;
             self.push(Segment { first, base_us, step }, count);
-            if let Pace::Rate { segment } = &mut self.pace {
+            if let Growth::Rate { segment } = &mut self.growth {
                 segment.first = self.closed;
             }
         }
@@ -201,7 +202,7 @@ impl History {
 
     /// With an endless pace, makes sure that `count` events stand behind `cursor`.
     pub fn feed(&mut self, cursor: u64, count: u64, now_us: i64) {
-        if matches!(self.pace, Pace::Endless) && self.closed < cursor + count {
+        if matches!(self.growth, Growth::Endless) && self.closed < cursor + count {
             self.append(cursor + count - self.closed, now_us);
         }
     }
@@ -221,7 +222,7 @@ impl History {
 
     pub(super) fn segment(&self, index: u64) -> (Segment, u64) {
         if index >= self.closed
-            && let Pace::Rate { segment } = &self.pace
+            && let Growth::Rate { segment } = &self.growth
         {
             return (*segment, u64::MAX);
         }
@@ -326,7 +327,7 @@ impl History {
     pub fn clock_stepped(&mut self, before_us: i64, after_us: i64) {
         self.generation += 1;
         self.settle_rate(before_us);
-        if let Pace::Rate { segment } = &mut self.pace {
+        if let Growth::Rate { segment } = &mut self.growth {
             let phase = segment.base_us - before_us;
             segment.base_us = (after_us + phase).max(self.last_us);
         }

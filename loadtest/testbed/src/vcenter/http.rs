@@ -12,7 +12,7 @@ use hyper::header::{
 };
 use hyper::{Method, Request, Response};
 
-use super::methods::{self, Done, Payload};
+use super::methods::{self, Answer, Done};
 use super::soap::{self, Call, Fault};
 use super::trouble::{self, Trouble};
 use super::vijson;
@@ -58,16 +58,16 @@ impl Wire {
     }
 
     /// Status and body of a carried out call.
-    fn encode(self, shared: &Shared, method: &str, payload: Payload) -> Result<(u16, Bytes), Fault> {
-        Ok(match (self, payload) {
-            (Wire::Soap, Payload::Page(page)) => (200, shared.page_answer(method, &page)),
-            (Wire::Soap, Payload::Elements(elements)) => {
+    fn encode(self, shared: &Shared, method: &str, answer: Answer) -> Result<(u16, Bytes), Fault> {
+        Ok(match (self, answer) {
+            (Wire::Soap, Answer::Page(page)) => (200, shared.page_answer(method, &page)),
+            (Wire::Soap, Answer::Elements(elements)) => {
                 let mut out = Vec::new();
                 soap::respond(&mut out, method, |out| out.extend_from_slice(&elements));
                 (200, Bytes::from(out))
             }
-            (Wire::Json, Payload::Page(page)) => (200, shared.page_json(&page)),
-            (Wire::Json, Payload::Elements(elements)) => match vijson::result(method, &elements)? {
+            (Wire::Json, Answer::Page(page)) => (200, shared.page_json(&page)),
+            (Wire::Json, Answer::Elements(elements)) => match vijson::result(method, &elements)? {
                 Some(value) => (200, Bytes::from(value.to_string())),
                 None => (204, Bytes::new()),
             },
@@ -199,7 +199,7 @@ impl Shared {
             }
         }
         let done = self.carry_out(wire, headers, call).await.and_then(|done| {
-            let (status, body) = wire.encode(self, &call.method, done.payload)?;
+            let (status, body) = wire.encode(self, &call.method, done.answer)?;
             Ok((status, body, done.login))
         });
         let (status, body, login) = done.unwrap_or_else(|fault| (500, wire.fault(&fault), None));

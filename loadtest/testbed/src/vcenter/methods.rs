@@ -22,13 +22,13 @@ use crate::limits::PAGE_EVENTS_MAX;
 
 /// A carried out call, in no wire's form yet.
 pub(crate) struct Done {
-    pub payload: Payload,
+    pub answer: Answer,
     /// A new session's key.
     pub login: Option<String>,
 }
 
-/// What an answer carries.
-pub(crate) enum Payload {
+/// The content of an answer.
+pub(crate) enum Answer {
     /// The elements inside of the SOAP response element: small, so VI/JSON is made of them.
     Elements(Vec<u8>),
     /// Events, rendered by the wire that sends them.
@@ -39,7 +39,7 @@ impl Done {
     fn elements(write: impl FnOnce(&mut Vec<u8>)) -> Done {
         let mut out = Vec::new();
         write(&mut out);
-        Done { payload: Payload::Elements(out), login: None }
+        Done { answer: Answer::Elements(out), login: None }
     }
 
     fn empty() -> Done {
@@ -47,7 +47,7 @@ impl Done {
     }
 
     fn page(page: Page) -> Done {
-        Done { payload: Payload::Page(page), login: None }
+        Done { answer: Answer::Page(page), login: None }
     }
 
     fn returns(inner: &[u8]) -> Done {
@@ -338,7 +338,7 @@ fn create_filter(shared: &Shared, key: &str, call: &Call) -> Result<Done, Fault>
             id => collectors.get_mut(id),
         });
         let collector = collector.ok_or_else(|| Fault::not_found(&call.this_type, &call.this))?;
-        collector.filters.push(updates::Filter::new(id.clone(), spec));
+        collector.filters.push(updates::PropertyFilter::new(id.clone(), spec));
         Ok(())
     })?;
     Ok(Done::reference("PropertyFilter", &id))

@@ -184,7 +184,7 @@ impl Model {
         key: i32,
         clock: &mut Rfc3339,
         created_us: i64,
-        form: Form,
+        form: WireForm,
     ) {
         let pick = self.pick(index);
         let template = &self.templates[pick.template];
@@ -211,7 +211,7 @@ impl Model {
         key: i32,
         clock: &mut Rfc3339,
         created_us: i64,
-        form: Form,
+        form: WireForm,
     ) {
         let pick = self.pick(index);
         let template = &self.templates[pick.template];
@@ -242,7 +242,7 @@ pub(crate) fn open_json(out: &mut Vec<u8>, class: &str, key: i32, chain_id: i32)
 
 /// How events are written. A filter or the operator chooses it; it is not part of the event.
 #[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Form {
+pub(crate) struct WireForm {
     /// Without `fullFormattedMessage`.
     pub brief: bool,
     /// `createdTime` with three digits instead of six.
@@ -272,7 +272,7 @@ mod tests {
         let mut out = Vec::new();
         let mut clock = Rfc3339::default();
         for index in 0..events {
-            model.render(&mut out, "returnval", index, index as i32 + 1, &mut clock, 0, Form::default());
+            model.render(&mut out, "returnval", index, index as i32 + 1, &mut clock, 0, WireForm::default());
         }
         String::from_utf8(out).unwrap()
     }

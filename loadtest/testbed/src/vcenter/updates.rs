@@ -12,7 +12,7 @@ use super::xml::escaped;
 /// A PropertyCollector: filters, and the version its client has seen.
 #[derive(Default)]
 pub(crate) struct PropertyCollector {
-    pub filters: Vec<Filter>,
+    pub filters: Vec<PropertyFilter>,
     version: u64,
     /// The last update, repeated when the client asks again from before it (its answer was lost).
     last: Option<Vec<u8>>,
@@ -20,16 +20,16 @@ pub(crate) struct PropertyCollector {
     pub cancelled: u64,
 }
 
-pub(crate) struct Filter {
+pub(crate) struct PropertyFilter {
     pub id: String,
     pub spec: Spec,
     /// What was reported of each object: the indexes of its events.
     reported: Option<Vec<Vec<u64>>>,
 }
 
-impl Filter {
-    pub fn new(id: String, spec: Spec) -> Filter {
-        Filter { id, spec, reported: None }
+impl PropertyFilter {
+    pub fn new(id: String, spec: Spec) -> PropertyFilter {
+        PropertyFilter { id, spec, reported: None }
     }
 }
 

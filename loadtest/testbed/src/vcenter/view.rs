@@ -10,15 +10,15 @@ use super::model::CHAIN_KEYS;
 
 /// What a reader gets: how to render it without holding the lock.
 pub(crate) enum PlanItem {
-    Run { first: u64, count: u64, key: i32, times: Times },
+    Run { first: u64, count: u64, key: i32, times: RunTimes },
     Special { key: i32, created_us: i64, special: Arc<Special> },
 }
 
 /// createdTime of the events of a run.
 #[derive(Clone, Copy)]
-pub(crate) struct Times(Segment);
+pub(crate) struct RunTimes(Segment);
 
-impl Times {
+impl RunTimes {
     pub fn created_us(&self, index: u64) -> i64 {
         self.0.created_us(index)
     }
@@ -180,7 +180,7 @@ impl History {
                     first: at,
                     count: end - at,
                     key: self.key(at),
-                    times: Times(segment),
+                    times: RunTimes(segment),
                 });
                 at = end;
             }

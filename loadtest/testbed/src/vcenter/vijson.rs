@@ -115,12 +115,12 @@ pub(crate) fn result(method: &str, elements: &[u8]) -> Result<Option<Value>, Fau
         "FindAllByUuid" | "FindAllByDnsName" | "FindAllByIp" => {
             return Ok(Some(root.children.iter().map(reference).collect()));
         }
-        "RetrieveServiceContent" => Kind::Object("ServiceContent"),
-        "Login" => Kind::Object("UserSession"),
-        "RetrievePropertiesEx" | "ContinueRetrievePropertiesEx" => Kind::Object("RetrieveResult"),
-        "WaitForUpdatesEx" | "WaitForUpdates" | "CheckForUpdates" => Kind::Object("UpdateSet"),
-        "SessionIsActive" => Kind::Bool,
-        _ => Kind::Text,
+        "RetrieveServiceContent" => JsonKind::Object("ServiceContent"),
+        "Login" => JsonKind::Object("UserSession"),
+        "RetrievePropertiesEx" | "ContinueRetrievePropertiesEx" => JsonKind::Object("RetrieveResult"),
+        "WaitForUpdatesEx" | "WaitForUpdates" | "CheckForUpdates" => JsonKind::Object("UpdateSet"),
+        "SessionIsActive" => JsonKind::Bool,
+        _ => JsonKind::Text,
     };
     let Some(returned) = root.children.first() else { return Ok(None) };
     if method == "Fetch" {
@@ -166,7 +166,7 @@ fn parse(elements: &str) -> Option<Node> {
 }
 
 #[derive(Clone, Copy, PartialEq)]
-enum Kind {
+enum JsonKind {
     Text,
     Number,
     Bool,
@@ -175,22 +175,22 @@ enum Kind {
     Any,
 }
 
-fn value(node: &Node, kind: Kind) -> Value {
+fn value(node: &Node, kind: JsonKind) -> Value {
     if node.reference_type.is_some() {
         return reference(node);
     }
-    if node.xsi_type.is_some() && kind != Kind::Any {
+    if node.xsi_type.is_some() && kind != JsonKind::Any {
         return bare(node);
     }
     match kind {
         // What is no number yet is a template's placeholder.
-        Kind::Number => node.text.trim().parse::<i64>().map_or_else(|_| json!(node.text), Value::from),
-        Kind::Bool => Value::Bool(matches!(node.text.trim(), "true" | "1")),
-        Kind::Object(declared) => Value::Object(object(node, declared)),
-        Kind::Any => any(node),
-        Kind::Text if node.children.is_empty() => json!(node.text),
+        JsonKind::Number => node.text.trim().parse::<i64>().map_or_else(|_| json!(node.text), Value::from),
+        JsonKind::Bool => Value::Bool(matches!(node.text.trim(), "true" | "1")),
+        JsonKind::Object(declared) => Value::Object(object(node, declared)),
+        JsonKind::Any => any(node),
+        JsonKind::Text if node.children.is_empty() => json!(node.text),
         // A posted event's field that the table does not know.
-        Kind::Text => Value::Object(object(node, "")),
+        JsonKind::Text => Value::Object(object(node, "")),
     }
 }
 
@@ -257,8 +257,8 @@ fn object(node: &Node, declared: &str) -> Map<String, Value> {
 }
 
 /// What a field holds, and whether it is a list.
-fn field(parent: &str, child: &Node) -> (Kind, bool) {
-    use Kind::{Any, Bool, Number, Object, Text};
+fn field(parent: &str, child: &Node) -> (JsonKind, bool) {
+    use JsonKind::{Any, Bool, Number, Object, Text};
     let is_event = parent.ends_with("Event") || parent == "EventEx";
     let one = |kind| (kind, false);
     let many = |kind| (kind, true);

@@ -14,7 +14,7 @@ use super::clock::Rfc3339;
 use super::collector::Collector;
 use super::digits::push_int;
 use super::history::{History, PlanItem};
-use super::model::{Form, Model, open_json};
+use super::model::{Model, WireForm, open_json};
 use super::selection::Wanted;
 use super::soap::{self, Fault};
 use super::trouble::Armed;
@@ -106,19 +106,19 @@ pub(crate) struct World {
 /// A page to be rendered without the lock.
 pub(crate) struct Page {
     pub plan: Vec<PlanItem>,
-    pub form: Form,
+    pub form: WireForm,
     pub events: u64,
 }
 
 impl Page {
-    pub fn of_runs(history: &History, runs: &[Range<u64>], form: Form) -> Page {
+    pub fn of_runs(history: &History, runs: &[Range<u64>], form: WireForm) -> Page {
         let mut plan = Vec::new();
         history.plan(runs, &mut plan);
         Page { plan, form, events: runs.iter().map(|run| run.end - run.start).sum() }
     }
 
     /// Events in this order, which need not be that of the history.
-    pub fn of_indexes(history: &History, indexes: &[u64], form: Form) -> Page {
+    pub fn of_indexes(history: &History, indexes: &[u64], form: WireForm) -> Page {
         let runs: Vec<_> = indexes.iter().map(|index| *index..*index + 1).collect();
         Page::of_runs(history, &runs, form)
     }
@@ -327,12 +327,12 @@ impl World {
 
     /// A run of events that exist.
     pub fn page_of_range(&self, range: Range<u64>) -> Page {
-        Page::of_runs(&self.history, &[range], Form { brief: false, millis: self.millis })
+        Page::of_runs(&self.history, &[range], WireForm { brief: false, millis: self.millis })
     }
 
     /// These events, newest first, for a property.
     pub fn page_of(&self, indexes: &[u64], brief: bool) -> Page {
-        Page::of_indexes(&self.history, indexes, Form { brief, millis: self.millis })
+        Page::of_indexes(&self.history, indexes, WireForm { brief, millis: self.millis })
     }
 }
 

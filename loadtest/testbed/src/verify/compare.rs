@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use serde_json::Value;
 
 use super::{BodyEvents, EXAMPLES_MAX, Source, Verifier};
-use crate::content::{Contents, Delivery, Entry, Form, Made, WrongContent};
+use crate::content::{Contents, Delivery, EntryFields, Form, Made, WrongContent};
 use crate::scan::Delivered;
 use crate::sync::lock;
 use crate::tally::Tally;
@@ -65,7 +65,7 @@ impl Verifier {
         source: &Mutex<Source>,
         to_compare: &ToCompare,
         delivery: Delivery<'_>,
-        entry: Option<Entry<'_>>,
+        entry: Option<EntryFields<'_>>,
     ) {
         let wrong = to_compare.contents.check(&to_compare.made, delivery, entry);
         self.comparison.done.fetch_add(1, Ordering::Relaxed);

@@ -27,8 +27,8 @@ pub use self::compare::{COMPARED_FIRST, COMPARED_SHARE};
 use self::compare::{Comparison, ToCompare};
 use self::source::Source;
 pub use self::witness::Witness;
-use crate::content::{Delivery, Entry};
-use crate::scan::{self, Delivered, Times};
+use crate::content::{Delivery, EntryFields};
+use crate::scan::{self, Delivered, TimeParser};
 use crate::sync::lock;
 pub use crate::tally::{Latency, Overtaken, Report, SourceReport, Tally};
 use crate::vcenter::{MixError, VCenter};
@@ -123,16 +123,16 @@ impl Verifier {
     }
 
     /// Takes the `Detail` of an entry of PutEvents, with the entry's other fields.
-    pub fn entry(&self, detail: &[u8], entry: Entry<'_>, now_us: i64) -> u64 {
+    pub fn entry(&self, detail: &[u8], entry: EntryFields<'_>, now_us: i64) -> u64 {
         self.body_of(detail, Some(entry), now_us)
     }
 
-    fn body_of(&self, body: &[u8], entry: Option<Entry<'_>>, now_us: i64) -> u64 {
+    fn body_of(&self, body: &[u8], entry: Option<EntryFields<'_>>, now_us: i64) -> u64 {
         let mut events = BodyEvents::new(self, entry, now_us);
         if self.strict {
             scan::scan_strict(body, |delivered| events.take(delivered, None));
         } else {
-            scan::scan(body, &mut Times::default(), |delivered| events.take(delivered, None));
+            scan::scan(body, &mut TimeParser::default(), |delivered| events.take(delivered, None));
         }
         events.compare_later(body);
         let BodyEvents { source, count, .. } = events;
@@ -149,7 +149,7 @@ impl Verifier {
             scan::strict_data(data)
         } else {
             // The strict way also takes JSON with white space.
-            scan::key_and_time(data, &mut Times::default(), &mut 0).or_else(|| scan::strict_data(data))
+            scan::key_and_time(data, &mut TimeParser::default(), &mut 0).or_else(|| scan::strict_data(data))
         };
         let (id, source) = (header("ce-id"), header("ce-source"));
         let delivered = read.map(|(key, created_us)| Delivered { id, source, key, created_us, event: None });
@@ -242,7 +242,7 @@ fn port_of(url: &[u8]) -> Option<&[u8]> {
 /// The events of one body. Most have the source of the one before, which saves a look-up.
 struct BodyEvents<'a> {
     verifier: &'a Verifier,
-    entry: Option<Entry<'a>>,
+    entry: Option<EntryFields<'a>>,
     source: Option<Arc<Mutex<Source>>>,
     url: Vec<u8>,
     now_us: i64,
@@ -252,7 +252,7 @@ struct BodyEvents<'a> {
 }
 
 impl<'a> BodyEvents<'a> {
-    fn new(verifier: &'a Verifier, entry: Option<Entry<'a>>, now_us: i64) -> BodyEvents<'a> {
+    fn new(verifier: &'a Verifier, entry: Option<EntryFields<'a>>, now_us: i64) -> BodyEvents<'a> {
         BodyEvents { verifier, entry, source: None, url: Vec::new(), now_us, count: 0, later: Vec::new() }
     }
 
