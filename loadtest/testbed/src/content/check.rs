@@ -1,4 +1,4 @@
-//! One delivery against one event: attributes, then data in the form that was asked for.
+//! Compares one delivery with one event: attributes, then data in the configured form.
 
 use std::borrow::Cow;
 
@@ -7,19 +7,19 @@ use serde_json::Value;
 use uuid::Uuid;
 
 use super::want::{Difference, Values, difference, xml_difference};
-use super::{Contents, Delivery, EntryFields, EventTime, Made, Payload, TemplateContent, parse};
+use super::{Contents, Delivery, EntryFields, EventTime, Made, Payload, TemplateContent};
 use crate::truth::event_id;
 use crate::vcenter::clock::{format_micros, parse_micros};
 use crate::vcenter::xml;
 
-/// How far the clocks of vCenter, router and target may be apart, in microseconds: they are one
-/// clock, read one after another.
+/// How far the clocks of vCenter, router and target may be apart, in microseconds. They are one
+/// clock, read at different moments.
 const CLOCK_SLACK_US: i64 = 1_000_000;
 
 /// An attribute's text, if the event has it; a difference where it is no text.
 type AttributeText<'v> = Result<Option<Cow<'v, str>>, Difference>;
 
-/// One event with what it is compared with.
+/// One event and the expectations that a delivery of it is compared with.
 pub(super) struct Checked<'a> {
     pub contents: &'a Contents,
     pub made: &'a Made,
@@ -128,7 +128,7 @@ impl Checked<'_> {
             "<key>{key}</key><chainId>{chain_id}</chainId><createdTime>{created}</createdTime>{}",
             self.values.fill(body)
         );
-        let Some(mut want) = parse(&elements) else {
+        let Ok(mut want) = xml::parse_fragment(&elements) else {
             return differs("data", "no delivery: the event is malformed", element);
         };
         want.xsi_type = Some(class.clone());
@@ -239,7 +239,8 @@ impl Checked<'_> {
     }
 }
 
-/// A router may reach its vCenter by another host name; all else of the URL is the same.
+/// Whether both URLs name the same vCenter. A router may reach it by another host name; the rest of
+/// the URL is the same.
 fn is_source(found: &str, url: &str) -> bool {
     let parts = |url: &str| -> Option<(String, String, String)> {
         let (scheme, rest) = url.split_once("://")?;

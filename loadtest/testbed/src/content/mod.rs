@@ -1,16 +1,16 @@
-//! Compares what was delivered with what the synthetic vCenter made, field by field.
+//! Compares delivered events with the events that the synthetic vCenter made, field by field.
 //!
 //! ```text
 //! templates.txt ──► XML and VI/JSON of the vCenter ──► router ──► delivered event
 //!       └── types.txt (govmomi's types) ──► expected attributes and data ──────┴──► first difference
 //! ```
 //!
-//! The expectation is made from the templates and from a table of govmomi's types. Nothing of the
-//! router takes part in it.
+//! The expectation is made from the templates and from a table of govmomi's types, without any code
+//! of the router.
 //!
 //! Each check has two ways. The quick one compares bytes with the form that the appliance documents
-//! and costs 1 to 3 us. Where it finds any difference, the other one parses JSON and
-//! decides: the order of fields, escapes and white space are no fault.
+//! and costs 1 to 3 us. Where it finds a difference, the slow one parses JSON and decides: the order
+//! of fields, escapes and white space are no fault.
 
 mod check;
 mod quick;
@@ -32,11 +32,12 @@ use self::want::{TimeForm, Values, Want, pascal, vijson};
 use crate::truth::{Truth, event_id};
 use crate::vcenter::clock::format_micros;
 use crate::vcenter::model::{Model, chain_id};
-use crate::vcenter::xml::{self, Node};
+use crate::vcenter::xml;
 use crate::vcenter::{MixError, VCenter};
 
 /// Longest text of an expected or found value that is kept.
 const SHOWN_BYTES_MAX: usize = 160;
+
 /// How the router was told to write `data`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Payload {
@@ -46,7 +47,7 @@ pub enum Payload {
     Xml,
 }
 
-/// What `time` says.
+/// The instant that `time` has.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum EventTime {
     /// When the router read the event: between its creation and its receipt.
@@ -56,7 +57,7 @@ pub enum EventTime {
     Created,
 }
 
-/// What the router was told about the form of events; the default is the router's own.
+/// The form of events that the router was configured for; the default is the router's own.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Form {
     pub payload: Payload,
@@ -93,8 +94,8 @@ pub(crate) struct Made {
     pub key: i32,
     pub created_us: i64,
     pub special: Option<SpecialContent>,
-    /// The most that vCenter's clock was ever ahead of this machine's: by how much it was at this
-    /// event is not known.
+    /// The most that vCenter's clock was ever ahead of this machine's. The offset at this event is
+    /// unknown.
     pub clock_offset_us: i64,
     pub instance_uuid: Uuid,
     /// Of the vCenter.
@@ -103,7 +104,7 @@ pub(crate) struct Made {
     pub received_us: i64,
 }
 
-/// What was delivered.
+/// A delivery, as it arrived.
 #[derive(Clone, Copy)]
 pub(crate) enum Delivery<'a> {
     /// JSON that begins with a structured event; more may follow.
@@ -124,7 +125,7 @@ pub struct EntryFields<'a> {
     pub time_us: Option<i64>,
 }
 
-/// What every event of one template has in common.
+/// The content that all events of one template share.
 struct TemplateContent {
     class: String,
     kind: &'static str,
@@ -169,16 +170,7 @@ impl Contents {
             )
         });
         let template = special.as_ref().unwrap_or(&self.templates[pick.template]);
-        let is_special = special.is_some();
-        let values = Values {
-            vm: pick.vm,
-            host: pick.host,
-            index: made.index,
-            key: made.key,
-            chain_id: if is_special { made.key } else { chain_id(made.key, made.index) },
-            created_us: made.created_us,
-            times: if self.form.payload == Payload::Pascal { TimeForm::Go } else { TimeForm::Instant },
-        };
+        let values = self.values(made);
         let checked = Checked { contents: self, made, template, values: &values };
         if checked.quickly(delivery, entry) {
             return None;
@@ -193,19 +185,26 @@ impl Contents {
         })
     }
 
-    /// An event of the model as a structured CloudEvent in the documented form.
-    fn example(&self, made: &Made) -> Option<Vec<u8>> {
+    /// The values of this event that fill the places in its template.
+    fn values(&self, made: &Made) -> Values {
         let pick = self.model.pick(made.index);
-        let template = &self.templates[pick.template];
-        let values = Values {
+        let is_special = made.special.is_some();
+        Values {
             vm: pick.vm,
             host: pick.host,
             index: made.index,
             key: made.key,
-            chain_id: chain_id(made.key, made.index),
+            chain_id: if is_special { made.key } else { chain_id(made.key, made.index) },
             created_us: made.created_us,
-            times: TimeForm::Go,
-        };
+            times: if self.form.payload == Payload::Pascal { TimeForm::Go } else { TimeForm::Instant },
+        }
+    }
+
+    /// An event of the model as a structured CloudEvent in the documented form.
+    fn example(&self, made: &Made) -> Option<Vec<u8>> {
+        let pick = self.model.pick(made.index);
+        let template = &self.templates[pick.template];
+        let values = self.values(made);
         let id = event_id(&made.instance_uuid, made.key, made.created_us);
         let time = format_micros(made.created_us - made.clock_offset_us);
         let mut out = format!(
@@ -219,8 +218,8 @@ impl Contents {
     }
 }
 
-/// Makes of a vCenter's events what a faultless router delivers: for tests and measurements of what
-/// receives them.
+/// Makes the deliveries that a faultless router would send for a vCenter's events, to test and
+/// measure receivers.
 pub struct Examples {
     vcenter: VCenter,
     contents: Contents,
@@ -260,7 +259,7 @@ impl Examples {
 
 impl TemplateContent {
     fn new(form: Form, class: &str, event_type_id: Option<&str>, elements: &str) -> TemplateContent {
-        let node = parse(elements).unwrap_or_default();
+        let node = xml::parse_fragment(elements).unwrap_or_default();
         let want = match form.payload {
             Payload::Pascal | Payload::Xml => pascal(class, &node),
             Payload::ViJson => vijson_of(class, elements),
@@ -279,11 +278,6 @@ impl TemplateContent {
         let quick = (form.payload == Payload::Pascal).then(|| Quick::of(&want));
         TemplateContent { class: class.to_owned(), kind, subject, want, quick }
     }
-}
-
-fn parse(elements: &str) -> Option<Node> {
-    const NAMESPACES: &str = "xmlns:xsi=\"http://www.w3.org/2001/XMLSchema-instance\" xmlns:xsd=\"http://www.w3.org/2001/XMLSchema\"";
-    xml::parse(format!("<r {NAMESPACES}>{elements}</r>").as_bytes()).ok()
 }
 
 fn vijson_of(class: &str, elements: &str) -> Want {

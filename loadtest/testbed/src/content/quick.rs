@@ -1,16 +1,17 @@
-//! The data of an event as the bytes that a router writes which keeps govmomi's order of fields and
-//! no white space.
+//! The data of an event as bytes: the form that the appliance documents, with govmomi's order of
+//! fields and without white space. A delivery in this form is compared without parsing it.
 
 use serde_json::Value;
 
 use super::want::{Values, Want, go_time};
+use crate::vcenter::digits::write_digits;
 
-/// JSON with places for what differs from event to event.
+/// JSON with places for the values that differ from event to event.
 pub(super) struct Quick(Vec<Part>);
 
 enum Part {
     Bytes(Vec<u8>),
-    /// Digits of the virtual machine, the host, the event's number.
+    /// Digits of the virtual machine's number, the host's, the event's.
     Vm,
     Host,
     Seq,
@@ -38,7 +39,7 @@ impl Quick {
         Quick(parts)
     }
 
-    /// What follows the data of this event; `None` where the bytes are others.
+    /// The bytes after the data of this event; `None` where `bytes` does not begin with the data.
     pub fn strip<'b>(&self, bytes: &'b [u8], values: &Values) -> Option<&'b [u8]> {
         let mut rest = bytes;
         let mut scratch = Vec::with_capacity(32);
@@ -55,7 +56,7 @@ impl Quick {
         Some(rest)
     }
 
-    /// The data of this event.
+    /// Appends the data of this event.
     pub fn write(&self, values: &Values, out: &mut Vec<u8>) {
         for part in &self.0 {
             part.write(values, out);
@@ -67,9 +68,9 @@ impl Part {
     fn write(&self, values: &Values, out: &mut Vec<u8>) {
         match self {
             Part::Bytes(bytes) => out.extend_from_slice(bytes),
-            Part::Vm => digits(out, u64::from(values.vm), 6),
-            Part::Host => digits(out, u64::from(values.host), 4),
-            Part::Seq => digits(out, values.index % 100_000_000, 8),
+            Part::Vm => digits(out, values.vm, 6),
+            Part::Host => digits(out, values.host, 4),
+            Part::Seq => digits(out, (values.index % 100_000_000) as u32, 8),
             Part::Micros => out.extend_from_slice(values.created_texts()[0].as_bytes()),
             Part::GoTime => out.extend_from_slice(go_time(&values.created_texts()[0]).as_bytes()),
             Part::Key => out.extend_from_slice(values.key.to_string().as_bytes()),
@@ -78,14 +79,10 @@ impl Part {
     }
 }
 
-fn digits(out: &mut Vec<u8>, value: u64, width: usize) {
+fn digits(out: &mut Vec<u8>, value: u32, width: usize) {
     let at = out.len();
     out.resize(at + width, b'0');
-    let mut rest = value;
-    for digit in out[at..].iter_mut().rev() {
-        *digit = b'0' + (rest % 10) as u8;
-        rest /= 10;
-    }
+    write_digits(&mut out[at..], value);
 }
 
 fn bytes(parts: &mut Vec<Part>, more: &[u8]) {

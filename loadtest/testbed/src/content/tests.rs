@@ -7,6 +7,7 @@ use serde_json::json;
 use super::want::difference;
 use super::*;
 use crate::vcenter::clock::parse_micros;
+use crate::vcenter::xml::Node;
 use crate::vcenter::{Mix, ModelSpec};
 
 const CREATED_US: i64 = 1_795_305_612_398_830;

@@ -1,15 +1,15 @@
-//! What the data of an event must be, as a tree with places for what differs from event to event;
-//! and the comparison, field by field.
+//! The expected data of an event, as a tree with places for the values that differ from event to
+//! event, and its comparison with delivered data, field by field.
 
 use std::borrow::Cow;
 
 use serde_json::Value;
 
 use super::types::{self, Field, FieldKind};
-use crate::vcenter::clock::{format_micros, parse_micros};
+use crate::vcenter::clock::{format_micros, parse_micros, round_to_millis};
 use crate::vcenter::xml::Node;
 
-/// What a field must be. Texts may hold the placeholders of the templates.
+/// The expected value of a field. Texts may hold the placeholders of the templates.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Want {
     Null,
@@ -35,7 +35,7 @@ pub(super) enum TimeForm {
     Instant,
 }
 
-/// What of an event fills the places.
+/// The values of one event that fill the places.
 #[derive(Clone, Debug)]
 pub(super) struct Values {
     pub vm: u32,
@@ -74,8 +74,7 @@ impl Values {
     /// `createdTime` as vCenter writes it: with six digits, or rounded to three as some releases
     /// do.
     pub fn created_texts(&self) -> [String; 2] {
-        let millis_us = (self.created_us + 500).div_euclid(1000) * 1000;
-        [format_micros(self.created_us), format_micros(millis_us)]
+        [format_micros(self.created_us), format_micros(round_to_millis(self.created_us))]
     }
 }
 
@@ -119,7 +118,7 @@ fn object_fields(class: &str, node: &Node) -> Vec<(String, Want)> {
             (field.name.to_owned(), want)
         })
         .collect();
-    // What no type declares is delivered all the same, as text.
+    // A field that no type declares is delivered all the same, as text.
     for child in &node.children {
         let name = pascal_case(&child.name);
         if fields.iter().all(|(known, _)| *known != name) {
@@ -185,8 +184,8 @@ fn pascal_case(name: &str) -> String {
     chars.next().map_or_else(String::new, |first| first.to_uppercase().chain(chars).collect())
 }
 
-/// The data of an event in VI/JSON, from what the vCenter sends in that form; numbers are in place,
-/// texts hold placeholders.
+/// The data of an event in VI/JSON, from the JSON that the vCenter sends. Numbers are in place, texts
+/// hold placeholders.
 pub(super) fn vijson(sent: &Value) -> Want {
     match sent {
         Value::Null => Want::Null,
@@ -203,7 +202,7 @@ pub(super) fn vijson(sent: &Value) -> Want {
     }
 }
 
-/// The first field in which what was found is not what it must be.
+/// The first field whose value differs from the expected one.
 pub(super) fn difference(want: &Want, found: &Value, path: &str, values: &Values) -> Option<Difference> {
     let differs =
         |expected: String| Some(Difference { path: path.to_owned(), expected, found: found.to_string() });

@@ -42,8 +42,7 @@ impl Rfc3339 {
     /// With three digits, rounded half up: the form that agrees with the six digits about the whole
     /// minute of time + 0.5 ms.
     pub fn rounded_millis(&mut self, micros: i64) -> &[u8; 24] {
-        let rounded = (micros + 500).div_euclid(1000) * 1000;
-        let text = self.micros(rounded);
+        let text = self.micros(round_to_millis(micros));
         self.millis[..23].copy_from_slice(&text[..23]);
         &self.millis
     }
@@ -86,6 +85,11 @@ fn civil(days: i64) -> (i64, u32, u32) {
 /// `createdTime` as text. For single values; pages keep an [`Rfc3339`].
 pub(crate) fn format_micros(micros: i64) -> String {
     String::from_utf8_lossy(&Rfc3339::default().micros(micros)).into_owned()
+}
+
+/// Rounds half up to whole milliseconds.
+pub(crate) fn round_to_millis(micros: i64) -> i64 {
+    (micros + 500).div_euclid(1000) * 1000
 }
 
 /// Microseconds since 1970 of an `xsd:dateTime` with an offset; one without is taken as UTC, as

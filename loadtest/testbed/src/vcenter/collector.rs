@@ -12,14 +12,12 @@
 use std::collections::HashMap;
 use std::ops::Range;
 
-use uuid::Uuid;
-
 use super::filter::Filter;
 use super::history::History;
 use super::model::{Model, WireForm};
 use super::soap::Fault;
 use super::view::add_run;
-use super::world::{Page, Session, Shared, World};
+use super::world::{Page, Session, Shared, World, new_id};
 use crate::limits::{COLLECTORS_PER_SESSION_MAX, LATEST_PAGE_EVENTS, QUERY_EVENTS_DEFAULT};
 
 pub(crate) struct Collector {
@@ -66,7 +64,7 @@ impl World {
         if owner.collectors.len() >= COLLECTORS_PER_SESSION_MAX {
             return Err(Fault::new("InvalidState", "Too many event collectors to create"));
         }
-        let id = format!("session[{session}]{}", Uuid::new_v4());
+        let id = new_id(session);
         let page_size = filter.max_count.unwrap_or(LATEST_PAGE_EVENTS);
         let collector =
             Collector { filter, cursor, born_at, page_size, latest: Vec::new(), latest_scanned: None };

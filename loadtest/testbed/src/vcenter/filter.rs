@@ -39,7 +39,8 @@ const CATEGORIES: [&str; 4] = ["info", "warning", "error", "user"];
 const ALARM: (&str, &str) = ("Alarm", "alarm-6");
 const SCHEDULED_TASK: (&str, &str) = ("ScheduledTask", "schedule-12");
 
-/// A filter, compiled against the templates: a page of an unfiltered collector must cost nothing per event.
+/// A filter, compiled against the templates: a page of an unfiltered collector must cost nothing per
+/// event.
 #[derive(Clone)]
 pub(crate) struct Filter {
     begin_us: Option<i64>,
@@ -327,8 +328,7 @@ fn parse_entity(by_entity: &Node, model: &Model) -> Result<(Object, Recursion), 
     };
     let target = by_entity.child("entity").map(Target::of);
     let target = target.ok_or_else(|| Fault::invalid_argument("filter.entity.entity"))?;
-    let entity = Object::find(model, &target.kind, &target.id);
-    Ok((entity.ok_or_else(|| Fault::not_found(&target.kind, &target.id))?, recursion))
+    Ok((target.resolve(model)?, recursion))
 }
 
 /// The class that the events of this alarm or scheduled task have.

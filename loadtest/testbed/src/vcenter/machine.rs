@@ -2,6 +2,7 @@
 //! number, as events do; they do not follow the events: a virtual machine that is powered off by an
 //! event keeps its power state here.
 
+use super::clock::format_micros;
 use super::data::{Data, boolean, int, long, short, string, time};
 use super::entity::status;
 use super::identity::{self, UuidOf};
@@ -239,7 +240,7 @@ impl Vm<'_> {
         Data::Struct(
             "VirtualMachineConfigInfo",
             vec![
-                ("changeVersion", Data::Leaf("string", super::clock::format_micros(BOOT_US))),
+                ("changeVersion", string(format_micros(BOOT_US))),
                 ("modified", time(BOOT_US)),
                 ("name", string(self.object.name())),
                 ("guestFullName", string(GUEST_NAME)),

@@ -2,8 +2,6 @@
 
 use std::time::Duration;
 
-use uuid::Uuid;
-
 use super::clock::format_micros;
 use super::content;
 use super::filter::Filter;
@@ -16,7 +14,7 @@ use super::soap::{Call, Fault};
 use super::special::Special;
 use super::updates;
 use super::views;
-use super::world::{Page, Retrieval, Shared, World, user_session_of};
+use super::world::{Page, Retrieval, Shared, World, new_id, user_session_of};
 use super::xml::{Node, escaped};
 use crate::limits::PAGE_EVENTS_MAX;
 
@@ -161,7 +159,7 @@ pub(crate) fn call(
             retrieve(shared, session, call)
         }
         ("CreatePropertyCollector", "PropertyCollector") => {
-            let id = format!("session[{key}]{}", Uuid::new_v4());
+            let id = new_id(key);
             shared.with(|world, _| {
                 if let Some(session) = world.sessions.get_mut(key) {
                     session.property_collectors.insert(id.clone(), updates::PropertyCollector::default());
@@ -329,7 +327,7 @@ fn write_page(shared: &Shared, session: Option<&str>, mut retrieval: Retrieval) 
 
 fn create_filter(shared: &Shared, key: &str, call: &Call) -> Result<Done, Fault> {
     let spec = Spec(call.arguments.child("spec").cloned().unwrap_or_default());
-    let id = format!("session[{key}]{}", Uuid::new_v4());
+    let id = new_id(key);
     shared.change(|world, now_us| -> Result<(), Fault> {
         spec.select(shared, world, Some(key), now_us)?;
         let collectors = world.sessions.get_mut(key).map(|session| &mut session.property_collectors);

@@ -5,6 +5,7 @@ use super::content::{about, categories, event_description, event_info, service_c
 use super::data::Data;
 use super::entity;
 use super::inventory::Object;
+use super::model::Model;
 use super::soap::Fault;
 use super::world::{Page, Shared, World};
 use super::xml::{Node, escape, escaped};
@@ -24,6 +25,16 @@ impl Target {
 
     pub fn object(object: Object) -> Target {
         Target { kind: object.kind().into(), id: object.id() }
+    }
+
+    /// The entity of the inventory that this reference names.
+    pub fn find(&self, model: &Model) -> Option<Object> {
+        Object::find(model, &self.kind, &self.id)
+    }
+
+    /// As [`Target::find`]; an unknown entity is a fault.
+    pub fn resolve(&self, model: &Model) -> Result<Object, Fault> {
+        self.find(model).ok_or_else(|| Fault::not_found(&self.kind, &self.id))
     }
 }
 
@@ -186,9 +197,7 @@ pub(crate) fn read(
                     .map(Some)
                     .ok_or_else(|| Fault::invalid_property(path));
             }
-            let object = Object::find(&shared.model, &target.kind, id)
-                .ok_or_else(|| Fault::not_found(&target.kind, id))?;
-            read_entity(shared, object, path)
+            read_entity(shared, target.resolve(&shared.model)?, path)
         }
     }
 }

@@ -66,9 +66,7 @@ fn unescape(name: &str) -> String {
 fn child(model: &Model, arguments: &Node) -> Result<Option<Object>, Fault> {
     let target = arguments.child("entity").map(Target::of);
     let target = target.ok_or_else(|| Fault::invalid_argument("entity"))?;
-    let entity = Object::find(model, &target.kind, &target.id)
-        .ok_or_else(|| Fault::not_found(&target.kind, &target.id))?;
-    Ok(entity.child_named(model, text(arguments, "name")?))
+    Ok(target.resolve(model)?.child_named(model, text(arguments, "name")?))
 }
 
 fn by_uuid(model: &Model, arguments: &Node) -> Result<Option<Object>, Fault> {

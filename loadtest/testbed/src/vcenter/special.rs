@@ -49,5 +49,5 @@ fn entities(model: &Model, fields: &Node) -> Vec<Object> {
     // An EventEx names its object apart from the arguments.
     let object = fields.text_of("objectType").zip(fields.text_of("objectId"));
     let object = object.map(|(kind, id)| Target { kind: kind.trim().into(), id: id.trim().into() });
-    named.chain(object).filter_map(|target| Object::find(model, &target.kind, &target.id)).collect()
+    named.chain(object).filter_map(|target| target.find(model)).collect()
 }

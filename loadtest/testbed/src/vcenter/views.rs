@@ -5,14 +5,12 @@
 
 use std::collections::HashSet;
 
-use uuid::Uuid;
-
 use super::data::{Data, boolean, string};
 use super::inventory::Object;
 use super::model::Model;
 use super::property::{Target, Value};
 use super::soap::{Call, Fault};
-use super::world::{Shared, World};
+use super::world::{Shared, World, new_id};
 use super::xml::Node;
 use crate::limits::VIEWS_PER_SESSION_MAX;
 
@@ -47,7 +45,7 @@ pub(crate) fn create_container(shared: &Shared, session: &str, arguments: &Node)
     let container = arguments.child("container").map(Target::of);
     let container = container
         .as_ref()
-        .and_then(|target| Object::find(&shared.model, &target.kind, &target.id))
+        .and_then(|target| target.find(&shared.model))
         .ok_or_else(|| Fault::invalid_argument("container"))?;
     let kinds: Vec<String> = arguments.all("type").map(|kind| kind.text.trim().to_owned()).collect();
     let recursive = arguments.is_true("recursive");
@@ -92,7 +90,7 @@ pub(crate) fn destroy(shared: &Shared, session: &str, call: &Call) -> Result<(),
 }
 
 fn insert(shared: &Shared, session: &str, view: View) -> Result<String, Fault> {
-    let id = format!("session[{session}]{}", Uuid::new_v4());
+    let id = new_id(session);
     shared.with(|world, _| {
         let Some(session) = world.sessions.get_mut(session) else { return Ok(()) };
         if session.views.len() >= VIEWS_PER_SESSION_MAX {

@@ -50,6 +50,11 @@ impl Counters {
     }
 }
 
+/// A new id for an object that a client of this session creates.
+pub(crate) fn new_id(session: &str) -> String {
+    format!("session[{session}]{}", Uuid::new_v4())
+}
+
 pub(crate) struct Session {
     pub user: String,
     pub user_agent: String,
