@@ -1,9 +1,14 @@
-//! The PropertyCollector's specs: the objects that one selects by its traversals, and the
-//! properties that it reads of each.
+//! The PropertyCollector's specs: a spec starts at some objects, follows traversals to others, and
+//! names the properties to read of each.
+//!
+//! ```text
+//! objectSet: obj ─► selectSet: type, path ─► objects ─► … ─► found, each once
+//! propSet: type, paths ──────────────────────────────────► (object, paths to read)
+//! ```
 
 use std::collections::{HashMap, HashSet};
 
-use super::inventory::Object;
+use super::model::Model;
 use super::property::{Target, Value, all_paths, read, write_reference};
 use super::soap::Fault;
 use super::world::{Shared, World};
@@ -11,26 +16,6 @@ use super::xml::{Node, escaped};
 
 /// Traversals deeper than this are a client's mistake; the inventory is six levels deep.
 const TRAVERSAL_DEPTH_MAX: usize = 16;
-
-fn is_a(shared: &Shared, target: &Target, kind: &str) -> bool {
-    target.kind == kind
-        || Object::find(&shared.model, &target.kind, &target.id).is_some_and(|object| object.is_a(kind))
-}
-
-/// Objects in the order in which they were met, each once.
-#[derive(Default)]
-struct Found {
-    targets: Vec<Target>,
-    seen: HashSet<Target>,
-}
-
-impl Found {
-    fn add(&mut self, target: &Target) {
-        if self.seen.insert(target.clone()) {
-            self.targets.push(target.clone());
-        }
-    }
-}
 
 /// A `PropertyFilterSpec`, or one element of `RetrieveProperties`' specSet.
 #[derive(Clone)]
@@ -51,23 +36,25 @@ impl Spec {
         session: Option<&str>,
         now_us: i64,
     ) -> Result<Vec<Wanted>, Fault> {
-        let mut found = Found::default();
+        let model = &shared.model;
+        let mut selection =
+            Selection { shared, world, session, now_us, found: Vec::new(), seen: HashSet::new() };
         for set in self.0.all("objectSet") {
             let Some(start) = set.child("obj").map(Target::of) else { continue };
-            self.check_exists(shared, world, session, &start)?;
+            selection.check_exists(&start)?;
             let mut named: HashMap<&str, &Node> = HashMap::new();
             name_traversals(set, &mut named);
             if !set.is_true("skip") {
-                found.add(&start);
+                selection.add(&start);
             }
-            self.traverse(shared, world, session, &start, set, &named, &mut found, now_us, 0);
+            selection.traverse(&start, set, &named, 0);
         }
         let mut wanted = Vec::new();
-        for target in found.targets {
+        for target in selection.found {
             let mut paths: Vec<String> = Vec::new();
             let mut matched = false;
             for set in self.0.all("propSet") {
-                if !is_a(shared, &target, set.text_of("type").unwrap_or_default().trim()) {
+                if !is_a(model, &target, type_of(set)) {
                     continue;
                 }
                 matched = true;
@@ -85,14 +72,27 @@ impl Spec {
         }
         Ok(wanted)
     }
+}
 
-    fn check_exists(
-        &self,
-        shared: &Shared,
-        world: &mut World,
-        session: Option<&str>,
-        target: &Target,
-    ) -> Result<(), Fault> {
+/// One selection under way: the objects in the order in which they were met, each once.
+struct Selection<'a> {
+    shared: &'a Shared,
+    world: &'a mut World,
+    session: Option<&'a str>,
+    now_us: i64,
+    found: Vec<Target>,
+    seen: HashSet<Target>,
+}
+
+impl Selection<'_> {
+    fn add(&mut self, target: &Target) {
+        if self.seen.insert(target.clone()) {
+            self.found.push(target.clone());
+        }
+    }
+
+    fn check_exists(&self, target: &Target) -> Result<(), Fault> {
+        let session = self.session.and_then(|key| self.world.sessions.get(key));
         let known = matches!(
             target.id.as_str(),
             "ServiceInstance"
@@ -101,23 +101,19 @@ impl Spec {
                 | "propertyCollector"
                 | "ViewManager"
                 | "SearchIndex"
-        ) || session.and_then(|key| world.sessions.get(key)).is_some_and(|session| {
+        ) || session.is_some_and(|session| {
             session.collectors.contains_key(&target.id) || session.views.contains_key(&target.id)
-        }) || Object::find(&shared.model, &target.kind, &target.id).is_some();
-        if known { Ok(()) } else { Err(Fault::not_found(&target.kind, &target.id)) }
+        });
+        if known { Ok(()) } else { target.resolve(&self.shared.model).map(|_| ()) }
     }
 
-    #[allow(clippy::too_many_arguments)] // a recursion whose state has no other owner
-    fn traverse<'a>(
-        &self,
-        shared: &Shared,
-        world: &mut World,
-        session: Option<&str>,
+    /// Adds the objects that the traversals in `sets` reach from `from`. A property that cannot be
+    /// read leads nowhere.
+    fn traverse<'n>(
+        &mut self,
         from: &Target,
-        sets: &'a Node,
-        named: &HashMap<&'a str, &'a Node>,
-        found: &mut Found,
-        now_us: i64,
+        sets: &'n Node,
+        named: &HashMap<&'n str, &'n Node>,
         depth: usize,
     ) {
         if depth > TRAVERSAL_DEPTH_MAX {
@@ -131,23 +127,32 @@ impl Spec {
                 },
                 _ => set,
             };
-            if !is_a(shared, from, set.text_of("type").unwrap_or_default().trim()) {
+            if !is_a(&self.shared.model, from, type_of(set)) {
                 continue;
             }
             let path = set.text_of("path").unwrap_or_default().trim();
-            let next = match read(shared, world, session, from, path, now_us) {
+            let next = match read(self.shared, self.world, self.session, from, path, self.now_us) {
                 Ok(Some(Value::Reference(target))) => vec![target],
                 Ok(Some(Value::References(targets))) => targets,
                 _ => continue,
             };
             for target in next {
                 if !set.is_true("skip") {
-                    found.add(&target);
+                    self.add(&target);
                 }
-                self.traverse(shared, world, session, &target, set, named, found, now_us, depth + 1);
+                self.traverse(&target, set, named, depth + 1);
             }
         }
     }
+}
+
+/// The type that a property set or traversal applies to.
+fn type_of(set: &Node) -> &str {
+    set.text_of("type").unwrap_or_default().trim()
+}
+
+fn is_a(model: &Model, target: &Target, kind: &str) -> bool {
+    target.kind == kind || target.find(model).is_some_and(|object| object.is_a(kind))
 }
 
 fn name_traversals<'a>(sets: &'a Node, named: &mut HashMap<&'a str, &'a Node>) {
