@@ -1,4 +1,8 @@
-//! Says what kept a run from being faster, from its samples. A reading of evidence, not a proof: the words say which evidence.
+//! Names the bottleneck of a run from its samples. The words say which evidence they rest on; it is
+//! a reading of evidence, not a proof. [`crate::cause`] takes over where no core and no stage was
+//! busy.
+
+use std::collections::BTreeSet;
 
 use crate::cause;
 use crate::measure::sample::Sample;
@@ -8,9 +12,10 @@ use crate::workload::{Rate, Workload};
 const BUSY: f64 = 0.9;
 /// Other programs that work for more than this share of the machine are in the way.
 const DISTURBED: f64 = 0.2;
-/// Who delivers at least this share of what is offered keeps up; the rest is the inaccuracy of a short look.
+/// A router that delivers at least this share of the offered load keeps up; the rest is the
+/// inaccuracy of a short look.
 const KEEPS_UP: f64 = 0.95;
-/// So many events more or less may be chance, however low the rate.
+/// A difference of this many events may be chance, however low the rate.
 const FEW_EVENTS: f64 = 5.0;
 
 /// The busiest stage and its share, in the busiest sample.
@@ -19,16 +24,25 @@ pub fn busiest_stage(samples: &[Sample]) -> Option<(&str, f64)> {
     stages.max_by(|a, b| a.1.total_cmp(b.1)).map(|(name, share)| (name.as_str(), *share))
 }
 
+/// The stage whose threads work most in the mean of all samples, and its share.
+pub fn busiest_stage_in_mean(samples: &[Sample]) -> Option<(&str, f64)> {
+    let names: BTreeSet<&str> =
+        samples.iter().flat_map(|sample| sample.stages.keys().map(String::as_str)).collect();
+    let share = |name: &str| mean(samples, &|sample| sample.stages.get(name).copied().unwrap_or_default());
+    names.into_iter().map(|name| (name, share(name))).max_by(|a, b| a.1.total_cmp(&b.1))
+}
+
 /// The cores that a run had.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Cores {
-    /// What router and generator share.
+    /// Cores that router and generator share.
     pub all: usize,
-    /// What the router may use of them.
+    /// Those of them that the router may use.
     pub router: usize,
 }
 
-/// What kept the rate from being higher. `samples` are those of the time that matters, `missing` the events that did not arrive in the end.
+/// Says what kept the rate from being higher. `samples` are those of the time that matters, `missing`
+/// the events that did not arrive in the end.
 pub fn limited_by(workload: &Workload, samples: &[Sample], missing: u64, cores: Cores) -> String {
     let kept_up = !is_growing(samples) && mean(samples, &|sample| sample.created_rate) > 0.0;
     if !kept_up || matches!(workload.rate, Rate::None | Rate::Unbounded) {
@@ -40,7 +54,7 @@ pub fn limited_by(workload: &Workload, samples: &[Sample], missing: u64, cores: 
     }
 }
 
-/// What was busiest, whether or not it was too busy; and who disturbed.
+/// Names the busiest part, whether or not it was too busy, and other programs that disturbed.
 pub fn busiest(workload: &Workload, samples: &[Sample], cores: Cores) -> String {
     let mut found = busiest_part(workload, samples, cores);
     let other = mean(samples, &|sample| sample.other_cores.unwrap_or_default());
@@ -57,13 +71,6 @@ fn busiest_part(workload: &Workload, samples: &[Sample], cores: Cores) -> String
     let mean = |value: &dyn Fn(&Sample) -> f64| mean(samples, value);
     let router = mean(&|sample| sample.router_cores.unwrap_or_default());
     let generator = mean(&|sample| sample.generator_cores);
-    let mut shares: Vec<(String, f64)> = Vec::new();
-    for name in samples.iter().flat_map(|sample| sample.stages.keys()) {
-        if shares.iter().all(|(known, _)| known != name) {
-            shares.push((name.clone(), mean(&|sample| sample.stages.get(name).copied().unwrap_or_default())));
-        }
-    }
-    let busiest = shares.iter().max_by(|a, b| a.1.total_cmp(&b.1));
     if cores.router < cores.all && router > BUSY * cores.router as f64 {
         return format!("the router's CPU cores: it kept {router:.1} of {} busy", cores.router);
     }
@@ -79,7 +86,7 @@ fn busiest_part(workload: &Workload, samples: &[Sample], cores: Cores) -> String
             cores.all
         );
     }
-    if let Some((name, share)) = busiest.filter(|(_, share)| *share > BUSY) {
+    if let Some((name, share)) = busiest_stage_in_mean(samples).filter(|(_, share)| *share > BUSY) {
         return format!("the router's stage `{name}`: its threads worked {:.0} % of the time", share * 100.0);
     }
     cause::find(workload, samples).unwrap_or_else(|| cause::round_trips(workload, samples))
@@ -95,7 +102,8 @@ pub fn mean(samples: &[Sample], value: &dyn Fn(&Sample) -> f64) -> f64 {
     samples.iter().map(value).sum::<f64>() / samples.len().max(1) as f64
 }
 
-/// Whether the lag grew over these samples by so much that less than [`KEEPS_UP`] of what was offered was delivered, or clearly.
+/// Whether the lag grew over these samples by so much that less than [`KEEPS_UP`] of the offered load
+/// was delivered, or clearly.
 pub fn is_growing(samples: &[Sample]) -> bool {
     let rate = mean(samples, &|sample| sample.created_rate);
     // The middles of the halves are half of the time apart.
@@ -103,7 +111,8 @@ pub fn is_growing(samples: &[Sample]) -> bool {
     growth(samples) > kept_up.max(FEW_EVENTS) || is_growing_clearly(samples)
 }
 
-/// Whether the lag grew by more than a tenth of a second's events: more than a hiccup, however short the look.
+/// Whether the lag grew by more than a tenth of a second's events: more than a hiccup, however short
+/// the look.
 pub fn is_growing_clearly(samples: &[Sample]) -> bool {
     let rate = mean(samples, &|sample| sample.created_rate);
     growth(samples) > (rate * 0.1).max(FEW_EVENTS)

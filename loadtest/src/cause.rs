@@ -7,6 +7,7 @@
 //! events/s = requests in flight / seconds a request takes × events in a request
 //! ```
 
+use testbed::limits::PUT_EVENTS_ENTRIES_MAX;
 use testbed::vcenter::{EntitiesOfMix, Model};
 
 use crate::bottleneck::mean;
@@ -20,11 +21,11 @@ const WAITING: f64 = 0.8;
 /// A request counts as full from this share of its events or bytes on, since the last one of a page
 /// seldom is.
 const FULL: f64 = 0.8;
-/// Where at least this share of the entities with work have a request in flight, the others wait
-/// for nothing but their next read.
+/// Where at least this share of the entities with work have a request in flight, the others only
+/// wait for their next read.
 const ENTITIES_SENT: f64 = 0.4;
 
-/// What the samples say of the requests to one destination.
+/// The requests to one destination, as the samples show them.
 #[derive(Clone, Copy, Debug)]
 struct Evidence {
     /// Requests in flight on average.
@@ -55,8 +56,8 @@ impl Evidence {
                 },
             );
         let looked_at = mean(samples, &|sample| sample.requests_under_way.unwrap_or_default());
-        // Answers that come late leave intervals without one: what was open at each look counts
-        // then.
+        // Late answers leave intervals without one. Then the requests that were open at each look
+        // count.
         let in_flight = if answered > 0.0 { request_seconds } else { looked_at };
         let ratio = |count: f64, of: f64| if of > 0.0 { count / of } else { 0.0 };
         Evidence {
@@ -94,7 +95,7 @@ pub fn find(workload: &Workload, samples: &[Sample]) -> Option<String> {
         .or_else(|| by_few_entities(workload, &evidence))
 }
 
-/// What is left when nothing was at its limit.
+/// The answer where nothing was at its limit.
 pub fn round_trips(workload: &Workload, samples: &[Sample]) -> String {
     let evidence = Evidence::of(workload, samples);
     let allowed = in_flight_max(workload);
@@ -129,7 +130,7 @@ fn by_calls(workload: &Workload, evidence: &Evidence) -> Option<String> {
     })
 }
 
-/// As many requests were in flight as may be.
+/// As many requests were in flight as the router allows.
 fn by_requests_in_flight(workload: &Workload, evidence: &Evidence) -> Option<String> {
     let allowed = in_flight_max(workload);
     if evidence.in_flight <= WAITING * allowed {
@@ -165,8 +166,7 @@ fn by_few_entities(workload: &Workload, evidence: &Evidence) -> Option<String> {
     let mix = Model::new(workload.model(0)).ok()?.entities_of_mix();
     let EntitiesOfMix { count, busiest, busiest_share } = mix;
     let known = count * u64::from(workload.vcenters);
-    // What one entity at a time allows for the busiest one bounds the rest, whose events it comes
-    // between.
+    // The busiest entity bounds the rest, because its events come between theirs.
     let bound = 1e3 / request_ms / busiest_share * f64::from(workload.vcenters);
     let busiest = if request_ms > 0.0 && bound.is_finite() {
         format!(
@@ -190,8 +190,11 @@ fn full_requests(workload: &Workload, evidence: &Evidence) -> Option<String> {
     if !matches!(workload.target.shape, Shape::Batched | Shape::Eventbridge) {
         return None;
     }
-    let entries_max =
-        if workload.target.shape == Shape::Eventbridge { PUT_EVENTS_ENTRIES } else { f64::INFINITY };
+    let entries_max = if workload.target.shape == Shape::Eventbridge {
+        PUT_EVENTS_ENTRIES_MAX as f64
+    } else {
+        f64::INFINITY
+    };
     let (events, bytes) = (workload.batch_events_max(), workload.batch_bytes_max());
     if evidence.events_per_request >= FULL * entries_max.min(events) {
         return Some(if events <= entries_max {
@@ -208,9 +211,6 @@ fn full_requests(workload: &Workload, evidence: &Evidence) -> Option<String> {
         )
     })
 }
-
-/// Entries of one PutEvents request (AWS's limit).
-const PUT_EVENTS_ENTRIES: f64 = 10.0;
 
 fn batches_would_help(workload: &Workload) -> &'static str {
     match workload.target.shape {

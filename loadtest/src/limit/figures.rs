@@ -1,4 +1,4 @@
-//! What a search found, as it is written to files.
+//! The result of a search for the limit, as it is written to files and shown in a table.
 
 use std::ops::Range;
 use std::time::Duration;
@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use testbed::verify::Latency;
 
 use super::cases::Case;
-use crate::bottleneck::{falls_behind, is_disturbed, is_growing, mean};
+use crate::bottleneck::{busiest_stage_in_mean, falls_behind, is_disturbed, is_growing, mean};
 use crate::measure::machine::Machine;
 use crate::measure::sample::Sample;
 use crate::report::text::{cpu_share, number};
@@ -98,10 +98,10 @@ pub struct Step {
 }
 
 impl Step {
-    /// What a run at `rate` says about it.
+    /// Judges a run at `rate`: whether the rate holds, and if not, why.
     pub fn of(purpose: Purpose, rate: f64, p99: Duration, result: RunResult) -> Step {
         let load = result.under_load();
-        // What was given up was given up for its lag; what it left behind is no loss.
+        // A run is given up for its lag only; the events that it left behind are no loss.
         let lag_grows = result.given_up || is_growing(load);
         let mut why = if result.given_up { Vec::new() } else { result.failures.clone() };
         if lag_grows {
@@ -120,7 +120,8 @@ impl Step {
             why.push(format!("{:.0} % of what was offered was delivered", delivered_rate / rate * 100.0));
         }
         let router_cores = mean(load, &|sample| sample.router_cores.unwrap_or_default());
-        let (busiest_stage, busiest_stage_share) = busiest_stage(load);
+        let (busiest_stage, busiest_stage_share) = busiest_stage_in_mean(load).unwrap_or_default();
+        let busiest_stage = busiest_stage.to_owned();
         Step {
             purpose,
             decides: false,
@@ -153,15 +154,6 @@ impl Step {
             loaded: result.loaded,
         }
     }
-}
-
-/// The stage whose threads work most, in the mean.
-fn busiest_stage(samples: &[Sample]) -> (String, f64) {
-    let names = samples.iter().flat_map(|sample| sample.stages.keys());
-    let shares = names.map(|name| {
-        (name.clone(), mean(samples, &|sample| sample.stages.get(name).copied().unwrap_or_default()))
-    });
-    shares.max_by(|a, b| a.1.total_cmp(&b.1)).unwrap_or_default()
 }
 
 impl CaseFigures {

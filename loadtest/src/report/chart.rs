@@ -1,4 +1,4 @@
-//! One chart as SVG, with its heading, its legend and what it says, as HTML.
+//! One chart: an SVG with its heading, legend and caption, as HTML.
 
 use std::fmt::Write;
 use std::ops::Range;
@@ -14,13 +14,13 @@ use super::text::escape;
 /// sizes the text of a chart this wide can be read.
 const WIDTH: u32 = 400;
 const HEIGHT: u32 = 280;
-/// What surrounds the plot: names of marks above it, half a tick's label to the right, ticks and
-/// names of the axes.
+/// Margins of the plot: names of marks above it, half a tick's label to the right, ticks and names of
+/// the axes below and to the left.
 const TOP: u32 = 22;
 const RIGHT: u32 = 16;
 const BOTTOM: u32 = 44;
 const LEFT: u32 = 74;
-/// What the name of the y axis needs beside plotters' place for it.
+/// The name of the y axis needs this much beside plotters' place for it.
 const EDGE: u32 = 4;
 /// As plotters counts: SVG's font size is this divided by 1.24.
 const TICK_FONT: u32 = 16;
@@ -39,7 +39,7 @@ pub const PURPLE: RGBColor = RGBColor(204, 121, 167);
 pub const SKY: RGBColor = RGBColor(86, 180, 233);
 pub const BLACK: RGBColor = RGBColor(40, 40, 40);
 pub const GREY: RGBColor = RGBColor(140, 140, 140);
-/// For what is no series: axes, lines across and upright lines. No series has these colors.
+/// For axes, lines across and upright lines. No series has these colors.
 const AXIS: RGBColor = RGBColor(160, 163, 168);
 const BOUND: RGBColor = RGBColor(80, 84, 90);
 const MARK: RGBColor = RGBColor(160, 60, 130);
@@ -62,12 +62,6 @@ pub struct Series {
     pub points: Vec<(f64, f64)>,
 }
 
-impl Series {
-    pub fn new(name: &str, color: RGBColor, style: Style, points: Vec<(f64, f64)>) -> Series {
-        Series { name: name.to_owned(), color, style, points }
-    }
-}
-
 /// How values stand on an axis.
 #[derive(Clone, Copy)]
 pub enum Scale {
@@ -78,7 +72,7 @@ pub enum Scale {
 
 pub struct Chart {
     pub title: String,
-    /// What one sees in it, in a sentence or two.
+    /// What the chart shows, in a sentence or two.
     pub caption: String,
     pub x: String,
     pub y: String,
@@ -117,19 +111,18 @@ impl Chart {
             points.retain(|(_, y)| *y > 0.0);
         }
         if !points.is_empty() {
-            self.series.push(Series::new(name, color, style, points));
+            self.series.push(Series { name: name.to_owned(), color, style, points });
         }
     }
 
     /// Lines across for a chart in shares of the machine: all of it, and one core.
     pub fn add_cpu_bounds(&mut self, cores: usize) {
-        let name = |what: &str, is_all: bool| {
-            if is_all { format!("{what}: the whole machine") } else { what.to_owned() }
-        };
-        if cores > 1 {
-            self.bounds.push((100.0, format!("{cores} cores: the whole machine")));
+        if cores <= 1 {
+            self.bounds.push((100.0, "one core: the whole machine".to_owned()));
+            return;
         }
-        self.bounds.push((100.0 / cores.max(1) as f64, name("one core", cores <= 1)));
+        self.bounds.push((100.0, format!("{cores} cores: the whole machine")));
+        self.bounds.push((100.0 / cores as f64, "one core".to_owned()));
     }
 
     /// A figure of HTML; a chart without points says so. `data-plot` is where the plot is within
@@ -254,7 +247,7 @@ impl Chart {
         Ok(())
     }
 
-    /// Where a value of y stands.
+    /// The place of a value of y on its axis.
     fn placed(&self, value: f64) -> f64 {
         match self.scale {
             Scale::Linear => value,
@@ -262,7 +255,7 @@ impl Chart {
         }
     }
 
-    /// The value that stands there.
+    /// The value at a place on the y axis.
     fn real(&self, placed: f64) -> f64 {
         match self.scale {
             Scale::Linear => placed,
@@ -296,7 +289,7 @@ impl Chart {
     }
 }
 
-/// An axis with the ticks that we want: plotters' own have no labels of ours where they are chosen.
+/// An axis with ticks of our choice: plotters cannot label ticks that it chooses itself.
 struct Axis {
     range: Range<f64>,
     ticks: Vec<f64>,
@@ -308,7 +301,7 @@ impl Ranged for Axis {
 
     fn map(&self, value: &f64, (from, to): (i32, i32)) -> i32 {
         let share = (value - self.range.start) / (self.range.end - self.range.start);
-        // What lies far outside is outside; it must not wrap.
+        // A value far outside stays outside; it must not wrap.
         from + (share.clamp(-1.0, 2.0) * f64::from(to - from)).round() as i32
     }
 

@@ -66,7 +66,7 @@ const OF_LIMIT: &[(&str, &str)] = &[
     ("per event", "The router sends one request for each event, which costs more."),
 ];
 
-/// What the router's threads do, by the name of their stage.
+/// The work of the router's threads, by the name of their stage.
 const STAGES: &[(&str, &str)] = &[
     ("parse", "decodes what the vCenters return; it uses several threads"),
     (
