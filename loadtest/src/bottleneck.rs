@@ -41,8 +41,8 @@ pub struct Cores {
     pub router: usize,
 }
 
-/// Says what kept the rate from being higher. `samples` are those of the time that matters, `missing`
-/// the events that did not arrive in the end.
+/// Says what kept the rate from being higher. `samples` are those of the time that matters,
+/// `missing` the events that did not arrive in the end.
 pub fn limited_by(workload: &Workload, samples: &[Sample], missing: u64, cores: Cores) -> String {
     let kept_up = !is_growing(samples) && mean(samples, &|sample| sample.created_rate) > 0.0;
     if !kept_up || matches!(workload.rate, Rate::None | Rate::Unbounded) {
@@ -102,8 +102,8 @@ pub fn mean(samples: &[Sample], value: &dyn Fn(&Sample) -> f64) -> f64 {
     samples.iter().map(value).sum::<f64>() / samples.len().max(1) as f64
 }
 
-/// Whether the lag grew over these samples by so much that less than [`KEEPS_UP`] of the offered load
-/// was delivered, or clearly.
+/// Whether the lag grew over these samples by so much that less than [`KEEPS_UP`] of the offered
+/// load was delivered, or clearly.
 pub fn is_growing(samples: &[Sample]) -> bool {
     let rate = mean(samples, &|sample| sample.created_rate);
     // The middles of the halves are half of the time apart.
@@ -111,8 +111,8 @@ pub fn is_growing(samples: &[Sample]) -> bool {
     growth(samples) > kept_up.max(FEW_EVENTS) || is_growing_clearly(samples)
 }
 
-/// Whether the lag grew by more than a tenth of a second's events: more than a hiccup, however short
-/// the look.
+/// Whether the lag grew by more than a tenth of a second's events: more than a hiccup, however
+/// short the look.
 pub fn is_growing_clearly(samples: &[Sample]) -> bool {
     let rate = mean(samples, &|sample| sample.created_rate);
     growth(samples) > (rate * 0.1).max(FEW_EVENTS)

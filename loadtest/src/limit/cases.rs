@@ -1,12 +1,12 @@
-//! What a limit is searched for: one workload each, whose rate is the question.
+//! The cases of a search: one workload each, whose highest rate is the question.
 
 use std::time::Duration;
 
 use crate::workload::{Delay, Ordering, Shape, Workload};
 
-/// How long the function of the OpenFaaS case takes …
+/// Time that the function of the OpenFaaS case takes.
 const FUNCTION: Duration = Duration::from_millis(20);
-/// … and AWS's end of the EventBridge case.
+/// Time that AWS takes in the EventBridge case.
 const PUT_EVENTS: Duration = Duration::from_millis(10);
 
 /// One search.
@@ -52,7 +52,8 @@ pub fn usual(base: &Workload) -> Vec<Case> {
     vec![Case::new("batched", batched(base)), Case::new("per event", per_event(base))]
 }
 
-/// Everything that changes the limit, one at a time: the product of all would take days and say little more.
+/// Everything that changes the limit, one at a time: the product of all would take days and say
+/// little more.
 pub fn full(base: &Workload, cores: usize) -> Vec<Case> {
     let mut cases = usual(base);
     let mut add = |name: &str, workload: Workload| cases.push(Case::new(name, workload));

@@ -68,7 +68,8 @@ pub enum Purpose {
     Half,
 }
 
-/// One rate that was tried. Rates, shares and loads are means of the time between warm-up and drain.
+/// One rate that was tried. Rates, shares and loads are means of the time between warm-up and
+/// drain.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Step {

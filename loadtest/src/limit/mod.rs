@@ -1,11 +1,11 @@
-//! The search for the limit: many runs of one case at different rates, and what they come to.
+//! The search for the limit of a case: many runs at different rates, and the limit that they show.
 //!
 //! ```text
 //! case ──► search says a rate ──► run ──► step (holds?) ──► … ──► confirmed by a longer run ──► a run at half of it
 //! ```
 //!
-//! A rate holds when everything arrived (nothing lost, no id changed, no order violated), p99 stayed under its bound, and what was
-//! delivered kept up with what was offered.
+//! A rate holds when everything arrived (nothing lost, no id changed, no order violated), p99
+//! stayed under its bound, and what was delivered kept up with what was offered.
 
 pub mod cases;
 pub mod figures;
@@ -29,15 +29,17 @@ use crate::workload::{Rate, Workload};
 use cases::Case;
 use figures::{CaseFigures, Purpose, Step};
 
-/// A step that delivers less than this share of what is offered has failed for good: no need to look at it for longer, or once more.
+/// A step that delivers less than this share of the offered load has failed for good. It needs no
+/// longer look and no repetition.
 const HOPELESS: f64 = 0.9;
-/// Samples that such a judgement takes.
+/// Samples that this judgement needs.
 const HOPELESS_SAMPLES: usize = 4;
-/// Runs of one case: 13 doublings from 10,000 to 50 million, 5 halvings to 5 %, as much again for repetitions.
+/// Runs of one case: 13 doublings from 10,000 to 50 million, 5 halvings to 5 %, as much again for
+/// repetitions.
 const STEPS_MAX: usize = 36;
-/// What a step takes besides its events: start, drain, stop.
+/// Time that a step takes besides its events: start, drain, stop.
 const STEP_OVERHEAD: Duration = Duration::from_secs(3);
-/// Longest wait for events that do not come: what is not there by then is lost.
+/// Longest wait for events: those that have not arrived by then are lost.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// How a limit is searched for.
@@ -59,7 +61,7 @@ pub struct Plan {
     pub sample_interval: Duration,
 }
 
-/// What a search tells while it goes on.
+/// Progress of a search.
 pub enum Event<'a> {
     Case(&'a Case),
     Try(Purpose, f64),
@@ -67,7 +69,7 @@ pub enum Event<'a> {
     Step(&'a Step),
 }
 
-/// Told of everything.
+/// A callback for the progress of a search.
 pub type Observer<'o> = dyn FnMut(Event<'_>) + 'o;
 
 /// The search in one case.
@@ -86,7 +88,8 @@ impl<'a> Hunt<'a> {
         Hunt { case, plan, until, interrupts, found: CaseFigures::of(case) }
     }
 
-    /// Goes through with it. What keeps it from an end (a router that dies) stands in the figures: other cases may go on.
+    /// Runs the search. An error, such as a router that dies, goes into the figures, so that other
+    /// cases can go on.
     pub async fn run(mut self, observe: &mut Observer<'_>) -> CaseFigures {
         observe(Event::Case(self.case));
         match self.pinned(observe).await {
@@ -210,7 +213,7 @@ impl<'a> Hunt<'a> {
         let never = Interrupts::never();
         let result = tokio::select! {
             result = run::run(&workload, &settings, &never, &mut watch) => result?,
-            // Nothing of a try that was not finished is of use: it is dropped, with its router.
+            // An unfinished try is of no use: it is dropped, with its router.
             () = self.interrupts.reach(1) => return Err(RunError::Interrupted),
         };
         if let Some(why) = result.broken_off {

@@ -67,8 +67,8 @@ pub fn vcenters(limit: f64) -> u64 {
     (limit * PLANNED_SHARE / STORM_RATE) as u64
 }
 
-/// What a limit is enough for, as the end of a sentence that names the limit and the rate of a
-/// storm.
+/// The vCenters that a limit is enough for, as the end of a sentence that names the limit and the
+/// rate of a storm.
 pub fn enough_for(limit: f64) -> String {
     match vcenters(limit) {
         0 if limit >= STORM_RATE => "one such storm fits, but uses more than half of the limit".to_owned(),

@@ -14,8 +14,8 @@ use super::text::escape;
 /// sizes the text of a chart this wide can be read.
 const WIDTH: u32 = 400;
 const HEIGHT: u32 = 280;
-/// Margins of the plot: names of marks above it, half a tick's label to the right, ticks and names of
-/// the axes below and to the left.
+/// Margins of the plot: names of marks above it, half a tick's label to the right, ticks and names
+/// of the axes below and to the left.
 const TOP: u32 = 22;
 const RIGHT: u32 = 16;
 const BOTTOM: u32 = 44;

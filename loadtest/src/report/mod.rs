@@ -1,4 +1,5 @@
-//! A result as one HTML file that needs nothing else: no network, no script, no explanation by whoever made it.
+//! A result as one HTML file that needs nothing else: no network, no script, no explanation by
+//! whoever made it.
 //!
 //! ```text
 //! result ──► run or limit (text and tables) ──┬──► page (HTML)

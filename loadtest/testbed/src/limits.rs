@@ -5,7 +5,7 @@
 pub const PAGE_EVENTS_MAX: usize = 1_000;
 /// Size of `latestPage` until `SetCollectorPageSize` says otherwise.
 pub const LATEST_PAGE_EVENTS: usize = 10;
-/// What `EventManager.maxCollector` reads, and how many collectors one session may hold.
+/// Collectors that one session may hold; `EventManager.maxCollector` reads this.
 pub const COLLECTORS_PER_SESSION_MAX: usize = 32;
 /// Views that one session may hold: many scripts never destroy theirs. A container view takes 100
 /// bytes.
@@ -18,7 +18,8 @@ pub const SESSIONS_MAX: usize = 2_000;
 /// `QueryEvents` without `maxCount` returns at most this. VMware documents that there is a default,
 /// not which.
 pub const QUERY_EVENTS_DEFAULT: usize = 1_000;
-/// Largest request body that is read: no client of events sends more than a few KiB. 4 MiB leaves room for PutEvents and batches.
+/// Largest request body that is read, 64 MiB: no client of events sends more than a few KiB, and
+/// the rest is room for batches and PutEvents.
 pub const REQUEST_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// Page buffers kept for the next answer: 16 buffers * 1,000 events * 1 KiB = 16 MiB.
 pub const PAGE_BUFFERS_MAX: usize = 16;

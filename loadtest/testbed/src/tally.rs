@@ -1,4 +1,4 @@
-//! What a verifier found, as it is shown and written to files.
+//! A verifier's counts and latencies, as they are shown and written to files.
 
 use std::collections::HashMap;
 
@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::content::WrongContent;
 
-/// What was counted of one source.
+/// The counts of one source.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Tally {
@@ -21,9 +21,9 @@ pub struct Tally {
     /// Events that must have arrived by now.
     pub expected: u64,
     pub missing: u64,
-    /// Came again with the id they had.
+    /// Deliveries of an event that had arrived before, with the same id.
     pub duplicates: u64,
-    /// Came (first or again) with an id that is not theirs.
+    /// Deliveries, first or repeated, with an id that is not the event's.
     pub wrong_ids: u64,
     /// First seen after an event that was created later.
     pub out_of_order: u64,
@@ -116,7 +116,8 @@ pub struct SourceReport {
 }
 
 impl Report {
-    /// Nothing lost, nothing invented, no id changed. Duplicates and order are for the caller to judge.
+    /// Nothing lost, nothing invented, no id or content changed. The caller judges duplicates and
+    /// order.
     pub fn is_complete(&self) -> bool {
         self.total.missing == 0
             && self.total.wrong_ids == 0

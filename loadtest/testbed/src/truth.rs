@@ -1,14 +1,14 @@
-//! What a verifier knows about a vCenter's events without a list of them.
+//! The truth about a vCenter's events, for a verifier that keeps no list of them.
 //!
-//! An event is named by its index. Key and createdTime, read from what was delivered, give the index; the index gives
-//! the entity; key and createdTime give the id.
+//! An event is named by its index. Key and createdTime of a delivery give the index; the index
+//! gives the entity; key and createdTime give the id.
 
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::vcenter::{Exceptions, KeySpan, ModelSpec};
 
-/// A snapshot of a vCenter's events; the same whether it came from the handle or from `GET /testbed/truth`.
+/// A snapshot of a vCenter's events. The handle and `GET /testbed/truth` give the same one.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Truth {
@@ -19,15 +19,16 @@ pub struct Truth {
     /// First event that came after the start: latency means something from here on.
     pub live_from: u64,
     pub clock_offset_us: i64,
-    /// The most that it ever was: no event was created earlier by this machine's clock than its createdTime less this.
+    /// The most that it ever was: no event was created earlier by this machine's clock than its
+    /// createdTime less this.
     pub clock_offset_us_max: i64,
     pub spans: Vec<KeySpan>,
     pub exceptions: Exceptions,
     pub generation: u64,
 }
 
-/// The id of a CloudEvent: UUIDv5 of the vCenter's instanceUuid and `KEY/MINUTE`, MINUTE being the whole minutes since
-/// 1970 of createdTime + 0.5 ms.
+/// The id of a CloudEvent: UUIDv5 of the vCenter's instanceUuid and `KEY/MINUTE`, MINUTE being the
+/// whole minutes since 1970 of createdTime + 0.5 ms.
 pub fn event_id(instance_uuid: &Uuid, key: i32, created_us: i64) -> Uuid {
     let minute = (created_us + 500).div_euclid(60_000_000);
     let mut name = Vec::with_capacity(24);
@@ -38,7 +39,8 @@ pub fn event_id(instance_uuid: &Uuid, key: i32, created_us: i64) -> Uuid {
 }
 
 impl Truth {
-    /// Index of the event with this key and time. Times tell apart what a restored vCenter numbered twice.
+    /// Index of the event with this key and time. Times tell apart what a restored vCenter numbered
+    /// twice.
     pub fn index_of(&self, key: i32, created_us: i64) -> Option<u64> {
         index_of(&self.spans, self.produced, key, created_us)
     }
@@ -47,7 +49,8 @@ impl Truth {
 /// A delivered time may have been rounded to a millisecond.
 const ROUNDED_US: i64 = 1_000;
 
-/// See [`Truth::index_of`], for events below `limit`; newest span first, since that is where deliveries are.
+/// See [`Truth::index_of`], for events below `limit`; newest span first, since that is where
+/// deliveries are.
 pub(crate) fn index_of(spans: &[KeySpan], limit: u64, key: i32, created_us: i64) -> Option<u64> {
     let (mut end, mut until_us) = (limit, i64::MAX);
     for span in spans.iter().rev() {

@@ -9,8 +9,8 @@
 //! of the router.
 //!
 //! Each check has two ways. The quick one compares bytes with the form that the appliance documents
-//! and costs 1 to 3 us. Where it finds a difference, the slow one parses JSON and decides: the order
-//! of fields, escapes and white space are no fault.
+//! and costs 1 to 3 us. Where it finds a difference, the slow one parses JSON and decides: the
+//! order of fields, escapes and white space are no fault.
 
 mod check;
 mod quick;

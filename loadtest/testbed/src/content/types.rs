@@ -1,4 +1,4 @@
-//! Which fields a govmomi type has, and what stands for one that the event does not have.
+//! The fields of govmomi's types, and whether an absent one is `null` or has a zero value.
 
 use std::collections::HashMap;
 use std::sync::LazyLock;
@@ -14,7 +14,7 @@ pub(super) enum FieldKind {
     Bool,
     Time,
     Reference,
-    /// Whatever `xsi:type` says.
+    /// The type that `xsi:type` says.
     Any,
     Object(&'static str),
 }

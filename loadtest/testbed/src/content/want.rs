@@ -184,8 +184,8 @@ fn pascal_case(name: &str) -> String {
     chars.next().map_or_else(String::new, |first| first.to_uppercase().chain(chars).collect())
 }
 
-/// The data of an event in VI/JSON, from the JSON that the vCenter sends. Numbers are in place, texts
-/// hold placeholders.
+/// The data of an event in VI/JSON, from the JSON that the vCenter sends. Numbers are in place,
+/// texts hold placeholders.
 pub(super) fn vijson(sent: &Value) -> Want {
     match sent {
         Value::Null => Want::Null,

@@ -1,4 +1,4 @@
-//! What this vCenter says about itself: its service content, sessions and event types.
+//! The vCenter's description of itself: service content, sessions and event types.
 
 use super::clock::format_micros;
 use super::inventory::ROOT;
@@ -78,8 +78,8 @@ pub(crate) fn categories(element: &str) -> Vec<u8> {
         .into_bytes()
 }
 
-/// One `EventDescriptionEventDetail` a template. As the real server has it, EventEx types all carry the key `EventEx`, and
-/// their own id before a `|` in `fullFormat`.
+/// One `EventDescriptionEventDetail` a template. As on a real server, EventEx types all carry the
+/// key `EventEx`, and their own id before a `|` in `fullFormat`.
 pub(crate) fn event_info(shared: &Shared, element: &str) -> Vec<u8> {
     let mut out = String::new();
     let mut seen: Vec<&str> = Vec::new();

@@ -55,7 +55,7 @@ const UNSET: [(&str, &[&str]); 8] = [
         &["layout", "layoutEx", "storage", "environmentBrowser", "resourceConfig", "snapshot"],
     ),
 ];
-/// What `all` reads of every entity; [`all_of`] adds to it.
+/// The properties that `all` reads of every entity; [`all_of`] adds those of its type.
 const COMMON: [&str; 15] = [
     "alarmActionsEnabled",
     "availableField",

@@ -1,9 +1,12 @@
-//! The event history: which events exist at a moment, their keys and times, and which of them a reader may see.
+//! The event history: which events exist at a moment, their keys and times, and which of them a
+//! reader may see.
 //!
-//! Everything is run-length: a [`Segment`] is a run of events with equal spacing in time, a [`KeySpan`] a run of
-//! consecutive keys, a veil a run that cannot be read. 10,000,000 events are one segment.
+//! Everything is run-length: a [`Segment`] is a run of events with equal spacing in time, a
+//! [`KeySpan`] a run of consecutive keys, a veil a run that cannot be read. 10,000,000 events are
+//! one segment.
 //!
-//! INVARIANT: an event's index, key and createdTime never change once it exists; createdTime never falls with the index.
+//! INVARIANT: an event's index, key and createdTime never change once it exists; createdTime never
+//! falls with the index.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -15,7 +18,8 @@ pub(crate) use super::special::Special;
 pub use super::view::Exceptions;
 pub(crate) use super::view::PlanItem;
 
-/// Fixed-point shift of a segment's step: 2^-20 microseconds, so that 400,000 events/s for a day drift less than 100 ms.
+/// Fixed-point shift of a segment's step: 2^-20 microseconds, so that 400,000 events/s for a day
+/// drift less than 100 ms.
 const STEP_SHIFT: u32 = 20;
 
 /// A run of consecutive keys: event `first + n` has key `key_base + n`, wrapping at 32 bits.
@@ -46,7 +50,8 @@ impl Segment {
 pub(super) enum Veil {
     /// Appears at this time, behind the cursors that passed it.
     Late { until_us: i64 },
-    /// The user may not see it; it takes its place in a page all the same. `sticky`: the cursor never gets past a page full of these.
+    /// The user may not see it; it takes its place in a page all the same. `sticky`: the cursor
+    /// never gets past a page full of these.
     Unreadable { sticky: bool },
 }
 
@@ -57,7 +62,7 @@ enum Growth {
     Rate {
         segment: Segment,
     },
-    /// Events come into being when they are read.
+    /// Events are created when they are read.
     Endless,
 }
 
@@ -159,7 +164,8 @@ impl History {
         self.settle_rate(now_us);
         self.growth = if per_second > 0.0 {
             let step = ((1e6 / per_second) * f64::from(1u32 << STEP_SHIFT)).max(1.0) as u64;
-            // What part of a step is left until the next event: kept, or a rate that is set often would make no events at all.
+            // The part of a step until the next event is kept; otherwise a rate that is set often
+            // would make no events at all.
             let left = match &self.growth {
                 Growth::Rate { segment } => {
                     let due_us = (segment.base_us - now_us).max(0) as f64;

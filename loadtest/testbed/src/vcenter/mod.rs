@@ -1,12 +1,14 @@
-//! A synthetic vCenter: the vSphere API that event clients use, over a virtual history of events, with troubles on demand.
+//! A synthetic vCenter: the vSphere API that event clients use, over a virtual history of events,
+//! with troubles on demand.
 //!
 //! ```text
 //! http ─► soap or vijson ─► methods ┬► collector (filter, cursor) ─► history ─► model ─► page
 //!                                    └► selection, views, search_index ─► property ─► entity
 //! ```
 //!
-//! Events are virtual (see [`model`]): event `i` of a seed is always the same, so a backlog of any size costs nothing and a
-//! verifier needs no list. A `ReadNextEvents` answer is rendered outside the lock into a buffer that is used again.
+//! Events are virtual (see [`model`]): event `i` of a seed is always the same, so a backlog of any
+//! size costs nothing and a verifier needs no list. A `ReadNextEvents` answer is rendered outside
+//! the lock into a buffer that is used again.
 
 pub(crate) mod clock;
 mod collector;
@@ -60,19 +62,20 @@ use trouble::Armed;
 pub(crate) use world::wall_us;
 use world::{Shared, World};
 
-/// How events come into being.
+/// How events are created.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub enum Pace {
     /// Only by `append` and what clients post.
     #[default]
     Idle,
-    /// So many a second, evenly.
+    /// This many a second, evenly.
     Rate(f64),
     /// As fast as they are read: each page is created by reading it.
     Endless,
 }
 
-/// A vCenter to start. `..Options::default()` is an idle one with no history on a free port over HTTP.
+/// A vCenter to start. `..Options::default()` is an idle one with no history on a free port over
+/// HTTP.
 #[derive(Clone, Debug)]
 pub struct Options {
     /// 0 takes a free one.
@@ -102,8 +105,8 @@ pub struct Options {
     /// The vCenter's clock less this machine's, in microseconds.
     pub clock_offset_us: i64,
     /// Stops the vCenter's clock at this time (microseconds since 1970); only
-    /// [`VCenter::step_clock`] moves it. Equal options and equal calls then give equal keys and times
-    /// in every run.
+    /// [`VCenter::step_clock`] moves it. Equal options and equal calls then give equal keys and
+    /// times in every run.
     pub frozen_at_us: Option<i64>,
 }
 
@@ -195,7 +198,7 @@ impl VCenter {
         self.shared.uuid
     }
 
-    /// What a client must trust, for HTTPS.
+    /// The certificates that a client must trust, for HTTPS.
     pub fn tls(&self) -> Option<Tls> {
         self.hosted.tls()
     }
@@ -239,8 +242,8 @@ impl VCenter {
         self.shared.change(|world, now_us| world.history.append(count, now_us))
     }
 
-    /// The `ReadNextEvents` answer that holds these events (those that exist, whatever a reader may see of them): a page as
-    /// long and as realistic as one likes, without a connection.
+    /// The `ReadNextEvents` answer that holds these events (those that exist, whatever a reader may
+    /// see of them): a page as long and as realistic as one likes, without a connection.
     pub fn page(&self, range: Range<u64>) -> Bytes {
         let page = self.shared.with(|world, now_us| {
             let produced = world.history.produced(now_us);
@@ -323,7 +326,8 @@ impl VCenter {
 
     // --- troubles of the history
 
-    /// The next `count` events become visible only after `delay`, or with [`VCenter::reveal`]: behind cursors that have passed.
+    /// The next `count` events become visible only after `delay`, or with [`VCenter::reveal`]:
+    /// behind cursors that have passed.
     pub fn hide_next(&self, count: u64, delay: Option<Duration>) -> Range<u64> {
         self.shared.change(|world, now_us| {
             let until = delay.map_or(i64::MAX, |delay| now_us + delay.as_micros() as i64);
@@ -336,8 +340,8 @@ impl VCenter {
         self.shared.change(|world, _| world.history.reveal());
     }
 
-    /// The user may not read the next `count` events: they shorten or empty pages. With `sticky` the cursor never passes a
-    /// page full of them, as the real server's does.
+    /// The user may not read the next `count` events: they shorten or empty pages. With `sticky`
+    /// the cursor never passes a page full of them, as the real server's does.
     pub fn forbid_next(&self, count: u64, sticky: bool) -> Range<u64> {
         self.shared.change(|world, now_us| world.history.forbid_next(count, sticky, now_us))
     }
@@ -352,8 +356,8 @@ impl VCenter {
         self.shared.change(|world, now_us| world.history.next_key(key, now_us));
     }
 
-    /// Restored from a backup: the newest `back` events are gone, keys restart at the first of theirs, sessions are gone, and
-    /// `downtime` has passed on the vCenter's clock.
+    /// Restored from a backup: the newest `back` events are gone, keys restart at the first of
+    /// theirs, sessions are gone, and `downtime` has passed on the vCenter's clock.
     pub fn restore(&self, back: u64, downtime: Duration) {
         self.step_clock(downtime.as_micros() as i64);
         self.shared.change(|world, now_us| {
@@ -435,7 +439,8 @@ pub struct Fact {
 }
 
 impl VCenter {
-    /// Key and createdTime of event `index`, microseconds since 1970; `None` if it does not exist yet.
+    /// Key and createdTime of event `index`, microseconds since 1970; `None` if it does not exist
+    /// yet.
     pub(crate) fn created(&self, index: u64) -> Option<(i32, i64)> {
         self.shared.created(index)
     }
@@ -450,7 +455,7 @@ impl VCenter {
         })
     }
 
-    /// What is true of event `index`; `None` if it does not exist yet.
+    /// The facts about event `index`; `None` if it does not exist yet.
     pub fn fact(&self, index: u64) -> Option<Fact> {
         let (key, created_us) = self.shared.created(index)?;
         let special = self.shared.with(|world, _| world.history.special(index).cloned());

@@ -1,8 +1,8 @@
-//! What goes wrong on demand, and the queue it waits in.
+//! Troubles on demand, and the queue in which they wait for their calls.
 
 use std::time::Duration;
 
-/// What happens to a call instead of (or on top of) its answer.
+/// A trouble of one call, instead of its answer or on top of it.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Trouble {
     /// The call is carried out; half of the answer arrives, then the connection ends.

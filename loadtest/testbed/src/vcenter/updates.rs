@@ -1,7 +1,7 @@
 //! PropertyCollectors, their filters, and what `WaitForUpdatesEx` has to say.
 //!
-//! INVARIANT: a version names what its client has seen; asking again from the version before gives the same update again, so
-//! that a lost answer loses no change.
+//! INVARIANT: a version names what its client has seen; asking again from the version before gives
+//! the same update again, so that a lost answer loses no change.
 
 use super::property::{Target, read, write_reference};
 use super::selection::Spec;
@@ -23,7 +23,7 @@ pub(crate) struct PropertyCollector {
 pub(crate) struct PropertyFilter {
     pub id: String,
     pub spec: Spec,
-    /// What was reported of each object: the indexes of its events.
+    /// The indexes of the events that were reported, by object.
     reported: Option<Vec<Vec<u64>>>,
 }
 
@@ -33,7 +33,7 @@ impl PropertyFilter {
     }
 }
 
-/// What `WaitForUpdatesEx` has to say now: an update set's XML, or nothing yet.
+/// The answer that `WaitForUpdatesEx` gives now: an update set's XML, or nothing yet.
 ///
 /// # Errors
 /// A version that was never given out, an object that is gone.
@@ -139,7 +139,7 @@ fn is_live(target: &Target, path: &str) -> bool {
     )
 }
 
-/// What changes by itself of these properties, as event indexes.
+/// The values, as event indexes, of those properties that change by themselves.
 fn live_state(
     shared: &Shared,
     world: &mut World,

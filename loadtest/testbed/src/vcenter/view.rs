@@ -1,4 +1,5 @@
-//! Reading the history: what a cursor meets on its way, how it is rendered, and what a verifier must know of it.
+//! Reading the history: the events and veils that a cursor meets, the plan to render them, and the
+//! exceptions that a verifier must know.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -8,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::history::{History, Segment, Special, Veil};
 use super::model::CHAIN_KEYS;
 
-/// What a reader gets: how to render it without holding the lock.
+/// A part of a page, with all that is needed to render it without the lock.
 pub(crate) enum PlanItem {
     Run { first: u64, count: u64, key: i32, times: RunTimes },
     Special { key: i32, created_us: i64, special: Arc<Special> },

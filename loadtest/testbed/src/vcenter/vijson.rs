@@ -1,4 +1,5 @@
-//! VI/JSON, the vSphere API as JSON (8.0 U1 and later): arguments to the tree that SOAP makes, results from it.
+//! VI/JSON, the vSphere API as JSON (8.0 U1 and later): arguments to the tree that SOAP makes,
+//! results from it.
 //!
 //! ```text
 //! POST /api/vcenter/system?action=hello                  which release both sides speak
@@ -6,7 +7,8 @@
 //! GET  /sdk/vim25/{release}/{Type}/{id}/{property}       the bare value
 //! ```
 //!
-//! XML does not say what is a number, an object's type or a list of one; [`field`] does, for the types this server sends.
+//! XML does not say what is a number, an object's type or a list of one; [`field`] does, for the
+//! types this server sends.
 
 use serde_json::{Map, Value, json};
 
@@ -103,7 +105,7 @@ pub(crate) fn fault(fault: &Fault) -> Value {
 /// A method's result, or a property's value (`method` is `Fetch`); `None` is "no content".
 ///
 /// # Errors
-/// What is to be sent is not well-formed, since a malformed event is in it.
+/// The result contains a malformed event, so that it is not well-formed.
 pub(crate) fn result(method: &str, elements: &[u8]) -> Result<Option<Value>, Fault> {
     let text = String::from_utf8_lossy(elements);
     let root = parse(&text).ok_or_else(|| Fault::new("SystemError", "the result cannot be encoded"))?;
@@ -183,7 +185,7 @@ fn value(node: &Node, kind: JsonKind) -> Value {
         return bare(node);
     }
     match kind {
-        // What is no number yet is a template's placeholder.
+        // A text that is no number yet is a template's placeholder.
         JsonKind::Number => node.text.trim().parse::<i64>().map_or_else(|_| json!(node.text), Value::from),
         JsonKind::Bool => Value::Bool(matches!(node.text.trim(), "true" | "1")),
         JsonKind::Object(declared) => Value::Object(object(node, declared)),
@@ -256,7 +258,7 @@ fn object(node: &Node, declared: &str) -> Map<String, Value> {
     fields
 }
 
-/// What a field holds, and whether it is a list.
+/// The kind of a field's value, and whether it is a list.
 fn field(parent: &str, child: &Node) -> (JsonKind, bool) {
     use JsonKind::{Any, Bool, Number, Object, Text};
     let is_event = parent.ends_with("Event") || parent == "EventEx";

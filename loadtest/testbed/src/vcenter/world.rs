@@ -25,7 +25,7 @@ use crate::limits::{RETRIEVALS_PER_SESSION_MAX, SESSIONS_MAX};
 use crate::pool::Pool;
 use crate::sync::lock;
 
-/// What happened so far; a snapshot.
+/// Counts of the calls and pages so far; a snapshot.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Counters {

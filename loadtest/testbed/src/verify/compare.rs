@@ -1,4 +1,6 @@
-//! Which deliveries have their content compared, and what comes of it.
+//! Comparing the content of deliveries: all of the first [`COMPARED_FIRST`] events of a receiver,
+//! then one in [`COMPARED_SHARE`], chosen by a hash of the event's number, so that every class has
+//! its turn.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -15,8 +17,8 @@ use crate::vcenter::model::splitmix;
 /// Events whose content is compared before the rest is sampled. A comparison takes 1.3 to 2.6 us
 /// where all is well: 80 ms in all at most.
 pub const COMPARED_FIRST: u64 = 30_000;
-/// Of so many events one is compared then: 2.6 us / 512 = 5 ns an event, 2 % of the 245 that the
-/// rest of verifying takes.
+/// After that, one in this many events is compared: 2.6 us / 512 = 5 ns an event, 2 % of the 245
+/// that the rest of verifying takes.
 pub const COMPARED_SHARE: u64 = 512;
 
 /// Whether and how content is compared.
@@ -91,7 +93,7 @@ impl BodyEvents<'_> {
 }
 
 impl Source {
-    /// What this event is compared with; `None` where the witness does not know the content of a
+    /// The expectation for this event; `None` where the witness does not know the content of a
     /// special one.
     pub(super) fn to_compare(
         &self,
