@@ -90,10 +90,15 @@ pub fn limits(result: &LimitResult) -> Vec<Row> {
             of(limit, &|step| cpu_share(step.router_cores, result.machine.cores)),
             of(limit, &|step| format!("{} s", number(step.cpu_seconds_per_million))),
             of(limit, &|step| format!("{} MB", number(step.rss_peak_bytes as f64 / 1e6))),
-            case.limited_by.clone(),
+            short_cause(&case.limited_by).to_owned(),
         ]);
     }
     rows
+}
+
+/// A cause without its evidence, which the case's own section has.
+fn short_cause(cause: &str) -> &str {
+    cause.split(": ").next().unwrap_or(cause)
 }
 
 /// Limits side by side.
