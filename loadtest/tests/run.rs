@@ -41,7 +41,7 @@ fn assert_all_latencies_are_counted(result: &serde_json::Value) -> u64 {
     let counted = number(&result["latency"]["count"]);
     assert_eq!(counted + left_out + from_backlog, unique, "{result}");
 
-    // What the chart shows: the samples, those of the warm-up apart.
+    // The chart shows the samples, those of the warm-up apart.
     let samples = result["samples"].as_array().unwrap();
     let loaded_from = number(&result["loaded"]["start"]) as usize;
     let (before, after) = samples.split_at(if left_out > 0 { loaded_from } else { 0 });

@@ -1,4 +1,4 @@
-//! What the admin listener looks at.
+//! The state that the admin listener shows.
 
 use std::sync::Arc;
 

@@ -5,7 +5,7 @@ use crate::pipeline::settings::{
     InvocationLogSettings, ProcessorSettings, RouteSettings, Settings, SourceSettings,
 };
 
-/// What the pipeline needs of `config`.
+/// The settings of the pipeline in `config`.
 pub fn pipeline(config: &Config) -> Settings {
     Settings {
         memory_bytes: config.memory_bytes,

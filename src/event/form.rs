@@ -1,6 +1,6 @@
 //! The form in which a destination wants its events.
 
-/// What the CloudEvents `time` says.
+/// The source of the CloudEvents attribute `time`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum EventTime {
     /// When the router read the event.

@@ -1,4 +1,4 @@
-//! What a full store refused is tried again: the one mechanism for spool appends, dead letters and
+//! The one mechanism that repeats writes which a full store refused: spool appends, dead letters and
 //! unreadable events.
 //!
 //! ```text

@@ -1,4 +1,4 @@
-//! What the pipeline is told by the configuration, and nothing more of it.
+//! The settings of the pipeline: the part of the configuration that it needs.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -20,7 +20,7 @@ pub struct Settings {
     pub invocation_log: InvocationLogSettings,
 }
 
-/// What the pipeline knows of a source before it begins.
+/// A source, as far as the pipeline knows it before it begins.
 #[derive(Clone, Debug)]
 pub struct SourceSettings {
     pub name: String,

@@ -1,9 +1,9 @@
-//! What a source says about itself, in terms that fit every kind of source: for health, readiness and
+//! The report of a source about itself, in terms that fit every kind of source: for health, readiness and
 //! metrics.
 
 use std::time::Duration;
 
-/// What a source is doing.
+/// The present activity of a source.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum SourceState {
     /// Connecting or logging in.

@@ -71,7 +71,7 @@ impl Reader {
         spool::peek(&self.conn, &self.path, destination, after_row, bytes_max)
     }
 
-    /// What each destination has in all of its spools. Inboxes are not among them.
+    /// The size of all spools of each destination. Inboxes are not among them.
     pub fn spools_by_destination(&self) -> Result<BTreeMap<String, SpoolSize>, StoreError> {
         let mut destinations: BTreeMap<String, SpoolSize> = BTreeMap::new();
         let spools = self.spools()?;

@@ -1,4 +1,4 @@
-//! What the router says about itself: metric names in one place ([`metrics`]), logs ([`log`]), and
+//! Metrics and logs: metric names in one place ([`metrics`]), the log ([`log`]), and
 //! the pace at which a line may repeat ([`paced`]).
 
 pub mod log;

@@ -26,7 +26,7 @@ const HOOKS: usize = 1;
 #[derive(Default)]
 struct Target {
     taken: Mutex<Vec<Value>>,
-    /// What it answers; none of it takes anything.
+    /// The fault that it answers with; it takes events while there is none.
     fault: Mutex<Option<Fault>>,
 }
 
@@ -143,7 +143,7 @@ impl Run {
         Run { pipeline, hooks: (intake, start), pages: 0 }
     }
 
-    /// What a push source does with the events of one request: makes them durable. The sender has its answer then.
+    /// Makes the events of one request durable, as a push source does before it answers the sender.
     async fn accept(&self, ids: impl IntoIterator<Item = u32>) -> i64 {
         let batch = pushed(&self.hooks.1.info, ids);
         let write = inbox::append(&batch, u64::MAX).unwrap();
@@ -212,7 +212,7 @@ fn all(ids: impl IntoIterator<Item = u32>) -> Vec<String> {
     ids.into_iter().map(|id| id.to_string()).collect()
 }
 
-/// What the pattern of `pushes` takes.
+/// The events that the pattern of `pushes` takes.
 fn wanted(ids: impl IntoIterator<Item = u32>) -> Vec<String> {
     all(ids.into_iter().filter(|id| id % 2 == 0 && id % 5 != 0))
 }

@@ -57,7 +57,7 @@ struct Event {
     entity: String,
 }
 
-/// What the ledger says of some events of one source at one destination.
+/// A line of the ledger: some events of one source at one destination.
 struct Entry {
     destination: String,
     source: String,
@@ -370,7 +370,7 @@ impl Fixture {
         }
     }
 
-    /// What the old targets acknowledged and what came now is all that was created.
+    /// The events that the old targets acknowledged and those that came now are all that were created.
     fn check_nothing_is_lost(&self) {
         let unreadable = self.ids("-", |state| state == "unreadable");
         let all: BTreeSet<String> =

@@ -14,7 +14,7 @@ pub struct PatternError {
     pub kind: ErrorKind,
 }
 
-/// What is wrong with a pattern.
+/// The reason why a pattern is refused.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ErrorKind {

@@ -94,7 +94,7 @@ pub use set::{Needs, PatternSet};
 /// them does.
 pub type PatternId = u32;
 
-/// What the top level of a pattern describes.
+/// The kind of event that the top level of a pattern describes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Root {
     /// A CloudEvent: `{"source": …, "type": …, "subject": …, "data": {…}}`.

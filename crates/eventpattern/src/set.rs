@@ -307,7 +307,7 @@ impl Needs {
     }
 }
 
-/// What is known about all events of a class.
+/// Facts that hold for all events of a class.
 #[derive(Debug)]
 pub struct Decision {
     /// Patterns that match every event of the class, ascending.

@@ -96,7 +96,7 @@ mod tests {
         let longer = [(Search, 10.0, true), (Search, 20.0, true), (Confirm, 20.0, false)];
         check(&longer, Some(10.0), Some(20.0), false);
         check(&[&longer[..], &[(Confirm, 10.0, true)]].concat(), Some(10.0), Some(20.0), true);
-        // What held above a failure does not count.
+        // A rate that held above a failure does not count.
         check(
             &[(Search, 10.0, false), (Search, 20.0, true), (Search, 5.0, true)],
             Some(5.0),

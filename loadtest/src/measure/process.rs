@@ -1,4 +1,4 @@
-//! What Linux counts of a process: CPU time, memory, threads (proc(5)).
+//! CPU time, memory and threads of a process, as Linux counts them (proc(5)).
 
 use std::fs;
 use std::path::PathBuf;

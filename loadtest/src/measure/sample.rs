@@ -54,7 +54,7 @@ pub struct Sample {
     pub stages: BTreeMap<String, f64>,
     /// Requests that wait for the target.
     pub requests_under_way: Option<f64>,
-    /// What the requests of this interval were like, over all destinations; unknown where the router does not say.
+    /// The requests of this interval, over all destinations; unknown where the router does not say.
     #[serde(default)]
     pub requests: Option<Requests>,
     /// Calls of the vSphere API a second, of the source that made the most.
@@ -141,7 +141,7 @@ pub struct Sampler {
     generator_cpu: f64,
     machine_busy: Option<f64>,
     busy: BTreeMap<String, f64>,
-    /// What the router had counted at the last look.
+    /// The router's counters at the last look.
     counted: Counted,
     counted_at: Instant,
     threads: Vec<Threads>,
@@ -350,7 +350,7 @@ impl Counted {
         Counted { requests: sum(REQUESTS), request_seconds, answered, bytes, calls }
     }
 
-    /// What was counted since `before`, and the calls a second of the busiest source. A router that was started again counts from 0.
+    /// The counts since `before`, and the calls a second of the busiest source. A router that was started again counts from 0.
     fn since(&self, before: &Counted, seconds: f64) -> (Requests, f64) {
         let restarted = self.requests < before.requests;
         let more = |now: f64, before: f64| if restarted { now } else { (now - before).max(0.0) };

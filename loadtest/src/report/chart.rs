@@ -72,7 +72,7 @@ pub enum Scale {
 
 pub struct Chart {
     pub title: String,
-    /// What the chart shows, in a sentence or two.
+    /// A sentence or two that say how to read the chart.
     pub caption: String,
     pub x: String,
     pub y: String,

@@ -18,7 +18,7 @@ pub struct View<'p> {
     pub page: &'p str,
 }
 
-/// What `layout.js` found in each view, by name.
+/// The findings of `layout.js` in each view, by name.
 pub fn measure(chromium: &Path, views: &[View<'_>]) -> Value {
     let folder = tempfile::tempdir().unwrap();
     let mut wrapper = String::from("<!DOCTYPE html><meta charset=\"utf-8\"><body>\n");

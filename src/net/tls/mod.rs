@@ -88,7 +88,7 @@ pub fn fingerprint(tls: &ClientTls) -> Fingerprint {
     Fingerprint::of(tls.ca_files.iter().chain(client))
 }
 
-/// What a failed handshake means for an operator.
+/// Explains a failed handshake to an operator.
 pub fn explain(error: &rustls::Error) -> String {
     let advice = match error {
         // The verifier has found the words.

@@ -48,7 +48,7 @@ struct KnownRoots {
     /// Verifies under them. `None` without any root: webpki's verifier cannot be built then, and no
     /// certificate can be right.
     webpki: Option<Arc<WebPkiServerVerifier>>,
-    /// What they were made of: the system's roots, and the state of the files.
+    /// The inputs that they were made of: the system's roots, and the state of the files.
     system: Arc<RootCertStore>,
     state: Fingerprint,
 }

@@ -19,7 +19,7 @@ pub struct BusSelector {
     /// Where the rules come from, for the log.
     target: String,
     rules: watch::Receiver<Arc<RuleSet>>,
-    /// What `buses` was made of.
+    /// The rules that `buses` was made of.
     current: Arc<RuleSet>,
     buses: Vec<Compiled>,
     matched: Vec<PatternId>,
@@ -80,8 +80,8 @@ impl Selector for BusSelector {
         self.current.buses.iter().map(|bus| Arc::clone(&bus.function)).collect()
     }
 
-    /// What was stored under the processor's own name may be for any of several buses: then it gets
-    /// a destination that keeps it and says so.
+    /// Events stored under the processor's own name may be for any of several buses: then they get
+    /// a destination that keeps them and says so.
     fn restored(&self, name: &str) -> Option<Arc<str>> {
         let buses = self.current.buses.iter().map(|bus| &*bus.name);
         name.is_empty().then(|| unnamed(buses).unwrap_or_default().into())

@@ -46,7 +46,7 @@ impl Site {
         })
     }
 
-    /// What of it is neither acknowledged nor refused for good.
+    /// The part of it that is neither acknowledged nor refused for good.
     pub fn owed(&self, target: &Target) -> [BTreeSet<u64>; 2] {
         let Outcomes { acknowledged, refused } = self.outcomes(target);
         let due = self.due(target);
@@ -126,7 +126,7 @@ impl Site {
         text
     }
 
-    /// What vCenter sent of events that no decoder can read.
+    /// The bytes that vCenter sent of events that no decoder can read.
     fn raw(&self, at: usize, indexes: &BTreeSet<u64>) -> String {
         let letters = self.ask(&["dlq", "list"]);
         let ours = letters
@@ -144,7 +144,7 @@ impl Site {
     }
 }
 
-/// What became of the events that came to a target, by vCenter.
+/// The fate of the events that came to a target, by vCenter.
 #[derive(Default)]
 pub struct Outcomes {
     pub acknowledged: [BTreeSet<u64>; 2],

@@ -53,7 +53,7 @@ const MARKED: Duration = Duration::from_secs(1);
 /// Requests after which a row that is delivered in part must have been met.
 const REQUESTS_MAX: usize = 30;
 
-/// What a target's refusals (other than 503) mean.
+/// The meaning of a target's refusals (other than 503).
 #[derive(Clone, Copy, PartialEq)]
 enum Refusal {
     /// The event waits.
@@ -133,7 +133,7 @@ struct Site {
     work: PathBuf,
     vcenters: Vec<VCenter>,
     targets: Vec<Target>,
-    /// What the vCenters were told, for whoever wants to have the same ones.
+    /// The orders that the vCenters got, so that the same ones can be made again.
     script: String,
     unreadable: [BTreeSet<u64>; 2],
 }
@@ -328,7 +328,7 @@ impl Site {
         Router(command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).spawn().unwrap())
     }
 
-    /// What a command of the router prints as JSON. Empty until there is a state.
+    /// The JSON that a command of the router prints. Empty until there is a state.
     fn ask(&self, command: &[&str]) -> String {
         let output = Command::new(&self.router)
             .args(command)

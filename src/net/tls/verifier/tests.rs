@@ -41,7 +41,7 @@ fn roots(file: &Path) -> ClientTls {
     ClientTls { ca_files: vec![file.to_owned()], ..ClientTls::default() }
 }
 
-/// What `verifier` says of a server called `localhost`; nothing if it accepts the certificate.
+/// The objection of `verifier` to a server called `localhost`; none if it accepts the certificate.
 fn refusal(verifier: &Verifier, shown: &SelfSigned) -> Option<String> {
     let name = ServerName::try_from("localhost").unwrap();
     let judged = verifier.verify_server_cert(shown.certificate.der(), &[], &name, &[], UnixTime::now());
@@ -140,7 +140,7 @@ fn without_any_root_the_refusal_says_so() {
     assert!(said.contains("no trusted roots") && said.contains("`tls.thumbprint`"), "{said}");
 }
 
-/// Whoever copies a certificate has not its key.
+/// A copied certificate comes without its key.
 #[test]
 fn a_server_without_the_key_of_its_certificate_is_refused_whatever_is_trusted() {
     let (shown, stranger) = (SelfSigned::new("localhost"), SelfSigned::new("localhost"));
