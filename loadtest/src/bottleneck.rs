@@ -97,9 +97,18 @@ pub fn is_disturbed(other: f64, cores: usize) -> bool {
     other > DISTURBED * cores as f64
 }
 
-/// Mean of a value; 0 without samples.
+/// Mean of a value over the time that the samples stand for; 0 without samples. The last interval of
+/// a load can be much shorter than the others, and counts for less then.
 pub fn mean(samples: &[Sample], value: &dyn Fn(&Sample) -> f64) -> f64 {
-    samples.iter().map(value).sum::<f64>() / samples.len().max(1) as f64
+    let lengths: Vec<f64> = samples.windows(2).map(|pair| pair[1].seconds - pair[0].seconds).collect();
+    // The first interval began before these samples: it is taken for as long as the longest.
+    let first = lengths.iter().copied().fold(0.0, f64::max);
+    let all: f64 = first + lengths.iter().sum::<f64>();
+    if all <= 0.0 {
+        return samples.iter().map(value).sum::<f64>() / samples.len().max(1) as f64;
+    }
+    let weighted = std::iter::once(first).chain(lengths).zip(samples);
+    weighted.map(|(length, sample)| length * value(sample)).sum::<f64>() / all
 }
 
 /// Whether the lag grew over these samples by so much that less than [`KEEPS_UP`] of the offered
@@ -151,6 +160,19 @@ mod tests {
             requests_under_way: Some(under_way),
             ..Sample::default()
         }
+    }
+
+    #[test]
+    fn an_interval_counts_for_as_long_as_it_was() {
+        let sample = |seconds: f64, rate: f64| Sample { seconds, delivered_rate: rate, ..Sample::default() };
+        let check = |samples: &[Sample], expected: f64| {
+            let found = mean(samples, &|sample| sample.delivered_rate);
+            assert!((found - expected).abs() < 1e-9, "{found} instead of {expected}");
+        };
+        check(&[], 0.0);
+        check(&[sample(3.0, 7.0)], 7.0);
+        check(&[sample(1.0, 100.0), sample(2.0, 200.0)], 150.0);
+        check(&[sample(1.0, 100.0), sample(2.0, 200.0), sample(2.5, 0.0)], 120.0);
     }
 
     #[test]
