@@ -42,7 +42,8 @@ fn the_checked_in_metrics_are_those_that_are_declared() {
 fn documents() -> Vec<PathBuf> {
     let docs = std::fs::read_dir(root().join("docs")).unwrap().map(|entry| entry.unwrap().path());
     let docs = docs.filter(|path| path.extension().is_some_and(|end| end == "md"));
-    docs.chain(["README.md", "CHANGELOG.md"].map(|name| root().join(name))).collect()
+    let at_root = ["README.md", "CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md"];
+    docs.chain(at_root.map(|name| root().join(name))).collect()
 }
 
 /// What a heading is called in a link, as the common renderers make it.
