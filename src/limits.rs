@@ -51,9 +51,9 @@ pub const STORE_CHECK_BYTES_MAX: u64 = 64 << 20;
 /// How long a write waits for another program that holds the state database (a person with the sqlite3 shell).
 pub const STORE_BUSY_MAX: Duration = Duration::from_secs(5);
 /// Bytes of an old router's checkpoint file: six short fields; a larger file is none.
-pub const INCUMBENT_CHECKPOINT_BYTES_MAX: u64 = 64 << 10;
+pub const LEGACY_CHECKPOINT_BYTES_MAX: u64 = 64 << 10;
 /// How far ahead of the router's clock a time in it may be: a vCenter in a wrong time zone, not a wrong year.
-pub const INCUMBENT_CHECKPOINT_AHEAD_MAX: Duration = Duration::from_secs(24 * 3600);
+pub const LEGACY_CHECKPOINT_AHEAD_MAX: Duration = Duration::from_secs(24 * 3600);
 /// Dead letters in one answer to `list`, unless asked for fewer: 1,000 rows of about 300 bytes.
 pub const DEAD_LETTERS_LISTED_MAX: usize = 1_000;
 

@@ -13,11 +13,11 @@ const UNIT: usize = 1 << 10;
 /// Bytes that may be in memory.
 #[derive(Clone, Debug)]
 pub struct Budget {
-    shared: Arc<Shared>,
+    shared: Arc<Ledger>,
 }
 
 #[derive(Debug)]
-struct Shared {
+struct Ledger {
     free: Semaphore,
     units: usize,
     /// What was taken without being free: the next units that are given back pay for it first.
@@ -29,10 +29,10 @@ struct Shared {
 #[derive(Debug, Default)]
 pub struct Permit {
     units: usize,
-    of: Option<Arc<Shared>>,
+    of: Option<Arc<Ledger>>,
 }
 
-impl Shared {
+impl Ledger {
     /// Takes at once what cannot wait, free or not.
     fn take(&self, units: usize) {
         let mut owed = self.owed.lock().unwrap_or_else(PoisonError::into_inner);
@@ -56,7 +56,7 @@ impl Shared {
 impl Budget {
     pub fn new(bytes: usize) -> Self {
         let units = (bytes / UNIT).max(1);
-        Budget { shared: Arc::new(Shared { free: Semaphore::new(units), units, owed: Mutex::default() }) }
+        Budget { shared: Arc::new(Ledger { free: Semaphore::new(units), units, owed: Mutex::default() }) }
     }
 
     /// Waits until `bytes` are free and takes them. A request larger than the whole budget waits for all of it: one huge page is let through alone.

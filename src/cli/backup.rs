@@ -6,7 +6,7 @@ use clap::Args;
 
 use super::End;
 use super::state::StateArgs;
-use crate::state::Reader;
+use crate::state::StoreReader;
 
 /// Copy the state (positions, spools, dead letters) into a file, beside a running router too.
 ///
@@ -24,7 +24,7 @@ pub(super) fn run(args: &BackupArgs) -> anyhow::Result<End> {
         Ok(located) => located.dir,
         Err(end) => return Ok(end),
     };
-    Reader::open(&dir)?.backup(&args.file)?;
+    StoreReader::open(&dir)?.backup(&args.file)?;
     say!("{}: the state of {}", args.file.display(), dir.display())?;
     Ok(End::Done)
 }

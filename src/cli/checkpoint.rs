@@ -8,7 +8,7 @@ use serde_json::{Map, Value, json};
 use super::End;
 use super::state::{StateArgs, known, shown, spools_json, time};
 use super::table::table;
-use crate::state::{Checkpoint, Reader, Store, StoreError};
+use crate::state::{Checkpoint, Store, StoreError, StoreReader};
 
 #[derive(Debug, Subcommand)]
 pub enum CheckpointCommand {
@@ -82,7 +82,7 @@ pub(super) fn run(command: &CheckpointCommand) -> anyhow::Result<End> {
 }
 
 fn show(dir: &Path, json: bool) -> anyhow::Result<()> {
-    let reader = Reader::open(dir)?;
+    let reader = StoreReader::open(dir)?;
     let mut checkpoints = Vec::new();
     for source in reader.sources()? {
         // One that is forgotten meanwhile is gone.
@@ -164,7 +164,7 @@ fn forget(dir: &Path, source: &str) -> anyhow::Result<()> {
 fn set(dir: &Path, args: &SetArgs) -> anyhow::Result<()> {
     let source = &args.source;
     let (set, would) = if args.dry_run {
-        let reader = Reader::open(dir)?;
+        let reader = StoreReader::open(dir)?;
         match reader.load(source)? {
             Some(checkpoint) => (checkpoint.moved_to(args.time), "would be "),
             None => return Err(unknown(&reader, source)?.into()),
@@ -201,10 +201,10 @@ fn set(dir: &Path, args: &SetArgs) -> anyhow::Result<()> {
 /// The store of a router that does not run, and that there is.
 fn open(dir: &Path) -> Result<Store, StoreError> {
     // A store is not made by asking to change it.
-    drop(Reader::open(dir)?);
+    drop(StoreReader::open(dir)?);
     Store::open(dir)
 }
 
-fn unknown(reader: &Reader, source: &str) -> Result<StoreError, StoreError> {
+fn unknown(reader: &StoreReader, source: &str) -> Result<StoreError, StoreError> {
     Ok(StoreError::UnknownSource { source_name: source.to_owned(), known: known(&reader.sources()?) })
 }

@@ -8,7 +8,7 @@ use clap::{Args, Subcommand};
 use super::End;
 use super::state::{StateArgs, known, spools_json};
 use super::table::table;
-use crate::state::{Reader, Storage, Store, Write, spool_owner};
+use crate::state::{Storage, Store, StoreReader, Write, spool_owner};
 
 #[derive(Debug, Subcommand)]
 pub enum SpoolCommand {
@@ -56,7 +56,7 @@ pub(super) fn run(command: &SpoolCommand) -> anyhow::Result<End> {
 }
 
 fn list(dir: &Path, json: bool) -> anyhow::Result<()> {
-    let spools = Reader::open(dir)?.spools_by_destination()?;
+    let spools = StoreReader::open(dir)?.spools_by_destination()?;
     if json {
         return say!("{:#}", spools_json(&spools));
     }
@@ -68,7 +68,7 @@ fn list(dir: &Path, json: bool) -> anyhow::Result<()> {
 }
 
 fn drop_spool(dir: &Path, destination: &str) -> anyhow::Result<()> {
-    let reader = Reader::open(dir)?;
+    let reader = StoreReader::open(dir)?;
     let spools = reader.spools_by_destination()?;
     let Some(size) = spools.get(destination) else {
         bail!("no spool of a destination `{destination}`; there are: {}", known(spools.keys()));

@@ -76,7 +76,7 @@ pub struct Rendering<'a> {
 }
 
 /// The data of one event.
-enum Data<'a> {
+enum EventData<'a> {
     /// As the batch was decoded.
     Decoded(&'a [u8]),
     /// As vCenter sent it in VI/JSON, or rendered from XML.
@@ -253,13 +253,13 @@ impl<'a> Rendering<'a> {
         push_member(out, "time", self.time(record));
         out.extend_from_slice(b",\"data\":");
         match self.payload(record) {
-            Data::Xml(element) => {
+            EventData::Xml(element) => {
                 out.push(b'"');
                 push_escaped(out, String::from_utf8_lossy(&element).as_bytes());
                 out.extend_from_slice(b"\",\"datacontenttype\":\"application/xml\"");
             }
-            Data::Decoded(json) | Data::ViJson(Cow::Borrowed(json)) => push_json(out, json),
-            Data::ViJson(Cow::Owned(json)) => push_json(out, &json),
+            EventData::Decoded(json) | EventData::ViJson(Cow::Borrowed(json)) => push_json(out, json),
+            EventData::ViJson(Cow::Owned(json)) => push_json(out, &json),
         }
         if let Some(digits) = self.sequence(record) {
             push_member(out, "sequence", &digits);
@@ -328,9 +328,9 @@ impl<'a> Rendering<'a> {
     /// The data of event `i` alone.
     pub fn data(&self, i: usize) -> Cow<'a, [u8]> {
         match self.payload(&self.batch.records[i]) {
-            Data::Xml(element) => element,
-            Data::Decoded(json) => Cow::Borrowed(json),
-            Data::ViJson(json) => json,
+            EventData::Xml(element) => element,
+            EventData::Decoded(json) => Cow::Borrowed(json),
+            EventData::ViJson(json) => json,
         }
     }
 
@@ -367,13 +367,13 @@ impl<'a> Rendering<'a> {
     }
 
     /// The data as this destination wants it, or else as it was decoded.
-    fn payload(&self, record: &Record) -> Data<'a> {
+    fn payload(&self, record: &Record) -> EventData<'a> {
         let wanted = match self.options.payload {
             Payload::Pascal => None,
-            Payload::ViJson => self.batch.sent_as_vijson(record).map(Data::ViJson),
-            Payload::Xml => self.batch.sent_as_xml(record).map(Data::Xml),
+            Payload::ViJson => self.batch.sent_as_vijson(record).map(EventData::ViJson),
+            Payload::Xml => self.batch.sent_as_xml(record).map(EventData::Xml),
         };
-        wanted.unwrap_or_else(|| Data::Decoded(self.json(record)))
+        wanted.unwrap_or_else(|| EventData::Decoded(self.json(record)))
     }
 
     pub(super) fn time(&self, record: &Record) -> &[u8] {
@@ -403,18 +403,18 @@ impl<'a> Rendering<'a> {
 
 /// The data of event `i` of `batch` as a body: shared with the batch, not copied, but for XML whose prefixes have to be bound.
 pub fn shared_data(rendering: &Rendering<'_>, batch: &Arc<Batch>, i: usize) -> Bytes {
-    struct Shared(Arc<Batch>, usize);
-    impl AsRef<[u8]> for Shared {
+    struct DataInBatch(Arc<Batch>, usize);
+    impl AsRef<[u8]> for DataInBatch {
         fn as_ref(&self) -> &[u8] {
             self.0.bytes(self.0.records[self.1].data)
         }
     }
     match rendering.payload(&batch.records[i]) {
-        Data::Decoded(b"null") => Bytes::from_static(b"null"),
-        Data::Decoded(_) => Bytes::from_owner(Shared(Arc::clone(batch), i)),
-        Data::ViJson(Cow::Borrowed(_)) => batch.xml.slice(batch.records[i].raw.range()),
-        Data::ViJson(Cow::Owned(json)) => Bytes::from(json),
-        Data::Xml(element) => Bytes::from(element.into_owned()),
+        EventData::Decoded(b"null") => Bytes::from_static(b"null"),
+        EventData::Decoded(_) => Bytes::from_owner(DataInBatch(Arc::clone(batch), i)),
+        EventData::ViJson(Cow::Borrowed(_)) => batch.raw_page.slice(batch.records[i].raw.range()),
+        EventData::ViJson(Cow::Owned(json)) => Bytes::from(json),
+        EventData::Xml(element) => Bytes::from(element.into_owned()),
     }
 }
 

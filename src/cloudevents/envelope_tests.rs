@@ -69,7 +69,7 @@ fn batch(samples: &[Sample]) -> Arc<Batch> {
     };
     Arc::new(Batch {
         produced_us: PRODUCED_US,
-        xml: xml.into(),
+        raw_page: xml.into(),
         ..Batch::new(Arc::new(source), 0, arena, records)
     })
 }

@@ -135,7 +135,7 @@ pub struct Batch {
     pub arena: Vec<u8>,
     pub records: Vec<Record>,
     /// The page as vCenter sent it, XML or VI/JSON, where a destination wants `payload: xml` or `payload: vijson`; else empty.
-    pub xml: bytes::Bytes,
+    pub raw_page: bytes::Bytes,
     /// This batch's share of the global byte budget; given back when the last holder drops the batch.
     pub permit: Permit,
     /// Set on the events that another destination could not deliver and a dead-letter processor gets instead.
@@ -162,7 +162,7 @@ impl Batch {
             produced_us: 0,
             arena,
             records,
-            xml: bytes::Bytes::new(),
+            raw_page: bytes::Bytes::new(),
             permit: Permit::default(),
             failed: None,
         }
@@ -191,6 +191,6 @@ impl Batch {
 
     /// Bytes that this batch keeps in memory.
     pub fn size(&self) -> usize {
-        self.arena.capacity() + self.records.capacity() * size_of::<Record>() + self.xml.len()
+        self.arena.capacity() + self.records.capacity() * size_of::<Record>() + self.raw_page.len()
     }
 }

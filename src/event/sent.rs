@@ -12,7 +12,7 @@ use super::{Batch, Record};
 impl Batch {
     /// The element or the JSON object that vCenter sent; their first bytes tell them apart.
     fn sent(&self, record: &Record) -> Option<&[u8]> {
-        self.xml.get(record.raw.range()).filter(|sent| !sent.is_empty())
+        self.raw_page.get(record.raw.range()).filter(|sent| !sent.is_empty())
     }
 
     /// Whether [`Batch::sent_as_xml`] has an element.

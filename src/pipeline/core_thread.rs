@@ -19,7 +19,9 @@ use super::replay::{Ended, Replay};
 use super::settings::{Settings, SourceSettings};
 use crate::processor::{Piece, Processor};
 use crate::source::{Begin, Start};
-use crate::state::{self, Checkpoint, CheckpointWrite, Incumbent, Storage, Write, read_incumbent};
+use crate::state::{
+    self, Checkpoint, CheckpointWrite, LegacyCheckpoint, Storage, Write, read_legacy_checkpoint,
+};
 use crate::telemetry::metrics::{self as names, DestinationMetrics, SourceMetrics, StageMetrics};
 
 /// What the core thread is told beside pages.
@@ -28,7 +30,7 @@ pub(super) enum Control {
     Loaded {
         begin: Begin,
         stored: Box<Option<Checkpoint>>,
-        incumbent: Incumbent,
+        legacy_checkpoint: LegacyCheckpoint,
     },
     Settled {
         destination: DestinationId,
@@ -171,7 +173,9 @@ impl CoreThread {
     fn control(&mut self, message: Control) {
         match message {
             Control::Begin(begin) => self.load(begin),
-            Control::Loaded { begin, stored, incumbent } => self.begin(begin, *stored, incumbent),
+            Control::Loaded { begin, stored, legacy_checkpoint } => {
+                self.begin(begin, *stored, legacy_checkpoint)
+            }
             Control::Settled { destination, pieces } => {
                 for piece in &pieces {
                     self.core.settled(destination, piece);
@@ -222,18 +226,18 @@ impl CoreThread {
             self.settings.sources[begin.source].clone();
         self.shared.store.with(move |store| {
             let stored = Box::new(store.load(&name)?);
-            let incumbent = match import {
-                Some(path) => read_incumbent(store, &name, &path, now_us())?,
-                None => Incumbent::NotNeeded,
+            let legacy_checkpoint = match import {
+                Some(path) => read_legacy_checkpoint(store, &name, &path, now_us())?,
+                None => LegacyCheckpoint::NotNeeded,
             };
-            let _ = control.send(Control::Loaded { begin, stored, incumbent });
+            let _ = control.send(Control::Loaded { begin, stored, legacy_checkpoint });
             Ok(())
         });
     }
 
-    fn begin(&mut self, begin: Begin, stored: Option<Checkpoint>, incumbent: Incumbent) {
+    fn begin(&mut self, begin: Begin, stored: Option<Checkpoint>, legacy_checkpoint: LegacyCheckpoint) {
         let name = self.settings.sources[begin.source].name.clone();
-        let taken_over = taken_over(&name, incumbent);
+        let taken_over = taken_over(&name, legacy_checkpoint);
         let stored = stored.or_else(|| {
             let (_, resume_us) = taken_over.as_ref()?;
             Some(Checkpoint::at(&name, begin.found.instance_uuid, *resume_us))
@@ -275,7 +279,7 @@ impl CoreThread {
         let kept = writes.clone();
         self.shared.store.apply(writes.into_iter().map(Write::Checkpoint).collect(), move |outcomes| {
             let refused =
-                kept.into_iter().zip(outcomes).filter(|(_, outcome)| *outcome != state::Outcome::Done);
+                kept.into_iter().zip(outcomes).filter(|(_, outcome)| *outcome != state::WriteOutcome::Done);
             let _ =
                 control.send(Control::Checkpointed { refused: refused.map(|(write, _)| write).collect() });
         });
@@ -286,7 +290,7 @@ impl CoreThread {
         let control = self.shared.control.clone();
         let write = poison_write(&unreadable.poison, now_us());
         self.shared.store.apply(vec![write], move |outcomes| {
-            let full = outcomes.iter().any(|outcome| matches!(outcome, state::Outcome::Full(_)));
+            let full = outcomes.iter().any(|outcome| matches!(outcome, state::WriteOutcome::Full(_)));
             let _ = control.send(Control::PoisonStored { unreadable, full, again });
         });
     }
@@ -388,24 +392,24 @@ impl CoreThread {
 }
 
 /// The file and the resume time that are taken over from the old router, and a line in the log for the operator of an upgrade.
-fn taken_over(source: &str, incumbent: Incumbent) -> Option<(PathBuf, i64)> {
+fn taken_over(source: &str, legacy_checkpoint: LegacyCheckpoint) -> Option<(PathBuf, i64)> {
     let shown =
         |us: i64| jiff::Timestamp::from_microsecond(us).map_or_else(|_| us.to_string(), |at| at.to_string());
-    match incumbent {
-        Incumbent::NotNeeded => None,
-        Incumbent::Absent { path } => {
+    match legacy_checkpoint {
+        LegacyCheckpoint::NotNeeded => None,
+        LegacyCheckpoint::Absent { path } => {
             tracing::info!(%source, path = %path.display(), "no checkpoint of the old router here; starting as `startAt` says");
             None
         }
-        Incumbent::Resume { path, resume_us, key } => {
+        LegacyCheckpoint::Resume { path, resume_us, key } => {
             tracing::info!(%source, path = %path.display(), resume = shown(resume_us), key, "going on where the old router was; what it delivered within the overlap comes again");
             Some((path, resume_us))
         }
-        Incumbent::Unusable { path, reason, written_us: Some(us) } => {
+        LegacyCheckpoint::Unusable { path, reason, written_us: Some(us) } => {
             tracing::warn!(%source, path = %path.display(), reason, resume = shown(us), "the checkpoint of the old router cannot be used; going on at the time the file was last written");
             Some((path, us))
         }
-        Incumbent::Unusable { path, reason, written_us: None } => {
+        LegacyCheckpoint::Unusable { path, reason, written_us: None } => {
             tracing::error!(%source, path = %path.display(), reason, "the checkpoint of the old router cannot be used; starting as `startAt` says, events since it ended may be missing: give the source a `startAt` before that");
             None
         }

@@ -8,10 +8,10 @@ pub struct Enrich;
 
 impl Enrich {
     pub fn step(&self, batch: &mut Batch) {
-        let Batch { source, arena, records, xml, .. } = batch;
+        let Batch { source, arena, records, raw_page, .. } = batch;
         let bytes = |span: Span| &arena[span.range()];
         let raw = |record: &Record| {
-            xml.get(record.raw.range()).filter(|raw| !raw.is_empty()).unwrap_or(bytes(record.data))
+            raw_page.get(record.raw.range()).filter(|raw| !raw.is_empty()).unwrap_or(bytes(record.data))
         };
         identify(&source.instance_uuid, records, raw);
         for record in records {

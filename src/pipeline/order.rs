@@ -131,7 +131,7 @@ impl Order {
 
     fn poison(&mut self, mut poison: Poison, output: &mut OrderOutput) {
         for record in &mut poison.batch.records {
-            let raw = || &poison.batch.xml[record.raw.range()];
+            let raw = || &poison.batch.raw_page[record.raw.range()];
             (record.identity, record.id) = crate::event::event_id(
                 &poison.batch.source.instance_uuid,
                 record.key,

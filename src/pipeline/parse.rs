@@ -67,7 +67,7 @@ impl Parse {
             let records = vec![Record { raw, created_us, ..Record::default() }];
             let batch = Batch {
                 produced_us,
-                xml: body,
+                raw_page: body,
                 permit,
                 ..Batch::new(Arc::clone(&source), number, Vec::new(), records)
             };
@@ -114,10 +114,10 @@ impl Parse {
         counts.misfits = decoded.misfits;
         let facts = facts(&decoded.records);
         let mut batch =
-            Batch { produced_us, xml: body, ..Batch::decoded(Arc::clone(&source), number, decoded) };
+            Batch { produced_us, raw_page: body, ..Batch::decoded(Arc::clone(&source), number, decoded) };
         super::enrich::Enrich.step(&mut batch);
         if !self.keep_sent {
-            batch.xml = Bytes::new();
+            batch.raw_page = Bytes::new();
         }
         permit.resize(batch.size());
         batch.permit = permit;

@@ -21,7 +21,9 @@ use crate::event::Selection;
 use crate::limits::REPLAY_BYTES;
 use crate::memory::Budget;
 use crate::processor::Piece;
-use crate::state::{DeadLetterFilter, ListedDeadLetter, Payload, Reader, Store, StoreError, Write, codec};
+use crate::state::{
+    DeadLetterFilter, DeadLetterPayload, ListedDeadLetter, Store, StoreError, StoreReader, Write, codec,
+};
 
 /// A dead letter on its way to a driver.
 pub(crate) struct Replay {
@@ -183,8 +185,10 @@ impl DeadLetters {
             return ends(answer, Ended::Gone);
         };
         let blob = match whole.payload {
-            Payload::Event(blob) => blob,
-            Payload::Raw(_) => return ends(answer, Ended::Undecodable { reason: whole.facts.reason }),
+            DeadLetterPayload::Event(blob) => blob,
+            DeadLetterPayload::Raw(_) => {
+                return ends(answer, Ended::Undecodable { reason: whole.facts.reason });
+            }
         };
         let mut batch =
             match codec::decode(&blob, |source| self.sources.iter().position(|name| name == source)) {
@@ -212,7 +216,7 @@ impl DeadLetters {
     /// Reads the store on its thread. A dead letter that is damaged is an error of whoever asked, not of the process.
     async fn read<T: Send + 'static>(
         &self,
-        read: impl FnOnce(&Reader) -> Result<T, StoreError> + Send + 'static,
+        read: impl FnOnce(&StoreReader) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, ReplayError> {
         let (done, wait) = oneshot::channel();
         self.store.with(move |store| {

@@ -6,9 +6,9 @@ use crossbeam_channel::{Receiver, Sender};
 use tokio::sync::watch;
 
 use crate::limits::STORE_GROUP_WRITES_MAX;
-use crate::state::{Outcome, Storage, StoreError, Write};
+use crate::state::{Storage, StoreError, Write, WriteOutcome};
 
-type Reply = Box<dyn FnOnce(Vec<Outcome>) + Send>;
+type Reply = Box<dyn FnOnce(Vec<WriteOutcome>) + Send>;
 type Task<S> = Box<dyn FnOnce(&mut S) -> Result<(), StoreError> + Send>;
 
 enum Job<S> {
@@ -41,7 +41,7 @@ impl<S: Storage + 'static> StoreHandle<S> {
     }
 
     /// Makes `writes` durable in one transaction, then calls `reply` on the storage thread. After a storage error `reply` is never called.
-    pub fn apply(&self, writes: Vec<Write>, reply: impl FnOnce(Vec<Outcome>) + Send + 'static) {
+    pub fn apply(&self, writes: Vec<Write>, reply: impl FnOnce(Vec<WriteOutcome>) + Send + 'static) {
         // A thread that is gone has said so in `failed`; the process is about to end.
         let _ = self.jobs.send(Job::Apply { writes, reply: Box::new(reply) });
     }

@@ -60,15 +60,15 @@ pub fn checkpoint_write() -> impl Strategy<Value = CheckpointWrite> {
 /// A batch of up to 20 events whose spans overlap in every way, half of them with ids that follow from key and time.
 pub fn batch() -> impl Strategy<Value = Batch> {
     let arena = vec(any::<u8>(), 0..300);
-    let xml = prop_oneof![Just(Vec::new()), vec(any::<u8>(), 1..200)];
+    let raw_page = prop_oneof![Just(Vec::new()), vec(any::<u8>(), 1..200)];
     let source = (any::<u128>(), "[a-z0-9-]{0,9}", "https?://[a-zé.]{0,9}/sdk", "[0-9.]{0,8}", any::<u8>());
     let spans = proptest::array::uniform8((any::<Index>(), any::<Index>()));
     let facts = (any::<Option<i32>>(), any::<i32>(), any::<Option<i64>>(), 0..3u8, any::<bool>());
     let rest = (identity(), any::<u128>(), any::<u64>(), any::<u64>());
     let failed = proptest::option::of(("[a-zé:/]{0,9}", any::<u16>(), "[A-Z=]{0,9}"));
     let head = (any::<u64>(), any::<i64>(), failed);
-    (arena, xml, source, vec((spans, facts, rest), 0..20), head).prop_map(
-        |(arena, xml, source, events, (page, produced_us, failed))| {
+    (arena, raw_page, source, vec((spans, facts, rest), 0..20), head).prop_map(
+        |(arena, raw_page, source, events, (page, produced_us, failed))| {
             let (instance, name, url, api_version, index) = source;
             let instance_uuid = Uuid::from_u128(instance);
             let cut = |(a, b): (Index, Index), len: usize| {
@@ -95,7 +95,7 @@ pub fn batch() -> impl Strategy<Value = Batch> {
                     user: at(3),
                     created_text: at(4),
                     data: at(5),
-                    raw: if xml.is_empty() { Span::EMPTY } else { cut(spans[6], xml.len()) },
+                    raw: if raw_page.is_empty() { Span::EMPTY } else { cut(spans[6], raw_page.len()) },
                     identity,
                     id,
                     attributes: at(7),
@@ -109,7 +109,7 @@ pub fn batch() -> impl Strategy<Value = Batch> {
                 produced_us,
                 records: records.collect(),
                 arena,
-                xml: xml.into(),
+                raw_page: raw_page.into(),
                 permit: Permit::default(),
                 failed: failed.map(|(dest, code, data)| Arc::new(Failed { dest, code, data })),
             }

@@ -17,7 +17,7 @@ use std::path::Path;
 use rusqlite::OpenFlags;
 use rusqlite::backup::{Backup, StepResult};
 
-use super::{Reader, StoreError, directory, file};
+use super::{StoreError, StoreReader, directory, file};
 
 /// The suffix of a store that is being restored.
 pub(super) const RESTORING: &str = ".restoring";
@@ -25,7 +25,7 @@ pub(super) const RESTORING: &str = ".restoring";
 const REPLACED: &str = ".replaced";
 const SIDE_FILES: [&str; 3] = ["-wal", "-shm", "-journal"];
 
-impl Reader {
+impl StoreReader {
     /// Writes a copy of the store, as of one moment, to a new file `to` (mode 0600), synced when this returns.
     pub fn backup(&self, to: &Path) -> Result<(), StoreError> {
         if to.try_exists().map_err(|cause| StoreError::io(to, "look for the file", cause))? {
@@ -57,7 +57,7 @@ impl Reader {
         std::fs::File::open(to)
             .and_then(|file| file.sync_all())
             .map_err(|cause| StoreError::io(to, "sync the file", cause))?;
-        Reader::open_file(to.to_owned())?.verify()
+        StoreReader::open_file(to.to_owned())?.verify()
     }
 
     /// Reads every row of every table, so that a flipped byte anywhere shows.
@@ -98,7 +98,7 @@ pub fn restore(from: &Path, dir: &Path) -> Result<(), StoreError> {
     let _claim = directory::claim(dir)?;
     let state = file::state_path(dir);
     let restoring = directory::beside(&state, RESTORING);
-    Reader::open_file(from.to_owned())?.copy(&restoring)?;
+    StoreReader::open_file(from.to_owned())?.copy(&restoring)?;
     directory::sync(dir)?;
 
     // What an earlier restore has kept stays: it may be the only copy of what it holds. One that was interrupted has moved the old store already, and what
@@ -157,7 +157,7 @@ mod tests {
         let mut store =
             Store::open_with(dir.path(), Bounds { disk_free_bytes: 0, ..Bounds::default() }).unwrap();
         append(&mut store, 0..5);
-        Reader::open(dir.path()).unwrap().backup(&file).unwrap();
+        StoreReader::open(dir.path()).unwrap().backup(&file).unwrap();
         assert_eq!(names(other.path()), ["backup.db"]);
         append(&mut store, 5..9);
 
@@ -171,13 +171,13 @@ mod tests {
         assert_eq!(names(dir.path()), ["lock", "state.db", "state.db.replaced"]);
         let store = Store::open(dir.path()).unwrap();
         assert_eq!(store.spools()["bus"].events, 5);
-        let kept = Reader::open_file(dir.path().join("state.db.replaced")).unwrap();
+        let kept = StoreReader::open_file(dir.path().join("state.db.replaced")).unwrap();
         assert_eq!(kept.spools().unwrap()["bus"].events, 9);
         drop(store);
         // What the first restore kept may be the only copy of it.
         restore(&file, dir.path()).unwrap();
         assert!(names(dir.path()).contains(&"state.db.replaced.2".to_owned()), "{:?}", names(dir.path()));
-        let kept = Reader::open_file(dir.path().join("state.db.replaced")).unwrap();
+        let kept = StoreReader::open_file(dir.path().join("state.db.replaced")).unwrap();
         assert_eq!(kept.spools().unwrap()["bus"].events, 9);
         restore(&file, &other.path().join("new")).unwrap();
         assert_eq!(Store::open(&other.path().join("new")).unwrap().spools()["bus"].events, 5);
@@ -217,7 +217,7 @@ mod tests {
         store.reader().backup(&file).unwrap();
         append(&mut store, 5..9);
         // The log is kept by a second connection, as kill -9 would leave it.
-        let other = Reader::open(&data).unwrap();
+        let other = StoreReader::open(&data).unwrap();
         let wal = fs::read(data.join("state.db-wal")).unwrap();
         store.close().unwrap();
         drop(other);

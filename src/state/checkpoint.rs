@@ -430,7 +430,7 @@ mod tests {
             )
             .unwrap();
         drop(other);
-        let reader = super::super::Reader::open(dir.path()).unwrap();
+        let reader = super::super::StoreReader::open(dir.path()).unwrap();
         assert_eq!(reader.load("vc-01").unwrap(), saved, "beside no router");
         drop(reader);
         let mut store = Store::open(dir.path()).unwrap();
@@ -523,7 +523,7 @@ mod tests {
                 model.insert(source.clone(), Checkpoint::update(prior, &write));
             }
             store.close().unwrap();
-            let reader = super::super::Reader::open(dir.path()).unwrap();
+            let reader = super::super::StoreReader::open(dir.path()).unwrap();
             let mut all = BTreeSet::new();
             for source in ["vc-01", "вц"] {
                 let loaded = reader.load(source).unwrap();

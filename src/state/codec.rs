@@ -121,8 +121,8 @@ pub fn encode(batch: &Batch, picks: &Selection) -> Result<Encoded, CodecError> {
         identities.push(record.identity);
     }
     put_text(&mut body, &arena);
-    if !batch.xml.is_empty() {
-        picked().for_each(|record| body.extend_from_slice(&batch.xml[record.raw.range()]));
+    if !batch.raw_page.is_empty() {
+        picked().for_each(|record| body.extend_from_slice(&batch.raw_page[record.raw.range()]));
     }
     if body.len() > BLOB_BYTES_MAX {
         return Err(CodecError::TooLarge { bytes: body.len() });
@@ -140,7 +140,7 @@ fn put_record(
 ) {
     let derived = derive(&batch.source.instance_uuid, record.key, record.created_us);
     let derived = derived == Some((record.identity, record.id));
-    let has_raw = !batch.xml.is_empty() && !record.raw.is_empty();
+    let has_raw = !batch.raw_page.is_empty() && !record.raw.is_empty();
     body.push(
         match record.category {
             Category::Event => 0,
@@ -293,16 +293,16 @@ fn read_body(
         records.push(read_record(&mut body, &source.instance_uuid, &mut seq, &mut data_end, &mut raw_end)?);
     }
     let arena = body.text()?.to_vec();
-    let xml = bytes::Bytes::copy_from_slice(body.rest);
+    let raw_page = bytes::Bytes::copy_from_slice(body.rest);
     for record in &records {
         if record.spans().iter().any(|span| span.range().end > arena.len())
-            || record.raw.range().end > xml.len()
+            || record.raw.range().end > raw_page.len()
         {
             return Err(CodecError::Malformed("an event points past its bytes"));
         }
     }
     let permit = Permit::default();
-    Ok(Batch { source: Arc::new(source), page, produced_us, arena, records, xml, permit, failed })
+    Ok(Batch { source: Arc::new(source), page, produced_us, arena, records, raw_page, permit, failed })
 }
 
 fn read_record(
@@ -453,7 +453,7 @@ mod tests {
         let of = |i: usize| {
             let r = batch.records[i];
             let texts = r.spans().map(|span| batch.bytes(span).to_vec());
-            let raw = if batch.xml.is_empty() { vec![] } else { batch.xml[r.raw.range()].to_vec() };
+            let raw = if batch.raw_page.is_empty() { vec![] } else { batch.raw_page[r.raw.range()].to_vec() };
             let mut bare = r;
             bare.spans_mut().into_iter().for_each(|span| *span = Span::EMPTY);
             (Record { raw: Span::EMPTY, ..bare }, texts, raw)

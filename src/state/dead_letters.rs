@@ -12,7 +12,7 @@ use uuid::Uuid;
 
 use super::room::{Bounds, Usage};
 use super::row_crc::RowCrc;
-use super::{DeadLetter, DeadLetterFacts, Outcome, Payload, StoreError};
+use super::{DeadLetterFacts, DeadLetterPayload, StoreError, StoredDeadLetter, WriteOutcome};
 use crate::event::Identity;
 use crate::limits::DEAD_LETTERS_LISTED_MAX;
 
@@ -132,7 +132,7 @@ fn glob_matches(glob: &str, text: &str) -> bool {
 const ROW_BYTES: u64 = 200;
 
 /// What a letter takes of the bound.
-pub(super) fn size(letter: &DeadLetter) -> u64 {
+pub(super) fn size(letter: &StoredDeadLetter) -> u64 {
     let DeadLetterFacts { destination, source, subject, reason, .. } = &letter.facts;
     let texts = 2 * (destination.len() + source.len()) + subject.len() + reason.len();
     ROW_BYTES + (texts + letter.payload.bytes().len()) as u64
@@ -167,8 +167,8 @@ pub(super) fn insert(
     usage: &mut Usage,
     bounds: &Bounds,
     free: u64,
-    letter: &DeadLetter,
-) -> Result<Outcome, StoreError> {
+    letter: &StoredDeadLetter,
+) -> Result<WriteOutcome, StoreError> {
     let sql = |cause| StoreError::sql(path, "write a dead letter", cause);
     let mut facts = letter.facts.clone();
     let older = conn
@@ -181,24 +181,24 @@ pub(super) fn insert(
     let bytes = size(letter);
     let replaced = older.map_or(0, |(_, bytes, _)| bytes as u64);
     if let Some(full) = usage.refuse_dead_letter(bounds, free, bytes, replaced) {
-        return Ok(Outcome::Full(full));
+        return Ok(WriteOutcome::Full(full));
     }
     if let Some((_, _, first_us)) = older {
         facts.first_us = facts.first_us.min(first_us);
     }
     put(conn, older.map(|(row, ..)| row), &facts, &letter.payload, bytes as i64).map_err(sql)?;
     usage.dead_letter_bytes = usage.dead_letter_bytes - replaced + bytes;
-    Ok(Outcome::Row(older.map_or_else(|| conn.last_insert_rowid(), |(row, ..)| row)))
+    Ok(WriteOutcome::Row(older.map_or_else(|| conn.last_insert_rowid(), |(row, ..)| row)))
 }
 
 fn put(
     conn: &Connection,
     row: Option<i64>,
     facts: &DeadLetterFacts,
-    payload: &Payload,
+    payload: &DeadLetterPayload,
     bytes: i64,
 ) -> rusqlite::Result<()> {
-    let is_raw = matches!(payload, Payload::Raw(_));
+    let is_raw = matches!(payload, DeadLetterPayload::Raw(_));
     let payload_crc = payload_crc(payload.bytes());
     conn.prepare_cached(
         "INSERT OR REPLACE INTO dead_letter (row, destination, source, event, minute, key, subject, reason, status, attempts, first_us, last_us, raw, bytes, \
@@ -235,7 +235,7 @@ pub(super) fn again(
     change: impl FnOnce(&mut DeadLetterFacts),
 ) -> Result<(), StoreError> {
     let Some((before, payload)) = read(conn, path, row)? else { return Ok(()) };
-    let mut letter = DeadLetter { facts: before.facts, payload };
+    let mut letter = StoredDeadLetter { facts: before.facts, payload };
     change(&mut letter.facts);
     let bytes = size(&letter);
     put(conn, Some(row), &letter.facts, &letter.payload, bytes as i64)
@@ -307,11 +307,15 @@ pub(super) fn list(
 }
 
 /// One dead letter, whole.
-pub(super) fn get(conn: &Connection, path: &Path, row: i64) -> Result<Option<DeadLetter>, StoreError> {
-    Ok(read(conn, path, row)?.map(|(letter, payload)| DeadLetter { facts: letter.facts, payload }))
+pub(super) fn get(conn: &Connection, path: &Path, row: i64) -> Result<Option<StoredDeadLetter>, StoreError> {
+    Ok(read(conn, path, row)?.map(|(letter, payload)| StoredDeadLetter { facts: letter.facts, payload }))
 }
 
-fn read(conn: &Connection, path: &Path, row: i64) -> Result<Option<(ListedDeadLetter, Payload)>, StoreError> {
+fn read(
+    conn: &Connection,
+    path: &Path,
+    row: i64,
+) -> Result<Option<(ListedDeadLetter, DeadLetterPayload)>, StoreError> {
     let sql = |cause| StoreError::sql(path, "read a dead letter", cause);
     let mut select = conn
         .prepare_cached(&format!("SELECT {COLUMNS}, payload FROM dead_letter WHERE row = ?1"))
@@ -325,7 +329,8 @@ fn read(conn: &Connection, path: &Path, row: i64) -> Result<Option<(ListedDeadLe
     if payload_crc(&payload) != crc {
         return Err(damaged(path, row));
     }
-    let payload = if letter.is_raw { Payload::Raw(payload) } else { Payload::Event(payload) };
+    let payload =
+        if letter.is_raw { DeadLetterPayload::Raw(payload) } else { DeadLetterPayload::Event(payload) };
     Ok(Some((letter, payload)))
 }
 
@@ -343,7 +348,7 @@ mod tests {
     use super::super::{Storage, Store, Write};
     use super::*;
 
-    fn letter(destination: &str, id: u128, subject: &str, last_us: i64) -> DeadLetter {
+    fn letter(destination: &str, id: u128, subject: &str, last_us: i64) -> StoredDeadLetter {
         let facts = DeadLetterFacts {
             destination: destination.into(),
             source: "vc-01".into(),
@@ -356,7 +361,7 @@ mod tests {
             first_us: last_us,
             last_us,
         };
-        DeadLetter { facts, payload: Payload::Event(vec![id as u8; 100]) }
+        StoredDeadLetter { facts, payload: DeadLetterPayload::Event(vec![id as u8; 100]) }
     }
 
     #[test]
@@ -364,10 +369,11 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let mut store =
             Store::open_with(dir.path(), Bounds { disk_free_bytes: 0, ..Bounds::default() }).unwrap();
-        let mut insert = |letter: DeadLetter| store.apply(&[Write::DeadLetter(letter)]).unwrap().remove(0);
-        assert_eq!(insert(letter("a", 1, "VmPoweredOnEvent", 10)), Outcome::Row(1));
-        assert_eq!(insert(letter("b", 1, "VmPoweredOnEvent", 10)), Outcome::Row(2));
-        assert_eq!(insert(letter("a", 1, "VmPoweredOnEvent", 20)), Outcome::Row(1));
+        let mut insert =
+            |letter: StoredDeadLetter| store.apply(&[Write::DeadLetter(letter)]).unwrap().remove(0);
+        assert_eq!(insert(letter("a", 1, "VmPoweredOnEvent", 10)), WriteOutcome::Row(1));
+        assert_eq!(insert(letter("b", 1, "VmPoweredOnEvent", 10)), WriteOutcome::Row(2));
+        assert_eq!(insert(letter("a", 1, "VmPoweredOnEvent", 20)), WriteOutcome::Row(1));
         let again =
             Write::DeadLetterAgain { row: 1, reason: "gone".into(), status: None, attempts: 5, last_us: 30 };
         let gone =
@@ -382,7 +388,7 @@ mod tests {
             attempts: 5,
             ..letter("a", 1, "VmPoweredOnEvent", 0).facts
         };
-        assert_eq!((found.facts, found.payload), (expected, Payload::Event(vec![1; 100])));
+        assert_eq!((found.facts, found.payload), (expected, DeadLetterPayload::Event(vec![1; 100])));
         assert_eq!(
             store.dead_letter_bytes(),
             store.dead_letters(&DeadLetterFilter::default()).unwrap().iter().map(|l| l.bytes).sum::<u64>()
@@ -399,9 +405,12 @@ mod tests {
         let mut store = Store::open_with(dir.path(), bounds).unwrap();
         let writes = [1, 2, 2, 3].map(|id| Write::DeadLetter(letter("a", id, "E", 0)));
         let outcomes = store.apply(&writes).unwrap();
-        assert_eq!(outcomes[..3], [Outcome::Row(1), Outcome::Row(2), Outcome::Row(2)]);
+        assert_eq!(outcomes[..3], [WriteOutcome::Row(1), WriteOutcome::Row(2), WriteOutcome::Row(2)]);
         assert!(
-            matches!(&outcomes[3], Outcome::Full(super::super::Full::DeadLetters { bytes_max: 700, .. })),
+            matches!(
+                &outcomes[3],
+                WriteOutcome::Full(super::super::Full::DeadLetters { bytes_max: 700, .. })
+            ),
             "{outcomes:?}"
         );
         assert_eq!(store.dead_letters(&DeadLetterFilter::default()).unwrap().len(), 2);

@@ -1,7 +1,7 @@
 //! What can go wrong with the state on disk: what, on which path, what to do.
 //!
 //! INVARIANT: every error here stops the process with its message, and the next start works once the message was followed. A bound that is
-//! reached (a full spool) is no error but an [`Outcome`](super::Outcome).
+//! reached (a full spool) is no error but an [`WriteOutcome`](super::WriteOutcome).
 
 use std::io;
 use std::path::{Path, PathBuf};

@@ -67,7 +67,7 @@ mod tests {
     use super::*;
     use crate::event::testing::source;
     use crate::event::{Attributes, PushedEvent};
-    use crate::state::{MemoryDisk, MemoryStore, Outcome, Storage};
+    use crate::state::{MemoryDisk, MemoryStore, Storage, WriteOutcome};
 
     fn pushed(ids: &[&str]) -> Batch {
         let mut batch = Batch::new(source(), 0, Vec::new(), Vec::new());
@@ -83,7 +83,7 @@ mod tests {
         let mut store = MemoryStore::open(&MemoryDisk::default());
         for (row, ids) in [(1, &["a", "b"][..]), (2, &["c"])] {
             let write = append(&pushed(ids), u64::MAX).expect("it is small");
-            assert_eq!(store.apply(&[write]).expect("memory"), [Outcome::Row(row)]);
+            assert_eq!(store.apply(&[write]).expect("memory"), [WriteOutcome::Row(row)]);
         }
         let rows = store.peek(&spool_of("vc"), 0, u64::MAX).expect("memory");
         let mut identities = Vec::new();

@@ -9,10 +9,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::dead_letters::size;
 use super::room::Usage;
-use super::write::{Refused, relies_on_later};
+use super::write::{RefusedWrites, relies_on_later};
 use super::{
-    Bounds, Checkpoint, DeadLetter, DeadLetterFilter, ListedDeadLetter, Outcome, Payload, SpoolRow,
-    SpoolSize, Storage, StoreError, Write, codec,
+    Bounds, Checkpoint, DeadLetterFilter, DeadLetterPayload, ListedDeadLetter, SpoolSize, SpooledBatch,
+    Storage, StoreError, StoredDeadLetter, Write, WriteOutcome, codec,
 };
 use crate::event::Selection;
 
@@ -28,7 +28,7 @@ pub enum Failing {
 /// What survives. Clones are the same disk.
 #[derive(Clone, Debug, Default)]
 pub struct MemoryDisk {
-    state: Arc<Mutex<State>>,
+    state: Arc<Mutex<DiskContents>>,
     plan: Arc<Mutex<Plan>>,
 }
 
@@ -54,11 +54,11 @@ impl Default for Plan {
 }
 
 #[derive(Clone, Debug, Default)]
-struct State {
+struct DiskContents {
     checkpoints: BTreeMap<String, Checkpoint>,
     imported: BTreeMap<String, String>,
-    spools: BTreeMap<String, VecDeque<SpoolRow>>,
-    letters: BTreeMap<i64, DeadLetter>,
+    spools: BTreeMap<String, VecDeque<SpooledBatch>>,
+    letters: BTreeMap<i64, StoredDeadLetter>,
     last_spool_row: i64,
     last_letter: i64,
 }
@@ -110,8 +110,8 @@ impl MemoryStore {
     }
 }
 
-impl State {
-    fn apply_one(&mut self, usage: &mut Usage, bounds: &Bounds, free: u64, write: &Write) -> Outcome {
+impl DiskContents {
+    fn apply_one(&mut self, usage: &mut Usage, bounds: &Bounds, free: u64, write: &Write) -> WriteOutcome {
         match write {
             Write::Checkpoint(write) => {
                 let prior = self.checkpoints.remove(&write.source);
@@ -119,12 +119,12 @@ impl State {
             }
             Write::SpoolAppend(append) => {
                 if let Some(full) = usage.refuse_spool(bounds, free, append) {
-                    return Outcome::Full(full);
+                    return WriteOutcome::Full(full);
                 }
                 self.last_spool_row += 1;
                 let (events, blob) = (append.batch.identities().len(), append.batch.blob().to_vec());
                 usage.add_row(&append.destination, events as u64, blob.len() as u64);
-                self.spools.entry(append.destination.clone()).or_default().push_back(SpoolRow {
+                self.spools.entry(append.destination.clone()).or_default().push_back(SpooledBatch {
                     row: self.last_spool_row,
                     source: append.source.clone(),
                     oldest: append.batch.oldest().unwrap_or_default(),
@@ -132,7 +132,7 @@ impl State {
                     settled: Selection::EMPTY,
                     blob,
                 });
-                return Outcome::Row(self.last_spool_row);
+                return WriteOutcome::Row(self.last_spool_row);
             }
             Write::SpoolRemove { rows } => {
                 for (destination, spool) in &mut self.spools {
@@ -173,17 +173,23 @@ impl State {
                 self.imported.insert(source.clone(), path.clone());
             }
         }
-        Outcome::Done
+        WriteOutcome::Done
     }
 
-    fn add_letter(&mut self, usage: &mut Usage, bounds: &Bounds, free: u64, letter: &DeadLetter) -> Outcome {
-        let key = |letter: &DeadLetter| {
+    fn add_letter(
+        &mut self,
+        usage: &mut Usage,
+        bounds: &Bounds,
+        free: u64,
+        letter: &StoredDeadLetter,
+    ) -> WriteOutcome {
+        let key = |letter: &StoredDeadLetter| {
             (letter.facts.destination.clone(), letter.facts.source.clone(), letter.facts.id)
         };
         let older = self.letters.iter().find(|(_, older)| key(older) == key(letter)).map(|(row, _)| *row);
         let replaced = older.map_or(0, |row| size(&self.letters[&row]));
         if let Some(full) = usage.refuse_dead_letter(bounds, free, size(letter), replaced) {
-            return Outcome::Full(full);
+            return WriteOutcome::Full(full);
         }
         usage.dead_letter_bytes = usage.dead_letter_bytes - replaced + size(letter);
         let mut letter = letter.clone();
@@ -195,12 +201,12 @@ impl State {
             letter.facts.first_us = letter.facts.first_us.min(older.facts.first_us);
         }
         self.letters.insert(row, letter);
-        Outcome::Row(row)
+        WriteOutcome::Row(row)
     }
 }
 
 impl Storage for MemoryStore {
-    fn apply(&mut self, writes: &[Write]) -> Result<Vec<Outcome>, StoreError> {
+    fn apply(&mut self, writes: &[Write]) -> Result<Vec<WriteOutcome>, StoreError> {
         if self.poisoned {
             return Err(StoreError::Poisoned { path: PathBuf::from("memory") });
         }
@@ -218,11 +224,11 @@ impl Storage for MemoryStore {
         if failing == Some(Failing::Before) {
             return Err(StoreError::Injected);
         }
-        let mut refused = Refused::default();
+        let mut refused = RefusedWrites::default();
         let mut outcomes = Vec::with_capacity(writes.len());
         for write in writes {
             let outcome = match refused.holds(write) {
-                true => Outcome::Held,
+                true => WriteOutcome::HeldBack,
                 false => state.apply_one(&mut self.usage, &self.bounds, free, write),
             };
             refused.note(write, &outcome);
@@ -239,7 +245,12 @@ impl Storage for MemoryStore {
         &self.usage.spools
     }
 
-    fn peek(&self, destination: &str, after_row: i64, bytes_max: u64) -> Result<Vec<SpoolRow>, StoreError> {
+    fn peek(
+        &self,
+        destination: &str,
+        after_row: i64,
+        bytes_max: u64,
+    ) -> Result<Vec<SpooledBatch>, StoreError> {
         let state = locked(&self.disk.state);
         let (mut peeked, mut total) = (Vec::new(), 0);
         for row in state.spools.get(destination).into_iter().flatten().filter(|row| row.row > after_row) {
@@ -263,13 +274,13 @@ impl Storage for MemoryStore {
             .map(|(row, letter)| ListedDeadLetter {
                 row: *row,
                 facts: letter.facts.clone(),
-                is_raw: matches!(letter.payload, Payload::Raw(_)),
+                is_raw: matches!(letter.payload, DeadLetterPayload::Raw(_)),
                 bytes: size(letter),
             })
             .collect())
     }
 
-    fn dead_letter(&self, row: i64) -> Result<Option<DeadLetter>, StoreError> {
+    fn dead_letter(&self, row: i64) -> Result<Option<StoredDeadLetter>, StoreError> {
         Ok(locked(&self.disk.state).letters.get(&row).cloned())
     }
 

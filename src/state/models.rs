@@ -7,8 +7,8 @@ use proptest::prelude::*;
 use uuid::Uuid;
 
 use super::{
-    Bounds, CheckpointWrite, DeadLetter, DeadLetterFacts, DeadLetterFilter, MemoryDisk, MemoryStore, Payload,
-    SpoolAppend, Storage, Store, Write, arbitrary, codec,
+    Bounds, CheckpointWrite, DeadLetterFacts, DeadLetterFilter, DeadLetterPayload, MemoryDisk, MemoryStore,
+    SpoolAppend, Storage, Store, StoredDeadLetter, Write, arbitrary, codec,
 };
 use crate::event::{Identity, Selection};
 
@@ -34,7 +34,7 @@ enum Op {
     Clear {
         destination: String,
     },
-    Letter(DeadLetter),
+    Letter(StoredDeadLetter),
     Again {
         row: i64,
         reason: String,
@@ -55,8 +55,8 @@ fn op() -> impl Strategy<Value = Op> {
     use arbitrary::{destination, identity, source};
     let facts = (destination(), source(), identity(), 0..4u128, "[a-c]{0,3}", any::<Option<u16>>(), 0..9u32);
     let payload = prop_oneof![
-        vec(any::<u8>(), 0..99).prop_map(Payload::Event),
-        vec(any::<u8>(), 0..99).prop_map(Payload::Raw)
+        vec(any::<u8>(), 0..99).prop_map(DeadLetterPayload::Event),
+        vec(any::<u8>(), 0..99).prop_map(DeadLetterPayload::Raw)
     ];
     let letter = (facts, "[a-z]{0,9}", 0..9i64, 0..9i64, payload).prop_map(
         |(
@@ -79,7 +79,7 @@ fn op() -> impl Strategy<Value = Op> {
                 first_us,
                 last_us,
             };
-            Op::Letter(DeadLetter { facts, payload })
+            Op::Letter(StoredDeadLetter { facts, payload })
         },
     );
     let bytes_max = prop_oneof![Just(u64::MAX), 0..600u64];

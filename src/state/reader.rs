@@ -7,22 +7,23 @@ use rusqlite::{Connection, OpenFlags};
 
 use super::checkpoint::{self, Checkpoint};
 use super::room::{SpoolSize, Usage, spool_owner};
-use super::spool::{self, SpoolRow};
+use super::spool::{self, SpooledBatch};
 use super::{
-    DeadLetter, DeadLetterFilter, ListedDeadLetter, StoreError, dead_letters, file, inbox, incumbent,
+    DeadLetterFilter, ListedDeadLetter, StoreError, StoredDeadLetter, dead_letters, file, inbox,
+    legacy_checkpoint,
 };
 
 /// A view of a store that cannot change it: part of every [`Store`](super::Store), or a connection of its own beside a running router.
 #[derive(Debug)]
-pub struct Reader {
+pub struct StoreReader {
     pub(super) conn: Connection,
     /// `state.db` itself.
     pub(super) path: PathBuf,
 }
 
-impl Reader {
+impl StoreReader {
     /// Opens the store of `dir` beside the process that owns it, or without one.
-    pub fn open(dir: &Path) -> Result<Reader, StoreError> {
+    pub fn open(dir: &Path) -> Result<StoreReader, StoreError> {
         let path = file::state_path(dir);
         if !path.try_exists().map_err(|cause| StoreError::io(&path, "look for the file", cause))? {
             return Err(StoreError::Missing { path });
@@ -31,10 +32,10 @@ impl Reader {
     }
 
     /// Opens any state file, a backup for example.
-    pub(super) fn open_file(path: PathBuf) -> Result<Reader, StoreError> {
+    pub(super) fn open_file(path: PathBuf) -> Result<StoreReader, StoreError> {
         let conn = file::open(&path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
         file::check(&conn, &path)?;
-        Ok(Reader { conn, path })
+        Ok(StoreReader { conn, path })
     }
 
     /// The checkpoint of a source.
@@ -67,7 +68,7 @@ impl Reader {
         destination: &str,
         after_row: i64,
         bytes_max: u64,
-    ) -> Result<Vec<SpoolRow>, StoreError> {
+    ) -> Result<Vec<SpooledBatch>, StoreError> {
         spool::peek(&self.conn, &self.path, destination, after_row, bytes_max)
     }
 
@@ -95,12 +96,12 @@ impl Reader {
     }
 
     /// A dead letter, whole.
-    pub fn dead_letter(&self, row: i64) -> Result<Option<DeadLetter>, StoreError> {
+    pub fn dead_letter(&self, row: i64) -> Result<Option<StoredDeadLetter>, StoreError> {
         dead_letters::get(&self.conn, &self.path, row)
     }
 
     /// The file of the old router that this source's position once came from.
     pub fn imported(&self, source: &str) -> Result<Option<String>, StoreError> {
-        incumbent::imported(&self.conn, &self.path, source)
+        legacy_checkpoint::imported(&self.conn, &self.path, source)
     }
 }

@@ -9,13 +9,13 @@ use rusqlite::{Connection, OptionalExtension, params};
 
 use super::room::{Bounds, Usage};
 use super::row_crc::RowCrc;
-use super::{Outcome, SpoolAppend, StoreError, codec};
+use super::{SpoolAppend, StoreError, WriteOutcome, codec};
 use crate::event::{Identity, Selection};
 use crate::limits::BATCH_EVENTS_MAX;
 
 /// One spooled batch.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct SpoolRow {
+pub struct SpooledBatch {
     pub row: i64,
     /// The source's name.
     pub source: String,
@@ -28,7 +28,7 @@ pub struct SpoolRow {
     pub blob: Vec<u8>,
 }
 
-impl SpoolRow {
+impl SpooledBatch {
     /// The events that have yet to be delivered.
     pub fn left(&self) -> Selection {
         let mut left = Selection::first(self.events);
@@ -71,9 +71,9 @@ pub(super) fn append(
     bounds: &Bounds,
     free: u64,
     append: &SpoolAppend,
-) -> rusqlite::Result<Outcome> {
+) -> rusqlite::Result<WriteOutcome> {
     if let Some(full) = usage.refuse_spool(bounds, free, append) {
-        return Ok(Outcome::Full(full));
+        return Ok(WriteOutcome::Full(full));
     }
     let SpoolAppend { destination, source, batch, .. } = append;
     let (events, bytes) = (batch.identities().len() as i64, batch.blob().len() as i64);
@@ -84,7 +84,7 @@ pub(super) fn append(
     )?
     .execute(params![destination, source, oldest, events, bytes, crc, batch.blob()])?;
     usage.add_row(destination, events as u64, bytes as u64);
-    Ok(Outcome::Row(conn.last_insert_rowid()))
+    Ok(WriteOutcome::Row(conn.last_insert_rowid()))
 }
 
 pub(super) fn remove(conn: &Connection, usage: &mut Usage, rows: &[i64]) -> rusqlite::Result<()> {
@@ -127,7 +127,7 @@ pub(super) fn peek(
     destination: &str,
     after_row: i64,
     bytes_max: u64,
-) -> Result<Vec<SpoolRow>, StoreError> {
+) -> Result<Vec<SpooledBatch>, StoreError> {
     let sql = |cause| StoreError::sql(path, "read a spool", cause);
     let damaged = |row: i64| StoreError::Damaged {
         path: path.to_owned(),
@@ -158,7 +158,7 @@ pub(super) fn peek(
             return Err(damaged(row));
         }
         let settled = settled.as_deref().map_or(Selection::EMPTY, selection_from_bytes);
-        peeked.push(SpoolRow {
+        peeked.push(SpooledBatch {
             row,
             source,
             oldest: identity_from_int(oldest),
@@ -226,7 +226,7 @@ mod tests {
         let rows = store
             .apply(&[append("a", 0..3), append("b", 3..4), append("a", 4..9), append("a", 9..10)])
             .unwrap();
-        assert_eq!(rows, [1, 2, 3, 4].map(Outcome::Row));
+        assert_eq!(rows, [1, 2, 3, 4].map(WriteOutcome::Row));
         let settled = Selection::from_iter([0, 3]);
         store
             .apply(&[Write::SpoolRemove { rows: vec![1] }, Write::SpoolSettled { row: 3, events: settled }])
@@ -250,7 +250,7 @@ mod tests {
             ])
             .unwrap();
         assert!(store.spools().is_empty());
-        assert_eq!(store.apply(&[append("a", 0..1)]).unwrap(), [Outcome::Row(5)]);
+        assert_eq!(store.apply(&[append("a", 0..1)]).unwrap(), [WriteOutcome::Row(5)]);
     }
 
     #[test]
@@ -292,15 +292,18 @@ mod tests {
         ];
         let outcomes = store.apply(&writes).unwrap();
         assert!(
-            matches!(&outcomes[1], Outcome::Full(Full::Spool { destination, .. }) if destination == "a"),
+            matches!(&outcomes[1], WriteOutcome::Full(Full::Spool { destination, .. }) if destination == "a"),
             "{outcomes:?}"
         );
-        assert_eq!((&outcomes[2], &outcomes[3]), (&Outcome::Row(2), &Outcome::Row(3)));
-        assert!(matches!(&outcomes[4], Outcome::Full(Full::AllSpools { .. })), "{outcomes:?}");
+        assert_eq!((&outcomes[2], &outcomes[3]), (&WriteOutcome::Row(2), &WriteOutcome::Row(3)));
+        assert!(matches!(&outcomes[4], WriteOutcome::Full(Full::AllSpools { .. })), "{outcomes:?}");
         drop(store);
         let mut store = Store::open_with(dir.path(), Bounds { disk_free_bytes: u64::MAX, ..ROOMY }).unwrap();
         let outcomes = store.apply(&[append("d", 0..1)]).unwrap();
-        assert!(matches!(&outcomes[0], Outcome::Full(Full::Disk { floor: u64::MAX, .. })), "{outcomes:?}");
+        assert!(
+            matches!(&outcomes[0], WriteOutcome::Full(Full::Disk { floor: u64::MAX, .. })),
+            "{outcomes:?}"
+        );
         assert_eq!(store.spools().values().map(|size| size.rows).sum::<u64>(), 3);
     }
 
@@ -316,15 +319,19 @@ mod tests {
         };
         let lane = crate::state::spool_name("a", Some(7));
         let group = [piece("a", Some(3 * bytes)), piece(&lane, None), piece("a", None)];
-        assert_eq!(store.apply(&group).unwrap(), [1, 2, 3].map(Outcome::Row));
+        assert_eq!(store.apply(&group).unwrap(), [1, 2, 3].map(WriteOutcome::Row));
         let outcomes =
             store.apply(&[&group[..], &[piece("a", Some(bytes)), piece("b", Some(bytes))]].concat());
         let outcomes = outcomes.unwrap();
-        assert!(matches!(&outcomes[0], Outcome::Full(Full::Spool { .. })), "{outcomes:?}");
-        assert_eq!(outcomes[1..4], [Outcome::Held, Outcome::Held, Outcome::Held], "nothing overtakes it");
-        assert_eq!(outcomes[4], Outcome::Row(4));
+        assert!(matches!(&outcomes[0], WriteOutcome::Full(Full::Spool { .. })), "{outcomes:?}");
+        assert_eq!(
+            outcomes[1..4],
+            [WriteOutcome::HeldBack, WriteOutcome::HeldBack, WriteOutcome::HeldBack],
+            "nothing overtakes it"
+        );
+        assert_eq!(outcomes[4], WriteOutcome::Row(4));
         // Alone it would have had room, and has it in the next transaction.
-        assert_eq!(store.apply(&[piece("a", Some(bytes))]).unwrap(), [Outcome::Row(5)]);
+        assert_eq!(store.apply(&[piece("a", Some(bytes))]).unwrap(), [WriteOutcome::Row(5)]);
     }
 
     #[test]
@@ -341,7 +348,7 @@ mod tests {
         let mut store = Store::open_with(dir.path(), ROOMY).unwrap();
         let rows: Vec<i64> = rows
             .iter()
-            .map(|row| if let Outcome::Row(row) = row { *row } else { panic!("{row:?}") })
+            .map(|row| if let WriteOutcome::Row(row) = row { *row } else { panic!("{row:?}") })
             .collect();
         for row in rows {
             store.apply(&[Write::SpoolRemove { rows: vec![row] }]).unwrap();

@@ -12,16 +12,19 @@ use rusqlite::{Connection, OpenFlags, TransactionBehavior};
 use super::checkpoint::{self, Checkpoint, ResumeSet};
 use super::directory::{self, Claim};
 use super::room::{Bounds, SpoolSize, Usage};
-use super::spool::{self, SpoolRow};
-use super::write::{Refused, relies_on_later};
-use super::{DeadLetter, DeadLetterFilter, ListedDeadLetter, Outcome, Reader, Storage, StoreError, Write};
-use super::{dead_letters, file, incumbent, schema};
+use super::spool::{self, SpooledBatch};
+use super::write::{RefusedWrites, relies_on_later};
+use super::{
+    DeadLetterFilter, ListedDeadLetter, Storage, StoreError, StoreReader, StoredDeadLetter, Write,
+    WriteOutcome,
+};
+use super::{dead_letters, file, legacy_checkpoint, schema};
 use crate::limits;
 
 /// The store of one data directory, owned by this process.
 #[derive(Debug)]
 pub struct Store {
-    reader: Reader,
+    reader: StoreReader,
     dir: PathBuf,
     /// Which file it is, whatever name it has by now.
     inode: (u64, u64),
@@ -72,7 +75,7 @@ impl Store {
             .and_then(|()| dead_letters::measure(&conn, &mut usage))
             .map_err(sql)?;
         let inode = inode(&path)?;
-        let reader = Reader { conn, path: path.clone() };
+        let reader = StoreReader { conn, path: path.clone() };
         // What was free before the last stop may still have to be given back.
         Ok(Store {
             reader,
@@ -88,11 +91,11 @@ impl Store {
 
     /// Closes the file; all of the log is then in the database. Dropping does the same and keeps silent about errors.
     pub fn close(self) -> Result<(), StoreError> {
-        let Reader { conn, path } = self.reader;
+        let StoreReader { conn, path } = self.reader;
         conn.close().map_err(|(_, cause)| StoreError::sql(&path, "close the database", cause))
     }
 
-    pub fn reader(&self) -> &Reader {
+    pub fn reader(&self) -> &StoreReader {
         &self.reader
     }
 
@@ -139,7 +142,7 @@ impl Store {
         doing: &'static str,
         work: impl FnOnce(&Connection, &mut Usage) -> Result<T, Inner>,
     ) -> Result<T, StoreError> {
-        let Reader { conn, path } = &mut self.reader;
+        let StoreReader { conn, path } = &mut self.reader;
         if self.poisoned {
             return Err(StoreError::Poisoned { path: path.clone() });
         }
@@ -183,7 +186,7 @@ impl Store {
         if self.shrinking == Shrinking::No {
             return Ok(());
         }
-        let Reader { conn, path } = &self.reader;
+        let StoreReader { conn, path } = &self.reader;
         let step = || {
             let number = |pragma: &str| conn.query_row(pragma, [], |row| row.get::<_, i64>(0));
             let (free, all) = (number("PRAGMA freelist_count")?, number("PRAGMA page_count")?);
@@ -239,7 +242,7 @@ impl From<StoreError> for Inner {
 }
 
 impl Storage for Store {
-    fn apply(&mut self, writes: &[Write]) -> Result<Vec<Outcome>, StoreError> {
+    fn apply(&mut self, writes: &[Write]) -> Result<Vec<WriteOutcome>, StoreError> {
         debug_assert_eq!(
             relies_on_later(writes, self)?,
             None,
@@ -250,10 +253,10 @@ impl Storage for Store {
         let free = if writes.iter().any(grows) { self.disk_free()? } else { u64::MAX };
         let (bounds, path) = (self.bounds, self.reader.path.clone());
         let outcomes = self.transact("write", |conn, usage| {
-            let mut refused = Refused::default();
+            let mut refused = RefusedWrites::default();
             let one = |write| {
                 let outcome = if refused.holds(write) {
-                    Outcome::Held
+                    WriteOutcome::HeldBack
                 } else {
                     apply_one(conn, &path, usage, &bounds, free, write)?
                 };
@@ -283,7 +286,12 @@ impl Storage for Store {
         &self.usage.spools
     }
 
-    fn peek(&self, destination: &str, after_row: i64, bytes_max: u64) -> Result<Vec<SpoolRow>, StoreError> {
+    fn peek(
+        &self,
+        destination: &str,
+        after_row: i64,
+        bytes_max: u64,
+    ) -> Result<Vec<SpooledBatch>, StoreError> {
         self.reader.peek(destination, after_row, bytes_max)
     }
 
@@ -291,7 +299,7 @@ impl Storage for Store {
         self.reader.dead_letters(filter)
     }
 
-    fn dead_letter(&self, row: i64) -> Result<Option<DeadLetter>, StoreError> {
+    fn dead_letter(&self, row: i64) -> Result<Option<StoredDeadLetter>, StoreError> {
         self.reader.dead_letter(row)
     }
 
@@ -311,7 +319,7 @@ fn apply_one(
     bounds: &Bounds,
     free: u64,
     write: &Write,
-) -> Result<Outcome, Inner> {
+) -> Result<WriteOutcome, Inner> {
     match write {
         Write::Checkpoint(write) => checkpoint::save(conn, write)?,
         Write::SpoolAppend(append) => return Ok(spool::append(conn, usage, bounds, free, append)?),
@@ -328,9 +336,11 @@ fn apply_one(
             })?;
         }
         Write::DeadLetterRemove { rows } => dead_letters::remove(conn, usage, rows)?,
-        Write::Imported { source, path, resume_us } => incumbent::remember(conn, source, path, *resume_us)?,
+        Write::Imported { source, path, resume_us } => {
+            legacy_checkpoint::remember(conn, source, path, *resume_us)?
+        }
     }
-    Ok(Outcome::Done)
+    Ok(WriteOutcome::Done)
 }
 
 #[cfg(test)]
@@ -365,7 +375,7 @@ mod tests {
         let store = Store::open(dir.path()).unwrap();
         let error = Store::open(dir.path()).unwrap_err().to_string();
         assert!(error.contains(&format!("in use by process {};", std::process::id())), "{error}");
-        assert!(Reader::open(dir.path()).is_ok());
+        assert!(StoreReader::open(dir.path()).is_ok());
         drop(store);
         Store::open(dir.path()).unwrap();
     }
@@ -433,7 +443,7 @@ mod tests {
             error.contains("`/sys/event-router` cannot be written (cannot make the directory: "),
             "{error}"
         );
-        let error = Reader::open(Path::new("/sys/event-router")).unwrap_err().to_string();
+        let error = StoreReader::open(Path::new("/sys/event-router")).unwrap_err().to_string();
         assert!(error.contains("holds no state yet"), "{error}");
     }
 

@@ -29,7 +29,7 @@ pub enum Write {
     /// The whole spool of a destination, by an operator's order.
     SpoolClear { destination: String },
     /// An event that failed for good. The same event of the same destination takes the place of the older entry and keeps its number and first try.
-    DeadLetter(DeadLetter),
+    DeadLetter(StoredDeadLetter),
     /// A replayed dead letter failed again.
     DeadLetterAgain { row: i64, reason: String, status: Option<u16>, attempts: u32, last_us: i64 },
     /// Dead letters that were delivered after all, or dropped by an operator.
@@ -92,9 +92,9 @@ impl SpoolAppend {
 
 /// An event that failed for good at one destination, or that could not be decoded.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct DeadLetter {
+pub struct StoredDeadLetter {
     pub facts: DeadLetterFacts,
-    pub payload: Payload,
+    pub payload: DeadLetterPayload,
 }
 
 /// What failed, where and how often.
@@ -119,33 +119,33 @@ pub struct DeadLetterFacts {
 
 /// What a dead letter keeps of its event.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Payload {
+pub enum DeadLetterPayload {
     /// A batch of this one event, as [`codec::encode`](super::codec::encode) makes it.
     Event(Vec<u8>),
     /// The bytes that could not be decoded.
     Raw(Vec<u8>),
 }
 
-impl Payload {
+impl DeadLetterPayload {
     pub fn bytes(&self) -> &[u8] {
         match self {
-            Payload::Event(bytes) | Payload::Raw(bytes) => bytes,
+            DeadLetterPayload::Event(bytes) | DeadLetterPayload::Raw(bytes) => bytes,
         }
     }
 }
 
 /// What became of one write.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Outcome {
+pub enum WriteOutcome {
     /// It is durable.
     Done,
     /// It is durable under this number; numbers of a spool rise and are never used again.
     Row(i64),
-    /// It is *not* written: a bound is reached. Nothing else of the transaction is touched by it, but see `Held`.
+    /// It is *not* written: a bound is reached. Nothing else of the transaction is touched by it, but see `HeldBack`.
     Full(Full),
     /// *Not* written, since it follows a refused write of the same transaction: a checkpoint of the same source may rely on it, a batch for the same
     /// destination would overtake it.
-    Held,
+    HeldBack,
 }
 
 /// Which bound is reached.
@@ -186,14 +186,14 @@ impl Write {
 
 /// What was refused in this transaction, and so what has to wait for the next one.
 #[derive(Debug, Default)]
-pub(super) struct Refused {
+pub(super) struct RefusedWrites {
     /// A checkpoint of one of these may rely on what was refused.
     sources: HashSet<String>,
     /// A smaller batch for one of these destinations would fit, and overtake what was refused.
     owners: HashSet<String>,
 }
 
-impl Refused {
+impl RefusedWrites {
     /// Whether `write` has to wait.
     pub fn holds(&self, write: &Write) -> bool {
         match write {
@@ -203,11 +203,13 @@ impl Refused {
         }
     }
 
-    pub fn note(&mut self, write: &Write, outcome: &Outcome) {
-        if let (Outcome::Full(_) | Outcome::Held, Some((source, ..))) = (outcome, write.makes_durable()) {
+    pub fn note(&mut self, write: &Write, outcome: &WriteOutcome) {
+        if let (WriteOutcome::Full(_) | WriteOutcome::HeldBack, Some((source, ..))) =
+            (outcome, write.makes_durable())
+        {
             self.sources.insert(source.to_owned());
         }
-        if let (Outcome::Full(_), Write::SpoolAppend(append)) = (outcome, write) {
+        if let (WriteOutcome::Full(_), Write::SpoolAppend(append)) = (outcome, write) {
             self.owners.insert(spool_owner(&append.destination).0.to_owned());
         }
     }
@@ -322,7 +324,7 @@ mod tests {
             first_us: 0,
             last_us: 0,
         };
-        Write::DeadLetter(DeadLetter { facts, payload: Payload::Raw(Vec::new()) })
+        Write::DeadLetter(StoredDeadLetter { facts, payload: DeadLetterPayload::Raw(Vec::new()) })
     }
 
     #[test]
@@ -372,11 +374,11 @@ mod tests {
                 checkpoint(&[1, 2], &[]),
             ])
             .unwrap();
-        assert_eq!(outcomes[0], Outcome::Row(1));
-        assert_eq!(outcomes[1], Outcome::Done);
-        assert!(matches!(&outcomes[2], Outcome::Full(Full::Spool { bytes_max: 1, .. })), "{outcomes:?}");
-        assert_eq!(outcomes[3], Outcome::Row(2), "another destination's spool has room");
-        assert_eq!(outcomes[4], Outcome::Held);
+        assert_eq!(outcomes[0], WriteOutcome::Row(1));
+        assert_eq!(outcomes[1], WriteOutcome::Done);
+        assert!(matches!(&outcomes[2], WriteOutcome::Full(Full::Spool { bytes_max: 1, .. })), "{outcomes:?}");
+        assert_eq!(outcomes[3], WriteOutcome::Row(2), "another destination's spool has room");
+        assert_eq!(outcomes[4], WriteOutcome::HeldBack);
         assert!(!store.load("vc-01").unwrap().unwrap().is_seen(Identity { minute: 1, key: 2 }));
         // A destination may want more of the disk to stay free than the store does.
         disk.set_free(5_000);
@@ -385,17 +387,21 @@ mod tests {
             other => other,
         };
         let outcomes = store.apply(&[wanting(5_000), append("faas/c", &[1]), checkpoint(&[1], &[])]).unwrap();
-        assert_eq!(outcomes[0], Outcome::Full(Full::Disk { free: 5_000, floor: 5_000 }));
-        assert_eq!(outcomes[1..], [Outcome::Row(3), Outcome::Held], "it holds up no other destination");
+        assert_eq!(outcomes[0], WriteOutcome::Full(Full::Disk { free: 5_000, floor: 5_000 }));
+        assert_eq!(
+            outcomes[1..],
+            [WriteOutcome::Row(3), WriteOutcome::HeldBack],
+            "it holds up no other destination"
+        );
         disk.set_free(6_000);
         assert_eq!(
             store.apply(&[wanting(5_000)]).unwrap(),
-            [Outcome::Row(4)],
+            [WriteOutcome::Row(4)],
             "and goes on when there is room"
         );
         disk.set_free(1_050);
         let outcomes = store.apply(&[append("faas/b", &[1])]).unwrap();
-        assert_eq!(outcomes, [Outcome::Full(Full::Disk { free: 1_050, floor: 1_000 })]);
+        assert_eq!(outcomes, [WriteOutcome::Full(Full::Disk { free: 1_050, floor: 1_000 })]);
     }
 
     #[test]
@@ -415,10 +421,10 @@ mod tests {
                 append("faas/a", &[2]),
             ])
             .unwrap();
-        assert!(matches!(&outcomes[1], Outcome::Full(Full::Spool { .. })), "{outcomes:?}");
+        assert!(matches!(&outcomes[1], WriteOutcome::Full(Full::Spool { .. })), "{outcomes:?}");
         assert_eq!(
             [&outcomes[0], &outcomes[2], &outcomes[3]],
-            [&Outcome::Row(1), &Outcome::Held, &Outcome::Row(2)]
+            [&WriteOutcome::Row(1), &WriteOutcome::HeldBack, &WriteOutcome::Row(2)]
         );
     }
 

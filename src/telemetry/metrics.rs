@@ -12,13 +12,13 @@ use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 #[derive(Clone, Copy, Debug)]
 pub struct Metric {
     pub name: &'static str,
-    pub kind: Kind,
+    pub kind: MetricKind,
     pub labels: &'static [&'static str],
     pub help: &'static str,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
+pub enum MetricKind {
     Counter,
     Gauge,
     /// In seconds.
@@ -29,7 +29,7 @@ macro_rules! metrics {
     ($($constant:ident = $name:literal, $kind:ident, $labels:expr, $help:literal;)*) => {
         $(pub const $constant: &str = $name;)*
         /// All of them, in the order of the flow.
-        pub const ALL: &[Metric] = &[$(Metric { name: $name, kind: Kind::$kind, labels: &$labels, help: $help }),*];
+        pub const ALL: &[Metric] = &[$(Metric { name: $name, kind: MetricKind::$kind, labels: &$labels, help: $help }),*];
     };
 }
 
@@ -108,9 +108,9 @@ pub fn reference_manual() -> String {
         {
             let Metric { name, kind, labels, help } = metric;
             let kind = match kind {
-                Kind::Counter => "counter",
-                Kind::Gauge => "gauge",
-                Kind::Histogram => "histogram, seconds",
+                MetricKind::Counter => "counter",
+                MetricKind::Gauge => "gauge",
+                MetricKind::Histogram => "histogram, seconds",
             };
             let more = labels.iter().skip(1).map(|label| format!(", by `{label}`")).collect::<String>();
             text += &format!("| `{name}` | {kind} | {help}{more} |\n");
@@ -151,9 +151,9 @@ pub fn describe() {
         };
         let name = if metric.name == STAGE_BUSY { STAGE_BUSY_US } else { metric.name };
         match metric.kind {
-            Kind::Counter => metrics::describe_counter!(name, unit, metric.help),
-            Kind::Gauge => metrics::describe_gauge!(metric.name, unit, metric.help),
-            Kind::Histogram => metrics::describe_histogram!(metric.name, unit, metric.help),
+            MetricKind::Counter => metrics::describe_counter!(name, unit, metric.help),
+            MetricKind::Gauge => metrics::describe_gauge!(metric.name, unit, metric.help),
+            MetricKind::Histogram => metrics::describe_histogram!(metric.name, unit, metric.help),
         }
     }
 }
@@ -318,7 +318,7 @@ mod tests {
         for metric in ALL {
             assert!(metric.name.starts_with("event_router_"), "{}", metric.name);
             let is_total = metric.name.ends_with("_total");
-            assert_eq!(is_total, metric.kind == Kind::Counter, "{}", metric.name);
+            assert_eq!(is_total, metric.kind == MetricKind::Counter, "{}", metric.name);
             assert!(reference_manual().contains(&format!("| `{}` | ", metric.name)), "{}", metric.name);
         }
     }

@@ -11,7 +11,7 @@ use crate::common::router::Router;
 use crate::common::stack::Stack;
 use crate::common::{seed, wait_until};
 use event_router::event::Identity;
-use event_router::state::{DeadLetterFilter, Reader, Storage, Store, Write, codec};
+use event_router::state::{DeadLetterFilter, Storage, Store, StoreReader, Write, codec};
 use rand::Rng;
 use rand::rngs::StdRng;
 use testbed::sink::Behavior;
@@ -70,7 +70,7 @@ impl Scene {
     }
 
     fn spooled(&self) -> u64 {
-        let spools = Reader::open(&self.stack.data()).unwrap().spools().unwrap();
+        let spools = StoreReader::open(&self.stack.data()).unwrap().spools().unwrap();
         spools.values().map(|size| size.rows).sum()
     }
 }
@@ -114,7 +114,7 @@ fn a_kill_around_a_dead_letter_loses_nothing() {
     }
     // Each is a dead letter, once; so each can still be delivered.
     let letters = || {
-        let reader = Reader::open(&scene.stack.data()).unwrap();
+        let reader = StoreReader::open(&scene.stack.data()).unwrap();
         let filter = DeadLetterFilter { limit: Some(usize::MAX), ..DeadLetterFilter::default() };
         reader.dead_letters(&filter).unwrap()
     };
@@ -147,7 +147,7 @@ fn a_kill_while_a_spool_is_drained_loses_nothing() {
 
 /// What the position of this store relies on and the store does not hold.
 fn unfounded(data: &Path, destinations: &[&str]) -> Vec<(String, Identity)> {
-    let reader = Reader::open(data).unwrap();
+    let reader = StoreReader::open(data).unwrap();
     reader.verify().unwrap();
     let Some(checkpoint) = reader.load("vc").unwrap() else { return Vec::new() };
     let filter = DeadLetterFilter { limit: Some(usize::MAX), ..DeadLetterFilter::default() };
@@ -190,7 +190,7 @@ fn what_the_position_relies_on_was_synced_before_it() {
     }
     // Something is spooled, something is a dead letter, and the position has passed both.
     let relied_on = || {
-        let reader = Reader::open(&stack.data()).unwrap();
+        let reader = StoreReader::open(&stack.data()).unwrap();
         let Some(checkpoint) = reader.load("vc").unwrap() else { return false };
         let seen: u64 = checkpoint.seen.values().map(|keys| keys.len()).sum();
         let owed = |to: &str| checkpoint.unsettled.get(to).map_or(0, Vec::len) as u64;
@@ -219,7 +219,7 @@ fn what_the_position_relies_on_was_synced_before_it() {
     // The check finds what is missing: a spooled batch that the disk did not keep.
     let data = stack.data();
     assert_eq!(unfounded(&data, &destinations), []);
-    let spooled = Reader::open(&data).unwrap().peek("target-0", 0, u64::MAX).unwrap();
+    let spooled = StoreReader::open(&data).unwrap().peek("target-0", 0, u64::MAX).unwrap();
     let rows = spooled.iter().map(|row| row.row).collect();
     Store::open(&data).unwrap().apply(&[Write::SpoolRemove { rows }]).unwrap();
     assert!(!unfounded(&data, &destinations).is_empty());

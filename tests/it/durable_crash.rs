@@ -9,7 +9,7 @@ use std::time::Duration;
 use crate::common::child::ignored_test;
 use crate::common::seed;
 use crate::common::transactions::{BOUNDS, check, transaction};
-use event_router::state::{DeadLetterFilter, Reader, Storage, Store, StoreError, Write};
+use event_router::state::{DeadLetterFilter, Storage, Store, StoreError, StoreReader, Write};
 use rand::Rng;
 
 const DIRECTORY: &str = "EVENT_ROUTER_TEST_CRASH_DIRECTORY";
@@ -79,7 +79,7 @@ fn a_flipped_byte_is_loud_or_harmless() {
     let path = dir.path().join("state.db");
     store.reader().backup(&path).unwrap();
     let read = || -> Result<_, StoreError> {
-        let reader = Reader::open(dir.path())?;
+        let reader = StoreReader::open(dir.path())?;
         reader.verify()?;
         let letters = reader.dead_letters(&DeadLetterFilter::default())?;
         let whole: Vec<_> =

@@ -205,7 +205,7 @@ fn an_event_that_is_not_xml() {
     };
     cell.wait_for_signs(&signs, 0.0);
     let letters = || {
-        let reader = event_router::state::Reader::open(&cell.stack.data()).unwrap();
+        let reader = event_router::state::StoreReader::open(&cell.stack.data()).unwrap();
         let listed = reader.dead_letters(&Default::default()).unwrap();
         listed.into_iter().map(|letter| reader.dead_letter(letter.row).unwrap().unwrap()).collect::<Vec<_>>()
     };

@@ -21,7 +21,7 @@ async fn a_full_store_of_dead_letters_blocks_its_destination_and_loses_nothing()
     let begun = begin(&intake).await;
     push(&intake, &begun, 0, 0..1_000).await;
     until("the other one is not held up", || healthy.taken.lock().unwrap().len() == 1_000).await;
-    let reader = event_router::state::Reader::open(dir.path()).unwrap();
+    let reader = event_router::state::StoreReader::open(dir.path()).unwrap();
     let stored = || reader.dead_letters(&Default::default()).unwrap().len();
     until("some letters fit", || stored() > 5).await;
     *sick.refuses.lock().unwrap() = false;
@@ -58,7 +58,7 @@ async fn unreadable_events_wait_for_room_among_the_dead_letters() {
     }
     push(&intake, &begun, 5, 0..100).await;
     until("others are not held up", || target.taken.lock().unwrap().len() == 100).await;
-    let reader = event_router::state::Reader::open(dir.path()).unwrap();
+    let reader = event_router::state::StoreReader::open(dir.path()).unwrap();
     let stored = || reader.dead_letters(&Default::default()).unwrap().len();
     let letters = pipeline.dead_letters();
     until("two have room", || stored() == 2).await;
@@ -97,7 +97,7 @@ async fn a_destination_that_wants_more_free_disk_waits_and_loses_nothing() {
         if floor > 0 {
             // All of it is to go to the spool then, so that nothing is left to probe with.
             until("its breaker opened", || down.asked.load(std::sync::atomic::Ordering::Relaxed) >= 10).await;
-            let reader = event_router::state::Reader::open(dir.path()).unwrap();
+            let reader = event_router::state::StoreReader::open(dir.path()).unwrap();
             assert!(reader.spools().unwrap().is_empty());
             assert!(!drained(pipeline, intake, 1).await.settled, "it waits");
             *down.down.lock().unwrap() = false;

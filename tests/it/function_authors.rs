@@ -152,7 +152,7 @@ fn the_code_of_the_document_keeps_its_word() {
     assert!(!refused.is_empty() && answers.lines("calls.jsonl").iter().any(|line| line["status"] == 503));
     assert!(unique(&answers.ids("tagged.jsonl")).iter().all(|id| !refused.contains(*id)));
     assert_eq!(router.terminate(LIMIT).code(), Some(0), "{}", router.stderr().text());
-    let reader = event_router::state::Reader::open(&stack.folder.path().join("data")).unwrap();
+    let reader = event_router::state::StoreReader::open(&stack.folder.path().join("data")).unwrap();
     let letters = reader.dead_letters(&Default::default()).unwrap();
     assert!(letters.iter().all(|letter| letter.facts.reason.contains("no machine vm-")), "{letters:?}");
     assert_eq!(letters.iter().map(|letter| letter.facts.id.to_string()).collect::<BTreeSet<_>>(), refused);

@@ -12,7 +12,7 @@ use crate::common::router::Router;
 use crate::common::small_disk::SmallDisk;
 use crate::common::stack::Stack;
 use crate::common::{seed, wait_until};
-use event_router::state::Reader;
+use event_router::state::StoreReader;
 use rand::Rng;
 use testbed::sink::Behavior;
 use testbed::vcenter::{Options, Pace};
@@ -190,12 +190,13 @@ fn killed_with_all_kinds_of_state() -> (Stack, Router, PathBuf) {
     stack.targets[2].sink.set(Behavior::status(400));
     stack.vcenter.append(40);
     stack.targets[0].wait_for(40, LIMIT);
-    let letters = || Reader::open(&stack.data()).unwrap().dead_letters(&Default::default()).unwrap().len();
+    let letters =
+        || StoreReader::open(&stack.data()).unwrap().dead_letters(&Default::default()).unwrap().len();
     assert!(wait_until(LIMIT, || letters() == 40), "{} of 40", letters());
     stack.targets[2].sink.set(Behavior::default());
     stack.targets[1].sink.set(Behavior::status(503));
     stack.vcenter.append(5_000);
-    let spooled = || !Reader::open(&stack.data()).unwrap().spools().unwrap().is_empty();
+    let spooled = || !StoreReader::open(&stack.data()).unwrap().spools().unwrap().is_empty();
     assert!(wait_until(LIMIT, spooled), "{}", router.stderr().text());
     stack.targets[0].wait_for(5_040, LIMIT);
     let backup = stack.folder.path().join("backup.db");

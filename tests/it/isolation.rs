@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::common::router::Router;
 use crate::common::stack::Stack;
 use crate::common::wait_until;
-use event_router::state::Reader;
+use event_router::state::StoreReader;
 use testbed::sink::Behavior;
 use testbed::vcenter::{Mix, Options, VCenter};
 
@@ -42,7 +42,7 @@ fn a_dead_destination_costs_the_other_nothing_and_gets_everything_in_order_when_
         alive.wait_for(events, LIMIT);
         assert_eq!(dead.tally().unique, BURST);
     }
-    let reader = Reader::open(&data).unwrap();
+    let reader = StoreReader::open(&data).unwrap();
     let spooled = || reader.spools().unwrap().values().map(|spool| spool.bytes).sum::<u64>();
     assert!(wait_until(LIMIT, || spooled() > 1 << 20), "more than the memory holds is in the spool");
     stack.runtime.block_on(dead.sink.resume()).unwrap();
@@ -77,7 +77,7 @@ fn a_destination_that_is_dead_from_the_start_leaves_room_for_one_that_had_no_eve
     let config = config.replace("processors:\n  -", &format!("{second}processors:\n  -")) + routes;
     let router = Router::start(stack.folder.path(), stack.admin, &config);
     stack.vcenter.append(EVENTS);
-    let reader = Reader::open(&stack.data()).unwrap();
+    let reader = StoreReader::open(&stack.data()).unwrap();
     let spooled = || reader.spools().unwrap().values().map(|spool| spool.bytes).sum::<u64>();
     assert!(wait_until(LIMIT, || spooled() > 1 << 20), "what the dead one does not take is in its spool");
     for events in 1..=5 {

@@ -279,7 +279,7 @@ async fn a_dead_letter_is_settled_when_its_dead_letter_processor_has_it_and_not_
     assert_eq!(*sink.told.lock().unwrap(), [("a".into(), 422, "bm8gc3VjaCBWTQ==".into(), 42)]);
     assert_eq!(*sink.taken.lock().unwrap(), [42], "nothing but dead letters");
     assert_eq!(target.taken.lock().unwrap().len(), 99);
-    let reader = event_router::state::Reader::open(dir.path()).unwrap();
+    let reader = event_router::state::StoreReader::open(dir.path()).unwrap();
     assert!(reader.dead_letters(&Default::default()).unwrap().is_empty());
 }
 
@@ -299,7 +299,7 @@ async fn what_no_dead_letter_processor_takes_is_a_dead_letter_of_where_it_was_to
     push(&intake, &begun, 0, 0..100).await;
     assert!(drained(pipeline, intake, 30).await.settled);
     assert!(sinks.iter().all(|sink| sink.asked.load(std::sync::atomic::Ordering::Relaxed) == 1), "in turn");
-    let reader = event_router::state::Reader::open(dir.path()).unwrap();
+    let reader = event_router::state::StoreReader::open(dir.path()).unwrap();
     let letters = reader.dead_letters(&Default::default()).unwrap();
     assert_eq!(letters.len(), 1);
     assert_eq!(
@@ -420,7 +420,7 @@ async fn a_target_that_is_back_gets_its_events_however_full_the_disk_is() {
     until("all has come", || down.taken.lock().unwrap().len() >= 6_000).await;
     assert!(drained(pipeline, intake, 30).await.settled);
     assert_eq!(*down.taken.lock().unwrap(), (0..6_000).collect::<Vec<_>>(), "in order");
-    assert!(event_router::state::Reader::open(dir.path()).unwrap().spools().unwrap().is_empty());
+    assert!(event_router::state::StoreReader::open(dir.path()).unwrap().spools().unwrap().is_empty());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -439,7 +439,7 @@ async fn a_poisoned_entity_fills_no_memory_and_holds_up_nobody_else() {
     until("the others are through", || target.taken.lock().unwrap().len() == 30_000 - sick).await;
     let budget = pipeline.budget().clone();
     until("pages are given back", || budget.used() < budget.limit() / 2).await;
-    let reader = event_router::state::Reader::open(dir.path()).unwrap();
+    let reader = event_router::state::StoreReader::open(dir.path()).unwrap();
     until("what is parked has a spool", || reader.spools().unwrap().len() == 1).await;
     let spools = reader.spools().unwrap();
     assert!(spools.keys().all(|name| name.starts_with("entity#parked/")), "{spools:?}");
@@ -480,6 +480,6 @@ async fn a_replay_that_did_not_end_leaves_its_dead_letter() {
     let intake = pipeline.intake(0);
     drained(pipeline, intake, 1).await;
     assert!(replay.await.unwrap().is_err(), "it says that it did not come to its end");
-    let reader = event_router::state::Reader::open(dir.path()).unwrap();
+    let reader = event_router::state::StoreReader::open(dir.path()).unwrap();
     assert_eq!(reader.dead_letters(&Default::default()).unwrap().len(), 5);
 }

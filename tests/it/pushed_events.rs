@@ -14,7 +14,7 @@ use event_router::event::{Attributes, Batch, Extension, ExtensionKind, PushedEve
 use event_router::pipeline::run::{Parts, Pipeline};
 use event_router::processor::{BoxFuture, Failure, Fault, Outcome, Processor, Request, Shape};
 use event_router::source::{Found, Intake, Page, PageForm, Start};
-use event_router::state::{DeadLetterFilter, Outcome as Stored, Reader, Store, inbox};
+use event_router::state::{DeadLetterFilter, Store, StoreReader, WriteOutcome, inbox};
 use serde_json::{Value, json};
 use tokio::sync::{mpsc, oneshot};
 use uuid::Uuid;
@@ -149,7 +149,7 @@ impl Run {
         let write = inbox::append(&batch, u64::MAX).unwrap();
         let (done, is_done) = oneshot::channel();
         self.pipeline.store().apply(vec![write], move |outcomes| {
-            let [Stored::Row(row)] = outcomes[..] else { panic!("{outcomes:?}") };
+            let [WriteOutcome::Row(row)] = outcomes[..] else { panic!("{outcomes:?}") };
             let _ = done.send(row);
         });
         is_done.await.unwrap()
@@ -158,7 +158,8 @@ impl Run {
     /// Reads the inbox from `row` on.
     async fn read_from(&mut self, dir: &Path, row: i64) {
         let (intake, start) = &self.hooks;
-        let rows = Reader::open(dir).unwrap().peek(&inbox::spool_of("hooks"), row - 1, u64::MAX).unwrap();
+        let rows =
+            StoreReader::open(dir).unwrap().peek(&inbox::spool_of("hooks"), row - 1, u64::MAX).unwrap();
         for row in rows {
             let (verdicts, _kept) = mpsc::unbounded_channel();
             let page = Page {
@@ -232,7 +233,7 @@ async fn until(what: &str, condition: impl Fn() -> bool) {
 
 /// The position of the pushed events, as the last checkpoint has it.
 fn resume_us(dir: &Path) -> i64 {
-    Reader::open(dir).unwrap().load("hooks").unwrap().unwrap().resume_us
+    StoreReader::open(dir).unwrap().load("hooks").unwrap().unwrap().resume_us
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -276,7 +277,7 @@ async fn a_spool_keeps_pushed_events_over_a_restart() {
     // More than the memory budget holds, so that the rest is spilled.
     let mut accepted = 0;
     let spooled =
-        || Reader::open(dir.path()).unwrap().spools().unwrap().get("all").map_or(0, |size| size.rows);
+        || StoreReader::open(dir.path()).unwrap().spools().unwrap().get("all").map_or(0, |size| size.rows);
     while spooled() == 0 {
         let first = run.accept(accepted + 1..=accepted + 1_000).await;
         accepted += 1_000;
@@ -306,7 +307,7 @@ async fn a_crash_repeats_what_was_under_way_and_loses_nothing() {
     run.read_from(dir.path(), first).await;
     until("the first are settled", || every.ids().len() == 30).await;
     until("and a checkpoint knows", || {
-        let stored = Reader::open(dir.path()).unwrap().load("hooks").unwrap();
+        let stored = StoreReader::open(dir.path()).unwrap().load("hooks").unwrap();
         stored.is_some_and(|stored| stored.resume_us > -500 || !stored.seen.is_empty())
     })
     .await;
@@ -349,7 +350,8 @@ async fn a_pushed_event_becomes_a_dead_letter_and_is_replayed_as_it_came() {
     let mut run = Run::start(dir.path(), [&every, &pushes]).await;
     let first = run.accept(1..=9).await;
     run.read_from(dir.path(), first).await;
-    let letters = || Reader::open(dir.path()).unwrap().dead_letters(&DeadLetterFilter::default()).unwrap();
+    let letters =
+        || StoreReader::open(dir.path()).unwrap().dead_letters(&DeadLetterFilter::default()).unwrap();
     until("they are dead letters", || letters().len() == 9).await;
     assert!(
         letters().iter().all(|letter| letter.facts.source == "hooks" && letter.facts.destination == "all")

@@ -215,7 +215,7 @@ fn planted_secrets_are_nowhere() {
         }
     }
     // What is compressed in there is what dead letters and spools show, and that is the event itself.
-    let letters = event_router::state::Reader::open(&stack.data()).unwrap();
+    let letters = event_router::state::StoreReader::open(&stack.data()).unwrap();
     for letter in letters.dead_letters(&Default::default()).unwrap() {
         search("a dead letter", format!("{letter:?}").as_bytes());
         let whole = letters.dead_letter(letter.row).unwrap().unwrap();

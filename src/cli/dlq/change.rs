@@ -13,7 +13,7 @@ use crate::admin::control::{Answer, Client, Request};
 use crate::app::Router;
 use crate::config::{self, Config};
 use crate::pipeline::replay::{Ended, Replayed};
-use crate::state::{DeadLetterFilter, Reader, Store};
+use crate::state::{DeadLetterFilter, Store, StoreReader};
 use crate::telemetry::log;
 
 /// Asks the running router, once for each dead letter that is named; `each` says how many an answer is about. Tells for how many questions there was none.
@@ -47,7 +47,7 @@ pub(super) fn drop_letters(dir: &Path, args: &ChangeArgs, mut out: impl io::Writ
         })?;
     } else {
         // A mistyped path is not made a data directory.
-        drop(Reader::open(dir)?);
+        drop(StoreReader::open(dir)?);
         let mut store = Store::open(dir)?;
         for filter in args.filter.filters() {
             let letters = store.remove_dead_letters(&filter)?;
@@ -86,7 +86,7 @@ pub(super) fn replay_here(
         .build()
         .context("cannot start the I/O runtime")?;
     runtime.block_on(async {
-        drop(Reader::open(dir)?);
+        drop(StoreReader::open(dir)?);
         let router = Router::start_without_sources(Arc::new(config)).await?;
         let letters = router.dead_letters();
         let (mut written, mut missing) = (Ok(()), 0);

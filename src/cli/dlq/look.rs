@@ -10,11 +10,13 @@ use serde_json::value::RawValue;
 use super::{End, ListArgs, ShowArgs};
 use crate::cli::state;
 use crate::cloudevents::{Envelope, EnvelopeOptions};
-use crate::state::{DeadLetterFacts, DeadLetterFilter, ListedDeadLetter, Payload, Reader, codec};
+use crate::state::{
+    DeadLetterFacts, DeadLetterFilter, DeadLetterPayload, ListedDeadLetter, StoreReader, codec,
+};
 
 /// Every dead letter that one of the filters is for, a page at a time.
 fn each(
-    reader: &Reader,
+    reader: &StoreReader,
     filters: Vec<DeadLetterFilter>,
     limit: Option<u64>,
     mut take: impl FnMut(&ListedDeadLetter) -> anyhow::Result<()>,
@@ -38,7 +40,7 @@ const HEAD: [&str; 8] =
 /// Widths of all columns but the last; what is longer moves the rest of its line.
 const WIDTHS: [usize; 7] = [7, 20, 24, 12, 32, 6, 5];
 
-pub(super) fn list(args: &ListArgs, reader: &Reader, mut out: impl io::Write) -> anyhow::Result<End> {
+pub(super) fn list(args: &ListArgs, reader: &StoreReader, mut out: impl io::Write) -> anyhow::Result<End> {
     if !args.json {
         writeln!(out, "{}", row(HEAD.map(str::to_owned)))?;
     }
@@ -117,10 +119,10 @@ enum Kept {
     Raw(String),
 }
 
-fn kept(payload: Payload) -> anyhow::Result<Kept> {
+fn kept(payload: DeadLetterPayload) -> anyhow::Result<Kept> {
     let blob = match payload {
-        Payload::Event(blob) => blob,
-        Payload::Raw(bytes) => return Ok(Kept::Raw(String::from_utf8_lossy(&bytes).into_owned())),
+        DeadLetterPayload::Event(blob) => blob,
+        DeadLetterPayload::Raw(bytes) => return Ok(Kept::Raw(String::from_utf8_lossy(&bytes).into_owned())),
     };
     let batch = codec::decode_blob(&blob)?;
     let envelope = Envelope::new(EnvelopeOptions::default())?;
@@ -131,7 +133,7 @@ fn kept(payload: Payload) -> anyhow::Result<Kept> {
     Ok(Kept::Event(serde_json::from_slice(&event).context("the event is no JSON")?))
 }
 
-pub(super) fn show(args: &ShowArgs, reader: &Reader, mut out: impl io::Write) -> anyhow::Result<End> {
+pub(super) fn show(args: &ShowArgs, reader: &StoreReader, mut out: impl io::Write) -> anyhow::Result<End> {
     let mut found = Vec::new();
     // The same event may be a dead letter of several destinations.
     each(reader, vec![args.which.narrow(DeadLetterFilter::default())], None, |letter| {

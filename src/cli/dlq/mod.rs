@@ -17,7 +17,7 @@ use self::look::{list, show};
 use super::state::{Located, StateArgs, time};
 use super::{End, LogArgs, Stdout, enough};
 use crate::admin::control::{Answer, Client, Request};
-use crate::state::{DeadLetterFilter, Reader};
+use crate::state::{DeadLetterFilter, StoreReader};
 
 #[derive(Debug, Subcommand)]
 pub enum DlqCommand {
@@ -198,8 +198,8 @@ pub(super) fn run(command: &DlqCommand) -> anyhow::Result<End> {
         Err(end) => return Ok(end),
     };
     match command {
-        DlqCommand::List(args) => enough(list(args, &Reader::open(&dir)?, io::stdout().lock())),
-        DlqCommand::Show(args) => enough(show(args, &Reader::open(&dir)?, io::stdout().lock())),
+        DlqCommand::List(args) => enough(list(args, &StoreReader::open(&dir)?, io::stdout().lock())),
+        DlqCommand::Show(args) => enough(show(args, &StoreReader::open(&dir)?, io::stdout().lock())),
         DlqCommand::Replay(ReplayArgs { change: args, log }) => {
             args.check()?;
             let replayed = |report: &mut Report<_>| match Client::connect(&dir)? {

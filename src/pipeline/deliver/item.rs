@@ -129,7 +129,7 @@ pub fn pick(batch: &Batch, picks: &Selection) -> Batch {
     let bytes_of = |i: usize| batch.records[i].spans().iter().map(|span| span.len as usize).sum::<usize>();
     let bytes: usize = picks.iter().map(bytes_of).sum();
     let mut arena = Vec::with_capacity(bytes);
-    let mut xml = Vec::new();
+    let mut raw_page = Vec::new();
     let records = picks
         .iter()
         .map(|i| {
@@ -139,9 +139,9 @@ pub fn pick(batch: &Batch, picks: &Selection) -> Batch {
                 arena.extend_from_slice(batch.bytes(*span));
                 *span = Span::new(start, arena.len());
             }
-            let start = xml.len();
-            xml.extend_from_slice(batch.xml.get(record.raw.range()).unwrap_or_default());
-            record.raw = Span::new(start, xml.len());
+            let start = raw_page.len();
+            raw_page.extend_from_slice(batch.raw_page.get(record.raw.range()).unwrap_or_default());
+            record.raw = Span::new(start, raw_page.len());
             record
         })
         .collect();
@@ -151,7 +151,7 @@ pub fn pick(batch: &Batch, picks: &Selection) -> Batch {
         produced_us: batch.produced_us,
         arena,
         records,
-        xml: xml.into(),
+        raw_page: raw_page.into(),
         permit: Default::default(),
         failed: batch.failed.clone(),
     };

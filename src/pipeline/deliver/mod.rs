@@ -263,7 +263,7 @@ impl Delivery {
             Input::Fetched { spool, rows } => {
                 for item in self.spool.fetched(spool, rows, actions) {
                     match spool {
-                        SpoolKey::Whole => self.admit(item, actions),
+                        SpoolKey::Main => self.admit(item, actions),
                         // The oldest of its lane.
                         SpoolKey::Lane(_) => self.lanes.push(item, self.policy.ordering),
                     }

@@ -40,7 +40,7 @@ pub(super) enum Mail {
     Appended {
         ticket: u64,
         events: u64,
-        outcomes: Vec<state::Outcome>,
+        outcomes: Vec<state::WriteOutcome>,
     },
     Fetched {
         spool: SpoolKey,
@@ -48,7 +48,7 @@ pub(super) enum Mail {
     },
     DeadLettered {
         letter: Box<DeadLetter>,
-        outcome: Option<state::Outcome>,
+        outcome: Option<state::WriteOutcome>,
         /// Whether the store had refused it before.
         again: bool,
     },

@@ -16,7 +16,7 @@ use crate::pipeline::refusals::Refusals;
 use crate::pipeline::replay::{Ended, Replay};
 use crate::processor::Piece;
 use crate::state::codec::{self, CodecError};
-use crate::state::{self, Payload, SpoolAppend, StoreError, Write};
+use crate::state::{self, DeadLetterPayload, SpoolAppend, StoreError, Write};
 
 /// What waits for the store.
 #[derive(Default)]
@@ -42,11 +42,11 @@ impl Driver {
         });
     }
 
-    pub(super) fn appended(&mut self, ticket: u64, events: u64, outcomes: &[state::Outcome]) -> Input {
-        if let Some(state::Outcome::Full(full)) = outcomes.first() {
+    pub(super) fn appended(&mut self, ticket: u64, events: u64, outcomes: &[state::WriteOutcome]) -> Input {
+        if let Some(state::WriteOutcome::Full(full)) = outcomes.first() {
             self.say_full(&full.to_string());
         }
-        if outcomes.iter().any(|outcome| !matches!(outcome, state::Outcome::Row(_))) {
+        if outcomes.iter().any(|outcome| !matches!(outcome, state::WriteOutcome::Row(_))) {
             return Input::Refused;
         }
         self.metrics.spilled.increment(events);
@@ -124,11 +124,11 @@ impl Driver {
     pub(super) fn dead_lettered(
         &mut self,
         letter: DeadLetter,
-        outcome: Option<state::Outcome>,
+        outcome: Option<state::WriteOutcome>,
         again: bool,
         actions: &mut Vec<Action>,
     ) {
-        if let Some(state::Outcome::Full(full)) = outcome {
+        if let Some(state::WriteOutcome::Full(full)) = outcome {
             self.waiting.letters.refused(letter, again, self.now());
             self.say_full(&full.to_string());
             self.engine.step(self.now(), Input::Block(true), actions);
@@ -255,8 +255,8 @@ pub(in crate::pipeline) fn dead_letter_write(
         first_us: last_us - letter.tried_for.as_micros() as i64,
         last_us,
     };
-    let payload = Payload::Event(codec::encode(batch, &letter.piece.picks)?.into_blob());
-    Ok(Write::DeadLetter(state::DeadLetter { facts, payload }))
+    let payload = DeadLetterPayload::Event(codec::encode(batch, &letter.piece.picks)?.into_blob());
+    Ok(Write::DeadLetter(state::StoredDeadLetter { facts, payload }))
 }
 
 /// What stores an event that no decoder could read, met at `now_us`.
@@ -274,5 +274,8 @@ pub(in crate::pipeline) fn poison_write(poison: &Poison, now_us: i64) -> Write {
         first_us: now_us,
         last_us: now_us,
     };
-    Write::DeadLetter(state::DeadLetter { facts, payload: Payload::Raw(poison.batch.xml.to_vec()) })
+    Write::DeadLetter(state::StoredDeadLetter {
+        facts,
+        payload: DeadLetterPayload::Raw(poison.batch.raw_page.to_vec()),
+    })
 }

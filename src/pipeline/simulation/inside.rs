@@ -23,7 +23,9 @@ use crate::pipeline::parse::{Parse, Parsed, Poison};
 use crate::pipeline::route::Route;
 use crate::processor::{Piece, Request};
 use crate::source::{Found, Page};
-use crate::state::{DeadLetterFilter, ListedDeadLetter, MemoryStore, Payload, Storage, Write, codec};
+use crate::state::{
+    DeadLetterFilter, DeadLetterPayload, ListedDeadLetter, MemoryStore, Storage, Write, codec,
+};
 
 /// The router, from one start to its crash.
 pub(super) struct Inside {
@@ -353,7 +355,7 @@ impl Inside {
             }
             Reply::Replay(lane, letter) => {
                 let Some(whole) = self.store.dead_letter(letter).map_err(|_| ())? else { return Ok(()) };
-                let Payload::Event(blob) = whole.payload else { return Ok(()) };
+                let DeadLetterPayload::Event(blob) = whole.payload else { return Ok(()) };
                 if whole.facts.destination == name(lane) {
                     let batch = codec::decode(&blob, |_| Some(0)).expect("what was written");
                     let picks = Selection::first(batch.records.len());

@@ -10,7 +10,7 @@ use event_router::pipeline::run::{Parts, Pipeline};
 use event_router::processor::kubernetes::Cluster;
 use event_router::processor::{Fault, Processor};
 use event_router::source::{Intake, Start};
-use event_router::state::{Payload, Reader, Store, codec};
+use event_router::state::{DeadLetterPayload, Store, StoreReader, codec};
 use tokio::net::TcpListener;
 
 use super::column::{self, Column, Site};
@@ -238,7 +238,7 @@ impl Cell {
                 assert_eq!(taken, (EVENTS as usize / 2 - 1, EVENTS as usize / 2), "none twice");
             }
         }
-        let reader = Reader::open(&self.folder.path().join("data")).unwrap();
+        let reader = StoreReader::open(&self.folder.path().join("data")).unwrap();
         let letters = || reader.dead_letters(&Default::default()).unwrap();
         until("the refused event is a dead letter", || letters().len() == 1);
         let letter = letters().remove(0);
@@ -248,7 +248,9 @@ impl Cell {
         let (status, attempts) = self.script().refusal();
         assert_eq!((facts.status, facts.attempts), (status, attempts), "{}", facts.reason);
         assert!(facts.first_us <= facts.last_us && !facts.reason.is_empty());
-        let Payload::Event(blob) = reader.dead_letter(letter.row).unwrap().unwrap().payload else { panic!() };
+        let DeadLetterPayload::Event(blob) = reader.dead_letter(letter.row).unwrap().unwrap().payload else {
+            panic!()
+        };
         let batch = codec::decode_blob(&blob).unwrap();
         assert_eq!((batch.records.len(), batch.records[0].key), (1, Some(POISON)));
         let data: serde_json::Value = serde_json::from_slice(batch.bytes(batch.records[0].data)).unwrap();

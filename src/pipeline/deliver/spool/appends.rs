@@ -33,7 +33,7 @@ fn is_spooled(item: &Item) -> bool {
 
 /// Bytes of what is to go from the destination's spool to lanes'.
 fn moving<'a>(items: impl IntoIterator<Item = &'a (SpoolKey, Item)>) -> usize {
-    let moves = |(key, item): &&(SpoolKey, Item)| *key != SpoolKey::Whole && is_spooled(item);
+    let moves = |(key, item): &&(SpoolKey, Item)| *key != SpoolKey::Main && is_spooled(item);
     items.into_iter().filter(moves).map(|(_, item)| item.bytes()).sum()
 }
 
@@ -113,14 +113,14 @@ impl Appends {
         }
     }
 
-    /// Takes out what the store had no room for and need not be written, in order. `next`: the spools in which nothing older waits. `whole_stays`: something
+    /// Takes out what the store had no room for and need not be written, in order. `next`: the spools in which nothing older waits. `main_stays`: something
     /// is to be written to the destination's spool, which is none of them.
     pub fn take_out(
         &mut self,
         next: impl Iterator<Item = SpoolKey>,
-        whole_stays: bool,
+        main_stays: bool,
     ) -> Vec<(SpoolKey, Item)> {
-        let may_leave = self.may_leave(next, whole_stays);
+        let may_leave = self.may_leave(next, main_stays);
         let mut taken = Vec::new();
         if !may_leave.is_empty() {
             self.waiting.retain(|_, items| {
@@ -136,14 +136,14 @@ impl Appends {
     ///
     /// What is new stays in front of what is to be written to the destination's spool, with all of its lane: in memory it would be overtaken by that after a
     /// crash. That lasts no longer than the requests that were under way at the spill: something new went to a lane's spool when the destination's was empty.
-    fn may_leave(&self, next: impl Iterator<Item = SpoolKey>, whole_stays: bool) -> FxHashSet<SpoolKey> {
+    fn may_leave(&self, next: impl Iterator<Item = SpoolKey>, main_stays: bool) -> FxHashSet<SpoolKey> {
         // With nothing that moves all is new, but for what is to be written to the destination's spool.
-        let all_stays = whole_stays && self.moving == 0;
+        let all_stays = main_stays && self.moving == 0;
         if self.at_store || all_stays {
             return FxHashSet::default();
         }
         let mut may_leave: FxHashSet<SpoolKey> = next.collect();
-        if whole_stays && !may_leave.is_empty() {
+        if main_stays && !may_leave.is_empty() {
             for (key, _) in self.waiting.values().flatten().filter(|(_, item)| !is_spooled(item)) {
                 may_leave.remove(key);
             }

@@ -8,7 +8,7 @@ use crate::state::{inbox, spool_name, spool_owner};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum SpoolKey {
     /// The destination's own.
-    Whole,
+    Main,
     /// That of a lane that is parked.
     Lane(u64),
 }
@@ -17,7 +17,7 @@ impl SpoolKey {
     /// Its name in the store.
     pub fn name(self, destination: &str) -> String {
         let lane = match self {
-            SpoolKey::Whole => None,
+            SpoolKey::Main => None,
             SpoolKey::Lane(key) => Some(key),
         };
         spool_name(destination, lane)
@@ -27,7 +27,7 @@ impl SpoolKey {
 /// What former runs left in a destination's spools, in rows.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Spooled {
-    pub whole: usize,
+    pub main: usize,
     pub lanes: Vec<(u64, usize)>,
 }
 
@@ -41,7 +41,7 @@ impl Spooled {
             let (destination, lane) = spool_owner(name);
             let own = all.entry(destination.to_owned()).or_default();
             match lane {
-                None => own.whole = rows as usize,
+                None => own.main = rows as usize,
                 Some(key) => own.lanes.push((key, rows as usize)),
             }
         }

@@ -80,7 +80,7 @@ impl Spools {
     /// Writes to the end of the destination's spool.
     pub fn append(&mut self, items: Vec<Item>, actions: &mut Vec<Action>) {
         self.queues.enter();
-        self.write(items.into_iter().map(|item| (SpoolKey::Whole, item)).collect(), actions);
+        self.write(items.into_iter().map(|item| (SpoolKey::Main, item)).collect(), actions);
     }
 
     /// Writes to the ends of lanes' spools, of which new ones begin with this.
@@ -158,19 +158,19 @@ impl Spools {
         spilled_under_way: bool,
         actions: &mut Vec<Action>,
     ) -> (Vec<Item>, Vec<Item>) {
-        let is_whole_next = self.queues.is_whole_next() && !spilled_under_way;
-        let whole_stays = self.queues.is_appending_to_whole() && !is_whole_next;
+        let is_main_next = self.queues.is_main_next() && !spilled_under_way;
+        let main_stays = self.queues.is_appending_to_main() && !is_main_next;
         let next_lanes = self.queues.next_lanes().map(SpoolKey::Lane);
-        let next = next_lanes.chain(is_whole_next.then_some(SpoolKey::Whole));
-        let (mut lanes, mut whole) = (Vec::new(), Vec::new());
-        for (spool, item) in self.appends.take_out(next, whole_stays) {
+        let next = next_lanes.chain(is_main_next.then_some(SpoolKey::Main));
+        let (mut lanes, mut main) = (Vec::new(), Vec::new());
+        for (spool, item) in self.appends.take_out(next, main_stays) {
             self.queues.not_written(spool);
             match spool {
-                SpoolKey::Whole => whole.extend(self.without_delivered(item, actions)),
+                SpoolKey::Main => main.extend(self.without_delivered(item, actions)),
                 SpoolKey::Lane(_) => lanes.push(item),
             }
         }
-        (lanes, whole)
+        (lanes, main)
     }
 
     /// What of an item, which was to be written while it was under way, was not acknowledged meanwhile.
@@ -206,7 +206,7 @@ impl Spools {
         let waiting = lanes.bytes().saturating_sub(lanes.parked);
         let has_room = waiting <= SPOOL_REFETCH_BYTES && lanes.parked <= parked_max;
         let has_room_for_whole = has_room && waiting + self.appends.moving() <= SPOOL_REFETCH_BYTES;
-        (has_room && self.queues.may_fetch_lane(), has_room_for_whole && self.queues.may_fetch_whole())
+        (has_room && self.queues.may_fetch_lane(), has_room_for_whole && self.queues.may_fetch_main())
     }
 
     /// Asks for the next rows when there is room for them, or leaves the spool when it is empty. `parked_max`: bytes that parked lanes may hold.
@@ -219,12 +219,12 @@ impl Spools {
         probes: bool,
         actions: &mut Vec<Action>,
     ) {
-        let (lane, whole) = self.asks(lanes, parked_max, probes);
+        let (lane, main) = self.asks(lanes, parked_max, probes);
         if lane {
             self.queues.fetch_lane(actions);
         }
-        if whole && !spilled_under_way {
-            self.queues.fetch_whole(if probes { 1 } else { SPOOL_FETCH_BYTES }, actions);
+        if main && !spilled_under_way {
+            self.queues.fetch_main(if probes { 1 } else { SPOOL_FETCH_BYTES }, actions);
         } else if !spilled_under_way {
             self.leave_if_empty(lanes);
         }
@@ -263,7 +263,7 @@ impl Spools {
     /// higher number than what came after it into the destination's.
     pub fn age(&self, item: &Item) -> u8 {
         let Origin::Spool(row) = item.origin else { return 2 };
-        let in_lane = self.open_rows.spool_of(row).is_some_and(|spool| spool != SpoolKey::Whole);
+        let in_lane = self.open_rows.spool_of(row).is_some_and(|spool| spool != SpoolKey::Main);
         u8::from(!in_lane)
     }
 

@@ -23,9 +23,9 @@ use crate::processor::Piece;
 
 /// What an event in the spool is told apart by: one that is adopted from two destinations is there twice. The hash is of the source's name, since all that
 /// are not configured any more have one index.
-type Told = (usize, u32, Identity, Option<Arc<Failed>>);
+type DedupKey = (usize, u32, Identity, Option<Arc<Failed>>);
 
-fn told(batch: &Batch, i: usize) -> Told {
+fn dedup_key(batch: &Batch, i: usize) -> DedupKey {
     let source = &batch.source;
     let name = crc32fast::hash(source.name.as_bytes());
     (source.index, name, batch.records[i].identity, batch.failed.clone())
@@ -81,9 +81,9 @@ pub(super) struct OpenRows {
     marks_at: Option<Duration>,
     /// What was given back of rows of which another part was delivered, or is on its way to the dead letters: at most one row a parked lane, and those that
     /// were in memory of the destination's spool.
-    given_back: FxHashMap<SpoolRow, FxHashSet<Told>>,
+    given_back: FxHashMap<SpoolRow, FxHashSet<DedupKey>>,
     /// Events that were under way at the spill and were acknowledged after they had been written. Bounded by what can be under way.
-    ahead: FxHashSet<Told>,
+    ahead: FxHashSet<DedupKey>,
 }
 
 impl OpenRows {
@@ -110,7 +110,7 @@ impl OpenRows {
         actions: &mut Vec<Action>,
     ) -> Option<Item> {
         let new = if let Some(back) = self.given_back.remove(&row) {
-            picks.iter().filter(|i| back.contains(&told(&batch, *i))).collect()
+            picks.iter().filter(|i| back.contains(&dedup_key(&batch, *i))).collect()
         } else {
             let left = self.without_ahead(&batch, &picks);
             if left.is_empty() {
@@ -145,8 +145,8 @@ impl OpenRows {
             self.unmarked.remove(&row);
             return;
         }
-        let told = items.iter().flat_map(told_of);
-        self.given_back.entry(row).or_default().extend(told);
+        let keys = items.iter().flat_map(dedup_keys);
+        self.given_back.entry(row).or_default().extend(keys);
     }
 
     /// Events of a row are delivered, or elsewhere in the store; the last of them removes the row. `is_fetching`: it may be among the rows that come next.
@@ -203,12 +203,12 @@ impl OpenRows {
 
     /// Events that were written to the spool while they were under way were acknowledged.
     pub fn delivered_ahead(&mut self, item: &Item) {
-        self.ahead.extend(told_of(item));
+        self.ahead.extend(dedup_keys(item));
     }
 
     /// Which of these events were not. One that was is told of once.
     pub fn without_ahead(&mut self, batch: &Batch, picks: &Selection) -> Selection {
-        let is_left = |i: &usize| self.ahead.is_empty() || !self.ahead.remove(&told(batch, *i));
+        let is_left = |i: &usize| self.ahead.is_empty() || !self.ahead.remove(&dedup_key(batch, *i));
         picks.iter().filter(is_left).collect()
     }
 
@@ -219,6 +219,6 @@ impl OpenRows {
 }
 
 /// What an item's events are told apart by.
-fn told_of(item: &Item) -> Vec<Told> {
-    item.picks.selection().iter().map(|i| told(&item.batch, i)).collect()
+fn dedup_keys(item: &Item) -> Vec<DedupKey> {
+    item.picks.selection().iter().map(|i| dedup_key(&item.batch, i)).collect()
 }

@@ -82,7 +82,7 @@ impl Queue {
 pub(super) struct Queues {
     /// Whether new events have to go through the destination's spool.
     active: bool,
-    whole: Queue,
+    main: Queue,
     /// Parked lanes with more events than may wait in memory.
     lanes: FxHashMap<LaneKey, Queue>,
     /// Those of them that have nothing in memory any more, in the order in which that came about.
@@ -97,8 +97,8 @@ impl Queues {
     pub fn new(spooled: Spooled, ordering: Ordering) -> Self {
         let lanes_differ = ordering != Ordering::Entity;
         Queues {
-            active: spooled.whole > 0 || (lanes_differ && !spooled.lanes.is_empty()),
-            whole: Queue::new(spooled.whole),
+            active: spooled.main > 0 || (lanes_differ && !spooled.lanes.is_empty()),
+            main: Queue::new(spooled.main),
             dry: spooled.lanes.iter().map(|(key, _)| *key).collect(),
             lanes: spooled.lanes.into_iter().map(|(key, rows)| (key, Queue::new(rows))).collect(),
             lane_fetching: false,
@@ -118,7 +118,7 @@ impl Queues {
 
     /// They need not any more, if all that was written has been fetched: whether it came to that.
     pub fn leave_if_empty(&mut self) -> bool {
-        let leaves = self.active && self.whole.is_empty() && !self.lanes_first();
+        let leaves = self.active && self.main.is_empty() && !self.lanes_first();
         self.active &= !leaves;
         leaves
     }
@@ -140,7 +140,7 @@ impl Queues {
 
     fn get_mut(&mut self, spool: SpoolKey) -> Option<&mut Queue> {
         match spool {
-            SpoolKey::Whole => Some(&mut self.whole),
+            SpoolKey::Main => Some(&mut self.main),
             SpoolKey::Lane(key) => self.lanes.get_mut(&key),
         }
     }
@@ -148,7 +148,7 @@ impl Queues {
     /// The same; a lane's begins with this if it has none.
     fn get_or_begin(&mut self, spool: SpoolKey) -> &mut Queue {
         match spool {
-            SpoolKey::Whole => &mut self.whole,
+            SpoolKey::Main => &mut self.main,
             SpoolKey::Lane(key) => self.lanes.entry(key).or_insert_with(|| Queue::new(0)),
         }
     }
@@ -179,13 +179,13 @@ impl Queues {
     }
 
     /// Whether something is to be written to the destination's spool.
-    pub fn is_appending_to_whole(&self) -> bool {
-        self.whole.appending > 0
+    pub fn is_appending_to_main(&self) -> bool {
+        self.main.appending > 0
     }
 
     /// Whether something is to be written to the destination's spool, and nothing older waits in the spools.
-    pub fn is_whole_next(&self) -> bool {
-        self.whole.is_next() && !self.lanes_first()
+    pub fn is_main_next(&self) -> bool {
+        self.main.is_next() && !self.lanes_first()
     }
 
     /// Lanes to whose spools something is to be written, and in which nothing older waits.
@@ -210,7 +210,7 @@ impl Queues {
     }
 
     pub fn is_fetching(&self) -> bool {
-        self.whole.fetching || self.lane_fetching
+        self.main.fetching || self.lane_fetching
     }
 
     /// Whether a lane may be fetched now: one after the other.
@@ -218,8 +218,8 @@ impl Queues {
         !self.lane_fetching && self.has_dry_lane()
     }
 
-    pub fn may_fetch_whole(&self) -> bool {
-        self.active && self.whole.may_fetch() && !self.lanes_first()
+    pub fn may_fetch_main(&self) -> bool {
+        self.active && self.main.may_fetch() && !self.lanes_first()
     }
 
     /// Asks for the next rows of the lane that has waited for the longest.
@@ -233,13 +233,13 @@ impl Queues {
     }
 
     /// Asks for the next rows of the destination's spool.
-    pub fn fetch_whole(&mut self, bytes: usize, actions: &mut Vec<Action>) {
-        actions.push(self.whole.fetch(SpoolKey::Whole, bytes));
+    pub fn fetch_main(&mut self, bytes: usize, actions: &mut Vec<Action>) {
+        actions.push(self.main.fetch(SpoolKey::Main, bytes));
     }
 
     /// Rows have come, so many that were not fetched before, up to `last`: whether they are to be taken. If not, they come again.
     pub fn fetched(&mut self, spool: SpoolKey, rows: usize, last: Option<SpoolRow>) -> bool {
-        self.lane_fetching &= spool == SpoolKey::Whole;
+        self.lane_fetching &= spool == SpoolKey::Main;
         self.get_mut(spool).is_none_or(|queue| queue.fetched(rows, last))
     }
 

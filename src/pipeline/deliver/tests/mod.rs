@@ -56,7 +56,7 @@ fn what_a_target_does_not_take_leaves_the_memory_without_another_offer() {
 fn a_row_stays_until_the_dead_letter_of_one_of_its_events_is_stored() {
     for acknowledged_first in [true, false] {
         let policy = Policy { ordering: Ordering::Source, ..Policy::default() };
-        let spooled = Spooled { whole: 1, lanes: Vec::new() };
+        let spooled = Spooled { main: 1, lanes: Vec::new() };
         let mut engine = Delivery::new(policy, shape(1, false), "", spooled, 1);
         let mut step = |input| {
             let mut actions = Vec::new();
@@ -65,7 +65,7 @@ fn a_row_stays_until_the_dead_letter_of_one_of_its_events_is_stored() {
         };
         let gone = |actions: &[Action]| actions.iter().any(|action| matches!(action, Action::Unspool(_)));
         step(Input::Tick);
-        step(Input::Fetched { spool: SpoolKey::Whole, rows: vec![(SpoolRow(1), piece(0, 4, 1))] });
+        step(Input::Fetched { spool: SpoolKey::Main, rows: vec![(SpoolRow(1), piece(0, 4, 1))] });
         let refused = Outcome::Failed(failure(Fault::Permanent));
         let mut actions = step(Input::Done { request: 0, outcome: refused });
         let at = actions.iter().position(|action| matches!(action, Action::DeadLetter(_))).expect("refused");

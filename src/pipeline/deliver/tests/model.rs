@@ -59,7 +59,7 @@ proptest! {
         let is_parked = !parked.is_empty();
         let old = parked.into_iter().enumerate().map(|(at, entity)| (spool_of(entity), 5 * at as i32 + entity as i32, entity)).collect::<Vec<_>>();
         let first = 5 * old.len() as i32;
-        let rows = old.iter().copied().chain((first..first + spooled).map(|key| (SpoolKey::Whole, key, key as u64 % entities)));
+        let rows = old.iter().copied().chain((first..first + spooled).map(|key| (SpoolKey::Main, key, key as u64 % entities)));
         let mut world = World::left(policy, shape(events_max, partial), padding, rows);
         world.rows_a_fetch = rows_a_fetch;
         let start = first + spooled;

@@ -40,7 +40,7 @@ fn rows_that_were_under_way_when_the_target_went_are_delivered_once() {
     for ordering in [Ordering::None, Ordering::Entity] {
         let policy = Policy { ordering, concurrency: 32, ..Policy::default() };
         let mut world =
-            left_by_a_former_run(policy, false, (0..200).map(|key| (SpoolKey::Whole, key, key as u64)));
+            left_by_a_former_run(policy, false, (0..200).map(|key| (SpoolKey::Main, key, key as u64)));
         assert_eq!(world.under_way.len(), 32);
         // The breaker opens, and what waits in memory goes back.
         for key in 0..10 {
@@ -70,7 +70,7 @@ fn rows_that_were_under_way_when_the_target_went_are_delivered_once() {
 #[test]
 fn what_comes_from_a_spool_goes_in_full_requests() {
     let policy = Policy { ordering: Ordering::Entity, concurrency: 32, ..Policy::default() };
-    let rows = (0..400).map(|key| (SpoolKey::Whole, key, key as u64 / 10));
+    let rows = (0..400).map(|key| (SpoolKey::Main, key, key as u64 / 10));
     let mut world = World::left(policy, shape(100, false), 100, rows);
     world.rows_a_fetch = 150;
     world.store_replies();
@@ -96,7 +96,7 @@ fn what_was_parked_in_another_scope_goes_back_to_its_own_spool() {
     for ordering in [Ordering::None, Ordering::Source] {
         let policy = Policy { ordering, ..Policy::default() };
         let parked = (0..3).map(|key| (SpoolKey::Lane(key as u64 + 7), key, key as u64));
-        let rows = parked.chain((3..60).map(|key| (SpoolKey::Whole, key, key as u64)));
+        let rows = parked.chain((3..60).map(|key| (SpoolKey::Main, key, key as u64)));
         let mut world = left_by_a_former_run(policy, false, rows);
         without_a_target(&mut world);
         world.finish(false, |_| false);
@@ -111,7 +111,7 @@ fn what_was_parked_in_another_scope_goes_back_to_its_own_spool() {
 #[test]
 fn a_lane_gives_the_rows_of_two_spools_back_to_each() {
     let policy = Policy { ordering: Ordering::Entity, ..Policy::default() };
-    let rows = (1..200).map(|key| (SpoolKey::Whole, key, key as u64 / 2));
+    let rows = (1..200).map(|key| (SpoolKey::Main, key, key as u64 / 2));
     let rows = [(spool_of(0), 0, 0)].into_iter().chain(rows);
     let mut world = left_by_a_former_run(policy, true, rows);
     without_a_target(&mut world);
@@ -125,7 +125,7 @@ fn a_lane_gives_the_rows_of_two_spools_back_to_each() {
 fn a_target_that_is_gone_is_probed_while_a_refused_event_waits_for_its_own_try() {
     let policy = Policy { ordering: Ordering::None, concurrency: 11, ..Policy::default() };
     let mut world =
-        left_by_a_former_run(policy, false, (0..200).map(|key| (SpoolKey::Whole, key, key as u64)));
+        left_by_a_former_run(policy, false, (0..200).map(|key| (SpoolKey::Main, key, key as u64)));
     refuse_for_minutes(&mut world);
     while !world.under_way.is_empty() {
         settle_store(&mut world);
@@ -152,7 +152,7 @@ fn refuse_for_minutes(world: &mut World) {
 #[test]
 fn a_probe_does_not_wait_for_room_that_refused_events_take() {
     let policy = Policy { ordering: Ordering::None, concurrency: 36, ..Policy::default() };
-    let rows = (0..400).map(|key| (SpoolKey::Whole, key, key as u64));
+    let rows = (0..400).map(|key| (SpoolKey::Main, key, key as u64));
     let mut world = left_by_a_former_run(policy, false, rows);
     (0..24).for_each(|_| refuse_for_minutes(&mut world));
     assert!(world.engine.lanes.parked > SPOOL_REFETCH_BYTES);
@@ -193,7 +193,7 @@ fn what_goes_back_while_rows_behind_it_are_fetched_is_fetched_before_them() {
 fn a_full_store_does_not_bring_a_spool_into_memory() {
     let policy = Policy { ordering: Ordering::Entity, ..attempts(u32::MAX) };
     let parked = (0..20).map(|key| (spool_of(0), key, 0));
-    let rows = parked.chain((20..500).map(|key| (SpoolKey::Whole, key, 0)));
+    let rows = parked.chain((20..500).map(|key| (SpoolKey::Main, key, 0)));
     let mut world = World::left(policy, shape(1, false), SPOOL_REFETCH_BYTES / 20, rows);
     world.full = true;
     let mut fetched = 0;
@@ -224,7 +224,7 @@ fn a_full_store_does_not_bring_what_is_new_behind_what_is_to_be_written() {
             }
         };
         let policy = Policy { ordering: Ordering::Entity, concurrency: 2, ..Policy::default() };
-        let left = is_stored.then_some((SpoolKey::Whole, 2, 0));
+        let left = is_stored.then_some((SpoolKey::Main, 2, 0));
         let mut world = left_by_a_former_run(policy, false, left);
         if !is_stored {
             offer(&mut world, &[2], ROOM);

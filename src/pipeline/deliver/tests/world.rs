@@ -135,7 +135,7 @@ impl World {
         let mut spooled = Spooled::default();
         for (spool, key, entity) in rows {
             match spool {
-                SpoolKey::Whole => spooled.whole += 1,
+                SpoolKey::Main => spooled.main += 1,
                 SpoolKey::Lane(lane) => match spooled.lanes.iter_mut().find(|(known, _)| *known == lane) {
                     Some((_, rows)) => *rows += 1,
                     None => spooled.lanes.push((lane, 1)),
@@ -154,12 +154,12 @@ impl World {
 
     /// Begins anew, with what a former run left in the spool: rows by their number, their first key and their events, of two entities.
     pub(super) fn spooled<const N: usize>(&mut self, policy: Policy, rows: [(i64, i32, i32); N]) {
-        let spooled = Spooled { whole: N, lanes: Vec::new() };
+        let spooled = Spooled { main: N, lanes: Vec::new() };
         self.engine = Delivery::new(policy, shape(1, false), "", spooled, 1);
         for (row, first, n) in rows {
             let batch = Arc::into_inner(piece(first, n, 2).batch).expect("just made");
             let left = Selection::first(batch.records.len());
-            self.rows.push_back(StoredRow { spool: SpoolKey::Whole, row: SpoolRow(row), batch, left });
+            self.rows.push_back(StoredRow { spool: SpoolKey::Main, row: SpoolRow(row), batch, left });
             self.next_row = row;
         }
     }
@@ -228,7 +228,7 @@ impl World {
                     };
                     let rows = rows
                         .take_while(fits)
-                        .take(if spool == SpoolKey::Whole { self.rows_a_fetch } else { usize::MAX })
+                        .take(if spool == SpoolKey::Main { self.rows_a_fetch } else { usize::MAX })
                         .map(|at| {
                             let all = Selection::first(at.batch.records.len());
                             (at.row, Piece { batch: Arc::new(pick(&at.batch, &all)), picks: at.left })
@@ -264,7 +264,7 @@ impl World {
         let mut seen: FxHashSet<i32> = self.received.iter().chain(&self.dead).copied().collect();
         let mut last = FxHashMap::default();
         for of_lanes in [true, false] {
-            for at in self.rows.iter().filter(|at| of_lanes == (at.spool != SpoolKey::Whole)) {
+            for at in self.rows.iter().filter(|at| of_lanes == (at.spool != SpoolKey::Main)) {
                 for record in at.left.iter().map(|i| &at.batch.records[i]) {
                     let key = record.key.expect("has one");
                     if at.batch.failed.is_some() || !seen.insert(key) {

@@ -123,7 +123,7 @@ impl Run {
                                     .keys
                                     .extend(ordered.batch.records.iter().map(|record| (record.key.unwrap(), now))),
                                 Leaving::Poison(poison) => {
-                                    out.poisons.push(String::from_utf8(poison.batch.xml.to_vec()).unwrap());
+                                    out.poisons.push(String::from_utf8(poison.batch.raw_page.to_vec()).unwrap());
                                 }
                             }
                         }

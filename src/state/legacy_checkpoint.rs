@@ -21,11 +21,11 @@ use serde::Deserialize;
 
 use super::row_crc::RowCrc;
 use super::{Storage, StoreError};
-use crate::limits::{INCUMBENT_CHECKPOINT_AHEAD_MAX, INCUMBENT_CHECKPOINT_BYTES_MAX};
+use crate::limits::{LEGACY_CHECKPOINT_AHEAD_MAX, LEGACY_CHECKPOINT_BYTES_MAX};
 
 /// What the old router left for a source.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Incumbent {
+pub enum LegacyCheckpoint {
     /// Go on here, and put `Write::Imported` with this path into the first checkpoint's transaction.
     Resume { path: PathBuf, resume_us: i64, key: Option<i32> },
     /// The file says nothing that can be used: worth a warning with this text. Go on at `written_us`, when it was last written, in the same way.
@@ -37,7 +37,7 @@ pub enum Incumbent {
 }
 
 #[derive(Deserialize)]
-struct File0 {
+struct LegacyFile {
     #[serde(rename = "lastEventKey")]
     key: Option<i64>,
     #[serde(rename = "lastEventKeyTimestamp")]
@@ -45,38 +45,40 @@ struct File0 {
 }
 
 /// Where the old router was by its file `path`, for a `source` that has no position yet. `now_us`: microseconds since 1970 UTC by the router's clock.
-pub fn read_incumbent(
+pub fn read_legacy_checkpoint(
     storage: &dyn Storage,
     source: &str,
     path: &Path,
     now_us: i64,
-) -> Result<Incumbent, StoreError> {
+) -> Result<LegacyCheckpoint, StoreError> {
     if storage.load(source)?.is_some() || storage.imported(source)?.is_some() {
-        return Ok(Incumbent::NotNeeded);
+        return Ok(LegacyCheckpoint::NotNeeded);
     }
     let path = path.to_owned();
     let mut text = String::new();
-    let read = File::open(&path)
-        .and_then(|file| file.take(INCUMBENT_CHECKPOINT_BYTES_MAX).read_to_string(&mut text));
+    let read =
+        File::open(&path).and_then(|file| file.take(LEGACY_CHECKPOINT_BYTES_MAX).read_to_string(&mut text));
     let parsed = match read {
-        Err(cause) if cause.kind() == std::io::ErrorKind::NotFound => return Ok(Incumbent::Absent { path }),
+        Err(cause) if cause.kind() == std::io::ErrorKind::NotFound => {
+            return Ok(LegacyCheckpoint::Absent { path });
+        }
         Err(cause) => Err(format!("it cannot be read: {cause}")),
         Ok(_) => {
             parse(&text).and_then(|(resume_us, key)| not_ahead(resume_us, now_us).map(|()| (resume_us, key)))
         }
     };
     Ok(match parsed {
-        Ok((resume_us, key)) => Incumbent::Resume { path, resume_us, key },
+        Ok((resume_us, key)) => LegacyCheckpoint::Resume { path, resume_us, key },
         Err(reason) => {
             let written_us = written(&path).filter(|written_us| not_ahead(*written_us, now_us).is_ok());
-            Incumbent::Unusable { path, reason, written_us }
+            LegacyCheckpoint::Unusable { path, reason, written_us }
         }
     })
 }
 
 /// Refuses a time so far ahead that reading from it would pass events by for days, without a word.
 fn not_ahead(us: i64, now_us: i64) -> Result<(), String> {
-    if us <= now_us.saturating_add(INCUMBENT_CHECKPOINT_AHEAD_MAX.as_micros() as i64) {
+    if us <= now_us.saturating_add(LEGACY_CHECKPOINT_AHEAD_MAX.as_micros() as i64) {
         return Ok(());
     }
     Err("its `lastEventKeyTimestamp` lies in the future".to_owned())
@@ -93,7 +95,7 @@ fn parse(text: &str) -> Result<(i64, Option<i32>), String> {
     if text.trim().is_empty() {
         return Err("it is empty, as a crash of the old router leaves it".to_owned());
     }
-    let file: File0 =
+    let file: LegacyFile =
         serde_json::from_str(text).map_err(|error| format!("it is torn or no checkpoint: {error}"))?;
     let time = file.time.ok_or("it has no `lastEventKeyTimestamp`")?;
     let resume: jiff::Timestamp =
@@ -176,25 +178,25 @@ mod tests {
         let disk = MemoryDisk::default();
         let mut store = MemoryStore::open(&disk);
         const NOW_US: i64 = 2_000_000_000_000_000;
-        let read = |store: &MemoryStore| read_incumbent(store, "vc", &path, NOW_US).unwrap();
-        assert_eq!(read(&store), Incumbent::Absent { path: path.clone() });
+        let read = |store: &MemoryStore| read_legacy_checkpoint(store, "vc", &path, NOW_US).unwrap();
+        assert_eq!(read(&store), LegacyCheckpoint::Absent { path: path.clone() });
         std::fs::write(&path, "").unwrap();
         let written_us = written(&path);
         assert!(written_us.is_some_and(|us| us > 1_600_000_000_000_000), "{written_us:?}");
         let unusable = read(&store);
         assert!(
-            matches!(&unusable, Incumbent::Unusable { written_us: us, .. } if *us == written_us),
+            matches!(&unusable, LegacyCheckpoint::Unusable { written_us: us, .. } if *us == written_us),
             "{unusable:?}"
         );
         std::fs::write(&path, r#"{"lastEventKeyTimestamp":"2099-01-01T00:00:01Z"}"#).unwrap();
         let ahead = read(&store);
         assert!(
-            matches!(&ahead, Incumbent::Unusable { reason, .. } if reason.contains("in the future")),
+            matches!(&ahead, LegacyCheckpoint::Unusable { reason, .. } if reason.contains("in the future")),
             "{ahead:?}"
         );
         std::fs::write(&path, r#"{"lastEventKeyTimestamp":"1970-01-01T00:00:01Z","lastEventKey":-4}"#)
             .unwrap();
-        let expected = Incumbent::Resume { path: path.clone(), resume_us: 1_000_000, key: Some(-4) };
+        let expected = LegacyCheckpoint::Resume { path: path.clone(), resume_us: 1_000_000, key: Some(-4) };
         assert_eq!(read(&store), expected);
         assert_eq!(read(&store), expected, "a crash before the first checkpoint reads it again");
         let first = CheckpointWrite {
@@ -211,8 +213,8 @@ mod tests {
         let imported =
             Write::Imported { source: "vc".into(), path: path.display().to_string(), resume_us: 1_000_000 };
         store.apply(&[imported, Write::Checkpoint(first)]).unwrap();
-        assert_eq!(read(&store), Incumbent::NotNeeded);
+        assert_eq!(read(&store), LegacyCheckpoint::NotNeeded);
         store.forget("vc");
-        assert_eq!(read(&store), Incumbent::NotNeeded, "what was forgotten stays forgotten");
+        assert_eq!(read(&store), LegacyCheckpoint::NotNeeded, "what was forgotten stays forgotten");
     }
 }
