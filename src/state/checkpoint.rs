@@ -7,11 +7,13 @@
 //!                                      unsettled[destination] ⊂ seen
 //! ```
 //!
-//! After a restart the source reads again from `resume - overlap`. An event that is not in *seen* is new and goes everywhere. One that is goes only
-//! to the destinations whose *unsettled* set has it. Hence: what is lost of `seen` costs duplicates, what is lost of `unsettled` would cost events,
-//! and so the source's row carries a checksum over all of its unsettled rows.
+//! After a restart the source reads again from `resume - overlap`. An event that is not in *seen*
+//! is new and goes everywhere. One that is goes only to the destinations whose *unsettled* set has
+//! it. Hence: what is lost of `seen` costs duplicates, what is lost of `unsettled` would cost
+//! events, and so the source's row carries a checksum over all of its unsettled rows.
 //!
-//! Only minutes that changed are written again; a minute of contiguous keys is a few bytes as a run.
+//! Only minutes that changed are written again; a minute of contiguous keys is a few bytes as a
+//! run.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -31,13 +33,14 @@ pub struct Checkpoint {
     pub instance_uuid: Uuid,
     /// Everything created before it is settled; microseconds since 1970 UTC, vCenter's clock.
     pub resume_us: i64,
-    /// Where reading first began: nothing created before it is ever read, overlap or not. `None` for a position that says nothing of it: one that was
-    /// taken over, or of a file of version 1.
+    /// Where reading first began: nothing created before it is ever read, overlap or not. `None`
+    /// for a position that says nothing of it: one that was taken over, or of a file of version 1.
     pub first_us: Option<i64>,
     pub high_key: Option<i32>,
     /// By minute since 1970, the keys (as unsigned 32 bit).
     pub seen: BTreeMap<u32, RoaringBitmap>,
-    /// By destination, in the order of the last checkpoint; a destination that owes nothing is absent.
+    /// By destination, in the order of the last checkpoint; a destination that owes nothing is
+    /// absent.
     pub unsettled: BTreeMap<String, Vec<Identity>>,
     /// The destinations of the last run, sorted: one that is missing here is new.
     pub destinations: Vec<String>,
@@ -73,7 +76,8 @@ impl Checkpoint {
         self.seen.range(minute_of(us)..).map(|(_, keys)| keys.len()).sum()
     }
 
-    /// What a `checkpoint set` to `resume_us` does. Of the minute that it lies in only vCenter knows which events come after it.
+    /// What a `checkpoint set` to `resume_us` does. Of the minute that it lies in only vCenter
+    /// knows which events come after it.
     pub fn moved_to(&self, resume_us: i64) -> ResumeSet {
         let minute = minute_of(resume_us);
         let skipped = self.unsettled.values().flatten().filter(|owed| owed.minute < minute).count() as u64;
@@ -119,7 +123,8 @@ pub struct ResumeSet {
     pub replayed_max: u64,
     /// Whether it goes back behind all that is known.
     pub beyond_known: bool,
-    /// Events created before the new position that a destination had not settled yet, and now will not get.
+    /// Events created before the new position that a destination had not settled yet, and now will
+    /// not get.
     pub skipped: u64,
 }
 
@@ -329,7 +334,8 @@ pub(super) fn known(conn: &Connection, path: &Path, source: &str) -> Result<Vec<
     }
 }
 
-/// Deletes everything that is known of a source but its spooled events and dead letters. False if nothing was.
+/// Deletes everything that is known of a source but its spooled events and dead letters. False if
+/// nothing was.
 pub(super) fn forget(conn: &Connection, source: &str) -> rusqlite::Result<bool> {
     conn.execute("DELETE FROM seen WHERE source = ?1", [source])?;
     conn.execute("DELETE FROM unsettled WHERE source = ?1", [source])?;
@@ -337,9 +343,10 @@ pub(super) fn forget(conn: &Connection, source: &str) -> rusqlite::Result<bool> 
     Ok(conn.execute("DELETE FROM source WHERE name = ?1", [source])? > 0)
 }
 
-/// The checkpoint after an operator moved the position to `resume_us`: what was created from that minute on is new, what a destination still owes from
-/// before is given up. Reading begins at it without an overlap: what was seen before may be forgotten by now, and would come again. All stored minutes are to
-/// be deleted first.
+/// The checkpoint after an operator moved the position to `resume_us`: what was created from that
+/// minute on is new, what a destination still owes from before is given up. Reading begins at it
+/// without an overlap: what was seen before may be forgotten by now, and would come again. All
+/// stored minutes are to be deleted first.
 pub(super) fn moved(checkpoint: Checkpoint, resume_us: i64) -> (CheckpointWrite, ResumeSet) {
     let minute = minute_of(resume_us);
     let set = checkpoint.moved_to(resume_us);
@@ -358,181 +365,5 @@ pub(super) fn moved(checkpoint: Checkpoint, resume_us: i64) -> (CheckpointWrite,
 }
 
 #[cfg(test)]
-mod tests {
-    use std::collections::{BTreeSet, HashMap};
-
-    use proptest::prelude::*;
-
-    use super::super::arbitrary;
-    use super::super::{Bounds, Storage, Store, Write};
-    use super::*;
-
-    fn id(minute: u32, key: u32) -> Identity {
-        Identity { minute, key }
-    }
-
-    fn write(resume_us: i64) -> CheckpointWrite {
-        CheckpointWrite {
-            source: "vc-01".into(),
-            instance_uuid: Uuid::from_u128(7),
-            resume_us,
-            first_us: Some(4),
-            high_key: Some(-3),
-            dirty: vec![(10, [1, 2, u32::MAX].into_iter().collect()), (11, (0..5_000).collect())],
-            prune_before_minute: 10,
-            unsettled: vec![("bus".into(), vec![id(11, 4), id(10, 1)]), ("none".into(), vec![])],
-            destinations: Some(vec!["faas/a".into(), "bus".into(), "bus".into()]),
-        }
-    }
-
-    #[test]
-    fn a_checkpoint_is_there_after_a_restart() {
-        let dir = tempfile::tempdir().unwrap();
-        let mut store = Store::open(dir.path()).unwrap();
-        assert_eq!(store.load("vc-01").unwrap(), None);
-        store.apply(&[Write::Checkpoint(write(11 * 60_000_000))]).unwrap();
-        drop(store);
-        let store = Store::open(dir.path()).unwrap();
-        let loaded = store.load("vc-01").unwrap().unwrap();
-        assert_eq!(
-            (loaded.resume_us, loaded.first_us, loaded.high_key),
-            (11 * 60_000_000, Some(4), Some(-3))
-        );
-        assert_eq!(loaded.destinations, ["bus", "faas/a"]);
-        let known = store.reader().destinations(&["vc-01".into(), "vc-02".into()]).unwrap();
-        assert_eq!(Vec::from_iter(known), loaded.destinations);
-        assert_eq!(loaded.unsettled, BTreeMap::from([("bus".into(), vec![id(11, 4), id(10, 1)])]));
-        assert!(
-            loaded.is_seen(id(10, u32::MAX))
-                && loaded.is_seen(id(11, 4_999))
-                && !loaded.is_seen(id(11, 5_000))
-        );
-        assert!(
-            loaded.owes("bus", id(10, 1))
-                && !loaded.owes("bus", id(10, 2))
-                && !loaded.owes("faas/a", id(10, 1))
-        );
-        assert_eq!(store.reader().sources().unwrap(), ["vc-01"]);
-    }
-
-    #[test]
-    fn a_file_of_version_1_goes_on() {
-        let dir = tempfile::tempdir().unwrap();
-        let mut store = Store::open(dir.path()).unwrap();
-        let old = CheckpointWrite { first_us: None, ..write(11 * 60_000_000) };
-        store.apply(&[Write::Checkpoint(old)]).unwrap();
-        let saved = store.load("vc-01").unwrap();
-        store.close().unwrap();
-        let other = Connection::open(dir.path().join("state.db")).unwrap();
-        other
-            .execute_batch(
-                "ALTER TABLE source DROP COLUMN first_us; DELETE FROM migration WHERE version > 1; PRAGMA user_version = 1;",
-            )
-            .unwrap();
-        drop(other);
-        let reader = super::super::StoreReader::open(dir.path()).unwrap();
-        assert_eq!(reader.load("vc-01").unwrap(), saved, "beside no router");
-        drop(reader);
-        let mut store = Store::open(dir.path()).unwrap();
-        assert_eq!(store.load("vc-01").unwrap(), saved);
-        store.apply(&[Write::Checkpoint(write(12 * 60_000_000))]).unwrap();
-        assert_eq!(store.load("vc-01").unwrap().unwrap().first_us, Some(4));
-    }
-
-    #[test]
-    fn moving_the_position_makes_later_events_new_and_says_what_is_given_up() {
-        let dir = tempfile::tempdir().unwrap();
-        let mut store = Store::open(dir.path()).unwrap();
-        store.apply(&[Write::Checkpoint(write(10 * 60_000_000))]).unwrap();
-        // Forward by a minute: 10/1 is owed and lies before.
-        assert_eq!(
-            store.set_resume("vc-01", 11 * 60_000_000).unwrap(),
-            ResumeSet { replayed: 5_000, replayed_max: 5_000, beyond_known: false, skipped: 1 }
-        );
-        let loaded = store.load("vc-01").unwrap().unwrap();
-        assert_eq!((loaded.resume_us, loaded.instance_uuid), (11 * 60_000_000, Uuid::from_u128(7)));
-        assert_eq!(loaded.first_us, Some(loaded.resume_us));
-        assert!(loaded.is_seen(id(10, 1)) && !loaded.is_seen(id(11, 4)) && loaded.unsettled.is_empty());
-        assert_eq!(
-            store.set_resume("vc-01", 0).unwrap(),
-            ResumeSet { replayed: 3, replayed_max: 3, beyond_known: true, skipped: 0 }
-        );
-        assert_eq!(store.load("vc-01").unwrap().unwrap().seen, BTreeMap::new());
-        store.apply(&[Write::Checkpoint(write(10 * 60_000_000))]).unwrap();
-        let within = store.load("vc-01").unwrap().unwrap().moved_to(11 * 60_000_000 + 1);
-        assert_eq!(within, ResumeSet { replayed: 0, replayed_max: 5_000, beyond_known: false, skipped: 1 });
-        let error = store.set_resume("vc-2", 0).unwrap_err().to_string();
-        assert_eq!(error, "no checkpoint of source `vc-2`; there are: vc-01");
-        assert!(store.forget("vc-01").unwrap() && !store.forget("vc-01").unwrap());
-        assert_eq!(store.load("vc-01").unwrap(), None);
-    }
-
-    /// Every byte of every checksummed column, flipped one at a time through a second connection.
-    #[test]
-    fn a_changed_row_is_loud() {
-        let dir = tempfile::tempdir().unwrap();
-        let mut store = Store::open(dir.path()).unwrap();
-        store.apply(&[Write::Checkpoint(write(5))]).unwrap();
-        let other = Connection::open(dir.path().join("state.db")).unwrap();
-        for (sql, back) in [
-            ("UPDATE source SET resume_us = 6", "UPDATE source SET resume_us = 5"),
-            ("UPDATE source SET high_key = NULL", "UPDATE source SET high_key = -3"),
-            ("UPDATE source SET first_us = NULL", "UPDATE source SET first_us = 4"),
-            (
-                "UPDATE source SET instance = zeroblob(16)",
-                "UPDATE source SET instance = x'00000000000000000000000000000007'",
-            ),
-            (
-                "UPDATE seen SET minute = 12 WHERE minute = 11",
-                "UPDATE seen SET minute = 11 WHERE minute = 12",
-            ),
-            ("UPDATE unsettled SET destination = 'bur'", "UPDATE unsettled SET destination = 'bus'"),
-            ("UPDATE unsettled SET source = 'vc-02'", "UPDATE unsettled SET source = 'vc-01'"),
-            (
-                "UPDATE known SET destinations = '[]'",
-                "UPDATE known SET destinations = '[\"bus\",\"faas/a\"]'",
-            ),
-        ] {
-            other.execute(sql, []).unwrap();
-            let error = store.load("vc-01").expect_err(sql);
-            assert!(matches!(&error, StoreError::Damaged { .. }), "{sql}: {error}");
-            other.execute(back, []).unwrap();
-            store.load("vc-01").expect(back);
-        }
-    }
-
-    proptest! {
-        #![proptest_config(ProptestConfig::with_cases(48))]
-
-        /// Checkpoints of two sources in any order, against `update` on a map; and the seen set against a BTreeSet.
-        #[test]
-        fn what_is_saved_is_loaded(writes in proptest::collection::vec(arbitrary::checkpoint_write(), 1..8)) {
-            let dir = tempfile::tempdir().unwrap();
-            let mut store = Store::open_with(dir.path(), Bounds::default()).unwrap();
-            let mut model: HashMap<String, Checkpoint> = HashMap::new();
-            let mut seen: BTreeSet<(String, u32, u32)> = BTreeSet::new();
-            for write in writes {
-                let source = write.source.clone();
-                store.apply(&[Write::Checkpoint(write.clone())]).unwrap();
-                for (minute, keys) in &write.dirty {
-                    seen.retain(|(of, at, _)| (of, at) != (&source, minute));
-                    seen.extend(keys.iter().map(|key| (source.clone(), *minute, key)));
-                }
-                seen.retain(|(of, minute, _)| *of != source || *minute >= write.prune_before_minute);
-                let prior = model.remove(&source);
-                model.insert(source.clone(), Checkpoint::update(prior, &write));
-            }
-            store.close().unwrap();
-            let reader = super::super::StoreReader::open(dir.path()).unwrap();
-            let mut all = BTreeSet::new();
-            for source in ["vc-01", "вц"] {
-                let loaded = reader.load(source).unwrap();
-                if let Some(loaded) = &loaded {
-                    all.extend(loaded.seen.iter().flat_map(|(minute, keys)| keys.iter().map(|key| (source.to_owned(), *minute, key))));
-                }
-                prop_assert_eq!(loaded.as_ref(), model.get(source));
-            }
-            prop_assert_eq!(all, seen);
-        }
-    }
-}
+#[path = "checkpoint_tests.rs"]
+mod tests;

@@ -5,11 +5,13 @@
 //!  "lastEventKeyTimestamp":"2021-02-13T17:19:49.281Z","createdTimestamp":"2021-02-13T17:19:50.1Z"}
 //! ```
 //!
-//! The old router went on at `lastEventKeyTimestamp`, inclusive, so that is the resume time. It truncated the file before it wrote it and did not sync, so an empty
-//! or torn one is what its crash left; and before its first event it wrote one with Go's zero time. Both are a warning, not a failure, and not a loss either:
-//! it had delivered what it ever delivered by the time that the file was last written, so reading goes on there. That it was taken over is stored in the
-//! transaction of the source's first checkpoint ([`Write::Imported`](super::Write::Imported)): a crash before that reads the file again, and a position that
-//! was forgotten later stays forgotten.
+//! The old router went on at `lastEventKeyTimestamp`, inclusive, so that is the resume time. It
+//! truncated the file before it wrote it and did not sync, so an empty or torn one is what its
+//! crash left; and before its first event it wrote one with Go's zero time. Both are a warning, not
+//! a failure, and not a loss either: it had delivered what it ever delivered by the time that the
+//! file was last written, so reading goes on there. That it was taken over is stored in the
+//! transaction of the source's first checkpoint ([`Write::Imported`](super::Write::Imported)): a
+//! crash before that reads the file again, and a position that was forgotten later stays forgotten.
 
 use std::fs::File;
 use std::io::Read;
@@ -26,9 +28,11 @@ use crate::limits::{LEGACY_CHECKPOINT_AHEAD_MAX, LEGACY_CHECKPOINT_BYTES_MAX};
 /// What the old router left for a source.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum LegacyCheckpoint {
-    /// Go on here, and put `Write::Imported` with this path into the first checkpoint's transaction.
+    /// Go on here, and put `Write::Imported` with this path into the first checkpoint's
+    /// transaction.
     Resume { path: PathBuf, resume_us: i64, key: Option<i32> },
-    /// The file says nothing that can be used: worth a warning with this text. Go on at `written_us`, when it was last written, in the same way.
+    /// The file says nothing that can be used: worth a warning with this text. Go on at
+    /// `written_us`, when it was last written, in the same way.
     Unusable { path: PathBuf, reason: String, written_us: Option<i64> },
     /// The source has a position of its own, or had one from such a file.
     NotNeeded,
@@ -44,7 +48,8 @@ struct LegacyFile {
     time: Option<String>,
 }
 
-/// Where the old router was by its file `path`, for a `source` that has no position yet. `now_us`: microseconds since 1970 UTC by the router's clock.
+/// Where the old router was by its file `path`, for a `source` that has no position yet. `now_us`:
+/// microseconds since 1970 UTC by the router's clock.
 pub fn read_legacy_checkpoint(
     storage: &dyn Storage,
     source: &str,

@@ -1,4 +1,5 @@
-//! What survives a crash: positions, what is spooled for a dead destination, what failed for good. One SQLite file under `dataDir`.
+//! What survives a crash: positions, what is spooled for a dead destination, what failed for good.
+//! One SQLite file under `dataDir`.
 //!
 //! ```text
 //!  settle ──► Write::Checkpoint ─┐                                   ┌─► source: where to go on, what is known
@@ -6,13 +7,17 @@
 //!  deliver ─► Write::DeadLetter ─┘    (group commit, one fsync)      └─► dlq list | show | replay
 //! ```
 //!
-//! One thread owns the [`Store`]; it gathers [`Write`]s and applies them in one transaction. What [`Storage::apply`] has answered is on the disk.
-//! A command line beside a running router reads through a [`StoreReader`] and asks the router to write.
+//! One thread owns the [`Store`]; it gathers [`Write`]s and applies them in one transaction. What
+//! [`Storage::apply`] has answered is on the disk. A command line beside a running router reads
+//! through a [`StoreReader`] and asks the router to write.
 //!
-//! INVARIANT: the checkpoint never passes an unsettled event, and the fsync of a spooled or dead-lettered event comes before the checkpoint that relies
-//! on it (`write.rs` holds this within a transaction, the answer of `apply` between them).
-//! INVARIANT: a storage error stops the process; a bound that is reached is an [`WriteOutcome::Full`], and refuses nothing but the write at hand.
-//! INVARIANT: every row that anything rests on carries a checksum over all its columns; a flipped byte is a [`StoreError::Damaged`], never a wrong answer.
+//! INVARIANT: the checkpoint never passes an unsettled event, and the fsync of a spooled or
+//! dead-lettered event comes before the checkpoint that relies on it (`write.rs` holds this within
+//! a transaction, the answer of `apply` between them).
+//! INVARIANT: a storage error stops the process; a bound that is reached is an
+//! [`WriteOutcome::Full`], and refuses nothing but the write at hand.
+//! INVARIANT: every row that anything rests on carries a checksum over all its columns; a flipped
+//! byte is a [`StoreError::Damaged`], never a wrong answer.
 
 pub mod codec;
 
@@ -56,8 +61,9 @@ pub use write::{
 
 /// A durable state that the pipeline writes to: [`Store`], or the simulation's [`MemoryStore`].
 pub trait Storage: Send {
-    /// Makes all of `writes` durable in one step, but for those that a bound refuses: what became of each, in their order. After an error none can be relied
-    /// on, and nothing more can be written.
+    /// Makes all of `writes` durable in one step, but for those that a bound refuses: what became
+    /// of each, in their order. After an error none can be relied on, and nothing more can be
+    /// written.
     fn apply(&mut self, writes: &[Write]) -> Result<Vec<WriteOutcome>, StoreError>;
 
     /// The checkpoint of a source.
@@ -66,8 +72,8 @@ pub trait Storage: Send {
     /// What each destination has in its spool; one that has nothing is absent.
     fn spools(&self) -> &BTreeMap<String, SpoolSize>;
 
-    /// The rows of a destination's spool after `after_row` (0 for all), in order: as many as take `bytes_max` in memory once
-    /// decoded, at least one if there is one.
+    /// The rows of a destination's spool after `after_row` (0 for all), in order: as many as take
+    /// `bytes_max` in memory once decoded, at least one if there is one.
     fn peek(
         &self,
         destination: &str,
