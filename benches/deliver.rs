@@ -20,12 +20,14 @@ use bytes::Bytes;
 use event_router::app::settings;
 use event_router::cloudevents::{Envelope, EnvelopeOptions};
 use event_router::config::{
-    self, CloudEvents as Settings, Config, ContentMode, HttpClient, Ordering, Proxy, State,
+    self, CloudEventsConfig as Settings, Config, ContentMode, HttpClient, Ordering, Proxy, StateLocation,
 };
 use event_router::event::{Batch, Category, Record, Selection, SourceInfo, Span};
 use event_router::pipeline::run::{Parts, Pipeline};
 use event_router::processor::cloudevents::CloudEvents;
-use event_router::processor::{BoxFuture, Failure, Outcome, Piece, Processor, Request, Shape};
+use event_router::processor::{
+    BatchSlice, BoxFuture, DeliveryOutcome, DeliveryRequest, Failure, Processor, RequestLimits,
+};
 use event_router::state::Store;
 use http_body_util::{BodyExt, Empty, Full};
 use hyper::header::{CONTENT_TYPE, HOST, HeaderMap, HeaderValue};
@@ -179,14 +181,14 @@ struct Counting {
 }
 
 impl Processor for Counting {
-    fn shape(&self) -> Shape {
-        self.inner.shape()
+    fn request_limits(&self) -> RequestLimits {
+        self.inner.request_limits()
     }
 
-    fn deliver<'a>(&'a self, request: &'a Request) -> BoxFuture<'a, Outcome> {
+    fn deliver<'a>(&'a self, request: &'a DeliveryRequest) -> BoxFuture<'a, DeliveryOutcome> {
         Box::pin(async move {
             let outcome = self.inner.deliver(request).await;
-            assert!(matches!(outcome, Outcome::Delivered), "{outcome:?}");
+            assert!(matches!(outcome, DeliveryOutcome::Delivered), "{outcome:?}");
             self.delivered.fetch_add(request.events as u64, Relaxed);
             outcome
         })
@@ -201,12 +203,16 @@ impl Processor for Counting {
 async fn piped(address: SocketAddr, run: Run<'_>) -> f64 {
     let dir = tempfile::tempdir().expect("a directory");
     let vcenter = config::Vcenter::new("https://vc/sdk", "u", config::Secret::inline("p"));
-    let sources = vec![config::Source { name: "vc".into(), kind: config::SourceKind::Vcenter(vcenter) }];
-    let delivery =
-        config::Delivery { ordering: run.ordering, concurrency: run.lanes, ..config::Delivery::default() };
+    let sources =
+        vec![config::SourceConfig { name: "vc".into(), kind: config::SourceKind::Vcenter(vcenter) }];
+    let delivery = config::DeliveryPolicy {
+        ordering: run.ordering,
+        concurrency: run.lanes,
+        ..config::DeliveryPolicy::default()
+    };
     let kind = config::ProcessorKind::Blackhole;
-    let processors = vec![config::Processor { name: "a".into(), kind, delivery }];
-    let config = Config::new(State::Dir(dir.path().into()), sources, processors);
+    let processors = vec![config::ProcessorConfig { name: "a".into(), kind, delivery }];
+    let config = Config::new(StateLocation::Dir(dir.path().into()), sources, processors);
     let inner = processor(address, run.path, ContentMode::Structured);
     let counting = Arc::new(Counting { inner, delivered: AtomicU64::new(0) });
     let pipeline = Pipeline::start(Parts {
@@ -373,12 +379,12 @@ async fn bare_pool(
 async fn ours(processor: Arc<CloudEvents>, batch: Arc<Batch>, events: usize, until: Instant) -> u64 {
     let (mut sent, mut next) = (0, 0);
     while Instant::now() < until {
-        let picks: Selection = (next..next + events).collect();
+        let selection: Selection = (next..next + events).collect();
         next = (next + events) % EVENTS;
-        let pieces = vec![Piece { batch: Arc::clone(&batch), picks }];
-        let request = Request { function: "".into(), pieces, events, attempt: 1 };
+        let slices = vec![BatchSlice { batch: Arc::clone(&batch), selection }];
+        let request = DeliveryRequest { function: "".into(), slices, events, attempt: 1 };
         let outcome = processor.deliver(&request).await;
-        assert!(matches!(outcome, Outcome::Delivered), "{outcome:?}");
+        assert!(matches!(outcome, DeliveryOutcome::Delivered), "{outcome:?}");
         sent += events as u64;
     }
     sent

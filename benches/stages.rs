@@ -11,16 +11,16 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
-use event_router::config::Delivery as Policy;
+use event_router::config::DeliveryPolicy as Policy;
 use event_router::event::{Batch, Selection, SourceInfo};
 use event_router::limits::PAGES_QUEUED_MAX;
-use event_router::pipeline::deliver::{Action, Delivery, Input, Room, Spooled};
+use event_router::pipeline::deliver::{Action, DeliveryEngine, Input, Room, Spooled};
 use event_router::pipeline::destination::DestinationId;
 use event_router::pipeline::enrich::Enrich;
 use event_router::pipeline::order::{Leaving, Order};
 use event_router::pipeline::parse::{Content, Parsed};
 use event_router::pipeline::settle::Settle;
-use event_router::processor::{Outcome, Piece, Shape};
+use event_router::processor::{BatchSlice, DeliveryOutcome, RequestLimits};
 use event_router::queue;
 use uuid::Uuid;
 use vsphere::{Decoded, EventRecord, decode};
@@ -137,18 +137,18 @@ fn deliver(c: &mut Criterion) {
     for (name, events_max) in [("batched", EVENTS), ("per event", 1)] {
         group.bench_function(name, |b| {
             b.iter(|| {
-                let shape = Shape { events_max, bytes_max: usize::MAX, partial: false };
-                let mut engine = Delivery::new(Policy::default(), shape, "", Spooled::default(), 1);
+                let limits = RequestLimits { events_max, bytes_max: usize::MAX, partial: false };
+                let mut engine = DeliveryEngine::new(Policy::default(), limits, "", Spooled::default(), 1);
                 let (mut actions, mut settled) = (Vec::new(), 0);
-                let piece = Piece { batch: Arc::clone(&batch), picks: Selection::first(EVENTS) };
-                engine.step(Duration::ZERO, Input::Offer { piece, room }, &mut actions);
+                let slice = BatchSlice { batch: Arc::clone(&batch), selection: Selection::first(EVENTS) };
+                engine.step(Duration::ZERO, Input::Offer { slice, room }, &mut actions);
                 while let Some(action) = actions.pop() {
                     match action {
                         Action::Send { id, .. } => {
-                            let done = Input::Done { request: id, outcome: Outcome::Delivered };
+                            let done = Input::Done { request: id, outcome: DeliveryOutcome::Delivered };
                             engine.step(Duration::ZERO, done, &mut actions);
                         }
-                        Action::Settle(piece) => settled += piece.picks.len(),
+                        Action::Settle(slice) => settled += slice.selection.len(),
                         other => unreachable!("a target that takes all: {other:?}"),
                     }
                 }
@@ -274,8 +274,8 @@ fn pipeline(c: &mut Criterion) {
     group.throughput(Throughput::Elements(EVENTS as u64));
     let room = Room { share: usize::MAX, scarce: false, alone: true };
     group.bench_function("page to settled", |b| {
-        let shape = Shape { events_max: EVENTS, bytes_max: usize::MAX, partial: false };
-        let mut engine = Delivery::new(Policy::default(), shape, "", Spooled::default(), 1);
+        let limits = RequestLimits { events_max: EVENTS, bytes_max: usize::MAX, partial: false };
+        let mut engine = DeliveryEngine::new(Policy::default(), limits, "", Spooled::default(), 1);
         let (mut order, mut settle, mut number) = (Order::default(), Settle::new(0), 0);
         let mut actions = Vec::new();
         b.iter(|| {
@@ -290,21 +290,21 @@ fn pipeline(c: &mut Criterion) {
             Enrich.step(&mut batch);
             for leaving in order.step(parsed(batch)).leaving {
                 let Leaving::Events(ordered) = leaving else { continue };
-                let picks = ordered.all();
-                settle.register(&ordered.batch, &[(DestinationId(0), picks)]);
-                let piece = Piece { batch: Arc::new(ordered.batch), picks };
-                engine.step(Duration::ZERO, Input::Offer { piece, room }, &mut actions);
+                let selection = ordered.all();
+                settle.register(&ordered.batch, &[(DestinationId(0), selection)]);
+                let slice = BatchSlice { batch: Arc::new(ordered.batch), selection };
+                engine.step(Duration::ZERO, Input::Offer { slice, room }, &mut actions);
             }
             while let Some(action) = actions.pop() {
                 match action {
                     Action::Send { id, .. } => {
                         engine.step(
                             Duration::ZERO,
-                            Input::Done { request: id, outcome: Outcome::Delivered },
+                            Input::Done { request: id, outcome: DeliveryOutcome::Delivered },
                             &mut actions,
                         );
                     }
-                    Action::Settle(piece) => settle.settled(DestinationId(0), &piece.batch, &piece.picks),
+                    Action::Settle(slice) => settle.settled(DestinationId(0), &slice.batch, &slice.selection),
                     other => unreachable!("a target that takes all: {other:?}"),
                 }
             }

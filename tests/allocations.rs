@@ -13,7 +13,8 @@ use std::sync::Arc;
 
 use event_router::app::settings;
 use event_router::config::{
-    Config, Delivery, Processor, ProcessorKind, Secret, Source, SourceKind, State, Vcenter,
+    Config, DeliveryPolicy, ProcessorConfig, ProcessorKind, Secret, SourceConfig, SourceKind, StateLocation,
+    Vcenter,
 };
 use event_router::event::Batch;
 use event_router::pipeline::core::Core;
@@ -92,12 +93,15 @@ fn decoding_a_thousand_events_allocates_as_often_as_a_hundred() {
 /// A core with one source that has begun, and one processor that takes everything.
 fn core() -> (Core, Arc<event_router::event::SourceInfo>) {
     let vcenter = Vcenter::new("https://vc/sdk", "u", Secret::inline("p"));
-    let source = Source { name: "vc".into(), kind: SourceKind::Vcenter(vcenter) };
-    let processor =
-        Processor { name: "p".into(), kind: ProcessorKind::Blackhole, delivery: Delivery::default() };
-    let config = Config::new(State::Ephemeral, vec![source], vec![processor]);
+    let source = SourceConfig { name: "vc".into(), kind: SourceKind::Vcenter(vcenter) };
+    let processor = ProcessorConfig {
+        name: "p".into(),
+        kind: ProcessorKind::Blackhole,
+        delivery: DeliveryPolicy::default(),
+    };
+    let config = Config::new(StateLocation::Ephemeral, vec![source], vec![processor]);
     let mut destinations = Destinations::default();
-    let route = Route::new(&settings::routes(&config), [("p", None)], &mut destinations).unwrap();
+    let route = RouteConfig::new(&settings::routes(&config), [("p", None)], &mut destinations).unwrap();
     let mut core = Core::new(vec![("vc".into(), 0)], route, destinations);
     let found = Found {
         url: "https://vc/sdk".into(),

@@ -38,7 +38,7 @@ const PATH_BYTES_MAX: usize = 104;
 /// What a command line asks a running router for.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub enum Request {
+pub enum ControlRequest {
     /// Deliver these dead letters once more.
     Replay(DeadLetterFilter),
     /// Drop these dead letters.
@@ -48,7 +48,7 @@ pub enum Request {
 /// One line of an answer.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub enum Answer {
+pub enum ControlAnswer {
     Replayed(Replayed),
     Dropped(u64),
     Done,
@@ -86,23 +86,23 @@ fn socket_path(dir: &Path, name: &str) -> io::Result<SocketPath> {
 
 /// A served control socket. Dropping it ends every connection and removes the socket.
 #[derive(Debug)]
-pub struct Control {
+pub struct ControlSocket {
     path: PathBuf,
     task: JoinHandle<()>,
 }
 
-impl Control {
+impl ControlSocket {
     /// Opens the socket in the data directory `dir`, which this process must own, and serves it. To be called within a tokio runtime.
     pub fn serve(dir: &Path, letters: DeadLetters) -> Result<Self, ControlError> {
         let path = dir.join(NAME);
         let (listener, owner) =
             bind(dir).map_err(|cause| ControlError::Socket { doing: "open", path: path.clone(), cause })?;
         let task = tokio::spawn(accept(listener, owner, letters));
-        Ok(Control { path, task })
+        Ok(ControlSocket { path, task })
     }
 }
 
-impl Drop for Control {
+impl Drop for ControlSocket {
     fn drop(&mut self) {
         self.task.abort();
         // One that stays is replaced by the next start.
@@ -157,10 +157,10 @@ async fn serve(stream: UnixStream, letters: DeadLetters) {
     let answer = async move {
         let last = match request(read).await {
             Ok(request) => match carry_out(request, &letters, &answers).await {
-                Ok(()) => Answer::Done,
-                Err(error) => Answer::Error(error.to_string()),
+                Ok(()) => ControlAnswer::Done,
+                Err(error) => ControlAnswer::Error(error.to_string()),
             },
-            Err(error) => Answer::Error(error),
+            Err(error) => ControlAnswer::Error(error),
         };
         let _ = answers.send(last);
     };
@@ -177,7 +177,7 @@ async fn serve(stream: UnixStream, letters: DeadLetters) {
     tokio::join!(answer, write);
 }
 
-async fn request(read: impl tokio::io::AsyncRead + Unpin) -> Result<Request, String> {
+async fn request(read: impl tokio::io::AsyncRead + Unpin) -> Result<ControlRequest, String> {
     let mut line = String::new();
     let mut read = tokio::io::BufReader::new(read.take(CONTROL_REQUEST_BYTES_MAX));
     match tokio::time::timeout(CONTROL_REQUEST_TIMEOUT, read.read_line(&mut line)).await {
@@ -190,37 +190,37 @@ async fn request(read: impl tokio::io::AsyncRead + Unpin) -> Result<Request, Str
 }
 
 async fn carry_out(
-    request: Request,
+    request: ControlRequest,
     letters: &DeadLetters,
-    answers: &mpsc::UnboundedSender<Answer>,
+    answers: &mpsc::UnboundedSender<ControlAnswer>,
 ) -> Result<(), crate::pipeline::replay::ReplayError> {
     match request {
-        Request::Replay(filter) => {
+        ControlRequest::Replay(filter) => {
             tracing::info!(which = %filter, "dead letters are replayed, as somebody asks");
-            letters.replay(&filter, |replayed| answers.send(Answer::Replayed(replayed)).is_ok()).await
+            letters.replay(&filter, |replayed| answers.send(ControlAnswer::Replayed(replayed)).is_ok()).await
         }
-        Request::Drop(filter) => {
+        ControlRequest::Drop(filter) => {
             let dropped = letters.remove(&filter).await?;
             tracing::warn!(which = %filter, dropped, "dead letters were dropped, as somebody asked");
-            let _ = answers.send(Answer::Dropped(dropped));
+            let _ = answers.send(ControlAnswer::Dropped(dropped));
             Ok(())
         }
     }
 }
 
 /// The control socket of the router that runs on a data directory, from another process.
-pub struct Client {
+pub struct ControlClient {
     stream: BlockingStream,
     path: PathBuf,
 }
 
-impl Client {
+impl ControlClient {
     /// `None` where no router runs on `dir`.
     pub fn connect(dir: &Path) -> Result<Option<Self>, ControlError> {
         let path = dir.join(NAME);
         let connected = socket_path(dir, NAME).and_then(|socket| BlockingStream::connect(&socket.path));
         match connected {
-            Ok(stream) => Ok(Some(Client { stream, path })),
+            Ok(stream) => Ok(Some(ControlClient { stream, path })),
             // A router that was killed leaves its socket behind.
             Err(error)
                 if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused) =>
@@ -232,7 +232,11 @@ impl Client {
     }
 
     /// Sends the request, gives every answer but the last to `each`.
-    pub fn ask(mut self, request: &Request, mut each: impl FnMut(Answer)) -> Result<(), ControlError> {
+    pub fn ask(
+        mut self,
+        request: &ControlRequest,
+        mut each: impl FnMut(ControlAnswer),
+    ) -> Result<(), ControlError> {
         let path = self.path.clone();
         let failed = |doing| move |cause| ControlError::Socket { doing, path: path.clone(), cause };
         let mut line = serde_json::to_vec(request)
@@ -248,8 +252,8 @@ impl Client {
             let answer = serde_json::from_str(&line)
                 .map_err(|cause| ControlError::Foreign { path: self.path.clone(), cause })?;
             match answer {
-                Answer::Done => return Ok(()),
-                Answer::Error(message) => return Err(ControlError::Refused(message)),
+                ControlAnswer::Done => return Ok(()),
+                ControlAnswer::Error(message) => return Err(ControlError::Refused(message)),
                 answer => each(answer),
             }
         }

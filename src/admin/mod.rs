@@ -35,10 +35,10 @@ pub enum AdminError {
     #[error("admin: {0}")]
     Auth(#[from] auth::AuthError),
     #[error(transparent)]
-    Tls(#[from] serve::TlsError),
+    Tls(#[from] serve::ListenerTlsError),
 }
 
-struct Shared {
+struct AdminState {
     view: View,
     stats: Stats,
     prometheus: PrometheusHandle,
@@ -70,7 +70,7 @@ impl Listener {
         prometheus: PrometheusHandle,
         failed: watch::Receiver<Option<String>>,
     ) {
-        let shared = Arc::new(Shared { stats: Stats::new(&view), view, prometheus, failed });
+        let shared = Arc::new(AdminState { stats: Stats::new(&view), view, prometheus, failed });
         let open = Routes::new().route("/healthz", get(healthz)).route("/readyz", get(readyz));
         let guarded = Routes::new()
             .route("/metrics", get(metrics))
@@ -82,7 +82,7 @@ impl Listener {
 }
 
 /// Alive: the store takes writes. A vCenter or a target that is down is not cured by a restart.
-async fn healthz(State(shared): State<Arc<Shared>>) -> Response {
+async fn healthz(State(shared): State<Arc<AdminState>>) -> Response {
     match &*shared.failed.borrow() {
         None => (StatusCode::OK, "ok\n").into_response(),
         Some(reason) => (StatusCode::SERVICE_UNAVAILABLE, format!("{reason}\n")).into_response(),
@@ -90,7 +90,7 @@ async fn healthz(State(shared): State<Arc<Shared>>) -> Response {
 }
 
 /// Ready: the store is open and every source had its first attempt. One dead vCenter of many does not take the appliance out.
-async fn readyz(State(shared): State<Arc<Shared>>) -> Response {
+async fn readyz(State(shared): State<Arc<AdminState>>) -> Response {
     let reports = shared.view.sources.iter().map(|(name, source)| (name, source.report()));
     let mut ready = true;
     let sources: Vec<_> = reports
@@ -113,12 +113,12 @@ fn reason(report: &SourceReport) -> Option<&str> {
     }
 }
 
-async fn metrics(State(shared): State<Arc<Shared>>) -> Response {
+async fn metrics(State(shared): State<Arc<AdminState>>) -> Response {
     collect(&shared.view);
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], names::page(&shared.prometheus)).into_response()
 }
 
-async fn old_stats(State(shared): State<Arc<Shared>>) -> Response {
+async fn old_stats(State(shared): State<Arc<AdminState>>) -> Response {
     ([(header::CONTENT_TYPE, "application/json; charset=utf-8")], shared.stats.page()).into_response()
 }
 

@@ -25,7 +25,7 @@ use crate::net::pem::{KeyPair, PemError};
 
 /// The listener's certificate cannot be used.
 #[derive(Debug, thiserror::Error)]
-pub enum TlsError {
+pub enum ListenerTlsError {
     #[error("`admin.tls`: {0}")]
     Pem(#[from] PemError),
     #[error("`admin.tls`: certificate and key cannot be used: {0}; is it the key of this certificate?")]
@@ -33,7 +33,7 @@ pub enum TlsError {
 }
 
 /// What serves HTTPS with these files, read now.
-pub fn acceptor(tls: &ServerTls) -> Result<TlsAcceptor, TlsError> {
+pub fn acceptor(tls: &ServerTls) -> Result<TlsAcceptor, ListenerTlsError> {
     let KeyPair { chain, key } = KeyPair::read(&tls.cert_file, &tls.key_file)?;
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let mut config = rustls::ServerConfig::builder_with_provider(provider)

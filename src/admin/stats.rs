@@ -18,13 +18,13 @@ use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 
 use super::View;
-use crate::config::{Format, ProcessorKind, SourceKind};
+use crate::config::{ConfigFormat, ProcessorKind, SourceKind};
 use crate::processor::counted::{Invocations, Tally};
 use crate::telemetry::metrics::SourceMetrics;
 
 /// What `/stats` is made of.
 pub(super) struct Stats {
-    format: Format,
+    format: ConfigFormat,
     /// By index: name in the page, address.
     sources: Vec<(String, String)>,
     processors: Vec<(String, String)>,
@@ -37,12 +37,12 @@ pub(super) struct Stats {
 impl Stats {
     pub fn new(view: &View) -> Self {
         let config = &view.config;
-        let source = |source: &crate::config::Source| match &source.kind {
+        let source = |source: &crate::config::SourceConfig| match &source.kind {
             SourceKind::Vcenter(vcenter) => {
                 (source.name.clone(), vcenter_kind(config.format), vcenter.sdk_url.clone())
             }
         };
-        let processor = |processor: &crate::config::Processor| {
+        let processor = |processor: &crate::config::ProcessorConfig| {
             let (kind, address) = target(&processor.kind, config.format);
             (processor.name.clone(), kind, address)
         };
@@ -104,8 +104,8 @@ impl Stats {
     /// What the entries of sources and processors have in common; `kind` in the later and in the earlier generation's words.
     fn entry(&self, kind: (&str, &str), address: &str) -> Map<String, Value> {
         let pairs = match self.format {
-            Format::JsonArray => [("provider_type", kind.1.to_owned()), ("name", address.to_owned())],
-            Format::V1alpha1 | Format::Native => {
+            ConfigFormat::JsonArray => [("provider_type", kind.1.to_owned()), ("name", address.to_owned())],
+            ConfigFormat::V1alpha1 | ConfigFormat::Native => {
                 [("type", kind.0.to_owned()), ("address", address.to_owned())]
             }
         };
@@ -115,8 +115,8 @@ impl Stats {
 
     fn invocation(&self, tally: Tally) -> Value {
         match self.format {
-            Format::JsonArray => (tally.successes + tally.failures).into(),
-            Format::V1alpha1 | Format::Native => {
+            ConfigFormat::JsonArray => (tally.successes + tally.failures).into(),
+            ConfigFormat::V1alpha1 | ConfigFormat::Native => {
                 json!({"SuccessCount": tally.successes, "FailureCount": tally.failures})
             }
         }
@@ -135,22 +135,24 @@ fn named(all: Vec<(String, &'static str, String)>) -> Vec<(String, String)> {
         .collect()
 }
 
-fn vcenter_kind(format: Format) -> &'static str {
+fn vcenter_kind(format: ConfigFormat) -> &'static str {
     match format {
-        Format::JsonArray => "vmware_vcenter",
-        Format::V1alpha1 | Format::Native => "vcenter",
+        ConfigFormat::JsonArray => "vmware_vcenter",
+        ConfigFormat::V1alpha1 | ConfigFormat::Native => "vcenter",
     }
 }
 
 /// A processor's kind in the old router's words, and what it showed as its address.
-fn target(kind: &ProcessorKind, format: Format) -> (&'static str, String) {
+fn target(kind: &ProcessorKind, format: ConfigFormat) -> (&'static str, String) {
     match kind {
         ProcessorKind::OpenFaas(openfaas) => ("openfaas", openfaas.gateway.clone()),
         ProcessorKind::EventBridge(bridge) => {
             let bus = &bridge.buses[0];
             ("aws_event_bridge", bus.rules.first().unwrap_or(&bus.name).clone())
         }
-        ProcessorKind::CloudEvents(target) if format == Format::V1alpha1 => ("knative", target.url.clone()),
+        ProcessorKind::CloudEvents(target) if format == ConfigFormat::V1alpha1 => {
+            ("knative", target.url.clone())
+        }
         ProcessorKind::CloudEvents(target) => ("cloudevents", target.url.clone()),
         ProcessorKind::Console => ("console", "stdout".into()),
         ProcessorKind::Blackhole => ("blackhole", String::new()),

@@ -11,13 +11,13 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use crate::admin::View;
-use crate::config::{self, Config, Protocol, State};
+use crate::config::{self, Config, Protocol, StateLocation};
 use crate::event::Payload;
 use crate::limits::{FIRST_SYNC_MAX, SMALL_READS_PER_SECOND};
 use crate::pipeline::destination::split_name;
 use crate::pipeline::replay::DeadLetters;
 use crate::pipeline::run::{Drained, Parts, Pipeline, StartError};
-use crate::processor::counted::{Counted, Invocations};
+use crate::processor::counted::{CountedProcessor, Invocations};
 use crate::processor::{BoxFuture, BuildError, Processor, build};
 use crate::source::Observed;
 use crate::source::vcenter::{self, Status};
@@ -79,8 +79,8 @@ impl Router {
     fn start_with(config: Arc<Config>, processors: Processors, reads: bool) -> Result<Self, RouterError> {
         let Processors { all: processors, invocations } = processors;
         let (dir, ephemeral) = match &config.state {
-            State::Dir(dir) => (dir.clone(), None),
-            State::Ephemeral => {
+            StateLocation::Dir(dir) => (dir.clone(), None),
+            StateLocation::Ephemeral => {
                 let dir = std::env::temp_dir().join(format!("event-router-{}", uuid::Uuid::new_v4()));
                 (dir.clone(), Some(Ephemeral(dir)))
             }
@@ -185,7 +185,7 @@ impl Processors {
         for settings in &config.processors {
             let (processor, invocations) = (build(settings)?, Arc::default());
             processors.all.push(if is_counted {
-                Arc::new(Counted::new(processor, Arc::clone(&invocations)))
+                Arc::new(CountedProcessor::new(processor, Arc::clone(&invocations)))
             } else {
                 processor
             });
@@ -202,7 +202,7 @@ fn reached<'a>(
     processors: &'a [Arc<dyn Processor>],
 ) -> impl Iterator<Item = &'a Arc<dyn Processor>> {
     let name = &config.sources[source].name;
-    let is_reached = move |processor: &config::Processor| {
+    let is_reached = move |processor: &config::ProcessorConfig| {
         config
             .routes
             .iter()
@@ -236,7 +236,7 @@ async fn ready(source: String, processors: Vec<BoxFuture<'static, ()>>) {
 }
 
 /// VI/JSON has no XML: where a processor wants that, nothing else will do.
-fn protocol(configured: Protocol, processors: &[config::Processor]) -> Protocol {
+fn protocol(configured: Protocol, processors: &[config::ProcessorConfig]) -> Protocol {
     let wants_xml = processors.iter().any(|processor| processor.delivery.payload == Payload::Xml);
     if configured == Protocol::Auto && wants_xml { Protocol::Soap } else { configured }
 }
@@ -278,15 +278,15 @@ fn parse_threads() -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{Delivery, Overflow, Processor, ProcessorKind};
+    use crate::config::{DeliveryPolicy, Overflow, ProcessorConfig, ProcessorKind};
 
     #[test]
     fn xml_is_read_where_a_processor_wants_it() {
         let check = |configured: Protocol, payloads: &[Payload], expected: Protocol| {
-            let processor = |payload: &Payload| Processor {
+            let processor = |payload: &Payload| ProcessorConfig {
                 name: "p".to_string(),
                 kind: ProcessorKind::Blackhole,
-                delivery: Delivery { payload: *payload, ..Delivery::default() },
+                delivery: DeliveryPolicy { payload: *payload, ..DeliveryPolicy::default() },
             };
             let processors: Vec<_> = payloads.iter().map(processor).collect();
             assert_eq!(protocol(configured, &processors), expected, "{configured:?} {payloads:?}");
@@ -307,15 +307,16 @@ mod tests {
     #[test]
     fn a_full_spool_leaves_the_others_what_they_may_take() {
         let check = |bytes: &[u64], expected: u64| {
-            let processor = |bytes_max: &u64| Processor {
+            let processor = |bytes_max: &u64| ProcessorConfig {
                 name: bytes_max.to_string(),
                 kind: ProcessorKind::Blackhole,
-                delivery: Delivery {
+                delivery: DeliveryPolicy {
                     overflow: Overflow { bytes_max: *bytes_max, ..Overflow::default() },
-                    ..Delivery::default()
+                    ..DeliveryPolicy::default()
                 },
             };
-            let config = Config::new(State::Ephemeral, Vec::new(), bytes.iter().map(processor).collect());
+            let config =
+                Config::new(StateLocation::Ephemeral, Vec::new(), bytes.iter().map(processor).collect());
             assert_eq!(bounds(&config).spool_bytes, expected);
         };
         check(&[10 << 30, 50 << 30], 60 << 30);

@@ -1,6 +1,6 @@
 //! From the configuration to the settings of the pipeline.
 
-use crate::config::{Config, Processor, Source, SourceKind};
+use crate::config::{Config, ProcessorConfig, SourceConfig, SourceKind};
 use crate::pipeline::settings::{
     InvocationLogSettings, ProcessorSettings, RouteSettings, Settings, SourceSettings,
 };
@@ -31,7 +31,7 @@ pub fn routes(config: &Config) -> Vec<RouteSettings> {
     routes.collect()
 }
 
-fn source(source: &Source) -> SourceSettings {
+fn source(source: &SourceConfig) -> SourceSettings {
     let SourceKind::Vcenter(vcenter) = &source.kind;
     SourceSettings {
         name: source.name.clone(),
@@ -40,6 +40,6 @@ fn source(source: &Source) -> SourceSettings {
     }
 }
 
-fn processor(processor: &Processor) -> ProcessorSettings {
+fn processor(processor: &ProcessorConfig) -> ProcessorSettings {
     ProcessorSettings { name: processor.name.clone(), delivery: processor.delivery.clone() }
 }

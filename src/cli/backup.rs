@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::End;
+use super::Exit;
 use super::state::StateArgs;
 use crate::state::StoreReader;
 
@@ -19,12 +19,12 @@ pub struct BackupArgs {
     state: StateArgs,
 }
 
-pub(super) fn run(args: &BackupArgs) -> anyhow::Result<End> {
+pub(super) fn run(args: &BackupArgs) -> anyhow::Result<Exit> {
     let dir = match args.state.locate()? {
         Ok(located) => located.dir,
         Err(end) => return Ok(end),
     };
     StoreReader::open(&dir)?.backup(&args.file)?;
     say!("{}: the state of {}", args.file.display(), dir.display())?;
-    Ok(End::Done)
+    Ok(Exit::Done)
 }

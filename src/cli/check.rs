@@ -7,8 +7,8 @@ use clap::Args;
 
 use super::session::Session;
 use super::table::table;
-use super::{ConfigArgs, End};
-use crate::config::{Config, Source, SourceKind};
+use super::{ConfigArgs, Exit};
+use crate::config::{Config, SourceConfig, SourceKind};
 use crate::processor;
 
 /// A clock that differs by more than this is worth a word: CloudEvents times and logs of the two machines do not compare.
@@ -29,7 +29,7 @@ pub struct CheckArgs {
     connect: bool,
 }
 
-pub(super) fn run(args: &CheckArgs) -> anyhow::Result<End> {
+pub(super) fn run(args: &CheckArgs) -> anyhow::Result<Exit> {
     let (file, config) = match super::load(&args.config) {
         Ok(loaded) => loaded,
         Err(end) => return Ok(end),
@@ -39,7 +39,7 @@ pub(super) fn run(args: &CheckArgs) -> anyhow::Result<End> {
         config.processors.iter().filter_map(|processor| processor::build(processor).err()).collect();
     if !errors.is_empty() {
         errors.iter().for_each(|error| eprintln!("{file}: {error}"));
-        return Ok(End::Usage);
+        return Ok(Exit::Usage);
     }
     say!(
         "{file}: {} sources, {} processors, {} routes",
@@ -61,7 +61,7 @@ pub(super) fn run(args: &CheckArgs) -> anyhow::Result<End> {
         )?;
     }
     if !args.connect {
-        return Ok(End::Done);
+        return Ok(Exit::Done);
     }
     let runtime = tokio::runtime::Runtime::new().context("cannot start the I/O runtime")?;
     let looks = runtime.block_on(connect(&config));
@@ -83,7 +83,7 @@ pub(super) fn run(args: &CheckArgs) -> anyhow::Result<End> {
     say!("")?;
     super::print(table(["CONNECTION", "STATE", "TOOK", "ANSWER"], &rows).as_bytes())?;
     let failed = looks.iter().any(|look| look.result.is_err());
-    Ok(if failed { End::Failed } else { End::Done })
+    Ok(if failed { Exit::Failed } else { Exit::Done })
 }
 
 /// What came of one look at a peer.
@@ -117,7 +117,7 @@ async fn connect(config: &Config) -> Vec<Look> {
     looks
 }
 
-async fn log_in(source: &Source) -> Result<String, String> {
+async fn log_in(source: &SourceConfig) -> Result<String, String> {
     let SourceKind::Vcenter(settings) = &source.kind;
     let session = Session::open(settings).await.map_err(|error| error.to_string())?;
     // Asked before the session is ended, whatever comes of it.

@@ -5,14 +5,14 @@ use std::path::Path;
 use clap::{Args, Subcommand};
 use serde_json::{Map, Value, json};
 
-use super::End;
+use super::Exit;
 use super::state::{StateArgs, known, shown, spools_json, time};
 use super::table::table;
 use crate::state::{Checkpoint, Store, StoreError, StoreReader};
 
 #[derive(Debug, Subcommand)]
 pub enum CheckpointCommand {
-    Show(ShowArgs),
+    Show(CheckpointShowArgs),
     Forget(ForgetArgs),
     Set(SetArgs),
 }
@@ -25,7 +25,7 @@ pub enum CheckpointCommand {
 /// are known and will not be delivered twice. UNSETTLED are events that were read and not yet taken by a destination; after a crash they are read again, and go
 /// there alone. SPOOLED events wait on disk.
 #[derive(Debug, Args)]
-pub struct ShowArgs {
+pub struct CheckpointShowArgs {
     #[command(flatten)]
     state: StateArgs,
     /// One JSON object instead of tables
@@ -63,7 +63,7 @@ pub struct SetArgs {
     state: StateArgs,
 }
 
-pub(super) fn run(command: &CheckpointCommand) -> anyhow::Result<End> {
+pub(super) fn run(command: &CheckpointCommand) -> anyhow::Result<Exit> {
     let state = match command {
         CheckpointCommand::Show(args) => &args.state,
         CheckpointCommand::Forget(args) => &args.state,
@@ -78,7 +78,7 @@ pub(super) fn run(command: &CheckpointCommand) -> anyhow::Result<End> {
         CheckpointCommand::Forget(args) => forget(&dir, &args.source)?,
         CheckpointCommand::Set(args) => set(&dir, args)?,
     }
-    Ok(End::Done)
+    Ok(Exit::Done)
 }
 
 fn show(dir: &Path, json: bool) -> anyhow::Result<()> {

@@ -3,7 +3,7 @@
 use clap::{Args, CommandFactory};
 use clap_complete::Shell;
 
-use super::{Cli, End};
+use super::{Cli, Exit};
 
 /// Print the completion script of a shell.
 ///
@@ -15,9 +15,9 @@ pub struct CompletionsArgs {
     shell: Shell,
 }
 
-pub(super) fn run(args: &CompletionsArgs) -> anyhow::Result<End> {
+pub(super) fn run(args: &CompletionsArgs) -> anyhow::Result<Exit> {
     let mut script = Vec::new();
     clap_complete::generate(args.shell, &mut Cli::command(), "event-router", &mut script);
     super::print(&script)?;
-    Ok(End::Done)
+    Ok(Exit::Done)
 }

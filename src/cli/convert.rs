@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use anyhow::anyhow;
 
-use super::End;
+use super::Exit;
 use crate::config::convert_file;
 
 /// Write an old configuration (the JSON array or v1alpha1) in the native format.
@@ -23,12 +23,12 @@ pub struct Args {
 }
 
 /// Errors: the output cannot be written. What is wrong with the old file is said here, all of it.
-pub fn run(args: &Args) -> anyhow::Result<End> {
+pub fn run(args: &Args) -> anyhow::Result<Exit> {
     let (native, warnings) = match convert_file(&args.file) {
         Ok(converted) => converted,
         Err(error) => {
             eprintln!("{error}");
-            return Ok(End::Usage);
+            return Ok(Exit::Usage);
         }
     };
     warnings.iter().for_each(|warning| eprintln!("{warning}"));
@@ -53,5 +53,5 @@ pub fn run(args: &Args) -> anyhow::Result<End> {
             })?;
         }
     }
-    Ok(End::Done)
+    Ok(Exit::Done)
 }

@@ -27,7 +27,7 @@ use vsphere::{DecodeError, Decoded, EventRecord};
 pub struct DecodeArgs {
     /// What to print for each event
     #[arg(long, value_enum, default_value_t)]
-    pub format: Format,
+    pub format: DecodeFormat,
     /// The `source` of CloudEvents: the SDK URL of the vCenter that the page is from
     #[arg(long, value_name = "URL", default_value = "https://vcenter.invalid/sdk")]
     pub source: String,
@@ -38,7 +38,7 @@ pub struct DecodeArgs {
 
 /// What is printed for each event.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
-pub enum Format {
+pub enum DecodeFormat {
     /// {"type","category","subject","data"}: class, kind, subject and the event as functions read it
     #[default]
     Data,
@@ -217,10 +217,10 @@ impl<W: Write> Lines<W> {
             api_version: String::new(),
         };
         let envelope = match args.format {
-            Format::Data | Format::Vijson => None,
-            Format::Cloudevents => Some((Envelope::new(EnvelopeOptions::default())?, Arc::new(source))),
+            DecodeFormat::Data | DecodeFormat::Vijson => None,
+            DecodeFormat::Cloudevents => Some((Envelope::new(EnvelopeOptions::default())?, Arc::new(source))),
         };
-        let spelling = if args.format == Format::Vijson { Spelling::ViJson } else { Spelling::Pascal };
+        let spelling = if args.format == DecodeFormat::Vijson { Spelling::ViJson } else { Spelling::Pascal };
         Ok(Lines { output, buffer: Vec::new(), spelling, envelope, closed: false })
     }
 

@@ -10,11 +10,11 @@ use testbed::sink::{Sink, SinkOptions};
 use testbed::vcenter::{Options, Pace, VCenter};
 use testbed::verify::{Report, Verifier};
 
-use super::{End, LogArgs};
+use super::{Exit, LogArgs};
 use crate::app::Router;
 use crate::config::{
-    Admin, CloudEvents, Config, ContentMode, Delivery, Log, LogLevel, Processor, ProcessorKind, Secret,
-    Source, SourceKind, StartAt, State, Vcenter,
+    Admin, CloudEventsConfig, Config, ContentMode, DeliveryPolicy, Log, LogLevel, ProcessorConfig,
+    ProcessorKind, Secret, SourceConfig, SourceKind, StartAt, StateLocation, Vcenter,
 };
 use crate::telemetry::log;
 
@@ -40,7 +40,7 @@ pub struct DemoArgs {
     log: LogArgs,
 }
 
-pub(super) fn run(args: &DemoArgs) -> anyhow::Result<End> {
+pub(super) fn run(args: &DemoArgs) -> anyhow::Result<Exit> {
     let quiet = Log { level: LogLevel::Warn, ..Log::default() };
     log::install(&args.log.over(&quiet));
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -50,7 +50,7 @@ pub(super) fn run(args: &DemoArgs) -> anyhow::Result<End> {
     runtime.block_on(demo(args))
 }
 
-async fn demo(args: &DemoArgs) -> anyhow::Result<End> {
+async fn demo(args: &DemoArgs) -> anyhow::Result<Exit> {
     let pace = args.rate.map_or(Pace::Endless, Pace::Rate);
     let vcenter = VCenter::start(Options { pace, total: args.events, ..Options::default() }).await?;
     let verifier = Arc::new(Verifier::new());
@@ -75,7 +75,7 @@ async fn demo(args: &DemoArgs) -> anyhow::Result<End> {
     summary(&report, lost, took, drained.settled)?;
     let good =
         lost == 0 && report.total.wrong_ids == 0 && report.total.unknown == 0 && report.unreadable == 0;
-    Ok(if good { End::Done } else { End::Failed })
+    Ok(if good { Exit::Done } else { Exit::Failed })
 }
 
 /// Shows a line until `events` have arrived, or nothing has come for too long.
@@ -136,15 +136,15 @@ fn config(vcenter: &VCenter, function: &Sink, per_event: bool) -> Config {
     let mut source = Vcenter::new(vcenter.url(), options.user, Secret::inline(options.password));
     source.start_at = StartAt::Beginning;
     let mode = if per_event { ContentMode::Structured } else { ContentMode::Batched };
-    let target = CloudEvents { mode, ..CloudEvents::new(function.url()) };
-    let source = Source { name: "demo-vcenter".into(), kind: SourceKind::Vcenter(source) };
-    let processor = Processor {
+    let target = CloudEventsConfig { mode, ..CloudEventsConfig::new(function.url()) };
+    let source = SourceConfig { name: "demo-vcenter".into(), kind: SourceKind::Vcenter(source) };
+    let processor = ProcessorConfig {
         name: "demo-function".into(),
         kind: ProcessorKind::CloudEvents(target),
-        delivery: Delivery::default(),
+        delivery: DeliveryPolicy::default(),
     };
     Config {
         admin: Admin { bind_address: None, ..Admin::default() },
-        ..Config::new(State::Ephemeral, vec![source], vec![processor])
+        ..Config::new(StateLocation::Ephemeral, vec![source], vec![processor])
     }
 }

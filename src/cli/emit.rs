@@ -13,14 +13,14 @@ use uuid::Uuid;
 
 use super::events::chosen;
 use super::table::table;
-use super::{ConfigArgs, End, LogArgs};
+use super::{ConfigArgs, Exit, LogArgs};
 use crate::app;
 use crate::config::{Config, Route as RouteSettings, SourceKind};
 use crate::event::{Batch, SourceInfo};
 use crate::pipeline::destination::Destinations;
 use crate::pipeline::parse::{Content, Parse};
 use crate::pipeline::route::Route;
-use crate::processor::{self, Outcome, Piece, Processor, Request};
+use crate::processor::{self, BatchSlice, DeliveryOutcome, DeliveryRequest, Processor};
 use crate::source::{Page, PageForm, Wire};
 use crate::telemetry::log;
 use vsphere::sample::Sample;
@@ -64,13 +64,13 @@ pub struct EmitArgs {
 }
 
 /// Where the event went and what became of it.
-struct Delivery {
+struct EmitResult {
     destination: Arc<str>,
     took: Duration,
     outcome: Result<(), String>,
 }
 
-pub(super) fn run(args: &EmitArgs) -> anyhow::Result<End> {
+pub(super) fn run(args: &EmitArgs) -> anyhow::Result<Exit> {
     let (_, mut config) = match super::load(&args.config) {
         Ok(loaded) => loaded,
         Err(end) => return Ok(end),
@@ -80,7 +80,7 @@ pub(super) fn run(args: &EmitArgs) -> anyhow::Result<End> {
         Ok(prepared) => prepared,
         Err(error) => {
             eprintln!("event-router: {error:#}");
-            return Ok(End::Usage);
+            return Ok(Exit::Usage);
         }
     };
     config.log.level = crate::config::LogLevel::Warn;
@@ -92,7 +92,7 @@ pub(super) fn run(args: &EmitArgs) -> anyhow::Result<End> {
     say!("{} {}", batch.text(record.subject), record.id)?;
     if deliveries.is_empty() {
         say!("no destination takes it: no route matches, or no function or rule asks for it")?;
-        return Ok(End::Failed);
+        return Ok(Exit::Failed);
     }
     let rows: Vec<[String; 3]> = deliveries
         .iter()
@@ -110,7 +110,7 @@ pub(super) fn run(args: &EmitArgs) -> anyhow::Result<End> {
         .collect();
     super::print(table(["DESTINATION", "TOOK", "OUTCOME"], &rows).as_bytes())?;
     let all_took = deliveries.iter().all(|delivery| delivery.outcome.is_ok());
-    Ok(if all_took { End::Done } else { End::Failed })
+    Ok(if all_took { Exit::Done } else { Exit::Failed })
 }
 
 /// The event, and the index of its source; the routes are changed as `--to` says.
@@ -144,7 +144,7 @@ async fn emit(
     sample: &Sample,
     source: usize,
     limit: Duration,
-) -> anyhow::Result<(Arc<Batch>, Vec<Delivery>)> {
+) -> anyhow::Result<(Arc<Batch>, Vec<EmitResult>)> {
     let is_routed = |name: &String| config.routes.iter().any(|route| route.processors.contains(name));
     let processors: Vec<Arc<dyn Processor>> =
         config.processors.iter().map(processor::build).collect::<Result<_, _>>()?;
@@ -164,22 +164,26 @@ async fn emit(
         .map_err(|errors| anyhow::anyhow!("{errors:?}"))?;
     let batch = Arc::new(decoded(config, sample, source)?);
     let routed = route.step(&batch, &[], &mut destinations);
-    let tries = routed.all.into_iter().map(|(id, picks)| {
+    let tries = routed.all.into_iter().map(|(id, selection)| {
         let destination = destinations.get(id).clone();
         let processor = Arc::clone(&processors[destination.processor]);
-        let piece = Piece { batch: Arc::clone(&batch), picks };
-        let request =
-            Request { function: destination.function, pieces: vec![piece], events: picks.len(), attempt: 1 };
+        let slice = BatchSlice { batch: Arc::clone(&batch), selection };
+        let request = DeliveryRequest {
+            function: destination.function,
+            slices: vec![slice],
+            events: selection.len(),
+            attempt: 1,
+        };
         async move {
             let start = Instant::now();
             let outcome = match processor.deliver(&request).await {
-                Outcome::Delivered => Ok(()),
-                Outcome::Failed(failure) => Err(failure.reason),
-                Outcome::Partial(each) => {
+                DeliveryOutcome::Delivered => Ok(()),
+                DeliveryOutcome::Failed(failure) => Err(failure.reason),
+                DeliveryOutcome::Partial(each) => {
                     each.into_iter().flatten().next().map_or(Ok(()), |failure| Err(failure.reason))
                 }
             };
-            Delivery { destination: destination.name, took: start.elapsed(), outcome }
+            EmitResult { destination: destination.name, took: start.elapsed(), outcome }
         }
     });
     let deliveries = futures_util::future::join_all(tries).await;

@@ -6,14 +6,14 @@ use serde_json::json;
 
 use super::session::Session;
 use super::table::table;
-use super::{ConfigArgs, End};
+use super::{ConfigArgs, Exit};
 use crate::cloudevents::topic;
-use crate::config::{Config, Source, SourceKind};
+use crate::config::{Config, SourceConfig, SourceKind};
 use vsphere::api::EventInfo;
 
 #[derive(Debug, Subcommand)]
 pub enum EventsCommand {
-    List(ListArgs),
+    List(EventsListArgs),
 }
 
 /// Ask a vCenter for every event type that it knows.
@@ -23,7 +23,7 @@ pub enum EventsCommand {
 ///
 /// TYPE is the CloudEvents `subject`: the class, or for an EventEx or ExtendedEvent the eventTypeId.
 #[derive(Debug, Args)]
-pub struct ListArgs {
+pub struct EventsListArgs {
     #[command(flatten)]
     config: ConfigArgs,
     /// The source to ask, by its name; may be left out where there is only one
@@ -34,7 +34,7 @@ pub struct ListArgs {
     json: bool,
 }
 
-pub(super) fn list(args: &ListArgs) -> anyhow::Result<End> {
+pub(super) fn list(args: &EventsListArgs) -> anyhow::Result<Exit> {
     let (_, config) = match super::load(&args.config) {
         Ok(loaded) => loaded,
         Err(end) => return Ok(end),
@@ -43,7 +43,7 @@ pub(super) fn list(args: &ListArgs) -> anyhow::Result<End> {
         Ok(source) => source,
         Err(error) => {
             eprintln!("event-router: {error}");
-            return Ok(End::Usage);
+            return Ok(Exit::Usage);
         }
     };
     let runtime = tokio::runtime::Runtime::new().context("cannot start the I/O runtime")?;
@@ -51,11 +51,11 @@ pub(super) fn list(args: &ListArgs) -> anyhow::Result<End> {
     known.sort_by(|a, b| a.event_type().cmp(b.event_type()));
     let text = if args.json { as_json(&known)? } else { as_table(&known) };
     super::print(text.as_bytes())?;
-    Ok(End::Done)
+    Ok(Exit::Done)
 }
 
 /// The source of this name, or the only one.
-pub(super) fn chosen<'c>(config: &'c Config, name: Option<&str>) -> anyhow::Result<&'c Source> {
+pub(super) fn chosen<'c>(config: &'c Config, name: Option<&str>) -> anyhow::Result<&'c SourceConfig> {
     let names = || config.sources.iter().map(|source| &*source.name).collect::<Vec<_>>().join(", ");
     match (name, &*config.sources) {
         (None, [source]) => Ok(source),
@@ -67,7 +67,7 @@ pub(super) fn chosen<'c>(config: &'c Config, name: Option<&str>) -> anyhow::Resu
     }
 }
 
-async fn ask(source: &Source) -> anyhow::Result<Vec<EventInfo>> {
+async fn ask(source: &SourceConfig) -> anyhow::Result<Vec<EventInfo>> {
     let SourceKind::Vcenter(settings) = &source.kind;
     let session = Session::open(settings).await.with_context(|| format!("source {}", source.name))?;
     let known = session.client.event_info(&session.content).await;

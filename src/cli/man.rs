@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use anyhow::Context;
 use clap::{Args, CommandFactory};
 
-use super::{Cli, End};
+use super::{Cli, Exit};
 
 /// Print the manual page, or write the pages of all commands into a directory.
 ///
@@ -17,7 +17,7 @@ pub struct ManArgs {
     output: Option<PathBuf>,
 }
 
-pub(super) fn run(args: &ManArgs) -> anyhow::Result<End> {
+pub(super) fn run(args: &ManArgs) -> anyhow::Result<Exit> {
     match &args.output {
         None => {
             let mut page = Vec::new();
@@ -30,5 +30,5 @@ pub(super) fn run(args: &ManArgs) -> anyhow::Result<End> {
             clap_mangen::generate_to(Cli::command(), dir).with_context(failed)?;
         }
     }
-    Ok(End::Done)
+    Ok(Exit::Done)
 }

@@ -93,14 +93,14 @@ pub struct Cli {
 pub struct LogArgs {
     /// The least important lines that are logged, whatever the configuration says
     #[arg(long, value_name = "LEVEL", value_enum)]
-    log_level: Option<LogLevel>,
+    log_level: Option<LogLevelArg>,
     /// How log lines look, whatever the configuration says
     #[arg(long, value_name = "FORMAT", value_enum)]
-    log_format: Option<LogFormat>,
+    log_format: Option<LogFormatArg>,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
-enum LogLevel {
+enum LogLevelArg {
     Error,
     Warn,
     Info,
@@ -109,7 +109,7 @@ enum LogLevel {
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
-enum LogFormat {
+enum LogFormatArg {
     Human,
     Json,
 }
@@ -159,7 +159,7 @@ pub struct ConfigArgs {
 
 /// How a command ended; the exit code of its value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum End {
+enum Exit {
     Done = 0,
     Failed = 1,
     Usage = 2,
@@ -176,7 +176,7 @@ pub fn main() -> ExitCode {
         Ok(args) => Cli::parse_from(args),
         Err(error) => {
             eprintln!("event-router: {error}");
-            return ExitCode::from(End::Usage as u8);
+            return ExitCode::from(Exit::Usage as u8);
         }
     };
     let result = match cli.command {
@@ -196,12 +196,12 @@ pub fn main() -> ExitCode {
         #[cfg(feature = "demo")]
         Command::Demo(args) => demo::run(&args),
         Command::Decode(args) => {
-            decode::run(&args, io::stdin().lock(), io::stdout().lock()).map(|()| End::Done)
+            decode::run(&args, io::stdin().lock(), io::stdout().lock()).map(|()| Exit::Done)
         }
     };
     let end = result.unwrap_or_else(|error| {
         eprintln!("event-router: {error:#}");
-        End::Failed
+        Exit::Failed
     });
     ExitCode::from(end as u8)
 }
@@ -212,10 +212,10 @@ fn print(bytes: &[u8]) -> anyhow::Result<()> {
 }
 
 /// The end of a command that only looks: a reader like `head` may have had enough of what it writes.
-fn enough(ended: anyhow::Result<End>) -> anyhow::Result<End> {
+fn enough(ended: anyhow::Result<Exit>) -> anyhow::Result<Exit> {
     let closed = |error: &io::Error| error.kind() == io::ErrorKind::BrokenPipe;
     match ended {
-        Err(error) if error.downcast_ref().is_some_and(closed) => Ok(End::Done),
+        Err(error) if error.downcast_ref().is_some_and(closed) => Ok(Exit::Done),
         ended => ended,
     }
 }
@@ -254,13 +254,13 @@ impl Write for Stdout {
 }
 
 /// Loads a configuration, and says which file it was; prints its warnings, or all its errors.
-fn load(args: &ConfigArgs) -> Result<(PathBuf, Config), End> {
+fn load(args: &ConfigArgs) -> Result<(PathBuf, Config), Exit> {
     let Some(file) = old::config_or_default(args.config.as_deref(), Path::new(old::DEFAULT_CONFIG)) else {
         eprintln!(
             "event-router: no configuration; name one with `--config FILE` or {CONFIG_VARIABLE}, or put it at {}",
             old::DEFAULT_CONFIG
         );
-        return Err(End::Usage);
+        return Err(Exit::Usage);
     };
     match config::load(&file) {
         Ok((config, warnings)) => {
@@ -269,7 +269,7 @@ fn load(args: &ConfigArgs) -> Result<(PathBuf, Config), End> {
         }
         Err(errors) => {
             eprintln!("{errors}");
-            Err(End::Usage)
+            Err(Exit::Usage)
         }
     }
 }
@@ -278,15 +278,15 @@ impl LogArgs {
     /// What the flags and the configuration together say.
     fn over(self, log: &config::Log) -> config::Log {
         let level = self.log_level.map(|level| match level {
-            LogLevel::Error => config::LogLevel::Error,
-            LogLevel::Warn => config::LogLevel::Warn,
-            LogLevel::Info => config::LogLevel::Info,
-            LogLevel::Debug => config::LogLevel::Debug,
-            LogLevel::Trace => config::LogLevel::Trace,
+            LogLevelArg::Error => config::LogLevel::Error,
+            LogLevelArg::Warn => config::LogLevel::Warn,
+            LogLevelArg::Info => config::LogLevel::Info,
+            LogLevelArg::Debug => config::LogLevel::Debug,
+            LogLevelArg::Trace => config::LogLevel::Trace,
         });
         let format = self.log_format.map(|format| match format {
-            LogFormat::Human => config::LogFormat::Human,
-            LogFormat::Json => config::LogFormat::Json,
+            LogFormatArg::Human => config::LogFormat::Human,
+            LogFormatArg::Json => config::LogFormat::Json,
         });
         config::Log { level: level.unwrap_or(log.level), format: format.unwrap_or(log.format), ..log.clone() }
     }

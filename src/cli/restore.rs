@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::End;
+use super::Exit;
 use super::state::StateArgs;
 use crate::state;
 
@@ -20,12 +20,12 @@ pub struct RestoreArgs {
     state: StateArgs,
 }
 
-pub(super) fn run(args: &RestoreArgs) -> anyhow::Result<End> {
+pub(super) fn run(args: &RestoreArgs) -> anyhow::Result<Exit> {
     let dir = match args.state.locate()? {
         Ok(located) => located.dir,
         Err(end) => return Ok(end),
     };
     state::restore(&args.file, &dir)?;
     say!("{}: the state of {} from now on", args.file.display(), dir.display())?;
-    Ok(End::Done)
+    Ok(Exit::Done)
 }

@@ -6,9 +6,9 @@ use anyhow::Context;
 use clap::Args;
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::{ConfigArgs, End, LogArgs};
+use super::{ConfigArgs, Exit, LogArgs};
 use crate::admin::Listener;
-use crate::admin::control::Control;
+use crate::admin::control::ControlSocket;
 use crate::app::Router;
 use crate::telemetry::{log, metrics};
 
@@ -30,7 +30,7 @@ pub struct RunArgs {
     log: LogArgs,
 }
 
-pub(super) fn run(args: &RunArgs) -> anyhow::Result<End> {
+pub(super) fn run(args: &RunArgs) -> anyhow::Result<Exit> {
     let mut config = match super::load(&args.config) {
         Ok((_, config)) => config,
         Err(end) => return Ok(end),
@@ -54,7 +54,7 @@ pub(super) fn run(args: &RunArgs) -> anyhow::Result<End> {
             version = env!("CARGO_PKG_VERSION"),
             "event router started"
         );
-        let control = Control::serve(router.state_dir(), router.dead_letters())?;
+        let control = ControlSocket::serve(router.state_dir(), router.dead_letters())?;
         if let Some(listener) = listener {
             tokio::spawn(listener.serve(router.view(), prometheus, failed.clone()));
         }
@@ -78,11 +78,11 @@ pub(super) fn run(args: &RunArgs) -> anyhow::Result<End> {
             drained = router.stop() => {
                 let drained = drained?;
                 tracing::info!(settled = drained.settled, "stopped");
-                Ok(if drained.settled { End::Done } else { End::Unsettled })
+                Ok(if drained.settled { Exit::Done } else { Exit::Unsettled })
             }
-            _ = terminate.recv() => Ok(End::Unsettled),
-            _ = hangup.recv() => Ok(End::Unsettled),
-            _ = tokio::signal::ctrl_c() => Ok(End::Unsettled),
+            _ = terminate.recv() => Ok(Exit::Unsettled),
+            _ = hangup.recv() => Ok(Exit::Unsettled),
+            _ = tokio::signal::ctrl_c() => Ok(Exit::Unsettled),
         }
     })
 }

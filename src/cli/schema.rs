@@ -2,7 +2,7 @@
 
 use clap::Args;
 
-use super::End;
+use super::Exit;
 
 /// Print the JSON schema of the native configuration format, for editors.
 ///
@@ -12,7 +12,7 @@ use super::End;
 pub struct SchemaArgs {}
 
 /// Errors: standard output cannot be written.
-pub fn run() -> anyhow::Result<End> {
+pub fn run() -> anyhow::Result<Exit> {
     super::print(crate::config::json_schema_text().as_bytes())?;
-    Ok(End::Done)
+    Ok(Exit::Done)
 }

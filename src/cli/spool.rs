@@ -5,22 +5,22 @@ use std::path::Path;
 use anyhow::bail;
 use clap::{Args, Subcommand};
 
-use super::End;
+use super::Exit;
 use super::state::{StateArgs, known, spools_json};
 use super::table::table;
 use crate::state::{Storage, Store, StoreReader, Write, spool_owner};
 
 #[derive(Debug, Subcommand)]
 pub enum SpoolCommand {
-    List(ListArgs),
-    Drop(DropArgs),
+    List(SpoolListArgs),
+    Drop(SpoolDropArgs),
 }
 
 /// List the events and compressed bytes that wait on disk, by destination.
 ///
 /// Works beside a running router. A destination that is not configured any more keeps what it has: it is delivered when one of that name is configured again.
 #[derive(Debug, Args)]
-pub struct ListArgs {
+pub struct SpoolListArgs {
     #[command(flatten)]
     state: StateArgs,
     /// One JSON object instead of a table
@@ -32,14 +32,14 @@ pub struct ListArgs {
 ///
 /// For a destination that is not to come back. Its dead letters stay; `event-router dlq drop` is for those. The router must not be running.
 #[derive(Debug, Args)]
-pub struct DropArgs {
+pub struct SpoolDropArgs {
     /// `PROCESSOR`, `PROCESSOR/FUNCTION` or `PROCESSOR/BUS`, as `spool list` shows it
     destination: String,
     #[command(flatten)]
     state: StateArgs,
 }
 
-pub(super) fn run(command: &SpoolCommand) -> anyhow::Result<End> {
+pub(super) fn run(command: &SpoolCommand) -> anyhow::Result<Exit> {
     let state = match command {
         SpoolCommand::List(args) => &args.state,
         SpoolCommand::Drop(args) => &args.state,
@@ -52,7 +52,7 @@ pub(super) fn run(command: &SpoolCommand) -> anyhow::Result<End> {
         SpoolCommand::List(args) => list(&dir, args.json)?,
         SpoolCommand::Drop(args) => drop_spool(&dir, &args.destination)?,
     }
-    Ok(End::Done)
+    Ok(Exit::Done)
 }
 
 fn list(dir: &Path, json: bool) -> anyhow::Result<()> {

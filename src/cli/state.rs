@@ -7,8 +7,8 @@ use anyhow::bail;
 use clap::Args;
 use serde_json::{Value, json};
 
-use super::{ConfigArgs, End};
-use crate::config::{self, Config, StartAt, State};
+use super::{ConfigArgs, Exit};
+use crate::config::{self, Config, StartAt, StateLocation};
 use crate::state::SpoolSize;
 
 /// Where the state is.
@@ -30,7 +30,7 @@ pub struct Located {
 
 impl StateArgs {
     /// The data directory. Errors: the configuration keeps none; the inner result is for one that cannot be read, which has been said.
-    pub fn locate(&self) -> anyhow::Result<Result<Located, End>> {
+    pub fn locate(&self) -> anyhow::Result<Result<Located, Exit>> {
         if let Some(dir) = self.data_dir.clone() {
             return Ok(Ok(Located { dir, config: None }));
         }
@@ -39,8 +39,8 @@ impl StateArgs {
             Err(end) => return Ok(Err(end)),
         };
         match &config.state {
-            State::Dir(dir) => Ok(Ok(Located { dir: dir.clone(), config: Some(config) })),
-            State::Ephemeral => bail!(
+            StateLocation::Dir(dir) => Ok(Ok(Located { dir: dir.clone(), config: Some(config) })),
+            StateLocation::Ephemeral => bail!(
                 "{} keeps its state only while the router runs (`ephemeral: true`, or the old `checkpoint: false`); name the directory of the running one with `--data-dir`",
                 file.display()
             ),

@@ -6,18 +6,18 @@
 use std::time::Duration;
 
 use super::Secret;
-use super::field::{Block, Field, Kind, MapShape, Rule, Variant};
-use super::found::{Found, NULL_SECRET, Value, join};
+use super::field::{Block, Field, FieldRule, FieldType, MapFormat, Variant};
+use super::found::{CheckedMap, NULL_SECRET, Value, join};
 use super::problem::Problems;
 use super::scalar::{self, ExpandError};
-use super::tree::{Data, Entry, Node, Scalar};
+use super::tree::{MapEntry, Node, NodeData, Scalar};
 use eventpattern::{PatternSet, Root};
 
 /// Looks up an environment variable.
 pub(super) type Env<'a> = &'a dyn Fn(&str) -> Option<String>;
 
 /// Walks a tree with a table in hand.
-pub(super) struct Reader<'a> {
+pub(super) struct TableReader<'a> {
     pub problems: &'a mut Problems,
     /// Where `${NAME}` in text is looked up; `None` leaves text as it is.
     pub env: Option<Env<'a>>,
@@ -58,24 +58,24 @@ fn list(keys: impl IntoIterator<Item = impl std::fmt::Display>) -> String {
     keys.into_iter().map(|key| format!("`{key}`")).collect::<Vec<_>>().join(", ")
 }
 
-impl Reader<'_> {
+impl TableReader<'_> {
     /// The values of a map. `line` is where a message about the map as a whole points to.
-    pub fn block(&mut self, node: &Node, block: &'static Block, path: &str, line: usize) -> Found {
+    pub fn block(&mut self, node: &Node, block: &'static Block, path: &str, line: usize) -> CheckedMap {
         let empty = Vec::new();
         let entries = match &node.data {
-            Data::Map(entries) => entries,
-            Data::Null => &empty,
+            NodeData::Map(entries) => entries,
+            NodeData::Null => &empty,
             _ => {
                 self.problems.error(line, path, "must be a map of fields to values");
                 return self.defaults(block, path, line);
             }
         };
-        let entries: Vec<&Entry> = entries.iter().collect();
+        let entries: Vec<&MapEntry> = entries.iter().collect();
         let variant = self.variant(&entries, block);
         let fields = block.fields_of(variant);
         // With an unknown `type` nobody knows which other fields are right.
         let any_field = !block.variants.is_empty() && variant.is_none();
-        let mut found = Found::new(path, line, variant.map_or("", |variant| variant.word));
+        let mut found = CheckedMap::new(path, line, variant.map_or("", |variant| variant.word));
         for entry in entries {
             let Some(field) = fields.iter().copied().find(|field| self.is_named(entry, field)) else {
                 if self.unknown == Unknown::Refuse && !any_field {
@@ -83,9 +83,9 @@ impl Reader<'_> {
                 }
                 continue;
             };
-            if entry.value.data == Data::Null {
+            if entry.value.data == NodeData::Null {
                 found.nulls.insert(field.key, entry.line);
-                if matches!(field.kind, Kind::Secret) {
+                if matches!(field.kind, FieldType::Secret) {
                     self.problems.error(entry.line, &join(path, field.key), NULL_SECRET);
                     found.given.push(field.key);
                 }
@@ -107,8 +107,8 @@ impl Reader<'_> {
     }
 
     /// A map that the file leaves out.
-    fn defaults(&mut self, block: &'static Block, path: &str, line: usize) -> Found {
-        let mut found = Found::new(path, line, "");
+    fn defaults(&mut self, block: &'static Block, path: &str, line: usize) -> CheckedMap {
+        let mut found = CheckedMap::new(path, line, "");
         for field in block.fields {
             let value = self
                 .default_of(field, path, line)
@@ -118,7 +118,7 @@ impl Reader<'_> {
         found
     }
 
-    fn fill(&mut self, found: &mut Found, fields: &[&'static Field]) {
+    fn fill(&mut self, found: &mut CheckedMap, fields: &[&'static Field]) {
         for field in fields.iter().filter(|field| !found.values.contains_key(field.key)).collect::<Vec<_>>() {
             if field.required {
                 let message = format!("`{}` is missing; it must be {}", field.key, field.kind.allowed());
@@ -133,7 +133,7 @@ impl Reader<'_> {
     }
 
     fn default_of(&mut self, field: &Field, path: &str, line: usize) -> Option<Value> {
-        if let Kind::Block(block) = field.kind {
+        if let FieldType::Block(block) = field.kind {
             return Some(Value::Block(self.defaults(block, &join(path, field.key), line)));
         }
         let scalar = Scalar { text: field.default?.into(), plain: true };
@@ -141,25 +141,27 @@ impl Reader<'_> {
     }
 
     /// Something to go on with in place of a value that is wrong.
-    fn placeholder(&mut self, kind: Kind, path: &str, line: usize) -> Value {
+    fn placeholder(&mut self, kind: FieldType, path: &str, line: usize) -> Value {
         match kind {
-            Kind::Text(_) | Kind::OneOf(_) => Value::Text(String::new()),
-            Kind::Flag => Value::Flag(false),
-            Kind::Whole(min, _) => Value::Whole(min),
-            Kind::Decimal(_, max) => Value::Decimal(max),
-            Kind::Duration(min, _) => Value::Duration(Duration::from_millis(min)),
-            Kind::Size(min, _) => Value::Size(min),
-            Kind::Secret | Kind::SecretFile => Value::Secret(Secret::inline("")),
-            Kind::List(_) | Kind::NonEmpty(_) | Kind::OneOrMore(_) => Value::List(Vec::new()),
-            Kind::Map(_) => Value::Map(Vec::new()),
-            Kind::Pattern => Value::Pattern(serde_json::Value::Null),
-            Kind::Block(block) | Kind::Maybe(block) => Value::Block(self.defaults(block, path, line)),
-            Kind::Blocks(_) => Value::Blocks(Vec::new()),
-            Kind::Raw => Value::Raw(Node { line, data: Data::Null }),
+            FieldType::Text(_) | FieldType::OneOf(_) => Value::Text(String::new()),
+            FieldType::Flag => Value::Flag(false),
+            FieldType::Whole(min, _) => Value::Whole(min),
+            FieldType::Decimal(_, max) => Value::Decimal(max),
+            FieldType::Duration(min, _) => Value::Duration(Duration::from_millis(min)),
+            FieldType::Size(min, _) => Value::Size(min),
+            FieldType::Secret | FieldType::SecretFile => Value::Secret(Secret::inline("")),
+            FieldType::List(_) | FieldType::NonEmpty(_) | FieldType::OneOrMore(_) => Value::List(Vec::new()),
+            FieldType::Map(_) => Value::Map(Vec::new()),
+            FieldType::Pattern => Value::Pattern(serde_json::Value::Null),
+            FieldType::Block(block) | FieldType::Maybe(block) => {
+                Value::Block(self.defaults(block, path, line))
+            }
+            FieldType::Blocks(_) => Value::Blocks(Vec::new()),
+            FieldType::Raw => Value::Raw(Node { line, data: NodeData::Null }),
         }
     }
 
-    fn is_named(&self, entry: &Entry, field: &Field) -> bool {
+    fn is_named(&self, entry: &MapEntry, field: &Field) -> bool {
         match self.unknown {
             Unknown::Refuse => entry.key == field.key,
             Unknown::Ignore => entry.key.eq_ignore_ascii_case(field.key),
@@ -167,13 +169,13 @@ impl Reader<'_> {
     }
 
     /// What `type` says. That it is missing or unknown is reported with the field itself.
-    fn variant(&self, entries: &[&Entry], block: &'static Block) -> Option<&'static Variant> {
+    fn variant(&self, entries: &[&MapEntry], block: &'static Block) -> Option<&'static Variant> {
         let entry = entries.iter().find(|entry| entry.key == "type")?;
         let text = entry.value.text().and_then(|text| self.expanded(text).ok())?;
         block.variants.iter().find(|variant| variant.word == text)
     }
 
-    fn unknown_field(&mut self, entry: &Entry, block: &Block, fields: &[&'static Field], path: &str) {
+    fn unknown_field(&mut self, entry: &MapEntry, block: &Block, fields: &[&'static Field], path: &str) {
         let mut message = format!("unknown field {}", shown(&entry.key));
         let given = |field: &Field| {
             field.key.eq_ignore_ascii_case(&entry.key)
@@ -198,26 +200,26 @@ impl Reader<'_> {
         self.problems.error(entry.line, path, message);
     }
 
-    fn rules<'r>(&mut self, found: &Found, rules: impl IntoIterator<Item = &'r Rule>) {
+    fn rules<'r>(&mut self, found: &CheckedMap, rules: impl IntoIterator<Item = &'r FieldRule>) {
         for rule in rules {
             let given = |keys: &[&'static str]| -> Vec<&'static str> {
                 keys.iter().copied().filter(|key| found.is_given(key)).collect()
             };
             let message = match rule {
-                Rule::ExactlyOne(keys) | Rule::AtMostOne(keys) if given(keys).len() > 1 => {
+                FieldRule::ExactlyOne(keys) | FieldRule::AtMostOne(keys) if given(keys).len() > 1 => {
                     format!("{} exclude each other; keep one", list(given(keys)))
                 }
-                Rule::ExactlyOne(keys) if given(keys).is_empty() => {
+                FieldRule::ExactlyOne(keys) if given(keys).is_empty() => {
                     format!("one of {} is missing", list(*keys))
                 }
-                Rule::Needs(key, others) if found.is_given(key) && given(others).is_empty() => {
+                FieldRule::Needs(key, others) if found.is_given(key) && given(others).is_empty() => {
                     format!("`{key}` needs {} too", list(*others).replace(", ", " or "))
                 }
                 _ => continue,
             };
             let keys: &[&str] = match rule {
-                Rule::ExactlyOne(keys) | Rule::AtMostOne(keys) => keys,
-                Rule::Needs(key, _) => &[key],
+                FieldRule::ExactlyOne(keys) | FieldRule::AtMostOne(keys) => keys,
+                FieldRule::Needs(key, _) => &[key],
             };
             let line = keys.iter().filter_map(|key| found.values.get(key)).map(|(line, _)| *line).max();
             self.problems.error(line.unwrap_or(found.line), &found.path, message);
@@ -225,35 +227,40 @@ impl Reader<'_> {
     }
 
     /// The value of a field; `None` where it is wrong, and reported.
-    fn value(&mut self, node: &Node, kind: Kind, path: &str, line: usize) -> Option<Value> {
+    fn value(&mut self, node: &Node, kind: FieldType, path: &str, line: usize) -> Option<Value> {
         match (&node.data, kind) {
-            (_, Kind::Raw) => Some(Value::Raw(node.clone())),
-            (Data::Scalar(scalar), Kind::OneOrMore(each)) => {
+            (_, FieldType::Raw) => Some(Value::Raw(node.clone())),
+            (NodeData::Scalar(scalar), FieldType::OneOrMore(each)) => {
                 Some(Value::List(vec![self.scalar(scalar, *each, path, line)?]))
             }
-            (Data::List(items), Kind::Blocks(_) | Kind::NonEmpty(_)) if items.is_empty() => {
+            (NodeData::List(items), FieldType::Blocks(_) | FieldType::NonEmpty(_)) if items.is_empty() => {
                 self.problems.error(line, path, "must have at least one element");
                 None
             }
-            (Data::List(items), Kind::List(each) | Kind::NonEmpty(each) | Kind::OneOrMore(each)) => {
+            (
+                NodeData::List(items),
+                FieldType::List(each) | FieldType::NonEmpty(each) | FieldType::OneOrMore(each),
+            ) => {
                 let item =
                     |(at, item): (usize, &Node)| self.value(item, *each, &format!("{path}[{at}]"), item.line);
                 Some(Value::List(items.iter().enumerate().filter_map(item).collect()))
             }
-            (Data::Map(entries), Kind::Map(shape)) => Some(Value::Map(self.map(entries, shape, path))),
-            (Data::Map(_), Kind::Pattern) => {
+            (NodeData::Map(entries), FieldType::Map(shape)) => {
+                Some(Value::Map(self.map(entries, shape, path)))
+            }
+            (NodeData::Map(_), FieldType::Pattern) => {
                 let pattern = self.json(node, path)?;
                 self.pattern(&pattern, node, path).then_some(Value::Pattern(pattern))
             }
-            (Data::Map(_), Kind::Block(block) | Kind::Maybe(block)) => {
+            (NodeData::Map(_), FieldType::Block(block) | FieldType::Maybe(block)) => {
                 Some(Value::Block(self.block(node, block, path, line)))
             }
-            (Data::List(items), Kind::Blocks(block)) => {
+            (NodeData::List(items), FieldType::Blocks(block)) => {
                 let item =
                     |(at, item): (usize, &Node)| self.block(item, block, &format!("{path}[{at}]"), item.line);
                 Some(Value::Blocks(items.iter().enumerate().map(item).collect()))
             }
-            (Data::Scalar(scalar), _) => self.scalar(scalar, kind, path, line),
+            (NodeData::Scalar(scalar), _) => self.scalar(scalar, kind, path, line),
             _ => {
                 self.problems.error(line, path, format!("must be {}", kind.allowed()));
                 None
@@ -261,7 +268,7 @@ impl Reader<'_> {
         }
     }
 
-    fn scalar(&mut self, scalar: &Scalar, kind: Kind, path: &str, line: usize) -> Option<Value> {
+    fn scalar(&mut self, scalar: &Scalar, kind: FieldType, path: &str, line: usize) -> Option<Value> {
         let text = match self.expanded(&scalar.text) {
             Ok(text) => text,
             Err(message) => {
@@ -270,7 +277,7 @@ impl Reader<'_> {
             }
         };
         let value = match kind {
-            Kind::Text(shape) => {
+            FieldType::Text(shape) => {
                 return match shape.check(&text) {
                     Ok(text) => Some(Value::Text(text)),
                     Err(message) => {
@@ -279,23 +286,23 @@ impl Reader<'_> {
                     }
                 };
             }
-            Kind::Flag => text.parse().ok().map(Value::Flag),
-            Kind::Whole(min, max) => {
+            FieldType::Flag => text.parse().ok().map(Value::Flag),
+            FieldType::Whole(min, max) => {
                 text.parse().ok().filter(|number| (min..=max).contains(number)).map(Value::Whole)
             }
-            Kind::Decimal(min, max) => {
+            FieldType::Decimal(min, max) => {
                 let fits = |number: &f64| *number > 0.0 && (min..=max).contains(number);
                 text.parse().ok().filter(fits).map(Value::Decimal)
             }
-            Kind::Duration(min, max) => {
+            FieldType::Duration(min, max) => {
                 let fits =
                     |value: &Duration| (u128::from(min)..=u128::from(max)).contains(&value.as_millis());
                 scalar::duration(&text).filter(fits).map(Value::Duration)
             }
-            Kind::Size(min, max) => {
+            FieldType::Size(min, max) => {
                 scalar::size(&text).filter(|bytes| (min..=max).contains(bytes)).map(Value::Size)
             }
-            Kind::OneOf(words) => {
+            FieldType::OneOf(words) => {
                 let near = nearest(&text, words.iter().map(|(word, _)| *word));
                 if words.iter().any(|(word, _)| *word == text) {
                     Some(Value::Text(text.clone()))
@@ -308,16 +315,20 @@ impl Reader<'_> {
                     return None;
                 }
             }
-            Kind::Secret if text.is_empty() => None,
-            Kind::Secret => Some(Value::Secret(Secret::inline(&*text))),
-            Kind::SecretFile => return self.secret_file(&text, path, line),
+            FieldType::Secret if text.is_empty() => None,
+            FieldType::Secret => Some(Value::Secret(Secret::inline(&*text))),
+            FieldType::SecretFile => return self.secret_file(&text, path, line),
             _ => None,
         };
         if value.is_none() {
             let instead = match kind {
-                Kind::Secret => "must not be empty".into(),
-                Kind::Flag if matches!(&*text, "yes" | "on" | "True" | "TRUE") => "must be `true`".into(),
-                Kind::Flag if matches!(&*text, "no" | "off" | "False" | "FALSE") => "must be `false`".into(),
+                FieldType::Secret => "must not be empty".into(),
+                FieldType::Flag if matches!(&*text, "yes" | "on" | "True" | "TRUE") => {
+                    "must be `true`".into()
+                }
+                FieldType::Flag if matches!(&*text, "no" | "off" | "False" | "FALSE") => {
+                    "must be `false`".into()
+                }
                 _ => format!("must be {}", kind.allowed()),
             };
             self.problems.error(line, path, instead);
@@ -349,18 +360,18 @@ impl Reader<'_> {
         })
     }
 
-    fn map(&mut self, entries: &[Entry], shape: MapShape, path: &str) -> Vec<(String, String)> {
+    fn map(&mut self, entries: &[MapEntry], shape: MapFormat, path: &str) -> Vec<(String, String)> {
         let mut pairs = Vec::with_capacity(entries.len());
         for entry in entries {
             let value = match &entry.value.data {
-                Data::Scalar(scalar) => self.expanded(&scalar.text),
-                Data::Null => Ok(String::new()),
+                NodeData::Scalar(scalar) => self.expanded(&scalar.text),
+                NodeData::Null => Ok(String::new()),
                 _ => Err("must be text".into()),
             };
             let value = value.and_then(|value| match shape {
-                MapShape::Any => Ok(value),
-                MapShape::Headers => check_header(&entry.key, &value).map(|()| value).map_err(Into::into),
-                MapShape::Extensions => {
+                MapFormat::Any => Ok(value),
+                MapFormat::Headers => check_header(&entry.key, &value).map(|()| value).map_err(Into::into),
+                MapFormat::Extensions => {
                     check_extension(&entry.key, &value).map(|()| value).map_err(Into::into)
                 }
             });
@@ -379,18 +390,18 @@ impl Reader<'_> {
     fn json(&mut self, node: &Node, path: &str) -> Option<serde_json::Value> {
         use serde_json::Value as Json;
         Some(match &node.data {
-            Data::Null => Json::Null,
-            Data::List(items) => {
+            NodeData::Null => Json::Null,
+            NodeData::List(items) => {
                 Json::Array(items.iter().map(|item| self.json(item, path)).collect::<Option<_>>()?)
             }
-            Data::Map(entries) => {
-                let member = |entry: &Entry| Some((entry.key.clone(), self.json(&entry.value, path)?));
+            NodeData::Map(entries) => {
+                let member = |entry: &MapEntry| Some((entry.key.clone(), self.json(&entry.value, path)?));
                 Json::Object(entries.iter().map(member).collect::<Option<_>>()?)
             }
-            Data::Scalar(Scalar { text, plain: true }) if matches!(&**text, "true" | "false") => {
+            NodeData::Scalar(Scalar { text, plain: true }) if matches!(&**text, "true" | "false") => {
                 Json::Bool(text == "true")
             }
-            Data::Scalar(Scalar { text, plain }) => {
+            NodeData::Scalar(Scalar { text, plain }) => {
                 let number = plain.then(|| text.parse::<serde_json::Number>().ok()).flatten();
                 match number {
                     Some(number) => Json::Number(number),
@@ -426,8 +437,8 @@ fn line_at(node: &Node, path: &str) -> usize {
         let (step, after) = match rest.strip_prefix('.') {
             // A name may have dots in it: the longest that is there is meant.
             Some(name) => {
-                let Data::Map(entries) = &at.data else { break };
-                let here = |entry: &&Entry| {
+                let NodeData::Map(entries) = &at.data else { break };
+                let here = |entry: &&MapEntry| {
                     let after = name.strip_prefix(&*entry.key);
                     after.is_some_and(|after| after.is_empty() || after.starts_with(['.', '[']))
                 };
@@ -439,7 +450,7 @@ fn line_at(node: &Node, path: &str) -> usize {
             }
             None => {
                 let Some((index, after)) = rest[1..].split_once(']') else { break };
-                let Data::List(items) = &at.data else { break };
+                let NodeData::List(items) = &at.data else { break };
                 let Some(item) = index.parse().ok().and_then(|index: usize| items.get(index)) else { break };
                 line = item.line;
                 (item, after)

@@ -61,10 +61,10 @@ impl Vcenter {
     }
 }
 
-impl CloudEvents {
+impl CloudEventsConfig {
     /// A target with every setting at its default.
     pub fn new(url: impl Into<String>) -> Self {
-        CloudEvents {
+        CloudEventsConfig {
             url: url.into(),
             reference: None,
             mode: ContentMode::Structured,
@@ -86,10 +86,10 @@ impl Default for HttpClient {
     }
 }
 
-impl OpenFaas {
+impl OpenFaasConfig {
     /// A gateway with every setting at its default.
     pub fn new(gateway: impl Into<String>) -> Self {
-        OpenFaas {
+        OpenFaasConfig {
             gateway: gateway.into(),
             auth: Auth::None,
             auth_on_invoke: false,
@@ -105,10 +105,10 @@ impl OpenFaas {
     }
 }
 
-impl EventBridge {
+impl EventBridgeConfig {
     /// A region's `default` bus with every setting at its default.
     pub fn new(region: impl Into<String>) -> Self {
-        EventBridge {
+        EventBridgeConfig {
             region: region.into(),
             auth: AwsAuth::DefaultChain,
             assume_role: None,
@@ -121,9 +121,9 @@ impl EventBridge {
     }
 }
 
-impl Default for Delivery {
+impl Default for DeliveryPolicy {
     fn default() -> Self {
-        Delivery {
+        DeliveryPolicy {
             ordering: Ordering::Source,
             time: EventTime::Router,
             payload: Payload::Pascal,
@@ -180,10 +180,10 @@ impl Default for Overflow {
 
 impl Config {
     /// These sources to these processors, everything else at its default.
-    pub fn new(state: State, sources: Vec<Source>, processors: Vec<Processor>) -> Self {
-        let routes = vec![Route::all(&sources, &processors)];
+    pub fn new(state: StateLocation, sources: Vec<SourceConfig>, processors: Vec<ProcessorConfig>) -> Self {
+        let routes = vec![RouteConfig::all(&sources, &processors)];
         Config {
-            format: Format::Native,
+            format: ConfigFormat::Native,
             state,
             admin: Admin::default(),
             sources,
@@ -197,12 +197,12 @@ impl Config {
     }
 }
 
-impl Route {
+impl RouteConfig {
     /// The route of a file that has none: everything to everyone, but for processors that only take dead letters.
-    pub fn all(sources: &[Source], processors: &[Processor]) -> Self {
+    pub fn all(sources: &[SourceConfig], processors: &[ProcessorConfig]) -> Self {
         let takes_dead_letters =
             |name: &str| processors.iter().any(|p| p.delivery.dead_letter.as_deref() == Some(name));
-        Route {
+        RouteConfig {
             name: "all".into(),
             sources: sources.iter().map(|source| source.name.clone()).collect(),
             pattern: None,

@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use serde_json::{Map, Value, json};
 
-use super::field::{Block, Field, Kind, MapShape, Rule, Shape};
+use super::field::{Block, Field, FieldRule, FieldType, MapFormat, TextFormat};
 use super::keys;
 
 /// The JSON schema (draft 7, which editors know best) of the native format.
@@ -53,7 +53,7 @@ fn object(block: &'static Block, definitions: &mut Map<String, Value>) -> Value 
 
 fn fields(
     fields: &[&'static Field],
-    rules: &[Rule],
+    rules: &[FieldRule],
     word: Option<&str>,
     definitions: &mut Map<String, Value>,
 ) -> Value {
@@ -70,7 +70,9 @@ fn fields(
         schema["description"] = field.doc.into();
         if let Some(default) = field.default {
             schema["default"] = match field.kind {
-                Kind::Flag | Kind::Whole(..) | Kind::Decimal(..) => default.parse().unwrap_or_default(),
+                FieldType::Flag | FieldType::Whole(..) | FieldType::Decimal(..) => {
+                    default.parse().unwrap_or_default()
+                }
                 _ => default.into(),
             };
         }
@@ -88,57 +90,64 @@ fn fields(
     schema
 }
 
-fn rule(rule: &Rule) -> Value {
+fn rule(rule: &FieldRule) -> Value {
     let given =
         |keys: &[&str]| -> Vec<Value> { keys.iter().map(|key| json!({ "required": [key] })).collect() };
     match rule {
-        Rule::ExactlyOne(keys) => json!({ "oneOf": given(keys) }),
-        Rule::AtMostOne(keys) => {
+        FieldRule::ExactlyOne(keys) => json!({ "oneOf": given(keys) }),
+        FieldRule::AtMostOne(keys) => {
             let none = json!({ "not": { "anyOf": given(keys) } });
             json!({ "oneOf": given(keys).into_iter().chain([none]).collect::<Vec<_>>() })
         }
-        Rule::Needs(key, others) => {
+        FieldRule::Needs(key, others) => {
             json!({ "if": { "required": [key] }, "then": { "anyOf": given(others) } })
         }
     }
 }
 
-fn kind(kind_of: Kind, definitions: &mut Map<String, Value>) -> Value {
+fn kind(kind_of: FieldType, definitions: &mut Map<String, Value>) -> Value {
     let or_variable =
         |schema: Value| json!({ "anyOf": [schema, { "type": "string", "pattern": r"\$\{[A-Za-z_]" }] });
     // Text is taken as written, so what YAML calls a number or a flag is text too.
     let text = || json!({ "type": ["string", "number", "boolean"] });
     match kind_of {
-        Kind::Text(Shape::Any | Shape::MayBeEmpty | Shape::Name | Shape::Status) | Kind::Secret => text(),
-        Kind::Text(_) | Kind::SecretFile => json!({ "type": "string" }),
-        Kind::Flag => or_variable(json!({ "type": "boolean" })),
-        Kind::Whole(min, u64::MAX) => or_variable(json!({ "type": "integer", "minimum": min })),
-        Kind::Whole(min, max) => or_variable(json!({ "type": "integer", "minimum": min, "maximum": max })),
-        Kind::Decimal(0.0, max) => {
+        FieldType::Text(TextFormat::Any | TextFormat::MayBeEmpty | TextFormat::Name | TextFormat::Status)
+        | FieldType::Secret => text(),
+        FieldType::Text(_) | FieldType::SecretFile => json!({ "type": "string" }),
+        FieldType::Flag => or_variable(json!({ "type": "boolean" })),
+        FieldType::Whole(min, u64::MAX) => or_variable(json!({ "type": "integer", "minimum": min })),
+        FieldType::Whole(min, max) => {
+            or_variable(json!({ "type": "integer", "minimum": min, "maximum": max }))
+        }
+        FieldType::Decimal(0.0, max) => {
             or_variable(json!({ "type": "number", "exclusiveMinimum": 0, "maximum": max }))
         }
-        Kind::Decimal(min, max) => or_variable(json!({ "type": "number", "minimum": min, "maximum": max })),
-        Kind::Duration(..) => or_variable(json!({
+        FieldType::Decimal(min, max) => {
+            or_variable(json!({ "type": "number", "minimum": min, "maximum": max }))
+        }
+        FieldType::Duration(..) => or_variable(json!({
             "type": "string", "pattern": r"^(?=.)(\d+d)?(\d+h)?(\d+m)?(\d+s)?(\d+ms)?$",
         })),
-        Kind::Size(..) => or_variable(json!({ "type": "string", "pattern": "^\\d+([KMGT]i?B|kB|B)$" })),
-        Kind::OneOf(words) => {
+        FieldType::Size(..) => or_variable(json!({ "type": "string", "pattern": "^\\d+([KMGT]i?B|kB|B)$" })),
+        FieldType::OneOf(words) => {
             let words: Vec<_> = words.iter().map(|(word, _)| *word).collect();
             or_variable(json!({ "enum": words }))
         }
-        Kind::List(each) => json!({ "type": "array", "items": kind(*each, definitions) }),
-        Kind::NonEmpty(each) => json!({ "type": "array", "items": kind(*each, definitions), "minItems": 1 }),
-        Kind::OneOrMore(each) => {
+        FieldType::List(each) => json!({ "type": "array", "items": kind(*each, definitions) }),
+        FieldType::NonEmpty(each) => {
+            json!({ "type": "array", "items": kind(*each, definitions), "minItems": 1 })
+        }
+        FieldType::OneOrMore(each) => {
             let each = kind(*each, definitions);
             json!({ "anyOf": [each, { "type": "array", "items": each }] })
         }
-        Kind::Map(MapShape::Extensions) => json!({
+        FieldType::Map(MapFormat::Extensions) => json!({
             "type": "object", "propertyNames": { "pattern": "^[a-z0-9]{1,20}$" }, "additionalProperties": text(),
         }),
-        Kind::Map(_) => json!({ "type": "object", "additionalProperties": text() }),
-        Kind::Pattern | Kind::Raw => json!({ "type": "object" }),
-        Kind::Block(block) | Kind::Maybe(block) => reference(block, definitions),
-        Kind::Blocks(block) => {
+        FieldType::Map(_) => json!({ "type": "object", "additionalProperties": text() }),
+        FieldType::Pattern | FieldType::Raw => json!({ "type": "object" }),
+        FieldType::Block(block) | FieldType::Maybe(block) => reference(block, definitions),
+        FieldType::Blocks(block) => {
             json!({ "type": "array", "items": reference(block, definitions), "minItems": 1 })
         }
     }

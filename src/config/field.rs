@@ -12,7 +12,7 @@ pub(super) struct Block {
     pub fields: &'static [Field],
     /// More fields, by what the field `type` says; empty where there is no `type`.
     pub variants: &'static [Variant],
-    pub rules: &'static [Rule],
+    pub rules: &'static [FieldRule],
 }
 
 /// What a `type` adds to a block.
@@ -22,13 +22,13 @@ pub(super) struct Variant {
     pub doc: &'static str,
     /// A field with the key of one of the block's replaces it.
     pub fields: &'static [Field],
-    pub rules: &'static [Rule],
+    pub rules: &'static [FieldRule],
 }
 
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Field {
     pub key: &'static str,
-    pub kind: Kind,
+    pub kind: FieldType,
     /// As it would be written in the file; `None` for none.
     pub default: Option<&'static str>,
     pub required: bool,
@@ -40,7 +40,7 @@ pub(super) struct Field {
 
 /// Fields that depend on each other.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Rule {
+pub(super) enum FieldRule {
     /// One of these, and not two.
     ExactlyOne(&'static [&'static str]),
     /// Not two of these.
@@ -51,8 +51,8 @@ pub(super) enum Rule {
 
 /// What a field takes.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Kind {
-    Text(Shape),
+pub(super) enum FieldType {
+    Text(TextFormat),
     Flag,
     /// A whole number from … to ….
     Whole(u64, u64),
@@ -67,13 +67,13 @@ pub(super) enum Kind {
     Secret,
     /// The file that a secret is in.
     SecretFile,
-    List(&'static Kind),
+    List(&'static FieldType),
     /// A list with at least one element.
-    NonEmpty(&'static Kind),
+    NonEmpty(&'static FieldType),
     /// A list, or its one element.
-    OneOrMore(&'static Kind),
+    OneOrMore(&'static FieldType),
     /// Names to text.
-    Map(MapShape),
+    Map(MapFormat),
     /// An EventBridge pattern.
     Pattern,
     /// A map that is there, with its defaults, even where the file leaves it out.
@@ -88,7 +88,7 @@ pub(super) enum Kind {
 
 /// What text must look like.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Shape {
+pub(super) enum TextFormat {
     /// Anything but nothing.
     Any,
     /// Anything.
@@ -112,7 +112,7 @@ pub(super) enum Shape {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum MapShape {
+pub(super) enum MapFormat {
     Headers,
     Extensions,
     Any,
@@ -122,7 +122,7 @@ pub(super) enum MapShape {
 const NAME_BYTES_MAX: usize = 253;
 
 impl Field {
-    pub const fn new(key: &'static str, kind: Kind, doc: &'static str) -> Self {
+    pub const fn new(key: &'static str, kind: FieldType, doc: &'static str) -> Self {
         Field { key, kind, default: None, required: false, doc, also: &[] }
     }
 
@@ -156,11 +156,11 @@ impl Block {
     }
 }
 
-impl Kind {
+impl FieldType {
     /// The map under this field.
     pub fn block(self) -> Option<&'static Block> {
         match self {
-            Kind::Block(block) | Kind::Maybe(block) | Kind::Blocks(block) => Some(block),
+            FieldType::Block(block) | FieldType::Maybe(block) | FieldType::Blocks(block) => Some(block),
             _ => None,
         }
     }
@@ -168,22 +168,22 @@ impl Kind {
     /// What is allowed, for messages and the documentation: completes "must be …".
     pub fn allowed(self) -> String {
         match self {
-            Kind::Text(shape) => shape.allowed().into(),
-            Kind::Flag => "`true` or `false`".into(),
-            Kind::Whole(min, u64::MAX) => format!("a whole number, {min} or more"),
-            Kind::Whole(min, max) => format!("a whole number from {min} to {max}"),
-            Kind::Decimal(0.0, max) => format!("a number over 0, {max} at most"),
-            Kind::Decimal(min, max) => format!("a number from {min} to {max}"),
-            Kind::Duration(min, max) => {
+            FieldType::Text(shape) => shape.allowed().into(),
+            FieldType::Flag => "`true` or `false`".into(),
+            FieldType::Whole(min, u64::MAX) => format!("a whole number, {min} or more"),
+            FieldType::Whole(min, max) => format!("a whole number from {min} to {max}"),
+            FieldType::Decimal(0.0, max) => format!("a number over 0, {max} at most"),
+            FieldType::Decimal(min, max) => format!("a number from {min} to {max}"),
+            FieldType::Duration(min, max) => {
                 let [min, max] =
                     [min, max].map(|ms| scalar::show_duration(std::time::Duration::from_millis(ms)));
                 format!("a duration such as `10s`, `5m` or `1h30m`, from {min} to {max}")
             }
-            Kind::Size(min, max) => {
+            FieldType::Size(min, max) => {
                 let (min, max) = (scalar::show_size(min), scalar::show_size(max));
                 format!("a size such as `64MiB`, from {min} to {max}")
             }
-            Kind::OneOf(words) => {
+            FieldType::OneOf(words) => {
                 let words: Vec<_> = words.iter().map(|(word, _)| format!("`{word}`")).collect();
                 match &words[..] {
                     [word] => word.clone(),
@@ -191,46 +191,52 @@ impl Kind {
                     [] => String::new(),
                 }
             }
-            Kind::Secret => "text".into(),
-            Kind::SecretFile => "the path of a file with the secret in it".into(),
-            Kind::List(each) => format!("a list (`[…]`), each element {}", each.allowed()),
-            Kind::NonEmpty(each) => format!("a list (`[…]`) of one or more, each element {}", each.allowed()),
-            Kind::OneOrMore(each) => format!("{}, or a list of such", each.allowed()),
-            Kind::Map(MapShape::Headers) => "a map of header names to values".into(),
-            Kind::Map(MapShape::Extensions) => {
+            FieldType::Secret => "text".into(),
+            FieldType::SecretFile => "the path of a file with the secret in it".into(),
+            FieldType::List(each) => format!("a list (`[…]`), each element {}", each.allowed()),
+            FieldType::NonEmpty(each) => {
+                format!("a list (`[…]`) of one or more, each element {}", each.allowed())
+            }
+            FieldType::OneOrMore(each) => format!("{}, or a list of such", each.allowed()),
+            FieldType::Map(MapFormat::Headers) => "a map of header names to values".into(),
+            FieldType::Map(MapFormat::Extensions) => {
                 "a map of attribute names (lower-case letters and digits, 20 at most) to values".into()
             }
-            Kind::Map(MapShape::Any) => "a map of names to text".into(),
-            Kind::Pattern => "an EventBridge pattern (a map)".into(),
-            Kind::Block(_) | Kind::Maybe(_) => "a map".into(),
-            Kind::Blocks(_) => "a list of maps".into(),
-            Kind::Raw => "a map".into(),
+            FieldType::Map(MapFormat::Any) => "a map of names to text".into(),
+            FieldType::Pattern => "an EventBridge pattern (a map)".into(),
+            FieldType::Block(_) | FieldType::Maybe(_) => "a map".into(),
+            FieldType::Blocks(_) => "a list of maps".into(),
+            FieldType::Raw => "a map".into(),
         }
     }
 }
 
-impl Shape {
+impl TextFormat {
     /// Completes "must be …".
     pub fn allowed(self) -> &'static str {
         match self {
-            Shape::Any => "text that is not empty",
-            Shape::MayBeEmpty => "text",
-            Shape::Name => "a name of 1 to 253 characters, without `/`, `#`, line breaks or spaces around it",
-            Shape::ObjectName => "a name of Kubernetes, of letters, digits, `-`, `.` and `/`",
-            Shape::HttpUrl => "a URL that begins with `http://` or `https://`, without credentials in it",
-            Shape::ProxyUrl => {
+            TextFormat::Any => "text that is not empty",
+            TextFormat::MayBeEmpty => "text",
+            TextFormat::Name => {
+                "a name of 1 to 253 characters, without `/`, `#`, line breaks or spaces around it"
+            }
+            TextFormat::ObjectName => "a name of Kubernetes, of letters, digits, `-`, `.` and `/`",
+            TextFormat::HttpUrl => {
+                "a URL that begins with `http://` or `https://`, without credentials in it"
+            }
+            TextFormat::ProxyUrl => {
                 "`environment`, `none`, or a URL such as `http://user:password@proxy.example:3128`"
             }
-            Shape::SdkUrl => "a vCenter's address, `https://HOST/sdk`",
-            Shape::BindAddress => "`HOST:PORT`, or `none`",
-            Shape::StartAt => {
+            TextFormat::SdkUrl => "a vCenter's address, `https://HOST/sdk`",
+            TextFormat::BindAddress => "`HOST:PORT`, or `none`",
+            TextFormat::StartAt => {
                 "`now`, `beginning`, a time such as `2025-11-22T02:00:00Z`, or a duration ago such as `2h`"
             }
-            Shape::Thumbprint => "a SHA-256 in 64 hex digits, with or without colons",
-            Shape::Status => "an HTTP status from 400 to 599",
-            Shape::CertFile => "the path of a PEM file with certificates",
-            Shape::KeyFile => "the path of a PEM file with a private key",
-            Shape::Path => "a path",
+            TextFormat::Thumbprint => "a SHA-256 in 64 hex digits, with or without colons",
+            TextFormat::Status => "an HTTP status from 400 to 599",
+            TextFormat::CertFile => "the path of a PEM file with certificates",
+            TextFormat::KeyFile => "the path of a PEM file with a private key",
+            TextFormat::Path => "a path",
         }
     }
 
@@ -238,10 +244,10 @@ impl Shape {
     pub fn check(self, text: &str) -> Result<String, String> {
         let must = || format!("must be {}", self.allowed());
         match self {
-            Shape::MayBeEmpty => Ok(text.into()),
-            Shape::Any | Shape::Path if text.is_empty() => Err(must()),
-            Shape::Any | Shape::Path => Ok(text.into()),
-            Shape::Name => {
+            TextFormat::MayBeEmpty => Ok(text.into()),
+            TextFormat::Any | TextFormat::Path if text.is_empty() => Err(must()),
+            TextFormat::Any | TextFormat::Path => Ok(text.into()),
+            TextFormat::Name => {
                 let fits = (1..=NAME_BYTES_MAX).contains(&text.len())
                     && text.trim() == text
                     && !text.contains(char::is_control)
@@ -249,32 +255,32 @@ impl Shape {
                     && !text.contains(['/', '#']);
                 if fits { Ok(text.into()) } else { Err(must()) }
             }
-            Shape::ObjectName => {
+            TextFormat::ObjectName => {
                 let part = |part: &str| {
                     part.starts_with(|c: char| c.is_ascii_alphanumeric())
                         && part.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-.".contains(&byte))
                 };
                 if text.split('/').all(part) { Ok(text.into()) } else { Err(must()) }
             }
-            Shape::HttpUrl => scalar::http_url(text).map_err(Into::into),
-            Shape::ProxyUrl => scalar::proxy(text).map(|_| text.into()).ok_or_else(must),
-            Shape::SdkUrl => match scalar::sdk_url(text) {
+            TextFormat::HttpUrl => scalar::http_url(text).map_err(Into::into),
+            TextFormat::ProxyUrl => scalar::proxy(text).map(|_| text.into()).ok_or_else(must),
+            TextFormat::SdkUrl => match scalar::sdk_url(text) {
                 Ok(sdk) if sdk.credentials_dropped => {
                     Err("must not carry credentials; put them into `username` and `password`".into())
                 }
                 Ok(sdk) => Ok(sdk.url),
                 Err(message) => Err(message.into()),
             },
-            Shape::BindAddress if text == "none" => Ok(text.into()),
-            Shape::BindAddress => scalar::bind_address(text).ok_or_else(must),
-            Shape::StartAt => scalar::start_at(text).map(|_| text.into()).ok_or_else(must),
-            Shape::Thumbprint => scalar::thumbprint(text).map(|_| text.into()).ok_or_else(must),
-            Shape::Status => {
+            TextFormat::BindAddress if text == "none" => Ok(text.into()),
+            TextFormat::BindAddress => scalar::bind_address(text).ok_or_else(must),
+            TextFormat::StartAt => scalar::start_at(text).map(|_| text.into()).ok_or_else(must),
+            TextFormat::Thumbprint => scalar::thumbprint(text).map(|_| text.into()).ok_or_else(must),
+            TextFormat::Status => {
                 text.parse::<u16>().ok().filter(|status| (400..600).contains(status)).ok_or_else(must)?;
                 Ok(text.into())
             }
-            Shape::CertFile => pem::<rustls::pki_types::CertificateDer<'_>>(text, "certificate"),
-            Shape::KeyFile => pem::<rustls::pki_types::PrivateKeyDer<'_>>(text, "private key"),
+            TextFormat::CertFile => pem::<rustls::pki_types::CertificateDer<'_>>(text, "certificate"),
+            TextFormat::KeyFile => pem::<rustls::pki_types::PrivateKeyDer<'_>>(text, "private key"),
         }
     }
 }

@@ -20,15 +20,15 @@ pub(super) enum Value {
     List(Vec<Value>),
     Map(Vec<(String, String)>),
     Pattern(serde_json::Value),
-    Block(Found),
-    Blocks(Vec<Found>),
+    Block(CheckedMap),
+    Blocks(Vec<CheckedMap>),
     Raw(Node),
 }
 
 /// The values of one map, by the keys of its table. Asking for something as what it is not is a defect of the caller, and ends in a panic that every
 /// configuration would cause: builders ask for all keys, always.
 #[derive(Debug)]
-pub(super) struct Found {
+pub(super) struct CheckedMap {
     pub path: String,
     /// Where a message about the map as a whole points to.
     pub line: usize,
@@ -64,10 +64,10 @@ macro_rules! value {
     };
 }
 
-impl Found {
+impl CheckedMap {
     /// A map with nothing in it yet.
     pub fn new(path: &str, line: usize, variant: &'static str) -> Self {
-        Found {
+        CheckedMap {
             path: path.into(),
             line,
             variant,
@@ -169,16 +169,16 @@ impl Found {
         value!(self, key, Value::Pattern)
     }
 
-    pub fn maybe_block(&self, key: &str) -> Option<&Found> {
+    pub fn maybe_block(&self, key: &str) -> Option<&CheckedMap> {
         value!(self, key, Value::Block)
     }
 
     /// A map that is there even where the file leaves it out.
-    pub fn block(&self, key: &str) -> &Found {
+    pub fn block(&self, key: &str) -> &CheckedMap {
         self.maybe_block(key).expect("the table fills in a `Kind::Block`")
     }
 
-    pub fn blocks(&self, key: &str) -> &[Found] {
+    pub fn blocks(&self, key: &str) -> &[CheckedMap] {
         value!(self, key, Value::Blocks).map_or(&[], |blocks| blocks)
     }
 

@@ -4,19 +4,19 @@
 //! JSON package; options are strings, of which only `"true"` is true.
 
 use super::Secret;
-use super::check::{Env, Reader, Unknown, nearest};
-use super::field::{Block, Field, Kind, MapShape, Shape};
-use super::found::Found;
+use super::check::{Env, TableReader, Unknown, nearest};
+use super::field::{Block, Field, FieldType, MapFormat, TextFormat};
+use super::found::CheckedMap;
 use super::model::*;
 use super::native;
 use super::old;
 use super::problem::Problems;
-use super::tree::{Data, Node};
+use super::tree::{Node, NodeData};
 
 /// Where v0.3 listened.
 const METRICS_ADDRESS: &str = "0.0.0.0:8080";
 
-const TEXT: Kind = Kind::Text(Shape::MayBeEmpty);
+const TEXT: FieldType = FieldType::Text(TextFormat::MayBeEmpty);
 
 static ELEMENT: Block = Block {
     name: "element",
@@ -25,14 +25,14 @@ static ELEMENT: Block = Block {
         Field::new(
             "type",
             // The old README calls the metrics `internal` in one place.
-            Kind::OneOf(&[("stream", ""), ("processor", ""), ("metrics", ""), ("internal", "")]),
+            FieldType::OneOf(&[("stream", ""), ("processor", ""), ("metrics", ""), ("internal", "")]),
             "",
         )
         .required(),
         Field::new("provider", TEXT, ""),
         Field::new("address", TEXT, ""),
-        Field::new("auth", Kind::Block(&AUTH), ""),
-        Field::new("options", Kind::Map(MapShape::Any), ""),
+        Field::new("auth", FieldType::Block(&AUTH), ""),
+        Field::new("options", FieldType::Map(MapFormat::Any), ""),
     ],
     variants: &[],
     rules: &[],
@@ -41,37 +41,37 @@ static ELEMENT: Block = Block {
 static AUTH: Block = Block {
     name: "auth",
     doc: "",
-    fields: &[Field::new("method", TEXT, ""), Field::new("secret", Kind::Map(MapShape::Any), "")],
+    fields: &[Field::new("method", TEXT, ""), Field::new("secret", FieldType::Map(MapFormat::Any), "")],
     variants: &[],
     rules: &[],
 };
 
 /// The configuration that the array gives. Meaningless where `problems` has errors afterwards.
 pub(super) fn build(root: &Node, env: Env<'_>, problems: &mut Problems) -> Config {
-    let Data::List(items) = &root.data else { unreachable!("the format is told by its `[`") };
-    let mut reader = Reader { problems, env: None, unknown: Unknown::Ignore };
-    let elements: Vec<Found> = items
+    let NodeData::List(items) = &root.data else { unreachable!("the format is told by its `[`") };
+    let mut reader = TableReader { problems, env: None, unknown: Unknown::Ignore };
+    let elements: Vec<CheckedMap> = items
         .iter()
         .enumerate()
         .map(|(at, item)| reader.block(item, &ELEMENT, &format!("[{at}]"), item.line))
         .collect();
-    let mut builder = Builder { root_line: root.line, elements: &elements, problems };
+    let mut builder = JsonArrayBuilder { root_line: root.line, elements: &elements, problems };
     let source = builder.source();
     let processor = builder.processor();
     let admin = builder.admin();
-    let state = State::Dir(native::default_data_dir(env));
-    old::Parts { format: Format::JsonArray, state, admin, source, processor }.assemble()
+    let state = StateLocation::Dir(native::default_data_dir(env));
+    old::OldConfig { format: ConfigFormat::JsonArray, state, admin, source, processor }.assemble()
 }
 
-struct Builder<'a> {
+struct JsonArrayBuilder<'a> {
     root_line: usize,
-    elements: &'a [Found],
+    elements: &'a [CheckedMap],
     problems: &'a mut Problems,
 }
 
-impl<'a> Builder<'a> {
+impl<'a> JsonArrayBuilder<'a> {
     /// The last element of a type.
-    fn last(&mut self, kinds: &[&str]) -> Option<&'a Found> {
+    fn last(&mut self, kinds: &[&str]) -> Option<&'a CheckedMap> {
         let mut of_kind = self.elements.iter().rev().filter(|element| kinds.contains(&element.text("type")));
         let Some(last) = of_kind.next() else {
             let message = format!("there is no element with `\"type\": \"{}\"`", kinds[0]);
@@ -85,7 +85,7 @@ impl<'a> Builder<'a> {
         Some(last)
     }
 
-    fn provider(&mut self, element: &'a Found, known: &[&'static str]) -> &'static str {
+    fn provider(&mut self, element: &'a CheckedMap, known: &[&'static str]) -> &'static str {
         let given = element.text("provider");
         if let Some(provider) = known.iter().find(|provider| **provider == given) {
             return provider;
@@ -99,7 +99,7 @@ impl<'a> Builder<'a> {
         ""
     }
 
-    fn method(&mut self, element: &Found, known: &[&str]) {
+    fn method(&mut self, element: &CheckedMap, known: &[&str]) {
         let auth = element.block("auth");
         if !known.contains(&auth.text("method")) {
             let words: Vec<_> = known.iter().map(|word| format!("`{word}`")).collect();
@@ -109,7 +109,7 @@ impl<'a> Builder<'a> {
     }
 
     /// A member of `auth.secret`.
-    fn secret(&mut self, element: &'a Found, key: &str) -> &'a str {
+    fn secret(&mut self, element: &'a CheckedMap, key: &str) -> &'a str {
         let auth = element.block("auth");
         self.member(auth.map("secret"), key, auth.line_of("secret"), &format!("{}.auth.secret", element.path))
     }
@@ -125,7 +125,7 @@ impl<'a> Builder<'a> {
         }
     }
 
-    fn source(&mut self) -> Source {
+    fn source(&mut self) -> SourceConfig {
         let vcenter = self.last(&["stream"]).map(|element| {
             self.provider(element, &["vmware_vcenter"]);
             self.method(element, &["user_password"]);
@@ -142,7 +142,7 @@ impl<'a> Builder<'a> {
             }
         });
         let vcenter = vcenter.unwrap_or_else(|| Vcenter::new("", "", Secret::inline("")));
-        Source { name: "vcenter".into(), kind: SourceKind::Vcenter(vcenter) }
+        SourceConfig { name: "vcenter".into(), kind: SourceKind::Vcenter(vcenter) }
     }
 
     fn processor(&mut self) -> (String, ProcessorKind) {
@@ -192,16 +192,16 @@ impl<'a> Builder<'a> {
 }
 
 /// A member of `auth.secret`, where it is there.
-fn given<'f>(element: &'f Found, key: &str) -> Option<&'f str> {
+fn given<'f>(element: &'f CheckedMap, key: &str) -> Option<&'f str> {
     let secrets = element.block("auth").map("secret");
     secrets.iter().find(|(name, _)| name == key).map(|(_, value)| &**value)
 }
 
-fn option<'f>(element: &'f Found, key: &str) -> Option<&'f str> {
+fn option<'f>(element: &'f CheckedMap, key: &str) -> Option<&'f str> {
     element.map("options").iter().find(|(name, _)| name == key).map(|(_, value)| &**value)
 }
 
 /// Only the exact text `true` was true.
-fn is_true(element: &Found, key: &str) -> bool {
+fn is_true(element: &CheckedMap, key: &str) -> bool {
     option(element, key) == Some("true")
 }

@@ -44,7 +44,7 @@ pub use tree::FILE_BYTES_MAX;
 pub(crate) use scalar::start_at;
 
 use problem::Problems;
-use tree::{Data, Node};
+use tree::{Node, NodeData};
 
 /// Reads and validates the configuration file at `path`, whichever of the three formats it has. Names of files in it are relative to the working directory.
 ///
@@ -99,21 +99,21 @@ pub fn load_str_with(
         return problems.finish(name, ()).map(|_| unreachable!("there is an error"));
     };
     let config = match format_of(&root) {
-        Format::Native => native::build(&root, env, &mut problems),
-        Format::V1alpha1 => v1alpha1::build(&root, env, &mut problems),
-        Format::JsonArray => json_array::build(&root, env, &mut problems),
+        ConfigFormat::Native => native::build(&root, env, &mut problems),
+        ConfigFormat::V1alpha1 => v1alpha1::build(&root, env, &mut problems),
+        ConfigFormat::JsonArray => json_array::build(&root, env, &mut problems),
     };
     problems.finish(name, config)
 }
 
 /// Which format a file has, by what is in it.
-fn format_of(root: &Node) -> Format {
+fn format_of(root: &Node) -> ConfigFormat {
     let api_version = root.get("apiVersion").and_then(|entry| entry.value.text()).unwrap_or_default();
     match &root.data {
-        Data::List(_) => Format::JsonArray,
-        _ if api_version == keys::API_VERSION => Format::Native,
-        _ if api_version.starts_with(v1alpha1::API_GROUP) => Format::V1alpha1,
-        _ if v1alpha1::TELLING.iter().any(|key| root.get(key).is_some()) => Format::V1alpha1,
-        _ => Format::Native,
+        NodeData::List(_) => ConfigFormat::JsonArray,
+        _ if api_version == keys::API_VERSION => ConfigFormat::Native,
+        _ if api_version.starts_with(v1alpha1::API_GROUP) => ConfigFormat::V1alpha1,
+        _ if v1alpha1::TELLING.iter().any(|key| root.get(key).is_some()) => ConfigFormat::V1alpha1,
+        _ => ConfigFormat::Native,
     }
 }

@@ -11,7 +11,7 @@ use crate::event::{EventTime, Extensions, Payload};
 
 /// Which format the configuration came in.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Format {
+pub enum ConfigFormat {
     /// `apiVersion: event-router/v1`.
     #[default]
     Native,
@@ -24,15 +24,15 @@ pub enum Format {
 /// All that the router is told.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Config {
-    pub format: Format,
-    pub state: State,
+    pub format: ConfigFormat,
+    pub state: StateLocation,
     pub admin: Admin,
     /// At least one; names differ.
-    pub sources: Vec<Source>,
+    pub sources: Vec<SourceConfig>,
     /// At least one; names differ.
-    pub processors: Vec<Processor>,
+    pub processors: Vec<ProcessorConfig>,
     /// Never empty: where the file has none, one route of all sources to all processors (but for those that only take dead letters).
-    pub routes: Vec<Route>,
+    pub routes: Vec<RouteConfig>,
     /// Bytes of events in memory over all sources and destinations; `limits::MEMORY_BYTES`.
     pub memory_bytes: usize,
     /// How long SIGTERM lets deliveries go on; 20 s.
@@ -44,7 +44,7 @@ pub struct Config {
 
 /// Where positions, spools and dead letters are.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum State {
+pub enum StateLocation {
     /// In this directory, from one run to the next.
     Dir(PathBuf),
     /// In a directory for this run only: every start begins at `start_at` (the old router's `checkpoint: false`).
@@ -135,7 +135,7 @@ pub enum LogFormat {
 
 /// Where events come from.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Source {
+pub struct SourceConfig {
     /// The name in logs, metrics and the checkpoint: a renamed source is a new one.
     pub name: String,
     pub kind: SourceKind,
@@ -260,18 +260,18 @@ pub enum Protocol {
 
 /// Where events go.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Processor {
+pub struct ProcessorConfig {
     /// The name in logs, metrics and the checkpoint: a renamed processor is a new one.
     pub name: String,
     pub kind: ProcessorKind,
-    pub delivery: Delivery,
+    pub delivery: DeliveryPolicy,
 }
 
 #[derive(Clone, Debug, PartialEq)]
 pub enum ProcessorKind {
-    CloudEvents(CloudEvents),
-    OpenFaas(OpenFaas),
-    EventBridge(EventBridge),
+    CloudEvents(CloudEventsConfig),
+    OpenFaas(OpenFaasConfig),
+    EventBridge(EventBridgeConfig),
     /// One JSON event a line on stdout.
     Console,
     /// Takes everything and keeps nothing.
@@ -280,7 +280,7 @@ pub enum ProcessorKind {
 
 /// Any CloudEvents target over HTTP.
 #[derive(Clone, Debug, PartialEq)]
-pub struct CloudEvents {
+pub struct CloudEventsConfig {
     /// Empty where `reference` is given.
     pub url: String,
     /// The object of Kubernetes whose address is the URL; none.
@@ -339,7 +339,7 @@ pub enum Proxy {
 
 /// An OpenFaaS gateway: each function whose annotation names an event's topic is a destination of its own.
 #[derive(Clone, Debug, PartialEq)]
-pub struct OpenFaas {
+pub struct OpenFaasConfig {
     /// The gateway's URL without a trailing slash.
     pub gateway: String,
     /// For the gateway's own API; [`Auth::None`].
@@ -365,7 +365,7 @@ pub struct OpenFaas {
 
 /// AWS EventBridge.
 #[derive(Clone, Debug, PartialEq)]
-pub struct EventBridge {
+pub struct EventBridgeConfig {
     pub region: String,
     pub auth: AwsAuth,
     /// A role to assume with `auth`; none.
@@ -416,7 +416,7 @@ pub struct EventBus {
 
 /// How events reach a destination; the same settings for every processor.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Delivery {
+pub struct DeliveryPolicy {
     /// [`Ordering::Source`]; EventBridge: [`Ordering::None`].
     pub ordering: Ordering,
     /// [`EventTime::Router`].
@@ -516,7 +516,7 @@ pub enum OverflowPolicy {
 
 /// Events of these sources that match this pattern go to these processors.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Route {
+pub struct RouteConfig {
     pub name: String,
     /// Names; never empty.
     pub sources: Vec<String>,

@@ -4,8 +4,8 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 use super::Secret;
-use super::check::{Env, Reader, Unknown, nearest};
-use super::found::Found;
+use super::check::{Env, TableReader, Unknown, nearest};
+use super::found::CheckedMap;
 use super::keys;
 use super::model::*;
 use super::problem::Problems;
@@ -16,11 +16,12 @@ use crate::event::{EventTime, Extensions, Payload};
 
 /// The configuration that a file of the native format gives. Meaningless where `problems` has errors afterwards.
 pub(super) fn build(root: &Node, env: Env<'_>, problems: &mut Problems) -> Config {
-    let mut reader = Reader { problems, env: Some(env), unknown: Unknown::Refuse };
+    let mut reader = TableReader { problems, env: Some(env), unknown: Unknown::Refuse };
     let found = reader.block(root, &keys::ROOT, "", root.line);
-    let mut builder = Builder { env, problems };
-    let sources: Vec<Source> = found.blocks("sources").iter().map(|found| builder.source(found)).collect();
-    let processors: Vec<Processor> =
+    let mut builder = NativeBuilder { env, problems };
+    let sources: Vec<SourceConfig> =
+        found.blocks("sources").iter().map(|found| builder.source(found)).collect();
+    let processors: Vec<ProcessorConfig> =
         found.blocks("processors").iter().map(|found| builder.processor(found)).collect();
     builder.distinct_names(found.blocks("sources"), "source");
     builder.distinct_names(found.blocks("processors"), "processor");
@@ -31,11 +32,11 @@ pub(super) fn build(root: &Node, env: Env<'_>, problems: &mut Problems) -> Confi
         builder.problems.error(found.line_of("ephemeral"), "", message);
     }
     Config {
-        format: Format::Native,
+        format: ConfigFormat::Native,
         state: match found.maybe_path("dataDir") {
-            _ if found.flag("ephemeral") => State::Ephemeral,
-            Some(dir) => State::Dir(dir),
-            None => State::Dir(default_data_dir(env)),
+            _ if found.flag("ephemeral") => StateLocation::Ephemeral,
+            Some(dir) => StateLocation::Dir(dir),
+            None => StateLocation::Dir(default_data_dir(env)),
         },
         admin: builder.admin(found.block("admin")),
         sources,
@@ -67,13 +68,13 @@ fn is_writable(dir: &Path) -> bool {
     created && std::fs::remove_file(&probe).is_ok()
 }
 
-struct Builder<'a> {
+struct NativeBuilder<'a> {
     env: Env<'a>,
     problems: &'a mut Problems,
 }
 
-impl Builder<'_> {
-    fn admin(&mut self, found: &Found) -> Admin {
+impl NativeBuilder<'_> {
+    fn admin(&mut self, found: &CheckedMap) -> Admin {
         let bind_address = Some(found.text("bindAddress").to_owned()).filter(|address| address != "none");
         let auth = found.maybe_block("auth").map(auth).unwrap_or_default();
         let tls = found.maybe_block("tls").map(|tls| ServerTls {
@@ -87,11 +88,11 @@ impl Builder<'_> {
         Admin { bind_address, auth, tls }
     }
 
-    fn source(&mut self, found: &Found) -> Source {
+    fn source(&mut self, found: &CheckedMap) -> SourceConfig {
         let tls = found.maybe_block("tls").map(|tls| self.tls(tls)).unwrap_or_default();
         let sdk_url = found.text("address").to_owned();
         self.clear_text(&sdk_url, true, found, "address");
-        let filter = |filter: &Found| EventFilter {
+        let filter = |filter: &CheckedMap| EventFilter {
             event_types: filter.texts("eventTypes"),
             users: filter.texts("users"),
             entity: filter.maybe_block("entity").map(|entity| EntityFilter {
@@ -131,10 +132,10 @@ impl Builder<'_> {
             import_checkpoint: found.maybe_path("importCheckpoint"),
             ..Vcenter::new(sdk_url, found.text("username"), found.secret("password"))
         };
-        Source { name: found.text("name").into(), kind: SourceKind::Vcenter(vcenter) }
+        SourceConfig { name: found.text("name").into(), kind: SourceKind::Vcenter(vcenter) }
     }
 
-    fn processor(&mut self, found: &Found) -> Processor {
+    fn processor(&mut self, found: &CheckedMap) -> ProcessorConfig {
         let mut delivery = self.delivery(found);
         let kind = match found.variant {
             "cloudevents" => ProcessorKind::CloudEvents(self.cloudevents(found, &mut delivery.extensions)),
@@ -152,10 +153,10 @@ impl Builder<'_> {
             let message = "has no effect: one event a request is what this type and mode send";
             self.problems.warn(found.line_of("batch"), &found.path_of("batch"), message);
         }
-        Processor { name: found.text("name").into(), kind, delivery }
+        ProcessorConfig { name: found.text("name").into(), kind, delivery }
     }
 
-    fn cloudevents(&mut self, found: &Found, extensions: &mut Extensions) -> CloudEvents {
+    fn cloudevents(&mut self, found: &CheckedMap, extensions: &mut Extensions) -> CloudEventsConfig {
         let auth = found.maybe_block("auth").map(auth).unwrap_or_default();
         let reference =
             found.maybe_block("ref").map(|found| reference(found, "url", self.env, self.problems));
@@ -182,7 +183,7 @@ impl Builder<'_> {
             let message = "`Authorization` and `auth` exclude each other; keep one";
             self.problems.error(found.line_of("headers"), &found.path_of("headers"), message);
         }
-        CloudEvents {
+        CloudEventsConfig {
             url,
             reference,
             mode: match found.text("mode") {
@@ -197,7 +198,7 @@ impl Builder<'_> {
     }
 
     /// Knative's `K_CE_OVERRIDES`, `{"extensions": {"name": "value"}}`. What the file says comes first.
-    fn ce_overrides(&mut self, found: &Found, extensions: &mut Extensions) {
+    fn ce_overrides(&mut self, found: &CheckedMap, extensions: &mut Extensions) {
         #[derive(serde::Deserialize)]
         struct Overrides {
             #[serde(default)]
@@ -222,7 +223,7 @@ impl Builder<'_> {
         }
     }
 
-    fn openfaas(&mut self, found: &Found) -> OpenFaas {
+    fn openfaas(&mut self, found: &CheckedMap) -> OpenFaasConfig {
         let gateway = found.text("gateway").to_owned();
         let auth = found.maybe_block("auth").map(auth).unwrap_or_default();
         self.clear_text(&gateway, auth != Auth::None, found, "gateway");
@@ -235,7 +236,7 @@ impl Builder<'_> {
             let (line, path) = (found.line_of("authOnInvoke"), found.path_of("authOnInvoke"));
             self.problems.warn(line, &path, "has no effect without `auth`");
         }
-        OpenFaas {
+        OpenFaasConfig {
             auth,
             auth_on_invoke: found.flag("authOnInvoke"),
             asynchronous: found.flag("async"),
@@ -246,12 +247,12 @@ impl Builder<'_> {
             refresh_interval: found.duration("refreshInterval"),
             vanished_grace: found.duration("vanishedGrace"),
             http: self.http(found),
-            ..OpenFaas::new(gateway)
+            ..OpenFaasConfig::new(gateway)
         }
     }
 
-    fn eventbridge(&mut self, found: &Found) -> EventBridge {
-        let aws_auth = |auth: &Found| match auth.maybe_text("profile") {
+    fn eventbridge(&mut self, found: &CheckedMap) -> EventBridgeConfig {
+        let aws_auth = |auth: &CheckedMap| match auth.maybe_text("profile") {
             Some(profile) => AwsAuth::Profile(profile.into()),
             None => AwsAuth::AccessKey {
                 access_key_id: auth.text("accessKeyId").into(),
@@ -259,7 +260,7 @@ impl Builder<'_> {
                 session_token: auth.maybe_secret("sessionToken"),
             },
         };
-        let defaults = EventBridge::new(found.text("region"));
+        let defaults = EventBridgeConfig::new(found.text("region"));
         let mut buses = Vec::new();
         for bus in found.blocks("buses") {
             if bus.flag("forwardAll") && bus.is_given("rules") {
@@ -273,7 +274,7 @@ impl Builder<'_> {
             });
         }
         self.distinct_names(found.blocks("buses"), "bus");
-        EventBridge {
+        EventBridgeConfig {
             auth: found.maybe_block("auth").map(aws_auth).unwrap_or_default(),
             assume_role: found.maybe_block("assumeRole").map(|role| AssumeRole {
                 role_arn: role.text("roleArn").into(),
@@ -285,11 +286,11 @@ impl Builder<'_> {
             refresh_interval: found.duration("refreshInterval"),
             entry_bytes_max: found.size("entryBytesMax") as usize,
             http: self.http(found),
-            ..EventBridge::new(found.text("region"))
+            ..EventBridgeConfig::new(found.text("region"))
         }
     }
 
-    fn http(&mut self, found: &Found) -> HttpClient {
+    fn http(&mut self, found: &CheckedMap) -> HttpClient {
         HttpClient {
             tls: self.tls(found.block("tls")),
             timeout: found.duration("timeout"),
@@ -298,7 +299,7 @@ impl Builder<'_> {
         }
     }
 
-    fn tls(&mut self, found: &Found) -> ClientTls {
+    fn tls(&mut self, found: &CheckedMap) -> ClientTls {
         let insecure = found.flag("insecure");
         if insecure && found.is_given("thumbprint") {
             let message = "`insecure` and `thumbprint` exclude each other; keep one";
@@ -317,7 +318,7 @@ impl Builder<'_> {
     }
 
     /// Warns where credentials go over the network as anybody can read them.
-    fn clear_text(&mut self, url: &str, credentials: bool, found: &Found, key: &str) {
+    fn clear_text(&mut self, url: &str, credentials: bool, found: &CheckedMap, key: &str) {
         let host = scalar::host_of(url);
         let local = host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback());
         if credentials && url.starts_with("http://") && !local {
@@ -326,7 +327,7 @@ impl Builder<'_> {
         }
     }
 
-    fn delivery(&mut self, found: &Found) -> Delivery {
+    fn delivery(&mut self, found: &CheckedMap) -> DeliveryPolicy {
         let [extensions, batch, retry, breaker, overflow] =
             ["extensions", "batch", "retry", "breaker", "overflow"].map(|key| found.block(key));
         if retry.duration("backoffMin") > retry.duration("backoffMax") {
@@ -334,7 +335,7 @@ impl Builder<'_> {
             let message = "`backoffMin` must not be longer than `backoffMax`";
             self.problems.error(retry.line_of(key), &retry.path, message);
         }
-        Delivery {
+        DeliveryPolicy {
             ordering: match found.text("ordering") {
                 "entity" => Ordering::Entity,
                 "none" => Ordering::None,
@@ -397,7 +398,7 @@ impl Builder<'_> {
         }
     }
 
-    fn distinct_names(&mut self, blocks: &[Found], what: &str) {
+    fn distinct_names(&mut self, blocks: &[CheckedMap], what: &str) {
         let mut lines: HashMap<&str, usize> = HashMap::new();
         for block in blocks {
             let (name, line) = (block.text("name"), block.line_of("name"));
@@ -413,9 +414,14 @@ impl Builder<'_> {
         }
     }
 
-    fn routes(&mut self, root: &Found, sources: &[Source], processors: &[Processor]) -> Vec<Route> {
+    fn routes(
+        &mut self,
+        root: &CheckedMap,
+        sources: &[SourceConfig],
+        processors: &[ProcessorConfig],
+    ) -> Vec<RouteConfig> {
         if !root.is_given("routes") {
-            let routes = vec![Route::all(sources, processors)];
+            let routes = vec![RouteConfig::all(sources, processors)];
             self.payloads(root, &routes, processors);
             return routes;
         }
@@ -435,7 +441,7 @@ impl Builder<'_> {
                 }
             }
             let chosen = block.texts("sources");
-            routes.push(Route {
+            routes.push(RouteConfig {
                 name: block.maybe_text("name").map_or_else(|| format!("route-{}", at + 1), Into::into),
                 sources: if chosen.is_empty() {
                     source_names.iter().map(|name| (*name).to_owned()).collect()
@@ -453,7 +459,7 @@ impl Builder<'_> {
     }
 
     /// A dead letter goes to one place, and comes to an end.
-    fn dead_letter_processors(&mut self, blocks: &[Found], processors: &[Processor]) {
+    fn dead_letter_processors(&mut self, blocks: &[CheckedMap], processors: &[ProcessorConfig]) {
         let find = |name: &str| processors.iter().find(|processor| processor.name == name);
         for (block, processor) in blocks.iter().zip(processors) {
             let Some(name) = processor.delivery.dead_letter.as_deref() else { continue };
@@ -490,16 +496,17 @@ impl Builder<'_> {
     }
 
     /// Refuses sources that cannot give a processor the XML that it wants.
-    fn payloads(&mut self, root: &Found, routes: &[Route], processors: &[Processor]) {
+    fn payloads(&mut self, root: &CheckedMap, routes: &[RouteConfig], processors: &[ProcessorConfig]) {
         for block in root.blocks("sources").iter().filter(|block| block.text("protocol") == "vijson") {
-            let reaches = |processor: &Processor| {
+            let reaches = |processor: &ProcessorConfig| {
                 routes.iter().any(|route| {
                     route.sources.iter().any(|source| source == block.text("name"))
                         && route.processors.contains(&processor.name)
                 })
             };
-            let wants =
-                |processor: &&Processor| processor.delivery.payload == Payload::Xml && reaches(processor);
+            let wants = |processor: &&ProcessorConfig| {
+                processor.delivery.payload == Payload::Xml && reaches(processor)
+            };
             if let Some(processor) = processors.iter().find(wants) {
                 let message = format!(
                     "VI/JSON has no XML, which processor `{}` wants (`payload: xml`); leave `protocol` out, or choose another `payload`",
@@ -511,7 +518,7 @@ impl Builder<'_> {
     }
 
     /// Warns of sources and processors that no route names.
-    fn unused(&mut self, root: &Found, routes: &[Route], processors: &[Processor]) {
+    fn unused(&mut self, root: &CheckedMap, routes: &[RouteConfig], processors: &[ProcessorConfig]) {
         for (block, name) in root.blocks("sources").iter().map(|block| (block, block.text("name"))) {
             if !routes.iter().any(|route| route.sources.iter().any(|source| source == name)) {
                 self.problems.warn(block.line, &block.path, "no route takes events of this source");
@@ -529,7 +536,7 @@ impl Builder<'_> {
     }
 }
 
-fn auth(found: &Found) -> Auth {
+fn auth(found: &CheckedMap) -> Auth {
     // The gateway of OpenFaaS knows no tokens: its table has no such key.
     match (found.maybe_secret("token"), found.maybe_text("username")) {
         (Some(token), _) => Auth::Bearer { token },
@@ -539,7 +546,7 @@ fn auth(found: &Found) -> Auth {
     }
 }
 
-fn log(found: &Found) -> Log {
+fn log(found: &CheckedMap) -> Log {
     Log {
         level: match found.text("level") {
             "error" => LogLevel::Error,

@@ -3,37 +3,38 @@
 //! Kept as it was: order over all events, no content type on invocations, the CloudEvents `time` of the format's era, text taken literally (no `${NAME}`).
 
 use super::Secret;
-use super::found::Found;
+use super::found::CheckedMap;
 use super::model::*;
 use super::problem::Problems;
 use super::scalar;
 use crate::event::{EventTime, Extensions};
 
 /// The parts of an old configuration.
-pub(super) struct Parts {
-    pub format: Format,
-    pub state: State,
+pub(super) struct OldConfig {
+    pub format: ConfigFormat,
+    pub state: StateLocation,
     pub admin: Admin,
-    pub source: Source,
+    pub source: SourceConfig,
     pub processor: (String, ProcessorKind),
 }
 
-impl Parts {
+impl OldConfig {
     pub fn assemble(self) -> Config {
         let era = match self.format {
             // From v0.7 on `time` was vCenter's, and the API version came with each event.
-            Format::V1alpha1 => (EventTime::Created, true),
-            Format::JsonArray | Format::Native => (EventTime::Router, false),
+            ConfigFormat::V1alpha1 => (EventTime::Created, true),
+            ConfigFormat::JsonArray | ConfigFormat::Native => (EventTime::Router, false),
         };
         let (name, kind) = self.processor;
-        let delivery = Delivery {
+        let delivery = DeliveryPolicy {
             // Functions written for the appliance drop keys lower than the last one they saw.
             ordering: Ordering::Source,
             time: era.0,
             extensions: Extensions { vsphereapiversion: era.1, ..Extensions::default() },
-            ..Delivery::default()
+            ..DeliveryPolicy::default()
         };
-        let mut config = Config::new(self.state, vec![self.source], vec![Processor { name, kind, delivery }]);
+        let mut config =
+            Config::new(self.state, vec![self.source], vec![ProcessorConfig { name, kind, delivery }]);
         config.format = self.format;
         config.admin = self.admin;
         config
@@ -41,7 +42,7 @@ impl Parts {
 }
 
 /// Text of a field that must not be empty; empty, and reported, where it is.
-pub(super) fn text<'f>(found: &'f Found, key: &str, problems: &mut Problems) -> &'f str {
+pub(super) fn text<'f>(found: &'f CheckedMap, key: &str, problems: &mut Problems) -> &'f str {
     let text = found.text(key);
     if text.is_empty() && !found.is_wrong(key) {
         let message = if found.is_given(key) { "must not be empty" } else { "is missing" };
@@ -51,7 +52,7 @@ pub(super) fn text<'f>(found: &'f Found, key: &str, problems: &mut Problems) -> 
 }
 
 /// A vCenter's address as govmomi reads it: credentials in it are overridden by those of `auth`.
-pub(super) fn sdk_url(found: &Found, key: &str, problems: &mut Problems) -> String {
+pub(super) fn sdk_url(found: &CheckedMap, key: &str, problems: &mut Problems) -> String {
     let text = text(found, key, problems);
     match scalar::sdk_url(text) {
         _ if text.is_empty() => String::new(),
@@ -70,7 +71,7 @@ pub(super) fn sdk_url(found: &Found, key: &str, problems: &mut Problems) -> Stri
 }
 
 /// A target's URL.
-pub(super) fn http_url(found: &Found, key: &str, problems: &mut Problems) -> String {
+pub(super) fn http_url(found: &CheckedMap, key: &str, problems: &mut Problems) -> String {
     let text = text(found, key, problems);
     match scalar::http_url(text) {
         _ if text.is_empty() => String::new(),
@@ -84,7 +85,7 @@ pub(super) fn http_url(found: &Found, key: &str, problems: &mut Problems) -> Str
 
 /// The address of `/stats`, `default` where there is none.
 pub(super) fn bind_address(
-    found: &Found,
+    found: &CheckedMap,
     key: &str,
     default: &str,
     problems: &mut Problems,
@@ -115,11 +116,16 @@ pub(super) fn basic(username: &str, password: &str) -> Auth {
 
 /// A processor of the old router's, with what it did by default.
 pub(super) fn openfaas(gateway: String, asynchronous: bool, auth: Auth) -> ProcessorKind {
-    ProcessorKind::OpenFaas(OpenFaas { asynchronous, auth, content_type: None, ..OpenFaas::new(gateway) })
+    ProcessorKind::OpenFaas(OpenFaasConfig {
+        asynchronous,
+        auth,
+        content_type: None,
+        ..OpenFaasConfig::new(gateway)
+    })
 }
 
 /// One rule of one bus decided what was sent.
 pub(super) fn eventbridge(region: &str, bus: &str, rule_arn: &str, auth: AwsAuth) -> ProcessorKind {
     let bus = EventBus { name: bus.into(), rules: vec![rule_arn.into()], forward_all: false };
-    ProcessorKind::EventBridge(EventBridge { auth, buses: vec![bus], ..EventBridge::new(region) })
+    ProcessorKind::EventBridge(EventBridgeConfig { auth, buses: vec![bus], ..EventBridgeConfig::new(region) })
 }

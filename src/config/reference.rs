@@ -1,7 +1,7 @@
 //! A target that is an object of Kubernetes: the same fields in the native format and in `v1alpha1`.
 
 use super::check::Env;
-use super::found::Found;
+use super::found::CheckedMap;
 use super::model::Reference;
 use super::problem::Problems;
 
@@ -9,7 +9,12 @@ use super::problem::Problems;
 pub(super) const CLUSTER_VARIABLE: &str = "KUBERNETES_SERVICE_HOST";
 
 /// The object that `found` names; an error, with what to write as `url_key` instead, where there is no cluster to ask.
-pub(super) fn reference(found: &Found, url_key: &str, env: Env<'_>, problems: &mut Problems) -> Reference {
+pub(super) fn reference(
+    found: &CheckedMap,
+    url_key: &str,
+    env: Env<'_>,
+    problems: &mut Problems,
+) -> Reference {
     let text = |key: &str| found.text(key).to_owned();
     let reference = Reference {
         api_version: text("apiVersion"),

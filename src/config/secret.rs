@@ -12,10 +12,10 @@ pub const SECRET_FILE_BYTES_MAX: u64 = 64 << 10;
 
 /// A password, token or key: given in the configuration, or in a file that is read again at each use.
 #[derive(Clone, PartialEq, Eq)]
-pub struct Secret(Kind);
+pub struct Secret(SecretOrigin);
 
 #[derive(Clone, PartialEq, Eq)]
-enum Kind {
+enum SecretOrigin {
     Inline(Arc<str>),
     File(PathBuf),
 }
@@ -35,18 +35,18 @@ pub enum SecretError {
 
 impl Secret {
     pub fn inline(value: impl Into<Arc<str>>) -> Self {
-        Secret(Kind::Inline(value.into()))
+        Secret(SecretOrigin::Inline(value.into()))
     }
 
     pub fn file(path: impl Into<PathBuf>) -> Self {
-        Secret(Kind::File(path.into()))
+        Secret(SecretOrigin::File(path.into()))
     }
 
     /// The value now. A file is read again at each call, so that a rotated password is found; one line end at its end does not belong to the value.
     pub fn read(&self) -> Result<Arc<str>, SecretError> {
         let path = match &self.0 {
-            Kind::Inline(value) => return Ok(Arc::clone(value)),
-            Kind::File(path) => path,
+            SecretOrigin::Inline(value) => return Ok(Arc::clone(value)),
+            SecretOrigin::File(path) => path,
         };
         let mut bytes = Vec::new();
         std::fs::File::open(path)
@@ -66,8 +66,8 @@ impl Secret {
     /// The file that holds the value, for whoever waits for it to change.
     pub fn path(&self) -> Option<&Path> {
         match &self.0 {
-            Kind::Inline(_) => None,
-            Kind::File(path) => Some(path),
+            SecretOrigin::Inline(_) => None,
+            SecretOrigin::File(path) => Some(path),
         }
     }
 }
@@ -75,8 +75,8 @@ impl Secret {
 impl fmt::Debug for Secret {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.0 {
-            Kind::Inline(_) => f.write_str("Secret(…)"),
-            Kind::File(path) => write!(f, "Secret({})", path.display()),
+            SecretOrigin::Inline(_) => f.write_str("Secret(…)"),
+            SecretOrigin::File(path) => write!(f, "Secret({})", path.display()),
         }
     }
 }

@@ -29,15 +29,15 @@ const MAP_ENTRIES_MAX: usize = 1_000;
 pub(super) struct Node {
     /// Counted from 1.
     pub line: usize,
-    pub data: Data,
+    pub data: NodeData,
 }
 
 #[derive(Clone, Debug, PartialEq)]
-pub(super) enum Data {
+pub(super) enum NodeData {
     Null,
     Scalar(Scalar),
     List(Vec<Node>),
-    Map(Vec<Entry>),
+    Map(Vec<MapEntry>),
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -48,7 +48,7 @@ pub(super) struct Scalar {
 }
 
 #[derive(Clone, Debug, PartialEq)]
-pub(super) struct Entry {
+pub(super) struct MapEntry {
     pub key: String,
     pub line: usize,
     pub value: Node,
@@ -56,9 +56,9 @@ pub(super) struct Entry {
 
 impl Node {
     /// The entry of a map, where this is one.
-    pub fn get(&self, key: &str) -> Option<&Entry> {
+    pub fn get(&self, key: &str) -> Option<&MapEntry> {
         match &self.data {
-            Data::Map(entries) => entries.iter().find(|entry| entry.key == key),
+            NodeData::Map(entries) => entries.iter().find(|entry| entry.key == key),
             _ => None,
         }
     }
@@ -66,7 +66,7 @@ impl Node {
     /// The text of a scalar, where this is one.
     pub fn text(&self) -> Option<&str> {
         match &self.data {
-            Data::Scalar(scalar) => Some(&scalar.text),
+            NodeData::Scalar(scalar) => Some(&scalar.text),
             _ => None,
         }
     }
@@ -81,10 +81,10 @@ impl Node {
             weight.depth = weight.depth.max(child.depth + 1);
         };
         match &self.data {
-            Data::Null => {}
-            Data::Scalar(scalar) => weight.bytes = scalar.text.len(),
-            Data::List(items) => items.iter().for_each(add),
-            Data::Map(entries) => {
+            NodeData::Null => {}
+            NodeData::Scalar(scalar) => weight.bytes = scalar.text.len(),
+            NodeData::List(items) => items.iter().for_each(add),
+            NodeData::Map(entries) => {
                 entries.iter().for_each(|entry| add(&entry.value));
                 weight.bytes += entries.iter().map(|entry| entry.key.len()).sum::<usize>();
             }
@@ -113,7 +113,7 @@ fn too_wide(line: usize) -> Stop {
 
 /// The one document of a YAML file; `None` where it is not readable, with the reason in `problems`.
 pub(super) fn read_yaml(text: &str, problems: &mut Problems) -> Option<Node> {
-    let mut builder = Builder { problems, open: Vec::new(), anchors: HashMap::new(), nodes: 0, bytes: 0 };
+    let mut builder = TreeBuilder { problems, open: Vec::new(), anchors: HashMap::new(), nodes: 0, bytes: 0 };
     match builder.read(text) {
         Ok(root) => Some(root),
         Err((line, message)) => {
@@ -127,12 +127,12 @@ pub(super) fn read_yaml(text: &str, problems: &mut Problems) -> Option<Node> {
 struct Open {
     line: usize,
     anchor: usize,
-    data: Data,
+    data: NodeData,
     /// The key that waits for its value.
     key: Option<(String, usize)>,
 }
 
-struct Builder<'p> {
+struct TreeBuilder<'p> {
     problems: &'p mut Problems,
     open: Vec<Open>,
     anchors: HashMap<usize, Node>,
@@ -140,7 +140,7 @@ struct Builder<'p> {
     bytes: usize,
 }
 
-impl Builder<'_> {
+impl TreeBuilder<'_> {
     fn read(&mut self, text: &str) -> Result<Node, Stop> {
         let options = granit_parser::options! {
             emit_comments: false,
@@ -167,8 +167,8 @@ impl Builder<'_> {
                     let quoted = Self::tagged_as_text(tag.as_deref(), line)?;
                     let plain = style == ScalarStyle::Plain && !quoted;
                     let data = match &*value {
-                        "" | "~" | "null" | "Null" | "NULL" if plain => Data::Null,
-                        text => Data::Scalar(Scalar { text: text.into(), plain }),
+                        "" | "~" | "null" | "Null" | "NULL" if plain => NodeData::Null,
+                        text => NodeData::Scalar(Scalar { text: text.into(), plain }),
                     };
                     self.count(1, value.len(), line)?;
                     let node = Node { line, data };
@@ -177,12 +177,12 @@ impl Builder<'_> {
                 }
                 Event::SequenceStart(_, anchor, tag) => {
                     Self::tagged_as_text(tag.as_deref(), line)?;
-                    self.begin(line, anchor, Data::List(Vec::new()))?;
+                    self.begin(line, anchor, NodeData::List(Vec::new()))?;
                     None
                 }
                 Event::MappingStart(_, anchor, tag) => {
                     Self::tagged_as_text(tag.as_deref(), line)?;
-                    self.begin(line, anchor, Data::Map(Vec::new()))?;
+                    self.begin(line, anchor, NodeData::Map(Vec::new()))?;
                     None
                 }
                 Event::SequenceEnd | Event::MappingEnd => self.end()?,
@@ -199,7 +199,7 @@ impl Builder<'_> {
             };
             root = root.or(done);
         }
-        root.filter(|node: &Node| node.data != Data::Null).ok_or_else(|| (1, "the file is empty".into()))
+        root.filter(|node: &Node| node.data != NodeData::Null).ok_or_else(|| (1, "the file is empty".into()))
     }
 
     /// Whether a tag makes text of a scalar. Tags that only say what a value is anyway are let through.
@@ -240,7 +240,7 @@ impl Builder<'_> {
         }
     }
 
-    fn begin(&mut self, line: usize, anchor: usize, data: Data) -> Result<(), Stop> {
+    fn begin(&mut self, line: usize, anchor: usize, data: NodeData) -> Result<(), Stop> {
         self.count(1, 0, line)?;
         self.check_depth(1, line)?;
         self.open.push(Open { line, anchor, data, key: None });
@@ -250,7 +250,7 @@ impl Builder<'_> {
     fn end(&mut self) -> Result<Option<Node>, Stop> {
         let Some(open) = self.open.pop() else { return Ok(None) };
         let mut node = Node { line: open.line, data: open.data };
-        if let Data::Map(entries) = &mut node.data {
+        if let NodeData::Map(entries) = &mut node.data {
             self.merge(entries)?;
         }
         self.remember(open.anchor, &node);
@@ -261,18 +261,18 @@ impl Builder<'_> {
     fn place(&mut self, node: Node) -> Result<Option<Node>, Stop> {
         let Some(open) = self.open.last_mut() else { return Ok(Some(node)) };
         match (&mut open.data, open.key.take()) {
-            (Data::Map(entries), Some((key, line))) => {
+            (NodeData::Map(entries), Some((key, line))) => {
                 if let Some(first) = entries.iter().find(|entry| entry.key == key && key != "<<") {
                     let message = format!("`{key}` is here twice; the first is in line {}", first.line);
                     self.problems.error(line, "", message);
                 } else if entries.len() >= MAP_ENTRIES_MAX {
                     return Err(too_wide(line));
                 } else {
-                    entries.push(Entry { key, line, value: node });
+                    entries.push(MapEntry { key, line, value: node });
                 }
             }
-            (Data::Map(_), None) => match node.data {
-                Data::Scalar(scalar) => open.key = Some((scalar.text, node.line)),
+            (NodeData::Map(_), None) => match node.data {
+                NodeData::Scalar(scalar) => open.key = Some((scalar.text, node.line)),
                 _ => {
                     return Err((
                         node.line,
@@ -280,22 +280,22 @@ impl Builder<'_> {
                     ));
                 }
             },
-            (Data::List(items), _) => items.push(node),
-            (Data::Null | Data::Scalar(_), _) => unreachable!("only collections are opened"),
+            (NodeData::List(items), _) => items.push(node),
+            (NodeData::Null | NodeData::Scalar(_), _) => unreachable!("only collections are opened"),
         }
         Ok(None)
     }
 
     /// `<<: *other`: what the other map has and this one has not.
-    fn merge(&mut self, entries: &mut Vec<Entry>) -> Result<(), Stop> {
+    fn merge(&mut self, entries: &mut Vec<MapEntry>) -> Result<(), Stop> {
         while let Some(at) = entries.iter().position(|entry| entry.key == "<<") {
             let merged = entries.remove(at);
             let maps = match merged.value.data {
-                Data::List(maps) => maps,
+                NodeData::List(maps) => maps,
                 data => vec![Node { line: merged.line, data }],
             };
             for map in maps {
-                let Data::Map(more) = map.data else {
+                let NodeData::Map(more) = map.data else {
                     return Err((merged.line, "`<<` takes a map, or a list of maps".into()));
                 };
                 if entries.len() + more.len() > MAP_ENTRIES_MAX {
@@ -392,7 +392,7 @@ impl<'t> Json<'t> {
         let data = match source.as_bytes().first() {
             Some(b'[') => {
                 let items: Vec<&RawValue> = serde_json::from_str(source).map_err(stop)?;
-                Data::List(
+                NodeData::List(
                     items.into_iter().map(|item| self.node(item, depth + 1)).collect::<Result<_, _>>()?,
                 )
             }
@@ -401,13 +401,13 @@ impl<'t> Json<'t> {
                 if pairs.len() > MAP_ENTRIES_MAX {
                     return Err(too_wide(line));
                 }
-                let mut entries: Vec<Entry> = Vec::with_capacity(pairs.len());
+                let mut entries: Vec<MapEntry> = Vec::with_capacity(pairs.len());
                 for (key, raw) in pairs {
                     let value = self.node(raw, depth + 1)?;
                     entries.retain(|entry| entry.key != key);
-                    entries.push(Entry { key, line: value.line, value });
+                    entries.push(MapEntry { key, line: value.line, value });
                 }
-                Data::Map(entries)
+                NodeData::Map(entries)
             }
             Some(b'"') => {
                 Data::Scalar(Scalar { text: serde_json::from_str(source).map_err(stop)?, plain: false })

@@ -6,16 +6,16 @@
 use std::path::Path;
 
 use super::Secret;
-use super::check::{Env, Reader, Unknown};
-use super::field::{Block, Field, Kind, MapShape, Shape};
-use super::found::{Found, NULL_SECRET};
+use super::check::{Env, TableReader, Unknown};
+use super::field::{Block, Field, FieldType, MapFormat, TextFormat};
+use super::found::{CheckedMap, NULL_SECRET};
 use super::keys;
 use super::model::*;
 use super::old;
 use super::problem::Problems;
 use super::reference::reference;
 use super::scalar;
-use super::tree::{Data, Node};
+use super::tree::{Node, NodeData};
 
 /// What `apiVersion` begins with in this format.
 pub(super) const API_GROUP: &str = "event-router.vmware.com/";
@@ -26,13 +26,13 @@ pub(super) const TELLING: [&str; 3] = ["eventProvider", "eventProcessor", "metri
 const CHECKPOINT_DIR: &str = "./checkpoints";
 const METRICS_ADDRESS: &str = "0.0.0.0:8082";
 
-const TEXT: Kind = Kind::Text(Shape::MayBeEmpty);
+const TEXT: FieldType = FieldType::Text(TextFormat::MayBeEmpty);
 
 const fn block(name: &'static str, fields: &'static [Field]) -> Block {
     Block { name, doc: "", fields, variants: &[], rules: &[] }
 }
 
-const fn field(key: &'static str, kind: Kind) -> Field {
+const fn field(key: &'static str, kind: FieldType) -> Field {
     Field::new(key, kind, "")
 }
 
@@ -41,59 +41,65 @@ static ROOT: Block = block(
     &[
         field("apiVersion", TEXT),
         field("kind", TEXT),
-        field("metadata", Kind::Maybe(&METADATA)),
-        field("eventProvider", Kind::Maybe(&PROVIDER)).required(),
-        field("eventProcessor", Kind::Maybe(&PROCESSOR)).required(),
-        field("metricsProvider", Kind::Maybe(&METRICS)).required(),
-        field("certificates", Kind::Block(&CERTIFICATES)),
+        field("metadata", FieldType::Maybe(&METADATA)),
+        field("eventProvider", FieldType::Maybe(&PROVIDER)).required(),
+        field("eventProcessor", FieldType::Maybe(&PROCESSOR)).required(),
+        field("metricsProvider", FieldType::Maybe(&METRICS)).required(),
+        field("certificates", FieldType::Block(&CERTIFICATES)),
     ],
 );
-static METADATA: Block = block("metadata", &[field("name", TEXT), field("labels", Kind::Map(MapShape::Any))]);
+static METADATA: Block =
+    block("metadata", &[field("name", TEXT), field("labels", FieldType::Map(MapFormat::Any))]);
 static CERTIFICATES: Block =
-    block("certificates", &[field("rootCAs", Kind::List(&Kind::Text(Shape::CertFile)))]);
+    block("certificates", &[field("rootCAs", FieldType::List(&FieldType::Text(TextFormat::CertFile)))]);
 static PROVIDER: Block = block(
     "eventProvider",
     &[
-        field("type", Kind::OneOf(&[("vcenter", ""), ("vcsim", ""), ("horizon", ""), ("webhook", "")]))
+        field("type", FieldType::OneOf(&[("vcenter", ""), ("vcsim", ""), ("horizon", ""), ("webhook", "")]))
             .required(),
         field("name", TEXT),
-        field("vcenter", Kind::Raw),
-        field("vcsim", Kind::Raw),
-        field("horizon", Kind::Raw),
-        field("webhook", Kind::Raw),
+        field("vcenter", FieldType::Raw),
+        field("vcsim", FieldType::Raw),
+        field("horizon", FieldType::Raw),
+        field("webhook", FieldType::Raw),
     ],
 );
 static VCENTER: Block = block(
     "vcenter",
     &[
         field("address", TEXT).also(&["url", "host"]),
-        field("insecureSSL", Kind::Flag).or("false").also(&["insecure"]),
-        field("checkpoint", Kind::Flag).or("false"),
-        field("checkpointDir", Kind::Text(Shape::Path)),
-        field("auth", Kind::Maybe(&AUTH)).required(),
+        field("insecureSSL", FieldType::Flag).or("false").also(&["insecure"]),
+        field("checkpoint", FieldType::Flag).or("false"),
+        field("checkpointDir", FieldType::Text(TextFormat::Path)),
+        field("auth", FieldType::Maybe(&AUTH)).required(),
     ],
 );
 static VCSIM: Block = block(
     "vcsim",
     &[
         field("address", TEXT),
-        field("insecureSSL", Kind::Flag).or("false"),
-        field("auth", Kind::Maybe(&AUTH)).required(),
+        field("insecureSSL", FieldType::Flag).or("false"),
+        field("auth", FieldType::Maybe(&AUTH)).required(),
     ],
 );
 static PROCESSOR: Block = block(
     "eventProcessor",
     &[
-        field("type", Kind::OneOf(&[("openfaas", ""), ("aws_event_bridge", ""), ("knative", "")])).required(),
+        field("type", FieldType::OneOf(&[("openfaas", ""), ("aws_event_bridge", ""), ("knative", "")]))
+            .required(),
         field("name", TEXT),
-        field("openfaas", Kind::Raw),
-        field("awsEventBridge", Kind::Raw).also(&["aws_event_bridge", "awsEventbridge"]),
-        field("knative", Kind::Raw),
+        field("openfaas", FieldType::Raw),
+        field("awsEventBridge", FieldType::Raw).also(&["aws_event_bridge", "awsEventbridge"]),
+        field("knative", FieldType::Raw),
     ],
 );
 static OPENFAAS: Block = block(
     "openfaas",
-    &[field("address", TEXT), field("async", Kind::Flag).or("false"), field("auth", Kind::Maybe(&AUTH))],
+    &[
+        field("address", TEXT),
+        field("async", FieldType::Flag).or("false"),
+        field("auth", FieldType::Maybe(&AUTH)),
+    ],
 );
 static AWS: Block = block(
     "awsEventBridge",
@@ -101,24 +107,24 @@ static AWS: Block = block(
         field("region", TEXT),
         field("eventBus", TEXT),
         field("ruleARN", TEXT),
-        field("auth", Kind::Maybe(&AUTH)).required(),
+        field("auth", FieldType::Maybe(&AUTH)).required(),
     ],
 );
 static KNATIVE: Block = block(
     "knative",
     &[
-        field("destination", Kind::Maybe(&DESTINATION)).required(),
-        field("encoding", Kind::OneOf(&[("structured", ""), ("binary", "")])).required(),
-        field("insecureSSL", Kind::Flag).or("false"),
-        field("auth", Kind::Maybe(&AUTH)),
+        field("destination", FieldType::Maybe(&DESTINATION)).required(),
+        field("encoding", FieldType::OneOf(&[("structured", ""), ("binary", "")])).required(),
+        field("insecureSSL", FieldType::Flag).or("false"),
+        field("auth", FieldType::Maybe(&AUTH)),
     ],
 );
 static DESTINATION: Block =
-    block("destination", &[field("ref", Kind::Maybe(&keys::REFERENCE)), field("uri", Kind::Raw)]);
+    block("destination", &[field("ref", FieldType::Maybe(&keys::REFERENCE)), field("uri", FieldType::Raw)]);
 static URI: Block = block(
     "uri",
     &[
-        field("scheme", Kind::OneOf(&[("http", ""), ("https", "")])).required(),
+        field("scheme", FieldType::OneOf(&[("http", ""), ("https", "")])).required(),
         field("host", TEXT),
         field("path", TEXT),
         field("rawquery", TEXT),
@@ -127,19 +133,19 @@ static URI: Block = block(
 static METRICS: Block = block(
     "metricsProvider",
     &[
-        field("type", Kind::OneOf(&[("default", "")])).required(),
+        field("type", FieldType::OneOf(&[("default", "")])).required(),
         field("name", TEXT),
-        field("default", Kind::Maybe(&METRICS_DEFAULT)).required(),
+        field("default", FieldType::Maybe(&METRICS_DEFAULT)).required(),
     ],
 );
 static METRICS_DEFAULT: Block =
-    block("default", &[field("bindAddress", TEXT), field("auth", Kind::Maybe(&AUTH))]);
+    block("default", &[field("bindAddress", TEXT), field("auth", FieldType::Maybe(&AUTH))]);
 static AUTH: Block = block(
     "auth",
     &[
         field(
             "type",
-            Kind::OneOf(&[
+            FieldType::OneOf(&[
                 ("none", ""),
                 ("basic_auth", ""),
                 ("aws_access_key", ""),
@@ -148,9 +154,9 @@ static AUTH: Block = block(
             ]),
         )
         .required(),
-        field("basicAuth", Kind::Maybe(&BASIC)),
-        field("awsAccessKeyAuth", Kind::Maybe(&ACCESS_KEY)),
-        field("activeDirectoryAuth", Kind::Raw),
+        field("basicAuth", FieldType::Maybe(&BASIC)),
+        field("awsAccessKeyAuth", FieldType::Maybe(&ACCESS_KEY)),
+        field("activeDirectoryAuth", FieldType::Raw),
     ],
 );
 static BASIC: Block = block("basicAuth", &[field("username", TEXT), field("password", TEXT)]);
@@ -158,19 +164,20 @@ static ACCESS_KEY: Block = block("awsAccessKeyAuth", &[field("accessKey", TEXT),
 
 /// The configuration that the file gives. Meaningless where `problems` has errors afterwards.
 pub(super) fn build(root: &Node, env: Env<'_>, problems: &mut Problems) -> Config {
-    let found = Reader { problems, env: None, unknown: Unknown::Refuse }.block(root, &ROOT, "", root.line);
+    let found =
+        TableReader { problems, env: None, unknown: Unknown::Refuse }.block(root, &ROOT, "", root.line);
     if !found.text("apiVersion").starts_with(API_GROUP) {
         let message = "read as `event-router.vmware.com/v1alpha1` for its fields";
         problems.warn(found.line_of("apiVersion"), "apiVersion", message);
     }
-    let mut builder = Builder { env, problems };
+    let mut builder = V1alpha1Builder { env, problems };
     let ca_files = found.block("certificates").texts("rootCAs").into_iter().map(Into::into).collect();
-    let nothing = |kind| Source { name: String::new(), kind };
+    let nothing = |kind| SourceConfig { name: String::new(), kind };
     let (mut source, state) = match found.maybe_block("eventProvider") {
         Some(provider) => builder.source(provider),
         None => {
             let vcenter = Vcenter::new("", "", Secret::inline(""));
-            (nothing(SourceKind::Vcenter(vcenter)), State::Ephemeral)
+            (nothing(SourceKind::Vcenter(vcenter)), StateLocation::Ephemeral)
         }
     };
     let SourceKind::Vcenter(vcenter) = &mut source.kind;
@@ -184,18 +191,18 @@ pub(super) fn build(root: &Node, env: Env<'_>, problems: &mut Problems) -> Confi
         Some(metrics) => builder.admin(metrics),
         None => Admin::default(),
     };
-    old::Parts { format: Format::V1alpha1, state, admin, source, processor }.assemble()
+    old::OldConfig { format: ConfigFormat::V1alpha1, state, admin, source, processor }.assemble()
 }
 
-struct Builder<'a> {
+struct V1alpha1Builder<'a> {
     /// For what the surroundings decide, not for text: `${NAME}` stands for itself here.
     env: Env<'a>,
     problems: &'a mut Problems,
 }
 
-impl Builder<'_> {
+impl V1alpha1Builder<'_> {
     /// The block that `type` names, checked; those that it does not name are not used.
-    fn typed(&mut self, found: &Found, key: &str, table: &'static Block) -> Option<Found> {
+    fn typed(&mut self, found: &CheckedMap, key: &str, table: &'static Block) -> Option<CheckedMap> {
         for other in found.given.iter().filter(|given| **given != key && !matches!(**given, "type" | "name"))
         {
             let message = format!("not used: `type` is `{}`", found.text("type"));
@@ -207,14 +214,14 @@ impl Builder<'_> {
             self.problems.error(found.line, &found.path, message);
             return None;
         };
-        let mut reader = Reader { problems: self.problems, env: None, unknown: Unknown::Refuse };
+        let mut reader = TableReader { problems: self.problems, env: None, unknown: Unknown::Refuse };
         Some(reader.block(node, table, &found.path_of(key), found.line_of(key)))
     }
 
-    fn name(&mut self, found: &Found) -> String {
+    fn name(&mut self, found: &CheckedMap) -> String {
         let name = Some(found.text("name")).filter(|name| !name.is_empty()).unwrap_or(found.text("type"));
         // A missing `type` is reported already.
-        if let Err(message) = Shape::Name.check(name)
+        if let Err(message) = TextFormat::Name.check(name)
             && !name.is_empty()
         {
             self.problems.error(found.line_of("name"), &found.path_of("name"), message);
@@ -222,7 +229,7 @@ impl Builder<'_> {
         name.into()
     }
 
-    fn source(&mut self, provider: &Found) -> (Source, State) {
+    fn source(&mut self, provider: &CheckedMap) -> (SourceConfig, StateLocation) {
         let name = self.name(provider);
         let kind = provider.text("type");
         let block = match kind {
@@ -239,7 +246,7 @@ impl Builder<'_> {
         };
         let Some(block) = block else {
             let vcenter = Vcenter::new("", "", Secret::inline(""));
-            return (Source { name, kind: SourceKind::Vcenter(vcenter) }, State::Ephemeral);
+            return (SourceConfig { name, kind: SourceKind::Vcenter(vcenter) }, StateLocation::Ephemeral);
         };
         let (username, password) = match block.maybe_block("auth") {
             Some(auth) if auth.text("type") == "basic_auth" => {
@@ -259,18 +266,18 @@ impl Builder<'_> {
             let dir = Path::new(block.maybe_text("checkpointDir").unwrap_or(CHECKPOINT_DIR));
             vcenter.import_checkpoint =
                 Some(dir.join(format!("cp-{}.json", scalar::host_of(&vcenter.sdk_url))));
-            State::Dir(dir.into())
+            StateLocation::Dir(dir.into())
         } else {
             if block.is_given("checkpointDir") {
                 let message = "not used: `checkpoint` is not `true`";
                 self.problems.warn(block.line_of("checkpointDir"), &block.path_of("checkpointDir"), message);
             }
-            State::Ephemeral
+            StateLocation::Ephemeral
         };
-        (Source { name, kind: SourceKind::Vcenter(vcenter) }, state)
+        (SourceConfig { name, kind: SourceKind::Vcenter(vcenter) }, state)
     }
 
-    fn processor(&mut self, processor: &Found) -> (String, ProcessorKind) {
+    fn processor(&mut self, processor: &CheckedMap) -> (String, ProcessorKind) {
         let kind = match processor.text("type") {
             "openfaas" => self.typed(processor, "openfaas", &OPENFAAS).map(|block| self.openfaas(&block)),
             "aws_event_bridge" => self.typed(processor, "awsEventBridge", &AWS).map(|block| self.aws(&block)),
@@ -280,12 +287,12 @@ impl Builder<'_> {
         (self.name(processor), kind.unwrap_or(ProcessorKind::Blackhole))
     }
 
-    fn openfaas(&mut self, block: &Found) -> ProcessorKind {
+    fn openfaas(&mut self, block: &CheckedMap) -> ProcessorKind {
         let auth = self.maybe_basic_auth(block, true);
         old::openfaas(old::http_url(block, "address", self.problems), block.flag("async"), auth)
     }
 
-    fn aws(&mut self, block: &Found) -> ProcessorKind {
+    fn aws(&mut self, block: &CheckedMap) -> ProcessorKind {
         let auth = block.maybe_block("auth").map(|auth| match auth.text("type") {
             "aws_access_key" => {
                 let (id, secret) =
@@ -307,7 +314,7 @@ impl Builder<'_> {
         old::eventbridge(region, bus, rule, auth.unwrap_or_default())
     }
 
-    fn knative(&mut self, block: &Found) -> ProcessorKind {
+    fn knative(&mut self, block: &CheckedMap) -> ProcessorKind {
         let (url, reference) = match block.maybe_block("destination") {
             Some(destination) => self.destination(destination),
             None => Default::default(),
@@ -319,7 +326,7 @@ impl Builder<'_> {
         }
         let (line, path) = (block.line_of("insecureSSL"), block.path_of("insecureSSL"));
         let tls = old::tls(block.flag("insecureSSL"), line, &path, self.problems);
-        ProcessorKind::CloudEvents(CloudEvents {
+        ProcessorKind::CloudEvents(CloudEventsConfig {
             mode: if block.text("encoding") == "binary" {
                 ContentMode::Binary
             } else {
@@ -328,18 +335,19 @@ impl Builder<'_> {
             auth,
             http: HttpClient { tls, ..HttpClient::default() },
             reference,
-            ..CloudEvents::new(url)
+            ..CloudEventsConfig::new(url)
         })
     }
 
     /// The URL, or the object that has it; a `uri` comes before a `ref`.
-    fn destination(&mut self, destination: &Found) -> (String, Option<Reference>) {
+    fn destination(&mut self, destination: &CheckedMap) -> (String, Option<Reference>) {
         if let Some(uri) = destination.maybe_raw("uri") {
             let (line, path) = (destination.line_of("uri"), destination.path_of("uri"));
             let url = match &uri.data {
-                Data::Scalar(scalar) => scalar.text.clone(),
+                NodeData::Scalar(scalar) => scalar.text.clone(),
                 _ => {
-                    let mut reader = Reader { problems: self.problems, env: None, unknown: Unknown::Refuse };
+                    let mut reader =
+                        TableReader { problems: self.problems, env: None, unknown: Unknown::Refuse };
                     let parts = reader.block(uri, &URI, &path, line);
                     let host = old::text(&parts, "host", self.problems);
                     if host.is_empty() || parts.text("scheme").is_empty() {
@@ -369,7 +377,7 @@ impl Builder<'_> {
         (String::new(), Some(reference(found, "uri", self.env, self.problems)))
     }
 
-    fn admin(&mut self, metrics: &Found) -> Admin {
+    fn admin(&mut self, metrics: &CheckedMap) -> Admin {
         let auth = self.maybe_basic_auth(metrics, false);
         Admin {
             bind_address: old::bind_address(metrics, "bindAddress", METRICS_ADDRESS, self.problems),
@@ -379,7 +387,7 @@ impl Builder<'_> {
     }
 
     /// `may_be_empty`: for targets that may ask for no credentials at all.
-    fn maybe_basic_auth(&mut self, block: &Found, may_be_empty: bool) -> Auth {
+    fn maybe_basic_auth(&mut self, block: &CheckedMap, may_be_empty: bool) -> Auth {
         let Some(auth) = block.maybe_block("auth") else { return Auth::None };
         match auth.text("type") {
             "none" => Auth::None,
@@ -398,7 +406,7 @@ impl Builder<'_> {
     /// The two halves of a pair of credentials.
     fn credentials(
         &mut self,
-        auth: &Found,
+        auth: &CheckedMap,
         key: &str,
         name: &str,
         secret: &str,
@@ -426,7 +434,7 @@ impl Builder<'_> {
     }
 
     /// Reports an `auth.type` that does not fit here; one that is missing or unknown is reported already.
-    fn must_be(&mut self, auth: &Found, given: &str, allowed: &str) {
+    fn must_be(&mut self, auth: &CheckedMap, given: &str, allowed: &str) {
         if !given.is_empty() {
             self.problems.error(
                 auth.line_of("type"),

@@ -54,11 +54,11 @@ fn root(config: &Config, with_state: bool) -> Result<Fields, SecretError> {
         log,
     } = config;
     let (data_dir, ephemeral) = match state {
-        State::Dir(dir) if with_state => (path(dir), false),
-        State::Dir(_) => (Out::Nothing, false),
-        State::Ephemeral => (Out::Nothing, true),
+        StateLocation::Dir(dir) if with_state => (path(dir), false),
+        StateLocation::Dir(_) => (Out::Nothing, false),
+        StateLocation::Ephemeral => (Out::Nothing, true),
     };
-    let all = Route::all(sources, processors);
+    let all = RouteConfig::all(sources, processors);
     let is_default = matches!(&routes[..], [one] if *one == all);
     let routes = if is_default { Out::Nothing } else { Out::Maps(routes.iter().map(route).collect()) };
     Ok(vec![
@@ -125,8 +125,8 @@ fn log_of(log: &Log) -> Fields {
     ]
 }
 
-fn source(source: &Source) -> Result<Fields, SecretError> {
-    let Source { name, kind: SourceKind::Vcenter(vcenter) } = source;
+fn source(source: &SourceConfig) -> Result<Fields, SecretError> {
+    let SourceConfig { name, kind: SourceKind::Vcenter(vcenter) } = source;
     let Vcenter {
         sdk_url,
         username,
@@ -256,10 +256,10 @@ fn percent(text: &str) -> String {
         .collect()
 }
 
-fn processor(processor: &Processor) -> Result<Fields, SecretError> {
-    let Processor { name, kind, delivery } = processor;
+fn processor(processor: &ProcessorConfig) -> Result<Fields, SecretError> {
+    let ProcessorConfig { name, kind, delivery } = processor;
     let (word, own) = match kind {
-        ProcessorKind::CloudEvents(CloudEvents { url, reference, mode, auth, headers, http }) => {
+        ProcessorKind::CloudEvents(CloudEventsConfig { url, reference, mode, auth, headers, http }) => {
             let mode = match mode {
                 ContentMode::Structured => "structured",
                 ContentMode::Binary => "binary",
@@ -279,7 +279,7 @@ fn processor(processor: &Processor) -> Result<Fields, SecretError> {
             ("cloudevents", own.into_iter().chain(http_of(http)?).collect())
         }
         ProcessorKind::OpenFaas(openfaas) => {
-            let OpenFaas {
+            let OpenFaasConfig {
                 gateway,
                 auth,
                 auth_on_invoke,
@@ -307,7 +307,7 @@ fn processor(processor: &Processor) -> Result<Fields, SecretError> {
             ("openfaas", own.into_iter().chain(http_of(http)?).collect())
         }
         ProcessorKind::EventBridge(eventbridge) => {
-            let EventBridge {
+            let EventBridgeConfig {
                 region,
                 auth,
                 assume_role,
@@ -328,7 +328,7 @@ fn processor(processor: &Processor) -> Result<Fields, SecretError> {
                 let rules = Out::Words(rules.clone());
                 vec![("name", text(name)), ("rules", rules), ("forwardAll", flag(*forward_all))]
             };
-            let is_default = *buses == EventBridge::new("").buses;
+            let is_default = *buses == EventBridgeConfig::new("").buses;
             let own = [
                 ("region", text(region)),
                 ("auth", aws_auth(auth)?),
@@ -364,8 +364,8 @@ fn aws_auth(auth: &AwsAuth) -> Result<Out, SecretError> {
     })
 }
 
-fn delivery_of(delivery: &Delivery) -> Fields {
-    let Delivery {
+fn delivery_of(delivery: &DeliveryPolicy) -> Fields {
+    let DeliveryPolicy {
         ordering,
         time,
         payload,
@@ -461,8 +461,8 @@ fn delivery_of(delivery: &Delivery) -> Fields {
     ]
 }
 
-fn route(route: &Route) -> Fields {
-    let Route { name, sources, pattern, line: _, processors } = route;
+fn route(route: &RouteConfig) -> Fields {
+    let RouteConfig { name, sources, pattern, line: _, processors } = route;
     vec![
         ("name", text(name)),
         ("sources", Out::Words(sources.clone())),

@@ -172,7 +172,7 @@ mod tests {
         let root = tree::read_yaml(yaml, &mut problems)?;
         let node = &root.get("key")?.value;
         let text = match &node.data {
-            tree::Data::List(items) => items[0].text(),
+            tree::NodeData::List(items) => items[0].text(),
             _ => node.text(),
         };
         scalar::expand(text?, &|_| None).ok()

@@ -26,7 +26,7 @@ use crate::config::ClientTls;
 
 /// Whether a connection goes through a proxy. Decided once: a client has one origin.
 #[derive(Clone)]
-pub enum Route {
+pub enum ProxyRoute {
     Direct,
     /// `http://` through a proxy: the request line names the whole URL.
     Forward(Uri),
@@ -52,25 +52,25 @@ pub enum ConnectError {
 /// Makes the connections of one client.
 #[derive(Clone)]
 pub struct Connector {
-    http: HttpConnector<Resolver>,
+    http: HttpConnector<SystemResolver>,
     tls: Option<Arc<ClientConfig>>,
     /// As `tls`, but without offering HTTP/2, for the way to a proxy.
     proxy_tls: Option<Arc<ClientConfig>>,
-    route: Route,
+    route: ProxyRoute,
     limit: Duration,
 }
 
-impl Route {
+impl ProxyRoute {
     /// The way to `origin`, with the credentials that requests must carry themselves (plain HTTP through a proxy).
-    pub fn to(origin: &Uri, proxies: &Matcher) -> Result<(Route, Option<HeaderValue>), String> {
-        let Some(found) = proxies.intercept(origin) else { return Ok((Route::Direct, None)) };
+    pub fn to(origin: &Uri, proxies: &Matcher) -> Result<(ProxyRoute, Option<HeaderValue>), String> {
+        let Some(found) = proxies.intercept(origin) else { return Ok((ProxyRoute::Direct, None)) };
         let (proxy, auth) = (found.uri().clone(), found.basic_auth().cloned());
         if !matches!(proxy.scheme_str(), Some("http" | "https")) {
             return Err(format!("the proxy {} is not an HTTP proxy; use http:// or https://", shown(&proxy)));
         }
         Ok(match origin.scheme_str() {
-            Some("https") => (Route::Tunnel(proxy, auth), None),
-            _ => (Route::Forward(proxy), auth),
+            Some("https") => (ProxyRoute::Tunnel(proxy, auth), None),
+            _ => (ProxyRoute::Forward(proxy), auth),
         })
     }
 
@@ -78,8 +78,8 @@ impl Route {
     /// decides this.
     fn needs_tls(&self, origin: &Uri) -> bool {
         let proxy = match self {
-            Route::Direct => None,
-            Route::Forward(proxy) | Route::Tunnel(proxy, _) => Some(proxy),
+            ProxyRoute::Direct => None,
+            ProxyRoute::Forward(proxy) | ProxyRoute::Tunnel(proxy, _) => Some(proxy),
         };
         [Some(origin), proxy].into_iter().flatten().any(|uri| uri.scheme() == Some(&Scheme::HTTPS))
     }
@@ -90,14 +90,14 @@ impl Connector {
     /// needed. `http2` offers HTTP/2 to an origin that speaks TLS (ALPN).
     pub fn new(
         origin: &Uri,
-        route: Route,
+        route: ProxyRoute,
         tls: &ClientTls,
         server: ServerKind,
         http2: bool,
         limit: Duration,
     ) -> Result<Self, TlsError> {
         let tls = route.needs_tls(origin).then(|| tls::client_config(tls, server)).transpose()?;
-        let mut http = HttpConnector::new_with_resolver(Resolver);
+        let mut http = HttpConnector::new_with_resolver(SystemResolver);
         http.enforce_http(false);
         // A request is one write: waiting to fill a segment only delays it.
         http.set_nodelay(true);
@@ -125,7 +125,7 @@ impl Connector {
 
     /// Whether requests go to a proxy that forwards them, and so must name their whole URL.
     pub fn forwards(&self) -> bool {
-        matches!(self.route, Route::Forward(_))
+        matches!(self.route, ProxyRoute::Forward(_))
     }
 
     async fn connect(mut self, origin: Uri) -> Result<Stream, ConnectError> {
@@ -140,18 +140,18 @@ impl Connector {
             None => Ok(None),
         };
         match self.route {
-            Route::Direct => match plain(&self.tls, &origin, self.http.clone())? {
+            ProxyRoute::Direct => match plain(&self.tls, &origin, self.http.clone())? {
                 Some(mut connector) => Ok(Stream::new(call(&mut connector, &origin).await?)),
                 None => Ok(Stream::new(call(&mut self.http, &origin).await?)),
             },
-            Route::Forward(proxy) => {
+            ProxyRoute::Forward(proxy) => {
                 let stream = match plain(&self.proxy_tls, &proxy, self.http.clone())? {
                     Some(mut connector) => Stream::new(call(&mut connector, &proxy).await?),
                     None => Stream::new(call(&mut self.http, &proxy).await?),
                 };
                 Ok(Stream { forwarded: true, ..stream })
             }
-            Route::Tunnel(proxy, auth) => {
+            ProxyRoute::Tunnel(proxy, auth) => {
                 let inner = match self.proxy_tls {
                     Some(tls) => HttpsConnector::from((self.http, tls)),
                     None => return Err(missing()),
@@ -257,7 +257,7 @@ impl Service<Uri> for Connector {
 
 /// Asks the system's resolver; hyper-util's own gives errors that cannot be told from others.
 #[derive(Clone)]
-struct Resolver;
+struct SystemResolver;
 
 #[derive(Debug, thiserror::Error)]
 #[error("cannot resolve `{host}`")]
@@ -266,7 +266,7 @@ struct ResolveError {
     error: io::Error,
 }
 
-impl Service<Name> for Resolver {
+impl Service<Name> for SystemResolver {
     type Response = IntoIter<std::net::SocketAddr>;
     type Error = ResolveError;
     type Future = Pin<Box<dyn Future<Output = Result<Self::Response, ResolveError>> + Send>>;
@@ -350,7 +350,7 @@ mod tests {
     #[test]
     fn tls_is_needed_where_the_origin_or_the_proxy_speaks_it() {
         let uri = |text: &str| text.parse::<Uri>().unwrap();
-        let check = |route: Route, origin: &str, expected: bool| {
+        let check = |route: ProxyRoute, origin: &str, expected: bool| {
             assert_eq!(route.needs_tls(&uri(origin)), expected, "{origin}");
             let tls = ClientTls { insecure: true, ..ClientTls::default() };
             let limit = Duration::from_secs(1);
@@ -359,12 +359,12 @@ mod tests {
             assert_eq!(connector.tls.is_some(), expected, "{origin}");
             assert_eq!(connector.proxy_tls.is_some(), expected, "{origin}");
         };
-        check(Route::Direct, "http://a", false);
-        check(Route::Direct, "https://a", true);
-        check(Route::Forward(uri("http://p:3128")), "http://a", false);
-        check(Route::Forward(uri("https://p:3128")), "http://a", true);
-        check(Route::Tunnel(uri("http://p:3128"), None), "https://a", true);
-        check(Route::Tunnel(uri("https://p:3128"), None), "https://a", true);
+        check(ProxyRoute::Direct, "http://a", false);
+        check(ProxyRoute::Direct, "https://a", true);
+        check(ProxyRoute::Forward(uri("http://p:3128")), "http://a", false);
+        check(ProxyRoute::Forward(uri("https://p:3128")), "http://a", true);
+        check(ProxyRoute::Tunnel(uri("http://p:3128"), None), "https://a", true);
+        check(ProxyRoute::Tunnel(uri("https://p:3128"), None), "https://a", true);
     }
 
     /// Files that no connection needs are not read: a target without TLS must not fail for them.
@@ -374,7 +374,7 @@ mod tests {
         let check = |origin: &str, works: bool| {
             let origin = origin.parse().unwrap();
             let limit = Duration::from_secs(1);
-            let made = Connector::new(&origin, Route::Direct, &tls, ServerKind::Target, true, limit);
+            let made = Connector::new(&origin, ProxyRoute::Direct, &tls, ServerKind::Target, true, limit);
             assert_eq!(made.is_ok(), works, "{origin}");
         };
         check("http://a", true);

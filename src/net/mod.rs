@@ -21,7 +21,7 @@ use hyper::{Method, Request, Uri};
 use hyper_util::client::proxy::matcher::Matcher;
 
 pub use connect::{ConnectError, find, innermost, shown};
-pub(crate) use connect::{Connector, Route};
+pub(crate) use connect::{Connector, ProxyRoute};
 pub use headers::{Headers, HeadersError, redact};
 pub(crate) use pool::{Lease, Pool, SendError};
 pub use retry_after::retry_after;
@@ -107,14 +107,14 @@ pub(crate) fn pool(origin: &Uri, settings: &HttpClient, version: Version) -> Res
 }
 
 /// The way to `origin`, with the credentials that requests must carry themselves (plain HTTP through a proxy).
-pub(crate) fn route(origin: &Uri, proxy: &Proxy) -> Result<(Route, Option<HeaderValue>), HttpError> {
+pub(crate) fn route(origin: &Uri, proxy: &Proxy) -> Result<(ProxyRoute, Option<HeaderValue>), HttpError> {
     let matcher = match proxy {
-        Proxy::Direct => return Ok((Route::Direct, None)),
+        Proxy::Direct => return Ok((ProxyRoute::Direct, None)),
         Proxy::Environment => {
             let set = |name| std::env::var(name).ok().filter(|list| !list.is_empty());
             let none = set("NO_PROXY").or_else(|| set("no_proxy")).unwrap_or_default();
             if is_exempt(&none, origin) {
-                return Ok((Route::Direct, None));
+                return Ok((ProxyRoute::Direct, None));
             }
             Matcher::from_env()
         }
@@ -126,12 +126,12 @@ pub(crate) fn route(origin: &Uri, proxy: &Proxy) -> Result<(Route, Option<Header
             matcher
         }
     };
-    let (mut route, mut auth) = Route::to(origin, &matcher).map_err(HttpError::Proxy)?;
+    let (mut route, mut auth) = ProxyRoute::to(origin, &matcher).map_err(HttpError::Proxy)?;
     if let Proxy::Url { auth: configured @ Auth::Basic { .. }, .. } = proxy {
         let headers = Headers::new(configured, &[], HeaderMap::new())?;
         let value = headers.current().get(hyper::header::AUTHORIZATION).cloned();
         match &mut route {
-            Route::Tunnel(_, tunnel) => *tunnel = value,
+            ProxyRoute::Tunnel(_, tunnel) => *tunnel = value,
             _ => auth = value,
         }
     }

@@ -68,11 +68,11 @@ pub struct Pool {
     connector: Connector,
     version: Version,
     idle_timeout: Duration,
-    state: Mutex<State>,
+    state: Mutex<PoolState>,
 }
 
 #[derive(Default)]
-struct State {
+struct PoolState {
     /// The longest unused first.
     idle: VecDeque<(Instant, Lease)>,
     shared: Option<http2::SendRequest<Body>>,
@@ -218,7 +218,7 @@ impl Pool {
         }
     }
 
-    fn state(&self) -> std::sync::MutexGuard<'_, State> {
+    fn state(&self) -> std::sync::MutexGuard<'_, PoolState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -228,7 +228,7 @@ fn failed(mut error: TrySendError<Request<Body>>) -> Failed {
     (error.into_error(), unsent)
 }
 
-impl State {
+impl PoolState {
     fn drop_old(&mut self, now: Instant, idle_timeout: Duration) {
         let is_old = |since: Instant| now.saturating_duration_since(since) > idle_timeout;
         while self.idle.front().is_some_and(|(since, _)| is_old(*since)) {
@@ -261,9 +261,15 @@ mod tests {
             stream.write_all(&vec![b' '; BYTES]).await.unwrap();
         });
         let limit = Duration::from_secs(60);
-        let connector =
-            Connector::new(&origin, Route::Direct, &ClientTls::default(), ServerKind::Target, false, limit)
-                .unwrap();
+        let connector = Connector::new(
+            &origin,
+            ProxyRoute::Direct,
+            &ClientTls::default(),
+            ServerKind::Target,
+            false,
+            limit,
+        )
+        .unwrap();
         let pool = Pool::new(&origin, connector, Version::Auto, limit).unwrap();
         let request = Request::builder().uri(&origin).body(Full::default()).unwrap();
         let (response, _lease) = pool.send(request, tokio::time::Instant::now() + limit).await.unwrap();

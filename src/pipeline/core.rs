@@ -18,7 +18,7 @@ use super::seen::Seen;
 use super::settle::Settle;
 use crate::event::{Identity, Selection, SourceInfo, minute_of};
 use crate::limits::SEEN_HELD_MAX;
-use crate::processor::Piece;
+use crate::processor::BatchSlice;
 use crate::source::{BeginError, Found, Progress, Start};
 use crate::state::{Checkpoint, CheckpointWrite};
 
@@ -29,7 +29,7 @@ pub const POISON: &str = "(unreadable)";
 #[derive(Debug)]
 pub enum Output {
     /// Events for a destination, in order.
-    Offer { destination: DestinationId, piece: Piece },
+    Offer { destination: DestinationId, slice: BatchSlice },
     /// An event that is to be stored as a dead letter with its raw bytes; then it is settled for `destination`.
     Poison { destination: DestinationId, poison: Poison },
 }
@@ -202,9 +202,9 @@ impl Core {
             let routed = self.route.step(&ordered.batch, &ordered.replays, &mut self.destinations);
             flow.settle.register(&ordered.batch, &routed.all);
             let batch = Arc::new(ordered.batch);
-            outputs.extend(routed.all.into_iter().map(|(destination, picks)| Output::Offer {
+            outputs.extend(routed.all.into_iter().map(|(destination, selection)| Output::Offer {
                 destination,
-                piece: Piece { batch: Arc::clone(&batch), picks },
+                slice: BatchSlice { batch: Arc::clone(&batch), selection },
             }));
         }
         counts
@@ -220,11 +220,11 @@ impl Core {
         self.route.destination(name, &mut self.destinations).filter(|id| *id != self.poison)
     }
 
-    /// `piece` is settled for `destination`.
-    pub fn settled(&mut self, destination: DestinationId, piece: &Piece) {
-        if let Some(flow) = self.sources[piece.batch.source.index].begun.as_mut() {
+    /// `slice` is settled for `destination`.
+    pub fn settled(&mut self, destination: DestinationId, slice: &BatchSlice) {
+        if let Some(flow) = self.sources[slice.batch.source.index].begun.as_mut() {
             flow.changed = true;
-            flow.settle.settled(destination, &piece.batch, &piece.picks);
+            flow.settle.settled(destination, &slice.batch, &slice.selection);
         }
     }
 

@@ -10,14 +10,14 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 
 use super::core::{Core, Output};
-use super::deliver::{Delivery, Spooled};
+use super::deliver::{DeliveryEngine, Spooled};
 use super::destination::{DestinationId, split_name};
 use super::driver::{Driver, Mail, Shared, Sink, now_us, poison_write};
 use super::parse::{Parsed, Poison};
 use super::refusals::Refusals;
 use super::replay::{Ended, Replay};
 use super::settings::{Settings, SourceSettings};
-use crate::processor::{Piece, Processor};
+use crate::processor::{BatchSlice, Processor};
 use crate::source::{Begin, Start};
 use crate::state::{
     self, Checkpoint, CheckpointWrite, LegacyCheckpoint, Storage, Write, read_legacy_checkpoint,
@@ -34,7 +34,7 @@ pub(super) enum Control {
     },
     Settled {
         destination: DestinationId,
-        pieces: Vec<Piece>,
+        slices: Vec<BatchSlice>,
     },
     Checkpointed {
         refused: Vec<CheckpointWrite>,
@@ -159,9 +159,9 @@ impl CoreThread {
         }
         for output in outputs.drain(..) {
             match output {
-                Output::Offer { destination, piece } => {
-                    // Unbounded, and never waited for: the piece holds a share of the memory budget.
-                    let _ = self.mailbox(destination).send(Mail::Offer(piece));
+                Output::Offer { destination, slice } => {
+                    // Unbounded, and never waited for: the slice holds a share of the memory budget.
+                    let _ = self.mailbox(destination).send(Mail::Offer(slice));
                 }
                 Output::Poison { destination, poison } => {
                     self.store_unreadable(UnreadableEvent { destination, poison: Box::new(poison) }, false);
@@ -176,9 +176,9 @@ impl CoreThread {
             Control::Loaded { begin, stored, legacy_checkpoint } => {
                 self.begin(begin, *stored, legacy_checkpoint)
             }
-            Control::Settled { destination, pieces } => {
-                for piece in &pieces {
-                    self.core.settled(destination, piece);
+            Control::Settled { destination, slices } => {
+                for slice in &slices {
+                    self.core.settled(destination, slice);
                 }
             }
             Control::Checkpointed { refused } => {
@@ -205,8 +205,8 @@ impl CoreThread {
             } => {
                 self.refused.stored(again);
                 self.source_metrics[poison.batch.source.index].poison.increment(1);
-                let picks = crate::event::Selection::one(0);
-                self.core.settled(destination, &Piece { batch: Arc::new(poison.batch), picks });
+                let selection = crate::event::Selection::one(0);
+                self.core.settled(destination, &BatchSlice { batch: Arc::new(poison.batch), selection });
             }
             Control::Replay { destination, replay } => {
                 match self.core.destination(&destination) {
@@ -346,7 +346,8 @@ impl CoreThread {
         let spooled = self.spooled.remove(&*destination.name).unwrap_or_default();
         // The seed differs by destination, so that they do not wait in step.
         let seed = u64::from(id.0) ^ now_us() as u64;
-        let engine = Delivery::new(settings, processor.shape(), &destination.function, spooled, seed);
+        let engine =
+            DeliveryEngine::new(settings, processor.request_limits(), &destination.function, spooled, seed);
         let (mailbox, inbox) = mpsc::unbounded_channel();
         self.started += 1;
         self.count_destinations();

@@ -20,7 +20,7 @@ use super::storage::StoreHandle;
 use crate::event::Selection;
 use crate::limits::REPLAY_BYTES;
 use crate::memory::Budget;
-use crate::processor::Piece;
+use crate::processor::BatchSlice;
 use crate::state::{
     DeadLetterFilter, DeadLetterPayload, ListedDeadLetter, Store, StoreError, StoreReader, Write, codec,
 };
@@ -30,7 +30,7 @@ pub(crate) struct Replay {
     pub letter: i64,
     /// Tries so far.
     pub attempts: u32,
-    pub piece: Piece,
+    pub slice: BatchSlice,
     pub answer: Answer,
 }
 
@@ -197,11 +197,11 @@ impl DeadLetters {
             };
         permit.resize(batch.size());
         batch.permit = permit;
-        let picks = Selection::first(batch.records.len());
+        let selection = Selection::first(batch.records.len());
         let replay = Replay {
             letter,
             attempts: whole.facts.attempts,
-            piece: Piece { batch: Arc::new(batch), picks },
+            slice: BatchSlice { batch: Arc::new(batch), selection },
             answer,
         };
         let destination = whole.facts.destination;

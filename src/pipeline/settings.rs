@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::config::Delivery;
+use crate::config::DeliveryPolicy;
 
 /// The settings of a pipeline. The places of sources and processors in their lists are their
 /// indices everywhere.
@@ -33,7 +33,7 @@ pub struct SourceSettings {
 #[derive(Clone, Debug)]
 pub struct ProcessorSettings {
     pub name: String,
-    pub delivery: Delivery,
+    pub delivery: DeliveryPolicy,
 }
 
 /// Which events go to which processors.

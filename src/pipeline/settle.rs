@@ -63,21 +63,21 @@ impl Settle {
         });
     }
 
-    /// The events `picks` of `batch` are settled for `destination`. What is not pending is ignored: an acknowledgement may come twice.
-    pub fn settled(&mut self, destination: DestinationId, batch: &Batch, picks: &Selection) {
+    /// The events `selection` of `batch` are settled for `destination`. What is not pending is ignored: an acknowledgement may come twice.
+    pub fn settled(&mut self, destination: DestinationId, batch: &Batch, selection: &Selection) {
         let (Some(first), Some(last)) = (batch.records.first(), batch.records.last()) else { return };
         if last.seq - first.seq + 1 == batch.records.len() as u64 {
             // A batch as it was registered, or a run of it.
             if let Some(at) = self.find(first.seq) {
                 let flight = &mut self.flights[at];
                 if flight.first_seq == first.seq {
-                    flight.settle(destination, picks);
+                    flight.settle(destination, selection);
                     self.collect();
                     return;
                 }
             }
         }
-        for i in picks.iter() {
+        for i in selection.iter() {
             let seq = batch.records[i].seq;
             if let Some(at) = self.find(seq) {
                 let flight = &mut self.flights[at];
@@ -100,10 +100,9 @@ impl Settle {
     /// Every event that is not settled, by destination.
     pub fn unsettled(&self) -> impl Iterator<Item = (DestinationId, Identity)> {
         self.flights.iter().flat_map(|flight| {
-            flight
-                .pending
-                .iter()
-                .flat_map(|(destination, picks)| picks.iter().map(|i| (*destination, flight.identities[i])))
+            flight.pending.iter().flat_map(|(destination, selection)| {
+                selection.iter().map(|i| (*destination, flight.identities[i]))
+            })
         })
     }
 
@@ -131,9 +130,9 @@ impl Flight {
         self.first_seq + self.identities.len() as u64
     }
 
-    fn settle(&mut self, destination: DestinationId, picks: &Selection) {
+    fn settle(&mut self, destination: DestinationId, selection: &Selection) {
         if let Some(at) = self.pending.iter().position(|(other, _)| *other == destination) {
-            self.pending[at].1.remove(picks);
+            self.pending[at].1.remove(selection);
             if self.pending[at].1.is_empty() {
                 self.pending.swap_remove(at);
             }
@@ -209,19 +208,19 @@ mod tests {
                 registered_batches.push(batch);
                 seq += n as u64;
             }
-            for (at, destination, picks, compacted) in acks {
+            for (at, destination, selection, compacted) in acks {
                 let Some(batch) = registered_batches.get(at) else { continue };
-                let picks: Selection = picks.into_iter().filter(|i| *i < batch.records.len()).collect();
-                for i in picks.iter() {
+                let selection: Selection = selection.into_iter().filter(|i| *i < batch.records.len()).collect();
+                for i in selection.iter() {
                     model.remove(&(destination, batch.records[i].seq));
                 }
                 if compacted {
                     let mut small = registered(0, &[]);
-                    small.records = picks.iter().map(|i| batch.records[i]).collect();
+                    small.records = selection.iter().map(|i| batch.records[i]).collect();
                     let n = small.records.len();
                     settle.settled(DestinationId(destination), &small, &Selection::first(n));
                 } else {
-                    settle.settled(DestinationId(destination), batch, &picks);
+                    settle.settled(DestinationId(destination), batch, &selection);
                 }
             }
             let mut unsettled: Vec<(u32, u32)> = settle.unsettled().map(|(d, identity)| (d.0, identity.key)).collect();

@@ -1,17 +1,17 @@
 //! Takes everything and keeps nothing: what the router itself costs, without a target.
 
-use super::{BoxFuture, Failure, Outcome, Processor, Request, Shape};
+use super::{BoxFuture, DeliveryOutcome, DeliveryRequest, Failure, Processor, RequestLimits};
 
 #[derive(Debug, Default)]
 pub struct Blackhole;
 
 impl Processor for Blackhole {
-    fn shape(&self) -> Shape {
-        Shape { events_max: usize::MAX, bytes_max: usize::MAX, partial: false }
+    fn request_limits(&self) -> RequestLimits {
+        RequestLimits { events_max: usize::MAX, bytes_max: usize::MAX, partial: false }
     }
 
-    fn deliver<'a>(&'a self, _: &'a Request) -> BoxFuture<'a, Outcome> {
-        Box::pin(std::future::ready(Outcome::Delivered))
+    fn deliver<'a>(&'a self, _: &'a DeliveryRequest) -> BoxFuture<'a, DeliveryOutcome> {
+        Box::pin(std::future::ready(DeliveryOutcome::Delivered))
     }
 
     fn check(&self) -> BoxFuture<'_, Result<String, Failure>> {

@@ -22,7 +22,7 @@ pub enum BuildError {
 }
 
 /// Makes a processor of its configuration.
-pub fn build(processor: &config::Processor) -> Result<Arc<dyn Processor>, BuildError> {
+pub fn build(processor: &config::ProcessorConfig) -> Result<Arc<dyn Processor>, BuildError> {
     let name = || processor.name.clone();
     let envelope = Envelope::new(envelope_options(&processor.delivery))
         .map_err(|cause| BuildError::Envelope { name: name(), cause })?;
@@ -45,7 +45,7 @@ pub fn build(processor: &config::Processor) -> Result<Arc<dyn Processor>, BuildE
 }
 
 /// How a processor with these settings writes its events.
-pub fn envelope_options(delivery: &config::Delivery) -> EnvelopeOptions {
+pub fn envelope_options(delivery: &config::DeliveryPolicy) -> EnvelopeOptions {
     EnvelopeOptions {
         time: delivery.time,
         payload: delivery.payload,

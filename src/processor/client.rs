@@ -18,20 +18,20 @@ use hyper::body::Incoming;
 use hyper::header::{HeaderMap, HeaderValue, LOCATION, PROXY_AUTHORIZATION, USER_AGENT};
 use hyper::{Method, Request, Response, StatusCode, Uri};
 
-use super::{Failure, Fault};
+use super::{Blame, Failure};
 use crate::config::{Auth, HttpClient};
 use crate::limits::{
     ANSWER_BYTES_MAX, EXCERPT_BYTES_MAX, EXPLANATION_WAIT, FILES_CHECK_INTERVAL, SAID_BYTES_MAX,
 };
 use crate::net::pem::Fingerprint;
 use crate::net::{
-    Headers, HttpError, Lease, Pool, Route, SendError, Version, explain, find, fingerprint, innermost, pool,
-    request, retry_after, route, shown,
+    Headers, HttpError, Lease, Pool, ProxyRoute, SendError, Version, explain, find, fingerprint, innermost,
+    pool, request, retry_after, route, shown,
 };
 
 /// Sends requests to one origin.
 #[derive(Debug)]
-pub struct Client {
+pub struct TargetClient {
     origin: Uri,
     settings: HttpClient,
     version: Version,
@@ -47,7 +47,7 @@ pub struct Client {
 
 /// What a target said.
 #[derive(Debug)]
-pub struct Answer {
+pub struct TargetResponse {
     pub status: StatusCode,
     pub headers: HeaderMap,
     /// The body, or its beginning.
@@ -58,7 +58,7 @@ pub struct Answer {
     sent: Option<HeaderMap>,
 }
 
-impl Client {
+impl TargetClient {
     /// A client for `origin`; `headers` go with every request, besides what the settings ask for.
     pub fn new(
         origin: &Uri,
@@ -77,12 +77,12 @@ impl Client {
             fixed.insert(PROXY_AUTHORIZATION, value);
         }
         let files = fingerprint(&settings.tls);
-        Ok(Client {
+        Ok(TargetClient {
             origin: origin.clone(),
             settings: settings.clone(),
             version,
             headers: Headers::new(auth, extra, fixed)?,
-            proxied: !matches!(way, Route::Direct),
+            proxied: !matches!(way, ProxyRoute::Direct),
             pool: ArcSwap::from_pointee(pool(origin, settings, version)?),
             files: ArcSwap::from_pointee(files),
             started: Instant::now(),
@@ -107,18 +107,22 @@ impl Client {
     }
 
     /// Sends a request and keeps at most `keep` bytes of the answer's body. Some more is read and dropped, so that the connection can be used again.
-    pub async fn exchange(&self, request: Request<Full<Bytes>>, keep: usize) -> Result<Answer, Failure> {
+    pub async fn exchange(
+        &self,
+        request: Request<Full<Bytes>>,
+        keep: usize,
+    ) -> Result<TargetResponse, Failure> {
         self.reload();
         let until = tokio::time::Instant::now() + self.settings.timeout;
         let headers = self.headers.rotates().then(|| request.headers().clone());
         let pool = self.pool.load_full();
         let (response, lease) = pool.send(request, until).await.map_err(|error| self.transport(&error))?;
         let answer = self.read(response, keep, until, &pool, lease).await?;
-        Ok(Answer { sent: headers, ..answer })
+        Ok(TargetResponse { sent: headers, ..answer })
     }
 
     fn too_slow(&self) -> Failure {
-        target_fault(format!(
+        target_failure(format!(
             "{} gave no answer within {} ms; it may be overloaded, or `timeout` too short",
             self.target(),
             self.settings.timeout.as_millis()
@@ -132,7 +136,7 @@ impl Client {
         until: tokio::time::Instant,
         pool: &Pool,
         mut lease: Option<Lease>,
-    ) -> Result<Answer, Failure> {
+    ) -> Result<TargetResponse, Failure> {
         let (head, mut incoming) = response.into_parts();
         let (mut body, mut seen) = (Vec::new(), 0);
         let failed = !head.status.is_success();
@@ -168,7 +172,7 @@ impl Client {
                     let (target, status) = (self.target(), head.status.as_u16());
                     let reason =
                         format!("{target} answered {status} but broke off after {seen} bytes of its body");
-                    return Err(Failure { status: Some(status), ..target_fault(reason) });
+                    return Err(Failure { status: Some(status), ..target_failure(reason) });
                 }
             }
         }
@@ -176,11 +180,11 @@ impl Client {
             pool.give_back(lease);
         }
         let cut = seen > body.len();
-        Ok(Answer { status: head.status, headers: head.headers, body, cut, sent: None })
+        Ok(TargetResponse { status: head.status, headers: head.headers, body, cut, sent: None })
     }
 
     /// What an answer other than a success means.
-    pub fn refusal(&self, answer: &Answer) -> Failure {
+    pub fn refusal(&self, answer: &TargetResponse) -> Failure {
         let status = answer.status;
         // What was sent was good once, and what is in the file now was not tried yet.
         let rotated = status == StatusCode::UNAUTHORIZED
@@ -213,25 +217,25 @@ impl Client {
             reason = format!("{reason}: {}", excerpt(said.as_bytes(), EXCERPT_BYTES_MAX));
         }
         let is_proxys = self.proxied && status == StatusCode::PROXY_AUTHENTICATION_REQUIRED;
-        let fault = if rotated || is_proxys { Fault::Target } else { Failure::fault_of(status.as_u16()) };
+        let blame = if rotated || is_proxys { Blame::Target } else { Failure::blame_of(status.as_u16()) };
         Failure {
             status: Some(status.as_u16()),
             wait: retry_after(&answer.headers, SystemTime::now()),
             said,
-            ..Failure::new(fault, reason)
+            ..Failure::new(blame, reason)
         }
     }
 
     fn transport(&self, error: &SendError) -> Failure {
         let error = match error {
-            SendError::Connect(error) => return target_fault(error.to_string()),
+            SendError::Connect(error) => return target_failure(error.to_string()),
             SendError::Unsent(error) | SendError::Http(error) => error,
             SendError::TimedOut => return self.too_slow(),
         };
         let target = self.target();
         // With TLS 1.3 a refused client certificate shows after the handshake.
         if let Some(tls) = find::<rustls::Error>(error) {
-            return target_fault(format!("no TLS with {target}: {}", explain(tls)));
+            return target_failure(format!("no TLS with {target}: {}", explain(tls)));
         }
         let what = match error {
             _ if error.is_parse() => "what it sent is no HTTP answer; check the port",
@@ -245,7 +249,7 @@ impl Client {
                 _ => "the exchange failed",
             },
         };
-        target_fault(format!("{target}: {what} ({})", innermost(error)))
+        target_failure(format!("{target}: {what} ({})", innermost(error)))
     }
 
     /// Takes new files into use: a new pool, so that no connection with the old certificates goes on being used.
@@ -284,8 +288,8 @@ impl Client {
     }
 }
 
-pub(crate) fn target_fault(reason: String) -> Failure {
-    Failure::new(Fault::Target, reason)
+pub(crate) fn target_failure(reason: String) -> Failure {
+    Failure::new(Blame::Target, reason)
 }
 
 /// The beginning of a body, `max` bytes at most, as one line that can be shown.

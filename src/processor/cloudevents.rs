@@ -9,14 +9,14 @@ use hyper::Uri;
 use hyper::header::{CONTENT_TYPE, HeaderMap, HeaderValue};
 use tokio::sync::OnceCell;
 
-use super::kubernetes::{Cluster, Resolver};
-use super::{BoxFuture, Failure, Outcome, Piece, Processor, Request, Shape};
+use super::kubernetes::{AddressResolver, Cluster};
+use super::{BatchSlice, BoxFuture, DeliveryOutcome, DeliveryRequest, Failure, Processor, RequestLimits};
 use crate::cloudevents::Envelope;
 use crate::cloudevents::envelope::shared_data;
-use crate::config::{CloudEvents as Settings, ContentMode};
+use crate::config::{CloudEventsConfig as Settings, ContentMode};
 use crate::limits::BATCHED_EVENTS_MAX;
 use crate::net::{HttpError, Version, address, request, target_uri};
-use crate::processor::client::{Client, target_fault};
+use crate::processor::client::{TargetClient, target_failure};
 
 /// The media types of the JSON event format.
 pub const STRUCTURED: HeaderValue = HeaderValue::from_static("application/cloudevents+json; charset=UTF-8");
@@ -34,7 +34,7 @@ pub struct CloudEvents {
 #[derive(Debug)]
 struct Target {
     uri: Uri,
-    client: Client,
+    client: TargetClient,
 }
 
 #[derive(Debug)]
@@ -46,7 +46,7 @@ enum Place {
 /// A target whose address is found when it is needed first; until then events wait.
 #[derive(Debug)]
 struct Referred {
-    resolver: Resolver,
+    resolver: AddressResolver,
     settings: Settings,
     found: OnceCell<Target>,
 }
@@ -54,7 +54,8 @@ struct Referred {
 impl Target {
     fn new(url: &str, settings: &Settings) -> Result<Self, HttpError> {
         let uri = target_uri(url)?;
-        let client = Client::new(&uri, &settings.http, Version::Auto, &settings.auth, &settings.headers)?;
+        let client =
+            TargetClient::new(&uri, &settings.http, Version::Auto, &settings.auth, &settings.headers)?;
         Ok(Target { uri, client })
     }
 }
@@ -63,8 +64,8 @@ impl Referred {
     async fn find(&self) -> Result<Target, Failure> {
         let url = self.resolver.url().await?;
         let object = self.resolver.object();
-        let target =
-            Target::new(&url, &self.settings).map_err(|error| target_fault(format!("{object}: {error}")))?;
+        let target = Target::new(&url, &self.settings)
+            .map_err(|error| target_failure(format!("{object}: {error}")))?;
         tracing::info!(object, address = address(&target.uri), "found the address in Kubernetes");
         Ok(target)
     }
@@ -84,7 +85,7 @@ impl CloudEvents {
         let place = match &settings.reference {
             None => Place::Fixed(Box::new(Target::new(&settings.url, settings)?)),
             Some(reference) => Place::Referred(Box::new(Referred {
-                resolver: Resolver::new(cluster.ok_or(HttpError::NoCluster)?, reference)?,
+                resolver: AddressResolver::new(cluster.ok_or(HttpError::NoCluster)?, reference)?,
                 settings: settings.clone(),
                 found: OnceCell::new(),
             })),
@@ -93,7 +94,7 @@ impl CloudEvents {
     }
 
     /// What it sends with; `None` while the address is not known.
-    pub fn client(&self) -> Option<&Client> {
+    pub fn client(&self) -> Option<&TargetClient> {
         self.known().map(|target| &target.client)
     }
 
@@ -128,12 +129,12 @@ impl CloudEvents {
         client.deliver(uri.clone(), headers, body).await
     }
 
-    /// Event `i` of a piece alone.
-    async fn single(&self, piece: &Piece, i: usize) -> Result<(), Failure> {
+    /// Event `i` of a slice alone.
+    async fn single(&self, slice: &BatchSlice, i: usize) -> Result<(), Failure> {
         let sent = {
-            let rendering = self.envelope.open(&piece.batch);
+            let rendering = self.envelope.open(&slice.batch);
             if self.mode == ContentMode::Binary {
-                let data = shared_data(&rendering, &piece.batch, i);
+                let data = shared_data(&rendering, &slice.batch, i);
                 Err((rendering.headers(i), data))
             } else {
                 let mut body = Vec::with_capacity(rendering.size_hint(i));
@@ -147,18 +148,18 @@ impl CloudEvents {
         }
     }
 
-    async fn send(&self, request: &Request) -> Outcome {
+    async fn send(&self, request: &DeliveryRequest) -> DeliveryOutcome {
         if self.mode == ContentMode::Batched {
-            return Outcome::of(self.post_json(BATCHED, super::array(&self.envelope, request)).await);
+            return DeliveryOutcome::of(self.post_json(BATCHED, super::array(&self.envelope, request)).await);
         }
         // One event a request is what the shape asks for; more are sent one after another rather than refused.
         let mut each = Vec::with_capacity(request.events);
-        for piece in &request.pieces {
-            for i in piece.picks.iter() {
-                each.push(self.single(piece, i).await.err());
+        for slice in &request.slices {
+            for i in slice.selection.iter() {
+                each.push(self.single(slice, i).await.err());
             }
         }
-        Outcome::of_each(each)
+        DeliveryOutcome::of_each(each)
     }
 
     async fn reach(&self) -> Result<String, Failure> {
@@ -176,12 +177,12 @@ impl CloudEvents {
 }
 
 impl Processor for CloudEvents {
-    fn shape(&self) -> Shape {
+    fn request_limits(&self) -> RequestLimits {
         let events_max = if self.mode == ContentMode::Batched { BATCHED_EVENTS_MAX } else { 1 };
-        Shape { events_max, bytes_max: usize::MAX, partial: false }
+        RequestLimits { events_max, bytes_max: usize::MAX, partial: false }
     }
 
-    fn deliver<'a>(&'a self, request: &'a Request) -> BoxFuture<'a, Outcome> {
+    fn deliver<'a>(&'a self, request: &'a DeliveryRequest) -> BoxFuture<'a, DeliveryOutcome> {
         Box::pin(self.send(request))
     }
 

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use tokio::sync::Mutex;
 
-use super::{BoxFuture, Failure, Fault, Outcome, Processor, Request, Shape};
+use super::{Blame, BoxFuture, DeliveryOutcome, DeliveryRequest, Failure, Processor, RequestLimits};
 use crate::cloudevents::Envelope;
 use crate::limits::{CONSOLE_BYTES_MAX, CONSOLE_TIMEOUT};
 
@@ -30,7 +30,7 @@ impl Console {
         Console { envelope, out: Arc::new(Mutex::new(out)) }
     }
 
-    async fn write(&self, request: &Request) -> Outcome {
+    async fn write(&self, request: &DeliveryRequest) -> DeliveryOutcome {
         let lines = super::lines(&self.envelope, request);
         let written = async {
             let mut out = Arc::clone(&self.out).lock_owned().await;
@@ -39,23 +39,23 @@ impl Console {
             tokio::task::spawn_blocking(write).await.map_err(io::Error::other)?
         };
         let reason = match tokio::time::timeout(CONSOLE_TIMEOUT, written).await {
-            Ok(Ok(())) => return Outcome::Delivered,
+            Ok(Ok(())) => return DeliveryOutcome::Delivered,
             Ok(Err(error)) if error.kind() == io::ErrorKind::BrokenPipe => {
                 "stdout was closed by its reader; start the router again with an open stdout".to_string()
             }
             Ok(Err(error)) => format!("cannot write to stdout: {error}"),
             Err(_) => format!("the reader of stdout took nothing within {} s", CONSOLE_TIMEOUT.as_secs()),
         };
-        Outcome::Failed(Failure::new(Fault::Target, reason))
+        DeliveryOutcome::Failed(Failure::new(Blame::Target, reason))
     }
 }
 
 impl Processor for Console {
-    fn shape(&self) -> Shape {
-        Shape { events_max: usize::MAX, bytes_max: CONSOLE_BYTES_MAX, partial: false }
+    fn request_limits(&self) -> RequestLimits {
+        RequestLimits { events_max: usize::MAX, bytes_max: CONSOLE_BYTES_MAX, partial: false }
     }
 
-    fn deliver<'a>(&'a self, request: &'a Request) -> BoxFuture<'a, Outcome> {
+    fn deliver<'a>(&'a self, request: &'a DeliveryRequest) -> BoxFuture<'a, DeliveryOutcome> {
         Box::pin(self.write(request))
     }
 

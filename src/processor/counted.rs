@@ -9,7 +9,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use rustc_hash::FxHashMap;
 
 use crate::limits::STATS_SUBJECTS_MAX;
-use crate::processor::{BoxFuture, Failure, Outcome, Processor, Request, Selector, Shape};
+use crate::processor::{
+    BoxFuture, DeliveryOutcome, DeliveryRequest, Failure, Processor, RequestLimits, Selector,
+};
 
 /// Where subjects are counted together that came after [`STATS_SUBJECTS_MAX`] others.
 pub const OTHERS: &str = "(others)";
@@ -32,14 +34,14 @@ impl Invocations {
         tallies.iter().map(|(subject, tally)| (subject.clone(), *tally)).collect()
     }
 
-    fn count(&self, request: &Request, outcome: &Outcome) {
+    fn count(&self, request: &DeliveryRequest, outcome: &DeliveryOutcome) {
         let is_first = request.attempt == 1;
         let mut tallies = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         for (at, (batch, i)) in request.events().enumerate() {
             let failed = match outcome {
-                Outcome::Delivered => false,
-                Outcome::Failed(_) => true,
-                Outcome::Partial(failures) => failures.get(at).is_some_and(Option::is_some),
+                DeliveryOutcome::Delivered => false,
+                DeliveryOutcome::Failed(_) => true,
+                DeliveryOutcome::Partial(failures) => failures.get(at).is_some_and(Option::is_some),
             };
             if failed && !is_first {
                 continue;
@@ -64,23 +66,23 @@ fn of<'t>(tallies: &'t mut FxHashMap<Box<str>, Tally>, subject: &str) -> &'t mut
 }
 
 /// A processor whose outcomes are counted.
-pub struct Counted {
+pub struct CountedProcessor {
     processor: Arc<dyn Processor>,
     invocations: Arc<Invocations>,
 }
 
-impl Counted {
+impl CountedProcessor {
     pub fn new(processor: Arc<dyn Processor>, invocations: Arc<Invocations>) -> Self {
-        Counted { processor, invocations }
+        CountedProcessor { processor, invocations }
     }
 }
 
-impl Processor for Counted {
-    fn shape(&self) -> Shape {
-        self.processor.shape()
+impl Processor for CountedProcessor {
+    fn request_limits(&self) -> RequestLimits {
+        self.processor.request_limits()
     }
 
-    fn deliver<'a>(&'a self, request: &'a Request) -> BoxFuture<'a, Outcome> {
+    fn deliver<'a>(&'a self, request: &'a DeliveryRequest) -> BoxFuture<'a, DeliveryOutcome> {
         Box::pin(async move {
             let outcome = self.processor.deliver(request).await;
             self.invocations.count(request, &outcome);
@@ -118,32 +120,33 @@ mod tests {
     use super::*;
     use crate::event::testing::batch;
     use crate::event::{Selection, Span};
-    use crate::processor::{Fault, Piece};
+    use crate::processor::{BatchSlice, Blame};
 
     /// A request of three events with these subjects.
-    fn request(subjects: [&str; 3], attempt: u32) -> Request {
+    fn request(subjects: [&str; 3], attempt: u32) -> DeliveryRequest {
         let mut batch = batch(0, &[(1, 1), (2, 2), (3, 3)]);
         for (record, subject) in batch.records.iter_mut().zip(subjects) {
             let start = batch.arena.len();
             batch.arena.extend_from_slice(subject.as_bytes());
             record.subject = Span::new(start, batch.arena.len());
         }
-        let pieces = vec![Piece { batch: Arc::new(batch), picks: Selection::first(3) }];
-        Request { function: "".into(), pieces, events: 3, attempt }
+        let slices = vec![BatchSlice { batch: Arc::new(batch), selection: Selection::first(3) }];
+        DeliveryRequest { function: "".into(), slices, events: 3, attempt }
     }
 
     fn failure() -> Failure {
-        Failure { status: Some(500), ..Failure::new(Fault::Retryable, "") }
+        Failure { status: Some(500), ..Failure::new(Blame::Unclear, "") }
     }
 
     #[test]
     fn an_event_counts_when_it_is_acknowledged_and_when_its_first_try_fails() {
         let invocations = Invocations::default();
         let subjects = ["A", "B", "A"];
-        invocations.count(&request(subjects, 1), &Outcome::Failed(failure()));
-        invocations.count(&request(subjects, 2), &Outcome::Failed(failure()));
-        invocations.count(&request(subjects, 3), &Outcome::Partial(vec![None, Some(failure()), None]));
-        invocations.count(&request(subjects, 4), &Outcome::Delivered);
+        invocations.count(&request(subjects, 1), &DeliveryOutcome::Failed(failure()));
+        invocations.count(&request(subjects, 2), &DeliveryOutcome::Failed(failure()));
+        invocations
+            .count(&request(subjects, 3), &DeliveryOutcome::Partial(vec![None, Some(failure()), None]));
+        invocations.count(&request(subjects, 4), &DeliveryOutcome::Delivered);
         let found: Vec<_> = invocations.snapshot().into_iter().collect();
         let tally = |successes, failures| Tally { successes, failures };
         assert_eq!(found, [("A".into(), tally(4, 2)), ("B".into(), tally(1, 1))]);

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 
-use crate::processor::{Outcome, Request};
+use crate::processor::{DeliveryOutcome, DeliveryRequest};
 
 /// Writes invocation lines, at most so many a second if that is asked for.
 #[derive(Debug)]
@@ -34,7 +34,13 @@ impl InvocationLog {
     }
 
     /// One line for each event of a request.
-    pub fn write(&self, destination: &str, request: &Request, outcome: &Outcome, took: Duration) {
+    pub fn write(
+        &self,
+        destination: &str,
+        request: &DeliveryRequest,
+        outcome: &DeliveryOutcome,
+        took: Duration,
+    ) {
         let lines = self.lines(destination, request, outcome, took, Instant::now());
         // A closed stdout must not stop deliveries.
         let _ = std::io::stdout().lock().write_all(lines.as_bytes());
@@ -43,8 +49,8 @@ impl InvocationLog {
     fn lines(
         &self,
         destination: &str,
-        request: &Request,
-        outcome: &Outcome,
+        request: &DeliveryRequest,
+        outcome: &DeliveryOutcome,
         took: Duration,
         now: Instant,
     ) -> String {
@@ -60,9 +66,9 @@ impl InvocationLog {
             }
             let record = &batch.records[i];
             let failure = match outcome {
-                Outcome::Delivered => None,
-                Outcome::Failed(failure) => Some(failure),
-                Outcome::Partial(failures) => failures.get(at).and_then(Option::as_ref),
+                DeliveryOutcome::Delivered => None,
+                DeliveryOutcome::Failed(failure) => Some(failure),
+                DeliveryOutcome::Partial(failures) => failures.get(at).and_then(Option::as_ref),
             };
             let status = match failure {
                 None => "delivered".to_string(),
@@ -115,26 +121,31 @@ mod tests {
     use super::*;
     use crate::event::Selection;
     use crate::event::testing::batch;
-    use crate::processor::Piece;
+    use crate::processor::BatchSlice;
 
-    fn request(events: usize) -> Request {
+    fn request(events: usize) -> DeliveryRequest {
         let all: Vec<(i32, i64)> = (0..events as i32).map(|n| (n, 1)).collect();
-        let piece = Piece { batch: Arc::new(batch(0, &all)), picks: Selection::first(events) };
-        Request { function: "".into(), pieces: vec![piece], events, attempt: 1 }
+        let slice = BatchSlice { batch: Arc::new(batch(0, &all)), selection: Selection::first(events) };
+        DeliveryRequest { function: "".into(), slices: vec![slice], events, attempt: 1 }
     }
 
     #[test]
     fn every_line_is_written_unless_a_limit_is_asked_for_and_then_what_is_missing_is_said() {
         let lines = |log: &InvocationLog, events: usize, now: Instant| {
-            log.lines("d", &request(events), &Outcome::Delivered, Duration::ZERO, now).lines().count()
+            log.lines("d", &request(events), &DeliveryOutcome::Delivered, Duration::ZERO, now).lines().count()
         };
         let start = Instant::now();
         assert_eq!(lines(&InvocationLog::new(None), 1_000, start), 1_000);
         let log = InvocationLog::new(Some(3));
         assert_eq!(lines(&log, 2, start), 2);
         assert_eq!(lines(&log, 10, start), 1);
-        let next =
-            log.lines("d", &request(1), &Outcome::Delivered, Duration::ZERO, start + Duration::from_secs(2));
+        let next = log.lines(
+            "d",
+            &request(1),
+            &DeliveryOutcome::Delivered,
+            Duration::ZERO,
+            start + Duration::from_secs(2),
+        );
         assert!(next.starts_with("{\"omitted\":9}\n") && next.lines().count() == 2, "{next}");
         assert_eq!(lines(&log, 1, start + Duration::from_secs(4)), 1);
     }

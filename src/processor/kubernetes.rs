@@ -19,7 +19,7 @@ use super::Failure;
 use crate::config::{Auth, ClientTls, HttpClient, Proxy, Reference, Secret};
 use crate::limits::LISTING_BYTES_MAX;
 use crate::net::{HttpError, Version, address, request, target_uri};
-use crate::processor::client::{Client, target_fault};
+use crate::processor::client::{TargetClient, target_failure};
 
 /// Where Kubernetes puts `token`, `ca.crt` and `namespace` of the pod's service account.
 const ACCOUNT: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
@@ -51,23 +51,23 @@ impl Cluster {
 
 /// Asks for one object.
 #[derive(Debug)]
-pub struct Resolver {
+pub struct AddressResolver {
     api: Uri,
-    client: Client,
+    client: TargetClient,
     reference: Reference,
     namespace: String,
 }
 
-impl Resolver {
+impl AddressResolver {
     pub fn new(cluster: &Cluster, reference: &Reference) -> Result<Self, HttpError> {
         let api = target_uri(&cluster.api)?;
         let file = |name: &str| cluster.account.join(name);
         let tls = ClientTls { ca_files: vec![file("ca.crt")], ..ClientTls::default() };
         let settings = HttpClient { tls, proxy: Proxy::Direct, ..HttpClient::default() };
         let auth = Auth::Bearer { token: Secret::file(file("token")) };
-        let client = Client::new(&api, &settings, Version::Auto, &auth, &[])?;
+        let client = TargetClient::new(&api, &settings, Version::Auto, &auth, &[])?;
         let namespace = reference.namespace.clone().unwrap_or_else(|| cluster.namespace());
-        Ok(Resolver { api, client, reference: reference.clone(), namespace })
+        Ok(AddressResolver { api, client, reference: reference.clone(), namespace })
     }
 
     /// The object as people name it.
@@ -126,6 +126,6 @@ impl Resolver {
     }
 
     fn failure(&self, why: String) -> Failure {
-        target_fault(format!("the address of {} in Kubernetes: {why}", self.object()))
+        target_failure(format!("the address of {} in Kubernetes: {why}", self.object()))
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! A new processor is one file here, one line in [`build`], one example configuration.
 //!
-//! INVARIANT: a processor neither retries nor reorders nor remembers: it sends one [`Request`] and says by type what became of each of its events.
+//! INVARIANT: a processor neither retries nor reorders nor remembers: it sends one [`DeliveryRequest`] and says by type what became of each of its events.
 
 pub mod blackhole;
 mod build;
@@ -25,7 +25,7 @@ use bytes::Bytes;
 
 pub use self::build::{BuildError, build, envelope_options};
 pub use self::invocation_log::InvocationLog;
-pub use self::selector::{Part, Picks, Selector};
+pub use self::selector::{Matches, Selector, SubscriberId};
 use crate::cloudevents::Envelope;
 use crate::event::{Batch, Selection};
 use crate::memory::Permit;
@@ -35,7 +35,7 @@ pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
 /// What one request of this processor may carry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Shape {
+pub struct RequestLimits {
     /// Events in a request at most; 1 for one POST an event.
     pub events_max: usize,
     /// Bytes of rendered events in a request at most.
@@ -46,18 +46,18 @@ pub struct Shape {
 
 /// Events of one batch within a request.
 #[derive(Clone, Debug)]
-pub struct Piece {
+pub struct BatchSlice {
     pub batch: Arc<Batch>,
-    pub picks: Selection,
+    pub selection: Selection,
 }
 
-/// One delivery: the events of its pieces in order.
+/// One delivery: the events of its slices in order.
 #[derive(Clone, Debug)]
-pub struct Request {
+pub struct DeliveryRequest {
     /// The function or bus, for a processor with many destinations; else empty.
     pub function: Arc<str>,
-    pub pieces: Vec<Piece>,
-    /// Events in all pieces.
+    pub slices: Vec<BatchSlice>,
+    /// Events in all slices.
     pub events: usize,
     /// 1 for the first try.
     pub attempt: u32,
@@ -65,7 +65,7 @@ pub struct Request {
 
 /// What became of a request.
 #[derive(Debug)]
-pub enum Outcome {
+pub enum DeliveryOutcome {
     /// The target acknowledged every event.
     Delivered,
     /// No event was acknowledged.
@@ -76,7 +76,7 @@ pub enum Outcome {
 
 /// Whose fault a failed delivery is, and what may be done about it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Fault {
+pub enum Blame {
     /// The target cannot take anything now (connect, TLS, DNS, time-out, 408, 429, 502, 503, 504): wait, no attempt is used up.
     Target,
     /// This event was refused, but may be taken later (404, 409, 425, 500).
@@ -88,7 +88,7 @@ pub enum Fault {
 /// Why a delivery failed.
 #[derive(Clone, Debug)]
 pub struct Failure {
-    pub fault: Fault,
+    pub blame: Blame,
     /// The HTTP status, where there was one.
     pub status: Option<u16>,
     /// What failed, without secrets: for logs and dead letters.
@@ -101,10 +101,10 @@ pub struct Failure {
 
 /// Sends requests to one target.
 pub trait Processor: Send + Sync + 'static {
-    fn shape(&self) -> Shape;
+    fn request_limits(&self) -> RequestLimits;
 
     /// Sends one request once. Always ends: time-outs are the processor's.
-    fn deliver<'a>(&'a self, request: &'a Request) -> BoxFuture<'a, Outcome>;
+    fn deliver<'a>(&'a self, request: &'a DeliveryRequest) -> BoxFuture<'a, DeliveryOutcome>;
 
     /// Begins what has to go on beside deliveries (reading functions or rules again and again), on the current runtime, until the processor is
     /// dropped. Called once.
@@ -127,7 +127,7 @@ pub trait Processor: Send + Sync + 'static {
         None
     }
 
-    /// Where the events of a destination go (`function` as in [`Request`]), without credentials and query; `None` where that is nowhere that has an address.
+    /// Where the events of a destination go (`function` as in [`DeliveryRequest`]), without credentials and query; `None` where that is nowhere that has an address.
     fn address(&self, _function: &str) -> Option<String> {
         None
     }
@@ -136,15 +136,15 @@ pub trait Processor: Send + Sync + 'static {
     fn check(&self) -> BoxFuture<'_, Result<String, Failure>>;
 }
 
-impl Request {
+impl DeliveryRequest {
     /// The events in order.
     pub fn events(&self) -> impl Iterator<Item = (&Batch, usize)> {
-        self.pieces.iter().flat_map(|piece| piece.picks.iter().map(|i| (&*piece.batch, i)))
+        self.slices.iter().flat_map(|slice| slice.selection.iter().map(|i| (&*slice.batch, i)))
     }
 }
 
 /// The events of a request as one JSON array.
-fn array(envelope: &Envelope, request: &Request) -> Bytes {
+fn array(envelope: &Envelope, request: &DeliveryRequest) -> Bytes {
     let mut body = rendered(envelope, request, b"[", b',');
     if request.events > 0 {
         body.pop();
@@ -154,32 +154,34 @@ fn array(envelope: &Envelope, request: &Request) -> Bytes {
 }
 
 /// The events of a request, each with a line end.
-fn lines(envelope: &Envelope, request: &Request) -> Bytes {
+fn lines(envelope: &Envelope, request: &DeliveryRequest) -> Bytes {
     counted(request, rendered(envelope, request, b"", b'\n'))
 }
 
 /// The body of `request`, which holds a share of the memory budget for as long as there is something of it.
-fn counted(request: &Request, body: Vec<u8>) -> Bytes {
-    struct Counted(Vec<u8>, #[expect(dead_code, reason = "gives its share back on drop")] Permit);
-    impl AsRef<[u8]> for Counted {
+fn counted(request: &DeliveryRequest, body: Vec<u8>) -> Bytes {
+    struct ChargedBody(Vec<u8>, #[expect(dead_code, reason = "gives its share back on drop")] Permit);
+    impl AsRef<[u8]> for ChargedBody {
         fn as_ref(&self) -> &[u8] {
             &self.0
         }
     }
-    let share = request.pieces.first().map(|piece| piece.batch.permit.another(body.capacity()));
-    Bytes::from_owner(Counted(body, share.unwrap_or_default()))
+    let share = request.slices.first().map(|slice| slice.batch.permit.another(body.capacity()));
+    Bytes::from_owner(ChargedBody(body, share.unwrap_or_default()))
 }
 
 /// `head`, then every event with `end` after it, in memory that is taken once.
-fn rendered(envelope: &Envelope, request: &Request, head: &[u8], end: u8) -> Vec<u8> {
+fn rendered(envelope: &Envelope, request: &DeliveryRequest, head: &[u8], end: u8) -> Vec<u8> {
     let opened: Vec<_> =
-        request.pieces.iter().map(|piece| (piece.picks, envelope.open(&piece.batch))).collect();
-    let size: usize =
-        opened.iter().map(|(picks, open)| picks.iter().map(|i| open.size_hint(i)).sum::<usize>()).sum();
+        request.slices.iter().map(|slice| (slice.selection, envelope.open(&slice.batch))).collect();
+    let size: usize = opened
+        .iter()
+        .map(|(selection, open)| selection.iter().map(|i| open.size_hint(i)).sum::<usize>())
+        .sum();
     let mut out = Vec::with_capacity(head.len() + size + request.events + 1);
     out.extend_from_slice(head);
-    for (picks, rendering) in &opened {
-        for i in picks.iter() {
+    for (selection, rendering) in &opened {
+        for i in selection.iter() {
             rendering.structured(i, &mut out);
             out.push(end);
         }
@@ -187,38 +189,38 @@ fn rendered(envelope: &Envelope, request: &Request, head: &[u8], end: u8) -> Vec
     out
 }
 
-impl Outcome {
+impl DeliveryOutcome {
     /// What became of a request that succeeds or fails as a whole.
     pub fn of(result: Result<(), Failure>) -> Self {
-        result.map_or_else(Outcome::Failed, |()| Outcome::Delivered)
+        result.map_or_else(DeliveryOutcome::Failed, |()| DeliveryOutcome::Delivered)
     }
 
     /// What became of a request, event by event.
     pub fn of_each(mut each: Vec<Option<Failure>>) -> Self {
         if each.iter().all(Option::is_none) {
-            return Outcome::Delivered;
+            return DeliveryOutcome::Delivered;
         }
         match each.as_mut_slice() {
-            [Some(_)] => each.remove(0).map_or(Outcome::Delivered, Outcome::Failed),
-            _ => Outcome::Partial(each),
+            [Some(_)] => each.remove(0).map_or(DeliveryOutcome::Delivered, DeliveryOutcome::Failed),
+            _ => DeliveryOutcome::Partial(each),
         }
     }
 }
 
 impl Failure {
     /// A failure without a status.
-    pub fn new(fault: Fault, reason: impl Into<String>) -> Self {
-        Failure { fault, status: None, reason: reason.into(), wait: None, said: String::new() }
+    pub fn new(blame: Blame, reason: impl Into<String>) -> Self {
+        Failure { blame, status: None, reason: reason.into(), wait: None, said: String::new() }
     }
 
     /// Whose fault a status is: Knative's table, with 500 retryable.
-    pub fn fault_of(status: u16) -> Fault {
+    pub fn blame_of(status: u16) -> Blame {
         match status {
-            408 | 429 | 502 | 503 | 504 => Fault::Target,
-            404 | 409 | 425 => Fault::Retryable,
-            501 => Fault::Permanent,
-            500..=599 => Fault::Retryable,
-            _ => Fault::Permanent,
+            408 | 429 | 502 | 503 | 504 => Blame::Target,
+            404 | 409 | 425 => Blame::Unclear,
+            501 => Blame::Event,
+            500..=599 => Blame::Unclear,
+            _ => Blame::Event,
         }
     }
 }
@@ -235,8 +237,8 @@ mod tests {
     fn a_rendered_request_has_its_share_of_the_memory_until_it_is_sent() {
         let budget = Budget::new(1 << 20);
         let batch = Batch { permit: budget.take(0), ..batch(0, &[(1, 1), (2, 2)]) };
-        let piece = Piece { picks: Selection::first(2), batch: Arc::new(batch) };
-        let request = Request { function: "".into(), pieces: vec![piece], events: 2, attempt: 1 };
+        let slice = BatchSlice { selection: Selection::first(2), batch: Arc::new(batch) };
+        let request = DeliveryRequest { function: "".into(), slices: vec![slice], events: 2, attempt: 1 };
         let envelope = Envelope::new(EnvelopeOptions::default()).expect("the default");
         let body = array(&envelope, &request);
         let part = body.slice(1..2);

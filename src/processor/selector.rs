@@ -11,19 +11,19 @@ use std::sync::Arc;
 use crate::event::{Batch, Selection};
 
 /// A part of a processor: a function, an event bus. Small and dense, given out by the selector.
-pub type Part = u32;
+pub type SubscriberId = u32;
 
 /// Takes what a [`Selector`] picked.
-pub trait Picks {
-    /// These events go to `part`. The name is asked for when the part is seen for the first time.
-    fn add(&mut self, part: Part, name: &dyn Fn() -> Arc<str>, events: &Selection);
+pub trait Matches {
+    /// These events go to `subscriber`. The name is asked for when the part is seen for the first time.
+    fn add(&mut self, subscriber: SubscriberId, name: &dyn Fn() -> Arc<str>, events: &Selection);
 }
 
 /// Picks the parts of one processor that want an event. Belongs to the routing thread, and never
 /// waits.
 pub trait Selector: Send {
     /// Adds the `offered` events of `batch` to the parts that want them.
-    fn select(&mut self, batch: &Batch, offered: &Selection, picks: &mut dyn Picks);
+    fn select(&mut self, batch: &Batch, offered: &Selection, matches: &mut dyn Matches);
 
     /// The parts that the configuration names, by number. They are destinations from the start.
     fn configured(&self) -> Vec<Arc<str>> {

@@ -54,21 +54,21 @@ fn vcenter(config: &Config) -> &Vcenter {
 
 #[test]
 fn defaults_of_the_table_are_those_of_the_model() {
-    let source = Source {
+    let source = SourceConfig {
         name: "vc1".into(),
         kind: SourceKind::Vcenter(Vcenter::new("https://vc1.example/sdk", "ro", Secret::inline("pw"))),
     };
     let check = |processor: &str, kind: ProcessorKind, ordering: Ordering| {
         let config = good(&format!("{HEAD}{SOURCE}processors:\n  - {{name: out, {processor}}}\n"));
-        let delivery = Delivery { ordering, ..Delivery::default() };
-        let processors = vec![Processor { name: "out".into(), kind, delivery }];
-        let expected = Config::new(State::Dir("/state/one".into()), vec![source.clone()], processors);
+        let delivery = DeliveryPolicy { ordering, ..DeliveryPolicy::default() };
+        let processors = vec![ProcessorConfig { name: "out".into(), kind, delivery }];
+        let expected = Config::new(StateLocation::Dir("/state/one".into()), vec![source.clone()], processors);
         assert_eq!(config, expected, "{processor}");
     };
     let url = "https://target.example/x";
-    let cloudevents = ProcessorKind::CloudEvents(CloudEvents::new(url));
-    let openfaas = ProcessorKind::OpenFaas(OpenFaas::new(url));
-    let eventbridge = ProcessorKind::EventBridge(EventBridge::new("eu-central-1"));
+    let cloudevents = ProcessorKind::CloudEvents(CloudEventsConfig::new(url));
+    let openfaas = ProcessorKind::OpenFaas(OpenFaasConfig::new(url));
+    let eventbridge = ProcessorKind::EventBridge(EventBridgeConfig::new("eu-central-1"));
     check("type: console", ProcessorKind::Console, Ordering::Source);
     check("type: blackhole", ProcessorKind::Blackhole, Ordering::Source);
     check(&format!("type: cloudevents, url: '{url}'"), cloudevents, Ordering::Source);
@@ -241,10 +241,10 @@ fn what_works_but_is_risky_is_warned_about() {
 #[test]
 fn the_state_has_its_place() {
     let state = |more: &str| good(&format!("{HEAD}{more}{SOURCE}{PROCESSOR}")).state;
-    assert_eq!(state(""), State::Dir("/state/one".into()));
-    assert_eq!(state("dataDir: ./here\n"), State::Dir("./here".into()));
-    assert_eq!(state("ephemeral: true\n"), State::Ephemeral);
-    assert_eq!(state("ephemeral: false\n"), State::Dir("/state/one".into()));
+    assert_eq!(state(""), StateLocation::Dir("/state/one".into()));
+    assert_eq!(state("dataDir: ./here\n"), StateLocation::Dir("./here".into()));
+    assert_eq!(state("ephemeral: true\n"), StateLocation::Ephemeral);
+    assert_eq!(state("ephemeral: false\n"), StateLocation::Dir("/state/one".into()));
 }
 
 #[test]

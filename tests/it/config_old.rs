@@ -50,8 +50,8 @@ fn the_json_array_runs_in_any_order() {
     for order in [[FAAS, VC, METRICS], [METRICS, FAAS, VC], [VC, METRICS, FAAS]] {
         assert_eq!(good(&format!("\u{feff} [{}]", order.join(",\n"))).0, expected);
     }
-    assert_eq!(expected.format, Format::JsonArray);
-    assert_eq!(expected.state, State::Dir("/state".into()));
+    assert_eq!(expected.format, ConfigFormat::JsonArray);
+    assert_eq!(expected.state, StateLocation::Dir("/state".into()));
     assert_eq!(expected.admin.bind_address.as_deref(), Some("0.0.0.0:8080"));
     assert_eq!(expected.sources[0].name, "vcenter");
     assert!(vcenter(&expected).tls.insecure);
@@ -96,7 +96,7 @@ fn the_json_array_is_read_as_go_read_it() {
 fn v1alpha1_runs_as_it_is() {
     let (config, warnings) = good(&format!("{API}{VCENTER}{OPENFAAS}{METRICS_YAML}"));
     assert_eq!(warnings, "");
-    assert_eq!((config.format, &config.state), (Format::V1alpha1, &State::Ephemeral));
+    assert_eq!((config.format, &config.state), (ConfigFormat::V1alpha1, &StateLocation::Ephemeral));
     assert_eq!((&*config.sources[0].name, &*config.processors[0].name), ("vc1", "fn"));
     assert_eq!(vcenter(&config).start_at, StartAt::Now);
     assert_eq!(vcenter(&config).import_checkpoint, None);
@@ -115,20 +115,23 @@ fn an_old_checkpoint_is_named_by_the_host() {
         let (config, _) = good(&format!("{API}{vcenter_yaml}{OPENFAAS}{METRICS_YAML}"));
         (config.state.clone(), vcenter(&config).import_checkpoint.clone())
     };
-    let dir = |dir: &str, file: &str| (State::Dir(dir.into()), Some(PathBuf::from(file)));
+    let dir = |dir: &str, file: &str| (StateLocation::Dir(dir.into()), Some(PathBuf::from(file)));
     assert_eq!(
         state("checkpoint: true, checkpointDir: /data", "https://VC1.example:443/sdk"),
         dir("/data", "/data/cp-VC1.example.json")
     );
     assert_eq!(state("checkpoint: true", "10.0.0.1"), dir("./checkpoints", "./checkpoints/cp-10.0.0.1.json"));
-    assert_eq!(state("checkpoint: false, checkpointDir: /data", "10.0.0.1"), (State::Ephemeral, None));
+    assert_eq!(
+        state("checkpoint: false, checkpointDir: /data", "10.0.0.1"),
+        (StateLocation::Ephemeral, None)
+    );
 }
 
 #[test]
 fn api_version_and_kind_were_never_looked_at() {
     let body = format!("{VCENTER}{OPENFAAS}{METRICS_YAML}");
     let (config, warnings) = good(&body);
-    assert_eq!(config.format, Format::V1alpha1);
+    assert_eq!(config.format, ConfigFormat::V1alpha1);
     assert!(warnings.contains("apiVersion: read as `event-router.vmware.com/v1alpha1`"), "{warnings}");
     assert_eq!(good(&format!("apiVersion: v1\nkind: x\n{body}")).0, config);
 }
@@ -192,7 +195,7 @@ fn a_knative_ref_is_for_clusters_and_is_converted_anywhere() {
         };
         assert_eq!((target.url.as_str(), target.reference), ("", Some(expected)));
         let (native, _) = convert(&yaml(more), Path::new("config")).unwrap();
-        before.format = Format::Native;
+        before.format = ConfigFormat::Native;
         assert_eq!(in_pod(&native).0, before, "{native}");
         assert!(bad(&native).contains("give the address as `url`"));
     }
@@ -274,7 +277,7 @@ fn every_example_is_accepted() {
         };
         let (config, _) =
             load_str_with(&text, Path::new(&name), &env).unwrap_or_else(|errors| panic!("{errors}"));
-        assert_eq!(config.format == Format::Native, !name.starts_with("old-"), "{name}");
+        assert_eq!(config.format == ConfigFormat::Native, !name.starts_with("old-"), "{name}");
     }
 }
 
@@ -286,7 +289,7 @@ fn a_converted_file_does_the_same() {
         let (native, _) = convert(&old, Path::new(name)).unwrap();
         let (mut before, _) = good(&old);
         let (after, _) = good(&native);
-        before.format = Format::Native;
+        before.format = ConfigFormat::Native;
         assert_eq!(after, before, "{name}:\n{native}");
         insta::assert_snapshot!(
             format!("convert_{name}"),

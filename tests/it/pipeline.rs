@@ -5,9 +5,11 @@ use std::time::Duration;
 
 use crate::common::pages::{self, Made, begin};
 use event_router::app::settings;
-use event_router::config::{self, Admin, Config, Format, Log, State};
+use event_router::config::{self, Admin, Config, ConfigFormat, Log, StateLocation};
 use event_router::pipeline::run::{Drained, Parts, Pipeline};
-use event_router::processor::{BoxFuture, Failure, Fault, Outcome, Processor, Request, Shape};
+use event_router::processor::{
+    Blame, BoxFuture, DeliveryOutcome, DeliveryRequest, Failure, Processor, RequestLimits,
+};
 use event_router::source::{Intake, Start};
 use event_router::state::Store;
 
@@ -29,28 +31,28 @@ pub struct Target {
 }
 
 impl Processor for Target {
-    fn shape(&self) -> Shape {
-        Shape { events_max: 100, bytes_max: 1 << 20, partial: false }
+    fn request_limits(&self) -> RequestLimits {
+        RequestLimits { events_max: 100, bytes_max: 1 << 20, partial: false }
     }
 
-    fn deliver<'a>(&'a self, request: &'a Request) -> BoxFuture<'a, Outcome> {
+    fn deliver<'a>(&'a self, request: &'a DeliveryRequest) -> BoxFuture<'a, DeliveryOutcome> {
         Box::pin(async {
             self.asked.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
             assert!(!self.panics, "as it was told to");
-            let failure = |fault| Outcome::Failed(Failure::new(fault, "no"));
+            let failure = |blame| DeliveryOutcome::Failed(Failure::new(blame, "no"));
             if *self.down.lock().unwrap() {
-                return failure(Fault::Target);
+                return failure(Blame::Target);
             }
             let keys: Vec<i32> = request.events().map(|(batch, i)| batch.records[i].key.unwrap()).collect();
             if self.poison.is_some_and(|poison| keys.contains(&poison)) || *self.refuses.lock().unwrap() {
-                return Outcome::Failed(Failure {
+                return DeliveryOutcome::Failed(Failure {
                     status: Some(422),
                     said: "no such VM".into(),
-                    ..Failure::new(Fault::Permanent, "422")
+                    ..Failure::new(Blame::Event, "422")
                 });
             }
             if self.sick.lock().unwrap().is_some_and(|sick| keys.iter().any(|key| key % 7 == sick)) {
-                return failure(Fault::Retryable);
+                return failure(Blame::Unclear);
             }
             for (batch, i) in request.events() {
                 if let Some(failed) = &batch.failed {
@@ -64,7 +66,7 @@ impl Processor for Target {
                 }
             }
             self.taken.lock().unwrap().extend(keys);
-            Outcome::Delivered
+            DeliveryOutcome::Delivered
         })
     }
 
@@ -81,16 +83,16 @@ fn name_of(target: &str) -> &str {
 fn config(names: &[&str], dir: &std::path::Path) -> Config {
     let vcenter = config::Vcenter::new("https://vc/sdk", "u", config::Secret::inline("p"));
     Config {
-        format: Format::Native,
-        state: State::Dir(dir.into()),
+        format: ConfigFormat::Native,
+        state: StateLocation::Dir(dir.into()),
         admin: Admin { bind_address: None, ..Admin::default() },
-        sources: vec![config::Source { name: "vc".into(), kind: config::SourceKind::Vcenter(vcenter) }],
+        sources: vec![config::SourceConfig { name: "vc".into(), kind: config::SourceKind::Vcenter(vcenter) }],
         processors: names
             .iter()
-            .map(|name| config::Processor {
+            .map(|name| config::ProcessorConfig {
                 name: name_of(name).to_string(),
                 kind: config::ProcessorKind::Blackhole,
-                delivery: config::Delivery {
+                delivery: config::DeliveryPolicy {
                     dead_letter: name.split_once('>').map(|(_, sink)| sink.to_string()),
                     ordering: if name.starts_with("entity") {
                         config::Ordering::Entity
@@ -102,11 +104,11 @@ fn config(names: &[&str], dir: &std::path::Path) -> Config {
                         backoff_max: Duration::from_secs(1),
                         ..config::Retry::default()
                     },
-                    ..config::Delivery::default()
+                    ..config::DeliveryPolicy::default()
                 },
             })
             .collect(),
-        routes: vec![config::Route {
+        routes: vec![config::RouteConfig {
             name: "all".into(),
             sources: vec!["vc".into()],
             pattern: None,

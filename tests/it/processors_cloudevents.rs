@@ -6,10 +6,10 @@ use crate::common::free_address;
 use crate::processors_support::*;
 use cloudevents::binding::http::to_event;
 use cloudevents::{AttributesReader, Event};
-use event_router::config::{Auth, CloudEvents as Settings, ContentMode, Secret};
+use event_router::config::{Auth, CloudEventsConfig as Settings, ContentMode, Secret};
 use event_router::limits::RETRY_AFTER_MAX;
 use event_router::processor::cloudevents::CloudEvents;
-use event_router::processor::{Fault, Outcome, Processor};
+use event_router::processor::{Blame, DeliveryOutcome, Processor};
 
 fn processor(url: &str, change: impl FnOnce(&mut Settings)) -> CloudEvents {
     let mut settings = Settings { http: patient(), ..Settings::new(url) };
@@ -18,13 +18,13 @@ fn processor(url: &str, change: impl FnOnce(&mut Settings)) -> CloudEvents {
 }
 
 /// What becomes of one event that is posted to a target which does `act`.
-async fn outcome_of(act: Act) -> Outcome {
+async fn outcome_of(act: Act) -> DeliveryOutcome {
     let target = Target::start(vec![act]).await;
     processor(&target.url("/"), |_| {}).deliver(&one()).await
 }
 
 /// The same with time-outs that the test waits for.
-async fn outcome_of_quick(act: Act) -> Outcome {
+async fn outcome_of_quick(act: Act) -> DeliveryOutcome {
     let target = Target::start(vec![act]).await;
     processor(&target.url("/"), |s| s.http = quick()).deliver(&one()).await
 }
@@ -33,8 +33,8 @@ async fn outcome_of_quick(act: Act) -> Outcome {
 async fn structured_events_arrive_whole() {
     let target = Target::start(vec![answer("202 Accepted", "", "")]).await;
     let processor = processor(&target.url("/hook?x=1"), |_| {});
-    assert_eq!(processor.shape().events_max, 1);
-    assert!(matches!(processor.deliver(&one()).await, Outcome::Delivered));
+    assert_eq!(processor.request_limits().events_max, 1);
+    assert!(matches!(processor.deliver(&one()).await, DeliveryOutcome::Delivered));
     let seen = target.seen().remove(0);
     assert_eq!(seen.line(), "POST /hook?x=1 HTTP/1.1");
     assert_eq!(seen.header("content-type"), Some("application/cloudevents+json; charset=UTF-8"));
@@ -48,7 +48,7 @@ async fn structured_events_arrive_whole() {
 async fn binary_events_arrive_whole() {
     let target = Target::start(vec![answer("200 OK", "", "fine")]).await;
     let processor = processor(&target.url("/"), |s| s.mode = ContentMode::Binary);
-    assert!(matches!(processor.deliver(&one()).await, Outcome::Delivered));
+    assert!(matches!(processor.deliver(&one()).await, DeliveryOutcome::Delivered));
     let seen = target.seen().remove(0);
     let mut headers = hyper::HeaderMap::new();
     for line in seen.head.lines().skip(1).filter(|line| !line.is_empty()) {
@@ -66,9 +66,9 @@ async fn a_batch_arrives_as_one_array_in_order() {
     let processor = processor(&target.url("/"), |s| s.mode = ContentMode::Batched);
     let (first, second) = (batch(&["AEvent", "BEvent", "CEvent"]), batch(&["com.vmware.x"]));
     let mut request = whole(&first);
-    request.pieces.push(whole(&second).pieces.remove(0));
+    request.slices.push(whole(&second).slices.remove(0));
     request.events = 4;
-    assert!(matches!(processor.deliver(&request).await, Outcome::Delivered));
+    assert!(matches!(processor.deliver(&request).await, DeliveryOutcome::Delivered));
     let seen = target.seen();
     assert_eq!(seen.len(), 1);
     assert_eq!(seen[0].header("content-type"), Some("application/cloudevents-batch+json; charset=UTF-8"));
@@ -83,10 +83,12 @@ async fn several_events_outside_of_batched_mode_are_told_apart() {
         vec![answer("200 OK", "", ""), answer("400 Bad Request", "", "no"), answer("200 OK", "", "")];
     let target = Target::start(script).await;
     let processor = processor(&target.url("/"), |_| {});
-    let Outcome::Partial(each) = processor.deliver(&whole(&batch(&["A", "B", "C"]))).await else { panic!() };
+    let DeliveryOutcome::Partial(each) = processor.deliver(&whole(&batch(&["A", "B", "C"]))).await else {
+        panic!()
+    };
     assert_eq!(
-        each.iter().map(|e| e.as_ref().map(|f| f.fault)).collect::<Vec<_>>(),
-        [None, Some(Fault::Permanent), None]
+        each.iter().map(|e| e.as_ref().map(|f| f.blame)).collect::<Vec<_>>(),
+        [None, Some(Blame::Event), None]
     );
 }
 
@@ -95,7 +97,7 @@ async fn connections_are_kept() {
     let target = Target::start(vec![answer("200 OK", "", "some body")]).await;
     let processor = processor(&target.url("/"), |_| {});
     for _ in 0..20 {
-        assert!(matches!(processor.deliver(&one()).await, Outcome::Delivered));
+        assert!(matches!(processor.deliver(&one()).await, DeliveryOutcome::Delivered));
     }
     assert_eq!((target.seen().len(), target.connections()), (20, 1));
 }
@@ -109,7 +111,7 @@ async fn credentials_and_headers_are_sent_and_never_shown() {
         s.headers = vec![("X-Api-Key".into(), Secret::inline("k3y-value"))];
     });
     let failure =
-        check_failure(processor.deliver(&one()).await, Fault::Permanent, Some(400), &["you sent … and …"]);
+        check_failure(processor.deliver(&one()).await, Blame::Event, Some(400), &["you sent … and …"]);
     assert!(!failure.reason.contains("s3cr3t"), "{}", failure.reason);
     assert!(!format!("{processor:?}").contains("k3y-value"), "{processor:?}");
     let seen = target.seen().remove(0);
@@ -120,33 +122,33 @@ async fn credentials_and_headers_are_sent_and_never_shown() {
 #[tokio::test]
 async fn fault_429_with_retry_after_is_the_targets_and_waits() {
     let outcome = outcome_of(answer("429 Too Many Requests", "Retry-After: 7\r\n", "slow down")).await;
-    let failure = check_failure(outcome, Fault::Target, Some(429), &["429", "slow down"]);
+    let failure = check_failure(outcome, Blame::Target, Some(429), &["429", "slow down"]);
     assert_eq!(failure.wait, Some(Duration::from_secs(7)));
 }
 
 #[tokio::test]
 async fn fault_503_with_a_long_retry_after_is_capped() {
     let outcome = outcome_of(answer("503 Service Unavailable", "Retry-After: 86400\r\n", "")).await;
-    assert_eq!(check_failure(outcome, Fault::Target, Some(503), &["503"]).wait, Some(RETRY_AFTER_MAX));
+    assert_eq!(check_failure(outcome, Blame::Target, Some(503), &["503"]).wait, Some(RETRY_AFTER_MAX));
 }
 
 #[tokio::test]
 async fn fault_by_status_follows_the_table() {
-    for (status, fault) in [
-        ("408 Request Timeout", Fault::Target),
-        ("502 Bad Gateway", Fault::Target),
-        ("504 Gateway Timeout", Fault::Target),
-        ("500 Internal Server Error", Fault::Retryable),
-        ("404 Not Found", Fault::Retryable),
-        ("409 Conflict", Fault::Retryable),
-        ("425 Too Early", Fault::Retryable),
-        ("501 Not Implemented", Fault::Permanent),
-        ("400 Bad Request", Fault::Permanent),
-        ("413 Content Too Large", Fault::Permanent),
+    for (status, blame) in [
+        ("408 Request Timeout", Blame::Target),
+        ("502 Bad Gateway", Blame::Target),
+        ("504 Gateway Timeout", Blame::Target),
+        ("500 Internal Server Error", Blame::Unclear),
+        ("404 Not Found", Blame::Unclear),
+        ("409 Conflict", Blame::Unclear),
+        ("425 Too Early", Blame::Unclear),
+        ("501 Not Implemented", Blame::Event),
+        ("400 Bad Request", Blame::Event),
+        ("413 Content Too Large", Blame::Event),
     ] {
         let code = status[..3].parse().ok();
         let failure =
-            check_failure(outcome_of(answer(status, "", "why")).await, fault, code, &[&status[..3], "why"]);
+            check_failure(outcome_of(answer(status, "", "why")).await, blame, code, &[&status[..3], "why"]);
         assert_eq!(failure.wait, None);
     }
 }
@@ -154,7 +156,7 @@ async fn fault_by_status_follows_the_table() {
 #[tokio::test]
 async fn fault_401_says_what_to_check() {
     let outcome = outcome_of(answer("401 Unauthorized", "", "")).await;
-    check_failure(outcome, Fault::Permanent, Some(401), &["check `auth`"]);
+    check_failure(outcome, Blame::Event, Some(401), &["check `auth`"]);
 }
 
 #[tokio::test]
@@ -168,15 +170,14 @@ async fn fault_401_after_a_rotation_is_tried_with_the_new_credentials() {
     std::fs::write(&path, "token-two").unwrap();
     let failure = check_failure(
         processor.deliver(&one()).await,
-        Fault::Target,
+        Blame::Target,
         Some(401),
         &["rotated", "… is no more, use …"],
     );
     assert!(!failure.said.contains("token-"), "{}", failure.said);
-    assert!(matches!(processor.deliver(&one()).await, Outcome::Delivered));
+    assert!(matches!(processor.deliver(&one()).await, DeliveryOutcome::Delivered));
     assert_eq!(target.seen()[1].header("authorization"), Some("Bearer token-two"));
-    let failure =
-        check_failure(processor.deliver(&one()).await, Fault::Permanent, Some(401), &["check `auth`"]);
+    let failure = check_failure(processor.deliver(&one()).await, Blame::Event, Some(401), &["check `auth`"]);
     assert!(!failure.said.contains("token-"), "{}", failure.said);
 }
 
@@ -187,7 +188,7 @@ async fn fault_redirect_names_the_place_to_configure_but_not_its_query() {
         ("/hook/?t=s3cr3t", "/hook/;"),
     ] {
         let outcome = outcome_of(answer("302 Found", &format!("Location: {location}\r\n"), "")).await;
-        let failure = check_failure(outcome, Fault::Permanent, Some(302), &[place, "configure"]);
+        let failure = check_failure(outcome, Blame::Event, Some(302), &[place, "configure"]);
         assert!(!failure.reason.contains("s3cr3t"), "{}", failure.reason);
     }
 }
@@ -195,27 +196,27 @@ async fn fault_redirect_names_the_place_to_configure_but_not_its_query() {
 #[tokio::test]
 async fn fault_hang_ends_within_the_timeout() {
     let outcome = outcome_of_quick(Act::SayAndHang(String::new())).await;
-    check_failure(outcome, Fault::Target, None, &["no answer within 500 ms"]);
+    check_failure(outcome, Blame::Target, None, &["no answer within 500 ms"]);
 }
 
 #[tokio::test]
 async fn fault_hang_within_the_body_ends_within_the_timeout() {
     let outcome =
         outcome_of_quick(Act::SayAndHang("HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhalf".into())).await;
-    check_failure(outcome, Fault::Target, None, &["no answer within 500 ms"]);
+    check_failure(outcome, Blame::Target, None, &["no answer within 500 ms"]);
 }
 
 #[tokio::test]
 async fn fault_half_a_body_is_no_acknowledgement() {
     let outcome =
         outcome_of(Act::SayAndClose("HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhalf".into())).await;
-    check_failure(outcome, Fault::Target, Some(200), &["broke off after 4 bytes"]);
+    check_failure(outcome, Blame::Target, Some(200), &["broke off after 4 bytes"]);
 }
 
 #[tokio::test]
 async fn fault_half_a_body_of_an_error_keeps_its_status() {
     let act = Act::SayAndClose("HTTP/1.1 400 Bad Request\r\nContent-Length: 100\r\n\r\nbecause".into());
-    check_failure(outcome_of(act).await, Fault::Permanent, Some(400), &["because"]);
+    check_failure(outcome_of(act).await, Blame::Event, Some(400), &["because"]);
 }
 
 /// A request has a minute: the status counts long before that.
@@ -224,34 +225,34 @@ async fn fault_a_failure_that_never_ends_its_body_keeps_its_status() {
     let act = Act::SayAndHang(
         "HTTP/1.1 400 Bad Request\r\nTransfer-Encoding: chunked\r\n\r\n7\r\nbecause\r\n".into(),
     );
-    check_failure(outcome_of(act.clone()).await, Fault::Permanent, Some(400), &["because"]);
+    check_failure(outcome_of(act.clone()).await, Blame::Event, Some(400), &["because"]);
     // However short the time is that a request has.
-    check_failure(outcome_of_quick(act).await, Fault::Permanent, Some(400), &["because"]);
+    check_failure(outcome_of_quick(act).await, Blame::Event, Some(400), &["because"]);
 }
 
 #[tokio::test]
 async fn fault_half_a_head_is_no_acknowledgement() {
     let outcome = outcome_of(Act::SayAndClose("HTTP/1.1 200 OK\r\nContent-".into())).await;
-    check_failure(outcome, Fault::Target, None, &["closed before an answer came"]);
+    check_failure(outcome, Blame::Target, None, &["closed before an answer came"]);
 }
 
 #[tokio::test]
 async fn fault_reset_is_the_targets() {
-    check_failure(outcome_of(Act::Reset).await, Fault::Target, None, &["reset"]);
+    check_failure(outcome_of(Act::Reset).await, Blame::Target, None, &["reset"]);
 }
 
 #[tokio::test]
 async fn fault_acknowledgement_lost_after_the_function_ran_is_the_targets() {
     let target = Target::start(vec![Act::SayAndClose(String::new())]).await;
     let outcome = processor(&target.url("/"), |_| {}).deliver(&one()).await;
-    check_failure(outcome, Fault::Target, None, &["closed before an answer came"]);
+    check_failure(outcome, Blame::Target, None, &["closed before an answer came"]);
     assert_eq!(target.seen().len(), 1, "the event got there, and is not sent again behind the engine's back");
 }
 
 #[tokio::test]
 async fn fault_not_http_is_the_targets() {
     let outcome = outcome_of(Act::SayAndClose("SSH-2.0-OpenSSH_9.2\r\n\r\n".into())).await;
-    check_failure(outcome, Fault::Target, None, &["no HTTP answer"]);
+    check_failure(outcome, Blame::Target, None, &["no HTTP answer"]);
 }
 
 #[tokio::test]
@@ -260,7 +261,7 @@ async fn fault_refused_connection_is_the_targets() {
     let outcome = processor(&format!("http://{nobody}/"), |_| {}).deliver(&one()).await;
     check_failure(
         outcome,
-        Fault::Target,
+        Blame::Target,
         None,
         &["no connection to http://127.0.0.1", "refused", "check that it runs"],
     );
@@ -270,7 +271,7 @@ async fn fault_refused_connection_is_the_targets() {
 async fn fault_dns_is_the_targets_and_names_the_host() {
     // `.invalid` never resolves (RFC 2606). A resolver that is slow to say so is a time-out.
     let processor = processor("http://no-such-host.invalid/", |_| {});
-    check_failure(processor.deliver(&one()).await, Fault::Target, None, &["no-such-host.invalid"]);
+    check_failure(processor.deliver(&one()).await, Blame::Target, None, &["no-such-host.invalid"]);
 }
 
 #[tokio::test]
@@ -278,16 +279,16 @@ async fn fault_slow_accept_ends_within_the_connect_timeout() {
     let deaf = Deaf::new().await;
     let address = deaf.address;
     let outcome = processor(&format!("http://{address}/"), |s| s.http = quick()).deliver(&one()).await;
-    check_failure(outcome, Fault::Target, None, &["no connection to", "within 250 ms"]);
+    check_failure(outcome, Blame::Target, None, &["no connection to", "within 250 ms"]);
 }
 
 #[tokio::test]
 async fn a_long_answer_is_cut_and_still_acknowledges() {
     let body = "x".repeat(1 << 20);
     let target = Target::start(vec![answer("200 OK", "", &body)]).await;
-    assert!(matches!(processor(&target.url("/"), |_| {}).deliver(&one()).await, Outcome::Delivered));
+    assert!(matches!(processor(&target.url("/"), |_| {}).deliver(&one()).await, DeliveryOutcome::Delivered));
     let outcome = outcome_of(answer("500 Internal Server Error", "", &format!("\u{1b}[31m\n{body}"))).await;
-    let failure = check_failure(outcome, Fault::Retryable, Some(500), &["500"]);
+    let failure = check_failure(outcome, Blame::Unclear, Some(500), &["500"]);
     assert!(failure.reason.len() < 400 && !failure.reason.contains(['\n', '\u{1b}']), "{}", failure.reason);
 }
 

@@ -11,14 +11,14 @@ use crate::common::{free_address, wait_until};
 use crate::processors_support::*;
 use cloudevents::{AttributesReader, Event};
 use event_router::cloudevents::{Envelope, EnvelopeOptions};
-use event_router::config::{AssumeRole, AwsAuth, EventBridge as Settings, EventBus, Secret};
+use event_router::config::{AssumeRole, AwsAuth, EventBridgeConfig as Settings, EventBus, Secret};
 use event_router::event::{Payload, Selection};
 use event_router::pipeline::destination::Destinations;
 use event_router::pipeline::route::Route;
 use event_router::pipeline::settings::RouteSettings;
 use event_router::processor::eventbridge::EventBridge;
 use event_router::processor::eventbridge::pack::entry_bytes;
-use event_router::processor::{Fault, Outcome, Processor};
+use event_router::processor::{Blame, DeliveryOutcome, Processor};
 use serde_json::{Value, json};
 
 fn processor(endpoint: &str, change: impl FnOnce(&mut Settings)) -> Arc<EventBridge> {
@@ -56,17 +56,17 @@ fn error(status: &str, code: &str) -> Act {
 }
 
 /// What a scripted endpoint makes of `events` events in one request.
-async fn outcome_of(script: Vec<Act>, events: usize) -> (Outcome, Vec<Value>) {
+async fn outcome_of(script: Vec<Act>, events: usize) -> (DeliveryOutcome, Vec<Value>) {
     let target = Target::start(script).await;
     let outcome = processor(&target.url(""), |_| {}).deliver(&whole(&batch(&vec!["AEvent"; events]))).await;
     let calls = target.seen().iter().map(|seen| serde_json::from_slice(&seen.body).unwrap()).collect();
     (outcome, calls)
 }
 
-fn faults(outcome: &Outcome) -> Vec<Option<Fault>> {
+fn blames(outcome: &DeliveryOutcome) -> Vec<Option<Blame>> {
     match outcome {
-        Outcome::Partial(each) => {
-            each.iter().map(|event| event.as_ref().map(|failure| failure.fault)).collect()
+        DeliveryOutcome::Partial(each) => {
+            each.iter().map(|event| event.as_ref().map(|failure| failure.blame)).collect()
         }
         other => panic!("not partial: {other:?}"),
     }
@@ -77,7 +77,7 @@ fn faults(outcome: &Outcome) -> Vec<Option<Fault>> {
 async fn an_answer_may_take_as_long_as_the_timeout_says() {
     let Act::Say(answer) = results(&[None]) else { unreachable!() };
     let (outcome, calls) = outcome_of(vec![Act::SayAfter(Duration::from_secs(8), answer)], 1).await;
-    assert!(matches!(outcome, Outcome::Delivered), "{outcome:?}");
+    assert!(matches!(outcome, DeliveryOutcome::Delivered), "{outcome:?}");
     assert_eq!(calls.len(), 1);
 }
 
@@ -85,9 +85,9 @@ async fn an_answer_may_take_as_long_as_the_timeout_says() {
 async fn an_entry_is_the_event_as_the_appliance_documents_it() {
     let target = Target::start(vec![results(&[None, None])]).await;
     let processor = processor(&target.url(""), |s| s.buses[0].name = "veba".into());
-    assert!(processor.shape().partial);
+    assert!(processor.request_limits().partial);
     let outcome = processor.deliver(&whole(&batch(&["VmPoweredOnEvent", "com.vmware.x"]))).await;
-    assert!(matches!(outcome, Outcome::Delivered), "{outcome:?}");
+    assert!(matches!(outcome, DeliveryOutcome::Delivered), "{outcome:?}");
     let seen = target.seen().remove(0);
     assert_eq!(seen.header("x-amz-target"), Some("AWSEvents.PutEvents"));
     assert!(seen.header("authorization").unwrap().contains("Credential=AKIDEXAMPLE/"));
@@ -106,7 +106,7 @@ async fn an_entry_is_the_event_as_the_appliance_documents_it() {
 async fn requests_are_packed_by_count_and_by_bytes() {
     let (outcome, calls) =
         outcome_of(vec![results(&[None; 10]), results(&[None; 10]), results(&[None; 3])], 23).await;
-    assert!(matches!(outcome, Outcome::Delivered), "{outcome:?}");
+    assert!(matches!(outcome, DeliveryOutcome::Delivered), "{outcome:?}");
     let keys: Vec<Vec<i64>> =
         calls.iter().map(|call| call["Entries"].as_array().unwrap().iter().map(key).collect()).collect();
     assert_eq!(keys, [(0..10).collect::<Vec<_>>(), (10..20).collect(), (20..23).collect()]);
@@ -116,7 +116,7 @@ async fn requests_are_packed_by_count_and_by_bytes() {
     let size = entry_bytes(text("Source"), text("DetailType"), text("Detail"));
     let target = Target::start(vec![results(&[None, None]), results(&[None])]).await;
     let processor = processor(&target.url(""), |s| s.entry_bytes_max = 3 * size - 1);
-    assert!(matches!(processor.deliver(&whole(&batch(&["AEvent"; 3]))).await, Outcome::Delivered));
+    assert!(matches!(processor.deliver(&whole(&batch(&["AEvent"; 3]))).await, DeliveryOutcome::Delivered));
     assert_eq!(target.seen().len(), 2);
 }
 
@@ -131,8 +131,8 @@ async fn fault_entry_over_the_limit_is_permanent_and_hinders_nobody() {
     let processor = processor(&target.url(""), |s| s.entry_bytes_max = 1_000);
     let long = format!("Long{}Event", "x".repeat(500));
     let outcome = processor.deliver(&whole(&batch(&["AEvent", &long, "BEvent"]))).await;
-    assert_eq!(faults(&outcome), [None, Some(Fault::Permanent), None]);
-    let Outcome::Partial(each) = outcome else { panic!() };
+    assert_eq!(blames(&outcome), [None, Some(Blame::Event), None]);
+    let DeliveryOutcome::Partial(each) = outcome else { panic!() };
     let reason = &each[1].as_ref().unwrap().reason;
     assert!(reason.contains("1000 are allowed") && reason.contains("`entryBytesMax`"), "{reason}");
 }
@@ -141,8 +141,8 @@ async fn fault_entry_over_the_limit_is_permanent_and_hinders_nobody() {
 async fn fault_partial_failures_are_told_apart_by_their_codes() {
     let codes = [None, Some("MalformedDetail"), Some("SomethingNew"), None];
     let (outcome, _) = outcome_of(vec![results(&codes)], 4).await;
-    assert_eq!(faults(&outcome), [None, Some(Fault::Permanent), Some(Fault::Retryable), None]);
-    let Outcome::Partial(each) = outcome else { panic!() };
+    assert_eq!(blames(&outcome), [None, Some(Blame::Event), Some(Blame::Unclear), None]);
+    let DeliveryOutcome::Partial(each) = outcome else { panic!() };
     assert!(each[1].as_ref().unwrap().reason.contains("MalformedDetail: because of MalformedDetail"));
 }
 
@@ -154,10 +154,10 @@ async fn fault_throttled_entry_waits_and_stops_further_calls() {
     assert_eq!(calls.len(), 1, "a second call would be throttled, too, and out of order");
     let mut expected = vec![None; 12];
     for at in [3, 10, 11] {
-        expected[at] = Some(Fault::Target);
+        expected[at] = Some(Blame::Target);
     }
-    assert_eq!(faults(&outcome), expected);
-    let Outcome::Partial(each) = outcome else { panic!() };
+    assert_eq!(blames(&outcome), expected);
+    let DeliveryOutcome::Partial(each) = outcome else { panic!() };
     assert!(each[3].as_ref().unwrap().wait.is_some());
 }
 
@@ -165,13 +165,13 @@ async fn fault_throttled_entry_waits_and_stops_further_calls() {
 async fn fault_all_entries_throttled_is_the_targets_as_a_whole() {
     let (outcome, _) =
         outcome_of(vec![results(&[Some("ThrottlingException"), Some("InternalFailure")])], 2).await;
-    assert!(check_failure(outcome, Fault::Target, None, &["ThrottlingException"]).wait.is_some());
+    assert!(check_failure(outcome, Blame::Target, None, &["ThrottlingException"]).wait.is_some());
 }
 
 #[tokio::test]
 async fn fault_throttled_call_is_the_targets_and_waits() {
     let (outcome, _) = outcome_of(vec![error("400 Bad Request", "ThrottlingException")], 2).await;
-    let failure = check_failure(outcome, Fault::Target, Some(400), &["ThrottlingException: what AWS said"]);
+    let failure = check_failure(outcome, Blame::Target, Some(400), &["ThrottlingException: what AWS said"]);
     assert!(failure.wait.is_some());
 }
 
@@ -180,7 +180,7 @@ async fn fault_429_with_retry_after_is_the_targets_and_waits() {
     let act =
         answer("429 Too Many Requests", "Retry-After: 9\r\n", r#"{"__type":"TooManyRequestsException"}"#);
     let (outcome, _) = outcome_of(vec![act], 1).await;
-    assert_eq!(check_failure(outcome, Fault::Target, Some(429), &[]).wait, Some(Duration::from_secs(9)));
+    assert_eq!(check_failure(outcome, Blame::Target, Some(429), &[]).wait, Some(Duration::from_secs(9)));
 }
 
 #[tokio::test]
@@ -190,7 +190,7 @@ async fn fault_500_and_503_are_the_targets_and_are_not_retried_by_the_sdk() {
         ("503 Service Unavailable", "ServiceUnavailable"),
     ] {
         let (outcome, calls) = outcome_of(vec![error(status, code)], 1).await;
-        check_failure(outcome, Fault::Target, status[..3].parse().ok(), &[code]);
+        check_failure(outcome, Blame::Target, status[..3].parse().ok(), &[code]);
         assert_eq!(calls.len(), 1, "retries are the pipeline's");
     }
 }
@@ -199,7 +199,7 @@ async fn fault_500_and_503_are_the_targets_and_are_not_retried_by_the_sdk() {
 async fn fault_credentials_that_aws_refuses_are_no_fault_of_the_events() {
     for code in ["UnrecognizedClientException", "AccessDeniedException", "ExpiredTokenException"] {
         let (outcome, _) = outcome_of(vec![error("400 Bad Request", code)], 3).await;
-        let failure = check_failure(outcome, Fault::Target, Some(400), &[code, "check `auth`"]);
+        let failure = check_failure(outcome, Blame::Target, Some(400), &[code, "check `auth`"]);
         assert!(!failure.reason.contains("s3cr3t"), "{}", failure.reason);
     }
 }
@@ -214,7 +214,7 @@ async fn fault_bus_proxy_and_firewall_are_no_fault_of_the_events() {
         (answer("407 Proxy Authentication Required", "", ""), 407, "proxy"),
     ] {
         let (outcome, calls) = outcome_of(vec![act], 3).await;
-        check_failure(outcome, Fault::Target, Some(status), &[part]);
+        check_failure(outcome, Blame::Target, Some(status), &[part]);
         assert_eq!(calls.len(), 1, "it is not taken apart");
     }
 }
@@ -232,7 +232,7 @@ async fn fault_message_that_echoes_secrets_is_told_without_them() {
         };
     });
     let outcome = processor.deliver(&one()).await;
-    let failure = check_failure(outcome, Fault::Permanent, Some(400), &["signed with … and …"]);
+    let failure = check_failure(outcome, Blame::Event, Some(400), &["signed with … and …"]);
     assert!(!failure.reason.contains("s3cr3t") && !failure.reason.contains("t0k3n"), "{}", failure.reason);
 }
 
@@ -245,37 +245,37 @@ async fn fault_invalid_call_is_taken_apart_to_find_the_invalid_event() {
         results(&[None]),
     ];
     let (outcome, calls) = outcome_of(script, 3).await;
-    assert_eq!(faults(&outcome), [None, Some(Fault::Permanent), None]);
+    assert_eq!(blames(&outcome), [None, Some(Blame::Event), None]);
     assert_eq!(
         calls.iter().map(|call| call["Entries"].as_array().unwrap().len()).collect::<Vec<_>>(),
         [3, 1, 1, 1]
     );
     let (outcome, _) = outcome_of(vec![error("400 Bad Request", "ValidationException")], 1).await;
-    check_failure(outcome, Fault::Permanent, Some(400), &["ValidationException"]);
+    check_failure(outcome, Blame::Event, Some(400), &["ValidationException"]);
 }
 
 #[tokio::test]
 async fn fault_too_few_results_acknowledge_nothing() {
     let (outcome, _) = outcome_of(vec![results(&[None])], 2).await;
-    check_failure(outcome, Fault::Target, None, &["1 results for 2 events"]);
+    check_failure(outcome, Blame::Target, None, &["1 results for 2 events"]);
 }
 
 #[tokio::test]
 async fn fault_answer_that_is_not_json_acknowledges_nothing() {
     let (outcome, _) = outcome_of(vec![answer("200 OK", "", "<html>proxy login</html>")], 1).await;
-    check_failure(outcome, Fault::Target, Some(200), &["answered 200", "`endpoint`"]);
+    check_failure(outcome, Blame::Target, Some(200), &["answered 200", "`endpoint`"]);
 }
 
 #[tokio::test]
 async fn fault_hang_half_a_body_reset_and_lost_acknowledgement_are_the_targets() {
     let hanging = Target::start(vec![Act::SayAndHang(String::new())]).await;
     let outcome = processor(&hanging.url(""), |s| s.http = quick()).deliver(&one()).await;
-    check_failure(outcome, Fault::Target, None, &["no answer within 500 ms"]);
+    check_failure(outcome, Blame::Target, None, &["no answer within 500 ms"]);
     let half = Act::SayAndClose("HTTP/1.1 200 OK\r\nContent-Length: 90\r\n\r\n{\"Entries\"".into());
-    check_failure(outcome_of(vec![half], 1).await.0, Fault::Target, Some(200), &["broke off"]);
-    check_failure(outcome_of(vec![Act::Reset], 1).await.0, Fault::Target, None, &["reset"]);
+    check_failure(outcome_of(vec![half], 1).await.0, Blame::Target, Some(200), &["broke off"]);
+    check_failure(outcome_of(vec![Act::Reset], 1).await.0, Blame::Target, None, &["reset"]);
     let (outcome, calls) = outcome_of(vec![Act::SayAndClose(String::new())], 1).await;
-    check_failure(outcome, Fault::Target, None, &["closed before an answer came"]);
+    check_failure(outcome, Blame::Target, None, &["closed before an answer came"]);
     assert_eq!(calls.len(), 1);
 }
 
@@ -283,20 +283,20 @@ async fn fault_hang_half_a_body_reset_and_lost_acknowledgement_are_the_targets()
 async fn fault_slow_accept_ends_within_the_connect_timeout() {
     let deaf = Deaf::new().await;
     let outcome = processor(&format!("http://{}", deaf.address), |s| s.http = quick()).deliver(&one()).await;
-    check_failure(outcome, Fault::Target, None, &["within 250 ms"]);
+    check_failure(outcome, Blame::Target, None, &["within 250 ms"]);
 }
 
 #[tokio::test]
 async fn fault_connect_tls_and_dns_are_the_targets() {
     let nobody = free_address();
     let refused = processor(&format!("http://{nobody}"), |_| {}).deliver(&one()).await;
-    check_failure(refused, Fault::Target, None, &["refused"]);
+    check_failure(refused, Blame::Target, None, &["refused"]);
     let target =
         Target::start_tls(Authority::new().issue("localhost").server(None), vec![results(&[None])]).await;
     let outcome = processor(&target.https_url(""), |_| {}).deliver(&one()).await;
-    check_failure(outcome, Fault::Target, None, &["no TLS with https://localhost", "`tls.caFile`"]);
+    check_failure(outcome, Blame::Target, None, &["no TLS with https://localhost", "`tls.caFile`"]);
     let nowhere = processor("http://no-such-bus.invalid", |_| {});
-    check_failure(nowhere.deliver(&one()).await, Fault::Target, None, &["no-such-bus.invalid"]);
+    check_failure(nowhere.deliver(&one()).await, Blame::Target, None, &["no-such-bus.invalid"]);
 }
 
 #[tokio::test]
@@ -308,7 +308,7 @@ async fn fault_missing_credentials_say_what_to_check() {
             session_token: None,
         };
     });
-    check_failure(processor.deliver(&one()).await, Fault::Target, None, &["/nowhere/at/all", "check `auth`"]);
+    check_failure(processor.deliver(&one()).await, Blame::Target, None, &["/nowhere/at/all", "check `auth`"]);
 }
 
 #[tokio::test]
@@ -316,7 +316,7 @@ async fn fault_bus_that_is_configured_no_more_is_permanent() {
     let target = Target::start(vec![results(&[None])]).await;
     let request = request(&batch(&["AEvent"]), Selection::one(0), "gone");
     let outcome = processor(&target.url(""), |_| {}).deliver(&request).await;
-    check_failure(outcome, Fault::Permanent, None, &["no bus `gone`"]);
+    check_failure(outcome, Blame::Event, None, &["no bus `gone`"]);
     assert!(target.seen().is_empty());
 }
 
@@ -356,12 +356,12 @@ async fn what_names_no_bus_goes_to_no_wrong_one() {
         let outcome = processor.deliver(&one()).await;
         match expected {
             Some(bus) => {
-                assert!(matches!(outcome, Outcome::Delivered), "{outcome:?}");
+                assert!(matches!(outcome, DeliveryOutcome::Delivered), "{outcome:?}");
                 let body: Value = serde_json::from_slice(&target.seen()[0].body).unwrap();
                 assert_eq!(body["Entries"][0]["EventBusName"], bus);
             }
             None => {
-                check_failure(outcome, Fault::Target, None, &["`a`, `b`", "configure that bus alone"]);
+                check_failure(outcome, Blame::Target, None, &["`a`, `b`", "configure that bus alone"]);
                 assert!(target.seen().is_empty());
             }
         }
@@ -436,7 +436,7 @@ fn routed(processor: &EventBridge, subjects: &[&str]) -> Vec<(String, Vec<usize>
         .step(&batch(subjects), &[], &mut destinations)
         .all
         .iter()
-        .map(|(id, picks)| (destinations.get(*id).name.to_string(), picks.iter().collect()))
+        .map(|(id, selection)| (destinations.get(*id).name.to_string(), selection.iter().collect()))
         .collect()
 }
 
@@ -588,10 +588,10 @@ async fn moto_rules_decide_what_leaves_and_what_arrives() {
         .map(|i| ["VmPoweredOnEvent", "com.vmware.sso.LoginFailure", "AlarmCreatedEvent"][i % 3])
         .collect();
     let batch = batch(&subjects);
-    for (destination, picks) in routed(&processor, &subjects) {
+    for (destination, selection) in routed(&processor, &subjects) {
         let bus = destination.strip_prefix("aws/").unwrap();
-        let outcome = processor.deliver(&request(&batch, picks.into_iter().collect(), bus)).await;
-        assert!(matches!(outcome, Outcome::Delivered), "{outcome:?}");
+        let outcome = processor.deliver(&request(&batch, selection.into_iter().collect(), bus)).await;
+        assert!(matches!(outcome, DeliveryOutcome::Delivered), "{outcome:?}");
     }
     for (queue, first) in [("power", 0), ("login", 1)] {
         let arrived = moto.arrived(queue).await;
@@ -625,7 +625,7 @@ async fn moto_roles_are_assumed_from_each_kind_of_credentials() {
                 s.buses[0].forward_all = true;
             });
             let outcome = processor.deliver(&one()).await;
-            assert!(matches!(outcome, Outcome::Delivered), "{auth:?} {assume}: {outcome:?}");
+            assert!(matches!(outcome, DeliveryOutcome::Delivered), "{auth:?} {assume}: {outcome:?}");
         }
         return;
     }

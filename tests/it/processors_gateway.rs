@@ -4,11 +4,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::processors_support::*;
-use event_router::config::{Auth, OpenFaas as Settings, Secret};
+use event_router::config::{Auth, OpenFaasConfig as Settings, Secret};
 use event_router::event::{Category, Selection};
 use event_router::processor::openfaas::OpenFaas;
 use event_router::processor::openfaas::topics::TopicLookup;
-use event_router::processor::{Fault, Outcome, Processor};
+use event_router::processor::{Blame, DeliveryOutcome, Processor};
 use testbed::openfaas::{Function, Gateway, GatewayOptions};
 use testbed::sink::Behavior;
 
@@ -20,7 +20,7 @@ fn processor(gateway: &Gateway, change: impl FnOnce(&mut Settings)) -> Arc<OpenF
     Arc::new(OpenFaas::new(&settings, envelope()).unwrap())
 }
 
-async fn call(processor: &OpenFaas, function: &str) -> Outcome {
+async fn call(processor: &OpenFaas, function: &str) -> DeliveryOutcome {
     processor.deliver(&request(&batch(&["VmPoweredOnEvent"]), Selection::one(0), function)).await
 }
 
@@ -50,7 +50,7 @@ async fn functions_of_all_namespaces_are_found_called_and_lost_again() {
     assert_eq!(wanting(&processor, 2, "VmPoweredOnEvent").await, ["old.dev", "power.openfaas-fn"]);
     assert_eq!(wanting(&processor, 2, "DrsVmPoweredOnEvent").await, ["old.dev"]);
     for function in ["power.openfaas-fn", "old.dev"] {
-        assert!(matches!(call(&processor, function).await, Outcome::Delivered));
+        assert!(matches!(call(&processor, function).await, DeliveryOutcome::Delivered));
         assert_eq!(gateway.invocations(function), 1);
     }
     let received = gateway.received("power").remove(0);
@@ -60,10 +60,10 @@ async fn functions_of_all_namespaces_are_found_called_and_lost_again() {
     );
 
     gateway.next("power", 1, Behavior::status(500));
-    check_failure(call(&processor, "power.openfaas-fn").await, Fault::Retryable, Some(500), &[]);
+    check_failure(call(&processor, "power.openfaas-fn").await, Blame::Unclear, Some(500), &[]);
     gateway.remove("old.dev");
     assert_eq!(wanting(&processor, 1, "VmPoweredOnEvent").await, ["power.openfaas-fn"]);
-    check_failure(call(&processor, "old.dev").await, Fault::Retryable, Some(404), &[]);
+    check_failure(call(&processor, "old.dev").await, Blame::Unclear, Some(404), &[]);
 }
 
 #[tokio::test]
@@ -75,13 +75,13 @@ async fn fault_gateway_gone_during_refresh_loses_no_function() {
     assert_eq!(wanting(&processor, 1, "AEvent").await, ["power.openfaas-fn"]);
     gateway.outage().await;
     processor.refresh().await.unwrap_err();
-    check_failure(call(&processor, "power.openfaas-fn").await, Fault::Target, None, &["check that it runs"]);
+    check_failure(call(&processor, "power.openfaas-fn").await, Blame::Target, None, &["check that it runs"]);
     assert_eq!(wanting(&processor, 1, "AEvent").await, ["power.openfaas-fn"]);
     gateway.resume().await.unwrap();
     gateway.next_system(1, Behavior::status(500));
     processor.refresh().await.unwrap_err();
     processor.refresh().await.unwrap();
-    assert!(matches!(call(&processor, "power.openfaas-fn").await, Outcome::Delivered));
+    assert!(matches!(call(&processor, "power.openfaas-fn").await, DeliveryOutcome::Delivered));
 }
 
 #[tokio::test]
@@ -94,7 +94,7 @@ async fn an_asynchronous_function_runs_later_and_calls_back() {
     let processor = processor(&gateway, |s| s.callback_url = Some(back.url("/done")));
     Arc::clone(&processor).start();
     assert_eq!(wanting(&processor, 1, "AEvent").await, ["power.openfaas-fn"]);
-    assert!(matches!(call(&processor, "power.openfaas-fn").await, Outcome::Delivered));
+    assert!(matches!(call(&processor, "power.openfaas-fn").await, DeliveryOutcome::Delivered));
     let called = tokio::time::timeout(Duration::from_secs(30), async {
         while back.seen().is_empty() {
             tokio::task::yield_now().await;

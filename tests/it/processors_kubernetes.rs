@@ -3,11 +3,11 @@
 use std::path::Path;
 
 use crate::processors_support::*;
-use event_router::config::{CloudEvents as Settings, Reference};
+use event_router::config::{CloudEventsConfig as Settings, Reference};
 use event_router::net::HttpError;
 use event_router::processor::cloudevents::CloudEvents;
 use event_router::processor::kubernetes::Cluster;
-use event_router::processor::{Fault, Outcome, Processor};
+use event_router::processor::{Blame, DeliveryOutcome, Processor};
 
 const KINDS: &str = r#"{"kind":"APIResourceList","resources":[{"name":"brokers/status","kind":"Broker"},{"name":"brokers","kind":"Broker"}]}"#;
 
@@ -49,7 +49,7 @@ async fn the_address_is_found_once_and_events_go_there() {
     let processor = processor(&cluster, broker());
     assert_eq!(processor.address(""), None, "nobody has asked yet");
     for _ in 0..3 {
-        assert!(matches!(processor.deliver(&one()).await, Outcome::Delivered));
+        assert!(matches!(processor.deliver(&one()).await, DeliveryOutcome::Delivered));
     }
     assert_eq!(target.seen().len(), 3);
     assert_eq!(target.seen()[0].line(), "POST /own/default HTTP/1.1");
@@ -99,12 +99,12 @@ async fn what_is_not_there_yet_is_waited_for() {
         let outcome = processor.deliver(&one()).await;
         check_failure(
             outcome,
-            Fault::Target,
+            Blame::Target,
             None,
             &["the address of Broker events/default in Kubernetes", part],
         );
     }
-    assert!(matches!(processor.deliver(&one()).await, Outcome::Delivered));
+    assert!(matches!(processor.deliver(&one()).await, DeliveryOutcome::Delivered));
 }
 
 #[tokio::test]
@@ -119,7 +119,7 @@ async fn a_service_is_its_own_address_and_a_stranger_is_not_believed() {
 
     std::fs::write(folder.path().join("ca.crt"), &Authority::new().pem).unwrap();
     let outcome = processor(&cluster, broker()).deliver(&one()).await;
-    check_failure(outcome, Fault::Target, None, &["the address of Broker own/default", "no TLS"]);
+    check_failure(outcome, Blame::Target, None, &["the address of Broker own/default", "no TLS"]);
     assert_eq!(server.seen().len(), 0, "and nobody else gets the token");
 }
 

@@ -8,14 +8,14 @@ use crate::processors_support::*;
 use axum::body::Bytes;
 use axum::http::{HeaderMap, Method, StatusCode, Uri};
 use cloudevents::{AttributesReader, Event};
-use event_router::config::{Auth, OpenFaas as Settings, Secret};
+use event_router::config::{Auth, OpenFaasConfig as Settings, Secret};
 use event_router::event::{Category, Selection};
 use event_router::limits::FIRST_SYNC_RETRY;
 use event_router::pipeline::destination::Destinations;
 use event_router::pipeline::route::Route;
 use event_router::processor::openfaas::OpenFaas;
 use event_router::processor::openfaas::topics::TopicLookup;
-use event_router::processor::{Failure, Fault, Outcome, Processor};
+use event_router::processor::{Blame, DeliveryOutcome, Failure, Processor};
 use serde_json::{Value, json};
 
 /// What a gateway was asked.
@@ -135,7 +135,7 @@ fn wanting(processor: &OpenFaas, subject: &str) -> Vec<String> {
     names
 }
 
-async fn call(processor: &OpenFaas, function: &str) -> Outcome {
+async fn call(processor: &OpenFaas, function: &str) -> DeliveryOutcome {
     processor.deliver(&request(&batch(&["VmPoweredOnEvent"]), Selection::one(0), function)).await
 }
 
@@ -155,7 +155,7 @@ async fn a_function_is_called_with_the_event_that_its_topic_names() {
     processor.refresh().await.unwrap();
     assert_eq!(wanting(&processor, "VmPoweredOnEvent"), ["f"]);
     assert_eq!(wanting(&processor, "VmPoweredOffEvent"), [""; 0]);
-    assert!(matches!(call(&processor, "f").await, Outcome::Delivered));
+    assert!(matches!(call(&processor, "f").await, DeliveryOutcome::Delivered));
     let calls = gateway.invocations();
     assert_eq!((calls.len(), &calls[0].method, calls[0].path.as_str()), (1, &Method::POST, "/function/f"));
     assert_eq!(calls[0].headers["content-type"], "application/cloudevents+json");
@@ -178,8 +178,8 @@ async fn namespaces_are_part_of_a_functions_name() {
     let all = processor(&gateway.url, |_| {});
     all.refresh().await.unwrap();
     assert_eq!(wanting(&all, "com.vmware.x"), ["f.dev", "f.openfaas-fn"]);
-    assert!(matches!(call(&all, "f.dev").await, Outcome::Delivered));
-    assert!(matches!(call(&all, "f.openfaas-fn").await, Outcome::Delivered));
+    assert!(matches!(call(&all, "f.dev").await, DeliveryOutcome::Delivered));
+    assert!(matches!(call(&all, "f.openfaas-fn").await, DeliveryOutcome::Delivered));
     let paths: Vec<_> = gateway.invocations().into_iter().map(|call| call.path).collect();
     assert_eq!(paths, ["/async-function/f.dev", "/function/f.openfaas-fn"], "async by annotation");
 
@@ -204,8 +204,8 @@ async fn an_asynchronous_call_is_settled_by_202_and_names_its_callback() {
         s.content_type = None;
     });
     processor.refresh().await.unwrap();
-    assert!(matches!(call(&processor, "f").await, Outcome::Delivered));
-    assert!(matches!(call(&processor, "now").await, Outcome::Delivered));
+    assert!(matches!(call(&processor, "f").await, DeliveryOutcome::Delivered));
+    assert!(matches!(call(&processor, "now").await, DeliveryOutcome::Delivered));
     let calls = gateway.invocations();
     assert_eq!((calls[0].path.as_str(), calls[1].path.as_str()), ("/async-function/f", "/function/now"));
     assert_eq!(calls[0].headers["x-callback-url"], "http://back.example/done");
@@ -222,7 +222,7 @@ async fn credentials_are_for_the_gateway_and_only_on_demand_for_functions() {
         let processor =
             processor(&gateway.url, |s| (s.auth, s.auth_on_invoke) = (basic("s$c\"."), on_invoke));
         processor.refresh().await.unwrap();
-        assert!(matches!(call(&processor, "f").await, Outcome::Delivered));
+        assert!(matches!(call(&processor, "f").await, DeliveryOutcome::Delivered));
         let calls = gateway.invocations();
         assert_eq!(calls[0].headers.get("authorization").map(|value| value.to_str().unwrap()), expected);
     }
@@ -279,7 +279,7 @@ async fn fault_gateway_gone_during_refresh_keeps_functions_and_they_are_found_ag
         tokio::task::yield_now().await;
     }
     assert_eq!(wanting(&processor, "VmPoweredOnEvent"), ["f"]);
-    check_failure(call(&processor, "f").await, Fault::Target, None, &[&address]);
+    check_failure(call(&processor, "f").await, Blame::Target, None, &[&address]);
 }
 
 #[tokio::test]
@@ -388,19 +388,19 @@ async fn names_that_no_path_can_carry_are_left_out() {
 async fn fault_by_status_of_a_function_follows_the_table() {
     let gateway = one_function().await;
     let processor = processor(&gateway.url, |_| {});
-    for (status, fault) in [
-        (404, Fault::Retryable),
-        (408, Fault::Target),
-        (429, Fault::Target),
-        (500, Fault::Retryable),
-        (502, Fault::Target),
-        (503, Fault::Target),
-        (400, Fault::Permanent),
-        (501, Fault::Permanent),
+    for (status, blame) in [
+        (404, Blame::Unclear),
+        (408, Blame::Target),
+        (429, Blame::Target),
+        (500, Blame::Unclear),
+        (502, Blame::Target),
+        (503, Blame::Target),
+        (400, Blame::Event),
+        (501, Blame::Event),
     ] {
         let code = StatusCode::from_u16(status).unwrap();
         gateway.change(|state| state.invocation = Some((code, "what the function said")));
-        check_failure(call(&processor, "f").await, fault, Some(status), &["what the function said"]);
+        check_failure(call(&processor, "f").await, blame, Some(status), &["what the function said"]);
     }
 }
 
@@ -423,16 +423,16 @@ async fn fault_404_of_a_function_in_its_grace_time_is_the_targets() {
     tokio::time::sleep(FIRST_SYNC_RETRY).await;
     for processor in [&redeployed, &restarted] {
         let listed_not = &["no such function", "the gateway does not list it"];
-        check_failure(call(processor, "f").await, Fault::Target, Some(404), listed_not);
+        check_failure(call(processor, "f").await, Blame::Target, Some(404), listed_not);
     }
-    check_failure(call(&given_up, "f").await, Fault::Retryable, Some(404), &["no such function"]);
+    check_failure(call(&given_up, "f").await, Blame::Unclear, Some(404), &["no such function"]);
     gateway.change(|state| state.functions = vec![("", "f", json!({"topic": "*"}))]);
     redeployed.refresh().await.unwrap();
-    check_failure(call(&redeployed, "f").await, Fault::Retryable, Some(404), &["no such function"]);
+    check_failure(call(&redeployed, "f").await, Blame::Unclear, Some(404), &["no such function"]);
 }
 
 /// What becomes of a call of a function behind a gateway that does `act`.
-async fn outcome_of(act: Act) -> Outcome {
+async fn outcome_of(act: Act) -> DeliveryOutcome {
     let target = Target::start(vec![act]).await;
     call(&processor(&target.url(""), |_| {}), "f").await
 }
@@ -440,19 +440,19 @@ async fn outcome_of(act: Act) -> Outcome {
 #[tokio::test]
 async fn fault_429_with_retry_after_is_the_targets_and_waits() {
     let outcome = outcome_of(answer("429 Too Many Requests", "Retry-After: 3\r\n", "")).await;
-    assert_eq!(check_failure(outcome, Fault::Target, Some(429), &[]).wait, Some(Duration::from_secs(3)));
+    assert_eq!(check_failure(outcome, Blame::Target, Some(429), &[]).wait, Some(Duration::from_secs(3)));
 }
 
 #[tokio::test]
 async fn fault_hang_half_a_body_reset_and_lost_acknowledgement_are_the_targets() {
     let hanging = Target::start(vec![Act::SayAndHang(String::new())]).await;
     let outcome = call(&processor(&hanging.url(""), |s| s.http = quick()), "f").await;
-    check_failure(outcome, Fault::Target, None, &["no answer within 500 ms"]);
+    check_failure(outcome, Blame::Target, None, &["no answer within 500 ms"]);
     let half = Act::SayAndClose("HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhalf".into());
-    check_failure(outcome_of(half).await, Fault::Target, Some(200), &["broke off"]);
-    check_failure(outcome_of(Act::Reset).await, Fault::Target, None, &["reset"]);
+    check_failure(outcome_of(half).await, Blame::Target, Some(200), &["broke off"]);
+    check_failure(outcome_of(Act::Reset).await, Blame::Target, None, &["reset"]);
     let lost = outcome_of(Act::SayAndClose(String::new())).await;
-    check_failure(lost, Fault::Target, None, &["closed before an answer came"]);
+    check_failure(lost, Blame::Target, None, &["closed before an answer came"]);
 }
 
 #[tokio::test]
@@ -461,16 +461,16 @@ async fn fault_tls_and_dns_are_the_targets() {
         Target::start_tls(Authority::new().issue("localhost").server(None), vec![answer("200 OK", "", "")])
             .await;
     let outcome = call(&processor(&target.https_url(""), |_| {}), "f").await;
-    check_failure(outcome, Fault::Target, None, &["no TLS with https://localhost"]);
+    check_failure(outcome, Blame::Target, None, &["no TLS with https://localhost"]);
     let nowhere = processor("http://no-such-gateway.invalid", |_| {});
-    check_failure(call(&nowhere, "f").await, Fault::Target, None, &["no-such-gateway.invalid"]);
+    check_failure(call(&nowhere, "f").await, Blame::Target, None, &["no-such-gateway.invalid"]);
 }
 
 #[tokio::test]
 async fn fault_slow_accept_ends_within_the_connect_timeout() {
     let deaf = Deaf::new().await;
     let processor = processor(&format!("http://{}", deaf.address), |s| s.http = quick());
-    check_failure(call(&processor, "f").await, Fault::Target, None, &["within 250 ms"]);
+    check_failure(call(&processor, "f").await, Blame::Target, None, &["within 250 ms"]);
     assert!(processor.refresh().await.unwrap_err().reason.contains("within 250 ms"));
 }
 

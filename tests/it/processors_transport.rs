@@ -6,11 +6,11 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
 use crate::processors_support::*;
-use event_router::config::{Auth, ClientCert, ClientTls, CloudEvents as Settings, Proxy, Secret};
+use event_router::config::{Auth, ClientCert, ClientTls, CloudEventsConfig as Settings, Proxy, Secret};
 use event_router::processor::blackhole::Blackhole;
 use event_router::processor::cloudevents::CloudEvents;
 use event_router::processor::console::Console;
-use event_router::processor::{Fault, Outcome, Processor};
+use event_router::processor::{Blame, DeliveryOutcome, Processor};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use sha2::{Digest, Sha256};
@@ -58,12 +58,12 @@ async fn a_ca_file_a_thumbprint_and_insecure_each_let_a_target_in() {
         ClientTls { insecure: true, ..ClientTls::default() },
     ] {
         let outcome = processor(&target.https_url("/"), tls.clone()).deliver(&one()).await;
-        assert!(matches!(outcome, Outcome::Delivered), "{tls:?}: {outcome:?}");
+        assert!(matches!(outcome, DeliveryOutcome::Delivered), "{tls:?}: {outcome:?}");
     }
 }
 
 /// What becomes of an event for a TLS target with this certificate, when the client trusts `authority`.
-async fn outcome_of(issued: &Issued, authority: &Authority) -> Outcome {
+async fn outcome_of(issued: &Issued, authority: &Authority) -> DeliveryOutcome {
     let target = Target::start_tls(issued.server(None), ok()).await;
     processor(&target.https_url("/"), Files::new().trusting(authority)).deliver(&one()).await
 }
@@ -73,7 +73,7 @@ async fn fault_tls_of_an_unknown_issuer_is_the_targets() {
     let outcome = outcome_of(&Authority::new().issue("localhost"), &Authority::new()).await;
     check_failure(
         outcome,
-        Fault::Target,
+        Blame::Target,
         None,
         &["no TLS with https://localhost", "name its CA in `tls.caFile`", "SHA-256 thumbprint"],
     );
@@ -86,7 +86,7 @@ async fn fault_tls_with_another_thumbprint_is_the_targets() {
     let outcome = processor(&target.https_url("/"), tls).deliver(&one()).await;
     check_failure(
         outcome,
-        Fault::Target,
+        Blame::Target,
         None,
         &["not the one that `tls.thumbprint` names", "SHA-256 thumbprint"],
     );
@@ -96,7 +96,7 @@ async fn fault_tls_with_another_thumbprint_is_the_targets() {
 async fn fault_tls_for_another_name_is_the_targets() {
     let authority = Authority::new();
     let outcome = outcome_of(&authority.issue("other.example"), &authority).await;
-    check_failure(outcome, Fault::Target, None, &["certificate is not for `localhost`"]);
+    check_failure(outcome, Blame::Target, None, &["certificate is not for `localhost`"]);
 }
 
 #[tokio::test]
@@ -106,7 +106,7 @@ async fn fault_tls_with_an_expired_certificate_is_the_targets() {
         params.not_before = rcgen::date_time_ymd(2019, 1, 1);
         params.not_after = rcgen::date_time_ymd(2020, 1, 1);
     });
-    check_failure(outcome_of(&expired, &authority).await, Fault::Target, None, &["has expired"]);
+    check_failure(outcome_of(&expired, &authority).await, Blame::Target, None, &["has expired"]);
 }
 
 #[tokio::test]
@@ -121,7 +121,7 @@ async fn fault_tls_on_a_plain_port_is_the_targets() {
     });
     let tls = ClientTls { insecure: true, ..ClientTls::default() };
     let outcome = processor(&format!("https://127.0.0.1:{port}/"), tls).deliver(&one()).await;
-    check_failure(outcome, Fault::Target, None, &["does not speak TLS", "http://"]);
+    check_failure(outcome, Blame::Target, None, &["does not speak TLS", "http://"]);
     drop(target);
 }
 
@@ -132,7 +132,7 @@ async fn fault_tls_handshake_that_hangs_ends_within_the_connect_timeout() {
     let mut settings = Settings { http: quick(), ..Settings::new(format!("https://127.0.0.1:{port}/")) };
     settings.http.tls.insecure = true;
     let outcome = CloudEvents::new(&settings, envelope()).unwrap().deliver(&one()).await;
-    check_failure(outcome, Fault::Target, None, &["within 250 ms"]);
+    check_failure(outcome, Blame::Target, None, &["within 250 ms"]);
 }
 
 #[tokio::test]
@@ -141,7 +141,7 @@ async fn fault_tls_without_a_client_certificate_says_so_and_with_one_it_works() 
     let target = Target::start_tls(authority.issue("localhost").server(Some(&clients)), ok()).await;
     let tls = files.trusting(&authority);
     let outcome = processor(&target.https_url("/"), tls.clone()).deliver(&one()).await;
-    check_failure(outcome, Fault::Target, None, &["refuses our certificate", "`tls.certFile`"]);
+    check_failure(outcome, Blame::Target, None, &["refuses our certificate", "`tls.certFile`"]);
 
     let ours = clients.issue("router");
     let client_cert = Some(ClientCert {
@@ -149,7 +149,7 @@ async fn fault_tls_without_a_client_certificate_says_so_and_with_one_it_works() 
         key_file: files.put("key.pem", &ours.key_pem),
     });
     let outcome = processor(&target.https_url("/"), ClientTls { client_cert, ..tls }).deliver(&one()).await;
-    assert!(matches!(outcome, Outcome::Delivered), "{outcome:?}");
+    assert!(matches!(outcome, DeliveryOutcome::Delivered), "{outcome:?}");
 }
 
 #[tokio::test]
@@ -180,20 +180,20 @@ async fn a_ca_file_that_changes_is_used_without_a_restart() {
     let target = Target::start_tls(after.issue("localhost").server(None), ok()).await;
     let tls = files.trusting(&before);
     let processor = processor(&target.https_url("/"), tls);
-    check_failure(processor.deliver(&one()).await, Fault::Target, None, &["name its CA"]);
+    check_failure(processor.deliver(&one()).await, Blame::Target, None, &["name its CA"]);
     files.put("ca.pem", &format!("{}{}", before.pem, after.pem));
     processor.client().unwrap().check_files_now();
     let outcome = processor.deliver(&one()).await;
-    assert!(matches!(outcome, Outcome::Delivered), "{outcome:?}");
+    assert!(matches!(outcome, DeliveryOutcome::Delivered), "{outcome:?}");
     // A half-written file leaves what works.
     files.put("ca.pem", "-----BEGIN CERTIFICATE-----\nMIIB");
     processor.client().unwrap().check_files_now();
     let outcome = processor.deliver(&one()).await;
-    assert!(matches!(outcome, Outcome::Delivered), "{outcome:?}");
+    assert!(matches!(outcome, DeliveryOutcome::Delivered), "{outcome:?}");
     // A CA that was taken out is no longer trusted, and its connections are not used again.
     files.put("ca.pem", &before.pem);
     processor.client().unwrap().check_files_now();
-    check_failure(processor.deliver(&one()).await, Fault::Target, None, &["name its CA"]);
+    check_failure(processor.deliver(&one()).await, Blame::Target, None, &["name its CA"]);
 }
 
 /// The look at the files that comes every few seconds is not awaited.
@@ -202,11 +202,11 @@ async fn ca_files_are_read_again_when_a_certificate_is_refused() {
     let (files, before, after) = (Files::new(), Authority::new(), Authority::new());
     let target = Target::start_tls(after.issue("localhost").server(None), ok()).await;
     let processor = processor(&target.https_url("/"), files.trusting(&before));
-    check_failure(processor.deliver(&one()).await, Fault::Target, None, &["name its CA"]);
+    check_failure(processor.deliver(&one()).await, Blame::Target, None, &["name its CA"]);
     // Of another length: a change is seen by its size, too, where the time of a file is coarse.
     files.put("ca.pem", &format!("{}{}", after.pem, "\n".repeat(9)));
     let outcome = processor.deliver(&one()).await;
-    assert!(matches!(outcome, Outcome::Delivered), "{outcome:?}");
+    assert!(matches!(outcome, DeliveryOutcome::Delivered), "{outcome:?}");
 }
 
 #[tokio::test]
@@ -224,17 +224,17 @@ async fn a_client_certificate_that_changes_is_used_without_a_restart() {
     let client_cert = Some(put(&before.issue("router")));
     let processor =
         processor(&target.https_url("/"), ClientTls { client_cert, ..files.trusting(&authority) });
-    check_failure(processor.deliver(&one()).await, Fault::Target, None, &["refuses our certificate"]);
+    check_failure(processor.deliver(&one()).await, Blame::Target, None, &["refuses our certificate"]);
     // A longer name: the change is seen by the size, too, where the time of files is coarse.
     put(&after.issue("router-with-a-new-certificate"));
     processor.client().unwrap().check_files_now();
     let outcome = processor.deliver(&one()).await;
-    assert!(matches!(outcome, Outcome::Delivered), "{outcome:?}");
+    assert!(matches!(outcome, DeliveryOutcome::Delivered), "{outcome:?}");
     // Half of a change leaves what works.
     files.put("cert.pem", &before.issue("another-router").cert_pem);
     processor.client().unwrap().check_files_now();
     let outcome = processor.deliver(&one()).await;
-    assert!(matches!(outcome, Outcome::Delivered), "{outcome:?}");
+    assert!(matches!(outcome, DeliveryOutcome::Delivered), "{outcome:?}");
 }
 
 #[tokio::test]
@@ -244,7 +244,7 @@ async fn a_connection_that_the_target_closes_is_not_used_again() {
     let processor = processor(&target.url("/"), ClientTls::default());
     for _ in 0..5 {
         let outcome = processor.deliver(&one()).await;
-        assert!(matches!(outcome, Outcome::Delivered), "{outcome:?}");
+        assert!(matches!(outcome, DeliveryOutcome::Delivered), "{outcome:?}");
     }
     assert_eq!((target.seen().len(), target.connections()), (5, 5));
 }
@@ -256,7 +256,7 @@ async fn a_connection_is_not_used_again_after_an_answer_that_was_not_read_to_its
     let processor = processor(&target.url("/"), ClientTls::default());
     for _ in 0..3 {
         let outcome = processor.deliver(&one()).await;
-        assert!(matches!(outcome, Outcome::Delivered), "{outcome:?}");
+        assert!(matches!(outcome, DeliveryOutcome::Delivered), "{outcome:?}");
     }
     assert_eq!((target.seen().len(), target.connections()), (3, 2));
 }
@@ -274,7 +274,7 @@ async fn requests_at_the_same_time_have_connections_of_their_own_and_then_share_
             .collect();
         for lane in lanes {
             let outcome = lane.await.unwrap();
-            assert!(matches!(outcome, Outcome::Delivered), "{outcome:?}");
+            assert!(matches!(outcome, DeliveryOutcome::Delivered), "{outcome:?}");
         }
     }
     assert_eq!(target.seen().len(), 80);
@@ -321,7 +321,7 @@ async fn http2_is_spoken_where_tls_negotiates_it() {
     let processor = processor(&url, files.trusting(&authority));
     for _ in 0..3 {
         let outcome = processor.deliver(&one()).await;
-        assert!(matches!(outcome, Outcome::Delivered), "{outcome:?}");
+        assert!(matches!(outcome, DeliveryOutcome::Delivered), "{outcome:?}");
     }
     assert_eq!(*versions.lock().unwrap(), [hyper::Version::HTTP_2; 3]);
 }
@@ -355,7 +355,7 @@ fn proxied(url: &str, proxy: &str) -> CloudEvents {
 async fn a_proxy_forwards_plain_http() {
     let proxy = Target::start(ok()).await;
     let outcome = proxied("http://target.example/hook", &proxy.url("")).deliver(&one()).await;
-    assert!(matches!(outcome, Outcome::Delivered), "{outcome:?}");
+    assert!(matches!(outcome, DeliveryOutcome::Delivered), "{outcome:?}");
     let seen = proxy.seen().remove(0);
     assert_eq!(seen.line(), "POST http://target.example/hook HTTP/1.1");
     assert_eq!(seen.header("proxy-authorization"), Some("Basic dTpw"));
@@ -378,7 +378,7 @@ async fn a_proxy_tunnels_https() {
         String::from_utf8(head).unwrap()
     });
     let outcome = proxied("https://target.example/hook", &format!("http://{proxy}")).deliver(&one()).await;
-    assert!(matches!(outcome, Outcome::Delivered), "{outcome:?}");
+    assert!(matches!(outcome, DeliveryOutcome::Delivered), "{outcome:?}");
     let asked = asked.await.unwrap();
     assert!(asked.starts_with("CONNECT target.example:443 HTTP/1.1\r\n"), "{asked}");
     assert!(asked.contains("Proxy-Authorization: Basic dTpw\r\n"), "{asked}");
@@ -390,17 +390,17 @@ async fn a_proxy_tunnels_https() {
 async fn fault_proxy_that_refuses_is_the_targets() {
     let proxy = Target::start(vec![answer("407 Proxy Authentication Required", "", "")]).await;
     let outcome = proxied("https://target.example/", &proxy.url("")).deliver(&one()).await;
-    check_failure(outcome, Fault::Target, None, &["the proxy http://127.0.0.1", "authorization required"]);
+    check_failure(outcome, Blame::Target, None, &["the proxy http://127.0.0.1", "authorization required"]);
 }
 
 #[tokio::test]
 async fn fault_407_is_the_proxys_where_there_is_one() {
     let refusing = Target::start(vec![answer("407 Proxy Authentication Required", "", "")]).await;
     let outcome = proxied("http://target.example/hook", &refusing.url("")).deliver(&one()).await;
-    check_failure(outcome, Fault::Target, Some(407), &["check the proxy's credentials"]);
+    check_failure(outcome, Blame::Target, Some(407), &["check the proxy's credentials"]);
     let direct = Settings { http: patient(), ..Settings::new(refusing.url("/hook")) };
     let outcome = CloudEvents::new(&direct, envelope()).unwrap().deliver(&one()).await;
-    check_failure(outcome, Fault::Permanent, Some(407), &[]);
+    check_failure(outcome, Blame::Event, Some(407), &[]);
 }
 
 #[test]
@@ -440,8 +440,11 @@ impl Write for Out {
 async fn the_console_writes_one_event_a_line() {
     let out = Out::default();
     let console = Console::over(envelope(), Box::new(out.clone()));
-    assert!(matches!(console.deliver(&whole(&batch(&["AEvent", "BEvent"]))).await, Outcome::Delivered));
-    assert!(matches!(console.deliver(&one()).await, Outcome::Delivered));
+    assert!(matches!(
+        console.deliver(&whole(&batch(&["AEvent", "BEvent"]))).await,
+        DeliveryOutcome::Delivered
+    ));
+    assert!(matches!(console.deliver(&one()).await, DeliveryOutcome::Delivered));
     let text = String::from_utf8(out.lines.lock().unwrap().clone()).unwrap();
     let subjects: Vec<String> = text
         .split_terminator('\n')
@@ -456,10 +459,10 @@ async fn the_console_writes_one_event_a_line() {
 async fn fault_stdout_closed_is_the_targets() {
     let out = Out { fails: Some(io::ErrorKind::BrokenPipe), ..Out::default() };
     let outcome = Console::over(envelope(), Box::new(out)).deliver(&one()).await;
-    check_failure(outcome, Fault::Target, None, &["closed by its reader"]);
+    check_failure(outcome, Blame::Target, None, &["closed by its reader"]);
 }
 
 #[tokio::test]
 async fn the_blackhole_takes_everything() {
-    assert!(matches!(Blackhole.deliver(&one()).await, Outcome::Delivered));
+    assert!(matches!(Blackhole.deliver(&one()).await, DeliveryOutcome::Delivered));
 }

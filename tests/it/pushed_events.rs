@@ -9,10 +9,12 @@ use std::time::Duration;
 use crate::common::pages::{self, Made};
 use event_router::app::settings;
 use event_router::cloudevents::{Envelope, EnvelopeOptions};
-use event_router::config::{self, Admin, Config, State};
+use event_router::config::{self, Admin, Config, StateLocation};
 use event_router::event::{Attributes, Batch, Extension, ExtensionKind, PushedEvent, SourceInfo};
 use event_router::pipeline::run::{Parts, Pipeline};
-use event_router::processor::{BoxFuture, Failure, Fault, Outcome, Processor, Request, Shape};
+use event_router::processor::{
+    Blame, BoxFuture, DeliveryOutcome, DeliveryRequest, Failure, Processor, RequestLimits,
+};
 use event_router::source::{Found, Intake, Page, PageForm, Start};
 use event_router::state::{DeadLetterFilter, Store, StoreReader, WriteOutcome, inbox};
 use serde_json::{Value, json};
@@ -27,12 +29,12 @@ const HOOKS: usize = 1;
 struct Target {
     taken: Mutex<Vec<Value>>,
     /// The fault that it answers with; it takes events while there is none.
-    fault: Mutex<Option<Fault>>,
+    blame: Mutex<Option<Blame>>,
 }
 
 impl Target {
-    fn answer(&self, fault: Option<Fault>) {
-        *self.fault.lock().unwrap() = fault;
+    fn answer(&self, blame: Option<Blame>) {
+        *self.blame.lock().unwrap() = blame;
     }
 
     fn taken(&self) -> Vec<Value> {
@@ -50,14 +52,14 @@ impl Target {
 }
 
 impl Processor for Target {
-    fn shape(&self) -> Shape {
-        Shape { events_max: 7, bytes_max: 1 << 20, partial: false }
+    fn request_limits(&self) -> RequestLimits {
+        RequestLimits { events_max: 7, bytes_max: 1 << 20, partial: false }
     }
 
-    fn deliver<'a>(&'a self, request: &'a Request) -> BoxFuture<'a, Outcome> {
+    fn deliver<'a>(&'a self, request: &'a DeliveryRequest) -> BoxFuture<'a, DeliveryOutcome> {
         Box::pin(async {
-            if let Some(fault) = *self.fault.lock().unwrap() {
-                return Outcome::Failed(Failure { status: Some(422), ..Failure::new(fault, "no") });
+            if let Some(blame) = *self.blame.lock().unwrap() {
+                return DeliveryOutcome::Failed(Failure { status: Some(422), ..Failure::new(blame, "no") });
             }
             let envelope = Envelope::new(EnvelopeOptions::default()).unwrap();
             for (batch, i) in request.events() {
@@ -65,7 +67,7 @@ impl Processor for Target {
                 envelope.open(batch).structured(i, &mut body);
                 self.taken.lock().unwrap().push(serde_json::from_slice(&body).unwrap());
             }
-            Outcome::Delivered
+            DeliveryOutcome::Delivered
         })
     }
 
@@ -80,17 +82,17 @@ fn config(dir: &Path) -> Config {
     let source = |name: &str| {
         let mut vcenter = config::Vcenter::new("https://vc/sdk", "u", config::Secret::inline("p"));
         vcenter.overlap = if name == "hooks" { Duration::ZERO } else { vcenter.overlap };
-        config::Source { name: name.into(), kind: config::SourceKind::Vcenter(vcenter) }
+        config::SourceConfig { name: name.into(), kind: config::SourceKind::Vcenter(vcenter) }
     };
-    let processor = |name: &str| config::Processor {
+    let processor = |name: &str| config::ProcessorConfig {
         name: name.into(),
         kind: config::ProcessorKind::Blackhole,
-        delivery: config::Delivery {
+        delivery: config::DeliveryPolicy {
             retry: config::Retry { attempts: 1, ..config::Retry::default() },
-            ..config::Delivery::default()
+            ..config::DeliveryPolicy::default()
         },
     };
-    let route = |processor: &str, pattern: Option<Value>| config::Route {
+    let route = |processor: &str, pattern: Option<Value>| config::RouteConfig {
         name: processor.into(),
         sources: vec!["vc".into(), "hooks".into()],
         pattern,
@@ -108,7 +110,7 @@ fn config(dir: &Path) -> Config {
         checkpoint_interval: Duration::from_millis(20),
         memory_bytes: 8 << 20,
         ..Config::new(
-            State::Dir(dir.into()),
+            StateLocation::Dir(dir.into()),
             vec![source("vc"), source("hooks")],
             vec![processor("all"), processor("pushes")],
         )
@@ -272,7 +274,7 @@ async fn pushed_events_are_delivered_as_they_came_beside_a_vcenters() {
 async fn a_spool_keeps_pushed_events_over_a_restart() {
     let dir = tempfile::tempdir().unwrap();
     let [every, pushes] = targets();
-    every.answer(Some(Fault::Target));
+    every.answer(Some(Blame::Target));
     let mut run = Run::start(dir.path(), [&every, &pushes]).await;
     // More than the memory budget holds, so that the rest is spilled.
     let mut accepted = 0;
@@ -311,7 +313,7 @@ async fn a_crash_repeats_what_was_under_way_and_loses_nothing() {
         stored.is_some_and(|stored| stored.resume_us > -500 || !stored.seen.is_empty())
     })
     .await;
-    every.answer(Some(Fault::Target));
+    every.answer(Some(Blame::Target));
     let second = run.accept(31..=60).await;
     run.read_from(dir.path(), second).await;
     // Accepted, but not read when the crash comes.
@@ -346,7 +348,7 @@ async fn a_crash_repeats_what_was_under_way_and_loses_nothing() {
 async fn a_pushed_event_becomes_a_dead_letter_and_is_replayed_as_it_came() {
     let dir = tempfile::tempdir().unwrap();
     let [every, pushes] = targets();
-    every.answer(Some(Fault::Permanent));
+    every.answer(Some(Blame::Event));
     let mut run = Run::start(dir.path(), [&every, &pushes]).await;
     let first = run.accept(1..=9).await;
     run.read_from(dir.path(), first).await;

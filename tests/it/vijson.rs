@@ -12,8 +12,8 @@ use crate::common::{free_address, wait_until};
 use bytes::Bytes;
 use event_router::app::settings;
 use event_router::config::{
-    BatchLimits, CloudEvents, Config, ContentMode, Delivery, Processor, ProcessorKind, Protocol, Secret,
-    Source, SourceKind, State, Vcenter,
+    BatchLimits, CloudEventsConfig, Config, ContentMode, DeliveryPolicy, ProcessorConfig, ProcessorKind,
+    Protocol, Secret, SourceConfig, SourceKind, StateLocation, Vcenter,
 };
 use event_router::event::Payload;
 use event_router::pipeline::run::{Parts, Pipeline};
@@ -376,8 +376,8 @@ async fn delivered(wire: Wire, page: Vec<u8>, count: usize) -> Vec<Vec<Value>> {
         })
         .collect();
     let vcenter = Vcenter::new("https://vc/sdk", "u", Secret::inline("p"));
-    let source = Source { name: "vc".into(), kind: SourceKind::Vcenter(vcenter) };
-    let config = Config::new(State::Dir(dir.path().into()), vec![source], processors);
+    let source = SourceConfig { name: "vc".into(), kind: SourceKind::Vcenter(vcenter) };
+    let config = Config::new(StateLocation::Dir(dir.path().into()), vec![source], processors);
     let pipeline = Pipeline::start(Parts {
         settings: settings::pipeline(&config),
         processors: config.processors.iter().map(|processor| build(processor).unwrap()).collect(),

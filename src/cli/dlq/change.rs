@@ -8,8 +8,8 @@ use anyhow::{Context, bail};
 use serde_json::json;
 
 use super::look::{plain, shown};
-use super::{ChangeArgs, End, LogArgs};
-use crate::admin::control::{Answer, Client, Request};
+use super::{ChangeArgs, Exit, LogArgs};
+use crate::admin::control::{ControlAnswer, ControlClient, ControlRequest};
 use crate::app::Router;
 use crate::config::{self, Config};
 use crate::pipeline::replay::{Ended, Replayed};
@@ -20,12 +20,12 @@ use crate::telemetry::log;
 pub(super) fn ask(
     dir: &Path,
     args: &ChangeArgs,
-    request: fn(DeadLetterFilter) -> Request,
-    mut each: impl FnMut(Answer) -> io::Result<u64>,
+    request: fn(DeadLetterFilter) -> ControlRequest,
+    mut each: impl FnMut(ControlAnswer) -> io::Result<u64>,
 ) -> anyhow::Result<usize> {
     let mut missing = 0;
     for filter in args.filter.filters() {
-        let client = Client::connect(dir)?.context("the router stopped meanwhile")?;
+        let client = ControlClient::connect(dir)?.context("the router stopped meanwhile")?;
         let mut found = Ok(0);
         client.ask(&request(filter), |answer| {
             if let Ok(before) = found {
@@ -37,11 +37,11 @@ pub(super) fn ask(
     Ok(missing)
 }
 
-pub(super) fn drop_letters(dir: &Path, args: &ChangeArgs, mut out: impl io::Write) -> anyhow::Result<End> {
+pub(super) fn drop_letters(dir: &Path, args: &ChangeArgs, mut out: impl io::Write) -> anyhow::Result<Exit> {
     let (mut dropped, mut missing) = (0, 0);
-    if Client::connect(dir)?.is_some() {
-        missing = ask(dir, args, Request::Drop, |answer| {
-            let Answer::Dropped(letters) = answer else { return Ok(0) };
+    if ControlClient::connect(dir)?.is_some() {
+        missing = ask(dir, args, ControlRequest::Drop, |answer| {
+            let ControlAnswer::Dropped(letters) = answer else { return Ok(0) };
             dropped += letters;
             Ok(letters)
         })?;
@@ -61,7 +61,7 @@ pub(super) fn drop_letters(dir: &Path, args: &ChangeArgs, mut out: impl io::Writ
         false => writeln!(out, "{dropped} dropped")?,
     }
     args.filter.all_found(missing)?;
-    Ok(End::Done)
+    Ok(Exit::Done)
 }
 
 /// Delivers with the processors of the configuration, since no router runs. Tells as [`ask`] does.
@@ -159,11 +159,11 @@ impl<W: io::Write> Report<W> {
         self.delivered + self.left
     }
 
-    pub fn end(mut self) -> anyhow::Result<End> {
+    pub fn end(mut self) -> anyhow::Result<Exit> {
         if !self.json {
             let rest = if self.interrupted { "; interrupted: what was not tried is still there" } else { "" };
             writeln!(self.out, "{} delivered, {} still dead letters{rest}", self.delivered, self.left)?;
         }
-        Ok(if self.left == 0 && !self.interrupted { End::Done } else { End::Failed })
+        Ok(if self.left == 0 && !self.interrupted { Exit::Done } else { Exit::Failed })
     }
 }

@@ -7,7 +7,7 @@ use anyhow::{Context, bail};
 use serde_json::json;
 use serde_json::value::RawValue;
 
-use super::{End, ListArgs, ShowArgs};
+use super::{DlqListArgs, DlqShowArgs, Exit};
 use crate::cli::state;
 use crate::cloudevents::{Envelope, EnvelopeOptions};
 use crate::state::{
@@ -40,7 +40,7 @@ const HEAD: [&str; 8] =
 /// Widths of all columns but the last; what is longer moves the rest of its line.
 const WIDTHS: [usize; 7] = [7, 20, 24, 12, 32, 6, 5];
 
-pub(super) fn list(args: &ListArgs, reader: &StoreReader, mut out: impl io::Write) -> anyhow::Result<End> {
+pub(super) fn list(args: &DlqListArgs, reader: &StoreReader, mut out: impl io::Write) -> anyhow::Result<Exit> {
     if !args.json {
         writeln!(out, "{}", row(HEAD.map(str::to_owned)))?;
     }
@@ -62,7 +62,7 @@ pub(super) fn list(args: &ListArgs, reader: &StoreReader, mut out: impl io::Writ
         ]);
         Ok(writeln!(out, "{line}")?)
     })?;
-    Ok(End::Done)
+    Ok(Exit::Done)
 }
 
 fn row(columns: [String; 8]) -> String {
@@ -133,7 +133,7 @@ fn kept(payload: DeadLetterPayload) -> anyhow::Result<Kept> {
     Ok(Kept::Event(serde_json::from_slice(&event).context("the event is no JSON")?))
 }
 
-pub(super) fn show(args: &ShowArgs, reader: &StoreReader, mut out: impl io::Write) -> anyhow::Result<End> {
+pub(super) fn show(args: &DlqShowArgs, reader: &StoreReader, mut out: impl io::Write) -> anyhow::Result<Exit> {
     let mut found = Vec::new();
     // The same event may be a dead letter of several destinations.
     each(reader, vec![args.which.narrow(DeadLetterFilter::default())], None, |letter| {
@@ -186,5 +186,5 @@ pub(super) fn show(args: &ShowArgs, reader: &StoreReader, mut out: impl io::Writ
             Kept::Raw(text) => writeln!(out, "{:12} {}", "undecoded", plain(text))?,
         }
     }
-    Ok(End::Done)
+    Ok(Exit::Done)
 }

@@ -15,16 +15,16 @@ use uuid::Uuid;
 use self::change::{Report, ask, drop_letters, replay_here};
 use self::look::{list, show};
 use super::state::{Located, StateArgs, time};
-use super::{End, LogArgs, Stdout, enough};
-use crate::admin::control::{Answer, Client, Request};
+use super::{Exit, LogArgs, Stdout, enough};
+use crate::admin::control::{ControlAnswer, ControlClient, ControlRequest};
 use crate::state::{DeadLetterFilter, StoreReader};
 
 #[derive(Debug, Subcommand)]
 pub enum DlqCommand {
-    List(ListArgs),
-    Show(ShowArgs),
+    List(DlqListArgs),
+    Show(DlqShowArgs),
     Replay(ReplayArgs),
-    Drop(DropArgs),
+    Drop(DlqDropArgs),
 }
 
 /// List dead letters, by number.
@@ -35,7 +35,7 @@ pub enum DlqCommand {
 #[command(after_help = "Examples:
   event-router dlq list --destination 'functions/*' --since 2h
   event-router dlq list --status 400 --json | jq -r .id")]
-pub struct ListArgs {
+pub struct DlqListArgs {
     #[command(flatten)]
     state: StateArgs,
     #[command(flatten)]
@@ -52,7 +52,7 @@ pub struct ListArgs {
 ///
 /// Works beside a running router. What could not be decoded is shown as vCenter sent it.
 #[derive(Debug, Args)]
-pub struct ShowArgs {
+pub struct DlqShowArgs {
     #[command(flatten)]
     state: StateArgs,
     /// Its number, or the id of its event
@@ -82,7 +82,7 @@ pub struct ReplayArgs {
 ///
 /// Each filter that is given must hold; `dlq list` with the same ones shows what would go.
 #[derive(Debug, Args)]
-pub struct DropArgs {
+pub struct DlqDropArgs {
     #[command(flatten)]
     change: ChangeArgs,
 }
@@ -186,10 +186,10 @@ impl Filter {
     }
 }
 
-pub(super) fn run(command: &DlqCommand) -> anyhow::Result<End> {
+pub(super) fn run(command: &DlqCommand) -> anyhow::Result<Exit> {
     let state = match command {
-        DlqCommand::List(ListArgs { state, .. }) | DlqCommand::Show(ShowArgs { state, .. }) => state,
-        DlqCommand::Replay(ReplayArgs { change, .. }) | DlqCommand::Drop(DropArgs { change }) => {
+        DlqCommand::List(DlqListArgs { state, .. }) | DlqCommand::Show(DlqShowArgs { state, .. }) => state,
+        DlqCommand::Replay(ReplayArgs { change, .. }) | DlqCommand::Drop(DlqDropArgs { change }) => {
             &change.state
         }
     };
@@ -202,9 +202,9 @@ pub(super) fn run(command: &DlqCommand) -> anyhow::Result<End> {
         DlqCommand::Show(args) => enough(show(args, &StoreReader::open(&dir)?, io::stdout().lock())),
         DlqCommand::Replay(ReplayArgs { change: args, log }) => {
             args.check()?;
-            let replayed = |report: &mut Report<_>| match Client::connect(&dir)? {
-                Some(_) => ask(&dir, args, Request::Replay, |answer| match answer {
-                    Answer::Replayed(replayed) => report.line(&replayed).map(|()| 1),
+            let replayed = |report: &mut Report<_>| match ControlClient::connect(&dir)? {
+                Some(_) => ask(&dir, args, ControlRequest::Replay, |answer| match answer {
+                    ControlAnswer::Replayed(replayed) => report.line(&replayed).map(|()| 1),
                     _ => Ok(0),
                 }),
                 None => replay_here(&dir, config, args, *log, report),
@@ -215,7 +215,7 @@ pub(super) fn run(command: &DlqCommand) -> anyhow::Result<End> {
             args.filter.all_found(missing)?;
             Ok(end)
         }
-        DlqCommand::Drop(DropArgs { change: args }) => {
+        DlqCommand::Drop(DlqDropArgs { change: args }) => {
             args.check()?;
             drop_letters(&dir, args, Stdout::default())
         }

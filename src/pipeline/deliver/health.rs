@@ -9,7 +9,7 @@
 use std::time::Duration;
 
 use super::backoff::backoff;
-use crate::config::{Breaker, Delivery as Policy};
+use crate::config::{Breaker, DeliveryPolicy as Policy};
 use crate::limits::{BREAKER_ANSWERS_MIN, RETRY_AFTER_MAX};
 
 /// Whether and when a destination may be sent to. Times are since the process started.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use rustc_hash::FxHashMap;
 
-use super::item::{Item, Origin};
+use super::item::{LaneItem, Origin};
 use crate::event::Batch;
 
 /// The batches that waiting items point at.
@@ -23,12 +23,12 @@ fn address(batch: &Arc<Batch>) -> usize {
 }
 
 /// Dead letters that are replayed have a budget of their own.
-fn counts(item: &Item) -> bool {
+fn counts(item: &LaneItem) -> bool {
     !matches!(item.origin, Origin::DeadLetter(_))
 }
 
 impl Held {
-    pub fn hold(&mut self, item: &Item) {
+    pub fn hold(&mut self, item: &LaneItem) {
         if !counts(item) {
             return;
         }
@@ -41,14 +41,14 @@ impl Held {
     }
 
     /// An item whose share was `whole` is two now.
-    pub fn split(&mut self, whole: usize, front: &Item, rest: &Item) {
+    pub fn split(&mut self, whole: usize, front: &LaneItem, rest: &LaneItem) {
         if counts(rest) {
             *self.batches.entry(address(&rest.batch)).or_default() += 1;
             self.shares = self.shares.saturating_sub(whole) + front.bytes() + rest.bytes();
         }
     }
 
-    pub fn let_go(&mut self, item: &Item) {
+    pub fn let_go(&mut self, item: &LaneItem) {
         if !counts(item) {
             return;
         }
@@ -63,7 +63,7 @@ impl Held {
     }
 
     /// What `item` would add.
-    pub fn more_with(&self, item: &Item) -> usize {
+    pub fn more_with(&self, item: &LaneItem) -> usize {
         let known = !counts(item) || self.batches.contains_key(&address(&item.batch));
         if known { 0 } else { item.batch.size() }
     }
@@ -80,21 +80,22 @@ impl Held {
 }
 
 /// Gives the waiting events of every batch of which most have gone a smaller batch of their own.
-pub(super) fn compact<'a>(items: impl Iterator<Item = &'a mut Item>) {
-    let items: Vec<&mut Item> = items.filter(|item| counts(item)).collect();
+pub(super) fn compact<'a>(items: impl Iterator<Item = &'a mut LaneItem>) {
+    let items: Vec<&mut LaneItem> = items.filter(|item| counts(item)).collect();
     let mut waiting: FxHashMap<usize, (Arc<Batch>, crate::event::Selection)> = FxHashMap::default();
     for item in &items {
         let entry = waiting.entry(address(&item.batch));
-        let (_, picks) = entry.or_insert_with(|| (Arc::clone(&item.batch), crate::event::Selection::EMPTY));
-        picks.add(&item.picks.selection());
+        let (_, selection) =
+            entry.or_insert_with(|| (Arc::clone(&item.batch), crate::event::Selection::EMPTY));
+        selection.add(&item.selection.to_selection());
     }
-    waiting.retain(|_, (batch, picks)| picks.len() * 2 <= batch.records.len());
+    waiting.retain(|_, (batch, selection)| selection.len() * 2 <= batch.records.len());
     let smaller: FxHashMap<usize, (Arc<Batch>, Vec<usize>)> = waiting
         .into_iter()
-        .map(|(address, (batch, picks))| {
-            let batch_of_its_own = Arc::new(super::pick(&batch, &picks));
+        .map(|(address, (batch, selection))| {
+            let batch_of_its_own = Arc::new(super::pick(&batch, &selection));
             let mut places = vec![usize::MAX; batch.records.len()];
-            picks.iter().enumerate().for_each(|(place, i)| places[i] = place);
+            selection.iter().enumerate().for_each(|(place, i)| places[i] = place);
             (address, (batch_of_its_own, places))
         })
         .collect();

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::cloudevents::size_estimate;
 use crate::event::{Batch, Selection, Span};
-use crate::processor::Piece;
+use crate::processor::BatchSlice;
 
 /// A row of the spool that events came back from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -25,81 +25,87 @@ pub enum Origin {
 
 /// Events of one batch, in order: 16 bytes and the batch's reference, whether one event or a thousand.
 #[derive(Clone, Debug)]
-pub(super) struct Item {
+pub(super) struct LaneItem {
     pub batch: Arc<Batch>,
-    pub picks: Picks,
+    pub selection: CompactSelection,
     pub origin: Origin,
 }
 
 #[derive(Clone, Debug)]
-pub(super) enum Picks {
+pub(super) enum CompactSelection {
     One(u16),
     Many(Box<Selection>),
 }
 
-impl Picks {
-    pub fn of(picks: &Selection) -> Self {
-        let mut indices = picks.iter();
+impl CompactSelection {
+    pub fn of(selection: &Selection) -> Self {
+        let mut indices = selection.iter();
         match (indices.next(), indices.next()) {
-            (Some(one), None) => Picks::One(one as u16),
-            _ => Picks::Many(Box::new(*picks)),
+            (Some(one), None) => CompactSelection::One(one as u16),
+            _ => CompactSelection::Many(Box::new(*selection)),
         }
     }
 
-    pub fn selection(&self) -> Selection {
+    pub fn to_selection(&self) -> Selection {
         match self {
-            Picks::One(i) => Selection::one(usize::from(*i)),
-            Picks::Many(picks) => **picks,
+            CompactSelection::One(i) => Selection::one(usize::from(*i)),
+            CompactSelection::Many(selection) => **selection,
         }
     }
 
     pub fn len(&self) -> usize {
         match self {
-            Picks::One(_) => 1,
-            Picks::Many(picks) => picks.len(),
+            CompactSelection::One(_) => 1,
+            CompactSelection::Many(selection) => selection.len(),
         }
     }
 }
 
-impl Item {
-    pub fn new(piece: &Piece, origin: Origin) -> Self {
-        Item { batch: Arc::clone(&piece.batch), picks: Picks::of(&piece.picks), origin }
+impl LaneItem {
+    pub fn new(slice: &BatchSlice, origin: Origin) -> Self {
+        LaneItem {
+            batch: Arc::clone(&slice.batch),
+            selection: CompactSelection::of(&slice.selection),
+            origin,
+        }
     }
 
-    pub fn piece(&self) -> Piece {
-        Piece { batch: Arc::clone(&self.batch), picks: self.picks.selection() }
+    pub fn slice(&self) -> BatchSlice {
+        BatchSlice { batch: Arc::clone(&self.batch), selection: self.selection.to_selection() }
     }
 
     /// Its events' share of their batch's bytes.
     pub fn bytes(&self) -> usize {
-        self.batch.size() * self.picks.len() / self.batch.records.len().max(1)
+        self.batch.size() * self.selection.len() / self.batch.records.len().max(1)
     }
 
     /// Bytes that the first event takes in a request.
     pub fn first_bytes(&self) -> usize {
-        self.picks.selection().iter().next().map_or(0, |i| size_estimate(&self.batch, i))
+        self.selection.to_selection().iter().next().map_or(0, |i| size_estimate(&self.batch, i))
     }
 
     /// Bytes that the events take in a request.
     pub fn request_bytes(&self) -> usize {
-        match &self.picks {
-            Picks::One(i) => size_estimate(&self.batch, usize::from(*i)),
-            Picks::Many(picks) => picks.iter().map(|i| size_estimate(&self.batch, i)).sum(),
+        match &self.selection {
+            CompactSelection::One(i) => size_estimate(&self.batch, usize::from(*i)),
+            CompactSelection::Many(selection) => {
+                selection.iter().map(|i| size_estimate(&self.batch, i)).sum()
+            }
         }
     }
 
     /// Splits off from the front as many events as fit into `events` and `bytes`, at least one; the second part is what is left, if anything.
-    pub fn split_front(self, events: usize, bytes: usize) -> (Item, Option<Item>) {
-        let Picks::Many(picks) = &self.picks else { return (self, None) };
+    pub fn split_front(self, events: usize, bytes: usize) -> (LaneItem, Option<LaneItem>) {
+        let CompactSelection::Many(selection) = &self.selection else { return (self, None) };
         let mut room = bytes;
         let mut taken = Selection::EMPTY;
-        for (count, i) in picks.iter().enumerate() {
+        for (count, i) in selection.iter().enumerate() {
             let size = size_estimate(&self.batch, i);
             if count > 0 && (count == events || size > room) {
-                let mut rest = **picks;
+                let mut rest = **selection;
                 rest.remove(&taken);
-                let front = Item { picks: Picks::of(&taken), ..self.clone() };
-                return (front, Some(Item { picks: Picks::of(&rest), ..self }));
+                let front = LaneItem { selection: CompactSelection::of(&taken), ..self.clone() };
+                return (front, Some(LaneItem { selection: CompactSelection::of(&rest), ..self }));
             }
             room = room.saturating_sub(size);
             taken.insert(i);
@@ -109,28 +115,28 @@ impl Item {
 
     /// The same events in `batch`, where they are at `places` of their old index.
     pub fn move_to(&mut self, batch: &Arc<Batch>, places: &[usize]) {
-        let moved: Selection = self.picks.selection().iter().map(|i| places[i]).collect();
-        (self.batch, self.picks) = (Arc::clone(batch), Picks::of(&moved));
+        let moved: Selection = self.selection.to_selection().iter().map(|i| places[i]).collect();
+        (self.batch, self.selection) = (Arc::clone(batch), CompactSelection::of(&moved));
     }
 
     /// A copy that holds only its own events, so that one waiting event does not keep a whole page in memory. Returns itself where that saves little.
-    pub fn compact(self) -> Item {
-        if self.picks.len() * 4 > self.batch.records.len() {
+    pub fn compact(self) -> LaneItem {
+        if self.selection.len() * 4 > self.batch.records.len() {
             return self;
         }
-        let batch = Arc::new(pick(&self.batch, &self.picks.selection()));
+        let batch = Arc::new(pick(&self.batch, &self.selection.to_selection()));
         let n = batch.records.len();
-        Item { batch, picks: Picks::of(&Selection::first(n)), origin: self.origin }
+        LaneItem { batch, selection: CompactSelection::of(&Selection::first(n)), origin: self.origin }
     }
 }
 
 /// A batch of its own with the picked events; read sequences and ids stay.
-pub fn pick(batch: &Batch, picks: &Selection) -> Batch {
+pub fn pick(batch: &Batch, selection: &Selection) -> Batch {
     let bytes_of = |i: usize| batch.records[i].spans().iter().map(|span| span.len as usize).sum::<usize>();
-    let bytes: usize = picks.iter().map(bytes_of).sum();
+    let bytes: usize = selection.iter().map(bytes_of).sum();
     let mut arena = Vec::with_capacity(bytes);
     let mut raw_page = Vec::new();
-    let records = picks
+    let records = selection
         .iter()
         .map(|i| {
             let mut record = batch.records[i];

@@ -20,7 +20,7 @@ use std::time::Duration;
 use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::held::{self, Held};
-use super::item::{Item, Origin, Picks};
+use super::item::{CompactSelection, LaneItem, Origin};
 use crate::config::Ordering;
 use crate::event::{Batch, Selection};
 
@@ -41,7 +41,7 @@ pub(super) fn is_replay(key: LaneKey) -> bool {
 
 #[derive(Debug)]
 pub(super) struct Lane {
-    pub items: VecDeque<Item>,
+    pub items: VecDeque<LaneItem>,
     pub state: LaneState,
     /// Events that one request may take from this lane: halved when a request fails for an event's sake, to find the event; doubled by success.
     pub cap: usize,
@@ -120,12 +120,12 @@ impl Lanes {
     }
 
     /// The same with `item`.
-    pub fn bytes_with(&self, item: &Item) -> usize {
+    pub fn bytes_with(&self, item: &LaneItem) -> usize {
         self.held.bytes + self.held.more_with(item)
     }
 
     /// Puts events at the end of their lanes.
-    pub fn push(&mut self, item: Item, ordering: Ordering) {
+    pub fn push(&mut self, item: LaneItem, ordering: Ordering) {
         let replay = if matches!(item.origin, Origin::DeadLetter(_)) { REPLAY } else { 0 };
         match ordering {
             Ordering::None if replay != 0 => {
@@ -135,10 +135,10 @@ impl Lanes {
             Ordering::None => self.append(SHARED, item),
             Ordering::Source => self.append(replay | lane_of_source(item.batch.source.index), item),
             Ordering::Entity => {
-                for i in item.picks.selection().iter() {
+                for i in item.selection.to_selection().iter() {
                     self.append(
                         replay | lane_of(&item.batch, i),
-                        Item { picks: Picks::One(i as u16), ..item.clone() },
+                        LaneItem { selection: CompactSelection::One(i as u16), ..item.clone() },
                     );
                 }
             }
@@ -146,13 +146,13 @@ impl Lanes {
     }
 
     /// Puts events at the end of a lane.
-    pub fn append(&mut self, key: LaneKey, item: Item) {
+    pub fn append(&mut self, key: LaneKey, item: LaneItem) {
         let lane = self.lanes.entry(key).or_default();
         // What waits behind an event that is refused may wait for long: it shall not keep a page.
         let item = if lane.is_parked() { item.compact() } else { item };
         self.held.hold(&item);
-        self.events += item.picks.len();
-        self.replays += if is_replay(key) { item.picks.len() } else { 0 };
+        self.events += item.selection.len();
+        self.replays += if is_replay(key) { item.selection.len() } else { 0 };
         lane.bytes += item.bytes();
         if parks(key, lane) {
             self.parked += item.bytes();
@@ -164,10 +164,10 @@ impl Lanes {
     }
 
     /// An item has left a lane.
-    fn left(&mut self, key: LaneKey, item: &Item) {
+    fn left(&mut self, key: LaneKey, item: &LaneItem) {
         self.held.let_go(item);
-        self.events -= item.picks.len();
-        self.replays -= if is_replay(key) { item.picks.len() } else { 0 };
+        self.events -= item.selection.len();
+        self.replays -= if is_replay(key) { item.selection.len() } else { 0 };
         debug_assert!(self.events > 0 || self.held.is_empty(), "{:?}", self.held);
         if let Some(lane) = self.lanes.get_mut(&key) {
             lane.bytes = lane.bytes.saturating_sub(item.bytes());
@@ -187,7 +187,7 @@ impl Lanes {
             // Together, so that they are one row if they have to go to a spool.
             held::compact(lane.items.iter_mut());
             lane.items.iter().for_each(|item| self.held.hold(item));
-            lane.bytes = lane.items.iter().map(Item::bytes).sum();
+            lane.bytes = lane.items.iter().map(LaneItem::bytes).sum();
             self.parked += lane.bytes;
         }
         lane.tries
@@ -214,7 +214,7 @@ impl Lanes {
         (self.held, self.parked) = (Held::default(), 0);
         for (key, lane) in &mut self.lanes {
             lane.items.iter().for_each(|item| self.held.hold(item));
-            lane.bytes = lane.items.iter().map(Item::bytes).sum();
+            lane.bytes = lane.items.iter().map(LaneItem::bytes).sum();
             if parks(*key, lane) {
                 self.parked += lane.bytes;
             }
@@ -258,7 +258,7 @@ impl Lanes {
     /// Whether what waits takes so many bytes in a request.
     pub fn fill(&self, bytes: usize) -> bool {
         let items = self.lanes.values().flat_map(|lane| &lane.items);
-        let mut sizes = items.map(Item::request_bytes);
+        let mut sizes = items.map(LaneItem::request_bytes);
         sizes.try_fold(0, |sum, size| (sum + size < bytes).then_some(sum + size)).is_none()
     }
 
@@ -292,7 +292,7 @@ impl Lanes {
     }
 
     /// Takes up to `events` and `bytes` from the front of a lane, at least one event, and locks it.
-    pub fn take(&mut self, key: LaneKey, events: usize, bytes: usize) -> Vec<Item> {
+    pub fn take(&mut self, key: LaneKey, events: usize, bytes: usize) -> Vec<LaneItem> {
         let Some(lane) = self.lanes.get_mut(&key) else { return Vec::new() };
         let (mut taken, mut count, mut size) = (Vec::new(), 0, 0);
         while count < events
@@ -305,7 +305,7 @@ impl Lanes {
             }
             let share = item.bytes();
             let (front, rest) = item.split_front(events - count, bytes - size);
-            count += front.picks.len();
+            count += front.selection.len();
             size += front.request_bytes();
             let cut = rest.is_some();
             if let Some(rest) = rest {
@@ -347,9 +347,9 @@ impl Lanes {
     }
 
     /// Takes out all that waits in a lane that rests. The lane stays, with its tries, until its next one.
-    pub fn take_resting(&mut self, key: LaneKey) -> Vec<Item> {
+    pub fn take_resting(&mut self, key: LaneKey) -> Vec<LaneItem> {
         let Some(lane) = self.lanes.get_mut(&key) else { return Vec::new() };
-        let items: Vec<Item> = lane.items.drain(..).collect();
+        let items: Vec<LaneItem> = lane.items.drain(..).collect();
         items.iter().for_each(|item| self.left(key, item));
         items
     }
@@ -386,14 +386,14 @@ impl Lanes {
     }
 
     /// Puts items back to the front of a lane, in their order.
-    pub fn put_back(&mut self, key: LaneKey, items: Vec<Item>) {
+    pub fn put_back(&mut self, key: LaneKey, items: Vec<LaneItem>) {
         let lane =
             self.lanes.entry(key).or_insert_with(|| Lane { state: LaneState::Busy, ..Lane::default() });
         for item in items.into_iter().rev() {
             let item = item.compact();
             self.held.hold(&item);
-            self.events += item.picks.len();
-            self.replays += if is_replay(key) { item.picks.len() } else { 0 };
+            self.events += item.selection.len();
+            self.replays += if is_replay(key) { item.selection.len() } else { 0 };
             lane.bytes += item.bytes();
             if parks(key, lane) {
                 self.parked += item.bytes();
@@ -411,13 +411,13 @@ impl Lanes {
     }
 
     /// Takes out everything that waits but for replays and what `stays`, lane by lane. Lanes under way stay, empty.
-    pub fn drain(&mut self, stays: impl Fn(LaneKey) -> bool) -> Vec<Item> {
+    pub fn drain(&mut self, stays: impl Fn(LaneKey) -> bool) -> Vec<LaneItem> {
         self.take_out(|key| !is_replay(key) && !stays(key))
     }
 
     /// Takes out what waits and is in the spool, but for what `stays`, and for what has a lane of its own since it was refused: its tries are counted there.
-    pub fn drain_spooled(&mut self, stays: impl Fn(LaneKey) -> bool) -> Vec<Item> {
-        let is_spooled = |item: &Item| matches!(item.origin, Origin::Spool(_));
+    pub fn drain_spooled(&mut self, stays: impl Fn(LaneKey) -> bool) -> Vec<LaneItem> {
+        let is_spooled = |item: &LaneItem| matches!(item.origin, Origin::Spool(_));
         let may_go = |key: LaneKey, lane: &Lane| {
             let counts_tries = key & OWN != 0 && lane.is_parked();
             !is_replay(key) && !counts_tries && !stays(key) && lane.items.iter().all(is_spooled)
@@ -428,13 +428,13 @@ impl Lanes {
     }
 
     /// Takes out the replays that wait.
-    pub fn drain_replays(&mut self) -> Vec<Item> {
+    pub fn drain_replays(&mut self) -> Vec<LaneItem> {
         if self.replays == 0 { Vec::new() } else { self.take_out(is_replay) }
     }
 
-    fn take_out(&mut self, which: impl Fn(LaneKey) -> bool) -> Vec<Item> {
+    fn take_out(&mut self, which: impl Fn(LaneKey) -> bool) -> Vec<LaneItem> {
         let keys: Vec<LaneKey> = self.lanes.keys().copied().filter(|key| which(*key)).collect();
-        let mut items: Vec<Item> = Vec::new();
+        let mut items: Vec<LaneItem> = Vec::new();
         for key in keys {
             let Some(lane) = self.lanes.get_mut(&key) else { continue };
             let from = items.len();
@@ -476,15 +476,15 @@ fn parks(key: LaneKey, lane: &Lane) -> bool {
 }
 
 /// Joins neighbours of the same batch within each lane; the order within a lane stays.
-pub(super) fn merge_by_lane(items: Vec<(LaneKey, Item)>) -> Vec<(LaneKey, Item)> {
-    let mut lanes: FxHashMap<LaneKey, Vec<Item>> = FxHashMap::default();
+pub(super) fn merge_by_lane(items: Vec<(LaneKey, LaneItem)>) -> Vec<(LaneKey, LaneItem)> {
+    let mut lanes: FxHashMap<LaneKey, Vec<LaneItem>> = FxHashMap::default();
     for (key, item) in items {
         let lane = lanes.entry(key).or_default();
         match lane.last_mut() {
             Some(last) if Arc::ptr_eq(&last.batch, &item.batch) && last.origin == item.origin => {
-                let mut picks = last.picks.selection();
-                picks.add(&item.picks.selection());
-                last.picks = Picks::of(&picks);
+                let mut selection = last.selection.to_selection();
+                selection.add(&item.selection.to_selection());
+                last.selection = CompactSelection::of(&selection);
             }
             _ => lane.push(item),
         }
@@ -495,14 +495,14 @@ pub(super) fn merge_by_lane(items: Vec<(LaneKey, Item)>) -> Vec<(LaneKey, Item)>
 }
 
 /// Orders events by their `age` and by reading, and joins neighbours of the same batch again.
-pub(super) fn merge(items: Vec<Item>, age: impl Fn(&Item) -> u8) -> Vec<Item> {
+pub(super) fn merge(items: Vec<LaneItem>, age: impl Fn(&LaneItem) -> u8) -> Vec<LaneItem> {
     let mut events: Vec<_> = items
         .iter()
         .enumerate()
         .flat_map(|(at, item)| {
             let key = (age(item), item.origin, item.batch.source.index);
-            let picks = item.picks.selection();
-            picks.iter().map(|i| (key, item.batch.records[i].seq, at, i)).collect::<Vec<_>>()
+            let selection = item.selection.to_selection();
+            selection.iter().map(|i| (key, item.batch.records[i].seq, at, i)).collect::<Vec<_>>()
         })
         .collect();
     events.sort_unstable();
@@ -512,8 +512,8 @@ pub(super) fn merge(items: Vec<Item>, age: impl Fn(&Item) -> u8) -> Vec<Item> {
     events
         .chunk_by(|(.., a, _), (.., b, _)| same(*a, *b))
         .map(|run| {
-            let picks: Selection = run.iter().map(|(.., i)| *i).collect();
-            Item { picks: Picks::of(&picks), ..items[run[0].2].clone() }
+            let selection: Selection = run.iter().map(|(.., i)| *i).collect();
+            LaneItem { selection: CompactSelection::of(&selection), ..items[run[0].2].clone() }
         })
         .collect()
 }

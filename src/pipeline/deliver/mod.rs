@@ -39,32 +39,32 @@ pub use item::{Origin, SpoolRow, pick};
 pub use spool::{SpoolKey, Spooled};
 
 use self::health::Health;
-use self::item::{Item, Picks};
+use self::item::{CompactSelection, LaneItem};
 use self::lanes::{LaneKey, Lanes, is_replay, lane_of};
 use self::rate::Rate;
 use self::spool::Spools;
-use crate::config::{Delivery as Policy, Ordering, OverflowPolicy};
+use crate::config::{DeliveryPolicy as Policy, Ordering, OverflowPolicy};
 use crate::event::{Record, Selection};
 use crate::limits::{REPLAY_WAIT_MAX, SPOOL_REFETCH_BYTES};
-use crate::processor::{Failure, Outcome, Piece, Request, Shape};
+use crate::processor::{BatchSlice, DeliveryOutcome, DeliveryRequest, Failure, RequestLimits};
 
 /// What comes to a destination. Times are since the process started.
 #[derive(Debug)]
 pub enum Input {
     /// New events, in reading order.
-    Offer { piece: Piece, room: Room },
+    Offer { slice: BatchSlice, room: Room },
     /// An event that another destination could not deliver, which has to be told by this ticket.
-    Adopt { ticket: u64, piece: Piece, room: Room },
+    Adopt { ticket: u64, slice: BatchSlice, room: Room },
     /// A request came to its end.
-    Done { request: u64, outcome: Outcome },
+    Done { request: u64, outcome: DeliveryOutcome },
     /// An `Append` is durable.
     Appended { ticket: u64 },
     /// The store has no room for an `Append`: nothing of it is written.
     Refused,
     /// Rows of a spool, in order, from after the row that was asked for.
-    Fetched { spool: SpoolKey, rows: Vec<(SpoolRow, Piece)> },
+    Fetched { spool: SpoolKey, rows: Vec<(SpoolRow, BatchSlice)> },
     /// A dead letter, by its number, is to be tried again.
-    Replay { letter: i64, piece: Piece },
+    Replay { letter: i64, slice: BatchSlice },
     /// The store has no room for this destination's dead letters, so that nothing more may fail for good; or has room again. Replays go on: they make room.
     Block(bool),
     /// How much it may hold now: whether what waits has a place in memory is decided by this, too, not only when more comes.
@@ -92,17 +92,17 @@ pub struct Room {
 pub enum Action {
     Send {
         id: u64,
-        request: Request,
+        request: DeliveryRequest,
     },
     /// These events are acknowledged by the target, or settled as the policy says.
-    Settle(Piece),
+    Settle(BatchSlice),
     /// To be stored as a dead letter; settled when it is.
-    DeadLetter(DeadLetter),
+    DeadLetter(FailedEvent),
     /// To be written to the ends of these spools, in this order, all or nothing; then `Appended`, and they are settled, or `Refused`. One at a time: the next
     /// comes after that.
     Append {
         ticket: u64,
-        pieces: Vec<(SpoolKey, Piece)>,
+        slices: Vec<(SpoolKey, BatchSlice)>,
     },
     /// To be read from a spool: rows after `after` that take about `bytes` in memory, at least one.
     Fetch {
@@ -121,7 +121,7 @@ pub enum Action {
     /// What was adopted by this ticket is acknowledged by the target, or durable, or settled as the policy says.
     Adopted(u64),
     /// Dropped by policy; its settlement follows.
-    Drop(Piece),
+    Drop(BatchSlice),
     /// A replay came to its end.
     Replayed {
         letter: i64,
@@ -144,8 +144,8 @@ pub enum ReplayEnd {
 
 /// An event that failed for good.
 #[derive(Debug)]
-pub struct DeadLetter {
-    pub piece: Piece,
+pub struct FailedEvent {
+    pub slice: BatchSlice,
     pub failure: Failure,
     pub attempts: u32,
     /// Time between the first and the last try.
@@ -154,18 +154,18 @@ pub struct DeadLetter {
     pub origin: Origin,
 }
 
-impl DeadLetter {
+impl FailedEvent {
     /// The event that failed.
     pub fn event(&self) -> &Record {
-        &self.piece.batch.records[self.piece.picks.iter().next().unwrap_or_default()]
+        &self.slice.batch.records[self.slice.selection.iter().next().unwrap_or_default()]
     }
 }
 
 /// One destination's engine.
 #[derive(Debug)]
-pub struct Delivery {
+pub struct DeliveryEngine {
     policy: Policy,
-    shape: Shape,
+    limits: RequestLimits,
     function: std::sync::Arc<str>,
     lanes: Lanes,
     health: Health,
@@ -189,7 +189,7 @@ pub struct Delivery {
 /// A request that has no answer yet.
 #[derive(Debug)]
 struct UnderWay {
-    parts: Vec<Part>,
+    parts: Vec<LanePart>,
     events: usize,
     sent_at: Duration,
     /// See [`Health::opened`].
@@ -198,9 +198,9 @@ struct UnderWay {
 
 /// What one lane has in a request.
 #[derive(Debug)]
-struct Part {
+struct LanePart {
     key: LaneKey,
-    items: Vec<Item>,
+    items: Vec<LaneItem>,
     /// Written to the spool meanwhile: what fails is not put back, it comes from there.
     spooled: bool,
 }
@@ -221,23 +221,23 @@ pub struct Gauges {
     pub store_full: bool,
 }
 
-impl Delivery {
+impl DeliveryEngine {
     /// `spooled` waits in the store from a former run. `seed` is for the jitter.
-    pub fn new(policy: Policy, shape: Shape, function: &str, spooled: Spooled, seed: u64) -> Self {
+    pub fn new(policy: Policy, limits: RequestLimits, function: &str, spooled: Spooled, seed: u64) -> Self {
         let rate = Rate::new(policy.rate_limit);
         // What the configuration allows, within what the processor can take.
-        let shape = Shape {
-            events_max: shape.events_max.min(policy.batch.events).min(rate.events_max()).max(1),
-            bytes_max: shape.bytes_max.min(policy.batch.bytes).max(1),
-            ..shape
+        let limits = RequestLimits {
+            events_max: limits.events_max.min(policy.batch.events).min(rate.events_max()).max(1),
+            bytes_max: limits.bytes_max.min(policy.batch.bytes).max(1),
+            ..limits
         };
-        Delivery {
+        DeliveryEngine {
             rate,
             spool: Spools::new(spooled, policy.ordering),
             share: 2 * SPOOL_REFETCH_BYTES,
             policy,
-            events_max: shape.events_max,
-            shape,
+            events_max: limits.events_max,
+            limits,
             function: function.into(),
             lanes: Lanes::default(),
             health: Health::default(),
@@ -253,9 +253,11 @@ impl Delivery {
     /// Takes one input, adds what follows to `actions`.
     pub fn step(&mut self, now: Duration, input: Input, actions: &mut Vec<Action>) {
         match input {
-            Input::Offer { piece, room } => self.offer(now, Item::new(&piece, Origin::Source), room, actions),
-            Input::Adopt { ticket, piece, room } => {
-                self.offer(now, Item::new(&piece, Origin::Adopted(ticket)), room, actions)
+            Input::Offer { slice, room } => {
+                self.offer(now, LaneItem::new(&slice, Origin::Source), room, actions)
+            }
+            Input::Adopt { ticket, slice, room } => {
+                self.offer(now, LaneItem::new(&slice, Origin::Adopted(ticket)), room, actions)
             }
             Input::Done { request, outcome } => self.done(now, request, outcome, actions),
             Input::Appended { ticket } => self.spool.appended(ticket, &self.lanes, actions),
@@ -273,8 +275,8 @@ impl Delivery {
                 }
             }
             // Its lanes are as the others; what it holds in memory is bounded by whoever replays.
-            Input::Replay { letter, piece } => {
-                self.lanes.push(Item::new(&piece, Origin::DeadLetter(letter)), self.policy.ordering)
+            Input::Replay { letter, slice } => {
+                self.lanes.push(LaneItem::new(&slice, Origin::DeadLetter(letter)), self.policy.ordering)
             }
             Input::Block(blocked) => {
                 if std::mem::replace(&mut self.blocked, blocked) != blocked {
@@ -389,7 +391,7 @@ impl Delivery {
         }
     }
 
-    fn offer(&mut self, now: Duration, item: Item, room: Room, actions: &mut Vec<Action>) {
+    fn offer(&mut self, now: Duration, item: LaneItem, room: Room, actions: &mut Vec<Action>) {
         self.share = room.share;
         // A few events should not keep a whole page, neither here nor in a request.
         let item = item.compact();
@@ -417,16 +419,16 @@ impl Delivery {
     }
 
     /// Puts events into their lanes, or behind what lanes have in spools of their own.
-    fn admit(&mut self, item: Item, actions: &mut Vec<Action>) {
+    fn admit(&mut self, item: LaneItem, actions: &mut Vec<Action>) {
         let may_park =
             self.policy.ordering == Ordering::Entity && (self.lanes.parked > 0 || self.spool.lanes() > 0);
         if !may_park {
             return self.lanes.push(item, self.policy.ordering);
         }
         let (mut parked, mut keys) = (Vec::new(), FxHashSet::default());
-        for i in item.picks.selection().iter() {
+        for i in item.selection.to_selection().iter() {
             let key = lane_of(&item.batch, i);
-            let one = Item { picks: Picks::One(i as u16), ..item.clone() };
+            let one = LaneItem { selection: CompactSelection::One(i as u16), ..item.clone() };
             if self.spool.has_lane(key) || keys.contains(&key) {
                 parked.push((key, one));
                 continue;
@@ -485,14 +487,14 @@ impl Delivery {
         }
     }
 
-    fn drop(&mut self, item: &Item, actions: &mut Vec<Action>) {
-        actions.push(Action::Drop(item.piece()));
+    fn drop(&mut self, item: &LaneItem, actions: &mut Vec<Action>) {
+        actions.push(Action::Drop(item.slice()));
         self.settle(item, false, actions);
     }
 
     /// Writes all that waits and all that is under way to the spool, then the new events: nothing may overtake what is in it. But what lanes with spools
     /// of their own have in memory stays: it is older than what is in those.
-    fn spill(&mut self, newest: Option<Item>, actions: &mut Vec<Action>) {
+    fn spill(&mut self, newest: Option<LaneItem>, actions: &mut Vec<Action>) {
         let mut items = self.lanes.drain(|key| self.spool.has_lane(key));
         if items.is_empty() && newest.is_none() {
             return;
@@ -509,7 +511,7 @@ impl Delivery {
     }
 
     /// Drops new events; but one is kept to probe with where nothing waits.
-    fn drop_newest(&mut self, newest: Item, actions: &mut Vec<Action>) {
+    fn drop_newest(&mut self, newest: LaneItem, actions: &mut Vec<Action>) {
         if self.lanes.events > 0 {
             return self.drop(&newest, actions);
         }
@@ -520,7 +522,7 @@ impl Delivery {
         self.admit(first.compact(), actions);
     }
 
-    fn drop_oldest(&mut self, newest: Item, actions: &mut Vec<Action>) {
+    fn drop_oldest(&mut self, newest: LaneItem, actions: &mut Vec<Action>) {
         let waiting = self.lanes.drain(|key| self.spool.has_lane(key));
         let mut waiting = lanes::merge(waiting, |item| self.spool.age(item));
         let keep = waiting.split_off(waiting.len().div_ceil(2));

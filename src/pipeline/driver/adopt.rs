@@ -21,8 +21,8 @@ use tokio::sync::mpsc;
 use super::{Driver, Mail};
 use crate::event::{Batch, Failed, Selection};
 use crate::limits::SAID_BYTES_MAX;
-use crate::pipeline::deliver::{DeadLetter, Input, Origin, pick};
-use crate::processor::{Failure, Piece};
+use crate::pipeline::deliver::{FailedEvent, Input, Origin, pick};
+use crate::processor::{BatchSlice, Failure};
 
 /// The way to a dead-letter processor.
 #[derive(Clone)]
@@ -33,7 +33,7 @@ pub(in crate::pipeline) struct Sink {
 /// A dead letter on its way to a dead-letter processor.
 pub(in crate::pipeline) struct Adoption {
     /// Its event says what became of it.
-    letter: Box<DeadLetter>,
+    letter: Box<FailedEvent>,
     /// Whose dead letter it is.
     from: mpsc::UnboundedSender<Mail>,
 }
@@ -57,7 +57,7 @@ impl Adopted {
 
 impl Driver {
     /// An event failed for good.
-    pub(super) fn give_up(&mut self, letter: DeadLetter) {
+    pub(super) fn give_up(&mut self, letter: FailedEvent) {
         if let Origin::Adopted(ticket) = letter.origin {
             let Some(adoption) = self.adopted.by_ticket.remove(&ticket) else { return };
             return self.refuse(adoption, &letter.failure);
@@ -65,16 +65,17 @@ impl Driver {
         let Some(sink) = &self.sink else { return self.store_dead_letter(letter, false) };
         let address = self.processor.address(self.engine.function());
         let failed = failed(address.unwrap_or_else(|| self.name.to_string()), &letter.failure);
-        let piece = marked(&letter.piece, Some(Arc::new(failed)));
-        let adoption = Adoption { letter: DeadLetter { piece, ..letter }.into(), from: self.mailbox.clone() };
+        let slice = marked(&letter.slice, Some(Arc::new(failed)));
+        let adoption =
+            Adoption { letter: FailedEvent { slice, ..letter }.into(), from: self.mailbox.clone() };
         let _ = sink.mailbox.send(Mail::Adopt(adoption));
     }
 
     pub(super) fn adopt(&mut self, adoption: Adoption) -> Input {
-        let (ticket, piece) = (self.adopted.next_ticket, adoption.letter.piece.clone());
+        let (ticket, slice) = (self.adopted.next_ticket, adoption.letter.slice.clone());
         self.adopted.next_ticket += 1;
         self.adopted.by_ticket.insert(ticket, adoption);
-        Input::Adopt { ticket, piece, room: self.room() }
+        Input::Adopt { ticket, slice, room: self.room() }
     }
 
     /// This dead-letter processor cannot deliver it either: the next one gets it, or the store. Its attributes stay those of where it was to go.
@@ -90,16 +91,16 @@ impl Driver {
     }
 
     /// No dead-letter processor took it.
-    pub(super) fn refused(&self, letter: DeadLetter) {
-        let piece = marked(&letter.piece, None);
-        self.store_dead_letter(DeadLetter { piece, ..letter }, false);
+    pub(super) fn refused(&self, letter: FailedEvent) {
+        let slice = marked(&letter.slice, None);
+        self.store_dead_letter(FailedEvent { slice, ..letter }, false);
     }
 }
 
-/// The events of `piece` in a batch of their own that says what became of them.
-fn marked(piece: &Piece, failed: Option<Arc<Failed>>) -> Piece {
-    let batch = Batch { failed, ..pick(&piece.batch, &piece.picks) };
-    Piece { picks: Selection::first(batch.records.len()), batch: Arc::new(batch) }
+/// The events of `slice` in a batch of their own that says what became of them.
+fn marked(slice: &BatchSlice, failed: Option<Arc<Failed>>) -> BatchSlice {
+    let batch = Batch { failed, ..pick(&slice.batch, &slice.selection) };
+    BatchSlice { selection: Selection::first(batch.records.len()), batch: Arc::new(batch) }
 }
 
 /// Knative's attributes of an event that could not be delivered to `dest`.
@@ -119,16 +120,14 @@ mod tests {
     #[test]
     fn attributes_are_those_of_knative() {
         let check = |status: Option<u16>, said: &str, code: u16, data: &str| {
-            let failure =
-                Failure { status, said: said.into(), ..Failure::new(Fault::Permanent, "too large") };
+            let failure = Failure { status, said: said.into(), ..Failure::new(Blame::Event, "too large") };
             let expected = Failed { dest: "http://a/b".into(), code, data: data.into() };
             assert_eq!(failed("http://a/b".into(), &failure), expected);
         };
         check(Some(422), "no such VM", 422, "bm8gc3VjaCBWTQ==");
         check(Some(400), "", 400, "");
         check(None, "", 500, "dG9vIGxhcmdl");
-        let long =
-            Failure { status: Some(500), said: "ä".repeat(900), ..Failure::new(Fault::Permanent, "") };
+        let long = Failure { status: Some(500), said: "ä".repeat(900), ..Failure::new(Blame::Event, "") };
         assert_eq!(failed(String::new(), &long).data.len(), 1_024, "Knative's bound");
     }
 }

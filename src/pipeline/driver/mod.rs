@@ -15,7 +15,7 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use super::core_thread::Control;
-use super::deliver::{Action, DeadLetter, Delivery, Input, Room, SpoolKey, SpoolRow};
+use super::deliver::{Action, DeliveryEngine, FailedEvent, Input, Room, SpoolKey, SpoolRow};
 use super::destination::DestinationId;
 use super::replay::{self, Replay};
 use super::storage::StoreHandle;
@@ -23,7 +23,7 @@ pub(super) use crate::clock::now_us;
 use crate::config::Overflow;
 use crate::limits::{ANSWERS_AT_ONCE, ROOM_CHECK_INTERVAL, SETTLED_AT_ONCE, SETTLED_WAIT};
 use crate::memory::Budget;
-use crate::processor::{Failure, Fault, Outcome, Piece, Processor};
+use crate::processor::{BatchSlice, Blame, DeliveryOutcome, Failure, Processor};
 use crate::state::{self, Store};
 use crate::telemetry::metrics::DestinationMetrics;
 
@@ -35,7 +35,7 @@ pub(super) use self::troubles::Troubles;
 
 /// What comes to a driver.
 pub(super) enum Mail {
-    Offer(Piece),
+    Offer(BatchSlice),
     /// What the store did with an append of so many events.
     Appended {
         ticket: u64,
@@ -44,10 +44,10 @@ pub(super) enum Mail {
     },
     Fetched {
         spool: SpoolKey,
-        rows: Vec<(SpoolRow, Piece)>,
+        rows: Vec<(SpoolRow, BatchSlice)>,
     },
     DeadLettered {
-        letter: Box<DeadLetter>,
+        letter: Box<FailedEvent>,
         outcome: Option<state::WriteOutcome>,
         /// Whether the store had refused it before.
         again: bool,
@@ -57,9 +57,9 @@ pub(super) enum Mail {
     /// What another destination could not deliver is to be delivered here.
     Adopt(Adoption),
     /// A dead letter was taken over by the dead-letter processor.
-    Adopted(Box<DeadLetter>),
+    Adopted(Box<FailedEvent>),
     /// No dead-letter processor took it: it is to be stored.
-    Refused(Box<DeadLetter>),
+    Refused(Box<FailedEvent>),
     /// A dead letter of this destination left the store: one that was refused may have room.
     LetterRemoved,
     /// Nothing more is to be sent; answers are awaited until then.
@@ -86,7 +86,7 @@ pub(super) struct Shared {
 pub(super) struct Driver {
     pub id: DestinationId,
     pub name: Arc<str>,
-    pub engine: Delivery,
+    pub engine: DeliveryEngine,
     pub processor: Arc<dyn Processor>,
     pub overflow: Overflow,
     pub shared: Shared,
@@ -101,14 +101,14 @@ pub(super) struct Driver {
     pub adopted: Adopted,
     pub troubles: Troubles,
     /// What the core has yet to be told of.
-    pub settled: Vec<Piece>,
+    pub settled: Vec<BatchSlice>,
 }
 
 type UnderWay = FuturesUnordered<crate::processor::BoxFuture<'static, Answer>>;
 
 struct Answer {
     id: u64,
-    outcome: Outcome,
+    outcome: DeliveryOutcome,
     events: usize,
     took: Duration,
 }
@@ -195,7 +195,7 @@ impl Driver {
 
     fn mail(&mut self, mail: Mail, actions: &mut Vec<Action>) {
         let input = match mail {
-            Mail::Offer(piece) => Input::Offer { piece, room: self.room() },
+            Mail::Offer(slice) => Input::Offer { slice, room: self.room() },
             Mail::Appended { ticket, events, outcomes } => self.appended(ticket, events, &outcomes),
             Mail::Fetched { spool, rows } => Input::Fetched { spool, rows },
             Mail::DeadLettered { letter, outcome, again } => {
@@ -214,15 +214,15 @@ impl Driver {
     fn answered(&mut self, answer: Answer, actions: &mut Vec<Action>) {
         self.metrics.request_seconds.record(answer.took.as_secs_f64());
         let failed = match &answer.outcome {
-            Outcome::Delivered => {
+            DeliveryOutcome::Delivered => {
                 self.troubles.are_over();
                 0
             }
-            Outcome::Failed(failure) => {
+            DeliveryOutcome::Failed(failure) => {
                 self.tell(failure);
                 answer.events
             }
-            Outcome::Partial(failures) => {
+            DeliveryOutcome::Partial(failures) => {
                 failures.iter().flatten().next().inspect(|failure| self.tell(failure));
                 failures.iter().flatten().count()
             }
@@ -230,7 +230,7 @@ impl Driver {
         self.metrics.delivered.increment((answer.events - failed) as u64);
         self.metrics.retried.increment(failed as u64);
         let reason = match &answer.outcome {
-            Outcome::Failed(failure) => Some(failure.reason.clone()),
+            DeliveryOutcome::Failed(failure) => Some(failure.reason.clone()),
             _ => None,
         };
         self.engine.step(self.now(), Input::Done { request: answer.id, outcome: answer.outcome }, actions);
@@ -247,10 +247,10 @@ impl Driver {
     /// Says that requests fail, long before a breaker opens or an event has used up its tries.
     fn tell(&mut self, failure: &Failure) {
         // What is not tried again becomes a dead letter, and is told of as one.
-        if self.engine.fault_of(failure) != Fault::Permanent && self.troubles.are_news() {
+        if self.engine.blame_of(failure) != Blame::Event && self.troubles.are_news() {
             tracing::warn!(destination = %self.name, reason = %failure.reason, "a request failed and is tried again");
         } else {
-            tracing::debug!(destination = %self.name, reason = %failure.reason, fault = ?failure.fault, "a request failed");
+            tracing::debug!(destination = %self.name, reason = %failure.reason, blame = ?failure.blame, "a request failed");
         }
     }
 
@@ -292,9 +292,9 @@ impl Driver {
                         Answer { id, outcome, events: request.events, took }
                     }));
                 }
-                Action::Settle(piece) => self.settled.push(piece),
-                Action::Drop(piece) => {
-                    let events = piece.picks.len() as u64;
+                Action::Settle(slice) => self.settled.push(slice),
+                Action::Drop(slice) => {
+                    let events = slice.selection.len() as u64;
                     self.metrics.dropped.increment(events);
                     if let Some(events) = self.troubles.dropped(events) {
                         tracing::warn!(destination = %self.name, events, "events dropped, as the overflow policy says: so many since the last such line");
@@ -302,10 +302,10 @@ impl Driver {
                 }
                 Action::DeadLetter(letter) => {
                     let event = letter.event();
-                    tracing::warn!(destination = %self.name, id = %event.id, subject = %letter.piece.batch.text(event.subject), attempts = letter.attempts, status = letter.failure.status, reason = %letter.failure.reason, "an event failed for good and becomes a dead letter");
+                    tracing::warn!(destination = %self.name, id = %event.id, subject = %letter.slice.batch.text(event.subject), attempts = letter.attempts, status = letter.failure.status, reason = %letter.failure.reason, "an event failed for good and becomes a dead letter");
                     self.give_up(letter);
                 }
-                Action::Append { ticket, pieces } => self.append(ticket, &pieces),
+                Action::Append { ticket, slices } => self.append(ticket, &slices),
                 Action::Fetch { spool, after, bytes } => jobs.fetches.push((spool, after, bytes)),
                 Action::Unspool(row) => jobs.row(row),
                 Action::UnspoolSome { row, gone } => jobs.part(row, gone),
@@ -324,8 +324,8 @@ impl Driver {
 
     fn tell_settled(&mut self) {
         if !self.settled.is_empty() {
-            let pieces = std::mem::take(&mut self.settled);
-            let _ = self.shared.control.send(Control::Settled { destination: self.id, pieces });
+            let slices = std::mem::take(&mut self.settled);
+            let _ = self.shared.control.send(Control::Settled { destination: self.id, slices });
         }
     }
 

@@ -10,11 +10,11 @@ use std::sync::Arc;
 use super::{Driver, Mail, now_us};
 use crate::config::Overflow;
 use crate::event::Selection;
-use crate::pipeline::deliver::{Action, DeadLetter, Input, ReplayEnd, SpoolKey, SpoolRow};
+use crate::pipeline::deliver::{Action, FailedEvent, Input, ReplayEnd, SpoolKey, SpoolRow};
 use crate::pipeline::parse::Poison;
 use crate::pipeline::refusals::Refusals;
 use crate::pipeline::replay::{Ended, Replay};
-use crate::processor::Piece;
+use crate::processor::BatchSlice;
 use crate::state::codec::{self, CodecError};
 use crate::state::{self, DeadLetterPayload, SpoolAppend, StoreError, Write};
 
@@ -22,19 +22,19 @@ use crate::state::{self, DeadLetterPayload, SpoolAppend, StoreError, Write};
 #[derive(Default)]
 pub(in crate::pipeline) struct Waiting {
     /// Dead letters.
-    pub letters: Refusals<DeadLetter>,
+    pub letters: Refusals<FailedEvent>,
     /// Whether it was said that there is no room.
     said: bool,
 }
 
 impl Driver {
     /// Gives what is to be spooled to the store.
-    pub(super) fn append(&self, ticket: u64, pieces: &[(SpoolKey, Piece)]) {
-        let writes = match spool_writes(&self.name, &self.overflow, pieces) {
+    pub(super) fn append(&self, ticket: u64, slices: &[(SpoolKey, BatchSlice)]) {
+        let writes = match spool_writes(&self.name, &self.overflow, slices) {
             Ok(writes) => writes,
             Err(error) => return self.cannot_store(error),
         };
-        let events = pieces.iter().map(|(_, piece)| piece.picks.len() as u64).sum();
+        let events = slices.iter().map(|(_, slice)| slice.selection.len() as u64).sum();
         let mailbox = self.mailbox.clone();
         self.shared.store.apply(writes, move |outcomes| {
             // A driver that is gone has nothing left to do.
@@ -92,11 +92,11 @@ impl Driver {
         self.shared.store.with(move |store| {
             let mut rows = Vec::new();
             for row in store.reader().peek(&name, after.0, bytes as u64)? {
-                let picks = row.left();
+                let selection = row.left();
                 match codec::decode(&row.blob, |source| sources.iter().position(|name| name == source)) {
                     Ok(mut batch) => {
                         batch.permit = budget.take(batch.size());
-                        rows.push((SpoolRow(row.row), Piece { batch: Arc::new(batch), picks }));
+                        rows.push((SpoolRow(row.row), BatchSlice { batch: Arc::new(batch), selection }));
                     }
                     Err(error) => {
                         let what = format!("row {} of the spool of `{name}`: {error}", row.row);
@@ -109,7 +109,7 @@ impl Driver {
         });
     }
 
-    pub(super) fn store_dead_letter(&self, letter: DeadLetter, again: bool) {
+    pub(super) fn store_dead_letter(&self, letter: FailedEvent, again: bool) {
         let write = match dead_letter_write(&self.name, &letter, now_us()) {
             Ok(write) => write,
             Err(error) => return self.cannot_store(error),
@@ -123,7 +123,7 @@ impl Driver {
 
     pub(super) fn dead_lettered(
         &mut self,
-        letter: DeadLetter,
+        letter: FailedEvent,
         outcome: Option<state::WriteOutcome>,
         again: bool,
         actions: &mut Vec<Action>,
@@ -135,7 +135,7 @@ impl Driver {
             return;
         }
         self.waiting.letters.stored(again);
-        self.metrics.failed.increment(letter.piece.picks.len() as u64);
+        self.metrics.failed.increment(letter.slice.selection.len() as u64);
         self.engine.dead_letter_stored(&letter, actions);
         if self.waiting.letters.is_empty() {
             self.engine.step(self.now(), Input::Block(false), actions);
@@ -149,12 +149,12 @@ impl Driver {
     }
 
     pub(super) fn replay(&mut self, replay: Replay, actions: &mut Vec<Action>) {
-        let Replay { letter, attempts, piece, answer } = replay;
+        let Replay { letter, attempts, slice, answer } = replay;
         if self.replays.contains_key(&letter) {
             return answer.tell(Ended::UnderWay);
         }
         self.replays.insert(letter, (attempts, answer));
-        self.engine.step(self.now(), Input::Replay { letter, piece }, actions);
+        self.engine.step(self.now(), Input::Replay { letter, slice }, actions);
     }
 
     /// A replay came to its end: that is written, then told.
@@ -186,24 +186,24 @@ impl Driver {
     }
 }
 
-/// What puts `pieces` into spools of `destination`, in order, all or none.
+/// What puts `slices` into spools of `destination`, in order, all or none.
 pub(in crate::pipeline) fn spool_writes(
     destination: &str,
     overflow: &Overflow,
-    pieces: &[(SpoolKey, Piece)],
+    slices: &[(SpoolKey, BatchSlice)],
 ) -> Result<Vec<Write>, CodecError> {
-    let batches: Vec<_> = pieces
+    let batches: Vec<_> = slices
         .iter()
-        .map(|(_, piece)| codec::encode(&piece.batch, &piece.picks))
+        .map(|(_, slice)| codec::encode(&slice.batch, &slice.selection))
         .collect::<Result<_, _>>()?;
     let mut group_bytes = Some(batches.iter().map(|batch| batch.blob().len() as u64).sum());
-    let write = |((spool, piece), batch): (&(SpoolKey, Piece), _)| {
-        let (destination, source) = (spool.name(destination), piece.batch.source.name.clone());
+    let write = |((spool, slice), batch): (&(SpoolKey, BatchSlice), _)| {
+        let (destination, source) = (spool.name(destination), slice.batch.source.name.clone());
         let Overflow { bytes_max, free_disk_floor: disk_free_min, .. } = *overflow;
         let group_bytes = group_bytes.take();
         Write::SpoolAppend(SpoolAppend { destination, source, batch, group_bytes, bytes_max, disk_free_min })
     };
-    Ok(pieces.iter().zip(batches).map(write).collect())
+    Ok(slices.iter().zip(batches).map(write).collect())
 }
 
 /// What a step does to rows in spools, in the order in which it has to be done: what leaves in one transaction, since after a crash the rest of what was
@@ -239,10 +239,10 @@ impl SpoolJobs {
 /// What stores an event that failed for good at `destination`, last tried at `last_us`.
 pub(in crate::pipeline) fn dead_letter_write(
     destination: &str,
-    letter: &DeadLetter,
+    letter: &FailedEvent,
     last_us: i64,
 ) -> Result<Write, CodecError> {
-    let (batch, record) = (&letter.piece.batch, letter.event());
+    let (batch, record) = (&letter.slice.batch, letter.event());
     let facts = state::DeadLetterFacts {
         destination: destination.to_owned(),
         source: batch.source.name.clone(),
@@ -255,7 +255,7 @@ pub(in crate::pipeline) fn dead_letter_write(
         first_us: last_us - letter.tried_for.as_micros() as i64,
         last_us,
     };
-    let payload = DeadLetterPayload::Event(codec::encode(batch, &letter.piece.picks)?.into_blob());
+    let payload = DeadLetterPayload::Event(codec::encode(batch, &letter.slice.selection)?.into_blob());
     Ok(Write::DeadLetter(state::StoredDeadLetter { facts, payload }))
 }
 

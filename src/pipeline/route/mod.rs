@@ -2,15 +2,15 @@
 //!
 //! Within a source's batch a destination gets each event at most once, however many routes name it.
 
+mod audience;
 mod patterns;
-mod reach;
 
 use std::sync::Arc;
 
 use rustc_hash::FxHashMap;
 
+use self::audience::Audience;
 use self::patterns::Patterns;
-use self::reach::Reach;
 use super::destination::{DestinationId, Destinations};
 use super::settings::RouteSettings;
 use crate::event::{Batch, Selection};
@@ -28,14 +28,14 @@ pub struct Routed {
 
 impl Routed {
     /// Adds events to a destination.
-    pub fn add(&mut self, destination: DestinationId, picks: &Selection) {
-        if picks.is_empty() {
+    pub fn add(&mut self, destination: DestinationId, selection: &Selection) {
+        if selection.is_empty() {
             return;
         }
         let at = *self.places.entry(destination).or_insert(self.all.len());
         match self.all.get_mut(at) {
-            Some((_, all)) => all.add(picks),
-            None => self.all.push((destination, *picks)),
+            Some((_, all)) => all.add(selection),
+            None => self.all.push((destination, *selection)),
         }
     }
 }
@@ -52,7 +52,7 @@ struct Rule {
 /// The route stage.
 pub struct Route {
     rules: Vec<Rule>,
-    reach: Vec<Reach>,
+    audience: Vec<Audience>,
     patterns: Option<Patterns>,
 }
 
@@ -76,27 +76,31 @@ impl Route {
             })
             .collect();
         let processors = processors.into_iter().enumerate();
-        let reach = processors.map(|(at, (name, selector))| Reach::new(at, name, selector, destinations));
-        Ok(Route { rules, reach: reach.collect(), patterns })
+        let audience =
+            processors.map(|(at, (name, selector))| Audience::new(at, name, selector, destinations));
+        Ok(Route { rules, audience: audience.collect(), patterns })
     }
 
     /// Destinations that events may go to, with or without an event so far. Of a processor's functions two at most: enough to tell whether one is alone.
     pub fn reached(&self) -> usize {
         let routed = |at: &usize| self.rules.iter().any(|rule| rule.processors.contains(at));
-        (0..self.reach.len()).filter(routed).map(|at| self.reach[at].count()).sum()
+        (0..self.audience.len()).filter(routed).map(|at| self.audience[at].count()).sum()
     }
 
     /// The destination that a former run knew under `name`: `None` where its processor is not configured any more.
     pub fn destination(&self, name: &str, destinations: &mut Destinations) -> Option<DestinationId> {
         let known = destinations.by_name(name);
-        known.or_else(|| self.reach.iter().find_map(|reach| reach.named(name, destinations)))
+        known.or_else(|| self.audience.iter().find_map(|audience| audience.named(name, destinations)))
     }
 
     /// The names of the destinations that events may go to now or soon. Of functions these are the
     /// listed ones: one that is gone is not waited for at the next start.
     pub fn known(&self, destinations: &Destinations) -> Vec<String> {
-        let listed: Vec<_> =
-            self.reach.iter().filter_map(|reach| Some((reach.processor(), reach.listed()?))).collect();
+        let listed: Vec<_> = self
+            .audience
+            .iter()
+            .filter_map(|audience| Some((audience.processor(), audience.listed()?)))
+            .collect();
         let is_listed = |processor| listed.iter().any(|(lists, _)| *lists == processor);
         let others = destinations.iter().filter(|(_, destination)| !is_listed(destination.processor));
         let mut known: Vec<String> = others.map(|(_, destination)| destination.name.to_string()).collect();
@@ -135,7 +139,7 @@ impl Route {
                 _ => fresh,
             };
             for processor in &rule.processors {
-                self.reach[*processor].step(batch, &offered, destinations, &mut routed);
+                self.audience[*processor].step(batch, &offered, destinations, &mut routed);
             }
         }
         routed

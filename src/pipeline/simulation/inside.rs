@@ -15,13 +15,13 @@ use super::{BASE_US, LANES, OVERFLOW, OVERLAP_US, ROUTED, engine, everything, na
 use crate::event::Selection;
 use crate::pipeline::core::{Core, Output};
 use crate::pipeline::deliver::{
-    Action, DeadLetter, Delivery, Input, Origin, ReplayEnd, Room, SpoolKey, SpoolRow, Spooled,
+    Action, DeliveryEngine, FailedEvent, Input, Origin, ReplayEnd, Room, SpoolKey, SpoolRow, Spooled,
 };
 use crate::pipeline::destination::{DestinationId, Destinations};
 use crate::pipeline::driver;
 use crate::pipeline::parse::{Parse, Parsed, Poison};
 use crate::pipeline::route::Route;
-use crate::processor::{Piece, Request};
+use crate::processor::{BatchSlice, DeliveryRequest};
 use crate::source::{Found, Page};
 use crate::state::{
     DeadLetterFilter, DeadLetterPayload, ListedDeadLetter, MemoryStore, Storage, Write, codec,
@@ -37,17 +37,17 @@ pub(super) struct Inside {
     pub(super) store: MemoryStore,
     pub(super) jobs: VecDeque<(Vec<Write>, Reply)>,
     pub(super) lanes: Vec<Lane>,
-    pub(super) settled: VecDeque<(DestinationId, Piece)>,
+    pub(super) settled: VecDeque<(DestinationId, BatchSlice)>,
     pub(super) checkpointing: bool,
 }
 
 /// A destination: engine, mailbox, requests under way.
 pub(super) struct Lane {
-    pub(super) engine: Delivery,
+    pub(super) engine: DeliveryEngine,
     pub(super) mail: VecDeque<Mail>,
-    pub(super) under_way: Vec<(u64, Request)>,
+    pub(super) under_way: Vec<(u64, DeliveryRequest)>,
     /// What another destination could not deliver, by ticket, and whose it is.
-    pub(super) adopted: BTreeMap<u64, (usize, Box<DeadLetter>)>,
+    pub(super) adopted: BTreeMap<u64, (usize, Box<FailedEvent>)>,
     pub(super) next_ticket: u64,
     /// Dead letters on their way again, and their tries so far.
     pub(super) replays: BTreeMap<i64, u32>,
@@ -55,17 +55,17 @@ pub(super) struct Lane {
 
 pub(super) enum Mail {
     Input(Input),
-    DeadLettered(Box<DeadLetter>),
+    DeadLettered(Box<FailedEvent>),
     Adopt {
         from: usize,
-        letter: Box<DeadLetter>,
+        letter: Box<FailedEvent>,
     },
     /// The dead-letter processor would not have it.
-    Refused(Box<DeadLetter>),
+    Refused(Box<FailedEvent>),
     Replay {
         letter: i64,
         attempts: u32,
-        piece: Piece,
+        slice: BatchSlice,
     },
 }
 
@@ -168,8 +168,8 @@ impl Inside {
                 self.page(parsed, outside);
             }
             3 => {
-                if let Some((destination, piece)) = self.settled.pop_front() {
-                    self.core.settled(destination, &piece);
+                if let Some((destination, slice)) = self.settled.pop_front() {
+                    self.core.settled(destination, &slice);
                 }
             }
             4 => return self.job(outside.full),
@@ -208,11 +208,11 @@ impl Inside {
         self.core.page(parsed, &mut outputs);
         for output in outputs {
             match output {
-                Output::Offer { destination, piece } => {
+                Output::Offer { destination, slice } => {
                     let room = Room { share: 1_500, scarce: outside.chance(50), alone: false };
                     self.lanes[destination.0 as usize]
                         .mail
-                        .push_back(Mail::Input(Input::Offer { piece, room }));
+                        .push_back(Mail::Input(Input::Offer { slice, room }));
                 }
                 Output::Poison { destination, poison } => {
                     let write = driver::poison_write(&poison, outside.now_us);
@@ -231,16 +231,16 @@ impl Inside {
             Mail::Input(input) => lane.engine.step(now, input, &mut actions),
             Mail::DeadLettered(letter) => lane.engine.dead_letter_stored(&letter, &mut actions),
             Mail::Adopt { from, letter } => {
-                let (ticket, piece) = (lane.next_ticket, letter.piece.clone());
+                let (ticket, slice) = (lane.next_ticket, letter.slice.clone());
                 lane.next_ticket += 1;
                 lane.adopted.insert(ticket, (from, letter));
                 let room = Room { share: 1_500, scarce: ticket.is_multiple_of(2), alone: false };
-                lane.engine.step(now, Input::Adopt { ticket, piece, room }, &mut actions);
+                lane.engine.step(now, Input::Adopt { ticket, slice, room }, &mut actions);
             }
             Mail::Refused(letter) => return self.store_dead_letter(at, letter, now_us),
-            Mail::Replay { letter, attempts, piece } => {
+            Mail::Replay { letter, attempts, slice } => {
                 if lane.replays.insert(letter, attempts).is_none() {
-                    lane.engine.step(now, Input::Replay { letter, piece }, &mut actions);
+                    lane.engine.step(now, Input::Replay { letter, slice }, &mut actions);
                 }
             }
         }
@@ -250,7 +250,7 @@ impl Inside {
         for action in actions {
             match action {
                 Action::Send { id, request } => lane.under_way.push((id, request)),
-                Action::Settle(piece) => self.settled.push_back((DestinationId(at as u32), piece)),
+                Action::Settle(slice) => self.settled.push_back((DestinationId(at as u32), slice)),
                 Action::Drop(_) => unreachable!("the policy is to spill"),
                 Action::DeadLetter(letter) => match (letter.origin, sink_of(at)) {
                     (Origin::Adopted(ticket), _) => {
@@ -279,8 +279,8 @@ impl Inside {
                     };
                     self.jobs.push_back((vec![write], Reply::Nothing));
                 }
-                Action::Append { ticket, pieces } => {
-                    let writes = driver::spool_writes(&name, &OVERFLOW, &pieces).expect("it was decoded");
+                Action::Append { ticket, slices } => {
+                    let writes = driver::spool_writes(&name, &OVERFLOW, &slices).expect("it was decoded");
                     self.jobs.push_back((writes, Reply::Appended(at, ticket)));
                 }
                 Action::Fetch { spool, after, bytes } => {
@@ -303,7 +303,7 @@ impl Inside {
         }
     }
 
-    fn store_dead_letter(&mut self, at: usize, letter: Box<DeadLetter>, now_us: i64) {
+    fn store_dead_letter(&mut self, at: usize, letter: Box<FailedEvent>, now_us: i64) {
         let write = driver::dead_letter_write(&name(at), &letter, now_us).expect("it was decoded");
         self.jobs.push_back((vec![write], Reply::Mail(at, Mail::DeadLettered(letter))));
     }
@@ -350,18 +350,18 @@ impl Inside {
                 self.lanes[lane].mail.push_back(Mail::Input(Input::Appended { ticket }));
             }
             Reply::Poison(destination, poison) => {
-                let piece = Piece { batch: Arc::new(poison.batch), picks: Selection::one(0) };
-                self.core.settled(destination, &piece);
+                let slice = BatchSlice { batch: Arc::new(poison.batch), selection: Selection::one(0) };
+                self.core.settled(destination, &slice);
             }
             Reply::Replay(lane, letter) => {
                 let Some(whole) = self.store.dead_letter(letter).map_err(|_| ())? else { return Ok(()) };
                 let DeadLetterPayload::Event(blob) = whole.payload else { return Ok(()) };
                 if whole.facts.destination == name(lane) {
                     let batch = codec::decode(&blob, |_| Some(0)).expect("what was written");
-                    let picks = Selection::first(batch.records.len());
-                    let piece = Piece { batch: Arc::new(batch), picks };
+                    let selection = Selection::first(batch.records.len());
+                    let slice = BatchSlice { batch: Arc::new(batch), selection };
                     let attempts = whole.facts.attempts;
-                    self.lanes[lane].mail.push_back(Mail::Replay { letter, attempts, piece });
+                    self.lanes[lane].mail.push_back(Mail::Replay { letter, attempts, slice });
                 }
             }
             Reply::Fetch { lane, spool, after, bytes } => {
@@ -370,9 +370,9 @@ impl Inside {
                 let rows = rows
                     .into_iter()
                     .map(|row| {
-                        let picks = row.left();
+                        let selection = row.left();
                         let batch = codec::decode(&row.blob, |_| Some(0)).expect("what was written");
-                        (SpoolRow(row.row), Piece { batch: Arc::new(batch), picks })
+                        (SpoolRow(row.row), BatchSlice { batch: Arc::new(batch), selection })
                     })
                     .collect();
                 self.lanes[lane].mail.push_back(Mail::Input(Input::Fetched { spool, rows }));

@@ -24,10 +24,10 @@ use rand::{Rng, SeedableRng};
 use self::inside::Inside;
 use self::judge::judge;
 use self::outside::{Outside, Target};
-use super::deliver::{Delivery, Spooled};
+use super::deliver::{DeliveryEngine, Spooled};
 use super::settings::RouteSettings;
 use crate::config::{self, Ordering, Retry};
-use crate::processor::Shape;
+use crate::processor::RequestLimits;
 use crate::state::{Failing, MemoryDisk};
 
 const BASE_US: i64 = 1_700_000_000_000_000;
@@ -61,14 +61,14 @@ fn sink_of(lane: usize) -> Option<usize> {
     (lane == 1).then_some(3)
 }
 
-fn engine(lane: usize, spooled: Spooled, seed: u64) -> Delivery {
-    let policy = config::Delivery {
+fn engine(lane: usize, spooled: Spooled, seed: u64) -> DeliveryEngine {
+    let policy = config::DeliveryPolicy {
         ordering: ordering(lane),
         retry: Retry { attempts: 1_000, max_age: Duration::MAX, ..Retry::default() },
-        ..config::Delivery::default()
+        ..config::DeliveryPolicy::default()
     };
-    let shape = Shape { events_max: [5, 1, 10, 3][lane], bytes_max: 1 << 20, partial: lane == 2 };
-    Delivery::new(policy, shape, "", spooled, seed)
+    let limits = RequestLimits { events_max: [5, 1, 10, 3][lane], bytes_max: 1 << 20, partial: lane == 2 };
+    DeliveryEngine::new(policy, limits, "", spooled, seed)
 }
 
 /// The route of the one source to all processors.

@@ -8,7 +8,7 @@ use rand::rngs::SmallRng;
 use uuid::Uuid;
 
 use super::{ENTITIES, LANES, LATE_US};
-use crate::processor::{Failure, Fault, Outcome, Request};
+use crate::processor::{Blame, DeliveryOutcome, DeliveryRequest, Failure};
 use crate::state::MemoryDisk;
 
 #[derive(Clone, Copy)]
@@ -102,15 +102,15 @@ impl Outside {
     }
 
     /// A target's answer, as the router sees it.
-    pub(super) fn answer(&mut self, lane: usize, request: &Request) -> Outcome {
-        let failure = |fault| Failure::new(fault, "as the seed says");
+    pub(super) fn answer(&mut self, lane: usize, request: &DeliveryRequest) -> DeliveryOutcome {
+        let failure = |blame| Failure::new(blame, "as the seed says");
         let (retryable, unacknowledged) = (self.chance(5), self.chance(5));
         let target = &mut self.targets[lane];
         if target.down && !self.well {
-            return Outcome::Failed(failure(Fault::Target));
+            return DeliveryOutcome::Failed(failure(Blame::Target));
         }
         if retryable {
-            return Outcome::Failed(failure(Fault::Retryable));
+            return DeliveryOutcome::Failed(failure(Blame::Unclear));
         }
         let events: Vec<(usize, Uuid)> = request.events().map(received).collect();
         let refused: Vec<bool> = events.iter().map(|(key, _)| target.refuses.contains(key)).collect();
@@ -118,15 +118,19 @@ impl Outside {
             target
                 .received
                 .extend(events.iter().zip(&refused).filter(|(_, refused)| !**refused).map(|(e, _)| *e));
-            return Outcome::Partial(
-                refused.into_iter().map(|refused| refused.then(|| failure(Fault::Permanent))).collect(),
+            return DeliveryOutcome::Partial(
+                refused.into_iter().map(|refused| refused.then(|| failure(Blame::Event))).collect(),
             );
         }
         if refused.contains(&true) {
-            return Outcome::Failed(failure(Fault::Permanent));
+            return DeliveryOutcome::Failed(failure(Blame::Event));
         }
         target.received.extend(events);
-        if unacknowledged { Outcome::Failed(failure(Fault::Target)) } else { Outcome::Delivered }
+        if unacknowledged {
+            DeliveryOutcome::Failed(failure(Blame::Target))
+        } else {
+            DeliveryOutcome::Delivered
+        }
     }
 }
 

@@ -15,8 +15,8 @@ use aws_sdk_eventbridge::config::retry::RetryConfig;
 use aws_sdk_eventbridge::config::timeout::TimeoutConfig;
 use aws_sdk_eventbridge::config::{Credentials, ProvideCredentials, SharedCredentialsProvider};
 
-use super::transport::Transport;
-use crate::config::{AwsAuth, EventBridge as Settings, Secret};
+use super::transport::SdkTransport;
+use crate::config::{AwsAuth, EventBridgeConfig as Settings, Secret};
 use crate::limits::{ACCESS_KEY_AGE_MAX, FORMER_SECRETS_MAX};
 use crate::net::redact;
 
@@ -74,7 +74,7 @@ impl ProvideCredentials for Remembered {
 }
 
 /// The SDK's configuration with credentials. Asks nobody yet; the SDK gets credentials when it needs them, and again before they expire.
-pub async fn sdk_config(settings: &Settings, transport: &Transport, secrets: &Secrets) -> SdkConfig {
+pub async fn sdk_config(settings: &Settings, transport: &SdkTransport, secrets: &Secrets) -> SdkConfig {
     let remembered = |from| SharedCredentialsProvider::new(Remembered { from, secrets: secrets.clone() });
     let region = Region::new(settings.region.clone());
     let provider_config =

@@ -10,8 +10,8 @@
 //! An entry: DetailType = the subject, Source = the SDK URL, Detail = the structured CloudEvent, Time = its time. A refresh of the rules that fails
 //! leaves the last good ones. A rule that is configured but not there fails a refresh: going on without it would drop events unseen.
 
+mod blame;
 mod credentials;
-mod fault;
 pub mod pack;
 pub mod rules;
 mod selector;
@@ -30,11 +30,13 @@ use tokio::sync::{Mutex, OnceCell, watch};
 
 use credentials::Secrets;
 use rules::RuleSet;
-use transport::Transport;
+use transport::SdkTransport;
 
-use super::{BoxFuture, Failure, Fault, Outcome, Processor, Request, Selector, Shape};
+use super::{
+    Blame, BoxFuture, DeliveryOutcome, DeliveryRequest, Failure, Processor, RequestLimits, Selector,
+};
 use crate::cloudevents::Envelope;
-use crate::config::EventBridge as Settings;
+use crate::config::EventBridgeConfig as Settings;
 use crate::limits::{FIRST_SYNC_RETRY, PUT_EVENTS_ENTRIES_MAX};
 use crate::net::{HttpError, target_uri};
 
@@ -47,7 +49,7 @@ pub struct EventBridge {
     settings: Settings,
     /// Scheme and host of the endpoint, for messages.
     target: String,
-    transport: Transport,
+    transport: SdkTransport,
     /// Made at the first use: looking for credentials may take the network.
     client: OnceCell<Client>,
     secrets: Secrets,
@@ -59,7 +61,7 @@ pub struct EventBridge {
 }
 
 /// An event on its way.
-struct Entry {
+struct PutEntry {
     detail: String,
     detail_type: String,
     source: String,
@@ -76,7 +78,7 @@ impl EventBridge {
         // Where AWS itself is to be asked, the SDK knows the host; this one is for messages and for the proxy's decision.
         let aws = format!("https://events.{}.amazonaws.com", settings.region);
         let endpoint = target_uri(settings.endpoint.as_deref().unwrap_or(&aws))?;
-        let transport = Transport::new(&settings.http, &endpoint)?;
+        let transport = SdkTransport::new(&settings.http, &endpoint)?;
         let rules = RuleSet::unread(&settings.region, envelope.options().payload, &settings.buses);
         Ok(EventBridge {
             settings,
@@ -164,14 +166,14 @@ impl EventBridge {
         });
     }
 
-    fn entries(&self, request: &Request) -> Vec<Entry> {
+    fn entries(&self, request: &DeliveryRequest) -> Vec<PutEntry> {
         let mut entries = Vec::with_capacity(request.events);
-        for piece in &request.pieces {
-            let rendering = self.envelope.open(&piece.batch);
-            for i in piece.picks.iter() {
+        for slice in &request.slices {
+            let rendering = self.envelope.open(&slice.batch);
+            for i in slice.selection.iter() {
                 let mut detail = Vec::with_capacity(rendering.size_hint(i));
                 rendering.structured(i, &mut detail);
-                entries.push(Entry {
+                entries.push(PutEntry {
                     // The decoder writes valid UTF-8 only, so nothing is ever replaced.
                     detail: String::from_utf8(detail)
                         .unwrap_or_else(|bad| String::from_utf8_lossy(bad.as_bytes()).into_owned()),
@@ -193,20 +195,20 @@ impl EventBridge {
         if !named.is_empty() {
             let reason = || format!("there is no bus `{named}` in the configuration any more");
             let found = self.buses().find(|bus| *bus == named);
-            return found.ok_or_else(|| Failure::new(Fault::Permanent, reason()));
+            return found.ok_or_else(|| Failure::new(Blame::Event, reason()));
         }
         rules::unnamed(self.buses()).ok_or_else(|| {
             let buses = self.buses().collect::<Vec<_>>().join("`, `");
             let reason = format!("which of `{buses}` an event is for that was kept when there was one bus is not known; configure that bus alone until what is kept is delivered");
             self.homeless.call_once(|| tracing::error!(target_host = self.target, reason, "events wait"));
-            Failure::new(Fault::Target, reason)
+            Failure::new(Blame::Target, reason)
         })
     }
 
-    async fn put(&self, request: &Request) -> Outcome {
+    async fn put(&self, request: &DeliveryRequest) -> DeliveryOutcome {
         let bus = match self.bus(&request.function) {
             Ok(bus) => bus,
-            Err(failure) => return Outcome::Failed(failure),
+            Err(failure) => return DeliveryOutcome::Failed(failure),
         };
         let limit = self.settings.entry_bytes_max;
         let entries = self.entries(request);
@@ -227,12 +229,12 @@ impl EventBridge {
         }
         match each.first() {
             Some(Some(first))
-                if each.iter().all(|event| event.as_ref().is_some_and(|f| f.fault == Fault::Target)) =>
+                if each.iter().all(|event| event.as_ref().is_some_and(|f| f.blame == Blame::Target)) =>
             {
                 // All failed, and not for their own sake: the destination's trouble as a whole.
-                Outcome::Failed(first.clone())
+                DeliveryOutcome::Failed(first.clone())
             }
-            _ => Outcome::of_each(each),
+            _ => DeliveryOutcome::of_each(each),
         }
     }
 
@@ -240,7 +242,7 @@ impl EventBridge {
     async fn call(
         &self,
         bus: &str,
-        entries: &[Entry],
+        entries: &[PutEntry],
         call: Range<usize>,
         each: &mut [Option<Failure>],
     ) -> Option<Failure> {
@@ -249,14 +251,14 @@ impl EventBridge {
                 for (event, result) in each[call.clone()].iter_mut().zip(results) {
                     *event = result;
                 }
-                each[call].iter().flatten().find(|failure| failure.fault == Fault::Target).cloned()
+                each[call].iter().flatten().find(|failure| failure.blame == Blame::Target).cloned()
             }
             // AWS says that one of several is not valid, but not which: each alone.
-            Err(failure) if failure.fault == Fault::Permanent && call.len() > 1 => {
+            Err(failure) if failure.blame == Blame::Event && call.len() > 1 => {
                 for at in call.clone() {
                     match self.put_events(bus, &entries[at..=at]).await {
                         Ok(mut results) => each[at] = results.pop().flatten(),
-                        Err(failure) if failure.fault == Fault::Target => {
+                        Err(failure) if failure.blame == Blame::Target => {
                             each[at..call.end].fill(Some(failure.clone()));
                             return Some(failure);
                         }
@@ -267,13 +269,13 @@ impl EventBridge {
             }
             Err(failure) => {
                 each[call].fill(Some(failure.clone()));
-                (failure.fault == Fault::Target).then_some(failure)
+                (failure.blame == Blame::Target).then_some(failure)
             }
         }
     }
 
     /// One PutEvents. The results are those of `entries`, in their order.
-    async fn put_events(&self, bus: &str, entries: &[Entry]) -> Result<Vec<Option<Failure>>, Failure> {
+    async fn put_events(&self, bus: &str, entries: &[PutEntry]) -> Result<Vec<Option<Failure>>, Failure> {
         let built = entries.iter().map(|entry| {
             PutEventsRequestEntry::builder()
                 .event_bus_name(bus)
@@ -286,16 +288,16 @@ impl EventBridge {
                 .build()
         });
         let sent = self.client().await.put_events().set_entries(Some(built.collect())).send().await;
-        let answer = sent.map_err(|error| fault::of_call(&self.target, &self.secrets, &error))?;
+        let answer = sent.map_err(|error| blame::of_call(&self.target, &self.secrets, &error))?;
         let results = answer.entries();
         if results.len() != entries.len() {
             // No entry can be told from another: none is acknowledged.
             let reason =
                 format!("{} answered {} results for {} events", self.target, results.len(), entries.len());
-            return Err(Failure::new(Fault::Target, reason));
+            return Err(Failure::new(Blame::Target, reason));
         }
         let failure = |code: &str, message: Option<&str>| {
-            fault::of_entry(code, message.unwrap_or_default(), &self.secrets)
+            blame::of_entry(code, message.unwrap_or_default(), &self.secrets)
         };
         Ok(results
             .iter()
@@ -310,7 +312,7 @@ impl EventBridge {
         for (bus, known) in self.settings.buses.iter().zip(&known.buses) {
             if bus.forward_all {
                 let described = client.describe_event_bus().name(&bus.name).send().await;
-                described.map_err(|error| fault::of_call(&self.target, &self.secrets, &error))?;
+                described.map_err(|error| blame::of_call(&self.target, &self.secrets, &error))?;
             } else {
                 rules += rules::read(client, &self.target, &self.secrets, bus, known).await?.rules.len();
             }
@@ -325,15 +327,19 @@ impl EventBridge {
 fn too_large(size: usize, limit: usize) -> Failure {
     let reason =
         format!("the event has {size} bytes by AWS's formula, {limit} are allowed; see `entryBytesMax`");
-    Failure::new(Fault::Permanent, reason)
+    Failure::new(Blame::Event, reason)
 }
 
 impl Processor for EventBridge {
-    fn shape(&self) -> Shape {
-        Shape { events_max: PUT_EVENTS_ENTRIES_MAX, bytes_max: self.settings.entry_bytes_max, partial: true }
+    fn request_limits(&self) -> RequestLimits {
+        RequestLimits {
+            events_max: PUT_EVENTS_ENTRIES_MAX,
+            bytes_max: self.settings.entry_bytes_max,
+            partial: true,
+        }
     }
 
-    fn deliver<'a>(&'a self, request: &'a Request) -> BoxFuture<'a, Outcome> {
+    fn deliver<'a>(&'a self, request: &'a DeliveryRequest) -> BoxFuture<'a, DeliveryOutcome> {
         Box::pin(self.put(request))
     }
 

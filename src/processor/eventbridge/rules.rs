@@ -13,12 +13,12 @@ use aws_sdk_eventbridge::Client;
 use aws_sdk_eventbridge::types::RuleState;
 use serde_json::Value;
 
+use super::blame;
 use super::credentials::Secrets;
-use super::fault;
 use crate::config::EventBus;
 use crate::event::Payload;
 use crate::limits::RULES_MAX;
-use crate::processor::{Failure, Fault};
+use crate::processor::{Blame, Failure};
 
 /// The rules of all buses at one time.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -36,19 +36,19 @@ pub struct RuleSet {
 pub struct Bus {
     /// Name or ARN, as configured.
     pub name: String,
-    /// What [`Request::function`](crate::processor::Request) names this bus by: its name, whether or not there are others.
+    /// What [`DeliveryRequest::function`](crate::processor::DeliveryRequest) names this bus by: its name, whether or not there are others.
     pub function: Arc<str>,
     /// The account that AWS will write into events, where it is known.
     pub account: Option<String>,
     /// Every event goes there; `rules` is empty.
     pub everything: bool,
     /// An event that matches one of them goes there.
-    pub rules: Vec<Rule>,
+    pub rules: Vec<EventRule>,
 }
 
 /// An enabled rule with an event pattern.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Rule {
+pub struct EventRule {
     pub name: String,
     pub arn: String,
     /// An EventBridge pattern over the whole AWS event, whose `detail` is the CloudEvent.
@@ -97,7 +97,7 @@ pub async fn read(
     let (mut next, mut seen) = (None, 0);
     loop {
         let page = client.list_rules().event_bus_name(&bus.name).limit(100).set_next_token(next).send().await;
-        let page = page.map_err(|error| fault::of_call(target, secrets, &error))?;
+        let page = page.map_err(|error| blame::of_call(target, secrets, &error))?;
         for rule in page.rules() {
             seen += 1;
             let (name, arn) = (rule.name().unwrap_or_default(), rule.arn().unwrap_or_default());
@@ -117,7 +117,7 @@ pub async fn read(
             let pattern = serde_json::from_str(pattern).map_err(|error| {
                 unusable(target, &format!("the pattern of rule `{name}` is not JSON: {error}"))
             })?;
-            found.rules.push(Rule { name: name.into(), arn: arn.into(), pattern });
+            found.rules.push(EventRule { name: name.into(), arn: arn.into(), pattern });
         }
         next = page.next_token().map(String::from);
         if next.is_none() {
@@ -141,7 +141,7 @@ pub async fn read(
 }
 
 fn unusable(target: &str, what: &str) -> Failure {
-    Failure::new(Fault::Target, format!("{target}: {what}"))
+    Failure::new(Blame::Target, format!("{target}: {what}"))
 }
 
 #[cfg(test)]

@@ -10,7 +10,7 @@ use tokio::sync::watch;
 use super::rules::{Bus, RuleSet, unnamed};
 use crate::cloudevents::{PatternScratch, pattern_event};
 use crate::event::{Batch, Payload, Selection};
-use crate::processor::{Picks, Selector};
+use crate::processor::{Matches, Selector};
 use eventpattern::{Matcher, Needs, PatternId, PatternSet, Root};
 
 /// The event buses of one processor, as the routing thread sees them. A bus's part is its place in
@@ -42,14 +42,14 @@ impl BusSelector {
 }
 
 impl Selector for BusSelector {
-    fn select(&mut self, batch: &Batch, offered: &Selection, picks: &mut dyn Picks) {
+    fn select(&mut self, batch: &Batch, offered: &Selection, matches: &mut dyn Matches) {
         let rules = Arc::clone(&self.rules.borrow_and_update());
         if !Arc::ptr_eq(&rules, &self.current) {
             self.buses = compiled(&self.target, &rules);
             self.current = rules;
         }
         let mut scratch = PatternScratch::default();
-        for (part, bus) in (0..).zip(&mut self.buses) {
+        for (subscriber, bus) in (0..).zip(&mut self.buses) {
             let taken = match bus {
                 Compiled::Everything => *offered,
                 Compiled::Nothing => continue,
@@ -71,8 +71,8 @@ impl Selector for BusSelector {
                     })
                     .collect(),
             };
-            let name = || Arc::clone(&self.current.buses[part as usize].function);
-            picks.add(part, &name, &taken);
+            let name = || Arc::clone(&self.current.buses[subscriber as usize].function);
+            matches.add(subscriber, &name, &taken);
         }
     }
 

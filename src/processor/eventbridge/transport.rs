@@ -18,32 +18,32 @@ use hyper::{Response, Uri};
 use crate::config::{Auth, HttpClient, Proxy};
 use crate::limits::{AWS_ANSWER_BYTES_MAX, AWS_ORIGINS_MAX};
 use crate::net::{Version, request};
-use crate::processor::client::Client;
-use crate::processor::{Failure, Fault};
+use crate::processor::client::TargetClient;
+use crate::processor::{Blame, Failure};
 
 /// A request that got no answer, carried through the SDK's errors.
 #[derive(Debug, thiserror::Error)]
 #[error("{}", .0.reason)]
 pub struct Undelivered(pub Failure);
 
-type ByOrigin = Vec<(String, Arc<Client>)>;
+type ByOrigin = Vec<(String, Arc<TargetClient>)>;
 
 /// Clients by origin.
 #[derive(Clone, Debug)]
-pub struct Transport {
+pub struct SdkTransport {
     settings: Arc<HttpClient>,
     clients: Arc<Mutex<ByOrigin>>,
 }
 
-impl Transport {
+impl SdkTransport {
     /// With a client for `endpoint` at once, so that a mistake in the settings shows at the start.
     pub fn new(settings: &HttpClient, endpoint: &Uri) -> Result<Self, crate::net::HttpError> {
-        let client = Client::new(endpoint, settings, Version::Auto, &Auth::None, &[])?;
+        let client = TargetClient::new(endpoint, settings, Version::Auto, &Auth::None, &[])?;
         // A thumbprint is of the endpoint's certificate, and of nobody else's.
         let mut settings = settings.clone();
         settings.tls.thumbprint = None;
         let clients = vec![(client.target(), Arc::new(client))];
-        Ok(Transport { settings: Arc::new(settings), clients: Arc::new(Mutex::new(clients)) })
+        Ok(SdkTransport { settings: Arc::new(settings), clients: Arc::new(Mutex::new(clients)) })
     }
 
     /// Scheme, host and port of the endpoint, for messages.
@@ -55,7 +55,7 @@ impl Transport {
         SharedHttpClient::new(self.clone())
     }
 
-    fn client(&self, uri: &Uri) -> Result<Arc<Client>, Undelivered> {
+    fn client(&self, uri: &Uri) -> Result<Arc<TargetClient>, Undelivered> {
         let origin = crate::net::shown(uri);
         let mut clients = self.clients.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((_, client)) = clients.iter().find(|(known, _)| *known == origin) {
@@ -66,8 +66,8 @@ impl Transport {
         if uri.host().is_some_and(|host| host.starts_with("169.254.") || host == "[fd00:ec2::254]") {
             settings.proxy = Proxy::Direct;
         }
-        let client = Client::new(uri, &settings, Version::Auto, &Auth::None, &[])
-            .map_err(|error| Undelivered(Failure::new(Fault::Target, error.to_string())))?;
+        let client = TargetClient::new(uri, &settings, Version::Auto, &Auth::None, &[])
+            .map_err(|error| Undelivered(Failure::new(Blame::Target, error.to_string())))?;
         let client = Arc::new(client);
         if clients.len() == AWS_ORIGINS_MAX {
             clients.remove(1);
@@ -91,7 +91,7 @@ impl Transport {
         let answer = sent.await.map_err(undelivered)?;
         if answer.cut {
             let reason = format!("{} answered with more than {AWS_ANSWER_BYTES_MAX} bytes", client.target());
-            return Err(undelivered(Failure::new(Fault::Target, reason)));
+            return Err(undelivered(Failure::new(Blame::Target, reason)));
         }
         let mut response = Response::new(SdkBody::from(answer.body));
         *response.status_mut() = answer.status;
@@ -100,13 +100,13 @@ impl Transport {
     }
 }
 
-impl HttpConnector for Transport {
+impl HttpConnector for SdkTransport {
     fn call(&self, request: HttpRequest) -> HttpConnectorFuture {
         HttpConnectorFuture::new(self.clone().exchange(request))
     }
 }
 
-impl SdkHttpClient for Transport {
+impl SdkHttpClient for SdkTransport {
     fn http_connector(&self, _: &HttpConnectorSettings, _: &RuntimeComponents) -> SharedHttpConnector {
         SharedHttpConnector::new(self.clone())
     }

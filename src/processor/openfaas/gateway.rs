@@ -7,11 +7,11 @@ use hyper::{Method, StatusCode, Uri};
 
 use super::topics::Function;
 use crate::cloudevents::topic::Topic;
-use crate::config::OpenFaas as Settings;
+use crate::config::OpenFaasConfig as Settings;
 use crate::limits::LISTING_BYTES_MAX;
 use crate::net::request;
-use crate::processor::client::Client;
-use crate::processor::{Failure, Fault};
+use crate::processor::client::TargetClient;
+use crate::processor::{Blame, Failure};
 
 /// The annotation by which a function chooses between `/function/` and `/async-function/`: `true` or `false`.
 pub const ASYNC_ANNOTATION: &str = "async";
@@ -29,7 +29,7 @@ struct Listed {
 /// All or nothing: one namespace that cannot be listed fails the whole, so that its functions do not seem to have vanished. What is wrong with single ones is
 /// added to `oddities`.
 pub async fn functions(
-    client: &Client,
+    client: &TargetClient,
     settings: &Settings,
     oddities: &mut BTreeSet<String>,
 ) -> Result<Vec<Function>, Failure> {
@@ -48,7 +48,7 @@ pub async fn functions(
 }
 
 /// Empty where the gateway knows no namespaces: the invocation's path then has the name alone.
-async fn namespaces(client: &Client, settings: &Settings) -> Result<Vec<String>, Failure> {
+async fn namespaces(client: &TargetClient, settings: &Settings) -> Result<Vec<String>, Failure> {
     match get(client, format!("{}/system/namespaces", settings.gateway)).await {
         Ok(body) => parse::<Option<Vec<String>>>(client, "/system/namespaces", body)
             .await
@@ -60,7 +60,7 @@ async fn namespaces(client: &Client, settings: &Settings) -> Result<Vec<String>,
 }
 
 async fn list(
-    client: &Client,
+    client: &TargetClient,
     settings: &Settings,
     namespace: Option<String>,
     oddities: &mut BTreeSet<String>,
@@ -105,7 +105,7 @@ fn function(
     Some(Function { name: name.into(), asynchronous, topics })
 }
 
-async fn get(client: &Client, url: String) -> Result<Vec<u8>, Failure> {
+async fn get(client: &TargetClient, url: String) -> Result<Vec<u8>, Failure> {
     let uri: Uri =
         url.parse().map_err(|_| broken(client, "the gateway's URL and a namespace give no URL".into()))?;
     let headers = client.headers();
@@ -122,7 +122,7 @@ async fn get(client: &Client, url: String) -> Result<Vec<u8>, Failure> {
 }
 
 /// Parses on a thread for such work: 10,000 functions are some megabytes, and the runtime's threads have deliveries to do.
-async fn parse<T>(client: &Client, what: &str, body: Vec<u8>) -> Result<T, Failure>
+async fn parse<T>(client: &TargetClient, what: &str, body: Vec<u8>) -> Result<T, Failure>
 where
     T: serde::de::DeserializeOwned + Send + 'static,
 {
@@ -136,9 +136,9 @@ where
     }
 }
 
-fn broken(client: &Client, what: String) -> Failure {
+fn broken(client: &TargetClient, what: String) -> Failure {
     let reason = format!("{}: {what}; check `gateway`", client.target());
-    Failure::new(Fault::Target, reason)
+    Failure::new(Blame::Target, reason)
 }
 
 /// A query value: everything but unreserved characters percent-encoded (RFC 3986 §2.3).

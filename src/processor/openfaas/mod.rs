@@ -29,21 +29,23 @@ use tokio::sync::{Mutex, watch};
 pub use gateway::ASYNC_ANNOTATION;
 use topics::{Catalog, Change, TopicMap};
 
-use super::{BoxFuture, Failure, Fault, Outcome, Processor, Request, Selector, Shape};
+use super::{
+    Blame, BoxFuture, DeliveryOutcome, DeliveryRequest, Failure, Processor, RequestLimits, Selector,
+};
 use crate::cloudevents::Envelope;
-use crate::config::{Auth, HttpClient, OpenFaas as Settings};
+use crate::config::{Auth, HttpClient, OpenFaasConfig as Settings};
 use crate::limits::{FIRST_SYNC_RETRY, FUNCTIONS_MAX, FUNCTIONS_NAMED_MAX, LISTING_TIMEOUT};
 use crate::net::{HttpError, Version, address, target_uri};
-use crate::processor::client::Client;
+use crate::processor::client::TargetClient;
 
 /// Calls the functions of one gateway.
 #[derive(Debug)]
 pub struct OpenFaas {
     settings: Settings,
     /// For the gateway's own API, with credentials.
-    gateway: Client,
+    gateway: TargetClient,
     /// For functions, with credentials only if so configured: a function sees what it is called with.
-    functions: Client,
+    functions: TargetClient,
     content_type: Option<HeaderValue>,
     callback_url: Option<HeaderValue>,
     envelope: Envelope,
@@ -75,8 +77,8 @@ impl OpenFaas {
         let url = |_| HttpError::Url(settings.callback_url.clone().unwrap_or_default());
         let media = |_| HttpError::ContentType(settings.content_type.clone().unwrap_or_default());
         Ok(OpenFaas {
-            gateway: Client::new(&origin, &listing, Version::Auto, &settings.auth, &[])?,
-            functions: Client::new(&origin, &settings.http, Version::Auto, &on_invoke, &[])?,
+            gateway: TargetClient::new(&origin, &listing, Version::Auto, &settings.auth, &[])?,
+            functions: TargetClient::new(&origin, &settings.http, Version::Auto, &on_invoke, &[])?,
             content_type: header(&settings.content_type).map_err(media)?,
             callback_url: header(&settings.callback_url).map_err(url)?,
             envelope,
@@ -204,9 +206,8 @@ impl OpenFaas {
         let asynchronous = chosen.unwrap_or(self.settings.asynchronous);
         let path = if asynchronous { "async-function" } else { "function" };
         let url = format!("{}/{path}/{function}", self.settings.gateway);
-        let uri = Uri::try_from(url).map_err(|_| {
-            Failure::new(Fault::Permanent, format!("`{function}` is not the name of a function"))
-        })?;
+        let uri = Uri::try_from(url)
+            .map_err(|_| Failure::new(Blame::Event, format!("`{function}` is not the name of a function")))?;
         let mut headers = HeaderMap::clone(&self.functions.headers());
         if let Some(content_type) = &self.content_type {
             headers.insert(CONTENT_TYPE, content_type.clone());
@@ -217,10 +218,10 @@ impl OpenFaas {
         Ok((uri, headers))
     }
 
-    async fn invoke(&self, request: &Request) -> Outcome {
+    async fn invoke(&self, request: &DeliveryRequest) -> DeliveryOutcome {
         let (uri, headers) = match self.invocation(&request.function) {
             Ok(invocation) => invocation,
-            Err(failure) => return Outcome::Failed(failure),
+            Err(failure) => return DeliveryOutcome::Failed(failure),
         };
         // One event a call is what the shape asks for; more are sent one after another rather than refused.
         let mut each = Vec::with_capacity(request.events);
@@ -235,13 +236,13 @@ impl OpenFaas {
             if let Some(failure) = failure.as_mut().filter(|failure| failure.status == Some(404))
                 && self.is_absent(&request.function).await
             {
-                failure.fault = Fault::Target;
+                failure.blame = Blame::Target;
                 failure.reason +=
                     "; the gateway does not list it: events wait for it until `vanishedGrace` is over";
             }
             each.push(failure);
         }
-        Outcome::of_each(each)
+        DeliveryOutcome::of_each(each)
     }
 
     /// Whether a function that was not found is in its grace time. It may have gone since the last listing, so that this asks again, but not for every event.
@@ -268,11 +269,11 @@ impl OpenFaas {
 }
 
 impl Processor for OpenFaas {
-    fn shape(&self) -> Shape {
-        Shape { events_max: 1, bytes_max: usize::MAX, partial: false }
+    fn request_limits(&self) -> RequestLimits {
+        RequestLimits { events_max: 1, bytes_max: usize::MAX, partial: false }
     }
 
-    fn deliver<'a>(&'a self, request: &'a Request) -> BoxFuture<'a, Outcome> {
+    fn deliver<'a>(&'a self, request: &'a DeliveryRequest) -> BoxFuture<'a, DeliveryOutcome> {
         Box::pin(self.invoke(request))
     }
 

@@ -6,7 +6,7 @@ use tokio::sync::watch;
 
 use super::topics::{FunctionId, TopicLookup, TopicMap};
 use crate::event::{Batch, Selection};
-use crate::processor::{Picks, Selector};
+use crate::processor::{Matches, Selector};
 
 /// The functions of one gateway, as the routing thread sees them. A function's part is its
 /// [`FunctionId`].
@@ -22,7 +22,7 @@ impl FunctionSelector {
 }
 
 impl Selector for FunctionSelector {
-    fn select(&mut self, batch: &Batch, offered: &Selection, picks: &mut dyn Picks) {
+    fn select(&mut self, batch: &Batch, offered: &Selection, matches: &mut dyn Matches) {
         let map = Arc::clone(&self.topics.borrow_and_update());
         self.lookup.update(&map);
         for i in offered.iter() {
@@ -30,8 +30,8 @@ impl Selector for FunctionSelector {
             for function in self.lookup.functions(record.category, batch.text(record.subject)).iter() {
                 let name =
                     || map.function(*function).map_or_else(|| "".into(), |known| Arc::clone(&known.name));
-                let FunctionId(part) = *function;
-                picks.add(part, &name, &Selection::one(i));
+                let FunctionId(subscriber) = *function;
+                matches.add(subscriber, &name, &Selection::one(i));
             }
         }
     }

@@ -145,7 +145,7 @@ pub struct Catalog {
     /// The last map, and the one before: who routes lets go of that when it takes the last one, and shall not be the one to free 10,000 functions.
     maps: [Arc<TopicMap>; 2],
     ids: FxHashMap<Arc<str>, FunctionId>,
-    known: BTreeMap<Arc<str>, Known>,
+    known: BTreeMap<Arc<str>, KnownFunction>,
     /// Functions of a former run that were not listed yet.
     missing: BTreeSet<Arc<str>>,
     /// The first listing and the last one.
@@ -153,7 +153,7 @@ pub struct Catalog {
 }
 
 #[derive(Debug)]
-struct Known {
+struct KnownFunction {
     function: Function,
     listed: Instant,
 }
@@ -174,7 +174,7 @@ pub struct Change {
 
 impl Catalog {
     /// Before the first listing: functions that a former run knew. Each has the grace time from the first listing to be listed. The map says so until then.
-    pub fn expect(&mut self, functions: impl IntoIterator<Item = Arc<str>>) -> Arc<TopicMap> {
+    pub fn restore(&mut self, functions: impl IntoIterator<Item = Arc<str>>) -> Arc<TopicMap> {
         self.missing.extend(functions);
         Arc::new(TopicMap::new(0, BTreeMap::new(), self.missing.clone()))
     }
@@ -222,7 +222,7 @@ impl Catalog {
                 }
                 None => {
                     let name = Arc::clone(&function.name);
-                    self.known.insert(name, Known { function, listed: now });
+                    self.known.insert(name, KnownFunction { function, listed: now });
                     (changed, appeared) = (true, appeared + 1);
                 }
             }
@@ -329,7 +329,7 @@ mod tests {
         let (mut catalog, start, grace) = (Catalog::default(), Instant::now(), Duration::from_secs(60));
         let at = |seconds| start + Duration::from_secs(seconds);
         let missing = |map: &TopicMap| map.missing().iter().map(|name| name.to_string()).collect::<Vec<_>>();
-        let before = catalog.expect(["a", "b", "c"].map(Arc::from));
+        let before = catalog.restore(["a", "b", "c"].map(Arc::from));
         assert_eq!((before.generation(), missing(&before).len(), before.is_whole()), (0, 3, false));
         let first = catalog.step(at(1_000), vec![function("b", "T")], grace).unwrap();
         assert_eq!((missing(&first.map), first.map.is_whole()), (vec!["a".into(), "c".into()], false));

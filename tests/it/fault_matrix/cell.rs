@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use event_router::app::settings;
-use event_router::config::{self, Admin, ClientTls, Config, HttpClient, State};
+use event_router::config::{self, Admin, ClientTls, Config, HttpClient, StateLocation};
 use event_router::pipeline::replay::{Ended, Replayed};
 use event_router::pipeline::run::{Parts, Pipeline};
 use event_router::processor::kubernetes::Cluster;
@@ -134,13 +134,17 @@ impl Cell {
         let site = Site { url: url.into(), http: self.http.clone(), cluster };
         let processors = self.column.processors(&site);
         let vcenter = config::Vcenter::new("https://vc/sdk", "u", config::Secret::inline("p"));
-        let sources = vec![config::Source { name: "vc".into(), kind: config::SourceKind::Vcenter(vcenter) }];
-        let settings = |(name, _): &(&str, _)| config::Processor {
+        let sources =
+            vec![config::SourceConfig { name: "vc".into(), kind: config::SourceKind::Vcenter(vcenter) }];
+        let settings = |(name, _): &(&str, _)| config::ProcessorConfig {
             name: name.to_string(),
             kind: config::ProcessorKind::Blackhole,
-            delivery: config::Delivery { concurrency: self.concurrency, ..column::delivery(self.column) },
+            delivery: config::DeliveryPolicy {
+                concurrency: self.concurrency,
+                ..column::delivery(self.column)
+            },
         };
-        let route = |(name, _): &(&str, _)| config::Route {
+        let route = |(name, _): &(&str, _)| config::RouteConfig {
             name: name.to_string(),
             sources: vec!["vc".into()],
             pattern: self.column.pattern(name),
@@ -148,7 +152,7 @@ impl Cell {
             processors: vec![name.to_string()],
         };
         let dir = self.folder.path().join("data");
-        let state = State::Dir(dir.clone());
+        let state = StateLocation::Dir(dir.clone());
         let config = Config::new(state, sources, processors.iter().map(settings).collect());
         let config = Config {
             admin: Admin { bind_address: None, ..Admin::default() },

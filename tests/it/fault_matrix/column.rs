@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use event_router::config::{
-    self, AwsAuth, CloudEvents as CloudEventsSettings, ContentMode, EventBridge as EventBridgeSettings,
-    EventBus, HttpClient, OpenFaas as OpenFaasSettings, Ordering, Reference, Secret,
+    self, AwsAuth, CloudEventsConfig, ContentMode, EventBridgeConfig, EventBus, HttpClient, OpenFaasConfig,
+    Ordering, Reference, Secret,
 };
 use event_router::processor::Processor;
 use event_router::processor::cloudevents::CloudEvents;
@@ -80,11 +80,11 @@ impl Column {
         let cloudevents = |mode| {
             CLASSES
                 .map(|(name, _)| {
-                    let settings = CloudEventsSettings {
+                    let settings = CloudEventsConfig {
                         mode,
                         http: site.http.clone(),
                         reference: (self == Column::Knative).then(|| broker(name)),
-                        ..CloudEventsSettings::new(format!("{}/{name}", site.url))
+                        ..CloudEventsConfig::new(format!("{}/{name}", site.url))
                     };
                     let processor =
                         CloudEvents::within(site.cluster.as_ref(), &settings, envelope()).unwrap();
@@ -97,15 +97,15 @@ impl Column {
             Column::CloudEventsBatched => cloudevents(ContentMode::Batched),
             Column::Knative => cloudevents(ContentMode::Binary),
             Column::OpenFaas => {
-                let settings = OpenFaasSettings {
+                let settings = OpenFaasConfig {
                     http: site.http.clone(),
                     refresh_interval: Duration::from_millis(20),
-                    ..OpenFaasSettings::new(&site.url)
+                    ..OpenFaasConfig::new(&site.url)
                 };
                 vec![("fn", Arc::new(OpenFaas::new(&settings, envelope()).unwrap()))]
             }
             Column::EventBridge => {
-                let settings = EventBridgeSettings {
+                let settings = EventBridgeConfig {
                     http: site.http.clone(),
                     endpoint: Some(site.url.clone()),
                     refresh_interval: Duration::from_millis(20),
@@ -115,7 +115,7 @@ impl Column {
                         session_token: None,
                     },
                     buses: CLASSES.map(|(name, _)| bus(name)).into(),
-                    ..EventBridgeSettings::new("eu-central-1")
+                    ..EventBridgeConfig::new("eu-central-1")
                 };
                 vec![("aws", Arc::new(EventBridge::new(&settings, envelope()).unwrap()))]
             }
@@ -252,9 +252,9 @@ pub fn account(folder: &Path, authority: &str) {
 }
 
 /// The delivery settings of all processors: short waits, so that a cell takes no longer than its fault.
-pub fn delivery(column: Column) -> config::Delivery {
+pub fn delivery(column: Column) -> config::DeliveryPolicy {
     let short = Duration::from_millis(50);
-    config::Delivery {
+    config::DeliveryPolicy {
         ordering: column.ordering(),
         batch: config::BatchLimits { events: 8, ..config::BatchLimits::default() },
         retry: config::Retry {
@@ -265,8 +265,8 @@ pub fn delivery(column: Column) -> config::Delivery {
         },
         breaker: Some(config::Breaker {
             probe_interval: short,
-            ..config::Delivery::default().breaker.unwrap()
+            ..config::DeliveryPolicy::default().breaker.unwrap()
         }),
-        ..config::Delivery::default()
+        ..config::DeliveryPolicy::default()
     }
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use event_router::cloudevents::{Envelope, EnvelopeOptions};
 use event_router::config::{HttpClient, Proxy};
 use event_router::event::{Batch, Category, Record, Selection, SourceInfo, Span};
-use event_router::processor::{Failure, Fault, Outcome, Piece, Request};
+use event_router::processor::{BatchSlice, Blame, DeliveryOutcome, DeliveryRequest, Failure};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::oneshot;
@@ -52,20 +52,20 @@ pub fn id(i: usize) -> Uuid {
 }
 
 /// All events of `batch` in one request.
-pub fn whole(batch: &Arc<Batch>) -> Request {
+pub fn whole(batch: &Arc<Batch>) -> DeliveryRequest {
     request(batch, Selection::first(batch.records.len()), "")
 }
 
 /// One event of power-on in a request of its own.
-pub fn one() -> Request {
+pub fn one() -> DeliveryRequest {
     whole(&batch(&["VmPoweredOnEvent"]))
 }
 
-pub fn request(batch: &Arc<Batch>, picks: Selection, function: &str) -> Request {
-    Request {
+pub fn request(batch: &Arc<Batch>, selection: Selection, function: &str) -> DeliveryRequest {
+    DeliveryRequest {
         function: function.into(),
-        pieces: vec![Piece { batch: Arc::clone(batch), picks }],
-        events: picks.len(),
+        slices: vec![BatchSlice { batch: Arc::clone(batch), selection }],
+        events: selection.len(),
         attempt: 1,
     }
 }
@@ -95,18 +95,18 @@ pub fn quick() -> HttpClient {
 
 /// The failure of an outcome that failed as a whole.
 #[track_caller]
-pub fn failed(outcome: Outcome) -> Failure {
+pub fn failed(outcome: DeliveryOutcome) -> Failure {
     match outcome {
-        Outcome::Failed(failure) => failure,
+        DeliveryOutcome::Failed(failure) => failure,
         other => panic!("not failed: {other:?}"),
     }
 }
 
 /// Asserts whose fault a failure is, its status and that its reason says all of `parts`.
 #[track_caller]
-pub fn check_failure(outcome: Outcome, fault: Fault, status: Option<u16>, parts: &[&str]) -> Failure {
+pub fn check_failure(outcome: DeliveryOutcome, blame: Blame, status: Option<u16>, parts: &[&str]) -> Failure {
     let failure = failed(outcome);
-    assert_eq!((failure.fault, failure.status), (fault, status), "{}", failure.reason);
+    assert_eq!((failure.blame, failure.status), (blame, status), "{}", failure.reason);
     for part in parts {
         assert!(failure.reason.contains(part), "`{part}` is not in `{}`", failure.reason);
     }

@@ -10,13 +10,13 @@ use rustc_hash::FxHashSet;
 
 use super::key::SpoolKey;
 use crate::pipeline::deliver::Action;
-use crate::pipeline::deliver::item::{Item, Origin};
+use crate::pipeline::deliver::item::{LaneItem, Origin};
 use crate::pipeline::refusals::StoreRoom;
 
 #[derive(Debug, Default)]
 pub(super) struct Appends {
     /// By their tickets, in order. What came from a spool and goes to one again leaves its old row when it is durable.
-    waiting: BTreeMap<u64, Vec<(SpoolKey, Item)>>,
+    waiting: BTreeMap<u64, Vec<(SpoolKey, LaneItem)>>,
     /// Bytes of them that are to go from the destination's spool to lanes'.
     moving: usize,
     /// Whether the first of them is with the store.
@@ -27,13 +27,13 @@ pub(super) struct Appends {
 }
 
 /// Whether the store has it already: it came from a spool.
-fn is_spooled(item: &Item) -> bool {
+fn is_spooled(item: &LaneItem) -> bool {
     matches!(item.origin, Origin::Spool(_))
 }
 
 /// Bytes of what is to go from the destination's spool to lanes'.
-fn moving<'a>(items: impl IntoIterator<Item = &'a (SpoolKey, Item)>) -> usize {
-    let moves = |(key, item): &&(SpoolKey, Item)| *key != SpoolKey::Main && is_spooled(item);
+fn moving<'a>(items: impl IntoIterator<Item = &'a (SpoolKey, LaneItem)>) -> usize {
+    let moves = |(key, item): &&(SpoolKey, LaneItem)| *key != SpoolKey::Main && is_spooled(item);
     items.into_iter().filter(moves).map(|(_, item)| item.bytes()).sum()
 }
 
@@ -49,7 +49,7 @@ impl Appends {
     }
 
     /// All of these are to be written, or none.
-    pub fn push(&mut self, items: Vec<(SpoolKey, Item)>, actions: &mut Vec<Action>) {
+    pub fn push(&mut self, items: Vec<(SpoolKey, LaneItem)>, actions: &mut Vec<Action>) {
         self.moving += moving(&items);
         self.waiting.insert(self.next_ticket, items);
         self.next_ticket += 1;
@@ -64,13 +64,13 @@ impl Appends {
             return;
         }
         let Some((ticket, items)) = self.waiting.first_key_value() else { return };
-        let pieces = items.iter().map(|(key, item)| (*key, item.piece())).collect();
-        actions.push(Action::Append { ticket: *ticket, pieces });
+        let slices = items.iter().map(|(key, item)| (*key, item.slice())).collect();
+        actions.push(Action::Append { ticket: *ticket, slices });
         self.at_store = true;
     }
 
     /// The store has written an append: what it held. The next one may be sent.
-    pub fn written(&mut self, ticket: u64) -> Vec<(SpoolKey, Item)> {
+    pub fn written(&mut self, ticket: u64) -> Vec<(SpoolKey, LaneItem)> {
         self.at_store = false;
         self.room.found();
         let items = self.waiting.remove(&ticket).unwrap_or_default();
@@ -119,7 +119,7 @@ impl Appends {
         &mut self,
         next: impl Iterator<Item = SpoolKey>,
         main_stays: bool,
-    ) -> Vec<(SpoolKey, Item)> {
+    ) -> Vec<(SpoolKey, LaneItem)> {
         let may_leave = self.may_leave(next, main_stays);
         let mut taken = Vec::new();
         if !may_leave.is_empty() {

@@ -33,12 +33,12 @@ pub use self::key::{SpoolKey, Spooled};
 use self::open_rows::OpenRows;
 use self::queues::Queues;
 use super::Action;
-use super::item::{Item, Origin, Picks, SpoolRow};
+use super::item::{CompactSelection, LaneItem, Origin, SpoolRow};
 use super::lanes::{LaneKey, Lanes};
 use crate::config::Ordering;
 use crate::event::{Batch, Selection};
 use crate::limits::{SPOOL_FETCH_BYTES, SPOOL_REFETCH_BYTES};
-use crate::processor::Piece;
+use crate::processor::BatchSlice;
 
 /// A destination's spools: the parts know nothing of each other, what concerns two of them is here.
 #[derive(Debug)]
@@ -78,17 +78,17 @@ impl Spools {
     }
 
     /// Writes to the end of the destination's spool.
-    pub fn append(&mut self, items: Vec<Item>, actions: &mut Vec<Action>) {
+    pub fn append(&mut self, items: Vec<LaneItem>, actions: &mut Vec<Action>) {
         self.queues.enter();
         self.write(items.into_iter().map(|item| (SpoolKey::Main, item)).collect(), actions);
     }
 
     /// Writes to the ends of lanes' spools, of which new ones begin with this.
-    pub fn append_to_lanes(&mut self, items: Vec<(LaneKey, Item)>, actions: &mut Vec<Action>) {
+    pub fn append_to_lanes(&mut self, items: Vec<(LaneKey, LaneItem)>, actions: &mut Vec<Action>) {
         self.write(items.into_iter().map(|(key, item)| (SpoolKey::Lane(key), item)).collect(), actions);
     }
 
-    fn write(&mut self, items: Vec<(SpoolKey, Item)>, actions: &mut Vec<Action>) {
+    fn write(&mut self, items: Vec<(SpoolKey, LaneItem)>, actions: &mut Vec<Action>) {
         items.iter().for_each(|(spool, _)| self.queues.append(*spool));
         self.appends.push(items, actions);
     }
@@ -113,10 +113,10 @@ impl Spools {
     }
 
     /// What was to be written is durable, or was acknowledged meanwhile.
-    fn settle(&mut self, item: &Item, actions: &mut Vec<Action>) {
+    fn settle(&mut self, item: &LaneItem, actions: &mut Vec<Action>) {
         match item.origin {
-            Origin::Spool(row) => self.delivered(row, &item.batch, &item.picks.selection(), actions),
-            Origin::Source => actions.push(Action::Settle(item.piece())),
+            Origin::Spool(row) => self.delivered(row, &item.batch, &item.selection.to_selection(), actions),
+            Origin::Source => actions.push(Action::Settle(item.slice())),
             Origin::Adopted(ticket) => actions.push(Action::Adopted(ticket)),
             Origin::DeadLetter(_) => debug_assert!(false, "a dead letter is in the store already"),
         }
@@ -157,7 +157,7 @@ impl Spools {
         &mut self,
         spilled_under_way: bool,
         actions: &mut Vec<Action>,
-    ) -> (Vec<Item>, Vec<Item>) {
+    ) -> (Vec<LaneItem>, Vec<LaneItem>) {
         let is_main_next = self.queues.is_main_next() && !spilled_under_way;
         let main_stays = self.queues.is_appending_to_main() && !is_main_next;
         let next_lanes = self.queues.next_lanes().map(SpoolKey::Lane);
@@ -174,14 +174,14 @@ impl Spools {
     }
 
     /// What of an item, which was to be written while it was under way, was not acknowledged meanwhile.
-    fn without_delivered(&mut self, item: Item, actions: &mut Vec<Action>) -> Option<Item> {
-        let mut gone = item.picks.selection();
+    fn without_delivered(&mut self, item: LaneItem, actions: &mut Vec<Action>) -> Option<LaneItem> {
+        let mut gone = item.selection.to_selection();
         let left = self.open_rows.without_ahead(&item.batch, &gone);
         gone.remove(&left);
         if !gone.is_empty() {
-            self.settle(&Item { picks: Picks::of(&gone), ..item.clone() }, actions);
+            self.settle(&LaneItem { selection: CompactSelection::of(&gone), ..item.clone() }, actions);
         }
-        (!left.is_empty()).then(|| Item { picks: Picks::of(&left), ..item })
+        (!left.is_empty()).then(|| LaneItem { selection: CompactSelection::of(&left), ..item })
     }
 
     /// Leaves the destination's spool if all that was written stands in the lanes: what comes now stands behind it there.
@@ -234,9 +234,9 @@ impl Spools {
     pub fn fetched(
         &mut self,
         spool: SpoolKey,
-        mut rows: Vec<(SpoolRow, Piece)>,
+        mut rows: Vec<(SpoolRow, BatchSlice)>,
         actions: &mut Vec<Action>,
-    ) -> Vec<Item> {
+    ) -> Vec<LaneItem> {
         let last = rows.last().map(|(row, _)| *row);
         rows.retain(|(row, _)| self.open_rows.may_be_new(*row));
         let takes = self.queues.fetched(spool, rows.len(), last);
@@ -246,7 +246,7 @@ impl Spools {
         if !takes {
             return Vec::new();
         }
-        rows.into_iter().filter_map(|(row, piece)| self.open_rows.open(spool, row, piece, actions)).collect()
+        rows.into_iter().filter_map(|(row, slice)| self.open_rows.open(spool, row, slice, actions)).collect()
     }
 
     /// Whether parked lanes hold more than they may, and one of them waits for its turn.
@@ -261,15 +261,15 @@ impl Spools {
 
     /// Of what waits in memory, what is older is less, before the numbers of rows: what is in lanes' spools may have been written anew there, and then has a
     /// higher number than what came after it into the destination's.
-    pub fn age(&self, item: &Item) -> u8 {
+    pub fn age(&self, item: &LaneItem) -> u8 {
         let Origin::Spool(row) = item.origin else { return 2 };
         let in_lane = self.open_rows.spool_of(row).is_some_and(|spool| spool != SpoolKey::Main);
         u8::from(!in_lane)
     }
 
     /// What was in memory of spools is to be fetched again. It is in the store: nothing is written.
-    pub fn give_back(&mut self, items: Vec<Item>, lanes: &Lanes) {
-        let mut rows: BTreeMap<SpoolRow, Vec<Item>> = BTreeMap::new();
+    pub fn give_back(&mut self, items: Vec<LaneItem>, lanes: &Lanes) {
+        let mut rows: BTreeMap<SpoolRow, Vec<LaneItem>> = BTreeMap::new();
         for item in items {
             match item.origin {
                 Origin::Spool(row) => rows.entry(row).or_default().push(item),
@@ -296,10 +296,10 @@ impl Spools {
         &mut self,
         row: SpoolRow,
         batch: &Arc<Batch>,
-        picks: &Selection,
+        selection: &Selection,
         actions: &mut Vec<Action>,
     ) {
-        self.open_rows.delivered(row, batch, picks, self.queues.is_fetching(), actions);
+        self.open_rows.delivered(row, batch, selection, self.queues.is_fetching(), actions);
     }
 
     /// Tells the store what of rows is gone that stay for the rest.
@@ -313,7 +313,7 @@ impl Spools {
     }
 
     /// Events that were written to the spool while they were under way were acknowledged.
-    pub fn delivered_ahead(&mut self, item: &Item) {
+    pub fn delivered_ahead(&mut self, item: &LaneItem) {
         self.open_rows.delivered_ahead(item);
     }
 }

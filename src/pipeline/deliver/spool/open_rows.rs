@@ -18,8 +18,8 @@ use super::key::SpoolKey;
 use crate::event::{Batch, Failed, Identity, Selection};
 use crate::limits::SPOOL_MARK_INTERVAL;
 use crate::pipeline::deliver::Action;
-use crate::pipeline::deliver::item::{Item, Origin, SpoolRow};
-use crate::processor::Piece;
+use crate::pipeline::deliver::item::{LaneItem, Origin, SpoolRow};
+use crate::processor::BatchSlice;
 
 /// What an event in the spool is told apart by: one that is adopted from two destinations is there twice. The hash is of the source's name, since all that
 /// are not configured any more have one index.
@@ -57,14 +57,14 @@ impl OpenRow {
     }
 
     /// It needs these of its events no more.
-    fn leave(&mut self, batch: &Arc<Batch>, picks: &Selection) {
-        self.left = self.left.saturating_sub(picks.len());
+    fn leave(&mut self, batch: &Arc<Batch>, selection: &Selection) {
+        self.left = self.left.saturating_sub(selection.len());
         if self.batch.as_ptr() == Arc::as_ptr(batch) {
-            picks.iter().for_each(|i| self.gone.insert(i));
+            selection.iter().for_each(|i| self.gone.insert(i));
             return;
         }
         // A copy, with other places.
-        let left: FxHashSet<Identity> = picks.iter().map(|i| batch.records[i].identity).collect();
+        let left: FxHashSet<Identity> = selection.iter().map(|i| batch.records[i].identity).collect();
         let places = self.identities.iter().enumerate();
         places.filter(|(_, identity)| left.contains(identity)).for_each(|(place, _)| self.gone.insert(place));
     }
@@ -106,24 +106,24 @@ impl OpenRows {
         &mut self,
         spool: SpoolKey,
         row: SpoolRow,
-        Piece { batch, picks }: Piece,
+        BatchSlice { batch, selection }: BatchSlice,
         actions: &mut Vec<Action>,
-    ) -> Option<Item> {
+    ) -> Option<LaneItem> {
         let new = if let Some(back) = self.given_back.remove(&row) {
-            picks.iter().filter(|i| back.contains(&dedup_key(&batch, *i))).collect()
+            selection.iter().filter(|i| back.contains(&dedup_key(&batch, *i))).collect()
         } else {
-            let left = self.without_ahead(&batch, &picks);
+            let left = self.without_ahead(&batch, &selection);
             if left.is_empty() {
                 actions.push(Action::Unspool(row));
                 return None;
             }
-            self.open.insert(row, OpenRow::new(spool, &batch, picks.len(), &left));
-            if left.len() < picks.len() {
+            self.open.insert(row, OpenRow::new(spool, &batch, selection.len(), &left));
+            if left.len() < selection.len() {
                 self.unmarked.insert(row);
             }
             left
         };
-        Some(Item::new(&Piece { batch, picks: new }, Origin::Spool(row)))
+        Some(LaneItem::new(&BatchSlice { batch, selection: new }, Origin::Spool(row)))
     }
 
     /// Nothing is being fetched.
@@ -137,8 +137,8 @@ impl OpenRows {
     }
 
     /// These events of a row are to be fetched again.
-    pub fn give_back(&mut self, row: SpoolRow, items: &[Item]) {
-        let events: usize = items.iter().map(|item| item.picks.len()).sum();
+    pub fn give_back(&mut self, row: SpoolRow, items: &[LaneItem]) {
+        let events: usize = items.iter().map(|item| item.selection.len()).sum();
         if self.open.get(&row).is_some_and(|open| open.events == events) {
             // As if it had never been fetched.
             self.open.remove(&row);
@@ -154,12 +154,12 @@ impl OpenRows {
         &mut self,
         row: SpoolRow,
         batch: &Arc<Batch>,
-        picks: &Selection,
+        selection: &Selection,
         is_fetching: bool,
         actions: &mut Vec<Action>,
     ) {
         let Some(open) = self.open.get_mut(&row) else { return };
-        open.leave(batch, picks);
+        open.leave(batch, selection);
         self.unmarked.insert(row);
         if open.left == 0 {
             self.open.remove(&row);
@@ -202,14 +202,14 @@ impl OpenRows {
     }
 
     /// Events that were written to the spool while they were under way were acknowledged.
-    pub fn delivered_ahead(&mut self, item: &Item) {
+    pub fn delivered_ahead(&mut self, item: &LaneItem) {
         self.ahead.extend(dedup_keys(item));
     }
 
     /// Which of these events were not. One that was is told of once.
-    pub fn without_ahead(&mut self, batch: &Batch, picks: &Selection) -> Selection {
+    pub fn without_ahead(&mut self, batch: &Batch, selection: &Selection) -> Selection {
         let is_left = |i: &usize| self.ahead.is_empty() || !self.ahead.remove(&dedup_key(batch, *i));
-        picks.iter().filter(is_left).collect()
+        selection.iter().filter(is_left).collect()
     }
 
     /// All that was written while it was under way has come back.
@@ -219,6 +219,6 @@ impl OpenRows {
 }
 
 /// What an item's events are told apart by.
-fn dedup_keys(item: &Item) -> Vec<DedupKey> {
-    item.picks.selection().iter().map(|i| dedup_key(&item.batch, i)).collect()
+fn dedup_keys(item: &LaneItem) -> Vec<DedupKey> {
+    item.selection.selection().iter().map(|i| dedup_key(&item.batch, i)).collect()
 }

@@ -153,12 +153,12 @@ impl Queues {
         }
     }
 
-    /// A piece is to be written to the end of a spool.
+    /// A slice is to be written to the end of a spool.
     pub fn append(&mut self, spool: SpoolKey) {
         self.get_or_begin(spool).appending += 1;
     }
 
-    /// A piece is durable: a row.
+    /// A slice is durable: a row.
     pub fn written(&mut self, spool: SpoolKey) {
         if let Some(queue) = self.get_mut(spool) {
             queue.appending -= 1;
@@ -166,7 +166,7 @@ impl Queues {
         }
     }
 
-    /// A piece was to be written, and is not.
+    /// A slice was to be written, and is not.
     pub fn not_written(&mut self, spool: SpoolKey) {
         let Some(queue) = self.get_mut(spool) else { return };
         queue.appending -= 1;

@@ -22,16 +22,16 @@ use crate::processor::Fault;
 fn what_a_target_does_not_take_leaves_the_memory_without_another_offer() {
     let check = |policy: OverflowPolicy, room: Room, failures: u32, expected: bool| {
         let overflow = Overflow { policy, ..Overflow::default() };
-        let mut world = World::new(Policy { overflow, ..Policy::default() }, shape(10, false));
+        let mut world = World::new(Policy { overflow, ..Policy::default() }, limits(10, false));
         for n in 0..20 {
-            world.input(Input::Offer { piece: piece(n * 10, 10, 1), room: ROOM });
+            world.input(Input::Offer { slice: slice(n * 10, 10, 1), room: ROOM });
         }
         for _ in 0..failures {
             while let Some(at) = world.engine.wakes_at().filter(|_| world.under_way.is_empty()) {
                 world.now = world.now.max(at);
                 world.input(Input::Tick);
             }
-            world.answer(0, false, &mut |_| Some(Fault::Target));
+            world.answer(0, false, &mut |_| Some(Blame::Target));
         }
         world.input(Input::Room(room));
         let gauges = world.engine.gauges();
@@ -57,7 +57,7 @@ fn a_row_stays_until_the_dead_letter_of_one_of_its_events_is_stored() {
     for acknowledged_first in [true, false] {
         let policy = Policy { ordering: Ordering::Source, ..Policy::default() };
         let spooled = Spooled { main: 1, lanes: Vec::new() };
-        let mut engine = Delivery::new(policy, shape(1, false), "", spooled, 1);
+        let mut engine = DeliveryEngine::new(policy, limits(1, false), "", spooled, 1);
         let mut step = |input| {
             let mut actions = Vec::new();
             engine.step(Duration::ZERO, input, &mut actions);
@@ -65,15 +65,15 @@ fn a_row_stays_until_the_dead_letter_of_one_of_its_events_is_stored() {
         };
         let gone = |actions: &[Action]| actions.iter().any(|action| matches!(action, Action::Unspool(_)));
         step(Input::Tick);
-        step(Input::Fetched { spool: SpoolKey::Main, rows: vec![(SpoolRow(1), piece(0, 4, 1))] });
-        let refused = Outcome::Failed(failure(Fault::Permanent));
+        step(Input::Fetched { spool: SpoolKey::Main, rows: vec![(SpoolRow(1), slice(0, 4, 1))] });
+        let refused = Outcome::Failed(failure(Blame::Permanent));
         let mut actions = step(Input::Done { request: 0, outcome: refused });
         let at = actions.iter().position(|action| matches!(action, Action::DeadLetter(_))).expect("refused");
         let Action::DeadLetter(letter) = actions.remove(at) else { unreachable!() };
         let room = Room { share: 0, scarce: true, alone: false };
         let spills = step(Input::Room(room)).iter().any(|action| matches!(action, Action::Append { .. }));
         assert!(spills, "the second is under way and written, with the others");
-        let done = Input::Done { request: 1, outcome: Outcome::Delivered };
+        let done = Input::Done { request: 1, outcome: DeliveryOutcome::Delivered };
         let mut both = [done, Input::Appended { ticket: 0 }];
         if !acknowledged_first {
             both.reverse();
@@ -91,12 +91,12 @@ fn a_row_stays_until_the_dead_letter_of_one_of_its_events_is_stored() {
 #[test]
 fn what_is_written_anew_is_gone_from_a_row_that_stays() {
     let policy = Policy { ordering: Ordering::Entity, concurrency: 2, ..Policy::default() };
-    let mut world = World::new(policy.clone(), shape(1, false));
+    let mut world = World::new(policy.clone(), limits(1, false));
     world.spooled(policy, [(1, 0, 1), (2, 1, 2)]);
     world.input(Input::Tick);
     world.store_replies();
     // 0 is under way, 1 is refused, 2 waits for 0.
-    world.answer(1, false, &mut |_| Some(Fault::Permanent));
+    world.answer(1, false, &mut |_| Some(Blame::Event));
     world.input(Input::Room(Room { share: 0, scarce: true, alone: false }));
     world.store_replies();
     let rows: Vec<(i64, usize)> = world.rows.iter().map(|at| (at.row.0, at.left.len())).collect();
@@ -108,10 +108,10 @@ fn what_is_written_anew_is_gone_from_a_row_that_stays() {
 #[test]
 fn a_target_that_is_gone_has_nothing_in_memory_of_what_is_spooled() {
     for ordering in [Ordering::Source, Ordering::Entity, Ordering::None] {
-        let mut world = World::new(Policy { ordering, ..Policy::default() }, shape(10, false));
+        let mut world = World::new(Policy { ordering, ..Policy::default() }, limits(10, false));
         let room = Room { share: 1_000, scarce: true, alone: false };
         for n in 0..20 {
-            world.input(Input::Offer { piece: piece(n * 10, 10, 7), room });
+            world.input(Input::Offer { slice: slice(n * 10, 10, 7), room });
         }
         let mut rested = 0;
         for _ in 0..300 {
@@ -119,7 +119,7 @@ fn a_target_that_is_gone_has_nothing_in_memory_of_what_is_spooled() {
                 world.store_replies();
             }
             while !world.under_way.is_empty() {
-                world.answer(0, false, &mut |_| Some(Fault::Target));
+                world.answer(0, false, &mut |_| Some(Blame::Target));
             }
             // What is still in memory, and more than its share, goes to the spool.
             world.input(Input::Room(room));
@@ -145,17 +145,17 @@ fn a_target_that_is_gone_has_nothing_in_memory_of_what_is_spooled() {
 #[test]
 fn a_full_store_keeps_nothing_from_a_target_that_takes_events() {
     for ordering in [Ordering::Source, Ordering::Entity, Ordering::None] {
-        let mut world = World::new(Policy { ordering, ..Policy::default() }, shape(10, false));
+        let mut world = World::new(Policy { ordering, ..Policy::default() }, limits(10, false));
         world.full = true;
         let room = Room { share: 1_000, scarce: true, alone: false };
         for n in 0..20 {
-            world.input(Input::Offer { piece: piece(n * 10, 10, 7), room });
+            world.input(Input::Offer { slice: slice(n * 10, 10, 7), room });
         }
         assert!(world.engine.exceeds(room.share) || world.engine.gauges().spooling, "it wants to spill");
         let mut asked = 0;
         for _ in 0..100 {
             while !world.under_way.is_empty() {
-                world.answer(0, false, &mut |_| Some(Fault::Target));
+                world.answer(0, false, &mut |_| Some(Blame::Target));
             }
             asked += world.store.iter().filter(|input| matches!(input, Input::Refused)).count();
             while !world.store.is_empty() {
@@ -190,8 +190,8 @@ fn a_full_store_keeps_nothing_from_a_target_that_takes_events() {
 fn a_batch_that_takes_too_long_is_made_smaller_until_it_gets_through() {
     for ordering in [Ordering::Source, Ordering::Entity, Ordering::None] {
         let mut world =
-            World::new(Policy { ordering, concurrency: 4, ..Policy::default() }, shape(1_000, false));
-        world.input(Input::Offer { piece: piece(0, 981, 50), room: ROOM });
+            World::new(Policy { ordering, concurrency: 4, ..Policy::default() }, limits(1_000, false));
+        world.input(Input::Offer { slice: slice(0, 981, 50), room: ROOM });
         let (mut answers, mut failed) = (0, 0);
         while !world.engine.is_idle() {
             answers += 1;
@@ -203,7 +203,7 @@ fn a_batch_that_takes_too_long_is_made_smaller_until_it_gets_through() {
             }
             let slow = world.under_way[0].1.events > 100;
             failed += u32::from(slow);
-            world.answer(0, false, &mut |_| slow.then_some(Fault::Target));
+            world.answer(0, false, &mut |_| slow.then_some(Blame::Target));
         }
         assert_eq!(world.settled.len(), 981);
         assert!((1..20).contains(&failed), "{ordering:?}: {failed}");
@@ -214,11 +214,11 @@ fn a_batch_that_takes_too_long_is_made_smaller_until_it_gets_through() {
 fn a_target_that_refuses_gets_requests_of_the_same_size() {
     for entities in [1, 40] {
         let policy = Policy { ordering: Ordering::Entity, ..Policy::default() };
-        let mut world = World::new(policy, shape(100, false));
-        world.input(Input::Offer { piece: piece(0, 100, entities), room: ROOM });
+        let mut world = World::new(policy, limits(100, false));
+        world.input(Input::Offer { slice: slice(0, 100, entities), room: ROOM });
         let (id, _) = world.under_way.remove(0);
-        let busy = Failure { status: Some(503), ..failure(Fault::Target) };
-        world.input(Input::Done { request: id, outcome: Outcome::Failed(busy) });
+        let busy = Failure { status: Some(503), ..failure(Blame::Target) };
+        world.input(Input::Done { request: id, outcome: DeliveryOutcome::Failed(busy) });
         world.now = world.engine.wakes_at().expect("it is tried again");
         world.input(Input::Tick);
         assert_eq!(world.under_way[0].1.events, 100, "of {entities}");
@@ -228,10 +228,10 @@ fn a_target_that_refuses_gets_requests_of_the_same_size() {
 #[test]
 fn an_engine_sleeps_while_a_probe_is_under_way() {
     for ordering in [Ordering::Entity, Ordering::None] {
-        let mut world = World::new(Policy { ordering, ..Policy::default() }, shape(1, false));
-        world.input(Input::Offer { piece: piece(0, 40, 40), room: ROOM });
+        let mut world = World::new(Policy { ordering, ..Policy::default() }, limits(1, false));
+        world.input(Input::Offer { slice: slice(0, 40, 40), room: ROOM });
         while !world.under_way.is_empty() {
-            world.answer(0, false, &mut |_| Some(Fault::Target));
+            world.answer(0, false, &mut |_| Some(Blame::Target));
             world.now += Duration::from_millis(300);
             world.input(Input::Tick);
             let sleeps = world.engine.wakes_at().is_none_or(|at| at > world.now);
@@ -240,7 +240,7 @@ fn an_engine_sleeps_while_a_probe_is_under_way() {
                 break;
             }
         }
-        world.answer(0, false, &mut |_| Some(Fault::Target));
+        world.answer(0, false, &mut |_| Some(Blame::Target));
         while world.under_way.is_empty() {
             world.now = world.now.max(world.engine.wakes_at().expect("it probes"));
             world.input(Input::Tick);
@@ -257,16 +257,16 @@ fn an_engine_sleeps_while_a_probe_is_under_way() {
 
 #[test]
 fn the_statuses_of_the_policy_say_what_is_tried_again() {
-    let check = |statuses: Option<Vec<u16>>, status: Option<u16>, fault: Fault, expected: Fault| {
+    let check = |statuses: Option<Vec<u16>>, status: Option<u16>, blame: Blame, expected: Blame| {
         let retry = Retry { statuses, ..Retry::default() };
-        let mut world = World::new(Policy { retry, ..Policy::default() }, shape(1, false));
-        world.input(Input::Offer { piece: piece(0, 1, 1), room: ROOM });
+        let mut world = World::new(Policy { retry, ..Policy::default() }, limits(1, false));
+        world.input(Input::Offer { slice: slice(0, 1, 1), room: ROOM });
         let (id, _) = world.under_way.remove(0);
-        let failed = Outcome::Failed(Failure { status, ..failure(fault) });
+        let failed = DeliveryOutcome::Failed(Failure { status, ..failure(blame) });
         world.input(Input::Done { request: id, outcome: failed });
-        assert_eq!(world.dead.is_empty(), expected != Fault::Permanent, "{status:?} {fault:?}");
+        assert_eq!(world.dead.is_empty(), expected != Blame::Event, "{status:?} {blame:?}");
         let uses_a_try = world.engine.gauges().parked_lanes == 1;
-        assert_eq!(uses_a_try, expected == Fault::Retryable, "{status:?} {fault:?}");
+        assert_eq!(uses_a_try, expected == Blame::Unclear, "{status:?} {blame:?}");
     };
     use Fault::{Permanent, Retryable, Target};
     let listed = || Some(vec![400, 422, 429]);
@@ -285,11 +285,11 @@ fn the_statuses_of_the_policy_say_what_is_tried_again() {
 fn a_request_waits_for_more_until_its_events_its_bytes_or_its_age_are_reached() {
     let check = |events: i32, bytes: usize, expected: bool| {
         let batch = BatchLimits { events: 50, bytes: 30_000, age: Duration::from_secs(5) };
-        let mut world = World::new(Policy { batch, ..Policy::default() }, shape(1_000, false));
-        let pieces = [piece(0, events - 1, 3), piece(events - 1, 1, 3)].map(|piece| padded(piece, bytes));
-        for piece in pieces {
+        let mut world = World::new(Policy { batch, ..Policy::default() }, limits(1_000, false));
+        let slices = [slice(0, events - 1, 3), slice(events - 1, 1, 3)].map(|slice| padded(slice, bytes));
+        for slice in slices {
             assert!(world.under_way.is_empty(), "{events} of {bytes}");
-            world.input(Input::Offer { piece, room: ROOM });
+            world.input(Input::Offer { slice, room: ROOM });
         }
         assert_eq!(world.under_way.len(), usize::from(expected), "{events} of {bytes}");
         if !expected {
@@ -307,8 +307,8 @@ fn a_request_waits_for_more_until_its_events_its_bytes_or_its_age_are_reached() 
 
 #[test]
 fn a_poisoned_event_is_found_by_halves_and_only_it_becomes_a_dead_letter() {
-    let mut world = World::new(Policy::default(), shape(64, false));
-    world.input(Input::Offer { piece: piece(0, 50, 1), room: ROOM });
+    let mut world = World::new(Policy::default(), limits(64, false));
+    world.input(Input::Offer { slice: slice(0, 50, 1), room: ROOM });
     world.finish(false, |key| key == 17);
     assert_eq!(world.dead, [17]);
     assert_eq!(world.received, (0..50).filter(|key| *key != 17).collect::<Vec<_>>(), "in order around it");
@@ -317,14 +317,14 @@ fn a_poisoned_event_is_found_by_halves_and_only_it_becomes_a_dead_letter() {
 
 #[test]
 fn a_target_that_is_gone_uses_up_no_attempt() {
-    let mut world = World::new(attempts(2), shape(1, false));
-    world.input(Input::Offer { piece: piece(0, 3, 1), room: ROOM });
+    let mut world = World::new(attempts(2), limits(1, false));
+    world.input(Input::Offer { slice: slice(0, 3, 1), room: ROOM });
     for _ in 0..100 {
         while let Some(at) = world.engine.wakes_at().filter(|_| world.under_way.is_empty()) {
             world.now = world.now.max(at);
             world.input(Input::Tick);
         }
-        world.answer(0, false, &mut |_| Some(Fault::Target));
+        world.answer(0, false, &mut |_| Some(Blame::Target));
     }
     world.finish(false, |_| false);
     assert_eq!((world.received, world.dead.len()), (vec![0, 1, 2], 0));
@@ -334,10 +334,10 @@ fn a_target_that_is_gone_uses_up_no_attempt() {
 fn an_event_grows_old_only_while_its_target_answers() {
     let max_age = Duration::from_secs(3_600);
     let retry = Retry { attempts: 1_000, max_age, backoff_max: Duration::from_secs(60), ..Retry::default() };
-    let mut world = World::new(Policy { retry, ..Policy::default() }, shape(1, false));
-    world.input(Input::Offer { piece: piece(0, 2, 1), room: ROOM });
+    let mut world = World::new(Policy { retry, ..Policy::default() }, limits(1, false));
+    world.input(Input::Offer { slice: slice(0, 2, 1), room: ROOM });
     // Waits for its turn, then answers: how long the answers went on.
-    let answers = |world: &mut World, fault: Fault, until: Duration| {
+    let answers = |world: &mut World, blame: Blame, until: Duration| {
         let mut first = None;
         while world.now < until && world.dead.is_empty() {
             while let Some(at) = world.engine.wakes_at().filter(|_| world.under_way.is_empty()) {
@@ -345,15 +345,15 @@ fn an_event_grows_old_only_while_its_target_answers() {
                 world.input(Input::Tick);
             }
             first.get_or_insert(world.now);
-            world.answer(0, false, &mut |key| (key == 0).then_some(fault));
+            world.answer(0, false, &mut |key| (key == 0).then_some(blame));
         }
         world.now - first.unwrap_or(world.now)
     };
     let minute = Duration::from_secs(60);
-    let mut refused_for = answers(&mut world, Fault::Retryable, 30 * minute);
-    answers(&mut world, Fault::Target, 300 * minute);
+    let mut refused_for = answers(&mut world, Blame::Unclear, 30 * minute);
+    answers(&mut world, Blame::Target, 300 * minute);
     assert!(world.dead.is_empty(), "waiting for a target that is gone uses up nothing");
-    refused_for += answers(&mut world, Fault::Retryable, Duration::MAX);
+    refused_for += answers(&mut world, Blame::Unclear, Duration::MAX);
     assert_eq!(world.dead, [0]);
     assert!((max_age..max_age + 2 * minute).contains(&refused_for), "{refused_for:?}");
     assert!(world.now > 300 * minute);
@@ -364,10 +364,10 @@ fn dropping_by_policy_drops_the_oldest_or_the_newest() {
     for (policy, kept) in [(OverflowPolicy::DropNewest, 0), (OverflowPolicy::DropOldest, 190)] {
         let overflow = Overflow { policy, ..Overflow::default() };
         let mut world =
-            World::new(Policy { overflow, concurrency: 1, ..Policy::default() }, shape(10, false));
+            World::new(Policy { overflow, concurrency: 1, ..Policy::default() }, limits(10, false));
         let room = Room { share: 4_000, scarce: true, alone: false };
         for n in 0..20 {
-            world.input(Input::Offer { piece: piece(n * 10, 10, 1), room });
+            world.input(Input::Offer { slice: slice(n * 10, 10, 1), room });
         }
         world.finish(false, |_| false);
         assert!(world.received.contains(&kept), "{overflow:?}: {:?}", world.received);
@@ -381,7 +381,7 @@ fn dropping_by_policy_drops_the_oldest_or_the_newest() {
 #[test]
 fn the_store_knows_what_of_a_row_is_delivered() {
     let policy = Policy { ordering: Ordering::Source, ..Policy::default() };
-    let mut world = World::new(policy.clone(), shape(1, false));
+    let mut world = World::new(policy.clone(), limits(1, false));
     world.spooled(policy, [(1, 0, 10)]);
     world.input(Input::Tick);
     world.store_replies();
@@ -406,22 +406,22 @@ fn the_store_knows_what_of_a_row_is_delivered() {
 fn a_target_that_keeps_up_loses_nothing_for_its_neighbours_sake() {
     for policy in [OverflowPolicy::DropNewest, OverflowPolicy::DropOldest] {
         let overflow = Overflow { policy, ..Overflow::default() };
-        let mut world = World::new(Policy { overflow, ..Policy::default() }, shape(100, false));
+        let mut world = World::new(Policy { overflow, ..Policy::default() }, limits(100, false));
         let room = Room { share: 1, scarce: true, alone: false };
         for n in 0..10 {
-            world.input(Input::Offer { piece: piece(n * 100, 100, 7), room });
+            world.input(Input::Offer { slice: slice(n * 100, 100, 7), room });
             assert_eq!(world.under_way.len(), 1, "{policy:?}");
             world.answer(0, false, &mut |_| None);
         }
         assert_eq!((world.received.len(), world.dropped.len()), (1_000, 0), "{policy:?}");
         // One that is gone keeps something to probe with, and no more.
         for n in 10..60 {
-            world.input(Input::Offer { piece: piece(n * 100, 100, 7), room });
+            world.input(Input::Offer { slice: slice(n * 100, 100, 7), room });
             while let Some(at) = world.engine.wakes_at().filter(|_| world.under_way.is_empty()) {
                 world.now = world.now.max(at);
                 world.input(Input::Tick);
             }
-            world.answer(0, false, &mut |_| Some(Fault::Target));
+            world.answer(0, false, &mut |_| Some(Blame::Target));
         }
         let gauges = world.engine.gauges();
         assert!(gauges.breaker_open && gauges.waiting_events <= 200, "{policy:?} {gauges:?}");
@@ -436,10 +436,10 @@ fn a_target_that_is_gone_is_tried_at_least_every_probe_interval() {
     for ordering in [Ordering::Source, Ordering::Entity, Ordering::None] {
         let policy = Policy { ordering, ..Policy::default() };
         let interval = policy.breaker.as_ref().expect("by default").probe_interval;
-        let mut world = World::new(policy, shape(1, false));
-        world.input(Input::Offer { piece: piece(0, 3, 1), room: ROOM });
+        let mut world = World::new(policy, limits(1, false));
+        world.input(Input::Offer { slice: slice(0, 3, 1), room: ROOM });
         for _ in 0..100 {
-            world.answer(0, false, &mut |_| Some(Fault::Target));
+            world.answer(0, false, &mut |_| Some(Blame::Target));
             let failed = world.now;
             while world.under_way.is_empty() {
                 world.now = world.engine.wakes_at().expect("it is tried again").max(world.now);

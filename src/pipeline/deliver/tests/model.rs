@@ -60,7 +60,7 @@ proptest! {
         let old = parked.into_iter().enumerate().map(|(at, entity)| (spool_of(entity), 5 * at as i32 + entity as i32, entity)).collect::<Vec<_>>();
         let first = 5 * old.len() as i32;
         let rows = old.iter().copied().chain((first..first + spooled).map(|key| (SpoolKey::Main, key, key as u64 % entities)));
-        let mut world = World::left(policy, shape(events_max, partial), padding, rows);
+        let mut world = World::left(policy, limits(events_max, partial), padding, rows);
         world.rows_a_fetch = rows_a_fetch;
         let start = first + spooled;
         let (mut offered, mut replays, mut adopted) = (start, 1_000_000, BTreeSet::new());
@@ -68,8 +68,8 @@ proptest! {
         for step in steps {
             match step {
                 Step::Offer(n) => {
-                    let piece = padded(piece(offered, i32::from(n), entities), padding);
-                    world.input(Input::Offer { piece, room });
+                    let slice = padded(slice(offered, i32::from(n), entities), padding);
+                    world.input(Input::Offer { slice, room });
                     offered += i32::from(n);
                 }
                 Step::Answer(at, how) if !world.under_way.is_empty() => {
@@ -80,10 +80,10 @@ proptest! {
                     world.answer(at, partial, &mut |_| {
                         state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
                         match (state >> 60) & 7 {
-                            _ if gone => Some(Fault::Target),
-                            0 => Some(Fault::Target),
-                            1 => Some(Fault::Retryable),
-                            2 if how > 200 => Some(Fault::Permanent),
+                            _ if gone => Some(Blame::Target),
+                            0 => Some(Blame::Target),
+                            1 => Some(Blame::Unclear),
+                            2 if how > 200 => Some(Blame::Event),
                             _ => None,
                         }
                     });

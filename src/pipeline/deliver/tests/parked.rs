@@ -5,10 +5,10 @@ use super::*;
 #[test]
 fn a_poisoned_entity_holds_up_only_itself() {
     let policy = Policy { ordering: Ordering::Entity, ..Policy::default() };
-    let mut world = World::new(policy, shape(1, false));
-    world.input(Input::Offer { piece: piece(0, 40, 4), room: ROOM });
+    let mut world = World::new(policy, limits(1, false));
+    world.input(Input::Offer { slice: slice(0, 40, 4), room: ROOM });
     while !world.under_way.is_empty() {
-        world.answer(0, false, &mut |key| (key == 2).then_some(Fault::Retryable));
+        world.answer(0, false, &mut |key| (key == 2).then_some(Blame::Unclear));
     }
     assert_eq!(world.received.len(), 30, "the other three entities are through while one waits");
     world.finish(false, |_| false);
@@ -18,13 +18,13 @@ fn a_poisoned_entity_holds_up_only_itself() {
 /// A world with one poisoned entity of four, after `pages` of 20 events of which the others' are through.
 fn with_a_poisoned_entity(policy: Policy, room: Room, pages: i32) -> World {
     let policy = Policy { ordering: Ordering::Entity, ..policy };
-    let mut world = World::new(policy, shape(1, false));
+    let mut world = World::new(policy, limits(1, false));
     for page in 0..pages {
-        world.input(Input::Offer { piece: piece(page * 20, 20, 4), room });
+        world.input(Input::Offer { slice: slice(page * 20, 20, 4), room });
         while !world.under_way.is_empty() || !world.store.is_empty() {
             world.store_replies();
             if !world.under_way.is_empty() {
-                world.answer(0, false, &mut |key| (key % 4 == 2).then_some(Fault::Retryable));
+                world.answer(0, false, &mut |key| (key % 4 == 2).then_some(Blame::Unclear));
             }
         }
     }
@@ -60,7 +60,7 @@ fn many_parked_entities_do_not_keep_each_other_from_their_tries() {
     let (entities, events) = (150, 40);
     let policy = Policy { ordering: Ordering::Entity, concurrency: 8, ..attempts(1_000_000) };
     let policy = Policy { retry: Retry { max_age: Duration::MAX, ..policy.retry }, ..policy };
-    let mut world = World::new(policy, shape(1, false));
+    let mut world = World::new(policy, limits(1, false));
     let room = Room { share: 1, scarce: true, alone: true };
     let turn = |world: &mut World, takes: &dyn Fn(i32) -> bool| {
         world.store_replies();
@@ -70,14 +70,14 @@ fn many_parked_entities_do_not_keep_each_other_from_their_tries() {
             }
             world.input(Input::Tick);
         } else {
-            world.answer(0, false, &mut |key| (!takes(key)).then_some(Fault::Retryable));
+            world.answer(0, false, &mut |key| (!takes(key)).then_some(Blame::Unclear));
         }
     };
     // One after the other, each with all its events, which are then one row.
     let entity = |key: i32| key / events;
     for first in (0..entities * events).step_by(events as usize) {
-        let piece = piece_of(first, events, |key| entity(key as i32) as u64);
-        world.input(Input::Offer { piece, room });
+        let slice = slice_of(first, events, |key| entity(key as i32) as u64);
+        world.input(Input::Offer { slice, room });
         (0..100).for_each(|_| turn(&mut world, &|_| false));
     }
     let gauges = world.engine.gauges();
@@ -106,12 +106,12 @@ fn many_parked_entities_do_not_keep_each_other_from_their_tries() {
 #[test]
 fn one_event_that_waits_does_not_keep_its_page() {
     let room = Room { share: usize::MAX, scarce: false, alone: true };
-    let page = piece(0, 1_000, 1_000).batch.size();
-    let mut world = World::new(Policy { ordering: Ordering::Entity, ..attempts(1_000) }, shape(1, false));
+    let page = slice(0, 1_000, 1_000).batch.size();
+    let mut world = World::new(Policy { ordering: Ordering::Entity, ..attempts(1_000) }, limits(1, false));
     for n in 0..10 {
-        world.input(Input::Offer { piece: piece(n * 1_000, 1_000, 1_000), room });
+        world.input(Input::Offer { slice: slice(n * 1_000, 1_000, 1_000), room });
         while !world.under_way.is_empty() {
-            world.answer(0, false, &mut |key| (key % 1_000 == 17).then_some(Fault::Retryable));
+            world.answer(0, false, &mut |key| (key % 1_000 == 17).then_some(Blame::Unclear));
         }
     }
     let gauges = world.engine.gauges();
@@ -120,19 +120,19 @@ fn one_event_that_waits_does_not_keep_its_page() {
     // A slow entity, which nothing refuses, keeps its pages until memory is scarce.
     let mut world = World::new(
         Policy { ordering: Ordering::Entity, concurrency: 2, ..Policy::default() },
-        shape(1, false),
+        limits(1, false),
     );
     for n in 0..10 {
-        world.input(Input::Offer { piece: piece(n * 1_000, 1_000, 1_000), room });
+        world.input(Input::Offer { slice: slice(n * 1_000, 1_000, 1_000), room });
         while let Some(at) =
-            world.under_way.iter().position(|(_, request)| keys(&request.pieces)[0] % 1_000 != 17)
+            world.under_way.iter().position(|(_, request)| keys(&request.slices)[0] % 1_000 != 17)
         {
             world.answer(at, false, &mut |_| None);
         }
     }
     assert!(world.engine.gauges().waiting_bytes > 8 * page, "which is what it really holds");
     world.input(Input::Offer {
-        piece: piece(10_000, 1, 1_000),
+        slice: slice(10_000, 1, 1_000),
         room: Room { share: page, scarce: true, alone: true },
     });
     assert!(world.engine.gauges().waiting_bytes < page / 10);
@@ -147,10 +147,10 @@ fn tries_are_not_forgotten_in_a_spool() {
         [(0, false, Ordering::Entity), (3_000, true, Ordering::Entity), (3_000, true, Ordering::Source)];
     for (share, scarce, ordering) in cases {
         let room = Room { share, scarce, alone: false };
-        let mut world = World::new(Policy { ordering, ..attempts(4) }, shape(1, false));
-        let mut refuse = |key| (key == 0).then_some(Fault::Retryable);
+        let mut world = World::new(Policy { ordering, ..attempts(4) }, limits(1, false));
+        let mut refuse = |key| (key == 0).then_some(Blame::Unclear);
         for page in 0..4 {
-            world.input(Input::Offer { piece: piece(page * 10, 10, 4), room });
+            world.input(Input::Offer { slice: slice(page * 10, 10, 4), room });
             if !world.under_way.is_empty() {
                 world.answer(0, false, &mut refuse);
             }
@@ -164,13 +164,13 @@ fn tries_are_not_forgotten_in_a_spool() {
 
 #[test]
 fn what_a_dead_destination_cannot_take_goes_to_the_spool_and_comes_back_in_order() {
-    let mut world = World::new(Policy::default(), shape(10, false));
+    let mut world = World::new(Policy::default(), limits(10, false));
     let room = Room { share: 4_000, scarce: true, alone: false };
     for n in 0..20 {
-        world.input(Input::Offer { piece: piece(n * 10, 10, 1), room });
+        world.input(Input::Offer { slice: slice(n * 10, 10, 1), room });
         world.store_replies();
         if n < 12 && !world.under_way.is_empty() {
-            world.answer(0, false, &mut |_| Some(Fault::Target));
+            world.answer(0, false, &mut |_| Some(Blame::Target));
         }
     }
     assert!(world.engine.gauges().spooling);

@@ -5,11 +5,11 @@ use super::*;
 #[test]
 fn a_replay_neither_waits_for_others_nor_holds_them_up() {
     let policy = Policy { concurrency: 2, ..Policy::default() };
-    let mut world = World::new(policy, shape(1, false));
-    world.input(Input::Offer { piece: piece(0, 3, 1), room: ROOM });
+    let mut world = World::new(policy, limits(1, false));
+    world.input(Input::Offer { slice: slice(0, 3, 1), room: ROOM });
     world.replay(100, 2, 1);
     assert_eq!(world.under_way.len(), 2, "the first event and the first replay, side by side");
-    world.answer(0, false, &mut |_| Some(Fault::Retryable));
+    world.answer(0, false, &mut |_| Some(Blame::Unclear));
     world.answer(0, false, &mut |_| None);
     assert_eq!(world.ended(|end| matches!(end, ReplayEnd::Delivered)), [100], "while an event waits");
     world.finish(false, |_| false);
@@ -19,7 +19,7 @@ fn a_replay_neither_waits_for_others_nor_holds_them_up() {
 
 #[test]
 fn a_replay_that_fails_again_stays_a_dead_letter_with_its_new_reason() {
-    let mut world = World::new(attempts(3), shape(10, false));
+    let mut world = World::new(attempts(3), limits(10, false));
     world.replay(100, 4, 1);
     world.finish(false, |key| key == 102);
     let failed = world.ended(|end| matches!(end, ReplayEnd::Failed { attempts: 3, .. }));
@@ -29,7 +29,7 @@ fn a_replay_that_fails_again_stays_a_dead_letter_with_its_new_reason() {
 #[test]
 fn a_replay_does_not_wait_for_a_target_that_is_gone() {
     for breaker in [Policy::default().breaker, None] {
-        let mut world = World::new(Policy { breaker, ..attempts(4) }, shape(1, false));
+        let mut world = World::new(Policy { breaker, ..attempts(4) }, limits(1, false));
         world.replay(100, 30, 1);
         for _ in 0..500 {
             if let Some(at) = world.engine.wakes_at().filter(|_| world.under_way.is_empty()) {
@@ -37,7 +37,7 @@ fn a_replay_does_not_wait_for_a_target_that_is_gone() {
                 world.input(Input::Tick);
             }
             if !world.under_way.is_empty() {
-                world.answer(0, false, &mut |_| Some(Fault::Target));
+                world.answer(0, false, &mut |_| Some(Blame::Target));
             }
         }
         assert_eq!(world.replayed.len(), 30, "breaker {breaker:?}");
@@ -48,11 +48,11 @@ fn a_replay_does_not_wait_for_a_target_that_is_gone() {
 
 #[test]
 fn a_replay_never_goes_to_the_spool() {
-    let mut world = World::new(Policy::default(), shape(10, false));
+    let mut world = World::new(Policy::default(), limits(10, false));
     world.replay(100, 5, 1);
     let room = Room { share: 4_000, scarce: true, alone: false };
     for n in 0..20 {
-        world.input(Input::Offer { piece: piece(n * 10, 10, 1), room });
+        world.input(Input::Offer { slice: slice(n * 10, 10, 1), room });
     }
     assert!(world.engine.gauges().spooling);
     assert!(world.from_spool.iter().all(|key| *key < 200), "{:?}", world.from_spool);
@@ -64,13 +64,13 @@ fn a_replay_never_goes_to_the_spool() {
 #[test]
 fn what_is_adopted_ends_when_it_is_delivered_or_durable_or_refused() {
     let scarce = Room { share: 0, scarce: true, alone: false };
-    let mut world = World::new(Policy::default(), shape(1, false));
+    let mut world = World::new(Policy::default(), limits(1, false));
     world.adopt(1, 2, 1, ROOM);
     assert!(world.adopted.is_empty(), "it is only under way");
     world.answer(0, false, &mut |_| None);
     assert_eq!((&world.received, world.adopted.len()), (&vec![2_000_001], 1), "delivered");
     world.adopt(2, 2, 1, ROOM);
-    world.answer(0, false, &mut |_| Some(Fault::Permanent));
+    world.answer(0, false, &mut |_| Some(Blame::Event));
     assert_eq!((&world.dead, world.adopted.len()), (&vec![2_000_002], 2), "refused");
     world.adopt(3, 2, 1, scarce);
     assert!(world.engine.gauges().spooling);
@@ -81,7 +81,8 @@ fn what_is_adopted_ends_when_it_is_delivered_or_durable_or_refused() {
     assert_eq!(world.received, [2_000_001, 2_000_003]);
     for policy in [OverflowPolicy::DropNewest, OverflowPolicy::DropOldest] {
         let overflow = Overflow { policy, ..Overflow::default() };
-        let mut world = World::new(Policy { overflow, concurrency: 1, ..Policy::default() }, shape(1, false));
+        let mut world =
+            World::new(Policy { overflow, concurrency: 1, ..Policy::default() }, limits(1, false));
         (1..4).for_each(|key| world.adopt(key, 2, 1, scarce));
         world.finish(false, |_| false);
         assert_eq!(world.adopted.len(), 3, "what is dropped is settled");
@@ -92,16 +93,18 @@ fn what_is_adopted_ends_when_it_is_delivered_or_durable_or_refused() {
 /// One event may be adopted from several destinations, and be offered, too: each of them is one of its own.
 #[test]
 fn the_same_event_from_two_destinations_is_delivered_for_both() {
-    let mut world =
-        World::new(Policy { concurrency: 9, ordering: Ordering::None, ..Policy::default() }, shape(1, false));
-    world.input(Input::Offer { piece: piece(7, 1, 1), room: ROOM });
+    let mut world = World::new(
+        Policy { concurrency: 9, ordering: Ordering::None, ..Policy::default() },
+        limits(1, false),
+    );
+    world.input(Input::Offer { slice: slice(7, 1, 1), room: ROOM });
     world.adopt(7, 2, 1, ROOM);
     world.adopt(7, 3, 1, ROOM);
     assert_eq!(world.under_way.len(), 3);
     // All three are written to the spool while they are under way; one of them is acknowledged after that.
-    world.input(Input::Offer { piece: piece(8, 1, 1), room: Room { share: 0, scarce: true, alone: false } });
+    world.input(Input::Offer { slice: slice(8, 1, 1), room: Room { share: 0, scarce: true, alone: false } });
     world.answer(1, false, &mut |_| None);
-    (0..2).for_each(|_| world.answer(0, false, &mut |_| Some(Fault::Target)));
+    (0..2).for_each(|_| world.answer(0, false, &mut |_| Some(Blame::Target)));
     world.finish(false, |_| false);
     world.received.sort_unstable();
     assert_eq!(world.received, [7, 8, 2_000_007, 3_000_007]);
@@ -109,9 +112,9 @@ fn the_same_event_from_two_destinations_is_delivered_for_both() {
 
 #[test]
 fn without_room_for_dead_letters_only_replays_are_sent() {
-    let mut world = World::new(Policy::default(), shape(1, false));
+    let mut world = World::new(Policy::default(), limits(1, false));
     world.input(Input::Block(true));
-    world.input(Input::Offer { piece: piece(0, 2, 1), room: ROOM });
+    world.input(Input::Offer { slice: slice(0, 2, 1), room: ROOM });
     assert!(world.under_way.is_empty());
     assert_eq!(world.engine.wakes_at(), None, "it waits for the store, not for the clock");
     world.replay(100, 1, 1);

@@ -3,7 +3,7 @@
 use super::*;
 
 fn left_by_a_former_run(policy: Policy, full: bool, rows: impl IntoIterator<Item = Left>) -> World {
-    let mut world = World::left(policy, shape(1, false), SPOOL_REFETCH_BYTES / 20, rows);
+    let mut world = World::left(policy, limits(1, false), SPOOL_REFETCH_BYTES / 20, rows);
     (world.rows_a_fetch, world.full) = (usize::MAX, full);
     settle_store(&mut world);
     world
@@ -16,9 +16,9 @@ fn settle_store(world: &mut World) {
 }
 
 /// Ends the request with this event.
-fn answer(world: &mut World, key: i32, fault: Option<Fault>) {
-    let at = world.under_way.iter().position(|(_, request)| keys(&request.pieces) == [key]);
-    world.answer(at.expect("it is under way"), false, &mut |_| fault);
+fn answer(world: &mut World, key: i32, blame: Option<Blame>) {
+    let at = world.under_way.iter().position(|(_, request)| keys(&request.slices) == [key]);
+    world.answer(at.expect("it is under way"), false, &mut |_| blame);
 }
 
 /// Nothing is taken for some minutes.
@@ -28,7 +28,7 @@ fn without_a_target(world: &mut World) {
             world.now = world.engine.wakes_at().unwrap_or(world.now).max(world.now);
             world.input(Input::Tick);
         } else {
-            world.answer(0, false, &mut |_| Some(Fault::Target));
+            world.answer(0, false, &mut |_| Some(Blame::Target));
         }
         settle_store(world);
     }
@@ -44,20 +44,20 @@ fn rows_that_were_under_way_when_the_target_went_are_delivered_once() {
         assert_eq!(world.under_way.len(), 32);
         // The breaker opens, and what waits in memory goes back.
         for key in 0..10 {
-            answer(&mut world, key, Some(Fault::Target));
+            answer(&mut world, key, Some(Blame::Target));
             settle_store(&mut world);
         }
         let gauges = world.engine.gauges();
         assert!(gauges.breaker_open && gauges.waiting_events == 0 && gauges.spooling);
         // The others fail when it asks again already: they wait in memory, and some that went back are before them in the spool.
         world.now += Duration::from_secs(20);
-        (10..32).for_each(|key| answer(&mut world, key, Some(Fault::Target)));
+        (10..32).for_each(|key| answer(&mut world, key, Some(Blame::Target)));
         assert_eq!(world.store.len(), 0);
         world.now += Duration::from_secs(60);
         world.input(Input::Tick);
         // All that is in memory is delivered before the rows come that are asked for meanwhile.
         while let Some((_, request)) = world.under_way.first() {
-            let key = keys(&request.pieces)[0];
+            let key = keys(&request.slices)[0];
             answer(&mut world, key, None);
         }
         assert_eq!(world.store.len(), 1);
@@ -71,7 +71,7 @@ fn rows_that_were_under_way_when_the_target_went_are_delivered_once() {
 fn what_comes_from_a_spool_goes_in_full_requests() {
     let policy = Policy { ordering: Ordering::Entity, concurrency: 32, ..Policy::default() };
     let rows = (0..400).map(|key| (SpoolKey::Main, key, key as u64 / 10));
-    let mut world = World::left(policy, shape(100, false), 100, rows);
+    let mut world = World::left(policy, limits(100, false), 100, rows);
     world.rows_a_fetch = 150;
     world.store_replies();
     world.store_replies();
@@ -129,7 +129,7 @@ fn a_target_that_is_gone_is_probed_while_a_refused_event_waits_for_its_own_try()
     refuse_for_minutes(&mut world);
     while !world.under_way.is_empty() {
         settle_store(&mut world);
-        world.answer(0, false, &mut |_| Some(Fault::Target));
+        world.answer(0, false, &mut |_| Some(Blame::Target));
     }
     let gauges = world.engine.gauges();
     assert_eq!((gauges.breaker_open, gauges.requests_under_way, gauges.waiting_events), (true, 0, 1));
@@ -144,8 +144,8 @@ fn a_target_that_is_gone_is_probed_while_a_refused_event_waits_for_its_own_try()
 /// Retries of its own that one event asks for.
 fn refuse_for_minutes(world: &mut World) {
     let (request, _) = world.under_way.remove(0);
-    let asks = Failure { wait: Some(Duration::from_secs(300)), ..failure(Fault::Retryable) };
-    world.input(Input::Done { request, outcome: Outcome::Failed(asks) });
+    let asks = Failure { wait: Some(Duration::from_secs(300)), ..failure(Blame::Unclear) };
+    world.input(Input::Done { request, outcome: DeliveryOutcome::Failed(asks) });
     settle_store(world);
 }
 
@@ -157,7 +157,7 @@ fn a_probe_does_not_wait_for_room_that_refused_events_take() {
     (0..24).for_each(|_| refuse_for_minutes(&mut world));
     assert!(world.engine.lanes.parked > SPOOL_REFETCH_BYTES);
     while !world.under_way.is_empty() {
-        world.answer(0, false, &mut |_| Some(Fault::Target));
+        world.answer(0, false, &mut |_| Some(Blame::Target));
         settle_store(&mut world);
     }
     assert!(world.engine.gauges().breaker_open);
@@ -180,10 +180,10 @@ fn what_goes_back_while_rows_behind_it_are_fetched_is_fetched_before_them() {
         let breaker = Some(Breaker { failures: 1, ..Breaker::default() });
         let policy = Policy { ordering, breaker, concurrency: 1, ..Policy::default() };
         let rows = (0..6).map(|key| (spool_of(0), key, 0));
-        let mut world = World::left(policy, shape(1, false), SPOOL_REFETCH_BYTES / 20, rows);
+        let mut world = World::left(policy, limits(1, false), SPOOL_REFETCH_BYTES / 20, rows);
         world.store_replies();
         assert_eq!((world.under_way.len(), world.store.len()), (1, 1), "one is sent, the next is asked for");
-        world.answer(0, false, &mut |_| Some(Fault::Target));
+        world.answer(0, false, &mut |_| Some(Blame::Target));
         world.finish(false, |_| false);
         assert_eq!(world.received, [0, 1, 2, 3, 4, 5], "{ordering:?}");
     }
@@ -194,7 +194,7 @@ fn a_full_store_does_not_bring_a_spool_into_memory() {
     let policy = Policy { ordering: Ordering::Entity, ..attempts(u32::MAX) };
     let parked = (0..20).map(|key| (spool_of(0), key, 0));
     let rows = parked.chain((20..500).map(|key| (SpoolKey::Main, key, 0)));
-    let mut world = World::left(policy, shape(1, false), SPOOL_REFETCH_BYTES / 20, rows);
+    let mut world = World::left(policy, limits(1, false), SPOOL_REFETCH_BYTES / 20, rows);
     world.full = true;
     let mut fetched = 0;
     for _ in 0..3_000 {
@@ -202,7 +202,7 @@ fn a_full_store_does_not_bring_a_spool_into_memory() {
             fetched += rows.len();
         }
         if !world.under_way.is_empty() {
-            world.answer(0, false, &mut |_| Some(Fault::Retryable));
+            world.answer(0, false, &mut |_| Some(Blame::Unclear));
         }
         world.store_replies();
     }
@@ -219,8 +219,8 @@ fn a_full_store_does_not_bring_what_is_new_behind_what_is_to_be_written() {
         let padding = SPOOL_REFETCH_BYTES / 20;
         let offer = |world: &mut World, keys: &[i32], room: Room| {
             for key in keys {
-                let piece = padded(piece_of(*key, 1, |key| key % 2), padding);
-                world.input(Input::Offer { piece, room });
+                let slice = padded(slice_of(*key, 1, |key| key % 2), padding);
+                world.input(Input::Offer { slice, room });
             }
         };
         let policy = Policy { ordering: Ordering::Entity, concurrency: 2, ..Policy::default() };
@@ -229,7 +229,7 @@ fn a_full_store_does_not_bring_what_is_new_behind_what_is_to_be_written() {
         if !is_stored {
             offer(&mut world, &[2], ROOM);
         }
-        answer(&mut world, 2, Some(Fault::Retryable));
+        answer(&mut world, 2, Some(Blame::Unclear));
         settle_store(&mut world);
         assert!(!world.engine.gauges().spooling);
         offer(&mut world, &[3], ROOM);

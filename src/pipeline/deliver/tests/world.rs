@@ -4,15 +4,15 @@ use super::*;
 
 pub(super) const ROOM: Room = Room { share: usize::MAX, scarce: false, alone: true };
 
-pub(super) fn failure(fault: Fault) -> Failure {
-    Failure::new(fault, "no")
+pub(super) fn failure(blame: Blame) -> Failure {
+    Failure::new(blame, "no")
 }
 
-pub(super) fn piece(first: i32, n: i32, entities: u64) -> Piece {
-    piece_of(first, n, |key| key % entities)
+pub(super) fn slice(first: i32, n: i32, entities: u64) -> BatchSlice {
+    slice_of(first, n, |key| key % entities)
 }
 
-pub(super) fn piece_of(first: i32, n: i32, lane: impl Fn(u64) -> u64) -> Piece {
+pub(super) fn slice_of(first: i32, n: i32, lane: impl Fn(u64) -> u64) -> BatchSlice {
     let events: Vec<(i32, i64)> = (first..first + n).map(|key| (key, i64::from(key))).collect();
     let mut batch = batch(0, &events);
     for record in &mut batch.records {
@@ -20,34 +20,34 @@ pub(super) fn piece_of(first: i32, n: i32, lane: impl Fn(u64) -> u64) -> Piece {
         record.seq = key;
         record.lane = lane(key);
     }
-    Piece { picks: Selection::first(batch.records.len()), batch: Arc::new(batch) }
+    BatchSlice { selection: Selection::first(batch.records.len()), batch: Arc::new(batch) }
 }
 
 /// The same events, each with so many bytes more: what is large goes to spools sooner.
-pub(super) fn padded(piece: Piece, bytes: usize) -> Piece {
-    let mut batch = Arc::into_inner(piece.batch).expect("just made");
+pub(super) fn padded(slice: BatchSlice, bytes: usize) -> BatchSlice {
+    let mut batch = Arc::into_inner(slice.batch).expect("just made");
     for record in &mut batch.records {
         let start = batch.arena.len();
         batch.arena.resize(start + bytes, b'x');
         record.data = Span::new(start, start + bytes);
     }
-    Piece { batch: batch.into(), ..piece }
+    BatchSlice { batch: batch.into(), ..slice }
 }
 
 /// A dead letter of the destination with this number, 2 or more.
-pub(super) fn failed_piece(key: i32, destination: u16, entities: u64) -> Piece {
-    let Piece { batch, picks } = piece(key, 1, entities);
+pub(super) fn failed_slice(key: i32, destination: u16, entities: u64) -> BatchSlice {
+    let BatchSlice { batch, selection } = slice(key, 1, entities);
     let failed = Failed { dest: format!("http://{destination}"), code: destination, data: String::new() };
     let batch = Batch { failed: Some(failed.into()), ..Arc::into_inner(batch).expect("just made") };
-    Piece { batch: batch.into(), picks }
+    BatchSlice { batch: batch.into(), selection }
 }
 
 /// The keys of events; what failed elsewhere has a million more for each number of that destination.
-pub(super) fn keys<'a>(pieces: impl IntoIterator<Item = &'a Piece>) -> Vec<i32> {
-    let keys = pieces.into_iter().flat_map(|p| {
+pub(super) fn keys<'a>(slices: impl IntoIterator<Item = &'a BatchSlice>) -> Vec<i32> {
+    let keys = slices.into_iter().flat_map(|p| {
         let million = p.batch.failed.as_ref().map_or(0, |failed| i32::from(failed.code));
         let key = |i: usize| p.batch.records[i].key.expect("has one") + million * 1_000_000;
-        p.picks.iter().map(key).collect::<Vec<_>>()
+        p.selection.iter().map(key).collect::<Vec<_>>()
     });
     keys.collect()
 }
@@ -57,7 +57,7 @@ pub(super) type Left = (SpoolKey, i32, u64);
 
 /// The spool of an entity's lane.
 pub(super) fn spool_of(entity: u64) -> SpoolKey {
-    SpoolKey::Lane(lanes::lane_of(&piece_of(0, 1, |_| entity).batch, 0))
+    SpoolKey::Lane(lanes::lane_of(&slice_of(0, 1, |_| entity).batch, 0))
 }
 
 /// A row of the fake spool.
@@ -70,16 +70,16 @@ pub(super) struct StoredRow {
 
 /// Everything around one engine: a clock, a target that answers from a script, a spool.
 pub(super) struct World {
-    pub(super) engine: Delivery,
+    pub(super) engine: DeliveryEngine,
     pub(super) now: Duration,
-    pub(super) under_way: Vec<(u64, Request)>,
+    pub(super) under_way: Vec<(u64, DeliveryRequest)>,
     pub(super) rows: VecDeque<StoredRow>,
     pub(super) next_row: i64,
     /// Rows of the destination's spool that one fetch brings at most.
     pub(super) rows_a_fetch: usize,
     pub(super) store: VecDeque<Input>,
     /// On their way to wherever they are kept.
-    pub(super) letters: VecDeque<DeadLetter>,
+    pub(super) letters: VecDeque<FailedEvent>,
     /// The store takes no append.
     pub(super) full: bool,
     /// Keys in the order of acknowledgement by the target.
@@ -100,9 +100,9 @@ pub(super) struct World {
 }
 
 impl World {
-    pub(super) fn new(policy: Policy, shape: Shape) -> Self {
+    pub(super) fn new(policy: Policy, limits: RequestLimits) -> Self {
         World {
-            engine: Delivery::new(policy, shape, "", Spooled::default(), 1),
+            engine: DeliveryEngine::new(policy, limits, "", Spooled::default(), 1),
             now: Duration::ZERO,
             under_way: Vec::new(),
             rows: VecDeque::new(),
@@ -127,11 +127,11 @@ impl World {
     /// Begins with rows of one event each that a former run left, and with the store's first answers not yet given.
     pub(super) fn left(
         policy: Policy,
-        shape: Shape,
+        limits: RequestLimits,
         padding: usize,
         rows: impl IntoIterator<Item = Left>,
     ) -> Self {
-        let mut world = World::new(policy.clone(), shape);
+        let mut world = World::new(policy.clone(), limits);
         let mut spooled = Spooled::default();
         for (spool, key, entity) in rows {
             match spool {
@@ -141,13 +141,13 @@ impl World {
                     None => spooled.lanes.push((lane, 1)),
                 },
             }
-            let event = padded(piece_of(key, 1, |_| entity), padding);
+            let event = padded(slice_of(key, 1, |_| entity), padding);
             let batch = Arc::into_inner(event.batch).expect("just made");
             world.next_row += 1;
             let row = SpoolRow(world.next_row);
             world.rows.push_back(StoredRow { spool, row, batch, left: Selection::first(1) });
         }
-        world.engine = Delivery::new(policy, shape, "", spooled, 1);
+        world.engine = DeliveryEngine::new(policy, limits, "", spooled, 1);
         world.input(Input::Tick);
         world
     }
@@ -155,9 +155,9 @@ impl World {
     /// Begins anew, with what a former run left in the spool: rows by their number, their first key and their events, of two entities.
     pub(super) fn spooled<const N: usize>(&mut self, policy: Policy, rows: [(i64, i32, i32); N]) {
         let spooled = Spooled { main: N, lanes: Vec::new() };
-        self.engine = Delivery::new(policy, shape(1, false), "", spooled, 1);
+        self.engine = DeliveryEngine::new(policy, limits(1, false), "", spooled, 1);
         for (row, first, n) in rows {
-            let batch = Arc::into_inner(piece(first, n, 2).batch).expect("just made");
+            let batch = Arc::into_inner(slice(first, n, 2).batch).expect("just made");
             let left = Selection::first(batch.records.len());
             self.rows.push_back(StoredRow { spool: SpoolKey::Main, row: SpoolRow(row), batch, left });
             self.next_row = row;
@@ -165,8 +165,8 @@ impl World {
     }
 
     pub(super) fn input(&mut self, input: Input) {
-        if let Input::Offer { piece, .. } = &input {
-            let records = piece.picks.iter().map(|i| &piece.batch.records[i]);
+        if let Input::Offer { slice, .. } = &input {
+            let records = slice.selection.iter().map(|i| &slice.batch.records[i]);
             let scopes = records.map(|record| (record.key.expect("has one"), self.scope_of(record)));
             self.offered.extend(scopes.collect::<Vec<_>>());
         }
@@ -192,16 +192,16 @@ impl World {
         for action in actions {
             match action {
                 Action::Send { id, request } => {
-                    keys(&request.pieces).into_iter().for_each(|key| *self.sent.entry(key).or_default() += 1);
+                    keys(&request.slices).into_iter().for_each(|key| *self.sent.entry(key).or_default() += 1);
                     self.under_way.push((id, request));
                 }
-                Action::Settle(piece) => {
-                    for key in keys([&piece]) {
+                Action::Settle(slice) => {
+                    for key in keys([&slice]) {
                         assert!(self.settled.insert(key), "{key} settled twice");
                     }
                 }
                 Action::DeadLetter(letter) => {
-                    self.dead.extend(keys([&letter.piece]));
+                    self.dead.extend(keys([&letter.slice]));
                     if let Origin::Adopted(ticket) = letter.origin {
                         assert!(self.adopted.insert(ticket), "{ticket} came to its end twice");
                         continue;
@@ -209,11 +209,11 @@ impl World {
                     self.letters.push_back(letter);
                 }
                 Action::Append { .. } if self.full => self.store.push_back(Input::Refused),
-                Action::Append { ticket, pieces } => {
-                    for (spool, piece) in pieces {
+                Action::Append { ticket, slices } => {
+                    for (spool, slice) in slices {
                         self.next_row += 1;
-                        self.from_spool.extend(keys([&piece]));
-                        let batch = pick(&piece.batch, &piece.picks);
+                        self.from_spool.extend(keys([&slice]));
+                        let batch = pick(&slice.batch, &slice.selection);
                         let left = Selection::first(batch.records.len());
                         self.rows.push_back(StoredRow { spool, row: SpoolRow(self.next_row), batch, left });
                     }
@@ -231,7 +231,10 @@ impl World {
                         .take(if spool == SpoolKey::Main { self.rows_a_fetch } else { usize::MAX })
                         .map(|at| {
                             let all = Selection::first(at.batch.records.len());
-                            (at.row, Piece { batch: Arc::new(pick(&at.batch, &all)), picks: at.left })
+                            (
+                                at.row,
+                                BatchSlice { batch: Arc::new(pick(&at.batch, &all)), selection: at.left },
+                            )
                         })
                         .collect();
                     self.store.push_back(Input::Fetched { spool, rows });
@@ -249,7 +252,7 @@ impl World {
                 Action::Adopted(ticket) => {
                     assert!(self.adopted.insert(ticket), "{ticket} came to its end twice");
                 }
-                Action::Drop(piece) => self.dropped.extend(keys([&piece])),
+                Action::Drop(slice) => self.dropped.extend(keys([&slice])),
             }
         }
         self.widest = self.widest.max(self.under_way.len());
@@ -284,9 +287,9 @@ impl World {
     }
 
     /// Ends the request at `at` with what `answer` says of each key.
-    pub(super) fn answer(&mut self, at: usize, partial: bool, answer: &mut impl FnMut(i32) -> Option<Fault>) {
+    pub(super) fn answer(&mut self, at: usize, partial: bool, answer: &mut impl FnMut(i32) -> Option<Blame>) {
         let (id, request) = self.under_way.swap_remove(at);
-        let keys = keys(&request.pieces);
+        let keys = keys(&request.slices);
         let verdicts: Vec<_> = keys.iter().map(|key| answer(*key)).collect();
         let outcome = if partial {
             for (key, verdict) in keys.iter().zip(&verdicts) {
@@ -294,12 +297,12 @@ impl World {
                     self.received.push(*key);
                 }
             }
-            Outcome::Partial(verdicts.into_iter().map(|v| v.map(failure)).collect())
-        } else if let Some(fault) = verdicts.iter().flatten().next() {
-            Outcome::Failed(failure(*fault))
+            DeliveryOutcome::Partial(verdicts.into_iter().map(|v| v.map(failure)).collect())
+        } else if let Some(blame) = verdicts.iter().flatten().next() {
+            DeliveryOutcome::Failed(failure(*blame))
         } else {
             self.received.extend(&keys);
-            Outcome::Delivered
+            DeliveryOutcome::Delivered
         };
         self.input(Input::Done { request: id, outcome });
     }
@@ -307,13 +310,13 @@ impl World {
     /// Replays `n` dead letters with the keys from `first`.
     pub(super) fn replay(&mut self, first: i32, n: i32, entities: u64) {
         for key in first..first + n {
-            self.input(Input::Replay { letter: i64::from(key), piece: piece(key, 1, entities) });
+            self.input(Input::Replay { letter: i64::from(key), slice: slice(key, 1, entities) });
         }
     }
 
     pub(super) fn adopt(&mut self, key: i32, destination: u16, entities: u64, room: Room) {
         let ticket = key as u64 + u64::from(destination) * 1_000_000;
-        self.input(Input::Adopt { ticket, piece: failed_piece(key, destination, entities), room });
+        self.input(Input::Adopt { ticket, slice: failed_slice(key, destination, entities), room });
     }
 
     /// The numbers of the replays that ended as `which` says.
@@ -353,7 +356,7 @@ impl World {
                 }
                 self.input(Input::Tick);
             } else {
-                self.answer(0, partial, &mut |key| poison(key).then_some(Fault::Retryable));
+                self.answer(0, partial, &mut |key| poison(key).then_some(Blame::Unclear));
             }
         }
         panic!("stuck: {:?} {:?} rows {}", self.engine.gauges(), self.engine.wakes_at(), self.rows.len());
@@ -364,6 +367,6 @@ pub(super) fn attempts(attempts: u32) -> Policy {
     Policy { retry: Retry { attempts, ..Retry::default() }, ..Policy::default() }
 }
 
-pub(super) fn shape(events_max: usize, partial: bool) -> Shape {
-    Shape { events_max, bytes_max: 1 << 20, partial }
+pub(super) fn limits(events_max: usize, partial: bool) -> RequestLimits {
+    RequestLimits { events_max, bytes_max: 1 << 20, partial }
 }

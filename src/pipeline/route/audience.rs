@@ -5,10 +5,10 @@ use std::sync::Arc;
 use super::Routed;
 use crate::event::{Batch, Selection};
 use crate::pipeline::destination::{DestinationId, Destinations, name_of, split_name};
-use crate::processor::{Part, Picks, Selector};
+use crate::processor::{Matches, Selector, SubscriberId};
 
 /// The destinations of one processor.
-pub struct Reach {
+pub struct Audience {
     processor: usize,
     name: String,
     targets: Targets,
@@ -18,14 +18,14 @@ enum Targets {
     /// The processor is one destination and takes everything.
     Whole(DestinationId),
     /// Its selector picks among its parts, each of which is a destination.
-    Parts { selector: Box<dyn Selector>, known: Known },
+    Subscribers { selector: Box<dyn Selector>, known: SubscriberDestinations },
 }
 
 /// The destinations of parts, by part.
 #[derive(Default)]
-struct Known(Vec<Option<DestinationId>>);
+struct SubscriberDestinations(Vec<Option<DestinationId>>);
 
-impl Reach {
+impl Audience {
     /// Of the processor with this index and name.
     pub fn new(
         processor: usize,
@@ -37,11 +37,13 @@ impl Reach {
             None => Targets::Whole(destinations.intern(processor, name, "")),
             Some(selector) => {
                 let configured = selector.configured();
-                let ids = configured.iter().map(|part| Some(destinations.intern(processor, name, part)));
-                Targets::Parts { known: Known(ids.collect()), selector }
+                let ids = configured
+                    .iter()
+                    .map(|subscriber| Some(destinations.intern(processor, name, subscriber)));
+                Targets::Subscribers { known: SubscriberDestinations(ids.collect()), selector }
             }
         };
-        Reach { processor, name: name.into(), targets }
+        Audience { processor, name: name.into(), targets }
     }
 
     pub(super) fn step(
@@ -51,12 +53,13 @@ impl Reach {
         destinations: &mut Destinations,
         routed: &mut Routed,
     ) {
-        let Reach { processor, name, targets } = self;
+        let Audience { processor, name, targets } = self;
         match targets {
             Targets::Whole(destination) => routed.add(*destination, offered),
-            Targets::Parts { selector, known } => {
-                let mut picks = Into { processor: *processor, name, known, destinations, routed };
-                selector.select(batch, offered, &mut picks);
+            Targets::Subscribers { selector, known } => {
+                let mut selection =
+                    MatchCollector { processor: *processor, name, known, destinations, routed };
+                selector.select(batch, offered, &mut matches);
             }
         }
     }
@@ -65,27 +68,27 @@ impl Reach {
     pub(super) fn count(&self) -> usize {
         match &self.targets {
             Targets::Whole(_) => 1,
-            Targets::Parts { selector, .. } => selector.count(),
+            Targets::Subscribers { selector, .. } => selector.count(),
         }
     }
 
     /// The destination of this processor that a former run knew under `name`, whether or not its
     /// target has it now.
     pub(super) fn named(&self, name: &str, destinations: &mut Destinations) -> Option<DestinationId> {
-        let Targets::Parts { selector, .. } = &self.targets else { return None };
-        let (processor, part) = split_name(name);
+        let Targets::Subscribers { selector, .. } = &self.targets else { return None };
+        let (processor, subscriber) = split_name(name);
         if processor != self.name {
             return None;
         }
-        Some(destinations.intern(self.processor, &self.name, &selector.restored(part)?))
+        Some(destinations.intern(self.processor, &self.name, &selector.restored(subscriber)?))
     }
 
     /// The names of the listed parts that events may go to now or soon, as destinations; `None` of a
     /// processor whose parts are configured.
     pub(super) fn listed(&self) -> Option<Vec<String>> {
-        let Targets::Parts { selector, .. } = &self.targets else { return None };
-        let parts = selector.listed()?;
-        Some(parts.iter().map(|part| name_of(&self.name, part)).collect())
+        let Targets::Subscribers { selector, .. } = &self.targets else { return None };
+        let subscribers = selector.listed()?;
+        Some(subscribers.iter().map(|subscriber| name_of(&self.name, subscriber)).collect())
     }
 
     pub(super) fn processor(&self) -> usize {
@@ -94,17 +97,17 @@ impl Reach {
 }
 
 /// Puts what a selector picks into `routed`.
-struct Into<'a> {
+struct MatchCollector<'a> {
     processor: usize,
     name: &'a str,
-    known: &'a mut Known,
+    known: &'a mut SubscriberDestinations,
     destinations: &'a mut Destinations,
     routed: &'a mut Routed,
 }
 
-impl Picks for Into<'_> {
-    fn add(&mut self, part: Part, name: &dyn Fn() -> Arc<str>, events: &Selection) {
-        let at = part as usize;
+impl Matches for MatchCollector<'_> {
+    fn add(&mut self, subscriber: SubscriberId, name: &dyn Fn() -> Arc<str>, events: &Selection) {
+        let at = subscriber as usize;
         if self.known.0.len() <= at {
             self.known.0.resize(at + 1, None);
         }

@@ -12,14 +12,14 @@ use super::credentials::Secrets;
 use super::transport::Undelivered;
 use crate::limits::{EXCERPT_BYTES_MAX, THROTTLE_WAIT};
 use crate::net::find;
-use crate::processor::{Failure, Fault};
+use crate::processor::{Blame, Failure};
 
 /// An entry of a PutEvents answer that failed.
 pub fn of_entry(code: &str, message: &str, secrets: &Secrets) -> Failure {
-    let (fault, wait) = match code {
-        _ if throttles(code) => (Fault::Target, Some(THROTTLE_WAIT)),
+    let (blame, wait) = match code {
+        _ if throttles(code) => (Blame::Target, Some(THROTTLE_WAIT)),
         "InternalFailure" | "InternalException" | "InternalError" | "ServiceUnavailable" => {
-            (Fault::Target, None)
+            (Blame::Target, None)
         }
         "AccessDeniedException"
         | "InvalidAccountIdException"
@@ -27,10 +27,10 @@ pub fn of_entry(code: &str, message: &str, secrets: &Secrets) -> Failure {
         | "MalformedDetail"
         | "RedactionFailure"
         | "NotAuthorizedForSourceException"
-        | "NotAuthorizedForDetailTypeException" => (Fault::Permanent, None),
-        _ => (Fault::Retryable, None),
+        | "NotAuthorizedForDetailTypeException" => (Blame::Event, None),
+        _ => (Blame::Unclear, None),
     };
-    Failure { wait, ..Failure::new(fault, said("EventBridge refused the event", code, message, secrets)) }
+    Failure { wait, ..Failure::new(blame, said("EventBridge refused the event", code, message, secrets)) }
 }
 
 /// A call that failed as a whole. What is wrong with our credentials, our rights or a bus is no fault of the events, nor is what somebody between us and AWS
@@ -42,12 +42,12 @@ where
     if let Some(Undelivered(failure)) = find::<Undelivered>(error) {
         return failure.clone();
     }
-    let target_fault = |reason| Failure::new(Fault::Target, reason);
+    let target_failure = |reason| Failure::new(Blame::Target, reason);
     match error {
         // A proxy's login page, most of the time.
         SdkError::ServiceError(answer) if answer.raw().status().is_success() => Failure {
             status: Some(answer.raw().status().as_u16()),
-            ..target_fault(format!(
+            ..target_failure(format!(
                 "{target} answered {} with what is no answer of EventBridge; check `endpoint` and proxies",
                 answer.raw().status().as_u16()
             ))
@@ -55,7 +55,7 @@ where
         SdkError::ServiceError(answer) => {
             let status = answer.raw().status().as_u16();
             let code = answer.err().code();
-            let fault = of_refusal(status, code);
+            let blame = of_refusal(status, code);
             let (is_ours, code) = (code.is_some(), code.unwrap_or("no error code"));
             let asked = answer.raw().headers().get("retry-after").and_then(|value| value.parse().ok());
             let asked = asked
@@ -72,16 +72,16 @@ where
             Failure {
                 status: Some(status),
                 wait: asked.or(throttles(code).then_some(THROTTLE_WAIT)),
-                ..Failure::new(fault, reason)
+                ..Failure::new(blame, reason)
             }
         }
         SdkError::ResponseError(answer) => Failure {
             status: Some(answer.raw().status().as_u16()),
-            ..target_fault(format!("{target} sent what is no answer of EventBridge; check `endpoint`"))
+            ..target_failure(format!("{target} sent what is no answer of EventBridge; check `endpoint`"))
         },
-        SdkError::TimeoutError(_) => target_fault(format!("{target} gave no answer in time")),
+        SdkError::TimeoutError(_) => target_failure(format!("{target} gave no answer in time")),
         // No request was made: no credentials, or none that can be used.
-        other => target_fault(format!(
+        other => target_failure(format!(
             "no request to {target}: {}; check `auth` and `assumeRole`",
             secrets.redact(innermost(other))
         )),
@@ -89,14 +89,14 @@ where
 }
 
 /// Whose fault a status other than a success is, with AWS's code, which nobody else gives.
-fn of_refusal(status: u16, code: Option<&str>) -> Fault {
+fn of_refusal(status: u16, code: Option<&str>) -> Blame {
     match code {
         // A call that is too large is taken apart.
-        _ if status == 413 => Fault::Permanent,
-        None => Fault::Target,
-        Some(code) if throttles(code) || refuses_us(code) => Fault::Target,
-        Some("ResourceNotFoundException") => Fault::Target,
-        _ if matches!(status, 401 | 403 | 407) || status >= 500 => Fault::Target,
+        _ if status == 413 => Blame::Event,
+        None => Blame::Target,
+        Some(code) if throttles(code) || refuses_us(code) => Blame::Target,
+        Some("ResourceNotFoundException") => Blame::Target,
+        _ if matches!(status, 401 | 403 | 407) || status >= 500 => Blame::Target,
         Some(
             "ValidationException"
             | "ValidationError"
@@ -108,10 +108,10 @@ fn of_refusal(status: u16, code: Option<&str>) -> Fault {
             | "MalformedDetail"
             | "RequestEntityTooLarge"
             | "RequestEntityTooLargeException",
-        ) => Fault::Permanent,
-        Some(_) => match Failure::fault_of(status) {
-            Fault::Permanent => Fault::Retryable,
-            fault => fault,
+        ) => Blame::Event,
+        Some(_) => match Failure::blame_of(status) {
+            Blame::Event => Blame::Unclear,
+            blame => blame,
         },
     }
 }
@@ -178,21 +178,21 @@ mod tests {
 
     #[test]
     fn entries_fail_by_their_code() {
-        for (code, fault) in [
-            ("ThrottlingException", Fault::Target),
-            ("InternalFailure", Fault::Target),
-            ("InternalException", Fault::Target),
-            ("MalformedDetail", Fault::Permanent),
-            ("InvalidArgument", Fault::Permanent),
-            ("NotAuthorizedForSourceException", Fault::Permanent),
-            ("AccessDeniedException", Fault::Permanent),
-            ("SomethingNew", Fault::Retryable),
-            ("", Fault::Retryable),
+        for (code, blame) in [
+            ("ThrottlingException", Blame::Target),
+            ("InternalFailure", Blame::Target),
+            ("InternalException", Blame::Target),
+            ("MalformedDetail", Blame::Event),
+            ("InvalidArgument", Blame::Event),
+            ("NotAuthorizedForSourceException", Blame::Event),
+            ("AccessDeniedException", Blame::Event),
+            ("SomethingNew", Blame::Unclear),
+            ("", Blame::Unclear),
         ] {
             let failure = of_entry(code, "why", &Secrets::default());
             assert_eq!(
-                (failure.fault, failure.wait.is_some()),
-                (fault, code == "ThrottlingException"),
+                (failure.blame, failure.wait.is_some()),
+                (blame, code == "ThrottlingException"),
                 "{code}"
             );
             assert!(failure.reason.contains(code) && failure.reason.ends_with("why"));
@@ -201,24 +201,24 @@ mod tests {
 
     #[test]
     fn calls_fail_by_their_status_and_code() {
-        for (status, code, fault) in [
-            (400, Some("ValidationException"), Fault::Permanent),
-            (413, Some("RequestEntityTooLargeException"), Fault::Permanent),
-            (413, None, Fault::Permanent),
-            (400, Some("ResourceNotFoundException"), Fault::Target),
-            (400, Some("UnauthorizedException"), Fault::Target),
-            (400, Some("ThrottlingException"), Fault::Target),
-            (400, Some("SomethingNew"), Fault::Retryable),
-            (401, Some("SomethingNew"), Fault::Target),
-            (403, Some("SomethingNew"), Fault::Target),
-            (500, Some("InternalException"), Fault::Target),
-            (302, None, Fault::Target),
-            (400, None, Fault::Target),
-            (403, None, Fault::Target),
-            (404, None, Fault::Target),
-            (407, None, Fault::Target),
+        for (status, code, blame) in [
+            (400, Some("ValidationException"), Blame::Event),
+            (413, Some("RequestEntityTooLargeException"), Blame::Event),
+            (413, None, Blame::Event),
+            (400, Some("ResourceNotFoundException"), Blame::Target),
+            (400, Some("UnauthorizedException"), Blame::Target),
+            (400, Some("ThrottlingException"), Blame::Target),
+            (400, Some("SomethingNew"), Blame::Unclear),
+            (401, Some("SomethingNew"), Blame::Target),
+            (403, Some("SomethingNew"), Blame::Target),
+            (500, Some("InternalException"), Blame::Target),
+            (302, None, Blame::Target),
+            (400, None, Blame::Target),
+            (403, None, Blame::Target),
+            (404, None, Blame::Target),
+            (407, None, Blame::Target),
         ] {
-            assert_eq!(of_refusal(status, code), fault, "{status} {code:?}");
+            assert_eq!(of_refusal(status, code), blame, "{status} {code:?}");
         }
     }
 
