@@ -1,4 +1,5 @@
-//! The vCenter Event Router: every event of many vCenters, delivered at least once with a stable id.
+//! The vCenter Event Router reads the events of one or many vCenters and delivers each of them, at
+//! least once and under a stable id, to functions and other CloudEvents targets.
 //!
 //! ```text
 //!  source            pipeline (threads, bounded channels, one Batch = one page)                      processor
@@ -11,11 +12,15 @@
 //!                                                      └────────┘      └──────────────┘
 //! ```
 //!
-//! [`source`] reads pages, [`pipeline`] decodes, orders, routes and settles them, [`processor`] delivers, and [`state`] keeps what
-//! must survive a crash. [`event`] is what flows. Dependencies point one way, which `tests/it/tidy.rs` holds:
+//! [`source`] reads pages of events. [`pipeline`] decodes, orders and routes them, and settles each
+//! event once every destination has taken it. [`processor`] delivers. [`state`] keeps everything
+//! that must survive a crash. [`event`] defines the batches and records that flow between them.
+//!
+//! Dependencies point one way; `tests/it/tidy.rs` enforces it:
 //!
 //! ```text
-//! cli → app → admin → pipeline → source | processor | state → cloudevents → net → telemetry → config → event → memory, clock, limits
+//! cli → app → admin → pipeline → source | processor | state → cloudevents → net → telemetry
+//!     → config → event → memory, clock, limits
 //! ```
 //!
 //! `docs/architecture.md` follows one page's bytes from the socket to the checkpoint.

@@ -1,4 +1,4 @@
-//! `event-router`: arguments in, exit code out.
+//! The `event-router` binary: parses arguments, runs a command, returns its exit code.
 
 use std::process::ExitCode;
 

@@ -101,7 +101,7 @@ fn core() -> (Core, Arc<event_router::event::SourceInfo>) {
     };
     let config = Config::new(StateLocation::Ephemeral, vec![source], vec![processor]);
     let mut destinations = Destinations::default();
-    let route = RouteConfig::new(&settings::routes(&config), [("p", None)], &mut destinations).unwrap();
+    let route = Route::new(&settings::routes(&config), [("p", None)], &mut destinations).unwrap();
     let mut core = Core::new(vec![("vc".into(), 0)], route, destinations);
     let found = Found {
         url: "https://vc/sdk".into(),

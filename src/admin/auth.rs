@@ -1,4 +1,5 @@
-//! Who may read what is not health: basic authentication or a bearer token, compared in constant time.
+//! Access to the admin pages other than health: basic authentication or a bearer token, compared in
+//! constant time.
 
 use std::sync::Arc;
 
@@ -12,15 +13,16 @@ use sha2::{Digest, Sha256};
 
 use crate::config::{Auth, SecretError};
 
-/// Credentials that cannot be read.
+/// The configured credentials cannot be read.
 #[derive(Debug, thiserror::Error)]
 #[error(transparent)]
 pub struct AuthError(#[from] SecretError);
 
-/// What a request has to bring.
+/// The check that every guarded request must pass.
 #[derive(Clone)]
 pub struct Guard {
-    /// SHA-256 of the expected header, so that lengths do not show either; none: everybody may read.
+    /// SHA-256 of the expected `Authorization` header; the hash hides its length as well. `None`
+    /// admits everybody.
     expected: Option<[u8; 32]>,
 }
 
@@ -40,11 +42,12 @@ impl Guard {
     fn admits(&self, given: Option<&HeaderValue>) -> bool {
         let Some(expected) = &self.expected else { return true };
         let given: [u8; 32] = Sha256::digest(given.map_or(&b""[..], HeaderValue::as_bytes)).into();
-        // Every byte is compared, whatever the first difference is.
+        // Compare every byte, wherever the first difference is.
         expected.iter().zip(&given).fold(0, |differs, (a, b)| differs | (a ^ b)) == 0
     }
 }
 
+/// Middleware that answers 401 unless the request carries the configured credentials.
 pub async fn check(State(guard): State<Arc<Guard>>, request: Request<Body>, next: Next) -> Response {
     if guard.admits(request.headers().get(header::AUTHORIZATION)) {
         return next.run(request).await;
@@ -59,7 +62,7 @@ mod tests {
     use crate::config::Secret;
 
     #[test]
-    fn admits_who_brings_the_right_credentials_and_nobody_else() {
+    fn only_the_right_credentials_are_admitted() {
         let guard =
             Guard::new(&Auth::Basic { username: "u".into(), password: Secret::inline("p:ä") }).unwrap();
         let header = |text: &str| HeaderValue::from_str(text).unwrap();

@@ -1,14 +1,22 @@
-//! What changes a running router: a Unix socket in the data directory that only the router's own user and root can open. HTTP stays read-only.
+//! The control socket: commands such as `dlq replay` use it to change a running router.
+//!
+//! It is a Unix socket in the data directory, and only the router's own user and root can open it.
+//! HTTP stays read-only. Each connection carries one request, a JSON object on one line. The
+//! answers are JSON objects too, one per line, until the router closes the connection:
 //!
 //! ```text
-//! dataDir/control.sock  0600   one request a connection, a JSON object on one line; answers are JSON objects, one a line, until the router closes
+//! dataDir/control.sock   mode 0600
 //!
-//!   {"replay": {FILTER}}  ─►  {"replayed": {"letter": 7, "destination": "…", "ended": "delivered"}} … {"done": null}
-//!   {"drop": {FILTER}}    ─►  {"dropped": 12} {"done": null}
-//!                             {"error": "…"} instead of what is left, where it fails
+//!   {"replay": {FILTER}}  ─►  {"replayed": {"letter": 7, "destination": "…", "ended": "delivered"}}
+//!                             …
+//!                             {"done": null}
+//!   {"drop": {FILTER}}    ─►  {"dropped": 12}
+//!                             {"done": null}
+//!   any request that fails    {"error": "…"} as the last line
 //! ```
 //!
-//! A router that runs owns its data directory, so a socket that is there at its start belongs to nobody and is replaced.
+//! A running router owns its data directory. A socket that it finds there at its start is a
+//! leftover, and is replaced.
 
 use std::fs::{self, File, Permissions};
 use std::io::{self, BufRead, BufReader, Read, Write};
@@ -32,16 +40,16 @@ use crate::state::DeadLetterFilter;
 
 /// The socket's name in the data directory.
 const NAME: &str = "control.sock";
-/// Bytes of a path that every Unix takes for a socket (`sun_path`), its end included.
+/// The longest socket path that every Unix accepts (`sun_path`), in bytes with the final NUL.
 const PATH_BYTES_MAX: usize = 104;
 
-/// What a command line asks a running router for.
+/// A request of a command to the running router.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum ControlRequest {
-    /// Deliver these dead letters once more.
+    /// Deliver these dead letters again.
     Replay(DeadLetterFilter),
-    /// Drop these dead letters.
+    /// Delete these dead letters.
     Drop(DeadLetterFilter),
 }
 
@@ -55,20 +63,21 @@ pub enum ControlAnswer {
     Error(String),
 }
 
-/// Why there is no socket, or no answer.
+/// The control socket cannot be used, or the router refused the request.
 #[derive(Debug, thiserror::Error)]
 pub enum ControlError {
     #[error("cannot {doing} the control socket `{path}`: {cause}")]
     Socket { doing: &'static str, path: PathBuf, cause: io::Error },
-    #[error("the router at `{0}` closed the connection before its last answer; it may have stopped")]
+    #[error("the router at `{0}` closed the connection before its last answer; check that it still runs")]
     CutOff(PathBuf),
-    #[error("the router at `{path}` answered what this release does not know: {cause}")]
+    #[error("cannot read an answer of the router at `{path}`: {cause}; use the command of its own release")]
     Foreign { path: PathBuf, cause: serde_json::Error },
-    #[error("the router says: {0}")]
+    #[error("the router refused the request: {0}")]
     Refused(String),
 }
 
-/// A path of the socket that the operating system takes, however long the directory's is; it holds while the file is open.
+/// A path of the socket that is short enough for the operating system, however long the path of its
+/// directory is. It is valid while the directory is held open.
 struct SocketPath {
     path: PathBuf,
     _directory: Option<File>,
@@ -84,7 +93,7 @@ fn socket_path(dir: &Path, name: &str) -> io::Result<SocketPath> {
     Ok(SocketPath { path, _directory: Some(directory) })
 }
 
-/// A served control socket. Dropping it ends every connection and removes the socket.
+/// The router's side of the socket. Dropping it ends every connection and removes the socket.
 #[derive(Debug)]
 pub struct ControlSocket {
     path: PathBuf,
@@ -92,7 +101,8 @@ pub struct ControlSocket {
 }
 
 impl ControlSocket {
-    /// Opens the socket in the data directory `dir`, which this process must own, and serves it. To be called within a tokio runtime.
+    /// Opens the socket in the data directory `dir` and serves it. This process must own the
+    /// directory. Must run within a tokio runtime.
     pub fn serve(dir: &Path, letters: DeadLetters) -> Result<Self, ControlError> {
         let path = dir.join(NAME);
         let (listener, owner) =
@@ -105,12 +115,14 @@ impl ControlSocket {
 impl Drop for ControlSocket {
     fn drop(&mut self) {
         self.task.abort();
-        // One that stays is replaced by the next start.
+        // The next start replaces a socket that could not be removed.
         let _ = fs::remove_file(&self.path);
     }
 }
 
-/// The socket and its owner. Under its name it is never there with more rights than it shall have: it gets them under another.
+/// Binds the socket and returns it with the id of its owner.
+///
+/// The socket gets its mode under a temporary name, so that the real name never has wider rights.
 fn bind(dir: &Path) -> io::Result<(UnixListener, u32)> {
     let (path, fresh) = (dir.join(NAME), dir.join("control.sock.new"));
     for old in [&path, &fresh] {
@@ -125,13 +137,14 @@ fn bind(dir: &Path) -> io::Result<(UnixListener, u32)> {
     Ok((listener, fs::metadata(&path)?.uid()))
 }
 
+/// Accepts connections of the owner and of root, at most [`CONTROL_CONNECTIONS_MAX`] at a time.
 async fn accept(listener: UnixListener, owner: u32, letters: DeadLetters) {
     let seats = Arc::new(Semaphore::new(CONTROL_CONNECTIONS_MAX));
     let mut connections = tokio::task::JoinSet::new();
     loop {
         let seat = Arc::clone(&seats).acquire_owned().await.expect("the semaphore is never closed");
         match listener.accept().await {
-            // The file's mode says the same, unless somebody changed it.
+            // The mode of the file allows the same users, unless somebody changed it.
             Ok((stream, _)) if stream.peer_cred().is_ok_and(|peer| [owner, 0].contains(&peer.uid())) => {
                 let letters = letters.clone();
                 connections.spawn(async move {
@@ -139,9 +152,9 @@ async fn accept(listener: UnixListener, owner: u32, letters: DeadLetters) {
                     drop(seat);
                 });
             }
-            Ok(_) => tracing::warn!("another user than the router's wanted to control it, and may not"),
+            Ok(_) => tracing::warn!("refused a control connection of another user"),
             Err(error) => {
-                tracing::warn!(%error, "the control socket takes no connection");
+                tracing::warn!(%error, "cannot accept a connection on the control socket");
                 tokio::time::sleep(CONTROL_RETRY).await;
             }
         }
@@ -149,11 +162,12 @@ async fn accept(listener: UnixListener, owner: u32, letters: DeadLetters) {
     }
 }
 
+/// Serves one connection: reads the request, carries it out, writes the answers as they come.
 async fn serve(stream: UnixStream, letters: DeadLetters) {
     let (read, mut write) = stream.into_split();
-    // Unbounded: what is in it was begun under the replays' own budget.
+    // Unbounded is safe: the replays' own budget bounds the answers in it.
     let (answers, mut lines) = mpsc::unbounded_channel();
-    // Owns what it writes to, so that the writer ends with the last answer.
+    // This future owns the sender, so that the writer below ends after the last answer.
     let answer = async move {
         let last = match request(read).await {
             Ok(request) => match carry_out(request, &letters, &answers).await {
@@ -164,7 +178,8 @@ async fn serve(stream: UnixStream, letters: DeadLetters) {
         };
         let _ = answers.send(last);
     };
-    // Owns what it reads from: when nobody listens any more, `carry_out` notices and begins no more.
+    // This future owns the receiver: if the client goes away, `carry_out` notices and starts no
+    // more.
     let write = async move {
         while let Some(line) = lines.recv().await {
             let mut line = serde_json::to_vec(&line).unwrap_or_default();
@@ -181,10 +196,10 @@ async fn request(read: impl tokio::io::AsyncRead + Unpin) -> Result<ControlReque
     let mut line = String::new();
     let mut read = tokio::io::BufReader::new(read.take(CONTROL_REQUEST_BYTES_MAX));
     match tokio::time::timeout(CONTROL_REQUEST_TIMEOUT, read.read_line(&mut line)).await {
-        Err(_) => Err("no request came".into()),
-        Ok(Err(error)) => Err(format!("the request cannot be read: {error}")),
+        Err(_) => Err("no request arrived in time".into()),
+        Ok(Err(error)) => Err(format!("cannot read the request: {error}")),
         Ok(Ok(_)) => {
-            serde_json::from_str(&line).map_err(|error| format!("the request is not understood: {error}"))
+            serde_json::from_str(&line).map_err(|error| format!("cannot parse the request: {error}"))
         }
     }
 }
@@ -196,26 +211,26 @@ async fn carry_out(
 ) -> Result<(), crate::pipeline::replay::ReplayError> {
     match request {
         ControlRequest::Replay(filter) => {
-            tracing::info!(which = %filter, "dead letters are replayed, as somebody asks");
+            tracing::info!(which = %filter, "replaying dead letters on request");
             letters.replay(&filter, |replayed| answers.send(ControlAnswer::Replayed(replayed)).is_ok()).await
         }
         ControlRequest::Drop(filter) => {
             let dropped = letters.remove(&filter).await?;
-            tracing::warn!(which = %filter, dropped, "dead letters were dropped, as somebody asked");
+            tracing::warn!(which = %filter, dropped, "dropped dead letters on request");
             let _ = answers.send(ControlAnswer::Dropped(dropped));
             Ok(())
         }
     }
 }
 
-/// The control socket of the router that runs on a data directory, from another process.
+/// A command's side of the socket.
 pub struct ControlClient {
     stream: BlockingStream,
     path: PathBuf,
 }
 
 impl ControlClient {
-    /// `None` where no router runs on `dir`.
+    /// Connects to the router that runs on the data directory `dir`; `None` if there is none.
     pub fn connect(dir: &Path) -> Result<Option<Self>, ControlError> {
         let path = dir.join(NAME);
         let connected = socket_path(dir, NAME).and_then(|socket| BlockingStream::connect(&socket.path));
@@ -231,26 +246,34 @@ impl ControlClient {
         }
     }
 
-    /// Sends the request, gives every answer but the last to `each`.
+    /// Sends the request and passes every answer except the last to `each`.
     pub fn ask(
         mut self,
         request: &ControlRequest,
         mut each: impl FnMut(ControlAnswer),
     ) -> Result<(), ControlError> {
-        let path = self.path.clone();
-        let failed = |doing| move |cause| ControlError::Socket { doing, path: path.clone(), cause };
+        let path = self.path;
         let mut line = serde_json::to_vec(request)
-            .map_err(|cause| ControlError::Foreign { path: self.path.clone(), cause })?;
+            .map_err(|cause| ControlError::Foreign { path: path.clone(), cause })?;
         line.push(b'\n');
-        self.stream.write_all(&line).map_err(failed.clone()("write to"))?;
+        self.stream.write_all(&line).map_err(|cause| ControlError::Socket {
+            doing: "write to",
+            path: path.clone(),
+            cause,
+        })?;
         let mut reader = BufReader::new(&mut self.stream as &mut dyn Read);
         loop {
             let mut line = String::new();
-            if reader.read_line(&mut line).map_err(failed.clone()("read from"))? == 0 {
-                return Err(ControlError::CutOff(self.path));
+            let read = reader.read_line(&mut line).map_err(|cause| ControlError::Socket {
+                doing: "read from",
+                path: path.clone(),
+                cause,
+            })?;
+            if read == 0 {
+                return Err(ControlError::CutOff(path));
             }
             let answer = serde_json::from_str(&line)
-                .map_err(|cause| ControlError::Foreign { path: self.path.clone(), cause })?;
+                .map_err(|cause| ControlError::Foreign { path: path.clone(), cause })?;
             match answer {
                 ControlAnswer::Done => return Ok(()),
                 ControlAnswer::Error(message) => return Err(ControlError::Refused(message)),

@@ -1,5 +1,14 @@
-//! What an operator asks the router over HTTP: health, readiness, metrics, and the old router's stats. Read-only; on loopback unless the configuration says
-//! otherwise. What changes something goes over the [control socket](control).
+//! The admin listener: health, readiness, metrics and the old router's `/stats` over HTTP.
+//!
+//! It is read-only, and listens on loopback unless the configuration says otherwise. Commands that
+//! change the router use the [control socket](control).
+//!
+//! ```text
+//! /healthz  open      200 while the store takes writes
+//! /readyz   open      200 once every source made its first attempt; JSON with each source's state
+//! /metrics  guarded   Prometheus text
+//! /stats    guarded   the old router's JSON page
+//! ```
 
 mod auth;
 pub mod control;
@@ -38,6 +47,7 @@ pub enum AdminError {
     Tls(#[from] serve::ListenerTlsError),
 }
 
+/// The data that the pages are made of.
 struct AdminState {
     view: View,
     stats: Stats,
@@ -45,7 +55,7 @@ struct AdminState {
     failed: watch::Receiver<Option<String>>,
 }
 
-/// A bound listener: bound before the sources start, so that a port in use is an error at the start.
+/// A bound listener. It is bound before the sources start, so that a port in use stops the start.
 pub struct Listener {
     listener: TcpListener,
     tls: Option<TlsAcceptor>,
@@ -53,7 +63,7 @@ pub struct Listener {
 }
 
 impl Listener {
-    /// Binds the configured address; `None` where there is none.
+    /// Binds the configured address; `None` if the listener is turned off.
     pub async fn bind(admin: &Admin) -> Result<Option<Self>, AdminError> {
         let Some(address) = &admin.bind_address else { return Ok(None) };
         let listener = TcpListener::bind(address)
@@ -81,7 +91,8 @@ impl Listener {
     }
 }
 
-/// Alive: the store takes writes. A vCenter or a target that is down is not cured by a restart.
+/// Healthy means that the store takes writes. A vCenter or target that is down does not count: a
+/// restart would not bring it back.
 async fn healthz(State(shared): State<Arc<AdminState>>) -> Response {
     match &*shared.failed.borrow() {
         None => (StatusCode::OK, "ok\n").into_response(),
@@ -89,7 +100,8 @@ async fn healthz(State(shared): State<Arc<AdminState>>) -> Response {
     }
 }
 
-/// Ready: the store is open and every source had its first attempt. One dead vCenter of many does not take the appliance out.
+/// Ready means that every source made its first attempt. A failed attempt counts, so that one dead
+/// vCenter of many does not take the appliance out of service.
 async fn readyz(State(shared): State<Arc<AdminState>>) -> Response {
     let reports = shared.view.sources.iter().map(|(name, source)| (name, source.report()));
     let mut ready = true;
@@ -104,11 +116,11 @@ async fn readyz(State(shared): State<Arc<AdminState>>) -> Response {
     (code, [(header::CONTENT_TYPE, "application/json")], body).into_response()
 }
 
-/// Why a source does not read.
+/// The reason why a source does not read.
 fn reason(report: &SourceReport) -> Option<&str> {
     match &report.state {
         SourceState::Failed(reason) => Some(reason),
-        _ if report.is_held_up => Some("what destinations have not taken fills the memory for events"),
+        _ if report.is_held_up => Some("undelivered events fill the memory budget"),
         _ => None,
     }
 }
@@ -122,7 +134,7 @@ async fn old_stats(State(shared): State<Arc<AdminState>>) -> Response {
     ([(header::CONTENT_TYPE, "application/json; charset=utf-8")], shared.stats.page()).into_response()
 }
 
-/// Copies the sources' own counters into the metrics. They are read here, not pushed.
+/// Copies the sources' own counters into the metrics, which happens only when somebody reads them.
 fn collect(view: &View) {
     for (name, source) in &*view.sources {
         let report = source.report();

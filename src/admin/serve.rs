@@ -1,7 +1,7 @@
-//! Serving the admin routes: HTTP, or HTTPS with the configured certificate, to a bounded number of clients that are each given a bounded time.
+//! Serves the admin routes over HTTP, or over HTTPS with the configured certificate.
 //!
-//! INVARIANT: nobody who reaches the port can hold up the router or the other clients: connections, the handshake and the head of a request are bounded, and
-//! no body is read.
+//! INVARIANT: no client can hold up the router or another client. The number of connections and the
+//! duration of each are bounded, as are the handshake and a request's head. No body is read.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -28,11 +28,11 @@ use crate::net::pem::{KeyPair, PemError};
 pub enum ListenerTlsError {
     #[error("`admin.tls`: {0}")]
     Pem(#[from] PemError),
-    #[error("`admin.tls`: certificate and key cannot be used: {0}; is it the key of this certificate?")]
+    #[error("`admin.tls`: cannot use certificate and key: {0}; check that they belong together")]
     Pair(#[from] rustls::Error),
 }
 
-/// What serves HTTPS with these files, read now.
+/// Reads certificate and key, and makes a TLS acceptor from them.
 pub fn acceptor(tls: &ServerTls) -> Result<TlsAcceptor, ListenerTlsError> {
     let KeyPair { chain, key } = KeyPair::read(&tls.cert_file, &tls.key_file)?;
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
@@ -44,7 +44,7 @@ pub fn acceptor(tls: &ServerTls) -> Result<TlsAcceptor, ListenerTlsError> {
     Ok(TlsAcceptor::from(Arc::new(config)))
 }
 
-/// Accepts and serves until it is dropped.
+/// Accepts and serves connections until the future is dropped.
 pub async fn serve(listener: TcpListener, tls: Option<TlsAcceptor>, routes: axum::Router) {
     let slots = Arc::new(Semaphore::new(ADMIN_CONNECTIONS_MAX));
     loop {
@@ -52,15 +52,15 @@ pub async fn serve(listener: TcpListener, tls: Option<TlsAcceptor>, routes: axum
         let stream = match listener.accept().await {
             Ok((stream, _)) => stream,
             Err(error) => {
-                // Out of file descriptors, say: the next one may work, at once it surely does not.
-                tracing::warn!(%error, "the admin listener cannot accept a connection");
+                // For example out of file descriptors. An immediate retry would fail as well.
+                tracing::warn!(%error, "cannot accept a connection on the admin listener");
                 tokio::time::sleep(Duration::from_secs(1)).await;
                 continue;
             }
         };
         let (tls, routes) = (tls.clone(), routes.clone());
         tokio::spawn(async move {
-            // A client that hangs, breaks off or speaks no TLS is its own concern.
+            // A client that hangs, breaks off or speaks no TLS concerns nobody else.
             let _ = tokio::time::timeout(ADMIN_CONNECTION_MAX, connection(stream, tls, routes)).await;
             drop(slot);
         });
@@ -86,7 +86,7 @@ async fn http(stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, rout
     let mut server = auto::Builder::new(TokioExecutor::new());
     server.http1().timer(TokioTimer::new()).header_read_timeout(ADMIN_HEAD_TIMEOUT);
     server.http2().max_concurrent_streams(8);
-    // The server's own limit begins with the first byte of a request.
+    // hyper's own time-out starts with the first byte of a request, so wait for that byte here.
     let mut stream = BufReader::with_capacity(1, stream);
     if !tokio::time::timeout(ADMIN_HEAD_TIMEOUT, stream.fill_buf())
         .await

@@ -1,14 +1,20 @@
-//! `/stats` as the old router had it: Go's expvar page, in the shape of the generation that the configuration is of.
+//! `/stats`, the old router's page: Go's expvar format, in the layout of the release whose
+//! configuration format is in use.
 //!
 //! ```json
-//! {"cmdline":[…], "memstats":{…}, "system.allLoad":{"Load1":0.1,…}, "system.lastLoad":0.1, "system.numberOfSeconds":17, "system.programName":"…",
+//! {"cmdline":[…], "memstats":{…},
+//!  "system.allLoad":{"Load1":0.1,…}, "system.lastLoad":0.1,
+//!  "system.numberOfSeconds":17, "system.programName":"…",
 //!  "vmware.event.router.stats": {
-//!    "vcenter":  {"type":"EventProvider","address":"https://…","started":"…","events_total":7,"events_err":0,"events_per_sec":0.41},
-//!    "openfaas": {"type":"EventProcessor","address":"http://…","started":"…","invocations":{"VmPoweredOnEvent":{"SuccessCount":6,"FailureCount":1}}}}}
+//!    "vcenter":  {"type":"EventProvider", "address":"https://…", "started":"…",
+//!                 "events_total":7, "events_err":0, "events_per_sec":0.41},
+//!    "openfaas": {"type":"EventProcessor", "address":"http://…", "started":"…",
+//!                 "invocations":{"VmPoweredOnEvent":{"SuccessCount":6,"FailureCount":1}}}}}
 //! ```
 //!
-//! The JSON format's generation (up to v0.4) has `provider_type` and `name` instead of `type` and `address`, and one number a subject. Entries are named by
-//! the kind of the provider, as they were; where a configuration has several of a kind, by their own names.
+//! Releases with the JSON format (up to v0.4) have `provider_type` and `name` instead of `type` and
+//! `address`, and a single number per subject. An entry is named after the kind of its provider, as
+//! it always was. Where a configuration has several of a kind, each entry has its own name.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -22,7 +28,7 @@ use crate::config::{ConfigFormat, ProcessorKind, SourceKind};
 use crate::processor::counted::{Invocations, Tally};
 use crate::telemetry::metrics::SourceMetrics;
 
-/// What `/stats` is made of.
+/// The data of the page.
 pub(super) struct Stats {
     format: ConfigFormat,
     /// By index: name in the page, address.
@@ -101,7 +107,8 @@ impl Stats {
         entries.into()
     }
 
-    /// What the entries of sources and processors have in common; `kind` in the later and in the earlier generation's words.
+    /// The members that entries of sources and processors share. `kind` is the entry's kind in the
+    /// words of later and of earlier releases.
     fn entry(&self, kind: (&str, &str), address: &str) -> Map<String, Value> {
         let pairs = match self.format {
             ConfigFormat::JsonArray => [("provider_type", kind.1.to_owned()), ("name", address.to_owned())],
@@ -123,7 +130,7 @@ impl Stats {
     }
 }
 
-/// Names in the page: the kind, or where there are several of a kind their own.
+/// Replaces names by kinds where a kind is unique: `(name, kind, address)` to `(name, address)`.
 fn named(all: Vec<(String, &'static str, String)>) -> Vec<(String, String)> {
     let mut count: BTreeMap<&str, usize> = BTreeMap::new();
     all.iter().for_each(|(_, kind, _)| *count.entry(kind).or_default() += 1);
@@ -142,7 +149,7 @@ fn vcenter_kind(format: ConfigFormat) -> &'static str {
     }
 }
 
-/// A processor's kind in the old router's words, and what it showed as its address.
+/// A processor's kind in the old router's words, and the address that it showed.
 fn target(kind: &ProcessorKind, format: ConfigFormat) -> (&'static str, String) {
     match kind {
         ProcessorKind::OpenFaas(openfaas) => ("openfaas", openfaas.gateway.clone()),
@@ -159,14 +166,15 @@ fn target(kind: &ProcessorKind, format: ConfigFormat) -> (&'static str, String) 
     }
 }
 
-/// The system's load over 1, 5 and 15 minutes; 0 where the system does not say.
+/// The system's load over 1, 5 and 15 minutes; 0 where it is unknown.
 fn load() -> [f64; 3] {
     let text = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
     let mut numbers = text.split_ascii_whitespace().map(|number| number.parse().unwrap_or(0.0));
     [(); 3].map(|()| numbers.next().unwrap_or(0.0))
 }
 
-/// The keys of Go's runtime.MemStats that mean something here: resident and reserved bytes of this process.
+/// The keys of Go's `runtime.MemStats` that make sense here: resident and reserved bytes of this
+/// process.
 fn memory() -> Value {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let bytes = |name: &str| {

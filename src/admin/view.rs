@@ -15,6 +15,6 @@ pub struct View {
     pub config: Arc<Config>,
     /// By source index.
     pub source_metrics: Arc<[SourceMetrics]>,
-    /// By processor index; all zero where nothing listens.
+    /// By processor index; all zero if the admin listener is turned off.
     pub invocations: Arc<[Arc<Invocations>]>,
 }

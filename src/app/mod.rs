@@ -1,4 +1,11 @@
-//! The router whole: configuration in, running sources, pipeline and processors out. What `run` and `demo` start, and what ends on SIGTERM.
+//! Assembles the router: takes a configuration, starts processors, pipeline and sources, and stops
+//! them again. The commands `run` and `demo` start it; SIGTERM ends it.
+//!
+//! ```text
+//! start:  processors ─► store ─► pipeline ─► sources      a source begins to read when the
+//!                                                         processors behind it are ready
+//! stop:   sources ─► pipeline ─► store                    sources first, so that it can drain
+//! ```
 
 pub mod settings;
 
@@ -23,7 +30,7 @@ use crate::source::Observed;
 use crate::source::vcenter::{self, Status};
 use crate::state::{Bounds, Store, StoreError};
 
-/// Why the router did not start.
+/// The router could not start.
 #[derive(Debug, thiserror::Error)]
 pub enum RouterError {
     #[error(transparent)]
@@ -32,7 +39,7 @@ pub enum RouterError {
     Store(#[from] StoreError),
     #[error(transparent)]
     Start(#[from] StartError),
-    #[error("cannot make a directory for the state of this run: {0}")]
+    #[error("cannot create a temporary state directory in `{dir}`: {0}; check `TMPDIR`", dir = std::env::temp_dir().display())]
     Ephemeral(std::io::Error),
 }
 
@@ -43,52 +50,60 @@ pub struct Router {
     stop: watch::Sender<bool>,
     view: View,
     shutdown_timeout: Duration,
-    /// Keeps the state of an ephemeral run until its end.
-    ephemeral: Option<Ephemeral>,
+    /// Removes the state of an ephemeral run when it is dropped.
+    ephemeral: Option<EphemeralDir>,
     state_dir: PathBuf,
 }
 
-struct Ephemeral(std::path::PathBuf);
+/// A state directory that lasts as long as this value.
+struct EphemeralDir(PathBuf);
 
-impl Drop for Ephemeral {
+impl Drop for EphemeralDir {
     fn drop(&mut self) {
-        // What is left behind is in the system's temporary directory.
+        // Leftovers do no harm: they lie in the system's temporary directory.
         let _ = std::fs::remove_dir_all(&self.0);
     }
 }
 
 impl Router {
-    /// Opens the store, starts everything. To be called within a tokio runtime.
+    /// Opens the store and starts processors, pipeline and sources. Must run within a tokio
+    /// runtime.
     pub fn start(config: Arc<Config>) -> Result<Self, RouterError> {
         let processors = Processors::build(&config)?;
         Self::start_with(config, processors, true)
     }
 
-    /// Opens the store and starts what delivers, but no source, and leaves the spools alone: for dead letters of a router that does not run. Waits until
-    /// every processor knows what it wants, but not for ever: what it does not know it will say of each event.
+    /// Opens the store and starts processors and pipeline, but no source, and does not deliver from
+    /// the spools. Replays of dead letters use it while no router runs on the data directory.
+    ///
+    /// Waits up to [`FIRST_SYNC_MAX`] until every processor has read its functions or rules. After
+    /// that, a delivery that needs an unknown function fails with that reason.
     pub async fn start_without_sources(config: Arc<Config>) -> Result<Self, RouterError> {
         let processors = Processors::build(&config)?;
         let ready: Vec<_> = processors.all.iter().map(|processor| processor.ready()).collect();
         let router = Self::start_with(config, processors, false)?;
         if tokio::time::timeout(FIRST_SYNC_MAX, all(ready)).await.is_err() {
-            tracing::warn!("not every processor could read its functions or rules");
+            tracing::warn!("not every processor could read its functions or rules in time");
         }
         Ok(router)
     }
 
+    /// `reads`: start the sources and deliver from the spools.
     fn start_with(config: Arc<Config>, processors: Processors, reads: bool) -> Result<Self, RouterError> {
         let Processors { all: processors, invocations } = processors;
+        // Open the store.
         let (dir, ephemeral) = match &config.state {
             StateLocation::Dir(dir) => (dir.clone(), None),
             StateLocation::Ephemeral => {
                 let dir = std::env::temp_dir().join(format!("event-router-{}", uuid::Uuid::new_v4()));
-                (dir.clone(), Some(Ephemeral(dir)))
+                (dir.clone(), Some(EphemeralDir(dir)))
             }
         };
         let store = Store::open_with(&dir, bounds(&config))?;
         if reads {
-            tell_of_unconfigured(&store, &config)?;
+            warn_of_leftovers(&store, &config)?;
         }
+        // Start the processors. Each learns first which functions had events before the restart.
         let sources = config.sources.iter().map(|source| &source.name).filter(|_| reads);
         let known = store.reader().destinations(sources)?;
         for (settings, processor) in config.processors.iter().zip(&processors) {
@@ -98,6 +113,7 @@ impl Router {
         let ready_by_source: Vec<Vec<_>> = (0..config.sources.len())
             .map(|source| reached(&config, source, &processors).map(|to| to.ready()).collect())
             .collect();
+        // Start the pipeline.
         let pipeline = Pipeline::start(Parts {
             settings: settings::pipeline(&config),
             processors,
@@ -105,6 +121,7 @@ impl Router {
             parse_threads: parse_threads(),
             spools: reads,
         })?;
+        // Start the sources.
         let (stop, stopped) = watch::channel(false);
         let mut sources = JoinSet::new();
         let mut statuses = Vec::new();
@@ -135,12 +152,12 @@ impl Router {
         Ok(Router { pipeline, sources, stop, view, shutdown_timeout, ephemeral, state_dir: dir })
     }
 
-    /// What health and metrics look at.
+    /// The state that health checks and metrics read.
     pub fn view(&self) -> View {
         self.view.clone()
     }
 
-    /// The way to its dead letters.
+    /// A handle that replays and removes dead letters.
     pub fn dead_letters(&self) -> DeadLetters {
         self.pipeline.dead_letters()
     }
@@ -150,12 +167,13 @@ impl Router {
         &self.state_dir
     }
 
-    /// Becomes the reason when the store fails: the process has to end.
+    /// Receives the reason when the store fails. The process must end then.
     pub fn failed(&self) -> watch::Receiver<Option<String>> {
         self.pipeline.failed()
     }
 
-    /// Stops reading, delivers what can be delivered in time, writes the last checkpoint, logs out. What is not settled is read again at the next start.
+    /// Stops reading, delivers as much as `shutdownTimeout` allows, writes the last checkpoint and
+    /// logs out. The next start reads unsettled events again.
     pub async fn stop(self) -> Result<Drained, StoreError> {
         let Router { pipeline, mut sources, stop, shutdown_timeout, ephemeral, .. } = self;
         stop.send_replace(true);
@@ -171,7 +189,7 @@ impl Router {
     }
 }
 
-/// The configured processors, and what each was asked to do.
+/// The configured processors with the counts of their invocations, both by processor index.
 struct Processors {
     all: Vec<Arc<dyn Processor>>,
     invocations: Vec<Arc<Invocations>>,
@@ -179,7 +197,7 @@ struct Processors {
 
 impl Processors {
     fn build(config: &Config) -> Result<Self, BuildError> {
-        // Nobody can ask for what is counted where nothing listens.
+        // Only the admin listener shows the counts.
         let is_counted = config.admin.bind_address.is_some();
         let mut processors = Processors { all: Vec::new(), invocations: Vec::new() };
         for settings in &config.processors {
@@ -195,7 +213,7 @@ impl Processors {
     }
 }
 
-/// The processors that `source` is routed to.
+/// The processors that a route connects with `source`.
 fn reached<'a>(
     config: &'a Config,
     source: usize,
@@ -212,65 +230,75 @@ fn reached<'a>(
     all.filter(move |(processor, _)| is_reached(processor)).map(|(_, processor)| processor)
 }
 
-/// The functions of `processor` among `destinations`.
+/// The functions of `processor` among the names of `destinations`.
 fn functions(processor: &str, destinations: &BTreeSet<String>) -> Vec<Arc<str>> {
     let all = destinations.iter().map(|name| split_name(name));
     let its = all.filter(|(owner, function)| *owner == processor && !function.is_empty());
     its.map(|(_, function)| function.into()).collect()
 }
 
-/// Waits for all of `futures`, which may go on side by side already.
+/// Waits for all `futures`. They report work that goes on elsewhere, so one after the other will
+/// do.
 async fn all(futures: Vec<BoxFuture<'static, ()>>) {
     for future in futures {
         future.await;
     }
 }
 
-/// Ends when the processors of `source` know which events they want. Says so while it waits.
+/// Waits until all `processors` of `source` have read their functions or rules, and logs a warning
+/// whenever [`FIRST_SYNC_MAX`] has passed. An event that is read earlier would miss a function.
 async fn ready(source: String, processors: Vec<BoxFuture<'static, ()>>) {
     let known = all(processors);
     tokio::pin!(known);
     while tokio::time::timeout(FIRST_SYNC_MAX, &mut known).await.is_err() {
-        tracing::warn!(%source, "the functions or rules of one of its processors are still unknown (see above); this source is not read until they are known, so that no function misses an event. Make that processor's gateway or AWS reachable, or take it out of the routes");
+        let hint = "make that processor's gateway or AWS reachable, or take it out of the routes";
+        tracing::warn!(%source, hint, "source waits until a processor can read its functions or rules");
     }
 }
 
-/// VI/JSON has no XML: where a processor wants that, nothing else will do.
+/// The protocol to read with: SOAP if a processor wants the XML, which VI/JSON does not have.
 fn protocol(configured: Protocol, processors: &[config::ProcessorConfig]) -> Protocol {
     let wants_xml = processors.iter().any(|processor| processor.delivery.payload == Payload::Xml);
     if configured == Protocol::Auto && wants_xml { Protocol::Soap } else { configured }
 }
 
-/// What the store may take of the disk: every processor what its configuration allows it, whatever the others take.
+/// The disk space that the store may use: the sum of all processors' `overflow` bounds, so that no
+/// spool can use up another one's share.
 fn bounds(config: &Config) -> Bounds {
     let spools = config.processors.iter().map(|processor| processor.delivery.overflow.bytes_max);
     Bounds { spool_bytes: spools.fold(0, u64::saturating_add), ..Bounds::default() }
 }
 
-/// Says of which sources there is a position that nobody goes on from: one that was renamed begins like a new one, and what was created since its position
-/// may never be read. And what waits on disk for destinations that are gone.
-fn tell_of_unconfigured(store: &Store, config: &Config) -> Result<(), StoreError> {
+/// Warns of checkpoints and spools whose source or destination is no longer configured.
+///
+/// The usual cause is a renamed source: it starts like a new one, so events since the old position
+/// may never be read.
+fn warn_of_leftovers(store: &Store, config: &Config) -> Result<(), StoreError> {
     for name in store.reader().sources()? {
         if config.sources.iter().all(|source| source.name != name) {
-            tracing::warn!(source = %name, "this source is no longer configured, and nothing goes on from its position: if it was renamed, give it this name again; if not, `event-router checkpoint forget` ends this message");
+            let hint =
+                "if it was renamed, give it this name again; if not, run `event-router checkpoint forget`";
+            tracing::warn!(source = %name, hint, "a source with a checkpoint is no longer configured");
         }
     }
     for (name, size) in store.reader().spools_by_destination()? {
         let (owner, _) = split_name(&name);
         if config.processors.iter().all(|processor| processor.name != owner) {
-            tracing::warn!(destination = %name, events = size.events, "events wait on disk for a destination that is no longer configured: if it was renamed, give it this name again, and they are delivered; if not, `event-router spool drop` lets them go");
+            let hint = "if it was renamed, give it this name again; if not, run `event-router spool drop`";
+            tracing::warn!(destination = %name, events = size.events, hint, "spooled events wait for a destination that is no longer configured");
         }
     }
     Ok(())
 }
 
-/// The shortest interval of the reads of one of `sources`: a call that brings an event or two costs many times what the events do, so that many quiet vCenters
-/// would cost more than a busy one.
+/// The shortest poll interval of one of `sources`. A call that returns one or two events costs many
+/// times as much as the events do, so many quiet vCenters would cost more than a busy one.
 fn poll_share(sources: usize) -> Duration {
     Duration::from_secs(1).mul_f64(sources as f64 / SMALL_READS_PER_SECOND)
 }
 
-/// Decoding shares the cores with the core thread and the HTTP at both ends: half of them, as measured (`docs/performance.md`).
+/// Half of the cores, as measured (`docs/performance.md`): decoding shares them with the core
+/// thread and with HTTP at both ends.
 fn parse_threads() -> usize {
     std::thread::available_parallelism().map_or(1, |cores| (cores.get() / 2).max(1))
 }

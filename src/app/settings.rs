@@ -1,11 +1,14 @@
-//! From the configuration to the settings of the pipeline.
+//! Translates the configuration into the settings of the pipeline.
+//!
+//! The pipeline never sees the whole [`Config`]. It refers to sources and processors by index, so
+//! the names in routes are resolved here.
 
 use crate::config::{Config, ProcessorConfig, SourceConfig, SourceKind};
 use crate::pipeline::settings::{
     InvocationLogSettings, ProcessorSettings, RouteSettings, Settings, SourceSettings,
 };
 
-/// The settings of the pipeline in `config`.
+/// The part of `config` that the pipeline needs.
 pub fn pipeline(config: &Config) -> Settings {
     Settings {
         memory_bytes: config.memory_bytes,
@@ -20,7 +23,7 @@ pub fn pipeline(config: &Config) -> Settings {
     }
 }
 
-/// The routes of `config`, with indices for names.
+/// The routes of `config`, with names replaced by indices.
 pub fn routes(config: &Config) -> Vec<RouteSettings> {
     let index = |name: &String| config.processors.iter().position(|processor| processor.name == *name);
     let routes = config.routes.iter().map(|route| RouteSettings {

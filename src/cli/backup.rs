@@ -1,4 +1,4 @@
-//! `event-router backup`: the state, whole and as of one moment, in one file.
+//! `event-router backup`: copies the state at one point in time into a file.
 
 use std::path::PathBuf;
 
@@ -8,12 +8,13 @@ use super::Exit;
 use super::state::StateArgs;
 use crate::state::StoreReader;
 
-/// Copy the state (positions, spools, dead letters) into a file, beside a running router too.
+/// Copy the state (positions, spools, dead letters) into a file, even while the router runs.
 ///
-/// The copy is of one moment, and making it does not hold the router up. `event-router restore` puts it back. An event that was delivered after the backup comes again then, with its old id.
+/// The copy is consistent, and the router is not held up. `event-router restore` restores it;
+/// events that were delivered after the backup are then delivered again, with their old ids.
 #[derive(Debug, Args)]
 pub struct BackupArgs {
-    /// The file to write; must not be there yet
+    /// The file to write; it must not exist
     file: PathBuf,
     #[command(flatten)]
     state: StateArgs,
@@ -25,6 +26,6 @@ pub(super) fn run(args: &BackupArgs) -> anyhow::Result<Exit> {
         Err(end) => return Ok(end),
     };
     StoreReader::open(&dir)?.backup(&args.file)?;
-    say!("{}: the state of {}", args.file.display(), dir.display())?;
+    say!("{}: a backup of {}", args.file.display(), dir.display())?;
     Ok(Exit::Done)
 }

@@ -1,4 +1,5 @@
-//! `event-router check`: reads a configuration and says all that is wrong with it; with `--connect` also whether everything in it answers.
+//! `event-router check`: reports all errors of a configuration. With `--connect`, it also tries to
+//! reach everything in it.
 
 use std::time::{Duration, Instant};
 
@@ -11,15 +12,18 @@ use super::{ConfigArgs, Exit};
 use crate::config::{Config, SourceConfig, SourceKind};
 use crate::processor;
 
-/// A clock that differs by more than this is worth a word: CloudEvents times and logs of the two machines do not compare.
+/// A difference between clocks that deserves a warning: CloudEvents times and logs of the two
+/// machines cannot be compared.
 const CLOCK_OFFSET_WARNED: Duration = Duration::from_secs(2);
 
-/// Read a configuration and say all that is wrong with it.
+/// Check a configuration, and report all errors in it.
 ///
-/// Each error names its line. Exit code 2 if there is one.
+/// Each error names its line. The exit code is 2 if there are any.
 ///
-/// With `--connect` it also logs in to each vCenter (one try each: a few wrong passwords lock an account), measures its latency and its clock, and reaches each
-/// processor without delivering an event: lists a gateway's functions, reads the rules of an event bus, connects to a target. Exit code 1 if one of them fails.
+/// With `--connect`, it also logs in to each vCenter (only once, since a few wrong passwords lock
+/// an account), measures its latency and the offset of its clock, and reaches each processor
+/// without delivering an event: it lists the functions of a gateway, reads the rules of an event
+/// bus or connects to a target. The exit code is 1 if any of them fails.
 #[derive(Debug, Args)]
 pub struct CheckArgs {
     #[command(flatten)]
@@ -34,6 +38,7 @@ pub(super) fn run(args: &CheckArgs) -> anyhow::Result<Exit> {
         Ok(loaded) => loaded,
         Err(end) => return Ok(end),
     };
+    // Report processors that cannot be built.
     let file = file.display();
     let errors: Vec<_> =
         config.processors.iter().filter_map(|processor| processor::build(processor).err()).collect();
@@ -41,6 +46,7 @@ pub(super) fn run(args: &CheckArgs) -> anyhow::Result<Exit> {
         errors.iter().for_each(|error| eprintln!("{file}: {error}"));
         return Ok(Exit::Usage);
     }
+    // Summarize the configuration.
     say!(
         "{file}: {} sources, {} processors, {} routes",
         config.sources.len(),
@@ -63,42 +69,43 @@ pub(super) fn run(args: &CheckArgs) -> anyhow::Result<Exit> {
     if !args.connect {
         return Ok(Exit::Done);
     }
+    // Reach everything in it.
     let runtime = tokio::runtime::Runtime::new().context("cannot start the I/O runtime")?;
-    let looks = runtime.block_on(connect(&config));
-    let rows: Vec<[String; 4]> = looks
+    let probes = runtime.block_on(connect(&config));
+    let rows: Vec<[String; 4]> = probes
         .iter()
-        .map(|look| {
-            let (state, text) = match &look.result {
+        .map(|probe| {
+            let (state, text) = match &probe.result {
                 Ok(text) => ("ok", text),
                 Err(text) => ("failed", text),
             };
             [
-                look.name.clone(),
+                probe.name.clone(),
                 state.to_owned(),
-                format!("{:.0} ms", look.took.as_secs_f64() * 1e3),
+                format!("{:.0} ms", probe.took.as_secs_f64() * 1e3),
                 text.clone(),
             ]
         })
         .collect();
     say!("")?;
     super::print(table(["CONNECTION", "STATE", "TOOK", "ANSWER"], &rows).as_bytes())?;
-    let failed = looks.iter().any(|look| look.result.is_err());
+    let failed = probes.iter().any(|probe| probe.result.is_err());
     Ok(if failed { Exit::Failed } else { Exit::Done })
 }
 
-/// What came of one look at a peer.
-struct Look {
+/// The result of reaching one vCenter or target.
+struct Probe {
     name: String,
     took: Duration,
     result: Result<String, String>,
 }
 
-/// Looks at all peers at once.
-async fn connect(config: &Config) -> Vec<Look> {
+/// Reaches all sources and processors at the same time.
+async fn connect(config: &Config) -> Vec<Probe> {
     let sources = config.sources.iter().map(|source| async {
         let start = Instant::now();
         let result = log_in(source).await;
-        Look { name: format!("source {}", source.name), took: start.elapsed(), result }
+        Probe { name: format!("source {}", source.name), took: start.elapsed(), result }
     });
     let processors = config.processors.iter().map(|settings| async {
         let start = Instant::now();
@@ -106,21 +113,22 @@ async fn connect(config: &Config) -> Vec<Look> {
             Ok(processor) => processor.check().await.map_err(|failure| failure.reason),
             Err(error) => Err(error.to_string()),
         };
-        Look { name: format!("processor {}", settings.name), took: start.elapsed(), result }
+        Probe { name: format!("processor {}", settings.name), took: start.elapsed(), result }
     });
-    let (mut looks, processors) = futures_util::future::join(
+    let (mut probes, processors) = futures_util::future::join(
         futures_util::future::join_all(sources),
         futures_util::future::join_all(processors),
     )
     .await;
-    looks.extend(processors);
-    looks
+    probes.extend(processors);
+    probes
 }
 
+/// Logs in to a vCenter once, and describes it.
 async fn log_in(source: &SourceConfig) -> Result<String, String> {
     let SourceKind::Vcenter(settings) = &source.kind;
     let session = Session::open(settings).await.map_err(|error| error.to_string())?;
-    // Asked before the session is ended, whatever comes of it.
+    // The session is closed below even if this fails.
     let looked = async {
         let clock = session.clock().await?;
         session.client.latest_event(&session.content).await?;
@@ -131,7 +139,7 @@ async fn log_in(source: &SourceConfig) -> Result<String, String> {
     session.close().await;
     let clock = clock?;
     let warning = match clock.offset_us.unsigned_abs() > CLOCK_OFFSET_WARNED.as_micros() as u64 {
-        true => "; set the clocks by one source of time",
+        true => "; set the clocks of both machines by the same time server",
         false => "",
     };
     Ok(format!(

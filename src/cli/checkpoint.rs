@@ -1,4 +1,4 @@
-//! `event-router checkpoint`: where each source goes on after a restart, and how to move it.
+//! `event-router checkpoint`: shows, moves and forgets the position at which a source resumes.
 
 use std::path::Path;
 
@@ -17,46 +17,51 @@ pub enum CheckpointCommand {
     Set(SetArgs),
 }
 
-/// Show where each source goes on after a restart, and what each destination still owes.
+/// Show where each source resumes, and the undelivered events of each destination.
 ///
-/// Works beside a running router, which writes its position twice a second: what it shows is what a crash at this moment would leave.
+/// Works while the router runs. The router writes its position twice a second; this shows the
+/// position that a crash at this moment would leave.
 ///
-/// RESUME is by vCenter's clock: every event created before it is delivered, spooled or a dead letter. SEEN counts the events since then (less the overlap) that
-/// are known and will not be delivered twice. UNSETTLED are events that were read and not yet taken by a destination; after a crash they are read again, and go
-/// there alone. SPOOLED events wait on disk.
+/// RESUME is a time by vCenter's clock: every event created before it is delivered, spooled or a
+/// dead letter. SEEN is the number of events since then (less the overlap) that are known and will
+/// not be delivered twice. UNSETTLED is the number of events that were read but that a destination
+/// has not taken. After a crash they are read again, and delivered only to that destination.
+/// SPOOLED events wait on disk.
 #[derive(Debug, Args)]
 pub struct CheckpointShowArgs {
     #[command(flatten)]
     state: StateArgs,
-    /// One JSON object instead of tables
+    /// Print one JSON object instead of tables
     #[arg(long)]
     json: bool,
 }
 
-/// Forget the position of a source: it begins at its `startAt` again, as a new source does.
+/// Forget the position of a source, so that it starts at its `startAt` like a new source.
 ///
-/// Needed when a source's address is to be another vCenter
-/// from now on. The router must not be running. Spooled events and dead letters stay.
+/// Needed when the address of a source becomes that of another vCenter. The router must not be
+/// running. Spooled events and dead letters stay.
 #[derive(Debug, Args)]
 pub struct ForgetArgs {
-    /// The source, by its name
+    /// Name of the source
     source: String,
     #[command(flatten)]
     state: StateArgs,
 }
 
-/// Move the position of a source: back, to deliver again, or on, to let events go.
+/// Move the position of a source: back to deliver events again, or forward to skip them.
 ///
-/// Events created from TIME on are delivered again, to all destinations and with their old ids; nothing from before TIME is read, and what a destination still
-/// owed of that is let go. The router must not be running.
+/// Events created at TIME or later are delivered again, to all destinations and with their old ids.
+/// Events from before TIME are not read, and undelivered ones are discarded. The router must not be
+/// running.
 #[derive(Debug, Args)]
 pub struct SetArgs {
-    /// The source, by its name
+    /// Name of the source
     source: String,
-    /// When to go on, by vCenter's clock: `2026-01-31T12:00:00Z`, an age such as `2h`, `now`, or `beginning`
+    /// The new position, by vCenter's clock: `2026-01-31T12:00:00Z`, an age such as `2h`, `now`, or
+    /// `beginning`
     #[arg(value_parser = time)]
     time: i64,
-    /// Say what would be delivered again and what let go, and change nothing
+    /// Print the number of events that would be delivered again or discarded, and change nothing
     #[arg(long)]
     dry_run: bool,
     #[command(flatten)]
@@ -82,10 +87,11 @@ pub(super) fn run(command: &CheckpointCommand) -> anyhow::Result<Exit> {
 }
 
 fn show(dir: &Path, json: bool) -> anyhow::Result<()> {
+    // Read the store.
     let reader = StoreReader::open(dir)?;
     let mut checkpoints = Vec::new();
     for source in reader.sources()? {
-        // One that is forgotten meanwhile is gone.
+        // It is missing if it was forgotten meanwhile.
         if let Some(checkpoint) = reader.load(&source)? {
             checkpoints.push((checkpoint, reader.imported(&source)?));
         }
@@ -98,6 +104,7 @@ fn show(dir: &Path, json: bool) -> anyhow::Result<()> {
             .collect();
         return say!("{:#}", json!({"sources": sources, "spools": spools_json(&spools)}));
     }
+    // Print the table of sources.
     let sources: Vec<[String; 4]> = checkpoints
         .iter()
         .map(|(checkpoint, _)| {
@@ -111,6 +118,7 @@ fn show(dir: &Path, json: bool) -> anyhow::Result<()> {
         })
         .collect();
     super::print(table(["SOURCE", "RESUME", "SEEN", "UNSETTLED"], &sources).as_bytes())?;
+    // Print the table of destinations.
     let destinations: std::collections::BTreeSet<&String> = checkpoints
         .iter()
         .flat_map(|(checkpoint, _)| checkpoint.unsettled.keys())
@@ -157,7 +165,7 @@ fn forget(dir: &Path, source: &str) -> anyhow::Result<()> {
         return Err(unknown(store.reader(), source)?.into());
     }
     store.close()?;
-    say!("{source}: forgotten; at the next start it begins at its `startAt`")?;
+    say!("{source}: forgotten; the next start begins at its `startAt`")?;
     Ok(())
 }
 
@@ -178,7 +186,7 @@ fn set(dir: &Path, args: &SetArgs) -> anyhow::Result<()> {
     let now_us = crate::clock::now_us();
     if args.time > now_us {
         eprintln!(
-            "{source}: {} is ahead of this machine's clock by {} s: what vCenter creates before it is not read",
+            "{source}: {} is ahead of this machine's clock by {} s; events that vCenter creates until then are not read",
             shown(args.time),
             (args.time - now_us) / 1_000_000
         );
@@ -189,7 +197,7 @@ fn set(dir: &Path, args: &SetArgs) -> anyhow::Result<()> {
         (min, max) => format!("{min} to {max}"),
     };
     say!(
-        "{source}: {would}set to {}; {replayed} events {} delivered again, {} that a destination owed {} let go",
+        "{source}: {would}set to {}; {replayed} events {} delivered again, {} undelivered ones {} discarded",
         shown(args.time),
         if args.dry_run { "would be" } else { "will be" },
         set.skipped,
@@ -198,9 +206,9 @@ fn set(dir: &Path, args: &SetArgs) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The store of a router that does not run, and that there is.
+/// Opens an existing store, which no running router may own.
 fn open(dir: &Path) -> Result<Store, StoreError> {
-    // A store is not made by asking to change it.
+    // Check that the store exists, so that a mistyped path does not create one.
     drop(StoreReader::open(dir)?);
     Store::open(dir)
 }

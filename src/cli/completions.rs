@@ -1,14 +1,15 @@
-//! `event-router completions`: what a shell needs to complete commands and flags.
+//! `event-router completions`: prints the script by which a shell completes commands and flags.
 
 use clap::{Args, CommandFactory};
 use clap_complete::Shell;
 
 use super::{Cli, Exit};
 
-/// Print the completion script of a shell.
+/// Print the completion script for a shell.
 ///
-/// For bash: `event-router completions bash > /etc/bash_completion.d/event-router`; for zsh a file `_event-router` in a
-/// directory of `$fpath`; for fish `~/.config/fish/completions/event-router.fish`.
+/// For bash: `event-router completions bash > /etc/bash_completion.d/event-router`; for zsh a file
+/// `_event-router` in a directory of `$fpath`; for fish
+/// `~/.config/fish/completions/event-router.fish`.
 #[derive(Debug, Args)]
 pub struct CompletionsArgs {
     /// The shell

@@ -1,29 +1,32 @@
-//! `event-router config convert`: an old configuration to the native format.
+//! `event-router config convert`: writes an old configuration in the native format.
 
 use std::fs::OpenOptions;
 use std::io::{ErrorKind, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::anyhow;
+
+use clap::Args;
 
 use super::Exit;
 use crate::config::convert_file;
 
-/// Write an old configuration (the JSON array or v1alpha1) in the native format.
+/// Convert an old configuration (the JSON array or v1alpha1) into the native format.
 ///
-/// With a comment wherever something means more or else than it did. The result does the same as the old file, and holds its secrets: a file that `--output`
-/// makes can be read by its owner alone. Exit code 2 where the old file is wrong.
-#[derive(Debug, clap::Args)]
-pub struct Args {
+/// A comment marks every setting whose meaning has changed. The result behaves like the old file,
+/// and contains its secrets: only its owner can read a file that `--output` creates. The exit code
+/// is 2 if the old file has errors.
+#[derive(Debug, Args)]
+pub struct ConvertArgs {
     /// The old configuration
     file: PathBuf,
-    /// Where to write it; must not be there yet [default: standard output]
+    /// The file to write; it must not exist [default: standard output]
     #[arg(long, short, value_name = "FILE")]
     output: Option<PathBuf>,
 }
 
-/// Errors: the output cannot be written. What is wrong with the old file is said here, all of it.
-pub fn run(args: &Args) -> anyhow::Result<Exit> {
+/// Prints all errors of the old file itself; an error means that the output cannot be written.
+pub fn run(args: &ConvertArgs) -> anyhow::Result<Exit> {
     let (native, warnings) = match convert_file(&args.file) {
         Ok(converted) => converted,
         Err(error) => {
@@ -37,21 +40,22 @@ pub fn run(args: &Args) -> anyhow::Result<Exit> {
         Some(path) => {
             let mut options = OpenOptions::new();
             options.write(true).create_new(true);
-            // It holds the secrets of the old file.
+            // The file contains the secrets of the old one.
             #[cfg(unix)]
             std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-            let write = || -> std::io::Result<()> {
-                let mut file = options.open(path)?;
-                file.write_all(native.as_bytes())?;
-                file.sync_all()
-            };
-            write().map_err(|error| match error.kind() {
+            write(&options, path, &native).map_err(|error| match error.kind() {
                 ErrorKind::AlreadyExists => {
-                    anyhow!("`{}` exists already; name a file that does not, or move it away", path.display())
+                    anyhow!("`{}` exists already; choose another name, or move it away", path.display())
                 }
                 _ => anyhow!("cannot write `{}`: {error}", path.display()),
             })?;
         }
     }
     Ok(Exit::Done)
+}
+
+fn write(options: &OpenOptions, path: &Path, text: &str) -> std::io::Result<()> {
+    let mut file = options.open(path)?;
+    file.write_all(text.as_bytes())?;
+    file.sync_all()
 }

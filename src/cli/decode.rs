@@ -1,8 +1,18 @@
-//! `event-router decode`: pages from standard input, one JSON line an event to standard output. What the router would make of a recorded page.
+//! `event-router decode`: reads recorded pages from standard input, and prints one JSON line per
+//! event, as the router would decode it.
 //!
-//! Memory is bounded however long a page is: a page that is longer than [`DECODE_CHUNK_BYTES`] is decoded in pieces of whole events, each put between
-//! the page's own beginning and end tags that match it. Where a piece cannot be read (what looks like an event's end may be text in a CDATA section) the
-//! rest of the input is read and decoded as it stands, so that a piece never says anything that the whole would not.
+//! Memory is bounded however long a page is. A page longer than [`DECODE_CHUNK_BYTES`] is decoded
+//! in chunks of whole events:
+//!
+//! ```text
+//! page    <Envelope><Body><Response>  <returnval>…</returnval> … <returnval>…</returnval>  </Response>…
+//!         └──────────head──────────┘  └───── chunk ─────┘ …
+//! decoded head + chunk + matching end tags
+//! ```
+//!
+//! If a chunk cannot be decoded, the rest of the input is read and decoded as a whole: an apparent
+//! `</returnval>` may be text in a CDATA section. So chunks never give another result than the
+//! whole.
 
 use std::io::{ErrorKind, Read, Write};
 use std::sync::Arc;
@@ -20,38 +30,41 @@ use crate::pipeline::enrich::Enrich;
 use vsphere::decode::{self, Spelling};
 use vsphere::{DecodeError, Decoded, EventRecord};
 
-/// Decode pages that a vCenter answered (ReadNextEvents): one JSON line an event.
+/// Decode recorded pages of a vCenter (answers to ReadNextEvents) into one JSON line per event.
 ///
-/// Reads standard input: whole SOAP envelopes, one after the other, as a recording or a packet capture has them.
+/// Reads complete SOAP envelopes from standard input, one after the other, as in a recording or a
+/// packet capture.
 #[derive(Args, Clone, Debug, Default)]
 pub struct DecodeArgs {
-    /// What to print for each event
+    /// Format of the lines
     #[arg(long, value_enum, default_value_t)]
     pub format: DecodeFormat,
-    /// The `source` of CloudEvents: the SDK URL of the vCenter that the page is from
+    /// The `source` of CloudEvents: the SDK URL of the vCenter that sent the page
     #[arg(long, value_name = "URL", default_value = "https://vcenter.invalid/sdk")]
     pub source: String,
-    /// The instance UUID of that vCenter, which the ids of CloudEvents depend on
+    /// The instance UUID of that vCenter; the ids of CloudEvents depend on it
     #[arg(long, value_name = "UUID", default_value_t)]
     pub instance_uuid: Uuid,
 }
 
-/// What is printed for each event.
+/// The format of an event's line.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub enum DecodeFormat {
-    /// {"type","category","subject","data"}: class, kind, subject and the event as functions read it
+    /// {"type","category","subject","data"}: class, kind, subject, and the event as functions get
+    /// it
     #[default]
     Data,
-    /// As `data`, with the event in vSphere's own JSON
+    /// Like `data`, with the event in vSphere's own JSON
     Vijson,
     /// The CloudEvent that the router would deliver, in structured mode
     Cloudevents,
 }
 
-/// Reads pages from `input` until its end, one after the other, and writes their events to `output`.
+/// Reads pages from `input` until its end, and writes their events to `output`.
 ///
 /// # Errors
-/// The first page that is not readable, with the byte offset in the input; what came before it is written. Nothing to read or to write to.
+/// A page cannot be decoded; the error has its byte offset in the input, and earlier events are
+/// written. Or the input cannot be read, or the output not written.
 pub fn run(args: &DecodeArgs, input: impl Read, output: impl Write) -> Result<()> {
     let mut pages = Pages { input, bytes: Vec::new(), shift: 0, ended: false };
     let mut lines = Lines::new(args, output)?;
@@ -65,12 +78,12 @@ pub fn run(args: &DecodeArgs, input: impl Read, output: impl Write) -> Result<()
     }
 }
 
-/// The input as far as it was read.
+/// The part of the input that was read and not yet decoded.
 struct Pages<R> {
     input: R,
-    /// Of a page that is decoded in pieces, its beginning up to the first event comes first.
+    /// While a page is decoded in chunks, its head stays at the front.
     bytes: Vec<u8>,
-    /// What to add to an offset in `bytes` to have the offset in the input; negative behind a kept beginning that was read long ago is impossible.
+    /// Offset of `bytes` in the input.
     shift: usize,
     ended: bool,
 }
@@ -86,7 +99,7 @@ impl<R: Read> Pages<R> {
         Ok(())
     }
 
-    /// Whether nothing but white space is left.
+    /// Skips white space. Returns true if nothing else is left.
     fn is_done(&mut self) -> Result<bool> {
         loop {
             let space = self.bytes.iter().take_while(|byte| byte.is_ascii_whitespace()).count();
@@ -105,12 +118,13 @@ impl<R: Read> Pages<R> {
         self.shift += len;
     }
 
-    /// Decodes one page, whole if it is short, in pieces if it is long.
+    /// Decodes one page: a short one as a whole, a long one in chunks.
     fn page(&mut self, decoded: &mut Decoded, lines: &mut Lines<impl Write>) -> Result<()> {
         let head = memmem::find(&self.bytes, EVENT).unwrap_or_default();
         let mut wanted = DECODE_CHUNK_BYTES;
-        // Behind the head, what was in the input between it and the piece that is looked at now.
+        // Bytes of the input between the head and the current chunk: earlier chunks.
         let mut gone = 0;
+        // Decode chunks while the end of the page is not in sight.
         while let Some(tail) = end_tags(&self.bytes[..head])
             && !self.ended
             && memmem::find(&self.bytes[head..], tail.last()).is_none()
@@ -120,17 +134,19 @@ impl<R: Read> Pages<R> {
                 self.fill(wanted)?;
                 continue;
             };
+            // Decode the head, the chunk and the end tags as if they were a page.
             let cut = head + last + EVENT_END.len();
             let rest = self.bytes.split_off(cut);
             self.bytes.extend_from_slice(&tail.0);
             let result = decode::decode_as(&self.bytes, lines.spelling, decoded);
-            let is_piece = result.is_ok_and(|end| end == self.bytes.len());
+            let is_chunk = result.is_ok_and(|end| end == self.bytes.len());
             self.bytes.truncate(cut);
-            if !is_piece {
-                // What was taken for an end is none, or the page had ended before it: it is read whole.
+            if !is_chunk {
+                // Not the end of an event, or the page ended before it. Decode it as a whole.
                 self.bytes.extend_from_slice(&rest);
                 break;
             }
+            // Write its events, and continue behind it.
             lines.write(decoded)?;
             self.bytes.truncate(head);
             gone += cut - head;
@@ -141,9 +157,10 @@ impl<R: Read> Pages<R> {
             wanted = DECODE_CHUNK_BYTES;
             self.fill(wanted)?;
         }
+        // Decode the rest as a whole.
         let mut result = decode::decode_as(&self.bytes, lines.spelling, decoded);
         if result.is_err() && !self.ended {
-            // It may be longer than it looked.
+            // The page may continue in the input.
             self.fill(usize::MAX)?;
             result = decode::decode_as(&self.bytes, lines.spelling, decoded);
         }
@@ -161,17 +178,18 @@ impl<R: Read> Pages<R> {
 const EVENT: &[u8] = b"<returnval";
 const EVENT_END: &[u8] = b"</returnval>";
 
-/// The end tags of the elements that are open at the end of a page's beginning, innermost first.
+/// End tags for the elements that are open at the end of a page's head, innermost first.
 struct EndTags(Vec<u8>);
 
 impl EndTags {
-    /// The root's.
+    /// The end tag of the root.
     fn last(&self) -> &[u8] {
         &self.0[memmem::rfind(&self.0, b"</").unwrap_or_default()..]
     }
 }
 
-/// What closes `head`; `None` where it is not plainly a row of start tags of one document, so that the page is better read whole.
+/// The end tags that close `head`. `None` if `head` is not a simple sequence of tags of one
+/// document; the page must then be decoded as a whole.
 fn end_tags(head: &[u8]) -> Option<EndTags> {
     let mut open: Vec<&[u8]> = Vec::new();
     let mut rest = head;
@@ -196,14 +214,14 @@ fn end_tags(head: &[u8]) -> Option<EndTags> {
     (!open.is_empty()).then_some(EndTags(tags))
 }
 
-/// The output.
+/// Writes events as lines.
 struct Lines<W> {
     output: W,
     buffer: Vec<u8>,
     spelling: Spelling,
-    /// For CloudEvents.
+    /// Only for the format `cloudevents`.
     envelope: Option<(Envelope, Arc<SourceInfo>)>,
-    /// Whoever reads has seen enough (`| head`).
+    /// True once the reader is gone, such as `head`.
     closed: bool,
 }
 
@@ -238,7 +256,7 @@ impl<W: Write> Lines<W> {
     }
 }
 
-/// Appends one line: what the golden files of the decoder hold.
+/// Appends one line, in the format of the decoder's golden files.
 fn line(decoded: &Decoded, record: &EventRecord, out: &mut Vec<u8>) {
     out.extend_from_slice(b"{\"type\":");
     decode::json_string(out, decoded.bytes(record.class));
@@ -251,7 +269,7 @@ fn line(decoded: &Decoded, record: &EventRecord, out: &mut Vec<u8>) {
     out.extend_from_slice(b"}\n");
 }
 
-/// Appends a line an event: the envelope in structured mode.
+/// Appends one line per event: its CloudEvent in structured mode.
 fn cloud_events(envelope: &Envelope, source: &Arc<SourceInfo>, decoded: &mut Decoded, out: &mut Vec<u8>) {
     let events = std::mem::take(decoded);
     let mut batch = Batch { produced_us: now_us(), ..Batch::decoded(Arc::clone(source), 0, events) };

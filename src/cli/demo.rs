@@ -1,5 +1,7 @@
-//! `event-router demo`: the router's main job on one machine, with nothing set up: a synthetic vCenter on loopback, its events over SOAP through the whole
-//! pipeline, and a local HTTP function that counts and verifies.
+//! `event-router demo`: shows the router at work on one machine, without any set-up.
+//!
+//! It starts a synthetic vCenter on loopback, reads its events over SOAP, and delivers them through
+//! the whole pipeline to a local HTTP function that counts and verifies them.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -18,22 +20,23 @@ use crate::config::{
 };
 use crate::telemetry::log;
 
-/// How long after the last event the demo waits for stragglers.
+/// Time to wait for late events after the last one arrived.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// Watch the router work, without any set-up.
+/// Watch the router at work, without any set-up.
 ///
-/// A synthetic vCenter on loopback, its events through the whole pipeline (SOAP over HTTP, no shortcut), and a local HTTP function that counts and verifies
-/// them. Ends with Ctrl-C or after `--events`; exit code 1 if an event was lost or changed.
+/// Starts a synthetic vCenter on loopback, reads its events by SOAP over HTTP, and delivers them
+/// through the whole pipeline to a local HTTP function, which counts and verifies them. Ends with
+/// Ctrl-C or after `--events`. The exit code is 1 if an event was lost or changed.
 #[derive(Debug, Args)]
 pub struct DemoArgs {
-    /// Events a second; as fast as they are read if left out
+    /// Events per second; by default as many as the router reads
     #[arg(long, value_name = "N")]
     rate: Option<f64>,
-    /// Stop after so many events; without end if left out
+    /// Stop after N events; by default it does not stop
     #[arg(long, value_name = "N")]
     events: Option<u64>,
-    /// One HTTP request an event instead of batches
+    /// Send one HTTP request per event instead of batches
     #[arg(long)]
     per_event: bool,
     #[command(flatten)]
@@ -70,7 +73,7 @@ async fn demo(args: &DemoArgs) -> anyhow::Result<Exit> {
     vcenter.set_pace(Pace::Idle);
     let drained = router.stop().await?;
     let report = verifier.report();
-    // After Ctrl-C what was created and not read is not lost: it would be read at the next start.
+    // After Ctrl-C, events that were not read are not lost: the next start would read them.
     let lost = if interrupted { 0 } else { report.total.missing };
     summary(&report, lost, took, drained.settled)?;
     let good =
@@ -78,7 +81,7 @@ async fn demo(args: &DemoArgs) -> anyhow::Result<Exit> {
     Ok(if good { Exit::Done } else { Exit::Failed })
 }
 
-/// Shows a line until `events` have arrived, or nothing has come for too long.
+/// Shows a progress line until `events` have arrived, or none has arrived for too long.
 async fn watch(verifier: &Verifier, events: Option<u64>, start: Instant) {
     let bar = indicatif::ProgressBar::new_spinner();
     let (mut before, mut since, mut quiet_since) = (0, start, Instant::now());

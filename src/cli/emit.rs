@@ -1,7 +1,8 @@
-//! `event-router emit`: a test event through routes and delivery, without touching a vCenter.
+//! `event-router emit`: sends a test event through routes and processors, without a vCenter.
 //!
-//! The event is made by the schema, as the XML that a vCenter would send, and goes the way of every event: decoder, routes, processor. Each destination is
-//! tried once, with nothing in between that would retry, spool or remember it.
+//! The event is generated from the schema as the XML that a vCenter would send. It passes through
+//! decoder, routes and processor like any other event. Each destination gets it once; nothing
+//! retries, spools or remembers it.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -15,7 +16,7 @@ use super::events::chosen;
 use super::table::table;
 use super::{ConfigArgs, Exit, LogArgs};
 use crate::app;
-use crate::config::{Config, Route as RouteSettings, SourceKind};
+use crate::config::{Config, RouteConfig, SourceKind};
 use crate::event::{Batch, SourceInfo};
 use crate::pipeline::destination::Destinations;
 use crate::pipeline::parse::{Content, Parse};
@@ -25,17 +26,19 @@ use crate::source::{Page, PageForm, Wire};
 use crate::telemetry::log;
 use vsphere::sample::Sample;
 
-/// What the `vsphereapiversion` of a test event says: that of the schema it is made by.
+/// The `vsphereapiversion` of a test event: the version of the schema.
 const API_VERSION: &str = "9.1.0.0";
 
-/// Send a test event through routes and delivery, without touching a vCenter.
+/// Send a test event through routes and processors, without a vCenter.
 ///
-/// To try a function out. Nothing is stored: the router may be running beside it, and does not notice.
+/// Use it to try out a function. It stores nothing, so a running router is not affected.
 ///
-/// The event is well-formed by vSphere's schema; members that you do not set have harmless values. Its id is a new one each time. Its key is 0 unless set, so that a
-/// function which remembers the highest key drops no real event afterwards.
+/// The event conforms to vSphere's schema; members that you do not set have harmless values. Each
+/// event has a new id. Its key is 0 unless set, so that a function which remembers the highest key
+/// does not drop real events afterwards.
 ///
-/// Each destination gets it once, without retries. Exit code 0 if every destination took it, 1 if one did not or there is none.
+/// Each destination gets it once, without retries. The exit code is 0 if every destination took it,
+/// 1 if any did not or there is none.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   event-router emit --type VmPoweredOnEvent --field vm.name=web-1 --field vm.vm=vm-65
@@ -44,26 +47,28 @@ const API_VERSION: &str = "9.1.0.0";
 pub struct EmitArgs {
     #[command(flatten)]
     config: ConfigArgs,
-    /// The event class, or the eventTypeId of an EventEx: what `event-router events list` shows as TYPE
+    /// The event class, or the eventTypeId of an EventEx, as in the TYPE column of `event-router
+    /// events list`
     #[arg(long = "type", value_name = "TYPE")]
     kind: String,
-    /// A member of the event, as vSphere's API reference names it; with dots for members of members. May be repeated
+    /// A member of the event, named as in vSphere's API reference, with dots for nested members.
+    /// May be repeated
     #[arg(long = "field", value_name = "NAME=VALUE")]
     fields: Vec<String>,
-    /// Send it to this processor, whatever the routes say
+    /// Send it to this processor, and ignore the routes
     #[arg(long, value_name = "PROCESSOR")]
     to: Option<String>,
-    /// The source that it is said to come from, by its name; the first if left out
+    /// Name of the source that it seems to come from; by default the first one
     #[arg(long, value_name = "NAME")]
     source: Option<String>,
-    /// How long processors may take to read their functions or rules, in seconds
+    /// Time in seconds that processors may take to read their functions or rules
     #[arg(long, value_name = "SECONDS", default_value_t = 30)]
     timeout: u64,
     #[command(flatten)]
     log: LogArgs,
 }
 
-/// Where the event went and what became of it.
+/// The result of one delivery.
 struct EmitResult {
     destination: Arc<str>,
     took: Duration,
@@ -91,7 +96,7 @@ pub(super) fn run(args: &EmitArgs) -> anyhow::Result<Exit> {
     let record = &batch.records[0];
     say!("{} {}", batch.text(record.subject), record.id)?;
     if deliveries.is_empty() {
-        say!("no destination takes it: no route matches, or no function or rule asks for it")?;
+        say!("no destination takes it: no route matches, or no function or rule wants it")?;
         return Ok(Exit::Failed);
     }
     let rows: Vec<[String; 3]> = deliveries
@@ -113,7 +118,7 @@ pub(super) fn run(args: &EmitArgs) -> anyhow::Result<Exit> {
     Ok(if all_took { Exit::Done } else { Exit::Failed })
 }
 
-/// The event, and the index of its source; the routes are changed as `--to` says.
+/// Makes the event and finds the index of its source. Replaces the routes if `--to` is given.
 fn prepare(args: &EmitArgs, config: &mut Config) -> anyhow::Result<(Sample, usize)> {
     let sample = Sample::new(&args.kind, &args.fields, crate::clock::now_us())?;
     let source = match &args.source {
@@ -128,7 +133,7 @@ fn prepare(args: &EmitArgs, config: &mut Config) -> anyhow::Result<(Sample, usiz
             let names: Vec<&str> = config.processors.iter().map(|processor| &*processor.name).collect();
             bail!("no processor `{to}`; there are: {}", names.join(", "));
         };
-        config.routes = vec![RouteSettings {
+        config.routes = vec![RouteConfig {
             name: "emit".into(),
             sources: vec![config.sources[source].name.clone()],
             pattern: None,
@@ -145,6 +150,7 @@ async fn emit(
     source: usize,
     limit: Duration,
 ) -> anyhow::Result<(Arc<Batch>, Vec<EmitResult>)> {
+    // Start the processors that are part of a route.
     let is_routed = |name: &String| config.routes.iter().any(|route| route.processors.contains(name));
     let processors: Vec<Arc<dyn Processor>> =
         config.processors.iter().map(processor::build).collect::<Result<_, _>>()?;
@@ -153,17 +159,19 @@ async fn emit(
             Arc::clone(processor).start();
             tokio::time::timeout(limit, async { processor.ready().await })
                 .await
-                .with_context(|| format!("processor {}: cannot read its functions or rules; `event-router check --connect` says why", settings.name))?;
+                .with_context(|| format!("processor {}: cannot read its functions or rules in time; find the cause with `event-router check --connect`", settings.name))?;
         }
     }
+    // Route the event.
     let mut destinations = Destinations::default();
     let names = config.processors.iter().map(|settings| settings.name.as_str());
     let selectors = processors.iter().map(|processor| processor.selector());
-    // A configuration that was loaded has no pattern that cannot be compiled.
+    // All patterns compile: loading the configuration has checked them.
     let mut route = Route::new(&app::settings::routes(config), names.zip(selectors), &mut destinations)
         .map_err(|errors| anyhow::anyhow!("{errors:?}"))?;
     let batch = Arc::new(decoded(config, sample, source)?);
     let routed = route.step(&batch, &[], &mut destinations);
+    // Deliver it to all destinations at the same time.
     let tries = routed.all.into_iter().map(|(id, selection)| {
         let destination = destinations.get(id).clone();
         let processor = Arc::clone(&processors[destination.processor]);
@@ -197,7 +205,7 @@ fn decoded(config: &Config, sample: &Sample, source: usize) -> anyhow::Result<Ba
         index: source,
         name: config.sources[source].name.clone(),
         url: vcenter.sdk_url.clone(),
-        // A new one, so that no two test events have the same id.
+        // A random one, so that no two test events have the same id.
         instance_uuid: Uuid::new_v4(),
         api_version: API_VERSION.to_owned(),
     };

@@ -1,4 +1,4 @@
-//! `event-router events list`: every event type that a live vCenter knows, from the vCenter itself.
+//! `event-router events list`: asks a vCenter for every event type that it knows.
 
 use anyhow::{Context, anyhow};
 use clap::{Args, Subcommand};
@@ -16,20 +16,21 @@ pub enum EventsCommand {
     List(EventsListArgs),
 }
 
-/// Ask a vCenter for every event type that it knows.
+/// List every event type that a vCenter knows.
 ///
-/// That is what a route's pattern, a function's `topic` annotation or a source's `filter.eventTypes` can name. Extensions and releases differ, so the vCenter itself
-/// is the only complete list.
+/// Use these types in the pattern of a route, the `topic` annotation of a function or the
+/// `filter.eventTypes` of a source. They differ by release and installed extensions, so only the
+/// vCenter itself has the complete list.
 ///
-/// TYPE is the CloudEvents `subject`: the class, or for an EventEx or ExtendedEvent the eventTypeId.
+/// TYPE is the CloudEvents `subject`: the class, or the eventTypeId of an EventEx or ExtendedEvent.
 #[derive(Debug, Args)]
 pub struct EventsListArgs {
     #[command(flatten)]
     config: ConfigArgs,
-    /// The source to ask, by its name; may be left out where there is only one
+    /// Name of the source to ask; required if there are several
     #[arg(long, value_name = "NAME")]
     source: Option<String>,
-    /// One JSON array instead of a table: type, class, category, topic, description
+    /// Print a JSON array instead of a table: type, class, category, topic, description
     #[arg(long)]
     json: bool,
 }
@@ -59,7 +60,7 @@ pub(super) fn chosen<'c>(config: &'c Config, name: Option<&str>) -> anyhow::Resu
     let names = || config.sources.iter().map(|source| &*source.name).collect::<Vec<_>>().join(", ");
     match (name, &*config.sources) {
         (None, [source]) => Ok(source),
-        (None, _) => Err(anyhow!("there are several sources; name one with `--source`: {}", names())),
+        (None, _) => Err(anyhow!("there are several sources; choose one with `--source`: {}", names())),
         (Some(name), sources) => sources
             .iter()
             .find(|source| source.name == name)
@@ -72,7 +73,7 @@ async fn ask(source: &SourceConfig) -> anyhow::Result<Vec<EventInfo>> {
     let session = Session::open(settings).await.with_context(|| format!("source {}", source.name))?;
     let known = session.client.event_info(&session.content).await;
     session.close().await;
-    known.with_context(|| format!("source {}: its event types", source.name))
+    known.with_context(|| format!("source {}: cannot read its event types", source.name))
 }
 
 fn as_json(known: &[EventInfo]) -> anyhow::Result<String> {

@@ -1,4 +1,4 @@
-//! `event-router man`: the manual pages, from the same definition as `--help`.
+//! `event-router man`: prints the manual pages, made from the same definitions as `--help`.
 
 use std::path::PathBuf;
 
@@ -9,7 +9,7 @@ use super::{Cli, Exit};
 
 /// Print the manual page, or write the pages of all commands into a directory.
 ///
-/// `event-router man | man -l -` shows it.
+/// To read it: `event-router man | man -l -`.
 #[derive(Debug, Args)]
 pub struct ManArgs {
     /// Write `event-router.1`, `event-router-run.1`, … into this directory

@@ -1,9 +1,10 @@
-//! The command line: one file a subcommand.
+//! The command line: one file per command.
 //!
-//! Exit codes: 0 done, 1 failed while it ran (the message says at what), 2 wrong arguments or configuration, 3 stopped with unsettled events (they are
-//! read again at the next start).
+//! Exit codes: 0 success, 1 failure (the message names the cause), 2 wrong arguments or
+//! configuration, 3 stopped with unsettled events, which the next start reads again.
 
-/// A line on standard output, where nobody may be reading any more or the disk may be full: `println!` would panic.
+/// Writes a line to standard output. Unlike `println!`, it does not panic if the reader is gone or
+/// the disk is full.
 macro_rules! say {
     ($($text:tt)*) => {
         $crate::cli::print(format!("{}\n", format_args!($($text)*)).as_bytes())
@@ -56,24 +57,25 @@ macro_rules! demo_step {
     };
 }
 
-/// Lines of 98 columns at most: they are not wrapped well.
+/// Lines are at most 98 columns wide, since clap would wrap longer ones badly.
 const FIRST_STEPS: &str = concat!(
-    "Where to begin:\n",
+    "First steps:\n",
     demo_step!(),
-    "  event-router check --connect --config F      is the file right, and does everything in it answer?
+    "  event-router check --connect --config F      check the file, and reach everything in it
   event-router run --config F                  route events
   event-router emit --config F --type VmPoweredOnEvent
-                                               a test event to the functions, without a vCenter
-  event-router dlq list --config F             what was refused for good, and why
+                                               send a test event to the functions
+  event-router dlq list --config F             list the events that targets refused for good
 
-F is a file in the native format, or one of the old router's as it is. The old router's command
-line (`-config F`) starts this one, too. `event-router schema` has every key of the native format.
+F is a file in the native format or in a format of the old router. The old router's command line
+(`-config F`) also works. `event-router schema` prints every key of the native format.
 
-Exit codes: 0 done; 1 failed, and the message says at what; 2 wrong arguments or configuration;
-3 stopped with events that are not delivered yet, which are read again at the next start."
+Exit codes: 0 success; 1 failure, the message names the cause; 2 wrong arguments or configuration;
+3 stopped with undelivered events, which the next start reads again."
 );
 
-/// Reads the event streams of vCenters and delivers every event, at least once and with a stable id, as a CloudEvent.
+/// Read the event streams of vCenters and deliver every event as a CloudEvent, at least once and
+/// with a stable id.
 #[derive(Debug, Parser)]
 #[command(
     name = "event-router",
@@ -81,20 +83,20 @@ Exit codes: 0 done; 1 failed, and the message says at what; 2 wrong arguments or
     subcommand_required = true,
     arg_required_else_help = true,
     after_long_help = FIRST_STEPS,
-    after_help = "`--help` says where to begin."
+    after_help = "`--help` shows the first steps."
 )]
 pub struct Cli {
     #[command(subcommand)]
     command: Command,
 }
 
-/// Flags of commands that log; they come before what the configuration says.
+/// Flags of commands that log. They override the configuration.
 #[derive(Clone, Copy, Debug, Args)]
 pub struct LogArgs {
-    /// The least important lines that are logged, whatever the configuration says
+    /// Log lines of this level and above; overrides the configuration
     #[arg(long, value_name = "LEVEL", value_enum)]
     log_level: Option<LogLevelArg>,
-    /// How log lines look, whatever the configuration says
+    /// Format of log lines; overrides the configuration
     #[arg(long, value_name = "FORMAT", value_enum)]
     log_format: Option<LogFormatArg>,
 }
@@ -118,20 +120,20 @@ enum LogFormatArg {
 enum Command {
     Run(run::RunArgs),
     Check(check::CheckArgs),
-    /// Look at dead letters, deliver them once more, or drop them
+    /// List, show, replay or drop dead letters
     #[command(subcommand)]
     Dlq(dlq::DlqCommand),
-    /// Work on configuration files
+    /// Convert configuration files
     #[command(subcommand)]
     Config(ConfigCommand),
-    /// Look at what a vCenter can send
+    /// List the event types of a vCenter
     #[command(subcommand)]
     Events(events::EventsCommand),
     Emit(emit::EmitArgs),
-    /// Look at and move the positions of sources
+    /// Show, move or forget the positions of sources
     #[command(subcommand)]
     Checkpoint(checkpoint::CheckpointCommand),
-    /// Look at what waits on disk for destinations, or drop it
+    /// List or drop the events that wait on disk for a destination
     #[command(subcommand)]
     Spool(spool::SpoolCommand),
     Backup(backup::BackupArgs),
@@ -146,18 +148,19 @@ enum Command {
 
 #[derive(Debug, Subcommand)]
 enum ConfigCommand {
-    Convert(convert::Args),
+    Convert(convert::ConvertArgs),
 }
 
 /// A configuration file.
 #[derive(Clone, Debug, Args)]
 pub struct ConfigArgs {
-    /// The configuration: native YAML, or either format of the old router [default: /etc/vmware-event-router/config if it is there]
+    /// The configuration, in native YAML or a format of the old router [default:
+    /// /etc/vmware-event-router/config, if it exists]
     #[arg(long, short, value_name = "FILE", env = CONFIG_VARIABLE, hide_env_values = true)]
     config: Option<PathBuf>,
 }
 
-/// How a command ended; the exit code of its value.
+/// The result of a command; its value is the exit code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Exit {
     Done = 0,
@@ -166,7 +169,7 @@ enum Exit {
     Unsettled = 3,
 }
 
-/// Parses the process's arguments and does what they say.
+/// Parses the arguments of the process and runs the command.
 pub fn main() -> ExitCode {
     let command = Cli::command();
     let is_command = |word: &str| word == "help" || command.find_subcommand(word).is_some();
@@ -211,8 +214,8 @@ fn print(bytes: &[u8]) -> anyhow::Result<()> {
     Stdout::default().write_all(bytes).context("cannot write to standard output")
 }
 
-/// The end of a command that only looks: a reader like `head` may have had enough of what it writes.
-fn enough(ended: anyhow::Result<Exit>) -> anyhow::Result<Exit> {
+/// Treats a closed pipe as success, for commands that only print: their reader may be `head`.
+fn allow_closed_pipe(ended: anyhow::Result<Exit>) -> anyhow::Result<Exit> {
     let closed = |error: &io::Error| error.kind() == io::ErrorKind::BrokenPipe;
     match ended {
         Err(error) if error.downcast_ref().is_some_and(closed) => Ok(Exit::Done),
@@ -220,7 +223,8 @@ fn enough(ended: anyhow::Result<Exit>) -> anyhow::Result<Exit> {
     }
 }
 
-/// Standard output of a command that ends as it would otherwise where a reader like `head` has had enough: what is not read any more is let go.
+/// Standard output that drops everything once its reader is gone. For commands whose work must go
+/// on even if their output is piped to `head`.
 #[derive(Debug, Default)]
 struct Stdout {
     is_closed: bool,
@@ -253,11 +257,12 @@ impl Write for Stdout {
     }
 }
 
-/// Loads a configuration, and says which file it was; prints its warnings, or all its errors.
+/// Loads the configuration and returns it with its path. Prints its warnings, or else all its
+/// errors.
 fn load(args: &ConfigArgs) -> Result<(PathBuf, Config), Exit> {
     let Some(file) = old::config_or_default(args.config.as_deref(), Path::new(old::DEFAULT_CONFIG)) else {
         eprintln!(
-            "event-router: no configuration; name one with `--config FILE` or {CONFIG_VARIABLE}, or put it at {}",
+            "event-router: no configuration; name a file with `--config FILE` or {CONFIG_VARIABLE}, or create {}",
             old::DEFAULT_CONFIG
         );
         return Err(Exit::Usage);
@@ -275,7 +280,7 @@ fn load(args: &ConfigArgs) -> Result<(PathBuf, Config), Exit> {
 }
 
 impl LogArgs {
-    /// What the flags and the configuration together say.
+    /// Applies the flags to the configuration's settings.
     fn over(self, log: &config::Log) -> config::Log {
         let level = self.log_level.map(|level| match level {
             LogLevelArg::Error => config::LogLevel::Error,
@@ -301,7 +306,7 @@ mod tests {
         Cli::command().debug_assert();
     }
 
-    /// The help of a command and all under it, as `--help` prints it in a window of 100 columns.
+    /// Collects the help of a command and of its subcommands.
     #[cfg(feature = "demo")]
     fn help(command: &mut clap::Command, path: &str, all: &mut Vec<(String, String)>) {
         all.push((path.to_owned(), command.render_long_help().to_string()));
@@ -318,7 +323,7 @@ mod tests {
         assert_eq!(help.contains("demo"), cfg!(feature = "demo"), "{help}");
     }
 
-    /// The snapshots are those of a clone, where `demo` is on.
+    /// The snapshots contain `demo`, which is on in a clone.
     #[cfg(feature = "demo")]
     #[test]
     fn help_reads_as_it_should() {
@@ -327,7 +332,7 @@ mod tests {
         command.build();
         help(&mut command, "event-router", &mut all);
         for (path, text) in &all {
-            // A word in capitals tells nothing; every argument has a sentence.
+            // Every argument has a sentence and a sensible value name.
             assert!(!text.contains("<LOG_LEVEL>") && !text.contains("  \n\n  -"), "{path}: {text}");
             let lines = text.lines().map(str::trim_end).collect::<Vec<_>>().join("\n");
             insta::assert_snapshot!(path.replace(' ', "_"), lines);

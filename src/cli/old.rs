@@ -1,18 +1,22 @@
-//! The old router's command line: `-config F`, `-verbose`, `-log-level L`, `-log-json`, as Go's flag package reads them, start `run`.
+//! Translates the old router's command line into `event-router run`: `-config F`, `-verbose`,
+//! `-log-level L`, `-log-json`.
 //!
-//! One or two dashes, `-flag value` or `-flag=value`; a flag that is on or off takes its value only after `=`; of a flag that is given twice the last counts.
-//! A line that names a command is ours and is left alone, and so is a flag with two dashes that the old router did not have.
+//! The rules are those of Go's flag package: one or two dashes, `-flag value` or `-flag=value`. A
+//! boolean flag takes its value only after `=`. If a flag is repeated, the last one counts.
+//!
+//! A line that names a command is left unchanged, as are flags with two dashes that the old router
+//! did not have.
 
 use std::ffi::{OsStr, OsString};
 use std::path::Path;
 
-/// Where the old router read its configuration unless told otherwise: the last place that is looked at.
+/// The old router's default configuration, used if no other is given.
 pub const DEFAULT_CONFIG: &str = "/etc/vmware-event-router/config";
 
-/// Flags that take a value after a space, the old router's and ours: that value is no command.
+/// Flags of either router whose value may follow after a space. That value is no command.
 const WITH_VALUE: [&str; 4] = ["config", "c", "log-level", "log-format"];
 
-/// What Go's `strconv.ParseBool` takes.
+/// The words that Go's `strconv.ParseBool` accepts.
 const TRUE: [&str; 6] = ["1", "t", "T", "TRUE", "true", "True"];
 const FALSE: [&str; 6] = ["0", "f", "F", "FALSE", "false", "False"];
 
@@ -20,30 +24,30 @@ const FALSE: [&str; 6] = ["0", "f", "F", "FALSE", "false", "False"];
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum OldLineError {
     #[error(
-        "unknown flag `-{0}`; the old router's are -config FILE, -verbose, -log-level LEVEL and -log-json, for ours see `event-router run --help`"
+        "unknown flag `-{0}`; the old router's flags are -config FILE, -verbose, -log-level LEVEL and -log-json; for others see `event-router run --help`"
     )]
     Unknown(String),
     #[error("flag `-{0}` needs a value: `-{0} VALUE` or `-{0}=VALUE`")]
     NoValue(String),
     #[error(
-        "flag `-{flag}` is on or off; `{value}` is neither: use `-{flag}`, `-{flag}=true` or `-{flag}=false`"
+        "flag `-{flag}` is true or false, and `{value}` is neither; use `-{flag}`, `-{flag}=true` or `-{flag}=false`"
     )]
     NotBoolean { flag: String, value: String },
 }
 
-/// What of the old router's flags the line gives.
+/// The flags on a command line.
 #[derive(Debug, Default)]
 struct Given {
     config: Option<OsString>,
     level: Option<OsString>,
     verbose: bool,
     json: bool,
-    /// What is not the old router's.
+    /// Arguments that the old router did not have.
     rest: Vec<OsString>,
 }
 
-/// The line `args` (the program first) as one of ours. `is_command` knows our commands; `has_default` says whether there is a configuration to run
-/// with when nothing is given at all.
+/// Translates `args`, which begin with the program. `is_command` tells the names of commands.
+/// `has_default` tells whether a configuration exists to run with if there are no arguments.
 pub fn translate(
     args: Vec<OsString>,
     is_command: impl Fn(&str) -> bool,
@@ -75,7 +79,7 @@ pub fn translate(
     Ok(line)
 }
 
-/// Whether a word that is no flag and no flag's value is a command.
+/// Returns true if the first argument that is neither a flag nor the value of one is a command.
 fn names_command(flags: &[OsString], is_command: impl Fn(&str) -> bool) -> bool {
     let mut words = flags.iter();
     while let Some(word) = words.next() {
@@ -111,7 +115,7 @@ impl Given {
                 "log-level" => given.level = Some(value()?),
                 "verbose" => given.verbose = boolean(name, attached.as_deref())?,
                 "log-json" => given.json = boolean(name, attached.as_deref())?,
-                // Ours: `-c` and what has two dashes; the parser of ours says what is wrong with it.
+                // `-c` and unknown flags with two dashes are left to clap, which reports errors.
                 _ if word.as_encoded_bytes().starts_with(b"--") || name.chars().count() == 1 => {
                     given.rest.push(word.clone());
                 }
@@ -122,7 +126,7 @@ impl Given {
     }
 }
 
-/// The name of a flag, and the value that is attached to it by `=`.
+/// The name of a flag, and its value if attached with `=`.
 fn split(word: &OsStr) -> Option<(&str, Option<OsString>)> {
     let bytes = word.as_encoded_bytes().strip_prefix(b"-")?;
     let bytes = bytes.strip_prefix(b"-").unwrap_or(bytes);
@@ -145,7 +149,7 @@ fn boolean(flag: &str, value: Option<&OsStr>) -> Result<bool, OldLineError> {
     }
 }
 
-/// The configuration to read: what is `given`, else the old router's if it is there.
+/// The configuration to read: the `given` one, or else the default if it exists.
 pub fn config_or_default(given: Option<&Path>, default: &Path) -> Option<std::path::PathBuf> {
     given.map(Path::to_owned).or_else(|| default.exists().then(|| default.to_owned()))
 }
@@ -162,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_old_router_was_started_with_runs() {
+    fn the_old_routers_command_lines_work() {
         let check =
             |line: &str, expected: &str| assert_eq!(read(line, false).as_deref(), Ok(expected), "{line}");
         for line in ["-config F", "-config=F", "--config F", "--config=F", "-config G -config F"] {
@@ -199,7 +203,7 @@ mod tests {
     }
 
     #[test]
-    fn what_neither_router_has_is_refused() {
+    fn flags_of_neither_router_are_refused() {
         let check = |line: &str, expected: &str| {
             let error = read(line, false).unwrap_err().to_string();
             assert!(error.contains(expected), "{line}: {error}");
@@ -211,7 +215,7 @@ mod tests {
     }
 
     #[test]
-    fn the_old_place_of_the_configuration_is_the_last() {
+    fn the_old_default_configuration_comes_last() {
         let dir = tempfile::tempdir().unwrap();
         let default = dir.path().join("config");
         assert_eq!(config_or_default(None, &default), None);

@@ -1,4 +1,4 @@
-//! `event-router restore`: a backup in the place of the state.
+//! `event-router restore`: replaces the state with a backup.
 
 use std::path::PathBuf;
 
@@ -8,10 +8,12 @@ use super::Exit;
 use super::state::StateArgs;
 use crate::state;
 
-/// Put a backup in the place of the state.
+/// Replace the state with a backup.
 ///
-/// The router must not be running; the state that was there is kept beside it as `state.db.replaced`, or with a number behind it where that exists. The backup is checked whole first: one that is damaged changes nothing. Sources go on where they were at the time of the backup, so what was delivered
-/// since comes again, with its old id.
+/// The router must not be running. The replaced state is kept as `state.db.replaced`, with a number
+/// appended if that exists. The backup is checked completely first; a damaged one changes nothing.
+/// Sources resume where they were at the time of the backup, so events that were delivered since
+/// then are delivered again, with their old ids.
 #[derive(Debug, Args)]
 pub struct RestoreArgs {
     /// A file that `event-router backup` wrote
@@ -26,6 +28,6 @@ pub(super) fn run(args: &RestoreArgs) -> anyhow::Result<Exit> {
         Err(end) => return Ok(end),
     };
     state::restore(&args.file, &dir)?;
-    say!("{}: the state of {} from now on", args.file.display(), dir.display())?;
+    say!("{}: restored into {}", args.file.display(), dir.display())?;
     Ok(Exit::Done)
 }

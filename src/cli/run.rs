@@ -1,4 +1,4 @@
-//! `event-router run`: routes events until it is told to stop.
+//! `event-router run`: routes events until it is stopped.
 
 use std::sync::Arc;
 
@@ -14,16 +14,20 @@ use crate::telemetry::{log, metrics};
 
 /// Route events until SIGTERM or Ctrl-C.
 ///
-/// The first signal stops reading and delivers what is under way (`shutdownTimeout`), the second ends at once. What was not delivered is read again at the next start.
+/// The first signal stops reading, and gives deliveries in progress up to `shutdownTimeout` to
+/// finish. The second signal ends at once. The next start reads undelivered events again.
 ///
-/// The old router's command line (`-config FILE -log-level LEVEL -log-json -verbose`, without a command) does the same.
+/// The old router's command line (`-config FILE -log-level LEVEL -log-json -verbose`, without a
+/// command) also starts it.
 ///
-/// Exit codes: 0 all was delivered, 1 failed (the message says at what), 2 wrong arguments or configuration, 3 stopped with events that are not delivered yet.
+/// Exit codes: 0 every event was delivered, 1 failure (the message names the cause), 2 wrong
+/// arguments or configuration, 3 stopped with undelivered events.
 #[derive(Debug, Args)]
 pub struct RunArgs {
     #[command(flatten)]
     config: ConfigArgs,
-    /// Write one line to stdout for each invocation: key, id, subject, destination, status, milliseconds, attempt
+    /// Write a JSON line to stdout for each delivery of an event: key, id, subject, destination,
+    /// status, milliseconds, attempt
     #[arg(long)]
     log_invocations: bool,
     #[command(flatten)]
@@ -59,21 +63,23 @@ pub(super) fn run(args: &RunArgs) -> anyhow::Result<Exit> {
             tokio::spawn(listener.serve(router.view(), prometheus, failed.clone()));
         }
         let mut terminate = signal(SignalKind::terminate())?;
-        // Of a terminal that was closed, or of somebody who takes it for a wish to read the configuration again: nothing is lost either way.
+        // The terminal was closed, or somebody expects a reload. Stopping loses nothing in either
+        // case.
         let mut hangup = signal(SignalKind::hangup())?;
         tokio::select! {
             _ = terminate.recv() => {}
-            _ = hangup.recv() => tracing::info!("SIGHUP: the configuration is read at the start, so this one ends"),
+            _ = hangup.recv() => tracing::info!("stopping on SIGHUP: the configuration is read only at the start"),
             result = tokio::signal::ctrl_c() => result?,
             _ = failed.wait_for(Option::is_some) => {}
         }
         if let Some(reason) = failed.borrow().clone() {
-            // Whether the last writes are durable is unknown: nothing more is written, what is unsettled is read again.
+            // The last writes may not be durable. Write nothing more; unsettled events are read
+            // again.
             anyhow::bail!("{reason}");
         }
-        // While the directory is still ours: the next router has a socket of its own.
+        // Remove the socket while the data directory still belongs to this process.
         drop(control);
-        tracing::info!("stopping: delivering what is under way; a second signal ends at once");
+        tracing::info!("finishing deliveries in progress; a second signal ends at once");
         tokio::select! {
             drained = router.stop() => {
                 let drained = drained?;

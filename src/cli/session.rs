@@ -1,4 +1,4 @@
-//! A session with a vCenter for a command that asks one question and ends.
+//! A short session with a vCenter, for commands that ask it something.
 
 use std::time::{Duration, Instant};
 
@@ -8,7 +8,7 @@ use crate::source::vcenter::client::{CallError, Client};
 use crate::source::vcenter::options;
 use vsphere::api::ServiceContent;
 
-/// A vCenter that cannot be asked.
+/// The session cannot be opened.
 #[derive(Debug, thiserror::Error)]
 pub enum SessionError {
     #[error(transparent)]
@@ -23,17 +23,17 @@ pub struct Session {
     pub content: ServiceContent,
 }
 
-/// What one look at a vCenter's clock tells.
+/// A measurement of a vCenter's clock.
 #[derive(Clone, Copy, Debug)]
 pub struct Clock {
-    /// One call there and back.
+    /// Round-trip time of one call.
     pub latency: Duration,
-    /// vCenter's clock less ours, microseconds.
+    /// vCenter's clock minus this machine's, in microseconds.
     pub offset_us: i64,
 }
 
 impl Session {
-    /// Connects and logs in: one try, since a few wrong ones lock the account.
+    /// Connects and logs in. It tries once, since a few refused logins lock the account.
     pub async fn open(settings: &Vcenter) -> Result<Self, SessionError> {
         let client = Client::new(&options(settings))?;
         let content = client.open().await?;
@@ -49,10 +49,10 @@ impl Session {
         Ok(Clock { latency, offset_us: vcenter_us - asked_us - latency.as_micros() as i64 / 2 })
     }
 
-    /// Logs out. A session that does not end by this ends by itself after 30 minutes.
+    /// Logs out. If that fails, vCenter ends the session after 30 idle minutes.
     pub async fn close(self) {
         if let Err(error) = self.client.logout(&self.content.session_manager).await {
-            tracing::debug!(%error, "logging out failed");
+            tracing::debug!(%error, "cannot log out");
         }
     }
 }

@@ -1,4 +1,4 @@
-//! `event-router spool`: what waits on disk for destinations that could not take it.
+//! `event-router spool`: lists and drops the events that wait on disk for a destination.
 
 use std::path::Path;
 
@@ -16,24 +16,27 @@ pub enum SpoolCommand {
     Drop(SpoolDropArgs),
 }
 
-/// List the events and compressed bytes that wait on disk, by destination.
+/// List the events that wait on disk, by destination, with their compressed size.
 ///
-/// Works beside a running router. A destination that is not configured any more keeps what it has: it is delivered when one of that name is configured again.
+/// Works while the router runs. Events of a destination that is no longer configured stay on disk.
+/// They are delivered once a destination of that name is configured again.
 #[derive(Debug, Args)]
 pub struct SpoolListArgs {
     #[command(flatten)]
     state: StateArgs,
-    /// One JSON object instead of a table
+    /// Print one JSON object instead of a table
     #[arg(long)]
     json: bool,
 }
 
-/// Drop what waits on disk for a destination: its events are gone.
+/// Drop the events that wait on disk for a destination. They are lost.
 ///
-/// For a destination that is not to come back. Its dead letters stay; `event-router dlq drop` is for those. The router must not be running.
+/// Meant for a destination that will not return. Its dead letters stay; drop them with
+/// `event-router dlq drop`. The router must not be running.
 #[derive(Debug, Args)]
 pub struct SpoolDropArgs {
-    /// `PROCESSOR`, `PROCESSOR/FUNCTION` or `PROCESSOR/BUS`, as `spool list` shows it
+    /// The destination, as `spool list` shows it: `PROCESSOR`, `PROCESSOR/FUNCTION` or
+    /// `PROCESSOR/BUS`
     destination: String,
     #[command(flatten)]
     state: StateArgs,

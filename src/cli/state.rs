@@ -1,4 +1,4 @@
-//! Where a command finds the router's state, and the times that it is told.
+//! Shared by commands on the router's state: finds the data directory, reads and prints times.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -11,25 +11,29 @@ use super::{ConfigArgs, Exit};
 use crate::config::{self, Config, StartAt, StateLocation};
 use crate::state::SpoolSize;
 
-/// Where the state is.
+/// The flags that name the state.
 #[derive(Debug, Args)]
 pub struct StateArgs {
     #[command(flatten)]
     config: ConfigArgs,
-    /// The router's data directory, instead of the configuration that names it
+    /// The router's data directory, instead of a configuration that names it
     #[arg(long, value_name = "DIR")]
     data_dir: Option<PathBuf>,
 }
 
-/// Where the state was found.
+/// The data directory that the flags name.
 pub struct Located {
     pub dir: PathBuf,
-    /// The configuration that names the directory, unless that was named itself.
+    /// The configuration, unless `--data-dir` was given.
     pub config: Option<Config>,
 }
 
 impl StateArgs {
-    /// The data directory. Errors: the configuration keeps none; the inner result is for one that cannot be read, which has been said.
+    /// Finds the data directory.
+    ///
+    /// # Errors
+    /// The outer error means that the configuration keeps no state. The inner one means that it
+    /// cannot be read, which was already printed.
     pub fn locate(&self) -> anyhow::Result<Result<Located, Exit>> {
         if let Some(dir) = self.data_dir.clone() {
             return Ok(Ok(Located { dir, config: None }));
@@ -41,26 +45,27 @@ impl StateArgs {
         match &config.state {
             StateLocation::Dir(dir) => Ok(Ok(Located { dir: dir.clone(), config: Some(config) })),
             StateLocation::Ephemeral => bail!(
-                "{} keeps its state only while the router runs (`ephemeral: true`, or the old `checkpoint: false`); name the directory of the running one with `--data-dir`",
+                "{} keeps its state only while the router runs (`ephemeral: true`, or the old `checkpoint: false`); name the directory of the running router with `--data-dir`",
                 file.display()
             ),
         }
     }
 }
 
-/// What waits on disk, by destination, as `--json` shows it.
+/// The spooled events of each destination, as `--json` prints them.
 pub fn spools_json(spools: &BTreeMap<String, SpoolSize>) -> Value {
     let size = |size: &SpoolSize| json!({"events": size.events, "bytes": size.bytes});
     spools.iter().map(|(name, spool)| (name.clone(), size(spool))).collect()
 }
 
-/// The names that there are, for somebody who wrote one that there is not.
+/// A list of the existing names, for a message about an unknown one.
 pub fn known<'a>(names: impl IntoIterator<Item = &'a String>) -> String {
     let names: Vec<&str> = names.into_iter().map(String::as_str).collect();
     if names.is_empty() { "none".to_owned() } else { names.join(", ") }
 }
 
-/// Microseconds since 1970 UTC by this machine's clock.
+/// Parses a time argument into microseconds since 1970 UTC. An age counts from this machine's
+/// clock.
 pub fn time(text: &str) -> Result<i64, &'static str> {
     let now_us = crate::clock::now_us();
     match config::start_at(text) {
@@ -76,7 +81,7 @@ pub fn time(text: &str) -> Result<i64, &'static str> {
     }
 }
 
-/// A time as people read it.
+/// A time for people to read.
 pub fn shown(us: i64) -> String {
     jiff::Timestamp::from_microsecond(us).map_or_else(|_| us.to_string(), |at| at.to_string())
 }

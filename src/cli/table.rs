@@ -1,6 +1,6 @@
-//! Tables for people: columns as wide as what is in them, nothing around them.
+//! Plain-text tables: columns as wide as their values, without lines around them.
 
-/// Rows under a head, columns two spaces apart; the last column is not padded.
+/// Formats rows under a head, with columns two spaces apart. The last column is not padded.
 pub fn table<const N: usize>(head: [&str; N], rows: &[[String; N]]) -> String {
     let mut widths = head.map(|word| word.chars().count());
     for row in rows {

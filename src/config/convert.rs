@@ -34,11 +34,11 @@ pub fn convert(text: &str, name: &Path) -> Result<(String, Vec<Warning>), Conver
         other => std::env::var(other).ok(),
     };
     let (config, warnings) = load_str_with(text, name, &env)?;
-    if config.format == Format::Native {
+    if config.format == ConfigFormat::Native {
         return Err(ConvertError::Native(name.into()));
     }
     // The old JSON format has no place for the state: it stays where the default is.
-    let with_state = config.format == Format::V1alpha1;
+    let with_state = config.format == ConfigFormat::V1alpha1;
     let body = write::write(&config, with_state, &notes(&config))?;
     Ok((format!("{HEAD}{body}"), warnings))
 }
@@ -52,13 +52,13 @@ fn notes(config: &Config) -> Notes {
     let mut notes = Vec::new();
     let mut note = |path: &str, text: &'static str| notes.push((path.to_owned(), text));
     match &config.state {
-        State::Dir(_) => {
+        StateLocation::Dir(_) => {
             note(
                 "dataDir",
                 "The old `checkpointDir`. Positions are in a database now, spools and dead letters beside them.",
             );
         }
-        State::Ephemeral => {
+        StateLocation::Ephemeral => {
             note(
                 "ephemeral",
                 "The old `checkpoint: false`: what happens while the router is down is not delivered, and what waits when it ends is gone.",

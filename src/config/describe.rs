@@ -225,15 +225,15 @@ pub fn reference_manual() -> String {
     out
 }
 
-fn rules(out: &mut String, rules: &[Rule]) {
+fn rules(out: &mut String, rules: &[FieldRule]) {
     let list = |keys: &[&str]| keys.iter().map(|key| format!("`{key}`")).collect::<Vec<_>>();
     let mut any = false;
     for rule in rules {
         let line = match rule {
-            Rule::ExactlyOne(keys) => format!("One of {} must be there.", list(keys).join(", ")),
-            Rule::AtMostOne(keys) => format!("{} exclude each other.", list(keys).join(" and ")),
+            FieldRule::ExactlyOne(keys) => format!("One of {} must be there.", list(keys).join(", ")),
+            FieldRule::AtMostOne(keys) => format!("{} exclude each other.", list(keys).join(" and ")),
             // Each half of a pair needs the other: said once, by the rule that says more.
-            Rule::Needs(key, others) => format!("`{key}` needs {}.", list(others).join(" or ")),
+            FieldRule::Needs(key, others) => format!("`{key}` needs {}.", list(others).join(" or ")),
         };
         let _ = writeln!(out, "- {line}");
         any = true;
@@ -253,9 +253,11 @@ fn table(out: &mut String, fields: &[&'static Field], blocks: &mut Vec<&'static 
             blocks.push(block);
         }
         let takes = match (field.kind, block) {
-            (Kind::Blocks(_), Some(block)) => format!("list of [{0}](#{1})", block.name, anchor(block.name)),
+            (FieldType::Blocks(_), Some(block)) => {
+                format!("list of [{0}](#{1})", block.name, anchor(block.name))
+            }
             (_, Some(block)) => format!("[{0}](#{1})", block.name, anchor(block.name)),
-            (Kind::OneOf(words), _) => {
+            (FieldType::OneOf(words), _) => {
                 let words = words.iter().map(|(word, meaning)| format!("`{word}`: {meaning}"));
                 words.collect::<Vec<_>>().join("<br>")
             }
@@ -264,7 +266,7 @@ fn table(out: &mut String, fields: &[&'static Field], blocks: &mut Vec<&'static 
         let default = match field.default {
             _ if field.required => "required".into(),
             Some(default) => format!("`{default}`"),
-            None if matches!(field.kind, Kind::Block(_)) => "its defaults".into(),
+            None if matches!(field.kind, FieldType::Block(_)) => "its defaults".into(),
             None => "–".into(),
         };
         let _ =

@@ -410,10 +410,10 @@ impl<'t> Json<'t> {
                 NodeData::Map(entries)
             }
             Some(b'"') => {
-                Data::Scalar(Scalar { text: serde_json::from_str(source).map_err(stop)?, plain: false })
+                NodeData::Scalar(Scalar { text: serde_json::from_str(source).map_err(stop)?, plain: false })
             }
-            Some(b'n') => Data::Null,
-            _ => Data::Scalar(Scalar { text: source.into(), plain: true }),
+            Some(b'n') => NodeData::Null,
+            _ => NodeData::Scalar(Scalar { text: source.into(), plain: true }),
         };
         Ok(Node { line, data })
     }
@@ -452,11 +452,13 @@ mod tests {
     fn show(read: fn(&str, &mut Problems) -> Option<Node>, text: &str) -> String {
         fn write(node: &Node) -> String {
             let inner = match &node.data {
-                Data::Null => "null".into(),
-                Data::Scalar(Scalar { text, plain: true }) => text.clone(),
-                Data::Scalar(Scalar { text, plain: false }) => format!("{text:?}"),
-                Data::List(items) => format!("[{}]", items.iter().map(write).collect::<Vec<_>>().join(" ")),
-                Data::Map(entries) => {
+                NodeData::Null => "null".into(),
+                NodeData::Scalar(Scalar { text, plain: true }) => text.clone(),
+                NodeData::Scalar(Scalar { text, plain: false }) => format!("{text:?}"),
+                NodeData::List(items) => {
+                    format!("[{}]", items.iter().map(write).collect::<Vec<_>>().join(" "))
+                }
+                NodeData::Map(entries) => {
                     let entries = entries.iter().map(|e| format!("{}@{}={}", e.key, e.line, write(&e.value)));
                     format!("{{{}}}", entries.collect::<Vec<_>>().join(" "))
                 }

@@ -1,6 +1,6 @@
 //! Values as YAML: only what differs from the defaults of a table of keys is written, in the table's order.
 
-use super::field::{Block, Field, Kind};
+use super::field::{Block, Field, FieldType};
 use super::scalar::escape;
 
 /// A value as the file has it.
@@ -106,7 +106,7 @@ fn is_left_out(field: &Field, out: &Out) -> bool {
         (Out::Text(text), _) => field.default == Some(text),
         (Out::Words(words), _) => words.is_empty(),
         (Out::Pairs(pairs), _) => pairs.is_empty(),
-        (Out::Map(fields), Kind::Block(block)) => fields.iter().all(|(key, out)| {
+        (Out::Map(fields), FieldType::Block(block)) => fields.iter().all(|(key, out)| {
             block.fields.iter().find(|inner| inner.key == *key).is_none_or(|inner| is_left_out(inner, out))
         }),
         (Out::Map(_) | Out::Maps(_) | Out::Json(_), _) => false,

@@ -1,4 +1,6 @@
-//! How a connection comes about: name, proxy, TCP, TLS, in one bounded time, with errors that say which of them failed and what to do.
+//! Opens connections: resolves the name, passes through a proxy, connects by TCP, speaks TLS.
+//!
+//! One time-out covers all steps. An error says which step failed and what to do about it.
 
 use std::error::Error;
 use std::future::Future;
@@ -24,44 +26,45 @@ use tower_service::Service;
 use super::tls::{self, ServerKind, TlsError};
 use crate::config::ClientTls;
 
-/// Whether a connection goes through a proxy. Decided once: a client has one origin.
+/// The route of a client's connections, with or without a proxy. A client has one origin, so it is
+/// decided once.
 #[derive(Clone)]
 pub enum ProxyRoute {
     Direct,
-    /// `http://` through a proxy: the request line names the whole URL.
+    /// Plain HTTP through a proxy: the request line names the whole URL.
     Forward(Uri),
-    /// `https://` through a proxy: CONNECT, with credentials.
+    /// HTTPS through a proxy: CONNECT, with credentials.
     Tunnel(Uri, Option<HeaderValue>),
 }
 
-/// Why there is no connection.
+/// A connection could not be opened.
 #[derive(Debug, thiserror::Error)]
 pub enum ConnectError {
-    #[error("the name `{host}` cannot be resolved: {error}; check it and the DNS server")]
+    #[error("cannot resolve the name `{host}`: {error}; check it and the DNS server")]
     Dns { host: String, error: io::Error },
     #[error("no connection to {target}: {error}; check that it runs, its port and the firewalls between")]
     Tcp { target: String, kind: io::ErrorKind, error: String },
     #[error("no TLS with {target}: {}", tls::explain(.error))]
     Tls { target: String, error: rustls::Error },
-    #[error("the proxy {proxy} gives no connection to {target}: {reason}")]
+    #[error("the proxy {proxy} refuses a connection to {target}: {reason}; check the proxy's rules and log")]
     Proxy { proxy: String, target: String, reason: String },
     #[error("no connection to {target} within {0} ms; check that it runs and the firewalls between", .limit.as_millis())]
     TimedOut { target: String, limit: Duration },
 }
 
-/// Makes the connections of one client.
+/// Opens the connections of one client.
 #[derive(Clone)]
 pub struct Connector {
     http: HttpConnector<SystemResolver>,
     tls: Option<Arc<ClientConfig>>,
-    /// As `tls`, but without offering HTTP/2, for the way to a proxy.
+    /// For the connection to a proxy: like `tls`, but without offering HTTP/2.
     proxy_tls: Option<Arc<ClientConfig>>,
     route: ProxyRoute,
     limit: Duration,
 }
 
 impl ProxyRoute {
-    /// The way to `origin`, with the credentials that requests must carry themselves (plain HTTP through a proxy).
+    /// The route to `origin`, and the proxy's credentials if requests must carry them themselves.
     pub fn to(origin: &Uri, proxies: &Matcher) -> Result<(ProxyRoute, Option<HeaderValue>), String> {
         let Some(found) = proxies.intercept(origin) else { return Ok((ProxyRoute::Direct, None)) };
         let (proxy, auth) = (found.uri().clone(), found.basic_auth().cloned());
@@ -74,8 +77,7 @@ impl ProxyRoute {
         })
     }
 
-    /// Whether a connection to `origin` speaks TLS with the origin or with the proxy. Nothing else
-    /// decides this.
+    /// Returns true if a connection to `origin` speaks TLS, with the origin or with the proxy.
     fn needs_tls(&self, origin: &Uri) -> bool {
         let proxy = match self {
             ProxyRoute::Direct => None,
@@ -99,10 +101,11 @@ impl Connector {
         let tls = route.needs_tls(origin).then(|| tls::client_config(tls, server)).transpose()?;
         let mut http = HttpConnector::new_with_resolver(SystemResolver);
         http.enforce_http(false);
-        // A request is one write: waiting to fill a segment only delays it.
+        // A request is one write, so waiting to fill a segment would only delay it.
         http.set_nodelay(true);
         http.set_keepalive(Some(Duration::from_secs(60)));
-        // Shared out among the addresses of a name, so that one that swallows all does not keep the others from being tried.
+        // The connector divides this among the addresses of a name, so that one address that never
+        // answers leaves time to try the others.
         http.set_connect_timeout(Some(limit));
         let offer = |protocols: &[&[u8]]| {
             let mut config = tls.clone()?;
@@ -113,7 +116,8 @@ impl Connector {
         Ok(Connector { http, proxy_tls: offer(&[b"http/1.1"]), tls: origin, route, limit })
     }
 
-    /// Gives a connection up whose other end has let this pass without acknowledging what was sent, or that it is there.
+    /// Closes a connection whose other end acknowledged neither data nor keep-alive probes for this
+    /// long.
     pub fn silence_max(mut self, silence: Duration) -> Self {
         self.http.set_keepalive(Some(silence));
         self.http.set_keepalive_interval(Some(silence / 2));
@@ -123,7 +127,7 @@ impl Connector {
         self
     }
 
-    /// Whether requests go to a proxy that forwards them, and so must name their whole URL.
+    /// Returns true if requests go to a forwarding proxy, and so must name their whole URL.
     pub fn forwards(&self) -> bool {
         matches!(self.route, ProxyRoute::Forward(_))
     }
@@ -173,7 +177,7 @@ impl Connector {
     }
 }
 
-/// Calls a connector and finds out which part of it failed.
+/// Calls a connector and translates its error.
 async fn call<C>(connector: &mut C, to: &Uri) -> Result<C::Response, ConnectError>
 where
     C: Service<Uri>,
@@ -184,6 +188,7 @@ where
     connector.call(to.clone()).await.map_err(explain)
 }
 
+/// Finds the step that failed in a connector's chain of errors.
 fn explain(error: &(dyn Error + 'static), to: &Uri) -> ConnectError {
     let target = shown(to);
     if let Some(ResolveError { host, error }) = find::<ResolveError>(error) {
@@ -195,7 +200,7 @@ fn explain(error: &(dyn Error + 'static), to: &Uri) -> ConnectError {
     if let Some(tls) = find::<rustls::Error>(error) {
         return ConnectError::Tls { target, error: tls.clone() };
     }
-    // The innermost error says what happened; those around it say "connect error".
+    // The innermost error names the cause; those around it only say "connect error".
     let error = innermost(error);
     let kind = error.downcast_ref::<io::Error>().map_or(io::ErrorKind::Other, io::Error::kind);
     ConnectError::Tcp { target, kind, error: error.to_string() }
@@ -209,7 +214,8 @@ pub fn innermost<'a>(mut error: &'a (dyn Error + 'static)) -> &'a (dyn Error + '
     error
 }
 
-/// The error of type `T` in the chain that begins with `error`. Looks into `io::Error`s, whose `source` skips what they wrap.
+/// The error of type `T` in the chain that begins with `error`. It also looks into an `io::Error`,
+/// whose `source` skips the error that it wraps.
 pub fn find<'a, T: Error + 'static>(error: &'a (dyn Error + 'static)) -> Option<&'a T> {
     let mut next = Some(error);
     while let Some(error) = next {
@@ -225,7 +231,7 @@ pub fn find<'a, T: Error + 'static>(error: &'a (dyn Error + 'static)) -> Option<
     None
 }
 
-/// Scheme, host and port: what may be shown of a URL, whose path and query may hold a token.
+/// Scheme, host and port of a URL, for messages: its path and query may hold a token.
 pub fn shown(uri: &Uri) -> String {
     let host = uri.host().unwrap_or("?");
     let port = uri.port().map(|port| format!(":{port}")).unwrap_or_default();
@@ -255,7 +261,7 @@ impl Service<Uri> for Connector {
     }
 }
 
-/// Asks the system's resolver; hyper-util's own gives errors that cannot be told from others.
+/// Asks the system's resolver. hyper-util's own resolver returns errors that look like any other.
 #[derive(Clone)]
 struct SystemResolver;
 
@@ -288,7 +294,7 @@ impl Service<Name> for SystemResolver {
 trait Io: Read + Write + Connection + Unpin + Send {}
 impl<T: Read + Write + Connection + Unpin + Send> Io for T {}
 
-/// A connection, whatever is between.
+/// An open connection, with or without TLS and proxy.
 pub struct Stream {
     io: Box<dyn Io>,
     forwarded: bool,
@@ -367,7 +373,7 @@ mod tests {
         check(ProxyRoute::Tunnel(uri("https://p:3128"), None), "https://a", true);
     }
 
-    /// Files that no connection needs are not read: a target without TLS must not fail for them.
+    /// A target without TLS must not fail because of a TLS file that it does not need.
     #[test]
     fn tls_files_are_read_only_where_tls_is_needed() {
         let tls = ClientTls { ca_files: vec!["/nonexistent/ca.pem".into()], ..ClientTls::default() };

@@ -1,6 +1,8 @@
-//! The headers that every request of a client carries: credentials and configured ones. Their values may be in files that are rotated.
+//! The headers that every request of a client carries: credentials and configured headers. Their
+//! values may come from files that are rotated.
 //!
-//! INVARIANT: a value given here never reaches a log or an error: [`Headers::redact`] takes it out of what a target answers, also after it was rotated.
+//! INVARIANT: none of these values reaches a log or an error. [`Headers::redact`] removes them from
+//! a target's answer, even after a rotation.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -14,7 +16,7 @@ use hyper::header::{AUTHORIZATION, HeaderMap, HeaderName, HeaderValue, PROXY_AUT
 use crate::config::{Auth, Secret, SecretError};
 use crate::limits::{FILES_CHECK_INTERVAL, FORMER_SECRETS_MAX};
 
-/// Why headers cannot be made.
+/// The headers cannot be made.
 #[derive(Debug, thiserror::Error)]
 pub enum HeadersError {
     #[error(transparent)]
@@ -27,35 +29,36 @@ pub enum HeadersError {
     Reserved(String),
 }
 
-/// Letters of a secret that say nothing.
+/// The longest beginning of a secret that may be shown, in bytes: so short, it gives nothing away.
 const SHOWN_MAX: usize = 3;
 
-/// Headers with values that may change.
+/// Headers whose values may change.
 #[derive(Debug)]
 pub struct Headers {
     auth: Auth,
     extra: Vec<(HeaderName, Secret)>,
-    /// Never change.
+    /// Headers that never change.
     fixed: HeaderMap,
     now: ArcSwap<Values>,
-    /// Those whose value is in a file.
+    /// Names of the headers whose value comes from a file.
     rotating: Vec<HeaderName>,
     started: Instant,
-    /// When the files are read again, milliseconds after `started`.
+    /// Time at which the files are read again, in milliseconds after `started`.
     next_read_ms: AtomicU64,
 }
 
 #[derive(Clone)]
 struct Values {
     headers: Arc<HeaderMap>,
-    /// What must not be shown, the longest first, so that one that contains another leaves nothing of itself.
+    /// All secrets to redact. The longest come first: a secret may contain a shorter one, and must
+    /// be replaced as a whole.
     secrets: Vec<String>,
-    /// Those of `secrets` that are not in `headers` any more, the newest first.
+    /// The part of `secrets` that `headers` no longer contains, newest first.
     former: Vec<String>,
 }
 
 impl Values {
-    /// With the secrets of before, which a target may still speak of.
+    /// Adds earlier secrets, which a target may still mention.
     fn after(mut self, last: &Values) -> Self {
         let kept = last.secrets.iter().filter(|secret| !last.former.contains(secret)).chain(&last.former);
         self.former = kept.filter(|secret| !self.secrets.contains(secret)).cloned().collect();
@@ -73,7 +76,8 @@ impl std::fmt::Debug for Values {
 }
 
 impl Headers {
-    /// `fixed`, the credentials and the configured ones; a configured header wins over a fixed one of its name.
+    /// Combines `fixed`, the credentials and the configured headers. A configured header replaces a
+    /// fixed header of the same name.
     pub fn new(auth: &Auth, extra: &[(String, Secret)], fixed: HeaderMap) -> Result<Self, HeadersError> {
         let mut names = Vec::with_capacity(extra.len());
         for (name, value) in extra {
@@ -105,7 +109,8 @@ impl Headers {
         })
     }
 
-    /// The headers now. Files are read again after [`FILES_CHECK_INTERVAL`]; one that cannot be read leaves the last good value.
+    /// The current headers. Files are read again after [`FILES_CHECK_INTERVAL`]; if one cannot be
+    /// read, its last good value stays.
     pub fn current(&self) -> Arc<HeaderMap> {
         if self.rotates() {
             let now_ms = self.started.elapsed().as_millis() as u64;
@@ -123,12 +128,13 @@ impl Headers {
         Arc::clone(&self.now.load().headers)
     }
 
-    /// Whether a value is in a file.
+    /// Returns true if a value comes from a file.
     pub fn rotates(&self) -> bool {
         !self.rotating.is_empty()
     }
 
-    /// To be called when the target refused the credentials (401) of a request with the headers `sent`: reads the files again. Whether there are others by now.
+    /// Reads the files again after the target refused the credentials of a request (401). Returns
+    /// true if the values differ from those in `sent`, so that another try makes sense.
     pub fn refused(&self, sent: &HeaderMap) -> bool {
         if !self.rotates() {
             return false;
@@ -141,17 +147,18 @@ impl Headers {
     fn read_again(&self) {
         match read(&self.auth, &self.extra, &self.fixed) {
             Ok(values) => drop(self.now.rcu(|last| values.clone().after(last))),
-            Err(error) => tracing::warn!(%error, "a credential cannot be read again; the last one stays"),
+            Err(error) => tracing::warn!(%error, "cannot read a credential again; keeping the last one"),
         }
     }
 
-    /// `text`, which may have been cut anywhere, without any of the secrets, and without the beginning of one at its end.
+    /// Removes all secrets from `text`. It may be cut anywhere, so the beginning of a secret at its
+    /// end is removed as well.
     pub fn redact(&self, text: String) -> String {
         redact(text, &self.now.load().secrets)
     }
 }
 
-/// `text` without `secrets`, of which the longer come first, and without the beginning of one at its end.
+/// Removes `secrets`, which come longest first, from `text`, and the beginning of one at its end.
 pub fn redact(mut text: String, secrets: &[String]) -> String {
     for secret in secrets {
         if text.contains(secret.as_str()) {
@@ -169,6 +176,7 @@ pub fn redact(mut text: String, secrets: &[String]) -> String {
     text
 }
 
+/// Reads all values.
 fn read(auth: &Auth, extra: &[(HeaderName, Secret)], fixed: &HeaderMap) -> Result<Values, HeadersError> {
     let mut headers = fixed.clone();
     let mut secrets = Vec::new();
@@ -195,7 +203,7 @@ fn read(auth: &Auth, extra: &[(HeaderName, Secret)], fixed: &HeaderMap) -> Resul
     for (name, secret) in extra {
         secrets.push(put(name, secret.read()?.to_string())?);
     }
-    // The proxy's, where requests carry them.
+    // Requests may also carry the proxy's credentials.
     let proxy = fixed.get(PROXY_AUTHORIZATION).and_then(|value| value.to_str().ok());
     if let Some(encoded) = proxy.and_then(|value| value.strip_prefix("Basic ")) {
         let pair = BASE64_STANDARD.decode(encoded).ok().and_then(|pair| String::from_utf8(pair).ok());
@@ -204,7 +212,7 @@ fn read(auth: &Auth, extra: &[(HeaderName, Secret)], fixed: &HeaderMap) -> Resul
         );
         secrets.push(encoded.to_owned());
     }
-    // Words of a few letters would only garble what a target says.
+    // Redacting a secret of a few letters would only garble the target's words.
     secrets.retain(|secret| secret.len() > SHOWN_MAX);
     secrets.sort_by_key(|secret| std::cmp::Reverse(secret.len()));
     Ok(Values { headers: Arc::new(headers), secrets, former: Vec::new() })
@@ -243,7 +251,7 @@ mod tests {
         assert_eq!(value(&headers, "authorization").unwrap(), "Bearer one");
         assert!(headers.refused(&sent));
         assert_eq!(value(&headers, "authorization").unwrap(), "Bearer two");
-        assert!(headers.refused(&sent), "it was sent before another's refusal was heard of");
+        assert!(headers.refused(&sent), "another request got the refusal first");
         assert!(!headers.refused(&headers.current()));
         std::fs::remove_file(&path).unwrap();
         assert!(!headers.refused(&headers.current()));
@@ -251,7 +259,7 @@ mod tests {
     }
 
     #[test]
-    fn a_rotated_secret_is_still_one() {
+    fn a_rotated_secret_is_still_redacted() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("token");
         std::fs::write(&path, "token-0").unwrap();
@@ -272,7 +280,7 @@ mod tests {
     }
 
     #[test]
-    fn secrets_are_taken_out_of_what_a_target_says() {
+    fn secrets_are_removed_from_a_targets_answer() {
         let auth = Auth::Basic { username: "u".into(), password: Secret::inline("hunter2") };
         let extra = [("X-Key".to_string(), Secret::inline("hunter2-and-more"))];
         let headers = Headers::new(&auth, &extra, HeaderMap::new()).unwrap();

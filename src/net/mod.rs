@@ -1,11 +1,12 @@
-//! The one HTTP stack: how a connection comes about and is kept, for vCenters and targets alike: HTTP/1.1 and HTTP/2, keep-alive pools, TLS, proxies.
+//! The HTTP stack for vCenters and targets alike: HTTP/1.1 and HTTP/2, pools of kept connections,
+//! TLS, proxies.
 //!
 //! ```text
 //! source::vcenter::client::transport ──────┐
 //! processor::client ── headers ────────────┴── pool ── connect (name, proxy, TCP, TLS)
 //! ```
 //!
-//! INVARIANT: no query, credential or header value is in what it says.
+//! INVARIANT: no message contains a query, a credential or the value of a header.
 
 mod connect;
 mod headers;
@@ -31,19 +32,19 @@ pub(crate) use tls::{ServerKind, explain, fingerprint};
 use crate::config::{Auth, HttpClient, Proxy};
 use crate::limits::IDLE_TIMEOUT;
 
-/// Why a client cannot be made: a mistake in the configuration.
+/// A client cannot be made. The cause is a mistake in the configuration.
 #[derive(Debug, thiserror::Error)]
 pub enum HttpError {
-    #[error("`{0}` is not a URL that events can be sent to; use http://HOST/PATH or https://HOST/PATH")]
+    #[error("cannot send events to `{0}`; use a URL such as http://HOST/PATH or https://HOST/PATH")]
     Url(String),
     #[error("the URL of `{0}` holds credentials; put them into `auth`")]
     UrlCredentials(String),
-    #[error("`{0}` cannot be sent as a content type")]
+    #[error("cannot send `{0}` as a content type; use printable ASCII, such as `application/json`")]
     ContentType(String),
     #[error("{0}")]
     Proxy(String),
     #[error(
-        "a `ref` is resolved by the Kubernetes cluster that the router runs in, and this is none; give the target's address as `url`"
+        "cannot resolve `ref` outside a Kubernetes cluster; run the router as a pod, or give the target's address as `url`"
     )]
     NoCluster,
     #[error(transparent)]
@@ -52,19 +53,19 @@ pub enum HttpError {
     Headers(#[from] HeadersError),
 }
 
-/// Which HTTP is spoken.
+/// The HTTP version to speak.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Version {
     /// HTTP/2 where TLS negotiates it, else HTTP/1.1.
     #[default]
     Auto,
-    /// HTTP/2 from the first byte, without TLS too (h2c with prior knowledge).
+    /// HTTP/2 from the first byte, even without TLS (h2c with prior knowledge).
     Http2,
 }
 
 /// Parses and checks the URL of a target.
 pub fn target_uri(url: &str) -> Result<Uri, HttpError> {
-    // The authority is cut out of what is shown: it may hold a password.
+    // Messages show only the part after a user name and password.
     let safe = || {
         url.rsplit_once('@')
             .map_or(url, |(_, rest)| rest)
@@ -84,12 +85,12 @@ pub fn target_uri(url: &str) -> Result<Uri, HttpError> {
     }
 }
 
-/// A target's URL as others may see it, without query.
+/// A target's URL without credentials and query, for people to see.
 pub fn address(uri: &Uri) -> String {
     format!("{}{}", shown(uri), uri.path())
 }
 
-/// A request with everything that differs from one to the next.
+/// A request with these parts.
 pub fn request(method: Method, uri: Uri, headers: HeaderMap, body: Bytes) -> Request<Full<Bytes>> {
     let mut request = Request::new(Full::new(body));
     *request.method_mut() = method;
@@ -98,7 +99,7 @@ pub fn request(method: Method, uri: Uri, headers: HeaderMap, body: Bytes) -> Req
     request
 }
 
-/// The connections to one target.
+/// A connection pool for one target.
 pub(crate) fn pool(origin: &Uri, settings: &HttpClient, version: Version) -> Result<Pool, HttpError> {
     let (route, _) = route(origin, &settings.proxy)?;
     let HttpClient { tls, connect_timeout, .. } = settings;
@@ -106,7 +107,8 @@ pub(crate) fn pool(origin: &Uri, settings: &HttpClient, version: Version) -> Res
     Pool::new(origin, connector, version, IDLE_TIMEOUT).ok_or_else(|| HttpError::Url(shown(origin)))
 }
 
-/// The way to `origin`, with the credentials that requests must carry themselves (plain HTTP through a proxy).
+/// The route to `origin`. The header is the proxy's credentials if requests must carry them, which
+/// is the case for plain HTTP through a proxy.
 pub(crate) fn route(origin: &Uri, proxy: &Proxy) -> Result<(ProxyRoute, Option<HeaderValue>), HttpError> {
     let matcher = match proxy {
         Proxy::Direct => return Ok((ProxyRoute::Direct, None)),
@@ -121,7 +123,7 @@ pub(crate) fn route(origin: &Uri, proxy: &Proxy) -> Result<(ProxyRoute, Option<H
         Proxy::Url { url, .. } => {
             let matcher = Matcher::builder().all(url.as_str()).build();
             if matcher.intercept(origin).is_none() {
-                return Err(HttpError::Proxy("the proxy's URL cannot be used; give http://HOST:PORT".into()));
+                return Err(HttpError::Proxy("cannot use the URL of the proxy; use http://HOST:PORT".into()));
             }
             matcher
         }
@@ -138,7 +140,8 @@ pub(crate) fn route(origin: &Uri, proxy: &Proxy) -> Result<(ProxyRoute, Option<H
     Ok((route, auth))
 }
 
-/// Whether `NO_PROXY` takes `origin` out by `*` or `HOST:PORT`, as Go's programs have it: what [`Matcher`] knows of it are names, addresses and networks.
+/// Returns true if `NO_PROXY` exempts `origin` by `*` or by `HOST:PORT`. Go programs understand
+/// these two forms; [`Matcher`] knows only names, addresses and networks.
 fn is_exempt(no_proxy: &str, origin: &Uri) -> bool {
     let brackets = ['[', ']'];
     let host = origin.host().unwrap_or_default().trim_matches(brackets).to_ascii_lowercase();
@@ -149,7 +152,7 @@ fn is_exempt(no_proxy: &str, origin: &Uri) -> bool {
             return true;
         }
         let Some((name, of)) = entry.rsplit_once(':') else { return false };
-        // An IPv6 address has colons of its own.
+        // The colon may belong to an IPv6 address without a port.
         if of.parse() != Ok(port) || (name.contains(':') && !name.ends_with(']')) {
             return false;
         }
@@ -189,7 +192,7 @@ mod tests {
         check("[::1]:80", "http://[::1]", true);
         check("::80", "http://[::1]", false);
         check(":80", "http://a.example", false);
-        // These are the matcher's.
+        // Names without a port are left to the matcher.
         check("a.example", "http://a.example", false);
     }
 }

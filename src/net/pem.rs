@@ -1,4 +1,5 @@
-//! PEM files that settings name: certificates, a chain with its key, and whether they have changed. A leaf below everything that speaks TLS.
+//! Reads the PEM files that settings name: certificates, and a chain with its key. Tells whether
+//! files have changed.
 
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
@@ -6,7 +7,7 @@ use std::time::SystemTime;
 use rustls::pki_types::pem::{Error, PemObject};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
-/// Why a file cannot be used.
+/// A file cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum PemError {
     #[error("cannot read `{path}`: {error}; it must be a PEM file that the router may read")]
@@ -15,7 +16,7 @@ pub enum PemError {
     NoCertificate { path: PathBuf },
 }
 
-/// A certificate with what is between it and its root, and its key; whether they belong together is for TLS to say.
+/// A certificate with its intermediates, and a key. They need not belong together: TLS checks that.
 pub struct KeyPair {
     pub chain: Vec<CertificateDer<'static>>,
     pub key: PrivateKeyDer<'static>,
@@ -39,12 +40,13 @@ pub fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, PemErro
     if all.is_empty() { Err(PemError::NoCertificate { path: path.to_owned() }) } else { Ok(all) }
 }
 
-/// What can be told of files without reading them; equal as long as they did not change.
+/// Modification times and sizes of files. Equal as long as the files did not change.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Fingerprint(Vec<Option<(SystemTime, u64)>>);
 
 impl Fingerprint {
-    /// The state of these files now. Follows links, so a Kubernetes secret that is swapped by a link is seen.
+    /// The current state of these files. Follows links, because Kubernetes replaces a secret by
+    /// swapping a link.
     pub fn of<'a>(files: impl IntoIterator<Item = &'a PathBuf>) -> Self {
         let state = |path: &PathBuf| {
             let facts = std::fs::metadata(path).ok()?;
@@ -53,7 +55,7 @@ impl Fingerprint {
         Fingerprint(files.into_iter().map(state).collect())
     }
 
-    /// Whether no file is named, so that nothing can change.
+    /// Returns true if there are no files, so that nothing can change.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }

@@ -1,11 +1,17 @@
-//! The connections of one client: kept, used again, never more than one request at a time on HTTP/1.1, one shared on HTTP/2.
+//! The connection pool of one client: HTTP/1.1 connections that carry one request at a time, or one
+//! shared HTTP/2 connection.
 //!
-//! Ours, because a client has one origin and delivery is counted in requests: hyper-util's pool, made for many origins, reached 60 % of a bare hyper
-//! connection's rate on `benches/deliver.rs`. Protocols, framing and the pool of HTTP/2 streams stay hyper's.
+//! The pool is our own because a client has one origin and delivery is bounded by requests per
+//! second. hyper-util's pool is made for many origins, and reached 60 % of a bare hyper
+//! connection's rate in `benches/deliver.rs`. Protocols, framing and HTTP/2 streams are left to
+//! hyper.
 //!
-//! INVARIANT: a connection comes back only with its answer read to the end; any other is closed by being dropped.
+//! INVARIANT: a connection returns to the pool only after its answer was read to the end. Any other
+//! connection is dropped, which closes it.
+//!
 //! INVARIANT: a request is repeated on another connection only if hyper gives it back unsent.
-//! INVARIANT: what fails as `Connect` or `Unsent` has not left: no byte of the request was written.
+//!
+//! INVARIANT: `Connect` and `Unsent` mean that no byte of the request was written.
 
 use std::collections::VecDeque;
 use std::sync::{Mutex, PoisonError};
@@ -29,16 +35,17 @@ use crate::limits::{HTTP1_READ_BYTES_MAX, HTTP2_PING_INTERVAL, HTTP2_PING_TIMEOU
 
 type Body = Full<Bytes>;
 
-/// New connections for one request: a target that closes each at once would be dialled without end.
+/// New connections for one request. Without a bound, a target that closes each at once would be
+/// dialled forever.
 const CONNECTIONS_TRIED_MAX: usize = 2;
 
-/// A connection on which nothing is under way: to be given back when the answer was read to its end.
+/// An idle HTTP/1.1 connection. Give it back once the answer was read to its end.
 pub type Lease = http1::SendRequest<Body>;
 
-/// Why a request got no answer.
+/// A request got no answer.
 #[derive(Debug, thiserror::Error)]
 pub enum SendError {
-    /// There is no connection.
+    /// No connection could be opened.
     #[error(transparent)]
     Connect(#[from] ConnectError),
     /// A new connection ended before it took the request.
@@ -52,7 +59,7 @@ pub enum SendError {
     TimedOut,
 }
 
-/// Why an exchange failed, with the request where it was not sent.
+/// A failed exchange, with the request if it was not sent.
 type Failed = (hyper::Error, Option<Request<Body>>);
 
 impl From<Failed> for SendError {
@@ -73,7 +80,7 @@ pub struct Pool {
 
 #[derive(Default)]
 struct PoolState {
-    /// The longest unused first.
+    /// Least recently used first.
     idle: VecDeque<(Instant, Lease)>,
     shared: Option<http2::SendRequest<Body>>,
 }
@@ -85,14 +92,16 @@ impl std::fmt::Debug for Pool {
 }
 
 impl Pool {
-    /// What has been unused for longer than `idle_timeout` is not used again. `None` where the origin's host cannot be a header.
+    /// A connection that was idle for longer than `idle_timeout` is not used again. `None` if the
+    /// origin's host cannot be a header.
     pub fn new(origin: &Uri, connector: Connector, version: Version, idle_timeout: Duration) -> Option<Self> {
         let host = HeaderValue::from_str(origin.authority()?.as_str()).ok()?;
         let state = Mutex::default();
         Some(Pool { origin: origin.clone(), host, connector, version, idle_timeout, state })
     }
 
-    /// Sends a request and waits for the head of its answer. On HTTP/1.1 its connection comes with the answer, for [`Pool::give_back`].
+    /// Sends a request and waits for the head of its answer. On HTTP/1.1 the connection is returned
+    /// with the answer, for [`Pool::give_back`].
     pub async fn send(
         &self,
         mut request: Request<Body>,
@@ -100,6 +109,7 @@ impl Pool {
     ) -> Result<(Response<Incoming>, Option<Lease>), SendError> {
         let mut made = 0;
         loop {
+            // Prefer the shared HTTP/2 connection.
             let shared = self.state().shared.clone();
             if let Some(mut shared) = shared {
                 let answer = timeout_at(until, self.on_shared(&mut shared, request)).await;
@@ -108,14 +118,15 @@ impl Pool {
                     Err((_, Some(unsent))) if made < CONNECTIONS_TRIED_MAX => request = unsent,
                     Err(failed) => return Err(failed.into()),
                 }
-                // It is closing: the next one is made anew.
+                // It is closing; open another one below.
                 self.state().shared = None;
             }
+            // Else take an idle HTTP/1.1 connection, or open a connection.
             let (mut lease, used_before) = match self.idle() {
                 Some(lease) => (lease, true),
                 None => {
                     made += 1;
-                    // Boxed, since it is rare and large, and the future of each request would be as large.
+                    // Boxed: it is rare and large, and would enlarge the future of every request.
                     match Box::pin(self.connect_until(until)).await? {
                         Some(lease) => (lease, false),
                         None => continue,
@@ -125,7 +136,7 @@ impl Pool {
             let answer = timeout_at(until, self.on_own(&mut lease, request)).await;
             match answer.map_err(|_| SendError::TimedOut)? {
                 Ok(response) => return Ok((response, Some(lease))),
-                // The target may have closed a connection since it was used last.
+                // The target may have closed a connection that was idle.
                 Err((_, Some(unsent))) if used_before => request = unsent,
                 Err(failed) => return Err(failed.into()),
             }
@@ -149,12 +160,12 @@ impl Pool {
         shared: &mut http2::SendRequest<Body>,
         request: Request<Body>,
     ) -> Result<Response<Incoming>, Failed> {
-        // An error of `ready` shows again as one that gives the request back.
+        // If this fails, so does the next line, which gives the request back.
         let _ = shared.ready().await;
         shared.try_send_request(request).await.map_err(failed)
     }
 
-    /// Takes a connection back whose answer was read to the end.
+    /// Returns a connection to the pool. Its answer must have been read to the end.
     pub fn give_back(&self, lease: Lease) {
         if lease.is_closed() {
             return;
@@ -168,7 +179,8 @@ impl Pool {
         state.idle.push_back((now, lease));
     }
 
-    /// The connection that was used last: it is the least likely to have been closed, and the others may grow old.
+    /// The most recently used idle connection: the least likely to be closed by now. The others
+    /// grow old and are dropped.
     fn idle(&self) -> Option<Lease> {
         let mut state = self.state();
         state.drop_old(Instant::now(), self.idle_timeout);
@@ -181,7 +193,7 @@ impl Pool {
         timeout_at(until, self.connect()).await.map_err(timed_out)?
     }
 
-    /// A new connection; `None` if it speaks HTTP/2 and is the shared one now.
+    /// Opens a connection; `None` if it speaks HTTP/2 and has become the shared one.
     async fn connect(&self) -> Result<Option<Lease>, SendError> {
         let stream: Stream = self.connector.clone().call(self.origin.clone()).await?;
         if self.version != Version::Http2 && !stream.connected().is_negotiated_h2() {
@@ -200,14 +212,15 @@ impl Pool {
         let (shared, connection) = builder.handshake(stream).await.map_err(SendError::Unsent)?;
         tokio::spawn(connection);
         let mut state = self.state();
-        // Of several that were made at the same time, the first is used.
+        // If several were opened at the same time, the first one is kept.
         if state.shared.as_ref().is_none_or(http2::SendRequest::is_closed) {
             state.shared = Some(shared);
         }
         Ok(None)
     }
 
-    /// HTTP/1.1 names the host in a header, and only the path in its first line, but for a proxy.
+    /// Puts the host into a header and only the path into the request line, as HTTP/1.1 asks. A
+    /// forwarding proxy gets the whole URL.
     fn address(&self, request: &mut Request<Body>) {
         if !request.headers().contains_key(HOST) {
             request.headers_mut().insert(HOST, self.host.clone());
@@ -242,12 +255,13 @@ mod tests {
     use http_body_util::BodyExt;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-    use super::super::connect::Route;
+    use super::super::connect::ProxyRoute;
     use super::super::tls::ServerKind;
     use super::*;
     use crate::config::ClientTls;
 
-    /// hyper's buffer grows with the reads that fill it, to the sum of their sizes, and stays.
+    /// Without the bound, hyper's read buffer grows with every read that fills it, and never
+    /// shrinks.
     #[tokio::test]
     async fn the_buffer_of_a_connection_is_bounded() {
         const BYTES: usize = 16 << 20;

@@ -6,13 +6,15 @@ use hyper::header::{DATE, HeaderMap, RETRY_AFTER};
 
 use crate::limits::RETRY_AFTER_MAX;
 
-/// How long the target asked to be left alone, at most [`RETRY_AFTER_MAX`]; `None` where it did not ask or not in a way that can be read.
+/// The pause that the target asked for, at most [`RETRY_AFTER_MAX`]; `None` if the header is
+/// missing or cannot be read.
 ///
-/// A date is measured from the answer's own `Date`, so that a target's wrong clock does no harm; from `now` where it sent none.
+/// A date is compared with the answer's own `Date`, so that a wrong clock at the target does no
+/// harm, or with `now` if there is none.
 pub fn retry_after(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
     let text = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
     if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) {
-        // More digits than a u64 holds is more than the cap.
+        // A number that does not fit into a u64 exceeds the cap.
         let seconds = text.parse().unwrap_or(u64::MAX);
         return Some(Duration::from_secs(seconds).min(RETRY_AFTER_MAX));
     }

@@ -1,4 +1,4 @@
-//! Takes everything and keeps nothing: what the router itself costs, without a target.
+//! Accepts every event and drops it, to measure the cost of the router itself.
 
 use super::{BoxFuture, DeliveryOutcome, DeliveryRequest, Failure, Processor, RequestLimits};
 
@@ -15,6 +15,6 @@ impl Processor for Blackhole {
     }
 
     fn check(&self) -> BoxFuture<'_, Result<String, Failure>> {
-        Box::pin(std::future::ready(Ok("takes everything and keeps nothing".into())))
+        Box::pin(std::future::ready(Ok("accepts every event and drops it".into())))
     }
 }

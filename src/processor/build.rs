@@ -1,4 +1,4 @@
-//! From a processor's configuration to the processor: one line a kind.
+//! Makes processors from their configuration: one line for each kind.
 
 use std::sync::Arc;
 
@@ -12,7 +12,7 @@ use crate::cloudevents::{Envelope, EnvelopeError, EnvelopeOptions};
 use crate::config::{self, ProcessorKind};
 use crate::net::HttpError;
 
-/// A processor that cannot be made.
+/// A processor cannot be made.
 #[derive(Debug, thiserror::Error)]
 pub enum BuildError {
     #[error("processor `{name}`: {cause}")]
@@ -21,30 +21,25 @@ pub enum BuildError {
     Http { name: String, cause: Box<HttpError> },
 }
 
-/// Makes a processor of its configuration.
+/// Makes a processor from its configuration.
 pub fn build(processor: &config::ProcessorConfig) -> Result<Arc<dyn Processor>, BuildError> {
-    let name = || processor.name.clone();
     let envelope = Envelope::new(envelope_options(&processor.delivery))
-        .map_err(|cause| BuildError::Envelope { name: name(), cause })?;
-    Ok(match &processor.kind {
-        ProcessorKind::CloudEvents(settings) => Arc::new(
-            CloudEvents::new(settings, envelope)
-                .map_err(|cause| BuildError::Http { name: name(), cause: Box::new(cause) })?,
-        ),
+        .map_err(|cause| BuildError::Envelope { name: processor.name.clone(), cause })?;
+    of_kind(&processor.kind, envelope)
+        .map_err(|cause| BuildError::Http { name: processor.name.clone(), cause: Box::new(cause) })
+}
+
+fn of_kind(kind: &ProcessorKind, envelope: Envelope) -> Result<Arc<dyn Processor>, HttpError> {
+    Ok(match kind {
+        ProcessorKind::CloudEvents(settings) => Arc::new(CloudEvents::new(settings, envelope)?),
         ProcessorKind::Console => Arc::new(Console::new(envelope)),
         ProcessorKind::Blackhole => Arc::new(Blackhole),
-        ProcessorKind::OpenFaas(settings) => Arc::new(
-            OpenFaas::new(settings, envelope)
-                .map_err(|cause| BuildError::Http { name: name(), cause: Box::new(cause) })?,
-        ),
-        ProcessorKind::EventBridge(settings) => Arc::new(
-            EventBridge::new(settings, envelope)
-                .map_err(|cause| BuildError::Http { name: name(), cause: Box::new(cause) })?,
-        ),
+        ProcessorKind::OpenFaas(settings) => Arc::new(OpenFaas::new(settings, envelope)?),
+        ProcessorKind::EventBridge(settings) => Arc::new(EventBridge::new(settings, envelope)?),
     })
 }
 
-/// How a processor with these settings writes its events.
+/// The options by which a processor with these settings renders events.
 pub fn envelope_options(delivery: &config::DeliveryPolicy) -> EnvelopeOptions {
     EnvelopeOptions {
         time: delivery.time,

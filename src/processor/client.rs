@@ -1,11 +1,16 @@
-//! The one HTTP client of all processors that send events themselves: headers, time-outs, and what an answer means for an event.
+//! The HTTP client of all processors: sends requests with credentials and a time-out, and
+//! translates answers into failures that say who is to blame.
 //!
 //! ```text
-//! send ── headers (credentials, rotated) ── crate::net's pool and connector
-//!  └── answer: status, Retry-After, an excerpt ── Failure by type
+//! exchange ── headers (credentials, rotated) ──► pool and connector of crate::net
+//! refusal  ◄── status, Retry-After, an excerpt of the body
+//!    └───────► Failure: blame, reason, wait
 //! ```
 //!
-//! INVARIANT: a call ends within its time-out. INVARIANT: no query, credential or header value is in what it says, and no path but that of a redirect.
+//! INVARIANT: a call ends within its time-out.
+//!
+//! INVARIANT: no message contains a query, a credential or the value of a header. The only path in
+//! a message is that of a redirect.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -36,30 +41,30 @@ pub struct TargetClient {
     settings: HttpClient,
     version: Version,
     headers: Headers,
-    /// Whether a proxy is between.
+    /// True if requests go through a proxy.
     proxied: bool,
     pool: ArcSwap<Pool>,
-    /// The files that `settings.tls` names, as they were when the pool was made or could not be made.
+    /// State of the files in `settings.tls` at the last attempt to make a pool.
     files: ArcSwap<Fingerprint>,
     started: Instant,
     next_check_ms: AtomicU64,
 }
 
-/// What a target said.
+/// The answer of a target.
 #[derive(Debug)]
 pub struct TargetResponse {
     pub status: StatusCode,
     pub headers: HeaderMap,
     /// The body, or its beginning.
     pub body: Vec<u8>,
-    /// Whether the body was longer than what was asked for.
+    /// True if the body was longer than requested.
     pub cut: bool,
-    /// The headers of the request, where credentials are rotated.
+    /// The headers of the request, kept if credentials are rotated.
     sent: Option<HeaderMap>,
 }
 
 impl TargetClient {
-    /// A client for `origin`; `headers` go with every request, besides what the settings ask for.
+    /// A client for `origin`. The `extra` headers go with every request, besides credentials.
     pub fn new(
         origin: &Uri,
         settings: &HttpClient,
@@ -100,13 +105,14 @@ impl TargetClient {
         self.headers.current()
     }
 
-    /// Posts `body` and says what became of it: `Ok` is a status of 200 to 299 with a whole answer.
+    /// Posts `body`. Success is a status of 200 to 299 with a whole answer.
     pub async fn deliver(&self, uri: Uri, headers: HeaderMap, body: Bytes) -> Result<(), Failure> {
         let answer = self.exchange(request(Method::POST, uri, headers, body), SAID_BYTES_MAX).await?;
         if answer.status.is_success() { Ok(()) } else { Err(self.refusal(&answer)) }
     }
 
-    /// Sends a request and keeps at most `keep` bytes of the answer's body. Some more is read and dropped, so that the connection can be used again.
+    /// Sends a request and keeps at most `keep` bytes of the answer's body. Up to
+    /// [`ANSWER_BYTES_MAX`] bytes are read, so that the connection can be used again.
     pub async fn exchange(
         &self,
         request: Request<Full<Bytes>>,
@@ -129,6 +135,8 @@ impl TargetClient {
         ))
     }
 
+    /// Reads the body of an answer, and returns the connection to the pool if it was read to the
+    /// end.
     async fn read(
         &self,
         response: Response<Incoming>,
@@ -140,6 +148,7 @@ impl TargetClient {
         let (head, mut incoming) = response.into_parts();
         let (mut body, mut seen) = (Vec::new(), 0);
         let failed = !head.status.is_success();
+        // The body of a refusal only explains it, so do not wait for it as long.
         let explained_by = tokio::time::Instant::now() + EXPLANATION_WAIT;
         let until = if failed { until.min(explained_by) } else { until };
         loop {
@@ -162,16 +171,18 @@ impl TargetClient {
                         break;
                     }
                 }
-                // The status already says that it failed; the rest of its explanation is missed.
+                // The status already tells the failure; do without the rest of the explanation.
                 Err(_) if failed => {
                     lease = None;
                     break;
                 }
-                // An acknowledgement that broke off is none: the function may have died while it answered.
+                // An acknowledgement that breaks off is none: the function may have crashed
+                // meanwhile.
                 Err(_) => {
                     let (target, status) = (self.target(), head.status.as_u16());
-                    let reason =
-                        format!("{target} answered {status} but broke off after {seen} bytes of its body");
+                    let reason = format!(
+                        "{target} answered {status} but broke off after {seen} bytes of its body; check its log"
+                    );
                     return Err(Failure { status: Some(status), ..target_failure(reason) });
                 }
             }
@@ -183,12 +194,13 @@ impl TargetClient {
         Ok(TargetResponse { status: head.status, headers: head.headers, body, cut, sent: None })
     }
 
-    /// What an answer other than a success means.
+    /// Translates an answer other than a success into a failure.
     pub fn refusal(&self, answer: &TargetResponse) -> Failure {
         let status = answer.status;
-        // What was sent was good once, and what is in the file now was not tried yet.
+        // If the credential file has changed, its new content has not been tried yet.
         let rotated = status == StatusCode::UNAUTHORIZED
             && answer.sent.as_ref().is_some_and(|sent| self.headers.refused(sent));
+        // Describe the refusal and what to do about it.
         let mut reason = format!("{} answered {status}", self.target());
         if status.is_redirection() {
             let location =
@@ -211,13 +223,15 @@ impl TargetClient {
         if status == StatusCode::PROXY_AUTHENTICATION_REQUIRED {
             reason += "; check the proxy's credentials";
         }
-        // Before it is made shorter: the beginning of a secret is one, too.
+        // Add the target's words. Redact before cutting, which could leave the beginning of a
+        // secret.
         let said = self.headers.redact(excerpt(&answer.body, SAID_BYTES_MAX));
         if !said.is_empty() {
             reason = format!("{reason}: {}", excerpt(said.as_bytes(), EXCERPT_BYTES_MAX));
         }
-        let is_proxys = self.proxied && status == StatusCode::PROXY_AUTHENTICATION_REQUIRED;
-        let blame = if rotated || is_proxys { Blame::Target } else { Failure::blame_of(status.as_u16()) };
+        // Decide who is to blame.
+        let by_proxy = self.proxied && status == StatusCode::PROXY_AUTHENTICATION_REQUIRED;
+        let blame = if rotated || by_proxy { Blame::Target } else { Failure::blame_of(status.as_u16()) };
         Failure {
             status: Some(status.as_u16()),
             wait: retry_after(&answer.headers, SystemTime::now()),
@@ -226,6 +240,7 @@ impl TargetClient {
         }
     }
 
+    /// Translates an exchange without an answer into a failure.
     fn transport(&self, error: &SendError) -> Failure {
         let error = match error {
             SendError::Connect(error) => return target_failure(error.to_string()),
@@ -233,12 +248,12 @@ impl TargetClient {
             SendError::TimedOut => return self.too_slow(),
         };
         let target = self.target();
-        // With TLS 1.3 a refused client certificate shows after the handshake.
+        // With TLS 1.3, a refused client certificate is reported after the handshake.
         if let Some(tls) = find::<rustls::Error>(error) {
             return target_failure(format!("no TLS with {target}: {}", explain(tls)));
         }
         let what = match error {
-            _ if error.is_parse() => "what it sent is no HTTP answer; check the port",
+            _ if error.is_parse() => "it sent no HTTP answer; check the port",
             _ if error.is_incomplete_message() || error.is_canceled() || error.is_closed() => {
                 "the connection was closed before an answer came"
             }
@@ -252,7 +267,8 @@ impl TargetClient {
         target_failure(format!("{target}: {what} ({})", innermost(error)))
     }
 
-    /// Takes new files into use: a new pool, so that no connection with the old certificates goes on being used.
+    /// Makes a new pool if the TLS files have changed, so that no request uses a connection with
+    /// the old certificates.
     fn reload(&self) {
         if self.files.load().is_empty() {
             return;
@@ -274,28 +290,29 @@ impl TargetClient {
         match pool(&self.origin, &self.settings, self.version) {
             Ok(pool) => {
                 self.pool.store(Arc::new(pool));
-                tracing::info!(target, "TLS files changed and are in use");
+                tracing::info!(target, "using changed TLS files");
             }
             Err(error) => {
-                tracing::warn!(target, %error, "TLS files changed but cannot be used; the last good ones stay")
+                tracing::warn!(target, %error, "cannot use changed TLS files; keeping the last ones")
             }
         }
     }
 
-    /// Makes the next request look at the TLS files, however short ago the last look was.
+    /// Makes the next request check the TLS files, however recent the last check was.
     pub fn check_files_now(&self) {
         self.next_check_ms.store(0, Ordering::Relaxed);
     }
 }
 
+/// A failure that blames the target.
 pub(crate) fn target_failure(reason: String) -> Failure {
     Failure::new(Blame::Target, reason)
 }
 
-/// The beginning of a body, `max` bytes at most, as one line that can be shown.
+/// The beginning of a body, at most `max` bytes, as a single printable line.
 fn excerpt(body: &[u8], max: usize) -> String {
     let mut text = String::new();
-    // Three times the bound holds it in any encoding; the loop keeps the bound.
+    // Decode somewhat more than needed, since leading white space is trimmed.
     for letter in String::from_utf8_lossy(&body[..body.len().min(3 * max)]).trim().chars() {
         let letter = if letter.is_control() { ' ' } else { letter };
         if text.len() + letter.len_utf8() > max {

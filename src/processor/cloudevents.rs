@@ -1,7 +1,8 @@
-//! Any CloudEvents target over HTTP: Knative brokers and services, webhooks.
+//! Delivers to any CloudEvents target over HTTP: Knative brokers and services, webhooks.
 //!
-//! Structured and binary mode send one event a POST; batched mode sends a JSON array. A status of 200 to 299 acknowledges all events of the request.
-//! Spec: CloudEvents 1.0.2, HTTP protocol binding.
+//! Structured and binary mode send one event per POST; batched mode sends a JSON array. A status of
+//! 200 to 299 acknowledges all events of the request. Spec: CloudEvents 1.0.2, HTTP protocol
+//! binding.
 
 use bytes::Bytes;
 use hyper::Method;
@@ -18,7 +19,7 @@ use crate::limits::BATCHED_EVENTS_MAX;
 use crate::net::{HttpError, Version, address, request, target_uri};
 use crate::processor::client::{TargetClient, target_failure};
 
-/// The media types of the JSON event format.
+/// The media type of one event in the JSON event format.
 pub const STRUCTURED: HeaderValue = HeaderValue::from_static("application/cloudevents+json; charset=UTF-8");
 const BATCHED: HeaderValue = HeaderValue::from_static("application/cloudevents-batch+json; charset=UTF-8");
 
@@ -30,7 +31,7 @@ pub struct CloudEvents {
     envelope: Envelope,
 }
 
-/// Where events go, and what they are sent with.
+/// The address of the target, and the client that sends to it.
 #[derive(Debug)]
 struct Target {
     uri: Uri,
@@ -43,7 +44,8 @@ enum Place {
     Referred(Box<Referred>),
 }
 
-/// A target whose address is found when it is needed first; until then events wait.
+/// A target whose address is looked up in Kubernetes at the first delivery. Until it is found,
+/// events wait.
 #[derive(Debug)]
 struct Referred {
     resolver: AddressResolver,
@@ -76,7 +78,7 @@ impl CloudEvents {
         Self::within(Cluster::of_this_pod().as_ref(), settings, envelope)
     }
 
-    /// As [`CloudEvents::new`], in this cluster.
+    /// Like [`CloudEvents::new`], with `ref` resolved in `cluster`.
     pub fn within(
         cluster: Option<&Cluster>,
         settings: &Settings,
@@ -93,7 +95,7 @@ impl CloudEvents {
         Ok(CloudEvents { place, mode: settings.mode, envelope })
     }
 
-    /// What it sends with; `None` while the address is not known.
+    /// The client that it sends with; `None` while the address is unknown.
     pub fn client(&self) -> Option<&TargetClient> {
         self.known().map(|target| &target.client)
     }
@@ -109,7 +111,7 @@ impl CloudEvents {
         match &self.place {
             Place::Fixed(target) => Ok(target),
             Place::Referred(referred) => {
-                // Boxed, since it is rare and large, and the future of each request would be as large.
+                // Boxed: it is rare and large, and would enlarge the future of every request.
                 Box::pin(referred.found.get_or_try_init(|| referred.find())).await
             }
         }
@@ -129,7 +131,7 @@ impl CloudEvents {
         client.deliver(uri.clone(), headers, body).await
     }
 
-    /// Event `i` of a slice alone.
+    /// Sends event `i` of a slice alone.
     async fn single(&self, slice: &BatchSlice, i: usize) -> Result<(), Failure> {
         let sent = {
             let rendering = self.envelope.open(&slice.batch);
@@ -152,7 +154,7 @@ impl CloudEvents {
         if self.mode == ContentMode::Batched {
             return DeliveryOutcome::of(self.post_json(BATCHED, super::array(&self.envelope, request)).await);
         }
-        // One event a request is what the shape asks for; more are sent one after another rather than refused.
+        // The request limits allow one event. Should there be more, send them one after another.
         let mut each = Vec::with_capacity(request.events);
         for slice in &request.slices {
             for i in slice.selection.iter() {
@@ -165,7 +167,7 @@ impl CloudEvents {
     async fn reach(&self) -> Result<String, Failure> {
         let Target { uri, client } = self.target().await?;
         let mut headers = HeaderMap::clone(&client.headers());
-        // The validation handshake of the CloudEvents webhook spec: asks, and delivers nothing.
+        // The validation handshake of the CloudEvents webhook spec. It delivers nothing.
         headers.insert("webhook-request-origin", HeaderValue::from_static("event-router"));
         let options = request(Method::OPTIONS, uri.clone(), headers, Bytes::new());
         let answer = client.exchange(options, 1_024).await?;

@@ -1,7 +1,8 @@
-//! One structured CloudEvent a line on stdout.
+//! Writes events to stdout, one structured CloudEvent per line.
 //!
-//! Lines of one request are written in one go and flushed before it counts as delivered. A reader that is slow makes the destination wait; one that is
-//! gone fails it (a target's fault: events are kept until the router runs with an open stdout).
+//! The lines of a request are written at once, and flushed before the request counts as delivered.
+//! A slow reader makes the destination wait. A reader that went away blames the target, so events
+//! are kept until the router runs with an open stdout again.
 
 use std::io::{self, Write};
 use std::sync::Arc;
@@ -15,7 +16,7 @@ use crate::limits::{CONSOLE_BYTES_MAX, CONSOLE_TIMEOUT};
 /// Writes events as lines.
 pub struct Console {
     envelope: Envelope,
-    /// Held by a write until it ends, however long after its time-out that is: lines never mix.
+    /// A write holds the lock until it ends, even after its time-out, so that lines never mix.
     out: Arc<Mutex<Box<dyn Write + Send>>>,
 }
 
@@ -34,7 +35,7 @@ impl Console {
         let lines = super::lines(&self.envelope, request);
         let written = async {
             let mut out = Arc::clone(&self.out).lock_owned().await;
-            // A pipe whose reader sleeps blocks the thread, which must not be one of the runtime's few.
+            // A full pipe blocks the thread, so do not use one of the runtime's few threads.
             let write = move || out.write_all(&lines).and_then(|()| out.flush());
             tokio::task::spawn_blocking(write).await.map_err(io::Error::other)?
         };
@@ -44,7 +45,10 @@ impl Console {
                 "stdout was closed by its reader; start the router again with an open stdout".to_string()
             }
             Ok(Err(error)) => format!("cannot write to stdout: {error}"),
-            Err(_) => format!("the reader of stdout took nothing within {} s", CONSOLE_TIMEOUT.as_secs()),
+            Err(_) => {
+                let seconds = CONSOLE_TIMEOUT.as_secs();
+                format!("the reader of stdout read nothing within {seconds} s; check that it still runs")
+            }
         };
         DeliveryOutcome::Failed(Failure::new(Blame::Target, reason))
     }

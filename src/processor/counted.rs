@@ -1,7 +1,8 @@
-//! The counts of the old router's `/stats`: what became of events by their subject, a processor.
+//! Counts successes and failures by subject, for the old router's `/stats`.
 //!
-//! An event counts as a success when a target acknowledged it, and as a failure when its first try failed; retries that fail count nothing, as the old
-//! router's did. Counted a request, so that the lock and the table are paid for once a batch.
+//! An event counts as a success when a target acknowledges it, and as a failure when its first
+//! attempt fails. Failed retries do not count, as in the old router. Counting takes the lock once
+//! per request.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -13,17 +14,17 @@ use crate::processor::{
     BoxFuture, DeliveryOutcome, DeliveryRequest, Failure, Processor, RequestLimits, Selector,
 };
 
-/// Where subjects are counted together that came after [`STATS_SUBJECTS_MAX`] others.
+/// The entry that counts all subjects after the first [`STATS_SUBJECTS_MAX`].
 pub const OTHERS: &str = "(others)";
 
-/// What became of the events of one subject.
+/// The counts of one subject.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Tally {
     pub successes: u64,
     pub failures: u64,
 }
 
-/// What became of the events of one processor, by subject.
+/// The counts of one processor, by subject.
 #[derive(Debug, Default)]
 pub struct Invocations(Mutex<FxHashMap<Box<str>, Tally>>);
 
@@ -46,7 +47,7 @@ impl Invocations {
             if failed && !is_first {
                 continue;
             }
-            let tally = of(&mut tallies, batch.text(batch.records[i].subject));
+            let tally = tally_of(&mut tallies, batch.text(batch.records[i].subject));
             match failed {
                 false => tally.successes += 1,
                 true => tally.failures += 1,
@@ -55,14 +56,14 @@ impl Invocations {
     }
 }
 
-fn of<'t>(tallies: &'t mut FxHashMap<Box<str>, Tally>, subject: &str) -> &'t mut Tally {
+fn tally_of<'t>(tallies: &'t mut FxHashMap<Box<str>, Tally>, subject: &str) -> &'t mut Tally {
     let known =
         if tallies.contains_key(subject) || tallies.len() < STATS_SUBJECTS_MAX { subject } else { OTHERS };
-    // Two look-ups for a known subject: an entry would take a boxed key for each event.
+    // Two look-ups are cheaper than the entry API, which needs a boxed key for every event.
     if !tallies.contains_key(known) {
         tallies.insert(known.into(), Tally::default());
     }
-    tallies.get_mut(known).expect("it has just been made sure of")
+    tallies.get_mut(known).expect("inserted above")
 }
 
 /// A processor whose outcomes are counted.
@@ -153,10 +154,10 @@ mod tests {
     }
 
     #[test]
-    fn subjects_without_end_take_no_memory_without_end() {
+    fn the_number_of_counted_subjects_is_bounded() {
         let mut tallies = FxHashMap::default();
         for n in 0..2 * STATS_SUBJECTS_MAX {
-            of(&mut tallies, &format!("subject {n}")).successes += 1;
+            tally_of(&mut tallies, &format!("subject {n}")).successes += 1;
         }
         assert_eq!(tallies.len(), STATS_SUBJECTS_MAX + 1);
         assert_eq!(tallies[OTHERS].successes, STATS_SUBJECTS_MAX as u64);

@@ -1,7 +1,9 @@
-//! The invocation log: one line an invocation on stdout, with key, id, subject, destination, status, milliseconds and attempt. Its own switch, off by default.
+//! The invocation log: a JSON line on stdout for every delivery of an event, with key, id, subject,
+//! destination, status, milliseconds and attempt. It has its own switch, and is off by default.
 //!
-//! An event in a request of many has a line of its own: what became of *it*. Every line is written unless a limit is asked for; then a line says how many
-//! were left out, with the first one of the next second.
+//! Each event of a batched request has its own line with its own result. All lines are written
+//! unless a limit per second is configured. Then the first line of the next second counts the
+//! omitted lines.
 
 use std::io::Write as _;
 use std::sync::{Mutex, PoisonError};
@@ -11,13 +13,13 @@ use serde_json::json;
 
 use crate::processor::{DeliveryOutcome, DeliveryRequest};
 
-/// Writes invocation lines, at most so many a second if that is asked for.
+/// Writes invocation lines, with an optional limit per second.
 #[derive(Debug)]
 pub struct InvocationLog {
     limit: Option<Mutex<Limit>>,
 }
 
-/// Lines within a second.
+/// Counts the lines of the current second.
 #[derive(Debug)]
 struct Limit {
     per_second: u32,
@@ -33,7 +35,7 @@ impl InvocationLog {
         InvocationLog { limit: per_second.map(limit) }
     }
 
-    /// One line for each event of a request.
+    /// Writes one line for each event of a request.
     pub fn write(
         &self,
         destination: &str,
@@ -94,7 +96,8 @@ impl InvocationLog {
 }
 
 impl Limit {
-    /// Begins the next second when this one is over; what the one before left out.
+    /// Starts the next second if the current one is over. Returns the number of lines that it
+    /// omitted, if any.
     fn turn(&mut self, now: Instant) -> Option<u64> {
         if now.duration_since(self.began) < Duration::from_secs(1) {
             return None;
@@ -130,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn every_line_is_written_unless_a_limit_is_asked_for_and_then_what_is_missing_is_said() {
+    fn a_limit_omits_lines_and_counts_them() {
         let lines = |log: &InvocationLog, events: usize, now: Instant| {
             log.lines("d", &request(events), &DeliveryOutcome::Delivered, Duration::ZERO, now).lines().count()
         };

@@ -1,13 +1,16 @@
-//! Where an object of Kubernetes takes events: `status.address.url` of a Broker, a Channel, a Knative Service, …, asked of the API server of the cluster that the
-//! router runs in, with the pod's service account.
+//! Finds the address at which a Kubernetes object takes events: the `status.address.url` of a
+//! Broker, a Channel, a Knative Service and the like.
+//!
+//! It asks the API server of the cluster that the router runs in, with the pod's service account:
 //!
 //! ```text
-//! GET /apis/eventing.knative.dev/v1                                        which path do objects of this kind have?
-//! GET /apis/eventing.knative.dev/v1/namespaces/default/brokers/default     status.address.url
+//! GET /apis/eventing.knative.dev/v1                                      the path of this kind
+//! GET /apis/eventing.knative.dev/v1/namespaces/default/brokers/default   its status.address.url
 //! ```
 //!
-//! A plain Service has no such status: its name in the cluster is its address. Sources: Kubernetes API conventions ("API discovery"), "Accessing the API
-//! from a Pod"; Knative eventing's Addressable.
+//! A plain Service has no such status; its DNS name in the cluster is its address. Sources:
+//! Kubernetes API conventions ("API discovery"), "Accessing the API from a Pod"; Knative Eventing's
+//! Addressable.
 
 use std::path::{Path, PathBuf};
 
@@ -21,10 +24,10 @@ use crate::limits::LISTING_BYTES_MAX;
 use crate::net::{HttpError, Version, address, request, target_uri};
 use crate::processor::client::{TargetClient, target_failure};
 
-/// Where Kubernetes puts `token`, `ca.crt` and `namespace` of the pod's service account.
+/// The directory in a pod with `token`, `ca.crt` and `namespace` of its service account.
 const ACCOUNT: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
 
-/// How to talk to an API server.
+/// The API server of a cluster, and the credentials for it.
 #[derive(Clone, Debug)]
 pub struct Cluster {
     /// `https://10.96.0.1:443`.
@@ -34,7 +37,7 @@ pub struct Cluster {
 }
 
 impl Cluster {
-    /// The one that this process runs in, if it does.
+    /// The cluster that this process runs in, if any.
     pub fn of_this_pod() -> Option<Cluster> {
         let variable = |name| std::env::var(name).ok().filter(|value| !value.is_empty());
         let host = variable("KUBERNETES_SERVICE_HOST")?;
@@ -49,7 +52,7 @@ impl Cluster {
     }
 }
 
-/// Asks for one object.
+/// Finds the address of one object.
 #[derive(Debug)]
 pub struct AddressResolver {
     api: Uri,
@@ -70,12 +73,13 @@ impl AddressResolver {
         Ok(AddressResolver { api, client, reference: reference.clone(), namespace })
     }
 
-    /// The object as people name it.
+    /// Kind, namespace and name of the object, for messages.
     pub fn object(&self) -> String {
         format!("{} {}/{}", self.reference.kind, self.namespace, self.reference.name)
     }
 
-    /// The URL that the object takes events at. What fails is the target's fault: it is asked for again, and events wait.
+    /// The URL at which the object takes events. Every failure blames the target, so events wait
+    /// and the address is asked for again.
     pub async fn url(&self) -> Result<String, Failure> {
         let Reference { api_version, kind, name, .. } = &self.reference;
         if (api_version.as_str(), kind.as_str()) == ("v1", "Service") {
@@ -84,25 +88,27 @@ impl AddressResolver {
         let root = if api_version.contains('/') { "apis" } else { "api" };
         let group = Path::new("/").join(root).join(api_version);
         let kinds = self.get(&group).await?;
-        // `brokers/status` is of the same kind.
+        // Skip subresources such as `brokers/status`, which are of the same kind.
         let plural = kinds["resources"].as_array().into_iter().flatten().find_map(|resource| {
             let plural = resource["name"].as_str().filter(|plural| !plural.contains('/'))?;
             (resource["kind"] == kind.as_str()).then(|| plural.to_owned())
         });
-        let plural = plural.ok_or_else(|| self.failure(format!("{api_version} has no kind {kind}")))?;
+        let plural = plural.ok_or_else(|| {
+            self.failure(format!("{api_version} has no kind {kind}; correct `ref`, or install that API"))
+        })?;
         let path = group.join("namespaces").join(&self.namespace).join(plural).join(name);
         let object = self.get(&path).await?;
         let status = &object["status"];
         let url = status["address"]["url"].as_str().or(status["addresses"][0]["url"].as_str());
         url.map(ToOwned::to_owned).ok_or_else(|| {
-            self.failure("it has no `status.address.url`: it is not ready, or takes no events".into())
+            self.failure("it has no `status.address.url`; check that it is ready and can take events".into())
         })
     }
 
     async fn get(&self, path: &Path) -> Result<Value, Failure> {
         let uri: Uri = format!("{}{}", self.api.to_string().trim_end_matches('/'), path.display())
             .parse()
-            .map_err(|_| self.failure("its names give no path".into()))?;
+            .map_err(|_| self.failure("cannot make a URL of its names; correct `ref`".into()))?;
         let shown = address(&uri);
         let headers = (*self.client.headers()).clone();
         let asked = request(Method::GET, uri, headers, Bytes::new());
@@ -115,17 +121,19 @@ impl AddressResolver {
             StatusCode::OK => {}
             StatusCode::FORBIDDEN => {
                 return Err(self.failure(format!(
-                    "the service account may not read {shown}; give its role `get` on that"
+                    "the service account may not read {shown}; allow its role to `get` it"
                 )));
             }
-            StatusCode::NOT_FOUND => return Err(self.failure(format!("{shown} is not there"))),
+            StatusCode::NOT_FOUND => {
+                return Err(self.failure(format!("{shown} does not exist; create it, or correct `ref`")));
+            }
             _ => return Err(self.failure(self.client.refusal(&answer).reason)),
         }
         serde_json::from_slice(&answer.body)
-            .map_err(|error| self.failure(format!("{shown} answered no JSON: {error}")))
+            .map_err(|error| self.failure(format!("cannot parse the answer of {shown}: {error}")))
     }
 
     fn failure(&self, why: String) -> Failure {
-        target_failure(format!("the address of {} in Kubernetes: {why}", self.object()))
+        target_failure(format!("cannot find the address of {} in Kubernetes: {why}", self.object()))
     }
 }

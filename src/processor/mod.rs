@@ -1,8 +1,18 @@
-//! Processors: whatever takes events. The last step of the flow; `pipeline::deliver` decides what is sent when, a processor knows how.
+//! Processors deliver events to targets: functions, event buses, any CloudEvents endpoint.
 //!
-//! A new processor is one file here, one line in [`build`], one example configuration.
+//! They are the last step of the flow. `pipeline::deliver` decides which events to send and when; a
+//! processor knows how to send them.
 //!
-//! INVARIANT: a processor neither retries nor reorders nor remembers: it sends one [`DeliveryRequest`] and says by type what became of each of its events.
+//! ```text
+//! pipeline::route   ── Batch ────────────► Selector     which functions or buses want an event
+//! pipeline::deliver ── DeliveryRequest ──► Processor ── HTTP, AWS or stdout ──► target
+//!                   ◄─ DeliveryOutcome ──┘
+//! ```
+//!
+//! A new processor is a file here, a line in [`build`] and an example configuration.
+//!
+//! INVARIANT: a processor does not retry, reorder or remember events. It sends one
+//! [`DeliveryRequest`] once, and the type of its answer tells the fate of every event in it.
 
 pub mod blackhole;
 mod build;
@@ -30,72 +40,75 @@ use crate::cloudevents::Envelope;
 use crate::event::{Batch, Selection};
 use crate::memory::Permit;
 
-/// A future without a name, one allocation a request.
+/// A boxed future; it costs one allocation per request.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
-/// What one request of this processor may carry.
+/// Bounds of one request to a processor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RequestLimits {
-    /// Events in a request at most; 1 for one POST an event.
+    /// The most events in a request; 1 for one POST per event.
     pub events_max: usize,
-    /// Bytes of rendered events in a request at most.
+    /// The most bytes of rendered events in a request.
     pub bytes_max: usize,
-    /// Whether the target can take some events of a request and refuse others (EventBridge).
+    /// True if the target can accept some events of a request and refuse others, as EventBridge
+    /// does.
     pub partial: bool,
 }
 
-/// Events of one batch within a request.
+/// Some events of one batch.
 #[derive(Clone, Debug)]
 pub struct BatchSlice {
     pub batch: Arc<Batch>,
     pub selection: Selection,
 }
 
-/// One delivery: the events of its slices in order.
+/// The events of one delivery, slice by slice, in order.
 #[derive(Clone, Debug)]
 pub struct DeliveryRequest {
-    /// The function or bus, for a processor with many destinations; else empty.
+    /// The function or event bus to deliver to; empty for a processor with a single destination.
     pub function: Arc<str>,
     pub slices: Vec<BatchSlice>,
-    /// Events in all slices.
+    /// Number of events in all slices.
     pub events: usize,
-    /// 1 for the first try.
+    /// 1 for the first attempt.
     pub attempt: u32,
 }
 
-/// What became of a request.
+/// The result of a delivery.
 #[derive(Debug)]
 pub enum DeliveryOutcome {
     /// The target acknowledged every event.
     Delivered,
     /// No event was acknowledged.
     Failed(Failure),
-    /// One entry an event, in the order of the request: `None` is acknowledged.
+    /// One entry per event, in the order of the request; `None` is acknowledged.
     Partial(Vec<Option<Failure>>),
 }
 
-/// Whose fault a failed delivery is, and what may be done about it.
+/// Who is to blame for a failed delivery. This decides whether and how it is retried.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Blame {
-    /// The target cannot take anything now (connect, TLS, DNS, time-out, 408, 429, 502, 503, 504): wait, no attempt is used up.
+    /// The target cannot take any event now: no connection, TLS, DNS, time-out, 408, 429, 502, 503,
+    /// 504. The event waits, and uses up no attempt.
     Target,
-    /// This event was refused, but may be taken later (404, 409, 425, 500).
-    Retryable,
-    /// This event will never be taken (other 4xx, 501).
-    Permanent,
+    /// The target refused this event but may accept it later: 404, 409, 425, 500. The event is
+    /// retried until its attempts are used up.
+    Unclear,
+    /// The target will never accept this event: any other 4xx, 501. It becomes a dead letter.
+    Event,
 }
 
-/// Why a delivery failed.
+/// A failed delivery.
 #[derive(Clone, Debug)]
 pub struct Failure {
     pub blame: Blame,
-    /// The HTTP status, where there was one.
+    /// The HTTP status, if the target answered with one.
     pub status: Option<u16>,
-    /// What failed, without secrets: for logs and dead letters.
+    /// The reason, without secrets: for logs and dead letters.
     pub reason: String,
-    /// How long the target asked to be left alone (`Retry-After`, throttling).
+    /// The pause that the target asked for (`Retry-After`, throttling).
     pub wait: Option<Duration>,
-    /// The beginning of what the target said of it, without secrets; empty where it said nothing.
+    /// The beginning of the target's answer, without secrets; empty if there was none.
     pub said: String,
 }
 
@@ -103,36 +116,38 @@ pub struct Failure {
 pub trait Processor: Send + Sync + 'static {
     fn request_limits(&self) -> RequestLimits;
 
-    /// Sends one request once. Always ends: time-outs are the processor's.
+    /// Sends one request once. It always ends: the processor enforces its own time-out.
     fn deliver<'a>(&'a self, request: &'a DeliveryRequest) -> BoxFuture<'a, DeliveryOutcome>;
 
-    /// Begins what has to go on beside deliveries (reading functions or rules again and again), on the current runtime, until the processor is
-    /// dropped. Called once.
+    /// Starts background work on the current runtime, such as reading functions or rules at
+    /// intervals, until the processor is dropped. Called once.
     fn start(self: Arc<Self>) {}
 
-    /// Names the functions that a former run knew. To be called before [`start`](Processor::start).
-    /// The processor is [ready](Processor::ready) when each of them was listed, or had its time to
-    /// be.
+    /// Restores the functions of the last run, before [`start`](Processor::start) is called. The
+    /// processor becomes [ready](Processor::ready) once each of them is listed, or its grace time
+    /// is over.
     fn restore(&self, _functions: Vec<Arc<str>>) {}
 
-    /// Ends when the processor knows which events its destinations want. An event that is routed
-    /// before would pass by. The processor must have been [started](Processor::start).
+    /// Completes once the processor knows which events its destinations want. An event that is
+    /// routed earlier would miss them. Requires a [started](Processor::start) processor.
     fn ready(&self) -> BoxFuture<'static, ()> {
         Box::pin(std::future::ready(()))
     }
 
-    /// Which of its own destinations an event goes to; `None` of a processor that is one destination
-    /// and takes every event.
+    /// The selector among the processor's own destinations; `None` if the processor is a single
+    /// destination, which takes every event.
     fn selector(&self) -> Option<Box<dyn Selector>> {
         None
     }
 
-    /// Where the events of a destination go (`function` as in [`DeliveryRequest`]), without credentials and query; `None` where that is nowhere that has an address.
+    /// The address of a destination (`function` as in [`DeliveryRequest`]), without credentials and
+    /// query; `None` if it has none.
     fn address(&self, _function: &str) -> Option<String> {
         None
     }
 
-    /// Reaches the target without delivering an event, for `check --connect`: a line that says what answered.
+    /// Reaches the target without delivering an event, for `check --connect`. Returns a line that
+    /// describes the answer.
     fn check(&self) -> BoxFuture<'_, Result<String, Failure>>;
 }
 
@@ -153,12 +168,12 @@ fn array(envelope: &Envelope, request: &DeliveryRequest) -> Bytes {
     counted(request, body)
 }
 
-/// The events of a request, each with a line end.
+/// The events of a request, one per line.
 fn lines(envelope: &Envelope, request: &DeliveryRequest) -> Bytes {
     counted(request, rendered(envelope, request, b"", b'\n'))
 }
 
-/// The body of `request`, which holds a share of the memory budget for as long as there is something of it.
+/// Makes a body that holds its share of the memory budget until the last part of it is dropped.
 fn counted(request: &DeliveryRequest, body: Vec<u8>) -> Bytes {
     struct ChargedBody(Vec<u8>, #[expect(dead_code, reason = "gives its share back on drop")] Permit);
     impl AsRef<[u8]> for ChargedBody {
@@ -170,7 +185,7 @@ fn counted(request: &DeliveryRequest, body: Vec<u8>) -> Bytes {
     Bytes::from_owner(ChargedBody(body, share.unwrap_or_default()))
 }
 
-/// `head`, then every event with `end` after it, in memory that is taken once.
+/// Renders `head`, then every event followed by `end`, with a single allocation.
 fn rendered(envelope: &Envelope, request: &DeliveryRequest, head: &[u8], end: u8) -> Vec<u8> {
     let opened: Vec<_> =
         request.slices.iter().map(|slice| (slice.selection, envelope.open(&slice.batch))).collect();
@@ -190,12 +205,12 @@ fn rendered(envelope: &Envelope, request: &DeliveryRequest, head: &[u8], end: u8
 }
 
 impl DeliveryOutcome {
-    /// What became of a request that succeeds or fails as a whole.
+    /// The outcome of a request that succeeds or fails as a whole.
     pub fn of(result: Result<(), Failure>) -> Self {
         result.map_or_else(DeliveryOutcome::Failed, |()| DeliveryOutcome::Delivered)
     }
 
-    /// What became of a request, event by event.
+    /// The outcome of a request whose events succeed or fail one by one.
     pub fn of_each(mut each: Vec<Option<Failure>>) -> Self {
         if each.iter().all(Option::is_none) {
             return DeliveryOutcome::Delivered;
@@ -213,7 +228,8 @@ impl Failure {
         Failure { blame, status: None, reason: reason.into(), wait: None, said: String::new() }
     }
 
-    /// Whose fault a status is: Knative's table, with 500 retryable.
+    /// Who is to blame for an HTTP status: Knative's table of retries, except that a 500 is
+    /// retried.
     pub fn blame_of(status: u16) -> Blame {
         match status {
             408 | 429 | 502 | 503 | 504 => Blame::Target,
@@ -232,7 +248,7 @@ mod tests {
     use crate::event::testing::batch;
     use crate::memory::Budget;
 
-    /// The same events twice in memory, once as a batch and once as a body.
+    /// While a request is sent, its events are in memory twice: in the batch and in the body.
     #[test]
     fn a_rendered_request_has_its_share_of_the_memory_until_it_is_sent() {
         let budget = Budget::new(1 << 20);

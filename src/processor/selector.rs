@@ -1,46 +1,49 @@
-//! Selectors: which of a processor's own destinations an event goes to.
+//! Selectors choose among a processor's own destinations.
 //!
-//! Most processors are one destination and take what routes give them. OpenFaaS has a destination for
-//! each function, EventBridge one for each event bus: each is a *part* of its processor, and a
-//! selector says which parts want an event. The pipeline knows parts by number and name only.
+//! Most processors are a single destination and take every event that a route gives them. OpenFaaS
+//! has a destination for each function, EventBridge one for each event bus. These are the
+//! *subscribers* of the processor, and its selector matches events with them. The pipeline knows
+//! subscribers only by number and name.
 //!
-//! INVARIANT: a part keeps its number for as long as its selector lives.
+//! INVARIANT: a subscriber keeps its number for as long as its selector lives.
 
 use std::sync::Arc;
 
 use crate::event::{Batch, Selection};
 
-/// A part of a processor: a function, an event bus. Small and dense, given out by the selector.
+/// The number of a subscriber, which is a function or an event bus. Selectors assign small, dense
+/// numbers.
 pub type SubscriberId = u32;
 
-/// Takes what a [`Selector`] picked.
+/// Collects the matches of a [`Selector`].
 pub trait Matches {
-    /// These events go to `subscriber`. The name is asked for when the part is seen for the first time.
+    /// Adds events for `subscriber`. `name` is called only when the subscriber appears for the
+    /// first time.
     fn add(&mut self, subscriber: SubscriberId, name: &dyn Fn() -> Arc<str>, events: &Selection);
 }
 
-/// Picks the parts of one processor that want an event. Belongs to the routing thread, and never
-/// waits.
+/// Finds the subscribers of one processor that want an event. It runs on the routing thread, and
+/// never waits.
 pub trait Selector: Send {
-    /// Adds the `offered` events of `batch` to the parts that want them.
+    /// Adds the `offered` events of `batch` to `matches`, for each subscriber that wants them.
     fn select(&mut self, batch: &Batch, offered: &Selection, matches: &mut dyn Matches);
 
-    /// The parts that the configuration names, by number. They are destinations from the start.
+    /// The subscribers in the configuration, by number. They are destinations from the start.
     fn configured(&self) -> Vec<Arc<str>> {
         Vec::new()
     }
 
-    /// Where parts come and go: the names of those that events may go to now or soon. A checkpoint
-    /// names them, so that the next run waits for them. `None` where all parts are configured.
+    /// The names of discovered subscribers that events may go to now or soon. A checkpoint stores
+    /// them, so that the next run waits for them. `None` if all subscribers are configured.
     fn listed(&self) -> Option<Vec<Arc<str>>> {
         None
     }
 
-    /// The part that a former run stored under `name`, which is empty where it stored the
-    /// processor's own name; `None` if no part can stand for it.
+    /// The subscriber for events that an earlier run stored under `name`; empty for the processor's
+    /// own name. `None` if no subscriber can take them.
     fn restored(&self, name: &str) -> Option<Arc<str>>;
 
-    /// How many parts events may go to. More than two are two: the pipeline asks whether a
-    /// destination is alone.
+    /// Number of subscribers that events may go to. It need not exceed two: the pipeline only asks
+    /// whether a destination is the only one.
     fn count(&self) -> usize;
 }

@@ -5,7 +5,7 @@ use std::process::Command;
 
 use crate::common::golden::{difference, golden};
 use crate::common::peer::peer;
-use event_router::cli::decode::{DecodeArgs, Format, run};
+use event_router::cli::decode::{DecodeArgs, DecodeFormat, run};
 use serde_json::{Value, json};
 use vsphere::Decoded;
 use vsphere::decode::{Spelling, decode, decode_as, decode_vijson, reference};
@@ -162,7 +162,7 @@ fn the_command_says_where_in_its_input_a_page_is_not_readable() {
 
 #[test]
 fn every_golden_page_in_vspheres_own_json_is_what_govmomi_makes_of_it() {
-    let args = DecodeArgs { format: Format::Vijson, ..DecodeArgs::default() };
+    let args = DecodeArgs { format: DecodeFormat::Vijson, ..DecodeArgs::default() };
     for name in ["events_full", "events_min"] {
         let page = std::fs::read_to_string(golden().join(name).with_extension("xml")).unwrap();
         let oracle = std::fs::read_to_string(golden().join(name).with_extension("vijson.jsonl")).unwrap();
@@ -233,8 +233,11 @@ fn a_page_in_vspheres_own_json_gives_the_same_events() {
 fn the_command_prints_cloud_events() {
     let page = std::fs::read(golden().join("edge/extended.xml")).unwrap();
     let mut out = Vec::new();
-    let args =
-        DecodeArgs { format: Format::Cloudevents, source: "https://vc/sdk".into(), ..DecodeArgs::default() };
+    let args = DecodeArgs {
+        format: DecodeFormat::Cloudevents,
+        source: "https://vc/sdk".into(),
+        ..DecodeArgs::default()
+    };
     run(&args, &page[..], &mut out).unwrap();
     let event: Value = serde_json::from_slice(&out).unwrap();
     assert_eq!(event["specversion"], "1.0");

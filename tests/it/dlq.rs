@@ -175,8 +175,8 @@ fn the_table_is_for_people_and_each_filter_narrows_it() {
 fn what_is_asked_wrongly_changes_nothing_and_says_why() {
     let (stack, _router) = refused(3);
     for (args, part) in [
-        (&["drop"][..], "say which dead letters"),
-        (&["replay"], "say which dead letters"),
+        (&["drop"][..], "no dead letters selected"),
+        (&["replay"], "no dead letters selected"),
         (&["replay", "--all", "--status", "400"], "exclude each other"),
         (&["drop", "x"], "neither a number"),
         (&["list", "--since", "yesterday"], "an age such as `2h`"),

@@ -91,7 +91,7 @@ async fn what_is_not_there_yet_is_waited_for() {
     let processor = processor(&cluster, Reference { namespace: Some("events".into()), ..broker() });
     for part in [
         "the service account may not read",
-        "/apis/eventing.knative.dev/v1/namespaces/events/brokers/default is not there",
+        "/apis/eventing.knative.dev/v1/namespaces/events/brokers/default does not exist",
         "no `status.address.url`",
         "eventing.knative.dev/v1 has no kind Broker",
         "no JSON",

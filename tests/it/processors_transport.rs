@@ -329,13 +329,13 @@ async fn http2_is_spoken_where_tls_negotiates_it() {
 #[tokio::test]
 async fn http2_with_prior_knowledge_needs_no_tls() {
     use event_router::net::{Version, target_uri};
-    use event_router::processor::client::Client;
+    use event_router::processor::client::TargetClient;
     let (address, versions) = counting_server(None).await;
     let uri = target_uri(&format!("http://{address}/")).unwrap();
     for (version, expected) in
         [(Version::Http2, hyper::Version::HTTP_2), (Version::Auto, hyper::Version::HTTP_11)]
     {
-        let client = Client::new(&uri, &patient(), version, &Auth::None, &[]).unwrap();
+        let client = TargetClient::new(&uri, &patient(), version, &Auth::None, &[]).unwrap();
         client.deliver(uri.clone(), hyper::HeaderMap::new(), bytes::Bytes::from_static(b"x")).await.unwrap();
         assert_eq!(versions.lock().unwrap().pop(), Some(expected));
     }
@@ -406,7 +406,7 @@ async fn fault_407_is_the_proxys_where_there_is_one() {
 #[test]
 fn an_odd_proxy_is_refused_at_the_start() {
     let mut settings = Settings { http: patient(), ..Settings::new("http://target.example/") };
-    for (url, part) in [("socks5://127.0.0.1:1", "not an HTTP proxy"), ("::", "cannot be used")] {
+    for (url, part) in [("socks5://127.0.0.1:1", "not an HTTP proxy"), ("::", "cannot use the URL")] {
         settings.http.proxy = Proxy::Url { url: url.into(), auth: Auth::None };
         let error = CloudEvents::new(&settings, envelope()).unwrap_err().to_string();
         assert!(error.contains(part), "{error}");

@@ -366,13 +366,17 @@ async fn delivered(wire: Wire, page: Vec<u8>, count: usize) -> Vec<Vec<Value>> {
     let processors: Vec<_> = PAYLOADS
         .iter()
         .zip(&sinks)
-        .map(|(payload, sink)| Processor {
+        .map(|(payload, sink)| ProcessorConfig {
             name: format!("{payload:?}").to_lowercase(),
-            kind: ProcessorKind::CloudEvents(CloudEvents {
+            kind: ProcessorKind::CloudEvents(CloudEventsConfig {
                 mode: ContentMode::Batched,
-                ..CloudEvents::new(sink.url())
+                ..CloudEventsConfig::new(sink.url())
             }),
-            delivery: Delivery { payload: *payload, batch: BatchLimits::default(), ..Delivery::default() },
+            delivery: DeliveryPolicy {
+                payload: *payload,
+                batch: BatchLimits::default(),
+                ..DeliveryPolicy::default()
+            },
         })
         .collect();
     let vcenter = Vcenter::new("https://vc/sdk", "u", Secret::inline("p"));

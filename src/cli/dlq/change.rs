@@ -1,4 +1,4 @@
-//! Replaying and dropping: asked of the router that runs, or done here where none does.
+//! `dlq replay` and `dlq drop`: asks the running router, or does the work here if none runs.
 
 use std::io;
 use std::path::Path;
@@ -16,7 +16,8 @@ use crate::pipeline::replay::{Ended, Replayed};
 use crate::state::{DeadLetterFilter, Store, StoreReader};
 use crate::telemetry::log;
 
-/// Asks the running router, once for each dead letter that is named; `each` says how many an answer is about. Tells for how many questions there was none.
+/// Asks the running router, with one request per filter. `each` handles an answer and returns the
+/// number of dead letters in it. Returns the number of filters without any dead letter.
 pub(super) fn ask(
     dir: &Path,
     args: &ChangeArgs,
@@ -25,7 +26,8 @@ pub(super) fn ask(
 ) -> anyhow::Result<usize> {
     let mut missing = 0;
     for filter in args.filter.filters() {
-        let client = ControlClient::connect(dir)?.context("the router stopped meanwhile")?;
+        let client = ControlClient::connect(dir)?
+            .context("the router has stopped meanwhile; run the command again")?;
         let mut found = Ok(0);
         client.ask(&request(filter), |answer| {
             if let Ok(before) = found {
@@ -37,6 +39,7 @@ pub(super) fn ask(
     Ok(missing)
 }
 
+/// Drops dead letters.
 pub(super) fn drop_letters(dir: &Path, args: &ChangeArgs, mut out: impl io::Write) -> anyhow::Result<Exit> {
     let (mut dropped, mut missing) = (0, 0);
     if ControlClient::connect(dir)?.is_some() {
@@ -46,7 +49,7 @@ pub(super) fn drop_letters(dir: &Path, args: &ChangeArgs, mut out: impl io::Writ
             Ok(letters)
         })?;
     } else {
-        // A mistyped path is not made a data directory.
+        // Check that the store exists, so that a mistyped path does not create one.
         drop(StoreReader::open(dir)?);
         let mut store = Store::open(dir)?;
         for filter in args.filter.filters() {
@@ -64,7 +67,8 @@ pub(super) fn drop_letters(dir: &Path, args: &ChangeArgs, mut out: impl io::Writ
     Ok(Exit::Done)
 }
 
-/// Delivers with the processors of the configuration, since no router runs. Tells as [`ask`] does.
+/// Replays with the processors of the configuration, since no router runs. Returns the number of
+/// filters without any dead letter.
 pub(super) fn replay_here(
     dir: &Path,
     config: Option<Config>,
@@ -74,10 +78,10 @@ pub(super) fn replay_here(
 ) -> anyhow::Result<usize> {
     let Some(mut config) = config else {
         bail!(
-            "no router runs on this data directory; name its configuration with `--config`, so that its processors can be reached"
+            "no router runs on this data directory; name its configuration with `--config`, so that this command can deliver"
         );
     };
-    // What it logs is for a person who watches a command, and not on stdout.
+    // Log only warnings, and nothing on stdout: a person is watching.
     config.log = config::Log { level: config::LogLevel::Warn, ..flags.over(&config.log) };
     config.log.invocations = false;
     log::install(&config.log);
@@ -98,7 +102,7 @@ pub(super) fn replay_here(
             });
             tokio::select! {
                 done = replay => done?,
-                // What is on its way is delivered or stays a dead letter.
+                // Deliveries in progress finish in `stop`; the other letters stay.
                 interrupted = tokio::signal::ctrl_c() => {
                     interrupted?;
                     report.interrupted = true;
@@ -114,7 +118,7 @@ pub(super) fn replay_here(
     })
 }
 
-/// Tells of replays as they end.
+/// Prints replays as they end, and counts them.
 pub(super) struct Report<W> {
     json: bool,
     out: W,
@@ -139,13 +143,13 @@ impl<W: io::Write> Report<W> {
         }
         let Replayed { letter, destination, ended } = replayed;
         let why = match ended {
-            // Only what needs a look has a line.
+            // Only failures get a line.
             Ended::Delivered => return Ok(()),
             Ended::Failed { reason } => format!("failed again: {reason}"),
-            Ended::PutOff => "not tried: the target takes no events now; replay it later".to_owned(),
-            Ended::UnderWay => "is being replayed already".to_owned(),
+            Ended::PutOff => "not tried, since the target takes no events now; replay it later".to_owned(),
+            Ended::UnderWay => "another replay of it is in progress".to_owned(),
             Ended::NotConfigured => {
-                "its processor is not in the configuration; drop it, or name the processor as before"
+                "its processor is not in the configuration; drop it, or give the processor its old name"
                     .to_owned()
             }
             Ended::Undecodable { reason } => format!("cannot be delivered: {reason}"),
@@ -154,14 +158,15 @@ impl<W: io::Write> Report<W> {
         writeln!(self.out, "{letter} {}: {}", shown(destination), plain(&why))
     }
 
-    /// Replays that came to an end.
+    /// Number of replays that ended, successful or not.
     fn ended(&self) -> u64 {
         self.delivered + self.left
     }
 
     pub fn end(mut self) -> anyhow::Result<Exit> {
         if !self.json {
-            let rest = if self.interrupted { "; interrupted: what was not tried is still there" } else { "" };
+            let rest =
+                if self.interrupted { "; interrupted, so the other letters were not tried" } else { "" };
             writeln!(self.out, "{} delivered, {} still dead letters{rest}", self.delivered, self.left)?;
         }
         Ok(if self.left == 0 && !self.interrupted { Exit::Done } else { Exit::Failed })

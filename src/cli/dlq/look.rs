@@ -1,4 +1,4 @@
-//! Listing and showing, beside whoever owns the store.
+//! `dlq list` and `dlq show`: read the store, even while a router owns it.
 
 use std::io;
 use std::time::Duration;
@@ -14,7 +14,7 @@ use crate::state::{
     DeadLetterFacts, DeadLetterFilter, DeadLetterPayload, ListedDeadLetter, StoreReader, codec,
 };
 
-/// Every dead letter that one of the filters is for, a page at a time.
+/// Passes every dead letter that matches a filter to `take`, at most `limit`. Reads page by page.
 fn each(
     reader: &StoreReader,
     filters: Vec<DeadLetterFilter>,
@@ -37,10 +37,14 @@ fn each(
 
 const HEAD: [&str; 8] =
     ["NUMBER", "LAST TRY", "DESTINATION", "SOURCE", "SUBJECT", "STATUS", "TRIES", "REASON"];
-/// Widths of all columns but the last; what is longer moves the rest of its line.
+/// Widths of all columns except the last. A longer value moves the rest of its line.
 const WIDTHS: [usize; 7] = [7, 20, 24, 12, 32, 6, 5];
 
-pub(super) fn list(args: &DlqListArgs, reader: &StoreReader, mut out: impl io::Write) -> anyhow::Result<Exit> {
+pub(super) fn list(
+    args: &DlqListArgs,
+    reader: &StoreReader,
+    mut out: impl io::Write,
+) -> anyhow::Result<Exit> {
     if !args.json {
         writeln!(out, "{}", row(HEAD.map(str::to_owned)))?;
     }
@@ -73,17 +77,17 @@ fn row(columns: [String; 8]) -> String {
     line + &columns[7]
 }
 
-/// What an unreadable page's events do not have.
+/// A dash for an empty value: an undecodable event has no destination and subject.
 pub(super) fn shown(text: &str) -> &str {
     if text.is_empty() { "-" } else { text }
 }
 
-/// On one line, and without what a terminal would obey.
+/// Replaces control characters, so that the text stays on one line and cannot control a terminal.
 pub(super) fn plain(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
 }
 
-/// Seconds are enough to look for it in a log.
+/// A time to the second, which is enough to find it in a log.
 fn at(us: i64) -> String {
     jiff::Timestamp::from_microsecond(us)
         .map_or_else(|_| us.to_string(), |at| at.round(jiff::Unit::Second).unwrap_or(at).to_string())
@@ -111,11 +115,11 @@ fn listed_json(letter: &ListedDeadLetter) -> serde_json::Value {
     value
 }
 
-/// What a dead letter keeps of its event.
+/// The event of a dead letter.
 enum Kept {
     /// The CloudEvent, with the envelope's default settings.
     Event(Box<RawValue>),
-    /// What could not be decoded, as far as it is text.
+    /// The text of an event that could not be decoded.
     Raw(String),
 }
 
@@ -130,10 +134,14 @@ fn kept(payload: DeadLetterPayload) -> anyhow::Result<Kept> {
     if !batch.records.is_empty() {
         envelope.open(&batch).structured(0, &mut event);
     }
-    Ok(Kept::Event(serde_json::from_slice(&event).context("the event is no JSON")?))
+    Ok(Kept::Event(serde_json::from_slice(&event).context("cannot parse the stored event")?))
 }
 
-pub(super) fn show(args: &DlqShowArgs, reader: &StoreReader, mut out: impl io::Write) -> anyhow::Result<Exit> {
+pub(super) fn show(
+    args: &DlqShowArgs,
+    reader: &StoreReader,
+    mut out: impl io::Write,
+) -> anyhow::Result<Exit> {
     let mut found = Vec::new();
     // The same event may be a dead letter of several destinations.
     each(reader, vec![args.which.narrow(DeadLetterFilter::default())], None, |letter| {
@@ -141,7 +149,7 @@ pub(super) fn show(args: &DlqShowArgs, reader: &StoreReader, mut out: impl io::W
         Ok(())
     })?;
     if found.is_empty() {
-        bail!("there is no such dead letter; `event-router dlq list` has them all");
+        bail!("there is no such dead letter; `event-router dlq list` lists all of them");
     }
     for (at, number) in found.iter().enumerate() {
         let Some(letter) = reader.dead_letter(*number)? else { continue };
@@ -154,7 +162,7 @@ pub(super) fn show(args: &DlqShowArgs, reader: &StoreReader, mut out: impl io::W
             }
             let text = value.to_string();
             match &payload {
-                // As it is, so that no number changes on the way.
+                // Insert its bytes unchanged: parsing could alter a number.
                 Kept::Event(event) => {
                     writeln!(out, "{},\"event\":{}}}", &text[..text.len() - 1], event.get())?
                 }

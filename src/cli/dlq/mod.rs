@@ -1,7 +1,8 @@
-//! `event-router dlq`: dead letters of a router that runs, or of one that does not.
+//! `event-router dlq`: works on dead letters, with or without a running router.
 //!
-//! Looking at them reads the store beside its owner. What changes them is asked of the running router over its control socket; where none runs, this
-//! process takes the data directory for itself, and delivers with the same engine that the router has.
+//! `list` and `show` read the store beside its owner. `replay` and `drop` ask the running router
+//! over its control socket. If none runs, this process takes ownership of the data directory, and
+//! delivers with the same engine as the router.
 
 mod change;
 mod look;
@@ -15,7 +16,7 @@ use uuid::Uuid;
 use self::change::{Report, ask, drop_letters, replay_here};
 use self::look::{list, show};
 use super::state::{Located, StateArgs, time};
-use super::{Exit, LogArgs, Stdout, enough};
+use super::{Exit, LogArgs, Stdout, allow_closed_pipe};
 use crate::admin::control::{ControlAnswer, ControlClient, ControlRequest};
 use crate::state::{DeadLetterFilter, StoreReader};
 
@@ -27,10 +28,9 @@ pub enum DlqCommand {
     Drop(DlqDropArgs),
 }
 
-/// List dead letters, by number.
+/// List dead letters, sorted by number.
 ///
-/// Works beside a running router. Every filter that is given must hold.
-
+/// Works while the router runs. A dead letter is listed if all given filters match it.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   event-router dlq list --destination 'functions/*' --since 2h
@@ -40,32 +40,34 @@ pub struct DlqListArgs {
     state: StateArgs,
     #[command(flatten)]
     filter: Filter,
-    /// At most so many
+    /// List at most N dead letters
     #[arg(long, value_name = "N")]
     limit: Option<u64>,
-    /// One JSON object a line
+    /// Print one JSON object per line
     #[arg(long)]
     json: bool,
 }
 
 /// Show one dead letter with its event.
 ///
-/// Works beside a running router. What could not be decoded is shown as vCenter sent it.
+/// Works while the router runs. An event that could not be decoded is shown as vCenter sent it.
 #[derive(Debug, Args)]
 pub struct DlqShowArgs {
     #[command(flatten)]
     state: StateArgs,
     /// Its number, or the id of its event
     which: Which,
-    /// One JSON object
+    /// Print one JSON object
     #[arg(long)]
     json: bool,
 }
 
-/// Deliver dead letters once more; those that are delivered are dead letters no longer.
+/// Deliver dead letters again. Letters that are delivered are removed.
 ///
-/// The running router does it, between its own deliveries; where none runs this command does, and needs the configuration for it. An event keeps its id. Each is
-/// tried as often as `retry.attempts` says; one that fails again stays, with the new reason. Exit code 1 if one stays.
+/// The running router delivers them along with other events. If no router runs, this command
+/// delivers them itself, and needs the configuration. Each event keeps its id, and gets
+/// `retry.attempts` attempts. A letter that fails again stays, with the new reason; the exit code
+/// is 1 then.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   event-router dlq replay 17 18
@@ -78,9 +80,10 @@ pub struct ReplayArgs {
     log: LogArgs,
 }
 
-/// Drop dead letters: their events are gone.
+/// Drop dead letters. Their events are lost.
 ///
-/// Each filter that is given must hold; `dlq list` with the same ones shows what would go.
+/// A dead letter is dropped if all given filters match it. `dlq list` with the same filters shows
+/// which ones.
 #[derive(Debug, Args)]
 pub struct DlqDropArgs {
     #[command(flatten)]
@@ -93,43 +96,43 @@ struct ChangeArgs {
     state: StateArgs,
     #[command(flatten)]
     filter: Filter,
-    /// Every dead letter; needed where nothing else says which
+    /// Select every dead letter; required if there is no filter
     #[arg(long)]
     all: bool,
-    /// One JSON object a line
+    /// Print one JSON object per line
     #[arg(long)]
     json: bool,
 }
 
-/// Which dead letters: those for which everything that is given holds.
+/// Filters of dead letters. All given ones must match.
 #[derive(Debug, Args)]
 pub struct Filter {
-    /// Their numbers, or the ids of their events
+    /// Numbers of dead letters, or ids of their events
     which: Vec<Which>,
-    /// `PROCESSOR`, or `PROCESSOR/FUNCTION`; `*` stands for any characters, `?` for one
+    /// Destination, as `PROCESSOR` or `PROCESSOR/FUNCTION`; `*` matches any characters, `?` one
     #[arg(long, short, value_name = "GLOB")]
     destination: Option<String>,
-    /// The source's name
+    /// Name of the source
     #[arg(long, value_name = "GLOB")]
     source: Option<String>,
-    /// The event's subject, `VmPoweredOnEvent`
+    /// Subject of the event, such as `VmPoweredOnEvent`
     #[arg(long, value_name = "GLOB")]
     subject: Option<String>,
-    /// Part of the reason
+    /// Text that the reason contains
     #[arg(long, value_name = "TEXT")]
     reason: Option<String>,
-    /// The HTTP status
+    /// HTTP status of the last attempt
     #[arg(long, value_name = "CODE")]
     status: Option<u16>,
-    /// Last tried at or after this: `2025-11-22T06:00:00Z`, or `2h` ago
+    /// Last tried at or after this time: `2025-11-22T06:00:00Z`, or an age such as `2h`
     #[arg(long, value_name = "TIME", value_parser = time)]
     since: Option<i64>,
-    /// Last tried before this
+    /// Last tried before this time
     #[arg(long, value_name = "TIME", value_parser = time)]
     until: Option<i64>,
 }
 
-/// One dead letter as a person names it.
+/// The number or the event id that names a dead letter on the command line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Which {
     Row(i64),
@@ -142,7 +145,7 @@ impl std::str::FromStr for Which {
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let row = text.parse().ok().filter(|row| *row > 0).map(Which::Row);
         row.or_else(|| Uuid::parse_str(text).ok().map(Which::Id))
-            .ok_or("is neither a number of `dlq list` nor an event's id")
+            .ok_or("it is neither a number from `dlq list` nor an event id")
     }
 }
 
@@ -156,7 +159,7 @@ impl Which {
 }
 
 impl Filter {
-    /// One filter for each dead letter that is named, or one for all.
+    /// One filter for each named dead letter, or a single one if none is named.
     fn filters(&self) -> Vec<DeadLetterFilter> {
         let filter = DeadLetterFilter {
             destination: self.destination.clone(),
@@ -174,12 +177,12 @@ impl Filter {
         self.which.iter().map(|which| which.narrow(filter.clone())).collect()
     }
 
-    /// Whoever names dead letters wants to know that one is not there: a mistyped number is no success.
+    /// Fails if a named dead letter does not exist: a mistyped number is no success.
     fn all_found(&self, missing: usize) -> anyhow::Result<()> {
         let named = self.which.len();
         if named > 0 && missing > 0 {
             bail!(
-                "{missing} of the {named} dead letters that were named are not there; `event-router dlq list` has them all"
+                "{missing} of the {named} named dead letters do not exist; `event-router dlq list` lists all of them"
             );
         }
         Ok(())
@@ -198,19 +201,22 @@ pub(super) fn run(command: &DlqCommand) -> anyhow::Result<Exit> {
         Err(end) => return Ok(end),
     };
     match command {
-        DlqCommand::List(args) => enough(list(args, &StoreReader::open(&dir)?, io::stdout().lock())),
-        DlqCommand::Show(args) => enough(show(args, &StoreReader::open(&dir)?, io::stdout().lock())),
+        DlqCommand::List(args) => {
+            allow_closed_pipe(list(args, &StoreReader::open(&dir)?, io::stdout().lock()))
+        }
+        DlqCommand::Show(args) => {
+            allow_closed_pipe(show(args, &StoreReader::open(&dir)?, io::stdout().lock()))
+        }
         DlqCommand::Replay(ReplayArgs { change: args, log }) => {
             args.check()?;
-            let replayed = |report: &mut Report<_>| match ControlClient::connect(&dir)? {
+            let mut report = Report::new(args.json, Stdout::default());
+            let missing = match ControlClient::connect(&dir)? {
                 Some(_) => ask(&dir, args, ControlRequest::Replay, |answer| match answer {
                     ControlAnswer::Replayed(replayed) => report.line(&replayed).map(|()| 1),
                     _ => Ok(0),
-                }),
-                None => replay_here(&dir, config, args, *log, report),
+                })?,
+                None => replay_here(&dir, config, args, *log, &mut report)?,
             };
-            let mut report = Report::new(args.json, Stdout::default());
-            let missing = replayed(&mut report)?;
             let end = report.end()?;
             args.filter.all_found(missing)?;
             Ok(end)
@@ -223,14 +229,14 @@ pub(super) fn run(command: &DlqCommand) -> anyhow::Result<Exit> {
 }
 
 impl ChangeArgs {
-    /// Nothing is changed by having forgotten to say what.
+    /// Requires a filter or `--all`, so that a forgotten argument changes nothing.
     fn check(&self) -> anyhow::Result<()> {
         let any = self.filter.filters() == [DeadLetterFilter::default()];
         match (any, self.all) {
             (true, false) => {
-                bail!("say which dead letters (`event-router dlq list` has their numbers), or `--all`")
+                bail!("no dead letters selected; give their numbers, a filter or `--all`")
             }
-            (false, true) => bail!("`--all` and a choice of dead letters exclude each other"),
+            (false, true) => bail!("`--all` and a selection of dead letters exclude each other"),
             _ => Ok(()),
         }
     }

@@ -53,7 +53,7 @@ impl ResolvesClientCert for ClientIdentity {
             match certified_key(&self.files, &self.provider) {
                 Ok(key) => last.0 = Arc::new(key),
                 Err(error) => {
-                    tracing::warn!(%error, "the client certificate changed but cannot be used; keeping the last good one");
+                    tracing::warn!(%error, "cannot use the changed client certificate; keeping the last one");
                 }
             }
         }

@@ -31,7 +31,7 @@ use self::verifier::Verifier;
 use crate::config::ClientTls;
 use crate::net::pem::{Fingerprint, PemError};
 
-/// Why a TLS configuration cannot be made.
+/// A TLS configuration cannot be made.
 #[derive(Debug, thiserror::Error)]
 pub enum TlsError {
     #[error(transparent)]
@@ -46,7 +46,7 @@ pub enum TlsError {
         "no root certificates: the system has none; install ca-certificates or name a file in `tls.caFile`"
     )]
     NoRoots,
-    #[error("TLS cannot be set up: {0}")]
+    #[error("cannot set up TLS: {0}")]
     Rustls(#[from] rustls::Error),
 }
 
@@ -91,7 +91,7 @@ pub fn fingerprint(tls: &ClientTls) -> Fingerprint {
 /// Explains a failed handshake to an operator.
 pub fn explain(error: &rustls::Error) -> String {
     let advice = match error {
-        // The verifier has found the words.
+        // The verifier has explained it already.
         rustls::Error::InvalidCertificate(CertificateError::Other(OtherError(refusal))) => {
             return refusal.to_string();
         }
@@ -103,7 +103,7 @@ pub fn explain(error: &rustls::Error) -> String {
             | AlertDescription::AccessDenied,
         ) => "it refuses our certificate; check `tls.certFile` and `tls.keyFile`",
         rustls::Error::InvalidCertificate(CertificateError::BadSignature) => {
-            "it does not hold the key of the certificate that it shows; check the server, and what is in between"
+            "it does not hold the key of the certificate that it shows; check the server and any proxy in between"
         }
         rustls::Error::InvalidMessage(_) => {
             "it does not speak TLS on this port; check the port, and whether the address begins with http:// or https://"

@@ -41,10 +41,10 @@ impl SystemRoots {
             return Arc::clone(roots);
         }
         let mut store = RootCertStore::empty();
-        // A root that cannot be parsed is the system's business: the others count.
+        // Skip roots that cannot be parsed; only the system's administrator could mend them.
         let (_, unusable) = store.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
         if unusable > 0 {
-            tracing::debug!(unusable, "system root certificates that cannot be used were skipped");
+            tracing::debug!(unusable, "skipped unusable root certificates of the system");
         }
         let (_, roots) = last.insert((now.unwrap_or_else(Instant::now), Arc::new(store)));
         Arc::clone(roots)

@@ -62,7 +62,7 @@ struct Presented<'a> {
     now: UnixTime,
 }
 
-/// Why a certificate was refused, with what the operator needs to accept it.
+/// A refused certificate, with the thumbprint that the operator needs to accept it.
 #[derive(Debug, thiserror::Error)]
 #[error("{reason}; the certificate that it shows has the SHA-256 thumbprint {}", colons(thumbprint))]
 struct RefusedCertificate {
@@ -84,7 +84,7 @@ impl Verifier {
         Ok(Verifier { trust, server, provider })
     }
 
-    /// Whether there is a certificate that it would accept now.
+    /// Returns true if there is any certificate that it would accept now.
     pub fn can_accept(&self) -> bool {
         match &self.trust {
             Trust::Roots { known, .. } => {
@@ -94,6 +94,7 @@ impl Verifier {
         }
     }
 
+    /// Accepts the certificate, or returns the reason for refusing it.
     fn judge(&self, presented: &Presented, thumbprint: &[u8; 32]) -> Result<(), String> {
         match &self.trust {
             Trust::Anything => Ok(()),
@@ -152,7 +153,7 @@ impl Verifier {
                 "its certificate is not valid yet; check the clocks of this machine and of the server"
                     .to_string()
             }
-            // A CA that was made again under its old name gives a bad signature.
+            // A CA that was replaced under the same name causes a bad signature.
             UnknownIssuer | BadSignature => {
                 let advice = match self.server {
                     ServerKind::Vcenter => {

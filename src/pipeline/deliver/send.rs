@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::item::Item;
+use super::item::LaneItem;
 use super::lanes::SHARED;
 use super::{Action, DeliveryEngine, LanePart, UnderWay};
 use crate::limits::SPOOL_LINGER;

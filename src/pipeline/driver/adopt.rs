@@ -115,7 +115,7 @@ fn failed(dest: String, failure: &Failure) -> Failed {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::processor::Fault;
+    use crate::processor::Blame;
 
     #[test]
     fn attributes_are_those_of_knative() {

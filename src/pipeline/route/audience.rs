@@ -57,8 +57,7 @@ impl Audience {
         match targets {
             Targets::Whole(destination) => routed.add(*destination, offered),
             Targets::Subscribers { selector, known } => {
-                let mut selection =
-                    MatchCollector { processor: *processor, name, known, destinations, routed };
+                let mut matches = MatchCollector { processor: *processor, name, known, destinations, routed };
                 selector.select(batch, offered, &mut matches);
             }
         }

@@ -1,7 +1,7 @@
-//! What EventBridge's errors mean: whose fault, and how long to wait.
+//! Translates EventBridge's errors: who is to blame, and how long to wait.
 //!
-//! Source: API reference of PutEvents (error codes of entries) and "Common errors". Codes that nobody documented are taken to pass: an event is
-//! tried again for nothing rather than given up for nothing.
+//! Source: API reference of PutEvents (error codes of entries) and "Common errors". Undocumented
+//! codes are retried: a useless retry is better than a lost event.
 
 use std::error::Error;
 
@@ -14,7 +14,7 @@ use crate::limits::{EXCERPT_BYTES_MAX, THROTTLE_WAIT};
 use crate::net::find;
 use crate::processor::{Blame, Failure};
 
-/// An entry of a PutEvents answer that failed.
+/// The failure of a single entry.
 pub fn of_entry(code: &str, message: &str, secrets: &Secrets) -> Failure {
     let (blame, wait) = match code {
         _ if throttles(code) => (Blame::Target, Some(THROTTLE_WAIT)),
@@ -33,8 +33,8 @@ pub fn of_entry(code: &str, message: &str, secrets: &Secrets) -> Failure {
     Failure { wait, ..Failure::new(blame, said("EventBridge refused the event", code, message, secrets)) }
 }
 
-/// A call that failed as a whole. What is wrong with our credentials, our rights or a bus is no fault of the events, nor is what somebody between us and AWS
-/// answers: they wait until somebody mends it.
+/// The failure of a whole call. Wrong credentials, missing rights or a missing bus blame the
+/// target, as does an answer of a proxy in between: events wait until somebody repairs it.
 pub fn of_call<E>(target: &str, secrets: &Secrets, error: &SdkError<E, HttpResponse>) -> Failure
 where
     E: Error + ProvideErrorMetadata + 'static,
@@ -44,11 +44,11 @@ where
     }
     let target_failure = |reason| Failure::new(Blame::Target, reason);
     match error {
-        // A proxy's login page, most of the time.
+        // Usually the login page of a proxy.
         SdkError::ServiceError(answer) if answer.raw().status().is_success() => Failure {
             status: Some(answer.raw().status().as_u16()),
             ..target_failure(format!(
-                "{target} answered {} with what is no answer of EventBridge; check `endpoint` and proxies",
+                "{target} answered {}, but it is no answer of EventBridge; check `endpoint` and proxies",
                 answer.raw().status().as_u16()
             ))
         },
@@ -77,10 +77,12 @@ where
         }
         SdkError::ResponseError(answer) => Failure {
             status: Some(answer.raw().status().as_u16()),
-            ..target_failure(format!("{target} sent what is no answer of EventBridge; check `endpoint`"))
+            ..target_failure(format!("{target} sent no answer of EventBridge; check `endpoint`"))
         },
-        SdkError::TimeoutError(_) => target_failure(format!("{target} gave no answer in time")),
-        // No request was made: no credentials, or none that can be used.
+        SdkError::TimeoutError(_) => {
+            target_failure(format!("{target} gave no answer in time; check the network, or raise `timeout`"))
+        }
+        // No request was made, because there are no usable credentials.
         other => target_failure(format!(
             "no request to {target}: {}; check `auth` and `assumeRole`",
             secrets.redact(innermost(other))
@@ -88,10 +90,10 @@ where
     }
 }
 
-/// Whose fault a status other than a success is, with AWS's code, which nobody else gives.
+/// Who is to blame for a status other than a success. Only AWS itself sends a `code`.
 fn of_refusal(status: u16, code: Option<&str>) -> Blame {
     match code {
-        // A call that is too large is taken apart.
+        // The caller divides a call that is too large.
         _ if status == 413 => Blame::Event,
         None => Blame::Target,
         Some(code) if throttles(code) || refuses_us(code) => Blame::Target,
@@ -154,7 +156,7 @@ fn refuses_us(code: &str) -> bool {
 }
 
 fn said(what: &str, code: &str, message: &str, secrets: &Secrets) -> String {
-    // Before it is made shorter: the beginning of a secret is one, too.
+    // Redact before cutting, which could leave the beginning of a secret.
     let message = secrets.redact(message.to_owned());
     let end = message
         .char_indices()

@@ -1,4 +1,5 @@
-//! Who we are for AWS: an access key, a profile, AWS's default chain; then perhaps a role to assume.
+//! AWS credentials: an access key, a profile or AWS's default chain, and an optional role to
+//! assume.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
@@ -20,7 +21,7 @@ use crate::config::{AwsAuth, EventBridgeConfig as Settings, Secret};
 use crate::limits::{ACCESS_KEY_AGE_MAX, FORMER_SECRETS_MAX};
 use crate::net::redact;
 
-/// The secrets that requests were signed with: AWS may speak of them.
+/// The secrets that requests were signed with, to be redacted from AWS's messages.
 #[derive(Clone, Default)]
 pub struct Secrets(Arc<Mutex<Vec<String>>>);
 
@@ -40,12 +41,12 @@ impl Secrets {
                 known.push(secret.to_owned());
             }
         }
-        // The oldest go.
+        // Drop the oldest ones.
         let excess = known.len().saturating_sub(FORMER_SECRETS_MAX);
         known.drain(..excess);
     }
 
-    /// `text` without any of them.
+    /// Removes all of them from `text`.
     pub fn redact(&self, text: String) -> String {
         let mut secrets = self.0.lock().unwrap_or_else(PoisonError::into_inner).clone();
         secrets.sort_by_key(|secret| std::cmp::Reverse(secret.len()));
@@ -53,7 +54,7 @@ impl Secrets {
     }
 }
 
-/// Credentials whose secrets are remembered.
+/// A provider that remembers the secrets it hands out.
 #[derive(Debug)]
 struct Remembered {
     from: SharedCredentialsProvider,
@@ -73,12 +74,14 @@ impl ProvideCredentials for Remembered {
     }
 }
 
-/// The SDK's configuration with credentials. Asks nobody yet; the SDK gets credentials when it needs them, and again before they expire.
+/// The SDK's configuration with credentials. The SDK asks for credentials when it needs them, and
+/// again before they expire.
 pub async fn sdk_config(settings: &Settings, transport: &SdkTransport, secrets: &Secrets) -> SdkConfig {
     let remembered = |from| SharedCredentialsProvider::new(Remembered { from, secrets: secrets.clone() });
     let region = Region::new(settings.region.clone());
     let provider_config =
         ProviderConfig::default().with_region(Some(region.clone())).with_http_client(transport.shared());
+    // Choose the base credentials.
     let base = match &settings.auth {
         AwsAuth::AccessKey { access_key_id, secret_access_key, session_token } => {
             SharedCredentialsProvider::new(AccessKey {
@@ -103,13 +106,14 @@ pub async fn sdk_config(settings: &Settings, transport: &SdkTransport, secrets: 
             .region(region.clone())
             .http_client(transport.shared())
             .credentials_provider(credentials)
-            // Retries are the pipeline's, time-outs the transport's: an answer may take as long as `timeout` says.
+            // The pipeline retries, and the transport enforces `timeout`.
             .retry_config(RetryConfig::disabled())
             .timeout_config(TimeoutConfig::disabled())
             .stalled_stream_protection(StalledStreamProtectionConfig::disabled())
     };
     let sdk = config(base.clone()).load().await;
     let Some(role) = &settings.assume_role else { return sdk };
+    // Assume the role with the base credentials.
     let mut assumed = AssumeRoleProvider::builder(&role.role_arn)
         .session_name(&role.session_name)
         .region(region.clone())
@@ -134,7 +138,7 @@ impl AccessKey {
         let read = |secret: &Secret| secret.read().map_err(CredentialsError::provider_error);
         let token = self.token.as_ref().map(read).transpose()?.map(|token| token.to_string());
         let rotates = self.secret.path().or(self.token.as_ref().and_then(Secret::path)).is_some();
-        // The SDK asks again before the time is over.
+        // With an expiry, the SDK asks again and so notices a rotated file.
         let until = rotates.then(|| SystemTime::now() + ACCESS_KEY_AGE_MAX);
         Ok(Credentials::new(self.id.clone(), read(&self.secret)?.to_string(), token, until, "event-router"))
     }

@@ -1,14 +1,17 @@
-//! AWS EventBridge: events that a rule asks for are put on its bus.
+//! AWS EventBridge: puts an event on a bus if a rule of that bus wants it.
 //!
 //! ```text
-//! ListRules ── every 5 min ── RuleSet ── watch ──► routing (one destination a bus)
-//!                                                      │
-//! PutEvents ◄── calls of at most 10 entries ◄── deliver┘
-//!     └── answer, entry by entry ──► Outcome
+//! ListRules ── every 5 min ── RuleSet ── watch ──► routing (one destination per bus)
+//!                                                       │
+//! PutEvents ◄── calls of at most 10 entries ◄── deliver ┘
+//!     └── answer, entry by entry ──► DeliveryOutcome
 //! ```
 //!
-//! An entry: DetailType = the subject, Source = the SDK URL, Detail = the structured CloudEvent, Time = its time. A refresh of the rules that fails
-//! leaves the last good ones. A rule that is configured but not there fails a refresh: going on without it would drop events unseen.
+//! The fields of an entry: DetailType is the subject, Source the SDK URL, Detail the structured
+//! CloudEvent, Time its time.
+//!
+//! After a failed refresh, the last good rules stay in use. A refresh also fails if a configured
+//! rule does not exist: without it, its events would be dropped silently.
 
 mod blame;
 mod credentials;
@@ -40,7 +43,8 @@ use crate::config::EventBridgeConfig as Settings;
 use crate::limits::{FIRST_SYNC_RETRY, PUT_EVENTS_ENTRIES_MAX};
 use crate::net::{HttpError, target_uri};
 
-/// Where the environment names an endpoint, the more specific first (AWS SDKs and Tools Reference Guide, service-specific endpoints).
+/// Environment variables that name an endpoint, the more specific one first (AWS SDKs and Tools
+/// Reference Guide, service-specific endpoints).
 const ENDPOINT_VARIABLES: [&str; 2] = ["AWS_ENDPOINT_URL_EVENTBRIDGE", "AWS_ENDPOINT_URL"];
 
 /// Puts events on the buses of one region.
@@ -50,17 +54,17 @@ pub struct EventBridge {
     /// Scheme and host of the endpoint, for messages.
     target: String,
     transport: SdkTransport,
-    /// Made at the first use: looking for credentials may take the network.
+    /// Made at the first use, because finding credentials may need the network.
     client: OnceCell<Client>,
     secrets: Secrets,
     envelope: Envelope,
     rules: watch::Sender<Arc<RuleSet>>,
     refreshing: Mutex<()>,
-    /// Whether it was told that events are kept for nobody knows which bus.
-    homeless: Once,
+    /// Logs only once that stored events wait because their bus is unknown.
+    unknown_bus: Once,
 }
 
-/// An event on its way.
+/// An entry of a PutEvents call.
 struct PutEntry {
     detail: String,
     detail_type: String,
@@ -71,11 +75,12 @@ struct PutEntry {
 impl EventBridge {
     pub fn new(settings: &Settings, envelope: Envelope) -> Result<Self, HttpError> {
         let mut settings = settings.clone();
-        // As every AWS SDK has it: a VPC endpoint can be set without a key for it in the configuration, which the old formats lack.
+        // Like every AWS SDK, take an endpoint from the environment. The old configuration formats
+        // have no key for a VPC endpoint.
         settings.endpoint = settings.endpoint.or_else(|| {
             ENDPOINT_VARIABLES.iter().find_map(|name| std::env::var(name).ok().filter(|url| !url.is_empty()))
         });
-        // Where AWS itself is to be asked, the SDK knows the host; this one is for messages and for the proxy's decision.
+        // The SDK knows AWS's own host. This URL is used for messages and for choosing a proxy.
         let aws = format!("https://events.{}.amazonaws.com", settings.region);
         let endpoint = target_uri(settings.endpoint.as_deref().unwrap_or(&aws))?;
         let transport = SdkTransport::new(&settings.http, &endpoint)?;
@@ -89,18 +94,18 @@ impl EventBridge {
             envelope,
             rules: watch::Sender::new(Arc::new(rules)),
             refreshing: Mutex::new(()),
-            homeless: Once::new(),
+            unknown_bus: Once::new(),
         })
     }
 
-    /// The rules of all buses: generation 0 until they were read once.
+    /// The rules of all buses. The generation is 0 until they were read once.
     pub fn rules(&self) -> watch::Receiver<Arc<RuleSet>> {
         self.rules.subscribe()
     }
 
-    /// Reads the rules of all buses once, all or nothing. After a failure the last good ones stay.
+    /// Reads the rules of all buses once. After a failure of any bus, the last good rules stay.
     pub async fn refresh(&self) -> Result<(), Failure> {
-        // One refresh at a time, so that older rules never replace newer ones.
+        // The lock prevents older rules from replacing newer ones.
         let _one = self.refreshing.lock().await;
         let client = self.client().await;
         let known = Arc::clone(&self.rules.borrow());
@@ -128,7 +133,8 @@ impl EventBridge {
         self.client.get_or_init(make).await
     }
 
-    /// Refreshes again and again until the processor is dropped: soon after a failed first time, then at the configured interval.
+    /// Refreshes at the configured interval until the processor is dropped; more often until the
+    /// rules were read once.
     fn keep_fresh(self: Arc<Self>) {
         let interval = self.settings.refresh_interval.max(Duration::from_millis(10));
         let weak = Arc::downgrade(&self);
@@ -139,18 +145,18 @@ impl EventBridge {
                 let wait = match this.refresh().await {
                     Ok(()) => {
                         if std::mem::take(&mut failing) {
-                            tracing::info!(target_host = this.target, "event rules can be read again");
+                            tracing::info!(target_host = this.target, "can read event rules again");
                         }
                         interval
                     }
                     Err(failure) => {
-                        // Said once, not at every try.
+                        // Logged once, not at every attempt.
                         if !std::mem::replace(&mut failing, true) {
                             let reason = failure.reason;
                             tracing::warn!(
                                 target_host = this.target,
                                 reason,
-                                "event rules cannot be read; the last known stay"
+                                "cannot read event rules; keeping the last ones"
                             );
                         }
                         if this.rules.borrow().generation == 0 {
@@ -166,6 +172,7 @@ impl EventBridge {
         });
     }
 
+    /// Renders the events of a request.
     fn entries(&self, request: &DeliveryRequest) -> Vec<PutEntry> {
         let mut entries = Vec::with_capacity(request.events);
         for slice in &request.slices {
@@ -190,17 +197,26 @@ impl EventBridge {
         self.settings.buses.iter().map(|bus| &*bus.name)
     }
 
-    /// The bus that a request names. What names none waits where it may be for any of several: a wrong bus would take it, too.
+    /// The bus that a request names.
+    ///
+    /// An event that was stored when only one bus was configured names none. If several are
+    /// configured now, it waits, since a wrong bus would accept it as well.
     fn bus(&self, named: &str) -> Result<&str, Failure> {
         if !named.is_empty() {
-            let reason = || format!("there is no bus `{named}` in the configuration any more");
             let found = self.buses().find(|bus| *bus == named);
-            return found.ok_or_else(|| Failure::new(Blame::Event, reason()));
+            return found.ok_or_else(|| {
+                let reason = format!("there is no bus `{named}` in the configuration; add it to `buses`");
+                Failure::new(Blame::Event, reason)
+            });
         }
         rules::unnamed(self.buses()).ok_or_else(|| {
             let buses = self.buses().collect::<Vec<_>>().join("`, `");
-            let reason = format!("which of `{buses}` an event is for that was kept when there was one bus is not known; configure that bus alone until what is kept is delivered");
-            self.homeless.call_once(|| tracing::error!(target_host = self.target, reason, "events wait"));
+            let reason = format!(
+                "this event was stored before there was a second bus, so it may be for any of `{buses}`; configure only its bus until the stored events are delivered"
+            );
+            self.unknown_bus.call_once(
+                || tracing::error!(target_host = self.target, reason, "stored events wait: their bus is unknown"),
+            );
             Failure::new(Blame::Target, reason)
         })
     }
@@ -210,6 +226,7 @@ impl EventBridge {
             Ok(bus) => bus,
             Err(failure) => return DeliveryOutcome::Failed(failure),
         };
+        // Refuse entries that are too large, and divide the others into calls.
         let limit = self.settings.entry_bytes_max;
         let entries = self.entries(request);
         let sizes: Vec<usize> =
@@ -218,7 +235,8 @@ impl EventBridge {
             sizes.iter().map(|size| (*size > limit).then(|| too_large(*size, limit))).collect();
         for call in pack::calls(&sizes, limit) {
             let stop = self.call(bus, &entries, call.clone(), &mut each).await;
-            // What the target cannot take now it cannot take a moment later, and order would be lost.
+            // If the target cannot take events now, further calls would fail as well, or lose the
+            // order.
             if let Some(failure) = stop {
                 each[call.end..]
                     .iter_mut()
@@ -231,14 +249,15 @@ impl EventBridge {
             Some(Some(first))
                 if each.iter().all(|event| event.as_ref().is_some_and(|f| f.blame == Blame::Target)) =>
             {
-                // All failed, and not for their own sake: the destination's trouble as a whole.
+                // The target is to blame for every failure, so the request failed as a whole.
                 DeliveryOutcome::Failed(first.clone())
             }
             _ => DeliveryOutcome::of_each(each),
         }
     }
 
-    /// One call; writes what became of its entries. Returns a failure where further calls would fail alike.
+    /// Makes one call and stores the result of each entry in `each`. Returns a failure if further
+    /// calls would fail alike.
     async fn call(
         &self,
         bus: &str,
@@ -253,7 +272,7 @@ impl EventBridge {
                 }
                 each[call].iter().flatten().find(|failure| failure.blame == Blame::Target).cloned()
             }
-            // AWS says that one of several is not valid, but not which: each alone.
+            // AWS does not say which of several entries is invalid, so send each one alone.
             Err(failure) if failure.blame == Blame::Event && call.len() > 1 => {
                 for at in call.clone() {
                     match self.put_events(bus, &entries[at..=at]).await {
@@ -274,7 +293,7 @@ impl EventBridge {
         }
     }
 
-    /// One PutEvents. The results are those of `entries`, in their order.
+    /// Calls PutEvents once. The results are in the order of `entries`.
     async fn put_events(&self, bus: &str, entries: &[PutEntry]) -> Result<Vec<Option<Failure>>, Failure> {
         let built = entries.iter().map(|entry| {
             PutEventsRequestEntry::builder()
@@ -291,7 +310,7 @@ impl EventBridge {
         let answer = sent.map_err(|error| blame::of_call(&self.target, &self.secrets, &error))?;
         let results = answer.entries();
         if results.len() != entries.len() {
-            // No entry can be told from another: none is acknowledged.
+            // Results cannot be assigned to entries, so none of them is acknowledged.
             let reason =
                 format!("{} answered {} results for {} events", self.target, results.len(), entries.len());
             return Err(Failure::new(Blame::Target, reason));
@@ -326,7 +345,7 @@ impl EventBridge {
 
 fn too_large(size: usize, limit: usize) -> Failure {
     let reason =
-        format!("the event has {size} bytes by AWS's formula, {limit} are allowed; see `entryBytesMax`");
+        format!("the event has {size} bytes by AWS's formula, and {limit} are allowed; see `entryBytesMax`");
     Failure::new(Blame::Event, reason)
 }
 
@@ -359,7 +378,7 @@ impl Processor for EventBridge {
     fn ready(&self) -> BoxFuture<'static, ()> {
         let mut rules = self.rules();
         Box::pin(async move {
-            // The sender lives as long as the processor; without one nothing is delivered anyway.
+            // An error means that the processor is gone, and nothing is delivered anyway.
             let _ = rules.wait_for(|rules| rules.generation > 0).await;
         })
     }

@@ -1,20 +1,23 @@
-//! How entries share a PutEvents call: in order, by count and by AWS's formula of size. Pure.
+//! Divides entries into PutEvents calls, in order, by their number and by AWS's formula for sizes.
 //!
-//! Source: EventBridge user guide, "Calculating PutEvents event entry size", and the API reference of PutEvents.
+//! Source: EventBridge user guide, "Calculating PutEvents event entry size", and the API reference
+//! of PutEvents.
 
 use std::ops::Range;
 
 use crate::limits::PUT_EVENTS_ENTRIES_MAX;
 
-/// What the formula counts for an entry with a time.
+/// The formula's allowance for the time of an entry.
 const TIME_BYTES: usize = 14;
 
-/// Bytes of an entry: the time, and the UTF-8 bytes of source, detail-type and detail. The bus's name does not count.
+/// Size of an entry: the time, and the UTF-8 bytes of source, detail-type and detail. The name of
+/// the bus does not count.
 pub fn entry_bytes(source: &str, detail_type: &str, detail: &str) -> usize {
     TIME_BYTES + source.len() + detail_type.len() + detail.len()
 }
 
-/// Cuts entries of these sizes into calls that AWS takes; each range is one call. An entry over `bytes_max` is in none.
+/// Divides entries of these sizes into calls, each of which is a range. An entry over `bytes_max`
+/// is in no call.
 pub fn calls(sizes: &[usize], bytes_max: usize) -> Vec<Range<usize>> {
     let mut calls = Vec::new();
     let (mut start, mut bytes) = (0, 0);
@@ -68,7 +71,8 @@ mod tests {
                 prop_assert!(!call.is_empty() && call.len() <= PUT_EVENTS_ENTRIES_MAX);
                 prop_assert!(sizes[call.clone()].iter().sum::<usize>() <= 10);
             }
-            // No two neighbours could have been one call, unless an entry that fits nowhere lies between.
+            // Two neighbouring calls would not fit into one, unless an oversized entry lies
+            // between.
             for pair in calls.windows(2).filter(|pair| pair[0].end == pair[1].start) {
                 let next = sizes[pair[0].clone()].iter().sum::<usize>() + sizes[pair[1].start];
                 prop_assert!(next > 10 || pair[0].len() == PUT_EVENTS_ENTRIES_MAX);

@@ -1,11 +1,12 @@
-//! The rules of the event buses: which events EventBridge would do anything with.
+//! Reads the rules of event buses, so that routing can leave out events that no rule wants.
 //!
 //! ```text
-//! ListRules, page by page ── every 5 min ── RuleSet ── watch ──► routing, which matches each event as AWS would see it
+//! ListRules, page by page ── every 5 min ── RuleSet ── watch ──► routing, which matches each
+//!                                                                event as AWS would see it
 //! ```
 //!
-//! A bus that is named by its ARN may be another account's: then the account that AWS will write into the event is not known here, and routing
-//! forwards what only that would decide.
+//! A bus that is named by its ARN may belong to another account. Then the account that AWS writes
+//! into the event is unknown here, and routing forwards an event if only the account would decide.
 
 use std::sync::Arc;
 
@@ -20,13 +21,13 @@ use crate::event::Payload;
 use crate::limits::RULES_MAX;
 use crate::processor::{Blame, Failure};
 
-/// The rules of all buses at one time.
+/// The rules of all buses at one point in time.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct RuleSet {
-    /// 0 until the rules were read once, then counted up with each change.
+    /// 0 until the rules were read once, then incremented with each change.
     pub generation: u64,
     pub region: String,
-    /// How AWS will see `data`.
+    /// The format of `data` in the events that AWS sees.
     pub payload: Payload,
     pub buses: Vec<Bus>,
 }
@@ -36,13 +37,13 @@ pub struct RuleSet {
 pub struct Bus {
     /// Name or ARN, as configured.
     pub name: String,
-    /// What [`DeliveryRequest::function`](crate::processor::DeliveryRequest) names this bus by: its name, whether or not there are others.
+    /// The name of this bus in [`DeliveryRequest::function`](crate::processor::DeliveryRequest).
     pub function: Arc<str>,
-    /// The account that AWS will write into events, where it is known.
+    /// The account that AWS writes into events, if it is known.
     pub account: Option<String>,
-    /// Every event goes there; `rules` is empty.
+    /// True if every event goes to this bus; `rules` is empty then.
     pub everything: bool,
-    /// An event that matches one of them goes there.
+    /// An event goes to this bus if it matches any of them.
     pub rules: Vec<EventRule>,
 }
 
@@ -56,7 +57,7 @@ pub struct EventRule {
 }
 
 impl RuleSet {
-    /// The buses of a configuration, before anything is known of their rules.
+    /// The buses of a configuration, before their rules are read.
     pub fn unread(region: &str, payload: Payload, buses: &[EventBus]) -> Self {
         let unread = buses.iter().map(|bus| Bus {
             name: bus.name.clone(),
@@ -69,8 +70,9 @@ impl RuleSet {
     }
 }
 
-/// Which of `buses` what the store has under the processor's own name is for, which once was the name of an only bus: the only one, or the account's default
-/// bus. `None` where it may be any of several.
+/// The bus for events that the store has under the processor's own name, which was the name of a
+/// single bus in earlier releases: the only bus, or else the account's default bus. `None` if it
+/// may be any of several.
 pub fn unnamed<'a>(mut buses: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     let first = buses.next()?;
     let Some(second) = buses.next() else { return Some(first) };
@@ -109,13 +111,13 @@ pub async fn read(
             if found.account.is_none() && !foreign {
                 found.account = arn.split(':').nth(4).map(String::from);
             }
-            // A disabled rule does nothing, and a scheduled one nothing with events.
+            // Skip disabled rules, and scheduled ones, which have no pattern.
             let Some(pattern) = rule.event_pattern().filter(|_| rule.state() != Some(&RuleState::Disabled))
             else {
                 continue;
             };
             let pattern = serde_json::from_str(pattern).map_err(|error| {
-                unusable(target, &format!("the pattern of rule `{name}` is not JSON: {error}"))
+                unusable(target, &format!("cannot parse the pattern of rule `{name}`: {error}"))
             })?;
             found.rules.push(EventRule { name: name.into(), arn: arn.into(), pattern });
         }
@@ -132,7 +134,7 @@ pub async fn read(
     }
     match missing.first() {
         None => Ok(found),
-        // Going on without it would drop its events unseen.
+        // Without this rule, its events would be dropped silently.
         Some(rule) => Err(unusable(
             target,
             &format!("there is no rule `{rule}` on bus `{}`; create it or correct `rules`", bus.name),
@@ -159,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn what_names_no_bus_is_for_the_only_one_or_the_default_one() {
+    fn an_event_without_a_bus_goes_to_the_only_or_the_default_one() {
         let arn = "arn:aws:events:eu-central-1:123456789012:event-bus/default";
         let check = |buses: &[&'static str], expected| {
             assert_eq!(unnamed(buses.iter().copied()), expected, "{buses:?}")

@@ -1,7 +1,7 @@
-//! Which event buses an event goes to. A bus is a destination.
+//! Selects the event buses that an event goes to. Each bus is a destination.
 //!
-//! The rules are matched here as EventBridge would match them, so that only events that a rule asks for leave. Where that cannot be decided here,
-//! the event is forwarded and EventBridge decides.
+//! It matches the rules as EventBridge would, so that only events that a rule wants leave the
+//! router. Where a match cannot be decided here, the event is forwarded and EventBridge decides.
 
 use std::sync::Arc;
 
@@ -13,10 +13,10 @@ use crate::event::{Batch, Payload, Selection};
 use crate::processor::{Matches, Selector};
 use eventpattern::{Matcher, Needs, PatternId, PatternSet, Root};
 
-/// The event buses of one processor, as the routing thread sees them. A bus's part is its place in
-/// the configuration.
+/// The event buses of one processor, as the routing thread sees them. The number of a subscriber is
+/// the position of the bus in the configuration.
 pub struct BusSelector {
-    /// Where the rules come from, for the log.
+    /// The endpoint that the rules come from, for the log.
     target: String,
     rules: watch::Receiver<Arc<RuleSet>>,
     /// The rules that `buses` was made of.
@@ -33,7 +33,7 @@ enum Compiled {
 }
 
 impl BusSelector {
-    /// `target`: where the rules come from, for the log.
+    /// `target` is the endpoint that the rules come from, for the log.
     pub fn new(target: &str, rules: watch::Receiver<Arc<RuleSet>>) -> Self {
         let current = Arc::clone(&rules.borrow());
         let buses = compiled(target, &current);
@@ -57,7 +57,7 @@ impl Selector for BusSelector {
                     .iter()
                     .filter(|i| {
                         let record = &batch.records[*i];
-                        // Its `detail-type` will be another attribute's value: EventBridge decides.
+                        // Another attribute becomes its `detail-type`, so let EventBridge decide.
                         if record.subject.is_empty() && !record.attributes.is_empty() {
                             return true;
                         }
@@ -80,8 +80,8 @@ impl Selector for BusSelector {
         self.current.buses.iter().map(|bus| Arc::clone(&bus.function)).collect()
     }
 
-    /// Events stored under the processor's own name may be for any of several buses: then they get
-    /// a destination that keeps them and says so.
+    /// Events that are stored under the processor's own name may be for any of several buses. They
+    /// get a destination that keeps them and reports this.
     fn restored(&self, name: &str) -> Option<Arc<str>> {
         let buses = self.current.buses.iter().map(|bus| &*bus.name);
         name.is_empty().then(|| unnamed(buses).unwrap_or_default().into())
@@ -108,13 +108,14 @@ impl Compiled {
         let (set, errors) = PatternSet::compile_lenient(Root::AwsEvent, &patterns);
         for error in errors {
             let rule = bus.rules.get(error.pattern as usize).map_or("", |rule| &rule.name);
-            tracing::warn!(endpoint = target, bus = bus.name, rule, %error, "a rule's pattern cannot be matched here; all events are forwarded for it");
+            tracing::warn!(endpoint = target, bus = bus.name, rule, %error, "cannot match a rule's pattern; forwarding every event");
         }
-        // The envelope's time and extensions are the processor's to render: a rule that asks for them is EventBridge's to decide.
+        // Time and extensions are rendered later, so EventBridge must decide rules about them.
         if set.needs().time || set.needs().extensions {
             return Compiled::Everything;
         }
-        // Here `data` is the PascalCase JSON: a rule about another spelling of it, too.
+        // The matcher sees `data` as PascalCase JSON, so EventBridge must decide about other
+        // formats.
         if payload != Payload::Pascal && set.needs().data {
             return Compiled::Everything;
         }

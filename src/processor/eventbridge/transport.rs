@@ -1,6 +1,8 @@
-//! The SDK's way to the network: the router's own HTTP client, so that its proxies, CA files and messages are the same as everywhere.
+//! Lets the AWS SDK use the router's own HTTP client, with the same proxies, CA files and messages
+//! as everywhere else.
 //!
-//! The SDK also asks others for credentials (STS, a container's or an instance's own endpoint): one client an origin.
+//! The SDK also asks other origins for credentials (STS, or the endpoint of a container or an
+//! instance), so there is one client for each origin.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -36,10 +38,10 @@ pub struct SdkTransport {
 }
 
 impl SdkTransport {
-    /// With a client for `endpoint` at once, so that a mistake in the settings shows at the start.
+    /// Makes the client for `endpoint` at once, so that a mistake in the settings stops the start.
     pub fn new(settings: &HttpClient, endpoint: &Uri) -> Result<Self, crate::net::HttpError> {
         let client = TargetClient::new(endpoint, settings, Version::Auto, &Auth::None, &[])?;
-        // A thumbprint is of the endpoint's certificate, and of nobody else's.
+        // The thumbprint belongs to the endpoint's certificate; other origins have other ones.
         let mut settings = settings.clone();
         settings.tls.thumbprint = None;
         let clients = vec![(client.target(), Arc::new(client))];
@@ -62,7 +64,7 @@ impl SdkTransport {
             return Ok(Arc::clone(client));
         }
         let mut settings = HttpClient::clone(&self.settings);
-        // A container's or instance's own credentials come from the link; a proxy elsewhere would get those of its own.
+        // These are link-local credential endpoints. A proxy would reach those of its own machine.
         if uri.host().is_some_and(|host| host.starts_with("169.254.") || host == "[fd00:ec2::254]") {
             settings.proxy = Proxy::Direct;
         }

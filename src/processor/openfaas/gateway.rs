@@ -1,4 +1,5 @@
-//! The gateway's own API: which functions there are. OpenFaaS REST API, `/system/namespaces` and `/system/functions`.
+//! Reads the list of functions from a gateway: `/system/namespaces` and `/system/functions` of the
+//! OpenFaaS REST API.
 
 use std::collections::{BTreeSet, HashMap};
 
@@ -13,10 +14,11 @@ use crate::net::request;
 use crate::processor::client::TargetClient;
 use crate::processor::{Blame, Failure};
 
-/// The annotation by which a function chooses between `/function/` and `/async-function/`: `true` or `false`.
+/// The annotation, `true` or `false`, by which a function chooses `/async-function/` or
+/// `/function/`.
 pub const ASYNC_ANNOTATION: &str = "async";
 
-/// A function as `/system/functions` describes it; the rest of its members is skipped.
+/// A function as `/system/functions` describes it. Other members are ignored.
 #[derive(serde::Deserialize)]
 struct Listed {
     name: String,
@@ -24,10 +26,10 @@ struct Listed {
     annotations: Option<HashMap<String, String>>,
 }
 
-/// Asks the gateway for all functions of `settings.namespaces`, or of all that it has.
+/// Asks the gateway for all functions of `settings.namespaces`, or of all its namespaces.
 ///
-/// All or nothing: one namespace that cannot be listed fails the whole, so that its functions do not seem to have vanished. What is wrong with single ones is
-/// added to `oddities`.
+/// Fails if any namespace cannot be listed; otherwise its functions would seem to have vanished.
+/// Problems of single functions are added to `oddities`.
 pub async fn functions(
     client: &TargetClient,
     settings: &Settings,
@@ -47,7 +49,8 @@ pub async fn functions(
     Ok(all)
 }
 
-/// Empty where the gateway knows no namespaces: the invocation's path then has the name alone.
+/// The gateway's namespaces. Empty if it does not know any; the path of an invocation then contains
+/// only the function's name.
 async fn namespaces(client: &TargetClient, settings: &Settings) -> Result<Vec<String>, Failure> {
     match get(client, format!("{}/system/namespaces", settings.gateway)).await {
         Ok(body) => parse::<Option<Vec<String>>>(client, "/system/namespaces", body)
@@ -76,7 +79,8 @@ async fn list(
         .collect())
 }
 
-/// `None` for a name that could not stand in a path: no gateway gives one, and what stands there decides who is called.
+/// Checks a listed function; `None` if its name is no safe part of a URL. No honest gateway has
+/// such a name, and it could redirect the call.
 fn function(
     listed: Listed,
     suffix: &str,
@@ -86,7 +90,7 @@ fn function(
     let name = format!("{}{suffix}", listed.name);
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_');
     if listed.name.is_empty() || name.starts_with('.') || !name.bytes().all(plain) {
-        oddities.insert(format!("the name {name:?} has characters that no path can carry; it is left out"));
+        oddities.insert(format!("the name {name:?} has characters that a URL cannot contain; it is ignored"));
         return None;
     }
     let annotations = listed.annotations.unwrap_or_default();
@@ -95,7 +99,7 @@ fn function(
         value if value.eq_ignore_ascii_case("false") => Some(false),
         value => {
             oddities.insert(format!(
-                "{name}: annotation `async` is {value:?}, neither true nor false; it is ignored"
+                "{name}: annotation `async` is {value:?}, neither `true` nor `false`; it is ignored"
             ));
             None
         }
@@ -106,8 +110,9 @@ fn function(
 }
 
 async fn get(client: &TargetClient, url: String) -> Result<Vec<u8>, Failure> {
-    let uri: Uri =
-        url.parse().map_err(|_| broken(client, "the gateway's URL and a namespace give no URL".into()))?;
+    let uri: Uri = url
+        .parse()
+        .map_err(|_| broken(client, "cannot make a URL of the gateway's and a namespace".into()))?;
     let headers = client.headers();
     let answer = client
         .exchange(request(Method::GET, uri, (*headers).clone(), Bytes::new()), LISTING_BYTES_MAX)
@@ -116,12 +121,13 @@ async fn get(client: &TargetClient, url: String) -> Result<Vec<u8>, Failure> {
         return Err(client.refusal(&answer));
     }
     if answer.cut {
-        return Err(broken(client, format!("its list of functions has more than {LISTING_BYTES_MAX} bytes")));
+        return Err(broken(client, format!("its list of functions exceeds {LISTING_BYTES_MAX} bytes")));
     }
     Ok(answer.body)
 }
 
-/// Parses on a thread for such work: 10,000 functions are some megabytes, and the runtime's threads have deliveries to do.
+/// Parses on a blocking thread: 10,000 functions are megabytes of JSON, and would hold up
+/// deliveries on the runtime's threads.
 async fn parse<T>(client: &TargetClient, what: &str, body: Vec<u8>) -> Result<T, Failure>
 where
     T: serde::de::DeserializeOwned + Send + 'static,
@@ -129,19 +135,18 @@ where
     let parsed = tokio::task::spawn_blocking(move || serde_json::from_slice(&body)).await;
     match parsed {
         Ok(Ok(value)) => Ok(value),
-        Ok(Err(error)) => {
-            Err(broken(client, format!("its answer to {what} is not what a gateway says: {error}")))
-        }
-        Err(error) => Err(broken(client, format!("its answer to {what} could not be read: {error}"))),
+        Ok(Err(error)) => Err(broken(client, format!("cannot parse its answer to {what}: {error}"))),
+        Err(error) => Err(broken(client, format!("cannot read its answer to {what}: {error}"))),
     }
 }
 
+/// A failure of the gateway's own API.
 fn broken(client: &TargetClient, what: String) -> Failure {
     let reason = format!("{}: {what}; check `gateway`", client.target());
     Failure::new(Blame::Target, reason)
 }
 
-/// A query value: everything but unreserved characters percent-encoded (RFC 3986 §2.3).
+/// Percent-encodes a query value, except for unreserved characters (RFC 3986 §2.3).
 fn encoded(value: &str) -> String {
     value
         .bytes()

@@ -1,15 +1,18 @@
-//! OpenFaaS: every function whose `topic` annotation names an event is called with it.
+//! OpenFaaS: calls every function whose `topic` annotation names the event.
 //!
 //! ```text
-//! gateway ── every 10 s: functions, annotations ── Catalog ── watch ──► routing (one destination a function)
-//!    ▲                                                                        │
-//!    └──────── POST /function/NAME or /async-function/NAME ◄── deliver ◄──────┘
+//! gateway ── every 10 s: functions, annotations ── Catalog ── watch ──► routing
+//!    ▲                                                                     │ one destination
+//!    │                                                                     ▼ per function
+//!    └──────── POST /function/NAME or /async-function/NAME ◄──────────── deliver
 //! ```
 //!
-//! A 404 of a function that the gateway does not list, but did a moment ago, is a redeploy and no fault of the event.
+//! After a failed refresh, the last good map stays in use. A function that the gateway listed a
+//! moment ago but does not list now is probably being redeployed, so a 404 from it blames the
+//! target.
 //!
-//! A refresh that fails leaves the last good map. A synchronous call is settled by a status of 200 to 299; an asynchronous one by the gateway's 202,
-//! which means that the gateway's queue has it, not that the function ran.
+//! A status of 200 to 299 settles a synchronous call. An asynchronous call is settled by the
+//! gateway's 202, which means that the call is in the gateway's queue, not that the function ran.
 
 mod gateway;
 mod selector;
@@ -44,7 +47,7 @@ pub struct OpenFaas {
     settings: Settings,
     /// For the gateway's own API, with credentials.
     gateway: TargetClient,
-    /// For functions, with credentials only if so configured: a function sees what it is called with.
+    /// For functions. It sends credentials only if `authOnInvoke` is set, since functions see them.
     functions: TargetClient,
     content_type: Option<HeaderValue>,
     callback_url: Option<HeaderValue>,
@@ -55,13 +58,13 @@ pub struct OpenFaas {
     map: watch::Sender<Arc<TopicMap>>,
 }
 
-/// What is known from the gateway's listings.
+/// The state that the gateway's listings have led to.
 #[derive(Debug, Default)]
 struct Listing {
     catalog: Catalog,
-    /// When the gateway was asked last, whatever it answered.
+    /// Time of the last request for a listing, whatever the answer.
     asked: Option<Instant>,
-    /// What is wrong with single functions, and was said.
+    /// Problems of single functions that were logged already.
     oddities: BTreeSet<String>,
 }
 
@@ -89,14 +92,14 @@ impl OpenFaas {
         })
     }
 
-    /// The functions and their topics: generation 0 until the gateway was read once.
+    /// The functions and their topics. The generation is 0 until the first successful listing.
     pub fn topics(&self) -> watch::Receiver<Arc<TopicMap>> {
         self.map.subscribe()
     }
 
-    /// Reads the gateway's functions once. After a failure the last good map stays.
+    /// Reads the gateway's functions once. After a failure, the last good map stays.
     pub async fn refresh(&self) -> Result<(), Failure> {
-        // One refresh at a time, so that an older listing never replaces a newer one.
+        // The lock prevents an older listing from replacing a newer one.
         self.refresh_in(&mut *self.listing.lock().await).await
     }
 
@@ -105,11 +108,7 @@ impl OpenFaas {
         let mut oddities = BTreeSet::new();
         let listed = gateway::functions(&self.gateway, &self.settings, &mut oddities).await?;
         for oddity in oddities.difference(&listing.oddities) {
-            tracing::warn!(
-                gateway = self.gateway.target(),
-                oddity,
-                "a function is not listed as it should be"
-            );
+            tracing::warn!(gateway = self.gateway.target(), oddity, "the gateway lists an odd function");
         }
         listing.oddities = oddities;
         let change = listing.catalog.step(Instant::now(), listed, self.settings.vanished_grace);
@@ -124,46 +123,45 @@ impl OpenFaas {
             functions,
             appeared = change.appeared,
             vanished = change.vanished,
-            "functions changed"
+            "the gateway's functions changed"
         );
         if change.refused > 0 {
             tracing::error!(
                 gateway,
                 refused = change.refused,
                 limit = FUNCTIONS_MAX,
-                "too many functions; some get no events"
+                "too many functions; some receive no events"
             );
         }
-        self.tell_of_missing(&change);
+        self.warn_of_missing(&change);
         self.map.send_replace(change.map);
         Ok(())
     }
 
-    /// Warns of functions of a former run that the gateway does not list.
-    fn tell_of_missing(&self, change: &Change) {
+    /// Warns of functions from before the restart that the gateway does not list. Sources wait for
+    /// them until `vanishedGrace` is over.
+    fn warn_of_missing(&self, change: &Change) {
         let (gateway, missing) = (self.gateway.target(), change.map.missing());
-        let named = |functions: &BTreeSet<Arc<str>>| {
-            functions.iter().take(FUNCTIONS_NAMED_MAX).map(|name| &**name).collect::<Vec<_>>().join(", ")
-        };
         if !missing.is_empty() {
             tracing::warn!(
                 gateway,
                 missing = missing.len(),
-                functions = named(missing),
-                "the gateway does not list functions that had events before the restart; they have `vanishedGrace` to come back, and no event is read that they may want"
+                functions = some_names(missing),
+                "sources wait for functions that the gateway listed before the restart"
             );
         }
         if !change.given_up.is_empty() {
             tracing::warn!(
                 gateway,
                 missing = change.given_up.len(),
-                functions = named(&change.given_up),
-                "functions that had events before the restart did not come back within `vanishedGrace`; they are waited for no longer"
+                functions = some_names(&change.given_up),
+                "functions from before the restart did not return within `vanishedGrace`"
             );
         }
     }
 
-    /// Refreshes again and again until the processor is dropped: soon after a failed first time, then at the configured interval.
+    /// Refreshes at the configured interval until the processor is dropped; more often until the
+    /// functions are known.
     fn keep_fresh(self: Arc<Self>) {
         let interval = self.settings.refresh_interval.max(Duration::from_millis(10));
         let weak = Arc::downgrade(&self);
@@ -176,19 +174,19 @@ impl OpenFaas {
                         if std::mem::take(&mut failing) {
                             tracing::info!(
                                 gateway = this.gateway.target(),
-                                "the gateway's functions can be read again"
+                                "can read the gateway's functions again"
                             );
                         }
                         interval
                     }
                     Err(failure) => {
-                        // Said once, not every ten seconds.
+                        // Logged once, not every ten seconds.
                         if !std::mem::replace(&mut failing, true) {
                             let (gateway, reason) = (this.gateway.target(), failure.reason);
                             tracing::warn!(
                                 gateway,
                                 reason,
-                                "the gateway's functions cannot be read; the last known stay"
+                                "cannot read the gateway's functions; keeping the last ones"
                             );
                         }
                         interval
@@ -201,6 +199,7 @@ impl OpenFaas {
         });
     }
 
+    /// URL and headers of a call of `function`.
     fn invocation(&self, function: &str) -> Result<(Uri, HeaderMap), Failure> {
         let chosen = self.map.borrow().named(function).and_then(|function| function.asynchronous);
         let asynchronous = chosen.unwrap_or(self.settings.asynchronous);
@@ -223,7 +222,7 @@ impl OpenFaas {
             Ok(invocation) => invocation,
             Err(failure) => return DeliveryOutcome::Failed(failure),
         };
-        // One event a call is what the shape asks for; more are sent one after another rather than refused.
+        // The request limits allow one event. Should there be more, send them one after another.
         let mut each = Vec::with_capacity(request.events);
         for (batch, i) in request.events() {
             let body = {
@@ -238,19 +237,20 @@ impl OpenFaas {
             {
                 failure.blame = Blame::Target;
                 failure.reason +=
-                    "; the gateway does not list it: events wait for it until `vanishedGrace` is over";
+                    "; the gateway does not list it, so events wait for it until `vanishedGrace` is over";
             }
             each.push(failure);
         }
         DeliveryOutcome::of_each(each)
     }
 
-    /// Whether a function that was not found is in its grace time. It may have gone since the last listing, so that this asks again, but not for every event.
+    /// Returns true if a function that was not found is in its grace time. It may have vanished
+    /// since the last listing, so this asks the gateway again, but not for every event.
     async fn is_absent(&self, function: &str) -> bool {
         if !self.absent.load().contains(function) {
             let mut listing = self.listing.lock().await;
             if listing.asked.is_none_or(|asked| asked.elapsed() >= FIRST_SYNC_RETRY) {
-                // A gateway that cannot be read says nothing new.
+                // After a failure, the last listing decides.
                 let _ = self.refresh_in(&mut listing).await;
             }
         }
@@ -266,6 +266,11 @@ impl OpenFaas {
             functions.len()
         ))
     }
+}
+
+/// The first few names, for a log line.
+fn some_names(functions: &BTreeSet<Arc<str>>) -> String {
+    functions.iter().take(FUNCTIONS_NAMED_MAX).map(|name| &**name).collect::<Vec<_>>().join(", ")
 }
 
 impl Processor for OpenFaas {
@@ -290,16 +295,16 @@ impl Processor for OpenFaas {
     }
 
     fn restore(&self, functions: Vec<Arc<str>>) {
-        // Nobody reads the functions before the start.
+        // The lock is free: nothing refreshes before the start.
         let Ok(mut listing) = self.listing.try_lock() else { return };
-        self.map.send_replace(listing.catalog.expect(functions));
+        self.map.send_replace(listing.catalog.restore(functions));
         self.absent.store(Arc::new(listing.catalog.absent()));
     }
 
     fn ready(&self) -> BoxFuture<'static, ()> {
         let mut topics = self.topics();
         Box::pin(async move {
-            // The sender lives as long as the processor; without one nothing is delivered anyway.
+            // An error means that the processor is gone, and nothing is delivered anyway.
             let _ = topics.wait_for(|map| map.is_whole()).await;
         })
     }

@@ -1,4 +1,4 @@
-//! Which functions an event goes to: those with a topic that names it.
+//! Selects the functions that an event goes to: those with a topic that matches it.
 
 use std::sync::Arc;
 
@@ -8,8 +8,8 @@ use super::topics::{FunctionId, TopicLookup, TopicMap};
 use crate::event::{Batch, Selection};
 use crate::processor::{Matches, Selector};
 
-/// The functions of one gateway, as the routing thread sees them. A function's part is its
-/// [`FunctionId`].
+/// The functions of one gateway, as the routing thread sees them. The number of a subscriber is the
+/// function's [`FunctionId`].
 pub struct FunctionSelector {
     topics: watch::Receiver<Arc<TopicMap>>,
     lookup: TopicLookup,
@@ -43,7 +43,7 @@ impl Selector for FunctionSelector {
     }
 
     fn restored(&self, name: &str) -> Option<Arc<str>> {
-        // Whether or not the gateway lists it now: what it is owed is kept for it.
+        // Its undelivered events are kept for it, even if the gateway does not list it now.
         Some(name.into())
     }
 

@@ -1,13 +1,15 @@
-//! Which functions want which events: the gateway's functions, their topics, and a lookup that costs the hot path one hash.
+//! Topics: maps the subject of an event to the functions that want it, at the cost of one hash.
 //!
 //! ```text
 //! refresh (every 10 s, off the hot path)      routing (every event)
 //! listing ── Catalog::step ── TopicMap ─────► TopicLookup: subject ── cache ── functions
 //! ```
 //!
-//! Pure: the time comes in, a new map comes out. A map is immutable; a lookup belongs to one thread and forgets its cache with each new map.
+//! The [`Catalog`] is pure: a listing and the time go in, a new map comes out. A map is immutable.
+//! A lookup belongs to one thread, and clears its cache with each new map.
 //!
-//! INVARIANT: a function keeps its [`FunctionId`] for the life of the process, whatever is deployed or removed.
+//! INVARIANT: a function keeps its [`FunctionId`] for the life of the process, even if it is
+//! removed and deployed again.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -19,7 +21,7 @@ use crate::cloudevents::topic::{Topic, dotted};
 use crate::event::Category;
 use crate::limits::{FUNCTIONS_MAX, TOPIC_CACHE_MAX};
 
-/// A function of one gateway. Small and dense: the n-th function ever seen is n.
+/// The number of a function at its gateway: the n-th function ever seen is n.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct FunctionId(pub u32);
 
@@ -28,12 +30,12 @@ pub struct FunctionId(pub u32);
 pub struct Function {
     /// `NAME` or `NAME.NAMESPACE`: the name of the destination, and the last part of the URL.
     pub name: Arc<str>,
-    /// Whether it is invoked by `/async-function/`; `None` leaves it to the processor's settings.
+    /// True for `/async-function/`, false for `/function/`; `None` leaves it to the settings.
     pub asynchronous: Option<bool>,
     pub topics: Vec<Topic>,
 }
 
-/// All functions with topics, at one time.
+/// All functions with topics, at one point in time.
 #[derive(Debug, Default)]
 pub struct TopicMap {
     generation: u64,
@@ -45,12 +47,12 @@ pub struct TopicMap {
 }
 
 impl TopicMap {
-    /// 0 until the gateway was read once, then counted up with each change.
+    /// 0 until the first listing, then incremented with each change.
     pub fn generation(&self) -> u64 {
         self.generation
     }
 
-    /// All functions with at least one topic, those in their grace time among them.
+    /// All functions with at least one topic, including those in their grace time.
     pub fn functions(&self) -> impl Iterator<Item = (FunctionId, &Function)> {
         self.functions.iter().map(|(id, function)| (*id, function))
     }
@@ -63,12 +65,12 @@ impl TopicMap {
         self.functions.get(self.by_name.get(name)?)
     }
 
-    /// Functions of a former run that were not listed yet and still have time to be.
+    /// Functions from before the restart that are not listed yet, and are still waited for.
     pub fn missing(&self) -> &BTreeSet<Arc<str>> {
         &self.missing
     }
 
-    /// Whether it has all functions that may want an event now.
+    /// Returns true once it contains all functions that may want an event.
     pub fn is_whole(&self) -> bool {
         self.generation > 0 && self.missing.is_empty()
     }
@@ -88,7 +90,7 @@ impl TopicMap {
         map
     }
 
-    /// The functions that want an event with one of these names, each once, in order of their ids.
+    /// The functions that want an event with one of these names. Sorted, without duplicates.
     fn find(&self, names: &[&str]) -> Arc<[FunctionId]> {
         let mut found: Vec<FunctionId> = Vec::new();
         for name in names.iter().filter(|name| !name.is_empty()) {
@@ -101,7 +103,7 @@ impl TopicMap {
     }
 }
 
-/// Finds the functions of events; one a thread.
+/// Finds the functions of events. Each thread has its own.
 #[derive(Debug, Default)]
 pub struct TopicLookup {
     map: Arc<TopicMap>,
@@ -110,7 +112,7 @@ pub struct TopicLookup {
 }
 
 impl TopicLookup {
-    /// Looks in `map` from now on. To be called once a batch; costs nothing while the map is the same.
+    /// Uses `map` from now on. Call it once per batch; it does nothing while the map is the same.
     pub fn update(&mut self, map: &Arc<TopicMap>) {
         if !Arc::ptr_eq(&self.map, map) {
             self.map = Arc::clone(map);
@@ -121,11 +123,11 @@ impl TopicLookup {
     /// The functions that want events of this subject.
     pub fn functions(&mut self, category: Category, subject: &str) -> &Arc<[FunctionId]> {
         let (map, cache) = (&self.map, &mut self.cache[category as usize]);
-        // Subjects of EventEx are free text of whoever posts events: the cache must not grow with them.
+        // The subject of an EventEx is free text, so the cache needs a bound.
         if cache.len() >= TOPIC_CACHE_MAX && !cache.contains_key(subject) {
             cache.clear();
         }
-        // Two hashes on the way that is taken once a subject, one on the way that is taken once an event.
+        // A known subject costs this hash and the one below; only a new one is matched with topics.
         if !cache.contains_key(subject) {
             let older = match category {
                 Category::Event => dotted(subject),
@@ -138,17 +140,18 @@ impl TopicLookup {
     }
 }
 
-/// What was listed, and when last: makes maps out of listings.
+/// Turns listings into maps, and remembers when each function was last listed.
 #[derive(Debug, Default)]
 pub struct Catalog {
     generation: u64,
-    /// The last map, and the one before: who routes lets go of that when it takes the last one, and shall not be the one to free 10,000 functions.
+    /// The last two maps. Routing drops the older one when it takes the newer one, and should not
+    /// be the one to free 10,000 functions.
     maps: [Arc<TopicMap>; 2],
     ids: FxHashMap<Arc<str>, FunctionId>,
     known: BTreeMap<Arc<str>, KnownFunction>,
-    /// Functions of a former run that were not listed yet.
+    /// Functions from before the restart that are not listed yet.
     missing: BTreeSet<Arc<str>>,
-    /// The first listing and the last one.
+    /// Times of the first and of the last listing.
     listed: Option<(Instant, Instant)>,
 }
 
@@ -158,49 +161,54 @@ struct KnownFunction {
     listed: Instant,
 }
 
-/// What a listing changed.
+/// The effect of a listing.
 #[derive(Debug)]
 pub struct Change {
     pub map: Arc<TopicMap>,
-    /// Functions that were not known before.
+    /// Number of new functions.
     pub appeared: usize,
-    /// Functions whose grace time is over.
+    /// Number of functions whose grace time is over.
     pub vanished: usize,
-    /// Functions without a place among [`FUNCTIONS_MAX`].
+    /// Number of functions beyond [`FUNCTIONS_MAX`].
     pub refused: usize,
-    /// Functions of a former run that are waited for no longer.
+    /// Functions from before the restart that are no longer waited for.
     pub given_up: BTreeSet<Arc<str>>,
 }
 
 impl Catalog {
-    /// Before the first listing: functions that a former run knew. Each has the grace time from the first listing to be listed. The map says so until then.
+    /// Restores functions from before a restart, before the first listing. Each of them is waited
+    /// for until the grace time after the first listing is over. The map names them as missing
+    /// until then.
     pub fn restore(&mut self, functions: impl IntoIterator<Item = Arc<str>>) -> Arc<TopicMap> {
         self.missing.extend(functions);
         Arc::new(TopicMap::new(0, BTreeMap::new(), self.missing.clone()))
     }
 
-    /// The functions in their grace time: not in the last listing, and expected to come back.
+    /// The functions in their grace time: the last listing lacks them, but they may come back.
     pub fn absent(&self) -> BTreeSet<Arc<str>> {
         let last = self.listed.map(|(_, last)| last);
         let vanished = self.known.iter().filter(|(_, known)| Some(known.listed) != last);
         vanished.map(|(name, _)| name).chain(&self.missing).map(Arc::clone).collect()
     }
 
-    /// Takes a whole listing in. `None` where nothing changed, but for the first listing.
+    /// Applies a complete listing. Returns `None` if nothing changed, except for the first listing.
     ///
-    /// A function that is not listed keeps its topics for `grace`: a redeploy looks like a removal.
+    /// A function that is not listed keeps its topics for `grace`, since a redeploy looks like a
+    /// removal.
     pub fn step(&mut self, now: Instant, listed: Vec<Function>, grace: Duration) -> Option<Change> {
         let (mut changed, mut appeared, mut refused) = (self.generation == 0, 0, 0);
         let first = self.listed.map_or(now, |(first, _)| first);
         self.listed = Some((first, now));
+        // Add new functions and update known ones.
         let mut names = FxHashSet::default();
         for function in listed {
             if !names.insert(Arc::clone(&function.name)) {
-                // The gateway lists it twice; it is called by its name, and so it is one.
+                // Listed twice. Calls use the name, so it is the same function.
                 continue;
             }
             changed |= self.missing.remove(&function.name);
-            // Taking the topics away is an order; only what is not listed at all may come back.
+            // A function without topics wants no more events. Only an unlisted one has a grace
+            // time.
             if function.topics.is_empty() {
                 changed |= self.known.remove(&function.name).is_some();
                 continue;
@@ -227,6 +235,7 @@ impl Catalog {
                 }
             }
         }
+        // Remove functions whose grace time is over.
         let before = self.known.len();
         self.known.retain(|_, known| {
             now.saturating_duration_since(known.listed) < grace.max(Duration::from_nanos(1))
@@ -237,6 +246,7 @@ impl Catalog {
         if !changed && vanished == 0 && refused == 0 && given_up.is_empty() {
             return None;
         }
+        // Make the next map.
         self.generation += 1;
         let functions =
             self.known.values().map(|known| (self.ids[&known.function.name], known.function.clone()));
@@ -269,7 +279,7 @@ mod tests {
     }
 
     #[test]
-    fn all_three_generations_of_names_select() {
+    fn topics_may_use_the_names_of_all_three_releases() {
         let listed = vec![
             function("class", "VmPoweredOnEvent"),
             function("dotted", "vm.powered.on"),
@@ -325,7 +335,7 @@ mod tests {
     }
 
     #[test]
-    fn functions_of_a_former_run_are_missing_until_they_are_listed_or_the_grace_time_is_over() {
+    fn restored_functions_are_missing_until_listed_or_until_the_grace_time_is_over() {
         let (mut catalog, start, grace) = (Catalog::default(), Instant::now(), Duration::from_secs(60));
         let at = |seconds| start + Duration::from_secs(seconds);
         let missing = |map: &TopicMap| map.missing().iter().map(|name| name.to_string()).collect::<Vec<_>>();
@@ -388,7 +398,8 @@ mod tests {
     }
 
     proptest! {
-        /// Against the definition: a function is found if one of its topics matches one of the event's names.
+        /// Against the definition: a function is found if one of its topics matches one of the
+        /// event's names.
         #[test]
         fn finds_what_the_definition_finds(
             topics in prop::collection::vec(prop::collection::vec("[VM*.]{1,4}|Vm\\*|v\\.m|ex", 0..4), 0..6),

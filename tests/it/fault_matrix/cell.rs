@@ -8,7 +8,7 @@ use event_router::config::{self, Admin, ClientTls, Config, HttpClient, StateLoca
 use event_router::pipeline::replay::{Ended, Replayed};
 use event_router::pipeline::run::{Parts, Pipeline};
 use event_router::processor::kubernetes::Cluster;
-use event_router::processor::{Fault, Processor};
+use event_router::processor::{Blame, Processor};
 use event_router::source::{Intake, Start};
 use event_router::state::{DeadLetterPayload, Store, StoreReader, codec};
 use tokio::net::TcpListener;
@@ -225,7 +225,7 @@ impl Cell {
         let mut said = Vec::new();
         while said.iter().filter(|reason: &&String| reason.contains(part)).count() < 2 {
             let failure = self.run().processors[0].check().await.unwrap_err();
-            assert_eq!(failure.fault, Fault::Target, "{failure:?}");
+            assert_eq!(failure.blame, Blame::Target, "{failure:?}");
             said.push(failure.reason);
             assert!(said.len() < 10, "{said:?}");
         }

@@ -15,7 +15,7 @@ use crate::config::{BatchLimits, Breaker, Ordering, Overflow, OverflowPolicy, Re
 use crate::event::testing::batch;
 use crate::event::{Batch, Failed, Selection, Span};
 use crate::limits::{SPOOL_LINGER, SPOOL_MARK_INTERVAL, SPOOL_REFETCH_BYTES, STORE_FULL_RETRY};
-use crate::processor::Fault;
+use crate::processor::Blame;
 
 /// When memory is full nothing more is offered.
 #[test]
@@ -268,17 +268,17 @@ fn the_statuses_of_the_policy_say_what_is_tried_again() {
         let uses_a_try = world.engine.gauges().parked_lanes == 1;
         assert_eq!(uses_a_try, expected == Blame::Unclear, "{status:?} {blame:?}");
     };
-    use Fault::{Permanent, Retryable, Target};
+    use Blame::{Event, Target, Unclear};
     let listed = || Some(vec![400, 422, 429]);
-    check(None, Some(500), Retryable, Retryable);
-    check(None, Some(422), Permanent, Permanent);
-    check(listed(), Some(422), Permanent, Retryable);
-    check(listed(), Some(500), Retryable, Permanent);
+    check(None, Some(500), Unclear, Unclear);
+    check(None, Some(422), Event, Event);
+    check(listed(), Some(422), Event, Unclear);
+    check(listed(), Some(500), Unclear, Event);
     check(listed(), Some(429), Target, Target);
     check(listed(), Some(503), Target, Target);
-    check(listed(), None, Retryable, Retryable);
-    check(listed(), Some(302), Permanent, Permanent);
-    check(Some(Vec::new()), Some(404), Retryable, Permanent);
+    check(listed(), None, Unclear, Unclear);
+    check(listed(), Some(302), Event, Event);
+    check(Some(Vec::new()), Some(404), Unclear, Event);
 }
 
 #[test]

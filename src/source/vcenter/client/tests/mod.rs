@@ -533,7 +533,7 @@ async fn a_proxy_forwards_http_and_says_why_it_opens_no_tunnel() {
     }
     let error = get("https://vcenter.example/sdk").await.err().unwrap();
     assert!(matches!(error, CallError::Connect { .. }), "{error:?}");
-    let refused = format!("cannot connect to vcenter.example:443: the proxy {proxy} gives no connection");
+    let refused = format!("cannot connect to vcenter.example:443: the proxy {proxy} refuses a connection");
     assert!(error.to_string().contains(&refused), "{error}");
     assert!(server.request(1).0.starts_with("CONNECT vcenter.example:443 HTTP/1.1"));
 }
