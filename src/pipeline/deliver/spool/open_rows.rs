@@ -220,5 +220,5 @@ impl OpenRows {
 
 /// What an item's events are told apart by.
 fn dedup_keys(item: &LaneItem) -> Vec<DedupKey> {
-    item.selection.selection().iter().map(|i| dedup_key(&item.batch, i)).collect()
+    item.selection.to_selection().iter().map(|i| dedup_key(&item.batch, i)).collect()
 }

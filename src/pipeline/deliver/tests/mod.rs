@@ -66,7 +66,7 @@ fn a_row_stays_until_the_dead_letter_of_one_of_its_events_is_stored() {
         let gone = |actions: &[Action]| actions.iter().any(|action| matches!(action, Action::Unspool(_)));
         step(Input::Tick);
         step(Input::Fetched { spool: SpoolKey::Main, rows: vec![(SpoolRow(1), slice(0, 4, 1))] });
-        let refused = Outcome::Failed(failure(Blame::Permanent));
+        let refused = DeliveryOutcome::Failed(failure(Blame::Event));
         let mut actions = step(Input::Done { request: 0, outcome: refused });
         let at = actions.iter().position(|action| matches!(action, Action::DeadLetter(_))).expect("refused");
         let Action::DeadLetter(letter) = actions.remove(at) else { unreachable!() };
