@@ -57,6 +57,57 @@ pub const LEGACY_CHECKPOINT_AHEAD_MAX: Duration = Duration::from_secs(24 * 3600)
 /// Dead letters in one answer to `list`, unless asked for fewer: 1,000 rows of about 300 bytes.
 pub const DEAD_LETTERS_LISTED_MAX: usize = 1_000;
 
+/// The smallest share of the memory budget that a batch holds: permits are counted in KiB.
+pub const PERMIT_BYTES_MIN: usize = 1 << 10;
+/// Batches from sources in memory at most: each holds a permit. Permits of `memory` bytes in all
+/// are reserved; a source that takes a page apart which cannot be decoded takes one for each event
+/// without waiting, and does so for one page at a time.
+pub const fn batches_max(memory: usize, sources: usize) -> usize {
+    memory / PERMIT_BYTES_MIN + sources * BATCH_EVENTS_MAX
+}
+
+// The queues below have senders that never wait (`pipeline/level.rs` says why), so each bound is
+// the number of messages that can be under way at a time. A full queue is a defect.
+
+/// Messages to the core thread: of each source one (`Begin`, `Loaded` and `Begun` follow each
+/// other), the replays that may wait there, and one each of `Settled` (of all drivers),
+/// `Checkpointed` (one checkpoint at a time) and `UnreadableStored` (one group at a time). `Finish`
+/// always has room. 64 sources: 131 messages.
+pub const fn control_messages_max(sources: usize) -> usize {
+    sources + REPLAYS_QUEUED_MAX + 3
+}
+/// Replays of dead letters that wait for the core thread: enough to keep it busy while the next one
+/// is read from the store.
+pub const REPLAYS_QUEUED_MAX: usize = 64;
+/// Replays of dead letters whose end has not been told: no more than there are permits of
+/// [`REPLAY_BYTES`], 8,192.
+pub const REPLAYS_MAX: usize = REPLAY_BYTES / PERMIT_BYTES_MIN;
+/// Mail in one driver's mailbox: an offer for each batch in memory, replays, and what follows from
+/// its own jobs. 24 MiB and one source: 24,576 + 1,024 + 8,192 + 11 = 33,803 messages.
+pub const fn mailbox_messages_max(memory: usize, sources: usize) -> usize {
+    batches_max(memory, sources) + REPLAYS_MAX + OWN_MAIL_MAX
+}
+/// Mail that follows from what a driver itself has under way: `Appended` 1, `Fetched` 2 (the
+/// destination's spool and one lane's), `Removed` [`REMOVALS_MAX`], `DeadLettered` 1, and one each
+/// of `LetterRemoved`, `Adoptions` and `AdoptionEnds` (all coalesced). `Stop` has a place of its
+/// own.
+pub const OWN_MAIL_MAX: usize = 1 + 2 + REMOVALS_MAX + 1 + 3;
+/// Removals of spooled rows that one driver has under way: one, and one ahead of the append and of
+/// each of the two reads that may be under way.
+pub const REMOVALS_MAX: usize = 1 + 1 + 2;
+/// Jobs of one driver at the storage thread: the append, two reads, removals and a group of dead
+/// letters; and when it stops twice what is left of the last two.
+pub const DRIVER_JOBS_MAX: usize = 1 + 2 + REMOVALS_MAX + 1 + 2 * 2;
+/// Jobs at the storage thread without those of drivers ([`DRIVER_JOBS_MAX`] each): of each source
+/// one (its checkpoint is loaded, or its first one written), one checkpoint, one group of
+/// unreadable events, two at the end; what people ask for; and the ends of replays.
+pub const fn store_jobs_max(sources: usize) -> usize {
+    sources + 4 + DEAD_LETTER_COMMAND_JOBS_MAX + REPLAYS_MAX
+}
+/// Jobs at the storage thread for people who list, replay or drop dead letters: one for each
+/// command that may run.
+pub const DEAD_LETTER_COMMAND_JOBS_MAX: usize = CONTROL_CONNECTIONS_MAX;
+
 /// Pages between the sources and the decoder: enough to keep two decoders busy over a network round trip.
 pub const PAGES_QUEUED_MAX: usize = 8;
 /// Readings of one source that ended with an undecodable page and may still have pages on the way: the reader's, the sweep's and the watchdog's, each with

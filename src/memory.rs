@@ -118,6 +118,12 @@ impl Drop for Permit {
 mod tests {
     use super::*;
 
+    /// Bounds on messages count on it.
+    #[test]
+    fn the_unit_is_the_smallest_permit() {
+        assert_eq!(UNIT, crate::limits::PERMIT_BYTES_MIN);
+    }
+
     #[tokio::test]
     async fn a_dropped_permit_gives_its_bytes_back() {
         let budget = Budget::new(64 << 10);

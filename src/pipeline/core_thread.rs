@@ -6,69 +6,23 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant as StdInstant};
 
 use crossbeam_channel::{Receiver, after, never, select, tick};
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{oneshot, watch};
 use tokio::time::Instant;
 
+use super::control::{Beginning, Control, UnreadableEvent};
 use super::core::{Core, Output};
 use super::deliver::{DeliveryEngine, Spooled};
 use super::destination::{DestinationId, split_name};
-use super::driver::{Driver, Mail, Shared, Sink, now_us, poison_write};
-use super::parse::{Parsed, Poison};
-use super::refusals::Refusals;
-use super::replay::{Ended, Replay};
+use super::driver::{Driver, Mail, Mailbox, Shared, Sink, now_us, poison_write};
+use super::parse::Parsed;
+use super::refusals::{Attempt, Outbox};
+use super::replay::Ended;
 use super::settings::{Settings, SourceSettings};
+use crate::event::Selection;
+use crate::limits::DRIVER_JOBS_MAX;
 use crate::processor::{BatchSlice, Processor};
-use crate::source::{Begin, Start};
-use crate::state::{
-    self, Checkpoint, CheckpointWrite, LegacyCheckpoint, Storage, Write, read_legacy_checkpoint,
-};
+use crate::state::{self, Checkpoint, LegacyCheckpoint, Storage, Write, read_legacy_checkpoint};
 use crate::telemetry::metrics::{self as names, DestinationMetrics, SourceMetrics, StageMetrics};
-
-/// What the core thread is told beside pages.
-pub(super) enum Control {
-    Begin(Begin),
-    Loaded {
-        begin: Begin,
-        stored: Box<Option<Checkpoint>>,
-        legacy_checkpoint: LegacyCheckpoint,
-    },
-    Settled {
-        destination: DestinationId,
-        slices: Vec<BatchSlice>,
-    },
-    Checkpointed {
-        refused: Vec<CheckpointWrite>,
-    },
-    /// The first checkpoint of a source is durable: it may read.
-    Begun {
-        begin: Begin,
-        start: Start,
-    },
-    PoisonStored {
-        unreadable: UnreadableEvent,
-        /// Whether the store had no room for it.
-        full: bool,
-        /// Whether the store had refused it before.
-        again: bool,
-    },
-    /// A dead letter is to be tried again.
-    Replay {
-        destination: String,
-        replay: Replay,
-    },
-    /// Write a last checkpoint and end.
-    Finish {
-        finished: oneshot::Sender<()>,
-        /// Until when answers are awaited.
-        until: Instant,
-    },
-}
-
-/// An event that no decoder could read, on its way to the dead letters.
-pub(super) struct UnreadableEvent {
-    destination: DestinationId,
-    poison: Box<Poison>,
-}
 
 /// The core with what it needs to carry out what it says.
 pub(super) struct CoreThread {
@@ -78,7 +32,7 @@ pub(super) struct CoreThread {
     pub shared: Shared,
     pub runtime: tokio::runtime::Handle,
     /// By destination number.
-    pub mailboxes: Vec<Option<mpsc::UnboundedSender<Mail>>>,
+    pub mailboxes: Vec<Option<Mailbox>>,
     /// Drivers.
     pub started: usize,
     /// Rows in the spool at the start, by destination name.
@@ -86,8 +40,8 @@ pub(super) struct CoreThread {
     pub source_metrics: Arc<[SourceMetrics]>,
     /// A checkpoint is on its way to the disk; the next one waits for it.
     pub checkpointing: bool,
-    /// Unreadable events for which the dead letters had no room.
-    pub refused: Refusals<UnreadableEvent>,
+    /// Unreadable events on their way to the dead letters.
+    pub unreadable: Outbox<UnreadableEvent>,
     pub settled: watch::Sender<bool>,
 }
 
@@ -102,8 +56,8 @@ impl CoreThread {
         // When refused events are tried again, and the timer for it.
         let (mut retry_at, mut retry) = (None, never());
         loop {
-            if self.refused.retry_at() != retry_at {
-                retry_at = self.refused.retry_at();
+            if self.unreadable.retry_at() != retry_at {
+                retry_at = self.unreadable.retry_at();
                 retry = retry_at.map_or_else(never, |at| after(at.saturating_sub(self.now())));
             }
             select! {
@@ -130,13 +84,14 @@ impl CoreThread {
                 },
                 recv(retry) -> _ => {
                     retry_at = None;
-                    let refused = self.refused.take();
-                    refused.into_iter().for_each(|unreadable| self.store_unreadable(unreadable, true));
+                    self.unreadable.retry();
+                    self.store_unreadable();
                 }
                 recv(ticks) -> _ => {
                     queue.set(parsed.len() as f64);
                     self.count_destinations();
                     metrics::gauge!(names::MEMORY_USED).set(self.shared.budget.used() as f64);
+                    self.shared.show_levels();
                     self.checkpoint();
                 }
             }
@@ -160,25 +115,25 @@ impl CoreThread {
         for output in outputs.drain(..) {
             match output {
                 Output::Offer { destination, slice } => {
-                    // Unbounded, and never waited for: the slice holds a share of the memory budget.
-                    let _ = self.mailbox(destination).send(Mail::Offer(slice));
+                    self.mailbox(destination).send(Mail::Offer(slice));
                 }
                 Output::Poison { destination, poison } => {
-                    self.store_unreadable(UnreadableEvent { destination, poison: Box::new(poison) }, false);
+                    self.unreadable.put(UnreadableEvent { destination, poison: Box::new(poison) });
                 }
             }
         }
+        self.store_unreadable();
     }
 
     fn control(&mut self, message: Control) {
         match message {
-            Control::Begin(begin) => self.load(begin),
-            Control::Loaded { begin, stored, legacy_checkpoint } => {
-                self.begin(begin, *stored, legacy_checkpoint)
+            Control::Begin(beginning) => self.load(beginning),
+            Control::Loaded { beginning, stored, legacy_checkpoint } => {
+                self.begin(beginning, *stored, legacy_checkpoint)
             }
-            Control::Settled { destination, slices } => {
-                for slice in &slices {
-                    self.core.settled(destination, slice);
+            Control::Settled => {
+                for (destination, slices) in self.shared.control.take_settled() {
+                    slices.iter().for_each(|slice| self.core.settled(destination, slice));
                 }
             }
             Control::Checkpointed { refused } => {
@@ -186,32 +141,15 @@ impl CoreThread {
                 refused.iter().for_each(|write| self.core.refused(write));
                 metrics::counter!(names::CHECKPOINTS).increment(1);
             }
-            Control::Begun { begin, start } => {
+            Control::Begun { beginning, start } => {
                 // A source that was stopped meanwhile does not wait for it.
-                let _ = begin.answer.send(Ok(start));
+                let _ = beginning.begin.answer.send(Ok(start));
             }
-            Control::PoisonStored { unreadable, full: true, again } => {
-                if self.refused.is_empty() {
-                    let source = &unreadable.poison.batch.source.name;
-                    tracing::error!(%source, "the dead letters are full; unreadable events wait");
-                }
-                let now = self.now();
-                self.refused.refused(unreadable, again, now);
-            }
-            Control::PoisonStored {
-                unreadable: UnreadableEvent { destination, poison },
-                full: false,
-                again,
-            } => {
-                self.refused.stored(again);
-                self.source_metrics[poison.batch.source.index].poison.increment(1);
-                let selection = crate::event::Selection::one(0);
-                self.core.settled(destination, &BatchSlice { batch: Arc::new(poison.batch), selection });
-            }
-            Control::Replay { destination, replay } => {
+            Control::UnreadableStored { group, outcomes } => self.unreadable_stored(group, &outcomes),
+            Control::Replay { destination, replay, place } => {
+                drop(place);
                 match self.core.destination(&destination) {
-                    // Unbounded: it holds a share of the budget for replays.
-                    Some(id) => drop(self.mailbox(id).send(Mail::Replay(replay))),
+                    Some(id) => self.mailbox(id).send(Mail::Replay(replay)),
                     None => replay.answer.tell(Ended::NotConfigured),
                 }
             }
@@ -220,22 +158,28 @@ impl CoreThread {
     }
 
     /// Asks the store where a source left off, or the old router where there is nothing.
-    fn load(&mut self, begin: Begin) {
+    fn load(&mut self, beginning: Beginning) {
         let control = self.shared.control.clone();
         let SourceSettings { name, import_checkpoint: import, .. } =
-            self.settings.sources[begin.source].clone();
+            self.settings.sources[beginning.begin.source].clone();
         self.shared.store.with(move |store| {
             let stored = Box::new(store.load(&name)?);
             let legacy_checkpoint = match import {
                 Some(path) => read_legacy_checkpoint(store, &name, &path, now_us())?,
                 None => LegacyCheckpoint::NotNeeded,
             };
-            let _ = control.send(Control::Loaded { begin, stored, legacy_checkpoint });
+            control.send(Control::Loaded { beginning, stored, legacy_checkpoint });
             Ok(())
         });
     }
 
-    fn begin(&mut self, begin: Begin, stored: Option<Checkpoint>, legacy_checkpoint: LegacyCheckpoint) {
+    fn begin(
+        &mut self,
+        beginning: Beginning,
+        stored: Option<Checkpoint>,
+        legacy_checkpoint: LegacyCheckpoint,
+    ) {
+        let begin = &beginning.begin;
         let name = self.settings.sources[begin.source].name.clone();
         let taken_over = taken_over(&name, legacy_checkpoint);
         let stored = stored.or_else(|| {
@@ -253,11 +197,11 @@ impl CoreThread {
                 });
                 let writes = imported.into_iter().chain([Write::Checkpoint(write)]).collect();
                 self.shared.store.apply(writes, move |_| {
-                    let _ = control.send(Control::Begun { begin, start });
+                    control.send(Control::Begun { beginning, start });
                 });
             }
             Err(error) => {
-                let _ = begin.answer.send(Err(error));
+                let _ = beginning.begin.answer.send(Err(error));
             }
         }
     }
@@ -280,19 +224,42 @@ impl CoreThread {
         self.shared.store.apply(writes.into_iter().map(Write::Checkpoint).collect(), move |outcomes| {
             let refused =
                 kept.into_iter().zip(outcomes).filter(|(_, outcome)| *outcome != state::WriteOutcome::Done);
-            let _ =
-                control.send(Control::Checkpointed { refused: refused.map(|(write, _)| write).collect() });
+            control.send(Control::Checkpointed { refused: refused.map(|(write, _)| write).collect() });
         });
     }
 
-    /// `again`: the store had refused it before.
-    fn store_unreadable(&self, unreadable: UnreadableEvent, again: bool) {
+    /// Gives unreadable events to the store, unless a group of them is there.
+    fn store_unreadable(&mut self) {
+        let group = self.unreadable.take_group();
+        if group.is_empty() {
+            return;
+        }
+        let writes = group.iter().map(|attempt| poison_write(&attempt.item.poison, now_us())).collect();
         let control = self.shared.control.clone();
-        let write = poison_write(&unreadable.poison, now_us());
-        self.shared.store.apply(vec![write], move |outcomes| {
-            let full = outcomes.iter().any(|outcome| matches!(outcome, state::WriteOutcome::Full(_)));
-            let _ = control.send(Control::PoisonStored { unreadable, full, again });
+        self.shared.store.apply(writes, move |outcomes| {
+            control.send(Control::UnreadableStored { group, outcomes });
         });
+    }
+
+    /// Unreadable events that are stored are settled; those that a full store refused wait.
+    fn unreadable_stored(&mut self, group: Vec<Attempt<UnreadableEvent>>, outcomes: &[state::WriteOutcome]) {
+        let now = self.now();
+        self.unreadable.returned();
+        for (attempt, outcome) in group.into_iter().zip(outcomes) {
+            if matches!(outcome, state::WriteOutcome::Full(_)) {
+                if !self.unreadable.has_refused() {
+                    let source = &attempt.item.poison.batch.source.name;
+                    tracing::error!(%source, "the dead letters are full; unreadable events wait");
+                }
+                self.unreadable.refused(attempt, now);
+                continue;
+            }
+            let UnreadableEvent { destination, poison } = self.unreadable.stored(attempt);
+            self.source_metrics[poison.batch.source.index].poison.increment(1);
+            let slice = BatchSlice { batch: Arc::new(poison.batch), selection: Selection::one(0) };
+            self.core.settled(destination, &slice);
+        }
+        self.store_unreadable();
     }
 
     /// The time since the process started.
@@ -303,7 +270,7 @@ impl CoreThread {
     /// A last checkpoint, of what is settled now.
     fn finish(mut self, finished: oneshot::Sender<()>, until: Instant) {
         for mailbox in self.mailboxes.iter().flatten() {
-            let _ = mailbox.send(Mail::Stop { until });
+            mailbox.stop(until);
         }
         let writes = self.core.checkpoints();
         self.shared.store.apply(writes.into_iter().map(Write::Checkpoint).collect(), |_| ());
@@ -326,7 +293,7 @@ impl CoreThread {
         }
     }
 
-    fn mailbox(&mut self, id: DestinationId) -> &mpsc::UnboundedSender<Mail> {
+    fn mailbox(&mut self, id: DestinationId) -> &Mailbox {
         let at = id.0 as usize;
         if self.mailboxes.len() <= at {
             self.mailboxes.resize_with(at + 1, || None);
@@ -337,7 +304,7 @@ impl CoreThread {
         self.mailboxes[at].as_ref().expect("it has just been started")
     }
 
-    fn start_driver(&mut self, id: DestinationId) -> mpsc::UnboundedSender<Mail> {
+    fn start_driver(&mut self, id: DestinationId) -> Mailbox {
         let destination = self.core.destinations.get(id).clone();
         let processor = Arc::clone(&self.processors[destination.processor]);
         let settings = self.settings.processors[destination.processor].delivery.clone();
@@ -348,7 +315,8 @@ impl CoreThread {
         let seed = u64::from(id.0) ^ now_us() as u64;
         let engine =
             DeliveryEngine::new(settings, processor.request_limits(), &destination.function, spooled, seed);
-        let (mailbox, inbox) = mpsc::unbounded_channel();
+        self.shared.store.expect(DRIVER_JOBS_MAX);
+        let (mailbox, inbox) = Mailbox::new(&self.shared.mailboxes, self.shared.store.fatal());
         self.started += 1;
         self.count_destinations();
         let driver = Driver {
@@ -361,6 +329,7 @@ impl CoreThread {
             shared: self.shared.clone(),
             mailbox: mailbox.clone(),
             waiting: Default::default(),
+            spool_jobs: Default::default(),
             replays: Default::default(),
             sink,
             adopted: Default::default(),

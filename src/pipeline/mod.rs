@@ -1,12 +1,14 @@
 //! The pipeline: parse → enrich → order → route → deliver → settle. Every stage is a struct with a pure `step`; [`run`] and what it starts alone have
 //! threads and channels.
 
+mod control;
 pub mod core;
 mod core_thread;
 pub mod deliver;
 pub mod destination;
 mod driver;
 pub mod enrich;
+pub mod level;
 pub mod order;
 pub mod parse;
 mod refusals;

@@ -2,18 +2,22 @@
 //! unreadable events.
 //!
 //! ```text
-//!          ┌──────────────── refused ───────────────┐
-//!          ▼                                        │
-//! waiting, until STORE_FULL_RETRY has passed ──► the store ──► durable
+//!                  ┌─────────────── refused ──────────────┐
+//!                  ▼                                      │
+//!  waiting, until STORE_FULL_RETRY has passed             │
+//!                  │                                      │
+//!  put ────────────┴──► a group, one at a time ──► the store ──► durable
 //! ```
 //!
 //! A full store is no error: it loses nothing, and its owner holds back what would need more room.
-//! [`StoreRoom`] is the clock of this, [`Refusals`] keeps items beside it. Both are pure: the time
-//! is passed in.
+//! [`StoreRoom`] is the clock of this, [`Refusals`] keeps items beside it, and an [`Outbox`] gives
+//! items to the store in groups, so that one message at most is under way about them, however many
+//! there are. All are pure: the time is passed in.
 
+use std::collections::VecDeque;
 use std::time::Duration;
 
-use crate::limits::STORE_FULL_RETRY;
+use crate::limits::{STORE_FULL_RETRY, STORE_GROUP_WRITES_MAX};
 
 /// Whether the store had room when it was last asked, and when to ask it again.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -98,6 +102,93 @@ impl<T> Refusals<T> {
     }
 }
 
+/// An item on its way to the store.
+#[derive(Debug)]
+pub(super) struct Attempt<T> {
+    pub item: T,
+    /// Whether the store had refused it before.
+    again: bool,
+}
+
+/// Items on their way into the store.
+///
+/// INVARIANT: one group of them at most is with the store ([`Outbox::take_all`] is the exception).
+#[derive(Debug)]
+pub(super) struct Outbox<T> {
+    next: VecDeque<Attempt<T>>,
+    /// Whether a group is with the store.
+    at_store: bool,
+    refusals: Refusals<T>,
+}
+
+impl<T> Default for Outbox<T> {
+    fn default() -> Self {
+        Outbox { next: VecDeque::new(), at_store: false, refusals: Refusals::default() }
+    }
+}
+
+impl<T> Outbox<T> {
+    pub fn put(&mut self, item: T) {
+        self.next.push_back(Attempt { item, again: false });
+    }
+
+    /// The next group, to be given to the store now; empty while one is there. When the store has
+    /// answered, call [`Outbox::returned`], then [`Outbox::stored`] or [`Outbox::refused`] for each
+    /// item.
+    pub fn take_group(&mut self) -> Vec<Attempt<T>> {
+        if self.at_store {
+            return Vec::new();
+        }
+        let group = self.next.len().min(STORE_GROUP_WRITES_MAX);
+        self.at_store = group > 0;
+        self.next.drain(..group).collect()
+    }
+
+    /// Everything but what was refused, whether a group is with the store or not: the owner stops
+    /// and hears no answer.
+    pub fn take_all(&mut self) -> Vec<Attempt<T>> {
+        self.next.drain(..).collect()
+    }
+
+    /// The store has answered for its group.
+    pub fn returned(&mut self) {
+        self.at_store = false;
+    }
+
+    /// The store has the item.
+    pub fn stored(&mut self, attempt: Attempt<T>) -> T {
+        self.refusals.stored(attempt.again);
+        attempt.item
+    }
+
+    /// The store had no room for the item.
+    pub fn refused(&mut self, attempt: Attempt<T>, now: Duration) {
+        self.refusals.refused(attempt.item, attempt.again, now);
+    }
+
+    /// Whether an item that was refused is not in the store yet.
+    pub fn has_refused(&self) -> bool {
+        !self.refusals.is_empty()
+    }
+
+    /// When to call [`Outbox::retry`].
+    pub fn retry_at(&self) -> Option<Duration> {
+        self.refusals.retry_at()
+    }
+
+    /// Items that were refused are given to the store again, after those that wait for it.
+    pub fn retry(&mut self) {
+        let refused = self.refusals.take().into_iter();
+        self.next.extend(refused.map(|item| Attempt { item, again: true }));
+    }
+
+    /// Whether every item is in the store.
+    #[cfg(test)]
+    pub fn is_quiet(&self) -> bool {
+        !self.at_store && self.next.is_empty() && self.refusals.is_empty()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -147,5 +238,50 @@ mod tests {
         assert!(refusals.is_empty() && refusals.retry_at().is_none());
         refusals.refused(4, false, LATER);
         assert_eq!(refusals.retry_at(), Some(LATER + STORE_FULL_RETRY));
+    }
+
+    fn items(group: &[Attempt<u32>]) -> Vec<u32> {
+        group.iter().map(|attempt| attempt.item).collect()
+    }
+
+    #[test]
+    fn one_group_is_with_the_store_at_a_time() {
+        let mut outbox = Outbox::default();
+        assert!(outbox.take_group().is_empty());
+        outbox.put(0);
+        let first = outbox.take_group();
+        assert_eq!(items(&first), [0]);
+        (1..=STORE_GROUP_WRITES_MAX as u32 + 1).for_each(|item| outbox.put(item));
+        assert!(outbox.take_group().is_empty());
+        outbox.returned();
+        first.into_iter().for_each(|attempt| assert_eq!(outbox.stored(attempt), 0));
+        assert_eq!(outbox.take_group().len(), STORE_GROUP_WRITES_MAX);
+        assert_eq!(outbox.take_all().len(), 1, "an owner that stops does not wait");
+    }
+
+    #[test]
+    fn refused_items_of_a_group_wait_and_hold_up_no_others() {
+        let mut outbox = Outbox::default();
+        [1, 2].into_iter().for_each(|item| outbox.put(item));
+        let mut group = outbox.take_group().into_iter();
+        outbox.put(3);
+        outbox.returned();
+        outbox.refused(group.next().unwrap(), NOW);
+        assert_eq!(outbox.stored(group.next().unwrap()), 2);
+        assert!(outbox.has_refused());
+        let group = outbox.take_group();
+        assert_eq!((items(&group), outbox.retry_at()), (vec![3], Some(LATER)));
+        // Its time comes while another group is with the store.
+        outbox.retry();
+        assert_eq!(outbox.retry_at(), None);
+        assert!(outbox.take_group().is_empty());
+        outbox.returned();
+        group.into_iter().for_each(|attempt| assert_eq!(outbox.stored(attempt), 3));
+        assert!(outbox.has_refused(), "it is on its way again");
+        let group = outbox.take_group();
+        assert_eq!(items(&group), [1]);
+        outbox.returned();
+        group.into_iter().for_each(|attempt| assert_eq!(outbox.stored(attempt), 1));
+        assert!(!outbox.has_refused() && outbox.is_quiet());
     }
 }

@@ -10,15 +10,14 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use crossbeam_channel::Sender;
 use serde::{Deserialize, Serialize};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
-use super::core_thread::Control;
+use super::control::{Control, ControlSender};
 use super::driver::now_us;
 use super::storage::StoreHandle;
 use crate::event::Selection;
-use crate::limits::REPLAY_BYTES;
+use crate::limits::{DEAD_LETTER_COMMAND_JOBS_MAX, REPLAY_BYTES, REPLAYS_MAX, REPLAYS_QUEUED_MAX};
 use crate::memory::Budget;
 use crate::processor::BatchSlice;
 use crate::state::{
@@ -39,6 +38,8 @@ pub(crate) struct Answer {
     letter: i64,
     destination: String,
     to: mpsc::UnboundedSender<Replayed>,
+    /// One of [`REPLAYS_MAX`], until the end is told; a letter that is not sent needs none.
+    turn: Option<OwnedSemaphorePermit>,
 }
 
 impl Answer {
@@ -94,19 +95,29 @@ pub enum ReplayError {
 #[derive(Clone)]
 pub struct DeadLetters {
     pub(super) store: StoreHandle<Store>,
-    pub(super) control: Sender<Control>,
+    pub(super) control: ControlSender,
     /// Of all replays together.
     pub(super) budget: Budget,
+    /// See [`REPLAYS_MAX`].
+    turns: Arc<Semaphore>,
+    /// See [`REPLAYS_QUEUED_MAX`].
+    places: Arc<Semaphore>,
+    /// See [`DEAD_LETTER_COMMAND_JOBS_MAX`].
+    jobs: Arc<Semaphore>,
     pub(super) sources: Arc<Vec<String>>,
 }
 
 impl DeadLetters {
-    pub(super) fn new(
-        store: StoreHandle<Store>,
-        control: Sender<Control>,
-        sources: Arc<Vec<String>>,
-    ) -> Self {
-        DeadLetters { store, control, budget: Budget::new(REPLAY_BYTES), sources }
+    pub(super) fn new(store: StoreHandle<Store>, control: ControlSender, sources: Arc<Vec<String>>) -> Self {
+        DeadLetters {
+            store,
+            control,
+            budget: Budget::new(REPLAY_BYTES),
+            turns: Arc::new(Semaphore::new(REPLAYS_MAX)),
+            places: Arc::new(Semaphore::new(REPLAYS_QUEUED_MAX)),
+            jobs: Arc::new(Semaphore::new(DEAD_LETTER_COMMAND_JOBS_MAX)),
+            sources,
+        }
     }
 
     /// Delivers what `filter` is for once more, whatever its limit, each as its destination's settings say. `tell` hears of every end; when it says false, no
@@ -128,7 +139,7 @@ impl DeadLetters {
             for listed in page {
                 begun += 1;
                 let destination = listed.facts.destination.clone();
-                let answer = Answer { letter: listed.row, destination, to: answer.clone() };
+                let answer = Answer { letter: listed.row, destination, to: answer.clone(), turn: None };
                 if put_off.contains(&listed.facts.destination) {
                     answer.tell(Ended::PutOff);
                 } else {
@@ -166,14 +177,17 @@ impl DeadLetters {
             let Some(last) = rows.last() else { return Ok(removed) };
             (filter.after_row, removed) = (*last, removed + rows.len() as u64);
             let (done, wait) = oneshot::channel();
-            self.store.apply(vec![Write::DeadLetterRemove { rows }], |_| {
+            let job = acquire(&self.jobs).await;
+            self.store.apply(vec![Write::DeadLetterRemove { rows }], move |_| {
+                drop(job);
                 let _ = done.send(());
             });
             wait.await.map_err(|_| ReplayError::Stopped)?;
         }
     }
 
-    async fn begin(&self, listed: &ListedDeadLetter, answer: Answer) -> Result<(), ReplayError> {
+    async fn begin(&self, listed: &ListedDeadLetter, mut answer: Answer) -> Result<(), ReplayError> {
+        answer.turn = Some(acquire(&self.turns).await);
         let letter = listed.row;
         let ends = |answer: Answer, ended| {
             answer.tell(ended);
@@ -205,7 +219,9 @@ impl DeadLetters {
             answer,
         };
         let destination = whole.facts.destination;
-        self.control.send(Control::Replay { destination, replay }).map_err(|_| ReplayError::Stopped)
+        let place = acquire(&self.places).await;
+        let is_sent = self.control.send(Control::Replay { destination, replay, place });
+        if is_sent { Ok(()) } else { Err(ReplayError::Stopped) }
     }
 
     async fn list(&self, filter: &DeadLetterFilter) -> Result<Vec<ListedDeadLetter>, ReplayError> {
@@ -219,10 +235,16 @@ impl DeadLetters {
         read: impl FnOnce(&StoreReader) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, ReplayError> {
         let (done, wait) = oneshot::channel();
+        let job = acquire(&self.jobs).await;
         self.store.with(move |store| {
+            drop(job);
             let _ = done.send(read(store.reader()));
             Ok(())
         });
         Ok(wait.await.map_err(|_| ReplayError::Stopped)??)
     }
+}
+
+async fn acquire(semaphore: &Arc<Semaphore>) -> OwnedSemaphorePermit {
+    Arc::clone(semaphore).acquire_owned().await.expect("it is never closed")
 }

@@ -7,33 +7,38 @@
 //!                                                             └──────┴────── settled ◄──────┘
 //! ```
 //!
-//! Nothing here waits in a circle: the core never waits for a destination (its mailboxes take what the memory budget let in), and a settlement never
-//! waits for the core.
+//! Nothing here waits in a circle. A source waits for the parse threads, and these wait for the
+//! core thread. The core, drivers and the storage thread send to each other without waiting; their
+//! queues are bounded by what the memory budget lets in and by what one actor has under way, and a
+//! full one ends the process (`level`).
 //!
-//! Pages wait in one bounded queue ([`queue`]): a source waits asynchronously for a free slot, a parse thread blocks on a lock-free receiver. When the last
-//! source is gone, the parse threads finish what is queued and end.
+//! Pages wait in one bounded queue ([`queue`]): a source waits asynchronously for a free slot, and
+//! a parse thread blocks on a lock-free receiver. When the last source is gone, the parse threads
+//! finish what is queued and end.
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant as StdInstant};
 
-use crossbeam_channel::{Sender, bounded, unbounded};
-use tokio::sync::{mpsc, oneshot, watch};
+use crossbeam_channel::{Sender, bounded};
+use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use tokio::time::Instant;
 
+use super::control::{Beginning, Control, ControlSender};
 use super::core::Core;
-use super::core_thread::{Control, CoreThread};
+use super::core_thread::CoreThread;
 use super::deliver::Spooled;
 use super::destination::Destinations;
 use super::driver::Shared;
+use super::level::{Level, QueueLevel};
 use super::parse::{Content, Parse, Parsed};
 use super::replay::DeadLetters;
 use super::route::Route;
 use super::settings::{Settings, SourceSettings};
 use super::storage::StoreHandle;
 use crate::event::Payload;
-use crate::limits::PAGES_QUEUED_MAX;
+use crate::limits::{PAGES_QUEUED_MAX, mailbox_messages_max, store_jobs_max};
 use crate::memory::Budget;
 use crate::processor::InvocationLog;
 use crate::processor::Processor;
@@ -59,7 +64,8 @@ pub struct Pipeline {
     budget: Budget,
     begins: mpsc::Sender<Begin>,
     pages: queue::Sender<Page>,
-    control: Sender<Control>,
+    control: ControlSender,
+    mailboxes: Arc<Level>,
     store: StoreHandle<Store>,
     storage: JoinHandle<Store>,
     threads: Vec<JoinHandle<()>>,
@@ -103,12 +109,13 @@ impl Pipeline {
         let budget = Budget::new(settings.memory_bytes);
         let spooled = if spools { store.reader().spools()? } else { Default::default() };
         let spooled = Spooled::by_destination(spooled.iter().map(|(name, size)| (name, size.rows)));
-        let (store, storage) = StoreHandle::start(store)?;
+        let (store, storage) = StoreHandle::start(store, store_jobs_max(settings.sources.len()))?;
         let (pages, page_inbox) = queue::bounded::<Page>(PAGES_QUEUED_MAX);
         let (begins, mut begin_inbox) = mpsc::channel::<Begin>(settings.sources.len().max(1));
         let (parsed, parsed_inbox) = bounded::<Parsed>(PAGES_QUEUED_MAX);
-        // Unbounded: each message stands for events that hold a share of the memory budget.
-        let (control, control_inbox) = unbounded();
+        let (control, control_inbox) = ControlSender::new(settings.sources.len(), store.fatal().clone());
+        let mailbox_bound = mailbox_messages_max(settings.memory_bytes, settings.sources.len());
+        let mailboxes = Arc::new(Level::new("mailbox", mailbox_bound));
         let (settled_sender, settled) = watch::channel(false);
         let source_metrics: Arc<[SourceMetrics]> =
             settings.sources.iter().map(|source| SourceMetrics::new(&source.name)).collect();
@@ -123,9 +130,11 @@ impl Pipeline {
         drop((page_inbox, parsed));
 
         let begin_control = control.clone();
+        let turns = Arc::new(Semaphore::new(settings.sources.len().max(1)));
         tokio::spawn(async move {
             while let Some(begin) = begin_inbox.recv().await {
-                if begin_control.send(Control::Begin(begin)).is_err() {
+                let turn = Arc::clone(&turns).acquire_owned().await.expect("it is never closed");
+                if !begin_control.send(Control::Begin(Beginning { begin, _turn: turn })) {
                     return;
                 }
             }
@@ -137,6 +146,7 @@ impl Pipeline {
         let shared = Shared {
             store: store.clone(),
             control: control.clone(),
+            mailboxes: Arc::clone(&mailboxes),
             budget: budget.clone(),
             epoch: Instant::now(),
             destinations: count,
@@ -159,7 +169,7 @@ impl Pipeline {
             spooled,
             source_metrics: Arc::clone(&source_metrics),
             checkpointing: false,
-            refused: Default::default(),
+            unreadable: Default::default(),
             settled: settled_sender,
         };
         thread.start_spooled();
@@ -171,6 +181,7 @@ impl Pipeline {
             begins,
             pages,
             control,
+            mailboxes,
             store,
             storage,
             threads,
@@ -190,6 +201,11 @@ impl Pipeline {
         Arc::clone(&self.source_metrics)
     }
 
+    /// The queues whose senders never wait; that of mailboxes is the fullest one.
+    pub fn queues(&self) -> [QueueLevel; 3] {
+        [self.control.level().read(), self.mailboxes.read(), self.store.level().read()]
+    }
+
     pub fn budget(&self) -> &Budget {
         &self.budget
     }
@@ -199,6 +215,7 @@ impl Pipeline {
         self.store.failed()
     }
 
+    /// The store, for sources that write to it themselves.
     pub fn store(&self) -> StoreHandle<Store> {
         self.store.clone()
     }
@@ -220,7 +237,7 @@ impl Pipeline {
             _ = failed.wait_for(Option::is_some) => false,
         };
         let (finished, finish) = oneshot::channel();
-        if control.send(Control::Finish { finished, until }).is_ok() && failed.borrow().is_none() {
+        if control.finish(finished, until) && failed.borrow().is_none() {
             tokio::select! {
                 _ = finish => {}
                 _ = failed.wait_for(Option::is_some) => {}

@@ -1,10 +1,12 @@
 //! The storage thread: the one owner of the store. Writes that wait together share one transaction and one fsync.
 
+use std::sync::Arc;
 use std::thread::JoinHandle;
 
 use crossbeam_channel::{Receiver, Sender};
 use tokio::sync::watch;
 
+use super::level::{Level, QueueLevel};
 use crate::limits::STORE_GROUP_WRITES_MAX;
 use crate::state::{Storage, StoreError, Write, WriteOutcome};
 
@@ -14,59 +16,131 @@ type Task<S> = Box<dyn FnOnce(&mut S) -> Result<(), StoreError> + Send>;
 enum Job<S> {
     Apply { writes: Vec<Write>, reply: Reply },
     With(Task<S>),
-    Fail(String),
 }
 
 /// The way to the storage thread. Jobs are done in order; after a storage error none is, and `failed` says why.
+///
+/// Nobody waits to hand over a job. How many may wait is what the actors announced that send them:
+/// see [`StoreHandle::expect`].
 pub struct StoreHandle<S> {
+    /// Unbounded, since the number of destinations is not known when it is made; `level` bounds it.
     jobs: Sender<Job<S>>,
-    failed: watch::Receiver<Option<String>>,
+    level: Arc<Level>,
+    fatal: Fatal,
+}
+
+/// Ends the process: a part of it is gone, or a message was lost, that nothing can do without. The
+/// next process reads on from the last checkpoint.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Fatal {
+    reason: Arc<watch::Sender<Option<String>>>,
+}
+
+impl Fatal {
+    /// The first reason stays.
+    fn fail(&self, reason: String) {
+        self.reason.send_if_modified(|failed| {
+            let is_first = failed.is_none();
+            failed.get_or_insert(reason);
+            is_first
+        });
+    }
+
+    /// Why the process ends, if it does.
+    pub fn reason(&self) -> Option<String> {
+        self.reason.borrow().clone()
+    }
+
+    /// A queue is full that cannot be, and a message is lost.
+    pub fn overflowed(&self, level: &Level) {
+        let QueueLevel { name: queue, bound, .. } = level.read();
+        tracing::error!(queue, bound, "a queue holds more messages than it can by design");
+        self.fail(format!("the queue `{queue}` is full with {bound} messages, which cannot be; this is a defect of the router, please report it"));
+    }
 }
 
 impl<S> Clone for StoreHandle<S> {
     fn clone(&self) -> Self {
-        StoreHandle { jobs: self.jobs.clone(), failed: self.failed.clone() }
+        StoreHandle { jobs: self.jobs.clone(), level: Arc::clone(&self.level), fatal: self.fatal.clone() }
     }
 }
 
 impl<S: Storage + 'static> StoreHandle<S> {
-    /// Starts the thread. It ends when the last handle is dropped, or at the first storage error: it never carries on with unknown durability.
-    pub fn start(store: S) -> std::io::Result<(Self, JoinHandle<S>)> {
-        // Unbounded: every job holds events under a memory permit, or is one of a few a second a source.
+    /// Starts the thread, for so many jobs at a time. It ends when the last handle is dropped, or
+    /// at the first storage error: it never carries on with unknown durability.
+    pub fn start(store: S, jobs_max: usize) -> std::io::Result<(Self, JoinHandle<S>)> {
         let (jobs, inbox) = crossbeam_channel::unbounded();
-        let (fail, failed) = watch::channel(None);
+        let fatal = Fatal::default();
+        let failing = fatal.clone();
         let thread =
-            std::thread::Builder::new().name("store".into()).spawn(move || run(store, &inbox, &fail))?;
-        Ok((StoreHandle { jobs, failed }, thread))
+            std::thread::Builder::new().name("store".into()).spawn(move || run(store, &inbox, &failing))?;
+        let level = Arc::new(Level::new("storage", jobs_max));
+        Ok((StoreHandle { jobs, level, fatal }, thread))
+    }
+
+    /// Another actor hands over jobs, with at most `jobs` waiting at a time.
+    pub fn expect(&self, jobs: usize) {
+        self.level.raise(jobs);
     }
 
     /// Makes `writes` durable in one transaction, then calls `reply` on the storage thread. After a storage error `reply` is never called.
     pub fn apply(&self, writes: Vec<Write>, reply: impl FnOnce(Vec<WriteOutcome>) + Send + 'static) {
-        // A thread that is gone has said so in `failed`; the process is about to end.
-        let _ = self.jobs.send(Job::Apply { writes, reply: Box::new(reply) });
+        self.send(Job::Apply { writes, reply: Box::new(reply) });
     }
 
     /// Runs `task` with the store, on its thread.
     pub fn with(&self, task: impl FnOnce(&mut S) -> Result<(), StoreError> + Send + 'static) {
-        let _ = self.jobs.send(Job::With(Box::new(task)));
+        self.send(Job::With(Box::new(task)));
     }
 
-    /// Stops the storage thread, and with it the process, as a storage error would: a part of the process is gone that nothing can do without.
+    /// Ends the process as a storage error would: a part of it is gone that nothing can do without.
+    /// No job is done after this.
     pub fn fail(&self, reason: String) {
-        let _ = self.jobs.send(Job::Fail(reason));
+        self.fatal.fail(reason);
+    }
+
+    pub(super) fn fatal(&self) -> &Fatal {
+        &self.fatal
+    }
+
+    fn send(&self, job: Job<S>) {
+        // Two senders may pass this at a time; the bound is a check, no limit of a resource.
+        let waiting = self.jobs.len();
+        if waiting >= self.level.bound() {
+            return self.fatal.overflowed(&self.level);
+        }
+        self.level.note(waiting + 1);
+        // A thread that is gone has said so in `failed`; the process is about to end.
+        let _ = self.jobs.send(job);
+    }
+
+    pub(super) fn level(&self) -> &Level {
+        &self.level
     }
 
     /// What stopped the storage thread.
     pub fn failed(&self) -> watch::Receiver<Option<String>> {
-        self.failed.clone()
+        self.fatal.reason.subscribe()
     }
 }
 
-fn run<S: Storage>(mut store: S, inbox: &Receiver<Job<S>>, fail: &watch::Sender<Option<String>>) -> S {
+/// A storage thread that panics ends the process, too: nothing else would say that it is gone.
+struct Watched<'a>(&'a Fatal);
+
+impl Drop for Watched<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.0.fail("the storage thread panicked; this is a defect of the router, please report it with the message above".into());
+        }
+    }
+}
+
+fn run<S: Storage>(mut store: S, inbox: &Receiver<Job<S>>, fatal: &Fatal) -> S {
+    let _watched = Watched(fatal);
     while let Ok(first) = inbox.recv() {
         let mut writes = Vec::new();
         let mut replies: Vec<(usize, Reply)> = Vec::new();
-        let (mut task, mut reason) = (None, None);
+        let mut task = None;
         let mut next = Some(first);
         while let Some(job) = next.take() {
             match job {
@@ -75,16 +149,20 @@ fn run<S: Storage>(mut store: S, inbox: &Receiver<Job<S>>, fail: &watch::Sender<
                     writes.extend(more);
                 }
                 Job::With(with) => task = Some(with),
-                Job::Fail(why) => reason = Some(why),
             }
-            if task.is_none() && reason.is_none() && writes.len() < STORE_GROUP_WRITES_MAX {
+            if task.is_none() && writes.len() < STORE_GROUP_WRITES_MAX {
                 next = inbox.try_recv().ok();
             }
         }
+        // INVARIANT: nothing is written after a job was lost, since its sender's next one may rely
+        // on it.
+        if fatal.reason().is_some() {
+            break;
+        }
         let result =
             apply(&mut store, &writes, replies).and_then(|()| task.map_or(Ok(()), |task| task(&mut store)));
-        if let Some(reason) = result.err().map(|error| error.to_string()).or(reason) {
-            fail.send_replace(Some(reason));
+        if let Err(error) = result {
+            fatal.fail(error.to_string());
             break;
         }
     }
@@ -104,4 +182,77 @@ fn apply<S: Storage>(
         reply(outcomes.by_ref().take(count).collect());
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::state::{MemoryDisk, MemoryStore};
+
+    /// A thread that does its first job until it is let go.
+    fn busy(jobs_max: usize) -> (StoreHandle<MemoryStore>, JoinHandle<MemoryStore>, Sender<()>) {
+        let (store, thread) =
+            StoreHandle::start(MemoryStore::open(&MemoryDisk::default()), jobs_max).unwrap();
+        let (begun, has_begun) = crossbeam_channel::bounded(1);
+        let (let_go, waits) = crossbeam_channel::bounded::<()>(1);
+        store.with(move |_| {
+            begun.send(()).unwrap();
+            // Until the other end is dropped.
+            let _ = waits.recv();
+            Ok(())
+        });
+        has_begun.recv().unwrap();
+        (store, thread, let_go)
+    }
+
+    #[test]
+    fn a_full_queue_ends_the_process_and_nothing_behind_it_is_done() {
+        let (store, thread, let_go) = busy(2);
+        let (done, replies) = crossbeam_channel::unbounded();
+        let job = |n: i32| {
+            let done = done.clone();
+            store.with(move |_| {
+                done.send(n).unwrap();
+                Ok(())
+            });
+        };
+        (0..2).for_each(job);
+        assert_eq!(*store.failed().borrow(), None);
+        job(2);
+        let reason = store.failed().borrow().clone().unwrap();
+        assert!(reason.contains("`storage` is full with 2 messages"), "{reason}");
+        drop(let_go);
+        thread.join().unwrap();
+        drop(done);
+        assert_eq!(replies.iter().count(), 0);
+    }
+
+    #[test]
+    fn an_actor_brings_room_for_its_jobs() {
+        let (store, thread, let_go) = busy(1);
+        store.expect(2);
+        (0..3).for_each(|_| store.with(|_| Ok(())));
+        assert_eq!((store.level().highest(), store.failed().borrow().clone()), (3, None));
+        drop((let_go, store));
+        thread.join().unwrap();
+    }
+
+    #[test]
+    fn a_thread_that_panics_ends_the_process() {
+        let (store, thread, let_go) = busy(1);
+        store.with(|_| panic!("as it was told to"));
+        drop(let_go);
+        assert!(thread.join().is_err());
+        assert!(store.failed().borrow().clone().unwrap().contains("storage thread panicked"));
+    }
+
+    #[test]
+    fn the_first_reason_to_fail_is_kept() {
+        let (store, thread, let_go) = busy(1);
+        store.fail("first".into());
+        store.fail("second".into());
+        assert_eq!(store.failed().borrow().as_deref(), Some("first"));
+        drop((let_go, store));
+        thread.join().unwrap();
+    }
 }

@@ -53,6 +53,8 @@ metrics! {
     SOURCE_CLOCK_OFFSET = "event_router_source_clock_offset_seconds", Gauge, ["source"], "vCenter's clock less the router's";
     STAGE_BUSY = "event_router_stage_busy_seconds_total", Counter, ["stage"], "time that a stage's threads worked; its rate is the number of threads that are busy";
     STAGE_QUEUE = "event_router_stage_queue_pages", Gauge, ["stage"], "pages that wait for a stage";
+    QUEUE_HIGHEST = "event_router_queue_highest_messages", Gauge, ["queue"], "most messages that the queue has held since the process started";
+    QUEUE_BOUND = "event_router_queue_bound_messages", Gauge, ["queue"], "messages that the queue may hold; more would be a defect, which ends the process";
     MEMORY_USED = "event_router_memory_used_bytes", Gauge, [], "bytes of events in memory, of the budget";
     CHECKPOINTS = "event_router_checkpoints_total", Counter, [], "checkpoints that became durable";
     CHECKPOINT_AGE = "event_router_checkpoint_resume_seconds", Gauge, ["source"], "resume time of the last checkpoint, seconds since 1970 UTC by vCenter's clock";
@@ -79,7 +81,8 @@ const MANUAL: &str = "\
 
 `GET /metrics` on the [admin address](configuration.md#admin) is a Prometheus page. A counter begins at 0 with the process; a histogram has `_bucket`, `_sum`
 and `_count`. The label `source` is the source's name in the configuration, `destination` is `PROCESSOR`, for OpenFaaS
-`PROCESSOR/FUNCTION` and for EventBridge `PROCESSOR/BUS`, and `stage` is a step of the [pipeline](architecture.md).
+`PROCESSOR/FUNCTION` and for EventBridge `PROCESSOR/BUS`, `stage` is a step of the [pipeline](architecture.md), and `queue` one of its queues whose senders
+never wait: `control` of the core thread, `mailbox` of any one destination, `storage` of the storage thread.
 
 What to look at first:
 
@@ -101,6 +104,7 @@ pub fn reference_manual() -> String {
         ("source", "Of each source"),
         ("destination", "Of each destination"),
         ("stage", "Of each stage"),
+        ("queue", "Of each queue"),
         ("", "Of the process"),
     ] {
         text += &format!("## {heading}\n\n| metric | kind | meaning |\n|---|---|---|\n");

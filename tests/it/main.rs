@@ -45,6 +45,7 @@ mod processors_kubernetes;
 mod processors_openfaas;
 mod processors_transport;
 mod pushed_events;
+mod queues;
 mod secrets;
 mod source;
 mod tidy;

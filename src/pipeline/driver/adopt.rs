@@ -16,18 +16,17 @@ use std::sync::Arc;
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use rustc_hash::FxHashMap;
-use tokio::sync::mpsc;
 
-use super::{Driver, Mail};
+use super::{Driver, Mailbox};
 use crate::event::{Batch, Failed, Selection};
 use crate::limits::SAID_BYTES_MAX;
-use crate::pipeline::deliver::{FailedEvent, Input, Origin, pick};
+use crate::pipeline::deliver::{Action, FailedEvent, Input, Origin, pick};
 use crate::processor::{BatchSlice, Failure};
 
 /// The way to a dead-letter processor.
 #[derive(Clone)]
 pub(in crate::pipeline) struct Sink {
-    pub mailbox: mpsc::UnboundedSender<Mail>,
+    pub mailbox: Mailbox,
 }
 
 /// A dead letter on its way to a dead-letter processor.
@@ -35,7 +34,15 @@ pub(in crate::pipeline) struct Adoption {
     /// Its event says what became of it.
     letter: Box<FailedEvent>,
     /// Whose dead letter it is.
-    from: mpsc::UnboundedSender<Mail>,
+    from: Mailbox,
+}
+
+/// What became of a dead letter elsewhere.
+pub(in crate::pipeline) enum AdoptionEnd {
+    /// The dead-letter processor took it over.
+    Adopted(Box<FailedEvent>),
+    /// No dead-letter processor took it: it is to be stored.
+    Refused(Box<FailedEvent>),
 }
 
 /// What was adopted and has not come to its end; each holds a share of the memory budget.
@@ -49,8 +56,7 @@ impl Adopted {
     /// It is delivered, or durable here.
     pub fn done(&mut self, ticket: u64) {
         if let Some(Adoption { letter, from }) = self.by_ticket.remove(&ticket) {
-            // A driver that is gone leaves it unsettled.
-            let _ = from.send(Mail::Adopted(letter));
+            from.adoption_ended(AdoptionEnd::Adopted(letter));
         }
     }
 }
@@ -62,16 +68,32 @@ impl Driver {
             let Some(adoption) = self.adopted.by_ticket.remove(&ticket) else { return };
             return self.refuse(adoption, &letter.failure);
         }
-        let Some(sink) = &self.sink else { return self.store_dead_letter(letter, false) };
+        let Some(sink) = &self.sink else { return self.waiting.letters.put(letter) };
         let address = self.processor.address(self.engine.function());
         let failed = failed(address.unwrap_or_else(|| self.name.to_string()), &letter.failure);
         let slice = marked(&letter.slice, Some(Arc::new(failed)));
         let adoption =
             Adoption { letter: FailedEvent { slice, ..letter }.into(), from: self.mailbox.clone() };
-        let _ = sink.mailbox.send(Mail::Adopt(adoption));
+        sink.mailbox.adopt(adoption);
     }
 
-    pub(super) fn adopt(&mut self, adoption: Adoption) -> Input {
+    pub(super) fn adoptions(&mut self, actions: &mut Vec<Action>) {
+        for adoption in self.mailbox.take_adoptions() {
+            let input = self.adopt(adoption);
+            self.engine.step(self.now(), input, actions);
+        }
+    }
+
+    pub(super) fn adoption_ends(&mut self, actions: &mut Vec<Action>) {
+        for end in self.mailbox.take_adoption_ends() {
+            match end {
+                AdoptionEnd::Adopted(letter) => self.letter_ended(&letter, actions),
+                AdoptionEnd::Refused(letter) => self.refused(*letter),
+            }
+        }
+    }
+
+    fn adopt(&mut self, adoption: Adoption) -> Input {
         let (ticket, slice) = (self.adopted.next_ticket, adoption.letter.slice.clone());
         self.adopted.next_ticket += 1;
         self.adopted.by_ticket.insert(ticket, adoption);
@@ -81,19 +103,19 @@ impl Driver {
     /// This dead-letter processor cannot deliver it either: the next one gets it, or the store. Its attributes stay those of where it was to go.
     fn refuse(&self, mut adoption: Adoption, failure: &Failure) {
         if let Some(sink) = &self.sink {
-            let _ = sink.mailbox.send(Mail::Adopt(adoption));
+            sink.mailbox.adopt(adoption);
             return;
         }
         let reason = &mut adoption.letter.failure.reason;
         *reason =
             format!("{reason}; the dead-letter processor `{}` refused it too: {}", self.name, failure.reason);
-        let _ = adoption.from.send(Mail::Refused(adoption.letter));
+        adoption.from.adoption_ended(AdoptionEnd::Refused(adoption.letter));
     }
 
     /// No dead-letter processor took it.
-    pub(super) fn refused(&self, letter: FailedEvent) {
+    fn refused(&mut self, letter: FailedEvent) {
         let slice = marked(&letter.slice, None);
-        self.store_dead_letter(FailedEvent { slice, ..letter }, false);
+        self.waiting.letters.put(FailedEvent { slice, ..letter });
     }
 }
 

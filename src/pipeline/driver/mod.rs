@@ -1,22 +1,25 @@
 //! The driver of one destination: carries out what its engine (`deliver`) says, and tells it what became of that. Async, one task a destination.
 
 mod adopt;
+mod mailbox;
+mod outgoing;
 mod stored;
 mod troubles;
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use crossbeam_channel::Sender;
 use futures_util::stream::FuturesUnordered;
 use futures_util::{FutureExt, StreamExt};
 use rustc_hash::FxHashMap;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
-use super::core_thread::Control;
+use super::control::ControlSender;
 use super::deliver::{Action, DeliveryEngine, FailedEvent, Input, Room, SpoolKey, SpoolRow};
 use super::destination::DestinationId;
+use super::level::Level;
+use super::refusals::Attempt;
 use super::replay::{self, Replay};
 use super::storage::StoreHandle;
 pub(super) use crate::clock::now_us;
@@ -27,8 +30,10 @@ use crate::processor::{BatchSlice, Blame, DeliveryOutcome, Failure, Processor};
 use crate::state::{self, Store};
 use crate::telemetry::metrics::DestinationMetrics;
 
-pub(super) use self::adopt::{Adopted, Adoption, Sink};
-pub(super) use self::stored::{SpoolJobs, Waiting, poison_write};
+pub(super) use self::adopt::{Adopted, Sink};
+pub(super) use self::mailbox::Mailbox;
+pub(super) use self::outgoing::SpoolJobs;
+pub(super) use self::stored::{Waiting, poison_write};
 #[cfg(test)]
 pub(super) use self::stored::{dead_letter_write, spool_writes};
 pub(super) use self::troubles::Troubles;
@@ -46,20 +51,19 @@ pub(super) enum Mail {
         spool: SpoolKey,
         rows: Vec<(SpoolRow, BatchSlice)>,
     },
+    /// A removal of rows from spools is done.
+    Removed,
+    /// What the store did with dead letters.
     DeadLettered {
-        letter: Box<FailedEvent>,
-        outcome: Option<state::WriteOutcome>,
-        /// Whether the store had refused it before.
-        again: bool,
+        letters: Vec<Attempt<FailedEvent>>,
+        outcomes: Vec<state::WriteOutcome>,
     },
     /// A dead letter is to be tried again.
     Replay(Replay),
-    /// What another destination could not deliver is to be delivered here.
-    Adopt(Adoption),
-    /// A dead letter was taken over by the dead-letter processor.
-    Adopted(Box<FailedEvent>),
-    /// No dead-letter processor took it: it is to be stored.
-    Refused(Box<FailedEvent>),
+    /// What other destinations could not deliver is to be delivered here, see [`Mailbox::adopt`].
+    Adoptions,
+    /// What became of dead letters that other destinations had adopted.
+    AdoptionEnds,
     /// A dead letter of this destination left the store: one that was refused may have room.
     LetterRemoved,
     /// Nothing more is to be sent; answers are awaited until then.
@@ -72,7 +76,9 @@ pub(super) enum Mail {
 #[derive(Clone)]
 pub(super) struct Shared {
     pub store: StoreHandle<Store>,
-    pub control: Sender<Control>,
+    pub control: ControlSender,
+    /// Of all drivers' mailboxes.
+    pub mailboxes: Arc<Level>,
     pub budget: Budget,
     /// When the process started: the engines' zero.
     pub epoch: Instant,
@@ -83,6 +89,13 @@ pub(super) struct Shared {
     pub invocations: Option<Arc<crate::processor::InvocationLog>>,
 }
 
+impl Shared {
+    /// Writes the gauges of the queues whose senders never wait.
+    pub fn show_levels(&self) {
+        [self.control.level(), &self.mailboxes, self.store.level()].into_iter().for_each(Level::show);
+    }
+}
+
 pub(super) struct Driver {
     pub id: DestinationId,
     pub name: Arc<str>,
@@ -91,8 +104,10 @@ pub(super) struct Driver {
     pub overflow: Overflow,
     pub shared: Shared,
     pub metrics: DestinationMetrics,
-    pub mailbox: mpsc::UnboundedSender<Mail>,
+    pub mailbox: Mailbox,
     pub waiting: Waiting,
+    /// What is to leave the spools.
+    pub spool_jobs: SpoolJobs,
     /// Dead letters on their way again, by number: their tries so far, and who is told of the end.
     pub replays: FxHashMap<i64, (u32, replay::Answer)>,
     /// The dead-letter processor, where one is configured.
@@ -114,7 +129,7 @@ struct Answer {
 }
 
 impl Driver {
-    pub async fn run(mut self, mut inbox: mpsc::UnboundedReceiver<Mail>) {
+    pub async fn run(mut self, mut inbox: mpsc::Receiver<Mail>) {
         let mut under_way = UnderWay::new();
         let mut actions = Vec::new();
         // When to look whether what waits still has a place in memory.
@@ -127,6 +142,7 @@ impl Driver {
         loop {
             self.retry_letters();
             self.carry_out(&mut actions, &mut under_way);
+            self.store_letters(false);
             if under_way.is_empty() || self.settled.len() >= SETTLED_AT_ONCE {
                 self.tell_settled();
             } else if !telling && !self.settled.is_empty() {
@@ -178,13 +194,18 @@ impl Driver {
     /// Waits for what is under way, and has the store know of it: what came from a spool was settled before, and nobody else waits for it.
     async fn stop(mut self, until: Instant, mut under_way: UnderWay) {
         let mut actions = Vec::new();
+        let mut is_first = true;
         loop {
             self.engine.step(self.now(), Input::Stop, &mut actions);
             self.carry_out(&mut actions, &mut under_way);
+            if std::mem::take(&mut is_first) {
+                // No mail is taken any more, so what waits for a reply would not go.
+                self.store_all();
+            }
             self.tell_settled();
             match tokio::time::timeout_at(until, under_way.next()).await {
                 Ok(Some(answer)) => self.answered(answer, &mut actions),
-                Ok(None) | Err(_) => return,
+                Ok(None) | Err(_) => return self.store_all(),
             }
         }
     }
@@ -198,14 +219,20 @@ impl Driver {
             Mail::Offer(slice) => Input::Offer { slice, room: self.room() },
             Mail::Appended { ticket, events, outcomes } => self.appended(ticket, events, &outcomes),
             Mail::Fetched { spool, rows } => Input::Fetched { spool, rows },
-            Mail::DeadLettered { letter, outcome, again } => {
-                return self.dead_lettered(*letter, outcome, again, actions);
+            Mail::Removed => {
+                self.spool_jobs.removed();
+                return self.remove(false);
+            }
+            Mail::DeadLettered { letters, outcomes } => {
+                return self.dead_lettered(letters, outcomes, actions);
             }
             Mail::Replay(replay) => return self.replay(replay, actions),
-            Mail::Adopt(adoption) => self.adopt(adoption),
-            Mail::Adopted(letter) => return self.dead_lettered(*letter, None, false, actions),
-            Mail::Refused(letter) => return self.refused(*letter),
-            Mail::LetterRemoved => return self.letters_again(),
+            Mail::Adoptions => return self.adoptions(actions),
+            Mail::AdoptionEnds => return self.adoption_ends(actions),
+            Mail::LetterRemoved => {
+                self.mailbox.note_removed();
+                return self.letters_again();
+            }
             Mail::Stop { .. } => return,
         };
         self.engine.step(self.now(), input, actions);
@@ -275,7 +302,9 @@ impl Driver {
     }
 
     fn carry_out(&mut self, actions: &mut Vec<Action>, under_way: &mut UnderWay) {
-        let mut jobs = SpoolJobs::default();
+        if actions.iter().any(|action| matches!(action, Action::Append { .. })) {
+            self.remove(true);
+        }
         for action in actions.drain(..) {
             match action {
                 Action::Send { id, request } => {
@@ -306,18 +335,16 @@ impl Driver {
                     self.give_up(letter);
                 }
                 Action::Append { ticket, slices } => self.append(ticket, &slices),
-                Action::Fetch { spool, after, bytes } => jobs.fetches.push((spool, after, bytes)),
-                Action::Unspool(row) => jobs.row(row),
-                Action::UnspoolSome { row, gone } => jobs.part(row, gone),
+                Action::Fetch { spool, after, bytes } => self.spool_jobs.fetches.push((spool, after, bytes)),
+                Action::Unspool(row) => self.spool_jobs.row(row),
+                Action::UnspoolSome { row, gone } => self.spool_jobs.part(row, gone),
                 Action::Replayed { letter, end } => self.replayed(letter, end),
                 Action::Adopted(ticket) => self.adopted.done(ticket),
             }
         }
-        let writes = jobs.writes();
-        if !writes.is_empty() {
-            self.shared.store.apply(writes, |_| ());
-        }
-        for (spool, after, bytes) in jobs.fetches {
+        let fetches = std::mem::take(&mut self.spool_jobs.fetches);
+        self.remove(!fetches.is_empty());
+        for (spool, after, bytes) in fetches {
             self.fetch(spool, after, bytes);
         }
     }
@@ -325,7 +352,7 @@ impl Driver {
     fn tell_settled(&mut self) {
         if !self.settled.is_empty() {
             let slices = std::mem::take(&mut self.settled);
-            let _ = self.shared.control.send(Control::Settled { destination: self.id, slices });
+            self.shared.control.settled(self.id, slices);
         }
     }
 

@@ -2,17 +2,16 @@
 //!
 //! A store without room loses nothing. What the spool has no room for stays with the engine, which
 //! sends it when the target takes it. Dead letters that were refused are kept here and tried again
-//! ([`Refusals`]), and the engine sends nothing more that could become another one. This is logged
+//! ([`Outbox`]), and the engine sends nothing more that could become another one. This is logged
 //! once, and once more when there is room again.
 
 use std::sync::Arc;
 
 use super::{Driver, Mail, now_us};
 use crate::config::Overflow;
-use crate::event::Selection;
 use crate::pipeline::deliver::{Action, FailedEvent, Input, ReplayEnd, SpoolKey, SpoolRow};
 use crate::pipeline::parse::Poison;
-use crate::pipeline::refusals::Refusals;
+use crate::pipeline::refusals::{Attempt, Outbox};
 use crate::pipeline::replay::{Ended, Replay};
 use crate::processor::BatchSlice;
 use crate::state::codec::{self, CodecError};
@@ -22,7 +21,7 @@ use crate::state::{self, DeadLetterPayload, SpoolAppend, StoreError, Write};
 #[derive(Default)]
 pub(in crate::pipeline) struct Waiting {
     /// Dead letters.
-    pub letters: Refusals<FailedEvent>,
+    pub letters: Outbox<FailedEvent>,
     /// Whether it was said that there is no room.
     said: bool,
 }
@@ -37,8 +36,7 @@ impl Driver {
         let events = slices.iter().map(|(_, slice)| slice.selection.len() as u64).sum();
         let mailbox = self.mailbox.clone();
         self.shared.store.apply(writes, move |outcomes| {
-            // A driver that is gone has nothing left to do.
-            let _ = mailbox.send(Mail::Appended { ticket, events, outcomes });
+            mailbox.send(Mail::Appended { ticket, events, outcomes });
         });
     }
 
@@ -62,7 +60,7 @@ impl Driver {
     }
 
     pub(super) fn say_room(&mut self) {
-        if !self.waiting.said || !self.waiting.letters.is_empty() || self.engine.gauges().store_full {
+        if !self.waiting.said || self.waiting.letters.has_refused() || self.engine.gauges().store_full {
             return;
         }
         self.waiting.said = false;
@@ -80,8 +78,7 @@ impl Driver {
 
     /// Gives all dead letters that were refused to the store again.
     pub(super) fn letters_again(&mut self) {
-        let letters = self.waiting.letters.take();
-        letters.into_iter().for_each(|letter| self.store_dead_letter(letter, true));
+        self.waiting.letters.retry();
     }
 
     /// Reads rows of a spool. They take of the memory at once, whether there is room or not: what is read here is what makes room elsewhere.
@@ -104,40 +101,68 @@ impl Driver {
                     }
                 }
             }
-            let _ = mailbox.send(Mail::Fetched { spool, rows });
+            mailbox.send(Mail::Fetched { spool, rows });
             Ok(())
         });
     }
 
-    pub(super) fn store_dead_letter(&self, letter: FailedEvent, again: bool) {
-        let write = match dead_letter_write(&self.name, &letter, now_us()) {
-            Ok(write) => write,
+    /// Tells the store what has left the spools; `next`: something comes that has to be behind it.
+    pub(super) fn remove(&mut self, next: bool) {
+        let writes = self.spool_jobs.due(next);
+        if !writes.is_empty() {
+            let mailbox = self.mailbox.clone();
+            self.shared.store.apply(writes, move |_| mailbox.send(Mail::Removed));
+        }
+    }
+
+    /// Stores dead letters, a group at a time; `last`: all that wait.
+    pub(super) fn store_letters(&mut self, last: bool) {
+        let letters = if last { self.waiting.letters.take_all() } else { self.waiting.letters.take_group() };
+        if letters.is_empty() {
+            return;
+        }
+        let last_us = now_us();
+        let writes = letters.iter().map(|letter| dead_letter_write(&self.name, &letter.item, last_us));
+        let writes = match writes.collect() {
+            Ok(writes) => writes,
             Err(error) => return self.cannot_store(error),
         };
         let mailbox = self.mailbox.clone();
-        self.shared.store.apply(vec![write], move |outcomes| {
-            let outcome = outcomes.into_iter().next();
-            let _ = mailbox.send(Mail::DeadLettered { letter: Box::new(letter), outcome, again });
+        self.shared.store.apply(writes, move |outcomes| {
+            mailbox.send(Mail::DeadLettered { letters, outcomes });
         });
+    }
+
+    /// The last jobs of this driver.
+    pub(super) fn store_all(&mut self) {
+        self.remove(true);
+        self.store_letters(true);
     }
 
     pub(super) fn dead_lettered(
         &mut self,
-        letter: FailedEvent,
-        outcome: Option<state::WriteOutcome>,
-        again: bool,
+        letters: Vec<Attempt<FailedEvent>>,
+        outcomes: Vec<state::WriteOutcome>,
         actions: &mut Vec<Action>,
     ) {
-        if let Some(state::WriteOutcome::Full(full)) = outcome {
-            self.waiting.letters.refused(letter, again, self.now());
-            self.say_full(&full.to_string());
-            self.engine.step(self.now(), Input::Block(true), actions);
-            return;
+        self.waiting.letters.returned();
+        for (letter, outcome) in letters.into_iter().zip(outcomes) {
+            if let state::WriteOutcome::Full(full) = outcome {
+                self.waiting.letters.refused(letter, self.now());
+                self.say_full(&full.to_string());
+                self.engine.step(self.now(), Input::Block(true), actions);
+            } else {
+                let letter = self.waiting.letters.stored(letter);
+                self.letter_ended(&letter, actions);
+            }
         }
-        self.waiting.letters.stored(again);
+    }
+
+    /// A dead letter is stored, or a dead-letter processor has it.
+    pub(super) fn letter_ended(&mut self, letter: &FailedEvent, actions: &mut Vec<Action>) {
         self.metrics.failed.increment(letter.slice.selection.len() as u64);
-        self.engine.dead_letter_stored(&letter, actions);
-        if self.waiting.letters.is_empty() {
+        self.engine.dead_letter_stored(letter, actions);
+        if !self.waiting.letters.has_refused() {
             self.engine.step(self.now(), Input::Block(false), actions);
         }
     }
@@ -145,7 +170,7 @@ impl Driver {
     /// An event that no bound of ours lets in cannot be made durable: the process stops rather than to lose it.
     fn cannot_store(&self, error: CodecError) {
         let what = format!("events of `{}` cannot be stored: {error}", self.name);
-        self.shared.store.with(move |store| Err(StoreError::Damaged { path: store.dir().to_owned(), what }));
+        self.shared.store.fail(what);
     }
 
     pub(super) fn replay(&mut self, replay: Replay, actions: &mut Vec<Action>) {
@@ -179,7 +204,7 @@ impl Driver {
         let mailbox = self.mailbox.clone();
         self.shared.store.apply(vec![write], move |_| {
             if ended == Ended::Delivered {
-                let _ = mailbox.send(Mail::LetterRemoved);
+                mailbox.letter_removed();
             }
             answer.tell(ended);
         });
@@ -204,36 +229,6 @@ pub(in crate::pipeline) fn spool_writes(
         Write::SpoolAppend(SpoolAppend { destination, source, batch, group_bytes, bytes_max, disk_free_min })
     };
     Ok(slices.iter().zip(batches).map(write).collect())
-}
-
-/// What a step does to rows in spools, in the order in which it has to be done: what leaves in one transaction, since after a crash the rest of what was
-/// written anew would come before what has left; then what is read, or it would be read once more.
-#[derive(Default)]
-pub(in crate::pipeline) struct SpoolJobs {
-    rows: Vec<i64>,
-    parts: Vec<Write>,
-    /// Spool, last row that was read before, bytes.
-    pub fetches: Vec<(SpoolKey, SpoolRow, usize)>,
-}
-
-impl SpoolJobs {
-    pub fn row(&mut self, SpoolRow(row): SpoolRow) {
-        self.rows.push(row);
-    }
-
-    /// The events of a row that have left it; others stay.
-    pub fn part(&mut self, SpoolRow(row): SpoolRow, events: Selection) {
-        self.parts.push(Write::SpoolSettled { row, events });
-    }
-
-    /// Empty where nothing leaves.
-    pub fn writes(&mut self) -> Vec<Write> {
-        let mut writes = std::mem::take(&mut self.parts);
-        if !self.rows.is_empty() {
-            writes.push(Write::SpoolRemove { rows: std::mem::take(&mut self.rows) });
-        }
-        writes
-    }
 }
 
 /// What stores an event that failed for good at `destination`, last tried at `last_us`.

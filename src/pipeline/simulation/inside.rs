@@ -13,13 +13,17 @@ use super::outside::Outside;
 use super::reader::Reader;
 use super::{BASE_US, LANES, OVERFLOW, OVERLAP_US, ROUTED, engine, everything, name, sink_of};
 use crate::event::Selection;
+use crate::limits::{DRIVER_JOBS_MAX, OWN_MAIL_MAX};
+use crate::pipeline::control::UnreadableEvent;
 use crate::pipeline::core::{Core, Output};
 use crate::pipeline::deliver::{
     Action, DeliveryEngine, FailedEvent, Input, Origin, ReplayEnd, Room, SpoolKey, SpoolRow, Spooled,
 };
 use crate::pipeline::destination::{DestinationId, Destinations};
-use crate::pipeline::driver;
-use crate::pipeline::parse::{Parse, Parsed, Poison};
+use crate::pipeline::driver::{self, SpoolJobs};
+use crate::pipeline::level::Coalesced;
+use crate::pipeline::parse::{Parse, Parsed};
+use crate::pipeline::refusals::{Attempt, Outbox};
 use crate::pipeline::route::Route;
 use crate::processor::{BatchSlice, DeliveryRequest};
 use crate::source::{Found, Page};
@@ -37,7 +41,10 @@ pub(super) struct Inside {
     pub(super) store: MemoryStore,
     pub(super) jobs: VecDeque<(Vec<Write>, Reply)>,
     pub(super) lanes: Vec<Lane>,
-    pub(super) settled: VecDeque<(DestinationId, BatchSlice)>,
+    unreadable: Outbox<UnreadableEvent>,
+    settlements: Coalesced<Vec<(DestinationId, BatchSlice)>>,
+    /// Messages to the core that there are settlements.
+    pub(super) settled: usize,
     pub(super) checkpointing: bool,
 }
 
@@ -46,6 +53,10 @@ pub(super) struct Lane {
     pub(super) engine: DeliveryEngine,
     pub(super) mail: VecDeque<Mail>,
     pub(super) under_way: Vec<(u64, DeliveryRequest)>,
+    pub(super) spool_jobs: SpoolJobs,
+    letters: Outbox<FailedEvent>,
+    adoptions: Coalesced<Vec<(usize, Box<FailedEvent>)>>,
+    ends: Coalesced<Vec<AdoptionEnd>>,
     /// What another destination could not deliver, by ticket, and whose it is.
     pub(super) adopted: BTreeMap<u64, (usize, Box<FailedEvent>)>,
     pub(super) next_ticket: u64,
@@ -55,18 +66,17 @@ pub(super) struct Lane {
 
 pub(super) enum Mail {
     Input(Input),
-    DeadLettered(Box<FailedEvent>),
-    Adopt {
-        from: usize,
-        letter: Box<FailedEvent>,
-    },
-    /// The dead-letter processor would not have it.
+    Removed,
+    DeadLettered(Vec<Attempt<FailedEvent>>),
+    Adoptions,
+    AdoptionEnds,
+    Replay { letter: i64, attempts: u32, slice: BatchSlice },
+}
+
+/// What became of a dead letter at a dead-letter processor.
+enum AdoptionEnd {
+    Adopted(Box<FailedEvent>),
     Refused(Box<FailedEvent>),
-    Replay {
-        letter: i64,
-        attempts: u32,
-        slice: BatchSlice,
-    },
 }
 
 /// What happens when a job of the store is done.
@@ -80,10 +90,11 @@ pub(super) enum Reply {
         after: SpoolRow,
         bytes: usize,
     },
-    Poison(DestinationId, Box<Poison>),
+    Unreadable(Vec<Attempt<UnreadableEvent>>),
     /// The dead letter with this number is read, and goes to its destination again.
     Replay(usize, i64),
-    Nothing,
+    /// The end of a replay is written.
+    Replayed,
 }
 
 impl Inside {
@@ -111,11 +122,14 @@ impl Inside {
         let lanes = (0..LANES)
             .map(|n| {
                 let rows = spooled.remove(&name(n)).unwrap_or_default();
-                let mail = VecDeque::from([Mail::Input(Input::Tick)]);
                 Lane {
                     engine: engine(n, rows, outside.random.random()),
-                    mail,
+                    mail: VecDeque::from([Mail::Input(Input::Tick)]),
                     under_way: Vec::new(),
+                    spool_jobs: SpoolJobs::default(),
+                    letters: Outbox::default(),
+                    adoptions: Coalesced::default(),
+                    ends: Coalesced::default(),
                     adopted: BTreeMap::new(),
                     next_ticket: 0,
                     replays: BTreeMap::new(),
@@ -146,7 +160,9 @@ impl Inside {
             store,
             jobs: VecDeque::new(),
             lanes,
-            settled: VecDeque::new(),
+            unreadable: Outbox::default(),
+            settlements: Coalesced::default(),
+            settled: 0,
             checkpointing: false,
         }
     }
@@ -167,12 +183,13 @@ impl Inside {
                 let parsed = self.parsed.remove(at);
                 self.page(parsed, outside);
             }
-            3 => {
-                if let Some((destination, slice)) = self.settled.pop_front() {
+            3 if self.settled > 0 => {
+                self.settled -= 1;
+                for (destination, slice) in self.settlements.take() {
                     self.core.settled(destination, &slice);
                 }
             }
-            4 => return self.job(outside.full),
+            4 if !outside.stalled => return self.job(outside.full, outside.now_us),
             5 => {
                 if let Some(mail) = self.lanes[lane].mail.pop_front() {
                     self.mail(lane, mail, outside.now_us);
@@ -215,10 +232,19 @@ impl Inside {
                         .push_back(Mail::Input(Input::Offer { slice, room }));
                 }
                 Output::Poison { destination, poison } => {
-                    let write = driver::poison_write(&poison, outside.now_us);
-                    self.jobs.push_back((vec![write], Reply::Poison(destination, Box::new(poison))));
+                    self.unreadable.put(UnreadableEvent { destination, poison: Box::new(poison) });
                 }
             }
+        }
+        self.store_unreadable(outside.now_us);
+    }
+
+    fn store_unreadable(&mut self, now_us: i64) {
+        let group = self.unreadable.take_group();
+        if !group.is_empty() {
+            let write =
+                |attempt: &Attempt<UnreadableEvent>| driver::poison_write(&attempt.item.poison, now_us);
+            self.jobs.push_back((group.iter().map(write).collect(), Reply::Unreadable(group)));
         }
     }
 
@@ -229,40 +255,70 @@ impl Inside {
         let now = Duration::from_micros((now_us - BASE_US) as u64);
         match mail {
             Mail::Input(input) => lane.engine.step(now, input, &mut actions),
-            Mail::DeadLettered(letter) => lane.engine.dead_letter_stored(&letter, &mut actions),
-            Mail::Adopt { from, letter } => {
-                let (ticket, slice) = (lane.next_ticket, letter.slice.clone());
-                lane.next_ticket += 1;
-                lane.adopted.insert(ticket, (from, letter));
-                let room = Room { share: 1_500, scarce: ticket.is_multiple_of(2), alone: false };
-                lane.engine.step(now, Input::Adopt { ticket, slice, room }, &mut actions);
+            Mail::Removed => lane.spool_jobs.removed(),
+            Mail::DeadLettered(letters) => {
+                lane.letters.returned();
+                for letter in letters {
+                    let letter = lane.letters.stored(letter);
+                    lane.engine.dead_letter_stored(&letter, &mut actions);
+                }
             }
-            Mail::Refused(letter) => return self.store_dead_letter(at, letter, now_us),
+            Mail::Adoptions => {
+                for (from, letter) in lane.adoptions.take() {
+                    let (ticket, slice) = (lane.next_ticket, letter.slice.clone());
+                    lane.next_ticket += 1;
+                    lane.adopted.insert(ticket, (from, letter));
+                    let room = Room { share: 1_500, scarce: ticket.is_multiple_of(2), alone: false };
+                    lane.engine.step(now, Input::Adopt { ticket, slice, room }, &mut actions);
+                }
+            }
+            Mail::AdoptionEnds => {
+                for end in lane.ends.take() {
+                    match end {
+                        AdoptionEnd::Adopted(letter) => lane.engine.dead_letter_stored(&letter, &mut actions),
+                        AdoptionEnd::Refused(letter) => lane.letters.put(*letter),
+                    }
+                }
+            }
             Mail::Replay { letter, attempts, slice } => {
                 if lane.replays.insert(letter, attempts).is_none() {
                     lane.engine.step(now, Input::Replay { letter, slice }, &mut actions);
                 }
             }
         }
+        self.carry_out(at, actions, now_us);
+        assert!(self.lanes[at].own_mail() <= OWN_MAIL_MAX, "{}", name(at));
+        let jobs = self.jobs.iter().filter(|(_, reply)| reply.lane() == Some(at)).count();
+        assert!(jobs <= DRIVER_JOBS_MAX, "{jobs} jobs of {}", name(at));
+        assert!(self.settled <= 1, "one message stands for all settlements");
+    }
+
+    fn carry_out(&mut self, at: usize, actions: Vec<Action>, now_us: i64) {
+        if actions.iter().any(|action| matches!(action, Action::Append { .. })) {
+            self.remove(at, true);
+        }
+        let lane = &mut self.lanes[at];
         let name = name(at);
-        let mut spool_jobs = driver::SpoolJobs::default();
-        let (mut posts, mut letters) = (Vec::new(), Vec::new());
+        let (mut adoptions, mut ends) = (Vec::new(), Vec::new());
         for action in actions {
             match action {
                 Action::Send { id, request } => lane.under_way.push((id, request)),
-                Action::Settle(slice) => self.settled.push_back((DestinationId(at as u32), slice)),
+                Action::Settle(slice) => {
+                    let settled = (DestinationId(at as u32), slice);
+                    self.settled += usize::from(self.settlements.put(|all| all.push(settled)));
+                }
                 Action::Drop(_) => unreachable!("the policy is to spill"),
                 Action::DeadLetter(letter) => match (letter.origin, sink_of(at)) {
                     (Origin::Adopted(ticket), _) => {
                         let (from, letter) = lane.adopted.remove(&ticket).expect("told once");
-                        posts.push((from, Mail::Refused(letter)));
+                        ends.push((from, AdoptionEnd::Refused(letter)));
                     }
-                    (_, Some(sink)) => posts.push((sink, Mail::Adopt { from: at, letter: Box::new(letter) })),
-                    (_, None) => letters.push(Box::new(letter)),
+                    (_, Some(sink)) => adoptions.push((sink, Box::new(letter))),
+                    (_, None) => lane.letters.put(letter),
                 },
                 Action::Adopted(ticket) => {
                     let (from, letter) = lane.adopted.remove(&ticket).expect("told once");
-                    posts.push((from, Mail::DeadLettered(letter)));
+                    ends.push((from, AdoptionEnd::Adopted(letter)));
                 }
                 Action::Replayed { letter, end } => {
                     let before = lane.replays.remove(&letter).expect("told once");
@@ -277,35 +333,51 @@ impl Inside {
                             last_us: now_us,
                         },
                     };
-                    self.jobs.push_back((vec![write], Reply::Nothing));
+                    self.jobs.push_back((vec![write], Reply::Replayed));
                 }
                 Action::Append { ticket, slices } => {
                     let writes = driver::spool_writes(&name, &OVERFLOW, &slices).expect("it was decoded");
                     self.jobs.push_back((writes, Reply::Appended(at, ticket)));
                 }
                 Action::Fetch { spool, after, bytes } => {
-                    spool_jobs.fetches.push((spool, after, bytes));
+                    lane.spool_jobs.fetches.push((spool, after, bytes));
                 }
-                Action::Unspool(row) => spool_jobs.row(row),
-                Action::UnspoolSome { row, gone } => spool_jobs.part(row, gone),
+                Action::Unspool(row) => lane.spool_jobs.row(row),
+                Action::UnspoolSome { row, gone } => lane.spool_jobs.part(row, gone),
             }
         }
-        for (lane, mail) in posts {
-            self.lanes[lane].mail.push_back(mail);
-        }
-        letters.into_iter().for_each(|letter| self.store_dead_letter(at, letter, now_us));
-        let writes = spool_jobs.writes();
-        if !writes.is_empty() {
-            self.jobs.push_back((writes, Reply::Nothing));
-        }
-        for (spool, after, bytes) in spool_jobs.fetches {
+        let fetches = std::mem::take(&mut lane.spool_jobs.fetches);
+        self.remove(at, !fetches.is_empty());
+        for (spool, after, bytes) in fetches {
             self.jobs.push_back((Vec::new(), Reply::Fetch { lane: at, spool, after, bytes }));
+        }
+        for (sink, letter) in adoptions {
+            let sink = &mut self.lanes[sink];
+            if sink.adoptions.put(|all| all.push((at, letter))) {
+                sink.mail.push_back(Mail::Adoptions);
+            }
+        }
+        for (from, end) in ends {
+            let from = &mut self.lanes[from];
+            if from.ends.put(|all| all.push(end)) {
+                from.mail.push_back(Mail::AdoptionEnds);
+            }
+        }
+        let letters = self.lanes[at].letters.take_group();
+        if !letters.is_empty() {
+            let write =
+                |letter: &Attempt<FailedEvent>| driver::dead_letter_write(&name, &letter.item, now_us);
+            let writes = letters.iter().map(write).collect::<Result<_, _>>().expect("it was decoded");
+            self.jobs.push_back((writes, Reply::Mail(at, Mail::DeadLettered(letters))));
         }
     }
 
-    fn store_dead_letter(&mut self, at: usize, letter: Box<FailedEvent>, now_us: i64) {
-        let write = driver::dead_letter_write(&name(at), &letter, now_us).expect("it was decoded");
-        self.jobs.push_back((vec![write], Reply::Mail(at, Mail::DeadLettered(letter))));
+    /// Tells the store what has left the spools of a lane.
+    fn remove(&mut self, at: usize, next: bool) {
+        let writes = self.lanes[at].spool_jobs.due(next);
+        if !writes.is_empty() {
+            self.jobs.push_back((writes, Reply::Mail(at, Mail::Removed)));
+        }
     }
 
     /// Dead letters that their target would take now.
@@ -333,7 +405,7 @@ impl Inside {
     }
 
     /// The store does its next job; if it is full, it takes nothing that would go to spools.
-    pub(super) fn job(&mut self, full: bool) -> Result<(), ()> {
+    pub(super) fn job(&mut self, full: bool, now_us: i64) -> Result<(), ()> {
         let Some((writes, reply)) = self.jobs.pop_front() else { return Ok(()) };
         if let (true, Reply::Appended(lane, _)) = (full, &reply) {
             self.lanes[*lane].mail.push_back(Mail::Input(Input::Refused));
@@ -343,15 +415,20 @@ impl Inside {
             self.store.apply(&writes).map_err(|_| ())?;
         }
         match reply {
-            Reply::Nothing => {}
+            Reply::Replayed => {}
             Reply::Checkpointed => self.checkpointing = false,
             Reply::Mail(lane, mail) => self.lanes[lane].mail.push_back(mail),
             Reply::Appended(lane, ticket) => {
                 self.lanes[lane].mail.push_back(Mail::Input(Input::Appended { ticket }));
             }
-            Reply::Poison(destination, poison) => {
-                let slice = BatchSlice { batch: Arc::new(poison.batch), selection: Selection::one(0) };
-                self.core.settled(destination, &slice);
+            Reply::Unreadable(group) => {
+                self.unreadable.returned();
+                for attempt in group {
+                    let UnreadableEvent { destination, poison } = self.unreadable.stored(attempt);
+                    let slice = BatchSlice { batch: Arc::new(poison.batch), selection: Selection::one(0) };
+                    self.core.settled(destination, &slice);
+                }
+                self.store_unreadable(now_us);
             }
             Reply::Replay(lane, letter) => {
                 let Some(whole) = self.store.dead_letter(letter).map_err(|_| ())? else { return Ok(()) };
@@ -386,10 +463,38 @@ impl Inside {
             && self.to_parse.is_empty()
             && self.parsed.is_empty()
             && self.jobs.is_empty()
-            && self.settled.is_empty()
+            && self.settled == 0
             && self.core.is_settled()
             && self.store.spools().values().all(|size| size.rows == 0)
-            && self.lanes.iter().all(|lane| lane.mail.is_empty() && lane.engine.is_idle())
+            && self.lanes.iter().all(|lane| lane.is_quiet())
             && self.replayable(outside).is_empty()
+    }
+}
+
+impl Reply {
+    /// Whose job it is; those of replays have a bound of their own.
+    fn lane(&self) -> Option<usize> {
+        match self {
+            Reply::Mail(lane, _) | Reply::Appended(lane, _) | Reply::Fetch { lane, .. } => Some(*lane),
+            Reply::Checkpointed | Reply::Unreadable(_) | Reply::Replay(..) | Reply::Replayed => None,
+        }
+    }
+}
+
+impl Lane {
+    /// Mail that the bound on its own jobs counts.
+    fn own_mail(&self) -> usize {
+        let is_own = |mail: &&Mail| match mail {
+            Mail::Input(input) => {
+                matches!(input, Input::Appended { .. } | Input::Fetched { .. } | Input::Refused)
+            }
+            Mail::Replay { .. } => false,
+            Mail::Removed | Mail::DeadLettered(_) | Mail::Adoptions | Mail::AdoptionEnds => true,
+        };
+        self.mail.iter().filter(is_own).count()
+    }
+
+    fn is_quiet(&self) -> bool {
+        self.mail.is_empty() && self.engine.is_idle() && self.spool_jobs.is_quiet() && self.letters.is_quiet()
     }
 }

@@ -4,7 +4,7 @@
 //! target's mind has changed and sometimes when it has not.
 //!
 //! ```text
-//!  vCenter ─► reader ─► Parse ─► Core (order, route, settle) ─► Delivery, one a destination ─► targets
+//!  vCenter ─► reader ─► Parse ─► Core (order, route, settle) ─► DeliveryEngine, one a destination ─► targets
 //!                                  │    ▲                          │    ▲
 //!                                  └────┴── MemoryStore ◄──────────┘────┘   ◄── a crash leaves only the disk, the vCenter and what targets have
 //! ```
@@ -86,6 +86,7 @@ fn play(seed: u64) {
         targets: Vec::new(),
         well: false,
         full: false,
+        stalled: false,
     };
     for lane in 0..LANES {
         // The dead-letter processor sees few.
@@ -108,6 +109,10 @@ fn play(seed: u64) {
         if outside.chance(1) {
             outside.full ^= true;
         }
+        if outside.below(150) == 0 {
+            outside.stalled ^= true;
+        }
+        outside.stalled &= !outside.well;
         if outside.chance(1) && outside.below(3) == 0 {
             outside.change_mind();
         }

@@ -36,6 +36,8 @@ pub(super) struct Outside {
     pub(super) well: bool,
     /// Spools have no room, even when all else is well.
     pub(super) full: bool,
+    /// The disk hangs: the store does no job.
+    pub(super) stalled: bool,
 }
 
 /// Keys and ids as they came; a key is the event's index.

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use event_router::app::settings;
 use event_router::config::{self, Admin, ClientTls, Config, HttpClient, StateLocation};
+use event_router::pipeline::level::QueueLevel;
 use event_router::pipeline::replay::{Ended, Replayed};
 use event_router::pipeline::run::{Parts, Pipeline};
 use event_router::processor::kubernetes::Cluster;
@@ -196,6 +197,9 @@ impl Cell {
     async fn stop(&mut self, limit: Duration) -> bool {
         let Run { pipeline, intake, .. } = self.run.take().expect("it was started");
         drop(intake);
+        assert_eq!(*pipeline.failed().borrow(), None);
+        let over = |queue: &QueueLevel| queue.highest > queue.bound;
+        assert!(!pipeline.queues().iter().any(over), "{:?}", pipeline.queues());
         pipeline.drain(limit).await.unwrap().settled
     }
 

@@ -1,0 +1,141 @@
+//! The way to a driver. Nobody waits for it: what may be in a mailbox at a time is counted in
+//! [`mailbox_messages_max`](crate::limits::mailbox_messages_max).
+
+use std::sync::Arc;
+
+use tokio::sync::mpsc;
+use tokio::sync::mpsc::error::TrySendError;
+use tokio::time::Instant;
+
+use super::Mail;
+use super::adopt::{Adoption, AdoptionEnd};
+use crate::pipeline::level::{Coalesced, Level};
+use crate::pipeline::storage::Fatal;
+
+#[derive(Clone)]
+pub(in crate::pipeline) struct Mailbox {
+    mail: mpsc::Sender<Mail>,
+    adoptions: Arc<Coalesced<Vec<Adoption>>>,
+    ends: Arc<Coalesced<Vec<AdoptionEnd>>>,
+    removed: Arc<Coalesced<()>>,
+    /// Of all mailboxes.
+    level: Arc<Level>,
+    fatal: Fatal,
+}
+
+impl Mailbox {
+    pub fn new(level: &Arc<Level>, fatal: &Fatal) -> (Self, mpsc::Receiver<Mail>) {
+        // One more place, for `stop`.
+        let (mail, inbox) = mpsc::channel(level.bound() + 1);
+        let mailbox = Mailbox {
+            mail,
+            adoptions: Arc::default(),
+            ends: Arc::default(),
+            removed: Arc::default(),
+            level: Arc::clone(level),
+            fatal: fatal.clone(),
+        };
+        (mailbox, inbox)
+    }
+
+    /// Sends without waiting. A driver that is gone leaves its events unsettled, so it need not
+    /// know.
+    pub fn send(&self, mail: Mail) {
+        if self.mail.is_closed() {
+            return;
+        }
+        // Two senders may pass this at a time and take the place of `stop`, in a queue that is too
+        // full by a defect.
+        if self.mail.capacity() <= 1 {
+            return self.fatal.overflowed(&self.level);
+        }
+        match self.mail.try_send(mail) {
+            Ok(()) => self.level.note(self.mail.max_capacity() - self.mail.capacity()),
+            Err(TrySendError::Full(_)) => self.fatal.overflowed(&self.level),
+            Err(TrySendError::Closed(_)) => {}
+        }
+    }
+
+    /// Tells the driver to end, also when the mailbox is full: that is a reason to end.
+    pub fn stop(&self, until: Instant) {
+        let _ = self.mail.try_send(Mail::Stop { until });
+    }
+
+    /// Another destination's dead letter is to be delivered here.
+    pub fn adopt(&self, adoption: Adoption) {
+        if self.adoptions.put(|adoptions| adoptions.push(adoption)) {
+            self.send(Mail::Adoptions);
+        }
+    }
+
+    /// What was adopted, since the last call.
+    pub fn take_adoptions(&self) -> Vec<Adoption> {
+        self.adoptions.take()
+    }
+
+    /// What became of a dead letter that another destination had adopted.
+    pub fn adoption_ended(&self, end: AdoptionEnd) {
+        if self.ends.put(|ends| ends.push(end)) {
+            self.send(Mail::AdoptionEnds);
+        }
+    }
+
+    /// What became of dead letters elsewhere, since the last call.
+    pub fn take_adoption_ends(&self) -> Vec<AdoptionEnd> {
+        self.ends.take()
+    }
+
+    /// A dead letter of this destination left the store.
+    pub fn letter_removed(&self) {
+        if self.removed.put(|()| ()) {
+            self.send(Mail::LetterRemoved);
+        }
+    }
+
+    /// [`Mail::LetterRemoved`] has come.
+    pub fn note_removed(&self) {
+        self.removed.take();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_full_mailbox_ends_the_process() {
+        let (level, fatal) = (Arc::new(Level::new("mailbox", 2)), Fatal::default());
+        let (mailbox, mut inbox) = Mailbox::new(&level, &fatal);
+        let (other, _inbox) = Mailbox::new(&level, &fatal);
+        (0..2).for_each(|_| mailbox.send(Mail::Removed));
+        other.send(Mail::Removed);
+        assert_eq!((level.highest(), fatal.reason()), (2, None), "each has its own room");
+        assert!(inbox.try_recv().is_ok());
+        mailbox.send(Mail::Removed);
+        assert_eq!(fatal.reason(), None);
+        mailbox.send(Mail::Removed);
+        assert!(fatal.reason().unwrap().contains("`mailbox` is full with 2 messages"));
+        mailbox.stop(Instant::now());
+        let mail = std::iter::from_fn(|| inbox.try_recv().ok()).last();
+        assert!(matches!(mail, Some(Mail::Stop { .. })));
+    }
+
+    #[test]
+    fn letters_that_left_the_store_are_announced_once() {
+        let (mailbox, inbox) = Mailbox::new(&Arc::new(Level::new("mailbox", 9)), &Fatal::default());
+        (0..3).for_each(|_| mailbox.letter_removed());
+        assert_eq!(inbox.len(), 1);
+        mailbox.note_removed();
+        mailbox.letter_removed();
+        assert_eq!(inbox.len(), 2);
+    }
+
+    #[test]
+    fn a_driver_that_is_gone_is_no_error() {
+        let (level, fatal) = (Arc::new(Level::new("mailbox", 1)), Fatal::default());
+        let (mailbox, inbox) = Mailbox::new(&level, &fatal);
+        drop(inbox);
+        mailbox.send(Mail::Removed);
+        assert_eq!(fatal.reason(), None);
+    }
+}

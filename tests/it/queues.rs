@@ -1,0 +1,151 @@
+//! Queues whose senders never wait stay within the bounds that their arithmetic promises, under
+//! load and with every kind of message: thousands of events a second one at a time, spools, dead
+//! letters, dead-letter processors, replays.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::Duration;
+
+use crate::common::pages::{self, Made, begin};
+use event_router::app::settings;
+use event_router::config::{self, Config, StateLocation};
+use event_router::limits::REPLAYS_MAX;
+use event_router::pipeline::level::QueueLevel;
+use event_router::pipeline::run::{Parts, Pipeline};
+use event_router::processor::{
+    Blame, BoxFuture, DeliveryOutcome, DeliveryRequest, Failure, Processor, RequestLimits,
+};
+use event_router::state::Store;
+
+const PAGES: i32 = 12;
+const PAGE: i32 = 1_000;
+
+/// Answers at once, and counts what it took.
+#[derive(Default)]
+struct Busy {
+    taken: AtomicU64,
+    asked: AtomicU64,
+    /// Refuses events of every so many keys for good.
+    refuses: Option<i32>,
+    /// Takes nothing in its first so many requests.
+    down: u64,
+}
+
+impl Processor for Busy {
+    fn request_limits(&self) -> RequestLimits {
+        RequestLimits { events_max: 1, bytes_max: 1 << 20, partial: false }
+    }
+
+    fn deliver<'a>(&'a self, request: &'a DeliveryRequest) -> BoxFuture<'a, DeliveryOutcome> {
+        Box::pin(async {
+            // The others run in between.
+            tokio::task::yield_now().await;
+            if self.asked.fetch_add(1, Relaxed) < self.down {
+                return DeliveryOutcome::Failed(Failure::new(Blame::Target, "down"));
+            }
+            let (batch, i) = request.events().next().unwrap();
+            let key = batch.records[i].key.unwrap();
+            if self.refuses.is_some_and(|every| key % every == 0) {
+                return DeliveryOutcome::Failed(Failure::new(Blame::Event, "refused"));
+            }
+            self.taken.fetch_add(1, Relaxed);
+            DeliveryOutcome::Delivered
+        })
+    }
+
+    fn check(&self) -> BoxFuture<'_, Result<String, Failure>> {
+        Box::pin(async { Ok("here".into()) })
+    }
+}
+
+/// Bounds count thousands of replays, which would hide everything else where there are none:
+/// `replays` is how many there may have been.
+fn assert_within_bounds(pipeline: &Pipeline, replays: usize) {
+    assert_eq!(*pipeline.failed().borrow(), None);
+    for QueueLevel { name, highest, bound } in pipeline.queues() {
+        let bound = if name == "control" { bound } else { bound - REPLAYS_MAX + replays };
+        println!("{name}: {highest} of {bound}");
+        assert!(highest > 0, "{name} is not used");
+        assert!(highest <= bound, "{name} has held {highest} of {bound}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn queues_stay_within_their_bounds_under_load() {
+    let dir = tempfile::tempdir().unwrap();
+    let refusing = |every| Busy { refuses: Some(every), ..Busy::default() };
+    let targets = [
+        ("fast", Busy::default()),
+        ("entity", Busy::default()),
+        ("refusing", refusing(5)),
+        ("adopted", refusing(5)),
+        ("late", Busy { down: 40, ..Busy::default() }),
+        ("sink", Busy::default()),
+    ];
+    let targets = targets.map(|(name, target)| (name, Arc::new(target)));
+    let vcenter = config::Vcenter::new("https://vc/sdk", "u", config::Secret::inline("p"));
+    let sources =
+        vec![config::SourceConfig { name: "vc".into(), kind: config::SourceKind::Vcenter(vcenter) }];
+    let processor = |name: &str| config::ProcessorConfig {
+        name: name.to_string(),
+        kind: config::ProcessorKind::Blackhole,
+        delivery: config::DeliveryPolicy {
+            ordering: if name == "entity" { config::Ordering::Entity } else { config::Ordering::None },
+            dead_letter: (name == "adopted").then(|| "sink".to_string()),
+            retry: config::Retry {
+                attempts: 1_000_000,
+                backoff_max: Duration::from_millis(20),
+                ..config::Retry::default()
+            },
+            ..config::DeliveryPolicy::default()
+        },
+    };
+    let processors = targets.iter().map(|(name, _)| processor(name)).collect();
+    let mut config = Config::new(StateLocation::Dir(dir.path().into()), sources, processors);
+    // Two or three pages: destinations spill.
+    config.memory_bytes = 4 << 20;
+    config.checkpoint_interval = Duration::from_millis(20);
+    config.routes[0].processors.retain(|name| name != "sink");
+    let pipeline = Pipeline::start(Parts {
+        settings: settings::pipeline(&config),
+        processors: targets.iter().map(|(_, target)| Arc::clone(target) as Arc<dyn Processor>).collect(),
+        store: Store::open(dir.path()).unwrap(),
+        parse_threads: 2,
+        spools: true,
+    })
+    .unwrap();
+    let intake = pipeline.intake(0);
+    let begun = begin(&intake).await;
+    for page in 0..PAGES {
+        let keys = page * PAGE..(page + 1) * PAGE;
+        let page_bytes = pages::render(keys, |key| Made { class: "VmPoweredOnEvent", vm: key % 50 });
+        pages::push(&intake, &begun, page as u64, page_bytes).await;
+    }
+    let events = (PAGES * PAGE) as u64;
+    let taken = |at: usize| targets[at].1.taken.load(Relaxed);
+    let expected = [events, events, events * 4 / 5, events * 4 / 5, events, events / 5];
+    let all = tokio::time::timeout(Duration::from_secs(120), async {
+        while (0..targets.len()).any(|at| taken(at) < expected[at]) {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    });
+    let took: Vec<u64> = match all.await {
+        Ok(()) => (0..targets.len()).map(taken).collect(),
+        Err(_) => panic!("{:?} of {expected:?}", (0..targets.len()).map(taken).collect::<Vec<_>>()),
+    };
+    assert_eq!(took, expected);
+    assert_within_bounds(&pipeline, 0);
+
+    // All dead letters at once, which are refused again.
+    let mut ended = 0;
+    let letters = pipeline.dead_letters();
+    let tell = |_| {
+        ended += 1;
+        true
+    };
+    letters.replay(&Default::default(), tell).await.unwrap();
+    assert_eq!(ended, events / 5, "of the one destination without a dead-letter processor");
+    assert_within_bounds(&pipeline, REPLAYS_MAX);
+    drop((letters, intake));
+    assert!(pipeline.drain(Duration::from_secs(60)).await.unwrap().settled);
+}
