@@ -1,4 +1,5 @@
-//! Inputs for the tests of this module: few names and small numbers, so that cases collide.
+//! Generators for the property tests of this module. Names are few and numbers small, so that
+//! generated writes often hit the same rows.
 
 use std::sync::Arc;
 
@@ -57,7 +58,8 @@ pub fn checkpoint_write() -> impl Strategy<Value = CheckpointWrite> {
     )
 }
 
-/// A batch of up to 20 events whose spans overlap in every way, half of them with ids that follow from key and time.
+/// A batch of up to 20 events whose spans overlap in every way. Half of the events have an id that
+/// follows from key and time.
 pub fn batch() -> impl Strategy<Value = Batch> {
     let arena = vec(any::<u8>(), 0..300);
     let raw_page = prop_oneof![Just(Vec::new()), vec(any::<u8>(), 1..200)];
@@ -117,7 +119,7 @@ pub fn batch() -> impl Strategy<Value = Batch> {
     )
 }
 
-/// A batch of plain events with these minutes and keys.
+/// A batch of minimal events, one for each pair of minute and key.
 pub fn events(identities: &[(u32, u32)]) -> Batch {
     let records = identities
         .iter()

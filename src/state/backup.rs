@@ -1,16 +1,21 @@
 //! Backup of a store that is in use, and restore into a data directory that is not.
 //!
-//! A backup is one moment of the whole file, taken through SQLite's backup API, so a running router goes on meanwhile. Restoring an older one is
-//! safe: the source goes on at the older position, and what was delivered since is delivered again with the same ids.
+//! A backup is a consistent snapshot of the whole database, taken through SQLite's backup API while
+//! the router runs. Restoring an older backup is safe: each source resumes at the older position,
+//! and events delivered since then are delivered again with the same ids.
+//!
+//! A restore has three steps. Between the first and the last, the store refuses to open, so a crash
+//! in between is noticed at the next start and the command is run again:
 //!
 //! ```text
-//! restore:  FILE ──copy, check──► state.db.restoring          (1) complete and synced; from here on the store does not open
-//!           state.db ──────────► state.db.replaced            (2) the old store is kept, log included
-//!           state.db-wal ──────► state.db.replaced-wal
-//!           state.db.restoring ► state.db                     (3) done
+//! FILE ──copy, check──► state.db.restoring    (1) complete and synced; blocks every start
+//! state.db ───────────► state.db.replaced     (2) the old store is kept,
+//! state.db-wal ───────► state.db.replaced-wal     with its write-ahead log
+//! state.db.restoring ─► state.db              (3) done; the store opens again
 //! ```
 //!
-//! INVARIANT: a log never stands beside a database that is not its own; an interrupted restore is refused at the next start, never opened by half.
+//! INVARIANT: a write-ahead log never lies beside a database that is not its own. A half-restored
+//! store is refused at the next start, never opened.
 
 use std::path::Path;
 
@@ -19,14 +24,14 @@ use rusqlite::backup::{Backup, StepResult};
 
 use super::{StoreError, StoreReader, directory, file};
 
-/// The suffix of a store that is being restored.
+/// The suffix of the copy that a restore makes first.
 pub(super) const RESTORING: &str = ".restoring";
-/// The suffix of the store that a restore took the place of.
+/// The suffix under which a restore keeps the old store.
 const REPLACED: &str = ".replaced";
 const SIDE_FILES: [&str; 3] = ["-wal", "-shm", "-journal"];
 
 impl StoreReader {
-    /// Writes a copy of the store, as of one moment, to a new file `to` (mode 0600), synced when this returns.
+    /// Writes a snapshot of the store to the new file `to` (mode 0600), synced when this returns.
     pub fn backup(&self, to: &Path) -> Result<(), StoreError> {
         if to.try_exists().map_err(|cause| StoreError::io(to, "look for the file", cause))? {
             return Err(StoreError::Exists { path: to.to_owned() });
@@ -36,7 +41,7 @@ impl StoreReader {
         directory::rename(&draft, to)
     }
 
-    /// A checked, synced copy of one moment of the store in the file `to`, which is replaced.
+    /// Writes a snapshot of the store to `to`, replacing it, then syncs and verifies the copy.
     fn copy(&self, to: &Path) -> Result<(), StoreError> {
         for suffix in [""].iter().chain(&SIDE_FILES) {
             directory::remove(&directory::beside(to, suffix))?;
@@ -45,13 +50,15 @@ impl StoreReader {
         let sql = |cause| StoreError::sql(to, "write the copy", cause);
         let mut copy = file::open(to, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
         let backup = Backup::new(&self.conn, &mut copy).map_err(sql)?;
-        // All pages in one step: a reader of a write-ahead log holds nobody up, while a copy in parts begins again at every write.
+        // Copy all pages in one step. A reader of a write-ahead log delays no writer, while a copy
+        // in several steps starts again whenever the router writes.
         match backup.step(-1).map_err(sql)? {
             StepResult::Done => {}
             _ => return Err(StoreError::Busy { path: self.path.clone() }),
         }
         drop(backup);
-        // A file without a log is readable from read-only media too; the store sets its own mode when it opens.
+        // Without a write-ahead log the copy can be read from read-only media. The store switches
+        // the log on again when it opens the file.
         copy.query_row("PRAGMA journal_mode = DELETE", [], |_| Ok(())).map_err(sql)?;
         copy.close().map_err(|(_, cause)| sql(cause))?;
         std::fs::File::open(to)
@@ -60,7 +67,7 @@ impl StoreReader {
         StoreReader::open_file(to.to_owned())?.verify()
     }
 
-    /// Reads every row of every table, so that a flipped byte anywhere shows.
+    /// Reads every row and checks its checksum, so that a flipped byte anywhere is found.
     pub fn verify(&self) -> Result<(), StoreError> {
         let sql = |cause| StoreError::sql(&self.path, "check the database", cause);
         let verdict: String =
@@ -89,23 +96,25 @@ impl StoreReader {
     }
 }
 
-/// Puts the backup `from` in the place of the store of `dir`, which no process may be using; the store that was there is kept as `state.db.replaced`, or as
-/// `state.db.replaced.2` and so on where there is one already.
+/// Replaces the store of `dir` with the backup `from`. No process may be using `dir`. The old store
+/// is kept as `state.db.replaced`, or under the next free name: `state.db.replaced.2` and so on.
 pub fn restore(from: &Path, dir: &Path) -> Result<(), StoreError> {
     if !from.try_exists().map_err(|cause| StoreError::io(from, "look for the file", cause))? {
         return Err(StoreError::Missing { path: from.to_owned() });
     }
     let _claim = directory::claim(dir)?;
+    // Step 1: make a complete, verified copy beside the store.
     let state = file::state_path(dir);
     let restoring = directory::beside(&state, RESTORING);
     StoreReader::open_file(from.to_owned())?.copy(&restoring)?;
     directory::sync(dir)?;
 
-    // What an earlier restore has kept stays: it may be the only copy of what it holds. One that was interrupted has moved the old store already, and what
-    // it left of it belongs beside that.
+    // Step 2: move the old store out of the way. A name that an earlier restore used stays
+    // untouched, since it may be the only copy of its events. If `state.db` is gone, an interrupted
+    // restore has already moved it: its log, if it is still here, belongs beside that last name.
     let kept = (1..).take_while(|n| directory::beside(&state, &replaced_suffix(*n)).exists()).count();
-    let replaced =
-        directory::beside(&state, &replaced_suffix(if state.exists() { kept + 1 } else { kept.max(1) }));
+    let number = if state.exists() { kept + 1 } else { kept.max(1) };
+    let replaced = directory::beside(&state, &replaced_suffix(number));
     if state.exists() {
         for suffix in SIDE_FILES {
             directory::remove(&directory::beside(&replaced, suffix))?;
@@ -118,10 +127,11 @@ pub fn restore(from: &Path, dir: &Path) -> Result<(), StoreError> {
         }
     }
     directory::remove(&directory::beside(&state, "-shm"))?;
+    // Step 3: give the copy its name.
     directory::rename(&restoring, &state)
 }
 
-/// The suffix of the `n`th store that was replaced, counted from 1.
+/// The suffix of the `n`th replaced store, counted from 1.
 fn replaced_suffix(n: usize) -> String {
     if n == 1 { REPLACED.to_owned() } else { format!("{REPLACED}.{n}") }
 }
@@ -174,7 +184,7 @@ mod tests {
         let kept = StoreReader::open_file(dir.path().join("state.db.replaced")).unwrap();
         assert_eq!(kept.spools().unwrap()["bus"].events, 9);
         drop(store);
-        // What the first restore kept may be the only copy of it.
+        // The first kept store may be the only copy of its events, so the second restore leaves it.
         restore(&file, dir.path()).unwrap();
         assert!(names(dir.path()).contains(&"state.db.replaced.2".to_owned()), "{:?}", names(dir.path()));
         let kept = StoreReader::open_file(dir.path().join("state.db.replaced")).unwrap();
@@ -194,7 +204,8 @@ mod tests {
         store.close().unwrap();
         let whole = fs::read(&file).unwrap();
         assert!(matches!(restore(&dir.path().join("none"), &data), Err(StoreError::Missing { .. })));
-        // Every page in turn loses its head; one flipped bit in each half of each page is either harmless or refused.
+        // Overwrite 64 bytes in each half page in turn. Whether the restore is refused or succeeds,
+        // the store that opens afterwards is whole.
         for at in (0..whole.len()).step_by(4096) {
             let mut bytes = whole.clone();
             bytes[at..at + 64].fill(0xff);
@@ -216,12 +227,12 @@ mod tests {
         append(&mut store, 0..5);
         store.reader().backup(&file).unwrap();
         append(&mut store, 5..9);
-        // The log is kept by a second connection, as kill -9 would leave it.
+        // A second connection keeps the log alive while it is copied, as kill -9 would leave it.
         let other = StoreReader::open(&data).unwrap();
         let wal = fs::read(data.join("state.db-wal")).unwrap();
         store.close().unwrap();
         drop(other);
-        // Cut off after each of the steps.
+        // Interrupt the restore after each of its steps.
         let replaced = data.join("state.db.replaced");
         for step in 0..3 {
             let state = data.join("state.db");
@@ -238,7 +249,7 @@ mod tests {
             let store = Store::open(&data).unwrap();
             assert_eq!(store.spools()["bus"].events, 5, "step {step}");
             drop(store);
-            // The old store has its log beside it, and no other name.
+            // The old store has its own log beside it and was kept under one name only.
             let log = fs::read(data.join("state.db.replaced-wal")).unwrap_or_default();
             assert!(step == 0 || log == wal, "step {step}");
             assert!(names(&data).iter().all(|name| !name.contains(".replaced.")), "{:?}", names(&data));

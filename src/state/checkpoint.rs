@@ -1,4 +1,4 @@
-//! Checkpoints: where a source goes on, and what of what it reads again is known already.
+//! Checkpoints: the position where a source resumes, and the events after it that it already knows.
 //!
 //! ```text
 //!        resume - overlap        resume                            now
@@ -8,12 +8,25 @@
 //! ```
 //!
 //! After a restart the source reads again from `resume - overlap`. An event that is not in *seen*
-//! is new and goes everywhere. One that is goes only to the destinations whose *unsettled* set has
-//! it. Hence: what is lost of `seen` costs duplicates, what is lost of `unsettled` would cost
-//! events, and so the source's row carries a checksum over all of its unsettled rows.
+//! is new and is routed to all destinations. A seen event goes only to the destinations whose
+//! *unsettled* set contains it. A lost row of `seen` would therefore cost duplicates, but a lost
+//! row of `unsettled` would cost events. So the row in `source` carries a checksum over all
+//! unsettled rows of that source.
 //!
-//! Only minutes that changed are written again; a minute of contiguous keys is a few bytes as a
-//! run.
+//! A checkpoint writes these rows (columns in `schema`):
+//!
+//! ```text
+//! source     one row            resume_us, first_us, high_key, checksum over the unsettled rows
+//! seen       one row a minute   keys: a serialized roaring bitmap of u32 keys
+//! unsettled  one row a          identities: 8 bytes each, big-endian
+//!            destination        ┌────────────┬─────────┐
+//!                               │ minute u32 │ key u32 │ …
+//!                               └────────────┴─────────┘
+//! known      one row            destinations: a JSON list of names, sorted
+//! ```
+//!
+//! Only the minutes that changed since the last checkpoint are written. A minute of contiguous keys
+//! takes a few bytes, since the bitmap stores it as one run.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -33,21 +46,21 @@ pub struct Checkpoint {
     pub instance_uuid: Uuid,
     /// Everything created before it is settled; microseconds since 1970 UTC, vCenter's clock.
     pub resume_us: i64,
-    /// Where reading first began: nothing created before it is ever read, overlap or not. `None`
-    /// for a position that says nothing of it: one that was taken over, or of a file of version 1.
+    /// Time at which reading first began. Nothing created before it is ever read, overlap or not.
+    /// `None` where it is unknown: for a position of the old router, or from a file of version 1.
     pub first_us: Option<i64>,
     pub high_key: Option<i32>,
-    /// By minute since 1970, the keys (as unsigned 32 bit).
+    /// The keys seen in each minute since 1970, as unsigned 32-bit numbers.
     pub seen: BTreeMap<u32, RoaringBitmap>,
-    /// By destination, in the order of the last checkpoint; a destination that owes nothing is
-    /// absent.
+    /// The unsettled events of each destination, in the order of the last checkpoint. A destination
+    /// without any is absent.
     pub unsettled: BTreeMap<String, Vec<Identity>>,
-    /// The destinations of the last run, sorted: one that is missing here is new.
+    /// The destinations of the last run, sorted. A destination that is missing here is new.
     pub destinations: Vec<String>,
 }
 
 impl Checkpoint {
-    /// A position about which nothing else is known.
+    /// A checkpoint that has a position and knows no events.
     pub fn at(source: &str, instance_uuid: Uuid, resume_us: i64) -> Self {
         Checkpoint {
             source: source.to_owned(),
@@ -61,27 +74,27 @@ impl Checkpoint {
         }
     }
 
-    /// Whether the event was read and routed before.
+    /// Returns true if the event was read and routed before.
     pub fn is_seen(&self, identity: Identity) -> bool {
         self.seen.get(&identity.minute).is_some_and(|keys| keys.contains(identity.key))
     }
 
-    /// Whether the event has yet to be settled for `destination`.
+    /// Returns true if the event is not settled yet for `destination`.
     pub fn owes(&self, destination: &str, identity: Identity) -> bool {
         self.unsettled.get(destination).is_some_and(|owed| owed.contains(&identity))
     }
 
-    /// Known events created at or after the minute of `us`.
+    /// Number of seen events created in the minute of `us` or later.
     pub fn seen_since(&self, us: i64) -> u64 {
         self.seen.range(minute_of(us)..).map(|(_, keys)| keys.len()).sum()
     }
 
-    /// What a `checkpoint set` to `resume_us` does. Of the minute that it lies in only vCenter
-    /// knows which events come after it.
+    /// The effect of a `checkpoint set` to `resume_us`. The seen set does not say which events of
+    /// that minute come after `resume_us`, hence a range of replayed events.
     pub fn moved_to(&self, resume_us: i64) -> ResumeSet {
         let minute = minute_of(resume_us);
         let skipped = self.unsettled.values().flatten().filter(|owed| owed.minute < minute).count() as u64;
-        // The first minute that begins then or later; a minute begins half a millisecond early.
+        // Round up to the next minute. Minutes begin half a millisecond early (`minute_of`).
         let whole = resume_us.saturating_add(60_000_000 - 501);
         ResumeSet {
             replayed: self.seen_since(whole),
@@ -91,7 +104,7 @@ impl Checkpoint {
         }
     }
 
-    /// Merges what a checkpoint writes; the meaning of [`CheckpointWrite`] in a few lines.
+    /// The checkpoint after `write`: [`CheckpointWrite`] defined in a few lines.
     pub(super) fn update(prior: Option<Checkpoint>, write: &CheckpointWrite) -> Checkpoint {
         let (mut seen, mut destinations) = prior.map_or_else(Default::default, |p| (p.seen, p.destinations));
         seen.extend(write.dirty.iter().cloned());
@@ -114,17 +127,17 @@ impl Checkpoint {
     }
 }
 
-/// What a `checkpoint set` did.
+/// The effect of a `checkpoint set`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ResumeSet {
-    /// Known events that will be delivered again, at least.
+    /// Lowest number of seen events that will be delivered again.
     pub replayed: u64,
-    /// At most, of those that are known: what lies before them is with vCenter alone.
+    /// Highest number of seen events that will be delivered again. Events from before the seen set
+    /// come on top, and only vCenter knows how many there are.
     pub replayed_max: u64,
-    /// Whether it goes back behind all that is known.
+    /// True if the new position lies before every seen event.
     pub beyond_known: bool,
-    /// Events created before the new position that a destination had not settled yet, and now will
-    /// not get.
+    /// Number of unsettled events created before the new position. They are not delivered any more.
     pub skipped: u64,
 }
 
@@ -143,7 +156,7 @@ fn source_crc(
         .int(resume_us)
         .int(high_key)
         .int(unsettled_crc);
-    // Version 1 had no such column, and its rows stay valid.
+    // Rows of version 1 have no `first_us`, and their checksums must stay valid.
     first_us.into_iter().fold(crc, RowCrc::int).done()
 }
 
@@ -159,7 +172,7 @@ fn known_crc(source: &str, destinations: &str) -> i64 {
     RowCrc::of("known").bytes(source.as_bytes()).bytes(destinations.as_bytes()).done()
 }
 
-/// 8 bytes an identity, minute then key, both big-endian.
+/// Encodes each identity as 8 bytes: minute, then key, both big-endian.
 fn identities_to_bytes(identities: &[Identity]) -> Vec<u8> {
     identities.iter().flat_map(|id| (u64::from(id.minute) << 32 | u64::from(id.key)).to_be_bytes()).collect()
 }
@@ -173,6 +186,8 @@ fn identities_from_bytes(bytes: &[u8]) -> Option<Vec<Identity>> {
 /// Writes one checkpoint within the caller's transaction.
 pub(super) fn save(conn: &Connection, write: &CheckpointWrite) -> rusqlite::Result<()> {
     let source = &write.source;
+
+    // Seen events: replace the changed minutes, delete those that fell out of the overlap.
     let mut put = conn
         .prepare_cached("INSERT OR REPLACE INTO seen (source, minute, keys, crc) VALUES (?1, ?2, ?3, ?4)")?;
     for (minute, keys) in write.dirty.iter().filter(|(minute, _)| *minute >= write.prune_before_minute) {
@@ -185,6 +200,7 @@ pub(super) fn save(conn: &Connection, write: &CheckpointWrite) -> rusqlite::Resu
     conn.prepare_cached("DELETE FROM seen WHERE source = ?1 AND minute < ?2")?
         .execute(params![source, write.prune_before_minute])?;
 
+    // Unsettled events: replace all rows, and combine their checksums in the order of `load`.
     conn.prepare_cached("DELETE FROM unsettled WHERE source = ?1")?.execute([source])?;
     let owed: BTreeMap<&str, &[Identity]> = write
         .unsettled
@@ -204,6 +220,7 @@ pub(super) fn save(conn: &Connection, write: &CheckpointWrite) -> rusqlite::Resu
     }
     let unsettled_crc = unsettled_crc.done();
 
+    // The position itself.
     let instance = write.instance_uuid.as_bytes();
     let crc = source_crc(source, instance, write.resume_us, write.first_us, write.high_key, unsettled_crc);
     conn.prepare_cached(
@@ -211,6 +228,7 @@ pub(super) fn save(conn: &Connection, write: &CheckpointWrite) -> rusqlite::Resu
     )?
     .execute(params![source, instance, write.resume_us, write.first_us, write.high_key, unsettled_crc, crc])?;
 
+    // The destinations, if they changed.
     if let Some(destinations) = &write.destinations {
         let mut names: Vec<&String> = destinations.iter().collect();
         names.sort_unstable();
@@ -222,16 +240,16 @@ pub(super) fn save(conn: &Connection, write: &CheckpointWrite) -> rusqlite::Resu
     Ok(())
 }
 
-/// Reads one checkpoint; every row's checksum is checked.
+/// Reads one checkpoint and verifies the checksum of each of its rows.
 pub(super) fn load(conn: &Connection, path: &Path, source: &str) -> Result<Option<Checkpoint>, StoreError> {
     let sql = |cause| StoreError::sql(path, "read a checkpoint", cause);
     let damaged = |what: &str| StoreError::Damaged {
         path: path.to_owned(),
         what: format!("{what} of source `{source}`"),
     };
-    // One transaction, so that a reader beside a running router sees one moment.
+    // One transaction, so that a reader beside a running router sees a consistent snapshot.
     let tx = conn.unchecked_transaction().map_err(sql)?;
-    // A reader beside no router, or of a backup, may meet a file that nobody has migrated yet.
+    // A backup, or the file of a router that has not run since an upgrade, is not migrated yet.
     let first_us = if schema::version(&tx).map_err(sql)? < 2 { "NULL" } else { "first_us" };
     let row = tx
         .prepare_cached(&format!(
@@ -258,6 +276,7 @@ pub(super) fn load(conn: &Connection, path: &Path, source: &str) -> Result<Optio
     }
     let instance_uuid = Uuid::from_slice(&instance).map_err(|_| damaged("the instanceUuid"))?;
 
+    // Seen events.
     let mut seen = BTreeMap::new();
     let mut select =
         tx.prepare_cached("SELECT minute, keys, crc FROM seen WHERE source = ?1").map_err(sql)?;
@@ -273,6 +292,7 @@ pub(super) fn load(conn: &Connection, path: &Path, source: &str) -> Result<Optio
         );
     }
 
+    // Unsettled events: each row has a checksum, and the source's row one over all of them.
     let mut unsettled = BTreeMap::new();
     let mut all = RowCrc::of("all unsettled");
     let mut select = tx
@@ -308,7 +328,7 @@ pub(super) fn load(conn: &Connection, path: &Path, source: &str) -> Result<Optio
     }))
 }
 
-/// The sources that have a checkpoint, sorted.
+/// The names of the sources that have a checkpoint, sorted.
 pub(super) fn sources(conn: &Connection) -> rusqlite::Result<Vec<String>> {
     conn.prepare_cached("SELECT name FROM source ORDER BY name")?.query_map([], |row| row.get(0))?.collect()
 }
@@ -334,8 +354,8 @@ pub(super) fn known(conn: &Connection, path: &Path, source: &str) -> Result<Vec<
     }
 }
 
-/// Deletes everything that is known of a source but its spooled events and dead letters. False if
-/// nothing was.
+/// Deletes the checkpoint of a source. Its spooled events and dead letters stay. Returns false if
+/// there was none.
 pub(super) fn forget(conn: &Connection, source: &str) -> rusqlite::Result<bool> {
     conn.execute("DELETE FROM seen WHERE source = ?1", [source])?;
     conn.execute("DELETE FROM unsettled WHERE source = ?1", [source])?;
@@ -343,10 +363,11 @@ pub(super) fn forget(conn: &Connection, source: &str) -> rusqlite::Result<bool> 
     Ok(conn.execute("DELETE FROM source WHERE name = ?1", [source])? > 0)
 }
 
-/// The checkpoint after an operator moved the position to `resume_us`: what was created from that
-/// minute on is new, what a destination still owes from before is given up. Reading begins at it
-/// without an overlap: what was seen before may be forgotten by now, and would come again. All
-/// stored minutes are to be deleted first.
+/// The checkpoint that moves the position to `resume_us`, as an operator asked. The caller deletes
+/// the stored minutes first.
+///
+/// Events from that minute on count as new. Unsettled events are given up. Reading begins at
+/// `resume_us` without an overlap, since older seen events may be forgotten and would come again.
 pub(super) fn moved(checkpoint: Checkpoint, resume_us: i64) -> (CheckpointWrite, ResumeSet) {
     let minute = minute_of(resume_us);
     let set = checkpoint.moved_to(resume_us);

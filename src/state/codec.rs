@@ -1,35 +1,40 @@
-//! One blob of a batch's events: what the spool and the dead letters keep.
+//! The blob format: events of one batch, as a row of the spool or a dead letter keeps them.
 //!
 //! ```text
-//!  0        2         3       4            8             12                16
-//! ┌────────┬─────────┬───────┬────────────┬─────────────┬─────────────────┬──────────────────┐
-//! │ "EB"   │ version │ flags │ CRC-32 of  │ events, u32 │ bytes of body   │ body, compressed │
-//! │        │ 1 or 2  │ 0     │ 8..end     │             │ plain, u32      │ (LZ4 block)      │
-//! └────────┴─────────┴───────┴────────────┴─────────────┴─────────────────┴──────────────────┘
-//! all little-endian; v = unsigned LEB128, z = zigzag LEB128, text = v length + bytes
+//!  0       2         3       4             8              12             16
+//! ┌───────┬─────────┬───────┬─────────────┬──────────────┬──────────────┬───────────┐
+//! │ "EB"  │ version │ flags │ CRC-32 of   │ number of    │ body length, │ body,     │
+//! │       │ 1 or 2  │ 0     │ bytes 8..   │ events, u32  │ plain, u32   │ LZ4 block │
+//! └───────┴─────────┴───────┴─────────────┴──────────────┴──────────────┴───────────┘
 //!
-//! body    = source: text name, text url, 16 bytes instanceUuid, text apiVersion
+//! all integers little-endian
+//! v = unsigned LEB128, z = zigzag LEB128, text = v length, then the bytes
+//!
+//! body    = text source name, text source url, 16 bytes instanceUuid, text apiVersion
 //!           v page, z produced_us
-//!           v 0, or for events that failed elsewhere v 1, text dest, v code, text data
-//!           one record an event
-//!           v length of the arena, arena
-//!           the rest: the XML elements of the events, where the batch kept its page
-//! record  = 1 byte: bits 0-1 category, 2 has key, 3 has time, 4 identity and id follow from key and time, 5 has raw,
-//!                   6 has attributes of its own (since version 2)
+//!           v 0; or, for events that failed elsewhere: v 1, text dest, v code, text data
+//!           the records, one an event
+//!           v length of the arena, the arena
+//!           the events as vCenter sent them (XML or JSON), if the batch kept its page: to the end
+//! record  = 1 byte of flags: bits 0-1 category, bit 2 has key, bit 3 has time,
+//!                   bit 4 identity and id follow from key and time, bit 5 has raw bytes,
+//!                   bit 6 has attributes of its own (since version 2)
 //!           [z key] z chainId [z created_us]
-//!           [4 bytes minute, 4 bytes key, 16 bytes id]            unless bit 4
-//!           8 bytes lane, z seq less the one before
-//!           5 spans: class, subject, entity, user, created_text;  z start less start of data, v length
-//!           [span of the attributes, as the five]                 if bit 6
-//!           v data's start less the end of the data before, v data's length
-//!           [v length of the raw element; elements lie in the order of their records]
+//!           [4 bytes minute, 4 bytes key, 16 bytes id]   unless bit 4
+//!           8 bytes lane, z seq minus the seq before
+//!           5 spans: class, subject, entity, user, created_text
+//!                   span = z start minus start of data, v length
+//!           [span of the attributes]                     if bit 6
+//!           v start of data minus end of the data before, v length of data
+//!           [v length of the raw bytes]                  if bit 5; they lie in record order
 //! ```
 //!
-//! Only the picked events are kept, with the bytes of the arena that they point at; what is rendered from them is the same to the byte. Ids are 16 bytes
-//! that do not compress, so they are computed again where they follow from key and time, as nearly all do.
+//! Only the picked events are stored, with the arena bytes that they point at, so a rendering of a
+//! decoded event is the same to the byte. Ids are 16 bytes that do not compress. Nearly all of them
+//! follow from key and time, and those are computed again instead of stored.
 //!
-//! INVARIANT: [`decode`] of any bytes at all gives a batch whose spans lie in its arena, or an error; it takes no more memory than
-//! 255 times the blob, which is what LZ4 can reach at most.
+//! INVARIANT: [`decode`] turns any bytes into a batch whose spans lie within its arena, or into an
+//! error. It allocates at most 255 times the size of the blob, which is the highest ratio of LZ4.
 
 use std::sync::Arc;
 
@@ -40,21 +45,21 @@ use crate::limits::{BATCH_EVENTS_MAX, BLOB_BYTES_MAX};
 use crate::memory::Permit;
 
 const MAGIC: &[u8; 2] = b"EB";
-/// The version that is written. Version 1 knew only events of vCenters.
+/// The version that is written. Version 1 had only events of vCenters.
 const VERSION: u8 = 2;
 /// The oldest version that is read.
 const VERSION_MIN: u8 = 1;
 const HEADER_BYTES: usize = 16;
-/// LZ4's best: one byte of a match length stands for 255 bytes.
+/// Highest compression ratio of LZ4: one byte of a match length stands for 255 bytes.
 const RATIO_MAX: usize = 255;
 
-/// `SourceInfo::index` of a decoded batch whose source is not configured any more.
+/// The `SourceInfo::index` of a decoded batch whose source is no longer configured.
 pub const UNKNOWN_SOURCE: usize = usize::MAX;
 
-/// Why bytes are no batch.
+/// The reason why bytes cannot be decoded, or events not be encoded.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum CodecError {
-    #[error("no stored batch: it does not begin as one")]
+    #[error("not a stored batch: the first two bytes are not `EB`")]
     Foreign,
     #[error("a stored batch of version {0}, this release knows {VERSION}; run the release that wrote it")]
     Newer(u8),
@@ -68,7 +73,7 @@ pub enum CodecError {
     TooLarge { bytes: usize },
 }
 
-/// Events as a blob, and by what they are told apart.
+/// Encoded events: the blob, and the identities of the events in it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Encoded {
     blob: Vec<u8>,
@@ -76,7 +81,7 @@ pub struct Encoded {
 }
 
 impl Encoded {
-    /// What [`decode`] takes.
+    /// The bytes that [`decode`] takes.
     pub fn blob(&self) -> &[u8] {
         &self.blob
     }
@@ -85,21 +90,22 @@ impl Encoded {
         self.blob
     }
 
-    /// One an event, in order.
+    /// The identity of each event, in order.
     pub fn identities(&self) -> &[Identity] {
         &self.identities
     }
 
-    /// The earliest of its events by minute, then key; `None` without events.
+    /// The earliest event by minute, then key; `None` without events.
     pub fn oldest(&self) -> Option<Identity> {
         self.identities.iter().min().copied()
     }
 }
 
-/// The `picks` of `batch` as a blob.
+/// Encodes the `picks` of `batch`.
 pub fn encode(batch: &Batch, picks: &Selection) -> Result<Encoded, CodecError> {
     let picked = || picks.iter().filter_map(|i| batch.records.get(i));
     let mut body = Vec::new();
+    // The source and the page.
     put_text(&mut body, batch.source.name.as_bytes());
     put_text(&mut body, batch.source.url.as_bytes());
     body.extend_from_slice(batch.source.instance_uuid.as_bytes());
@@ -113,6 +119,7 @@ pub fn encode(batch: &Batch, picks: &Selection) -> Result<Encoded, CodecError> {
         put_text(&mut body, failed.data.as_bytes());
     }
 
+    // The records, and an arena with the bytes that they point at.
     let mut arena = Vec::new();
     let mut identities = Vec::new();
     let (mut seq, mut data_end) = (0, 0);
@@ -121,6 +128,7 @@ pub fn encode(batch: &Batch, picks: &Selection) -> Result<Encoded, CodecError> {
         identities.push(record.identity);
     }
     put_text(&mut body, &arena);
+    // The raw bytes of the events.
     if !batch.raw_page.is_empty() {
         picked().for_each(|record| body.extend_from_slice(&batch.raw_page[record.raw.range()]));
     }
@@ -173,7 +181,7 @@ fn put_record(
     let names = [record.class, record.subject, record.entity, record.user, record.created_text];
     let attributes = Some(record.attributes).filter(|span| !span.is_empty());
     for span in names.into_iter().chain(attributes) {
-        // Names often lie within the event's own JSON, or are the same as the class: those bytes are kept once.
+        // Most names lie within the event's own JSON. Those bytes are stored once.
         let within =
             record.data.range().start <= span.range().start && span.range().end <= record.data.range().end;
         let start = if span.is_empty() {
@@ -195,12 +203,13 @@ fn put_record(
     }
 }
 
-/// Identity and id where both follow from key and time alone.
+/// The identity and the id of an event that has a key: both follow from key and time.
 fn derive(instance: &Uuid, key: Option<i32>, created_us: Option<i64>) -> Option<(Identity, Uuid)> {
     key.map(|key| event_id(instance, Some(key), created_us, || unreachable!("asked for only without a key")))
 }
 
-/// Compresses and checksums `body`. Public for the fuzz target, whose bytes would never pass the checksum.
+/// Compresses and checksums `body`. Public for the fuzz target, whose bytes would never pass the
+/// checksum.
 pub fn seal(body: &[u8], events: u32) -> Vec<u8> {
     let mut blob = Vec::with_capacity(HEADER_BYTES + lz4_flex::block::get_maximum_output_size(body.len()));
     blob.extend_from_slice(MAGIC);
@@ -217,7 +226,8 @@ pub fn seal(body: &[u8], events: u32) -> Vec<u8> {
     blob
 }
 
-/// Bytes that the batch of a blob takes in memory, about, from its header alone; 0 for what is no blob.
+/// Estimate of the memory that the decoded batch takes, from the header alone. 0 if `blob` is too
+/// short for a header.
 pub fn memory_bytes(blob: &[u8]) -> u64 {
     let word = |at: usize| {
         blob.get(at..at + 4).and_then(|bytes| bytes.try_into().ok()).map_or(0, u32::from_le_bytes)
@@ -225,12 +235,13 @@ pub fn memory_bytes(blob: &[u8]) -> u64 {
     u64::from(word(8)) * size_of::<Record>() as u64 + u64::from(word(12))
 }
 
-/// The batch of a blob; `source.index` is [`UNKNOWN_SOURCE`]. Its events are numbered 0, 1, 2, … in the order in which they were picked.
+/// Decodes a blob. `source.index` of the batch is [`UNKNOWN_SOURCE`]. The events have the indices
+/// 0, 1, 2, … in the order in which they were encoded.
 pub fn decode_blob(blob: &[u8]) -> Result<Batch, CodecError> {
     decode(blob, |_| None)
 }
 
-/// The batch of a blob; `index_of` tells a source's place in the configuration by its name.
+/// Decodes a blob. `index_of` maps the name of a source to its index in the configuration.
 pub fn decode(blob: &[u8], index_of: impl FnOnce(&str) -> Option<usize>) -> Result<Batch, CodecError> {
     let Some((header, compressed)) = blob.split_first_chunk::<HEADER_BYTES>() else {
         return Err(CodecError::Foreign);
@@ -371,7 +382,7 @@ fn read_record(
     })
 }
 
-/// A span whose end is under 4 GiB too; whether its bytes are there is checked when the arena is known.
+/// A span whose start and end fit 32 bits. Its end is checked against the arena later.
 fn span(start: i64, len: u64) -> Result<Span, CodecError> {
     let beyond = || CodecError::Malformed("an event points past its bytes");
     let (start, len) =
@@ -397,7 +408,7 @@ fn put_text(to: &mut Vec<u8>, text: &[u8]) {
     to.extend_from_slice(text);
 }
 
-/// What is left to read.
+/// A cursor over the bytes of a body.
 struct Bytes<'a> {
     rest: &'a [u8],
 }

@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use super::super::arbitrary;
 use super::*;
 
-/// All that a rendering can see of the picked events, spans replaced by their bytes.
+/// Everything that a rendering can see of the picked events, with spans replaced by their bytes.
 fn visible(batch: &Batch, picks: &Selection) -> Vec<(Record, [Vec<u8>; 7], Vec<u8>)> {
     let of = |i: usize| {
         let r = batch.records[i];
@@ -29,7 +29,7 @@ proptest! {
         prop_assert_eq!(&back.failed, &batch.failed);
         prop_assert_eq!(back.records.len(), picks.len());
         prop_assert_eq!(encoded.identities(), back.records.iter().map(|r| r.identity).collect::<Vec<_>>());
-        // And again: the form is a fixed point.
+        // Encoding the decoded batch again gives the same bytes.
         let again = encode(&back, &Selection::first(picks.len())).unwrap();
         prop_assert_eq!(again.blob(), encoded.blob());
     }

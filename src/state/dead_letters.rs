@@ -1,7 +1,11 @@
-//! Dead letters: events that failed for good, one a row, until a person replays or drops them.
+//! Dead letters: events that failed for good, one a row, until an operator replays or drops them.
 //!
-//! A replay reads a letter and leaves it there; it is removed when the target has acknowledged the event, or says why it failed again. So a crash in the
-//! middle of a replay loses nothing.
+//! A replay reads the letter and leaves it in place. When the target acknowledges the event, the
+//! letter is removed; when the event fails again, its facts are updated. So a crash in the middle
+//! of a replay loses nothing.
+//!
+//! A row has two checksums: `payload_crc` covers the payload, `crc` all other columns. A search
+//! verifies `crc` alone and reads no payload. The columns are listed in `schema`.
 
 use std::fmt;
 use std::path::Path;
@@ -16,34 +20,34 @@ use super::{DeadLetterFacts, DeadLetterPayload, StoreError, StoredDeadLetter, Wr
 use crate::event::Identity;
 use crate::limits::DEAD_LETTERS_LISTED_MAX;
 
-/// Which dead letters; the default is all.
+/// Selects dead letters; the default selects all.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct DeadLetterFilter {
-    /// `*` stands for any characters, `?` for one; as in `source` and `subject`.
+    /// A glob, as `source` and `subject`: `*` stands for any characters, `?` for one.
     pub destination: Option<String>,
     pub source: Option<String>,
     pub subject: Option<String>,
-    /// Part of the reason; case does not count.
+    /// A part of the reason; case is ignored.
     pub reason: Option<String>,
     /// The HTTP status.
     pub status: Option<u16>,
     /// The CloudEvents id.
     #[serde(with = "id_text")]
     pub id: Option<Uuid>,
-    /// Only the one with this number.
+    /// The number of one dead letter.
     pub row: Option<i64>,
-    /// Last tried at or after this, microseconds since 1970 UTC.
+    /// Last tried at or after this time, microseconds since 1970 UTC.
     pub since_us: Option<i64>,
-    /// Last tried before this.
+    /// Last tried before this time.
     pub until_us: Option<i64>,
-    /// Only those with a higher number: where the page before ended.
+    /// Only letters with a higher number: the last number of the page before.
     pub after_row: i64,
-    /// At most so many; `limits::DEAD_LETTERS_LISTED_MAX` if `None` or more.
+    /// Number of letters at most; `limits::DEAD_LETTERS_LISTED_MAX` if `None` or larger.
     pub limit: Option<usize>,
 }
 
-/// An id as text, as people write it.
+/// The hyphenated text form of an id, for serde.
 mod id_text {
     use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error};
     use uuid::Uuid;
@@ -63,22 +67,22 @@ mod id_text {
 pub struct ListedDeadLetter {
     pub row: i64,
     pub facts: DeadLetterFacts,
-    /// Whether it holds bytes that could not be decoded.
+    /// True if the payload is bytes that could not be decoded.
     pub is_raw: bool,
-    /// What it takes of the bound.
+    /// Bytes that it takes of the bound.
     pub bytes: u64,
 }
 
-/// As a log shows it, with the names that the filter has in JSON: `{"destination":"fn/*"}`.
+/// The form for logs: the fields that are set, as JSON. Example: `{"destination":"fn/*"}`.
 impl fmt::Display for DeadLetterFilter {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let all = serde_json::to_value(self).map_err(|_| fmt::Error)?;
         let unset = serde_json::to_value(Self::default()).map_err(|_| fmt::Error)?;
-        let said = all.as_object().into_iter().flatten().filter(|(key, value)| unset.get(key) != Some(value));
-        let said: serde_json::Map<_, _> = said.map(|(key, value)| (key.clone(), value.clone())).collect();
-        match said.is_empty() {
+        let set = all.as_object().into_iter().flatten().filter(|(key, value)| unset.get(key) != Some(value));
+        let set: serde_json::Map<_, _> = set.map(|(key, value)| (key.clone(), value.clone())).collect();
+        match set.is_empty() {
             true => f.write_str("all"),
-            false => write!(f, "{}", serde_json::Value::Object(said)),
+            false => write!(f, "{}", serde_json::Value::Object(set)),
         }
     }
 }
@@ -105,11 +109,13 @@ impl DeadLetterFilter {
     }
 }
 
-/// Whether `text` fits `glob`, `*` for any characters and `?` for one; at most `text` * `glob` steps.
+/// Matches `text` against `glob`, in which `*` stands for any characters and `?` for one.
+///
+/// Backtracks to the last star only, which is enough, so it takes at most `text` * `glob` steps.
 fn glob_matches(glob: &str, text: &str) -> bool {
     let (glob, text): (Vec<char>, Vec<char>) = (glob.chars().collect(), text.chars().collect());
     let (mut g, mut t) = (0, 0);
-    // Where the last star is, and up to where it has eaten.
+    // The position of the last star, and the end of the text that it stands for so far.
     let mut star: Option<(usize, usize)> = None;
     while t < text.len() {
         match glob.get(g) {
@@ -119,19 +125,19 @@ fn glob_matches(glob: &str, text: &str) -> bool {
             }
             Some(&c) if c == '?' || c == text[t] => (g, t) = (g + 1, t + 1),
             _ => {
-                let Some((at, eaten)) = star else { return false };
-                star = Some((at, eaten + 1));
-                (g, t) = (at + 1, eaten + 1);
+                let Some((at, end)) = star else { return false };
+                star = Some((at, end + 1));
+                (g, t) = (at + 1, end + 1);
             }
         }
     }
     glob[g..].iter().all(|&c| c == '*')
 }
 
-/// Bytes of a row beside its texts and payload: fixed columns, index entry, cell headers.
+/// Bytes of a row without its texts and payload: fixed columns, index entries, cell headers.
 const ROW_BYTES: u64 = 200;
 
-/// What a letter takes of the bound.
+/// Bytes that a letter takes of the bound. Destination and source count twice: row and index.
 pub(super) fn size(letter: &StoredDeadLetter) -> u64 {
     let DeadLetterFacts { destination, source, subject, reason, .. } = &letter.facts;
     let texts = 2 * (destination.len() + source.len()) + subject.len() + reason.len();
@@ -161,6 +167,8 @@ fn facts_crc(facts: &DeadLetterFacts, is_raw: bool, bytes: i64, payload_crc: i64
         .done()
 }
 
+/// Stores a dead letter, unless a bound refuses it. A letter of the same event and destination is
+/// replaced; it keeps its number and the time of its first try.
 pub(super) fn insert(
     conn: &Connection,
     path: &Path,
@@ -226,7 +234,7 @@ fn put(
     Ok(())
 }
 
-/// Tells of another failure of a replayed letter. One that is not there any more is no error: it was dropped meanwhile.
+/// Updates a letter whose replay failed. A letter that was dropped meanwhile is no error.
 pub(super) fn again(
     conn: &Connection,
     path: &Path,
@@ -255,7 +263,8 @@ pub(super) fn remove(conn: &Connection, usage: &mut Usage, rows: &[i64]) -> rusq
 
 const COLUMNS: &str = "row, destination, source, event, minute, key, subject, reason, status, attempts, first_us, last_us, raw, bytes, payload_crc, crc";
 
-/// The facts of a row of [`COLUMNS`] and the checksum of its payload; `None` where the row's own checksum is wrong.
+/// The letter in a row of [`COLUMNS`], and the checksum of its payload. `None` if the checksum over
+/// the other columns is wrong.
 fn listed(row: &Row) -> rusqlite::Result<Option<(ListedDeadLetter, i64)>> {
     let id: Vec<u8> = row.get(3)?;
     let facts = DeadLetterFacts {
@@ -282,7 +291,7 @@ fn damaged(path: &Path, row: i64) -> StoreError {
     StoreError::Damaged { path: path.to_owned(), what: format!("dead letter {row}") }
 }
 
-/// Those that `filter` is for, by number.
+/// The letters that `filter` selects, without their payloads, in the order of their numbers.
 pub(super) fn list(
     conn: &Connection,
     path: &Path,
@@ -306,7 +315,7 @@ pub(super) fn list(
     Ok(found)
 }
 
-/// One dead letter, whole.
+/// One dead letter with its payload.
 pub(super) fn get(conn: &Connection, path: &Path, row: i64) -> Result<Option<StoredDeadLetter>, StoreError> {
     Ok(read(conn, path, row)?.map(|(letter, payload)| StoredDeadLetter { facts: letter.facts, payload }))
 }
@@ -334,6 +343,7 @@ fn read(
     Ok(Some((letter, payload)))
 }
 
+/// Adds up the sizes of all letters, from an index alone.
 pub(super) fn measure(conn: &Connection, usage: &mut Usage) -> rusqlite::Result<()> {
     let bytes: i64 =
         conn.query_row("SELECT coalesce(sum(bytes), 0) FROM dead_letter", [], |row| row.get(0))?;

@@ -1,10 +1,20 @@
-//! The data directory: made with 0700, owned by one process at a time.
+//! The data directory: private, and owned by one process at a time.
 //!
 //! ```text
-//! dataDir/            0700
-//!   lock              0600  the owner's pid; the ownership itself is the operating system's lock on the file, so kill -9 gives it back
-//!   state.db          0600  the store; with it -wal and -shm while it is open
+//! dataDir/                  0700
+//!   lock                    0600  the owner's process id, as text and a line feed
+//!   state.db                0600  the store, with -wal and -shm beside it while it is open
+//!   state.db.new            0600  a store that is being created (`file`)
+//!   state.db.restoring      0600  a backup that is being restored (`backup`)
+//!   state.db.replaced[.N]   0600  stores that restores have replaced, with their -wal (`backup`)
 //! ```
+//!
+//! A process owns the directory while it holds the operating system's lock on the file `lock`. The
+//! kernel releases that lock when the process ends, kill -9 included. The process id in the file
+//! serves error messages only.
+//!
+//! INVARIANT: a file is durable only when its directory entry is. Whoever creates or renames a file
+//! here syncs the directory.
 
 use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{Read, Seek, Write};
@@ -13,22 +23,22 @@ use std::path::{Path, PathBuf};
 
 use super::StoreError;
 
-/// Ownership of a data directory until dropped.
+/// Ownership of a data directory, given up on drop.
 #[derive(Debug)]
 pub(super) struct Claim {
     file: File,
 }
 
 impl Drop for Claim {
-    /// Closing the file is not enough: the lock also lives in the copies of the descriptor that a
-    /// child process holds between `fork` and `exec`.
+    /// Unlocks before the file is closed. Closing alone is not enough: between `fork` and `exec` a
+    /// child process holds a copy of the descriptor, and the lock with it.
     fn drop(&mut self) {
-        // A failure leaves the lock to the close of the file.
+        // If unlocking fails, closing the file is the fallback.
         let _ = self.file.unlock();
     }
 }
 
-/// Makes the directory if there is none, and takes it for this process.
+/// Creates the directory if it is missing, and claims it for this process.
 pub(super) fn claim(dir: &Path) -> Result<Claim, StoreError> {
     make(dir)?;
     let path = dir.join("lock");
@@ -44,7 +54,7 @@ pub(super) fn claim(dir: &Path) -> Result<Claim, StoreError> {
         Ok(()) => {}
         Err(TryLockError::WouldBlock) => {
             let mut pid = String::new();
-            // The owner may not have written it yet.
+            // The owner may not have written its process id yet.
             let _ = file.take(20).read_to_string(&mut pid);
             let pid = if pid.trim().is_empty() { "(unknown)".to_owned() } else { pid.trim().to_owned() };
             return Err(StoreError::Owned { path: dir.to_owned(), pid });
@@ -62,7 +72,7 @@ fn make(dir: &Path) -> Result<(), StoreError> {
     if dir.is_dir() {
         return Ok(());
     }
-    // Every directory that comes into being is an entry in its parent, and is durable when the parent is.
+    // A new directory is durable when its parent is synced, so collect all that are missing.
     let absent: Vec<PathBuf> = dir
         .ancestors()
         .take_while(|a| !a.as_os_str().is_empty() && !a.exists())
@@ -79,20 +89,20 @@ fn make(dir: &Path) -> Result<(), StoreError> {
     Ok(())
 }
 
-/// Makes the entries of a directory durable (created, renamed and deleted files).
+/// Makes created, renamed and deleted entries of a directory durable.
 pub(super) fn sync(dir: &Path) -> Result<(), StoreError> {
     File::open(dir)
         .and_then(|dir| dir.sync_all())
         .map_err(|cause| StoreError::io(dir, "sync the directory", cause))
 }
 
-/// Moves `from` to `to` in the same directory, durably.
+/// Renames `from` to `to` in the same directory, durably.
 pub(super) fn rename(from: &Path, to: &Path) -> Result<(), StoreError> {
     fs::rename(from, to).map_err(|cause| StoreError::io(from, "rename the file", cause))?;
     sync(parent(to))
 }
 
-/// The directory of a path, which for a bare file name is the current one.
+/// The directory of a path: the current directory for a bare file name.
 fn parent(path: &Path) -> &Path {
     match path.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent,
@@ -100,7 +110,7 @@ fn parent(path: &Path) -> &Path {
     }
 }
 
-/// Deletes `path` if it is there.
+/// Deletes `path` if it exists.
 pub(super) fn remove(path: &Path) -> Result<(), StoreError> {
     match fs::remove_file(path) {
         Err(cause) if cause.kind() != std::io::ErrorKind::NotFound => {
@@ -110,7 +120,7 @@ pub(super) fn remove(path: &Path) -> Result<(), StoreError> {
     }
 }
 
-/// An empty file of mode 0600; SQLite gives its side files the mode of the database.
+/// Creates an empty file of mode 0600. SQLite gives its side files the mode of the database.
 pub(super) fn create_private(path: &Path) -> Result<(), StoreError> {
     let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
     match file {
@@ -122,7 +132,7 @@ pub(super) fn create_private(path: &Path) -> Result<(), StoreError> {
     }
 }
 
-/// Takes group and others their rights to an existing file.
+/// Removes all permissions of group and others from an existing file.
 pub(super) fn make_private(path: &Path) -> Result<(), StoreError> {
     let set = || {
         let mode = fs::metadata(path)?.permissions().mode();
@@ -131,7 +141,7 @@ pub(super) fn make_private(path: &Path) -> Result<(), StoreError> {
     set().map_err(|cause| StoreError::io(path, "set the mode of the file", cause))
 }
 
-/// The file beside `path` with `suffix` added to its name, as SQLite names its side files.
+/// `path` with `suffix` added to its file name, as SQLite names its side files.
 pub(super) fn beside(path: &Path, suffix: &str) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(suffix);

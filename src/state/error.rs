@@ -1,14 +1,17 @@
-//! What can go wrong with the state on disk: what, on which path, what to do.
+//! Errors of the state on disk. Each message says what failed, on which path, and what to do.
 //!
-//! INVARIANT: every error here stops the process with its message, and the next start works once the message was followed. A bound that is
-//! reached (a full spool) is no error but an [`WriteOutcome`](super::WriteOutcome).
+//! A bound that is reached, such as a full spool, is no error but a
+//! [`WriteOutcome::Full`](super::WriteOutcome::Full).
+//!
+//! INVARIANT: every error here stops the process with its message. When an operator has done what
+//! the message says, the next start works.
 
 use std::io;
 use std::path::{Path, PathBuf};
 
 use rusqlite::ErrorCode;
 
-/// What to do about a damaged state file; the long form is in the operations guide.
+/// Instructions for a damaged state file. The operations guide has the long form.
 pub(super) const WAY_OUT: &str = "move the file away with its `-wal` (keep both), then either `event-router restore` a backup, or start without and give each source a \
      `startAt` before the last good delivery: vCenter still has its history, and every event keeps its id";
 
@@ -46,7 +49,7 @@ pub enum StoreError {
     Exists { path: PathBuf },
     #[error("`{path}` is locked by another program; close it and start again")]
     Busy { path: PathBuf },
-    #[error("`{path}`: cannot {doing}: {cause}; look after the disk (full, failing, gone?) and start again")]
+    #[error("`{path}`: cannot {doing}: {cause}; check the disk (full, failing, detached?) and start again")]
     Device { path: PathBuf, doing: &'static str, cause: rusqlite::Error },
     #[error(
         "`{path}`: the file system has no shared memory for a write-ahead log (SQLite fell back to `{mode}`); put `dataDir` on a local disk"
@@ -88,7 +91,7 @@ impl StoreError {
             FromSqlConversionFailure, IntegralValueOutOfRange, InvalidColumnType, Utf8Error,
         };
         let path = path.to_owned();
-        // A column that is not of the type that was written.
+        // A column whose value does not have the type that was written.
         if matches!(
             cause,
             FromSqlConversionFailure(..)

@@ -1,6 +1,7 @@
-//! The file `state.db`: making, opening, checking it.
+//! The file `state.db`: creating, opening, configuring and checking it.
 //!
-//! A new file is made under another name and renamed when it is complete and synced, so an empty `state.db` is always damage, never a fresh start.
+//! A new file gets its name last, when it is complete and synced. So an empty `state.db` is always
+//! damage, never a fresh start.
 
 use std::path::{Path, PathBuf};
 
@@ -14,7 +15,7 @@ pub(super) fn state_path(dir: &Path) -> PathBuf {
     dir.join("state.db")
 }
 
-/// Makes a complete, empty store; it gets its name last.
+/// Creates a complete, empty store under a temporary name, and renames it last.
 pub(super) fn create(path: &Path) -> Result<(), StoreError> {
     let draft = directory::beside(path, ".new");
     for suffix in ["", "-wal", "-shm", "-journal"] {
@@ -23,7 +24,8 @@ pub(super) fn create(path: &Path) -> Result<(), StoreError> {
     directory::create_private(&draft)?;
     let sql = |cause| StoreError::sql(path, "create the database", cause);
     let mut conn = open(&draft, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
-    // Page size and auto_vacuum are for good, and only before the first table. Batches of 100 KB want large pages; a checkpoint of a few rows wants small ones.
+    // Page size and auto_vacuum can be set before the first table only. The page size is a
+    // compromise: batches of 100 KB want large pages, a checkpoint of a few rows small ones.
     conn.pragma_update(None, "page_size", PAGE_BYTES).map_err(sql)?;
     conn.pragma_update(None, "auto_vacuum", "INCREMENTAL").map_err(sql)?;
     conn.pragma_update(None, "application_id", schema::APPLICATION_ID).map_err(sql)?;
@@ -49,7 +51,7 @@ pub(super) fn open(path: &Path, access: OpenFlags) -> Result<Connection, StoreEr
 
 pub(super) fn configure(conn: &Connection, path: &Path) -> Result<(), StoreError> {
     let sql = |cause| StoreError::sql(path, "set up the database", cause);
-    // The answer names the mode that holds.
+    // The answer is the mode that is in force, which may be another one.
     let mode: String = conn.query_row("PRAGMA journal_mode = WAL", [], |row| row.get(0)).map_err(sql)?;
     if mode != "wal" {
         return Err(StoreError::NotLocal { path: path.to_owned(), mode });
@@ -75,7 +77,7 @@ fn set_pragmas(conn: &Connection) -> rusqlite::Result<()> {
     Ok(())
 }
 
-/// Whether the file is ours, of a version that we know, and whole.
+/// Fails unless the file is a store of the router, of a known version, and undamaged.
 pub(super) fn check(conn: &Connection, path: &Path) -> Result<(), StoreError> {
     let sql = |cause| StoreError::sql(path, "read the database", cause);
     let damaged = |what: String| StoreError::Damaged { path: path.to_owned(), what };
@@ -94,7 +96,8 @@ pub(super) fn check(conn: &Connection, path: &Path) -> Result<(), StoreError> {
         return Err(StoreError::Newer { path: path.to_owned(), found, known: schema::VERSION });
     }
     if bytes <= limits::STORE_CHECK_BYTES_MAX {
-        // Not quick_check: that leaves out whether an index has every row, and the spool is read by its index.
+        // Not quick_check: it does not verify that an index has every row, and the spool is read
+        // through its index.
         let verdict: String =
             conn.query_row("PRAGMA integrity_check(1)", [], |row| row.get(0)).map_err(sql)?;
         if verdict != "ok" {

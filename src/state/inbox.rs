@@ -1,7 +1,8 @@
 //! The inbox: events of push sources between their arrival and their settlement.
 //!
-//! A vCenter can be read again, a webhook's sender cannot be asked again. So an event of a push
-//! source is made durable before its sender gets an answer, and the pipeline reads it from here:
+//! A vCenter can be read again, but the sender of a webhook cannot be asked again. So an event of a
+//! push source becomes durable before its sender gets an answer, and the pipeline reads it from
+//! here:
 //!
 //! ```text
 //! sender ──► append (fsync) ──► answer to the sender
@@ -9,9 +10,10 @@
 //!               └─ row ──► page ──► order ──► route ──► deliver      resume ──► rows before it are removed
 //! ```
 //!
-//! A source's inbox is a spool under a name that no destination can have. Rows are numbered over
-//! all spools, rise, and are never used again, and so an event's identity is its row and its place
-//! in it. Dedup, settlement and checkpoints work on identities and need nothing else.
+//! The inbox of a source is a spool named `#inbox/SOURCE`, which no destination can be called. Row
+//! numbers rise over all spools and are never reused, so an event's identity is its row number and
+//! its index in the row. Dedup, settlement and checkpoints work on identities and need nothing
+//! else.
 //!
 //! INVARIANT: a row is removed only when the durable checkpoint of its source has passed it.
 
@@ -23,17 +25,17 @@ use crate::event::{Batch, Identity, Selection, SourceInfo};
 
 const PREFIX: &str = "#inbox/";
 
-/// The name of the spool that is the inbox of `source`. Names of processors have no `#`.
+/// The name of the spool that is the inbox of `source`. No processor name contains a `#`.
 pub fn spool_of(source: &str) -> String {
     format!("{PREFIX}{source}")
 }
 
-/// The source whose inbox the spool `name` is; `None` of a destination's spool.
+/// The source whose inbox is the spool `name`; `None` if it is a destination's spool.
 pub fn source_of(name: &str) -> Option<&str> {
     name.strip_prefix(PREFIX)
 }
 
-/// The write that makes `batch` durable in the inbox of its source. Its outcome tells the row.
+/// The write that makes `batch` durable in the inbox of its source. Its outcome is the row number.
 ///
 /// # Errors
 /// The batch is larger than a row may be.
@@ -43,10 +45,10 @@ pub fn append(batch: &Batch, bytes_max: u64) -> Result<Write, CodecError> {
     Ok(Write::SpoolAppend(SpoolAppend { bytes_max, ..SpoolAppend::alone(spool_of(source), source, encoded) }))
 }
 
-/// The events of `blob`, which is `row` of the inbox of `source`, as page `number` of it.
+/// Decodes `blob`, row `row` of the inbox of `source`, as page `number` of that source.
 ///
 /// # Errors
-/// The bytes are no batch.
+/// The bytes are not a stored batch.
 pub fn batch(source: &Arc<SourceInfo>, number: u64, row: i64, blob: &[u8]) -> Result<Batch, CodecError> {
     let stored = codec::decode_blob(blob)?;
     let mut batch = Batch { source: Arc::clone(source), page: number, ..stored };
@@ -56,8 +58,8 @@ pub fn batch(source: &Arc<SourceInfo>, number: u64, row: i64, blob: &[u8]) -> Re
     Ok(batch)
 }
 
-/// The first row that a source must keep whose checkpoint resumes at `resume_us`: all rows before
-/// it are settled everywhere.
+/// The first row that the inbox must keep when the checkpoint resumes at `resume_us`. All rows
+/// before it are settled for every destination.
 pub fn first_kept(resume_us: i64) -> i64 {
     Identity::inbox_row_at(resume_us)
 }

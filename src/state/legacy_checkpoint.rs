@@ -1,17 +1,22 @@
-//! The old router's position: `cp-HOST.json`, taken over once.
+//! The checkpoint file of the old router, `cp-HOST.json`, imported once per source.
 //!
 //! ```json
-//! {"vCenter":"vc.example.com","lastEventUUID":"…","lastEventKey":1059,"lastEventType":"VmPoweredOnEvent",
-//!  "lastEventKeyTimestamp":"2021-02-13T17:19:49.281Z","createdTimestamp":"2021-02-13T17:19:50.1Z"}
+//! {"vCenter":"vc.example.com","lastEventUUID":"…","lastEventKey":1059,
+//!  "lastEventType":"VmPoweredOnEvent","lastEventKeyTimestamp":"2021-02-13T17:19:49.281Z",
+//!  "createdTimestamp":"2021-02-13T17:19:50.1Z"}
 //! ```
 //!
-//! The old router went on at `lastEventKeyTimestamp`, inclusive, so that is the resume time. It
-//! truncated the file before it wrote it and did not sync, so an empty or torn one is what its
-//! crash left; and before its first event it wrote one with Go's zero time. Both are a warning, not
-//! a failure, and not a loss either: it had delivered what it ever delivered by the time that the
-//! file was last written, so reading goes on there. That it was taken over is stored in the
-//! transaction of the source's first checkpoint ([`Write::Imported`](super::Write::Imported)): a
-//! crash before that reads the file again, and a position that was forgotten later stays forgotten.
+//! The old router resumed at `lastEventKeyTimestamp`, inclusive, so that becomes the resume time.
+//!
+//! Two kinds of unusable files are expected. The old router truncated the file before it wrote it,
+//! and did not sync, so a crash left an empty or torn file. And before its first event it wrote
+//! Go's zero time. Both cause a warning, not a failure. No event is lost either: everything that
+//! the old router delivered, it delivered before the file was last written, so reading resumes at
+//! that time.
+//!
+//! The import is recorded in the transaction of the source's first checkpoint
+//! ([`Write::Imported`](super::Write::Imported)). After a crash before that, the file is read
+//! again. Later it is never read again, even when an operator has deleted the checkpoint.
 
 use std::fs::File;
 use std::io::Read;
@@ -25,18 +30,18 @@ use super::row_crc::RowCrc;
 use super::{Storage, StoreError};
 use crate::limits::{LEGACY_CHECKPOINT_AHEAD_MAX, LEGACY_CHECKPOINT_BYTES_MAX};
 
-/// What the old router left for a source.
+/// The outcome of looking for the old router's checkpoint of a source.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum LegacyCheckpoint {
-    /// Go on here, and put `Write::Imported` with this path into the first checkpoint's
-    /// transaction.
+    /// Resume here, and put `Write::Imported` with this path into the transaction of the first
+    /// checkpoint.
     Resume { path: PathBuf, resume_us: i64, key: Option<i32> },
-    /// The file says nothing that can be used: worth a warning with this text. Go on at
-    /// `written_us`, when it was last written, in the same way.
+    /// The file has no usable position: warn with this reason. Resume at `written_us`, the time at
+    /// which the file was last written, and record the import in the same way.
     Unusable { path: PathBuf, reason: String, written_us: Option<i64> },
-    /// The source has a position of its own, or had one from such a file.
+    /// The source has a position already, or imported one before.
     NotNeeded,
-    /// No such file.
+    /// There is no such file.
     Absent { path: PathBuf },
 }
 
@@ -48,8 +53,8 @@ struct LegacyFile {
     time: Option<String>,
 }
 
-/// Where the old router was by its file `path`, for a `source` that has no position yet. `now_us`:
-/// microseconds since 1970 UTC by the router's clock.
+/// Reads the old router's checkpoint of `source` from `path`, unless the source has a position
+/// already. `now_us` is the router's clock, microseconds since 1970 UTC.
 pub fn read_legacy_checkpoint(
     storage: &dyn Storage,
     source: &str,
@@ -81,7 +86,7 @@ pub fn read_legacy_checkpoint(
     })
 }
 
-/// Refuses a time so far ahead that reading from it would pass events by for days, without a word.
+/// Refuses a time far in the future: reading from there would silently skip events for days.
 fn not_ahead(us: i64, now_us: i64) -> Result<(), String> {
     if us <= now_us.saturating_add(LEGACY_CHECKPOINT_AHEAD_MAX.as_micros() as i64) {
         return Ok(());
@@ -89,13 +94,13 @@ fn not_ahead(us: i64, now_us: i64) -> Result<(), String> {
     Err("its `lastEventKeyTimestamp` lies in the future".to_owned())
 }
 
-/// When the file was last written, microseconds since 1970 UTC.
+/// Time at which the file was last written, microseconds since 1970 UTC.
 fn written(path: &Path) -> Option<i64> {
     let modified = std::fs::metadata(path).and_then(|facts| facts.modified()).ok()?;
     i64::try_from(modified.duration_since(UNIX_EPOCH).ok()?.as_micros()).ok()
 }
 
-/// The resume time and the last key.
+/// Parses the resume time and the last key.
 fn parse(text: &str) -> Result<(i64, Option<i32>), String> {
     if text.trim().is_empty() {
         return Err("it is empty, as a crash of the old router leaves it".to_owned());
@@ -117,6 +122,7 @@ fn row_crc(source: &str, path: &str, resume_us: i64) -> i64 {
     RowCrc::of("imported").bytes(source.as_bytes()).bytes(path.as_bytes()).int(resume_us).done()
 }
 
+/// Records that the position of `source` was imported from `path`.
 pub(super) fn remember(conn: &Connection, source: &str, path: &str, resume_us: i64) -> rusqlite::Result<()> {
     conn.execute(
         "INSERT OR REPLACE INTO imported (source, path, resume_us, crc) VALUES (?1, ?2, ?3, ?4)",
@@ -125,18 +131,19 @@ pub(super) fn remember(conn: &Connection, source: &str, path: &str, resume_us: i
     Ok(())
 }
 
+/// The checkpoint file that the position of `source` was imported from, if it was.
 pub(super) fn imported(conn: &Connection, path: &Path, source: &str) -> Result<Option<String>, StoreError> {
     let row: Option<(String, i64, i64)> = conn
         .query_row("SELECT path, resume_us, crc FROM imported WHERE source = ?1", [source], |row| {
             row.try_into()
         })
         .optional()
-        .map_err(|cause| StoreError::sql(path, "read what was imported", cause))?;
+        .map_err(|cause| StoreError::sql(path, "read the import record", cause))?;
     match row {
         Some((from, resume_us, crc)) if row_crc(source, &from, resume_us) != crc => {
             Err(StoreError::Damaged {
                 path: path.to_owned(),
-                what: format!("what was imported for source `{source}`"),
+                what: format!("the import record of source `{source}`"),
             })
         }
         row => Ok(row.map(|(from, ..)| from)),

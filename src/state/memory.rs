@@ -1,7 +1,9 @@
-//! The store of the simulation, and the model that the real one is held equal to: maps instead of tables.
+//! The store of the simulation, with maps instead of tables. It is also the model that tests hold
+//! [`Store`](super::Store) equal to.
 //!
-//! A [`MemoryDisk`] is what survives a crash; a [`MemoryStore`] is one process that uses it. What `apply` has answered is on the disk, what it has
-//! not never was: dropping a store and opening another on the same disk is a crash.
+//! A [`MemoryDisk`] survives a crash; a [`MemoryStore`] is one process that uses it. To simulate a
+//! crash, drop the store and open another one on the same disk: writes that `apply` has answered
+//! are there, others are not.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::path::PathBuf;
@@ -16,23 +18,23 @@ use super::{
 };
 use crate::event::Selection;
 
-/// How an `apply` fails. Either way the process gets an error and must stop.
+/// The moment at which an `apply` fails. Either way the process gets an error and must stop.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Failing {
     /// Nothing reached the disk.
     Before,
-    /// All of it reached the disk; only the answer was lost.
+    /// Everything reached the disk; only the answer was lost.
     After,
 }
 
-/// What survives. Clones are the same disk.
+/// The part that survives a crash. Clones share one disk.
 #[derive(Clone, Debug, Default)]
 pub struct MemoryDisk {
-    state: Arc<Mutex<DiskContents>>,
+    contents: Arc<Mutex<DiskContents>>,
     plan: Arc<Mutex<Plan>>,
 }
 
-/// One process's use of a [`MemoryDisk`].
+/// The store of one process on a [`MemoryDisk`].
 #[derive(Debug)]
 pub struct MemoryStore {
     disk: MemoryDisk,
@@ -41,9 +43,12 @@ pub struct MemoryStore {
     poisoned: bool,
 }
 
+/// The behaviour that a test or the simulation has ordered.
 #[derive(Debug)]
 struct Plan {
+    /// The outcome of each of the next calls of `apply`: `None` succeeds.
     failing: VecDeque<Option<Failing>>,
+    /// Free bytes of the disk.
     free: u64,
 }
 
@@ -68,7 +73,7 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl MemoryDisk {
-    /// Lets the `after`-th next `apply` fail, 0 for the next one.
+    /// Makes a later `apply` fail, after `after` more calls; 0 for the next call.
     pub fn fail(&self, after: usize, how: Failing) {
         let failing = &mut locked(&self.plan).failing;
         if failing.len() <= after {
@@ -77,12 +82,12 @@ impl MemoryDisk {
         failing[after] = Some(how);
     }
 
-    /// Forgets the failures that were planned.
+    /// Cancels the planned failures.
     pub fn mend(&self) {
         locked(&self.plan).failing.clear();
     }
 
-    /// Sets the free bytes that the disk tells of; all until it is called.
+    /// Sets the free bytes of the disk; without it they are unlimited.
     pub fn set_free(&self, bytes: u64) {
         locked(&self.plan).free = bytes;
     }
@@ -95,18 +100,18 @@ impl MemoryStore {
 
     pub fn open_with(disk: &MemoryDisk, bounds: Bounds) -> Self {
         let mut usage = Usage::default();
-        let state = locked(&disk.state);
-        for (destination, rows) in &state.spools {
+        let contents = locked(&disk.contents);
+        for (destination, rows) in &contents.spools {
             rows.iter().for_each(|row| usage.add_row(destination, row.events as u64, row.blob.len() as u64));
         }
-        usage.dead_letter_bytes = state.letters.values().map(size).sum();
-        drop(state);
+        usage.dead_letter_bytes = contents.letters.values().map(size).sum();
+        drop(contents);
         MemoryStore { disk: disk.clone(), bounds, usage, poisoned: false }
     }
 
-    /// As `Store::forget`.
+    /// As [`Store::forget`](super::Store::forget).
     pub fn forget(&mut self, source: &str) -> bool {
-        locked(&self.disk.state).checkpoints.remove(source).is_some()
+        locked(&self.disk.contents).checkpoints.remove(source).is_some()
     }
 }
 
@@ -215,7 +220,7 @@ impl Storage for MemoryStore {
             None,
             "a checkpoint before the write that it relies on"
         );
-        let mut state = locked(&self.disk.state);
+        let mut contents = locked(&self.disk.contents);
         let (failing, free) = {
             let mut plan = locked(&self.disk.plan);
             (plan.failing.pop_front().flatten(), plan.free)
@@ -229,7 +234,7 @@ impl Storage for MemoryStore {
         for write in writes {
             let outcome = match refused.holds(write) {
                 true => WriteOutcome::HeldBack,
-                false => state.apply_one(&mut self.usage, &self.bounds, free, write),
+                false => contents.apply_one(&mut self.usage, &self.bounds, free, write),
             };
             refused.note(write, &outcome);
             outcomes.push(outcome);
@@ -238,7 +243,7 @@ impl Storage for MemoryStore {
     }
 
     fn load(&self, source: &str) -> Result<Option<Checkpoint>, StoreError> {
-        Ok(locked(&self.disk.state).checkpoints.get(source).cloned())
+        Ok(locked(&self.disk.contents).checkpoints.get(source).cloned())
     }
 
     fn spools(&self) -> &BTreeMap<String, SpoolSize> {
@@ -251,9 +256,9 @@ impl Storage for MemoryStore {
         after_row: i64,
         bytes_max: u64,
     ) -> Result<Vec<SpooledBatch>, StoreError> {
-        let state = locked(&self.disk.state);
+        let contents = locked(&self.disk.contents);
         let (mut peeked, mut total) = (Vec::new(), 0);
-        for row in state.spools.get(destination).into_iter().flatten().filter(|row| row.row > after_row) {
+        for row in contents.spools.get(destination).into_iter().flatten().filter(|row| row.row > after_row) {
             total += codec::memory_bytes(&row.blob);
             if total > bytes_max && !peeked.is_empty() {
                 break;
@@ -264,8 +269,8 @@ impl Storage for MemoryStore {
     }
 
     fn dead_letters(&self, filter: &DeadLetterFilter) -> Result<Vec<ListedDeadLetter>, StoreError> {
-        let state = locked(&self.disk.state);
-        let matching = state
+        let contents = locked(&self.disk.contents);
+        let matching = contents
             .letters
             .iter()
             .filter(|(row, letter)| filter.matches(**row, &letter.facts))
@@ -281,7 +286,7 @@ impl Storage for MemoryStore {
     }
 
     fn dead_letter(&self, row: i64) -> Result<Option<StoredDeadLetter>, StoreError> {
-        Ok(locked(&self.disk.state).letters.get(&row).cloned())
+        Ok(locked(&self.disk.contents).letters.get(&row).cloned())
     }
 
     fn dead_letter_bytes(&self) -> u64 {
@@ -289,6 +294,6 @@ impl Storage for MemoryStore {
     }
 
     fn imported(&self, source: &str) -> Result<Option<String>, StoreError> {
-        Ok(locked(&self.disk.state).imported.get(source).cloned())
+        Ok(locked(&self.disk.contents).imported.get(source).cloned())
     }
 }

@@ -1,22 +1,28 @@
-//! What survives a crash: positions, what is spooled for a dead destination, what failed for good.
-//! One SQLite file under `dataDir`.
+//! The durable state: everything that must survive a crash, in one SQLite file under `dataDir`.
+//!
+//! It holds the position of each source (its *checkpoint*), the events that a destination cannot
+//! take now (its *spools*), the events of push sources (their *inboxes*), and the events that
+//! failed for good (the *dead letters*).
 //!
 //! ```text
-//!  settle ──► Write::Checkpoint ─┐                                   ┌─► source: where to go on, what is known
+//!  settle ──► Write::Checkpoint ─┐                                   ┌─► source: resume position, seen set
 //!  deliver ─► Write::Spool… ─────┼─► storage thread ─► Store::apply ─┼─► deliver: Store::peek, in order
 //!  deliver ─► Write::DeadLetter ─┘    (group commit, one fsync)      └─► dlq list | show | replay
 //! ```
 //!
-//! One thread owns the [`Store`]; it gathers [`Write`]s and applies them in one transaction. What
-//! [`Storage::apply`] has answered is on the disk. A command line beside a running router reads
-//! through a [`StoreReader`] and asks the router to write.
+//! One thread owns the [`Store`]. It gathers [`Write`]s and applies them in one transaction. When
+//! [`Storage::apply`] returns, every write that it reports as done is on disk. A command that runs
+//! beside the router reads through a [`StoreReader`] of its own and asks the router to write.
 //!
-//! INVARIANT: the checkpoint never passes an unsettled event, and the fsync of a spooled or
-//! dead-lettered event comes before the checkpoint that relies on it (`write.rs` holds this within
-//! a transaction, the answer of `apply` between them).
-//! INVARIANT: a storage error stops the process; a bound that is reached is an
-//! [`WriteOutcome::Full`], and refuses nothing but the write at hand.
-//! INVARIANT: every row that anything rests on carries a checksum over all its columns; a flipped
+//! The formats are described where they are written: files in `directory`, tables in `schema`,
+//! blobs of events in [`codec`], sets of events in `checkpoint` and `spool`.
+//!
+//! INVARIANT: the checkpoint never passes an unsettled event. A spooled or dead-lettered event is
+//! synced to disk before the checkpoint that relies on it: `write` holds this within one
+//! transaction, and callers wait for the answer of `apply` before they send the next.
+//! INVARIANT: a storage error stops the process. A bound that is reached is no error: it is a
+//! [`WriteOutcome::Full`] and refuses only the write at hand.
+//! INVARIANT: every row that a decision rests on carries a checksum over all its columns. A flipped
 //! byte is a [`StoreError::Damaged`], never a wrong answer.
 
 pub mod codec;
@@ -59,21 +65,21 @@ pub use write::{
     WriteOutcome,
 };
 
-/// A durable state that the pipeline writes to: [`Store`], or the simulation's [`MemoryStore`].
+/// The durable state as the pipeline uses it: [`Store`], or [`MemoryStore`] in the simulation.
 pub trait Storage: Send {
-    /// Makes all of `writes` durable in one step, but for those that a bound refuses: what became
-    /// of each, in their order. After an error none can be relied on, and nothing more can be
-    /// written.
+    /// Makes all of `writes` durable in one transaction, except those that a bound refuses.
+    /// Returns one outcome for each write, in their order. After an error none of them is known to
+    /// be durable, and every later call fails.
     fn apply(&mut self, writes: &[Write]) -> Result<Vec<WriteOutcome>, StoreError>;
 
     /// The checkpoint of a source.
     fn load(&self, source: &str) -> Result<Option<Checkpoint>, StoreError>;
 
-    /// What each destination has in its spool; one that has nothing is absent.
+    /// The size of each spool, by its name. An empty spool is absent.
     fn spools(&self) -> &BTreeMap<String, SpoolSize>;
 
-    /// The rows of a destination's spool after `after_row` (0 for all), in order: as many as take
-    /// `bytes_max` in memory once decoded, at least one if there is one.
+    /// The rows of a spool after `after_row` (0 for all), in order. Stops before the decoded rows
+    /// would take more than `bytes_max` of memory, but returns at least one row if there is one.
     fn peek(
         &self,
         destination: &str,
@@ -81,15 +87,16 @@ pub trait Storage: Send {
         bytes_max: u64,
     ) -> Result<Vec<SpooledBatch>, StoreError>;
 
-    /// Dead letters without their payload, by number.
+    /// The dead letters that `filter` selects, without their payloads, in the order of their
+    /// numbers.
     fn dead_letters(&self, filter: &DeadLetterFilter) -> Result<Vec<ListedDeadLetter>, StoreError>;
 
-    /// A dead letter, whole.
+    /// One dead letter with its payload.
     fn dead_letter(&self, row: i64) -> Result<Option<StoredDeadLetter>, StoreError>;
 
-    /// What all dead letters take of their bound.
+    /// Bytes that all dead letters together take of their bound.
     fn dead_letter_bytes(&self) -> u64;
 
-    /// The file of the old router that this source's position once came from.
+    /// The checkpoint file of the old router that this source's first position came from.
     fn imported(&self, source: &str) -> Result<Option<String>, StoreError>;
 }

@@ -1,4 +1,5 @@
-//! The store against its model, op by op: whatever is done to both gives the same answers, over restarts too.
+//! Property test: [`Store`] and its model [`MemoryStore`] give the same answers to the same writes,
+//! across restarts.
 
 use std::collections::BTreeMap;
 
@@ -21,7 +22,7 @@ enum Op {
         identities: Vec<Identity>,
         bytes_max: u64,
     },
-    /// The n-th rows of the destination's spool.
+    /// Rows of the destination's spool, by their places in it.
     Remove {
         destination: String,
         which: Vec<usize>,
@@ -101,7 +102,7 @@ fn op() -> impl Strategy<Value = Op> {
     ]
 }
 
-/// The write that `op` means now.
+/// The write that `op` stands for, given the current contents of the store.
 fn write(op: Op, storage: &dyn Storage) -> Write {
     let row = |destination: &str, which: usize| {
         storage.peek(destination, 0, u64::MAX).unwrap().get(which).map_or(1_000_000, |row| row.row)
@@ -130,7 +131,7 @@ fn write(op: Op, storage: &dyn Storage) -> Write {
     }
 }
 
-/// Everything that a storage can be asked.
+/// The answers to every query.
 fn all(storage: &dyn Storage) -> impl PartialEq + std::fmt::Debug + use<> {
     let (sources, destinations) = (["vc-01", "вц"], ["faas/a", "faas/b", "bus"]);
     let spools: BTreeMap<_, _> = destinations.map(|to| (to, storage.peek(to, 0, u64::MAX).unwrap())).into();
@@ -163,7 +164,7 @@ proptest! {
         let disk = MemoryDisk::default();
         let (mut real, mut model) = (Store::open_with(dir.path(), bounds).unwrap(), MemoryStore::open_with(&disk, bounds));
         for (mut ops, restart) in steps {
-            // What the pipeline does too: a checkpoint never stands before a write that it could rely on.
+            // As in the pipeline, a checkpoint comes after all writes that it could rely on.
             ops.sort_by_key(|op| matches!(op, Op::Checkpoint(_)));
             let writes: Vec<Write> = ops.into_iter().map(|op| write(op, &model)).collect();
             prop_assert_eq!(real.apply(&writes).unwrap(), model.apply(&writes).unwrap());

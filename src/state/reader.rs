@@ -1,4 +1,8 @@
-//! Reading the store: part of every [`Store`](super::Store), or a connection of its own beside a running router.
+//! Read access to a store.
+//!
+//! A [`StoreReader`] is part of every [`Store`](super::Store). Commands open one of their own,
+//! beside a running router or without one: readers of a write-ahead log delay no writer, and see a
+//! consistent snapshot.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -13,16 +17,16 @@ use super::{
     legacy_checkpoint,
 };
 
-/// A view of a store that cannot change it: part of every [`Store`](super::Store), or a connection of its own beside a running router.
+/// Read-only access to a store: the queries, and the connection that they run on.
 #[derive(Debug)]
 pub struct StoreReader {
     pub(super) conn: Connection,
-    /// `state.db` itself.
+    /// The path of `state.db`, or of a backup.
     pub(super) path: PathBuf,
 }
 
 impl StoreReader {
-    /// Opens the store of `dir` beside the process that owns it, or without one.
+    /// Opens the store of `dir` read-only. Another process may own it.
     pub fn open(dir: &Path) -> Result<StoreReader, StoreError> {
         let path = file::state_path(dir);
         if !path.try_exists().map_err(|cause| StoreError::io(&path, "look for the file", cause))? {
@@ -31,7 +35,7 @@ impl StoreReader {
         Self::open_file(path)
     }
 
-    /// Opens any state file, a backup for example.
+    /// Opens a state file under any name, such as a backup.
     pub(super) fn open_file(path: PathBuf) -> Result<StoreReader, StoreError> {
         let conn = file::open(&path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
         file::check(&conn, &path)?;
@@ -43,7 +47,7 @@ impl StoreReader {
         checkpoint::load(&self.conn, &self.path, source)
     }
 
-    /// The sources that have a checkpoint, sorted.
+    /// The names of the sources that have a checkpoint, sorted.
     pub fn sources(&self) -> Result<Vec<String>, StoreError> {
         checkpoint::sources(&self.conn)
             .map_err(|cause| StoreError::sql(&self.path, "list the checkpoints", cause))
@@ -61,8 +65,8 @@ impl StoreReader {
         Ok(all)
     }
 
-    /// The rows of a destination's spool after `after_row`, in order: as many as take `bytes_max` in memory once
-    /// decoded, at least one if there is one.
+    /// The rows of a spool after `after_row`, in order. Stops before the decoded rows would take
+    /// more than `bytes_max` of memory, but returns at least one row if there is one.
     pub fn peek(
         &self,
         destination: &str,
@@ -72,7 +76,7 @@ impl StoreReader {
         spool::peek(&self.conn, &self.path, destination, after_row, bytes_max)
     }
 
-    /// The size of all spools of each destination. Inboxes are not among them.
+    /// The size of all spools of each destination together. Inboxes are left out.
     pub fn spools_by_destination(&self) -> Result<BTreeMap<String, SpoolSize>, StoreError> {
         let mut destinations: BTreeMap<String, SpoolSize> = BTreeMap::new();
         let spools = self.spools()?;
@@ -82,7 +86,7 @@ impl StoreReader {
         Ok(destinations)
     }
 
-    /// What each spool has, by its name ([`spool_name`](super::spool_name)).
+    /// The size of each spool, by its name ([`spool_name`](super::spool_name)).
     pub fn spools(&self) -> Result<BTreeMap<String, SpoolSize>, StoreError> {
         let mut usage = Usage::default();
         spool::measure(&self.conn, &mut usage)
@@ -90,17 +94,18 @@ impl StoreReader {
         Ok(usage.spools)
     }
 
-    /// Dead letters without their payload, by number.
+    /// The dead letters that `filter` selects, without their payloads, in the order of their
+    /// numbers.
     pub fn dead_letters(&self, filter: &DeadLetterFilter) -> Result<Vec<ListedDeadLetter>, StoreError> {
         dead_letters::list(&self.conn, &self.path, filter)
     }
 
-    /// A dead letter, whole.
+    /// One dead letter with its payload.
     pub fn dead_letter(&self, row: i64) -> Result<Option<StoredDeadLetter>, StoreError> {
         dead_letters::get(&self.conn, &self.path, row)
     }
 
-    /// The file of the old router that this source's position once came from.
+    /// The checkpoint file of the old router that this source's first position came from.
     pub fn imported(&self, source: &str) -> Result<Option<String>, StoreError> {
         legacy_checkpoint::imported(&self.conn, &self.path, source)
     }

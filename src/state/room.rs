@@ -1,20 +1,30 @@
-//! What the store may take of the disk, and what it has taken.
+//! Room on the disk: the bounds of the spools and dead letters, and the bytes used of them.
 //!
-//! INVARIANT: the sums change with the rows, in the same `apply`; after a failed transaction they are not used again, since nothing is.
+//! A destination may have several spools: its main spool, and one for each parked lane that holds
+//! more than fits in memory. They share one bound, so bytes are also summed by their *owner*, the
+//! destination.
+//!
+//! ```text
+//! spool name    PROCESSOR/FUNCTION                           the main spool
+//!               PROCESSOR/FUNCTION#parked/0123456789abcdef   the spool of one lane, 16 hex digits
+//! ```
+//!
+//! INVARIANT: the sums change together with the rows, in the same `apply`. After a failed
+//! transaction the sums may be wrong, but then the store accepts no further write.
 
 use std::collections::BTreeMap;
 
 use super::{Full, SpoolAppend};
 use crate::limits;
 
-/// What the store may take of the disk.
+/// The bounds of the store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Bounds {
-    /// All spools together, compressed bytes.
+    /// Compressed bytes of all spools together.
     pub spool_bytes: u64,
-    /// All dead letters.
+    /// Bytes of all dead letters.
     pub dead_letter_bytes: u64,
-    /// Below this much free disk nothing is spooled or dead-lettered.
+    /// Bytes of the disk that stay free: below this nothing is spooled or dead-lettered.
     pub disk_free_bytes: u64,
 }
 
@@ -28,15 +38,16 @@ impl Default for Bounds {
     }
 }
 
-/// The spool of one lane of a destination, an entity that is parked.
+/// Separates the destination from the lane in the name of a lane's spool.
 const LANE: &str = "#parked/";
 
-/// The name of a destination's spool, or of the one that one of its lanes has for itself.
+/// The name of a destination's main spool, or of the spool of one of its lanes.
 pub fn spool_name(destination: &str, lane: Option<u64>) -> String {
     lane.map_or_else(|| destination.to_owned(), |lane| format!("{destination}{LANE}{lane:016x}"))
 }
 
-/// The destination that a spool belongs to, and the lane if it is that of one: the inverse of [`spool_name`].
+/// The destination that owns a spool, and the lane if the spool belongs to one. The inverse of
+/// [`spool_name`].
 pub fn spool_owner(name: &str) -> (&str, Option<u64>) {
     let parts = name.rsplit_once(LANE).filter(|(_, lane)| lane.len() == 16);
     match parts.and_then(|(owner, lane)| Some((owner, u64::from_str_radix(lane, 16).ok()?))) {
@@ -45,12 +56,12 @@ pub fn spool_owner(name: &str) -> (&str, Option<u64>) {
     }
 }
 
-/// One spool.
+/// The size of one spool, or of several together.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct SpoolSize {
-    /// Batches.
+    /// Rows; each is one batch.
     pub rows: u64,
-    /// Events, those of a row that is settled in part included.
+    /// Events, including the settled events of rows that are settled in part.
     pub events: u64,
     /// Compressed bytes.
     pub bytes: u64,
@@ -64,21 +75,22 @@ impl std::ops::AddAssign for SpoolSize {
     }
 }
 
-/// What is taken.
+/// The bytes in use, and the decision whether a write still fits.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Usage {
-    /// Spools that hold something.
+    /// The size of each spool that is not empty.
     pub spools: BTreeMap<String, SpoolSize>,
-    /// Bytes in all spools of a destination.
+    /// Compressed bytes in all spools of each destination.
     owners: BTreeMap<String, u64>,
     pub spool_bytes: u64,
     pub dead_letter_bytes: u64,
 }
 
 impl Usage {
-    /// Whether a group may be added, with `free` bytes left on the disk. Into an empty spool one of any size may go, since it would never fit otherwise.
+    /// Returns the bound that refuses `append`, with `free` bytes left on the disk. A group of any
+    /// size fits an empty spool, since otherwise it would never fit.
     pub fn refuse_spool(&self, bounds: &Bounds, free: u64, append: &SpoolAppend) -> Option<Full> {
-        // What follows the first of its group was let in with it.
+        // The first append of a group was checked for all of it.
         let adding = append.group_bytes?;
         let (owner, _) = spool_owner(&append.destination);
         let own = self.owners.get(owner).copied().unwrap_or(0);
@@ -99,7 +111,8 @@ impl Usage {
         None
     }
 
-    /// Whether a dead letter of `adding` bytes may take the place of one of `replacing` bytes (0 for none).
+    /// Returns the bound that refuses a dead letter of `adding` bytes, which replaces one of
+    /// `replacing` bytes (0 for none).
     pub fn refuse_dead_letter(
         &self,
         bounds: &Bounds,
@@ -124,7 +137,7 @@ impl Usage {
         self.add(destination, SpoolSize { rows: 1, events, bytes });
     }
 
-    /// Rows of a spool.
+    /// Adds several rows of one spool.
     pub fn add(&mut self, destination: &str, more: SpoolSize) {
         *self.spools.entry(destination.to_owned()).or_default() += more;
         *self.owners.entry(spool_owner(destination).0.to_owned()).or_default() += more.bytes;
@@ -142,7 +155,7 @@ impl Usage {
         self.free(destination, bytes);
     }
 
-    /// All rows of a spool at once.
+    /// Removes all rows of one spool.
     pub fn clear(&mut self, destination: &str) {
         if let Some(size) = self.spools.remove(destination) {
             self.free(destination, size.bytes);

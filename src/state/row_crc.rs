@@ -1,9 +1,16 @@
-//! A checksum over all columns of a row, since SQLite has none for its pages: a flipped byte must be loud.
+//! A checksum over all columns of a row. SQLite has no checksums of its pages, and a flipped byte
+//! must not go unnoticed.
 //!
-//! CRC-32 finds every burst of up to 32 bits, and misses one in 2^32 of all else. Columns are hashed with their lengths, so that a byte moved from one
-//! column to the next is found too.
+//! CRC-32 detects every burst error of up to 32 bits, and misses one in 2^32 of all other errors.
+//!
+//! ```text
+//! input:  text(table name), then the columns in the order of their writer
+//! text or blob column = u64 length, then the bytes      integer column = i64     little-endian
+//! ```
+//!
+//! The lengths are part of the input, so a byte that moves from one column to the next is detected.
 
-/// The checksum of one row, column by column, begun with the table's name.
+/// The checksum of one row, built column by column.
 pub(super) struct RowCrc(crc32fast::Hasher);
 
 impl RowCrc {

@@ -1,20 +1,37 @@
-//! The tables of `state.db`, and how an older file becomes a newer one.
+//! The tables of `state.db`, and the migrations that bring an older file up to date.
 //!
-//! Version N of the schema is what the first N migrations make; SQLite's `user_version` holds N. A migration that has been released is never edited: a
-//! change is a new one at the end.
+//! ```text
+//! source         one row a source            its position; unsettled_crc covers its unsettled rows
+//! seen           one row a source, minute    a roaring bitmap of the keys read and routed
+//! unsettled      one row a source and        the seen events that the destination still owes,
+//!                destination                 8 bytes each
+//! known          one row a source            the destinations of its last run, a JSON list
+//! imported       one row a source            the old router's file that its position came from
+//! spool          one row a batch             events that wait for their destination, compressed
+//! spool_settled  at most one a spool row     the settled events of that row, a bitmap
+//! dead_letter    one row an event            an event that failed for good
+//! migration      one row a version           the release that made it, and the time
+//! ```
+//!
+//! Columns that end in `_us` are microseconds since 1970 UTC. `crc` is the checksum of its row
+//! (`row_crc`). The blobs are described in `checkpoint`, `spool` and `codec`.
+//!
+//! SQLite's `user_version` holds the version of the schema: version N is the result of the first N
+//! migrations. A released migration is never edited; a change is a new migration at the end.
 
 use rusqlite::{Connection, TransactionBehavior};
 
-/// "EvRt": tells our file from any other SQLite database.
+/// "EvRt" in ASCII: marks the file as the router's, unlike any other SQLite database.
 pub(super) const APPLICATION_ID: i64 = 0x4576_5274;
 
-/// Names used in place of comments in SQL:
-/// - `source`: one row a source with a position. `first_us` is NULL where a file of version 1 had one. `unsettled_crc` ties the row to its rows in `unsettled`, since losing one of those would lose events.
-/// - `seen`: every (minute, key) that was read and routed since the resume time less the overlap; a roaring bitmap of keys a minute.
-/// - `unsettled`: what of the seen a destination still owes: 8 bytes an identity.
-/// - `known`: the destinations that the source's events went to, a JSON list.
-/// - `spool`: one compressed batch a row; never updated, hence `spool_settled` beside it. The index carries the sizes.
-/// - `dead_letter`: one event a row; the payload is last and has a checksum of its own, so that a search need not read it.
+/// Reasons behind the layout:
+/// - `source.first_us` is NULL in rows that were written before version 2.
+/// - `source.unsettled_crc` exists because a lost row of `unsettled` would lose events.
+/// - `spool` rows are never updated: an update of a batch of 100 KB would write 100 KB. Hence
+///   `spool_settled`.
+/// - `spool_by_destination` contains the sizes, so that adding them up reads no batch.
+/// - `dead_letter.payload` is the last column and has a checksum of its own, so that a search does
+///   not read it.
 const MIGRATIONS: &[&str] = &["
     CREATE TABLE migration (version INTEGER PRIMARY KEY, release TEXT NOT NULL, applied_s INTEGER NOT NULL) STRICT;
 

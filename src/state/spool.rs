@@ -1,7 +1,14 @@
 //! Spools: the events that a destination cannot take now, in order, one compressed batch a row.
 //!
-//! Rows are numbered over all destinations, rising, never again; a destination reads its own in that order. A row is never changed: which of its events
-//! are settled already lies in a table of its own, since changing a row of 100 KB would write 100 KB.
+//! Row numbers rise over all spools and are never reused. A destination reads the rows of its spool
+//! in that order. A row in `spool` is never updated, since that would rewrite a batch of 100 KB.
+//! Partial delivery is recorded in `spool_settled` instead.
+//!
+//! ```text
+//! spool.oldest          i64: minute << 32 | key of the earliest event
+//! spool.batch           a blob (`codec`)
+//! spool_settled.events  128 bytes, one bit an event: event i is bit i % 8 of byte i / 8
+//! ```
 
 use std::path::Path;
 
@@ -19,17 +26,17 @@ pub struct SpooledBatch {
     pub row: i64,
     /// The source's name.
     pub source: String,
-    /// The earliest of its events by minute, then key.
+    /// The earliest event by minute, then key.
     pub oldest: Identity,
     pub events: usize,
-    /// Which of its events are settled already, counted within the row.
+    /// The settled events, as indices within the row.
     pub settled: Selection,
-    /// What [`codec::decode`](super::codec::decode) takes.
+    /// The encoded batch, for [`codec::decode`](super::codec::decode).
     pub blob: Vec<u8>,
 }
 
 impl SpooledBatch {
-    /// The events that have yet to be delivered.
+    /// The events that are not settled yet.
     pub fn left(&self) -> Selection {
         let mut left = Selection::first(self.events);
         left.remove(&self.settled);
@@ -54,7 +61,7 @@ fn identity_from_int(int: i64) -> Identity {
     Identity { minute: (int as u64 >> 32) as u32, key: int as u32 }
 }
 
-/// One bit an event, the first in the lowest bit of the first byte.
+/// Encodes a selection as one bit an event, beginning with the lowest bit of the first byte.
 fn selection_to_bytes(selection: &Selection) -> Vec<u8> {
     let mut bytes = vec![0; BATCH_EVENTS_MAX / 8];
     selection.iter().for_each(|i| bytes[i / 8] |= 1 << (i % 8));
@@ -65,6 +72,7 @@ fn selection_from_bytes(bytes: &[u8]) -> Selection {
     (0..bytes.len().min(BATCH_EVENTS_MAX / 8) * 8).filter(|i| bytes[i / 8] >> (i % 8) & 1 == 1).collect()
 }
 
+/// Appends one batch to a spool, unless a bound refuses it.
 pub(super) fn append(
     conn: &Connection,
     usage: &mut Usage,
@@ -87,6 +95,7 @@ pub(super) fn append(
     Ok(WriteOutcome::Row(conn.last_insert_rowid()))
 }
 
+/// Deletes rows that are settled. Rows that do not exist are skipped.
 pub(super) fn remove(conn: &Connection, usage: &mut Usage, rows: &[i64]) -> rusqlite::Result<()> {
     let mut delete =
         conn.prepare_cached("DELETE FROM spool WHERE row = ?1 RETURNING destination, events, bytes")?;
@@ -101,6 +110,7 @@ pub(super) fn remove(conn: &Connection, usage: &mut Usage, rows: &[i64]) -> rusq
     Ok(())
 }
 
+/// Records the settled events of a row: all of them, not only the latest.
 pub(super) fn settle(conn: &Connection, row: i64, events: &Selection) -> rusqlite::Result<()> {
     let events = selection_to_bytes(events);
     conn.prepare_cached(
@@ -110,6 +120,7 @@ pub(super) fn settle(conn: &Connection, row: i64, events: &Selection) -> rusqlit
     Ok(())
 }
 
+/// Deletes all rows of a spool.
 pub(super) fn clear(conn: &Connection, usage: &mut Usage, destination: &str) -> rusqlite::Result<()> {
     conn.execute(
         "DELETE FROM spool_settled WHERE row IN (SELECT row FROM spool WHERE destination = ?1)",
@@ -120,7 +131,8 @@ pub(super) fn clear(conn: &Connection, usage: &mut Usage, destination: &str) -> 
     Ok(())
 }
 
-/// The rows of a destination after `after_row` (0 for all), in order: as many as take `bytes_max` in memory once decoded, at least one if there is one.
+/// The rows of a spool after `after_row` (0 for all), in order. Stops before the decoded rows would
+/// take more than `bytes_max` of memory, but returns at least one row if there is one.
 pub(super) fn peek(
     conn: &Connection,
     path: &Path,
@@ -170,7 +182,7 @@ pub(super) fn peek(
     Ok(peeked)
 }
 
-/// Adds up all rows, from the index alone: 10,000 rows are 0.4 MB of it.
+/// Adds up the sizes of all rows, from the index alone. 10,000 rows take 0.4 MB of the index.
 pub(super) fn measure(conn: &Connection, usage: &mut Usage) -> rusqlite::Result<()> {
     let mut select = conn.prepare_cached(
         "SELECT destination, count(*), sum(events), sum(bytes) FROM spool GROUP BY destination",
@@ -242,7 +254,7 @@ mod tests {
         assert_eq!(store.peek("a", 0, 1).unwrap().len(), 1, "at least one");
         assert_eq!(store.peek("a", 3, 1).unwrap()[0].row, 4);
         assert_eq!(store.spools()["a"].events, 6);
-        // A number is never used again.
+        // A row number is never reused.
         store
             .apply(&[
                 Write::SpoolClear { destination: "a".into() },
@@ -330,7 +342,7 @@ mod tests {
             "nothing overtakes it"
         );
         assert_eq!(outcomes[4], WriteOutcome::Row(4));
-        // Alone it would have had room, and has it in the next transaction.
+        // The append that was held back fits by itself, in the next transaction.
         assert_eq!(store.apply(&[piece("a", Some(bytes))]).unwrap(), [WriteOutcome::Row(5)]);
     }
 
@@ -353,7 +365,7 @@ mod tests {
         for row in rows {
             store.apply(&[Write::SpoolRemove { rows: vec![row] }]).unwrap();
         }
-        // The checkpoints of a second each go on with it.
+        // Each further transaction, such as a checkpoint, frees more.
         for _ in 0..8 {
             store.apply(&[]).unwrap();
         }

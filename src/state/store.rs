@@ -1,7 +1,10 @@
 //! The store: one SQLite file, written by one thread, one transaction a group commit.
 //!
-//! WAL with `synchronous=FULL`: a commit appends to the log and fsyncs it, so whatever [`Store::apply`] answered is durable. INVARIANT: after a failed
-//! write nothing more is written (the state of the disk is unknown); the process has to stop.
+//! SQLite runs in WAL mode with `synchronous=FULL`. A commit appends to the write-ahead log and
+//! syncs it, so every write that [`Store::apply`] has answered is durable.
+//!
+//! INVARIANT: after a failed write the store is *poisoned*: the contents of the disk are unknown,
+//! so it writes nothing more, and the process has to stop.
 
 use std::collections::BTreeMap;
 use std::os::unix::fs::MetadataExt;
@@ -26,29 +29,30 @@ use crate::limits;
 pub struct Store {
     reader: StoreReader,
     dir: PathBuf,
-    /// Which file it is, whatever name it has by now.
+    /// Device and inode of the open file, whose name may have changed since.
     inode: (u64, u64),
     bounds: Bounds,
     usage: Usage,
     shrinking: Shrinking,
     poisoned: bool,
-    // Last, so that the database is closed before another process may have the directory.
+    // The last field, so that the database is closed before another process can own the directory.
     _claim: Claim,
 }
 
-/// What is known of the free pages inside the file.
+/// The state of giving free pages inside the file back to the disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Shrinking {
-    /// Too few to give back.
+    /// There are too few free pages.
     No,
-    /// Rows were deleted since they were counted.
+    /// Rows were deleted since the free pages were counted.
     Maybe,
-    /// Some were given back, and the file has yet to be cut.
+    /// Pages were given back, but the file is not truncated yet.
     Yes,
 }
 
 impl Store {
-    /// Opens the store of `dir` with the default [`Bounds`], makes both if there are none, and takes the directory for this process.
+    /// Opens the store of `dir` with the default [`Bounds`], and claims the directory for this
+    /// process. Creates both if they are missing.
     pub fn open(dir: &Path) -> Result<Store, StoreError> {
         Self::open_with(dir, Bounds::default())
     }
@@ -65,7 +69,7 @@ impl Store {
         directory::make_private(&path)?;
         let mut conn = file::open(&path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
         let sql = |cause| StoreError::sql(&path, "open the database", cause);
-        // Before anything is set: a file that is not ours stays as it is.
+        // Check before changing any setting: a foreign file stays untouched.
         file::check(&conn, &path)?;
         file::configure(&conn, &path)?;
         schema::migrate(&mut conn)
@@ -76,7 +80,7 @@ impl Store {
             .map_err(sql)?;
         let inode = inode(&path)?;
         let reader = StoreReader { conn, path: path.clone() };
-        // What was free before the last stop may still have to be given back.
+        // Pages that were free at the last stop may still have to be given back, hence `Maybe`.
         Ok(Store {
             reader,
             dir: dir.to_owned(),
@@ -89,7 +93,8 @@ impl Store {
         })
     }
 
-    /// Closes the file; all of the log is then in the database. Dropping does the same and keeps silent about errors.
+    /// Closes the file, after moving the whole log into the database. Dropping the store does the
+    /// same but ignores errors.
     pub fn close(self) -> Result<(), StoreError> {
         let StoreReader { conn, path } = self.reader;
         conn.close().map_err(|(_, cause)| StoreError::sql(&path, "close the database", cause))
@@ -103,12 +108,14 @@ impl Store {
         &self.dir
     }
 
-    /// Forgets the position of a source; its spooled events and dead letters stay. False if it had none.
+    /// Deletes the checkpoint of a source. Its spooled events and dead letters stay. Returns false
+    /// if it had none.
     pub fn forget(&mut self, source: &str) -> Result<bool, StoreError> {
         self.transact("forget a checkpoint", |conn, _| Ok(checkpoint::forget(conn, source)?))
     }
 
-    /// Moves the position of a source to `resume_us` (microseconds since 1970 UTC): every event created from that minute on is new, with its old id.
+    /// Moves the position of a source to `resume_us` (microseconds since 1970 UTC). Events from
+    /// that minute on are delivered again, with the same ids.
     pub fn set_resume(&mut self, source: &str, resume_us: i64) -> Result<ResumeSet, StoreError> {
         let Some(checkpoint) = self.reader.load(source)? else {
             let known = self.reader.sources()?;
@@ -123,7 +130,7 @@ impl Store {
         Ok(set)
     }
 
-    /// Removes every dead letter that `filter` is for, whatever its limit; how many.
+    /// Removes all dead letters that `filter` selects, ignoring its limit. Returns their number.
     pub fn remove_dead_letters(&mut self, filter: &DeadLetterFilter) -> Result<u64, StoreError> {
         let mut filter = DeadLetterFilter { limit: None, ..filter.clone() };
         let mut removed = 0;
@@ -140,7 +147,7 @@ impl Store {
     fn transact<T>(
         &mut self,
         doing: &'static str,
-        work: impl FnOnce(&Connection, &mut Usage) -> Result<T, Inner>,
+        work: impl FnOnce(&Connection, &mut Usage) -> Result<T, TransactionError>,
     ) -> Result<T, StoreError> {
         let StoreReader { conn, path } = &mut self.reader;
         if self.poisoned {
@@ -156,14 +163,15 @@ impl Store {
         run().map_err(|error| {
             self.poisoned = true;
             match error {
-                Inner::Sql(cause) => StoreError::sql(path, doing, cause),
-                Inner::Store(error) => error,
+                TransactionError::Sql(cause) => StoreError::sql(path, doing, cause),
+                TransactionError::Store(error) => error,
             }
         })
     }
 
-    /// An open file outlives its name: without a look nobody would see that the position goes nowhere.
-    fn assert_there(&self) -> Result<(), StoreError> {
+    /// Fails if `state.db` is not the open file any more. An open file outlives its name, so writes
+    /// would still succeed, and be lost when the process ends.
+    fn check_file_is_there(&self) -> Result<(), StoreError> {
         let path = &self.reader.path;
         match inode(path) {
             Ok(found) if found == self.inode => Ok(()),
@@ -173,15 +181,16 @@ impl Store {
         }
     }
 
-    /// Bytes that are free on the disk for this process.
+    /// Bytes of the disk that are free for this process.
     fn disk_free(&self) -> Result<u64, StoreError> {
         let stat = rustix::fs::statvfs(&self.dir)
             .map_err(|cause| StoreError::io(&self.dir, "ask for the free space of the disk", cause.into()))?;
         Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
     }
 
-    /// Gives free pages back to the disk, a step at a time, while more of the file is free than used: a spool in steady flow reuses its pages, one that was
-    /// emptied after an outage shrinks.
+    /// Gives free pages back to the disk, a bounded number in each transaction, while more of the
+    /// file is free than used. A spool in steady flow reuses its pages; one that drained after an
+    /// outage makes the file shrink.
     fn shrink(&mut self) -> Result<(), StoreError> {
         if self.shrinking == Shrinking::No {
             return Ok(());
@@ -193,7 +202,7 @@ impl Store {
             let kept = (limits::STORE_FREE_BYTES_KEPT / u64::from(file::PAGE_BYTES)) as i64;
             if free <= kept || free * 2 <= all {
                 if self.shrinking == Shrinking::Yes {
-                    // The file itself is cut when all of the log is moved into it.
+                    // SQLite truncates the file when the log is moved into it.
                     conn.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(()))?;
                 }
                 return Ok(Shrinking::No);
@@ -216,28 +225,28 @@ impl Store {
     }
 }
 
-/// Device and number of the file.
+/// Device and inode number of a file.
 fn inode(path: &Path) -> Result<(u64, u64), StoreError> {
     let metadata =
         std::fs::metadata(path).map_err(|cause| StoreError::io(path, "look at the file", cause))?;
     Ok((metadata.dev(), metadata.ino()))
 }
 
-/// What can fail within a transaction.
-enum Inner {
+/// An error within a transaction.
+enum TransactionError {
     Sql(rusqlite::Error),
     Store(StoreError),
 }
 
-impl From<rusqlite::Error> for Inner {
+impl From<rusqlite::Error> for TransactionError {
     fn from(cause: rusqlite::Error) -> Self {
-        Inner::Sql(cause)
+        TransactionError::Sql(cause)
     }
 }
 
-impl From<StoreError> for Inner {
+impl From<StoreError> for TransactionError {
     fn from(error: StoreError) -> Self {
-        Inner::Store(error)
+        TransactionError::Store(error)
     }
 }
 
@@ -248,7 +257,7 @@ impl Storage for Store {
             None,
             "a checkpoint before the write that it relies on"
         );
-        self.assert_there()?;
+        self.check_file_is_there()?;
         let grows = |write: &Write| matches!(write, Write::SpoolAppend(_) | Write::DeadLetter(_));
         let free = if writes.iter().any(grows) { self.disk_free()? } else { u64::MAX };
         let (bounds, path) = (self.bounds, self.reader.path.clone());
@@ -263,7 +272,7 @@ impl Storage for Store {
                 refused.note(write, &outcome);
                 Ok(outcome)
             };
-            writes.iter().map(one).collect::<Result<Vec<_>, Inner>>()
+            writes.iter().map(one).collect::<Result<Vec<_>, TransactionError>>()
         })?;
         let removes = |write: &Write| {
             matches!(
@@ -319,7 +328,7 @@ fn apply_one(
     bounds: &Bounds,
     free: u64,
     write: &Write,
-) -> Result<WriteOutcome, Inner> {
+) -> Result<WriteOutcome, TransactionError> {
     match write {
         Write::Checkpoint(write) => checkpoint::save(conn, write)?,
         Write::SpoolAppend(append) => return Ok(spool::append(conn, usage, bounds, free, append)?),

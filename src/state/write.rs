@@ -1,7 +1,20 @@
-//! What may be written, and the rule that binds the writes of one transaction.
+//! The writes, and the rule for their order.
 //!
-//! INVARIANT: a checkpoint never counts an event as settled that only a later write makes durable. Within one transaction SQLite would forgive the wrong order;
-//! it is refused all the same, since the next transaction boundary would not.
+//! The storage thread groups writes of many senders into one transaction. A bound can refuse one of
+//! them, such as an append to a full spool. Writes behind it that may rely on it are then held
+//! back:
+//!
+//! ```text
+//! append to bus      Done         there is room
+//! append to bus      Full         the spool of bus is full
+//! append to bus      HeldBack     it would overtake the refused batch
+//! append to mail     Done         another destination
+//! checkpoint         HeldBack     it may count the refused events as settled
+//! ```
+//!
+//! INVARIANT: a checkpoint never counts an event as settled that only a later write makes durable.
+//! Within one transaction the wrong order would do no harm. It is refused all the same, because the
+//! two writes could end up in different transactions.
 
 use std::collections::{HashMap, HashSet};
 
@@ -18,66 +31,71 @@ use crate::event::{Batch, Identity, Selection};
 /// One change of the durable state.
 #[derive(Clone, Debug)]
 pub enum Write {
-    /// Where a source goes on after a restart.
+    /// The position of a source, its seen and its unsettled events.
     Checkpoint(CheckpointWrite),
-    /// Events of one batch to the end of a destination's spool.
+    /// Appends events of one batch to a spool.
     SpoolAppend(SpoolAppend),
-    /// Rows that are settled whole. Rows that are not there are no error: a removal may be repeated.
+    /// Removes rows whose events are all settled. Rows that do not exist are no error, since a
+    /// removal may be repeated.
     SpoolRemove { rows: Vec<i64> },
-    /// Which events of a row are settled so far, all of them, counted within the row. A row that is settled whole is to be removed.
+    /// Records all events of a row that are settled so far, as indices within the row. A row whose
+    /// events are all settled is removed instead.
     SpoolSettled { row: i64, events: Selection },
-    /// The whole spool of a destination, by an operator's order.
+    /// Deletes a whole spool, as an operator asked.
     SpoolClear { destination: String },
-    /// An event that failed for good. The same event of the same destination takes the place of the older entry and keeps its number and first try.
+    /// Stores an event that failed for good. It replaces an older letter of the same event and
+    /// destination, and keeps its number and the time of its first try.
     DeadLetter(StoredDeadLetter),
-    /// A replayed dead letter failed again.
+    /// Updates a dead letter whose replay failed.
     DeadLetterAgain { row: i64, reason: String, status: Option<u16>, attempts: u32, last_us: i64 },
-    /// Dead letters that were delivered after all, or dropped by an operator.
+    /// Removes dead letters that were delivered in a replay, or dropped by an operator.
     DeadLetterRemove { rows: Vec<i64> },
-    /// The position of the old router was taken over: belongs into the transaction of the source's first checkpoint.
+    /// Records that a source's position was imported from the old router. Belongs in the
+    /// transaction of the source's first checkpoint.
     Imported { source: String, path: String, resume_us: i64 },
 }
 
-/// The position of one source.
+/// A new checkpoint of one source. Its seen events are written as changes, everything else whole.
 #[derive(Clone, Debug, PartialEq)]
 pub struct CheckpointWrite {
     pub source: String,
     pub instance_uuid: Uuid,
     /// Everything created before it is settled; microseconds since 1970 UTC, vCenter's clock.
     pub resume_us: i64,
-    /// Where reading first began; nothing created before it is ever read.
+    /// Time at which reading first began; nothing created before it is ever read.
     pub first_us: Option<i64>,
-    /// The highest key seen; a lower one with a later time tells of a restored vCenter.
+    /// The highest key seen. A lower key with a later time means that the vCenter was restored.
     pub high_key: Option<i32>,
-    /// Minutes of which more was seen since the last checkpoint, each with *all* its keys.
+    /// The minutes with new events since the last checkpoint, each with *all* its seen keys.
     pub dirty: Vec<(u32, RoaringBitmap)>,
-    /// Minutes before this one are forgotten: that of the resume time less the overlap.
+    /// Minutes before this one are deleted: the minute of the resume time minus the overlap.
     pub prune_before_minute: u32,
-    /// What is seen and not yet settled, by destination; all of it, each time.
+    /// The unsettled events of each destination: all of them, every time.
     pub unsettled: Vec<(String, Vec<Identity>)>,
-    /// The destinations that the source's events go to; `None` where unchanged since the last checkpoint.
+    /// The destinations of the source; `None` if unchanged since the last checkpoint.
     pub destinations: Option<Vec<String>>,
 }
 
-/// Events for a destination's spool.
+/// One batch for a spool.
 #[derive(Clone, Debug)]
 pub struct SpoolAppend {
-    /// The spool's name: the destination's, or that of one of its lanes ([`spool_name`](super::spool_name)).
+    /// The name of the spool, as [`spool_name`](super::spool_name) makes it.
     pub destination: String,
     /// The source's name.
     pub source: String,
     pub batch: Encoded,
-    /// For the first of a group: the compressed bytes of all of it. The batches of a group follow each other in a transaction and are written all or none;
-    /// `None` for those that follow the first.
+    /// For the first batch of a group, the compressed bytes of the whole group; `None` for the
+    /// others. The batches of a group follow each other in one transaction and are written all or
+    /// none.
     pub group_bytes: Option<u64>,
-    /// The bound of all spools of its destination together, compressed bytes.
+    /// The bound of all spools of the destination together, compressed bytes.
     pub bytes_max: u64,
-    /// Bytes of the disk that must stay free for this destination, where that is more than the store's own floor.
+    /// Bytes of the disk that this destination leaves free, if more than the store's own bound.
     pub disk_free_min: u64,
 }
 
 impl SpoolAppend {
-    /// A group of one batch, with no bound but the store's own.
+    /// A group of one batch, bounded only by the store itself.
     pub fn alone(destination: impl Into<String>, source: impl Into<String>, batch: Encoded) -> Self {
         SpoolAppend {
             destination: destination.into(),
@@ -97,17 +115,17 @@ pub struct StoredDeadLetter {
     pub payload: DeadLetterPayload,
 }
 
-/// What failed, where and how often.
+/// The facts of a dead letter: the event, the destination, the reason and the attempts.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DeadLetterFacts {
-    /// Empty for a page that could not be decoded: it never had a destination.
+    /// Empty for an event that could not be decoded, since it was never routed.
     pub destination: String,
     pub source: String,
     pub identity: Identity,
     /// The CloudEvents id.
     pub id: Uuid,
     pub subject: String,
-    /// What failed, without secrets.
+    /// The reason of the failure, redacted.
     pub reason: String,
     /// The HTTP status, where there was one.
     pub status: Option<u16>,
@@ -117,10 +135,10 @@ pub struct DeadLetterFacts {
     pub last_us: i64,
 }
 
-/// What a dead letter keeps of its event.
+/// The event in a dead letter.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum DeadLetterPayload {
-    /// A batch of this one event, as [`codec::encode`](super::codec::encode) makes it.
+    /// A batch of this one event, from [`codec::encode`](super::codec::encode).
     Event(Vec<u8>),
     /// The bytes that could not be decoded.
     Raw(Vec<u8>),
@@ -134,21 +152,23 @@ impl DeadLetterPayload {
     }
 }
 
-/// What became of one write.
+/// The outcome of one write.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum WriteOutcome {
     /// It is durable.
     Done,
-    /// It is durable under this number; numbers of a spool rise and are never used again.
+    /// It is durable under this row number. Row numbers of spools rise and are never reused.
     Row(i64),
-    /// It is *not* written: a bound is reached. Nothing else of the transaction is touched by it, but see `HeldBack`.
+    /// It is *not* written, because a bound is reached. Other writes of the transaction are not
+    /// affected, except those that are held back.
     Full(Full),
-    /// *Not* written, since it follows a refused write of the same transaction: a checkpoint of the same source may rely on it, a batch for the same
-    /// destination would overtake it.
+    /// It is *not* written, because it follows a refused write of the same transaction: a
+    /// checkpoint of the same source could rely on that write, a batch for the same destination
+    /// would overtake it.
     HeldBack,
 }
 
-/// Which bound is reached.
+/// The bound that is reached.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Full {
     #[error(
@@ -168,7 +188,8 @@ pub enum Full {
 }
 
 impl Write {
-    /// The source whose checkpoint may rely on this write, and the destination and events that it makes durable.
+    /// The source whose checkpoint may rely on this write, and the destination and events that it
+    /// makes durable.
     fn makes_durable(&self) -> Option<(&str, &str, &[Identity])> {
         match self {
             Write::SpoolAppend(append) => {
@@ -184,17 +205,17 @@ impl Write {
     }
 }
 
-/// What was refused in this transaction, and so what has to wait for the next one.
+/// The sources and destinations of the writes that were refused in this transaction.
 #[derive(Debug, Default)]
 pub(super) struct RefusedWrites {
-    /// A checkpoint of one of these may rely on what was refused.
+    /// Sources whose checkpoints may rely on a refused write.
     sources: HashSet<String>,
-    /// A smaller batch for one of these destinations would fit, and overtake what was refused.
+    /// Destinations for which a smaller batch could fit and overtake a refused one.
     owners: HashSet<String>,
 }
 
 impl RefusedWrites {
-    /// Whether `write` has to wait.
+    /// Returns true if `write` has to wait for the next transaction.
     pub fn holds(&self, write: &Write) -> bool {
         match write {
             Write::Checkpoint(checkpoint) => self.sources.contains(&checkpoint.source),
@@ -203,6 +224,7 @@ impl RefusedWrites {
         }
     }
 
+    /// Takes note of the outcome of `write`.
     pub fn note(&mut self, write: &Write, outcome: &WriteOutcome) {
         if let (WriteOutcome::Full(_) | WriteOutcome::HeldBack, Some((source, ..))) =
             (outcome, write.makes_durable())
@@ -215,11 +237,15 @@ impl RefusedWrites {
     }
 }
 
-/// The position within `writes` of the first checkpoint that counts an event as settled which a later write of the same transaction only then makes
-/// durable. `store` is as it was before `writes`; it is asked only where a checkpoint stands before a write of the same source.
+/// Checks the order of `writes`: returns the index of the first checkpoint that counts an event as
+/// settled although a later write makes it durable.
 ///
-/// An event counts as settled for a destination when it is seen and not owed. Where it was settled before, the later write is no breach: a replayed dead
-/// letter that is spilled, a spooled event that becomes a dead letter.
+/// `store` is the state before `writes`. It is queried only if a checkpoint stands before a write
+/// of the same source.
+///
+/// An event counts as settled for a destination when it is seen and not unsettled. If it was
+/// settled or stored before, the later write is no breach: a replayed dead letter that is spilled,
+/// or a spooled event that becomes a dead letter.
 pub(super) fn relies_on_later(writes: &[Write], store: &dyn Storage) -> Result<Option<usize>, StoreError> {
     let mut stored: HashMap<&str, Option<Checkpoint>> = HashMap::new();
     for (at, write) in writes.iter().enumerate() {
@@ -255,7 +281,7 @@ pub(super) fn relies_on_later(writes: &[Write], store: &dyn Storage) -> Result<O
     Ok(None)
 }
 
-/// Whether a spool or the dead letters of `destination` hold the event.
+/// Returns true if a spool or a dead letter of `destination` contains the event.
 fn is_kept(
     store: &dyn Storage,
     source: &str,
@@ -340,16 +366,17 @@ mod tests {
         check(&[], &[checkpoint(&[7], &[7]), append("bus", &[7])], None);
         check(&[], &[checkpoint(&[6], &[]), append("bus", &[7])], None);
         check(&[], &[checkpoint(&[7], &[7]), append("faas/a", &[7])], Some(0));
-        // It was owed, and is settled by a write that is yet to come.
+        // It was unsettled, and a later write settles it.
         check(&[checkpoint(&[7], &[7])], &[checkpoint(&[7], &[]), append("bus", &[7])], Some(0));
         check(&[checkpoint(&[7], &[7])], &[append("bus", &[7]), checkpoint(&[7], &[])], None);
-        // What is in the spool is settled, whether or not a checkpoint says so by now: it may become a dead letter, or be moved to another spool.
+        // A spooled event is settled, even before a checkpoint says so. It may become a dead letter
+        // or move to another spool.
         let spooled = [checkpoint(&[7], &[7]), append("bus", &[7])];
         check(&spooled, &[checkpoint(&[7], &[]), dead_letter("bus", 7)], None);
         check(&spooled, &[checkpoint(&[7, 8], &[]), dead_letter("bus", 8)], Some(0));
         check(&[append("bus", &[7])], &[checkpoint(&[7], &[]), dead_letter("faas/a", 7)], Some(0));
         check(&[dead_letter("bus", 7)], &[checkpoint(&[7], &[]), append("bus", &[7])], None);
-        // A dead letter that was settled long ago is replayed and spilled.
+        // A dead letter, settled long ago, is replayed and spilled.
         check(&[checkpoint(&[7], &[])], &[checkpoint(&[7, 8], &[]), append("bus", &[7])], None);
     }
 
@@ -380,7 +407,7 @@ mod tests {
         assert_eq!(outcomes[3], WriteOutcome::Row(2), "another destination's spool has room");
         assert_eq!(outcomes[4], WriteOutcome::HeldBack);
         assert!(!store.load("vc-01").unwrap().unwrap().is_seen(Identity { minute: 1, key: 2 }));
-        // A destination may want more of the disk to stay free than the store does.
+        // A destination can keep more of the disk free than the store does.
         disk.set_free(5_000);
         let wanting = |disk_free_min| match append("faas/b", &[1]) {
             Write::SpoolAppend(append) => Write::SpoolAppend(SpoolAppend { disk_free_min, ..append }),

@@ -169,7 +169,7 @@ fn a_full_disk_stops_the_router_with_its_reason_and_the_next_start_loses_nothing
     let status = router.wait(LIMIT);
     let text = router.stderr().text();
     assert_eq!(status.code(), Some(1), "{text}");
-    assert!(text.contains("the disk is full") || text.contains("look after the disk"), "{text}");
+    assert!(text.contains("the disk is full") || text.contains("check the disk"), "{text}");
     disk.empty();
     router.restart();
     let wanted = stack.targets[0].tally().unique + 5_000;

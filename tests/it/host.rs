@@ -95,8 +95,7 @@ fn check_disk_failure(errno: i64, wanted: &[&str]) {
     assert_eq!(status.code(), Some(1), "{text}");
     let path = stack.data().join("state.db").display().to_string();
     // SQLite tells a full disk from a failing one where it writes, not where it syncs or cuts.
-    let told =
-        wanted.iter().all(|wanted| text.contains(wanted)) || text.contains("look after the disk (full");
+    let told = wanted.iter().all(|wanted| text.contains(wanted)) || text.contains("check the disk (full");
     assert!(told && text.contains(&path), "neither {wanted:?} nor what to look after in:\n{text}");
     assert!(!text.contains("panicked"), "{text}");
     seed::tried(1, "disk that fails, fills or is read-only");
@@ -109,7 +108,7 @@ fn check_disk_failure(errno: i64, wanted: &[&str]) {
 
 #[test]
 fn a_disk_that_fails_stops_the_router_and_the_next_start_loses_nothing() {
-    check_disk_failure(EIO, &["look after the disk"]);
+    check_disk_failure(EIO, &["check the disk"]);
 }
 
 #[test]
