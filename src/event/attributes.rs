@@ -1,19 +1,20 @@
-//! The CloudEvents attributes that an event brings itself.
+//! The CloudEvents attributes that an event arrived with.
 //!
-//! A vCenter event has none: its attributes follow from its source and its key. An event of a push
-//! source (a webhook, a message queue) was a CloudEvent before it came here. Its attributes lie in
-//! the batch's arena as one block, which [`Record::attributes`](super::Record::attributes) spans:
+//! A vCenter event has none: the router derives its attributes from its source and its key. An
+//! event of a push source (a webhook, a message queue) was a CloudEvent before it arrived. Its
+//! attributes lie in the batch's arena as one block, which
+//! [`Record::attributes`](super::Record::attributes) spans:
 //!
 //! ```text
-//! block = text id, text source, text type, text time, text datacontenttype   an absent one is empty
-//!         then for each extension: text name, 1 byte kind, text value        to the end of the block
+//! block = text id, text source, text type, text time, text datacontenttype   absent ones are empty
+//!         for each extension: text name, 1 byte kind, text value             until the block ends
 //! text  = length as unsigned LEB128, then UTF-8
 //! kind  = 0 string, 1 boolean, 2 integer
 //! ```
 //!
-//! INVARIANT: reading any bytes ends, without a panic, and allocates nothing.
+//! INVARIANT: reading any bytes terminates, does not panic, and allocates nothing.
 
-/// The attributes of one event, but for `subject`, which every record has.
+/// The attributes of one event, without `subject`, which is part of every record.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Attributes<'a> {
     pub id: &'a str,
@@ -21,9 +22,9 @@ pub struct Attributes<'a> {
     pub source: &'a str,
     /// The attribute `type`.
     pub kind: &'a str,
-    /// RFC 3339; empty where the event has none.
+    /// An RFC 3339 time; empty if the event has none.
     pub time: &'a str,
-    /// Empty where the event has none: the data is JSON then.
+    /// Empty if the event has none, which means that its data is JSON.
     pub datacontenttype: &'a str,
     pub extensions: OwnExtensions<'a>,
 }
@@ -32,12 +33,12 @@ pub struct Attributes<'a> {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct OwnExtensions<'a>(&'a [u8]);
 
-/// An extension attribute: its type decides how it is written in JSON.
+/// An extension attribute. Its kind decides its form in JSON.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Extension<'a> {
     pub name: &'a str,
     pub kind: ExtensionKind,
-    /// As the CloudEvents type system writes it as a string.
+    /// The value in its string form (CloudEvents 1.0.2, "Type System").
     pub value: &'a str,
 }
 
@@ -49,7 +50,7 @@ pub enum ExtensionKind {
 }
 
 impl<'a> Attributes<'a> {
-    /// No attribute at all.
+    /// No attributes.
     pub const EMPTY: Attributes<'static> = Attributes {
         id: "",
         source: "",
@@ -59,7 +60,7 @@ impl<'a> Attributes<'a> {
         extensions: OwnExtensions(&[]),
     };
 
-    /// Reads a block; `None` for bytes that are none.
+    /// Reads a block; `None` if the bytes are not a whole block.
     pub fn read(block: &'a [u8]) -> Option<Attributes<'a>> {
         let mut rest = block;
         let [id, source, kind, time, datacontenttype] =
@@ -72,7 +73,7 @@ impl<'a> Attributes<'a> {
         Some(attributes)
     }
 
-    /// Appends these attributes with these extensions as a block.
+    /// Appends a block of these attributes and `extensions`; `self.extensions` is not written.
     pub fn write<'e>(&self, extensions: impl IntoIterator<Item = Extension<'e>>, out: &mut Vec<u8>) {
         for attribute in [self.id, self.source, self.kind, self.time, self.datacontenttype] {
             put_text(out, attribute);
@@ -84,7 +85,7 @@ impl<'a> Attributes<'a> {
         }
     }
 
-    /// Whether the event's data is JSON: `datacontenttype` says so, or says nothing.
+    /// Returns true if the event's data is JSON: `datacontenttype` is a JSON type or absent.
     pub fn has_json(&self) -> bool {
         let media = self.datacontenttype.split(';').next().unwrap_or_default().trim();
         media.is_empty()
@@ -180,7 +181,7 @@ mod tests {
             prop_assert_eq!((read.id, read.source, read.kind), (&**id, &**source, &**kind));
             prop_assert_eq!((read.time, read.datacontenttype), (&**time, &**datacontenttype));
             prop_assert_eq!(read.extensions.iter().collect::<Vec<_>>(), extensions);
-            // No part of a block is one, and no longer one either.
+            // A truncated block is no block.
             prop_assert!(Attributes::read(&block[..block.len() - 1]).is_none());
         }
 

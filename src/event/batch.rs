@@ -1,4 +1,14 @@
-//! One page of events, decoded: an arena of rendered bytes and records that point into it.
+//! One decoded page of events: an arena of rendered bytes, and records that point into it.
+//!
+//! ```text
+//! arena    {"Key":1059,"CreatedTime":"2026-…","Vm":{…},…}VmPoweredOnEventVirtualMachine:vm-65…
+//!          └───────────── data ─────────────────────────┘└── class ─────┘└── entity ────────┘
+//!                                  └ created_text ┘
+//! records  Record { key: 1059, data: Span(0, 812), class: Span(812, 828), … }   one an event
+//! ```
+//!
+//! A batch is built once and never changed after the stages have filled in its records.
+//! Destinations share it; its memory is released when the last of them has settled its events.
 
 use std::hash::Hasher;
 use std::sync::Arc;
@@ -11,45 +21,48 @@ use vsphere::{Category, Decoded, EventRecord, Span};
 use super::{Attributes, Identity};
 use crate::memory::Permit;
 
-/// What the stages need to know of one event; its text lies in the batch's arena.
+/// The facts of one event that the stages need. Its text lies in the batch's arena.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Record {
-    /// `Event.key` (xsd:int; wraps to negative); `None` where vCenter sent none or not a number.
+    /// `Event.key` (xsd:int, which wraps to negative); `None` if it was absent or not a number.
     pub key: Option<i32>,
-    /// `Event.chainId`; 0 where absent.
+    /// `Event.chainId`; 0 if absent.
     pub chain_id: i32,
-    /// `Event.createdTime` in microseconds since 1970 UTC, vCenter's clock; `None` where absent or not a time.
+    /// `Event.createdTime` by vCenter's clock, microseconds since 1970 UTC; `None` if it was absent
+    /// or not a time.
     pub created_us: Option<i64>,
     pub category: Category,
     /// The class name, `VmPoweredOnEvent`.
     pub class: Span,
     /// The class name, or `eventTypeId` for EventEx and ExtendedEvent. Unescaped text.
     pub subject: Span,
-    /// The managed object the event is about, `VirtualMachine:vm-65`; empty where it names none. Unescaped text.
+    /// The managed object that the event is about, such as `VirtualMachine:vm-65`. Unescaped text;
+    /// empty if the event names none.
     pub entity: Span,
-    /// `Event.userName`, unescaped text; empty where absent.
+    /// `Event.userName`. Unescaped text; empty if absent.
     pub user: Span,
-    /// `Event.createdTime` as rendered into `data` (RFC 3339, vCenter's offset kept), without quotes; empty where absent.
+    /// `Event.createdTime` as rendered into `data`: RFC 3339 with vCenter's offset, without quotes;
+    /// empty if absent.
     pub created_text: Span,
     /// The event as JSON: an object in the payload encoding that the batch was decoded for.
     pub data: Span,
     /// The `<returnval>` element, or the item of the JSON array, in the *page* (not in the arena).
     pub raw: Span,
-    /// What the event is told apart by; set by `enrich`.
+    /// The identity within the source; set by `enrich`.
     pub identity: Identity,
-    /// The CloudEvents id, set by `enrich`. Of an event that brings its own id: a UUID that follows
-    /// from its source and id, for logs and for the keys of the store.
+    /// The CloudEvents id; set by `enrich`. An event with attributes of its own has a UUID here
+    /// that follows from its CloudEvents source and id. Logs and keys of the store use it.
     pub id: Uuid,
-    /// The attributes that the event brings itself, see [`Attributes`]; empty of a vCenter event.
+    /// The attributes that the event arrived with, see [`Attributes`]; empty for a vCenter event.
     pub attributes: Span,
-    /// Hash of the entity, or of the user where the event names no entity: the lane of ordering scope `entity`. Set by `enrich`.
+    /// The lane in ordering scope `entity`, see [`lane_of`]; set by `enrich`.
     pub lane: u64,
-    /// The read sequence of the source, given at first sight by `order`.
+    /// The read sequence number within the source; set by `order` when the event is read first.
     pub seq: u64,
 }
 
 impl Record {
-    /// Every span into the arena: whoever moves a record to another arena moves these.
+    /// All spans into the arena. Code that moves a record to another arena shifts these.
     pub fn spans_mut(&mut self) -> [&mut Span; 7] {
         [
             &mut self.class,
@@ -62,21 +75,21 @@ impl Record {
         ]
     }
 
-    /// The same to look at.
+    /// All spans into the arena, by value.
     pub fn spans(&self) -> [Span; 7] {
         let mut copy = *self;
         copy.spans_mut().map(|span| *span)
     }
 
-    /// Where the event lies on the axis that its source's position moves along, microseconds:
-    /// createdTime of a vCenter event, the place of its row of one that came through the inbox.
+    /// The event's place on the axis along which its source's position moves, in microseconds. For
+    /// a vCenter event this is createdTime, for an event of a push source its place in the inbox.
     pub fn position_us(&self) -> Option<i64> {
         if self.attributes.is_empty() { self.created_us } else { self.identity.minute_us() }
     }
 }
 
-/// The lane of ordering scope `entity`: a hash of the entity, or of the user where the event names
-/// no entity. The first byte keeps an entity and a user of the same name apart.
+/// The lane of an event in ordering scope `entity`: a hash of the entity, or of the user if the
+/// event names no entity. The first byte distinguishes an entity from a user of the same name.
 pub fn lane_of(entity: &[u8], user: &[u8]) -> u64 {
     let mut hasher = FxHasher::default();
     if entity.is_empty() {
@@ -109,7 +122,7 @@ impl From<&EventRecord> for Record {
     }
 }
 
-/// What is the same for every event of one source.
+/// The facts that all events of one source share.
 #[derive(Debug, PartialEq, Eq)]
 pub struct SourceInfo {
     /// The source's index in the configuration; stable while the process runs.
@@ -130,31 +143,36 @@ pub struct Batch {
     pub source: Arc<SourceInfo>,
     /// The page's number within its source, counted from 0 for each run of the process.
     pub page: u64,
-    /// When the router read the page, microseconds since 1970 UTC by the router's clock: the CloudEvents `time`.
+    /// Time at which the router read the page, microseconds since 1970 UTC by the router's clock.
+    /// It is the CloudEvents `time` unless configured otherwise.
     pub produced_us: i64,
     pub arena: Vec<u8>,
     pub records: Vec<Record>,
-    /// The page as vCenter sent it, XML or VI/JSON, where a destination wants `payload: xml` or `payload: vijson`; else empty.
+    /// The page as vCenter sent it, XML or VI/JSON. Empty unless a destination has `payload: xml`
+    /// or `payload: vijson`.
     pub raw_page: bytes::Bytes,
-    /// This batch's share of the global byte budget; given back when the last holder drops the batch.
+    /// The batch's share of the global byte budget, given back when the batch is dropped.
     pub permit: Permit,
-    /// Set on the events that another destination could not deliver and a dead-letter processor gets instead.
+    /// Set if another destination could not deliver these events, and a dead-letter processor gets
+    /// them instead.
     pub failed: Option<Arc<Failed>>,
 }
 
-/// What became of events elsewhere: the attributes that Knative gives to what its dead-letter sinks get (Knative Eventing, "Handling Delivery Failure").
+/// The failure of events at another destination, as the attributes that Knative adds for
+/// dead-letter sinks (Knative Eventing, "Handling Delivery Failure").
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Failed {
-    /// `knativeerrordest`: where they were to go, a URL if it has one.
+    /// `knativeerrordest`: the destination that failed, as a URL if it has one.
     pub dest: String,
-    /// `knativeerrorcode`: the HTTP status of the last try; 500 where there was none, as Knative has it.
+    /// `knativeerrorcode`: the HTTP status of the last attempt, or 500 without one, as in Knative.
     pub code: u16,
-    /// `knativeerrordata`: what the target said, in base64 and cut to 1,024 characters; empty where it said nothing.
+    /// `knativeerrordata`: the target's answer in base64, cut to 1,024 characters; empty without
+    /// one.
     pub data: String,
 }
 
 impl Batch {
-    /// Events without a share of the budget, without the page that they came in, and that failed nowhere.
+    /// A batch without a share of the budget, without its raw page, and without a failure.
     pub fn new(source: Arc<SourceInfo>, page: u64, arena: Vec<u8>, records: Vec<Record>) -> Self {
         Batch {
             source,
@@ -168,13 +186,13 @@ impl Batch {
         }
     }
 
-    /// The events of a decoded page, with their records made in one pass.
+    /// A batch of the events of a decoded page.
     pub fn decoded(source: Arc<SourceInfo>, page: u64, decoded: Decoded) -> Self {
         let records = decoded.records.iter().map(Record::from).collect();
         Batch::new(source, page, decoded.arena, records)
     }
 
-    /// The attributes that the event brings itself; `None` of a vCenter event.
+    /// The attributes that the event arrived with; `None` for a vCenter event.
     pub fn attributes(&self, record: &Record) -> Option<Attributes<'_>> {
         if record.attributes.is_empty() { None } else { Attributes::read(self.bytes(record.attributes)) }
     }
@@ -184,12 +202,13 @@ impl Batch {
         &self.arena[span.range()]
     }
 
-    /// The text of `span`; the decoder writes valid UTF-8 only, so this never replaces anything in practice.
+    /// The text of `span`. The decoder writes valid UTF-8 only; bytes that are not give an empty
+    /// text.
     pub fn text(&self, span: Span) -> &str {
         std::str::from_utf8(self.bytes(span)).unwrap_or_default()
     }
 
-    /// Bytes that this batch keeps in memory.
+    /// Bytes of memory that this batch takes.
     pub fn size(&self) -> usize {
         self.arena.capacity() + self.records.capacity() * size_of::<Record>() + self.raw_page.len()
     }

@@ -1,19 +1,20 @@
-//! The form in which a destination wants its events.
+//! The options for the form of an event: its time, its payload, and its extension attributes. Each
+//! destination has its own; `cloudevents` renders accordingly.
 
 /// The source of the CloudEvents attribute `time`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum EventTime {
-    /// When the router read the event.
+    /// The time at which the router read the event.
     #[default]
     Router,
     /// vCenter's `createdTime`.
     Created,
 }
 
-/// How `data` is written.
+/// The form of the CloudEvents attribute `data`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Payload {
-    /// PascalCase JSON, as the old router wrote it.
+    /// JSON with PascalCase names, as the old router wrote it.
     #[default]
     Pascal,
     /// vSphere's own JSON.
@@ -33,7 +34,7 @@ pub struct Extensions {
     pub vsphereapiversion: bool,
     /// `event`, `eventex` or `extendedevent`.
     pub eventclass: bool,
-    /// The same for every event: name (lower-case letters and digits) and value, in the file's
-    /// order.
+    /// Constant extensions as pairs of name (lower-case letters and digits) and value, in the order
+    /// of the configuration file.
     pub fixed: Vec<(String, String)>,
 }

@@ -1,11 +1,20 @@
-//! The id of an event: the same after a crash, on a standby, on a replay.
+//! Identities and ids of events.
 //!
-//! `id` = UUIDv5(namespace = the vCenter's instanceUuid, name = `KEY/MINUTE`), MINUTE = whole minutes of (createdTime in UTC + 0.5 ms)
-//! since 1970. vCenter renders the same time with milliseconds or with microseconds, hence the coarse time; keys restart when a vCenter is
-//! restored, hence a time at all.
+//! The *identity* is how the router distinguishes the events of one source: 8 bytes, a minute and a
+//! key. The *id* is the CloudEvents id that consumers deduplicate by. Both follow from the event
+//! alone, so they are the same after a crash, on a standby, and in a replay.
 //!
-//! Where vCenter sent no key, the name is `xHASH/MINUTE` with HASH the SHA-1 of the event's element in hex: two readings of one event are the same
-//! bytes. Where it sent no time, MINUTE is `-`.
+//! ```text
+//! id      = UUIDv5(namespace: instanceUuid of the vCenter, name: KEY/MINUTE)
+//! MINUTE  = whole minutes since 1970 of createdTime (UTC) + 0.5 ms, or `-` without a time
+//! KEY     = Event.key in decimal, or without a key: `x` and the SHA-1 of the raw event in hex
+//! example: 1059/29396160
+//! ```
+//!
+//! The key alone is not unique: keys restart when a vCenter is restored. The full time is not
+//! stable: vCenter renders the same time with milliseconds in one answer and with microseconds in
+//! another. Rounded to the nearest millisecond, both fall into the same minute. Without a key, the
+//! raw bytes stand in for it: two readings of one event are the same bytes.
 
 use sha1::{Digest, Sha1};
 use uuid::Uuid;
@@ -13,29 +22,35 @@ use uuid::Uuid;
 use super::Record;
 use super::sha1_lanes::{self, LANES, Message};
 
-/// A minute that stands for "no createdTime".
+/// The minute of an event without a createdTime.
 const NO_MINUTE: u32 = u32::MAX;
 
-/// Rows of an inbox in one step of the position, which a minute is for a vCenter: 1,024 rows that a
-/// restart may read again. 2^32 steps of them last for over a century at 1,000 rows a second.
+/// An inbox has no minutes. The identities of its events count steps of 2^10 = 1,024 rows instead,
+/// so a restart may read up to 1,024 settled rows again. At 1,000 rows a second, 2^32 steps last
+/// for 2^32 * 1,024 / 1,000 seconds = 139 years.
 const ROW_BITS: u32 = 10;
-/// Events of a row: as many as a batch has at most.
+/// Bits for the index of an event in its row: 2^10 = 1,024, the number of events in a batch.
 const PLACE_BITS: u32 = 10;
 
-/// What the router tells events of one source apart by: 8 bytes, ordered by minute, then key.
+/// The identity of an event within its source: 8 bytes, ordered by minute, then key.
 ///
-/// An event of a push source has its place in the inbox instead, see [`Identity::of_inbox`].
+/// For an event of a push source it encodes the place in the inbox, see [`Identity::of_inbox`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Identity {
-    /// Whole minutes since 1970, `u32::MAX` without a time.
+    /// Whole minutes since 1970; `u32::MAX` without a time.
     pub minute: u32,
-    /// The key's bits; the first four bytes of the element's hash where there is no key.
+    /// The bits of the key; without a key, the first four bytes of the hash of the raw event.
     pub key: u32,
 }
 
 impl Identity {
-    /// The identity of the event at `place` of `row` of an inbox. Rows rise from 1, and a row has at
-    /// most 1,024 events.
+    /// The identity of the event with index `place` in row `row` of an inbox. Row numbers rise from
+    /// 1, and a row has at most 1,024 events.
+    ///
+    /// ```text
+    /// minute = row / 1024
+    /// key    = (row % 1024) << 10 | place
+    /// ```
     pub fn of_inbox(row: i64, place: usize) -> Self {
         debug_assert!(row > 0 && place < 1 << PLACE_BITS);
         let step = u32::try_from(row >> ROW_BITS).unwrap_or(NO_MINUTE - 1).min(NO_MINUTE - 1);
@@ -43,23 +58,25 @@ impl Identity {
         Identity { minute: step, key: row << PLACE_BITS | place as u32 }
     }
 
-    /// The first row of an inbox at or after the place `us` on the axis of its positions.
+    /// The first row of an inbox at or after the position `us`.
     pub fn inbox_row_at(us: i64) -> i64 {
         i64::from(minute_of(us)) << ROW_BITS
     }
 
-    /// The earliest createdTime of an event with this identity, microseconds since 1970 UTC; `None` without a time.
+    /// The earliest createdTime that gives this identity, microseconds since 1970 UTC; `None`
+    /// without a time.
     pub fn minute_us(&self) -> Option<i64> {
         (self.minute != NO_MINUTE).then(|| i64::from(self.minute) * 60_000_000 - 500)
     }
 }
 
-/// Whole minutes since 1970 of `created_us` + 0.5 ms, both UTC.
+/// Whole minutes since 1970 of `created_us` + 0.5 ms; 0 for times before 1970.
 pub fn minute_of(created_us: i64) -> u32 {
     u32::try_from((created_us.saturating_add(500)).div_euclid(60_000_000)).unwrap_or(0)
 }
 
-/// The identity and CloudEvents id of an event of the vCenter `instance`; `raw` is asked for the event's element only where the key is missing.
+/// The identity and the CloudEvents id of an event of the vCenter `instance`. `raw` gives the
+/// event's raw bytes; it is called only if there is no key.
 pub fn event_id<'a>(
     instance: &Uuid,
     key: Option<i32>,
@@ -76,14 +93,15 @@ pub fn event_id<'a>(
     (Identity { minute, key }, Uuid::new_v5(instance, Name::of_hash(&hash, minute).text()))
 }
 
-/// The identity of an event with a key, and what its id is the hash of.
+/// The identity of an event with a key, and the message whose hash is its id.
 fn keyed(instance: &Uuid, key: i32, created_us: Option<i64>) -> (Identity, Message) {
     let minute = created_us.map_or(NO_MINUTE, minute_of);
     let message = Message::new([instance.as_bytes(), Name::of_key(key, minute).text()]);
     (Identity { minute, key: key as u32 }, message)
 }
 
-/// Gives each of `records` its identity and id, as [`event_id`] would; `raw` finds the element of one without a key.
+/// Sets identity and id of each record, as [`event_id`] computes them, but hashing several at once.
+/// `raw` gives the raw bytes of a record; it is called only for records without a key.
 pub fn identify<'a>(instance: &Uuid, records: &mut [Record], raw: impl Fn(&Record) -> &'a [u8]) {
     for records in records.chunks_mut(LANES) {
         let mut messages = [Message::default(); LANES];
@@ -104,21 +122,21 @@ pub fn identify<'a>(instance: &Uuid, records: &mut [Record], raw: impl Fn(&Recor
     }
 }
 
-/// Version 5 of RFC 9562.
+/// A UUID of version 5 (RFC 9562) from the first 16 bytes of a SHA-1.
 fn uuid_of(digest: [u8; 16]) -> Uuid {
     uuid::Builder::from_sha1_bytes(digest).into_uuid()
 }
 
 const HEX: &[u8; 16] = b"0123456789abcdef";
 
-/// The name of the UUID, built without a heap allocation.
+/// The name that is hashed into the UUID, built without a heap allocation.
 struct Name {
     bytes: [u8; 52],
     len: usize,
 }
 
 impl Name {
-    /// `KEY/MINUTE`: 11 bytes, the slash and 10 bytes at most.
+    /// `KEY/MINUTE`: at most 11 bytes, the slash, and 10 bytes.
     fn of_key(key: i32, minute: u32) -> Self {
         let mut name = Name { bytes: [0; 52], len: 0 };
         name.number(i64::from(key));
@@ -126,7 +144,7 @@ impl Name {
         name
     }
 
-    /// `xHASH/MINUTE`: 41 bytes, the slash and 10 bytes at most.
+    /// `xHASH/MINUTE`: 41 bytes, the slash, and at most 10 bytes. 52 bytes in all.
     fn of_hash(hash: &[u8; 20], minute: u32) -> Self {
         let mut name = Name { bytes: [0; 52], len: 0 };
         name.push(b"x");
@@ -191,7 +209,8 @@ mod tests {
         check(-7, 60_000_000, "-7/1");
         check(i32::MIN, 1_763_769_600_000_000, "-2147483648/29396160");
         check(i32::MAX, 1_763_769_659_999_499, "2147483647/29396160");
-        // 23:59:59.9995 rendered with milliseconds is the next minute; with microseconds it must be too.
+        // Rendered with milliseconds, 23:59:59.9995 falls into the next minute. With microseconds
+        // it must fall into the same one.
         check(5, 1_763_769_659_999_500, "5/29396161");
     }
 

@@ -1,12 +1,17 @@
-//! What flows through the router: a [`Batch`] is one page that a vCenter returned.
+//! The data that flows through the router: a [`Batch`] is one page of events, a [`Record`] one
+//! event.
 //!
 //! ```text
-//! Batch ── arena: one run of bytes, every event's JSON and names
-//!       ├─ records: one small fixed-size Record an event, spans into the arena
-//!       └─ source, page, produced, budget
+//! Batch ─┬─ arena: one run of bytes with the JSON and the names of all events
+//!        ├─ records: one Record an event, of fixed size, with spans into the arena
+//!        └─ source, page number, time of reading, share of the byte budget
 //! ```
 //!
-//! Invariant: nothing here allocates per event, and nothing here reads a clock.
+//! An [`Identity`] distinguishes the events of one source. A [`Selection`] is a set of events
+//! within one batch: stages and destinations pass the shared batch on with a selection, never
+//! single events.
+//!
+//! INVARIANT: nothing here allocates per event, and nothing here reads a clock.
 
 mod attributes;
 mod batch;

@@ -1,4 +1,4 @@
-//! Events of push sources: CloudEvents that somebody else made.
+//! Events of push sources: CloudEvents that arrive complete, with attributes of their own.
 
 use uuid::Uuid;
 
@@ -9,14 +9,14 @@ use super::{Attributes, Batch, Extension, Record, Span, lane_of};
 pub struct PushedEvent<'a> {
     pub attributes: Attributes<'a>,
     pub extensions: &'a [Extension<'a>],
-    /// Empty where the event has none.
+    /// Empty if the event has none.
     pub subject: &'a str,
-    /// One JSON value if [`Attributes::has_json`], else any bytes; empty where the event has none.
+    /// One JSON value if [`Attributes::has_json`], else any bytes; empty if the event has none.
     pub data: &'a [u8],
 }
 
 impl Batch {
-    /// Appends `event`. It gets its identity when the inbox has made it durable.
+    /// Appends `event`. Its identity is set when it is read back from the inbox.
     pub fn push(&mut self, event: &PushedEvent<'_>) {
         let mut append = |bytes: &[u8]| {
             let start = self.arena.len();
@@ -46,8 +46,7 @@ impl Batch {
     }
 }
 
-/// A UUID that follows from what makes a CloudEvent unique: its source and its id (CloudEvents
-/// 1.0.2, `id`).
+/// A UUID that follows from source and id, which together are unique (CloudEvents 1.0.2, `id`).
 fn name_of(source: &str, id: &str) -> Uuid {
     Uuid::new_v5(&Uuid::NAMESPACE_URL, format!("{source}\n{id}").as_bytes())
 }

@@ -1,4 +1,4 @@
-//! Which events of a batch: a set of at most 1,024 indices in 128 bytes.
+//! Sets of events within one batch: a bitmap of 1,024 indices in 128 bytes, without an allocation.
 
 use crate::limits::BATCH_EVENTS_MAX;
 
@@ -26,7 +26,7 @@ impl Selection {
         all
     }
 
-    /// The one index `i`.
+    /// The index `i` alone.
     pub fn one(i: usize) -> Self {
         let mut one = Self::EMPTY;
         one.insert(i);
@@ -41,7 +41,7 @@ impl Selection {
         self.words[i / 64] >> (i % 64) & 1 == 1
     }
 
-    /// Takes the indices of `other` out.
+    /// Removes the indices of `other`.
     pub fn remove(&mut self, other: &Selection) {
         for (word, other) in self.words.iter_mut().zip(&other.words) {
             *word &= !other;
@@ -63,7 +63,7 @@ impl Selection {
         self.words.iter().all(|word| *word == 0)
     }
 
-    /// Whether every index of `other` is in this set.
+    /// Returns true if every index of `other` is in this set.
     pub fn covers(&self, other: &Selection) -> bool {
         self.words.iter().zip(&other.words).all(|(word, other)| other & !word == 0)
     }

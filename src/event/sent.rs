@@ -1,5 +1,6 @@
-//! An event as its vCenter sent it, where the batch kept the page: for destinations that want
-//! `payload: xml` or `payload: vijson`.
+//! Events as their vCenter sent them, for destinations with `payload: xml` or `payload: vijson`.
+//!
+//! The batch keeps the raw page only if a destination needs it, and a raw event is cut out of it.
 
 use std::borrow::Cow;
 
@@ -10,24 +11,23 @@ use vsphere::decode::{Spelling, decode_event};
 use super::{Batch, Record};
 
 impl Batch {
-    /// The element or the JSON object that vCenter sent; their first bytes tell them apart.
+    /// The raw event: an XML element or a JSON object, distinguished by the first byte.
     fn sent(&self, record: &Record) -> Option<&[u8]> {
         self.raw_page.get(record.raw.range()).filter(|sent| !sent.is_empty())
     }
 
-    /// Whether [`Batch::sent_as_xml`] has an element.
+    /// Returns true if [`Batch::sent_as_xml`] returns an element.
     pub fn was_sent_as_xml(&self, record: &Record) -> bool {
         self.sent(record).is_some_and(|sent| sent[0] == b'<')
     }
 
-    /// The element that vCenter sent, with the prefixes that it uses declared; `None` where it was
-    /// not kept, or sent as JSON.
+    /// The element that vCenter sent, with its namespace prefixes declared. `None` if it was not
+    /// kept, or was sent as JSON.
     pub fn sent_as_xml(&self, record: &Record) -> Option<Cow<'_, [u8]>> {
         self.sent(record).filter(|sent| sent[0] == b'<').map(with_prefixes)
     }
 
-    /// The event in vSphere's own JSON, as it was sent or rendered from XML; `None` where it was not
-    /// kept.
+    /// The event in vSphere's own JSON: as sent, or rendered from XML. `None` if it was not kept.
     pub fn sent_as_vijson(&self, record: &Record) -> Option<Cow<'_, [u8]>> {
         let sent = self.sent(record)?;
         if sent[0] == b'{' {
@@ -35,14 +35,14 @@ impl Batch {
         }
         let mut decoded = Decoded::default();
         decode_event(&with_prefixes(sent), Spelling::ViJson, &mut decoded).ok()?;
-        // The event comes first in the arena; names of it follow.
+        // The event comes first in the arena, and its names follow.
         decoded.arena.truncate(decoded.records.first()?.data.range().end);
         Some(Cow::Owned(decoded.arena))
     }
 }
 
-/// `element` with the namespace declarations that it lost when it was taken out of its page, so that
-/// it can be parsed alone: the prefixes `xsi` and `xsd` are declared on the SOAP envelope.
+/// Adds the namespace declarations that `element` needs to be parsed alone. On the page, the SOAP
+/// envelope declares the prefixes `xsi` and `xsd`.
 fn with_prefixes(element: &[u8]) -> Cow<'_, [u8]> {
     let head = &element[..memchr::memchr(b'>', element).unwrap_or(element.len())];
     let lacks = |prefix: &str, declaration: &str| {

@@ -1,7 +1,8 @@
-//! SHA-1 of short messages, eight at once: an id is the hash of one block, and hashing block after block costs a fifth of what decoding the event
-//! does.
+//! SHA-1 of eight short messages at once, for the ids of events.
 //!
-//! One AVX2 register holds a word of all eight; a machine without it hashes one after the other.
+//! An id is the hash of one 64-byte block. Hashed one by one, ids would cost a fifth as much as
+//! decoding the events. Here one AVX2 register holds the same word of all eight blocks, and one
+//! instruction works on all of them. A machine without AVX2 hashes one message after the other.
 #![allow(unsafe_code, reason = "calls what is compiled for AVX2 after asking whether the machine has it")]
 
 #[cfg(target_arch = "x86_64")]
@@ -9,13 +10,14 @@ use std::arch::x86_64::*;
 
 use sha1::{Digest, Sha1};
 
-/// Messages that are hashed at once.
+/// Number of messages that are hashed at once: 32-bit words in a 256-bit register.
 pub(super) const LANES: usize = 8;
 
-/// What a message may have at most: its block also holds the end mark, one byte, and the length, eight.
+/// Longest message: the block of 64 bytes also holds the end mark (1 byte) and the length (8
+/// bytes).
 const MESSAGE_BYTES_MAX: usize = 55;
 
-/// A message of at most [`MESSAGE_BYTES_MAX`] bytes, padded to the one block that is hashed (FIPS 180-4, 5.1.1).
+/// A message of at most [`MESSAGE_BYTES_MAX`] bytes, padded to one block (FIPS 180-4, 5.1.1).
 #[derive(Clone, Copy)]
 pub(super) struct Message {
     block: [u8; 64],
@@ -29,8 +31,10 @@ impl Default for Message {
 }
 
 impl Message {
+    /// Concatenates `parts`.
+    ///
     /// # Panics
-    /// If the parts have more bytes than a message may.
+    /// If the parts are longer than [`MESSAGE_BYTES_MAX`] together.
     pub fn new(parts: [&[u8]; 2]) -> Self {
         let len = parts[0].len() + parts[1].len();
         assert!(len <= MESSAGE_BYTES_MAX, "a message of {len} bytes is more than one block");
@@ -43,7 +47,7 @@ impl Message {
     }
 }
 
-/// The first 16 bytes of each hash, which are all that a UUID takes.
+/// The first 16 bytes of each hash: a UUID takes no more.
 pub(super) fn digests(messages: &[Message; LANES]) -> [[u8; 16]; LANES] {
     #[cfg(target_arch = "x86_64")]
     if is_x86_feature_detected!("avx2") {
@@ -53,7 +57,7 @@ pub(super) fn digests(messages: &[Message; LANES]) -> [[u8; 16]; LANES] {
     messages.each_ref().map(digest)
 }
 
-/// The twin of one lane of [`digests`].
+/// The safe twin of one lane of [`digests`].
 pub(super) fn digest(message: &Message) -> [u8; 16] {
     let mut head = [0; 16];
     head.copy_from_slice(&Sha1::digest(&message.block[..message.len])[..16]);
@@ -65,6 +69,8 @@ pub(super) fn digest(message: &Message) -> [u8; 16] {
 #[target_feature(enable = "avx2")]
 fn digests_avx2(messages: &[Message; LANES]) -> [[u8; 16]; LANES] {
     const INITIAL: [u32; 5] = [0x6745_2301, 0xefcd_ab89, 0x98ba_dcfe, 0x1032_5476, 0xc3d2_e1f0];
+    // Message schedule: the first 16 words are the blocks, transposed so that word t of all
+    // messages shares a register. The others follow from them.
     let mut schedule = [_mm256_setzero_si256(); 80];
     for (t, words) in schedule.iter_mut().enumerate().take(16) {
         let word = |lane: usize| {
@@ -78,11 +84,13 @@ fn digests_avx2(messages: &[Message; LANES]) -> [[u8; 16]; LANES] {
         let near = _mm256_xor_si256(schedule[t - 8], schedule[t - 3]);
         schedule[t] = rotate::<1, 31>(_mm256_xor_si256(far, near));
     }
+    // The 80 rounds, in four quarters.
     let initial = INITIAL.map(|word| _mm256_set1_epi32(word as i32));
     let state = rounds::<0>(initial, &schedule);
     let state = rounds::<1>(state, &schedule);
     let state = rounds::<2>(state, &schedule);
     let state = rounds::<3>(state, &schedule);
+    // Transpose the first four words back into one digest a message.
     let mut digests = [[0; 16]; LANES];
     for (i, (word, initial)) in state.into_iter().zip(initial).take(4).enumerate() {
         let mut words = [0u32; LANES];
@@ -95,7 +103,7 @@ fn digests_avx2(messages: &[Message; LANES]) -> [[u8; 16]; LANES] {
     digests
 }
 
-/// The twenty rounds of a quarter, which mix the words alike.
+/// The twenty rounds of one quarter, which share a mixing function and a constant.
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2")]
 #[inline]
@@ -115,7 +123,7 @@ fn rounds<const QUARTER: usize>(state: [__m256i; 5], schedule: &[__m256i; 80]) -
     [a, b, c, d, e]
 }
 
-/// Each word rotated left by `LEFT`; `RIGHT` is 32 less that.
+/// Rotates each word left by `LEFT` bits. `RIGHT` must be 32 - `LEFT`.
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2")]
 #[inline]

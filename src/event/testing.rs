@@ -6,7 +6,7 @@ use uuid::Uuid;
 
 use super::{Batch, Record, SourceInfo, Span, identify};
 
-/// A vCenter named `vc`.
+/// The facts of a vCenter named `vc`.
 pub fn source() -> Arc<SourceInfo> {
     Arc::new(SourceInfo {
         index: 0,
@@ -17,7 +17,7 @@ pub fn source() -> Arc<SourceInfo> {
     })
 }
 
-/// A batch of these (key, created_us), each with its identity and id.
+/// A batch with one event for each pair of key and created_us, with identity and id set.
 pub fn batch(page: u64, events: &[(i32, i64)]) -> Batch {
     let records = events.iter().map(|(key, us)| Record {
         key: Some(*key),
