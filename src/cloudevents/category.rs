@@ -1,8 +1,8 @@
-//! The appliance's words for the three shapes of a vSphere event.
+//! The names that the old appliance gave to the three categories of vSphere events.
 
 use crate::event::Category;
 
-/// The CloudEvents `type`, as the appliance documents it.
+/// The CloudEvents `type` of a category, as the appliance documents it.
 pub fn type_of(category: Category) -> &'static str {
     match category {
         Category::Event => "com.vmware.event.router/event",
@@ -11,7 +11,7 @@ pub fn type_of(category: Category) -> &'static str {
     }
 }
 
-/// The last word of the `type`, and the value of the extension `eventclass`.
+/// The value of the extension `eventclass`: the last part of the `type`.
 pub fn class_of(category: Category) -> &'static str {
     match category {
         Category::Event => "event",

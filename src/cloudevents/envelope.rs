@@ -1,15 +1,27 @@
 //! CloudEvents 1.0 around the events of a batch, in the three content modes of the HTTP binding.
 //!
 //! ```text
-//! structured  {"id":"…","source":"…","specversion":"1.0","type":"…","subject":"…","time":"…","data":…,"datacontenttype":"…",extensions}
+//! structured  {"id":"…","source":"…","specversion":"1.0","type":"…","subject":"…","time":"…",
+//!              "data":…,"datacontenttype":"…",extensions}
 //! batched     [structured,structured,…]
-//! binary      ce-id: …  ce-source: …  …  content-type: …      body: the data alone, shared with the batch
+//! binary      headers ce-id, ce-source, …, content-type; the body is the data alone
 //! ```
 //!
-//! The order of the structured members is the one that the appliance documents. An [`Envelope`] belongs to a destination. What is the same for all
-//! events of one source is rendered once and kept; per event, bytes are appended, and the data is copied once, into the body that is sent.
+//! The order of the structured members is the one that the appliance documents.
 //!
-//! Specs: CloudEvents 1.0.2, its JSON event format (§3.1: data that is not JSON is a JSON string) and its HTTP binding (§3.1.3.2: percent-encoding).
+//! An [`Envelope`] belongs to one destination. It renders the constant parts of an event once for
+//! each source and category, as [`Fragments`]. Rendering an event then appends bytes only:
+//!
+//! ```text
+//! {"id":"ID","source":"https://vc","specversion":"1.0","type":"…","subject":…,"data":…,"site":"b"}
+//!          └─────────────────────── head ───────────────────────┘                     └─ tail ──┘
+//! ```
+//!
+//! In structured mode the data is copied once, into the body that is sent. In binary mode the body
+//! shares the memory of the batch.
+//!
+//! Specifications: CloudEvents 1.0.2, its JSON event format (§3.1: data that is not JSON is a JSON
+//! string), and its HTTP binding (§3.1.3.2: percent-encoding).
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -23,11 +35,12 @@ use super::text::{header_value, push_escaped, push_member};
 use crate::event::{Batch, Category, EventTime, Extensions, Payload, Record, SourceInfo};
 use crate::limits::ENVELOPE_SOURCES_MAX;
 
-/// How a destination wants its envelopes.
+/// The options of a destination's envelopes.
 ///
-/// `time: created` falls back to the router's time where vCenter sent none. `payload: vijson` and `payload: xml` are made of the event as it was sent, and
-/// fall back to the batch's JSON where that was not kept (spooled before the option was set) or, for `xml`, was not XML. A fixed extension wins over a
-/// generated one of the same name.
+/// `time: created` falls back to the router's time if vCenter sent none. `payload: vijson` and
+/// `payload: xml` render the event as it was sent. They fall back to the batch's JSON if the raw
+/// event was not kept (it was spooled before the option was set) or, for `xml`, was not XML. A
+/// fixed extension replaces a generated one of the same name.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct EnvelopeOptions {
     pub time: EventTime,
@@ -35,7 +48,7 @@ pub struct EnvelopeOptions {
     pub extensions: Extensions,
 }
 
-/// An extension that cannot be sent.
+/// The reason why a configured extension cannot be sent.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum EnvelopeError {
     #[error("extension name `{0}` is not allowed: use lower-case letters a-z and digits only")]
@@ -50,38 +63,39 @@ pub enum EnvelopeError {
 #[derive(Debug)]
 pub struct Envelope {
     options: EnvelopeOptions,
-    /// Few, read by every request, written when a source appears or its facts change.
+    /// A short list. Every request reads it; it is replaced when a source appears or its facts
+    /// change.
     sources: ArcSwap<Vec<Arc<Fragments>>>,
 }
 
-/// What is the same for all events of a source, by category.
+/// The constant parts of all events of one source, one for each category.
 #[derive(Debug)]
 struct Fragments {
     source: Arc<SourceInfo>,
-    /// From the quote after the id to the type.
+    /// The members from the closing quote of the id up to the type.
     heads: [Vec<u8>; 3],
     /// The constant extensions.
     tails: [Vec<u8>; 3],
     headers: [HeaderMap; 3],
 }
 
-/// Renders events of one batch.
+/// Renders the events of one batch.
 #[derive(Debug)]
 pub struct Rendering<'a> {
     pub(super) options: &'a EnvelopeOptions,
     fragments: Arc<Fragments>,
     pub(super) batch: &'a Batch,
-    /// The router's time, RFC 3339.
+    /// The time at which the router read the page, RFC 3339.
     time: String,
 }
 
 /// The data of one event.
 enum EventData<'a> {
-    /// As the batch was decoded.
+    /// The JSON that the decoder rendered.
     Decoded(&'a [u8]),
-    /// As vCenter sent it in VI/JSON, or rendered from XML.
+    /// VI/JSON: as vCenter sent it, or rendered from XML.
     ViJson(Cow<'a, [u8]>),
-    /// The element that vCenter sent, as a document of its own.
+    /// The XML element that vCenter sent, as a document of its own.
     Xml(Cow<'a, [u8]>),
 }
 
@@ -103,20 +117,21 @@ const RESERVED: [&str; 13] = [
     "knativeerrordata",
 ];
 
-/// The attributes of an ordinary event with their names and quotes: id 36 bytes, source and type
-/// about 100, the others about 200. The documentation of `batch.bytes` names this number.
+/// Size of the attributes of a typical event, with names and quotes: 36 bytes of id, about 100 of
+/// source and type, about 200 of the others. The documentation of `batch.bytes` states this number.
 const ATTRIBUTES_BYTES: usize = 340;
 
-/// The size of event `i` of `batch` as a structured CloudEvent, estimated without its destination's
-/// options: what they add (long static extensions, other payloads) comes on top.
+/// Estimates the size of event `i` of `batch` as a structured CloudEvent. The options of the
+/// destination are not included: long fixed extensions and other payloads come on top.
 ///
-/// Requests are cut by it before anything is rendered, and [`Rendering::size_hint`] builds on it.
+/// Destinations cut their requests by this estimate, before rendering.
 pub fn size_estimate(batch: &Batch, i: usize) -> usize {
     let record = &batch.records[i];
     (record.data.len + record.attributes.len) as usize + ATTRIBUTES_BYTES
 }
 
 impl Envelope {
+    /// Checks the fixed extensions, and switches off generated ones that they replace.
     pub fn new(mut options: EnvelopeOptions) -> Result<Self, EnvelopeError> {
         let extensions = &mut options.extensions;
         for (at, (name, _)) in extensions.fixed.iter().enumerate() {
@@ -130,12 +145,13 @@ impl Envelope {
                 return Err(EnvelopeError::Twice(name.clone()));
             }
         }
-        let fixed = |name| extensions.fixed.iter().any(|(fixed, _)| fixed == name);
-        let wins = ["sequence", "partitionkey", "vsphereapiversion", "eventclass"].map(fixed);
-        extensions.sequence &= !wins[0];
-        extensions.partitionkey &= !wins[1];
-        extensions.vsphereapiversion &= !wins[2];
-        extensions.eventclass &= !wins[3];
+        let is_fixed = |name| extensions.fixed.iter().any(|(fixed, _)| fixed == name);
+        let [sequence, partitionkey, vsphereapiversion, eventclass] =
+            ["sequence", "partitionkey", "vsphereapiversion", "eventclass"].map(is_fixed);
+        extensions.sequence &= !sequence;
+        extensions.partitionkey &= !partitionkey;
+        extensions.vsphereapiversion &= !vsphereapiversion;
+        extensions.eventclass &= !eventclass;
         Ok(Envelope { options, sources: ArcSwap::default() })
     }
 
@@ -143,7 +159,7 @@ impl Envelope {
         &self.options
     }
 
-    /// Prepares to render events of `batch`; what is done here is paid once for all of them.
+    /// Prepares to render events of `batch`. The cost is paid once a batch.
     pub fn open<'a>(&'a self, batch: &'a Batch) -> Rendering<'a> {
         Rendering {
             options: &self.options,
@@ -153,10 +169,11 @@ impl Envelope {
         }
     }
 
+    /// The fragments of a source, rendered now if they are not known yet.
     fn fragments(&self, source: &Arc<SourceInfo>) -> Arc<Fragments> {
         let known = self.sources.load();
         let same = known.iter().find(|known| Arc::ptr_eq(&known.source, source));
-        // Events that come back from a spool carry an equal source in an allocation of their own.
+        // Batches that come back from a spool have an equal source in another allocation.
         if let Some(found) = same.or_else(|| known.iter().find(|known| known.source == *source)) {
             return Arc::clone(found);
         }
@@ -176,51 +193,65 @@ impl Envelope {
 impl Fragments {
     fn new(source: &Arc<SourceInfo>, options: &EnvelopeOptions) -> Self {
         let categories = [Category::Event, Category::EventEx, Category::ExtendedEvent];
-        let extensions = &options.extensions;
-        let constant = |category: Category| {
-            let version =
-                extensions.vsphereapiversion.then_some(("vsphereapiversion", source.api_version.as_str()));
-            let class = extensions.eventclass.then_some(("eventclass", class_of(category)));
-            let fixed = extensions.fixed.iter().map(|(name, value)| (name.as_str(), value.as_str()));
-            version.into_iter().chain(class).chain(fixed)
-        };
         Fragments {
             source: Arc::clone(source),
-            heads: categories.map(|category| {
-                let mut head = b"\",\"source\":\"".to_vec();
-                push_escaped(&mut head, source.url.as_bytes());
-                head.extend_from_slice(b"\",\"specversion\":\"1.0\",\"type\":\"");
-                head.extend_from_slice(type_of(category).as_bytes());
-                head.push(b'"');
-                head
-            }),
-            tails: categories.map(|category| {
-                let mut tail = Vec::new();
-                constant(category).for_each(|(name, value)| push_member(&mut tail, name, value.as_bytes()));
-                tail
-            }),
-            headers: categories.map(|category| {
-                let mut headers = HeaderMap::new();
-                headers.insert("ce-specversion", HeaderValue::from_static("1.0"));
-                headers.insert("ce-source", header_value(source.url.as_bytes()));
-                headers.insert("ce-type", HeaderValue::from_static(type_of(category)));
-                for (name, value) in constant(category) {
-                    let name = HeaderName::from_bytes(format!("ce-{name}").as_bytes());
-                    headers.insert(
-                        name.expect("names of letters and digits are header names"),
-                        header_value(value.as_bytes()),
-                    );
-                }
-                headers
-            }),
+            heads: categories.map(|category| head(source, category)),
+            tails: categories.map(|category| tail(source, options, category)),
+            headers: categories.map(|category| constant_headers(source, options, category)),
         }
     }
 }
 
+/// The extensions with the same value for all events of one source and category.
+fn constant_extensions<'a>(
+    source: &'a SourceInfo,
+    options: &'a EnvelopeOptions,
+    category: Category,
+) -> impl Iterator<Item = (&'a str, &'a str)> {
+    let extensions = &options.extensions;
+    let version = extensions.vsphereapiversion.then_some(("vsphereapiversion", source.api_version.as_str()));
+    let class = extensions.eventclass.then_some(("eventclass", class_of(category)));
+    let fixed = extensions.fixed.iter().map(|(name, value)| (name.as_str(), value.as_str()));
+    version.into_iter().chain(class).chain(fixed)
+}
+
+fn head(source: &SourceInfo, category: Category) -> Vec<u8> {
+    let mut head = b"\",\"source\":\"".to_vec();
+    push_escaped(&mut head, source.url.as_bytes());
+    head.extend_from_slice(b"\",\"specversion\":\"1.0\",\"type\":\"");
+    head.extend_from_slice(type_of(category).as_bytes());
+    head.push(b'"');
+    head
+}
+
+fn tail(source: &SourceInfo, options: &EnvelopeOptions, category: Category) -> Vec<u8> {
+    let mut tail = Vec::new();
+    for (name, value) in constant_extensions(source, options, category) {
+        push_member(&mut tail, name, value.as_bytes());
+    }
+    tail
+}
+
+/// The headers of binary mode that are the same for all events of one source and category.
+fn constant_headers(source: &SourceInfo, options: &EnvelopeOptions, category: Category) -> HeaderMap {
+    let mut headers = HeaderMap::new();
+    headers.insert("ce-specversion", HeaderValue::from_static("1.0"));
+    headers.insert("ce-source", header_value(source.url.as_bytes()));
+    headers.insert("ce-type", HeaderValue::from_static(type_of(category)));
+    for (name, value) in constant_extensions(source, options, category) {
+        let name = HeaderName::from_bytes(format!("ce-{name}").as_bytes());
+        headers.insert(
+            name.expect("names of letters and digits are header names"),
+            header_value(value.as_bytes()),
+        );
+    }
+    headers
+}
+
 impl<'a> Rendering<'a> {
-    /// Bytes to reserve before [`Rendering::structured`] appends event `i`: rarely too few, so that
-    /// nothing is copied twice. Adds what is known of this event and its destination to
-    /// [`size_estimate`].
+    /// Number of bytes to reserve before [`Rendering::structured`] appends event `i`. It is rarely
+    /// too small, so the buffer rarely grows and copies. More precise than [`size_estimate`], since
+    /// it includes the texts of this event and the options of the destination.
     pub fn size_hint(&self, i: usize) -> usize {
         let record = &self.batch.records[i];
         let at = record.category as usize;
@@ -272,18 +303,18 @@ impl<'a> Rendering<'a> {
         out.push(b'}');
     }
 
-    /// Appends why another destination could not deliver the events, where one could not.
+    /// Appends the failure at another destination, if there was one.
     pub(super) fn push_failed(&self, out: &mut Vec<u8>) {
         let Some(failed) = &self.batch.failed else { return };
         push_member(out, "knativeerrordest", failed.dest.as_bytes());
-        // An Integer of CloudEvents is a JSON number.
+        // CloudEvents writes an Integer as a JSON number.
         out.extend_from_slice(format!(",\"knativeerrorcode\":{}", failed.code).as_bytes());
         if !failed.data.is_empty() {
             push_member(out, "knativeerrordata", failed.data.as_bytes());
         }
     }
 
-    /// The same as headers.
+    /// Inserts the failure at another destination as headers, if there was one.
     pub(super) fn insert_failed(&self, headers: &mut HeaderMap) {
         let Some(failed) = &self.batch.failed else { return };
         headers.insert("ce-knativeerrordest", header_value(failed.dest.as_bytes()));
@@ -293,7 +324,7 @@ impl<'a> Rendering<'a> {
         }
     }
 
-    /// The headers of event `i` in binary mode, `content-type` among them.
+    /// The headers of event `i` in binary mode, including `content-type`.
     pub fn headers(&self, i: usize) -> HeaderMap {
         let record = &self.batch.records[i];
         if let Some(own) = self.batch.attributes(record) {
@@ -316,7 +347,7 @@ impl<'a> Rendering<'a> {
         headers
     }
 
-    /// The `datacontenttype` of event `i`, which has no attributes of its own.
+    /// The `datacontenttype` of event `i`, if it has no attributes of its own.
     fn content_type(&self, i: usize) -> &'static str {
         if self.options.payload == Payload::Xml && self.batch.was_sent_as_xml(&self.batch.records[i]) {
             XML
@@ -325,7 +356,7 @@ impl<'a> Rendering<'a> {
         }
     }
 
-    /// The data of event `i` alone.
+    /// The data of event `i`: the body in binary mode.
     pub fn data(&self, i: usize) -> Cow<'a, [u8]> {
         match self.payload(&self.batch.records[i]) {
             EventData::Xml(element) => element,
@@ -346,8 +377,8 @@ impl<'a> Rendering<'a> {
         record.created_us.filter(|_| brings_time).unwrap_or(self.batch.produced_us)
     }
 
-    /// A name for event `i` that is never empty: the subject, else the class or the type that it
-    /// brings itself, else `Event`.
+    /// A name of event `i` that is never empty: its subject, else its class or its own CloudEvents
+    /// type, else `Event`.
     pub fn detail_type(&self, i: usize) -> &'a str {
         let record = &self.batch.records[i];
         let own = self.batch.attributes(record).map_or("", |own| own.kind);
@@ -366,7 +397,7 @@ impl<'a> Rendering<'a> {
         }
     }
 
-    /// The data as this destination wants it, or else as it was decoded.
+    /// The data in the payload of this destination, or the decoded JSON as a fallback.
     fn payload(&self, record: &Record) -> EventData<'a> {
         let wanted = match self.options.payload {
             Payload::Pascal => None,
@@ -401,7 +432,8 @@ impl<'a> Rendering<'a> {
     }
 }
 
-/// The data of event `i` of `batch` as a body: shared with the batch, not copied, but for XML whose prefixes have to be bound.
+/// The data of event `i` of `batch` as a body. It shares the memory of the batch, except for data
+/// that has to be rendered again: XML with its prefixes declared, and VI/JSON made from XML.
 pub fn shared_data(rendering: &Rendering<'_>, batch: &Arc<Batch>, i: usize) -> Bytes {
     struct DataInBatch(Arc<Batch>, usize);
     impl AsRef<[u8]> for DataInBatch {
@@ -418,12 +450,12 @@ pub fn shared_data(rendering: &Rendering<'_>, batch: &Arc<Batch>, i: usize) -> B
     }
 }
 
-/// Microseconds since 1970 as RFC 3339 in UTC, no more digits than it needs.
+/// Formats microseconds since 1970 as RFC 3339 in UTC, without trailing zeros of the fraction.
 fn rfc3339(us: i64) -> String {
     jiff::Timestamp::from_microsecond(us).unwrap_or(jiff::Timestamp::UNIX_EPOCH).to_string()
 }
 
-/// Appends data that is JSON, and that it is.
+/// Appends JSON data and its `datacontenttype`.
 fn push_json(out: &mut Vec<u8>, json: &[u8]) {
     out.extend_from_slice(json);
     out.extend_from_slice(b",\"datacontenttype\":\"application/json\"");

@@ -13,7 +13,7 @@ const PRODUCED: &str = "2025-11-22T00:00:00.123456Z";
 const RAW: &str =
     r#"<returnval xsi:type="EventEx"><key>-2</key><v xsi:type="xsd:string">a "b" &amp; c</v></returnval>"#;
 
-/// What a test event is made of; `None` where vCenter sent nothing.
+/// The parts of a test event; `None` for parts that vCenter did not send.
 #[derive(Clone)]
 struct Sample {
     category: Category,
@@ -152,8 +152,8 @@ fn the_sdk_reads_structured_events() {
     assert_eq!(text(&event, "site").as_deref(), Some("Zürich \"A\" 100%"));
 }
 
-/// Requests are cut by the estimate: it must not be too low for an ordinary event, nor far too
-/// high.
+/// Destinations cut their requests by the estimate, so for a typical event it must not be too low,
+/// nor much too high.
 #[test]
 fn the_estimate_of_an_ordinary_event_is_close() {
     let sample = Sample::default();
@@ -327,7 +327,7 @@ fn vijson_is_rendered_from_xml_and_otherwise_as_it_was_sent() {
     let boxed = json!({"_typeName": "string", "_value": "a \"b\" & c"});
     check(RAW, json!({"_typeName": "EventEx", "key": -2, "v": boxed}));
     check(r#"{"_typeName":"EventEx","key":-2}"#, json!({"_typeName": "EventEx", "key": -2}));
-    // Not kept, or not to be read: as it was decoded.
+    // Not kept or not readable: the decoded JSON is sent.
     check("", json!({"Key": 7, "Vm": null}));
     check("<returnval><key>", json!({"Key": 7, "Vm": null}));
 }

@@ -1,5 +1,5 @@
-//! CloudEvents 1.0: how an event of a batch is written for a target, and the names by which functions
-//! ask for events.
+//! CloudEvents 1.0: events of a batch rendered for a target ([`envelope`]), seen by EventBridge
+//! patterns ([`pattern_event`]), and selected by the topics of OpenFaaS functions ([`topic`]).
 
 mod category;
 pub mod envelope;

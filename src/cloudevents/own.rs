@@ -1,10 +1,10 @@
-//! The envelope of an event that brings its own attributes: they are delivered as they came.
+//! The envelope of an event that arrived with its own attributes. They are delivered as they came.
 //!
-//! Of the configured extensions those apply that do not come from vCenter: `partitionkey` (the
-//! subject) and the fixed ones, which win over the event's own of the same name.
+//! Of the configured extensions, only those apply that do not come from vCenter: `partitionkey`
+//! (the subject) and the fixed ones. A fixed extension replaces the event's own of the same name.
 //!
-//! Data that is not JSON is a JSON string if it is UTF-8, else `data_base64` (CloudEvents 1.0.2,
-//! JSON event format §3.1).
+//! In structured mode, data that is not JSON becomes a JSON string if it is UTF-8, else
+//! `data_base64` (CloudEvents 1.0.2, JSON event format §3.1).
 
 use base64::prelude::{BASE64_STANDARD, Engine};
 use hyper::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
@@ -48,11 +48,11 @@ impl Rendering<'_> {
         out.push(b'}');
     }
 
-    /// The headers of the event in binary mode; its body is its data as it came.
+    /// The headers of the event in binary mode. Its body is the data as it came.
     pub(super) fn headers_own(&self, record: &Record, own: &Attributes<'_>) -> HeaderMap {
         let mut headers = HeaderMap::new();
         let mut insert = |name: &str, value: &[u8]| {
-            // A name that is no header's cannot come in: the source has checked it.
+            // The source refuses events with extension names that are not valid in a header.
             if let Ok(name) = HeaderName::from_bytes(format!("ce-{name}").as_bytes()) {
                 headers.insert(name, header_value(value));
             }
@@ -83,7 +83,7 @@ impl Rendering<'_> {
         self.options.extensions.fixed.iter().any(|(fixed, _)| fixed == name)
     }
 
-    /// Whether the event or the configuration gives this extension a value.
+    /// Returns true if the event or the configuration has an extension of this name.
     fn brings(&self, own: &Attributes<'_>, name: &str) -> bool {
         self.is_fixed(name) || own.extensions.iter().any(|extension| extension.name == name)
     }
@@ -150,7 +150,7 @@ mod tests {
         assert_eq!(event.extension("sequence"), None, "that is vCenter's");
     }
 
-    /// Both content modes, read by the SDK for Rust.
+    /// Renders the event in both content modes and reads it back with the CloudEvents SDK.
     fn check(datacontenttype: &'static str, data: &[u8], expected: Option<Data>) {
         let (batch, envelope) = (batch(datacontenttype, data), envelope(&[("site", "b1")]));
         let rendering = envelope.open(&batch);

@@ -1,11 +1,11 @@
-//! An event as EventBridge patterns see it.
+//! Events in the form that EventBridge patterns match against.
 
 use eventpattern::{Event, Needs};
 
 use super::type_of;
 use crate::event::Batch;
 
-/// Where what a pattern sees of one event is put together; to be reused.
+/// Buffers for [`pattern_event`], reused from event to event so that matching does not allocate.
 #[derive(Debug)]
 pub struct PatternScratch<'a> {
     id: [u8; uuid::fmt::Hyphenated::LENGTH],
@@ -18,8 +18,8 @@ impl Default for PatternScratch<'_> {
     }
 }
 
-/// The event at `i`, without the attributes that no pattern needs. `time` is the one that the event
-/// brings, or vCenter's.
+/// Event `i` of `batch` for matching. Attributes that no pattern needs are left empty. `time` is
+/// the event's own: vCenter's createdTime, or the attribute that it arrived with.
 pub fn pattern_event<'s, 'a: 's>(
     batch: &'a Batch,
     i: usize,
@@ -47,7 +47,7 @@ pub fn pattern_event<'s, 'a: 's>(
     }
     let json = match batch.bytes(record.data) {
         data @ [_, ..] if own.has_json() => data,
-        // A pattern cannot look into what is not JSON.
+        // Patterns match JSON only.
         _ => b"null",
     };
     Event {

@@ -1,4 +1,4 @@
-//! Text within JSON and within headers: what has to be escaped, and how.
+//! Escaping of text: within JSON strings, and within HTTP headers.
 
 use hyper::header::HeaderValue;
 
@@ -11,7 +11,7 @@ pub(super) fn push_member(out: &mut Vec<u8>, name: &str, value: &[u8]) {
     out.push(b'"');
 }
 
-/// Which bytes JSON does not allow within a string (RFC 8259 §7).
+/// The bytes that must be escaped within a JSON string (RFC 8259 §7).
 const ESCAPED: [bool; 256] = {
     let mut table = [false; 256];
     let mut byte = 0;
@@ -42,7 +42,8 @@ pub(super) fn push_escaped(out: &mut Vec<u8>, text: &[u8]) {
     out.extend_from_slice(rest);
 }
 
-/// A context attribute as a header value: space, `"`, `%` and all outside of U+0021 to U+007E percent-encoded.
+/// A context attribute as a header value. Space, `"`, `%` and everything outside U+0021 to U+007E
+/// is percent-encoded (CloudEvents HTTP binding, §3.1.3.2).
 pub(super) fn header_value(text: &[u8]) -> HeaderValue {
     let plain = |byte: &u8| matches!(byte, 0x21..=0x7e) && !matches!(byte, b'"' | b'%');
     if text.iter().all(plain) {

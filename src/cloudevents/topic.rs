@@ -1,20 +1,24 @@
-//! The names by which a function asks for events, and how they match.
+//! Topics: the names by which an OpenFaaS function selects events.
 //!
-//! Three generations of names are alive. Any of them in a function's `topic` annotation selects the event:
+//! An event has several names, from different releases of the appliance. A function receives the
+//! event if its `topic` annotation lists any of them:
 //!
 //! ```text
-//! event                               subject                        dotted (the first appliance's names)
-//! class VmPoweredOnEvent              VmPoweredOnEvent               vm.powered.on
-//! class DrsVmPoweredOnEvent           DrsVmPoweredOnEvent            drs.vm.powered.on
-//! EventEx, eventTypeId com.vmware.…   com.vmware.…                   ex
-//! ExtendedEvent, eventTypeId …        …                              extended
+//! event                               subject               dotted name (first appliance)
+//! class VmPoweredOnEvent              VmPoweredOnEvent      vm.powered.on
+//! class DrsVmPoweredOnEvent           DrsVmPoweredOnEvent   drs.vm.powered.on
+//! EventEx, eventTypeId com.vmware.…   com.vmware.…          ex
+//! ExtendedEvent, eventTypeId …        …                     extended
 //! ```
 //!
-//! A `*` in a topic stands for any run of characters, dots too, none too: `Vm*`, `com.vmware.vc.HA.*`, `*`. Case matters, as it always did.
+//! A `*` in a topic stands for any run of characters, including dots and the empty run: `Vm*`,
+//! `com.vmware.vc.HA.*`, `*`. Matching is case-sensitive, as in the appliance.
 
-/// The dotted name of an event class: every `Event` dropped, the words of the rest lower-case with dots between. Empty for the class `Event`.
+/// The dotted name of an event class: all occurrences of `Event` removed, then the words in lower
+/// case with dots between them. Empty for the class `Event`.
 ///
-/// A run of capitals is one word up to the capital that begins the next: `DVPortgroupCreatedEvent` is `dv.portgroup.created`.
+/// In a run of capitals, the last one begins the next word: `DVPortgroupCreatedEvent` becomes
+/// `dv.portgroup.created`.
 pub fn dotted(class: &str) -> String {
     let name = class.replace("Event", "");
     let letters: Vec<char> = name.chars().collect();
@@ -37,17 +41,19 @@ pub fn dotted(class: &str) -> String {
 pub enum Topic {
     /// A name without `*`.
     Exact(Box<str>),
-    /// The texts between the `*`s of a name; at least two, the first and the last anchored at the ends.
+    /// The parts of a name between its `*`s. At least two: the first must match at the start of an
+    /// event's name, the last at its end.
     Wildcard(Box<[Box<str>]>),
 }
 
 impl Topic {
-    /// The topics of an annotation, a comma list; spaces around an entry and empty entries are dropped.
+    /// Parses an annotation, a comma-separated list. Spaces around entries and empty entries are
+    /// ignored.
     pub fn list(annotation: &str) -> impl Iterator<Item = Topic> + '_ {
         annotation.split(',').map(str::trim).filter(|entry| !entry.is_empty()).map(Topic::parse)
     }
 
-    /// One topic.
+    /// Parses one topic.
     pub fn parse(entry: &str) -> Topic {
         if entry.contains('*') {
             Topic::Wildcard(entry.split('*').map(Box::from).collect())
@@ -56,7 +62,7 @@ impl Topic {
         }
     }
 
-    /// Whether an event with this name is asked for.
+    /// Returns true if the topic selects an event with this name.
     pub fn matches(&self, name: &str) -> bool {
         match self {
             Topic::Exact(exact) => **exact == *name,
@@ -65,7 +71,8 @@ impl Topic {
     }
 }
 
-/// Takes the leftmost place for each text between two `*`: that never rules out a match that a later place would allow.
+/// Matches each middle part at the leftmost possible place. This finds every match: an earlier
+/// place leaves more text for the parts that follow.
 fn wildcard(parts: &[Box<str>], name: &str) -> bool {
     let [first, middle @ .., last] = parts else { return false };
     let Some(mut rest) = name.strip_prefix(&**first) else { return false };
@@ -138,7 +145,7 @@ mod tests {
         assert_eq!(Topic::list("").count(), 0);
     }
 
-    /// The definition, slow and plain.
+    /// The definition of a match: slow and obvious.
     fn model(pattern: &[u8], name: &[u8]) -> bool {
         match pattern {
             [] => name.is_empty(),
