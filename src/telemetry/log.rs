@@ -1,6 +1,7 @@
-//! Logs go to stderr: for people, or one JSON object a line.
+//! The log on stderr: text for people, or one JSON object a line.
 //!
-//! INVARIANT: libraries say nothing below `info`, whatever `RUST_LOG` wants: at `trace` they write down whole requests, credentials and all.
+//! INVARIANT: libraries log nothing below `info`, even if `RUST_LOG` asks for it. At `trace` they
+//! write whole requests, including credentials.
 
 use std::io::IsTerminal;
 
@@ -12,7 +13,8 @@ use tracing_subscriber::util::SubscriberInitExt;
 
 use crate::config::{Log, LogFormat, LogLevel};
 
-/// Installs the process's log. `RUST_LOG` comes before all else. Called once.
+/// Installs the log of the process; called once. `RUST_LOG` takes precedence over the
+/// configuration.
 pub fn install(log: &Log) {
     let level = match log.level {
         LogLevel::Error => "error",
@@ -21,7 +23,7 @@ pub fn install(log: &Log) {
         LogLevel::Debug => "debug",
         LogLevel::Trace => "trace",
     };
-    // What libraries say below a warning is noise to an operator.
+    // Lines of libraries below a warning do not help an operator.
     let filter = EnvFilter::try_from_default_env()
         .unwrap_or_else(|_| EnvFilter::new(format!("warn,event_router={level},testbed={level}")));
     let filter = filter.and(filter_fn(may_be_shown));
@@ -32,11 +34,12 @@ pub fn install(log: &Log) {
         LogFormat::Human => layer.with_target(false).boxed(),
         LogFormat::Json => layer.json().flatten_event(true).boxed(),
     };
-    // A second installation can only come from a test in the same process: the first stays.
+    // Only a test installs a second log in the same process. The first one stays.
     let _ = tracing_subscriber::registry().with(layer.with_filter(filter)).try_init();
 }
 
-/// Our own lines, of any level, and what libraries say to everybody.
+/// Returns true for lines of the router at any level, and for lines of libraries at `info` and
+/// above.
 fn may_be_shown(metadata: &Metadata<'_>) -> bool {
     let own = ["event_router", "testbed", "loadtest"];
     let krate = metadata.target().split("::").next().unwrap_or_default();

@@ -1,6 +1,8 @@
-//! Every metric: its name, its unit, what it means. `docs/metrics.md` is generated from here.
+//! All metrics with their names, kinds, labels and help texts. `docs/metrics.md` is generated from
+//! them.
 //!
-//! Handles are made once a source, stage or destination; the hot path adds to them once a batch.
+//! Handles are created once for each source, stage and destination. The hot path updates them once
+//! a batch, never once an event.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -8,7 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use metrics::{Counter, Gauge, Histogram, Unit, counter, gauge, histogram};
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 
-/// A metric's description.
+/// The declaration of one metric.
 #[derive(Clone, Copy, Debug)]
 pub struct Metric {
     pub name: &'static str,
@@ -28,50 +30,50 @@ pub enum MetricKind {
 macro_rules! metrics {
     ($($constant:ident = $name:literal, $kind:ident, $labels:expr, $help:literal;)*) => {
         $(pub const $constant: &str = $name;)*
-        /// All of them, in the order of the flow.
+        /// All metrics, in the order of the path of an event.
         pub const ALL: &[Metric] = &[$(Metric { name: $name, kind: MetricKind::$kind, labels: &$labels, help: $help }),*];
     };
 }
 
 metrics! {
-    SOURCE_PAGES = "event_router_source_pages_total", Counter, ["source"], "pages that a source handed to the decoder";
-    SOURCE_BYTES = "event_router_source_bytes_total", Counter, ["source"], "bytes of these pages, decompressed";
+    SOURCE_PAGES = "event_router_source_pages_total", Counter, ["source"], "pages passed to the decoder";
+    SOURCE_BYTES = "event_router_source_bytes_total", Counter, ["source"], "bytes of these pages after decompression";
     SOURCE_EVENTS = "event_router_source_events_total", Counter, ["source"], "events read for the first time";
-    SOURCE_DUPLICATES = "event_router_source_duplicates_dropped_total", Counter, ["source"], "events dropped because they had been read before: overlaps, sweeps, replays";
-    SOURCE_UNKNOWN_CLASSES = "event_router_source_unknown_class_events_total", Counter, ["source"], "events of a class that the schema does not know, delivered all the same";
-    SOURCE_MISFITS = "event_router_source_misfit_values_total", Counter, ["source"], "values that do not fit their declared kind, delivered as vCenter sent them";
+    SOURCE_DUPLICATES = "event_router_source_duplicates_dropped_total", Counter, ["source"], "events dropped because they had been read before (overlaps, sweeps, replays)";
+    SOURCE_UNKNOWN_CLASSES = "event_router_source_unknown_class_events_total", Counter, ["source"], "events of a class that the schema does not contain; they are delivered all the same";
+    SOURCE_MISFITS = "event_router_source_misfit_values_total", Counter, ["source"], "values that do not match their declared type; they are delivered as vCenter sent them";
     SOURCE_UNREADABLE_PAGES = "event_router_source_unreadable_pages_total", Counter, ["source"], "pages that could not be decoded and are read again in halves";
-    SOURCE_POISON = "event_router_source_unreadable_events_total", Counter, ["source"], "events that could not be decoded, stored as dead letters";
-    SOURCE_KEYS_RESTARTED = "event_router_source_keys_restarted_total", Counter, ["source"], "times that keys started again: the vCenter was restored";
-    SOURCE_CALLS = "event_router_source_calls_total", Counter, ["source", "method"], "calls of the vSphere API";
+    SOURCE_POISON = "event_router_source_unreadable_events_total", Counter, ["source"], "events that could not be decoded and were stored as dead letters";
+    SOURCE_KEYS_RESTARTED = "event_router_source_keys_restarted_total", Counter, ["source"], "times that event keys restarted because the vCenter was restored";
+    SOURCE_CALLS = "event_router_source_calls_total", Counter, ["source", "method"], "vSphere API calls";
     SOURCE_RELOGINS = "event_router_source_relogins_total", Counter, ["source"], "logins after the first";
-    SOURCE_REBUILDS = "event_router_source_collector_rebuilds_total", Counter, ["source"], "collectors made again after a lost answer, session or collector";
-    SOURCE_GAPS = "event_router_source_gaps_stepped_over_total", Counter, ["source"], "windows of unreadable events that were stepped over";
-    SOURCE_SWEEPS = "event_router_source_sweeps_total", Counter, ["source"], "re-reads of the trailing window";
-    SOURCE_LAG = "event_router_source_lag_seconds", Gauge, ["source"], "age of the newest event that was read, against the newest that vCenter has, by vCenter's clock";
+    SOURCE_REBUILDS = "event_router_source_collector_rebuilds_total", Counter, ["source"], "collectors created again after a lost answer, session or collector";
+    SOURCE_GAPS = "event_router_source_gaps_stepped_over_total", Counter, ["source"], "time windows of unreadable events that were skipped";
+    SOURCE_SWEEPS = "event_router_source_sweeps_total", Counter, ["source"], "times that the trailing window was read again to find events that appeared late";
+    SOURCE_LAG = "event_router_source_lag_seconds", Gauge, ["source"], "time between the newest event read and the newest event of the vCenter, by vCenter's clock";
     SOURCE_UP = "event_router_source_up", Gauge, ["source"], "1 while the source reads or waits for events";
-    SOURCE_CLOCK_OFFSET = "event_router_source_clock_offset_seconds", Gauge, ["source"], "vCenter's clock less the router's";
-    STAGE_BUSY = "event_router_stage_busy_seconds_total", Counter, ["stage"], "time that a stage's threads worked; its rate is the number of threads that are busy";
-    STAGE_QUEUE = "event_router_stage_queue_pages", Gauge, ["stage"], "pages that wait for a stage";
-    QUEUE_HIGHEST = "event_router_queue_highest_messages", Gauge, ["queue"], "most messages that the queue has held since the process started";
-    QUEUE_BOUND = "event_router_queue_bound_messages", Gauge, ["queue"], "messages that the queue may hold; more would be a defect, which ends the process";
-    MEMORY_USED = "event_router_memory_used_bytes", Gauge, [], "bytes of events in memory, of the budget";
-    CHECKPOINTS = "event_router_checkpoints_total", Counter, [], "checkpoints that became durable";
-    CHECKPOINT_AGE = "event_router_checkpoint_resume_seconds", Gauge, ["source"], "resume time of the last checkpoint, seconds since 1970 UTC by vCenter's clock";
-    DELIVERED = "event_router_destination_delivered_events_total", Counter, ["destination"], "events that the target acknowledged";
+    SOURCE_CLOCK_OFFSET = "event_router_source_clock_offset_seconds", Gauge, ["source"], "vCenter's clock minus the router's clock";
+    STAGE_BUSY = "event_router_stage_busy_seconds_total", Counter, ["stage"], "busy time of the threads of a stage; its rate is the number of busy threads";
+    STAGE_QUEUE = "event_router_stage_queue_pages", Gauge, ["stage"], "pages waiting for a stage";
+    QUEUE_HIGHEST = "event_router_queue_highest_messages", Gauge, ["queue"], "highest number of messages in the queue since the process started";
+    QUEUE_BOUND = "event_router_queue_bound_messages", Gauge, ["queue"], "number of messages that the queue may hold; more is a defect, which ends the process";
+    MEMORY_USED = "event_router_memory_used_bytes", Gauge, [], "bytes of the memory budget that events take";
+    CHECKPOINTS = "event_router_checkpoints_total", Counter, [], "checkpoints written to disk";
+    CHECKPOINT_AGE = "event_router_checkpoint_resume_seconds", Gauge, ["source"], "resume time of the last checkpoint by vCenter's clock, seconds since 1970 UTC";
+    DELIVERED = "event_router_destination_delivered_events_total", Counter, ["destination"], "events acknowledged by the target";
     REQUESTS = "event_router_destination_requests_total", Counter, ["destination"], "requests sent";
-    RETRIED = "event_router_destination_retried_events_total", Counter, ["destination"], "events in requests that failed and are tried again";
-    FAILED = "event_router_destination_dead_letter_events_total", Counter, ["destination"], "events that failed for good";
+    RETRIED = "event_router_destination_retried_events_total", Counter, ["destination"], "events in failed requests that are retried";
+    FAILED = "event_router_destination_dead_letter_events_total", Counter, ["destination"], "events that failed for good and became dead letters";
     DROPPED = "event_router_destination_dropped_events_total", Counter, ["destination"], "events dropped by the overflow policy";
     SPILLED = "event_router_destination_spilled_events_total", Counter, ["destination"], "events written to the spool";
-    SPOOL_FULL = "event_router_destination_store_full", Gauge, ["destination"], "1 while the spool or the dead letters of a destination are full, and it waits";
-    WAITING = "event_router_destination_waiting_events", Gauge, ["destination"], "events that wait in memory";
-    UNDER_WAY = "event_router_destination_requests_under_way", Gauge, ["destination"], "requests without an answer";
+    SPOOL_FULL = "event_router_destination_store_full", Gauge, ["destination"], "1 while the destination waits because its spool or the dead letters are full";
+    WAITING = "event_router_destination_waiting_events", Gauge, ["destination"], "events waiting in memory";
+    UNDER_WAY = "event_router_destination_requests_under_way", Gauge, ["destination"], "requests in flight";
     BREAKER_OPEN = "event_router_destination_breaker_open", Gauge, ["destination"], "1 while the circuit breaker is open";
     SPOOLING = "event_router_destination_spooling", Gauge, ["destination"], "1 while new events go through the spool";
-    PARKED = "event_router_destination_parked_lanes", Gauge, ["destination"], "lanes (entities, in that ordering scope) whose first event was refused and holds up those behind it";
-    PARKED_SPOOLS = "event_router_destination_parked_spools", Gauge, ["destination"], "lanes that hold up more than there is memory for, so that it waits in a spool of their own";
-    REQUEST_SECONDS = "event_router_destination_request_seconds", Histogram, ["destination"], "time from a request to its answer";
+    PARKED = "event_router_destination_parked_lanes", Gauge, ["destination"], "lanes whose first event the target refused, so that the events behind it wait (in ordering scope `entity`, a lane is an entity)";
+    PARKED_SPOOLS = "event_router_destination_parked_spools", Gauge, ["destination"], "parked lanes with more waiting events than fit in memory, which wait in a spool of their own";
+    REQUEST_SECONDS = "event_router_destination_request_seconds", Histogram, ["destination"], "time between a request and its answer";
 }
 
 const MANUAL: &str = "\
@@ -84,20 +86,20 @@ and `_count`. The label `source` is the source's name in the configuration, `des
 `PROCESSOR/FUNCTION` and for EventBridge `PROCESSOR/BUS`, `stage` is a step of the [pipeline](architecture.md), and `queue` one of its queues whose senders
 never wait: `control` of the core thread, `mailbox` of any one destination, `storage` of the storage thread.
 
-What to look at first:
+Metrics to look at first:
 
 | question | metric |
 |---|---|
 | Does the router keep up? | `event_router_source_lag_seconds`: seconds at rest, and minutes while it catches up after an outage |
 | Does it reach its vCenters? | `event_router_source_up` is 0 while it does not |
-| Is an event lost for its target? | `event_router_destination_dead_letter_events_total` (kept: `event-router dlq list`), `event_router_destination_dropped_events_total` (gone: only where `overflow.policy` says so) |
+| Did a target miss events? | `event_router_destination_dead_letter_events_total` (kept: `event-router dlq list`), `event_router_destination_dropped_events_total` (gone: only where `overflow.policy` says so) |
 | Is a target slow or dead? | `event_router_destination_breaker_open`, `event_router_destination_spooling`, `event_router_destination_request_seconds` |
-| Are there events that a target refuses, again and again? | `event_router_destination_parked_lanes`: how many entities wait behind one |
-| Does something stand still? | `event_router_destination_store_full` is 1: a spool, the dead letters or the disk are full, and events wait in the vCenter |
+| Does a target keep refusing events? | `event_router_destination_parked_lanes`: number of entities whose events wait behind a refused one |
+| Is something stuck? | `event_router_destination_store_full` is 1: a spool, the dead letters or the disk are full, and events wait in the vCenter |
 
 ";
 
-/// The text of `docs/metrics.md`.
+/// Generates the text of `docs/metrics.md`.
 pub fn reference_manual() -> String {
     let mut text = MANUAL.to_owned();
     for (label, heading) in [
@@ -125,11 +127,11 @@ pub fn reference_manual() -> String {
     text + &format!("The buckets of a histogram end at {buckets} seconds.\n")
 }
 
-/// Busy time as it is counted: the exporter's counters are whole numbers, so a page is written from
-/// microseconds.
+/// The name under which busy time is counted, in microseconds. The exporter's counters are
+/// integers, so [`page`] converts them to seconds.
 const STAGE_BUSY_US: &str = "event_router_stage_busy_microseconds";
 
-/// The metrics page.
+/// Renders the page of `GET /metrics`.
 pub fn page(handle: &PrometheusHandle) -> String {
     let mut page = String::new();
     for line in handle.render().lines() {
@@ -138,14 +140,14 @@ pub fn page(handle: &PrometheusHandle) -> String {
                 let seconds = micros.parse::<f64>().unwrap_or_default() / 1e6;
                 page += &format!("{STAGE_BUSY}{labels} {seconds}\n");
             }
-            // The lines of type and help name the metric, too.
+            // The `# TYPE` and `# HELP` lines contain the name as well.
             None => page += &format!("{}\n", line.replace(STAGE_BUSY_US, STAGE_BUSY)),
         }
     }
     page
 }
 
-/// Registers the descriptions with the installed recorder.
+/// Registers the help texts with the installed recorder.
 pub fn describe() {
     for metric in ALL {
         let unit = match metric.name {
@@ -162,12 +164,12 @@ pub fn describe() {
     }
 }
 
-/// Latency buckets in seconds: from a target on loopback to one that takes as long as the longest time-out.
+/// Latency buckets in seconds: from a target on loopback up to the longest time-out.
 const BUCKETS: &[f64] =
     &[0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0];
 
-/// Installs the process's recorder; the handle renders `/metrics`. Where one is installed already (a second router in a test), a recorder
-/// that nobody writes to is returned.
+/// Installs the recorder of the process and returns a handle that renders it. A second router in
+/// the same process (a test) gets the handle of a recorder that stays empty.
 pub fn install() -> PrometheusHandle {
     let builder = PrometheusBuilder::new().set_buckets(BUCKETS).expect("the list of buckets is not empty");
     let recorder = builder.build_recorder();
@@ -178,7 +180,7 @@ pub fn install() -> PrometheusHandle {
     handle
 }
 
-/// A counter that can be read too, for what is shown elsewhere than on the metrics page.
+/// A counter whose value can be read back, for numbers that are also shown elsewhere.
 #[derive(Clone)]
 pub struct Total {
     counter: Counter,
@@ -200,7 +202,7 @@ impl Total {
     }
 }
 
-/// The counters that the pipeline keeps of one source.
+/// The counters of one source that the pipeline updates.
 #[derive(Clone)]
 pub struct SourceMetrics {
     pub pages: Counter,
@@ -273,7 +275,7 @@ impl DestinationMetrics {
     }
 }
 
-/// Time that a stage works: whole microseconds, since a counter is an integer.
+/// The busy time of one stage.
 #[derive(Clone)]
 pub struct StageMetrics {
     busy: Counter,
@@ -284,7 +286,7 @@ impl StageMetrics {
         StageMetrics { busy: counter!(STAGE_BUSY_US, "stage" => stage) }
     }
 
-    /// Adds the time since `start`.
+    /// Adds the time since `start` to the busy time.
     pub fn busy_since(&self, start: std::time::Instant) {
         self.busy.increment(start.elapsed().as_micros() as u64);
     }

@@ -1,5 +1,5 @@
-//! Metrics and logs: metric names in one place ([`metrics`]), the log ([`log`]), and
-//! the pace at which a line may repeat ([`paced`]).
+//! Metrics and logs: all metric names and their help texts ([`metrics`]), the set-up of the log
+//! ([`log`]), and a rate limit for lines that repeat ([`paced`]).
 
 pub mod log;
 pub mod metrics;

@@ -1,17 +1,17 @@
-//! A line that would be logged again and again, let through once in a while.
+//! A rate limit for a log line that would repeat, such as a failure of every request.
 
 use tokio::time::Instant;
 
 use crate::limits::FAILURE_LOG_INTERVAL;
 
-/// When a line was last let through.
+/// Lets one line through every [`FAILURE_LOG_INTERVAL`].
 #[derive(Debug, Default)]
 pub struct Paced {
     last: Option<Instant>,
 }
 
 impl Paced {
-    /// Whether the line may be logged now; if so, it counts as logged.
+    /// Returns true if the line may be logged now, and counts it as logged.
     pub fn is_due(&mut self) -> bool {
         let is_due = self.last.is_none_or(|last| last.elapsed() >= FAILURE_LOG_INTERVAL);
         if is_due {
