@@ -1,43 +1,58 @@
-//! The one byte budget for all that is in memory, over all sources and destinations.
+//! The byte budget for all events in memory, shared by all sources and destinations.
 //!
-//! A source reserves before it reads, so the bound holds before the bytes exist; the permit travels with the page and then the batch, and is
-//! given back when the last holder drops it.
+//! A source reserves bytes before it reads a page, so the bound holds before the bytes exist. The
+//! permit travels with the page, then with the batch, and its bytes are free again when the last
+//! destination drops the batch.
+//!
+//! ```text
+//! reserve ──► Permit ──► Page ──► Batch ──► dropped by the last destination ──► free again
+//!    ▲                                                                              │
+//!    └────────────── waits while too few bytes are free ◄───────────────────────────┘
+//! ```
+//!
+//! Some bytes must not wait, because taking them is what frees others: rows read back from a spool,
+//! or a smaller copy of a page. They are taken at once, and the budget goes into debt: `owed`
+//! counts the bytes that were not free. Bytes that come back pay the debt first, so the next
+//! reservation waits for it.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::Semaphore;
 
-/// Permits are counted in KiB, since a tokio semaphore's single acquire takes a `u32`.
+/// The unit of the semaphore: 1 KiB, since tokio's semaphore acquires at most 2^32 - 1 units at
+/// once.
 const UNIT: usize = 1 << 10;
 
-/// Bytes that may be in memory.
+/// A budget of bytes. Clones share it.
 #[derive(Clone, Debug)]
 pub struct Budget {
-    shared: Arc<Ledger>,
+    ledger: Arc<Ledger>,
 }
 
+/// The account behind a budget, in units.
 #[derive(Debug)]
 struct Ledger {
     free: Semaphore,
+    /// Size of the budget.
     units: usize,
-    /// What was taken without being free: the next units that are given back pay for it first.
+    /// Units that were taken without being free. Units that are given back pay for them first.
     // INVARIANT: free + the units of all permits = units + owed.
     owed: Mutex<usize>,
 }
 
-/// A share of a [`Budget`], given back on drop. The default is a share of nothing.
+/// A share of a [`Budget`], given back on drop. The default is no share of any budget.
 #[derive(Debug, Default)]
 pub struct Permit {
     units: usize,
-    of: Option<Arc<Ledger>>,
+    ledger: Option<Arc<Ledger>>,
 }
 
 impl Ledger {
-    /// Takes at once what cannot wait, free or not.
+    /// Takes `units` at once. Units that are not free are owed.
     fn take(&self, units: usize) {
         let mut owed = self.owed.lock().unwrap_or_else(PoisonError::into_inner);
         let free = units.min(self.free.available_permits());
-        // Somebody else may have been faster.
+        // Another thread may have taken the free units meanwhile; then all of them are owed.
         let got = self.free.try_acquire_many(free as u32).map_or(0, |permit| {
             permit.forget();
             free
@@ -45,6 +60,7 @@ impl Ledger {
         *owed += units - got;
     }
 
+    /// Gives `units` back, to pay what is owed first.
     fn give(&self, units: usize) {
         let mut owed = self.owed.lock().unwrap_or_else(PoisonError::into_inner);
         let paid = units.min(*owed);
@@ -56,51 +72,55 @@ impl Ledger {
 impl Budget {
     pub fn new(bytes: usize) -> Self {
         let units = (bytes / UNIT).max(1);
-        Budget { shared: Arc::new(Ledger { free: Semaphore::new(units), units, owed: Mutex::default() }) }
+        Budget { ledger: Arc::new(Ledger { free: Semaphore::new(units), units, owed: Mutex::default() }) }
     }
 
-    /// Waits until `bytes` are free and takes them. A request larger than the whole budget waits for all of it: one huge page is let through alone.
+    /// Waits until `bytes` are free, and takes them. A request for more than the whole budget waits
+    /// for all of it, so that a huge page gets through alone.
     pub async fn reserve(&self, bytes: usize) -> Permit {
-        let units = bytes.div_ceil(UNIT).min(self.shared.units);
-        let held = self.shared.free.acquire_many(units as u32).await;
+        let units = bytes.div_ceil(UNIT).min(self.ledger.units);
+        let held = self.ledger.free.acquire_many(units as u32).await;
         held.expect("the semaphore is never closed").forget();
-        Permit { units, of: Some(Arc::clone(&self.shared)) }
+        Permit { units, ledger: Some(Arc::clone(&self.ledger)) }
     }
 
-    /// Takes `bytes` at once, for what must not wait for room because it is what makes room. What is short the next reservation waits for.
+    /// Takes `bytes` at once, free or not. For allocations that free other memory, and so must not
+    /// wait for it.
     pub fn take(&self, bytes: usize) -> Permit {
         let units = bytes.div_ceil(UNIT);
-        self.shared.take(units);
-        Permit { units, of: Some(Arc::clone(&self.shared)) }
+        self.ledger.take(units);
+        Permit { units, ledger: Some(Arc::clone(&self.ledger)) }
     }
 
-    /// Bytes in all.
+    /// Size of the budget in bytes.
     pub fn limit(&self) -> usize {
-        self.shared.units * UNIT
+        self.ledger.units * UNIT
     }
 
-    /// Bytes taken now; more than the limit where something could not wait.
+    /// Bytes in use. More than the limit while some are owed.
     pub fn used(&self) -> usize {
-        let owed = *self.shared.owed.lock().unwrap_or_else(PoisonError::into_inner);
-        (self.shared.units + owed).saturating_sub(self.shared.free.available_permits()) * UNIT
+        let owed = *self.ledger.owed.lock().unwrap_or_else(PoisonError::into_inner);
+        (self.ledger.units + owed).saturating_sub(self.ledger.free.available_permits()) * UNIT
     }
 }
 
 impl Permit {
-    /// A second share of the same budget for a copy of `bytes`: it is made to free more than it takes, or to be sent, so that it cannot wait.
+    /// Takes a second share of the same budget at once, for a copy of `bytes`. Copies must not
+    /// wait: they are made to free a larger batch, or to be sent.
     pub fn another(&self, bytes: usize) -> Permit {
-        let Some(shared) = &self.of else { return Permit::default() };
-        Budget { shared: Arc::clone(shared) }.take(bytes)
+        let Some(ledger) = &self.ledger else { return Permit::default() };
+        Budget { ledger: Arc::clone(ledger) }.take(bytes)
     }
 
-    /// Makes this a share of `bytes`: gives back what is too much, takes what is missing. A page that has been read cannot wait for room.
+    /// Changes the share to `bytes`. Missing bytes are taken at once, since a page that has been
+    /// read is in memory already.
     pub fn resize(&mut self, bytes: usize) {
-        let Some(shared) = &self.of else { return };
+        let Some(ledger) = &self.ledger else { return };
         let units = bytes.div_ceil(UNIT);
         if units < self.units {
-            shared.give(self.units - units);
+            ledger.give(self.units - units);
         } else {
-            shared.take(units - self.units);
+            ledger.take(units - self.units);
         }
         self.units = units;
     }
@@ -108,8 +128,8 @@ impl Permit {
 
 impl Drop for Permit {
     fn drop(&mut self) {
-        if let Some(shared) = &self.of {
-            shared.give(self.units);
+        if let Some(ledger) = &self.ledger {
+            ledger.give(self.units);
         }
     }
 }

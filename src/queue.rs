@@ -1,23 +1,26 @@
-//! The queue from async senders to threads: waiting happens at the async edge, and everything
-//! behind it is lock-free.
+//! A bounded queue from async senders to threads.
+//!
+//! A sender waits asynchronously for a free slot; the queue behind it is lock-free. A receiver
+//! blocks its thread. The pages on their way from the sources to the parse threads use this queue.
 //!
 //! ```text
-//!  send ── waits for a permit (async, first come first served) ──► try_send, which has a slot
+//!  send ── waits for a permit (async, first come first served) ──► try_send, never full
 //!                      ▲                                               │
 //!                      └──────── permit given back ◄──── recv ◄────────┘  blocks its thread
 //! ```
 //!
-//! INVARIANT: a permit stands for a free slot, so an item that has its permit never finds the
-//! queue full.
-//! The queue ends in both directions: receivers get what is still queued after the last sender is
-//! gone, and senders that wait fail when the last receiver is gone.
+//! INVARIANT: a permit stands for a free slot, so a sender with a permit never finds the queue
+//! full.
+//!
+//! Both ends notice when the other is gone. After the last sender, receivers get the remaining
+//! items and then `None`. After the last receiver, waiting senders fail.
 
 use std::sync::Arc;
 
 use crossbeam_channel as channel;
 use tokio::sync::Semaphore;
 
-/// A queue of `slots` items.
+/// Creates a queue of `slots` items.
 pub fn bounded<T>(slots: usize) -> (Sender<T>, Receiver<T>) {
     let (items_in, items) = channel::bounded(slots);
     let permits = Arc::new(Semaphore::new(slots));
@@ -38,7 +41,7 @@ pub fn bounded<T>(slots: usize) -> (Sender<T>, Receiver<T>) {
     (sender, receiver)
 }
 
-/// The async end. Items of one task keep their order.
+/// The async end. Items that one task sends keep their order.
 #[derive(Debug)]
 pub struct Sender<T> {
     items: channel::Sender<T>,
@@ -47,7 +50,7 @@ pub struct Sender<T> {
     arrived: Arc<tokio::sync::Notify>,
 }
 
-/// The end of the threads. Clones share the items.
+/// The threads' end. Clones share the items: each item goes to one of them.
 #[derive(Debug)]
 pub struct Receiver<T> {
     items: channel::Receiver<T>,
@@ -56,12 +59,12 @@ pub struct Receiver<T> {
     arrived: Arc<tokio::sync::Notify>,
 }
 
-/// No receiver is left.
+/// The error of a send after the last receiver is gone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the other end of the queue is gone")]
 pub struct Disconnected;
 
-/// Wakes senders that wait for a permit when the last receiver is gone.
+/// Closes the semaphore with the last receiver, which wakes the waiting senders.
 #[derive(Debug)]
 struct ClosedOnDrop(Arc<Semaphore>);
 
@@ -71,7 +74,7 @@ impl Drop for ClosedOnDrop {
     }
 }
 
-// Derived, these would ask for `T: Clone`.
+// A derived `Clone` would require `T: Clone`.
 impl<T> Clone for Sender<T> {
     fn clone(&self) -> Self {
         Sender {
@@ -95,7 +98,8 @@ impl<T> Clone for Receiver<T> {
 }
 
 impl<T> Sender<T> {
-    /// Waits for a slot. An item whose future is dropped before that was not sent.
+    /// Waits for a free slot, then sends `item`. If the future is dropped while it waits, the item
+    /// is not sent.
     pub async fn send(&self, item: T) -> Result<(), Disconnected> {
         let permit = self.permits.acquire().await.map_err(|_| Disconnected)?;
         match self.items.try_send(item) {
@@ -110,15 +114,16 @@ impl<T> Sender<T> {
 }
 
 impl<T> Receiver<T> {
-    /// Blocks until there is an item, and gives its permit back; `None` when all senders are gone
-    /// and nothing is left.
+    /// Blocks until there is an item. Returns `None` when all senders are gone and the queue is
+    /// empty.
     pub fn recv(&self) -> Option<T> {
         let item = self.items.recv().ok()?;
         self.permits.0.add_permits(1);
         Some(item)
     }
 
-    /// As [`Receiver::recv`] for a test under a paused clock, which a blocked thread would stop.
+    /// As [`Receiver::recv`], but async: under a paused clock, a blocked thread would stop the
+    /// test.
     #[cfg(test)]
     pub async fn recv_async(&self) -> Option<T> {
         loop {
