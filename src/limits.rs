@@ -1,317 +1,412 @@
-//! Every bound of the router, with its arithmetic. A queue, cache, retry or loop without a name here is a defect.
+//! All bounds of the router, each with its arithmetic.
+//!
+//! Every queue, cache, retry and loop has a bound, and the bound is a named constant in this file.
+//! Anything unbounded is a defect. Defaults that the configuration can change are here as well.
+//!
+//! The arithmetic uses these numbers: a page has up to 1,000 events, an event takes some 750 bytes on
+//! the wire, which most bounds round up to 1 KiB, and a large installation has 64 vCenters.
 
 use std::time::Duration;
 
-/// Events that one `ReadNextEvents` asks for: vCenter's own maximum (vSphere API reference, EventHistoryCollector).
+/// Events that one `ReadNextEvents` asks for: the highest number that vCenter accepts (vSphere API
+/// reference, EventHistoryCollector).
 pub const PAGE_EVENTS: usize = 1_000;
-/// Events in one batch at most: a page, rounded up to whole 64-bit words of a `Selection`.
+/// Events in one batch: a page of 1,000, rounded up to whole 64-bit words of a `Selection`. 16
+/// words * 64 = 1,024.
 pub const BATCH_EVENTS_MAX: usize = 1_024;
-/// Bytes of one answer from a vCenter: 1,000 events of 64 KiB. A larger page is read again in halves.
+/// Bytes of one page from a vCenter: 1,000 events of 64 KiB = 64 MiB. A larger page is read again
+/// in halves.
 pub const PAGE_BYTES_MAX: usize = 64 << 20;
-/// Nesting of elements in an answer: the deepest vSphere event type nests 9 levels; 128 leaves room and keeps a recursive decoder's stack under 128 * 1 KiB.
+/// Nesting of elements in an answer. The deepest vSphere event type has 9 levels, so 128 leaves
+/// room. It keeps the stack of a recursive decoder under 128 * 1 KiB.
 pub const XML_DEPTH_MAX: usize = 128;
 
-/// Bytes of events in memory, over all sources and destinations, of the 100 MB that the router may take: 64 vCenters take 40 MB without any, the allocator keeps
-/// some that is free, and a page with an event of 10 MB has some 30 on its way in. 20,000 events, half of them also as the bodies of requests: more only waits longer.
+/// Default of the memory budget for events, over all sources and destinations.
+///
+/// The router may take 100 MB. Of that, 64 vCenters take 40 MB without any event, a page with one
+/// event of 10 MB takes 30 MB while it is decoded, and the allocator keeps some free memory. 24 MiB
+/// remain. They hold 20,000 events of which half are also rendered in request bodies. More would
+/// only let more events wait.
 pub const MEMORY_BYTES: usize = 24 << 20;
-/// What a source reserves for a page where little or nothing came before …
+/// Bytes that a source reserves for a page if the page before had few or no events: 256 events
+/// (`PAGE_EVENTS_UNSEEN`) of 1 KiB.
 pub const PAGE_RESERVE_BYTES: usize = 256 << 10;
-/// … and how many events it asks for then, of 1 KiB: with 1,000, the first pages of 64 busy sources were 70 MB.
+/// Events that a source asks for if the page before was small (`PAGE_LITTLE_BYTES`). With 1,000,
+/// the first pages of 64 busy sources took 70 MB. With 256 they take 64 * 256 * 1 KiB = 16 MiB.
 pub const PAGE_EVENTS_UNSEEN: u32 = 256;
-/// What is little: a page of it is far from full with `PAGE_EVENTS_UNSEEN` events, too.
+/// Size below which a page counts as small. 16 KiB are some 20 events of 743 bytes, far fewer than
+/// `PAGE_EVENTS_UNSEEN`, so asking for only that many does not slow such a source.
 pub const PAGE_LITTLE_BYTES: usize = 16 << 10;
-/// What is reserved for a page of `page` bytes: usual events take less once decoded, their JSON about as much as the XML, and a record of 128 bytes each. (Events
-/// that have next to no members take up to 2.5 times their XML, and so do those of which a destination wants the XML, too: what was not reserved, the next page
-/// waits for.)
+/// Bytes to reserve for a page of `page` bytes: enough for the page, and for the batch that is
+/// decoded from it.
+///
+/// The JSON of a typical event is about as large as its XML, and its record takes 128 bytes.
+/// Together they stay below 1.5 times the XML. Events with very few members take up to 2.5 times
+/// their XML, as do events that are also kept as XML. Bytes beyond the reservation are taken later
+/// without waiting, and the next reservation waits for them.
 pub const fn batch_bytes(page: usize) -> usize {
     page + page / 2
 }
 
-/// Bytes of one destination's spool unless configured: an hour * 18,000 events/s * 160 bytes compressed = 10.4 GB. All spools together may take the sum of what
-/// the processors may: one that is full leaves the others theirs.
+/// Default bound of the spools of one destination: one hour * 18,000 events/s * 160 bytes
+/// compressed = 10.4 GB. The bound of all spools together is the sum over the processors, so that
+/// one full spool leaves the others their room.
 pub const SPOOL_BYTES: u64 = 10 << 30;
-/// Bytes of all dead letters: 256 Ki events of 1 KiB.
+/// Bytes of all dead letters: 256 Ki events of 1 KiB = 256 MiB.
 pub const DEAD_LETTER_BYTES: u64 = 256 << 20;
-/// Free disk below which nothing is spooled or dead-lettered: what checkpoints, the write-ahead log and a shrinking file need with room to spare.
+/// Bytes of the disk that stay free: below this nothing is spooled or dead-lettered. Checkpoints,
+/// the write-ahead log (32 MiB kept) and a shrinking file need less than this.
 pub const DISK_FREE_BYTES_MIN: u64 = 256 << 20;
-/// Bytes of one batch before compression, in the spool: the largest page decoded to JSON at most eightfold (absent fields are spelled out).
+/// Bytes of one stored batch before compression: the largest page, decoded to JSON that is at most
+/// eight times as large because absent fields are spelled out. 8 * 64 MiB = 512 MiB.
 pub const BLOB_BYTES_MAX: usize = 8 * PAGE_BYTES_MAX;
-/// Page cache of the state database: 4 MiB holds the inner nodes of a spool of 40,000 rows many times over.
+/// Page cache of the state database. 4 MiB hold the inner nodes of a spool of 40,000 rows many
+/// times over.
 pub const STORE_CACHE_BYTES: usize = 4 << 20;
-/// Pages in the write-ahead log before SQLite moves them into the database: 2,048 * 8 KiB = 16 MiB, 160 batches of 100 KB.
+/// Pages in the write-ahead log before SQLite moves them into the database: 2,048 * 8 KiB = 16 MiB,
+/// or 160 batches of 100 KB.
 pub const STORE_WAL_PAGES: u32 = 2_048;
-/// What remains of the write-ahead log on disk after a burst.
+/// Bytes of the write-ahead log that stay on disk after a burst: twice the size at which SQLite
+/// empties it.
 pub const STORE_WAL_BYTES_KEPT: u64 = 32 << 20;
-/// Free bytes inside the state database that are kept for the next burst; what is over it is given back to the disk.
+/// Free bytes inside the state database that are kept for the next burst: 160 batches of 100 KB.
+/// More than that is given back to the disk.
 pub const STORE_FREE_BYTES_KEPT: u64 = 16 << 20;
-/// Pages given back to the disk by one transaction: 2,048 * 8 KiB = 16 MiB, so that shrinking 2 GB takes 128 small steps and no long stall.
+/// Pages that one transaction gives back to the disk: 2,048 * 8 KiB = 16 MiB. Shrinking by 2 GiB
+/// takes 128 short steps instead of one long stall.
 pub const STORE_SHRINK_PAGES: u32 = 2_048;
-/// Largest state database that is checked whole at each start: 64 MiB take 0.1 to 0.2 s. A larger one is checked row by row as it is read.
+/// Largest state database that is checked completely at each start: 64 MiB take 0.1 to 0.2 s. Rows
+/// of a larger one are checked when they are read.
 pub const STORE_CHECK_BYTES_MAX: u64 = 64 << 20;
-/// How long a write waits for another program that holds the state database (a person with the sqlite3 shell).
+/// Time that a write waits for another program that has locked the state database, such as a
+/// sqlite3 shell.
 pub const STORE_BUSY_MAX: Duration = Duration::from_secs(5);
-/// Bytes of an old router's checkpoint file: six short fields; a larger file is none.
+/// Bytes of the old router's checkpoint file. It has six short fields, under 1 KiB. A larger file
+/// is not a checkpoint.
 pub const LEGACY_CHECKPOINT_BYTES_MAX: u64 = 64 << 10;
-/// How far ahead of the router's clock a time in it may be: a vCenter in a wrong time zone, not a wrong year.
+/// Time by which the old router's position may lie ahead of the router's clock. One day allows for
+/// a vCenter in a wrong time zone, not for one in a wrong year.
 pub const LEGACY_CHECKPOINT_AHEAD_MAX: Duration = Duration::from_secs(24 * 3600);
-/// Dead letters in one answer to `list`, unless asked for fewer: 1,000 rows of about 300 bytes.
+/// Dead letters in one answer to `list`: 1,000 rows of about 300 bytes = 300 KB.
 pub const DEAD_LETTERS_LISTED_MAX: usize = 1_000;
 
-/// The smallest share of the memory budget that a batch holds: permits are counted in KiB.
+/// Smallest share of the memory budget that a batch can have: permits are counted in KiB.
 pub const PERMIT_BYTES_MIN: usize = 1 << 10;
-/// Batches from sources in memory at most: each holds a permit. Permits of `memory` bytes in all
-/// are reserved; a source that takes a page apart which cannot be decoded takes one for each event
-/// without waiting, and does so for one page at a time.
+/// Batches from sources in memory at a time, since each has a permit. All reserved permits together
+/// are `memory` bytes. In addition, a source that splits a page which cannot be decoded takes one
+/// permit for each of its events without waiting; it does so for one page at a time.
 pub const fn batches_max(memory: usize, sources: usize) -> usize {
     memory / PERMIT_BYTES_MIN + sources * BATCH_EVENTS_MAX
 }
 
-// The queues below have senders that never wait (`pipeline/level.rs` says why), so each bound is
-// the number of messages that can be under way at a time. A full queue is a defect.
+// The senders of the queues below never wait (`pipeline/level.rs` explains why). So each bound is
+// the highest number of messages that can be in flight. A full queue is a defect.
 
-/// Messages to the core thread: of each source one (`Begin`, `Loaded` and `Begun` follow each
-/// other), the replays that may wait there, and one each of `Settled` (of all drivers),
-/// `Checkpointed` (one checkpoint at a time) and `UnreadableStored` (one group at a time). `Finish`
-/// always has room. 64 sources: 131 messages.
+/// Messages in the queue of the core thread. Each source has one at a time (`Begin`, `Loaded` and
+/// `Begun` follow each other). Then come the waiting replays, and one each of `Settled` (of all
+/// drivers), `Checkpointed` (one checkpoint at a time) and `UnreadableStored` (one group at a
+/// time). `Finish` always has room. With 64 sources: 64 + 64 + 3 = 131.
 pub const fn control_messages_max(sources: usize) -> usize {
     sources + REPLAYS_QUEUED_MAX + 3
 }
 /// Replays of dead letters that wait for the core thread: enough to keep it busy while the next one
 /// is read from the store.
 pub const REPLAYS_QUEUED_MAX: usize = 64;
-/// Replays of dead letters whose end has not been told: no more than there are permits of
-/// [`REPLAY_BYTES`], 8,192.
+/// Replays of dead letters in flight. Each has a permit of [`REPLAY_BYTES`]: 8 MiB / 1 KiB = 8,192.
 pub const REPLAYS_MAX: usize = REPLAY_BYTES / PERMIT_BYTES_MIN;
-/// Mail in one driver's mailbox: an offer for each batch in memory, replays, and what follows from
-/// its own jobs. 24 MiB and one source: 24,576 + 1,024 + 8,192 + 11 = 33,803 messages.
+/// Messages in the mailbox of one driver: an offer for each batch in memory, the replays, and the
+/// messages that its own jobs cause. With 24 MiB and one source: 24,576 + 1,024 + 8,192 + 11 =
+/// 33,803.
 pub const fn mailbox_messages_max(memory: usize, sources: usize) -> usize {
     batches_max(memory, sources) + REPLAYS_MAX + OWN_MAIL_MAX
 }
-/// Mail that follows from what a driver itself has under way: `Appended` 1, `Fetched` 2 (the
-/// destination's spool and one lane's), `Removed` [`REMOVALS_MAX`], `DeadLettered` 1, and one each
-/// of `LetterRemoved`, `Adoptions` and `AdoptionEnds` (all coalesced). `Stop` has a place of its
-/// own.
+/// Messages that the jobs of one driver cause: 1 `Appended`, 2 `Fetched` (of the main spool and of
+/// one lane's), [`REMOVALS_MAX`] `Removed`, 1 `DeadLettered`, and 1 each of `LetterRemoved`,
+/// `Adoptions` and `AdoptionEnds` (which are coalesced). `Stop` has a place of its own.
 pub const OWN_MAIL_MAX: usize = 1 + 2 + REMOVALS_MAX + 1 + 3;
-/// Removals of spooled rows that one driver has under way: one, and one ahead of the append and of
-/// each of the two reads that may be under way.
+/// Removals of spool rows that one driver has in flight: one, one ahead of the append, and one
+/// ahead of each of the two reads.
 pub const REMOVALS_MAX: usize = 1 + 1 + 2;
-/// Jobs of one driver at the storage thread: the append, two reads, removals and a group of dead
-/// letters; and when it stops twice what is left of the last two.
+/// Jobs of one driver at the storage thread: one append, two reads, the removals, and one group of
+/// dead letters. When the driver stops, the remaining removals and dead letters add up to two jobs
+/// each.
 pub const DRIVER_JOBS_MAX: usize = 1 + 2 + REMOVALS_MAX + 1 + 2 * 2;
-/// Jobs at the storage thread without those of drivers ([`DRIVER_JOBS_MAX`] each): of each source
-/// one (its checkpoint is loaded, or its first one written), one checkpoint, one group of
-/// unreadable events, two at the end; what people ask for; and the ends of replays.
+/// Jobs at the storage thread apart from those of drivers ([`DRIVER_JOBS_MAX`] each). Each source
+/// has one (its checkpoint is loaded, or its first one is written). Then come one checkpoint, one
+/// group of unreadable events and two jobs at the end, the jobs of operators, and the ends of
+/// replays.
 pub const fn store_jobs_max(sources: usize) -> usize {
     sources + 4 + DEAD_LETTER_COMMAND_JOBS_MAX + REPLAYS_MAX
 }
-/// Jobs at the storage thread for people who list, replay or drop dead letters: one for each
+/// Jobs at the storage thread for operators who list, replay or drop dead letters: one for each
 /// command that may run.
 pub const DEAD_LETTER_COMMAND_JOBS_MAX: usize = CONTROL_CONNECTIONS_MAX;
 
-/// Pages between the sources and the decoder: enough to keep two decoders busy over a network round trip.
+/// Pages between the sources and the decoder: enough to keep two parse threads busy during a
+/// network round trip.
 pub const PAGES_QUEUED_MAX: usize = 8;
-/// Readings of one source that ended with an undecodable page and may still have pages on the way: the reader's, the sweep's and the watchdog's, each with
-/// one that is just ending and the one before it.
+/// Ended readings of one source that are remembered, because pages of them may still be on their
+/// way. A reading ends with a page that cannot be decoded. Three read at a time (reader, sweep,
+/// watchdog), each with the reading that is just ending and the one before: 3 * 2 = 6.
 pub const READINGS_ENDED_MAX: usize = 6;
 
-/// Longest wait between two tries to reach a vCenter.
+/// Longest wait between two attempts to reach a vCenter.
 pub const BACKOFF_MAX: Duration = Duration::from_secs(30);
-/// First wait after a failure.
+/// Wait after the first failure to reach a vCenter.
 pub const BACKOFF_MIN: Duration = Duration::from_millis(200);
-/// Wait after InvalidLogin unless the password file changed: SSO locks an account after five failures in three minutes.
+/// Wait after InvalidLogin, unless the password file changes. SSO locks an account after five
+/// failures in three minutes; one attempt every five minutes never causes that.
 pub const LOGIN_RETRY: Duration = Duration::from_secs(300);
 
-/// Bytes that a destination reads back from its spool at once …
+/// Bytes that a destination reads back from its main spool at once.
 pub const SPOOL_FETCH_BYTES: usize = 1 << 20;
-/// … when less than this waits in its lanes: so 1.5 MiB a spooling destination at most.
+/// A destination reads from its main spool when fewer bytes than this wait in its lanes. So a
+/// destination that spools takes at most 512 KiB + 1 MiB = 1.5 MiB.
 pub const SPOOL_REFETCH_BYTES: usize = 512 << 10;
-/// Bytes that it reads back at once of what one entity has parked: 30 events of 1 KiB, so that many entities come to their turn.
+/// Bytes that a destination reads back at once from the spool of one parked lane: 30 events of 1
+/// KiB. A small number, so that many entities get their turn.
 pub const SPOOL_LANE_FETCH_BYTES: usize = 32 << 10;
 
-/// Bytes of dead letters that are replayed at once, beside the memory for events: 8,000 letters of 1 KiB are more than 1,024 requests can carry.
+/// Bytes of dead letters that are replayed at a time, in addition to the memory budget for events.
+/// 8,000 letters of 1 KiB are more than 1,024 requests can carry.
 pub const REPLAY_BYTES: usize = 8 << 20;
 
-/// Answers that are taken in one turn of a destination's task: enough that what a turn costs does not show, few enough that the next requests do not wait.
+/// Answers that a destination's task handles in one turn: enough that the cost of a turn does not
+/// matter, few enough that the next requests do not wait.
 pub const ANSWERS_AT_ONCE: usize = 32;
-/// How long settled pieces wait for more, so that the core's thread is not woken for each: some hundred times less than the time between two checkpoints.
+/// Time that settled events wait for more before the core thread is woken: 500 times shorter than
+/// the time between two checkpoints (500 ms).
 pub const SETTLED_WAIT: Duration = Duration::from_millis(1);
-/// Settled pieces that do not wait for more.
+/// Number of settled pieces that wake the core thread without waiting for more.
 pub const SETTLED_AT_ONCE: usize = 256;
 
-/// How often a destination that holds more than its share of the memory looks whether others need it.
+/// Interval at which a destination that holds more than its share of the memory checks whether
+/// others need it.
 pub const ROOM_CHECK_INTERVAL: Duration = Duration::from_millis(250);
-/// How long a target may ask to be left alone (`Retry-After`): a day in a wrong header must not stop a destination for a day.
+/// Longest `Retry-After` that is obeyed. A wrong header of one day must not stop a destination for
+/// a day.
 pub const RETRY_AFTER_MAX: Duration = Duration::from_secs(300);
-/// Answers within a breaker's window before its success rate counts.
+/// Answers within a circuit breaker's window before its success rate counts.
 pub const BREAKER_ANSWERS_MIN: u32 = 20;
-/// Sources of which one destination keeps rendered envelope fragments: 3 categories * 2 KiB * 64 = 384 KiB. More are rendered again.
+/// Sources for which one destination keeps rendered envelope fragments: 64 * 3 categories * 2 KiB =
+/// 384 KiB. Fragments of further sources are rendered again.
 pub const ENVELOPE_SOURCES_MAX: usize = 64;
 
-/// Writes in one transaction: a spooled batch is up to about 300 KiB compressed, so 64 of them are about 20 MiB of WAL.
+/// Writes in one transaction. A spooled batch takes up to about 300 KiB compressed, so 64 of them
+/// add about 20 MiB to the write-ahead log.
 pub const STORE_GROUP_WRITES_MAX: usize = 64;
-/// Wait before a write that found its bound reached is tried again.
+/// Wait before a write that a bound has refused is tried again.
 pub const STORE_FULL_RETRY: Duration = Duration::from_secs(1);
-/// Bytes of a target's answer that are read, so that the connection can be used again; 1,024 requests * 64 KiB = 64 MiB if all answered so at once.
+/// Bytes of a target's answer that are read, so that the connection can be used again. If 1,024
+/// requests were answered like that at once, this would be 1,024 * 64 KiB = 64 MiB.
 pub const ANSWER_BYTES_MAX: usize = 64 << 10;
-/// How long a target may take to explain a failure whose status it has told: what it means is known.
+/// Time that a target may take to send the body of a failed answer. The status, which decides what
+/// happens, is known by then.
 pub const EXPLANATION_WAIT: Duration = Duration::from_secs(2);
 /// Bytes of a target's answer that go into the reason of a failure.
 pub const EXCERPT_BYTES_MAX: usize = 256;
-/// Bytes of it that a dead-letter processor is told: 768 are 1,024 in base64, which is what Knative cuts `knativeerrordata` to.
+/// Bytes of a target's answer that a dead-letter processor receives. 768 bytes are 768 * 4 / 3 =
+/// 1,024 characters in base64, the length to which Knative cuts `knativeerrordata`.
 pub const SAID_BYTES_MAX: usize = 768;
 /// Idle connections that one client keeps: as many as requests may be in flight.
 pub const IDLE_CONNECTIONS_MAX: usize = 1_024;
-/// How long a connection stays open unused: less than what common servers and balancers allow (75 s and 60 s), so that we close first.
+/// Time that an unused connection stays open. Common servers and load balancers close theirs after
+/// 75 s and 60 s, so the router closes first.
 pub const IDLE_TIMEOUT: Duration = Duration::from_secs(50);
-/// The same of a connection to a vCenter: its proxy may close one that idles for longer, and a call on it would be lost.
+/// Time that an unused connection to a vCenter stays open. vCenter's proxy may close a connection
+/// that idles for longer, and a call sent on it would be lost.
 pub const VCENTER_IDLE_TIMEOUT: Duration = Duration::from_secs(30);
-/// How long the other end of a connection to a vCenter may be silent on TCP's level before it is given up.
+/// Time that the peer of a connection to a vCenter may be silent at the TCP level before the
+/// connection is given up.
 pub const VCENTER_SILENCE_MAX: Duration = Duration::from_secs(30);
-/// How large hyper's reads on an HTTP/1.1 connection grow, and the head of an answer at most. The buffer grows with them from 8 KiB on and stays:
-/// 8 + 16 + 32 = 56 KiB, 64 vCenters * 3 connections * 56 KiB = 10.5 MiB. With hyper's own bound of 408 KiB it is over 500 KiB each. What is sent goes
-/// out whole all the same.
+/// Size to which hyper's reads on an HTTP/1.1 connection grow, and the longest head of an answer.
+///
+/// The buffer grows from 8 KiB and does not shrink: 8 + 16 + 32 = 56 KiB a connection. 64 vCenters
+/// * 3 connections * 56 KiB = 10.5 MiB. With hyper's own bound of 408 KiB, a connection takes over
+/// 500 KiB. Writes are not split by this bound.
 pub const HTTP1_READ_BYTES_MAX: usize = 32 << 10;
-/// How often an HTTP/2 connection is asked whether it is alive, and how long it may take to say so: with no answer it is given up.
+/// Interval at which an HTTP/2 connection is probed with a ping.
 pub const HTTP2_PING_INTERVAL: Duration = Duration::from_secs(20);
+/// Time that an HTTP/2 peer may take to answer a ping before the connection is given up.
 pub const HTTP2_PING_TIMEOUT: Duration = Duration::from_secs(10);
-/// What goes wrong again and again is said no more often than this.
+/// Shortest interval between two log lines about the same repeated failure.
 pub const FAILURE_LOG_INTERVAL: Duration = Duration::from_secs(60);
-/// A source that waits for longer than this for room in memory says so.
+/// Time after which a source that waits for room in memory logs that it does.
 pub const ROOM_WAIT_TOLD: Duration = Duration::from_secs(5);
-/// A dead letter that is replayed waits for no longer than this for a target that asked for time.
+/// Longest wait of a replayed dead letter for a target that asked for time.
 pub const REPLAY_WAIT_MAX: Duration = Duration::from_secs(10);
-/// How long a request from a spool that is not full waits for an answer to another one.
+/// Time that a request from a spool waits to be filled up, if another request of the destination is
+/// in flight.
 pub const SPOOL_LINGER: Duration = Duration::from_millis(5);
-/// How long the store does not know of events that were delivered from a row of a spool of which others are left: a crash brings them again.
+/// Time after which partial delivery of a spool row is written to the store. A crash before that
+/// delivers those events again.
 pub const SPOOL_MARK_INTERVAL: Duration = Duration::from_millis(500);
-/// How often the system's root certificates are read again at most, by all clients together, while
-/// servers' certificates are refused: parsing 150 of them takes milliseconds.
+/// Shortest interval at which the system's root certificates are read again while certificates of
+/// servers are refused, over all clients together. Parsing 150 of them takes milliseconds.
 pub const ROOTS_READ_INTERVAL: Duration = Duration::from_secs(1);
-/// How often certificate and secret files are looked at.
+/// Interval at which certificate and secret files are checked for changes.
 pub const FILES_CHECK_INTERVAL: Duration = Duration::from_secs(5);
-/// Events in one batched POST: one page of vCenter.
+/// Events in one batched POST: one page of a vCenter.
 pub const BATCHED_EVENTS_MAX: usize = 1_000;
 /// Bytes of lines in one write to stdout.
 pub const CONSOLE_BYTES_MAX: usize = 1 << 20;
-/// How long the reader of stdout may take for one request.
+/// Time that the reader of stdout may take to accept one request.
 pub const CONSOLE_TIMEOUT: Duration = Duration::from_secs(30);
-/// Functions that one gateway may ever have shown: their ids are never used again. 100,000 * some 200 bytes = 20 MB.
+/// Functions that one gateway may list over the lifetime of the process, since their ids are never
+/// reused. 100,000 * some 200 bytes = 20 MB.
 pub const FUNCTIONS_MAX: usize = 100_000;
-/// Subjects of which a routing thread keeps the functions, by category: 8,192 * 3 * some 100 bytes = 2.4 MiB. vSphere 9 has some 2,000.
+/// Subjects for which a routing thread caches the selected functions, for each category: 8,192 * 3 *
+/// some 100 bytes = 2.4 MiB. vSphere 9 has some 2,000 subjects.
 pub const TOPIC_CACHE_MAX: usize = 8_192;
-/// Bytes of a gateway's list of functions: 10,000 functions * 3 KiB, rounded up.
+/// Bytes of a gateway's list of functions: 10,000 functions * 3 KiB = 30 MB, rounded up to 32 MiB.
 pub const LISTING_BYTES_MAX: usize = 32 << 20;
-/// How long a gateway may take to list its functions; a configured time-out that is shorter holds.
+/// Time that a gateway may take to list its functions, unless a shorter time-out is configured.
 pub const LISTING_TIMEOUT: Duration = Duration::from_secs(15);
-/// Rotated secrets of a client that are still taken out of what a target says.
+/// Rotated secrets of one client that are still redacted from the answers of targets.
 pub const FORMER_SECRETS_MAX: usize = 16;
-/// Names of functions in a line of the log.
+/// Names of functions in one log line.
 pub const FUNCTIONS_NAMED_MAX: usize = 20;
-/// Wait between two tries to read functions or rules for the first time.
+/// Wait between two attempts to read functions or rules for the first time.
 pub const FIRST_SYNC_RETRY: Duration = Duration::from_secs(1);
-/// How long a command line waits for them, and after what a source that waits for them says so again.
+/// Time that a command waits for the first list of functions or rules. A source that waits for it
+/// logs so after each such time.
 pub const FIRST_SYNC_MAX: Duration = Duration::from_secs(30);
-/// Bytes of a vCenter's answer to a call that is not a page: `description.eventInfo` is the largest, some 1,300 entries * 1.5 KiB.
+/// Bytes of a vCenter's answer to a call that is not a page. The largest is
+/// `description.eventInfo`: some 1,300 entries * 1.5 KiB = 2 MB.
 pub const CONTROL_BYTES_MAX: usize = 8 << 20;
-/// Elements in such an answer: `description.eventInfo` has some 1,300 entries * 30 elements.
+/// Elements in such an answer: `description.eventInfo` has some 1,300 entries * 30 elements =
+/// 39,000.
 pub const CONTROL_ELEMENTS_MAX: usize = 200_000;
 
-/// Collectors that one session may hold (vSphere API reference, EventManager.maxCollector); a source uses three at a time.
+/// Collectors that one session may have (vSphere API reference, EventManager.maxCollector). A
+/// source uses three at a time.
 pub const COLLECTORS_MAX: usize = 32;
-/// What a rebuild re-reads at least, however often it has failed: what vCenter commits out of order within a burst.
+/// Shortest overlap of a rebuilt collector, however often rebuilds have failed: the time within
+/// which vCenter commits the events of one burst out of order.
 pub const OVERLAP_MIN: Duration = Duration::from_secs(1);
-/// Pages before one that could not be decoded from which it is read again: more than the decoders have in hand, so times that are out of order by
-/// as much do no harm.
+/// Number of pages before one that cannot be decoded from which reading starts again. The decoder
+/// has fewer pages in hand, so events whose times are out of order across those pages are read
+/// again.
 pub const CAREFUL_PAGES_BACK: usize = 4;
-/// Events behind one that cannot be decoded that are read one by one: what breaks one often breaks those beside it.
+/// Events behind one that cannot be decoded that are read one by one, since the cause often affects
+/// its neighbours.
 pub const CAREFUL_EVENTS_BEYOND: u32 = 64;
-/// How long a page read is waited for at first: hundreds of times what a page takes. Longer where this vCenter has been slow: so many times the slowest of its
-/// last reads.
+/// Shortest time-out of a page read: hundreds of times the usual duration.
 pub const PAGE_WAIT_MIN: Duration = Duration::from_secs(10);
+/// Time-out of a page read as a multiple of the slowest recent read from the same vCenter, if that
+/// is longer.
 pub const PAGE_WAIT_TIMES: u32 = 4;
-/// How long a rebuild waits for the verdicts of pages that are with the decoder.
+/// Time that a rebuild waits for the decoder to finish the pages it has in hand.
 pub const VERDICT_WAIT: Duration = Duration::from_secs(5);
-/// Bytes of the smallest event on the wire, rounded down (class, key, chainId, createdTime): a page with fewer an event asked for was not full.
+/// Bytes of the smallest event on the wire, rounded down (class, key, chainId, createdTime). A page
+/// with fewer bytes for each event asked for was not full.
 pub const PARTIAL_EVENT_BYTES: usize = 150;
-/// How far an event may be ahead of vCenter's clock as we know it and still move the position.
+/// Time by which an event may lie ahead of vCenter's clock, as the router knows it, and still move
+/// the position.
 pub const CLOCK_SLACK: Duration = Duration::from_secs(1);
-/// What makes a call for a page worth it: a call costs the router about what it takes to decode and render forty events, and this is some ninety.
+/// Size of a page that is worth a call. A call costs the router about as much as decoding and
+/// rendering 40 events. 64 KiB are 88 events of 743 bytes.
 pub const PAGE_WORTH_BYTES: usize = 64 << 10;
-/// Reads that bring little, of all sources together; a read takes some 200 µs of a core, so this is a fifth of one.
+/// Rate of reads that bring few events, of all sources together. 1,000 reads/s * 200 µs = 20% of
+/// one core.
 pub const SMALL_READS_PER_SECOND: f64 = 1_000.0;
-/// How often a sweep that has read all looks whether it is in order.
+/// Interval at which a sweep that has read everything checks whether its pages have passed the
+/// stage `order`.
 pub const ORDERED_POLL: Duration = Duration::from_millis(5);
-/// Longest wait for the next read when vCenter does not say that something is new.
+/// Longest wait for the next read if vCenter does not signal new events.
 pub const IDLE_POLL: Duration = Duration::from_secs(1);
-/// How often vCenter's latest event is asked for; it keeps the session alive, too (it idles out after 30 minutes).
+/// Interval at which vCenter's latest event is queried. This also keeps the session alive, which
+/// vCenter ends after 30 idle minutes.
 pub const MONITOR_INTERVAL: Duration = Duration::from_secs(10);
-/// How often vCenter's clock is asked for.
+/// Interval at which vCenter's clock is queried.
 pub const CLOCK_INTERVAL: Duration = Duration::from_secs(300);
-/// How long events may be missing before the watchdog acts, and between two of its acts.
+/// Time that events may be missing before the watchdog acts, and between two of its actions.
 pub const STALL_GRACE: Duration = Duration::from_secs(5);
-/// The same where our own filter is the likely reason and nothing says otherwise.
+/// The same if the router's own filter is the likely cause and nothing contradicts that.
 pub const STALL_GRACE_FILTERED: Duration = Duration::from_secs(300);
-/// Two renderings of one time differ by less than this (milliseconds here, microseconds there).
+/// Difference between two renderings of the same time: vCenter sends milliseconds in some answers,
+/// microseconds in others.
 pub const TIME_RENDERING: Duration = Duration::from_millis(1);
-/// Windows of one step over a gap: one for every 500 events in it by their keys, so that each has some 1,000 events at uneven rates too, within these
-/// bounds; closing in on its end takes 20 reads more. 512 windows * 3 calls * 5 ms = 8 s at the very most.
+/// Events in one window of the search across a gap, by their keys. A search probes windows of time
+/// until it finds readable events. 500 by the keys keeps windows below some 1,000 events even at
+/// uneven rates.
 pub const GAP_EVENTS_A_WINDOW: i64 = 500;
+/// Lowest number of windows in the search across a gap.
 pub const GAP_WINDOWS_MIN: i64 = 8;
+/// Highest number of windows in the search across a gap: 512 windows * 3 calls * 5 ms = 8 s.
+/// Narrowing down its end takes 20 more reads.
 pub const GAP_WINDOWS_MAX: i64 = 512;
-/// Shortest such window.
+/// Shortest window in the search across a gap.
 pub const GAP_WINDOW_MIN: Duration = Duration::from_millis(10);
-/// How closely the end of a gap is found, and the shortest window that is halved: what vCenter's times tell apart.
+/// Precision with which the end of a gap is found, and the shortest window that is halved: the
+/// resolution of vCenter's times.
 pub const GAP_END_MIN: Duration = Duration::from_micros(1);
-/// What reading by windows of time reads again: what vCenter commits late while keys are negative.
+/// Overlap when reading by windows of time, as while keys are negative: the time within which
+/// vCenter commits events late.
 pub const WINDOW_OVERLAP: Duration = Duration::from_secs(5);
-/// How often it does.
+/// Interval at which reading by windows of time goes back by that overlap.
 pub const WINDOW_BACK_INTERVAL: Duration = Duration::from_secs(1);
-/// A sweep starts no sooner than this many times the last one's duration after it, so that sweeps are a fifth of the reads,
+/// Rest after a sweep as a multiple of its duration. With 4, sweeps are at most a fifth of the
+/// reads.
 pub const SWEEP_REST: u32 = 4;
-/// or than this: what comes faster than a fifth of the reads can read it again would be swept later and later.
+/// Longest rest after a sweep. In a storm of events, each sweep takes longer than the one before;
+/// without a bound the rests would grow with them.
 pub const SWEEP_REST_MAX: Duration = Duration::from_secs(120);
-/// Events of one source that are remembered beyond the overlap for sweeps that do not come to their end: 100 million * 1 to 2 bits = 12 to 25 MB. More are forgotten, and
-/// a sweep that comes after all delivers them once more.
+/// Events of one source that are remembered beyond the overlap, for sweeps that do not complete.
+/// 100 million * 1 to 2 bits = 12 to 25 MB. Further ones are forgotten, and a later sweep delivers
+/// them again.
 pub const SEEN_HELD_MAX: u64 = 100_000_000;
-/// A session that lived shorter than this ends with a wait before the next login.
+/// Session lifetime below which the next login waits.
 pub const SESSION_LIFE_MIN: Duration = Duration::from_secs(30);
-/// Failures in a row after which the session is thought to be of no use (a vCenter upgraded in place speaks another version).
+/// Consecutive failures after which a session is considered broken: a vCenter that was upgraded in
+/// place may speak another API version.
 pub const SESSION_FAILURES_MAX: u32 = 5;
-/// Ending a session on shutdown: three collectors and a logout, or else vCenter forgets it by itself.
+/// Time for ending a session on shutdown: destroying three collectors and logging out. Otherwise
+/// vCenter expires the session by itself.
 pub const CLOSE_MAX: Duration = Duration::from_secs(3);
-/// How often a password file is looked at after it was refused.
+/// Interval at which a password file is checked for changes after the password was refused.
 pub const PASSWORD_CHECK: Duration = Duration::from_secs(5);
-/// Entries in one PutEvents (API reference).
+/// Entries in one PutEvents call (EventBridge API reference).
 pub const PUT_EVENTS_ENTRIES_MAX: usize = 10;
-/// How long a destination is left alone after EventBridge throttled it and did not say how long: its quota is counted by the second.
+/// Wait after EventBridge has throttled a destination without a `Retry-After`. Its quota is counted
+/// by the second.
 pub const THROTTLE_WAIT: Duration = Duration::from_secs(1);
-/// Rules of one event bus that are read: AWS allows 300, on request some thousands. 10,000 * 4 KiB of pattern = 40 MB at the very worst.
+/// Rules of one event bus that are read. AWS allows 300, and some thousands on request. 10,000 * 4
+/// KiB of pattern = 40 MB in the worst case.
 pub const RULES_MAX: usize = 10_000;
-/// Bytes of one answer of AWS: 100 rules * 32 KiB of JSON.
+/// Bytes of one answer of AWS: 100 rules * 32 KiB of JSON = 3.2 MB, rounded up to 4 MiB.
 pub const AWS_ANSWER_BYTES_MAX: usize = 4 << 20;
-/// Origins that one EventBridge processor talks to: EventBridge, STS, a source of credentials, and a few after changes.
+/// Origins that one EventBridge processor keeps connections to: EventBridge, STS, a source of
+/// credentials, and a few more after changes.
 pub const AWS_ORIGINS_MAX: usize = 8;
-/// How long an access key that is in a file is used before the file is read again. The SDK begins to ask 10 s before.
+/// Time that an access key from a file is used before the file is read again. The SDK asks for a
+/// new one 10 s before the end.
 pub const ACCESS_KEY_AGE_MAX: Duration = Duration::from_secs(300);
 
-/// Commands that one router carries out for people at the same time.
+/// Commands over the control socket that the router executes at a time.
 pub const CONTROL_CONNECTIONS_MAX: usize = 8;
-/// Bytes of such a command: a filter of a few texts.
+/// Bytes of such a command: a filter with a few texts.
 pub const CONTROL_REQUEST_BYTES_MAX: u64 = 64 << 10;
-/// How long a command may take to come, once somebody has connected.
+/// Time between a connection to the control socket and the end of its command.
 pub const CONTROL_REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
-/// Wait after the control socket could take no connection (no file descriptor was left).
+/// Wait after the control socket could not accept a connection, such as when file descriptors ran
+/// out.
 pub const CONTROL_RETRY: Duration = Duration::from_secs(1);
 
-/// Bytes of a recorded page that `decode` looks at together: 2,800 events of 743 bytes, which with their JSON fit a processor's cache.
+/// Bytes of a recorded page that the command `decode` decodes at a time: 2,800 events of 743 bytes.
+/// With their JSON they fit a processor's cache.
 pub const DECODE_CHUNK_BYTES: usize = 2 << 20;
 
-/// Subjects that `/stats` tells apart, a processor: 8,192 * some 100 bytes = 800 KiB. vSphere 9 has some 2,000; an EventEx may be of any type.
+/// Subjects that `/stats` counts separately, for each processor: 8,192 * some 100 bytes = 800 KiB.
+/// vSphere 9 has some 2,000 subjects, and an EventEx can have any.
 pub const STATS_SUBJECTS_MAX: usize = 8_192;
 
-/// Clients of the admin listener at a time: a scraper, a load balancer's checks and a few people.
+/// Connections to the admin listener at a time: a scraper, the checks of a load balancer, and a few
+/// people.
 pub const ADMIN_CONNECTIONS_MAX: usize = 64;
-/// From the start of a connection to the head of its first request, and from one request to the next.
+/// Time between the start of a connection and the head of its first request, and between one
+/// request and the next.
 pub const ADMIN_HEAD_TIMEOUT: Duration = Duration::from_secs(10);
-/// A connection's whole life: 64 idle ones cannot keep everybody else out.
+/// Lifetime of a connection to the admin listener, so that 64 idle ones cannot keep others out for
+/// long.
 pub const ADMIN_CONNECTION_MAX: Duration = Duration::from_secs(300);
