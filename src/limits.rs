@@ -3,8 +3,8 @@
 //! Every queue, cache, retry and loop has a bound, and the bound is a named constant in this file.
 //! Anything unbounded is a defect. Defaults that the configuration can change are here as well.
 //!
-//! The arithmetic uses these numbers: a page has up to 1,000 events, an event takes some 750 bytes on
-//! the wire, which most bounds round up to 1 KiB, and a large installation has 64 vCenters.
+//! The arithmetic uses these numbers. A page has up to 1,000 events. An event takes some 750 bytes
+//! on the wire, which most bounds round up to 1 KiB. A large installation has 64 vCenters.
 
 use std::time::Duration;
 
@@ -23,10 +23,10 @@ pub const XML_DEPTH_MAX: usize = 128;
 
 /// Default of the memory budget for events, over all sources and destinations.
 ///
-/// The router may take 100 MB. Of that, 64 vCenters take 40 MB without any event, a page with one
-/// event of 10 MB takes 30 MB while it is decoded, and the allocator keeps some free memory. 24 MiB
-/// remain. They hold 20,000 events of which half are also rendered in request bodies. More would
-/// only let more events wait.
+/// The router may take 100 MB. 64 vCenters take 40 MB of that without any event. A page with one
+/// event of 10 MB takes 30 MB while it is decoded. The allocator keeps some free memory. 24 MiB
+/// remain: they hold 20,000 events, of which half are also rendered in request bodies. More memory
+/// would only let more events wait.
 pub const MEMORY_BYTES: usize = 24 << 20;
 /// Bytes that a source reserves for a page if the page before had few or no events: 256 events
 /// (`PAGE_EVENTS_UNSEEN`) of 1 KiB.
@@ -221,9 +221,9 @@ pub const VCENTER_IDLE_TIMEOUT: Duration = Duration::from_secs(30);
 pub const VCENTER_SILENCE_MAX: Duration = Duration::from_secs(30);
 /// Size to which hyper's reads on an HTTP/1.1 connection grow, and the longest head of an answer.
 ///
-/// The buffer grows from 8 KiB and does not shrink: 8 + 16 + 32 = 56 KiB a connection. 64 vCenters
-/// * 3 connections * 56 KiB = 10.5 MiB. With hyper's own bound of 408 KiB, a connection takes over
-/// 500 KiB. Writes are not split by this bound.
+/// The buffer grows from 8 KiB and does not shrink: 8 + 16 + 32 = 56 KiB a connection. 64
+/// vCenters * 3 connections * 56 KiB = 10.5 MiB. With hyper's own bound of 408 KiB, a connection
+/// takes over 500 KiB. Writes are not split by this bound.
 pub const HTTP1_READ_BYTES_MAX: usize = 32 << 10;
 /// Interval at which an HTTP/2 connection is probed with a ping.
 pub const HTTP2_PING_INTERVAL: Duration = Duration::from_secs(20);
@@ -255,8 +255,8 @@ pub const CONSOLE_TIMEOUT: Duration = Duration::from_secs(30);
 /// Functions that one gateway may list over the lifetime of the process, since their ids are never
 /// reused. 100,000 * some 200 bytes = 20 MB.
 pub const FUNCTIONS_MAX: usize = 100_000;
-/// Subjects for which a routing thread caches the selected functions, for each category: 8,192 * 3 *
-/// some 100 bytes = 2.4 MiB. vSphere 9 has some 2,000 subjects.
+/// Subjects for which a routing thread caches the selected functions, for each category: 8,192 *
+/// 3 * some 100 bytes = 2.4 MiB. vSphere 9 has some 2,000 subjects.
 pub const TOPIC_CACHE_MAX: usize = 8_192;
 /// Bytes of a gateway's list of functions: 10,000 functions * 3 KiB = 30 MB, rounded up to 32 MiB.
 pub const LISTING_BYTES_MAX: usize = 32 << 20;
@@ -322,7 +322,7 @@ pub const MONITOR_INTERVAL: Duration = Duration::from_secs(10);
 pub const CLOCK_INTERVAL: Duration = Duration::from_secs(300);
 /// Time that events may be missing before the watchdog acts, and between two of its actions.
 pub const STALL_GRACE: Duration = Duration::from_secs(5);
-/// The same if the router's own filter is the likely cause and nothing contradicts that.
+/// The grace time if the router's own filter is the likely cause and nothing contradicts that.
 pub const STALL_GRACE_FILTERED: Duration = Duration::from_secs(300);
 /// Difference between two renderings of the same time: vCenter sends milliseconds in some answers,
 /// microseconds in others.

@@ -38,9 +38,9 @@ use crate::limits::ENVELOPE_SOURCES_MAX;
 /// The options of a destination's envelopes.
 ///
 /// `time: created` falls back to the router's time if vCenter sent none. `payload: vijson` and
-/// `payload: xml` render the event as it was sent. They fall back to the batch's JSON if the raw
-/// event was not kept (it was spooled before the option was set) or, for `xml`, was not XML. A
-/// fixed extension replaces a generated one of the same name.
+/// `payload: xml` render the event as it was sent, and fall back to the batch's JSON if that is
+/// impossible: the event was spooled before the option was set, or `xml` is wanted and it was sent
+/// as JSON. A fixed extension replaces a generated one of the same name.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct EnvelopeOptions {
     pub time: EventTime,

@@ -3,7 +3,7 @@
 //! An id is the hash of one 64-byte block. Hashed one by one, ids would cost a fifth as much as
 //! decoding the events. Here one AVX2 register holds the same word of all eight blocks, and one
 //! instruction works on all of them. A machine without AVX2 hashes one message after the other.
-#![allow(unsafe_code, reason = "calls what is compiled for AVX2 after asking whether the machine has it")]
+#![allow(unsafe_code, reason = "calls functions compiled for AVX2 after checking that the machine has it")]
 
 #[cfg(target_arch = "x86_64")]
 use std::arch::x86_64::*;

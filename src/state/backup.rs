@@ -4,8 +4,8 @@
 //! the router runs. Restoring an older backup is safe: each source resumes at the older position,
 //! and events delivered since then are delivered again with the same ids.
 //!
-//! A restore has three steps. Between the first and the last, the store refuses to open, so a crash
-//! in between is noticed at the next start and the command is run again:
+//! A restore has three steps. Between the first and the last, the store refuses to open. So after a
+//! crash in between, the next start fails with a message to run the command again:
 //!
 //! ```text
 //! FILE ──copy, check──► state.db.restoring    (1) complete and synced; blocks every start

@@ -90,7 +90,7 @@ impl Checkpoint {
     }
 
     /// The effect of a `checkpoint set` to `resume_us`. The seen set does not say which events of
-    /// that minute come after `resume_us`, hence a range of replayed events.
+    /// that minute come after `resume_us`, so the number of replayed events is a range.
     pub fn moved_to(&self, resume_us: i64) -> ResumeSet {
         let minute = minute_of(resume_us);
         let skipped = self.unsettled.values().flatten().filter(|owed| owed.minute < minute).count() as u64;

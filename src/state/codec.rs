@@ -29,8 +29,8 @@
 //!           [v length of the raw bytes]                  if bit 5; they lie in record order
 //! ```
 //!
-//! Only the picked events are stored, with the arena bytes that they point at, so a rendering of a
-//! decoded event is the same to the byte. Ids are 16 bytes that do not compress. Nearly all of them
+//! Only the picked events are stored, with the arena bytes that they point at. A decoded event
+//! renders to the same bytes as before. Ids are 16 bytes that do not compress. Nearly all of them
 //! follow from key and time, and those are computed again instead of stored.
 //!
 //! INVARIANT: [`decode`] turns any bytes into a batch whose spans lie within its arena, or into an

@@ -28,7 +28,7 @@ pub enum StoreError {
     )]
     Owned { path: PathBuf, pid: String },
     #[error(
-        "`{path}`: the disk is full; free some space and start again: the router stops rather than go on without a durable position"
+        "`{path}`: the disk is full; free some space and start again; the router does not run without a durable position"
     )]
     DiskFull { path: PathBuf },
     #[error("`{path}` is damaged: {what}; {WAY_OUT}")]
@@ -62,7 +62,7 @@ pub enum StoreError {
     )]
     Poisoned { path: PathBuf },
     #[error(
-        "`{path}` was moved away or deleted while it was in use, and what is written now would be lost at the end of the process; put it back with its `-wal`, \
+        "`{path}` was moved away or deleted while it was in use, so further writes would be lost; put it back with its `-wal`, \
          or `event-router restore` a backup, and start again"
     )]
     Gone { path: PathBuf },

@@ -1,8 +1,9 @@
 //! The durable state: everything that must survive a crash, in one SQLite file under `dataDir`.
 //!
-//! It holds the position of each source (its *checkpoint*), the events that a destination cannot
-//! take now (its *spools*), the events of push sources (their *inboxes*), and the events that
-//! failed for good (the *dead letters*).
+//! - A *checkpoint* is the position of a source, with its seen and unsettled events.
+//! - A *spool* holds the events that a destination cannot take now.
+//! - An *inbox* holds the events of a push source until they are settled.
+//! - *Dead letters* are the events that failed for good.
 //!
 //! ```text
 //!  settle ──► Write::Checkpoint ─┐                                   ┌─► source: resume position, seen set

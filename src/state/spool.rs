@@ -342,7 +342,7 @@ mod tests {
             "nothing overtakes it"
         );
         assert_eq!(outcomes[4], WriteOutcome::Row(4));
-        // The append that was held back fits by itself, in the next transaction.
+        // An append that was held back fits in the next transaction.
         assert_eq!(store.apply(&[piece("a", Some(bytes))]).unwrap(), [WriteOutcome::Row(5)]);
     }
 

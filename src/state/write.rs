@@ -418,13 +418,13 @@ mod tests {
         assert_eq!(
             outcomes[1..],
             [WriteOutcome::Row(3), WriteOutcome::HeldBack],
-            "it holds up no other destination"
+            "it delays no other destination"
         );
         disk.set_free(6_000);
         assert_eq!(
             store.apply(&[wanting(5_000)]).unwrap(),
             [WriteOutcome::Row(4)],
-            "and goes on when there is room"
+            "it is accepted when there is room"
         );
         disk.set_free(1_050);
         let outcomes = store.apply(&[append("faas/b", &[1])]).unwrap();
