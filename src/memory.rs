@@ -165,7 +165,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_could_not_wait_is_paid_before_anybody_else_gets_room() {
+    async fn owed_bytes_are_paid_before_anybody_else_gets_room() {
         let budget = Budget::new(64 << 10);
         let page = budget.reserve(64 << 10).await;
         let copy = page.another(16 << 10);

@@ -179,7 +179,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn receivers_get_what_is_queued_after_the_last_sender_is_gone() {
+    async fn receivers_get_queued_items_after_the_last_sender_is_gone() {
         let (sender, receiver) = bounded(4);
         let second = sender.clone();
         sender.send(1).await.unwrap();

@@ -181,7 +181,7 @@ fn the_sdk_reads_binary_events() {
 }
 
 #[test]
-fn the_sdk_reads_what_became_of_an_event_elsewhere() {
+fn the_sdk_reads_the_failure_of_an_event_elsewhere() {
     let check = |data: &str| {
         let failed = Failed { dest: "http://faas/function/a b".into(), code: 422, data: data.into() };
         let batch = Arc::into_inner(batch(&[Sample::default()])).unwrap();

@@ -147,7 +147,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn json_is_told_by_the_content_type() {
+    fn the_content_type_says_whether_data_is_json() {
         let check = |datacontenttype: &str, expected: bool| {
             let attributes = Attributes { datacontenttype, ..Attributes::default() };
             assert_eq!(attributes.has_json(), expected, "{datacontenttype}");
@@ -163,7 +163,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_written_reads_back(
+        fn a_written_block_reads_back(
             texts in prop::array::uniform5(".{0,200}"),
             extensions in prop::collection::vec(("[a-z0-9]{1,20}", 0..3u8, ".{0,40}"), 0..5),
         ) {

@@ -194,7 +194,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_backup_is_refused_and_changes_nothing() {
+    fn a_damaged_backup_is_refused_and_changes_nothing() {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("backup.db");
         let data = dir.path().join("data");

@@ -74,7 +74,7 @@ fn a_file_of_version_1_goes_on() {
 }
 
 #[test]
-fn moving_the_position_makes_later_events_new_and_says_what_is_given_up() {
+fn moving_the_position_makes_later_events_new_and_counts_skipped_ones() {
     let dir = tempfile::tempdir().unwrap();
     let mut store = Store::open(dir.path()).unwrap();
     store.apply(&[Write::Checkpoint(write(10 * 60_000_000))]).unwrap();
@@ -103,7 +103,7 @@ fn moving_the_position_makes_later_events_new_and_says_what_is_given_up() {
 
 /// Every byte of every checksummed column, flipped one at a time through a second connection.
 #[test]
-fn a_changed_row_is_loud() {
+fn a_changed_checkpoint_row_is_detected() {
     let dir = tempfile::tempdir().unwrap();
     let mut store = Store::open(dir.path()).unwrap();
     store.apply(&[Write::Checkpoint(write(5))]).unwrap();
@@ -135,7 +135,7 @@ proptest! {
     /// Checkpoints of two sources in any order, against `update` on a map; and the seen set against
     /// a BTreeSet.
     #[test]
-    fn what_is_saved_is_loaded(writes in proptest::collection::vec(arbitrary::checkpoint_write(), 1..8)) {
+    fn saved_checkpoints_load_as_the_model_says(writes in proptest::collection::vec(arbitrary::checkpoint_write(), 1..8)) {
         let dir = tempfile::tempdir().unwrap();
         let mut store = Store::open_with(dir.path(), Bounds::default()).unwrap();
         let mut model: HashMap<String, Checkpoint> = HashMap::new();

@@ -20,7 +20,7 @@ fn visible(batch: &Batch, picks: &Selection) -> Vec<(Record, [Vec<u8>; 7], Vec<u
 
 proptest! {
     #[test]
-    fn what_is_encoded_is_decoded(batch in arbitrary::batch(), chosen in proptest::collection::vec(any::<bool>(), 20)) {
+    fn encoded_events_decode_to_the_same(batch in arbitrary::batch(), chosen in proptest::collection::vec(any::<bool>(), 20)) {
         let picks: Selection = (0..batch.records.len()).filter(|&i| chosen[i]).collect();
         let encoded = encode(&batch, &picks).unwrap();
         let back = decode(encoded.blob(), |name| (name == batch.source.name).then_some(batch.source.index)).unwrap();

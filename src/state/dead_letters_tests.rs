@@ -54,7 +54,7 @@ fn the_same_event_is_one_dead_letter() {
 }
 
 #[test]
-fn full_dead_letters_are_reported_and_keep_what_they_have() {
+fn full_dead_letters_are_reported_and_keep_their_rows() {
     let dir = tempfile::tempdir().unwrap();
     let bounds = Bounds { dead_letter_bytes: 700, disk_free_bytes: 0, ..Bounds::default() };
     let mut store = Store::open_with(dir.path(), bounds).unwrap();
@@ -107,7 +107,7 @@ fn letters_are_found_by_filter() {
 }
 
 #[test]
-fn a_changed_letter_is_loud() {
+fn a_changed_letter_is_detected() {
     let dir = tempfile::tempdir().unwrap();
     let mut store = Store::open_with(dir.path(), Bounds { disk_free_bytes: 0, ..Bounds::default() }).unwrap();
     store.apply(&[Write::DeadLetter(letter("a", 1, "E", 0))]).unwrap();
@@ -139,15 +139,15 @@ fn globs() {
 
 proptest! {
     #[test]
-    fn a_glob_is_what_it_says(glob in "[ab*?]{0,6}", text in "[ab]{0,7}") {
-        fn plainly(glob: &[u8], text: &[u8]) -> bool {
+    fn a_glob_matches_as_its_definition(glob in "[ab*?]{0,6}", text in "[ab]{0,7}") {
+        fn model(glob: &[u8], text: &[u8]) -> bool {
             match (glob, text) {
                 ([], _) => text.is_empty(),
-                ([b'*', rest @ ..], _) => (0..=text.len()).any(|n| plainly(rest, &text[n..])),
-                ([c, rest @ ..], [t, more @ ..]) => (*c == b'?' || c == t) && plainly(rest, more),
+                ([b'*', rest @ ..], _) => (0..=text.len()).any(|n| model(rest, &text[n..])),
+                ([c, rest @ ..], [t, more @ ..]) => (*c == b'?' || c == t) && model(rest, more),
                 _ => false,
             }
         }
-        prop_assert_eq!(glob_matches(&glob, &text), plainly(glob.as_bytes(), text.as_bytes()));
+        prop_assert_eq!(glob_matches(&glob, &text), model(glob.as_bytes(), text.as_bytes()));
     }
 }

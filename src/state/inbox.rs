@@ -81,7 +81,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_appended_is_read_with_the_identities_of_its_row() {
+    fn appended_events_are_read_with_the_identities_of_their_row() {
         let mut store = MemoryStore::open(&MemoryDisk::default());
         for (row, ids) in [(1, &["a", "b"][..]), (2, &["c"])] {
             let write = append(&pushed(ids), u64::MAX).expect("it is small");

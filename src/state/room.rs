@@ -179,7 +179,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_spool_tells_whose_it_is() {
+    fn a_spool_name_contains_its_owner() {
         for (destination, lane) in
             [("a", None), ("a/b", Some(0)), ("a#parked/", Some(u64::MAX)), ("#", Some(17))]
         {

@@ -266,7 +266,7 @@ mod tests {
     }
 
     #[test]
-    fn a_row_that_was_changed_is_loud() {
+    fn a_changed_spool_row_is_detected() {
         let dir = tempfile::tempdir().unwrap();
         let mut store = Store::open_with(dir.path(), ROOMY).unwrap();
         store.apply(&[append("a", 0..3), Write::SpoolSettled { row: 1, events: Selection::one(2) }]).unwrap();
@@ -289,7 +289,7 @@ mod tests {
     }
 
     #[test]
-    fn a_full_spool_is_reported_and_keeps_what_it_has() {
+    fn a_full_spool_is_reported_and_keeps_its_rows() {
         let dir = tempfile::tempdir().unwrap();
         let one = large(1_000);
         let bounds = Bounds { spool_bytes: 3 * one.blob().len() as u64, ..ROOMY };

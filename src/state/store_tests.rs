@@ -49,7 +49,7 @@ fn opened(dir: &Path) -> PathBuf {
 }
 
 #[test]
-fn what_is_not_a_whole_store_of_ours_is_refused_with_a_way_out() {
+fn a_foreign_or_damaged_file_is_refused_with_instructions() {
     check_error(
         |dir| fs::write(dir.join("state.db"), "").unwrap(),
         "is damaged: it is empty; move the file away",
@@ -117,7 +117,7 @@ fn an_answered_write_is_synced_and_an_emptied_file_can_shrink() {
 }
 
 #[test]
-fn an_interrupted_creation_starts_anew() {
+fn an_interrupted_creation_starts_over() {
     let dir = tempfile::tempdir().unwrap();
     fs::write(dir.path().join("state.db.new"), "half a file").unwrap();
     fs::write(dir.path().join("state.db.new-wal"), "half a log").unwrap();
