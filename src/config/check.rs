@@ -1,7 +1,8 @@
-//! A tree against a table: what is wrong in every field, and the values of those that are right.
+//! Checks a tree against a table of keys: reports all errors, and returns the values.
 //!
-//! Nothing stops at the first error. A field that is wrong or missing leaves a placeholder, so that what depends on several fields can still be looked at;
-//! a caller with problems throws the values away.
+//! It does not stop at the first error. A field that is wrong or missing gets a placeholder, so
+//! that rules about several fields can still be checked. The caller discards the values if there
+//! are errors.
 
 use std::time::Duration;
 
@@ -16,26 +17,26 @@ use eventpattern::{PatternSet, Root};
 /// Looks up an environment variable.
 pub(super) type Env<'a> = &'a dyn Fn(&str) -> Option<String>;
 
-/// Walks a tree with a table in hand.
+/// Reads a tree by a table of keys.
 pub(super) struct TableReader<'a> {
     pub problems: &'a mut Problems,
-    /// Where `${NAME}` in text is looked up; `None` leaves text as it is.
+    /// Replaces `${NAME}` in text; `None` leaves text unchanged.
     pub env: Option<Env<'a>>,
-    /// What becomes of keys that the table does not have.
+    /// The treatment of keys that the table does not have.
     pub unknown: Unknown,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Unknown {
     Refuse,
-    /// As Go's JSON package: ignored, and the case of keys does not count.
+    /// As in Go's JSON package: unknown keys are ignored, and the case of keys does not matter.
     Ignore,
 }
 
-/// How near a key must be to be suggested (Jaro-Winkler, 1 is equal).
+/// The similarity from which a word is suggested (Jaro-Winkler; 1 is equal).
 const NEAR: f64 = 0.84;
 
-/// The nearest of `words`, where one is near.
+/// The word that is most similar to `text`, if any is similar enough.
 pub(super) fn nearest<'w>(text: &str, words: impl IntoIterator<Item = &'w str>) -> Option<&'w str> {
     let text = text.to_ascii_lowercase();
     let score = |word: &str| strsim::jaro_winkler(&text, &word.to_ascii_lowercase());
@@ -47,7 +48,7 @@ pub(super) fn nearest<'w>(text: &str, words: impl IntoIterator<Item = &'w str>) 
         .map(|(_, word)| word)
 }
 
-/// A key as messages show it: one that does not look like a key may be a secret in the wrong place.
+/// A key for messages. Text that does not look like a key may be a misplaced secret, and is hidden.
 pub(super) fn shown(key: &str) -> String {
     let looks_like_one =
         key.len() <= 40 && key.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b));
@@ -59,7 +60,7 @@ fn list(keys: impl IntoIterator<Item = impl std::fmt::Display>) -> String {
 }
 
 impl TableReader<'_> {
-    /// The values of a map. `line` is where a message about the map as a whole points to.
+    /// Reads a map. `line` is for messages about the map as a whole.
     pub fn block(&mut self, node: &Node, block: &'static Block, path: &str, line: usize) -> CheckedMap {
         let empty = Vec::new();
         let entries = match &node.data {
@@ -70,11 +71,13 @@ impl TableReader<'_> {
                 return self.defaults(block, path, line);
             }
         };
+        // Find the fields that the map may have.
         let entries: Vec<&MapEntry> = entries.iter().collect();
         let variant = self.variant(&entries, block);
         let fields = block.fields_of(variant);
-        // With an unknown `type` nobody knows which other fields are right.
+        // If `type` is unknown, so are the allowed fields.
         let any_field = !block.variants.is_empty() && variant.is_none();
+        // Read the fields that it has.
         let mut found = CheckedMap::new(path, line, variant.map_or("", |variant| variant.word));
         for entry in entries {
             let Some(field) = fields.iter().copied().find(|field| self.is_named(entry, field)) else {
@@ -101,12 +104,13 @@ impl TableReader<'_> {
                 (entry.line, value.unwrap_or_else(|| self.placeholder(field.kind, path, entry.line))),
             );
         }
+        // Check rules about several fields, and add the fields that are left out.
         self.rules(&found, block.rules.iter().chain(variant.map_or(&[][..], |variant| variant.rules)));
         self.fill(&mut found, &fields);
         found
     }
 
-    /// A map that the file leaves out.
+    /// The values of a map that the file leaves out.
     fn defaults(&mut self, block: &'static Block, path: &str, line: usize) -> CheckedMap {
         let mut found = CheckedMap::new(path, line, "");
         for field in block.fields {
@@ -118,6 +122,7 @@ impl TableReader<'_> {
         found
     }
 
+    /// Adds defaults, and reports missing fields that are required.
     fn fill(&mut self, found: &mut CheckedMap, fields: &[&'static Field]) {
         for field in fields.iter().filter(|field| !found.values.contains_key(field.key)).collect::<Vec<_>>() {
             if field.required {
@@ -140,7 +145,7 @@ impl TableReader<'_> {
         self.scalar(&scalar, field.kind, path, line)
     }
 
-    /// Something to go on with in place of a value that is wrong.
+    /// A substitute for a wrong value.
     fn placeholder(&mut self, kind: FieldType, path: &str, line: usize) -> Value {
         match kind {
             FieldType::Text(_) | FieldType::OneOf(_) => Value::Text(String::new()),
@@ -168,13 +173,15 @@ impl TableReader<'_> {
         }
     }
 
-    /// What `type` says. That it is missing or unknown is reported with the field itself.
+    /// The variant that `type` names. The check of the field itself reports a missing or unknown
+    /// type.
     fn variant(&self, entries: &[&MapEntry], block: &'static Block) -> Option<&'static Variant> {
         let entry = entries.iter().find(|entry| entry.key == "type")?;
         let text = entry.value.text().and_then(|text| self.expanded(text).ok())?;
         block.variants.iter().find(|variant| variant.word == text)
     }
 
+    /// Reports an unknown field, with a suggestion if there is a likely one.
     fn unknown_field(&mut self, entry: &MapEntry, block: &Block, fields: &[&'static Field], path: &str) {
         let mut message = format!("unknown field {}", shown(&entry.key));
         let given = |field: &Field| {
@@ -200,6 +207,7 @@ impl TableReader<'_> {
         self.problems.error(entry.line, path, message);
     }
 
+    /// Reports violations of rules about several fields.
     fn rules<'r>(&mut self, found: &CheckedMap, rules: impl IntoIterator<Item = &'r FieldRule>) {
         for rule in rules {
             let given = |keys: &[&'static str]| -> Vec<&'static str> {
@@ -213,7 +221,7 @@ impl TableReader<'_> {
                     format!("one of {} is missing", list(*keys))
                 }
                 FieldRule::Needs(key, others) if found.is_given(key) && given(others).is_empty() => {
-                    format!("`{key}` needs {} too", list(*others).replace(", ", " or "))
+                    format!("`{key}` also needs {}", list(*others).replace(", ", " or "))
                 }
                 _ => continue,
             };
@@ -226,7 +234,7 @@ impl TableReader<'_> {
         }
     }
 
-    /// The value of a field; `None` where it is wrong, and reported.
+    /// Reads the value of a field. Reports a wrong one and returns `None`.
     fn value(&mut self, node: &Node, kind: FieldType, path: &str, line: usize) -> Option<Value> {
         match (&node.data, kind) {
             (_, FieldType::Raw) => Some(Value::Raw(node.clone())),
@@ -268,6 +276,7 @@ impl TableReader<'_> {
         }
     }
 
+    /// Reads a scalar: replaces variables, then parses it by the type of the field.
     fn scalar(&mut self, scalar: &Scalar, kind: FieldType, path: &str, line: usize) -> Option<Value> {
         let text = match self.expanded(&scalar.text) {
             Ok(text) => text,
@@ -336,7 +345,7 @@ impl TableReader<'_> {
         value
     }
 
-    /// The file is read now, so that one that cannot be had is found before anything starts.
+    /// Reads the file of a secret once, so that a missing one is reported before anything starts.
     fn secret_file(&mut self, text: &str, path: &str, line: usize) -> Option<Value> {
         let secret = Secret::file(text);
         match secret.read() {
@@ -348,6 +357,7 @@ impl TableReader<'_> {
         }
     }
 
+    /// Replaces variables in text.
     fn expanded(&self, text: &str) -> Result<String, String> {
         let Some(env) = self.env else { return Ok(text.into()) };
         scalar::expand(text, env).map_err(|error| match error {
@@ -355,11 +365,12 @@ impl TableReader<'_> {
                 format!("the environment variable `{name}` is not set (for the text `${{{name}}}` write `$${{{name}}}`)")
             }
             ExpandError::NotAName => {
-                "`${` is not followed by a variable's name and `}`; for the text `${` write `$${`".into()
+                "`${` is not followed by the name of a variable and `}`; for the text `${` write `$${`".into()
             }
         })
     }
 
+    /// Reads a map of names to text.
     fn map(&mut self, entries: &[MapEntry], shape: MapFormat, path: &str) -> Vec<(String, String)> {
         let mut pairs = Vec::with_capacity(entries.len());
         for entry in entries {
@@ -370,9 +381,11 @@ impl TableReader<'_> {
             };
             let value = value.and_then(|value| match shape {
                 MapFormat::Any => Ok(value),
-                MapFormat::Headers => check_header(&entry.key, &value).map(|()| value).map_err(Into::into),
+                MapFormat::Headers => {
+                    scalar::check_header(&entry.key, &value).map(|()| value).map_err(Into::into)
+                }
                 MapFormat::Extensions => {
-                    check_extension(&entry.key, &value).map(|()| value).map_err(Into::into)
+                    scalar::check_extension(&entry.key, &value).map(|()| value).map_err(Into::into)
                 }
             });
             match value {
@@ -386,7 +399,7 @@ impl TableReader<'_> {
         pairs
     }
 
-    /// A value as JSON, by YAML's rules for what is a number and what is text.
+    /// Converts a value into JSON, by YAML's rules for numbers and text.
     fn json(&mut self, node: &Node, path: &str) -> Option<serde_json::Value> {
         use serde_json::Value as Json;
         Some(match &node.data {
@@ -417,25 +430,26 @@ impl TableReader<'_> {
         })
     }
 
-    /// Whether a pattern can be used; what is wrong with it is reported, each fault in its own line.
+    /// Returns true if a pattern compiles. Reports each of its errors with its own line.
     fn pattern(&mut self, pattern: &serde_json::Value, node: &Node, path: &str) -> bool {
         let compiled = PatternSet::compile(Root::CloudEvent, &[(0, pattern.clone())]);
-        let faults = compiled.err().unwrap_or_default();
-        for fault in &faults {
-            self.problems.error(line_at(node, &fault.path), path, fault.to_string());
+        let errors = compiled.err().unwrap_or_default();
+        for error in &errors {
+            self.problems.error(line_at(node, &error.path), path, error.to_string());
         }
-        faults.is_empty()
+        errors.is_empty()
     }
 }
 
-/// The line of the value at a JSON path, `$.data.Vm.Name[0]`; of the nearest value around it, where a name is not found.
+/// The line of the value at a JSON path such as `$.data.Vm.Name[0]`, or else of the innermost value
+/// around it.
 fn line_at(node: &Node, path: &str) -> usize {
     let mut at = node;
     let mut line = node.line;
     let mut rest = path.trim_start_matches('$');
     while !rest.is_empty() {
         let (step, after) = match rest.strip_prefix('.') {
-            // A name may have dots in it: the longest that is there is meant.
+            // A name may contain dots, so take the longest one that matches.
             Some(name) => {
                 let NodeData::Map(entries) = &at.data else { break };
                 let here = |entry: &&MapEntry| {
@@ -459,52 +473,4 @@ fn line_at(node: &Node, path: &str) -> usize {
         (at, rest) = (step, after);
     }
     line
-}
-
-/// Headers that a request has of its own.
-fn check_header(name: &str, value: &str) -> Result<(), &'static str> {
-    const OWN: [&str; 6] =
-        ["content-type", "content-length", "host", "connection", "transfer-encoding", "upgrade"];
-    let lower = name.to_ascii_lowercase();
-    if !scalar::is_header_name(name) {
-        Err("is not the name of a header")
-    } else if OWN.contains(&&*lower) || lower.starts_with("ce-") {
-        Err("is set by the router")
-    } else if !scalar::is_header_value(value) {
-        Err("has characters in its value that a header cannot have")
-    } else {
-        Ok(())
-    }
-}
-
-/// Attributes that an event has of its own (CloudEvents 1.0 and the opt-in extensions).
-pub(super) fn check_extension(name: &str, value: &str) -> Result<(), &'static str> {
-    const OWN: [&str; 17] = [
-        "id",
-        "source",
-        "specversion",
-        "type",
-        "subject",
-        "time",
-        "data",
-        "database64",
-        "datacontenttype",
-        "dataschema",
-        "sequence",
-        "partitionkey",
-        "vsphereapiversion",
-        "eventclass",
-        "knativeerrordest",
-        "knativeerrorcode",
-        "knativeerrordata",
-    ];
-    if !scalar::is_extension_name(name) {
-        Err("is not the name of an attribute: lower-case letters and digits, 20 at most")
-    } else if OWN.contains(&name) {
-        Err("is set by the router")
-    } else if value.is_empty() || value.contains(char::is_control) {
-        Err("needs a value without control characters")
-    } else {
-        Ok(())
-    }
 }

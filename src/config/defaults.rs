@@ -1,4 +1,5 @@
-//! The defaults of the native format as values, for whoever builds a configuration in code. A test holds them equal to the table of keys.
+//! The defaults of the native format, for configurations that are built in code. A test keeps them
+//! equal to the table of keys.
 
 use std::time::Duration;
 
@@ -179,7 +180,8 @@ impl Default for Overflow {
 }
 
 impl Config {
-    /// These sources to these processors, everything else at its default.
+    /// A configuration that sends all events of these sources to these processors, with every other
+    /// setting at its default.
     pub fn new(state: StateLocation, sources: Vec<SourceConfig>, processors: Vec<ProcessorConfig>) -> Self {
         let routes = vec![RouteConfig::all(&sources, &processors)];
         Config {
@@ -198,7 +200,8 @@ impl Config {
 }
 
 impl RouteConfig {
-    /// The route of a file that has none: everything to everyone, but for processors that only take dead letters.
+    /// The route of a file without routes: from all sources to all processors, except for those
+    /// that take dead letters.
     pub fn all(sources: &[SourceConfig], processors: &[ProcessorConfig]) -> Self {
         let takes_dead_letters =
             |name: &str| processors.iter().any(|p| p.delivery.dead_letter.as_deref() == Some(name));

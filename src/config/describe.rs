@@ -1,4 +1,5 @@
-//! The table of keys as a JSON schema, for editors, and as `docs/configuration.md`, for people. Both are checked in and held to the table by a test.
+//! Describes the table of keys as a JSON schema for editors and as `docs/configuration.md` for
+//! people. Both are checked in, and a test keeps them equal to the table.
 
 use std::fmt::Write;
 
@@ -27,10 +28,10 @@ pub fn json_schema_text() -> String {
     format!("{:#}\n", json_schema())
 }
 
-/// A reference to a block's schema, which it adds to `definitions`.
+/// Adds the schema of a block to `definitions`, and returns a reference to it.
 fn reference(block: &'static Block, definitions: &mut Map<String, Value>) -> Value {
     if !definitions.contains_key(block.name) {
-        // Blocks do not nest in themselves, so this ends.
+        // The recursion ends because no block contains itself.
         let schema = object(block, definitions);
         definitions.insert(block.name.into(), schema);
     }
@@ -63,7 +64,7 @@ fn fields(
             Some(word) if field.key == "type" => json!({ "const": word }),
             _ => kind(field.kind, definitions),
         };
-        // What stands beside a `$ref` is ignored in draft 7.
+        // Draft 7 ignores everything beside a `$ref`.
         if schema.get("$ref").is_some() {
             schema = json!({ "allOf": [schema] });
         }
@@ -108,7 +109,7 @@ fn rule(rule: &FieldRule) -> Value {
 fn kind(kind_of: FieldType, definitions: &mut Map<String, Value>) -> Value {
     let or_variable =
         |schema: Value| json!({ "anyOf": [schema, { "type": "string", "pattern": r"\$\{[A-Za-z_]" }] });
-    // Text is taken as written, so what YAML calls a number or a flag is text too.
+    // A text field takes the text as written, even if YAML calls it a number or a flag.
     let text = || json!({ "type": ["string", "number", "boolean"] });
     match kind_of {
         FieldType::Text(TextFormat::Any | TextFormat::MayBeEmpty | TextFormat::Name | TextFormat::Status)
@@ -156,10 +157,10 @@ fn kind(kind_of: FieldType, definitions: &mut Map<String, Value>) -> Value {
 const INTRODUCTION: &str = "\
 # Configuration
 
-<!-- Written by a test from the table in src/config/keys.rs: `UPDATE_DOCS=1 cargo test --test it docs::` rewrites it. -->
+<!-- Written by a test from the table in src/config/keys: `UPDATE_DOCS=1 cargo test --test it docs::` rewrites it. -->
 
-The configuration is one YAML file. `event-router check --config F` says everything that is wrong with it, each with its line; `event-router schema` prints
-a JSON schema for editors ([config.schema.json](config.schema.json)). Ready-made files are in [examples](../examples).
+The configuration is a single YAML file. `event-router check --config F` reports all errors in it with their lines. `event-router schema`
+prints a JSON schema for editors ([config.schema.json](config.schema.json)). Ready-made files are in [examples](../examples).
 
 ```yaml
 apiVersion: event-router/v1
@@ -175,17 +176,19 @@ processors:
     gateway: http://gateway.openfaas:8080
 ```
 
-- **Durations** are written `250ms`, `10s`, `5m`, `1h30m`, `1d`; **sizes** `4096B`, `64KiB`, `10MiB`, `1GiB` (or `kB`, `MB`, `GB` for powers of 1,000).
-- **Variables**: `${NAME}` in any value is the environment variable of that name, and an error where there is none. Only `${` is special: `$${` stands for
-  the text `${`, and every other `$` for itself. What a variable holds is never read as YAML.
-- **Secrets** are given in the file, by a variable, or in a file of their own (`passwordFile` for `password`), which is read again at each use: a rotated password
-  needs no restart. One line break at the end of such a file does not count. Put a password with special characters in single quotes, a `'` in it doubled.
-- **Names of files** are relative to the working directory.
-- Anchors (`&x`, `*x`, `<<: *x`) spare repetition. A key that is not listed here is an error.
-- A default of – means that there is none; the text says what that means.
+- **Durations** are written as `250ms`, `10s`, `5m`, `1h30m`, `1d`, and **sizes** as `4096B`, `64KiB`, `10MiB`, `1GiB` (or `kB`, `MB`, `GB`
+  for powers of 1,000).
+- **Variables**: `${NAME}` in any value is replaced by that environment variable; it is an error if the variable is not set. Only `${` is
+  special: `$${` stands for the text `${`, and any other `$` for itself. The value of a variable is never parsed as YAML.
+- **Secrets** can be written in the file, come from a variable, or be in a file of their own (`passwordFile` for `password`). Such a file is
+  read again at each use, so a rotated password needs no restart; one line break at its end is ignored. Put a password with special
+  characters in single quotes, and double each `'` in it.
+- **File names** are relative to the working directory.
+- **Anchors** (`&x`, `*x`, `<<: *x`) avoid repetition. A key that is not listed here is an error.
+- A default of – means that there is none; the description explains the effect.
 
-The two formats of the old router are read as they are, told apart by what is in the file: the JSON array of v0.3 and v0.4, and the YAML
-`event-router.vmware.com/v1alpha1` of v0.5 and later. `event-router config convert` makes this format of them.
+The router also reads the two formats of the old router, and detects them by their content: the JSON array of v0.3 and v0.4, and the YAML
+`event-router.vmware.com/v1alpha1` of v0.5 and later. `event-router config convert` converts them into this format.
 ";
 
 /// The text of `docs/configuration.md`.
@@ -217,7 +220,7 @@ pub fn reference_manual() -> String {
                 }
             }
         }
-        // Depth first, so that what belongs together stands together.
+        // Depth first, so that related blocks stand together.
         let new: Vec<_> =
             below.into_iter().filter(|block| !queue.iter().any(|known| known.name == block.name)).collect();
         queue.splice(at..at, new);
@@ -230,10 +233,9 @@ fn rules(out: &mut String, rules: &[FieldRule]) {
     let mut any = false;
     for rule in rules {
         let line = match rule {
-            FieldRule::ExactlyOne(keys) => format!("One of {} must be there.", list(keys).join(", ")),
+            FieldRule::ExactlyOne(keys) => format!("Exactly one of {} is required.", list(keys).join(", ")),
             FieldRule::AtMostOne(keys) => format!("{} exclude each other.", list(keys).join(" and ")),
-            // Each half of a pair needs the other: said once, by the rule that says more.
-            FieldRule::Needs(key, others) => format!("`{key}` needs {}.", list(others).join(" or ")),
+            FieldRule::Needs(key, others) => format!("`{key}` requires {}.", list(others).join(" or ")),
         };
         let _ = writeln!(out, "- {line}");
         any = true;
@@ -244,7 +246,7 @@ fn rules(out: &mut String, rules: &[FieldRule]) {
 }
 
 fn table(out: &mut String, fields: &[&'static Field], blocks: &mut Vec<&'static Block>) {
-    *out += "| key | takes | default | meaning |\n|---|---|---|---|\n";
+    *out += "| key | value | default | meaning |\n|---|---|---|---|\n";
     for field in fields {
         let block = field.kind.block();
         if let Some(block) = block

@@ -1,26 +1,29 @@
-//! What a table of keys is made of. One table a format says which keys there are, what they take, what they default to and what they mean; validation,
-//! the JSON schema and `docs/configuration.md` all come from it, so none of them can say what the others do not.
+//! Types for tables of keys. Each format has a table, which lists its keys with their types,
+//! defaults and meanings.
+//!
+//! Validation, the JSON schema and `docs/configuration.md` are all based on the table, so they
+//! cannot contradict each other.
 
 use super::scalar;
 
 /// The fields of one map.
 #[derive(Debug)]
 pub(super) struct Block {
-    /// Heading in the documentation, definition in the schema; `tls`.
+    /// Its heading in the documentation and its definition in the schema, such as `tls`.
     pub name: &'static str,
     pub doc: &'static str,
     pub fields: &'static [Field],
-    /// More fields, by what the field `type` says; empty where there is no `type`.
+    /// Additional fields by the value of `type`; empty if the block has no `type`.
     pub variants: &'static [Variant],
     pub rules: &'static [FieldRule],
 }
 
-/// What a `type` adds to a block.
+/// The additions of a `type` to a block.
 #[derive(Debug)]
 pub(super) struct Variant {
     pub word: &'static str,
     pub doc: &'static str,
-    /// A field with the key of one of the block's replaces it.
+    /// A field here replaces the block's field with the same key.
     pub fields: &'static [Field],
     pub rules: &'static [FieldRule],
 }
@@ -29,72 +32,72 @@ pub(super) struct Variant {
 pub(super) struct Field {
     pub key: &'static str,
     pub kind: FieldType,
-    /// As it would be written in the file; `None` for none.
+    /// As written in a file; `None` if there is no default.
     pub default: Option<&'static str>,
     pub required: bool,
-    /// One or two sentences: what it means, with units.
+    /// Its meaning in one or two sentences, with units.
     pub doc: &'static str,
-    /// What people write when they mean this field.
+    /// Names that people write by mistake for this field.
     pub also: &'static [&'static str],
 }
 
-/// Fields that depend on each other.
+/// A rule for fields that depend on each other.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum FieldRule {
-    /// One of these, and not two.
+    /// Exactly one of these must be given.
     ExactlyOne(&'static [&'static str]),
-    /// Not two of these.
+    /// At most one of these may be given.
     AtMostOne(&'static [&'static str]),
-    /// The first needs one of the others.
+    /// The first requires one of the others.
     Needs(&'static str, &'static [&'static str]),
 }
 
-/// What a field takes.
+/// The type of a field.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum FieldType {
     Text(TextFormat),
     Flag,
-    /// A whole number from … to ….
+    /// A whole number between these bounds, inclusive.
     Whole(u64, u64),
-    /// A number from … (0: over 0) to ….
+    /// A number between these bounds, inclusive. A lower bound of 0 excludes 0.
     Decimal(f64, f64),
-    /// A duration from … to …, milliseconds.
+    /// A duration between these bounds in milliseconds, inclusive.
     Duration(u64, u64),
-    /// A size from … to …, bytes.
+    /// A size between these bounds in bytes, inclusive.
     Size(u64, u64),
-    /// A word, with what it means.
+    /// One of these words, each with its meaning.
     OneOf(&'static [(&'static str, &'static str)]),
     Secret,
-    /// The file that a secret is in.
+    /// The path of a file with a secret.
     SecretFile,
     List(&'static FieldType),
     /// A list with at least one element.
     NonEmpty(&'static FieldType),
-    /// A list, or its one element.
+    /// A list, or a single element without brackets.
     OneOrMore(&'static FieldType),
-    /// Names to text.
+    /// A map of names to text.
     Map(MapFormat),
     /// An EventBridge pattern.
     Pattern,
-    /// A map that is there, with its defaults, even where the file leaves it out.
+    /// A map with defaults: the file may leave it out.
     Block(&'static Block),
-    /// A map that may be missing.
+    /// An optional map without defaults.
     Maybe(&'static Block),
-    /// A list of maps, at least one.
+    /// A list of at least one map.
     Blocks(&'static Block),
-    /// Anything, looked at later.
+    /// Any value; it is checked later.
     Raw,
 }
 
-/// What text must look like.
+/// The format of a text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum TextFormat {
-    /// Anything but nothing.
+    /// Any text that is not empty.
     Any,
-    /// Anything.
+    /// Any text.
     MayBeEmpty,
     Name,
-    /// A name of Kubernetes, which stands in a path.
+    /// A Kubernetes name, which becomes part of a URL path.
     ObjectName,
     HttpUrl,
     /// An HTTP URL that may carry credentials.
@@ -118,7 +121,7 @@ pub(super) enum MapFormat {
     Any,
 }
 
-/// Bytes of a name: it is a label of metrics, and Kubernetes' longest name has as many.
+/// The longest name in bytes, which is also Kubernetes' limit. Names are labels of metrics.
 const NAME_BYTES_MAX: usize = 253;
 
 impl Field {
@@ -143,21 +146,21 @@ impl Field {
 }
 
 impl Block {
-    /// The fields that a map of this variant may have, the variant's own first.
+    /// The fields that a map of this variant may have, those of the variant first.
     pub fn fields_of(&self, variant: Option<&'static Variant>) -> Vec<&'static Field>
     where
         Self: 'static,
     {
         let own = variant.map_or(&[][..], |variant| variant.fields);
         let common = self.fields.iter().filter(|field| own.iter().all(|other| other.key != field.key));
-        // `name` and `type` first, wherever they come from.
+        // `name` and `type` come first in any case.
         let (head, rest): (Vec<_>, Vec<_>) = common.partition(|field| matches!(field.key, "name" | "type"));
         head.into_iter().chain(own).chain(rest).collect()
     }
 }
 
 impl FieldType {
-    /// The map under this field.
+    /// The table of the map in this field.
     pub fn block(self) -> Option<&'static Block> {
         match self {
             FieldType::Block(block) | FieldType::Maybe(block) | FieldType::Blocks(block) => Some(block),
@@ -165,14 +168,14 @@ impl FieldType {
         }
     }
 
-    /// What is allowed, for messages and the documentation: completes "must be …".
+    /// The allowed values, for messages and documentation. Completes "must be …".
     pub fn allowed(self) -> String {
         match self {
             FieldType::Text(shape) => shape.allowed().into(),
             FieldType::Flag => "`true` or `false`".into(),
             FieldType::Whole(min, u64::MAX) => format!("a whole number, {min} or more"),
             FieldType::Whole(min, max) => format!("a whole number from {min} to {max}"),
-            FieldType::Decimal(0.0, max) => format!("a number over 0, {max} at most"),
+            FieldType::Decimal(0.0, max) => format!("a number greater than 0, and at most {max}"),
             FieldType::Decimal(min, max) => format!("a number from {min} to {max}"),
             FieldType::Duration(min, max) => {
                 let [min, max] =
@@ -192,15 +195,15 @@ impl FieldType {
                 }
             }
             FieldType::Secret => "text".into(),
-            FieldType::SecretFile => "the path of a file with the secret in it".into(),
+            FieldType::SecretFile => "the path of a file that contains the secret".into(),
             FieldType::List(each) => format!("a list (`[…]`), each element {}", each.allowed()),
             FieldType::NonEmpty(each) => {
                 format!("a list (`[…]`) of one or more, each element {}", each.allowed())
             }
-            FieldType::OneOrMore(each) => format!("{}, or a list of such", each.allowed()),
+            FieldType::OneOrMore(each) => format!("{}, or a list of them", each.allowed()),
             FieldType::Map(MapFormat::Headers) => "a map of header names to values".into(),
             FieldType::Map(MapFormat::Extensions) => {
-                "a map of attribute names (lower-case letters and digits, 20 at most) to values".into()
+                "a map of attribute names (at most 20 lower-case letters and digits) to values".into()
             }
             FieldType::Map(MapFormat::Any) => "a map of names to text".into(),
             FieldType::Pattern => "an EventBridge pattern (a map)".into(),
@@ -220,19 +223,19 @@ impl TextFormat {
             TextFormat::Name => {
                 "a name of 1 to 253 characters, without `/`, `#`, line breaks or spaces around it"
             }
-            TextFormat::ObjectName => "a name of Kubernetes, of letters, digits, `-`, `.` and `/`",
+            TextFormat::ObjectName => "a Kubernetes name of letters, digits, `-`, `.` and `/`",
             TextFormat::HttpUrl => {
                 "a URL that begins with `http://` or `https://`, without credentials in it"
             }
             TextFormat::ProxyUrl => {
                 "`environment`, `none`, or a URL such as `http://user:password@proxy.example:3128`"
             }
-            TextFormat::SdkUrl => "a vCenter's address, `https://HOST/sdk`",
+            TextFormat::SdkUrl => "the address of a vCenter, `https://HOST/sdk`",
             TextFormat::BindAddress => "`HOST:PORT`, or `none`",
             TextFormat::StartAt => {
-                "`now`, `beginning`, a time such as `2025-11-22T02:00:00Z`, or a duration ago such as `2h`"
+                "`now`, `beginning`, a time such as `2025-11-22T02:00:00Z`, or an age such as `2h`"
             }
-            TextFormat::Thumbprint => "a SHA-256 in 64 hex digits, with or without colons",
+            TextFormat::Thumbprint => "a SHA-256 of 64 hex digits, with or without colons",
             TextFormat::Status => "an HTTP status from 400 to 599",
             TextFormat::CertFile => "the path of a PEM file with certificates",
             TextFormat::KeyFile => "the path of a PEM file with a private key",
@@ -240,7 +243,7 @@ impl TextFormat {
         }
     }
 
-    /// The text in its normal form, or what is wrong with it: completes "…".
+    /// Returns the text in its normal form, or an error message about it.
     pub fn check(self, text: &str) -> Result<String, String> {
         let must = || format!("must be {}", self.allowed());
         match self {
@@ -251,7 +254,8 @@ impl TextFormat {
                 let fits = (1..=NAME_BYTES_MAX).contains(&text.len())
                     && text.trim() == text
                     && !text.contains(char::is_control)
-                    // What separates a processor from its function or bus, and a spool from its parts.
+                    // `/` separates a processor from its function or bus, `#` a spool from its
+                    // lanes.
                     && !text.contains(['/', '#']);
                 if fits { Ok(text.into()) } else { Err(must()) }
             }
@@ -285,7 +289,8 @@ impl TextFormat {
     }
 }
 
-/// Whether the file at `path` has what it should: found out now rather than at the first connection.
+/// Checks that a PEM file has an item of type `T`, so that a mistake shows before the first
+/// connection.
 fn pem<T: rustls::pki_types::pem::PemObject>(path: &str, what: &str) -> Result<String, String> {
     use rustls::pki_types::pem::Error;
     match T::pem_file_iter(path).and_then(|mut items| items.next().unwrap_or(Err(Error::NoItemsFound))) {

@@ -1,4 +1,4 @@
-//! The values that a check found in one map.
+//! The checked values of a map, between the check of a file and the builders of a configuration.
 
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::Secret;
 use super::tree::Node;
 
-/// A value that was checked.
+/// A checked value.
 #[derive(Debug)]
 pub(super) enum Value {
     Text(String),
@@ -25,26 +25,28 @@ pub(super) enum Value {
     Raw(Node),
 }
 
-/// The values of one map, by the keys of its table. Asking for something as what it is not is a defect of the caller, and ends in a panic that every
-/// configuration would cause: builders ask for all keys, always.
+/// The values of a map, by the keys of its table.
+///
+/// Asking for a value by the wrong type panics. Such a defect cannot hide: builders always ask for
+/// all keys, so any configuration would trigger it.
 #[derive(Debug)]
 pub(super) struct CheckedMap {
     pub path: String,
-    /// Where a message about the map as a whole points to.
+    /// The line for messages about the map as a whole.
     pub line: usize,
-    /// What `type` says; empty for a block without variants, or where it says something unknown.
+    /// The value of `type`; empty for a block without variants, or if it is unknown.
     pub variant: &'static str,
-    /// Line and value of each field that has one.
+    /// Line and value of each field that has a value.
     pub values: HashMap<&'static str, (usize, Value)>,
-    /// Keys that the file gives, rightly or wrongly.
+    /// Keys in the file, with right or wrong values.
     pub given: Vec<&'static str>,
-    /// Keys with a wrong value, which is reported; a placeholder is in its place.
+    /// Keys with a wrong value. It was reported, and replaced by a placeholder.
     pub wrong: Vec<&'static str>,
-    /// The lines of keys that the file names without a value (`password:`, `password: ~`).
+    /// Lines of keys without a value (`password:`, `password: ~`).
     pub nulls: HashMap<&'static str, usize>,
 }
 
-/// What is said of a secret without a value: it may have been meant as text.
+/// The message about a secret without a value, which may have been meant as text.
 pub(super) const NULL_SECRET: &str =
     "has no value; a password such as `null` or `~` needs single quotes around it";
 
@@ -53,19 +55,19 @@ pub(super) fn join(path: &str, key: &str) -> String {
     if path.is_empty() { key.into() } else { format!("{path}.{key}") }
 }
 
-/// The value of a field if it has one; never shown, since it may be a secret.
+/// The value of a field, if it has one. The panic message omits it, since it may be a secret.
 macro_rules! value {
     ($found:expr, $key:expr, $kind:path) => {
         match $found.values.get($key) {
             None => None,
             Some((_, $kind(value))) => Some(value),
-            Some(_) => unreachable!("`{}` is something else than what it is asked for", $key),
+            Some(_) => unreachable!("`{}` has another type in its table", $key),
         }
     };
 }
 
 impl CheckedMap {
-    /// A map with nothing in it yet.
+    /// An empty map.
     pub fn new(path: &str, line: usize, variant: &'static str) -> Self {
         CheckedMap {
             path: path.into(),
@@ -78,22 +80,22 @@ impl CheckedMap {
         }
     }
 
-    /// Whether the file has this field.
+    /// Returns true if the file has this field.
     pub fn is_given(&self, key: &str) -> bool {
         self.given.contains(&key)
     }
 
-    /// Whether this field has a wrong value, which is reported already.
+    /// Returns true if this field has a wrong value, which was reported already.
     pub fn is_wrong(&self, key: &str) -> bool {
         self.wrong.contains(&key)
     }
 
-    /// Whether the file names this field without a value.
+    /// Returns true if the file names this field without a value.
     pub fn is_null(&self, key: &str) -> bool {
         self.nulls.contains_key(key)
     }
 
-    /// The line of a field, or of the map where the field is not in the file.
+    /// The line of a field, or of the map if the file does not have the field.
     pub fn line_of(&self, key: &str) -> usize {
         self.values.get(key).map(|(line, _)| *line).or(self.nulls.get(key).copied()).unwrap_or(self.line)
     }
@@ -102,7 +104,7 @@ impl CheckedMap {
         join(&self.path, key)
     }
 
-    /// The text of a field; empty where it has neither value nor default.
+    /// The text of a field; empty if it has neither value nor default.
     pub fn text(&self, key: &str) -> &str {
         self.maybe_text(key).unwrap_or_default()
     }
@@ -123,7 +125,7 @@ impl CheckedMap {
         value!(self, key, Value::Whole).copied()
     }
 
-    /// A number that its table bounds to what the caller takes.
+    /// A number. Its table must bound it to the range of `T`.
     pub fn whole<T: TryFrom<u64> + Default>(&self, key: &str) -> T {
         self.maybe_whole(key).and_then(|number| T::try_from(number).ok()).unwrap_or_default()
     }
@@ -136,12 +138,12 @@ impl CheckedMap {
         value!(self, key, Value::Duration).copied().unwrap_or_default()
     }
 
-    /// Bytes.
+    /// A size in bytes.
     pub fn size(&self, key: &str) -> u64 {
         value!(self, key, Value::Size).copied().unwrap_or_default()
     }
 
-    /// The secret that `key` has, or the file of `keyFile`.
+    /// The secret in `key`, or in the file that `keyFile` names.
     pub fn maybe_secret(&self, key: &str) -> Option<Secret> {
         let file = format!("{key}File");
         value!(self, key, Value::Secret).or_else(|| value!(self, &*file, Value::Secret)).cloned()
@@ -151,7 +153,7 @@ impl CheckedMap {
         self.maybe_secret(key).unwrap_or_else(|| Secret::inline(""))
     }
 
-    /// A list of texts; empty where the file has none.
+    /// A list of texts; empty if the file has none.
     pub fn texts(&self, key: &str) -> Vec<String> {
         let items = value!(self, key, Value::List).into_iter().flatten();
         let text = |item: &Value| match item {
@@ -173,9 +175,9 @@ impl CheckedMap {
         value!(self, key, Value::Block)
     }
 
-    /// A map that is there even where the file leaves it out.
+    /// A map that has defaults, so that it exists even if the file leaves it out.
     pub fn block(&self, key: &str) -> &CheckedMap {
-        self.maybe_block(key).expect("the table fills in a `Kind::Block`")
+        self.maybe_block(key).expect("the check fills in every `FieldType::Block`")
     }
 
     pub fn blocks(&self, key: &str) -> &[CheckedMap] {

@@ -1,7 +1,9 @@
-//! The old router's JSON array, v0.3 to v0.4: one object each for the stream (vCenter), the processor and the metrics.
+//! The JSON array of the old router, v0.3 and v0.4: an object each for the stream (vCenter), the
+//! processor and the metrics.
 //!
-//! As it was: any order; of two objects of a type the last one counts; unknown keys are ignored and the case of known ones does not matter, as in Go's
-//! JSON package; options are strings, of which only `"true"` is true.
+//! The old rules apply. The objects come in any order; of two with the same type, the last one
+//! counts. As in Go's JSON package, unknown keys are ignored and the case of keys does not matter.
+//! Options are strings, of which only `"true"` means true.
 
 use super::Secret;
 use super::check::{Env, TableReader, Unknown, nearest};
@@ -13,7 +15,7 @@ use super::old;
 use super::problem::Problems;
 use super::tree::{Node, NodeData};
 
-/// Where v0.3 listened.
+/// The address that v0.3 listened on.
 const METRICS_ADDRESS: &str = "0.0.0.0:8080";
 
 const TEXT: FieldType = FieldType::Text(TextFormat::MayBeEmpty);
@@ -46,9 +48,9 @@ static AUTH: Block = Block {
     rules: &[],
 };
 
-/// The configuration that the array gives. Meaningless where `problems` has errors afterwards.
+/// Builds the configuration in an array. It is meaningless if `problems` has errors afterwards.
 pub(super) fn build(root: &Node, env: Env<'_>, problems: &mut Problems) -> Config {
-    let NodeData::List(items) = &root.data else { unreachable!("the format is told by its `[`") };
+    let NodeData::List(items) = &root.data else { unreachable!("a list is what makes this format") };
     let mut reader = TableReader { problems, env: None, unknown: Unknown::Ignore };
     let elements: Vec<CheckedMap> = items
         .iter()
@@ -70,7 +72,7 @@ struct JsonArrayBuilder<'a> {
 }
 
 impl<'a> JsonArrayBuilder<'a> {
-    /// The last element of a type.
+    /// The last element with one of these types.
     fn last(&mut self, kinds: &[&str]) -> Option<&'a CheckedMap> {
         let mut of_kind = self.elements.iter().rev().filter(|element| kinds.contains(&element.text("type")));
         let Some(last) = of_kind.next() else {
@@ -79,12 +81,13 @@ impl<'a> JsonArrayBuilder<'a> {
             return None;
         };
         for earlier in of_kind {
-            let message = format!("not used: a later element has the type `{}` too", kinds[0]);
+            let message = format!("ignored: a later element also has the type `{}`", kinds[0]);
             self.problems.warn(earlier.line, &earlier.path, message);
         }
         Some(last)
     }
 
+    /// Checks that the provider of an element is one of `known`.
     fn provider(&mut self, element: &'a CheckedMap, known: &[&'static str]) -> &'static str {
         let given = element.text("provider");
         if let Some(provider) = known.iter().find(|provider| **provider == given) {
@@ -99,6 +102,7 @@ impl<'a> JsonArrayBuilder<'a> {
         ""
     }
 
+    /// Checks that the authentication method of an element is one of `known`.
     fn method(&mut self, element: &CheckedMap, known: &[&str]) {
         let auth = element.block("auth");
         if !known.contains(&auth.text("method")) {
@@ -108,12 +112,13 @@ impl<'a> JsonArrayBuilder<'a> {
         }
     }
 
-    /// A member of `auth.secret`.
+    /// A required member of `auth.secret`.
     fn secret(&mut self, element: &'a CheckedMap, key: &str) -> &'a str {
         let auth = element.block("auth");
         self.member(auth.map("secret"), key, auth.line_of("secret"), &format!("{}.auth.secret", element.path))
     }
 
+    /// A required member of a map.
     fn member(&mut self, map: &'a [(String, String)], key: &str, line: usize, path: &str) -> &'a str {
         match map.iter().find(|(name, _)| name == key) {
             Some((_, value)) if !value.is_empty() => value,
@@ -152,7 +157,7 @@ impl<'a> JsonArrayBuilder<'a> {
             "openfaas" => {
                 self.method(element, &["basic_auth"]);
                 let [username, password] = ["username", "password"].map(|key| match given(element, key) {
-                    // `basic_auth` had to be there, even for a gateway that asks for none.
+                    // `basic_auth` was required even for a gateway without authentication.
                     Some("") => "",
                     _ => self.secret(element, key),
                 });
@@ -191,17 +196,18 @@ impl<'a> JsonArrayBuilder<'a> {
     }
 }
 
-/// A member of `auth.secret`, where it is there.
+/// An optional member of `auth.secret`.
 fn given<'f>(element: &'f CheckedMap, key: &str) -> Option<&'f str> {
     let secrets = element.block("auth").map("secret");
     secrets.iter().find(|(name, _)| name == key).map(|(_, value)| &**value)
 }
 
+/// An optional member of `options`.
 fn option<'f>(element: &'f CheckedMap, key: &str) -> Option<&'f str> {
     element.map("options").iter().find(|(name, _)| name == key).map(|(_, value)| &**value)
 }
 
-/// Only the exact text `true` was true.
+/// Returns true for the exact text `true`; the old router accepted nothing else.
 fn is_true(element: &CheckedMap, key: &str) -> bool {
     option(element, key) == Some("true")
 }

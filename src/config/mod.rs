@@ -1,15 +1,19 @@
-//! Configuration: a file in one of three formats becomes one validated [`Config`]. Read at the start, before anything flows.
+//! Configuration: turns a file in one of three formats into a validated [`Config`], at the start of
+//! the process.
 //!
 //! ```text
-//!             tree            check               native | v1alpha1 | json_array
+//!             tree             check              native | v1alpha1 | json_array
 //! file text ───────► tree ───────────► values ─────────────────────────────────► Config
-//!                  with lines    table of keys        problems: all of them, each with its line
+//!                  with lines    table of keys
+//!                └──────────── problems: all of them, each with its line ───────┘
 //! ```
 //!
-//! A format is a table of keys ([`keys`] for ours) and a builder. The JSON schema and `docs/configuration.md` come from the same table.
+//! A format is a table of keys ([`keys`] for the native one) and a builder. The JSON schema and
+//! `docs/configuration.md` are generated from the same table.
 //!
-//! INVARIANT: whoever holds a [`Config`] need not check it again, and cannot make it print a secret.
-//! INVARIANT: no error or warning carries a value of the file, but for names.
+//! INVARIANT: a [`Config`] needs no further checks, and its `Debug` output contains no secret.
+//!
+//! INVARIANT: no error or warning contains a value of the file, except for names.
 
 mod check;
 mod convert;
@@ -46,51 +50,56 @@ pub(crate) use scalar::start_at;
 use problem::Problems;
 use tree::{Node, NodeData};
 
-/// Reads and validates the configuration file at `path`, whichever of the three formats it has. Names of files in it are relative to the working directory.
+/// Reads and validates the configuration file at `path`, in any of the three formats. File names in
+/// it are relative to the working directory.
 ///
-/// Errors: all that is wrong with the file, with lines; or that it cannot be read, in line 1.
+/// # Errors
+/// All errors in the file with their lines; or a single one in line 1 if it cannot be read.
 pub fn load(path: &Path) -> Result<(Config, Vec<Warning>), ConfigErrors> {
     load_str(&read(path)?, path)
 }
 
-/// The text of a file within bounds.
+/// Reads the text of a file of bounded size.
 fn read(path: &Path) -> Result<String, ConfigErrors> {
-    let fail = |line: usize, message: String| {
-        let problems = vec![Problem { line, path: String::new(), message }];
-        ConfigErrors { file: path.into(), problems }
-    };
     let mut bytes = Vec::new();
     let read =
         std::fs::File::open(path).and_then(|file| file.take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes));
-    read.map_err(|error| fail(1, format!("cannot be read: {error}")))?;
+    read.map_err(|error| unreadable(path, 1, format!("cannot be read: {error}")))?;
     if bytes.len() as u64 > FILE_BYTES_MAX {
-        return Err(fail(1, format!("has more than {FILE_BYTES_MAX} bytes")));
+        return Err(unreadable(path, 1, format!("has more than {FILE_BYTES_MAX} bytes")));
     }
-    // UTF-16 without its mark is UTF-8 with zero bytes.
+    // UTF-16 without a byte-order mark is valid UTF-8 with zero bytes.
     let wrong_at = match std::str::from_utf8(&bytes) {
         Ok(text) => text.find('\0'),
         Err(error) => Some(error.valid_up_to()),
     };
     match wrong_at {
-        None => Ok(String::from_utf8(bytes).expect("it has just been looked at")),
+        None => Ok(String::from_utf8(bytes).expect("checked above")),
         Some(at) => {
             let line = bytes[..at].iter().filter(|byte| **byte == b'\n').count() + 1;
-            Err(fail(line, "is not UTF-8 text".into()))
+            Err(unreadable(path, line, "is not UTF-8 text".into()))
         }
     }
 }
 
-/// Validates the configuration in `text`; `name` is what messages call the file. Environment variables are the process's.
+fn unreadable(file: &Path, line: usize, message: String) -> ConfigErrors {
+    let problems = vec![Problem { line, path: String::new(), message }];
+    ConfigErrors { file: file.into(), problems }
+}
+
+/// Validates the configuration in `text`, with the environment variables of the process. Messages
+/// refer to the file as `name`.
 pub fn load_str(text: &str, name: &Path) -> Result<(Config, Vec<Warning>), ConfigErrors> {
     load_str_with(text, name, &|variable| std::env::var(variable).ok())
 }
 
-/// As [`load_str`], with `env` to look up environment variables.
+/// Like [`load_str`], with environment variables from `env`.
 pub fn load_str_with(
     text: &str,
     name: &Path,
     env: &dyn Fn(&str) -> Option<String>,
 ) -> Result<(Config, Vec<Warning>), ConfigErrors> {
+    // Parse the text, which may begin with a byte-order mark.
     let mut problems = Problems::default();
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let json = text.trim_start().starts_with('[');
@@ -98,6 +107,7 @@ pub fn load_str_with(
     let Some(root) = read(text, &mut problems) else {
         return problems.finish(name, ()).map(|_| unreachable!("there is an error"));
     };
+    // Check it and build the configuration.
     let config = match format_of(&root) {
         ConfigFormat::Native => native::build(&root, env, &mut problems),
         ConfigFormat::V1alpha1 => v1alpha1::build(&root, env, &mut problems),
@@ -106,7 +116,7 @@ pub fn load_str_with(
     problems.finish(name, config)
 }
 
-/// Which format a file has, by what is in it.
+/// Detects the format of a file from its content.
 fn format_of(root: &Node) -> ConfigFormat {
     let api_version = root.get("apiVersion").and_then(|entry| entry.value.text()).unwrap_or_default();
     match &root.data {

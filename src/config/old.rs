@@ -1,6 +1,8 @@
-//! What both formats of the old router have in common: one vCenter, one processor, one metrics endpoint.
+//! Shared by both formats of the old router, which have one vCenter, one processor and one metrics
+//! endpoint.
 //!
-//! Kept as it was: order over all events, no content type on invocations, the CloudEvents `time` of the format's era, text taken literally (no `${NAME}`).
+//! The old behaviour is kept: a single order over all events, no content type on invocations, the
+//! CloudEvents `time` of the format's releases, and text taken literally (no `${NAME}`).
 
 use super::Secret;
 use super::found::CheckedMap;
@@ -9,7 +11,7 @@ use super::problem::Problems;
 use super::scalar;
 use crate::event::{EventTime, Extensions};
 
-/// The parts of an old configuration.
+/// The settings of an old configuration.
 pub(super) struct OldConfig {
     pub format: ConfigFormat,
     pub state: StateLocation,
@@ -20,17 +22,17 @@ pub(super) struct OldConfig {
 
 impl OldConfig {
     pub fn assemble(self) -> Config {
-        let era = match self.format {
-            // From v0.7 on `time` was vCenter's, and the API version came with each event.
+        let (time, vsphereapiversion) = match self.format {
+            // Since v0.7, `time` was vCenter's, and each event carried the API version.
             ConfigFormat::V1alpha1 => (EventTime::Created, true),
             ConfigFormat::JsonArray | ConfigFormat::Native => (EventTime::Router, false),
         };
         let (name, kind) = self.processor;
         let delivery = DeliveryPolicy {
-            // Functions written for the appliance drop keys lower than the last one they saw.
+            // Functions written for the appliance drop events with a lower key than the last one.
             ordering: Ordering::Source,
-            time: era.0,
-            extensions: Extensions { vsphereapiversion: era.1, ..Extensions::default() },
+            time,
+            extensions: Extensions { vsphereapiversion, ..Extensions::default() },
             ..DeliveryPolicy::default()
         };
         let mut config =
@@ -41,7 +43,7 @@ impl OldConfig {
     }
 }
 
-/// Text of a field that must not be empty; empty, and reported, where it is.
+/// The text of a field that must not be empty. Reports an empty one.
 pub(super) fn text<'f>(found: &'f CheckedMap, key: &str, problems: &mut Problems) -> &'f str {
     let text = found.text(key);
     if text.is_empty() && !found.is_wrong(key) {
@@ -51,14 +53,15 @@ pub(super) fn text<'f>(found: &'f CheckedMap, key: &str, problems: &mut Problems
     text
 }
 
-/// A vCenter's address as govmomi reads it: credentials in it are overridden by those of `auth`.
+/// The address of a vCenter. As in govmomi, the credentials in `auth` override those in the
+/// address.
 pub(super) fn sdk_url(found: &CheckedMap, key: &str, problems: &mut Problems) -> String {
     let text = text(found, key, problems);
     match scalar::sdk_url(text) {
         _ if text.is_empty() => String::new(),
         Ok(sdk) => {
             if sdk.credentials_dropped {
-                let message = "the credentials in the address are not used; those of `auth` are";
+                let message = "the credentials in the address are ignored, and those in `auth` are used; remove them here";
                 problems.warn(found.line_of(key), &found.path_of(key), message);
             }
             sdk.url
@@ -83,7 +86,7 @@ pub(super) fn http_url(found: &CheckedMap, key: &str, problems: &mut Problems) -
     }
 }
 
-/// The address of `/stats`, `default` where there is none.
+/// The address of the old `/stats`, or `default` if there is none.
 pub(super) fn bind_address(
     found: &CheckedMap,
     key: &str,
@@ -98,6 +101,7 @@ pub(super) fn bind_address(
     address
 }
 
+/// TLS settings of the old router, which only had `insecure`. Warns if it is set.
 pub(super) fn tls(insecure: bool, line: usize, path: &str, problems: &mut Problems) -> ClientTls {
     if insecure {
         let instead = "use `tls.caFile` or `tls.thumbprint` of the native format";
@@ -106,7 +110,7 @@ pub(super) fn tls(insecure: bool, line: usize, path: &str, problems: &mut Proble
     ClientTls { insecure, ..ClientTls::default() }
 }
 
-/// Basic authentication; none where both are empty, as with a gateway that asks for none.
+/// Basic authentication; none if both are empty, for a gateway without authentication.
 pub(super) fn basic(username: &str, password: &str) -> Auth {
     if username.is_empty() && password.is_empty() {
         return Auth::None;
@@ -114,7 +118,7 @@ pub(super) fn basic(username: &str, password: &str) -> Auth {
     Auth::Basic { username: username.into(), password: Secret::inline(password) }
 }
 
-/// A processor of the old router's, with what it did by default.
+/// An OpenFaaS processor with the old router's defaults.
 pub(super) fn openfaas(gateway: String, asynchronous: bool, auth: Auth) -> ProcessorKind {
     ProcessorKind::OpenFaas(OpenFaasConfig {
         asynchronous,
@@ -124,7 +128,8 @@ pub(super) fn openfaas(gateway: String, asynchronous: bool, auth: Auth) -> Proce
     })
 }
 
-/// One rule of one bus decided what was sent.
+/// An EventBridge processor of the old router, which sent the events of a single rule to a single
+/// bus.
 pub(super) fn eventbridge(region: &str, bus: &str, rule_arn: &str, auth: AwsAuth) -> ProcessorKind {
     let bus = EventBus { name: bus.into(), rules: vec![rule_arn.into()], forward_all: false };
     ProcessorKind::EventBridge(EventBridgeConfig { auth, buses: vec![bus], ..EventBridgeConfig::new(region) })

@@ -1,23 +1,23 @@
-//! What is wrong with a configuration file: everything at once, each with its line.
+//! Collects the errors and warnings of a configuration file, each with its line.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-/// Errors that are shown: more than anybody mends before the next look, and a file may have one a line.
+/// The most errors to show. Nobody corrects more of them at once, and every line may have one.
 const ERRORS_MAX: usize = 100;
 
-/// One thing that is wrong, or worth knowing.
+/// An error or a warning.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Problem {
     /// Counted from 1.
     pub line: usize,
     /// The field's path, `sources[0].tls.caFile`; empty for the file as a whole.
     pub path: String,
-    /// What is wrong and what is allowed; lower case, no full stop, no secret.
+    /// The problem and what is allowed: lower case, no full stop, no secret.
     pub message: String,
 }
 
-/// Something that works but should be looked at. Printed at every start.
+/// A setting that works but deserves attention. Printed at every start.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Warning {
     pub file: PathBuf,
@@ -31,7 +31,7 @@ pub struct ConfigErrors {
     pub problems: Vec<Problem>,
 }
 
-/// Collects problems while a file is looked through.
+/// Collects problems while a file is checked.
 #[derive(Debug, Default)]
 pub(super) struct Problems {
     pub errors: Vec<Problem>,
@@ -47,14 +47,13 @@ impl Problems {
         self.warnings.push(Problem { line, path: path.into(), message: message.into() });
     }
 
-    /// The one warning about TLS that accepts any certificate. It is shown at every start; nothing
-    /// else warns about it.
+    /// Warns of TLS that accepts any certificate. This is the only warning about it.
     pub fn warn_insecure(&mut self, line: usize, path: &str, instead: &str) {
         let danger = "accepts any certificate: an attacker on the network can read and change everything, credentials included";
         self.warn(line, path, format!("{danger}; {instead}"));
     }
 
-    /// `value` if nothing is wrong, else all that is, in the file's order.
+    /// Returns `value` with the warnings, or all errors. Both are in the order of the file.
     pub fn finish<T>(mut self, file: &Path, value: T) -> Result<(T, Vec<Warning>), ConfigErrors> {
         if self.errors.is_empty() {
             self.warnings.sort();

@@ -1,14 +1,15 @@
-//! A target that is an object of Kubernetes: the same fields in the native format and in `v1alpha1`.
+//! A target that is a Kubernetes object. The native format and `v1alpha1` use the same fields.
 
 use super::check::Env;
 use super::found::CheckedMap;
 use super::model::Reference;
 use super::problem::Problems;
 
-/// What Kubernetes tells every pod: where its API server is.
+/// The variable by which Kubernetes tells every pod the address of its API server.
 pub(super) const CLUSTER_VARIABLE: &str = "KUBERNETES_SERVICE_HOST";
 
-/// The object that `found` names; an error, with what to write as `url_key` instead, where there is no cluster to ask.
+/// Reads the reference to an object. Outside a cluster it is an error, which suggests an address
+/// for `url_key`.
 pub(super) fn reference(
     found: &CheckedMap,
     url_key: &str,
@@ -24,7 +25,7 @@ pub(super) fn reference(
     };
     if env(CLUSTER_VARIABLE).is_none_or(|host| host.is_empty()) {
         let message = format!(
-            "a `ref` is resolved by the Kubernetes cluster that the router runs in, and this is no pod (`${CLUSTER_VARIABLE}` is not set); run it there, or give the address as `{url_key}` ({})",
+            "a `ref` needs a router that runs in the Kubernetes cluster, and this is no pod (`${CLUSTER_VARIABLE}` is not set); run it there, or give the address as `{url_key}` ({})",
             address_of(&reference)
         );
         problems.error(found.line, &found.path, message);
@@ -32,7 +33,7 @@ pub(super) fn reference(
     reference
 }
 
-/// Where an object of the usual kinds listens within its cluster.
+/// The usual address of an object within its cluster.
 fn address_of(reference: &Reference) -> String {
     let Reference { kind, name, .. } = reference;
     let namespace = reference.namespace.as_deref().unwrap_or("default");
@@ -41,6 +42,6 @@ fn address_of(reference: &Reference) -> String {
             "of a default broker: `http://broker-ingress.knative-eventing.svc.cluster.local/{namespace}/{name}`"
         ),
         "Service" => format!("of a service: `http://{name}.{namespace}.svc.cluster.local`"),
-        _ => "what `kubectl get` shows as its address or URL".into(),
+        _ => "`kubectl get` shows its address or URL".into(),
     }
 }

@@ -1,4 +1,6 @@
-//! Scalars: text of the file to values, pure. A message says what is wrong with the text without repeating it: it may be a secret in the wrong place.
+//! Converts the text of scalars into values.
+//!
+//! Messages describe the problem without repeating the text, which may be a misplaced secret.
 
 use std::time::Duration;
 
@@ -7,9 +9,10 @@ use url::Url;
 use super::Secret;
 use super::model::{Auth, Proxy, StartAt};
 
-/// `10s`, `1h30m`, `250ms`. Each unit once at most, large before small, no signs or fractions.
+/// Parses `10s`, `1h30m`, `250ms`. Each unit occurs at most once, larger units first, without signs
+/// and fractions.
 pub(super) fn duration(text: &str) -> Option<Duration> {
-    // Unit, and milliseconds of one.
+    // Each unit in milliseconds.
     const UNITS: [(&str, u64); 5] =
         [("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1_000), ("ms", 1)];
     let mut rest = text;
@@ -25,7 +28,7 @@ pub(super) fn duration(text: &str) -> Option<Duration> {
     (!text.is_empty()).then(|| Duration::from_millis(millis))
 }
 
-/// A duration as [`duration`] reads it.
+/// Writes a duration so that [`duration`] reads it.
 pub(super) fn show_duration(value: Duration) -> String {
     let millis = value.as_millis();
     for (unit, each) in [("h", 3_600_000), ("m", 60_000), ("s", 1_000)] {
@@ -36,7 +39,7 @@ pub(super) fn show_duration(value: Duration) -> String {
     if millis == 0 { "0s".into() } else { format!("{millis}ms") }
 }
 
-/// `64MiB`, `10GB`, `4096B`.
+/// Parses `64MiB`, `10GB`, `4096B`.
 pub(super) fn size(text: &str) -> Option<u64> {
     let (number, unit) = text.split_at(text.find(|c: char| !c.is_ascii_digit())?);
     let each = match unit {
@@ -54,7 +57,7 @@ pub(super) fn size(text: &str) -> Option<u64> {
     number.parse::<u64>().ok()?.checked_mul(each)
 }
 
-/// A size as [`size`] reads it.
+/// Writes a size so that [`size`] reads it.
 pub(super) fn show_size(value: u64) -> String {
     for (unit, shift) in [("TiB", 40), ("GiB", 30), ("MiB", 20), ("KiB", 10)] {
         if value > 0 && value.is_multiple_of(1 << shift) {
@@ -64,7 +67,7 @@ pub(super) fn show_size(value: u64) -> String {
     format!("{value}B")
 }
 
-/// What `startAt` says.
+/// Parses `startAt`.
 pub(crate) fn start_at(text: &str) -> Option<StartAt> {
     match text {
         "now" => Some(StartAt::Now),
@@ -75,7 +78,8 @@ pub(crate) fn start_at(text: &str) -> Option<StartAt> {
     }
 }
 
-/// An HTTP or HTTPS URL without credentials and fragment; given back as written, without slashes at its end.
+/// Checks an HTTP or HTTPS URL without credentials and fragment. Returns it as written, without
+/// slashes at its end.
 pub(super) fn http_url(text: &str) -> Result<String, &'static str> {
     let url =
         Url::parse(text).map_err(|_| "is not a URL; write one such as `https://host.example:8443/path`")?;
@@ -91,7 +95,7 @@ pub(super) fn http_url(text: &str) -> Result<String, &'static str> {
     Ok(text.trim_end_matches('/').into())
 }
 
-/// What `proxy` says.
+/// Parses `proxy`.
 pub(super) fn proxy(text: &str) -> Option<Proxy> {
     match text {
         "environment" => return Some(Proxy::Environment),
@@ -108,7 +112,7 @@ pub(super) fn proxy(text: &str) -> Option<Proxy> {
     Some(Proxy::Url { url: http_url(&format!("{scheme}://{host}")).ok()?, auth })
 }
 
-/// Text with `%40` and the like resolved; a `%` that begins none stays.
+/// Decodes `%40` and the like. Any other `%` stays.
 fn percent_decode(text: &str) -> Option<String> {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.as_bytes();
@@ -124,26 +128,36 @@ fn percent_decode(text: &str) -> Option<String> {
     String::from_utf8(bytes).ok()
 }
 
-/// A vCenter's SDK URL, and whether credentials in it were left out.
+/// Percent-encodes text for the credentials of a URL.
+pub(super) fn percent_encode(text: &str) -> String {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte);
+    text.bytes()
+        .map(|byte| if plain(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") })
+        .collect()
+}
+
+/// The SDK URL of a vCenter. `credentials_dropped` is true if the text contained credentials.
 #[derive(Debug, PartialEq)]
 pub(super) struct SdkUrl {
     pub url: String,
     pub credentials_dropped: bool,
 }
 
-/// The SDK URL of `vc1.example`, `https://vc1.example` or `https://vc1.example/sdk`: scheme and path are added where they are missing, as govmomi does;
-/// host and port stay as written, since the URL is the CloudEvents `source`.
+/// Parses `vc1.example`, `https://vc1.example` or `https://vc1.example/sdk`.
+///
+/// Adds a missing scheme and path, like govmomi. Host and port stay as written, since the URL
+/// becomes the CloudEvents `source`.
 pub(super) fn sdk_url(text: &str) -> Result<SdkUrl, &'static str> {
-    const SHAPE: &str = "is not the address of a vCenter; write `https://HOST/sdk`";
+    const NO_ADDRESS: &str = "is not the address of a vCenter; write `https://HOST/sdk`";
     let full = if text.contains("://") { text.to_owned() } else { format!("https://{text}") };
-    let url = Url::parse(&full).map_err(|_| SHAPE)?;
+    let url = Url::parse(&full).map_err(|_| NO_ADDRESS)?;
     if !matches!(url.scheme(), "http" | "https") {
         return Err("must begin with `https://` (or `http://`)");
     }
     if url.query().is_some() || url.fragment().is_some() {
         return Err("must not have a `?` or `#` part");
     }
-    let (_, rest) = full.split_once("://").ok_or(SHAPE)?;
+    let (_, rest) = full.split_once("://").ok_or(NO_ADDRESS)?;
     let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
     let host = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
     let path = match path.trim_end_matches('/') {
@@ -156,7 +170,8 @@ pub(super) fn sdk_url(text: &str) -> Result<SdkUrl, &'static str> {
     })
 }
 
-/// The host of an URL that was accepted, as written, without port and brackets: what the old router named its checkpoint files by.
+/// The host of an accepted URL as written, without port and brackets. The old router named its
+/// checkpoint files after it.
 pub(super) fn host_of(url: &str) -> &str {
     let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
     let authority = rest.split('/').next().unwrap_or_default();
@@ -166,7 +181,7 @@ pub(super) fn host_of(url: &str) -> &str {
     }
 }
 
-/// `HOST:PORT` to listen on; `:PORT` is every address.
+/// Parses `HOST:PORT` to listen on. `:PORT` means every address.
 pub(super) fn bind_address(text: &str) -> Option<String> {
     let (host, port) = text.rsplit_once(':')?;
     port.parse::<u16>().ok()?;
@@ -179,7 +194,7 @@ pub(super) fn bind_address(text: &str) -> Option<String> {
     is_host.then(|| format!("{host}:{port}"))
 }
 
-/// A SHA-256 as hex digits, with or without colons.
+/// Parses a SHA-256 of hex digits, with or without colons.
 pub(super) fn thumbprint(text: &str) -> Option<[u8; 32]> {
     let digits: Vec<u8> = text
         .chars()
@@ -191,29 +206,80 @@ pub(super) fn thumbprint(text: &str) -> Option<[u8; 32]> {
     bytes.try_into().ok()
 }
 
-/// The name of an HTTP header (a token of RFC 9110).
+/// Returns true for the name of an HTTP header (a token of RFC 9110).
 pub(super) fn is_header_name(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b))
 }
 
-/// The value of an HTTP header: visible ASCII, spaces and tabs within.
+/// Returns true for the value of an HTTP header: visible ASCII, with spaces and tabs inside.
 pub(super) fn is_header_value(text: &str) -> bool {
     text.trim() == text && text.bytes().all(|b| (b' '..=b'~').contains(&b) || b == b'\t')
 }
 
-/// The name of a CloudEvents extension: lower-case letters and digits, 20 at most (CloudEvents 1.0, naming conventions).
+/// Returns true for the name of a CloudEvents extension: at most 20 lower-case letters and digits
+/// (CloudEvents 1.0, naming conventions).
 pub(super) fn is_extension_name(text: &str) -> bool {
     (1..=20).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit())
 }
 
-/// Why environment variables could not be filled in.
+/// Checks a configured header. The router sets some headers itself.
+pub(super) fn check_header(name: &str, value: &str) -> Result<(), &'static str> {
+    const OWN: [&str; 6] =
+        ["content-type", "content-length", "host", "connection", "transfer-encoding", "upgrade"];
+    let lower = name.to_ascii_lowercase();
+    if !is_header_name(name) {
+        Err("is not a header name")
+    } else if OWN.contains(&&*lower) || lower.starts_with("ce-") {
+        Err("is set by the router")
+    } else if !is_header_value(value) {
+        Err("has characters in its value that a header cannot contain")
+    } else {
+        Ok(())
+    }
+}
+
+/// Checks a configured attribute. The router sets those of CloudEvents 1.0 and the opt-in
+/// extensions.
+pub(super) fn check_extension(name: &str, value: &str) -> Result<(), &'static str> {
+    const OWN: [&str; 17] = [
+        "id",
+        "source",
+        "specversion",
+        "type",
+        "subject",
+        "time",
+        "data",
+        "database64",
+        "datacontenttype",
+        "dataschema",
+        "sequence",
+        "partitionkey",
+        "vsphereapiversion",
+        "eventclass",
+        "knativeerrordest",
+        "knativeerrorcode",
+        "knativeerrordata",
+    ];
+    if !is_extension_name(name) {
+        Err("is not an attribute name: at most 20 lower-case letters and digits")
+    } else if OWN.contains(&name) {
+        Err("is set by the router")
+    } else if value.is_empty() || value.contains(char::is_control) {
+        Err("needs a value without control characters")
+    } else {
+        Ok(())
+    }
+}
+
+/// The environment variables in a text could not be replaced.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum ExpandError {
     Missing(String),
     NotAName,
 }
 
-/// Fills in `${NAME}`. Only `${` is special: any other `$` stays, and `$${` stands for the text `${` (each further `$` for itself).
+/// Replaces `${NAME}`. Only `${` is special: any other `$` stays, and `$${` stands for the text
+/// `${` (each further `$` for itself).
 pub(super) fn expand(text: &str, env: &dyn Fn(&str) -> Option<String>) -> Result<String, ExpandError> {
     let mut out = String::with_capacity(text.len());
     let mut rest = text;
@@ -221,7 +287,7 @@ pub(super) fn expand(text: &str, env: &dyn Fn(&str) -> Option<String>) -> Result
         let (before, from) = rest.split_at(at);
         out.push_str(before);
         if before.ends_with('$') {
-            // The `$` before is the escape and goes; this `${` is text.
+            // The `$` before it is the escape. Remove it, and keep `${` as text.
             out.pop();
             out.push_str("${");
             rest = &from[2..];
@@ -241,7 +307,7 @@ pub(super) fn expand(text: &str, env: &dyn Fn(&str) -> Option<String>) -> Result
     Ok(out)
 }
 
-/// Text that [`expand`] gives back as it was.
+/// Escapes text so that [`expand`] returns the original.
 pub(super) fn escape(text: &str) -> String {
     text.replace("${", "$${")
 }

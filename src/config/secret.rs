@@ -1,16 +1,19 @@
-//! Secrets: values that are used, and never shown.
+//! Secrets: values that can be used but not printed.
 //!
-//! INVARIANT: no `Debug`, `Display` or serialisation of a [`Secret`] gives its value; only [`Secret::read`] does.
+//! INVARIANT: no `Debug`, `Display` or serialisation of a [`Secret`] contains its value. Only
+//! [`Secret::read`] returns it.
 
 use std::fmt;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-/// Bytes of a secret file: the largest service-account tokens have some 2 KiB; more is somebody's log file.
+/// The largest secret file. The largest service-account tokens have about 2 KiB, so a larger file
+/// is not a secret but for example a log.
 pub const SECRET_FILE_BYTES_MAX: u64 = 64 << 10;
 
-/// A password, token or key: given in the configuration, or in a file that is read again at each use.
+/// A password, token or key: given in the configuration, or in a file that is read again at each
+/// use.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Secret(SecretOrigin);
 
@@ -20,16 +23,16 @@ enum SecretOrigin {
     File(PathBuf),
 }
 
-/// Why a secret cannot be had.
+/// A secret cannot be read.
 #[derive(Debug, thiserror::Error)]
 pub enum SecretError {
     #[error("cannot read the secret file `{path}`: {error}")]
     Unreadable { path: PathBuf, error: std::io::Error },
-    #[error("the secret file `{path}` has more than {SECRET_FILE_BYTES_MAX} bytes")]
+    #[error("the secret file `{path}` has more than {SECRET_FILE_BYTES_MAX} bytes; check its name")]
     TooLarge { path: PathBuf },
-    #[error("the secret file `{path}` is empty")]
+    #[error("the secret file `{path}` is empty; write the secret into it")]
     Empty { path: PathBuf },
-    #[error("the secret file `{path}` is not UTF-8 text")]
+    #[error("the secret file `{path}` is not UTF-8 text; convert it")]
     NotText { path: PathBuf },
 }
 
@@ -42,7 +45,8 @@ impl Secret {
         Secret(SecretOrigin::File(path.into()))
     }
 
-    /// The value now. A file is read again at each call, so that a rotated password is found; one line end at its end does not belong to the value.
+    /// Returns the current value. A file is read at each call, so that a rotated password is found.
+    /// One line break at the end of the file is not part of the value.
     pub fn read(&self) -> Result<Arc<str>, SecretError> {
         let path = match &self.0 {
             SecretOrigin::Inline(value) => return Ok(Arc::clone(value)),
@@ -63,7 +67,7 @@ impl Secret {
         Ok(text.into())
     }
 
-    /// The file that holds the value, for whoever waits for it to change.
+    /// The file with the value, if it is in a file.
     pub fn path(&self) -> Option<&Path> {
         match &self.0 {
             SecretOrigin::Inline(_) => None,

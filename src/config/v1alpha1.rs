@@ -1,7 +1,9 @@
-//! The old router's YAML from v0.5 on, `event-router.vmware.com/v1alpha1`: one event provider, one event processor, one metrics provider.
+//! The YAML of the old router since v0.5, `event-router.vmware.com/v1alpha1`: an event provider, an
+//! event processor and a metrics provider.
 //!
-//! As it was: unknown keys are errors, `apiVersion` and `kind` are not looked at, a typed block that `type` does not name is not used. Providers that the
-//! router does not have (Horizon, webhook) are refused by name.
+//! The old rules apply: unknown keys are errors, `apiVersion` and `kind` are not checked, and
+//! blocks that `type` does not name are ignored. Providers that this router does not have (Horizon,
+//! webhook) are refused by name.
 
 use std::path::Path;
 
@@ -17,12 +19,13 @@ use super::reference::reference;
 use super::scalar;
 use super::tree::{Node, NodeData};
 
-/// What `apiVersion` begins with in this format.
+/// The beginning of `apiVersion` in this format.
 pub(super) const API_GROUP: &str = "event-router.vmware.com/";
-/// Fields that only this format has: a file with one of them is in this format whatever its `apiVersion` says, since the old router did not look.
+/// Fields that only this format has. A file with any of them is in this format whatever its
+/// `apiVersion`, which the old router did not check.
 pub(super) const TELLING: [&str; 3] = ["eventProvider", "eventProcessor", "metricsProvider"];
 
-/// Where the old router kept its checkpoint and listened unless told otherwise.
+/// The old router's defaults for the checkpoint and the listener.
 const CHECKPOINT_DIR: &str = "./checkpoints";
 const METRICS_ADDRESS: &str = "0.0.0.0:8082";
 
@@ -162,22 +165,21 @@ static AUTH: Block = block(
 static BASIC: Block = block("basicAuth", &[field("username", TEXT), field("password", TEXT)]);
 static ACCESS_KEY: Block = block("awsAccessKeyAuth", &[field("accessKey", TEXT), field("secretKey", TEXT)]);
 
-/// The configuration that the file gives. Meaningless where `problems` has errors afterwards.
+/// Builds the configuration in a file. It is meaningless if `problems` has errors afterwards.
 pub(super) fn build(root: &Node, env: Env<'_>, problems: &mut Problems) -> Config {
     let found =
         TableReader { problems, env: None, unknown: Unknown::Refuse }.block(root, &ROOT, "", root.line);
     if !found.text("apiVersion").starts_with(API_GROUP) {
-        let message = "read as `event-router.vmware.com/v1alpha1` for its fields";
+        let message = "read as `event-router.vmware.com/v1alpha1` because of its fields";
         problems.warn(found.line_of("apiVersion"), "apiVersion", message);
     }
     let mut builder = V1alpha1Builder { env, problems };
     let ca_files = found.block("certificates").texts("rootCAs").into_iter().map(Into::into).collect();
-    let nothing = |kind| SourceConfig { name: String::new(), kind };
     let (mut source, state) = match found.maybe_block("eventProvider") {
         Some(provider) => builder.source(provider),
         None => {
-            let vcenter = Vcenter::new("", "", Secret::inline(""));
-            (nothing(SourceKind::Vcenter(vcenter)), StateLocation::Ephemeral)
+            let kind = SourceKind::Vcenter(Vcenter::new("", "", Secret::inline("")));
+            (SourceConfig { name: String::new(), kind }, StateLocation::Ephemeral)
         }
     };
     let SourceKind::Vcenter(vcenter) = &mut source.kind;
@@ -195,17 +197,17 @@ pub(super) fn build(root: &Node, env: Env<'_>, problems: &mut Problems) -> Confi
 }
 
 struct V1alpha1Builder<'a> {
-    /// For what the surroundings decide, not for text: `${NAME}` stands for itself here.
+    /// Environment variables, but not for `${NAME}` in text, which has no meaning in this format.
     env: Env<'a>,
     problems: &'a mut Problems,
 }
 
 impl V1alpha1Builder<'_> {
-    /// The block that `type` names, checked; those that it does not name are not used.
+    /// Reads the block that `type` names. Warns of other blocks, which are ignored.
     fn typed(&mut self, found: &CheckedMap, key: &str, table: &'static Block) -> Option<CheckedMap> {
         for other in found.given.iter().filter(|given| **given != key && !matches!(**given, "type" | "name"))
         {
-            let message = format!("not used: `type` is `{}`", found.text("type"));
+            let message = format!("ignored, since `type` is `{}`", found.text("type"));
             self.problems.warn(found.line_of(other), &found.path_of(other), message);
         }
         let Some(node) = found.maybe_raw(key) else {
@@ -220,7 +222,7 @@ impl V1alpha1Builder<'_> {
 
     fn name(&mut self, found: &CheckedMap) -> String {
         let name = Some(found.text("name")).filter(|name| !name.is_empty()).unwrap_or(found.text("type"));
-        // A missing `type` is reported already.
+        // A missing `type` was reported already.
         if let Err(message) = TextFormat::Name.check(name)
             && !name.is_empty()
         {
@@ -241,7 +243,7 @@ impl V1alpha1Builder<'_> {
                 self.problems.error(provider.line_of("type"), &provider.path_of("type"), message);
                 None
             }
-            // An unknown type is reported already.
+            // An unknown type was reported already.
             _ => None,
         };
         let Some(block) = block else {
@@ -269,7 +271,7 @@ impl V1alpha1Builder<'_> {
             StateLocation::Dir(dir.into())
         } else {
             if block.is_given("checkpointDir") {
-                let message = "not used: `checkpoint` is not `true`";
+                let message = "ignored, since `checkpoint` is not `true`";
                 self.problems.warn(block.line_of("checkpointDir"), &block.path_of("checkpointDir"), message);
             }
             StateLocation::Ephemeral
@@ -321,7 +323,7 @@ impl V1alpha1Builder<'_> {
         };
         let auth = self.maybe_basic_auth(block, true);
         if auth != Auth::None {
-            let message = "the old router took no notice of it; it is sent now";
+            let message = "the old router ignored it; this one sends it";
             self.problems.warn(block.line_of("auth"), &block.path_of("auth"), message);
         }
         let (line, path) = (block.line_of("insecureSSL"), block.path_of("insecureSSL"));
@@ -339,7 +341,7 @@ impl V1alpha1Builder<'_> {
         })
     }
 
-    /// The URL, or the object that has it; a `uri` comes before a `ref`.
+    /// The URL of the target, or the object that has it. A `uri` has precedence over a `ref`.
     fn destination(&mut self, destination: &CheckedMap) -> (String, Option<Reference>) {
         if let Some(uri) = destination.maybe_raw("uri") {
             let (line, path) = (destination.line_of("uri"), destination.path_of("uri"));
@@ -386,7 +388,8 @@ impl V1alpha1Builder<'_> {
         }
     }
 
-    /// `may_be_empty`: for targets that may ask for no credentials at all.
+    /// Reads optional basic authentication. `may_be_empty` allows empty credentials, for targets
+    /// without authentication.
     fn maybe_basic_auth(&mut self, block: &CheckedMap, may_be_empty: bool) -> Auth {
         let Some(auth) = block.maybe_block("auth") else { return Auth::None };
         match auth.text("type") {
@@ -403,7 +406,7 @@ impl V1alpha1Builder<'_> {
         }
     }
 
-    /// The two halves of a pair of credentials.
+    /// Reads a name and a secret.
     fn credentials(
         &mut self,
         auth: &CheckedMap,
@@ -433,7 +436,8 @@ impl V1alpha1Builder<'_> {
         (name, secret)
     }
 
-    /// Reports an `auth.type` that does not fit here; one that is missing or unknown is reported already.
+    /// Reports an `auth.type` that is not allowed here. A missing or unknown one was reported
+    /// already.
     fn must_be(&mut self, auth: &CheckedMap, given: &str, allowed: &str) {
         if !given.is_empty() {
             self.problems.error(

@@ -1,14 +1,18 @@
-//! A [`Config`] as a file of the native format: `load` of what this writes gives the same configuration again.
+//! Writes a [`Config`] as a file of the native format. Loading that file gives the same
+//! configuration.
 
 use super::model::*;
-use super::scalar::{show_duration, show_size};
+use super::scalar::{percent_encode, show_duration, show_size};
 use super::yaml::{self, Fields, Notes, Out};
 use super::{Secret, SecretError, keys};
 use crate::event::{EventTime, Extensions, Payload};
 
-/// The file; without `dataDir` unless `with_state`. Secrets that are in files stay there, others are written out.
+/// Writes the file, with `dataDir` only if `with_state` is true. Secrets in files stay there;
+/// others are written out.
 ///
-/// Errors: the header or proxy secret of a configuration made in code is in a file that cannot be read.
+/// # Errors
+/// A header or proxy secret is in a file that cannot be read. Only configurations that were built
+/// in code can have such a secret.
 pub(super) fn write(config: &Config, with_state: bool, notes: &Notes) -> Result<String, SecretError> {
     Ok(yaml::write(&root(config, with_state)?, &keys::ROOT, notes))
 }
@@ -226,7 +230,7 @@ fn http_of(http: &HttpClient) -> Result<Fields, SecretError> {
         Proxy::Direct => "none".into(),
         Proxy::Url { url, auth: Auth::Basic { username, password } } => {
             let (scheme, host) = url.split_once("://").unwrap_or(("http", url));
-            format!("{scheme}://{}:{}@{host}", percent(username), percent(&password.read()?))
+            format!("{scheme}://{}:{}@{host}", percent_encode(username), percent_encode(&password.read()?))
         }
         Proxy::Url { url, .. } => url.clone(),
     };
@@ -238,7 +242,6 @@ fn http_of(http: &HttpClient) -> Result<Fields, SecretError> {
     ])
 }
 
-/// Text within the credentials of a URL.
 fn reference_of(reference: &Reference) -> Out {
     let Reference { api_version, kind, name, namespace } = reference;
     Out::Map(vec![
@@ -247,13 +250,6 @@ fn reference_of(reference: &Reference) -> Out {
         ("name", text(name)),
         ("namespace", some(namespace.as_ref(), text)),
     ])
-}
-
-fn percent(text: &str) -> String {
-    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte);
-    text.bytes()
-        .map(|byte| if plain(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") })
-        .collect()
 }
 
 fn processor(processor: &ProcessorConfig) -> Result<Fields, SecretError> {
@@ -476,7 +472,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_written_is_read_again() {
+    fn a_written_configuration_is_read_as_the_same() {
         let dir = tempfile::tempdir().unwrap();
         let key = rcgen::generate_simple_self_signed(["vc1.example".into()]).unwrap();
         let (cert_file, key_file) = (dir.path().join("cert.pem"), dir.path().join("key.pem"));

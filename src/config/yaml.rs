@@ -1,13 +1,14 @@
-//! Values as YAML: only what differs from the defaults of a table of keys is written, in the table's order.
+//! Writes values as YAML, in the order of a table of keys. Values that equal their default are left
+//! out.
 
 use super::field::{Block, Field, FieldType};
 use super::scalar::escape;
 
-/// A value as the file has it.
+/// A value to write.
 pub(super) enum Out {
-    /// What is not there.
+    /// No value.
     Nothing,
-    /// Text that is written in quotes where it must be.
+    /// Text, in quotes if necessary.
     Text(String),
     Words(Vec<String>),
     Pairs(Vec<(String, String)>),
@@ -19,10 +20,10 @@ pub(super) enum Out {
 /// Values by their keys.
 pub(super) type Fields = Vec<(&'static str, Out)>;
 
-/// Lines of comment, by the path of the field that they stand above; `sources[0].address`.
+/// Comments, each with the path of the field that it stands above, such as `sources[0].address`.
 pub(super) type Notes = Vec<(String, &'static str)>;
 
-/// A file of `fields`, those of `block`'s table.
+/// Writes a file with these fields of `block`.
 pub(super) fn write(fields: &Fields, block: &'static Block, notes: &Notes) -> String {
     let mut writer = Writer { out: String::new(), notes };
     writer.fields(fields, block, "", 0, false);
@@ -35,7 +36,7 @@ struct Writer<'a> {
 }
 
 impl Writer<'_> {
-    /// Writes a map's fields, those of `block`'s table that are not at their default. `item`: the first line goes on after a `- `.
+    /// Writes the fields of a map. If `item` is true, the first line follows a `- `.
     fn fields(&mut self, fields: &Fields, block: &'static Block, path: &str, indent: usize, item: bool) {
         let word = fields.iter().find_map(|(key, out)| match out {
             Out::Text(word) if *key == "type" => block.variants.iter().find(|variant| variant.word == word),
@@ -57,7 +58,7 @@ impl Writer<'_> {
         }
     }
 
-    /// Begins a line; `first` follows a `- ` two columns to the left.
+    /// Writes a line. The `first` line of a list item begins with `- `, two columns to the left.
     fn line(&mut self, indent: usize, first: bool, text: &str) {
         match first {
             true => self.out += &format!("{}- {text}\n", " ".repeat(indent - 2)),
@@ -99,7 +100,7 @@ impl Writer<'_> {
     }
 }
 
-/// Whether a value need not be written: there is none, or it is the default.
+/// Returns true if a value need not be written: it is missing or equals the default.
 fn is_left_out(field: &Field, out: &Out) -> bool {
     match (out, field.kind) {
         (Out::Nothing, _) => true,
@@ -113,11 +114,12 @@ fn is_left_out(field: &Field, out: &Out) -> bool {
     }
 }
 
-/// Text as a YAML scalar that is read again as the same text, whatever is in it.
+/// Writes any text as a YAML scalar that is read as the same text.
 fn quote(text: &str) -> String {
     let text = escape(text);
     let plain = |c: char| c.is_ascii_alphanumeric() || "-_./:@%+=$".contains(c);
-    // What YAML would read as nothing stays text in quotes; numbers and flags are taken as written anyway.
+    // Quote words that YAML reads as null. Numbers and flags are read as written, so need no
+    // quotes.
     let is_null = matches!(&*text, "~" | "null" | "Null" | "NULL");
     if text.starts_with(|c: char| c.is_ascii_alphanumeric() || c == '/' || c == '.')
         && text.chars().all(plain)
@@ -126,7 +128,7 @@ fn quote(text: &str) -> String {
     {
         return text;
     }
-    // Single quotes fold line breaks, and cannot hold what YAML calls not printable.
+    // Single quotes fold line breaks, and cannot contain characters that YAML calls not printable.
     let odd = |c: char| {
         c.is_control() || matches!(c, '\u{2028}' | '\u{2029}' | '\u{feff}' | '\u{fffe}' | '\u{ffff}')
     };
@@ -144,14 +146,14 @@ fn quote(text: &str) -> String {
     quoted + "\""
 }
 
-/// Text as a scalar within `[…]`.
+/// Writes text as a scalar within `[…]`.
 fn quote_in_flow(text: &str) -> String {
     let quoted = quote(text);
-    // A `:` before a `,` or `]` would begin a value.
+    // A `:` before a `,` or `]` would make it a key.
     if quoted == text && text.contains(':') { format!("'{text}'") } else { quoted }
 }
 
-/// A field's name that comes from a file; keys are not looked at for variables.
+/// Writes a key that comes from a file. Variables in keys are not replaced, so it is not escaped.
 fn quote_key(text: &str) -> String {
     let plain = text.starts_with(|c: char| c.is_ascii_alphabetic())
         && text.chars().all(|c| c.is_ascii_alphanumeric() || c == '-' || c == '_');
@@ -166,7 +168,7 @@ mod tests {
     use super::super::{scalar, tree};
     use super::*;
 
-    /// What is read of `KEY: QUOTED`, variables filled in.
+    /// Reads the value of `key` with variables replaced.
     fn read(yaml: &str) -> Option<String> {
         let mut problems = Problems::default();
         let root = tree::read_yaml(yaml, &mut problems)?;

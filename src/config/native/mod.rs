@@ -1,10 +1,12 @@
-//! The native format: checked values to a [`Config`], and what only shows when several fields are looked at together.
+//! The native format: builds a [`Config`] from checked values, and checks rules that involve
+//! several fields.
 
-use std::collections::HashMap;
+mod references;
+
 use std::path::{Path, PathBuf};
 
 use super::Secret;
-use super::check::{Env, TableReader, Unknown, nearest};
+use super::check::{Env, TableReader, Unknown};
 use super::found::CheckedMap;
 use super::keys;
 use super::model::*;
@@ -14,7 +16,8 @@ use super::scalar;
 use super::tree::Node;
 use crate::event::{EventTime, Extensions, Payload};
 
-/// The configuration that a file of the native format gives. Meaningless where `problems` has errors afterwards.
+/// Builds the configuration in a file of the native format. It is meaningless if `problems` has
+/// errors afterwards.
 pub(super) fn build(root: &Node, env: Env<'_>, problems: &mut Problems) -> Config {
     let mut reader = TableReader { problems, env: Some(env), unknown: Unknown::Refuse };
     let found = reader.block(root, &keys::ROOT, "", root.line);
@@ -49,9 +52,9 @@ pub(super) fn build(root: &Node, env: Env<'_>, problems: &mut Problems) -> Confi
     }
 }
 
-/// `$STATE_DIRECTORY`, else `/var/lib/event-router` if it can be written to, else `./event-router-data`.
+/// `$STATE_DIRECTORY`, else `/var/lib/event-router` if it is writable, else `./event-router-data`.
 pub(super) fn default_data_dir(env: Env<'_>) -> PathBuf {
-    // systemd separates several directories by colons; ours is the first.
+    // systemd separates several directories by colons; use the first one.
     let given = env("STATE_DIRECTORY").and_then(|dirs| dirs.split(':').next().map(PathBuf::from));
     if let Some(dir) = given.filter(|dir| !dir.as_os_str().is_empty()) {
         return dir;
@@ -61,7 +64,7 @@ pub(super) fn default_data_dir(env: Env<'_>) -> PathBuf {
     if is_writable(existing) { system } else { "event-router-data".into() }
 }
 
-/// Whether a file can be created in `dir`: the mode bits say nothing about read-only mounts.
+/// Returns true if a file can be created in `dir`. Mode bits would not tell of a read-only mount.
 fn is_writable(dir: &Path) -> bool {
     let probe = dir.join(format!(".event-router-probe-{}", std::process::id()));
     let created = std::fs::OpenOptions::new().write(true).create_new(true).open(&probe).is_ok();
@@ -82,7 +85,7 @@ impl NativeBuilder<'_> {
             key_file: tls.text("keyFile").into(),
         });
         if auth == Auth::None && bind_address.as_deref().is_some_and(|address| !is_loopback(address)) {
-            let message = "everybody who reaches this address may read metrics and statistics; set `auth`";
+            let message = "everybody who reaches this address can read metrics and statistics; set `auth`";
             self.problems.warn(found.line_of("bindAddress"), &found.path_of("bindAddress"), message);
         }
         Admin { bind_address, auth, tls }
@@ -150,7 +153,7 @@ impl NativeBuilder<'_> {
             _ => false,
         };
         if one_by_one && found.is_given("batch") {
-            let message = "has no effect: one event a request is what this type and mode send";
+            let message = "has no effect: this type and mode send one event per request";
             self.problems.warn(found.line_of("batch"), &found.path_of("batch"), message);
         }
         ProcessorConfig { name: found.text("name").into(), kind, delivery }
@@ -197,7 +200,8 @@ impl NativeBuilder<'_> {
         }
     }
 
-    /// Knative's `K_CE_OVERRIDES`, `{"extensions": {"name": "value"}}`. What the file says comes first.
+    /// Applies Knative's `K_CE_OVERRIDES`, `{"extensions": {"name": "value"}}`. Extensions in the
+    /// file have precedence.
     fn ce_overrides(&mut self, found: &CheckedMap, extensions: &mut Extensions) {
         #[derive(serde::Deserialize)]
         struct Overrides {
@@ -208,7 +212,7 @@ impl NativeBuilder<'_> {
         match serde_json::from_str::<Overrides>(&text) {
             Ok(overrides) => {
                 for (name, value) in overrides.extensions {
-                    if let Err(message) = super::check::check_extension(&name, &value) {
+                    if let Err(message) = scalar::check_extension(&name, &value) {
                         let message = format!("an extension of `$K_CE_OVERRIDES` {message}");
                         self.problems.error(found.line, &found.path, message);
                     } else if extensions.fixed.iter().all(|(own, _)| *own != name) {
@@ -229,7 +233,7 @@ impl NativeBuilder<'_> {
         self.clear_text(&gateway, auth != Auth::None, found, "gateway");
         let content_type = found.text("contentType");
         if !scalar::is_header_value(content_type) {
-            let message = "has characters that a header cannot have";
+            let message = "has characters that a header cannot contain";
             self.problems.error(found.line_of("contentType"), &found.path_of("contentType"), message);
         }
         if found.is_given("authOnInvoke") && auth == Auth::None {
@@ -317,7 +321,7 @@ impl NativeBuilder<'_> {
         }
     }
 
-    /// Warns where credentials go over the network as anybody can read them.
+    /// Warns if credentials would be sent over plain HTTP to another machine.
     fn clear_text(&mut self, url: &str, credentials: bool, found: &CheckedMap, key: &str) {
         let host = scalar::host_of(url);
         let local = host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback());
@@ -397,147 +401,10 @@ impl NativeBuilder<'_> {
             dead_letter: found.maybe_text("deadLetterTo").map(Into::into),
         }
     }
-
-    fn distinct_names(&mut self, blocks: &[CheckedMap], what: &str) {
-        let mut lines: HashMap<&str, usize> = HashMap::new();
-        for block in blocks {
-            let (name, line) = (block.text("name"), block.line_of("name"));
-            if name.is_empty() {
-                continue;
-            }
-            if let Some(first) = lines.get(name) {
-                let message = format!("another {what} has the name `{name}`, in line {first}");
-                self.problems.error(line, &block.path_of("name"), message);
-            } else {
-                lines.insert(name, line);
-            }
-        }
-    }
-
-    fn routes(
-        &mut self,
-        root: &CheckedMap,
-        sources: &[SourceConfig],
-        processors: &[ProcessorConfig],
-    ) -> Vec<RouteConfig> {
-        if !root.is_given("routes") {
-            let routes = vec![RouteConfig::all(sources, processors)];
-            self.payloads(root, &routes, processors);
-            return routes;
-        }
-        let blocks = root.blocks("routes");
-        self.distinct_names(blocks, "route");
-        let source_names: Vec<&str> = sources.iter().map(|source| &*source.name).collect();
-        let processor_names: Vec<&str> = processors.iter().map(|processor| &*processor.name).collect();
-        let mut routes = Vec::with_capacity(blocks.len());
-        for (at, block) in blocks.iter().enumerate() {
-            for (key, what, names) in
-                [("sources", "source", &source_names), ("processors", "processor", &processor_names)]
-            {
-                let given = block.texts(key);
-                let (line, path) = (block.line_of(key), block.path_of(key));
-                for name in given.iter().filter(|name| !names.contains(&&***name)) {
-                    self.problems.error(line, &path, no_such(what, name, names.iter().copied()));
-                }
-            }
-            let chosen = block.texts("sources");
-            routes.push(RouteConfig {
-                name: block.maybe_text("name").map_or_else(|| format!("route-{}", at + 1), Into::into),
-                sources: if chosen.is_empty() {
-                    source_names.iter().map(|name| (*name).to_owned()).collect()
-                } else {
-                    chosen
-                },
-                pattern: block.maybe_pattern("pattern").cloned(),
-                line: block.line_of("pattern"),
-                processors: block.texts("processors"),
-            });
-        }
-        self.payloads(root, &routes, processors);
-        self.unused(root, &routes, processors);
-        routes
-    }
-
-    /// A dead letter goes to one place, and comes to an end.
-    fn dead_letter_processors(&mut self, blocks: &[CheckedMap], processors: &[ProcessorConfig]) {
-        let find = |name: &str| processors.iter().find(|processor| processor.name == name);
-        for (block, processor) in blocks.iter().zip(processors) {
-            let Some(name) = processor.delivery.dead_letter.as_deref() else { continue };
-            let (line, path) = (block.line_of("deadLetterTo"), block.path_of("deadLetterTo"));
-            let Some(sink) = find(name) else {
-                let names = processors.iter().map(|processor| &*processor.name);
-                self.problems.error(line, &path, no_such("processor", name, names));
-                continue;
-            };
-            if matches!(sink.kind, ProcessorKind::OpenFaas(_) | ProcessorKind::EventBridge(_)) {
-                let message = format!(
-                    "`{name}` picks its events by functions or rules, so that a dead letter might go nowhere; name a processor of type `cloudevents`, `console` or `blackhole`"
-                );
-                self.problems.error(line, &path, message);
-            }
-            // As many steps as there are processors reach the end, or there is none.
-            let mut way = vec![&*processor.name];
-            let mut next = Some(name);
-            while let Some(at) = next
-                && way.len() <= processors.len()
-            {
-                way.push(at);
-                if at == processor.name {
-                    let way = way.join("` → `");
-                    let message = format!(
-                        "dead letters would go round: `{way}`; one of them must have no `deadLetterTo`"
-                    );
-                    self.problems.error(line, &path, message);
-                    break;
-                }
-                next = find(at).and_then(|processor| processor.delivery.dead_letter.as_deref());
-            }
-        }
-    }
-
-    /// Refuses sources that cannot give a processor the XML that it wants.
-    fn payloads(&mut self, root: &CheckedMap, routes: &[RouteConfig], processors: &[ProcessorConfig]) {
-        for block in root.blocks("sources").iter().filter(|block| block.text("protocol") == "vijson") {
-            let reaches = |processor: &ProcessorConfig| {
-                routes.iter().any(|route| {
-                    route.sources.iter().any(|source| source == block.text("name"))
-                        && route.processors.contains(&processor.name)
-                })
-            };
-            let wants = |processor: &&ProcessorConfig| {
-                processor.delivery.payload == Payload::Xml && reaches(processor)
-            };
-            if let Some(processor) = processors.iter().find(wants) {
-                let message = format!(
-                    "VI/JSON has no XML, which processor `{}` wants (`payload: xml`); leave `protocol` out, or choose another `payload`",
-                    processor.name
-                );
-                self.problems.error(block.line_of("protocol"), &block.path_of("protocol"), message);
-            }
-        }
-    }
-
-    /// Warns of sources and processors that no route names.
-    fn unused(&mut self, root: &CheckedMap, routes: &[RouteConfig], processors: &[ProcessorConfig]) {
-        for (block, name) in root.blocks("sources").iter().map(|block| (block, block.text("name"))) {
-            if !routes.iter().any(|route| route.sources.iter().any(|source| source == name)) {
-                self.problems.warn(block.line, &block.path, "no route takes events of this source");
-            }
-        }
-        for (block, name) in root.blocks("processors").iter().map(|block| (block, block.text("name"))) {
-            let routed =
-                routes.iter().any(|route| route.processors.iter().any(|processor| processor == name));
-            let takes_dead_letters =
-                processors.iter().any(|p| p.delivery.dead_letter.as_deref() == Some(name));
-            if !routed && !takes_dead_letters {
-                self.problems.warn(block.line, &block.path, "no route sends events to this processor");
-            }
-        }
-    }
 }
 
 fn auth(found: &CheckedMap) -> Auth {
-    // The gateway of OpenFaaS knows no tokens: its table has no such key.
+    // The table of an OpenFaaS gateway has no `token`, since the gateway knows none.
     match (found.maybe_secret("token"), found.maybe_text("username")) {
         (Some(token), _) => Auth::Bearer { token },
         (None, username) => {
@@ -564,19 +431,9 @@ fn log(found: &CheckedMap) -> Log {
     }
 }
 
-/// Whether only this machine reaches an address to listen on.
+/// Returns true if only this machine can reach an address to listen on.
 fn is_loopback(address: &str) -> bool {
     let host = address.rsplit_once(':').map_or(address, |(host, _)| host);
     let host = host.trim_matches(['[', ']']);
     host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback())
-}
-
-fn no_such<'n>(what: &str, name: &str, names: impl Iterator<Item = &'n str>) -> String {
-    let names: Vec<&str> = names.filter(|name| !name.is_empty()).collect();
-    let mut message = format!("there is no {what} `{name}`");
-    if let Some(near) = nearest(name, names.iter().copied()) {
-        message += &format!("; did you mean `{near}`?");
-    }
-    let known: Vec<String> = names.iter().take(20).map(|name| format!("`{name}`")).collect();
-    message + &format!(" (known: {})", known.join(", "))
 }
