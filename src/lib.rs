@@ -2,14 +2,15 @@
 //! least once and under a stable id, to functions and other CloudEvents targets.
 //!
 //! ```text
-//!  source            pipeline (threads, bounded channels, one Batch = one page)                      processor
-//! ┌─────────┐ page  ┌───────┐   ┌────────┐   ┌───────┐   ┌───────┐   ┌───────┐   ┌─────────┐  HTTP  ┌───────────┐
-//! │ vCenter │──────►│ parse │──►│ enrich │──►│ order │──►│ route │──►│ batch │──►│ deliver │───────►│ OpenFaaS… │
-//! └────▲────┘ bytes └───────┘   └────────┘   │ dedup │   └───────┘   └───────┘   └────┬────┘        └───────────┘
-//!      │                                     └───────┘                    failed for good│  acknowledged
-//!      │  checkpoint (never past an unsettled event)   ┌────────┐      ┌──────────────┐  │
-//!      └───────────────────────────────────────────────│ settle │◄─────│ dead letters │◄─┘
-//!                                                      └────────┘      └──────────────┘
+//!  source        pipeline: threads and bounded channels, a Batch is a page           processor
+//! ┌─────────┐    ┌───────┐   ┌────────┐   ┌───────┐   ┌───────┐   ┌─────────┐    ┌───────────┐
+//! │ vCenter │───►│ parse │──►│ enrich │──►│ order │──►│ route │──►│  batch  │───►│ OpenFaaS… │
+//! └────▲────┘    └───────┘   └────────┘   │ dedup │   └───────┘   │ deliver │    └───────────┘
+//!      │                                  └───────┘               └────┬────┘
+//!      │                                             failed for good   │   acknowledged
+//!      │                                 ┌────────┐   ┌──────────────┐ │
+//!      └────────── checkpoint ◄──────────│ settle │◄──│ dead letters │◄┘
+//!        never past an unsettled event   └────────┘   └──────────────┘
 //! ```
 //!
 //! [`source`] reads pages of events. [`pipeline`] decodes, orders and routes them, and settles each

@@ -7,7 +7,7 @@
 //! ```text
 //! dataDir/control.sock   mode 0600
 //!
-//!   {"replay": {FILTER}}  ─►  {"replayed": {"letter": 7, "destination": "…", "ended": "delivered"}}
+//!   {"replay": {FILTER}}  ─►  {"replayed": {"letter": 7, "destination": "…", "ended": "…"}}
 //!                             …
 //!                             {"done": null}
 //!   {"drop": {FILTER}}    ─►  {"dropped": 12}

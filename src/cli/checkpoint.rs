@@ -171,6 +171,7 @@ fn forget(dir: &Path, source: &str) -> anyhow::Result<()> {
 
 fn set(dir: &Path, args: &SetArgs) -> anyhow::Result<()> {
     let source = &args.source;
+    // Move the position, or only compute the effect.
     let (set, would) = if args.dry_run {
         let reader = StoreReader::open(dir)?;
         match reader.load(source)? {
@@ -183,6 +184,7 @@ fn set(dir: &Path, args: &SetArgs) -> anyhow::Result<()> {
         store.close()?;
         (set, "")
     };
+    // Report the effect.
     let now_us = crate::clock::now_us();
     if args.time > now_us {
         eprintln!(

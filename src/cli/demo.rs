@@ -54,6 +54,7 @@ pub(super) fn run(args: &DemoArgs) -> anyhow::Result<Exit> {
 }
 
 async fn demo(args: &DemoArgs) -> anyhow::Result<Exit> {
+    // Start the vCenter, the function and the router.
     let pace = args.rate.map_or(Pace::Endless, Pace::Rate);
     let vcenter = VCenter::start(Options { pace, total: args.events, ..Options::default() }).await?;
     let verifier = Arc::new(Verifier::new());
@@ -64,11 +65,13 @@ async fn demo(args: &DemoArgs) -> anyhow::Result<Exit> {
     let router = Router::start(Arc::new(config(&vcenter, &function, args.per_event)))?;
     let mut failed = router.failed();
     let start = Instant::now();
+    // Watch until the end, or Ctrl-C.
     let interrupted = tokio::select! {
         () = watch(&verifier, args.events, start) => false,
         _ = tokio::signal::ctrl_c() => true,
         reason = failed.wait_for(Option::is_some) => anyhow::bail!("{}", reason.ok().and_then(|reason| reason.clone()).unwrap_or_default()),
     };
+    // Stop the router, and verify.
     let took = start.elapsed();
     vcenter.set_pace(Pace::Idle);
     let drained = router.stop().await?;

@@ -171,6 +171,7 @@ enum Exit {
 
 /// Parses the arguments of the process and runs the command.
 pub fn main() -> ExitCode {
+    // Translate the old router's command line.
     let command = Cli::command();
     let is_command = |word: &str| word == "help" || command.find_subcommand(word).is_some();
     let has_default =
@@ -182,6 +183,7 @@ pub fn main() -> ExitCode {
             return ExitCode::from(Exit::Usage as u8);
         }
     };
+    // Run the command.
     let result = match cli.command {
         Command::Run(args) => run::run(&args),
         Command::Check(args) => check::run(&args),

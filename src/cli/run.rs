@@ -18,7 +18,7 @@ use crate::telemetry::{log, metrics};
 /// finish. The second signal ends at once. The next start reads undelivered events again.
 ///
 /// The old router's command line (`-config FILE -log-level LEVEL -log-json -verbose`, without a
-/// command) also starts it.
+/// command) also works.
 ///
 /// Exit codes: 0 every event was delivered, 1 failure (the message names the cause), 2 wrong
 /// arguments or configuration, 3 stopped with undelivered events.
@@ -35,6 +35,7 @@ pub struct RunArgs {
 }
 
 pub(super) fn run(args: &RunArgs) -> anyhow::Result<Exit> {
+    // Load the configuration, and install log and metrics.
     let mut config = match super::load(&args.config) {
         Ok((_, config)) => config,
         Err(end) => return Ok(end),
@@ -48,6 +49,7 @@ pub(super) fn run(args: &RunArgs) -> anyhow::Result<Exit> {
         .build()
         .context("cannot start the I/O runtime")?;
     runtime.block_on(async {
+        // Start the router.
         let listener = Listener::bind(&config.admin).await?;
         let config = Arc::new(config);
         let router = Router::start(Arc::clone(&config))?;
@@ -62,6 +64,7 @@ pub(super) fn run(args: &RunArgs) -> anyhow::Result<Exit> {
         if let Some(listener) = listener {
             tokio::spawn(listener.serve(router.view(), prometheus, failed.clone()));
         }
+        // Wait for a signal, or a failure of the store.
         let mut terminate = signal(SignalKind::terminate())?;
         // The terminal was closed, or somebody expects a reload. Stopping loses nothing in either
         // case.
@@ -77,7 +80,7 @@ pub(super) fn run(args: &RunArgs) -> anyhow::Result<Exit> {
             // again.
             anyhow::bail!("{reason}");
         }
-        // Remove the socket while the data directory still belongs to this process.
+        // Stop. Remove the socket first, while the data directory still belongs to this process.
         drop(control);
         tracing::info!("finishing deliveries in progress; a second signal ends at once");
         tokio::select! {

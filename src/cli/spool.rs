@@ -29,7 +29,7 @@ pub struct SpoolListArgs {
     json: bool,
 }
 
-/// Drop the events that wait on disk for a destination. They are lost.
+/// Drop the events that wait on disk for a destination; they are lost.
 ///
 /// Meant for a destination that will not return. Its dead letters stay; drop them with
 /// `event-router dlq drop`. The router must not be running.

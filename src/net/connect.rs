@@ -132,49 +132,53 @@ impl Connector {
         matches!(self.route, ProxyRoute::Forward(_))
     }
 
-    async fn connect(mut self, origin: Uri) -> Result<Stream, ConnectError> {
-        let target = shown(&origin);
-        let missing = || ConnectError::Tls {
-            target: target.clone(),
-            error: rustls::Error::General("no TLS is configured".into()),
-        };
-        let plain = |tls: &Option<Arc<ClientConfig>>, to: &Uri, http| match tls {
-            Some(tls) => Ok(Some(HttpsConnector::from((http, Arc::clone(tls))))),
-            None if to.scheme() == Some(&Scheme::HTTPS) => Err(missing()),
-            None => Ok(None),
-        };
+    /// Connects by the route, and speaks TLS with proxy and origin as needed.
+    async fn connect(self, origin: Uri) -> Result<Stream, ConnectError> {
         match self.route {
-            ProxyRoute::Direct => match plain(&self.tls, &origin, self.http.clone())? {
-                Some(mut connector) => Ok(Stream::new(call(&mut connector, &origin).await?)),
-                None => Ok(Stream::new(call(&mut self.http, &origin).await?)),
-            },
+            ProxyRoute::Direct => dial(self.http, self.tls, &origin).await,
             ProxyRoute::Forward(proxy) => {
-                let stream = match plain(&self.proxy_tls, &proxy, self.http.clone())? {
-                    Some(mut connector) => Stream::new(call(&mut connector, &proxy).await?),
-                    None => Stream::new(call(&mut self.http, &proxy).await?),
-                };
+                let stream = dial(self.http, self.proxy_tls, &proxy).await?;
                 Ok(Stream { forwarded: true, ..stream })
             }
             ProxyRoute::Tunnel(proxy, auth) => {
-                let inner = match self.proxy_tls {
-                    Some(tls) => HttpsConnector::from((self.http, tls)),
-                    None => return Err(missing()),
-                };
-                let mut tunnel = Tunnel::new(proxy.clone(), inner);
+                let proxy_tls = self.proxy_tls.ok_or_else(|| missing_tls(&proxy))?;
+                let tls = self.tls.ok_or_else(|| missing_tls(&origin))?;
+                let mut tunnel = Tunnel::new(proxy.clone(), HttpsConnector::from((self.http, proxy_tls)));
                 if let Some(auth) = auth {
                     tunnel = tunnel.with_auth(auth);
                 }
-                let mut connector = HttpsConnector::from((tunnel, self.tls.ok_or_else(missing)?));
-                let refused = |error: ConnectError| match error {
-                    ConnectError::Tcp { error, .. } => {
-                        ConnectError::Proxy { proxy: shown(&proxy), target: target.clone(), reason: error }
-                    }
-                    other => other,
-                };
-                Ok(Stream::new(call(&mut connector, &origin).await.map_err(refused)?))
+                match call(&mut HttpsConnector::from((tunnel, tls)), &origin).await {
+                    Ok(stream) => Ok(Stream::new(stream)),
+                    // The proxy refused the tunnel.
+                    Err(ConnectError::Tcp { error, .. }) => Err(ConnectError::Proxy {
+                        proxy: shown(&proxy),
+                        target: shown(&origin),
+                        reason: error,
+                    }),
+                    Err(other) => Err(other),
+                }
             }
         }
     }
+}
+
+/// Connects to `to` by TCP, and speaks TLS with it if its URL says so.
+async fn dial(
+    mut http: HttpConnector<SystemResolver>,
+    tls: Option<Arc<ClientConfig>>,
+    to: &Uri,
+) -> Result<Stream, ConnectError> {
+    match tls {
+        Some(tls) => Ok(Stream::new(call(&mut HttpsConnector::from((http, tls)), to).await?)),
+        None if to.scheme() == Some(&Scheme::HTTPS) => Err(missing_tls(to)),
+        None => Ok(Stream::new(call(&mut http, to).await?)),
+    }
+}
+
+/// A connector for plain HTTP was asked for TLS. [`ProxyRoute::needs_tls`] prevents it.
+fn missing_tls(to: &Uri) -> ConnectError {
+    let error = rustls::Error::General("no TLS is configured".into());
+    ConnectError::Tls { target: shown(to), error }
 }
 
 /// Calls a connector and translates its error.

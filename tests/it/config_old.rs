@@ -85,7 +85,7 @@ fn the_json_array_is_read_as_go_read_it() {
     let (config, warnings) = good(&format!("[{other},{vc},{faas},{METRICS}]"));
     assert_eq!(vcenter(&config).sdk_url, "https://vc1.example/sdk");
     assert!(
-        warnings.contains("config:1: [0]: not used: a later element has the type `stream` too"),
+        warnings.contains("config:1: [0]: ignored: a later element also has the type `stream`"),
         "{warnings}"
     );
     let (config, _) = good(&format!("[{},{FAAS},{METRICS}]", VC.replace("https://vc1", "https://u:p@vc1")));

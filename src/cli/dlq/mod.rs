@@ -62,7 +62,7 @@ pub struct DlqShowArgs {
     json: bool,
 }
 
-/// Deliver dead letters again. Letters that are delivered are removed.
+/// Deliver dead letters again, and remove those that are delivered.
 ///
 /// The running router delivers them along with other events. If no router runs, this command
 /// delivers them itself, and needs the configuration. Each event keeps its id, and gets
@@ -80,7 +80,7 @@ pub struct ReplayArgs {
     log: LogArgs,
 }
 
-/// Drop dead letters. Their events are lost.
+/// Drop dead letters; their events are lost.
 ///
 /// A dead letter is dropped if all given filters match it. `dlq list` with the same filters shows
 /// which ones.

@@ -29,7 +29,7 @@ pub(super) struct Verifier {
     provider: Arc<CryptoProvider>,
 }
 
-/// Which certificates are accepted.
+/// The certificates to accept.
 #[derive(Debug)]
 enum Trust {
     /// Those under the system's roots or these files'.
@@ -37,7 +37,7 @@ enum Trust {
         files: Vec<PathBuf>,
         known: RwLock<KnownRoots>,
     },
-    /// The one with this SHA-256 of its DER, whatever else is wrong with it.
+    /// The one with this SHA-256 of its DER, even if it is invalid otherwise.
     Thumbprint([u8; 32]),
     Anything,
 }

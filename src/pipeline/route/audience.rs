@@ -1,4 +1,5 @@
-//! How far a processor reaches: which of its destinations an event goes to that a route gives it.
+//! The audience of a processor: its destinations, and the choice among them for an event that a
+//! route gives to the processor.
 
 use std::sync::Arc;
 
@@ -15,18 +16,18 @@ pub struct Audience {
 }
 
 enum Targets {
-    /// The processor is one destination and takes everything.
+    /// The processor is a single destination, which takes every event.
     Whole(DestinationId),
-    /// Its selector picks among its parts, each of which is a destination.
+    /// Each subscriber of the processor is a destination. Its selector chooses among them.
     Subscribers { selector: Box<dyn Selector>, known: SubscriberDestinations },
 }
 
-/// The destinations of parts, by part.
+/// The destinations of subscribers, by subscriber.
 #[derive(Default)]
 struct SubscriberDestinations(Vec<Option<DestinationId>>);
 
 impl Audience {
-    /// Of the processor with this index and name.
+    /// The audience of the processor with this index and name.
     pub fn new(
         processor: usize,
         name: &str,
@@ -82,8 +83,8 @@ impl Audience {
         Some(destinations.intern(self.processor, &self.name, &selector.restored(subscriber)?))
     }
 
-    /// The names of the listed parts that events may go to now or soon, as destinations; `None` of a
-    /// processor whose parts are configured.
+    /// The names, as destinations, of the discovered subscribers that events may go to now or soon;
+    /// `None` for a processor whose subscribers are configured.
     pub(super) fn listed(&self) -> Option<Vec<String>> {
         let Targets::Subscribers { selector, .. } = &self.targets else { return None };
         let subscribers = selector.listed()?;
@@ -95,7 +96,7 @@ impl Audience {
     }
 }
 
-/// Puts what a selector picks into `routed`.
+/// Adds the matches of a selector to `routed`.
 struct MatchCollector<'a> {
     processor: usize,
     name: &'a str,

@@ -1,4 +1,5 @@
-//! Route: which destinations each event goes to. Fixed here, once; what follows only carries it out.
+//! Route: which destinations each event goes to. Fixed here, once; what follows only carries it
+//! out.
 //!
 //! Within a source's batch a destination gets each event at most once, however many routes name it.
 
@@ -52,7 +53,7 @@ struct Rule {
 /// The route stage.
 pub struct Route {
     rules: Vec<Rule>,
-    audience: Vec<Audience>,
+    audiences: Vec<Audience>,
     patterns: Option<Patterns>,
 }
 
@@ -76,28 +77,30 @@ impl Route {
             })
             .collect();
         let processors = processors.into_iter().enumerate();
-        let audience =
+        let audiences =
             processors.map(|(at, (name, selector))| Audience::new(at, name, selector, destinations));
-        Ok(Route { rules, audience: audience.collect(), patterns })
+        Ok(Route { rules, audiences: audiences.collect(), patterns })
     }
 
-    /// Destinations that events may go to, with or without an event so far. Of a processor's functions two at most: enough to tell whether one is alone.
+    /// Destinations that events may go to, with or without an event so far. Of a processor's
+    /// functions two at most: enough to tell whether one is alone.
     pub fn reached(&self) -> usize {
         let routed = |at: &usize| self.rules.iter().any(|rule| rule.processors.contains(at));
-        (0..self.audience.len()).filter(routed).map(|at| self.audience[at].count()).sum()
+        (0..self.audiences.len()).filter(routed).map(|at| self.audiences[at].count()).sum()
     }
 
-    /// The destination that a former run knew under `name`: `None` where its processor is not configured any more.
+    /// The destination that a former run knew under `name`: `None` where its processor is not
+    /// configured any more.
     pub fn destination(&self, name: &str, destinations: &mut Destinations) -> Option<DestinationId> {
         let known = destinations.by_name(name);
-        known.or_else(|| self.audience.iter().find_map(|audience| audience.named(name, destinations)))
+        known.or_else(|| self.audiences.iter().find_map(|audience| audience.named(name, destinations)))
     }
 
     /// The names of the destinations that events may go to now or soon. Of functions these are the
     /// listed ones: one that is gone is not waited for at the next start.
     pub fn known(&self, destinations: &Destinations) -> Vec<String> {
         let listed: Vec<_> = self
-            .audience
+            .audiences
             .iter()
             .filter_map(|audience| Some((audience.processor(), audience.listed()?)))
             .collect();
@@ -108,7 +111,8 @@ impl Route {
         known
     }
 
-    /// Where the events of `batch` go. Events that a former run had routed (`replays`) go where they are still owed, and nowhere else.
+    /// Where the events of `batch` go. Events that a former run had routed (`replays`) go where
+    /// they are still owed, and nowhere else.
     pub fn step(
         &mut self,
         batch: &Batch,
@@ -139,7 +143,7 @@ impl Route {
                 _ => fresh,
             };
             for processor in &rule.processors {
-                self.audience[*processor].step(batch, &offered, destinations, &mut routed);
+                self.audiences[*processor].step(batch, &offered, destinations, &mut routed);
             }
         }
         routed

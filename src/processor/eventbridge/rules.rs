@@ -94,6 +94,7 @@ pub async fn read(
     if bus.forward_all {
         return Ok(found);
     }
+    // Read page by page, and keep the wanted rules that have a pattern.
     let foreign = bus.name.starts_with("arn:");
     let mut missing: Vec<&String> = bus.rules.iter().collect();
     let (mut next, mut seen) = (None, 0);

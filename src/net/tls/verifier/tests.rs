@@ -1,4 +1,4 @@
-//! Which certificates are accepted, what a refusal says, and when files are read again.
+//! Tests of the accepted certificates, the messages of refusals, and the reloading of files.
 
 use std::path::Path;
 
