@@ -39,8 +39,6 @@ pub enum RouterError {
     Store(#[from] StoreError),
     #[error(transparent)]
     Start(#[from] StartError),
-    #[error("cannot create a temporary state directory in `{dir}`: {0}; check `TMPDIR`", dir = std::env::temp_dir().display())]
-    Ephemeral(std::io::Error),
 }
 
 /// A running router.

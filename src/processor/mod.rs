@@ -165,16 +165,16 @@ fn array(envelope: &Envelope, request: &DeliveryRequest) -> Bytes {
         body.pop();
     }
     body.push(b']');
-    counted(request, body)
+    charged(request, body)
 }
 
 /// The events of a request, one per line.
 fn lines(envelope: &Envelope, request: &DeliveryRequest) -> Bytes {
-    counted(request, rendered(envelope, request, b"", b'\n'))
+    charged(request, rendered(envelope, request, b"", b'\n'))
 }
 
 /// Makes a body that holds its share of the memory budget until the last part of it is dropped.
-fn counted(request: &DeliveryRequest, body: Vec<u8>) -> Bytes {
+fn charged(request: &DeliveryRequest, body: Vec<u8>) -> Bytes {
     struct ChargedBody(Vec<u8>, #[expect(dead_code, reason = "gives its share back on drop")] Permit);
     impl AsRef<[u8]> for ChargedBody {
         fn as_ref(&self) -> &[u8] {

@@ -175,7 +175,7 @@ fn a_knative_ref_is_for_clusters_and_is_converted_anywhere() {
     };
     assert_eq!(
         bad(&yaml(", namespace: events")),
-        "config:4: eventProcessor.knative.destination.ref: a `ref` is resolved by the Kubernetes cluster that the router runs in, and this is no pod \
+        "config:4: eventProcessor.knative.destination.ref: a `ref` needs a router that runs in the Kubernetes cluster, and this is no pod \
          (`$KUBERNETES_SERVICE_HOST` is not set); run it there, or give the address as `uri` \
          (of a default broker: `http://broker-ingress.knative-eventing.svc.cluster.local/events/prod`)"
     );
