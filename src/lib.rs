@@ -1,4 +1,4 @@
-//! The vCenter Event Router reads the events of one or many vCenters and delivers each of them, at
+//! The vCenter Event Router reads the events of one or many vCenters. It delivers each event, at
 //! least once and under a stable id, to functions and other CloudEvents targets.
 //!
 //! ```text

@@ -289,8 +289,8 @@ fn warn_of_leftovers(store: &Store, config: &Config) -> Result<(), StoreError> {
     Ok(())
 }
 
-/// The shortest poll interval of one of `sources`. A call that returns one or two events costs many
-/// times as much as the events do, so many quiet vCenters would cost more than a busy one.
+/// The shortest poll interval of one of `sources`. A call costs many times as much as one or two
+/// events do, so many quiet vCenters would otherwise cost more than a busy one.
 fn poll_share(sources: usize) -> Duration {
     Duration::from_secs(1).mul_f64(sources as f64 / SMALL_READS_PER_SECOND)
 }

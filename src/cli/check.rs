@@ -20,10 +20,10 @@ const CLOCK_OFFSET_WARNED: Duration = Duration::from_secs(2);
 ///
 /// Each error names its line. The exit code is 2 if there are any.
 ///
-/// With `--connect`, it also logs in to each vCenter (only once, since a few wrong passwords lock
-/// an account), measures its latency and the offset of its clock, and reaches each processor
-/// without delivering an event: it lists the functions of a gateway, reads the rules of an event
-/// bus or connects to a target. The exit code is 1 if any of them fails.
+/// With `--connect`, it also logs in to each vCenter and measures its latency and the offset of its
+/// clock. It logs in only once, since a few wrong passwords lock an account. And it reaches each
+/// processor without delivering an event: it lists the functions of a gateway, reads the rules of
+/// an event bus, or connects to a target. The exit code is 1 if any of them fails.
 #[derive(Debug, Args)]
 pub struct CheckArgs {
     #[command(flatten)]

@@ -25,8 +25,8 @@ const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Watch the router at work, without any set-up.
 ///
-/// Starts a synthetic vCenter on loopback, reads its events by SOAP over HTTP, and delivers them
-/// through the whole pipeline to a local HTTP function, which counts and verifies them. Ends with
+/// Starts a synthetic vCenter on loopback and reads its events by SOAP over HTTP. They pass through
+/// the whole pipeline to a local HTTP function, which counts and verifies them. Ends with
 /// Ctrl-C or after `--events`. The exit code is 1 if an event was lost or changed.
 #[derive(Debug, Args)]
 pub struct DemoArgs {

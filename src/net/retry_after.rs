@@ -10,7 +10,7 @@ use crate::limits::RETRY_AFTER_MAX;
 /// missing or cannot be read.
 ///
 /// A date is compared with the answer's own `Date`, so that a wrong clock at the target does no
-/// harm, or with `now` if there is none.
+/// harm. Without one, it is compared with `now`.
 pub fn retry_after(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
     let text = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
     if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) {

@@ -70,9 +70,9 @@ impl RuleSet {
     }
 }
 
-/// The bus for events that the store has under the processor's own name, which was the name of a
-/// single bus in earlier releases: the only bus, or else the account's default bus. `None` if it
-/// may be any of several.
+/// The bus for events that the store has under the processor's own name, as earlier releases stored
+/// them for a single bus. It is the only bus, or else the account's default bus. `None` if it may
+/// be any of several.
 pub fn unnamed<'a>(mut buses: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     let first = buses.next()?;
     let Some(second) = buses.next() else { return Some(first) };
