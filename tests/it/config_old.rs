@@ -207,7 +207,7 @@ fn a_knative_ref_is_for_clusters_and_is_converted_anywhere() {
     ] {
         let key = good.split(':').next().unwrap();
         let told = bad(&yaml(", namespace: x").replace(good, wrong));
-        assert!(told.contains(&format!("ref.{key}: must be a name of Kubernetes")), "{told}");
+        assert!(told.contains(&format!("ref.{key}: must be a Kubernetes name")), "{told}");
     }
 }
 

@@ -361,7 +361,7 @@ async fn what_names_no_bus_goes_to_no_wrong_one() {
                 assert_eq!(body["Entries"][0]["EventBusName"], bus);
             }
             None => {
-                check_failure(outcome, Blame::Target, None, &["`a`, `b`", "configure that bus alone"]);
+                check_failure(outcome, Blame::Target, None, &["`a`, `b`", "configure only its bus"]);
                 assert!(target.seen().is_empty());
             }
         }

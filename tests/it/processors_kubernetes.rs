@@ -94,7 +94,7 @@ async fn what_is_not_there_yet_is_waited_for() {
         "/apis/eventing.knative.dev/v1/namespaces/events/brokers/default does not exist",
         "no `status.address.url`",
         "eventing.knative.dev/v1 has no kind Broker",
-        "no JSON",
+        "cannot parse the answer",
     ] {
         let outcome = processor.deliver(&one()).await;
         check_failure(
