@@ -150,8 +150,14 @@ pub const PAGES_QUEUED_MAX: usize = 8;
 /// watchdog), each with the reading that is just ending and the one before: 3 * 2 = 6.
 pub const READINGS_ENDED_MAX: usize = 6;
 
-/// Longest wait between two attempts to reach a vCenter.
+/// Longest wait after a session that ended young, or after a sweep or a wake-up call that failed.
 pub const BACKOFF_MAX: Duration = Duration::from_secs(30);
+/// The same while a vCenter is away (refused or broken connections, a proxy's 503): one cheap call
+/// a second, and reading resumes within two.
+pub const BACKOFF_AWAY_MAX: Duration = Duration::from_secs(1);
+/// The same after any other failed login or read, such as a fault of a vCenter that is starting. (A
+/// refused password waits for `LOGIN_RETRY`.)
+pub const BACKOFF_FAULT_MAX: Duration = Duration::from_secs(5);
 /// Wait after the first failure to reach a vCenter.
 pub const BACKOFF_MIN: Duration = Duration::from_millis(200);
 /// Wait after InvalidLogin, unless the password file changes. SSO locks an account after five
@@ -291,11 +297,36 @@ pub const CAREFUL_PAGES_BACK: usize = 4;
 /// Events behind one that cannot be decoded that are read one by one, since the cause often affects
 /// its neighbours.
 pub const CAREFUL_EVENTS_BEYOND: u32 = 64;
-/// Shortest time-out of a page read: hundreds of times the usual duration.
+/// Shortest time-out of a page read, as silence: hundreds of times the usual duration.
 pub const PAGE_WAIT_MIN: Duration = Duration::from_secs(10);
-/// Time-out of a page read as a multiple of the slowest recent read from the same vCenter, if that
-/// is longer.
+/// Time-out of a page read as a multiple of the longest silence in recent reads from the same
+/// vCenter, if that is longer.
 pub const PAGE_WAIT_TIMES: u32 = 4;
+/// Refusals of a page (a fault, or HTTP 500) in a row before it is read in halves: one may be
+/// vCenter's trouble of the moment.
+pub const PAGE_REFUSALS: u32 = 2;
+/// Refusals of a single row, each on a new collector, before it is stepped over …
+pub const ROW_REFUSALS: u32 = 3;
+/// … and the time over which they are spread at least: longer than a vCenter's hiccup.
+pub const ROW_REFUSED_FOR: Duration = Duration::from_secs(10);
+/// The same for this long after another row was stepped over: what breaks one often breaks more.
+pub const ROW_REFUSED_FOR_AGAIN: Duration = Duration::from_secs(1);
+pub const ROWS_EXPECTED_FOR: Duration = Duration::from_secs(600);
+/// Refused rows that a source remembers, so that a sweep that meets one again neither waits nor
+/// warns: 2 * 256 * 40 bytes.
+pub const ROWS_REMEMBERED_MAX: usize = 256;
+/// A page that takes longer than this to arrive, once its answer has begun, is followed by one of
+/// half the size: a connection that breaks now and then loses seconds, and the first event of a
+/// page does not wait long for the last one.
+pub const PAGE_TRANSFER_GOAL: Duration = Duration::from_secs(5);
+/// A page that breaks off later than this may have been too large for its connection.
+pub const PAGE_BREAK_LATE: Duration = Duration::from_secs(1);
+/// Full pages that arrive before a page size that failed is tried again: one read in 17 is lost at
+/// worst.
+pub const PAGE_SIZE_RETRY: u32 = 16;
+/// The longest that one answer may take while its bytes keep arriving: 1,000 events of 1 KiB at
+/// under 2 KB/s. Pages of a slow link are smaller by then.
+pub const ANSWER_TIME_MAX: Duration = Duration::from_secs(600);
 /// Time that a rebuild waits for the decoder to finish the pages it has in hand.
 pub const VERDICT_WAIT: Duration = Duration::from_secs(5);
 /// Bytes of the smallest event on the wire, rounded down (class, key, chainId, createdTime). A page
@@ -313,11 +344,22 @@ pub const SMALL_READS_PER_SECOND: f64 = 1_000.0;
 /// Interval at which a sweep that has read everything checks whether its pages have passed the
 /// stage `order`.
 pub const ORDERED_POLL: Duration = Duration::from_millis(5);
-/// Longest wait for the next read if vCenter does not signal new events.
+/// Interval at which a source at rest reads if nothing wakes it.
 pub const IDLE_POLL: Duration = Duration::from_secs(1);
+/// The same while the wake-up call is at work. With `MONITOR_REST` a source at rest makes some 9
+/// calls a minute; the old router made 13.
+pub const WATCHED_POLL: Duration = Duration::from_secs(15);
+/// How long a source reads every `IDLE_POLL` after such a read found an event that nothing had
+/// woken it for.
+pub const WAKER_DISTRUST: Duration = Duration::from_secs(300);
 /// Interval at which vCenter's latest event is queried. This also keeps the session alive, which
 /// vCenter ends after 30 idle minutes.
 pub const MONITOR_INTERVAL: Duration = Duration::from_secs(10);
+/// The same while a source rests and the wake-up call is at work.
+pub const MONITOR_REST: Duration = Duration::from_secs(30);
+/// Keys before the wrap of int32 from which on the monitor does not rest: a storm of 30,000
+/// events/s for `MONITOR_REST`.
+pub const KEYS_NEAR_WRAP: i32 = 1_000_000;
 /// Interval at which vCenter's clock is queried.
 pub const CLOCK_INTERVAL: Duration = Duration::from_secs(300);
 /// Time that events may be missing before the watchdog acts, and between two of its actions.
@@ -361,6 +403,15 @@ pub const SESSION_LIFE_MIN: Duration = Duration::from_secs(30);
 /// Consecutive failures after which a session is considered broken: a vCenter that was upgraded in
 /// place may speak another API version.
 pub const SESSION_FAILURES_MAX: u32 = 5;
+/// Failures without progress are forgotten after this time without another one: one lost answer an
+/// hour is everyday, also for an idle vCenter.
+pub const FAILURES_FORGOTTEN: Duration = Duration::from_secs(60);
+/// Failed reads within `FAILURE_LOG_INTERVAL` that are worth a line although those between them
+/// succeed.
+pub const READ_FAILURES_TOLD: u32 = 10;
+/// Reasons of failures that a source remembers, so that each is logged once in
+/// `FAILURE_LOG_INTERVAL`.
+pub const FAILURE_REASONS_MAX: usize = 8;
 /// Time for ending a session on shutdown: destroying three collectors and logging out. Otherwise
 /// vCenter expires the session by itself.
 pub const CLOSE_MAX: Duration = Duration::from_secs(3);

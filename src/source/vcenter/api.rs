@@ -4,7 +4,7 @@ use std::future::Future;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
-use crate::source::vcenter::client::{CallError, Client};
+use crate::source::vcenter::client::{CallError, Client, PageRead};
 use vsphere::api::{About, EventFilterSpec, EventMark, FaultKind, MoRef, ServiceContent, Update};
 use vsphere::{PageBody, Wire};
 
@@ -29,12 +29,13 @@ pub trait EventApi: Send + Sync + 'static {
         &self,
         spec: &EventFilterSpec,
     ) -> impl Future<Output = Result<MoRef, CallError>> + Send;
-    /// None at the collector's end. Not idempotent.
+    /// Reads the next page; gives up after `silence_max` without a byte. Not idempotent.
     fn read_next(
         &self,
         collector: &MoRef,
         events: u32,
-    ) -> impl Future<Output = Result<Option<PageBody>, CallError>> + Send;
+        silence_max: Duration,
+    ) -> impl Future<Output = Result<PageRead, CallError>> + Send;
     /// The newest `spec.max_count` events of `spec`.
     fn query(
         &self,
@@ -101,8 +102,13 @@ impl EventApi for ClientApi {
         self.client.create_collector_for_events(&*self.content()?, spec).await
     }
 
-    async fn read_next(&self, collector: &MoRef, events: u32) -> Result<Option<PageBody>, CallError> {
-        self.client.read_next_events(collector, events).await
+    async fn read_next(
+        &self,
+        collector: &MoRef,
+        events: u32,
+        silence_max: Duration,
+    ) -> Result<PageRead, CallError> {
+        self.client.read_next_events(collector, events, silence_max).await
     }
 
     async fn query(&self, spec: &EventFilterSpec) -> Result<Option<PageBody>, CallError> {

@@ -108,7 +108,7 @@ async fn probe<A: EventApi>(
 ) -> Result<Option<Found>, Trouble> {
     link.destroy_doomed().await?;
     let collector = link.create_collector(&link.filter(Some(begin_us), end_us)).await?;
-    let events = link.settings.page_events as u32;
+    let events = link.page_events(link.settings.page_events as u32);
     match link.read_next(&collector, events).await {
         Ok(Some(body)) => {
             permit.resize(batch_bytes(body.bytes.len()));

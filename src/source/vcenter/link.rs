@@ -11,7 +11,8 @@ use tokio::time::{Instant, timeout};
 use super::api::{EventApi, Waker};
 use super::client::CallError;
 use super::pace::CallSlots;
-use super::patience::Patience;
+use super::page_size::PageSize;
+use super::read_timeout::ReadTimeout;
 use super::status::{Method, Status};
 use crate::config::{EventFilter, Recursion, Vcenter};
 use crate::limits::{CLOCK_SLACK, COLLECTORS_MAX, ROOM_WAIT_TOLD};
@@ -118,7 +119,8 @@ pub(super) struct Link<A> {
     next_page: tokio::sync::Mutex<u64>,
     next_reading: AtomicU64,
     objects: Mutex<Objects>,
-    patience: Mutex<Patience>,
+    read_timeout: Mutex<ReadTimeout>,
+    page_size: Mutex<PageSize>,
     held_up_lines: Mutex<Paced>,
 }
 
@@ -150,7 +152,8 @@ impl<A: EventApi> Link<A> {
             next_page: tokio::sync::Mutex::new(0),
             next_reading: AtomicU64::new(0),
             objects: Mutex::default(),
-            patience: Mutex::default(),
+            read_timeout: Mutex::default(),
+            page_size: Mutex::default(),
             held_up_lines: Mutex::default(),
         }
     }
@@ -232,21 +235,35 @@ impl<A: EventApi> Link<A> {
         answer
     }
 
-    /// Reads the next page of a collector, within what is usual for this vCenter.
+    /// Events to ask for in one read where `wanted` would be usual: fewer over a link that cannot carry them.
+    pub fn page_events(&self, wanted: u32) -> u32 {
+        self.page_size().limit(wanted)
+    }
+
+    /// Reads the next page of a collector. Gives up a read that is silent for longer than is usual for this vCenter.
     pub async fn read_next(&self, collector: &MoRef, events: u32) -> Result<Option<PageBody>, CallError> {
-        let after = self.patience().wait(self.settings.timeouts.call);
-        let answer = self.call(Method::ReadNextEvents, async {
-            let asked = Instant::now();
-            let answer = timeout(after, self.api.read_next(collector, events)).await;
-            let answer = answer.unwrap_or(Err(CallError::Timeout { method: "ReadNextEvents", after }));
-            match answer {
-                Err(CallError::Timeout { .. }) => self.patience().timed_out(),
-                Ok(_) => self.patience().answered(asked.elapsed()),
-                Err(_) => {}
+        let silence_max = self.read_timeout().silence_max(self.settings.timeouts.call);
+        self.slots.take().await;
+        let asked = Instant::now();
+        let answer = self.api.read_next(collector, events, silence_max).await;
+        self.status.count_call(Method::ReadNextEvents, answer.is_err());
+        match answer {
+            Ok(read) => {
+                self.read_timeout().arrived(read.silence);
+                let bytes = read.page.as_ref().map_or(0, |page| page.bytes.len());
+                self.page_size().arrived(events, bytes, read.transfer);
+                Ok(read.page)
             }
-            answer
-        });
-        answer.await
+            Err(error) => {
+                if error.is_timeout() {
+                    self.read_timeout().timed_out();
+                    self.page_size().timed_out(events);
+                } else if matches!(error, CallError::Lost { .. }) {
+                    self.page_size().broke_off(events, asked.elapsed());
+                }
+                Err(error)
+            }
+        }
     }
 
     /// Waits for room in memory for what a read may bring, in bytes; to be called before it.
@@ -447,8 +464,12 @@ impl<A: EventApi> Link<A> {
         change(&mut self.marks.lock().unwrap_or_else(PoisonError::into_inner));
     }
 
-    fn patience(&self) -> std::sync::MutexGuard<'_, Patience> {
-        self.patience.lock().unwrap_or_else(PoisonError::into_inner)
+    fn read_timeout(&self) -> std::sync::MutexGuard<'_, ReadTimeout> {
+        self.read_timeout.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn page_size(&self) -> std::sync::MutexGuard<'_, PageSize> {
+        self.page_size.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn objects(&self) -> std::sync::MutexGuard<'_, Objects> {

@@ -80,7 +80,7 @@ impl Windows {
                     end_us = Some(half_us);
                     continue;
                 }
-                Err(Trouble::Soap(error @ CallError::Timeout { .. })) => {
+                Err(Trouble::Soap(error)) if error.is_timeout() => {
                     // Less may be quicker.
                     self.width_us = Some((span_us / 2).max(1));
                     return Err(error.into());

@@ -3,8 +3,6 @@
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
-use bytes::Bytes;
-use memchr::memmem;
 use uuid::Uuid;
 
 use crate::config::Protocol;
@@ -12,12 +10,13 @@ use crate::limits::{CONTROL_BYTES_MAX, PAGE_BYTES_MAX};
 use vsphere::api::call::{Argument, Call, Members, event_filter, property_filter};
 use vsphere::api::envelope::{envelope, is_sendable};
 use vsphere::api::{
-    About, Element, EventFilterSpec, EventInfo, EventMark, Fault, FaultKind, MoRef, ServiceContent, Update,
-    Version, json, parse_us,
+    About, Element, EventFilterSpec, EventInfo, EventMark, FaultKind, MoRef, ServiceContent, Update, Version,
+    json, parse_us,
 };
-use vsphere::decode::{array, salvage};
+use vsphere::decode::salvage;
 use vsphere::{PageBody, Wire};
 
+use super::answer::{json_page, malformed, property_of, response, soap_page};
 use super::error::CallError;
 use super::transport::{Answer, Options, Transport};
 
@@ -26,6 +25,17 @@ pub struct Client {
     transport: Transport,
     protocol: Protocol,
     spoken: RwLock<Spoken>,
+}
+
+/// A page as it arrived.
+#[derive(Debug)]
+pub struct PageRead {
+    /// `None` where the collector is at its end.
+    pub page: Option<PageBody>,
+    /// The longest time without a byte of the answer.
+    pub silence: Duration,
+    /// The time from the first byte of the answer to the last.
+    pub transfer: Duration,
 }
 
 /// What was negotiated; until [`Client::open`] the oldest that every vCenter understands.
@@ -215,16 +225,17 @@ impl Client {
         self.control(call, method, self.transport.call_timeout()).await.map(drop)
     }
 
-    /// The next events of a collector, up to 1,000, as they came; None where it is at its end. Moves the server's cursor: after an error
-    /// the collector is of no more use.
+    /// Reads the next events of a collector, up to 1,000. Gives up after `silence_max` without a byte. Moves the server's cursor:
+    /// after an error the collector is of no more use.
     pub async fn read_next_events(
         &self,
         collector: &MoRef,
         events: u32,
-    ) -> Result<Option<PageBody>, CallError> {
+        silence_max: Duration,
+    ) -> Result<PageRead, CallError> {
         let method = "ReadNextEvents";
         let call = Call::new(method, collector).number("maxCount", events);
-        self.page(call, method).await
+        self.page(call, method, silence_max).await
     }
 
     /// The events of a filter, as they came: the newest where they are more than `spec.max_count` or vCenter's own limit.
@@ -236,7 +247,7 @@ impl Client {
         let method = "QueryEvents";
         let filter = event_filter(spec, &content.root_folder, &self.version());
         let call = Call::new(method, &content.event_manager).with("filter", filter);
-        self.page(call, method).await
+        Ok(self.page(call, method, self.transport.call_timeout()).await?.page)
     }
 
     /// Destroys a collector. One that is gone is no error.
@@ -400,14 +411,20 @@ impl Client {
         Ok((wire, sent?))
     }
 
-    /// A call's answer as it came, looked at no further than its size and its two ends demand.
-    async fn page(&self, call: Call, method: &'static str) -> Result<Option<PageBody>, CallError> {
-        let (wire, answer) = self.send(&call, self.transport.call_timeout(), PAGE_BYTES_MAX).await?;
+    /// Makes a call that answers with a page. Checks only the size and the two ends of the page.
+    async fn page(
+        &self,
+        call: Call,
+        method: &'static str,
+        silence_max: Duration,
+    ) -> Result<PageRead, CallError> {
+        let (wire, answer) = self.send(&call, silence_max, PAGE_BYTES_MAX).await?;
+        let (silence, transfer) = (answer.silence, answer.transfer);
         let page = match wire {
             Wire::Soap => soap_page(method, answer)?,
             Wire::ViJson => json_page(method, answer)?,
         };
-        Ok(page.map(|bytes| PageBody { wire, bytes }))
+        Ok(PageRead { page: page.map(|bytes| PageBody { wire, bytes }), silence, transfer })
     }
 }
 
@@ -416,128 +433,4 @@ fn retrieve(content: &ServiceContent, object: &MoRef, path: &str) -> Call {
     Call::new("RetrievePropertiesEx", &content.property_collector)
         .with("specSet", Argument::List(vec![property_filter(object, &[path])]))
         .with("options", Argument::Object("RetrieveOptions", Members::default()))
-}
-
-/// The property that was asked for; None where it is unset or the server lacks it.
-fn property_of(response: Result<Element, CallError>, path: &str) -> Result<Option<Element>, CallError> {
-    let answer = match response {
-        Err(error) if error.fault() == Some(FaultKind::InvalidProperty) => return Ok(None),
-        answer => answer?,
-    };
-    let Some(object) = answer.at(&["returnval", "objects"]) else { return Ok(None) };
-    if let Some(missing) =
-        object.at(&["missingSet", "fault"]).filter(|fault| fault.class == "NotAuthenticated")
-    {
-        let fault = Fault::new(missing.class.clone(), String::new());
-        return Err(CallError::Fault { method: "RetrievePropertiesEx", fault });
-    }
-    Ok(object
-        .children("propSet")
-        .find(|set| set.text_of("name") == path)
-        .and_then(|set| set.child("val"))
-        .cloned())
-}
-
-/// The `…Response` element in the answer to a call.
-fn response(method: &'static str, wire: Wire, answer: &Answer) -> Result<Element, CallError> {
-    let status = answer.status.as_u16();
-    let secret = method == "Login";
-    let foreign = || CallError::foreign(method, status, &answer.body, secret);
-    if wire == Wire::ViJson {
-        return match (status, json::fault(&answer.body)) {
-            (200 | 204, _) => json::response(method, &answer.body).map_err(|reason| {
-                match answer.body.first() == Some(&b'<') {
-                    true => foreign(),
-                    false => CallError::Malformed { method, reason },
-                }
-            }),
-            (_, Some(fault)) => Err(CallError::Fault { method, fault }),
-            _ => Err(foreign()),
-        };
-    }
-    let envelope = match Element::parse(&answer.body) {
-        Ok(root) if root.name == "Envelope" => root,
-        Err(reason) if status == 200 && is_envelope(&answer.body) => {
-            return Err(CallError::Malformed { method, reason });
-        }
-        _ => return Err(foreign()),
-    };
-    if let Some(fault) = Fault::of(&envelope) {
-        return Err(CallError::Fault { method, fault });
-    }
-    if status != 200 {
-        return Err(foreign());
-    }
-    let body = envelope.children.into_iter().find(|child| child.name == "Body");
-    body.and_then(|body| body.children.into_iter().next())
-        .filter(|response| response.name.strip_suffix("Response") == Some(method))
-        .ok_or_else(|| malformed(method, "not the answer to this call"))
-}
-
-fn soap_page(method: &'static str, answer: Answer) -> Result<Option<Bytes>, CallError> {
-    let body = answer.body;
-    if answer.status != 200 || !has_events(&body) {
-        let status = answer.status.as_u16();
-        if !is_envelope(&body) {
-            return Err(CallError::foreign(method, status, &body, false));
-        }
-        if !is_whole(&body) {
-            return Err(cut(method));
-        }
-        let envelope = Element::parse(&body).map_err(|reason| CallError::Malformed { method, reason })?;
-        if let Some(fault) = Fault::of(&envelope) {
-            return Err(CallError::Fault { method, fault });
-        }
-        let response = envelope.child("Body").and_then(|body| body.children.first());
-        return match response {
-            Some(response) if status == 200 && response.name.strip_suffix("Response") == Some(method) => {
-                Ok(None)
-            }
-            _ => Err(CallError::foreign(method, status, &body, false)),
-        };
-    }
-    // An answer that ends with its connection can be cut short without an error of HTTP's.
-    match is_whole(&body) {
-        true => Ok(Some(body)),
-        false => Err(cut(method)),
-    }
-}
-
-fn json_page(method: &'static str, answer: Answer) -> Result<Option<Bytes>, CallError> {
-    let (status, body) = (answer.status.as_u16(), answer.body);
-    match (status, body.trim_ascii()) {
-        // No list and an empty one are the same.
-        (204, _) | (200, [] | b"[]" | b"null") => Ok(None),
-        (200, [b'[', ..]) => match array::is_whole(&body) {
-            true => Ok(Some(body)),
-            false => Err(cut(method)),
-        },
-        _ => match json::fault(&body) {
-            Some(fault) => Err(CallError::Fault { method, fault }),
-            None => Err(CallError::foreign(method, status, &body, false)),
-        },
-    }
-}
-
-/// Bytes in which the head of a page lies: the envelope's namespaces and the first tags.
-const HEAD_BYTES: usize = 4 << 10;
-
-fn has_events(body: &[u8]) -> bool {
-    memmem::find(&body[..body.len().min(HEAD_BYTES)], b"returnval").is_some()
-}
-
-fn is_envelope(body: &[u8]) -> bool {
-    memmem::find(&body[..body.len().min(HEAD_BYTES)], b"Envelope").is_some()
-}
-
-fn is_whole(body: &[u8]) -> bool {
-    body.trim_ascii_end().ends_with(b"Envelope>")
-}
-
-fn cut(method: &'static str) -> CallError {
-    CallError::Lost { method, reason: "it ends before its last element is closed".to_string() }
-}
-
-fn malformed(method: &'static str, reason: &str) -> CallError {
-    CallError::Malformed { method, reason: reason.to_string() }
 }

@@ -21,8 +21,11 @@ pub enum CallError {
     #[error("the TLS handshake with {host} failed: {reason}")]
     Tls { host: String, reason: String },
     /// Whether the server did what was asked is unknown.
-    #[error("{method}: no complete answer within {after:?}; if the vCenter is slow, raise its `timeouts`")]
+    #[error("{method}: vCenter was silent for {after:?}; if it is slow, raise its `timeouts`")]
     Timeout { method: &'static str, after: Duration },
+    /// The answer kept arriving and was not complete in time.
+    #[error("{method}: no complete answer within {after:?}; the link to vCenter is too slow")]
+    Endless { method: &'static str, after: Duration },
     /// Whether the server did what was asked is unknown.
     #[error("{method}: the answer was lost: {reason}")]
     Lost { method: &'static str, reason: String },
@@ -47,6 +50,11 @@ impl CallError {
             CallError::Fault { fault, .. } => Some(fault.kind),
             _ => None,
         }
+    }
+
+    /// Whether the answer took too long: a smaller one may arrive.
+    pub fn is_timeout(&self) -> bool {
+        matches!(self, CallError::Timeout { .. } | CallError::Endless { .. })
     }
 
     /// Why a call to `host` got no answer. INVARIANT: `Connect` and `Tls` only if nothing was sent.

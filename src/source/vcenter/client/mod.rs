@@ -15,8 +15,9 @@
 //! person can do about it.
 //!
 //! INVARIANT: no password, cookie or answer to a login is in any error or `Debug` output.
-//! INVARIANT: every call ends: connecting, the whole call and a wait each have a time-out.
+//! INVARIANT: every call ends: connecting, silence, a wait and the whole answer each have a bound.
 
+mod answer;
 mod calls;
 mod error;
 mod transport;
@@ -24,6 +25,6 @@ mod transport;
 #[cfg(test)]
 mod tests;
 
-pub use calls::Client;
+pub use calls::{Client, PageRead};
 pub use error::CallError;
 pub use transport::Options;

@@ -1,5 +1,8 @@
 //! One HTTP exchange: a request out, the whole answer in, within its bounds of time and bytes.
 //!
+//! Time-outs count silence. An answer that keeps arriving over a slow link is read to its end, up to
+//! [`ANSWER_TIME_MAX`]; one that stops arriving is given up after the call's time-out.
+//!
 //! Gzip is undone as the bytes arrive, into the one buffer that goes on to the decoder, with the bound checked on what
 //! comes out. INVARIANT: a request is sent once. (The pool sends again only what hyper gives back as never sent.)
 
@@ -21,8 +24,8 @@ use tokio::time::Instant;
 use url::Url;
 
 use crate::config::{ClientTls, Protocol, Proxy};
-use crate::limits::{CONTROL_BYTES_MAX, VCENTER_IDLE_TIMEOUT, VCENTER_SILENCE_MAX};
-use crate::net::{self, Connector, Lease, Pool, SendError, ServerKind};
+use crate::limits::{ANSWER_TIME_MAX, CONTROL_BYTES_MAX, VCENTER_IDLE_TIMEOUT, VCENTER_SILENCE_MAX};
+use crate::net::{self, Connector, Lease, Pool, ServerKind};
 use vsphere::Wire;
 use vsphere::api::MoRef;
 use vsphere::api::json::SESSION_HEADER;
@@ -38,14 +41,18 @@ pub struct Options {
     pub tls: ClientTls,
     /// TCP and TLS.
     pub connect_timeout: Duration,
-    /// One call, to the last byte of its answer.
+    /// The longest silence during a call, before its answer or within it.
     pub call_timeout: Duration,
 }
 
-/// What came back.
+/// A complete HTTP answer.
 pub(super) struct Answer {
     pub status: StatusCode,
     pub body: Bytes,
+    /// The longest time without a byte: before the answer began, or between two parts of it.
+    pub silence: Duration,
+    /// From the head of the answer to its end.
+    pub transfer: Duration,
 }
 
 /// A connection pool with the session.
@@ -202,16 +209,19 @@ impl Transport {
         timeout: Duration,
         limit: usize,
     ) -> Result<Answer, CallError> {
-        let until = Instant::now() + timeout;
-        let failed = |error| CallError::from_transport(method, &self.host, timeout, error);
+        let asked = Instant::now();
         let session = self.session.read().unwrap_or_else(PoisonError::into_inner).clone();
         request.headers_mut().extend(session);
-        let (response, lease) = self.pool.send(request, until).await.map_err(failed)?;
+        let sent = self.pool.send(request, asked + timeout).await;
+        let (response, lease) =
+            sent.map_err(|error| CallError::from_transport(method, &self.host, timeout, error))?;
         if let Some(session) = new_session(wire, response.headers()) {
             *self.session.write().unwrap_or_else(PoisonError::into_inner) = Some(session);
         }
-        let reading = self.read(method, response, lease, limit);
-        tokio::time::timeout_at(until, reading).await.unwrap_or_else(|_| Err(failed(SendError::TimedOut)))
+        let times = AnswerTimes { began: asked.elapsed(), silence_max: timeout };
+        let reading = self.read(method, response, lease, limit, times);
+        let late = |_| Err(CallError::Endless { method, after: ANSWER_TIME_MAX });
+        tokio::time::timeout_at(asked + ANSWER_TIME_MAX.max(timeout), reading).await.unwrap_or_else(late)
     }
 
     /// Reads an answer to its end. A connection whose answer is not wanted or not whole is closed.
@@ -221,6 +231,7 @@ impl Transport {
         response: Response<Incoming>,
         lease: Option<Lease>,
         limit: usize,
+        times: AnswerTimes,
     ) -> Result<Answer, CallError> {
         let (head, mut incoming) = response.into_parts();
         let length =
@@ -243,7 +254,17 @@ impl Transport {
                 return Err(CallError::Malformed { method, reason });
             }
         };
-        while let Some(frame) = incoming.frame().await {
+        let (silence_max, mut silence) = (times.silence_max, times.began);
+        let head_at = Instant::now();
+        let mut heard = head_at;
+        loop {
+            let Ok(frame) = tokio::time::timeout_at(heard + silence_max, incoming.frame()).await else {
+                return Err(CallError::Timeout { method, after: silence_max });
+            };
+            let now = Instant::now();
+            silence = silence.max(now - heard);
+            heard = now;
+            let Some(frame) = frame else { break };
             // Trailers say nothing.
             let Ok(chunk) = frame.map_err(|error| CallError::lost(method, &error))?.into_data() else {
                 continue;
@@ -263,8 +284,15 @@ impl Transport {
             let to = head.headers.get(LOCATION).map_or(&b""[..], |value| value.as_bytes());
             return Err(CallError::foreign(method, head.status.as_u16(), to, false));
         }
-        Ok(Answer { status: head.status, body })
+        Ok(Answer { status: head.status, body, silence, transfer: heard - head_at })
     }
+}
+
+/// How long an answer took to begin, and how long it may then be silent.
+#[derive(Clone, Copy)]
+struct AnswerTimes {
+    began: Duration,
+    silence_max: Duration,
 }
 
 fn uri(url: &Url) -> Result<Uri, CallError> {

@@ -2,6 +2,7 @@
 
 mod calls;
 mod fake;
+mod links;
 mod promises;
 mod sweeps;
 mod wrap;
@@ -160,17 +161,12 @@ impl Run {
 
     /// Waits until everything that can be read and decoded has come out.
     async fn caught_up(&self, limit: Duration) {
-        let good = self.fake.world().events.iter().filter(|event| event.readable && !event.poison).count();
+        let good = self.fake.world().events.iter().filter(|event| event.is_deliverable()).count();
         self.wait(limit, &format!("{good} delivered"), |run| run.count() >= good).await;
         let mut keys: Vec<_> = self.delivered.lock().unwrap().keys.iter().map(|(key, _)| *key).collect();
         let mut expected: Vec<_> = {
             let world = self.fake.world();
-            world
-                .events
-                .iter()
-                .filter(|event| event.readable && !event.poison)
-                .map(|event| event.key)
-                .collect()
+            world.events.iter().filter(|event| event.is_deliverable()).map(|event| event.key).collect()
         };
         keys.sort_unstable();
         expected.sort_unstable();

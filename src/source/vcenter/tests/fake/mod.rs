@@ -1,5 +1,7 @@
 //! A simulated vCenter: its history, sessions and collectors as the design describes them, and every trouble it can make, in paused time.
 
+mod api;
+
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::fmt::Write;
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -8,9 +10,8 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep};
 use uuid::Uuid;
 
-use crate::source::vcenter::api::{EventApi, Waker};
 use crate::source::vcenter::client::CallError;
-use vsphere::api::{About, EventFilterSpec, EventMark, Fault, FaultKind, MoRef, Update, format_us};
+use vsphere::api::{EventFilterSpec, EventMark, Fault, FaultKind, MoRef, format_us};
 use vsphere::{PageBody, Wire};
 
 /// vCenter's time when the simulation starts, microseconds since 1970 UTC.
@@ -32,6 +33,16 @@ pub enum Mishap {
     Fault(FaultKind),
 }
 
+/// Which reads are answered with 503.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sick {
+    Never,
+    /// One of two nodes behind a balancer is down.
+    EverySecond,
+    /// Those that have nothing to bring.
+    AtTheEnd,
+}
+
 #[derive(Clone, Copy, Debug)]
 pub struct FakeEvent {
     pub key: i32,
@@ -40,8 +51,17 @@ pub struct FakeEvent {
     pub visible_us: i64,
     pub readable: bool,
     pub poison: bool,
+    /// vCenter refuses every page that holds it.
+    pub unsendable: bool,
     /// Bytes of its user's name.
     pub user_bytes: usize,
+}
+
+impl FakeEvent {
+    /// Whether it can be read and decoded.
+    pub fn is_deliverable(&self) -> bool {
+        self.readable && !self.poison && !self.unsendable
+    }
 }
 
 #[derive(Debug)]
@@ -78,11 +98,29 @@ pub struct World {
     pub logins: Vec<(Instant, bool)>,
     pub logged_out: bool,
     pub wakes: bool,
+    /// The wake-up call does not see new events.
+    pub wakes_blind: bool,
     pub tells_latest: bool,
     pub collectors_max: usize,
     /// What the client must never do, and did.
     pub violations: Vec<String>,
     pub latency: Duration,
+    /// Every read is refused.
+    pub refuses: bool,
+    /// A refused page moves the server's cursor all the same.
+    pub refusals_move: bool,
+    /// No connection.
+    pub away: bool,
+    /// The reads that something before the vCenter answers with 503.
+    pub sick: Sick,
+    /// Bytes of pages that the link carries in a second.
+    pub link_bytes_per_second: Option<u64>,
+    /// The link breaks a page after this time …
+    pub link_breaks_after: Duration,
+    /// … each one but every `link_holds`th.
+    pub link_holds: u64,
+    /// A connection that carries pages lives so long.
+    pub link_life: Duration,
     /// Events of the largest answer to a query: a larger one is refused.
     pub query_max: usize,
     /// Events that each page was asked for.
@@ -117,10 +155,19 @@ impl Fake {
             logins: Vec::new(),
             logged_out: false,
             wakes: true,
+            wakes_blind: false,
             tells_latest: true,
             collectors_max: 32,
             violations: Vec::new(),
             latency: Duration::from_millis(2),
+            refuses: false,
+            refusals_move: false,
+            away: false,
+            sick: Sick::Never,
+            link_bytes_per_second: None,
+            link_breaks_after: Duration::MAX,
+            link_holds: u64::MAX,
+            link_life: Duration::MAX,
             query_max: usize::MAX,
             asked: Vec::new(),
             clock_ahead_us: 0,
@@ -140,7 +187,10 @@ impl Fake {
         sleep(latency).await;
         let mut world = self.world();
         *world.calls.entry(method).or_default() += 1;
-        let mishap = world.mishaps.get_mut(method).and_then(VecDeque::pop_front);
+        let mishap = match world.away {
+            true => Some(Mishap::NoConnection),
+            false => world.mishaps.get_mut(method).and_then(VecDeque::pop_front),
+        };
         world.leaky |= mishap.is_some() && method != "ReadNextEvents";
         mishap
     }
@@ -153,9 +203,7 @@ impl Fake {
     ) -> Result<T, CallError> {
         match self.begin(method).await {
             None => act(&mut self.world()),
-            Some(Mishap::NoConnection) => {
-                Err(CallError::Connect { host: "fake".to_string(), reason: "refused".to_string() })
-            }
+            Some(Mishap::NoConnection) => Err(no_connection()),
             Some(Mishap::Fault(kind)) => Err(fault(method, kind)),
             Some(mishap) => {
                 let done = act(&mut self.world());
@@ -178,21 +226,29 @@ impl Fake {
     }
 }
 
-/// A read that fails, or whose answer nobody waits for any more, has spoiled its collector.
-struct Spoil<'a> {
-    fake: &'a Fake,
-    collector: &'a MoRef,
-    armed: bool,
+impl Fake {
+    /// Carries a page of `bytes` over the link.
+    async fn carry(&self, bytes: usize) -> Result<Duration, CallError> {
+        let (rate, breaks_after, holds) = {
+            let world = self.world();
+            let age = world.started.elapsed().as_nanos() % world.link_life.as_nanos();
+            let left = world.link_life.saturating_sub(Duration::from_nanos(age as u64));
+            let holds = world.calls_of("ReadNextEvents").is_multiple_of(world.link_holds);
+            (world.link_bytes_per_second, world.link_breaks_after.min(left), holds)
+        };
+        let Some(rate) = rate else { return Ok(Duration::ZERO) };
+        let takes = Duration::from_micros(bytes as u64 * 1_000_000 / rate);
+        if takes > breaks_after && !holds {
+            sleep(breaks_after).await;
+            return Err(CallError::Lost { method: "ReadNextEvents", reason: "reset".to_string() });
+        }
+        sleep(takes).await;
+        Ok(takes)
+    }
 }
 
-impl Drop for Spoil<'_> {
-    fn drop(&mut self) {
-        if let Some(collector) =
-            self.fake.world().collectors.get_mut(&self.collector.id).filter(|_| self.armed)
-        {
-            collector.spoiled = true;
-        }
-    }
+fn no_connection() -> CallError {
+    CallError::Connect { host: "fake".to_string(), reason: "refused".to_string() }
 }
 
 pub fn fault(method: &'static str, kind: FaultKind) -> CallError {
@@ -222,6 +278,7 @@ impl World {
             visible_us: created_us,
             readable: true,
             poison: false,
+            unsendable: false,
             user_bytes: 1,
         };
         self.next_key = self.next_key.wrapping_add(1);
@@ -241,6 +298,20 @@ impl World {
 
     pub fn set_next_key(&mut self, key: i32) {
         self.next_key = key;
+    }
+
+    /// A read's answer, or a 503 in its place.
+    fn sicken(&self, page: Result<Option<PageBody>, CallError>) -> Result<Option<PageBody>, CallError> {
+        let is_sick = match self.sick {
+            Sick::Never => false,
+            Sick::EverySecond => self.calls_of("ReadNextEvents").is_multiple_of(2),
+            Sick::AtTheEnd => matches!(page, Ok(None)),
+        };
+        let (excerpt, advice) = (String::new(), "the vCenter's service is starting or down");
+        match is_sick {
+            true => Err(CallError::Foreign { method: "ReadNextEvents", status: 503, excerpt, advice }),
+            false => page,
+        }
     }
 
     pub fn kill_session(&mut self) {
@@ -334,6 +405,10 @@ impl World {
             .filter(|(_, event)| event.key >= 0 && event.key > collector.high_key)
             .take(count)
             .collect();
+        let refused = self.refuses || page.iter().any(|(_, event)| event.unsendable);
+        if refused && !self.refusals_move {
+            return Err(fault(method, FaultKind::Other));
+        }
         let readable: Vec<_> =
             page.iter().filter(|(_, event)| event.readable).map(|(_, event)| *event).collect();
         if readable.is_empty() {
@@ -343,6 +418,9 @@ impl World {
         if let Some(collector) = self.collectors.get_mut(&reference.id) {
             collector.cursor = page.last().map(|(place, event)| (event.created_us, *place));
             collector.high_key = page.iter().map(|(_, event)| event.key).max().unwrap_or(i32::MIN);
+        }
+        if refused {
+            return Err(fault(method, FaultKind::Other));
         }
         Ok(Some(envelope("ReadNextEvents", &readable)))
     }
@@ -367,141 +445,4 @@ fn envelope(method: &str, events: &[FakeEvent]) -> PageBody {
     }
     write!(xml, "</{method}Response></soapenv:Body></soapenv:Envelope>").unwrap();
     PageBody { wire: Wire::Soap, bytes: xml.into() }
-}
-
-impl EventApi for Fake {
-    fn wire(&self) -> Wire {
-        Wire::Soap
-    }
-
-    async fn open(&self) -> Result<About, CallError> {
-        self.call("open", |world| {
-            Ok(About {
-                full_name: "fake".to_string(),
-                api_version: "8.0.3.0".to_string(),
-                api_type: "VirtualCenter".to_string(),
-                instance_uuid: Some(world.instance),
-            })
-        })
-        .await
-    }
-
-    async fn login(&self, _: &str, password: &str) -> Result<(), CallError> {
-        let password = password.to_string();
-        self.call("Login", move |world| {
-            let right = world.password == password;
-            world.logins.push((Instant::now(), right));
-            if !right {
-                return Err(fault("Login", FaultKind::InvalidLogin));
-            }
-            world.sessions += 1;
-            world.session = Some(world.sessions);
-            Ok(())
-        })
-        .await
-    }
-
-    async fn logout(&self) -> Result<(), CallError> {
-        self.call("Logout", |world| {
-            world.authenticated("Logout")?;
-            if !world.collectors.is_empty() && !world.leaky {
-                world.violations.push(format!("logged out with {} collectors", world.collectors.len()));
-            }
-            world.kill_session();
-            world.logged_out = true;
-            Ok(())
-        })
-        .await
-    }
-
-    async fn current_time_us(&self) -> Result<i64, CallError> {
-        self.call("CurrentTime", |world| Ok(world.vcenter_now_us())).await
-    }
-
-    async fn create_collector(&self, spec: &EventFilterSpec) -> Result<MoRef, CallError> {
-        self.call("CreateCollectorForEvents", |world| world.create(spec)).await
-    }
-
-    async fn read_next(&self, collector: &MoRef, events: u32) -> Result<Option<PageBody>, CallError> {
-        let mut spoil = Spoil { fake: self, collector, armed: true };
-        let answer = self.call("ReadNextEvents", |world| world.read(collector, events as usize)).await;
-        spoil.armed = matches!(&answer, Err(error) if !matches!(error, CallError::Connect { .. }));
-        answer
-    }
-
-    async fn query(&self, spec: &EventFilterSpec) -> Result<Option<PageBody>, CallError> {
-        self.call("QueryEvents", |world| {
-            world.authenticated("QueryEvents")?;
-            let (begin_us, end_us) = (spec.begin_us.unwrap_or(i64::MIN), spec.end_us.unwrap_or(i64::MAX));
-            // The newest first, and no more than asked for.
-            let events: Vec<_> = world
-                .visible(begin_us, end_us)
-                .rev()
-                .map(|(_, event)| event)
-                .filter(|event| event.readable)
-                .take(spec.max_count.unwrap_or(1_000) as usize)
-                .collect();
-            if events.len() > world.query_max {
-                return Err(CallError::TooLarge { method: "QueryEvents", limit: 64 << 20 });
-            }
-            Ok((!events.is_empty()).then(|| envelope("QueryEvents", &events)))
-        })
-        .await
-    }
-
-    async fn destroy_collector(&self, collector: &MoRef) -> Result<(), CallError> {
-        self.call("DestroyCollector", |world| {
-            world.authenticated("DestroyCollector")?;
-            world.collectors.remove(&collector.id);
-            Ok(())
-        })
-        .await
-    }
-
-    async fn latest_event(&self) -> Result<Option<EventMark>, CallError> {
-        self.call("latestEvent", |world| {
-            world.authenticated("RetrievePropertiesEx")?;
-            Ok(world.latest().filter(|_| world.tells_latest))
-        })
-        .await
-    }
-
-    async fn create_waker(&self, spec: &EventFilterSpec) -> Result<Waker, CallError> {
-        self.call("CreateFilter", |world| {
-            if !world.wakes {
-                return Err(fault("CreateFilter", FaultKind::Other));
-            }
-            let collector = world.create(spec)?;
-            Ok(Waker { collector, property_collector: MoRef::new("PropertyCollector", "p") })
-        })
-        .await
-    }
-
-    async fn wait(&self, _: &Waker, version: &str, max_wait: Duration) -> Result<Option<Update>, CallError> {
-        let deadline = Instant::now() + max_wait;
-        if let Some(Mishap::Fault(kind)) = self.begin("WaitForUpdatesEx").await {
-            return Err(fault("WaitForUpdatesEx", kind));
-        }
-        loop {
-            {
-                let world = self.world();
-                world.authenticated("WaitForUpdatesEx")?;
-                let latest = world.visible(i64::MIN, i64::MAX).rev().find(|(_, event)| event.readable);
-                let mark =
-                    latest.map(|(_, event)| EventMark { key: event.key, created_us: event.created_us });
-                let now = mark.map_or("none".to_string(), |mark| format!("{}@{}", mark.key, mark.created_us));
-                if now != version {
-                    return Ok(Some(Update { version: now, latest: mark }));
-                }
-            }
-            if Instant::now() >= deadline {
-                return Ok(None);
-            }
-            sleep(Duration::from_millis(10)).await;
-        }
-    }
-
-    async fn destroy_waker(&self, waker: &Waker) -> Result<(), CallError> {
-        self.destroy_collector(&waker.collector).await
-    }
 }

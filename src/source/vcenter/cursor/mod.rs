@@ -15,24 +15,28 @@
 //! INVARIANT: a read is never repeated on the same collector after it failed: it moved the server's cursor, or may have.
 //! INVARIANT: the position never passes a page whose verdict is not in, or was bad.
 
+mod careful;
+mod resume;
+
 use std::collections::VecDeque;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use tokio::sync::mpsc;
 
+use self::careful::Careful;
 use super::api::EventApi;
 use super::link::{Link, Object, Trouble};
 use super::mark::Mark;
 use crate::limits::{
     CAREFUL_EVENTS_BEYOND, CAREFUL_PAGES_BACK, CLOCK_SLACK, OVERLAP_MIN, PAGE_EVENTS_UNSEEN,
-    PAGE_LITTLE_BYTES, PAGE_RESERVE_BYTES, PAGES_QUEUED_MAX, PARTIAL_EVENT_BYTES, VERDICT_WAIT, batch_bytes,
+    PAGE_LITTLE_BYTES, PAGE_RESERVE_BYTES, PAGES_QUEUED_MAX, PARTIAL_EVENT_BYTES, batch_bytes,
 };
 use crate::memory::Permit;
 use crate::source::vcenter::client::CallError;
 use crate::source::{PageFacts, Verdict};
-use vsphere::api::{EventFilterSpec, MoRef};
-use vsphere::decode::salvage::{count_events, created_us};
+use vsphere::api::MoRef;
+use vsphere::decode::salvage::count_events;
 use vsphere::{DecodeError, PageBody};
 
 /// What one step did.
@@ -65,45 +69,6 @@ struct InFlight {
     found: Option<Result<PageFacts, DecodeError>>,
 }
 
-/// Closing in on an event that cannot be decoded: from `begin_us` as much as is known to decode, in pages of the usual size, then pages of `size`.
-///
-/// It ends, since the size only ever shrinks (so there are at most log2(1,000) rebuilds from the one `begin_us`), a page of one event needs no rebuild whatever
-/// its verdict, and the state is left after so many events beyond `beyond_us`. The next one begins where this one was found at the earliest.
-#[derive(Clone, Copy, Debug)]
-struct Careful {
-    size: u32,
-    /// Where each rebuild begins.
-    begin_us: i64,
-    /// Events from there that were decoded before.
-    known: u32,
-    /// Events from there that this collector gave.
-    read: u32,
-    /// How far this collector had come before the page that could not be decoded.
-    beyond_us: i64,
-    /// Events beyond it still to be read before the size is the usual one again.
-    left: u32,
-}
-
-impl Careful {
-    /// Events of the next page.
-    fn page(&self, page_events: u32) -> u32 {
-        match self.known.saturating_sub(self.read) {
-            0 => self.size,
-            known => known.min(page_events),
-        }
-    }
-
-    /// Events up to `newest_us` were read; whether pages may be of the usual size again.
-    fn has_read(&mut self, newest_us: i64, events: usize) -> bool {
-        let events = events.max(1) as u32;
-        self.read += events;
-        if newest_us > self.beyond_us {
-            self.left = self.left.saturating_sub(events);
-        }
-        self.left == 0
-    }
-}
-
 #[derive(Debug)]
 pub(super) struct Cursor {
     live: bool,
@@ -124,8 +89,10 @@ pub(super) struct Cursor {
     begin: Begin,
     /// The position at the last rebuild: what is before was read twice.
     rebuilt_us: i64,
-    /// Rebuilds since the position last moved.
-    fruitless: u32,
+    /// How often the overlap is halved.
+    halvings: u32,
+    /// The overlap of the last rebuild, microseconds.
+    overlap_us: i64,
     careful: Option<Careful>,
     /// The last event that could not be decoded: what is before it was read.
     poison_us: Option<i64>,
@@ -166,7 +133,8 @@ impl Cursor {
             reading: 0,
             begin: Begin::At(begin_us),
             rebuilt_us: begin_us,
-            fruitless: 0,
+            halvings: 0,
+            overlap_us: 0,
             careful: None,
             poison_us: None,
             singly: CAREFUL_EVENTS_BEYOND,
@@ -284,9 +252,10 @@ impl Cursor {
             Some(collector) => collector.clone(),
             None => self.create(link).await?,
         };
-        let size = self.careful.map_or(self.usual_size(), |careful| careful.page(self.page_events));
+        let usual = self.careful.map_or(self.usual_size(), |careful| careful.page(self.page_events));
+        let size = link.page_events(usual);
         // The larger pages of a busy vCenter reserve what they will take, so that the global bound holds while they arrive.
-        let mut permit = link.reserve(batch_bytes(self.expected_bytes).max(PAGE_RESERVE_BYTES)).await;
+        let permit = link.reserve(batch_bytes(self.expected_bytes).max(PAGE_RESERVE_BYTES)).await;
         let body = match link.read_next(&collector, size).await {
             Ok(Some(body)) => body,
             Ok(None) => {
@@ -308,6 +277,17 @@ impl Cursor {
                 return Err(error.into());
             }
         };
+        self.page(link, body, permit, size).await
+    }
+
+    /// Hands a page on that was asked for with this `size`.
+    async fn page<A: EventApi>(
+        &mut self,
+        link: &Link<A>,
+        body: PageBody,
+        mut permit: Permit,
+        size: u32,
+    ) -> Result<Step, Trouble> {
         self.page_bytes = body.bytes.len();
         permit.resize(batch_bytes(self.page_bytes));
         let full = self.careful.is_some()
@@ -317,7 +297,7 @@ impl Cursor {
                 false => self.page_bytes >= size as usize * PARTIAL_EVENT_BYTES,
             };
         self.expected_bytes = match full && self.careful.is_none() {
-            true => self.page_bytes / size as usize * self.page_events as usize,
+            true => self.page_bytes / size as usize * link.page_events(self.page_events) as usize,
             false => self.page_bytes,
         };
         self.push(link, body, permit, size).await?;
@@ -333,54 +313,6 @@ impl Cursor {
         match self.expected_bytes < PAGE_LITTLE_BYTES {
             true => self.page_events.min(PAGE_EVENTS_UNSEEN),
             false => self.page_events,
-        }
-    }
-
-    async fn create<A: EventApi>(&mut self, link: &Link<A>) -> Result<MoRef, Trouble> {
-        let begin_us = match self.begin {
-            Begin::At(us) => us,
-            Begin::Resume | Begin::Overlap => {
-                // What is still being decoded moves the position, and saves reading it again.
-                self.settle_in_flight(link, Some(VERDICT_WAIT)).await;
-                self.push_poisons(link).await?;
-                match self.begin {
-                    Begin::At(us) => us,
-                    begin => {
-                        link.status.rebuilds.fetch_add(1, Relaxed);
-                        self.resume_us(link, begin == Begin::Overlap)
-                    }
-                }
-            }
-        };
-        let begin_us = begin_us.max(self.floor_us);
-        let spec = EventFilterSpec { delayed_init: true, ..link.filter(Some(begin_us), self.end_us) };
-        let collector = link.create_collector(&spec).await?;
-        self.begun_us = begin_us;
-        self.recent_us.clear();
-        self.collector = Some(collector.clone());
-        self.reading = link.next_reading();
-        Ok(collector)
-    }
-
-    /// The overlap before the position where it is to be `whole`, or else what no sweep reads again since the last rebuild. The overlap shrinks while
-    /// rebuilding gets nowhere: a connection that breaks before it has carried the overlap once would otherwise never get past it.
-    fn resume_us<A: EventApi>(&mut self, link: &Link<A>, whole: bool) -> i64 {
-        let overlap_us = (link.settings.overlap / (1 << self.fruitless.min(16))).as_micros() as i64;
-        let since_us = self.position_us - self.rebuilt_us;
-        let back_us = match link.settings.sweep {
-            _ if whole => overlap_us,
-            Some(_) => 0,
-            None => since_us.min(overlap_us),
-        };
-        self.fruitless += 1;
-        self.rebuilt_us = self.position_us;
-        // vCenter's clock may have been set back since the position was read.
-        let from_us = if self.live { self.position_us.min(link.vcenter_now_us()) } else { self.position_us };
-        let begin_us = from_us.saturating_sub(back_us.max(OVERLAP_MIN.as_micros() as i64));
-        // Past an event that cannot be decoded is slow reading: once is enough.
-        match self.poison_us {
-            Some(poison_us) if !whole => begin_us.max(poison_us.min(from_us)),
-            _ => begin_us,
         }
     }
 
@@ -491,12 +423,6 @@ impl Cursor {
         }
     }
 
-    fn careful_read(&mut self, newest_us: i64, events: usize) {
-        if self.careful.as_mut().is_some_and(|careful| careful.has_read(newest_us, events)) {
-            self.careful = None;
-        }
-    }
-
     fn advance<A: EventApi>(&mut self, link: &Link<A>, to_us: i64) {
         // An event from the future must not make a rebuild skip the present. What has an end comes to it, whatever the clocks say.
         let limit_us =
@@ -508,58 +434,9 @@ impl Cursor {
                 link.status.newest_us.store(to_us, Relaxed);
             }
             self.position_us = to_us;
-            self.fruitless = 0;
-        }
-    }
-
-    /// A page of `size` events gave nothing: half the size, or, of a single event, its raw bytes to the dead letters.
-    fn undecodable<A: EventApi>(&mut self, link: &Link<A>, size: u32, body: PageBody, reason: String) {
-        if size == 1 {
-            if let Some(created_us) = created_us(body.wire, &body.bytes) {
-                self.advance(link, created_us);
-                self.poison_us = Some(created_us);
-                if let Some(careful) = &mut self.careful {
-                    careful.left = self.singly;
-                }
-                self.careful_read(created_us, 1);
+            if to_us - self.rebuilt_us > OVERLAP_MIN.as_micros() as i64 {
+                self.halvings = 0;
             }
-            self.poisons.push_back((body, reason));
-            return;
         }
-        if self.careful.is_none() {
-            tracing::warn!(source = %link.name, events = size, %reason, "a page cannot be decoded; reading it again in halves");
-        } else {
-            tracing::debug!(source = %link.name, events = size, %reason, "a half cannot be decoded");
-        }
-        link.status.rebuilds.fetch_add(1, Relaxed);
-        let earliest_us = self.recent_us.front().copied().unwrap_or(self.begun_us);
-        let before_us = self.position_us.saturating_sub(OVERLAP_MIN.as_micros() as i64);
-        let careful = match self.careful {
-            // What was decoded on the way is read in large pages; the event is in what came behind it.
-            Some(careful) => {
-                Careful { size: (size / 2).min(careful.size), known: careful.read, read: 0, ..careful }
-            }
-            None => {
-                // Nothing before this collector's beginning is of need, and a gap may lie there that it was made to step over.
-                let begin_us = earliest_us.min(before_us).max(self.begun_us);
-                let behind_us = self.poison_us.filter(|poison_us| *poison_us >= begin_us);
-                self.singly =
-                    if behind_us.is_some() { self.singly.saturating_mul(2) } else { CAREFUL_EVENTS_BEYOND };
-                Careful {
-                    size: size / 2,
-                    begin_us: behind_us.unwrap_or(begin_us),
-                    known: 0,
-                    read: 0,
-                    // The position may be far ahead of a collector that reads a stretch again.
-                    beyond_us: self.recent_us.back().copied().unwrap_or(self.begun_us),
-                    left: 2 * self.page_events,
-                }
-            }
-        };
-        self.careful = Some(careful);
-        // What was read behind it will be read again.
-        self.in_flight.clear();
-        self.drop_collector(link);
-        self.begin = Begin::At(careful.begin_us);
     }
 }

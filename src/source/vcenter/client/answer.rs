@@ -1,0 +1,137 @@
+//! Answers: the value, the page or the fault in what vCenter sent.
+
+use bytes::Bytes;
+use memchr::memmem;
+
+use super::error::CallError;
+use super::transport::Answer;
+use vsphere::Wire;
+use vsphere::api::{Element, Fault, FaultKind, json};
+use vsphere::decode::array;
+
+/// The property that was asked for; None where it is unset or the server lacks it.
+pub(super) fn property_of(
+    response: Result<Element, CallError>,
+    path: &str,
+) -> Result<Option<Element>, CallError> {
+    let answer = match response {
+        Err(error) if error.fault() == Some(FaultKind::InvalidProperty) => return Ok(None),
+        answer => answer?,
+    };
+    let Some(object) = answer.at(&["returnval", "objects"]) else { return Ok(None) };
+    if let Some(missing) =
+        object.at(&["missingSet", "fault"]).filter(|fault| fault.class == "NotAuthenticated")
+    {
+        let fault = Fault::new(missing.class.clone(), String::new());
+        return Err(CallError::Fault { method: "RetrievePropertiesEx", fault });
+    }
+    Ok(object
+        .children("propSet")
+        .find(|set| set.text_of("name") == path)
+        .and_then(|set| set.child("val"))
+        .cloned())
+}
+
+/// The `…Response` element in the answer to a call.
+pub(super) fn response(method: &'static str, wire: Wire, answer: &Answer) -> Result<Element, CallError> {
+    let status = answer.status.as_u16();
+    let secret = method == "Login";
+    let foreign = || CallError::foreign(method, status, &answer.body, secret);
+    if wire == Wire::ViJson {
+        return match (status, json::fault(&answer.body)) {
+            (200 | 204, _) => json::response(method, &answer.body).map_err(|reason| {
+                match answer.body.first() == Some(&b'<') {
+                    true => foreign(),
+                    false => CallError::Malformed { method, reason },
+                }
+            }),
+            (_, Some(fault)) => Err(CallError::Fault { method, fault }),
+            _ => Err(foreign()),
+        };
+    }
+    let envelope = match Element::parse(&answer.body) {
+        Ok(root) if root.name == "Envelope" => root,
+        Err(reason) if status == 200 && is_envelope(&answer.body) => {
+            return Err(CallError::Malformed { method, reason });
+        }
+        _ => return Err(foreign()),
+    };
+    if let Some(fault) = Fault::of(&envelope) {
+        return Err(CallError::Fault { method, fault });
+    }
+    if status != 200 {
+        return Err(foreign());
+    }
+    let body = envelope.children.into_iter().find(|child| child.name == "Body");
+    body.and_then(|body| body.children.into_iter().next())
+        .filter(|response| response.name.strip_suffix("Response") == Some(method))
+        .ok_or_else(|| malformed(method, "not the answer to this call"))
+}
+
+pub(super) fn soap_page(method: &'static str, answer: Answer) -> Result<Option<Bytes>, CallError> {
+    let body = answer.body;
+    if answer.status != 200 || !has_events(&body) {
+        let status = answer.status.as_u16();
+        if !is_envelope(&body) {
+            return Err(CallError::foreign(method, status, &body, false));
+        }
+        if !is_whole(&body) {
+            return Err(cut(method));
+        }
+        let envelope = Element::parse(&body).map_err(|reason| CallError::Malformed { method, reason })?;
+        if let Some(fault) = Fault::of(&envelope) {
+            return Err(CallError::Fault { method, fault });
+        }
+        let response = envelope.child("Body").and_then(|body| body.children.first());
+        return match response {
+            Some(response) if status == 200 && response.name.strip_suffix("Response") == Some(method) => {
+                Ok(None)
+            }
+            _ => Err(CallError::foreign(method, status, &body, false)),
+        };
+    }
+    // An answer that ends with its connection can be cut short without an error of HTTP's.
+    match is_whole(&body) {
+        true => Ok(Some(body)),
+        false => Err(cut(method)),
+    }
+}
+
+pub(super) fn json_page(method: &'static str, answer: Answer) -> Result<Option<Bytes>, CallError> {
+    let (status, body) = (answer.status.as_u16(), answer.body);
+    match (status, body.trim_ascii()) {
+        // No list and an empty one are the same.
+        (204, _) | (200, [] | b"[]" | b"null") => Ok(None),
+        (200, [b'[', ..]) => match array::is_whole(&body) {
+            true => Ok(Some(body)),
+            false => Err(cut(method)),
+        },
+        _ => match json::fault(&body) {
+            Some(fault) => Err(CallError::Fault { method, fault }),
+            None => Err(CallError::foreign(method, status, &body, false)),
+        },
+    }
+}
+
+/// Bytes in which the head of a page lies: the envelope's namespaces and the first tags.
+const HEAD_BYTES: usize = 4 << 10;
+
+fn has_events(body: &[u8]) -> bool {
+    memmem::find(&body[..body.len().min(HEAD_BYTES)], b"returnval").is_some()
+}
+
+fn is_envelope(body: &[u8]) -> bool {
+    memmem::find(&body[..body.len().min(HEAD_BYTES)], b"Envelope").is_some()
+}
+
+fn is_whole(body: &[u8]) -> bool {
+    body.trim_ascii_end().ends_with(b"Envelope>")
+}
+
+fn cut(method: &'static str) -> CallError {
+    CallError::Lost { method, reason: "it ends before its last element is closed".to_string() }
+}
+
+pub(super) fn malformed(method: &'static str, reason: &str) -> CallError {
+    CallError::Malformed { method, reason: reason.to_string() }
+}

@@ -1,0 +1,67 @@
+//! Where a new collector begins.
+
+use std::sync::atomic::Ordering::Relaxed;
+
+use super::{Begin, Cursor};
+use crate::limits::{OVERLAP_MIN, TIME_RENDERING, VERDICT_WAIT};
+use crate::source::vcenter::api::EventApi;
+use crate::source::vcenter::link::{Link, Trouble};
+use vsphere::api::{EventFilterSpec, MoRef};
+
+impl Cursor {
+    pub(super) async fn create<A: EventApi>(&mut self, link: &Link<A>) -> Result<MoRef, Trouble> {
+        let begin_us = match self.begin {
+            Begin::At(us) => us,
+            Begin::Resume | Begin::Overlap => {
+                // What is still being decoded moves the position, and saves reading it again.
+                self.settle_in_flight(link, Some(VERDICT_WAIT)).await;
+                self.push_poisons(link).await?;
+                match self.begin {
+                    Begin::At(us) => us,
+                    begin => {
+                        link.status.rebuilds.fetch_add(1, Relaxed);
+                        self.resume_us(link, begin == Begin::Overlap)
+                    }
+                }
+            }
+        };
+        let begin_us = begin_us.max(self.floor_us);
+        let spec = EventFilterSpec { delayed_init: true, ..link.filter(Some(begin_us), self.end_us) };
+        let collector = link.create_collector(&spec).await?;
+        self.begun_us = begin_us;
+        self.recent_us.clear();
+        self.collector = Some(collector.clone());
+        self.reading = link.next_reading();
+        Ok(collector)
+    }
+
+    /// Where a collector begins to read on: the overlap before the position where it is to be `whole`, or else what no sweep reads again since the last rebuild.
+    ///
+    /// The overlap is halved, after the first time even below [`OVERLAP_MIN`], as long as less is new than is read again: a connection that breaks before it has
+    /// carried the overlap once would otherwise never get past it.
+    fn resume_us<A: EventApi>(&mut self, link: &Link<A>, whole: bool) -> i64 {
+        let since_us = self.position_us - self.rebuilt_us;
+        if since_us >= 2 * self.overlap_us {
+            self.halvings = self.halvings.saturating_sub(1);
+        } else if since_us < self.overlap_us {
+            self.halvings += 1;
+        }
+        let overlap_us = (link.settings.overlap / (1 << self.halvings.min(16))).as_micros() as i64;
+        let back_us = match link.settings.sweep {
+            _ if whole => overlap_us,
+            Some(_) => 0,
+            None => since_us.min(overlap_us),
+        };
+        let least = (OVERLAP_MIN / (1 << self.halvings.saturating_sub(1).min(16))).max(TIME_RENDERING);
+        self.overlap_us = back_us.max(least.as_micros() as i64);
+        self.rebuilt_us = self.position_us;
+        // vCenter's clock may have been set back since the position was read.
+        let from_us = if self.live { self.position_us.min(link.vcenter_now_us()) } else { self.position_us };
+        let begin_us = from_us.saturating_sub(self.overlap_us);
+        // Past an event that cannot be decoded is slow reading: once is enough.
+        match self.poison_us {
+            Some(poison_us) if !whole => begin_us.max(poison_us.min(from_us)),
+            _ => begin_us,
+        }
+    }
+}

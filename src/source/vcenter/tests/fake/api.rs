@@ -1,0 +1,191 @@
+//! The calls of the simulated vCenter.
+
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep};
+
+use super::{Fake, Mishap, envelope, fault, no_connection};
+use crate::source::vcenter::api::{EventApi, Waker};
+use crate::source::vcenter::client::{CallError, PageRead};
+use vsphere::api::{About, EventFilterSpec, EventMark, FaultKind, MoRef, Update};
+use vsphere::{PageBody, Wire};
+
+/// A read that fails, or whose answer nobody waits for any more, has spoiled its collector.
+struct Spoil<'a> {
+    fake: &'a Fake,
+    collector: &'a MoRef,
+    armed: bool,
+}
+
+impl Drop for Spoil<'_> {
+    fn drop(&mut self) {
+        if let Some(collector) =
+            self.fake.world().collectors.get_mut(&self.collector.id).filter(|_| self.armed)
+        {
+            collector.spoiled = true;
+        }
+    }
+}
+
+impl EventApi for Fake {
+    fn wire(&self) -> Wire {
+        Wire::Soap
+    }
+
+    async fn open(&self) -> Result<About, CallError> {
+        self.call("open", |world| {
+            Ok(About {
+                full_name: "fake".to_string(),
+                api_version: "8.0.3.0".to_string(),
+                api_type: "VirtualCenter".to_string(),
+                instance_uuid: Some(world.instance),
+            })
+        })
+        .await
+    }
+
+    async fn login(&self, _: &str, password: &str) -> Result<(), CallError> {
+        let password = password.to_string();
+        self.call("Login", move |world| {
+            let right = world.password == password;
+            world.logins.push((Instant::now(), right));
+            if !right {
+                return Err(fault("Login", FaultKind::InvalidLogin));
+            }
+            world.sessions += 1;
+            world.session = Some(world.sessions);
+            Ok(())
+        })
+        .await
+    }
+
+    async fn logout(&self) -> Result<(), CallError> {
+        self.call("Logout", |world| {
+            world.authenticated("Logout")?;
+            if !world.collectors.is_empty() && !world.leaky {
+                world.violations.push(format!("logged out with {} collectors", world.collectors.len()));
+            }
+            world.kill_session();
+            world.logged_out = true;
+            Ok(())
+        })
+        .await
+    }
+
+    async fn current_time_us(&self) -> Result<i64, CallError> {
+        self.call("CurrentTime", |world| Ok(world.vcenter_now_us())).await
+    }
+
+    async fn create_collector(&self, spec: &EventFilterSpec) -> Result<MoRef, CallError> {
+        self.call("CreateCollectorForEvents", |world| world.create(spec)).await
+    }
+
+    async fn read_next(
+        &self,
+        collector: &MoRef,
+        events: u32,
+        silence_max: Duration,
+    ) -> Result<PageRead, CallError> {
+        let method = "ReadNextEvents";
+        let mut spoil = Spoil { fake: self, collector, armed: true };
+        let asked = Instant::now();
+        let answer = self.call(method, |world| world.read(collector, events as usize));
+        let page = tokio::time::timeout(silence_max, answer)
+            .await
+            .unwrap_or(Err(CallError::Timeout { method, after: silence_max }));
+        let page = self.world().sicken(page);
+        let silence = asked.elapsed();
+        let transfer = match &page {
+            Ok(Some(page)) => self.carry(page.bytes.len()).await,
+            _ => Ok(Duration::ZERO),
+        };
+        let answer = page.and_then(|page| Ok(PageRead { page, silence, transfer: transfer? }));
+        // A single event that the server refuses may be given up by reading on.
+        spoil.armed = match &answer {
+            Ok(_) | Err(CallError::Connect { .. }) => false,
+            Err(error) => events > 1 || error.fault() != Some(FaultKind::Other),
+        };
+        answer
+    }
+
+    async fn query(&self, spec: &EventFilterSpec) -> Result<Option<PageBody>, CallError> {
+        self.call("QueryEvents", |world| {
+            world.authenticated("QueryEvents")?;
+            let (begin_us, end_us) = (spec.begin_us.unwrap_or(i64::MIN), spec.end_us.unwrap_or(i64::MAX));
+            // The newest first, and no more than asked for.
+            let events: Vec<_> = world
+                .visible(begin_us, end_us)
+                .rev()
+                .map(|(_, event)| event)
+                .filter(|event| event.readable)
+                .take(spec.max_count.unwrap_or(1_000) as usize)
+                .collect();
+            if events.len() > world.query_max {
+                return Err(CallError::TooLarge { method: "QueryEvents", limit: 64 << 20 });
+            }
+            Ok((!events.is_empty()).then(|| envelope("QueryEvents", &events)))
+        })
+        .await
+    }
+
+    async fn destroy_collector(&self, collector: &MoRef) -> Result<(), CallError> {
+        self.call("DestroyCollector", |world| {
+            world.authenticated("DestroyCollector")?;
+            world.collectors.remove(&collector.id);
+            Ok(())
+        })
+        .await
+    }
+
+    async fn latest_event(&self) -> Result<Option<EventMark>, CallError> {
+        self.call("latestEvent", |world| {
+            world.authenticated("RetrievePropertiesEx")?;
+            Ok(world.latest().filter(|_| world.tells_latest))
+        })
+        .await
+    }
+
+    async fn create_waker(&self, spec: &EventFilterSpec) -> Result<Waker, CallError> {
+        self.call("CreateFilter", |world| {
+            if !world.wakes {
+                return Err(fault("CreateFilter", FaultKind::Other));
+            }
+            let collector = world.create(spec)?;
+            Ok(Waker { collector, property_collector: MoRef::new("PropertyCollector", "p") })
+        })
+        .await
+    }
+
+    async fn wait(&self, _: &Waker, version: &str, max_wait: Duration) -> Result<Option<Update>, CallError> {
+        let deadline = Instant::now() + max_wait;
+        match self.begin("WaitForUpdatesEx").await {
+            Some(Mishap::Fault(kind)) => return Err(fault("WaitForUpdatesEx", kind)),
+            Some(Mishap::NoConnection) => return Err(no_connection()),
+            _ => {}
+        }
+        loop {
+            {
+                let world = self.world();
+                if world.away {
+                    return Err(no_connection());
+                }
+                world.authenticated("WaitForUpdatesEx")?;
+                let latest = world.visible(i64::MIN, i64::MAX).rev().find(|(_, event)| event.readable);
+                let mark =
+                    latest.map(|(_, event)| EventMark { key: event.key, created_us: event.created_us });
+                let now = mark.map_or("none".to_string(), |mark| format!("{}@{}", mark.key, mark.created_us));
+                if now != version && (version.is_empty() || !world.wakes_blind) {
+                    return Ok(Some(Update { version: now, latest: mark }));
+                }
+            }
+            if Instant::now() >= deadline {
+                return Ok(None);
+            }
+            sleep(Duration::from_millis(10)).await;
+        }
+    }
+
+    async fn destroy_waker(&self, waker: &Waker) -> Result<(), CallError> {
+        self.destroy_collector(&waker.collector).await
+    }
+}
