@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use rand::Rng;
 
-use crate::limits::{BACKOFF_MAX, BACKOFF_MIN};
+use crate::limits::{BACKOFF_AWAY_MAX, BACKOFF_FAULT_MAX, BACKOFF_MIN};
+use crate::source::vcenter::client::CallError;
 
 /// Exponential back-off with equal jitter: between half of the step and all of it, so that a wait is never close to none.
 #[derive(Debug, Default)]
@@ -13,9 +14,9 @@ pub(super) struct Backoff {
 }
 
 impl Backoff {
-    /// The wait after one more failure.
-    pub fn next(&mut self) -> Duration {
-        let step = BACKOFF_MIN.saturating_mul(1 << self.failures.min(16)).min(BACKOFF_MAX);
+    /// The wait after one more failure, at most `cap`.
+    pub fn next(&mut self, cap: Duration) -> Duration {
+        let step = BACKOFF_MIN.saturating_mul(1 << self.failures.min(16)).min(cap);
         self.failures += 1;
         step.mul_f64(rand::rng().random_range(0.5..=1.0))
     }
@@ -25,20 +26,31 @@ impl Backoff {
     }
 }
 
+/// The longest wait after `error`. A refused or broken connection and a proxy's 503 cost vCenter next to nothing, and end when it is back.
+pub(super) fn cap(error: &CallError) -> Duration {
+    match error {
+        CallError::Connect { .. } | CallError::Lost { .. } | CallError::Foreign { status: 502..=504, .. } => {
+            BACKOFF_AWAY_MAX
+        }
+        _ => BACKOFF_FAULT_MAX,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::limits::BACKOFF_MAX;
 
     #[test]
     fn waits_grow_to_the_cap_and_start_over() {
         let mut backoff = Backoff::default();
         let mut step = BACKOFF_MIN;
         for _ in 0..40 {
-            let wait = backoff.next();
+            let wait = backoff.next(BACKOFF_MAX);
             assert!(wait >= step / 2 && wait <= step, "{wait:?} for a step of {step:?}");
             step = (step * 2).min(BACKOFF_MAX);
         }
         backoff.reset();
-        assert!(backoff.next() <= BACKOFF_MIN);
+        assert!(backoff.next(BACKOFF_MAX) <= BACKOFF_MIN);
     }
 }

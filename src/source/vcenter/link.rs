@@ -10,6 +10,7 @@ use tokio::time::{Instant, timeout};
 
 use super::api::{EventApi, Waker};
 use super::client::CallError;
+use super::failures::FailureLog;
 use super::pace::CallSlots;
 use super::page_size::PageSize;
 use super::read_timeout::ReadTimeout;
@@ -119,6 +120,7 @@ pub(super) struct Link<A> {
     next_page: tokio::sync::Mutex<u64>,
     next_reading: AtomicU64,
     objects: Mutex<Objects>,
+    failures: Mutex<FailureLog>,
     read_timeout: Mutex<ReadTimeout>,
     page_size: Mutex<PageSize>,
     held_up_lines: Mutex<Paced>,
@@ -152,6 +154,7 @@ impl<A: EventApi> Link<A> {
             next_page: tokio::sync::Mutex::new(0),
             next_reading: AtomicU64::new(0),
             objects: Mutex::default(),
+            failures: Mutex::default(),
             read_timeout: Mutex::default(),
             page_size: Mutex::default(),
             held_up_lines: Mutex::default(),
@@ -357,9 +360,9 @@ impl<A: EventApi> Link<A> {
         self.status.set_state(state)
     }
 
-    /// Notes a failure that will be tried again; said once until it changes.
+    /// Notes a failure that will be tried again. Each reason is logged once in a while.
     pub fn failed(&self, error: String) {
-        if self.set_state(SourceState::Failed(error.clone())) {
+        if self.set_state(SourceState::Failed(error.clone())) && self.failures().is_due(&error) {
             tracing::warn!(source = %self.name, %error, "vCenter cannot be read; trying again");
         }
     }
@@ -462,6 +465,10 @@ impl<A: EventApi> Link<A> {
 
     pub fn note(&self, change: impl FnOnce(&mut Marks)) {
         change(&mut self.marks.lock().unwrap_or_else(PoisonError::into_inner));
+    }
+
+    pub fn failures(&self) -> std::sync::MutexGuard<'_, FailureLog> {
+        self.failures.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn read_timeout(&self) -> std::sync::MutexGuard<'_, ReadTimeout> {

@@ -20,6 +20,7 @@ mod api;
 mod backoff;
 pub mod client;
 mod cursor;
+mod failures;
 mod gap;
 mod link;
 mod mark;

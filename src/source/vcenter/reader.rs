@@ -6,14 +6,14 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::api::EventApi;
-use super::backoff::Backoff;
+use super::backoff::{self, Backoff};
 use super::cursor::{Cursor, Step};
 use super::gap;
 use super::link::{End, Link, Trouble};
 use super::pace::Pace;
 use super::watchdog::{Act, Standing, Watchdog};
 use super::windows::Windows;
-use crate::limits::{IDLE_POLL, SESSION_FAILURES_MAX};
+use crate::limits::{FAILURES_FORGOTTEN, IDLE_POLL, READ_FAILURES_TOLD, SESSION_FAILURES_MAX};
 use crate::source::SourceState;
 use vsphere::api::FaultKind;
 
@@ -26,7 +26,12 @@ pub(super) struct Reader {
     watchdog: Watchdog,
     pace: Pace,
     backoff: Backoff,
+    /// Failures since reading last made progress.
     failures: u32,
+    /// Failures in a row in this session.
+    in_a_row: u32,
+    /// The last failure, and the position then, microseconds since 1970 UTC.
+    failed: Option<(Instant, i64)>,
     /// Whether vCenter said that there is more, and nothing was read since.
     woken: bool,
 }
@@ -40,6 +45,8 @@ impl Reader {
             pace: Pace::default(),
             backoff: Backoff::default(),
             failures: 0,
+            in_a_row: 0,
+            failed: None,
             woken: false,
         }
     }
@@ -48,15 +55,12 @@ impl Reader {
     pub async fn run<A: EventApi>(&mut self, link: &Link<A>) -> End {
         self.cursor.session_lost();
         self.watchdog = Watchdog::default();
-        self.failures = 0;
+        (self.failures, self.in_a_row) = (0, 0);
         self.read_windows(link, None);
         loop {
             self.look_for_restart(link);
             match self.turn(link).await {
-                Ok(()) => {
-                    self.failures = 0;
-                    self.backoff.reset();
-                }
+                Ok(()) => self.in_a_row = 0,
                 Err(trouble) => {
                     link.idle.send_replace(false);
                     if let Some(end) = self.failed(link, trouble).await {
@@ -159,15 +163,30 @@ impl Reader {
         }
     }
 
-    /// Says what failed and waits; the end of the session where it is of no more use.
+    /// Logs the failure and backs off. Returns the end of the session where the session is of no more use.
+    ///
+    /// Only progress, or a long time without a failure, ends the back-off: where every second read fails, the others return what was read before.
     async fn failed<A: EventApi>(&mut self, link: &Link<A>, trouble: Trouble) -> Option<End> {
         if let Some(end) = trouble.end().or(trouble.session_full()) {
             return Some(end);
         }
-        self.failures += 1;
         let Trouble::Soap(error) = trouble else { return Some(End::Closed) };
-        if self.failures >= SESSION_FAILURES_MAX {
+        self.in_a_row += 1;
+        if self.in_a_row >= SESSION_FAILURES_MAX {
             return Some(End::Session(error.to_string()));
+        }
+        self.cursor.take_verdicts(link);
+        let now = Instant::now();
+        let failed = self.failed.replace((now, self.cursor.position_us()));
+        if failed.is_none_or(|(at, position_us)| {
+            self.cursor.position_us() > position_us || now - at >= FAILURES_FORGOTTEN
+        }) {
+            self.failures = 0;
+            self.backoff.reset();
+        }
+        self.failures += 1;
+        if link.failures().are_many() {
+            tracing::warn!(source = %link.name, %error, failures = READ_FAILURES_TOLD, "reads of vCenter fail again and again");
         }
         // A collector that is gone, or one lost answer, is everyday and costs no wait.
         if self.failures == 1 && error.fault() != Some(FaultKind::NoPermission) {
@@ -176,7 +195,7 @@ impl Reader {
             return None;
         }
         link.failed(error.to_string());
-        sleep(self.backoff.next()).await;
+        sleep(self.backoff.next(backoff::cap(&error))).await;
         None
     }
 }

@@ -1,18 +1,23 @@
 //! Getting a session, and keeping vCenter's clock and latest event known while there is one.
 //!
 //! INVARIANT: after a refused login no other is tried for `LOGIN_RETRY`, unless the password is another one by then: vCenter's single sign-on
-//! locks the account after five. Everything else is tried again soon, with a growing wait.
+//! locks the account after five. While a vCenter is away it is asked every second, so that reading resumes as soon as it is back.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
 
 use super::api::EventApi;
-use super::backoff::Backoff;
+use super::backoff::{self, Backoff};
+use super::client::CallError;
 use super::link::{End, Link, Trouble};
 use super::status::Method;
-use crate::limits::{CLOCK_INTERVAL, LOGIN_RETRY, MONITOR_INTERVAL, PASSWORD_CHECK, SESSION_LIFE_MIN};
+use crate::limits::{
+    BACKOFF_FAULT_MAX, BACKOFF_MAX, CLOCK_INTERVAL, LOGIN_RETRY, MONITOR_INTERVAL, PASSWORD_CHECK,
+    SESSION_LIFE_MIN,
+};
 use crate::source::SourceState;
 use vsphere::api::{About, FaultKind};
 
@@ -20,6 +25,24 @@ use vsphere::api::{About, FaultKind};
 struct Refused {
     password: Arc<str>,
     until: Instant,
+}
+
+/// Why a login failed, and the longest wait before the next one.
+struct LoginFailure {
+    reason: String,
+    backoff_max: Duration,
+}
+
+impl LoginFailure {
+    fn of(reason: String) -> Self {
+        LoginFailure { reason, backoff_max: BACKOFF_FAULT_MAX }
+    }
+}
+
+impl From<CallError> for LoginFailure {
+    fn from(error: CallError) -> Self {
+        LoginFailure { backoff_max: backoff::cap(&error), reason: error.to_string() }
+    }
 }
 
 #[derive(Default)]
@@ -35,7 +58,7 @@ impl Sessions {
     pub async fn establish<A: EventApi>(&mut self, link: &Link<A>) -> About {
         if let Some(since) = self.since.take() {
             match since.elapsed() < SESSION_LIFE_MIN {
-                true => sleep(self.backoff.next()).await,
+                true => sleep(self.backoff.next(BACKOFF_MAX)).await,
                 false => self.backoff.reset(),
             }
         }
@@ -51,24 +74,24 @@ impl Sessions {
                     }
                     return about;
                 }
-                Err(error) => {
-                    link.failed(error);
+                Err(failure) => {
+                    link.failed(failure.reason);
                     if self.refused.is_none() {
-                        sleep(self.backoff.next()).await;
+                        sleep(self.backoff.next(failure.backoff_max)).await;
                     }
                 }
             }
         }
     }
 
-    async fn log_in<A: EventApi>(&mut self, link: &Link<A>) -> Result<About, String> {
-        let about = link.call(Method::Open, link.api.open()).await.map_err(|error| error.to_string())?;
+    async fn log_in<A: EventApi>(&mut self, link: &Link<A>) -> Result<About, LoginFailure> {
+        let about = link.call(Method::Open, link.api.open()).await?;
         let username = &link.settings.username;
         // Read last, so that a password that was rotated while the vCenter was away is found.
-        let password = link.settings.password.read().map_err(|error| error.to_string())?;
+        let password = link.settings.password.read().map_err(|error| LoginFailure::of(error.to_string()))?;
         if let Err(error) = link.call(Method::Login, link.api.login(username, &password)).await {
             if error.fault() != Some(FaultKind::InvalidLogin) {
-                return Err(error.to_string());
+                return Err(error.into());
             }
             self.refused = Some(Refused { password, until: Instant::now() + LOGIN_RETRY });
             let or = match link.settings.password.path() {
@@ -76,12 +99,12 @@ impl Sessions {
                 None => String::new(),
             };
             let minutes = LOGIN_RETRY.as_secs() / 60;
-            return Err(format!(
+            return Err(LoginFailure::of(format!(
                 "user `{username}`: {error}; the next try is in {minutes} minutes, so that the account is not locked{or}"
-            ));
+            )));
         }
         self.refused = None;
-        measure_clock(link).await.map_err(|trouble| trouble.to_string())?;
+        measure_clock(link).await?;
         Ok(about)
     }
 
@@ -99,7 +122,7 @@ impl Sessions {
 }
 
 /// Asks for vCenter's clock.
-async fn measure_clock<A: EventApi>(link: &Link<A>) -> Result<(), Trouble> {
+async fn measure_clock<A: EventApi>(link: &Link<A>) -> Result<(), CallError> {
     let asked = Instant::now();
     let vcenter_us = link.call(Method::CurrentTime, link.api.current_time_us()).await?;
     link.set_vcenter_clock(vcenter_us, asked);

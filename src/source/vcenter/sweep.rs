@@ -23,7 +23,7 @@ use super::link::{End, Link, Trouble};
 use super::mark::Mark;
 use super::windows::Windows;
 use crate::config::Sweep;
-use crate::limits::{ORDERED_POLL, OVERLAP_MIN, SWEEP_REST, SWEEP_REST_MAX, TIME_RENDERING};
+use crate::limits::{BACKOFF_MAX, ORDERED_POLL, OVERLAP_MIN, SWEEP_REST, SWEEP_REST_MAX, TIME_RENDERING};
 use vsphere::api::EventMark;
 
 /// Sweeps one source, over all its sessions.
@@ -78,7 +78,7 @@ impl Sweeper {
             let taken = std::mem::take(&mut self.taken);
             (started + sweep.interval).max(ended + rest(taken))
         } else {
-            ended + self.backoff.next()
+            ended + self.backoff.next(BACKOFF_MAX)
         };
         let Err(trouble) = swept else { return Ok(()) };
         tracing::debug!(source = %link.name, error = %trouble, "a sweep was broken off");

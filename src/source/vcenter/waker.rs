@@ -7,6 +7,7 @@ use super::api::{EventApi, Waker};
 use super::backoff::Backoff;
 use super::link::{End, Link, Object, Trouble};
 use super::status::Method;
+use crate::limits::BACKOFF_MAX;
 use vsphere::api::EventFilterSpec;
 
 /// Watches until the session ends.
@@ -27,7 +28,7 @@ pub(super) async fn run<A: EventApi>(link: &Link<A>) -> End {
             return end;
         }
         tracing::debug!(source = %link.name, error = %trouble, "not woken by vCenter; asking it instead");
-        tokio::time::sleep(backoff.next()).await;
+        tokio::time::sleep(backoff.next(BACKOFF_MAX)).await;
     }
 }
 

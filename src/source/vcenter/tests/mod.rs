@@ -3,6 +3,7 @@
 mod calls;
 mod fake;
 mod links;
+mod outages;
 mod promises;
 mod sweeps;
 mod wrap;

@@ -1,0 +1,61 @@
+//! A vCenter that is away, or of whose reads half fail.
+
+use super::fake::Sick;
+use super::*;
+
+#[tokio::test(start_paused = true)]
+async fn reading_resumes_as_soon_as_the_vcenter_is_back() {
+    for away in [1, 5, 10, 20, 60, 600] {
+        let fake = Fake::new();
+        let run = Run::start(fake.clone(), settings());
+        fake.world().append();
+        run.caught_up(MINUTE).await;
+        sleep(Duration::from_secs(100)).await;
+        fake.world().away = true;
+        sleep(Duration::from_secs(away) / 2).await;
+        fake.world().kill_session();
+        sleep(Duration::from_secs(away) / 2).await;
+        fake.world().away = false;
+        fake.world().append();
+        let back = Instant::now();
+        run.caught_up(MINUTE).await;
+        assert!(back.elapsed() <= Duration::from_secs(2), "{:?} after {away} s", back.elapsed());
+        run.stop().await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn reads_of_which_half_fail_do_not_flood_the_vcenter() {
+    for sick in [Sick::EverySecond, Sick::AtTheEnd] {
+        let fake = Fake::new();
+        let run = Run::start(fake.clone(), settings());
+        fake.world().append();
+        run.caught_up(MINUTE).await;
+        sleep(MINUTE).await;
+        let calls = |fake: &Fake| fake.world().calls.values().sum::<u64>();
+        let (before, collectors) = (calls(&fake), fake.world().calls_of("CreateCollectorForEvents"));
+        fake.world().sick = sick;
+        for _ in 0..40 {
+            fake.world().append();
+            let created = Instant::now();
+            run.caught_up(Duration::from_secs(3)).await;
+            sleep(Duration::from_secs(1).saturating_sub(created.elapsed())).await;
+        }
+        let (made, collectors) =
+            (calls(&fake) - before, fake.world().calls_of("CreateCollectorForEvents") - collectors);
+        assert!(
+            made <= 40 * 18 && collectors <= 40 * 5,
+            "{sick:?}: {made} calls, {collectors} collectors in 40 s"
+        );
+        // At rest it is the back-off alone that counts.
+        sleep(MINUTE).await;
+        let before = calls(&fake);
+        sleep(MINUTE).await;
+        let made = calls(&fake) - before;
+        assert!(made <= 60 * 6, "{sick:?}: {made} calls in a minute at rest");
+        fake.world().sick = Sick::Never;
+        fake.world().append();
+        run.caught_up(Duration::from_secs(3)).await;
+        run.stop().await;
+    }
+}
