@@ -13,9 +13,12 @@ use super::link::{End, Link, Trouble};
 use super::pace::Pace;
 use super::watchdog::{Act, Standing, Watchdog};
 use super::windows::Windows;
-use crate::limits::{FAILURES_FORGOTTEN, IDLE_POLL, READ_FAILURES_TOLD, SESSION_FAILURES_MAX};
+use crate::limits::{
+    FAILURES_FORGOTTEN, IDLE_POLL, READ_FAILURES_TOLD, SESSION_FAILURES_MAX, TIME_RENDERING, WAKER_DISTRUST,
+    WATCHED_POLL,
+};
 use crate::source::SourceState;
-use vsphere::api::FaultKind;
+use vsphere::api::{EventMark, FaultKind};
 
 /// Reads one source, over all its sessions.
 #[derive(Debug)]
@@ -32,8 +35,21 @@ pub(super) struct Reader {
     in_a_row: u32,
     /// The last failure, and the position then, microseconds since 1970 UTC.
     failed: Option<(Instant, i64)>,
-    /// Whether vCenter said that there is more, and nothing was read since.
-    woken: bool,
+    /// What ended the last wait, while nothing was read since.
+    waited: Option<Wake>,
+    /// Until then the wake-up call is not relied on.
+    distrusted_until: Option<Instant>,
+}
+
+/// What ended a wait at rest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Wake {
+    /// vCenter said that there is more.
+    Called,
+    /// The decoder had something to say of a page.
+    Verdict,
+    /// Nothing happened; the source relied on the wake-up call or did not.
+    Poll { watched: bool },
 }
 
 impl Reader {
@@ -47,7 +63,8 @@ impl Reader {
             failures: 0,
             in_a_row: 0,
             failed: None,
-            woken: false,
+            waited: None,
+            distrusted_until: None,
         }
     }
 
@@ -81,7 +98,10 @@ impl Reader {
             Step::Page { full } => {
                 link.set_state(SourceState::Reading);
                 link.idle.send_replace(false);
-                self.woken = false;
+                if self.waited.take() == Some(Wake::Poll { watched: true }) {
+                    tracing::debug!(source = %link.name, "vCenter did not wake the source for an event; reading more often for a while");
+                    self.distrusted_until = Some(Instant::now() + WAKER_DISTRUST);
+                }
                 // Asked of every page: a full one is what the time before the next one is counted from.
                 let pause = self.pace.pause(link.settings.poll_interval, read_at, self.cursor.page_bytes());
                 if !full {
@@ -93,28 +113,42 @@ impl Reader {
                 link.set_state(SourceState::Waiting);
                 if !self.watch(link, read_at).await? {
                     // Woken for nothing: what there is cannot be read, and a busy vCenter would wake it again at once.
-                    if self.woken {
+                    if self.waited == Some(Wake::Called) {
                         link.idle.send_replace(false);
                         sleep(link.settings.poll_interval).await;
                     }
-                    self.woken = self.idle(link).await;
+                    self.waited = Some(self.rest(link).await);
                 }
             }
         }
         Ok(())
     }
 
-    /// Waits until there may be more; true if vCenter says that there is.
-    async fn idle<A: EventApi>(&mut self, link: &Link<A>) -> bool {
+    /// Waits until there may be more.
+    async fn rest<A: EventApi>(&mut self, link: &Link<A>) -> Wake {
         link.idle.send_replace(true);
+        let watched = self.is_watched(link);
         let woken = async {
             tokio::select! {
-                () = link.wake.notified() => true,
-                () = self.cursor.next_verdict(link) => false,
+                () = link.wake.notified() => Wake::Called,
+                () = self.cursor.next_verdict(link) => Wake::Verdict,
             }
         };
-        // Nothing within the poll is as good as a call.
-        timeout(IDLE_POLL, woken).await.unwrap_or(false)
+        let poll = if watched { WATCHED_POLL } else { IDLE_POLL };
+        timeout(poll, woken).await.unwrap_or(Wake::Poll { watched })
+    }
+
+    /// Whether vCenter would wake the source for the next event, and nothing is missing that it knows of.
+    fn is_watched<A: EventApi>(&self, link: &Link<A>) -> bool {
+        let marks = link.marks();
+        let read_us = self.cursor.position_us() + TIME_RENDERING.as_micros() as i64;
+        let is_behind =
+            |known: Option<(EventMark, Instant)>| known.is_some_and(|(mark, _)| mark.created_us > read_us);
+        marks.watching
+            && self.windows.is_none()
+            && self.distrusted_until.is_none_or(|until| Instant::now() >= until)
+            && !is_behind(marks.visible)
+            && (link.is_filtered() || !is_behind(marks.latest))
     }
 
     /// Acts where events are missing; true if there is something to read now.

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
 
 use super::api::EventApi;
 use super::backoff::{self, Backoff};
@@ -15,8 +15,8 @@ use super::client::CallError;
 use super::link::{End, Link, Trouble};
 use super::status::Method;
 use crate::limits::{
-    BACKOFF_FAULT_MAX, BACKOFF_MAX, CLOCK_INTERVAL, LOGIN_RETRY, MONITOR_INTERVAL, PASSWORD_CHECK,
-    SESSION_LIFE_MIN,
+    BACKOFF_FAULT_MAX, BACKOFF_MAX, CLOCK_INTERVAL, LOGIN_RETRY, MONITOR_INTERVAL, MONITOR_REST,
+    PASSWORD_CHECK, SESSION_LIFE_MIN,
 };
 use crate::source::SourceState;
 use vsphere::api::{About, FaultKind};
@@ -154,5 +154,15 @@ pub(super) async fn monitor<A: EventApi>(link: &Link<A>) -> End {
             }
         }
         sleep(MONITOR_INTERVAL).await;
+        rest(link).await;
     }
+}
+
+/// Waits on while the source is at rest and vCenter would wake it: its latest event is old then.
+async fn rest<A: EventApi>(link: &Link<A>) {
+    if !link.marks().watching {
+        return;
+    }
+    let mut idle = link.idle.subscribe();
+    let _ = timeout(MONITOR_REST - MONITOR_INTERVAL, idle.wait_for(|idle| !idle)).await;
 }

@@ -1,7 +1,8 @@
 //! The waker: a second, tiny collector whose latestPage of one event is watched, so that the first event after idle is read at once.
 //!
 //! Each answer carries the whole latestPage, hence its one event; and it waits only while the reader is idle, since under load the reader
-//! needs no waking and vCenter no further calls. Without it (a vCenter that refuses it, say) reading goes on every `IDLE_POLL`.
+//! needs no waking and vCenter no further calls. While it is at work the reader at rest reads every `WATCHED_POLL`, in case an event did not change that page.
+//! Without it (a vCenter that refuses it, say) reading goes on every `IDLE_POLL`.
 
 use super::api::{EventApi, Waker};
 use super::backoff::Backoff;
@@ -24,6 +25,8 @@ pub(super) async fn run<A: EventApi>(link: &Link<A>) -> End {
             Err(error) => error.into(),
         };
         link.note(|marks| marks.watching = false);
+        // A reader at rest relies on being woken.
+        link.wake.notify_one();
         if let Some(end) = trouble.end() {
             return end;
         }

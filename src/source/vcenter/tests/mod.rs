@@ -5,6 +5,7 @@ mod fake;
 mod links;
 mod outages;
 mod promises;
+mod rest;
 mod sweeps;
 mod wrap;
 
