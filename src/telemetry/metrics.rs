@@ -49,6 +49,7 @@ metrics! {
     SOURCE_RELOGINS = "event_router_source_relogins_total", Counter, ["source"], "logins after the first";
     SOURCE_REBUILDS = "event_router_source_collector_rebuilds_total", Counter, ["source"], "collectors created again after a lost answer, session or collector";
     SOURCE_GAPS = "event_router_source_gaps_stepped_over_total", Counter, ["source"], "time windows of unreadable events that were skipped";
+    SOURCE_ROWS = "event_router_source_rows_stepped_over_total", Counter, ["source"], "rows that vCenter could not send; they were skipped and stored as dead letters";
     SOURCE_SWEEPS = "event_router_source_sweeps_total", Counter, ["source"], "times that the trailing window was read again to find events that appeared late";
     SOURCE_LAG = "event_router_source_lag_seconds", Gauge, ["source"], "time between the newest event read and the newest event of the vCenter, by vCenter's clock";
     SOURCE_UP = "event_router_source_up", Gauge, ["source"], "1 while the source reads or waits for events";

@@ -14,6 +14,7 @@ use super::failures::FailureLog;
 use super::pace::CallSlots;
 use super::page_size::PageSize;
 use super::read_timeout::ReadTimeout;
+use super::rows::RefusedRows;
 use super::status::{Method, Status};
 use crate::config::{EventFilter, Recursion, Vcenter};
 use crate::limits::{CLOCK_SLACK, COLLECTORS_MAX, ROOM_WAIT_TOLD};
@@ -120,6 +121,7 @@ pub(super) struct Link<A> {
     next_page: tokio::sync::Mutex<u64>,
     next_reading: AtomicU64,
     objects: Mutex<Objects>,
+    rows: Mutex<RefusedRows>,
     failures: Mutex<FailureLog>,
     read_timeout: Mutex<ReadTimeout>,
     page_size: Mutex<PageSize>,
@@ -154,6 +156,7 @@ impl<A: EventApi> Link<A> {
             next_page: tokio::sync::Mutex::new(0),
             next_reading: AtomicU64::new(0),
             objects: Mutex::default(),
+            rows: Mutex::default(),
             failures: Mutex::default(),
             read_timeout: Mutex::default(),
             page_size: Mutex::default(),
@@ -469,6 +472,10 @@ impl<A: EventApi> Link<A> {
 
     pub fn failures(&self) -> std::sync::MutexGuard<'_, FailureLog> {
         self.failures.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub fn rows(&self) -> std::sync::MutexGuard<'_, RefusedRows> {
+        self.rows.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn read_timeout(&self) -> std::sync::MutexGuard<'_, ReadTimeout> {

@@ -28,6 +28,7 @@ mod pace;
 mod page_size;
 mod read_timeout;
 mod reader;
+mod rows;
 mod session;
 mod status;
 mod sweep;

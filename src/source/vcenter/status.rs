@@ -84,6 +84,8 @@ pub struct Status {
     pub sweeps: AtomicU64,
     /// Events that could not be decoded, handed on as dead letters.
     pub poisons: AtomicU64,
+    /// Rows that vCenter could not send, stepped over.
+    pub rows: AtomicU64,
     /// Restored vCenters noticed.
     pub restores: AtomicU64,
     /// vCenter's clock less the router's, microseconds.
@@ -162,6 +164,7 @@ impl Observed for Status {
             plain(names::SOURCE_RELOGINS, &self.relogins),
             plain(names::SOURCE_GAPS, &self.gaps),
             plain(names::SOURCE_SWEEPS, &self.sweeps),
+            plain(names::SOURCE_ROWS, &self.rows),
         ];
         counters.extend(calls);
         SourceReport {

@@ -12,10 +12,12 @@
 //! Events that became visible late are the sweep's. Where sweeping is turned off a rebuild reads for them again what was new since the rebuild before: however
 //! often answers are lost, half of what is read is new.
 //!
-//! INVARIANT: a read is never repeated on the same collector after it failed: it moved the server's cursor, or may have.
+//! INVARIANT: a read is never repeated on the same collector after it failed: it moved the server's cursor, or may have. (The one exception is in [`rows`]: a
+//! single event that vCenter refused again and again, and that is given up.)
 //! INVARIANT: the position never passes a page whose verdict is not in, or was bad.
 
 mod careful;
+mod refused;
 mod resume;
 
 use std::collections::VecDeque;
@@ -28,6 +30,7 @@ use self::careful::Careful;
 use super::api::EventApi;
 use super::link::{Link, Object, Trouble};
 use super::mark::Mark;
+use super::rows::{self, PageRefusals};
 use crate::limits::{
     CAREFUL_EVENTS_BEYOND, CAREFUL_PAGES_BACK, CLOCK_SLACK, OVERLAP_MIN, PAGE_EVENTS_UNSEEN,
     PAGE_LITTLE_BYTES, PAGE_RESERVE_BYTES, PAGES_QUEUED_MAX, PARTIAL_EVENT_BYTES, batch_bytes,
@@ -98,6 +101,7 @@ pub(super) struct Cursor {
     poison_us: Option<i64>,
     /// Events behind it that are read one by one: twice as many each time that closing in on the next one met it again.
     singly: u32,
+    refusals: PageRefusals,
     in_flight: VecDeque<InFlight>,
     verdicts: (mpsc::UnboundedSender<Verdict>, mpsc::UnboundedReceiver<Verdict>),
     poisons: VecDeque<(PageBody, String)>,
@@ -138,6 +142,7 @@ impl Cursor {
             careful: None,
             poison_us: None,
             singly: CAREFUL_EVENTS_BEYOND,
+            refusals: PageRefusals::default(),
             in_flight: VecDeque::with_capacity(PAGES_QUEUED_MAX),
             verdicts: mpsc::unbounded_channel(),
             poisons: VecDeque::new(),
@@ -268,6 +273,9 @@ impl Cursor {
                 self.undecodable(link, size, PageBody::empty(), error.to_string());
                 self.push_poisons(link).await?;
                 return Ok(Step::Page { full: true });
+            }
+            Err(error) if rows::is_refusal(&error) => {
+                return self.refused(link, &collector, size, error).await;
             }
             Err(error) => {
                 // Without a connection nothing was sent, and the server's cursor is where it was.

@@ -6,6 +6,7 @@ mod links;
 mod outages;
 mod promises;
 mod rest;
+mod rows;
 mod sweeps;
 mod wrap;
 

@@ -1,0 +1,94 @@
+//! Reading on where vCenter refuses to send a page: see [`rows`].
+
+use super::{Cursor, Step};
+use crate::limits::{PAGE_RESERVE_BYTES, VERDICT_WAIT};
+use crate::source::vcenter::api::EventApi;
+use crate::source::vcenter::client::CallError;
+use crate::source::vcenter::link::{Link, Trouble};
+use crate::source::vcenter::rows::{self, Place};
+use vsphere::PageBody;
+use vsphere::api::MoRef;
+use vsphere::decode::salvage;
+
+impl Cursor {
+    /// vCenter refused a read: again from the same place, in halves, or past the one row that it cannot send.
+    pub(super) async fn refused<A: EventApi>(
+        &mut self,
+        link: &Link<A>,
+        collector: &MoRef,
+        size: u32,
+        error: CallError,
+    ) -> Result<Step, Trouble> {
+        // The position and the place are those of all that was read before.
+        self.settle_in_flight(link, Some(VERDICT_WAIT)).await;
+        if self.collector.as_ref() != Some(collector) {
+            return Err(error.into());
+        }
+        if !self.is_settled() {
+            self.rebuild(link);
+            return Err(error.into());
+        }
+        let answers = !self.recent_us.is_empty();
+        if size > 1 {
+            // What the reader has met before is no news to a sweep.
+            if self.careful.is_none() && self.live && !self.refusals.count(self.position_us) {
+                self.rebuild(link);
+                return Err(error.into());
+            }
+            self.undecodable(link, size, PageBody::empty(), error.to_string());
+            // Where this collector has given nothing yet, vCenter may be refusing every read.
+            return if answers { Ok(Step::Page { full: true }) } else { Err(error.into()) };
+        }
+        let created_us = self.recent_us.back().copied().unwrap_or(self.begun_us);
+        let place = Place { key: if answers { self.last_key } else { None }, created_us };
+        if !link.rows().refused(place) {
+            self.rebuild(link);
+            return Err(error.into());
+        }
+        self.step_over_row(link, collector, place, answers, &error).await
+    }
+
+    /// Goes on behind the row at `place`, for which `error` was the answer.
+    async fn step_over_row<A: EventApi>(
+        &mut self,
+        link: &Link<A>,
+        collector: &MoRef,
+        place: Place,
+        answers: bool,
+        error: &CallError,
+    ) -> Result<Step, Trouble> {
+        // The server's cursor may have passed the row.
+        let permit = link.take(PAGE_RESERVE_BYTES);
+        let refused = match link.read_next(collector, 1).await {
+            Ok(Some(body)) => {
+                let next = salvage::mark(body.wire, &body.bytes);
+                rows::step_over(link, place, next, error, &self.verdicts.0).await?;
+                self.poison_us = next.map(|next| next.created_us);
+                return self.page(link, body, permit, 1).await;
+            }
+            Ok(None) if answers => {
+                rows::step_over(link, place, None, error, &self.verdicts.0).await?;
+                self.careful = None;
+                return Ok(Step::Empty);
+            }
+            Err(refused) if rows::is_refusal(&refused) => refused,
+            Ok(None) => {
+                self.rebuild(link);
+                return Ok(Step::Empty);
+            }
+            Err(error) => {
+                self.rebuild(link);
+                return Err(error.into());
+            }
+        };
+        self.rebuild(link);
+        let Some(row_us) = rows::created_us(link, place, self.end_us, answers).await? else {
+            return Err(refused.into());
+        };
+        rows::step_over(link, place, None, error, &self.verdicts.0).await?;
+        // No event lies between the place and the row.
+        self.jump(link, row_us + 1);
+        self.poison_us = Some(row_us + 1);
+        Ok(Step::Page { full: true })
+    }
+}

@@ -1,0 +1,276 @@
+//! Rows that vCenter cannot send: a page that holds such a row is answered with a fault or with HTTP 500, whoever asks and however often.
+//!
+//! ```text
+//!   page refused twice ──► halves, down to the row ──► refused again and again ──► stepped over: a dead letter names the place
+//!                          (`Careful`, in cursor.rs)    on new collectors            by count: the next read of one event
+//!                                                                                    by time: a collector that begins behind the row
+//! ```
+//!
+//! INVARIANT: a row is stepped over only after it was refused [`ROW_REFUSALS`] times over [`ROW_REFUSED_FOR`], each time on a new collector, and while reads
+//! beside it succeed: a vCenter that refuses every read for a while loses nothing.
+//! INVARIANT: only a read of a single event that was refused is ever followed by another read on the same collector: it can cost that one row at most.
+
+use std::collections::VecDeque;
+use std::sync::atomic::Ordering::Relaxed;
+
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+
+use super::api::EventApi;
+use super::client::CallError;
+use super::link::{Link, Object, Trouble};
+use crate::limits::{
+    GAP_END_MIN, PAGE_REFUSALS, ROW_REFUSALS, ROW_REFUSED_FOR, ROW_REFUSED_FOR_AGAIN, ROWS_EXPECTED_FOR,
+    ROWS_REMEMBERED_MAX,
+};
+use crate::memory::Permit;
+use crate::source::Verdict;
+use vsphere::api::{EventMark, FaultKind, format_us};
+use vsphere::decode::salvage;
+use vsphere::{PageBody, Wire};
+
+/// Whether vCenter refused to send what was asked for, as it does for a page with such a row.
+pub(super) fn is_refusal(error: &CallError) -> bool {
+    matches!(error, CallError::Foreign { status: 500, .. }) || error.fault() == Some(FaultKind::Other)
+}
+
+/// The place of a row: directly behind this event.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Place {
+    pub key: Option<i32>,
+    /// Microseconds since 1970 UTC.
+    pub created_us: i64,
+}
+
+/// Refused pages of one cursor.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct PageRefusals {
+    /// Where reading had come to, microseconds since 1970 UTC, and how often a page was refused there.
+    last: Option<(i64, u32)>,
+}
+
+impl PageRefusals {
+    /// A page was refused when reading had come to `position_us`; true if it is to be read in halves.
+    pub fn count(&mut self, position_us: i64) -> bool {
+        let refused = self.last.filter(|(at_us, _)| *at_us == position_us).map_or(0, |(_, refused)| refused);
+        self.last = Some((position_us, refused + 1));
+        refused + 1 >= PAGE_REFUSALS
+    }
+}
+
+/// A row that was refused alone.
+#[derive(Clone, Copy, Debug)]
+struct Suspect {
+    place: Place,
+    since: Instant,
+    refusals: u32,
+}
+
+/// The refused rows of a source: those that may yet be sent, and those that were stepped over.
+#[derive(Debug, Default)]
+pub(super) struct RefusedRows {
+    suspects: VecDeque<Suspect>,
+    stepped_over: VecDeque<Place>,
+    /// When a row was last stepped over.
+    last_at: Option<Instant>,
+}
+
+impl RefusedRows {
+    /// The row at `place` was refused alone; true if it is to be stepped over: it was before, or it was refused often and for long enough.
+    pub fn refused(&mut self, place: Place) -> bool {
+        let known = self.suspects.iter().position(|suspect| suspect.place == place);
+        let suspect = known.and_then(|at| self.suspects.remove(at));
+        let mut suspect = suspect.unwrap_or(Suspect { place, since: Instant::now(), refusals: 0 });
+        suspect.refusals += 1;
+        push_bounded(&mut self.suspects, suspect);
+        let is_sick = self.last_at.is_some_and(|at| at.elapsed() < ROWS_EXPECTED_FOR);
+        let refused_for = if is_sick { ROW_REFUSED_FOR_AGAIN } else { ROW_REFUSED_FOR };
+        self.stepped_over.contains(&place)
+            || suspect.refusals >= ROW_REFUSALS && suspect.since.elapsed() >= refused_for
+    }
+
+    /// The row was stepped over; true if it is a new one.
+    fn step_over(&mut self, place: Place) -> bool {
+        self.suspects.retain(|suspect| suspect.place != place);
+        let is_new = !self.stepped_over.contains(&place);
+        if is_new {
+            push_bounded(&mut self.stepped_over, place);
+            self.last_at = Some(Instant::now());
+        }
+        is_new
+    }
+}
+
+fn push_bounded<T>(queue: &mut VecDeque<T>, item: T) {
+    if queue.len() == ROWS_REMEMBERED_MAX {
+        queue.pop_front();
+    }
+    queue.push_back(item);
+}
+
+/// Finds when the refused row at `place` was created, microseconds since 1970 UTC.
+///
+/// No event lies between the place and the row, so a window from the place on can be read whole if and only if it ends before the row. `None` where the row can
+/// be read after all, or where even the place itself is refused and nothing says that the vCenter answers other reads.
+pub(super) async fn created_us<A: EventApi>(
+    link: &Link<A>,
+    place: Place,
+    end_us: Option<i64>,
+    answers: bool,
+) -> Result<Option<i64>, Trouble> {
+    let from_us = place.created_us;
+    let last_us = end_us.unwrap_or(i64::MAX).min(link.vcenter_now_us().max(from_us));
+    let mut readable_us = match window(link, from_us, from_us).await? {
+        Window::Readable => from_us,
+        Window::Refused if answers => return Ok(Some(from_us)),
+        Window::Refused | Window::Later => return Ok(None),
+    };
+    // Out to a window that is refused, twice as wide each time, then back to the first one.
+    let mut width_us = GAP_END_MIN.as_micros() as i64;
+    let mut refused_us = loop {
+        let until_us = from_us.saturating_add(width_us).min(last_us);
+        match window(link, from_us, until_us).await? {
+            Window::Refused => break until_us,
+            Window::Later => return Ok(None),
+            Window::Readable if until_us >= last_us => return Ok(None),
+            Window::Readable => readable_us = until_us,
+        }
+        width_us *= 2;
+    };
+    while refused_us - readable_us > GAP_END_MIN.as_micros() as i64 {
+        let middle_us = readable_us + (refused_us - readable_us) / 2;
+        match window(link, from_us, middle_us).await? {
+            Window::Refused => refused_us = middle_us,
+            Window::Readable => readable_us = middle_us,
+            Window::Later => return Ok(None),
+        }
+    }
+    Ok(Some(refused_us))
+}
+
+/// What a read of a window that begins at the place of a refused row gave.
+enum Window {
+    /// Nothing but what is at the place.
+    Readable,
+    /// Events behind the place: the row can be read after all.
+    Later,
+    Refused,
+}
+
+async fn window<A: EventApi>(link: &Link<A>, from_us: i64, until_us: i64) -> Result<Window, Trouble> {
+    link.destroy_doomed().await?;
+    let collector = link.create_collector(&link.filter(Some(from_us), Some(until_us))).await?;
+    let read = link.read_next(&collector, link.page_events(link.settings.page_events as u32)).await;
+    link.doom(Object::Collector(collector));
+    match read {
+        Ok(page) => {
+            let is_later = |page: &PageBody| {
+                let singles = salvage::singles(page.wire, &page.bytes);
+                singles
+                    .iter()
+                    .filter_map(|bytes| salvage::created_us(page.wire, bytes))
+                    .any(|us| us > from_us)
+            };
+            Ok(if page.as_ref().is_some_and(is_later) { Window::Later } else { Window::Readable })
+        }
+        Err(error) if is_refusal(&error) => Ok(Window::Refused),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// The row at `place` is stepped over: a dead letter says where it is missing, up to the event `next` that was read behind it.
+///
+/// The letter's id depends on the place alone, so the letter of a row that a sweep meets again is a duplicate.
+pub(super) async fn step_over<A: EventApi>(
+    link: &Link<A>,
+    place: Place,
+    next: Option<EventMark>,
+    error: &CallError,
+    verdicts: &mpsc::UnboundedSender<Verdict>,
+) -> Result<(), Trouble> {
+    let (body, reason) = letter(link.api.wire(), place, next, error);
+    link.push(None, body, Some(reason.clone()), Permit::default(), verdicts).await?;
+    if link.rows().step_over(place) {
+        link.status.rows.fetch_add(1, Relaxed);
+        tracing::warn!(source = %link.name, %reason, "vCenter cannot send a row of its history; stepped over it");
+    }
+    Ok(())
+}
+
+/// What is stored in place of a row, and why.
+fn letter(wire: Wire, place: Place, next: Option<EventMark>, error: &CallError) -> (PageBody, String) {
+    let after = format_us(place.created_us);
+    let key = place.key.map_or("null".to_string(), |key| key.to_string());
+    let text = match wire {
+        Wire::Soap => {
+            format!("<missing><createdTime>{after}</createdTime><afterKey>{key}</afterKey></missing>")
+        }
+        Wire::ViJson => format!(r#"{{"createdTime":"{after}","afterKey":{key}}}"#),
+    };
+    let until = next.map_or("the end".to_string(), |next| {
+        format!("the event with key {} of {}", next.key, format_us(next.created_us))
+    });
+    let reason = format!(
+        "vCenter cannot send what lies between the event with key {key} of {after} and {until} ({error})"
+    );
+    (PageBody { wire, bytes: text.into() }, reason)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    const PLACE: Place = Place { key: Some(41), created_us: 1_000_000 };
+
+    #[test]
+    fn a_page_is_halved_after_it_was_refused_twice_at_one_position() {
+        let mut refusals = PageRefusals::default();
+        let halved = [7, 7, 8, 8, 7].map(|position_us| refusals.count(position_us));
+        assert_eq!(halved, [false, true, false, true, false]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_row_is_given_up_after_enough_refusals_over_enough_time() {
+        let mut rows = RefusedRows::default();
+        let other = Place { key: Some(42), ..PLACE };
+        assert!((0..10).all(|_| !rows.refused(PLACE)), "all at once");
+        tokio::time::advance(ROW_REFUSED_FOR).await;
+        assert!(!rows.refused(other), "another row");
+        assert!(rows.refused(PLACE));
+        assert!(rows.step_over(PLACE) && !rows.step_over(PLACE), "once");
+        assert!(rows.refused(PLACE), "known");
+        // Where one is, others are.
+        tokio::time::advance(ROW_REFUSED_FOR_AGAIN).await;
+        assert_eq!([(); 2].map(|()| rows.refused(other)), [false, true]);
+    }
+
+    #[test]
+    fn the_letter_of_a_row_names_the_place_and_its_bytes_do_not_depend_on_what_follows() {
+        let error = CallError::Timeout { method: "ReadNextEvents", after: Duration::from_secs(1) };
+        for wire in [Wire::Soap, Wire::ViJson] {
+            let next = EventMark { key: 43, created_us: 3_000_000 };
+            let (body, reason) = letter(wire, PLACE, Some(next), &error);
+            assert_eq!(salvage::created_us(wire, &body.bytes), Some(PLACE.created_us));
+            assert!(
+                reason.contains("key 41 of 1970-01-01T00:00:01")
+                    && reason.contains("key 43 of 1970-01-01T00:00:03"),
+                "{reason}"
+            );
+            assert_eq!(letter(wire, PLACE, None, &error).0.bytes, body.bytes);
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_remembered_is_bounded() {
+        let mut rows = RefusedRows::default();
+        for us in 0..2 * ROWS_REMEMBERED_MAX {
+            let place = Place { key: None, created_us: us as i64 };
+            rows.refused(place);
+            assert!(us % 2 == 0 || rows.step_over(place));
+        }
+        assert!(rows.suspects.len() <= ROWS_REMEMBERED_MAX);
+        assert_eq!(rows.stepped_over.len(), ROWS_REMEMBERED_MAX);
+    }
+}
