@@ -25,7 +25,7 @@ impl Cursor {
                 }
             }
         };
-        let begin_us = begin_us.max(self.floor_us);
+        let begin_us = self.remembered(link, begin_us).max(self.floor_us);
         let spec = EventFilterSpec { delayed_init: true, ..link.filter(Some(begin_us), self.end_us) };
         let collector = link.create_collector(&spec).await?;
         self.begun_us = begin_us;
@@ -33,6 +33,23 @@ impl Cursor {
         self.collector = Some(collector.clone());
         self.reading = link.next_reading();
         Ok(collector)
+    }
+
+    /// The first time from `begin_us` on, microseconds since 1970 UTC, of which all that was read is still remembered: the position less the overlap.
+    ///
+    /// INVARIANT: the live cursor reads nothing again that is older, as checkpoints forget it and it would be delivered twice. A few pages of a quiet vCenter
+    /// can span hours.
+    fn remembered<A: EventApi>(&mut self, link: &Link<A>, begin_us: i64) -> i64 {
+        // vCenter's clock may have been set back since the position was read.
+        let read_us = self.position_us.min(link.vcenter_now_us());
+        let remembered_us = read_us.saturating_sub(link.settings.overlap.as_micros() as i64);
+        if !self.live || begin_us >= remembered_us {
+            return begin_us;
+        }
+        if let Some(careful) = &mut self.careful {
+            (careful.begin_us, careful.known) = (remembered_us, 0);
+        }
+        remembered_us
     }
 
     /// Where a collector begins to read on: the overlap before the position where it is to be `whole`, or else what no sweep reads again since the last rebuild.

@@ -5,6 +5,7 @@ mod fake;
 mod links;
 mod outages;
 mod promises;
+mod rereads;
 mod rest;
 mod rows;
 mod sweeps;
@@ -22,7 +23,7 @@ use self::fake::Fake;
 use super::link::{Clock, Link};
 use super::status::Status;
 use crate::config::{Secret, StartAt, Vcenter};
-use crate::event::SourceInfo;
+use crate::event::{SourceInfo, minute_of};
 use crate::memory::Budget;
 use crate::pipeline::order::{Leaving, Order};
 use crate::pipeline::parse::Parse;
@@ -65,6 +66,14 @@ fn small_pages() -> Vcenter {
     settings
 }
 
+/// Forgets what a checkpoint of this moment would not keep: what was read before the position by more than the overlap, and is not to be swept.
+fn forget(order: &mut Order, progress: &Progress, overlap_us: i64) {
+    let position_us = progress.position_us.load(Relaxed);
+    let Some(resume_us) = order.newest_us().map(|newest_us| newest_us.min(position_us)) else { return };
+    let kept_us = resume_us.saturating_sub(overlap_us).min(progress.unswept_us.load(Relaxed));
+    order.seen().prune(minute_of(kept_us).saturating_sub(1));
+}
+
 impl Run {
     fn start(fake: Fake, settings: Vcenter) -> Run {
         Run::start_when(fake, settings, std::future::ready(()))
@@ -84,6 +93,7 @@ impl Run {
                 world.now_us() + world.router_clock_ahead_us
             })
         };
+        let overlap_us = settings.overlap.as_micros() as i64;
         let link = Link::new(fake.clone(), "vc".to_string(), settings, intake, Arc::clone(&status), clock);
         let (shutdown, mut stop) = watch::channel(false);
         let source = tokio::spawn(async move { super::read(link, ready, super::stopped(&mut stop)).await });
@@ -116,6 +126,7 @@ impl Run {
                         // The decoder takes its time, so that pages are read ahead of their verdicts.
                         sleep(Duration::from_millis(3)).await;
                         let (parsed, _) = parse.step(page);
+                        forget(&mut order, &told, overlap_us);
                         let step = order.step(parsed);
                         let mut out = out.lock().unwrap();
                         out.pages += 1;
