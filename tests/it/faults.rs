@@ -134,12 +134,12 @@ fn a_vcenter_without_updates() {
 #[test]
 fn a_vcenter_that_is_slow() {
     let trouble = Trouble::Delay(Duration::from_millis(1_500));
-    check_reads("timeouts:\n  call: 1s", trouble, &["ReadNextEvents: no complete answer within 1s"]);
+    check_reads("timeouts:\n  call: 1s", trouble, &["ReadNextEvents: vCenter was silent for 1s"]);
 }
 
 #[test]
 fn an_answer_that_never_comes() {
-    check_reads("timeouts:\n  call: 1s", Trouble::Hang, &["ReadNextEvents: no complete answer within 1s"]);
+    check_reads("timeouts:\n  call: 1s", Trouble::Hang, &["ReadNextEvents: vCenter was silent for 1s"]);
 }
 
 #[test]

@@ -227,6 +227,43 @@ fn what_cannot_be_decoded_costs_no_other_event() {
     });
 }
 
+/// vCenter refuses each page that holds such a row; its cursor may pass the page or not.
+#[test]
+fn rows_that_vcenter_cannot_send_cost_no_other_event() {
+    for passes in [false, true] {
+        let options = Options { backlog: 1_500, ..Options::default() };
+        synthetic(options, |runtime, vcenter, settings| {
+            let first = vcenter.append_unsendable(passes);
+            std::thread::sleep(Duration::from_millis(5));
+            vcenter.append(700);
+            let run = Run::start(runtime, settings);
+            let good = |bad: &[u64]| {
+                (0..vcenter.produced()).filter(|index| !bad.contains(index)).collect::<Vec<_>>()
+            };
+            run.wait_for(&vcenter, good(&[first]).into_iter());
+            let second = vcenter.append_unsendable(passes);
+            std::thread::sleep(Duration::from_millis(5));
+            vcenter.append(10);
+            run.wait_for(&vcenter, good(&[first, second]).into_iter());
+            run.wait("the dead letters", || run.delivered.lock().unwrap().poisons == 2);
+            assert_eq!(run.status.rows.load(Relaxed), 2);
+            run.stop();
+        });
+    }
+}
+
+/// Each page takes longer to arrive than `timeouts.call`.
+#[test]
+fn pages_that_arrive_slowly_are_read() {
+    synthetic(Options { backlog: 1_500, ..Options::default() }, |runtime, vcenter, mut settings| {
+        settings.timeouts.call = Duration::from_secs(1);
+        vcenter.trouble("ReadNextEvents", u32::MAX, Trouble::Drip(20, Duration::from_millis(100)));
+        let run = Run::start(runtime, settings);
+        run.wait_for_all(&vcenter);
+        run.stop();
+    });
+}
+
 #[test]
 fn sessions_collectors_and_the_vcenter_itself_may_go_away() {
     synthetic(Options { backlog: 1_000, ..Options::default() }, |runtime, vcenter, settings| {

@@ -82,7 +82,7 @@ impl World {
         max: u64,
         now_us: i64,
     ) -> Result<Page, Fault> {
-        let World { history, sessions, duplicates, counters, .. } = self;
+        let World { history, sessions, duplicates, unsendable, refusals_pass, counters, .. } = self;
         let collector = collector(sessions, session, id)?;
         history.feed(collector.cursor, max, now_us);
         let Range { start, end } = collector.bounds(history, shared.wrap_silences, now_us);
@@ -96,7 +96,13 @@ impl World {
         }
         let (fresh, cursor) = history.read_forward(from, end, max - repeat, now_us, wanted.as_deref_mut());
         drop(wanted);
-        collector.cursor = cursor;
+        let is_refused = fresh.iter().any(|run| unsendable.iter().any(|index| run.contains(index)));
+        if !is_refused || *refusals_pass {
+            collector.cursor = cursor;
+        }
+        if is_refused {
+            return Err(Fault::new("SystemError", "A general system error occurred"));
+        }
         runs.extend(fresh);
         let form = WireForm { brief: collector.filter.brief, millis: self.millis };
         let page = Page::of_runs(history, &runs, form);

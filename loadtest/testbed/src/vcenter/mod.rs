@@ -168,6 +168,8 @@ impl VCenter {
             clock_offset_us_max: options.clock_offset_us,
             armed: Vec::new(),
             duplicates: 0,
+            unsendable: Vec::new(),
+            refusals_pass: false,
             gzip: false,
             millis: false,
             counters: Counters::default(),
@@ -344,6 +346,17 @@ impl VCenter {
     /// the cursor never passes a page full of them, as the real server's does.
     pub fn forbid_next(&self, count: u64, sticky: bool) -> Range<u64> {
         self.shared.change(|world, now_us| world.history.forbid_next(count, sticky, now_us))
+    }
+
+    /// Creates an event that cannot be sent: each page that holds it is refused with a fault. With
+    /// `passes` the collector's cursor passes a refused page all the same. Returns its index.
+    pub fn append_unsendable(&self, passes: bool) -> u64 {
+        self.shared.change(|world, now_us| {
+            let index = world.history.append(1, now_us).start;
+            world.unsendable.push(index);
+            world.refusals_pass = passes;
+            index
+        })
     }
 
     /// The next pages begin with `count` events that were returned before.

@@ -103,6 +103,10 @@ pub(crate) struct World {
     pub clock_offset_us_max: i64,
     pub armed: Vec<Armed>,
     pub duplicates: u64,
+    /// Events that cannot be sent.
+    pub unsendable: Vec<u64>,
+    /// A refused page moves the collector's cursor all the same.
+    pub refusals_pass: bool,
     pub gzip: bool,
     pub millis: bool,
     pub counters: Counters,

@@ -1,5 +1,5 @@
-//! Closing in on one event that cannot be decoded, or that vCenter refuses to send: its page is read
-//! again in halves.
+//! Closing in on one event that cannot be decoded, or that vCenter refuses to send: its page is
+//! read again in halves.
 
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -10,10 +10,13 @@ use crate::source::vcenter::link::Link;
 use vsphere::PageBody;
 use vsphere::decode::salvage::created_us;
 
-/// Closing in on an event that cannot be decoded: from `begin_us` as much as is known to decode, in pages of the usual size, then pages of `size`.
+/// Closing in on an event that cannot be decoded: from `begin_us` as much as is known to decode, in
+/// pages of the usual size, then pages of `size`.
 ///
-/// It ends, since the size only ever shrinks (so there are at most log2(1,000) rebuilds from the one `begin_us`), a page of one event needs no rebuild whatever
-/// its verdict, and the state is left after so many events beyond `beyond_us`. The next one begins where this one was found at the earliest.
+/// It ends, since the size only ever shrinks (so there are at most log2(1,000) rebuilds from the
+/// one `begin_us`), a page of one event needs no rebuild whatever its verdict, and the state is
+/// left after so many events beyond `beyond_us`. The next one begins where this one was found at
+/// the earliest.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Careful {
     pub(super) size: u32,
@@ -23,7 +26,7 @@ pub(super) struct Careful {
     pub(super) known: u32,
     /// Events from there that this collector gave.
     pub(super) read: u32,
-    /// How far this collector had come before the page that could not be decoded.
+    /// The newest time that this collector had read before the page that could not be decoded.
     pub(super) beyond_us: i64,
     /// Events beyond it still to be read before the size is the usual one again.
     pub(super) left: u32,
@@ -56,7 +59,8 @@ impl Cursor {
         }
     }
 
-    /// A page of `size` events could not be decoded, or vCenter refused it: half the size, or, of a single event, its raw bytes to the dead letters.
+    /// A page of `size` events could not be decoded: it is read again in halves. The bytes of a
+    /// single event become a dead letter.
     pub(super) fn undecodable<A: EventApi>(
         &mut self,
         link: &Link<A>,
@@ -77,20 +81,26 @@ impl Cursor {
             return;
         }
         if self.careful.is_none() {
-            tracing::warn!(source = %link.name, events = size, %reason, "a page cannot be read; reading it again in halves");
+            tracing::warn!(source = %link.name, events = size, %reason, "a page cannot be decoded; reading it again in halves");
         } else {
-            tracing::debug!(source = %link.name, events = size, %reason, "a half cannot be read");
+            tracing::debug!(source = %link.name, events = size, %reason, "a half cannot be decoded");
         }
+        self.halve(link, size);
+    }
+
+    /// Reads a page of `size` events again, half of it at a time, with a new collector.
+    pub(super) fn halve<A: EventApi>(&mut self, link: &Link<A>, size: u32) {
         link.status.rebuilds.fetch_add(1, Relaxed);
         let earliest_us = self.recent_us.front().copied().unwrap_or(self.begun_us);
         let before_us = self.position_us.saturating_sub(OVERLAP_MIN.as_micros() as i64);
         let careful = match self.careful {
-            // What was decoded on the way is read in large pages; the event is in what came behind it.
+            // Events decoded on the way are read in large pages; the bad event lies behind them.
             Some(careful) => {
                 Careful { size: (size / 2).min(careful.size), known: careful.read, read: 0, ..careful }
             }
             None => {
-                // Nothing before this collector's beginning is of need, and a gap may lie there that it was made to step over.
+                // Nothing before this collector's beginning is of need, and a gap may lie there
+                // that it was made to step over.
                 let begin_us = earliest_us.min(before_us).max(self.begun_us);
                 let behind_us = self.poison_us.filter(|poison_us| *poison_us >= begin_us);
                 self.singly =
@@ -107,7 +117,7 @@ impl Cursor {
             }
         };
         self.careful = Some(careful);
-        // What was read behind it will be read again.
+        // Pages behind it will be read again.
         self.in_flight.clear();
         self.drop_collector(link);
         self.begin = Begin::At(careful.begin_us);

@@ -1,4 +1,5 @@
-//! Reading one stretch of vCenter's history, and knowing at any time how to go on after an answer was lost or could not be decoded.
+//! Reading one stretch of vCenter's history, and knowing at any time how to go on after an answer
+//! was lost or could not be decoded.
 //!
 //! ```text
 //!   collector ──ReadNextEvents──► page ──► decoder ──Verdict──► position (the newest event of the pages decoded so far)
@@ -7,13 +8,16 @@
 //!       └──────────────── page not decoded: a new one, from a little before it, half the size; a single event becomes poison
 //! ```
 //!
-//! Pages are read ahead of their verdicts; only while an undecodable event is being closed in on (`Careful`) each verdict is waited for.
+//! Pages are read ahead of their verdicts; only while an undecodable event is being closed in on
+//! (`Careful`) each verdict is waited for.
 //!
-//! Events that became visible late are the sweep's. Where sweeping is turned off a rebuild reads for them again what was new since the rebuild before: however
-//! often answers are lost, half of what is read is new.
+//! Events that became visible late are the sweep's. Where sweeping is turned off a rebuild reads
+//! for them again what was new since the rebuild before: however often answers are lost, half of
+//! what is read is new.
 //!
-//! INVARIANT: a read is never repeated on the same collector after it failed: it moved the server's cursor, or may have. (The one exception is in [`rows`]: a
-//! single event that vCenter refused again and again, and that is given up.)
+//! INVARIANT: a read is never repeated on the same collector after it failed: it moved the server's
+//! cursor, or may have. (The one exception is in [`rows`]: a single event that vCenter refused
+//! again and again, and that is given up.)
 //! INVARIANT: the position never passes a page whose verdict is not in, or was bad.
 
 mod careful;
@@ -42,7 +46,7 @@ use vsphere::api::MoRef;
 use vsphere::decode::salvage::count_events;
 use vsphere::{DecodeError, PageBody};
 
-/// What one step did.
+/// The result of one step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Step {
     /// A page went to the decoder; `full` where there is surely more.
@@ -56,7 +60,8 @@ pub(super) enum Step {
 enum Begin {
     /// At this time, whatever the position.
     At(i64),
-    /// A little before the position; without sweeps where it was at the rebuild before, the overlap before the position at most.
+    /// A little before the position; without sweeps where it was at the rebuild before, the overlap
+    /// before the position at most.
     Resume,
     /// The whole overlap before the position.
     Overlap,
@@ -92,14 +97,15 @@ pub(super) struct Cursor {
     begin: Begin,
     /// The position at the last rebuild: what is before was read twice.
     rebuilt_us: i64,
-    /// How often the overlap is halved.
+    /// The overlap is halved this often.
     halvings: u32,
     /// The overlap of the last rebuild, microseconds.
     overlap_us: i64,
     careful: Option<Careful>,
     /// The last event that could not be decoded: what is before it was read.
     poison_us: Option<i64>,
-    /// Events behind it that are read one by one: twice as many each time that closing in on the next one met it again.
+    /// Events behind it that are read one by one: twice as many each time that closing in on the
+    /// next one met it again.
     singly: u32,
     refusals: PageRefusals,
     in_flight: VecDeque<InFlight>,
@@ -156,7 +162,7 @@ impl Cursor {
         self.position_us
     }
 
-    /// Whether it reads on for ever.
+    /// True if it reads on for ever.
     pub fn is_live(&self) -> bool {
         self.live
     }
@@ -176,7 +182,7 @@ impl Cursor {
         self.page_bytes
     }
 
-    /// Whether every page that was read has its verdict.
+    /// True if every page that was read has its verdict.
     pub fn is_settled(&self) -> bool {
         self.in_flight.is_empty() && self.poisons.is_empty()
     }
@@ -188,13 +194,15 @@ impl Cursor {
         }
     }
 
-    /// Throws the collector away; the next one reads on, and again what was new since the last rebuild.
+    /// Throws the collector away; the next one reads on, and again what was new since the last
+    /// rebuild.
     pub fn rebuild<A: EventApi>(&mut self, link: &Link<A>) {
         self.drop_collector(link);
         self.resume();
     }
 
-    /// Throws away a collector that has left events out; the next one begins a whole overlap before the position.
+    /// Throws away a collector that has left events out; the next one begins a whole overlap before
+    /// the position.
     pub fn rebuild_whole<A: EventApi>(&mut self, link: &Link<A>) {
         self.drop_collector(link);
         self.careful = None;
@@ -209,7 +217,8 @@ impl Cursor {
         self.careful = None;
     }
 
-    /// Goes on with a collector that begins at `begin_us` and whose first page has been read already, and hands that page on.
+    /// Goes on with a collector that begins at `begin_us` and whose first page has been read
+    /// already, and hands that page on.
     pub async fn adopt<A: EventApi>(
         &mut self,
         link: &Link<A>,
@@ -220,7 +229,8 @@ impl Cursor {
     ) -> Result<(), Trouble> {
         self.drop_collector(link);
         self.careful = None;
-        // Until the page is in the queue the collector is not ours: if this future is dropped, reading resumes.
+        // Until the page is in the queue the collector is not ours: if this future is dropped,
+        // reading resumes.
         self.begin = Begin::Resume;
         self.begun_us = begin_us;
         self.recent_us.clear();
@@ -248,7 +258,8 @@ impl Cursor {
         };
     }
 
-    /// Reads the next page and hands it on. An error leaves the cursor so that the next step goes on without a loss.
+    /// Reads the next page and hands it on. An error leaves the cursor so that the next step goes
+    /// on without a loss.
     pub async fn step<A: EventApi>(&mut self, link: &Link<A>) -> Result<Step, Trouble> {
         self.take_verdicts(link);
         self.push_poisons(link).await?;
@@ -259,7 +270,8 @@ impl Cursor {
         };
         let usual = self.careful.map_or(self.usual_size(), |careful| careful.page(self.page_events));
         let size = link.page_events(usual);
-        // The larger pages of a busy vCenter reserve what they will take, so that the global bound holds while they arrive.
+        // The larger pages of a busy vCenter reserve what they will take, so that the global bound
+        // holds while they arrive.
         let permit = link.reserve(batch_bytes(self.expected_bytes).max(PAGE_RESERVE_BYTES)).await;
         let body = match link.read_next(&collector, size).await {
             Ok(Some(body)) => body,
@@ -396,7 +408,8 @@ impl Cursor {
         }
     }
 
-    /// Pages that are not in flight any more (poison, or read before a rebuild) have nothing more to say.
+    /// Pages that are not in flight any more (poison, or read before a rebuild) have nothing more
+    /// to say.
     fn note(&mut self, verdict: Verdict) {
         if let Some(page) = self.in_flight.iter_mut().find(|page| page.number == verdict.page) {
             page.found = Some(verdict.found);
@@ -414,7 +427,8 @@ impl Cursor {
         self.careful_read(newest_us, facts.events);
     }
 
-    /// A window was read and decoded whole; true if it held anything later than what was read before.
+    /// A window was read and decoded whole; true if it held anything later than what was read
+    /// before.
     pub fn note_window<A: EventApi>(&mut self, link: &Link<A>, facts: PageFacts) -> bool {
         let before_us = self.position_us;
         self.decoded(link, facts);
@@ -432,7 +446,8 @@ impl Cursor {
     }
 
     fn advance<A: EventApi>(&mut self, link: &Link<A>, to_us: i64) {
-        // An event from the future must not make a rebuild skip the present. What has an end comes to it, whatever the clocks say.
+        // An event from the future must not make a rebuild skip the present. What has an end comes
+        // to it, whatever the clocks say.
         let limit_us =
             if self.live { link.vcenter_now_us() + CLOCK_SLACK.as_micros() as i64 } else { i64::MAX };
         let to_us = to_us.min(limit_us);

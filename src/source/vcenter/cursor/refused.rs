@@ -6,12 +6,12 @@ use crate::source::vcenter::api::EventApi;
 use crate::source::vcenter::client::CallError;
 use crate::source::vcenter::link::{Link, Trouble};
 use crate::source::vcenter::rows::{self, Place};
-use vsphere::PageBody;
 use vsphere::api::MoRef;
 use vsphere::decode::salvage;
 
 impl Cursor {
-    /// vCenter refused a read: again from the same place, in halves, or past the one row that it cannot send.
+    /// vCenter refused a read: again from the same place, in halves, or past the one row that it
+    /// cannot send.
     pub(super) async fn refused<A: EventApi>(
         &mut self,
         link: &Link<A>,
@@ -30,12 +30,15 @@ impl Cursor {
         }
         let answers = !self.recent_us.is_empty();
         if size > 1 {
-            // What the reader has met before is no news to a sweep.
+            // The reader has met it before the sweep and has waited.
             if self.careful.is_none() && self.live && !self.refusals.count(self.position_us) {
                 self.rebuild(link);
                 return Err(error.into());
             }
-            self.undecodable(link, size, PageBody::empty(), error.to_string());
+            if self.careful.is_none() {
+                tracing::warn!(source = %link.name, events = size, %error, "vCenter refuses to send a page; reading it again in halves");
+            }
+            self.halve(link, size);
             // Where this collector has given nothing yet, vCenter may be refusing every read.
             return if answers { Ok(Step::Page { full: true }) } else { Err(error.into()) };
         }

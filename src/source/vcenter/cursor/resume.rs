@@ -13,7 +13,7 @@ impl Cursor {
         let begin_us = match self.begin {
             Begin::At(us) => us,
             Begin::Resume | Begin::Overlap => {
-                // What is still being decoded moves the position, and saves reading it again.
+                // Pages in the decoder still move the position, which saves reading them again.
                 self.settle_in_flight(link, Some(VERDICT_WAIT)).await;
                 self.push_poisons(link).await?;
                 match self.begin {
@@ -35,10 +35,11 @@ impl Cursor {
         Ok(collector)
     }
 
-    /// The first time from `begin_us` on, microseconds since 1970 UTC, of which all that was read is still remembered: the position less the overlap.
+    /// The first time from `begin_us` on, microseconds since 1970 UTC, of which all that was read
+    /// is still remembered: the position less the overlap.
     ///
-    /// INVARIANT: the live cursor reads nothing again that is older, as checkpoints forget it and it would be delivered twice. A few pages of a quiet vCenter
-    /// can span hours.
+    /// INVARIANT: the live cursor reads nothing again that is older, as checkpoints forget it and
+    /// it would be delivered twice. A few pages of a quiet vCenter can span hours.
     fn remembered<A: EventApi>(&mut self, link: &Link<A>, begin_us: i64) -> i64 {
         // vCenter's clock may have been set back since the position was read.
         let read_us = self.position_us.min(link.vcenter_now_us());
@@ -52,10 +53,12 @@ impl Cursor {
         remembered_us
     }
 
-    /// Where a collector begins to read on: the overlap before the position where it is to be `whole`, or else what no sweep reads again since the last rebuild.
+    /// Where a collector begins to read on: the overlap before the position where it is to be
+    /// `whole`, or else what no sweep reads again since the last rebuild.
     ///
-    /// The overlap is halved, after the first time even below [`OVERLAP_MIN`], as long as less is new than is read again: a connection that breaks before it has
-    /// carried the overlap once would otherwise never get past it.
+    /// The overlap is halved, after the first time even below [`OVERLAP_MIN`], as long as less is
+    /// new than is read again: a connection that breaks before it has carried the overlap once
+    /// would otherwise never get past it.
     fn resume_us<A: EventApi>(&mut self, link: &Link<A>, whole: bool) -> i64 {
         let since_us = self.position_us - self.rebuilt_us;
         if since_us >= 2 * self.overlap_us {
