@@ -1,10 +1,13 @@
 //! Sources: whatever produces pages. The first step of the flow; the pipeline's decoder comes next.
 //!
-//! A source is an async task. It asks [`Intake::begin`] where to start (which fsyncs the first checkpoint before the first read), reserves memory, reads a
-//! page, hands it over with [`Intake::push`], and learns from a [`Verdict`] what the decoder made of it.
+//! A source is an async task. It asks [`Intake::begin`] where to start (which fsyncs the first
+//! checkpoint before the first read), reserves memory, reads a page, hands it over with
+//! [`Intake::push`], and learns from a [`Verdict`] what the decoder made of it.
 //!
-//! INVARIANT: a source numbers its pages 0, 1, 2, … without a gap, in the order of reading: `order` restores that order by the number.
-//! INVARIANT: a source never repeats a read that moves a cursor; it rebuilds from the last page that arrived whole.
+//! INVARIANT: a source numbers its pages 0, 1, 2, … without a gap, in the order of reading: `order`
+//! restores that order by the number.
+//! INVARIANT: a source never repeats a read that moves a cursor; it rebuilds from the last page
+//! that arrived whole.
 
 mod report;
 pub mod vcenter;
@@ -28,15 +31,17 @@ pub struct Page {
     pub source: Arc<SourceInfo>,
     /// Counted from 0 by the source for each run.
     pub number: u64,
-    /// The reading that this page belongs to: one collector, page after page. When one of them cannot be decoded the source reads it again and all that
-    /// followed it, in a new reading; what is left of this one is then dropped, so that nothing overtakes it. `None`: a page on its own, with no other
-    /// read behind it before its verdict.
+    /// The reading that this page belongs to: one collector, page after page. When one of them
+    /// cannot be decoded the source reads it again and all that followed it, in a new reading; what
+    /// is left of this one is then dropped, so that nothing overtakes it. `None`: a page on its
+    /// own, with no other read behind it before its verdict.
     pub reading: Option<u64>,
     /// When the answer had arrived, microseconds since 1970 UTC by the router's clock.
     pub produced_us: i64,
     pub form: PageForm,
     pub body: Bytes,
-    /// Set on a page of a single event that could not be decoded, with the reason: it becomes a dead letter with its raw bytes.
+    /// Set on a page of a single event that could not be decoded, with the reason: it becomes a
+    /// dead letter with its raw bytes.
     pub poison: Option<String>,
     pub permit: Permit,
     /// Where the decoder says what it found. A source that is gone is no error.
@@ -52,14 +57,14 @@ pub enum PageForm {
     Inbox { row: i64 },
 }
 
-/// What the decoder found in a page.
+/// The decoder's verdict on a page.
 #[derive(Debug)]
 pub struct Verdict {
     pub page: u64,
     pub found: Result<PageFacts, vsphere::DecodeError>,
 }
 
-/// What a source needs to know of a decoded page to go on after a lost answer.
+/// The facts of a decoded page that a source needs to read on after a lost answer.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct PageFacts {
     pub events: usize,
@@ -69,26 +74,31 @@ pub struct PageFacts {
     pub last_key: Option<i32>,
 }
 
-/// What the later stages tell a source without a message: shared, written by `order` and `settle`, read by the source.
+/// Progress, shared between a source and the later stages: `order` and `settle` write it, the
+/// source reads it.
 #[derive(Debug)]
 pub struct Progress {
-    /// Whether keys are missing among those read in the trailing window: if not, nothing can become visible late.
+    /// True if keys are missing among those read in the trailing window: if not, nothing can become
+    /// visible late.
     pub has_gaps: AtomicBool,
-    /// Set by `order` when keys started again (a restored vCenter); the source takes it down after it has rebuilt its collector.
+    /// Set by `order` when keys started again (a restored vCenter); the source takes it down after
+    /// it has rebuilt its collector.
     pub restarted: AtomicBool,
     /// The checkpoint's resume time, microseconds since 1970 UTC.
     pub resume_us: AtomicI64,
-    /// How far reading has come, microseconds since 1970 UTC, written by the source: an event from the future does not move it. `i64::MAX` where the source says
-    /// nothing of it.
+    /// The time up to which the source has read, microseconds since 1970 UTC, written by the
+    /// source: an event from the future does not move it. `i64::MAX` where the source says nothing
+    /// of it.
     pub position_us: AtomicI64,
-    /// From here on the source will read again what became visible late, microseconds since 1970 UTC; `i64::MAX` where there is nothing of the kind. Written by the
-    /// source; what was seen since then is not forgotten meanwhile.
+    /// From here on the source will read again what became visible late, microseconds since 1970
+    /// UTC; `i64::MAX` where there is nothing of the kind. Written by the source; what was seen
+    /// since then is not forgotten meanwhile.
     pub unswept_us: AtomicI64,
     /// Pages that have been put in order, so that a checkpoint knows of what was in them.
     pub pages_ordered: AtomicU64,
 }
 
-/// What a source found when it had logged in.
+/// The facts that a source learned by logging in.
 #[derive(Clone, Debug)]
 pub struct Found {
     pub url: String,
@@ -102,7 +112,8 @@ pub struct Found {
 #[derive(Clone, Debug)]
 pub struct Start {
     pub info: Arc<SourceInfo>,
-    /// `beginTime` of the first collector, microseconds since 1970 UTC: the checkpoint less the overlap, or the start time.
+    /// `beginTime` of the first collector, microseconds since 1970 UTC: the checkpoint less the
+    /// overlap, or the start time.
     pub begin_us: i64,
     /// Where the source first began, over all runs: nothing created before it is ever read.
     pub floor_us: i64,
@@ -163,13 +174,15 @@ impl Intake {
         answered.await.unwrap_or(Err(BeginError::Closed))
     }
 
-    /// Waits for room for `bytes` in the global budget, or for a quarter of it if that is less: half of it may be taken for long by targets that are gone, and who
-    /// waits for much holds up all others. To be called before the read that fills it.
+    /// Waits for room for `bytes` in the global budget, or for a quarter of it if that is less:
+    /// half of it may be taken for long by targets that are gone, and who waits for much holds up
+    /// all others. To be called before the read that fills it.
     pub async fn reserve(&self, bytes: usize) -> Permit {
         self.budget.reserve(bytes.min(self.budget.limit() / 4)).await
     }
 
-    /// Takes `bytes` of the global budget at once: for who holds some of it, and would hold up others by waiting for more.
+    /// Takes `bytes` of the global budget at once: for who holds some of it, and would hold up
+    /// others by waiting for more.
     pub fn take(&self, bytes: usize) -> Permit {
         self.budget.take(bytes)
     }

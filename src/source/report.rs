@@ -1,5 +1,5 @@
-//! The report of a source about itself, in terms that fit every kind of source: for health, readiness and
-//! metrics.
+//! The report of a source about itself, in terms that fit every kind of source: for health,
+//! readiness and metrics.
 
 use std::time::Duration;
 
@@ -31,7 +31,7 @@ impl SourceState {
         }
     }
 
-    /// Whether the source is connected.
+    /// True if the source is connected.
     pub fn is_up(&self) -> bool {
         matches!(self, SourceState::Reading | SourceState::Waiting)
     }
@@ -41,11 +41,11 @@ impl SourceState {
 #[derive(Clone, Debug, Default)]
 pub struct SourceReport {
     pub state: SourceState,
-    /// Whether the first try to connect has ended, well or not: readiness waits for it.
+    /// True once the first try to connect has ended, well or not: readiness waits for it.
     pub first_attempt_done: bool,
-    /// Whether it cannot read because undelivered events fill the memory budget.
+    /// True while it cannot read because undelivered events fill the memory budget.
     pub is_held_up: bool,
-    /// How far reading is behind the newest event; `None` where that is unknown.
+    /// The lag of reading behind the newest event; `None` where it is unknown.
     pub lag: Option<Duration>,
     /// Metric names and values.
     pub gauges: Vec<(&'static str, f64)>,

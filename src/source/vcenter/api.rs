@@ -1,4 +1,5 @@
-//! The calls that reading events takes, as a trait: the client in operation, a simulated vCenter in tests.
+//! The calls that reading events takes, as a trait: the client in operation, a simulated vCenter in
+//! tests.
 
 use std::future::Future;
 use std::sync::{Arc, PoisonError, RwLock};
@@ -8,14 +9,15 @@ use crate::source::vcenter::client::{CallError, Client, PageRead};
 use vsphere::api::{About, EventFilterSpec, EventMark, FaultKind, MoRef, ServiceContent, Update};
 use vsphere::{PageBody, Wire};
 
-/// What watches a collector's latestPage.
+/// A collector and the PropertyCollector that watches its latestPage.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Waker {
     pub collector: MoRef,
     pub property_collector: MoRef,
 }
 
-/// A vCenter with at most one session. Calls may be under way at once. Every call ends by itself, if only by its time-out.
+/// A vCenter with at most one session. Calls may be under way at once. Every call ends by itself,
+/// if only by its time-out.
 pub trait EventApi: Send + Sync + 'static {
     /// The form of the API that [`EventApi::open`] has negotiated.
     fn wire(&self) -> Wire;
@@ -23,7 +25,8 @@ pub trait EventApi: Send + Sync + 'static {
     fn open(&self) -> impl Future<Output = Result<About, CallError>> + Send;
     fn login(&self, username: &str, password: &str) -> impl Future<Output = Result<(), CallError>> + Send;
     fn logout(&self) -> impl Future<Output = Result<(), CallError>> + Send;
-    /// vCenter's time, microseconds since 1970 UTC. Works without a session on some servers: says nothing about it.
+    /// vCenter's time, microseconds since 1970 UTC. Works without a session on some servers: says
+    /// nothing about it.
     fn current_time_us(&self) -> impl Future<Output = Result<i64, CallError>> + Send;
     fn create_collector(
         &self,
@@ -126,7 +129,8 @@ impl EventApi for ClientApi {
     async fn create_waker(&self, spec: &EventFilterSpec) -> Result<Waker, CallError> {
         let content = self.content()?;
         let collector = self.client.create_collector_for_events(&content, spec).await?;
-        // `maxCount` in the filter came with 6.5, and some servers go by the page size alone; each does what it can.
+        // `maxCount` in the filter came with 6.5, and some servers go by the page size alone; each
+        // does what it can.
         match self.client.set_collector_page_size(&collector, 1).await {
             Err(error) if matches!(error.fault(), None | Some(FaultKind::NotAuthenticated)) => {
                 return Err(error);
@@ -158,7 +162,8 @@ impl EventApi for ClientApi {
     }
 
     async fn destroy_waker(&self, waker: &Waker) -> Result<(), CallError> {
-        // A wait whose connection we have left may still be going on in the server. Some servers fault where there is none.
+        // A wait whose connection we have left may still be going on in the server. Some servers
+        // fault where there is none.
         let _ = self.client.cancel_wait_for_updates(&waker.property_collector).await;
         let watching = self.client.destroy_property_collector(&waker.property_collector).await;
         self.client.destroy_collector(&waker.collector).await?;

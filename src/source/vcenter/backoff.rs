@@ -1,4 +1,4 @@
-//! How long to wait after a failure: twice as long each time, up to a cap, and never in step with the others.
+//! Back-off: the wait after a failure doubles each time, up to a cap, with jitter.
 
 use std::time::Duration;
 
@@ -7,7 +7,8 @@ use rand::Rng;
 use crate::limits::{BACKOFF_AWAY_MAX, BACKOFF_FAULT_MAX, BACKOFF_MIN};
 use crate::source::vcenter::client::CallError;
 
-/// Exponential back-off with equal jitter: between half of the step and all of it, so that a wait is never close to none.
+/// Exponential back-off with equal jitter: between half of the step and all of it, so that a wait
+/// is never close to none.
 #[derive(Debug, Default)]
 pub(super) struct Backoff {
     failures: u32,
@@ -26,7 +27,8 @@ impl Backoff {
     }
 }
 
-/// The longest wait after `error`. A refused or broken connection and a proxy's 503 cost vCenter next to nothing, and end when it is back.
+/// The longest wait after `error`. A refused or broken connection and a proxy's 503 cost vCenter
+/// next to nothing, and end when it is back.
 pub(super) fn cap(error: &CallError) -> Duration {
     match error {
         CallError::Connect { .. } | CallError::Lost { .. } | CallError::Foreign { status: 502..=504, .. } => {

@@ -1,4 +1,5 @@
-//! The failure log: each reason why a vCenter cannot be read is logged once in a while, however often reading fails and succeeds in turn.
+//! The failure log: each reason why a vCenter cannot be read is logged once in a while, however
+//! often reading fails and succeeds in turn.
 
 use std::collections::VecDeque;
 
@@ -15,7 +16,7 @@ pub(super) struct FailureLog {
 }
 
 impl FailureLog {
-    /// Whether a failure for this `reason` is worth a line now; if so it counts as logged.
+    /// True if a failure for this `reason` is to be logged now; it then counts as logged.
     pub fn is_due(&mut self, reason: &str) -> bool {
         self.logged.retain(|(_, at)| at.elapsed() < FAILURE_LOG_INTERVAL);
         if self.logged.iter().any(|(logged, _)| logged == reason) {
@@ -28,7 +29,8 @@ impl FailureLog {
         true
     }
 
-    /// Counts a failed read. True once in a while, when there were many lately: those between them may all have succeeded.
+    /// Counts a failed read. True once in a while, when there were many lately: those between them
+    /// may all have succeeded.
     pub fn are_many(&mut self) -> bool {
         let recent = self.reads.filter(|(since, _)| since.elapsed() < FAILURE_LOG_INTERVAL);
         let (since, failures) = recent.unwrap_or((Instant::now(), 0));

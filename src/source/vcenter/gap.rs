@@ -28,7 +28,8 @@ struct Found {
     permit: Permit,
 }
 
-/// Moves `cursor` to the first events after its position that can be read, or to `to` where there are none.
+/// Moves `cursor` to the first events after its position that can be read, or to `to` where there
+/// are none.
 pub(super) async fn step_over<A: EventApi>(
     link: &Link<A>,
     cursor: &mut Cursor,
@@ -76,15 +77,16 @@ pub(super) async fn step_over<A: EventApi>(
     cursor.adopt(link, begin_us, found.collector, found.body, found.permit).await
 }
 
-/// When the first event of a page was created, at the earliest. Up to a page of what may not be seen lies between where its collector begins and this:
-/// smaller pages from there would be empty.
+/// When the first event of a page was created, at the earliest. Up to a page of what may not be
+/// seen lies between where its collector begins and this: smaller pages from there would be empty.
 fn first_us(body: &PageBody) -> Option<i64> {
     let us = created_us(body.wire, &body.bytes)?;
     // A time in milliseconds may have been rounded up.
     Some(if us % 1_000 == 0 { us - TIME_RENDERING.as_micros() as i64 } else { us })
 }
 
-/// Counts the stretch, and says so where no filter of our own is the likely reason. Of one that is read again both were done before.
+/// Counts the stretch, and says so where no filter of our own is the likely reason. Of one that is
+/// read again both were done before.
 fn say<A: EventApi>(link: &Link<A>, cursor: &Cursor, from_us: i64, to_us: i64) {
     if !cursor.is_live() {
         return;

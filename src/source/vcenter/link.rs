@@ -1,4 +1,5 @@
-//! What the tasks of one source share: the way to vCenter, the way into the pipeline, and what they tell each other.
+//! The link: the shared state of the tasks of one source, with the way to vCenter and the way into
+//! the pipeline.
 
 use std::future::Future;
 use std::pin::pin;
@@ -64,7 +65,8 @@ impl Trouble {
         }
     }
 
-    /// The end of a session that has as many collectors as it may have: those that nobody knows of any more go with it.
+    /// The end of a session that has as many collectors as it may have: those that nobody knows of
+    /// any more go with it.
     pub fn session_full(&self) -> Option<End> {
         let Trouble::Soap(error @ CallError::Fault { method: "CreateCollectorForEvents", .. }) = self else {
             return None;
@@ -78,13 +80,13 @@ impl Trouble {
 pub(super) struct Marks {
     /// `EventManager.latestEvent`: of the whole vCenter, whatever our filter and permissions.
     pub latest: Option<(EventMark, Instant)>,
-    /// What the waker's collector showed: through our filter and permissions.
+    /// The newest event in the waker's collector, seen through our filter and permissions.
     pub visible: Option<(EventMark, Instant)>,
-    /// Whether the waker is at work.
+    /// True while the waker is at work.
     pub watching: bool,
 }
 
-/// What lives in the server's session until it is destroyed.
+/// An object that lives in the server's session until it is destroyed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Object {
     Collector(MoRef),
@@ -107,12 +109,13 @@ pub(super) struct Link<A> {
     pub start: OnceLock<Start>,
     /// Something new may be there to read.
     pub wake: Notify,
-    /// Whether the reader has read all there is: the waker waits only then.
+    /// True while the reader has read all events: the waker waits only then.
     pub idle: watch::Sender<bool>,
     pub marks: Mutex<Marks>,
-    /// Where the live cursor was when it last was so near to the present that something might yet become visible behind it.
+    /// Where the live cursor was when it last was so near to the present that something might yet
+    /// become visible behind it.
     fresh: Mutex<EventMark>,
-    /// Whether the reader has found that keys are negative, so that collectors are of no use.
+    /// True once the reader has found negative keys, for which collectors return nothing.
     by_windows: AtomicBool,
     clock: Clock,
     /// vCenter's time, microseconds since 1970 UTC, at a moment.
@@ -174,21 +177,23 @@ impl<A: EventApi> Link<A> {
         (self.clock)()
     }
 
-    /// vCenter's time as far as we know it, microseconds since 1970 UTC. It goes on from when it was asked for, whatever becomes of the router's clock: one that is
-    /// set forward would make what is fresh look old.
+    /// vCenter's time as far as we know it, microseconds since 1970 UTC. It goes on from when it
+    /// was asked for, whatever becomes of the router's clock: one that is set forward would make
+    /// what is fresh look old.
     pub fn vcenter_now_us(&self) -> i64 {
         let known = *self.vcenter_clock.lock().unwrap_or_else(PoisonError::into_inner);
         known.map_or_else(|| self.now_us(), |(at, us)| us + at.elapsed().as_micros() as i64)
     }
 
-    /// Whether the router's clock was set, or stood still, since vCenter's was asked for.
+    /// True if the router's clock was set, or stood still, since vCenter's was asked for.
     pub fn clock_slipped(&self) -> bool {
         let offset_us = self.vcenter_now_us() - self.now_us();
         let slipped_us = offset_us - self.status.clock_offset_us.load(Relaxed);
         slipped_us.unsigned_abs() > CLOCK_SLACK.as_micros() as u64
     }
 
-    /// vCenter's clock was asked for: its answer is taken to be of the middle of the call that began at `asked` and ended now.
+    /// vCenter's clock was asked for: its answer is taken to be of the middle of the call that
+    /// began at `asked` and ended now.
     pub fn set_vcenter_clock(&self, vcenter_us: i64, asked: Instant) {
         let half = asked.elapsed() / 2;
         let now_us = vcenter_us + half.as_micros() as i64;
@@ -204,14 +209,15 @@ impl<A: EventApi> Link<A> {
         if self.settings.sweep.is_none() {
             progress.unswept_us.store(i64::MAX, Relaxed);
         } else if progress.unswept_us.load(Relaxed) < i64::MAX {
-            // What a former run left unswept ends where this one goes on.
+            // The unswept stretch of a former run ends where this run continues.
             self.set_fresh(EventMark { key: 0, created_us: progress.resume_us.load(Relaxed) });
         }
         // Set nowhere else.
         let _ = self.start.set(start);
     }
 
-    /// The live cursor went from `before_us` to `to_us`, where the event `key` is: where that is near to the present there is something to sweep.
+    /// The live cursor went from `before_us` to `to_us`, where the event `key` is: where that is
+    /// near to the present there is something to sweep.
     pub fn passed(&self, before_us: i64, to_us: i64, key: Option<i32>) {
         let Some(sweep) = self.settings.sweep else { return };
         if to_us > self.vcenter_now_us() - sweep.late().as_micros() as i64 {
@@ -220,7 +226,8 @@ impl<A: EventApi> Link<A> {
         }
     }
 
-    /// Where the live cursor was when it last was near to the present: what comes late comes before that.
+    /// Where the live cursor was when it last was near to the present: what comes late comes before
+    /// that.
     pub fn fresh(&self) -> EventMark {
         *self.fresh.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -241,12 +248,14 @@ impl<A: EventApi> Link<A> {
         answer
     }
 
-    /// Events to ask for in one read where `wanted` would be usual: fewer over a link that cannot carry them.
+    /// Events to ask for in one read where `wanted` would be usual: fewer over a link that cannot
+    /// carry them.
     pub fn page_events(&self, wanted: u32) -> u32 {
         self.page_size().limit(wanted)
     }
 
-    /// Reads the next page of a collector. Gives up a read that is silent for longer than is usual for this vCenter.
+    /// Reads the next page of a collector. Gives up a read that is silent for longer than is usual
+    /// for this vCenter.
     pub async fn read_next(&self, collector: &MoRef, events: u32) -> Result<Option<PageBody>, CallError> {
         let silence_max = self.read_timeout().silence_max(self.settings.timeouts.call);
         self.slots.take().await;
@@ -295,7 +304,8 @@ impl<A: EventApi> Link<A> {
         self.next_reading.fetch_add(1, Relaxed)
     }
 
-    /// Hands a page to the decoder and gives its number. Pages of all this source's tasks share one numbering.
+    /// Hands a page to the decoder and gives its number. Pages of all this source's tasks share one
+    /// numbering.
     pub async fn push(
         &self,
         reading: Option<u64>,
@@ -304,7 +314,8 @@ impl<A: EventApi> Link<A> {
         permit: Permit,
         verdicts: &mpsc::UnboundedSender<Verdict>,
     ) -> Result<u64, Closed> {
-        // Held over the push: a number is used up only by a page that is in the queue, in the order of the queue.
+        // Held over the push: a number is used up only by a page that is in the queue, in the order
+        // of the queue.
         let mut next = self.next_page.lock().await;
         let number = *next;
         let PageBody { wire, bytes: body } = body;
@@ -350,7 +361,8 @@ impl<A: EventApi> Link<A> {
         self.started().progress.pages_ordered.load(Relaxed)
     }
 
-    /// Whether reading goes by windows of time, or will as soon as the reader of a new session finds out.
+    /// True if the source reads by windows of time, or will once the reader of a new session finds
+    /// out.
     pub fn by_windows(&self) -> bool {
         self.by_windows.load(Relaxed) || self.marks().latest.is_some_and(|(mark, _)| mark.key < 0)
     }
@@ -391,7 +403,7 @@ impl<A: EventApi> Link<A> {
         }
     }
 
-    /// Whether the server leaves events out because we asked for it.
+    /// True if the configured filter makes the server leave events out.
     pub fn is_filtered(&self) -> bool {
         self.settings.filter != EventFilter::default()
     }
@@ -408,7 +420,8 @@ impl<A: EventApi> Link<A> {
         Ok(waker)
     }
 
-    /// Marks an object for [`Link::destroy_doomed`]. A failing connection must not keep anyone from going on.
+    /// Marks an object for [`Link::destroy_doomed`]. A failing connection must not keep anyone from
+    /// going on.
     pub fn doom(&self, object: Object) {
         let mut objects = self.objects();
         objects.used.retain(|used| *used != object);
@@ -420,7 +433,8 @@ impl<A: EventApi> Link<A> {
     /// Destroys what is no longer used. What cannot be destroyed stays until its session ends.
     pub async fn destroy_doomed(&self) -> Result<(), CallError> {
         loop {
-            // Taken off the list when it is gone, and no sooner: this future may be dropped at the call.
+            // Taken off the list when it is gone, and no sooner: this future may be dropped at the
+            // call.
             let Some(object) = self.objects().doomed.last().cloned() else { return Ok(()) };
             let destroyed = match &object {
                 Object::Collector(collector) => {
@@ -455,7 +469,7 @@ impl<A: EventApi> Link<A> {
         self.forget_session();
     }
 
-    /// What a session held is gone with it.
+    /// Forgets the objects of a session that has ended.
     pub fn forget_session(&self) {
         *self.objects() = Objects::default();
         *self.marks.lock().unwrap_or_else(PoisonError::into_inner) = Marks::default();

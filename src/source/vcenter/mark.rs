@@ -1,4 +1,4 @@
-//! How far reading has come and all of it is in order, so that a checkpoint knows of it.
+//! The read watermark: all pages up to it are in order, so a checkpoint knows their events.
 
 use super::api::EventApi;
 use super::link::Link;
@@ -10,8 +10,8 @@ pub(super) struct Mark {
 }
 
 impl Mark {
-    /// Reading has come to `at_us`, microseconds since 1970 UTC; the answer is a time that it came to before, all pages up to which are in order now, if there is
-    /// a new one.
+    /// Reading has come to `at_us`, microseconds since 1970 UTC; the answer is a time that it came
+    /// to before, all pages up to which are in order now, if there is a new one.
     pub fn came<A: EventApi>(&mut self, link: &Link<A>, at_us: i64) -> Option<i64> {
         match self.awaited {
             Some((pages, _)) if link.pages_ordered() < pages => None,

@@ -1,5 +1,5 @@
-//! The vCenter source: every event that a vCenter shows to its user, each at least once, however often answers, sessions, collectors or the
-//! vCenter itself are lost on the way.
+//! The vCenter source: every event that a vCenter shows to its user, each at least once, however
+//! often answers, sessions, collectors or the vCenter itself are lost on the way.
 //!
 //! ```text
 //!                    ┌───────── one session (session.rs) ─────────┐
@@ -10,9 +10,10 @@
 //!                    └─────────────────────────────────────────────┘
 //! ```
 //!
-//! The four run as one task: a session that one of them finds dead ends for all, and the next begins where decoding had got to
-//! ([`cursor`] keeps that position). All that talks to a vCenter goes through [`api::EventApi`], so that tests drive the whole against a
-//! simulated vCenter in paused time.
+//! The four run as one task: a session that one of them finds dead ends for all, and the next
+//! begins where decoding had got to ([`cursor`] keeps that position). All that talks to a vCenter
+//! goes through [`api::EventApi`], so that tests drive the whole against a simulated vCenter in
+//! paused time.
 //!
 //! INVARIANT: nothing that a vCenter answers ends a source; only the shutdown does.
 
@@ -59,7 +60,8 @@ use crate::source::vcenter::client::{Client, Options};
 use crate::source::{BeginError, Closed, Found, Intake, SourceState};
 use vsphere::api::About;
 
-/// Reads the vCenter `settings` until `shutdown` turns true, then ends the session. Never returns before that.
+/// Reads the vCenter `settings` until `shutdown` turns true, then ends the session. Never returns
+/// before that.
 pub async fn run(
     name: String,
     settings: Vcenter,
@@ -91,7 +93,7 @@ pub async fn run(
     read(link, ready, stopped).await;
 }
 
-/// How the client of `settings` reaches its vCenter.
+/// The options of the client for `settings`.
 pub fn options(settings: &Vcenter) -> Options {
     Options {
         url: settings.sdk_url.clone(),
@@ -107,7 +109,8 @@ async fn stopped(shutdown: &mut watch::Receiver<bool>) {
     let _ = shutdown.wait_for(|stop| *stop).await;
 }
 
-/// The life of a source: one session after another. Nothing is read before `ready`, but the position is set, so that what happens meanwhile is read then.
+/// The life of a source: one session after another. Nothing is read before `ready`, but the
+/// position is set, so that what happens meanwhile is read then.
 async fn read<A: EventApi>(
     link: Link<A>,
     ready: impl Future<Output = ()>,
@@ -183,7 +186,8 @@ async fn close_after<A: EventApi>(link: &Link<A>, end: End) -> Result<(), Closed
     }
 }
 
-/// Asks the pipeline, once, where to start; after that makes sure that it is still the same vCenter.
+/// Asks the pipeline, once, where to start; after that makes sure that it is still the same
+/// vCenter.
 async fn begin<A: EventApi>(link: &Link<A>, about: &About) -> Result<(), BeginError> {
     let url = &link.settings.sdk_url;
     // A server without one (an ESXi host) is told apart by its address.

@@ -1,6 +1,8 @@
-//! The rhythm of a source: when to read again after a page that was not full, and how many calls a second there are at most.
+//! The rhythm of a source: when to read again after a page that was not full, and how many calls a
+//! second there are at most.
 //!
-//! A pause is short where events come fast, so that they are not late, and long where a call would bring few.
+//! A pause is short where events come fast, so that they are not late, and long where a call would
+//! bring few.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -11,7 +13,8 @@ use crate::limits::PAGE_WORTH_BYTES;
 
 /// The shortest pause.
 const REST: Duration = Duration::from_micros(250);
-/// By how much a pause is longer than asked for, on average: tokio's timers fire at whole milliseconds, the one after the time.
+/// By how much a pause is longer than asked for, on average: tokio's timers fire at whole
+/// milliseconds, the one after the time.
 const TIMER_LATE: Duration = Duration::from_micros(500);
 
 /// The rhythm of the reads of one source.
@@ -22,7 +25,7 @@ pub(super) struct Pace {
 }
 
 impl Pace {
-    /// How long to wait after a page of `bytes` whose read began at `read_at` and ended now.
+    /// The wait after a page of `bytes` whose read began at `read_at` and ended now.
     pub fn pause(&mut self, interval: Duration, read_at: Instant, bytes: usize) -> Duration {
         let period = self.before.replace(read_at).map_or(interval, |before| read_at - before);
         let next = next_read(interval, period, bytes);
@@ -30,23 +33,27 @@ impl Pace {
     }
 }
 
-/// When to read again, counted from when the last read began: as soon as a page that is worth a call has come together, at the rate at which
-/// `bytes` did in `period`, and after `interval` at most. Never at once: a page that comes back empty costs the wait for vCenter to say that there is more.
+/// When to read again, counted from when the last read began: as soon as a page that is worth a
+/// call has come together, at the rate at which `bytes` did in `period`, and after `interval` at
+/// most. Never at once: a page that comes back empty costs the wait for vCenter to say that there
+/// is more.
 fn next_read(interval: Duration, period: Duration, bytes: usize) -> Duration {
     period.mul_f64(PAGE_WORTH_BYTES as f64 / bytes.max(1) as f64).max(REST).min(interval)
 }
 
 /// `maxCallsPerSecond`: calls of all of a source's tasks share one row of slots, `interval` apart.
 ///
-/// A call takes the next slot and waits for it. A slot that was missed may be used for [`SLOT_KEPT`], because timers fire at
-/// whole milliseconds: without that no setting above 1,000 calls a second would be reached.
+/// A call takes the next slot and waits for it. A slot that was missed may be used for
+/// [`SLOT_KEPT`], because timers fire at whole milliseconds: without that no setting above 1,000
+/// calls a second would be reached.
 #[derive(Debug)]
 pub(super) struct CallSlots {
     interval: Duration,
     next: Mutex<Instant>,
 }
 
-/// How long a missed slot is kept: two ticks of tokio's timer. A source that was idle gains no more than these slots.
+/// A missed slot is kept for two ticks of tokio's timer. An idle source gains no more than these
+/// slots.
 const SLOT_KEPT: Duration = Duration::from_millis(2);
 
 impl CallSlots {
@@ -101,7 +108,7 @@ mod tests {
         assert_eq!(pace.pause(interval, read_at, 700), REST);
     }
 
-    /// How long so many calls take one after another, in milliseconds.
+    /// The duration of `count` calls one after another, in milliseconds.
     async fn calls(slots: &CallSlots, count: u32) -> u128 {
         let start = Instant::now();
         for _ in 0..count {

@@ -1,12 +1,13 @@
 //! The page size: how many events a read asks for on a link that cannot carry full pages.
 //!
-//! After a page that timed out, broke off late, or took longer than [`PAGE_TRANSFER_GOAL`] to arrive, the
-//! next one is half as large, down to one event. Full pages that arrive double the size again. A page that
-//! broke off at once says nothing about its size, unless the one before it broke off as well. A size that failed is tried again only after [`PAGE_SIZE_RETRY`] full pages: a link that breaks
-//! every large answer would otherwise break every second one.
+//! After a page that timed out, broke off late, or took longer than [`PAGE_TRANSFER_GOAL`] to
+//! arrive, the next one is half as large, down to one event. Full pages that arrive double the size
+//! again. A page that broke off at once says nothing about its size, unless the one before it broke
+//! off as well. A size that failed is tried again only after [`PAGE_SIZE_RETRY`] full pages: a link
+//! that breaks every large answer would otherwise break every second one.
 //!
-//! The time before an answer begins does not count: a vCenter that takes seconds to look events up takes
-//! them for small pages as well.
+//! The time before an answer begins does not count: a vCenter that takes seconds to look events up
+//! takes them for small pages as well.
 
 use std::time::Duration;
 
@@ -20,7 +21,7 @@ pub(super) struct PageSize {
     failed: u32,
     /// Full pages that arrived since the size last changed.
     arrived: u32,
-    /// Whether the last page broke off.
+    /// True if the last page broke off.
     broke_off: bool,
 }
 
@@ -85,7 +86,8 @@ mod tests {
 
     const BYTES: usize = 1_000;
 
-    /// Reads over a link that breaks pages of more than `carried` events and takes `per_event` for each.
+    /// Reads over a link that breaks pages of more than `carried` events and takes `per_event` for
+    /// each.
     fn sizes(size: &mut PageSize, reads: usize, carried: u32, per_event: Duration) -> Vec<u32> {
         let mut asked = Vec::new();
         for _ in 0..reads {

@@ -1,9 +1,9 @@
 //! The read time-out: how long a page read may be silent before it is given up.
 //!
-//! A read that hangs holds up every event behind it, and `timeouts.call` (a minute) leaves room for the
-//! slowest call. A page is therefore given up sooner: after several times the longest silence that is
-//! usual for this vCenter. INVARIANT: a slower vCenter is still read: each time-out doubles the
-//! wait, up to `timeouts.call`.
+//! A read that hangs holds up every event behind it, and `timeouts.call` (a minute) leaves room for
+//! the slowest call. A page is therefore given up sooner: after several times the longest silence
+//! that is usual for this vCenter. INVARIANT: a slower vCenter is still read: each time-out doubles
+//! the wait, up to `timeouts.call`.
 
 use std::time::Duration;
 
@@ -18,7 +18,7 @@ pub(super) struct ReadTimeout {
 }
 
 impl ReadTimeout {
-    /// How long the next read may be silent; never more than `call_max`.
+    /// The longest silence of the next read, at most `call_max`.
     pub fn silence_max(&self, call_max: Duration) -> Duration {
         let usual = PAGE_WAIT_MIN.max(self.longest * PAGE_WAIT_TIMES);
         usual.saturating_mul(1 << self.timeouts.min(16)).min(call_max)

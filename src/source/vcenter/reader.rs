@@ -1,4 +1,5 @@
-//! The reader: pages as fast as vCenter gives them until one comes back empty, then as soon as there is more.
+//! The reader: pages as fast as vCenter gives them until one comes back empty, then as soon as
+//! there is more.
 
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
@@ -35,13 +36,13 @@ pub(super) struct Reader {
     in_a_row: u32,
     /// The last failure, and the position then, microseconds since 1970 UTC.
     failed: Option<(Instant, i64)>,
-    /// What ended the last wait, while nothing was read since.
+    /// The end of the last wait, until something is read.
     waited: Option<Wake>,
     /// Until then the wake-up call is not relied on.
     distrusted_until: Option<Instant>,
 }
 
-/// What ended a wait at rest.
+/// The end of a wait at rest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Wake {
     /// vCenter said that there is more.
@@ -102,7 +103,8 @@ impl Reader {
                     tracing::debug!(source = %link.name, "vCenter did not wake the source for an event; reading more often for a while");
                     self.distrusted_until = Some(Instant::now() + WAKER_DISTRUST);
                 }
-                // Asked of every page: a full one is what the time before the next one is counted from.
+                // Asked of every page: a full one is what the time before the next one is counted
+                // from.
                 let pause = self.pace.pause(link.settings.poll_interval, read_at, self.cursor.page_bytes());
                 if !full {
                     sleep(pause).await;
@@ -112,7 +114,8 @@ impl Reader {
                 link.status.empty_pages.fetch_add(1, Relaxed);
                 link.set_state(SourceState::Waiting);
                 if !self.watch(link, read_at).await? {
-                    // Woken for nothing: what there is cannot be read, and a busy vCenter would wake it again at once.
+                    // Woken for nothing: what there is cannot be read, and a busy vCenter would
+                    // wake it again at once.
                     if self.waited == Some(Wake::Called) {
                         link.idle.send_replace(false);
                         sleep(link.settings.poll_interval).await;
@@ -138,7 +141,7 @@ impl Reader {
         timeout(poll, woken).await.unwrap_or(Wake::Poll { watched })
     }
 
-    /// Whether vCenter would wake the source for the next event, and nothing is missing that it knows of.
+    /// True if vCenter will wake the source for the next event and no known event is missing.
     fn is_watched<A: EventApi>(&self, link: &Link<A>) -> bool {
         let marks = link.marks();
         let read_us = self.cursor.position_us() + TIME_RENDERING.as_micros() as i64;
@@ -197,9 +200,11 @@ impl Reader {
         }
     }
 
-    /// Logs the failure and backs off. Returns the end of the session where the session is of no more use.
+    /// Logs the failure and backs off. Returns the end of the session where the session is of no
+    /// more use.
     ///
-    /// Only progress, or a long time without a failure, ends the back-off: where every second read fails, the others return what was read before.
+    /// Only progress, or a long time without a failure, ends the back-off: where every second read
+    /// fails, the others return what was read before.
     async fn failed<A: EventApi>(&mut self, link: &Link<A>, trouble: Trouble) -> Option<End> {
         if let Some(end) = trouble.end().or(trouble.session_full()) {
             return Some(end);

@@ -1,4 +1,5 @@
-//! Rows that vCenter cannot send: a page that holds such a row is answered with a fault or with HTTP 500, whoever asks and however often.
+//! Rows that vCenter cannot send: a page that holds such a row is answered with a fault or with
+//! HTTP 500, whoever asks and however often.
 //!
 //! ```text
 //!   page refused twice ──► halves, down to the row ──► refused again and again ──► stepped over: a dead letter names the place
@@ -6,9 +7,11 @@
 //!                                                                                    by time: a collector that begins behind the row
 //! ```
 //!
-//! INVARIANT: a row is stepped over only after it was refused [`ROW_REFUSALS`] times over [`ROW_REFUSED_FOR`], each time on a new collector, and while reads
-//! beside it succeed: a vCenter that refuses every read for a while loses nothing.
-//! INVARIANT: only a read of a single event that was refused is ever followed by another read on the same collector: it can cost that one row at most.
+//! INVARIANT: a row is stepped over only after it was refused [`ROW_REFUSALS`] times over
+//! [`ROW_REFUSED_FOR`], each time on a new collector, and while reads beside it succeed: a vCenter
+//! that refuses every read for a while loses nothing.
+//! INVARIANT: only a read of a single event that was refused is ever followed by another read on
+//! the same collector: it can cost that one row at most.
 
 use std::collections::VecDeque;
 use std::sync::atomic::Ordering::Relaxed;
@@ -29,7 +32,7 @@ use vsphere::api::{EventMark, FaultKind, format_us};
 use vsphere::decode::salvage;
 use vsphere::{PageBody, Wire};
 
-/// Whether vCenter refused to send what was asked for, as it does for a page with such a row.
+/// True if vCenter refused to send a page, as it does for a page with such a row.
 pub(super) fn is_refusal(error: &CallError) -> bool {
     matches!(error, CallError::Foreign { status: 500, .. }) || error.fault() == Some(FaultKind::Other)
 }
@@ -45,12 +48,14 @@ pub(super) struct Place {
 /// Refused pages of one cursor.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct PageRefusals {
-    /// Where reading had come to, microseconds since 1970 UTC, and how often a page was refused there.
+    /// Where reading had come to, microseconds since 1970 UTC, and how often a page was refused
+    /// there.
     last: Option<(i64, u32)>,
 }
 
 impl PageRefusals {
-    /// A page was refused when reading had come to `position_us`; true if it is to be read in halves.
+    /// A page was refused when reading had come to `position_us`; true if it is to be read in
+    /// halves.
     pub fn count(&mut self, position_us: i64) -> bool {
         let refused = self.last.filter(|(at_us, _)| *at_us == position_us).map_or(0, |(_, refused)| refused);
         self.last = Some((position_us, refused + 1));
@@ -76,7 +81,8 @@ pub(super) struct RefusedRows {
 }
 
 impl RefusedRows {
-    /// The row at `place` was refused alone; true if it is to be stepped over: it was before, or it was refused often and for long enough.
+    /// The row at `place` was refused alone; true if it is to be stepped over: it was before, or it
+    /// was refused often and for long enough.
     pub fn refused(&mut self, place: Place) -> bool {
         let known = self.suspects.iter().position(|suspect| suspect.place == place);
         let suspect = known.and_then(|at| self.suspects.remove(at));
@@ -110,8 +116,9 @@ fn push_bounded<T>(queue: &mut VecDeque<T>, item: T) {
 
 /// Finds when the refused row at `place` was created, microseconds since 1970 UTC.
 ///
-/// No event lies between the place and the row, so a window from the place on can be read whole if and only if it ends before the row. `None` where the row can
-/// be read after all, or where even the place itself is refused and nothing says that the vCenter answers other reads.
+/// No event lies between the place and the row, so a window from the place on can be read whole if
+/// and only if it ends before the row. `None` where the row can be read after all, or where even
+/// the place itself is refused and nothing says that the vCenter answers other reads.
 pub(super) async fn created_us<A: EventApi>(
     link: &Link<A>,
     place: Place,
@@ -148,7 +155,7 @@ pub(super) async fn created_us<A: EventApi>(
     Ok(Some(refused_us))
 }
 
-/// What a read of a window that begins at the place of a refused row gave.
+/// The result of reading a window that begins at the place of a refused row.
 enum Window {
     /// Nothing but what is at the place.
     Readable,
@@ -178,9 +185,11 @@ async fn window<A: EventApi>(link: &Link<A>, from_us: i64, until_us: i64) -> Res
     }
 }
 
-/// The row at `place` is stepped over: a dead letter says where it is missing, up to the event `next` that was read behind it.
+/// The row at `place` is stepped over: a dead letter says where it is missing, up to the event
+/// `next` that was read behind it.
 ///
-/// The letter's id depends on the place alone, so the letter of a row that a sweep meets again is a duplicate.
+/// The letter's id depends on the place alone, so the letter of a row that a sweep meets again is a
+/// duplicate.
 pub(super) async fn step_over<A: EventApi>(
     link: &Link<A>,
     place: Place,
@@ -197,7 +206,7 @@ pub(super) async fn step_over<A: EventApi>(
     Ok(())
 }
 
-/// What is stored in place of a row, and why.
+/// The dead letter of a row: its bytes and the reason.
 fn letter(wire: Wire, place: Place, next: Option<EventMark>, error: &CallError) -> (PageBody, String) {
     let after = format_us(place.created_us);
     let key = place.key.map_or("null".to_string(), |key| key.to_string());

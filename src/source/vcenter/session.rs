@@ -1,7 +1,8 @@
 //! Getting a session, and keeping vCenter's clock and latest event known while there is one.
 //!
-//! INVARIANT: after a refused login no other is tried for `LOGIN_RETRY`, unless the password is another one by then: vCenter's single sign-on
-//! locks the account after five. While a vCenter is away it is asked every second, so that reading resumes as soon as it is back.
+//! INVARIANT: after a refused login no other is tried for `LOGIN_RETRY`, unless the password is
+//! another one by then: vCenter's single sign-on locks the account after five. While a vCenter is
+//! away it is asked every second, so that reading resumes as soon as it is back.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;

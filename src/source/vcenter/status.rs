@@ -1,4 +1,5 @@
-//! What a vCenter source says about itself: for health, metrics and the operator's page. Written by the source's tasks, read by anyone.
+//! The state and counters of a vCenter source, for health, metrics and the operator's page. The
+//! source's tasks write them; anyone reads them.
 
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Mutex, PoisonError};
@@ -40,7 +41,8 @@ impl Method {
         Method::DestroyWaker,
     ];
 
-    /// The label in metrics. `CreateWaker` and `DestroyWaker` are several calls each, counted as one.
+    /// The label in metrics. `CreateWaker` and `DestroyWaker` are several calls each, counted as
+    /// one.
     pub fn as_str(self) -> &'static str {
         match self {
             Method::Open => "RetrieveServiceContent",
@@ -77,7 +79,8 @@ pub struct Status {
     pub empty_pages: AtomicU64,
     /// Logins after the first.
     pub relogins: AtomicU64,
-    /// Collectors built anew because an answer was lost, a page could not be read, or reading had stalled.
+    /// Collectors built anew because an answer was lost, a page could not be read, or reading had
+    /// stalled.
     pub rebuilds: AtomicU64,
     /// Stretches that the user may not read, stepped over.
     pub gaps: AtomicU64,
@@ -112,12 +115,12 @@ impl Status {
         changed
     }
 
-    /// Whether the first try to reach the vCenter has ended, well or not: what readiness waits for.
+    /// True once the first try to reach the vCenter has ended, well or not: readiness waits for it.
     pub fn first_attempt_done(&self) -> bool {
         self.first_attempt_done.load(Relaxed)
     }
 
-    /// Whether it cannot read since what destinations have not taken fills the memory.
+    /// True while it cannot read because undelivered events fill the memory.
     pub fn is_held_up(&self) -> bool {
         self.held_up.load(Relaxed) > 0
     }
@@ -143,7 +146,7 @@ impl Status {
         }
     }
 
-    /// How far reading is behind vCenter's latest event; None where that is unknown.
+    /// The lag of reading behind vCenter's latest event; `None` where it is unknown.
     pub fn lag(&self) -> Option<Duration> {
         let (latest, newest) = (self.latest_us.load(Relaxed), self.newest_us.load(Relaxed));
         (latest > 0 && newest > 0).then(|| Duration::from_micros(u64::try_from(latest - newest).unwrap_or(0)))

@@ -1,5 +1,6 @@
-//! The sweep: an event that becomes visible behind the collector's cursor (its transaction was slow) may never be returned by it. So what was
-//! just read is read again from time to time, and dedup drops all but what is new.
+//! The sweep: an event that becomes visible behind the collector's cursor (its transaction was
+//! slow) may never be returned by it. So what was just read is read again from time to time, and
+//! dedup drops all but what is new.
 //!
 //! ```text
 //!  ───── read long after it was created ─────┤ unswept            fresh │◄── late ──► now
@@ -7,8 +8,9 @@
 //!                                                          ├── late ───┤ what stays unswept after it
 //! ```
 //!
-//! INVARIANT: what may yet become visible is swept once it is as old as [`Sweep::late`], however far time goes on meanwhile (a vCenter that was
-//! restored, or down): until then what was seen beside it is not forgotten.
+//! INVARIANT: what may yet become visible is swept once it is as old as [`Sweep::late`], however
+//! far time goes on meanwhile (a vCenter that was restored, or down): until then what was seen
+//! beside it is not forgotten.
 
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
@@ -30,11 +32,12 @@ use vsphere::api::EventMark;
 #[derive(Debug)]
 pub(super) struct Sweeper {
     due: Instant,
-    /// How far the last one came, as far as nothing can become visible late before it any more: one that is broken off is gone on with.
+    /// The sweep watermark: no event before it can still appear late. A sweep that broke off
+    /// continues here.
     came_us: i64,
-    /// What the one under way has to come to for that.
+    /// The watermark once the present sweep is complete.
     goal_us: i64,
-    /// What the one under way has taken so far, over its parts.
+    /// The time that the present sweep has taken, over all its parts.
     taken: Duration,
     backoff: Backoff,
 }
@@ -64,7 +67,8 @@ impl Sweeper {
         }
     }
 
-    /// One sweep, if there is anything to sweep, or as much of it as trouble allows; and when to go on.
+    /// One sweep, if there is anything to sweep, or as much of it as trouble allows; and when to go
+    /// on.
     async fn turn<A: EventApi>(&mut self, link: &Link<A>, sweep: Sweep) -> Result<(), End> {
         let (started, came_us) = (Instant::now(), self.came_us);
         let swept = self.sweep(link, sweep).await;
@@ -73,7 +77,7 @@ impl Sweeper {
         if swept.is_ok() || self.came_us > came_us {
             self.backoff.reset();
         }
-        // What is left behind the goal is of the next one anyway.
+        // The next sweep reads the rest behind the goal anyway.
         self.due = if swept.is_ok() || self.came_us >= self.goal_us {
             let taken = std::mem::take(&mut self.taken);
             (started + sweep.interval).max(ended + rest(taken))
@@ -120,7 +124,8 @@ impl Sweeper {
     }
 }
 
-/// After a sweep of this duration: sweeps take a bounded share of what vCenter can give, and keep up with a storm that outlasts them.
+/// After a sweep of this duration: sweeps take a bounded share of what vCenter can give, and keep
+/// up with a storm that outlasts them.
 fn rest(taken: Duration) -> Duration {
     (SWEEP_REST * taken).min(SWEEP_REST_MAX)
 }
@@ -130,7 +135,8 @@ fn left_after(end_us: i64, now_us: i64, late_us: i64) -> i64 {
     if end_us.saturating_add(late_us) < now_us { i64::MAX } else { end_us - late_us }
 }
 
-/// Where to begin to read again: nowhere while no key is missing, so that nothing can come late. With a filter keys are missing by design and say nothing.
+/// Where to begin to read again: nowhere while no key is missing, so that nothing can come late.
+/// With a filter keys are missing by design and say nothing.
 fn begin<A: EventApi>(link: &Link<A>, end_us: i64) -> Option<i64> {
     let start = link.started();
     if !start.progress.has_gaps.load(Relaxed) && !link.is_filtered() {

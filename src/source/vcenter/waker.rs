@@ -1,8 +1,10 @@
-//! The waker: a second, tiny collector whose latestPage of one event is watched, so that the first event after idle is read at once.
+//! The waker: a second, tiny collector whose latestPage of one event is watched, so that the first
+//! event after idle is read at once.
 //!
-//! Each answer carries the whole latestPage, hence its one event; and it waits only while the reader is idle, since under load the reader
-//! needs no waking and vCenter no further calls. While it is at work the reader at rest reads every `WATCHED_POLL`, in case an event did not change that page.
-//! Without it (a vCenter that refuses it, say) reading goes on every `IDLE_POLL`.
+//! Each answer carries the whole latestPage, hence its one event; and it waits only while the
+//! reader is idle, since under load the reader needs no waking and vCenter no further calls. While
+//! it is at work the reader at rest reads every `WATCHED_POLL`, in case an event did not change
+//! that page. Without it (a vCenter that refuses it, say) reading goes on every `IDLE_POLL`.
 
 use super::api::{EventApi, Waker};
 use super::backoff::Backoff;

@@ -1,5 +1,6 @@
-//! Notices that events are there which reading does not give: a collector that has stalled, a stretch that the user may not read (vCenter
-//! filters a page after it has cut it, so 1,000 unreadable events make an empty one, the sign of the end), keys that have wrapped.
+//! Notices that events are there which reading does not give: a collector that has stalled, a
+//! stretch that the user may not read (vCenter filters a page after it has cut it, so 1,000
+//! unreadable events make an empty one, the sign of the end), keys that have wrapped.
 
 use tokio::time::Instant;
 
@@ -7,7 +8,7 @@ use super::link::Marks;
 use crate::limits::{STALL_GRACE, STALL_GRACE_FILTERED, TIME_RENDERING};
 use vsphere::api::EventMark;
 
-/// What to do about it.
+/// The measure against missing events.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Act {
     Nothing,
@@ -21,7 +22,7 @@ pub(super) enum Act {
     ReadWindows,
 }
 
-/// What is known when a read came back empty and all pages before it are decoded.
+/// The facts after an empty read, once all pages before it are decoded.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Standing {
     pub now: Instant,
@@ -29,7 +30,7 @@ pub(super) struct Standing {
     pub read_at: Instant,
     pub position_us: i64,
     pub marks: Marks,
-    /// Whether our own filter leaves events out.
+    /// True if the configured filter leaves events out.
     pub filtered: bool,
 }
 
@@ -49,7 +50,8 @@ impl Watchdog {
         // Of an event that came after the read was sent, the read says nothing.
         let missing = |mark| unread(mark).filter(|(_, known)| *known <= read_at).map(|(mark, _)| mark);
         let (missed, grace) = match (missing(marks.visible), missing(marks.latest)) {
-            // Neither that something is missing nor that all is well: a busy vCenter has a newer event at each look.
+            // Neither that something is missing nor that all is well: a busy vCenter has a newer
+            // event at each look.
             (None, None) if unread(marks.visible).or(unread(marks.latest)).is_some() => return Act::Nothing,
             (None, Some(_)) if filtered && unread(marks.visible).is_some() => return Act::Nothing,
             (Some(visible), _) => (visible, STALL_GRACE),

@@ -1,11 +1,14 @@
-//! Reading by windows of time with `QueryEvents`, for a vCenter whose keys have passed int32's end: its collectors return nothing any more.
+//! Reading by windows of time with `QueryEvents`, for a vCenter whose keys have passed int32's end:
+//! its collectors return nothing any more.
 //!
-//! A query gives the *newest* events of its window, as many as one answer may hold; so a window that comes back full is made narrower, from its
-//! beginning, until it does not, and the next one is as wide as promises to fill most of an answer, at most twice as wide as that one. Once a second reading
-//! goes back a little, for what became visible late; dedup drops what was there before.
+//! A query gives the *newest* events of its window, as many as one answer may hold; so a window
+//! that comes back full is made narrower, from its beginning, until it does not, and the next one
+//! is as wide as promises to fill most of an answer, at most twice as wide as that one. Once a
+//! second reading goes back a little, for what became visible late; dedup drops what was there
+//! before.
 //!
-//! INVARIANT: reading goes on behind the end of a window only where vCenter has an event behind it, or where all that is to be read ends; else behind the newest
-//! event that was read.
+//! INVARIANT: reading goes on behind the end of a window only where vCenter has an event behind it,
+//! or where all that is to be read ends; else behind the newest event that was read.
 
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -90,7 +93,8 @@ impl Windows {
             let Some((body, permit)) = answer else {
                 let narrowed = end_us != self.end_us;
                 self.fits(begin_us, end_us, 0, link.settings.page_events);
-                // An answer may be cut before it is rid of what the user may not read: newer events that he may not may hide older ones.
+                // An answer may be cut before it is rid of what the user may not read: newer events
+                // that he may not may hide older ones.
                 let hidden = |(mark, _): &(EventMark, Instant)| mark.created_us > cursor.position_us();
                 if !narrowed && self.end_us.is_none() && link.marks().latest.as_ref().is_some_and(hidden) {
                     self.width_us = Some(overlap_us);
@@ -133,8 +137,9 @@ impl Windows {
         }
     }
 
-    /// The latest end of a window that is not known to hold too much, microseconds since 1970 UTC: vCenter has an event behind it. Of a window that ends later
-    /// more may come while its answer is on its way, and the next one would begin behind it.
+    /// The latest end of a window that is not known to hold too much, microseconds since 1970 UTC:
+    /// vCenter has an event behind it. Of a window that ends later more may come while its answer
+    /// is on its way, and the next one would begin behind it.
     fn known_us<A: EventApi>(&self, link: &Link<A>) -> i64 {
         let (marks, now_us) = (link.marks(), link.vcenter_now_us());
         let times = [marks.latest, marks.visible].into_iter().flatten().map(|(mark, _)| mark.created_us);
@@ -142,21 +147,22 @@ impl Windows {
         self.end_us.or(times.filter(|us| *us <= now_us).max()).unwrap_or(i64::MIN)
     }
 
-    /// How far before the position the next stretch begins.
+    /// The distance between the beginning of the next stretch and the position.
     fn back_us<A: EventApi>(&mut self, link: &Link<A>) -> i64 {
         let now = Instant::now();
         let back = match self.back_at {
             Some(at) if now.duration_since(at) < WINDOW_BACK_INTERVAL => TIME_RENDERING,
             _ => {
                 self.back_at = Some(now);
-                // What comes later than that is the sweep's.
+                // The sweep finds events that come later.
                 if link.settings.sweep.is_some() { OVERLAP_MIN } else { WINDOW_OVERLAP }
             }
         };
         back.as_micros() as i64
     }
 
-    /// A window of so many events could be read: the next one begins behind it, where it has an end, and is to hold four fifths of a page.
+    /// A window of so many events could be read: the next one begins behind it, where it has an
+    /// end, and is to hold four fifths of a page.
     fn fits(&mut self, begin_us: i64, end_us: Option<i64>, events: usize, page_events: usize) {
         self.next_us = end_us;
         if let Some(end_us) = end_us {
@@ -182,7 +188,8 @@ impl Windows {
         }))
     }
 
-    /// Of the events of one moment, which no window tells apart, those that can be decoded; the others become dead letters.
+    /// Of the events of one moment, which no window tells apart, those that can be decoded; the
+    /// others become dead letters.
     async fn salvage<A: EventApi>(
         &mut self,
         link: &Link<A>,

@@ -1,4 +1,5 @@
-//! The calls, one method a call. Cheap to share behind an `Arc`; several may be under way at once, each on a connection of its own.
+//! The calls, one method a call. Cheap to share behind an `Arc`; several may be under way at once,
+//! each on a connection of its own.
 
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
@@ -38,7 +39,7 @@ pub struct PageRead {
     pub transfer: Duration,
 }
 
-/// What was negotiated; until [`Client::open`] the oldest that every vCenter understands.
+/// The negotiated protocol; until [`Client::open`] the oldest, which every vCenter understands.
 #[derive(Clone, Debug)]
 struct Spoken {
     wire: Wire,
@@ -79,8 +80,8 @@ impl Client {
         *self.spoken.write().unwrap_or_else(PoisonError::into_inner) = spoken;
     }
 
-    /// Negotiates the form and the version of the API and asks what the server is. Needs no session; to be called again when the vCenter may have been
-    /// upgraded.
+    /// Negotiates the form and the version of the API and asks what the server is. Needs no
+    /// session; to be called again when the vCenter may have been upgraded.
     pub async fn open(&self) -> Result<ServiceContent, CallError> {
         match self.protocol {
             Protocol::Soap => self.open_soap().await,
@@ -109,7 +110,8 @@ impl Client {
         }
     }
 
-    /// The newest release of VI/JSON that both sides know; None where the server does not negotiate.
+    /// The newest release of VI/JSON that both sides know; None where the server does not
+    /// negotiate.
     async fn hello(&self) -> Result<Option<Version>, CallError> {
         let method = "hello";
         let body = json::hello(Version::json_releases());
@@ -182,7 +184,8 @@ impl Client {
             ));
         }
         self.transport.forget_session();
-        // Not the locale of whoever started the router: messages and functions that read them must not differ by machine.
+        // Not the locale of whoever started the router: messages and functions that read them must
+        // not differ by machine.
         let call = Call::new(method, manager)
             .text("userName", username)
             .text("password", password)
@@ -218,15 +221,15 @@ impl Client {
         self.moref(call, method).await
     }
 
-    /// How many events latestPage holds at most; 1 to 1,000. To be called before the first read.
+    /// Sets the size of latestPage, 1 to 1,000 events. To be called before the first read.
     pub async fn set_collector_page_size(&self, collector: &MoRef, events: u32) -> Result<(), CallError> {
         let method = "SetCollectorPageSize";
         let call = Call::new(method, collector).number("maxCount", events);
         self.control(call, method, self.transport.call_timeout()).await.map(drop)
     }
 
-    /// Reads the next events of a collector, up to 1,000. Gives up after `silence_max` without a byte. Moves the server's cursor:
-    /// after an error the collector is of no more use.
+    /// Reads the next events of a collector, up to 1,000. Gives up after `silence_max` without a
+    /// byte. Moves the server's cursor: after an error the collector is of no more use.
     pub async fn read_next_events(
         &self,
         collector: &MoRef,
@@ -238,7 +241,8 @@ impl Client {
         self.page(call, method, silence_max).await
     }
 
-    /// The events of a filter, as they came: the newest where they are more than `spec.max_count` or vCenter's own limit.
+    /// The events of a filter, as they came: the newest where they are more than `spec.max_count`
+    /// or vCenter's own limit.
     pub async fn query_events(
         &self,
         content: &ServiceContent,
@@ -255,8 +259,9 @@ impl Client {
         self.destroy("DestroyCollector", collector).await
     }
 
-    /// `EventManager.latestEvent`; None where there is no event, or the server lacks the property. Of an event that is not well-formed the mark is told all
-    /// the same: who looks for what is missing must not be blind until the next one comes.
+    /// `EventManager.latestEvent`; None where there is no event, or the server lacks the property.
+    /// Of an event that is not well-formed the mark is told all the same: who looks for what is
+    /// missing must not be blind until the next one comes.
     pub async fn latest_event(&self, content: &ServiceContent) -> Result<Option<EventMark>, CallError> {
         let path = "latestEvent";
         let call = retrieve(content, &content.event_manager, path);
@@ -295,8 +300,8 @@ impl Client {
         property_of(response(call.method, wire, &answer), path)
     }
 
-    /// Creates a PropertyCollector of this session's own: waiting on the default one would disturb nobody, but destroying a filter of a
-    /// shared one could.
+    /// Creates a PropertyCollector of this session's own: waiting on the default one would disturb
+    /// nobody, but destroying a filter of a shared one could.
     pub async fn create_property_collector(&self, content: &ServiceContent) -> Result<MoRef, CallError> {
         let method = "CreatePropertyCollector";
         self.moref(Call::new(method, &content.property_collector), method).await
@@ -316,8 +321,9 @@ impl Client {
         self.moref(call, method).await
     }
 
-    /// Waits until what is watched differs from `version` ("" for the first time), for at most `max_wait` (whole seconds); None where that
-    /// has passed. Its time-out is `max_wait` and one call's.
+    /// Waits until what is watched differs from `version` ("" for the first time), for at most
+    /// `max_wait` (whole seconds); None where that has passed. Its time-out is `max_wait` and one
+    /// call's.
     pub async fn wait_for_updates(
         &self,
         property_collector: &MoRef,

@@ -1,4 +1,5 @@
-//! What can go wrong in a call, told apart by what a caller does about it, and in words that say what a person does about it.
+//! Errors of a call. Variants differ by the reaction of the caller; messages tell the operator what
+//! to do.
 
 use std::io::ErrorKind;
 use std::time::Duration;
@@ -20,13 +21,13 @@ pub enum CallError {
     /// The certificate was refused: nothing was sent.
     #[error("the TLS handshake with {host} failed: {reason}")]
     Tls { host: String, reason: String },
-    /// Whether the server did what was asked is unknown.
+    /// It is unknown if the server carried out the call.
     #[error("{method}: vCenter was silent for {after:?}; if it is slow, raise its `timeouts`")]
     Timeout { method: &'static str, after: Duration },
     /// The answer kept arriving and was not complete in time.
     #[error("{method}: no complete answer within {after:?}; the link to vCenter is too slow")]
     Endless { method: &'static str, after: Duration },
-    /// Whether the server did what was asked is unknown.
+    /// It is unknown if the server carried out the call.
     #[error("{method}: the answer was lost: {reason}")]
     Lost { method: &'static str, reason: String },
     /// Something between us and vCenter answered in its place, or the address is not a vCenter's.
@@ -52,7 +53,7 @@ impl CallError {
         }
     }
 
-    /// Whether the answer took too long: a smaller one may arrive.
+    /// True if the answer took too long: a smaller one may arrive.
     pub fn is_timeout(&self) -> bool {
         matches!(self, CallError::Timeout { .. } | CallError::Endless { .. })
     }
@@ -90,7 +91,8 @@ impl CallError {
         CallError::Lost { method, reason }
     }
 
-    /// An answer that is not the API's. `secret` leaves its text out: what answers a login may repeat the password.
+    /// An answer that is not the API's. `secret` leaves its text out: what answers a login may
+    /// repeat the password.
     pub(super) fn foreign(method: &'static str, status: u16, body: &[u8], secret: bool) -> Self {
         let advice = match status {
             301..=308 => "the address redirects: configure the one it points to",

@@ -1,10 +1,11 @@
 //! One HTTP exchange: a request out, the whole answer in, within its bounds of time and bytes.
 //!
-//! Time-outs count silence. An answer that keeps arriving over a slow link is read to its end, up to
-//! [`ANSWER_TIME_MAX`]; one that stops arriving is given up after the call's time-out.
+//! Time-outs count silence. An answer that keeps arriving over a slow link is read to its end, up
+//! to [`ANSWER_TIME_MAX`]; one that stops arriving is given up after the call's time-out.
 //!
-//! Gzip is undone as the bytes arrive, into the one buffer that goes on to the decoder, with the bound checked on what
-//! comes out. INVARIANT: a request is sent once. (The pool sends again only what hyper gives back as never sent.)
+//! Gzip is undone as the bytes arrive, into the one buffer that goes on to the decoder, with the
+//! bound checked on what comes out. INVARIANT: a request is sent once. (The pool sends again only
+//! what hyper gives back as never sent.)
 
 use std::io::Write;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -32,7 +33,7 @@ use vsphere::api::json::SESSION_HEADER;
 
 use super::error::CallError;
 
-/// How a client reaches its server.
+/// The address of a server and the way to it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Options {
     /// The SDK URL, `https://HOST[:PORT]/sdk`.
@@ -65,7 +66,8 @@ pub(super) struct Transport {
     call_timeout: Duration,
     /// The header that says whose request it is.
     session: RwLock<Option<(HeaderName, HeaderValue)>>,
-    /// Bytes of the last page: the first capacity of the next one's buffer where its size is not announced.
+    /// Bytes of the last page: the first capacity of the next one's buffer where its size is not
+    /// announced.
     page_hint: AtomicUsize,
 }
 
@@ -288,7 +290,7 @@ impl Transport {
     }
 }
 
-/// How long an answer took to begin, and how long it may then be silent.
+/// The time until an answer began, and the longest silence in it.
 #[derive(Clone, Copy)]
 struct AnswerTimes {
     began: Duration,
@@ -331,7 +333,8 @@ impl Bounded {
     }
 
     fn into_bytes(mut self) -> Bytes {
-        // A buffer is given away whole: keep one that is mostly full, copy what is small in a large one.
+        // A buffer is given away whole: keep one that is mostly full, copy what is small in a large
+        // one.
         if self.bytes.capacity() > 2 * self.bytes.len() + (4 << 10) {
             self.bytes.shrink_to_fit();
         }

@@ -1,4 +1,4 @@
-//! How many calls a source makes.
+//! The number of calls that a source makes.
 
 use super::*;
 

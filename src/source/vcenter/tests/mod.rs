@@ -1,4 +1,5 @@
-//! The source as a whole against a simulated vCenter, with the real decoder, order and dedup behind it, in paused time.
+//! The source as a whole against a simulated vCenter, with the real decoder, order and dedup behind
+//! it, in paused time.
 
 mod calls;
 mod fake;
@@ -32,7 +33,7 @@ use crate::source::{BeginError, Intake, Progress, Start};
 
 const MINUTE: Duration = Duration::from_secs(60);
 
-/// What came out behind dedup.
+/// Events that came out behind dedup.
 #[derive(Debug, Default)]
 struct Delivered {
     /// Keys in order of first sight, and when.
@@ -66,7 +67,8 @@ fn small_pages() -> Vcenter {
     settings
 }
 
-/// Forgets what a checkpoint of this moment would not keep: what was read before the position by more than the overlap, and is not to be swept.
+/// Forgets what a checkpoint of this moment would not keep: what was read before the position by
+/// more than the overlap, and is not to be swept.
 fn forget(order: &mut Order, progress: &Progress, overlap_us: i64) {
     let position_us = progress.position_us.load(Relaxed);
     let Some(resume_us) = order.newest_us().map(|newest_us| newest_us.min(position_us)) else { return };
@@ -123,7 +125,8 @@ impl Run {
                         let _ = answer.send(if expected == found.instance_uuid { Ok(start) } else { Err(refused) });
                     }
                     Some(page) = pages.recv_async() => {
-                        // The decoder takes its time, so that pages are read ahead of their verdicts.
+                        // The decoder takes its time, so that pages are read ahead of their
+                        // verdicts.
                         sleep(Duration::from_millis(3)).await;
                         let (parsed, _) = parse.step(page);
                         forget(&mut order, &told, overlap_us);

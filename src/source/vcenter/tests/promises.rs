@@ -1,4 +1,4 @@
-//! What the source promises, one test a promise.
+//! The promises of the source, one test each.
 
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
@@ -63,7 +63,8 @@ async fn a_source_that_waits_for_memory_says_so() {
     run.stop().await;
 }
 
-/// Half of the memory is what targets that are gone may keep; pages of any size have to come through the rest.
+/// Half of the memory is what targets that are gone may keep; pages of any size have to come
+/// through the rest.
 #[tokio::test(start_paused = true)]
 async fn large_pages_do_not_wait_for_more_memory_than_there_may_be() {
     let fake = Fake::new();
@@ -77,7 +78,7 @@ async fn large_pages_do_not_wait_for_more_memory_than_there_may_be() {
     run.stop().await;
 }
 
-/// What is reserved for a page whose size is a guess has to be enough for it, however many sources begin at once.
+/// The reservation for a page of unknown size has to suffice, however many sources start at once.
 #[tokio::test(start_paused = true)]
 async fn a_first_page_is_a_small_one() {
     let fake = Fake::new();
@@ -328,7 +329,7 @@ async fn an_undecodable_event_costs_no_other() {
     check_poison(600, &[10, 250, 253, 450, 599]).await;
 }
 
-/// What was read behind an undecodable event before is read again in whole pages.
+/// Events behind an undecodable event that were read before are read again in whole pages.
 #[tokio::test(start_paused = true)]
 async fn an_undecodable_event_that_is_met_again_costs_little() {
     let fake = Fake::new();
@@ -552,7 +553,7 @@ async fn whatever_goes_wrong_in_whatever_order_nothing_is_lost() {
             sleep(Duration::from_millis(random.random_range(0..4_000))).await;
         }
         run.caught_up(60 * MINUTE).await;
-        // What may have leaked counts.
+        // Leaked collectors count.
         fake.world().collectors_peak = 0;
         run.stop().await;
     }

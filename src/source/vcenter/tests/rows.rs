@@ -2,7 +2,8 @@
 
 use super::*;
 
-/// Reads a history with unsendable rows at these places, some of them at the same time as their neighbours.
+/// Reads a history with unsendable rows at these places, some of them at the same time as their
+/// neighbours.
 async fn check(count: i64, rows: &[usize], refusals_move: bool) {
     let fake = Fake::new();
     {
@@ -15,7 +16,7 @@ async fn check(count: i64, rows: &[usize], refusals_move: bool) {
     }
     let run = Run::start(fake.clone(), small_pages());
     run.caught_up(20 * MINUTE).await;
-    // What is new comes as fast as ever, and what sweeps meet again is not told of again.
+    // New events come as fast as ever. Sweeps meet the rows again and do not report them again.
     fake.world().append();
     run.caught_up(MINUTE).await;
     sleep(5 * MINUTE).await;

@@ -1,4 +1,4 @@
-//! What the sweep promises: what becomes visible behind what was read comes, too.
+//! The promise of the sweep: events that become visible late are delivered.
 
 use super::fake::Mishap;
 use super::*;
@@ -159,7 +159,7 @@ async fn sweeping_can_be_turned_off_and_meets_poison_unharmed() {
     run.stop().await;
 }
 
-/// What was read is ahead of the clock then, but what is swept has an end.
+/// The position is ahead of the clock then, but a sweep has an end.
 #[tokio::test(start_paused = true)]
 async fn a_sweep_ends_although_the_clock_was_set_back() {
     let fake = Fake::new();

@@ -1,4 +1,4 @@
-//! What reading promises when keys have passed the end of int32.
+//! The promises of reading when keys have passed the end of int32.
 
 use super::fake::Mishap;
 use super::*;
@@ -123,7 +123,7 @@ async fn a_new_session_does_not_begin_where_the_run_began() {
 /// Nothing has told it yet that collectors return nothing.
 #[tokio::test(start_paused = true)]
 async fn a_sweep_at_the_beginning_of_a_session_reads_by_windows_too() {
-    // Whether the sweep comes before the reader has found out is a matter of chance.
+    // Chance decides if the sweep comes before the reader has found out.
     for _ in 0..8 {
         let fake = Fake::new();
         fake.world().set_next_key(i32::MIN + 1);

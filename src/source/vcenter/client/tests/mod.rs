@@ -1,4 +1,5 @@
-//! The client against recorded answers, over real sockets: a listener on loopback that says exactly what a test wants, byte by byte.
+//! The client against recorded answers, over real sockets: a listener on loopback that says exactly
+//! what a test wants, byte by byte.
 
 use std::io::Write;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -24,7 +25,7 @@ macro_rules! recorded {
 mod silence;
 mod tls;
 
-/// What the listener does with one request.
+/// The reaction of the listener to one request.
 #[derive(Clone)]
 enum Reply {
     /// This status, these extra header lines and this body.
@@ -103,7 +104,7 @@ impl Server {
     }
 }
 
-/// How long a read may be silent: longer than on any busy machine.
+/// The longest silence of a read: longer than on any busy machine.
 const SILENCE: Duration = Duration::from_secs(20);
 
 /// Time-outs that no busy machine reaches.

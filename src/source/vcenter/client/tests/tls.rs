@@ -75,7 +75,8 @@ async fn certificates_are_accepted_as_configured_and_refused_with_advice() {
     check(&good, roots(&other), Some(&shown)).await;
 }
 
-/// A server that asks for a certificate lets in who has one that it knows; a new one is shown as soon as it is there.
+/// A server that asks for a certificate lets in who has one that it knows; a new one is shown as
+/// soon as it is there.
 #[tokio::test]
 async fn a_client_certificate_is_shown_and_read_again_when_it_changes() {
     let dir = tempfile::tempdir().unwrap();
@@ -90,7 +91,8 @@ async fn a_client_certificate_is_shown_and_read_again_when_it_changes() {
         std::fs::write(&identity.cert_file, certificate.pem()).unwrap();
         std::fs::write(&identity.key_file, key.serialize_pem()).unwrap();
     };
-    // Names of other lengths: a change of a file is seen by its size, too, where its time is coarse.
+    // Names of other lengths: a change of a file is seen by its size, too, where its time is
+    // coarse.
     let (first, second, stranger) = (make("first"), make("the second"), make("somebody else"));
     let asking = |known: &rcgen::Certificate| {
         let mut roots = rustls::RootCertStore::empty();

@@ -1,4 +1,5 @@
-//! A simulated vCenter: its history, sessions and collectors as the design describes them, and every trouble it can make, in paused time.
+//! A simulated vCenter: its history, sessions and collectors as the design describes them, and
+//! every trouble it can make, in paused time.
 
 mod api;
 
@@ -18,7 +19,7 @@ use vsphere::{PageBody, Wire};
 pub const START_US: i64 = 1_795_306_000_000_000;
 pub const INSTANCE: Uuid = Uuid::from_u128(7);
 
-/// How a call goes wrong.
+/// A failure of a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mishap {
     /// The server does it, the answer is lost.
@@ -58,7 +59,7 @@ pub struct FakeEvent {
 }
 
 impl FakeEvent {
-    /// Whether it can be read and decoded.
+    /// True if it can be read and decoded.
     pub fn is_deliverable(&self) -> bool {
         self.readable && !self.poison && !self.unsendable
     }
@@ -91,7 +92,7 @@ pub struct World {
     sessions: u64,
     collectors: HashMap<String, Collector>,
     names: u64,
-    /// What happens to the next calls of a method, in order.
+    /// Failures of the next calls of a method, in order.
     pub mishaps: HashMap<&'static str, VecDeque<Mishap>>,
     pub calls: BTreeMap<&'static str, u64>,
     /// When logins were tried, and whether they were accepted.
@@ -102,7 +103,7 @@ pub struct World {
     pub wakes_blind: bool,
     pub tells_latest: bool,
     pub collectors_max: usize,
-    /// What the client must never do, and did.
+    /// Forbidden things that the client did.
     pub violations: Vec<String>,
     pub latency: Duration,
     /// Every read is refused.
@@ -130,7 +131,7 @@ pub struct World {
     pub router_clock_ahead_us: i64,
     /// A collector may be there whose name never arrived, or that could not be destroyed.
     leaky: bool,
-    /// How many collectors were ever open at once.
+    /// The most collectors that were open at once.
     pub collectors_peak: usize,
 }
 
@@ -339,7 +340,8 @@ impl World {
         self.session.ok_or_else(|| fault(method, FaultKind::NotAuthenticated))
     }
 
-    /// The visible events between two times, by time and then place: the order of vCenter's history.
+    /// The visible events between two times, by time and then place: the order of vCenter's
+    /// history.
     fn visible(&self, begin_us: i64, end_us: i64) -> impl DoubleEndedIterator<Item = (usize, FakeEvent)> {
         let now_us = self.vcenter_now_us();
         let at = |us: i64, inclusive: bool| {
@@ -412,7 +414,8 @@ impl World {
         let readable: Vec<_> =
             page.iter().filter(|(_, event)| event.readable).map(|(_, event)| *event).collect();
         if readable.is_empty() {
-            // A page of nothing but unreadable events looks like the end, and the cursor stays (govmomi's issue 3450).
+            // A page of nothing but unreadable events looks like the end, and the cursor stays
+            // (govmomi's issue 3450).
             return Ok(None);
         }
         if let Some(collector) = self.collectors.get_mut(&reference.id) {
