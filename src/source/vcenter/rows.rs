@@ -45,6 +45,17 @@ pub(super) struct Place {
     pub created_us: i64,
 }
 
+/// The end of the stretch that is missing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Behind {
+    /// The event behind the row.
+    Event(EventMark),
+    /// The row itself was created at this time, microseconds since 1970 UTC.
+    Row(i64),
+    /// No event yet.
+    Nothing,
+}
+
 /// Refused pages of one cursor.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct PageRefusals {
@@ -185,19 +196,19 @@ async fn window<A: EventApi>(link: &Link<A>, from_us: i64, until_us: i64) -> Res
     }
 }
 
-/// The row at `place` is stepped over: a dead letter says where it is missing, up to the event
-/// `next` that was read behind it.
+/// Steps over the row at `place`: a dead letter names the stretch between the place and what lies
+/// `behind` the row.
 ///
 /// The letter's id depends on the place alone, so the letter of a row that a sweep meets again is a
 /// duplicate.
 pub(super) async fn step_over<A: EventApi>(
     link: &Link<A>,
     place: Place,
-    next: Option<EventMark>,
+    behind: Behind,
     error: &CallError,
     verdicts: &mpsc::UnboundedSender<Verdict>,
 ) -> Result<(), Trouble> {
-    let (body, reason) = letter(link.api.wire(), place, next, error);
+    let (body, reason) = letter(link.api.wire(), place, behind, error);
     link.push(None, body, Some(reason.clone()), Permit::default(), verdicts).await?;
     if link.rows().step_over(place) {
         link.status.rows.fetch_add(1, Relaxed);
@@ -207,7 +218,7 @@ pub(super) async fn step_over<A: EventApi>(
 }
 
 /// The dead letter of a row: its bytes and the reason.
-fn letter(wire: Wire, place: Place, next: Option<EventMark>, error: &CallError) -> (PageBody, String) {
+fn letter(wire: Wire, place: Place, behind: Behind, error: &CallError) -> (PageBody, String) {
     let after = format_us(place.created_us);
     let key = place.key.map_or("null".to_string(), |key| key.to_string());
     let text = match wire {
@@ -216,12 +227,15 @@ fn letter(wire: Wire, place: Place, next: Option<EventMark>, error: &CallError) 
         }
         Wire::ViJson => format!(r#"{{"createdTime":"{after}","afterKey":{key}}}"#),
     };
-    let until = next.map_or("the end".to_string(), |next| {
-        format!("the event with key {} of {}", next.key, format_us(next.created_us))
-    });
-    let reason = format!(
-        "vCenter cannot send what lies between the event with key {key} of {after} and {until} ({error})"
-    );
+    let until = match behind {
+        Behind::Event(next) => {
+            format!("before the event with key {} of {}", next.key, format_us(next.created_us))
+        }
+        Behind::Row(us) => format!("of {}", format_us(us)),
+        Behind::Nothing => "before the next event".to_string(),
+    };
+    let reason =
+        format!("vCenter cannot send the row {until}, after the event with key {key} of {after} ({error})");
     (PageBody { wire, bytes: text.into() }, reason)
 }
 
@@ -260,14 +274,14 @@ mod tests {
         let error = CallError::Timeout { method: "ReadNextEvents", after: Duration::from_secs(1) };
         for wire in [Wire::Soap, Wire::ViJson] {
             let next = EventMark { key: 43, created_us: 3_000_000 };
-            let (body, reason) = letter(wire, PLACE, Some(next), &error);
+            let (body, reason) = letter(wire, PLACE, Behind::Event(next), &error);
             assert_eq!(salvage::created_us(wire, &body.bytes), Some(PLACE.created_us));
             assert!(
                 reason.contains("key 41 of 1970-01-01T00:00:01")
                     && reason.contains("key 43 of 1970-01-01T00:00:03"),
                 "{reason}"
             );
-            assert_eq!(letter(wire, PLACE, None, &error).0.bytes, body.bytes);
+            assert_eq!(letter(wire, PLACE, Behind::Nothing, &error).0.bytes, body.bytes);
         }
     }
 

@@ -5,7 +5,7 @@ use crate::limits::{PAGE_RESERVE_BYTES, VERDICT_WAIT};
 use crate::source::vcenter::api::EventApi;
 use crate::source::vcenter::client::CallError;
 use crate::source::vcenter::link::{Link, Trouble};
-use crate::source::vcenter::rows::{self, Place};
+use crate::source::vcenter::rows::{self, Behind, Place};
 use vsphere::api::MoRef;
 use vsphere::decode::salvage;
 
@@ -36,7 +36,7 @@ impl Cursor {
                 return Err(error.into());
             }
             if self.careful.is_none() {
-                tracing::warn!(source = %link.name, events = size, %error, "vCenter refuses to send a page; reading it again in halves");
+                tracing::debug!(source = %link.name, events = size, %error, "vCenter refuses to send a page; reading it again in halves");
             }
             self.halve(link, size);
             // Where this collector has given nothing yet, vCenter may be refusing every read.
@@ -65,12 +65,16 @@ impl Cursor {
         let refused = match link.read_next(collector, 1).await {
             Ok(Some(body)) => {
                 let next = salvage::mark(body.wire, &body.bytes);
-                rows::step_over(link, place, next, error, &self.verdicts.0).await?;
+                let behind = next.map_or(Behind::Nothing, Behind::Event);
+                rows::step_over(link, place, behind, error, &self.verdicts.0).await?;
+                if let Some(careful) = &mut self.careful {
+                    careful.left = self.singly;
+                }
                 self.poison_us = next.map(|next| next.created_us);
                 return self.page(link, body, permit, 1).await;
             }
             Ok(None) if answers => {
-                rows::step_over(link, place, None, error, &self.verdicts.0).await?;
+                rows::step_over(link, place, Behind::Nothing, error, &self.verdicts.0).await?;
                 self.careful = None;
                 return Ok(Step::Empty);
             }
@@ -88,7 +92,7 @@ impl Cursor {
         let Some(row_us) = rows::created_us(link, place, self.end_us, answers).await? else {
             return Err(refused.into());
         };
-        rows::step_over(link, place, None, error, &self.verdicts.0).await?;
+        rows::step_over(link, place, Behind::Row(row_us), error, &self.verdicts.0).await?;
         // No event lies between the place and the row.
         self.jump(link, row_us + 1);
         self.poison_us = Some(row_us + 1);
