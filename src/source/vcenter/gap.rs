@@ -21,7 +21,7 @@ use vsphere::api::{EventMark, MoRef, format_us};
 use vsphere::decode::salvage::created_us;
 
 /// A collector whose first page is not empty, and that page.
-struct Found {
+struct FirstPage {
     begin_us: i64,
     collector: MoRef,
     body: PageBody,
@@ -107,14 +107,14 @@ async fn probe<A: EventApi>(
     begin_us: i64,
     end_us: Option<i64>,
     mut permit: Permit,
-) -> Result<Option<Found>, Trouble> {
+) -> Result<Option<FirstPage>, Trouble> {
     link.destroy_doomed().await?;
     let collector = link.create_collector(&link.filter(Some(begin_us), end_us)).await?;
     let events = link.page_events(link.settings.page_events as u32);
     match link.read_next(&collector, events).await {
         Ok(Some(body)) => {
             permit.resize(batch_bytes(body.bytes.len()));
-            Ok(Some(Found { begin_us, collector, body, permit }))
+            Ok(Some(FirstPage { begin_us, collector, body, permit }))
         }
         Ok(None) => {
             link.doom(Object::Collector(collector));

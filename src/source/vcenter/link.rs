@@ -77,7 +77,7 @@ impl Trouble {
 
 /// The newest event that vCenter is known to have, and since when we know.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Marks {
+pub(super) struct LatestSeen {
     /// `EventManager.latestEvent`: of the whole vCenter, whatever our filter and permissions.
     pub latest: Option<(EventMark, Instant)>,
     /// The newest event in the waker's collector, seen through our filter and permissions.
@@ -111,7 +111,7 @@ pub(super) struct Link<A> {
     pub wake: Notify,
     /// True while the reader has read all events: the waker waits only then.
     pub idle: watch::Sender<bool>,
-    pub marks: Mutex<Marks>,
+    pub marks: Mutex<LatestSeen>,
     /// Where the live cursor was when it last was so near to the present that something might yet
     /// become visible behind it.
     fresh: Mutex<EventMark>,
@@ -420,7 +420,7 @@ impl<A: EventApi> Link<A> {
         Ok(waker)
     }
 
-    /// Marks an object for [`Link::destroy_doomed`]. A failing connection must not keep anyone from
+    /// LatestSeen an object for [`Link::destroy_doomed`]. A failing connection must not keep anyone from
     /// going on.
     pub fn doom(&self, object: Object) {
         let mut objects = self.objects();
@@ -472,15 +472,15 @@ impl<A: EventApi> Link<A> {
     /// Forgets the objects of a session that has ended.
     pub fn forget_session(&self) {
         *self.objects() = Objects::default();
-        *self.marks.lock().unwrap_or_else(PoisonError::into_inner) = Marks::default();
+        *self.marks.lock().unwrap_or_else(PoisonError::into_inner) = LatestSeen::default();
         self.idle.send_replace(false);
     }
 
-    pub fn marks(&self) -> Marks {
+    pub fn marks(&self) -> LatestSeen {
         *self.marks.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub fn note(&self, change: impl FnOnce(&mut Marks)) {
+    pub fn note(&self, change: impl FnOnce(&mut LatestSeen)) {
         change(&mut self.marks.lock().unwrap_or_else(PoisonError::into_inner));
     }
 

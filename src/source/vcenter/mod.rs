@@ -24,7 +24,6 @@ mod cursor;
 mod failures;
 mod gap;
 mod link;
-mod mark;
 mod pace;
 mod page_size;
 mod read_timeout;
@@ -35,6 +34,7 @@ mod status;
 mod sweep;
 mod waker;
 mod watchdog;
+mod watermark;
 mod windows;
 
 #[cfg(test)]

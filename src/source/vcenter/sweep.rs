@@ -22,7 +22,7 @@ use super::backoff::Backoff;
 use super::cursor::{Cursor, Step};
 use super::gap;
 use super::link::{End, Link, Trouble};
-use super::mark::Mark;
+use super::watermark::Watermark;
 use super::windows::Windows;
 use crate::config::Sweep;
 use crate::limits::{BACKOFF_MAX, ORDERED_POLL, OVERLAP_MIN, SWEEP_REST, SWEEP_REST_MAX, TIME_RENDERING};
@@ -99,12 +99,12 @@ impl Sweeper {
             let overlap_us = OVERLAP_MIN.as_micros() as i64;
             let begin_us = begin_us.max(self.came_us.saturating_sub(overlap_us));
             // It counts as swept for a router that starts anew, too.
-            let mut mark = Mark::default();
+            let mut watermark = Watermark::default();
             self.goal_us = end_us - late_us;
             let came = |at_us: i64| {
                 self.came_us = self.came_us.max(at_us.min(self.goal_us));
                 if at_us <= self.goal_us
-                    && let Some(swept_us) = mark.came(link, at_us - overlap_us)
+                    && let Some(swept_us) = watermark.came(link, at_us - overlap_us)
                 {
                     unswept_us.fetch_max(swept_us, Relaxed);
                 }

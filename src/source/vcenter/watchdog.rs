@@ -4,7 +4,7 @@
 
 use tokio::time::Instant;
 
-use super::link::Marks;
+use super::link::LatestSeen;
 use crate::limits::{STALL_GRACE, STALL_GRACE_FILTERED, TIME_RENDERING};
 use vsphere::api::EventMark;
 
@@ -29,7 +29,7 @@ pub(super) struct Standing {
     /// When that read was sent.
     pub read_at: Instant,
     pub position_us: i64,
-    pub marks: Marks,
+    pub marks: LatestSeen,
     /// True if the configured filter leaves events out.
     pub filtered: bool,
 }
@@ -105,7 +105,7 @@ mod tests {
         let mut watchdog = Watchdog::default();
         for (seconds, act) in expected {
             let now = start + Duration::from_secs(*seconds);
-            let marks = Marks {
+            let marks = LatestSeen {
                 latest: latest.map(|mark| (mark, start)),
                 visible: visible.map(|mark| (mark, start)),
                 watching,
@@ -164,7 +164,7 @@ mod tests {
                 let known = now + Duration::from_millis(second % 2);
                 let seen = Some((mark(7 + second as i32, 200 + second as i64), known));
                 let latest = Some((mark(7, 200), now + Duration::from_millis((second + 1) % 4)));
-                let marks = Marks { latest, visible: seen, watching: true };
+                let marks = LatestSeen { latest, visible: seen, watching: true };
                 let standing = Standing { now, read_at: now, position_us: 100 * SECOND, marks, filtered };
                 acts.push(watchdog.judge(standing));
             }
@@ -178,8 +178,10 @@ mod tests {
         let mut watchdog = Watchdog::default();
         for seconds in [0, 10, 20] {
             let now = now + Duration::from_secs(seconds);
-            let marks =
-                Marks { latest: Some((mark(7, 200), now + Duration::from_millis(1))), ..Marks::default() };
+            let marks = LatestSeen {
+                latest: Some((mark(7, 200), now + Duration::from_millis(1))),
+                ..LatestSeen::default()
+            };
             let standing = Standing { now, read_at: now, position_us: 0, marks, filtered: false };
             assert_eq!(watchdog.judge(standing), Act::Nothing);
         }

@@ -5,11 +5,11 @@ use super::link::Link;
 
 /// A time that reading had come to when so many pages had been handed on.
 #[derive(Debug, Default)]
-pub(super) struct Mark {
+pub(super) struct Watermark {
     awaited: Option<(u64, i64)>,
 }
 
-impl Mark {
+impl Watermark {
     /// Reading has come to `at_us`, microseconds since 1970 UTC; the answer is a time that it came
     /// to before, all pages up to which are in order now, if there is a new one.
     pub fn came<A: EventApi>(&mut self, link: &Link<A>, at_us: i64) -> Option<i64> {

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use memchr::memmem;
 
 use super::error::CallError;
-use super::transport::Answer;
+use super::transport::HttpAnswer;
 use vsphere::Wire;
 use vsphere::api::{Element, Fault, FaultKind, json};
 use vsphere::decode::array;
@@ -33,7 +33,7 @@ pub(super) fn property_of(
 }
 
 /// The `…Response` element in the answer to a call.
-pub(super) fn response(method: &'static str, wire: Wire, answer: &Answer) -> Result<Element, CallError> {
+pub(super) fn response(method: &'static str, wire: Wire, answer: &HttpAnswer) -> Result<Element, CallError> {
     let status = answer.status.as_u16();
     let secret = method == "Login";
     let foreign = || CallError::foreign(method, status, &answer.body, secret);
@@ -68,7 +68,7 @@ pub(super) fn response(method: &'static str, wire: Wire, answer: &Answer) -> Res
         .ok_or_else(|| malformed(method, "not the answer to this call"))
 }
 
-pub(super) fn soap_page(method: &'static str, answer: Answer) -> Result<Option<Bytes>, CallError> {
+pub(super) fn soap_page(method: &'static str, answer: HttpAnswer) -> Result<Option<Bytes>, CallError> {
     let body = answer.body;
     if answer.status != 200 || !has_events(&body) {
         let status = answer.status.as_u16();
@@ -97,7 +97,7 @@ pub(super) fn soap_page(method: &'static str, answer: Answer) -> Result<Option<B
     }
 }
 
-pub(super) fn json_page(method: &'static str, answer: Answer) -> Result<Option<Bytes>, CallError> {
+pub(super) fn json_page(method: &'static str, answer: HttpAnswer) -> Result<Option<Bytes>, CallError> {
     let (status, body) = (answer.status.as_u16(), answer.body);
     match (status, body.trim_ascii()) {
         // No list and an empty one are the same.

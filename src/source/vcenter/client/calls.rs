@@ -19,7 +19,7 @@ use vsphere::{PageBody, Wire};
 
 use super::answer::{json_page, malformed, property_of, response, soap_page};
 use super::error::CallError;
-use super::transport::{Answer, Options, Transport};
+use super::transport::{HttpAnswer, Options, Transport};
 
 /// A client of one vCenter with at most one session.
 pub struct Client {
@@ -402,7 +402,12 @@ impl Client {
     }
 
     /// Sends `call` as it is spoken now.
-    async fn send(&self, call: &Call, timeout: Duration, limit: usize) -> Result<(Wire, Answer), CallError> {
+    async fn send(
+        &self,
+        call: &Call,
+        timeout: Duration,
+        limit: usize,
+    ) -> Result<(Wire, HttpAnswer), CallError> {
         let Spoken { wire, version } = self.spoken();
         let sent = match wire {
             Wire::Soap => {

@@ -47,7 +47,7 @@ pub struct Options {
 }
 
 /// A complete HTTP answer.
-pub(super) struct Answer {
+pub(super) struct HttpAnswer {
     pub status: StatusCode,
     pub body: Bytes,
     /// The longest time without a byte: before the answer began, or between two parts of it.
@@ -131,7 +131,12 @@ impl Transport {
     }
 
     /// GETs the URL with `suffix` behind its path.
-    pub async fn get(&self, method: &'static str, suffix: &str, limit: usize) -> Result<Answer, CallError> {
+    pub async fn get(
+        &self,
+        method: &'static str,
+        suffix: &str,
+        limit: usize,
+    ) -> Result<HttpAnswer, CallError> {
         let mut url = self.url.clone();
         url.set_path(&format!("{}{suffix}", self.url.path().trim_end_matches('/')));
         let request = self.request(Method::GET, &url, None, String::new())?;
@@ -144,7 +149,7 @@ impl Transport {
         method: &'static str,
         path: &str,
         body: String,
-    ) -> Result<Answer, CallError> {
+    ) -> Result<HttpAnswer, CallError> {
         let mut url = self.url.clone();
         let (before, _) = url.path().trim_end_matches('/').rsplit_once('/').unwrap_or_default();
         let (path, query) = path.split_once('?').unwrap_or((path, ""));
@@ -164,7 +169,7 @@ impl Transport {
         arguments: String,
         timeout: Duration,
         limit: usize,
-    ) -> Result<Answer, CallError> {
+    ) -> Result<HttpAnswer, CallError> {
         let mut url = self.url.clone();
         url.path_segments_mut()
             .expect("an address that begins with https:// has a path")
@@ -182,7 +187,7 @@ impl Transport {
         envelope: String,
         timeout: Duration,
         limit: usize,
-    ) -> Result<Answer, CallError> {
+    ) -> Result<HttpAnswer, CallError> {
         let mut request = self.request(Method::POST, &self.url, Some("text/xml; charset=utf-8"), envelope)?;
         let action = HeaderValue::from_str(soap_action)
             .map_err(|_| CallError::Setup(format!("`{soap_action}` cannot be a SOAP action")))?;
@@ -210,7 +215,7 @@ impl Transport {
         mut request: Request<Full<Bytes>>,
         timeout: Duration,
         limit: usize,
-    ) -> Result<Answer, CallError> {
+    ) -> Result<HttpAnswer, CallError> {
         let asked = Instant::now();
         let session = self.session.read().unwrap_or_else(PoisonError::into_inner).clone();
         request.headers_mut().extend(session);
@@ -234,7 +239,7 @@ impl Transport {
         lease: Option<Lease>,
         limit: usize,
         times: AnswerTimes,
-    ) -> Result<Answer, CallError> {
+    ) -> Result<HttpAnswer, CallError> {
         let (head, mut incoming) = response.into_parts();
         let length =
             incoming.size_hint().exact().map_or(0, |length| usize::try_from(length).unwrap_or(usize::MAX));
@@ -286,7 +291,7 @@ impl Transport {
             let to = head.headers.get(LOCATION).map_or(&b""[..], |value| value.as_bytes());
             return Err(CallError::foreign(method, head.status.as_u16(), to, false));
         }
-        Ok(Answer { status: head.status, body, silence, transfer: heard - head_at })
+        Ok(HttpAnswer { status: head.status, body, silence, transfer: heard - head_at })
     }
 }
 

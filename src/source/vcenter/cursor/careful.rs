@@ -3,7 +3,7 @@
 
 use std::sync::atomic::Ordering::Relaxed;
 
-use super::{Begin, Cursor};
+use super::{CollectorBegin, Cursor};
 use crate::limits::{CAREFUL_EVENTS_BEYOND, OVERLAP_MIN};
 use crate::source::vcenter::api::EventApi;
 use crate::source::vcenter::link::Link;
@@ -120,6 +120,6 @@ impl Cursor {
         // Pages behind it will be read again.
         self.in_flight.clear();
         self.drop_collector(link);
-        self.begin = Begin::At(careful.begin_us);
+        self.begin = CollectorBegin::At(careful.begin_us);
     }
 }

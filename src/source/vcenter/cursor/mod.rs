@@ -33,8 +33,8 @@ use tokio::sync::mpsc;
 use self::careful::Careful;
 use super::api::EventApi;
 use super::link::{Link, Object, Trouble};
-use super::mark::Mark;
 use super::rows::{self, PageRefusals};
+use super::watermark::Watermark;
 use crate::limits::{
     CAREFUL_EVENTS_BEYOND, CAREFUL_PAGES_BACK, CLOCK_SLACK, OVERLAP_MIN, PAGE_EVENTS_UNSEEN,
     PAGE_LITTLE_BYTES, PAGE_RESERVE_BYTES, PAGES_QUEUED_MAX, PARTIAL_EVENT_BYTES, batch_bytes,
@@ -57,7 +57,7 @@ pub(super) enum Step {
 
 /// Where the next collector begins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Begin {
+enum CollectorBegin {
     /// At this time, whatever the position.
     At(i64),
     /// A little before the position; without sweeps where it was at the rebuild before, the overlap
@@ -85,7 +85,7 @@ pub(super) struct Cursor {
     floor_us: i64,
     end_us: Option<i64>,
     position_us: i64,
-    mark: Mark,
+    watermark: Watermark,
     last_key: Option<i32>,
     /// Where this collector began.
     begun_us: i64,
@@ -94,7 +94,7 @@ pub(super) struct Cursor {
     collector: Option<MoRef>,
     /// Of this collector, see [`crate::source::Page::reading`].
     reading: u64,
-    begin: Begin,
+    begin: CollectorBegin,
     /// The position at the last rebuild: what is before was read twice.
     rebuilt_us: i64,
     /// The overlap is halved this often.
@@ -135,13 +135,13 @@ impl Cursor {
             floor_us: begin_us,
             end_us,
             position_us: begin_us,
-            mark: Mark::default(),
+            watermark: Watermark::default(),
             last_key: None,
             begun_us: begin_us,
             recent_us: VecDeque::with_capacity(CAREFUL_PAGES_BACK),
             collector: None,
             reading: 0,
-            begin: Begin::At(begin_us),
+            begin: CollectorBegin::At(begin_us),
             rebuilt_us: begin_us,
             halvings: 0,
             overlap_us: 0,
@@ -206,14 +206,14 @@ impl Cursor {
     pub fn rebuild_whole<A: EventApi>(&mut self, link: &Link<A>) {
         self.drop_collector(link);
         self.careful = None;
-        self.begin = Begin::Overlap;
+        self.begin = CollectorBegin::Overlap;
     }
 
     /// Throws the collector away; the next one begins exactly here, and so does the position.
     pub fn jump<A: EventApi>(&mut self, link: &Link<A>, to_us: i64) {
         self.drop_collector(link);
         self.advance(link, to_us);
-        self.begin = Begin::At(to_us);
+        self.begin = CollectorBegin::At(to_us);
         self.careful = None;
     }
 
@@ -231,7 +231,7 @@ impl Cursor {
         self.careful = None;
         // Until the page is in the queue the collector is not ours: if this future is dropped,
         // reading resumes.
-        self.begin = Begin::Resume;
+        self.begin = CollectorBegin::Resume;
         self.begun_us = begin_us;
         self.recent_us.clear();
         self.reading = link.next_reading();
@@ -250,10 +250,10 @@ impl Cursor {
     fn resume(&mut self) {
         self.singly = CAREFUL_EVENTS_BEYOND;
         self.begin = match &mut self.careful {
-            None => Begin::Resume,
+            None => CollectorBegin::Resume,
             Some(careful) => {
                 (careful.known, careful.read) = (careful.read, 0);
-                Begin::At(careful.begin_us)
+                CollectorBegin::At(careful.begin_us)
             }
         };
     }
@@ -439,7 +439,7 @@ impl Cursor {
     /// Tells the pipeline how far reading has come, as far as it has all that came before.
     fn publish<A: EventApi>(&mut self, link: &Link<A>) {
         if self.live
-            && let Some(us) = self.mark.came(link, self.position_us)
+            && let Some(us) = self.watermark.came(link, self.position_us)
         {
             link.started().progress.position_us.store(us, Relaxed);
         }

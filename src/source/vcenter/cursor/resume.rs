@@ -2,7 +2,7 @@
 
 use std::sync::atomic::Ordering::Relaxed;
 
-use super::{Begin, Cursor};
+use super::{CollectorBegin, Cursor};
 use crate::limits::{OVERLAP_MIN, TIME_RENDERING, VERDICT_WAIT};
 use crate::source::vcenter::api::EventApi;
 use crate::source::vcenter::link::{Link, Trouble};
@@ -11,16 +11,16 @@ use vsphere::api::{EventFilterSpec, MoRef};
 impl Cursor {
     pub(super) async fn create<A: EventApi>(&mut self, link: &Link<A>) -> Result<MoRef, Trouble> {
         let begin_us = match self.begin {
-            Begin::At(us) => us,
-            Begin::Resume | Begin::Overlap => {
+            CollectorBegin::At(us) => us,
+            CollectorBegin::Resume | CollectorBegin::Overlap => {
                 // Pages in the decoder still move the position, which saves reading them again.
                 self.settle_in_flight(link, Some(VERDICT_WAIT)).await;
                 self.push_poisons(link).await?;
                 match self.begin {
-                    Begin::At(us) => us,
+                    CollectorBegin::At(us) => us,
                     begin => {
                         link.status.rebuilds.fetch_add(1, Relaxed);
-                        self.resume_us(link, begin == Begin::Overlap)
+                        self.resume_us(link, begin == CollectorBegin::Overlap)
                     }
                 }
             }
