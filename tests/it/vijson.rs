@@ -33,9 +33,6 @@ use vsphere::api::{EventFilterSpec, FaultKind};
 use vsphere::decode::{Spelling, decode, decode_as, decode_event, decode_vijson};
 use vsphere::{Decoded, EventRecord};
 
-/// How long a read may be silent.
-const SILENCE: Duration = Duration::from_secs(30);
-
 const LIMIT: Duration = Duration::from_secs(60);
 
 fn runtime() -> Runtime {
@@ -262,13 +259,13 @@ fn every_call_of_the_client_means_the_same_over_vijson() {
         let spec = EventFilterSpec::default();
         let collector = client.create_collector_for_events(&content, &spec).await.unwrap();
         client.set_collector_page_size(&collector, 1).await.unwrap();
-        let page = client.read_next_events(&collector, 20, SILENCE).await.unwrap().page.unwrap();
+        let page = client.read_next_events(&collector, 20, LIMIT).await.unwrap().page.unwrap();
         assert_eq!(page.wire, Wire::ViJson);
         let mut decoded = Decoded::default();
         decode_vijson(&page.bytes, &mut decoded).unwrap();
         assert_eq!(decoded.records.len(), 20);
-        client.read_next_events(&collector, 100, SILENCE).await.unwrap().page.unwrap();
-        assert_eq!(client.read_next_events(&collector, 100, SILENCE).await.unwrap().page, None, "its end");
+        client.read_next_events(&collector, 100, LIMIT).await.unwrap().page.unwrap();
+        assert_eq!(client.read_next_events(&collector, 100, LIMIT).await.unwrap().page, None, "its end");
         let newest = EventFilterSpec { max_count: Some(7), ..spec };
         let page = client.query_events(&content, &newest).await.unwrap().unwrap();
         decode_vijson(&page.bytes, &mut decoded).unwrap();
@@ -295,7 +292,7 @@ fn every_call_of_the_client_means_the_same_over_vijson() {
             client.destroy_property_collector(&watcher).await.unwrap();
             client.destroy_collector(&collector).await.unwrap();
         }
-        let gone = client.read_next_events(&collector, 1, SILENCE).await.unwrap_err();
+        let gone = client.read_next_events(&collector, 1, LIMIT).await.unwrap_err();
         assert_eq!(gone.fault(), Some(FaultKind::ManagedObjectNotFound), "{gone}");
 
         let collector = client.create_collector_for_events(&content, &newest).await.unwrap();
@@ -310,7 +307,7 @@ fn every_call_of_the_client_means_the_same_over_vijson() {
             for method in ["ReadNextEvents", "CurrentTime"] {
                 vcenter.trouble(method, 1, trouble.clone());
             }
-            let read = client.read_next_events(&collector, 1, SILENCE).await.unwrap_err();
+            let read = client.read_next_events(&collector, 1, LIMIT).await.unwrap_err();
             let control = client.current_time_us().await.unwrap_err();
             for error in [read, control] {
                 assert!(error.to_string().contains(expected), "{trouble:?}: {error}");
@@ -318,7 +315,7 @@ fn every_call_of_the_client_means_the_same_over_vijson() {
             }
         }
         client.logout(&content.session_manager).await.unwrap();
-        let error = client.read_next_events(&collector, 1, SILENCE).await.unwrap_err();
+        let error = client.read_next_events(&collector, 1, LIMIT).await.unwrap_err();
         assert_eq!(error.fault(), Some(FaultKind::NotAuthenticated), "{error}");
     });
 }
@@ -338,7 +335,7 @@ fn every_kind_of_synthetic_event_decodes_to_the_same_from_both() {
                 client.login(&content.session_manager, &settings.username, &password).await.unwrap();
                 let spec = EventFilterSpec { begin_us: Some(1), ..EventFilterSpec::default() };
                 let collector = client.create_collector_for_events(&content, &spec).await.unwrap();
-                client.read_next_events(&collector, 1_000, SILENCE).await.unwrap().page.unwrap()
+                client.read_next_events(&collector, 1_000, LIMIT).await.unwrap().page.unwrap()
             });
             let mut decoded = Decoded::default();
             match page.wire {

@@ -17,6 +17,7 @@ use super::page_size::PageSize;
 use super::read_timeout::ReadTimeout;
 use super::rows::RefusedRows;
 use super::status::{Method, Status};
+use super::watchdog::LatestSeen;
 use crate::config::{EventFilter, Recursion, Vcenter};
 use crate::limits::{CLOCK_SLACK, COLLECTORS_MAX, ROOM_WAIT_TOLD};
 use crate::memory::Permit;
@@ -73,17 +74,6 @@ impl Trouble {
         };
         (error.fault() == Some(FaultKind::InvalidState)).then(|| End::Session(error.to_string()))
     }
-}
-
-/// The newest event that vCenter is known to have, and since when we know.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct LatestSeen {
-    /// `EventManager.latestEvent`: of the whole vCenter, whatever our filter and permissions.
-    pub latest: Option<(EventMark, Instant)>,
-    /// The newest event in the waker's collector, seen through our filter and permissions.
-    pub visible: Option<(EventMark, Instant)>,
-    /// True while the waker is at work.
-    pub watching: bool,
 }
 
 /// An object that lives in the server's session until it is destroyed.
@@ -420,7 +410,7 @@ impl<A: EventApi> Link<A> {
         Ok(waker)
     }
 
-    /// LatestSeen an object for [`Link::destroy_doomed`]. A failing connection must not keep anyone from
+    /// Marks an object for [`Link::destroy_doomed`]. A failing connection must not keep anyone from
     /// going on.
     pub fn doom(&self, object: Object) {
         let mut objects = self.objects();

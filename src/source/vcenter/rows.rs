@@ -2,9 +2,12 @@
 //! HTTP 500, whoever asks and however often.
 //!
 //! ```text
-//!   page refused twice ──► halves, down to the row ──► refused again and again ──► stepped over: a dead letter names the place
-//!                          (`Careful`, in cursor.rs)    on new collectors            by count: the next read of one event
-//!                                                                                    by time: a collector that begins behind the row
+//!   page refused twice ──► read in halves, down to the row (`Careful`)
+//!                                      │
+//!                                      ▼
+//!   row refused again and again on new collectors ──► stepped over, with a dead letter:
+//!                                       by count: the next read of one event
+//!                                       by time:  a collector that begins behind the row
 //! ```
 //!
 //! INVARIANT: a row is stepped over only after it was refused [`ROW_REFUSALS`] times over
@@ -39,7 +42,7 @@ pub(super) fn is_refusal(error: &CallError) -> bool {
 
 /// The place of a row: directly behind this event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Place {
+pub(super) struct RowPlace {
     pub key: Option<i32>,
     /// Microseconds since 1970 UTC.
     pub created_us: i64,
@@ -77,7 +80,7 @@ impl PageRefusals {
 /// A row that was refused alone.
 #[derive(Clone, Copy, Debug)]
 struct Suspect {
-    place: Place,
+    place: RowPlace,
     since: Instant,
     refusals: u32,
 }
@@ -86,7 +89,7 @@ struct Suspect {
 #[derive(Debug, Default)]
 pub(super) struct RefusedRows {
     suspects: VecDeque<Suspect>,
-    stepped_over: VecDeque<Place>,
+    stepped_over: VecDeque<RowPlace>,
     /// When a row was last stepped over.
     last_at: Option<Instant>,
 }
@@ -94,7 +97,7 @@ pub(super) struct RefusedRows {
 impl RefusedRows {
     /// The row at `place` was refused alone; true if it is to be stepped over: it was before, or it
     /// was refused often and for long enough.
-    pub fn refused(&mut self, place: Place) -> bool {
+    pub fn refused(&mut self, place: RowPlace) -> bool {
         let known = self.suspects.iter().position(|suspect| suspect.place == place);
         let suspect = known.and_then(|at| self.suspects.remove(at));
         let mut suspect = suspect.unwrap_or(Suspect { place, since: Instant::now(), refusals: 0 });
@@ -107,7 +110,7 @@ impl RefusedRows {
     }
 
     /// The row was stepped over; true if it is a new one.
-    fn step_over(&mut self, place: Place) -> bool {
+    fn step_over(&mut self, place: RowPlace) -> bool {
         self.suspects.retain(|suspect| suspect.place != place);
         let is_new = !self.stepped_over.contains(&place);
         if is_new {
@@ -132,7 +135,7 @@ fn push_bounded<T>(queue: &mut VecDeque<T>, item: T) {
 /// the place itself is refused and nothing says that the vCenter answers other reads.
 pub(super) async fn created_us<A: EventApi>(
     link: &Link<A>,
-    place: Place,
+    place: RowPlace,
     end_us: Option<i64>,
     answers: bool,
 ) -> Result<Option<i64>, Trouble> {
@@ -203,7 +206,7 @@ async fn window<A: EventApi>(link: &Link<A>, from_us: i64, until_us: i64) -> Res
 /// duplicate.
 pub(super) async fn step_over<A: EventApi>(
     link: &Link<A>,
-    place: Place,
+    place: RowPlace,
     behind: Behind,
     error: &CallError,
     verdicts: &mpsc::UnboundedSender<Verdict>,
@@ -218,7 +221,7 @@ pub(super) async fn step_over<A: EventApi>(
 }
 
 /// The dead letter of a row: its bytes and the reason.
-fn letter(wire: Wire, place: Place, behind: Behind, error: &CallError) -> (PageBody, String) {
+fn letter(wire: Wire, place: RowPlace, behind: Behind, error: &CallError) -> (PageBody, String) {
     let after = format_us(place.created_us);
     let key = place.key.map_or("null".to_string(), |key| key.to_string());
     let text = match wire {
@@ -245,7 +248,7 @@ mod tests {
 
     use super::*;
 
-    const PLACE: Place = Place { key: Some(41), created_us: 1_000_000 };
+    const PLACE: RowPlace = RowPlace { key: Some(41), created_us: 1_000_000 };
 
     #[test]
     fn a_page_is_halved_after_it_was_refused_twice_at_one_position() {
@@ -257,7 +260,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_row_is_given_up_after_enough_refusals_over_enough_time() {
         let mut rows = RefusedRows::default();
-        let other = Place { key: Some(42), ..PLACE };
+        let other = RowPlace { key: Some(42), ..PLACE };
         assert!((0..10).all(|_| !rows.refused(PLACE)), "all at once");
         tokio::time::advance(ROW_REFUSED_FOR).await;
         assert!(!rows.refused(other), "another row");
@@ -289,7 +292,7 @@ mod tests {
     async fn what_is_remembered_is_bounded() {
         let mut rows = RefusedRows::default();
         for us in 0..2 * ROWS_REMEMBERED_MAX {
-            let place = Place { key: None, created_us: us as i64 };
+            let place = RowPlace { key: None, created_us: us as i64 };
             rows.refused(place);
             assert!(us % 2 == 0 || rows.step_over(place));
         }

@@ -16,11 +16,11 @@ use super::client::CallError;
 use super::link::{End, Link, Trouble};
 use super::status::Method;
 use crate::limits::{
-    BACKOFF_FAULT_MAX, BACKOFF_MAX, CLOCK_INTERVAL, LOGIN_RETRY, MONITOR_INTERVAL, MONITOR_REST,
-    PASSWORD_CHECK, SESSION_LIFE_MIN,
+    BACKOFF_FAULT_MAX, BACKOFF_MAX, CLOCK_INTERVAL, KEYS_NEAR_WRAP, LOGIN_RETRY, MONITOR_INTERVAL,
+    MONITOR_REST, PASSWORD_CHECK, SESSION_LIFE_MIN,
 };
 use crate::source::SourceState;
-use vsphere::api::{About, FaultKind};
+use vsphere::api::{About, EventMark, FaultKind};
 
 /// The password that was refused, and until when it is not tried again.
 struct Refused {
@@ -161,7 +161,10 @@ pub(super) async fn monitor<A: EventApi>(link: &Link<A>) -> End {
 
 /// Waits on while the source is at rest and vCenter would wake it: its latest event is old then.
 async fn rest<A: EventApi>(link: &Link<A>) {
-    if !link.marks().watching {
+    let marks = link.marks();
+    // No collector shows an event behind the wrap of keys, the waker's neither.
+    let is_near_wrap = |mark: EventMark| mark.key < 0 || mark.key > i32::MAX - KEYS_NEAR_WRAP;
+    if !marks.watching || marks.latest.is_some_and(|(mark, _)| is_near_wrap(mark)) {
         return;
     }
     let mut idle = link.idle.subscribe();

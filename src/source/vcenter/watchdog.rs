@@ -4,9 +4,19 @@
 
 use tokio::time::Instant;
 
-use super::link::LatestSeen;
 use crate::limits::{STALL_GRACE, STALL_GRACE_FILTERED, TIME_RENDERING};
 use vsphere::api::EventMark;
+
+/// The newest event that vCenter is known to have, and since when we know.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct LatestSeen {
+    /// `EventManager.latestEvent`: of the whole vCenter, whatever our filter and permissions.
+    pub latest: Option<(EventMark, Instant)>,
+    /// The newest event in the waker's collector, seen through our filter and permissions.
+    pub visible: Option<(EventMark, Instant)>,
+    /// True while the waker is at work.
+    pub watching: bool,
+}
 
 /// The measure against missing events.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -2,10 +2,11 @@
 //! was lost or could not be decoded.
 //!
 //! ```text
-//!   collector ──ReadNextEvents──► page ──► decoder ──Verdict──► position (the newest event of the pages decoded so far)
+//!   collector ──ReadNextEvents──► page ──► decoder ──Verdict──► position (newest event decoded)
 //!       ▲                                     │
 //!       │  lost answer: a new one, from a little before the position
-//!       └──────────────── page not decoded: a new one, from a little before it, half the size; a single event becomes poison
+//!       └──────────────── page not decoded: a new one, from a little before it, half the size;
+//!                         a single event becomes poison
 //! ```
 //!
 //! Pages are read ahead of their verdicts; only while an undecodable event is being closed in on

@@ -5,7 +5,7 @@ use crate::limits::{PAGE_RESERVE_BYTES, VERDICT_WAIT};
 use crate::source::vcenter::api::EventApi;
 use crate::source::vcenter::client::CallError;
 use crate::source::vcenter::link::{Link, Trouble};
-use crate::source::vcenter::rows::{self, Behind, Place};
+use crate::source::vcenter::rows::{self, Behind, RowPlace};
 use vsphere::api::MoRef;
 use vsphere::decode::salvage;
 
@@ -43,7 +43,7 @@ impl Cursor {
             return if answers { Ok(Step::Page { full: true }) } else { Err(error.into()) };
         }
         let created_us = self.recent_us.back().copied().unwrap_or(self.begun_us);
-        let place = Place { key: if answers { self.last_key } else { None }, created_us };
+        let place = RowPlace { key: if answers { self.last_key } else { None }, created_us };
         if !link.rows().refused(place) {
             self.rebuild(link);
             return Err(error.into());
@@ -56,7 +56,7 @@ impl Cursor {
         &mut self,
         link: &Link<A>,
         collector: &MoRef,
-        place: Place,
+        place: RowPlace,
         answers: bool,
         error: &CallError,
     ) -> Result<Step, Trouble> {

@@ -63,8 +63,7 @@ async fn a_source_that_waits_for_memory_says_so() {
     run.stop().await;
 }
 
-/// Half of the memory is what targets that are gone may keep; pages of any size have to come
-/// through the rest.
+/// Targets that are gone may keep half of the memory; pages of any size have to fit the rest.
 #[tokio::test(start_paused = true)]
 async fn large_pages_do_not_wait_for_more_memory_than_there_may_be() {
     let fake = Fake::new();
