@@ -59,3 +59,18 @@ async fn a_wake_up_call_that_ends_is_replaced_by_reading() {
     run.caught_up(2 * IDLE_POLL).await;
     run.stop().await;
 }
+
+/// No collector shows an event with a negative key, so nothing wakes the source for it.
+#[tokio::test(start_paused = true)]
+async fn keys_that_wrap_at_rest_are_noticed_in_seconds() {
+    let fake = Fake::new();
+    fake.world().set_next_key(i32::MAX - 5);
+    fake.world().history(4);
+    let run = Run::start(fake.clone(), settings());
+    run.caught_up(MINUTE).await;
+    sleep(MINUTE).await;
+    fake.world().set_next_key(i32::MIN);
+    fake.world().append();
+    run.caught_up(Duration::from_secs(15)).await;
+    run.stop().await;
+}

@@ -170,7 +170,10 @@ impl EventApi for Fake {
                     return Err(no_connection());
                 }
                 world.authenticated("WaitForUpdatesEx")?;
-                let latest = world.visible(i64::MIN, i64::MAX).rev().find(|(_, event)| event.readable);
+                let latest = world
+                    .visible(i64::MIN, i64::MAX)
+                    .rev()
+                    .find(|(_, event)| event.readable && event.key >= 0);
                 let mark =
                     latest.map(|(_, event)| EventMark { key: event.key, created_us: event.created_us });
                 let now = mark.map_or("none".to_string(), |mark| format!("{}@{}", mark.key, mark.created_us));
