@@ -137,7 +137,7 @@ static TIMEOUTS: Block = Block {
     doc: "",
     fields: &[
         Field::new("connect", FieldType::Duration(100, 10 * MINUTE), "Time for TCP and TLS.").or("10s"),
-        Field::new("call", FieldType::Duration(SECOND, 10 * MINUTE), "Time for a call, to the last byte of the answer. The read of a page has a shorter limit: 10s, or four times its usual duration; the limit doubles after each time-out.")
+        Field::new("call", FieldType::Duration(SECOND, 10 * MINUTE), "The longest silence during a call. An answer that keeps arriving may take up to ten minutes. The read of a page has a shorter limit: 10s, or four times the usual silence; the limit doubles, and the page becomes smaller, after each time-out.")
             .or("1m"),
         Field::new(
             "wait",

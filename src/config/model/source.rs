@@ -119,7 +119,7 @@ impl Sweep {
 pub struct VcenterTimeouts {
     /// Time for TCP and TLS; 10 s.
     pub connect: Duration,
-    /// Time for a call, to the last byte of its answer; 1 min. The read of a page has a shorter
+    /// The longest silence during a call; 1 min. The read of a page has a shorter
     /// limit first (`limits::PAGE_WAIT_MIN`).
     pub call: Duration,
     /// `maxWaitSeconds` of WaitForUpdatesEx, whose time-out is this plus `call`; 1 min.
