@@ -166,7 +166,7 @@ fn the_estimate_of_an_ordinary_event_is_close() {
     assert!((out.len()..out.len() + 150).contains(&estimate), "{estimate} for {}", out.len());
     assert!(estimate <= rendering.size_hint(0));
     let documented = format!(
-        "and {} for the attributes of each",
+        "and {} bytes for the attributes of each",
         size_estimate(&batch, 0) - batch.records[0].data.len as usize
     );
     assert!(include_str!("../../docs/configuration.md").contains(&documented), "{documented}");
