@@ -1,4 +1,5 @@
-//! What a page takes from the heap on its way to the destinations: a number of allocations that does not depend on how many events it has.
+//! Heap allocations of a page on its way to the destinations: their number does not depend on the
+//! number of events.
 //!
 //! A binary of its own, beside `tests/it`: the counting allocator is global, and every other test
 //! would pay for it.
@@ -114,7 +115,7 @@ fn core() -> (Core, Arc<event_router::event::SourceInfo>) {
 }
 
 #[test]
-fn the_way_from_the_page_to_the_destinations_allocates_as_often_for_a_thousand_events_as_for_a_hundred() {
+fn routing_a_thousand_events_allocates_as_often_as_a_hundred() {
     let (hundred, page) = pages();
     let (mut core, info) = core();
     let mut number = 0;

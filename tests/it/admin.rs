@@ -1,24 +1,25 @@
-//! The admin listener from outside: what it shows, to whom, and that nobody can hold it up.
+//! The admin listener from outside: its pages, who may see them, and that no client can block it.
 
 use std::io::Write;
 use std::net::TcpStream;
+use std::path::Path;
 use std::time::Duration;
 
 use crate::common::http_get;
-use crate::common::router::Router;
 use crate::common::stack::Stack;
+use serde_json::json;
 use testbed::vcenter::Options;
 
 const LIMIT: Duration = Duration::from_secs(20);
 
 fn stack() -> Stack {
-    Stack::new(Options { backlog: 10, ..Options::default() }, &["mode: batched"])
+    Stack::new(Options { backlog: 10, ..Options::default() }, ["batched"])
 }
 
 #[test]
-fn clients_that_say_nothing_keep_nobody_out() {
+fn silent_clients_do_not_block_others() {
     let stack = stack();
-    let _router = stack.router("", "");
+    let _router = stack.router();
     let mut mute: Vec<TcpStream> = (0..40).map(|_| TcpStream::connect(stack.admin).unwrap()).collect();
     mute[0].write_all(b"GET /healthz HT").unwrap();
     let (status, _) = http_get(stack.admin, "/healthz", LIMIT).unwrap();
@@ -26,12 +27,10 @@ fn clients_that_say_nothing_keep_nobody_out() {
 }
 
 #[test]
-fn what_is_more_than_health_asks_for_credentials_and_shows_none() {
+fn pages_other_than_health_require_credentials_and_show_none() {
     let stack = stack();
-    let bind = format!("bindAddress: {}", stack.admin);
-    let auth = format!("{bind}\n  auth:\n    username: operator\n    password: s3cret-of-the-listener");
-    let config = stack.config("", "").replace(&bind, &auth);
-    let router = Router::start(stack.folder.path(), stack.admin, &config);
+    let auth = json!({"username": "operator", "password": "s3cret-of-the-listener"});
+    let router = stack.start(&stack.config().set_admin("auth", auth));
     stack.targets[0].wait_for(10, LIMIT);
     let get = |path: &str, password: Option<&str>| {
         let client = reqwest::Client::builder().no_proxy().build().unwrap();
@@ -69,18 +68,17 @@ fn what_is_more_than_health_asks_for_credentials_and_shows_none() {
 }
 
 #[test]
-fn https_is_served_with_the_configured_certificate_and_http_is_not() {
+fn the_configured_certificate_serves_https_and_no_http() {
     let stack = stack();
     let made = rcgen::generate_simple_self_signed(vec!["127.0.0.1".to_owned()]).unwrap();
     let (cert, key) = (stack.folder.path().join("admin.pem"), stack.folder.path().join("admin.key"));
     std::fs::write(&cert, made.cert.pem()).unwrap();
     std::fs::write(&key, made.signing_key.serialize_pem()).unwrap();
-    let bind = format!("bindAddress: {}", stack.admin);
-    let tls = |key: &std::path::Path| {
-        let tls = format!("{bind}\n  tls:\n    certFile: {}\n    keyFile: {}", cert.display(), key.display());
-        stack.config("", "").replace(&bind, &tls)
+    let spawn = |key: &Path| {
+        let tls = json!({"certFile": cert, "keyFile": key});
+        stack.spawn(&stack.config().set_admin("tls", tls))
     };
-    let mut router = Router::spawn(stack.folder.path(), stack.admin, &tls(&key));
+    let mut router = spawn(&key);
     stack.targets[0].wait_for(10, LIMIT);
     let root = reqwest::Certificate::from_pem(made.cert.pem().as_bytes()).unwrap();
     let client = reqwest::Client::builder().no_proxy().tls_certs_only([root]).build().unwrap();
@@ -90,8 +88,8 @@ fn https_is_served_with_the_configured_certificate_and_http_is_not() {
     assert!(http_get(stack.admin, "/metrics", LIMIT).is_err(), "no plain HTTP");
     assert_eq!(router.terminate(LIMIT).code(), Some(0));
 
-    // Not a key: said at the start.
-    let mut router = Router::spawn(stack.folder.path(), stack.admin, &tls(&cert));
+    // A certificate in place of the key fails the start.
+    let mut router = spawn(&cert);
     assert_eq!(router.wait(LIMIT).code(), Some(2));
     assert!(router.stderr().contains("keyFile"), "{}", router.stderr().text());
 }

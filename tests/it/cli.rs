@@ -4,13 +4,14 @@ use std::path::Path;
 use std::process::Output;
 use std::time::Duration;
 
+use crate::common::config::{RouterConfig, Section};
 use crate::common::router::{Launch, Router};
 use crate::common::stack::Stack;
 use crate::common::transactions::transaction;
 use crate::common::vcsim::{PASSWORD, USER, Vcsim};
-use crate::common::wait_until;
+use crate::common::{free_address, wait_until};
 use event_router::state::{Storage, Store, Write, spool_name};
-use serde_json::Value;
+use serde_json::{Value, json};
 use testbed::sink::{Behavior, Reply};
 use testbed::vcenter::{Options, VCenter};
 
@@ -41,10 +42,8 @@ fn bad(arguments: &[&str], code: i32) -> String {
 }
 
 /// The stack's configuration in a file.
-fn config(stack: &Stack, more: &str) -> String {
-    let path = stack.folder.path().join("config.yaml");
-    std::fs::write(&path, stack.config("", more)).unwrap();
-    path.display().to_string()
+fn config(stack: &Stack) -> String {
+    stack.write(&stack.config()).display().to_string()
 }
 
 #[test]
@@ -60,12 +59,10 @@ fn an_unknown_old_flag_is_refused() {
 }
 
 #[test]
-fn check_connect_looks_at_every_peer() {
-    let stack = Stack::new(
-        Options { clock_offset_us: 90_000_000, ..Options::default() },
-        &["mode: batched", "mode: batched"],
-    );
-    let config = config(&stack, "");
+fn check_connect_checks_every_peer() {
+    let stack =
+        Stack::new(Options { clock_offset_us: 90_000_000, ..Options::default() }, ["batched", "batched"]);
+    let config = config(&stack);
     let told = good(&["check", "--connect", "-c", &config]);
     let line = |told: &str, name: &str| told.lines().find(|line| line.starts_with(name)).unwrap().to_owned();
     let source = line(&told, "source vc");
@@ -91,7 +88,7 @@ fn check_connect_looks_at_every_peer() {
 /// From the file over SOAP to the vCenter, through each format, and from a file of its own.
 #[test]
 fn check_connect_logs_in_with_awkward_passwords() {
-    let stack = Stack::new(Options::default(), &["mode: structured"]);
+    let stack = Stack::new(Options::default(), ["structured"]);
     let (folder, user) = (stack.folder.path(), Options::default().user);
     let path = |name: &str| folder.join(name).display().to_string();
     for password in [
@@ -108,15 +105,9 @@ fn check_connect_logs_in_with_awkward_passwords() {
     ] {
         stack.vcenter.set_password(password);
         let quoted = serde_json::to_string(password).unwrap();
-        let native = serde_json::to_string(&password.replace("${", "$${")).unwrap();
-        let native = stack.config("", "").replace(&format!("{:?}", Options::default().password), &native);
-        let file = native
-            .lines()
-            .map(|line| match line.contains("password:") {
-                true => format!("    passwordFile: {}\n", path("password")),
-                false => format!("{line}\n"),
-            })
-            .collect::<String>();
+        let native = stack.config().set_source("vc", "password", password).text();
+        let in_file = |vc: Section| vc.without("password").set("passwordFile", path("password"));
+        let file = stack.config().change_source("vc", in_file).text();
         let (url, sink) = (stack.vcenter.url(), stack.targets[0].sink.url());
         let old = format!(
             "eventProvider: {{type: vcenter, name: vc, vcenter: {{address: {url}, auth: {{type: basic_auth, basicAuth: {{username: {user}, password: {quoted}}}}}}}}}\n\
@@ -131,7 +122,7 @@ fn check_connect_logs_in_with_awkward_passwords() {
         }
         std::fs::write(path("converted.yaml"), good(&["config", "convert", &path("v1alpha1.yaml")])).unwrap();
         good(&["check", "--connect", "-c", &path("converted.yaml")]);
-        // And that it can fail.
+        // The control: a wrong password fails.
         stack.vcenter.set_password(&format!("{password}x"));
         assert!(bad(&["check", "--connect", "-c", &path("native.yaml")], 1).contains("InvalidLogin"));
     }
@@ -139,13 +130,10 @@ fn check_connect_logs_in_with_awkward_passwords() {
 
 fn vcenter_config(folder: &Path, url: &str, user: &str, password: &str) -> String {
     let path = folder.join("vcenter.yaml");
-    let text = format!(
-        "apiVersion: event-router/v1\ndataDir: {}\nsources:\n  - name: vc\n    type: vcenter\n    address: {url}\n    username: {user}\n    \
-         password: '{}'\nprocessors:\n  - name: out\n    type: console\n",
-        folder.join("data").display(),
-        password.replace('\'', "''")
-    );
-    std::fs::write(&path, text).unwrap();
+    let config = RouterConfig::new(&folder.join("data"), free_address())
+        .source(Section::vcenter("vc", url, user, password).without("startAt"))
+        .processor(Section::default().set("name", "out").set("type", "console"));
+    std::fs::write(&path, config.text()).unwrap();
     path.display().to_string()
 }
 
@@ -190,10 +178,12 @@ fn events_list_asks_vcsim() {
 
 #[test]
 fn emit_delivers_a_test_event_by_the_routes() {
-    let stack = Stack::new(Options::default(), &["mode: structured", "mode: binary"]);
-    let routes = "routes:\n  - name: on\n    pattern: {subject: [VmPoweredOnEvent]}\n    processors: [target-0, target-1]\n  \
-                  - name: rest\n    pattern: {subject: [UserLoginSessionEvent]}\n    processors: [target-1]";
-    let config = config(&stack, routes);
+    let stack = Stack::new(Options::default(), ["structured", "binary"]);
+    let config = stack
+        .config()
+        .pattern("on", json!({"subject": ["VmPoweredOnEvent"]}), &["target-0", "target-1"])
+        .pattern("rest", json!({"subject": ["UserLoginSessionEvent"]}), &["target-1"]);
+    let config = stack.write(&config).display().to_string();
     let emit = |more: &[&str]| {
         let mut arguments = vec!["emit", "-c", &config];
         arguments.extend(more);
@@ -257,9 +247,8 @@ fn shown(config: &str) -> Value {
 
 #[test]
 fn checkpoints_are_shown_moved_and_forgotten() {
-    let stack =
-        Stack::new(Options { backlog: 500, ..Options::default() }, &["mode: batched", "mode: batched"]);
-    let config = config(&stack, "");
+    let stack = Stack::new(Options { backlog: 500, ..Options::default() }, ["batched", "batched"]);
+    let config = config(&stack);
     let told = bad(&["checkpoint", "show", "-c", &config], 1);
     assert!(told.contains("holds no state yet"), "{told}");
     stack.targets[1].sink.set(Behavior::reply(Reply::Status(503)));
@@ -313,9 +302,9 @@ fn checkpoints_are_shown_moved_and_forgotten() {
 }
 
 #[test]
-fn what_waits_for_a_destination_that_is_gone_is_told_and_kept_until_it_is_dropped() {
-    let stack = Stack::new(Options { backlog: 10, ..Options::default() }, &["mode: batched"]);
-    let config = config(&stack, "");
+fn events_of_a_removed_destination_are_reported_and_kept_until_dropped() {
+    let stack = Stack::new(Options { backlog: 10, ..Options::default() }, ["batched"]);
+    let config = config(&stack);
     let mut store = Store::open(&stack.folder.path().join("data")).unwrap();
     let parked = spool_name("bus", Some(7));
     for (n, name) in ["bus", &parked, "bus-2/function"].into_iter().enumerate() {
@@ -354,8 +343,8 @@ fn what_waits_for_a_destination_that_is_gone_is_told_and_kept_until_it_is_droppe
 
 #[test]
 fn a_backup_of_a_running_router_is_restored() {
-    let stack = Stack::new(Options { backlog: 300, ..Options::default() }, &["mode: batched"]);
-    let config = config(&stack, "");
+    let stack = Stack::new(Options { backlog: 300, ..Options::default() }, ["batched"]);
+    let config = config(&stack);
     let backup = stack.folder.path().join("backup").display().to_string();
     let mut router = Router::launch(stack.admin, Launch::new(["run", "-c", &config]));
     router.wait_ready();
@@ -384,7 +373,7 @@ fn a_backup_of_a_running_router_is_restored() {
 }
 
 #[test]
-fn a_full_or_closed_output_is_an_error_and_no_panic() {
+fn a_full_or_closed_output_causes_no_panic() {
     let folder = tempfile::tempdir().unwrap();
     let config = vcenter_config(folder.path(), "https://127.0.0.1:9/sdk", "user", "password");
     let full = std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
@@ -403,7 +392,7 @@ fn a_full_or_closed_output_is_an_error_and_no_panic() {
 }
 
 #[test]
-fn shells_and_man_know_every_command() {
+fn completions_and_manual_cover_every_command() {
     let commands =
         ["run", "check", "events", "emit", "checkpoint", "spool", "backup", "restore", "completions"];
     for shell in ["bash", "zsh", "fish"] {

@@ -1,4 +1,5 @@
-//! Configuration files as operators write them: what is accepted, what it means, and what is said about what is wrong.
+//! Configuration files as operators write them: accepted input, its meaning, and the messages for
+//! errors.
 
 use std::path::Path;
 
@@ -53,7 +54,7 @@ fn vcenter(config: &Config) -> &Vcenter {
 }
 
 #[test]
-fn defaults_of_the_table_are_those_of_the_model() {
+fn the_defaults_of_table_and_model_agree() {
     let source = SourceConfig {
         name: "vc1".into(),
         kind: SourceKind::Vcenter(Vcenter::new("https://vc1.example/sdk", "ro", Secret::inline("pw"))),
@@ -82,7 +83,7 @@ fn every_error_is_shown_at_once() {
 }
 
 #[test]
-fn a_rate_that_is_next_to_none_is_refused() {
+fn a_rate_near_zero_is_rejected() {
     let with = |rate: &str| {
         let processor =
             format!("processors:\n  - {{name: a, type: console, rateLimit: {{eventsPerSecond: {rate}}}}}\n");
@@ -96,7 +97,7 @@ fn a_rate_that_is_next_to_none_is_refused() {
 }
 
 #[test]
-fn files_that_are_no_configuration_are_refused() {
+fn files_without_a_configuration_are_rejected() {
     let files = [
         "",
         "apiVersion: event-router/v2\n",
@@ -112,7 +113,7 @@ fn files_that_are_no_configuration_are_refused() {
 }
 
 #[test]
-fn passwords_survive_whatever_they_are_made_of() {
+fn passwords_may_contain_any_character() {
     let check = |written: &str, expected: &str| {
         let source = format!(
             "sources:\n  - name: vc1\n    type: vcenter\n    address: vc1.example\n    username: ro\n    password: {written}\n"
@@ -134,7 +135,7 @@ fn passwords_survive_whatever_they_are_made_of() {
 }
 
 #[test]
-fn a_variable_that_is_missing_is_an_error_with_its_line() {
+fn a_missing_variable_is_an_error_with_its_line() {
     let source = "sources:\n  - name: vc1\n    type: vcenter\n    address: ${VC}.example\n    username: '${}'\n    password: ${EMPTY}\n";
     insta::assert_snapshot!(bad(&format!("{HEAD}{PROCESSOR}{source}")));
 }
@@ -157,7 +158,7 @@ fn a_password_file_is_named_and_read_again() {
 }
 
 #[test]
-fn every_setting_arrives() {
+fn every_setting_is_read() {
     let dir = tempfile::tempdir().unwrap();
     let key = rcgen::generate_simple_self_signed(["vc1.example".into()]).unwrap();
     let (cert_file, key_file) = (dir.path().join("cert.pem"), dir.path().join("key.pem"));
@@ -171,7 +172,7 @@ fn every_setting_arrives() {
 }
 
 #[test]
-fn no_routes_are_one_route_of_everything() {
+fn without_routes_every_processor_gets_every_event() {
     let processors = "processors:\n  - {name: a, type: console}\n  - {name: b, type: console}\n";
     let config = good(&format!("{HEAD}{SOURCE}{processors}"));
     assert_eq!(config.routes.len(), 1);
@@ -203,7 +204,7 @@ fn patterns_keep_their_json_types() {
 }
 
 #[test]
-fn anchors_spare_repetition() {
+fn anchors_are_resolved() {
     let sources = "sources:\n  - &vc\n    name: vc1\n    type: vcenter\n    address: vc1.example\n    username: ro\n    password: pw\n  - <<: *vc\n    name: vc2\n    address: vc2.example\n";
     let config = good(&format!("{HEAD}{PROCESSOR}{sources}"));
     let SourceKind::Vcenter(second) = &config.sources[1].kind;
@@ -234,7 +235,7 @@ fn knative_names_the_target_in_the_environment() {
 }
 
 #[test]
-fn what_works_but_is_risky_is_warned_about() {
+fn risky_settings_cause_warnings() {
     insta::assert_snapshot!(warnings(include_str!("../data/risky.yaml")));
 }
 
@@ -248,7 +249,7 @@ fn the_state_has_its_place() {
 }
 
 #[test]
-fn a_file_that_cannot_be_read_says_why() {
+fn an_unreadable_file_says_why() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("config.yaml");
     let error = || {
@@ -283,9 +284,9 @@ mod mutations {
     proptest! {
         #![proptest_config(ProptestConfig { cases: 500, ..ProptestConfig::default() })]
 
-        /// Whatever is changed in a file: an answer without a panic, and no secret in it.
+        /// Any change of a file: an answer without a panic, and no secret in it.
         #[test]
-        fn a_changed_file_is_answered(
+        fn a_changed_file_causes_no_panic_and_shows_no_secret(
             file in 0..FILES.len(),
             edits in prop::collection::vec((any::<prop::sample::Index>(), 0..12usize, 0..PIECES.len()), 1..6),
         ) {

@@ -1,4 +1,5 @@
-//! Broken files as people make them: each is told with all its errors and their lines, and nothing worse happens.
+//! Broken files as people make them: each is reported with all its errors and their lines, and
+//! nothing worse happens.
 
 use std::path::Path;
 
@@ -25,7 +26,8 @@ const ARRAY: &str = r#"[
 ]
 "#;
 
-/// What `check` says of a file, without its folder. It must end with 2, and each line must name the file and a line of it.
+/// The output of `check` for a file, without its folder. It must exit with 2, and each line must
+/// name the file and a line of it.
 fn told(folder: &Path, name: &str, bytes: &[u8]) -> String {
     let path = folder.join(name);
     std::fs::write(&path, bytes).unwrap();
@@ -53,7 +55,7 @@ fn of(folder: &Path, path: &Path) -> String {
     text.replace(&format!("{}/", folder.display()), "")
 }
 
-/// All files of one format, with what is said of each.
+/// All files of one format, each with its messages.
 fn all(extension: &str, good: &str, broken: &[(&str, &str, &str)]) -> String {
     let folder = tempfile::tempdir().unwrap();
     broken
@@ -66,7 +68,7 @@ fn all(extension: &str, good: &str, broken: &[(&str, &str, &str)]) -> String {
 }
 
 #[test]
-fn native() {
+fn every_error_of_a_native_file_is_reported() {
     let broken = [
         ("unknown-keys", "username: ro", "user: ro\n    tls:\n      insecureSSL: true\n      frobnicate: 1"),
         (
@@ -116,7 +118,7 @@ fn native() {
 }
 
 #[test]
-fn v1alpha1() {
+fn every_error_of_a_v1alpha1_file_is_reported() {
     let broken = [
         ("unknown-keys", "    async: false", "    asynchron: false\nmetrics: {}"),
         ("wrong-types", "insecureSSL: false", "insecureSSL: 'yes'"),
@@ -151,7 +153,7 @@ fn v1alpha1() {
 }
 
 #[test]
-fn json_array() {
+fn every_error_of_a_json_array_is_reported() {
     let broken = [
         ("trailing-comma", "\"none\"}}\n", "\"none\"}},\n"),
         ("missing-comma", "\"vmware_vcenter\",", "\"vmware_vcenter\""),
@@ -176,7 +178,7 @@ fn json_array() {
 }
 
 #[test]
-fn what_is_no_text_or_no_file() {
+fn bytes_that_are_no_text_are_reported() {
     let folder = tempfile::tempdir().unwrap();
     let check = |name: &str, bytes: &[u8]| told(folder.path(), name, bytes);
     let mut said = check("empty", b"");
@@ -229,9 +231,9 @@ fn laughs() -> String {
     text
 }
 
-/// And that the files are right but for what is broken in them.
+/// The control: without the breakage the files are good.
 #[test]
-fn unbroken_they_are_good() {
+fn unbroken_files_are_accepted() {
     let folder = tempfile::tempdir().unwrap();
     for (name, text) in [("a.yaml", NATIVE), ("b.yaml", V1ALPHA1), ("c.json", ARRAY)] {
         let path = folder.path().join(name);

@@ -108,7 +108,7 @@ fn v1alpha1_runs_as_it_is() {
 }
 
 #[test]
-fn an_old_checkpoint_is_named_by_the_host() {
+fn an_old_checkpoint_file_is_named_after_the_host() {
     let state = |more: &str, address: &str| {
         let vcenter_yaml =
             VCENTER.replace("https://vc1.example/sdk", address).replace("auth:", &format!("{more}, auth:"));
@@ -128,7 +128,7 @@ fn an_old_checkpoint_is_named_by_the_host() {
 }
 
 #[test]
-fn api_version_and_kind_were_never_looked_at() {
+fn api_version_and_kind_are_ignored() {
     let body = format!("{VCENTER}{OPENFAAS}{METRICS_YAML}");
     let (config, warnings) = good(&body);
     assert_eq!(config.format, ConfigFormat::V1alpha1);
@@ -212,7 +212,7 @@ fn a_knative_ref_is_for_clusters_and_is_converted_anywhere() {
 }
 
 #[test]
-fn what_is_not_built_is_refused_by_name() {
+fn unsupported_features_are_rejected_by_name() {
     let provider = |yaml: &str| bad(&format!("{API}eventProvider: {yaml}\n{OPENFAAS}{METRICS_YAML}"));
     let webhook =
         provider("{type: webhook, name: w, webhook: {bindAddress: '0.0.0.0:8080', path: /webhook}}");

@@ -1,4 +1,4 @@
-//! Awkward passwords: whatever they are made of, they arrive through every format, and through `config convert`.
+//! Awkward passwords arrive through every format, and through `config convert`.
 
 use std::path::Path;
 
@@ -118,7 +118,7 @@ fn double_quoted(text: &str) -> String {
 }
 
 #[test]
-fn they_arrive_through_every_format() {
+fn passwords_arrive_through_every_format() {
     for password in AWKWARD {
         let check = |text: String| assert_eq!(passwords(&text), [password; 2], "{text}");
         // A variable is asked for by `${`, in the native format alone.
@@ -136,7 +136,7 @@ fn they_arrive_through_every_format() {
 }
 
 #[test]
-fn they_survive_the_conversion() {
+fn passwords_survive_the_conversion() {
     for password in AWKWARD {
         for old in [v1alpha1(&double_quoted(password)), json_array(&double_quoted(password))] {
             let (converted, _) = convert(&old, Path::new("config")).unwrap();
@@ -146,7 +146,7 @@ fn they_survive_the_conversion() {
 }
 
 #[test]
-fn they_arrive_through_a_variable() {
+fn passwords_arrive_through_a_variable() {
     for password in AWKWARD {
         let env = |name: &str| (name == "PW").then(|| password.to_owned());
         let text = format!("dataDir: /state\n{}", native("${PW}"));
@@ -158,7 +158,7 @@ fn they_arrive_through_a_variable() {
 
 /// A file is written by editors, which end the line, and by `echo -n` or Kubernetes, which do not.
 #[test]
-fn they_arrive_from_a_file() {
+fn passwords_arrive_from_a_file() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("password");
     for password in AWKWARD {
@@ -172,10 +172,11 @@ fn they_arrive_from_a_file() {
     }
 }
 
-/// Without quotes YAML has a say: what is not the text itself is an error that names the way out. But for what YAML means by ` #` (a comment), by `!!str`
-/// (text) and by spaces at either end, which nobody can tell from what was meant.
+/// Without quotes YAML may read a value that differs from the text: that is an error that names the
+/// way out. Three meanings cannot be told from the text and stay: ` #` (a comment), `!!str` (text)
+/// and spaces at either end.
 #[test]
-fn without_quotes_they_are_themselves_or_an_error() {
+fn unquoted_passwords_arrive_unchanged_or_are_an_error() {
     let mut refused = Vec::new();
     for password in AWKWARD {
         let expected = match password {

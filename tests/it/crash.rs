@@ -1,5 +1,5 @@
-//! The promise under crashes: the router is killed again and again under load; nothing is lost, and what comes again comes with its old id, and is no more
-//! than what was under way and what no checkpoint had yet.
+//! The promise under crashes: the router is killed repeatedly under load. Nothing is lost. Repeated
+//! events keep their ids, and are at most those in flight or not yet in a checkpoint.
 
 use std::time::Duration;
 
@@ -13,21 +13,23 @@ const ROUNDS: usize = 10;
 /// Events a round, on average.
 const EVENTS: u64 = 1_000;
 const RATE: f64 = 2_000.0;
-/// What one request holds at most.
+/// The most events of one request.
 const REQUEST: u64 = 1_000;
 const LIMIT: Duration = Duration::from_secs(180);
 
-/// Lets the router run until `events` different ones have come, then kills it. How many of what it delivered a new start may deliver again.
+/// Lets the router run until `events` different events have come, then kills it. Returns how many
+/// delivered events a new start may deliver again.
 ///
-/// What was acknowledged when a checkpoint began is in it, and it begins after the one before it has ended. So what had been delivered when the last but one was
-/// still under way is in the last, but for the request that was under way then.
+/// A checkpoint contains all that was acknowledged when it began, and it begins after the one
+/// before it has ended. So the last checkpoint contains all that had been delivered while the last
+/// but one was under way, except for the request in flight at that time.
 fn run_and_kill(router: &mut Router, target: &Target, events: u64) -> u64 {
     let before = target.tally().delivered;
     let mut delivered_at: Vec<u64> = Vec::new();
     let came = wait_until(LIMIT, || {
         let delivered = target.tally().delivered;
         let checkpoints = router.metric("event_router_checkpoints_total", "") as usize;
-        // The newest look at which so many checkpoints had ended.
+        // The newest look with this number of finished checkpoints.
         delivered_at.resize(checkpoints.max(delivered_at.len()) + 1, delivered);
         delivered_at.truncate(checkpoints + 1);
         delivered_at[checkpoints] = delivered;
@@ -45,9 +47,9 @@ fn kill_nine_again_and_again_loses_nothing() {
     let rounds = seed::rounds(ROUNDS) as u64;
     let total = (rounds + 1) * EVENTS;
     let options = Options { pace: Pace::Rate(RATE), total: Some(total), ..Options::default() };
-    let stack = Stack::new(options, &["mode: batched"]);
+    let stack = Stack::new(options, ["batched"]);
     let target = &stack.targets[0];
-    let mut router = stack.router("", "checkpointInterval: 200ms");
+    let mut router = stack.start(&stack.config().set("checkpointInterval", "200ms"));
     let mut bound = 0;
     for round in 1..=rounds {
         // Not at the same point of a checkpoint each time.

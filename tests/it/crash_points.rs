@@ -1,11 +1,13 @@
-//! The router is killed at chosen points: before the n-th operation on its disk while it writes checkpoints, spools, keeps dead letters, drains a spool.
-//! And whatever a power loss leaves of its disk holds all that its position relies on.
+//! The router is killed at chosen points: before the n-th operation on its disk while it writes
+//! checkpoints, spools, stores dead letters or drains a spool. And whatever a power loss leaves of
+//! its disk holds all that its position relies on.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::time::Duration;
 
+use crate::common::config::RouterConfig;
 use crate::common::disk::{Disk, Replay};
 use crate::common::router::Router;
 use crate::common::stack::Stack;
@@ -18,13 +20,17 @@ use testbed::sink::Behavior;
 use testbed::vcenter::Options;
 
 const LIMIT: Duration = Duration::from_secs(60);
-/// Small, so that a destination without a target spills soon.
-const SETTINGS: &str = "memoryMax: 4MiB\ncheckpointInterval: 20ms";
-/// More than fits into that memory.
+/// More events than fit into the memory of [`config`].
 const SPILLING: u64 = 6_000;
 const ROUNDS: usize = 1;
-/// A commit is a write for each page that it changed, and a sync: points before, within and after the first ones.
+/// A commit is a write for each changed page, and a sync: points before, within and after the first
+/// ones.
 const OPERATIONS_MAX: i64 = 40;
+
+/// Little memory, so that a destination without a target soon spills.
+fn config(stack: &Stack) -> RouterConfig {
+    stack.config().set("memoryMax", "4MiB").set("checkpointInterval", "20ms")
+}
 
 struct Scene {
     stack: Stack,
@@ -34,11 +40,12 @@ struct Scene {
 }
 
 impl Scene {
-    /// A target with these settings, which is given trouble, and a healthy one, for which it spills instead of holding up the source.
-    fn new(settings: &str) -> Option<Scene> {
-        let stack = Stack::new(Options::default(), &[settings, "mode: batched"]);
+    /// A target of this content mode, which gets the trouble, and a healthy one. The router spills
+    /// for the first instead of holding up the source.
+    fn new(mode: &str) -> Option<Scene> {
+        let stack = Stack::new(Options::default(), [mode, "batched"]);
         let disk = stack.disk()?;
-        let router = stack.router_on(&disk, false, "", SETTINGS);
+        let router = stack.start_on(&disk, false, &config(&stack));
         Some(Scene { stack, disk, router, random: seed::random() })
     }
 
@@ -77,14 +84,15 @@ impl Scene {
 
 #[test]
 fn a_kill_around_a_checkpoint_loses_nothing() {
-    let Some(mut scene) = Scene::new("mode: batched") else { return };
+    let Some(mut scene) = Scene::new("batched") else { return };
     for _ in 0..seed::rounds(ROUNDS) {
         scene.kill(|scene| {
             // A checkpoint follows each.
-            while scene.disk.armed() {
+            let killed = wait_until(LIMIT, || {
                 scene.stack.vcenter.append(20);
-                std::thread::sleep(Duration::from_millis(20));
-            }
+                !scene.disk.armed()
+            });
+            assert!(killed, "the operation never came");
         });
     }
     scene.judge(true);
@@ -92,7 +100,7 @@ fn a_kill_around_a_checkpoint_loses_nothing() {
 
 #[test]
 fn a_kill_around_a_spool_append_loses_nothing() {
-    let Some(mut scene) = Scene::new("mode: batched") else { return };
+    let Some(mut scene) = Scene::new("batched") else { return };
     scene.answer(503);
     for _ in 0..seed::rounds(ROUNDS) {
         scene.kill(|scene| {
@@ -105,7 +113,7 @@ fn a_kill_around_a_spool_append_loses_nothing() {
 
 #[test]
 fn a_kill_around_a_dead_letter_loses_nothing() {
-    let Some(mut scene) = Scene::new("mode: structured") else { return };
+    let Some(mut scene) = Scene::new("structured") else { return };
     scene.answer(400);
     for _ in 0..seed::rounds(ROUNDS) {
         scene.kill(|scene| {
@@ -123,10 +131,9 @@ fn a_kill_around_a_dead_letter_loses_nothing() {
     assert!(wait_until(LIMIT, || kept() == produced), "{} of {produced}", kept());
     assert_eq!(letters().len() as u64, produced);
     scene.answer(202);
-    let config = scene.stack.folder.path().join("config.yaml");
     let replay = std::process::Command::new(env!("CARGO_BIN_EXE_event-router"))
         .args(["dlq", "replay", "--all", "--config"])
-        .arg(config)
+        .arg(scene.stack.config_file())
         .output()
         .unwrap();
     assert!(replay.status.success(), "{replay:?}");
@@ -135,7 +142,7 @@ fn a_kill_around_a_dead_letter_loses_nothing() {
 
 #[test]
 fn a_kill_while_a_spool_is_drained_loses_nothing() {
-    let Some(mut scene) = Scene::new("mode: batched") else { return };
+    let Some(mut scene) = Scene::new("batched") else { return };
     for _ in 0..seed::rounds(ROUNDS) {
         scene.answer(503);
         scene.stack.vcenter.append(SPILLING);
@@ -145,7 +152,7 @@ fn a_kill_while_a_spool_is_drained_loses_nothing() {
     scene.judge(true);
 }
 
-/// What the position of this store relies on and the store does not hold.
+/// Identities that the position of this store relies on and the store does not hold.
 fn unfounded(data: &Path, destinations: &[&str]) -> Vec<(String, Identity)> {
     let reader = StoreReader::open(data).unwrap();
     reader.verify().unwrap();
@@ -176,15 +183,15 @@ fn unfounded(data: &Path, destinations: &[&str]) -> Vec<(String, Identity)> {
 }
 
 #[test]
-fn what_the_position_relies_on_was_synced_before_it() {
+fn the_position_is_synced_after_everything_it_relies_on() {
     let mut random = seed::random();
-    let stack = Stack::new(Options::default(), &["mode: batched", "mode: structured"]);
+    let stack = Stack::new(Options::default(), ["batched", "structured"]);
     let Some(disk) = stack.disk() else { return };
     // Neither takes one event: all of them are owed, spooled, or dead letters.
     stack.targets[0].sink.set(Behavior::status(503));
     stack.targets[1].sink.set(Behavior::status(400));
     let destinations = ["target-0", "target-1"];
-    let mut router = stack.router_on(&disk, true, "", SETTINGS);
+    let mut router = stack.start_on(&disk, true, &config(&stack));
     for _ in 0..3 {
         stack.vcenter.append(SPILLING / 2);
     }
@@ -216,7 +223,7 @@ fn what_the_position_relies_on_was_synced_before_it() {
         }
     }
 
-    // The check finds what is missing: a spooled batch that the disk did not keep.
+    // The control: the check notices a spooled batch that the disk did not keep.
     let data = stack.data();
     assert_eq!(unfounded(&data, &destinations), []);
     let spooled = StoreReader::open(&data).unwrap().peek("target-0", 0, u64::MAX).unwrap();

@@ -1,4 +1,5 @@
-//! Pages to JSON: everything that govmomi, VMware's own Go library, makes of the golden pages, and the rules where ours differ on purpose.
+//! Pages to JSON: everything that govmomi, VMware's own Go library, makes of the golden pages, and
+//! the rules where ours differ on purpose.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -24,7 +25,7 @@ fn pages() -> Vec<(PathBuf, String)> {
     pages
 }
 
-/// What `event-router decode` prints for `page`, line by line.
+/// The output of `event-router decode` for `page`, line by line.
 fn lines(page: &[u8]) -> Vec<Value> {
     let mut out = Vec::new();
     run(&DecodeArgs::default(), page, &mut out).unwrap_or_else(|error| panic!("{error}"));
@@ -68,7 +69,8 @@ fn kept() -> Vec<(&'static str, usize, &'static str, Value)> {
     ]
 }
 
-/// The keys of `oracle`'s objects in the order of its text, which must be their order in ours: `serde_json` sorts what it parses.
+/// The keys of `oracle`'s objects in the order of its text, which must be their order in ours:
+/// `serde_json` sorts the keys that it parses.
 fn keys_in_order(ours: &str, oracle: &str) -> bool {
     let keys = |text: &str| -> Vec<String> {
         let mut keys = Vec::new();
@@ -97,7 +99,7 @@ fn keys_in_order(ours: &str, oracle: &str) -> bool {
 }
 
 #[test]
-fn every_golden_page_is_what_govmomi_makes_of_it() {
+fn every_golden_page_decodes_as_by_govmomi() {
     for (path, page) in pages() {
         let Ok(oracle) = std::fs::read_to_string(path.with_extension("pascal.jsonl")) else { continue };
         let name = path.file_name().unwrap().to_str().unwrap();
@@ -126,7 +128,7 @@ fn every_golden_page_is_what_govmomi_makes_of_it() {
 }
 
 #[test]
-fn a_bad_value_costs_no_event() {
+fn a_bad_value_loses_no_event() {
     let page = std::fs::read(golden().join("edge/int_garbage.xml")).unwrap();
     let mut decoded = Decoded::default();
     decode(&page, &mut decoded).unwrap();
@@ -136,7 +138,7 @@ fn a_bad_value_costs_no_event() {
 }
 
 #[test]
-fn a_page_that_is_cut_gives_nothing_and_says_where() {
+fn a_truncated_page_gives_no_event_and_says_where_it_ends() {
     let page = std::fs::read(golden().join("page1000.xml")).unwrap();
     let mut decoded = Decoded::default();
     for cut in (0..page.len()).step_by(29_989).chain([page.len() - 1]) {
@@ -149,7 +151,7 @@ fn a_page_that_is_cut_gives_nothing_and_says_where() {
 }
 
 #[test]
-fn the_command_says_where_in_its_input_a_page_is_not_readable() {
+fn the_command_names_the_offset_of_an_unreadable_page() {
     let page = std::fs::read(golden().join("edge/ok.xml")).unwrap();
     let cut = std::fs::read(golden().join("edge/truncated.xml")).unwrap();
     let mut out = Vec::new();
@@ -161,7 +163,7 @@ fn the_command_says_where_in_its_input_a_page_is_not_readable() {
 }
 
 #[test]
-fn every_golden_page_in_vspheres_own_json_is_what_govmomi_makes_of_it() {
+fn every_golden_page_in_vsphere_json_decodes_as_by_govmomi() {
     let args = DecodeArgs { format: DecodeFormat::Vijson, ..DecodeArgs::default() };
     for name in ["events_full", "events_min"] {
         let page = std::fs::read_to_string(golden().join(name).with_extension("xml")).unwrap();
@@ -184,7 +186,7 @@ fn every_golden_page_in_vspheres_own_json_is_what_govmomi_makes_of_it() {
 }
 
 #[test]
-fn a_page_in_vspheres_own_json_gives_the_same_events() {
+fn a_page_in_vsphere_json_gives_the_same_events() {
     for name in [
         "events_full",
         "events_min",
@@ -247,7 +249,7 @@ fn the_command_prints_cloud_events() {
 }
 
 #[test]
-fn a_long_page_is_decoded_in_pieces_as_it_would_be_whole() {
+fn a_long_page_decodes_the_same_in_pieces() {
     let page = std::fs::read_to_string(golden().join("page1000.xml")).unwrap();
     let (from, to) =
         (page.find("<returnval").unwrap(), page.rfind("</returnval>").unwrap() + "</returnval>".len());
@@ -261,14 +263,14 @@ fn a_long_page_is_decoded_in_pieces_as_it_would_be_whole() {
     let (_, once) = decoded(&page);
     let (result, all) = decoded(&format!("{long}\n{page}"));
     assert_eq!((result, all == once.repeat(9)), (Ok(()), true));
-    // What looks like the end of an event is none in a CDATA section, wherever the pieces end.
+    // In a CDATA section the end tag of an event is text, wherever the pieces end.
     let tricky = long
         .replace("<template>false</template>", "<x><![CDATA[</returnval>]]></x><template>false</template>");
     let (result, all) = decoded(&tricky);
     let lines =
         |text: &str| text.lines().filter(|line| line.contains("\"X\":\"\\u003c/returnval\\u003e\"")).count();
     assert_eq!((result, all.lines().count(), lines(&all)), (Ok(()), 8_000, 8 * 775));
-    // What looks like the end of the page is none, either.
+    // So is the end tag of the page.
     let tricky = long.replacen("<template>false</template>", "<x><![CDATA[</soapenv:Envelope>]]></x>", 1);
     let (result, all) = decoded(&tricky);
     assert_eq!((result, all.lines().count()), (Ok(()), 8_000));
@@ -292,7 +294,7 @@ fn a_long_page_is_decoded_in_pieces_as_it_would_be_whole() {
 }
 
 #[test]
-fn both_decoders_give_the_same_of_every_golden_page() {
+fn both_decoders_agree_on_every_golden_page() {
     for (path, page) in pages() {
         let (mut fast, mut slow) = (Decoded::default(), Decoded::default());
         let results =
@@ -304,7 +306,7 @@ fn both_decoders_give_the_same_of_every_golden_page() {
 
 /// An answer has one response; if one had two, a prefix may mean something else in the second.
 #[test]
-fn what_was_learned_of_a_response_is_forgotten_behind_it() {
+fn a_response_leaves_no_state_for_the_next() {
     let response = |binds: &str| {
         let event =
             r#"<returnval x:type="VmPoweredOnEvent"><key>1</key><template>true</template></returnval>"#;

@@ -1,28 +1,26 @@
-//! Dead letters from outside: of a router that runs and of one that does not, listed, shown, delivered once more, dropped.
+//! Dead letters from outside, of a running and of a stopped router: listed, shown, replayed,
+//! dropped.
 
 use std::os::unix::fs::PermissionsExt;
 use std::process::{Command, Output};
 use std::time::Duration;
 
+use crate::common::config::Section;
 use crate::common::router::Router;
 use crate::common::stack::Stack;
 use crate::common::wait_until;
-use serde_json::Value;
+use serde_json::{Value, json};
 use testbed::sink::Behavior;
 use testbed::vcenter::Options;
 
 const LIMIT: Duration = Duration::from_secs(60);
 
-/// One event a request, so that every event that is refused is a dead letter at once.
-const SETTINGS: &str = "mode: structured";
-
 fn dlq(stack: &Stack, args: &[&str]) -> Output {
-    let config = stack.folder.path().join("config.yaml");
     Command::new(env!("CARGO_BIN_EXE_event-router"))
         .arg("dlq")
         .args(args)
         .arg("--config")
-        .arg(config)
+        .arg(stack.config_file())
         .env_remove("EVENT_ROUTER_CONFIG")
         .output()
         .unwrap()
@@ -50,11 +48,16 @@ fn listed(stack: &Stack, args: &[&str]) -> Vec<Value> {
     lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
 
-/// A stack whose target has refused `events` events, that are all dead letters now, and takes what comes since.
+/// A stack whose target has refused `events` events, which are all dead letters now, and takes
+/// events from now on.
 fn refused(events: u64) -> (Stack, Router) {
-    let stack = Stack::new(Options::default(), &[SETTINGS]);
+    // One event a request: each refused event is a dead letter at once.
+    let settings = Section::from("structured")
+        .set("retry", json!({"backoffMin": "10ms", "backoffMax": "50ms"}))
+        .set("breaker", json!({"probeInterval": "100ms"}));
+    let stack = Stack::new(Options::default(), [settings]);
     stack.targets[0].sink.set(Behavior::status(400));
-    let router = stack.router("", "");
+    let router = stack.router();
     stack.vcenter.append(events);
     let came = wait_until(LIMIT, || listed(&stack, &[]).len() as u64 == events);
     assert!(came, "{:?}", listed(&stack, &[]));
@@ -137,7 +140,7 @@ fn dead_letters_of_a_stopped_router_are_replayed_and_dropped() {
 }
 
 #[test]
-fn a_target_that_is_gone_leaves_every_dead_letter() {
+fn a_replay_to_a_dead_target_keeps_every_dead_letter() {
     let (stack, _router) = refused(12);
     stack.targets[0].sink.set(Behavior::status(503));
     let output = dlq(&stack, &["replay", "--all"]);
@@ -148,7 +151,7 @@ fn a_target_that_is_gone_leaves_every_dead_letter() {
 }
 
 #[test]
-fn the_table_is_for_people_and_each_filter_narrows_it() {
+fn the_table_is_readable_and_each_filter_narrows_it() {
     let (stack, _router) = refused(25);
     let table = done(&stack, &["list"]);
     let mut lines = table.lines();
@@ -172,7 +175,7 @@ fn the_table_is_for_people_and_each_filter_narrows_it() {
 }
 
 #[test]
-fn what_is_asked_wrongly_changes_nothing_and_says_why() {
+fn a_wrong_command_changes_nothing_and_says_why() {
     let (stack, _router) = refused(3);
     for (args, part) in [
         (&["drop"][..], "no dead letters selected"),

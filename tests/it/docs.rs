@@ -1,4 +1,4 @@
-//! The documents: those that are generated say what the code says, and no link in any of them leads nowhere.
+//! The documents: the generated ones match the code, and every link leads somewhere.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -24,17 +24,17 @@ fn check_generated(name: &str, expected: &str) {
 }
 
 #[test]
-fn the_checked_in_schema_is_that_of_the_table() {
+fn the_checked_in_schema_matches_the_table() {
     check_generated("config.schema.json", &json_schema_text());
 }
 
 #[test]
-fn the_checked_in_manual_is_that_of_the_table() {
+fn the_checked_in_manual_matches_the_table() {
     check_generated("configuration.md", &reference_manual());
 }
 
 #[test]
-fn the_checked_in_metrics_are_those_that_are_declared() {
+fn the_checked_in_metrics_match_the_declared_ones() {
     check_generated("metrics.md", &metrics::reference_manual());
 }
 
@@ -46,7 +46,7 @@ fn documents() -> Vec<PathBuf> {
     docs.chain(at_root.map(|name| root().join(name))).collect()
 }
 
-/// What a heading is called in a link, as the common renderers make it.
+/// The anchor of a heading, as the common renderers make it.
 fn anchor(heading: &str) -> String {
     let kept = heading.trim().chars().filter(|c| c.is_alphanumeric() || " -_".contains(*c));
     kept.map(|c| if c == ' ' { '-' } else { c.to_ascii_lowercase() }).collect()
@@ -79,9 +79,10 @@ fn every_link_leads_somewhere() {
     assert!(links > 20, "{links} links were looked at");
 }
 
-/// A key, metric or command that a document names in code exists: what is written by hand goes stale.
+/// Every key, metric and command that a document names in code exists: hand-written text goes
+/// stale.
 #[test]
-fn what_documents_name_exists() {
+fn every_name_in_the_documents_exists() {
     let known = format!("{}{}", reference_manual(), metrics::reference_manual());
     for path in documents() {
         let text = std::fs::read_to_string(&path).unwrap();

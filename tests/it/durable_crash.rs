@@ -1,4 +1,4 @@
-//! What the store promises over `kill -9`, and of a file of which a byte has changed.
+//! The promises of the store under `kill -9`, and with a changed byte in its file.
 
 use std::fs;
 use std::io::{BufRead, BufReader, Write as _};
@@ -31,7 +31,7 @@ fn writes_until_killed() {
 }
 
 #[test]
-fn a_killed_process_loses_nothing_that_was_answered() {
+fn a_killed_process_loses_no_answered_write() {
     let mut random = seed::random();
     let dir = tempfile::tempdir().unwrap();
     let data = dir.path().join("data");
@@ -46,16 +46,18 @@ fn a_killed_process_loses_nothing_that_was_answered() {
         let answer = |line: String| line.strip_prefix("answered ").map(|n| n.parse::<u32>().unwrap());
         // The binary takes milliseconds to start, and a kill before this line tests nothing.
         assert!(lines.any(|line| line == "opening"), "the process of round {round} runs the test");
-        // Every fourth is killed at a random moment of its start, the others somewhere in the transaction after a random one.
+        // Every fourth is killed at a random moment of its start, the others within a random
+        // transaction.
         let wanted = if round % 4 == 3 { 0 } else { random.random_range(1..40) };
         let mut answered = last;
         for n in lines.by_ref().filter_map(answer).take(wanted) {
             answered = n;
         }
+        // The kill comes at a random moment, so there is no condition to wait for.
         std::thread::sleep(Duration::from_micros(random.random_range(0..20_000)));
         child.kill().unwrap();
         child.wait().unwrap();
-        // What it could still say before it died.
+        // The last answers before it died.
         answered = lines.filter_map(answer).last().unwrap_or(answered);
         last = check(&data);
         assert!(last == answered || last == answered + 1, "round {round}: answered {answered}, found {last}");
@@ -64,9 +66,10 @@ fn a_killed_process_loses_nothing_that_was_answered() {
     assert!(last > 20, "the rounds wrote something: {last}");
 }
 
-/// Any byte of the file changed: an error that says so, or nothing that is read differs (free space, a byte of a page that no row uses).
+/// A change of any byte of the file: an error that says so, or no difference in what is read (free
+/// space, a byte of a page that no row uses).
 #[test]
-fn a_flipped_byte_is_loud_or_harmless() {
+fn a_flipped_byte_is_an_error_or_harmless() {
     let mut random = seed::random();
     let dir = tempfile::tempdir().unwrap();
     let mut store = Store::open_with(&dir.path().join("data"), BOUNDS).unwrap();

@@ -1,4 +1,5 @@
-//! The code of docs/function-authors.md, run as it stands: against a router that is killed, answers that get lost, events out of order.
+//! The code of docs/function-authors.md, run as it stands: with a router that is killed, lost
+//! answers, and events out of order.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{BufRead, BufReader};
@@ -6,12 +7,12 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
+use crate::common::config::Section;
 use crate::common::peer::peer;
-use crate::common::router::Router;
 use crate::common::stack::Stack;
 use crate::common::wait_until;
 use rusqlite::Connection;
-use serde_json::Value;
+use serde_json::{Value, json};
 use testbed::vcenter::{Entity, Fact, Options};
 
 const EVENTS: u64 = 360;
@@ -74,25 +75,27 @@ fn unique(ids: &[String]) -> BTreeSet<&str> {
 }
 
 #[test]
-fn the_code_of_the_document_keeps_its_word() {
+fn the_documented_functions_handle_repeats_and_reordering() {
     let Some(python) = peer("python") else { return };
     // Few machines, so that each has several states.
-    let stack = Stack::new(Options { vms: 12, ..Options::default() }, &[]);
+    let stack = Stack::new(Options { vms: 12, ..Options::default() }, [""; 0]);
     let functions: BTreeMap<&str, Function> = ["once", "newest", "answers", "later"]
         .into_iter()
         .map(|name| (name, Function::start(&python, name, stack.folder.path())))
         .collect();
     // In order and alone, out of order, and side by side.
-    let mut config = stack.config("", "checkpointInterval: 1s");
+    let mut config = stack.config().set("checkpointInterval", "1s");
     for (name, ordering) in [("once", "source"), ("newest", "none"), ("answers", "entity"), ("later", "none")]
     {
-        let port = functions[name].port;
-        config += &format!(
-            "  - {{name: {name}, type: cloudevents, url: 'http://127.0.0.1:{port}', ordering: {ordering}, concurrency: 8, retry: {{backoffMin: 5ms, backoffMax: 50ms}}, \
-             breaker: {{probeInterval: 100ms}}}}\n"
-        );
+        let url = format!("http://127.0.0.1:{}", functions[name].port);
+        let function = Section::cloudevents(name, &url)
+            .set("ordering", ordering)
+            .set("concurrency", 8)
+            .set("retry", json!({"backoffMin": "5ms", "backoffMax": "50ms"}))
+            .set("breaker", json!({"probeInterval": "100ms"}));
+        config = config.processor(function);
     }
-    let mut router = Router::start(stack.folder.path(), stack.admin, &config);
+    let mut router = stack.start(&config);
     let mut facts: Vec<Fact> = Vec::new();
     for _ in 0..3 {
         let created = stack.vcenter.append(EVENTS / 3);

@@ -1,11 +1,13 @@
-//! What the machine does to the router: it is stopped and goes on, the clock jumps, the disk fills, fails, forgets a bit. Nothing is lost, and what needs a
-//! person says so, with the way out, which is tried here.
+//! Faults of the machine: the router is suspended, the clock jumps, the disk fills, fails, or flips
+//! a bit. Nothing is lost. A fault that needs a person is reported with its remedy, which is tried
+//! here.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::time::Duration;
 
+use crate::common::config::RouterConfig;
 use crate::common::disk::{EIO, ENOSPC, EROFS};
 use crate::common::peer::skip;
 use crate::common::router::Router;
@@ -14,17 +16,23 @@ use crate::common::stack::Stack;
 use crate::common::{seed, wait_until};
 use event_router::state::StoreReader;
 use rand::Rng;
+use serde_json::json;
 use testbed::sink::Behavior;
 use testbed::vcenter::{Options, Pace};
 
 const LIMIT: Duration = Duration::from_secs(60);
-const BUSY: &str = "checkpointInterval: 50ms";
 
-fn running(rate: f64) -> Stack {
-    Stack::new(Options { pace: Pace::Rate(rate), ..Options::default() }, &["mode: batched"])
+/// A configuration with frequent checkpoints.
+fn busy(stack: &Stack) -> RouterConfig {
+    stack.config().set("checkpointInterval", "50ms")
 }
 
-/// Lets everything arrive; nothing may be missing, changed or overtaken, and no more than `duplicates` may have come twice.
+fn running(rate: f64) -> Stack {
+    Stack::new(Options { pace: Pace::Rate(rate), ..Options::default() }, ["batched"])
+}
+
+/// Lets everything arrive; nothing may be missing, changed or overtaken, and at most `duplicates`
+/// events may have come twice.
 fn judge(stack: &Stack, duplicates: u64) {
     stack.vcenter.set_pace(Pace::Idle);
     for target in &stack.targets {
@@ -41,13 +49,13 @@ fn more(stack: &Stack, events: u64) {
 }
 
 #[test]
-fn a_router_that_is_stopped_and_goes_on_loses_nothing() {
+fn a_suspended_router_loses_nothing() {
     let stack = running(1_000.0);
-    let mut router = stack.router("timeouts:\n  call: 1s", BUSY);
+    let mut router = stack.start(&busy(&stack).set_source("vc", "timeouts", json!({"call": "1s"})));
     for _ in 0..2 {
         more(&stack, 500);
         router.signal("STOP");
-        // Longer than the time-outs of what was under way.
+        // The fault itself: longer than the time-outs of all calls in flight.
         std::thread::sleep(Duration::from_millis(1_500));
         router.signal("CONT");
     }
@@ -58,18 +66,18 @@ fn a_router_that_is_stopped_and_goes_on_loses_nothing() {
 }
 
 #[test]
-fn a_clock_that_jumps_loses_nothing_and_repeats_nothing() {
+fn a_clock_jump_loses_and_repeats_nothing() {
     let stack = running(1_000.0);
     let Some(disk) = stack.disk() else { return };
-    let mut router = stack.router_on(&disk, false, "", BUSY);
+    let mut router = stack.start_on(&disk, false, &busy(&stack));
     for hours in [1, -1, -24 * 365, 24 * 365] {
         disk.move_clock(hours * 3_600);
         more(&stack, 300);
-        // What was lost on the way is read again from the position, whatever the clock says.
+        // Lost pages are read again from the position, whatever the clock says.
         stack.vcenter.destroy_collectors();
         more(&stack, 300);
     }
-    // A start under a wrong clock, too.
+    // A start under a wrong clock works as well.
     disk.move_clock(-3_600);
     assert_eq!(router.terminate(LIMIT).code(), Some(0), "{}", router.stderr().text());
     router.restart();
@@ -82,12 +90,12 @@ fn a_clock_that_jumps_loses_nothing_and_repeats_nothing() {
     judge(&stack, 0);
 }
 
-/// The router ends by itself with this on stderr; then the disk is well again, and nothing is lost.
+/// The router ends by itself with this on stderr. When the disk works again, nothing is lost.
 #[track_caller]
 fn check_disk_failure(errno: i64, wanted: &[&str]) {
     let stack = running(2_000.0);
     let Some(disk) = stack.disk() else { return };
-    let mut router = stack.router_on(&disk, false, "", BUSY);
+    let mut router = stack.start_on(&disk, false, &busy(&stack));
     more(&stack, 500);
     disk.fail_at(seed::random().random_range(1..20), errno);
     let status = router.wait(LIMIT);
@@ -102,29 +110,30 @@ fn check_disk_failure(errno: i64, wanted: &[&str]) {
     disk.fail_at(0, 0);
     router.restart();
     more(&stack, 500);
-    // What was acknowledged while the last checkpoints did not become durable: until the failure was noticed.
+    // Events that were acknowledged after the last durable checkpoint, until the failure was
+    // noticed.
     judge(&stack, 2_000);
 }
 
 #[test]
-fn a_disk_that_fails_stops_the_router_and_the_next_start_loses_nothing() {
+fn a_failing_disk_stops_the_router_and_the_next_start_loses_nothing() {
     check_disk_failure(EIO, &["check the disk"]);
 }
 
 #[test]
-fn a_disk_that_is_full_stops_the_router_and_the_next_start_loses_nothing() {
+fn a_full_disk_stops_the_router_and_the_next_start_loses_nothing() {
     check_disk_failure(ENOSPC, &["the disk is full", "free some space"]);
 }
 
 #[test]
-fn a_disk_that_becomes_read_only_stops_the_router_and_the_next_start_loses_nothing() {
+fn a_read_only_disk_stops_the_router_and_the_next_start_loses_nothing() {
     check_disk_failure(EROFS, &["state.db"]);
 }
 
 #[test]
-fn a_state_that_is_taken_away_stops_the_router_and_put_back_loses_nothing() {
+fn a_moved_state_stops_the_router_and_loses_nothing_once_put_back() {
     let stack = running(1_000.0);
-    let mut router = stack.router("", BUSY);
+    let mut router = stack.start(&busy(&stack));
     more(&stack, 300);
     let away = stack.folder.path().join("away");
     fs::create_dir(&away).unwrap();
@@ -148,14 +157,13 @@ fn a_state_that_is_taken_away_stops_the_router_and_put_back_loses_nothing() {
 }
 
 #[test]
-fn a_disk_that_spools_have_filled_holds_back_its_destination_until_there_is_room() {
-    // Little more than what is kept free (256 MiB).
+fn a_disk_full_of_spools_blocks_its_destination_until_there_is_room() {
+    // Little more than the floor of free disk (256 MiB).
     let Some(disk) = SmallDisk::mount(257 << 10) else { return skip("the right to mount a tmpfs") };
-    let stack = Stack::new(Options::default(), &["mode: batched"; 2]);
-    let config = stack.config("", "memoryMax: 4MiB\ncheckpointInterval: 50ms");
-    let config = config.replace(&stack.data().display().to_string(), &disk.path().display().to_string());
+    let stack = Stack::new(Options::default(), ["batched"; 2]);
+    let config = busy(&stack).set("memoryMax", "4MiB").data(disk.path());
     stack.targets[0].sink.set(Behavior::status(503));
-    let mut router = Router::start(stack.folder.path(), stack.admin, &config);
+    let mut router = stack.start(&config);
     stack.vcenter.append(20_000);
     let is_full = |router: &Router| router.metric("event_router_destination_store_full", "target-0") == 1.0;
     assert!(wait_until(LIMIT, || is_full(&router)), "{}", router.stderr().text());
@@ -176,16 +184,16 @@ fn event_router(stack: &Stack, args: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_event-router"))
         .args(args)
         .arg("--config")
-        .arg(stack.folder.path().join("config.yaml"))
+        .arg(stack.config_file())
         .env_remove("EVENT_ROUTER_CONFIG")
         .output()
         .unwrap()
 }
 
-/// A state with a position, dead letters and a spool, of a router that was killed; a backup of it lies beside.
+/// A state with a position, dead letters and a spool, of a killed router, and a backup of it.
 fn killed_with_all_kinds_of_state() -> (Stack, Router, PathBuf) {
-    let stack = Stack::new(Options::default(), &["mode: batched"; 3]);
-    let mut router = stack.router("", "memoryMax: 4MiB\ncheckpointInterval: 20ms");
+    let stack = Stack::new(Options::default(), ["batched"; 3]);
+    let mut router = stack.start(&stack.config().set("memoryMax", "4MiB").set("checkpointInterval", "20ms"));
     stack.targets[2].sink.set(Behavior::status(400));
     stack.vcenter.append(40);
     stack.targets[0].wait_for(40, LIMIT);
@@ -205,7 +213,7 @@ fn killed_with_all_kinds_of_state() -> (Stack, Router, PathBuf) {
     (stack, router, backup)
 }
 
-/// All targets are well: everything that vCenter has arrives, and with the ids of the first time.
+/// With healthy targets everything that vCenter has arrives, with the ids of the first time.
 fn recover(stack: &Stack, router: &mut Router) {
     stack.targets.iter().for_each(|target| target.sink.set(Behavior::default()));
     router.restart();
@@ -228,9 +236,9 @@ fn flip(path: &Path, at: usize, bit: u32) {
     fs::write(path, bytes).unwrap();
 }
 
-/// The start fails: with what, on which file, and what to do.
+/// The start fails and names the problem, the file and the remedy.
 fn check_refused(stack: &Stack) {
-    let config = fs::read_to_string(stack.folder.path().join("config.yaml")).unwrap();
+    let config = fs::read_to_string(stack.config_file()).unwrap();
     let mut router = Router::spawn(stack.folder.path(), stack.admin, &config);
     let status = router.wait(LIMIT);
     let text = router.stderr().text();
@@ -252,10 +260,10 @@ fn move_away(stack: &Stack) {
     }
 }
 
-/// Where the state is one file without a log, and a byte of its first page is another.
+/// Damages a byte of the first page of the state, which is one file without a log then.
 fn damage(stack: &Stack) {
     let state = stack.data().join("state.db");
-    // As a clean stop leaves it.
+    // As after a clean stop.
     drop(event_router::state::Store::open(&stack.data()).unwrap());
     assert!(!stack.data().join("state.db-wal").exists());
     // The number of cells of the schema's page.
@@ -263,7 +271,7 @@ fn damage(stack: &Stack) {
 }
 
 #[test]
-fn a_damaged_state_is_refused_and_starting_without_it_loses_nothing_that_vcenter_has() {
+fn a_damaged_state_is_rejected_and_a_start_without_it_loses_nothing_that_vcenter_has() {
     let (stack, mut router, _) = killed_with_all_kinds_of_state();
     damage(&stack);
     check_refused(&stack);
@@ -273,7 +281,7 @@ fn a_damaged_state_is_refused_and_starting_without_it_loses_nothing_that_vcenter
 }
 
 #[test]
-fn a_damaged_state_is_refused_and_a_backup_in_its_place_loses_nothing() {
+fn a_damaged_state_is_rejected_and_its_backup_loses_nothing() {
     let (stack, mut router, backup) = killed_with_all_kinds_of_state();
     stack.vcenter.append(50);
     damage(&stack);
@@ -286,10 +294,10 @@ fn a_damaged_state_is_refused_and_a_backup_in_its_place_loses_nothing() {
 
 /// Any byte of any file: the start fails and says so, or goes on; nothing is lost either way.
 #[test]
-fn a_flipped_byte_anywhere_is_refused_or_loses_nothing() {
+fn a_flipped_byte_anywhere_is_rejected_or_loses_nothing() {
     let mut random = seed::random();
     let (stack, mut router, _) = killed_with_all_kinds_of_state();
-    let config = fs::read_to_string(stack.folder.path().join("config.yaml")).unwrap();
+    let config = fs::read_to_string(stack.config_file()).unwrap();
     let files = ["state.db", "state.db-wal", "state.db-shm", "lock"];
     for name in std::iter::repeat_n(files, seed::rounds(1)).flatten() {
         stack.vcenter.append(50);

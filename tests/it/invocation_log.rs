@@ -1,20 +1,21 @@
-//! The invocation log: what became of each event, on stdout, as the appliance's documentation promises.
+//! The invocation log on stdout: the outcome of each event, as the appliance's documentation
+//! promises.
 
 use std::time::Duration;
 
+use crate::common::config::RouterConfig;
 use crate::common::router::{Launch, Router};
 use crate::common::stack::Stack;
 use crate::common::wait_until;
-use serde_json::Value;
+use serde_json::{Value, json};
 use testbed::sink::Behavior;
 use testbed::vcenter::Options;
 
 const LIMIT: Duration = Duration::from_secs(60);
 
-/// A router with more flags and top-level lines.
-fn router(stack: &Stack, more: &str, flags: &[&str]) -> Router {
-    let config = stack.folder.path().join("config.yaml");
-    std::fs::write(&config, stack.config("", more)).unwrap();
+/// A router that is started with more flags.
+fn router(stack: &Stack, config: &RouterConfig, flags: &[&str]) -> Router {
+    let config = stack.write(config);
     let mut arguments = vec!["run", "--config", config.to_str().unwrap()];
     arguments.extend(flags);
     let mut router = Router::launch(stack.admin, Launch::new(arguments));
@@ -27,10 +28,10 @@ fn lines(router: &Router) -> Vec<Value> {
 }
 
 #[test]
-fn each_event_has_a_line_with_what_became_of_it() {
-    let stack = Stack::new(Options::default(), &["mode: structured", "mode: batched"]);
+fn each_event_has_a_line_with_its_outcome() {
+    let stack = Stack::new(Options::default(), ["structured", "batched"]);
     stack.targets[0].sink.next(1, Behavior::status(500));
-    let router = router(&stack, "", &["--log-invocations"]);
+    let router = router(&stack, &stack.config(), &["--log-invocations"]);
     let created = stack.vcenter.append(150);
     let of = |destination: &str, status: &str| -> Vec<Value> {
         let all = lines(&router);
@@ -56,9 +57,9 @@ fn each_event_has_a_line_with_what_became_of_it() {
 }
 
 #[test]
-fn it_is_off_unless_asked_for() {
-    let stack = Stack::new(Options::default(), &["mode: structured"]);
-    let mut router = router(&stack, "", &[]);
+fn the_invocation_log_is_off_by_default() {
+    let stack = Stack::new(Options::default(), ["structured"]);
+    let mut router = router(&stack, &stack.config(), &[]);
     stack.vcenter.append(50);
     stack.targets[0].wait_for(50, LIMIT);
     assert_eq!(router.terminate(LIMIT).code(), Some(0));
@@ -66,13 +67,14 @@ fn it_is_off_unless_asked_for() {
 }
 
 #[test]
-fn a_limit_that_is_asked_for_leaves_lines_out_and_says_how_many() {
-    let stack = Stack::new(Options::default(), &["mode: structured"]);
-    let router = router(&stack, "log:\n  invocations: true\n  invocationsPerSecond: 5", &[]);
+fn a_configured_limit_omits_lines_and_counts_them() {
+    let stack = Stack::new(Options::default(), ["structured"]);
+    let log = json!({"invocations": true, "invocationsPerSecond": 5});
+    let router = router(&stack, &stack.config().set("log", log), &[]);
     stack.vcenter.append(400);
     let mut total = 400;
     stack.targets[0].wait_for(total, LIMIT);
-    // Each second says what the one before it left out: how many there are up to the last that did.
+    // Each second reports the omissions of the one before. Counts up to the last report.
     let accounted = || {
         let lines = lines(&router);
         let last = lines.iter().rposition(|line| line.get("omitted").is_some()).unwrap_or_default();

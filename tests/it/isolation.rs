@@ -1,9 +1,10 @@
-//! One destination of two is dead for a while, at load: what it costs the other one, the memory and the spool. (That the
-//! files of a spool become smaller again is tested where they are written, `state::spool`: it takes more than fits into a test of the whole.)
+//! One destination of two is dead for a while, at load: the effect on the other one, the memory and
+//! the spool. That the files of a spool shrink again is tested in `state::spool`: that takes more
+//! events than a test of the whole router can have.
 
 use std::time::Duration;
 
-use crate::common::router::Router;
+use crate::common::config::Section;
 use crate::common::stack::Stack;
 use crate::common::wait_until;
 use event_router::state::StoreReader;
@@ -14,7 +15,8 @@ const LIMIT: Duration = Duration::from_secs(120);
 /// Large ones, of 3 KB: half as much again as the memory for events holds.
 const EVENTS: u64 = 24_000;
 const BURST: u64 = 2_000;
-/// What the router may take: 100 MB, and some more for a build with debug assertions and without optimization.
+/// The memory that the router may use: 100 MB, and some more for a build with debug assertions and
+/// without optimization.
 const RSS_KIB_MAX: u64 = 128 << 10;
 
 /// The most memory that a process ever had, in KiB.
@@ -27,9 +29,9 @@ fn peak_rss_kib(pid: u32) -> u64 {
 #[test]
 fn a_dead_destination_costs_the_other_nothing_and_gets_everything_in_order_when_it_returns() {
     let options = Options { mix: Mix::LargeTasks, ..Options::default() };
-    let stack = Stack::new(options, &["mode: batched", "mode: batched"]);
+    let stack = Stack::new(options, ["batched", "batched"]);
     let (dead, alive) = (&stack.targets[0], &stack.targets[1]);
-    let router = stack.router("", "");
+    let router = stack.router();
     let (data, pid) = (stack.folder.path().join("data"), router.pid());
     stack.vcenter.append(BURST);
     dead.wait_for(BURST, LIMIT);
@@ -38,7 +40,7 @@ fn a_dead_destination_costs_the_other_nothing_and_gets_everything_in_order_when_
     while events < EVENTS {
         stack.vcenter.append(BURST);
         events += BURST;
-        // All of every burst, while nothing of it gets to the dead one: it is held up by nothing.
+        // The whole burst arrives while nothing of it gets to the dead one: nothing holds it up.
         alive.wait_for(events, LIMIT);
         assert_eq!(dead.tally().unique, BURST);
     }
@@ -58,11 +60,11 @@ fn a_dead_destination_costs_the_other_nothing_and_gets_everything_in_order_when_
     eprintln!("peak of the memory: {rss} KiB");
 }
 
-/// All of it comes while the target is gone, and nothing has come for the other one yet.
+/// All events come while the target is gone, and none has come for the other one yet.
 #[test]
-fn a_destination_that_is_dead_from_the_start_leaves_room_for_one_that_had_no_event() {
+fn a_destination_that_is_dead_from_the_start_leaves_room_for_the_others() {
     let options = Options { mix: Mix::LargeTasks, ..Options::default() };
-    let stack = Stack::new(options, &["mode: batched", "mode: batched"]);
+    let stack = Stack::new(options, ["batched", "batched"]);
     let (dead, alive) = (&stack.targets[0], &stack.targets[1]);
     stack.runtime.block_on(dead.sink.outage());
     let quiet = stack.runtime.block_on(async {
@@ -70,12 +72,13 @@ fn a_destination_that_is_dead_from_the_start_leaves_room_for_one_that_had_no_eve
         alive.verifier.watch(&quiet);
         quiet
     });
-    let config = stack.config("", "");
-    let busy = config.split("sources:\n").nth(1).unwrap().split("processors:\n").next().unwrap();
-    let second = busy.replace("name: vc\n", "name: quiet\n").replace(&stack.vcenter.url(), &quiet.url());
-    let routes = "routes:\n  - {name: busy, sources: [vc], processors: [target-0]}\n  - {name: quiet, sources: [quiet], processors: [target-1]}\n";
-    let config = config.replace("processors:\n  -", &format!("{second}processors:\n  -")) + routes;
-    let router = Router::start(stack.folder.path(), stack.admin, &config);
+    let Options { user, password, .. } = Options::default();
+    let config = stack
+        .config()
+        .source(Section::vcenter("quiet", &quiet.url(), &user, &password))
+        .route("busy", &["vc"], &["target-0"])
+        .route("quiet", &["quiet"], &["target-1"]);
+    let router = stack.start(&config);
     stack.vcenter.append(EVENTS);
     let reader = StoreReader::open(&stack.data()).unwrap();
     let spooled = || reader.spools().unwrap().values().map(|spool| spool.bytes).sum::<u64>();
@@ -90,18 +93,23 @@ fn a_destination_that_is_dead_from_the_start_leaves_room_for_one_that_had_no_eve
     drop(router);
 }
 
-/// A row of a spool has many events; one that is stopped in the midst of it does not begin it anew.
+/// A row of a spool has many events. After a stop in the middle of one the next start does not
+/// begin that row again.
 #[test]
-fn a_stop_while_a_spool_is_emptied_repeats_nothing() {
+fn a_stop_while_a_spool_is_drained_repeats_nothing() {
     let options = Options { mix: Mix::LargeTasks, ..Options::default() };
     let stack = Stack::new(
         options,
-        &["mode: structured", "mode: structured\nordering: entity\nconcurrency: 2", "mode: batched"],
+        [
+            "structured".into(),
+            Section::from("structured").set("ordering", "entity").set("concurrency", 2),
+            "batched".into(),
+        ],
     );
     let (slow, alive) = (&stack.targets[..2], &stack.targets[2]);
     slow.iter().for_each(|target| stack.runtime.block_on(target.sink.outage()));
     let events = 6_000;
-    let mut router = stack.router("", "memoryMax: 4MiB");
+    let mut router = stack.start(&stack.config().set("memoryMax", "4MiB"));
     stack.vcenter.append(events);
     alive.wait_for(events, LIMIT);
     for target in slow {

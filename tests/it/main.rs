@@ -3,8 +3,9 @@
 //!
 //! The tests run in parallel threads of one process, in any order. A test must not change what the
 //! whole process shares: environment variables, the working directory, the panic hook, the recorder
-//! of metrics, the subscriber of logs. A test that needs such a change starts a process instead: the
-//! router ([`common::router`]), or this binary with a single test ([`common::child::ignored_test`]).
+//! of metrics, the subscriber of logs. A test that needs such a change starts a process instead:
+//! the router ([`common::router`]), or this binary with a single test
+//! ([`common::child::ignored_test`]).
 //!
 //! `tests/allocations.rs` remains a separate binary because it installs a global allocator.
 
@@ -28,8 +29,6 @@ mod dlq;
 mod docs;
 mod durable_crash;
 mod fault_matrix;
-mod faults;
-mod full_store;
 mod function_authors;
 mod host;
 mod invocation_log;
@@ -42,6 +41,7 @@ mod processors_cloudevents;
 mod processors_eventbridge;
 mod processors_gateway;
 mod processors_kubernetes;
+mod processors_moto;
 mod processors_openfaas;
 mod processors_transport;
 mod pushed_events;
@@ -54,3 +54,4 @@ mod upgrade_samples;
 mod upgrade_state;
 mod vcsim;
 mod vijson;
+mod vijson_payloads;

@@ -1,8 +1,10 @@
-//! What the ordering scopes mean for a function that takes its time: the gateway sees how many of its calls are open at once, and in which order they came.
+//! The ordering scopes as a slow function sees them: the gateway counts its open calls and keeps
+//! their order.
 
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::common::config::{RouterConfig, Section};
 use crate::common::router::Router;
 use crate::common::{free_address, wait_until};
 use testbed::openfaas::{Function, Gateway, GatewayOptions};
@@ -12,7 +14,8 @@ use testbed::verify::{Tally, Verifier};
 
 const LIMIT: Duration = Duration::from_secs(120);
 
-/// What a function that takes 20 ms sees of so many events, and how many of its calls were open at once at most.
+/// Delivers this many events to a function that takes 20 ms. Returns its tally and the peak of its
+/// open calls.
 fn seen(ordering: &str, events: u64) -> (Tally, u64) {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     let verifier = Arc::new(Verifier::strict());
@@ -28,15 +31,10 @@ fn seen(ordering: &str, events: u64) -> (Tally, u64) {
     let latency = Duration::from_millis(20).into();
     gateway.set("slow", Behavior { latency, ..Behavior::status(200) });
     let (folder, admin) = (tempfile::tempdir().unwrap(), free_address());
-    let config = format!(
-        "apiVersion: event-router/v1\ndataDir: {}\nadmin: {{bindAddress: {admin}}}\nsources:\n  - {{name: vc, type: vcenter, address: \"{}\", \
-         username: {user}, password: {password:?}, startAt: beginning}}\nprocessors:\n  - {{name: fn, type: openfaas, gateway: \"{}\", \
-         auth: {{username: admin, password: secret}}, ordering: {ordering}}}\n",
-        folder.path().join("data").display(),
-        vcenter.url(),
-        gateway.url(),
-    );
-    let _router = Router::start(folder.path(), admin, &config);
+    let config = RouterConfig::new(&folder.path().join("data"), admin)
+        .source(Section::vcenter("vc", &vcenter.url(), &user, &password))
+        .processor(Section::openfaas("fn", &gateway.url(), "admin", "secret").set("ordering", ordering));
+    let _router = Router::start(folder.path(), admin, &config.text());
     let came = wait_until(LIMIT, || verifier.progress().unique >= events);
     let report = verifier.report();
     assert!(came && report.is_complete(), "{report:?}");

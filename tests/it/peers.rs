@@ -27,7 +27,7 @@ impl Reader {
         Some(Self(Process::spawn(&mut command)))
     }
 
-    /// Everything read so far, once so many `ends` were reached.
+    /// Everything read so far, once this many `ends` were reached.
     fn read(&mut self, ends: usize) -> Vec<String> {
         let lines = self.0.stdout.clone();
         let reached = || lines.all().iter().filter(|&line| line == "end").count() >= ends;

@@ -1,9 +1,11 @@
-//! The pipeline without a vCenter: pages in by hand, a target of our own, a real store; and again after its end.
+//! The pipeline without a vCenter: hand-made pages, a target of our own, a real store, and
+//! restarts.
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use crate::common::pages::{self, Made, begin};
+use crate::common::until;
 use event_router::app::settings;
 use event_router::config::{self, Admin, Config, ConfigFormat, Log, StateLocation};
 use event_router::pipeline::run::{Drained, Parts, Pipeline};
@@ -13,7 +15,7 @@ use event_router::processor::{
 use event_router::source::{Intake, Start};
 use event_router::state::Store;
 
-/// Keeps the ids of what it took, and refuses what it is told to.
+/// Keeps the keys of the events that it took, and refuses events as configured.
 #[derive(Default)]
 pub struct Target {
     pub taken: Mutex<Vec<i32>>,
@@ -24,9 +26,9 @@ pub struct Target {
     panics: bool,
     /// Refuses every event for good.
     pub refuses: Mutex<bool>,
-    /// Refuses events of every seventh key, counted from here, which are of one VM, for now.
+    /// Refuses events of every seventh key, counted from here, for now. They are of one VM.
     sick: Mutex<Option<i32>>,
-    /// What it was told of events that had failed elsewhere: dest, code, data, key.
+    /// The attributes of events that had failed elsewhere: destination, code, data, key.
     told: Mutex<Vec<(String, u16, String, i32)>>,
 }
 
@@ -75,7 +77,8 @@ impl Processor for Target {
     }
 }
 
-/// `a>b` stands for a processor `a` whose dead letters go to `b`. What begins with `sink` gets nothing but dead letters.
+/// `a>b` stands for a processor `a` whose dead letters go to `b`. A name that begins with `sink`
+/// gets nothing but dead letters.
 fn name_of(target: &str) -> &str {
     target.split_once('>').map_or(target, |(name, _)| name)
 }
@@ -165,7 +168,7 @@ pub async fn drained(pipeline: Pipeline, intake: Intake, seconds: u64) -> Draine
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_is_read_again_after_a_restart_is_not_delivered_again() {
+async fn events_read_again_after_a_restart_are_not_delivered_again() {
     let dir = tempfile::tempdir().unwrap();
     let target = Arc::new(Target::default());
     for round in 0..3 {
@@ -180,7 +183,8 @@ async fn what_is_read_again_after_a_restart_is_not_delivered_again() {
     assert_eq!(*target.taken.lock().unwrap(), (0..700).collect::<Vec<_>>());
 }
 
-/// A restart soon after the first start: the overlap must not reach events from before it, which `startAt: now` promised to leave alone.
+/// A restart soon after the first start: the overlap must not reach events from before that start,
+/// which `startAt: now` promised to leave alone.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nothing_before_the_first_start_is_read_after_a_restart() {
     let dir = tempfile::tempdir().unwrap();
@@ -209,7 +213,7 @@ async fn nothing_before_the_first_start_is_read_after_a_restart() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_one_destination_did_not_take_goes_to_it_alone_after_a_restart() {
+async fn after_a_restart_unsettled_events_go_only_to_their_destination() {
     let dir = tempfile::tempdir().unwrap();
     let (up, down) = (Arc::new(Target::default()), Arc::new(Target::default()));
     *down.down.lock().unwrap() = true;
@@ -286,7 +290,7 @@ async fn a_dead_letter_is_settled_when_its_dead_letter_processor_has_it_and_not_
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_no_dead_letter_processor_takes_is_a_dead_letter_of_where_it_was_to_go() {
+async fn an_event_that_every_dead_letter_processor_refuses_is_a_dead_letter_of_its_destination() {
     let dir = tempfile::tempdir().unwrap();
     let target = Arc::new(Target { poison: Some(42), ..Target::default() });
     let sinks = [0, 1].map(|_| Arc::new(Target { poison: Some(42), ..Target::default() }));
@@ -308,7 +312,7 @@ async fn what_no_dead_letter_processor_takes_is_a_dead_letter_of_where_it_was_to
         (&*letters[0].facts.destination, &*letters[0].facts.reason),
         ("a", "422; the dead-letter processor `sink2` refused it too: 422")
     );
-    // Mended, it takes the event as any other.
+    // A healthy target takes the event as any other.
     let healthy = Arc::new(Target::default());
     let pipeline = start(&[("a", Arc::clone(&healthy))], dir.path());
     let mut delivered = 0;
@@ -322,7 +326,7 @@ async fn what_no_dead_letter_processor_takes_is_a_dead_letter_of_where_it_was_to
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_dead_destination_spills_while_the_other_goes_on_and_gets_everything_in_order_later() {
+async fn a_dead_destination_spills_holds_up_no_other_and_later_gets_everything_in_order() {
     let dir = tempfile::tempdir().unwrap();
     let (up, down) = (Arc::new(Target::default()), Arc::new(Target::default()));
     *down.down.lock().unwrap() = true;
@@ -333,29 +337,11 @@ async fn a_dead_destination_spills_while_the_other_goes_on_and_gets_everything_i
     for page in 0..40 {
         push(&intake, &begun, page, page as i32 * 1_000..(page as i32 + 1) * 1_000).await;
     }
-    let mut waited = 0;
-    while up.taken.lock().unwrap().len() < 40_000 {
-        tokio::time::sleep(Duration::from_millis(20)).await;
-        waited += 1;
-        assert!(waited < 3_000, "the healthy one goes on: {}", up.taken.lock().unwrap().len());
-    }
+    until("the healthy one goes on", || up.taken.lock().unwrap().len() >= 40_000).await;
     *down.down.lock().unwrap() = false;
-    while down.taken.lock().unwrap().len() < 40_000 {
-        tokio::time::sleep(Duration::from_millis(20)).await;
-        waited += 1;
-        assert!(waited < 3_000, "{}", down.taken.lock().unwrap().len());
-    }
+    until("the dead one catches up", || down.taken.lock().unwrap().len() >= 40_000).await;
     assert!(drained(pipeline, intake, 30).await.settled);
     assert_eq!(*down.taken.lock().unwrap(), (0..40_000).collect::<Vec<_>>());
-}
-
-/// Waits until `condition` holds.
-pub async fn until(what: &str, mut condition: impl FnMut() -> bool) {
-    let end = tokio::time::Instant::now() + Duration::from_secs(60);
-    while !condition() {
-        assert!(tokio::time::Instant::now() < end, "{what}");
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -373,9 +359,10 @@ async fn a_destination_whose_driver_panics_stops_the_process() {
     assert!(!drained(pipeline, intake, 1).await.settled);
 }
 
-/// Each of them spools; together they have more in their spools than the memory holds, and so does what each reads back at once.
+/// Each dead target spools. The spools together, and the rows that their destinations read back at
+/// once, exceed the memory.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn many_dead_targets_take_no_memory_from_one_that_is_well() {
+async fn many_dead_targets_take_no_memory_from_a_healthy_one() {
     let dir = tempfile::tempdir().unwrap();
     let names: Vec<String> = (0..12).map(|n| format!("dead-{n}")).collect();
     let up = Arc::new(Target::default());
@@ -400,31 +387,6 @@ async fn many_dead_targets_take_no_memory_from_one_that_is_well() {
     }
 }
 
-/// What would be spooled and has no room waits for its target alone, not for room.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_target_that_is_back_gets_its_events_however_full_the_disk_is() {
-    let dir = tempfile::tempdir().unwrap();
-    let (up, down) = (Arc::new(Target::default()), Arc::new(Target::default()));
-    *down.down.lock().unwrap() = true;
-    let store = Store::open(dir.path()).unwrap();
-    let targets = [("up", Arc::clone(&up)), ("down", Arc::clone(&down))];
-    let pipeline = start_changed(&targets, dir.path(), store, |config| {
-        config.processors[1].delivery.overflow.free_disk_floor = u64::MAX;
-    });
-    let intake = pipeline.intake(0);
-    let begun = begin(&intake).await;
-    for page in 0..6 {
-        push(&intake, &begun, page, page as i32 * 1_000..(page as i32 + 1) * 1_000).await;
-    }
-    until("the other one goes on", || up.taken.lock().unwrap().len() == 6_000).await;
-    until("its breaker opened", || down.asked.load(std::sync::atomic::Ordering::Relaxed) >= 10).await;
-    *down.down.lock().unwrap() = false;
-    until("all has come", || down.taken.lock().unwrap().len() >= 6_000).await;
-    assert!(drained(pipeline, intake, 30).await.settled);
-    assert_eq!(*down.taken.lock().unwrap(), (0..6_000).collect::<Vec<_>>(), "in order");
-    assert!(event_router::state::StoreReader::open(dir.path()).unwrap().spools().unwrap().is_empty());
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_poisoned_entity_fills_no_memory_and_holds_up_nobody_else() {
     let dir = tempfile::tempdir().unwrap();
@@ -433,7 +395,7 @@ async fn a_poisoned_entity_fills_no_memory_and_holds_up_nobody_else() {
     let pipeline = start(&[("entity", Arc::clone(&target))], dir.path());
     let intake = pipeline.intake(0);
     let begun = begin(&intake).await;
-    // More events than fit into the memory: each page has some of the one VM whose events are refused.
+    // More events than fit into the memory: each page has some of the VM whose events are refused.
     for page in 0..30 {
         push(&intake, &begun, page, page as i32 * 1_000..(page as i32 + 1) * 1_000).await;
     }
@@ -442,10 +404,10 @@ async fn a_poisoned_entity_fills_no_memory_and_holds_up_nobody_else() {
     let budget = pipeline.budget().clone();
     until("pages are given back", || budget.used() < budget.limit() / 2).await;
     let reader = event_router::state::StoreReader::open(dir.path()).unwrap();
-    until("what is parked has a spool", || reader.spools().unwrap().len() == 1).await;
+    until("parked events have a spool", || reader.spools().unwrap().len() == 1).await;
     let spools = reader.spools().unwrap();
     assert!(spools.keys().all(|name| name.starts_with("entity#parked/")), "{spools:?}");
-    // What is parked is durable, and goes before what comes after a restart.
+    // Parked events are durable, and precede newer ones after a restart.
     assert!(drained(pipeline, intake, 30).await.settled);
     let pipeline = start(&[("entity", Arc::clone(&target))], dir.path());
     let intake = pipeline.intake(0);
@@ -463,9 +425,9 @@ async fn a_poisoned_entity_fills_no_memory_and_holds_up_nobody_else() {
     assert!(reader.spools().unwrap().is_empty(), "it is gone");
 }
 
-/// What a crash in the middle of a replay leaves is a dead letter.
+/// A crash in the middle of a replay leaves a dead letter.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_replay_that_did_not_end_leaves_its_dead_letter() {
+async fn an_unfinished_replay_leaves_its_dead_letter() {
     let dir = tempfile::tempdir().unwrap();
     let target = Arc::new(Target::default());
     *target.refuses.lock().unwrap() = true;

@@ -1,4 +1,5 @@
-//! A power loss, unlike `kill -9`, also takes what the disk was told and not made to keep. What was answered before is there all the same, whole and in order.
+//! A power loss, unlike `kill -9`, also loses what the disk was told to write and not to sync.
+//! Every answered write survives it, whole and in order.
 
 use std::fs;
 use std::io::Write as _;
@@ -15,10 +16,10 @@ use rand::rngs::StdRng;
 
 const DIRECTORY: &str = "EVENT_ROUTER_TEST_POWER_DIRECTORY";
 
-/// A power loss leaves any beginning of what was not synced yet; nothing else of the log may be believed. Cut at every kind of place, the store is what some
-/// transaction left, and the one that the length of the log says.
+/// A power loss leaves any beginning of the unsynced part; nothing else of the log may be believed.
+/// Cut at any kind of place, the store is as some transaction left it.
 #[test]
-fn a_log_that_was_cut_is_the_transactions_before_the_cut() {
+fn a_cut_log_holds_the_transactions_before_the_cut() {
     let mut random = seed::random();
     let dir = tempfile::tempdir().unwrap();
     let data = dir.path().join("data");
@@ -51,7 +52,7 @@ fn a_log_that_was_cut_is_the_transactions_before_the_cut() {
         seed::tried(1, "log cut");
         assert_eq!(reopen(&log[..cut]), whole(cut), "cut at {cut}");
     }
-    // Sectors that never arrived, and a flipped bit: the transaction it lies in is gone, and all after it.
+    // Sectors that never arrived, and a flipped bit: their transaction and all after it are gone.
     for _ in 0..10 {
         let at = random.random_range(0..log.len());
         let mut holed = log.clone();
@@ -134,7 +135,7 @@ fn lose_power(
 }
 
 #[test]
-fn what_was_answered_survives_a_power_loss_at_any_operation() {
+fn answered_writes_survive_a_power_loss_at_any_operation() {
     let mut random = seed::random();
     let folder = tempfile::tempdir().unwrap();
     let Some(operations) = watched(folder.path()) else { return };

@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use crate::common::free_address;
 use crate::processors_support::*;
 use cloudevents::binding::http::to_event;
 use cloudevents::{AttributesReader, Event};
@@ -17,7 +16,7 @@ fn processor(url: &str, change: impl FnOnce(&mut Settings)) -> CloudEvents {
     CloudEvents::new(&settings, envelope()).unwrap()
 }
 
-/// What becomes of one event that is posted to a target which does `act`.
+/// The outcome of one event for a target that does `act`.
 async fn outcome_of(act: Act) -> DeliveryOutcome {
     let target = Target::start(vec![act]).await;
     processor(&target.url("/"), |_| {}).deliver(&one()).await
@@ -78,7 +77,7 @@ async fn a_batch_arrives_as_one_array_in_order() {
 }
 
 #[tokio::test]
-async fn several_events_outside_of_batched_mode_are_told_apart() {
+async fn several_events_of_a_request_have_outcomes_of_their_own_outside_batched_mode() {
     let script =
         vec![answer("200 OK", "", ""), answer("400 Bad Request", "", "no"), answer("200 OK", "", "")];
     let target = Target::start(script).await;
@@ -120,7 +119,7 @@ async fn credentials_and_headers_are_sent_and_never_shown() {
 }
 
 #[tokio::test]
-async fn fault_429_with_retry_after_is_the_targets_and_waits() {
+async fn fault_429_blames_the_target_and_waits_for_retry_after() {
     let outcome = outcome_of(answer("429 Too Many Requests", "Retry-After: 7\r\n", "slow down")).await;
     let failure = check_failure(outcome, Blame::Target, Some(429), &["429", "slow down"]);
     assert_eq!(failure.wait, Some(Duration::from_secs(7)));
@@ -182,7 +181,7 @@ async fn fault_401_after_a_rotation_is_tried_with_the_new_credentials() {
 }
 
 #[tokio::test]
-async fn fault_redirect_names_the_place_to_configure_but_not_its_query() {
+async fn fault_redirect_names_the_address_to_configure_without_its_query() {
     for (location, place) in [
         ("https://u:s3cr3t@other.example/login/?t=s3cr3t", "to https://other.example/login/;"),
         ("/hook/?t=s3cr3t", "/hook/;"),
@@ -194,23 +193,10 @@ async fn fault_redirect_names_the_place_to_configure_but_not_its_query() {
 }
 
 #[tokio::test]
-async fn fault_hang_ends_within_the_timeout() {
-    let outcome = outcome_of_quick(Act::SayAndHang(String::new())).await;
-    check_failure(outcome, Blame::Target, None, &["no answer within 500 ms"]);
-}
-
-#[tokio::test]
 async fn fault_hang_within_the_body_ends_within_the_timeout() {
     let outcome =
         outcome_of_quick(Act::SayAndHang("HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhalf".into())).await;
     check_failure(outcome, Blame::Target, None, &["no answer within 500 ms"]);
-}
-
-#[tokio::test]
-async fn fault_half_a_body_is_no_acknowledgement() {
-    let outcome =
-        outcome_of(Act::SayAndClose("HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhalf".into())).await;
-    check_failure(outcome, Blame::Target, Some(200), &["broke off after 4 bytes"]);
 }
 
 #[tokio::test]
@@ -219,14 +205,14 @@ async fn fault_half_a_body_of_an_error_keeps_its_status() {
     check_failure(outcome_of(act).await, Blame::Event, Some(400), &["because"]);
 }
 
-/// A request has a minute: the status counts long before that.
+/// A request has a minute, but the status counts long before that.
 #[tokio::test]
 async fn fault_a_failure_that_never_ends_its_body_keeps_its_status() {
     let act = Act::SayAndHang(
         "HTTP/1.1 400 Bad Request\r\nTransfer-Encoding: chunked\r\n\r\n7\r\nbecause\r\n".into(),
     );
     check_failure(outcome_of(act.clone()).await, Blame::Event, Some(400), &["because"]);
-    // However short the time is that a request has.
+    // Even when the request has little time.
     check_failure(outcome_of_quick(act).await, Blame::Event, Some(400), &["because"]);
 }
 
@@ -237,53 +223,13 @@ async fn fault_half_a_head_is_no_acknowledgement() {
 }
 
 #[tokio::test]
-async fn fault_reset_is_the_targets() {
-    check_failure(outcome_of(Act::Reset).await, Blame::Target, None, &["reset"]);
-}
-
-#[tokio::test]
-async fn fault_acknowledgement_lost_after_the_function_ran_is_the_targets() {
-    let target = Target::start(vec![Act::SayAndClose(String::new())]).await;
-    let outcome = processor(&target.url("/"), |_| {}).deliver(&one()).await;
-    check_failure(outcome, Blame::Target, None, &["closed before an answer came"]);
-    assert_eq!(target.seen().len(), 1, "the event got there, and is not sent again behind the engine's back");
-}
-
-#[tokio::test]
-async fn fault_not_http_is_the_targets() {
+async fn fault_answer_that_is_not_http_blames_the_target() {
     let outcome = outcome_of(Act::SayAndClose("SSH-2.0-OpenSSH_9.2\r\n\r\n".into())).await;
     check_failure(outcome, Blame::Target, None, &["no HTTP answer"]);
 }
 
 #[tokio::test]
-async fn fault_refused_connection_is_the_targets() {
-    let nobody = free_address();
-    let outcome = processor(&format!("http://{nobody}/"), |_| {}).deliver(&one()).await;
-    check_failure(
-        outcome,
-        Blame::Target,
-        None,
-        &["no connection to http://127.0.0.1", "refused", "check that it runs"],
-    );
-}
-
-#[tokio::test]
-async fn fault_dns_is_the_targets_and_names_the_host() {
-    // `.invalid` never resolves (RFC 2606). A resolver that is slow to say so is a time-out.
-    let processor = processor("http://no-such-host.invalid/", |_| {});
-    check_failure(processor.deliver(&one()).await, Blame::Target, None, &["no-such-host.invalid"]);
-}
-
-#[tokio::test]
-async fn fault_slow_accept_ends_within_the_connect_timeout() {
-    let deaf = Deaf::new().await;
-    let address = deaf.address;
-    let outcome = processor(&format!("http://{address}/"), |s| s.http = quick()).deliver(&one()).await;
-    check_failure(outcome, Blame::Target, None, &["no connection to", "within 250 ms"]);
-}
-
-#[tokio::test]
-async fn a_long_answer_is_cut_and_still_acknowledges() {
+async fn a_long_answer_is_truncated_and_still_acknowledges() {
     let body = "x".repeat(1 << 20);
     let target = Target::start(vec![answer("200 OK", "", &body)]).await;
     assert!(matches!(processor(&target.url("/"), |_| {}).deliver(&one()).await, DeliveryOutcome::Delivered));
@@ -303,7 +249,7 @@ async fn check_reaches_the_target_without_an_event() {
 }
 
 #[test]
-fn urls_that_cannot_be_sent_to_are_refused_without_their_secrets() {
+fn unusable_urls_are_rejected_without_showing_their_secrets() {
     for (url, part) in [
         ("ftp://host/", "cannot send events to `"),
         ("/path", "cannot send events to `"),

@@ -1,4 +1,5 @@
-//! The OpenFaaS processor against the testbed's gateway: functions of several namespaces, callbacks, an outage in between.
+//! The OpenFaaS processor against the testbed's gateway: functions of several namespaces,
+//! callbacks, an outage in between.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -85,7 +86,7 @@ async fn fault_gateway_gone_during_refresh_loses_no_function() {
 }
 
 #[tokio::test]
-async fn an_asynchronous_function_runs_later_and_calls_back() {
+async fn asynchronous_functions_run_later_and_call_back() {
     let gateway = Gateway::start(GatewayOptions::default()).await.unwrap();
     let mut function = Function::new("power", "*");
     function.annotations.insert("async".into(), "true".into());

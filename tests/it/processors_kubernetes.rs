@@ -1,4 +1,5 @@
-//! A target that is named as an object of Kubernetes: its address is asked of the API server, which here is one on loopback.
+//! A target that is an object of Kubernetes: the processor gets its address from the API server,
+//! which here is one on loopback.
 
 use std::path::Path;
 
@@ -72,7 +73,7 @@ async fn the_address_is_found_once_and_events_go_there() {
 }
 
 #[tokio::test]
-async fn what_is_not_there_yet_is_waited_for() {
+async fn a_missing_object_is_waited_for() {
     let folder = tempfile::tempdir().unwrap();
     let target = Target::start(vec![answer("200 OK", "", "")]).await;
     let status = format!(r#"{{"status":{{"addresses":[{{"url":"{}"}}]}}}}"#, target.url("/"));
@@ -108,7 +109,7 @@ async fn what_is_not_there_yet_is_waited_for() {
 }
 
 #[tokio::test]
-async fn a_service_is_its_own_address_and_a_stranger_is_not_believed() {
+async fn a_service_is_its_own_address_and_a_foreign_api_server_is_not_trusted() {
     let folder = tempfile::tempdir().unwrap();
     let (server, cluster) = cluster(folder.path(), vec![said(KINDS)]).await;
     let service =
@@ -124,7 +125,7 @@ async fn a_service_is_its_own_address_and_a_stranger_is_not_believed() {
 }
 
 #[test]
-fn without_a_cluster_it_says_what_to_write() {
+fn without_a_cluster_the_error_names_the_setting() {
     let settings = Settings { reference: Some(broker()), ..Settings::new("") };
     let error = CloudEvents::within(None, &settings, envelope()).unwrap_err();
     assert!(matches!(error, HttpError::NoCluster) && error.to_string().contains("as `url`"), "{error}");

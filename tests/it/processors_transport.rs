@@ -1,4 +1,5 @@
-//! TLS, HTTP/2 and proxies of the processors' HTTP client, through the CloudEvents processor, and what stdout can do to the console.
+//! TLS, HTTP/2 and proxies of the HTTP client of processors, through the CloudEvents processor; and
+//! failures of stdout for the console.
 
 use std::io::{self, Write};
 use std::net::SocketAddr;
@@ -23,7 +24,7 @@ fn processor(url: &str, tls: ClientTls) -> CloudEvents {
     CloudEvents::new(&settings, envelope()).unwrap()
 }
 
-/// A directory with files that are named by what they hold.
+/// A directory with named files.
 struct Files(tempfile::TempDir);
 
 impl Files {
@@ -47,7 +48,7 @@ fn ok() -> Vec<Act> {
 }
 
 #[tokio::test]
-async fn a_ca_file_a_thumbprint_and_insecure_each_let_a_target_in() {
+async fn a_ca_file_a_thumbprint_and_insecure_each_admit_a_target() {
     let (files, authority) = (Files::new(), Authority::new());
     let issued = authority.issue("localhost");
     let target = Target::start_tls(issued.server(None), ok()).await;
@@ -62,25 +63,15 @@ async fn a_ca_file_a_thumbprint_and_insecure_each_let_a_target_in() {
     }
 }
 
-/// What becomes of an event for a TLS target with this certificate, when the client trusts `authority`.
+/// The outcome of an event for a TLS target with this certificate, when the client trusts
+/// `authority`.
 async fn outcome_of(issued: &Issued, authority: &Authority) -> DeliveryOutcome {
     let target = Target::start_tls(issued.server(None), ok()).await;
     processor(&target.https_url("/"), Files::new().trusting(authority)).deliver(&one()).await
 }
 
 #[tokio::test]
-async fn fault_tls_of_an_unknown_issuer_is_the_targets() {
-    let outcome = outcome_of(&Authority::new().issue("localhost"), &Authority::new()).await;
-    check_failure(
-        outcome,
-        Blame::Target,
-        None,
-        &["no TLS with https://localhost", "name its CA in `tls.caFile`", "SHA-256 thumbprint"],
-    );
-}
-
-#[tokio::test]
-async fn fault_tls_with_another_thumbprint_is_the_targets() {
+async fn fault_tls_with_another_thumbprint_blames_the_target() {
     let target = Target::start_tls(Authority::new().issue("localhost").server(None), ok()).await;
     let tls = ClientTls { thumbprint: Some([7; 32]), ..ClientTls::default() };
     let outcome = processor(&target.https_url("/"), tls).deliver(&one()).await;
@@ -93,14 +84,14 @@ async fn fault_tls_with_another_thumbprint_is_the_targets() {
 }
 
 #[tokio::test]
-async fn fault_tls_for_another_name_is_the_targets() {
+async fn fault_tls_for_another_name_blames_the_target() {
     let authority = Authority::new();
     let outcome = outcome_of(&authority.issue("other.example"), &authority).await;
     check_failure(outcome, Blame::Target, None, &["certificate is not for `localhost`"]);
 }
 
 #[tokio::test]
-async fn fault_tls_with_an_expired_certificate_is_the_targets() {
+async fn fault_tls_with_an_expired_certificate_blames_the_target() {
     let authority = Authority::new();
     let expired = authority.issue_with("localhost", |params| {
         params.not_before = rcgen::date_time_ymd(2019, 1, 1);
@@ -110,7 +101,7 @@ async fn fault_tls_with_an_expired_certificate_is_the_targets() {
 }
 
 #[tokio::test]
-async fn fault_tls_on_a_plain_port_is_the_targets() {
+async fn fault_tls_on_a_plain_port_blames_the_target() {
     let target = Target::start(vec![answer("400 Bad Request", "", "")]).await;
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
@@ -136,7 +127,7 @@ async fn fault_tls_handshake_that_hangs_ends_within_the_connect_timeout() {
 }
 
 #[tokio::test]
-async fn fault_tls_without_a_client_certificate_says_so_and_with_one_it_works() {
+async fn fault_tls_without_a_client_certificate_says_so() {
     let (files, authority, clients) = (Files::new(), Authority::new(), Authority::new());
     let target = Target::start_tls(authority.issue("localhost").server(Some(&clients)), ok()).await;
     let tls = files.trusting(&authority);
@@ -153,7 +144,7 @@ async fn fault_tls_without_a_client_certificate_says_so_and_with_one_it_works() 
 }
 
 #[tokio::test]
-async fn tls_files_that_cannot_be_used_are_refused_at_the_start() {
+async fn unusable_tls_files_fail_the_start() {
     let (files, authority) = (Files::new(), Authority::new());
     let (ours, others) = (authority.issue("a"), authority.issue("b"));
     let refused = |tls: ClientTls, part: &str| {
@@ -175,7 +166,7 @@ async fn tls_files_that_cannot_be_used_are_refused_at_the_start() {
 }
 
 #[tokio::test]
-async fn a_ca_file_that_changes_is_used_without_a_restart() {
+async fn a_changed_ca_file_is_used_without_a_restart() {
     let (files, before, after) = (Files::new(), Authority::new(), Authority::new());
     let target = Target::start_tls(after.issue("localhost").server(None), ok()).await;
     let tls = files.trusting(&before);
@@ -185,7 +176,7 @@ async fn a_ca_file_that_changes_is_used_without_a_restart() {
     processor.client().unwrap().check_files_now();
     let outcome = processor.deliver(&one()).await;
     assert!(matches!(outcome, DeliveryOutcome::Delivered), "{outcome:?}");
-    // A half-written file leaves what works.
+    // A half-written file does not replace a good one.
     files.put("ca.pem", "-----BEGIN CERTIFICATE-----\nMIIB");
     processor.client().unwrap().check_files_now();
     let outcome = processor.deliver(&one()).await;
@@ -196,24 +187,25 @@ async fn a_ca_file_that_changes_is_used_without_a_restart() {
     check_failure(processor.deliver(&one()).await, Blame::Target, None, &["name its CA"]);
 }
 
-/// The look at the files that comes every few seconds is not awaited.
+/// Without waiting for the periodic look at the files.
 #[tokio::test]
 async fn ca_files_are_read_again_when_a_certificate_is_refused() {
     let (files, before, after) = (Files::new(), Authority::new(), Authority::new());
     let target = Target::start_tls(after.issue("localhost").server(None), ok()).await;
     let processor = processor(&target.https_url("/"), files.trusting(&before));
     check_failure(processor.deliver(&one()).await, Blame::Target, None, &["name its CA"]);
-    // Of another length: a change is seen by its size, too, where the time of a file is coarse.
+    // Another length: the size also shows a change, where the time of a file is coarse.
     files.put("ca.pem", &format!("{}{}", after.pem, "\n".repeat(9)));
     let outcome = processor.deliver(&one()).await;
     assert!(matches!(outcome, DeliveryOutcome::Delivered), "{outcome:?}");
 }
 
 #[tokio::test]
-async fn a_client_certificate_that_changes_is_used_without_a_restart() {
+async fn a_changed_client_certificate_is_used_without_a_restart() {
     let (files, authority) = (Files::new(), Authority::new());
     let (before, after) = (Authority::new(), Authority::new());
-    // Only the new certificate is let in; each answer ends its connection, so that each request shows one.
+    // The server accepts only the new certificate. Each answer ends its connection, so that each
+    // request shows one.
     let bye = "HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
     let server = authority.issue("localhost").server(Some(&after));
     let target = Target::start_tls(server, vec![Act::SayAndClose(bye.into())]).await;
@@ -225,12 +217,12 @@ async fn a_client_certificate_that_changes_is_used_without_a_restart() {
     let processor =
         processor(&target.https_url("/"), ClientTls { client_cert, ..files.trusting(&authority) });
     check_failure(processor.deliver(&one()).await, Blame::Target, None, &["refuses our certificate"]);
-    // A longer name: the change is seen by the size, too, where the time of files is coarse.
+    // A longer name: the size also shows the change, where the time of files is coarse.
     put(&after.issue("router-with-a-new-certificate"));
     processor.client().unwrap().check_files_now();
     let outcome = processor.deliver(&one()).await;
     assert!(matches!(outcome, DeliveryOutcome::Delivered), "{outcome:?}");
-    // Half of a change leaves what works.
+    // Half of a change does not replace a good pair.
     files.put("cert.pem", &before.issue("another-router").cert_pem);
     processor.client().unwrap().check_files_now();
     let outcome = processor.deliver(&one()).await;
@@ -238,7 +230,7 @@ async fn a_client_certificate_that_changes_is_used_without_a_restart() {
 }
 
 #[tokio::test]
-async fn a_connection_that_the_target_closes_is_not_used_again() {
+async fn a_closed_connection_is_not_used_again() {
     let bye = "HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
     let target = Target::start(vec![Act::SayAndClose(bye.into())]).await;
     let processor = processor(&target.url("/"), ClientTls::default());
@@ -250,7 +242,7 @@ async fn a_connection_that_the_target_closes_is_not_used_again() {
 }
 
 #[tokio::test]
-async fn a_connection_is_not_used_again_after_an_answer_that_was_not_read_to_its_end() {
+async fn a_connection_with_a_partly_read_answer_is_not_used_again() {
     let long = "x".repeat(event_router::limits::ANSWER_BYTES_MAX * 4);
     let target = Target::start(vec![answer("200 OK", "", &long), answer("200 OK", "", "short")]).await;
     let processor = processor(&target.url("/"), ClientTls::default());
@@ -262,7 +254,7 @@ async fn a_connection_is_not_used_again_after_an_answer_that_was_not_read_to_its
 }
 
 #[tokio::test]
-async fn requests_at_the_same_time_have_connections_of_their_own_and_then_share_them() {
+async fn parallel_requests_open_connections_and_later_ones_share_them() {
     let target = Target::start(ok()).await;
     let processor = Arc::new(processor(&target.url("/"), ClientTls::default()));
     for _ in 0..10 {
@@ -387,14 +379,14 @@ async fn a_proxy_tunnels_https() {
 }
 
 #[tokio::test]
-async fn fault_proxy_that_refuses_is_the_targets() {
+async fn fault_proxy_that_refuses_blames_the_target() {
     let proxy = Target::start(vec![answer("407 Proxy Authentication Required", "", "")]).await;
     let outcome = proxied("https://target.example/", &proxy.url("")).deliver(&one()).await;
     check_failure(outcome, Blame::Target, None, &["the proxy http://127.0.0.1", "authorization required"]);
 }
 
 #[tokio::test]
-async fn fault_407_is_the_proxys_where_there_is_one() {
+async fn fault_407_blames_the_proxy_if_there_is_one() {
     let refusing = Target::start(vec![answer("407 Proxy Authentication Required", "", "")]).await;
     let outcome = proxied("http://target.example/hook", &refusing.url("")).deliver(&one()).await;
     check_failure(outcome, Blame::Target, Some(407), &["check the proxy's credentials"]);
@@ -404,7 +396,7 @@ async fn fault_407_is_the_proxys_where_there_is_one() {
 }
 
 #[test]
-fn an_odd_proxy_is_refused_at_the_start() {
+fn an_invalid_proxy_fails_the_start() {
     let mut settings = Settings { http: patient(), ..Settings::new("http://target.example/") };
     for (url, part) in [("socks5://127.0.0.1:1", "not an HTTP proxy"), ("::", "cannot use the URL")] {
         settings.http.proxy = Proxy::Url { url: url.into(), auth: Auth::None };
@@ -413,7 +405,7 @@ fn an_odd_proxy_is_refused_at_the_start() {
     }
 }
 
-/// A stdout that keeps what it is given, or fails.
+/// A stdout that keeps its bytes, or fails.
 #[derive(Clone, Default)]
 struct Out {
     lines: Arc<Mutex<Vec<u8>>>,
@@ -437,7 +429,7 @@ impl Write for Out {
 }
 
 #[tokio::test]
-async fn the_console_writes_one_event_a_line() {
+async fn the_console_writes_one_event_per_line() {
     let out = Out::default();
     let console = Console::over(envelope(), Box::new(out.clone()));
     assert!(matches!(
@@ -456,7 +448,7 @@ async fn the_console_writes_one_event_a_line() {
 }
 
 #[tokio::test]
-async fn fault_stdout_closed_is_the_targets() {
+async fn fault_closed_stdout_blames_the_target() {
     let out = Out { fails: Some(io::ErrorKind::BrokenPipe), ..Out::default() };
     let outcome = Console::over(envelope(), Box::new(out)).deliver(&one()).await;
     check_failure(outcome, Blame::Target, None, &["closed by its reader"]);

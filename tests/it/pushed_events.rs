@@ -1,5 +1,5 @@
-//! Events of push sources through the whole pipeline: from the inbox to targets, over a spool, a crash and the dead
-//! letters, side by side with a vCenter's. Every event is delivered as it came.
+//! Events of push sources through the whole pipeline: from the inbox to targets, over a spool, a
+//! crash and the dead letters, beside the events of a vCenter. Every event is delivered as it came.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use crate::common::pages::{self, Made};
+use crate::common::until;
 use event_router::app::settings;
 use event_router::cloudevents::{Envelope, EnvelopeOptions};
 use event_router::config::{self, Admin, Config, StateLocation};
@@ -21,10 +22,9 @@ use serde_json::{Value, json};
 use tokio::sync::{mpsc, oneshot};
 use uuid::Uuid;
 
-const LIMIT: Duration = Duration::from_secs(30);
 const HOOKS: usize = 1;
 
-/// Keeps the CloudEvents that it took.
+/// Keeps the CloudEvents that it takes.
 #[derive(Default)]
 struct Target {
     taken: Mutex<Vec<Value>>,
@@ -76,8 +76,8 @@ impl Processor for Target {
     }
 }
 
-/// Two sources, a vCenter and one whose events are pushed, to the processors `all` and `pushes`; the latter gets only
-/// what its pattern takes.
+/// Two sources, a vCenter and one whose events are pushed, to the processors `all` and `pushes`.
+/// The latter gets only the events that its pattern takes.
 fn config(dir: &Path) -> Config {
     let source = |name: &str| {
         let mut vcenter = config::Vcenter::new("https://vc/sdk", "u", config::Secret::inline("p"));
@@ -224,22 +224,13 @@ fn targets() -> [Arc<Target>; 2] {
     [Arc::default(), Arc::default()]
 }
 
-async fn until(what: &str, condition: impl Fn() -> bool) {
-    let waiting = async {
-        while !condition() {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-    };
-    tokio::time::timeout(LIMIT, waiting).await.unwrap_or_else(|_| panic!("not in time: {what}"));
-}
-
 /// The position of the pushed events, as the last checkpoint has it.
 fn resume_us(dir: &Path) -> i64 {
     StoreReader::open(dir).unwrap().load("hooks").unwrap().unwrap().resume_us
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn pushed_events_are_delivered_as_they_came_beside_a_vcenters() {
+async fn pushed_events_are_delivered_as_they_came() {
     let dir = tempfile::tempdir().unwrap();
     let [every, pushes] = targets();
     let mut run = Run::start(dir.path(), [&every, &pushes]).await;
@@ -259,7 +250,7 @@ async fn pushed_events_are_delivered_as_they_came_beside_a_vcenters() {
     assert!(run.stop().await);
     assert_eq!(every.ids(), all(1..=30));
     assert_eq!(pushes.ids(), wanted(1..=30));
-    assert_eq!(every.taken().len(), 30 + 39, "the vCenter's events, too");
+    assert_eq!(every.taken().len(), 30 + 39, "also the events of the vCenter");
     let event = every.taken().into_iter().find(|event| event["id"] == "4").unwrap();
     assert_eq!(
         event,
@@ -301,7 +292,7 @@ async fn a_spool_keeps_pushed_events_over_a_restart() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_crash_repeats_what_was_under_way_and_loses_nothing() {
+async fn a_crash_repeats_events_in_flight_and_loses_nothing() {
     let dir = tempfile::tempdir().unwrap();
     let [every, pushes] = targets();
     let mut run = Run::start(dir.path(), [&every, &pushes]).await;

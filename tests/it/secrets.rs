@@ -1,5 +1,6 @@
-//! A secret never reaches a log, a metric, an error or a dump: some are planted wherever a configuration has room for one, the router goes through success and
-//! every kind of failure, and all that it leaves behind is searched for them, plain and encoded.
+//! A secret never reaches a log, a metric, an error or a dump. Every place of a configuration that
+//! takes a secret gets one. The router goes through success and every kind of failure, and all its
+//! output is searched for the secrets, plain and encoded.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener};
@@ -30,11 +31,11 @@ const USERINFO: &str = "planted-userinfo-pa55";
 const SECRETS: [&str; 10] =
     [VCENTER, BEARER, HEADER, BASIC, PROXY, GATEWAY, AWS_KEY, AWS_TOKEN, ADMIN, USERINFO];
 
-/// How a secret may look when it has gone through something.
+/// Forms of a secret after a transformation.
 fn looks(secret: &str) -> Vec<String> {
     let users = ["admin", "operator", "user"].map(|user| format!("{user}:{secret}"));
     let encoded = users.iter().map(|pair| BASE64_STANDARD.encode(pair));
-    // Base64 in the middle of something: what all three alignments have in common with it.
+    // Base64 in the middle of a longer text: the common part of all three alignments.
     let inner = (0..3).map(|at| BASE64_STANDARD.encode(&secret.as_bytes()[at..]));
     let inner = inner.map(|text| text[..text.len() - 4].to_owned());
     let reversed = secret.chars().rev().collect();
@@ -57,7 +58,7 @@ fn search(what: &str, bytes: &[u8]) {
     }
 }
 
-/// A target that refuses everything, with all that it was told in its answer: some do, to help whoever debugs them.
+/// A target that refuses everything and echoes the request in its answer, as some do for debugging.
 fn echo() -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
@@ -67,7 +68,7 @@ fn echo() -> SocketAddr {
                 let mut stream = stream;
                 let mut request = Vec::new();
                 let mut part = [0; 4096];
-                // Until it says nothing more: the test's requests come in one go.
+                // Until the request pauses: the test's requests come in one piece.
                 let _ = stream.set_read_timeout(Some(Duration::from_millis(200)));
                 while let Ok(length @ 1..) = stream.read(&mut part) {
                     request.extend_from_slice(&part[..length]);
@@ -89,11 +90,32 @@ fn echo() -> SocketAddr {
     address
 }
 
+/// A secret in every place that a configuration has for one.
 fn config(stack: &Stack) -> String {
-    let (nobody, echo) = (free_address(), echo());
-    let bind = format!("bindAddress: {}", stack.admin);
-    let more = format!(
-        "  - name: echo-bearer
+    let (nobody, echo, admin) = (free_address(), echo(), stack.admin);
+    let (data, vcenter) = (stack.data(), stack.vcenter.url());
+    // Libraries of the router also log at this level.
+    format!(
+        "apiVersion: event-router/v1
+dataDir: {}
+admin:
+  bindAddress: {admin}
+  auth: {{username: operator, password: {ADMIN}}}
+shutdownTimeout: 1s
+log: {{level: trace, invocations: true}}
+sources:
+  - name: vc
+    type: vcenter
+    address: {vcenter}
+    username: {}
+    password: {VCENTER}
+    startAt: beginning
+processors:
+  - name: target-0
+    type: cloudevents
+    url: {}
+    mode: structured
+  - name: echo-bearer
     type: cloudevents
     url: http://{echo}/bearer
     auth: {{token: {BEARER}}}
@@ -120,12 +142,11 @@ fn config(stack: &Stack) -> String {
     auth: {{accessKeyId: AKPLANTED, secretAccessKey: {AWS_KEY}, sessionToken: {AWS_TOKEN}}}
     endpoint: http://{echo}
     buses: [{{name: default, forwardAll: true}}]
-"
-    );
-    let auth = format!("{bind}\n  auth:\n    username: operator\n    password: {ADMIN}");
-    // The libraries below log, too, at this level.
-    let log = "shutdownTimeout: 1s\nlog: {level: trace, invocations: true}";
-    stack.config("", log).replace(&bind, &auth).replace("VMware1!", VCENTER) + &more
+",
+        data.display(),
+        Options::default().user,
+        stack.targets[0].sink.url(),
+    )
 }
 
 /// As [`config`], with a gateway that never lists its functions: nothing is read before it has.
@@ -156,10 +177,8 @@ fn command(config: &Path, args: &[&str]) -> (String, Vec<u8>) {
 
 #[test]
 fn planted_secrets_are_nowhere() {
-    let stack = Stack::new(
-        Options { backlog: 20, password: VCENTER.into(), ..Options::default() },
-        &["mode: structured"],
-    );
+    let stack =
+        Stack::new(Options { backlog: 20, password: VCENTER.into(), ..Options::default() }, ["structured"]);
     stack.targets[0].sink.next(3, Behavior::status(400));
     let text = config(&stack);
     let mut router = Router::spawn_with(
@@ -170,14 +189,15 @@ fn planted_secrets_are_nowhere() {
     );
     let came = wait_until(LIMIT, || stack.targets[0].tally().unique == 17);
     assert!(came, "{}", router.stderr().text());
-    // Every failing destination has failed: dead letters of those that are refused, a breaker for those that are not reached.
-    let file = stack.folder.path().join("config.yaml");
+    // Every failing destination has failed: a dead letter for a refusal, a breaker for an
+    // unreachable target.
+    let file = stack.config_file();
     let letters = || String::from_utf8(command(&file, &["dlq", "list", "--json"]).1).unwrap();
     let failed = |name: &str| letters().matches(&format!("\"destination\":\"{name}")).count() >= 20;
     for name in ["echo-bearer", "echo-basic", "proxied\""] {
         assert!(wait_until(LIMIT, || failed(name)), "{name}: {}", letters());
     }
-    // The password is refused, with a session that has ended.
+    // A refused password, after the end of a session.
     stack.vcenter.set_password("another");
     stack.vcenter.kill_sessions();
     assert!(wait_until(LIMIT, || router.stderr().contains("InvalidLogin")), "{}", router.stderr().text());
@@ -214,7 +234,7 @@ fn planted_secrets_are_nowhere() {
             search(&entry.path().display().to_string(), &std::fs::read(entry.path()).unwrap());
         }
     }
-    // What is compressed in there is what dead letters and spools show, and that is the event itself.
+    // The compressed parts are the events that dead letters and spools hold.
     let letters = event_router::state::StoreReader::open(&stack.data()).unwrap();
     for letter in letters.dead_letters(&Default::default()).unwrap() {
         search("a dead letter", format!("{letter:?}").as_bytes());
@@ -228,21 +248,21 @@ fn planted_secrets_are_nowhere() {
 
 #[test]
 fn a_gateway_that_refuses_shows_no_secret() {
-    let stack = Stack::new(Options { password: VCENTER.into(), ..Options::default() }, &["mode: structured"]);
+    let stack = Stack::new(Options { password: VCENTER.into(), ..Options::default() }, ["structured"]);
     let mut router = Router::spawn(stack.folder.path(), stack.admin, &config_with_functions(&stack));
     let refused = wait_until(LIMIT, || router.stderr().contains("functions"));
     assert!(refused && wait_until(LIMIT, || router.stderr().contains("400")), "{}", router.stderr().text());
-    let (what, shown) = command(&stack.folder.path().join("config.yaml"), &["check", "--connect"]);
+    let (what, shown) = command(&stack.config_file(), &["check", "--connect"]);
     search(&what, &shown);
     router.signal("TERM");
     router.wait(LIMIT);
     search("stderr", router.stderr().text().as_bytes());
 }
 
-/// A panic shows what somebody formatted, and nothing else.
+/// A panic shows formatted values, and they hold no secret.
 #[test]
 fn a_panic_shows_no_secret() {
-    let stack = Stack::new(Options::default(), &["mode: structured"]);
+    let stack = Stack::new(Options::default(), ["structured"]);
     let (loaded, _) =
         event_router::config::load_str_with(&config(&stack), Path::new("config.yaml"), &|_| None).unwrap();
     let shown = std::panic::catch_unwind(|| panic!("{loaded:?} {loaded:#?}")).unwrap_err();
@@ -251,12 +271,12 @@ fn a_panic_shows_no_secret() {
     search("a panic", shown.as_bytes());
 }
 
-/// Credentials in an address are refused, and not repeated.
+/// Credentials in an address are rejected, and not repeated.
 #[test]
 fn credentials_in_an_address_are_not_repeated() {
-    let stack = Stack::new(Options::default(), &["mode: structured"]);
+    let stack = Stack::new(Options::default(), ["structured"]);
     let good = config_with_functions(&stack);
-    let file = stack.folder.path().join("config.yaml");
+    let file = stack.config_file();
     let vcenter = stack.vcenter.url();
     let target = stack.targets[0].sink.url();
     for (part, with) in [

@@ -1,6 +1,8 @@
-//! What the vCenter source promises, over the real wire: against the synthetic vCenter, and against VMware's own simulator.
+//! The promises of the vCenter source over the real wire: against the synthetic vCenter, and
+//! against VMware's own simulator.
 //!
-//! Behind the source stand the real decoder and the real order and dedup stage; no event may be missing behind them, and none come twice.
+//! The real decoder and the real order and dedup stage follow the source. Behind them no event may
+//! be missing, and none may come twice.
 
 use std::collections::HashSet;
 use std::sync::atomic::Ordering::Relaxed;
@@ -9,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use event_router::config::{Protocol, Secret, StartAt, Sweep, Vcenter};
 use event_router::event::SourceInfo;
+use event_router::limits::TIME_RENDERING;
 use event_router::memory::Budget;
 use event_router::pipeline::order::{Leaving, Order, Ordered};
 use event_router::pipeline::parse::Parse;
@@ -101,7 +104,8 @@ impl Run {
     }
 }
 
-/// Parse, order and dedup: what the source needs to hear of them, and what comes out.
+/// The stages behind the source: parse, order and dedup. They answer the source as the pipeline
+/// does.
 fn pipeline(
     mut begins: mpsc::Receiver<Begin>,
     pages: &queue::Receiver<event_router::source::Page>,
@@ -151,11 +155,10 @@ fn runtime() -> Runtime {
     tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap()
 }
 
-/// Runs `check` against a synthetic vCenter, over SOAP and over VI/JSON.
-fn synthetic(options: Options, check: impl Fn(Runtime, VCenter, Vcenter)) {
-    for protocol in [Protocol::Soap, Protocol::ViJson] {
-        // Shown where the test fails.
-        println!("over {protocol:?}");
+/// Runs `check` against two synthetic vCenters at the same time, over SOAP and over VI/JSON: these
+/// tests wait far more than they compute.
+fn synthetic(options: Options, check: impl Fn(Runtime, VCenter, Vcenter) + Sync) {
+    let run = |protocol| {
         let runtime = runtime();
         let vcenter = runtime.block_on(VCenter::start(options.clone())).unwrap();
         let password = Secret::inline(&*options.password);
@@ -163,28 +166,44 @@ fn synthetic(options: Options, check: impl Fn(Runtime, VCenter, Vcenter)) {
         settings.start_at = StartAt::Beginning;
         settings.protocol = protocol;
         check(runtime, vcenter, settings);
-    }
+    };
+    std::thread::scope(|scope| {
+        let json = scope.spawn(|| run(Protocol::ViJson));
+        run(Protocol::Soap);
+        json.join().expect("the check over VI/JSON passes");
+    });
+}
+
+/// As [`synthetic`], for each value of a switch, all at the same time.
+fn synthetic_with_and_without(options: Options, check: impl Fn(bool, Runtime, VCenter, Vcenter) + Sync) {
+    std::thread::scope(|scope| {
+        for switch in [false, true] {
+            let (options, check) = (options.clone(), &check);
+            scope.spawn(move || {
+                synthetic(options, |runtime, vcenter, settings| check(switch, runtime, vcenter, settings))
+            });
+        }
+    });
 }
 
 #[test]
 fn a_backlog_is_read_whole_with_and_without_compression() {
-    for gzip in [false, true] {
-        synthetic(Options { backlog: 20_000, ..Options::default() }, |runtime, vcenter, settings| {
-            vcenter.set_gzip(gzip);
-            let run = Run::start(runtime, settings);
-            run.wait_for_all(&vcenter);
-            vcenter.append(10);
-            run.wait_for_all(&vcenter);
-            assert!(run.status.calls(Method::ReadNextEvents) < 100);
-            run.wait("all is read", || run.status.state() == SourceState::Waiting);
-            let _runtime = run.stop();
-            assert_eq!(vcenter.counters().calls_of("Logout"), 1);
-        });
-    }
+    let options = Options { backlog: 20_000, ..Options::default() };
+    synthetic_with_and_without(options, |gzip, runtime, vcenter, settings| {
+        vcenter.set_gzip(gzip);
+        let run = Run::start(runtime, settings);
+        run.wait_for_all(&vcenter);
+        vcenter.append(10);
+        run.wait_for_all(&vcenter);
+        assert!(run.status.calls(Method::ReadNextEvents) < 100);
+        run.wait("all is read", || run.status.state() == SourceState::Waiting);
+        let _runtime = run.stop();
+        assert_eq!(vcenter.counters().calls_of("Logout"), 1);
+    });
 }
 
 #[test]
-fn answers_that_are_lost_in_any_way_lose_nothing() {
+fn lost_answers_lose_no_event() {
     synthetic(Options { backlog: 3_000, ..Options::default() }, |runtime, vcenter, mut settings| {
         settings.timeouts.call = Duration::from_secs(1);
         settings.page_events = 100;
@@ -213,7 +232,7 @@ fn answers_that_are_lost_in_any_way_lose_nothing() {
 }
 
 #[test]
-fn what_cannot_be_decoded_costs_no_other_event() {
+fn an_undecodable_event_loses_no_other() {
     synthetic(Options { backlog: 2_500, ..Options::default() }, |runtime, vcenter, settings| {
         let bad = vcenter.append_malformed().unwrap();
         vcenter.append(1_500);
@@ -230,26 +249,27 @@ fn what_cannot_be_decoded_costs_no_other_event() {
 /// vCenter refuses each page that holds such a row; its cursor may pass the page or not.
 #[test]
 fn rows_that_vcenter_cannot_send_cost_no_other_event() {
-    for passes in [false, true] {
-        let options = Options { backlog: 1_500, ..Options::default() };
-        synthetic(options, |runtime, vcenter, settings| {
-            let first = vcenter.append_unsendable(passes);
+    let options = Options { backlog: 1_500, ..Options::default() };
+    synthetic_with_and_without(options, |passes, runtime, vcenter, settings| {
+        // The time of such a row must differ from the times of the events behind it.
+        let append_unsendable = || {
+            let index = vcenter.append_unsendable(passes);
             std::thread::sleep(Duration::from_millis(5));
-            vcenter.append(700);
-            let run = Run::start(runtime, settings);
-            let good = |bad: &[u64]| {
-                (0..vcenter.produced()).filter(|index| !bad.contains(index)).collect::<Vec<_>>()
-            };
-            run.wait_for(&vcenter, good(&[first]).into_iter());
-            let second = vcenter.append_unsendable(passes);
-            std::thread::sleep(Duration::from_millis(5));
-            vcenter.append(10);
-            run.wait_for(&vcenter, good(&[first, second]).into_iter());
-            run.wait("the dead letters", || run.delivered.lock().unwrap().poisons == 2);
-            assert_eq!(run.status.rows.load(Relaxed), 2);
-            run.stop();
-        });
-    }
+            index
+        };
+        let first = append_unsendable();
+        vcenter.append(700);
+        let run = Run::start(runtime, settings);
+        let good =
+            |bad: &[u64]| (0..vcenter.produced()).filter(|index| !bad.contains(index)).collect::<Vec<_>>();
+        run.wait_for(&vcenter, good(&[first]).into_iter());
+        let second = append_unsendable();
+        vcenter.append(10);
+        run.wait_for(&vcenter, good(&[first, second]).into_iter());
+        run.wait("the dead letters", || run.delivered.lock().unwrap().poisons == 2);
+        assert_eq!(run.status.rows.load(Relaxed), 2);
+        run.stop();
+    });
 }
 
 /// Each page takes longer to arrive than `timeouts.call`.
@@ -265,7 +285,7 @@ fn pages_that_arrive_slowly_are_read() {
 }
 
 #[test]
-fn sessions_collectors_and_the_vcenter_itself_may_go_away() {
+fn lost_sessions_collectors_and_connections_lose_no_event() {
     synthetic(Options { backlog: 1_000, ..Options::default() }, |runtime, vcenter, settings| {
         let run = Run::start(runtime, settings);
         run.wait_for_all(&vcenter);
@@ -285,17 +305,20 @@ fn sessions_collectors_and_the_vcenter_itself_may_go_away() {
 }
 
 #[test]
-fn keys_may_wrap() {
+fn wrapped_keys_lose_no_event() {
     synthetic(
         Options { backlog: 500, first_key: i32::MAX - 1_000, ..Options::default() },
         |runtime, vcenter, settings| {
             let run = Run::start(runtime, settings);
             run.wait_for_all(&vcenter);
             for _ in 0..10 {
-                vcenter.append(150);
-                std::thread::sleep(Duration::from_millis(100));
+                // The wrap falls into a first half. The source notices it by an event that is
+                // more than `TIME_RENDERING` newer than the last one before the wrap.
+                vcenter.append(75);
+                vcenter.step_clock(2 * TIME_RENDERING.as_micros() as i64);
+                vcenter.append(75);
+                run.wait_for_all(&vcenter);
             }
-            run.wait_for_all(&vcenter);
             // More than one answer holds.
             vcenter.set_pace(Pace::Rate(5_000.0));
             run.wait("a burst", || vcenter.produced() > 15_000);
@@ -307,25 +330,25 @@ fn keys_may_wrap() {
 }
 
 #[test]
-fn what_may_not_be_read_is_stepped_over() {
-    for sticky in [false, true] {
-        synthetic(Options { backlog: 500, ..Options::default() }, |runtime, vcenter, settings| {
-            let run = Run::start(runtime, settings);
-            run.wait_for_all(&vcenter);
-            let forbidden = vcenter.forbid_next(5_000, sticky);
-            vcenter.append(5_000);
-            // The first event behind it cannot be decoded: closing in on that does not end up before it.
-            let malformed = vcenter.append_malformed().unwrap();
-            vcenter.append(200);
-            let missing = |index: &u64| forbidden.contains(index) || *index == malformed;
-            run.wait_for(&vcenter, (0..vcenter.produced()).filter(|index| !missing(index)));
-            run.stop();
-        });
-    }
+fn forbidden_events_are_stepped_over() {
+    let options = Options { backlog: 500, ..Options::default() };
+    synthetic_with_and_without(options, |sticky, runtime, vcenter, settings| {
+        let run = Run::start(runtime, settings);
+        run.wait_for_all(&vcenter);
+        let forbidden = vcenter.forbid_next(5_000, sticky);
+        vcenter.append(5_000);
+        // The first event behind the gap cannot be decoded: closing in on that event must not
+        // end before it.
+        let malformed = vcenter.append_malformed().unwrap();
+        vcenter.append(200);
+        let missing = |index: &u64| forbidden.contains(index) || *index == malformed;
+        run.wait_for(&vcenter, (0..vcenter.produced()).filter(|index| !missing(index)));
+        run.stop();
+    });
 }
 
 #[test]
-fn late_events_are_swept_up() {
+fn sweeps_find_late_events() {
     synthetic(Options { backlog: 100, ..Options::default() }, |runtime, vcenter, mut settings| {
         settings.sweep =
             Some(Sweep { interval: Duration::from_millis(500), window: Duration::from_secs(120) });
@@ -341,17 +364,18 @@ fn late_events_are_swept_up() {
 }
 
 #[test]
-fn a_restored_vcenter_goes_on() {
+fn reading_continues_after_a_restore() {
     synthetic(Options { backlog: 30_000, ..Options::default() }, |runtime, vcenter, settings| {
         let run = Run::start(runtime, settings);
         run.wait_for_all(&vcenter);
         vcenter.restore(20_000, Duration::from_secs(600));
-        for _ in 0..20 {
+        // Events go on while the source finds out what happened.
+        let (restored, before) = (vcenter.produced(), run.delivered());
+        run.wait("it goes on", || {
             vcenter.append(10);
-            std::thread::sleep(Duration::from_millis(50));
-        }
-        let produced = vcenter.produced();
-        run.wait_for(&vcenter, produced - 200..produced);
+            run.delivered() > before
+        });
+        run.wait_for(&vcenter, restored..vcenter.produced());
         run.stop();
     });
 }
@@ -361,23 +385,24 @@ fn the_first_event_after_idle_is_read_at_once() {
     synthetic(Options { backlog: 10, ..Options::default() }, |runtime, vcenter, settings| {
         let run = Run::start(runtime, settings);
         run.wait_for_all(&vcenter);
-        run.wait("idle", || run.status.state() == SourceState::Waiting);
-        std::thread::sleep(Duration::from_millis(1_500));
-        let waits = run.status.calls(Method::WaitForUpdatesEx);
+        let waits = || run.status.calls(Method::WaitForUpdatesEx);
+        run.wait("idle", || run.status.state() == SourceState::Waiting && waits() > 0);
+        let before = waits();
         vcenter.append(1);
         run.wait_for_all(&vcenter);
-        run.wait("woken", || run.status.calls(Method::WaitForUpdatesEx) > waits);
+        run.wait("woken", || waits() > before);
         run.stop();
     });
 }
 
 #[test]
-fn vcsims_power_events_are_read_over_lost_sessions_collectors_and_restarts() {
+fn power_events_of_vcsim_survive_lost_sessions_collectors_and_restarts() {
     let Some(mut vcsim) = Vcsim::start(&["-vms", "4"]) else { return };
     let mut settings = Vcenter::new(vcsim.url(), USER, Secret::inline(PASSWORD));
     settings.start_at = StartAt::Beginning;
     let run = Run::start(runtime(), settings);
-    // Our own sessions' events come along, one for each login: what counts is the machines'.
+    // The events of our own sessions come along, one for each login; only those of the machines
+    // count.
     let powered = |run: &Run, count: usize| {
         run.wait(&format!("{count} power events"), || {
             let delivered = run.delivered.lock().unwrap();
@@ -396,7 +421,8 @@ fn vcsims_power_events_are_read_over_lost_sessions_collectors_and_restarts() {
     vcsim.power(4);
     powered(&run, 12);
     vcsim.restart();
-    // What the new process says of its machines was said by the old one: its history begins with the next event.
+    // The old process reported the same machines: the history of the new one begins with the next
+    // event.
     vcsim.power(4);
     powered(&run, 16);
     run.stop();
@@ -412,6 +438,7 @@ fn a_wrong_password_is_tried_once() {
             matches!(run.status.state(), SourceState::Failed(text) if text.contains("InvalidLogin") && !text.contains("hunter2"))
         });
         assert!(run.status.first_attempt_done());
+        // Nothing may happen: any other failure is tried again within a second.
         std::thread::sleep(Duration::from_secs(2));
         assert_eq!(vcenter.counters().calls_of("Login"), 1);
         run.stop();

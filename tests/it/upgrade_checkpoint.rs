@@ -1,4 +1,5 @@
-//! The day of the upgrade: the old router's configuration and checkpoint file, the new router, and no event lost in between.
+//! The day of the upgrade: the old router leaves its configuration and its checkpoint file, the new
+//! router starts on them, and no event is lost in between.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -15,7 +16,8 @@ use tokio::runtime::Runtime;
 const LIMIT: Duration = Duration::from_secs(60);
 const TEN_MINUTES_US: i64 = 600_000_000;
 
-/// What the old router left: a vCenter, a function behind Knative, a folder with configuration and checkpoints.
+/// The legacy of the old router: a vCenter, a function behind Knative, a folder with configuration
+/// and checkpoints.
 struct Site {
     vcenter: VCenter,
     sink: Sink,
@@ -79,7 +81,7 @@ impl Site {
         file
     }
 
-    /// The image is changed and nothing else: the old command line.
+    /// Only the image changes: the old command line starts the new router.
     fn upgrade(&self, checkpoint: bool) -> Router {
         let config = self.config(checkpoint);
         let launch = Launch::new(["-config".into(), config.into_os_string(), "-log-json".into()]);
@@ -102,7 +104,7 @@ impl Site {
     }
 }
 
-/// Ends a router and says how often it read something.
+/// Ends a router, which must exit with 0.
 fn end(mut router: Router) {
     let status = router.terminate(LIMIT);
     assert_eq!(status.code(), Some(0), "{}", router.stderr().text());
@@ -128,13 +130,13 @@ fn events_created_during_the_upgrade_arrive_and_the_old_position_counts_once() {
 
     let mut router = site.upgrade(true);
     wait_for_line(&router, "going on where the old router was");
-    // What it had delivered within the overlap comes again; what is older does not.
+    // Delivered events within the overlap come again; older ones do not.
     site.wait_for(60);
     assert!(during.clone().all(|index| site.has(index)));
     assert!(long_ago.clone().all(|index| !site.has(index)));
     assert_eq!(std::fs::read_to_string(site.checkpoint_file()).unwrap(), old, "the way back stays open");
 
-    // From now on the position is the router's own, whatever the old file says.
+    // From now on the position is the router's own, whatever the old file contains.
     site.leave_checkpoint(long_ago.start);
     router.kill();
     site.vcenter.step_clock(TEN_MINUTES_US);
@@ -148,9 +150,10 @@ fn events_created_during_the_upgrade_arrive_and_the_old_position_counts_once() {
     assert_eq!(site.unique(), 80);
 }
 
-/// Its crash leaves the file empty or torn; it then refused to start. What it had delivered it had delivered when it last wrote the file.
+/// A crash of the old router leaves the file empty or torn. The old router then refused to start.
+/// It had delivered everything up to its last write of the file.
 #[test]
-fn a_torn_file_is_said_and_loses_nothing() {
+fn a_torn_file_is_reported_and_loses_nothing() {
     for torn in [
         "",
         "{\"vCenter\":\"127.0.0.1\",\"lastEventKeyTi",
@@ -175,7 +178,7 @@ fn a_torn_file_is_said_and_loses_nothing() {
 }
 
 #[test]
-fn a_time_in_the_future_does_not_pass_events_by() {
+fn a_time_in_the_future_skips_no_event() {
     let site = Site::new();
     site.vcenter.step_clock(6 * TEN_MINUTES_US);
     let text = r#"{"lastEventKey":1,"lastEventKeyTimestamp":"2999-01-01T00:00:00Z"}"#;
@@ -236,9 +239,9 @@ fn files(folder: &Path) -> Vec<String> {
     found
 }
 
-/// A file that nobody may read is no reason to lose events either.
+/// An unreadable file loses no events either.
 #[test]
-fn a_file_that_was_written_long_ago_is_gone_back_to() {
+fn reading_resumes_at_the_time_of_an_old_file() {
     let site = Site::new();
     site.vcenter.step_clock(2 * TEN_MINUTES_US);
     let during = site.vcenter.append(15);

@@ -1,5 +1,5 @@
-//! Every kind of configuration that the old router had runs as it is: its events arrive as they did, `/stats` says what it said, and the converted
-//! configuration does the same.
+//! Every kind of configuration of the old router runs unchanged: events arrive as they did,
+//! `/stats` has the same content, and the converted configuration does the same.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -21,10 +21,10 @@ use tokio::runtime::Runtime;
 
 const LIMIT: Duration = Duration::from_secs(60);
 const EVENTS: u64 = 300;
-/// What broke templates, and what YAML, JSON, XML and HTTP each give a meaning to.
+/// Characters that broke templates, and characters with a meaning in YAML, JSON, XML and HTTP.
 const PASSWORD: &str = r##" p$ss ${HOME}$${x}#"'\:%{} <&> é→🔑 "##;
 
-/// The old router's counterparts; the same credentials everywhere.
+/// The peers of the old router, all with the same credentials.
 struct Site {
     vcenter: VCenter,
     gateway: Gateway,
@@ -35,7 +35,7 @@ struct Site {
     _runtime: Runtime,
 }
 
-/// Where events arrived, as CloudEvents in JSON, in order.
+/// The events that arrived, as CloudEvents in JSON, in order.
 type Arrived<'s> = &'s dyn Fn(&Site) -> Vec<Value>;
 
 impl Site {
@@ -103,7 +103,7 @@ impl Site {
         router
     }
 
-    /// What `/stats` says; with these credentials, and not without.
+    /// The content of `/stats`. With `credentials`, it is not shown without them.
     fn stats(&self, credentials: Option<&str>) -> Value {
         let get = |headers: &str| http_get_with(self.admin, "/stats", headers, LIMIT).unwrap();
         let header = credentials.map_or(String::new(), |plain| {
@@ -118,7 +118,7 @@ impl Site {
         serde_json::from_str(&body).unwrap()
     }
 
-    /// Creates events, and returns what arrived of them: `subjects` says which are to.
+    /// Creates events, and returns those that arrived: events of `subjects`, or all.
     fn deliver(&self, subjects: &[&str], arrived: Arrived) -> Vec<Value> {
         let before = arrived(self).len();
         let created = self.vcenter.append(EVENTS);
@@ -178,7 +178,7 @@ fn binary(site: &Site) -> Vec<Value> {
     }).collect()
 }
 
-/// Which generation a configuration is of.
+/// The generation of a configuration.
 #[derive(Clone, Copy, PartialEq)]
 enum Era {
     /// v0.3 and v0.4.
@@ -286,7 +286,7 @@ fn check_stats(site: &Site, sample: &Sample, delivered: usize) {
 }
 
 #[test]
-fn the_json_array_with_openfaas() {
+fn a_json_array_with_openfaas_runs_unchanged() {
     let site = Site::new();
     let address = site.gateway.url();
     let processor = json!({"type": "processor", "provider": "openfaas", "address": address, "options": {"async": "false"},
@@ -306,7 +306,7 @@ fn the_json_array_with_openfaas() {
 }
 
 #[test]
-fn the_json_array_with_eventbridge() {
+fn a_json_array_with_eventbridge_runs_unchanged() {
     let site = Site::new();
     let rule = EventBus::rule_arn("veba");
     let processor = json!({"type": "processor", "provider": "aws_event_bridge",
@@ -330,7 +330,7 @@ fn the_json_array_with_eventbridge() {
 }
 
 #[test]
-fn v1alpha1_with_openfaas() {
+fn v1alpha1_with_openfaas_runs_unchanged() {
     let site = Site::new();
     let address = site.gateway.url();
     let processor = format!(
@@ -356,14 +356,14 @@ fn v1alpha1_with_openfaas() {
 }
 
 #[test]
-fn v1alpha1_with_eventbridge_and_a_key() {
+fn v1alpha1_with_eventbridge_and_a_key_runs_unchanged() {
     with_eventbridge(
         "{type: aws_access_key, awsAccessKeyAuth: {accessKey: AKIAEXAMPLE, secretKey: wJalr/XUtn+FEMI=EXAMPLE}}",
     );
 }
 
 #[test]
-fn v1alpha1_with_eventbridge_and_a_role() {
+fn v1alpha1_with_eventbridge_and_a_role_runs_unchanged() {
     with_eventbridge("{type: aws_iam_role}");
 }
 
@@ -388,7 +388,7 @@ fn with_eventbridge(auth: &str) {
 }
 
 #[test]
-fn v1alpha1_with_knative() {
+fn v1alpha1_with_knative_runs_unchanged() {
     for (encoding, arrived) in [("binary", &binary as Arrived), ("structured", &structured)] {
         let site = Site::new();
         let host = format!("127.0.0.1:{}", site.sink.port());

@@ -183,7 +183,7 @@ impl Fixture {
         values.map(Result::unwrap).collect()
     }
 
-    // --- what is expected and what came
+    // --- expected and delivered events
 
     /// The ledger's events of these states for a destination.
     fn ids(&self, destination: &str, is_meant: impl Fn(&str) -> bool) -> BTreeSet<String> {
@@ -229,7 +229,8 @@ impl Fixture {
         let letters = self.ask(&["dlq", "list", "--json"]);
         self.check_dead_letters(&letters);
 
-        // Some events are created while no router runs, and some while it delivers what the old one left.
+        // Some events are created while no router runs, and some while it delivers the backlog of
+        // the old one.
         let mut new = self.append(20);
         let mut router = Router::launch(self.admin, self.launch(&["run"]));
         router.wait_ready();
@@ -350,7 +351,7 @@ impl Fixture {
         }
     }
 
-    /// Each event is the one that its id says, in the payload that the destination is configured for.
+    /// Each event matches its id, in the payload that the destination is configured for.
     fn check_content(&self, destination: &str) {
         let owed = self.ids(destination, |state| state == "owed");
         for Delivery { event, envelope } in self.deliveries(destination) {
@@ -370,7 +371,7 @@ impl Fixture {
         }
     }
 
-    /// The events that the old targets acknowledged and those that came now are all that were created.
+    /// Events that the old targets acknowledged and events that came now are all created events.
     fn check_nothing_is_lost(&self) {
         let unreadable = self.ids("-", |state| state == "unreadable");
         let all: BTreeSet<String> =

@@ -79,7 +79,8 @@ impl Process {
         matches!(self.child.try_wait(), Ok(None))
     }
 
-    /// The exit status, or `None` when it still runs after `limit`. All that it wrote has been read then.
+    /// The exit status, or `None` when it still runs after `limit`. All output has been read by
+    /// then.
     pub fn wait(&mut self, limit: Duration) -> Option<ExitStatus> {
         wait_until(limit, || !self.running() && self.followers.iter().all(JoinHandle::is_finished));
         self.child.try_wait().expect("ask for the exit status of an own child")
@@ -87,7 +88,7 @@ impl Process {
 
     /// SIGKILL, as `kill -9`: no destructor and no handler runs in the process.
     pub fn kill(&mut self) {
-        // Fails only for a process that is gone already, which is what is wanted.
+        // Fails only for a process that has already ended.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }

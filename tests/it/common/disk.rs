@@ -1,9 +1,10 @@
-//! A disk that can be watched and broken: the layer of `tests/data/disk.c` below a child process, and what a power loss leaves of what it wrote.
+//! A disk that can be watched and broken: the layer of `tests/data/disk.c` below a child process,
+//! and the states that a power loss can leave.
 //!
 //! ```text
 //!  child ─► disk.so ─► C library ─► the folder
 //!             │  ▲
-//!             ▼  └── control: kill before the n-th operation, fail from it on, move the wall clock
+//!             ▼  └── control: kill before operation n, fail from it on, move the wall clock
 //!            log ─► Replay ─► images: all that was synced, and any part of what was not
 //! ```
 
@@ -37,7 +38,8 @@ pub struct Disk {
 }
 
 impl Disk {
-    /// For the files in `folder`, which need not exist yet; keeps its own beside it. `None`, and the test is skipped, without a C compiler.
+    /// Watches the files in `folder`, which need not exist yet; keeps its own files beside it.
+    /// Returns `None` without a C compiler, and the test is skipped.
     pub fn of(folder: &Path) -> Option<Disk> {
         let Some(library) = library() else {
             missing("a C compiler (cc)");
@@ -72,12 +74,12 @@ impl Disk {
         self.set(0, by_seconds * 1_000_000_000);
     }
 
-    /// The `n`-th operation from now on (1 is the next) does not happen: the process is killed before it. 0: none.
+    /// Kills the process before the `n`-th operation from now (1 is the next). 0: never.
     pub fn kill_at(&self, n: i64) {
         self.set(1, n);
     }
 
-    /// The `n`-th operation from now on and all behind it fail. 0: none does any more.
+    /// The `n`-th operation from now and all after it fail. 0: none.
     pub fn fail_at(&self, n: i64, errno: i64) {
         self.set(3, errno);
         self.set(2, n);
@@ -90,7 +92,7 @@ impl Disk {
         i64::from_ne_bytes(bytes) > 0
     }
 
-    /// What was written down so far.
+    /// The operations so far.
     pub fn log(&self) -> Vec<Operation> {
         parse(&fs::read(&self.log).expect("the child wrote a log"))
     }
@@ -175,10 +177,11 @@ fn parse(mut log: &[u8]) -> Vec<Operation> {
     operations
 }
 
-/// What a disk would hold at some point of a log.
+/// The possible contents of a disk at some point of a log.
 ///
-/// A file's bytes are sure once the file was synced, its name once the folder was. Of all else any part may be there: nothing, all, a beginning, or any
-/// sectors in any order. Names change in their order, as with every journalling file system.
+/// A file's bytes are sure once the file was synced, its name once the folder was. Of the rest the
+/// disk may hold any part: nothing, all, a beginning, or any sectors in any order. Names change in
+/// their order, as on every journalling file system.
 #[derive(Default)]
 pub struct Replay {
     files: Vec<Contents>,
@@ -228,7 +231,7 @@ impl Replay {
         &mut self.files[*at]
     }
 
-    /// What a power loss now might leave, drawn from `random`.
+    /// A state that a power loss now can leave, drawn from `random`.
     pub fn image(&self, random: &mut StdRng) -> BTreeMap<String, Vec<u8>> {
         let mut names = self.sure_names.clone();
         let kept = random.random_range(0..=self.unsure_names.len());

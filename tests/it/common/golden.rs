@@ -1,4 +1,4 @@
-//! The golden pages, and how near ours must come to what govmomi makes of them.
+//! The golden pages, and the comparison with the values of govmomi.
 
 use std::path::{Path, PathBuf};
 
@@ -9,8 +9,8 @@ pub fn golden() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/golden")
 }
 
-/// What differs between our value and govmomi's: every key of govmomi's must be there, equal and in its order; a key of ours alone must be in
-/// the event's XML, or null-like.
+/// The first difference between our value and govmomi's. Every key of govmomi's must be there,
+/// equal and in its order. A key that only ours has must be in the event's XML, or null-like.
 pub fn difference(ours: &Value, oracle: &Value, xml: &str, path: &str) -> Option<String> {
     match (ours, oracle) {
         (Value::Object(ours), Value::Object(oracle)) => {

@@ -1,10 +1,13 @@
-//! What the black-box tests share: real peers, the router as a process, and waiting for a condition.
+//! Helpers of the black-box tests: real peers, the router as a process, waiting for a condition.
 //!
-//! INVARIANT: no child process outlives its test. Each wrapper kills on drop, and vcsim also ends with its standard input.
+//! INVARIANT: no child process outlives its test. Each wrapper kills on drop, and vcsim also ends
+//! with its standard input.
 //!
-//! Everything here blocks: a test of processes needs no runtime, and an async one can call it from `spawn_blocking`.
+//! Everything here blocks, except [`until`] and [`repeat_until`]: a test of processes needs no
+//! runtime, and an async one can call it from `spawn_blocking`.
 
 pub mod child;
+pub mod config;
 pub mod disk;
 pub mod golden;
 pub mod pages;
@@ -19,12 +22,16 @@ pub mod vcsim;
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::ops::Range;
+use std::panic::Location;
 use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU16, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
-/// How often a condition is looked at: short against any limit, long against what a look costs.
+/// The interval between two looks at a condition.
 const POLL_INTERVAL: Duration = Duration::from_millis(20);
+
+/// Time for a condition of [`until`] on a machine that is busy with everything else.
+const UNTIL_LIMIT: Duration = Duration::from_secs(60);
 
 /// Ports for [`free_address`]: below 32768, where Linux's ephemeral ports begin.
 const FREE_PORTS: Range<u16> = 16_384..32_768;
@@ -32,8 +39,8 @@ const FREE_PORTS: Range<u16> = 16_384..32_768;
 /// Most of one answer to [`http_get`]: a metrics page has tens of KiB.
 const ANSWER_BYTES_MAX: u64 = 16 * 1024 * 1024;
 
-/// Waits until `condition` holds; false when it did not within `limit`. It is looked at once more after the limit, so
-/// that a machine that stalls for longer than that does not fail a test.
+/// Waits until `condition` holds; false when it does not within `limit`. The last look is after the
+/// limit, so a stall of the machine does not fail a test.
 pub fn wait_until(limit: Duration, mut condition: impl FnMut() -> bool) -> bool {
     let end = Instant::now() + limit;
     loop {
@@ -48,11 +55,34 @@ pub fn wait_until(limit: Duration, mut condition: impl FnMut() -> bool) -> bool 
     }
 }
 
-/// An address on loopback that nobody listens on, and a different one in each call.
+/// As [`wait_until`] within a runtime, for at most a minute; panics with `what` is missing then.
+#[track_caller]
+pub fn until(what: &str, mut condition: impl FnMut() -> bool) -> impl Future<Output = ()> {
+    repeat_until(what, async move || condition())
+}
+
+/// Repeats a step until it says that all is done, as [`until`] does.
+#[track_caller]
+pub fn repeat_until(what: &str, mut step: impl AsyncFnMut() -> bool) -> impl Future<Output = ()> {
+    let caller = Location::caller();
+    async move {
+        let end = Instant::now() + UNTIL_LIMIT;
+        loop {
+            let last = Instant::now() >= end;
+            if step().await {
+                return;
+            }
+            assert!(!last, "{caller}: not within {UNTIL_LIMIT:?}: {what}");
+            tokio::time::sleep(POLL_INTERVAL).await;
+        }
+    }
+}
+
+/// An address on loopback without a listener, a different one in each call.
 ///
-/// It lies below the range that Linux takes port 0 and the local ports of connections from, so no other
-/// test of this process comes to use it. Another process may; where a server can bind port 0 and say
-/// which port it got, let it.
+/// It lies below the range that Linux takes port 0 and the local ports of connections from, so no
+/// other test of this process gets it. Another process may; a server that can bind port 0 and
+/// report its port should do that.
 pub fn free_address() -> SocketAddr {
     static NEXT: LazyLock<AtomicU16> = LazyLock::new(|| AtomicU16::new(rand::random()));
     std::iter::repeat_with(|| FREE_PORTS.start + NEXT.fetch_add(1, Relaxed) % FREE_PORTS.len() as u16)
@@ -77,8 +107,8 @@ pub fn http_get_with(
     let mut stream = TcpStream::connect_timeout(&address, limit)?;
     stream.set_read_timeout(Some(limit))?;
     stream.set_write_timeout(Some(limit))?;
-    // HTTP/1.0: the answer ends with the connection and is never chunked. In one write, so that a server that answers
-    // early cannot close on the rest of it.
+    // HTTP/1.0: the answer ends with the connection and is never chunked. One write, so that a
+    // server that answers early cannot close on the rest of it.
     stream.write_all(format!("GET {path} HTTP/1.0\r\nHost: {address}\r\n{headers}\r\n").as_bytes())?;
     let mut answer = Vec::new();
     stream.take(ANSWER_BYTES_MAX).read_to_end(&mut answer)?;

@@ -8,14 +8,14 @@ use event_router::source::{Found, Intake, Page, PageForm, Start, Wire};
 use tokio::sync::mpsc;
 use uuid::Uuid;
 
-/// What an event is of.
+/// The class and the VM of an event.
 pub struct Made {
     pub class: &'static str,
     /// The number of its VM.
     pub vm: i32,
 }
 
-/// Says what a source says when it has logged in: where it reads, and from when on.
+/// Begins as a source does after its login: with its address and its start.
 pub async fn begin(intake: &Intake) -> Start {
     let found = Found {
         url: "https://vc/sdk".into(),
@@ -26,7 +26,8 @@ pub async fn begin(intake: &Intake) -> Start {
     intake.begin(found).await.expect("the position is not refused")
 }
 
-/// A page of events with these keys as vCenter writes it, a tenth of a second apart: all that a test reads again lies within the overlap.
+/// A page of events with these keys as vCenter writes it. The events are a tenth of a second apart,
+/// so all that a test reads again lies within the overlap.
 pub fn render(keys: Range<i32>, made: impl Fn(i32) -> Made) -> Bytes {
     let mut xml = String::from(
         r#"<?xml version="1.0" encoding="UTF-8"?><soapenv:Envelope xmlns:soapenv="http://schemas.xmlsoap.org/soap/envelope/" xmlns:xsi="http://www.w3.org/2001/XMLSchema-instance"><soapenv:Body><ReadNextEventsResponse xmlns="urn:vim25">"#,

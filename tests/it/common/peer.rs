@@ -1,4 +1,4 @@
-//! Where the real counterparts are. `scripts/peers` installs them; `scripts/test` also demands them.
+//! Finds the real counterparts. `scripts/peers` installs them; `scripts/test` requires them.
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -11,10 +11,10 @@ const REQUIRED: &str = "EVENT_ROUTER_REQUIRE_PEERS";
 /// The program of a peer: `vcsim`, `python` (with pyvmomi and boto3), `moto_server`, `nats-server`,
 /// `chromium`.
 ///
-/// Where it is missing: `None`, with the test's name printed, so that the caller returns; or a panic when `scripts/test`
-/// asked for all peers.
+/// Returns `None` and prints the test's name when it is missing, so that the caller can return.
+/// Panics under `scripts/test`, which requires all peers.
 pub fn peer(name: &str) -> Option<PathBuf> {
-    // A run of scripts/peers before is found even without its environment: it fills the same target folder.
+    // The fallback finds an earlier run of scripts/peers: it fills the same target folder.
     let beside = Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("peers");
     let folder = std::env::var_os(FOLDER).map_or(beside, PathBuf::from);
     let program = folder.join("bin").join(name);
@@ -25,7 +25,7 @@ pub fn peer(name: &str) -> Option<PathBuf> {
     None
 }
 
-/// Something that a test needs is not there: the test is skipped, or fails when `scripts/test` asked for all peers.
+/// Skips the test for want of something, or fails it under `scripts/test`.
 pub fn missing(needs: &str) {
     assert!(std::env::var_os(REQUIRED).is_none(), "this test needs {needs}");
     skip(needs);

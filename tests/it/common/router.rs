@@ -9,7 +9,7 @@ use std::time::Duration;
 use super::child::{Lines, Process};
 use super::{http_get, wait_until};
 
-/// From the start to the first 200 of /readyz; a loaded machine with a debug build has taken some seconds.
+/// Time from the start to the first 200 of /readyz: seconds for a debug build on a loaded machine.
 const READY_LIMIT: Duration = Duration::from_secs(60);
 /// One look at /readyz.
 const GET_LIMIT: Duration = Duration::from_secs(5);
@@ -60,15 +60,16 @@ impl Launch {
 }
 
 impl Router {
-    /// Writes `config` to `folder/config.yaml`, starts `event-router run` on it, and waits for /readyz at `admin`, which
-    /// the configuration must name. Panics with what the router wrote when it ends or is not ready in time.
+    /// Writes `config` to `folder/config.yaml`, starts `event-router run` on it, and waits for
+    /// /readyz at `admin`, which the configuration must name. Panics with the output when the
+    /// router ends or is not ready in time.
     pub fn start(folder: &Path, admin: SocketAddr, config: &str) -> Self {
         let mut router = Self::spawn(folder, admin, config);
         router.wait_ready();
         router
     }
 
-    /// As [`Router::start`], without waiting: for a start that is to fail.
+    /// As [`Router::start`], without waiting: for a start that must fail.
     pub fn spawn(folder: &Path, admin: SocketAddr, config: &str) -> Self {
         Self::spawn_with(folder, admin, config, Vec::new())
     }
@@ -118,7 +119,8 @@ impl Router {
         body
     }
 
-    /// A metric of one source, destination or stage (of the process: `""`), summed over its other labels; 0 where it is not there.
+    /// A metric of one source, destination or stage (`""`: of the process), summed over its other
+    /// labels. A missing metric is 0.
     pub fn metric(&self, name: &str, of: &str) -> f64 {
         let wanted = format!("=\"{of}\"");
         let value = |line: &str| {
@@ -154,7 +156,7 @@ impl Router {
         self.process.kill();
     }
 
-    /// Kills it if it runs and starts it again on the same configuration; its output starts anew.
+    /// Kills it if it runs and starts it again on the same configuration, with empty output.
     pub fn restart(&mut self) {
         self.process.kill();
         self.process = Process::spawn(&mut self.launch.command());

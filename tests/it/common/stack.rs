@@ -11,11 +11,13 @@ use testbed::vcenter::{Options, VCenter};
 use testbed::verify::{Report, Tally, Verifier};
 use tokio::runtime::Runtime;
 
+use super::config::{RouterConfig, Section};
 use super::disk::Disk;
 use super::router::Router;
 use super::{free_address, wait_until};
 
-/// Everything that a delivery takes. The runtime serves the vCenter and the targets; the router is a process of its own.
+/// All parts of a delivery. The runtime serves the vCenter and the targets; the router is a process
+/// of its own.
 pub struct Stack {
     pub vcenter: VCenter,
     pub targets: Vec<Target>,
@@ -29,13 +31,14 @@ pub struct Stack {
 pub struct Target {
     pub sink: Sink,
     pub verifier: Arc<Verifier>,
-    /// Lines of the processor's configuration after `url`.
-    pub settings: String,
+    /// The settings of its processor beside the URL.
+    pub settings: Section,
 }
 
 impl Stack {
-    /// A vCenter, and one target for each of `settings` (lines of a processor, `mode: batched`).
-    pub fn new(options: Options, settings: &[&str]) -> Self {
+    /// A vCenter, and one target for each of `settings`, which are those of a processor or only its
+    /// content mode.
+    pub fn new<S: Into<Section>>(options: Options, settings: impl IntoIterator<Item = S>) -> Self {
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(2)
             .enable_all()
@@ -49,7 +52,7 @@ impl Stack {
                 verifier.watch(&vcenter);
                 let options = SinkOptions { keep: true, ..SinkOptions::default() };
                 let sink = Sink::start(options, Arc::clone(&verifier)).await.expect("a target on loopback");
-                targets.push(Target { sink, verifier, settings: settings.to_string() });
+                targets.push(Target { sink, verifier, settings: settings.into() });
             }
             (vcenter, targets)
         });
@@ -57,55 +60,61 @@ impl Stack {
         Stack { vcenter, targets, admin: free_address(), folder, runtime }
     }
 
-    /// The configuration, with `more` top-level lines and `source` lines of the source.
-    pub fn config(&self, source: &str, more: &str) -> String {
-        let options = Options::default();
-        let mut text = format!(
-            "apiVersion: event-router/v1\ndataDir: {}\nadmin:\n  bindAddress: {}\n{more}\nsources:\n  - name: vc\n    type: vcenter\n    address: {}\n    \
-             username: {}\n    password: {:?}\n    startAt: beginning\n{}processors:\n",
-            self.data().display(),
-            self.admin,
-            self.vcenter.url(),
-            options.user,
-            options.password,
-            indented(source),
-        );
-        for (at, target) in self.targets.iter().enumerate() {
-            let url = target.sink.url();
-            text.push_str(&format!(
-                "  - name: target-{at}\n    type: cloudevents\n    url: {url}\n{}",
-                indented(&target.settings)
-            ));
-        }
-        text
+    /// The vCenter as the source `vc`, the targets as the processors `target-0` and on.
+    pub fn config(&self) -> RouterConfig {
+        let Options { user, password, .. } = Options::default();
+        let source = Section::vcenter("vc", &self.vcenter.url(), &user, &password);
+        let targets = self.targets.iter().enumerate().map(|(at, target)| {
+            Section::cloudevents(&format!("target-{at}"), &target.sink.url()).with(&target.settings)
+        });
+        let config = RouterConfig::new(&self.data(), self.admin).source(source);
+        targets.fold(config, RouterConfig::processor)
+    }
+
+    /// Starts the router on [`Stack::config`] and waits until it is ready.
+    pub fn router(&self) -> Router {
+        self.start(&self.config())
     }
 
     /// Starts the router and waits until it is ready.
-    pub fn router(&self, source: &str, more: &str) -> Router {
-        Router::start(self.folder.path(), self.admin, &self.config(source, more))
+    pub fn start(&self, config: &RouterConfig) -> Router {
+        Router::start(self.folder.path(), self.admin, &config.text())
     }
 
-    /// The disk below the data directory, for [`Stack::router_on`].
+    /// Starts the router without waiting: for a start that must fail.
+    pub fn spawn(&self, config: &RouterConfig) -> Router {
+        Router::spawn(self.folder.path(), self.admin, &config.text())
+    }
+
+    /// The disk below the data directory, for [`Stack::start_on`].
     pub fn disk(&self) -> Option<Disk> {
         Disk::of(&self.data())
     }
 
-    /// As [`Stack::router`], on a disk that can be watched and broken.
-    pub fn router_on(&self, disk: &Disk, logged: bool, source: &str, more: &str) -> Router {
-        let mut router =
-            Router::spawn_with(self.folder.path(), self.admin, &self.config(source, more), disk.env(logged));
+    /// As [`Stack::start`], on a disk that can be watched and broken.
+    pub fn start_on(&self, disk: &Disk, logged: bool, config: &RouterConfig) -> Router {
+        let env = disk.env(logged);
+        let mut router = Router::spawn_with(self.folder.path(), self.admin, &config.text(), env);
         router.wait_ready();
         router
+    }
+
+    /// The file that the router is started on.
+    pub fn config_file(&self) -> PathBuf {
+        self.folder.path().join("config.yaml")
+    }
+
+    /// Writes a configuration without starting a router: for the other commands.
+    pub fn write(&self, config: &RouterConfig) -> PathBuf {
+        let file = self.config_file();
+        std::fs::write(&file, config.text()).expect("write the router's configuration");
+        file
     }
 
     /// The router's data directory.
     pub fn data(&self) -> PathBuf {
         self.folder.path().join("data")
     }
-}
-
-fn indented(lines: &str) -> String {
-    lines.lines().map(|line| format!("    {line}\n")).collect()
 }
 
 impl Target {

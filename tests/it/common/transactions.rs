@@ -1,5 +1,6 @@
-//! A history of the store that is known from its length: transaction N appends batch N to the spool and saves a checkpoint that relies on it; it removes
-//! batch N - 20, and every seventh adds a dead letter.
+//! A history of the store that its length determines. Transaction N appends batch N to the spool,
+//! saves a checkpoint that relies on it, and removes batch N - 20; every seventh adds a dead
+//! letter.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -78,7 +79,7 @@ pub fn transaction(n: u32, store: &Store) -> Vec<Write> {
     writes
 }
 
-/// That the store is what transaction N left, for some N, which is returned; 0 for a new one.
+/// Asserts that the store is as transaction N left it, and returns N; 0 for a new store.
 pub fn check(dir: &Path) -> u32 {
     let store = Store::open_with(dir, BOUNDS).unwrap();
     store.reader().verify().unwrap();

@@ -1,4 +1,5 @@
-//! vcsim, VMware's vCenter simulator, as a child process. `tests/peers/vcsim` holds its commands and its quirks.
+//! vcsim, VMware's vCenter simulator, as a child process. `tests/peers/vcsim` documents its
+//! commands and its quirks.
 
 use std::io::Write;
 use std::net::SocketAddr;
@@ -14,7 +15,7 @@ use super::peer::peer;
 use super::wait_until;
 
 pub const USER: &str = "user";
-/// Holds what breaks careless templates and parsers.
+/// Has the characters that break careless templates and parsers.
 pub const PASSWORD: &str = r#"p$ss#"'\:%{}"#;
 
 /// Start-up is well under a second; the limit is for a loaded machine.
@@ -22,7 +23,8 @@ const START_LIMIT: Duration = Duration::from_secs(60);
 /// Time for one command; posting thousands of events takes some seconds.
 const COMMAND_LIMIT: Duration = Duration::from_secs(120);
 
-/// A simulated vCenter on loopback, the same one over restarts: port, instanceUuid and the count of its event keys stay.
+/// A simulated vCenter on loopback. It stays the same one over restarts: port, instanceUuid and the
+/// sequence of event keys are kept.
 pub struct Vcsim {
     program: PathBuf,
     arguments: Vec<String>,
@@ -38,7 +40,8 @@ pub struct Vcsim {
 }
 
 impl Vcsim {
-    /// Starts one with more arguments (`-tls`, `-vms 100`), or `None` when vcsim is missing and may be.
+    /// Starts one with more arguments (`-tls`, `-vms 100`). Returns `None` when vcsim is missing
+    /// and not required.
     pub fn start(arguments: &[&str]) -> Option<Self> {
         let mut vcsim = Self {
             program: peer("vcsim")?,
@@ -67,7 +70,7 @@ impl Vcsim {
         &self.instance_uuid
     }
 
-    /// What follows `ok` in the answer. Panics on `error`, and when there is no answer.
+    /// The text after `ok` in the answer. Panics on `error`, and without an answer.
     pub fn command(&mut self, command: &str) -> String {
         match self.try_command(command) {
             Ok(answer) => answer,
@@ -75,7 +78,7 @@ impl Vcsim {
         }
     }
 
-    /// What follows `ok` in the answer, or what follows `error`.
+    /// The text after `ok` in the answer, or the text after `error`.
     pub fn try_command(&mut self, command: &str) -> Result<String, String> {
         let (_, stdin) = self.running.as_mut().expect("vcsim was killed");
         writeln!(stdin, "{command}").map_err(|error| format!("write the command: {error}"))?;
@@ -88,7 +91,8 @@ impl Vcsim {
         }
     }
 
-    /// Toggles the power of so many machines in turn: at least two events each. Returns the newest event's key.
+    /// Toggles the power of this many machines in turn: at least two events each. Returns the
+    /// newest event's key.
     pub fn power(&mut self, machines: usize) -> i32 {
         let answer = self.command(&format!("power {machines}"));
         self.keep_key(&answer)
@@ -123,7 +127,8 @@ impl Vcsim {
         self.running = None;
     }
 
-    /// Kills it if it runs and starts it again at the same port, with the same instanceUuid, numbering on.
+    /// Kills it if it runs and starts it again at the same port, with the same instanceUuid and
+    /// continued event keys.
     pub fn restart(&mut self) {
         self.kill();
         self.launch(self.address().port(), self.newest_key + 1);

@@ -1,4 +1,5 @@
-//! A cell: the pipeline around one processor and a target that fails, from the first event to the replay of the dead letter.
+//! A cell: a pipeline with one processor and a failing target, from the first event to the replay
+//! of the dead letter.
 
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
@@ -15,17 +16,18 @@ use event_router::state::{DeadLetterPayload, Store, StoreReader, codec};
 use tokio::net::TcpListener;
 
 use super::column::{self, Column, Site};
-use super::script::{POISON, Row, Script, class, vm};
+use super::script::{FIRST, POISON, Row, Script, class, vm};
 use crate::common::pages::{self, Made, begin};
 use crate::common::wait_until;
 use crate::processors_support::{Act, Authority, Deaf, Target, narrow_listener, patient};
 
 /// Events of a cell; half of them are for each destination.
 const EVENTS: i32 = 40;
-/// What a condition may take on a machine that is busy with everything else.
+/// The time for a condition on a machine that is busy with everything else.
 const LIMIT: Duration = Duration::from_secs(60);
 
-/// What stays for a whole cell: the place of the target, its mind, and the state of the router.
+/// The parts that last for a whole cell: the listener and script of the target, and the state of
+/// the router.
 struct Cell {
     column: Column,
     script: Arc<Mutex<Script>>,
@@ -35,7 +37,7 @@ struct Cell {
     http: HttpClient,
     concurrency: usize,
     folder: tempfile::TempDir,
-    /// For Knative, with whether it answers.
+    /// For Knative, with a switch that makes it answer.
     api: Option<(Target, Arc<Mutex<bool>>)>,
     run: Option<Run>,
 }
@@ -102,14 +104,14 @@ impl Cell {
         self.target = Some(Target::on(listener, tls, move |seen| script.lock().unwrap().step(seen)));
     }
 
-    /// Nobody serves the target.
+    /// Stops the target.
     async fn end(&mut self) {
         if let Some(target) = self.target.take() {
             target.end().await;
         }
     }
 
-    /// The API server that a Knative target's address is asked of.
+    /// Starts the API server that knows the address of a Knative target.
     async fn cluster(&mut self, url: &str) -> Option<Cluster> {
         if self.column != Column::Knative {
             return None;
@@ -129,7 +131,7 @@ impl Cell {
         Some(cluster)
     }
 
-    /// Starts the router, with a target that is named by `url`.
+    /// Starts the router with a target at `url`.
     async fn start(&mut self, url: &str) {
         let cluster = self.cluster(url).await;
         let site = Site { url: url.into(), http: self.http.clone(), cluster };
@@ -179,7 +181,7 @@ impl Cell {
         self.run.as_ref().expect("it was started")
     }
 
-    /// Reads events, as soon as the processors know what they want.
+    /// Reads events, once the processors know what they want.
     async fn push(&mut self, number: u64, keys: std::ops::Range<i32>) {
         let run = self.run.as_mut().expect("it was started");
         for processor in &run.processors {
@@ -193,7 +195,7 @@ impl Cell {
         pages::push(&run.intake, start, number, page).await;
     }
 
-    /// Stops the router: whether all was settled by then. What was not is read again.
+    /// Stops the router. Returns whether all events were settled; the others are read again.
     async fn stop(&mut self, limit: Duration) -> bool {
         let Run { pipeline, intake, .. } = self.run.take().expect("it was started");
         drop(intake);
@@ -203,7 +205,7 @@ impl Cell {
         pipeline.drain(limit).await.unwrap().settled
     }
 
-    /// Waits until all events before `end` are taken, but for the one that is refused.
+    /// Waits until all events before `end` are taken, except for the refused one.
     fn until_taken(&self, end: i32) {
         let expected =
             |to: i32| -> Vec<i32> { (0..end).filter(|key| key % 2 == to && *key != POISON).collect() };
@@ -223,9 +225,9 @@ impl Cell {
         assert!(came, "{last:?} of {end} arrived");
     }
 
-    /// The fault meets a processor that tries, and says that it is the target's.
+    /// Asserts that a request fails, blames the target, and says `part`.
     async fn assert_fails(&self, part: &str) {
-        // The first tries may meet connections of before that have just been closed.
+        // The first tries may meet old connections that have just been closed.
         let mut said = Vec::new();
         while said.iter().filter(|reason: &&String| reason.contains(part)).count() < 2 {
             let failure = self.run().processors[0].check().await.unwrap_err();
@@ -235,7 +237,16 @@ impl Cell {
         }
     }
 
-    /// The end of every cell: everything is where it belongs, and the dead letter is whole and can be replayed.
+    /// The healthy destination gets all its events while the sick one gets none.
+    fn assert_holds_up_no_other(&self) {
+        until("the fault comes", || self.script().has_failed());
+        until("`off` is held up by nothing", || self.script().taken("off").len() == EVENTS as usize / 2);
+        let taken = self.script().taken("on");
+        assert!(taken.iter().all(|key| *key < FIRST), "{taken:?} got through to the sick one");
+    }
+
+    /// The end of every cell: every event is where it belongs, and the dead letter is whole and can
+    /// be replayed.
     async fn finish(mut self) {
         self.until_taken(EVENTS);
         {
@@ -281,18 +292,22 @@ impl Cell {
     }
 }
 
-/// A target that is there, and does what `row` says to some requests.
+/// A target that does what `row` says to some requests.
 pub async fn scripted(column: Column, row: Row) {
     let mut cell = Cell::new(column, row);
     match row {
         Row::Hang => cell.http.timeout = Duration::from_secs(1),
-        // What was sent before it asked to be left alone would be counted as too early.
+        // A request in flight when the target asks for a pause would count as too early.
         Row::RetryAfter => cell.concurrency = 1,
         _ => {}
     }
     cell.serve(None).await;
     cell.start(&cell.url()).await;
     cell.push(0, 0..EVENTS).await;
+    if row.lasts() {
+        cell.assert_holds_up_no_other();
+        cell.script().released = true;
+    }
     cell.until_taken(EVENTS);
     if row == Row::RetryAfter {
         let waited = cell.script().waited.expect("it was asked again");
@@ -306,7 +321,7 @@ pub async fn partial(column: Column) {
     scripted(column, if column.is_partial() { Row::Partial } else { Row::None }).await;
 }
 
-/// The target stops to accept connections, then takes them again.
+/// The target stops accepting connections, then accepts them again.
 pub async fn slow_accept(column: Column) {
     let mut cell = Cell::new(column, Row::None);
     cell.http.connect_timeout = Duration::from_millis(500);
@@ -323,7 +338,7 @@ pub async fn slow_accept(column: Column) {
     cell.finish().await;
 }
 
-/// The target shows a certificate of somebody else for a while.
+/// The target shows a foreign certificate for a while.
 pub async fn wrong_tls(column: Column) {
     let mut cell = Cell::new(column, Row::None).secured();
     cell.serve(None).await;
@@ -337,7 +352,7 @@ pub async fn wrong_tls(column: Column) {
     cell.finish().await;
 }
 
-/// The target is moved to a name that nobody knows; a person mends the configuration.
+/// The target is moved to an unknown name; a person corrects the configuration.
 pub async fn dns(column: Column) {
     let mut cell = Cell::new(column, Row::None);
     cell.serve(None).await;
@@ -358,7 +373,7 @@ pub async fn dns(column: Column) {
     cell.finish().await;
 }
 
-/// Whoever says what there is to deliver to has gone, and comes back.
+/// The peer that lists the destinations goes away, and comes back.
 pub async fn refresh_gone(column: Column) {
     let mut cell = Cell::new(column, Row::None);
     cell.serve(None).await;

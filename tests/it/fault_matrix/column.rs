@@ -1,4 +1,4 @@
-//! The columns: how each processor is made, what it sends, and what it takes for an answer.
+//! The columns: construction of each processor, its requests, and the answers that it accepts.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -18,7 +18,7 @@ use serde_json::{Value, json};
 use super::script::ATTEMPTS;
 use crate::processors_support::{Act, Seen, answer, envelope};
 
-/// What each destination's events are.
+/// The name of each destination and the class of its events.
 pub const CLASSES: [(&str, &str); 2] = [("on", "VmPoweredOnEvent"), ("off", "VmPoweredOffEvent")];
 
 /// A processor under test. Each has two destinations, `on` and `off`.
@@ -32,7 +32,7 @@ pub enum Column {
     Knative,
 }
 
-/// Where the processors of a cell send to.
+/// The address that the processors of a cell send to.
 pub struct Site {
     /// `http://HOST:PORT`.
     pub url: String,
@@ -49,7 +49,7 @@ pub struct Got {
     pub subject: String,
 }
 
-/// What a request asks of the target.
+/// The purpose of a request.
 pub enum Asked {
     /// For its functions or rules.
     Listing(Act),
@@ -58,7 +58,7 @@ pub enum Asked {
 }
 
 impl Column {
-    /// Within what this column's events stay in order: half of the columns each.
+    /// The ordering scope of this column: half of the columns have each.
     pub fn ordering(self) -> Ordering {
         match self {
             Column::CloudEvents | Column::CloudEventsBatched | Column::Knative => Ordering::Source,
@@ -75,7 +75,7 @@ impl Column {
         }
     }
 
-    /// The configured processors by name, each with the one destination that its route is for, if it is one alone.
+    /// The configured processors by name. A processor with one destination has its name.
     pub fn processors(self, site: &Site) -> Vec<(&'static str, Arc<dyn Processor>)> {
         let cloudevents = |mode| {
             CLASSES
@@ -122,7 +122,7 @@ impl Column {
         }
     }
 
-    /// Which of the two classes a processor's route is for; `None` for both.
+    /// The pattern of the class that the route of a processor takes; `None` for both.
     pub fn pattern(self, processor: &str) -> Option<Value> {
         let class = CLASSES.iter().find(|(name, _)| *name == processor)?.1;
         Some(json!({"subject": [class]}))
@@ -235,7 +235,7 @@ fn broker(name: &str) -> Reference {
     }
 }
 
-/// How an API server answers for the Brokers, whose events go to `target`.
+/// The answers of an API server about the Brokers, whose events go to `target`.
 pub fn api_server(seen: &Seen, target: &str) -> Act {
     let path = seen.line().split(' ').nth(1).unwrap();
     match path.split("/brokers/").nth(1) {
@@ -251,7 +251,8 @@ pub fn account(folder: &Path, authority: &str) {
     }
 }
 
-/// The delivery settings of all processors: short waits, so that a cell takes no longer than its fault.
+/// The delivery settings of all processors: short waits, so that a cell takes no longer than its
+/// fault.
 pub fn delivery(column: Column) -> config::DeliveryPolicy {
     let short = Duration::from_millis(50);
     config::DeliveryPolicy {

@@ -1,31 +1,44 @@
-//! What a target can do to the router, and that no event suffers from it: every fault against every processor, each a test.
+//! The fault matrix: no event suffers from any fault of a target, a vCenter or the store.
 //!
-//! A cell is a whole pipeline with a real store: pages in by hand, one processor (or two) out, over TCP to a server that misbehaves as the row says. There are
-//! two destinations, `on` and `off`, of which `on` meets the fault, and in each cell one event that `on` refuses for good. Whatever the row, afterwards
+//! | module | fault of | met by |
+//! |---|---|---|
+//! | the columns below | a target | a pipeline around each processor: a cell |
+//! | `blame` | the connection to a target | one request of each processor |
+//! | `vcenter` | a vCenter | the router as a process |
+//! | `store` | a store without room | a pipeline |
 //!
-//! - every other event was taken by its destination, none by the wrong one, none twice that was acknowledged,
-//! - within the ordering scope nothing was sent after something later had been taken,
-//! - the refused event is a dead letter, whole, and arrives with the id it always had when it is replayed,
+//! A cell is a pipeline with a real store: hand-made pages in, one or two processors out, over TCP
+//! to a server that misbehaves as the row says. Of its two destinations, `on` and `off`, `on` meets
+//! the fault, and refuses one event for good. After every row
+//!
+//! - every other event was taken by its destination, by no other, and acknowledged once,
+//! - within the ordering scope nothing was sent after a later event had been taken,
+//! - `off` got all its events while a lasting fault (503, hang, reset) kept all from `on`,
+//! - the refused event is a whole dead letter, and a replay delivers it with its original id,
 //! - nothing is left in the spool, and everything is settled.
 //!
 //! ```text
-//!              429  500  503  hang  half a  reset  slow    wrong  DNS  acknowledgement  part of     gateway gone
-//!                                   body           accept  TLS         lost             a request   during refresh
-//! CloudEvents   x    x    x    x     x       x      x       x      x         x           x (batch)   (asks nobody)
-//! OpenFaaS      x    x    x    x     x       x      x       x      x         x           (one event) x
-//! EventBridge   x    x    x    x     x       x      x       x      x         x           x           x (rules)
-//! Knative       x    x    x    x     x       x      x       x      x         x           (one event) x (API server)
+//!              429  500  503  hang  half  reset  slow    wrong  DNS  lost  part of      refresh,
+//!                                   body         accept  TLS         ack   a request    no gateway
+//! CloudEvents   x    x    x    x     x     x      x       x      x    x    (one event)  (no refresh)
+//!   batched               x    x           x                          x     x
+//! OpenFaaS      x    x    x    x     x     x      x       x      x    x    (one event)   x
+//! EventBridge   x    x    x    x     x     x      x       x      x    x     x            x (rules)
+//! Knative       x    x    x    x     x     x      x       x      x    x    (one event)   x (API)
 //! ```
 
+mod blame;
 mod cell;
 mod column;
 mod script;
+mod store;
+mod vcenter;
 
 use cell::{dns, partial, refresh_gone, scripted, slow_accept, wrong_tls};
 use column::Column;
 use script::Row;
 
-/// The tests of the column that is `COLUMN` where this stands.
+/// The tests of the column `COLUMN` of this place.
 macro_rules! rows {
     ($($name:ident => $cell:expr;)*) => {$(
         #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -36,7 +49,7 @@ macro_rules! rows {
     )*};
 }
 
-/// What befalls every processor that is sent one event a request.
+/// The rows of every processor that sends one event a request.
 macro_rules! rows_of_every_processor {
     () => {
         rows! {
@@ -46,7 +59,7 @@ macro_rules! rows_of_every_processor {
             fault_hang => |column| scripted(column, Row::Hang);
             fault_half_a_body => |column| scripted(column, Row::HalfBody);
             fault_reset => |column| scripted(column, Row::Reset);
-            fault_acknowledgement_lost_after_the_function_ran => |column| scripted(column, Row::AcknowledgementLost);
+            fault_lost_acknowledgement => |column| scripted(column, Row::AcknowledgementLost);
             fault_slow_accept => slow_accept;
             fault_wrong_tls => wrong_tls;
             fault_dns => dns;
@@ -65,7 +78,10 @@ mod cloudevents_batched {
     const COLUMN: Column = Column::CloudEventsBatched;
     rows! {
         fault_one_event_of_a_batch_is_refused => partial;
-        fault_acknowledgement_lost_after_the_function_ran => |column| scripted(column, Row::AcknowledgementLost);
+        fault_503 => |column| scripted(column, Row::Status503);
+        fault_hang => |column| scripted(column, Row::Hang);
+        fault_reset => |column| scripted(column, Row::Reset);
+        fault_lost_acknowledgement => |column| scripted(column, Row::AcknowledgementLost);
     }
 }
 

@@ -1,4 +1,4 @@
-//! The rows: what the target does, when, and what came of every request.
+//! The rows: the actions of the target, their time, and the outcome of every request.
 
 use std::collections::BTreeMap;
 
@@ -7,7 +7,7 @@ use event_router::config::Ordering;
 use super::column::{Asked, CLASSES, Column, Got};
 use crate::processors_support::{Act, Seen, answer};
 
-/// How the target fails that is there and takes requests.
+/// The fault of a target that accepts requests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Row {
     RetryAfter,
@@ -23,7 +23,15 @@ pub enum Row {
     None,
 }
 
-/// What became of a request, as the target knows it.
+impl Row {
+    /// Whether the fault lasts until [`Script::released`]: the event waits however often it fails,
+    /// so a cell can look at the other destination meanwhile.
+    pub fn lasts(self) -> bool {
+        matches!(self, Row::Status503 | Row::Hang | Row::Reset)
+    }
+}
+
+/// The outcome of a request, as the target knows it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
     /// Taken and acknowledged.
@@ -42,18 +50,18 @@ pub struct Entry {
     pub verdict: Verdict,
 }
 
-/// The event that is refused whenever it comes, until the target is mended.
+/// The event that is always refused until the target is mended.
 pub const POISON: i32 = 16;
 /// The first event that meets the fault: some come through before.
-const FIRST: i32 = 6;
+pub const FIRST: i32 = 6;
 /// Requests that meet it.
 const FAULTS: usize = 2;
-/// Tries of an event that is refused but may be taken later.
+/// Tries of an event whose refusal is for now.
 pub const ATTEMPTS: u32 = 4;
 /// VMs, each a lane in scope `entity`.
 const VMS: i32 = 5;
 
-/// Which VM an event is of: every VM has events of both kinds.
+/// The VM of an event: every VM has events of both kinds.
 pub fn vm(key: i32) -> i32 {
     key / 2 % VMS
 }
@@ -63,17 +71,20 @@ pub fn class(key: i32) -> &'static str {
     CLASSES[key as usize % 2].1
 }
 
-/// The target's mind.
+/// The state of the target.
 pub struct Script {
     column: Column,
     row: Row,
     left: usize,
+    /// A fault that lasts ends now.
+    pub released: bool,
     pub mended: bool,
-    /// The gateway has gone, and whoever asks for functions or rules finds the connection closed.
+    /// The gateway is gone: a request for functions or rules finds the connection closed.
     pub gone: bool,
     pub listings: usize,
     pub log: Vec<Entry>,
-    /// For `Retry-After`: when it was said, and how long after that the next request came to the same destination.
+    /// For `Retry-After`: the time of that answer, and the pause until the next request to the same
+    /// destination.
     said_at: Option<std::time::Instant>,
     pub waited: Option<std::time::Duration>,
 }
@@ -84,6 +95,7 @@ impl Script {
             column,
             row,
             left: FAULTS,
+            released: false,
             mended: false,
             gone: false,
             listings: 0,
@@ -123,12 +135,13 @@ impl Script {
             events.iter().enumerate().map(of).collect()
         };
         if fails && let Some((act, verdict)) = self.fault(events.len()) {
-            self.left -= 1;
+            let lasts = self.row.lasts() && !self.released;
+            self.left = if lasts { self.left.max(2) - 1 } else { self.left - 1 };
             self.note(to, events, |_| verdict);
             return act;
         }
         if self.column.is_partial() {
-            // Each kind of failure that an entry can have for a while, in turn.
+            // Each kind of temporary failure of an entry, in turn.
             let of_first = (fails && self.row == Row::Partial).then(|| {
                 self.left -= 1;
                 ["InternalFailure", "ThrottlingException"][self.left % 2]
@@ -147,7 +160,7 @@ impl Script {
         self.column.taken(events.len())
     }
 
-    /// What the row does to a request of `n` events, if it does anything to a whole one.
+    /// The action of the row on a request of `n` events, if the row acts on whole requests.
     fn fault(&mut self, n: usize) -> Option<(Act, Verdict)> {
         Some(match self.row {
             Row::RetryAfter => {
@@ -185,12 +198,12 @@ impl Script {
         self.log.iter().filter(of).map(|entry| entry.got.key).collect()
     }
 
-    /// Whether the target knows what was acknowledged: a clock of the router's has no part in it.
+    /// Whether the target knows all acknowledgements: true unless a time-out of the router decides.
     pub fn is_exact(&self) -> bool {
         self.row != Row::Hang
     }
 
-    /// Status and tries of the event that is refused.
+    /// Status and tries of the refused event.
     pub fn refusal(&self) -> (Option<u16>, u32) {
         match self.row {
             _ if self.column.is_partial() => (None, 1),
@@ -199,12 +212,12 @@ impl Script {
         }
     }
 
-    /// Whether the fault has come, where the script has one.
+    /// Whether the fault has come, if the script has one.
     pub fn has_failed(&self) -> bool {
         self.row == Row::None || self.left < FAULTS
     }
 
-    /// Asserts what holds of the log whatever the row.
+    /// Asserts the properties of the log that hold for every row.
     pub fn check(&self) {
         let mut ids = BTreeMap::new();
         let mut newest: BTreeMap<(&str, i32), i32> = BTreeMap::new();
@@ -220,7 +233,8 @@ impl Script {
             }
             let lane = if self.column.ordering() == Ordering::Source { 0 } else { vm(got.key) };
             let newest = newest.entry((to, lane)).or_insert(-1);
-            // A request that hung is given up by a clock: on a machine that stalls, one that was answered may be, too.
+            // A time-out ends a request that hung. On a machine that stalls, an answered one may
+            // end the same way.
             let again = self.row == Row::Hang && *newest == got.key;
             assert!(*newest < got.key || again, "{} came to {to} after {newest} was taken", got.key);
             if *verdict == Verdict::Taken {

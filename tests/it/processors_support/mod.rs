@@ -1,4 +1,4 @@
-//! What the processor tests share: batches, requests, a target that does as it is told, and certificates.
+//! Helpers of the processor tests: batches, requests, a scripted target, and certificates.
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -84,7 +84,7 @@ pub fn patient() -> HttpClient {
     }
 }
 
-/// Time-outs that a test can wait for: only where running into them is what is tested.
+/// Time-outs that a test can wait for: only for tests of the time-outs themselves.
 pub fn quick() -> HttpClient {
     HttpClient {
         timeout: Duration::from_millis(500),
@@ -113,7 +113,7 @@ pub fn check_failure(outcome: DeliveryOutcome, blame: Blame, status: Option<u16>
     failure
 }
 
-/// What a target does with a request that it has read.
+/// The reaction of a target to a request that it has read.
 #[derive(Clone, Debug)]
 pub enum Act {
     /// Sends these bytes and keeps the connection.
@@ -151,10 +151,10 @@ impl Seen {
     }
 }
 
-/// What a server of a test does with each request.
+/// The reaction of a test server to each request.
 type Conduct = Arc<Mutex<dyn FnMut(&Seen) -> Act + Send>>;
 
-/// An HTTP/1.1 server on loopback that does as it is told. Dropping it ends its connections, too, sooner or later.
+/// A scripted HTTP/1.1 server on loopback. A drop also ends its connections, sooner or later.
 pub struct Target {
     pub address: SocketAddr,
     seen: Arc<Mutex<Vec<Seen>>>,
@@ -398,7 +398,7 @@ impl Authority {
 }
 
 impl Issued {
-    /// A server with this certificate; with `clients`, one that asks for certificates which they issued.
+    /// A server with this certificate. With `clients` it asks for certificates that they issued.
     pub fn server(&self, clients: Option<&Authority>) -> rustls::ServerConfig {
         use rustls::pki_types::pem::PemObject;
         use rustls::pki_types::{CertificateDer, PrivateKeyDer};
