@@ -1,9 +1,6 @@
 //! `loadtest run` as its users have it: the real router in between, verdicts, exit codes, files.
-#![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
-mod common;
-
-use common::{Outcome, loadtest, router};
+use crate::common::{Child, Outcome, Working, loadtest, router, wait_until};
 
 /// Runs a workload of this text with JSON on stdout.
 fn run(workload: &str, more: &[&str]) -> Outcome {
@@ -99,7 +96,7 @@ fn every_shape_of_target_verifies() {
     }
 }
 
-/// A run whose content was right, all of it.
+/// Runs a workload and asserts that the content of every event is right.
 fn verified(workload: &str, events: u64) {
     let result = run(workload, &[]).json(0);
     let totals = &result["totals"];
@@ -206,7 +203,7 @@ fn a_goal_that_is_missed_fails_the_run() {
 }
 
 #[test]
-fn events_that_do_not_come_are_lost() {
+fn missing_events_count_as_lost() {
     // The target refuses everything for good: dead letters are no deliveries.
     let outcome = run(
         "backlog: 50\ntarget: {shape: structured, errors: {share: 1, status: 400}}\ngoals: {patience: 1s}\n",
@@ -220,7 +217,7 @@ fn events_that_do_not_come_are_lost() {
 }
 
 #[test]
-fn a_configuration_that_the_router_refuses_is_shown() {
+fn a_configuration_that_the_router_rejects_is_shown() {
     let outcome = run("backlog: 5\nrouter: {processor: {ordering: sideways}}\n", &[]);
     assert_eq!(outcome.code, 1, "{outcome:?}");
     assert!(outcome.stderr.contains("sideways") || outcome.stderr.contains("ordering"), "{outcome:?}");
@@ -233,7 +230,7 @@ fn a_configuration_that_the_router_refuses_is_shown() {
 }
 
 #[test]
-fn a_folder_keeps_what_the_router_had() {
+fn a_folder_keeps_the_files_of_the_router() {
     let folder = tempfile::tempdir().unwrap();
     let kept = folder.path().join("kept");
     run("backlog: 50\n", &["--folder", kept.to_str().unwrap()]).json(0);
@@ -244,7 +241,7 @@ fn a_folder_keeps_what_the_router_had() {
     );
     assert!(std::fs::read_to_string(kept.join("router.log")).unwrap().contains("stopped"));
     assert!(kept.join("data").is_dir());
-    // What the router knows of the first run would look like losses in the second.
+    // The router still has the state of the first run, so events of the second would look lost.
     let again = run("backlog: 50\n", &["--folder", kept.to_str().unwrap()]);
     assert!(again.code == 2 && again.stderr.contains("remove it, or name another folder"), "{again:?}");
     std::fs::remove_dir_all(kept.join("data")).unwrap();
@@ -252,7 +249,7 @@ fn a_folder_keeps_what_the_router_had() {
 }
 
 #[test]
-fn what_cannot_be_written_is_named() {
+fn an_error_names_the_file_that_cannot_be_written() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("file");
     std::fs::write(&file, "").unwrap();
@@ -265,7 +262,7 @@ fn what_cannot_be_written_is_named() {
 }
 
 #[test]
-fn a_result_that_cannot_be_written_takes_no_other_with_it() {
+fn one_unwritable_result_does_not_prevent_the_others() {
     let folder = tempfile::tempdir().unwrap();
     let html = folder.path().join("run.html");
     let file = folder.path().join("w.yaml");
@@ -277,24 +274,21 @@ fn a_result_that_cannot_be_written_takes_no_other_with_it() {
 }
 
 #[test]
-fn a_router_that_somebody_else_runs_is_measured_and_left_alone() {
+fn an_attached_router_is_measured_and_keeps_running() {
     let folder = tempfile::tempdir().unwrap();
     let config = folder.path().join("attached.yaml");
     let admin = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
     let starter = {
         let config = config.clone();
         std::thread::spawn(move || {
-            for _ in 0..600 {
-                if std::fs::read_to_string(&config).is_ok_and(|text| text.contains("processors:")) {
-                    return common::Child::start(router(), &["run", "--config", config.to_str().unwrap()]);
-                }
-                std::thread::sleep(std::time::Duration::from_millis(50));
-            }
-            panic!("no configuration was written");
+            wait_until("a configuration", || {
+                std::fs::read_to_string(&config).is_ok_and(|text| text.contains("processors:"))
+            });
+            Child::start(router(), &["run", "--config", config.to_str().unwrap()])
         })
     };
     let arguments = ["run", "backlog", "--backlog", "500", "--json", "-", "--admin", &admin, "--attach"];
-    let mut working = common::Working::start(&[&arguments[..], &[config.to_str().unwrap()]].concat());
+    let mut working = Working::start(&[&arguments[..], &[config.to_str().unwrap()]].concat());
     let outcome = working.end();
     let mut theirs = starter.join().unwrap();
     let result = outcome.json(0);

@@ -1,12 +1,9 @@
 //! The OpenFaaS gateway and the event bus, as their clients see them.
-#![allow(clippy::unwrap_used, clippy::single_range_in_vec_init)] // also in helpers; lists of runs are meant
-
-mod common;
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use common::{Answer, eventually, request};
+use crate::common::{Answer, eventually, request};
 use serde_json::{Value, json};
 use testbed::eventbridge::{EventBus, EventBusOptions, Rule};
 use testbed::openfaas::{Function, Gateway, GatewayOptions};

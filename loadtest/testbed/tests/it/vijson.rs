@@ -1,9 +1,6 @@
 //! The synthetic vCenter over VI/JSON.
-#![allow(clippy::unwrap_used)]
 
-mod common;
-
-use common::{Answer, Client, request};
+use crate::common::{Answer, Client, request};
 use serde_json::{Value, json};
 use testbed::vcenter::{Options, Trouble, VCenter};
 
@@ -135,7 +132,7 @@ async fn properties_are_bare_values() {
 }
 
 #[tokio::test]
-async fn updates_are_waited_for() {
+async fn waiting_returns_updates_over_vijson() {
     let vcenter = VCenter::start(Options { backlog: 5, ..Options::default() }).await.unwrap();
     let json = logged_in(&vcenter).await;
     let over_json = collector(&json).await;

@@ -1,5 +1,4 @@
 //! Runs the program, and programs beside it.
-#![allow(dead_code, reason = "each test binary uses a part")]
 
 pub mod browser;
 
@@ -12,7 +11,7 @@ use std::time::Duration;
 
 use rustix::process::{Pid, Signal};
 
-/// What a run of the program came to.
+/// Exit code and output of a run.
 #[derive(Debug)]
 pub struct Outcome {
     pub code: i32,
@@ -28,7 +27,7 @@ impl Outcome {
     }
 }
 
-/// Without the samples, which are long.
+/// The text up to the samples, which are long.
 fn shortened(text: &str) -> &str {
     &text[..text.find("\"samples\"").unwrap_or(text.len())]
 }
@@ -79,7 +78,8 @@ impl Working {
         Working { child, folder, stderr }
     }
 
-    /// A workload of this text, against the real router; once the router at this admin address is `ready` for what is tested.
+    /// Runs a workload of this text with the real router, and returns when the router at its admin
+    /// address is `ready` for the test.
     pub fn run(workload: &str, ready: impl Fn(&str) -> bool) -> Working {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("w.yaml");
@@ -90,7 +90,7 @@ impl Working {
         working
     }
 
-    /// Folders that it has made, or left behind: its router's files are in one.
+    /// Folders that it made or left behind; one holds the files of its router.
     pub fn folders(&self) -> Vec<PathBuf> {
         let entries = std::fs::read_dir(self.folder.path()).unwrap();
         entries.map(|entry| entry.unwrap().path()).collect()
@@ -130,7 +130,7 @@ impl Working {
         }
     }
 
-    /// Nobody reads any more what it says on stderr.
+    /// Closes stderr, then waits for the end.
     pub fn without_listener(self) -> Outcome {
         let Working { mut child, folder: _folder, stderr } = self;
         drop(stderr);
@@ -203,7 +203,7 @@ impl Server {
     }
 }
 
-/// Looks again and again until it is so.
+/// Waits until the condition holds; panics with `what` after a minute.
 pub fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
     for _ in 0..1_200 {
         if is_so() {

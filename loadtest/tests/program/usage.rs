@@ -1,12 +1,9 @@
-//! What `loadtest` says to wrong arguments and files, and its help.
-#![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
+//! Answers of `loadtest` to wrong arguments and files, and its help.
 
-mod common;
-
-use common::loadtest;
+use crate::common::loadtest;
 
 #[test]
-fn wrong_arguments_end_with_2() {
+fn wrong_arguments_exit_with_2() {
     for arguments in [
         &["run"][..],
         &["run", "steady", "--rate", "fast"],
@@ -33,7 +30,7 @@ fn wrong_arguments_end_with_2() {
 }
 
 #[test]
-fn a_workload_that_is_wrong_ends_with_2_and_all_its_errors() {
+fn an_invalid_workload_exits_with_2_and_lists_all_errors() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("wrong.yaml");
     std::fs::write(&file, "vcenters: none\nrate: 5\nspeed: 3\n").unwrap();
@@ -49,7 +46,7 @@ fn a_workload_that_is_wrong_ends_with_2_and_all_its_errors() {
 }
 
 #[test]
-fn a_file_that_cannot_be_written_or_would_replace_another_is_refused_before_the_work() {
+fn unwritable_and_colliding_output_files_are_rejected_before_the_run() {
     let folder = tempfile::tempdir().unwrap();
     let at = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
     let workload = "rate: 5\nduration: 1s\n";

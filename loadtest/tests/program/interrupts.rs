@@ -1,11 +1,8 @@
-//! What a run leaves behind, and says, when it does not come to its own end.
-#![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
-
-mod common;
+//! Interrupted runs: the result says so, and no process or file stays behind.
 
 use std::path::Path;
 
-use common::{Working, delivered, get, router};
+use crate::common::{Working, delivered, get, router};
 use rustix::process::{Pid, Signal};
 
 const LONG: &str = "rate: 200\nduration: 10m\ntarget: {shape: structured}\n";
@@ -15,7 +12,7 @@ fn is_there(pid: u32) -> bool {
 }
 
 #[test]
-fn whoever_ends_a_run_gets_a_result_that_says_so_and_nothing_stays_behind() {
+fn an_interrupted_run_says_so_in_its_result_and_leaves_nothing_behind() {
     let status = std::fs::read_to_string("/proc/self/status").unwrap();
     let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:")).unwrap();
     // Under `nohup` a run does not end with its terminal.
@@ -37,7 +34,8 @@ fn whoever_ends_a_run_gets_a_result_that_says_so_and_nothing_stays_behind() {
 
 #[test]
 fn a_second_interrupt_ends_at_once() {
-    // Nothing ever arrives: the wait for it, and the router's own for its target, would take half a minute each.
+    // No event ever arrives. Without the second signal the run and the router would each wait half
+    // a minute.
     let text = "rate: 200\nduration: 10m\ntarget: {shape: structured, errors: {share: 1, reply: hang}}\n";
     let mut working = Working::run(text, |admin| get(admin, "/readyz").contains("200 OK"));
     let (pid, _) = working.router();
@@ -57,7 +55,7 @@ fn a_second_interrupt_ends_at_once() {
 }
 
 #[test]
-fn a_router_that_dies_fails_the_run_with_all_that_was_measured() {
+fn a_dying_router_fails_the_run_and_keeps_its_measurements() {
     let mut working = Working::run(LONG, |admin| delivered(admin) > 0);
     let (pid, _) = working.router();
     rustix::process::kill_process(Pid::from_raw(pid as i32).unwrap(), Signal::KILL).unwrap();
@@ -69,7 +67,7 @@ fn a_router_that_dies_fails_the_run_with_all_that_was_measured() {
 }
 
 #[test]
-fn nobody_has_to_wait_for_a_router_that_does_not_come() {
+fn waiting_for_a_router_can_be_interrupted() {
     let folder = tempfile::tempdir().unwrap();
     let config = folder.path().join("attached.yaml");
     let mut working =
@@ -81,7 +79,7 @@ fn nobody_has_to_wait_for_a_router_that_does_not_come() {
 }
 
 #[test]
-fn an_interrupted_search_gives_what_is_known() {
+fn an_interrupted_search_reports_the_steps_so_far() {
     let arguments =
         ["--quick", "--shape", "batched", "--from", "40", "--p99", "10s", "--json", "-", "--router"];
     let mut working = Working::start(&[&["limit"][..], &arguments, &[router()]].concat());
@@ -97,7 +95,7 @@ fn an_interrupted_search_gives_what_is_known() {
 }
 
 #[test]
-fn nobody_has_to_read_what_is_said() {
+fn a_closed_stderr_does_not_stop_a_run() {
     let outcome =
         Working::start(&["limit", "--quick", "--router", "/nonexistent/event-router"]).without_listener();
     assert_eq!(outcome.code, 1, "{outcome:?}");

@@ -1,30 +1,32 @@
-//! `loadtest vcenter` and `loadtest sink` as servers of their own, with a router between them that knows neither.
-#![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
-
-mod common;
+//! `loadtest vcenter` and `loadtest sink` as standalone servers, with a router between them that
+//! knows neither.
 
 use std::net::TcpListener;
 use std::path::Path;
 
-use common::{Child, Server, delivered, loadtest, router, wait_until};
+use crate::config::{RouterConfig, Section};
+use serde_json::json;
+use testbed::vcenter::Options;
+
+use crate::common::{Child, Server, delivered, loadtest, router, wait_until};
 
 /// Starts a router between the two; returns it with its admin address.
-fn between(folder: &Path, vcenter: &str, source: &str, processor: &str) -> (Child, String) {
-    let admin = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
-    let config = folder.join("router.yaml");
-    let data = folder.join("data");
-    let text = format!(
-        "apiVersion: event-router/v1\ndataDir: '{}'\nadmin: {{bindAddress: '{admin}'}}\nsources:\n  - {{name: vc, type: vcenter, \
-         address: '{vcenter}', username: administrator@vsphere.local, password: 'VMware1!', startAt: beginning{source}}}\n\
-         processors:\n  - {{name: target, {processor}}}\n",
-        data.display()
-    );
-    std::fs::write(&config, text).unwrap();
-    (Child::start(router(), &["run", "--config", config.to_str().unwrap()]), admin)
+fn between(folder: &Path, source: Section, processor: Section) -> (Child, String) {
+    let admin = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let config = RouterConfig::new(&folder.join("data"), admin).source(source).processor(processor);
+    let file = folder.join("router.yaml");
+    std::fs::write(&file, config.text()).unwrap();
+    (Child::start(router(), &["run", "--config", file.to_str().unwrap()]), admin.to_string())
+}
+
+/// A `loadtest vcenter` as the source of a router.
+fn source(server: &Server) -> Section {
+    let Options { user, password, .. } = Options::default();
+    Section::vcenter("vc", server.url(), &user, &password)
 }
 
 #[test]
-fn a_sink_verifies_what_comes_from_a_vcenter_of_another_process() {
+fn a_sink_verifies_the_events_of_a_vcenter_in_another_process() {
     let folder = tempfile::tempdir().unwrap();
     let at = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
     let vcenter = Server::start(&[
@@ -59,13 +61,12 @@ fn a_sink_verifies_what_comes_from_a_vcenter_of_another_process() {
         &at("sink.pem"),
         "--json",
     ]);
-    let processor = format!(
-        "type: cloudevents, url: '{}', mode: structured, ordering: entity, tls: {{caFile: '{}'}}",
-        sink.url(),
-        at("sink.pem")
-    );
-    let source = format!(", tls: {{caFile: '{}'}}", at("vc.pem"));
-    let (_router, admin) = between(folder.path(), vcenter.url(), &source, &processor);
+    let processor = Section::cloudevents("target", sink.url())
+        .set("mode", "structured")
+        .set("ordering", "entity")
+        .set("tls", json!({"caFile": at("sink.pem")}));
+    let source = source(&vcenter).set("tls", json!({"caFile": at("vc.pem")}));
+    let (_router, admin) = between(folder.path(), source, processor);
     wait_until("700 delivered events", || delivered(&admin) == 700);
 
     let (code, statistics) = sink.stop();
@@ -82,16 +83,15 @@ fn a_sink_verifies_what_comes_from_a_vcenter_of_another_process() {
 }
 
 #[test]
-fn servers_tell_what_they_did_in_words() {
+fn servers_report_their_work_as_text() {
     let folder = tempfile::tempdir().unwrap();
     let vcenter = Server::start(&["vcenter", "steady", "--vcenters", "2", "--rate", "100", "--events", "60"]);
     assert!(vcenter.said.contains("user administrator@vsphere.local  password "), "{}", vcenter.said);
-    // Not told about the vCenter: it counts and verifies nothing.
+    // Without a vCenter it counts and verifies nothing.
     let sink = Server::start(&["sink", "--shape", "openfaas"]);
     assert!(sink.said.contains("user admin  password "), "{}", sink.said);
-    let processor =
-        format!("type: openfaas, gateway: '{}', auth: {{username: admin, password: secret}}", sink.url());
-    let (_router, admin) = between(folder.path(), vcenter.url(), "", &processor);
+    let processor = Section::openfaas("target", sink.url(), "admin", "secret");
+    let (_router, admin) = between(folder.path(), source(&vcenter), processor);
     // Half of the 60: the other vCenter has the rest.
     wait_until("30 delivered events", || delivered(&admin) == 30);
     let (code, text) = sink.stop();
@@ -103,7 +103,7 @@ fn servers_tell_what_they_did_in_words() {
 }
 
 #[test]
-fn what_cannot_work_is_said() {
+fn impossible_arguments_are_rejected_with_the_reason() {
     for (arguments, code, part) in [
         (&["sink", "--vcenter", "http://127.0.0.1:1/sdk"][..], 1, "is it a `loadtest vcenter`?"),
         (&["sink", "--vcenter", "http://127.0.0.1:1/"], 1, "is no SDK URL"),

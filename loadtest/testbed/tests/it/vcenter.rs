@@ -1,9 +1,6 @@
 //! The synthetic vCenter as a client sees it: sessions, collectors, filters, properties, waiting.
-#![allow(clippy::unwrap_used, clippy::single_range_in_vec_init)] // also in helpers; lists of runs are meant
 
-mod common;
-
-use common::{Client, request};
+use crate::common::{Answer, Client, request};
 use testbed::vcenter::{Options, Pace, VCenter};
 
 async fn start(options: Options) -> VCenter {
@@ -17,7 +14,7 @@ async fn with_backlog(backlog: u64) -> (VCenter, Client) {
 }
 
 #[tokio::test]
-async fn a_collector_reads_the_history_once_and_then_what_is_new() {
+async fn a_collector_reads_the_history_once_and_then_new_events() {
     let (vcenter, client) = with_backlog(2_500).await;
     let collector = client.collector("").await;
     let mut keys = Vec::new();
@@ -65,7 +62,7 @@ async fn time_bounds_are_inclusive() {
 }
 
 #[tokio::test]
-async fn sessions_and_faults() {
+async fn calls_need_a_session_and_errors_are_faults() {
     let vcenter = start(Options { backlog: 5, ..Options::default() }).await;
     let mut client = Client::new(&vcenter);
     assert_eq!(client.login("wrong").await.fault(), "InvalidLogin");
@@ -102,7 +99,7 @@ async fn page_sizes_outside_1_to_1000_are_refused() {
 }
 
 #[tokio::test]
-async fn properties() {
+async fn collectors_and_managers_have_their_properties() {
     let (vcenter, client) = with_backlog(20).await;
     assert_eq!(client.fetch("EventManager", "EventManager", "latestEvent").await.keys(), vec![20]);
     assert_eq!(client.fetch("EventManager", "EventManager", "maxCollector").await.element("returnval"), "32");
@@ -125,7 +122,7 @@ async fn properties() {
 }
 
 #[tokio::test]
-async fn versions_and_unknown_paths() {
+async fn versions_are_served_and_unknown_paths_are_refused() {
     let vcenter = start(Options::default()).await;
     let get = |path: &str| format!("GET {path} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n");
     let versions = request(vcenter.port(), &get("/sdk/vimServiceVersions.xml")).await.unwrap();
@@ -149,7 +146,7 @@ async fn watch(client: &Client) -> (String, String) {
     (collector, watcher)
 }
 
-async fn wait(client: &Client, watcher: &str, version: &str, seconds: u32) -> common::Answer {
+async fn wait(client: &Client, watcher: &str, version: &str, seconds: u32) -> Answer {
     let arguments =
         format!("<version>{version}</version><options><maxWaitSeconds>{seconds}</maxWaitSeconds></options>");
     client.call("PropertyCollector", watcher, "WaitForUpdatesEx", &arguments).await.unwrap()
@@ -185,7 +182,8 @@ async fn waiting_ends_by_rate_cancel_destroy_and_session_loss() {
     wait(&client, &watcher, "", 0).await;
     let cancel =
         async { client.call("PropertyCollector", &watcher, "CancelWaitForUpdates", "").await.unwrap() };
-    // The waiter is polled first, so its request is on its way; it may still be cancelled before it waits, hence the loop.
+    // The waiter is polled first, so its request is on its way. A cancellation before it waits has
+    // no effect, hence the loop.
     let cancelled = async {
         let waiting = wait(&client, &watcher, "1", 30);
         tokio::pin!(waiting);

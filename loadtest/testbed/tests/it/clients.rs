@@ -1,31 +1,13 @@
 //! Clients that others wrote: VMware's own Python SDK over SOAP, its registry of types over
 //! VI/JSON, its Go client, and vim_rs. `scripts/peers` installs all but the last. Without one its
 //! tests are skipped, by name, or fail under `scripts/test`.
-#![allow(clippy::unwrap_used)]
 
-use std::io::{BufRead, BufReader, Write};
-use std::path::{Path, PathBuf};
+use std::io::{BufRead, BufReader};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
+use crate::peer::peer;
 use testbed::vcenter::{Entity, Mix, Options, VCenter};
-
-/// A program that `scripts/peers` installed: `python` (with pyvmomi), `govmomi`, `vcsim`.
-fn peer(name: &str) -> Option<PathBuf> {
-    let beside = Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("peers");
-    let folder = std::env::var_os("EVENT_ROUTER_PEERS").map_or(beside, PathBuf::from);
-    let program = folder.join("bin").join(name);
-    if program.exists() {
-        return Some(program);
-    }
-    assert!(
-        std::env::var_os("EVENT_ROUTER_REQUIRE_PEERS").is_none(),
-        "this test needs {name}; run scripts/peers"
-    );
-    let test = std::thread::current().name().unwrap_or("a test").to_owned();
-    // Not by eprintln!: the test runner keeps that to itself when a test passes.
-    let _ = writeln!(std::io::stderr(), "skipped: {test} needs {name}; run scripts/peers");
-    None
-}
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn pyvmomi_drives_login_collectors_filters_waiting_and_faults() {
@@ -77,7 +59,7 @@ impl Drop for Vcsim {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn answers_have_the_shape_of_those_of_vmwares_simulator() {
+async fn answers_have_the_shape_of_vcsim_answers() {
     let (Some(python), Some(vcsim)) = (peer("python"), peer("vcsim")) else { return };
     let vcenter =
         VCenter::start(Options { backlog: 500, vms: 8, hosts: 2, ..Options::default() }).await.unwrap();
@@ -166,7 +148,7 @@ async fn expect_ok(mut command: Command) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn all_that_comes_over_vijson_is_what_vmwares_registry_of_types_says() {
+async fn every_vijson_value_matches_the_type_registry_of_vmware() {
     let Some(python) = peer("python") else { return };
     for mix in [Mix::Steady, Mix::EventExHeavy, Mix::LargeTasks] {
         let few_classes = mix != Mix::Steady;

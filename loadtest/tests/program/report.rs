@@ -1,15 +1,11 @@
 //! Reports and comparisons of real results.
-#![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
-
-mod common;
-#[path = "../../tests/it/common/peer.rs"]
-mod peer;
 
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
-use common::browser::{self, View};
-use common::{loadtest, router};
+use crate::common::browser::{self, View};
+use crate::common::{loadtest, router};
+use crate::peer::peer;
 
 /// A folder with the results and reports of a short run and a short search, made once for all
 /// tests: `run.json`, `run.html`, `limit.json`, `limit.html`. It stays until the next time, for
@@ -62,7 +58,7 @@ fn check_page(file: &Path, charts: usize, parts: &[&str]) {
 }
 
 #[test]
-fn results_become_reports_that_need_nothing_else() {
+fn reports_are_self_contained() {
     check_page(
         &results().join("run.html"),
         6,
@@ -158,8 +154,8 @@ fn wide_report() -> String {
 }
 
 #[test]
-fn reports_can_be_read_on_a_desk_on_a_telephone_and_on_paper() {
-    let Some(chromium) = peer::peer("chromium") else { return };
+fn reports_fit_a_screen_a_telephone_and_paper() {
+    let Some(chromium) = peer("chromium") else { return };
     let (run, limit, wide) = (read("run.html"), read("limit.html"), wide_report());
     // A4 less its margins; what the style sheet has for paper holds here on a screen.
     let paper = 703;

@@ -1,11 +1,8 @@
 //! Content over HTTP: every target compares what it takes, and wrong content is counted and shown.
-#![allow(clippy::unwrap_used)]
-
-mod common;
 
 use std::sync::Arc;
 
-use common::request;
+use crate::common::request;
 use serde_json::{Value, json};
 use testbed::content::{Examples, Form};
 use testbed::eventbridge::{EventBus, EventBusOptions};

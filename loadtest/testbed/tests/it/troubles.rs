@@ -1,12 +1,9 @@
 //! Each trouble does what it says, as a client sees it.
-#![allow(clippy::unwrap_used, clippy::single_range_in_vec_init)] // also in helpers; lists of runs are meant
-
-mod common;
 
 use std::io::ErrorKind;
 use std::time::{Duration, Instant};
 
-use common::Client;
+use crate::common::Client;
 use testbed::cert::Certificate;
 use testbed::vcenter::{Options, Pace, Trouble, VCenter};
 
@@ -22,7 +19,7 @@ fn keys(range: std::ops::RangeInclusive<i32>) -> Vec<i32> {
 }
 
 #[tokio::test]
-async fn answers_that_are_lost_move_the_cursor_all_the_same() {
+async fn lost_answers_still_move_the_cursor() {
     for trouble in [Trouble::CutBody, Trouble::LoseAnswer] {
         let (vcenter, client, collector) = with_backlog(30).await;
         vcenter.trouble("ReadNextEvents", 1, trouble.clone());
@@ -32,7 +29,7 @@ async fn answers_that_are_lost_move_the_cursor_all_the_same() {
 }
 
 #[tokio::test]
-async fn calls_that_are_refused_leave_the_cursor() {
+async fn refused_calls_leave_the_cursor() {
     for (trouble, status) in
         [(Trouble::Status(503), 503), (Trouble::Html, 200), (Trouble::MethodNotFound, 500)]
     {
@@ -53,7 +50,7 @@ async fn calls_that_are_refused_leave_the_cursor() {
 }
 
 #[tokio::test]
-async fn a_reset_is_a_reset_and_a_fault_the_named_one() {
+async fn resets_and_faults_reach_the_client_as_configured() {
     let (vcenter, client, collector) = with_backlog(5).await;
     vcenter.trouble("*", 1, Trouble::Reset);
     let error = client.read_next(&collector, 10).await.err().unwrap();
@@ -135,7 +132,7 @@ async fn a_restart_keeps_history_and_port_and_drops_sessions() {
 }
 
 #[tokio::test]
-async fn late_events_are_only_found_by_a_re_read() {
+async fn only_a_second_read_finds_late_events() {
     let (vcenter, client, collector) = with_backlog(5).await;
     assert_eq!(vcenter.hide_next(3, None), 5..8);
     vcenter.append(5);
@@ -171,7 +168,7 @@ async fn forbidden_events_empty_pages_and_a_sticky_gap_holds_the_cursor() {
 }
 
 #[tokio::test]
-async fn duplicates_come_before_what_is_new() {
+async fn duplicates_come_before_new_events() {
     let (vcenter, client, collector) = with_backlog(6).await;
     assert_eq!(client.keys(&collector, 3).await, vec![1, 2, 3]);
     vcenter.duplicate_next(2);
@@ -234,7 +231,7 @@ async fn odd_events_are_served_as_they_are() {
 }
 
 #[tokio::test]
-async fn the_clock_is_skewed_for_all_that_tells_the_time() {
+async fn clock_skew_applies_to_every_reported_time() {
     let options = Options { clock_offset_us: -3_600_000_000, ..Options::default() };
     let vcenter = VCenter::start(options).await.unwrap();
     let client = Client::logged_in(&vcenter).await;
@@ -258,7 +255,7 @@ async fn times_can_have_three_digits() {
 }
 
 #[tokio::test]
-async fn an_endless_vcenter_creates_events_by_being_read() {
+async fn reading_an_endless_vcenter_creates_events() {
     let options = Options { pace: Pace::Endless, total: Some(2_500), ..Options::default() };
     let vcenter = VCenter::start(options).await.unwrap();
     let client = Client::logged_in(&vcenter).await;
@@ -278,7 +275,7 @@ async fn a_port_in_use_is_an_error_that_names_it() {
 }
 
 #[tokio::test]
-async fn https_shows_the_certificate_that_was_asked_for() {
+async fn https_shows_the_requested_certificate() {
     for (certificate, accepted) in
         [(Certificate::Valid, true), (Certificate::Expired, false), (Certificate::WrongName, false)]
     {

@@ -1,5 +1,4 @@
 //! A raw SOAP client on a plain socket: it must not share code with what it tests.
-#![allow(dead_code)] // each test binary uses a part
 
 use std::time::Duration;
 

@@ -1,17 +1,14 @@
-//! The target and its verifier: what is delivered well passes, and every fault is found.
-#![allow(clippy::unwrap_used, clippy::single_range_in_vec_init)] // also in helpers; lists of runs are meant
-
-mod common;
+//! The target and its verifier: complete delivery passes, and every fault is found.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use common::request;
+use crate::common::request;
 use testbed::sink::{Behavior, Reply, Sink, SinkOptions};
 use testbed::vcenter::{Fact, Mix, Options, VCenter};
 use testbed::verify::{Latency, Phase, Report, Verifier, take_latency_of};
 
-/// What a router would deliver of an event, in the envelope's documented order.
+/// The CloudEvent of an event, in the order of the documented envelope.
 fn cloud_event(vcenter: &VCenter, fact: &Fact) -> String {
     let created = jiff::Timestamp::from_microsecond(fact.created_us).unwrap();
     format!(
@@ -123,7 +120,7 @@ async fn order_within_an_entity_is_checked_apart() {
 }
 
 #[tokio::test]
-async fn what_vcenter_hid_or_forbade_is_no_fault() {
+async fn hidden_and_forbidden_events_are_not_missing() {
     let (vcenter, sink) = start(false, backlog(10)).await;
     vcenter.hide_next(2, None);
     vcenter.append(4);
@@ -145,7 +142,7 @@ async fn what_vcenter_hid_or_forbade_is_no_fault() {
 }
 
 #[tokio::test]
-async fn a_restored_vcenters_events_are_told_apart() {
+async fn events_of_a_restored_vcenter_are_told_apart() {
     let (vcenter, sink) = start(false, backlog(10)).await;
     deliver(&sink, &vcenter, &(0..8).collect::<Vec<_>>()).await.unwrap();
     vcenter.restore(4, Duration::from_secs(300));
@@ -157,7 +154,7 @@ async fn a_restored_vcenters_events_are_told_apart() {
 }
 
 #[tokio::test]
-async fn latency_is_measured_of_live_events_by_the_vcenters_clock() {
+async fn latency_covers_live_events_by_the_clock_of_vcenter() {
     let options = Options { backlog: 5, clock_offset_us: 7_200_000_000, ..Options::default() };
     let (vcenter, sink) = start(false, options).await;
     let live = vcenter.append(3);
@@ -199,7 +196,7 @@ fn assert_equal(found: &Latency, expected: &Latency) {
 }
 
 #[tokio::test]
-async fn every_latency_is_counted_whenever_it_is_looked_at() {
+async fn every_latency_is_counted_in_some_interval() {
     let (backlog_events, live_events) = (40, 4_000);
     for warm_up_looks in [0, 1, 3] {
         let options = Options { backlog: backlog_events, ..Options::default() };
@@ -247,7 +244,7 @@ async fn every_latency_is_counted_whenever_it_is_looked_at() {
 }
 
 #[tokio::test]
-async fn behaviours_answer_as_told_and_count_only_what_was_taken() {
+async fn behaviours_answer_as_configured_and_count_only_taken_events() {
     let (vcenter, sink) = start(false, backlog(20)).await;
     sink.next(1, Behavior { retry_after: Some("7".into()), ..Behavior::status(429) });
     assert_eq!(deliver(&sink, &vcenter, &[0]).await.unwrap(), 429);
@@ -296,7 +293,7 @@ async fn http_2_with_prior_knowledge_is_served() {
 }
 
 #[tokio::test]
-async fn events_that_are_not_the_models_take_no_part_in_the_order_of_its_entities() {
+async fn foreign_events_do_not_count_in_the_order_of_entities() {
     let mix = Mix::Custom(vec![("VmPoweredOnEvent".into(), 1)]);
     let (vcenter, sink) = start(false, Options { vms: 1, mix, ..backlog(4) }).await;
     let special = vcenter.append_unknown_class().unwrap();

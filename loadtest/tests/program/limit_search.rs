@@ -1,9 +1,7 @@
-//! `loadtest limit` as its users have it: short searches against the real router.
-#![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
+//! `loadtest limit` as its users have it: short searches with the real router. `scripts/test` runs
+//! these measurements apart from other tests, which would keep the cores busy.
 
-mod common;
-
-use common::{Outcome, loadtest, router};
+use crate::common::{Outcome, loadtest, router};
 
 fn limit(more: &[&str]) -> Outcome {
     let mut arguments = vec!["limit", "--quick", "--json", "-", "--router", router()];
@@ -21,8 +19,8 @@ fn brief(case: &serde_json::Value) -> String {
 }
 
 #[test]
-fn the_limit_is_that_of_a_slow_target() {
-    // One request at a time that takes 25 ms with one event in it: 40 events/s, whatever the machine.
+fn a_slow_target_sets_the_limit() {
+    // One request at a time, with one event, takes 25 ms: 40 events/s on any machine.
     let slow = ["--shape", "structured", "--delay", "25ms", "--concurrency", "1", "--from", "8"];
     let result = limit(&slow).json(0);
     let case = &result["cases"][0];
@@ -50,7 +48,7 @@ fn the_limit_is_that_of_a_slow_target() {
 }
 
 #[test]
-fn a_bound_on_the_rate_is_the_answer_where_all_holds() {
+fn a_search_without_a_failing_step_reports_its_maximum_rate() {
     let result = limit(&["--max", "200", "--from", "100", "--p99", "10s"]).json(0);
     let cases = result["cases"].as_array().unwrap();
     let names: Vec<&str> = cases.iter().map(|case| case["name"].as_str().unwrap()).collect();
@@ -71,7 +69,7 @@ fn a_bound_on_the_rate_is_the_answer_where_all_holds() {
 }
 
 #[test]
-fn losses_mean_that_no_rate_holds() {
+fn no_rate_holds_when_events_are_lost() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("refused.yaml");
     let text = "rate: 1\nduration: 1s\ntarget: {shape: structured, errors: {share: 1, status: 400}}\n";
@@ -89,7 +87,7 @@ fn losses_mean_that_no_rate_holds() {
 }
 
 #[test]
-fn a_router_that_does_not_start_is_told() {
+fn a_router_that_cannot_start_is_reported() {
     let outcome = loadtest(&["limit", "--quick", "--router", "/nonexistent/event-router"]);
     assert_eq!(outcome.code, 1, "{outcome:?}");
     assert!(outcome.stdout.contains("/nonexistent/event-router"), "{outcome:?}");
