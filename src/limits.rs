@@ -194,6 +194,28 @@ pub const ROOM_CHECK_INTERVAL: Duration = Duration::from_millis(250);
 pub const RETRY_AFTER_MAX: Duration = Duration::from_secs(300);
 /// Answers within a circuit breaker's window before its success rate counts.
 pub const BREAKER_ANSWERS_MIN: u32 = 20;
+/// Time between probes of a target that refuses every event, if its breaker is not configured.
+pub const PROBE_INTERVAL: Duration = Duration::from_secs(5);
+/// Time over which the share of refused events is measured, if the breaker is not configured.
+pub const EVIDENCE_WINDOW: Duration = Duration::from_secs(30);
+/// Decimal digits of certainty with which an event or a destination is found at fault: chance alone
+/// would lead to the same refusals in fewer than one of 10^8 cases. With a refusal rate of 10 %
+/// these are 8 refusals, with 50 % 27.
+pub const CERTAINTY_DIGITS: f64 = 8.0;
+/// Distinct events, refused in a row while none is accepted, that show a destination to be at
+/// fault: at least these, and at most [`STREAK_MAX`] however often it refuses by chance.
+pub const STREAK_MIN: usize = 3;
+/// See [`STREAK_MIN`]. Also bounds the list of these events: 32 of 16 bytes.
+pub const STREAK_MAX: usize = 32;
+/// Refused events of one destination that others may overtake. When there are more, the lane of the
+/// next one waits.
+pub const ASIDES_MAX: usize = 1_000;
+/// Refused events take this part of a destination's requests at most: a quarter.
+pub const REFUSED_CONCURRENCY_SHARE: usize = 4;
+/// While fresh events are ready, one request in this many carries a refused one.
+pub const REFUSED_TURN: u32 = 16;
+/// Lanes stand still for second sends during one part in this many of the time: 0.25 %.
+pub const PAUSE_SHARE: u32 = 400;
 /// Sources for which one destination keeps rendered envelope fragments: 64 * 3 categories * 2 KiB =
 /// 384 KiB. Fragments of further sources are rendered again.
 pub const ENVELOPE_SOURCES_MAX: usize = 64;

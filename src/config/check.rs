@@ -9,6 +9,7 @@ use std::time::Duration;
 use super::Secret;
 use super::field::{Block, Field, FieldRule, FieldType, MapFormat, Variant};
 use super::found::{CheckedMap, NULL_SECRET, Value, join};
+use super::model::{RefusalBlame, StatusPattern};
 use super::problem::Problems;
 use super::scalar::{self, ExpandError};
 use super::tree::{MapEntry, Node, NodeData, Scalar};
@@ -384,6 +385,13 @@ impl TableReader<'_> {
                 MapFormat::Headers => {
                     scalar::check_header(&entry.key, &value).map(|()| value).map_err(Into::into)
                 }
+                MapFormat::Blame => match (StatusPattern::parse(&entry.key), RefusalBlame::parse(&value)) {
+                    (None, _) => {
+                        Err("must be an HTTP status from 300 to 599, or `3xx`, `4xx` or `5xx`".into())
+                    }
+                    (_, None) => Err("must be `target`, `evidence` or `event`".into()),
+                    _ => Ok(value),
+                },
                 MapFormat::Extensions => {
                     scalar::check_extension(&entry.key, &value).map(|()| value).map_err(Into::into)
                 }

@@ -135,6 +135,7 @@ impl Default for DeliveryPolicy {
             retry: Retry::default(),
             breaker: Some(Breaker::default()),
             overflow: Overflow::default(),
+            on_refusal: OnRefusal::default(),
             dead_letter: None,
         }
     }
@@ -153,7 +154,7 @@ impl Default for Retry {
             max_age: Duration::from_secs(3_600),
             backoff_min: Duration::from_millis(200),
             backoff_max: Duration::from_secs(30),
-            statuses: None,
+            blame: BlameTable::default(),
         }
     }
 }

@@ -145,6 +145,11 @@ fn kind(kind_of: FieldType, definitions: &mut Map<String, Value>) -> Value {
         FieldType::Map(MapFormat::Extensions) => json!({
             "type": "object", "propertyNames": { "pattern": "^[a-z0-9]{1,20}$" }, "additionalProperties": text(),
         }),
+        FieldType::Map(MapFormat::Blame) => json!({
+            "type": "object",
+            "propertyNames": { "pattern": "^([345]xx|[345][0-9][0-9])$" },
+            "additionalProperties": { "enum": ["target", "evidence", "event"] },
+        }),
         FieldType::Map(_) => json!({ "type": "object", "additionalProperties": text() }),
         FieldType::Pattern | FieldType::Raw => json!({ "type": "object" }),
         FieldType::Block(block) | FieldType::Maybe(block) => reference(block, definitions),

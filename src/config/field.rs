@@ -118,6 +118,8 @@ pub(super) enum TextFormat {
 pub(super) enum MapFormat {
     Headers,
     Extensions,
+    /// HTTP statuses, or classes of them, to who is to blame.
+    Blame,
     Any,
 }
 
@@ -204,6 +206,10 @@ impl FieldType {
             FieldType::Map(MapFormat::Headers) => "a map of header names to values".into(),
             FieldType::Map(MapFormat::Extensions) => {
                 "a map of attribute names (at most 20 lower-case letters and digits) to values".into()
+            }
+            FieldType::Map(MapFormat::Blame) => {
+                "a map of HTTP statuses (`401`) or classes (`5xx`), 300 to 599, to `target`, `evidence` or `event`"
+                    .into()
             }
             FieldType::Map(MapFormat::Any) => "a map of names to text".into(),
             FieldType::Pattern => "an EventBridge pattern (a map)".into(),

@@ -372,11 +372,12 @@ fn delivery_of(delivery: &DeliveryPolicy) -> Fields {
         retry,
         breaker,
         overflow,
+        on_refusal,
         dead_letter,
     } = delivery;
     let Extensions { sequence, partitionkey, vsphereapiversion, eventclass, fixed } = extensions;
-    let Retry { attempts, max_age, backoff_min, backoff_max, statuses } = retry;
-    let statuses = statuses.iter().flatten().map(u16::to_string).collect();
+    let Retry { attempts, max_age, backoff_min, backoff_max, blame } = retry;
+    let blame = blame.0.iter().map(|(status, blame)| (status.to_string(), blame.word().to_owned()));
     let breaker = match breaker {
         None => vec![("enabled", flag(false))],
         Some(Breaker { failures, success_rate_min, window, probe_interval }) => vec![
@@ -441,7 +442,7 @@ fn delivery_of(delivery: &DeliveryPolicy) -> Fields {
                 ("maxAge", text(show_duration(*max_age))),
                 ("backoffMin", text(show_duration(*backoff_min))),
                 ("backoffMax", text(show_duration(*backoff_max))),
-                ("statuses", Out::Words(statuses)),
+                ("blame", Out::Pairs(blame.collect())),
             ]),
         ),
         ("breaker", Out::Map(breaker)),
@@ -452,6 +453,13 @@ fn delivery_of(delivery: &DeliveryPolicy) -> Fields {
                 ("bytesMax", text(show_size(overflow.bytes_max))),
                 ("freeDiskFloor", text(show_size(overflow.free_disk_floor))),
             ]),
+        ),
+        (
+            "onRefusal",
+            match on_refusal {
+                OnRefusal::StepAside => text("stepAside"),
+                OnRefusal::Hold => text("hold"),
+            },
         ),
         ("deadLetterTo", some(dead_letter.as_deref(), text)),
     ]

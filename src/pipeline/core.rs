@@ -1,8 +1,9 @@
-//! The core: order → route → settle of all sources, and the checkpoints that follow from them. One thread, no locks, no clock, no I/O: what a simulation
-//! drives is what runs.
+//! The core: order → route → settle of all sources, and the checkpoints that follow from them. One
+//! thread, no locks, no clock, no I/O: what a simulation drives is what runs.
 //!
 //! INVARIANT: a batch is registered with `settle` before any of it is offered.
-//! INVARIANT: a checkpoint is taken of one moment: what was seen, and what of it is unsettled, belong together.
+//! INVARIANT: a checkpoint is taken of one moment: what was seen, and what of it is unsettled,
+//! belong together.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -22,7 +23,8 @@ use crate::processor::BatchSlice;
 use crate::source::{BeginError, Found, Progress, Start};
 use crate::state::{Checkpoint, CheckpointWrite};
 
-/// The destination that events no decoder could read are owed to until they are stored as dead letters.
+/// The destination that events no decoder could read are owed to until they are stored as dead
+/// letters.
 pub const POISON: &str = "(unreadable)";
 
 /// What follows from a page.
@@ -30,7 +32,8 @@ pub const POISON: &str = "(unreadable)";
 pub enum Output {
     /// Events for a destination, in order.
     Offer { destination: DestinationId, slice: BatchSlice },
-    /// An event that is to be stored as a dead letter with its raw bytes; then it is settled for `destination`.
+    /// An event that is to be stored as a dead letter with its raw bytes; then it is settled for
+    /// `destination`.
     Poison { destination: DestinationId, poison: Poison },
 }
 
@@ -73,11 +76,13 @@ struct Begun {
     known: Vec<String>,
 }
 
-/// The next resume time, microseconds since 1970 UTC: reading starts again at it less the overlap, which is not after the oldest unsettled event.
+/// The next resume time, microseconds since 1970 UTC: reading starts again at it less the overlap,
+/// which is not after the oldest unsettled event.
 ///
-/// An event that became visible late is older than the last resume time. Where the overlap reaches it anyway the position stays: going back would make
-/// reading start before what the seen set still covers. It does not pass `position_us`, to which the source has read: an event from the future, settled or
-/// waiting, is no reason to pass the present by.
+/// An event that became visible late is older than the last resume time. Where the overlap reaches
+/// it anyway the position stays: going back would make reading start before what the seen set still
+/// covers. It does not pass `position_us`, to which the source has read: an event from the future,
+/// settled or waiting, is no reason to pass the present by.
 fn resume(
     last_us: i64,
     newest_us: Option<i64>,
@@ -94,7 +99,8 @@ fn resume(
     us.min(position_us.max(last_us))
 }
 
-/// The first minute that is remembered so that nothing from `kept_us` on is taken twice: an event's minute may differ by one between two readings.
+/// The first minute that is remembered so that nothing from `kept_us` on is taken twice: an event's
+/// minute may differ by one between two readings.
 fn first_minute(kept_us: i64) -> u32 {
     minute_of(kept_us).saturating_sub(1)
 }
@@ -108,7 +114,8 @@ impl Core {
         Core { sources, route, destinations, poison }
     }
 
-    /// Where `source` starts, given what it found and what is stored of it; and the checkpoint that has to be durable before its first read.
+    /// Where `source` starts, given what it found and what is stored of it; and the checkpoint that
+    /// has to be durable before its first read.
     pub fn begin(
         &mut self,
         source: usize,
@@ -215,7 +222,8 @@ impl Core {
         self.route.reached()
     }
 
-    /// The destination of this name, whether or not an event went there in this run; `None` where its processor is not configured.
+    /// The destination of this name, whether or not an event went there in this run; `None` where
+    /// its processor is not configured.
     pub fn destination(&mut self, name: &str) -> Option<DestinationId> {
         self.route.destination(name, &mut self.destinations).filter(|id| *id != self.poison)
     }
@@ -251,8 +259,8 @@ impl Core {
         let flow = &mut self.sources[source];
         let begun = flow.begun.as_mut()?;
         begun.changed = false;
-        // What a former run left and this one has not read again is unsettled too. Reading that has passed it by the overlap has not found it:
-        // vCenter no longer has it.
+        // What a former run left and this one has not read again is unsettled too. Reading that has
+        // passed it by the overlap has not found it: vCenter no longer has it.
         let position_us = begun.progress.position_us.load(Relaxed);
         if let Some(newest) = begun.order.newest_us().map(|newest| newest.min(position_us)) {
             let gone =

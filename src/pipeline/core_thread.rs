@@ -1,4 +1,5 @@
-//! The core thread: takes pages and settlements, carries out what the core says, starts destinations and writes checkpoints.
+//! The core thread: takes pages and settlements, carries out what the core says, starts
+//! destinations and writes checkpoints.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -339,7 +340,8 @@ impl CoreThread {
         let (name, store) = (Arc::clone(&driver.name), self.shared.store.clone());
         let task = self.runtime.spawn(driver.run(inbox));
         self.runtime.spawn(async move {
-            // A destination without its driver would be silent for ever, with all that it has: what is unsettled is read again by the next process.
+            // A destination without its driver would be silent for ever, with all that it has: what
+            // is unsettled is read again by the next process.
             if task.await.is_err_and(|error| error.is_panic()) {
                 store.fail(format!("the driver of `{name}` panicked; this is a defect of the router, please report it with the message above"));
             }
@@ -347,7 +349,8 @@ impl CoreThread {
         mailbox
     }
 
-    /// Between how many the memory is shared: one that had no event yet counts, or it would find the memory taken.
+    /// Between how many the memory is shared: one that had no event yet counts, or it would find
+    /// the memory taken.
     pub fn count_destinations(&self) {
         let count = self.started.max(self.core.reached());
         self.shared.destinations.store(count, Ordering::Relaxed);
@@ -361,7 +364,8 @@ impl CoreThread {
     }
 }
 
-/// The file and the resume time that are taken over from the old router, and a line in the log for the operator of an upgrade.
+/// The file and the resume time that are taken over from the old router, and a line in the log for
+/// the operator of an upgrade.
 fn taken_over(source: &str, legacy_checkpoint: LegacyCheckpoint) -> Option<(PathBuf, i64)> {
     let shown =
         |us: i64| jiff::Timestamp::from_microsecond(us).map_or_else(|_| us.to_string(), |at| at.to_string());

@@ -1,4 +1,5 @@
-//! Destinations: a processor, or for OpenFaaS one function, for EventBridge one bus. The unit of delivery, order, retry, spool, dead letters and settlement.
+//! Destinations: a processor, or for OpenFaaS one function, for EventBridge one bus. The unit of
+//! delivery, order, retry, spool, dead letters and settlement.
 
 use std::sync::Arc;
 
@@ -20,7 +21,8 @@ pub fn split_name(name: &str) -> (&str, &str) {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct DestinationId(pub u32);
 
-/// Where a destination is: a processor, and for a processor with functions or buses the function or bus.
+/// Where a destination is: a processor, and for a processor with functions or buses the function or
+/// bus.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Destination {
     /// Index of the processor in the configuration.

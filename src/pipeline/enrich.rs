@@ -1,4 +1,5 @@
-//! Enrich: every record gets its identity, its CloudEvents id and its lane. No clock, no network, no allocation.
+//! Enrich: every record gets its identity, its CloudEvents id and its lane. No clock, no network,
+//! no allocation.
 
 use crate::event::{Batch, Record, Span, identify, lane_of};
 

@@ -1,5 +1,5 @@
-//! The pipeline: parse → enrich → order → route → deliver → settle. Every stage is a struct with a pure `step`; [`run`] and what it starts alone have
-//! threads and channels.
+//! The pipeline: parse → enrich → order → route → deliver → settle. Every stage is a struct with a
+//! pure `step`; [`run`] and what it starts alone have threads and channels.
 
 mod control;
 pub mod core;

@@ -1,4 +1,5 @@
-//! Order: pages in the order of their reading, events inside a page by key, each once; and the read sequence.
+//! Order: pages in the order of their reading, events inside a page by key, each once; and the read
+//! sequence.
 //!
 //! ```text
 //!  page 7 ─┐                        ┌─ seen before? ──► dropped (or, after a restart, only to where it is unsettled)
@@ -6,9 +7,12 @@
 //!  page 6 ─┘                        └─ new ───────────► seq = 1, 2, 3, …
 //! ```
 //!
-//! INVARIANT: within a source the read sequence has no gap, and a batch that leaves here holds a contiguous run of it.
-//! INVARIANT: nothing is held back to wait for late events; a late one gets the sequence of its first sight.
-//! INVARIANT: nothing that was read behind an undecodable page overtakes what that page held: the source reads both again.
+//! INVARIANT: within a source the read sequence has no gap, and a batch that leaves here holds a
+//! contiguous run of it.
+//! INVARIANT: nothing is held back to wait for late events; a late one gets the sequence of its
+//! first sight.
+//! INVARIANT: nothing that was read behind an undecodable page overtakes what that page held: the
+//! source reads both again.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -20,8 +24,9 @@ use super::seen::Seen;
 use crate::event::{Batch, Identity, Record, Selection, SourceInfo};
 use crate::limits::READINGS_ENDED_MAX;
 
-/// A key this much lower than the highest, on an event later than all before it, means that keys started again: a late event's key is behind by what one
-/// page can hold at most many times over, a restored vCenter's by hours of events.
+/// A key this much lower than the highest, on an event later than all before it, means that keys
+/// started again: a late event's key is behind by what one page can hold at most many times over, a
+/// restored vCenter's by hours of events.
 const RESTART_KEYS: i64 = 10_000;
 
 /// The ordering and dedup stage of one source.
@@ -60,14 +65,16 @@ pub struct OrderOutput {
     pub leaving: Vec<Leaving>,
     /// Events dropped because they had been read before.
     pub duplicates: usize,
-    /// Pages dropped because they were read behind one that could not be decoded: they are read again.
+    /// Pages dropped because they were read behind one that could not be decoded: they are read
+    /// again.
     pub dropped: usize,
     /// Keys started again: this vCenter was restored from a backup.
     pub keys_restarted: bool,
 }
 
 impl Order {
-    /// Continues where a checkpoint left off: `seen` was read by a former run, `unsettled` of it still has to go to those destinations.
+    /// Continues where a checkpoint left off: `seen` was read by a former run, `unsettled` of it
+    /// still has to go to those destinations.
     pub fn restore(seen: Seen, unsettled: FxHashMap<Identity, Vec<Arc<str>>>) -> Self {
         Order { seen, unsettled, ..Order::default() }
     }
@@ -194,7 +201,8 @@ impl Order {
         self.unsettled.iter().map(|(identity, destinations)| (identity, destinations.as_slice()))
     }
 
-    /// Gives up on what vCenter no longer has: awaited events before `minute`, when reading has passed them by the overlap.
+    /// Gives up on what vCenter no longer has: awaited events before `minute`, when reading has
+    /// passed them by the overlap.
     pub fn give_up(&mut self, minute: u32) -> usize {
         let before = self.unsettled.len();
         self.unsettled.retain(|identity, _| identity.minute >= minute);
@@ -202,8 +210,9 @@ impl Order {
     }
 }
 
-/// Orders the records of a page by key, as serial numbers: after `i32::MAX` comes `i32::MIN`. Pages come in order or reversed, so this is cheap. Where keys started
-/// again within the page, so that all of the lower ones have later times, those come last.
+/// Orders the records of a page by key, as serial numbers: after `i32::MAX` comes `i32::MIN`. Pages
+/// come in order or reversed, so this is cheap. Where keys started again within the page, so that
+/// all of the lower ones have later times, those come last.
 fn sort_by_key(batch: &mut Batch) {
     let Some(first) = batch.records.iter().find_map(|record| record.key) else { return };
     let serial = |record: &Record| record.key.map_or(0, |key| i64::from(key.wrapping_sub(first)));
@@ -213,7 +222,8 @@ fn sort_by_key(batch: &mut Batch) {
     let is_later = |a: Option<&Record>, b: Option<&Record>| {
         a.zip(b).and_then(|(a, b)| Some(a.created_us? > b.created_us?)).unwrap_or(false)
     };
-    // The clock may have been set back between two keys that are far from each other: then not all of the later keys are the older events.
+    // The clock may have been set back between two keys that are far from each other: then not all
+    // of the later keys are the older events.
     if is_later(batch.records.first(), batch.records.last())
         && let Some(at) = batch.records.windows(2).position(|pair| {
             serial(&pair[1]) - serial(&pair[0]) > RESTART_KEYS && is_later(pair.first(), pair.last())
@@ -354,7 +364,8 @@ mod tests {
     }
 
     proptest! {
-        /// Against a sorted set: whatever the pages hold and in whatever order they are decoded, each identity leaves once, at its first reading.
+        /// Against a sorted set: whatever the pages hold and in whatever order they are decoded,
+        /// each identity leaves once, at its first reading.
         #[test]
         fn each_event_leaves_once_in_the_order_of_first_reading(
             pages in prop::collection::vec(prop::collection::vec(0i32..40, 0..8), 1..10),

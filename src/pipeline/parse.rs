@@ -1,4 +1,5 @@
-//! Parse: a page's bytes become records and rendered JSON. Runs on as many threads as pay; `order` puts the pages in order again.
+//! Parse: a page's bytes become records and rendered JSON. Runs on as many threads as pay; `order`
+//! puts the pages in order again.
 
 use std::sync::Arc;
 

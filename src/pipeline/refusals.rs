@@ -1,5 +1,5 @@
-//! The one mechanism that repeats writes which a full store refused: spool appends, dead letters and
-//! unreadable events.
+//! The one mechanism that repeats writes which a full store refused: spool appends, dead letters
+//! and unreadable events.
 //!
 //! ```text
 //!                  ┌─────────────── refused ──────────────┐

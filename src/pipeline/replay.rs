@@ -4,8 +4,10 @@
 //!  filter ─► list ─► for each: reserve memory ─► read ─► core: which driver? ─► engine, a lane of its own ─► end is written ─► told
 //! ```
 //!
-//! INVARIANT: a replayed dead letter enters at delivery with a share of a budget of its own, never upstream: that would close a cycle of bounded channels.
-//! INVARIANT: it stays in the store until the target has acknowledged the event, so that a crash in between loses nothing.
+//! INVARIANT: a replayed dead letter enters at delivery with a share of a budget of its own, never
+//! upstream: that would close a cycle of bounded channels.
+//! INVARIANT: it stays in the store until the target has acknowledged the event, so that a crash in
+//! between loses nothing.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -120,8 +122,10 @@ impl DeadLetters {
         }
     }
 
-    /// Delivers what `filter` is for once more, whatever its limit, each as its destination's settings say. `tell` hears of every end; when it says false, no
-    /// more are begun. Letters that fail while this runs are not taken up again, and a destination that takes nothing now is left alone after the first.
+    /// Delivers what `filter` is for once more, whatever its limit, each as its destination's
+    /// settings say. `tell` hears of every end; when it says false, no more are begun. Letters that
+    /// fail while this runs are not taken up again, and a destination that takes nothing now is
+    /// left alone after the first.
     pub async fn replay(
         &self,
         filter: &DeadLetterFilter,
@@ -229,7 +233,8 @@ impl DeadLetters {
         self.read(move |reader| reader.dead_letters(&filter)).await
     }
 
-    /// Reads the store on its thread. A dead letter that is damaged is an error of whoever asked, not of the process.
+    /// Reads the store on its thread. A dead letter that is damaged is an error of whoever asked,
+    /// not of the process.
     async fn read<T: Send + 'static>(
         &self,
         read: impl FnOnce(&StoreReader) -> Result<T, StoreError> + Send + 'static,

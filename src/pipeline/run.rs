@@ -225,7 +225,8 @@ impl Pipeline {
         self.dead_letters.clone()
     }
 
-    /// To be called when the sources have stopped: delivers until all is settled or `timeout` is over, writes the last checkpoint, closes the store.
+    /// To be called when the sources have stopped: delivers until all is settled or `timeout` is
+    /// over, writes the last checkpoint, closes the store.
     pub async fn drain(self, timeout: Duration) -> Result<Drained, StoreError> {
         let Pipeline { begins, pages, control, store, storage, threads, mut settled, dead_letters, .. } =
             self;

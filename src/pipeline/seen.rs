@@ -1,6 +1,8 @@
-//! The identities that were read since the resume time less the overlap: what dedup and the checkpoint share.
+//! The identities that were read since the resume time less the overlap: what dedup and the
+//! checkpoint share.
 //!
-//! One bitmap of keys a minute. Keys within a minute are close together, so a minute costs about a bit an event.
+//! One bitmap of keys a minute. Keys within a minute are close together, so a minute costs about a
+//! bit an event.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -8,7 +10,8 @@ use roaring::RoaringBitmap;
 
 use crate::event::Identity;
 
-/// How far the keys of a minute may begin below the end of the one before while vCenter's sequence only rises.
+/// How far the keys of a minute may begin below the end of the one before while vCenter's sequence
+/// only rises.
 const INTERLEAVED_KEYS: u32 = 100;
 
 /// A set of identities, by minute.
@@ -21,7 +24,8 @@ pub struct Seen {
     hot: Option<u32>,
     /// The last minute in which keys started again, in this run.
     restarted: Option<u32>,
-    /// The last minute that was forgotten, and its highest key: what is missing behind it is missing.
+    /// The last minute that was forgotten, and its highest key: what is missing behind it is
+    /// missing.
     edge: Option<(u32, RoaringBitmap)>,
 }
 
@@ -84,8 +88,10 @@ impl Seen {
 
     /// Whether keys are missing since `minute`: where none is nothing can become visible late.
     ///
-    /// A key is there if a neighbouring minute has it: events of one moment are committed in any order. One of a minute farther away is another event's, of
-    /// a vCenter that was restored; and where a minute begins far below the end of the one before, nobody knows what else was there at that end.
+    /// A key is there if a neighbouring minute has it: events of one moment are committed in any
+    /// order. One of a minute farther away is another event's, of a vCenter that was restored; and
+    /// where a minute begins far below the end of the one before, nobody knows what else was there
+    /// at that end.
     pub fn has_gaps_since(&self, minute: u32) -> bool {
         let edge = self.edge.iter().map(|(minute, key)| (*minute, key)).filter(|(last, _)| *last < minute);
         let minutes: Vec<(u32, &RoaringBitmap)> =

@@ -5,10 +5,12 @@
 //!  flight:   settled │ A: 3 left   │ A: -  B: 1k │        oldest_us = the oldest createdTime of a flight that is not settled
 //! ```
 //!
-//! An event is settled for a destination when the target acknowledged it, or it is durably in that destination's spool or dead letters.
+//! An event is settled for a destination when the target acknowledged it, or it is durably in that
+//! destination's spool or dead letters.
 //!
-//! INVARIANT: the checkpoint never passes an unsettled event: `oldest_us` is no later than the createdTime of every registered event that is not
-//! settled everywhere, and the checkpoint (`core`) makes reading start again no later than that.
+//! INVARIANT: the checkpoint never passes an unsettled event: `oldest_us` is no later than the
+//! createdTime of every registered event that is not settled everywhere, and the checkpoint
+//! (`core`) makes reading start again no later than that.
 
 use std::collections::VecDeque;
 
@@ -31,7 +33,8 @@ pub struct Settle {
 struct Flight {
     first_seq: u64,
     identities: Box<[Identity]>,
-    /// The oldest createdTime in the batch; of one without any, the latest of what was read before it.
+    /// The oldest createdTime in the batch; of one without any, the latest of what was read before
+    /// it.
     oldest_us: i64,
     pending: Vec<(DestinationId, Selection)>,
 }
@@ -42,7 +45,8 @@ impl Settle {
         Settle { flights: VecDeque::new(), begin_us, newest_us: None }
     }
 
-    /// Registers a batch that was routed to `destinations`. To be called before any of it is offered.
+    /// Registers a batch that was routed to `destinations`. To be called before any of it is
+    /// offered.
     pub fn register(&mut self, batch: &Batch, destinations: &[(DestinationId, Selection)]) {
         let Some(first) = batch.records.first() else { return };
         let times = || batch.records.iter().filter_map(Record::position_us);
@@ -63,7 +67,8 @@ impl Settle {
         });
     }
 
-    /// The events `selection` of `batch` are settled for `destination`. What is not pending is ignored: an acknowledgement may come twice.
+    /// The events `selection` of `batch` are settled for `destination`. What is not pending is
+    /// ignored: an acknowledgement may come twice.
     pub fn settled(&mut self, destination: DestinationId, batch: &Batch, selection: &Selection) {
         let (Some(first), Some(last)) = (batch.records.first(), batch.records.last()) else { return };
         if last.seq - first.seq + 1 == batch.records.len() as u64 {
@@ -87,7 +92,8 @@ impl Settle {
         self.collect();
     }
 
-    /// The oldest createdTime of a batch that is not settled, microseconds since 1970 UTC: no unsettled event is older.
+    /// The oldest createdTime of a batch that is not settled, microseconds since 1970 UTC: no
+    /// unsettled event is older.
     pub fn oldest_us(&self) -> Option<i64> {
         self.flights.iter().filter(|flight| !flight.pending.is_empty()).map(|flight| flight.oldest_us).min()
     }
@@ -117,7 +123,8 @@ impl Settle {
         (seq < self.flights[at].end()).then_some(at)
     }
 
-    /// Drops settled flights from the front; one in the middle is dropped when it comes to the front.
+    /// Drops settled flights from the front; one in the middle is dropped when it comes to the
+    /// front.
     fn collect(&mut self) {
         while self.flights.front().is_some_and(|flight| flight.pending.is_empty()) {
             self.flights.pop_front();
@@ -185,7 +192,8 @@ mod tests {
     }
 
     proptest! {
-        /// Against a naive list of (destination, seq): the same is unsettled, and the resume time is no later than the oldest of it.
+        /// Against a naive list of (destination, seq): the same is unsettled, and the resume time
+        /// is no later than the oldest of it.
         #[test]
         fn agrees_with_a_naive_list(
             batches in prop::collection::vec((1usize..6, 0u8..8), 1..8),

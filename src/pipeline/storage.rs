@@ -1,4 +1,5 @@
-//! The storage thread: the one owner of the store. Writes that wait together share one transaction and one fsync.
+//! The storage thread: the one owner of the store. Writes that wait together share one transaction
+//! and one fsync.
 
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -18,7 +19,8 @@ enum Job<S> {
     With(Task<S>),
 }
 
-/// The way to the storage thread. Jobs are done in order; after a storage error none is, and `failed` says why.
+/// The way to the storage thread. Jobs are done in order; after a storage error none is, and
+/// `failed` says why.
 ///
 /// Nobody waits to hand over a job. How many may wait is what the actors announced that send them:
 /// see [`StoreHandle::expect`].
@@ -83,7 +85,8 @@ impl<S: Storage + 'static> StoreHandle<S> {
         self.level.raise(jobs);
     }
 
-    /// Makes `writes` durable in one transaction, then calls `reply` on the storage thread. After a storage error `reply` is never called.
+    /// Makes `writes` durable in one transaction, then calls `reply` on the storage thread. After a
+    /// storage error `reply` is never called.
     pub fn apply(&self, writes: Vec<Write>, reply: impl FnOnce(Vec<WriteOutcome>) + Send + 'static) {
         self.send(Job::Apply { writes, reply: Box::new(reply) });
     }

@@ -20,7 +20,7 @@ use arc_swap::ArcSwap;
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
-use hyper::header::{HeaderMap, HeaderValue, LOCATION, PROXY_AUTHORIZATION, USER_AGENT};
+use hyper::header::{HeaderMap, HeaderName, HeaderValue, LOCATION, PROXY_AUTHORIZATION, USER_AGENT};
 use hyper::{Method, Request, Response, StatusCode, Uri};
 
 use super::{Blame, Failure};
@@ -43,6 +43,8 @@ pub struct TargetClient {
     headers: Headers,
     /// True if requests go through a proxy.
     proxied: bool,
+    /// A header of errors that concern the target, whatever their status.
+    own_errors: Option<HeaderName>,
     pool: ArcSwap<Pool>,
     /// State of the files in `settings.tls` at the last attempt to make a pool.
     files: ArcSwap<Fingerprint>,
@@ -88,11 +90,18 @@ impl TargetClient {
             version,
             headers: Headers::new(auth, extra, fixed)?,
             proxied: !matches!(way, ProxyRoute::Direct),
+            own_errors: None,
             pool: ArcSwap::from_pointee(pool(origin, settings, version)?),
             files: ArcSwap::from_pointee(files),
             started: Instant::now(),
             next_check_ms: AtomicU64::new(FILES_CHECK_INTERVAL.as_millis() as u64),
         })
+    }
+
+    /// Blames the target for every failure whose answer has this header.
+    pub fn with_own_errors(mut self, header: HeaderName) -> Self {
+        self.own_errors = Some(header);
+        self
     }
 
     /// Scheme, host and port, for messages.
@@ -231,7 +240,11 @@ impl TargetClient {
         }
         // Decide who is to blame.
         let by_proxy = self.proxied && status == StatusCode::PROXY_AUTHENTICATION_REQUIRED;
-        let blame = if rotated || by_proxy { Blame::Target } else { Failure::blame_of(status.as_u16()) };
+        let by_target = self.own_errors.as_ref().is_some_and(|header| answer.headers.contains_key(header));
+        let blame = match rotated || by_proxy || by_target {
+            true => Blame::Target,
+            false => Failure::blame_of(status.as_u16()),
+        };
         Failure {
             status: Some(status.as_u16()),
             wait: retry_after(&answer.headers, SystemTime::now()),

@@ -136,7 +136,7 @@ mod tests {
     }
 
     fn failure() -> Failure {
-        Failure { status: Some(500), ..Failure::new(Blame::Unclear, "") }
+        Failure { status: Some(500), ..Failure::new(Blame::Evidence, "") }
     }
 
     #[test]

@@ -88,13 +88,14 @@ pub enum DeliveryOutcome {
 /// Who is to blame for a failed delivery. This decides whether and how it is retried.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Blame {
-    /// The target cannot take any event now: no connection, TLS, DNS, time-out, 408, 429, 502, 503,
-    /// 504. The event waits, and uses up no attempt.
+    /// The target cannot accept anything now: no connection, a time-out, or a status that concerns
+    /// the sender (3xx, 401, 403, 407, 408, 429, 502, 503, 504). The event waits without limit.
     Target,
-    /// The target refused this event but may accept it later: 404, 409, 425, 500. The event is
-    /// retried until its attempts are used up.
-    Unclear,
-    /// The target will never accept this event: any other 4xx, 501. It becomes a dead letter.
+    /// The event or the target, other events decide: 404, 409, 500 and whatever is not named here.
+    Evidence,
+    /// The same, but the status speaks against the event: 400, 413, 415, 422.
+    FirmEvidence,
+    /// The event, for certain: it becomes a dead letter at once.
     Event,
 }
 
@@ -228,15 +229,12 @@ impl Failure {
         Failure { blame, status: None, reason: reason.into(), wait: None, said: String::new() }
     }
 
-    /// Who is to blame for an HTTP status: Knative's table of retries, except that a 500 is
-    /// retried.
+    /// Who is to blame for `status`, if nothing else is known about the answer.
     pub fn blame_of(status: u16) -> Blame {
         match status {
-            408 | 429 | 502 | 503 | 504 => Blame::Target,
-            404 | 409 | 425 => Blame::Unclear,
-            501 => Blame::Event,
-            500..=599 => Blame::Unclear,
-            _ => Blame::Event,
+            300..=399 | 401 | 403 | 407 | 408 | 429 | 502 | 503 | 504 => Blame::Target,
+            400 | 413 | 415 | 422 => Blame::FirmEvidence,
+            _ => Blame::Evidence,
         }
     }
 }

@@ -72,6 +72,8 @@ metrics! {
     UNDER_WAY = "event_router_destination_requests_under_way", Gauge, ["destination"], "requests in flight";
     BREAKER_OPEN = "event_router_destination_breaker_open", Gauge, ["destination"], "1 while the circuit breaker is open";
     SPOOLING = "event_router_destination_spooling", Gauge, ["destination"], "1 while new events go through the spool";
+    REFUSES_ALL = "event_router_destination_refuses_all", Gauge, ["destination"], "1 while the target refuses every event, whichever is sent to it";
+    ASIDE = "event_router_destination_aside_events", Gauge, ["destination"], "refused events that wait for their next try while others pass them";
     PARKED = "event_router_destination_parked_lanes", Gauge, ["destination"], "lanes whose first event the target refused, so that the events behind it wait (in ordering scope `entity`, a lane is an entity)";
     PARKED_SPOOLS = "event_router_destination_parked_spools", Gauge, ["destination"], "parked lanes with more waiting events than fit in memory, which wait in a spool of their own";
     REQUEST_SECONDS = "event_router_destination_request_seconds", Histogram, ["destination"], "time between a request and its answer";
@@ -248,6 +250,8 @@ pub struct DestinationMetrics {
     pub under_way: Gauge,
     pub breaker_open: Gauge,
     pub spooling: Gauge,
+    pub refuses_all: Gauge,
+    pub aside: Gauge,
     pub parked: Gauge,
     pub parked_spooled: Gauge,
     pub request_seconds: Histogram,
@@ -269,6 +273,8 @@ impl DestinationMetrics {
             under_way: gauge(UNDER_WAY),
             breaker_open: gauge(BREAKER_OPEN),
             spooling: gauge(SPOOLING),
+            refuses_all: gauge(REFUSES_ALL),
+            aside: gauge(ASIDE),
             parked: gauge(PARKED),
             parked_spooled: gauge(PARKED_SPOOLS),
             request_seconds: histogram!(REQUEST_SECONDS, "destination" => destination.to_string()),

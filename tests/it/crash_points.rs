@@ -7,7 +7,9 @@ use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::time::Duration;
 
-use crate::common::config::RouterConfig;
+use serde_json::json;
+
+use crate::common::config::{RouterConfig, Section};
 use crate::common::disk::{Disk, Replay};
 use crate::common::router::Router;
 use crate::common::stack::Stack;
@@ -42,8 +44,8 @@ struct Scene {
 impl Scene {
     /// A target of this content mode, which gets the trouble, and a healthy one. The router spills
     /// for the first instead of holding up the source.
-    fn new(mode: &str) -> Option<Scene> {
-        let stack = Stack::new(Options::default(), [mode, "batched"]);
+    fn new(target: impl Into<Section>) -> Option<Scene> {
+        let stack = Stack::new(Options::default(), [target.into(), Section::from("batched")]);
         let disk = stack.disk()?;
         let router = stack.start_on(&disk, false, &config(&stack));
         Some(Scene { stack, disk, router, random: seed::random() })
@@ -113,7 +115,8 @@ fn a_kill_around_a_spool_append_loses_nothing() {
 
 #[test]
 fn a_kill_around_a_dead_letter_loses_nothing() {
-    let Some(mut scene) = Scene::new("structured") else { return };
+    let target = Section::from("structured").set("retry", json!({"blame": {"400": "event"}}));
+    let Some(mut scene) = Scene::new(target) else { return };
     scene.answer(400);
     for _ in 0..seed::rounds(ROUNDS) {
         scene.kill(|scene| {
@@ -185,7 +188,8 @@ fn unfounded(data: &Path, destinations: &[&str]) -> Vec<(String, Identity)> {
 #[test]
 fn the_position_is_synced_after_everything_it_relies_on() {
     let mut random = seed::random();
-    let stack = Stack::new(Options::default(), ["batched", "structured"]);
+    let refusing = Section::from("structured").set("retry", json!({"blame": {"400": "event"}}));
+    let stack = Stack::new(Options::default(), [Section::from("batched"), refusing]);
     let Some(disk) = stack.disk() else { return };
     // Neither takes one event: all of them are owed, spooled, or dead letters.
     stack.targets[0].sink.set(Behavior::status(503));

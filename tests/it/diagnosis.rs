@@ -86,7 +86,7 @@ fn a_failing_target_is_reported_at_once_and_not_repeatedly() {
         Options::default(),
         [Section::from("structured")
             .set("breaker", json!({"probeInterval": "100ms"}))
-            .set("retry", json!({"backoffMin": "10ms", "backoffMax": "100ms"}))],
+            .set("retry", json!({"backoffMin": "10ms", "backoffMax": "100ms", "blame": {"400": "event"}}))],
     );
     let target = &stack.targets[0];
     let mut router = stack.router();

@@ -51,9 +51,9 @@ fn listed(stack: &Stack, args: &[&str]) -> Vec<Value> {
 /// A stack whose target has refused `events` events, which are all dead letters now, and takes
 /// events from now on.
 fn refused(events: u64) -> (Stack, Router) {
-    // One event a request: each refused event is a dead letter at once.
+    // One event a request, and a status that blames the event: each is a dead letter at once.
     let settings = Section::from("structured")
-        .set("retry", json!({"backoffMin": "10ms", "backoffMax": "50ms"}))
+        .set("retry", json!({"backoffMin": "10ms", "backoffMax": "50ms", "blame": {"400": "event"}}))
         .set("breaker", json!({"probeInterval": "100ms"}));
     let stack = Stack::new(Options::default(), [settings]);
     stack.targets[0].sink.set(Behavior::status(400));

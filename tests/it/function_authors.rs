@@ -91,7 +91,7 @@ fn the_documented_functions_handle_repeats_and_reordering() {
         let function = Section::cloudevents(name, &url)
             .set("ordering", ordering)
             .set("concurrency", 8)
-            .set("retry", json!({"backoffMin": "5ms", "backoffMax": "50ms"}))
+            .set("retry", json!({"backoffMin": "5ms", "backoffMax": "50ms", "blame": {"422": "event"}}))
             .set("breaker", json!({"probeInterval": "100ms"}));
         config = config.processor(function);
     }
@@ -154,9 +154,11 @@ fn the_documented_functions_handle_repeats_and_reordering() {
         .collect();
     assert!(!refused.is_empty() && answers.lines("calls.jsonl").iter().any(|line| line["status"] == 503));
     assert!(unique(&answers.ids("tagged.jsonl")).iter().all(|id| !refused.contains(*id)));
-    assert_eq!(router.terminate(LIMIT).code(), Some(0), "{}", router.stderr().text());
     let reader = event_router::state::StoreReader::open(&stack.folder.path().join("data")).unwrap();
-    let letters = reader.dead_letters(&Default::default()).unwrap();
-    assert!(letters.iter().all(|letter| letter.facts.reason.contains("no machine vm-")), "{letters:?}");
-    assert_eq!(letters.iter().map(|letter| letter.facts.id.to_string()).collect::<BTreeSet<_>>(), refused);
+    let letters = || reader.dead_letters(&Default::default()).unwrap();
+    let ids = || letters().iter().map(|letter| letter.facts.id.to_string()).collect::<BTreeSet<_>>();
+    assert!(wait_until(LIMIT, || ids() == refused), "{:?} of {refused:?}", ids());
+    assert!(letters().iter().all(|letter| letter.facts.reason.contains("no machine vm-")));
+    assert_eq!(router.terminate(LIMIT).code(), Some(0), "{}", router.stderr().text());
+    assert_eq!(ids(), refused);
 }

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::time::Duration;
 
-use crate::common::config::RouterConfig;
+use crate::common::config::{RouterConfig, Section};
 use crate::common::disk::{EIO, ENOSPC, EROFS};
 use crate::common::peer::skip;
 use crate::common::router::Router;
@@ -192,7 +192,8 @@ fn event_router(stack: &Stack, args: &[&str]) -> Output {
 
 /// A state with a position, dead letters and a spool, of a killed router, and a backup of it.
 fn killed_with_all_kinds_of_state() -> (Stack, Router, PathBuf) {
-    let stack = Stack::new(Options::default(), ["batched"; 3]);
+    let refusing = Section::from("batched").set("retry", json!({"blame": {"400": "event"}}));
+    let stack = Stack::new(Options::default(), [Section::from("batched"), "batched".into(), refusing]);
     let mut router = stack.start(&stack.config().set("memoryMax", "4MiB").set("checkpointInterval", "20ms"));
     stack.targets[2].sink.set(Behavior::status(400));
     stack.vcenter.append(40);

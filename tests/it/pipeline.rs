@@ -54,7 +54,7 @@ impl Processor for Target {
                 });
             }
             if self.sick.lock().unwrap().is_some_and(|sick| keys.iter().any(|key| key % 7 == sick)) {
-                return failure(Blame::Unclear);
+                return failure(Blame::Evidence);
             }
             for (batch, i) in request.events() {
                 if let Some(failed) = &batch.failed {

@@ -87,7 +87,7 @@ async fn several_events_of_a_request_have_outcomes_of_their_own_outside_batched_
     };
     assert_eq!(
         each.iter().map(|e| e.as_ref().map(|f| f.blame)).collect::<Vec<_>>(),
-        [None, Some(Blame::Event), None]
+        [None, Some(Blame::FirmEvidence), None]
     );
 }
 
@@ -110,7 +110,7 @@ async fn credentials_and_headers_are_sent_and_never_shown() {
         s.headers = vec![("X-Api-Key".into(), Secret::inline("k3y-value"))];
     });
     let failure =
-        check_failure(processor.deliver(&one()).await, Blame::Event, Some(400), &["you sent … and …"]);
+        check_failure(processor.deliver(&one()).await, Blame::FirmEvidence, Some(400), &["you sent … and …"]);
     assert!(!failure.reason.contains("s3cr3t"), "{}", failure.reason);
     assert!(!format!("{processor:?}").contains("k3y-value"), "{processor:?}");
     let seen = target.seen().remove(0);
@@ -137,13 +137,21 @@ async fn fault_by_status_follows_the_table() {
         ("408 Request Timeout", Blame::Target),
         ("502 Bad Gateway", Blame::Target),
         ("504 Gateway Timeout", Blame::Target),
-        ("500 Internal Server Error", Blame::Unclear),
-        ("404 Not Found", Blame::Unclear),
-        ("409 Conflict", Blame::Unclear),
-        ("425 Too Early", Blame::Unclear),
-        ("501 Not Implemented", Blame::Event),
-        ("400 Bad Request", Blame::Event),
-        ("413 Content Too Large", Blame::Event),
+        ("500 Internal Server Error", Blame::Evidence),
+        ("404 Not Found", Blame::Evidence),
+        ("409 Conflict", Blame::Evidence),
+        ("425 Too Early", Blame::Evidence),
+        ("501 Not Implemented", Blame::Evidence),
+        ("410 Gone", Blame::Evidence),
+        ("400 Bad Request", Blame::FirmEvidence),
+        ("413 Content Too Large", Blame::FirmEvidence),
+        ("415 Unsupported Media Type", Blame::FirmEvidence),
+        ("422 Unprocessable Content", Blame::FirmEvidence),
+        ("302 Found", Blame::Target),
+        ("401 Unauthorized", Blame::Target),
+        ("403 Forbidden", Blame::Target),
+        ("407 Proxy Authentication Required", Blame::Target),
+        ("429 Too Many Requests", Blame::Target),
     ] {
         let code = status[..3].parse().ok();
         let failure =
@@ -155,7 +163,7 @@ async fn fault_by_status_follows_the_table() {
 #[tokio::test]
 async fn fault_401_says_what_to_check() {
     let outcome = outcome_of(answer("401 Unauthorized", "", "")).await;
-    check_failure(outcome, Blame::Event, Some(401), &["check `auth`"]);
+    check_failure(outcome, Blame::Target, Some(401), &["check `auth`"]);
 }
 
 #[tokio::test]
@@ -176,7 +184,7 @@ async fn fault_401_after_a_rotation_is_tried_with_the_new_credentials() {
     assert!(!failure.said.contains("token-"), "{}", failure.said);
     assert!(matches!(processor.deliver(&one()).await, DeliveryOutcome::Delivered));
     assert_eq!(target.seen()[1].header("authorization"), Some("Bearer token-two"));
-    let failure = check_failure(processor.deliver(&one()).await, Blame::Event, Some(401), &["check `auth`"]);
+    let failure = check_failure(processor.deliver(&one()).await, Blame::Target, Some(401), &["check `auth`"]);
     assert!(!failure.said.contains("token-"), "{}", failure.said);
 }
 
@@ -187,7 +195,7 @@ async fn fault_redirect_names_the_address_to_configure_without_its_query() {
         ("/hook/?t=s3cr3t", "/hook/;"),
     ] {
         let outcome = outcome_of(answer("302 Found", &format!("Location: {location}\r\n"), "")).await;
-        let failure = check_failure(outcome, Blame::Event, Some(302), &[place, "configure"]);
+        let failure = check_failure(outcome, Blame::Target, Some(302), &[place, "configure"]);
         assert!(!failure.reason.contains("s3cr3t"), "{}", failure.reason);
     }
 }
@@ -202,7 +210,7 @@ async fn fault_hang_within_the_body_ends_within_the_timeout() {
 #[tokio::test]
 async fn fault_half_a_body_of_an_error_keeps_its_status() {
     let act = Act::SayAndClose("HTTP/1.1 400 Bad Request\r\nContent-Length: 100\r\n\r\nbecause".into());
-    check_failure(outcome_of(act).await, Blame::Event, Some(400), &["because"]);
+    check_failure(outcome_of(act).await, Blame::FirmEvidence, Some(400), &["because"]);
 }
 
 /// A request has a minute, but the status counts long before that.
@@ -211,9 +219,9 @@ async fn fault_a_failure_that_never_ends_its_body_keeps_its_status() {
     let act = Act::SayAndHang(
         "HTTP/1.1 400 Bad Request\r\nTransfer-Encoding: chunked\r\n\r\n7\r\nbecause\r\n".into(),
     );
-    check_failure(outcome_of(act.clone()).await, Blame::Event, Some(400), &["because"]);
+    check_failure(outcome_of(act.clone()).await, Blame::FirmEvidence, Some(400), &["because"]);
     // Even when the request has little time.
-    check_failure(outcome_of_quick(act).await, Blame::Event, Some(400), &["because"]);
+    check_failure(outcome_of_quick(act).await, Blame::FirmEvidence, Some(400), &["because"]);
 }
 
 #[tokio::test]
@@ -234,7 +242,7 @@ async fn a_long_answer_is_truncated_and_still_acknowledges() {
     let target = Target::start(vec![answer("200 OK", "", &body)]).await;
     assert!(matches!(processor(&target.url("/"), |_| {}).deliver(&one()).await, DeliveryOutcome::Delivered));
     let outcome = outcome_of(answer("500 Internal Server Error", "", &format!("\u{1b}[31m\n{body}"))).await;
-    let failure = check_failure(outcome, Blame::Unclear, Some(500), &["500"]);
+    let failure = check_failure(outcome, Blame::Evidence, Some(500), &["500"]);
     assert!(failure.reason.len() < 400 && !failure.reason.contains(['\n', '\u{1b}']), "{}", failure.reason);
 }
 

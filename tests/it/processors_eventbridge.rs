@@ -137,7 +137,7 @@ async fn fault_oversized_entry_is_permanent_and_holds_up_no_other() {
 async fn fault_partial_failures_are_told_apart_by_their_codes() {
     let codes = [None, Some("MalformedDetail"), Some("SomethingNew"), None];
     let (outcome, _) = outcome_of(vec![results(&codes)], 4).await;
-    assert_eq!(blames(&outcome), [None, Some(Blame::Event), Some(Blame::Unclear), None]);
+    assert_eq!(blames(&outcome), [None, Some(Blame::FirmEvidence), Some(Blame::Evidence), None]);
     let DeliveryOutcome::Partial(each) = outcome else { panic!() };
     assert!(each[1].as_ref().unwrap().reason.contains("MalformedDetail: because of MalformedDetail"));
 }
@@ -228,7 +228,7 @@ async fn fault_message_that_echoes_secrets_is_redacted() {
         };
     });
     let outcome = processor.deliver(&one()).await;
-    let failure = check_failure(outcome, Blame::Event, Some(400), &["signed with … and …"]);
+    let failure = check_failure(outcome, Blame::FirmEvidence, Some(400), &["signed with … and …"]);
     assert!(!failure.reason.contains("s3cr3t") && !failure.reason.contains("t0k3n"), "{}", failure.reason);
 }
 
@@ -241,13 +241,13 @@ async fn fault_invalid_call_is_split_to_find_the_invalid_event() {
         results(&[None]),
     ];
     let (outcome, calls) = outcome_of(script, 3).await;
-    assert_eq!(blames(&outcome), [None, Some(Blame::Event), None]);
+    assert_eq!(blames(&outcome), [None, Some(Blame::FirmEvidence), None]);
     assert_eq!(
         calls.iter().map(|call| call["Entries"].as_array().unwrap().len()).collect::<Vec<_>>(),
         [3, 1, 1, 1]
     );
     let (outcome, _) = outcome_of(vec![error("400 Bad Request", "ValidationException")], 1).await;
-    check_failure(outcome, Blame::Event, Some(400), &["ValidationException"]);
+    check_failure(outcome, Blame::FirmEvidence, Some(400), &["ValidationException"]);
 }
 
 #[tokio::test]

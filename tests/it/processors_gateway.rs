@@ -61,10 +61,10 @@ async fn functions_of_all_namespaces_are_found_called_and_lost_again() {
     );
 
     gateway.next("power", 1, Behavior::status(500));
-    check_failure(call(&processor, "power.openfaas-fn").await, Blame::Unclear, Some(500), &[]);
+    check_failure(call(&processor, "power.openfaas-fn").await, Blame::Evidence, Some(500), &[]);
     gateway.remove("old.dev");
     assert_eq!(wanting(&processor, 1, "VmPoweredOnEvent").await, ["power.openfaas-fn"]);
-    check_failure(call(&processor, "old.dev").await, Blame::Unclear, Some(404), &[]);
+    check_failure(call(&processor, "old.dev").await, Blame::Event, Some(404), &["`vanishedGrace`"]);
 }
 
 #[tokio::test]

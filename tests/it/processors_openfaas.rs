@@ -390,14 +390,15 @@ async fn fault_by_status_of_a_function_follows_the_table() {
     let gateway = one_function().await;
     let processor = processor(&gateway.url, |_| {});
     for (status, blame) in [
-        (404, Blame::Unclear),
+        (404, Blame::Evidence),
         (408, Blame::Target),
         (429, Blame::Target),
-        (500, Blame::Unclear),
+        (500, Blame::Evidence),
         (502, Blame::Target),
         (503, Blame::Target),
-        (400, Blame::Event),
-        (501, Blame::Event),
+        (401, Blame::Target),
+        (400, Blame::FirmEvidence),
+        (501, Blame::Evidence),
     ] {
         let code = StatusCode::from_u16(status).unwrap();
         gateway.change(|state| state.invocation = Some((code, "what the function said")));
@@ -426,10 +427,15 @@ async fn fault_404_of_a_vanished_function_blames_the_target_during_its_grace() {
         let listed_not = &["no such function", "the gateway does not list it"];
         check_failure(call(processor, "f").await, Blame::Target, Some(404), listed_not);
     }
-    check_failure(call(&given_up, "f").await, Blame::Unclear, Some(404), &["no such function"]);
+    check_failure(
+        call(&given_up, "f").await,
+        Blame::Event,
+        Some(404),
+        &["no such function", "`vanishedGrace`"],
+    );
     gateway.change(|state| state.functions = vec![("", "f", json!({"topic": "*"}))]);
     redeployed.refresh().await.unwrap();
-    check_failure(call(&redeployed, "f").await, Blame::Unclear, Some(404), &["no such function"]);
+    check_failure(call(&redeployed, "f").await, Blame::Evidence, Some(404), &["no such function"]);
 }
 
 /// The outcome of a call of a function behind a gateway that does `act`.

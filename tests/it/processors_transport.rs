@@ -392,7 +392,7 @@ async fn fault_407_blames_the_proxy_if_there_is_one() {
     check_failure(outcome, Blame::Target, Some(407), &["check the proxy's credentials"]);
     let direct = Settings { http: patient(), ..Settings::new(refusing.url("/hook")) };
     let outcome = CloudEvents::new(&direct, envelope()).unwrap().deliver(&one()).await;
-    check_failure(outcome, Blame::Event, Some(407), &[]);
+    check_failure(outcome, Blame::Target, Some(407), &[]);
 }
 
 #[test]

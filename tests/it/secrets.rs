@@ -115,15 +115,18 @@ processors:
     type: cloudevents
     url: {}
     mode: structured
+    retry: {{blame: {{400: event}}}}
   - name: echo-bearer
     type: cloudevents
     url: http://{echo}/bearer
     auth: {{token: {BEARER}}}
     headers: {{X-Api-Key: {HEADER}}}
+    retry: {{blame: {{4xx: event}}}}
   - name: echo-basic
     type: cloudevents
     url: http://{echo}/basic
     auth: {{username: user, password: {BASIC}}}
+    retry: {{blame: {{4xx: event}}}}
   - name: nobody
     type: cloudevents
     url: http://{nobody}/
@@ -132,6 +135,7 @@ processors:
     type: cloudevents
     url: http://target.invalid/
     proxy: http://user:{PROXY}@{echo}
+    retry: {{blame: {{4xx: event}}}}
   - name: proxied-by-nobody
     type: cloudevents
     url: http://target.invalid/

@@ -84,12 +84,12 @@ pub(super) static RATE_LIMIT: Block = Block {
 
 pub(super) static RETRY: Block = Block {
     name: "retry",
-    doc: "Retries of an event that the target refuses. If the target itself fails (no connection, time-out, 408, 429, 502, 503, 504), events wait without a limit and use up no attempt.",
+    doc: "Retries of an event that the target refuses. If the target itself is at fault (no connection, time-out, 401, 403, 429, 503 and others), events wait without a limit and use up no attempt. See [who is to blame](guarantees.md#who-is-to-blame).",
     fields: &[
         Field::new(
             "attempts",
             FieldType::Whole(1, 1_000_000),
-            "Attempts for an event, including the first. After that it becomes a dead letter.",
+            "Attempts for an event that the target refuses while it accepts others. After that it becomes a dead letter.",
         )
         .or("8")
         .also(&["maxAttempts"]),
@@ -107,13 +107,18 @@ pub(super) static RETRY: Block = Block {
         .or("200ms"),
         Field::new("backoffMax", FieldType::Duration(1, DAY), "Upper bound of that doubling.").or("30s"),
         Field::new(
+            "blame",
+            FieldType::Map(MapFormat::Blame),
+            "Who is to blame for an HTTP status. `target`: the target; the event waits without limit. `evidence`: the event, if the target accepts others, and else the target. `event`: the event, which becomes a dead letter at once. Other statuses keep their default, see [who is to blame](guarantees.md#who-is-to-blame).",
+        ),
+        Field::new(
             "statuses",
             FieldType::List(&FieldType::Text(TextFormat::Status)),
-            "HTTP statuses after which an event is retried. Default: 404, 409, 425, and 500 to 599 except 501.",
+            "The older form of `blame`: statuses that are `evidence`; all other refusals blame the event.",
         ),
     ],
     variants: &[],
-    rules: &[],
+    rules: &[FieldRule::AtMostOne(&["blame", "statuses"])],
 };
 
 pub(super) static BREAKER: Block = Block {

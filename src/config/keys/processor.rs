@@ -90,6 +90,15 @@ pub(super) static PROCESSOR: Block = Block {
         .also(&["provider"]),
         Field::new("ordering", ORDERING_WORDS, ORDERING_DOC).or("source"),
         Field::new(
+            "onRefusal",
+            FieldType::OneOf(&[
+                ("stepAside", "events of the same source pass an event that was refused twice"),
+                ("hold", "they wait for it: strict order"),
+            ]),
+            "Whether events wait for a refused one, with `ordering: source`.",
+        )
+        .or("stepAside"),
+        Field::new(
             "time",
             FieldType::OneOf(&[("router", "the time when the router read the event"), ("created", "vCenter's `createdTime`")]),
             "Value of the CloudEvents attribute `time`.",

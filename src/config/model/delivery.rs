@@ -1,6 +1,7 @@
 //! The delivery settings that every processor has: order, batches, retries, circuit breaker,
 //! overflow and dead letters.
 
+use std::fmt;
 use std::time::Duration;
 
 use crate::event::{EventTime, Extensions, Payload};
@@ -25,6 +26,7 @@ pub struct DeliveryPolicy {
     /// On.
     pub breaker: Option<Breaker>,
     pub overflow: Overflow,
+    pub on_refusal: OnRefusal,
     /// The processor that gets events which failed for good, instead of the store's dead letters;
     /// none.
     pub dead_letter: Option<String>,
@@ -39,6 +41,16 @@ pub enum Ordering {
     /// parallel.
     Entity,
     None,
+}
+
+/// Whether the events behind one that was refused twice wait for it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OnRefusal {
+    /// It steps aside, and they pass.
+    #[default]
+    StepAside,
+    /// They wait: strict order, at the price of the lane.
+    Hold,
 }
 
 /// The limits of a request, besides those of the processor itself.
@@ -73,9 +85,79 @@ pub struct Retry {
     pub backoff_min: Duration,
     /// Upper bound of that doubling; 30 s.
     pub backoff_max: Duration,
-    /// Statuses after which an event is retried; `None` for the built-in table
-    /// (`Failure::blame_of`).
-    pub statuses: Option<Vec<u16>>,
+    /// Who is to blame for an answer with these statuses; the processor says it for all others.
+    pub blame: BlameTable,
+}
+
+/// Who is to blame for an answer that is not a success.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RefusalBlame {
+    /// The target: the event waits without limit.
+    Target,
+    /// Other events decide, see `pipeline::deliver::evidence`.
+    Evidence,
+    /// The event: it becomes a dead letter at once.
+    Event,
+}
+
+/// `401`, or `5xx` for all statuses from 500 to 599.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StatusPattern {
+    Exactly(u16),
+    /// The first digit.
+    Class(u16),
+}
+
+/// Who is to blame, by status.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct BlameTable(pub Vec<(StatusPattern, RefusalBlame)>);
+
+impl RefusalBlame {
+    pub(in crate::config) fn parse(word: &str) -> Option<Self> {
+        match word {
+            "target" => Some(RefusalBlame::Target),
+            "evidence" => Some(RefusalBlame::Evidence),
+            "event" => Some(RefusalBlame::Event),
+            _ => None,
+        }
+    }
+
+    pub(in crate::config) fn word(self) -> &'static str {
+        match self {
+            RefusalBlame::Target => "target",
+            RefusalBlame::Evidence => "evidence",
+            RefusalBlame::Event => "event",
+        }
+    }
+}
+
+impl StatusPattern {
+    pub(in crate::config) fn parse(text: &str) -> Option<Self> {
+        let is_status = |status: &u16| (300..600).contains(status);
+        match text.strip_suffix("xx") {
+            Some(class) => {
+                class.parse().ok().filter(|class| (3..6).contains(class)).map(StatusPattern::Class)
+            }
+            None => text.parse().ok().filter(is_status).map(StatusPattern::Exactly),
+        }
+    }
+}
+
+impl fmt::Display for StatusPattern {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            StatusPattern::Exactly(status) => write!(f, "{status}"),
+            StatusPattern::Class(class) => write!(f, "{class}xx"),
+        }
+    }
+}
+
+impl BlameTable {
+    /// Who is to blame for `status`; a single status comes before its class.
+    pub fn of(&self, status: u16) -> Option<RefusalBlame> {
+        let find = |wanted| self.0.iter().find(|(pattern, _)| *pattern == wanted).map(|(_, blame)| *blame);
+        find(StatusPattern::Exactly(status)).or_else(|| find(StatusPattern::Class(status / 100)))
+    }
 }
 
 /// The circuit breaker, which pauses deliveries to a failing target except for probes.

@@ -16,6 +16,9 @@ use super::scalar;
 use super::tree::Node;
 use crate::event::{EventTime, Extensions, Payload};
 
+/// Statuses that `retry.statuses` never turned against an event.
+const TARGET_STATUSES: [u16; 5] = [408, 429, 502, 503, 504];
+
 /// Builds the configuration in a file of the native format. It is meaningless if `problems` has
 /// errors afterwards.
 pub(super) fn build(root: &Node, env: Env<'_>, problems: &mut Problems) -> Config {
@@ -331,6 +334,32 @@ impl NativeBuilder<'_> {
         }
     }
 
+    /// `blame`, or the older `statuses`: the statuses after which an event is tried again; any
+    /// other blames the event.
+    fn blame(&mut self, retry: &CheckedMap) -> BlameTable {
+        if !retry.is_given("statuses") {
+            let pairs = retry.map("blame").iter();
+            return BlameTable(
+                pairs
+                    .filter_map(|(status, blame)| {
+                        Some((StatusPattern::parse(status)?, RefusalBlame::parse(blame)?))
+                    })
+                    .collect(),
+            );
+        }
+        self.problems.warn(retry.line_of("statuses"), &retry.path_of("statuses"), "use `blame` instead");
+        let listed: Vec<u16> =
+            retry.texts("statuses").iter().filter_map(|status| status.parse().ok()).collect();
+        let is_targets = |status: &u16| TARGET_STATUSES.contains(status);
+        let tried_again = listed.iter().filter(|status| !is_targets(status));
+        let mut table: Vec<_> = tried_again
+            .map(|status| (StatusPattern::Exactly(*status), RefusalBlame::Evidence))
+            .chain(TARGET_STATUSES.map(|status| (StatusPattern::Exactly(status), RefusalBlame::Target)))
+            .collect();
+        table.extend([4, 5].map(|class| (StatusPattern::Class(class), RefusalBlame::Event)));
+        BlameTable(table)
+    }
+
     fn delivery(&mut self, found: &CheckedMap) -> DeliveryPolicy {
         let [extensions, batch, retry, breaker, overflow] =
             ["extensions", "batch", "retry", "breaker", "overflow"].map(|key| found.block(key));
@@ -378,9 +407,7 @@ impl NativeBuilder<'_> {
                 max_age: retry.duration("maxAge"),
                 backoff_min: retry.duration("backoffMin"),
                 backoff_max: retry.duration("backoffMax"),
-                statuses: retry.is_given("statuses").then(|| {
-                    retry.texts("statuses").iter().filter_map(|status| status.parse().ok()).collect()
-                }),
+                blame: self.blame(retry),
             },
             breaker: breaker.flag("enabled").then(|| Breaker {
                 failures: breaker.whole("failures"),
@@ -397,6 +424,10 @@ impl NativeBuilder<'_> {
                 },
                 bytes_max: overflow.size("bytesMax"),
                 free_disk_floor: overflow.size("freeDiskFloor"),
+            },
+            on_refusal: match found.text("onRefusal") {
+                "hold" => OnRefusal::Hold,
+                _ => OnRefusal::StepAside,
             },
             dead_letter: found.maybe_text("deadLetterTo").map(Into::into),
         }

@@ -1,25 +1,30 @@
 //! Deliver, when a request has come to its end: what becomes of each of its events.
 
+use std::slice;
 use std::time::Duration;
 
 use rand::Rng;
 
 use super::backoff::backoff;
+use super::evidence::{EventKey, Firmness, Judgement};
 use super::item::{CompactSelection, LaneItem, Origin};
-use super::lanes::{LaneKey, SHARED, is_replay};
-use super::{Action, DeliveryEngine, FailedEvent, LanePart, ReplayEnd};
+use super::lanes::{LaneKey, LaneKind, SHARED, is_own, is_replay};
+use super::{Action, DeliveryEngine, FailedEvent, LanePart, ReplayEnd, UnderWay};
+use crate::config::{OnRefusal, Ordering, RefusalBlame};
 use crate::event::Selection;
-use crate::limits::RETRY_AFTER_MAX;
+use crate::limits::{ASIDES_MAX, EVIDENCE_WINDOW, RETRY_AFTER_MAX};
 use crate::processor::{Blame, DeliveryOutcome, Failure};
 
-/// How a request came to its bad end, for each of its parts.
+/// How a request failed, for each of its parts.
 #[derive(Clone, Copy)]
-struct Refusal<'a> {
-    failure: &'a Failure,
-    /// Whether one event alone is at fault.
-    single: bool,
+struct Refusal {
+    /// The request carried one event.
+    is_single: bool,
+    /// The breaker has not opened since the request was sent.
+    is_current: bool,
     sent_at: Duration,
-    /// What its waits are drawn with, 0 to 1: what was refused together is tried again together.
+    /// The random share of the back-off, 0 to 1: events that were refused together are tried again
+    /// together.
     random: f64,
 }
 
@@ -32,6 +37,7 @@ impl DeliveryEngine {
         actions: &mut Vec<Action>,
     ) {
         let Some(done) = self.under_way.remove(&request) else { return };
+        self.sent[done.kind as usize] -= 1;
         match &mut outcome {
             DeliveryOutcome::Delivered => {}
             DeliveryOutcome::Failed(failure) => failure.blame = self.blame_of(failure),
@@ -40,16 +46,8 @@ impl DeliveryEngine {
             }
         }
         let random = self.random.random();
-        match &outcome {
-            DeliveryOutcome::Delivered => self.health.success(now, done.opened, &self.policy),
-            DeliveryOutcome::Failed(failure) => self.judge(now, done.opened, Some(failure), random),
-            DeliveryOutcome::Partial(failures) => {
-                let worst = failures.iter().flatten().find(|failure| failure.blame == Blame::Target);
-                // One throttled entry of many slows down, it does not say that the target is gone.
-                let gone = failures.iter().all(|f| f.as_ref().is_some_and(|f| f.blame == Blame::Target));
-                self.judge(now, done.opened, worst.filter(|_| gone), random);
-            }
-        }
+        let is_current = done.opened == self.health.opened();
+        self.judge_destination(now, &done, &outcome, random);
         self.size(&outcome, done.events);
         match outcome {
             DeliveryOutcome::Delivered => {
@@ -59,16 +57,17 @@ impl DeliveryEngine {
                 }
             }
             DeliveryOutcome::Failed(failure) => {
-                let single = done.events == 1;
-                let refusal = Refusal { failure: &failure, single, sent_at: done.sent_at, random };
+                let is_single = done.events == 1;
+                let refusal = Refusal { is_single, is_current, sent_at: done.sent_at, random };
                 for part in done.parts {
-                    self.fail(now, part, refusal, actions);
+                    self.fail(now, part, &failure, refusal, actions);
                 }
             }
             DeliveryOutcome::Partial(failures) => {
                 let mut failures = failures.into_iter();
                 for part in done.parts {
-                    self.partial(now, part, &mut failures, done.sent_at, random, actions);
+                    let refusal = Refusal { is_single: true, is_current, sent_at: done.sent_at, random };
+                    self.partial(now, part, &mut failures, refusal, actions);
                 }
             }
         }
@@ -77,27 +76,62 @@ impl DeliveryEngine {
         }
     }
 
-    /// Whose fault a failure is: of what is not the target's, `retry.statuses` says which statuses are worth another try.
+    /// Whose fault a failure is: `retry.blame` of the configuration, else what the processor says.
     pub fn blame_of(&self, failure: &Failure) -> Blame {
-        match (&self.policy.retry.statuses, failure.status) {
-            (Some(statuses), Some(status @ 400..=599)) if failure.blame != Blame::Target => {
-                if statuses.contains(&status) { Blame::Unclear } else { Blame::Event }
-            }
-            _ => failure.blame,
+        // A processor that blames otherwise than the status alone does knows better.
+        let judged_by_status = failure.status.filter(|status| Failure::blame_of(*status) == failure.blame);
+        match judged_by_status.and_then(|status| self.policy.retry.blame.of(status)) {
+            Some(RefusalBlame::Target) => Blame::Target,
+            Some(RefusalBlame::Evidence) => Blame::Evidence,
+            Some(RefusalBlame::Event) => Blame::Event,
+            None => failure.blame,
         }
     }
 
-    fn judge(&mut self, now: Duration, sent: u64, failure: Option<&Failure>, random: f64) {
-        match failure {
-            Some(failure) if failure.blame == Blame::Target => {
-                self.health.failure(now, sent, failure.wait, &self.policy, random)
+    /// What an answer says about the destination, whichever events it was for.
+    fn judge_destination(&mut self, now: Duration, done: &UnderWay, outcome: &DeliveryOutcome, random: f64) {
+        match outcome {
+            DeliveryOutcome::Delivered => self.accepted(now, done),
+            // One throttled entry of many slows down, it does not say that the target is gone.
+            DeliveryOutcome::Partial(each) if each.iter().any(Option::is_none) => self.accepted(now, done),
+            DeliveryOutcome::Failed(failure) => {
+                self.not_accepted(now, done, slice::from_ref(failure), random)
             }
-            _ => self.health.success(now, sent, &self.policy),
+            DeliveryOutcome::Partial(each) => {
+                let failures: Vec<Failure> = each.iter().flatten().cloned().collect();
+                self.not_accepted(now, done, &failures, random);
+            }
         }
     }
 
-    /// Adapts the size of requests: a batch that takes the target longer than the time-out would never get through. Halved by a failure that may come of
-    /// the size, and grown by a quarter with each success, so that few requests fail where the largest that succeeds is looked for.
+    /// An event of a request was accepted.
+    fn accepted(&mut self, now: Duration, done: &UnderWay) {
+        if done.opened != self.health.opened() {
+            return;
+        }
+        let is_first_send = done.kind == LaneKind::Fresh;
+        let window = self.policy.breaker.as_ref().map_or(EVIDENCE_WINDOW, |breaker| breaker.window);
+        self.evidence.accepted(now, window, is_first_send);
+        let was_blamed = self.health.is_blamed();
+        self.health.success(now, done.opened, &self.policy);
+        if was_blamed {
+            let trials = self.lanes.recall(self.policy.ordering, |item| self.spool.age(item));
+            self.evidence.remember(trials);
+            self.lanes.make_due();
+        }
+    }
+
+    /// No event of a request was accepted.
+    fn not_accepted(&mut self, now: Duration, done: &UnderWay, failures: &[Failure], random: f64) {
+        match failures.iter().find(|failure| failure.blame == Blame::Target) {
+            Some(failure) => self.health.failure(now, done.opened, failure.wait, &self.policy, random),
+            None => self.health.refused(now, done.opened, &self.policy, random),
+        }
+    }
+
+    /// Adapts the size of requests: a batch that takes the target longer than the time-out would
+    /// never get through. Halved by a failure that may come of the size, and grown by a quarter
+    /// with each success, so that few requests fail where the largest that succeeds is looked for.
     fn size(&mut self, outcome: &DeliveryOutcome, events: usize) {
         match outcome {
             DeliveryOutcome::Failed(failure) if may_be_too_much(failure) => {
@@ -110,7 +144,8 @@ impl DeliveryEngine {
         }
     }
 
-    /// Gives back the replays that wait: a person is waiting for them, and the target is gone for who knows how long.
+    /// Gives back the replays that wait: a person is waiting for them, and the target is gone for
+    /// who knows how long.
     pub(super) fn put_off_replays(&mut self, actions: &mut Vec<Action>) {
         for item in self.lanes.drain_replays() {
             self.end_replay(&item, ReplayEnd::PutOff, actions);
@@ -129,7 +164,8 @@ impl DeliveryEngine {
             self.spool.delivered_ahead(item);
         }
         match item.origin {
-            // Settled, and out of its old row, when what was written of it is durable: once, and not before.
+            // Settled, and out of its old row, when what was written of it is durable: once, and
+            // not before.
             Origin::Source | Origin::Adopted(_) | Origin::Spool(_) if spooled => {}
             Origin::Spool(row) => {
                 self.spool.delivered(row, &item.batch, &item.selection.to_selection(), actions)
@@ -143,6 +179,7 @@ impl DeliveryEngine {
     fn succeed(&mut self, key: LaneKey) {
         self.lanes.forget_tries(key);
         if let Some(lane) = self.lanes.get_mut(key) {
+            lane.convictions = 0;
             lane.cap = lane.cap.saturating_mul(2);
             if lane.cap >= self.limits.events_max {
                 lane.cap = usize::MAX;
@@ -152,8 +189,14 @@ impl DeliveryEngine {
     }
 
     /// All events of a part failed together.
-    fn fail(&mut self, now: Duration, part: LanePart, refusal: Refusal<'_>, actions: &mut Vec<Action>) {
-        let Refusal { failure, single, sent_at, random } = refusal;
+    fn fail(
+        &mut self,
+        now: Duration,
+        part: LanePart,
+        failure: &Failure,
+        refusal: Refusal,
+        actions: &mut Vec<Action>,
+    ) {
         let LanePart { key, items, spooled } = part;
         if spooled {
             // It is in the spool, and comes back in its order.
@@ -163,40 +206,192 @@ impl DeliveryEngine {
         let key = if key == SHARED { self.lanes.own_lane() } else { key };
         let count: usize = items.iter().map(|item| item.selection.len()).sum();
         let Some(lane) = self.lanes.get_mut(key) else { return };
-        let first_try = *lane.first_try.get_or_insert(sent_at);
-        let out_of_replays = is_replay(key) && lane.target_tries + 1 >= self.policy.retry.attempts;
-        if failure.blame == Blame::Target && out_of_replays {
+        lane.first_try.get_or_insert(refusal.sent_at);
+        match failure.blame {
+            _ if is_replay(key) => self.fail_replay(now, key, items, failure, refusal, actions),
+            Blame::Target => self.await_target(now, key, items, refusal.random),
+            // It was on its way when the breaker opened: the destination's trouble, most likely.
+            Blame::Evidence | Blame::FirmEvidence if !refusal.is_current && refusal.is_single => {
+                self.await_target(now, key, items, refusal.random);
+            }
+            _ if !refusal.is_single => {
+                // The first events are tried one by one: if they are refused as well, the
+                // destination is at fault, and if not, twice as many go with each success.
+                let is_too_large = failure.status == Some(413);
+                lane.cap = if is_too_large { (count / 2).max(1) } else { 1 };
+                self.lanes.put_back(key, items);
+                self.lanes.release(key);
+            }
+            Blame::Event => self.convict(now, key, items, failure, actions),
+            Blame::Evidence | Blame::FirmEvidence => {
+                self.weigh(now, key, items, failure, refusal, actions);
+            }
+        }
+    }
+
+    /// The target could not take a request: its events wait, and use up no try.
+    fn await_target(&mut self, now: Duration, key: LaneKey, items: Vec<LaneItem>, random: f64) {
+        let Some(lane) = self.lanes.get_mut(key) else { return };
+        // The breaker says when a target that is gone is tried; a lane must not keep it from that.
+        let max = self.policy.retry.backoff_max;
+        let max = self.policy.breaker.as_ref().map_or(max, |breaker| max.min(breaker.probe_interval));
+        let wait = backoff(self.policy.retry.backoff_min, max, lane.target_tries, random);
+        lane.target_tries = lane.target_tries.saturating_add(1);
+        self.lanes.put_back(key, items);
+        self.lanes.wait(key, now + wait);
+    }
+
+    /// A replay failed. A person waits for it, so it is tried `retry.attempts` times and no more;
+    /// and it is no evidence, since a dead letter is expected to be refused.
+    fn fail_replay(
+        &mut self,
+        now: Duration,
+        key: LaneKey,
+        items: Vec<LaneItem>,
+        failure: &Failure,
+        refusal: Refusal,
+        actions: &mut Vec<Action>,
+    ) {
+        let Refusal { is_single, random, .. } = refusal;
+        let count: usize = items.iter().map(|item| item.selection.len()).sum();
+        let attempts = self.policy.retry.attempts;
+        let Some(lane) = self.lanes.get_mut(key) else { return };
+        if failure.blame == Blame::Target {
+            if lane.target_tries + 1 < attempts {
+                return self.await_target(now, key, items, random);
+            }
             give_up(items, failure, lane.target_tries + 1, Duration::ZERO, actions);
-            self.succeed(key);
-        } else if failure.blame == Blame::Target {
-            // The breaker says when a target that is gone is tried; a lane must not keep it from that.
-            let max = self.policy.retry.backoff_max;
-            let max = self.policy.breaker.as_ref().map_or(max, |breaker| max.min(breaker.probe_interval));
-            let wait = backoff(self.policy.retry.backoff_min, max, lane.target_tries, random);
-            lane.target_tries = lane.target_tries.saturating_add(1);
-            self.lanes.put_back(key, items);
-            self.lanes.wait(key, now + wait);
-        } else if !single {
-            // One of them is at fault: halve until it is alone. No attempt is used up.
+            return self.succeed(key);
+        }
+        if !is_single {
             lane.cap = (count / 2).max(1);
             self.lanes.put_back(key, items);
-            self.lanes.release(key);
-        } else {
-            let answering = self.health.answering();
-            let age = answering.saturating_sub(*lane.refused_at.get_or_insert(answering));
-            let (tries, tried_for) = (self.lanes.count_try(key), now.saturating_sub(first_try));
-            let out_of_tries = tries >= self.policy.retry.attempts;
-            if failure.blame == Blame::Event || out_of_tries || age >= self.policy.retry.max_age {
-                give_up(items, failure, tries, tried_for, actions);
-                self.succeed(key);
-            } else {
-                let wait =
-                    backoff(self.policy.retry.backoff_min, self.policy.retry.backoff_max, tries - 1, random);
-                let asked = failure.wait.unwrap_or_default().min(RETRY_AFTER_MAX);
-                self.lanes.put_back(key, items);
-                self.lanes.wait(key, now + wait.max(asked));
-                self.park(key, actions);
+            return self.lanes.release(key);
+        }
+        lane.trial.refusals += 1;
+        let tries = lane.trial.refusals;
+        if failure.blame != Blame::Evidence || tries >= attempts {
+            return self.convict(now, key, items, failure, actions);
+        }
+        let wait = self.wait_after(key, failure, refusal.random);
+        self.lanes.put_back(key, items);
+        self.lanes.wait(key, now + wait);
+    }
+
+    /// One event was refused, and either it or the destination may be at fault.
+    fn weigh(
+        &mut self,
+        now: Duration,
+        key: LaneKey,
+        items: Vec<LaneItem>,
+        failure: &Failure,
+        refusal: Refusal,
+        actions: &mut Vec<Action>,
+    ) {
+        let Some(lane) = self.lanes.get_mut(key) else { return };
+        let trial = lane.trial;
+        let firmness = if failure.blame == Blame::FirmEvidence { Firmness::Firm } else { Firmness::Ordinary };
+        let is_blamed = self.health.is_blamed();
+        let Some(event) = items.first().map(EventKey::of) else { return };
+        let mut trial = if trial.has_begun() { trial } else { self.evidence.recall(event) };
+        let verdict = match is_blamed {
+            // A probe: it says that the destination still refuses, and nothing about the event.
+            true => self.evidence.refused_while_blamed(&mut trial),
+            false => self.evidence.refused(event, &mut trial, firmness, self.policy.retry.attempts),
+        };
+        let answering = self.health.answering();
+        let age = answering.saturating_sub(*lane.refused_at.get_or_insert(answering));
+        self.lanes.set_trial(key, trial);
+        if verdict == Judgement::Event {
+            return self.convict(now, key, items, failure, actions);
+        }
+        if !is_blamed && age >= self.policy.retry.max_age {
+            let mut failure = failure.clone();
+            if trial.counted == 0 {
+                failure.reason += "; no other event was accepted meanwhile to compare with";
             }
+            return self.convict(now, key, items, &failure, actions);
+        }
+        self.wait_for_next_try(now, key, items, failure, refusal, actions);
+        if verdict == Judgement::Destination && !is_blamed {
+            self.evidence.forget_streak();
+            self.health.blame(now, &self.policy, refusal.random);
+            self.lanes.forget_caps();
+            self.lanes.make_due();
+        }
+    }
+
+    /// Puts a refused event where it waits: aside, so that others pass, or at the head of its lane.
+    fn wait_for_next_try(
+        &mut self,
+        now: Duration,
+        key: LaneKey,
+        items: Vec<LaneItem>,
+        failure: &Failure,
+        refusal: Refusal,
+        actions: &mut Vec<Action>,
+    ) {
+        let trial = self.lanes.get(key).map(|lane| lane.trial).unwrap_or_default();
+        let wait = self.wait_after(key, failure, refusal.random);
+        let is_blamed = self.health.is_blamed();
+        let has_others = self.lanes.get(key).is_some_and(|lane| !lane.items.is_empty());
+        let steps_aside = match self.policy.ordering {
+            Ordering::Entity => false,
+            // It has a lane of its own, perhaps with others of the same request.
+            Ordering::None => has_others && !self.has_full_asides(),
+            Ordering::Source if is_own(key) || self.policy.on_refusal == OnRefusal::Hold => false,
+            // Without room it waits once, which slows down; then it makes room for other events, or
+            // nothing would be accepted that it can be compared with.
+            Ordering::Source if self.has_full_asides() => is_blamed || trial.refusals > 2,
+            Ordering::Source => is_blamed || trial.refusals >= 2,
+        };
+        let is_head = self.policy.ordering == Ordering::Source && !is_own(key) && !steps_aside;
+        let wait = match is_head && trial.refusals == 1 && self.policy.on_refusal == OnRefusal::StepAside {
+            true => self.pauses.take(now, wait),
+            false => wait,
+        };
+        let key = match steps_aside {
+            true => self.lanes.step_aside(key, items),
+            false => {
+                self.lanes.put_back(key, items);
+                key
+            }
+        };
+        self.lanes.wait(key, now + wait);
+        self.park(key, actions);
+    }
+
+    /// The wait before the next try of an event. The first two sends follow each other soon. It
+    /// stays short if refused events fill more than half of their places, or if events of this lane
+    /// became dead letters one after the other: then the verdict comes as soon as it may.
+    fn wait_after(&self, key: LaneKey, failure: &Failure, random: f64) -> Duration {
+        let retry = &self.policy.retry;
+        let lane = self.lanes.get(key);
+        let is_urgent = self.lanes.asides() > ASIDES_MAX / 2 || lane.is_some_and(|lane| lane.convictions > 0);
+        let max = if is_urgent { retry.backoff_min } else { retry.backoff_max };
+        let refusals = lane.map_or(0, |lane| lane.trial.refusals);
+        let wait = backoff(retry.backoff_min, max, refusals.saturating_sub(2), random);
+        wait.max(failure.wait.unwrap_or_default().min(RETRY_AFTER_MAX))
+    }
+
+    /// The event is at fault: it becomes a dead letter, and its lane goes on.
+    fn convict(
+        &mut self,
+        now: Duration,
+        key: LaneKey,
+        items: Vec<LaneItem>,
+        failure: &Failure,
+        actions: &mut Vec<Action>,
+    ) {
+        let lane = self.lanes.get(key);
+        let tries = lane.map_or(1, |lane| lane.trial.refusals.max(1));
+        let tried_for =
+            lane.and_then(|lane| lane.first_try).map_or(Duration::ZERO, |first| now.saturating_sub(first));
+        let convictions = lane.map_or(0, |lane| lane.convictions);
+        give_up(items, failure, tries, tried_for, actions);
+        self.succeed(key);
+        if let Some(lane) = self.lanes.get_mut(key) {
+            lane.convictions = convictions.saturating_add(1);
         }
     }
 
@@ -206,8 +401,7 @@ impl DeliveryEngine {
         now: Duration,
         part: LanePart,
         failures: &mut impl Iterator<Item = Option<Failure>>,
-        sent_at: Duration,
-        random: f64,
+        refusal: Refusal,
         actions: &mut Vec<Action>,
     ) {
         let LanePart { key, items, spooled } = part;
@@ -234,11 +428,12 @@ impl DeliveryEngine {
         }
         for (item, failure) in failed {
             let part = LanePart { key, items: vec![item], spooled };
-            self.fail(now, part, Refusal { failure: &failure, single: true, sent_at, random }, actions);
+            self.fail(now, part, &failure, refusal, actions);
         }
     }
 
-    /// A dead letter is durable, or taken over by a dead-letter processor: it is settled; one that came from the spool leaves its row.
+    /// A dead letter is durable, or taken over by a dead-letter processor: it is settled; one that
+    /// came from the spool leaves its row.
     pub fn dead_letter_stored(&mut self, letter: &FailedEvent, actions: &mut Vec<Action>) {
         match letter.origin {
             Origin::Spool(row) => {
@@ -252,7 +447,8 @@ impl DeliveryEngine {
     }
 }
 
-/// Whether a smaller request might have succeeded: no answer in time, from the target or from what stands before it.
+/// Whether a smaller request might have succeeded: no answer in time, from the target or from what
+/// stands before it.
 fn may_be_too_much(failure: &Failure) -> bool {
     failure.blame == Blame::Target && matches!(failure.status, None | Some(408 | 502 | 504))
 }

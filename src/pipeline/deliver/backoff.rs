@@ -2,10 +2,31 @@
 
 use std::time::Duration;
 
-/// Full jitter: a uniform share (`random` in 0..1) of `min`·2^`tries`, at most `max`, and never under a tenth of `min`, so that a retry is not a loop.
+use crate::limits::PAUSE_SHARE;
+
+/// Full jitter: a uniform share (`random` in 0..1) of `min`·2^`tries`, at most `max`, and never
+/// under a tenth of `min`, so that a retry is not a loop.
 pub(super) fn backoff(min: Duration, max: Duration, tries: u32, random: f64) -> Duration {
     let cap = min.saturating_mul(1 << tries.min(20)).min(max);
     cap.mul_f64(random.clamp(0.0, 1.0)).max(min / 10)
+}
+
+/// The time that lanes may stand still for a second send of an event that was refused once. A lane
+/// whose events are refused now and then waits for a moment, as after a hiccup of the target; one
+/// of which every tenth event is refused would spend most of its time so. Pauses take a
+/// [`PAUSE_SHARE`]th of the time at most, so the others keep their rate.
+#[derive(Debug, Default)]
+pub(super) struct Pauses {
+    spent_until: Duration,
+}
+
+impl Pauses {
+    /// The pause to make now instead of `wait`.
+    pub fn take(&mut self, now: Duration, wait: Duration) -> Duration {
+        let pause = wait.min(now.saturating_sub(self.spent_until) / PAUSE_SHARE);
+        self.spent_until = self.spent_until.max(now.saturating_sub(wait * PAUSE_SHARE)) + pause * PAUSE_SHARE;
+        pause
+    }
 }
 
 #[cfg(test)]
@@ -19,5 +40,17 @@ mod tests {
         assert_eq!(backoff(min, max, 3, 0.5), Duration::from_millis(400));
         assert_eq!(backoff(min, max, u32::MAX, 1.0), Duration::from_secs(30));
         assert_eq!(backoff(min, max, 5, 0.0), Duration::from_millis(10));
+    }
+
+    #[test]
+    fn pauses_take_a_fixed_share_of_the_time() {
+        let (mut pauses, second) = (Pauses::default(), Duration::from_secs(1));
+        let wait = Duration::from_millis(100);
+        let now = 100 * second;
+        assert_eq!(pauses.take(now, wait), wait, "the first in a long time");
+        assert_eq!(pauses.take(now, wait), Duration::ZERO, "the share is used up");
+        let paused: Duration =
+            (0..1_000).map(|step| pauses.take(now + step * Duration::from_millis(20), wait)).sum();
+        assert!(paused <= 20 * second / PAUSE_SHARE, "{paused:?} of 20 s");
     }
 }

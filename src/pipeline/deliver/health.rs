@@ -1,16 +1,17 @@
 //! A destination's health: the circuit breaker, and the waits that a target asks for.
 //!
 //! ```text
-//!  closed ──(failures in a row, or success rate in a window too low)──► open ──(wait over)──► probing ──(success)──► closed
-//!                                                                        ▲                      │
-//!                                                                        └──────(failure)───────┘
+//!  closed ──(failures in a row, a low success rate, ──► open ──(wait over)──► probing
+//!    ▲       or every event refused)                     ▲                      │ │
+//!    │                                                   └──────(failure)───────┘ │
+//!    └─────────────────────────────(success)──────────────────────────────────────┘
 //! ```
 
 use std::time::Duration;
 
 use super::backoff::backoff;
-use crate::config::{Breaker, DeliveryPolicy as Policy};
-use crate::limits::{BREAKER_ANSWERS_MIN, RETRY_AFTER_MAX};
+use crate::config::{Breaker, DeliveryPolicy};
+use crate::limits::{BREAKER_ANSWERS_MIN, PROBE_INTERVAL, RETRY_AFTER_MAX};
 
 /// Whether and when a destination may be sent to. Times are since the process started.
 #[derive(Debug)]
@@ -23,10 +24,13 @@ pub(super) struct Health {
     openings: u32,
     /// Times that it opened.
     opened: u64,
+    /// It opened because the target refused everything: only an acceptance closes it.
+    blamed: bool,
     window_start: Duration,
     good: u32,
     bad: u32,
-    /// How long the target has been answering, between answers that no failure of its own came between.
+    /// How long the target has been answering, between answers that no failure of its own came
+    /// between.
     answering: Duration,
     /// The last answer, unless the target failed since.
     answered_at: Option<Duration>,
@@ -47,6 +51,7 @@ impl Default for Health {
             failures_in_row: 0,
             openings: 0,
             opened: 0,
+            blamed: false,
             window_start: Duration::ZERO,
             good: 0,
             bad: 0,
@@ -57,7 +62,8 @@ impl Default for Health {
 }
 
 impl Health {
-    /// Whether a request may be sent now, with `under_way` already sent. Turns an open breaker whose wait is over into a probing one.
+    /// Whether a request may be sent now, with `under_way` already sent. Turns an open breaker
+    /// whose wait is over into a probing one.
     pub fn admits(&mut self, now: Duration, under_way: usize) -> bool {
         if now < self.quiet_until {
             return false;
@@ -73,7 +79,8 @@ impl Health {
         }
     }
 
-    /// Whether nothing is sent before a request that is under way has ended, however much time passes.
+    /// Whether nothing is sent before a request that is under way has ended, however much time
+    /// passes.
     pub fn awaits_answer(&self, under_way: usize) -> bool {
         self.state != State::Closed && under_way > 0
     }
@@ -105,7 +112,8 @@ impl Health {
         self.answering
     }
 
-    /// Nothing is sent from now on, for a reason that is not the target's: whether it would answer is not known.
+    /// Nothing is sent from now on, for a reason that is not the target's: whether it would answer
+    /// is not known.
     pub fn pause(&mut self) {
         self.answered_at = None;
     }
@@ -115,28 +123,29 @@ impl Health {
         self.opened
     }
 
-    /// The target answered for an event, whether it took it or not: it is alive. `sent` is what [`Health::opened`] said when the request was sent: one from
-    /// before the breaker opened says nothing about now, and does not close it.
-    pub fn success(&mut self, now: Duration, sent: u64, policy: &Policy) {
+    /// The target accepted an event. `sent` is what [`Health::opened`] said when the request was
+    /// sent: one from before the breaker opened says nothing about now, and does not close it.
+    pub fn success(&mut self, now: Duration, sent: u64, policy: &DeliveryPolicy) {
         if sent != self.opened {
             return;
         }
         self.roll(now, policy.breaker.as_ref());
-        self.answering += self.answered_at.map_or(Duration::ZERO, |before| now.saturating_sub(before));
-        self.answered_at = Some(now);
+        self.note_answer(now);
         self.good += 1;
         self.failures_in_row = 0;
         self.openings = 0;
+        self.blamed = false;
         self.state = State::Closed;
     }
 
-    /// The target could not take a request, which was `sent` as in [`Health::success`]. `wait` is what it asked for.
+    /// The target could not take a request, which was `sent` as in [`Health::success`]. `wait` is
+    /// what it asked for.
     pub fn failure(
         &mut self,
         now: Duration,
         sent: u64,
         wait: Option<Duration>,
-        policy: &Policy,
+        policy: &DeliveryPolicy,
         random: f64,
     ) {
         self.roll(now, policy.breaker.as_ref());
@@ -156,14 +165,52 @@ impl Health {
             && f64::from(self.good) < f64::from(answers) * breaker.success_rate_min;
         let opens = self.state == State::Probing || self.failures_in_row >= breaker.failures || rate_low;
         if opens && !matches!(self.state, State::Open { .. }) {
-            // At least half of the step, so that a thousand destinations of one gateway do not probe at once, and none at once.
-            let step =
-                backoff(policy.retry.backoff_min, breaker.probe_interval, self.openings, 0.5 + random / 2.0);
-            self.state = State::Open { until: now + step };
-            self.openings = self.openings.saturating_add(1);
-            self.opened += 1;
-            (self.good, self.bad) = (0, 0);
+            self.open(now, policy, random);
         }
+    }
+
+    /// The target answered and refused: neither a success nor a failure, since the events may be at
+    /// fault. `sent` as in [`Health::success`].
+    pub fn refused(&mut self, now: Duration, sent: u64, policy: &DeliveryPolicy, random: f64) {
+        if sent != self.opened {
+            return;
+        }
+        if self.blamed {
+            self.open(now, policy, random);
+            return;
+        }
+        self.roll(now, policy.breaker.as_ref());
+        self.note_answer(now);
+        // It can be reached: whether it refuses everything is for the evidence to say.
+        self.state = State::Closed;
+    }
+
+    /// The target refuses every event: it is left alone until it accepts one.
+    pub fn blame(&mut self, now: Duration, policy: &DeliveryPolicy, random: f64) {
+        self.blamed = true;
+        self.open(now, policy, random);
+    }
+
+    /// Returns true from [`Health::blame`] on until an event is accepted.
+    pub fn is_blamed(&self) -> bool {
+        self.blamed
+    }
+
+    fn open(&mut self, now: Duration, policy: &DeliveryPolicy, random: f64) {
+        let probe_interval = policy.breaker.as_ref().map_or(PROBE_INTERVAL, |breaker| breaker.probe_interval);
+        // At least half of the step, so that a thousand destinations of one gateway do not probe at
+        // once, and none at once.
+        let step = backoff(policy.retry.backoff_min, probe_interval, self.openings, 0.5 + random / 2.0);
+        self.state = State::Open { until: now + step };
+        self.openings = self.openings.saturating_add(1);
+        self.opened += 1;
+        (self.good, self.bad) = (0, 0);
+        self.answered_at = None;
+    }
+
+    fn note_answer(&mut self, now: Duration) {
+        self.answering += self.answered_at.map_or(Duration::ZERO, |before| now.saturating_sub(before));
+        self.answered_at = Some(now);
     }
 
     fn roll(&mut self, now: Duration, breaker: Option<&Breaker>) {
@@ -183,17 +230,23 @@ mod tests {
     }
 
     /// Of a request that has just been sent.
-    fn fail(health: &mut Health, now: Duration, wait: Option<Duration>, policy: &Policy, random: f64) {
+    fn fail(
+        health: &mut Health,
+        now: Duration,
+        wait: Option<Duration>,
+        policy: &DeliveryPolicy,
+        random: f64,
+    ) {
         health.failure(now, health.opened(), wait, policy, random);
     }
 
-    fn succeed(health: &mut Health, now: Duration, policy: &Policy) {
+    fn succeed(health: &mut Health, now: Duration, policy: &DeliveryPolicy) {
         health.success(now, health.opened(), policy);
     }
 
     #[test]
     fn opens_after_failures_in_a_row_probes_once_and_closes() {
-        let policy = Policy::default();
+        let policy = DeliveryPolicy::default();
         let mut health = Health::default();
         for i in 0..10 {
             assert!(health.admits(at(i), 0));
@@ -213,7 +266,7 @@ mod tests {
 
     #[test]
     fn opens_when_the_success_rate_in_the_window_is_low() {
-        let policy = Policy::default();
+        let policy = DeliveryPolicy::default();
         let mut health = Health::default();
         for i in 0..40u64 {
             if i % 4 == 0 {
@@ -231,7 +284,7 @@ mod tests {
 
     #[test]
     fn the_clock_stands_while_the_target_does_not_answer() {
-        let policy = Policy::default();
+        let policy = DeliveryPolicy::default();
         let mut health = Health::default();
         let mut check = |ms, answers, expected| {
             if answers {
@@ -254,7 +307,7 @@ mod tests {
 
     #[test]
     fn what_was_sent_before_it_opened_neither_closes_it_nor_opens_it_again() {
-        let policy = Policy::default();
+        let policy = DeliveryPolicy::default();
         let mut health = Health::default();
         let mut sent = Vec::new();
         for _ in 0..32 {
@@ -290,7 +343,7 @@ mod tests {
 
     #[test]
     fn honours_retry_after_up_to_its_cap() {
-        let policy = Policy::default();
+        let policy = DeliveryPolicy::default();
         let mut health = Health::default();
         fail(&mut health, at(0), Some(Duration::from_secs(9_999)), &policy, 0.0);
         assert!(!health.admits(RETRY_AFTER_MAX - at(1), 0));

@@ -14,7 +14,8 @@ pub(super) struct Held {
     batches: FxHashMap<usize, u32>,
     /// Bytes of these batches.
     pub bytes: usize,
-    /// The shares of the events that wait: as much as would be held if each of them had its own bytes alone.
+    /// The shares of the events that wait: as much as would be held if each of them had its own
+    /// bytes alone.
     shares: usize,
 }
 

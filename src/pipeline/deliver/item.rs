@@ -19,11 +19,13 @@ pub enum Origin {
     Source,
     /// Another destination's dead letter, by the ticket by which it is told.
     Adopted(u64),
-    /// A dead letter by its number, on the way again because a person wants it: settled long ago, in the store until it is delivered.
+    /// A dead letter by its number, on the way again because a person wants it: settled long ago,
+    /// in the store until it is delivered.
     DeadLetter(i64),
 }
 
-/// Events of one batch, in order: 16 bytes and the batch's reference, whether one event or a thousand.
+/// Events of one batch, in order: 16 bytes and the batch's reference, whether one event or a
+/// thousand.
 #[derive(Clone, Debug)]
 pub(super) struct LaneItem {
     pub batch: Arc<Batch>,
@@ -94,7 +96,8 @@ impl LaneItem {
         }
     }
 
-    /// Splits off from the front as many events as fit into `events` and `bytes`, at least one; the second part is what is left, if anything.
+    /// Splits off from the front as many events as fit into `events` and `bytes`, at least one; the
+    /// second part is what is left, if anything.
     pub fn split_front(self, events: usize, bytes: usize) -> (LaneItem, Option<LaneItem>) {
         let CompactSelection::Many(selection) = &self.selection else { return (self, None) };
         let mut room = bytes;
@@ -119,7 +122,8 @@ impl LaneItem {
         (self.batch, self.selection) = (Arc::clone(batch), CompactSelection::of(&moved));
     }
 
-    /// A copy that holds only its own events, so that one waiting event does not keep a whole page in memory. Returns itself where that saves little.
+    /// A copy that holds only its own events, so that one waiting event does not keep a whole page
+    /// in memory. Returns itself where that saves little.
     pub fn compact(self) -> LaneItem {
         if self.selection.len() * 4 > self.batch.records.len() {
             return self;

@@ -1,28 +1,37 @@
-//! Deliver: one destination's engine. Says what to send when, and what becomes of every event. Pure: the clock, the answers and the store's replies come in
-//! as [`Input`], requests and writes go out as [`Action`].
+//! Deliver: one destination's engine. Says what to send when, and what becomes of every event.
+//! Pure: the clock, the answers and the store's replies come in as [`Input`], requests and writes
+//! go out as [`Action`].
 //!
 //! ```text
-//!  Offer ─► lanes ─► requests (batch by count, bytes, age) ─► Send ··· Done ─┬─ acknowledged ──────────────► Settle
-//!             ▲                                                              ├─ the target's fault ─► wait, probe, try again (no attempt used)
-//!             │                                                              └─ the event's fault ──► halve to find it, try again, at last DeadLetter
-//!  Spool ◄────┴──── too much waits ──► Append ··· Appended ──► Settle;  later Fetch ··· Fetched ─► lanes ─► Unspool
-//!                   or too much of one entity, behind an event that is refused: a spool of its own
+//!  Offer ─► lanes ─► requests (by count, bytes, age) ─► Send ··· Done
+//!             ▲                                                   ├─ acknowledged ─► Settle
+//!             │                                                   ├─ target at fault ─► probe
+//!             │                                                   └─ refused ─► evidence decides:
+//!             │                                                        try again, or DeadLetter
+//!  Spool ◄────┴─ too much waits ─► Append ··· Appended ─► Settle
+//!                later: Fetch ··· Fetched ─► lanes ─► Unspool
+//!                too much of one entity behind a refused event: a spool of its own
 //!
-//!  Replay ─► lanes of its own ─► … ─► Replayed: a dead letter was delivered, or failed again
-//!  Adopt ──► as an Offer ─► … ─► Adopted: what another destination could not deliver is delivered, or durable here
+//!  Replay ─► lanes of its own ─► Replayed: a dead letter was delivered, or failed again
+//!  Adopt ──► like an Offer ────► Adopted: an event that another destination could not deliver is
+//!                                delivered, or durable here
 //! ```
 //!
-//! INVARIANT: every offered event leaves exactly once as `Settle`, or within `DeadLetter` or `Append`, whose completion settles it; an adopted one as
-//! `Adopted` or within `DeadLetter`.
-//! INVARIANT: nothing overtakes a spool that is not empty, but for dead letters that a person replays.
-//! INVARIANT: every replay comes to its end: it waits neither for a target that is gone nor for its breaker, but stays a dead letter.
+//! INVARIANT: every offered event leaves exactly once as `Settle`, or within `DeadLetter` or
+//! `Append`, whose completion settles it; an adopted one as `Adopted` or within `DeadLetter`.
+//! INVARIANT: nothing overtakes a spool that is not empty, but for dead letters that a person
+//! replays.
+//! INVARIANT: every replay comes to its end: it waits neither for a target that is gone nor for its
+//! breaker, but stays a dead letter.
 
 mod answer;
 mod backoff;
+mod evidence;
 mod health;
 mod held;
 mod item;
 mod lanes;
+mod message;
 mod rate;
 mod send;
 mod spool;
@@ -36,130 +45,19 @@ use rand::rngs::SmallRng;
 use rustc_hash::{FxHashMap, FxHashSet};
 
 pub use item::{Origin, SpoolRow, pick};
+pub use message::{Action, FailedEvent, Gauges, Input, ReplayEnd, Room};
 pub use spool::{SpoolKey, Spooled};
 
+use self::backoff::Pauses;
+use self::evidence::Evidence;
 use self::health::Health;
 use self::item::{CompactSelection, LaneItem};
-use self::lanes::{LaneKey, Lanes, is_replay, lane_of};
+use self::lanes::{LaneKey, LaneKind, LaneKinds, Lanes, is_own, is_replay, lane_of};
 use self::rate::Rate;
 use self::spool::Spools;
 use crate::config::{DeliveryPolicy as Policy, Ordering, OverflowPolicy};
-use crate::event::{Record, Selection};
-use crate::limits::{REPLAY_WAIT_MAX, SPOOL_REFETCH_BYTES};
-use crate::processor::{BatchSlice, DeliveryOutcome, DeliveryRequest, Failure, RequestLimits};
-
-/// What comes to a destination. Times are since the process started.
-#[derive(Debug)]
-pub enum Input {
-    /// New events, in reading order.
-    Offer { slice: BatchSlice, room: Room },
-    /// An event that another destination could not deliver, which has to be told by this ticket.
-    Adopt { ticket: u64, slice: BatchSlice, room: Room },
-    /// A request came to its end.
-    Done { request: u64, outcome: DeliveryOutcome },
-    /// An `Append` is durable.
-    Appended { ticket: u64 },
-    /// The store has no room for an `Append`: nothing of it is written.
-    Refused,
-    /// Rows of a spool, in order, from after the row that was asked for.
-    Fetched { spool: SpoolKey, rows: Vec<(SpoolRow, BatchSlice)> },
-    /// A dead letter, by its number, is to be tried again.
-    Replay { letter: i64, slice: BatchSlice },
-    /// The store has no room for this destination's dead letters, so that nothing more may fail for good; or has room again. Replays go on: they make room.
-    Block(bool),
-    /// How much it may hold now: whether what waits has a place in memory is decided by this, too, not only when more comes.
-    Room(Room),
-    /// The process is about to end: nothing more is sent, and what the store does not know yet of rows that are delivered in part is to be written. To be
-    /// repeated after the last answers.
-    Stop,
-    /// Time has passed.
-    Tick,
-}
-
-/// How much a destination may hold.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Room {
-    /// This destination's fair share of the memory, in bytes.
-    pub share: usize,
-    /// Memory is scarce.
-    pub scarce: bool,
-    /// No other destination would be held up.
-    pub alone: bool,
-}
-
-/// What is to be done.
-#[derive(Debug)]
-pub enum Action {
-    Send {
-        id: u64,
-        request: DeliveryRequest,
-    },
-    /// These events are acknowledged by the target, or settled as the policy says.
-    Settle(BatchSlice),
-    /// To be stored as a dead letter; settled when it is.
-    DeadLetter(FailedEvent),
-    /// To be written to the ends of these spools, in this order, all or nothing; then `Appended`, and they are settled, or `Refused`. One at a time: the next
-    /// comes after that.
-    Append {
-        ticket: u64,
-        slices: Vec<(SpoolKey, BatchSlice)>,
-    },
-    /// To be read from a spool: rows after `after` that take about `bytes` in memory, at least one.
-    Fetch {
-        spool: SpoolKey,
-        after: SpoolRow,
-        bytes: usize,
-    },
-    /// To be removed from the spool it is in.
-    Unspool(SpoolRow),
-    /// A row stays for some of its events. These, all of them so far and counted within the row, are to be marked as settled, in one transaction with what
-    /// the step removes.
-    UnspoolSome {
-        row: SpoolRow,
-        gone: Selection,
-    },
-    /// What was adopted by this ticket is acknowledged by the target, or durable, or settled as the policy says.
-    Adopted(u64),
-    /// Dropped by policy; its settlement follows.
-    Drop(BatchSlice),
-    /// A replay came to its end.
-    Replayed {
-        letter: i64,
-        end: ReplayEnd,
-    },
-}
-
-/// How a replay ended.
-#[derive(Clone, Debug)]
-pub enum ReplayEnd {
-    Delivered,
-    /// It failed again, after so many tries.
-    Failed {
-        failure: Failure,
-        attempts: u32,
-    },
-    /// It was not tried: the target takes nothing now.
-    PutOff,
-}
-
-/// An event that failed for good.
-#[derive(Debug)]
-pub struct FailedEvent {
-    pub slice: BatchSlice,
-    pub failure: Failure,
-    pub attempts: u32,
-    /// Time between the first and the last try.
-    pub tried_for: Duration,
-    /// Where it came from: what is from the spool is settled already, and its row is removed after it is stored.
-    pub origin: Origin,
-}
-
-impl FailedEvent {
-    /// The event that failed.
-    pub fn event(&self) -> &Record {
-        &self.slice.batch.records[self.slice.selection.iter().next().unwrap_or_default()]
-    }
-}
+use crate::limits::{ASIDES_MAX, REPLAY_WAIT_MAX, SPOOL_REFETCH_BYTES};
+use crate::processor::RequestLimits;
 
 /// One destination's engine.
 #[derive(Debug)]
@@ -169,13 +67,18 @@ pub struct DeliveryEngine {
     function: std::sync::Arc<str>,
     lanes: Lanes,
     health: Health,
+    evidence: Evidence,
+    pauses: Pauses,
     rate: Rate,
     spool: Spools,
     /// This destination's share of the memory, in bytes, when it was last told of it.
     share: usize,
-    /// Events of one request now: fewer than the shape allows after a request that was too much for the target.
+    /// Events of one request now: fewer than the shape allows after a request that was too much for
+    /// the target.
     events_max: usize,
     under_way: FxHashMap<u64, UnderWay>,
+    /// Requests under way, by [`LaneKind`].
+    sent: [usize; 3],
     next_request: u64,
     /// Since when a lane is ready, for the linger.
     ready_since: Option<Duration>,
@@ -191,6 +94,8 @@ pub struct DeliveryEngine {
 struct UnderWay {
     parts: Vec<LanePart>,
     events: usize,
+    /// The kind of its first lane.
+    kind: LaneKind,
     sent_at: Duration,
     /// See [`Health::opened`].
     opened: u64,
@@ -203,22 +108,6 @@ struct LanePart {
     items: Vec<LaneItem>,
     /// Written to the spool meanwhile: what fails is not put back, it comes from there.
     spooled: bool,
-}
-
-/// Numbers for `/metrics` and `/stats`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Gauges {
-    pub waiting_events: usize,
-    pub waiting_bytes: usize,
-    pub requests_under_way: usize,
-    pub breaker_open: bool,
-    pub spooling: bool,
-    /// Lanes whose first event was refused, and holds up those behind it.
-    pub parked_lanes: usize,
-    /// Lanes of which more is parked than may wait in memory.
-    pub parked_spools: usize,
-    /// The store has no room for what this destination would put into its spool.
-    pub store_full: bool,
 }
 
 impl DeliveryEngine {
@@ -241,7 +130,10 @@ impl DeliveryEngine {
             function: function.into(),
             lanes: Lanes::default(),
             health: Health::default(),
+            evidence: Evidence::default(),
+            pauses: Pauses::default(),
             under_way: FxHashMap::default(),
+            sent: [0; 3],
             next_request: 0,
             ready_since: None,
             blocked: false,
@@ -310,8 +202,9 @@ impl DeliveryEngine {
             let items = self.lanes.drain_spooled(|key| self.spool.has_lane(key));
             self.spool.give_back(items, &self.lanes);
         }
-        // Where the target is gone only what it is probed with has a place in memory. What waits for its own next try is nothing to probe with.
-        if !open || !(rests || self.lanes.has_ready(false) || !self.under_way.is_empty()) {
+        // Where the target is gone only what it is probed with has a place in memory. What waits
+        // for its own next try is nothing to probe with.
+        if !open || !(rests || self.lanes.has_ready(LaneKinds::ALL) || !self.under_way.is_empty()) {
             let parked_max = self.parked_max();
             self.spool.fetch(&mut self.lanes, parked_max, spilled, open, actions);
         }
@@ -326,7 +219,8 @@ impl DeliveryEngine {
 
     /// When the spool is asked for something to probe with.
     fn probes_at(&self) -> Option<Duration> {
-        let is_due = self.health.is_open() && self.under_way.is_empty() && !self.lanes.has_ready(false);
+        let is_due =
+            self.health.is_open() && self.under_way.is_empty() && !self.lanes.has_ready(LaneKinds::ALL);
         self.health.wakes_at().filter(|_| is_due && self.spool.may_ask(&self.lanes, self.parked_max()))
     }
 
@@ -336,7 +230,8 @@ impl DeliveryEngine {
             return None;
         }
         // The end of a request is an input of its own.
-        let may_send = self.lanes.has_ready(self.blocked) && !self.health.awaits_answer(self.under_way.len());
+        let may_send =
+            self.lanes.has_ready(self.sendable()) && !self.health.awaits_answer(self.under_way.len());
         may_send.then(|| {
             let linger = self.lingers_until().unwrap_or_default();
             let health = self.health.wakes_at().unwrap_or_default();
@@ -364,22 +259,27 @@ impl DeliveryEngine {
             parked_lanes: self.lanes.parked_lanes,
             parked_spools: self.spool.lanes(),
             store_full: self.spool.is_full(),
+            refuses_all: self.health.is_blamed(),
+            aside_events: self.lanes.asides(),
         }
     }
 
-    /// Whether more waits in memory than this share of it, in bytes, and there is another place for it.
+    /// Whether more waits in memory than this share of it, in bytes, and there is another place for
+    /// it.
     pub fn exceeds(&self, share: usize) -> bool {
         self.policy.overflow.policy == OverflowPolicy::Spill
             && !self.spool.is_active()
             && self.lanes.bytes() > share
     }
 
-    /// Whether what is over its share holds up others: they want the memory, or its target will not take it soon.
+    /// Whether what is over its share holds up others: they want the memory, or its target will not
+    /// take it soon.
     fn holds_up(&self, room: Room) -> bool {
         self.health.is_open() || (room.scarce && !room.alone)
     }
 
-    /// Spills what has no place in memory any more. When memory is full nothing is offered, so that this cannot wait for an offer.
+    /// Spills what has no place in memory any more. When memory is full nothing is offered, so that
+    /// this cannot wait for an offer.
     fn make_room(&mut self, now: Duration, room: Room, actions: &mut Vec<Action>) {
         self.share = room.share;
         if !self.exceeds(room.share) || !self.holds_up(room) || !self.spool.may_write(now) {
@@ -407,7 +307,8 @@ impl DeliveryEngine {
         if has_room(&self.lanes) || !holds_up {
             return self.admit(item, actions);
         }
-        // One that has nothing to send is not behind, however little of the memory is its share: nothing is lost for its neighbours' sake.
+        // One that has nothing to send is not behind, however little of the memory is its share:
+        // nothing is lost for its neighbours' sake.
         let keeps_up = self.lanes.events == 0 && !self.health.is_open();
         match self.policy.overflow.policy {
             OverflowPolicy::Spill if self.spool.may_write(now) => self.spill(Some(item), actions),
@@ -460,6 +361,11 @@ impl DeliveryEngine {
         self.spool.leave_if_empty(&mut self.lanes);
     }
 
+    /// Returns true if there is no room for another refused event that others may overtake.
+    fn has_full_asides(&self) -> bool {
+        self.lanes.asides() >= ASIDES_MAX || self.lanes.aside_bytes > self.share / 4
+    }
+
     /// Bytes that may wait in memory behind events that are refused.
     fn parked_max(&self) -> usize {
         self.share / 2
@@ -472,6 +378,8 @@ impl DeliveryEngine {
             && self.policy.ordering == Ordering::Entity
             && self.policy.overflow.policy == OverflowPolicy::Spill
             && self.lanes.is_resting(key)
+            // A lane of its own has a number that only this run knows.
+            && !is_own(key)
             && !self.spool.has_lane(key)
     }
 
@@ -492,8 +400,9 @@ impl DeliveryEngine {
         self.settle(item, false, actions);
     }
 
-    /// Writes all that waits and all that is under way to the spool, then the new events: nothing may overtake what is in it. But what lanes with spools
-    /// of their own have in memory stays: it is older than what is in those.
+    /// Writes all that waits and all that is under way to the spool, then the new events: nothing
+    /// may overtake what is in it. But what lanes with spools of their own have in memory stays: it
+    /// is older than what is in those.
     fn spill(&mut self, newest: Option<LaneItem>, actions: &mut Vec<Action>) {
         let mut items = self.lanes.drain(|key| self.spool.has_lane(key));
         if items.is_empty() && newest.is_none() {

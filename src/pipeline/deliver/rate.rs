@@ -1,4 +1,5 @@
-//! A rate limit as a virtual schedule (GCRA). Pure, with the clock passed in, which is why it is not a library's limiter.
+//! A rate limit as a virtual schedule (GCRA). Pure, with the clock passed in, which is why it is
+//! not a library's limiter.
 
 use std::time::Duration;
 
@@ -13,7 +14,8 @@ pub(super) struct Rate {
 }
 
 const BURST: Duration = Duration::from_millis(100);
-/// The longest wait, a hundred years: no limit is so low that a time beyond what a clock counts comes of it.
+/// The longest wait, a hundred years: no limit is so low that a time beyond what a clock counts
+/// comes of it.
 const WAIT_MAX: Duration = Duration::from_secs(100 * 365 * 86_400);
 
 impl Rate {

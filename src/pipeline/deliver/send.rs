@@ -3,14 +3,17 @@
 use std::time::Duration;
 
 use super::item::LaneItem;
-use super::lanes::SHARED;
+use super::lanes::{LaneKind, LaneKinds, SHARED};
 use super::{Action, DeliveryEngine, LanePart, UnderWay};
-use crate::limits::SPOOL_LINGER;
+use crate::config::Ordering;
+use crate::limits::{REFUSED_CONCURRENCY_SHARE, SPOOL_LINGER};
 use crate::processor::{BatchSlice, DeliveryRequest};
 
 impl DeliveryEngine {
-    /// Until when a request that is not full waits for more. What comes out of a spool has waited for long enough: it waits for a moment for answers that are on
-    /// their way, since they may free more that can go with it; else what each lane has next would go in a request of its own.
+    /// Until when a request that is not full waits for more. What comes out of a spool has waited
+    /// for long enough: it waits for a moment for answers that are on their way, since they may
+    /// free more that can go with it; else what each lane has next would go in a request of its
+    /// own.
     pub(super) fn lingers_until(&self) -> Option<Duration> {
         let since = self.ready_since?;
         let age = match self.spool.is_active() {
@@ -25,7 +28,7 @@ impl DeliveryEngine {
 
     /// Sends what may be sent now.
     pub(super) fn pump(&mut self, now: Duration, actions: &mut Vec<Action>) {
-        while self.lanes.has_ready(self.blocked) && !self.stopped {
+        while !self.stopped && self.lanes.has_ready(self.sendable()) {
             self.ready_since.get_or_insert(now);
             if self.lingers_until().is_some_and(|until| now < until)
                 || self.under_way.len() >= self.policy.concurrency
@@ -39,43 +42,69 @@ impl DeliveryEngine {
         self.ready_since = None;
     }
 
+    /// The kinds of lanes that may send now. Refused events take a quarter of the requests at most.
+    pub(super) fn sendable(&self) -> LaneKinds {
+        if self.blocked {
+            return LaneKinds { replays: true, ..LaneKinds::default() };
+        }
+        if self.health.is_open() {
+            return LaneKinds::ALL;
+        }
+        let refused_max = (self.policy.concurrency / REFUSED_CONCURRENCY_SHARE).max(1);
+        // One at a time even when there is no room for another refused event: without other events
+        // that are accepted none of those that wait can be judged.
+        let has_room = self.policy.ordering != Ordering::None || !self.has_full_asides();
+        LaneKinds {
+            fresh: has_room || self.sent[LaneKind::Fresh as usize] == 0,
+            refused: self.sent[LaneKind::Refused as usize] < refused_max,
+            replays: true,
+        }
+    }
+
     /// Forms one request from the lanes that are ready.
     fn send(&mut self, now: Duration, actions: &mut Vec<Action>) {
         let mut parts: Vec<LanePart> = Vec::new();
         let (mut events, mut bytes, mut attempt) = (0, 0, 1);
+        let mut kind = None;
+        let (kinds, probes) = (self.sendable(), self.health.is_open());
         while events < self.events_max
             && bytes < self.limits.bytes_max
-            && let Some(key) = self.lanes.next_ready(self.blocked)
+            && let Some(key) = self.lanes.next_ready(kinds)
         {
             let Some(lane) = self.lanes.get(key) else { continue };
-            let alone = lane.cap != usize::MAX;
+            // A refused event is tried alone, unless the target judges each event of a request; so
+            // is a probe.
+            let is_single = probes || (lane.is_parked() && !self.limits.partial);
+            let alone = is_single || lane.cap != usize::MAX;
             let first = lane.items.front().map_or(0, LaneItem::first_bytes);
             if !parts.is_empty() && (alone || bytes + first > self.limits.bytes_max) {
                 self.lanes.unready(key);
                 break;
             }
-            attempt = attempt.max(1 + lane.tries + lane.target_tries);
-            // Where a target may take one event and refuse another, two of one lane must not share a request.
+            attempt = attempt.max(1 + lane.trial.refusals + lane.target_tries);
+            // Where a target may take one event and refuse another, two of one lane must not share
+            // a request.
             let ordered = self.limits.partial && key != SHARED;
-            let cap = if ordered { 1 } else { lane.cap };
+            let cap = if ordered || is_single { 1 } else { lane.cap };
+            kind.get_or_insert(LaneKind::of(key, lane));
             let items =
                 self.lanes.take(key, cap.min(self.events_max - events), self.limits.bytes_max - bytes);
             events += items.iter().map(|item| item.selection.len()).sum::<usize>();
             bytes += items.iter().map(LaneItem::request_bytes).sum::<usize>();
             parts.push(LanePart { key, items, spooled: false });
-            if alone || (key == SHARED && !self.lanes.has_ready(self.blocked)) {
+            if alone || (key == SHARED && !self.lanes.has_ready(kinds)) {
                 break;
             }
         }
-        if events == 0 {
-            return;
-        }
+        let Some(kind) = kind else { return };
+        self.sent[kind as usize] += 1;
         let id = self.next_request;
         self.next_request += 1;
         let request =
             DeliveryRequest { function: self.function.clone(), slices: slices(&parts), events, attempt };
         self.rate.spend(now, events);
-        self.under_way.insert(id, UnderWay { parts, events, sent_at: now, opened: self.health.opened() });
+        self.under_way
+            .insert(id, UnderWay { parts, events, kind, sent_at: now, opened: self.health.opened() });
         actions.push(Action::Send { id, request });
     }
 }

@@ -1,4 +1,5 @@
-//! The driver's side of dead-letter processors: what one destination could not deliver goes to another one, with Knative's attributes.
+//! The driver's side of dead-letter processors: what one destination could not deliver goes to
+//! another one, with Knative's attributes.
 //!
 //! ```text
 //!  destination ── Adopt ──► its dead-letter processor ── Adopt ──► that one's, where it has one …
@@ -7,9 +8,11 @@
 //!       └───────────────────────────────── Refused ──────────────────────────┘  stored as a dead letter after all
 //! ```
 //!
-//! INVARIANT: a dead letter is settled for its destination when its dead-letter processor has acknowledged it or has it in its spool, not before.
-//! INVARIANT: what is stored at the end is a dead letter of the destination where the event was to go, so that a replay goes there; but what a dead-letter processor
-//! had in its spool is its own: it is settled where it came from.
+//! INVARIANT: a dead letter is settled for its destination when its dead-letter processor has
+//! acknowledged it or has it in its spool, not before.
+//! INVARIANT: what is stored at the end is a dead letter of the destination where the event was to
+//! go, so that a replay goes there; but what a dead-letter processor had in its spool is its own:
+//! it is settled where it came from.
 
 use std::sync::Arc;
 
@@ -100,7 +103,8 @@ impl Driver {
         Input::Adopt { ticket, slice, room: self.room() }
     }
 
-    /// This dead-letter processor cannot deliver it either: the next one gets it, or the store. Its attributes stay those of where it was to go.
+    /// This dead-letter processor cannot deliver it either: the next one gets it, or the store. Its
+    /// attributes stay those of where it was to go.
     fn refuse(&self, mut adoption: Adoption, failure: &Failure) {
         if let Some(sink) = &self.sink {
             sink.mailbox.adopt(adoption);

@@ -1,4 +1,5 @@
-//! The driver of one destination: carries out what its engine (`deliver`) says, and tells it what became of that. Async, one task a destination.
+//! The driver of one destination: carries out what its engine (`deliver`) says, and tells it what
+//! became of that. Async, one task a destination.
 
 mod adopt;
 mod mailbox;
@@ -161,7 +162,8 @@ impl Driver {
                 biased;
                 Some(answer) = under_way.next(), if !under_way.is_empty() => {
                     self.answered(answer, &mut actions);
-                    // Whatever else is in by now: one turn for all, so that the core hears of them in one message.
+                    // Whatever else is in by now: one turn for all, so that the core hears of them
+                    // in one message.
                     let mut answers = 1;
                     while answers < ANSWERS_AT_ONCE
                         && let Some(Some(answer)) = under_way.next().now_or_never()
@@ -191,7 +193,8 @@ impl Driver {
         }
     }
 
-    /// Waits for what is under way, and has the store know of it: what came from a spool was settled before, and nobody else waits for it.
+    /// Waits for what is under way, and has the store know of it: what came from a spool was
+    /// settled before, and nobody else waits for it.
     async fn stop(mut self, until: Instant, mut under_way: UnderWay) {
         let mut actions = Vec::new();
         let mut is_first = true;
@@ -261,8 +264,12 @@ impl Driver {
             _ => None,
         };
         self.engine.step(self.now(), Input::Done { request: answer.id, outcome: answer.outcome }, actions);
-        let is_open = self.engine.gauges().breaker_open;
+        let gauges = self.engine.gauges();
+        let is_open = gauges.breaker_open;
         match (self.troubles.breaker_is_news(is_open), is_open) {
+            (true, true) if gauges.refuses_all => {
+                tracing::warn!(destination = %self.name, reason = reason.unwrap_or_default(), "the target refuses every event; waiting and probing");
+            }
             (true, true) => {
                 tracing::warn!(destination = %self.name, reason = reason.unwrap_or_default(), "the target does not take events; waiting and probing");
             }
@@ -362,6 +369,8 @@ impl Driver {
         self.metrics.under_way.set(gauges.requests_under_way as f64);
         self.metrics.breaker_open.set(f64::from(u8::from(gauges.breaker_open)));
         self.metrics.spooling.set(f64::from(u8::from(gauges.spooling)));
+        self.metrics.refuses_all.set(f64::from(u8::from(gauges.refuses_all)));
+        self.metrics.aside.set(gauges.aside_events as f64);
         self.metrics.parked.set(gauges.parked_lanes as f64);
         self.metrics.parked_spooled.set(gauges.parked_spools as f64);
     }

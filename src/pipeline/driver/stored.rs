@@ -1,4 +1,5 @@
-//! The driver's side of the store: the spool, dead letters, and what is done while the store has no room.
+//! The driver's side of the store: the spool, dead letters, and what is done while the store has no
+//! room.
 //!
 //! A store without room loses nothing. What the spool has no room for stays with the engine, which
 //! sends it when the target takes it. Dead letters that were refused are kept here and tried again
@@ -68,8 +69,8 @@ impl Driver {
         self.metrics.store_full.set(0.0);
     }
 
-    /// Gives dead letters that were refused to the store again when it is time. Asked in every turn:
-    /// a busy driver may not come to its timer.
+    /// Gives dead letters that were refused to the store again when it is time. Asked in every
+    /// turn: a busy driver may not come to its timer.
     pub(super) fn retry_letters(&mut self) {
         if self.waiting.letters.retry_at().is_some_and(|at| at <= self.now()) {
             self.letters_again();
@@ -81,7 +82,8 @@ impl Driver {
         self.waiting.letters.retry();
     }
 
-    /// Reads rows of a spool. They take of the memory at once, whether there is room or not: what is read here is what makes room elsewhere.
+    /// Reads rows of a spool. They take of the memory at once, whether there is room or not: what
+    /// is read here is what makes room elsewhere.
     pub(super) fn fetch(&self, spool: SpoolKey, after: SpoolRow, bytes: usize) {
         let (name, mailbox, sources) =
             (spool.name(&self.name), self.mailbox.clone(), Arc::clone(&self.shared.sources));
@@ -167,7 +169,8 @@ impl Driver {
         }
     }
 
-    /// An event that no bound of ours lets in cannot be made durable: the process stops rather than to lose it.
+    /// An event that no bound of ours lets in cannot be made durable: the process stops rather than
+    /// to lose it.
     fn cannot_store(&self, error: CodecError) {
         let what = format!("events of `{}` cannot be stored: {error}", self.name);
         self.shared.store.fail(what);

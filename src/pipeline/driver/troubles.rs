@@ -1,4 +1,5 @@
-//! What is told of a destination's troubles: the first of a kind at once, those after it once in a while.
+//! What is told of a destination's troubles: the first of a kind at once, those after it once in a
+//! while.
 
 use crate::telemetry::paced::Paced;
 
@@ -17,8 +18,8 @@ pub(in crate::pipeline) struct Troubles {
 }
 
 impl Troubles {
-    /// Whether an answer, after which the breaker is open or not, is worth a line about it: an opening, unless another one was said a while ago, and the
-    /// end of what was said.
+    /// Whether an answer, after which the breaker is open or not, is worth a line about it: an
+    /// opening, unless another one was said a while ago, and the end of what was said.
     pub fn breaker_is_news(&mut self, is_open: bool) -> bool {
         let is_news = is_open != self.open && (!is_open || self.openings.is_due());
         if is_news {
@@ -27,7 +28,8 @@ impl Troubles {
         is_news
     }
 
-    /// Whether a failure is worth a line: the first after a success, and not more than one in a while.
+    /// Whether a failure is worth a line: the first after a success, and not more than one in a
+    /// while.
     pub fn are_news(&mut self) -> bool {
         !std::mem::replace(&mut self.failing, true) && self.failures.is_due()
     }

@@ -1,4 +1,4 @@
-//! The router from one start to its crash: every stage that runs in earnest, joined by queues that a step takes one thing from.
+//! The router from a start to its crash: all stages of production, joined by queues of messages.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;

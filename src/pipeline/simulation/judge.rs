@@ -31,7 +31,8 @@ pub(super) fn judge(seed: u64, outside: &Outside, inside: &Inside, crashes: usiz
     assert!(poisons >= unreadable, "seed {seed}: {poisons} of {unreadable} unreadable events are kept");
 }
 
-/// Each event is with the target, or its dead-letter processor, or a dead letter, as the target's refusals say.
+/// Each event is with the target, or its dead-letter processor, or a dead letter, as the target's
+/// refusals say.
 fn nothing_is_lost(lane: usize, outside: &Outside, letters: &[ListedDeadLetter], context: &str) {
     let target = &outside.targets[lane];
     let sink = sink_of(lane).map(|sink| (sink, &outside.targets[sink]));

@@ -1,7 +1,9 @@
-//! The whole pipeline in one thread, from a seed: a vCenter, the reading of it, every stage that runs in earnest, targets and a disk, under a clock of
-//! its own. What goes wrong is drawn from the seed: lost and garbled answers, events visible late, targets that fail, refuse or forget to acknowledge, stores
-//! that fail, crashes of the router at any step. What `p1` refuses goes to a dead-letter processor, `p3`; what is kept as a dead letter is replayed, when the
-//! target's mind has changed and sometimes when it has not.
+//! The whole pipeline in one thread, from a seed: a vCenter, the reading of it, every stage that
+//! runs in earnest, targets and a disk, under a clock of its own. What goes wrong is drawn from the
+//! seed: lost and garbled answers, events visible late, targets that fail, refuse or forget to
+//! acknowledge, stores that fail, crashes of the router at any step. What `p1` refuses goes to a
+//! dead-letter processor, `p3`; what is kept as a dead letter is replayed, when the target's mind
+//! has changed and sometimes when it has not.
 //!
 //! ```text
 //!  vCenter ─► reader ─► Parse ─► Core (order, route, settle) ─► DeliveryEngine, one a destination ─► targets
@@ -9,7 +11,8 @@
 //!                                  └────┴── MemoryStore ◄──────────┘────┘   ◄── a crash leaves only the disk, the vCenter and what targets have
 //! ```
 //!
-//! `EVENT_ROUTER_SEEDS=5000..100000 cargo test --release simulation` tries these instead; `EVENT_ROUTER_SEEDS=7..8` only that one.
+//! `EVENT_ROUTER_SEEDS=5000..100000 cargo test --release simulation` tries these instead;
+//! `EVENT_ROUTER_SEEDS=7..8` only that one.
 
 mod inside;
 mod judge;

@@ -96,7 +96,8 @@ impl Outside {
             ));
         }
         xml.push_str("</ReadNextEventsResponse></soapenv:Body></soapenv:Envelope>");
-        // Only one of several is worth another look: a garbled answer of one event would be taken for the event's fault.
+        // Only one of several is worth another look: a garbled answer of one event would be taken
+        // for the event's fault.
         if may_garble && keys.len() > 1 && self.chance(4) {
             xml.truncate(xml.len() - 20);
         }
@@ -112,7 +113,7 @@ impl Outside {
             return DeliveryOutcome::Failed(failure(Blame::Target));
         }
         if retryable {
-            return DeliveryOutcome::Failed(failure(Blame::Unclear));
+            return DeliveryOutcome::Failed(failure(Blame::Evidence));
         }
         let events: Vec<(usize, Uuid)> = request.events().map(received).collect();
         let refused: Vec<bool> = events.iter().map(|(key, _)| target.refuses.contains(key)).collect();

@@ -10,8 +10,9 @@ use super::outside::Outside;
 use super::{OVERLAP_US, SWEEP_INTERVAL_US};
 use crate::source::{Page, PageForm, Verdict, Wire};
 
-/// Reads as the vCenter source does: ahead of the verdicts; after a lost answer from the position less the overlap; after an undecodable page event by
-/// event; and now and then the trailing window again, for what became visible late.
+/// Reads as the vCenter source does: ahead of the verdicts; after a lost answer from the position
+/// less the overlap; after an undecodable page event by event; and now and then the trailing window
+/// again, for what became visible late.
 pub(super) struct Reader {
     pub(super) info: Arc<crate::event::SourceInfo>,
     pub(super) begin_us: i64,
@@ -44,7 +45,8 @@ impl Reader {
             let end = first_since(outside, self.position_us + 1);
             self.sweep = Some(first_since(outside, from_us.max(self.begin_us))..end);
         }
-        // What cannot be decoded is the reader's: it has met it before, since only readable events are late here.
+        // What cannot be decoded is the reader's: it has met it before, since only readable events
+        // are late here.
         if let Some(window) = self.sweep.take() {
             let (mut keys, next) = visible(outside, window.clone(), 20);
             keys.retain(|key| !outside.vcenter[*key].unreadable);
@@ -140,7 +142,8 @@ pub(super) fn first_since(outside: &Outside, us: i64) -> usize {
     outside.vcenter.partition_point(|event| event.created_us < us)
 }
 
-/// Up to `count` events of `range` that can be seen now, and where the cursor then stands: behind the last of them.
+/// Up to `count` events of `range` that can be seen now, and where the cursor then stands: behind
+/// the last of them.
 pub(super) fn visible(outside: &Outside, range: std::ops::Range<usize>, count: usize) -> (Vec<usize>, usize) {
     let is_visible = |key: &usize| outside.vcenter[*key].visible_us <= outside.now_us;
     let next = range.start;

@@ -21,14 +21,9 @@ pub fn of_entry(code: &str, message: &str, secrets: &Secrets) -> Failure {
         "InternalFailure" | "InternalException" | "InternalError" | "ServiceUnavailable" => {
             (Blame::Target, None)
         }
-        "AccessDeniedException"
-        | "InvalidAccountIdException"
-        | "InvalidArgument"
-        | "MalformedDetail"
-        | "RedactionFailure"
-        | "NotAuthorizedForSourceException"
-        | "NotAuthorizedForDetailTypeException" => (Blame::Event, None),
-        _ => (Blame::Unclear, None),
+        "InvalidArgument" | "MalformedDetail" | "RedactionFailure" => (Blame::FirmEvidence, None),
+        // Rights may depend on the event's source and type, and may be granted later.
+        _ => (Blame::Evidence, None),
     };
     Failure { wait, ..Failure::new(blame, said("EventBridge refused the event", code, message, secrets)) }
 }
@@ -94,7 +89,7 @@ where
 fn of_refusal(status: u16, code: Option<&str>) -> Blame {
     match code {
         // The caller divides a call that is too large.
-        _ if status == 413 => Blame::Event,
+        _ if status == 413 => Blame::FirmEvidence,
         None => Blame::Target,
         Some(code) if throttles(code) || refuses_us(code) => Blame::Target,
         Some("ResourceNotFoundException") => Blame::Target,
@@ -110,9 +105,9 @@ fn of_refusal(status: u16, code: Option<&str>) -> Blame {
             | "MalformedDetail"
             | "RequestEntityTooLarge"
             | "RequestEntityTooLargeException",
-        ) => Blame::Event,
+        ) => Blame::FirmEvidence,
         Some(_) => match Failure::blame_of(status) {
-            Blame::Event => Blame::Unclear,
+            Blame::FirmEvidence => Blame::Evidence,
             blame => blame,
         },
     }
@@ -184,12 +179,12 @@ mod tests {
             ("ThrottlingException", Blame::Target),
             ("InternalFailure", Blame::Target),
             ("InternalException", Blame::Target),
-            ("MalformedDetail", Blame::Event),
-            ("InvalidArgument", Blame::Event),
-            ("NotAuthorizedForSourceException", Blame::Event),
-            ("AccessDeniedException", Blame::Event),
-            ("SomethingNew", Blame::Unclear),
-            ("", Blame::Unclear),
+            ("MalformedDetail", Blame::FirmEvidence),
+            ("InvalidArgument", Blame::FirmEvidence),
+            ("NotAuthorizedForSourceException", Blame::Evidence),
+            ("AccessDeniedException", Blame::Evidence),
+            ("SomethingNew", Blame::Evidence),
+            ("", Blame::Evidence),
         ] {
             let failure = of_entry(code, "why", &Secrets::default());
             assert_eq!(
@@ -204,13 +199,13 @@ mod tests {
     #[test]
     fn calls_fail_by_their_status_and_code() {
         for (status, code, blame) in [
-            (400, Some("ValidationException"), Blame::Event),
-            (413, Some("RequestEntityTooLargeException"), Blame::Event),
-            (413, None, Blame::Event),
+            (400, Some("ValidationException"), Blame::FirmEvidence),
+            (413, Some("RequestEntityTooLargeException"), Blame::FirmEvidence),
+            (413, None, Blame::FirmEvidence),
             (400, Some("ResourceNotFoundException"), Blame::Target),
             (400, Some("UnauthorizedException"), Blame::Target),
             (400, Some("ThrottlingException"), Blame::Target),
-            (400, Some("SomethingNew"), Blame::Unclear),
+            (400, Some("SomethingNew"), Blame::Evidence),
             (401, Some("SomethingNew"), Blame::Target),
             (403, Some("SomethingNew"), Blame::Target),
             (500, Some("InternalException"), Blame::Target),

@@ -26,7 +26,7 @@ use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use hyper::Uri;
-use hyper::header::{CONTENT_TYPE, HeaderMap, HeaderValue};
+use hyper::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use tokio::sync::{Mutex, watch};
 
 pub use gateway::ASYNC_ANNOTATION;
@@ -40,6 +40,10 @@ use crate::config::{Auth, HttpClient, OpenFaasConfig as Settings};
 use crate::limits::{FIRST_SYNC_RETRY, FUNCTIONS_MAX, FUNCTIONS_NAMED_MAX, LISTING_TIMEOUT};
 use crate::net::{HttpError, Version, address, target_uri};
 use crate::processor::client::TargetClient;
+
+/// The header of errors that the gateway or its provider answers, and not the function; its value
+/// names the part. Source: `httputil.Errorf` of openfaas/faas.
+const INTERNAL_HEADER: HeaderName = HeaderName::from_static("x-openfaas-internal");
 
 /// Calls the functions of one gateway.
 #[derive(Debug)]
@@ -81,7 +85,8 @@ impl OpenFaas {
         let media = |_| HttpError::ContentType(settings.content_type.clone().unwrap_or_default());
         Ok(OpenFaas {
             gateway: TargetClient::new(&origin, &listing, Version::Auto, &settings.auth, &[])?,
-            functions: TargetClient::new(&origin, &settings.http, Version::Auto, &on_invoke, &[])?,
+            functions: TargetClient::new(&origin, &settings.http, Version::Auto, &on_invoke, &[])?
+                .with_own_errors(INTERNAL_HEADER),
             content_type: header(&settings.content_type).map_err(media)?,
             callback_url: header(&settings.callback_url).map_err(url)?,
             envelope,
@@ -232,16 +237,28 @@ impl OpenFaas {
                 body
             };
             let mut failure = self.functions.deliver(uri.clone(), headers.clone(), body.into()).await.err();
-            if let Some(failure) = failure.as_mut().filter(|failure| failure.status == Some(404))
-                && self.is_absent(&request.function).await
-            {
-                failure.blame = Blame::Target;
-                failure.reason +=
-                    "; the gateway does not list it, so events wait for it until `vanishedGrace` is over";
+            if let Some(failure) = failure.as_mut().filter(|failure| failure.status == Some(404)) {
+                self.explain_missing(&request.function, failure).await;
             }
             each.push(failure);
         }
         DeliveryOutcome::of_each(each)
+    }
+
+    /// Blames a 404 by what the gateway lists: the function may come back, or is gone. If it is
+    /// listed, the function itself may have answered, and other events are the evidence.
+    async fn explain_missing(&self, function: &str, failure: &mut Failure) {
+        if self.is_absent(function).await {
+            failure.blame = Blame::Target;
+            failure.reason +=
+                "; the gateway does not list it, so events wait for it until `vanishedGrace` is over";
+            return;
+        }
+        let map = self.map.borrow();
+        if map.is_whole() && map.named(function).is_none() {
+            failure.blame = Blame::Event;
+            failure.reason += "; the gateway has not listed it for `vanishedGrace`";
+        }
     }
 
     /// Returns true if a function that was not found is in its grace time. It may have vanished

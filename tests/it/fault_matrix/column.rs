@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use event_router::config::{
-    self, AwsAuth, CloudEventsConfig, ContentMode, EventBridgeConfig, EventBus, HttpClient, OpenFaasConfig,
-    Ordering, Reference, Secret,
+    self, AwsAuth, BlameTable, CloudEventsConfig, ContentMode, EventBridgeConfig, EventBus, HttpClient,
+    OnRefusal, OpenFaasConfig, Ordering, Reference, RefusalBlame, Secret, StatusPattern,
 };
 use event_router::processor::Processor;
 use event_router::processor::cloudevents::CloudEvents;
@@ -15,7 +15,6 @@ use event_router::processor::kubernetes::Cluster;
 use event_router::processor::openfaas::OpenFaas;
 use serde_json::{Value, json};
 
-use super::script::ATTEMPTS;
 use crate::processors_support::{Act, Seen, answer, envelope};
 
 /// The name of each destination and the class of its events.
@@ -257,9 +256,17 @@ pub fn delivery(column: Column) -> config::DeliveryPolicy {
     let short = Duration::from_millis(50);
     config::DeliveryPolicy {
         ordering: column.ordering(),
+        // Strict order also for an event that is refused twice.
+        on_refusal: OnRefusal::Hold,
         batch: config::BatchLimits { events: 8, ..config::BatchLimits::default() },
         retry: config::Retry {
-            attempts: ATTEMPTS,
+            // The poisonous event is the last of all: no other is accepted after it that it could
+            // be compared with.
+            blame: BlameTable(vec![(StatusPattern::Exactly(400), RefusalBlame::Event)]),
+            max_age: match column.is_partial() {
+                true => Duration::ZERO,
+                false => config::Retry::default().max_age,
+            },
             backoff_min: Duration::from_millis(10),
             backoff_max: short,
             ..config::Retry::default()

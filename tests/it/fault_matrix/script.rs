@@ -56,8 +56,6 @@ pub const POISON: i32 = 16;
 pub const FIRST: i32 = 6;
 /// Requests that meet it.
 const FAULTS: usize = 2;
-/// Tries of an event whose refusal is for now.
-pub const ATTEMPTS: u32 = 4;
 /// VMs, each a lane in scope `entity`.
 const VMS: i32 = 5;
 
@@ -152,9 +150,7 @@ impl Script {
         }
         if !self.mended && events.iter().any(|event| event.key == POISON) {
             self.note(to, events, |_| Verdict::Refused);
-            let status =
-                if self.row == Row::Status500 { "500 Internal Server Error" } else { "400 Bad Request" };
-            return answer(status, "", "poison");
+            return answer("400 Bad Request", "", "poison");
         }
         self.note(to, events, |_| Verdict::Taken);
         self.column.taken(events.len())
@@ -207,7 +203,6 @@ impl Script {
     pub fn refusal(&self) -> (Option<u16>, u32) {
         match self.row {
             _ if self.column.is_partial() => (None, 1),
-            Row::Status500 => (Some(500), ATTEMPTS),
             _ => (Some(400), 1),
         }
     }

@@ -1,7 +1,8 @@
-//! What is to be written to the spools and is not durable yet. The store has one append at a time; the others wait behind it, so that one that is refused is
-//! not overtaken.
+//! What is to be written to the spools and is not durable yet. The store has one append at a time;
+//! the others wait behind it, so that one that is refused is not overtaken.
 //!
-//! INVARIANT: what the store has no room for is sent from memory as soon as nothing older waits in the spool: a full disk stops no target that takes events.
+//! INVARIANT: what the store has no room for is sent from memory as soon as nothing older waits in
+//! the spool: a full disk stops no target that takes events.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -15,7 +16,8 @@ use crate::pipeline::refusals::StoreRoom;
 
 #[derive(Debug, Default)]
 pub(super) struct Appends {
-    /// By their tickets, in order. What came from a spool and goes to one again leaves its old row when it is durable.
+    /// By their tickets, in order. What came from a spool and goes to one again leaves its old row
+    /// when it is durable.
     waiting: BTreeMap<u64, Vec<(SpoolKey, LaneItem)>>,
     /// Bytes of them that are to go from the destination's spool to lanes'.
     moving: usize,
@@ -113,8 +115,9 @@ impl Appends {
         }
     }
 
-    /// Takes out what the store had no room for and need not be written, in order. `next`: the spools in which nothing older waits. `main_stays`: something
-    /// is to be written to the destination's spool, which is none of them.
+    /// Takes out what the store had no room for and need not be written, in order. `next`: the
+    /// spools in which nothing older waits. `main_stays`: something is to be written to the
+    /// destination's spool, which is none of them.
     pub fn take_out(
         &mut self,
         next: impl Iterator<Item = SpoolKey>,
@@ -134,10 +137,13 @@ impl Appends {
 
     /// The spools whose part of the appends may leave, as a whole; the others' stays.
     ///
-    /// What is new stays in front of what is to be written to the destination's spool, with all of its lane: in memory it would be overtaken by that after a
-    /// crash. That lasts no longer than the requests that were under way at the spill: something new went to a lane's spool when the destination's was empty.
+    /// What is new stays in front of what is to be written to the destination's spool, with all of
+    /// its lane: in memory it would be overtaken by that after a crash. That lasts no longer than
+    /// the requests that were under way at the spill: something new went to a lane's spool when the
+    /// destination's was empty.
     fn may_leave(&self, next: impl Iterator<Item = SpoolKey>, main_stays: bool) -> FxHashSet<SpoolKey> {
-        // With nothing that moves all is new, but for what is to be written to the destination's spool.
+        // With nothing that moves all is new, but for what is to be written to the destination's
+        // spool.
         let all_stays = main_stays && self.moving == 0;
         if self.at_store || all_stays {
             return FxHashSet::default();

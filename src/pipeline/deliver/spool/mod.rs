@@ -8,14 +8,18 @@
 //!               └─ no room, nothing older: taken back     └─ given back to the store, where it still is
 //! ```
 //!
-//! INVARIANT: the destination's spool is read only when nothing that was under way at the spill still is: an event is never at the target twice at once.
-//! INVARIANT: what is in a lane's spool is older than what is in the destination's, and goes before it; what is in the lane itself is older still.
-//! INVARIANT: what the store has of a spool is in order whenever the process dies: events that were written anew leave their old rows together, and not a part
-//! of them.
-//! INVARIANT: while a breaker is open nothing of the destination's spool stays in memory but the row that is probed with, and what was refused for its own sake:
-//! dead targets, however many, hold up nobody else.
-//! INVARIANT: what is in memory of spools is at most [`SPOOL_REFETCH_BYTES`] + [`SPOOL_FETCH_BYTES`] (or one row) that may be sent or is to go from one spool to
-//! another, and what is parked.
+//! INVARIANT: the destination's spool is read only when nothing that was under way at the spill
+//! still is: an event is never at the target twice at once.
+//! INVARIANT: what is in a lane's spool is older than what is in the destination's, and goes before
+//! it; what is in the lane itself is older still.
+//! INVARIANT: what the store has of a spool is in order whenever the process dies: events that were
+//! written anew leave their old rows together, and not a part of them.
+//! INVARIANT: while a breaker is open nothing of the destination's spool stays in memory but the
+//! row that is probed with, and what was refused for its own sake: dead targets, however many, hold
+//! up nobody else.
+//! INVARIANT: what is in memory of spools is at most [`SPOOL_REFETCH_BYTES`] +
+//! [`SPOOL_FETCH_BYTES`] (or one row) that may be sent or is to go from one spool to another, and
+//! what is parked.
 
 mod appends;
 mod key;
@@ -106,8 +110,8 @@ impl Spools {
                 self.look_at(key, lanes);
             }
         }
-        // If others keep it, the store is told at once: after a crash it is read before the new rows, and what is in both would overtake what left another
-        // old row whole.
+        // If others keep it, the store is told at once: after a crash it is read before the new
+        // rows, and what is in both would overtake what left another old row whole.
         rewritten.into_iter().for_each(|row| self.open_rows.mark(row, actions));
         self.appends.send(actions);
     }
@@ -152,7 +156,8 @@ impl Spools {
         self.appends.retry(now, actions);
     }
 
-    /// What the store had no room for, of each spool in which nothing older than it waits: what goes to lanes as it is, and what is admitted after that.
+    /// What the store had no room for, of each spool in which nothing older than it waits: what
+    /// goes to lanes as it is, and what is admitted after that.
     pub fn take_back(
         &mut self,
         spilled_under_way: bool,
@@ -173,7 +178,8 @@ impl Spools {
         (lanes, main)
     }
 
-    /// What of an item, which was to be written while it was under way, was not acknowledged meanwhile.
+    /// What of an item, which was to be written while it was under way, was not acknowledged
+    /// meanwhile.
     fn without_delivered(&mut self, item: LaneItem, actions: &mut Vec<Action>) -> Option<LaneItem> {
         let mut gone = item.selection.to_selection();
         let left = self.open_rows.without_ahead(&item.batch, &gone);
@@ -184,7 +190,8 @@ impl Spools {
         (!left.is_empty()).then(|| LaneItem { selection: CompactSelection::of(&left), ..item })
     }
 
-    /// Leaves the destination's spool if all that was written stands in the lanes: what comes now stands behind it there.
+    /// Leaves the destination's spool if all that was written stands in the lanes: what comes now
+    /// stands behind it there.
     pub fn leave_if_empty(&mut self, lanes: &mut Lanes) {
         if self.queues.leave_if_empty() {
             self.open_rows.forget_ahead();
@@ -192,15 +199,17 @@ impl Spools {
         }
     }
 
-    /// A lane may have nothing left in memory: more of it is to be fetched, or its spool has come to its end.
+    /// A lane may have nothing left in memory: more of it is to be fetched, or its spool has come
+    /// to its end.
     pub fn look_at(&mut self, key: LaneKey, lanes: &Lanes) {
         if lanes.is_idle(key) {
             self.queues.ran_dry(key);
         }
     }
 
-    /// Whether to ask for rows of a parked lane, and of the destination's spool. `parked_max`: bytes that parked lanes may hold; twice as many where a row is
-    /// wanted to probe with, since the target need not be gone for as long as they wait.
+    /// Whether to ask for rows of a parked lane, and of the destination's spool. `parked_max`:
+    /// bytes that parked lanes may hold; twice as many where a row is wanted to probe with, since
+    /// the target need not be gone for as long as they wait.
     fn asks(&self, lanes: &Lanes, parked_max: usize, probes: bool) -> (bool, bool) {
         let parked_max = parked_max.max(SPOOL_REFETCH_BYTES) * if probes { 2 } else { 1 };
         let waiting = lanes.bytes().saturating_sub(lanes.parked);
@@ -209,8 +218,8 @@ impl Spools {
         (has_room && self.queues.may_fetch_lane(), has_room_for_whole && self.queues.may_fetch_main())
     }
 
-    /// Asks for the next rows when there is room for them, or leaves the spool when it is empty. `parked_max`: bytes that parked lanes may hold.
-    /// `probes`: one row, for a probe.
+    /// Asks for the next rows when there is room for them, or leaves the spool when it is empty.
+    /// `parked_max`: bytes that parked lanes may hold. `probes`: one row, for a probe.
     pub fn fetch(
         &mut self,
         lanes: &mut Lanes,
@@ -259,8 +268,9 @@ impl Spools {
         self.asks(lanes, parked_max, true) != (false, false)
     }
 
-    /// Of what waits in memory, what is older is less, before the numbers of rows: what is in lanes' spools may have been written anew there, and then has a
-    /// higher number than what came after it into the destination's.
+    /// Of what waits in memory, what is older is less, before the numbers of rows: what is in
+    /// lanes' spools may have been written anew there, and then has a higher number than what came
+    /// after it into the destination's.
     pub fn age(&self, item: &LaneItem) -> u8 {
         let Origin::Spool(row) = item.origin else { return 2 };
         let in_lane = self.open_rows.spool_of(row).is_some_and(|spool| spool != SpoolKey::Main);
@@ -291,7 +301,8 @@ impl Spools {
         touched.into_iter().for_each(|key| self.look_at(key, lanes));
     }
 
-    /// Events of a fetched row are delivered, or elsewhere in the store; the last of them removes the row.
+    /// Events of a fetched row are delivered, or elsewhere in the store; the last of them removes
+    /// the row.
     pub fn delivered(
         &mut self,
         row: SpoolRow,

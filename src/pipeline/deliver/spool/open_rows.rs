@@ -1,4 +1,5 @@
-//! Rows that were fetched and are not gone from the store yet: what of a row that comes is new, and what the store may forget of it.
+//! Rows that were fetched and are not gone from the store yet: what of a row that comes is new, and
+//! what the store may forget of it.
 //!
 //! ```text
 //!  fetched ─► open ─┬─ all that came is delivered ────► gone
@@ -6,7 +7,8 @@
 //!                   └─ given back ────────────────────► fetched again: that much of it is new
 //! ```
 //!
-//! INVARIANT: what was fetched is not taken for new when it is read again: an event is never at the target twice at once.
+//! INVARIANT: what was fetched is not taken for new when it is read again: an event is never at the
+//! target twice at once.
 //! INVARIANT: what was fetched goes back to the spool that it is in, whatever lane it waits in.
 
 use std::sync::{Arc, Weak};
@@ -21,8 +23,9 @@ use crate::pipeline::deliver::Action;
 use crate::pipeline::deliver::item::{LaneItem, Origin, SpoolRow};
 use crate::processor::BatchSlice;
 
-/// What an event in the spool is told apart by: one that is adopted from two destinations is there twice. The hash is of the source's name, since all that
-/// are not configured any more have one index.
+/// What an event in the spool is told apart by: one that is adopted from two destinations is there
+/// twice. The hash is of the source's name, since all that are not configured any more have one
+/// index.
 type DedupKey = (usize, u32, Identity, Option<Arc<Failed>>);
 
 fn dedup_key(batch: &Batch, i: usize) -> DedupKey {
@@ -79,10 +82,12 @@ pub(super) struct OpenRows {
     unmarked: FxHashSet<SpoolRow>,
     /// When it is told.
     marks_at: Option<Duration>,
-    /// What was given back of rows of which another part was delivered, or is on its way to the dead letters: at most one row a parked lane, and those that
-    /// were in memory of the destination's spool.
+    /// What was given back of rows of which another part was delivered, or is on its way to the
+    /// dead letters: at most one row a parked lane, and those that were in memory of the
+    /// destination's spool.
     given_back: FxHashMap<SpoolRow, FxHashSet<DedupKey>>,
-    /// Events that were under way at the spill and were acknowledged after they had been written. Bounded by what can be under way.
+    /// Events that were under way at the spill and were acknowledged after they had been written.
+    /// Bounded by what can be under way.
     ahead: FxHashSet<DedupKey>,
 }
 
@@ -92,8 +97,9 @@ impl OpenRows {
         self.open.get(&row).map(|open| open.spool)
     }
 
-    /// Whether something of a row that comes may be new. Behind what was given back there may be rows that have all their events under way, or on their way
-    /// to the dead letters, or had them a moment ago.
+    /// Whether something of a row that comes may be new. Behind what was given back there may be
+    /// rows that have all their events under way, or on their way to the dead letters, or had them
+    /// a moment ago.
     pub fn may_be_new(&self, row: SpoolRow) -> bool {
         match self.open.contains_key(&row) {
             true => self.is_given_back(row),
@@ -149,7 +155,8 @@ impl OpenRows {
         self.given_back.entry(row).or_default().extend(keys);
     }
 
-    /// Events of a row are delivered, or elsewhere in the store; the last of them removes the row. `is_fetching`: it may be among the rows that come next.
+    /// Events of a row are delivered, or elsewhere in the store; the last of them removes the row.
+    /// `is_fetching`: it may be among the rows that come next.
     pub fn delivered(
         &mut self,
         row: SpoolRow,

@@ -1,7 +1,8 @@
-//! What the store has of the spools: how many rows of each are to be fetched, from where on, and which of them are next.
+//! What the store has of the spools: how many rows of each are to be fetched, from where on, and
+//! which of them are next.
 //!
-//! INVARIANT: a parked lane has its next try when its wait is over, however many others are parked: none keeps its place in memory while it waits and others
-//! want it.
+//! INVARIANT: a parked lane has its next try when its wait is over, however many others are parked:
+//! none keeps its place in memory while it waits and others want it.
 
 use std::collections::VecDeque;
 
@@ -22,7 +23,8 @@ struct Queue {
     /// Pieces that are to be written to its end and are not durable yet.
     appending: usize,
     fetching: bool,
-    /// Rows went back meanwhile that come before those that are being fetched: these are fetched again, behind them.
+    /// Rows went back meanwhile that come before those that are being fetched: these are fetched
+    /// again, behind them.
     rewound: bool,
     /// For a lane: whether it has nothing in memory and waits for its turn to be fetched.
     dry: bool,
@@ -89,7 +91,8 @@ pub(super) struct Queues {
     dry: VecDeque<LaneKey>,
     /// Whether one of them is being fetched.
     lane_fetching: bool,
-    /// Whether lanes' spools are of another ordering scope: they have to be empty before the destination's is read.
+    /// Whether lanes' spools are of another ordering scope: they have to be empty before the
+    /// destination's is read.
     lanes_differ: bool,
 }
 
@@ -183,7 +186,8 @@ impl Queues {
         self.main.appending > 0
     }
 
-    /// Whether something is to be written to the destination's spool, and nothing older waits in the spools.
+    /// Whether something is to be written to the destination's spool, and nothing older waits in
+    /// the spools.
     pub fn is_main_next(&self) -> bool {
         self.main.is_next() && !self.lanes_first()
     }
@@ -193,7 +197,8 @@ impl Queues {
         self.lanes.iter().filter(|(_, queue)| queue.is_next()).map(|(key, _)| *key)
     }
 
-    /// A lane has nothing left in memory: more of it is to be fetched, or its spool has come to its end.
+    /// A lane has nothing left in memory: more of it is to be fetched, or its spool has come to its
+    /// end.
     pub fn ran_dry(&mut self, key: LaneKey) {
         let Some(queue) = self.lanes.get_mut(&key) else { return };
         if queue.is_empty() {
@@ -237,7 +242,8 @@ impl Queues {
         actions.push(self.main.fetch(SpoolKey::Main, bytes));
     }
 
-    /// Rows have come, so many that were not fetched before, up to `last`: whether they are to be taken. If not, they come again.
+    /// Rows have come, so many that were not fetched before, up to `last`: whether they are to be
+    /// taken. If not, they come again.
     pub fn fetched(&mut self, spool: SpoolKey, rows: usize, last: Option<SpoolRow>) -> bool {
         self.lane_fetching &= spool == SpoolKey::Main;
         self.get_mut(spool).is_none_or(|queue| queue.fetched(rows, last))

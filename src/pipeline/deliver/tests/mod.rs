@@ -1,5 +1,7 @@
-//! The engine against a fake target and a fake spool, driven from a seed: whatever the target answers, every event leaves once and in its order.
+//! The engine against a fake target and a fake spool, driven from a seed: whatever the target
+//! answers, every event leaves once and in its order.
 
+mod evidence;
 mod model;
 mod parked;
 mod replays;
@@ -11,11 +13,14 @@ use std::sync::Arc;
 
 use self::world::*;
 use super::*;
-use crate::config::{BatchLimits, Breaker, Ordering, Overflow, OverflowPolicy, Retry};
+use crate::config::{
+    BatchLimits, BlameTable, Breaker, OnRefusal, Ordering, Overflow, OverflowPolicy, RefusalBlame, Retry,
+    StatusPattern,
+};
 use crate::event::testing::batch;
-use crate::event::{Batch, Failed, Selection, Span};
+use crate::event::{Batch, Failed, Record, Selection, Span};
 use crate::limits::{SPOOL_LINGER, SPOOL_MARK_INTERVAL, SPOOL_REFETCH_BYTES, STORE_FULL_RETRY};
-use crate::processor::Blame;
+use crate::processor::{BatchSlice, Blame, DeliveryOutcome, DeliveryRequest, Failure};
 
 /// When memory is full nothing more is offered.
 #[test]
@@ -51,7 +56,8 @@ fn what_a_target_does_not_take_leaves_the_memory_without_another_offer() {
     check(OverflowPolicy::DropOldest, room, 10, false);
 }
 
-/// What is acknowledged while it is written anew leaves its old row once: another event of that row is not durable anywhere else yet.
+/// What is acknowledged while it is written anew leaves its old row once: another event of that row
+/// is not durable anywhere else yet.
 #[test]
 fn a_row_stays_until_the_dead_letter_of_one_of_its_events_is_stored() {
     for acknowledged_first in [true, false] {
@@ -87,7 +93,8 @@ fn a_row_stays_until_the_dead_letter_of_one_of_its_events_is_stored() {
     }
 }
 
-/// A dead letter keeps the row of an event that was written anew behind others: a crash must not bring that one back in front of them.
+/// A dead letter keeps the row of an event that was written anew behind others: a crash must not
+/// bring that one back in front of them.
 #[test]
 fn what_is_written_anew_is_gone_from_a_row_that_stays() {
     let policy = Policy { ordering: Ordering::Entity, concurrency: 2, ..Policy::default() };
@@ -256,29 +263,34 @@ fn an_engine_sleeps_while_a_probe_is_under_way() {
 }
 
 #[test]
-fn the_statuses_of_the_policy_say_what_is_tried_again() {
-    let check = |statuses: Option<Vec<u16>>, status: Option<u16>, blame: Blame, expected: Blame| {
-        let retry = Retry { statuses, ..Retry::default() };
-        let mut world = World::new(Policy { retry, ..Policy::default() }, limits(1, false));
-        world.input(Input::Offer { slice: slice(0, 1, 1), room: ROOM });
-        let (id, _) = world.under_way.remove(0);
-        let failed = DeliveryOutcome::Failed(Failure { status, ..failure(blame) });
-        world.input(Input::Done { request: id, outcome: failed });
-        assert_eq!(world.dead.is_empty(), expected != Blame::Event, "{status:?} {blame:?}");
-        let uses_a_try = world.engine.gauges().parked_lanes == 1;
-        assert_eq!(uses_a_try, expected == Blame::Unclear, "{status:?} {blame:?}");
+fn the_blame_table_of_the_policy_overrides_the_status_but_not_the_processor() {
+    use RefusalBlame::{Event as OfEvent, Evidence as OfEvidence, Target as OfTarget};
+    use StatusPattern::{Class, Exactly};
+    let check = |table: &[(StatusPattern, RefusalBlame)],
+                 status: Option<u16>,
+                 blame: Blame,
+                 expected: Blame| {
+        let retry = Retry { blame: BlameTable(table.to_vec()), ..Retry::default() };
+        let engine = DeliveryEngine::new(
+            Policy { retry, ..Policy::default() },
+            limits(1, false),
+            "",
+            Spooled::default(),
+            1,
+        );
+        assert_eq!(engine.blame_of(&Failure { status, ..failure(blame) }), expected, "{status:?} {blame:?}");
     };
-    use Blame::{Event, Target, Unclear};
-    let listed = || Some(vec![400, 422, 429]);
-    check(None, Some(500), Unclear, Unclear);
-    check(None, Some(422), Event, Event);
-    check(listed(), Some(422), Event, Unclear);
-    check(listed(), Some(500), Unclear, Event);
-    check(listed(), Some(429), Target, Target);
-    check(listed(), Some(503), Target, Target);
-    check(listed(), None, Unclear, Unclear);
-    check(listed(), Some(302), Event, Event);
-    check(Some(Vec::new()), Some(404), Unclear, Event);
+    check(&[], Some(500), Blame::Evidence, Blame::Evidence);
+    check(&[], None, Blame::Event, Blame::Event);
+    let table = [(Class(5), OfTarget), (Exactly(501), OfEvent), (Exactly(401), OfEvidence)];
+    check(&table, Some(500), Blame::Evidence, Blame::Target);
+    check(&table, Some(501), Blame::Evidence, Blame::Event);
+    check(&table, Some(401), Blame::Target, Blame::Evidence);
+    check(&table, Some(422), Blame::FirmEvidence, Blame::FirmEvidence);
+    check(&table, None, Blame::Evidence, Blame::Evidence);
+    // The processor knows that the gateway itself answered, or that the function is gone.
+    check(&[(Exactly(500), OfEvent)], Some(500), Blame::Target, Blame::Target);
+    check(&[(Exactly(404), OfTarget)], Some(404), Blame::Event, Blame::Event);
 }
 
 #[test]
@@ -350,10 +362,10 @@ fn an_event_grows_old_only_while_its_target_answers() {
         world.now - first.unwrap_or(world.now)
     };
     let minute = Duration::from_secs(60);
-    let mut refused_for = answers(&mut world, Blame::Unclear, 30 * minute);
+    let mut refused_for = answers(&mut world, Blame::Evidence, 30 * minute);
     answers(&mut world, Blame::Target, 300 * minute);
     assert!(world.dead.is_empty(), "waiting for a target that is gone uses up nothing");
-    refused_for += answers(&mut world, Blame::Unclear, Duration::MAX);
+    refused_for += answers(&mut world, Blame::Evidence, Duration::MAX);
     assert_eq!(world.dead, [0]);
     assert!((max_age..max_age + 2 * minute).contains(&refused_for), "{refused_for:?}");
     assert!(world.now > 300 * minute);
@@ -377,7 +389,8 @@ fn dropping_by_policy_drops_the_oldest_or_the_newest() {
     }
 }
 
-/// What was delivered of a row is not delivered again after a stop, nor after a crash but what is newer than the last mark.
+/// What was delivered of a row is not delivered again after a stop, nor after a crash but what is
+/// newer than the last mark.
 #[test]
 fn the_store_knows_what_of_a_row_is_delivered() {
     let policy = Policy { ordering: Ordering::Source, ..Policy::default() };

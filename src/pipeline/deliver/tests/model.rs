@@ -34,8 +34,8 @@ fn step() -> impl Strategy<Value = Step> {
 
 proptest! {
     #![proptest_config(ProptestConfig { cases: 512, ..ProptestConfig::default() })]
-    /// Lanes against one list per entity: every event is received or dead once, in order within its scope, whatever fails and however it spills, or cannot
-    /// since the store is full and stays so.
+    /// Lanes against one list per entity: every event is received or dead once, in order within its
+    /// scope, whatever fails and however it spills, or cannot since the store is full and stays so.
     #[test]
     fn every_event_leaves_once_and_in_its_order(
         steps in prop::collection::vec(step(), 1..60),
@@ -45,6 +45,7 @@ proptest! {
         partial in any::<bool>(),
         share in prop_oneof![Just(usize::MAX), 500usize..20_000],
         scarce in any::<bool>(),
+        holds in any::<bool>(),
         // With large events parked lanes take turns in memory.
         padding in prop_oneof![4 => Just(0), 1 => Just(30_000usize)],
         failures in prop_oneof![Just(10), 1u32..4],
@@ -54,7 +55,8 @@ proptest! {
     ) {
         let entities = 5;
         let breaker = Some(Breaker { failures, ..Breaker::default() });
-        let policy = Policy { ordering, concurrency, breaker, ..attempts(3) };
+        let on_refusal = if holds { OnRefusal::Hold } else { OnRefusal::StepAside };
+        let policy = Policy { ordering, concurrency, breaker, on_refusal, ..attempts(3) };
         // Of each parked entity, older events than the others.
         let is_parked = !parked.is_empty();
         let old = parked.into_iter().enumerate().map(|(at, entity)| (spool_of(entity), 5 * at as i32 + entity as i32, entity)).collect::<Vec<_>>();
@@ -82,7 +84,7 @@ proptest! {
                         match (state >> 60) & 7 {
                             _ if gone => Some(Blame::Target),
                             0 => Some(Blame::Target),
-                            1 => Some(Blame::Unclear),
+                            1 => Some(Blame::Evidence),
                             2 if how > 200 => Some(Blame::Event),
                             _ => None,
                         }
@@ -135,7 +137,9 @@ proptest! {
             Ordering::None => key,
         };
         let mut last = BTreeMap::new();
-        for key in &received {
+        // An event that was refused twice may have stepped aside, and arrive late.
+        let in_order = |key: &&i32| holds || ordering != Ordering::Source || world.sent[key] <= 2;
+        for key in received.iter().filter(in_order) {
             let before = last.insert(lane(*key), *key);
             prop_assert!(before.is_none_or(|before| before < *key), "{} after {:?}", key, before);
         }

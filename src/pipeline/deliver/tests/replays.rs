@@ -1,4 +1,5 @@
-//! What comes beside the source's events: dead letters that are replayed, and those that are adopted from other destinations.
+//! What comes beside the source's events: dead letters that are replayed, and those that are
+//! adopted from other destinations.
 
 use super::*;
 
@@ -9,7 +10,7 @@ fn a_replay_neither_waits_for_others_nor_holds_them_up() {
     world.input(Input::Offer { slice: slice(0, 3, 1), room: ROOM });
     world.replay(100, 2, 1);
     assert_eq!(world.under_way.len(), 2, "the first event and the first replay, side by side");
-    world.answer(0, false, &mut |_| Some(Blame::Unclear));
+    world.answer(0, false, &mut |_| Some(Blame::Evidence));
     world.answer(0, false, &mut |_| None);
     assert_eq!(world.ended(|end| matches!(end, ReplayEnd::Delivered)), [100], "while an event waits");
     world.finish(false, |_| false);
@@ -90,7 +91,8 @@ fn what_is_adopted_ends_when_it_is_delivered_or_durable_or_refused() {
     }
 }
 
-/// One event may be adopted from several destinations, and be offered, too: each of them is one of its own.
+/// One event may be adopted from several destinations, and be offered, too: each of them is one of
+/// its own.
 #[test]
 fn the_same_event_from_two_destinations_is_delivered_for_both() {
     let mut world = World::new(
@@ -101,7 +103,8 @@ fn the_same_event_from_two_destinations_is_delivered_for_both() {
     world.adopt(7, 2, 1, ROOM);
     world.adopt(7, 3, 1, ROOM);
     assert_eq!(world.under_way.len(), 3);
-    // All three are written to the spool while they are under way; one of them is acknowledged after that.
+    // All three are written to the spool while they are under way; one of them is acknowledged
+    // after that.
     world.input(Input::Offer { slice: slice(8, 1, 1), room: Room { share: 0, scarce: true, alone: false } });
     world.answer(1, false, &mut |_| None);
     (0..2).for_each(|_| world.answer(0, false, &mut |_| Some(Blame::Target)));

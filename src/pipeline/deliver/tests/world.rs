@@ -1,4 +1,5 @@
-//! What stands around one engine in its tests: a clock, a target that answers from a script, a spool, and the events that it is given.
+//! What stands around one engine in its tests: a clock, a target that answers from a script, a
+//! spool, and the events that it is given.
 
 use super::*;
 
@@ -42,7 +43,8 @@ pub(super) fn failed_slice(key: i32, destination: u16, entities: u64) -> BatchSl
     BatchSlice { batch: batch.into(), selection }
 }
 
-/// The keys of events; what failed elsewhere has a million more for each number of that destination.
+/// The keys of events; what failed elsewhere has a million more for each number of that
+/// destination.
 pub(super) fn keys<'a>(slices: impl IntoIterator<Item = &'a BatchSlice>) -> Vec<i32> {
     let keys = slices.into_iter().flat_map(|p| {
         let million = p.batch.failed.as_ref().map_or(0, |failed| i32::from(failed.code));
@@ -124,7 +126,8 @@ impl World {
         }
     }
 
-    /// Begins with rows of one event each that a former run left, and with the store's first answers not yet given.
+    /// Begins with rows of one event each that a former run left, and with the store's first
+    /// answers not yet given.
     pub(super) fn left(
         policy: Policy,
         limits: RequestLimits,
@@ -152,7 +155,8 @@ impl World {
         world
     }
 
-    /// Begins anew, with what a former run left in the spool: rows by their number, their first key and their events, of two entities.
+    /// Begins anew, with what a former run left in the spool: rows by their number, their first key
+    /// and their events, of two entities.
     pub(super) fn spooled<const N: usize>(&mut self, policy: Policy, rows: [(i64, i32, i32); N]) {
         let spooled = Spooled { main: N, lanes: Vec::new() };
         self.engine = DeliveryEngine::new(policy, limits(1, false), "", spooled, 1);
@@ -261,8 +265,8 @@ impl World {
         }
     }
 
-    /// If the process died now: what its successor would deliver of the spools is in order, but for what was acknowledged before, and what it would read
-    /// again comes after that.
+    /// If the process died now: what its successor would deliver of the spools is in order, but for
+    /// what was acknowledged before, and what it would read again comes after that.
     pub(super) fn check_rows(&self) {
         let mut seen: FxHashSet<i32> = self.received.iter().chain(&self.dead).copied().collect();
         let mut last = FxHashMap::default();
@@ -356,7 +360,7 @@ impl World {
                 }
                 self.input(Input::Tick);
             } else {
-                self.answer(0, partial, &mut |key| poison(key).then_some(Blame::Unclear));
+                self.answer(0, partial, &mut |key| poison(key).then_some(Blame::Evidence));
             }
         }
         panic!("stuck: {:?} {:?} rows {}", self.engine.gauges(), self.engine.wakes_at(), self.rows.len());

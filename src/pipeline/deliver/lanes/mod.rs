@@ -1,103 +1,52 @@
 //! Lanes: what must stay in order waits in one lane; lanes run in parallel.
 //!
 //! ```text
-//!  scope source:  one lane a source           scope entity:  one lane an entity         scope none:  one shared lane that never locks;
-//!                                                                                       what failed goes on in a lane of its own
+//!  ordering source   one lane for each source
+//!  ordering entity   one lane for each entity
+//!  ordering none     one shared lane that never locks; failed events have lanes of their own
 //! ```
 //!
-//! Dead letters that are replayed have lanes of the same kinds beside these: they are out of order in any case, and neither wait for the others nor hold
-//! them up.
+//! Dead letters that are replayed have lanes of the same kinds beside these: they are out of order
+//! in any case, and neither wait for the others nor hold them up.
 //!
-//! INVARIANT: while a request with events of a lane is under way, nothing else of that lane is sent (the shared lane excepted).
-//! INVARIANT: a lane that is empty and idle does not exist, so memory follows what waits, not what was ever seen; but for one whose first event was tried
-//! and is in the spool now: its tries are not forgotten.
+//! INVARIANT: while a request with events of a lane is under way, nothing else of that lane is sent
+//! (the shared lane excepted).
+//! INVARIANT: a lane that is empty and idle does not exist, so memory follows what waits, not what
+//! was ever seen; but for one whose first event was tried and is in the spool now: its tries are
+//! not forgotten.
+
+mod asides;
+mod lane;
+mod merge;
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
-use std::sync::Arc;
 use std::time::Duration;
 
 use rustc_hash::{FxHashMap, FxHashSet};
 
+pub(super) use self::lane::{
+    Lane, LaneKey, LaneKind, LaneKinds, LaneState, SHARED, is_own, is_replay, lane_of,
+};
+use self::lane::{OWN, REPLAY, lane_of_source};
+pub(super) use self::merge::{merge, merge_by_lane};
+use super::evidence::Trial;
 use super::held::{self, Held};
 use super::item::{CompactSelection, LaneItem, Origin};
 use crate::config::Ordering;
-use crate::event::{Batch, Selection};
-
-/// A lane's number.
-pub(super) type LaneKey = u64;
-
-/// The lane of scope `none`.
-pub(super) const SHARED: LaneKey = 0;
-/// Lanes of scope `none` that hold what failed.
-const OWN: LaneKey = 1 << 63;
-/// Lanes of dead letters that are replayed.
-const REPLAY: LaneKey = 1 << 62;
-
-/// Whether it is a lane of dead letters that are replayed.
-pub(super) fn is_replay(key: LaneKey) -> bool {
-    key & REPLAY != 0
-}
-
-#[derive(Debug)]
-pub(super) struct Lane {
-    pub items: VecDeque<LaneItem>,
-    pub state: LaneState,
-    /// Events that one request may take from this lane: halved when a request fails for an event's sake, to find the event; doubled by success.
-    pub cap: usize,
-    /// Tries of the first event that failed for its own sake.
-    pub tries: u32,
-    /// Failures of the target since the last success.
-    pub target_tries: u32,
-    /// When the first event was first tried.
-    pub first_try: Option<Duration>,
-    /// When the first event was first refused, by the clock that stands while the target is gone.
-    pub refused_at: Option<Duration>,
-    /// Shares of the events that wait.
-    bytes: usize,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum LaneState {
-    /// Has nothing to send.
-    Idle,
-    /// Stands in the queue of ready lanes.
-    Ready,
-    /// Has a request under way.
-    Busy,
-    /// Waits for its next try.
-    Waiting,
-}
-
-impl Default for Lane {
-    fn default() -> Self {
-        Lane {
-            items: VecDeque::new(),
-            state: LaneState::Idle,
-            cap: usize::MAX,
-            tries: 0,
-            target_tries: 0,
-            first_try: None,
-            refused_at: None,
-            bytes: 0,
-        }
-    }
-}
-
-impl Lane {
-    /// Whether its first event was refused, and the others wait for it.
-    pub fn is_parked(&self) -> bool {
-        self.tries > 0
-    }
-}
+use crate::limits::REFUSED_TURN;
 
 #[derive(Debug, Default)]
 pub(super) struct Lanes {
     lanes: FxHashMap<LaneKey, Lane>,
-    ready: VecDeque<LaneKey>,
-    ready_replays: VecDeque<LaneKey>,
-    /// Whether a replay has its turn when both are ready.
-    replay_next: bool,
+    /// Lanes that are ready, by [`LaneKind`].
+    ready: [VecDeque<LaneKey>; 3],
+    /// Counts turns, so that no kind waits for the end of another.
+    turn: u32,
+    /// Lanes of their own of single events that were refused, with their bytes.
+    asides: FxHashMap<LaneKey, usize>,
+    /// Bytes of these events.
+    pub aside_bytes: usize,
     waiting: BinaryHeap<Reverse<(Duration, LaneKey)>>,
     next_own: u64,
     /// Lanes that have nothing left to send since this was last looked at.
@@ -177,20 +126,24 @@ impl Lanes {
         }
     }
 
-    /// Counts a try of a lane's first event, which was refused: how many it has had.
-    pub fn count_try(&mut self, key: LaneKey) -> u32 {
-        let Some(lane) = self.lanes.get_mut(&key) else { return 1 };
-        lane.tries = lane.tries.saturating_add(1);
-        if lane.tries == 1 && !is_replay(key) {
+    /// Notes what the refusals of a lane's first event have come to.
+    pub fn set_trial(&mut self, key: LaneKey, trial: Trial) {
+        let Some(lane) = self.lanes.get_mut(&key) else { return };
+        let begins = !lane.trial.has_begun() && trial.has_begun();
+        lane.trial = trial;
+        if begins && !is_replay(key) {
             self.parked_lanes += 1;
+            if is_own(key) {
+                self.asides.insert(key, 0);
+            }
             lane.items.iter().for_each(|item| self.held.let_go(item));
             // Together, so that they are one row if they have to go to a spool.
             held::compact(lane.items.iter_mut());
             lane.items.iter().for_each(|item| self.held.hold(item));
             lane.bytes = lane.items.iter().map(LaneItem::bytes).sum();
             self.parked += lane.bytes;
+            self.count_aside(key);
         }
-        lane.tries
     }
 
     /// A lane's first event has left: what comes next was not tried yet.
@@ -200,9 +153,10 @@ impl Lanes {
                 self.parked = self.parked.saturating_sub(lane.bytes);
                 self.parked_lanes -= 1;
             }
-            (lane.tries, lane.target_tries) = (0, 0);
+            (lane.trial, lane.target_tries) = (Trial::default(), 0);
             (lane.first_try, lane.refused_at) = (None, None);
         }
+        self.forget_aside(key);
     }
 
     /// Makes smaller what keeps more in memory than what waits of it.
@@ -224,7 +178,7 @@ impl Lanes {
     fn make_ready(&mut self, key: LaneKey) {
         if let Some(lane) = self.lanes.get_mut(&key) {
             lane.state = LaneState::Ready;
-            if is_replay(key) { &mut self.ready_replays } else { &mut self.ready }.push_back(key);
+            self.ready[LaneKind::of(key, lane) as usize].push_back(key);
         }
     }
 
@@ -250,9 +204,9 @@ impl Lanes {
         self.waiting.peek().map(|Reverse((until, _))| *until)
     }
 
-    /// Whether a lane is ready; with `replays_only` one of those.
-    pub fn has_ready(&self, replays_only: bool) -> bool {
-        !self.ready_replays.is_empty() || !(replays_only || self.ready.is_empty())
+    /// Returns true if a lane of one of these kinds is ready.
+    pub fn has_ready(&self, kinds: LaneKinds) -> bool {
+        LaneKind::ALL.into_iter().any(|kind| kinds.has(kind) && !self.ready[kind as usize].is_empty())
     }
 
     /// Whether what waits takes so many bytes in a request.
@@ -274,21 +228,26 @@ impl Lanes {
         self.lanes.get_mut(&key)
     }
 
-    /// The next ready lane, taken from the queue; `None` where there is none. Replays and others take turns, so that neither waits for the other's end.
-    pub fn next_ready(&mut self, replays_only: bool) -> Option<LaneKey> {
-        self.replay_next = !self.replay_next;
-        if replays_only {
-            self.ready_replays.pop_front()
-        } else if self.replay_next {
-            self.ready_replays.pop_front().or_else(|| self.ready.pop_front())
-        } else {
-            self.ready.pop_front().or_else(|| self.ready_replays.pop_front())
-        }
+    /// Takes the next ready lane of one of these kinds from its queue. The kinds take turns: a
+    /// replay every second one, and a refused event every [`REFUSED_TURN`]th, so that neither these
+    /// nor the fresh ones wait for the end of the others.
+    pub fn next_ready(&mut self, kinds: LaneKinds) -> Option<LaneKey> {
+        use LaneKind::{Fresh, Refused, Replay};
+        self.turn = self.turn.wrapping_add(1);
+        let order = match self.turn {
+            turn if turn % REFUSED_TURN == 0 => [Refused, Fresh, Replay],
+            turn if turn % 2 == 0 => [Replay, Fresh, Refused],
+            _ => [Fresh, Refused, Replay],
+        };
+        let mut queues = order.into_iter().filter(|kind| kinds.has(*kind));
+        queues.find_map(|kind| self.ready[kind as usize].pop_front())
     }
 
     /// Puts a lane back to the front of the ready ones.
     pub fn unready(&mut self, key: LaneKey) {
-        if is_replay(key) { &mut self.ready_replays } else { &mut self.ready }.push_front(key);
+        if let Some(lane) = self.lanes.get(&key) {
+            self.ready[LaneKind::of(key, lane) as usize].push_front(key);
+        }
     }
 
     /// Takes up to `events` and `bytes` from the front of a lane, at least one event, and locks it.
@@ -338,6 +297,7 @@ impl Lanes {
     fn remove(&mut self, key: LaneKey) {
         if let Some(lane) = self.lanes.remove(&key) {
             self.parked_lanes -= usize::from(parks(key, &lane));
+            self.forget_aside(key);
         }
     }
 
@@ -346,7 +306,8 @@ impl Lanes {
         self.lanes.get(&key).is_some_and(|lane| parks(key, lane) && lane.state == LaneState::Waiting)
     }
 
-    /// Takes out all that waits in a lane that rests. The lane stays, with its tries, until its next one.
+    /// Takes out all that waits in a lane that rests. The lane stays, with its tries, until its
+    /// next one.
     pub fn take_resting(&mut self, key: LaneKey) -> Vec<LaneItem> {
         let Some(lane) = self.lanes.get_mut(&key) else { return Vec::new() };
         let items: Vec<LaneItem> = lane.items.drain(..).collect();
@@ -372,7 +333,8 @@ impl Lanes {
         }
     }
 
-    /// Whether a lane could send more than it has: it has nothing, neither waiting nor under way, and waits for no time.
+    /// Whether a lane could send more than it has: it has nothing, neither waiting nor under way,
+    /// and waits for no time.
     pub fn is_idle(&self, key: LaneKey) -> bool {
         self.lanes.get(&key).is_none_or(|lane| lane.items.is_empty() && lane.state == LaneState::Idle)
     }
@@ -400,6 +362,7 @@ impl Lanes {
             }
             lane.items.push_front(item);
         }
+        self.count_aside(key);
     }
 
     /// Lets a lane wait until `until`.
@@ -410,12 +373,14 @@ impl Lanes {
         }
     }
 
-    /// Takes out everything that waits but for replays and what `stays`, lane by lane. Lanes under way stay, empty.
+    /// Takes out everything that waits but for replays and what `stays`, lane by lane. Lanes under
+    /// way stay, empty.
     pub fn drain(&mut self, stays: impl Fn(LaneKey) -> bool) -> Vec<LaneItem> {
         self.take_out(|key| !is_replay(key) && !stays(key))
     }
 
-    /// Takes out what waits and is in the spool, but for what `stays`, and for what has a lane of its own since it was refused: its tries are counted there.
+    /// Takes out what waits and is in the spool, but for what `stays`, and for what has a lane of
+    /// its own since it was refused: its tries are counted there.
     pub fn drain_spooled(&mut self, stays: impl Fn(LaneKey) -> bool) -> Vec<LaneItem> {
         let is_spooled = |item: &LaneItem| matches!(item.origin, Origin::Spool(_));
         let may_go = |key: LaneKey, lane: &Lane| {
@@ -448,14 +413,15 @@ impl Lanes {
                 self.remove(key);
             }
         }
-        for ready in [&mut self.ready, &mut self.ready_replays] {
+        for ready in &mut self.ready {
             ready.retain(|key| !which(*key));
         }
         self.waiting.retain(|Reverse((_, key))| !which(*key));
         items
     }
 
-    /// Forgets the lanes that are empty and idle, but for what `stays`: what was tried and went to the spool has come back.
+    /// Forgets the lanes that are empty and idle, but for what `stays`: what was tried and went to
+    /// the spool has come back.
     pub fn sweep(&mut self, stays: impl Fn(LaneKey) -> bool) {
         self.lanes.retain(|key, lane| {
             let keeps = !lane.items.is_empty() || lane.state != LaneState::Idle || stays(*key);
@@ -465,67 +431,14 @@ impl Lanes {
     }
 }
 
-/// Whether what a lane lost to the spool comes back to it, so that its tries are kept. What had a lane of its own comes back to the shared one.
+/// Whether what a lane lost to the spool comes back to it, so that its tries are kept. What had a
+/// lane of its own comes back to the shared one.
 fn comes_back(key: LaneKey, lane: &Lane) -> bool {
     lane.is_parked() && key & (OWN | REPLAY) == 0
 }
 
-/// Whether a lane's events count as parked: its first one was refused. Replays have bounds of their own.
+/// Whether a lane's events count as parked: its first one was refused. Replays have bounds of their
+/// own.
 fn parks(key: LaneKey, lane: &Lane) -> bool {
     lane.is_parked() && !is_replay(key)
-}
-
-/// Joins neighbours of the same batch within each lane; the order within a lane stays.
-pub(super) fn merge_by_lane(items: Vec<(LaneKey, LaneItem)>) -> Vec<(LaneKey, LaneItem)> {
-    let mut lanes: FxHashMap<LaneKey, Vec<LaneItem>> = FxHashMap::default();
-    for (key, item) in items {
-        let lane = lanes.entry(key).or_default();
-        match lane.last_mut() {
-            Some(last) if Arc::ptr_eq(&last.batch, &item.batch) && last.origin == item.origin => {
-                let mut selection = last.selection.to_selection();
-                selection.add(&item.selection.to_selection());
-                last.selection = CompactSelection::of(&selection);
-            }
-            _ => lane.push(item),
-        }
-    }
-    let each =
-        lanes.into_iter().flat_map(|(key, items)| items.into_iter().map(move |item| (key, item.compact())));
-    each.collect()
-}
-
-/// Orders events by their `age` and by reading, and joins neighbours of the same batch again.
-pub(super) fn merge(items: Vec<LaneItem>, age: impl Fn(&LaneItem) -> u8) -> Vec<LaneItem> {
-    let mut events: Vec<_> = items
-        .iter()
-        .enumerate()
-        .flat_map(|(at, item)| {
-            let key = (age(item), item.origin, item.batch.source.index);
-            let selection = item.selection.to_selection();
-            selection.iter().map(|i| (key, item.batch.records[i].seq, at, i)).collect::<Vec<_>>()
-        })
-        .collect();
-    events.sort_unstable();
-    let same = |a: usize, b: usize| {
-        Arc::ptr_eq(&items[a].batch, &items[b].batch) && items[a].origin == items[b].origin
-    };
-    events
-        .chunk_by(|(.., a, _), (.., b, _)| same(*a, *b))
-        .map(|run| {
-            let selection: Selection = run.iter().map(|(.., i)| *i).collect();
-            LaneItem { selection: CompactSelection::of(&selection), ..items[run[0].2].clone() }
-        })
-        .collect()
-}
-
-/// The lane of event `i` in scope `entity`: the same in every run, since what is parked waits in the store under this number.
-pub(super) fn lane_of(batch: &Batch, i: usize) -> LaneKey {
-    let source = u64::from(crc32fast::hash(batch.source.name.as_bytes()));
-    // The top bits are for lanes of scope `none` and for replays, 0 for the shared one.
-    ((batch.records[i].lane ^ source.wrapping_mul(0x9e37_79b9_7f4a_7c15)) & !(OWN | REPLAY)).max(1)
-}
-
-/// A source that is not configured any more has the highest index.
-fn lane_of_source(source: usize) -> LaneKey {
-    (source as LaneKey).min(u64::from(u32::MAX)) + 1
 }

@@ -1,0 +1,217 @@
+//! Evidence: whether a refused event or its destination is at fault.
+//!
+//! A refusal alone does not say who is at fault. A function answers 500 because of one odd event,
+//! or because its database is away. Other events are the evidence: an event that is refused while
+//! others are accepted is at fault; a destination that refuses several events in a row, and accepts
+//! none, is.
+//!
+//! ```text
+//!                        ┌─ others are accepted between its tries ─► the event is at fault
+//!  an event is refused ──┤
+//!                        └─ several in a row, none is accepted ────► the destination is at fault
+//! ```
+//!
+//! Both thresholds follow from the *refusal rate*: the share of events that are refused at their
+//! first send while the destination accepts others. Of a destination that refuses half of all
+//! requests by chance, many refusals in a row prove nothing. The thresholds keep the probability of
+//! a wrong verdict by chance below 10^-[`CERTAINTY_DIGITS`].
+//!
+//! linkerd's failure accrual and Envoy's outlier detection combine the same two signals,
+//! consecutive failures and a success rate. They judge hosts alone; here each event is judged as
+//! well.
+//!
+//! Pure: knows events by their identity, and neither lanes nor requests.
+//!
+//! INVARIANT: a refusal counts against an event only if another event was accepted since the
+//! event's previous refusal. So an outage counts once at most against any event, however long it
+//! lasts.
+
+use std::time::Duration;
+
+use rustc_hash::FxHashMap;
+
+use super::item::LaneItem;
+use crate::event::Identity;
+use crate::limits::{CERTAINTY_DIGITS, STREAK_MAX, STREAK_MIN};
+
+/// An event of any source, as far as evidence needs to tell events apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) struct EventKey {
+    /// `SourceRef::index` of its batch.
+    pub source: usize,
+    pub identity: Identity,
+}
+
+impl EventKey {
+    /// The key of the first event of `item`.
+    pub fn of(item: &LaneItem) -> Self {
+        let first = item.selection.to_selection().iter().next().unwrap_or_default();
+        EventKey { source: item.batch.source.index, identity: item.batch.records[first].identity }
+    }
+}
+
+/// The refusals of one event.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Trial {
+    /// Sends that the destination refused.
+    pub refusals: u32,
+    /// Refusals that count against the event.
+    pub counted: u32,
+    /// [`Evidence::accepts`] at the last refusal.
+    accepts: u64,
+    /// It was part of a streak already: see [`Evidence::remember`].
+    recalled: bool,
+}
+
+impl Trial {
+    /// Returns true if the event was refused at least once.
+    pub fn has_begun(&self) -> bool {
+        self.refusals > 0
+    }
+}
+
+/// The strength of a refusal as evidence against its event.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Firmness {
+    /// The status may come of the event or of the destination (500, 404): the event needs
+    /// `retry.attempts` counted tries.
+    Ordinary,
+    /// The status names the event (400, 413, 415, 422): one counted try is enough.
+    Firm,
+}
+
+/// Whom a refusal shows to be at fault.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Judgement {
+    Undecided,
+    Event,
+    Destination,
+}
+
+/// What one destination's answers say about it.
+#[derive(Debug, Default)]
+pub(super) struct Evidence {
+    /// Acceptances since the engine was made: requests in which at least one event was accepted.
+    accepts: u64,
+    /// Events that were refused since the last acceptance, each once; at most [`STREAK_MAX`].
+    streak: Vec<EventKey>,
+    /// First sends among the refusals of the streak.
+    streak_first_sends: u32,
+    /// Trials of events that went back into the lanes of others after the destination was at fault.
+    recalled: FxHashMap<EventKey, Trial>,
+    current: FirstSends,
+    /// The window before the current one, so that a rate is known when a window begins.
+    previous: FirstSends,
+    window_start: Duration,
+}
+
+/// First sends that a healthy destination answered. A refused request with several events is not
+/// counted: one of its events may be at fault.
+#[derive(Clone, Copy, Debug, Default)]
+struct FirstSends {
+    accepted: u32,
+    refused: u32,
+}
+
+impl Evidence {
+    /// The destination accepted a request. `is_first_send`: none of its events was sent before.
+    pub fn accepted(&mut self, now: Duration, window: Duration, is_first_send: bool) {
+        self.roll(now, window);
+        self.accepts += 1;
+        // The destination accepts events, so these refusals were chance or the events' fault.
+        self.current.refused =
+            self.current.refused.saturating_add(std::mem::take(&mut self.streak_first_sends));
+        self.current.accepted = self.current.accepted.saturating_add(u32::from(is_first_send));
+        self.forget_streak();
+    }
+
+    /// The destination refused a request with one event. It was healthy when the request was sent.
+    pub fn refused(
+        &mut self,
+        event: EventKey,
+        trial: &mut Trial,
+        firmness: Firmness,
+        attempts: u32,
+    ) -> Judgement {
+        let is_first_send = !trial.has_begun();
+        let counts = !is_first_send && self.accepts > trial.accepts;
+        trial.refusals = trial.refusals.saturating_add(1);
+        trial.counted = trial.counted.saturating_add(u32::from(counts));
+        trial.accepts = self.accepts;
+        if trial.counted >= self.tries_needed(firmness, attempts) {
+            return Judgement::Event;
+        }
+        // An event that was refused while others were accepted says nothing about the destination,
+        // and each event says it once.
+        if trial.counted > 0 || trial.recalled {
+            return Judgement::Undecided;
+        }
+        self.streak_first_sends = self.streak_first_sends.saturating_add(u32::from(is_first_send));
+        if self.streak.len() < STREAK_MAX && !self.streak.contains(&event) {
+            self.streak.push(event);
+        }
+        if self.streak.len() >= self.streak_needed() { Judgement::Destination } else { Judgement::Undecided }
+    }
+
+    /// The destination, which is at fault, refused a probe.
+    pub fn refused_while_blamed(&mut self, trial: &mut Trial) -> Judgement {
+        trial.refusals = trial.refusals.saturating_add(1);
+        trial.accepts = self.accepts;
+        Judgement::Undecided
+    }
+
+    /// Keeps the trials of events that go back into the lanes of others. Poisonous ones among them
+    /// would form the same streak again, and the destination would be blamed without end: they are
+    /// part of no other streak.
+    pub fn remember(&mut self, trials: Vec<(EventKey, Trial)>) {
+        let renewed = |trial| Trial { accepts: self.accepts, recalled: true, ..trial };
+        self.recalled = trials.into_iter().map(|(event, trial)| (event, renewed(trial))).collect();
+    }
+
+    /// The trial of an event, if it is [remembered](Evidence::remember).
+    pub fn recall(&mut self, event: EventKey) -> Trial {
+        self.recalled.remove(&event).unwrap_or_default()
+    }
+
+    /// The destination was found at fault: a new streak begins after it has accepted an event.
+    pub fn forget_streak(&mut self) {
+        self.streak.clear();
+    }
+
+    /// Counted tries after which an event is at fault: by chance alone it would be refused so often
+    /// with a probability below 10^-[`CERTAINTY_DIGITS`].
+    fn tries_needed(&self, firmness: Firmness, attempts: u32) -> u32 {
+        let least = match firmness {
+            Firmness::Ordinary => attempts,
+            Firmness::Firm => 1,
+        };
+        least.max(self.refusals_by_chance())
+    }
+
+    /// Distinct events, refused in a row, after which the destination is at fault.
+    fn streak_needed(&self) -> usize {
+        (self.refusals_by_chance() as usize).clamp(STREAK_MIN, STREAK_MAX)
+    }
+
+    /// Refusals in a row that chance alone does not explain; 0 if the destination refuses nothing.
+    fn refusals_by_chance(&self) -> u32 {
+        // Without the one that is judged: a single refused event says nothing about chance.
+        let refused = self.current.refused.saturating_add(self.previous.refused).saturating_sub(1);
+        if refused == 0 {
+            return 0;
+        }
+        let sends = refused.saturating_add(self.current.accepted).saturating_add(self.previous.accepted);
+        // Laplace's estimate: few sends prove little.
+        let rate = (f64::from(refused) + 1.0) / (f64::from(sends) + 2.0);
+        (CERTAINTY_DIGITS / -rate.log10()).ceil() as u32
+    }
+
+    fn roll(&mut self, now: Duration, window: Duration) {
+        let age = now.saturating_sub(self.window_start);
+        if age > window {
+            self.previous = if age > 2 * window { FirstSends::default() } else { self.current };
+            self.current = FirstSends::default();
+            self.window_start = now;
+        }
+    }
+}

@@ -1,0 +1,115 @@
+//! Asides: single events that were refused, each in a lane of its own, so that others pass them.
+//!
+//! ```text
+//!  lane of a source:  [refused] e2 e3 ...
+//!     step_aside ──►  lane of its own: [refused]    lane of the source: e2 e3 ...
+//!     recall     ◄──  once a destination that was at fault accepts again
+//! ```
+
+use std::cmp::Reverse;
+
+use rustc_hash::{FxHashMap, FxHashSet};
+
+use super::{Lane, LaneKey, LaneState, Lanes, SHARED, is_replay, lane_of_source, merge};
+use crate::config::Ordering;
+use crate::pipeline::deliver::evidence::{EventKey, Trial};
+use crate::pipeline::deliver::item::LaneItem;
+
+impl Lanes {
+    /// Single events that were refused and have a lane of their own.
+    pub fn asides(&self) -> usize {
+        self.asides.len()
+    }
+
+    /// Moves a refused event out of the way of those behind it in lane `from`: to a lane of its
+    /// own, which takes over its trial. Returns that lane.
+    pub fn step_aside(&mut self, from: LaneKey, items: Vec<LaneItem>) -> LaneKey {
+        let own = self.own_lane();
+        if let Some(lane) = self.lanes.get(&from) {
+            let (trial, first_try, refused_at) = (lane.trial, lane.first_try, lane.refused_at);
+            self.put_back(own, items);
+            self.set_trial(own, trial);
+            if let Some(aside) = self.lanes.get_mut(&own) {
+                (aside.cap, aside.first_try, aside.refused_at) = (1, first_try, refused_at);
+            }
+        }
+        self.forget_tries(from);
+        self.release(from);
+        own
+    }
+
+    /// Ends the waits of all lanes but replays.
+    pub fn make_due(&mut self) {
+        let is_due = |key: &LaneKey, lane: &Lane| {
+            !is_replay(*key) && lane.state == LaneState::Waiting && !lane.items.is_empty()
+        };
+        let due: FxHashSet<LaneKey> =
+            self.lanes.iter().filter(|(key, lane)| is_due(key, lane)).map(|(key, _)| *key).collect();
+        self.waiting.retain(|Reverse((_, key))| is_replay(*key) || !due.contains(key));
+        due.into_iter().for_each(|key| self.make_ready(key));
+    }
+
+    /// Lifts the limits that refused requests set: it was not one of their events that was at
+    /// fault.
+    pub fn forget_caps(&mut self) {
+        let lanes = self.lanes.iter_mut().filter(|(key, lane)| !is_replay(**key) && !lane.is_parked());
+        lanes.for_each(|(_, lane)| lane.cap = usize::MAX);
+    }
+
+    /// Puts the refused events that no counted try speaks against back in front of their lanes, in
+    /// reading order. `age` orders events as in [`merge`]. Returns their trials, which a lane has
+    /// for its first event alone.
+    pub fn recall(&mut self, ordering: Ordering, age: impl Fn(&LaneItem) -> u8) -> Vec<(EventKey, Trial)> {
+        let mut trials = Vec::new();
+        if ordering == Ordering::Entity {
+            return trials;
+        }
+        let mut recalled: FxHashSet<LaneKey> = FxHashSet::default();
+        for key in self.asides.keys() {
+            let Some(lane) = self.lanes.get(key) else { continue };
+            if lane.trial.counted == 0
+                && lane.state != LaneState::Busy
+                && let Some(first) = lane.items.front()
+            {
+                recalled.insert(*key);
+                trials.push((EventKey::of(first), lane.trial));
+            }
+        }
+        let items = self.take_out(|key| recalled.contains(&key));
+        let mut homes: FxHashMap<LaneKey, Vec<LaneItem>> = FxHashMap::default();
+        for item in merge(items, age) {
+            let home = match ordering {
+                Ordering::Source => lane_of_source(item.batch.source.index),
+                Ordering::Entity | Ordering::None => SHARED,
+            };
+            homes.entry(home).or_default().push(item);
+        }
+        for (home, items) in homes {
+            let lane = self.lanes.get(&home);
+            let is_idle = lane.is_none_or(|lane| matches!(lane.state, LaneState::Idle | LaneState::Waiting));
+            if let Some((lane, first)) = lane.and_then(|lane| Some((lane, lane.items.front()?)))
+                && lane.is_parked()
+            {
+                trials.push((EventKey::of(first), lane.trial));
+            }
+            self.put_back(home, items);
+            self.forget_tries(home);
+            if is_idle {
+                self.make_ready(home);
+            }
+        }
+        trials
+    }
+
+    /// Counts the bytes of a lane if it is one of an aside.
+    pub(super) fn count_aside(&mut self, key: LaneKey) {
+        if let (Some(bytes), Some(lane)) = (self.asides.get_mut(&key), self.lanes.get(&key)) {
+            self.aside_bytes = self.aside_bytes + lane.bytes - *bytes;
+            *bytes = lane.bytes;
+        }
+    }
+
+    pub(super) fn forget_aside(&mut self, key: LaneKey) {
+        self.aside_bytes -= self.asides.remove(&key).unwrap_or_default();
+    }
+}
