@@ -1,7 +1,9 @@
-//! How many instructions decoding takes: a count that another build on the same machine does not disturb, so a regression shows.
+//! Counts the instructions that decoding takes. Other work on the machine does not affect this
+//! count, so it shows small regressions.
 //!
-//! `cargo bench --bench instructions` runs itself under callgrind twice for each case, with one page and with eleven; the difference is ten pages.
-//! It needs `valgrind` on the PATH and says so. Callgrind runs the AVX2 code if the processor has it.
+//! `cargo bench --bench instructions` runs itself under callgrind twice for each case, with one
+//! page and with eleven. The difference is the cost of ten pages. It needs `valgrind` on the PATH.
+//! Callgrind runs the AVX2 code if the processor has it.
 
 use std::hint::black_box;
 use std::process::{Command, ExitCode, Stdio};
@@ -11,9 +13,9 @@ use vsphere::{DecodeError, Decoded};
 
 const PAGE: &[u8] = include_bytes!("../../../tests/fixtures/golden/page1000.xml");
 const EVENTS: u64 = 1_000;
-/// Set for the copy that callgrind counts: `CASE PAGES`.
+/// Set for the process that callgrind measures: `CASE PAGES`.
 const COUNTED: &str = "EVENT_ROUTER_COUNTED";
-/// The first page also pays for tables that are made once and for the arena, so it is in both runs.
+/// The first page also pays for the arena and for tables that are built once. Both runs include it.
 const PAGES: [u64; 2] = [1, 11];
 
 type Decode = fn(&[u8], &mut Decoded) -> Result<usize, DecodeError>;
@@ -29,7 +31,7 @@ fn work(case: &str, pages: u64) {
     }
 }
 
-/// What callgrind counted, from its last words: `Collected : 123`.
+/// Runs a case under callgrind and returns its count, from the last line: `Collected : 123`.
 fn count(case: &str, pages: u64) -> Result<u64, String> {
     let program = std::env::current_exe().map_err(|error| format!("cannot find this program: {error}"))?;
     let output = Command::new("valgrind")
@@ -53,7 +55,7 @@ fn main() -> ExitCode {
         work(case, pages.parse().expect("the parent writes a number"));
         return ExitCode::SUCCESS;
     }
-    // `cargo test --benches` only asks whether it builds.
+    // `cargo test --benches` only checks that the program starts.
     if !std::env::args().any(|argument| argument == "--bench") {
         return ExitCode::SUCCESS;
     }

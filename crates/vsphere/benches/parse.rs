@@ -1,7 +1,8 @@
-//! What decoding costs: pages of small, mixed and large events by the fast decoder, by the reference, and what quick-xml's token loop alone takes,
-//! which decodes nothing.
+//! The throughput of decoding pages of small, mixed and large events: the fast decoder, the
+//! reference decoder, and quick-xml's token loop, which decodes nothing.
 //!
-//! `mixed` is the page that all figures about decoding are given for: 1,000 events of 743 bytes, as vCenter's simulator serializes them.
+//! All published figures about decoding are for `mixed`: 1,000 events of 743 bytes, as vCenter's
+//! simulator serializes them.
 
 use std::hint::black_box;
 use std::path::Path;
@@ -19,7 +20,7 @@ fn golden(name: &str) -> String {
     std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
-/// A page of 1,000 events out of those of `page` that `keep` picks.
+/// A page of 1,000 events, repeated from those of `page` that `keep` selects.
 fn page_of(page: &str, keep: impl Fn(&str) -> bool) -> String {
     let (head, rest) = page.split_at(page.find("<returnval").expect("the page has events"));
     let (events, tail) =
@@ -54,7 +55,7 @@ fn measure(group: &mut BenchmarkGroup<'_, WallTime>, page: &str) {
     let mut decoded = Decoded::default();
     decode(page.as_bytes(), &mut decoded).expect("the page is well-formed");
     let events = decoded.records.len() as u64;
-    // Both throughputs: criterion prints events/s, and the group's name has the page's size.
+    // Both throughputs: criterion prints events/s, and the last case prints bytes/s.
     group.throughput(Throughput::Elements(events));
     group.bench_function("fast", |bench| bench.iter(|| decode(black_box(page.as_bytes()), &mut decoded)));
     group.bench_function("reference", |bench| {

@@ -9,7 +9,7 @@
 //! - [`schema`]: every event class of vSphere 9 with its members, generated from pyvmomi.
 //! - [`decode`]: a page becomes JSON as govmomi marshals it, and a record for each event.
 //! - [`api`]: requests of the few methods that reading events takes, and their answers.
-//! - [`sample`]: well-formed events that never happened, to try a consumer out.
+//! - [`sample`]: well-formed sample events, to try a consumer out.
 //!
 //! # Example
 //!
@@ -38,7 +38,7 @@ pub mod schema;
 
 use bytes::Bytes;
 
-/// The form of the API that a page's bytes are in.
+/// The API whose encoding a page has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Wire {
     /// A SOAP envelope with `ReadNextEventsResponse` or `QueryEventsResponse`.
@@ -81,34 +81,35 @@ pub struct Decoded {
 /// The facts of one event. Its texts are spans into the arena of its [`Decoded`] page.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct EventRecord {
-    /// `Event.key` (xsd:int; wraps to negative); `None` where vCenter sent none or not a number.
+    /// `Event.key` (xsd:int; wraps to negative). `None` if it is absent or not a number.
     pub key: Option<i32>,
-    /// `Event.chainId`; 0 where absent.
+    /// `Event.chainId`; 0 if absent.
     pub chain_id: i32,
-    /// `Event.createdTime` in microseconds since 1970 UTC, vCenter's clock; `None` where absent or
-    /// not a time.
+    /// `Event.createdTime` in microseconds since 1970 UTC, by vCenter's clock. `None` if it is
+    /// absent or not a time.
     pub created_us: Option<i64>,
     pub category: Category,
     /// The class name, `VmPoweredOnEvent`.
     pub class: Span,
     /// The class name, or `eventTypeId` for EventEx and ExtendedEvent. Unescaped text.
     pub subject: Span,
-    /// The managed object that the event is about, `VirtualMachine:vm-65`; empty where it names
+    /// The managed object that the event is about, `VirtualMachine:vm-65`; empty if the event names
     /// none. Unescaped text.
     pub entity: Span,
-    /// `Event.userName`, unescaped text; empty where absent.
+    /// `Event.userName`, unescaped text; empty if absent.
     pub user: Span,
-    /// `Event.createdTime` as rendered into `data` (RFC 3339, vCenter's offset kept), without
-    /// quotes; empty where absent.
+    /// `Event.createdTime` as rendered into `data` (RFC 3339 with vCenter's offset), without
+    /// quotes; empty if absent.
     pub created_text: Span,
     /// The event as a JSON object, in the spelling that the page was decoded for.
     pub data: Span,
-    /// The `<returnval>` element or the item of the JSON array, in the *page* (not in the arena).
+    /// The `<returnval>` element or the item of the JSON array. This span points into the *page*,
+    /// not into the arena.
     pub raw: Span,
 }
 
-/// Whether an event is of its own class, an `EventEx` or an `ExtendedEvent`: the three shapes that
-/// the appliance's router told apart.
+/// The shape of an event: a class of its own, an `EventEx` or an `ExtendedEvent`. The appliance's
+/// router distinguished these three.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Category {
     #[default]
@@ -117,7 +118,7 @@ pub enum Category {
     ExtendedEvent,
 }
 
-/// A range of bytes in an arena (or in a page, where the field says so). Both are under 4 GiB.
+/// A range of bytes in an arena (or in a page, if the field says so). Both are under 4 GiB.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Span {
     pub start: u32,
@@ -142,12 +143,12 @@ impl Span {
     }
 }
 
-/// Why a page cannot be decoded: it is not well-formed, or exceeds a bound. No event of it is
+/// A page that cannot be decoded: it is not well-formed or exceeds a bound. None of its events is
 /// returned.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("page is not readable at byte {offset}: {reason}")]
+#[error("cannot decode page at byte {offset}: {reason}")]
 pub struct DecodeError {
-    /// Where in the page, in bytes.
+    /// Byte offset in the page.
     pub offset: usize,
     pub reason: String,
 }
@@ -174,7 +175,7 @@ impl Decoded {
     }
 }
 
-/// The README's examples are run as tests.
+/// Runs the README's examples as tests.
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]
 struct Readme;

@@ -1,10 +1,12 @@
-//! Events that never happened: well-formed by the schema, as a page that a vCenter could have returned. For trying a function out.
+//! Sample events: well-formed by the schema, in a page that a vCenter could have returned. They let
+//! an operator try a function without waiting for a real event.
 //!
 //! ```text
-//! type, "vm.name=web-1", … ──► Object (members by name) ──► XML page ──► the same decoder that reads a vCenter
+//! type, "vm.name=web-1", … ──► SampleObject ──► XML page ──► the usual decoder
 //! ```
 //!
-//! Members that a class must have are there; of the others those that real events of the kind carry (the machine of a VmEvent, …) and those that are given.
+//! A sample has the members that its class requires, the members that real events of its kind have
+//! (the machine of a VmEvent, …), and those that the caller sets.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -14,49 +16,52 @@ use quick_xml::escape::escape;
 use super::api::{format_us, parse_us};
 use super::schema::{self, Class, Field, Kind};
 
-/// Objects within objects: the classes that must have one another nest 4 deep.
+/// Maximum nesting of objects. Required members nest 4 deep.
 const DEPTH_MAX: usize = 12;
 
-/// An event that cannot be made.
+/// A sample event that cannot be built.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SampleError {
     #[error(
-        "`{0}` is no event class{1}; an EventEx is named by its eventTypeId, which has dots: `com.vmware.vc.HA.FailedRestartAfterIsolationEvent`"
+        "`{0}` is not an event class{1}; name an EventEx by its eventTypeId, which has dots: `com.vmware.vc.HA.FailedRestartAfterIsolationEvent`"
     )]
     UnknownType(String, String),
-    #[error("`{field}`: {class} has no member `{member}`; it has {known}")]
+    #[error("`{field}`: {class} has no member `{member}`; its members are {known}")]
     UnknownField { field: String, class: &'static str, member: String, known: String },
-    #[error("`{0}`: must be `NAME=VALUE`, as `vm.name=web-1`")]
+    #[error("`{0}`: must be `NAME=VALUE`, such as `vm.name=web-1`")]
     NoValue(String),
-    #[error("`{field}`: `{value}` is no {expected}")]
+    #[error("`{field}`: `{value}` is not {expected}")]
     Misfit { field: String, value: String, expected: &'static str },
-    #[error("`{0}` is an object: set one of its members, as `{0}.{1}=…`")]
+    #[error("`{0}` is an object; set one of its members, such as `{0}.{1}=…`")]
     NotAMember(String, String),
-    #[error("`{0}` is a list that cannot be set from here")]
+    #[error("`{0}` is a list of objects, which cannot be set")]
     List(String),
 }
 
 /// The members that are set, by name.
 #[derive(Debug, Default)]
-struct Object(BTreeMap<&'static str, Value>);
+struct SampleObject(BTreeMap<&'static str, SampleValue>);
 
 #[derive(Debug)]
-enum Value {
+enum SampleValue {
     Text(String),
-    Object(Object),
-    /// Keys and values: an EventEx's arguments, an ExtendedEvent's data.
+    Object(SampleObject),
+    /// Keys and values: the arguments of an EventEx or the data of an ExtendedEvent.
     Pairs(Vec<(String, String)>),
 }
 
-/// An event's class, and for an EventEx its eventTypeId.
+/// A sample event: its class and its members.
 pub struct Sample {
     class: &'static Class,
-    members: Object,
+    members: SampleObject,
 }
 
 impl Sample {
-    /// An event of `name`: an event class, or the eventTypeId of an EventEx. `now_us`: its createdTime, microseconds since 1970 UTC. `fields`: `NAME=VALUE`, names with dots
-    /// for members of members, upper and lower case alike.
+    /// Builds an event.
+    ///
+    /// - `name` is an event class or the eventTypeId of an EventEx.
+    /// - `fields` are `NAME=VALUE`. A name with dots is a member of a member. Case is ignored.
+    /// - `now_us` is the createdTime, in microseconds since 1970 UTC.
     pub fn new(name: &str, fields: &[String], now_us: i64) -> Result<Self, SampleError> {
         let (class, type_id) = match schema::class(name).filter(|class| class.is_event) {
             Some(class) => (class, None),
@@ -65,7 +70,8 @@ impl Sample {
             }
             None => return Err(SampleError::UnknownType(name.to_owned(), nearest(name))),
         };
-        let mut sample = Sample { class, members: Object::default() };
+        let mut sample = Sample { class, members: SampleObject::default() };
+        // The arguments that real events of this kind have.
         let about = ["vm", "host", "computeResource", "datacenter"];
         let carried = match () {
             () if class.is_a("VmEvent") => &about[..],
@@ -73,6 +79,7 @@ impl Sample {
             () if class.is_a("ClusterEvent") => &about[2..],
             () => &[],
         };
+        // The members of every event.
         for (name, value) in [
             ("key", "0".to_owned()),
             ("chainId", "0".to_owned()),
@@ -87,9 +94,10 @@ impl Sample {
         }
         for member in carried {
             let (_, field) = class.field(member).expect("a member of Event");
-            let filled = object_of(field.kind).map(|class| Value::Object(required(class, 1)));
+            let filled = object_of(field.kind).map(|class| SampleValue::Object(required(class, 1)));
             sample.members.0.extend(filled.map(|value| (field.name, value)));
         }
+        // The caller's members replace those.
         for text in fields {
             let (path, value) = text.split_once('=').ok_or_else(|| SampleError::NoValue(text.clone()))?;
             sample.set(path, value, text)?;
@@ -102,7 +110,7 @@ impl Sample {
         self.members.set(self.class, path, value, given)
     }
 
-    /// The answer of `ReadNextEvents` that holds this event alone.
+    /// The answer to `ReadNextEvents` with this event alone.
     pub fn page(&self) -> String {
         let mut xml = String::from(
             "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<soapenv:Envelope xmlns:soapenv=\"http://schemas.xmlsoap.org/soap/envelope/\" \
@@ -116,7 +124,8 @@ impl Sample {
     }
 }
 
-impl Object {
+impl SampleObject {
+    /// Sets the member at `path`. `given` is the caller's whole text, for errors.
     fn set(
         &mut self,
         class: &'static Class,
@@ -134,19 +143,21 @@ impl Object {
                 known: known.join(", "),
             });
         };
-        let text = |value: &str| Value::Text(value.to_owned());
+        let text = |value: &str| SampleValue::Text(value.to_owned());
         match (object_of(field.kind), rest) {
+            // A key of a list of pairs: `arguments.reason=cable`.
             (Some(pair), Some(key)) if field.many && is_pair(pair) => {
-                let pairs = self.0.entry(field.name).or_insert_with(|| Value::Pairs(Vec::new()));
-                if let Value::Pairs(pairs) = pairs {
+                let pairs = self.0.entry(field.name).or_insert_with(|| SampleValue::Pairs(Vec::new()));
+                if let SampleValue::Pairs(pairs) = pairs {
                     pairs.retain(|(known, _)| known != key);
                     pairs.push((key.to_owned(), value.to_owned()));
                 }
             }
             _ if field.many => return Err(SampleError::List(path.to_owned())),
+            // A member of a member.
             (Some(class), Some(rest)) => {
-                let inner = self.0.entry(field.name).or_insert_with(|| Value::Object(Object::default()));
-                if let Value::Object(inner) = inner {
+                let inner = self.0.entry(field.name).or_insert_with(|| SampleValue::Object(SampleObject::default()));
+                if let SampleValue::Object(inner) = inner {
                     inner.set(class, rest, value, given)?;
                 }
             }
@@ -154,7 +165,7 @@ impl Object {
                 let first = class.fields.first().map_or("…", |field| field.name);
                 return Err(SampleError::NotAMember(path.to_owned(), first.to_owned()));
             }
-            // The id of a managed object; its type follows from where it stands.
+            // A plain value, or the id of a managed object, whose type follows from the member.
             (None, _) => {
                 fits(field.kind, value).map_err(|expected| SampleError::Misfit {
                     field: path.to_owned(),
@@ -167,11 +178,11 @@ impl Object {
         Ok(())
     }
 
-    /// Adds what `class` must have.
+    /// Adds the members that `class` requires.
     fn complete(&mut self, class: &'static Class, depth: usize) {
         for field in &class.fields {
             match self.0.get_mut(field.name) {
-                Some(Value::Object(inner)) => {
+                Some(SampleValue::Object(inner)) => {
                     if let Some(class) = object_of(field.kind) {
                         inner.complete(class, depth + 1);
                     }
@@ -180,8 +191,8 @@ impl Object {
                 None if field.optional || field.many || depth >= DEPTH_MAX => {}
                 None => {
                     let value = match object_of(field.kind) {
-                        Some(class) => Value::Object(required(class, depth + 1)),
-                        None => Value::Text(example(field)),
+                        Some(class) => SampleValue::Object(required(class, depth + 1)),
+                        None => SampleValue::Text(example(field)),
                     };
                     self.0.insert(field.name, value);
                 }
@@ -189,28 +200,28 @@ impl Object {
         }
     }
 
-    /// Its members in schema order.
+    /// Writes the members in schema order.
     fn write(&self, class: &'static Class, xml: &mut String) {
         for field in &class.fields {
             let name = field.name;
             // Writing to a String cannot fail.
             let _ = match self.0.get(name) {
                 None => Ok(()),
-                Some(Value::Text(text)) => match field.kind {
+                Some(SampleValue::Text(text)) => match field.kind {
                     Kind::Reference => {
                         write!(xml, "<{name} type=\"{}\">{}</{name}>", referred(name), escape(text))
                     }
                     Kind::Any => write!(xml, "<{name} xsi:type=\"xsd:string\">{}</{name}>", escape(text)),
                     _ => write!(xml, "<{name}>{}</{name}>", escape(text)),
                 },
-                Some(Value::Pairs(pairs)) => pairs.iter().try_for_each(|(key, value)| {
+                Some(SampleValue::Pairs(pairs)) => pairs.iter().try_for_each(|(key, value)| {
                     let (key, value) = (escape(key), escape(value));
                     write!(
                         xml,
                         "<{name}><key>{key}</key><value xsi:type=\"xsd:string\">{value}</value></{name}>"
                     )
                 }),
-                Some(Value::Object(inner)) => {
+                Some(SampleValue::Object(inner)) => {
                     let _ = write!(xml, "<{name}>");
                     if let Some(class) = object_of(field.kind) {
                         inner.write(class, xml);
@@ -222,8 +233,9 @@ impl Object {
     }
 }
 
-fn required(class: &'static Class, depth: usize) -> Object {
-    let mut object = Object::default();
+/// An object of `class` with the required members alone.
+fn required(class: &'static Class, depth: usize) -> SampleObject {
+    let mut object = SampleObject::default();
     object.complete(class, depth);
     object
 }
@@ -235,30 +247,30 @@ fn object_of(kind: Kind) -> Option<&'static Class> {
     }
 }
 
-/// `KeyAnyValue`, `ExtendedEventPair`.
+/// Returns true for `KeyAnyValue` and `ExtendedEventPair`.
 fn is_pair(class: &Class) -> bool {
     matches!(&*class.fields, [key, value] if key.name == "key" && value.name == "value")
 }
 
-/// Whether the schema allows this text.
+/// Checks that `value` is valid for `kind`. The error names the expected value.
 fn fits(kind: Kind, value: &str) -> Result<(), &'static str> {
     let (fits, expected) = match kind {
         Kind::Boolean => (matches!(value, "true" | "false"), "`true` or `false`"),
-        Kind::Byte => (value.parse::<i8>().is_ok(), "whole number of 8 bits"),
-        Kind::Short => (value.parse::<i16>().is_ok(), "whole number of 16 bits"),
-        Kind::Int => (value.parse::<i32>().is_ok(), "whole number of 32 bits"),
-        Kind::Long => (value.parse::<i64>().is_ok(), "whole number of 64 bits"),
-        Kind::Float | Kind::Double => (value.parse::<f64>().is_ok(), "number"),
-        Kind::DateTime => (parse_us(value).is_some(), "time as 2026-01-31T12:00:00Z"),
+        Kind::Byte => (value.parse::<i8>().is_ok(), "an integer of 8 bits"),
+        Kind::Short => (value.parse::<i16>().is_ok(), "an integer of 16 bits"),
+        Kind::Int => (value.parse::<i32>().is_ok(), "an integer of 32 bits"),
+        Kind::Long => (value.parse::<i64>().is_ok(), "an integer of 64 bits"),
+        Kind::Float | Kind::Double => (value.parse::<f64>().is_ok(), "a number"),
+        Kind::DateTime => (parse_us(value).is_some(), "a time such as 2026-01-31T12:00:00Z"),
         Kind::String | Kind::Any | Kind::Reference | Kind::Base64 | Kind::Object(_) => {
             let is_xml = value.chars().all(|c| c >= ' ' || matches!(c, '\t' | '\n' | '\r'));
-            (is_xml, "text that XML can carry: it has a control character")
+            (is_xml, "valid in XML: it has a control character")
         }
     };
     if fits { Ok(()) } else { Err(expected) }
 }
 
-/// A value for a member that must be there.
+/// A value for a required member.
 fn example(field: &Field) -> String {
     match field.kind {
         Kind::Boolean => "false".into(),
@@ -271,7 +283,7 @@ fn example(field: &Field) -> String {
     }
 }
 
-/// The managed object type that a member of this name refers to, where vSphere's event arguments have one.
+/// The managed object type to which a member with this name refers.
 fn referred(member: &str) -> &'static str {
     match member {
         "vm" => "VirtualMachine",
@@ -289,7 +301,7 @@ fn referred(member: &str) -> &'static str {
     }
 }
 
-/// A hint at the event class whose name is the most like this one.
+/// A hint with the most similar event class.
 fn nearest(name: &str) -> String {
     let classes = schema::classes().filter(|class| class.is_event);
     let like = |class: &Class| strsim::jaro_winkler(&class.name.to_lowercase(), &name.to_lowercase());
@@ -363,19 +375,19 @@ mod tests {
     }
 
     #[test]
-    fn what_does_not_fit_is_refused() {
+    fn invalid_samples_are_refused() {
         let check = |name: &str, field: &str, expected: &str| {
             let error = Sample::new(name, &[field.to_owned()], 0).err().unwrap().to_string();
             assert!(error.contains(expected), "{name} {field}: {error}");
         };
-        check("VmPoweredOn", "", "no event class; did you mean `VmPoweredOnEvent`?");
-        check("VirtualMachine", "", "is no event class");
+        check("VmPoweredOn", "", "not an event class; did you mean `VmPoweredOnEvent`?");
+        check("VirtualMachine", "", "is not an event class");
         check("VmPoweredOnEvent", "vm", "must be `NAME=VALUE`");
-        check("VmPoweredOnEvent", "vm=web", "is an object: set one of its members, as `vm.name=…`");
-        check("VmPoweredOnEvent", "vm.nam=web", "VmEventArgument has no member `nam`; it has `name`, `vm`");
-        check("VmPoweredOnEvent", "template=yes", "`yes` is no `true` or `false`");
-        check("VmPoweredOnEvent", "key=3000000000", "is no whole number of 32 bits");
+        check("VmPoweredOnEvent", "vm=web", "is an object; set one of its members, such as `vm.name=…`");
+        check("VmPoweredOnEvent", "vm.nam=web", "VmEventArgument has no member `nam`; its members are `name`, `vm`");
+        check("VmPoweredOnEvent", "template=yes", "`yes` is not `true` or `false`");
+        check("VmPoweredOnEvent", "key=3000000000", "is not an integer of 32 bits");
         check("VmPoweredOnEvent", "userName=\u{1}", "has a control character");
-        check("VmPoweredOnEvent", "createdTime=now", "is no time");
+        check("VmPoweredOnEvent", "createdTime=now", "is not a time");
     }
 }

@@ -1,4 +1,5 @@
-//! Any bytes as the answer to a control call: reading it ends, within its bounds, and never panics.
+//! Any bytes as the answer to a control call. Reading them must end, stay within the bounds, and
+//! not panic.
 #![no_main]
 
 use vsphere::api::read_as_anything;

@@ -1,4 +1,4 @@
-//! Any bytes at all: both decoders end, neither panics, what they write is JSON, and they give the same.
+//! Any bytes as a page. Both decoders must end without a panic, write valid JSON, and agree.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

@@ -1,6 +1,8 @@
-//! Real pages, changed as a page can be: tags, text and attributes cut, doubled, swapped and replaced. Both decoders must give the same of each.
+//! Real pages with plausible changes: tags, text and attributes are cut, doubled, swapped and
+//! replaced. Both decoders must agree about each page.
 //!
-//! Bytes alone would seldom leave a page well-formed; here libFuzzer's own changes alternate with changes of whole pieces of markup.
+//! Changes of single bytes would seldom leave a page well-formed. Here libFuzzer's own changes
+//! alternate with changes of whole pieces of markup.
 #![no_main]
 
 use libfuzzer_sys::{fuzz_mutator, fuzz_target, fuzzer_mutate};
@@ -25,7 +27,7 @@ fuzz_mutator!(|data: &mut [u8], size: usize, max_size: usize, seed: u32| {
     len
 });
 
-/// Tags and the text between them.
+/// Splits a page into tags and the texts between them.
 fn split(page: &[u8]) -> Vec<Vec<u8>> {
     let mut pieces: Vec<Vec<u8>> = vec![Vec::new()];
     for byte in page {
@@ -41,10 +43,11 @@ fn split(page: &[u8]) -> Vec<Vec<u8>> {
     pieces
 }
 
+/// Makes one random change.
 fn change(pieces: &mut Vec<Vec<u8>>, random: &mut Random) {
     let at = random.below(pieces.len());
     match random.below(8) {
-        // A leaf or a tag is doubled, taken out, or changes places.
+        // Double, remove or swap a tag or a text.
         0 => pieces.insert(at, pieces[at].clone()),
         1 => drop(pieces.remove(at)),
         2 => {
@@ -52,7 +55,7 @@ fn change(pieces: &mut Vec<Vec<u8>>, random: &mut Random) {
             pieces.swap(at, other);
         }
         3 | 4 => {
-            // A whole element is doubled or moved, which leaves the page well-formed.
+            // Double or move a whole element, which leaves the page well-formed.
             let Some(range) = element(pieces, at) else { return };
             let copy = pieces[range.clone()].to_vec();
             if random.below(2) == 0 {
@@ -64,14 +67,14 @@ fn change(pieces: &mut Vec<Vec<u8>>, random: &mut Random) {
             }
         }
         5 => {
-            // An attribute more.
+            // Add an attribute.
             if pieces[at].starts_with(b"<") && !pieces[at].starts_with(b"</") && pieces[at].ends_with(b">") {
                 let end = pieces[at].len() - 1;
                 pieces[at].splice(end..end, ATTRIBUTES[random.below(ATTRIBUTES.len())].bytes());
             }
         }
         _ => {
-            // Another text.
+            // Replace a text.
             if !pieces[at].starts_with(b"<") {
                 let text = TEXTS[random.below(TEXTS.len())].as_bytes();
                 let keep = random.below(pieces[at].len() + 1);
@@ -85,7 +88,7 @@ fn change(pieces: &mut Vec<Vec<u8>>, random: &mut Random) {
     }
 }
 
-/// The pieces of the element that begins at `at`.
+/// The range of the element that begins at `at`.
 fn element(pieces: &[Vec<u8>], at: usize) -> Option<std::ops::Range<usize>> {
     let mut depth = 0;
     for (i, piece) in pieces.iter().enumerate().skip(at) {
@@ -142,7 +145,7 @@ const TEXTS: &[&str] = &[
     "日本語 ünï",
 ];
 
-/// Xorshift: the same change for the same seed.
+/// Xorshift: the same seed gives the same changes.
 struct Random(u64);
 
 impl Random {

@@ -1,4 +1,5 @@
-//! One page through both decoders, and what they gave of it compared text by text: their arenas may be laid out differently.
+//! Runs one page through both decoders and compares the results text by text. Their arenas may have
+//! different layouts.
 
 use vsphere::{Decoded, EventRecord, Span};
 
@@ -27,7 +28,8 @@ fn assert_same(page: &[u8], fast: &Decoded, slow: &Decoded) {
     }
 }
 
-/// Whether `text` is one JSON object, well enough to find a missing comma, quote or escape: a serde-free check keeps the fuzzer fast.
+/// Returns true if `text` is one JSON object. The check only finds missing commas, quotes and
+/// escapes; without serde the fuzzer stays fast.
 fn is_json(text: &[u8]) -> bool {
     let mut rest = text;
     value(&mut rest, 0) && rest.is_empty() && text.first() == Some(&b'{')

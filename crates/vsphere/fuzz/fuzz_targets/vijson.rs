@@ -1,5 +1,5 @@
-//! Any bytes as a VI/JSON page and as the answer to a control call: both end and neither panics; every event's data is JSON, and the place where it is said
-//! to stand in the page holds one JSON object.
+//! Any bytes as a VI/JSON page and as the answer to a control call. Both readers must end without a
+//! panic. The data of every event must be JSON, and its span in the page must hold one JSON object.
 #![no_main]
 
 use vsphere::Decoded;

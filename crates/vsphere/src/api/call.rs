@@ -1,25 +1,29 @@
-//! What is sent: one method of one managed object with its arguments, as a tree that SOAP and VI/JSON are both written from.
+//! Outgoing calls: one method of one managed object with its arguments, as a tree.
 //!
-//! INVARIANT: members stand in the schema's order, which SOAP servers insist on.
+//! `envelope` writes the tree as SOAP, `json` writes it as VI/JSON. The builders of the two
+//! argument objects with many members, EventFilterSpec and PropertyFilterSpec, are here as well.
+//!
+//! INVARIANT: members are in the schema's order. SOAP servers reject any other order.
 
 use super::model::{EventFilterSpec, MoRef, Recursion};
 use super::time::format_us;
 use super::version::Version;
 
-/// A call that is ready to be written.
+/// A call, ready to be written.
 pub struct Call {
     pub method: &'static str,
     pub this: MoRef,
     pub arguments: Members,
 }
 
-/// A value as both wires need to know it: XML has no types but must know what repeats an element, JSON has types and names every object's class.
+/// A value with the details that either encoding needs. XML has no types, but a list repeats its
+/// element. JSON has types and states the class of every object.
 pub enum Argument {
     Text(String),
     Number(u32),
     Flag(bool),
     Reference(MoRef),
-    /// A data object of this class.
+    /// A data object of the given class.
     Object(&'static str, Members),
     List(Vec<Argument>),
 }
@@ -53,7 +57,7 @@ impl Members {
     }
 }
 
-/// An EventFilterSpec without the members that `version` does not have.
+/// An EventFilterSpec. Members that `version` does not know are left out.
 pub fn event_filter(spec: &EventFilterSpec, root: &MoRef, version: &Version) -> Argument {
     let mut filter = Members::default();
     let (entity, recursion) = match &spec.entity {

@@ -1,33 +1,37 @@
-//! The small tree that an answer to a control call becomes: names without prefixes, text, children.
+//! The tree of an answer to a control call: names without prefixes, text, children.
 //!
-//! Not for pages: those go to the decoder as they are. INVARIANT: no document type declaration is read, no entity but XML's own five is
-//! resolved, and bytes, elements and depth are bounded: a hostile answer costs `CONTROL_BYTES_MAX` and no more.
+//! Pages of events never come here; `decode` reads them.
+//!
+//! INVARIANT: the parser reads no document type declaration, resolves no entity but XML's own five,
+//! and bounds elements and depth. The caller bounds the bytes, so a hostile answer costs at most
+//! `CONTROL_BYTES_MAX`.
 
 use quick_xml::Reader;
 use quick_xml::events::{BytesStart, Event};
 
 use crate::limits::{CONTROL_ELEMENTS_MAX, XML_DEPTH_MAX};
 
-/// An element, without what a client of vSphere never looks at (prefixes, comments, processing instructions).
+/// An XML element. Prefixes, comments and processing instructions are dropped.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Element {
     /// The local name.
     pub name: String,
-    /// The local part of `xsi:type`, whatever its prefix; empty where there is none.
+    /// The local part of `xsi:type`; empty if absent.
     pub class: String,
-    /// The plain `type` attribute, which names a managed object reference's type; empty where there is none.
+    /// The plain `type` attribute, the type of a managed object reference; empty if absent.
     pub kind: String,
-    /// Its own text, references resolved.
+    /// The element's own text, with references resolved.
     pub text: String,
     pub children: Vec<Element>,
 }
 
 impl Element {
-    /// The root element of `bytes`; the error says where and why not.
+    /// Parses the root element of `bytes`. The error gives the place and the reason.
     pub fn parse(bytes: &[u8]) -> Result<Element, String> {
         let text = std::str::from_utf8(bytes)
             .map_err(|error| format!("not UTF-8 at byte {}", error.valid_up_to()))?;
         let mut reader = Reader::from_str(text);
+        // The elements from the root down to the innermost one that is not closed yet.
         let mut open: Vec<Element> = Vec::new();
         let mut elements = 0;
         loop {
@@ -39,13 +43,14 @@ impl Element {
                     elements += 1;
                     if elements > CONTROL_ELEMENTS_MAX || open.len() >= XML_DEPTH_MAX {
                         return Err(format!(
-                            "more than {CONTROL_ELEMENTS_MAX} elements or deeper than {XML_DEPTH_MAX}"
+                            "more than {CONTROL_ELEMENTS_MAX} elements or nested deeper than {XML_DEPTH_MAX}"
                         ));
                     }
                     open.push(begin(&start)?);
                 }
                 Event::Empty(start) => {
                     elements += 1;
+                    // An empty element that is the root is the whole document.
                     let element = begin(&start)?;
                     match open.last_mut() {
                         Some(parent) if elements <= CONTROL_ELEMENTS_MAX => parent.children.push(element),
@@ -55,7 +60,7 @@ impl Element {
                 }
                 Event::End(_) => {
                     // quick-xml has checked that the names match.
-                    let Some(done) = open.pop() else { return Err("an end without a start".to_string()) };
+                    let Some(done) = open.pop() else { return Err("an end tag without a start tag".to_string()) };
                     match open.last_mut() {
                         Some(parent) => parent.children.push(done),
                         None => return Ok(done),
@@ -74,6 +79,7 @@ impl Element {
                     }
                 }
                 Event::GeneralRef(reference) => {
+                    // Character references first, then XML's five entities.
                     let Some(element) = open.last_mut() else { continue };
                     match reference.resolve_char_ref().map_err(|error| error.to_string())? {
                         Some(char) => element.text.push(char),
@@ -88,33 +94,34 @@ impl Element {
                 Event::DocType(_) => {
                     return Err("a document type declaration, which SOAP forbids".to_string());
                 }
-                Event::Eof => return Err("the end before the last element was closed".to_string()),
+                Event::Eof => return Err("the document ends inside an element".to_string()),
                 Event::Decl(_) | Event::PI(_) | Event::Comment(_) => {}
             }
         }
     }
 
-    /// The children of this name.
+    /// The children with this name.
     pub fn children<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a Element> {
         self.children.iter().filter(move |child| child.name == name)
     }
 
-    /// The first child of this name.
+    /// The first child with this name.
     pub fn child(&self, name: &str) -> Option<&Element> {
         self.children.iter().find(|child| child.name == name)
     }
 
-    /// The first element down this path of names.
+    /// The first element at the end of this path of names.
     pub fn at(&self, path: &[&str]) -> Option<&Element> {
         path.iter().try_fold(self, |element, name| element.child(name))
     }
 
-    /// The trimmed text of the first child of this name; empty where there is none.
+    /// The trimmed text of the first child with this name; empty if there is none.
     pub fn text_of(&self, name: &str) -> &str {
         self.child(name).map_or("", |child| child.text.trim())
     }
 }
 
+/// An element with its name and type attributes, without content.
 fn begin(start: &BytesStart<'_>) -> Result<Element, String> {
     let mut element = Element { name: start.local_name().as_ref().to_string(), ..Element::default() };
     for attribute in start.attributes() {
@@ -149,14 +156,14 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_an_answer_says_why() {
+    fn malformed_answers_name_the_problem() {
         let check = |xml: &str, part: &str| {
             let error = Element::parse(xml.as_bytes()).unwrap_err();
             assert!(error.contains(part), "{xml}: {error}");
         };
-        check("", "the end before");
+        check("", "ends inside");
         check("<a><b></a>", "at byte");
-        check("<a>", "the end before");
+        check("<a>", "ends inside");
         check("hello", "text before");
         check("<!DOCTYPE a [<!ENTITY x 'y'>]><a>&x;</a>", "document type");
         check("<a>&x;</a>", "unknown entity");

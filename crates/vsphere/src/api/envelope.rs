@@ -1,11 +1,11 @@
-//! The bodies of SOAP requests: text written into text, every value escaped.
+//! SOAP request bodies: a [`Call`] written as text, with every value escaped.
 
 use quick_xml::escape::{escape, partial_escape};
 
 use super::call::{Argument, Call, Members};
 use super::model::MoRef;
 
-/// `call` in its envelope.
+/// Wraps `call` in a SOAP envelope.
 pub fn envelope(call: &Call) -> String {
     let mut xml = String::with_capacity(1 << 10);
     xml.push_str(
@@ -72,7 +72,7 @@ fn close(xml: &mut String, name: &str) {
     xml.push('>');
 }
 
-/// Whether XML 1.0 can carry this text at all: it has no way to write most control characters.
+/// Returns true if XML 1.0 can carry this text. It cannot represent most control characters.
 pub fn is_sendable(text: &str) -> bool {
     text.chars().all(|char| matches!(char, '\t' | '\n' | '\r' | '\u{20}'..='\u{fffd}' | '\u{10000}'..))
 }

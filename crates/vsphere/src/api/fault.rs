@@ -1,31 +1,31 @@
-//! Faults: what a vCenter answers when it refuses a call, in SOAP and in VI/JSON alike.
+//! Faults: a vCenter's refusal of a call, in SOAP or in VI/JSON.
 
 use super::element::Element;
 
-/// A fault, as SOAP or as VI/JSON.
+/// A fault, from either encoding.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fault {
     pub kind: FaultKind,
-    /// The fault's class, `ManagedObjectNotFound`; empty where the fault carries no detail.
+    /// The fault's class, `ManagedObjectNotFound`; empty if the fault has no detail.
     pub class: String,
     /// `faultstring`, or the first `faultMessage`.
     pub message: String,
 }
 
-/// The faults that the router acts upon.
+/// The faults that the router handles specially.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FaultKind {
-    /// Wrong user or password (also one that has expired): trying again soon locks the account.
+    /// The user or password is wrong, or the password has expired. Retrying soon locks the account.
     InvalidLogin,
-    /// The session is gone.
+    /// The session has expired.
     NotAuthenticated,
-    /// The collector, filter, … is gone.
+    /// The object, such as a collector or a filter, no longer exists.
     ManagedObjectNotFound,
-    /// For CreateCollectorForEvents: too many collectors in this session.
+    /// For CreateCollectorForEvents: the session has too many collectors.
     InvalidState,
     NoPermission,
     MethodNotFound,
-    /// A property that this server does not have.
+    /// This server does not have the property.
     InvalidProperty,
     /// WaitForUpdatesEx was cancelled.
     RequestCanceled,
@@ -42,7 +42,7 @@ impl std::fmt::Display for Fault {
         match self.kind {
             FaultKind::InvalidLogin => f.write_str("; check `username` and `password`"),
             FaultKind::NoPermission => {
-                f.write_str("; the user needs the role Read-only on the vCenter's root, propagated")
+                f.write_str("; grant the user the role Read-only on the vCenter's root, propagated")
             }
             _ => Ok(()),
         }
@@ -50,10 +50,11 @@ impl std::fmt::Display for Fault {
 }
 
 impl Fault {
-    /// The fault in a SOAP `envelope`, if it holds one.
+    /// The fault in a SOAP envelope, if there is one.
     pub fn of(envelope: &Element) -> Option<Fault> {
         let fault = envelope.at(&["Body", "Fault"])?;
         let detail = fault.child("detail").and_then(|detail| detail.children.first());
+        // The class is the `xsi:type` of the detail, or else its element name without `Fault`.
         let class = detail.map_or(String::new(), |detail| match detail.class.is_empty() {
             false => detail.class.clone(),
             true => detail.name.strip_suffix("Fault").unwrap_or(&detail.name).to_string(),

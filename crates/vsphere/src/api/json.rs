@@ -1,18 +1,25 @@
-//! VI/JSON, which vCenter 8.0 U1 and later speak beside SOAP: the same methods of the same objects, in JSON.
+//! VI/JSON, which vCenter 8.0 U1 and later offer beside SOAP: the same methods and objects, in
+//! JSON.
 //!
 //! ```text
-//! POST /api/vcenter/system?action=hello      {"api_releases":["9.0.0.0",…]}     {"api_release":"8.0.3.0"}   (8.0 U2 and later)
-//! POST /sdk/vim25/8.0.3.0/EventHistoryCollector/session[…]…/ReadNextEvents      {"maxCount":1000}
+//! POST /api/vcenter/system?action=hello      (8.0 U2 and later)
+//!      {"api_releases":["9.0.0.0",…]}
+//!   200 {"api_release":"8.0.3.0"}
+//!
+//! POST /sdk/vim25/8.0.3.0/EventHistoryCollector/session[…]…/ReadNextEvents
 //!      vmware-api-session-id: …
-//!   200 [{"_typeName":"VmPoweredOnEvent",…},…]     the value, in no envelope
-//!   204                                            none
+//!      {"maxCount":1000}
+//!   200 [{"_typeName":"VmPoweredOnEvent",…},…]     the value, without an envelope
+//!   204                                            no value
 //!   500 {"_typeName":"NotAuthenticated",…}         a fault
 //! ```
 //!
-//! An answer becomes the tree that its SOAP form is, so that whoever reads it does not see which it was.
+//! An answer becomes the same [`Element`] tree as its SOAP form, so its readers do not distinguish
+//! the two.
 //!
-//! Sources: Broadcom's Virtual Infrastructure JSON API reference; "Client Applications Using the JSON Protocol" in its Web Services SDK guide;
-//! `vcenter/system` in its vSphere Automation API reference.
+//! Sources: Broadcom's Virtual Infrastructure JSON API reference; "Client Applications Using the
+//! JSON Protocol" in its Web Services SDK guide; `vcenter/system` in its vSphere Automation API
+//! reference.
 
 use serde_json::{Value, json};
 
@@ -22,14 +29,15 @@ use super::call::{Argument, Call, Members};
 use super::element::Element;
 use super::fault::Fault;
 
-/// The header that carries the session, in the answer to a login and in every request after it.
+/// The header that carries the session id, in the response to a login and in later requests.
 pub const SESSION_HEADER: &str = "vmware-api-session-id";
 
-/// The arguments of `call` as a body.
+/// Renders the arguments of `call` as a request body.
 pub fn body(call: &Call) -> String {
     members(None, &call.arguments).to_string()
 }
 
+/// An object; `class` is left out for the arguments of a call.
 fn members(class: Option<&str>, members: &Members) -> Value {
     let class = class.map(|class| ("_typeName".to_string(), json!(class)));
     let members = members.0.iter().map(|(name, value)| (name.to_string(), argument(value)));
@@ -49,18 +57,19 @@ fn argument(value: &Argument) -> Value {
     }
 }
 
-/// The body of a `hello`.
+/// Renders the body of a `hello` request.
 pub fn hello<'a>(releases: impl Iterator<Item = &'a str>) -> String {
     json!({"api_releases": releases.collect::<Vec<_>>()}).to_string()
 }
 
-/// The release in the answer to a `hello`, empty where there is none in common; None for what is no such answer.
+/// The release in the response to a `hello`; empty if the two sides have none in common. `None` if
+/// `body` is not such a response.
 pub fn release(body: &[u8]) -> Option<String> {
     let answer: Value = serde_json::from_slice(body).ok()?;
     Some(answer.get("api_release")?.as_str()?.to_string())
 }
 
-/// What `method` answered, as its `…Response` element; the error says why `body` is none.
+/// Parses the answer to `method` as the element `METHODResponse`.
 pub fn response(method: &str, body: &[u8]) -> Result<Element, String> {
     let mut response = Element { name: format!("{method}Response"), ..Element::default() };
     if !body.trim_ascii().is_empty() {
@@ -74,13 +83,14 @@ pub fn response(method: &str, body: &[u8]) -> Result<Element, String> {
 pub fn fault(body: &[u8]) -> Option<Fault> {
     let fault: Value = serde_json::from_slice(body).ok()?;
     let class = fault.get("_typeName")?.as_str()?;
-    // `faultMessage` is a list of LocalizableMessage; the simulators of govmomi say it as SOAP does.
+    // vSphere sends `faultMessage`, a list of LocalizableMessage. govmomi's simulator sends
+    // `faultstring`, as in SOAP.
     let said = [fault.pointer("/faultMessage/0/message"), fault.get("faultstring")];
     let message = said.into_iter().flatten().find_map(Value::as_str).unwrap_or_default();
     Some(Fault::new(class.to_string(), message.to_string()))
 }
 
-/// Appends the elements that a member is in XML: none for null, one an item for an array.
+/// Appends the XML elements of one member: none for null, one for each item of an array.
 fn append(into: &mut Vec<Element>, name: &str, value: Value, elements: &mut usize) -> Result<(), String> {
     let mut fields = match value {
         Value::Null => return Ok(()),
@@ -93,15 +103,16 @@ fn append(into: &mut Vec<Element>, name: &str, value: Value, elements: &mut usiz
             return Ok(());
         }
     };
+    // References: SOAP has the type as an attribute without `xsi` and the id as text.
     let class = fields.remove("_typeName").map(text).unwrap_or_default();
     let mut element = Element { name: name.to_string(), ..counted(elements)? };
     if class == "ManagedObjectReference" {
-        // An attribute without `xsi` says so in SOAP.
         element.kind = fields.remove("type").map(text).unwrap_or_default();
         element.text = fields.remove("value").map(text).unwrap_or_default();
         into.push(element);
         return Ok(());
     }
+    // Boxed values: `_value` holds an array (`ArrayOf…`) or a scalar.
     if let Some(value) = fields.remove("_value") {
         match class.strip_prefix("ArrayOf") {
             Some(item) => append(&mut element.children, item, value, elements)?,
@@ -117,6 +128,7 @@ fn append(into: &mut Vec<Element>, name: &str, value: Value, elements: &mut usiz
     Ok(())
 }
 
+/// A new element, counted against [`CONTROL_ELEMENTS_MAX`].
 fn counted(elements: &mut usize) -> Result<Element, String> {
     *elements += 1;
     match *elements <= CONTROL_ELEMENTS_MAX {
@@ -125,7 +137,7 @@ fn counted(elements: &mut usize) -> Result<Element, String> {
     }
 }
 
-/// What stands between an element's tags.
+/// The text between an element's tags.
 fn text(value: Value) -> String {
     match value {
         Value::String(text) => text,
@@ -142,7 +154,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_body_says_the_class_of_every_object() {
+    fn a_body_states_the_class_of_every_object() {
         let spec = EventFilterSpec {
             begin_us: Some(1_500_000),
             users: vec!["CORP\\a\"b".to_string()],
@@ -175,7 +187,7 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_is_the_tree_of_its_soap_form() {
+    fn an_answer_becomes_the_tree_of_its_soap_form() {
         let check = |json: Value, xml: &str| {
             let xml = format!("<MResponse xmlns:xsi='x'>{xml}</MResponse>");
             assert_eq!(
@@ -207,7 +219,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_an_answer_says_why() {
+    fn malformed_answers_name_the_problem() {
         let check = |body: &str, part: &str| {
             let error = response("M", body.as_bytes()).unwrap_err();
             assert!(error.contains(part), "{error}");

@@ -1,15 +1,15 @@
-//! The calls that reading a vCenter's events takes: requests are rendered, answers are parsed. The
-//! caller sends the bytes.
+//! The control calls that reading a vCenter's events takes. Requests are rendered and answers are
+//! parsed here; the caller sends the bytes.
 //!
 //! ```text
 //!         ┌► envelope (SOAP) ──┐
 //!  Call ──┤                    ├─► bytes to send
 //!         └► json (VI/JSON) ───┘
 //!
-//!  answer ──► Element ──► MoRef, EventMark, Fault, …     both wires become the same bounded tree
+//!  answer ──► Element ──► MoRef, EventMark, Fault, …     both encodings become one bounded tree
 //! ```
 //!
-//! Pages of events are not parsed here: they go to [`decode`](crate::decode) as they are.
+//! Pages of events are not parsed here: they go to [`decode`](crate::decode).
 
 pub mod call;
 pub mod element;
@@ -26,8 +26,7 @@ pub use model::{About, EventFilterSpec, EventInfo, EventMark, MoRef, Recursion, 
 pub use time::{format_us, parse_us};
 pub use version::Version;
 
-/// Reads `body` as every kind of answer to a control call. For fuzzing, which has no server to
-/// answer.
+/// Reads `body` as every kind of answer to a control call, for fuzzing.
 #[doc(hidden)]
 pub fn read_as_anything(body: &[u8]) {
     let _ = (json::fault(body), json::release(body));

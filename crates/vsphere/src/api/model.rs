@@ -1,11 +1,11 @@
-//! The few vSphere data objects that the client's calls take and give.
+//! The vSphere data objects that control calls send and receive.
 
 use uuid::Uuid;
 
 use super::element::Element;
 use super::time::parse_us;
 
-/// A managed object reference, as the server gave it.
+/// A managed object reference, as the server sent it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct MoRef {
     /// The managed object's type, `EventHistoryCollector`.
@@ -18,13 +18,14 @@ impl MoRef {
         MoRef { kind: kind.to_string(), id: id.to_string() }
     }
 
+    /// The reference in `element`, or `None` if it has no id.
     pub fn of(element: &Element) -> Option<MoRef> {
         let id = element.text.trim();
         (!id.is_empty()).then(|| MoRef::new(&element.kind, id))
     }
 }
 
-/// What a server is: its `ServiceContent`, as far as the router looks at it.
+/// A server's `ServiceContent`, limited to the members that the router uses.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ServiceContent {
     pub root_folder: MoRef,
@@ -38,11 +39,11 @@ pub struct ServiceContent {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct About {
     pub full_name: String,
-    /// `8.0.3.0`; sent as `vsphereapiversion`.
+    /// `8.0.3.0`; delivered as the attribute `vsphereapiversion`.
     pub api_version: String,
     /// `VirtualCenter` or `HostAgent` (an ESXi host).
     pub api_type: String,
-    /// None for a server that has none (an ESXi host).
+    /// `None` for a server without one (an ESXi host).
     pub instance_uuid: Option<Uuid>,
 }
 
@@ -51,7 +52,7 @@ pub struct About {
 pub enum Recursion {
     /// The object alone.
     SelfOnly,
-    /// Its children without itself.
+    /// The object's children without the object.
     Children,
     #[default]
     All,
@@ -67,27 +68,31 @@ impl Recursion {
     }
 }
 
-/// vSphere's EventFilterSpec: which events are asked for. `disableFullMessage` is always sent as false: without it some servers leave
-/// `fullFormattedMessage` out.
+/// vSphere's EventFilterSpec: the events to read.
+///
+/// `disableFullMessage` is always sent as false: if it is absent, some servers leave out
+/// `fullFormattedMessage`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct EventFilterSpec {
-    /// None stands for the root folder and all below it.
+    /// `None` means the root folder and everything below it.
     pub entity: Option<(MoRef, Recursion)>,
     /// `time.beginTime`, inclusive, microseconds since 1970 UTC.
     pub begin_us: Option<i64>,
     /// `time.endTime`, inclusive, microseconds since 1970 UTC.
     pub end_us: Option<i64>,
-    /// `userName.userList`; empty stands for everyone.
+    /// `userName.userList`; empty means all users.
     pub users: Vec<String>,
-    /// `eventTypeId`: class names and event type ids; empty stands for all.
+    /// `eventTypeId`: class names and event type ids; empty means all.
     pub event_types: Vec<String>,
-    /// `maxCount`: for a collector the size of its latestPage, for QueryEvents the events returned; left out for a server older than 6.5.
+    /// `maxCount`: for a collector the size of its latestPage, for QueryEvents the number of
+    /// events. Not sent to servers older than 6.5.
     pub max_count: Option<u32>,
-    /// `delayedInit`: does not fill latestPage when the collector is created; left out for a server older than 8.0.3.0.
+    /// `delayedInit`: creating the collector does not fill latestPage. Not sent to servers older
+    /// than 8.0.3.0.
     pub delayed_init: bool,
 }
 
-/// Where an event stands: its key and its time.
+/// The position of an event: its key and its time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct EventMark {
     pub key: i32,
@@ -96,6 +101,7 @@ pub struct EventMark {
 }
 
 impl EventMark {
+    /// The position of the event in `event`, or `None` if key or time is missing or malformed.
     pub fn of(event: &Element) -> Option<EventMark> {
         Some(EventMark {
             key: event.text_of("key").parse().ok()?,
@@ -104,10 +110,12 @@ impl EventMark {
     }
 }
 
-/// One entry of `EventManager.description.eventInfo`: an event class or type id that this vCenter knows.
+/// An entry of `EventManager.description.eventInfo`: an event class or type id that this vCenter
+/// knows.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EventInfo {
-    /// The class name, or for EventEx and ExtendedEvent that base class; their `full_format` then begins with `ID|`.
+    /// The class name. For an EventEx or ExtendedEvent it is the base class, and `full_format`
+    /// begins with `ID|`.
     pub key: String,
     pub description: String,
     /// `info`, `warning`, `error` or `user`.
@@ -116,8 +124,10 @@ pub struct EventInfo {
 }
 
 impl EventInfo {
-    /// The eventTypeId where the entry is of an EventEx or ExtendedEvent (vSphere API reference: it stands before the first `|` of
-    /// `fullFormat`), else the class name: what a filter names it by.
+    /// The name that a filter uses: the eventTypeId for EventEx and ExtendedEvent, else the class
+    /// name.
+    ///
+    /// The eventTypeId is the part of `fullFormat` before the first `|` (vSphere API reference).
     pub fn event_type(&self) -> &str {
         match (&*self.key, self.full_format.split_once('|')) {
             ("EventEx" | "ExtendedEvent", Some((id, _))) => id,
@@ -129,8 +139,8 @@ impl EventInfo {
 /// An answer of `WaitForUpdatesEx`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Update {
-    /// To be sent with the next wait.
+    /// The version to send with the next wait.
     pub version: String,
-    /// The newest event in the collector's latestPage, where the answer carries it.
+    /// The newest event in the collector's latestPage, if the answer carries it.
     pub latest: Option<EventMark>,
 }

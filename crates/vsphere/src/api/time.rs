@@ -3,7 +3,9 @@
 use jiff::Timestamp;
 use jiff::civil::DateTime;
 
-/// Microseconds since 1970 UTC of an xsd:dateTime; one without an offset is UTC, as vSphere's are. Digits below a microsecond are cut off.
+/// Parses an xsd:dateTime as microseconds since 1970 UTC.
+///
+/// A time without an offset is UTC, as in vSphere. Digits below a microsecond are dropped.
 pub fn parse_us(text: &str) -> Option<i64> {
     let text = text.trim();
     if let Ok(time) = text.parse::<Timestamp>() {
@@ -13,7 +15,7 @@ pub fn parse_us(text: &str) -> Option<i64> {
     Some(local.to_zoned(jiff::tz::TimeZone::UTC).ok()?.timestamp().as_microsecond())
 }
 
-/// An xsd:dateTime in UTC. Times past the year 9999 or before -9999 become the nearest that can be written.
+/// Formats an xsd:dateTime in UTC. Times outside of the years -9999 to 9999 are clamped.
 pub fn format_us(us: i64) -> String {
     let time =
         Timestamp::from_microsecond(us).unwrap_or(if us < 0 { Timestamp::MIN } else { Timestamp::MAX });
@@ -38,7 +40,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_written_reads_back() {
+    fn formatted_times_parse_back() {
         for us in [0, 1, -1, 1_795_306_008_459_499, 253_402_207_199_999_999] {
             assert_eq!(parse_us(&format_us(us)), Some(us), "{}", format_us(us));
         }

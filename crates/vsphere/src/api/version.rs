@@ -1,11 +1,13 @@
-//! Which version of the vSphere API to speak.
+//! The version of the vSphere API to use.
 //!
-//! A server lists its versions in `vimServiceVersions.xml`; a client names the one it wants in each SOAPAction. It decides which classes the
-//! server sends: an event class that is younger than the version arrives as its youngest known base class. So the newest common one it is.
+//! A server lists its versions in `vimServiceVersions.xml`, and a client names the one it wants in
+//! each SOAPAction. The version decides which classes the server sends: an event class that is
+//! newer than the version arrives as its nearest older base class. The client therefore asks for
+//! the newest version that both sides know.
 
 use super::element::Element;
 
-/// The versions that this client knows, newest first (pyvmomi 9.1's registry of `vim25` versions).
+/// The versions that this client knows, newest first (pyvmomi 9.1's registry of `vim25`).
 const KNOWN: &[&str] = &[
     "9.1.1.0", "9.1.0.0", "9.0.0.0", "8.0.3.1", "8.0.3.0", "8.0.2.0", "8.0.1.0", "8.0.0.2", "8.0.0.1",
     "8.0.0.0", "7.0.3.2", "7.0.3.1", "7.0.3.0", "7.0.2.1", "7.0.2.0", "7.0.1.1", "7.0.1.0", "7.0.0.2",
@@ -13,7 +15,7 @@ const KNOWN: &[&str] = &[
     "4.1", "4.0",
 ];
 
-/// What is asked for where the server tells nothing: old enough for every vCenter that still runs.
+/// The version for a server that lists none: old enough for every vCenter still in use.
 const OLDEST_USEFUL: &str = "6.0";
 
 /// The first release with VI/JSON, vCenter 8.0 U1.
@@ -39,12 +41,13 @@ impl Version {
         format!("urn:vim25/{}", self.0)
     }
 
-    /// The versions that can be spoken in JSON, newest first: VI/JSON came with vCenter 8.0 U1.
+    /// The versions that VI/JSON supports, newest first. VI/JSON came with vCenter 8.0 U1.
     pub fn json_releases() -> impl Iterator<Item = &'static str> {
         KNOWN.iter().copied().filter(|known| numbers(known) >= numbers(OLDEST_JSON))
     }
 
-    /// The release of a VI/JSON server that does not negotiate: `hello` came one release later than VI/JSON.
+    /// The release for a VI/JSON server without negotiation: `hello` came one release after
+    /// VI/JSON.
     pub fn oldest_json() -> Version {
         Version(OLDEST_JSON.to_string())
     }
@@ -54,28 +57,29 @@ impl Version {
         Version(release)
     }
 
-    /// Whether this version is at least `dotted`, compared number by number.
+    /// Returns true if this version is at least `dotted`, compared number by number.
     pub fn at_least(&self, dotted: &str) -> bool {
         numbers(&self.0) >= numbers(dotted)
     }
 
-    /// `EventFilterSpec.delayedInit` is there (pyvmomi's registry: since 8.0.3.0).
+    /// `EventFilterSpec.delayedInit` exists (pyvmomi's registry: since 8.0.3.0).
     pub fn has_delayed_init(&self) -> bool {
         self.at_least("8.0.3.0")
     }
 
-    /// `EventFilterSpec.maxCount` is there (pyvmomi's registry: since 6.5).
+    /// `EventFilterSpec.maxCount` exists (pyvmomi's registry: since 6.5).
     pub fn has_max_count(&self) -> bool {
         self.at_least("6.5")
     }
 
-    /// The newest version that both sides know; where there is none, the server's own.
+    /// The newest version that both sides know; if there is none, the server's own.
     pub fn negotiate(service_versions: &Element) -> Option<Version> {
         let namespace = service_versions
             .children("namespace")
             .find(|namespace| namespace.text_of("name") == "urn:vim25")?;
         let own = namespace.text_of("version");
         let prior = namespace.child("priorVersions");
+        // The server's list is its own version and the earlier ones that it still supports.
         let offered = |version: &str| {
             own == version
                 || prior
@@ -89,7 +93,8 @@ impl Version {
             .map(|version| Version(version.to_string()))
     }
 
-    /// The newest known version that a server of this `AboutInfo.apiVersion` speaks, for one that has no `vimServiceVersions.xml`.
+    /// The newest known version for a server of this `AboutInfo.apiVersion`. It serves servers that
+    /// have no `vimServiceVersions.xml`.
     pub fn for_api(api_version: &str) -> Version {
         let server = numbers(api_version);
         let known = KNOWN.iter().copied().find(|known| numbers(known) <= server);
@@ -97,6 +102,7 @@ impl Version {
     }
 }
 
+/// The first four numbers of a dotted version; a part that is not a number counts as 0.
 fn numbers(dotted: &str) -> [u32; 4] {
     let mut numbers = [0; 4];
     for (number, part) in numbers.iter_mut().zip(dotted.split('.')) {
@@ -123,7 +129,7 @@ mod tests {
     }
 
     #[test]
-    fn the_newest_common_version_is_spoken() {
+    fn the_newest_common_version_is_chosen() {
         check("8.0.3.0", &["8.0.2.0", "7.0.3.2", "6.0"], Some("8.0.3.0"));
         check("10.0.0.0", &["9.1.0.0", "8.0.3.0"], Some("9.1.0.0"));
         check("6.5", &["6.0", "5.5"], Some("6.5"));
@@ -133,7 +139,7 @@ mod tests {
     }
 
     #[test]
-    fn a_server_without_a_list_is_spoken_to_by_its_api_version() {
+    fn a_server_without_a_list_gets_its_api_version() {
         let check = |api: &str, expected: &str| assert_eq!(Version::for_api(api).as_str(), expected, "{api}");
         check("8.0.3.0", "8.0.3.0");
         check("8.0.9.9", "8.0.3.1");

@@ -1,12 +1,14 @@
-//! Where the items of a JSON array lie: what a page of VI/JSON is cut into without decoding it.
+//! The items of a JSON array, found without decoding it. This splits a page of VI/JSON into events.
 //!
-//! Brackets are counted and strings skipped, nothing else is looked at: the decoder says whether it is JSON.
+//! The scan counts brackets and skips strings, nothing else. Whether the page is valid JSON is for
+//! the decoder to decide.
 
 use std::ops::Range;
 
 use memchr::memchr2;
 
-/// Calls `each` with the place of every item of the array that `page` is; false where the page ends before the array does, or is none.
+/// Calls `each` with the range of every item of the array `page`. Returns false if `page` is not an
+/// array or ends before the array does.
 pub(super) fn items(page: &[u8], mut each: impl FnMut(Range<usize>)) -> bool {
     let Some(open) = page.iter().position(|byte| !byte.is_ascii_whitespace()) else { return false };
     if page[open] != b'[' {
@@ -44,18 +46,19 @@ pub(super) fn items(page: &[u8], mut each: impl FnMut(Range<usize>)) -> bool {
     false
 }
 
-/// Where the quote stands that ends the string which goes on at `at`.
+/// Returns the offset of the quote that ends a string; `at` is inside the string.
 fn string_end(page: &[u8], mut at: usize) -> Option<usize> {
     loop {
         at += memchr2(b'"', b'\\', page.get(at..)?)?;
         if page[at] == b'"' {
             return Some(at);
         }
+        // A backslash and the character that it escapes.
         at += 2;
     }
 }
 
-/// Whether `page` is an array from its first bracket to its last.
+/// Returns true if `page` is one array from its first bracket to its last.
 pub fn is_whole(page: &[u8]) -> bool {
     items(page, |_| {})
 }

@@ -1,4 +1,14 @@
-//! A page from its first byte to its last: the SOAP envelope, the answer in its body, and the events in that.
+//! A page from its first byte to its last: the SOAP envelope, the answer in its body, and the
+//! events in the answer.
+//!
+//! ```text
+//! level  Outside   Envelope  Body  Response
+//!        <Envelope>  <Body>  <ReadNextEventsResponse>  <returnval>…</returnval> …
+//!                                                      └ fast, or else reference
+//! ```
+//!
+//! Elements are recognized by local name and depth. Servers that answer without an envelope are
+//! accepted as well.
 
 use super::fast::{self, Learned};
 use super::markup::{Markup, Token};
@@ -6,13 +16,13 @@ use super::{Decoded, Spelling, reference};
 use crate::DecodeError;
 use crate::Span;
 
-/// Which element of the SOAP envelope the reader is in.
+/// The innermost element of the SOAP envelope that is open.
 #[derive(Clone, Copy)]
 enum Level {
     Outside,
     Envelope,
     Body,
-    /// The answer to the call, and its depth.
+    /// The answer to the call. The value is its depth.
     Response(usize),
 }
 
@@ -21,14 +31,15 @@ pub(super) fn decode_event(element: &[u8], spelling: Spelling, out: &mut Decoded
     out.clear();
     let mut markup = Markup::new(super::validated(element)?);
     let Token::Start(start) = markup.next()? else {
-        return Err(DecodeError { offset: 0, reason: "this is no element".into() });
+        return Err(DecodeError { offset: 0, reason: "not an XML element".into() });
     };
     let event = markup.read(start)?;
     reference::event(&event, Span::EMPTY, spelling, out);
     Ok(())
 }
 
-/// Decodes the first XML document of `page` and says where it ends. With `learned`, events go to the fast decoder first.
+/// Decodes the first XML document of `page` and returns the offset of its end. With `learned`,
+/// events go to the fast decoder first.
 pub(super) fn decode(
     page: &[u8],
     learned: Option<&mut Learned>,
@@ -50,6 +61,7 @@ fn read(
     let mut level = Level::Outside;
     let mut answered = false;
     loop {
+        // Between two events: let the fast decoder read as many as it can.
         if let Some(learned) = &mut learned
             && let Level::Response(at) = level
             && markup.depth() == at
@@ -84,7 +96,7 @@ fn read(
             Token::End => match level {
                 Level::Response(at) if depth < at => {
                     level = Level::Body;
-                    // A prefix may mean something else in the next one.
+                    // A prefix may have another meaning in the next response.
                     if let Some(learned) = &mut learned {
                         **learned = Learned::default();
                     }
@@ -98,7 +110,7 @@ fn read(
     if !answered {
         return Err(DecodeError {
             offset: markup.position(),
-            reason: "this is no answer of a vCenter: no SOAP body with a response or a fault".into(),
+            reason: "not a vCenter answer: no SOAP body with a response or a fault".into(),
         });
     }
     Ok(markup.position())

@@ -1,13 +1,14 @@
-//! JSON as Go's `encoding/json` writes it: the same escapes, the same floats.
+//! JSON as Go's `encoding/json` writes it, with the same escapes and floats.
 
-/// Appends `text` as a JSON string. `<`, `>`, `&`, U+2028 and U+2029 are escaped, since the JSON may end up in HTML or JavaScript.
+/// Appends `text` as a JSON string. `<`, `>`, `&`, U+2028 and U+2029 are escaped, which makes the
+/// JSON safe in HTML and JavaScript.
 pub(super) fn string(out: &mut Vec<u8>, text: &str) {
     out.push(b'"');
     escaped(out, text);
     out.push(b'"');
 }
 
-/// Appends what stands between the quotes.
+/// Appends `text` escaped, without quotes.
 pub(super) fn escaped(out: &mut Vec<u8>, text: &str) {
     let bytes = text.as_bytes();
     let mut plain = 0;
@@ -35,18 +36,19 @@ pub(super) fn escaped(out: &mut Vec<u8>, text: &str) {
 
 const HEX: &[u8; 16] = b"0123456789abcdef";
 
-/// Whether JSON in Go's spelling may need an escape at `byte`; 0xE2 begins U+2028 and U+2029, and much else.
+/// Returns true if Go escapes the character that begins with `byte`. 0xE2 begins U+2028 and U+2029,
+/// but also many characters that need no escape.
 pub(super) fn may_escape(byte: u8) -> bool {
     byte < 0x20 || matches!(byte, b'"' | b'\\' | b'<' | b'>' | b'&' | 0xE2)
 }
 
 /// Appends an integer.
 pub(super) fn integer(out: &mut Vec<u8>, value: i128) {
-    // i128, since xsd:unsignedLong and xsd:long both come through here; this is not the fast path.
+    // i128 holds both xsd:long and xsd:unsignedLong. This is not the fast path.
     out.extend_from_slice(value.to_string().as_bytes());
 }
 
-/// Appends a double. It must be finite.
+/// Appends a double, which must be finite.
 pub(super) fn double(out: &mut Vec<u8>, value: f64) {
     let size = value.abs();
     match size != 0.0 && !(1e-6..1e21).contains(&size) {
@@ -64,7 +66,7 @@ pub(super) fn float(out: &mut Vec<u8>, value: f32) {
     }
 }
 
-/// Go writes `1e+21` where Rust writes `1e21`.
+/// Appends a number in exponent notation. Go writes `1e+21` where Rust writes `1e21`.
 fn exponent(out: &mut Vec<u8>, text: &str) {
     match text.split_once('e') {
         Some((digits, power)) if !power.starts_with('-') => {

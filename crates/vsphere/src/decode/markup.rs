@@ -1,7 +1,9 @@
-//! Markup to elements: quick-xml's tokens, checked for what quick-xml lets pass, with namespaces resolved as far as vSphere needs them.
+//! The XML reader below the reference decoder: quick-xml's tokens, with the checks that quick-xml
+//! omits and with namespaces.
 //!
-//! What is told apart is little: an element's local name, its `xsi:type`, its own `type` attribute and its text. Everything else in a
-//! namespace other than XML Schema's is compared by local name alone, as govmomi does.
+//! Little of XML matters here: an element's local name, its `xsi:type`, its own `type` attribute
+//! and its text. Only the two namespaces of XML Schema are resolved. All other names are compared
+//! by local name alone, as govmomi does.
 
 use std::borrow::Cow;
 
@@ -14,39 +16,39 @@ use crate::limits::XML_DEPTH_MAX;
 const XSI: &str = "http://www.w3.org/2001/XMLSchema-instance";
 const XSD: &str = "http://www.w3.org/2001/XMLSchema";
 
-/// What an element's `xsi:type` names.
+/// The type that an element's `xsi:type` names.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Declared<'a> {
-    /// One of XML Schema's types, `int`.
+    /// A type of XML Schema, such as `int`.
     Schema(Cow<'a, str>),
-    /// A class of vSphere's, whatever its prefix.
+    /// A class of vSphere's, with any prefix.
     Class(Cow<'a, str>),
 }
 
-/// An element with all that it contains.
+/// An element with its content.
 #[derive(Debug, Default)]
-pub(super) struct Element<'a> {
+pub(super) struct PageElement<'a> {
     /// The local name.
     pub name: &'a str,
     pub declared: Option<Declared<'a>>,
-    /// The attribute `type` of a managed object reference.
+    /// The attribute `type`, which managed object references have.
     pub reference_type: Option<Cow<'a, str>>,
-    /// `xsi:nil="true"`.
+    /// True for `xsi:nil="true"`.
     pub nil: bool,
-    /// The character data between its own tags, without that of its children.
+    /// The character data between the element's own tags, without that of its children.
     pub text: Cow<'a, str>,
-    pub children: Vec<Element<'a>>,
+    pub children: Vec<PageElement<'a>>,
 }
 
-/// The next thing in the page.
+/// The next piece of the page.
 pub(super) enum Token<'a> {
-    /// A start tag; children and text not yet read.
-    Start(Element<'a>),
+    /// A start tag. The element's children and text have not been read yet.
+    Start(PageElement<'a>),
     End,
     Text(Cow<'a, str>),
 }
 
-/// The kinds of namespace that a prefix can be bound to, as far as they matter.
+/// The namespaces that matter to the decoders.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Namespace {
     Instance,
@@ -58,38 +60,38 @@ pub(super) enum Namespace {
 #[derive(Debug)]
 pub(super) struct Prefixes<'a> {
     bound: Vec<(&'a str, Namespace)>,
-    /// Whether `xsd` stands for XML Schema.
+    /// True if `xsd` is bound to XML Schema.
     pub schema_is_xsd: bool,
 }
 
 impl Prefixes<'_> {
-    /// Whether `prefix`, of an attribute, stands for `namespace`.
+    /// Returns true if `prefix`, of an attribute, is bound to `namespace`.
     pub fn is(&self, prefix: &[u8], namespace: Namespace) -> bool {
         let bound = self.bound.iter().rev().find(|(name, _)| name.as_bytes() == prefix);
         bound.map_or_else(|| customary(prefix), |(_, namespace)| *namespace) == namespace
     }
 
-    /// Whether `prefix` stands for XML Schema's instance namespace.
+    /// Returns true if `prefix` is bound to XML Schema's instance namespace.
     pub fn binds_instance(&self, prefix: &[u8]) -> bool {
         self.is(prefix, Namespace::Instance)
     }
 }
 
-/// A page being read: tokens in order, from the root's start tag to its end tag.
+/// A reader of a page: tokens in order, from the root's start tag to its end tag.
 pub(super) struct Markup<'a> {
     page: &'a str,
-    /// Where `reader`'s text begins in the page.
+    /// The offset in the page at which `reader`'s text begins.
     base: usize,
     reader: Reader<&'a [u8]>,
-    /// Start offset of the latest token.
+    /// The start of the latest token.
     at: usize,
-    /// Elements open now.
+    /// The number of open elements.
     depth: usize,
-    /// Prefixes bound by open elements: depth, prefix, namespace.
+    /// Prefixes that open elements have bound: depth, prefix, namespace.
     bound: Vec<(usize, &'a str, Namespace)>,
-    /// Names of the open elements, for the end tags.
+    /// Names of the open elements, to be compared with the end tags.
     open: Vec<&'a str>,
-    /// Set by a start tag that is its own end tag.
+    /// Set after an empty-element tag, whose end is the next token.
     ends: bool,
 }
 
@@ -107,32 +109,33 @@ impl<'a> Markup<'a> {
         }
     }
 
-    /// Goes on at `position`, which lies between two elements inside of the one that is open now.
+    /// Continues at `position`, which lies between two children of the innermost open element.
     pub fn seek(&mut self, position: usize) {
         (self.base, self.reader) = reader(self.page, position);
     }
 
-    /// Whether the latest token is a start tag that is its own end tag.
+    /// Returns true if the latest token is an empty-element tag.
     pub fn is_empty_tag(&self) -> bool {
         self.ends
     }
 
-    /// Elements open now.
+    /// The number of open elements.
     pub fn depth(&self) -> usize {
         self.depth
     }
 
-    /// Where the latest token begins.
+    /// The offset of the latest token.
     pub fn start(&self) -> usize {
         self.at
     }
 
-    /// Where the latest token ends.
+    /// The offset of the end of the latest token.
     pub fn position(&self) -> usize {
         self.base + self.reader.buffer_position() as usize
     }
 
-    /// The next token; an error at the end of the page, since no caller reads past the root's end tag.
+    /// Returns the next token. The end of the page is an error, since no caller reads past the
+    /// root's end tag.
     pub fn next(&mut self) -> Result<Token<'a>, DecodeError> {
         if std::mem::take(&mut self.ends) {
             return Ok(self.close());
@@ -151,11 +154,12 @@ impl<'a> Markup<'a> {
                     return Ok(Token::Start(element));
                 }
                 Event::End(tag) => {
+                    // quick-xml's own check is off, see [`reader`].
                     let (found, expected) = (tag.name().0, self.open.last().copied());
                     if expected != Some(found.trim_end_matches([' ', '\t', '\r', '\n'])) {
                         let expected = expected.unwrap_or("nothing");
                         return Err(self.fail(format!(
-                            "found the end tag of `{found}` where that of `{expected}` should be"
+                            "found the end tag of `{found}`, expected that of `{expected}`"
                         )));
                     }
                     return Ok(self.close());
@@ -195,10 +199,10 @@ impl<'a> Markup<'a> {
                         }
                     }
                 }
-                Event::DocType(_) => return Err(self.fail("document type definitions are refused".into())),
+                Event::DocType(_) => return Err(self.fail("document type definitions are not supported".into())),
                 Event::Eof => {
                     let reason = match self.open.last() {
-                        Some(name) => format!("the page ends inside of `{name}`"),
+                        Some(name) => format!("the page ends inside `{name}`"),
                         None => "the page has no root element".into(),
                     };
                     return Err(DecodeError { offset: self.page.len(), reason });
@@ -207,8 +211,9 @@ impl<'a> Markup<'a> {
         }
     }
 
-    /// Reads what `element` contains, up to its end tag. Its start tag is the latest token.
-    pub fn read(&mut self, element: Element<'a>) -> Result<Element<'a>, DecodeError> {
+    /// Reads the content of `element` up to its end tag. Its start tag is the latest token.
+    pub fn read(&mut self, element: PageElement<'a>) -> Result<PageElement<'a>, DecodeError> {
+        // The elements from `element` down to the innermost open one.
         let mut open = vec![element];
         loop {
             match self.next()? {
@@ -231,8 +236,10 @@ impl<'a> Markup<'a> {
         }
     }
 
-    fn start_tag(&mut self, tag: BytesStart<'_>) -> Result<Element<'a>, DecodeError> {
-        // quick-xml hands out a tag's name with the tag's own lifetime; the page has it too.
+    /// Parses a start tag and opens its element.
+    fn start_tag(&mut self, tag: BytesStart<'_>) -> Result<PageElement<'a>, DecodeError> {
+        // quick-xml returns the name with the lifetime of the tag. The name is also a slice of the
+        // page.
         let name = &self.page[self.at + 1..][..tag.name().0.len()];
         debug_assert_eq!(name, tag.name().0);
         self.check_name(name)?;
@@ -241,7 +248,8 @@ impl<'a> Markup<'a> {
             return Err(self.fail(format!("elements nest deeper than {XML_DEPTH_MAX} levels")));
         }
         self.open.push(name);
-        let mut element = Element { name: local(name), ..Element::default() };
+        let mut element = PageElement { name: local(name), ..PageElement::default() };
+        // A declaration counts for all attributes of its tag, also for those before it.
         let mut attributes = Vec::new();
         for attribute in tag.attributes() {
             let attribute = attribute.map_err(|error| self.fail(error.to_string()))?;
@@ -273,6 +281,7 @@ impl<'a> Markup<'a> {
         Ok(element)
     }
 
+    /// Parses the value of an `xsi:type`.
     fn declared(&self, value: Cow<'a, str>) -> Declared<'a> {
         let trimmed = match value {
             Cow::Borrowed(text) => Cow::Borrowed(text.trim_ascii()),
@@ -287,7 +296,7 @@ impl<'a> Markup<'a> {
         if schema { Declared::Schema(name) } else { Declared::Class(name) }
     }
 
-    /// The namespace of a prefix. An attribute without one is in none.
+    /// The namespace of a prefix. An attribute without a prefix has none.
     fn resolve(&self, prefix: &str, attribute: bool) -> Namespace {
         if attribute && prefix.is_empty() {
             return Namespace::Other;
@@ -296,6 +305,7 @@ impl<'a> Markup<'a> {
         bound.map_or_else(|| customary(prefix.as_bytes()), |(_, _, namespace)| *namespace)
     }
 
+    /// Closes the innermost element and drops the prefixes that it bound.
     fn close(&mut self) -> Token<'a> {
         while self.bound.last().is_some_and(|(depth, ..)| *depth == self.depth && self.depth > 0) {
             self.bound.pop();
@@ -305,7 +315,7 @@ impl<'a> Markup<'a> {
         Token::End
     }
 
-    /// Text as the page has it, between two pieces of markup.
+    /// Checks text between two tags, and normalizes its line ends.
     fn characters(&self, text: Cow<'a, str>) -> Result<Cow<'a, str>, DecodeError> {
         check_characters(&text).map_err(|bad| self.illegal(bad, 0))?;
         if let Some(end) = memchr::memmem::find(text.as_bytes(), b"]]>") {
@@ -343,7 +353,7 @@ impl<'a> Markup<'a> {
     /// The character that `&name;` stands for.
     fn reference(&self, name: &BytesRef<'_>) -> Result<char, DecodeError> {
         let name = name.borrow().into_inner();
-        resolve_reference(&name).ok_or_else(|| self.fail(format!("`&{name};` is no character")))
+        resolve_reference(&name).ok_or_else(|| self.fail(format!("`&{name};` is not a character")))
     }
 
     fn check_name(&self, name: &str) -> Result<(), DecodeError> {
@@ -351,7 +361,7 @@ impl<'a> Markup<'a> {
         let later = |c: char| plain(c) || c.is_ascii_digit() || c == '-' || c == '.';
         match name.starts_with(plain) && name.chars().all(later) {
             true => Ok(()),
-            false => Err(self.fail(format!("`{name}` is no name"))),
+            false => Err(self.fail(format!("`{name}` is not a valid name"))),
         }
     }
 
@@ -359,12 +369,13 @@ impl<'a> Markup<'a> {
         DecodeError { offset: self.at, reason }
     }
 
-    /// `bad` is the offset, in the token, of a character that XML does not have; `prefix` is how long the token's own markup is before it.
+    /// An error at `bad`, the offset of an illegal character in the token's content. `prefix` is
+    /// the length of the token's markup before the content.
     fn illegal(&self, bad: usize, prefix: usize) -> DecodeError {
         DecodeError { offset: self.at + prefix + bad, reason: "a character that XML does not allow".into() }
     }
 
-    /// `text`, a part of the latest tag, with the lifetime of the page.
+    /// Returns `text`, a part of the latest tag, with the lifetime of the page.
     fn in_page(&self, text: &str) -> &'a str {
         let offset = text.as_ptr() as usize - self.page.as_ptr() as usize;
         &self.page[offset..offset + text.len()]
@@ -378,19 +389,21 @@ impl<'a> Markup<'a> {
     }
 }
 
-/// A reader of `page` from `base` on, and where it begins: quick-xml swallows a byte order mark without counting it, so none is left to it.
+/// Creates a reader of `page` from `base`, and returns its true start. quick-xml skips a byte order
+/// mark without counting it, so the marks are removed here.
 fn reader(page: &str, base: usize) -> (usize, Reader<&[u8]>) {
     let text = page[base..].trim_start_matches('\u{feff}');
     let mut reader = Reader::from_str(text);
     let config = reader.config_mut();
     config.check_comments = true;
-    // The end tags are checked by `Markup`, since an element may have begun before `text`.
+    // `Markup` checks the end tags, since an element may begin before `text`.
     config.check_end_names = false;
     config.allow_unmatched_ends = true;
     (page.len() - text.len(), reader)
 }
 
-/// What vSphere's prefixes mean where nothing binds them: govmomi takes `xsi:type` and `xsd:int` as they stand.
+/// The meaning of an unbound prefix. Like govmomi, this accepts `xsi:type` and `xsd:int` without
+/// declarations.
 fn customary(prefix: &[u8]) -> Namespace {
     match prefix {
         b"xsi" => Namespace::Instance,
@@ -412,7 +425,8 @@ fn local(name: &str) -> &str {
     name.split_once(':').map_or(name, |(_, local)| local)
 }
 
-/// The character of `amp`, `#10` or `#x1F600`. A surrogate, which Java can be made to write, becomes U+FFFD.
+/// The character of `amp`, `#10` or `#x1F600`. A surrogate, which a Java server can send, becomes
+/// U+FFFD.
 pub(super) fn resolve_reference(name: &str) -> Option<char> {
     let number = match name {
         "lt" => return Some('<'),
@@ -432,16 +446,17 @@ pub(super) fn resolve_reference(name: &str) -> Option<char> {
     }
 }
 
-/// XML 1.0's production `Char`.
+/// The production `Char` of XML 1.0.
 fn is_allowed(c: char) -> bool {
     matches!(c, '\t' | '\n' | '\r' | ' '..='\u{D7FF}' | '\u{E000}'..='\u{FFFD}' | '\u{10000}'..)
 }
 
+/// The error is the offset of the first illegal character.
 fn check_characters(text: &str) -> Result<(), usize> {
     text.find(|c| !is_allowed(c)).map_or(Ok(()), Err)
 }
 
-/// Line ends as XML has them: one `\n` for `\r\n` and for `\r`.
+/// Normalizes line ends as XML requires: `\r\n` and `\r` become `\n`.
 fn newlines(text: Cow<'_, str>) -> Cow<'_, str> {
     if text.contains('\r') { text.replace("\r\n", "\n").replace('\r', "\n").into() } else { text }
 }

@@ -1,14 +1,16 @@
-//! Pages of events to JSON: [`decode`] takes what a `ReadNextEvents`, `ReadPreviousEvents` or `QueryEvents` answered and renders every event as
-//! the appliance's functions know it, Go-style PascalCase in schema order.
+//! Pages of events become JSON. A page is the answer to `ReadNextEvents`, `ReadPreviousEvents` or
+//! `QueryEvents`. [`decode`] renders every event as the appliance's functions expect it: Go-style
+//! PascalCase in schema order.
 //!
 //! ```text
 //! page (XML) ──► fast ──────► arena + records ──► enrich
 //!                 │  ▲
-//!    anything odd ▼  │ one event, or the page
+//!    anything odd ▼  │ after that event
 //!               reference
 //! ```
 //!
-//! Pure: bytes in, values out.
+//! The fast decoder handles what vCenter usually sends; the reference decoder handles everything.
+//! Both write the same bytes. There is no I/O here: bytes in, values out.
 
 pub mod array;
 mod document;
@@ -22,8 +24,10 @@ mod vijson;
 
 use super::{DecodeError, Decoded};
 
-/// The members of an event that may name the managed object that it is about, in the order of preference. A virtual machine before its host,
-/// so that what happens to one machine stays in order wherever it runs; `objectId` stands for EventEx's pair of objectType and objectId.
+/// The members that may name the managed object an event is about, in order of precedence.
+///
+/// A virtual machine precedes its host, so the events of one machine stay in order on any host.
+/// `objectId` represents EventEx's pair of objectType and objectId.
 const ENTITY_MEMBERS: &[&str] = &[
     "vm",
     "objectId",
@@ -38,38 +42,37 @@ const ENTITY_MEMBERS: &[&str] = &[
     "datacenter",
 ];
 
-/// Decodes a page. `out` is emptied first.
+/// Decodes a page into `out`, which is cleared first.
 ///
-/// A SOAP fault gives no events. What follows the first XML document is not looked at.
+/// A SOAP fault yields no events. Anything after the first XML document is ignored.
 ///
-/// # Errors
-/// XML that is not well-formed, nests deeper than [`crate::limits::XML_DEPTH_MAX`], has a DTD, or is no answer of a vCenter: `out` is empty then.
+/// # Errors XML that is not well-formed, nests deeper than [`crate::limits::XML_DEPTH_MAX`], has a
+/// DTD, or is not an answer of a vCenter. `out` is then empty.
 pub fn decode(page: &[u8], out: &mut Decoded) -> Result<(), DecodeError> {
     decode_first(page, out).map(|_| ())
 }
 
-/// Decodes the first XML document of `page` and says where it ends.
+/// Decodes the first XML document of `page` and returns the offset of its end.
 ///
-/// # Errors
-/// As [`decode`].
+/// # Errors As [`decode`].
 pub fn decode_first(page: &[u8], out: &mut Decoded) -> Result<usize, DecodeError> {
     document::decode(page, Some(&mut fast::Learned::default()), Spelling::Pascal, out)
 }
 
-/// How an event is written as JSON.
+/// The JSON form of an event.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Spelling {
-    /// Go-style PascalCase with every absent member spelt out: what functions written for the appliance read.
+    /// Go-style PascalCase with every absent member written out, which functions for the appliance
+    /// expect.
     #[default]
     Pascal,
-    /// vSphere's own JSON: lowerCamelCase, `_typeName` in every object, absent members left out.
+    /// vSphere's own JSON: lowerCamelCase, `_typeName` in every object, no absent members.
     ViJson,
 }
 
-/// As [`decode_first`], in another spelling; VI/JSON is left to the reference decoder.
+/// As [`decode_first`], in a given spelling. VI/JSON always uses the reference decoder.
 ///
-/// # Errors
-/// As [`decode`].
+/// # Errors As [`decode`].
 pub fn decode_as(page: &[u8], spelling: Spelling, out: &mut Decoded) -> Result<usize, DecodeError> {
     match spelling {
         Spelling::Pascal => decode_first(page, out),
@@ -77,18 +80,19 @@ pub fn decode_as(page: &[u8], spelling: Spelling, out: &mut Decoded) -> Result<u
     }
 }
 
-/// Decodes a page of VI/JSON, the array that a call answered, to the records that the same events give as XML. `out` is emptied first.
+/// Decodes a page of VI/JSON, which is an array of events. The records equal those of the same
+/// events in XML. `out` is cleared first.
 ///
-/// # Errors
-/// What is not JSON, nests too deeply or is no answer of a vCenter: `out` is empty then.
+/// # Errors Input that is not JSON, nests too deeply or is not an answer of a vCenter. `out` is
+/// then empty.
 pub fn decode_vijson(page: &[u8], out: &mut Decoded) -> Result<(), DecodeError> {
     vijson::decode(page, Spelling::Pascal, out)
 }
 
-/// Renders one event, a `returnval` taken out of its page with the prefixes that it uses declared, in `spelling`. `out` is emptied first.
+/// Renders one event in `spelling`. `element` is a `returnval` cut out of its page, with all
+/// prefixes declared. `out` is cleared first.
 ///
-/// # Errors
-/// As [`decode`].
+/// # Errors As [`decode`].
 pub fn decode_event(element: &[u8], spelling: Spelling, out: &mut Decoded) -> Result<(), DecodeError> {
     document::decode_event(element, spelling, out)
 }
@@ -98,14 +102,15 @@ pub fn json_string(out: &mut Vec<u8>, text: &[u8]) {
     json::string(out, &String::from_utf8_lossy(text));
 }
 
+/// Checks that a page is UTF-8.
 fn validated(page: &[u8]) -> Result<&str, DecodeError> {
-    // The std's check is for its offset, which the faster one does not give.
+    // simdutf8 is faster, but only std's check gives an offset.
     if let Ok(text) = simdutf8::basic::from_utf8(page) {
         return Ok(text);
     }
     std::str::from_utf8(page).map_err(|error| DecodeError {
         offset: error.valid_up_to(),
-        reason: "bytes that are not UTF-8".into(),
+        reason: "not UTF-8".into(),
     })
 }
 

@@ -1,32 +1,37 @@
-//! The decoder that says what is right: every event as a tree of elements, rendered member by member as the schema has them.
+//! The reference decoder, which defines the correct output. It reads an event as a tree of elements
+//! and renders the tree member by member in schema order.
 //!
-//! It follows govmomi 0.30 wherever govmomi keeps what vCenter sent, since functions read what govmomi's structs marshal to:
+//! Functions read what govmomi's structs marshal to. The decoder therefore follows govmomi 0.30
+//! wherever govmomi keeps the data that vCenter sent:
 //!
-//! - An element that comes twice: of plain values the last counts, objects are merged, of anyType values the first counts.
-//! - Of a plain value only the text between its own tags counts, whatever elements are in between; of an object only the elements.
-//! - `xsi:nil` says nothing but of a value whose kind nobody declares: the element is there, empty.
+//! - A repeated element: of plain values the last counts, of anyType values the first; objects are
+//!   merged.
+//! - A plain value is only the text between its own tags, without that of child elements. An object
+//!   is only its elements.
+//! - `xsi:nil` matters only for a value of undeclared type: it makes an empty element null.
 //!
-//! Where govmomi drops something (unknown classes and members, untyped values, one of two encodings of binary data) it is kept.
+//! Data that govmomi drops is kept: unknown classes and members, untyped values, and the second of
+//! two encodings of binary data.
 
 use base64::prelude::{BASE64_STANDARD, Engine};
 use rustc_hash::FxHashMap;
 
-use super::markup::{Declared, Element};
+use super::markup::{Declared, PageElement};
 use super::{Decoded, Spelling, json, time};
 use crate::DecodeError;
 use crate::schema::{self, Absent, Class, Field, Kind};
 use crate::{Category, EventRecord, Span};
 
-/// Decodes the first XML document of `page` and says where it ends.
+/// Decodes the first XML document of `page` and returns the offset of its end.
 ///
-/// # Errors
-/// XML that is not well-formed, nests too deeply or is no answer to a call: `out` is empty then.
+/// # Errors XML that is not well-formed, nests too deeply or is not an answer to a call. `out` is
+/// then empty.
 pub fn decode(page: &[u8], out: &mut Decoded) -> Result<usize, DecodeError> {
     super::document::decode(page, None, Spelling::Pascal, out)
 }
 
-/// Appends one `returnval`.
-pub(super) fn event(element: &Element<'_>, raw: Span, spelling: Spelling, out: &mut Decoded) {
+/// Renders one `returnval`, and appends its record.
+pub(super) fn event(element: &PageElement<'_>, raw: Span, spelling: Spelling, out: &mut Decoded) {
     let name = match &element.declared {
         Some(Declared::Class(name) | Declared::Schema(name)) if !name.is_empty() => name,
         _ => "Event",
@@ -41,6 +46,7 @@ pub(super) fn event(element: &Element<'_>, raw: Span, spelling: Spelling, out: &
     out.misfits += render.misfits;
     let data = Span::new(start, out.arena.len());
 
+    // The record. Its texts are appended to the arena unescaped.
     let mut record = EventRecord { category: class.category, data, raw, ..EventRecord::default() };
     let text =
         |name: &str| element.children.iter().rfind(|child| child.name == name).map(|child| &*child.text);
@@ -78,8 +84,9 @@ fn append(arena: &mut Vec<u8>, text: &str) -> Span {
     Span::new(start, arena.len())
 }
 
-/// The managed object that an event is about: the first of [`super::ENTITY_MEMBERS`] that names one, as type and id.
-fn entity<'e>(class: &Class, event: &'e Element<'_>) -> Option<(&'e str, &'e str)> {
+/// The type and id of the managed object that an event is about: those of the first of
+/// [`super::ENTITY_MEMBERS`] that names one.
+fn entity<'e>(class: &Class, event: &'e PageElement<'_>) -> Option<(&'e str, &'e str)> {
     super::ENTITY_MEMBERS.iter().find_map(|name| {
         let (_, field) = class.field(name)?;
         let parts = named(event, name);
@@ -90,6 +97,7 @@ fn entity<'e>(class: &Class, event: &'e Element<'_>) -> Option<(&'e str, &'e str
                 whole((last("objectType"), last("objectId")))
             }
             Kind::Reference => reference(&parts),
+            // An argument of an event, such as VmEventArgument, holds the reference.
             Kind::Object(id) => {
                 let argument = id.class().fields.iter().find(|field| field.kind == Kind::Reference)?;
                 let inner: Vec<_> = parts.iter().flat_map(|part| named(part, argument.name)).collect();
@@ -100,13 +108,13 @@ fn entity<'e>(class: &Class, event: &'e Element<'_>) -> Option<(&'e str, &'e str
     })
 }
 
-/// The children of this name.
-fn named<'e, 'a>(parent: &'e Element<'a>, name: &str) -> Vec<&'e Element<'a>> {
+/// The children with this name.
+fn named<'e, 'a>(parent: &'e PageElement<'a>, name: &str) -> Vec<&'e PageElement<'a>> {
     parent.children.iter().filter(|child| child.name == name).collect()
 }
 
-/// A reference's type and id, where it has both.
-fn reference<'e>(parts: &[&'e Element<'_>]) -> Option<(&'e str, &'e str)> {
+/// The type and id of a reference, if it has both.
+fn reference<'e>(parts: &[&'e PageElement<'_>]) -> Option<(&'e str, &'e str)> {
     let kind = parts.iter().rev().find_map(|part| part.reference_type.as_deref()).unwrap_or_default();
     whole((kind, &parts.last()?.text))
 }
@@ -115,7 +123,7 @@ fn whole<'e>((kind, id): (&'e str, &'e str)) -> Option<(&'e str, &'e str)> {
     (!kind.is_empty() && !id.is_empty()).then_some((kind, id))
 }
 
-/// Writes values as JSON.
+/// A writer of values as JSON.
 struct Render<'o> {
     out: &'o mut Vec<u8>,
     spelling: Spelling,
@@ -123,10 +131,13 @@ struct Render<'o> {
 }
 
 impl Render<'_> {
-    /// An object of `class`, or of none that is known, from the elements that were sent for it: the members of the class, then what else came.
-    /// VI/JSON says the class, which may be called otherwise than the one whose members are known, and leaves out what is absent.
-    fn object(&mut self, class: Option<&Class>, name: &str, parts: &[&Element<'_>]) {
-        let mut unknown: Vec<&Element<'_>> = parts.iter().flat_map(|part| &part.children).collect();
+    /// Writes an object from all elements that were sent for it: the members of `class`, then
+    /// unknown members.
+    ///
+    /// `name` is the class that the event declares; it may be unknown while `class` is a known base
+    /// class. VI/JSON states it and leaves out absent members.
+    fn object(&mut self, class: Option<&Class>, name: &str, parts: &[&PageElement<'_>]) {
+        let mut unknown: Vec<&PageElement<'_>> = parts.iter().flat_map(|part| &part.children).collect();
         let fields = class.map_or(&[][..], |class| &class.fields);
         self.out.push(b'{');
         let mut first = true;
@@ -134,6 +145,7 @@ impl Render<'_> {
             self.key(&mut first, "_typeName");
             json::string(self.out, name);
         }
+        // The members of the class, in schema order.
         for field in fields {
             let sent: Vec<_> = unknown.extract_if(.., |child| child.name == field.name).collect();
             match &field.absent {
@@ -150,13 +162,14 @@ impl Render<'_> {
                 }
             }
         }
+        // The elements that are left.
         self.unknown(&mut first, unknown, |name| unknown_key(fields, name));
         self.out.push(b'}');
     }
 
-    /// Members that no schema knows, each with its key: those with the same one as a list.
-    fn unknown(&mut self, first: &mut bool, members: Vec<&Element<'_>>, key: impl Fn(&str) -> String) {
-        let mut groups: Vec<(String, Vec<&Element<'_>>)> = Vec::new();
+    /// Writes members that the schema does not know. Members with the same key become a list.
+    fn unknown(&mut self, first: &mut bool, members: Vec<&PageElement<'_>>, key: impl Fn(&str) -> String) {
+        let mut groups: Vec<(String, Vec<&PageElement<'_>>)> = Vec::new();
         let mut places: FxHashMap<String, usize> = FxHashMap::default();
         for member in members {
             let key = key(member.name);
@@ -171,7 +184,7 @@ impl Render<'_> {
         for (key, same) in groups {
             let written = match same[0].name {
                 _ if self.spelling == Spelling::Pascal => &*key,
-                // That is the class's.
+                // The object's own class has that key.
                 "_typeName" => "_typeName_",
                 name => name,
             };
@@ -191,8 +204,8 @@ impl Render<'_> {
         self.out.push(b':');
     }
 
-    /// A member from the elements of its name, of which there is at least one.
-    fn member(&mut self, field: &Field, sent: &[&Element<'_>]) {
+    /// Writes a member from the elements with its name, of which there is at least one.
+    fn member(&mut self, field: &Field, sent: &[&PageElement<'_>]) {
         match (field.many, field.kind) {
             (true, Kind::Byte) if self.spelling == Spelling::ViJson => self.bytes(sent),
             (true, Kind::Byte) => self.list(sent, |render, item| render.scalar(Kind::Byte, &item.text)),
@@ -201,7 +214,7 @@ impl Render<'_> {
         }
     }
 
-    fn list(&mut self, items: &[&Element<'_>], mut item: impl FnMut(&mut Self, &Element<'_>)) {
+    fn list(&mut self, items: &[&PageElement<'_>], mut item: impl FnMut(&mut Self, &PageElement<'_>)) {
         self.out.push(b'[');
         for (i, element) in items.iter().enumerate() {
             if i > 0 {
@@ -212,7 +225,7 @@ impl Render<'_> {
         self.out.push(b']');
     }
 
-    fn value(&mut self, kind: Kind, sent: &[&Element<'_>]) {
+    fn value(&mut self, kind: Kind, sent: &[&PageElement<'_>]) {
         let (first, last) = (sent[0], sent[sent.len() - 1]);
         match kind {
             Kind::Any => self.any(first),
@@ -228,7 +241,7 @@ impl Render<'_> {
                     sent.iter().rev().find_map(|part| part.reference_type.as_deref()).unwrap_or_default();
                 self.reference(kind, &last.text);
             }
-            // An unsigned byte in Go: negative ones come out as their two's complement.
+            // Go has it unsigned: negative bytes become their two's complement.
             Kind::Byte => match parse(&last.text, i8::MIN.into(), u8::MAX.into()) {
                 Some(byte) => json::integer(self.out, byte.rem_euclid(256)),
                 None => self.misfit(&last.text),
@@ -279,7 +292,7 @@ impl Render<'_> {
         }
     }
 
-    /// What does not fit its kind is delivered as the string that vCenter sent.
+    /// Writes a value that does not fit its kind as the string that vCenter sent.
     fn misfit(&mut self, text: &str) {
         self.misfits += 1;
         json::string(self.out, text);
@@ -297,8 +310,9 @@ impl Render<'_> {
         self.out.push(b'}');
     }
 
-    /// A value whose kind the element itself declares, or nobody does. VI/JSON puts what is no object into one that says its kind.
-    fn any(&mut self, element: &Element<'_>) {
+    /// Writes a value whose type the element itself declares, or which is unknown. VI/JSON wraps
+    /// everything but objects in an object with the type.
+    fn any(&mut self, element: &PageElement<'_>) {
         let boxed = match &element.declared {
             _ if self.spelling == Spelling::Pascal => None,
             Some(Declared::Schema(name)) => Some(if name == "base64Binary" { "binary" } else { &**name }),
@@ -320,7 +334,8 @@ impl Render<'_> {
         self.out.push(b'}');
     }
 
-    fn bare(&mut self, element: &Element<'_>) {
+    /// Writes a value of declared or unknown type without a wrapper.
+    fn bare(&mut self, element: &PageElement<'_>) {
         let text = &element.text;
         match &element.declared {
             Some(Declared::Schema(name)) => match &**name {
@@ -351,8 +366,8 @@ impl Render<'_> {
         }
     }
 
-    /// `ArrayOfInt` with `<int>1</int><int>2</int>` as `{"Int":[1,2]}`.
-    fn array(&mut self, item: &str, element: &Element<'_>) {
+    /// Writes an array: `ArrayOfInt` with `<int>1</int><int>2</int>` becomes `{"Int":[1,2]}`.
+    fn array(&mut self, item: &str, element: &PageElement<'_>) {
         let kind = Kind::of_item(item);
         let (items, others): (Vec<_>, Vec<_>) =
             element.children.iter().partition(|child| child.name.eq_ignore_ascii_case(item));
@@ -363,7 +378,7 @@ impl Render<'_> {
             self.key(&mut first, item);
         }
         match (items.is_empty(), kind) {
-            // Bytes come as base64 without elements.
+            // Bytes are base64 text without elements.
             (true, Some(Kind::Byte | Kind::Base64)) if !element.text.trim().is_empty() => {
                 json::string(self.out, &element.text)
             }
@@ -381,18 +396,19 @@ impl Render<'_> {
         }
     }
 
-    /// A list of bytes as VI/JSON has it, in base64.
-    fn bytes(&mut self, items: &[&Element<'_>]) {
+    /// Writes a list of bytes as VI/JSON has it, in base64.
+    fn bytes(&mut self, items: &[&PageElement<'_>]) {
         let byte =
-            |item: &&Element<'_>| parse(&item.text, i8::MIN.into(), u8::MAX.into()).map(|byte| byte as u8);
+            |item: &&PageElement<'_>| parse(&item.text, i8::MIN.into(), u8::MAX.into()).map(|byte| byte as u8);
         match items.iter().map(byte).collect::<Option<Vec<u8>>>() {
             Some(bytes) => json::string(self.out, &BASE64_STANDARD.encode(bytes)),
             None => self.list(items, |render, item| render.scalar(Kind::Byte, &item.text)),
         }
     }
 
-    /// A value of unknown kind: an object if it has elements, a reference if it has a reference's attribute, else a string.
-    fn untyped(&mut self, element: &Element<'_>) {
+    /// Writes a value of unknown type: an object if it has elements, a reference if it has a
+    /// reference's attribute, else a string.
+    fn untyped(&mut self, element: &PageElement<'_>) {
         match &element.reference_type {
             _ if !element.children.is_empty() => {
                 let name = match &element.declared {
@@ -408,7 +424,7 @@ impl Render<'_> {
     }
 }
 
-/// The key of a member that no schema knows; it must not hide one that the schema does know.
+/// The key of an unknown member. It must not equal the key of a known one.
 fn unknown_key(fields: &[Field], name: &str) -> String {
     let mut key = schema::pascal(name);
     while fields.iter().any(|field| *field.key == *key) {
@@ -417,7 +433,7 @@ fn unknown_key(fields: &[Field], name: &str) -> String {
     key
 }
 
-/// An integer as Go's `strconv` reads it after trimming: a sign and digits. Empty is 0.
+/// Parses an integer as Go's `strconv` does after trimming: a sign and digits. Empty is 0.
 fn parse(text: &str, min: i128, max: i128) -> Option<i128> {
     let value = if text.is_empty() { 0 } else { text.trim().parse().ok()? };
     (min..=max).contains(&value).then_some(value)

@@ -1,4 +1,4 @@
-//! What the reference makes of odd values, one row a rule. Both decoders are held to these.
+//! Rules of the reference decoder for unusual values, one row each. Both decoders are held to them.
 
 use serde_json::{Value, json};
 
@@ -20,7 +20,8 @@ fn decoded(page: &str) -> Result<(Decoded, Vec<Value>), DecodeError> {
     Ok((out, data))
 }
 
-/// The value that member `key` has in an event of `class` with these members, and the count of misfits.
+/// Checks the value of member `key` in an event of `class` with these members, and the number of
+/// misfits.
 fn check(class: &str, members: &str, key: &str, expected: Value, misfits: usize) {
     let (out, data) = decoded(&page(class, members)).unwrap_or_else(|error| panic!("{members}: {error}"));
     assert_eq!((data[0].pointer(key), out.misfits), (Some(&expected), misfits), "{members}");
@@ -67,7 +68,7 @@ fn plain_values_are_read_as_go_reads_them() {
 }
 
 #[test]
-fn text_is_unescaped_and_its_line_ends_are_one() {
+fn text_is_unescaped_and_line_ends_are_normalized() {
     let text = |text: &str, expected: &str| {
         check("GeneralEvent", &format!("<message>{text}</message>"), "/Message", json!(expected), 0)
     };
@@ -82,7 +83,7 @@ fn text_is_unescaped_and_its_line_ends_are_one() {
 }
 
 #[test]
-fn an_element_that_comes_twice() {
+fn repeated_elements_count_as_in_govmomi() {
     check("Event", "<userName>a</userName><userName/>", "/UserName", json!(""), 0);
     check(
         "Event",
@@ -104,7 +105,7 @@ fn an_element_that_comes_twice() {
 }
 
 #[test]
-fn what_is_absent_or_empty_is_as_in_go() {
+fn absent_and_empty_members_equal_those_of_go() {
     check("AlarmEvent", "", "/Alarm", json!({ "Name": "", "Alarm": { "Type": "", "Value": "" } }), 0);
     check("TaskEvent", "<info/>", "/Info/QueueTime", json!("0001-01-01T00:00:00Z"), 0);
     check(
@@ -163,7 +164,7 @@ fn values_of_any_type() {
 }
 
 #[test]
-fn what_no_schema_knows_is_kept() {
+fn unknown_classes_and_members_are_kept() {
     check("VmEvent", "<brandNew><a>1</a></brandNew><key>3</key>", "/BrandNew", json!({ "A": "1" }), 0);
     check("VmEvent", "<x>1</x><y/><x>2</x>", "/X", json!(["1", "2"]), 0);
     check("VmEvent", "<Key>1</Key><key>2</key>", "/Key_", json!("1"), 0);
@@ -186,7 +187,7 @@ fn what_no_schema_knows_is_kept() {
 }
 
 #[test]
-fn records_hold_what_later_stages_need() {
+fn records_hold_the_facts_of_an_event() {
     let check =
         |class: &str, members: &str, expected: [&str; 5], numbers: (Option<i32>, i32, Option<i64>)| {
             let (out, _) = decoded(&page(class, members)).unwrap();
@@ -251,16 +252,16 @@ fn pages_that_are_not_well_formed_fail_as_a_whole() {
     };
     let message = |text: &str| page("GeneralEvent", &format!("<message>{text}</message>"));
     check("", "no root");
-    check("<html><body/></html>", "no answer");
+    check("<html><body/></html>", "not a vCenter answer");
     check(&message("a]]>b"), "CDATA");
-    check(&message("&foo;"), "no character");
+    check(&message("&foo;"), "not a character");
     check(&message("a & b"), "");
-    check(&message("&#0;"), "no character");
-    check(&message("&#x110000;"), "no character");
+    check(&message("&#0;"), "not a character");
+    check(&message("&#x110000;"), "not a character");
     check(&message("\u{1}"), "does not allow");
     check(&message("\u{ffff}"), "does not allow");
     check(&message("x</massage>"), "end tag");
-    check(&message("<1a/>"), "no name");
+    check(&message("<1a/>"), "not a valid name");
     check(&message("<a b=c/>"), "");
     check(&message("<a b='1' b='2'/>"), "");
     check(&message("<a b='<'/>"), "inside of an attribute");
@@ -278,7 +279,7 @@ fn pages_that_are_not_well_formed_fail_as_a_whole() {
 }
 
 #[test]
-fn what_surrounds_the_events_is_taken_as_it_comes() {
+fn surroundings_of_the_events_are_tolerated() {
     let whole = page("Event", "<key>1</key>");
     let events = |page: &str| decoded(page).unwrap().1.len();
     assert_eq!(events(&format!("\u{feff}\u{feff}{whole}")), 1);

@@ -1,4 +1,7 @@
-//! What can be told of events that cannot be decoded.
+//! Facts about events that cannot be decoded. A page with a broken event is split into pages of one
+//! event each, and the broken one becomes a dead letter with its time and key.
+//!
+//! The page may be arbitrary bytes, so these functions search for tags instead of parsing them.
 
 use std::ops::Range;
 
@@ -12,7 +15,7 @@ use crate::api::{EventMark, parse_us};
 /// The end of the closing tag of an event in SOAP.
 const EVENT_END: &[u8] = b"returnval>";
 
-/// The createdTime of the first event in a page that cannot be decoded, microseconds since 1970 UTC, if that much can be read.
+/// The createdTime of the first event in a page, in microseconds since 1970 UTC, if it is readable.
 pub fn created_us(wire: Wire, body: &[u8]) -> Option<i64> {
     let (text, end) = match wire {
         Wire::Soap => (after(body, b"<createdTime>")?, b'<'),
@@ -22,7 +25,7 @@ pub fn created_us(wire: Wire, body: &[u8]) -> Option<i64> {
     parse_us(std::str::from_utf8(text).ok()?)
 }
 
-/// Key and createdTime of an event that cannot be decoded, the first in an answer, if that much can be read.
+/// The key and createdTime of the first event in an answer, if they are readable.
 pub fn mark(wire: Wire, body: &[u8]) -> Option<EventMark> {
     let number = match wire {
         Wire::Soap => after(body, b"<key>")?,
@@ -37,12 +40,12 @@ fn after<'a>(body: &'a [u8], tag: &[u8]) -> Option<&'a [u8]> {
     Some(&body[memmem::find(body, tag)? + tag.len()..])
 }
 
-/// What follows a JSON member's name and colon.
+/// The bytes behind a JSON member's name and colon.
 fn value<'a>(body: &'a [u8], name: &[u8]) -> Option<&'a [u8]> {
     Some(after(body, name)?.trim_ascii_start().strip_prefix(b":")?.trim_ascii_start())
 }
 
-/// The events in a page, without decoding it.
+/// Counts the events in a page without decoding it.
 pub fn count_events(wire: Wire, body: &[u8]) -> usize {
     match wire {
         Wire::Soap => closing_tags(body, EVENT_END).count(),
@@ -54,7 +57,7 @@ pub fn count_events(wire: Wire, body: &[u8]) -> usize {
     }
 }
 
-/// The events of a page that cannot be decoded, each as a page of its own, as far as they can be told apart.
+/// Splits a page that cannot be decoded into pages of one event each.
 pub fn singles(wire: Wire, body: &Bytes) -> Vec<Bytes> {
     match wire {
         Wire::Soap => {
@@ -63,7 +66,7 @@ pub fn singles(wire: Wire, body: &Bytes) -> Vec<Bytes> {
                 closing_tags(body, EVENT_END).map(|tag| tag.end).filter(|end| *end > head).collect();
             let Some(last) = ends.last().copied() else { return Vec::new() };
             let tail = closing_tags(&body[last..], b"Response>").last().map_or(last, |tag| last + tag.start);
-            // What is left behind the last of them is one whose end is broken.
+            // Anything left behind the last closing tag is an event whose own end is broken.
             if !body[last..tail].trim_ascii().is_empty() {
                 ends.push(tail);
             }
@@ -79,7 +82,8 @@ pub fn singles(wire: Wire, body: &Bytes) -> Vec<Bytes> {
     }
 }
 
-/// Where the first event begins: behind the opening tag of the response, or else with the first `returnval` tag, whatever its prefix.
+/// The offset of the first event. It is behind the opening tag of the response; without one it is
+/// that of the first `returnval` tag. Any prefix is accepted.
 fn first_event(body: &[u8]) -> Option<usize> {
     let opening = |name: &'static [u8]| {
         let mut tags = memmem::find_iter(body, name).map(|at| at - prefix(&body[..at]));
@@ -91,7 +95,7 @@ fn first_event(body: &[u8]) -> Option<usize> {
     }
 }
 
-/// Where the closing tags are whose name ends in `name`, which ends in `>`; whatever their prefix.
+/// The ranges of all closing tags whose name ends in `name`, with any prefix. `name` ends in `>`.
 fn closing_tags<'a>(body: &'a [u8], name: &'a [u8]) -> impl Iterator<Item = Range<usize>> {
     memmem::find_iter(body, name).filter_map(move |at| {
         let before = &body[..at - prefix(&body[..at])];
@@ -99,7 +103,7 @@ fn closing_tags<'a>(body: &'a [u8], name: &'a [u8]) -> impl Iterator<Item = Rang
     })
 }
 
-/// Bytes of a name that end here, its namespace prefix and colon included.
+/// The number of bytes before the end of `before` that belong to a name, with its prefix and colon.
 fn prefix(before: &[u8]) -> usize {
     before.iter().rev().take_while(|byte| byte.is_ascii_alphanumeric() || **byte == b':').count()
 }
@@ -125,7 +129,7 @@ mod tests {
     }
 
     #[test]
-    fn events_are_told_apart_without_decoding() {
+    fn events_are_split_without_decoding() {
         let check = |text: &str, expected: &[&str]| {
             let found = singles(wire(text), &Bytes::copy_from_slice(text.as_bytes()));
             assert_eq!(found, expected, "{text}");
@@ -139,7 +143,7 @@ mod tests {
                 "<?xml?><r xmlns:v='returnval'>\n<v:returnval>2</v:returnval></v:aResponse></r>",
             ],
         );
-        // The end of the last one is broken, or the beginning of the first.
+        // The end of the last event is broken, or the beginning of the first.
         let broken =
             "<s:aResponse a='1'>\n<returnval>1</returnval> <returnval>2</returnvl> </s:aResponse></b>";
         let single = |event: &str| format!("<s:aResponse a='1'>{event}</s:aResponse></b>");
@@ -157,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn the_time_of_a_broken_event_is_found_where_it_can_be() {
+    fn the_time_of_a_broken_event_is_found_if_readable() {
         let check =
             |text: &str, us: Option<i64>| assert_eq!(created_us(wire(text), text.as_bytes()), us, "{text}");
         check("<returnval><key>1</kez><createdTime>1970-01-01T00:00:01Z</createdTime>", Some(1_000_000));
@@ -169,7 +173,7 @@ mod tests {
     }
 
     #[test]
-    fn the_mark_of_a_broken_event_is_found_where_it_can_be() {
+    fn the_mark_of_a_broken_event_is_found_if_readable() {
         let check = |text: &str, expected: Option<i32>| {
             let found = mark(wire(text), text.as_bytes());
             assert_eq!(found, expected.map(|key| EventMark { key, created_us: 1_000_000 }), "{text}");

@@ -1,26 +1,35 @@
 //! xsd:dateTime as vCenter writes it: RFC 3339 with an offset and any number of fraction digits.
+//!
+//! ```text
+//! 2024-01-02T03:04:05.1200Z        page
+//! 2024-01-02T03:04:05.12Z          as Go marshals it
+//! └────── kept ─────────┘
+//! ```
 
-/// A time, taken apart far enough to be written again.
+/// A parsed time, with the facts needed to write it again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Time {
     /// Microseconds since 1970 UTC, rounded down.
     pub micros: i64,
-    /// How many bytes of the text are date, time and a fraction without trailing zeros, of at most nine digits.
+    /// The number of bytes to copy: date, time and at most nine fraction digits without trailing
+    /// zeros.
     pub kept: usize,
-    /// Whether it is UTC, however that was spelt.
+    /// True if the offset is zero in any spelling.
     pub utc: bool,
 }
 
-/// Reads `2024-01-02T03:04:05.120Z`. `None` is not a time, or one without an offset, which could mean any.
+/// Parses `2024-01-02T03:04:05.120Z`. A time without an offset could mean any instant and gives
+/// `None`.
 pub(super) fn parse(text: &[u8]) -> Option<Time> {
     parse_prefix(text).filter(|(_, len)| *len == text.len()).map(|(time, _)| time)
 }
 
-/// Reads a time from the start of `text` and says how long it is.
+/// Parses a time at the start of `text`, and returns its length as well.
 #[inline]
 pub(super) fn parse_prefix(text: &[u8]) -> Option<(Time, usize)> {
     let head: &[u8; 19] = text.first_chunk()?;
-    // A digit is below 10 after this, and everything else is not: one comparison at the end tells whether all were digits.
+    // Digits are below 10 after the subtraction, all other bytes are not. One comparison of the
+    // maximum replaces fourteen.
     let mut worst = 0;
     let mut pair = |at: usize| {
         let (tens, ones) = (head[at].wrapping_sub(b'0'), head[at + 1].wrapping_sub(b'0'));
@@ -38,7 +47,8 @@ pub(super) fn parse_prefix(text: &[u8]) -> Option<(Time, usize)> {
     let (mut kept, mut len, mut micros) = (19, 19, 0);
     if text.get(19) == Some(&b'.') {
         let fraction = &text[20..];
-        // The place of the last digit that is not zero, among the nine that count, and of the last of all.
+        // `significant` is the position of the last non-zero digit among the nine that count;
+        // `digits` is the number of all digits.
         let (mut significant, mut digits, mut unit) = (0, 0, 100_000);
         while let Some(digit) =
             fraction.get(digits).map(|byte| byte.wrapping_sub(b'0')).filter(|digit| *digit < 10)
@@ -75,7 +85,8 @@ pub(super) fn parse_prefix(text: &[u8]) -> Option<(Time, usize)> {
 }
 
 impl Time {
-    /// Appends `text`, which this was parsed from, in the form that Go's `time.Time` marshals to: trailing zeros gone, `Z` for UTC.
+    /// Appends `text`, from which this time was parsed, as Go marshals a `time.Time`: no trailing
+    /// zeros, `Z` for UTC.
     pub(super) fn write(self, out: &mut Vec<u8>, text: &[u8]) {
         out.extend_from_slice(&text[..self.kept]);
         out.extend_from_slice(if self.utc { b"Z" } else { &text[text.len() - 6..] });
@@ -91,11 +102,12 @@ fn days_in_month(year: i64, month: i64) -> i64 {
     }
 }
 
-/// Days from 1970-01-01 in the proleptic Gregorian calendar. The year is taken to begin in March, so that the leap day is its last.
+/// Days from 1970-01-01 in the proleptic Gregorian calendar. The year begins in March here, so that
+/// the leap day is its last day.
 fn days_since_1970(year: i64, month: i64, day: i64) -> i64 {
     let year = if month <= 2 { year - 1 } else { year };
     let month_from_march = (month + 9) % 12;
-    // 153 days are five months from March on; 719,468 days lie between 0000-03-01 and 1970-01-01.
+    // Five months from March on have 153 days. 0000-03-01 is 719,468 days before 1970-01-01.
     365 * year + year.div_euclid(4) - year.div_euclid(100)
         + year.div_euclid(400)
         + (153 * month_from_march + 2) / 5

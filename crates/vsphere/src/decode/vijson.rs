@@ -1,35 +1,37 @@
-//! VI/JSON pages, which vCenter 8.0 U1 and later answer: the same events as in SOAP, so they become the same elements and are rendered by the same code.
+//! Pages of VI/JSON, from vCenter 8.0 U1 and later. The JSON becomes the same elements as the
+//! event's XML, and the reference decoder renders those.
 //!
 //! ```text
 //! {"_typeName":"VmEvent","key":4,"vm":{…}}        <returnval xsi:type="VmEvent"><key>4</key><vm>…
 //! {"_typeName":"ManagedObjectReference",…}        <vm type="VirtualMachine">vm-65</vm>
 //! {"_typeName":"int","_value":5}                  <value xsi:type="xsd:int">5</value>
-//! {"_typeName":"ArrayOfString","_value":["a"]}    <value xsi:type="ArrayOfString"><String>a</String></value>
+//! {"_typeName":"ArrayOfString","_value":["a"]}    <value xsi:type="ArrayOfString"><String>a…
 //! "device":[{…},{…}]                              <device>…</device><device>…</device>
 //! ```
 
 use simd_json::borrowed::{Object, Value};
 use simd_json::prelude::*;
 
-use super::markup::{Declared, Element};
+use super::markup::{Declared, PageElement};
 use super::{Decoded, Spelling, array, reference};
 use crate::DecodeError;
 use crate::Span;
 use crate::limits::XML_DEPTH_MAX;
 
-/// Decodes the array of events that a call answered.
+/// Decodes an array of events.
 pub(super) fn decode(page: &[u8], spelling: Spelling, out: &mut Decoded) -> Result<(), DecodeError> {
     out.clear();
     // simd-json unescapes strings in place.
     let mut bytes = page.to_vec();
+    // The places of the events as they were sent; simd-json does not report them.
     let mut sent = Vec::new();
     array::items(page, |item| sent.push(Span::new(item.start, item.end)));
     let page = simd_json::to_borrowed_value(&mut bytes)
         .map_err(|error| DecodeError { offset: error.index(), reason: error.to_string() })?;
-    let events = page.as_array().ok_or_else(|| fail("this is no answer of a vCenter: no array of events"))?;
+    let events = page.as_array().ok_or_else(|| fail("not a vCenter answer: not an array of events"))?;
     for (at, event) in events.iter().enumerate() {
         let object =
-            event.as_object().ok_or_else(|| fail("an event is no object")).inspect_err(|_| out.clear())?;
+            event.as_object().ok_or_else(|| fail("an event is not an object")).inspect_err(|_| out.clear())?;
         let element = element("returnval", object, 1).inspect_err(|_| out.clear())?;
         reference::event(&element, sent.get(at).copied().unwrap_or(Span::EMPTY), spelling, out);
     }
@@ -40,24 +42,24 @@ fn fail(reason: &str) -> DecodeError {
     DecodeError { offset: 0, reason: reason.into() }
 }
 
-/// The element that this object is in XML.
-fn element<'v>(name: &'v str, object: &'v Object<'v>, depth: usize) -> Result<Element<'v>, DecodeError> {
+/// The XML element of a JSON object.
+fn element<'v>(name: &'v str, object: &'v Object<'v>, depth: usize) -> Result<PageElement<'v>, DecodeError> {
     if depth > XML_DEPTH_MAX {
         return Err(fail("objects nest too deeply"));
     }
     let text = |key: &str| object.get(key).and_then(|value| value.as_str()).unwrap_or_default();
     let class = text("_typeName");
     if class == "ManagedObjectReference" {
-        return Ok(Element {
+        return Ok(PageElement {
             name,
             declared: Some(Declared::Class(class.into())),
             reference_type: Some(text("type").into()),
             text: text("value").into(),
-            ..Element::default()
+            ..PageElement::default()
         });
     }
     let mut element =
-        Element { name, declared: (!class.is_empty()).then(|| declared(class)), ..Element::default() };
+        PageElement { name, declared: (!class.is_empty()).then(|| declared(class)), ..PageElement::default() };
     match (object.get("_value"), class.strip_prefix("ArrayOf")) {
         (Some(value), Some(item)) if value.is_array() => children(&mut element.children, item, value, depth)?,
         (Some(value), _) => element.text = plain(value).unwrap_or_default(),
@@ -70,9 +72,9 @@ fn element<'v>(name: &'v str, object: &'v Object<'v>, depth: usize) -> Result<El
     Ok(element)
 }
 
-/// Appends the elements that a member is in XML: none for null, one an item for an array.
+/// Appends the XML elements of one member: none for null, one for each item of an array.
 fn children<'v>(
-    into: &mut Vec<Element<'v>>,
+    into: &mut Vec<PageElement<'v>>,
     name: &'v str,
     value: &'v Value<'v>,
     depth: usize,
@@ -87,13 +89,13 @@ fn children<'v>(
             Ok(())
         }
         value => {
-            into.extend(plain(value).map(|text| Element { name, text, ..Element::default() }));
+            into.extend(plain(value).map(|text| PageElement { name, text, ..PageElement::default() }));
             Ok(())
         }
     }
 }
 
-/// What stands between an element's tags.
+/// The text between an element's tags; `None` for null.
 fn plain<'v>(value: &'v Value<'v>) -> Option<std::borrow::Cow<'v, str>> {
     match value {
         Value::String(text) => Some((&**text).into()),
@@ -102,7 +104,7 @@ fn plain<'v>(value: &'v Value<'v>) -> Option<std::borrow::Cow<'v, str>> {
     }
 }
 
-/// A primitive's name is XML Schema's but for one.
+/// The type that a `_typeName` names. Primitives have XML Schema's names, except `binary`.
 fn declared(class: &str) -> Declared<'_> {
     match class {
         "binary" => Declared::Schema("base64Binary".into()),

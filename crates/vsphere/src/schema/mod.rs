@@ -1,17 +1,19 @@
-//! What vSphere says its events look like: every data type of the vim25 namespace, its members in schema order and their kinds.
+//! The data types of vSphere's vim25 namespace: their members in schema order, and the members'
+//! kinds.
 //!
-//! The table is generated (`scripts/generate-schema`), as compact text that compiles in no time; a class is worked out, inheritance flattened,
-//! when it is first asked for, so a router pays for the hundred classes that it meets and not for the three thousand that exist.
+//! The table is generated (`scripts/generate-schema`), as compact text that compiles quickly. A
+//! class is built, with inherited members, on first use. A router therefore pays for the hundred
+//! classes that it meets, not for all three thousand.
 //!
 //! ```text
 //! ("VmEvent", "Event", "template:boolean")       class, parent, own members
-//!   name    marks                                            kind
-//!   ─────── ─────────────────────────────────────────────── ─ ───────────────────────────────────────────────
-//!   device  ?  vCenter may leave it out                      : XML Schema's name (string, int, dateTime, …),
-//!           *  a list: the element repeats                     ManagedObjectReference, or a class
+//!   name    marks                                        kind
+//!   ─────── ─────────────────────────────────────────── ─ ──────────────────────────────────────
+//!   device  ?  optional                                  : XML Schema's name (string, int, …),
+//!           *  a list: the element repeats                 ManagedObjectReference, or a class
 //!           +  newer than the schema that functions know
-//!           ~  null when absent, whatever its kind
-//!           !  its kind's zero when absent, though optional
+//!           ~  null when absent, for any kind
+//!           !  the kind's zero when absent, though optional
 //! ```
 
 mod generated;
@@ -22,7 +24,7 @@ use rustc_hash::FxHashMap;
 
 use crate::Category;
 
-/// What a member's text or content is.
+/// The type of a member's content.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     String,
@@ -35,22 +37,22 @@ pub enum Kind {
     Double,
     DateTime,
     Base64,
-    /// Whatever its `xsi:type` says.
+    /// The type that its `xsi:type` names.
     Any,
     /// A managed object reference.
     Reference,
-    /// An object of this class or of one of its subclasses.
+    /// An object of this class or of a subclass.
     Object(ClassId),
 }
 
-/// A row of the generated table.
+/// A class, as its row in the generated table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct ClassId(u16);
 
-/// What stands for a member that the event does not have.
+/// The JSON of a member that the event does not have.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Absent {
-    /// Nothing: a member that came after the schema that functions know.
+    /// None: the member is newer than the schema that functions know.
     Omitted,
     /// This JSON.
     Json(Box<str>),
@@ -61,28 +63,28 @@ pub enum Absent {
 pub struct Field {
     /// The element's name.
     pub name: &'static str,
-    /// Its key in JSON: the name in PascalCase, as Go's struct fields are spelt.
+    /// The key in JSON: the name in PascalCase, as Go spells struct fields.
     pub key: Box<str>,
     pub kind: Kind,
-    /// The element repeats; rendered as a list.
+    /// True if the element repeats. It is rendered as a list.
     pub many: bool,
-    /// vCenter may leave it out.
+    /// True if vCenter may leave the member out.
     pub optional: bool,
     pub absent: Absent,
 }
 
-/// A class with the members of its ancestors first, in the order in which vCenter serializes them.
+/// A class. The members of its ancestors come first, in the order in which vCenter serializes them.
 #[derive(Debug)]
 pub struct Class {
     pub id: ClassId,
     pub name: &'static str,
     pub fields: Box<[Field]>,
-    /// It is `Event` or descends from it.
+    /// True for `Event` and its subclasses.
     pub is_event: bool,
     pub category: Category,
-    /// Other classes descend from it, so a member of this class may be of any of them.
+    /// True if the class has subclasses: a member of this class may then hold any of them.
     pub has_subclasses: bool,
-    /// The object with every member absent: what Go's zero struct marshals to.
+    /// The object with every member absent, as Go marshals a zero struct.
     pub zero: Box<str>,
 }
 
@@ -111,17 +113,17 @@ impl Table {
     }
 }
 
-/// The class of this name.
+/// The class with this name.
 pub fn class(name: &str) -> Option<&'static Class> {
     class_id(name.as_bytes()).map(ClassId::class)
 }
 
-/// The id of the class of this name.
+/// The id of the class with this name.
 pub fn class_id(name: &[u8]) -> Option<ClassId> {
     TABLE.by_name.get(name).copied()
 }
 
-/// The class that an event without `xsi:type` is of, and whose members an event of an unknown class has.
+/// The base of all events. Events without `xsi:type` and events of unknown classes use it.
 pub fn event() -> &'static Class {
     class("Event").expect("the generated table has the base of all events")
 }
@@ -131,7 +133,7 @@ pub fn classes() -> impl Iterator<Item = &'static Class> {
     (0..generated::ROWS.len() as u16).map(|i| ClassId(i).class())
 }
 
-/// How many classes there are: ids are below it.
+/// The number of classes. Ids are below it.
 pub fn class_count() -> usize {
     generated::ROWS.len()
 }
@@ -153,6 +155,7 @@ impl ClassId {
 impl Class {
     fn build(id: ClassId) -> Self {
         let name = generated::ROWS[id.index()].0;
+        // The class and its ancestors, youngest first.
         let mut lineage = vec![id];
         while let Some(parent) = class_id(generated::ROWS[lineage[lineage.len() - 1].index()].1.as_bytes()) {
             lineage.push(parent);
@@ -163,6 +166,7 @@ impl Class {
             .flat_map(|id| generated::ROWS[id.index()].2.split_ascii_whitespace())
             .map(Field::parse)
             .collect();
+        // Go's zero struct.
         let mut zero = String::from("{");
         for field in &fields {
             if let Absent::Json(json) = &field.absent {
@@ -186,7 +190,7 @@ impl Class {
         }
     }
 
-    /// Whether it is the class `name` or descends from it.
+    /// Returns true for the class `name` and its subclasses.
     pub fn is_a(&self, name: &str) -> bool {
         let mut at = Some(self.id);
         while let Some(id) = at {
@@ -199,14 +203,14 @@ impl Class {
         false
     }
 
-    /// The member of this name, and its place.
+    /// The member with this name, and its index.
     pub fn field(&self, name: &str) -> Option<(usize, &Field)> {
         self.fields.iter().enumerate().find(|(_, field)| field.name == name)
     }
 }
 
 impl Field {
-    /// Reads `name[?*+~!]:kind`, which the generator wrote.
+    /// Parses `name[?*+~!]:kind`, as the generator writes it.
     fn parse(text: &'static str) -> Self {
         let (marked, kind) = text.split_once(':').expect("the generator writes name:kind");
         let name = marked.trim_end_matches(['?', '*', '+', '~', '!']);
@@ -245,7 +249,7 @@ impl Kind {
         }
     }
 
-    /// The kind of a list's items by the name in `ArrayOf…`, as vSphere spells it.
+    /// The kind of a list's items, by vSphere's name behind `ArrayOf`.
     pub fn of_item(name: &str) -> Option<Self> {
         Some(match name {
             "String" | "AnyURI" => Kind::String,
@@ -264,7 +268,7 @@ impl Kind {
         })
     }
 
-    /// What Go's struct holds where the element is missing.
+    /// The JSON of a field of Go's struct whose element is missing.
     fn absent(self, optional: bool) -> &'static str {
         match self {
             Kind::String => "\"\"",
@@ -274,14 +278,14 @@ impl Kind {
             Kind::Boolean => "false",
             Kind::DateTime => "\"0001-01-01T00:00:00Z\"",
             Kind::Reference => r#"{"Type":"","Value":""}"#,
-            // govmomi holds a class with subclasses by interface, any other by value.
+            // govmomi has an interface for a class with subclasses and a value for any other.
             Kind::Object(id) if id.has_subclasses() => "null",
             Kind::Object(id) => &id.class().zero,
         }
     }
 }
 
-/// `chainId` as `ChainId`: the spelling of Go's struct fields.
+/// Converts `chainId` to `ChainId`, as Go spells struct fields.
 pub fn pascal(name: &str) -> String {
     let mut key = String::with_capacity(name.len());
     let mut chars = name.chars();
@@ -295,7 +299,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_class_is_worked_out() {
+    fn every_class_can_be_built() {
         let events = classes().filter(|class| class.is_event).count();
         assert_eq!(events, 443, "the event classes of vSphere 9.1");
         for class in classes() {
@@ -316,7 +320,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_absent_is_as_go_has_it() {
+    fn absent_members_equal_those_of_go() {
         let check = |name: &str, member: &str, expected: Option<&str>| {
             let (_, field) = class(name).unwrap().field(member).unwrap();
             let expected = expected.map_or(Absent::Omitted, |json| Absent::Json(json.into()));

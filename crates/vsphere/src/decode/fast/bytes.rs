@@ -1,11 +1,13 @@
-//! Scanning, comparing and copying 16 and 32 bytes at a time: the one place of the decoder with `unsafe`.
+//! Scanning, comparing and copying 16 and 32 bytes at a time. This is the only module of the
+//! decoder with `unsafe`.
 //!
-//! Everything here is sound by itself: a safe caller cannot read past the page or write past the output, whatever it passes. Each primitive has
-//! a plain twin that other machines run, that the last bytes of a page always take, and that tests and fuzzing hold it equal to.
+//! Every function here is sound on its own: no argument lets a safe caller read past the page or
+//! write past the output. Each primitive has a plain twin. Other architectures always run the twin,
+//! and so do the last bytes of every page; tests and fuzzing hold the two equal.
 //!
 //! ```text
 //! page  …<userName>VSPHERE.LOCAL\Administrator</userName>…
-//!                  └──── copied as it is scanned ─┘ up to the first byte that needs a decision
+//!                  └── copied while scanned ─┘ up to the first special byte
 //! ```
 
 #![allow(unsafe_code)]
@@ -13,30 +15,32 @@
 #[cfg(target_arch = "x86_64")]
 use std::arch::x86_64::*;
 
-/// What a fragment has behind it that may be read, and the output has free that may be written: two of the widest copies.
+/// Readable bytes behind a fragment and writable bytes behind the output: two of the widest copies.
 const SLACK: usize = 64;
 
-/// Bytes that text may not be copied over without a look: markup, what JSON escapes, and the lead bytes of U+2028, U+2029 (0xE2), U+FFFE and
-/// U+FFFF (0xEF).
+/// The bytes that end a plain copy of text, because something must be decided there.
+///
+/// These are markup, characters that JSON escapes, and the lead bytes of U+2028 and U+2029 (0xE2)
+/// and of U+FFFE and U+FFFF (0xEF).
 pub(super) const fn is_special(byte: u8) -> bool {
     byte < 0x20 || matches!(byte, b'"' | b'\\' | b'<' | b'>' | b'&' | 0xE2 | 0xEF)
 }
 
-/// Bytes of JSON that are written again and again, such as `,"UserName":"`.
+/// JSON that is written often, such as `,"UserName":"`.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Fragment {
-    /// INVARIANT: backed by at least `bytes.len() + SLACK` bytes that live forever.
+    /// INVARIANT: at least `bytes.len() + SLACK` bytes that are never freed are behind the start.
     bytes: &'static [u8],
     start: *const u8,
 }
 
-// SAFETY: `start` points to the same immutable bytes that live forever as `bytes` does.
+// SAFETY: `start` points to the same immutable, never freed bytes as `bytes`.
 unsafe impl Send for Fragment {}
 // SAFETY: as above.
 unsafe impl Sync for Fragment {}
 
 impl Fragment {
-    /// Keeps a copy of `bytes` for as long as the program runs; meant for the schema, of which there is one.
+    /// Copies `bytes` and leaks the copy. Meant for the schema, which exists once in a program.
     pub fn new(bytes: &[u8]) -> Self {
         let mut padded = Vec::with_capacity(bytes.len() + SLACK);
         padded.extend_from_slice(bytes);
@@ -45,14 +49,13 @@ impl Fragment {
         Fragment { bytes: &padded[..bytes.len()], start: padded.as_ptr() }
     }
 
-    /// A part of it. What is behind the part is as long as what is behind the whole.
+    /// A part of this fragment. The bytes behind the whole are also behind the part.
     ///
-    /// # Panics
-    /// If `from..to` is not a range of it.
+    /// # Panics If `from..to` is not a range of this fragment.
     #[inline(always)]
     pub fn part(self, from: usize, to: usize) -> Self {
         let bytes = &self.bytes[from..to];
-        // SAFETY: the slice was in bounds, so `from` is inside of the allocation.
+        // SAFETY: the slice was in bounds, so `from` is inside the allocation.
         Fragment { bytes, start: unsafe { self.start.add(from) } }
     }
 
@@ -61,12 +64,12 @@ impl Fragment {
     }
 }
 
-/// Bytes that the page is expected to have, such as `</userName>`.
+/// Bytes that the page is expected to contain, such as `</userName>`.
 #[derive(Clone, Debug)]
 pub(super) struct Tag {
-    /// The first 32 bytes, zeros behind.
+    /// The first 32 bytes, padded with zeros.
     head: [u8; 32],
-    /// One bit a byte of `head`; 0 for a tag that is longer than it.
+    /// One bit for each byte of `head`; 0 for a tag longer than `head`.
     mask: u32,
     whole: Box<[u8]>,
 }
@@ -88,12 +91,13 @@ impl Tag {
         self.whole.len()
     }
 
-    /// Whether the page has this tag at `at`.
+    /// Returns true if the page has this tag at `at`.
     #[inline(always)]
     pub fn is_at(&self, page: &[u8], at: usize) -> bool {
         #[cfg(target_arch = "x86_64")]
         if self.mask != 0 && at + 32 <= page.len() {
-            // SAFETY: the branch leaves 32 readable bytes at `at`; `head` has 32; SSE2 is part of x86-64.
+            // SAFETY: the condition leaves 32 readable bytes at `at`, `head` has 32, and SSE2 is
+            // part of x86-64.
             let equal = unsafe {
                 let page = page.as_ptr().add(at).cast();
                 let head = self.head.as_ptr().cast();
@@ -109,7 +113,7 @@ impl Tag {
         self.is_at_plain(page, at)
     }
 
-    /// The twin of [`Tag::is_at`].
+    /// The plain twin of [`Tag::is_at`].
     fn is_at_plain(&self, page: &[u8], at: usize) -> bool {
         page.get(at..).is_some_and(|rest| rest.starts_with(&self.whole))
     }
@@ -139,12 +143,12 @@ impl Out {
         self.bytes.truncate(len);
     }
 
-    /// The bytes written so far, for what is written at leisure.
+    /// The underlying vector, for writes that need no speed.
     pub fn as_vec(&mut self) -> &mut Vec<u8> {
         &mut self.bytes
     }
 
-    /// Writes over a byte that is there already.
+    /// Overwrites one byte.
     #[inline(always)]
     pub fn set(&mut self, at: usize, byte: u8) {
         self.bytes[at] = byte;
@@ -153,7 +157,7 @@ impl Out {
     #[inline(always)]
     pub fn push(&mut self, byte: u8) {
         self.reserve(1);
-        // SAFETY: `reserve` left room for more than this byte.
+        // SAFETY: `reserve` left room for more than one byte.
         unsafe {
             self.end().write(byte);
             self.grow_to(self.len() + 1);
@@ -164,8 +168,9 @@ impl Out {
     pub fn put(&mut self, fragment: Fragment) {
         let len = fragment.len();
         self.reserve(len);
-        // SAFETY: `fragment` has SLACK readable bytes behind it and the output SLACK writable ones behind `len`, so the first 64 bytes may be
-        // copied whatever `len` is; they do not overlap, since a fragment is never a part of an output.
+        // SAFETY: the fragment has SLACK readable bytes behind it, and the output has SLACK
+        // writable bytes behind `len`. The first 64 bytes may therefore be copied for any `len`.
+        // They do not overlap, since a fragment is never part of an output.
         unsafe {
             copy_32(fragment.start, self.end());
             if len > 32 {
@@ -180,14 +185,14 @@ impl Out {
 
     /// Writes `page[from..to]`.
     ///
-    /// # Panics
-    /// If that is not a range of the page.
+    /// # Panics If that is not a range of the page.
     #[inline(always)]
     pub fn copy(&mut self, page: &[u8], from: usize, to: usize) {
         let slice = &page[from..to];
         self.reserve(slice.len());
         if slice.len() <= 32 && from + 32 <= page.len() {
-            // SAFETY: the branch leaves 32 readable bytes at `from`, and `reserve` SLACK writable ones.
+            // SAFETY: the condition leaves 32 readable bytes at `from`, and `reserve` SLACK
+            // writable bytes.
             unsafe {
                 copy_32(slice.as_ptr(), self.end());
                 self.grow_to(self.len() + slice.len());
@@ -197,19 +202,22 @@ impl Out {
         }
     }
 
-    /// Copies text from `page[from..]` up to the first special byte, and says where that is; the page's length if there is none.
+    /// Copies text from `page[from..]` up to the first special byte and returns its offset. Without
+    /// a special byte the text ends with the page.
     #[inline(always)]
     pub fn text(&mut self, page: &[u8], from: usize) -> usize {
         #[cfg(target_arch = "x86_64")]
         {
             let mut at = from;
-            // Most strings end in the first 32 bytes; for the others the call to the wider scan pays.
+            // Most strings end within the first 32 bytes. For longer ones the call to the wider
+            // scan pays.
             for _ in 0..2 {
                 if at + 16 > page.len() {
                     return self.text_plain(page, at);
                 }
                 self.reserve(16);
-                // SAFETY: the branch leaves 16 readable bytes at `at`, and `reserve` SLACK writable ones; SSE2 is part of x86-64.
+                // SAFETY: the condition leaves 16 readable bytes at `at`, and `reserve` SLACK
+                // writable bytes; SSE2 is part of x86-64.
                 let specials = unsafe {
                     let chunk = _mm_loadu_si128(page.as_ptr().add(at).cast());
                     _mm_storeu_si128(self.end().cast(), chunk);
@@ -224,7 +232,7 @@ impl Out {
                 }
             }
             if is_x86_feature_detected!("avx2") {
-                // SAFETY: the machine has AVX2.
+                // SAFETY: this processor has AVX2.
                 return unsafe { self.text_avx2(page, at) };
             }
             self.text_sse2(page, at)
@@ -233,12 +241,14 @@ impl Out {
         self.text_plain(page, from)
     }
 
+    /// The scan of [`Out::text`], 32 bytes at a time.
     #[cfg(target_arch = "x86_64")]
     #[target_feature(enable = "avx2")]
     fn text_avx2(&mut self, page: &[u8], mut at: usize) -> usize {
         while at + 32 <= page.len() {
             self.reserve(32);
-            // SAFETY: the loop's condition leaves 32 readable bytes at `at`, and `reserve` SLACK writable ones.
+            // SAFETY: the loop's condition leaves 32 readable bytes at `at`, and `reserve` SLACK
+            // writable bytes.
             let specials = unsafe {
                 let chunk = _mm256_loadu_si256(page.as_ptr().add(at).cast());
                 _mm256_storeu_si256(self.end().cast(), chunk);
@@ -255,12 +265,14 @@ impl Out {
         self.text_plain(page, at)
     }
 
+    /// The scan of [`Out::text`], 16 bytes at a time.
     #[cfg(target_arch = "x86_64")]
     #[inline(never)]
     fn text_sse2(&mut self, page: &[u8], mut at: usize) -> usize {
         while at + 16 <= page.len() {
             self.reserve(16);
-            // SAFETY: the loop's condition leaves 16 readable bytes at `at`, and `reserve` SLACK writable ones.
+            // SAFETY: the loop's condition leaves 16 readable bytes at `at`, and `reserve` SLACK
+            // writable bytes.
             let specials = unsafe {
                 let chunk = _mm_loadu_si128(page.as_ptr().add(at).cast());
                 _mm_storeu_si128(self.end().cast(), chunk);
@@ -277,7 +289,7 @@ impl Out {
         self.text_plain(page, at)
     }
 
-    /// The twin of [`Out::text`].
+    /// The plain twin of [`Out::text`].
     #[inline(never)]
     fn text_plain(&mut self, page: &[u8], from: usize) -> usize {
         let rest = &page[from.min(page.len())..];
@@ -286,7 +298,7 @@ impl Out {
         from + plain
     }
 
-    /// Leaves room for `more` bytes and SLACK.
+    /// Makes room for `more` bytes and SLACK.
     #[inline(always)]
     fn reserve(&mut self, more: usize) {
         if self.bytes.capacity() - self.bytes.len() < more + SLACK {
@@ -297,42 +309,43 @@ impl Out {
     #[cold]
     #[inline(never)]
     fn grow(&mut self, more: usize) {
-        // Not to the double, as a `Vec` grows: a batch waits in memory with all that it has room for.
+        // A `Vec` would double. A batch waits in memory with its whole capacity, so this grows by
+        // an eighth.
         self.bytes.reserve_exact(more.max(self.bytes.len() / 8));
     }
 
+    /// The first byte behind the output.
     #[inline(always)]
     fn end(&mut self) -> *mut u8 {
-        // SAFETY: the length is at most the capacity, so the pointer is inside of the allocation or one past it.
+        // SAFETY: the length is at most the capacity, so the pointer is in the allocation or one
+        // past its end.
         unsafe { self.bytes.as_mut_ptr().add(self.bytes.len()) }
     }
 
-    /// # Safety
-    /// Everything up to `len` is written, and `len` is at most the capacity.
+    /// # Safety The bytes up to `len` are initialized, and `len` is at most the capacity.
     #[inline(always)]
     unsafe fn grow_to(&mut self, len: usize) {
         debug_assert!(len <= self.bytes.capacity());
-        // SAFETY: the caller's.
+        // SAFETY: guaranteed by the caller.
         unsafe { self.bytes.set_len(len) }
     }
 }
 
-/// # Safety
-/// 32 bytes are readable at `from` and writable at `to`, and the two do not overlap.
+/// # Safety 32 bytes are readable at `from` and writable at `to`, and the two do not overlap.
 #[inline(always)]
 unsafe fn copy_32(from: *const u8, to: *mut u8) {
-    // SAFETY: the caller's. An array of a known size becomes two vector moves.
+    // SAFETY: guaranteed by the caller. An array of constant size compiles to two vector moves.
     unsafe { to.cast::<[u8; 32]>().write_unaligned(from.cast::<[u8; 32]>().read_unaligned()) }
 }
 
-/// One bit for each special byte.
+/// A bit mask of the special bytes.
 #[cfg(target_arch = "x86_64")]
 #[inline(always)]
 fn specials_16(chunk: __m128i) -> u32 {
     // SAFETY: SSE2 is part of x86-64.
     unsafe {
         let is = |chunk, byte: u8| _mm_cmpeq_epi8(chunk, _mm_set1_epi8(byte as i8));
-        // `<` and `>` differ in one bit, and so do `"` and `&`.
+        // `<` and `>` differ in one bit, as do `"` and `&`: one comparison serves each pair.
         let angles = is(_mm_or_si128(chunk, _mm_set1_epi8(2)), b'>');
         let quotes = is(_mm_or_si128(chunk, _mm_set1_epi8(4)), b'&');
         let controls = _mm_cmpeq_epi8(_mm_min_epu8(chunk, _mm_set1_epi8(0x1F)), chunk);
@@ -342,7 +355,7 @@ fn specials_16(chunk: __m128i) -> u32 {
     }
 }
 
-/// One bit for each special byte.
+/// A bit mask of the special bytes.
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2")]
 #[inline]
@@ -363,14 +376,14 @@ mod tests {
 
     use super::*;
 
-    /// Bytes of which many are special.
+    /// Random bytes, many of them special.
     fn page() -> impl Strategy<Value = Vec<u8>> {
         let byte = prop_oneof![20 => 0x20u8..0x7F, 1 => any::<u8>(), 1 => Just(b'<'), 1 => Just(b'"')];
         prop::collection::vec(byte, 0..200)
     }
 
     #[test]
-    fn every_byte_is_classed_alike_by_all_scans() {
+    fn all_scans_classify_every_byte_alike() {
         for byte in 0..=u8::MAX {
             let mut page = [b'x'; 100];
             page[70] = byte;
@@ -388,7 +401,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn the_scans_are_twins(page in page(), from in 0usize..200) {
+        fn the_scans_agree(page in page(), from in 0usize..200) {
             let from = from.min(page.len());
             let (mut fast, mut plain) = (Out::new(Vec::new()), Out::new(Vec::new()));
             prop_assert_eq!(fast.text(&page, from), plain.text_plain(&page, from));
@@ -396,7 +409,7 @@ mod tests {
         }
 
         #[test]
-        fn the_comparisons_are_twins(page in page(), at in 0usize..210, len in 1usize..40, equal in any::<bool>()) {
+        fn the_comparisons_agree(page in page(), at in 0usize..210, len in 1usize..40, equal in any::<bool>()) {
             let at = at.min(page.len());
             let mut tag: Vec<u8> = page[at..].iter().copied().chain(std::iter::repeat(b'a')).take(len).collect();
             if !equal {
@@ -407,7 +420,7 @@ mod tests {
         }
 
         #[test]
-        fn what_is_written_is_what_was_given(page in page(), fragment in prop::collection::vec(any::<u8>(), 0..150), cut in 0usize..200) {
+        fn all_writes_arrive_in_order(page in page(), fragment in prop::collection::vec(any::<u8>(), 0..150), cut in 0usize..200) {
             let cut = cut.min(page.len());
             let mut out = Out::new(Vec::new());
             out.put(Fragment::new(&fragment));

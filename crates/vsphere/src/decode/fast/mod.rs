@@ -1,47 +1,53 @@
-//! The decoder that is fast: one pass over the bytes of an event, the schema walked beside it.
+//! The fast decoder: one pass over the bytes of an event, in step with the schema.
 //!
-//! vCenter serializes in schema order, so the next element is nearly always the next member that is not absent: its tag is compared, not parsed,
-//! its key is written from a precomputed fragment, and its text is copied while it is scanned. What is odd in any way (a comment, a CDATA section,
-//! an element out of order, an unknown class, a value that does not fit) is [`Odd`]: the event is given to the reference decoder. So this one says
-//! nothing about what is right; it gives byte for byte what the reference gives, or nothing.
+//! vCenter serializes in schema order, so the next element is nearly always the next member that is
+//! present. The decoder compares its tag instead of parsing it, writes its key from a precomputed
+//! fragment, and copies its text while scanning it. Anything unusual is [`Odd`]: a comment, a CDATA
+//! section, an element out of order, an unknown class, a value that does not fit. An odd event is
+//! left to the reference decoder.
+//!
+//! INVARIANT: this decoder writes the same bytes as the reference decoder, or nothing.
 //!
 //! ```text
-//! page   <returnval xsi:type="VmPoweredOnEvent"><key>4</key><chainId>…       plan of the class
-//!        └─ as in the event before ──┘          └┬──┘                        step 0  <key      ,"Key":
-//!                                    the next step's tag? ─────────────────► step 1  <chainId  ,"ChainId":
-//! arena  {"Key":4,"ChainId":…                                                …
+//! page   <returnval xsi:type="VmPoweredOnEvent"><key>4</key><chainId>…   plan of the class
+//!        └─ as in the event before ──┘          └┬──┘                    step 0 <key    ,"Key":
+//!                                   is it the next step's tag? ────────► step 1 <chainId,"ChainId":
+//! arena  {"Key":4,"ChainId":…                                            …
 //! ```
 
 mod bytes;
 mod plan;
+mod scalar;
 mod tag;
 mod value;
 
 use bytes::{Fragment, Out, Tag};
 use plan::Plan;
-use tag::{Declared, StartTag};
+use tag::{XsiType, StartTag};
 
 use super::Decoded;
 use super::markup::Prefixes;
 use crate::schema;
 use crate::{Category, EventRecord, Span};
 
-/// Something that the reference decoder must look at.
+/// Input that only the reference decoder handles.
 #[derive(Debug)]
 struct Odd;
 
-/// What is remembered from one event of a page for the next.
+/// The start tag of the latest event. vCenter writes the same attributes for every event of a page,
+/// so the next start tag is compared instead of parsed.
 #[derive(Debug, Default)]
 pub(super) struct Learned {
-    /// The start tag of the event before, up to the name of its class.
+    /// The start tag of the previous event, up to the name of its class.
     event: Vec<u8>,
-    /// The prefix that it bound to XML Schema's instance namespace: a range of `event`.
+    /// The prefix that this tag bound to XML Schema's instance namespace: a range of `event`.
     binds: Option<(usize, usize)>,
-    /// ` xsi:type="` with the prefix that it used.
+    /// ` xsi:type="` with the prefix of this tag.
     typed: Option<Tag>,
 }
 
-/// Decodes events from `at` on, as many as are not odd, and says where the first odd thing is. `at` is inside of the response, between events.
+/// Decodes events from `at` up to the first odd one, and returns the offset of the latter. `at` is
+/// inside the response, between two events.
 pub(super) fn events(
     page: &[u8],
     mut at: usize,
@@ -50,7 +56,7 @@ pub(super) fn events(
     out: &mut Decoded,
 ) -> usize {
     let fixed = Fixed::get();
-    // JSON takes about as many bytes as the XML that it is made of, and hardly an event is shorter than 400.
+    // JSON needs about as many bytes as the XML, and few events are shorter than 400 bytes.
     out.arena.reserve_exact(page.len() - at);
     out.records.reserve((page.len() - at) / 400);
     let mut decoder = Decoder {
@@ -60,7 +66,7 @@ pub(super) fn events(
         prefixes,
         learned,
         event_prefix: None,
-        noted: Noted::default(),
+        facts: RecordFacts::default(),
         named: None,
         escaped: false,
         referred: false,
@@ -86,7 +92,7 @@ pub(super) fn events(
     at
 }
 
-/// What does not depend on a class.
+/// The tags and fragments that do not depend on a class.
 struct Fixed {
     event_open: Tag,
     event_close: Tag,
@@ -114,37 +120,37 @@ impl Fixed {
     }
 }
 
-/// A range of the page.
+/// A range of the page: start and end.
 type Range = (usize, usize);
 
-/// One call of [`events`].
+/// The state of one call of [`events`].
 struct Decoder<'a, 'l> {
     page: &'a [u8],
     out: Out,
     fixed: &'static Fixed,
-    /// The prefixes that are bound around the events.
+    /// The prefixes that are bound outside of the events.
     prefixes: Prefixes<'a>,
     learned: &'l mut Learned,
     /// The prefix that this event's start tag bound to XML Schema's instance namespace.
     event_prefix: Option<&'a [u8]>,
-    noted: Noted,
-    /// Type and id of the reference that was met last of those that name what an argument stands for.
+    facts: RecordFacts,
+    /// Type and id of the latest reference that names the object of an event argument.
     named: Option<(Range, Range)>,
-    /// Text since this was reset had something that JSON escapes.
+    /// True if text since the last reset contained a character that JSON escapes.
     escaped: bool,
-    /// Text since this was reset had a character reference.
+    /// True if text since the last reset contained a character reference.
     referred: bool,
 }
 
-/// What an event's members said that later stages need.
+/// The members of an event that its record needs.
 #[derive(Default)]
-struct Noted {
+struct RecordFacts {
     key: Option<i32>,
     chain_id: i32,
-    /// Microseconds, and where the text is in the arena.
+    /// Microseconds since 1970 UTC, and the range of the text in the arena.
     created: Option<(i64, usize, usize)>,
-    user: Text,
-    event_type: Text,
+    user: TextPlace,
+    event_type: TextPlace,
     object_id: Range,
     object_type: Range,
     entity_rank: u8,
@@ -152,26 +158,26 @@ struct Noted {
     entity_id: Range,
 }
 
-/// Where the unescaped text of a member is.
+/// The place of a member's unescaped text.
 #[derive(Clone, Copy, Default)]
-enum Text {
+enum TextPlace {
     #[default]
     Absent,
-    /// In the data as it is written.
+    /// In the arena, as a part of `data`.
     Arena(usize, usize),
-    /// In the page: JSON has something to escape in it, XML had not.
+    /// In the page: JSON escapes something in it, XML does not.
     Page(usize, usize),
 }
 
 impl<'a> Decoder<'a, '_> {
-    /// An event from its start tag on.
+    /// Decodes an event, beginning at its start tag.
     fn event(&mut self, start: usize) -> Result<(EventRecord, usize), Odd> {
         let (class, content, empty) = self.event_tag(start)?;
         let plan = match class {
             Some(name) => plan::named(name).filter(|plan| plan.class.is_event).ok_or(Odd)?,
             None => self.fixed.event,
         };
-        self.noted = Noted { entity_rank: u8::MAX, ..Noted::default() };
+        self.facts = RecordFacts { entity_rank: u8::MAX, ..RecordFacts::default() };
         if empty {
             return Err(Odd);
         }
@@ -185,10 +191,12 @@ impl<'a> Decoder<'a, '_> {
         Ok((self.record(plan, class, data, Span::new(start, end)), end))
     }
 
-    /// The start tag of an event: its class, where its content begins, whether it is its own end tag.
+    /// Reads the start tag of an event: its class, the start of its content, and whether the tag is
+    /// empty.
     #[inline(always)]
     fn event_tag(&mut self, start: usize) -> Result<(Option<&'a [u8]>, usize, bool), Odd> {
         let page = self.page;
+        // The usual case: the same attributes as before, then the name of a class.
         let learned = self.learned.event.len();
         if learned > 0 && page[start..].starts_with(&self.learned.event) {
             let from = start + learned;
@@ -198,23 +206,25 @@ impl<'a> Decoder<'a, '_> {
                 return Ok((Some(&page[from..from + len]), from + len + 2, false));
             }
         }
+        // Any other start tag is parsed, and remembered for the next event.
         let tag = StartTag::read(page, start + self.fixed.event_open.len(), &self.prefixes, None)?;
         self.event_prefix = tag.binds;
         let class = match tag.declared {
-            Some(Declared::Class(name)) => Some(name),
-            Some(Declared::Schema(_)) => return Err(Odd),
+            Some(XsiType::Class(name)) => Some(name),
+            Some(XsiType::Schema(_)) => return Err(Odd),
             None => None,
         };
         self.learn(start, class, &tag);
         Ok((class, tag.content, tag.empty))
     }
 
-    /// Remembers a start tag that ends with the name of the class.
+    /// Remembers a start tag if it ends with the name of the class.
     fn learn(&mut self, start: usize, class: Option<&[u8]>, tag: &StartTag<'_>) {
         self.learned.event.clear();
         self.learned.binds = None;
         self.learned.typed = None;
         let (Some(class), Some(prefix)) = (class, tag.prefix) else { return };
+        // The parts of a parsed tag are slices of the page.
         let offset = |part: &[u8]| part.as_ptr() as usize - self.page.as_ptr() as usize;
         let (from, to) = (offset(class), offset(class) + class.len());
         if self.page.get(to..to + 2) == Some(b"\">") {
@@ -225,47 +235,50 @@ impl<'a> Decoder<'a, '_> {
         self.learned.typed = Some(Tag::new(&[b" ", prefix, b":type=\""].concat()));
     }
 
-    /// What `xsi:type="` looks like in this event, most likely.
+    /// The probable form of `xsi:type="` in this event.
     fn typed(&self) -> Option<&Tag> {
         self.learned.typed.as_ref()
     }
 
+    /// Builds the record from the facts members. Texts that `data` has only in escaped form are
+    /// appended to the arena.
     #[inline(always)]
     fn record(&mut self, plan: &Plan, class: Option<&[u8]>, data: Span, raw: Span) -> EventRecord {
         let category = plan.class.category;
         let class = self.append(class.unwrap_or(b"Event"));
         let subject = match category {
             Category::Event => class,
-            Category::EventEx | Category::ExtendedEvent => self.span(self.noted.event_type),
+            Category::EventEx | Category::ExtendedEvent => self.span(self.facts.event_type),
         };
-        let user = self.span(self.noted.user);
+        let user = self.span(self.facts.user);
         let is_whole = |(from, to): Range| from < to;
-        if self.noted.entity_rank > plan::object_rank()
-            && is_whole(self.noted.object_type)
-            && is_whole(self.noted.object_id)
+        // EventEx's pair of strings has its own rank among the members that name an entity.
+        if self.facts.entity_rank > plan::object_rank()
+            && is_whole(self.facts.object_type)
+            && is_whole(self.facts.object_id)
         {
-            (self.noted.entity_type, self.noted.entity_id) = (self.noted.object_type, self.noted.object_id);
+            (self.facts.entity_type, self.facts.entity_id) = (self.facts.object_type, self.facts.object_id);
         }
-        let entity = match is_whole(self.noted.entity_type) {
+        let entity = match is_whole(self.facts.entity_type) {
             true => {
                 let start = self.out.len();
-                self.out.copy(self.page, self.noted.entity_type.0, self.noted.entity_type.1);
+                self.out.copy(self.page, self.facts.entity_type.0, self.facts.entity_type.1);
                 self.out.push(b':');
-                self.out.copy(self.page, self.noted.entity_id.0, self.noted.entity_id.1);
+                self.out.copy(self.page, self.facts.entity_id.0, self.facts.entity_id.1);
                 Span::new(start, self.out.len())
             }
             false => Span::EMPTY,
         };
         EventRecord {
-            key: self.noted.key,
-            chain_id: self.noted.chain_id,
-            created_us: self.noted.created.map(|(micros, ..)| micros),
+            key: self.facts.key,
+            chain_id: self.facts.chain_id,
+            created_us: self.facts.created.map(|(micros, ..)| micros),
             category,
             class,
             subject,
             entity,
             user,
-            created_text: self.noted.created.map_or(Span::EMPTY, |(_, from, to)| Span::new(from, to)),
+            created_text: self.facts.created.map_or(Span::EMPTY, |(_, from, to)| Span::new(from, to)),
             data,
             raw,
         }
@@ -278,11 +291,11 @@ impl<'a> Decoder<'a, '_> {
     }
 
     #[inline(always)]
-    fn span(&mut self, text: Text) -> Span {
+    fn span(&mut self, text: TextPlace) -> Span {
         match text {
-            Text::Absent => Span::EMPTY,
-            Text::Arena(from, to) => Span::new(from, to),
-            Text::Page(from, to) => {
+            TextPlace::Absent => Span::EMPTY,
+            TextPlace::Arena(from, to) => Span::new(from, to),
+            TextPlace::Page(from, to) => {
                 let start = self.out.len();
                 self.out.copy(self.page, from, to);
                 Span::new(start, self.out.len())
@@ -290,7 +303,7 @@ impl<'a> Decoder<'a, '_> {
         }
     }
 
-    /// Where the white space from `at` on ends.
+    /// Returns the offset of the first byte at or after `at` that is not white space.
     #[inline(always)]
     fn skip_space(&self, mut at: usize) -> usize {
         while matches!(self.page.get(at), Some(b' ' | b'\n' | b'\t' | b'\r')) {
@@ -299,7 +312,7 @@ impl<'a> Decoder<'a, '_> {
         at
     }
 
-    /// Whether a name ends before `at`.
+    /// Returns true if a name ends just before `at`.
     #[inline(always)]
     fn ends_name(&self, at: usize) -> bool {
         matches!(self.page.get(at), Some(b'>' | b' ' | b'/' | b'\n' | b'\t' | b'\r'))

@@ -1,4 +1,13 @@
-//! A class of the schema as the fast decoder walks it: tags to expect, fragments to write, in schema order.
+//! Decoding plans: a class of the schema as the tags to expect and the fragments to write.
+//!
+//! A plan is built when its class is first seen and lives as long as the program.
+//!
+//! ```text
+//! VmEvent   step   open          close          key             absent
+//!           0      <key>         </key>         ,"Key":         ,"Key":0
+//!           3      <userName>    </userName>    ,"UserName":"   ,"UserName":""
+//!           …      all `absent` texts are one fragment: a run of missing members is one copy
+//! ```
 
 use std::sync::{LazyLock, OnceLock};
 
@@ -7,41 +16,42 @@ use crate::Category;
 use crate::decode::ENTITY_MEMBERS;
 use crate::schema::{self, Absent, Class, ClassId, Field, Kind};
 
-/// How to decode objects of one class.
+/// The decoding plan of one class.
 #[derive(Debug)]
 pub(super) struct Plan {
     pub class: &'static Class,
     pub steps: Box<[Step]>,
-    /// The JSON of all absent members, one behind the other, each with a comma before it.
+    /// The JSON of all absent members in order, each with a leading comma.
     absent: Fragment,
 }
 
-/// One member.
+/// One member of a class.
 #[derive(Debug)]
 pub(super) struct Step {
-    /// The start tag as it nearly always is: `<name>`, and `<name type="` of a reference.
+    /// The usual start tag: `<name>`, or `<name type="` for a reference.
     pub open: Tag,
-    /// `<name`, without what ends the tag.
+    /// `<name`, without the end of the tag.
     pub name: Tag,
     /// `</name>`.
     pub close: Tag,
-    /// `,"Name":` and, for strings, times and references that do not repeat, the JSON up to their text.
+    /// `,"Name":`. For single strings, times and references it includes the JSON up to their text.
     pub key: Fragment,
     pub kind: Kind,
     pub many: bool,
-    pub note: Note,
-    /// The class of an object.
+    pub role: MemberRole,
+    /// The declared class of an object.
     pub class: Option<ClassId>,
-    /// Where this member's absence begins in [`Plan::absent`].
+    /// The offset of this member's JSON in [`Plan::absent`].
     absent: u32,
-    /// It is what names the managed object that the class, an argument of an event, stands for.
+    /// True for the reference to the managed object that an event argument (the class) describes.
     pub names_object: bool,
 }
 
-/// What a later stage needs of a member of an event.
+/// The use of an event's member in its record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Note {
-    Nothing,
+pub(super) enum MemberRole {
+    /// None: the member is only rendered.
+    Plain,
     Key,
     ChainId,
     CreatedTime,
@@ -49,7 +59,7 @@ pub(super) enum Note {
     EventTypeId,
     ObjectId,
     ObjectType,
-    /// It may name what the event is about; the rank among those that do.
+    /// The member may name the event's entity. Lower ranks take precedence.
     Entity(u8),
 }
 
@@ -62,7 +72,7 @@ pub(super) fn of(class: ClassId) -> &'static Plan {
     PLANS[class.index()].get_or_init(|| Plan::build(class.class()))
 }
 
-/// The plan of the class of this name.
+/// The plan of the class with this name.
 #[inline]
 pub(super) fn named(name: &[u8]) -> Option<&'static Plan> {
     schema::class_id(name).map(of)
@@ -82,7 +92,7 @@ impl Plan {
         Plan { class, steps: steps.into(), absent: Fragment::new(&absent) }
     }
 
-    /// What is written for the members `from..to` when they are absent; `to` may be the number of members.
+    /// The JSON of members `from..to` when they are absent. `to` may be the number of members.
     #[inline(always)]
     pub fn absent(&self, from: usize, to: usize) -> Fragment {
         let begin = |step: usize| self.steps.get(step).map_or(self.absent.len(), |step| step.absent as usize);
@@ -108,7 +118,7 @@ impl Step {
             key: Fragment::new(format!(",\"{}\":{opening}", field.key).as_bytes()),
             kind: field.kind,
             many: field.many,
-            note: if class.is_event { Note::of(class, field) } else { Note::Nothing },
+            role: if class.is_event { MemberRole::of(class, field) } else { MemberRole::Plain },
             class: if let Kind::Object(id) = field.kind { Some(id) } else { None },
             absent,
             names_object,
@@ -116,27 +126,27 @@ impl Step {
     }
 }
 
-impl Note {
+impl MemberRole {
     fn of(class: &Class, field: &Field) -> Self {
         let is_about = |field: &Field| {
             let rank = ENTITY_MEMBERS.iter().position(|name| *name == field.name)?;
-            matches!(field.kind, Kind::Reference | Kind::Object(_)).then_some(Note::Entity(rank as u8))
+            matches!(field.kind, Kind::Reference | Kind::Object(_)).then_some(MemberRole::Entity(rank as u8))
         };
         match (field.name, field.kind) {
-            _ if field.many => Note::Nothing,
-            ("key", Kind::Int) => Note::Key,
-            ("chainId", Kind::Int) => Note::ChainId,
-            ("createdTime", Kind::DateTime) => Note::CreatedTime,
-            ("userName", Kind::String) => Note::User,
-            ("eventTypeId", Kind::String) if class.category != Category::Event => Note::EventTypeId,
-            ("objectId", Kind::String) => Note::ObjectId,
-            ("objectType", Kind::String) => Note::ObjectType,
-            _ => is_about(field).unwrap_or(Note::Nothing),
+            _ if field.many => MemberRole::Plain,
+            ("key", Kind::Int) => MemberRole::Key,
+            ("chainId", Kind::Int) => MemberRole::ChainId,
+            ("createdTime", Kind::DateTime) => MemberRole::CreatedTime,
+            ("userName", Kind::String) => MemberRole::User,
+            ("eventTypeId", Kind::String) if class.category != Category::Event => MemberRole::EventTypeId,
+            ("objectId", Kind::String) => MemberRole::ObjectId,
+            ("objectType", Kind::String) => MemberRole::ObjectType,
+            _ => is_about(field).unwrap_or(MemberRole::Plain),
         }
     }
 }
 
-/// The rank of EventEx's pair of objectType and objectId among [`ENTITY_MEMBERS`].
+/// The rank of EventEx's pair of objectType and objectId in [`ENTITY_MEMBERS`].
 pub(super) fn object_rank() -> u8 {
     static RANK: LazyLock<u8> = LazyLock::new(|| {
         ENTITY_MEMBERS.iter().position(|name| *name == "objectId").map_or(u8::MAX, |rank| rank as u8)

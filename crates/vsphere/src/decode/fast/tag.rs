@@ -1,49 +1,53 @@
-//! Start tags with attributes: the few that vCenter writes, in any order.
+//! Start tags with attributes. Only the few attributes that vCenter writes are accepted, in any
+//! order; every other tag is odd.
 
 use super::Odd;
 use crate::decode::markup::{Namespace, Prefixes};
 
-/// Attributes of one start tag that are followed: `xsi:type`, `type` and declarations of prefixes.
+/// Maximum number of attributes in a start tag: `xsi:type`, `type` and declarations of prefixes.
 const ATTRIBUTES_MAX: usize = 4;
 
 const INSTANCE: &[u8] = b"http://www.w3.org/2001/XMLSchema-instance";
 
-/// What a start tag says.
+/// The attributes of a start tag.
 #[derive(Debug)]
 pub(super) struct StartTag<'a> {
-    pub declared: Option<Declared<'a>>,
+    pub declared: Option<XsiType<'a>>,
     /// The attribute `type`.
     pub reference_type: Option<&'a [u8]>,
-    /// The prefix that it binds to XML Schema's instance namespace.
+    /// The prefix that the tag binds to XML Schema's instance namespace.
     pub binds: Option<&'a [u8]>,
-    /// The prefix of its `xsi:type`.
+    /// The prefix of the tag's `xsi:type`.
     pub prefix: Option<&'a [u8]>,
-    /// Where the content begins.
+    /// The offset of the content.
     pub content: usize,
-    /// It is its own end tag.
+    /// True for an empty-element tag.
     pub empty: bool,
 }
 
-/// What an `xsi:type` names.
+/// The type that an `xsi:type` names.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Declared<'a> {
-    /// One of XML Schema's types.
+pub(super) enum XsiType<'a> {
+    /// A type of XML Schema.
     Schema(&'a [u8]),
     Class(&'a [u8]),
 }
 
 impl<'a> StartTag<'a> {
+    /// A start tag without attributes.
     pub fn plain(content: usize) -> Self {
         StartTag { declared: None, reference_type: None, binds: None, prefix: None, content, empty: false }
     }
 
-    /// Reads the tag behind its name, from `at` on. `event` is the prefix that the event's own tag has bound.
+    /// Parses the attributes of a tag; `at` is behind its name. `event` is the prefix that the
+    /// event's own start tag has bound.
     pub fn read(
         page: &'a [u8],
         mut at: usize,
         prefixes: &Prefixes<'_>,
         event: Option<&[u8]>,
     ) -> Result<Self, Odd> {
+        // Split the tag into names and values.
         let mut seen: [&[u8]; ATTRIBUTES_MAX] = [b""; ATTRIBUTES_MAX];
         let mut values = seen;
         let mut count = 0;
@@ -63,6 +67,7 @@ impl<'a> StartTag<'a> {
                 .count();
             let key = &page[at..at + name];
             at += name;
+            // An attribute that occurs twice is an error, which the reference decoder reports.
             if !key.first().is_some_and(|byte| byte.is_ascii_alphabetic() || *byte == b'_')
                 || seen[..count].contains(&key)
             {
@@ -85,6 +90,7 @@ impl<'a> StartTag<'a> {
             }
             at += 1;
         };
+        // Declarations count for all attributes of their tag, so they come first.
         let mut tag = StartTag { content, empty, ..StartTag::plain(content) };
         for (key, value) in seen.iter().zip(values).take(count) {
             match split(key) {
@@ -96,6 +102,7 @@ impl<'a> StartTag<'a> {
                 _ => {}
             }
         }
+        // Then the types.
         for (key, value) in seen.iter().zip(values).take(count) {
             match split(key) {
                 (Some(b"xmlns"), _) => {}
@@ -108,7 +115,7 @@ impl<'a> StartTag<'a> {
                         return Err(Odd);
                     }
                     tag.prefix = Some(prefix);
-                    tag.declared = Some(Declared::of(value, prefixes)?);
+                    tag.declared = Some(XsiType::of(value, prefixes)?);
                 }
                 (_, b"nil") => return Err(Odd),
                 _ => {}
@@ -118,19 +125,19 @@ impl<'a> StartTag<'a> {
     }
 }
 
-impl<'a> Declared<'a> {
-    /// Reads `xsd:int` or `VmPoweredOnEvent`.
+impl<'a> XsiType<'a> {
+    /// Parses `xsd:int` or `VmPoweredOnEvent`.
     pub fn of(value: &'a [u8], prefixes: &Prefixes<'_>) -> Result<Self, Odd> {
         match split(value) {
             _ if value.is_empty() || value.contains(&b' ') => Err(Odd),
-            (None, name) => Ok(Declared::Class(name)),
-            (Some(b"xsd"), name) if prefixes.schema_is_xsd => Ok(Declared::Schema(name)),
+            (None, name) => Ok(XsiType::Class(name)),
+            (Some(b"xsd"), name) if prefixes.schema_is_xsd => Ok(XsiType::Schema(name)),
             _ => Err(Odd),
         }
     }
 }
 
-/// Prefix and local name.
+/// Splits a name into prefix and local name.
 fn split(name: &[u8]) -> (Option<&[u8]>, &[u8]) {
     match memchr::memchr(b':', name) {
         Some(colon) => (Some(&name[..colon]), &name[colon + 1..]),
