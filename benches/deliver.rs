@@ -1,9 +1,11 @@
-//! What delivery costs: one POST an event through the CloudEvents processor, against a bare hyper client that sends the same bytes; batched; and through a whole
-//! pipeline (decoder, engine, store). Then what lanes bring with a function that takes 20 ms.
+//! The cost of delivery, measured in four variants: one POST for each event through the CloudEvents
+//! processor, compared with a bare hyper client that sends the same bytes; batches; a whole
+//! pipeline (decoder, engine, store); and lanes in front of a function that takes 20 ms.
 //!
-//! Every way runs in turn, round after round, against one server on loopback that answers at once, so that what else the machine does hits all
-//! alike. Printed is the median of the rounds with their spread, and each way's share of the bare client's rate in the same round; at the end the ratios
-//! that are promised, each with its goal.
+//! The variants take turns, round after round, against one loopback server that answers at once.
+//! Other load on the machine therefore affects all of them alike. The table shows the median of the
+//! rounds with the spread, and the share of the bare client's rate in the same round. The ratios at
+//! the end are promises, each with its goal.
 //!
 //! `cargo bench --bench deliver`
 
@@ -40,14 +42,15 @@ use uuid::Uuid;
 /// Requests in flight: the default concurrency of a destination.
 const LANES: usize = 32;
 const EVENTS: usize = 1_000;
-/// Many and short: what else a shared machine does changes from second to second, and hits the ways of one round alike only if it is short.
+/// Many short rounds: other load changes from second to second, and only a short round hits all
+/// variants alike.
 const ROUNDS: usize = 21;
 const ROUND: Duration = Duration::from_millis(500);
-/// Pages for the whole pipeline: as many events as a POST of 5 us would take in a round.
+/// Pages for the whole pipeline: as many events as a POST of 5 us would deliver in a round.
 const PAGES: i32 = 100;
-/// VMs that the events of the lanes are about: more than lanes, so that none waits for an event.
+/// VMs that the events of the lanes are about. There are more VMs than lanes, so no lane idles.
 const ENTITIES: i32 = 64;
-/// What the slow function takes.
+/// The response time of the slow function.
 const SLOW: Duration = Duration::from_millis(20);
 
 const BARE: &str = "bare hyper connection";
@@ -58,7 +61,7 @@ const WHOLE: &str = "whole pipeline, structured";
 type Done = std::pin::Pin<Box<dyn Future<Output = u64> + Send>>;
 
 fn main() {
-    // `cargo test --benches` asks only whether it runs.
+    // `cargo test --benches` only checks that the program runs.
     let test = !std::env::args().any(|arg| arg == "--bench");
     let (rounds, time) = if test { (1, Duration::from_millis(50)) } else { (ROUNDS, ROUND) };
     let server = serve();
@@ -80,65 +83,68 @@ fn main() {
     let body = rendered(&batch, 0);
     let pooled = legacy::Client::builder(TokioExecutor::new()).build_http::<Full<Bytes>>();
 
+    // The work of one lane: POSTs until the deadline, counted in events.
     let lane = |name: &'static str, until: Instant| -> Done {
         let (batch, body, pooled) = (Arc::clone(&batch), body.clone(), pooled.clone());
         match name {
             BARE => Box::pin(bare(address, body, until)),
             "bare hyper-util pool" => Box::pin(bare_pool(address, pooled, body, until)),
-            STRUCTURED => Box::pin(ours(Arc::clone(&structured), batch, 1, until)),
-            "processor, binary" => Box::pin(ours(Arc::clone(&binary), batch, 1, until)),
-            _ => Box::pin(ours(Arc::clone(&batched), batch, 100, until)),
+            STRUCTURED => Box::pin(through_processor(Arc::clone(&structured), batch, 1, until)),
+            "processor, binary" => Box::pin(through_processor(Arc::clone(&binary), batch, 1, until)),
+            _ => Box::pin(through_processor(Arc::clone(&batched), batch, 100, until)),
         }
     };
-    let ways = [BARE, "bare hyper-util pool", STRUCTURED, "processor, binary", BATCHED, WHOLE];
-    let mut rates = vec![Vec::new(); ways.len()];
+    let variants = [BARE, "bare hyper-util pool", STRUCTURED, "processor, binary", BATCHED, WHOLE];
+    let mut rates = vec![Vec::new(); variants.len()];
     for _ in 0..rounds {
-        for (way, rates) in ways.iter().zip(&mut rates) {
-            if *way == WHOLE {
+        for (variant, rates) in variants.iter().zip(&mut rates) {
+            if *variant == WHOLE {
                 let run = Run { pages: &pages, path: "", ordering: Ordering::None, lanes: LANES, time };
-                rates.push(runtime.block_on(piped(address, run)));
+                rates.push(runtime.block_on(pipeline_rate(address, run)));
                 continue;
             }
             let started = Instant::now();
-            let lanes: Vec<_> = (0..LANES).map(|_| runtime.spawn(lane(way, started + time))).collect();
+            let lanes: Vec<_> = (0..LANES).map(|_| runtime.spawn(lane(variant, started + time))).collect();
             let events: u64 = lanes.into_iter().map(|lane| runtime.block_on(lane).expect("a lane")).sum();
             rates.push(events as f64 / started.elapsed().as_secs_f64());
         }
     }
+    // The table: the median of each variant, and its share of the bare client's rate.
     let length = body.len();
     println!(
-        "{LANES} lanes, {length} bytes an event, {rounds} rounds of {} ms, one client thread",
+        "{LANES} lanes, {length} bytes per event, {rounds} rounds of {} ms, one client thread",
         time.as_millis()
     );
     println!("{:28} {:>12} {:>22} {:>10}", "", "events/s", "spread", "of bare");
-    for (way, of_way) in ways.iter().zip(&rates) {
-        let mut shares: Vec<f64> = of_way.iter().zip(&rates[0]).map(|(way, bare)| way / bare).collect();
-        let mut sorted = of_way.clone();
+    for (variant, variant_rates) in variants.iter().zip(&rates) {
+        let mut shares: Vec<f64> = variant_rates.iter().zip(&rates[0]).map(|(variant, bare)| variant / bare).collect();
+        let mut sorted = variant_rates.clone();
         sorted.sort_by(f64::total_cmp);
         shares.sort_by(f64::total_cmp);
         let (rate, share) = (sorted[sorted.len() / 2], 100.0 * shares[shares.len() / 2]);
         let spread = format!("{:.0} to {:.0}", sorted[0], sorted[sorted.len() - 1]);
-        println!("{way:28} {rate:>12.0} {spread:>22} {share:>8.0} %");
+        println!("{variant:28} {rate:>12.0} {spread:>22} {share:>8.0} %");
     }
     render(&batch, if test { 1 } else { 2_000 });
     let (one, many) = lanes(&runtime, &server, &pages, if test { time } else { Duration::from_secs(4) });
-    let of = |way: &str, base: &str| {
+    // The median ratio of two variants, round by round.
+    let of = |variant: &str, base: &str| {
         let rates_of =
-            |name: &str| ways.iter().position(|way| *way == name).map_or(&rates[0], |at| &rates[at]);
+            |name: &str| variants.iter().position(|variant| *variant == name).map_or(&rates[0], |at| &rates[at]);
         let mut ratios: Vec<f64> =
-            rates_of(way).iter().zip(rates_of(base)).map(|(way, base)| way / base).collect();
+            rates_of(variant).iter().zip(rates_of(base)).map(|(variant, base)| variant / base).collect();
         ratios.sort_by(f64::total_cmp);
         ratios[ratios.len() / 2]
     };
-    goal("one POST an event, of the bare connection's rate", of(STRUCTURED, BARE), 0.75);
-    goal("batched, times one POST an event", of(BATCHED, STRUCTURED), 10.0);
-    goal("32 lanes, times one lane", many / one, 25.0);
+    goal("one POST per event, share of the bare rate", of(STRUCTURED, BARE), 0.75);
+    goal("batched, ratio to one POST per event", of(BATCHED, STRUCTURED), 10.0);
+    goal("32 lanes, ratio to one lane", many / one, 25.0);
 }
 
-/// A promised ratio beside what was measured.
-fn goal(what: &str, ratio: f64, goal: f64) {
+/// Prints a promised ratio beside the measured one.
+fn goal(name: &str, ratio: f64, goal: f64) {
     let verdict = if ratio >= goal { "met" } else { "MISSED" };
-    println!("{what:50} {ratio:>7.2}, at least {goal:.2}: {verdict}");
+    println!("{name:50} {ratio:>7.2}, at least {goal:.2}: {verdict}");
 }
 
 fn processor(address: SocketAddr, path: &str, mode: ContentMode) -> CloudEvents {
@@ -148,14 +154,15 @@ fn processor(address: SocketAddr, path: &str, mode: ContentMode) -> CloudEvents 
     CloudEvents::new(&settings, envelope).expect("a valid URL")
 }
 
-/// Events a second of a function that takes [`SLOW`], in order within each of [`ENTITIES`]: with one request at a time, and with [`LANES`].
+/// Measures the slow function with one request at a time and with [`LANES`], in events per second.
+/// Events of each of the [`ENTITIES`] stay in order.
 fn lanes(runtime: &tokio::runtime::Runtime, server: &Server, pages: &[Bytes], time: Duration) -> (f64, f64) {
     let rate = |lanes| {
         server.order.lock().expect("no panic").clear();
         let run = Run { pages, path: "slow", ordering: Ordering::Entity, lanes, time };
-        let rate = runtime.block_on(piped(server.address, run));
+        let rate = runtime.block_on(pipeline_rate(server.address, run));
         println!(
-            "{lanes:>2} of a function of {} ms at a time: {rate:.1} events/s, in order",
+            "{lanes:>2} lanes to a function of {} ms: {rate:.1} events/s, in order",
             SLOW.as_millis()
         );
         rate
@@ -165,16 +172,16 @@ fn lanes(runtime: &tokio::runtime::Runtime, server: &Server, pages: &[Bytes], ti
 
 /// One measurement of a pipeline.
 struct Run<'a> {
-    /// More than are delivered within the time.
+    /// More pages than can be delivered within the time.
     pages: &'a [Bytes],
-    /// Of the server.
+    /// The path on the server.
     path: &'static str,
     ordering: Ordering,
     lanes: usize,
     time: Duration,
 }
 
-/// Counts the events that a processor has delivered.
+/// A processor that counts delivered events.
 struct Counting {
     inner: CloudEvents,
     delivered: AtomicU64,
@@ -199,8 +206,9 @@ impl Processor for Counting {
     }
 }
 
-/// Events a second of a whole pipeline with one destination, from XML pages to answered POSTs, its store on disk.
-async fn piped(address: SocketAddr, run: Run<'_>) -> f64 {
+/// Events per second of a whole pipeline with one destination and its store on disk, from XML pages
+/// to answered POSTs.
+async fn pipeline_rate(address: SocketAddr, run: Run<'_>) -> f64 {
     let dir = tempfile::tempdir().expect("a directory");
     let vcenter = config::Vcenter::new("https://vc/sdk", "u", config::Secret::inline("p"));
     let sources =
@@ -232,7 +240,7 @@ async fn piped(address: SocketAddr, run: Run<'_>) -> f64 {
         std::future::pending::<()>().await;
     };
     let measured = async {
-        // The first page has to come through before anything is measured.
+        // Measure only after the first page has come through.
         while counting.delivered.load(Relaxed) == 0 {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
@@ -243,7 +251,7 @@ async fn piped(address: SocketAddr, run: Run<'_>) -> f64 {
         (delivered - before) as f64 / started.elapsed().as_secs_f64()
     };
     let rate = tokio::select! {
-        () = pages => unreachable!("it waits for the other at its end"),
+        () = pages => unreachable!("it never returns"),
         rate = measured => rate,
     };
     drop(intake);
@@ -251,7 +259,8 @@ async fn piped(address: SocketAddr, run: Run<'_>) -> f64 {
     rate
 }
 
-/// What the envelope costs alone: a page rendered into memory that is there already, and what the copy of its data costs.
+/// Measures the envelope alone: a page rendered into reused memory, and the part of its cost that
+/// is the copy of the data.
 fn render(batch: &Batch, pages: usize) {
     let envelope = Envelope::new(EnvelopeOptions::default()).expect("no extensions");
     let mut out = Vec::with_capacity(EVENTS * 2_048);
@@ -267,10 +276,10 @@ fn render(batch: &Batch, pages: usize) {
     let rendering = envelope.open(batch);
     let whole = per_event(&|i, out| rendering.structured(i, out));
     let copy = per_event(&|i, out| out.extend_from_slice(batch.bytes(batch.records[i].data)));
-    println!("envelope: {whole:.0} ns an event, {copy:.0} ns of it for the copy of the data");
+    println!("envelope: {whole:.0} ns per event, of which {copy:.0} ns copy the data");
 }
 
-/// Key of the last event of each entity that the slow function has begun with.
+/// For each entity, the key of the latest event that the slow function has received.
 type Order = Arc<Mutex<HashMap<String, i64>>>;
 
 struct Server {
@@ -278,7 +287,8 @@ struct Server {
     order: Order,
 }
 
-/// A server on a thread of its own that reads what it is sent and answers 202: at once, or after [`SLOW`] at `/slow`, where it checks the order.
+/// Starts a server on a thread of its own. It reads each request and answers 202, at once or, at
+/// `/slow`, after [`SLOW`]. There it also checks the order.
 fn serve() -> Server {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
     listener.set_nonblocking(true).expect("a socket option");
@@ -335,7 +345,7 @@ fn post(body: Bytes) -> hyper::Request<Full<Bytes>> {
     request
 }
 
-/// The least that hyper needs: one connection a lane, no pool, no time-out.
+/// The minimum that hyper needs: one connection for each lane, no pool, no time-out.
 async fn bare(address: SocketAddr, body: Bytes, until: Instant) -> u64 {
     let stream = TcpStream::connect(address).await.expect("the server");
     let _ = stream.set_nodelay(true);
@@ -356,7 +366,7 @@ async fn bare(address: SocketAddr, body: Bytes, until: Instant) -> u64 {
     sent
 }
 
-/// As much as most programs do: hyper-util's pooling client.
+/// The usual client of a program: hyper-util's pool.
 async fn bare_pool(
     address: SocketAddr,
     client: legacy::Client<legacy::connect::HttpConnector, Full<Bytes>>,
@@ -376,7 +386,8 @@ async fn bare_pool(
     sent
 }
 
-async fn ours(processor: Arc<CloudEvents>, batch: Arc<Batch>, events: usize, until: Instant) -> u64 {
+/// POSTs through the processor, `events` in each request.
+async fn through_processor(processor: Arc<CloudEvents>, batch: Arc<Batch>, events: usize, until: Instant) -> u64 {
     let (mut sent, mut next) = (0, 0);
     while Instant::now() < until {
         let selection: Selection = (next..next + events).collect();

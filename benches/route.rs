@@ -1,8 +1,11 @@
-//! The cost of routing by functions and topics, and of a refresh of the function list.
+//! The cost of routing to functions by topic, and of a refresh of the function list.
 //!
-//! `functions/COUNT` routes a page of 1,000 events to a gateway with COUNT functions of five topics each; ten of them want events of the page.
-//! `refresh/…` compares a listing of 10,000 functions with the one before: nothing has changed, or everything has. The cost of patterns is measured
-//! in `crates/eventpattern`: `cargo bench -p eventpattern`.
+//! - `functions/COUNT` routes a page of 1,000 events to a gateway with COUNT functions of five
+//!   topics each. Ten of them subscribe to events of the page.
+//! - `refresh/…` compares a listing of 10,000 functions with the previous one, with no change and
+//!   with every function changed.
+//!
+//! `cargo bench -p eventpattern` measures the cost of patterns.
 
 use std::hint::black_box;
 use std::time::{Duration, Instant};
@@ -21,6 +24,7 @@ use vsphere::{Decoded, decode};
 
 const XML: &[u8] = include_bytes!("../tests/fixtures/golden/page1000.xml");
 
+/// A listing of `count` functions. A new `generation` changes the topics of all but ten.
 fn listed(count: usize, generation: usize, subjects: &[String]) -> Vec<Function> {
     let topic = |n: usize, t: usize| match n {
         0..10 => subjects[(n * 5 + t) % subjects.len()].clone(),
@@ -58,7 +62,7 @@ fn functions(criterion: &mut Criterion) {
         let mut route =
             Route::new(&routes, [("fn", Some(selector))], &mut destinations).expect("no patterns");
         let routed = route.step(&batch, &[], &mut destinations);
-        assert_eq!(routed.all.len(), 10, "as many functions want the page, however many there are");
+        assert_eq!(routed.all.len(), 10, "ten functions want the page, out of any number");
         group.bench_function(BenchmarkId::from_parameter(count), |bencher| {
             bencher.iter(|| black_box(route.step(&batch, &[], &mut destinations)))
         });

@@ -1,7 +1,7 @@
-//! What each stage between the decoder and the destinations costs, for a page of 1,000 events: enrich, order, route to one destination, settle, a channel hop,
-//! the engine, and all of them together.
+//! The cost of each stage between the decoder and the destinations, for a page of 1,000 events:
+//! enrich, order, settle, a channel hop, the engine of one destination, and all of them together.
 //!
-//! The group `channels` compares the queue of pages with what it replaced, a tokio channel behind a
+//! The group `channels` compares the queue of pages with its predecessor, a tokio channel behind a
 //! mutex, in one run.
 //!
 //! `cargo bench --bench stages`
@@ -38,7 +38,7 @@ fn source() -> Arc<SourceInfo> {
     })
 }
 
-/// The golden page, decoded and enriched, with keys from `first` on in steps that `key` says.
+/// The golden page, decoded and enriched. Event number `i` has the key `key(i)`.
 fn page(number: u64, key: impl Fn(usize) -> i32) -> Batch {
     let mut decoded = Decoded::default();
     decode::decode(PAGE, &mut decoded).expect("the golden page is well-formed");
@@ -64,14 +64,14 @@ fn parsed(batch: Batch) -> Parsed {
     }
 }
 
-/// Pages that `order` gets one after the other; the clock runs only while it works on the last one.
+/// The stage `order` on two pages in sequence. Only the second one is timed.
 fn order(c: &mut Criterion) {
     let mut group = c.benchmark_group("order");
     group.throughput(Throughput::Elements(EVENTS as u64));
     let first = page(0, |i| i as i32);
     let cases = [
         ("in order", page(1, |i| (EVENTS + i) as i32)),
-        // Every tenth event is one that the page before lacked.
+        // Every tenth event is late: the first page lacked it.
         ("10 % late", page(1, |i| if i % 10 == 0 { -(i as i32) } else { (EVENTS + i) as i32 })),
         ("50 % duplicates", page(1, |i| if i % 2 == 0 { i as i32 } else { (EVENTS + i) as i32 })),
     ];
@@ -128,7 +128,7 @@ fn settle(c: &mut Criterion) {
     group.finish();
 }
 
-/// The engine of one destination, batched and one request an event.
+/// The engine of one destination, with batches and with one request for each event.
 fn deliver(c: &mut Criterion) {
     let mut group = c.benchmark_group("deliver");
     group.throughput(Throughput::Elements(EVENTS as u64));
@@ -149,7 +149,7 @@ fn deliver(c: &mut Criterion) {
                             engine.step(Duration::ZERO, done, &mut actions);
                         }
                         Action::Settle(slice) => settled += slice.selection.len(),
-                        other => unreachable!("a target that takes all: {other:?}"),
+                        other => unreachable!("a target that accepts everything: {other:?}"),
                     }
                 }
                 assert_eq!(settled, EVENTS);
@@ -159,7 +159,7 @@ fn deliver(c: &mut Criterion) {
     group.finish();
 }
 
-/// One hop of a batch over a busy bounded channel, the unit that every stage boundary costs.
+/// One hop of a batch over a busy bounded channel, which is the cost of every stage boundary.
 fn channel(c: &mut Criterion) {
     let mut group = c.benchmark_group("channel");
     group.throughput(Throughput::Elements(1));
@@ -184,11 +184,11 @@ fn channel(c: &mut Criterion) {
     group.finish();
 }
 
-/// A decode thread's way to its next item.
+/// Takes the next batch from a queue; `None` at its end.
 type Next = Box<dyn Fn() -> Option<Arc<Batch>> + Send>;
 
 /// Passes `hops` batches from two async sources through `send` to one thread for each of
-/// `receivers`; the time until the last one is taken.
+/// `receivers`. Returns the time until the last batch is taken.
 fn hops<S, F>(runtime: &tokio::runtime::Runtime, hops: u64, send: S, receivers: Vec<Next>) -> Duration
 where
     S: Fn(Arc<Batch>) -> F + Clone + Send + 'static,
@@ -217,21 +217,21 @@ where
             }
         });
     }
-    // The queue ends with the last sender.
+    // The queue ends when the last sender is dropped.
     drop(send);
     let taken: u64 = threads.into_iter().map(|thread| thread.join().expect("it only receives")).sum();
     assert_eq!(taken, hops);
     start.elapsed()
 }
 
-/// One page from a source to a decode thread, old way against new way, with one and two decode
-/// threads.
+/// The hop of a page from a source to a decode thread, by the old and the new queue, with one and
+/// two decode threads.
 fn channels(c: &mut Criterion) {
     let mut group = c.benchmark_group("channels");
     group.throughput(Throughput::Elements(1));
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).build().expect("a runtime");
     for consumers in [1, 2] {
-        group.bench_function(format!("tokio channel behind a mutex, {consumers} to take"), |b| {
+        group.bench_function(format!("tokio channel behind a mutex, {consumers} consumers"), |b| {
             b.iter_custom(|count| {
                 let (sender, receiver) = tokio::sync::mpsc::channel(PAGES_QUEUED_MAX);
                 let receiver = Arc::new(Mutex::new(receiver));
@@ -249,7 +249,7 @@ fn channels(c: &mut Criterion) {
                 hops(&runtime, count, send, receivers)
             });
         });
-        group.bench_function(format!("crossbeam and semaphore, {consumers} to take"), |b| {
+        group.bench_function(format!("crossbeam and semaphore, {consumers} consumers"), |b| {
             b.iter_custom(|count| {
                 let (sender, receiver) = queue::bounded(PAGES_QUEUED_MAX);
                 let next = |_| {
@@ -268,7 +268,8 @@ fn channels(c: &mut Criterion) {
     group.finish();
 }
 
-/// Page bytes in, settled events out, on one thread: decode, enrich, order, deliver to a target that takes all, settle.
+/// The stages in sequence on one thread, from the bytes of a page to settled events: decode,
+/// enrich, order, deliver, settle. The target accepts everything.
 fn pipeline(c: &mut Criterion) {
     let mut group = c.benchmark_group("pipeline");
     group.throughput(Throughput::Elements(EVENTS as u64));
@@ -305,7 +306,7 @@ fn pipeline(c: &mut Criterion) {
                         );
                     }
                     Action::Settle(slice) => settle.settled(DestinationId(0), &slice.batch, &slice.selection),
-                    other => unreachable!("a target that takes all: {other:?}"),
+                    other => unreachable!("a target that accepts everything: {other:?}"),
                 }
             }
         });

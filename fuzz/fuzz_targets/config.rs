@@ -1,5 +1,5 @@
-//! Any text as a configuration of any of the three formats: all errors or a configuration, never a panic; what is valid converts, and what it converts to is
-//! valid.
+//! Any text as a configuration in any of the three formats. Loading must return errors or a
+//! configuration, and not panic. A valid configuration must convert to a valid one.
 #![no_main]
 
 use std::path::Path;

@@ -1,4 +1,6 @@
-//! Any bytes as the body of a stored batch with a right checksum: a batch or an error, never a panic; what was decoded is encoded and decoded again to the same.
+//! Any bytes as the body of a stored batch with a correct checksum. Decoding must return a batch or
+//! an error, and not panic. Encoding a decoded batch and decoding it again must give the same
+//! batch.
 #![no_main]
 
 use event_router::state::codec;

@@ -49,7 +49,7 @@ const RESERVED_IN_OR: [&str; 24] = [
     "ip-address-not-in-range",
 ];
 
-/// The alternatives of `pattern`, of which one must hold, or every error in it.
+/// Compiles `pattern` to its alternatives, one of which must hold, or to all errors in it.
 pub fn compile(id: PatternId, pattern: &Json) -> Result<Vec<Conjunction>, Vec<PatternError>> {
     let mut compiler =
         Compiler { id, place: "$".into(), names: Vec::new(), in_or: false, errors: Vec::new() };
@@ -113,7 +113,7 @@ impl Compiler {
         self.names.truncate(length);
     }
 
-    /// Replaces each alternative by one copy for each branch of the `$or`.
+    /// Replaces each alternative with one copy for each branch of the `$or`.
     fn or(&mut self, value: &Json, alternatives: &mut Vec<Conjunction>) {
         let Some(branches) = value.as_array() else {
             return self.report(ErrorKind::OrNeedsObjects { found: type_name(value).into() });

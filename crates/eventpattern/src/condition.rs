@@ -1,4 +1,4 @@
-//! Conditions: the elements of a pattern's arrays, and which values meet them.
+//! Conditions: the elements of a pattern's arrays, and the values that meet them.
 
 use std::cmp::Ordering;
 use std::net::IpAddr;
@@ -104,7 +104,7 @@ pub enum Condition {
 }
 
 impl Condition {
-    /// The text, if it is an exact text.
+    /// The text of an exact-text condition.
     pub fn as_text(&self) -> Option<&str> {
         match self {
             Condition::Text(text) => Some(text),
@@ -159,7 +159,7 @@ fn in_range(number: Number, low: Option<Limit>, high: Option<Limit>) -> bool {
 /// The conditions of one array, of which a value must meet at least one.
 pub type Conditions = std::sync::Arc<[Condition]>;
 
-/// Whether a path with this one value, or with none, meets one of `conditions`.
+/// Returns true if a path with this one value, or with no value, meets one of `conditions`.
 pub fn are_met_by(conditions: &[Condition], value: Option<Value<'_>>) -> bool {
     match value {
         Some(value) => conditions.iter().any(|condition| condition.is_met_by(value)),

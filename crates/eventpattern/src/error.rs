@@ -1,4 +1,4 @@
-//! Errors in a pattern. Each names its place, so that its author can mend it.
+//! Errors in a pattern. Each names its place, so the author can find and correct it.
 
 use crate::{PatternId, limits};
 

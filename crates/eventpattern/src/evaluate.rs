@@ -1,5 +1,5 @@
-//! The evaluator: whether an alternative holds for an event. It alone decides; an index only
-//! proposes alternatives to it.
+//! The evaluator, which decides whether an alternative holds for an event. An index only proposes
+//! alternatives to it.
 
 use crate::condition::{Condition, Conditions};
 use crate::flatten::{Element, Fields};
@@ -14,7 +14,7 @@ pub struct CurrentEvent<'e, 'a> {
     state: DataState,
     /// `data`, once it is read.
     text: &'a str,
-    /// Whether a constraint counted as met because it could not be decided.
+    /// True if a constraint counted as met because it could not be decided.
     undecided: bool,
 }
 
@@ -30,7 +30,7 @@ impl<'e, 'a> CurrentEvent<'e, 'a> {
         CurrentEvent { event, state: DataState::Unread, text: "", undecided: false }
     }
 
-    /// Whether a pattern counted as matching because it could not be decided.
+    /// Returns true if a pattern counted as matching because it could not be decided.
     pub fn undecided(&self) -> bool {
         self.undecided
     }
@@ -59,6 +59,7 @@ impl Evaluator {
         }
         let mut found = std::mem::take(&mut self.found);
         found.clear();
+        // The candidates: proposed by the index, or all of them if `data` is unreadable.
         if !index.needs_fields() {
             found.extend_from_slice(index.unindexed());
         } else if self.read(event, set) {
@@ -67,6 +68,7 @@ impl Evaluator {
         } else {
             found.extend_from_slice(index.all());
         }
+        // Evaluate them, cheapest constraints first.
         for &id in &found {
             let alternative = set.alternative(id);
             if alternative.class_holds(event.event)
@@ -79,7 +81,7 @@ impl Evaluator {
         self.found = found;
     }
 
-    /// Reads the event's `data`, unless that was done before. False if it is unreadable.
+    /// Reads the event's `data`, once. Returns false if it is unreadable.
     fn read(&mut self, event: &mut CurrentEvent<'_, '_>, set: &PatternSet) -> bool {
         if event.state == DataState::Unread {
             event.state = DataState::Unreadable;
@@ -92,7 +94,7 @@ impl Evaluator {
         event.state == DataState::Read
     }
 
-    /// Whether the data constraints of `alternative` hold or cannot be decided.
+    /// Returns true if the data constraints of `alternative` hold or cannot be decided.
     pub fn data_holds(
         &mut self,
         alternative: &Alternative,
@@ -144,8 +146,9 @@ fn any_field_meets(fields: &Fields, data: &str, path: PathId, conditions: &[Cond
         .any(|&field| conditions.iter().any(|condition| condition.is_met_by(fields.value(data, field))))
 }
 
-/// Whether each constraint can be assigned a field that meets it, such that fields in the same
-/// array lie in the same element of it. `trail` has the elements of the fields assigned so far.
+/// Tries to assign to each constraint a field that meets it, such that fields in the same array lie
+/// in the same element of it. `trail` has the elements of the fields assigned so far.
+///
 /// Returns true, undecided, when `steps` reaches 0.
 fn assign(
     fields: &Fields,
@@ -178,7 +181,7 @@ fn assign(
     absent && accepts_missing(conditions) && assign(fields, data, rest, trail, steps)
 }
 
-/// Whether no array is in both trails with different elements.
+/// Returns true unless the trails name different elements of one array.
 fn consistent(trail: &[Element], other: &[Element]) -> bool {
     other
         .iter()

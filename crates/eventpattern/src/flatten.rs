@@ -1,16 +1,18 @@
-//! Extracts from a JSON document the leaves that patterns look at, in one pass.
+//! Extracts from a JSON document the leaves that patterns refer to, in one pass.
 //!
 //! The rules are those of Event Ruler. An array stands for its elements. A leaf inside an object in
 //! an array records the element, so that two constraints cannot be met by different elements. A
-//! name with dots equals nested names. Values on other paths are skipped and only their extent is
-//! checked: the reader expects JSON from a serializer and does not validate it.
+//! name with dots equals nested names.
+//!
+//! Values on other paths are skipped, and only their extent is checked: the reader expects JSON
+//! from a serializer and does not validate it.
 
 use crate::condition::{Literal, Value};
 use crate::limits;
 use crate::number::Number;
 use crate::paths::{NodeId, PathId, Paths, ROOT};
 
-/// An element of an array: the number of the array in the document, and the index in it.
+/// An element of an array: the number of the array in the document, and the element's index.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Element {
     pub array: u32,
@@ -44,7 +46,7 @@ pub struct Fields {
     present: Vec<PathId>,
     unescaped: String,
     trails: Vec<Element>,
-    /// Whether any field lies inside an element of an array.
+    /// True if a field lies inside an element of an array.
     nested: bool,
     /// The current member's name, if it has escapes.
     name: String,
@@ -90,7 +92,7 @@ impl Fields {
         &self.present
     }
 
-    /// Whether fields may lie in different elements of one array.
+    /// Returns true if fields may lie in different elements of one array.
     pub fn nested(&self) -> bool {
         self.nested
     }
@@ -298,7 +300,7 @@ impl Reader<'_> {
         }
     }
 
-    /// Skips a value of any depth that no pattern looks at.
+    /// Skips a value of any depth that no pattern refers to.
     fn skip(&mut self) -> Result<(), Unreadable> {
         let mut depth = 0usize;
         loop {

@@ -1,24 +1,25 @@
-//! Finds the alternatives that an event's data may satisfy, without trying all of them.
+//! An index that finds the alternatives that an event's data may satisfy, without trying all of
+//! them.
 //!
-//! An alternative holds only if *every* constraint is met, so one of them is enough to find it by.
+//! An alternative holds only if *every* constraint is met, so any one of them suffices to find it.
 //! [`DataIndex`] picks the most selective constraint that requires a value and files the
 //! alternative under that constraint's path, once for each condition:
 //!
 //! ```text
-//! condition                               filed under            found by
-//!   text, equals-ignore-case              text, lower case       hash
-//!   integer                               integer                hash
-//!   prefix, suffix, affix of a wildcard   affix, lower case      hash, once for each length of affix
-//!   numeric, other numbers                range                  scan of ranges up to the value
-//!   anything-but of texts and integers    its excluded values    all but those filed there
-//!   others that need a value              the path alone         any value
+//! condition                               filed under         found by
+//!   text, equals-ignore-case              text, lower case    hash
+//!   integer                               integer             hash
+//!   prefix, suffix, affix of a wildcard   affix, lower case   hash, for each length of affix
+//!   numeric, other numbers                range               scan of ranges up to the value
+//!   anything-but of texts and integers    excluded values     all except those filed there
+//!   others that need a value              the path alone      any value
 //! ```
 //!
 //! The automata of the crate quamina did this before. They cost twice the instructions for 1,000
-//! prefixes, ten times the memory and compile time, and found false candidates as well.
+//! prefixes, ten times the memory and compile time, and also found false candidates.
 //!
 //! INVARIANT: the index never misses an alternative that holds. It may find others, so the caller
-//! evaluates what it finds.
+//! evaluates every candidate.
 
 use rustc_hash::FxHashMap;
 
@@ -66,7 +67,7 @@ impl DataIndex {
         &self.unindexed
     }
 
-    /// Whether `find` can find anything.
+    /// Returns true if `find` can find anything.
     pub fn needs_fields(&self) -> bool {
         !self.paths.is_empty()
     }
@@ -150,7 +151,7 @@ impl Affixes {
     }
 }
 
-/// How a condition is filed, from the most to the least selective way.
+/// The way to file a condition, from the most to the least selective one.
 #[derive(Clone, Copy, Debug)]
 enum Key<'c> {
     Text(&'c str),
@@ -331,8 +332,8 @@ fn map_size<K>(map: &FxHashMap<K, Vec<AlternativeId>>) -> usize {
     map.capacity() * (size_of::<K>() + size_of::<Vec<AlternativeId>>() + 4 * size_of::<AlternativeId>() + 16)
 }
 
-/// Appends `all` without `excluded`. Both ascend, and `excluded` is part of `all`. An alternative with
-/// two `anything-but` in one array is in `all` twice and loses only one of them to an exclusion.
+/// Appends `all` without `excluded`. Both ascend, and `excluded` is part of `all`. An alternative
+/// with two `anything-but` in one array is in `all` twice; an exclusion removes only one of them.
 fn extend_without(found: &mut Vec<AlternativeId>, all: &[AlternativeId], excluded: &[AlternativeId]) {
     if excluded.len() == all.len() {
         return;
@@ -399,7 +400,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_found_in_many_fields_stays_bounded() {
+    fn candidates_of_many_fields_are_bounded() {
         let patterns: Vec<_> = (0..100).map(|id| (id, json!({"a": [{"prefix": "x"}]}))).collect();
         let set = Arc::new(PatternSet::compile(Root::Data, &patterns).unwrap());
         let data = json!({"a": vec!["xy"; 10_000]}).to_string();

@@ -119,7 +119,7 @@ pub enum Root {
     Data,
 }
 
-/// An event as patterns see it. An empty text is an absent attribute.
+/// An event as patterns refer to it. An empty text is an absent attribute.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Event<'a> {
     pub source: &'a str,

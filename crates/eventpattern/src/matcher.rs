@@ -106,7 +106,7 @@ fn class_text<'a>(event: &Event<'a>) -> ClassText<&'a str> {
 
 fn hash(text: &ClassText<&str>) -> u64 {
     let mut hasher = FxHasher::default();
-    // The first three tell classes apart in practice. The comparison that follows covers the rest.
+    // The first three distinguish classes in practice. The comparison that follows covers the rest.
     text[0].hash(&mut hasher);
     text[1].hash(&mut hasher);
     text[2].hash(&mut hasher);
@@ -117,8 +117,8 @@ fn is_class(known: &ClassText<Box<str>>, text: &ClassText<&str>) -> bool {
     known.iter().zip(text).all(|(known, text)| equal(known.as_bytes(), text.as_bytes()))
 }
 
-/// Equality without `memcmp`: six calls for short texts took more than half of the time that it
-/// took to find a known class.
+/// Equality without `memcmp`. Six calls for short texts took more than half of the time needed to
+/// find a known class.
 fn equal(a: &[u8], b: &[u8]) -> bool {
     if a.len() != b.len() {
         return false;

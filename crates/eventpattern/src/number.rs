@@ -10,7 +10,7 @@ use std::cmp::Ordering;
 /// A JSON number.
 #[derive(Clone, Copy, Debug)]
 pub enum Number {
-    /// A number with an integer value, where its text or its binary64 gives that value exactly.
+    /// A number with an integer value that its text or its binary64 represents exactly.
     Int(i64),
     Float(f64),
 }
@@ -43,7 +43,8 @@ impl Number {
         }
     }
 
-    /// Whether comparing as binary64 alone gives the same as comparing with this number.
+    /// Returns true if a comparison as binary64 always gives the same result as one with this
+    /// number.
     pub fn is_exact_as_float(self) -> bool {
         match self {
             Number::Int(int) => int.unsigned_abs() < EXACT_MAX as u64,

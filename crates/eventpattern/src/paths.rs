@@ -1,6 +1,6 @@
-//! The paths that patterns look at, as a tree of names.
+//! The paths that patterns refer to, as a tree of names.
 
-/// Number of a path that some pattern looks at.
+/// The number of a path that some pattern refers to.
 pub type PathId = u32;
 
 /// Index of a node of [`Paths`].
@@ -19,7 +19,7 @@ pub struct Paths {
 #[derive(Debug, Default)]
 struct Node {
     path: Option<PathId>,
-    /// Sorted by length, then text: the length alone tells most names apart.
+    /// Sorted by length, then text: the length alone distinguishes most names.
     children: Vec<(Box<str>, NodeId)>,
 }
 
@@ -56,7 +56,7 @@ impl Paths {
         self.nodes[node].path
     }
 
-    /// Whether no path continues below `node`.
+    /// Returns true if no path continues below `node`.
     pub fn is_leaf(&self, node: NodeId) -> bool {
         self.nodes[node].children.is_empty()
     }

@@ -1,4 +1,4 @@
-//! The compiled form of a set of patterns, and what a class of events decides about it.
+//! The compiled form of a set of patterns, and the part of it that the class of an event decides.
 
 use std::sync::Arc;
 
@@ -107,7 +107,7 @@ impl Alternative {
         self.event.iter().all(|(attribute, conditions)| attribute.meets(conditions, event))
     }
 
-    /// Whether the class of an event decides it.
+    /// Returns true if the class of an event decides this alternative.
     fn is_class_only(&self) -> bool {
         self.event.is_empty() && self.data.is_empty()
     }
@@ -121,7 +121,7 @@ impl Alternative {
     }
 }
 
-/// Where the path of a constraint leads.
+/// The part of an event to which the path of a constraint leads.
 enum Place<'a> {
     Class(ClassAttribute),
     Event(EventAttribute),
@@ -161,7 +161,7 @@ fn place(root: Root, names: &[String]) -> Place<'_> {
     }
 }
 
-/// The parts of an [`Event`] that a set looks at. The other parts may stay empty.
+/// The parts of an [`Event`] that a set uses. The other parts may stay empty.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Needs {
     pub id: bool,
@@ -183,7 +183,7 @@ pub struct PatternSet {
     by_class: Vec<AlternativeId>,
     /// Alternatives without exact subjects that need more than the class of an event.
     pub(crate) index: DataIndex,
-    /// Whether `index` has alternatives without class constraints.
+    /// True if `index` has alternatives without class constraints.
     indexed_for_all: bool,
     needs: Needs,
 }
@@ -223,6 +223,8 @@ impl PatternSet {
             needs: Needs::default(),
         };
         let mut indexed = Vec::new();
+        // An alternative with exact subjects is found by each of them, any other by `by_class` or
+        // `index`.
         for (id, alternative) in (0..).zip(&set.alternatives) {
             set.needs.add(alternative);
             if let Some(subjects) = alternative.subjects() {
@@ -258,7 +260,7 @@ impl PatternSet {
         self.needs
     }
 
-    /// Whether it has no patterns.
+    /// Returns true if the set has no patterns.
     pub fn is_empty(&self) -> bool {
         self.alternatives.is_empty()
     }
@@ -268,6 +270,7 @@ impl PatternSet {
         let mut matched = self.always.clone();
         let mut undecided = Vec::new();
         let mut use_shared_index = self.indexed_for_all;
+        // The alternatives with this subject, and those that any subject may satisfy.
         let with_subject = self.by_subject.get(event.subject).map_or(&[][..], Vec::as_slice);
         for (&id, has_subject) in
             with_subject.iter().map(|id| (id, true)).chain(self.by_class.iter().map(|id| (id, false)))
@@ -314,7 +317,7 @@ pub struct Decision {
     pub matched: Vec<PatternId>,
     /// Alternatives with the class's subject and otherwise undecided.
     pub index: DataIndex,
-    /// Whether alternatives of the set's own index may match.
+    /// True if alternatives of the set's own index may match.
     pub use_shared_index: bool,
 }
 

@@ -19,7 +19,7 @@ fn matches(root: Root, pattern: &Json, event: &Event<'_>) -> bool {
     !out.is_empty()
 }
 
-/// A matcher for each pattern, to compare a set of them with.
+/// One matcher for each pattern, to compare a set of them with.
 struct Separate(Vec<(PatternId, Matcher)>);
 
 impl Separate {

@@ -60,7 +60,7 @@ fn main() -> ExitCode {
         return ExitCode::SUCCESS;
     }
     println!(
-        "instructions to decode tests/fixtures/golden/page1000.xml, {} bytes an event",
+        "instructions to decode tests/fixtures/golden/page1000.xml, {} bytes per event",
         PAGE.len() as u64 / EVENTS
     );
     for (case, _) in CASES {
@@ -72,7 +72,7 @@ fn main() -> ExitCode {
             }
         };
         let events = (PAGES[1] - PAGES[0]) * EVENTS;
-        println!("{case:<12} {:>8} an event", (many - few) / events);
+        println!("{case:<12} {:>8} per event", (many - few) / events);
     }
     ExitCode::SUCCESS
 }

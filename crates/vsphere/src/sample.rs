@@ -156,7 +156,8 @@ impl SampleObject {
             _ if field.many => return Err(SampleError::List(path.to_owned())),
             // A member of a member.
             (Some(class), Some(rest)) => {
-                let inner = self.0.entry(field.name).or_insert_with(|| SampleValue::Object(SampleObject::default()));
+                let inner =
+                    self.0.entry(field.name).or_insert_with(|| SampleValue::Object(SampleObject::default()));
                 if let SampleValue::Object(inner) = inner {
                     inner.set(class, rest, value, given)?;
                 }
@@ -384,7 +385,11 @@ mod tests {
         check("VirtualMachine", "", "is not an event class");
         check("VmPoweredOnEvent", "vm", "must be `NAME=VALUE`");
         check("VmPoweredOnEvent", "vm=web", "is an object; set one of its members, such as `vm.name=…`");
-        check("VmPoweredOnEvent", "vm.nam=web", "VmEventArgument has no member `nam`; its members are `name`, `vm`");
+        check(
+            "VmPoweredOnEvent",
+            "vm.nam=web",
+            "VmEventArgument has no member `nam`; its members are `name`, `vm`",
+        );
         check("VmPoweredOnEvent", "template=yes", "`yes` is not `true` or `false`");
         check("VmPoweredOnEvent", "key=3000000000", "is not an integer of 32 bits");
         check("VmPoweredOnEvent", "userName=\u{1}", "has a control character");

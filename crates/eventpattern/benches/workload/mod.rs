@@ -31,7 +31,7 @@ pub fn page() -> Vec<OwnedEvent> {
     (0..EVENTS).map(event).collect()
 }
 
-/// Matches the page; the number of matches.
+/// Matches the page, and returns the number of matches.
 pub fn match_page(matcher: &mut Matcher, page: &[OwnedEvent], out: &mut Vec<PatternId>) -> usize {
     let mut matches = 0;
     for event in page {
@@ -86,7 +86,7 @@ pub const WORKLOADS: [(&str, Pattern); 19] = [
     ("equals-ignore-case", |i| on_name(json!({"equals-ignore-case": format!("dc0_h0_vm{i}")}))),
     ("prefix-ignore-case", |i| on_name(json!({"prefix": {"equals-ignore-case": format!("dc0_h{i}_")}}))),
     ("wildcard", |i| on_name(json!({"wildcard": format!("DC*_H{i}_*")}))),
-    // Every value but those that most events have, so that few events match.
+    // Every value but those of most events, so few events match.
     ("anything-but", |i| json!({"data": {"UserName": [{"anything-but": ["user", "", format!("user{i}")]}]}})),
     (
         "anything-but-prefix",

@@ -1,5 +1,5 @@
-//! Input: a pattern, a line break, then an event's data. Compiling and matching never panic, and matching twice gives
-//! the same result.
+//! A pattern, a line break, then the data of an event. Compiling and matching must not panic, and
+//! matching twice must give the same result.
 #![no_main]
 
 use std::sync::Arc;

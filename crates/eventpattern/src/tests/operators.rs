@@ -5,7 +5,7 @@ use serde_json::{Value as Json, json};
 use super::matches;
 use crate::{Event, Root};
 
-/// Asserts whether `pattern` matches the document `data`.
+/// Checks the result of `pattern` on the document `data`, for both roots.
 #[track_caller]
 fn check(pattern: Json, data: Json, expected: bool) {
     let text = data.to_string();

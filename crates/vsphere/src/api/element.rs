@@ -60,7 +60,9 @@ impl Element {
                 }
                 Event::End(_) => {
                     // quick-xml has checked that the names match.
-                    let Some(done) = open.pop() else { return Err("an end tag without a start tag".to_string()) };
+                    let Some(done) = open.pop() else {
+                        return Err("an end tag without a start tag".to_string());
+                    };
                     match open.last_mut() {
                         Some(parent) => parent.children.push(done),
                         None => return Ok(done),

@@ -158,9 +158,8 @@ impl<'a> Markup<'a> {
                     let (found, expected) = (tag.name().0, self.open.last().copied());
                     if expected != Some(found.trim_end_matches([' ', '\t', '\r', '\n'])) {
                         let expected = expected.unwrap_or("nothing");
-                        return Err(self.fail(format!(
-                            "found the end tag of `{found}`, expected that of `{expected}`"
-                        )));
+                        return Err(self
+                            .fail(format!("found the end tag of `{found}`, expected that of `{expected}`")));
                     }
                     return Ok(self.close());
                 }
@@ -199,7 +198,9 @@ impl<'a> Markup<'a> {
                         }
                     }
                 }
-                Event::DocType(_) => return Err(self.fail("document type definitions are not supported".into())),
+                Event::DocType(_) => {
+                    return Err(self.fail("document type definitions are not supported".into()));
+                }
                 Event::Eof => {
                     let reason = match self.open.last() {
                         Some(name) => format!("the page ends inside `{name}`"),

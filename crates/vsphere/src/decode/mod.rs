@@ -108,10 +108,8 @@ fn validated(page: &[u8]) -> Result<&str, DecodeError> {
     if let Ok(text) = simdutf8::basic::from_utf8(page) {
         return Ok(text);
     }
-    std::str::from_utf8(page).map_err(|error| DecodeError {
-        offset: error.valid_up_to(),
-        reason: "not UTF-8".into(),
-    })
+    std::str::from_utf8(page)
+        .map_err(|error| DecodeError { offset: error.valid_up_to(), reason: "not UTF-8".into() })
 }
 
 #[cfg(test)]

@@ -398,8 +398,9 @@ impl Render<'_> {
 
     /// Writes a list of bytes as VI/JSON has it, in base64.
     fn bytes(&mut self, items: &[&PageElement<'_>]) {
-        let byte =
-            |item: &&PageElement<'_>| parse(&item.text, i8::MIN.into(), u8::MAX.into()).map(|byte| byte as u8);
+        let byte = |item: &&PageElement<'_>| {
+            parse(&item.text, i8::MIN.into(), u8::MAX.into()).map(|byte| byte as u8)
+        };
         match items.iter().map(byte).collect::<Option<Vec<u8>>>() {
             Some(bytes) => json::string(self.out, &BASE64_STANDARD.encode(bytes)),
             None => self.list(items, |render, item| render.scalar(Kind::Byte, &item.text)),

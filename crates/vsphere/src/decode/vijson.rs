@@ -30,8 +30,10 @@ pub(super) fn decode(page: &[u8], spelling: Spelling, out: &mut Decoded) -> Resu
         .map_err(|error| DecodeError { offset: error.index(), reason: error.to_string() })?;
     let events = page.as_array().ok_or_else(|| fail("not a vCenter answer: not an array of events"))?;
     for (at, event) in events.iter().enumerate() {
-        let object =
-            event.as_object().ok_or_else(|| fail("an event is not an object")).inspect_err(|_| out.clear())?;
+        let object = event
+            .as_object()
+            .ok_or_else(|| fail("an event is not an object"))
+            .inspect_err(|_| out.clear())?;
         let element = element("returnval", object, 1).inspect_err(|_| out.clear())?;
         reference::event(&element, sent.get(at).copied().unwrap_or(Span::EMPTY), spelling, out);
     }
@@ -58,8 +60,11 @@ fn element<'v>(name: &'v str, object: &'v Object<'v>, depth: usize) -> Result<Pa
             ..PageElement::default()
         });
     }
-    let mut element =
-        PageElement { name, declared: (!class.is_empty()).then(|| declared(class)), ..PageElement::default() };
+    let mut element = PageElement {
+        name,
+        declared: (!class.is_empty()).then(|| declared(class)),
+        ..PageElement::default()
+    };
     match (object.get("_value"), class.strip_prefix("ArrayOf")) {
         (Some(value), Some(item)) if value.is_array() => children(&mut element.children, item, value, depth)?,
         (Some(value), _) => element.text = plain(value).unwrap_or_default(),

@@ -23,7 +23,7 @@ mod value;
 
 use bytes::{Fragment, Out, Tag};
 use plan::Plan;
-use tag::{XsiType, StartTag};
+use tag::{StartTag, XsiType};
 
 use super::Decoded;
 use super::markup::Prefixes;

@@ -5,7 +5,7 @@
 
 use super::bytes::Tag;
 use super::plan::{self, MemberRole, Plan, Step};
-use super::tag::{XsiType, StartTag};
+use super::tag::{StartTag, XsiType};
 use super::{Decoder, Odd, Range, TextPlace};
 use crate::schema::Kind;
 
@@ -49,9 +49,13 @@ impl<'a> Decoder<'a, '_> {
             at = match step.many {
                 true => self.list(step, opened, depth)?,
                 false if depth == 0 => self.event_member(step, opened)?,
-                false => {
-                    self.value::<true>(step.kind, opened, &step.close, depth, step.names_object && depth == 1)?
-                }
+                false => self.value::<true>(
+                    step.kind,
+                    opened,
+                    &step.close,
+                    depth,
+                    step.names_object && depth == 1,
+                )?,
             };
             next = found + 1;
         }
