@@ -1,6 +1,7 @@
-//! Names the bottleneck of a run from its samples. The words say which evidence they rest on; it is
-//! a reading of evidence, not a proof. [`crate::cause`] takes over where no core and no stage was
-//! busy.
+//! Names the bottleneck of a run from its samples.
+//!
+//! The result cites its evidence, and it is an interpretation, not a proof. If no core and no stage
+//! was busy, [`crate::cause`] looks for a setting, an order or the target instead.
 
 use std::collections::BTreeSet;
 
@@ -8,14 +9,14 @@ use crate::cause;
 use crate::measure::sample::Sample;
 use crate::workload::{Rate, Workload};
 
-/// A thread or a machine that works for more than this share of the time has nothing to spare.
+/// A thread or a machine that works for more than this share of the time is saturated.
 const BUSY: f64 = 0.9;
-/// Other programs that work for more than this share of the machine are in the way.
+/// Other programs that use more than this share of the machine disturb a measurement.
 const DISTURBED: f64 = 0.2;
-/// A router that delivers at least this share of the offered load keeps up; the rest is the
-/// inaccuracy of a short look.
+/// A router that delivers at least this share of the offered load keeps up. The rest is the
+/// inaccuracy of a short measurement.
 const KEEPS_UP: f64 = 0.95;
-/// A difference of this many events may be chance, however low the rate.
+/// A difference of this many events may be chance at any rate.
 const FEW_EVENTS: f64 = 5.0;
 
 /// The busiest stage and its share, in the busiest sample.
@@ -24,7 +25,7 @@ pub fn busiest_stage(samples: &[Sample]) -> Option<(&str, f64)> {
     stages.max_by(|a, b| a.1.total_cmp(b.1)).map(|(name, share)| (name.as_str(), *share))
 }
 
-/// The stage whose threads work most in the mean of all samples, and its share.
+/// The stage whose threads work most on average over all samples, and its share.
 pub fn busiest_stage_in_mean(samples: &[Sample]) -> Option<(&str, f64)> {
     let names: BTreeSet<&str> =
         samples.iter().flat_map(|sample| sample.stages.keys().map(String::as_str)).collect();
@@ -32,17 +33,17 @@ pub fn busiest_stage_in_mean(samples: &[Sample]) -> Option<(&str, f64)> {
     names.into_iter().map(|name| (name, share(name))).max_by(|a, b| a.1.total_cmp(&b.1))
 }
 
-/// The cores that a run had.
+/// The CPU cores of a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Cores {
-    /// Cores that router and generator share.
+    /// Cores on which router and generator run.
     pub all: usize,
     /// Those of them that the router may use.
     pub router: usize,
 }
 
-/// Says what kept the rate from being higher. `samples` are those of the time that matters,
-/// `missing` the events that did not arrive in the end.
+/// Names the limit of the rate. `samples` cover the loaded part of the run, `missing` is the number
+/// of events that never arrived.
 pub fn limited_by(workload: &Workload, samples: &[Sample], missing: u64, cores: Cores) -> String {
     let kept_up = !is_growing(samples) && mean(samples, &|sample| sample.created_rate) > 0.0;
     if !kept_up || matches!(workload.rate, Rate::None | Rate::Unbounded) {
@@ -54,14 +55,14 @@ pub fn limited_by(workload: &Workload, samples: &[Sample], missing: u64, cores: 
     }
 }
 
-/// Names the busiest part, whether or not it was too busy, and other programs that disturbed.
+/// Names the busiest part, saturated or not, and other programs that disturbed.
 pub fn busiest(workload: &Workload, samples: &[Sample], cores: Cores) -> String {
     let mut found = busiest_part(workload, samples, cores);
     let other = mean(samples, &|sample| sample.other_cores.unwrap_or_default());
     if is_disturbed(other, cores.all) {
         let all = cores.all;
         found.push_str(&format!(
-            " (but other programs kept {other:.1} of {all} cores busy meanwhile: stop them and measure again)"
+            " (but other programs kept {other:.1} of {all} cores busy: stop them and measure again)"
         ));
     }
     found
@@ -69,6 +70,7 @@ pub fn busiest(workload: &Workload, samples: &[Sample], cores: Cores) -> String 
 
 fn busiest_part(workload: &Workload, samples: &[Sample], cores: Cores) -> String {
     let mean = |value: &dyn Fn(&Sample) -> f64| mean(samples, value);
+    // From the most to the least certain evidence: pinned cores, all cores, stages, settings.
     let router = mean(&|sample| sample.router_cores.unwrap_or_default());
     let generator = mean(&|sample| sample.generator_cores);
     if cores.router < cores.all && router > BUSY * cores.router as f64 {
@@ -92,16 +94,16 @@ fn busiest_part(workload: &Workload, samples: &[Sample], cores: Cores) -> String
     cause::find(workload, samples).unwrap_or_else(|| cause::round_trips(workload, samples))
 }
 
-/// Whether so many cores that other programs keep busy spoil what is measured.
+/// Returns true if other programs used enough cores to spoil a measurement.
 pub fn is_disturbed(other: f64, cores: usize) -> bool {
     other > DISTURBED * cores as f64
 }
 
-/// Mean of a value over the time that the samples stand for; 0 without samples. The last interval of
-/// a load can be much shorter than the others, and counts for less then.
+/// The mean of a value, weighted with the length of the samples' intervals; 0 without samples. The
+/// last interval of a load can be much shorter than the others.
 pub fn mean(samples: &[Sample], value: &dyn Fn(&Sample) -> f64) -> f64 {
     let lengths: Vec<f64> = samples.windows(2).map(|pair| pair[1].seconds - pair[0].seconds).collect();
-    // The first interval began before these samples: it is taken for as long as the longest.
+    // The first interval began before these samples, so its length is unknown: take the longest.
     let first = lengths.iter().copied().fold(0.0, f64::max);
     let all: f64 = first + lengths.iter().sum::<f64>();
     if all <= 0.0 {
@@ -111,37 +113,37 @@ pub fn mean(samples: &[Sample], value: &dyn Fn(&Sample) -> f64) -> f64 {
     weighted.map(|(length, sample)| length * value(sample)).sum::<f64>() / all
 }
 
-/// Whether the lag grew over these samples by so much that less than [`KEEPS_UP`] of the offered
-/// load was delivered, or clearly.
+/// Returns true if the lag grew so much that less than [`KEEPS_UP`] of the load was delivered, or
+/// if it grew clearly.
 pub fn is_growing(samples: &[Sample]) -> bool {
     let rate = mean(samples, &|sample| sample.created_rate);
-    // The middles of the halves are half of the time apart.
+    // The centres of the two halves are half of the time apart.
     let kept_up = (1.0 - KEEPS_UP) * rate * seconds(samples) / 2.0;
     growth(samples) > kept_up.max(FEW_EVENTS) || is_growing_clearly(samples)
 }
 
-/// Whether the lag grew by more than a tenth of a second's events: more than a hiccup, however
-/// short the look.
+/// Returns true if the lag grew by more than the events of a tenth of a second, which is more than
+/// a hiccup even in a short measurement.
 pub fn is_growing_clearly(samples: &[Sample]) -> bool {
     let rate = mean(samples, &|sample| sample.created_rate);
     growth(samples) > (rate * 0.1).max(FEW_EVENTS)
 }
 
-/// By how much the lag of the second half lies above that of the first.
+/// The mean lag of the second half minus that of the first half.
 fn growth(samples: &[Sample]) -> f64 {
     let (first, second) = samples.split_at(samples.len() / 2);
     let lag = |part: &[Sample]| mean(part, &|sample| sample.lag_events as f64);
     if first.is_empty() { 0.0 } else { lag(second) - lag(first) }
 }
 
-/// Whether so much less was delivered than the rate that it is no delay of the last moments.
+/// Returns true if deliveries fell short of the rate by more than a delay of the last moments.
 pub fn falls_behind(samples: &[Sample], offered_rate: f64) -> bool {
     let delivered_rate = mean(samples, &|sample| sample.delivered_rate);
     let short_events = (offered_rate - delivered_rate) * seconds(samples);
     delivered_rate < KEEPS_UP * offered_rate && short_events > (offered_rate * 0.1).max(FEW_EVENTS)
 }
 
-/// From the first sample to the last.
+/// The time from the first sample to the last.
 fn seconds(samples: &[Sample]) -> f64 {
     samples.first().zip(samples.last()).map_or(0.0, |(first, last)| last.seconds - first.seconds)
 }
@@ -208,7 +210,7 @@ mod tests {
         assert_eq!(busiest_stage(&growing(1.0, 0.5, 0.7, 1.0)), Some(("parse", 0.7)));
     }
 
-    /// One sample a second.
+    /// One sample per second.
     fn lags(rate: f64, lags: &[u64]) -> Vec<Sample> {
         let sample = |(at, lag): (usize, &u64)| Sample {
             seconds: at as f64,
@@ -227,7 +229,7 @@ mod tests {
 
     #[test]
     fn a_low_rate_is_not_kept_up_with_because_its_lag_is_short() {
-        // 70 events/s of which 47 are delivered.
+        // 70 events/s, of which 47 are delivered.
         assert!(is_growing(&lags(70.0, &[10, 33, 56, 79])));
         assert!(!is_growing(&lags(70.0, &[0, 1, 3, 0])), "a few events are chance");
         let mut short = lags(1000.0, &[0, 10, 60, 60]);
@@ -244,7 +246,7 @@ mod tests {
         assert!(falls_behind(&delivering(&[47.0; 15]), 70.0));
         assert!(!falls_behind(&delivering(&[67.0; 15]), 70.0));
         assert!(!falls_behind(&delivering(&[2.0; 15]), 4.0), "three events are no proof");
-        // 70 ms without a delivery, in a look of 1.4 s.
+        // 70 ms without a delivery in a measurement of 1.4 s.
         assert!(!falls_behind(&delivering(&[940.0; 15]), 1000.0));
         assert!(falls_behind(&delivering(&[900.0; 15]), 1000.0));
     }

@@ -1,10 +1,10 @@
-//! Names what limited a run when no core and no stage did: a setting of the router, the order that
-//! it keeps, or the target.
+//! Names the limit of a run in which no core and no stage was saturated: a setting of the router,
+//! the delivery order, or the target.
 //!
 //! The evidence comes from the samples, and Little's law connects it:
 //!
 //! ```text
-//! events/s = requests in flight / seconds a request takes × events in a request
+//! events/s = requests in flight / seconds per request × events per request
 //! ```
 
 use testbed::limits::PUT_EVENTS_ENTRIES_MAX;
@@ -14,18 +14,18 @@ use crate::bottleneck::mean;
 use crate::measure::sample::{Requests, Sample};
 use crate::workload::{Ordering, Shape, Workload};
 
-/// A limit counts as reached from this share of it on: samples cut through bursts.
+/// A limit counts as reached from this share of it, because samples average over bursts.
 const REACHED: f64 = 0.9;
-/// The same for requests in flight: between an answer and the next request the router works.
+/// The same for requests in flight: the router works between an answer and the next request.
 const WAITING: f64 = 0.8;
-/// A request counts as full from this share of its events or bytes on, since the last one of a page
-/// seldom is.
+/// A request counts as full from this share of its events or bytes. The last request of a page is
+/// seldom full.
 const FULL: f64 = 0.8;
-/// Where at least this share of the entities with work have a request in flight, the others only
-/// wait for their next read.
+/// If at least this share of the entities with work have a request in flight, the others only wait
+/// for their next read.
 const ENTITIES_SENT: f64 = 0.4;
 
-/// The requests to one destination, as the samples show them.
+/// Averages of the requests to one destination.
 #[derive(Clone, Copy, Debug)]
 struct Evidence {
     /// Requests in flight on average.
@@ -35,7 +35,7 @@ struct Evidence {
     events_rate: f64,
     events_per_request: f64,
     bytes_per_request: f64,
-    /// Calls a second of the busiest source.
+    /// Calls per second of the busiest source.
     calls_rate: f64,
     entities_waiting: f64,
 }
@@ -56,8 +56,8 @@ impl Evidence {
                 },
             );
         let looked_at = mean(samples, &|sample| sample.requests_under_way.unwrap_or_default());
-        // Late answers leave intervals without one. Then the requests that were open at each look
-        // count.
+        // If answers come late, some intervals have none. Then use the requests that were open when
+        // the samples were taken.
         let in_flight = if answered > 0.0 { request_seconds } else { looked_at };
         let ratio = |count: f64, of: f64| if of > 0.0 { count / of } else { 0.0 };
         Evidence {
@@ -72,7 +72,7 @@ impl Evidence {
         }
     }
 
-    /// Little's law with these numbers, where there are any.
+    /// Little's law with these numbers; empty without numbers.
     fn arithmetic(&self) -> String {
         if self.request_ms <= 0.0 || self.events_per_request <= 0.0 {
             return String::new();
@@ -80,13 +80,12 @@ impl Evidence {
         let Evidence { in_flight, request_ms, events_per_request, .. } = *self;
         let rate = in_flight / request_ms * 1e3 * events_per_request;
         format!(
-            ": {in_flight:.2} in flight / {request_ms:.1} ms a request x {events_per_request:.1} events in it = {rate:.0} events/s"
+            ": {in_flight:.2} in flight / {request_ms:.1} ms per request x {events_per_request:.1} events per request = {rate:.0} events/s"
         )
     }
 }
 
-/// The cause in words, with its numbers and what would raise the rate; `None` where no setting and
-/// no order was at its limit.
+/// The cause, with its numbers and a remedy. `None` if no setting and no order was at its limit.
 pub fn find(workload: &Workload, samples: &[Sample]) -> Option<String> {
     let evidence = Evidence::of(workload, samples);
     by_rate_limit(workload, &evidence)
@@ -95,17 +94,18 @@ pub fn find(workload: &Workload, samples: &[Sample]) -> Option<String> {
         .or_else(|| by_few_entities(workload, &evidence))
 }
 
-/// The answer where nothing was at its limit.
+/// The text for a run in which nothing was at its limit.
 pub fn round_trips(workload: &Workload, samples: &[Sample]) -> String {
     let evidence = Evidence::of(workload, samples);
     let allowed = in_flight_max(workload);
     format!(
-        "round trips: no core, no stage, no setting and not the target was at its limit; {:.1} of {allowed:.0} requests were in flight{}",
+        "round trips: no core, stage or setting was at its limit, nor was the target; {:.1} of {allowed:.0} requests were in flight{}",
         evidence.in_flight,
         evidence.arithmetic()
     )
 }
 
+/// The processor's `rateLimit` was reached.
 fn by_rate_limit(workload: &Workload, evidence: &Evidence) -> Option<String> {
     let events = ("eventsPerSecond", workload.events_per_second_max(), evidence.events_rate, "events");
     let requests =
@@ -113,24 +113,25 @@ fn by_rate_limit(workload: &Workload, evidence: &Evidence) -> Option<String> {
     for (key, allowed, rate, what) in [events, requests] {
         if let Some(allowed) = allowed.filter(|allowed| rate >= REACHED * allowed) {
             return Some(format!(
-                "a setting of the router: the processor's `rateLimit.{key}` allows {allowed:.0} {what} a second, and {rate:.0} were sent. A higher limit raises it"
+                "a setting of the router: the processor's `rateLimit.{key}` allows {allowed:.0} {what} per second, and {rate:.0} were sent. A higher limit helps"
             ));
         }
     }
     None
 }
 
+/// The source's `maxCallsPerSecond` was reached.
 fn by_calls(workload: &Workload, evidence: &Evidence) -> Option<String> {
     let allowed = workload.calls_per_second_max();
     (evidence.calls_rate >= REACHED * allowed).then(|| {
         format!(
-            "a setting of the router: the source's `maxCallsPerSecond` allows {allowed:.0} calls a second, and {:.0} were made. A higher value raises it",
+            "a setting of the router: the source's `maxCallsPerSecond` allows {allowed:.0} calls per second, and {:.0} were made. A higher value helps",
             evidence.calls_rate
         )
     })
 }
 
-/// As many requests were in flight as the router allows.
+/// All requests that the router allows were in flight.
 fn by_requests_in_flight(workload: &Workload, evidence: &Evidence) -> Option<String> {
     let allowed = in_flight_max(workload);
     if evidence.in_flight <= WAITING * allowed {
@@ -144,18 +145,18 @@ fn by_requests_in_flight(workload: &Workload, evidence: &Evidence) -> Option<Str
         let sources = workload.vcenters;
         format!(
             "the target's answers, one request at a time: `ordering: source` allows {allowed:.0} in flight, one for each of {sources} vCenter{}{arithmetic}{full}. \
-             A faster target, {batches}`ordering: entity` or `none` raise it",
+             A faster target, {batches}`ordering: entity` or `none` would help",
             if sources == 1 { "" } else { "s" }
         )
     } else {
         format!(
             "the target's answers, with all requests in flight that the processor's `concurrency: {allowed:.0}` allows{arithmetic}{full}. \
-             A faster target, {batches}or a higher `concurrency` raise it"
+             A faster target, {batches}or a higher `concurrency` would help"
         )
     })
 }
 
-/// Entities with work are fewer than requests that may be in flight, and nearly all have theirs.
+/// Fewer entities had work than requests may be in flight, and nearly all of those had a request.
 fn by_few_entities(workload: &Workload, evidence: &Evidence) -> Option<String> {
     let concurrency = workload.concurrency();
     let Evidence { in_flight, entities_waiting, request_ms, .. } = *evidence;
@@ -166,11 +167,11 @@ fn by_few_entities(workload: &Workload, evidence: &Evidence) -> Option<String> {
     let mix = Model::new(workload.model(0)).ok()?.entities_of_mix();
     let EntitiesOfMix { count, busiest, busiest_share } = mix;
     let known = count * u64::from(workload.vcenters);
-    // The busiest entity bounds the rest, because its events come between theirs.
+    // Events of the busiest entity come between the others, so it bounds them.
     let bound = 1e3 / request_ms / busiest_share * f64::from(workload.vcenters);
     let busiest = if request_ms > 0.0 && bound.is_finite() {
         format!(
-            ". The busiest one, {busiest}, has {:.1} % of its vCenter's events, one at a time of {request_ms:.1} ms, which is {bound:.0} events/s of all at most",
+            ". The busiest one, {busiest}, has {:.1} % of its vCenter's events, one at a time of {request_ms:.1} ms, which bounds the rate to {bound:.0} events/s",
             busiest_share * 100.0
         )
     } else {
@@ -179,13 +180,13 @@ fn by_few_entities(workload: &Workload, evidence: &Evidence) -> Option<String> {
     Some(format!(
         "few objects busy at once: `ordering: entity` sends the events of one object one after another, and of {known} objects in the mix \
          {entities_waiting:.0} had undelivered events on average, with {in_flight:.1} of {concurrency:.0} requests in flight{}{busiest}. \
-         Events spread over more objects, a shorter function time, {}or `ordering: none` raise it",
+         Events spread over more objects, a shorter function time, {}or `ordering: none` would help",
         evidence.arithmetic(),
         batches_would_help(workload)
     ))
 }
 
-/// Whether requests are as large as a setting allows, in words.
+/// The setting that limits the size of requests, if they are full.
 fn full_requests(workload: &Workload, evidence: &Evidence) -> Option<String> {
     if !matches!(workload.target.shape, Shape::Batched | Shape::Eventbridge) {
         return None;
@@ -198,14 +199,14 @@ fn full_requests(workload: &Workload, evidence: &Evidence) -> Option<String> {
     let (events, bytes) = (workload.batch_events_max(), workload.batch_bytes_max());
     if evidence.events_per_request >= FULL * entries_max.min(events) {
         return Some(if events <= entries_max {
-            format!("requests are full at `batch.events: {events:.0}`, and a higher value would raise it too")
+            format!("requests are full at `batch.events: {events:.0}`, and a higher value would help")
         } else {
             format!("requests are full at the {entries_max:.0} events that PutEvents takes")
         });
     }
     (evidence.bytes_per_request >= FULL * bytes).then(|| {
         format!(
-            "requests are full at `batch.bytes` ({:.0} KiB of {:.0} KiB), and a higher value would raise it too",
+            "requests are full at `batch.bytes` ({:.0} KiB of {:.0} KiB), and a higher value would help",
             evidence.bytes_per_request / 1024.0,
             bytes / 1024.0
         )
@@ -214,18 +215,18 @@ fn full_requests(workload: &Workload, evidence: &Evidence) -> Option<String> {
 
 fn batches_would_help(workload: &Workload) -> &'static str {
     match workload.target.shape {
-        // A function takes one event, and EventBridge's requests have their size from AWS.
+        // A function takes one event, and AWS sets the size of EventBridge's requests.
         Shape::Openfaas | Shape::Eventbridge | Shape::Batched => "",
-        Shape::Structured | Shape::Binary => "many events a request (`mode: batched`), ",
+        Shape::Structured | Shape::Binary => "batches (`mode: batched`), ",
     }
 }
 
-/// Destinations that the workload's one processor has.
+/// The number of destinations of the workload's only processor.
 fn destinations(workload: &Workload) -> f64 {
     if workload.target.shape == Shape::Openfaas { f64::from(workload.target.functions) } else { 1.0 }
 }
 
-/// Requests that one destination may have in flight.
+/// The number of requests that one destination may have in flight.
 fn in_flight_max(workload: &Workload) -> f64 {
     match workload.ordering() {
         Ordering::Source => workload.concurrency().min(f64::from(workload.vcenters)),
@@ -237,7 +238,8 @@ fn in_flight_max(workload: &Workload) -> f64 {
 mod tests {
     use super::*;
 
-    /// A second with so many requests to one destination, each of `seconds`, `events` in it.
+    /// A sample of one second with `rate` requests to one destination. Each takes `seconds` and
+    /// holds `events` events.
     fn second(rate: f64, seconds: f64, events: f64) -> Sample {
         Sample {
             delivered_rate: rate * events,
@@ -271,7 +273,7 @@ mod tests {
             second(39.2, 0.025, 1.0),
             &[
                 "the target's answers, one request at a time: `ordering: source` allows 1 in flight, one for each of 1 vCenter:",
-                "0.98 in flight / 25.0 ms a request x 1.0 events in it = 39 events/s",
+                "0.98 in flight / 25.0 ms per request x 1.0 events per request = 39 events/s",
                 "`mode: batched`",
                 "`ordering: entity` or `none`",
             ],
@@ -309,19 +311,19 @@ mod tests {
             "target: {shape: structured, ordering: none}\nrouter: {processor: {rateLimit: {eventsPerSecond: 500}}}",
             second(498.0, 0.001, 1.0),
             &[
-                "a setting of the router: the processor's `rateLimit.eventsPerSecond` allows 500 events a second, and 498 were sent",
+                "a setting of the router: the processor's `rateLimit.eventsPerSecond` allows 500 events per second, and 498 were sent",
             ],
         );
         check(
             "target: {shape: batched}\nrouter: {processor: {rateLimit: {requestsPerSecond: 20}}}",
             second(20.0, 0.001, 300.0),
-            &["`rateLimit.requestsPerSecond` allows 20 requests a second, and 20 were sent"],
+            &["`rateLimit.requestsPerSecond` allows 20 requests per second, and 20 were sent"],
         );
         check(
             "router: {source: {maxCallsPerSecond: 50}}",
             second(5.0, 0.001, 100.0),
             &[
-                "a setting of the router: the source's `maxCallsPerSecond` allows 50 calls a second, and 50 were made",
+                "a setting of the router: the source's `maxCallsPerSecond` allows 50 calls per second, and 50 were made",
             ],
         );
         let entities = Sample { entities_waiting: 7, ..second(238.0, 0.0204, 1.0) };
@@ -331,9 +333,9 @@ mod tests {
             &[
                 "few objects busy at once: `ordering: entity`",
                 "of 1036 objects in the mix 7 had undelivered events on average, with 4.9 of 32 requests in flight",
-                "4.86 in flight / 20.4 ms a request x 1.0 events in it = 238 events/s",
+                "4.86 in flight / 20.4 ms per request x 1.0 events per request = 238 events/s",
                 "the user VSPHERE.LOCAL\\svc-monitoring, has 20.0 % of its vCenter's events",
-                "Events spread over more objects, a shorter function time, or `ordering: none` raise it",
+                "Events spread over more objects, a shorter function time, or `ordering: none` would help",
             ],
         );
     }
@@ -341,7 +343,7 @@ mod tests {
     #[test]
     fn the_functions_of_a_gateway_are_destinations_of_their_own() {
         let two = workload("target: {shape: openfaas, functions: 2, ordering: none, concurrency: 4}");
-        // Each event is a request to each of both.
+        // Each event becomes a request to each of the two functions.
         let requests = |in_flight: f64| Sample {
             delivered_rate: 100.0,
             requests: Some(Requests { rate: 200.0, in_flight, seconds: in_flight / 200.0, bytes_rate: 0.0 }),
@@ -360,7 +362,7 @@ mod tests {
         };
         let text = none("target: {shape: structured, ordering: none}", second(500.0, 0.004, 1.0));
         assert!(text.contains("2.0 of 32 requests were in flight: 2.00 in flight / 4.0 ms"), "{text}");
-        // Many objects wait, few requests are sent: the order is not what holds them up.
+        // Many entities wait but few requests are in flight: the order is not the limit.
         let many = Sample { entities_waiting: 500, ..second(238.0, 0.02, 1.0) };
         none("target: {shape: openfaas, ordering: entity}", many);
         let slow_router = Sample { entities_waiting: 20, ..second(238.0, 0.002, 1.0) };

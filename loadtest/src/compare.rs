@@ -1,68 +1,72 @@
-//! Two results side by side, as ratios: is the second worse than the first?
+//! Compares two results figure by figure, as ratios, and marks the figures that are worse.
 
 use crate::limit::figures::{CaseFigures, LimitResult, Step};
 use crate::result::{Outcome, RunResult};
 
-/// Latencies that differ by less than this are equal: the clock, the scheduler and the histogram's steps make as much.
+/// Latencies that differ by less are equal: clock, scheduler and histogram cause such differences.
 const LATENCY_NOISE_US: f64 = 500.0;
 
 #[derive(Debug, thiserror::Error)]
 pub enum CompareError {
-    #[error("one is a result of `loadtest run`, the other of `loadtest limit`; compare two of one kind")]
+    #[error("one result is of `loadtest run`, the other of `loadtest limit`; compare two of one kind")]
     Kinds,
-    #[error("they have nothing in common that could be compared")]
+    #[error("the results have no figures in common")]
     Nothing,
 }
 
-/// Which way is worse.
+/// The direction in which a figure is worse.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Worse {
     Lower,
     Higher,
 }
 
-/// One figure of both.
+/// One figure of both results.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Row {
+pub struct ComparisonRow {
     pub case: String,
     pub what: &'static str,
     pub unit: &'static str,
-    /// `None`: it has no such figure.
+    /// `None` if the result has no such figure.
     pub first: Option<f64>,
     pub second: Option<f64>,
     pub regressed: bool,
 }
 
-impl Row {
+impl ComparisonRow {
     pub fn ratio(&self) -> Option<f64> {
         let (first, second) = (self.first?, self.second?);
         (first > 0.0).then(|| second / first)
     }
 }
 
-/// All figures that both have, or the first alone. `tolerance`: how much worse is not yet a regression, 0.1 is 10 %.
+/// All figures that are in either result. `tolerance` is the ratio that still counts as equal: 0.1
+/// is 10 %.
 ///
-/// # Errors
-/// They cannot be compared.
-pub fn compare(first: &Outcome, second: &Outcome, tolerance: f64) -> Result<Vec<Row>, CompareError> {
+/// # Errors The results cannot be compared.
+pub fn compare(
+    first: &Outcome,
+    second: &Outcome,
+    tolerance: f64,
+) -> Result<Vec<ComparisonRow>, CompareError> {
     let rows = match (first, second) {
         (Outcome::Run(first), Outcome::Run(second)) => {
-            Rows { tolerance, rows: Vec::new() }.runs(first, second)
+            Comparison { tolerance, rows: Vec::new() }.runs(first, second)
         }
         (Outcome::Limit(first), Outcome::Limit(second)) => {
-            Rows { tolerance, rows: Vec::new() }.limits(first, second)
+            Comparison { tolerance, rows: Vec::new() }.limits(first, second)
         }
         _ => return Err(CompareError::Kinds),
     };
     if rows.is_empty() { Err(CompareError::Nothing) } else { Ok(rows) }
 }
 
-struct Rows {
+struct Comparison {
     tolerance: f64,
-    rows: Vec<Row>,
+    rows: Vec<ComparisonRow>,
 }
 
-impl Rows {
+impl Comparison {
     fn add(
         &mut self,
         case: &str,
@@ -74,7 +78,7 @@ impl Rows {
         let [first, second] = values;
         let noise = if unit == "ms" { LATENCY_NOISE_US / 1e3 } else { 0.0 };
         let regressed = match (first, second) {
-            // What cannot be known any more is not known to be as good.
+            // A figure that is missing now may hide a regression.
             (Some(_), None) => true,
             (None, _) => false,
             (Some(first), Some(second)) => match worse {
@@ -83,11 +87,11 @@ impl Rows {
             },
         };
         if first.is_some() || second.is_some() {
-            self.rows.push(Row { case: case.to_owned(), what, unit, first, second, regressed });
+            self.rows.push(ComparisonRow { case: case.to_owned(), what, unit, first, second, regressed });
         }
     }
 
-    fn runs(mut self, first: &RunResult, second: &RunResult) -> Vec<Row> {
+    fn runs(mut self, first: &RunResult, second: &RunResult) -> Vec<ComparisonRow> {
         let case = first.workload.as_str();
         let runs = [first, second];
         let mut add = |what, unit, worse, value: &dyn Fn(&RunResult) -> Option<f64>| {
@@ -110,12 +114,12 @@ impl Rows {
         add("p50", "ms", Worse::Higher, &|run| late(run, run.latency.p50_us));
         add("p99", "ms", Worse::Higher, &|run| late(run, run.latency.p99_us));
         add("p99.9", "ms", Worse::Higher, &|run| late(run, run.latency.p999_us));
-        add("CPU a million events", "s", Worse::Higher, &|run| run.router.cpu_seconds_per_million);
+        add("CPU for a million events", "s", Worse::Higher, &|run| run.router.cpu_seconds_per_million);
         add("memory", "MB", Worse::Higher, &|run| run.router.rss_peak_bytes.map(|bytes| bytes as f64 / 1e6));
         self.rows
     }
 
-    fn limits(mut self, first: &LimitResult, second: &LimitResult) -> Vec<Row> {
+    fn limits(mut self, first: &LimitResult, second: &LimitResult) -> Vec<ComparisonRow> {
         let none = CaseFigures::default();
         for case in &first.cases {
             let other = second.cases.iter().find(|other| other.name == case.name).unwrap_or(&none);
@@ -132,7 +136,7 @@ impl Rows {
             add("p99 at half", "ms", Worse::Higher, &|case| {
                 half(case, &|step| step.latency.p99_us as f64 / 1e3)
             });
-            add("CPU a million at limit", "s", Worse::Higher, &|case| {
+            add("CPU for a million at limit", "s", Worse::Higher, &|case| {
                 limit(case, &|step| step.cpu_seconds_per_million)
             });
             add("memory at limit", "MB", Worse::Higher, &|case| {
@@ -143,13 +147,11 @@ impl Rows {
     }
 }
 
-/// What makes figures of these two say little about the router, in words.
+/// Reasons why ratios of the two results say little about the router.
 pub fn differences(first: &Outcome, second: &Outcome) -> Vec<String> {
     let mut found = Vec::new();
     if first.machine() != second.machine() {
-        found.push(
-            "the machines differ; ratios of figures of two machines say little about the router".to_owned(),
-        );
+        found.push("the machines differ, so ratios say little about the router".to_owned());
     }
     if let (Outcome::Run(first), Outcome::Run(second)) = (first, second)
         && first.workload != second.workload
@@ -160,24 +162,25 @@ pub fn differences(first: &Outcome, second: &Outcome) -> Vec<String> {
     for (name, setup) in first.subjects() {
         if let Some((_, other)) = others.iter().find(|(other, _)| *other == name).filter(|(_, o)| *o != setup)
         {
-            found.push(format!("`{name}` was not the same in both: {setup}; and {other}"));
+            found.push(format!("`{name}` has different setups: {setup}; and {other}"));
         }
     }
     if first.interrupted() || second.interrupted() {
-        found.push("what was interrupted has the figures of a part only".to_owned());
+        found.push("an interrupted run has figures of a part only".to_owned());
     }
     found
 }
 
-/// A table for people.
-pub fn table(rows: &[Row]) -> String {
+/// Formats the figures as a table.
+pub fn table(rows: &[ComparisonRow]) -> String {
     let number = |value: Option<f64>| match value {
         None => "-".to_owned(),
         Some(value) if value.abs() >= 100.0 || value == value.round() => format!("{value:.0}"),
         Some(value) => format!("{value:.2}"),
     };
-    let width =
-        |head: &str, text: &dyn Fn(&Row) -> usize| rows.iter().map(text).max().unwrap_or(0).max(head.len());
+    let width = |head: &str, text: &dyn Fn(&ComparisonRow) -> usize| {
+        rows.iter().map(text).max().unwrap_or(0).max(head.len())
+    };
     let cases = width("case", &|row| row.case.chars().count());
     let whats = width("figure", &|row| row.what.len() + row.unit.len() + 3);
     let mut out = format!(
@@ -216,7 +219,7 @@ mod tests {
         }))
     }
 
-    fn regressed(rows: &[Row]) -> Vec<&str> {
+    fn regressed(rows: &[ComparisonRow]) -> Vec<&str> {
         rows.iter().filter(|row| row.regressed).map(|row| row.what).collect()
     }
 
@@ -231,7 +234,7 @@ mod tests {
         check(run(890.0, 5_000, 0), &["rate"]);
         check(run(5000.0, 12_000, 0), &["p99"]);
         check(run(1000.0, 10_000, 1), &["not passed", "lost"]);
-        // Half a millisecond is noise, whatever the ratio.
+        // Half a millisecond is noise at any ratio.
         let rows = compare(&run(1.0, 100, 0), &run(1.0, 580, 0), 0.1).unwrap();
         assert_eq!(regressed(&rows), Vec::<&str>::new());
     }
@@ -247,7 +250,7 @@ mod tests {
             assert_eq!(regressed(&rows), [expected]);
             assert_eq!(differences(&outcomes[0], &outcomes[1]), Vec::<String>::new());
         };
-        // Whatever the tolerance, one is more than none.
+        // With any tolerance, one fault is more than none.
         check(&|run| run.passed = false, "not passed");
         check(&|run| run.totals.wrong_ids = 1, "with a wrong id");
         check(&|run| run.overtaken = 1, "out of order");
@@ -266,7 +269,7 @@ mod tests {
         let found = differences(&result("a", "x"), &result("b", "x"));
         assert_eq!(found, ["the workloads differ: `a` and `b`"]);
         let found = differences(&result("a", "x"), &result("a", "y"));
-        assert_eq!(found, ["`a` was not the same in both: x; and y"]);
+        assert_eq!(found, ["`a` has different setups: x; and y"]);
     }
 
     #[test]

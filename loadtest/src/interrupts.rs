@@ -1,19 +1,19 @@
-//! How often a run was told to end: Ctrl-C, SIGTERM and SIGHUP count alike.
+//! Counts requests to end a run: Ctrl-C, SIGTERM and SIGHUP.
 
 use tokio::sync::watch;
 
-/// A count that work looks at, or waits for; clones share it.
+/// The count. Clones share it.
 #[derive(Clone)]
 pub struct Interrupts(watch::Receiver<u32>);
 
 impl Interrupts {
-    /// The count, and what raises it.
+    /// Returns the sender that raises the count, and the count.
     pub fn new() -> (watch::Sender<u32>, Interrupts) {
         let (sender, receiver) = watch::channel(0);
         (sender, Interrupts(receiver))
     }
 
-    /// For work that whoever started it drops instead of telling it.
+    /// A count that stays 0, for work that its owner ends by dropping it.
     pub fn never() -> Interrupts {
         Interrupts::new().1
     }
@@ -22,11 +22,11 @@ impl Interrupts {
         *self.0.borrow()
     }
 
-    /// Until there were so many; for ever if they do not come.
+    /// Waits until the count reaches `count`, possibly forever.
     pub async fn reach(&self, count: u32) {
         let mut receiver = self.0.clone();
         if receiver.wait_for(|found| *found >= count).await.is_err() {
-            // Nobody can raise the count any more.
+            // The sender is gone, so the count cannot rise any more.
             std::future::pending().await
         }
     }

@@ -1,11 +1,13 @@
-//! `loadtest`: finds out what one event router can take, and whether it loses anything while it does.
+//! `loadtest`: measures the highest load that one event router handles, and verifies that it loses
+//! nothing under that load.
 //!
 //! ```text
-//! cli ──► run ──► stand (vCenters, target, router child) ──► measure (samples) ──► result (verdict)
-//!   └──► limit (many runs; search says at which rates) ──► report (JSON, HTML)
+//! cli ─► run ─► stand (vCenters, target, router child) ─► measure (samples) ─► result (verdict)
+//!   └─► limit (many runs at rates that search picks) ─► report (JSON, HTML)
 //! ```
 //!
-//! Exit codes: 0 all is well, 1 a verdict failed or the run broke off, 2 wrong arguments or workload, 130 interrupted.
+//! Exit codes: 0 passed, 1 a verdict failed or the run broke off, 2 wrong arguments or workload,
+//! 130 interrupted.
 
 mod bottleneck;
 mod cause;

@@ -1,4 +1,10 @@
-//! One run from beginning to end: stand, router, events, drain, stop, verdict.
+//! One run from beginning to end.
+//!
+//! ```text
+//! stand ─► router ready ─► events, samples, troubles ─► drain ─► SIGTERM ─► last sample ─► verdict
+//!           first interrupt: ─────────────────┴───────────┘
+//!           second interrupt: kill the router, then the verdict
+//! ```
 
 use std::ops::ControlFlow;
 use std::os::unix::process::ExitStatusExt;
@@ -17,12 +23,12 @@ use crate::measure::machine::Machine;
 use crate::measure::sample::{Sample, Sampler};
 use crate::result::{self, FORMAT, RouterFigures, RunResult, WarmUp};
 use crate::stand::config::{DATA, FILE};
-use crate::stand::pace::{self, Happened};
+use crate::stand::pace::{self, StartedTrouble};
 use crate::stand::router::{self, Router, RouterError};
 use crate::stand::{Stand, StandError};
 use crate::workload::{Rate, Workload};
 
-/// How long a run waits for a router that somebody else starts.
+/// The longest wait for a router that somebody else starts.
 const ATTACH_LIMIT: Duration = Duration::from_secs(300);
 
 #[derive(Debug, thiserror::Error)]
@@ -31,214 +37,215 @@ pub enum RunError {
     Stand(#[from] StandError),
     #[error(transparent)]
     Router(#[from] RouterError),
-    #[error("cannot make a temporary folder for the router: {0}; name one by `--folder`")]
+    #[error("cannot create a temporary folder for the router: {0}; give one with `--folder`")]
     Temporary(std::io::Error),
-    #[error("cannot make the folder {folder} for the router: {cause}")]
-    Folder { folder: String, cause: std::io::Error },
+    #[error("cannot create the folder {folder} for the router: {cause}")]
+    RunFolder { folder: String, cause: std::io::Error },
     #[error(
-        "{data} holds what a router knew at the end of another run: one that starts with it would take the events of this run for old ones; \
-         remove it, or name another folder"
+        "{data} holds the state of a router from another run, which would treat this run's events as old; \
+         remove it, or choose another folder"
     )]
     Used { data: String },
     #[error("cannot write the router's configuration to {file}: {cause}")]
     Attach { file: String, cause: std::io::Error },
-    #[error("no router was ready at {address} after {} s: {why}", ATTACH_LIMIT.as_secs())]
+    #[error("no router is ready at {address} after {} s: {why}", ATTACH_LIMIT.as_secs())]
     NotAttached { address: String, why: String },
     #[error("interrupted before the router was ready: nothing was measured")]
     Interrupted,
-    /// Of a search: [`RunResult::broken_off`] says why there is no further try.
+    /// For a limit search: [`RunResult::broken_off`] has the reason why no further run is possible.
     #[error("{0}")]
     BrokenOff(String),
 }
 
-/// Whose router it is.
+/// The router to test.
 #[derive(Clone, Debug)]
-pub enum Whose {
-    /// Started here, from this binary, on these CPU cores if any are named.
-    Ours { program: PathBuf, cpus: Option<Vec<usize>> },
-    /// Started by somebody else with the configuration that the run writes to this file; its
-    /// process, for memory and CPU time.
-    Theirs { config: PathBuf, admin: String, pid: Option<u32> },
+pub enum RouterUnderTest {
+    /// Started here from this binary, on these CPU cores if any are given.
+    Started { program: PathBuf, cpus: Option<Vec<usize>> },
+    /// Started by somebody else with the configuration that the run writes to this file. The
+    /// process id is for memory and CPU time.
+    Attached { config: PathBuf, admin: String, pid: Option<u32> },
 }
 
-/// How a run is carried out, besides its workload.
+/// Parameters of a run besides its workload.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    pub whose: Whose,
-    /// Keeps the router's files here instead of in a temporary folder.
+    pub router: RouterUnderTest,
+    /// The folder for the router's files; a temporary one if `None`.
     pub folder: Option<PathBuf>,
     pub sample_interval: Duration,
-    /// Events received before this time are left out of latency and load figures, and counted
-    /// apart.
+    /// Events received before this time are left out of latency and load figures and counted
+    /// separately.
     pub warm_up: Duration,
 }
 
 impl Settings {
     fn cores(&self) -> Cores {
         let all = Machine::this().cores;
-        let router = match &self.whose {
-            Whose::Ours { cpus: Some(cpus), .. } => cpus.len().min(all),
+        let router = match &self.router {
+            RouterUnderTest::Started { cpus: Some(cpus), .. } => cpus.len().min(all),
             _ => all,
         };
         Cores { all, router }
     }
 }
 
-/// What a run tells while it goes on.
+/// Progress of a run.
 pub enum Progress<'a> {
-    /// The configuration that somebody is to start a router with, and the folder that is to hold its data.
+    /// Somebody must start a router with this configuration. Its data will be in this folder.
     WaitingForRouter {
         config: &'a Path,
         folder: &'a Path,
     },
     Sample(&'a Sample),
-    /// No more events are created; those that are missing are waited for.
+    /// No more events are created. The run waits for missing ones.
     Draining,
 }
 
-/// Told of everything; `Break` gives the run up: nothing that follows would change the outcome.
+/// A callback for the progress. `Break` gives the run up, because its outcome is certain.
 pub type Observer<'o> = dyn FnMut(Progress<'_>) -> ControlFlow<()> + 'o;
 
-/// How a run came to its end.
-enum Ended {
-    /// All events are there, or the others were waited for in vain.
-    Whole,
-    /// By its observer.
+/// The way a run ended.
+enum RunEnd {
+    /// All events arrived, or patience ran out.
+    Complete,
+    /// The observer gave up.
     GivenUp,
-    /// By an interrupt: no more events were created, or waited for.
+    /// An interrupt ended the events or the drain.
     Interrupted,
-    /// By a second one, in the midst of whatever was going on.
-    AtOnce,
-    /// By the router, which is gone.
-    Broken(RouterError),
+    /// A second interrupt ended everything at once.
+    Aborted,
+    /// The router ended by itself.
+    RouterFailed(RouterError),
 }
 
-/// The first interrupt ends the events, or the wait for those that are under way; what was measured by then is judged. The second one ends
-/// everything at once.
+/// Runs a workload. The first interrupt ends the events or the drain, and the measured part is
+/// judged. The second one ends everything at once.
 ///
-/// # Errors
-/// The stand or the router could not be started.
+/// # Errors The stand or the router could not be started.
 pub async fn run(
     workload: &Workload,
     settings: &Settings,
     interrupts: &Interrupts,
     observe: &mut Observer<'_>,
 ) -> Result<RunResult, RunError> {
-    let folder = Folder::make(settings)?;
+    let folder = RunFolder::make(settings)?;
     let stand = Stand::start(workload).await?;
-    // The router reads a backlog from its start, so the clock starts with it. When somebody else
-    // starts the router, nobody here knows when that was: then the clock starts when it is ready.
-    let is_ours = matches!(settings.whose, Whose::Ours { .. });
+    // The router reads a backlog from its start, so the clock starts together with our router. The
+    // start of somebody else's router is unknown, so the clock starts when it is ready.
+    let is_ours = matches!(settings.router, RouterUnderTest::Started { .. });
     let from_scratch = workload.backlog > 0;
     let early = (from_scratch && is_ours).then(|| Sampler::new(&stand, None, true, settings.warm_up));
     let mut running = tokio::select! {
-        running = Running::start(workload, settings, &folder.path, &stand, observe) => running?,
+        running = RunningRouter::start(workload, settings, &folder.path, &stand, observe) => running?,
         () = interrupts.reach(1) => return Err(RunError::Interrupted),
     };
     let mut sampler =
         early.unwrap_or_else(|| Sampler::new(&stand, running.pid(), from_scratch, settings.warm_up));
-    let around = Around { workload, settings, stand: &stand, interrupts };
+    let context = RunContext { workload, settings, stand: &stand, interrupts };
     let mut ended = tokio::select! {
-        ended = running.carry_out(&around, &mut sampler, observe) => ended,
-        () = interrupts.reach(2) => Ended::AtOnce,
+        ended = running.carry_out(&context, &mut sampler, observe) => ended,
+        () = interrupts.reach(2) => RunEnd::Aborted,
     };
-    if matches!(ended, Ended::AtOnce) {
+    // The future was dropped before it could stop the events.
+    if matches!(ended, RunEnd::Aborted) {
         stand.stop_events();
         running.kill();
     }
     sampler.take(&stand, running.pid(), &running.admin).await;
-    if matches!(ended, Ended::GivenUp) {
+    if matches!(ended, RunEnd::GivenUp) {
         running.kill();
     }
     let status = tokio::select! {
         status = running.stop() => status?,
         () = interrupts.reach(2) => {
             running.kill();
-            ended = Ended::AtOnce;
+            ended = RunEnd::Aborted;
             None
         }
     };
-    // A router that stops may deliver until its end; charts and figures count the same events.
+    // A stopping router may deliver until its end. Charts and figures must count the same events.
     sampler.take_rest(&stand, &running.admin).await;
     Ok(judge(workload, settings, &stand, sampler, &ended, running.figures(status)))
 }
 
-/// Where the router's files are.
-struct Folder {
+/// The folder of the router's files.
+struct RunFolder {
     path: PathBuf,
-    /// Removes it at the end.
+    /// Removes the folder on drop.
     _temporary: Option<TempDir>,
 }
 
-impl Folder {
-    fn make(settings: &Settings) -> Result<Folder, RunError> {
+impl RunFolder {
+    fn make(settings: &Settings) -> Result<RunFolder, RunError> {
         let Some(path) = &settings.folder else {
             let temporary = tempfile::Builder::new().prefix("loadtest-").tempdir();
             let temporary = temporary.map_err(RunError::Temporary)?;
-            return Ok(match settings.whose {
-                Whose::Ours { .. } => {
-                    Folder { path: temporary.path().to_owned(), _temporary: Some(temporary) }
+            return Ok(match settings.router {
+                RouterUnderTest::Started { .. } => {
+                    RunFolder { path: temporary.path().to_owned(), _temporary: Some(temporary) }
                 }
-                // Their router goes on when the run has ended, and needs its data.
-                Whose::Theirs { .. } => Folder { path: temporary.keep(), _temporary: None },
+                // Somebody else's router continues after the run and needs its data.
+                RouterUnderTest::Attached { .. } => RunFolder { path: temporary.keep(), _temporary: None },
             });
         };
-        let wrong = |cause| RunError::Folder { folder: path.display().to_string(), cause };
+        let wrong = |cause| RunError::RunFolder { folder: path.display().to_string(), cause };
         std::fs::create_dir_all(path).map_err(wrong)?;
-        // Whoever starts the router may do so elsewhere.
+        // The router may be started from another working directory.
         let path = std::path::absolute(path).map_err(wrong)?;
         let data = path.join(DATA);
         if data.exists() {
             return Err(RunError::Used { data: data.display().to_string() });
         }
-        Ok(Folder { path, _temporary: None })
+        Ok(RunFolder { path, _temporary: None })
     }
 }
 
-/// What a run goes on in.
-struct Around<'a> {
+/// The unchanging surroundings of a run.
+struct RunContext<'a> {
     workload: &'a Workload,
     settings: &'a Settings,
     stand: &'a Stand,
     interrupts: &'a Interrupts,
 }
 
-/// A router that works, ours or theirs.
-struct Running {
+/// The router under test, while it runs.
+struct RunningRouter {
     router: Option<Router>,
     pid: Option<u32>,
     admin: Admin,
 }
 
-impl Running {
+impl RunningRouter {
+    /// Starts our router, or waits for somebody else's.
     async fn start(
         workload: &Workload,
         settings: &Settings,
         folder: &Path,
         stand: &Stand,
         observe: &mut Observer<'_>,
-    ) -> Result<Running, RunError> {
-        match &settings.whose {
-            Whose::Ours { program, cpus } => {
+    ) -> Result<RunningRouter, RunError> {
+        match &settings.router {
+            RouterUnderTest::Started { program, cpus } => {
                 let admin = Admin::new(&router::free_address().map_err(RouterError::Io)?);
                 stand.write_config(workload, folder, admin.address())?;
                 let mut router = Router::new(program.clone(), folder, admin.clone(), cpus.clone());
                 router.start().await?;
-                Ok(Running { router: Some(router), pid: None, admin })
+                Ok(RunningRouter { router: Some(router), pid: None, admin })
             }
-            Whose::Theirs { config, admin, pid } => {
+            RouterUnderTest::Attached { config, admin, pid } => {
                 let admin = Admin::new(admin);
                 stand.write_config(workload, folder, admin.address())?;
                 let written = folder.join(FILE);
                 let wrong = |cause| RunError::Attach { file: config.display().to_string(), cause };
                 std::fs::copy(&written, config).map_err(wrong)?;
-                // Nothing was measured yet that could be given up.
+                // Nothing was measured yet, so there is nothing to give up.
                 let _ = observe(Progress::WaitingForRouter { config, folder });
                 let end = Instant::now() + ATTACH_LIMIT;
                 loop {
                     let why = match admin.is_ready().await {
                         Ok(true) => break,
-                        Ok(false) => "/readyz says no".to_owned(),
+                        Ok(false) => "/readyz reports not ready".to_owned(),
                         Err(why) => why,
                     };
                     if Instant::now() >= end {
@@ -246,7 +253,7 @@ impl Running {
                     }
                     sleep(Duration::from_millis(100)).await;
                 }
-                Ok(Running { router: None, pid: *pid, admin })
+                Ok(RunningRouter { router: None, pid: *pid, admin })
             }
         }
     }
@@ -255,7 +262,7 @@ impl Running {
         self.router.as_ref().and_then(Router::pid).or(self.pid)
     }
 
-    /// What is known of the router when it has ended.
+    /// The figures that are known after the router's end.
     fn figures(&self, status: Option<ExitStatus>) -> RouterFigures {
         RouterFigures {
             starts: self.router.as_ref().map_or(0, |router| router.starts),
@@ -265,104 +272,105 @@ impl Running {
         }
     }
 
-    /// Creates the events and waits for them.
+    /// Creates the events and waits for their arrival.
     async fn carry_out(
         &mut self,
-        around: &Around<'_>,
+        context: &RunContext<'_>,
         sampler: &mut Sampler,
         observe: &mut Observer<'_>,
-    ) -> Ended {
+    ) -> RunEnd {
         let (happened, mut inbox) = mpsc::unbounded_channel();
-        let driven = around.stand.driven();
-        let driving = pace::drive(around.workload, &driven, &happened);
-        let created = self.events(around, sampler, observe, driving, &mut inbox).await;
-        around.stand.stop_events();
+        let driven = context.stand.driven();
+        let driving = pace::drive(context.workload, &driven, &happened);
+        let created = self.events(context, sampler, observe, driving, &mut inbox).await;
+        context.stand.stop_events();
         let created = match created {
-            Ok(created @ (Ended::Whole | Ended::Interrupted)) => created,
+            Ok(created @ (RunEnd::Complete | RunEnd::Interrupted)) => created,
             Ok(other) => return other,
-            Err(error) => return Ended::Broken(error),
+            Err(error) => return RunEnd::RouterFailed(error),
         };
-        // The end of the load belongs to the load, unless it is so short that its rates say
-        // nothing.
-        if sampler.since_last() >= around.settings.sample_interval / 2 {
-            let sample = sampler.take(around.stand, self.pid(), &self.admin).await;
+        // The rest of the last interval belongs to the load, unless it is too short for meaningful
+        // rates.
+        if sampler.since_last() >= context.settings.sample_interval / 2 {
+            let sample = sampler.take(context.stand, self.pid(), &self.admin).await;
             if observe(Progress::Sample(sample)).is_break() {
-                return Ended::GivenUp;
+                return RunEnd::GivenUp;
             }
         }
         if observe(Progress::Draining).is_break() {
-            return Ended::GivenUp;
+            return RunEnd::GivenUp;
         }
         sampler.draining_from = Some(sampler.samples.len());
-        match (created, self.drain(around, sampler, observe, &mut inbox).await) {
-            (_, Err(error)) => Ended::Broken(error),
-            (Ended::Interrupted, Ok(Ended::Whole)) => Ended::Interrupted,
+        match (created, self.drain(context, sampler, observe, &mut inbox).await) {
+            (_, Err(error)) => RunEnd::RouterFailed(error),
+            (RunEnd::Interrupted, Ok(RunEnd::Complete)) => RunEnd::Interrupted,
             (_, Ok(drained)) => drained,
         }
     }
 
-    /// While events are created: samples, what the troubles ask for, and whether the end has come.
+    /// While events are created, takes samples, carries out troubles, and checks for the end.
     async fn events(
         &mut self,
-        around: &Around<'_>,
+        context: &RunContext<'_>,
         sampler: &mut Sampler,
         observe: &mut Observer<'_>,
         driving: impl Future<Output = ()>,
-        inbox: &mut mpsc::UnboundedReceiver<Happened>,
-    ) -> Result<Ended, RouterError> {
-        let mut ticks = ticks(around.settings);
+        inbox: &mut mpsc::UnboundedReceiver<StartedTrouble>,
+    ) -> Result<RunEnd, RouterError> {
+        let mut ticks = ticks(context.settings);
         let mut looks = interval(Duration::from_millis(20));
         tokio::pin!(driving);
         loop {
             tokio::select! {
-                () = &mut driving => return Ok(Ended::Whole),
-                () = around.interrupts.reach(1) => return Ok(Ended::Interrupted),
+                () = &mut driving => return Ok(RunEnd::Complete),
+                () = context.interrupts.reach(1) => return Ok(RunEnd::Interrupted),
                 _ = looks.tick() => {
-                    if is_over(around.workload, around.stand) {
-                        return Ok(Ended::Whole);
+                    if is_over(context.workload, context.stand) {
+                        return Ok(RunEnd::Complete);
                     }
                 }
                 Some(happened) = inbox.recv() => self.note(happened, sampler).await?,
                 _ = ticks.tick() => {
                     self.check_alive()?;
-                    let sample = sampler.take(around.stand, self.pid(), &self.admin).await;
+                    let sample = sampler.take(context.stand, self.pid(), &self.admin).await;
                     if observe(Progress::Sample(sample)).is_break() {
-                        return Ok(Ended::GivenUp);
+                        return Ok(RunEnd::GivenUp);
                     }
                 }
             }
         }
     }
 
-    /// Until nothing is missing, patience runs out, or the next interrupt.
+    /// Waits until nothing is missing, patience runs out, or the next interrupt arrives.
     async fn drain(
         &mut self,
-        around: &Around<'_>,
+        context: &RunContext<'_>,
         sampler: &mut Sampler,
         observe: &mut Observer<'_>,
-        inbox: &mut mpsc::UnboundedReceiver<Happened>,
-    ) -> Result<Ended, RouterError> {
-        let mut ticks = ticks(around.settings);
-        let next = around.interrupts.count() + 1;
-        let draining = around.stand.drain(around.workload.goals.patience);
+        inbox: &mut mpsc::UnboundedReceiver<StartedTrouble>,
+    ) -> Result<RunEnd, RouterError> {
+        let mut ticks = ticks(context.settings);
+        let next = context.interrupts.count() + 1;
+        let draining = context.stand.drain(context.workload.goals.patience);
         tokio::pin!(draining);
         loop {
             tokio::select! {
-                () = &mut draining => return Ok(Ended::Whole),
-                () = around.interrupts.reach(next) => return Ok(Ended::Interrupted),
+                () = &mut draining => return Ok(RunEnd::Complete),
+                () = context.interrupts.reach(next) => return Ok(RunEnd::Interrupted),
                 Some(happened) = inbox.recv() => self.note(happened, sampler).await?,
                 _ = ticks.tick() => {
                     self.check_alive()?;
-                    let sample = sampler.take(around.stand, self.pid(), &self.admin).await;
+                    let sample = sampler.take(context.stand, self.pid(), &self.admin).await;
                     if observe(Progress::Sample(sample)).is_break() {
-                        return Ok(Ended::GivenUp);
+                        return Ok(RunEnd::GivenUp);
                     }
                 }
             }
         }
     }
 
-    async fn note(&mut self, happened: Happened, sampler: &mut Sampler) -> Result<(), RouterError> {
+    /// Records a trouble. A killed router is started again after its downtime.
+    async fn note(&mut self, happened: StartedTrouble, sampler: &mut Sampler) -> Result<(), RouterError> {
         sampler.incident(happened.trouble, happened.vcenter);
         if let (Some(router), Some(downtime)) = (&mut self.router, happened.router_downtime) {
             router.kill();
@@ -387,7 +395,7 @@ impl Running {
         }
     }
 
-    /// How it ended; `None` where it was not ours to stop, or had to be killed.
+    /// Returns the exit status. `None` if the router was not ours to stop, or had to be killed.
     async fn stop(&mut self) -> Result<Option<ExitStatus>, RouterError> {
         match &mut self.router {
             Some(router) => router.stop().await,
@@ -396,15 +404,16 @@ impl Running {
     }
 }
 
+/// The clock of the samples.
 fn ticks(settings: &Settings) -> tokio::time::Interval {
     let first = Instant::now() + settings.sample_interval;
     let mut ticks = tokio::time::interval_at(first, settings.sample_interval);
-    // A sample that took long must not be followed by several at once.
+    // A slow sample must not be followed by several at once.
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     ticks
 }
 
-/// All events that there are to be exist.
+/// Returns true if all events of the workload exist.
 fn is_over(workload: &Workload, stand: &Stand) -> bool {
     let last = match (workload.rate, workload.events) {
         (Rate::None, _) => Some(workload.backlog),
@@ -413,12 +422,13 @@ fn is_over(workload: &Workload, stand: &Stand) -> bool {
     last.is_some_and(|last| stand.produced() >= last)
 }
 
+/// Turns the samples and the verifiers' reports into the result of the run.
 fn judge(
     workload: &Workload,
     settings: &Settings,
     stand: &Stand,
     sampler: Sampler,
-    ended: &Ended,
+    ended: &RunEnd,
     router: RouterFigures,
 ) -> RunResult {
     let report = stand.report();
@@ -428,15 +438,16 @@ fn judge(
     let generator_cpu_seconds = sampler.generator_cpu_seconds();
     let Sampler { samples, usage, counts, incidents, started_us, draining_from, warm_from, until, .. } =
         sampler;
-    // A run that ended during its warm-up has nothing but warm-up to show its load by.
+    // A run that ended during its warm-up has only the warm-up to judge its load by.
     let from = warm_from.unwrap_or(0);
-    // What was waited for after the last event says little about load; where all was there from the start it is all there is.
+    // The drain says little about the load. If all events existed at the start, the drain is all
+    // there is.
     let loaded = match draining_from {
         Some(until) if until > from && workload.rate != Rate::None => from..until,
         _ => from.min(until)..until,
     };
     let (busiest_stage, busiest_stage_share) = bottleneck::busiest_stage(&samples).unwrap_or_default();
-    // Until the last sample in which something arrived.
+    // Up to the last sample in which something arrived.
     let seconds =
         samples.iter().rfind(|sample| sample.delivered_rate > 0.0).map_or(0.0, |sample| sample.seconds);
     let mut result = RunResult {
@@ -470,8 +481,8 @@ fn judge(
         },
         generator_cpu_seconds,
         limited_by: match ended {
-            // What is given up does not keep up, whatever its few samples show.
-            Ended::GivenUp => bottleneck::busiest(workload, &samples[loaded.clone()], settings.cores()),
+            // A run that was given up did not keep up, whatever its few samples show.
+            RunEnd::GivenUp => bottleneck::busiest(workload, &samples[loaded.clone()], settings.cores()),
             _ => bottleneck::limited_by(
                 workload,
                 &samples[loaded.clone()],
@@ -486,15 +497,16 @@ fn judge(
         suspects: result::suspects(&report.sources, started_us),
         incidents,
         samples,
-        interrupted: matches!(ended, Ended::Interrupted | Ended::AtOnce),
-        given_up: matches!(ended, Ended::GivenUp),
+        interrupted: matches!(ended, RunEnd::Interrupted | RunEnd::Aborted),
+        given_up: matches!(ended, RunEnd::GivenUp),
         broken_off: match ended {
-            Ended::Broken(error) => Some(error.to_string()),
+            RunEnd::RouterFailed(error) => Some(error.to_string()),
             _ => None,
         },
         ..RunResult::default()
     };
-    result.failures = result.objections(workload, matches!(settings.whose, Whose::Theirs { .. }));
+    result.failures =
+        result.objections(workload, matches!(settings.router, RouterUnderTest::Attached { .. }));
     result.passed = result.failures.is_empty() && !result.interrupted;
     result
 }

@@ -1,28 +1,32 @@
-//! Finds the highest rate that holds: doubles until one does not, then halves the gap (in ratio) until it is small.
+//! Searches for the highest rate that holds. Doubles the rate until one fails, then halves the gap
+//! (as a ratio) until it is small.
 //!
-//! Pure: it says which rate to try, and is told what came of it. Answers may contradict each other (a machine has hiccups, and a long try may
-//! fail where a short one did not): the lowest rate that failed counts, and the highest below it that held.
+//! The search is pure: it proposes a rate and gets the outcome. Outcomes may contradict each other,
+//! because a machine has hiccups and a long try may fail where a short one held. The lowest failed
+//! rate counts, and the highest rate below it that held.
 
-/// Highest rate that is tried: a hundred times what one router is known to take.
+/// The highest rate to try: a hundred times the capacity of one router.
 pub const RATE_MAX: f64 = 50e6;
-/// Lowest: an event a second.
+/// The lowest rate to try.
 const RATE_MIN: f64 = 1.0;
 /// Factor to the next rate while none has failed …
 const UP: f64 = 2.0;
-/// … and while none has held: who starts too high is usually far too high.
+/// … and while none has held. A first rate that is too high is usually far too high.
 const DOWN: f64 = 4.0;
 
 #[derive(Clone, Debug)]
 pub struct Search {
     from: f64,
     max: f64,
-    /// Ratio of the lowest rate that fails to the highest that holds at which the search ends.
+    /// The search ends when the ratio of the lowest failed rate to the highest held rate is at most
+    /// this.
     near: f64,
     tried: Vec<(f64, bool)>,
 }
 
 impl Search {
-    /// `from`: first rate to try. `max`: none above it is. `precision`: how far the answer may be below the true one, 0.05 is 5 %.
+    /// Starts a search at the rate `from`, with no rate above `max`. `precision` is the largest
+    /// relative error of the answer: 0.05 is 5 %.
     pub fn new(from: f64, max: f64, precision: f64) -> Search {
         let max = max.clamp(RATE_MIN, RATE_MAX);
         Search { from: from.clamp(RATE_MIN, max), max, near: 1.0 + precision, tried: Vec::new() }
@@ -41,7 +45,7 @@ impl Search {
         failed.map(|(rate, _)| *rate).min_by(f64::total_cmp)
     }
 
-    /// The rate to try next; `None` when nothing better will be found.
+    /// The rate to try next; `None` at the end of the search.
     pub fn next(&self) -> Option<f64> {
         match (self.holds(), self.fails()) {
             (None, None) => Some(round(self.from)),
@@ -59,7 +63,7 @@ impl Search {
     }
 }
 
-/// To three digits, which people can compare.
+/// Rounds to three digits, which are easy to compare.
 pub fn round(rate: f64) -> f64 {
     if rate < 1.0 {
         return rate;
@@ -72,7 +76,7 @@ pub fn round(rate: f64) -> f64 {
 mod tests {
     use super::*;
 
-    /// Searches a router that takes `limit`; returns the answer and the number of tries.
+    /// Searches for the capacity `limit`. Returns the answer and the number of tries.
     fn find(from: f64, max: f64, limit: f64) -> (Option<f64>, usize) {
         let mut search = Search::new(from, max, 0.05);
         let mut tries = 0;
@@ -91,7 +95,7 @@ mod tests {
             for from in [10.0, 2_000.0, 20_000.0] {
                 let (found, tries) = find(from, RATE_MAX, limit);
                 let found = found.unwrap();
-                // Below a hundred the rates that can be tried are whole numbers.
+                // Below 100, only whole numbers can be tried.
                 let enough = (limit / 1.06).min(limit - 1.0);
                 assert!(found <= limit && found >= enough, "{limit} from {from}: {found}");
                 assert!(tries <= 25, "{limit} from {from}: {tries} tries");

@@ -1,4 +1,4 @@
-//! `loadtest compare`: is the second result worse than the first?
+//! `loadtest compare`: checks whether one result is worse than another.
 
 use std::path::PathBuf;
 
@@ -8,16 +8,17 @@ use super::End;
 use crate::compare::{compare, differences, table};
 use crate::result::Outcome;
 
-/// Compare two JSON results of `run`, or of `limit`; exit code 1 if the second is worse.
+/// Compare two JSON results of `run` or of `limit`; exit code 1 if the second is worse.
 ///
-/// Latencies have half a millisecond of grace besides. Compare results of one machine only, made one after the other.
+/// Latencies may also differ by half a millisecond. Only compare results that were measured on one
+/// machine, one after the other.
 #[derive(Debug, Args)]
 pub struct CompareArgs {
-    /// What it was
+    /// The earlier result
     first: PathBuf,
-    /// What it is now
+    /// The later result
     second: PathBuf,
-    /// How much worse is not yet worse, in per cent
+    /// Difference that still counts as equal, in per cent
     #[arg(long, value_name = "PERCENT", default_value_t = 10, value_parser = clap::value_parser!(u32).range(0..=1000))]
     tolerance: u32,
 }

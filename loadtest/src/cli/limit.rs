@@ -1,4 +1,4 @@
-//! `loadtest limit`: the highest rate that holds.
+//! `loadtest limit`: searches for the highest rate that holds.
 
 use std::path::Path;
 use std::time::Duration;
@@ -8,59 +8,63 @@ use tokio::time::Instant;
 
 use super::End;
 use super::options::{Overrides, OwnRouter};
-use super::output::Output;
-use super::watch::{Watch, line};
+use super::output::OutputFlags;
+use super::progress::{ProgressLine, line};
 use crate::limit::cases::{self, Case};
 use crate::limit::figures::{LimitResult, Purpose};
-use crate::limit::{Event, Hunt, Plan};
+use crate::limit::{LimitProgress, LimitSearch, Plan};
 use crate::measure::machine::Machine;
 use crate::result::{FORMAT, Outcome};
 use crate::search::RATE_MAX;
 use crate::workload::tree::WorkloadErrors;
 use crate::workload::{Workload, fields};
 
-/// What is searched for where neither a workload nor a flag says.
+/// The workload if neither a workload nor a flag is given.
 const PLAIN: &str = "rate: 1\nduration: 1s\n";
 
-/// Find the highest rate that holds: everything arrives, p99 stays under its bound, the lag does not grow.
+/// Find the highest rate that holds: everything arrives, p99 stays under its bound, the lag does
+/// not grow.
 ///
-/// Doubles the rate until it does not hold any more, narrows it down, confirms the answer by a longer run and measures latency at half of it.
-/// Of several tries of one rate the longest decides, and of equally long ones the last.
-/// Without a workload two shapes are searched: batched requests, and a request for each event. Stop other work on the machine first.
+/// Doubles the rate until it does not hold, narrows the gap, confirms the limit by a longer run,
+/// and measures latency at half of it. If a rate is tried several times, the longest run decides,
+/// and among equally long ones the last. Without a workload, two shapes are searched: batches, and
+/// one request per event. Stop other work on the machine first.
 ///
-/// Ctrl-C, SIGTERM and SIGHUP end the search; the answer is what is known by then.
+/// Ctrl-C, SIGTERM and SIGHUP end the search with the results so far.
 ///
-/// Exit code 0 if every case has a limit, 1 if one has none or broke off, 2 if arguments or workload are wrong, 130 if it was interrupted.
+/// Exit code 0 if every case has a limit, 1 if one has none or broke off, 2 if arguments or
+/// workload are wrong, 130 if interrupted.
 #[derive(Debug, Args)]
 pub struct LimitArgs {
-    /// Search with this workload's vCenters, events, target and troubles: a file, or the name of one that is built in
+    /// Use the vCenters, events, target and troubles of this workload: a file or a built-in name
     workload: Option<String>,
-    /// All shapes, 1 to 64 vCenters, HTTP and HTTPS, with and without spill, on fewer cores; about
-    /// five minutes for each of about 14 cases
+    /// Search all shapes, 1 to 64 vCenters, HTTP and HTTPS, with and without spill, on fewer cores;
+    /// about five minutes for each of about 14 cases
     #[arg(long, conflicts_with_all = ["workload", "shape", "ordering", "vcenters", "https", "target_https", "spill", "cpus"])]
     full: bool,
-    /// Short steps and a coarse answer, to see whether it works at all
+    /// Use short steps and a coarse precision, to check that everything works
     #[arg(long)]
     quick: bool,
     #[command(flatten)]
-    output: Output,
-    /// What p99 of the time from creation to receipt must stay under
+    output: OutputFlags,
+    /// Upper bound of p99, from creation to receipt
     #[arg(long, value_name = "TIME", default_value = "250ms", value_parser = fields::duration)]
     p99: Duration,
-    /// First rate to try, in events a second; one that a small machine takes if left out
+    /// First rate to try, in events per second; by default one that a small machine handles
     #[arg(long, value_name = "RATE", value_parser = fields::whole(1, RATE_MAX as u64))]
     from: Option<u64>,
-    /// Look no higher than this
+    /// Highest rate to try
     #[arg(long, value_name = "RATE", value_parser = fields::whole(1, RATE_MAX as u64))]
     max: Option<u64>,
-    /// How far below the true limit the answer may be, in per cent [default: 5; with --quick 30]
+    /// Largest error of the limit, in per cent [default: 5; with --quick 30]
     #[arg(long, value_name = "PERCENT", value_parser = clap::value_parser!(u32).range(1..=100))]
     precision: Option<u32>,
-    /// How long each rate is measured, after a warm-up of a quarter of it, which is left out of the
+    /// Time to measure each rate, after a warm-up of a quarter of it that is left out of the
     /// figures [default: 8s; with --quick 1500ms]
     #[arg(long, value_name = "TIME", value_parser = fields::duration)]
     step: Option<Duration>,
-    /// Time for everything: towards its end the answer gets coarser rather than late [default: 15m; with --full 6m a case]
+    /// Time for the whole search; near its end the precision gets coarser [default: 15m; with
+    /// --full 6m per case]
     #[arg(long, value_name = "TIME", value_parser = fields::duration)]
     time: Option<Duration>,
     #[command(flatten)]
@@ -83,6 +87,7 @@ pub(super) fn run(args: &LimitArgs) -> anyhow::Result<End> {
     {
         return super::usage(&format!("`--from {from}` is above `--max {max}`"));
     }
+    // The time is per case with `--full`, since the number of cases depends on the machine.
     let plan = plan(args)?;
     let usual =
         if args.full { Duration::from_secs(360) * cases.len() as u32 } else { Duration::from_secs(900) };
@@ -124,34 +129,37 @@ fn plan(args: &LimitArgs) -> anyhow::Result<Plan> {
     })
 }
 
-/// Shows progress and every step; Ctrl-C gives what is known by then.
+/// Runs the searches and shows their progress. Ctrl-C ends them with the results so far.
 async fn watched(cases: &[Case], plan: &Plan, time: Duration) -> anyhow::Result<LimitResult> {
-    let (watch, interrupts) = Watch::new("starting".into(), |count| {
-        (count == 1).then_some("interrupted: the answer is what is known by now")
+    let (watch, interrupts) = ProgressLine::new("starting".into(), |count| {
+        (count == 1).then_some("interrupted: reporting the results so far")
     })?;
     let start = Instant::now();
     let cores = Machine::this().cores;
     let mut found = Vec::new();
+    // Each case gets an equal share of the time that is left.
     for (number, case) in cases.iter().enumerate() {
         let left = time.saturating_sub(start.elapsed());
         let until = Instant::now() + left / (cases.len() - number) as u32;
         let mut doing = String::new();
-        let mut observe = |event: Event<'_>| match event {
-            Event::Case(case) => watch.say(&format!("{} ({} of {})", case.name, number + 1, cases.len())),
-            Event::Try(purpose, rate) => {
+        let mut observe = |event: LimitProgress<'_>| match event {
+            LimitProgress::Case(case) => {
+                watch.say(&format!("{} ({} of {})", case.name, number + 1, cases.len()))
+            }
+            LimitProgress::Try(purpose, rate) => {
                 let why = match purpose {
                     Purpose::Search => "trying",
-                    Purpose::Again => "once more",
-                    Purpose::Confirm => "for longer",
-                    Purpose::Half => "at half of it",
+                    Purpose::Again => "repeating",
+                    Purpose::Confirm => "confirming",
+                    Purpose::Half => "at half of the limit,",
                 };
                 doing = format!("{}: {why} {rate:.0}/s", case.name);
                 watch.show(doing.clone());
             }
-            Event::Sample(sample) => watch.show(format!("{doing}{}", line(sample))),
-            Event::Step(step) => watch.say(&step.line(cores)),
+            LimitProgress::Sample(sample) => watch.show(format!("{doing}{}", line(sample))),
+            LimitProgress::Step(step) => watch.say(&step.line(cores)),
         };
-        let figures = Hunt::new(case, plan, until, &interrupts).run(&mut observe).await;
+        let figures = LimitSearch::new(case, plan, until, &interrupts).run(&mut observe).await;
         let interrupted = figures.interrupted;
         found.push(figures);
         if interrupted {

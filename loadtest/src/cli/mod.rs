@@ -1,16 +1,16 @@
-//! The command line: one file a subcommand.
+//! The command line: one file for each subcommand.
 
 mod compare;
 mod limit;
 mod options;
 mod output;
+mod progress;
 mod report;
 mod run;
 mod server;
 mod sink;
 mod stop;
 mod vcenter;
-mod watch;
 mod workloads;
 
 use std::process::ExitCode;
@@ -19,7 +19,8 @@ use clap::{Parser, Subcommand};
 
 use crate::result::Outcome;
 
-/// Finds the limit of one event router: synthetic vCenters, a target that verifies every event, and the router between them.
+/// Measures the limit of one event router, with synthetic vCenters and a target that verifies every
+/// event
 #[derive(Debug, Parser)]
 #[command(
     name = "loadtest",
@@ -33,7 +34,7 @@ pub struct Cli {
     command: Command,
 }
 
-// Each is described where its arguments are: a comment here would hide the longer one there.
+// The descriptions are beside the arguments. A comment here would replace them in the help.
 #[derive(Debug, Subcommand)]
 enum Command {
     Run(Box<run::RunArgs>),
@@ -45,17 +46,17 @@ enum Command {
     Workloads(workloads::WorkloadsArgs),
 }
 
-/// How a command ended; the exit code of its value.
+/// The end of a command. The value is the exit code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum End {
     Done = 0,
     Failed = 1,
-    Usage = 2,
-    /// 128 and the number of SIGINT, as shells have it.
+    ProcessUsage = 2,
+    /// 128 plus the number of SIGINT, as in shells.
     Interrupted = 130,
 }
 
-/// Parses the process's arguments and does what they say.
+/// Parses the command line and runs the command.
 pub fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Run(args) => run::run(&args),
@@ -74,7 +75,7 @@ pub fn main() -> ExitCode {
 }
 
 impl End {
-    /// How a command ended that made this result.
+    /// The exit code for a result.
     fn of(outcome: &Outcome) -> End {
         match (outcome.interrupted(), outcome.passed()) {
             (true, _) => End::Interrupted,
@@ -84,7 +85,7 @@ impl End {
     }
 }
 
-/// Writes to stdout. A reader that has had enough (`| head`) is no error.
+/// Writes to stdout. A closed pipe (`| head`) is not an error.
 fn show(text: &str) -> anyhow::Result<()> {
     use std::io::Write;
     match std::io::stdout().write_all(text.as_bytes()) {
@@ -93,30 +94,30 @@ fn show(text: &str) -> anyhow::Result<()> {
     }
 }
 
-/// Writes a line to stderr. Whether anybody reads it changes nothing: `eprintln!` would panic when nobody does.
+/// Writes a line to stderr. Unlike `eprintln!` it does not panic if nobody reads stderr.
 fn tell(line: &str) {
     use std::io::Write;
     let _ = writeln!(std::io::stderr(), "{line}");
 }
 
-/// Says what is wrong, or what a reader should know.
+/// Prints an error or a remark.
 fn complain(message: &str) {
     tell(&format!("loadtest: {message}"));
 }
 
-/// Says what is wrong with the arguments.
+/// Prints an error in the arguments.
 fn usage(message: &str) -> anyhow::Result<End> {
     complain(message);
-    Ok(End::Usage)
+    Ok(End::ProcessUsage)
 }
 
-/// Says everything that is wrong with a workload.
+/// Prints all errors of a workload.
 fn wrong_workload(errors: &crate::workload::tree::WorkloadErrors) -> anyhow::Result<End> {
     tell(&errors.to_string());
-    Ok(End::Usage)
+    Ok(End::ProcessUsage)
 }
 
-/// The runtime of vCenters, target and measuring.
+/// The async runtime for vCenters, target and measurements.
 fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
     use anyhow::Context;
     tokio::runtime::Builder::new_multi_thread().enable_all().build().context("cannot start the I/O runtime")

@@ -1,4 +1,4 @@
-//! Flags that several subcommands have: which router, and what is different from the workload.
+//! Flags of several subcommands: the router to test, and changes to the workload.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -10,21 +10,20 @@ use testbed::vcenter::Mix;
 use crate::stand::router::{self, RouterError};
 use crate::workload::{Delay, Ordering, Rate, Shape, Workload, delay, fields, mix};
 
-/// A router that is started here.
+/// A router that loadtest starts.
 #[derive(Debug, Args)]
-#[command(next_help_heading = "Which router")]
+#[command(next_help_heading = "Router")]
 pub struct OwnRouter {
-    /// The router's binary; the one beside this program if left out
+    /// Binary of the router; by default the one beside this program
     #[arg(long, value_name = "PATH")]
     router: Option<PathBuf>,
-    /// CPU cores that the router may use, as `0,2-3`
+    /// CPU cores that the router may use, such as `0,2-3`
     #[arg(long, value_name = "LIST", value_parser = cpus)]
     cpus: Option<Cpus>,
 }
 
 impl OwnRouter {
-    /// # Errors
-    /// There is no router.
+    /// # Errors There is no router binary.
     pub fn program(&self) -> Result<PathBuf, RouterError> {
         router::find(self.router.as_deref())
     }
@@ -38,12 +37,12 @@ impl OwnRouter {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Cpus(pub Vec<usize>);
 
-/// Those that this process may use are all that it can give to the router.
+/// This process can only give cores to the router that it may use itself.
 fn cpus(text: &str) -> Result<Cpus, String> {
     let list = list(text)?;
-    let ours = sched_getaffinity(None).map_err(|error| format!("cannot be checked: {error}"))?;
+    let ours = sched_getaffinity(None).map_err(|error| format!("cannot check CPU cores: {error}"))?;
     match list.iter().find(|cpu| !ours.is_set(**cpu)) {
-        Some(cpu) => Err(format!("this program has no CPU core {cpu} to give away")),
+        Some(cpu) => Err(format!("this program may not use CPU core {cpu} itself")),
         None => Ok(Cpus(list)),
     }
 }
@@ -63,17 +62,17 @@ fn list(text: &str) -> Result<Vec<usize>, String> {
     Ok(list)
 }
 
-/// How many events, and how fast.
+/// The load: number and rate of events.
 #[derive(Debug, Args)]
-#[command(next_help_heading = "Instead of what the workload says")]
-pub struct Load {
-    /// Events a second over all vCenters, or `unbounded`
+#[command(next_help_heading = "Workload overrides")]
+pub struct LoadFlags {
+    /// Events per second over all vCenters, or `unbounded`
     #[arg(long, value_name = "RATE", value_parser = Rate::parse)]
     rate: Option<Rate>,
     /// Events to create
     #[arg(long, value_name = "N", value_parser = fields::whole(1, 1 << 40))]
     events: Option<u64>,
-    /// How long events are created
+    /// Time during which events are created
     #[arg(long, value_name = "TIME", value_parser = fields::duration)]
     duration: Option<Duration>,
     /// Events that exist at the start
@@ -81,7 +80,7 @@ pub struct Load {
     backlog: Option<u64>,
 }
 
-impl Load {
+impl LoadFlags {
     pub fn apply(&self, workload: &mut Workload) {
         set(&mut workload.rate, &self.rate);
         set(&mut workload.backlog, &self.backlog);
@@ -92,7 +91,7 @@ impl Load {
 
 /// The vCenters.
 #[derive(Debug, Args)]
-#[command(next_help_heading = "Instead of what the workload says")]
+#[command(next_help_heading = "Workload overrides")]
 pub struct VcenterFlags {
     /// Number of vCenters
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=256))]
@@ -100,10 +99,10 @@ pub struct VcenterFlags {
     /// steady, bootStorm, drsStorm, alarmFlood, loginStorm, eventExHeavy or largeTasks
     #[arg(long, value_parser = mix)]
     mix: Option<Mix>,
-    /// HTTPS to the vCenters
+    /// Use HTTPS to the vCenters
     #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true")]
     https: Option<bool>,
-    /// What makes two runs the same
+    /// Seed of the random numbers; equal seeds give equal events
     #[arg(long, value_name = "N")]
     seed: Option<u64>,
 }
@@ -117,17 +116,18 @@ impl VcenterFlags {
     }
 }
 
-/// The target's server.
+/// The target server.
 #[derive(Debug, Args)]
-#[command(next_help_heading = "Instead of what the workload says")]
+#[command(next_help_heading = "Workload overrides")]
 pub struct TargetFlags {
     /// batched, structured, binary, openfaas or eventbridge
     #[arg(long, value_parser = Shape::parse)]
     shape: Option<Shape>,
-    /// How long the target takes for a request: `20ms`, `5ms-20ms` (evenly), `p50=5ms,p99=80ms` (most fast, some slow)
+    /// Response time of the target: `20ms`, `5ms-20ms` (uniform), `p50=5ms,p99=80ms` (mostly fast,
+    /// sometimes slow)
     #[arg(long, value_name = "TIME", value_parser = delay)]
     delay: Option<Delay>,
-    /// HTTPS to the target
+    /// Use HTTPS to the target
     #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true")]
     target_https: Option<bool>,
 }
@@ -144,17 +144,17 @@ impl TargetFlags {
     }
 }
 
-/// How the router delivers.
+/// The router's delivery settings.
 #[derive(Debug, Args)]
-#[command(next_help_heading = "Instead of what the workload says")]
+#[command(next_help_heading = "Workload overrides")]
 pub struct DeliveryFlags {
     /// source, entity or none
     #[arg(long, value_parser = Ordering::parse)]
     ordering: Option<Ordering>,
-    /// Requests in flight at most
+    /// Maximum number of requests in flight
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1024))]
     concurrency: Option<u32>,
-    /// Spill to disk what the target cannot take at once; otherwise sources wait
+    /// Spill events to disk if the target cannot keep up; otherwise the sources wait
     #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true")]
     spill: Option<bool>,
 }
@@ -167,7 +167,7 @@ impl DeliveryFlags {
     }
 }
 
-/// All of them.
+/// All changes to a workload except its load.
 #[derive(Debug, Args)]
 pub struct Overrides {
     #[command(flatten)]
@@ -206,6 +206,6 @@ mod tests {
         for wrong in ["", "a", "3-1", "1024", "0,,1"] {
             assert!(list(wrong).is_err(), "{wrong}");
         }
-        assert_eq!(cpus("1023"), Err("this program has no CPU core 1023 to give away".to_owned()));
+        assert_eq!(cpus("1023"), Err("this program may not use CPU core 1023 itself".to_owned()));
     }
 }

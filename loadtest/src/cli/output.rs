@@ -1,4 +1,4 @@
-//! Where a result goes: a table, a JSON file, a report.
+//! The output of a result: a table, a JSON file, a report.
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -9,31 +9,31 @@ use crate::report;
 use crate::result::Outcome;
 
 #[derive(Debug, Args)]
-pub struct Output {
-    /// Write the result as JSON to this file; `-` is stdout, instead of the table
+pub struct OutputFlags {
+    /// Write the result as JSON to this file; `-` writes it to stdout instead of the table
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
-    /// Write a report with charts to this file, for a browser; it needs nothing else
+    /// Write a self-contained HTML report with charts to this file
     #[arg(long, value_name = "FILE", value_parser = report_file)]
     html: Option<PathBuf>,
 }
 
-/// A file for a report: stdout is the table's.
+/// Parses the file of a report. Stdout is for the table.
 pub fn report_file(text: &str) -> Result<PathBuf, String> {
     match text {
         "" => Err("must name a file".to_owned()),
-        "-" => Err("a report goes to a file; stdout is not one".to_owned()),
+        "-" => Err("must be a file; stdout is not one".to_owned()),
         text => Ok(text.into()),
     }
 }
 
-impl Output {
-    /// Before the work: what it comes to must not be lost for want of a folder. `input` is a file that must not be written over.
+impl OutputFlags {
+    /// Checks before the run that the files can be written, so that a missing folder does not lose
+    /// the result. `input` is a file that must not be overwritten.
     ///
-    /// # Errors
-    /// A file cannot be written, or would replace another one.
+    /// # Errors A file cannot be written, or would replace another one.
     pub fn check(&self, input: Option<&Path>) -> Result<(), String> {
-        // The name of a workload that is built in may be that of a file to come.
+        // A built-in workload may have the name of a file that will be written.
         let input = input.filter(|input| input.is_file());
         let json = self.json.as_deref().filter(|file| file.as_os_str() != "-");
         let files = [json, self.html.as_deref()].into_iter().flatten();
@@ -44,10 +44,9 @@ impl Output {
         json.zip(self.html.as_deref()).map_or(Ok(()), |(json, html)| differ(Some(json), html))
     }
 
-    /// Writes all that can be written.
+    /// Writes every output that it can.
     ///
-    /// # Errors
-    /// What could not be.
+    /// # Errors The outputs that could not be written.
     pub fn write(&self, outcome: &Outcome) -> anyhow::Result<()> {
         let report = self.html.as_ref().map(|file| save(file, &report::html(outcome)));
         let text = serde_json::to_string_pretty(outcome)?;
@@ -62,19 +61,18 @@ impl Output {
     }
 }
 
-/// # Errors
-/// They are one and the same.
+/// # Errors The two paths are the same file.
 pub fn differ(first: Option<&Path>, second: &Path) -> Result<(), String> {
     let whole = |path: &Path| path.canonicalize().or_else(|_| std::path::absolute(path)).ok();
     match first.filter(|first| whole(first) == whole(second)) {
-        Some(first) => Err(format!("{} would be written over; name another file", first.display())),
+        Some(first) => Err(format!("{} would be written over; choose another file", first.display())),
         None => Ok(()),
     }
 }
 
-/// Leaves a file that is there as it is, and none where there was none.
+/// Checks that a file can be written. Leaves an existing file unchanged and creates none.
 fn can_be_written(path: &Path) -> std::io::Result<()> {
-    // A pipe or a device says so when it is written to; opening it may have an effect, or wait.
+    // Opening a pipe or a device may block or have an effect. A write will report the error.
     if path.metadata().is_ok_and(|there| !there.is_file() && !there.is_dir()) {
         return Ok(());
     }

@@ -1,4 +1,4 @@
-//! `loadtest report`: the report of a result that was kept as JSON.
+//! `loadtest report`: renders a JSON result as a report.
 
 use std::path::PathBuf;
 
@@ -10,12 +10,12 @@ use super::output::{differ, report_file};
 use crate::report;
 use crate::result::Outcome;
 
-/// Write the report with charts of a JSON result, as `--html` of `run` and `limit` does.
+/// Render a JSON result as a report with charts, as `--html` of `run` and `limit` does.
 #[derive(Debug, Args)]
 pub struct ReportArgs {
-    /// What `run --json` or `limit --json` wrote
+    /// Result of `run --json` or `limit --json`
     result: PathBuf,
-    /// The file to write
+    /// Report to write
     #[arg(value_parser = report_file)]
     html: PathBuf,
 }

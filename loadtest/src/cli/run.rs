@@ -1,4 +1,4 @@
-//! `loadtest run`: one workload, one verdict.
+//! `loadtest run`: runs one workload and gives a verdict.
 
 use std::ops::ControlFlow;
 use std::path::PathBuf;
@@ -8,57 +8,64 @@ use clap::Args;
 use hyper::http::uri::Authority;
 
 use super::End;
-use super::options::{Load, Overrides, OwnRouter};
-use super::output::Output;
-use super::watch::{Watch, line};
+use super::options::{LoadFlags, Overrides, OwnRouter};
+use super::output::OutputFlags;
+use super::progress::{ProgressLine, line};
 use crate::result::{Outcome, RunResult};
-use crate::run::{self, Progress, RunError, Settings, Whose};
+use crate::run::{self, Progress, RouterUnderTest, RunError, Settings};
 use crate::workload::{Workload, fields};
 
-/// Run one workload against a router and say whether anything was lost, repeated, overtaken or late, or has a wrong id.
+/// Run one workload against a router and check whether events were lost, repeated, overtaken or
+/// late, or have a wrong id.
 ///
-/// Everything runs on this machine: the synthetic vCenters and the target in this process, the router in one of its own. Flags override what the workload says.
+/// Everything runs on this machine: the synthetic vCenters and the target in this process, the
+/// router in its own. Flags override the workload.
 ///
-/// Ctrl-C, SIGTERM and SIGHUP end the events; those under way are waited for, and the result says that it was interrupted. Again, and all ends at once: the router is killed, and what has not arrived does not count as lost.
+/// Ctrl-C, SIGTERM and SIGHUP end the events; those in flight are waited for, and the result is
+/// marked as interrupted. A second signal ends everything at once: the router is killed, and
+/// missing events do not count as lost.
 ///
-/// Exit code 0 if the run passed, 1 if it failed or broke off, 2 if arguments or workload are wrong, 130 if it was interrupted.
+/// Exit code 0 if the run passed, 1 if it failed or broke off, 2 if arguments or workload are
+/// wrong, 130 if interrupted.
 #[derive(Debug, Args)]
 pub struct RunArgs {
-    /// A workload file, or the name of one that is built in (`loadtest workloads`)
+    /// Workload: a file or a built-in name (see `loadtest workloads`)
     workload: String,
-    /// Keep the router's configuration, log and data in this folder; without it they are removed at the end, but for `--attach`
+    /// Keep the router's configuration, log and data in this folder; by default they are removed at
+    /// the end, except with `--attach`
     #[arg(long, value_name = "FOLDER")]
     folder: Option<PathBuf>,
     #[command(flatten)]
-    output: Output,
+    output: OutputFlags,
     /// Time between two samples
     #[arg(long, value_name = "TIME", default_value = "1s", value_parser = fields::duration)]
     sample_interval: Duration,
-    /// Leave events received before this time out of the latency and load figures; the result says
-    /// how many they are
+    /// Leave events received before this time out of the latency and load figures; the result
+    /// states their number
     #[arg(long, value_name = "TIME", default_value = "0s", value_parser = fields::duration)]
     warm_up: Duration,
     #[command(flatten)]
     router: RouterArgs,
     #[command(flatten)]
-    load: Load,
+    load: LoadFlags,
     #[command(flatten)]
     overrides: Overrides,
 }
 
-/// Which router is tested.
+/// The router to test.
 #[derive(Debug, Args)]
-#[command(next_help_heading = "Which router")]
+#[command(next_help_heading = "Router")]
 pub struct RouterArgs {
     #[command(flatten)]
     own: OwnRouter,
-    /// Start no router: write its configuration to this file, wait until somebody has started one with it, and leave it running
+    /// Start no router: write its configuration to this file, wait until somebody starts a router
+    /// with it, and leave that running
     #[arg(long, value_name = "CONFIG", conflicts_with_all = ["router", "cpus"])]
     attach: Option<PathBuf>,
-    /// Where that router's admin listener is, or is to be
+    /// Address of that router's admin listener
     #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:8082", requires = "attach", value_parser = address)]
     admin: String,
-    /// That router's process, to measure its memory and CPU time
+    /// Process id of that router, to measure its memory and CPU time
     #[arg(long, value_name = "PID", requires = "attach")]
     pid: Option<u32>,
 }
@@ -72,12 +79,12 @@ fn address(text: &str) -> Result<String, String> {
 }
 
 impl RouterArgs {
-    pub fn whose(&self) -> anyhow::Result<Whose> {
+    pub fn under_test(&self) -> anyhow::Result<RouterUnderTest> {
         Ok(match &self.attach {
             Some(config) => {
-                Whose::Theirs { config: config.clone(), admin: self.admin.clone(), pid: self.pid }
+                RouterUnderTest::Attached { config: config.clone(), admin: self.admin.clone(), pid: self.pid }
             }
-            None => Whose::Ours { program: self.own.program()?, cpus: self.own.cpus() },
+            None => RouterUnderTest::Started { program: self.own.program()?, cpus: self.own.cpus() },
         })
     }
 }
@@ -98,12 +105,13 @@ pub(super) fn run(args: &RunArgs) -> anyhow::Result<End> {
     if let Some(length) = workload.length().filter(|length| args.warm_up >= *length) {
         let warm_up = args.warm_up;
         return super::usage(&format!(
-            "`--warm-up {warm_up:?}`: events are created for {length:?}, nothing would be left to measure"
+            "`--warm-up {warm_up:?}`: events are created for {length:?} only; nothing would be left to measure"
         ));
     }
+    // A trouble that never happens is worth a remark, but not an error.
     workload.troubles_too_late().iter().for_each(|late| super::complain(late));
     let settings = Settings {
-        whose: args.router.whose()?,
+        router: args.router.under_test()?,
         folder: args.folder.clone(),
         sample_interval: args.sample_interval.max(Duration::from_millis(50)),
         warm_up: args.warm_up,
@@ -121,19 +129,21 @@ pub(super) fn run(args: &RunArgs) -> anyhow::Result<End> {
     Ok(End::of(&outcome))
 }
 
-/// Shows progress; what Ctrl-C does is [`run::run`]'s business, and is said here.
+/// Runs a workload and shows its progress. [`run::run`] defines the effect of Ctrl-C; this prints
+/// it.
 async fn watched(workload: &Workload, settings: &Settings) -> anyhow::Result<Result<RunResult, RunError>> {
-    let (watch, interrupts) = Watch::new(format!("{}: starting", workload.name), |count| match count {
-        1 => Some("interrupted: the run comes to its end; once more ends it at once"),
-        2 => Some("ended at once: the router is killed, and what has not arrived does not count as lost"),
-        _ => None,
-    })?;
+    let (watch, interrupts) =
+        ProgressLine::new(format!("{}: starting", workload.name), |count| match count {
+            1 => Some("interrupted: waiting for events in flight; once more ends it at once"),
+            2 => Some("ended at once: router killed; missing events do not count as lost"),
+            _ => None,
+        })?;
     let mut draining = "";
     let mut observe = |progress: Progress<'_>| {
         match progress {
             Progress::WaitingForRouter { config, folder } => {
                 watch.say(&format!("start a router: event-router run --config {}", config.display()));
-                watch.say(&format!("its data will be in {}, and stay there", folder.display()));
+                watch.say(&format!("its data will be kept in {}", folder.display()));
                 watch.show("waiting for the router".into());
             }
             Progress::Sample(sample) => watch.show(line(sample) + draining),

@@ -1,4 +1,4 @@
-//! `loadtest sink`: a target as a server of its own.
+//! `loadtest sink`: runs a verifying target as a server.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -11,32 +11,35 @@ use tokio::sync::mpsc;
 
 use super::End;
 use super::options::TargetFlags;
+use super::progress::ProgressLine;
 use super::server::{REPORT_INTERVAL, table, write_ca};
 use super::stop::Stop;
-use super::watch::Watch;
-use crate::stand::pace::{self, Driven};
-use crate::stand::remote::Remote;
+use crate::stand::pace::{self, DrivenServers};
+use crate::stand::remote::RemoteVcenter;
 use crate::stand::target::Target;
 use crate::workload::{ErrorKind, Errors, Rate, Scheduled, Shape, Trouble, Workload, fields};
 
-/// What there is without a workload.
+/// The workload if none is named.
 const PLAIN: &str = "target: {shape: batched}\n";
 
-/// Receive events and verify them until Ctrl-C: a CloudEvents target, an OpenFaaS gateway, or EventBridge's PutEvents.
+/// Receive and verify events until Ctrl-C, as a CloudEvents target, an OpenFaaS gateway, or
+/// EventBridge's PutEvents.
 ///
-/// Prints its URL; at the end, what arrived, how late, and with `--vcenter` what was lost or overtaken, or had a wrong id.
-/// Exit code 1 if an event had an id or content that is not its own, was never created or not to be read, or if a delivery cannot be read.
+/// Prints its URL. At the end it prints what arrived and how late; with `--vcenter` also what was
+/// lost, overtaken or had a wrong id. Exit code 1 if an event had a wrong id or wrong content, was
+/// never created or was forbidden, or if a delivery is not readable.
 #[derive(Debug, Args)]
 pub struct SinkArgs {
-    /// The target and its outages as this workload has them: a file, or the name of one that is built in; else a CloudEvents target
+    /// Use the target and the outages of this workload: a file or a built-in name; by default a
+    /// CloudEvents target
     workload: Option<String>,
-    /// Port; a free one if left out
+    /// Port to listen on; 0 for a free one
     #[arg(long, value_name = "PORT", default_value_t = 0)]
     port: u16,
-    /// SDK URL of a `loadtest vcenter` whose events come here, to verify them; again for each
+    /// SDK URL of a `loadtest vcenter` whose events arrive here, to verify them; repeat for each
     #[arg(long, value_name = "URL")]
     vcenter: Vec<String>,
-    /// Certificates of those, as `loadtest vcenter --ca` wrote them
+    /// Certificates of these vCenters, from `loadtest vcenter --ca`
     #[arg(long, value_name = "FILE", requires = "vcenter")]
     vcenter_ca: Option<PathBuf>,
     /// Write the certificate that clients must trust to this file
@@ -45,13 +48,13 @@ pub struct SinkArgs {
     /// Share of requests that fail, 0 to 1
     #[arg(long, value_name = "SHARE", value_parser = fields::decimal(0.0, 1.0))]
     errors: Option<f64>,
-    /// How they fail: a status, `reset`, `lostAnswer`, `hang` or `halfBody`
+    /// Kind of failure: a status, `reset`, `lostAnswer`, `hang` or `halfBody`
     #[arg(long, value_name = "KIND", default_value = "503", value_parser = ErrorKind::parse)]
     error: ErrorKind,
-    /// Closes the port for a while: `at=10s,for=5s`, `every=30s,for=2s` or both; again for each
+    /// Close the port for a while: `at=10s,for=5s`, `every=30s,for=2s` or both; repeat for each
     #[arg(long, value_name = "WHEN", value_parser = outage)]
     outage: Vec<Scheduled>,
-    /// OpenFaaS functions
+    /// Number of OpenFaaS functions
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=64))]
     functions: Option<u32>,
     /// Write the final statistics as JSON to stdout
@@ -61,7 +64,7 @@ pub struct SinkArgs {
     target: TargetFlags,
 }
 
-/// `at=10s,every=30s,for=2s`.
+/// Parses `at=10s,every=30s,for=2s`.
 fn outage(text: &str) -> Result<Scheduled, String> {
     let wrong = || "must be such as `at=10s,for=5s` or `every=30s,for=2s`".to_owned();
     let (mut at, mut every, mut downtime) = (None, None, None);
@@ -93,10 +96,10 @@ pub(super) fn run(args: &SinkArgs) -> anyhow::Result<End> {
         target.errors = Some(Errors { share, kind: args.error });
     }
     if target.functions > 1 && target.shape != Shape::Openfaas {
-        return super::usage("several functions are for `--shape openfaas`");
+        return super::usage("`--functions` needs `--shape openfaas`");
     }
     workload.troubles.extend(args.outage.iter().cloned());
-    // All that is ours of the timetable; it has no end of its own.
+    // Only outages apply to a sink, and it runs without an end.
     workload.troubles.retain(|scheduled| matches!(scheduled.trouble, Trouble::TargetOutage { .. }));
     (workload.rate, workload.duration) = (Rate::None, None);
     super::runtime()?.block_on(serve(args, &workload))
@@ -106,7 +109,7 @@ async fn serve(args: &SinkArgs, workload: &Workload) -> anyhow::Result<End> {
     let target = Target::start(workload, args.port).await?;
     let mut remotes = Vec::new();
     for sdk in &args.vcenter {
-        let remote = Remote::connect(sdk, args.vcenter_ca.as_deref()).await?;
+        let remote = RemoteVcenter::connect(sdk, args.vcenter_ca.as_deref()).await?;
         for verifier in target.verifiers() {
             remote.watch(verifier)?;
         }
@@ -117,14 +120,15 @@ async fn serve(args: &SinkArgs, workload: &Workload) -> anyhow::Result<End> {
     }
     let mut stop = Stop::new()?;
     super::show(&(address(workload, &target) + "\n"))?;
-    let watch = Watch::quiet("nothing has arrived".to_owned());
-    let driven = Driven { vcenters: Vec::new(), target: Some(target.clone()) };
+    let watch = ProgressLine::quiet("no events yet".to_owned());
+    let driven = DrivenServers { vcenters: Vec::new(), target: Some(target.clone()) };
     let (happened, _inbox) = mpsc::unbounded_channel();
     let showing = async {
         loop {
             tokio::time::sleep(REPORT_INTERVAL).await;
             for remote in &remotes {
-                // A vCenter that is away for a moment is a trouble of its own; what is known of it stays.
+                // A vCenter that does not answer now may do so later. Until then its last truth
+                // counts.
                 let _ = remote.refresh().await;
             }
             watch.show(line(target.verifiers()));
@@ -138,7 +142,7 @@ async fn serve(args: &SinkArgs, workload: &Workload) -> anyhow::Result<End> {
     drop(watch);
     for remote in &remotes {
         if let Err(error) = remote.refresh().await {
-            super::complain(&format!("{error}; what is missing is counted as of before"));
+            super::complain(&format!("{error}; missing events are counted as of the previous answer"));
         }
     }
     let report = report_of(target.verifiers().iter().map(AsRef::as_ref));

@@ -1,16 +1,17 @@
-//! The signals that end a command: Ctrl-C, SIGTERM, and SIGHUP of a terminal that is closed.
+//! The signals that end a command: Ctrl-C, SIGTERM, and SIGHUP from a closed terminal.
 
 use anyhow::Context;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-/// SIGHUP's bit in the kernel's masks of signals (proc_pid_status(5)).
+/// The bit of SIGHUP in the kernel's signal masks (proc_pid_status(5)).
 const HANGUP_BIT: u64 = 1;
 
-/// From now on these signals do not end the process. Made before a server says that it is there, or whoever started it may stop it too early.
+/// Catches the signals from its creation on. A server creates it before it announces itself,
+/// because its starter may stop it right afterwards.
 pub struct Stop {
     interrupt: Signal,
     terminate: Signal,
-    /// Not under `nohup`, whose word is that the program goes on.
+    /// `None` under `nohup`, which asks the program to continue.
     hangup: Option<Signal>,
 }
 
@@ -27,7 +28,7 @@ impl Stop {
         })
     }
 
-    /// Until the next of them.
+    /// Waits for the next signal.
     pub async fn wait(&mut self) {
         let hangup = async {
             match &mut self.hangup {
@@ -43,7 +44,7 @@ impl Stop {
     }
 }
 
-/// By the text of `/proc/self/status`.
+/// Reads the mask of ignored signals from the text of `/proc/self/status`.
 fn ignores_hangup(status: &str) -> bool {
     let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
     let mask = mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());

@@ -1,4 +1,4 @@
-//! `loadtest vcenter`: synthetic vCenters as servers of their own.
+//! `loadtest vcenter`: runs synthetic vCenters as servers.
 
 use std::path::PathBuf;
 
@@ -7,25 +7,28 @@ use testbed::vcenter::{Counters, Options, VCenter};
 use tokio::sync::mpsc;
 
 use super::End;
-use super::options::{Load, VcenterFlags};
+use super::options::{LoadFlags, VcenterFlags};
+use super::progress::ProgressLine;
 use super::server::{REPORT_INTERVAL, table, write_ca};
 use super::stop::Stop;
-use super::watch::Watch;
 use crate::stand::Stand;
-use crate::stand::pace::{self, Driven};
+use crate::stand::pace::{self, DrivenServers};
 use crate::workload::Workload;
 
-/// What there is without a workload.
+/// The workload if none is named.
 const PLAIN: &str = "rate: 100\n";
 
-/// Serve synthetic vCenters until Ctrl-C: SOAP and VI/JSON, events at a rate, troubles by a workload.
+/// Serve synthetic vCenters until Ctrl-C, with SOAP and VI/JSON, events at a rate, and the troubles
+/// of a workload.
 ///
-/// Prints their SDK URLs, user and password; at the end, what was asked of them. A `loadtest sink --vcenter URL` verifies what arrives from there.
+/// Prints their SDK URLs, user and password, and at the end the calls that were made. `loadtest
+/// sink --vcenter URL` verifies the events.
 #[derive(Debug, Args)]
 pub struct VcenterArgs {
-    /// Rate, backlog, events and troubles as this workload has them: a file, or the name of one that is built in; else 100 events/s
+    /// Use the rate, backlog, events and troubles of this workload: a file or a built-in name; by
+    /// default 100 events/s
     workload: Option<String>,
-    /// Port of the first vCenter, the others come after it; free ones if left out
+    /// Port of the first vCenter, the others follow; 0 for free ones
     #[arg(long, value_name = "PORT", default_value_t = 0)]
     port: u16,
     /// Write the certificates that clients must trust to this file
@@ -35,7 +38,7 @@ pub struct VcenterArgs {
     #[arg(long)]
     json: bool,
     #[command(flatten)]
-    load: Load,
+    load: LoadFlags,
     #[command(flatten)]
     vcenters: VcenterFlags,
 }
@@ -62,9 +65,9 @@ async fn serve(args: &VcenterArgs, workload: &Workload) -> anyhow::Result<End> {
     for vcenter in &vcenters {
         super::show(&format!("{}  user {}  password {}\n", vcenter.url(), login.user, login.password))?;
     }
-    let watch = Watch::quiet(format!("{} vCenters", vcenters.len()));
-    let driven = Driven { vcenters: vcenters.clone(), target: None };
-    // Nobody wants to know which troubles there were: the clients do.
+    let watch = ProgressLine::quiet(format!("{} vCenters", vcenters.len()));
+    let driven = DrivenServers { vcenters: vcenters.clone(), target: None };
+    // Nobody here needs the troubles: the clients notice them.
     let (happened, _inbox) = mpsc::unbounded_channel();
     let working = async {
         pace::drive(workload, &driven, &happened).await;
@@ -124,7 +127,7 @@ fn statistics(vcenters: &[VCenter], json: bool) -> anyhow::Result<()> {
     let per_page = all.events_served as f64 / all.pages_served.saturating_sub(all.empty_pages).max(1) as f64;
     super::show(&table(&[
         ("created", format!("{created} events")),
-        ("served", format!("{} events, those read again included", all.events_served)),
+        ("served", format!("{} events, including those read again", all.events_served)),
         (
             "pages",
             format!(

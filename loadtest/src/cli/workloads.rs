@@ -1,14 +1,14 @@
-//! `loadtest workloads`: what is built in.
+//! `loadtest workloads`: lists and prints the built-in workloads.
 
 use clap::Args;
 
 use super::End;
 use crate::workload::{BUILT_IN, Workload};
 
-/// List the workloads that are built in, or print one as a start for an own file.
+/// List the built-in workloads, or print one as a template.
 #[derive(Debug, Args)]
 pub struct WorkloadsArgs {
-    /// Print this one
+    /// Workload to print
     name: Option<String>,
 }
 
@@ -28,9 +28,7 @@ pub(super) fn run(args: &WorkloadsArgs) -> anyhow::Result<End> {
                 super::show(text)?;
                 Ok(End::Done)
             }
-            None => super::usage(&format!(
-                "there is no workload `{name}`; `loadtest workloads` lists those that there are"
-            )),
+            None => super::usage(&format!("there is no workload `{name}`; `loadtest workloads` lists them")),
         },
     }
 }

@@ -1,23 +1,23 @@
-//! The cases of a search: one workload each, whose highest rate is the question.
+//! The cases of a limit search. Each is a workload whose highest rate is searched for.
 
 use std::time::Duration;
 
 use crate::workload::{Delay, Ordering, Shape, Workload};
 
-/// Time that the function of the OpenFaaS case takes.
+/// The response time of the function in the OpenFaaS case.
 const FUNCTION: Duration = Duration::from_millis(20);
-/// Time that AWS takes in the EventBridge case.
+/// The response time of AWS in the EventBridge case.
 const PUT_EVENTS: Duration = Duration::from_millis(10);
 
 /// One search.
 #[derive(Clone, Debug)]
 pub struct Case {
     pub name: String,
-    /// Its rate, events and duration do not count.
+    /// The workload. The search replaces its rate, events and duration.
     pub workload: Workload,
-    /// CPU cores that the router may use; the generator takes the others, if there are any.
+    /// CPU cores of the router. The generator uses the others, if there are any.
     pub cpus: Option<Vec<usize>>,
-    /// First rate to try: a rate that a small machine takes.
+    /// The first rate to try, which even a small machine handles.
     pub from: f64,
 }
 
@@ -47,13 +47,13 @@ fn per_event(base: &Workload) -> Workload {
     shaped(base, Shape::Structured, Ordering::None, base.target.delay)
 }
 
-/// The two shapes that most people have.
+/// The two shapes that most users have.
 pub fn usual(base: &Workload) -> Vec<Case> {
     vec![Case::new("batched", batched(base)), Case::new("per event", per_event(base))]
 }
 
-/// Everything that changes the limit, one at a time: the product of all would take days and say
-/// little more.
+/// Variations of one parameter at a time. The product of all of them would take days and say little
+/// more.
 pub fn full(base: &Workload, cores: usize) -> Vec<Case> {
     let mut cases = usual(base);
     let mut add = |name: &str, workload: Workload| cases.push(Case::new(name, workload));
@@ -81,7 +81,7 @@ pub fn full(base: &Workload, cores: usize) -> Vec<Case> {
     cases
 }
 
-/// 1, 2, 4, … as long as one is left for the generator.
+/// 1, 2, 4, … while at least one core is left for the generator.
 fn router_cores(cores: usize) -> impl Iterator<Item = usize> {
     std::iter::successors(Some(1), |count| Some(count * 2)).take_while(move |count| *count < cores)
 }

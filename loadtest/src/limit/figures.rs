@@ -1,4 +1,4 @@
-//! The result of a search for the limit, as it is written to files and shown in a table.
+//! The result of a limit search, for files and tables.
 
 use std::ops::Range;
 use std::time::Duration;
@@ -13,20 +13,20 @@ use crate::measure::sample::Sample;
 use crate::report::text::{cpu_share, number};
 use crate::result::{RunResult, WarmUp};
 
-/// All cases of a search.
+/// The result of all cases.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct LimitResult {
     pub format: u32,
     pub machine: Machine,
-    /// The bound that p99 had to stay under.
+    /// The upper bound of p99.
     pub p99_us: u64,
-    /// How far a limit may be below the true one, 0.05 is 5 %.
+    /// The largest relative error of a limit; 0.05 is 5 %.
     pub precision: f64,
-    /// The warm-up of each try: what was received in it is left out of the figures.
+    /// The warm-up of each run. Events received in it are left out of the figures.
     pub warm_up_seconds: f64,
     pub seconds: f64,
-    /// Whether every case has a limit.
+    /// True if every case has a limit.
     pub passed: bool,
     pub cases: Vec<CaseFigures>,
 }
@@ -37,47 +37,46 @@ pub struct CaseFigures {
     pub name: String,
     /// The case in one line.
     pub setup: String,
-    /// CPU cores of the router, where it had not all.
+    /// CPU cores of the router, if it had not all of them.
     pub cpus: Option<Vec<usize>>,
-    /// The highest rate below all failures whose decisive run held, in events a second.
+    /// The highest rate below all failures whose decisive run held, in events per second.
     pub limit: Option<f64>,
     /// The lowest rate whose decisive run failed.
     pub fails_at: Option<f64>,
-    /// Whether the limit may be higher still: no rate failed, or the search was interrupted.
+    /// True if the true limit may be higher: no rate failed, or the search was interrupted.
     pub at_least: bool,
-    /// Whether the run at the limit is a longer one.
+    /// True if the run at the limit was a longer one.
     pub confirmed: bool,
     pub limited_by: String,
     pub interrupted: bool,
-    /// Why there is no more.
+    /// The error that ended the case.
     pub error: Option<String>,
     pub steps: Vec<Step>,
 }
 
-/// Why a rate was tried.
+/// The reason to try a rate.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum Purpose {
     #[default]
     Search,
-    /// It failed, but not clearly.
+    /// A repetition of a failure that was not clear.
     Again,
-    /// For longer.
+    /// A longer run, to confirm the limit.
     Confirm,
-    /// At half of the limit, the load to plan with.
+    /// A run at half of the limit, the load to plan with.
     Half,
 }
 
-/// One rate that was tried. Rates, shares and loads are means of the time between warm-up and
-/// drain.
+/// One run at one rate. Rates, shares and loads are means over the time between warm-up and drain.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Step {
     pub purpose: Purpose,
-    /// Whether this run counts for its rate, see [`super::verdict`].
+    /// True if this is the decisive run of its rate, see [`super::verdict`].
     pub decides: bool,
     pub holds: bool,
-    /// Why not.
+    /// The reasons why the rate does not hold.
     pub why: Vec<String>,
     pub offered_rate: f64,
     pub delivered_rate: f64,
@@ -94,15 +93,15 @@ pub struct Step {
     pub busiest_stage_share: f64,
     pub limited_by: String,
     pub samples: Vec<Sample>,
-    /// The samples between warm-up and drain, which the means are taken of.
+    /// The samples between warm-up and drain, over which the means are taken.
     pub loaded: Range<usize>,
 }
 
 impl Step {
-    /// Judges a run at `rate`: whether the rate holds, and if not, why.
+    /// Judges a run at `rate`: `holds`, or the reasons against it in `why`.
     pub fn of(purpose: Purpose, rate: f64, p99: Duration, result: RunResult) -> Step {
         let load = result.under_load();
-        // A run is given up for its lag only; the events that it left behind are no loss.
+        // A run is only given up for its lag, so the events that it left behind are no loss.
         let lag_grows = result.given_up || is_growing(load);
         let mut why = if result.given_up { Vec::new() } else { result.failures.clone() };
         if lag_grows {
@@ -111,14 +110,15 @@ impl Step {
         let late = u128::from(result.latency.p99_us) > p99.as_micros();
         if late {
             let (is, may) = (result.latency.p99_us as f64 / 1e3, p99.as_secs_f64() * 1e3);
-            why.push(format!("p99 is {is:.1} ms, {may:.0} ms are allowed"));
+            why.push(format!("p99 is {is:.1} ms, the bound is {may:.0} ms"));
         }
+        // A low rate may be missed without a visible lag.
         let delivered_rate = mean(load, &|sample| sample.delivered_rate);
         let is_behind = falls_behind(load, rate);
         if result.latency.count == 0 {
             why.push("nothing arrived".to_owned());
         } else if is_behind {
-            why.push(format!("{:.0} % of what was offered was delivered", delivered_rate / rate * 100.0));
+            why.push(format!("{:.0} % of the offered load was delivered", delivered_rate / rate * 100.0));
         }
         let router_cores = mean(load, &|sample| sample.router_cores.unwrap_or_default());
         let (busiest_stage, busiest_stage_share) = busiest_stage_in_mean(load).unwrap_or_default();
@@ -144,7 +144,7 @@ impl Step {
             busiest_stage_share,
             limited_by: match (lag_grows || is_behind, late) {
                 (true, _) => result.busiest.clone(),
-                // It keeps up, but too late: what is busiest makes the queues.
+                // The router keeps up but is late: the busiest part causes the queues.
                 (false, true) => format!("latency, before the lag grows; {}", result.busiest),
                 (false, false) => result.limited_by.clone(),
             },
@@ -167,42 +167,42 @@ impl CaseFigures {
         }
     }
 
-    /// Says what limits, when all steps are done.
+    /// Names the limit after the last step.
     pub fn conclude(&mut self, max: f64) {
         self.at_least = self.limit.is_some() && (self.fails_at.is_none() || self.interrupted);
         self.limited_by = match self.first_failure() {
             Some(step) => step.limited_by.clone(),
             None if self.limit.is_some_and(|limit| limit >= max) => {
-                format!("nothing up to {max:.0} events/s, the highest rate that was tried")
+                format!("nothing up to {max:.0} events/s, the highest rate tried")
             }
             None => "unknown: no rate failed".to_owned(),
         };
     }
 
-    /// `at least 20000 events/s`, with the number as `write` writes it.
+    /// `at least 20000 events/s`. `write` formats the number.
     pub fn limit_in_words(&self, write: impl Fn(f64) -> String) -> Option<String> {
         let at_least = if self.at_least { "at least " } else { "" };
         self.limit.map(|limit| format!("{at_least}{} events/s", write(limit)))
     }
 
-    /// Why there is no limit.
+    /// The reason why there is no limit.
     pub fn without_limit(&self) -> &'static str {
         match (self.interrupted, self.steps.iter().any(|step| !step.holds)) {
-            (true, false) => "it was interrupted before a rate was tried",
-            (true, true) => "no rate held before it was interrupted",
+            (true, false) => "interrupted before a rate was tried",
+            (true, true) => "no rate held before the interrupt",
             (false, _) => "no rate held",
         }
     }
 }
 
 impl LimitResult {
-    /// Cores that other programs kept busy, in the mean over all steps.
+    /// Cores that other programs used, on average over all steps.
     pub fn other_cores(&self) -> f64 {
         let steps = || self.cases.iter().flat_map(|case| &case.steps);
         steps().map(|step| step.other_cores).sum::<f64>() / steps().count().max(1) as f64
     }
 
-    /// Events that the figures leave out because they were received during a warm-up.
+    /// A sentence about the events that were left out because they arrived during a warm-up.
     pub fn warm_up_in_words(&self) -> Option<String> {
         let warm_ups =
             self.cases.iter().flat_map(|case| &case.steps).filter_map(|step| step.warm_up.as_ref());
@@ -217,7 +217,7 @@ impl LimitResult {
         })
     }
 
-    /// A table for people.
+    /// Formats the result as a table.
     pub fn table(&self) -> String {
         let mut out = self.summary(|rate| format!("{rate:.0}")) + "\n";
         for case in &self.cases {
@@ -237,7 +237,7 @@ impl LimitResult {
                 line("broken off", error.clone());
             }
             line("limited by", case.limited_by.clone());
-            for (name, step) in [("at the limit", case.at_limit()), ("at half of it", case.at_half())] {
+            for (name, step) in [("at the limit", case.at_limit()), ("at half", case.at_half())] {
                 if let Some(step) = step {
                     line(name, step.line(self.machine.cores));
                 }
@@ -248,7 +248,7 @@ impl LimitResult {
         }
         if is_disturbed(self.other_cores(), self.machine.cores) {
             out.push_str(&format!(
-                "Other programs kept {:.1} of {} cores busy meanwhile: the limits are too low. Stop them and measure again.\n",
+                "Other programs kept {:.1} of {} cores busy: the limits are too low. Stop them and measure again.\n",
                 self.other_cores(),
                 self.machine.cores
             ));
@@ -258,12 +258,12 @@ impl LimitResult {
 }
 
 impl Step {
-    /// The samples that the figures are means of.
+    /// The samples over which the figures are means.
     pub fn under_load(&self) -> &[Sample] {
         self.samples.get(self.loaded.clone()).unwrap_or(&self.samples)
     }
 
-    /// In one line; the machine has this many cores.
+    /// Formats the step as one line. `cores` is the number of cores of the machine.
     pub fn line(&self, cores: usize) -> String {
         let ms = |micros: u64| micros as f64 / 1e3;
         let outcome = if self.holds { "holds".to_owned() } else { format!("fails: {}", self.why.join("; ")) };
@@ -287,7 +287,7 @@ impl Step {
 mod tests {
     use super::*;
 
-    /// A run at 40 events/s without a lag, of which so many were delivered.
+    /// A run at 40 events/s without a lag.
     fn step(delivered_rate: f64) -> Step {
         let sample = |at: u32| Sample {
             seconds: f64::from(at) * 0.5,
@@ -310,7 +310,7 @@ mod tests {
     #[test]
     fn who_falls_behind_does_not_hold_and_is_not_limited_by_the_load() {
         let behind = step(30.0);
-        assert_eq!(behind.why, ["75 % of what was offered was delivered"]);
+        assert_eq!(behind.why, ["75 % of the offered load was delivered"]);
         assert_eq!((behind.holds, &*behind.limited_by), (false, "the target's answers"));
         let kept_up = step(40.0);
         assert_eq!((kept_up.holds, &*kept_up.limited_by), (true, "the offered load"));

@@ -1,11 +1,11 @@
-//! The search for the limit of a case: many runs at different rates, and the limit that they show.
+//! The search for the limit of a case: runs at different rates, from which the limit follows.
 //!
 //! ```text
-//! case ──► search says a rate ──► run ──► step (holds?) ──► … ──► confirmed by a longer run ──► a run at half of it
+//! case ─► search picks a rate ─► run ─► step (holds?) ─► … ─► a longer run ─► a run at half of it
 //! ```
 //!
-//! A rate holds when everything arrived (nothing lost, no id changed, no order violated), p99
-//! stayed under its bound, and what was delivered kept up with what was offered.
+//! A rate holds if every event arrived (nothing lost, no id changed, no order violated), if p99
+//! stayed under its bound, and if deliveries kept up with the offered load.
 
 pub mod cases;
 pub mod figures;
@@ -21,7 +21,7 @@ use tokio::time::Instant;
 use crate::bottleneck;
 use crate::interrupts::Interrupts;
 use crate::measure::sample::Sample;
-use crate::run::{self, Progress, RunError, Settings, Whose};
+use crate::run::{self, Progress, RouterUnderTest, RunError, Settings};
 use crate::search::Search;
 use crate::stand::pin;
 use crate::stand::router::RouterError;
@@ -29,40 +29,40 @@ use crate::workload::{Rate, Workload};
 use cases::Case;
 use figures::{CaseFigures, Purpose, Step};
 
-/// A step that delivers less than this share of the offered load has failed for good. It needs no
-/// longer look and no repetition.
+/// A step that delivers less than this share of the offered load has clearly failed. It is not
+/// repeated and may end early.
 const HOPELESS: f64 = 0.9;
-/// Samples that this judgement needs.
+/// The number of samples that this judgement needs.
 const HOPELESS_SAMPLES: usize = 4;
-/// Runs of one case: 13 doublings from 10,000 to 50 million, 5 halvings to 5 %, as much again for
-/// repetitions.
+/// Maximum number of runs in a case: 13 doublings from 10,000 to 50 million, 5 halvings down to 5
+/// %, and as many repetitions.
 const STEPS_MAX: usize = 36;
-/// Time that a step takes besides its events: start, drain, stop.
+/// The time of a step in addition to its events: start, drain, stop.
 const STEP_OVERHEAD: Duration = Duration::from_secs(3);
-/// Longest wait for events: those that have not arrived by then are lost.
+/// The longest wait for missing events. After it they are lost.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// How a limit is searched for.
+/// The parameters of a search.
 #[derive(Clone, Debug)]
 pub struct Plan {
     pub program: PathBuf,
-    /// CPU cores that the router may use, where a case does not say.
+    /// CPU cores of the router, unless a case specifies them.
     pub cpus: Option<Vec<usize>>,
-    /// First rate; that of the case if left out.
+    /// The first rate; by default that of the case.
     pub from: Option<f64>,
     pub max: f64,
     pub precision: f64,
     pub p99: Duration,
     pub warm_up: Duration,
-    /// How long a step is looked at, after its warm-up.
+    /// The measured time of a step, after its warm-up.
     pub step: Duration,
-    /// The same of the run that confirms the answer.
+    /// The measured time of the run that confirms the limit.
     pub confirm: Duration,
     pub sample_interval: Duration,
 }
 
 /// Progress of a search.
-pub enum Event<'a> {
+pub enum LimitProgress<'a> {
     Case(&'a Case),
     Try(Purpose, f64),
     Sample(&'a Sample),
@@ -70,28 +70,33 @@ pub enum Event<'a> {
 }
 
 /// A callback for the progress of a search.
-pub type Observer<'o> = dyn FnMut(Event<'_>) + 'o;
+pub type Observer<'o> = dyn FnMut(LimitProgress<'_>) + 'o;
 
 /// The search in one case.
-pub struct Hunt<'a> {
+pub struct LimitSearch<'a> {
     case: &'a Case,
     plan: &'a Plan,
-    /// Steps that refine the answer begin before this only.
+    /// Steps that refine the answer must end before this time.
     until: Instant,
     interrupts: &'a Interrupts,
     found: CaseFigures,
 }
 
-impl<'a> Hunt<'a> {
-    /// An interrupt ends the search, which gives what is known by then.
-    pub fn new(case: &'a Case, plan: &'a Plan, until: Instant, interrupts: &'a Interrupts) -> Hunt<'a> {
-        Hunt { case, plan, until, interrupts, found: CaseFigures::of(case) }
+impl<'a> LimitSearch<'a> {
+    /// An interrupt ends the search with the results so far.
+    pub fn new(
+        case: &'a Case,
+        plan: &'a Plan,
+        until: Instant,
+        interrupts: &'a Interrupts,
+    ) -> LimitSearch<'a> {
+        LimitSearch { case, plan, until, interrupts, found: CaseFigures::of(case) }
     }
 
-    /// Runs the search. An error, such as a router that dies, goes into the figures, so that other
-    /// cases can go on.
+    /// Runs the search. An error, such as a router that crashes, is stored in the figures, so that
+    /// the other cases can proceed.
     pub async fn run(mut self, observe: &mut Observer<'_>) -> CaseFigures {
-        observe(Event::Case(self.case));
+        observe(LimitProgress::Case(self.case));
         match self.pinned(observe).await {
             Ok(()) => {}
             Err(RunError::Interrupted) => self.found.interrupted = true,
@@ -101,6 +106,7 @@ impl<'a> Hunt<'a> {
         self.found
     }
 
+    /// Runs the search while this process leaves the router's cores alone.
     async fn pinned(&mut self, observe: &mut Observer<'_>) -> Result<(), RunError> {
         let before = self.cpus().map(|cpus| pin::leave(&cpus)).transpose().map_err(RouterError::Io)?;
         let outcome = self.search(observe).await;
@@ -114,6 +120,8 @@ impl<'a> Hunt<'a> {
         self.case.cpus.clone().or_else(|| self.plan.cpus.clone())
     }
 
+    /// Searches, confirms the answer and measures half of it. A failure of either continues the
+    /// search below.
     async fn search(&mut self, observe: &mut Observer<'_>) -> Result<(), RunError> {
         let mut search =
             Search::new(self.plan.from.unwrap_or(self.case.from), self.plan.max, self.plan.precision);
@@ -124,7 +132,8 @@ impl<'a> Hunt<'a> {
                 self.record(&mut search, rate);
             }
             let Some(rate) = search.holds() else { return Ok(()) };
-            // The first answer is confirmed whatever the time. A later one that is not says so.
+            // The first answer is always confirmed. A later one that is not is marked as
+            // unconfirmed.
             if is_first || !self.is_over() {
                 is_first = false;
                 self.step(Purpose::Confirm, rate, observe).await?;
@@ -132,8 +141,8 @@ impl<'a> Hunt<'a> {
                     continue;
                 }
             }
-            // A limit above a rate that fails would be none: if half of it fails, the search goes
-            // on below.
+            // A limit must not be above a rate that fails. If half of it fails, the search
+            // continues below.
             self.attempt(Purpose::Half, rate / 2.0, observe).await?;
             if self.record(&mut search, rate / 2.0) || self.found.steps.len() >= STEPS_MAX {
                 return Ok(());
@@ -141,7 +150,7 @@ impl<'a> Hunt<'a> {
         }
     }
 
-    /// Tells the search whether a rate holds, by its decisive run.
+    /// Reports to the search whether a rate holds, by its decisive run.
     fn record(&self, search: &mut Search, rate: f64) -> bool {
         let holds = self.found.decisive_runs().any(|step| step.offered_rate == rate && step.holds);
         search.record(rate, holds);
@@ -152,15 +161,16 @@ impl<'a> Hunt<'a> {
         self.found.steps.len() >= STEPS_MAX || Instant::now() > self.until
     }
 
-    /// Without an answer it goes on whatever the time, within the number of steps.
+    /// Returns true if there is time for another step. Without an answer the time does not matter,
+    /// only the number of steps.
     fn may_refine(&self, search: &Search) -> bool {
         let rest = self.plan.warm_up * 3 + self.plan.step * 2 + self.plan.confirm + STEP_OVERHEAD * 3;
         let is_time = Instant::now() + rest <= self.until;
         self.found.steps.len() < STEPS_MAX && (is_time || search.holds().is_none())
     }
 
-    /// Tries a rate. A failure that is not clear is tried once more: a hiccup of the machine must
-    /// not pass for the limit.
+    /// Tries a rate. A failure that is not clear is repeated once, because a hiccup of the machine
+    /// must not pass for the limit.
     async fn attempt(
         &mut self,
         purpose: Purpose,
@@ -179,15 +189,17 @@ impl<'a> Hunt<'a> {
         Ok(())
     }
 
-    /// # Errors
-    /// It was interrupted, or its router died.
+    /// Runs the workload at one rate and judges the run.
+    ///
+    /// # Errors It was interrupted, or its router crashed.
     async fn step(
         &mut self,
         purpose: Purpose,
         rate: f64,
         observe: &mut Observer<'_>,
     ) -> Result<bool, RunError> {
-        observe(Event::Try(purpose, rate));
+        observe(LimitProgress::Try(purpose, rate));
+        // The case's workload at this rate.
         let length = if purpose == Purpose::Confirm { self.plan.confirm } else { self.plan.step };
         let mut workload: Workload = self.case.workload.clone();
         workload.rate = Rate::Steady(rate);
@@ -195,16 +207,17 @@ impl<'a> Hunt<'a> {
         workload.duration = Some(self.plan.warm_up + length);
         workload.goals.patience = PATIENCE;
         let settings = Settings {
-            whose: Whose::Ours { program: self.plan.program.clone(), cpus: self.cpus() },
+            router: RouterUnderTest::Started { program: self.plan.program.clone(), cpus: self.cpus() },
             folder: None,
             sample_interval: self.plan.sample_interval,
             warm_up: self.plan.warm_up,
         };
+        // Give up as soon as the outcome is certain.
         let warm = self.plan.warm_up.as_secs_f64();
         let mut under_load = Vec::new();
         let mut watch = |progress: Progress<'_>| {
             let Progress::Sample(sample) = progress else { return ControlFlow::Continue(()) };
-            observe(Event::Sample(sample));
+            observe(LimitProgress::Sample(sample));
             if sample.seconds > warm {
                 under_load.push(sample.clone());
             }
@@ -213,14 +226,14 @@ impl<'a> Hunt<'a> {
         let never = Interrupts::never();
         let result = tokio::select! {
             result = run::run(&workload, &settings, &never, &mut watch) => result?,
-            // An unfinished try is of no use: it is dropped, with its router.
+            // The unfinished run is dropped together with its router.
             () = self.interrupts.reach(1) => return Err(RunError::Interrupted),
         };
         if let Some(why) = result.broken_off {
             return Err(RunError::BrokenOff(why));
         }
         let step = Step::of(purpose, rate, self.plan.p99, result);
-        observe(Event::Step(&step));
+        observe(LimitProgress::Step(&step));
         let holds = step.holds;
         self.found.steps.push(step);
         self.found.settle();
@@ -228,7 +241,7 @@ impl<'a> Hunt<'a> {
     }
 }
 
-/// Whether a longer look would change nothing.
+/// Returns true if more samples would not change the outcome.
 fn is_hopeless(samples: &[Sample]) -> bool {
     let offered = bottleneck::mean(samples, &|sample| sample.created_rate);
     let delivered = bottleneck::mean(samples, &|sample| sample.delivered_rate);

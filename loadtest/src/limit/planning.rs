@@ -1,25 +1,25 @@
-//! Says what a limit means for planning: how many vCenters it is enough for.
+//! Translates a limit into the number of vCenters that one router can serve.
 //!
-//! No vendor publishes how many events a vCenter writes. A database of events whose 32-bit keys ran
-//! out within a few years had 15 to 25 a second on average; a host that fails, a cluster that is
-//! rebalanced or a site that powers on adds hundreds to thousands a second for a while. The two
-//! rates below come from the upper part of these ranges. Every text that uses one of them calls it
-//! an assumption.
+//! No vendor publishes the number of events that a vCenter writes. A database of events whose
+//! 32-bit keys ran out within a few years had 15 to 25 per second on average. A failing host, a
+//! rebalanced cluster or a site that powers on adds hundreds to thousands per second for a while.
+//! The two rates below are from the upper part of these ranges. Every text that uses one of them
+//! calls it an assumption.
 
 use super::figures::{CaseFigures, LimitResult};
 
-/// More cases than these are summed up by their range; a table has them all.
+/// With more cases than these, the summary only names the range.
 const SPELLED_OUT_MAX: usize = 3;
-/// Events a second that a busy vCenter is assumed to write in a storm; also the rate of the
-/// workload `drs-storm`.
+/// Events per second that a busy vCenter is assumed to write in a storm. The workload `drs-storm`
+/// has the same rate.
 pub const STORM_RATE: f64 = 5_000.0;
 /// The same for ordinary hours.
 const ORDINARY_RATE: f64 = 50.0;
-/// Share of the limit to plan with. The rest is room for storms.
+/// The share of the limit to plan with. The rest is room for storms.
 const PLANNED_SHARE: f64 = 0.5;
 
 impl LimitResult {
-    /// The answer in words, for somebody who plans and reads nothing else. `write` writes a rate.
+    /// The result in words, for readers who plan and read nothing else. `write` formats a rate.
     pub fn summary(&self, write: impl Fn(f64) -> String) -> String {
         let found: Vec<(&CaseFigures, f64)> =
             self.cases.iter().filter_map(|case| Some((case, case.limit?))).collect();
@@ -62,12 +62,12 @@ impl LimitResult {
     }
 }
 
-/// vCenters that may all be in a storm at once while half of the limit stays free.
+/// The number of vCenters that may all be in a storm while half of the limit stays free.
 pub fn vcenters(limit: f64) -> u64 {
     (limit * PLANNED_SHARE / STORM_RATE) as u64
 }
 
-/// The vCenters that a limit is enough for, as the end of a sentence that names the limit and the
+/// The vCenters for which a limit suffices. The text ends a sentence that names the limit and the
 /// rate of a storm.
 pub fn enough_for(limit: f64) -> String {
     match vcenters(limit) {
@@ -97,7 +97,7 @@ pub fn counted(vcenters: u64) -> String {
     }
 }
 
-/// Where the rate of a storm comes from, and how to do better.
+/// The origin of the assumed rate, and how to find a better one.
 pub fn assumption(write: impl Fn(f64) -> String) -> String {
     format!(
         "The {} events a second of a storm are an assumption, since no figures are published: a vCenter is estimated to write tens of \

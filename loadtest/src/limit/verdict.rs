@@ -1,16 +1,16 @@
-//! Decides which run counts for each rate, and derives the limit from these runs alone.
+//! Selects the run that counts for each rate, and derives the limit from these runs alone.
 //!
-//! A rate is tried more than once when it fails narrowly, when the answer is confirmed by a longer
-//! run, and when half of the limit was tried before. One of these runs is decisive: the longest
-//! one, and of equally long ones the last. Text, tables, charts and the figures of a case in JSON
-//! show decisive runs only. The list of all tries shows the others too and marks them.
+//! A rate is tried more than once if it fails narrowly, if the answer is confirmed by a longer run,
+//! or if half of the limit was tried before. One of the runs is decisive: the longest, and among
+//! equally long ones the last. Text, tables, charts and the case's figures in JSON use decisive
+//! runs only. The list of all tries marks them.
 //!
 //! INVARIANT: a limit is below every rate whose decisive run failed.
 
 use super::figures::{CaseFigures, Purpose, Step};
 
 impl CaseFigures {
-    /// Marks the decisive runs and derives the limit from them. To be called after each try.
+    /// Marks the decisive runs and derives the limit from them. Called after each run.
     pub fn settle(&mut self) {
         for at in 0..self.steps.len() {
             self.steps[at].decides = is_decisive(&self.steps, at);
@@ -22,7 +22,7 @@ impl CaseFigures {
         (self.limit, self.fails_at, self.confirmed) = (limit, fails, confirmed);
     }
 
-    /// The run of each rate that counts, by rate.
+    /// The decisive run of each rate, sorted by rate.
     pub fn decisive_runs(&self) -> impl DoubleEndedIterator<Item = &Step> + Clone {
         let mut runs: Vec<&Step> = self.steps.iter().filter(|step| step.decides).collect();
         runs.sort_by(|a, b| a.offered_rate.total_cmp(&b.offered_rate));
@@ -49,7 +49,7 @@ impl CaseFigures {
     }
 }
 
-/// Whether no other run of the same rate outweighs this one.
+/// Returns true if no other run of the same rate outweighs this one.
 fn is_decisive(steps: &[Step], at: usize) -> bool {
     let is_long = |step: &Step| step.purpose == Purpose::Confirm;
     let this = &steps[at];
@@ -90,7 +90,7 @@ mod tests {
         };
         check(&[], None, None, false);
         check(&[(Search, 10.0, true), (Search, 20.0, false)], Some(10.0), Some(20.0), false);
-        // A repetition outweighs the try before it.
+        // A repetition outweighs the previous run.
         check(&[(Search, 10.0, false), (Again, 10.0, true)], Some(10.0), None, false);
         // A longer run outweighs both.
         let longer = [(Search, 10.0, true), (Search, 20.0, true), (Confirm, 20.0, false)];
@@ -103,7 +103,7 @@ mod tests {
             Some(10.0),
             false,
         );
-        // A failure at half of the limit is one.
+        // A failure at half of the limit counts.
         check(
             &[(Search, 4.0, true), (Confirm, 20.0, true), (Half, 10.0, false)],
             Some(4.0),

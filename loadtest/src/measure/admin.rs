@@ -1,4 +1,4 @@
-//! The router's admin listener as a client sees it: is it ready, and what do its metrics say.
+//! A client of the router's admin listener: readiness and metrics.
 
 use std::time::Duration;
 
@@ -11,12 +11,12 @@ use hyper_util::rt::TokioExecutor;
 
 use super::prometheus::Metrics;
 
-/// One look; a router that is busy answers late.
+/// The time limit of one request. A busy router answers late.
 const LIMIT: Duration = Duration::from_secs(5);
-/// Bytes of a metrics page: 10,000 destinations * 3 KiB, rounded up.
+/// Maximum size of a metrics page: 10,000 destinations * 3 KiB, rounded up.
 const PAGE_BYTES_MAX: usize = 32 << 20;
 
-/// A client of one admin listener; clones share its connection.
+/// A client of one admin listener. Clones share its connection.
 #[derive(Clone)]
 pub struct Admin {
     address: String,
@@ -33,16 +33,14 @@ impl Admin {
         &self.address
     }
 
-    /// Whether `/readyz` says yes.
+    /// Returns true if `/readyz` answers 200.
     ///
-    /// # Errors
-    /// Why nobody answers.
+    /// # Errors The reason why there is no answer.
     pub async fn is_ready(&self) -> Result<bool, String> {
         Ok(self.get("/readyz").await?.0 == StatusCode::OK)
     }
 
-    /// # Errors
-    /// Why there are none.
+    /// # Errors The reason why there are no metrics.
     pub async fn metrics(&self) -> Result<Metrics, String> {
         let (status, body) = self.get("/metrics").await?;
         if status != StatusCode::OK {

@@ -1,4 +1,4 @@
-//! The machine that a result holds for.
+//! The machine on which a result was measured.
 
 use std::fs;
 use std::sync::OnceLock;
@@ -10,22 +10,24 @@ use serde::{Deserialize, Serialize};
 #[serde(rename_all = "camelCase")]
 pub struct Machine {
     pub cpu: String,
-    /// Cores that this process may use.
+    /// The number of cores that this process may use.
     pub cores: usize,
     pub memory_mb: u64,
     pub kernel: String,
 }
 
-/// Seconds that the CPU cores which this process could use at its start have worked since the
-/// machine started, for any program; `None` where the system does not say.
+/// CPU time since boot, of all programs, on the cores that this process could use at its start.
+/// `None` if the system does not report it.
 pub fn busy_seconds() -> Option<f64> {
     static OURS: OnceLock<Option<CpuSet>> = OnceLock::new();
     let ours = (*OURS.get_or_init(|| sched_getaffinity(None).ok()))?;
     busy_of(&fs::read_to_string("/proc/stat").ok()?, &|cpu| ours.is_set(cpu))
 }
 
-/// Time is all but `idle` and `iowait` (proc_stat(5): user nice system idle iowait irq softirq steal, then guests, who count as user already).
-/// What the hypervisor took away counts, too.
+/// Sums up all times of `/proc/stat` except `idle` and `iowait`.
+///
+/// The columns are user nice system idle iowait irq softirq steal guest guest_nice (proc_stat(5)).
+/// Guests are included in user. Time that the hypervisor took away counts as well.
 fn busy_of(stat: &str, is_ours: &dyn Fn(usize) -> bool) -> Option<f64> {
     let mut ticks = 0;
     for line in stat.lines() {
@@ -40,7 +42,7 @@ fn busy_of(stat: &str, is_ours: &dyn Fn(usize) -> bool) -> Option<f64> {
 }
 
 impl Machine {
-    /// As it was when it was first asked for: a search pins this process later.
+    /// The machine when first asked: a search pins this process later.
     pub fn this() -> Machine {
         static THIS: OnceLock<Machine> = OnceLock::new();
         THIS.get_or_init(Machine::look).clone()

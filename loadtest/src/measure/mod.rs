@@ -1,4 +1,4 @@
-//! What is measured while a run goes on: the router's process, its own metrics, this process, the machine.
+//! Measurements during a run: the router's process and metrics, this process, and the machine.
 
 pub mod admin;
 pub mod machine;

@@ -1,4 +1,4 @@
-//! CPU time, memory and threads of a process, as Linux counts them (proc(5)).
+//! CPU time, memory and threads of a process, from Linux's proc(5).
 
 use std::fs;
 use std::path::PathBuf;
@@ -7,37 +7,38 @@ use serde::Serialize;
 
 /// A process at one moment.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Usage {
-    /// User and system time of all its threads, those that have ended too.
+pub struct ProcessUsage {
+    /// User and system time of all its threads, including those that have ended.
     pub cpu_seconds: f64,
     pub rss_bytes: u64,
-    /// The most it has ever had.
+    /// The highest value so far.
     pub rss_peak_bytes: u64,
 }
 
-/// CPU time of the threads with one name.
+/// The threads with one name, and their CPU time.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Threads {
+pub struct ThreadGroup {
     pub name: String,
     pub count: u32,
     pub cpu_seconds: f64,
 }
 
-/// The process itself.
+/// The id of this process.
 pub fn own_pid() -> u32 {
     std::process::id()
 }
 
-/// `None` when the process is gone.
-pub fn usage(pid: u32) -> Option<Usage> {
+/// `None` if the process has ended.
+pub fn usage(pid: u32) -> Option<ProcessUsage> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
     let (rss_bytes, rss_peak_bytes) = (status_bytes(&status, "VmRSS:")?, status_bytes(&status, "VmHWM:")?);
-    Some(Usage { cpu_seconds: cpu_seconds(&stat)?, rss_bytes, rss_peak_bytes })
+    Some(ProcessUsage { cpu_seconds: cpu_seconds(&stat)?, rss_bytes, rss_peak_bytes })
 }
 
-/// Fields 14 and 15 of `stat`, counted behind the name in brackets, which may hold anything.
+/// Fields 14 and 15 of `stat`. They are counted from the name in brackets, which may contain
+/// anything.
 fn cpu_seconds(stat: &str) -> Option<f64> {
     let fields: Vec<&str> = stat[stat.rfind(')')? + 1..].split_whitespace().collect();
     let ticks: u64 = fields.get(11)?.parse::<u64>().ok()? + fields.get(12)?.parse::<u64>().ok()?;
@@ -49,17 +50,17 @@ fn status_bytes(status: &str, name: &str) -> Option<u64> {
     Some(line.split_whitespace().next()?.parse::<u64>().ok()? * 1024)
 }
 
-/// By name without its number (`parse-0` and `parse-1` are `parse`), the busiest first.
-pub fn threads(pid: u32) -> Vec<Threads> {
+/// Threads grouped by name without its number (`parse-0` and `parse-1` are `parse`), busiest first.
+pub fn threads(pid: u32) -> Vec<ThreadGroup> {
     let tasks = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
-    let mut found: Vec<Threads> = Vec::new();
+    let mut found: Vec<ThreadGroup> = Vec::new();
     for (name, cpu_seconds) in tasks.filter_map(|task| thread(task.path())) {
         match found.iter_mut().find(|threads| threads.name == name) {
             Some(threads) => {
                 threads.count += 1;
                 threads.cpu_seconds += cpu_seconds;
             }
-            None => found.push(Threads { name, count: 1, cpu_seconds }),
+            None => found.push(ThreadGroup { name, count: 1, cpu_seconds }),
         }
     }
     found.sort_by(|a, b| b.cpu_seconds.total_cmp(&a.cpu_seconds));

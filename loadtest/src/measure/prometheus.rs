@@ -1,4 +1,4 @@
-//! Reads the text that a router's `/metrics` answers (Prometheus text format 0.0.4).
+//! Parses the router's `/metrics` (Prometheus text format 0.0.4).
 
 /// One page of metrics.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -12,12 +12,12 @@ struct MetricLine {
 }
 
 impl Metrics {
-    /// Lines that are no sample (comments, what is malformed) are left out.
+    /// Comments and malformed lines are skipped.
     pub fn parse(text: &str) -> Metrics {
         Metrics(text.lines().filter(|line| !line.starts_with('#')).filter_map(parse_line).collect())
     }
 
-    /// Sum over all series of a name; `None` if there is no such metric.
+    /// The sum of all series with this name; `None` if there are none.
     pub fn sum(&self, name: &str) -> Option<f64> {
         let mut values =
             self.0.iter().filter(|series| series.name == name).map(|series| series.value).peekable();
@@ -25,7 +25,7 @@ impl Metrics {
         Some(values.sum())
     }
 
-    /// The values of a name by one of its labels, in the page's order.
+    /// The values with this name by one of their labels, in the order of the page.
     pub fn by_label(&self, name: &str, label: &str) -> Vec<(&str, f64)> {
         let series = self.0.iter().filter(|series| series.name == name);
         let labelled = series.filter_map(|series| {
@@ -54,7 +54,7 @@ fn parse_line(line: &str) -> Option<MetricLine> {
     Some(MetricLine { name: name.to_owned(), labels, value })
 }
 
-/// A label's text up to its closing quote, and what follows that.
+/// Parses a label's text up to its closing quote. Returns it and the rest.
 fn label_text(text: &str) -> Option<(String, &str)> {
     let mut out = String::new();
     let mut chars = text.char_indices();

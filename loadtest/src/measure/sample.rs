@@ -1,4 +1,9 @@
-//! One look a second at everything, and what it all comes to at the end.
+//! Samples of a run, one per interval, and the router's totals.
+//!
+//! ```text
+//! Sampler ◄── /metrics, proc(5) of router and loadtest, /proc/stat, verifiers
+//!    └─► Sample, Sample, …   rates are differences to the previous sample
+//! ```
 
 use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -9,15 +14,15 @@ use tokio::time::Instant;
 
 use super::admin::Admin;
 use super::machine;
-use super::process::{self, Threads, Usage};
+use super::process::{self, ProcessUsage, ThreadGroup};
 use super::prometheus::Metrics;
 use crate::stand::Stand;
 
-/// What the router calls its measurements (its `docs/metrics.md`).
+/// Names of the router's metrics (its `docs/metrics.md`).
 const STAGE_BUSY: &str = "event_router_stage_busy_seconds_total";
 const UNDER_WAY: &str = "event_router_destination_requests_under_way";
 const REQUESTS: &str = "event_router_destination_requests_total";
-/// Seconds of all requests that were answered, and how many these were.
+/// The total time of all answered requests, and their number.
 const REQUEST_SECONDS: [&str; 2] =
     ["event_router_destination_request_seconds_sum", "event_router_destination_request_seconds_count"];
 const CALLS: &str = "event_router_source_calls_total";
@@ -27,37 +32,37 @@ const DEAD_LETTERS: &str = "event_router_destination_dead_letter_events_total";
 const UNREADABLE: &str = "event_router_source_unreadable_events_total";
 const DROPPED: &str = "event_router_destination_dropped_events_total";
 
-/// The state of a run at one moment, rates since the one before.
+/// The state of a run at one moment. Rates are since the previous sample.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Sample {
-    /// Since the start.
+    /// Seconds since the start.
     pub seconds: f64,
-    /// Events created, and delivered for the first time, a second; of several receivers the mean.
+    /// Events created and first delivered, per second. With several receivers, the mean.
     pub created_rate: f64,
     pub delivered_rate: f64,
-    /// Events that exist and have not arrived; of several receivers the mean, rounded up.
+    /// Events that exist and have not arrived. With several receivers, the mean, rounded up.
     pub lag_events: u64,
-    /// Latencies of events received since the sample before: how many, and their percentiles.
+    /// Latencies of the events received since the previous sample: count and percentiles.
     pub latency_count: u64,
     pub p50_us: u64,
     pub p99_us: u64,
     pub max_us: u64,
-    /// Cores that are busy for the router; unknown without its process.
+    /// Cores that the router used; unknown without its process.
     pub router_cores: Option<f64>,
-    /// The same for vCenters and target.
+    /// Cores that vCenters and target used.
     pub generator_cores: f64,
-    /// The same for everything else on the machine; unknown where the system does not say.
+    /// Cores that all other programs used; unknown if the system does not report it.
     pub other_cores: Option<f64>,
     pub rss_bytes: Option<u64>,
-    /// Share of its threads' time that each stage worked, 0 to 1.
+    /// For each stage the share of time that its threads worked, 0 to 1.
     pub stages: BTreeMap<String, f64>,
-    /// Requests that wait for the target.
+    /// Requests that wait for the target's answer.
     pub requests_under_way: Option<f64>,
-    /// The requests of this interval, over all destinations; unknown where the router does not say.
+    /// The requests of this interval to all destinations; unknown without metrics.
     #[serde(default)]
     pub requests: Option<Requests>,
-    /// Calls of the vSphere API a second, of the source that made the most.
+    /// vSphere API calls per second of the busiest source.
     #[serde(default)]
     pub calls_rate: Option<f64>,
     /// Entities (virtual machines, hosts, users) with an event that exists and has not arrived.
@@ -65,21 +70,22 @@ pub struct Sample {
     pub entities_waiting: u64,
 }
 
-/// Requests of one interval.
+/// The requests of one interval.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Requests {
-    /// Sent a second.
+    /// Requests sent per second.
     pub rate: f64,
-    /// In flight on average: the seconds of all that were answered, by the length of the interval.
+    /// Average number in flight: the total time of all answered requests by the length of the
+    /// interval.
     pub in_flight: f64,
-    /// From a request to its answer, in seconds; 0 where none was answered.
+    /// Time from a request to its answer, in seconds; 0 if none was answered.
     pub seconds: f64,
-    /// Bytes of bodies that the target took a second.
+    /// Bytes of request bodies per second.
     pub bytes_rate: f64,
 }
 
-/// What the router itself counted by the end.
+/// The router's own counters at the end.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct RouterCounts {
@@ -94,26 +100,26 @@ pub struct RouterCounts {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Incident {
-    /// Since the start.
+    /// Seconds since the start.
     pub seconds: f64,
     pub trouble: String,
     pub vcenter: usize,
 }
 
-/// The router's processes over a run: it may have been killed and started again.
+/// The router's processes during a run. It may be killed and started again.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct RouterUsage {
     pid: Option<u32>,
-    /// CPU time of those that are gone.
+    /// CPU time of processes that have ended.
     before: f64,
-    last: Usage,
-    /// CPU time when the measuring began.
+    last: ProcessUsage,
+    /// CPU time when the measurement began.
     base: f64,
     pub rss_peak_bytes: u64,
 }
 
 impl RouterUsage {
-    fn look(&mut self, pid: Option<u32>) -> Option<Usage> {
+    fn look(&mut self, pid: Option<u32>) -> Option<ProcessUsage> {
         let usage = process::usage(pid?)?;
         if self.pid != pid {
             self.before += self.last.cpu_seconds;
@@ -124,13 +130,13 @@ impl RouterUsage {
         Some(usage)
     }
 
-    /// Since the start of the measuring; unknown if there was never a process to look at.
+    /// CPU time since the measurement began; unknown if there never was a process.
     pub fn cpu_seconds(&self) -> Option<f64> {
         self.pid.map(|_| self.before + self.last.cpu_seconds - self.base)
     }
 }
 
-/// Takes samples; keeps what the next one is compared with.
+/// Takes samples, and keeps the values that the next sample is compared with.
 pub struct Sampler {
     start: Instant,
     last: Instant,
@@ -141,31 +147,31 @@ pub struct Sampler {
     generator_cpu: f64,
     machine_busy: Option<f64>,
     busy: BTreeMap<String, f64>,
-    /// The router's counters at the last look.
-    counted: Counted,
+    /// The router's counters at the latest sample.
+    counted: CounterReadings,
     counted_at: Instant,
-    threads: Vec<Threads>,
-    /// When these two were looked at: a metrics page may come late.
+    threads: Vec<ThreadGroup>,
+    /// The time of the latest stage figures: a metrics page may be late.
     stages_at: Instant,
     pub usage: RouterUsage,
     pub counts: RouterCounts,
     pub samples: Vec<Sample>,
     pub incidents: Vec<Incident>,
-    /// A warm-up lasts until the first sample at or after this time.
+    /// The warm-up lasts until the first sample at or after this time.
     warm_up: Duration,
-    /// Samples of the warm-up, once it is over.
+    /// The number of samples in the warm-up, once it is over.
     pub warm_from: Option<usize>,
-    /// Samples before the events ended.
+    /// The number of samples before the last event was created.
     pub draining_from: Option<usize>,
-    /// Samples while the router worked: [`Sampler::take_rest`] may add one more.
+    /// The number of samples while the router ran. [`Sampler::take_rest`] may add one more.
     pub until: usize,
-    /// The start, in microseconds since 1970.
+    /// The start in microseconds since 1970.
     pub started_us: i64,
 }
 
 impl Sampler {
-    /// Starts the clock. `from_scratch`: everything that the router has done since its start is
-    /// measured, since it reads a backlog from then on.
+    /// Starts the clock. With `from_scratch`, everything since the router's start counts, because
+    /// it reads a backlog from then on.
     pub fn new(stand: &Stand, pid: Option<u32>, from_scratch: bool, warm_up: Duration) -> Sampler {
         let mut usage = RouterUsage::default();
         let now = usage.look(pid).map(|usage| usage.cpu_seconds);
@@ -182,7 +188,7 @@ impl Sampler {
             generator_cpu: generator,
             machine_busy: machine::busy_seconds(),
             busy: BTreeMap::new(),
-            counted: Counted::default(),
+            counted: CounterReadings::default(),
             counted_at: start,
             threads: pid.map(process::threads).unwrap_or_default(),
             stages_at: start,
@@ -200,13 +206,13 @@ impl Sampler {
         }
     }
 
-    /// Notes that something went wrong on purpose.
+    /// Records a trouble.
     pub fn incident(&mut self, trouble: &str, vcenter: usize) {
         let seconds = self.start.elapsed().as_secs_f64();
         self.incidents.push(Incident { seconds, trouble: trouble.to_owned(), vcenter });
     }
 
-    /// Looks at everything now. A router that does not answer leaves its stages out.
+    /// Takes a sample. Without an answer from the router it has no stages.
     pub async fn take(&mut self, stand: &Stand, pid: Option<u32>, admin: &Admin) -> &Sample {
         let metrics = admin.metrics().await.ok();
         let stages = self.stages(pid, metrics.as_ref());
@@ -216,21 +222,22 @@ impl Sampler {
         let produced = stand.produced();
         let phase = if self.warm_from.is_some() { Phase::Measured } else { Phase::WarmUp };
         let latency = stand.take_latency(phase);
+        // CPU time of router, generator and machine since the previous sample.
         let usage = self.usage.look(pid);
         let cpu = usage.as_ref().and(self.usage.cpu_seconds());
         let generator = generator_cpu();
         let busy = machine::busy_seconds();
         let router_cores = cpu.map(|cpu| (cpu - self.router_cpu.unwrap_or_default()).max(0.0) / elapsed);
         let generator_cores = (generator - self.generator_cpu) / elapsed;
-        // A router whose process is not known would pass for something else.
+        // Without the router's process, its CPU time would count as another program's.
         let other_cores =
             self.machine_busy.zip(busy).zip(router_cores).map(|((before, now), router)| {
                 ((now - before) / elapsed - router - generator_cores).max(0.0)
             });
-        let counted = metrics.as_ref().map(|metrics| Counted::read(metrics, report.total.bytes));
+        let counted = metrics.as_ref().map(|metrics| CounterReadings::read(metrics, report.total.bytes));
         let (requests, calls_rate) = match counted {
             Some(counted) => {
-                // After a page that did not come, this one counts for both intervals.
+                // If a page was missing before, this one covers both intervals.
                 let seconds = self.counted_at.elapsed().as_secs_f64().max(1e-6);
                 self.counted_at = Instant::now();
                 let before = std::mem::replace(&mut self.counted, counted);
@@ -260,6 +267,7 @@ impl Sampler {
             calls_rate,
             entities_waiting: stand.entities_waiting(),
         };
+        // The values that the next sample is compared with.
         (self.last, self.produced, self.delivered) = (now, produced, report.total.unique);
         (self.router_cpu, self.generator_cpu, self.machine_busy) = (cpu, generator, busy);
         if let Some(metrics) = metrics {
@@ -274,12 +282,13 @@ impl Sampler {
         &self.samples[self.samples.len() - 1]
     }
 
-    /// Time since the last sample.
+    /// The time since the last sample.
     pub fn since_last(&self) -> Duration {
         self.last.elapsed()
     }
 
-    /// Adds a sample for what has arrived since the last one, if anything has. The router is gone.
+    /// Adds a sample with the events that arrived since the last one, if there are any. The router
+    /// has ended by now.
     pub async fn take_rest(&mut self, stand: &Stand, admin: &Admin) {
         let until = self.until;
         if stand.report().total.unique > self.delivered {
@@ -288,8 +297,8 @@ impl Sampler {
         }
     }
 
-    /// By the router's own counters where it has one for a stage, else by the CPU time of its
-    /// threads.
+    /// The share of time that each stage worked: by the router's own counter if it has one, else by
+    /// the CPU time of the stage's threads.
     fn stages(&mut self, pid: Option<u32>, metrics: Option<&Metrics>) -> BTreeMap<String, f64> {
         let elapsed = self.stages_at.elapsed().as_secs_f64().max(1e-6);
         self.stages_at = Instant::now();
@@ -300,7 +309,8 @@ impl Sampler {
             let before = self.busy.insert(stage.to_owned(), busy).filter(|before| *before <= busy);
             let count = threads.iter().find(|group| group.name == stage).map_or(1, |group| group.count);
             let share = (busy - before.unwrap_or_default()) / elapsed / f64::from(count);
-            // Work that began before the last look is counted when it ends: a share may come out over one.
+            // Work that began before the previous sample counts when it ends, so a share may exceed
+            // 1.
             stages.insert(stage.to_owned(), share.min(1.0));
         }
         for group in &threads {
@@ -329,9 +339,9 @@ impl Sampler {
     }
 }
 
-/// Counters of the router's metrics page, and the bytes that the target has taken.
+/// Counters of the router's metrics page, and the bytes that the target received.
 #[derive(Clone, Debug, Default)]
-struct Counted {
+struct CounterReadings {
     requests: f64,
     request_seconds: f64,
     answered: f64,
@@ -339,19 +349,20 @@ struct Counted {
     calls: BTreeMap<String, f64>,
 }
 
-impl Counted {
-    fn read(metrics: &Metrics, bytes: u64) -> Counted {
+impl CounterReadings {
+    fn read(metrics: &Metrics, bytes: u64) -> CounterReadings {
         let sum = |name| metrics.sum(name).unwrap_or_default();
         let mut calls = BTreeMap::new();
         for (source, count) in metrics.by_label(CALLS, "source") {
             *calls.entry(source.to_owned()).or_default() += count;
         }
         let [request_seconds, answered] = REQUEST_SECONDS.map(sum);
-        Counted { requests: sum(REQUESTS), request_seconds, answered, bytes, calls }
+        CounterReadings { requests: sum(REQUESTS), request_seconds, answered, bytes, calls }
     }
 
-    /// The counts since `before`, and the calls a second of the busiest source. A router that was started again counts from 0.
-    fn since(&self, before: &Counted, seconds: f64) -> (Requests, f64) {
+    /// The requests since `before`, and the calls per second of the busiest source. A restarted
+    /// router counts from 0.
+    fn since(&self, before: &CounterReadings, seconds: f64) -> (Requests, f64) {
         let restarted = self.requests < before.requests;
         let more = |now: f64, before: f64| if restarted { now } else { (now - before).max(0.0) };
         let request_seconds = more(self.request_seconds, before.request_seconds);
@@ -369,7 +380,7 @@ impl Counted {
     }
 }
 
-/// A thread's name in words that say what it does.
+/// The stage that a thread's name stands for.
 fn shown(name: &str) -> &str {
     match name {
         "tokio-rt-worker" => "network",
@@ -393,7 +404,7 @@ mod tests {
                  {CALLS}{{source=\"x\",method=\"m\"}} {calls}\n{CALLS}{{source=\"x\",method=\"n\"}} 1\n{CALLS}{{source=\"y\",method=\"m\"}} 3\n",
                 REQUEST_SECONDS[0], REQUEST_SECONDS[1]
             );
-            Counted::read(&Metrics::parse(&text), u64::from(requests) * 500)
+            CounterReadings::read(&Metrics::parse(&text), u64::from(requests) * 500)
         };
         let (found, calls_rate) = page(300, 6.0, 41).since(&page(100, 2.0, 1), 2.0);
         let expected = Requests { rate: 100.0, in_flight: 2.0, seconds: 0.02, bytes_rate: 50_000.0 };

@@ -1,4 +1,4 @@
-//! One chart: an SVG with its heading, legend and caption, as HTML.
+//! A chart: an SVG with heading, legend and caption, as HTML.
 
 use std::fmt::Write;
 use std::ops::Range;
@@ -10,27 +10,28 @@ use plotters::style::text_anchor::{HPos, Pos, VPos};
 
 use super::text::escape;
 
-/// In SVG's units. A wide page shows three charts side by side, a page of 360 pixels one: at both
-/// sizes the text of a chart this wide can be read.
+/// In units of the SVG. A wide page has three charts side by side, a page of 360 pixels has one.
+/// The text of a chart of this width is readable at both sizes.
 const WIDTH: u32 = 400;
 const HEIGHT: u32 = 280;
-/// Margins of the plot: names of marks above it, half a tick's label to the right, ticks and names
-/// of the axes below and to the left.
+/// Margins around the plot: names of marks above it, half a tick's label to its right, ticks and
+/// axis names below it and to its left.
 const TOP: u32 = 22;
 const RIGHT: u32 = 16;
 const BOTTOM: u32 = 44;
 const LEFT: u32 = 74;
-/// The name of the y axis needs this much beside plotters' place for it.
+/// Extra space for the name of the y axis.
 const EDGE: u32 = 4;
-/// As plotters counts: SVG's font size is this divided by 1.24.
+/// In plotters' units. SVG's font size is this divided by 1.24.
 const TICK_FONT: u32 = 16;
 const NAME_FONT: u32 = 17;
-/// Ticks of an axis, about.
+/// The approximate number of ticks on an axis.
 const TICKS: f64 = 4.0;
-/// Room above the highest value of a linear axis, for the names of lines across.
+/// Space above the highest value of a linear axis, for the names of horizontal lines.
 const HEADROOM: f64 = 1.12;
 
-/// Colours that people with any colour vision tell apart (Okabe and Ito, "Color Universal Design").
+/// Colours that people with any colour vision can distinguish (Okabe and Ito, "Color Universal
+/// Design").
 pub const BLUE: RGBColor = RGBColor(0, 114, 178);
 pub const ORANGE: RGBColor = RGBColor(230, 159, 0);
 pub const GREEN: RGBColor = RGBColor(0, 158, 115);
@@ -39,11 +40,11 @@ pub const PURPLE: RGBColor = RGBColor(204, 121, 167);
 pub const SKY: RGBColor = RGBColor(86, 180, 233);
 pub const BLACK: RGBColor = RGBColor(40, 40, 40);
 pub const GREY: RGBColor = RGBColor(140, 140, 140);
-/// For axes, lines across and upright lines. No series has these colors.
+/// Colours of axes, horizontal and vertical lines. No series has these colours.
 const AXIS: RGBColor = RGBColor(160, 163, 168);
 const BOUND: RGBColor = RGBColor(80, 84, 90);
 const MARK: RGBColor = RGBColor(160, 60, 130);
-/// For series that have no meaning of their own.
+/// Colours of series without a meaning of their own.
 pub const PALETTE: [RGBColor; 7] = [BLUE, RED, GREEN, ORANGE, PURPLE, SKY, BLACK];
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,32 +59,32 @@ pub struct Series {
     pub name: String,
     pub color: RGBColor,
     pub style: Style,
-    /// In the order of x.
+    /// Sorted by x.
     pub points: Vec<(f64, f64)>,
 }
 
-/// How values stand on an axis.
+/// The scale of an axis.
 #[derive(Clone, Copy)]
 pub enum Scale {
     Linear,
-    /// Each decade as high as the next; what is not positive is left out.
+    /// Equal height for each decade. Values that are not positive are left out.
     Log,
 }
 
 pub struct Chart {
     pub title: String,
-    /// A sentence or two that say how to read the chart.
+    /// One or two sentences that explain how to read the chart.
     pub caption: String,
     pub x: String,
     pub y: String,
     pub scale: Scale,
     pub format: fn(f64) -> String,
     pub series: Vec<Series>,
-    /// Lines across: a value of y and its name.
+    /// Horizontal lines: a value of y and its name.
     pub bounds: Vec<(f64, String)>,
-    /// Lines upright: a value of x and its name, which may be empty.
+    /// Vertical lines: a value of x and its name, which may be empty.
     pub marks: Vec<(f64, String)>,
-    /// Ranges of x that are shaded.
+    /// Shaded ranges of x.
     pub bands: Vec<(f64, f64)>,
 }
 
@@ -105,7 +106,7 @@ impl Chart {
         }
     }
 
-    /// Adds a series, unless it has nothing to show on this scale.
+    /// Adds a series, unless it has no points on this scale.
     pub fn add(&mut self, name: &str, color: RGBColor, style: Style, mut points: Vec<(f64, f64)>) {
         if matches!(self.scale, Scale::Log) {
             points.retain(|(_, y)| *y > 0.0);
@@ -115,7 +116,7 @@ impl Chart {
         }
     }
 
-    /// Lines across for a chart in shares of the machine: all of it, and one core.
+    /// Adds horizontal lines for the whole machine and for one core.
     pub fn add_cpu_bounds(&mut self, cores: usize) {
         if cores <= 1 {
             self.bounds.push((100.0, "one core: the whole machine".to_owned()));
@@ -125,8 +126,10 @@ impl Chart {
         self.bounds.push((100.0 / cores as f64, "one core".to_owned()));
     }
 
-    /// A figure of HTML; a chart without points says so. `data-plot` is where the plot is within
-    /// the SVG: left, top, right and bottom, in its units.
+    /// Renders the chart as an HTML figure, or a remark if it has no points.
+    ///
+    /// The attribute `data-plot` has the position of the plot in the SVG, in its units: left, top,
+    /// right and bottom.
     pub fn html(&self) -> String {
         let plot = format!("{LEFT} {TOP} {} {}", WIDTH - RIGHT, HEIGHT - BOTTOM);
         let mut out = format!("<figure data-plot=\"{plot}\"><h3>{}</h3>", escape(&self.title));
@@ -152,7 +155,7 @@ impl Chart {
                 Style::Dots => "●",
                 Style::Crosses => "✕",
             };
-            // Writing to a string does not fail.
+            // Writing to a string cannot fail.
             let _ = write!(
                 out,
                 "<li><b style=\"color:rgb({red},{green},{blue})\">{sign}</b> {}</li>",
@@ -179,6 +182,7 @@ impl Chart {
             .x_label_area_size(BOTTOM)
             .y_label_area_size(LEFT - EDGE)
             .build_cartesian_2d(x, y)?;
+        // Axes and grid.
         chart
             .configure_mesh()
             .light_line_style(TRANSPARENT)
@@ -191,6 +195,7 @@ impl Chart {
             .x_label_formatter(&|value| super::text::short(*value))
             .y_label_formatter(&|value| (self.format)(self.real(*value)))
             .draw()?;
+        // Shaded ranges, then horizontal and vertical lines, then the series over them.
         for (from, to) in &self.bands {
             let corners = [(from.max(left), bottom), (to.min(right), top)];
             chart.draw_series([Rectangle::new(corners, GREY.mix(0.12).filled())])?;
@@ -213,7 +218,7 @@ impl Chart {
                 .collect();
             let color = series.color;
             match series.style {
-                // A line of one point would show nothing.
+                // A line through one point would be invisible.
                 Style::Line if points.len() == 1 => {
                     chart.draw_series(points.into_iter().map(|at| Circle::new(at, 3, color.filled())))?;
                 }
@@ -232,7 +237,7 @@ impl Chart {
                 }
             }
         }
-        // Names come last: no line runs through them.
+        // Names come last, so that no line crosses them.
         let small = |color: &RGBColor, at: HPos| {
             ("sans-serif", TICK_FONT).into_font().color(color).pos(Pos::new(at, VPos::Bottom))
         };
@@ -247,7 +252,7 @@ impl Chart {
         Ok(())
     }
 
-    /// The place of a value of y on its axis.
+    /// The position of a value on the y axis.
     fn placed(&self, value: f64) -> f64 {
         match self.scale {
             Scale::Linear => value,
@@ -255,7 +260,7 @@ impl Chart {
         }
     }
 
-    /// The value at a place on the y axis.
+    /// The value at a position on the y axis.
     fn real(&self, placed: f64) -> f64 {
         match self.scale {
             Scale::Linear => placed,
@@ -289,7 +294,7 @@ impl Chart {
     }
 }
 
-/// An axis with ticks of our choice: plotters cannot label ticks that it chooses itself.
+/// An axis with explicit ticks: plotters cannot format ticks that it chooses itself.
 struct Axis {
     range: Range<f64>,
     ticks: Vec<f64>,
@@ -301,7 +306,7 @@ impl Ranged for Axis {
 
     fn map(&self, value: &f64, (from, to): (i32, i32)) -> i32 {
         let share = (value - self.range.start) / (self.range.end - self.range.start);
-        // A value far outside stays outside; it must not wrap.
+        // A value far outside is clamped, so that it does not wrap around.
         from + (share.clamp(-1.0, 2.0) * f64::from(to - from)).round() as i32
     }
 
@@ -314,7 +319,7 @@ impl Ranged for Axis {
     }
 }
 
-/// The next of 1, 2, 5, 10, … from here on.
+/// The smallest of 1, 2, 5, 10, … that is at least `least`.
 fn step(least: f64) -> f64 {
     let decade = 10f64.powf(least.log10().floor());
     [1.0, 2.0, 5.0, 10.0]

@@ -1,14 +1,14 @@
-//! The report of a search: what the limit is, what it is enough for, how it shows, and what makes
-//! it.
+//! The report of a limit search: the limit of each case, its meaning for planning, the evidence and
+//! the cause.
 //!
-//! Text, tables and charts show the decisive run of each rate (`limit::verdict`). The list of all
-//! tries is the only place that shows the others, and marks them.
+//! Text, tables and charts show the decisive run of each rate (`limit::verdict`). Only the list of
+//! all tries shows the others, and marks them.
 
 use std::fmt::Write;
 
 use super::limit_charts::{OFFERED, charts};
 use super::page::{Row, page as whole_page, row, table};
-use super::terms::{Kind, terms};
+use super::terms::{PageKind, terms};
 use super::text::{cpu_share, escape, number, short, time};
 use crate::bottleneck::is_disturbed;
 use crate::limit::figures::{CaseFigures, LimitResult, Purpose, Step};
@@ -23,13 +23,13 @@ pub fn page(result: &LimitResult) -> String {
         out.push_str(&case_section(case, result));
     }
     let steps = result.cases.iter().flat_map(|case| &case.steps);
-    out.push_str(&terms(&Kind::Limit, steps.flat_map(|step| &step.samples)));
+    out.push_str(&terms(&PageKind::Limit, steps.flat_map(|step| &step.samples)));
     whole_page(TITLE, &result.machine, &out)
 }
 
 fn summary(result: &LimitResult) -> String {
     let mut out = String::new();
-    // Writing to a string does not fail.
+    // Writing to a string cannot fail.
     let _ = writeln!(out, "<p class=\"lead\">{}</p>", escape(&result.summary(number)));
     if result.cases.iter().any(|case| case.limit.is_some()) {
         let _ = writeln!(out, "<p>{}</p>", escape(&planning::assumption(number)));
@@ -60,7 +60,7 @@ fn summary(result: &LimitResult) -> String {
     out
 }
 
-/// One line for each case.
+/// The table of limits, one row for each case.
 pub fn limits(result: &LimitResult) -> Vec<Row> {
     let mut rows = vec![row([
         "what was tested",
@@ -96,12 +96,12 @@ pub fn limits(result: &LimitResult) -> Vec<Row> {
     rows
 }
 
-/// A cause without its evidence, which the case's own section has.
+/// A cause without its evidence, which is in the section of the case.
 fn short_cause(cause: &str) -> &str {
     cause.split(": ").next().unwrap_or(cause)
 }
 
-/// Limits side by side.
+/// A bar chart of the limits.
 fn bars(cases: &[CaseFigures]) -> String {
     let highest = cases.iter().filter_map(|case| case.limit).fold(1.0, f64::max);
     let mut out = String::from("<h2>Limits side by side</h2>\n<div class=\"bar\">");
@@ -164,7 +164,7 @@ fn case_section(case: &CaseFigures, result: &LimitResult) -> String {
     out
 }
 
-/// Every try, for those who want to look closer.
+/// The table of all tries.
 pub fn tries(case: &CaseFigures, cores: usize) -> Vec<Row> {
     let mut rows = vec![row([
         "try",

@@ -1,4 +1,4 @@
-//! The charts of a search. Each point is the decisive run of its rate; nothing is averaged over
+//! The charts of a limit search. Each point is the decisive run of its rate; no averages over
 //! tries.
 
 use super::chart::{BLACK, BLUE, Chart, GREEN, GREY, ORANGE, PALETTE, RED, SKY, Scale, Style};
@@ -8,9 +8,9 @@ use crate::bottleneck::mean;
 use crate::limit::figures::{CaseFigures, LimitResult, Step};
 use crate::measure::sample::Sample;
 
-/// Stages that a chart shows.
+/// Maximum number of stages in a chart.
 const STAGES_MAX: usize = 6;
-/// The axis of charts over rates.
+/// The name of the x axis in charts over rates.
 pub const OFFERED: &str = "offered load, events a second";
 
 pub fn charts(case: &CaseFigures, result: &LimitResult) -> Vec<Chart> {

@@ -1,5 +1,5 @@
-//! A result as one HTML file that needs nothing else: no network, no script, no explanation by
-//! whoever made it.
+//! Renders a result as one HTML file that is complete in itself: no network, no script, and all
+//! terms explained.
 //!
 //! ```text
 //! result ──► run or limit (text and tables) ──┬──► page (HTML)
@@ -18,7 +18,7 @@ pub mod text;
 
 use crate::result::Outcome;
 
-/// The whole file.
+/// Renders the whole file.
 pub fn html(outcome: &Outcome) -> String {
     match outcome {
         Outcome::Run(result) => run::page(result),

@@ -1,4 +1,4 @@
-//! The HTML around the charts.
+//! The HTML page around text and charts, and its tables.
 
 use std::fmt::Write;
 
@@ -8,7 +8,7 @@ use crate::measure::sample::Sample;
 
 const STYLE: &str = include_str!("style.css");
 
-/// A whole file; `body` is HTML.
+/// Renders a whole file. `body` is HTML.
 pub fn page(title: &str, machine: &Machine, body: &str) -> String {
     format!(
         "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
@@ -26,17 +26,18 @@ pub fn page(title: &str, machine: &Machine, body: &str) -> String {
     )
 }
 
-/// A line of a table.
+/// A row of a table.
 pub type Row = Vec<String>;
 
-/// A table; the first row is its head. Cells are text, and those that look like numbers stand to
-/// the right. On a narrow screen each row is a block of its own, with the head's words before the
-/// cells.
+/// Renders a table. The first row is its head, and cells are text.
+///
+/// Cells that look like numbers are aligned right. On a narrow screen each row becomes a block,
+/// with the head of its column before each cell.
 pub fn table(rows: &[Row]) -> String {
     let Some((head, rows)) = rows.split_first() else { return String::new() };
     let mut out = String::from("<div class=\"scroll\"><table>\n<thead><tr>");
     for cell in head {
-        // Writing to a string does not fail.
+        // Writing to a string cannot fail.
         let _ = write!(out, "<th>{}</th>", escape(cell));
     }
     out.push_str("</tr></thead>\n<tbody>\n");
@@ -52,7 +53,7 @@ pub fn table(rows: &[Row]) -> String {
     out + "</tbody></table></div>\n"
 }
 
-/// Large figures with a word below each.
+/// Renders large figures with a name below each.
 pub fn tiles(tiles: &[(String, &str)]) -> String {
     let mut out = String::from("<div class=\"tiles\">");
     for (figure, name) in tiles {
@@ -65,7 +66,7 @@ pub fn row<const N: usize>(cells: [&str; N]) -> Row {
     cells.map(str::to_owned).to_vec()
 }
 
-/// Names of stages, the busiest first, as many as a chart can tell apart.
+/// The names of the busiest `most` stages, busiest first.
 pub fn stages<'s>(samples: impl Iterator<Item = &'s Sample> + Clone, most: usize) -> Vec<String> {
     let mut found: Vec<(String, f64)> = Vec::new();
     for (name, share) in samples.flat_map(|sample| &sample.stages) {

@@ -1,23 +1,23 @@
-//! The report of one run: the verdict, and how it went over time.
+//! The report of one run: the verdict and the course of the run.
 
 use std::fmt::Write;
 
 use super::chart::{BLACK, BLUE, Chart, GREY, ORANGE, PALETTE, RED, Scale, Style};
 use super::page::{page as whole_page, row, stages, table, tiles};
-use super::terms::{Kind, terms};
+use super::terms::{PageKind, terms};
 use super::text::{cpu_share, escape, number, percent, short, time};
 use crate::limit::planning;
 use crate::measure::sample::Sample;
 use crate::result::RunResult;
 
-/// Stages that a chart shows.
+/// Maximum number of stages in a chart.
 const STAGES_MAX: usize = 6;
-/// More numbers than these hide each other.
+/// Maximum number of numbered marks: more would overlap.
 const NAMED_MAX: usize = 8;
 
 pub fn page(result: &RunResult) -> String {
     let mut out = format!("<h1>Load test “{}”</h1>\n", escape(&result.workload));
-    // Writing to a string does not fail.
+    // Writing to a string cannot fail.
     let _ = writeln!(out, "<p class=\"lead\">{}</p>", escape(&summary(result)));
     out.push_str(match (result.interrupted, result.passed) {
         (true, _) => "<p><span class=\"bad\">Interrupted</span> The run was ended early: what would have come is not known.</p>\n",
@@ -56,11 +56,11 @@ pub fn page(result: &RunResult) -> String {
     out.push_str("</div>\n");
     out.push_str(&incidents(result));
     out.push_str(&suspects(result));
-    out.push_str(&terms(&Kind::Run, result.samples.iter()));
+    out.push_str(&terms(&PageKind::Run, result.samples.iter()));
     whole_page(&format!("Load test {}", result.workload), &result.machine, &out)
 }
 
-/// The run in words, for somebody who reads nothing else.
+/// The run in words, for readers who read nothing else.
 fn summary(result: &RunResult) -> String {
     let total = &result.totals;
     let events = total.unique as f64 / result.receivers.max(1) as f64;
@@ -203,7 +203,7 @@ pub fn charts(result: &RunResult) -> Vec<Chart> {
     vec![rate, latency, lag, cpu, memory, utilisation]
 }
 
-/// Warm-up and drain are shaded, incidents are upright lines.
+/// Shades warm-up and drain, and marks troubles with vertical lines.
 fn marks(result: &RunResult, chart: &mut Chart) {
     let (samples, loaded) = (&result.samples, &result.loaded);
     let at = |number: usize| samples.get(number).map(|sample| sample.seconds);
@@ -225,8 +225,7 @@ fn marks(result: &RunResult, chart: &mut Chart) {
     }
 }
 
-/// The troubles that happened, in the order of their first time: a trouble's number is its place
-/// here.
+/// The troubles that occurred, by their first occurrence. A trouble's number is its position here.
 fn trouble_names(result: &RunResult) -> Vec<&str> {
     let mut names: Vec<&str> = Vec::new();
     for incident in &result.incidents {

@@ -1,4 +1,4 @@
-//! Explains the words of a report on its page, for readers who have not seen the product before.
+//! Explanations of the terms of a report, for readers who do not know the product.
 
 use std::collections::BTreeSet;
 use std::fmt::Write;
@@ -6,7 +6,7 @@ use std::fmt::Write;
 use super::text::escape;
 use crate::measure::sample::Sample;
 
-/// Words that every report uses.
+/// Terms of every report.
 const COMMON: &[(&str, &str)] = &[
     (
         "latency",
@@ -44,7 +44,7 @@ const COMMON: &[(&str, &str)] = &[
     ),
 ];
 
-/// Words of a search for the limit.
+/// Terms of a limit search.
 const OF_LIMIT: &[(&str, &str)] = &[
     (
         "holds",
@@ -78,22 +78,22 @@ const STAGES: &[(&str, &str)] = &[
     ("event-router", "starts and supervises the others"),
 ];
 
-/// Which words a page uses.
-pub enum Kind {
+/// The kind of a page, which decides its terms.
+pub enum PageKind {
     Run,
     Limit,
 }
 
-/// A list of words and what they mean, with the stages that occur in these samples.
-pub fn terms<'s>(kind: &Kind, samples: impl Iterator<Item = &'s Sample>) -> String {
+/// The list of terms with their meanings, and the stages that occur in these samples.
+pub fn terms<'s>(kind: &PageKind, samples: impl Iterator<Item = &'s Sample>) -> String {
     let mut out = String::from("<h2>Terms</h2>\n<dl class=\"terms\">\n");
     let mut add = |term: &str, meaning: &str| {
-        // Writing to a string does not fail.
+        // Writing to a string cannot fail.
         let _ = writeln!(out, "<div><dt>{}</dt><dd>{}</dd></div>", escape(term), escape(meaning));
     };
     let own: &[(&str, &str)] = match kind {
-        Kind::Run => &[],
-        Kind::Limit => OF_LIMIT,
+        PageKind::Run => &[],
+        PageKind::Limit => OF_LIMIT,
     };
     for (term, meaning) in own.iter().chain(COMMON) {
         add(term, meaning);

@@ -1,4 +1,4 @@
-//! Table, page and charts of one result say the same.
+//! The table, the page and the charts of one result must agree.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -16,8 +16,8 @@ use crate::result::{RouterFigures, RunResult, WarmUp};
 
 const CORES: usize = 2;
 
-/// A try with figures that no other one has: `number` marks them. The lag is highest in the warm-up
-/// and in the drain.
+/// A try whose figures differ from those of all other tries, by `number`. The lag is highest in the
+/// warm-up and in the drain.
 fn step(number: u64, purpose: Purpose, rate: f64, p99_ms: u64) -> Step {
     let sample = |at: u64, lag: u64| Sample {
         seconds: at as f64,
@@ -60,7 +60,7 @@ fn result() -> LimitResult {
         (Search, 60_000.0, 93),
         (Search, 120_000.0, 400),
         (Again, 120_000.0, 500),
-        // It failed, held, and failed when it was tried for longer.
+        // Failed, held, and failed again in a longer run.
         (Search, 80_000.0, 300),
         (Again, 80_000.0, 200),
         (Confirm, 80_000.0, 310),
@@ -124,7 +124,7 @@ fn text_tables_and_charts_show_the_same_run_of_each_rate() {
     assert_eq!((half.purpose, limit.purpose), (Purpose::Half, Purpose::Confirm));
     let charts = charts(case, &result);
 
-    // The line of the case in the table of limits, by its heads.
+    // The row of the case in the table of limits, by column.
     let rows = limit::limits(&result);
     let line: BTreeMap<&str, &str> =
         rows[0].iter().map(String::as_str).zip(rows[1].iter().map(String::as_str)).collect();
@@ -146,7 +146,7 @@ fn text_tables_and_charts_show_the_same_run_of_each_rate() {
         assert_eq!(line.get(head), Some(&expected.as_str()), "{head}");
     }
 
-    // The page and the table of the command line say it in words.
+    // The page and the table of the command line.
     let (page, table) = (limit::page(&result), result.table());
     for text in [&page, &table] {
         assert!(text.contains("This machine takes 60"), "{text}");
@@ -156,7 +156,7 @@ fn text_tables_and_charts_show_the_same_run_of_each_rate() {
     }
     assert!(page.contains("The limit is <b>60,000 events/s</b>; 70,000 does not hold."), "{page}");
     assert!(table.contains("60000 events/s, 70000 does not hold"), "{table}");
-    // 93 ms is the p99 of the try that the longer run outweighs.
+    // 93 ms is the p99 of a try that a longer run outweighs.
     assert!(table.contains("p99 51.0 ms") && !table.contains("p99 93"), "{table}");
 }
 
@@ -259,7 +259,7 @@ fn the_text_of_a_run_says_what_its_charts_show() {
         assert!(!text.contains("warm-up)") && !text.contains("rocessor"), "{text}");
     }
 
-    // The same with a warm-up: what is left out is said, and shaded in the charts.
+    // With a warm-up: the omission is stated, and shaded in the charts.
     result.loaded = 1..3;
     result.latency = Latency { count: 20, max_us: 11_100, ..result.latency };
     result.warm_up =

@@ -1,6 +1,6 @@
-//! Numbers and names as people read them.
+//! Formats numbers and names for people.
 
-/// `312,000`, `8.35`: whole from 100 on.
+/// `312,000`, `8.35`: no decimals from 100 on.
 pub fn number(value: f64) -> String {
     let digits = match value.abs() {
         small if small >= 100.0 || small == small.round() => 0,
@@ -35,7 +35,7 @@ pub fn short(value: f64) -> String {
     format!("{}{name}", text.trim_end_matches('0').trim_end_matches('.'))
 }
 
-/// Per cent on an axis: `50 %`.
+/// A percentage on an axis: `50 %`.
 pub fn percent(value: f64) -> String {
     format!("{} %", short(value))
 }
@@ -49,7 +49,7 @@ pub fn time(micros: f64) -> String {
     }
 }
 
-/// Busy cores as people compare them: `140 % of a core, 70 % of the machine`.
+/// Busy cores in the terms that people compare: `140 % of a core, 70 % of the machine`.
 pub fn cpu_share(busy: f64, cores: usize) -> String {
     let of_a_core = busy * 100.0;
     let of_all = of_a_core / cores.max(1) as f64;
@@ -59,7 +59,7 @@ pub fn cpu_share(busy: f64, cores: usize) -> String {
     }
 }
 
-/// As text in HTML, also within an attribute.
+/// Escapes text for HTML, including attributes.
 pub fn escape(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for char in text.chars() {

@@ -1,4 +1,4 @@
-//! Results of runs: the data that `--json` writes and `report` and `compare` read again.
+//! Results of runs: the data that `--json` writes and that `report` and `compare` read again.
 //!
 //! ```text
 //! run ──► RunResult ──┬─► objections (the verdict) ──► failures, passed
@@ -6,7 +6,7 @@
 //! limit ► LimitResult ┴─► Outcome ◄──► JSON file ──► report, compare
 //! ```
 //!
-//! A file of another [`FORMAT`] is refused, not read in part.
+//! A file with another [`FORMAT`] is rejected as a whole.
 
 mod objections;
 mod table;
@@ -25,7 +25,7 @@ use crate::measure::machine::Machine;
 use crate::measure::sample::{Incident, RouterCounts, Sample};
 use crate::report::text::number;
 
-/// Version of the file's form; a reader refuses another one.
+/// The version of the file format.
 pub const FORMAT: u32 = 4;
 
 /// The content of a result file.
@@ -36,22 +36,21 @@ pub enum Outcome {
     Limit(Box<LimitResult>),
 }
 
-/// Why a result file cannot be read.
+/// A result file that cannot be read.
 #[derive(Debug, thiserror::Error)]
 pub enum ReadError {
-    #[error("{file} cannot be read: {cause}")]
+    #[error("cannot read {file}: {cause}")]
     Io { file: String, cause: std::io::Error },
     #[error("{file} is no result of `loadtest run --json` or `loadtest limit --json`: {cause}")]
     Json { file: String, cause: serde_json::Error },
     #[error(
-        "{file} has format {found}, this program reads {FORMAT}; take the `loadtest` that wrote it, or run it again"
+        "{file} has format {found}, this program reads {FORMAT}; use the `loadtest` that wrote it, or repeat the run"
     )]
     Format { file: String, found: u32 },
 }
 
 impl Outcome {
-    /// # Errors
-    /// It is not there, or not a result of this version.
+    /// # Errors The file does not exist, or is not a result of this version.
     pub fn read(path: &Path) -> Result<Outcome, ReadError> {
         #[derive(Deserialize)]
         struct Head {
@@ -68,7 +67,7 @@ impl Outcome {
         serde_json::from_str(&text).map_err(wrong)
     }
 
-    /// The table that people read.
+    /// Formats the result as a table.
     pub fn table(&self) -> String {
         match self {
             Outcome::Run(run) => run.table(),
@@ -83,7 +82,7 @@ impl Outcome {
         }
     }
 
-    /// The workloads that were run, by name, each with its setup.
+    /// The workloads of the result, by name, each with its setup.
     pub fn subjects(&self) -> Vec<(&str, String)> {
         match self {
             Outcome::Run(run) => vec![(&run.workload, run.setup.clone())],
@@ -122,58 +121,60 @@ pub struct RunResult {
     pub failures: Vec<String>,
     /// Ended by Ctrl-C, SIGTERM or SIGHUP. Such a run has not passed, even without failures.
     pub interrupted: bool,
-    /// Ended early, because nothing that followed would have changed the outcome.
+    /// True if the run ended early because the outcome was certain.
     pub given_up: bool,
-    /// Why the router was gone before the end, if it was.
+    /// The reason why the router was gone before the end, if it was.
     pub broken_off: Option<String>,
     pub seconds: f64,
     /// Events that were created after the start.
     pub created: u64,
-    /// Receivers, each of which gets every event: `totals` is the sum over all of them.
+    /// The number of receivers. Each gets every event, and `totals` is the sum over all of them.
     pub receivers: u64,
     pub totals: Tally,
-    /// Events that overtook another within what the workload's ordering keeps in order.
+    /// Events that overtook another event although the workload's ordering forbids it.
     pub overtaken: u64,
-    /// Deliveries without a readable envelope, or from a source that is not of this run.
+    /// Deliveries without a readable envelope; then those from a source that is not part of the
+    /// run.
     pub unreadable: u64,
     pub strays: u64,
-    /// Of every event that was received after the warm-up, from its creation to its first receipt.
-    /// Every different event is counted here, in `warm_up` or in `totals.fromBacklog`.
+    /// Time from creation to first receipt, of the events received after the warm-up. Every event
+    /// is counted once: here, in `warm_up`, or in `totals.fromBacklog`.
     pub latency: Latency,
-    /// The part that `latency` leaves out; only where a warm-up was asked for.
+    /// The part that `latency` leaves out, if there is a warm-up.
     pub warm_up: Option<WarmUp>,
-    /// Different events a second, until the last one arrived. An event that went to several
-    /// receivers counts once.
+    /// Different events per second, up to the last arrival. An event that goes to several receivers
+    /// counts once.
     pub rate: f64,
     /// The largest lag of any sample, in events.
     pub lag_events_max: u64,
     pub router: RouterFigures,
     pub generator_cpu_seconds: f64,
-    /// The bottleneck: what kept the rate from being higher, if anything did.
+    /// The bottleneck: the part that kept the rate from being higher, if any.
     pub limited_by: String,
-    /// The busiest part, whether or not it kept the rate from being higher.
+    /// The busiest part, whether or not it limited the rate.
     pub busiest: String,
     pub samples: Vec<Sample>,
     /// The samples between warm-up and drain.
     pub loaded: Range<usize>,
     pub incidents: Vec<Incident>,
-    /// Events to look for, where something is wrong.
+    /// Examples of faulty events.
     pub suspects: Vec<Suspect>,
 }
 
-/// The beginning of a run, whose latencies are counted apart. It ends with a sample, so that charts
-/// and figures divide the events alike: an event belongs to it if it was received in it, whenever
-/// it was created.
+/// The beginning of a run, whose latencies are counted separately.
+///
+/// It ends with a sample, so that charts and figures divide the events in the same way. An event
+/// belongs to it if it was received in it, regardless of its creation.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct WarmUp {
-    /// How long it took: the time that was asked for, up to the next sample.
+    /// Its duration, rounded up to the next sample.
     pub seconds: f64,
     pub latency: Latency,
 }
 
 impl WarmUp {
-    /// Says how many events are left out, for a table or a page.
+    /// States the number of events that are left out, for a table or a page.
     pub fn in_words(&self) -> String {
         format!(
             "{} events received in the first {:.1} s (warm-up) are left out of the latency figures; an event created in that time and received after it is counted",
@@ -183,7 +184,7 @@ impl WarmUp {
     }
 }
 
-/// An event that the verdict objects to, as an example.
+/// An example of an event that the verdict objects to.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Suspect {
@@ -194,7 +195,7 @@ pub struct Suspect {
     pub seconds: Option<f64>,
 }
 
-/// Examples of events that are lost, wrong or overtaken.
+/// Examples of lost, wrong and overtaken events.
 pub fn suspects(sources: &[SourceReport], started_us: i64) -> Vec<Suspect> {
     let mut found = Vec::new();
     for (vcenter, source) in sources.iter().enumerate() {
@@ -226,31 +227,32 @@ pub struct RouterFigures {
     pub cpu_seconds_per_million: Option<f64>,
     pub rss_peak_bytes: Option<u64>,
     pub busiest_stage: String,
-    /// Share of its threads' time, 0 to 1, at its busiest second.
+    /// The share of time that its threads worked in its busiest second, 0 to 1.
     pub busiest_stage_share: f64,
     pub starts: u32,
-    /// 0 after a stop with everything settled. `None` where the router was not ours to stop, had to
-    /// be killed, or died of a signal.
+    /// 0 after a stop with all events settled. `None` if the router was not ours to stop, was
+    /// killed, or died of a signal.
     pub exit_code: Option<i32>,
-    /// The signal that it died of.
+    /// The signal that killed the router.
     pub signal: Option<i32>,
     pub counts: RouterCounts,
 }
 
 impl RunResult {
-    /// The samples between warm-up and drain: the time that counts.
+    /// The samples between warm-up and drain, which count.
     pub fn under_load(&self) -> &[Sample] {
         self.samples.get(self.loaded.clone()).unwrap_or(&self.samples)
     }
 
-    /// Cores that the router kept busy between warm-up and drain; `None` where its process is not
-    /// known.
+    /// The average number of cores that the router used between warm-up and drain. `None` without
+    /// its process.
     pub fn router_cores(&self) -> Option<f64> {
         let known: Vec<f64> = self.under_load().iter().filter_map(|sample| sample.router_cores).collect();
         (!known.is_empty()).then(|| known.iter().sum::<f64>() / known.len() as f64)
     }
 
-    /// Whether the run waited for all events: only then is an event that did not arrive lost.
+    /// Returns true if the run waited for all events. Only then is an event that did not arrive
+    /// lost.
     pub fn was_whole(&self) -> bool {
         !self.interrupted && self.broken_off.is_none()
     }

@@ -1,9 +1,8 @@
-//! The verdict on a run: everything about a result that its workload does not allow, in words.
+//! The verdict on a run: the list of everything that its workload does not allow.
 //!
-//! Three kinds of objections: faults of delivery, which no workload allows (lost, wrong, unknown
-//! and overtaken events, and repeated ones without a reason); goals that the workload sets and the
-//! run missed; and a router that did not end as it should. A run without objections has passed,
-//! unless it was interrupted.
+//! There are three kinds of objections. No workload allows faults of delivery: lost, wrong, unknown
+//! and overtaken events, and repeated ones without a reason. A workload may set goals. And the
+//! router must end properly. A run without objections has passed, unless it was interrupted.
 
 use std::time::Duration;
 
@@ -13,7 +12,7 @@ use super::{RouterFigures, RunResult};
 use crate::workload::{Ordering, Workload};
 
 impl RunResult {
-    /// The objections, in words. `attached` says that the router was not ours to start and stop.
+    /// The objections. `attached` means that the router was not ours to start and stop.
     pub fn objections(&self, workload: &Workload, attached: bool) -> Vec<String> {
         let mut found = Vec::new();
         let total = &self.totals;
@@ -27,38 +26,41 @@ impl RunResult {
             }
         };
         count(total.missing, if whole { "events are lost" } else { "events had not arrived by then" });
-        count(total.wrong_ids, "deliveries carry an id that is not the event's");
+        count(total.wrong_ids, "deliveries carry a wrong id");
         count(total.wrong_content, "deliveries carry wrong content");
         count(total.unknown, "deliveries name an event that was never created");
-        count(total.unexpected, "events arrived that nobody may read");
+        count(total.unexpected, "events arrived that the user may not read");
         count(self.unreadable, "deliveries are not readable");
-        count(self.strays, "deliveries come from a source that is not of this run");
+        count(self.strays, "deliveries come from a source outside of this run");
         count(self.router.counts.dropped_events, "events were dropped by the router");
         let of = if workload.target.ordering == Ordering::Source { "source" } else { "object" };
         count(self.overtaken, &format!("events overtook another of their {of}"));
         let duplicates = workload.goals.duplicates;
         let allowed = duplicates.unwrap_or(if workload.repeats_deliveries() { u64::MAX } else { 0 });
         if total.duplicates > allowed {
-            found.push(format!("{} deliveries were repeated, {allowed} are allowed", total.duplicates));
+            found.push(format!(
+                "{} deliveries were repeated, at most {allowed} are allowed",
+                total.duplicates
+            ));
         }
         self.goals(workload, &mut found);
         if let Some(why) = &self.broken_off {
             found.insert(0, why.clone());
         } else if !attached {
-            // A router that was killed at once, or stopped with events under way, had no choice.
+            // A router that was killed at once, or stopped with events in flight, is excused.
             let excused = self.interrupted && (total.missing > 0 || !self.router.has_ended());
             found.extend(self.router.bad_end().filter(|_| !excused));
         }
         found
     }
 
-    /// Adds an objection for each goal that was missed.
+    /// Adds an objection for each missed goal.
     fn goals(&self, workload: &Workload, found: &mut Vec<String>) {
         let goals = &workload.goals;
         let mut late = |what: &str, micros: u64, bound: Option<Duration>| {
             if let Some(bound) = bound.filter(|bound| u128::from(micros) > bound.as_micros()) {
                 let (is, may) = (micros as f64 / 1e3, bound.as_secs_f64() * 1e3);
-                found.push(format!("{what} latency is {is:.1} ms, {may:.1} ms are allowed"));
+                found.push(format!("{what} latency is {is:.1} ms, at most {may:.1} ms are allowed"));
             }
         };
         late("p50", self.latency.p50_us, goals.p50);
@@ -67,7 +69,7 @@ impl RunResult {
             if let (Some(is), Some(may)) = (is, may)
                 && is > may
             {
-                found.push(format!("{what} is {is:.1}, {may:.1} is allowed"));
+                found.push(format!("{what} is {is:.1}, at most {may:.1} is allowed"));
             }
         };
         above(
@@ -76,20 +78,20 @@ impl RunResult {
             goals.rss_mb,
         );
         let cpu = self.router.cpu_seconds_per_million;
-        above("the router's CPU time in seconds for a million events", cpu, goals.cpu_seconds_per_million);
+        above("the router's CPU seconds for a million events", cpu, goals.cpu_seconds_per_million);
         if let Some(least) = goals.rate_min.filter(|least| self.rate < *least) {
-            found.push(format!("the rate is {:.0} events/s, {least:.0} are wanted", self.rate));
+            found.push(format!("the rate is {:.0} events/s, at least {least:.0} are required", self.rate));
         }
     }
 }
 
 impl RouterFigures {
-    /// Whether the router ended, by itself or on request.
+    /// Returns true if the router ended, by itself or on request.
     fn has_ended(&self) -> bool {
         self.exit_code.is_some() || self.signal.is_some()
     }
 
-    /// The objection to how the router ended after it had been asked to.
+    /// The objection to the way the router ended after SIGTERM.
     fn bad_end(&self) -> Option<String> {
         match (self.exit_code, self.signal) {
             (Some(0), _) => None,
@@ -100,7 +102,7 @@ impl RouterFigures {
     }
 }
 
-/// Events that overtook another where the workload's ordering forbids it.
+/// The number of events that overtook another although the workload's ordering forbids it.
 pub fn overtaken(workload: &Workload, total: &Tally) -> u64 {
     match workload.target.ordering {
         Ordering::Source => total.out_of_order,

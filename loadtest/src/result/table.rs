@@ -1,14 +1,14 @@
-//! The table of a run that `loadtest run` prints: one line a figure, and the verdict at the end.
+//! The table of a run for `loadtest run`: one line for each figure, and the verdict.
 
 use testbed::verify::Tally;
 
 use super::{RunResult, Suspect};
 use crate::report::text::cpu_share;
 
-/// Deliveries of wrong content that the table shows.
+/// Maximum number of wrong deliveries in the table.
 const WRONG_SHOWN_MAX: usize = 3;
 
-/// How much content was verified, and the first faults.
+/// The number of compared events, and the first faults.
 fn content(total: &Tally, suspects: &[Suspect]) -> String {
     let mut text = format!("content verified: {} of {} events", total.content_verified, total.unique);
     if total.wrong_content > 0 {
@@ -22,7 +22,7 @@ fn content(total: &Tally, suspects: &[Suspect]) -> String {
 }
 
 impl RunResult {
-    /// A table for people.
+    /// Formats the result as a table.
     pub fn table(&self) -> String {
         let mut lines: Vec<(&str, String)> = Vec::new();
         let total = &self.totals;
@@ -69,7 +69,7 @@ impl RunResult {
                 "-, the run ended during its warm-up".to_owned()
             }
             (0, 0) => "-, nothing was created after the start".to_owned(),
-            (0, _) => "-, nothing arrived of what was created after the start".to_owned(),
+            (0, _) => "-, nothing that was created after the start arrived".to_owned(),
             _ => format!(
                 "p50 {}   p90 {}   p99 {}   p99.9 {}   max {}   (creation to receipt, of {} events)",
                 ms(latency.p50_us),

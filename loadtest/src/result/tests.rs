@@ -81,5 +81,5 @@ fn how_the_router_ended_is_said_as_it_was() {
 fn a_table_tells_why_there_is_no_latency() {
     let table = |created| RunResult { created, ..RunResult::default() }.table();
     assert!(table(0).contains("nothing was created after the start"), "{}", table(0));
-    assert!(table(1).contains("nothing arrived of what was created after the start"));
+    assert!(table(1).contains("nothing that was created after the start arrived"));
 }

@@ -1,4 +1,4 @@
-//! The router's configuration for a run: its native format, as an operator would write it.
+//! Writes the router's configuration for a run, in its native format.
 
 use std::fmt::Write;
 use std::path::Path;
@@ -11,16 +11,17 @@ use crate::workload::tree::quoted;
 use crate::workload::{Shape, Workload};
 
 pub const FILE: &str = "router.yaml";
-/// The folder of what the router keeps.
+/// The folder for the router's state.
 pub const DATA: &str = "data";
 pub const TARGET_CA_FILE: &str = "target-ca.pem";
 
-/// Where the certificate of a vCenter is that the router must trust.
+/// The file of the certificate of a vCenter.
 pub fn ca_file(vcenter: usize) -> String {
     format!("vcenter-{vcenter}-ca.pem")
 }
 
-/// The router's own settings of the workload come last in each map, and instead of those that are usual here.
+/// Writes the configuration. The workload's own settings come last in each map and replace the
+/// defaults.
 pub fn write(workload: &Workload, stand: &Stand, folder: &Path, admin: &str) -> String {
     let mut out = String::from("apiVersion: event-router/v1\n");
     let path = |name: &str| quoted(&folder.join(name).display().to_string());
@@ -79,7 +80,7 @@ fn processor(
             fields.push(("type", "eventbridge".to_owned()));
             fields.push(("region", "eu-central-1".to_owned()));
             fields.push(("endpoint", url));
-            // The testbed wants requests to be signed and does not look by whom.
+            // The testbed requires signatures but accepts any identity.
             fields.push(("auth", "{accessKeyId: loadtest, secretAccessKey: loadtest}".to_owned()));
             fields.push(("buses", "[{name: default, forwardAll: true}]".to_owned()));
         }
@@ -97,7 +98,7 @@ fn processor(
     fields
 }
 
-/// A list item: `  - ` before the first field.
+/// Writes a list item, with `  - ` before its first field.
 fn item(out: &mut String, fields: Vec<(&str, String)>, own: &[(String, String)]) {
     let mut lines = String::new();
     block(&mut lines, "    ", fields, own);
@@ -109,7 +110,7 @@ fn block(out: &mut String, indent: &str, fields: Vec<(&str, String)>, own: &[(St
     let usual = fields.iter().filter(|(key, _)| own.iter().all(|(own, _)| own != key));
     let usual = usual.map(|(key, value)| (*key, value.as_str()));
     for (key, value) in usual.chain(own.iter().map(|(key, value)| (key.as_str(), value.as_str()))) {
-        // Writing to a string does not fail.
+        // Writing to a string cannot fail.
         let _ = writeln!(out, "{indent}{key}: {value}");
     }
 }

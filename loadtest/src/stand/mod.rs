@@ -1,8 +1,9 @@
-//! The test stand of one run: synthetic vCenters and a verifying target in this process, the router in one of its own.
+//! The test stand of a run: synthetic vCenters and a verifying target in this process, and the
+//! router in a child process.
 //!
 //! ```text
-//! pace::Driver ──► vCenters ──SOAP──► router (child process) ──► target ──► verifiers
-//! (rate, troubles)     └───────────────── truth ─────────────────────────────┘
+//! pace::drive ──► vCenters ──SOAP──► router (child process) ──► target ──► verifiers
+//! (rate, troubles)    └───────────────── truth ─────────────────────────────┘
 //! ```
 
 pub mod config;
@@ -20,29 +21,28 @@ use testbed::vcenter::{Options, Pace, VCenter};
 use testbed::verify::{Latency, Phase, Report, Verifier, report_of, take_latency_of};
 
 use crate::workload::{Workload, share};
-use pace::Driven;
+use pace::DrivenServers;
 use target::Target;
 
-/// Why a stand cannot be set up.
+/// A stand that cannot be set up.
 #[derive(Debug, thiserror::Error)]
 pub enum StandError {
     #[error(transparent)]
     Testbed(#[from] testbed::StartError),
-    #[error("cannot write {path}: {cause}; give a folder that can be written to by `--folder`")]
+    #[error("cannot write {path}: {cause}; give a writable folder with `--folder`")]
     Write { path: String, cause: std::io::Error },
 }
 
-/// What stands around the router.
+/// The servers around the router.
 pub struct Stand {
     pub vcenters: Vec<VCenter>,
     pub target: Target,
 }
 
 impl Stand {
-    /// Starts vCenters that are idle but for their backlog, and the target.
+    /// Starts the target and the vCenters. Apart from their backlog the vCenters are idle.
     ///
-    /// # Errors
-    /// A port cannot be bound.
+    /// # Errors A port cannot be bound.
     pub async fn start(workload: &Workload) -> Result<Stand, StandError> {
         let vcenters = Stand::vcenters(workload, 0).await?;
         let target = Target::start(workload, 0).await?;
@@ -50,10 +50,9 @@ impl Stand {
         Ok(Stand { vcenters, target })
     }
 
-    /// Starts the vCenters alone, on ports from this one on; 0 takes free ones.
+    /// Starts the vCenters alone, on consecutive ports from `port`; 0 means free ports.
     ///
-    /// # Errors
-    /// A port cannot be bound.
+    /// # Errors A port cannot be bound.
     pub async fn vcenters(workload: &Workload, port: u16) -> Result<Vec<VCenter>, StandError> {
         let mut vcenters = Vec::new();
         for number in 0..workload.vcenters {
@@ -78,15 +77,14 @@ impl Stand {
         Ok(vcenters)
     }
 
-    /// What can be driven.
-    pub fn driven(&self) -> Driven {
-        Driven { vcenters: self.vcenters.clone(), target: Some(self.target.clone()) }
+    /// The servers that a workload drives.
+    pub fn driven(&self) -> DrivenServers {
+        DrivenServers { vcenters: self.vcenters.clone(), target: Some(self.target.clone()) }
     }
 
-    /// Writes what the router reads: its configuration and the certificates that it must trust.
+    /// Writes the router's configuration and the certificates that it must trust.
     ///
-    /// # Errors
-    /// The folder cannot be written to.
+    /// # Errors The folder cannot be written to.
     pub fn write_config(&self, workload: &Workload, folder: &Path, admin: &str) -> Result<(), StandError> {
         let write = |name: &str, text: &str| {
             let path = folder.join(name);
@@ -104,19 +102,19 @@ impl Stand {
         write(config::FILE, &config::write(workload, self, folder, admin))
     }
 
-    /// Events that exist.
+    /// The number of events that exist.
     pub fn produced(&self) -> u64 {
         self.vcenters.iter().map(VCenter::produced).sum()
     }
 
-    /// No more events by themselves.
+    /// Stops the creation of events.
     pub fn stop_events(&self) {
         for vcenter in &self.vcenters {
             vcenter.set_pace(Pace::Idle);
         }
     }
 
-    /// Receivers each of which is to get every event.
+    /// The number of receivers. Each of them must get every event.
     pub fn receivers(&self) -> u64 {
         self.target.verifiers().len() as u64
     }
@@ -125,7 +123,7 @@ impl Stand {
         self.target.verifiers().iter().map(AsRef::as_ref)
     }
 
-    /// Latency since the last call, which belongs to this phase of the run.
+    /// The latencies since the last call, counted in this phase of the run.
     pub fn take_latency(&self, phase: Phase) -> Latency {
         take_latency_of(self.verifiers(), phase)
     }
@@ -135,12 +133,12 @@ impl Stand {
         report_of(self.verifiers())
     }
 
-    /// Entities with events that exist and have not arrived, at the first receiver.
+    /// Entities with events that exist and have not arrived at the first receiver.
     pub fn entities_waiting(&self) -> u64 {
         self.verifiers().next().map_or(0, Verifier::entities_waiting)
     }
 
-    /// Waits until nothing is missing, or nothing more has come for `patience`.
+    /// Waits until nothing is missing, or nothing has arrived for `patience`.
     pub async fn drain(&self, patience: Duration) {
         let mut quiet_since = tokio::time::Instant::now();
         let mut before = 0;
@@ -158,7 +156,7 @@ impl Stand {
             if quiet_since.elapsed() > patience {
                 return;
             }
-            // Who looks holds up what arrives: a small share of the time, however much there is to look at.
+            // A report blocks deliveries, so reports take at most a twentieth of the time.
             tokio::time::sleep((20 * took).max(Duration::from_millis(50))).await;
         }
     }

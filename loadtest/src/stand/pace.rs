@@ -1,6 +1,6 @@
-//! Drives a run: sets the vCenters' rate as the workload's shape says, and lets its troubles happen.
+//! Drives a run: sets the rate of the vCenters and carries out the workload's troubles.
 //!
-//! What happens when is a pure function of the workload and its seed ([`Timetable`]); doing it is the rest.
+//! The times of the troubles are a pure function of the workload and its seed ([`Timetable`]).
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -15,12 +15,13 @@ use tokio::time::{Instant, sleep, sleep_until};
 use super::target::Target;
 use crate::workload::{Rate, Trouble, Workload};
 
-/// How often a rate that changes is set anew: a thousandth of a usual run, and short against what a person sees in a chart.
+/// The interval at which a changing rate is set: a thousandth of a usual run, and too short to see
+/// in a chart.
 const STEP: Duration = Duration::from_millis(50);
-/// The method that troubles of pages hit.
+/// The method that troubles of pages affect.
 const READ: &str = "ReadNextEvents";
 
-/// A trouble that is due: when, which of the workload's troubles, at which vCenter.
+/// A due trouble: its time, its index in the workload, and its vCenter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Due {
     pub at: Duration,
@@ -28,7 +29,7 @@ pub struct Due {
     pub vcenter: usize,
 }
 
-/// What happens when, without end: an iterator in the order of time.
+/// An iterator over all due troubles in order of time. It may be endless.
 pub struct Timetable<'w> {
     workload: &'w Workload,
     next: BinaryHeap<Reverse<(Duration, usize)>>,
@@ -55,30 +56,34 @@ impl Iterator for Timetable<'_> {
     }
 }
 
-/// A trouble that happened now, as the owner of the run is told.
+/// A trouble that just happened, for the owner of the run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Happened {
+pub struct StartedTrouble {
     pub trouble: &'static str,
     pub vcenter: usize,
-    /// What only the owner of the router can do: kill it, and start it again after this time.
+    /// Kill the router and start it again after this time. Only the owner of the run can do that.
     pub router_downtime: Option<Duration>,
 }
 
-/// What a workload drives: the vCenters and the target of this process, or either.
+/// The servers that a workload drives: vCenters, target, or both.
 #[derive(Clone)]
-pub struct Driven {
+pub struct DrivenServers {
     pub vcenters: Vec<VCenter>,
     pub target: Option<Target>,
 }
 
-impl Driven {
+impl DrivenServers {
     fn stop_events(&self) {
         self.vcenters.iter().for_each(|vcenter| vcenter.set_pace(Pace::Idle));
     }
 }
 
-/// Runs until events have been created for as long as the workload says; without such a time, until it is dropped.
-pub async fn drive(workload: &Workload, driven: &Driven, happened: &mpsc::UnboundedSender<Happened>) {
+/// Drives the workload for its duration; without a duration, until the future is dropped.
+pub async fn drive(
+    workload: &Workload,
+    driven: &DrivenServers,
+    happened: &mpsc::UnboundedSender<StartedTrouble>,
+) {
     let start = Instant::now();
     let rate = async {
         set_rate(workload, driven, Duration::ZERO);
@@ -107,9 +112,12 @@ pub async fn drive(workload: &Workload, driven: &Driven, happened: &mpsc::Unboun
                 _ => None,
             };
             act(trouble, driven, due.vcenter);
-            // Nobody listens any more when the run is over.
-            let _ =
-                happened.send(Happened { trouble: trouble.name(), vcenter: due.vcenter, router_downtime });
+            // At the end of the run nobody listens any more.
+            let _ = happened.send(StartedTrouble {
+                trouble: trouble.name(),
+                vcenter: due.vcenter,
+                router_downtime,
+            });
         }
         std::future::pending().await
     };
@@ -120,7 +128,7 @@ pub async fn drive(workload: &Workload, driven: &Driven, happened: &mpsc::Unboun
     driven.stop_events();
 }
 
-fn set_rate(workload: &Workload, driven: &Driven, now: Duration) {
+fn set_rate(workload: &Workload, driven: &DrivenServers, now: Duration) {
     let share = f64::from(workload.vcenters);
     let pace = match workload.rate.at(now) {
         None => Pace::Endless,
@@ -132,12 +140,13 @@ fn set_rate(workload: &Workload, driven: &Driven, now: Duration) {
     }
 }
 
-/// Starts a trouble. What takes time goes on by itself, also when the events have ended: a target that is away must come back.
-fn act(trouble: &Trouble, driven: &Driven, vcenter: usize) {
+/// Starts a trouble. One with a duration continues after the last event: a target that is away must
+/// come back.
+fn act(trouble: &Trouble, driven: &DrivenServers, vcenter: usize) {
     if let (Trouble::TargetOutage { downtime }, Some(target)) = (trouble, driven.target.clone()) {
         tokio::spawn(outage(target, *downtime));
     }
-    // A target of its own has no vCenters.
+    // A standalone target has no vCenters.
     if let Some(at) = driven.vcenters.get(vcenter) {
         act_at(trouble, at);
     }
@@ -185,7 +194,7 @@ fn act_at(trouble: &Trouble, at: &VCenter) {
             at.step_clock(if *back { -by } else { by });
         }
         Trouble::Restart { downtime } => drop(tokio::spawn(restart(at.clone(), *downtime))),
-        // Done above; the owner of the router does the other.
+        // An outage was started by the caller; the owner of the run kills the router.
         Trouble::TargetOutage { .. } | Trouble::RouterKill { .. } => {}
     }
 }
@@ -193,7 +202,7 @@ fn act_at(trouble: &Trouble, at: &VCenter) {
 async fn outage(target: Target, downtime: Duration) {
     target.outage().await;
     sleep(downtime).await;
-    // Another program that takes the port meanwhile shows as events that are missing.
+    // If another program takes the port meanwhile, events are missing in the verdict.
     let _ = target.resume().await;
 }
 

@@ -1,4 +1,5 @@
-//! What is true of a vCenter in another process: fetched again and again, so that a target can verify what it receives from there.
+//! The truth about a vCenter in another process. It is fetched repeatedly, so that a target can
+//! verify the events of that vCenter.
 
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -16,9 +17,10 @@ use rustls::pki_types::pem::PemObject;
 use testbed::truth::Truth;
 use testbed::verify::Verifier;
 
-/// One fetch.
+/// The time limit of one fetch.
 const LIMIT: Duration = Duration::from_secs(5);
-/// Bytes of an answer: exceptions are runs of events, of which an hour of troubles makes thousands, at 60 bytes each.
+/// Maximum size of an answer. Exceptions are runs of events; an hour of troubles makes thousands of
+/// them, at 60 bytes each.
 const TRUTH_BYTES_MAX: usize = 64 << 20;
 
 #[derive(Debug, thiserror::Error)]
@@ -27,24 +29,23 @@ pub enum RemoteError {
     Url { url: String },
     #[error("cannot read the certificate in {file}: {cause}; `loadtest vcenter --ca` writes one")]
     Ca { file: String, cause: String },
-    #[error("cannot learn from {url} which events there are: {why}; is it a `loadtest vcenter`?")]
+    #[error("cannot fetch the list of events from {url}: {why}; is it a `loadtest vcenter`?")]
     Fetch { url: String, why: String },
 }
 
 /// A vCenter in another process.
-pub struct Remote {
+pub struct RemoteVcenter {
     sdk: String,
     url: String,
     client: Client<HttpsConnector<HttpConnector>, Empty<Bytes>>,
     truth: Arc<Mutex<Truth>>,
 }
 
-impl Remote {
-    /// Asks for the first time.
+impl RemoteVcenter {
+    /// Fetches the truth for the first time.
     ///
-    /// # Errors
-    /// It does not answer, or is not one of ours.
-    pub async fn connect(sdk: &str, ca: Option<&Path>) -> Result<Remote, RemoteError> {
+    /// # Errors The vCenter does not answer, or is not a synthetic one.
+    pub async fn connect(sdk: &str, ca: Option<&Path>) -> Result<RemoteVcenter, RemoteError> {
         let wrong = || RemoteError::Url { url: sdk.to_owned() };
         let url = format!("{}/testbed/truth", sdk.strip_suffix("/sdk").ok_or_else(wrong)?);
         let mut roots = rustls::RootCertStore::empty();
@@ -65,22 +66,20 @@ impl Remote {
             HttpsConnectorBuilder::new().with_tls_config(tls).https_or_http().enable_http1().build();
         let client = Client::builder(TokioExecutor::new()).build(connector);
         let truth = fetch(&client, &url).await?;
-        Ok(Remote { sdk: sdk.to_owned(), url, client, truth: Arc::new(Mutex::new(truth)) })
+        Ok(RemoteVcenter { sdk: sdk.to_owned(), url, client, truth: Arc::new(Mutex::new(truth)) })
     }
 
-    /// What comes from there is verified by this from now on.
+    /// Registers this vCenter with a verifier.
     ///
-    /// # Errors
-    /// It has events of a mix that this program does not know.
+    /// # Errors The vCenter has a mix of events that this program does not know.
     pub fn watch(&self, verifier: &Verifier) -> Result<(), RemoteError> {
         let added = verifier.add(&self.sdk, self.truth.clone(), 0, None);
         added.map_err(|error| RemoteError::Fetch { url: self.url.clone(), why: error.to_string() })
     }
 
-    /// Asks again.
+    /// Fetches the truth again.
     ///
-    /// # Errors
-    /// It does not answer now; what is known stays.
+    /// # Errors The vCenter does not answer. The previous truth stays.
     pub async fn refresh(&self) -> Result<(), RemoteError> {
         let truth = fetch(&self.client, &self.url).await?;
         *self.truth.lock().unwrap_or_else(PoisonError::into_inner) = truth;
@@ -108,7 +107,7 @@ async fn fetch(
         .unwrap_or_else(|_| Err(wrong(format!("no answer within {} s", LIMIT.as_secs()))))
 }
 
-/// An error with its causes: hyper's says "client error (Connect)" and no more.
+/// An error with its causes. hyper's own text is only "client error (Connect)".
 fn said(error: &dyn std::error::Error) -> String {
     let causes = std::iter::successors(Some(error), |error| error.source());
     causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")

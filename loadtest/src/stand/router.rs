@@ -1,4 +1,4 @@
-//! The router as a child process: started, watched, stopped, and killed where the run ends early.
+//! The router as a child process: started, observed, stopped, and killed if the run ends early.
 
 use std::fs::File;
 use std::io;
@@ -15,51 +15,51 @@ use tokio::time::{Instant, sleep};
 use super::config;
 use crate::measure::admin::Admin;
 
-/// From the start to the first 200 of `/readyz`. A debug build on a loaded machine has taken some seconds; a source's first attempt at
-/// a vCenter that is slow may take ten.
+/// Time limit from the start to the first 200 of `/readyz`. A debug build on a loaded machine takes
+/// some seconds, and the first attempt at a slow vCenter may take ten.
 const READY_LIMIT: Duration = Duration::from_secs(60);
-/// From SIGTERM to the end: the router's own `shutdownTimeout` of 20 s and what comes after it.
+/// Time limit from SIGTERM to the end: the router's own `shutdownTimeout` of 20 s, and the rest of
+/// its shutdown.
 const STOP_LIMIT: Duration = Duration::from_secs(40);
-/// How often a condition is looked at.
+/// The polling interval for conditions.
 const POLL: Duration = Duration::from_millis(10);
-/// Bytes of the router's log that an error shows: its last lines.
+/// Maximum number of bytes of the router's log in an error; the last lines.
 const LOG_SHOWN_BYTES: usize = 4_000;
 
 #[derive(Debug, thiserror::Error)]
 pub enum RouterError {
-    #[error("cannot start the router {program}: {cause}; name it by `--router`")]
+    #[error("cannot start the router {program}: {cause}; give its path with `--router`")]
     Start { program: String, cause: io::Error },
-    #[error("there is no `event-router` beside {beside}; build it, or name it by `--router`")]
+    #[error("there is no `event-router` beside {beside}; build it, or give its path with `--router`")]
     Missing { beside: String },
     #[error("the router ended ({status}); it wrote:\n{log}")]
     Ended { status: ExitStatus, log: String },
     #[error("the router is not ready after {} s: {why}; it wrote:\n{log}", READY_LIMIT.as_secs())]
     NotReady { why: String, log: String },
-    #[error("the router: {0}")]
+    #[error("cannot control the router: {0}")]
     Io(#[from] io::Error),
 }
 
-/// A router that was started; killed and reaped on drop.
+/// A router process. Killed and reaped on drop.
 pub struct Router {
     program: PathBuf,
     folder: PathBuf,
     cpus: Option<Vec<usize>>,
     admin: Admin,
     child: Option<Child>,
-    /// Starts so far.
+    /// The number of starts so far.
     pub starts: u32,
 }
 
-/// The router's binary: as named, else the one beside this executable.
+/// Finds the router's binary: the given one, or the one beside this executable.
 ///
-/// # Errors
-/// It is not there.
+/// # Errors There is none.
 pub fn find(named: Option<&Path>) -> Result<PathBuf, RouterError> {
     if let Some(named) = named {
         return Ok(named.to_owned());
     }
     let own = std::env::current_exe()?;
-    // Under `cargo test` an executable may be in `deps`, one below the binaries.
+    // Under `cargo test` an executable may be in `deps`, one level below the binaries.
     let beside = own.parent().unwrap_or(Path::new("."));
     [beside.join("event-router"), beside.join("../event-router")]
         .into_iter()
@@ -67,24 +67,22 @@ pub fn find(named: Option<&Path>) -> Result<PathBuf, RouterError> {
         .ok_or_else(|| RouterError::Missing { beside: own.display().to_string() })
 }
 
-/// An address on loopback that nobody listens on now.
+/// A loopback address with a free port.
 ///
-/// # Errors
-/// No port is free.
+/// # Errors No port is free.
 pub fn free_address() -> io::Result<String> {
     Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.to_string())
 }
 
 impl Router {
-    /// For the configuration in `folder`; does not start it yet.
+    /// A router for the configuration in `folder`, not started yet.
     pub fn new(program: PathBuf, folder: &Path, admin: Admin, cpus: Option<Vec<usize>>) -> Router {
         Router { program, folder: folder.to_owned(), cpus, admin, child: None, starts: 0 }
     }
 
-    /// Starts it and waits until it is ready.
+    /// Starts the router and waits until it is ready.
     ///
-    /// # Errors
-    /// It ends by itself, or is not ready in time.
+    /// # Errors It ends by itself, or is not ready in time.
     pub async fn start(&mut self) -> Result<(), RouterError> {
         self.spawn()?;
         let end = Instant::now() + READY_LIMIT;
@@ -97,7 +95,7 @@ impl Router {
                 Ok(false) if Instant::now() < end => {}
                 Err(_) if Instant::now() < end => {}
                 outcome => {
-                    let why = outcome.err().unwrap_or_else(|| "/readyz says no".into());
+                    let why = outcome.err().unwrap_or_else(|| "/readyz reports not ready".into());
                     return Err(RouterError::NotReady { why, log: self.log_tail() });
                 }
             }
@@ -114,7 +112,8 @@ impl Router {
             .stdin(Stdio::null())
             .stdout(log.try_clone()?)
             .stderr(log)
-            // A terminal sends Ctrl-C to a whole group: this process decides when the router stops.
+            // A terminal sends Ctrl-C to the whole process group, but this process decides when the
+            // router stops.
             .process_group(0);
         // A child inherits the affinity of the thread that starts it.
         let before = self.cpus.as_ref().map(|_| rustix::thread::sched_getaffinity(None)).transpose();
@@ -138,10 +137,9 @@ impl Router {
         self.child.as_ref().map(Child::id)
     }
 
-    /// Its exit status, if it has ended by itself.
+    /// The exit status, if the router has ended by itself.
     ///
-    /// # Errors
-    /// The system does not say.
+    /// # Errors The system does not report it.
     pub fn ended(&mut self) -> io::Result<Option<ExitStatus>> {
         self.child.as_mut().map_or(Ok(None), Child::try_wait)
     }
@@ -149,16 +147,15 @@ impl Router {
     /// `kill -9`.
     pub fn kill(&mut self) {
         if let Some(mut child) = self.child.take() {
-            // Fails only for a process that has ended, which is what is wanted.
+            // Killing fails only for a process that has ended.
             let _ = child.kill();
             let _ = child.wait();
         }
     }
 
-    /// SIGTERM, then its exit status; `None` if it had to be killed.
+    /// Sends SIGTERM and returns the exit status; `None` if the router had to be killed.
     ///
-    /// # Errors
-    /// The system refuses the signal.
+    /// # Errors The system refuses the signal.
     pub async fn stop(&mut self) -> Result<Option<ExitStatus>, RouterError> {
         let Some(child) = &mut self.child else { return Ok(None) };
         if let Some(status) = child.try_wait()? {
@@ -181,7 +178,7 @@ impl Router {
         self.folder.join("router.log")
     }
 
-    /// The last lines that it wrote.
+    /// The last lines of the router's log.
     pub fn log_tail(&self) -> String {
         let log = std::fs::read(self.log_file()).unwrap_or_default();
         let from = log.len().saturating_sub(LOG_SHOWN_BYTES);

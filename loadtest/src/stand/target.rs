@@ -1,4 +1,5 @@
-//! The target of a run: one of the testbed's servers, with what the workload says about its answers.
+//! The target of a run: one of the testbed's servers, configured to answer as the workload
+//! requires.
 
 use std::sync::Arc;
 
@@ -12,7 +13,7 @@ use testbed::verify::Verifier;
 
 use crate::workload::{self, Shape, Workload};
 
-/// A handle on what receives events, with one verifier for each receiver that gets every event.
+/// A handle of the receiving server. Each receiver that must get every event has a verifier.
 #[derive(Clone)]
 pub struct Target {
     server: Server,
@@ -27,10 +28,9 @@ enum Server {
 }
 
 impl Target {
-    /// On this port; 0 takes a free one.
+    /// Starts the target on this port; 0 means a free one.
     ///
-    /// # Errors
-    /// The port cannot be bound.
+    /// # Errors The port cannot be bound.
     pub async fn start(workload: &Workload, port: u16) -> Result<Target, StartError> {
         let settings = &workload.target;
         let receivers = settings.functions.max(1);
@@ -61,13 +61,14 @@ impl Target {
         Ok(target)
     }
 
-    /// Every receiver verifies these vCenters.
+    /// Lets every receiver verify the events of these vCenters.
     pub fn watch(&self, vcenters: &[VCenter]) {
         for verifier in &self.verifiers {
             vcenters.iter().for_each(|vcenter| verifier.watch(vcenter));
         }
     }
 
+    /// Sets delays and failures of the answers.
     fn behave(&self, settings: &workload::TargetSettings) {
         let delay = settings.delay;
         let failing = settings.errors.as_ref().map(|errors| (errors.share, errors.behavior()));
@@ -126,10 +127,9 @@ impl Target {
         }
     }
 
-    /// Opens it again.
+    /// Opens the port again.
     ///
-    /// # Errors
-    /// The port was taken meanwhile.
+    /// # Errors Another program took the port meanwhile.
     pub async fn resume(&self) -> Result<(), StartError> {
         match &self.server {
             Server::Http(sink) => sink.resume().await,

@@ -1,23 +1,24 @@
-//! Reads the fields of a map one by one and collects everything that is wrong, so that a file is mended in one go.
+//! Reads the fields of a map one by one and collects all errors, so that a file can be corrected in
+//! one go.
 
 use std::time::Duration;
 
-use super::tree::{Data, Entry, Node, Problem};
+use super::tree::{Problem, YamlData, YamlEntry, YamlNode};
 
-/// A map that is being read. Whatever was not asked for when [`Fields::finish`] is called is an error.
+/// A map that is being read. A field that was not asked for before [`Fields::finish`] is an error.
 pub struct Fields<'n, 'p> {
     line: usize,
     path: String,
-    entries: &'n [Entry],
+    entries: &'n [YamlEntry],
     asked: Vec<&'static str>,
     problems: &'p mut Vec<Problem>,
 }
 
 impl<'n, 'p> Fields<'n, 'p> {
-    /// Of a node that must be a map; notes a problem where it is not.
-    pub fn of(node: &'n Node, path: &str, problems: &'p mut Vec<Problem>) -> Option<Fields<'n, 'p>> {
+    /// Opens a node that must be a map; reports a problem if it is not.
+    pub fn of(node: &'n YamlNode, path: &str, problems: &'p mut Vec<Problem>) -> Option<Fields<'n, 'p>> {
         match &node.data {
-            Data::Map(entries) => {
+            YamlData::Map(entries) => {
                 Some(Fields { line: node.line, path: path.to_owned(), entries, asked: Vec::new(), problems })
             }
             _ => {
@@ -28,7 +29,7 @@ impl<'n, 'p> Fields<'n, 'p> {
         }
     }
 
-    /// The map's own where the key is empty.
+    /// The path of a field; that of the map for an empty key.
     fn path_of(&self, key: &str) -> String {
         match (self.path.is_empty(), key.is_empty()) {
             (true, _) => key.to_owned(),
@@ -37,23 +38,23 @@ impl<'n, 'p> Fields<'n, 'p> {
         }
     }
 
-    /// The value of a field that is there and not empty.
-    pub fn node(&mut self, key: &'static str) -> Option<&'n Node> {
+    /// The value of a field, if it is present and not empty.
+    pub fn node(&mut self, key: &'static str) -> Option<&'n YamlNode> {
         self.asked.push(key);
         let entry = self.entries.iter().find(|entry| entry.key == key)?;
-        (entry.value.data != Data::Null).then_some(&entry.value)
+        (entry.value.data != YamlData::Null).then_some(&entry.value)
     }
 
-    /// Notes that something is wrong with a field, or with the map where the field is not there.
+    /// Reports a problem with a field, or with the map if the field is missing.
     pub fn wrong(&mut self, key: &str, message: impl Into<String>) {
         let line = self.entries.iter().find(|entry| entry.key == key).map_or(self.line, |entry| entry.line);
         self.problems.push(Problem { line, path: self.path_of(key), message: message.into() });
     }
 
-    /// A field's text, read by `parse`; `None` where it is missing or wrong.
+    /// Parses a field's text with `parse`; `None` if it is missing or wrong.
     pub fn get<T>(&mut self, key: &'static str, parse: impl FnOnce(&str) -> Result<T, String>) -> Option<T> {
         let node = self.node(key)?;
-        let Data::Scalar { text, .. } = &node.data else {
+        let YamlData::Scalar { text, .. } = &node.data else {
             self.wrong(key, "must be a single value");
             return None;
         };
@@ -66,7 +67,7 @@ impl<'n, 'p> Fields<'n, 'p> {
         }
     }
 
-    /// As [`Fields::get`], for a field that must be there.
+    /// As [`Fields::get`], for a required field.
     pub fn need<T>(&mut self, key: &'static str, parse: impl FnOnce(&str) -> Result<T, String>) -> Option<T> {
         if self.entries.iter().all(|entry| entry.key != key) {
             self.asked.push(key);
@@ -76,7 +77,7 @@ impl<'n, 'p> Fields<'n, 'p> {
         self.get(key, parse)
     }
 
-    /// A map within this one.
+    /// Reads a map in this one.
     pub fn block<T>(
         &mut self,
         key: &'static str,
@@ -90,14 +91,14 @@ impl<'n, 'p> Fields<'n, 'p> {
         value
     }
 
-    /// The maps of a list. Those that are wrong are left out.
+    /// Reads the maps of a list. Wrong ones are left out.
     pub fn list<T>(
         &mut self,
         key: &'static str,
         mut read: impl FnMut(&mut Fields<'n, '_>) -> Option<T>,
     ) -> Vec<T> {
         let Some(node) = self.node(key) else { return Vec::new() };
-        let Data::List(items) = &node.data else {
+        let YamlData::List(items) = &node.data else {
             self.wrong(key, "must be a list");
             return Vec::new();
         };
@@ -112,12 +113,12 @@ impl<'n, 'p> Fields<'n, 'p> {
         values
     }
 
-    /// Notes every field that nobody asked for.
+    /// Reports every field that nobody asked for.
     pub fn finish(self) {
         for entry in self.entries {
             if self.asked.iter().all(|asked| *asked != entry.key) {
                 let known = self.asked.join("`, `");
-                let message = format!("there is no such field; there are `{known}`");
+                let message = format!("there is no such field; known are `{known}`");
                 let path = self.path_of(&entry.key);
                 self.problems.push(Problem { line: entry.line, path, message });
             }
@@ -125,10 +126,9 @@ impl<'n, 'p> Fields<'n, 'p> {
     }
 }
 
-/// `250ms`, `10s`, `5m`, `1h30m`.
+/// Parses `250ms`, `10s`, `5m`, `1h30m`.
 ///
-/// # Errors
-/// What is allowed.
+/// # Errors The allowed values.
 pub fn duration(text: &str) -> Result<Duration, String> {
     let parsed: Option<jiff::SignedDuration> = text.parse().ok();
     parsed
@@ -137,7 +137,7 @@ pub fn duration(text: &str) -> Result<Duration, String> {
         .ok_or_else(|| "must be a duration such as `250ms`, `10s` or `1h30m`".to_owned())
 }
 
-/// A whole number within bounds, `1_000_000` or `1000000`.
+/// Parses an integer within bounds, `1_000_000` or `1000000`.
 pub fn whole(min: u64, max: u64) -> impl Fn(&str) -> Result<u64, String> + Clone + Send + Sync {
     move |text| {
         let number = text.replace('_', "").parse().ok().filter(|number| (min..=max).contains(number));
@@ -145,7 +145,7 @@ pub fn whole(min: u64, max: u64) -> impl Fn(&str) -> Result<u64, String> + Clone
     }
 }
 
-/// A number within bounds.
+/// Parses a number within bounds.
 pub fn decimal(min: f64, max: f64) -> impl Fn(&str) -> Result<f64, String> + Clone + Send + Sync {
     move |text| {
         let number = text.replace('_', "").parse().ok().filter(|number| (min..=max).contains(number));
@@ -153,8 +153,7 @@ pub fn decimal(min: f64, max: f64) -> impl Fn(&str) -> Result<f64, String> + Clo
     }
 }
 
-/// # Errors
-/// What is allowed.
+/// # Errors The allowed values.
 pub fn flag(text: &str) -> Result<bool, String> {
     match text {
         "true" => Ok(true),
@@ -163,7 +162,7 @@ pub fn flag(text: &str) -> Result<bool, String> {
     }
 }
 
-/// One of these words.
+/// Parses one of these words.
 pub fn word<T: Clone>(words: &[(&'static str, T)]) -> impl Fn(&str) -> Result<T, String> {
     move |text| {
         let found = words.iter().find(|(word, _)| *word == text);

@@ -1,4 +1,5 @@
-//! What is still good enough: the bounds that a run's verdict looks at besides "nothing lost, no id changed, no order violated".
+//! The goals of a workload: bounds for a run's verdict, beyond "nothing lost, no id changed, no
+//! order violated".
 
 use std::time::Duration;
 
@@ -9,18 +10,19 @@ use super::fields::{Fields, decimal, duration, whole};
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Goals {
-    /// Latency from creation to receipt, of events that were created after the start.
+    /// Latency from creation to receipt, of events created after the start.
     pub p50: Option<Duration>,
     pub p99: Option<Duration>,
-    /// Repeated deliveries. Where the workload has no reason for any, the default is none.
+    /// Maximum number of repeated deliveries. The default is 0 if the workload has no cause for
+    /// any.
     pub duplicates: Option<u64>,
-    /// The router's peak, in MB.
+    /// The router's peak memory, in MB.
     pub rss_mb: Option<f64>,
-    /// The router's CPU seconds for a million events.
+    /// The router's CPU seconds per million events.
     pub cpu_seconds_per_million: Option<f64>,
-    /// Delivered events a second, at least.
+    /// Minimum number of delivered events per second.
     pub rate_min: Option<f64>,
-    /// How long the run waits for events that do not come.
+    /// The longest wait for missing events.
     pub patience: Duration,
 }
 

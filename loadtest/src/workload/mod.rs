@@ -1,6 +1,8 @@
-//! A workload: what the synthetic vCenters do, what the target does, what goes wrong, and what is still good enough.
+//! A workload: the events of the synthetic vCenters, the behaviour of the target, the troubles, and
+//! the goals.
 //!
-//! It comes from a YAML file or from one of those that are built in; flags override single fields. Everything that is wrong is said at once.
+//! It comes from a YAML file or is built in, and flags override single fields. All errors in a
+//! workload are reported at once.
 
 pub mod fields;
 mod goals;
@@ -24,14 +26,15 @@ pub use testbed::sink::Delay;
 pub use trouble::{Scheduled, Trouble};
 
 use fields::{Fields, duration, flag, whole, word};
-use tree::{Data, Node, Problem, WorkloadErrors};
+use tree::{Problem, WorkloadErrors, YamlData, YamlNode};
 
-/// Bytes of a workload file; a long one has three.
+/// Maximum size of a workload file. A long one has three KiB.
 const FILE_BYTES_MAX: u64 = 256 << 10;
-/// vCenters in one process: each has a port and, with the router's two connections, a handful of descriptors.
+/// Maximum number of vCenters in one process. Each needs a port and, with the router's two
+/// connections, a handful of descriptors.
 const VCENTERS_MAX: u64 = 256;
 
-/// The workloads that are part of the program, by name.
+/// The built-in workloads, by name.
 pub const BUILT_IN: &[(&str, &str)] = &[
     ("alarm-flood", include_str!("../../workloads/alarm-flood.yaml")),
     ("all-troubles", include_str!("../../workloads/all-troubles.yaml")),
@@ -65,7 +68,7 @@ pub struct Workload {
     pub rate: Rate,
     /// Events to create after the start, over all vCenters.
     pub events: Option<u64>,
-    /// How long events are created.
+    /// The time during which events are created.
     pub duration: Option<Duration>,
     /// Events that exist at the start, over all vCenters.
     pub backlog: u64,
@@ -73,9 +76,9 @@ pub struct Workload {
     /// Virtual machines and hosts of each vCenter.
     pub vms: u32,
     pub hosts: u32,
-    /// Whether the vCenters speak HTTPS.
+    /// True if the vCenters use HTTPS.
     pub https: bool,
-    /// vCenter's clock less this machine's, in seconds.
+    /// vCenter's clock minus this machine's, in seconds.
     pub clock_skew_seconds: i64,
     pub target: TargetSettings,
     pub troubles: Vec<Scheduled>,
@@ -83,23 +86,22 @@ pub struct Workload {
     pub router: RouterSettings,
 }
 
-/// Settings of the router as its own configuration has them; the router says what is wrong with them.
+/// Settings of the router in its own format. The router checks them.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct RouterSettings {
-    /// At the top level: names and values in YAML's flow style.
+    /// Top-level settings: names, and values in YAML's flow style.
     pub settings: Vec<(String, String)>,
-    /// Of each source.
+    /// Settings of each source.
     pub source: Vec<(String, String)>,
-    /// Of the processor.
+    /// Settings of the processor.
     pub processor: Vec<(String, String)>,
 }
 
 impl Workload {
-    /// A built-in workload by its name, or a file.
+    /// Loads a built-in workload by its name, or a file.
     ///
-    /// # Errors
-    /// Everything that is wrong with it.
+    /// # Errors All errors in it.
     pub fn load(name: &str) -> Result<Workload, WorkloadErrors> {
         if let Some((name, text)) = BUILT_IN.iter().find(|(known, _)| *known == name) {
             return Workload::parse(name, text);
@@ -111,7 +113,7 @@ impl Workload {
         };
         let size = std::fs::metadata(path).map_err(|error| {
             let known: Vec<&str> = BUILT_IN.iter().map(|(name, _)| *name).collect();
-            wrong(format!("cannot be read: {error}; it is a file, or one of {}", known.join(", ")))
+            wrong(format!("cannot be read: {error}; must be a file, or one of {}", known.join(", ")))
         })?;
         if size.len() > FILE_BYTES_MAX {
             return Err(wrong(format!("is larger than {FILE_BYTES_MAX} bytes")));
@@ -121,16 +123,14 @@ impl Workload {
         Workload::parse(name, &text)
     }
 
-    /// The workload of this name, or what stands for none named.
+    /// Loads the workload with this name, or parses `unnamed` if there is none.
     ///
-    /// # Errors
-    /// Everything that is wrong with it.
+    /// # Errors All errors in it.
     pub fn load_or(name: Option<&str>, unnamed: &str) -> Result<Workload, WorkloadErrors> {
         name.map_or_else(|| Workload::parse("plain", unnamed), Workload::load)
     }
 
-    /// # Errors
-    /// Everything that is wrong with it.
+    /// # Errors All errors in it.
     pub fn parse(file: &str, text: &str) -> Result<Workload, WorkloadErrors> {
         let mut problems = Vec::new();
         let workload = match tree::read(text) {
@@ -150,38 +150,40 @@ impl Workload {
         }
     }
 
-    /// What no single field shows; after flags have changed some.
+    /// Checks conditions on several fields, after flags have changed some.
     ///
-    /// # Errors
-    /// Everything that does not fit together.
+    /// # Errors All combinations that do not fit together.
     pub fn check(&self) -> Result<(), WorkloadErrors> {
         let mut problems = Vec::new();
         let mut wrong = |path: &str, message: &str| {
             problems.push(Problem { line: 0, path: path.into(), message: message.into() });
         };
+        // Something must happen.
         let by_trouble = self.troubles.iter().any(|scheduled| scheduled.trouble.creates_events());
         if self.rate == Rate::None && self.backlog == 0 {
-            wrong("rate", "is missing, and there is no backlog either: nothing would happen");
+            wrong("rate", "is missing, and there is no backlog: nothing would happen");
         } else if self.rate.peak() == Some(0.0) && self.backlog == 0 && !by_trouble {
-            wrong("rate", "is 0, and there is no backlog either: nothing would be tested");
+            wrong("rate", "is 0, and there is no backlog: nothing would be tested");
         }
+        // A run needs an end, unless it only reads a backlog.
         if self.rate == Rate::None {
             let given = [("events", self.events.is_some()), ("duration", self.duration.is_some())];
             for (name, _) in given.into_iter().filter(|(_, given)| *given) {
-                wrong(name, "is for a run with a `rate`; without one there is only the backlog");
+                wrong(name, "is for a run with a `rate`; without a rate there is only the backlog");
             }
         } else if self.events.is_none() && self.duration.is_none() {
-            wrong("duration", "is missing; give this or `events`, or the run has no end");
+            wrong("duration", "is missing; without it or `events` the run has no end");
         }
+        // A killed router must find its state again.
         let kills = |scheduled: &Scheduled| matches!(scheduled.trouble, Trouble::RouterKill { .. });
         let ephemeral = self.router.settings.iter().any(|(key, value)| key == "ephemeral" && value == "true");
         if ephemeral && self.troubles.iter().any(kills) {
-            wrong("troubles", "`routerKill` needs a router that keeps its state; take out `ephemeral`");
+            wrong("troubles", "`routerKill` needs a router that keeps its state; remove `ephemeral`");
         }
         if problems.is_empty() { Ok(()) } else { Err(WorkloadErrors { file: self.name.clone(), problems }) }
     }
 
-    /// How long events are created, as far as that is known before.
+    /// The time during which events are created, if it is known in advance.
     pub fn length(&self) -> Option<Duration> {
         let by_events = match (self.rate, self.events) {
             (Rate::None, _) => return None,
@@ -191,36 +193,38 @@ impl Workload {
         self.duration.into_iter().chain(by_events).min()
     }
 
-    /// Troubles that are due only when all events have been created, in words.
+    /// Remarks about troubles that are due after the last event.
     pub fn troubles_too_late(&self) -> Vec<String> {
         let Some(length) = self.length() else { return Vec::new() };
         let late = self.troubles.iter().filter(|scheduled| scheduled.at >= length);
         let words = |scheduled: &Scheduled| {
             let (name, at) = (scheduled.trouble.name(), scheduled.at);
-            format!("`{name}` will not happen: it is due after {at:?}, and events are created for {length:?}")
+            format!(
+                "`{name}` will not happen: it is due after {at:?}, but events are created for {length:?} only"
+            )
         };
         late.map(words).collect()
     }
 
-    /// What each vCenter's events look like; its seed differs from that of the others.
+    /// The model of a vCenter's events. Each vCenter has its own seed.
     pub fn model(&self, vcenter: u32) -> ModelSpec {
         let seed = self.seed.wrapping_mul(1_000_003).wrapping_add(u64::from(vcenter));
         ModelSpec { seed, vms: self.vms, hosts: self.hosts, mix: self.mix.clone() }
     }
 
-    /// Whether an event may arrive more than once although nothing is wrong.
+    /// Returns true if correct behaviour may deliver an event more than once.
     pub fn repeats_deliveries(&self) -> bool {
         self.target.errors.iter().any(Errors::repeats_deliveries)
             || self.troubles.iter().any(|scheduled| scheduled.trouble.repeats_deliveries())
     }
 }
 
-/// A vCenter's share of a number.
+/// One vCenter's share of a total.
 pub fn share(total: u64, of: u32, vcenter: u32) -> u64 {
     total / u64::from(of) + u64::from(u64::from(vcenter) < total % u64::from(of))
 }
 
-fn read(file: &str, root: &Node, problems: &mut Vec<Problem>) -> Option<Workload> {
+fn read(file: &str, root: &YamlNode, problems: &mut Vec<Problem>) -> Option<Workload> {
     let mut fields = Fields::of(root, "", problems)?;
     let text = |text: &str| Ok(text.to_owned());
     let name =
@@ -243,7 +247,7 @@ fn read(file: &str, root: &Node, problems: &mut Vec<Problem>) -> Option<Workload
     let clock_skew_seconds = fields
         .get("clockSkewSeconds", |text| {
             let skew = text.parse().ok().filter(|skew| (-86_400..=86_400).contains(skew));
-            skew.ok_or_else(|| "must be whole seconds, a day at most either way".to_owned())
+            skew.ok_or_else(|| "must be whole seconds, at most a day in either direction".to_owned())
         })
         .unwrap_or(0);
     let target = fields.block("target", |target| TargetSettings::read(target)).unwrap_or_default();
@@ -282,19 +286,19 @@ const MIXES: [(&str, Mix); 7] = [
     ("largeTasks", Mix::LargeTasks),
 ];
 
-/// The names of the mixes, and the word in a file.
+/// Parses the name of a mix.
 pub fn mix(text: &str) -> Result<Mix, String> {
     word(&MIXES)(text)
 }
 
-/// A named mix, or class names with their weights.
+/// A named mix, or class names with weights.
 fn read_mix(fields: &mut Fields<'_, '_>) -> Option<Mix> {
     let Some(node) = fields.node("mix") else { return Some(Mix::Steady) };
-    let Data::Map(entries) = &node.data else { return fields.get("mix", mix) };
+    let YamlData::Map(entries) = &node.data else { return fields.get("mix", mix) };
     let mut weights = Vec::new();
     for entry in entries {
         let weight = match &entry.value.data {
-            Data::Scalar { text, .. } => whole(0, 1_000_000)(text),
+            YamlData::Scalar { text, .. } => whole(0, 1_000_000)(text),
             _ => Err("must be a weight".into()),
         };
         match weight {
@@ -318,11 +322,11 @@ fn read_mix(fields: &mut Fields<'_, '_>) -> Option<Mix> {
 fn read_router(fields: &mut Fields<'_, '_>) -> RouterSettings {
     let mut flow = |key| -> Vec<(String, String)> {
         let Some(node) = fields.node(key) else { return Vec::new() };
-        let Data::Map(entries) = &node.data else {
+        let YamlData::Map(entries) = &node.data else {
             fields.wrong(key, "must be a map of the router's own fields");
             return Vec::new();
         };
-        let write = |node: &Node| {
+        let write = |node: &YamlNode| {
             let mut out = String::new();
             node.write(&mut out);
             out

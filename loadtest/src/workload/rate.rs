@@ -1,4 +1,4 @@
-//! How many events come into being a second, as a function of time.
+//! The number of events created per second, as a function of time.
 
 use std::f64::consts::TAU;
 use std::time::Duration;
@@ -6,26 +6,26 @@ use std::time::Duration;
 use serde::Serialize;
 
 use super::fields::{Fields, decimal, duration};
-use super::tree::{Data, Node};
+use super::tree::{YamlData, YamlNode};
 
-/// Highest rate of a workload: 100 times what one router is known to take.
+/// The highest rate of a workload: 100 times the capacity of one router.
 const RATE_MAX: f64 = 50e6;
 
-/// Events a second over all vCenters.
+/// Events per second over all vCenters.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub enum Rate {
-    /// Nothing new comes: only the backlog is read.
+    /// No new events: only the backlog is read.
     #[default]
     None,
     Steady(f64),
-    /// From one rate to another over `time`, then on at the second.
+    /// A linear change over `time`, then constant at `to`.
     Ramp {
         from: f64,
         to: f64,
         time: Duration,
     },
-    /// `base`, but `peak` for `length` out of every `every`.
+    /// `peak` during the first `length` of every `every`, otherwise `base`.
     Burst {
         base: f64,
         peak: f64,
@@ -37,12 +37,12 @@ pub enum Rate {
         amplitude: f64,
         period: Duration,
     },
-    /// As fast as they are read.
+    /// As fast as the router reads.
     Unbounded,
 }
 
 impl Rate {
-    /// Events a second at a time since the start; `None` is as fast as they are read.
+    /// Events per second at a time since the start; `None` means as fast as the router reads.
     pub fn at(self, time: Duration) -> Option<f64> {
         let seconds = time.as_secs_f64();
         Some(match self {
@@ -61,7 +61,7 @@ impl Rate {
         })
     }
 
-    /// The highest that it ever is; `None` is as fast as they are read.
+    /// The highest rate; `None` means as fast as the router reads.
     pub fn peak(self) -> Option<f64> {
         Some(match self {
             Rate::None => 0.0,
@@ -73,28 +73,27 @@ impl Rate {
         })
     }
 
-    /// Whether it is the same all the time.
+    /// Returns true if the rate never changes.
     pub fn is_constant(self) -> bool {
         matches!(self, Rate::None | Rate::Steady(_) | Rate::Unbounded)
     }
 
-    /// From a flag: a number, or `unbounded`.
+    /// Parses a flag: a number, or `unbounded`.
     ///
-    /// # Errors
-    /// What is allowed.
+    /// # Errors The allowed values.
     pub fn parse(text: &str) -> Result<Rate, String> {
         match text {
             "unbounded" => Ok(Rate::Unbounded),
             text => events_a_second(text)
                 .map(Rate::Steady)
-                .map_err(|_| format!("must be `unbounded` or events a second, {RATE_MAX} at most")),
+                .map_err(|_| format!("must be `unbounded` or events per second, at most {RATE_MAX}")),
         }
     }
 
-    /// From a file: as a flag, or `{ramp: {...}}` and the like.
+    /// Reads a field: a value as in a flag, or `{ramp: {...}}` and the like.
     pub(super) fn read(fields: &mut Fields<'_, '_>) -> Option<Rate> {
         match fields.node("rate") {
-            Some(Node { data: Data::Map(_), .. }) => fields.block("rate", read_shape),
+            Some(YamlNode { data: YamlData::Map(_), .. }) => fields.block("rate", read_shape),
             Some(_) => fields.get("rate", Rate::parse),
             None => Some(Rate::None),
         }

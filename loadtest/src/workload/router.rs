@@ -1,31 +1,30 @@
-//! The router's own settings of a workload, as far as `loadtest` has to understand them to say what
-//! limited a run.
+//! The router's settings in a workload that loadtest needs in order to name the limit of a run.
 
 use testbed::content::{EventTime, Form, Payload};
 
-use super::tree::{self, Data, Node};
+use super::tree::{self, YamlData, YamlNode};
 use super::{Ordering, RouterSettings, Workload};
 
-/// Defaults of the router (its `docs/configuration.md`).
+/// The router's defaults (its `docs/configuration.md`).
 const CONCURRENCY: f64 = 32.0;
 const CALLS_PER_SECOND: f64 = 10_000.0;
 const BATCH_EVENTS: f64 = 1_000.0;
 const BATCH_BYTES: f64 = (1 << 20) as f64;
 
 impl Workload {
-    /// Requests that one destination may have in flight, whatever the ordering.
+    /// The number of requests that one destination may have in flight, for any ordering.
     pub fn concurrency(&self) -> f64 {
         let set = self.router.processor_text(&["concurrency"]).and_then(|text| number(&text));
         set.or(self.target.concurrency.map(f64::from)).unwrap_or(CONCURRENCY)
     }
 
-    /// The ordering that the router keeps; its own settings come before the target's.
+    /// The router's ordering. Its own settings precede the target's.
     pub fn ordering(&self) -> Ordering {
         let set = self.router.processor_text(&["ordering"]);
         set.and_then(|word| Ordering::parse(&word).ok()).unwrap_or(self.target.ordering)
     }
 
-    /// How the router writes events.
+    /// The form in which the router writes events.
     pub fn form(&self) -> Form {
         Form {
             payload: match self.router.processor_text(&["payload"]).as_deref() {
@@ -57,13 +56,13 @@ impl Workload {
         set.unwrap_or(CALLS_PER_SECOND)
     }
 
-    /// `batch.events`: events in a request.
+    /// `batch.events`: events per request.
     pub fn batch_events_max(&self) -> f64 {
         let set = self.router.processor_text(&["batch", "events"]).and_then(|text| number(&text));
         set.unwrap_or(BATCH_EVENTS)
     }
 
-    /// `batch.bytes`: bytes of events in a request.
+    /// `batch.bytes`: bytes of events per request.
     pub fn batch_bytes_max(&self) -> f64 {
         let set = self.router.processor_text(&["batch", "bytes"]).and_then(|text| size(&text));
         set.unwrap_or(BATCH_BYTES)
@@ -71,7 +70,7 @@ impl Workload {
 }
 
 impl RouterSettings {
-    /// A field of the processor by its path, if the workload sets it.
+    /// The text of a processor's field by its path, if the workload sets it.
     pub fn processor_text(&self, path: &[&str]) -> Option<String> {
         text_of(&self.processor, path)
     }
@@ -80,13 +79,13 @@ impl RouterSettings {
 fn text_of(settings: &[(String, String)], path: &[&str]) -> Option<String> {
     let (first, rest) = path.split_first()?;
     let (_, flow) = settings.iter().find(|(key, _)| key == first)?;
-    let mut node: &Node = &tree::read(flow).ok()?;
+    let mut node: &YamlNode = &tree::read(flow).ok()?;
     for key in rest {
-        let Data::Map(entries) = &node.data else { return None };
+        let YamlData::Map(entries) = &node.data else { return None };
         node = &entries.iter().find(|entry| entry.key == *key)?.value;
     }
     match &node.data {
-        Data::Scalar { text, .. } => Some(text.clone()),
+        YamlData::Scalar { text, .. } => Some(text.clone()),
         _ => None,
     }
 }
@@ -95,7 +94,7 @@ fn number(text: &str) -> Option<f64> {
     text.replace('_', "").parse().ok().filter(|number: &f64| number.is_finite() && *number > 0.0)
 }
 
-/// `64KiB` in bytes, with the units of the router's configuration.
+/// Parses a size such as `64KiB`, with the units of the router's configuration.
 fn size(text: &str) -> Option<f64> {
     let unit_at = text.find(|c: char| c.is_ascii_alphabetic()).unwrap_or(text.len());
     let (count, unit) = text.split_at(unit_at);

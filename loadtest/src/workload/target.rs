@@ -1,24 +1,24 @@
-//! Where the events of a workload go, and how well that works.
+//! The target of a workload: its type, ordering, delays and errors.
 
 use serde::Serialize;
 use testbed::sink::{Behavior, Delay, Reply};
 
 use super::fields::{Fields, decimal, duration, flag, whole, word};
 
-/// How events are delivered.
+/// The form of delivery.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub enum Shape {
-    /// Many CloudEvents a request, a JSON array.
+    /// Many CloudEvents per request, as a JSON array.
     #[default]
     Batched,
-    /// One CloudEvent a request, all in the body.
+    /// One CloudEvent per request, with everything in the body.
     Structured,
-    /// One CloudEvent a request, attributes in headers.
+    /// One CloudEvent per request, with attributes in headers.
     Binary,
-    /// One function invocation an event.
+    /// One function invocation per event.
     Openfaas,
-    /// Up to ten events a PutEvents.
+    /// Up to ten events per PutEvents.
     Eventbridge,
 }
 
@@ -31,8 +31,7 @@ const SHAPES: [(&str, Shape); 5] = [
 ];
 
 impl Shape {
-    /// # Errors
-    /// What is allowed.
+    /// # Errors The allowed values.
     pub fn parse(text: &str) -> Result<Shape, String> {
         word(&SHAPES)(text)
     }
@@ -42,7 +41,7 @@ impl Shape {
     }
 }
 
-/// Within what the events must arrive in the order in which vCenter had them.
+/// The scope in which events must arrive in vCenter's order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub enum Ordering {
@@ -55,8 +54,7 @@ const ORDERINGS: [(&str, Ordering); 3] =
     [("source", Ordering::Source), ("entity", Ordering::Entity), ("none", Ordering::None)];
 
 impl Ordering {
-    /// # Errors
-    /// What is allowed.
+    /// # Errors The allowed values.
     pub fn parse(text: &str) -> Result<Ordering, String> {
         word(&ORDERINGS)(text)
     }
@@ -66,10 +64,10 @@ impl Ordering {
     }
 }
 
-/// How long the target takes for a request: `20ms`, any time within `5ms-20ms`, or most times fast and some slow, `p50=5ms,p99=80ms`.
+/// Parses the response time of the target: `20ms`, uniformly `5ms-20ms`, or mostly fast and
+/// sometimes slow `p50=5ms,p99=80ms`.
 ///
-/// # Errors
-/// What is allowed.
+/// # Errors The allowed values.
 pub fn delay(text: &str) -> Result<Delay, String> {
     let found = match text.split_once(',') {
         Some((p50, p99)) => {
@@ -93,11 +91,11 @@ pub fn delay(text: &str) -> Result<Delay, String> {
         .ok_or_else(|| "must be a duration such as `20ms`, or `5ms-20ms`, or `p50=5ms,p99=80ms`".to_owned())
 }
 
-/// Requests that fail.
+/// Failing requests.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Errors {
-    /// Of all requests, 0 to 1.
+    /// The share of all requests, 0 to 1.
     pub share: f64,
     pub kind: ErrorKind,
 }
@@ -110,17 +108,16 @@ pub enum ErrorKind {
     Reset,
     /// The work is done, then the connection is reset.
     LostAnswer,
-    /// No answer, ever.
+    /// There is never an answer.
     Hang,
-    /// The work is done; of the answer only half arrives.
+    /// The work is done, but only half of the answer arrives.
     HalfBody,
 }
 
 impl ErrorKind {
-    /// A status, or a word.
+    /// Parses a status or a word.
     ///
-    /// # Errors
-    /// What is allowed.
+    /// # Errors The allowed values.
     pub fn parse(text: &str) -> Result<ErrorKind, String> {
         match whole(400, 599)(text) {
             Ok(status) => Ok(ErrorKind::Status(status as u16)),
@@ -130,7 +127,7 @@ impl ErrorKind {
         }
     }
 
-    /// The word of one that is no status.
+    /// The word for a failure other than a status.
     pub fn name(self) -> &'static str {
         REPLIES.iter().find(|(_, kind)| *kind == self).map_or("status", |(name, _)| name)
     }
@@ -164,14 +161,14 @@ impl Errors {
 pub struct TargetSettings {
     pub shape: Shape,
     pub ordering: Ordering,
-    /// Requests in flight at most; the router's default if left out.
+    /// Maximum number of requests in flight; `None` for the router's default.
     pub concurrency: Option<u32>,
     pub https: bool,
-    /// Whether events that the target cannot take at once wait on disk; if not, the sources wait.
+    /// True if events that the target cannot accept wait on disk. Otherwise the sources wait.
     pub spill: bool,
     pub delay: Delay,
     pub errors: Option<Errors>,
-    /// OpenFaaS functions, each of which gets every event.
+    /// The number of OpenFaaS functions. Each gets every event.
     pub functions: u32,
 }
 
@@ -193,7 +190,7 @@ impl Default for TargetSettings {
 impl TargetSettings {
     pub(super) fn read(fields: &mut Fields<'_, '_>) -> Option<TargetSettings> {
         let shape = fields.get("shape", Shape::parse).unwrap_or_default();
-        // EventBridge keeps no order, so the router's own default is none there.
+        // EventBridge keeps no order, so the router's default there is none.
         let usual = if shape == Shape::Eventbridge { Ordering::None } else { Ordering::Source };
         let ordering = fields.get("ordering", Ordering::parse).unwrap_or(usual);
         let concurrency = fields.get("concurrency", whole(1, 1024)).map(|number| number as u32);
@@ -203,7 +200,7 @@ impl TargetSettings {
         let errors = fields.block("errors", read_errors);
         let functions = fields.get("functions", whole(1, 64)).unwrap_or(1) as u32;
         if functions > 1 && shape != Shape::Openfaas {
-            fields.wrong("functions", "is for `shape: openfaas` only");
+            fields.wrong("functions", "needs `shape: openfaas`");
         }
         let delay = delay.unwrap_or_default();
         Some(TargetSettings { shape, ordering, concurrency, https, spill, delay, errors, functions })

@@ -1,4 +1,4 @@
-//! Every workload that is built in is right, and what is wrong with a file is said at once.
+//! Every built-in workload is valid, and all errors of a file are reported at once.
 
 use super::*;
 
@@ -65,7 +65,7 @@ fn everything_that_is_wrong_is_said_at_once() {
         "bad.yaml:1: vcenters: must be a whole number from 1 to 256",
         "bad.yaml:2: rate.ramp.to: is missing",
         "bad.yaml:2: rate.ramp.time: is missing",
-        "bad.yaml:3: speed: there is no such field; there are `description`,",
+        "bad.yaml:3: speed: there is no such field; known are `description`,",
         "bad.yaml:4: mix: mix of events: no template for `NoSuchEvent`",
         "bad.yaml:6: target.shape: must be one of `batched`, `structured`, `binary`, `openfaas`, `eventbridge`",
         "bad.yaml:7: target.delay: must be a duration such as `20ms`, or `5ms-20ms`, or `p50=5ms,p99=80ms`",
@@ -143,7 +143,7 @@ fn a_workload_is_told_in_one_line() {
              errors: {share: 0.1, reply: reset}}\ntroubles: [{type: sessionExpiry}]\nrouter: {processor: {batch: {events: 5}}}"
         ),
         "2 vCenters over HTTP, openfaas x 3 over HTTP, ordering source, blocking, concurrency 4, the target takes 20ms, 10 % of requests fail by \
-         reset, events of bootStorm, 1 kind of trouble, the router with batch: {'events': 5}; 7 events from before the start"
+         reset, events of bootStorm, 1 kind of trouble, the router with batch: {'events': 5}; 7 events in the backlog"
     );
 }
 

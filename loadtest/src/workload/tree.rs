@@ -1,52 +1,54 @@
-//! A workload file as a tree with line numbers, and what is wrong with it.
+//! A workload file as a tree with line numbers, and the problems in it.
 //!
-//! Scalars keep their text as written: what it must be is the field's business. Anchors and tags are refused: a workload is a page long.
+//! Scalars keep their text as written; each field decides what it means. Anchors and tags are
+//! rejected: a workload fits on a page.
 
 use std::fmt;
 
 use granit_parser::{Event, Parser, ScalarStyle};
 
-/// Nesting of lists and maps. The deepest field of a workload is at 4; settings of the router may go on from there.
+/// Maximum nesting. The deepest field of a workload is at level 4, and the router's settings may go
+/// deeper.
 const DEPTH_MAX: usize = 16;
 
 /// A value of the file.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Node {
-    /// Counted from 1.
+pub struct YamlNode {
+    /// CounterReadings from 1.
     pub line: usize,
-    pub data: Data,
+    pub data: YamlData,
 }
 
 #[derive(Clone, Debug, PartialEq)]
-pub enum Data {
+pub enum YamlData {
     Null,
-    /// `plain`: written without quotes.
+    /// `plain` means without quotes.
     Scalar {
         text: String,
         plain: bool,
     },
-    List(Vec<Node>),
-    Map(Vec<Entry>),
+    List(Vec<YamlNode>),
+    Map(Vec<YamlEntry>),
 }
 
 #[derive(Clone, Debug, PartialEq)]
-pub struct Entry {
+pub struct YamlEntry {
     pub key: String,
     pub line: usize,
-    pub value: Node,
+    pub value: YamlNode,
 }
 
-/// One thing that is wrong with a file.
+/// A problem in a file.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Problem {
-    /// Counted from 1; 0 for what no line says.
+    /// CounterReadings from 1; 0 if it belongs to no line.
     pub line: usize,
-    /// The field's path, `target.delay`; empty for the file as a whole.
+    /// The path of the field, `target.delay`; empty for the file as a whole.
     pub path: String,
     pub message: String,
 }
 
-/// All that is wrong with a workload, in the file's order; never empty.
+/// All problems in a workload, in the order of the file. Never empty.
 #[derive(Debug, thiserror::Error)]
 pub struct WorkloadErrors {
     pub file: String,
@@ -73,17 +75,16 @@ impl fmt::Display for WorkloadErrors {
     }
 }
 
-/// The one document of a YAML text.
+/// Parses a YAML text with exactly one document.
 ///
-/// # Errors
-/// It is not YAML, or something that a workload has no use for.
-pub fn read(text: &str) -> Result<Node, Problem> {
-    let mut open: Vec<(Node, Option<(String, usize)>)> = Vec::new();
-    let mut root: Option<Node> = None;
+/// # Errors It is not YAML, or uses a feature that workloads do not need.
+pub fn read(text: &str) -> Result<YamlNode, Problem> {
+    // The lists and maps that are open, and for a map the key whose value comes next.
+    let mut open: Vec<(YamlNode, Option<(String, usize)>)> = Vec::new();
+    let mut root: Option<YamlNode> = None;
     for event in Parser::new_from_str(text) {
-        let (event, span) = event.map_err(|error| {
-            problem(error.marker().line(), format!("not readable as YAML: {}", error.info()))
-        })?;
+        let (event, span) = event
+            .map_err(|error| problem(error.marker().line(), format!("not valid YAML: {}", error.info())))?;
         let line = span.start.line().max(1);
         let done = match event {
             Event::DocumentStart(..) if root.is_some() => {
@@ -94,54 +95,56 @@ pub fn read(text: &str) -> Result<Node, Problem> {
             | Event::MappingStart(_, anchor, _)
                 if anchor != 0 =>
             {
-                return Err(problem(line, "anchors (`&name`) have no use here; write the value again"));
+                return Err(problem(line, "anchors (`&name`) are not supported; repeat the value"));
             }
             Event::Scalar(text, style, _, _) => {
                 let plain = style == ScalarStyle::Plain;
                 let data = match &*text {
-                    "" | "~" | "null" if plain => Data::Null,
-                    text => Data::Scalar { text: text.to_owned(), plain },
+                    "" | "~" | "null" if plain => YamlData::Null,
+                    text => YamlData::Scalar { text: text.to_owned(), plain },
                 };
-                Some(Node { line, data })
+                Some(YamlNode { line, data })
             }
             Event::SequenceStart(..) => {
-                open.push((Node { line, data: Data::List(Vec::new()) }, None));
+                open.push((YamlNode { line, data: YamlData::List(Vec::new()) }, None));
                 None
             }
             Event::MappingStart(..) => {
-                open.push((Node { line, data: Data::Map(Vec::new()) }, None));
+                open.push((YamlNode { line, data: YamlData::Map(Vec::new()) }, None));
                 None
             }
             Event::SequenceEnd | Event::MappingEnd => open.pop().map(|(node, _)| node),
             _ => None,
         };
         if open.len() > DEPTH_MAX {
-            return Err(problem(line, format!("lists and maps are nested more than {DEPTH_MAX} deep")));
+            return Err(problem(line, format!("lists and maps nest deeper than {DEPTH_MAX} levels")));
         }
         let Some(node) = done else { continue };
+        // A finished node belongs to the innermost open one, or is the document.
         match open.last_mut() {
             None => root = Some(node),
             Some((parent, key)) => place(parent, key, node)?,
         }
     }
-    root.filter(|root| root.data != Data::Null).ok_or_else(|| problem(1, "the file is empty"))
+    root.filter(|root| root.data != YamlData::Null).ok_or_else(|| problem(1, "the file is empty"))
 }
 
-fn place(parent: &mut Node, key: &mut Option<(String, usize)>, node: Node) -> Result<(), Problem> {
+/// Adds a node to a list, or as key or value to a map.
+fn place(parent: &mut YamlNode, key: &mut Option<(String, usize)>, node: YamlNode) -> Result<(), Problem> {
     match (&mut parent.data, key.take()) {
-        (Data::Map(entries), Some((key, line))) => {
+        (YamlData::Map(entries), Some((key, line))) => {
             if let Some(first) = entries.iter().find(|entry| entry.key == key) {
-                let message = format!("`{key}` is here twice; the first is in line {}", first.line);
+                let message = format!("`{key}` occurs twice; the first is in line {}", first.line);
                 return Err(problem(line, message));
             }
-            entries.push(Entry { key, line, value: node });
+            entries.push(YamlEntry { key, line, value: node });
         }
-        (Data::Map(_), None) => match node.data {
-            Data::Scalar { text, .. } => *key = Some((text, node.line)),
+        (YamlData::Map(_), None) => match node.data {
+            YamlData::Scalar { text, .. } => *key = Some((text, node.line)),
             _ => return Err(problem(node.line, "a field's name must be text")),
         },
-        (Data::List(items), _) => items.push(node),
-        (Data::Null | Data::Scalar { .. }, _) => unreachable!("only lists and maps are opened"),
+        (YamlData::List(items), _) => items.push(node),
+        (YamlData::Null | YamlData::Scalar { .. }, _) => unreachable!("only lists and maps are opened"),
     }
     Ok(())
 }
@@ -150,14 +153,14 @@ fn problem(line: usize, message: impl Into<String>) -> Problem {
     Problem { line: line.max(1), path: String::new(), message: message.into() }
 }
 
-impl Node {
-    /// In one line, as YAML's flow style.
+impl YamlNode {
+    /// Writes the node as one line, in YAML's flow style.
     pub fn write(&self, out: &mut String) {
         match &self.data {
-            Data::Null => out.push('~'),
-            Data::Scalar { text, plain: true } => out.push_str(text),
-            Data::Scalar { text, plain: false } => out.push_str(&quoted(text)),
-            Data::List(items) => {
+            YamlData::Null => out.push('~'),
+            YamlData::Scalar { text, plain: true } => out.push_str(text),
+            YamlData::Scalar { text, plain: false } => out.push_str(&quoted(text)),
+            YamlData::List(items) => {
                 out.push('[');
                 for (at, item) in items.iter().enumerate() {
                     out.push_str(if at > 0 { ", " } else { "" });
@@ -165,7 +168,7 @@ impl Node {
                 }
                 out.push(']');
             }
-            Data::Map(entries) => {
+            YamlData::Map(entries) => {
                 out.push('{');
                 for (at, entry) in entries.iter().enumerate() {
                     out.push_str(if at > 0 { ", " } else { "" });
@@ -179,7 +182,7 @@ impl Node {
     }
 }
 
-/// As a YAML scalar, whatever is in it.
+/// Writes any text as a YAML scalar.
 pub fn quoted(text: &str) -> String {
     format!("'{}'", text.replace('\'', "''"))
 }
@@ -204,7 +207,7 @@ mod tests {
     #[test]
     fn lines_are_counted_and_nonsense_is_named() {
         let node = read("a: 1\nb:\n  c: 2\n").unwrap();
-        let Data::Map(entries) = node.data else { panic!() };
+        let YamlData::Map(entries) = node.data else { panic!() };
         assert_eq!((entries[0].line, entries[1].line), (1, 2));
         for (text, line, part) in [
             ("", 1, "empty"),
@@ -213,7 +216,7 @@ mod tests {
             ("a: &x 1\n", 1, "anchors"),
             ("a: 1\n---\nb: 1\n", 2, "more than one"),
             ("? {a: 1}\n: 2\n", 1, "text"),
-            (&("[".repeat(40) + &"]".repeat(40)), 1, "nested"),
+            (&("[".repeat(40) + &"]".repeat(40)), 1, "nest deeper"),
         ] {
             let problem = read(text).unwrap_err();
             assert!(problem.message.contains(part), "{text}: {problem:?}");

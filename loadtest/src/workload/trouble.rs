@@ -1,4 +1,4 @@
-//! What goes wrong during a run, and when.
+//! Troubles: the faults that a workload injects, and their times.
 
 use std::time::Duration;
 
@@ -6,22 +6,22 @@ use serde::Serialize;
 
 use super::fields::{Fields, duration, flag, whole, word};
 
-/// Events that one trouble may touch.
+/// Maximum number of events in one trouble.
 const EVENTS_MAX: u64 = 1_000_000;
-/// Bytes of one huge event: what the router still reads, with room around it.
+/// Maximum size of a huge event: what the router can still read, with a margin.
 const HUGE_BYTES_MAX: u64 = 16 << 20;
 
-/// Pieces of one answer: smaller ones than a network packet make no difference.
+/// Maximum number of pieces of an answer: smaller pieces than a network packet make no difference.
 const PIECES_MAX: u64 = 1_000;
 
-/// One kind of trouble with its times.
+/// A trouble with its times.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Scheduled {
     pub trouble: Trouble,
-    /// Since the start.
+    /// Time since the start.
     pub at: Duration,
-    /// Again and again, if so.
+    /// The interval of repetitions.
     pub every: Option<Duration>,
 }
 
@@ -30,47 +30,47 @@ pub struct Scheduled {
 pub enum Trouble {
     /// The next pages begin with events that were returned before.
     Duplicates { events: u64 },
-    /// The next events become visible only later, behind the cursors that have passed.
+    /// The next events become visible late, behind cursors that have passed them.
     Late { events: u64, delay: Duration },
-    /// Keys turn negative after so many more events: collectors fall silent.
+    /// Keys turn negative after this many events, and collectors fall silent.
     KeyWrap { events: u64 },
-    /// The newest events are gone and their keys are used again; the clock has moved on by `downtime`.
+    /// The newest events disappear and their keys are used again. The clock advances by `downtime`.
     Restore { events: u64, downtime: Duration },
-    /// The user may not see the next events. `sticky`: the cursor never gets past a page full of them.
+    /// The user may not see the next events. `sticky`: the cursor cannot pass a page full of them.
     Unreadable { events: u64, sticky: bool },
-    /// Events of a class that no schema knows.
+    /// Events of a class that is in no schema.
     UnknownClass { events: u64 },
-    /// An event with so many bytes of text.
+    /// An event with this many bytes of text.
     Huge { bytes: u64 },
     /// The next page reads take longer.
     SlowPages { calls: u64, delay: Duration },
-    /// Of the next page reads only half of the answer arrives.
+    /// Only half of the answer to the next page reads arrives.
     CutAnswers { calls: u64 },
-    /// The next page reads are carried out, their answers lost.
+    /// The next page reads are executed, but their answers are lost.
     LostAnswers { calls: u64 },
     /// The next calls end with a reset connection.
     Resets { calls: u64 },
-    /// The next calls are answered with this HTTP status.
+    /// The next calls get this HTTP status.
     Status { calls: u64, status: u16 },
-    /// The next page reads are never answered.
+    /// The next page reads get no answer.
     Hang { calls: u64 },
-    /// A proxy answers the next page reads with a page of HTML.
+    /// A proxy answers the next page reads with an HTML page.
     Html { calls: u64 },
-    /// The answers of the next page reads come in so many pieces with this pause before each.
+    /// The answers of the next page reads come in pieces, with a pause before each.
     Drip { calls: u64, pieces: u64, pause: Duration },
-    /// An event that is not well-formed XML spoils every page that it is in.
+    /// An event that is not well-formed XML breaks every page that contains it.
     Malformed { events: u64 },
-    /// All sessions end.
+    /// All sessions expire.
     SessionExpiry,
-    /// All collectors are gone.
+    /// All collectors are destroyed.
     CollectorLoss,
-    /// The vCenter is down for a while; its sessions are gone.
+    /// The vCenter is down for a while and loses its sessions.
     Restart { downtime: Duration },
     /// vCenter's clock steps.
     ClockStep { by: Duration, back: bool },
     /// The target's port is closed for a while.
     TargetOutage { downtime: Duration },
-    /// `kill -9`, and the router starts again.
+    /// The router is killed with `kill -9` and started again.
     RouterKill { downtime: Duration },
 }
 
@@ -103,18 +103,19 @@ impl Trouble {
         }
     }
 
-    /// Whether it is an event itself.
+    /// Returns true if the trouble creates events.
     pub fn creates_events(&self) -> bool {
         matches!(self, Trouble::UnknownClass { .. } | Trouble::Huge { .. } | Trouble::Malformed { .. })
     }
 
-    /// Whether an event may arrive twice because of it, as at-least-once delivery allows.
+    /// Returns true if the trouble may cause repeated deliveries, which at-least-once delivery
+    /// allows.
     pub fn repeats_deliveries(&self) -> bool {
         matches!(self, Trouble::TargetOutage { .. } | Trouble::RouterKill { .. })
     }
 }
 
-/// The names, in the order of the documentation.
+/// All names, in the order of the documentation.
 const NAMES: [&str; 22] = [
     "duplicates",
     "late",
@@ -165,7 +166,7 @@ fn read_kind(name: &str, fields: &mut Fields<'_, '_>) -> Option<Trouble> {
         }
         "restore" => {
             let (events, downtime) = (events(), fields.need("downtime", duration));
-            // Ids are told apart by the minute: a real restore takes longer than that.
+            // Ids with equal keys differ only by the minute. A real restore takes longer than that.
             if downtime.is_some_and(|downtime| downtime < Duration::from_secs(120)) {
                 fields.wrong(
                     "downtime",
@@ -211,7 +212,7 @@ fn read_kind(name: &str, fields: &mut Fields<'_, '_>) -> Option<Trouble> {
 }
 
 fn calls(fields: &mut Fields<'_, '_>) -> Option<u64> {
-    // One trouble hits the next call unless told otherwise.
+    // By default a trouble affects one call.
     if fields.node("calls").is_none() {
         return Some(1);
     }

@@ -1,11 +1,11 @@
-//! A workload in one line, for tables and reports: everything that decides about a figure.
+//! A workload in one line, for tables and reports: every setting that influences a figure.
 
 use testbed::vcenter::Mix;
 
 use super::{Delay, ErrorKind, MIXES, Rate, Shape, Workload};
 
 impl Workload {
-    /// What there is: vCenters, target, how events are delivered.
+    /// The setup: vCenters, target, delivery.
     pub fn setup(&self) -> String {
         let target = &self.target;
         let scheme = |https: bool| if https { "HTTPS" } else { "HTTP" };
@@ -57,26 +57,26 @@ impl Workload {
         parts.join(", ")
     }
 
-    /// How many events there are, and how fast they come.
+    /// The load: the number of events and their rate.
     pub fn offered(&self) -> String {
         let mut parts = Vec::new();
         if self.backlog > 0 {
-            parts.push(format!("{} events from before the start", self.backlog));
+            parts.push(format!("{} events in the backlog", self.backlog));
         }
         let rate = match self.rate {
             Rate::None => return parts.join(""),
             Rate::Steady(rate) => format!("{rate} events/s"),
             Rate::Ramp { from, to, time } => format!("{from} to {to} events/s within {time:?}"),
             Rate::Burst { base, peak, every, length } => {
-                format!("{base} events/s, and {peak} for {length:?} in every {every:?}")
+                format!("{base} events/s, and {peak} for {length:?} of every {every:?}")
             }
             Rate::Sine { mean, amplitude, period } => {
-                format!("{mean} events/s, {amplitude} more or less in waves of {period:?}")
+                format!("{mean} events/s, plus or minus {amplitude} in waves of {period:?}")
             }
             Rate::Unbounded => "events as fast as they are read".to_owned(),
         };
         parts.push(rate);
-        parts.extend(self.events.map(|events| format!("{events} events at most")));
+        parts.extend(self.events.map(|events| format!("at most {events} events")));
         parts.extend(self.duration.map(|duration| format!("for {duration:?}")));
         parts.join(", ")
     }

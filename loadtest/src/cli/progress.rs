@@ -1,4 +1,4 @@
-//! What a person sees of work that goes on, and how that person ends it.
+//! The progress of a command on stderr, and the signals that end it.
 
 use std::time::Duration;
 
@@ -9,23 +9,22 @@ use super::stop::Stop;
 use crate::interrupts::Interrupts;
 use crate::measure::sample::Sample;
 
-/// A line that changes. Gone when dropped.
-pub struct Watch {
+/// A progress line, removed on drop.
+pub struct ProgressLine {
     bar: ProgressBar,
     listener: Option<JoinHandle<()>>,
 }
 
-impl Watch {
-    /// Ctrl-C, SIGTERM and SIGHUP are counted from now on instead of ending the process. `means` says what the one of this number does,
-    /// where there is something to say.
+impl ProgressLine {
+    /// Counts Ctrl-C, SIGTERM and SIGHUP from now on; they no longer end the process. `means`
+    /// returns the text to print for the signal with this number.
     ///
-    /// # Errors
-    /// The system does not deliver signals.
+    /// # Errors The system does not deliver signals.
     pub fn new(
         message: String,
         means: impl Fn(u32) -> Option<&'static str> + Send + 'static,
-    ) -> anyhow::Result<(Watch, Interrupts)> {
-        let mut watch = Watch::quiet(message);
+    ) -> anyhow::Result<(ProgressLine, Interrupts)> {
+        let mut watch = ProgressLine::quiet(message);
         let mut stop = Stop::new()?;
         let (raise, interrupts) = Interrupts::new();
         let bar = watch.bar.clone();
@@ -41,20 +40,20 @@ impl Watch {
         Ok((watch, interrupts))
     }
 
-    /// The line alone; somebody else waits for Ctrl-C.
-    pub fn quiet(message: String) -> Watch {
+    /// A progress line without signal handling.
+    pub fn quiet(message: String) -> ProgressLine {
         let bar = ProgressBar::new_spinner();
         bar.enable_steady_tick(Duration::from_millis(200));
         bar.set_message(message);
-        Watch { bar, listener: None }
+        ProgressLine { bar, listener: None }
     }
 
-    /// Replaces the line; nothing where stderr is no terminal.
+    /// Replaces the line. Without a terminal nothing is shown.
     pub fn show(&self, message: String) {
         self.bar.set_message(message);
     }
 
-    /// A line that stays, terminal or not.
+    /// Prints a permanent line, with or without a terminal.
     pub fn say(&self, message: &str) {
         say(&self.bar, message);
     }
@@ -67,7 +66,7 @@ fn say(bar: &ProgressBar, message: &str) {
     }
 }
 
-impl Drop for Watch {
+impl Drop for ProgressLine {
     fn drop(&mut self) {
         if let Some(listener) = &self.listener {
             listener.abort();
