@@ -117,7 +117,8 @@ fn main() {
     );
     println!("{:28} {:>12} {:>22} {:>10}", "", "events/s", "spread", "of bare");
     for (variant, variant_rates) in variants.iter().zip(&rates) {
-        let mut shares: Vec<f64> = variant_rates.iter().zip(&rates[0]).map(|(variant, bare)| variant / bare).collect();
+        let mut shares: Vec<f64> =
+            variant_rates.iter().zip(&rates[0]).map(|(variant, bare)| variant / bare).collect();
         let mut sorted = variant_rates.clone();
         sorted.sort_by(f64::total_cmp);
         shares.sort_by(f64::total_cmp);
@@ -129,8 +130,9 @@ fn main() {
     let (one, many) = lanes(&runtime, &server, &pages, if test { time } else { Duration::from_secs(4) });
     // The median ratio of two variants, round by round.
     let of = |variant: &str, base: &str| {
-        let rates_of =
-            |name: &str| variants.iter().position(|variant| *variant == name).map_or(&rates[0], |at| &rates[at]);
+        let rates_of = |name: &str| {
+            variants.iter().position(|variant| *variant == name).map_or(&rates[0], |at| &rates[at])
+        };
         let mut ratios: Vec<f64> =
             rates_of(variant).iter().zip(rates_of(base)).map(|(variant, base)| variant / base).collect();
         ratios.sort_by(f64::total_cmp);
@@ -161,10 +163,7 @@ fn lanes(runtime: &tokio::runtime::Runtime, server: &Server, pages: &[Bytes], ti
         server.order.lock().expect("no panic").clear();
         let run = Run { pages, path: "slow", ordering: Ordering::Entity, lanes, time };
         let rate = runtime.block_on(pipeline_rate(server.address, run));
-        println!(
-            "{lanes:>2} lanes to a function of {} ms: {rate:.1} events/s, in order",
-            SLOW.as_millis()
-        );
+        println!("{lanes:>2} lanes to a function of {} ms: {rate:.1} events/s, in order", SLOW.as_millis());
         rate
     };
     (rate(1), rate(LANES))
@@ -387,7 +386,12 @@ async fn bare_pool(
 }
 
 /// POSTs through the processor, `events` in each request.
-async fn through_processor(processor: Arc<CloudEvents>, batch: Arc<Batch>, events: usize, until: Instant) -> u64 {
+async fn through_processor(
+    processor: Arc<CloudEvents>,
+    batch: Arc<Batch>,
+    events: usize,
+    until: Instant,
+) -> u64 {
     let (mut sent, mut next) = (0, 0);
     while Instant::now() < until {
         let selection: Selection = (next..next + events).collect();

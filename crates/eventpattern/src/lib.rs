@@ -1,5 +1,5 @@
-//! [EventBridge event patterns][patterns]: compile many patterns once, then find those that match an
-//! event.
+//! [EventBridge event patterns][patterns]: compile many patterns once, then find those that match
+//! an event.
 //!
 //! [patterns]: https://docs.aws.amazon.com/eventbridge/latest/userguide/eb-event-patterns.html
 //!

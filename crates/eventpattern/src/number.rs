@@ -2,8 +2,8 @@
 //!
 //! Numbers compare by value, as in Event Ruler: `300`, `300.0` and `3.0e2` are equal. (Older
 //! EventBridge documentation compares exact numbers as text. Comparison by value matches a superset
-//! of that.) Two 64-bit integers compare exactly, all other pairs as IEEE 754 binary64, because
-//! binary64 alone would make different large integers equal.
+//! of that.) Two 64-bit integers compare exactly, all other pairs as IEEE 754 binary64. In
+//! binary64 alone, different large integers would be equal.
 
 use std::cmp::Ordering;
 

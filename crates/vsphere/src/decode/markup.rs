@@ -137,6 +137,7 @@ impl<'a> Markup<'a> {
     /// Returns the next token. The end of the page is an error, since no caller reads past the
     /// root's end tag.
     pub fn next(&mut self) -> Result<Token<'a>, DecodeError> {
+        // An empty element ends with the token after its start.
         if std::mem::take(&mut self.ends) {
             return Ok(self.close());
         }
@@ -184,6 +185,7 @@ impl<'a> Markup<'a> {
                     return Err(self.fail("text outside of the root element".into()));
                 }
                 Event::Comment(_) | Event::PI(_) => {}
+                // Only at the start of the page, and only for encodings that are UTF-8.
                 Event::Decl(decl) => {
                     if self.depth > 0 || !self.open.is_empty() {
                         return Err(self.fail("an XML declaration inside the root element".into()));

@@ -40,6 +40,7 @@ pub(super) fn event(element: &PageElement<'_>, raw: Span, spelling: Spelling, ou
     out.unknown_classes += usize::from(known.is_none());
     let class = known.unwrap_or_else(schema::event);
 
+    // The data of the event, in the form of the requested spelling.
     let start = out.arena.len();
     let mut render = Render { out: &mut out.arena, spelling, misfits: 0 };
     render.object(Some(class), name, &[element]);

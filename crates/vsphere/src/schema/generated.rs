@@ -2,7 +2,8 @@
 //!
 //! pyvmomi 9.1.1.0: 3168 types, 443 of them event classes, 364 with subclasses.
 
-/// Name, parent class (empty: none) and own members, sorted by name. The notation is explained in the parent module.
+/// Name, parent class (empty: none) and own members, sorted by name. The parent module explains the
+/// notation.
 #[rustfmt::skip]
 pub(super) static ROWS: &[(&str, &str, &str)] = &[
     ("AboutInfo", "", "name:string fullName:string vendor:string version:string patchLevel?:string build:string localeVersion?:string localeBuild?:string osType:string productLineId:string apiType:string apiVersion:string instanceUuid?:string licenseProductName?:string licenseProductVersion?:string"),

@@ -9,10 +9,10 @@
 //! INVARIANT: this decoder writes the same bytes as the reference decoder, or nothing.
 //!
 //! ```text
-//! page   <returnval xsi:type="VmPoweredOnEvent"><key>4</key><chainId>…   plan of the class
-//!        └─ as in the event before ──┘          └┬──┘                    step 0 <key    ,"Key":
-//!                                   is it the next step's tag? ────────► step 1 <chainId,"ChainId":
-//! arena  {"Key":4,"ChainId":…                                            …
+//! page   <returnval xsi:type="VmPoweredOnEvent"><key>4</key><chainId>…  plan of the class
+//!        └─ as in the event before ──┘          └┬──┘                   step 0 <key    ,"Key":
+//!                                  is it the next step's tag? ───────► step 1 <chainId,"ChainId":
+//! arena  {"Key":4,"ChainId":…                                           …
 //! ```
 
 mod bytes;
