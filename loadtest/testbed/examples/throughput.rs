@@ -1,7 +1,8 @@
-//! What the testbed itself can do, so that a measured router is never the testbed's shadow:
-//! pages served to a client that reads and forgets, and deliveries verified.
+//! Measures the speed of the testbed itself, so that a measured router is never limited by it.
+//! There are three measurements: rendering pages, serving pages to a client that discards them, and
+//! verifying deliveries.
 //!
-//! `cargo run --release -p testbed --example throughput`
+//! `cargo run --release -p testbed --example throughput [render|serve|verify]`
 #![allow(clippy::unwrap_used)]
 
 use http_body_util::{BodyExt, Full};
@@ -18,7 +19,8 @@ const VERIFIED: u64 = 2_000_000;
 fn main() {
     let only = std::env::args().nth(1);
     let wanted = |name: &str| only.as_deref().is_none_or(|only| only == name);
-    // Processor time instead of a clock: other work on the machine shows only by its use of the caches.
+    // Processor time instead of elapsed time: other work on the machine then shows only by its use
+    // of the caches.
     let line = |round: usize, what: &str, cpu_ns: f64| {
         println!(
             "round {round}: {what:<28} {cpu_ns:>6.0} ns of CPU an event, {:>5.2} M/s a core",
@@ -65,7 +67,7 @@ async fn render() -> f64 {
     cpu_ns() - before
 }
 
-/// Server and client each on a thread and runtime of its own.
+/// The CPU nanoseconds of the server and of the client, each on a thread and runtime of its own.
 fn serve() -> (f64, f64) {
     let (started, port) = std::sync::mpsc::channel();
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
@@ -87,6 +89,7 @@ fn serve() -> (f64, f64) {
     (server.join().unwrap(), client_ns)
 }
 
+/// Reads all pages and discards them; returns the CPU nanoseconds.
 async fn read_all(port: u16) -> f64 {
     let stream = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
     let (mut client, connection) = hyper::client::conn::http1::Builder::new()
@@ -95,6 +98,7 @@ async fn read_all(port: u16) -> f64 {
         .await
         .unwrap();
     tokio::spawn(connection);
+    // A call as a minimal SOAP request. It keeps the session cookie, and the start of the answer.
     let mut cookie = String::new();
     let mut call = async |kind: &str, id: &str, method: &str, arguments: &str| {
         let body = format!(
@@ -131,7 +135,7 @@ async fn read_all(port: u16) -> f64 {
     cpu_ns() - before
 }
 
-/// Bodies that a faultless router makes of a vCenter's events, verified with or without their content.
+/// CPU nanoseconds to verify the bodies that a faultless router makes of a vCenter's events.
 async fn verify(verifier: Verifier) -> f64 {
     let vcenter = start(VERIFIED).await;
     verifier.watch(&vcenter);

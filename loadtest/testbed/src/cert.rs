@@ -1,4 +1,5 @@
-//! Certificates for the servers: a CA of their own and a leaf for `127.0.0.1` and `localhost`, made at start.
+//! Certificates for the servers: a CA of their own and a leaf certificate for `127.0.0.1` and
+//! `localhost`, made at every start.
 
 use std::sync::Arc;
 
@@ -8,7 +9,7 @@ use rcgen::{
 use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 use sha2::{Digest, Sha256};
 
-/// The certificate cannot be made or used; a defect of the set-up, not of a client.
+/// The certificate cannot be made or used: a defect of the set-up, not of a client.
 #[derive(Debug, thiserror::Error)]
 pub enum CertError {
     #[error("cannot make a certificate: {0}")]
@@ -17,18 +18,18 @@ pub enum CertError {
     Serve(#[from] rustls::Error),
 }
 
-/// Which certificate a server shows.
+/// The kind of certificate that a server shows.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Certificate {
     #[default]
     Valid,
-    /// Ended in 2020.
+    /// Expired since 2020.
     Expired,
-    /// For `elsewhere.example.com` only.
+    /// Valid for `elsewhere.example.com` only.
     WrongName,
 }
 
-/// A server's TLS: what it shows, and what a client needs to trust it.
+/// A server's TLS settings, with the CA and thumbprint that a client needs to trust it.
 #[derive(Clone)]
 pub struct Tls {
     pub(crate) server: Arc<rustls::ServerConfig>,
@@ -40,6 +41,7 @@ impl Tls {
     /// # Errors
     /// Key generation or signing failed.
     pub fn new(certificate: Certificate, http2: bool) -> Result<Tls, CertError> {
+        // The CA signs the leaf and is then forgotten; only its certificate remains.
         let mut ca = CertificateParams::new(Vec::new())?;
         ca.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         ca.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
@@ -48,6 +50,7 @@ impl Tls {
         let ca_cert = ca.self_signed(&ca_key)?;
         let issuer = Issuer::from_params(&ca, &ca_key);
 
+        // The leaf, with the defect that the caller asked for.
         let names = match certificate {
             Certificate::WrongName => vec!["elsewhere.example.com".to_owned()],
             Certificate::Valid | Certificate::Expired => vec!["localhost".to_owned(), "127.0.0.1".to_owned()],
@@ -63,6 +66,7 @@ impl Tls {
         let thumbprint = Sha256::digest(leaf.der());
         let thumbprint: Vec<String> = thumbprint.iter().map(|byte| format!("{byte:02X}")).collect();
 
+        // The server shows the leaf and its CA; HTTP/2 needs ALPN.
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let mut server = rustls::ServerConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()?

@@ -1,11 +1,12 @@
-//! How long a target takes for an answer: always the same, or drawn.
+//! The time that a target takes for an answer: always the same, or drawn from a distribution.
 
 use std::time::Duration;
 
 use rand::Rng;
 use serde::Serialize;
 
-/// A drawn delay is at most so many times its p99: a log-normal has no end, a test must.
+/// Largest drawn delay, as a multiple of p99. A log-normal distribution has no end, but a test must
+/// have one.
 const TAIL_MAX: f64 = 10.0;
 /// Standard deviations from the median of a normal distribution to its 99th percentile.
 const P99_SIGMAS: f64 = 2.326_347_9;
@@ -14,9 +15,9 @@ const P99_SIGMAS: f64 = 2.326_347_9;
 #[serde(rename_all = "camelCase")]
 pub enum Delay {
     Fixed(Duration),
-    /// Each between these two as likely as any other.
+    /// Uniformly distributed between the two.
     Between(Duration, Duration),
-    /// Log-normal, as the answers of most servers are: most fast, some very slow.
+    /// Log-normal, as the answers of most servers are: most are fast, some are very slow.
     Percentiles {
         p50: Duration,
         p99: Duration,
@@ -41,7 +42,8 @@ impl Delay {
             Delay::Fixed(delay) => delay,
             Delay::Between(from, to) => from + to.saturating_sub(from).mul_f64(random.random()),
             Delay::Percentiles { p50, p99 } => {
-                // Box and Muller: a normal deviate of two even ones, the first never 0.
+                // Box and Muller: one normal deviate from two uniform ones, the first of which is
+                // never 0.
                 let (first, second): (f64, f64) = (1.0 - random.random::<f64>(), random.random());
                 let normal = (-2.0 * first.ln()).sqrt() * (std::f64::consts::TAU * second).cos();
                 let spread = p99.as_secs_f64() / p50.as_secs_f64().max(1e-9);

@@ -1,6 +1,8 @@
-//! AWS EventBridge's `PutEvents`, `ListRules` and `DescribeRule` (protocol awsJson1.1) with its limits and partial failures.
+//! AWS EventBridge's `PutEvents`, `ListRules` and `DescribeRule` (protocol awsJson1.1), with the
+//! limits and partial failures of the service.
 //!
-//! The request's signature is required, not checked: that is for a real service or moto.
+//! A request must have a signature, but the signature is not checked. Tests with a real service or
+//! moto check that.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -17,7 +19,7 @@ use crate::cert::{Certificate, Tls};
 use crate::content;
 use crate::limits::{PUT_EVENTS_BYTES_MAX, PUT_EVENTS_ENTRIES_MAX, RECORDS_MAX};
 use crate::net::{Body, Connection, Dropped, Handler, Hosted, StartError, answer, read_body};
-use crate::sink::{Behavior, Conduct, InFlight};
+use crate::sink::{Behavior, BehaviorPlan, InFlight};
 use crate::sync::lock;
 use crate::vcenter::wall_us;
 use crate::verify::Verifier;
@@ -29,19 +31,19 @@ const ACCOUNT: &str = "123456789012";
 #[derive(Clone, Debug, PartialEq)]
 pub struct Rule {
     pub name: String,
-    /// Empty is `default`.
+    /// Name of the bus; empty for `default`.
     pub bus: String,
     /// The event pattern, as JSON text.
     pub pattern: String,
     pub enabled: bool,
 }
 
-/// An event bus to start. `..EventBusOptions::default()` is one over HTTP on a free port.
+/// An event bus to start. `..EventBusOptions::default()` gives one over HTTP on a free port.
 #[derive(Clone, Debug, Default)]
 pub struct EventBusOptions {
     pub port: u16,
     pub tls: Option<Certificate>,
-    /// Rules on one page of `ListRules`; 0 is AWS's 100.
+    /// Number of rules on one page of `ListRules`; 0 for AWS's 100.
     pub rules_page: usize,
 }
 
@@ -53,7 +55,7 @@ pub struct Entry {
     /// JSON text.
     pub detail: String,
     pub bus: String,
-    /// `Time` as it came (seconds since 1970, or text).
+    /// `Time` as it came: seconds since 1970, or text.
     pub time: Value,
 }
 
@@ -61,8 +63,8 @@ struct BusState {
     verifier: Arc<Verifier>,
     rules: Mutex<Vec<Rule>>,
     rules_page: usize,
-    conduct: Mutex<Conduct>,
-    /// Error codes for the next entries; `None` lets one pass.
+    behaviors: Mutex<BehaviorPlan>,
+    /// Error codes for the next entries; `None` accepts one.
     entry_errors: Mutex<VecDeque<Option<String>>>,
     entries: Mutex<Vec<Entry>>,
     accepted: AtomicU64,
@@ -86,7 +88,7 @@ impl EventBus {
             verifier,
             rules: Mutex::default(),
             rules_page: if options.rules_page == 0 { 100 } else { options.rules_page },
-            conduct: Mutex::default(),
+            behaviors: Mutex::default(),
             entry_errors: Mutex::default(),
             entries: Mutex::default(),
             accepted: AtomicU64::new(0),
@@ -95,7 +97,7 @@ impl EventBus {
             in_flight: AtomicU64::new(0),
             in_flight_peak: AtomicU64::new(0),
         };
-        lock(&state.conduct).set(Behavior::status(200));
+        lock(&state.behaviors).set(Behavior::status(200));
         let tls = options.tls.map(|certificate| Tls::new(certificate, true)).transpose()?;
         Ok(EventBus { hosted: Arc::new(Hosted::start(options.port, tls, Arc::new(state)).await?) })
     }
@@ -130,23 +132,24 @@ impl EventBus {
         *lock(&self.state().rules) = rules;
     }
 
-    /// How requests are answered from now on.
+    /// Sets the behaviour of all requests from now on.
     pub fn set(&self, behavior: Behavior) {
-        lock(&self.state().conduct).set(behavior);
+        lock(&self.state().behaviors).set(behavior);
     }
 
-    /// How the next requests are answered. A status of 4xx or 5xx becomes a typed error (`ThrottlingException` for 429 and
-    /// 400, `InternalException` otherwise).
+    /// Sets the behaviour of the next requests. A status of 4xx or 5xx becomes a typed error:
+    /// `ThrottlingException` for 429 and 400, `InternalException` otherwise.
     pub fn next(&self, times: u64, behavior: Behavior) {
-        lock(&self.state().conduct).next(times, behavior);
+        lock(&self.state().behaviors).next(times, behavior);
     }
 
-    /// This share of requests (0 to 1), evenly spread; 0 ends it.
+    /// Applies a behaviour to this share of requests (0 to 1), evenly spread; 0 ends it.
     pub fn fail(&self, share: f64, behavior: Behavior) {
-        lock(&self.state().conduct).fail(share, behavior);
+        lock(&self.state().behaviors).fail(share, behavior);
     }
 
-    /// The next entries fail with these codes (`ThrottlingException`, `InternalFailure`, `MalformedDetail`, …); `None` lets one pass.
+    /// Fails the next entries with these codes (`ThrottlingException`, `InternalFailure`,
+    /// `MalformedDetail`, …); `None` accepts one.
     pub fn fail_entries(&self, codes: &[Option<&str>]) {
         lock(&self.state().entry_errors).extend(codes.iter().map(|code| code.map(str::to_owned)));
     }
@@ -160,7 +163,7 @@ impl EventBus {
         self.state().accepted.load(Ordering::Relaxed)
     }
 
-    /// Entries that failed.
+    /// Number of entries that failed.
     pub fn rejected(&self) -> u64 {
         self.state().rejected.load(Ordering::Relaxed)
     }
@@ -195,6 +198,7 @@ impl Handler for BusState {
         let _open = InFlight::enter(&self.in_flight, &self.in_flight_peak);
         let body = read_body(body).await?;
         self.requests.fetch_add(1, Ordering::Relaxed);
+        // A client without credentials gets the same answer as from AWS.
         if !parts
             .headers
             .get(AUTHORIZATION)
@@ -202,7 +206,8 @@ impl Handler for BusState {
         {
             return Ok(error(403, "MissingAuthenticationTokenException", "Missing Authentication Token"));
         }
-        let behavior = lock(&self.conduct).take();
+        let behavior = lock(&self.behaviors).take();
+        // A scripted failure of the whole request.
         if let crate::sink::Reply::Status(status) = behavior.reply
             && status >= 400
         {
@@ -213,6 +218,7 @@ impl Handler for BusState {
         if !behavior.takes() {
             return behavior.answer(&connection, Body::Full(None)).await;
         }
+        // The operation itself, answered with the latency that the behaviour asks for.
         match self.carry_out(&parts.headers, &body) {
             Ok(result) => {
                 let mut response = behavior.answer(&connection, Body::full(result.to_string())).await?;
@@ -245,6 +251,7 @@ impl BusState {
 
     fn put_events(&self, request: &Value) -> Result<Value, (&'static str, String)> {
         let entries = request["Entries"].as_array().map(Vec::as_slice).unwrap_or_default();
+        // AWS checks the number and the total size of entries before any of them.
         if entries.is_empty() || entries.len() > PUT_EVENTS_ENTRIES_MAX {
             let message = format!(
                 "1 validation error detected: Value at 'entries' failed to satisfy constraint: Member must have length \
@@ -258,6 +265,7 @@ impl BusState {
         }
         let now_us = wall_us();
         let mut failed = 0;
+        // Each entry succeeds or fails by itself; the router must send the failed ones again.
         let results: Vec<Value> = entries
             .iter()
             .map(|entry| match self.put(entry, now_us) {
@@ -271,6 +279,7 @@ impl BusState {
         Ok(json!({"FailedEntryCount": failed, "Entries": results}))
     }
 
+    /// Accepts one entry, or returns the error code and message of its result.
     fn put(&self, entry: &Value, now_us: i64) -> Result<(), (String, String)> {
         let result = self.check(entry);
         match &result {
@@ -353,7 +362,7 @@ impl BusState {
     }
 }
 
-/// The bus of an ARN, of a name, or the default one.
+/// The name of a bus that is given by ARN, by name, or not at all.
 fn bus_of(bus: &str) -> &str {
     match bus.rsplit('/').next() {
         Some(name) if !name.is_empty() => name,
@@ -373,7 +382,8 @@ fn describe(rule: &Rule) -> Value {
     })
 }
 
-/// AWS's formula (EventBridge user guide, "Calculating PutEvents event entry size").
+/// The size of an entry by AWS's formula (EventBridge user guide, "Calculating PutEvents event
+/// entry size").
 fn entry_bytes(entry: &Value) -> usize {
     let text = |name: &str| entry[name].as_str().map_or(0, str::len);
     let time = if entry["Time"].is_null() { 0 } else { 14 };

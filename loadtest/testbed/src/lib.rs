@@ -1,11 +1,15 @@
-//! A synthetic vCenter, and targets that verify what they receive: everything on 127.0.0.1, deterministic from a seed.
+//! A synthetic vCenter, and targets that verify the events they receive. Everything listens on
+//! 127.0.0.1 and is deterministic from a seed.
 //!
-//! A leaf crate: it knows vSphere's wire and CloudEvents, not the router. `demo`, the tests and the load generator use it.
+//! A leaf crate: it knows vSphere's protocols and CloudEvents, but not the router. `demo`, the
+//! tests and the load generator use it.
 //!
 //! ```text
-//! vcenter::VCenter ──SOAP──► (what is tested) ──CloudEvents──► sink::Sink, openfaas::Gateway, eventbridge::EventBus
-//!        │                                                                 │
-//!        └────────────────────── truth::Truth ──────────────────────► verify::Verifier
+//!                  SOAP,               Cloud-    sink::Sink
+//! vcenter::VCenter ─────► tested part ───────► openfaas::Gateway
+//!       │          VI/JSON             Events    eventbridge::EventBus
+//!       │                                          │ deliveries
+//!       └──────────── truth::Truth ─────────► verify::Verifier ──► verify::Report
 //! ```
 //!
 //! # Example
@@ -19,22 +23,25 @@
 //! # #[tokio::main(flavor = "current_thread")]
 //! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! let options = Options { backlog: 10_000_000, pace: Pace::Rate(5_000.0), ..Options::default() };
-//! let vcenter = VCenter::start(options).await?; // user administrator@vsphere.local, password VMware1!
+//! let vcenter = VCenter::start(options).await?; // administrator@vsphere.local, VMware1!
 //! let sink = Sink::start(SinkOptions::default(), Arc::new(Verifier::new())).await?;
 //! sink.verifier().watch(&vcenter); // by source URL, or by its port should the host name differ
 //!
-//! // Point the router's source at `vcenter.url()` (…/sdk) and its CloudEvents processor at `sink.url()`. Meanwhile:
-//! vcenter.trouble("ReadNextEvents", 1, Trouble::CutBody); // or LoseAnswer, Delay, Reset, Status(503), Html, Fault, …
+//! // Point the router's source at `vcenter.url()` (…/sdk), and its CloudEvents processor at
+//! // `sink.url()`. Meanwhile, make trouble with calls, events, sessions and the target:
+//! vcenter.trouble("ReadNextEvents", 1, Trouble::CutBody); // or LoseAnswer, Delay, Reset, …
 //! vcenter.hide_next(10, Some(Duration::from_secs(5))); // visible late, behind the cursors
-//! vcenter.kill_sessions(); // destroy_collectors, forbid_next, duplicate_next, restore, set_next_key, restart().await …
-//! sink.next(3, Behavior::status(503)); // or outage().await, resume().await, fail(0.1, Behavior::reply(Reply::Reset)) …
+//! vcenter.kill_sessions(); // or destroy_collectors, forbid_next, restore, restart().await, …
+//! sink.next(3, Behavior::status(503)); // or outage().await, fail(0.1, behavior), …
 //! vcenter.append(100);
 //! vcenter.set_pace(Pace::Idle);
 //!
-//! let fact = vcenter.fact(0).ok_or("no event")?; // key, createdTime, the id its CloudEvent must have, entity
+//! // Key, createdTime, entity, and the id that the CloudEvent must have.
+//! let fact = vcenter.fact(0).ok_or("no event")?;
 //! assert!(!sink.verifier().has(&vcenter.url(), fact.index));
-//! let report = sink.verifier().report(); // missing, duplicates, wrong_ids, out_of_order, latency …; serde-able
-//! assert!(report.total.missing > 10_000_000 && !report.is_complete()); // nothing was delivered here
+//! // Nothing was delivered here. The report counts missing, repeated and late events, among others.
+//! let report = sink.verifier().report();
+//! assert!(report.total.missing > 10_000_000 && !report.is_complete());
 //! assert_eq!(vcenter.counters().calls_of("Login"), 0);
 //! vcenter.stop().await;
 //! # Ok(())

@@ -1,5 +1,10 @@
-//! The HTTP server under every part of the testbed: plain or TLS, HTTP/1.1 or HTTP/2, on 127.0.0.1, with answers that
-//! can be cut, dripped, withheld or replaced by a reset connection.
+//! The HTTP server under every part of the testbed: plain or TLS, HTTP/1.1 or HTTP/2, on 127.0.0.1.
+//! Its answers can be cut, dripped, withheld or replaced by a reset connection.
+//!
+//! ```text
+//! Hosted (stop, restart) ──► Server ──► accept ──► serve (TLS) ──► drive (hyper) ──► Handler
+//!                                                      Socket: ends in a reset if told to
+//! ```
 
 use std::convert::Infallible;
 use std::future::Future;
@@ -26,10 +31,11 @@ use crate::limits::REQUEST_BYTES_MAX;
 use crate::sync::lock;
 use crate::vcenter::MixError;
 
-/// The pause before a cut answer is cut: long enough for what came before it to leave.
+/// The pause before an answer is cut, long enough for the bytes before it to leave.
 const CUT_PAUSE: Duration = Duration::from_millis(20);
 
-/// Answers requests. `Err` means: no answer, close (or reset, if the connection was told to) the connection.
+/// Answers requests. `Err` gives no answer: the connection is closed, or reset if
+/// [`Connection::reset`] was called.
 pub(crate) trait Handler: Send + Sync + 'static {
     fn handle(
         self: Arc<Self>,
@@ -43,16 +49,16 @@ pub(crate) trait Handler: Send + Sync + 'static {
 #[error("connection dropped on purpose")]
 pub(crate) struct Dropped;
 
-/// What a handler may do to its connection.
+/// The connection of a request, which a handler may reset.
 #[derive(Clone, Default)]
 pub(crate) struct Connection {
     reset: Arc<AtomicBool>,
-    /// Whether it is encrypted.
+    /// True if it is encrypted.
     pub tls: bool,
 }
 
 impl Connection {
-    /// The client sees "connection reset by peer" instead of an answer.
+    /// Makes the client see "connection reset by peer" instead of an answer.
     pub fn reset(&self) -> Dropped {
         self.reset.store(true, Ordering::Relaxed);
         Dropped
@@ -70,7 +76,8 @@ pub enum StartError {
     Mix(#[from] MixError),
 }
 
-/// A handler with its server, which can stop and start again on the same port. Dropping it stops it.
+/// A handler with its server, which can stop and start again on the same port. Dropping it stops
+/// the server.
 pub(crate) struct Hosted<H> {
     pub handler: Arc<H>,
     server: Mutex<Option<Server>>,
@@ -113,7 +120,7 @@ impl<H: Handler> Hosted<H> {
         Ok(())
     }
 
-    /// For the next restart.
+    /// Sets the certificate for the next restart.
     pub fn set_tls(&self, tls: Tls) {
         *lock(&self.tls) = Some(tls);
     }
@@ -145,7 +152,7 @@ impl Server {
     /// Closes the listener and every connection; the port is free when this returns.
     async fn stop(mut self) {
         self.task.abort();
-        // The task was aborted: its result says so and nothing else.
+        // An aborted task has no other result.
         let _ = (&mut self.task).await;
     }
 }
@@ -199,7 +206,8 @@ where
     let service =
         hyper::service::service_fn(move |request| Arc::clone(&handler).handle(request, connection.clone()));
     let mut builder = hyper_util::server::conn::auto::Builder::new(TokioExecutor::new());
-    // A page of 750 KB in few writes; batches of requests over HTTP/2 without waiting for windows.
+    // Buffers for a page of 750 KB in few writes, and HTTP/2 windows for batches of requests
+    // without waiting.
     builder.http1().max_buf_size(1 << 20);
     builder.http2().initial_stream_window_size(4 << 20).initial_connection_window_size(8 << 20);
     if let Err(error) = builder.serve_connection(io, service).await {
@@ -216,7 +224,7 @@ struct Socket {
 impl Drop for Socket {
     fn drop(&mut self) {
         if self.reset.load(Ordering::Relaxed) {
-            // Failing to set it only makes the end orderly.
+            // If this fails, the end is merely orderly.
             let _ = self.stream.set_zero_linger();
         }
     }
@@ -265,7 +273,7 @@ impl AsyncWrite for Socket {
 /// An answer's body.
 pub(crate) enum Body {
     Full(Option<Bytes>),
-    /// Announces all of it, sends `pieces`, then breaks off if `cut`.
+    /// Announces the whole length, sends `pieces`, and then breaks off if `cut` is set.
     Broken {
         announced: u64,
         pieces: std::vec::IntoIter<Bytes>,
@@ -282,7 +290,7 @@ impl Body {
         Body::Full(Some(bytes.into()))
     }
 
-    /// Half of it, then the connection ends.
+    /// Half of the bytes, after which the connection ends.
     pub fn cut(bytes: Bytes) -> Body {
         let half = bytes.slice(..bytes.len() / 2);
         Body::Broken {
@@ -294,7 +302,7 @@ impl Body {
         }
     }
 
-    /// All of it, in so many pieces with a pause before each but the first.
+    /// All bytes, in this number of pieces with a pause before each but the first.
     pub fn drip(bytes: &Bytes, pieces: usize, pause: Duration) -> Body {
         let size = bytes.len().div_ceil(pieces.max(1)).max(1);
         let pieces: Vec<Bytes> =
@@ -357,7 +365,7 @@ pub(crate) async fn read_body(body: Incoming) -> Result<Bytes, Dropped> {
     }
 }
 
-/// An answer that cannot fail to build: status and headers are ours.
+/// Builds an answer. This cannot fail, because status and headers are the testbed's own.
 pub(crate) fn answer(status: u16, content_type: &'static str, body: Body) -> Response<Body> {
     let mut response = Response::new(body);
     *response.status_mut() =
@@ -368,7 +376,7 @@ pub(crate) fn answer(status: u16, content_type: &'static str, body: Body) -> Res
     response
 }
 
-/// Never answers: for clients that must time out.
+/// Never returns, for clients that must time out.
 pub(crate) async fn hang() -> Infallible {
     std::future::pending().await
 }

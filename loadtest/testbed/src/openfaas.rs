@@ -1,9 +1,12 @@
-//! The OpenFaaS gateway's HTTP API, with functions that come, go, fail and verify.
+//! The OpenFaaS gateway's HTTP API, with functions that can be deployed, removed, made to fail, and
+//! that verify the events they receive.
 //!
-//! - `GET /system/functions[?namespace=NS]`, `GET /system/namespaces`: behind basic auth, as the gateway has it.
-//! - `POST /function/NAME[.NS][/PATH]`: runs the function, answers what it answers; 404 if there is none.
-//! - `POST /async-function/NAME[.NS]`: 202 and `X-Call-Id`; the function runs later, in the order of arrival per worker, and
-//!   its result goes to `X-Callback-Url`.
+//! - `GET /system/functions[?namespace=NS]`, `GET /system/namespaces`: behind basic authentication,
+//!   as in the gateway.
+//! - `POST /function/NAME[.NS][/PATH]`: runs the function and returns its answer; 404 if there is
+//!   none.
+//! - `POST /async-function/NAME[.NS]`: answers 202 and `X-Call-Id`. The function runs later, in the
+//!   order of arrival per worker, and its result goes to `X-Callback-Url`.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -25,12 +28,12 @@ use uuid::Uuid;
 use crate::cert::{Certificate, Tls};
 use crate::limits::{ASYNC_QUEUE_MAX, RECORDS_MAX};
 use crate::net::{Body, Connection, Dropped, Handler, Hosted, StartError, answer, read_body};
-use crate::sink::{Behavior, Conduct, InFlight, Received};
+use crate::sink::{Behavior, BehaviorPlan, InFlight, Received};
 use crate::sync::lock;
 use crate::vcenter::wall_us;
 use crate::verify::Verifier;
 
-/// The namespace of functions that name none.
+/// The namespace of functions without one.
 pub const DEFAULT_NAMESPACE: &str = "openfaas-fn";
 const CALL_ID: HeaderName = HeaderName::from_static("x-call-id");
 
@@ -38,12 +41,12 @@ const CALL_ID: HeaderName = HeaderName::from_static("x-call-id");
 #[derive(Clone, Default)]
 pub struct Function {
     pub name: String,
-    /// Empty is [`DEFAULT_NAMESPACE`].
+    /// Empty for [`DEFAULT_NAMESPACE`].
     pub namespace: String,
-    /// `topic` is the one that the router reads.
+    /// The router reads the annotation `topic`.
     pub annotations: BTreeMap<String, String>,
     pub labels: BTreeMap<String, String>,
-    /// Verifies what the function receives.
+    /// Verifies the events that the function receives.
     pub verifier: Option<Arc<Verifier>>,
 }
 
@@ -60,12 +63,13 @@ impl Function {
     }
 }
 
-/// A gateway to start. `..GatewayOptions::default()` is one over HTTP on a free port, user `admin`, password `secret`.
+/// A gateway to start. `..GatewayOptions::default()` gives one over HTTP on a free port, with user
+/// `admin` and password `secret`.
 #[derive(Clone, Debug)]
 pub struct GatewayOptions {
     pub port: u16,
     pub tls: Option<Certificate>,
-    /// `None`: `/system` is open.
+    /// User and password of `/system`; `None` leaves it open.
     pub auth: Option<(String, String)>,
     /// Functions that run at once for `/async-function`.
     pub workers: usize,
@@ -77,19 +81,19 @@ impl Default for GatewayOptions {
     }
 }
 
-struct Deployed {
+struct DeployedFunction {
     function: Function,
-    conduct: Mutex<Conduct>,
+    behaviors: Mutex<BehaviorPlan>,
     records: Mutex<Vec<Received>>,
     invocations: AtomicU64,
     in_flight: AtomicU64,
     in_flight_peak: AtomicU64,
 }
 
-impl Deployed {
-    /// Runs the function: records, verifies. Returns how it answers.
+impl DeployedFunction {
+    /// Runs the function: records and verifies the request. Returns the behaviour of the answer.
     fn run(&self, path: &str, headers: &HeaderMap, body: &Bytes) -> Behavior {
-        let behavior = lock(&self.conduct).take();
+        let behavior = lock(&self.behaviors).take();
         self.invocations.fetch_add(1, Ordering::Relaxed);
         let taken = behavior.takes();
         if taken && let Some(verifier) = &self.function.verifier {
@@ -104,8 +108,8 @@ impl Deployed {
     }
 }
 
-struct Job {
-    function: Arc<Deployed>,
+struct AsyncCall {
+    function: Arc<DeployedFunction>,
     path: String,
     headers: HeaderMap,
     body: Bytes,
@@ -113,18 +117,18 @@ struct Job {
 
 struct GatewayState {
     auth: Option<HeaderValue>,
-    functions: Mutex<BTreeMap<String, Arc<Deployed>>>,
-    /// How `/system` answers; anything but 2xx replaces the answer.
-    system: Mutex<Conduct>,
+    functions: Mutex<BTreeMap<String, Arc<DeployedFunction>>>,
+    /// Behaviour of `/system`; a status other than 2xx replaces the answer.
+    system: Mutex<BehaviorPlan>,
     system_calls: AtomicU64,
-    queue: mpsc::Sender<Job>,
+    queue: mpsc::Sender<AsyncCall>,
 }
 
 /// A handle on a running gateway; clones share it.
 #[derive(Clone)]
 pub struct Gateway {
     hosted: Arc<Hosted<GatewayState>>,
-    /// Async functions end with the last handle.
+    /// Ends the async functions with the last handle.
     _workers: Arc<JoinSet<()>>,
 }
 
@@ -150,7 +154,7 @@ impl Gateway {
         let jobs = Arc::new(tokio::sync::Mutex::new(jobs));
         let mut workers = JoinSet::new();
         for _ in 0..options.workers.max(1) {
-            workers.spawn(work(Arc::clone(&jobs), client.clone()));
+            workers.spawn(run_async_calls(Arc::clone(&jobs), client.clone()));
         }
         Ok(Gateway { hosted: Arc::new(hosted), _workers: Arc::new(workers) })
     }
@@ -174,39 +178,39 @@ impl Gateway {
 
     /// Deploys or replaces a function.
     pub fn deploy(&self, function: Function) {
-        let deployed = Deployed {
-            conduct: Mutex::default(),
+        let deployed = DeployedFunction {
+            behaviors: Mutex::default(),
             records: Mutex::default(),
             invocations: AtomicU64::new(0),
             in_flight: AtomicU64::new(0),
             in_flight_peak: AtomicU64::new(0),
             function,
         };
-        deployed.conduct.lock().unwrap_or_else(std::sync::PoisonError::into_inner).set(Behavior::status(200));
+        lock(&deployed.behaviors).set(Behavior::status(200));
         lock(&self.state().functions).insert(deployed.function.full_name(), Arc::new(deployed));
     }
 
-    /// Removes a function; calls in flight end as they would.
+    /// Removes a function. Calls in flight end as before.
     pub fn remove(&self, name: &str) {
         lock(&self.state().functions).remove(&full_name(name));
     }
 
-    /// How a function answers from now on. Does nothing if there is none.
+    /// Sets the behaviour of a function from now on. Does nothing if there is no such function.
     pub fn set(&self, name: &str, behavior: Behavior) {
-        self.with(name, |function| lock(&function.conduct).set(behavior));
+        self.with(name, |function| lock(&function.behaviors).set(behavior));
     }
 
-    /// How a function answers the next calls.
+    /// Sets the behaviour of a function's next calls.
     pub fn next(&self, name: &str, times: u64, behavior: Behavior) {
-        self.with(name, |function| lock(&function.conduct).next(times, behavior));
+        self.with(name, |function| lock(&function.behaviors).next(times, behavior));
     }
 
-    /// This share of a function's calls.
+    /// Applies a behaviour to this share of a function's calls.
     pub fn fail(&self, name: &str, share: f64, behavior: Behavior) {
-        self.with(name, |function| lock(&function.conduct).fail(share, behavior));
+        self.with(name, |function| lock(&function.behaviors).fail(share, behavior));
     }
 
-    /// How `/system` answers the next calls, e.g. `Behavior::status(500)`.
+    /// Sets the behaviour of the next calls to `/system`, e.g. `Behavior::status(500)`.
     pub fn next_system(&self, times: u64, behavior: Behavior) {
         lock(&self.state().system).next(times, behavior);
     }
@@ -216,7 +220,7 @@ impl Gateway {
         self.with(name, |function| lock(&function.records).clone()).unwrap_or_default()
     }
 
-    /// Times a function ran.
+    /// Number of times that a function ran.
     pub fn invocations(&self, name: &str) -> u64 {
         self.with(name, |function| function.invocations.load(Ordering::Relaxed)).unwrap_or_default()
     }
@@ -226,12 +230,12 @@ impl Gateway {
         self.with(name, |function| function.in_flight_peak.load(Ordering::Relaxed)).unwrap_or_default()
     }
 
-    /// Calls to `/system` so far.
+    /// Number of calls to `/system` so far.
     pub fn system_calls(&self) -> u64 {
         self.state().system_calls.load(Ordering::Relaxed)
     }
 
-    fn with<T>(&self, name: &str, act: impl FnOnce(&Deployed) -> T) -> Option<T> {
+    fn with<T>(&self, name: &str, act: impl FnOnce(&DeployedFunction) -> T) -> Option<T> {
         let function = self.state().find(name)?;
         Some(act(&function))
     }
@@ -267,6 +271,7 @@ impl Handler for GatewayState {
         if path.starts_with("/system/") {
             return self.system(&parts.method, path, parts.uri.query(), &parts.headers, &connection).await;
         }
+        // A function's path is `/function/NAME/PATH`: only the name selects the function.
         let (asynchronous, name) =
             match (path.strip_prefix("/function/"), path.strip_prefix("/async-function/")) {
                 (Some(name), _) => (false, name),
@@ -278,9 +283,14 @@ impl Handler for GatewayState {
             let message = format!("error finding function {}: not found", full_name(name));
             return Ok(answer(404, "text/plain", Body::full(message)));
         };
+        // A synchronous call runs here; an asynchronous one joins the queue and is answered at
+        // once.
         let call_id = Uuid::new_v4().to_string();
         let mut response = if asynchronous {
-            self.enqueue(Job { function, path: path.to_owned(), headers: parts.headers, body }, &call_id)
+            self.enqueue(
+                AsyncCall { function, path: path.to_owned(), headers: parts.headers, body },
+                &call_id,
+            )
         } else {
             let _open = InFlight::enter(&function.in_flight, &function.in_flight_peak);
             let behavior = function.run(path, &parts.headers, &body);
@@ -294,11 +304,11 @@ impl Handler for GatewayState {
 }
 
 impl GatewayState {
-    fn find(&self, name: &str) -> Option<Arc<Deployed>> {
+    fn find(&self, name: &str) -> Option<Arc<DeployedFunction>> {
         lock(&self.functions).get(&full_name(name)).cloned()
     }
 
-    fn enqueue(&self, mut job: Job, call_id: &str) -> Response<Body> {
+    fn enqueue(&self, mut job: AsyncCall, call_id: &str) -> Response<Body> {
         if let Ok(call_id) = HeaderValue::from_str(call_id) {
             job.headers.insert(CALL_ID, call_id);
         }
@@ -317,6 +327,7 @@ impl GatewayState {
         connection: &Connection,
     ) -> Result<Response<Body>, Dropped> {
         self.system_calls.fetch_add(1, Ordering::Relaxed);
+        // The credentials come first, as in the gateway.
         if self.auth.is_some() && headers.get(AUTHORIZATION) != self.auth.as_ref() {
             let mut refused = answer(401, "text/plain", Body::full("invalid credentials"));
             let realm = HeaderValue::from_static("Basic realm=\"Restricted\"");
@@ -342,6 +353,7 @@ impl GatewayState {
         Ok(answer(200, "application/json", Body::full(body.to_string())))
     }
 
+    /// The functions of a namespace, in the gateway's JSON.
     fn list(&self, namespace: &str) -> Value {
         let functions = lock(&self.functions);
         let suffix = format!(".{namespace}");
@@ -365,6 +377,7 @@ impl GatewayState {
             .collect()
     }
 
+    /// All namespaces that have a function, and the default one.
     fn namespaces(&self) -> Value {
         let functions = lock(&self.functions);
         let mut names: Vec<String> = functions
@@ -378,8 +391,9 @@ impl GatewayState {
     }
 }
 
-async fn work(
-    jobs: Arc<tokio::sync::Mutex<mpsc::Receiver<Job>>>,
+/// A queue worker: runs asynchronous calls, one at a time, and reports to their callback URLs.
+async fn run_async_calls(
+    jobs: Arc<tokio::sync::Mutex<mpsc::Receiver<AsyncCall>>>,
     client: Client<HttpConnector, Full<Bytes>>,
 ) {
     loop {
@@ -390,7 +404,7 @@ async fn work(
         let connection = Connection::default();
         let status = match behavior.answer(&connection, Body::full("ok")).await {
             Ok(response) => response.status().as_u16(),
-            // The queue worker saw its connection to the function die.
+            // The worker's connection to the function broke.
             Err(Dropped) => 500,
         };
         if let Some(callback) = job.headers.get("x-callback-url").and_then(|url| url.to_str().ok()) {
@@ -411,7 +425,8 @@ async fn work(
     }
 }
 
-/// RFC 4648, with padding. For one header; a dependency would be more to read.
+/// Base64 of RFC 4648, with padding. It is used for one header, which does not justify a
+/// dependency.
 fn base64(bytes: &[u8]) -> String {
     const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
     let mut text = String::new();

@@ -1,7 +1,7 @@
 //! Page buffers that are used again.
 //!
-//! A page is about 750 KB: allocated anew, each would be a fresh mapping whose first touch costs more than writing the
-//! events does.
+//! A page has about 750 KB. Allocated anew, each page would be a fresh mapping, and its first touch
+//! costs more than writing the events.
 
 use std::sync::{Arc, Mutex};
 
@@ -36,7 +36,7 @@ impl Drop for Pooled {
 }
 
 impl Pool {
-    /// Lets `write` fill a buffer; it returns to the pool when the answer has been sent.
+    /// Lets `write` fill a buffer. The buffer returns to the pool when the answer has been sent.
     pub fn fill(&self, write: impl FnOnce(&mut Vec<u8>)) -> Bytes {
         let mut bytes = lock(&self.0).pop().unwrap_or_default();
         write(&mut bytes);

@@ -1,9 +1,21 @@
-//! Finds the events in a delivered body without parsing it: id, source, key and createdTime by their names.
+//! Finds the events in a delivered body without parsing it: id, source, key and createdTime by
+//! their names.
 //!
-//! The fast way relies on the envelope's order (`id`, `source`, …, `data`), on the key being the first and createdTime the third
-//! field of an event, and on JSON without white space; the strict way parses JSON and relies on nothing. The fast way hands over
-//! to it what it does not find its way in, so that no body is dropped. What it cannot see is an envelope without an id, or with
-//! one written in another way, among others: it passes for a part of the one before, and its event is missing.
+//! ```text
+//! [{"id":"UUID","source":"URL", … "data":{"Key":17, … "CreatedTime":"TIME", … }},{"id":" …
+//!         ^id            ^source                ^key                 ^created      ^next event
+//! ```
+//!
+//! The fast way relies on three properties of a body:
+//!
+//! - the order of the envelope's fields (`id`, `source`, …, `data`);
+//! - the key as the first and createdTime as the third field of an event;
+//! - JSON without white space.
+//!
+//! The strict way parses JSON and relies on none of them. The fast way hands a body over to the
+//! strict one if it does not find all fields, so that no body is dropped. It cannot see an envelope
+//! without an id, or with an id written in another way, among others. Such an envelope passes for a
+//! part of the one before, and its event counts as missing.
 
 use std::borrow::Cow;
 use std::sync::LazyLock;
@@ -16,31 +28,33 @@ use crate::vcenter::clock::parse_micros;
 
 /// An event as it was delivered.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) struct Delivered<'a> {
+pub(crate) struct DeliveredEvent<'a> {
     pub id: &'a [u8],
     pub source: &'a [u8],
     pub key: i32,
     pub created_us: i64,
-    /// JSON that begins with the event, where that is known.
+    /// JSON that begins with the event, if its start is known.
     pub event: Option<&'a [u8]>,
 }
 
-/// Where an envelope starts when `id` is its first field, as it is documented. A quote or a colon is the rarest byte of the
-/// shorter form, and JSON is full of both: this one is several times faster to find.
+/// The start of an envelope whose first field is `id`, as it is documented. It is several times
+/// faster to find than `"id":"`: the search looks for the rarest byte, and JSON is full of quotes and
+/// colons.
 const FIRST_ID: &str = "{\"id\":\"";
 static FIRST_ID_FINDER: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(FIRST_ID));
-/// The same for producers that order fields otherwise.
+/// The start of an id in the bodies of producers with another order of fields.
 const ANY_ID: &str = "\"id\":\"";
 static ANY_ID_FINDER: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(ANY_ID));
 static SOURCE: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new("\"source\":\""));
 
-/// How a payload names key and createdTime: Go-style JSON, VI/JSON, XML (alone, or quoted in JSON).
+/// The names of key and createdTime in each payload: Go-style JSON, VI/JSON, XML (alone, or quoted
+/// in JSON).
 const PAYLOADS: [(&str, &str); 3] =
     [("\"Key\":", "\"CreatedTime\":\""), ("\"key\":", "\"createdTime\":\""), ("<key>", "<createdTime>")];
 static FINDERS: LazyLock<[(Finder<'static>, Finder<'static>); 3]> =
     LazyLock::new(|| PAYLOADS.map(|(key, created)| (Finder::new(key), Finder::new(created))));
 
-/// Parses many times of the same minute quickly.
+/// Parses times quickly if many are of the same minute.
 #[derive(Default)]
 pub(crate) struct TimeParser {
     minute: [u8; 17],
@@ -48,7 +62,7 @@ pub(crate) struct TimeParser {
 }
 
 impl TimeParser {
-    /// `text` starts with an RFC 3339 time in UTC; what follows its `Z` does not matter.
+    /// Parses an RFC 3339 time in UTC at the start of `text`. Bytes after its `Z` do not matter.
     fn parse(&mut self, text: &[u8]) -> Option<i64> {
         let minute: &[u8; 17] = text.first_chunk()?;
         if *minute != self.minute {
@@ -60,6 +74,7 @@ impl TimeParser {
         let digit =
             |at: usize| text.get(at).map(|byte| i64::from(byte.wrapping_sub(b'0'))).filter(|d| *d < 10);
         let mut micros = (digit(17)? * 10 + digit(18)?) * 1_000_000;
+        // The fraction may have any number of digits.
         if text.get(19) == Some(&b'.') {
             let mut worth = 100_000;
             let mut at = 20;
@@ -74,18 +89,22 @@ impl TimeParser {
     }
 }
 
-/// Calls `found` for each event of a structured or batched body, in order, with `None` for one whose fields are not there, and for a
-/// body that is not whole.
-pub(crate) fn scan<'a>(body: &'a [u8], times: &mut TimeParser, mut found: impl FnMut(Option<Delivered<'_>>)) {
+/// Calls `found` for each event of a structured or batched body, in order. The argument is `None`
+/// for an event without the expected fields, and for a body that is not whole.
+pub(crate) fn scan<'a>(
+    body: &'a [u8],
+    times: &mut TimeParser,
+    mut found: impl FnMut(Option<DeliveredEvent<'_>>),
+) {
     let mut count = 0;
-    let is_read = scan_fast(body, times, |delivered: Delivered<'a>| {
+    let is_read = scan_fast(body, times, |delivered: DeliveredEvent<'a>| {
         count += 1;
         found(Some(delivered));
     });
     if is_read && is_closed(body) {
         return;
     }
-    // Those that were found before the first that was not.
+    // The strict way reads the whole body again, so it skips the events that are already reported.
     let mut known = count;
     let is_json = parse(body, |delivered| match known {
         0 => found(delivered),
@@ -96,25 +115,29 @@ pub(crate) fn scan<'a>(body: &'a [u8], times: &mut TimeParser, mut found: impl F
     }
 }
 
-/// Whether a body ends as it begins: one that was cut does not.
+/// True if a body ends as it begins, with a matching bracket. A body that was cut does not.
 fn is_closed(body: &[u8]) -> bool {
     let body = body.trim_ascii();
     matches!((body.first(), body.last()), (Some(b'['), Some(b']')) | (Some(b'{'), Some(b'}')))
 }
 
-/// Returns whether there is at least one event and all have their fields; stops at one that has not.
-fn scan_fast<'a>(body: &'a [u8], times: &mut TimeParser, mut found: impl FnMut(Delivered<'a>)) -> bool {
+/// The fast way. Returns true if there is at least one event and all events have their fields;
+/// stops at the first that has not.
+fn scan_fast<'a>(body: &'a [u8], times: &mut TimeParser, mut found: impl FnMut(DeliveredEvent<'a>)) -> bool {
     let mut payload = 0;
-    let first = Ids { finder: &FIRST_ID_FINDER, length: FIRST_ID.len() };
-    let any = Ids { finder: &ANY_ID_FINDER, length: ANY_ID.len() };
+    let first = IdFinder { finder: &FIRST_ID_FINDER, length: FIRST_ID.len() };
+    let any = IdFinder { finder: &ANY_ID_FINDER, length: ANY_ID.len() };
+    // Envelopes that begin with their id are the documented form; any other order is searched more
+    // slowly.
     let found_first = first.next(body, 0).map(|at| (first, at));
     let Some((ids, mut at)) = found_first.or_else(|| any.next(body, 0).map(|at| (any, at))) else {
         return false;
     };
     loop {
         let next = ids.next(body, at);
+        // An event reaches from its id to the next envelope's id.
         let event = &body[at..next.unwrap_or(body.len())];
-        let Some(mut delivered) = delivered(event, times, &mut payload) else { return false };
+        let Some(mut delivered) = read_event(event, times, &mut payload) else { return false };
         if ids.length == FIRST_ID.len() {
             delivered.event = Some(&body[at - FIRST_ID.len()..]);
         }
@@ -127,13 +150,13 @@ fn scan_fast<'a>(body: &'a [u8], times: &mut TimeParser, mut found: impl FnMut(D
 }
 
 #[derive(Clone, Copy)]
-struct Ids {
+struct IdFinder {
     finder: &'static Finder<'static>,
     length: usize,
 }
 
-impl Ids {
-    /// Where the next envelope's id is: a UUID in quotes, not part of a payload's field.
+impl IdFinder {
+    /// The offset of the next envelope's id: a UUID in quotes, not part of a payload's field.
     fn next(self, body: &[u8], mut from: usize) -> Option<usize> {
         loop {
             let at = from + self.finder.find(body.get(from..)?)? + self.length;
@@ -146,15 +169,21 @@ impl Ids {
     }
 }
 
-fn delivered<'a>(event: &'a [u8], times: &mut TimeParser, payload: &mut usize) -> Option<Delivered<'a>> {
+/// Reads the fields of one event, which begins with its id.
+fn read_event<'a>(
+    event: &'a [u8],
+    times: &mut TimeParser,
+    payload: &mut usize,
+) -> Option<DeliveredEvent<'a>> {
     let (id, rest) = event.split_at_checked(36)?;
     let source = &rest[SOURCE.find(rest)? + 10..];
     let source = &source[..memchr::memchr(b'"', source)?];
     let (key, created_us) = key_and_time(rest, times, payload)?;
-    Some(Delivered { id, source, key, created_us, event: None })
+    Some(DeliveredEvent { id, source, key, created_us, event: None })
 }
 
-/// Key and createdTime of a payload, whichever of the three forms it has; tries the form that fitted last first.
+/// Key and createdTime of a payload in any of the three forms. The form that fitted last is tried
+/// first.
 pub(crate) fn key_and_time(payload: &[u8], times: &mut TimeParser, form: &mut usize) -> Option<(i32, i64)> {
     for attempt in 0..PAYLOADS.len() {
         let number = (*form + attempt) % PAYLOADS.len();
@@ -168,6 +197,7 @@ pub(crate) fn key_and_time(payload: &[u8], times: &mut TimeParser, form: &mut us
     None
 }
 
+/// The number at the start of a text.
 fn integer(text: &[u8]) -> Option<i32> {
     let (negative, digits) = match text.first()? {
         b'-' => (true, &text[1..]),
@@ -185,7 +215,7 @@ fn integer(text: &[u8]) -> Option<i32> {
     i32::try_from(if negative { -value } else { value }).ok()
 }
 
-/// An envelope with the fields that are checked; everything else is parsed and dropped.
+/// An envelope with the fields that are checked; all others are parsed and dropped.
 #[derive(Deserialize)]
 struct Envelope<'a> {
     #[serde(borrow)]
@@ -228,24 +258,26 @@ impl KeyAndTime<'_> {
     }
 }
 
-/// The strict twin of [`scan`]: an envelope that is not a valid CloudEvent, or whose data names no key or time, is `None`.
-pub(crate) fn scan_strict(body: &[u8], mut found: impl FnMut(Option<Delivered<'_>>)) {
+/// The strict twin of [`scan`]. An envelope that is not a valid CloudEvent, or whose data has no
+/// key or time, gives `None`.
+pub(crate) fn scan_strict(body: &[u8], mut found: impl FnMut(Option<DeliveredEvent<'_>>)) {
     if !parse(body, &mut found) {
         found(None);
     }
 }
 
-/// Returns whether the body is JSON of one event or a list of them.
-fn parse(body: &[u8], mut found: impl FnMut(Option<Delivered<'_>>)) -> bool {
+/// Returns true if the body is JSON of one event or of a list of events.
+fn parse(body: &[u8], mut found: impl FnMut(Option<DeliveredEvent<'_>>)) -> bool {
     if let Ok(events) = serde_json::from_slice::<Vec<JsonEnvelope<'_>>>(body) {
         for event in &events {
-            let checked = checked(&event.specversion, &event.kind);
+            let checked = check_envelope(&event.specversion, &event.kind);
             let read = checked.and_then(|()| event.data.read());
-            found(strict(&event.id, &event.source, read));
+            found(strict_event(&event.id, &event.source, read));
         }
         return true;
     }
-    // A single event, a payload of another form, or a fault in one of many: slowly, one by one.
+    // A single event, a payload of another form, or a fault in one of many: parsed slowly, one by
+    // one.
     let events = match serde_json::from_slice::<Value>(body) {
         Ok(Value::Array(events)) => events,
         Ok(event @ Value::Object(_)) => vec![event],
@@ -254,8 +286,12 @@ fn parse(body: &[u8], mut found: impl FnMut(Option<Delivered<'_>>)) -> bool {
     for event in &events {
         match Envelope::deserialize(event) {
             Ok(event) => {
-                let checked = checked(&event.specversion, &event.kind);
-                found(strict(&event.id, &event.source, checked.and_then(|()| strict_payload(&event.data))));
+                let checked = check_envelope(&event.specversion, &event.kind);
+                found(strict_event(
+                    &event.id,
+                    &event.source,
+                    checked.and_then(|()| strict_payload(&event.data)),
+                ));
             }
             Err(_) => found(None),
         }
@@ -263,13 +299,13 @@ fn parse(body: &[u8], mut found: impl FnMut(Option<Delivered<'_>>)) -> bool {
     true
 }
 
-fn checked(specversion: &str, kind: &str) -> Option<()> {
+fn check_envelope(specversion: &str, kind: &str) -> Option<()> {
     (specversion == "1.0" && !kind.is_empty()).then_some(())
 }
 
-fn strict<'a>(id: &'a str, source: &'a str, read: Option<(i32, i64)>) -> Option<Delivered<'a>> {
+fn strict_event<'a>(id: &'a str, source: &'a str, read: Option<(i32, i64)>) -> Option<DeliveredEvent<'a>> {
     let (key, created_us) = read?;
-    Some(Delivered { id: id.as_bytes(), source: source.as_bytes(), key, created_us, event: None })
+    Some(DeliveredEvent { id: id.as_bytes(), source: source.as_bytes(), key, created_us, event: None })
 }
 
 fn strict_payload(data: &Value) -> Option<(i32, i64)> {
@@ -302,7 +338,7 @@ mod tests {
     fn both(body: &str) -> Vec<Option<(i32, i64)>> {
         let mut fast = Vec::new();
         let mut strict = Vec::new();
-        let short = |delivered: Option<Delivered<'_>>| {
+        let short = |delivered: Option<DeliveredEvent<'_>>| {
             delivered.map(|delivered| {
                 assert_eq!((delivered.id, delivered.source), (ID.as_bytes(), b"http://a/sdk".as_slice()));
                 (delivered.key, delivered.created_us)
@@ -342,7 +378,7 @@ mod tests {
         let compact = event(r#"{"Key":7,"ChainId":9,"CreatedTime":"1970-01-01T00:01:01.5Z"}"#);
         let spaced = compact.replace("\":", "\": ").replace(",\"", ", \"");
         let pretty = compact.replace('{', "{\n  ").replace(",\"", ",\n  \"").replace("\":", "\" : ");
-        // As it is where only the payload comes from elsewhere.
+        // Only the payload has white space, as if it came from elsewhere.
         let within = compact.replace("\"Key\":", "\"Key\": ");
         for (body, other) in [(&spaced, &spaced), (&pretty, &pretty), (&within, &compact)] {
             assert_eq!(both(body), [Some((7, 61_500_000))], "{body}");

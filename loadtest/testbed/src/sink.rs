@@ -1,7 +1,14 @@
-//! A CloudEvents target over HTTP/1.1 and HTTP/2 (with prior knowledge, or TLS) that verifies what it takes and misbehaves
-//! on demand.
+//! A CloudEvents target over HTTP/1.1 and HTTP/2 (with prior knowledge, or TLS) that verifies
+//! accepted events and misbehaves on demand.
 //!
-//! An event counts as taken when the answer is 2xx, or when the answer is lost after the work was done.
+//! ```text
+//! request ──► behaviour: refusal by text, else script, else failing share, else steady
+//!                │ taken?
+//!                ├── yes: verify, count ──► answer (or lose the answer)
+//!                └── no: ──────────────────► answer, hang or reset
+//! ```
+//!
+//! An event counts as taken if the answer is 2xx, or if the answer is lost after the work was done.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -23,26 +30,27 @@ use crate::sync::lock;
 use crate::vcenter::wall_us;
 use crate::verify::Verifier;
 
-/// What an answer looks like.
+/// The kind of answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Reply {
     /// This HTTP status.
     Status(u16),
-    /// None, ever; not taken.
+    /// No answer, ever; the request is not taken.
     Hang,
-    /// The connection is reset before the work; not taken.
+    /// The connection is reset before the work; the request is not taken.
     Reset,
-    /// The work is done, then the connection is reset: taken, but the sender cannot know.
+    /// The connection is reset after the work: the request is taken, but the sender cannot know.
     LoseAnswer,
-    /// Status 200 announced, half of a body, then the end of the connection: taken.
+    /// Status 200 is announced, half of a body follows, then the connection ends: the request is
+    /// taken.
     HalfBody,
 }
 
-/// How requests are answered.
+/// The behaviour of a request: its answer and the time until then.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Behavior {
     pub reply: Reply,
-    /// Waits this long before answering.
+    /// Time before the answer.
     pub latency: Delay,
     /// `Retry-After`, as seconds or as an HTTP date.
     pub retry_after: Option<String>,
@@ -67,7 +75,7 @@ impl Behavior {
         Behavior { latency: latency.into(), ..Behavior::default() }
     }
 
-    /// Whether the work was done.
+    /// True if the work is done, whatever the sender learns of it.
     pub(crate) fn takes(&self) -> bool {
         match self.reply {
             Reply::Status(status) => (200..300).contains(&status),
@@ -76,7 +84,7 @@ impl Behavior {
         }
     }
 
-    /// Waits as long as was drawn for this request (see [`Conduct::take`]).
+    /// Waits for the delay that was drawn for this request (see [`BehaviorPlan::take`]).
     pub(crate) async fn wait(&self) {
         if let Delay::Fixed(latency) = self.latency
             && !latency.is_zero()
@@ -85,7 +93,7 @@ impl Behavior {
         }
     }
 
-    /// Waits and answers as told, with this body when all is well.
+    /// Waits and answers as told; `body` is used if the answer is a status.
     pub(crate) async fn answer(
         &self,
         connection: &Connection,
@@ -111,19 +119,20 @@ impl Behavior {
     }
 }
 
-/// Behaviours in force: first what is scripted, then a share that fails, then the steady one.
-pub(crate) struct Conduct {
+/// The behaviours of the requests to come: first the script, then a share that fails, then the
+/// steady one.
+pub(crate) struct BehaviorPlan {
     steady: Behavior,
     script: VecDeque<(u64, Behavior)>,
     failing: Option<(f64, Behavior)>,
     turn: u64,
-    /// The same delays in every run.
+    /// Seeded, so that every run draws the same delays.
     random: StdRng,
 }
 
-impl Default for Conduct {
-    fn default() -> Conduct {
-        Conduct {
+impl Default for BehaviorPlan {
+    fn default() -> BehaviorPlan {
+        BehaviorPlan {
             steady: Behavior::default(),
             script: VecDeque::new(),
             failing: None,
@@ -133,7 +142,7 @@ impl Default for Conduct {
     }
 }
 
-impl Conduct {
+impl BehaviorPlan {
     pub fn set(&mut self, behavior: Behavior) {
         self.steady = behavior;
     }
@@ -148,7 +157,7 @@ impl Conduct {
         self.failing = (share > 0.0).then_some((share, behavior));
     }
 
-    /// The behaviour for the next request, its delay drawn.
+    /// The behaviour of the next request, with its delay drawn.
     pub fn take(&mut self) -> Behavior {
         let mut behavior = self.choose();
         behavior.latency = Delay::Fixed(behavior.latency.draw(&mut self.random));
@@ -166,7 +175,7 @@ impl Conduct {
         }
         if let Some((share, behavior)) = &self.failing {
             self.turn += 1;
-            // Evenly spread instead of by chance: request n fails if n * share passes a whole number.
+            // Evenly spread, not by chance: request n fails if n * share passes a whole number.
             let before = ((self.turn - 1) as f64 * share).floor();
             if (self.turn as f64 * share).floor() > before {
                 return behavior.clone();
@@ -176,32 +185,34 @@ impl Conduct {
     }
 }
 
-/// A request that was kept for a test to look at.
+/// A request that was kept for a test.
 #[derive(Clone, Debug)]
 pub struct Received {
     pub path: String,
     pub headers: HeaderMap,
     pub body: Bytes,
-    /// Whether the sender was told (or would have been) that it succeeded.
+    /// True if the request succeeded, even if its sender did not get the answer.
     pub taken: bool,
 }
 
-/// A target to start. `..SinkOptions::default()` is one over HTTP on a free port that takes all.
+/// A target to start. `..SinkOptions::default()` gives one over HTTP on a free port that accepts
+/// everything.
 #[derive(Clone, Debug, Default)]
 pub struct SinkOptions {
-    /// 0 takes a free one.
+    /// 0 for a free port.
     pub port: u16,
     pub tls: Option<Certificate>,
-    /// Keep the first 10,000 requests.
+    /// Keeps the first 10,000 requests.
     pub keep: bool,
 }
 
 struct SinkState {
     verifier: Arc<Verifier>,
-    conduct: Mutex<Conduct>,
-    /// Answers to requests whose body contains a text; they take precedence over the conduct.
+    behaviors: Mutex<BehaviorPlan>,
+    /// Answers to requests whose body contains a text; they take precedence over the other
+    /// behaviours.
     refusals: Mutex<Vec<(String, Behavior)>>,
-    /// No script, nothing failing and no refusals, so that the hot path takes no lock.
+    /// Set if there is no script, failing share or refusal, so that the hot path takes no lock.
     plain: AtomicBool,
     keep: bool,
     records: Mutex<Vec<Received>>,
@@ -211,7 +222,7 @@ struct SinkState {
     in_flight_peak: AtomicU64,
 }
 
-/// A handle on a running target; clones share it. The last one dropped stops it.
+/// A handle on a running target; clones share it. Dropping the last one stops the target.
 #[derive(Clone)]
 pub struct Sink {
     hosted: Arc<Hosted<SinkState>>,
@@ -223,7 +234,7 @@ impl Sink {
     pub async fn start(options: SinkOptions, verifier: Arc<Verifier>) -> Result<Sink, StartError> {
         let state = Arc::new(SinkState {
             verifier,
-            conduct: Mutex::default(),
+            behaviors: Mutex::default(),
             refusals: Mutex::default(),
             plain: AtomicBool::new(true),
             keep: options.keep,
@@ -246,7 +257,7 @@ impl Sink {
         self.hosted.port()
     }
 
-    /// What a client must trust, for HTTPS.
+    /// The TLS settings with the CA that a client must trust, for HTTPS.
     pub fn tls(&self) -> Option<Tls> {
         self.hosted.tls()
     }
@@ -259,33 +270,35 @@ impl Sink {
         &self.state().verifier
     }
 
-    /// From now on, when nothing else is scripted.
+    /// Sets the behaviour of requests from now on, unless something else is scripted.
     pub fn set(&self, behavior: Behavior) {
-        self.conduct(|conduct| conduct.set(behavior));
+        self.change_behaviors(|behaviors| behaviors.set(behavior));
     }
 
-    /// The next requests, after those scripted before.
+    /// Sets the behaviour of the next requests, after those scripted before.
     pub fn next(&self, times: u64, behavior: Behavior) {
-        self.conduct(|conduct| conduct.next(times, behavior));
+        self.change_behaviors(|behaviors| behaviors.next(times, behavior));
     }
 
-    /// This share of requests (0 to 1), evenly spread; 0 ends it.
+    /// Applies a behaviour to this share of requests (0 to 1), evenly spread; 0 ends it.
     pub fn fail(&self, share: f64, behavior: Behavior) {
-        self.conduct(|conduct| conduct.fail(share, behavior));
+        self.change_behaviors(|behaviors| behaviors.fail(share, behavior));
     }
 
-    /// From now on, every request whose body contains `text`: one entity's events, for example.
+    /// Sets the behaviour of every request whose body contains `text`: one entity's events, for
+    /// example.
     pub fn refuse(&self, text: &str, behavior: Behavior) {
         lock(&self.state().refusals).push((text.to_owned(), behavior));
-        self.conduct(|_| ());
+        self.change_behaviors(|_| ());
     }
 
-    fn conduct(&self, change: impl FnOnce(&mut Conduct)) {
-        let mut conduct = lock(&self.state().conduct);
-        change(&mut conduct);
-        let plain = conduct.script.is_empty()
-            && conduct.failing.is_none()
-            && conduct.steady == Behavior::default()
+    /// Changes the behaviours, and works out if the hot path may skip them.
+    fn change_behaviors(&self, change: impl FnOnce(&mut BehaviorPlan)) {
+        let mut behaviors = lock(&self.state().behaviors);
+        change(&mut behaviors);
+        let plain = behaviors.script.is_empty()
+            && behaviors.failing.is_none()
+            && behaviors.steady == Behavior::default()
             && lock(&self.state().refusals).is_empty();
         self.state().plain.store(plain, Ordering::Release);
     }
@@ -303,17 +316,17 @@ impl Sink {
         self.hosted.restart().await
     }
 
-    /// Requests so far, whatever came of them.
+    /// Number of requests so far, whatever their answer.
     pub fn requests(&self) -> u64 {
         self.state().requests.load(Ordering::Relaxed)
     }
 
-    /// Requests that were taken.
+    /// Number of requests that were taken.
     pub fn taken(&self) -> u64 {
         self.state().taken.load(Ordering::Relaxed)
     }
 
-    /// Most requests that were open at once.
+    /// Largest number of requests that were open at once.
     pub fn in_flight_peak(&self) -> u64 {
         self.state().in_flight_peak.load(Ordering::Relaxed)
     }
@@ -324,11 +337,11 @@ impl Sink {
     }
 }
 
-/// Counts a request as open while it lives, also when its connection dies.
+/// Counts a request as open while this value lives, even if the connection dies.
 pub(crate) struct InFlight<'a>(&'a AtomicU64);
 
 impl<'a> InFlight<'a> {
-    /// Enters, and keeps the peak.
+    /// Counts a request as open, and keeps the peak.
     pub fn enter(open: &'a AtomicU64, peak: &AtomicU64) -> InFlight<'a> {
         peak.fetch_max(open.fetch_add(1, Ordering::Relaxed) + 1, Ordering::Relaxed);
         InFlight(open)
@@ -369,16 +382,17 @@ impl Handler for SinkState {
 }
 
 impl SinkState {
-    /// How this request is answered.
+    /// The behaviour of this request.
     fn behavior(&self, body: &[u8]) -> Behavior {
         if self.plain.load(Ordering::Acquire) {
             return Behavior::default();
         }
         let refuses = |(text, _): &&(String, Behavior)| memmem::find(body, text.as_bytes()).is_some();
         let refused = lock(&self.refusals).iter().find(refuses).map(|(_, behavior)| behavior.clone());
-        refused.unwrap_or_else(|| lock(&self.conduct).take())
+        refused.unwrap_or_else(|| lock(&self.behaviors).take())
     }
 
+    /// Verifies a binary event by its headers, and any other body as structured.
     fn verify(&self, headers: &HeaderMap, body: &[u8]) {
         let now_us = wall_us();
         let structured = headers
@@ -398,12 +412,12 @@ mod tests {
 
     #[test]
     fn scripts_come_first_and_failures_are_spread() {
-        let mut conduct = Conduct::default();
-        conduct.set(Behavior::status(200));
-        conduct.next(2, Behavior::status(503));
-        conduct.next(1, Behavior::reply(Reply::Hang));
-        conduct.fail(0.25, Behavior::status(500));
-        let replies: Vec<Reply> = (0..11).map(|_| conduct.take().reply).collect();
+        let mut behaviors = BehaviorPlan::default();
+        behaviors.set(Behavior::status(200));
+        behaviors.next(2, Behavior::status(503));
+        behaviors.next(1, Behavior::reply(Reply::Hang));
+        behaviors.fail(0.25, Behavior::status(500));
+        let replies: Vec<Reply> = (0..11).map(|_| behaviors.take().reply).collect();
         let status = Reply::Status;
         let mut expected = vec![status(503), status(503), Reply::Hang];
         expected.extend([200, 200, 200, 500, 200, 200, 200, 500].map(status));

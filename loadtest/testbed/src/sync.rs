@@ -1,4 +1,5 @@
-//! A lock that survives a panicking test: the data behind it is counters and queues, valid at every point.
+//! A lock that survives a panicking test: the data behind it is counters and queues, which are
+//! valid at every point.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 

@@ -1,4 +1,4 @@
-//! A verifier's counts and latencies, as they are shown and written to files.
+//! A verifier's counts and latencies, in the form in which they are shown and written to files.
 
 use std::collections::HashMap;
 
@@ -11,29 +11,29 @@ use crate::content::WrongContent;
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Tally {
-    /// Deliveries, repeated ones included.
+    /// Number of deliveries, repeated ones included.
     pub delivered: u64,
-    /// Different events.
+    /// Number of different events.
     pub unique: u64,
-    /// Different events that existed before the start and so have no latency. `unique` less these
-    /// is the number of latencies, those of the warm-up included.
+    /// Number of different events that existed before the start and so have no latency. `unique`
+    /// less these is the number of latencies, including those of the warm-up.
     pub from_backlog: u64,
-    /// Events that must have arrived by now.
+    /// Number of events that must have arrived by now.
     pub expected: u64,
     pub missing: u64,
     /// Deliveries of an event that had arrived before, with the same id.
     pub duplicates: u64,
     /// Deliveries, first or repeated, with an id that is not the event's.
     pub wrong_ids: u64,
-    /// First seen after an event that was created later.
+    /// Events first seen after an event that was created later.
     pub out_of_order: u64,
-    /// As `out_of_order`, within one virtual machine, host or user.
+    /// Same count within one virtual machine, host or user.
     pub out_of_order_in_entity: u64,
-    /// First seen out of order because vCenter showed them late.
+    /// Events first seen out of order because vCenter showed them late.
     pub late: u64,
-    /// Named an event that was never created.
+    /// Deliveries that name an event that was never created.
     pub unknown: u64,
-    /// Arrived although they were forbidden, or not well-formed.
+    /// Events that arrived although they were forbidden or not well-formed.
     pub unexpected: u64,
     pub bytes: u64,
     /// Different events whose content was compared with what the vCenter made.
@@ -75,7 +75,7 @@ pub struct Latency {
 }
 
 impl Latency {
-    /// Of recorded microseconds.
+    /// The figures of recorded microseconds.
     pub fn of(histogram: &Histogram<u64>) -> Latency {
         Latency {
             count: histogram.len(),
@@ -94,10 +94,10 @@ impl Latency {
 #[serde(rename_all = "camelCase")]
 pub struct Report {
     pub sources: Vec<SourceReport>,
-    /// Sums over all sources (examples left out).
+    /// Sums over all sources, without the examples.
     pub total: Tally,
-    /// Latency of every event that was received after the warm-up, or of every event where there
-    /// was none.
+    /// Latency of every event that was received after the warm-up, or of every event if there was
+    /// none.
     pub latency: Latency,
     /// Latency of the events that were received during the warm-up.
     pub warm_up: Latency,
@@ -116,8 +116,8 @@ pub struct SourceReport {
 }
 
 impl Report {
-    /// Nothing lost, nothing invented, no id or content changed. The caller judges duplicates and
-    /// order.
+    /// True if nothing is lost or invented and no id or content is changed. The caller judges
+    /// duplicates and order.
     pub fn is_complete(&self) -> bool {
         self.total.missing == 0
             && self.total.wrong_ids == 0

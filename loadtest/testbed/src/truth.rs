@@ -1,7 +1,11 @@
 //! The truth about a vCenter's events, for a verifier that keeps no list of them.
 //!
-//! An event is named by its index. Key and createdTime of a delivery give the index; the index
-//! gives the entity; key and createdTime give the id.
+//! An event is named by its index:
+//!
+//! ```text
+//! key, createdTime ──► spans ──► index ──► entity
+//! instanceUuid, key, createdTime ──► id
+//! ```
 
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -14,12 +18,12 @@ use crate::vcenter::{Exceptions, KeySpan, ModelSpec};
 pub struct Truth {
     pub instance_uuid: Uuid,
     pub model: ModelSpec,
-    /// Events that exist.
+    /// Number of events that exist.
     pub produced: u64,
-    /// First event that came after the start: latency means something from here on.
+    /// First event that came after the start. Events from here on have a latency.
     pub live_from: u64,
     pub clock_offset_us: i64,
-    /// The most that it ever was: no event was created earlier by this machine's clock than its
+    /// The largest offset so far. By this machine's clock, no event was created earlier than its
     /// createdTime less this.
     pub clock_offset_us_max: i64,
     pub spans: Vec<KeySpan>,
@@ -39,23 +43,23 @@ pub fn event_id(instance_uuid: &Uuid, key: i32, created_us: i64) -> Uuid {
 }
 
 impl Truth {
-    /// Index of the event with this key and time. Times tell apart what a restored vCenter numbered
-    /// twice.
+    /// Index of the event with this key and time. The time tells apart two events that a restored
+    /// vCenter gave the same key.
     pub fn index_of(&self, key: i32, created_us: i64) -> Option<u64> {
         index_of(&self.spans, self.produced, key, created_us)
     }
 }
 
-/// A delivered time may have been rounded to a millisecond.
+/// Largest rounding of a delivered time, which may have whole milliseconds.
 const ROUNDED_US: i64 = 1_000;
 
-/// See [`Truth::index_of`], for events below `limit`; newest span first, since that is where
-/// deliveries are.
+/// Finds an event with an index below `limit`, as [`Truth::index_of`]. The newest span comes first,
+/// because most deliveries are there.
 pub(crate) fn index_of(spans: &[KeySpan], limit: u64, key: i32, created_us: i64) -> Option<u64> {
     let (mut end, mut until_us) = (limit, i64::MAX);
     for span in spans.iter().rev() {
         let index = span.first + u64::from(key.wrapping_sub(span.key_base) as u32);
-        // Where two spans meet a time may be of either: the key then says of which.
+        // At the border of two spans a time may belong to either; the key then decides.
         if index < end && created_us + ROUNDED_US > span.from_us && created_us - ROUNDED_US <= until_us {
             return Some(index);
         }
@@ -94,9 +98,10 @@ mod tests {
             (107, 5_000_000, Some(7)),
             (107, 61_000_000, Some(11)),
             (99, 5_000_000, None),
-            // The last one before the keys began again, at the very time at which they did.
+            // The last event before the keys began again, with the same time as the first event
+            // after.
             (105, 60_000_000, Some(5)),
-            // Not known yet: not another one either.
+            // An event that is not known yet is not another one either.
             (121, 61_000_000, None),
         ] {
             assert_eq!(index_of(&spans, 20, key, created_us), expected, "{key} {created_us}");

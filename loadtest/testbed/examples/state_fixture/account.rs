@@ -1,6 +1,8 @@
-//! The account: what the vCenters created, what the targets acknowledged or refused, and so what the
-//! router still owes. It does not come from the state; only the bytes of undecodable events do, and
-//! they are checked to hold the keys of the events that were created malformed.
+//! The account of a run: events that the vCenters created, events that the targets acknowledged or
+//! refused, and the difference, which the router still owes.
+//!
+//! The account does not come from the router's state. Only the bytes of undecodable events do, and
+//! `raw` checks that they hold the keys of the events that were created malformed.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
@@ -11,6 +13,7 @@ use serde_json::Value;
 use super::{GRAVEYARD, Refusal, Site, Target, VCENTERS};
 
 impl Site {
+    /// The fate of every event that a target received, worked out from the requests it kept.
     pub fn outcomes(&self, target: &Target) -> Outcomes {
         let mut indexes = BTreeMap::new();
         for (at, vcenter) in self.vcenters.iter().enumerate() {
@@ -24,6 +27,7 @@ impl Site {
             let body: Value = serde_json::from_slice(&received.body).unwrap();
             let events = if let Value::Array(events) = body { events } else { vec![body] };
             for event in events {
+                // Every received event has an id that one of the vCenters created.
                 let (at, index) = indexes[event["id"].as_str().unwrap()];
                 let set = if received.taken { &mut outcomes.acknowledged } else { &mut outcomes.refused };
                 set[at].insert(index);
@@ -32,7 +36,7 @@ impl Site {
         outcomes
     }
 
-    /// Everything that a destination has to get.
+    /// All events that a destination has to get.
     fn due(&self, target: &Target) -> [BTreeSet<u64>; 2] {
         if target.destination.name == GRAVEYARD.name {
             return self.outcomes(self.target("refuser")).refused;
@@ -46,12 +50,13 @@ impl Site {
         })
     }
 
-    /// The part of it that is neither acknowledged nor refused for good.
+    /// The part of `due` that is neither acknowledged nor refused for good.
     pub fn owed(&self, target: &Target) -> [BTreeSet<u64>; 2] {
         let Outcomes { acknowledged, refused } = self.outcomes(target);
         let due = self.due(target);
         [0, 1].map(|at| {
             let mut left: BTreeSet<u64> = due[at].difference(&acknowledged[at]).copied().collect();
+            // A target that waits gets a refused event again, so it still owes that event.
             if target.destination.refusal != Refusal::Waits {
                 left.retain(|index| !refused[at].contains(index));
             }
@@ -63,7 +68,8 @@ impl Site {
     pub fn keep(&self, name: &str) {
         let folder = self.folder.join(name);
         fs::create_dir_all(&folder).unwrap();
-        // Before a command reads the state: that makes files of its own.
+        // Copied before a command of the router reads the state, because a command creates files of
+        // its own.
         for file in ["state.db", "state.db-wal"] {
             let from = self.work.join("data").join(file);
             if from.exists() {
@@ -84,7 +90,8 @@ impl Site {
         }
     }
 
-    /// Every event that was created: vCenter, index, key, id, createdTime, class, entity.
+    /// One line for every event that was created: vCenter, index, key, id, createdTime, class,
+    /// entity.
     fn events(&self) -> String {
         let mut text = String::new();
         for (vcenter, (name, ..)) in self.vcenters.iter().zip(VCENTERS) {
@@ -96,12 +103,14 @@ impl Site {
         text
     }
 
+    /// One line for each target, vCenter and fate: `TARGET VCENTER FATE INDEX-RANGES`.
     fn ledger(&self) -> String {
         let mut text = String::new();
         let configured = |target: &&Target| !target.destination.late || target.since[0] > 0;
         for target in self.targets.iter().filter(configured) {
             let Outcomes { acknowledged, mut refused } = self.outcomes(target);
             let owed = self.owed(target);
+            // An event that was refused first and acknowledged later counts as acknowledged.
             for at in 0..2 {
                 refused[at].retain(|index| !acknowledged[at].contains(index));
                 let refused = match target.destination.refusal {
@@ -126,7 +135,7 @@ impl Site {
         text
     }
 
-    /// The bytes that vCenter sent of events that no decoder can read.
+    /// The bytes that vCenter sent for the events that no decoder can read.
     fn raw(&self, at: usize, indexes: &BTreeSet<u64>) -> String {
         let letters = self.ask(&["dlq", "list"]);
         let ours = letters

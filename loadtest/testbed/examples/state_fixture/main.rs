@@ -1,5 +1,5 @@
-//! Writes the state directories of `tests/fixtures/state-*`: what a given router leaves on disk, and
-//! a ledger of what it still owes.
+//! Writes the state directories of `tests/fixtures/state-*`: the files that a given router leaves
+//! on disk, and a ledger of the events that it still owes.
 //!
 //! `cargo run -p testbed --example state_fixture -- ROUTER FOLDER`
 //!
@@ -50,7 +50,7 @@ const QUIET: Duration = Duration::from_secs(7);
 /// The store knows after this time which events of a spool row are delivered: half a second, with
 /// room to spare.
 const MARKED: Duration = Duration::from_secs(1);
-/// Requests after which a row that is delivered in part must have been met.
+/// Requests within which one row of the spool must have been delivered in part.
 const REQUESTS_MAX: usize = 30;
 
 /// The meaning of a target's refusals (other than 503).
@@ -67,9 +67,9 @@ enum Refusal {
 struct Destination {
     name: &'static str,
     settings: &'static str,
-    /// Takes the events of the SOAP source alone: VI/JSON has no XML.
+    /// Takes the events of the SOAP source alone, because VI/JSON has no XML.
     soap_only: bool,
-    /// Is configured from the second act on.
+    /// Configured from the second act on.
     late: bool,
     refusal: Refusal,
 }
@@ -78,10 +78,10 @@ const GONE: &str = "breaker: {failures: 1, probeInterval: 100ms}";
 
 const DESTINATIONS: [Destination; 9] = [
     Destination { name: "live", settings: "mode: batched", ..PLAIN },
-    // Never spills, so that its events stay unsettled in the checkpoint.
+    // Never spills, so its events stay unsettled in the checkpoint.
     Destination { name: "owed", settings: "overflow: {policy: block}", ..PLAIN },
     Destination { name: "lagging", settings: GONE, ..PLAIN },
-    // One entity is refused for ever; the others pass it.
+    // One entity is refused for ever; events of the others are delivered.
     Destination {
         name: "parking",
         settings: "ordering: entity\nretry: {attempts: 1000000, maxAge: 720h, backoffMin: 1h, backoffMax: 1h}",
@@ -114,7 +114,7 @@ const DESTINATIONS: [Destination; 9] = [
         ..PLAIN
     },
 ];
-/// Takes only what `refuser` refused.
+/// Takes only the events that `refuser` refused.
 const GRAVEYARD: Destination = Destination { name: "graveyard", settings: GONE, ..PLAIN };
 const PLAIN: Destination =
     Destination { name: "", settings: "", soap_only: false, late: false, refusal: Refusal::Waits };
@@ -129,11 +129,11 @@ struct Target {
 struct Site {
     router: PathBuf,
     folder: PathBuf,
-    /// The data directory, the configuration and the log of the router that runs.
+    /// Holds the data directory, the configuration and the log of the running router.
     work: PathBuf,
     vcenters: Vec<VCenter>,
     targets: Vec<Target>,
-    /// The orders that the vCenters got, so that the same ones can be made again.
+    /// The orders given to the vCenters, so that the same events can be made again.
     script: String,
     unreadable: [BTreeSet<u64>; 2],
 }
@@ -147,7 +147,7 @@ async fn main() {
     };
     let mut site = Site::start(router, folder).await;
 
-    // Before anything goes wrong: delivered everywhere.
+    // Before anything goes wrong, all events are delivered everywhere.
     let mut router = site.run(false);
     site.append(20);
     site.wait("everything is delivered", |site| {
@@ -255,7 +255,7 @@ impl Site {
         }
     }
 
-    /// From now on the late destinations get events.
+    /// The late destinations get events from now on.
     fn join_late(&mut self) {
         let now = [self.vcenters[0].produced(), self.vcenters[1].produced()];
         for target in self.targets.iter_mut().filter(|target| target.destination.late) {
@@ -278,19 +278,19 @@ impl Site {
         self.target("refuser").sink.set(Behavior::status(422));
     }
 
-    /// A target that was gone takes this many requests, and then says for ever that it is busy.
+    /// Lets a target that was gone take this many requests, after which it answers 503 for ever.
     async fn take_some(&self, name: &str, requests: u64) {
         let sink = &self.target(name).sink;
         let before = sink.taken();
         sink.next(requests, Behavior::default());
         sink.set(Behavior::status(503));
-        // It runs already from the second time on.
+        // From the second call on the target listens already, and `resume` fails.
         let _ = sink.resume().await;
         self.wait("a part of the spool is delivered", |_| sink.taken() == before + requests);
     }
 
-    /// A target takes single requests until some row of its spool is delivered in part: the spool
-    /// then counts more events than the target still has to get.
+    /// Lets a target take single requests until some row of its spool is delivered in part. The
+    /// spool then counts more events than the target still has to get.
     async fn take_part_of_a_row(&self, name: &str) {
         for _ in 0..REQUESTS_MAX {
             self.take_some(name, 1).await;
@@ -328,7 +328,7 @@ impl Site {
         Router(command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).spawn().unwrap())
     }
 
-    /// The JSON that a command of the router prints. Empty until there is a state.
+    /// The JSON that a command of the router prints; empty until there is a state.
     fn ask(&self, command: &[&str]) -> String {
         let output = Command::new(&self.router)
             .args(command)
@@ -368,10 +368,11 @@ impl Site {
         }
     }
 
-    /// Whether every event has its place: delivered, spooled, a dead letter, or unsettled at a target
-    /// that still has to get it. `owed` has no spool.
+    /// True if every event has its place: delivered, spooled, a dead letter, or unsettled at a
+    /// target that still has to get it. The destination `owed` has no spool.
     fn is_placed(&self) -> bool {
         let live = self.outcomes(self.target("live"));
+        // The router has read all events: the target `live` acknowledged every readable one.
         let all_read = (0..2).all(|at| {
             let readable =
                 (0..self.vcenters[at].produced()).filter(|index| !self.unreadable[at].contains(index));
@@ -381,6 +382,7 @@ impl Site {
         let raw = letters.lines().filter(|line| line.contains("\"decoded\":false")).count();
         let unreadable: usize = self.unreadable.iter().map(BTreeSet::len).sum();
         let unsettled = self.unsettled();
+        // No more events are unsettled than the targets still have to get.
         let is_known = |target: &Target| {
             let owed = self.owed(target).iter().map(BTreeSet::len).sum::<usize>() as u64;
             let unsettled = unsettled.get(target.destination.name).copied().unwrap_or_default();
@@ -389,6 +391,7 @@ impl Site {
         all_read && raw == unreadable && self.targets.iter().all(is_known)
     }
 
+    /// Waits until every event has its place and no target receives anything any more.
     fn wait_all_placed(&self) {
         self.wait("every event has its place", Site::is_placed);
         let requests = || self.targets.iter().map(|target| target.sink.taken()).sum::<u64>();
@@ -444,11 +447,11 @@ fn config(late: bool) -> String {
     text
 }
 
-/// The router that runs; it does not outlive this tool.
+/// The running router; it does not outlive this tool.
 struct Router(Child);
 
 impl Router {
-    /// SIGTERM; its exit code.
+    /// Sends SIGTERM and returns the exit code.
     fn stop(mut self) -> Option<i32> {
         let status = Command::new("kill").args(["-TERM", &self.0.id().to_string()]).status().unwrap();
         assert!(status.success());
@@ -456,7 +459,7 @@ impl Router {
     }
 }
 
-/// SIGKILL.
+/// Sends SIGKILL.
 impl Drop for Router {
     fn drop(&mut self) {
         // Fails only for a process that has ended.

@@ -1,4 +1,13 @@
-//! Compares one delivery with one event: attributes, then data in the configured form.
+//! Compares one delivery with one event: first the attributes, then the data in the configured
+//! form.
+//!
+//! ```text
+//!                            same bytes
+//! is_documented_form() ─────────────────────► no difference
+//!     │ anything else
+//!     ▼
+//! first_difference() ──► attributes() ──► entry() ──► data() or xml() ──► difference or none
+//! ```
 
 use std::borrow::Cow;
 
@@ -6,40 +15,48 @@ use hyper::header::{CONTENT_TYPE, HeaderMap};
 use serde_json::Value;
 use uuid::Uuid;
 
-use super::want::{Difference, Values, difference, xml_difference};
-use super::{Contents, Delivery, EntryFields, EventTime, Made, Payload, TemplateContent};
+use super::expected::{Difference, Values, difference, xml_difference};
+use super::json_template::JsonTemplate;
+use super::{Contents, Delivery, EntryFields, EventTime, MadeEvent, Payload, TemplateContent};
 use crate::truth::event_id;
 use crate::vcenter::clock::{format_micros, parse_micros};
 use crate::vcenter::xml;
 
-/// How far the clocks of vCenter, router and target may be apart, in microseconds. They are one
-/// clock, read at different moments.
+/// The largest accepted distance between the times of vCenter, router and target, in microseconds.
+/// They read one clock at different moments.
 const CLOCK_SLACK_US: i64 = 1_000_000;
 
-/// An attribute's text, if the event has it; a difference where it is no text.
+/// An attribute's text if the event has it, or a difference if it is no text.
 type AttributeText<'v> = Result<Option<Cow<'v, str>>, Difference>;
 
 /// One event and the expectations that a delivery of it is compared with.
-pub(super) struct Checked<'a> {
+pub(super) struct EventCheck<'a> {
     pub contents: &'a Contents,
-    pub made: &'a Made,
+    pub made: &'a MadeEvent,
     pub template: &'a TemplateContent,
     pub values: &'a Values,
 }
 
-impl Checked<'_> {
+impl EventCheck<'_> {
     fn id(&self) -> Uuid {
         event_id(&self.made.instance_uuid, self.made.key, self.made.created_us)
     }
 
-    /// Whether the bytes are those of the documented form.
-    pub fn quickly(&self, delivery: Delivery<'_>, entry: Option<EntryFields<'_>>) -> bool {
-        let (Delivery::Structured(bytes), Some(quick), None) = (delivery, &self.template.quick, entry) else {
-            return false;
-        };
+    /// True if the bytes are exactly those of the documented form. False says nothing:
+    /// `first_difference` decides.
+    pub fn is_documented_form(&self, delivery: Delivery<'_>, entry: Option<EntryFields<'_>>) -> bool {
+        match (delivery, &self.template.json, entry) {
+            (Delivery::Structured(bytes), Some(json), None) => self.strip_event(bytes, json).is_some(),
+            _ => false,
+        }
+    }
+
+    /// The bytes after this event in the documented form; `None` if `bytes` does not begin with it.
+    fn strip_event<'b>(&self, bytes: &'b [u8], json: &JsonTemplate) -> Option<&'b [u8]> {
         let mut id = [0; 36];
         let id: &str = self.id().hyphenated().encode_lower(&mut id);
-        let head = [
+        // The attributes before `time` are the same bytes for every correct delivery of this event.
+        let attributes = [
             "{\"id\":\"",
             id,
             "\",\"source\":\"",
@@ -50,18 +67,20 @@ impl Checked<'_> {
             &self.template.subject,
             "\",\"time\":\"",
         ];
-        let after = head.iter().try_fold(bytes, |rest, part| rest.strip_prefix(part.as_bytes()));
-        let is_same = || {
-            let rest = after?;
-            let (time, rest) = rest.split_at_checked(memchr::memchr(b'"', rest)?)?;
-            self.is_time(std::str::from_utf8(time).ok()?).then_some(())?;
-            let rest = quick.strip(rest.strip_prefix(b"\",\"data\":")?, self.values)?;
-            rest.strip_prefix(b",\"datacontenttype\":\"application/json\"}")
-        };
-        is_same().is_some()
+        let rest = attributes.iter().try_fold(bytes, |rest, part| rest.strip_prefix(part.as_bytes()))?;
+        // The time may be any within its bounds; the data and the end are again fixed bytes.
+        let (time, rest) = rest.split_at_checked(memchr::memchr(b'"', rest)?)?;
+        self.is_time(std::str::from_utf8(time).ok()?).then_some(())?;
+        let rest = json.strip(rest.strip_prefix(b"\",\"data\":")?, self.values)?;
+        rest.strip_prefix(b",\"datacontenttype\":\"application/json\"}")
     }
 
-    pub fn slowly(&self, delivery: Delivery<'_>, entry: Option<EntryFields<'_>>) -> Option<Difference> {
+    /// The first difference, found by parsing the delivery.
+    pub fn first_difference(
+        &self,
+        delivery: Delivery<'_>,
+        entry: Option<EntryFields<'_>>,
+    ) -> Option<Difference> {
         match delivery {
             Delivery::Parsed(event) => self.structured(event, entry),
             Delivery::Structured(bytes) => {
@@ -107,13 +126,14 @@ impl Checked<'_> {
         }
     }
 
+    /// Compares the element with the one that the vCenter sent, whatever its outermost name.
     fn xml(&self, element: &str) -> Option<Difference> {
         let Ok(mut found) = xml::parse(element.as_bytes()) else {
             return differs("data", "an XML element", element);
         };
         let class = &self.template.class;
         let Values { key, chain_id, .. } = *self.values;
-        // With as many digits as the vCenter wrote: either text is the event's.
+        // The time counts with as many digits as the vCenter wrote: either text is the event's.
         let texts = self.values.created_texts();
         let written = found.text_of("createdTime").filter(|text| {
             parse_micros(text).is_some()
@@ -131,11 +151,14 @@ impl Checked<'_> {
         let Ok(mut want) = xml::parse_fragment(&elements) else {
             return differs("data", "no delivery: the event is malformed", element);
         };
+        // The outermost element has no text of its own; white space between its children is no
+        // difference.
         want.xsi_type = Some(class.clone());
         (want.text, found.text) = (String::new(), String::new());
         xml_difference(&want, &found, "data")
     }
 
+    /// Compares an event in binary mode: attributes in `ce-` headers, data in the body.
     fn binary(&self, headers: &HeaderMap, data: &[u8]) -> Option<Difference> {
         let decoded = |name: &str| match name {
             "datacontenttype" => headers.get(CONTENT_TYPE).map(|value| value.as_bytes().to_vec()),
@@ -157,7 +180,7 @@ impl Checked<'_> {
         }
     }
 
-    /// The context attributes, all but `data`.
+    /// Compares the context attributes, that is all fields but `data`.
     fn attributes<'n, 'v>(
         &self,
         text: &dyn Fn(&str) -> AttributeText<'v>,
@@ -189,11 +212,13 @@ impl Checked<'_> {
                 return differs(name, &expected, &found);
             }
         }
+        // An attribute that nobody asked for is a fault, unless extensions are configured.
         let more = names.find(|name| !KNOWN.contains(name));
         more.filter(|_| !self.contents.form.extensions)
             .and_then(|name| differs(name, "no such attribute", text(name).ok()??.as_ref()))
     }
 
+    /// Compares the entry of PutEvents around an event with the event.
     fn entry(&self, entry: EntryFields<'_>, time: Option<&Value>) -> Option<Difference> {
         if !is_source(entry.source, &self.made.url) {
             return differs("Source", &self.made.url, entry.source);
@@ -210,6 +235,7 @@ impl Checked<'_> {
         None
     }
 
+    /// True if `text` is an instant in UTC that the form allows for this event.
     fn is_time(&self, text: &str) -> bool {
         let made = self.made;
         let Some(time_us) = parse_micros(text).filter(|_| text.contains('T') && text.ends_with('Z')) else {
@@ -239,8 +265,8 @@ impl Checked<'_> {
     }
 }
 
-/// Whether both URLs name the same vCenter. A router may reach it by another host name; the rest of
-/// the URL is the same.
+/// True if both URLs name the same vCenter. A router may reach it by another host name; the rest of
+/// the URL must be the same.
 fn is_source(found: &str, url: &str) -> bool {
     let parts = |url: &str| -> Option<(String, String, String)> {
         let (scheme, rest) = url.split_once("://")?;
@@ -255,7 +281,8 @@ fn differs(path: &str, expected: &str, found: &str) -> Option<Difference> {
     Some(Difference { path: path.to_owned(), expected: expected.to_owned(), found: found.to_owned() })
 }
 
-/// A header's value as the attribute that it stands for (CloudEvents HTTP binding, 3.1.3.2).
+/// Decodes a header's value into the attribute that it stands for (CloudEvents HTTP binding,
+/// 3.1.3.2).
 fn percent_decoded(text: &[u8]) -> Vec<u8> {
     let mut out = Vec::with_capacity(text.len());
     let mut rest = text;

@@ -1,23 +1,23 @@
 //! Compares delivered events with the events that the synthetic vCenter made, field by field.
 //!
 //! ```text
-//! templates.txt ──► XML and VI/JSON of the vCenter ──► router ──► delivered event
-//!       └── types.txt (govmomi's types) ──► expected attributes and data ──────┴──► first difference
+//! templates.txt ──► XML and VI/JSON of the vCenter ──► router ─► delivered event
+//!       └── types.txt (govmomi's types) ──► expected attributes and data ────┴──► first difference
 //! ```
 //!
 //! The expectation is made from the templates and from a table of govmomi's types, without any code
-//! of the router.
+//! of the router. An error of the router's decoder therefore cannot hide itself.
 //!
-//! Each check has two ways. The quick one compares bytes with the form that the appliance documents
-//! and costs 1 to 3 us. Where it finds a difference, the slow one parses JSON and decides: the
-//! order of fields, escapes and white space are no fault.
+//! Each check has two ways. The quick way compares bytes with the form that the appliance documents
+//! and costs 1 to 3 µs. If it finds a difference, the slow way parses JSON and decides: the order
+//! of fields, escapes and white space are no fault.
 
 mod check;
-mod quick;
+mod expected;
+mod json_template;
 #[cfg(test)]
 mod tests;
 mod types;
-mod want;
 
 use std::sync::Arc;
 
@@ -26,19 +26,19 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use uuid::Uuid;
 
-use self::check::Checked;
-use self::quick::Quick;
-use self::want::{TimeForm, Values, Want, pascal, vijson};
+use self::check::EventCheck;
+use self::expected::{Expected, TimeForm, Values, pascal, vijson};
+use self::json_template::JsonTemplate;
 use crate::truth::{Truth, event_id};
 use crate::vcenter::clock::format_micros;
 use crate::vcenter::model::{Model, chain_id};
 use crate::vcenter::xml;
 use crate::vcenter::{MixError, VCenter};
 
-/// Longest text of an expected or found value that is kept.
+/// Longest text kept of an expected or found value.
 const SHOWN_BYTES_MAX: usize = 160;
 
-/// How the router was told to write `data`.
+/// The form of `data` that the router is configured to write.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Payload {
     #[default]
@@ -47,10 +47,10 @@ pub enum Payload {
     Xml,
 }
 
-/// The instant that `time` has.
+/// The instant that the attribute `time` holds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum EventTime {
-    /// When the router read the event: between its creation and its receipt.
+    /// The instant at which the router read the event, between its creation and its receipt.
     #[default]
     Router,
     /// vCenter's createdTime.
@@ -62,7 +62,7 @@ pub enum EventTime {
 pub struct Form {
     pub payload: Payload,
     pub time: EventTime,
-    /// Attributes besides the usual ones are allowed; their values are not checked.
+    /// Attributes besides the usual ones are allowed. Their values are not checked.
     pub extensions: bool,
 }
 
@@ -89,25 +89,25 @@ pub struct SpecialContent {
 
 /// The event as the vCenter made it.
 #[derive(Clone, Debug)]
-pub(crate) struct Made {
+pub(crate) struct MadeEvent {
     pub index: u64,
     pub key: i32,
     pub created_us: i64,
     pub special: Option<SpecialContent>,
-    /// The most that vCenter's clock was ever ahead of this machine's. The offset at this event is
-    /// unknown.
+    /// The most that vCenter's clock was ever ahead of this machine's clock. The offset at this
+    /// event is unknown.
     pub clock_offset_us: i64,
     pub instance_uuid: Uuid,
-    /// Of the vCenter.
+    /// URL of the vCenter.
     pub url: String,
-    /// When it was received, microseconds since 1970.
+    /// Instant of receipt, in microseconds since 1970.
     pub received_us: i64,
 }
 
 /// A delivery, as it arrived.
 #[derive(Clone, Copy)]
 pub(crate) enum Delivery<'a> {
-    /// JSON that begins with a structured event; more may follow.
+    /// JSON that begins with a structured event; more events may follow.
     Structured(&'a [u8]),
     Parsed(&'a Value),
     Binary {
@@ -121,7 +121,7 @@ pub(crate) enum Delivery<'a> {
 pub struct EntryFields<'a> {
     pub source: &'a str,
     pub detail_type: &'a str,
-    /// `Time` in microseconds since 1970, if it is there and a time.
+    /// `Time` in microseconds since 1970; `None` if it is absent or no time.
     pub time_us: Option<i64>,
 }
 
@@ -130,8 +130,9 @@ struct TemplateContent {
     class: String,
     kind: &'static str,
     subject: String,
-    want: Want,
-    quick: Option<Quick>,
+    want: Expected,
+    /// The data as bytes, for the payload whose form the appliance documents.
+    json: Option<JsonTemplate>,
 }
 
 /// The expected content of all events of a model, in one form.
@@ -153,10 +154,10 @@ impl Contents {
         Contents { model, form, templates }
     }
 
-    /// The first difference between an event and what was delivered as this event.
+    /// The first difference between an event and its delivery.
     pub fn check(
         &self,
-        made: &Made,
+        made: &MadeEvent,
         delivery: Delivery<'_>,
         entry: Option<EntryFields<'_>>,
     ) -> Option<WrongContent> {
@@ -171,11 +172,11 @@ impl Contents {
         });
         let template = special.as_ref().unwrap_or(&self.templates[pick.template]);
         let values = self.values(made);
-        let checked = Checked { contents: self, made, template, values: &values };
-        if checked.quickly(delivery, entry) {
+        let check = EventCheck { contents: self, made, template, values: &values };
+        if check.is_documented_form(delivery, entry) {
             return None;
         }
-        let found = checked.slowly(delivery, entry)?;
+        let found = check.first_difference(delivery, entry)?;
         Some(WrongContent {
             index: made.index,
             key: made.key,
@@ -186,7 +187,7 @@ impl Contents {
     }
 
     /// The values of this event that fill the places in its template.
-    fn values(&self, made: &Made) -> Values {
+    fn values(&self, made: &MadeEvent) -> Values {
         let pick = self.model.pick(made.index);
         let is_special = made.special.is_some();
         Values {
@@ -201,7 +202,7 @@ impl Contents {
     }
 
     /// An event of the model as a structured CloudEvent in the documented form.
-    fn example(&self, made: &Made) -> Option<Vec<u8>> {
+    fn example(&self, made: &MadeEvent) -> Option<Vec<u8>> {
         let pick = self.model.pick(made.index);
         let template = &self.templates[pick.template];
         let values = self.values(made);
@@ -212,7 +213,7 @@ impl Contents {
             made.url, template.kind, template.subject
         )
         .into_bytes();
-        template.quick.as_ref()?.write(&values, &mut out);
+        template.json.as_ref()?.write(&values, &mut out);
         out.extend_from_slice(b",\"datacontenttype\":\"application/json\"}");
         Some(out)
     }
@@ -237,14 +238,14 @@ impl Examples {
         Ok(Examples { vcenter: vcenter.clone(), contents, instance_uuid, clock_offset_us })
     }
 
-    /// Event `index` as a structured CloudEvent; `None` if it does not exist, or is not from the
+    /// Event `index` as a structured CloudEvent. `None` if it does not exist, or is not from the
     /// model.
     pub fn event(&self, index: u64) -> Option<Vec<u8>> {
         let (key, created_us) = self.vcenter.created(index)?;
         if self.vcenter.special(index).is_some() {
             return None;
         }
-        self.contents.example(&Made {
+        self.contents.example(&MadeEvent {
             index,
             key,
             created_us,
@@ -269,33 +270,38 @@ impl TemplateContent {
             "ExtendedEvent" => "com.vmware.event.router/extendedevent",
             _ => "com.vmware.event.router/event",
         };
+        // Events with an `eventTypeId` of their own have it as subject; all others have their
+        // class.
         let type_id = event_type_id.map(str::to_owned);
         let type_id = type_id.or_else(|| {
             let named = matches!(class, "EventEx" | "ExtendedEvent");
             named.then(|| node.text_of("eventTypeId").unwrap_or_default().to_owned())
         });
         let subject = type_id.unwrap_or_else(|| class.to_owned());
-        let quick = (form.payload == Payload::Pascal).then(|| Quick::of(&want));
-        TemplateContent { class: class.to_owned(), kind, subject, want, quick }
+        let json = (form.payload == Payload::Pascal).then(|| JsonTemplate::of(&want));
+        TemplateContent { class: class.to_owned(), kind, subject, want, json }
     }
 }
 
-fn vijson_of(class: &str, elements: &str) -> Want {
+/// The expected VI/JSON data: the fields that the vCenter sends, and the four that differ from
+/// event to event.
+fn vijson_of(class: &str, elements: &str) -> Expected {
     let text = format!("{{\"x\":0{}", crate::vcenter::vijson::event_fields(class, elements));
     let sent: Value = serde_json::from_str(&text).unwrap_or_default();
-    let Want::Object(mut fields) = vijson(&sent) else { return Want::Null };
+    let Expected::Object(mut fields) = vijson(&sent) else { return Expected::Null };
     fields.retain(|(name, _)| name != "x");
     for (name, want) in [
-        ("_typeName", Want::Text(class.to_owned())),
-        ("key", Want::Key),
-        ("chainId", Want::ChainId),
-        ("createdTime", Want::CreatedTime),
+        ("_typeName", Expected::Text(class.to_owned())),
+        ("key", Expected::Key),
+        ("chainId", Expected::ChainId),
+        ("createdTime", Expected::CreatedTime),
     ] {
         fields.push((name.to_owned(), want));
     }
-    Want::Object(fields)
+    Expected::Object(fields)
 }
 
+/// A text shortened for display.
 fn shown(text: &str) -> String {
     match text.char_indices().find(|(at, _)| *at >= SHOWN_BYTES_MAX) {
         Some((at, _)) => format!("{}…", &text[..at]),

@@ -1,10 +1,10 @@
-//! The expectation against govmomi's own output, and each kind of corruption against the
+//! Compares the expectation with govmomi's own output, and applies each kind of corruption to the
 //! comparison.
 
 use hyper::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use serde_json::json;
 
-use super::want::difference;
+use super::expected::difference;
 use super::*;
 use crate::vcenter::clock::parse_micros;
 use crate::vcenter::xml::Node;
@@ -25,8 +25,8 @@ fn contents(payload: Payload) -> Contents {
     Contents::new(model(), Form { payload, ..Form::default() })
 }
 
-fn made(index: u64) -> Made {
-    Made {
+fn made(index: u64) -> MadeEvent {
+    MadeEvent {
         index,
         key: 1_000 + index as i32,
         created_us: CREATED_US + index as i64 * 1_000,
@@ -38,11 +38,11 @@ fn made(index: u64) -> Made {
     }
 }
 
-fn parsed(contents: &Contents, made: &Made) -> Value {
+fn parsed(contents: &Contents, made: &MadeEvent) -> Value {
     serde_json::from_slice(&contents.example(made).unwrap()).unwrap()
 }
 
-/// An index of the first event of this class, or event type id.
+/// The first event of this class, or with this event type id.
 fn index_of(contents: &Contents, class: &str) -> u64 {
     let model = &contents.model;
     (0..100_000)
@@ -50,7 +50,7 @@ fn index_of(contents: &Contents, class: &str) -> u64 {
         .unwrap_or_else(|| panic!("{class}"))
 }
 
-/// Takes out what came after govmomi 0.30, which drops it.
+/// Removes the fields that came after govmomi 0.30, which drops them.
 fn drop_newer(node: &mut Node) {
     node.children.retain(|child| !["tgw", "auditId", "progressDetails"].contains(&child.name.as_str()));
     node.children.iter_mut().for_each(drop_newer);
@@ -84,11 +84,11 @@ fn the_expectation_is_what_govmomi_makes() {
                 created_us: 0,
                 times: TimeForm::Go,
             };
-            // The text of createdTime as it is: these have offsets and nanoseconds.
-            let Want::Object(mut fields) = pascal(class, event) else { panic!("{class}") };
-            fields[2].1 = Want::Time(text("createdTime").to_owned());
+            // The text of createdTime as it is: these times have offsets and nanoseconds.
+            let Expected::Object(mut fields) = pascal(class, event) else { panic!("{class}") };
+            fields[2].1 = Expected::Time(text("createdTime").to_owned());
             assert_eq!(
-                difference(&Want::Object(fields), &line["data"], "", &values),
+                difference(&Expected::Object(fields), &line["data"], "", &values),
                 None,
                 "{page}: {class}"
             );
@@ -109,8 +109,8 @@ fn both_ways_take_what_is_right_of_every_template() {
         assert_eq!(contents.check(&made, Delivery::Structured(&bytes), None), None);
         let event: Value = serde_json::from_slice(&bytes).unwrap();
         assert_eq!(contents.check(&made, Delivery::Parsed(&event), None), None, "{event}");
-        // Followed by another event, as in a batch; in another order, with white space and with
-        // other escapes.
+        // Followed by another event, as in a batch; then in another order, with white space and
+        // with other escapes.
         let more = [&bytes[..], b",{\"id\":\"other\"}]"].concat();
         assert_eq!(contents.check(&made, Delivery::Structured(&more), None), None);
         let pretty = serde_json::to_string_pretty(&event).unwrap().replace('>', "\\u003e");
@@ -138,14 +138,14 @@ fn each_corruption_is_noticed_with_its_path() {
             assert!(found.expected != found.found && found.key == made.key, "{found:?}");
         }
     };
-    // A changed number, and one of another kind.
+    // A changed number, and a value of another kind.
     check("UserLogoutSessionEvent", &|event| event["data"]["CallCount"] = json!(13), "data.CallCount");
     check("UserLogoutSessionEvent", &|event| event["data"]["CallCount"] = json!("12"), "data.CallCount");
     check("UserLogoutSessionEvent", &|event| event["data"]["CallCount"] = json!(12.5), "data.CallCount");
     check("TaskEvent", &|event| event["data"]["Info"]["EventChainId"] = json!(1), "data.Info.EventChainId");
     check("VmPoweredOnEvent", &|event| event["data"]["ChainId"] = json!(1), "data.ChainId");
     check("VmPoweredOnEvent", &|event| event["data"]["Template"] = json!(true), "data.Template");
-    // A missing and an added field.
+    // A missing field, and an added one.
     let remove = |name: &'static str| {
         move |event: &mut Value| drop(event["data"].as_object_mut().unwrap().remove(name))
     };
@@ -153,7 +153,7 @@ fn each_corruption_is_noticed_with_its_path() {
     check("VmPoweredOnEvent", &remove("Vm"), "data.Vm");
     check("VmPoweredOnEvent", &|event| event["data"]["Extra"] = json!(null), "data.Extra");
     check("VmPoweredOnEvent", &|event| event["data"]["Vm"]["Extra"] = json!(1), "data.Vm.Extra");
-    // null, "" and 0 are three things.
+    // `null`, `""` and 0 are three different values.
     check("VmPoweredOnEvent", &|event| event["data"]["Ds"] = json!(""), "data.Ds");
     check("VmPoweredOnEvent", &|event| event["data"]["Net"] = json!({}), "data.Net");
     check("VmPoweredOnEvent", &|event| event["data"]["ChangeTag"] = json!(null), "data.ChangeTag");
@@ -180,7 +180,7 @@ fn each_corruption_is_noticed_with_its_path() {
         &|event| event["data"]["Arguments"][1]["Value"] = json!("42"),
         "data.Arguments[1].Value",
     );
-    // Times: another one, another zone's text, and zeros that Go drops.
+    // Times: another time, the text of another zone, and zeros that Go drops.
     check(
         "TaskEvent",
         &|event| event["data"]["Info"]["QueueTime"] = json!("2026-11-22T00:00:00Z"),
@@ -331,7 +331,7 @@ fn the_entry_around_an_event_is_compared_too() {
 }
 
 /// Event `index` as its vCenter sends it.
-fn sent(contents: &Contents, made: &Made, json: bool) -> String {
+fn sent(contents: &Contents, made: &MadeEvent, json: bool) -> String {
     let mut out = Vec::new();
     let mut clock = crate::vcenter::clock::Rfc3339::default();
     let form = Default::default();
@@ -402,8 +402,8 @@ fn an_unknown_class_has_all_that_was_sent() {
     let elements = "<userName>u</userName><warpFactor>9</warpFactor><target xsi:type=\"TeleportTarget\"><planet>Vulcan</planet></target>";
     let special =
         SpecialContent { class: "VmTeleportedEvent".into(), event_type_id: None, elements: elements.into() };
-    let made = Made { special: Some(special), ..made(5) };
-    let mut event = parsed(&contents, &Made { special: None, ..made.clone() });
+    let made = MadeEvent { special: Some(special), ..made(5) };
+    let mut event = parsed(&contents, &MadeEvent { special: None, ..made.clone() });
     event["subject"] = json!("VmTeleportedEvent");
     event["type"] = json!("com.vmware.event.router/event");
     event["data"] = json!({
@@ -416,6 +416,6 @@ fn an_unknown_class_has_all_that_was_sent() {
     assert_eq!(contents.check(&made, Delivery::Parsed(&event), None).unwrap().path, "data.WarpFactor");
 }
 
-fn go(made: &Made) -> String {
-    want::go_time(&format_micros(made.created_us))
+fn go(made: &MadeEvent) -> String {
+    expected::go_time(&format_micros(made.created_us))
 }

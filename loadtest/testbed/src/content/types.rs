@@ -1,4 +1,7 @@
-//! The fields of govmomi's types, and whether an absent one is `null` or has a zero value.
+//! The fields of govmomi's types. For each field the table says if an absent one is `null` or has a
+//! zero value.
+//!
+//! The table is `types.txt`; its head describes the format.
 
 use std::collections::HashMap;
 use std::sync::LazyLock;
@@ -14,18 +17,18 @@ pub(super) enum FieldKind {
     Bool,
     Time,
     Reference,
-    /// The type that `xsi:type` says.
+    /// The type that `xsi:type` names.
     Any,
     Object(&'static str),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Field {
-    /// As JSON has it.
+    /// Name as in JSON.
     pub name: &'static str,
     pub kind: FieldKind,
     pub list: bool,
-    /// A pointer or an interface: `null` when absent.
+    /// A pointer or an interface, which is `null` when absent.
     pub optional: bool,
 }
 
@@ -35,7 +38,7 @@ struct Type {
     fields: Vec<Field>,
 }
 
-/// Whether the table has this type.
+/// True if the table has this type.
 pub(super) fn is_known(name: &str) -> bool {
     TYPES.contains_key(name)
 }
@@ -48,6 +51,7 @@ pub(super) fn fields(name: &str) -> Vec<Field> {
     all
 }
 
+/// Reads the table.
 fn parse() -> HashMap<&'static str, Type> {
     let mut types = HashMap::new();
     let mut name = "";

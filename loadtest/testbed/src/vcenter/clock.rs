@@ -28,7 +28,7 @@ impl Rfc3339 {
         self.text
     }
 
-    /// Appends a createdTime with six or three digits; returns the six.
+    /// Appends a createdTime with six or three digits. Returns the text with six digits.
     pub fn created(&mut self, out: &mut Vec<u8>, micros: i64, millis: bool) -> [u8; 27] {
         let text = self.micros(micros);
         if millis {
@@ -39,8 +39,8 @@ impl Rfc3339 {
         text
     }
 
-    /// With three digits, rounded half up: the form that agrees with the six digits about the whole
-    /// minute of time + 0.5 ms.
+    /// The time with three digits, rounded half up. This form agrees with the six digits about the
+    /// whole minute of time + 0.5 ms.
     pub fn rounded_millis(&mut self, micros: i64) -> &[u8; 24] {
         let text = self.micros(round_to_millis(micros));
         self.millis[..23].copy_from_slice(&text[..23]);
@@ -68,7 +68,7 @@ impl Rfc3339 {
     }
 }
 
-/// Days since 1970 to year, month, day (Howard Hinnant, "chrono-Compatible Low-Level Date
+/// Year, month and day from days since 1970 (Howard Hinnant, "chrono-Compatible Low-Level Date
 /// Algorithms").
 fn civil(days: i64) -> (i64, u32, u32) {
     let shifted = days + 719_468;
@@ -82,7 +82,7 @@ fn civil(days: i64) -> (i64, u32, u32) {
     (year_of_era + era * 400 + i64::from(month <= 2), month, day)
 }
 
-/// `createdTime` as text. For single values; pages keep an [`Rfc3339`].
+/// `createdTime` as text, for single values; pages keep an [`Rfc3339`].
 pub(crate) fn format_micros(micros: i64) -> String {
     String::from_utf8_lossy(&Rfc3339::default().micros(micros)).into_owned()
 }
@@ -92,8 +92,8 @@ pub(crate) fn round_to_millis(micros: i64) -> i64 {
     (micros + 500).div_euclid(1000) * 1000
 }
 
-/// Microseconds since 1970 of an `xsd:dateTime` with an offset; one without is taken as UTC, as
-/// vCenter does.
+/// Microseconds since 1970 of an `xsd:dateTime` with an offset. A time without one is taken as UTC,
+/// as in vCenter.
 pub(crate) fn parse_micros(text: &str) -> Option<i64> {
     let text = text.trim();
     match text.parse::<jiff::Timestamp>() {

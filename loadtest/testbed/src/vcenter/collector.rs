@@ -1,4 +1,5 @@
-//! Event collectors and queries: the part of the history that a filter opens, and the cursor in it.
+//! Event collectors and queries. A filter opens a part of the history, and a collector has a cursor
+//! in it.
 //!
 //! ```text
 //!            bounds.start            cursor               bounds.end
@@ -6,8 +7,8 @@
 //!               ◄── ReadPreviousEvents │ ReadNextEvents ──►
 //! ```
 //!
-//! A new collector stands at the start; `RewindCollector` returns it there, `ResetCollector` moves
-//! it to the end.
+//! The cursor of a new collector is at the start. `RewindCollector` returns it there, and
+//! `ResetCollector` moves it to the end.
 
 use std::collections::HashMap;
 use std::ops::Range;
@@ -15,7 +16,7 @@ use std::ops::Range;
 use super::filter::Filter;
 use super::history::History;
 use super::model::{Model, WireForm};
-use super::soap::Fault;
+use super::protocol::Fault;
 use super::view::add_run;
 use super::world::{Page, Session, Shared, World, new_id};
 use crate::limits::{COLLECTORS_PER_SESSION_MAX, LATEST_PAGE_EVENTS, QUERY_EVENTS_DEFAULT};
@@ -23,7 +24,7 @@ use crate::limits::{COLLECTORS_PER_SESSION_MAX, LATEST_PAGE_EVENTS, QUERY_EVENTS
 pub(crate) struct Collector {
     pub filter: Filter,
     cursor: u64,
-    /// Events that existed when the collector was made.
+    /// Number of events that existed when the collector was made.
     born_at: u64,
     /// Size of `latestPage`.
     page_size: usize,
@@ -35,13 +36,13 @@ pub(crate) struct Collector {
 impl Collector {
     pub fn set_page_size(&mut self, size: usize) {
         self.page_size = size;
-        // A larger page reaches back further than the events that are known.
+        // A larger page reaches further back than the events in `latest`.
         self.latest.clear();
         self.latest_scanned = None;
     }
 
     /// The events between which the cursor moves. The end is the newest event, the filter's end, or
-    /// the first negative key: from there on a real vCenter's collector returns nothing.
+    /// the first negative key: a real vCenter's collector returns nothing from there on.
     fn bounds(&self, history: &History, wrap_silences: bool, now_us: i64) -> Range<u64> {
         let produced = history.produced(now_us);
         let mut bounds = self.filter.bounds(history, produced);
@@ -53,8 +54,9 @@ impl Collector {
 }
 
 impl World {
-    /// # Errors
-    /// The session has its 32 already.
+    /// Creates a collector for a session and returns its id.
+    ///
+    /// # Errors The session already has 32 collectors.
     pub fn create_collector(&mut self, session: &str, filter: Filter, now_us: i64) -> Result<String, Fault> {
         let born_at = self.history.produced(now_us);
         let cursor = filter.bounds(&self.history, born_at).start;
@@ -73,7 +75,7 @@ impl World {
         Ok(id)
     }
 
-    /// `ReadNextEvents`: the cursor moves here, whatever becomes of the answer.
+    /// `ReadNextEvents`. The cursor moves here, whether or not the client gets the answer.
     pub fn read_next(
         &mut self,
         shared: &Shared,
@@ -88,6 +90,7 @@ impl World {
         let Range { start, end } = collector.bounds(history, shared.wrap_silences, now_us);
         let from = collector.cursor.max(start);
         let mut wanted = wanted(&collector.filter, history, &shared.model);
+        // A repetition on demand: the page begins with events from before the cursor.
         let repeat = if from < end { (*duplicates).min(from).min(max / 2) } else { 0 };
         let mut runs = Vec::new();
         if repeat > 0 {
@@ -104,6 +107,7 @@ impl World {
             return Err(Fault::new("SystemError", "A general system error occurred"));
         }
         runs.extend(fresh);
+        // The page is only planned here. It is rendered later, without the lock.
         let form = WireForm { brief: collector.filter.brief, millis: self.millis };
         let page = Page::of_runs(history, &runs, form);
         counters.pages_served += 1;
@@ -112,7 +116,7 @@ impl World {
         Ok(page)
     }
 
-    /// `ReadPreviousEvents`: newest first.
+    /// `ReadPreviousEvents`: the newest event comes first.
     pub fn read_previous(
         &mut self,
         shared: &Shared,
@@ -133,7 +137,7 @@ impl World {
         Ok(Page::of_indexes(history, &found, form))
     }
 
-    /// Before the oldest event: `ReadNextEvents` then reads all.
+    /// Moves the cursor before the oldest event, so that `ReadNextEvents` reads all.
     pub fn rewind(&mut self, shared: &Shared, session: &str, id: &str, now_us: i64) -> Result<(), Fault> {
         let World { history, sessions, .. } = self;
         let collector = collector(sessions, session, id)?;
@@ -141,7 +145,7 @@ impl World {
         Ok(())
     }
 
-    /// Behind the newest event: `ReadPreviousEvents` then reads all.
+    /// Moves the cursor behind the newest event, so that `ReadPreviousEvents` reads all.
     pub fn reset(&mut self, shared: &Shared, session: &str, id: &str, now_us: i64) -> Result<(), Fault> {
         let World { history, sessions, .. } = self;
         let collector = collector(sessions, session, id)?;
@@ -160,8 +164,8 @@ impl World {
         let World { history, sessions, .. } = self;
         let collector = collector(sessions, session, id)?;
         let Range { start, end } = collector.bounds(history, shared.wrap_silences, now_us);
-        // Only new events are looked at: a filter that nothing passes would scan the history at
-        // every call.
+        // Only new events are examined. With a filter that no event passes, every call would
+        // otherwise scan the whole history.
         let from = collector.latest_scanned.unwrap_or(start).max(start).min(end);
         let filter = &collector.filter;
         let (mut found, _) = history.read_backward(end, from, collector.page_size as u64, now_us, |index| {
@@ -174,7 +178,7 @@ impl World {
         Ok(collector.latest.clone())
     }
 
-    /// `QueryEvents`: the newest `maxCount` events that pass, or the newest 1,000, in the order of
+    /// `QueryEvents`: the newest `maxCount` events that pass, by default 1,000, in the order of
     /// their keys.
     pub fn query(&mut self, shared: &Shared, filter: &Filter, now_us: i64) -> Page {
         let history = &self.history;
@@ -194,6 +198,7 @@ impl World {
 
 type Passes<'a> = Box<dyn FnMut(u64) -> bool + 'a>;
 
+/// A test for the events that pass the filter; `None` if all do, which reads whole runs at once.
 fn wanted<'a>(filter: &'a Filter, history: &'a History, model: &'a Model) -> Option<Passes<'a>> {
     if filter.passes_all() {
         return None;

@@ -1,19 +1,19 @@
-//! Data objects of the vSphere API as trees. Every value carries its type, so that XML says all
-//! that VI/JSON needs.
+//! Data objects of the vSphere API as trees. Every value carries its type, so that the XML holds
+//! all the information that VI/JSON needs.
 
 use super::inventory::Object;
-use super::property::{Target, write_reference_of};
+use super::property::{ObjectReference, write_reference_of};
 use super::xml::escape;
 
 /// A value of a property, or part of one.
 pub(crate) enum Data {
-    /// A type of XML Schema (`string`, `int`, …) or an enumeration, and its text.
+    /// A type of XML Schema (`string`, `int`, …) or an enumeration, with the text of the value.
     Leaf(&'static str, String),
     Reference(Object),
     Struct(&'static str, Vec<(&'static str, Data)>),
-    /// The items' declared type.
+    /// Declared type of the items, and the items.
     List(&'static str, Vec<Data>),
-    /// The field exists and has no value.
+    /// The field exists but has no value.
     Unset,
 }
 
@@ -61,7 +61,7 @@ impl Data {
         }
     }
 
-    /// Writes an element called `element`; a list as one element that holds all.
+    /// Writes an element called `element`. A list becomes one element that holds all items.
     pub fn write(&self, out: &mut Vec<u8>, element: &str) {
         let open = |out: &mut Vec<u8>, kind: &str| {
             let prefix = if is_schema_type(kind) { "xsd:" } else { "" };
@@ -69,7 +69,9 @@ impl Data {
         };
         match self {
             Data::Unset => return,
-            Data::Reference(object) => return write_reference_of(out, element, &Target::object(*object)),
+            Data::Reference(object) => {
+                return write_reference_of(out, element, &ObjectReference::object(*object));
+            }
             Data::Leaf(kind, text) => {
                 open(out, kind);
                 escape(out, text);

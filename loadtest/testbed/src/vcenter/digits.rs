@@ -1,7 +1,7 @@
-//! Decimal digits without the machinery of `write!`: an event has a dozen numbers and a page
+//! Decimal digits without the machinery of `write!`: an event has a dozen numbers, and a page
 //! thousands of events.
 
-/// Fills `at` with the last digits of `value`, with zeros in front.
+/// Fills `at` with the last digits of `value`, with leading zeros.
 pub(crate) fn write_digits(at: &mut [u8], mut value: u32) {
     for digit in at.iter_mut().rev() {
         *digit = b'0' + (value % 10) as u8;
@@ -9,7 +9,7 @@ pub(crate) fn write_digits(at: &mut [u8], mut value: u32) {
     }
 }
 
-/// Appends a decimal number; `write!` costs five times this, twice an event.
+/// Appends a decimal number. `write!` would cost five times as much, twice for each event.
 pub(crate) fn push_int(out: &mut Vec<u8>, value: i32) {
     let mut buffer = [0u8; 11];
     let mut at = buffer.len();

@@ -1,7 +1,7 @@
-//! Properties of managed entities, apart from references to other ones: built when they are asked
-//! for.
+//! Properties of managed entities, apart from references to other entities. A value is built when a
+//! client asks for it.
 //!
-//! A property that the type has and this inventory does not describe is [`Data::Unset`]; only one
+//! A property that the type has and this inventory does not describe is [`Data::Unset`]. A property
 //! that the type does not have is refused. The types' fields are in the order of VMware's schema.
 
 use super::data::{Data, boolean, int, long, short, string};
@@ -9,7 +9,7 @@ use super::inventory::Object;
 use super::machine;
 use super::model::Model;
 
-/// Properties whose value no entity here has, by type.
+/// Properties that no entity here has a value for, by type.
 const UNSET: [(&str, &[&str]); 8] = [
     ("Folder", &["namespace"]),
     ("Datacenter", &[]),
@@ -55,7 +55,7 @@ const UNSET: [(&str, &[&str]); 8] = [
         &["layout", "layoutEx", "storage", "environmentBrowser", "resourceConfig", "snapshot"],
     ),
 ];
-/// The properties that `all` reads of every entity; [`all_of`] adds those of its type.
+/// The properties that `all` reads of every entity; [`all_of`] adds those of the type.
 const COMMON: [&str; 15] = [
     "alarmActionsEnabled",
     "availableField",
@@ -131,6 +131,7 @@ pub(crate) fn property(model: &Model, object: Object, name: &str) -> Option<Data
     })
 }
 
+/// A property that every managed entity has.
 fn common(object: Object, name: &str) -> Option<Data> {
     let nothing = |kind| Data::List(kind, vec![]);
     Some(match name {
@@ -191,54 +192,74 @@ fn cluster_summary(model: &Model) -> Data {
 }
 
 fn pool_property(model: &Model, name: &str) -> Option<Data> {
-    let memory = i64::from(model.spec().hosts) * machine::HOST_MEMORY_BYTES;
+    let memory_bytes = i64::from(model.spec().hosts) * machine::HOST_MEMORY_BYTES;
     let mhz = i64::from(model.spec().hosts * machine::HOST_CORES * machine::HOST_MHZ);
-    let allocation = |limit: i64| {
-        let shares = Data::Struct(
-            "SharesInfo",
-            vec![("shares", int(4_000)), ("level", Data::Leaf("SharesLevel", "normal".into()))],
-        );
-        let fields = vec![
+    Some(match name {
+        "config" => pool_config(mhz, memory_bytes),
+        "runtime" => pool_runtime(mhz, memory_bytes),
+        "summary" => Data::Struct(
+            "ResourcePoolSummary",
+            vec![
+                ("name", string(Object::Pool.name())),
+                ("config", pool_config(mhz, memory_bytes)),
+                ("runtime", pool_runtime(mhz, memory_bytes)),
+            ],
+        ),
+        _ => return None,
+    })
+}
+
+fn pool_config(mhz: i64, memory_bytes: i64) -> Data {
+    Data::Struct(
+        "ResourceConfigSpec",
+        vec![
+            ("entity", Data::Reference(Object::Pool)),
+            ("cpuAllocation", resource_allocation(mhz)),
+            ("memoryAllocation", resource_allocation(memory_bytes >> 20)),
+        ],
+    )
+}
+
+fn resource_allocation(limit: i64) -> Data {
+    let shares = Data::Struct(
+        "SharesInfo",
+        vec![("shares", int(4_000)), ("level", Data::Leaf("SharesLevel", "normal".into()))],
+    );
+    Data::Struct(
+        "ResourceAllocationInfo",
+        vec![
             ("reservation", long(limit)),
             ("expandableReservation", boolean(true)),
             ("limit", long(limit)),
             ("shares", shares),
-        ];
-        Data::Struct("ResourceAllocationInfo", fields)
-    };
-    let config = || {
-        let fields = vec![
-            ("entity", Data::Reference(Object::Pool)),
-            ("cpuAllocation", allocation(mhz)),
-            ("memoryAllocation", allocation(memory >> 20)),
-        ];
-        Data::Struct("ResourceConfigSpec", fields)
-    };
-    let usage = |all: i64| {
-        let fields = vec![
+        ],
+    )
+}
+
+fn pool_runtime(mhz: i64, memory_bytes: i64) -> Data {
+    Data::Struct(
+        "ResourcePoolRuntimeInfo",
+        vec![
+            ("memory", resource_usage(memory_bytes)),
+            ("cpu", resource_usage(mhz)),
+            ("overallStatus", status("green")),
+        ],
+    )
+}
+
+/// The use of a resource of which the pool has `all`: a quarter of it, and nothing reserved.
+fn resource_usage(all: i64) -> Data {
+    Data::Struct(
+        "ResourcePoolResourceUsage",
+        vec![
             ("reservationUsed", long(0)),
             ("reservationUsedForVm", long(0)),
             ("unreservedForPool", long(all)),
             ("unreservedForVm", long(all)),
             ("overallUsage", long(all / 4)),
             ("maxUsage", long(all)),
-        ];
-        Data::Struct("ResourcePoolResourceUsage", fields)
-    };
-    let runtime = || {
-        let fields = vec![("memory", usage(memory)), ("cpu", usage(mhz)), ("overallStatus", status("green"))];
-        Data::Struct("ResourcePoolRuntimeInfo", fields)
-    };
-    Some(match name {
-        "config" => config(),
-        "runtime" => runtime(),
-        "summary" => {
-            let fields =
-                vec![("name", string(Object::Pool.name())), ("config", config()), ("runtime", runtime())];
-            Data::Struct("ResourcePoolSummary", fields)
-        }
-        _ => return None,
-    })
+        ],
+    )
 }
 
 fn datastore_property(model: &Model, name: &str) -> Option<Data> {

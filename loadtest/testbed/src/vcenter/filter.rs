@@ -1,8 +1,14 @@
-//! `EventFilterSpec`: which events a collector or a query returns.
+//! `EventFilterSpec`: the conditions that select the events of a collector or a query.
 //!
-//! All conditions must hold; an unset one lets everything pass. A field that is not part of the
-//! type is refused, as is a value that the type does not allow: nothing that a client sends is
-//! silently ignored.
+//! ```text
+//! EventFilterSpec ──► parse (checks) ──► Conditions ──► compile against the templates ──► Filter
+//!                                                                                    │
+//!                        history ──► bounds (time, chain) ──► passes(index)? ◄───────┘
+//! ```
+//!
+//! All conditions must hold; an unset one accepts every event. A field that is not part of the type
+//! is refused, as is a value that the type does not allow. Nothing that a client sends is silently
+//! ignored.
 
 use std::ops::Range;
 
@@ -10,8 +16,8 @@ use super::clock::parse_micros;
 use super::history::{History, Special};
 use super::inventory::Object;
 use super::model::{Model, chain_id};
-use super::property::Target;
-use super::soap::Fault;
+use super::property::ObjectReference;
+use super::protocol::Fault;
 use super::template::Template;
 use super::xml::Node;
 use crate::limits::PAGE_EVENTS_MAX;
@@ -35,28 +41,30 @@ const ENTITY_FIELDS: [&str; 2] = ["entity", "recursion"];
 const TIME_FIELDS: [&str; 2] = ["beginTime", "endTime"];
 const USER_FIELDS: [&str; 2] = ["systemUser", "userList"];
 const CATEGORIES: [&str; 4] = ["info", "warning", "error", "user"];
-/// The alarm and the scheduled task that events name.
+/// Reference of the alarm that events name.
 const ALARM: (&str, &str) = ("Alarm", "alarm-6");
+/// Reference of the scheduled task that events name.
 const SCHEDULED_TASK: (&str, &str) = ("ScheduledTask", "schedule-12");
 
-/// A filter, compiled against the templates: a page of an unfiltered collector must cost nothing per
-/// event.
+/// A filter, compiled against the templates: a page of an unfiltered collector must cost nothing
+/// per event.
 #[derive(Clone)]
 pub(crate) struct Filter {
     begin_us: Option<i64>,
     end_us: Option<i64>,
     pub max_count: Option<usize>,
-    /// `disableFullMessage`. VMware documents an unset one as true; real servers send the message
+    /// `disableFullMessage`. VMware documents an unset one as true. Real servers send the message
     /// all the same, and govc, which leaves it unset, prints it.
     pub brief: bool,
     chain: Option<i32>,
-    /// The one virtual machine or host that events must be about.
+    /// The only virtual machine or host that events may be about.
     only: Option<Object>,
     conditions: Conditions,
+    /// True if there is no condition besides the bounds.
     unconditional: bool,
-    /// Per template, whether the conditions let it through; `None` if all pass.
+    /// For each template, true if the conditions accept its events; `None` if they accept all.
     templates: Option<Vec<bool>>,
-    /// As it came, for the property `filter`.
+    /// The filter as it came, for the property `filter`.
     spec: Node,
 }
 
@@ -88,8 +96,8 @@ struct Users {
 }
 
 impl Users {
-    /// Events of the system have no user. Without a list, `systemUser` chooses between them and
-    /// those of all users.
+    /// Returns true if the events of a user pass. Events of the system have no user. Without a list
+    /// of names, `systemUser` chooses between the events of the system and those of all users.
     fn pass(&self, user: &str) -> bool {
         match (user.is_empty(), self.names.is_empty()) {
             (true, _) => self.system,
@@ -99,8 +107,8 @@ impl Users {
     }
 }
 
-/// The fields of an event that conditions test.
-struct Facts<'a> {
+/// The fields of an event that the conditions test.
+struct EventFields<'a> {
     class: &'a str,
     event_type_id: Option<&'a str>,
     template: Option<&'a Template>,
@@ -109,14 +117,14 @@ struct Facts<'a> {
     entities: &'a [Object],
 }
 
-impl Facts<'_> {
+impl EventFields<'_> {
     fn is_a(&self, class: &str) -> bool {
         class == "Event" || class == self.class || self.template.is_some_and(|template| template.is_a(class))
     }
 }
 
 impl Conditions {
-    /// Whether every event passes.
+    /// True if every event passes.
     fn are_trivial(&self) -> bool {
         let everywhere = |(entity, recursion)| entity == Object::Root && recursion != Recursion::Children;
         self.type_ids.is_empty()
@@ -128,8 +136,8 @@ impl Conditions {
             && self.entity.is_none_or(everywhere)
     }
 
-    fn pass(&self, facts: &Facts<'_>) -> bool {
-        // An event with a type id is selected by it alone, whatever its class.
+    fn pass(&self, facts: &EventFields<'_>) -> bool {
+        // An event with a type id is selected by the id alone, not by its class.
         let by_id = |id: &String| match facts.event_type_id {
             Some(event_type_id) => id == event_type_id,
             None => facts.is_a(id),
@@ -144,13 +152,13 @@ impl Conditions {
     }
 }
 
-/// Whether an event that names these entities is about one of them, or one below it.
+/// True if an event that names these entities is about `entity`, or about one below it.
 fn concerns(named: &[Object], entity: Object, recursion: Recursion) -> bool {
     let below = || named.iter().any(|object| object.is_below(entity));
     match recursion {
-        // Events that name no entity are the root folder's.
+        // The root folder also has the events that name no entity.
         Recursion::Itself | Recursion::All if entity == Object::Root => true,
-        // A folder stands for what it contains.
+        // A folder stands for its contents.
         _ if entity.is_folder() => below(),
         Recursion::Itself => named.contains(&entity) && !below(),
         Recursion::Children => below(),
@@ -159,10 +167,13 @@ fn concerns(named: &[Object], entity: Object, recursion: Recursion) -> bool {
 }
 
 impl Filter {
-    /// # Errors
-    /// No filter, a field or value that does not exist, an entity that is not in the inventory.
+    /// Reads a filter from a call's arguments.
+    ///
+    /// # Errors There is no filter, a field or value does not exist, or an entity is not in the
+    /// inventory.
     pub fn parse(spec: Option<&Node>, model: &Model) -> Result<Filter, Fault> {
         let spec = spec.ok_or_else(|| Fault::invalid_argument("filter"))?;
+        // Unknown fields are refused before any value is read.
         check_fields(Some(spec), "EventFilterSpec", &FIELDS)?;
         check_fields(spec.child("entity"), "EventFilterSpecByEntity", &ENTITY_FIELDS)?;
         check_fields(spec.child("time"), "EventFilterSpecByTime", &TIME_FIELDS)?;
@@ -183,9 +194,10 @@ impl Filter {
             .into_iter()
             .flatten()
             .collect(),
-            // An empty tag stands for events without tags.
+            // An empty tag selects events without tags.
             tagged: spec.child("tag").is_some() && !texts("tag").iter().any(String::is_empty),
         };
+        // Values and combinations that the API does not allow.
         if !conditions.type_ids.is_empty() && !conditions.classes.is_empty() {
             return Err(Fault::invalid_argument("filter.eventTypeId"));
         }
@@ -202,7 +214,7 @@ impl Filter {
             end_us: time.map_or(Ok(None), |time| micros(time, "endTime"))?,
             max_count: max_count.map(|count| count as usize),
             brief: spec.is_true("disableFullMessage"),
-            // As in VMware's own clients, 0 is an unset number.
+            // In VMware's own clients 0 means an unset number.
             chain: number(spec, "eventChainId")?.filter(|chain| *chain != 0),
             only: None,
             unconditional: false,
@@ -214,7 +226,9 @@ impl Filter {
         Ok(filter)
     }
 
+    /// Tests every template once with an example event, so that `passes` is a table look-up.
     fn compile(&mut self, model: &Model) {
+        // The entity of the filter takes part in the example; other numbers are compared per event.
         let mut example = (Object::Vm(0), Object::Host(0));
         match self.conditions.entity {
             Some((vm @ Object::Vm(_), _)) => (self.only, example.0) = (Some(vm), vm),
@@ -231,7 +245,7 @@ impl Filter {
             ];
             let entities: Vec<Object> =
                 arguments.iter().filter(|(name, _)| template.has(name)).map(|(_, object)| *object).collect();
-            self.conditions.pass(&Facts {
+            self.conditions.pass(&EventFields {
                 class: &template.class,
                 event_type_id: template.event_type_id.as_deref(),
                 template: Some(template),
@@ -245,7 +259,7 @@ impl Filter {
         self.unconditional = self.chain.is_none() && self.conditions.are_trivial();
     }
 
-    /// The part of the history that events may come from, as far as time and chain tell.
+    /// The part of the history that events may come from, as far as time and chain limit it.
     pub fn bounds(&self, history: &History, produced: u64) -> Range<u64> {
         let begin = self.begin_us.map_or(0, |begin| history.first_at_or_after(begin, produced));
         let end =
@@ -259,12 +273,13 @@ impl Filter {
         }
     }
 
-    /// Whether only the bounds matter.
+    /// True if only the bounds matter.
     pub fn passes_all(&self) -> bool {
         self.unconditional
     }
 
     pub fn passes(&self, model: &Model, history: &History, index: u64) -> bool {
+        // An event that is not from the model is tested with its own fields.
         if let Some(special) = history.special(index) {
             return self.chain.is_none_or(|chain| chain == history.key(index))
                 && self.conditions.pass(&special_facts(special, model));
@@ -279,14 +294,14 @@ impl Filter {
             && self.chain.is_none_or(|chain| chain == chain_id(history.key(index), index))
     }
 
-    /// The property `filter` of a collector.
+    /// Writes the property `filter` of a collector.
     pub fn write(&self, out: &mut Vec<u8>) {
         self.spec.write_inner(out);
     }
 }
 
-fn special_facts<'a>(special: &'a Special, model: &'a Model) -> Facts<'a> {
-    Facts {
+fn special_facts<'a>(special: &'a Special, model: &'a Model) -> EventFields<'a> {
+    EventFields {
         class: &special.class,
         event_type_id: special.event_type_id.as_deref(),
         template: model.templates().iter().find(|template| template.class == special.class),
@@ -326,19 +341,19 @@ fn parse_entity(by_entity: &Node, model: &Model) -> Result<(Object, Recursion), 
         "all" => Recursion::All,
         _ => return Err(Fault::invalid_argument("filter.entity.recursion")),
     };
-    let target = by_entity.child("entity").map(Target::of);
+    let target = by_entity.child("entity").map(ObjectReference::of);
     let target = target.ok_or_else(|| Fault::invalid_argument("filter.entity.entity"))?;
     Ok((target.resolve(model)?, recursion))
 }
 
-/// The class that the events of this alarm or scheduled task have.
+/// The class of the events that this alarm or scheduled task causes.
 fn caused_by(
     spec: &Node,
     name: &str,
     (kind, id): (&str, &str),
     class: &'static str,
 ) -> Result<Option<&'static str>, Fault> {
-    match spec.child(name).map(Target::of) {
+    match spec.child(name).map(ObjectReference::of) {
         None => Ok(None),
         Some(target) if target.kind == kind && target.id == id => Ok(Some(class)),
         Some(target) => Err(Fault::not_found(&target.kind, &target.id)),

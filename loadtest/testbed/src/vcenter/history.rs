@@ -1,7 +1,14 @@
-//! The event history: which events exist at a moment, their keys and times, and which of them a
-//! reader may see.
+//! The event history: the events that exist at a moment, their keys and times, and the events that
+//! a reader may see.
 //!
-//! Everything is run-length: a [`Segment`] is a run of events with equal spacing in time, a
+//! ```text
+//! index      0 … 999    1000 … 1004   1005 … 1011        created by `rate`, `append`, `feed`
+//! segments   ├──────────┼─────────────┼───────────       index ─► createdTime
+//! spans      ├── key 1 …───────────┼── key 500 …──       index ─► key
+//! veils                      ├─────┤                     late or unreadable events
+//! ```
+//!
+//! All lists are run-length encoded. A [`Segment`] is a run of events with equal spacing in time, a
 //! [`KeySpan`] a run of consecutive keys, a veil a run that cannot be read. 10,000,000 events are
 //! one segment.
 //!
@@ -18,8 +25,8 @@ pub(crate) use super::special::Special;
 pub use super::view::Exceptions;
 pub(crate) use super::view::PlanItem;
 
-/// Fixed-point shift of a segment's step: 2^-20 microseconds, so that 400,000 events/s for a day
-/// drift less than 100 ms.
+/// Fixed-point shift of a segment's step, 2^-20 microseconds: at 400,000 events/s a day drifts less
+/// than 100 ms.
 const STEP_SHIFT: u32 = 20;
 
 /// A run of consecutive keys: event `first + n` has key `key_base + n`, wrapping at 32 bits.
@@ -28,10 +35,11 @@ const STEP_SHIFT: u32 = 20;
 pub struct KeySpan {
     pub first: u64,
     pub key_base: i32,
-    /// No event of this span is older (microseconds since 1970).
+    /// Microseconds since 1970. No event of this span is older.
     pub from_us: i64,
 }
 
+/// A run of events with equal spacing: event `first + n` was created at `base_us + n * step`.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Segment {
     first: u64,
@@ -45,20 +53,20 @@ impl Segment {
     }
 }
 
-/// Why a run of events does not appear in a page.
+/// The reason that a run of events does not appear in a page.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Veil {
-    /// Appears at this time, behind the cursors that passed it.
+    /// The events appear at this time, behind the cursors that passed them.
     Late { until_us: i64 },
-    /// The user may not see it; it takes its place in a page all the same. `sticky`: the cursor
-    /// never gets past a page full of these.
+    /// The user may not see the events, but they take their places in a page. With `sticky` the
+    /// cursor never gets past a page full of these.
     Unreadable { sticky: bool },
 }
 
-/// How the history grows.
+/// The way in which the history grows.
 enum Growth {
     Idle,
-    /// Events come at this rate from `since_us` on; `first` is the first of them.
+    /// Events come at this rate; `segment` begins with the next one.
     Rate {
         segment: Segment,
     },
@@ -68,22 +76,26 @@ enum Growth {
 
 pub(crate) struct History {
     segments: Vec<Segment>,
+    /// Number of events in `segments`.
     closed: u64,
     growth: Growth,
     total: Option<u64>,
+    /// createdTime of the newest event in `segments`.
     last_us: i64,
     pub spans: Vec<KeySpan>,
-    /// Sorted by start, disjoint.
+    /// Sorted by start, and disjoint.
     pub(super) veils: Vec<(Range<u64>, Veil)>,
     pub(super) withdrawn: Vec<Range<u64>>,
     pub(super) specials: BTreeMap<u64, Arc<Special>>,
     pub(super) late: Vec<Range<u64>>,
     pub live_from: u64,
-    /// Counts changes of spans and exceptions, so that a verifier knows when to look again.
+    /// Counts changes of spans and exceptions, so that a verifier can see that it must read the
+    /// truth again.
     pub generation: u64,
 }
 
 impl History {
+    /// A history whose backlog ends just before `now_us`.
     pub fn new(first_key: i32, backlog: u64, spacing_us: u64, total: Option<u64>, now_us: i64) -> History {
         let backlog = total.map_or(backlog, |total| backlog.min(total));
         let base_us = now_us - (backlog * spacing_us) as i64;
@@ -114,7 +126,7 @@ impl History {
         self.last_us = segment.created_us(self.closed - 1);
     }
 
-    /// Events that exist at `now_us`.
+    /// Number of events that exist at `now_us`.
     pub fn produced(&self, now_us: i64) -> u64 {
         match &self.growth {
             Growth::Idle | Growth::Endless => self.closed,
@@ -130,7 +142,7 @@ impl History {
         }
     }
 
-    /// When the next event comes by itself.
+    /// The time at which the next event comes by itself.
     pub fn next_event_us(&self, now_us: i64) -> Option<i64> {
         match &self.growth {
             Growth::Rate { segment } => {
@@ -140,20 +152,20 @@ impl History {
                 }
                 Some(segment.created_us(next))
             }
-            // The next look will create one; a waiter looks again after a millisecond.
+            // Reading creates the next event, so a waiter reads again after a millisecond.
             Growth::Endless if self.total.is_none_or(|total| self.closed < total) => Some(now_us + 1_000),
             Growth::Idle | Growth::Endless => None,
         }
     }
 
-    /// Turns what the rate made until now into a closed segment.
+    /// Turns the events that the rate made until now into a closed segment.
     fn settle_rate(&mut self, now_us: i64) {
         let produced = self.produced(now_us);
         if let Growth::Rate { segment } = self.growth {
             if produced > self.closed {
                 self.push(segment, produced - self.closed);
             }
-            // The phase is kept, or frequent appends would slow the rate down.
+            // The phase is kept, because frequent appends would otherwise slow the rate down.
             let next =
                 Segment { first: self.closed, base_us: segment.created_us(produced), step: segment.step };
             self.growth = Growth::Rate { segment: next };
@@ -164,8 +176,8 @@ impl History {
         self.settle_rate(now_us);
         self.growth = if per_second > 0.0 {
             let step = ((1e6 / per_second) * f64::from(1u32 << STEP_SHIFT)).max(1.0) as u64;
-            // The part of a step until the next event is kept; otherwise a rate that is set often
-            // would make no events at all.
+            // The remaining part of a step is kept; otherwise a rate that is set often would make
+            // no events.
             let left = match &self.growth {
                 Growth::Rate { segment } => {
                     let due_us = (segment.base_us - now_us).max(0) as f64;
@@ -186,7 +198,7 @@ impl History {
         self.growth = Growth::Endless;
     }
 
-    /// Creates `count` events now; returns their indexes.
+    /// Creates `count` events now and returns their indexes.
     pub fn append(&mut self, count: u64, now_us: i64) -> Range<u64> {
         self.settle_rate(now_us);
         let count = match self.total {
@@ -195,6 +207,8 @@ impl History {
         };
         let first = self.closed;
         if count > 0 {
+            // The new events are a microsecond apart, unless that would make them older than the
+            // last one.
             let base_us = self.last_us.max(now_us - count as i64);
             let span = (now_us - base_us).max(0) as u128;
             let step = ((span << STEP_SHIFT) / u128::from(count)) as u64;
@@ -206,7 +220,7 @@ impl History {
         first..self.closed
     }
 
-    /// With an endless pace, makes sure that `count` events stand behind `cursor`.
+    /// With an endless pace, creates events until `count` of them are behind `cursor`.
     pub fn feed(&mut self, cursor: u64, count: u64, now_us: i64) {
         if matches!(self.growth, Growth::Endless) && self.closed < cursor + count {
             self.append(cursor + count - self.closed, now_us);
@@ -226,6 +240,7 @@ impl History {
         span.key_base.wrapping_add((index - span.first) as u32 as i32)
     }
 
+    /// The segment of an event, and the index at which the segment ends.
     pub(super) fn segment(&self, index: u64) -> (Segment, u64) {
         if index >= self.closed
             && let Growth::Rate { segment } = &self.growth
@@ -237,12 +252,13 @@ impl History {
         (self.segments[at], end)
     }
 
-    /// Of an event that exists.
+    /// createdTime of an event that exists.
     pub fn created_us(&self, index: u64) -> i64 {
         self.segment(index).0.created_us(index)
     }
 
-    /// First index whose createdTime is at or after `time_us`; `produced` if there is none.
+    /// Index of the first event whose createdTime is at or after `time_us`; `produced` if there is
+    /// none.
     pub fn first_at_or_after(&self, time_us: i64, produced: u64) -> u64 {
         let (mut low, mut high) = (0, produced);
         while low < high {
@@ -256,10 +272,11 @@ impl History {
         low
     }
 
-    /// First index at or after `from` with a negative key.
+    /// Index of the first event at or after `from` with a negative key.
     pub fn first_negative_key(&self, from: u64, produced: u64) -> Option<u64> {
         for (at, span) in self.spans.iter().enumerate() {
             let end = self.spans.get(at + 1).map_or(produced, |next| next.first);
+            // A span that starts positive turns negative after `i32::MAX`.
             let wrap = if span.key_base < 0 {
                 span.first
             } else {
@@ -273,12 +290,13 @@ impl History {
         None
     }
 
+    /// The first index that does not exist yet and has no veil.
     fn next_unplanned(&self, now_us: i64) -> u64 {
         let produced = self.produced(now_us);
         self.veils.last().map_or(produced, |(range, _)| range.end.max(produced))
     }
 
-    /// The next `count` events become visible only at `until_us`.
+    /// Hides the next `count` events until `until_us`.
     pub fn hide_next(&mut self, count: u64, until_us: i64, now_us: i64) -> Range<u64> {
         let first = self.next_unplanned(now_us);
         let range = first..first + count;
@@ -301,12 +319,13 @@ impl History {
         range
     }
 
-    /// Whether something hidden is due, i.e. a re-read would find more than before.
+    /// True if a hidden event is now visible, so that reading again would find more than before.
     pub(super) fn due(veil: Veil, now_us: i64) -> bool {
         matches!(veil, Veil::Late { until_us } if until_us <= now_us)
     }
 
-    /// The newest `back` events never happened; the next one takes the first of their keys.
+    /// Withdraws the newest `back` events, as if they had never happened. The next event takes the
+    /// first of their keys.
     pub fn restore(&mut self, back: u64, now_us: i64) {
         self.settle_rate(now_us);
         let back = back.min(self.closed);
@@ -318,7 +337,7 @@ impl History {
         self.next_key(key, now_us);
     }
 
-    /// The next event gets this key.
+    /// Gives the next event this key.
     pub fn next_key(&mut self, key: i32, now_us: i64) {
         self.settle_rate(now_us);
         let span = KeySpan { first: self.closed, key_base: key, from_us: self.last_us };
@@ -329,7 +348,8 @@ impl History {
         self.generation += 1;
     }
 
-    /// The clock stepped: events keep coming, none before the last one.
+    /// Adapts the rate to a step of the clock: events keep coming, and none is older than the last
+    /// one.
     pub fn clock_stepped(&mut self, before_us: i64, after_us: i64) {
         self.generation += 1;
         self.settle_rate(before_us);

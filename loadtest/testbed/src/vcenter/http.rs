@@ -1,4 +1,12 @@
-//! HTTP in front of the methods: SOAP at `POST /sdk`, VI/JSON below `/sdk/vim25/`, and the troubles that belong to HTTP.
+//! HTTP in front of the methods: SOAP at `POST /sdk`, VI/JSON below `/sdk/vim25/`, and the troubles
+//! that belong to HTTP.
+//!
+//! ```text
+//! request ─► handle ─► call ─► trouble instead of the call? ── yes ─► before ─► answer
+//!                               │ no
+//!                               ▼
+//!                           carry_out (methods) ─► encode ─► after (gzip, trouble of the answer)
+//! ```
 
 use std::io::Write;
 use std::sync::Arc;
@@ -12,8 +20,8 @@ use hyper::header::{
 };
 use hyper::{Method, Request, Response};
 
-use super::methods::{self, Answer, Done};
-use super::soap::{self, Call, Fault};
+use super::methods::{self, AnswerContent, CallResult};
+use super::protocol::{self, Call, Fault};
 use super::trouble::{self, Trouble};
 use super::vijson;
 use super::world::Shared;
@@ -24,10 +32,10 @@ const XML: &str = "text/xml; charset=utf-8";
 const JSON: &str = "application/json";
 const PROXY_PAGE: &str = "<!DOCTYPE html><html><head><title>503 - proxy</title></head><body><h1>The upstream \
                           server is not reachable<br></h1><p>Please contact your administrator.</body></html>";
-/// VI/JSON's session, as request and response header.
+/// The session key of VI/JSON, as request and response header.
 const SESSION_ID: HeaderName = HeaderName::from_static("vmware-api-session-id");
 
-/// Which form of the API a request speaks.
+/// The form of the API that a request uses.
 #[derive(Clone, Copy, PartialEq)]
 enum Wire {
     Soap,
@@ -48,7 +56,7 @@ impl Wire {
 
     fn fault(self, fault: &Fault) -> Bytes {
         match self {
-            Wire::Soap => Bytes::from(fault.envelope()),
+            Wire::Soap => Bytes::from(fault.soap_envelope()),
             Wire::Json => Bytes::from(vijson::fault(fault).to_string()),
         }
     }
@@ -57,25 +65,25 @@ impl Wire {
         answer(500, self.content_type(), Body::full(self.fault(fault)))
     }
 
-    /// Status and body of a carried out call.
-    fn encode(self, shared: &Shared, method: &str, answer: Answer) -> Result<(u16, Bytes), Fault> {
+    /// Status and body of the answer to a call that was carried out.
+    fn encode(self, shared: &Shared, method: &str, answer: AnswerContent) -> Result<(u16, Bytes), Fault> {
         Ok(match (self, answer) {
-            (Wire::Soap, Answer::Page(page)) => (200, shared.page_answer(method, &page)),
-            (Wire::Soap, Answer::Elements(elements)) => {
+            (Wire::Soap, AnswerContent::Page(page)) => (200, shared.page_answer(method, &page)),
+            (Wire::Soap, AnswerContent::Elements(elements)) => {
                 let mut out = Vec::new();
-                soap::respond(&mut out, method, |out| out.extend_from_slice(&elements));
+                protocol::write_soap_answer(&mut out, method, |out| out.extend_from_slice(&elements));
                 (200, Bytes::from(out))
             }
-            (Wire::Json, Answer::Page(page)) => (200, shared.page_json(&page)),
-            (Wire::Json, Answer::Elements(elements)) => match vijson::result(method, &elements)? {
+            (Wire::Json, AnswerContent::Page(page)) => (200, shared.page_json(&page)),
+            (Wire::Json, AnswerContent::Elements(elements)) => match vijson::result(method, &elements)? {
                 Some(value) => (200, Bytes::from(value.to_string())),
                 None => (204, Bytes::new()),
             },
         })
     }
 
-    /// How a new session's key reaches the client. Over plain HTTP the cookie is not `Secure`: Go's
-    /// and other cookie jars would keep it and never send it.
+    /// The header that brings a new session's key to the client. Over plain HTTP the cookie is not
+    /// `Secure`: Go's and other cookie jars would keep it and never send it.
     fn login_header(self, key: &str, tls: bool) -> Option<(HeaderName, HeaderValue)> {
         match self {
             Wire::Soap => {
@@ -97,6 +105,7 @@ impl Handler for Shared {
         let (parts, body) = request.into_parts();
         let path = parts.uri.path().trim_end_matches('/');
         let target = vijson::parse_path(path);
+        // A GET reads a property in VI/JSON, or a page outside the API.
         if parts.method == Method::GET {
             return match target {
                 Some((kind, id, property)) => {
@@ -109,6 +118,7 @@ impl Handler for Shared {
                 None => self.get(path, &connection).await,
             };
         }
+        // A POST calls a method, in VI/JSON by its path and in SOAP by its body.
         let body = read_body(body).await?;
         if let Some((kind, id, method)) = target {
             return match vijson::arguments(&method, &body) {
@@ -120,7 +130,7 @@ impl Handler for Shared {
             };
         }
         match path {
-            "/sdk" | "/sdk/vimService" => match soap::parse_call(&body) {
+            "/sdk" | "/sdk/vimService" => match protocol::parse_soap_call(&body) {
                 Ok(call) => self.call(Wire::Soap, &parts.headers, &call, &connection).await,
                 Err(fault) => Ok(Wire::Soap.fault_answer(&fault)),
             },
@@ -138,14 +148,15 @@ impl Handler for Shared {
 }
 
 impl Shared {
+    /// Answers a GET outside VI/JSON.
     async fn get(&self, path: &str, connection: &Connection) -> Result<Response<Body>, Dropped> {
         if let Some(trouble) = self.count_and_take(path) {
             let answer = self.before(Wire::Soap, &trouble, connection).await;
             return answer.unwrap_or_else(|| Ok(not_found()));
         }
         Ok(match path {
-            "/sdk/vimServiceVersions.xml" => answer(200, XML, Body::full(soap::VERSIONS)),
-            // What a verifier in another process needs; no part of the vSphere API.
+            "/sdk/vimServiceVersions.xml" => answer(200, XML, Body::full(protocol::VERSIONS)),
+            // For a verifier in another process; not part of the vSphere API.
             "/testbed/truth" => {
                 let truth = serde_json::to_vec(&self.truth()).unwrap_or_default();
                 answer(200, JSON, Body::full(truth))
@@ -158,6 +169,7 @@ impl Shared {
         })
     }
 
+    /// Counts a call, and takes the trouble that waits for it.
     fn count_and_take(&self, method: &str) -> Option<Trouble> {
         self.with(|world, _| {
             *world.counters.calls.entry(method.to_owned()).or_default() += 1;
@@ -165,7 +177,7 @@ impl Shared {
         })
     }
 
-    /// The answer of a trouble that comes instead of the call.
+    /// The answer of a trouble that replaces the call; `None` if the call is carried out.
     async fn before(
         &self,
         wire: Wire,
@@ -182,6 +194,7 @@ impl Shared {
         })
     }
 
+    /// Carries out a call, unless a trouble replaces it, and answers.
     async fn call(
         &self,
         wire: Wire,
@@ -206,7 +219,7 @@ impl Shared {
         self.after(wire, headers, trouble, connection, status, body, login).await
     }
 
-    async fn carry_out(&self, wire: Wire, headers: &HeaderMap, call: &Call) -> Result<Done, Fault> {
+    async fn carry_out(&self, wire: Wire, headers: &HeaderMap, call: &Call) -> Result<CallResult, Fault> {
         let session = wire.session(headers);
         match call.method.as_str() {
             "WaitForUpdatesEx" | "WaitForUpdates" | "CheckForUpdates" => {
@@ -219,7 +232,9 @@ impl Shared {
         }
     }
 
-    #[allow(clippy::too_many_arguments)] // one call site: what is left of a call once it is carried out
+    /// Answers a call that was carried out, with the trouble that belongs to its answer.
+    // One call site, which has all these values at hand.
+    #[allow(clippy::too_many_arguments)]
     async fn after(
         &self,
         wire: Wire,
@@ -279,7 +294,8 @@ fn compress(body: &[u8]) -> Bytes {
     Bytes::from(written.unwrap_or_default())
 }
 
-/// Puts a byte that no UTF-8 text has into a text in the middle of the page: an element's, or else a JSON string's.
+/// Puts a byte that is never part of UTF-8 into a text in the middle of the page: an element's
+/// text, or else a JSON string.
 fn spoil(body: &[u8]) -> Vec<u8> {
     let mut bytes = body.to_vec();
     let middle = bytes.len() / 2;

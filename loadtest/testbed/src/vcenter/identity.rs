@@ -1,5 +1,9 @@
 //! UUIDs, addresses and DNS names of virtual machines and hosts. Each is computed from the object's
 //! number and leads back to it, so that no index is kept.
+//!
+//! ```text
+//! number ─► uuid, ip, dns_name, vmx_path ─► by_uuid, by_ip, by_dns_name, by_vmx_path ─► number
+//! ```
 
 use std::net::Ipv4Addr;
 
@@ -14,7 +18,7 @@ const DOMAIN: &str = ".lab.local";
 const VM_NETWORK: Ipv4Addr = Ipv4Addr::new(10, 64, 0, 0);
 const HOST_NETWORK: Ipv4Addr = Ipv4Addr::new(10, 16, 0, 0);
 
-/// The kind of object that a UUID names: its first 16 bits.
+/// The kind of object that a UUID names; the value is its first 16 bits.
 #[derive(Clone, Copy)]
 pub(crate) enum UuidOf {
     VmBios = 0x4237,
@@ -22,7 +26,7 @@ pub(crate) enum UuidOf {
     HostHardware = 0x3650,
 }
 
-/// 16 bits of the kind, 80 bits of the seed, 32 bits of the number.
+/// A UUID of 16 bits of the kind, 80 bits of the seed and 32 bits of the number.
 pub(crate) fn uuid(model: &Model, of: UuidOf, number: u32) -> Uuid {
     let first = of as u128;
     let seed = u128::from(splitmix(model.spec().seed ^ of as u64));
@@ -38,12 +42,12 @@ pub(crate) fn by_uuid(model: &Model, of: UuidOf, wanted: Uuid) -> Option<Object>
     (uuid(model, of, number) == wanted && exists(model, object)).then_some(object)
 }
 
-/// Four in five virtual machines run.
+/// True for four in five virtual machines.
 pub(crate) fn is_powered_on(model: &Model, vm: u32) -> bool {
     !splitmix(model.spec().seed ^ (u64::from(vm) << 32)).is_multiple_of(5)
 }
 
-/// The guest's address, or that of a host; a guest that does not run has none.
+/// The address of a guest or a host. A guest that does not run has none.
 pub(crate) fn ip(model: &Model, object: Object) -> Option<Ipv4Addr> {
     match object {
         Object::Vm(vm) => is_powered_on(model, vm).then(|| Ipv4Addr::from_bits(VM_NETWORK.to_bits() + vm)),
@@ -59,7 +63,7 @@ pub(crate) fn by_ip(model: &Model, ip_address: Ipv4Addr, vm: bool) -> Option<Obj
     (exists(model, object) && ip(model, object) == Some(ip_address)).then_some(object)
 }
 
-/// The DNS name that a guest reports, or a host has.
+/// The DNS name that a guest reports or that a host has.
 pub(crate) fn dns_name(object: Object) -> String {
     match object {
         Object::Vm(_) => format!("{}{DOMAIN}", object.name()),
@@ -76,7 +80,7 @@ pub(crate) fn by_dns_name(model: &Model, name: &str, vm: bool) -> Option<Object>
     ip(model, found).map(|_| found)
 }
 
-/// Where a virtual machine's configuration file is.
+/// The path of a virtual machine's configuration file.
 pub(crate) fn vmx_path(vm: Object) -> String {
     let name = vm.name();
     format!("[{}] {name}/{name}.vmx", Object::Datastore.name())

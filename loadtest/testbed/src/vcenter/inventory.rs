@@ -1,6 +1,5 @@
 //! The inventory: a tree of managed entities, computed from the numbers of virtual machines and
-//! hosts, so that its size costs no memory. The events name the same objects: by the same ids and
-//! names.
+//! hosts, so that its size costs no memory. Events name the same objects by the same ids and names.
 //!
 //! ```text
 //! group-d1 "Datacenters"
@@ -48,7 +47,8 @@ pub(crate) enum Object {
     Vm(u32),
 }
 
-/// The number in `PREFIX` DIGITS `SUFFIX`, if it has exactly this many digits and is below `bound`.
+/// The number in `PREFIX` DIGITS `SUFFIX`, if it has exactly this many digits and is less than
+/// `bound`.
 fn numbered(text: &str, prefix: &str, digits: usize, suffix: &str, bound: u32) -> Option<u32> {
     let number = text.strip_prefix(prefix)?.strip_suffix(suffix)?;
     let all_digits = number.len() == digits && number.bytes().all(|byte| byte.is_ascii_digit());
@@ -136,7 +136,7 @@ impl Object {
         Object::Host(vm % model.spec().hosts)
     }
 
-    /// Whether it is somewhere below `ancestor`: by its parents, or, for a virtual machine, in its
+    /// True if it is somewhere below `ancestor`: by its parents, or, for a virtual machine, by its
     /// resource pool.
     pub fn is_below(self, ancestor: Object) -> bool {
         let mut above = self.parent();
@@ -149,12 +149,13 @@ impl Object {
         matches!(self, Object::Vm(_)) && (ancestor == Object::Pool || Object::Pool.is_below(ancestor))
     }
 
-    /// A folder or a resource pool: a filter of events by one is about what it contains.
+    /// True for a folder or a resource pool. A filter by one of these selects the events of its
+    /// contents.
     pub fn is_folder(self) -> bool {
         matches!(self.kind(), "Folder" | "ResourcePool")
     }
 
-    /// Immediate children, as views list them.
+    /// Immediate children, in the order of views.
     pub fn children(self, model: &Model) -> Vec<Object> {
         let paths: &[&str] = match self.kind() {
             "Folder" => &["childEntity"],
@@ -166,11 +167,11 @@ impl Object {
         paths.iter().flat_map(|path| self.references(model, path).unwrap_or_default()).collect()
     }
 
-    /// The child of this name, as `SearchIndex` looks for one.
+    /// The child of this name, as `SearchIndex` finds it.
     pub fn child_named(self, model: &Model, name: &str) -> Option<Object> {
         let spec = model.spec();
         match self {
-            // There may be a million.
+            // A folder may have a million virtual machines, so their list is not built.
             Object::VmFolder => numbered(name, "app-", 6, "", spec.vms).map(Object::Vm),
             Object::Cluster if name != "Resources" => Object::host_named(model, name),
             Object::Host(_) | Object::Pool => None,
@@ -182,7 +183,7 @@ impl Object {
         numbered(name, "esx-", 4, ".lab.local", model.spec().hosts).map(Object::Host)
     }
 
-    /// The objects that a property of references names; `None` for a property that has none.
+    /// The objects that a property of references names; `None` if the property holds no references.
     pub fn references(self, model: &Model, property: &str) -> Option<Vec<Object>> {
         let vms = || (0..model.spec().vms).map(Object::Vm);
         let hosts = || (0..model.spec().hosts).map(Object::Host);
@@ -214,7 +215,7 @@ impl Object {
         })
     }
 
-    /// Whether a property of references holds one, not a list.
+    /// True if a property of references holds one reference, not a list.
     pub fn is_single(self, property: &str) -> bool {
         property.ends_with("Folder")
             || matches!(property, "parent" | "parentVApp" | "owner")

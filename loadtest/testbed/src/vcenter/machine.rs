@@ -1,6 +1,8 @@
 //! Properties of virtual machines and hosts. All of them follow from the model's seed and the
-//! number, as events do; they do not follow the events: a virtual machine that is powered off by an
-//! event keeps its power state here.
+//! number, as events do.
+//!
+//! They do not follow the events: a virtual machine that an event powers off keeps its power state
+//! here.
 
 use super::clock::format_micros;
 use super::data::{Data, boolean, int, long, short, string, time};
@@ -11,12 +13,14 @@ use super::model::{Model, splitmix};
 
 pub(crate) const HOST_CORES: u32 = 32;
 pub(crate) const HOST_MHZ: u32 = 2_600;
+const HOST_HZ: i64 = HOST_MHZ as i64 * 1_000_000;
 pub(crate) const HOST_MEMORY_BYTES: i64 = 512 << 30;
 const GUEST_ID: &str = "debian12_64Guest";
 const GUEST_NAME: &str = "Debian GNU/Linux 12 (64-bit)";
-/// 2026-01-01T00:00:00Z: hosts booted then, each virtual machine some seconds later.
+/// 2026-01-01T00:00:00Z, the boot time of the hosts. Each virtual machine booted some seconds
+/// later.
 const BOOT_US: i64 = 1_767_225_600_000_000;
-/// `VirtualMachineCapability`, and whether these virtual machines have it.
+/// The fields of `VirtualMachineCapability`, with their values for these virtual machines.
 const CAPABILITIES: [(&str, bool); 37] = [
     ("snapshotOperationsSupported", true),
     ("multipleSnapshotsSupported", true),
@@ -101,7 +105,7 @@ impl Vm<'_> {
         status(if self.on { "green" } else { "gray" })
     }
 
-    /// `value` of a guest that runs.
+    /// `value` if the guest runs, else unset.
     fn running(&self, value: impl FnOnce() -> Data) -> Data {
         if self.on { value() } else { Data::Unset }
     }
@@ -305,95 +309,101 @@ impl Vm<'_> {
 }
 
 pub(crate) fn host_property(model: &Model, number: u32, name: &str) -> Option<Data> {
-    let host = Object::Host(number);
-    let uuid = || string(identity::uuid(model, UuidOf::HostHardware, number).to_string());
-    let hz = i64::from(HOST_MHZ) * 1_000_000;
-    let runtime = || {
-        let fields = vec![
+    let uuid = string(identity::uuid(model, UuidOf::HostHardware, number).to_string());
+    Some(match name {
+        "runtime" => host_runtime(),
+        "hardware" => host_hardware(uuid),
+        "summary" => host_summary(Object::Host(number), uuid),
+        _ => return None,
+    })
+}
+
+fn host_runtime() -> Data {
+    Data::Struct(
+        "HostRuntimeInfo",
+        vec![
             ("connectionState", Data::Leaf("HostSystemConnectionState", "connected".into())),
             ("powerState", Data::Leaf("HostSystemPowerState", "poweredOn".into())),
             ("standbyMode", string("none")),
             ("inMaintenanceMode", boolean(false)),
             ("bootTime", time(BOOT_US)),
-        ];
-        Data::Struct("HostRuntimeInfo", fields)
-    };
-    Some(match name {
-        "runtime" => runtime(),
-        "hardware" => {
-            let system =
-                vec![("vendor", string("Example Systems")), ("model", string("X-2000")), ("uuid", uuid())];
-            let cpu = vec![
-                ("numCpuPackages", short(2)),
-                ("numCpuCores", short(HOST_CORES as u16)),
-                ("numCpuThreads", short(HOST_CORES as u16 * 2)),
-                ("hz", long(hz)),
-            ];
-            let package = |index: u16| {
-                let threads = HOST_CORES as u16;
-                let fields = vec![
-                    ("index", short(index)),
-                    ("vendor", string("intel")),
-                    ("hz", long(hz)),
-                    ("busHz", long(100_000_000)),
-                    ("description", string("Example CPU @ 2.60GHz")),
-                    (
-                        "threadId",
-                        Data::List("short", (index * threads..(index + 1) * threads).map(short).collect()),
-                    ),
-                ];
-                Data::Struct("HostCpuPackage", fields)
-            };
-            Data::Struct(
-                "HostHardwareInfo",
-                vec![
-                    ("systemInfo", Data::Struct("HostSystemInfo", system)),
-                    ("cpuInfo", Data::Struct("HostCpuInfo", cpu)),
-                    ("cpuPkg", Data::List("HostCpuPackage", vec![package(0), package(1)])),
-                    ("memorySize", long(HOST_MEMORY_BYTES)),
-                    ("smcPresent", boolean(false)),
-                ],
-            )
-        }
-        "summary" => {
-            let hardware = vec![
-                ("vendor", string("Example Systems")),
-                ("model", string("X-2000")),
-                ("uuid", uuid()),
-                ("memorySize", long(HOST_MEMORY_BYTES)),
-                ("cpuModel", string("Example CPU @ 2.60GHz")),
-                ("cpuMhz", int(HOST_MHZ)),
-                ("numCpuPkgs", short(2)),
-                ("numCpuCores", short(HOST_CORES as u16)),
-                ("numCpuThreads", short(HOST_CORES as u16 * 2)),
-                ("numNics", int(4)),
-                ("numHBAs", int(2)),
-            ];
-            let config = vec![
-                ("name", string(host.name())),
-                ("port", int(443)),
-                ("product", Data::Unset),
-                ("vmotionEnabled", boolean(true)),
-                ("faultToleranceEnabled", boolean(false)),
-            ];
-            let quick = vec![
-                ("overallCpuUsage", int(HOST_CORES * HOST_MHZ / 4)),
-                ("overallMemoryUsage", int((HOST_MEMORY_BYTES >> 22) as u32)),
-            ];
-            Data::Struct(
-                "HostListSummary",
-                vec![
-                    ("host", Data::Reference(host)),
-                    ("hardware", Data::Struct("HostHardwareSummary", hardware)),
-                    ("runtime", runtime()),
-                    ("config", Data::Struct("HostConfigSummary", config)),
-                    ("quickStats", Data::Struct("HostListSummaryQuickStats", quick)),
-                    ("overallStatus", status("green")),
-                    ("rebootRequired", boolean(false)),
-                    ("managementServerIp", string("127.0.0.1")),
-                ],
-            )
-        }
-        _ => return None,
-    })
+        ],
+    )
+}
+
+fn host_hardware(uuid: Data) -> Data {
+    let system = vec![("vendor", string("Example Systems")), ("model", string("X-2000")), ("uuid", uuid)];
+    let cpu = vec![
+        ("numCpuPackages", short(2)),
+        ("numCpuCores", short(HOST_CORES as u16)),
+        ("numCpuThreads", short(HOST_CORES as u16 * 2)),
+        ("hz", long(HOST_HZ)),
+    ];
+    Data::Struct(
+        "HostHardwareInfo",
+        vec![
+            ("systemInfo", Data::Struct("HostSystemInfo", system)),
+            ("cpuInfo", Data::Struct("HostCpuInfo", cpu)),
+            ("cpuPkg", Data::List("HostCpuPackage", vec![cpu_package(0), cpu_package(1)])),
+            ("memorySize", long(HOST_MEMORY_BYTES)),
+            ("smcPresent", boolean(false)),
+        ],
+    )
+}
+
+/// One of the two processors of a host, with half of its threads.
+fn cpu_package(index: u16) -> Data {
+    let threads = HOST_CORES as u16;
+    let thread_ids = (index * threads..(index + 1) * threads).map(short).collect();
+    Data::Struct(
+        "HostCpuPackage",
+        vec![
+            ("index", short(index)),
+            ("vendor", string("intel")),
+            ("hz", long(HOST_HZ)),
+            ("busHz", long(100_000_000)),
+            ("description", string("Example CPU @ 2.60GHz")),
+            ("threadId", Data::List("short", thread_ids)),
+        ],
+    )
+}
+
+fn host_summary(host: Object, uuid: Data) -> Data {
+    let hardware = vec![
+        ("vendor", string("Example Systems")),
+        ("model", string("X-2000")),
+        ("uuid", uuid),
+        ("memorySize", long(HOST_MEMORY_BYTES)),
+        ("cpuModel", string("Example CPU @ 2.60GHz")),
+        ("cpuMhz", int(HOST_MHZ)),
+        ("numCpuPkgs", short(2)),
+        ("numCpuCores", short(HOST_CORES as u16)),
+        ("numCpuThreads", short(HOST_CORES as u16 * 2)),
+        ("numNics", int(4)),
+        ("numHBAs", int(2)),
+    ];
+    let config = vec![
+        ("name", string(host.name())),
+        ("port", int(443)),
+        ("product", Data::Unset),
+        ("vmotionEnabled", boolean(true)),
+        ("faultToleranceEnabled", boolean(false)),
+    ];
+    let quick_stats = vec![
+        ("overallCpuUsage", int(HOST_CORES * HOST_MHZ / 4)),
+        ("overallMemoryUsage", int((HOST_MEMORY_BYTES >> 22) as u32)),
+    ];
+    Data::Struct(
+        "HostListSummary",
+        vec![
+            ("host", Data::Reference(host)),
+            ("hardware", Data::Struct("HostHardwareSummary", hardware)),
+            ("runtime", host_runtime()),
+            ("config", Data::Struct("HostConfigSummary", config)),
+            ("quickStats", Data::Struct("HostListSummaryQuickStats", quick_stats)),
+            ("overallStatus", status("green")),
+            ("rebootRequired", boolean(false)),
+            ("managementServerIp", string("127.0.0.1")),
+        ],
+    )
 }

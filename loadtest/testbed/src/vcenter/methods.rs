@@ -1,16 +1,25 @@
-//! The methods of the vSphere API: what each call does to the world, and its answer.
+//! The methods of the vSphere API: the effect of each call on the world, and its answer.
+//!
+//! ```text
+//! Call (SOAP or VI/JSON) ─► call ──────────────► World ─► CallResult ─► http: SOAP or VI/JSON
+//!                       └─► wait_for_updates ──►   │
+//!                               ▲─── changed ──────┘
+//! ```
+//!
+//! Calls are carried out under the lock of the world. Pages and large retrievals are rendered
+//! outside of it, so that events can be served meanwhile.
 
 use std::time::Duration;
 
 use super::clock::format_micros;
-use super::content;
+use super::description;
 use super::filter::Filter;
 use super::inventory::Object;
 use super::model::Model;
-use super::property::{self, Target, write_reference};
+use super::property::{self, ObjectReference, write_reference};
+use super::protocol::{Call, Fault};
 use super::search_index;
-use super::selection::{Spec, Wanted, write_object};
-use super::soap::{Call, Fault};
+use super::selection::{SelectedObject, SelectionSpec, write_object};
 use super::special::Special;
 use super::updates;
 use super::views;
@@ -18,51 +27,51 @@ use super::world::{Page, Retrieval, Shared, World, new_id, user_session_of};
 use super::xml::{Node, escaped};
 use crate::limits::PAGE_EVENTS_MAX;
 
-/// A carried out call, in no wire's form yet.
-pub(crate) struct Done {
-    pub answer: Answer,
-    /// A new session's key.
+/// The result of a call, not yet in the form of SOAP or VI/JSON.
+pub(crate) struct CallResult {
+    pub answer: AnswerContent,
+    /// The key of a new session.
     pub login: Option<String>,
 }
 
 /// The content of an answer.
-pub(crate) enum Answer {
-    /// The elements inside of the SOAP response element: small, so VI/JSON is made of them.
+pub(crate) enum AnswerContent {
+    /// The elements inside the SOAP response element. They are small, so VI/JSON is made from them.
     Elements(Vec<u8>),
-    /// Events, rendered by the wire that sends them.
+    /// Events; the protocol that sends them renders them.
     Page(Page),
 }
 
-impl Done {
-    fn elements(write: impl FnOnce(&mut Vec<u8>)) -> Done {
+impl CallResult {
+    fn elements(write: impl FnOnce(&mut Vec<u8>)) -> CallResult {
         let mut out = Vec::new();
         write(&mut out);
-        Done { answer: Answer::Elements(out), login: None }
+        CallResult { answer: AnswerContent::Elements(out), login: None }
     }
 
-    fn empty() -> Done {
-        Done::elements(|_| {})
+    fn empty() -> CallResult {
+        CallResult::elements(|_| {})
     }
 
-    fn page(page: Page) -> Done {
-        Done { answer: Answer::Page(page), login: None }
+    fn page(page: Page) -> CallResult {
+        CallResult { answer: AnswerContent::Page(page), login: None }
     }
 
-    fn returns(inner: &[u8]) -> Done {
-        Done::elements(|out| {
+    fn returns(inner: &[u8]) -> CallResult {
+        CallResult::elements(|out| {
             out.extend_from_slice(b"<returnval>");
             out.extend_from_slice(inner);
             out.extend_from_slice(b"</returnval>");
         })
     }
 
-    fn reference(kind: &str, id: &str) -> Done {
-        let target = Target { kind: kind.into(), id: id.into() };
-        Done::elements(|out| write_reference(out, "returnval", &target))
+    fn reference(kind: &str, id: &str) -> CallResult {
+        let target = ObjectReference { kind: kind.into(), id: id.into() };
+        CallResult::elements(|out| write_reference(out, "returnval", &target))
     }
 }
 
-/// Methods that anybody may call.
+/// True for the methods that do not need a session.
 fn needs_no_session(method: &str) -> bool {
     matches!(
         method,
@@ -70,17 +79,17 @@ fn needs_no_session(method: &str) -> bool {
     )
 }
 
-/// Carries out everything but the waiting of [`wait_for_updates`].
+/// Carries out every method but those of [`wait_for_updates`].
 ///
-/// # Errors
-/// The fault to answer with.
+/// # Errors The fault to answer with.
 pub(crate) fn call(
     shared: &Shared,
     session: Option<&str>,
     call: &Call,
     user_agent: &str,
-) -> Result<Done, Fault> {
+) -> Result<CallResult, Fault> {
     let method = call.method.as_str();
+    // A session lives on by being used; a call with a dead one is as good as a call without.
     let session =
         shared.with(|world, _| session.filter(|key| world.session(key, shared.session_idle).is_some()));
     if session.is_none() && !needs_no_session(method) {
@@ -89,55 +98,57 @@ pub(crate) fn call(
     let key = session.unwrap_or_default();
     let arguments = &call.arguments;
     match (method, call.this_type.as_str()) {
-        ("RetrieveServiceContent", _) => Ok(Done::returns(&content::service_content(shared))),
+        // Sessions and the service itself.
+        ("RetrieveServiceContent", _) => Ok(CallResult::returns(&description::service_content(shared))),
         ("CurrentTime", _) => {
             let now = shared.with(|_, now_us| format_micros(now_us));
-            Ok(Done::returns(now.as_bytes()))
+            Ok(CallResult::returns(now.as_bytes()))
         }
         ("Login", _) => login(shared, arguments, user_agent),
         ("Logout", _) => {
             shared.change(|world, _| world.sessions.remove(key));
-            Ok(Done::empty())
+            Ok(CallResult::empty())
         }
         ("SessionIsActive", _) => {
             let id = arguments.text_of("sessionID").unwrap_or_default().trim();
             let active = shared.with(|world, _| world.sessions.contains_key(id));
-            Ok(Done::returns(active.to_string().as_bytes()))
+            Ok(CallResult::returns(active.to_string().as_bytes()))
         }
+        // Event collectors and the event manager.
         ("CreateCollectorForEvents", _) => {
             let filter = Filter::parse(arguments.child("filter"), &shared.model)?;
             let id = shared.with(|world, now_us| world.create_collector(key, filter, now_us))?;
-            Ok(Done::reference("EventHistoryCollector", &id))
+            Ok(CallResult::reference("EventHistoryCollector", &id))
         }
-        // Views of a query came with 9.0.
+        // Views of a query exist only since release 9.0.
         ("QueryEvents", _) if arguments.child("eventViewSpec").is_some() => {
             Err(Fault::unexpected_element("eventViewSpec", "QueryEvents"))
         }
         ("QueryEvents", _) => {
             let filter = Filter::parse(arguments.child("filter"), &shared.model)?;
             let page = shared.with(|world, now_us| world.query(shared, &filter, now_us));
-            Ok(Done::page(page))
+            Ok(CallResult::page(page))
         }
         ("PostEvent", _) => post_event(shared, key, arguments),
         ("LogUserEvent", _) => log_user_event(shared, key, arguments),
         ("ReadNextEvents", _) => {
             let max = page_size(arguments)?;
             let page = shared.with(|world, now_us| world.read_next(shared, key, &call.this, max, now_us))?;
-            Ok(Done::page(page))
+            Ok(CallResult::page(page))
         }
         ("ReadPreviousEvents", _) => {
             let max = page_size(arguments)?;
             let page =
                 shared.with(|world, now_us| world.read_previous(shared, key, &call.this, max, now_us))?;
-            Ok(Done::page(page))
+            Ok(CallResult::page(page))
         }
         ("RewindCollector", _) => {
             shared.with(|world, now_us| world.rewind(shared, key, &call.this, now_us))?;
-            Ok(Done::empty())
+            Ok(CallResult::empty())
         }
         ("ResetCollector", _) => {
             shared.with(|world, now_us| world.reset(shared, key, &call.this, now_us))?;
-            Ok(Done::empty())
+            Ok(CallResult::empty())
         }
         ("SetCollectorPageSize", _) => {
             let size = page_size(arguments)? as usize;
@@ -145,15 +156,16 @@ pub(crate) fn call(
                 super::collector::collector(&mut world.sessions, key, &call.this)
                     .map(|collector| collector.set_page_size(size))
             })?;
-            Ok(Done::empty())
+            Ok(CallResult::empty())
         }
         ("DestroyCollector", _) => {
             let removed = shared.change(|world, _| {
                 world.sessions.get_mut(key).and_then(|session| session.collectors.remove(&call.this))
             });
             removed.ok_or_else(|| Fault::not_found(&call.this_type, &call.this))?;
-            Ok(Done::empty())
+            Ok(CallResult::empty())
         }
+        // Properties: single ones, retrievals, and filters that report changes.
         ("Fetch", _) => fetch(shared, session, call),
         ("RetrieveProperties" | "RetrievePropertiesEx", "PropertyCollector") => {
             retrieve(shared, session, call)
@@ -165,7 +177,7 @@ pub(crate) fn call(
                     session.property_collectors.insert(id.clone(), updates::PropertyCollector::default());
                 }
             });
-            Ok(Done::reference("PropertyCollector", &id))
+            Ok(CallResult::reference("PropertyCollector", &id))
         }
         ("CreateFilter", "PropertyCollector") => create_filter(shared, key, call),
         ("DestroyPropertyFilter", _) => {
@@ -179,14 +191,14 @@ pub(crate) fn call(
                 Some(())
             });
             found.ok_or_else(|| Fault::not_found(&call.this_type, &call.this))?;
-            Ok(Done::empty())
+            Ok(CallResult::empty())
         }
         ("DestroyPropertyCollector", _) => {
             let removed = shared.change(|world, _| {
                 world.sessions.get_mut(key).and_then(|session| session.property_collectors.remove(&call.this))
             });
             removed.ok_or_else(|| Fault::not_found(&call.this_type, &call.this))?;
-            Ok(Done::empty())
+            Ok(CallResult::empty())
         }
         ("CancelWaitForUpdates", _) => {
             shared.change(|world, _| {
@@ -197,7 +209,7 @@ pub(crate) fn call(
                     collector.cancelled += 1;
                 }
             });
-            Ok(Done::empty())
+            Ok(CallResult::empty())
         }
         ("ContinueRetrievePropertiesEx", "PropertyCollector") => {
             let token = arguments.text_of("token").unwrap_or_default().trim().to_owned();
@@ -209,24 +221,25 @@ pub(crate) fn call(
             let token = arguments.text_of("token").unwrap_or_default().trim().to_owned();
             let rest = shared.with(|world, _| world.sessions.get_mut(key)?.take_retrieval(&token));
             rest.ok_or_else(|| Fault::invalid_argument("token"))?;
-            Ok(Done::empty())
+            Ok(CallResult::empty())
         }
+        // Views and the search index.
         ("CreateContainerView", "ViewManager") => {
-            Ok(Done::reference("ContainerView", &views::create_container(shared, key, arguments)?))
+            Ok(CallResult::reference("ContainerView", &views::create_container(shared, key, arguments)?))
         }
         ("CreateListView", "ViewManager") => {
-            Ok(Done::reference("ListView", &views::create_list(shared, key, arguments)?))
+            Ok(CallResult::reference("ListView", &views::create_list(shared, key, arguments)?))
         }
         ("ModifyListView" | "ResetListView", "ListView") => {
-            views::change_list(shared, key, call).map(|()| Done::empty())
+            views::change_list(shared, key, call).map(|()| CallResult::empty())
         }
-        ("DestroyView", _) => views::destroy(shared, key, call).map(|()| Done::empty()),
+        ("DestroyView", _) => views::destroy(shared, key, call).map(|()| CallResult::empty()),
         (_, "SearchIndex") => {
             let found = search_index::find(&shared.model, call);
             let objects = found.ok_or_else(|| Fault::method_not_found(call))??;
-            Ok(Done::elements(|out| {
+            Ok(CallResult::elements(|out| {
                 for object in objects {
-                    write_reference(out, "returnval", &Target::object(object));
+                    write_reference(out, "returnval", &ObjectReference::object(object));
                 }
             }))
         }
@@ -234,6 +247,7 @@ pub(crate) fn call(
     }
 }
 
+/// The page size of a call.
 fn page_size(arguments: &Node) -> Result<u64, Fault> {
     match arguments.text_of("maxCount").map(|text| text.trim().parse::<i64>()) {
         Some(Ok(count)) if count > 0 && count <= PAGE_EVENTS_MAX as i64 => Ok(count as u64),
@@ -241,7 +255,7 @@ fn page_size(arguments: &Node) -> Result<u64, Fault> {
     }
 }
 
-fn login(shared: &Shared, arguments: &Node, user_agent: &str) -> Result<Done, Fault> {
+fn login(shared: &Shared, arguments: &Node, user_agent: &str) -> Result<CallResult, Fault> {
     let user = arguments.text_of("userName").unwrap_or_default();
     let password = arguments.text_of("password").unwrap_or_default();
     let (key, session) = shared.with(|world, now_us| {
@@ -249,32 +263,34 @@ fn login(shared: &Shared, arguments: &Node, user_agent: &str) -> Result<Done, Fa
         let session = user_session_of(world, &key, now_us);
         Ok((key, session))
     })?;
-    let mut done = Done::returns(&session);
+    let mut done = CallResult::returns(&session);
     done.login = Some(key);
     Ok(done)
 }
 
-fn fetch(shared: &Shared, session: Option<&str>, call: &Call) -> Result<Done, Fault> {
-    let target = Target { kind: call.this_type.clone(), id: call.this.clone() };
+/// `Fetch`: one property of one object.
+fn fetch(shared: &Shared, session: Option<&str>, call: &Call) -> Result<CallResult, Fault> {
+    let target = ObjectReference { kind: call.this_type.clone(), id: call.this.clone() };
     let path = call.arguments.text_of("prop").unwrap_or_default().trim().to_owned();
     let value =
         shared.with(|world, now_us| property::read(shared, world, session, &target, &path, now_us))?;
-    Ok(Done::elements(|out| {
+    Ok(CallResult::elements(|out| {
         if let Some(value) = value {
             value.write(shared, out, "returnval");
         }
     }))
 }
 
-fn retrieve(shared: &Shared, session: Option<&str>, call: &Call) -> Result<Done, Fault> {
-    let select = |world: &mut World, now_us| -> Result<Vec<Wanted>, Fault> {
+/// `RetrieveProperties` and `RetrievePropertiesEx`.
+fn retrieve(shared: &Shared, session: Option<&str>, call: &Call) -> Result<CallResult, Fault> {
+    let objects = shared.with(|world, now_us| -> Result<Vec<SelectedObject>, Fault> {
         let mut wanted = Vec::new();
         for spec in call.arguments.all("specSet") {
-            wanted.extend(Spec(spec.clone()).select(shared, world, session, now_us)?);
+            wanted.extend(SelectionSpec(spec.clone()).select(shared, world, session, now_us)?);
         }
         Ok(wanted)
-    };
-    let objects = shared.with(select)?;
+    })?;
+    // Only `RetrievePropertiesEx` has pages.
     if call.method == "RetrievePropertiesEx" {
         let max = call.arguments.child("options").and_then(|options| options.text_of("maxObjects"));
         let page = match max.map(|text| text.trim().parse::<usize>()) {
@@ -288,15 +304,15 @@ fn retrieve(shared: &Shared, session: Option<&str>, call: &Call) -> Result<Done,
     for wanted in &objects {
         write_content(shared, session, wanted, "returnval", &mut out)?;
     }
-    Ok(Done::elements(|elements| elements.extend_from_slice(&out)))
+    Ok(CallResult::elements(|elements| elements.extend_from_slice(&out)))
 }
 
-/// The lock is taken once an object: an inventory may have a million, and events must be served
-/// meanwhile.
+/// Writes the properties of one object. The lock is taken once for each object, because an
+/// inventory may have a million and events must be served meanwhile.
 fn write_content(
     shared: &Shared,
     session: Option<&str>,
-    wanted: &Wanted,
+    wanted: &SelectedObject,
     element: &str,
     out: &mut Vec<u8>,
 ) -> Result<(), Fault> {
@@ -306,11 +322,11 @@ fn write_content(
     Ok(())
 }
 
-/// The next page of a `RetrievePropertiesEx`, with a token if more pages follow.
-fn write_page(shared: &Shared, session: Option<&str>, mut retrieval: Retrieval) -> Result<Done, Fault> {
+/// The next page of a `RetrievePropertiesEx`, with a token if there are more.
+fn write_page(shared: &Shared, session: Option<&str>, mut retrieval: Retrieval) -> Result<CallResult, Fault> {
     let rest = retrieval.objects.split_off(retrieval.page.min(retrieval.objects.len()));
     if retrieval.objects.is_empty() {
-        return Ok(Done::empty());
+        return Ok(CallResult::empty());
     }
     let mut out = Vec::new();
     if let Some(key) = session.filter(|_| !rest.is_empty()) {
@@ -322,15 +338,16 @@ fn write_page(shared: &Shared, session: Option<&str>, mut retrieval: Retrieval) 
     for wanted in &retrieval.objects {
         write_content(shared, session, wanted, "objects", &mut out)?;
     }
-    Ok(Done::returns(&out))
+    Ok(CallResult::returns(&out))
 }
 
-fn create_filter(shared: &Shared, key: &str, call: &Call) -> Result<Done, Fault> {
-    let spec = Spec(call.arguments.child("spec").cloned().unwrap_or_default());
+fn create_filter(shared: &Shared, key: &str, call: &Call) -> Result<CallResult, Fault> {
+    let spec = SelectionSpec(call.arguments.child("spec").cloned().unwrap_or_default());
     let id = new_id(key);
     shared.change(|world, now_us| -> Result<(), Fault> {
         spec.select(shared, world, Some(key), now_us)?;
         let collectors = world.sessions.get_mut(key).map(|session| &mut session.property_collectors);
+        // Only the session's default collector is created by its first use.
         let collector = collectors.and_then(|collectors| match call.this.as_str() {
             "propertyCollector" => Some(collectors.entry(call.this.clone()).or_default()),
             id => collectors.get_mut(id),
@@ -339,12 +356,14 @@ fn create_filter(shared: &Shared, key: &str, call: &Call) -> Result<Done, Fault>
         collector.filters.push(updates::PropertyFilter::new(id.clone(), spec));
         Ok(())
     })?;
-    Ok(Done::reference("PropertyFilter", &id))
+    Ok(CallResult::reference("PropertyFilter", &id))
 }
 
-fn post_event(shared: &Shared, key: &str, arguments: &Node) -> Result<Done, Fault> {
+/// `PostEvent`: appends the client's event.
+fn post_event(shared: &Shared, key: &str, arguments: &Node) -> Result<CallResult, Fault> {
     let event = arguments.child("eventToPost").ok_or_else(|| Fault::invalid_argument("eventToPost"))?;
     let mut rest = event.clone();
+    // The vCenter sets these fields itself.
     rest.children
         .retain(|child| !matches!(child.name.as_str(), "key" | "chainId" | "createdTime" | "userName"));
     let class = event.xsi_type.as_deref().unwrap_or("Event");
@@ -354,12 +373,15 @@ fn post_event(shared: &Shared, key: &str, arguments: &Node) -> Result<Done, Faul
     let mut tail = Vec::new();
     rest.write_inner(&mut tail);
     append_posted(shared, key, class, &tail);
-    Ok(Done::empty())
+    Ok(CallResult::empty())
 }
 
-fn log_user_event(shared: &Shared, key: &str, arguments: &Node) -> Result<Done, Fault> {
-    let target =
-        arguments.child("entity").map(Target::of).ok_or_else(|| Fault::invalid_argument("entity"))?;
+/// `LogUserEvent`: appends a message about an entity.
+fn log_user_event(shared: &Shared, key: &str, arguments: &Node) -> Result<CallResult, Fault> {
+    let target = arguments
+        .child("entity")
+        .map(ObjectReference::of)
+        .ok_or_else(|| Fault::invalid_argument("entity"))?;
     let object = Object::find(&shared.model, &target.kind, &target.id)
         .ok_or_else(|| Fault::not_found(&target.kind, &target.id))?;
     let message = escaped(arguments.text_of("msg").unwrap_or_default());
@@ -370,11 +392,11 @@ fn log_user_event(shared: &Shared, key: &str, arguments: &Node) -> Result<Done, 
         event_arguments(&shared.model, object)
     );
     append_posted(shared, key, "GeneralUserEvent", tail.as_bytes());
-    Ok(Done::empty())
+    Ok(CallResult::empty())
 }
 
-/// The arguments that an event about this object has: it, and the host, cluster and datacenter that
-/// it is in.
+/// The arguments of an event about this object: the object itself, and its host, cluster and
+/// datacenter.
 fn event_arguments(model: &Model, object: Object) -> String {
     let mut arguments = String::new();
     for argument in [Object::Datacenter, Object::Cluster] {
@@ -406,6 +428,7 @@ fn event_argument(object: Object) -> String {
     format!("<{element}><name>{name}</name><{inner} type=\"{kind}\">{id}</{inner}></{element}>")
 }
 
+/// Appends a posted event with the user of the session.
 fn append_posted(shared: &Shared, key: &str, class: &str, rest: &[u8]) {
     let user = shared.with(|world, _| world.sessions.get(key).map(|session| session.user.clone()));
     let mut tail = format!("<userName>{}</userName>", escaped(&user.unwrap_or_default())).into_bytes();
@@ -414,16 +437,17 @@ fn append_posted(shared: &Shared, key: &str, class: &str, rest: &[u8]) {
     shared.change(|world, now_us| world.history.append_special(special, now_us));
 }
 
-/// `WaitForUpdatesEx`, `WaitForUpdates` and `CheckForUpdates`: answers when something changed, or empty when the time is up.
+/// `WaitForUpdatesEx`, `WaitForUpdates` and `CheckForUpdates`: answers when something changed, or
+/// with nothing when the time is up.
 ///
-/// # Errors
-/// The fault to answer with; `RequestCanceled` after `CancelWaitForUpdates`.
+/// # Errors The fault to answer with; `RequestCanceled` after `CancelWaitForUpdates`.
 pub(crate) async fn wait_for_updates(
     shared: &Shared,
     session: Option<&str>,
     call: &Call,
-) -> Result<Done, Fault> {
+) -> Result<CallResult, Fault> {
     let method = call.method.as_str();
+    // Without `maxWaitSeconds` the call waits for ever; `CheckForUpdates` does not wait.
     let version = call.arguments.text_of("version").unwrap_or_default().trim();
     let seconds: Option<u64> = match method {
         "CheckForUpdates" => Some(0),
@@ -438,12 +462,13 @@ pub(crate) async fn wait_for_updates(
     loop {
         let changed = shared.changed.notified();
         tokio::pin!(changed);
-        // Registered before looking: what changes after the look wakes us.
+        // Registered before reading the state, so that a later change wakes this task.
         changed.as_mut().enable();
         let (update, next_us, cancelled) = shared.with(|world, now_us| {
             let Some(key) = session.filter(|key| world.session(key, shared.session_idle).is_some()) else {
                 return Err(Fault::not_authenticated(call));
             };
+            // With an endless pace, a waiter creates the event that it waits for.
             let produced = world.history.produced(now_us);
             world.history.feed(produced, 1, now_us);
             let update = updates::updates(shared, world, key, &call.this, version, now_us)?;
@@ -451,14 +476,16 @@ pub(crate) async fn wait_for_updates(
             Ok((update, world.history.next_event_us(now_us).map(|next| next - now_us), cancelled))
         })?;
         if let Some(update) = update {
-            return Ok(Done::returns(&update));
+            return Ok(CallResult::returns(&update));
         }
+        // The count of cancellations at the start distinguishes an earlier cancellation from one of
+        // this wait.
         if *cancelled_before.get_or_insert(cancelled) != cancelled {
             return Err(Fault::new("RequestCanceled", "The task was canceled by a user."));
         }
         let now = tokio::time::Instant::now();
         if deadline.is_some_and(|deadline| deadline <= now) {
-            return Ok(Done::empty());
+            return Ok(CallResult::empty());
         }
         // An hour stands for "until something happens".
         let next = now + Duration::from_micros(next_us.unwrap_or(3_600_000_000).max(1) as u64);
@@ -470,6 +497,7 @@ pub(crate) async fn wait_for_updates(
     }
 }
 
+/// Number of times that a property collector's waits were cancelled.
 fn cancelled(world: &World, key: &str, id: &str) -> u64 {
     world
         .sessions

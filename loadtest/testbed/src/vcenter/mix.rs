@@ -1,35 +1,38 @@
-//! Workload mixes: how often each class of events occurs.
+//! Workload mixes: the share of each class of events.
+//!
+//! A mix lists templates and weights. [`slots`] spreads the weights over a table, and the hash of
+//! an event's index picks a slot.
 
 use serde::{Deserialize, Serialize};
 
 /// Slots of the table that a hash picks a template from: a weight is exact to 1/4096.
 pub(crate) const MIX_SLOTS: usize = 4096;
 
-/// Which classes occur how often. The named mixes are the workloads that operators know.
+/// The weights of the event classes. The named mixes are workloads that operators know.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum Mix {
-    /// A day's average: tasks, power, migrations, logins, alarms, EventEx.
+    /// The average of a day: tasks, power, migrations, logins, alarms, EventEx.
     #[default]
     Steady,
-    /// Everything powers on at once.
+    /// All virtual machines power on at once.
     BootStorm,
     /// DRS rebalances a cluster.
     DrsStorm,
-    /// A threshold that flaps.
+    /// A threshold that is crossed again and again.
     AlarmFlood,
-    /// A monitoring tool that logs in and out for every poll.
+    /// A monitoring tool that logs in and out for every request.
     LoginStorm,
     /// Mostly `EventEx` with its arguments.
     EventExHeavy,
-    /// `TaskEvent`s that failed, of about 3 KB each.
+    /// Failed `TaskEvent`s of about 3 KB each.
     LargeTasks,
     /// Template names (class, or `EventEx` type id) and their weights.
     Custom(Vec<(String, u32)>),
 }
 
 impl Mix {
-    /// Those that have a name.
+    /// The mixes that have a name.
     pub const NAMED: [Mix; 7] = [
         Mix::Steady,
         Mix::BootStorm,
@@ -107,15 +110,14 @@ impl Mix {
     }
 }
 
-/// A spec names a template that does not exist, or weighs nothing.
+/// The mix names a template that does not exist, or has no weight.
 #[derive(Debug, thiserror::Error)]
 #[error("mix of events: {0}")]
 pub struct MixError(String);
 
-/// A template's number for each slot.
+/// The number of a template for each slot.
 ///
-/// # Errors
-/// An unknown name; no weight.
+/// # Errors A name is unknown, or there is no weight.
 pub(crate) fn slots(mix: &Mix, templates: &[&str]) -> Result<Vec<u8>, MixError> {
     let weights = mix.weights();
     let total: u64 = weights.iter().map(|(_, weight)| u64::from(*weight)).sum();

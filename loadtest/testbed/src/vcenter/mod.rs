@@ -1,19 +1,20 @@
-//! A synthetic vCenter: the vSphere API that event clients use, over a virtual history of events,
-//! with troubles on demand.
+//! A synthetic vCenter: the part of the vSphere API that event clients use, over a virtual history
+//! of events, with troubles on demand.
 //!
 //! ```text
-//! http ─► soap or vijson ─► methods ┬► collector (filter, cursor) ─► history ─► model ─► page
-//!                                    └► selection, views, search_index ─► property ─► entity
+//!         protocol (SOAP)
+//! http ─► or vijson ─► methods ┬► collector (filter, cursor) ─► history ─► model ─► page
+//!                              └► selection, views, search_index ─► property ─► entity
 //! ```
 //!
 //! Events are virtual (see [`model`]): event `i` of a seed is always the same, so a backlog of any
-//! size costs nothing and a verifier needs no list. A `ReadNextEvents` answer is rendered outside
-//! the lock into a buffer that is used again.
+//! size costs nothing and a verifier needs no list. An answer to `ReadNextEvents` is rendered
+//! outside the lock, into a buffer that is used again.
 
 pub(crate) mod clock;
 mod collector;
-mod content;
 mod data;
+mod description;
 pub(crate) mod digits;
 mod entity;
 mod filter;
@@ -26,9 +27,9 @@ mod methods;
 mod mix;
 pub(crate) mod model;
 mod property;
+mod protocol;
 mod search_index;
 mod selection;
-mod soap;
 mod special;
 pub(crate) mod template;
 mod trouble;
@@ -58,53 +59,53 @@ use crate::net::{Hosted, StartError};
 use crate::truth::Truth;
 use history::History;
 use special::Special;
-use trouble::Armed;
+use trouble::ArmedTrouble;
 pub(crate) use world::wall_us;
 use world::{Shared, World};
 
-/// How events are created.
+/// The pace at which events are created.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub enum Pace {
-    /// Only by `append` and what clients post.
+    /// Only by `append` and by clients that post events.
     #[default]
     Idle,
-    /// This many a second, evenly.
+    /// This many a second, evenly spaced.
     Rate(f64),
-    /// As fast as they are read: each page is created by reading it.
+    /// As fast as they are read: reading a page creates it.
     Endless,
 }
 
-/// A vCenter to start. `..Options::default()` is an idle one with no history on a free port over
+/// A vCenter to start. `..Options::default()` gives an idle one with no history on a free port over
 /// HTTP.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// 0 takes a free one.
+    /// 0 for a free port.
     pub port: u16,
-    /// HTTPS with this certificate; `None` is HTTP.
+    /// HTTPS with this certificate; `None` for HTTP.
     pub tls: Option<Certificate>,
     pub user: String,
     pub password: String,
     pub name: String,
-    /// `None`: derived from the seed, so that equal options give equal ids.
+    /// `None` derives it from the seed, so that equal options give equal ids.
     pub instance_uuid: Option<Uuid>,
     pub seed: u64,
     pub vms: u32,
     pub hosts: u32,
     pub mix: Mix,
     pub first_key: i32,
-    /// Events that exist at the start, the newest `backlog_spacing` ago.
+    /// Number of events that exist at the start; the newest is `backlog_spacing` old.
     pub backlog: u64,
     pub backlog_spacing: Duration,
     pub pace: Pace,
-    /// No more events than these, backlog included.
+    /// Largest number of events, backlog included.
     pub total: Option<u64>,
-    /// Sessions die after this long without a call; the real one's 30 minutes by default.
+    /// Time without a call after which a session ends; 30 minutes by default, as on a real vCenter.
     pub session_idle: Duration,
-    /// Collectors return nothing that came after them once keys are negative, as the real one does.
+    /// Collectors return no event after the first negative key, as on a real vCenter.
     pub wrap_silences: bool,
     /// The vCenter's clock less this machine's, in microseconds.
     pub clock_offset_us: i64,
-    /// Stops the vCenter's clock at this time (microseconds since 1970); only
+    /// Stops the vCenter's clock at this time (microseconds since 1970), so that only
     /// [`VCenter::step_clock`] moves it. Equal options and equal calls then give equal keys and
     /// times in every run.
     pub frozen_at_us: Option<i64>,
@@ -136,7 +137,8 @@ impl Default for Options {
     }
 }
 
-/// A handle on a running synthetic vCenter; clones share it. The last one dropped stops it.
+/// A handle on a running synthetic vCenter; clones share it. Dropping the last one stops the
+/// vCenter.
 #[derive(Clone)]
 pub struct VCenter {
     shared: Arc<Shared>,
@@ -144,10 +146,9 @@ pub struct VCenter {
 }
 
 impl VCenter {
-    /// Starts to listen on the caller's tokio runtime.
+    /// Starts a vCenter on the caller's tokio runtime.
     ///
-    /// # Errors
-    /// The port is taken, or the mix names no events.
+    /// # Errors The port is taken, or the mix names no events.
     pub async fn start(options: Options) -> Result<VCenter, StartError> {
         let model = Model::new(ModelSpec {
             seed: options.seed,
@@ -209,17 +210,17 @@ impl VCenter {
         self.shared.with(|world, _| world.counters())
     }
 
-    /// All that a verifier needs to know about the events, as of now.
+    /// Everything that a verifier needs to know about the events, as of now.
     pub fn truth(&self) -> Truth {
         self.shared.truth()
     }
 
-    /// Changes whenever [`VCenter::truth`] knows something new besides the number of events.
+    /// A number that changes whenever [`VCenter::truth`] has more news than the number of events.
     pub fn truth_generation(&self) -> u64 {
         self.shared.with(|world, _| world.history.generation)
     }
 
-    /// Events that exist.
+    /// Number of events that exist.
     pub fn produced(&self) -> u64 {
         self.shared.with(|world, now_us| world.history.produced(now_us))
     }
@@ -239,13 +240,13 @@ impl VCenter {
         });
     }
 
-    /// Creates events now; returns their indexes.
+    /// Creates events now and returns their indexes.
     pub fn append(&self, count: u64) -> Range<u64> {
         self.shared.change(|world, now_us| world.history.append(count, now_us))
     }
 
-    /// The `ReadNextEvents` answer that holds these events (those that exist, whatever a reader may
-    /// see of them): a page as long and as realistic as one likes, without a connection.
+    /// The answer to `ReadNextEvents` with these events, without a connection. It holds all of them
+    /// that exist, even those that a reader may not see, so a page may have any length.
     pub fn page(&self, range: Range<u64>) -> Bytes {
         let page = self.shared.with(|world, now_us| {
             let produced = world.history.produced(now_us);
@@ -264,12 +265,13 @@ impl VCenter {
         )
     }
 
-    /// Creates an event whose element is not well-formed: it poisons every page it is in.
+    /// Creates an event whose element is not well-formed. Every page that contains it cannot be
+    /// parsed.
     pub fn append_malformed(&self) -> Option<u64> {
         self.append_raw("VmPoweredOnEvent", "<userName>root</userName><vm><name>app-000001</vm></name>")
     }
 
-    /// Creates an event with a message of so many bytes.
+    /// Creates an event with a message of this many bytes.
     pub fn append_huge(&self, bytes: usize) -> Option<u64> {
         let message = "All work and no play makes Jack a dull boy. ".repeat(bytes / 44 + 1);
         let tail = format!("<userName></userName><message>{}</message>", &message[..bytes]);
@@ -284,10 +286,11 @@ impl VCenter {
 
     // --- troubles of calls
 
-    /// The next `times` calls of `method` (`*` is any; `u32::MAX` until cleared) go wrong this way.
+    /// Makes the next `times` calls of `method` go wrong. `*` is any method; `u32::MAX` calls are
+    /// until cleared.
     pub fn trouble(&self, method: &str, times: u32, trouble: Trouble) {
         if times > 0 {
-            let armed = Armed { method: method.to_owned(), left: times, trouble };
+            let armed = ArmedTrouble { method: method.to_owned(), left: times, trouble };
             self.shared.with(|world, _| world.armed.push(armed));
         }
     }
@@ -296,12 +299,12 @@ impl VCenter {
         self.shared.with(|world, _| world.armed.clear());
     }
 
-    /// Answers are compressed for clients that accept it.
+    /// Compresses answers for clients that accept it.
     pub fn set_gzip(&self, gzip: bool) {
         self.shared.with(|world, _| world.gzip = gzip);
     }
 
-    /// createdTime with three digits (rounded) instead of six, as some releases write it.
+    /// Writes createdTime with three digits (rounded) instead of six, as some releases do.
     pub fn set_millisecond_times(&self, millis: bool) {
         self.shared.with(|world, _| world.millis = millis);
     }
@@ -312,12 +315,12 @@ impl VCenter {
 
     // --- troubles of sessions and collectors
 
-    /// Every session ends, with all that it owns.
+    /// Ends every session, with all its objects.
     pub fn kill_sessions(&self) {
         self.shared.change(|world, _| world.sessions.clear());
     }
 
-    /// Every collector is gone; sessions stay.
+    /// Destroys every collector; sessions stay.
     pub fn destroy_collectors(&self) {
         self.shared.change(|world, _| {
             for session in world.sessions.values_mut() {
@@ -328,8 +331,8 @@ impl VCenter {
 
     // --- troubles of the history
 
-    /// The next `count` events become visible only after `delay`, or with [`VCenter::reveal`]:
-    /// behind cursors that have passed.
+    /// Hides the next `count` events until `delay` has passed or [`VCenter::reveal`] is called.
+    /// They then appear behind the cursors that have passed.
     pub fn hide_next(&self, count: u64, delay: Option<Duration>) -> Range<u64> {
         self.shared.change(|world, now_us| {
             let until = delay.map_or(i64::MAX, |delay| now_us + delay.as_micros() as i64);
@@ -337,19 +340,19 @@ impl VCenter {
         })
     }
 
-    /// All hidden events become visible.
+    /// Shows all hidden events.
     pub fn reveal(&self) {
         self.shared.change(|world, _| world.history.reveal());
     }
 
-    /// The user may not read the next `count` events: they shorten or empty pages. With `sticky`
-    /// the cursor never passes a page full of them, as the real server's does.
+    /// Forbids the user to read the next `count` events: they shorten or empty pages. With `sticky`
+    /// the cursor never passes a page full of them, as on a real server.
     pub fn forbid_next(&self, count: u64, sticky: bool) -> Range<u64> {
         self.shared.change(|world, now_us| world.history.forbid_next(count, sticky, now_us))
     }
 
-    /// Creates an event that cannot be sent: each page that holds it is refused with a fault. With
-    /// `passes` the collector's cursor passes a refused page all the same. Returns its index.
+    /// Creates an event that cannot be sent: each page with it is refused with a fault. With `passes`
+    /// the collector's cursor passes the refused page all the same. Returns the event's index.
     pub fn append_unsendable(&self, passes: bool) -> u64 {
         self.shared.change(|world, now_us| {
             let index = world.history.append(1, now_us).start;
@@ -359,18 +362,18 @@ impl VCenter {
         })
     }
 
-    /// The next pages begin with `count` events that were returned before.
+    /// Makes the next pages begin with `count` events that were returned before.
     pub fn duplicate_next(&self, count: u64) {
         self.shared.with(|world, _| world.duplicates += count);
     }
 
-    /// The next event gets this key; `i32::MAX` makes the one after it negative.
+    /// Gives the next event this key. After `i32::MAX` the next key is negative.
     pub fn set_next_key(&self, key: i32) {
         self.shared.change(|world, now_us| world.history.next_key(key, now_us));
     }
 
-    /// Restored from a backup: the newest `back` events are gone, keys restart at the first of
-    /// theirs, sessions are gone, and `downtime` has passed on the vCenter's clock.
+    /// Restores the vCenter from a backup: the newest `back` events are gone, keys restart at the
+    /// first of theirs, sessions are gone, and `downtime` has passed on the vCenter's clock.
     pub fn restore(&self, back: u64, downtime: Duration) {
         self.step_clock(downtime.as_micros() as i64);
         self.shared.change(|world, now_us| {
@@ -379,7 +382,7 @@ impl VCenter {
         });
     }
 
-    /// Steps the vCenter's clock. createdTime stands still rather than going back.
+    /// Steps the vCenter's clock. createdTime never goes back; it stands still instead.
     pub fn step_clock(&self, by_us: i64) {
         self.shared.change(|world, now_us| {
             world.clock_offset_us += by_us;
@@ -395,10 +398,7 @@ impl VCenter {
         self.hosted.stop().await;
     }
 
-    /// Stops if needed and starts again on the same port: sessions are gone, history stays.
-    ///
-    /// # Errors
-    /// The port was taken meanwhile.
+    /// Stops if needed, and starts again on the same port. Sessions are gone; the history stays.
     pub async fn restart(&self) -> Result<(), StartError> {
         self.stop().await;
         self.kill_sessions();
@@ -445,14 +445,14 @@ pub struct Fact {
     pub key: i32,
     /// Microseconds since 1970.
     pub created_us: i64,
-    /// The id its CloudEvent must have.
+    /// The id that its CloudEvent must have.
     pub id: Uuid,
     pub class: String,
     pub entity: Entity,
 }
 
 impl VCenter {
-    /// Key and createdTime of event `index`, microseconds since 1970; `None` if it does not exist
+    /// Key and createdTime (microseconds since 1970) of event `index`; `None` if it does not exist
     /// yet.
     pub(crate) fn created(&self, index: u64) -> Option<(i32, i64)> {
         self.shared.created(index)

@@ -6,9 +6,9 @@
 //!       key, createdTime ──► render ─► head + the template's tail, patched
 //! ```
 //!
-//! No event is stored, so any number of them costs no memory, and a page is a few copies. A
-//! verifier in another process computes the same events from a [`ModelSpec`]. [`super::template`]
-//! has the templates, [`super::mix`] the share of events that each one gets.
+//! No event is stored, so any number of them costs no memory, and rendering a page takes a few
+//! copies. A verifier in another process computes the same events from a [`ModelSpec`]. The
+//! templates are in [`super::template`], the share of events for each in [`super::mix`].
 
 use serde::{Deserialize, Serialize};
 
@@ -18,7 +18,7 @@ use super::mix::{MIX_SLOTS, slots};
 pub use super::mix::{Mix, MixError};
 use super::template::{self, EntityKind, Template};
 
-/// Everything that determines the events' content; equal specs give equal events.
+/// All inputs of the events' content; equal specs give equal events.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ModelSpec {
@@ -30,7 +30,7 @@ pub struct ModelSpec {
     pub mix: Mix,
 }
 
-/// The subject of an event; the scope of the order check.
+/// The subject of an event, which is the scope of the order check.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum Entity {
@@ -71,8 +71,9 @@ pub struct Model {
 }
 
 impl Model {
-    /// # Errors
-    /// The mix names an unknown template or has no weight.
+    /// Compiles the templates of a spec.
+    ///
+    /// # Errors The mix names an unknown template or has no weight.
     pub fn new(spec: ModelSpec) -> Result<Model, MixError> {
         let (templates, users) = template::load();
         let names: Vec<&str> = templates.iter().map(|template| template.name.as_str()).collect();
@@ -117,7 +118,7 @@ impl Model {
         }
     }
 
-    /// [`Model::entity`] as a dense number below [`Model::lanes`]; `None` where no order is
+    /// [`Model::entity`] as a dense number less than [`Model::lanes`]; `None` if no order is
     /// promised.
     pub fn lane(&self, index: u64) -> Option<usize> {
         let lane = match self.entity(index) {
@@ -135,6 +136,7 @@ impl Model {
 
     /// Counts the entities that events of this mix are about, and names the one with the most.
     pub fn entities_of_mix(&self) -> EntitiesOfMix {
+        // Slots of events about virtual machines, and about hosts.
         let mut shares = (0, 0);
         let mut users = vec![0u32; self.users as usize];
         for slot in &self.slots {
@@ -145,6 +147,8 @@ impl Model {
                 EntityKind::None => {}
             }
         }
+        // The events of a kind spread evenly over its entities, but each user has templates of its
+        // own.
         let share = |slots: u32, among: u32| f64::from(slots) / MIX_SLOTS as f64 / f64::from(among);
         let user_name = |number: usize| {
             let of = self
@@ -174,7 +178,7 @@ impl Model {
     }
 
     /// Appends event `index` as an element called `element`.
-    // One call site a format; a struct would be filled and taken apart per event.
+    // One call site for each format; a struct would be filled and taken apart for every event.
     #[allow(clippy::too_many_arguments)]
     pub(crate) fn render(
         &self,
@@ -222,7 +226,7 @@ impl Model {
     }
 }
 
-/// Consecutive keys that share a chain, as the events of one operation do.
+/// Number of consecutive keys that share a chain, as the events of one operation do.
 pub(crate) const CHAIN_KEYS: i32 = 4;
 
 pub(crate) fn chain_id(key: i32, index: u64) -> i32 {
@@ -240,15 +244,16 @@ pub(crate) fn open_json(out: &mut Vec<u8>, class: &str, key: i32, chain_id: i32)
     out.extend_from_slice(b",\"createdTime\":\"");
 }
 
-/// How events are written. A filter or the operator chooses it; it is not part of the event.
+/// The form of written events. A filter or the operator chooses it; it is not part of the event.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct WireForm {
-    /// Without `fullFormattedMessage`.
+    /// Leaves `fullFormattedMessage` out.
     pub brief: bool,
-    /// `createdTime` with three digits instead of six.
+    /// Writes `createdTime` with three digits instead of six.
     pub millis: bool,
 }
 
+/// The output function of the generator SplitMix64: equal seeds give equal, well mixed numbers.
 pub(crate) fn splitmix(seed: u64) -> u64 {
     let mut z = seed.wrapping_add(0x9e37_79b9_7f4a_7c15);
     z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -256,6 +261,7 @@ pub(crate) fn splitmix(seed: u64) -> u64 {
     z ^ (z >> 31)
 }
 
+/// Scales a hash to a number less than `bound`, evenly.
 fn scale(hash: u64, bound: u32) -> u32 {
     ((u64::from(hash as u32) * u64::from(bound)) >> 32) as u32
 }

@@ -1,51 +1,63 @@
-//! Properties of all objects, one at a time, and how a value is written.
+//! Properties of all objects, one at a time, and the XML of their values.
+//!
+//! ```text
+//! (object, path) ─► read ┬► fixed objects: ServiceInstance, SessionManager, EventManager
+//!                        ├► objects of the session: collectors, views
+//!                        └► entities of the inventory (references, entity)
+//!                              │
+//!                              ▼
+//!                           Value ─► write: <val xsi:type="…">…</val>
+//! ```
 
 use super::clock::format_micros;
-use super::content::{about, categories, event_description, event_info, service_content, user_session};
 use super::data::Data;
+use super::description::{about, categories, event_description, event_info, service_content, user_session};
 use super::entity;
 use super::inventory::Object;
 use super::model::Model;
-use super::soap::Fault;
+use super::protocol::Fault;
 use super::world::{Page, Shared, World};
 use super::xml::{Node, escape, escaped};
 use crate::limits::COLLECTORS_PER_SESSION_MAX;
 
-/// A managed object by type and id.
+/// A reference to a managed object: its type and id.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(crate) struct Target {
+pub(crate) struct ObjectReference {
     pub kind: String,
     pub id: String,
 }
 
-impl Target {
-    pub fn of(node: &Node) -> Target {
-        Target { kind: node.reference_type.clone().unwrap_or_default(), id: node.text.trim().to_owned() }
+impl ObjectReference {
+    pub fn of(node: &Node) -> ObjectReference {
+        ObjectReference {
+            kind: node.reference_type.clone().unwrap_or_default(),
+            id: node.text.trim().to_owned(),
+        }
     }
 
-    pub fn object(object: Object) -> Target {
-        Target { kind: object.kind().into(), id: object.id() }
+    pub fn object(object: Object) -> ObjectReference {
+        ObjectReference { kind: object.kind().into(), id: object.id() }
     }
 
-    /// The entity of the inventory that this reference names.
+    /// The entity of the inventory with this reference.
     pub fn find(&self, model: &Model) -> Option<Object> {
         Object::find(model, &self.kind, &self.id)
     }
 
-    /// As [`Target::find`]; an unknown entity is a fault.
+    /// As [`ObjectReference::find`], but an unknown entity is a fault.
     pub fn resolve(&self, model: &Model) -> Result<Object, Fault> {
         self.find(model).ok_or_else(|| Fault::not_found(&self.kind, &self.id))
     }
 }
 
-/// A property's value, as it is written after the element's name.
+/// The value of a property, without the element's name.
 pub(crate) enum Value {
     Text(String),
     Int(i64),
     Time(i64),
-    Reference(Target),
-    References(Vec<Target>),
-    /// xsi:type and inner XML.
+    Reference(ObjectReference),
+    References(Vec<ObjectReference>),
+    /// `xsi:type` and inner XML.
     Data(&'static str, Vec<u8>),
     Tree(Data),
     Event(Page),
@@ -93,14 +105,14 @@ impl Value {
     }
 }
 
-pub(crate) fn write_reference(out: &mut Vec<u8>, element: &str, target: &Target) {
+pub(crate) fn write_reference(out: &mut Vec<u8>, element: &str, target: &ObjectReference) {
     out.extend_from_slice(format!("<{element} type=\"{}\">", escaped(&target.kind)).as_bytes());
     escape(out, &target.id);
     out.extend_from_slice(format!("</{element}>").as_bytes());
 }
 
-/// A reference that says by itself that it is one.
-pub(crate) fn write_reference_of(out: &mut Vec<u8>, element: &str, target: &Target) {
+/// Writes a reference whose element declares its type, for a field of any type.
+pub(crate) fn write_reference_of(out: &mut Vec<u8>, element: &str, target: &ObjectReference) {
     let kind = escaped(&target.kind);
     out.extend_from_slice(
         format!("<{element} type=\"{kind}\" xsi:type=\"ManagedObjectReference\">").as_bytes(),
@@ -111,17 +123,17 @@ pub(crate) fn write_reference_of(out: &mut Vec<u8>, element: &str, target: &Targ
 
 /// One property; `Ok(None)` if it exists and is not set.
 ///
-/// # Errors
-/// Unknown object or property; no session where one is needed.
+/// # Errors The object or property is unknown, or a session is needed and there is none.
 pub(crate) fn read(
     shared: &Shared,
     world: &mut World,
     session: Option<&str>,
-    target: &Target,
+    target: &ObjectReference,
     path: &str,
     now_us: i64,
 ) -> Result<Option<Value>, Fault> {
     let unknown = || Err(Fault::invalid_property(path));
+    // Some properties need no session: clients read them before login.
     match (target.id.as_str(), path) {
         ("ServiceInstance", "content") => {
             return Ok(Some(Value::Data("ServiceContent", service_content(shared))));
@@ -156,6 +168,7 @@ pub(crate) fn read(
     let Some(session) = session else {
         return Err(Fault::new("NotAuthenticated", "The session is not authenticated."));
     };
+    // All others belong to a session.
     match (target.id.as_str(), path) {
         ("EventManager", "maxCollector") => Ok(Some(Value::Int(COLLECTORS_PER_SESSION_MAX as i64))),
         ("EventManager", "latestEvent") => {
@@ -202,9 +215,11 @@ pub(crate) fn read(
     }
 }
 
+/// A property of a managed entity.
 fn read_entity(shared: &Shared, object: Object, path: &str) -> Result<Option<Value>, Fault> {
+    // References come from the inventory; every other value from a tree that `rest` leads into.
     if let Some(references) = object.references(&shared.model, path) {
-        let mut targets = references.into_iter().map(Target::object);
+        let mut targets = references.into_iter().map(ObjectReference::object);
         return if object.is_single(path) {
             Ok(targets.next().map(Value::Reference))
         } else {
@@ -215,13 +230,13 @@ fn read_entity(shared: &Shared, object: Object, path: &str) -> Result<Option<Val
     match entity::property(&shared.model, object, name).and_then(|data| data.at(rest)) {
         None => Err(Fault::invalid_property(path)),
         Some(Data::Unset) => Ok(None),
-        Some(Data::Reference(object)) => Ok(Some(Value::Reference(Target::object(object)))),
+        Some(Data::Reference(object)) => Ok(Some(Value::Reference(ObjectReference::object(object)))),
         Some(data) => Ok(Some(Value::Tree(data))),
     }
 }
 
-/// The properties that `all` means.
-pub(crate) fn all_paths(target: &Target) -> Vec<&'static str> {
+/// The names of the properties that `all` stands for.
+pub(crate) fn all_paths(target: &ObjectReference) -> Vec<&'static str> {
     match target.kind.as_str() {
         "EventHistoryCollector" => vec!["filter", "latestPage"],
         "EventManager" => vec!["description", "latestEvent", "maxCollector"],

@@ -1,7 +1,7 @@
-//! `SearchIndex`: objects of the inventory by path, UUID, DNS name or address. Nothing found is an
-//! empty answer, not a fault.
+//! `SearchIndex`: objects of the inventory by path, UUID, DNS name or address. If nothing is found,
+//! the answer is empty and not a fault.
 //!
-//! `FindAllBy…` return a list; where the inventory has one match at most, it is a list of none or
+//! `FindAllBy…` return a list. The inventory has one match at most, so this list has no item or
 //! one.
 
 use uuid::Uuid;
@@ -9,14 +9,13 @@ use uuid::Uuid;
 use super::identity::{self, UuidOf};
 use super::inventory::Object;
 use super::model::Model;
-use super::property::Target;
-use super::soap::{Call, Fault};
+use super::property::ObjectReference;
+use super::protocol::{Call, Fault};
 use super::xml::Node;
 
 /// The objects that a call of `SearchIndex` finds; `None` for a method that it does not have.
 ///
-/// # Errors
-/// A missing argument, an entity or datacenter that is not there.
+/// # Errors An argument is missing, or an entity or datacenter does not exist.
 pub(crate) fn find(model: &Model, call: &Call) -> Option<Result<Vec<Object>, Fault>> {
     let arguments = &call.arguments;
     let found = match call.method.as_str() {
@@ -42,17 +41,17 @@ fn text<'a>(arguments: &'a Node, name: &str) -> Result<&'a str, Fault> {
     arguments.text_of(name).map(str::trim).ok_or_else(|| Fault::invalid_argument(name))
 }
 
-/// The one datacenter has everything; another one does not exist.
+/// Checks the argument `datacenter`. There is one datacenter, which has all objects.
 fn datacenter(model: &Model, arguments: &Node) -> Result<(), Fault> {
-    let Some(target) = arguments.child("datacenter").map(Target::of) else { return Ok(()) };
+    let Some(target) = arguments.child("datacenter").map(ObjectReference::of) else { return Ok(()) };
     match Object::find(model, "Datacenter", &target.id) {
         Some(_) => Ok(()),
         None => Err(Fault::not_found("Datacenter", &target.id)),
     }
 }
 
-/// `DATACENTER/vm/NAME`, with or without a slash in front; names are written with `%2f`, `%5c` and
-/// `%25` for `/`, `\` and `%`.
+/// The object at `DATACENTER/vm/NAME`, with or without a slash in front. Names are written with
+/// `%2f`, `%5c` and `%25` for `/`, `\` and `%`.
 fn by_path(model: &Model, path: &str) -> Option<Object> {
     let names = path.split('/').filter(|name| !name.is_empty());
     names.map(unescape).try_fold(Object::Root, |folder, name| folder.child_named(model, &name))
@@ -64,7 +63,7 @@ fn unescape(name: &str) -> String {
 }
 
 fn child(model: &Model, arguments: &Node) -> Result<Option<Object>, Fault> {
-    let target = arguments.child("entity").map(Target::of);
+    let target = arguments.child("entity").map(ObjectReference::of);
     let target = target.ok_or_else(|| Fault::invalid_argument("entity"))?;
     Ok(target.resolve(model)?.child_named(model, text(arguments, "name")?))
 }

@@ -9,22 +9,23 @@
 use std::collections::{HashMap, HashSet};
 
 use super::model::Model;
-use super::property::{Target, Value, all_paths, read, write_reference};
-use super::soap::Fault;
+use super::property::{ObjectReference, Value, all_paths, read, write_reference};
+use super::protocol::Fault;
 use super::world::{Shared, World};
 use super::xml::{Node, escaped};
 
-/// Traversals deeper than this are a client's mistake; the inventory is six levels deep.
+/// Largest depth of traversals. Deeper ones are a client's mistake, because the inventory is six
+/// levels deep.
 const TRAVERSAL_DEPTH_MAX: usize = 16;
 
 /// A `PropertyFilterSpec`, or one element of `RetrieveProperties`' specSet.
 #[derive(Clone)]
-pub(crate) struct Spec(pub Node);
+pub(crate) struct SelectionSpec(pub Node);
 
 /// An object and the paths to read of it.
-pub(crate) type Wanted = (Target, Vec<String>);
+pub(crate) type SelectedObject = (ObjectReference, Vec<String>);
 
-impl Spec {
+impl SelectionSpec {
     /// The objects that this spec selects now, each with the paths to read.
     ///
     /// # Errors
@@ -35,12 +36,13 @@ impl Spec {
         world: &mut World,
         session: Option<&str>,
         now_us: i64,
-    ) -> Result<Vec<Wanted>, Fault> {
+    ) -> Result<Vec<SelectedObject>, Fault> {
         let model = &shared.model;
         let mut selection =
             Selection { shared, world, session, now_us, found: Vec::new(), seen: HashSet::new() };
+        // First the objects, each once.
         for set in self.0.all("objectSet") {
-            let Some(start) = set.child("obj").map(Target::of) else { continue };
+            let Some(start) = set.child("obj").map(ObjectReference::of) else { continue };
             selection.check_exists(&start)?;
             let mut named: HashMap<&str, &Node> = HashMap::new();
             name_traversals(set, &mut named);
@@ -49,6 +51,7 @@ impl Spec {
             }
             selection.traverse(&start, set, &named, 0);
         }
+        // Then the paths that the property sets name for each object's type.
         let mut wanted = Vec::new();
         for target in selection.found {
             let mut paths: Vec<String> = Vec::new();
@@ -64,7 +67,7 @@ impl Spec {
                 paths.extend(set.all("pathSet").map(|path| path.text.trim().to_owned()));
             }
             if matched {
-                // A cluster matches a set for itself and one for a ComputeResource.
+                // A cluster may match one set for itself and another for a ComputeResource.
                 paths.sort_unstable();
                 paths.dedup();
                 wanted.push((target, paths));
@@ -74,24 +77,24 @@ impl Spec {
     }
 }
 
-/// One selection under way: the objects in the order in which they were met, each once.
+/// One selection in progress: the objects in the order in which they were found, each once.
 struct Selection<'a> {
     shared: &'a Shared,
     world: &'a mut World,
     session: Option<&'a str>,
     now_us: i64,
-    found: Vec<Target>,
-    seen: HashSet<Target>,
+    found: Vec<ObjectReference>,
+    seen: HashSet<ObjectReference>,
 }
 
 impl Selection<'_> {
-    fn add(&mut self, target: &Target) {
+    fn add(&mut self, target: &ObjectReference) {
         if self.seen.insert(target.clone()) {
             self.found.push(target.clone());
         }
     }
 
-    fn check_exists(&self, target: &Target) -> Result<(), Fault> {
+    fn check_exists(&self, target: &ObjectReference) -> Result<(), Fault> {
         let session = self.session.and_then(|key| self.world.sessions.get(key));
         let known = matches!(
             target.id.as_str(),
@@ -108,10 +111,10 @@ impl Selection<'_> {
     }
 
     /// Adds the objects that the traversals in `sets` reach from `from`. A property that cannot be
-    /// read leads nowhere.
+    /// read ends the traversal.
     fn traverse<'n>(
         &mut self,
-        from: &Target,
+        from: &ObjectReference,
         sets: &'n Node,
         named: &HashMap<&'n str, &'n Node>,
         depth: usize,
@@ -120,6 +123,7 @@ impl Selection<'_> {
             return;
         }
         for set in sets.all("selectSet") {
+            // A set with a name and without a path refers to the set of this name.
             let set = match (set.text_of("path"), set.text_of("name")) {
                 (None, Some(name)) => match named.get(name.trim()) {
                     Some(set) => set,
@@ -151,10 +155,11 @@ fn type_of(set: &Node) -> &str {
     set.text_of("type").unwrap_or_default().trim()
 }
 
-fn is_a(model: &Model, target: &Target, kind: &str) -> bool {
+fn is_a(model: &Model, target: &ObjectReference, kind: &str) -> bool {
     target.kind == kind || target.find(model).is_some_and(|object| object.is_a(kind))
 }
 
+/// Collects the named traversals, at all depths.
 fn name_traversals<'a>(sets: &'a Node, named: &mut HashMap<&'a str, &'a Node>) {
     for set in sets.all("selectSet") {
         if set.child("path").is_some()
@@ -166,15 +171,14 @@ fn name_traversals<'a>(sets: &'a Node, named: &mut HashMap<&'a str, &'a Node>) {
     }
 }
 
-/// Writes `<obj>` and `<propSet>`s of one object.
+/// Writes `<obj>` and the `<propSet>`s of one object.
 ///
-/// # Errors
-/// A property that does not exist.
+/// # Errors A property does not exist.
 pub(crate) fn write_object(
     shared: &Shared,
     world: &mut World,
     session: Option<&str>,
-    wanted: &Wanted,
+    wanted: &SelectedObject,
     now_us: i64,
     out: &mut Vec<u8>,
 ) -> Result<(), Fault> {

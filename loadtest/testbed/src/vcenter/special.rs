@@ -2,22 +2,22 @@
 
 use super::inventory::Object;
 use super::model::Model;
-use super::property::Target;
+use super::property::ObjectReference;
 use super::template::category;
 use super::xml::{self, Node};
 
 #[derive(Default)]
 pub(crate) struct Special {
     pub class: String,
-    /// `EventEx` and `ExtendedEvent` only.
+    /// For `EventEx` and `ExtendedEvent` only.
     pub event_type_id: Option<String>,
     pub user: String,
     pub category: &'static str,
-    /// The entities of the inventory that it names as its arguments.
+    /// The entities of the inventory that it names in its arguments.
     pub entities: Vec<Object>,
-    /// The element is not well-formed.
+    /// True if the element is not well-formed.
     pub malformed: bool,
-    /// The elements after createdTime; class, key and chain id are written before it.
+    /// The elements after createdTime; class, key and chain id are written before them.
     pub tail: Vec<u8>,
 }
 
@@ -40,14 +40,15 @@ impl Special {
     }
 }
 
+/// The entities that an event names.
 fn entities(model: &Model, fields: &Node) -> Vec<Object> {
     let arguments = ["datacenter", "computeResource", "host", "vm", "ds", "net", "dvs"];
     let named = arguments.iter().filter_map(|argument| {
         let reference = fields.child(argument)?.children.iter().find(|child| child.reference_type.is_some());
-        reference.map(Target::of)
+        reference.map(ObjectReference::of)
     });
     // An EventEx names its object apart from the arguments.
     let object = fields.text_of("objectType").zip(fields.text_of("objectId"));
-    let object = object.map(|(kind, id)| Target { kind: kind.trim().into(), id: id.trim().into() });
+    let object = object.map(|(kind, id)| ObjectReference { kind: kind.trim().into(), id: id.trim().into() });
     named.chain(object).filter_map(|target| target.find(model)).collect()
 }

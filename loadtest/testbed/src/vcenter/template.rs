@@ -10,8 +10,9 @@
 //! ```
 //!
 //! Rendering an event copies the bytes of its template's tail and overwrites the patches: the
-//! number of the virtual machine, of the host, the sequence number, and the time. [`super::model`]
-//! decides which template and which numbers an event gets, and writes the part before the tail.
+//! number of the virtual machine, the number of the host, the sequence number, and the time.
+//! [`super::model`] chooses the template and the numbers of an event, and writes the part before
+//! the tail.
 
 use super::digits::write_digits;
 use super::model::Pick;
@@ -39,20 +40,20 @@ enum Patch {
 
 /// One prebuilt event. The element is `<NAME` + `open` + key + … + `tail` + `</NAME>`.
 pub(crate) struct Template {
-    /// Its name in a mix: the class, or the event type id.
+    /// The name in a mix: the class, or the event type id.
     pub name: String,
     pub class: String,
-    /// `EventEx` and `ExtendedEvent` only.
+    /// For `EventEx` and `ExtendedEvent` only.
     pub event_type_id: Option<String>,
     ancestors: Vec<String>,
     user: String,
     category: &'static str,
     pub kind: EntityKind,
-    /// The arguments that its events have, as [`ARGUMENTS`] names them.
+    /// The arguments of its events, by their names in [`ARGUMENTS`].
     arguments: Vec<&'static str>,
     /// The elements after createdTime, with their placeholders.
     pub body: String,
-    /// From the element's name up to the key.
+    /// The bytes from the element's name up to the key.
     pub open: Vec<u8>,
     pub full: Tail,
     /// Without `fullFormattedMessage`, for `disableFullMessage`.
@@ -68,7 +69,7 @@ pub(crate) struct Tail {
 }
 
 impl Template {
-    /// Whether its events are of this class, or of one derived from it.
+    /// True if its events are of this class, or of a class derived from it.
     pub fn is_a(&self, class: &str) -> bool {
         class == "Event" || class == self.class || self.ancestors.iter().any(|ancestor| ancestor == class)
     }
@@ -77,12 +78,12 @@ impl Template {
         &self.user
     }
 
-    /// As `EventDescription` sorts event types.
+    /// The category of its events in `EventDescription`.
     pub fn category(&self) -> &'static str {
         self.category
     }
 
-    /// Whether its events have this argument: `{dc}`, `{cluster}`, `{host}`, `{vm}` or `{ds}`.
+    /// True if its events have this argument: `{dc}`, `{cluster}`, `{host}`, `{vm}` or `{ds}`.
     pub fn has(&self, argument: &str) -> bool {
         self.arguments.contains(&argument)
     }
@@ -107,7 +108,7 @@ impl Tail {
     }
 }
 
-/// The category of an event: the severity of an `EventEx`, else by its class.
+/// The category of an event: by severity for an `EventEx`, else by class.
 pub(crate) fn category(class: &str, severity: Option<&str>) -> &'static str {
     match (class, severity) {
         ("HostConnectionLostEvent" | "BadUsernameSessionEvent", _) | ("EventEx", Some("error")) => "error",
@@ -149,6 +150,7 @@ fn parse_templates() -> Vec<Template> {
 
 /// Parses one paragraph of the file.
 fn parse_template(text: &str) -> Template {
+    // The first line: name, entity and ancestors.
     let (head, body) = text.split_once('\n').unwrap_or((text, ""));
     let mut words = head.split(' ');
     let name = words.next().unwrap_or_default();
@@ -164,6 +166,7 @@ fn parse_template(text: &str) -> Template {
         Some("user") => EntityKind::User(0),
         _ => EntityKind::None,
     };
+    // The body, with and without the message that a filter may disable.
     let body: String = body.lines().map(str::trim).collect();
     let user = between(&body, "<userName>", "</userName>").unwrap_or_default().to_owned();
     let brief = match (body.find("<fullFormattedMessage>"), body.find("</fullFormattedMessage>")) {
@@ -218,7 +221,7 @@ fn expand(body: &str) -> String {
     ARGUMENTS.iter().fold(body.to_owned(), |text, (placeholder, element)| text.replace(placeholder, element))
 }
 
-/// The body as VI/JSON. Until here a patched number stands between quotes.
+/// The body as VI/JSON. Up to this point a patched number is in quotes.
 fn json_fields(class: &str, body: &str) -> String {
     vijson::event_fields(class, &expand(body)).replace("\"1{seq8}\"", "1{seq8}")
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-/// A trouble of one call, instead of its answer or on top of it.
+/// A trouble of one call, which replaces the answer or changes it.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Trouble {
     /// The call is carried out; half of the answer arrives, then the connection ends.
@@ -11,33 +11,33 @@ pub enum Trouble {
     LoseAnswer,
     /// The call is carried out; its answer comes this much later.
     Delay(Duration),
-    /// The call is carried out; its answer comes in so many pieces with this pause between them.
+    /// The call is carried out; its answer comes in this many pieces with this pause between them.
     Drip(usize, Duration),
     /// The call is carried out; the answer has a byte in its middle that is not UTF-8.
     NotUtf8,
-    /// The connection is reset, the call not carried out.
+    /// The connection is reset; the call is not carried out.
     Reset,
-    /// This HTTP status with an empty body, the call not carried out.
+    /// The answer is this HTTP status with an empty body; the call is not carried out.
     Status(u16),
-    /// A proxy's HTML page with status 200, the call not carried out.
+    /// The answer is a proxy's HTML page with status 200; the call is not carried out.
     Html,
-    /// No answer ever, the call not carried out.
+    /// There is never an answer; the call is not carried out.
     Hang,
-    /// This fault (`RuntimeFault`, `NoPermission`, …), the call not carried out.
+    /// The answer is this fault (`RuntimeFault`, `NoPermission`, …); the call is not carried out.
     Fault(String),
-    /// As if the server did not know the method.
+    /// The answer is the one of a server that does not know the method.
     MethodNotFound,
 }
 
-pub(crate) struct Armed {
-    /// `*` is every method.
+pub(crate) struct ArmedTrouble {
+    /// Name of the method; `*` for every method.
     pub method: String,
     pub left: u32,
     pub trouble: Trouble,
 }
 
-/// The trouble for this call, if one is armed; counts it down.
-pub(crate) fn take(armed: &mut Vec<Armed>, method: &str) -> Option<Trouble> {
+/// The trouble for this call, if one waits for it. Counts the trouble down.
+pub(crate) fn take(armed: &mut Vec<ArmedTrouble>, method: &str) -> Option<Trouble> {
     let at = armed.iter().position(|armed| armed.method == "*" || armed.method == method)?;
     let entry = &mut armed[at];
     let trouble = entry.trouble.clone();
@@ -56,7 +56,7 @@ mod tests {
 
     #[test]
     fn troubles_are_taken_in_order_and_run_out() {
-        let arm = |method: &str, left, trouble| Armed { method: method.into(), left, trouble };
+        let arm = |method: &str, left, trouble| ArmedTrouble { method: method.into(), left, trouble };
         let mut armed = vec![arm("A", 2, Trouble::Html), arm("*", u32::MAX, Trouble::Reset)];
         let taken: Vec<_> = ["A", "B", "A", "A"].map(|method| take(&mut armed, method)).into();
         let expected = [Trouble::Html, Trouble::Reset, Trouble::Html, Trouble::Reset];

@@ -1,42 +1,49 @@
-//! PropertyCollectors, their filters, and what `WaitForUpdatesEx` has to say.
+//! PropertyCollectors, their filters, and the answers to `WaitForUpdatesEx`.
 //!
-//! INVARIANT: a version names what its client has seen; asking again from the version before gives
-//! the same update again, so that a lost answer loses no change.
+//! ```text
+//! client                     server
+//! version ""      ─────────► all objects ("enter"), version 1
+//! version 1       ─────────► changed objects ("modify"), version 2
+//! version 1 again ─────────► the same update again, version 2 (its answer was lost)
+//! ```
+//!
+//! INVARIANT: a version names the updates that its client has received. A request with the version
+//! before gives the same update again, so that a lost answer loses no change.
 
-use super::property::{Target, read, write_reference};
-use super::selection::Spec;
-use super::soap::Fault;
+use super::property::{ObjectReference, read, write_reference};
+use super::protocol::Fault;
+use super::selection::SelectionSpec;
 use super::world::{Shared, World};
 use super::xml::escaped;
 
-/// A PropertyCollector: filters, and the version its client has seen.
+/// A PropertyCollector: its filters, and the version that its client has received.
 #[derive(Default)]
 pub(crate) struct PropertyCollector {
     pub filters: Vec<PropertyFilter>,
     version: u64,
-    /// The last update, repeated when the client asks again from before it (its answer was lost).
+    /// The last update. It is repeated if the client asks again from the version before, because
+    /// the answer was lost.
     last: Option<Vec<u8>>,
-    /// Raised by `CancelWaitForUpdates`.
+    /// Number of calls to `CancelWaitForUpdates`.
     pub cancelled: u64,
 }
 
 pub(crate) struct PropertyFilter {
     pub id: String,
-    pub spec: Spec,
-    /// The indexes of the events that were reported, by object.
+    pub spec: SelectionSpec,
+    /// The indexes of the reported events, by object.
     reported: Option<Vec<Vec<u64>>>,
 }
 
 impl PropertyFilter {
-    pub fn new(id: String, spec: Spec) -> PropertyFilter {
+    pub fn new(id: String, spec: SelectionSpec) -> PropertyFilter {
         PropertyFilter { id, spec, reported: None }
     }
 }
 
-/// The answer that `WaitForUpdatesEx` gives now: an update set's XML, or nothing yet.
+/// The answer of `WaitForUpdatesEx` at this moment: the XML of an update set, or nothing yet.
 ///
-/// # Errors
-/// A version that was never given out, an object that is gone.
+/// # Errors The version was never given out, or an object is gone.
 pub(crate) fn updates(
     shared: &Shared,
     world: &mut World,
@@ -45,6 +52,7 @@ pub(crate) fn updates(
     version: &str,
     now_us: i64,
 ) -> Result<Option<Vec<u8>>, Fault> {
+    // The collector leaves the world for a moment, because the selection needs the world as well.
     let mut collector = take_collector(world, session, id)?;
     let result = updates_of(shared, world, session, &mut collector, version, now_us);
     if let Some(owner) = world.sessions.get_mut(session) {
@@ -66,6 +74,7 @@ fn take_collector(world: &mut World, session: &str, id: &str) -> Result<Property
         .ok_or_else(|| Fault::not_found("PropertyCollector", id))
 }
 
+/// Works out the update of one collector, and advances its version if there is one.
 fn updates_of(
     shared: &Shared,
     world: &mut World,
@@ -74,6 +83,7 @@ fn updates_of(
     version: &str,
     now_us: i64,
 ) -> Result<Option<Vec<u8>>, Fault> {
+    // An empty version starts over.
     if version.is_empty() {
         for filter in &mut collector.filters {
             filter.reported = None;
@@ -88,6 +98,7 @@ fn updates_of(
         }
     }
     let mut sets = Vec::new();
+    // Each filter reports the objects whose live properties differ from the last report.
     for filter in &mut collector.filters {
         let wanted = filter.spec.select(shared, world, Some(session), now_us)?;
         let mut state = Vec::new();
@@ -103,6 +114,7 @@ fn updates_of(
             }
             objects.extend_from_slice(format!("<objectSet><kind>{kind}</kind>").as_bytes());
             write_reference(&mut objects, "obj", target);
+            // A first report has all properties, a later one only those that change by themselves.
             for path in paths.iter().filter(|path| kind == "enter" || is_live(target, path)) {
                 if let Some(value) = read(shared, world, Some(session), target, path, now_us)? {
                     let head = format!("<changeSet><name>{}</name><op>assign</op>", escaped(path));
@@ -122,6 +134,7 @@ fn updates_of(
             sets.extend_from_slice(b"</filterSet>");
         }
     }
+    // Nothing changed: the version stays, and the caller waits.
     if sets.is_empty() {
         return Ok(None);
     }
@@ -132,19 +145,20 @@ fn updates_of(
     Ok(Some(update))
 }
 
-fn is_live(target: &Target, path: &str) -> bool {
+/// True for a property that changes by itself.
+fn is_live(target: &ObjectReference, path: &str) -> bool {
     matches!(
         (target.kind.as_str(), path),
         ("EventHistoryCollector", "latestPage") | ("EventManager", "latestEvent")
     )
 }
 
-/// The values, as event indexes, of those properties that change by themselves.
+/// The values of the properties that change by themselves, as event indexes.
 fn live_state(
     shared: &Shared,
     world: &mut World,
     session: &str,
-    target: &Target,
+    target: &ObjectReference,
     paths: &[String],
     now_us: i64,
 ) -> Result<Vec<u64>, Fault> {

@@ -1,5 +1,11 @@
-//! Reading the history: the events and veils that a cursor meets, the plan to render them, and the
-//! exceptions that a verifier must know.
+//! Reading the history: the events and veils at a cursor, the plan to render the events, and the
+//! exceptions for a verifier.
+//!
+//! ```text
+//! cursor ─► read_forward ─► runs of indexes ─► plan ─► PlanItems ─► rendered without the lock
+//!               │
+//!               └► veils: late events are skipped, unreadable ones take places
+//! ```
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -9,13 +15,13 @@ use serde::{Deserialize, Serialize};
 use super::history::{History, Segment, Special, Veil};
 use super::model::CHAIN_KEYS;
 
-/// A part of a page, with all that is needed to render it without the lock.
+/// A part of a page, with all data that rendering needs without the lock.
 pub(crate) enum PlanItem {
     Run { first: u64, count: u64, key: i32, times: RunTimes },
     Special { key: i32, created_us: i64, special: Arc<Special> },
 }
 
-/// createdTime of the events of a run.
+/// The createdTimes of the events of a run.
 #[derive(Clone, Copy)]
 pub(crate) struct RunTimes(Segment);
 
@@ -25,26 +31,27 @@ impl RunTimes {
     }
 }
 
-/// Ranges of indexes that a verifier must treat apart.
+/// Ranges of indexes that a verifier must treat differently.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Exceptions {
-    /// Became visible late: first sight out of order is no fault.
+    /// Became visible late: a first delivery out of order is no fault.
     pub late: Vec<Range<u64>>,
     /// Never readable: their absence is no loss.
     pub unreadable: Vec<Range<u64>>,
-    /// Rolled back by a restore: they may have been delivered before it, or not at all.
+    /// Rolled back by a restore: they may have been delivered before it, or never.
     pub withdrawn: Vec<Range<u64>>,
     /// Not visible yet: their absence is no loss so far.
     pub hidden: Vec<Range<u64>>,
-    /// Content is not from the model (posted, of unknown class).
+    /// Events with content that is not from the model (posted, or of an unknown class).
     pub special: Vec<u64>,
-    /// Not well-formed: cannot be delivered, only kept as a dead letter.
+    /// Events that are not well-formed: they cannot be delivered, only kept as dead letters.
     pub malformed: Vec<u64>,
 }
 
 impl History {
-    /// Reads forward from `cursor` up to `end`: at most `max` places, then the new cursor.
+    /// Reads forward from `cursor` up to `end`. Returns the runs of at most `max` places, and the
+    /// new cursor.
     pub fn read_forward<'f>(
         &self,
         cursor: u64,
@@ -57,6 +64,7 @@ impl History {
         let mut at = cursor;
         let mut places = 0;
         while at < end && places < max {
+            // Veiled events: late ones are skipped, unreadable ones use up places of the page.
             if let Some((veil_end, veil)) = self.veil_at(at, now_us) {
                 let covered = veil_end.min(end);
                 match veil {
@@ -73,6 +81,7 @@ impl History {
                 }
                 continue;
             }
+            // Visible events up to the next veil: all of them, or those that pass the filter.
             let free_until = self.next_veil(at, now_us).unwrap_or(u64::MAX).min(end);
             match &mut wanted {
                 None => {
@@ -95,7 +104,8 @@ impl History {
         (runs, at)
     }
 
-    /// Reads backward from `cursor` down to `begin`: at most `max` events, newest first.
+    /// Reads backward from `cursor` down to `begin`. Returns at most `max` events, the newest
+    /// first, and the new cursor.
     pub fn read_backward(
         &self,
         cursor: u64,
@@ -115,6 +125,7 @@ impl History {
         (found, at)
     }
 
+    /// The veil over an event, and the index at which it ends.
     fn veil_at(&self, index: u64, now_us: i64) -> Option<(u64, Veil)> {
         if let Some(range) = self.withdrawn.iter().find(|range| range.contains(&index)) {
             return Some((range.end, Veil::Late { until_us: i64::MAX }));
@@ -124,6 +135,7 @@ impl History {
         (range.contains(&index) && !Self::due(*veil, now_us)).then_some((range.end, *veil))
     }
 
+    /// The index at which the next veil after `index` begins.
     fn next_veil(&self, index: u64, now_us: i64) -> Option<u64> {
         let at = self.veils.partition_point(|(range, _)| range.end <= index);
         let veiled = self.veils[at..]
@@ -134,7 +146,7 @@ impl History {
         [veiled, withdrawn].into_iter().flatten().min()
     }
 
-    /// The shortest range of indexes that has all events of this chain; empty if there are none.
+    /// The shortest range of indexes that holds all events of this chain; empty if there are none.
     pub fn range_of_chain(&self, chain: i32, produced: u64) -> Range<u64> {
         let (mut start, mut end) = (u64::MAX, 0);
         for (at, span) in self.spans.iter().enumerate() {
@@ -153,7 +165,7 @@ impl History {
         self.specials.get(&index)
     }
 
-    /// How to render these indexes, in this order.
+    /// Appends the plan to render these indexes, in this order.
     pub fn plan(&self, runs: &[Range<u64>], plan: &mut Vec<PlanItem>) {
         for run in runs {
             let mut at = run.start;
@@ -168,6 +180,8 @@ impl History {
                     at += 1;
                     continue;
                 }
+                // A run ends with its segment, before the next special event, and with its span of
+                // keys.
                 let (segment, segment_end) = self.segment(at);
                 let mut end = run.end.min(segment_end);
                 if let Some((special, _)) = self.specials.range(at..end).next() {
@@ -207,7 +221,7 @@ impl History {
     }
 }
 
-/// Appends a run, joined to the last one where it goes on from there.
+/// Appends a run, joined to the last one if it continues it.
 pub(super) fn add_run(runs: &mut Vec<Range<u64>>, run: Range<u64>) {
     match runs.last_mut() {
         Some(last) if last.end == run.start => last.end = run.end,

@@ -1,6 +1,6 @@
-//! Views: lists of objects that a client makes to read them at once.
+//! Views: lists of objects that a client makes to read their properties in one call.
 //!
-//! A container view lists the objects below an entity; it is computed when it is read. A list view
+//! A container view lists the objects below an entity and is computed when it is read. A list view
 //! holds the entities and collectors that its client put into it.
 
 use std::collections::HashSet;
@@ -8,15 +8,15 @@ use std::collections::HashSet;
 use super::data::{Data, boolean, string};
 use super::inventory::Object;
 use super::model::Model;
-use super::property::{Target, Value};
-use super::soap::{Call, Fault};
-use super::world::{Shared, World, new_id};
+use super::property::{ObjectReference, Value};
+use super::protocol::{Call, Fault};
+use super::world::{Shared, new_id};
 use super::xml::Node;
 use crate::limits::VIEWS_PER_SESSION_MAX;
 
 pub(crate) enum View {
     Container { container: Object, kinds: Vec<String>, recursive: bool },
-    List(Vec<Target>),
+    List(Vec<ObjectReference>),
 }
 
 impl View {
@@ -24,10 +24,12 @@ impl View {
         Some(match (self, path) {
             (View::Container { container, kinds, recursive }, "view") => {
                 let objects = contents(model, *container, kinds, *recursive);
-                Value::References(objects.into_iter().map(Target::object).collect())
+                Value::References(objects.into_iter().map(ObjectReference::object).collect())
             }
             (View::List(targets), "view") => Value::References(targets.clone()),
-            (View::Container { container, .. }, "container") => Value::Reference(Target::object(*container)),
+            (View::Container { container, .. }, "container") => {
+                Value::Reference(ObjectReference::object(*container))
+            }
             (View::Container { kinds, .. }, "type") => {
                 Value::Tree(Data::List("string", kinds.iter().map(string).collect()))
             }
@@ -37,12 +39,11 @@ impl View {
     }
 }
 
-/// `CreateContainerView`: the new view's id.
+/// `CreateContainerView`: returns the new view's id.
 ///
-/// # Errors
-/// No container, or more views than a session may have.
+/// # Errors There is no container, or the session has too many views.
 pub(crate) fn create_container(shared: &Shared, session: &str, arguments: &Node) -> Result<String, Fault> {
-    let container = arguments.child("container").map(Target::of);
+    let container = arguments.child("container").map(ObjectReference::of);
     let container = container
         .as_ref()
         .and_then(|target| target.find(&shared.model))
@@ -52,20 +53,18 @@ pub(crate) fn create_container(shared: &Shared, session: &str, arguments: &Node)
     insert(shared, session, View::Container { container, kinds, recursive })
 }
 
-/// `CreateListView`: the new view's id.
+/// `CreateListView`: returns the new view's id.
 ///
-/// # Errors
-/// More views than a session may have.
+/// # Errors The session has too many views.
 pub(crate) fn create_list(shared: &Shared, session: &str, arguments: &Node) -> Result<String, Fault> {
-    insert(shared, session, View::List(arguments.all("obj").map(Target::of).collect()))
+    insert(shared, session, View::List(arguments.all("obj").map(ObjectReference::of).collect()))
 }
 
 /// `ModifyListView` and `ResetListView`.
 ///
-/// # Errors
-/// No such list view.
+/// # Errors There is no such list view.
 pub(crate) fn change_list(shared: &Shared, session: &str, call: &Call) -> Result<(), Fault> {
-    let targets = |name| call.arguments.all(name).map(Target::of).collect::<Vec<_>>();
+    let targets = |name| call.arguments.all(name).map(ObjectReference::of).collect::<Vec<_>>();
     shared.with(|world, _| {
         let view = world.sessions.get_mut(session).and_then(|session| session.views.get_mut(&call.this));
         let Some(View::List(list)) = view else {
@@ -82,11 +81,12 @@ pub(crate) fn change_list(shared: &Shared, session: &str, call: &Call) -> Result
     })
 }
 
-/// # Errors
-/// No such view.
+/// `DestroyView`.
+///
+/// # Errors There is no such view.
 pub(crate) fn destroy(shared: &Shared, session: &str, call: &Call) -> Result<(), Fault> {
-    let remove = |world: &mut World, _| world.sessions.get_mut(session)?.views.remove(&call.this);
-    shared.with(remove).map(|_| ()).ok_or_else(|| Fault::not_found(&call.this_type, &call.this))
+    let removed = shared.with(|world, _| world.sessions.get_mut(session)?.views.remove(&call.this));
+    removed.map(|_| ()).ok_or_else(|| Fault::not_found(&call.this_type, &call.this))
 }
 
 fn insert(shared: &Shared, session: &str, view: View) -> Result<String, Fault> {

@@ -1,24 +1,24 @@
-//! VI/JSON, the vSphere API as JSON (8.0 U1 and later): arguments to the tree that SOAP makes,
-//! results from it.
+//! VI/JSON, the vSphere API as JSON (8.0 U1 and later): converts arguments to the tree that SOAP
+//! makes, and results from it.
 //!
 //! ```text
-//! POST /api/vcenter/system?action=hello                  which release both sides speak
-//! POST /sdk/vim25/{release}/{Type}/{id}/{Method}         arguments in, result out; faults with status 500
+//! POST /api/vcenter/system?action=hello                  the release that both sides support
+//! POST /sdk/vim25/{release}/{Type}/{id}/{Method}         arguments in, result out; faults with 500
 //! GET  /sdk/vim25/{release}/{Type}/{id}/{property}       the bare value
 //! ```
 //!
-//! XML does not say what is a number, an object's type or a list of one; [`field`] does, for the
-//! types this server sends.
+//! XML does not distinguish a number from a text, or a list of one from a single value, and often
+//! omits an object's type. [`field`] knows these for the types that this server sends.
 
 use serde_json::{Map, Value, json};
 
-use super::soap::{API_VERSION, Fault};
+use super::protocol::{API_VERSION, Fault};
 use super::xml::{self, Node};
 
 /// Releases that are served, newest first.
 const RELEASES: [&str; 3] = [API_VERSION, "8.0.1.0", "8.0.0.1"];
 
-/// The answer to `hello`: the first of the client's releases that is served, or nothing.
+/// The answer to `hello`: the first of the client's releases that is served, or an empty text.
 pub(crate) fn hello(body: &[u8]) -> Value {
     let request: Value = serde_json::from_slice(body).unwrap_or_default();
     let asked = request["api_releases"].as_array().map(Vec::as_slice).unwrap_or_default();
@@ -46,10 +46,9 @@ fn decode_percent(text: &str) -> String {
     String::from_utf8_lossy(&out).into_owned()
 }
 
-/// A method's arguments as the tree SOAP would have made of them.
+/// A method's arguments as the tree that SOAP would have made of them.
 ///
-/// # Errors
-/// Not a JSON object.
+/// # Errors The body is not a JSON object.
 pub(crate) fn arguments(method: &str, body: &[u8]) -> Result<Node, Fault> {
     let value = if body.is_empty() { json!({}) } else { serde_json::from_slice(body).unwrap_or_default() };
     if !value.is_object() {
@@ -60,6 +59,8 @@ pub(crate) fn arguments(method: &str, body: &[u8]) -> Result<Node, Fault> {
     Ok(node)
 }
 
+/// The tree of one JSON value: objects become elements with children, lists become repeated
+/// elements.
 fn node_of(value: &Value) -> Node {
     let mut node = Node::default();
     match value {
@@ -102,13 +103,13 @@ pub(crate) fn fault(fault: &Fault) -> Value {
     Value::Object(fields)
 }
 
-/// A method's result, or a property's value (`method` is `Fetch`); `None` is "no content".
+/// A method's result, or a property's value (`method` is `Fetch`); `None` for "no content".
 ///
-/// # Errors
-/// The result contains a malformed event, so that it is not well-formed.
+/// # Errors The result contains a malformed event and is therefore not well-formed.
 pub(crate) fn result(method: &str, elements: &[u8]) -> Result<Option<Value>, Fault> {
     let text = String::from_utf8_lossy(elements);
     let root = parse(&text).ok_or_else(|| Fault::new("SystemError", "the result cannot be encoded"))?;
+    // The methods with a result that is no text, and its type.
     let kind = match method {
         "RetrieveProperties" => {
             let list = root.children.iter().map(|child| Value::Object(object(child, "ObjectContent")));
@@ -131,7 +132,7 @@ pub(crate) fn result(method: &str, elements: &[u8]) -> Result<Option<Value>, Fau
     Ok(Some(value(returned, kind)))
 }
 
-/// A property's value without the wrapping that `Any` needs.
+/// A property's value without the wrapping of type `Any`.
 fn bare(node: &Node) -> Value {
     match any(node) {
         Value::Object(mut fields) if fields.contains_key("_value") => {
@@ -144,12 +145,13 @@ fn bare(node: &Node) -> Value {
 /// The fields of an event after createdTime, as `,"userName":…}`.
 pub(crate) fn event_fields(class: &str, elements: &str) -> String {
     let Some(node) = parse(elements) else {
-        // As malformed in JSON as it is in XML.
+        // As malformed in JSON as in XML.
         return ",\"userName\":\"root\",\"vm\":{\"name\":\"app-000001\"]}".to_owned();
     };
     let mut fields = object(&node, class);
     fields.remove("_typeName");
-    // Field by field, since a map would sort them: the schema's order is what real servers keep.
+    // Written field by field, because a map would sort them and real servers keep the schema's
+    // order.
     let mut text = String::new();
     let mut done: Vec<&str> = Vec::new();
     for child in &node.children {
@@ -173,10 +175,11 @@ enum JsonKind {
     Number,
     Bool,
     Object(&'static str),
-    /// The type comes with the value.
+    /// The value carries its type.
     Any,
 }
 
+/// An element as JSON; `kind` is its declared type.
 fn value(node: &Node, kind: JsonKind) -> Value {
     if node.reference_type.is_some() {
         return reference(node);
@@ -191,7 +194,7 @@ fn value(node: &Node, kind: JsonKind) -> Value {
         JsonKind::Object(declared) => Value::Object(object(node, declared)),
         JsonKind::Any => any(node),
         JsonKind::Text if node.children.is_empty() => json!(node.text),
-        // A posted event's field that the table does not know.
+        // A field of a posted event that the table does not know.
         JsonKind::Text => Value::Object(object(node, "")),
     }
 }
@@ -204,6 +207,7 @@ fn reference(node: &Node) -> Value {
     })
 }
 
+/// A value of type `Any`, which carries its own type.
 fn any(node: &Node) -> Value {
     if node.reference_type.is_some() {
         return reference(node);
@@ -235,6 +239,7 @@ fn any(node: &Node) -> Value {
     json!({"_typeName": kind, "_value": value})
 }
 
+/// An element with children as a JSON object.
 fn object(node: &Node, declared: &str) -> Map<String, Value> {
     let kind = node.xsi_type.as_deref().unwrap_or(declared);
     let mut fields = Map::new();
@@ -258,7 +263,7 @@ fn object(node: &Node, declared: &str) -> Map<String, Value> {
     fields
 }
 
-/// The kind of a field's value, and whether it is a list.
+/// The kind of a field's value, and true if the field is a list.
 fn field(parent: &str, child: &Node) -> (JsonKind, bool) {
     use JsonKind::{Any, Bool, Number, Object, Text};
     let is_event = parent.ends_with("Event") || parent == "EventEx";
@@ -300,7 +305,7 @@ fn field(parent: &str, child: &Node) -> (JsonKind, bool) {
         (_, "data") => many(Object("ExtendedEventPair")),
         (_, "faultMessage") => many(Object("LocalizableMessage")),
         (_, "locked") => many(Text),
-        // References of these names have no children and were told by their attribute.
+        // References of these names have no children; their attribute has identified them already.
         (_, _) if child.children.is_empty() => one(Text),
         (_, "datacenter" | "sourceDatacenter" | "destDatacenter") => one(Object("DatacenterEventArgument")),
         (_, "computeResource") => one(Object("ComputeResourceEventArgument")),

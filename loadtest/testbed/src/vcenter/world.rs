@@ -1,4 +1,11 @@
-//! All state of a synthetic vCenter: history, sessions and what they own, armed troubles, counters.
+//! All state of a synthetic vCenter: history, sessions and their objects, armed troubles, counters.
+//!
+//! ```text
+//! Shared ┬ model, uuid, name …        constant, read without a lock
+//!        ├ world: Mutex<World>        all that changes; `with` and `change` give the clock as well
+//!        ├ changed                    wakes the waiters of `WaitForUpdatesEx`
+//!        └ pool                       buffers for pages, rendered from a `Page` without the lock
+//! ```
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::ops::Range;
@@ -15,9 +22,9 @@ use super::collector::Collector;
 use super::digits::push_int;
 use super::history::{History, PlanItem};
 use super::model::{Model, WireForm, open_json};
-use super::selection::Wanted;
-use super::soap::{self, Fault};
-use super::trouble::Armed;
+use super::protocol::{self, Fault};
+use super::selection::SelectedObject;
+use super::trouble::ArmedTrouble;
 use super::updates::PropertyCollector;
 use super::views::View;
 use super::vijson;
@@ -25,26 +32,26 @@ use crate::limits::{RETRIEVALS_PER_SESSION_MAX, SESSIONS_MAX};
 use crate::pool::Pool;
 use crate::sync::lock;
 
-/// Counts of the calls and pages so far; a snapshot.
+/// A snapshot of the counts of calls and pages.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Counters {
-    /// By method name; `GET` requests by path.
+    /// Calls by method name; `GET` requests by path.
     pub calls: BTreeMap<String, u64>,
     pub logins: u64,
     pub failed_logins: u64,
     pub sessions_open: usize,
     pub collectors_open: usize,
-    /// Most collectors that one session held at once.
+    /// Largest number of collectors that one session held at once.
     pub collectors_peak: usize,
-    /// Events in `ReadNextEvents` and `QueryEvents` answers, repeated ones included.
+    /// Number of events in answers of `ReadNextEvents` and `QueryEvents`, repeated ones included.
     pub events_served: u64,
     pub pages_served: u64,
     pub empty_pages: u64,
 }
 
 impl Counters {
-    /// Calls of one method so far.
+    /// Number of calls of one method so far.
     pub fn calls_of(&self, method: &str) -> u64 {
         self.calls.get(method).copied().unwrap_or_default()
     }
@@ -68,16 +75,16 @@ pub(crate) struct Session {
     retrievals: VecDeque<(String, Retrieval)>,
 }
 
-/// Objects whose properties are still to be sent.
+/// The objects of a `RetrievePropertiesEx` that are still to be sent.
 pub(crate) struct Retrieval {
-    pub objects: Vec<Wanted>,
-    /// Objects per answer.
+    pub objects: Vec<SelectedObject>,
+    /// Number of objects per answer.
     pub page: usize,
 }
 
 impl Session {
-    /// Keeps the rest of a retrieval; returns its token. Of clients that never continue, the oldest
-    /// is dropped.
+    /// Keeps the rest of a retrieval and returns its token. If the session keeps too many, the
+    /// oldest is dropped.
     pub fn keep_retrieval(&mut self, rest: Retrieval) -> String {
         let token = Uuid::new_v4().to_string();
         if self.retrievals.len() >= RETRIEVALS_PER_SESSION_MAX {
@@ -93,15 +100,17 @@ impl Session {
     }
 }
 
+/// The part of the state that changes. The lock around it is held for the time of one call.
 pub(crate) struct World {
     pub history: History,
     pub sessions: HashMap<String, Session>,
     pub user: String,
     pub password: String,
     pub clock_offset_us: i64,
-    /// The most that it ever was.
+    /// The largest offset so far.
     pub clock_offset_us_max: i64,
-    pub armed: Vec<Armed>,
+    pub armed: Vec<ArmedTrouble>,
+    /// Number of events that the next pages repeat.
     pub duplicates: u64,
     /// Events that cannot be sent.
     pub unsendable: Vec<u64>,
@@ -112,7 +121,7 @@ pub(crate) struct World {
     pub counters: Counters,
 }
 
-/// A page to be rendered without the lock.
+/// A page that can be rendered without the lock.
 pub(crate) struct Page {
     pub plan: Vec<PlanItem>,
     pub form: WireForm,
@@ -126,13 +135,14 @@ impl Page {
         Page { plan, form, events: runs.iter().map(|run| run.end - run.start).sum() }
     }
 
-    /// Events in this order, which need not be that of the history.
+    /// A page of events in this order, which need not be that of the history.
     pub fn of_indexes(history: &History, indexes: &[u64], form: WireForm) -> Page {
         let runs: Vec<_> = indexes.iter().map(|index| *index..*index + 1).collect();
         Page::of_runs(history, &runs, form)
     }
 }
 
+/// The state of a vCenter that all its connections share.
 pub(crate) struct Shared {
     pub model: Model,
     pub uuid: Uuid,
@@ -140,10 +150,10 @@ pub(crate) struct Shared {
     pub session_idle: Duration,
     pub wrap_silences: bool,
     pub world: Mutex<World>,
-    /// Something happened that a waiter may have waited for.
+    /// Notified when something happened that a waiter may have waited for.
     pub changed: Notify,
     pub pool: Pool,
-    /// Where the clock stands still, less [`World::clock_offset_us`].
+    /// The time of a stopped clock, less [`World::clock_offset_us`].
     pub frozen_at_us: Option<i64>,
     started: Instant,
     started_us: i64,
@@ -178,19 +188,20 @@ impl Shared {
         }
     }
 
-    /// The vCenter's clock. Never steps but by [`World::clock_offset_us`].
+    /// The vCenter's clock. Only [`World::clock_offset_us`] makes it step.
     pub fn now_us(&self, world: &World) -> i64 {
         let running_us = || self.started_us + self.started.elapsed().as_micros() as i64;
         self.frozen_at_us.unwrap_or_else(running_us) + world.clock_offset_us
     }
 
+    /// Runs `act` under the lock, with the time of the vCenter's clock.
     pub fn with<T>(&self, act: impl FnOnce(&mut World, i64) -> T) -> T {
         let mut world = lock(&self.world);
         let now_us = self.now_us(&world);
         act(&mut world, now_us)
     }
 
-    /// Changes the world and wakes those who wait for updates.
+    /// As [`Shared::with`], and wakes the clients that wait for updates.
     pub fn change<T>(&self, act: impl FnOnce(&mut World, i64) -> T) -> T {
         let result = self.with(act);
         self.changed.notify_waiters();
@@ -210,6 +221,7 @@ impl Shared {
                         self.model.render(out, element, index, key, &mut clock, created_us, page.form);
                     }
                 }
+                // An event that is not from the model brings its own elements.
                 PlanItem::Special { key, created_us, special } => {
                     out.push(b'<');
                     out.extend_from_slice(element.as_bytes());
@@ -233,7 +245,8 @@ impl Shared {
 
     /// A whole SOAP answer of `method` that carries a page.
     pub fn page_answer(&self, method: &str, page: &Page) -> Bytes {
-        self.pool.fill(|out| soap::respond(out, method, |out| self.render(out, "returnval", page)))
+        self.pool
+            .fill(|out| protocol::write_soap_answer(out, method, |out| self.render(out, "returnval", page)))
     }
 
     /// The same page as a VI/JSON array.
@@ -281,7 +294,7 @@ impl Shared {
 }
 
 impl World {
-    /// The session behind a cookie, if it lives; counts as activity.
+    /// The session with this key, if it lives. Counts as activity.
     pub fn session(&mut self, key: &str, idle: Duration) -> Option<&mut Session> {
         if self.sessions.get(key)?.last_active.elapsed() > idle {
             self.sessions.remove(key);
@@ -293,8 +306,9 @@ impl World {
         Some(session)
     }
 
-    /// # Errors
-    /// Wrong user or password; too many sessions.
+    /// Opens a session and returns its key.
+    ///
+    /// # Errors The user or password is wrong, or there are too many sessions.
     pub fn login(
         &mut self,
         user: &str,
@@ -334,12 +348,12 @@ impl World {
         }
     }
 
-    /// A run of events that exist.
+    /// A page of a run of events that exist.
     pub fn page_of_range(&self, range: Range<u64>) -> Page {
         Page::of_runs(&self.history, &[range], WireForm { brief: false, millis: self.millis })
     }
 
-    /// These events, newest first, for a property.
+    /// A page of these events, newest first, for a property.
     pub fn page_of(&self, indexes: &[u64], brief: bool) -> Page {
         Page::of_indexes(&self.history, indexes, WireForm { brief, millis: self.millis })
     }
@@ -350,6 +364,6 @@ pub(crate) fn user_session_of(world: &World, key: &str, now_us: i64) -> Vec<u8> 
     world
         .sessions
         .get(key)
-        .map(|session| super::content::user_session(key, session, now_us))
+        .map(|session| super::description::user_session(key, session, now_us))
         .unwrap_or_default()
 }

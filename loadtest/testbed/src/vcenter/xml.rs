@@ -1,21 +1,21 @@
-//! Control requests as a small tree, and text written safely into answers.
+//! Requests as a small tree, and text written safely into answers.
 //!
-//! Requests are a few hundred bytes; pages never pass through here.
+//! Requests have a few hundred bytes. Pages of events never pass through here.
 
 use quick_xml::events::{BytesStart, Event};
 use quick_xml::name::ResolveResult;
 use quick_xml::reader::NsReader;
 
 const XSI: &str = "http://www.w3.org/2001/XMLSchema-instance";
-/// Deeper than any request of the vSphere API nests; a filter spec with traversals reaches about 12.
+/// Largest depth. A filter spec with traversals reaches about 12, more than any other request.
 const DEPTH_MAX: usize = 64;
 
-/// The request is not XML, or nests too deep.
+/// The request is not XML, or is nested too deeply.
 #[derive(Debug, thiserror::Error)]
 #[error("request is not well-formed XML: {0}")]
 pub(crate) struct XmlError(String);
 
-/// An element: local name, the two attributes that the vSphere API uses, its text and its children.
+/// An element: local name, the two attributes that the vSphere API uses, text and children.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Node {
     pub name: String,
@@ -77,10 +77,12 @@ impl Node {
     }
 }
 
-/// # Errors
-/// Not well-formed, deeper than 64 elements, or without a root.
+/// Parses a document and returns its root.
+///
+/// # Errors The document is not well-formed, is deeper than 64 elements, or has no root.
 pub(crate) fn parse(bytes: &[u8]) -> Result<Node, XmlError> {
     let mut reader = NsReader::from_reader(bytes);
+    // The open elements, below a root that collects the document's own.
     let mut open: Vec<Node> = vec![Node::default()];
     loop {
         let event = reader.read_event().map_err(|error| XmlError(error.to_string()))?;
@@ -110,6 +112,7 @@ pub(crate) fn parse(bytes: &[u8]) -> Result<Node, XmlError> {
                 }
             }
             Event::GeneralRef(reference) => {
+                // Only the five entities of XML are known, because a DTD is refused.
                 let character = match reference.resolve_char_ref() {
                     Ok(Some(character)) => character,
                     Ok(None) => match reference.as_ref() {
@@ -137,21 +140,23 @@ pub(crate) fn parse(bytes: &[u8]) -> Result<Node, XmlError> {
     open.pop().and_then(|mut top| top.children.pop()).ok_or_else(|| XmlError("no element".into()))
 }
 
-/// Elements without a root, with the prefixes that our envelope declares; their parent is returned.
+/// Parses elements without a root, with the prefixes that our envelope declares. Returns their
+/// parent.
 ///
-/// # Errors
-/// As [`parse`].
+/// # Errors As [`parse`].
 pub(crate) fn parse_fragment(elements: &str) -> Result<Node, XmlError> {
     let prefixes = format!("xmlns:xsi=\"{XSI}\" xmlns:xsd=\"http://www.w3.org/2001/XMLSchema\"");
     parse(format!("<r {prefixes}>{elements}</r>").as_bytes())
 }
 
+/// Adds a finished element to its parent.
 fn close(open: &mut [Node], node: Node) -> Result<(), XmlError> {
     let parent = open.last_mut().ok_or_else(|| XmlError("end without start".into()))?;
     parent.children.push(node);
     Ok(())
 }
 
+/// An element with its name and its two attributes.
 fn node_of(reader: &NsReader<&[u8]>, start: &BytesStart<'_>) -> Result<Node, XmlError> {
     let mut node = Node { name: start.local_name().as_ref().to_owned(), ..Node::default() };
     for attribute in start.attributes() {
@@ -171,7 +176,7 @@ fn node_of(reader: &NsReader<&[u8]>, start: &BytesStart<'_>) -> Result<Node, Xml
     Ok(node)
 }
 
-/// Appends text with the five characters escaped that XML reserves.
+/// Appends text with XML's five reserved characters escaped.
 pub(crate) fn escape(out: &mut Vec<u8>, text: &str) {
     for byte in text.bytes() {
         match byte {
@@ -185,7 +190,7 @@ pub(crate) fn escape(out: &mut Vec<u8>, text: &str) {
     }
 }
 
-/// Text escaped, for `format!`.
+/// Escaped text, for `format!`.
 pub(crate) fn escaped(text: &str) -> String {
     let mut out = Vec::with_capacity(text.len());
     escape(&mut out, text);

@@ -1,6 +1,6 @@
-//! Comparing the content of deliveries: all of the first [`COMPARED_FIRST`] events of a receiver,
-//! then one in [`COMPARED_SHARE`], chosen by a hash of the event's number, so that every class has
-//! its turn.
+//! Comparing the content of deliveries. All of the first [`COMPARED_FIRST`] events of a receiver
+//! are compared, then one in [`COMPARED_SHARE`]. A hash of the event's number chooses it, so that
+//! every class is covered.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -8,25 +8,25 @@ use std::sync::{Arc, Mutex};
 use serde_json::Value;
 
 use super::{BodyEvents, EXAMPLES_MAX, Source, Verifier};
-use crate::content::{Contents, Delivery, EntryFields, Form, Made, WrongContent};
-use crate::scan::Delivered;
+use crate::content::{Contents, Delivery, EntryFields, Form, MadeEvent, WrongContent};
+use crate::scan::DeliveredEvent;
 use crate::sync::lock;
 use crate::tally::Tally;
 use crate::vcenter::model::splitmix;
 
-/// Events whose content is compared before the rest is sampled. A comparison takes 1.3 to 2.6 us
-/// where all is well: 80 ms in all at most.
+/// Number of events whose content is compared before the rest is sampled. A comparison takes 1.3 to
+/// 2.6 µs if there is no difference: 80 ms in all at most.
 pub const COMPARED_FIRST: u64 = 30_000;
-/// After that, one in this many events is compared: 2.6 us / 512 = 5 ns an event, 2 % of the 245
-/// that the rest of verifying takes.
+/// After that, one in this many events is compared: 2.6 µs / 512 = 5 ns an event, which is 2 % of
+/// the 245 ns that verifying takes otherwise.
 pub const COMPARED_SHARE: u64 = 512;
 
-/// Whether and how content is compared.
+/// The settings of the comparison, and its progress.
 #[derive(Default)]
 pub(super) struct Comparison {
-    /// How events must look; `None` compares nothing.
+    /// The expected form of events; `None` compares nothing.
     pub form: Option<Form>,
-    /// Comparisons before the rest is sampled.
+    /// Number of comparisons before the rest is sampled.
     first: u64,
     done: AtomicU64,
 }
@@ -36,32 +36,32 @@ impl Comparison {
         Comparison { form: Some(form), first: COMPARED_FIRST, done: AtomicU64::new(0) }
     }
 
-    /// Whether the content of this event is compared.
+    /// True if the content of this event is compared.
     pub fn wants(&self, index: u64) -> bool {
         self.form.is_some() && (self.done.load(Ordering::Relaxed) < self.first || is_sampled(index))
     }
 }
 
-/// By a hash of the number: whatever pattern a mix of events has, each class has its turn.
+/// Chosen by a hash of the number: every class is covered, whatever pattern a mix of events has.
 fn is_sampled(index: u64) -> bool {
     splitmix(index).is_multiple_of(COMPARED_SHARE)
 }
 
-/// An event that is to be compared.
+/// An event whose content is to be compared.
 pub(super) struct ToCompare {
     contents: Arc<Contents>,
-    made: Made,
+    made: MadeEvent,
     is_first: bool,
 }
 
 impl Verifier {
-    /// A verifier that also compares the content of deliveries with what the vCenters made, in this
-    /// form.
+    /// A verifier that also compares the content of deliveries with the events of the vCenters, in
+    /// this form.
     pub fn comparing(form: Form) -> Verifier {
         Verifier { comparison: Comparison::of(form), ..Verifier::default() }
     }
 
-    /// Outside of the source's lock: other deliveries go on meanwhile.
+    /// Compares one event outside the source's lock, so that other deliveries continue.
     pub(super) fn compare_one(
         &self,
         source: &Mutex<Source>,
@@ -76,12 +76,13 @@ impl Verifier {
 }
 
 impl BodyEvents<'_> {
-    /// Compares what [`BodyEvents::take`] could not: the body is parsed once for all of it.
+    /// Compares the events that [`BodyEvents::take`] could not. The body is parsed once for all of
+    /// them.
     pub(super) fn compare_later(&mut self, body: &[u8]) {
         if self.later.is_empty() {
             return;
         }
-        // A body that is no JSON was counted as unreadable.
+        // A body that is no JSON was already counted as unreadable.
         let Ok(parsed) = serde_json::from_slice::<Value>(body) else { return };
         let events = parsed.as_array().map_or(std::slice::from_ref(&parsed), Vec::as_slice);
         for (place, source, to_compare) in self.later.drain(..) {
@@ -93,20 +94,21 @@ impl BodyEvents<'_> {
 }
 
 impl Source {
-    /// The expectation for this event; `None` where the witness does not know the content of a
-    /// special one.
+    /// The expectation for this event. `None` if it is a special event whose content the witness
+    /// does not know.
     pub(super) fn to_compare(
         &self,
         index: u64,
-        delivered: &Delivered<'_>,
+        delivered: &DeliveredEvent<'_>,
         is_first: bool,
         received_us: i64,
     ) -> Option<ToCompare> {
         let is_special = self.truth.exceptions.special.binary_search(&index).is_ok();
         let special = if is_special { Some(self.witness.special(index)?) } else { None };
-        // A witness in another process tells no times: the one that was delivered stands for it.
+        // A witness in another process does not know the times of events, so the delivered time is
+        // used.
         let (key, created_us) = self.witness.created(index).unwrap_or((delivered.key, delivered.created_us));
-        let made = Made {
+        let made = MadeEvent {
             index,
             key,
             created_us,

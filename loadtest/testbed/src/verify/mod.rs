@@ -1,5 +1,5 @@
-//! Verifies deliveries against the events that a synthetic vCenter made: which are missing,
-//! repeated, out of order, wrong or late.
+//! Verifies deliveries against the events that a synthetic vCenter made: finds events that are
+//! missing, repeated, out of order, wrong or late.
 //!
 //! ```text
 //! body ─► BodyEvents ─► Source ─► Tally ─► Report
@@ -8,10 +8,9 @@
 //! ```
 //!
 //! A target hands over each body with its time of receipt. [`crate::scan`] reads the attributes of
-//! the events in it without parsing the rest. [`source`] finds out which event each one is and
-//! counts it. [`witness`] supplies the truth; [`compare`] compares the content of some events,
-//! where that was asked for ([`Verifier::comparing`]). [`report_of`] adds everything up to a
-//! verdict.
+//! the events in it without parsing the rest. [`source`] identifies each event and counts it.
+//! [`witness`] supplies the truth; [`compare`] compares the content of some events if that was
+//! asked for ([`Verifier::comparing`]). [`report_of`] adds everything up to a verdict.
 
 mod compare;
 mod source;
@@ -28,20 +27,20 @@ use self::compare::{Comparison, ToCompare};
 use self::source::Source;
 pub use self::witness::Witness;
 use crate::content::{Delivery, EntryFields};
-use crate::scan::{self, Delivered, TimeParser};
+use crate::scan::{self, DeliveredEvent, TimeParser};
 use crate::sync::lock;
 pub use crate::tally::{Latency, Overtaken, Report, SourceReport, Tally};
 use crate::vcenter::{MixError, VCenter};
 
-/// Examples of faults that a report shows: enough to look for a pattern, few enough to read.
+/// Examples of faults in a report: enough to see a pattern, few enough to read.
 const EXAMPLES_MAX: usize = 10;
-/// Highest latency that is told apart: an hour, in microseconds.
+/// Highest recorded latency, in microseconds: an hour. Longer ones count as an hour.
 const LATENCY_US_MAX: u64 = 3_600_000_000;
 
-/// Which events of a source must arrive.
+/// A choice of the events of a source that must arrive.
 pub type Expect = Box<dyn Fn(u64) -> bool + Send + Sync>;
 
-/// Which part of a run a latency belongs to. The time of receipt decides, so an event that was
+/// The part of a run that a latency belongs to. The time of receipt decides, so an event that was
 /// created during the warm-up and received after it is measured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Phase {
@@ -49,17 +48,17 @@ pub enum Phase {
     Measured,
 }
 
-/// Takes deliveries from any number of connections; cheap enough for a million events a second and
-/// core.
+/// Verifies deliveries from any number of connections, at up to a million events a second and core.
 #[derive(Default)]
 pub struct Verifier {
-    /// Parse every body as JSON and check the envelope.
+    /// Parses every body as JSON and checks the envelope.
     pub strict: bool,
     comparison: Comparison,
     sources: RwLock<Vec<(String, Arc<Mutex<Source>>)>>,
     strays: Mutex<Strays>,
 }
 
+/// Deliveries that belong to no source.
 #[derive(Default)]
 struct Strays {
     by_source: HashMap<String, u64>,
@@ -78,16 +77,15 @@ impl Verifier {
 
     /// Verifies a vCenter of this process from its first event on.
     pub fn watch(&self, vcenter: &VCenter) {
-        // A running vCenter's model compiled once already.
+        // The running vCenter has compiled the same model, so this cannot fail.
         let added = self.add(&vcenter.url(), Arc::new(vcenter.clone()), 0, None);
         debug_assert!(added.is_ok(), "{added:?}");
     }
 
-    /// Verifies a source: deliveries with this URL or, since a router may write another host name,
-    /// with its port. The events from `expect_from` on that `expect` chooses must arrive.
+    /// Verifies a source: deliveries with this URL or with its port, since a router may write
+    /// another host name. The events from `expect_from` on that `expect` chooses must arrive.
     ///
-    /// # Errors
-    /// The truth names an unknown mix of events.
+    /// # Errors The truth names an unknown mix of events.
     pub fn add(
         &self,
         url: &str,
@@ -116,13 +114,13 @@ impl Verifier {
         found.map(|(_, source)| Arc::clone(source))
     }
 
-    /// Takes a structured or batched body that was received at `now_us`. Returns the number of its
-    /// events, unreadable ones included.
+    /// Verifies a structured or batched body that was received at `now_us`. Returns the number of
+    /// its events, unreadable ones included.
     pub fn body(&self, body: &[u8], now_us: i64) -> u64 {
         self.body_of(body, None, now_us)
     }
 
-    /// Takes the `Detail` of an entry of PutEvents, with the entry's other fields.
+    /// Verifies the `Detail` of an entry of PutEvents, with the entry's other fields.
     pub fn entry(&self, detail: &[u8], entry: EntryFields<'_>, now_us: i64) -> u64 {
         self.body_of(detail, Some(entry), now_us)
     }
@@ -142,17 +140,18 @@ impl Verifier {
         count
     }
 
-    /// Takes an event in binary mode: attributes in headers, `data` in the body.
+    /// Verifies an event in binary mode: attributes in headers, `data` in the body.
     pub fn binary(&self, headers: &HeaderMap, data: &[u8], now_us: i64) {
         let header = |name: &str| headers.get(name).map_or(&b""[..], |value| value.as_bytes());
         let read = if self.strict {
             scan::strict_data(data)
         } else {
-            // The strict way also takes JSON with white space.
+            // The strict way also reads JSON with white space.
             scan::key_and_time(data, &mut TimeParser::default(), &mut 0).or_else(|| scan::strict_data(data))
         };
         let (id, source) = (header("ce-id"), header("ce-source"));
-        let delivered = read.map(|(key, created_us)| Delivered { id, source, key, created_us, event: None });
+        let delivered =
+            read.map(|(key, created_us)| DeliveredEvent { id, source, key, created_us, event: None });
         let mut events = BodyEvents::new(self, None, now_us);
         events.take(delivered, Some(Delivery::Binary { headers, data }));
         if let Some(source) = events.source {
@@ -160,7 +159,7 @@ impl Verifier {
         }
     }
 
-    /// Counts so far without looking for what is missing: cheap, for progress.
+    /// The counts so far, without a search for missing events: cheap enough to show progress.
     pub fn progress(&self) -> Tally {
         let mut total = Tally::default();
         for (_, source) in self.sources().iter() {
@@ -198,19 +197,19 @@ impl Verifier {
         report.unreadable += strays.unreadable;
     }
 
-    /// Entities with an event that exists and has not arrived, over all sources. Of the events
-    /// under way only the oldest are looked at, a bounded number.
+    /// Number of entities with an event that exists and has not arrived, over all sources. Of the
+    /// events under way only the oldest are examined, a bounded number.
     pub fn entities_waiting(&self) -> u64 {
         self.sources().iter().map(|(_, source)| lock(source).entities_waiting()).sum()
     }
 
-    /// Whether this event arrived.
+    /// True if this event arrived.
     pub fn has(&self, source: &str, index: u64) -> bool {
         self.find(source.as_bytes()).is_some_and(|source| lock(&source).is_seen(index))
     }
 }
 
-/// The verdict over receivers each of which was to get every event.
+/// The verdict over receivers of which each was to get every event.
 pub fn report_of<'v>(verifiers: impl IntoIterator<Item = &'v Verifier>) -> Report {
     let (mut report, mut all, mut warm_up) = (Report::default(), new_histogram(), new_histogram());
     for verifier in verifiers {
@@ -220,7 +219,8 @@ pub fn report_of<'v>(verifiers: impl IntoIterator<Item = &'v Verifier>) -> Repor
     report
 }
 
-/// Latency over all sources and receivers since the last call. It belongs to this phase of the run.
+/// Latency over all sources and receivers since the last call, which belongs to this phase of the
+/// run.
 pub fn take_latency_of<'v>(verifiers: impl IntoIterator<Item = &'v Verifier>, phase: Phase) -> Latency {
     let mut all = new_histogram();
     for verifier in verifiers {
@@ -239,7 +239,7 @@ fn port_of(url: &[u8]) -> Option<&[u8]> {
     Some(&authority[memchr::memrchr(b':', authority)? + 1..])
 }
 
-/// The events of one body. Most have the source of the one before, which saves a look-up.
+/// The events of one body. Most have the source of the event before, which saves a look-up.
 struct BodyEvents<'a> {
     verifier: &'a Verifier,
     entry: Option<EntryFields<'a>>,
@@ -247,7 +247,7 @@ struct BodyEvents<'a> {
     url: Vec<u8>,
     now_us: i64,
     count: u64,
-    /// Events to compare whose first byte the scan could not tell, with their place in the body.
+    /// Events to compare whose first byte the scan could not find, with their place in the body.
     later: Vec<(usize, Arc<Mutex<Source>>, ToCompare)>,
 }
 
@@ -256,7 +256,8 @@ impl<'a> BodyEvents<'a> {
         BodyEvents { verifier, entry, source: None, url: Vec::new(), now_us, count: 0, later: Vec::new() }
     }
 
-    fn take(&mut self, delivered: Option<Delivered<'_>>, whole: Option<Delivery<'_>>) {
+    /// Verifies one event. `whole` is the delivery, if it has no other events.
+    fn take(&mut self, delivered: Option<DeliveredEvent<'_>>, whole: Option<Delivery<'_>>) {
         self.count += 1;
         let Some(delivered) = delivered else {
             lock(&self.verifier.strays).unreadable += 1;
@@ -266,8 +267,8 @@ impl<'a> BodyEvents<'a> {
             self.source = self.verifier.find(delivered.source);
             self.url = delivered.source.to_vec();
             if let Some(source) = &self.source {
-                // Once a body: a restore that came before these events must be known, or their keys
-                // name older ones.
+                // Once for each body: a restore before these events must be known, because their
+                // keys would otherwise name older ones.
                 lock(source).refresh();
             }
         }

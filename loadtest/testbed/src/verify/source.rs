@@ -8,7 +8,7 @@
 //! ```
 //!
 //! Only the first arrival of an event counts for order and latency. Events are compared with the
-//! truth that was known last; it is read again when a delivery does not fit it.
+//! truth that was read last. If a delivery does not fit it, the truth is read again.
 
 use std::collections::HashSet;
 use std::ops::Range;
@@ -20,16 +20,16 @@ use uuid::Uuid;
 use super::compare::{Comparison, ToCompare};
 use super::{EXAMPLES_MAX, Expect, Phase, Witness, new_histogram};
 use crate::content::{Contents, Form};
-use crate::scan::Delivered;
+use crate::scan::DeliveredEvent;
 use crate::tally::{Latency, Overtaken, SourceReport, Tally};
 use crate::truth::{Truth, event_id, index_of};
 use crate::vcenter::{Exceptions, MixError, Model};
 
-/// Events under way that are looked at to count their entities: at 50 ns each a millisecond at
-/// most.
+/// Largest number of events under way that are examined to count their entities: at 50 ns each, a
+/// millisecond at most.
 const LOOK_MAX: usize = 20_000;
-/// How far deliveries may be ahead of a truth that is fetched now and then: 20 s at 500,000
-/// events/s.
+/// Largest number of events that deliveries may be ahead of a truth that is fetched now and then:
+/// 20 s at 500,000 events/s.
 const AHEAD_MAX: u64 = 10_000_000;
 
 /// The deliveries of one source, counted.
@@ -41,23 +41,24 @@ pub(super) struct Source {
     pub(super) url: String,
     expect_from: u64,
     expect: Option<Expect>,
-    /// One bit an event.
+    /// One bit for each event.
     seen: Vec<u64>,
     newest: Option<u64>,
-    /// Per entity, one more than the index of its newest event; 0 before the first.
+    /// For each entity, one more than the index of its newest event; 0 before the first.
     lanes: Vec<u64>,
-    /// Recorded since [`Source::take_latency`] was last called.
+    /// Latencies recorded since the last call of [`Source::take_latency`].
     latency: Histogram<u64>,
-    /// Taken, and measured.
+    /// Latencies taken as part of the measured time.
     latency_measured: Histogram<u64>,
-    /// Taken as part of the warm-up.
+    /// Latencies taken as part of the warm-up.
     latency_warm_up: Histogram<u64>,
     pub(super) tally: Tally,
 }
 
 impl Source {
-    /// # Errors
-    /// The truth names an unknown mix of events.
+    /// Reads the truth and compiles its model.
+    ///
+    /// # Errors The truth names an unknown mix of events.
     pub fn new(
         url: &str,
         witness: Arc<dyn Witness>,
@@ -91,8 +92,9 @@ impl Source {
         self.seen.get((index / 64) as usize).is_some_and(|word| word & (1 << (index % 64)) != 0)
     }
 
-    /// Which event this is; looks at the truth again if it is newer than what is known.
-    fn index_of(&mut self, delivered: &Delivered<'_>) -> Option<u64> {
+    /// The index of a delivered event. If the known truth does not have it, the truth is read
+    /// again.
+    fn index_of(&mut self, delivered: &DeliveredEvent<'_>) -> Option<u64> {
         let known = |source: &Source| {
             let ahead = if source.witness.is_current() { 0 } else { AHEAD_MAX };
             let limit = source.truth.produced + ahead;
@@ -105,17 +107,17 @@ impl Source {
         })
     }
 
-    /// Reads the truth again if it changed in more than the number of events.
+    /// Reads the truth again if more than the number of events has changed.
     pub fn refresh(&mut self) {
         if self.witness.generation() != self.truth.generation {
             self.truth = self.witness.truth();
         }
     }
 
-    /// Counts a delivery. Returns what to compare, if `comparison` wants this event's content.
+    /// Counts a delivery. Returns the expectation if `comparison` wants this event's content.
     pub fn take(
         &mut self,
-        delivered: &Delivered<'_>,
+        delivered: &DeliveredEvent<'_>,
         now_us: i64,
         comparison: &Comparison,
     ) -> Option<ToCompare> {
@@ -124,9 +126,12 @@ impl Source {
             self.tally.unknown += 1;
             return None;
         };
+        // The id follows from the vCenter, the key and the time.
         let id = event_id(&self.truth.instance_uuid, delivered.key, delivered.created_us);
         let same_id = Uuid::try_parse_ascii(delivered.id).is_ok_and(|delivered| delivered == id);
         self.tally.wrong_ids += u64::from(!same_id);
+        // The first arrival of an event counts for order and latency, a repeated one as a
+        // duplicate.
         let (word, bit) = ((index / 64) as usize, 1u64 << (index % 64));
         if word >= self.seen.len() {
             self.seen.resize((word + 1).next_power_of_two(), 0);
@@ -151,13 +156,14 @@ impl Source {
         self.to_compare(index, delivered, is_first, now_us)
     }
 
+    /// Checks the order of a first arrival, in its source and in its entity.
     fn check_order(&mut self, index: u64, key: i32, now_us: i64) {
         let in_source = self.newest.is_none_or(|newest| newest < index);
         if in_source {
             self.newest = Some(index);
         }
-        // A special event has another subject than the model says, so it neither overtakes in that
-        // lane nor is overtaken.
+        // A special event has another subject than the model gives it, so it is no part of that
+        // lane's order.
         let special = self.truth.exceptions.special.binary_search(&index).is_ok();
         let overtaken_by = self.model.lane(index).filter(|_| !special).and_then(|lane| {
             let newest = &mut self.lanes[lane];
@@ -168,6 +174,7 @@ impl Source {
         if in_source && overtaken_by.is_none() {
             return;
         }
+        // Events that vCenter showed late are excused.
         self.refresh();
         let exceptions = &self.truth.exceptions;
         if holds(&exceptions.late, index) {
@@ -188,8 +195,8 @@ impl Source {
         }
     }
 
-    /// Entities with an event that exists and has not arrived; of the events under way the oldest
-    /// [`LOOK_MAX`] are looked at.
+    /// Number of entities with an event that exists and has not arrived. Of the events under way
+    /// the oldest [`LOOK_MAX`] are examined.
     pub fn entities_waiting(&mut self) -> u64 {
         self.refresh();
         let produced = self.witness.produced();
@@ -221,14 +228,14 @@ impl Source {
             Phase::WarmUp => &mut self.latency_warm_up,
             Phase::Measured => &mut self.latency_measured,
         };
-        // Adding fails only where the bounds differ; all histograms here have the same ones.
+        // Adding fails only if the bounds differ; all histograms here have the same bounds.
         let _ = all.add(&self.latency);
         let _ = taken.add(&self.latency);
         self.latency.reset();
     }
 
-    /// Counts what is missing by now. Adds the latencies to `all`, those of the warm-up to
-    /// `warm_up`.
+    /// Counts the events that are missing by now. Adds the measured latencies to `all`, and those
+    /// of the warm-up to `warm_up`.
     pub fn report(&mut self, all: &mut Histogram<u64>, warm_up: &mut Histogram<u64>) -> SourceReport {
         self.truth = self.witness.truth();
         self.count_missing();
@@ -240,12 +247,14 @@ impl Source {
         SourceReport { source: self.url.clone(), tally: self.tally.clone(), latency: Latency::of(&latency) }
     }
 
+    /// Counts the expected and the missing events anew, from the bits of `seen`.
     fn count_missing(&mut self) {
         let exceptions = &self.truth.exceptions;
         let mut missing = 0;
         let mut expected = 0;
         let mut keys = Vec::new();
         let mut unexpected = 0;
+        // Events that may not arrive, but did.
         for range in &exceptions.unreadable {
             unexpected += range.clone().filter(|index| self.is_seen(*index)).count() as u64;
         }
@@ -261,8 +270,8 @@ impl Source {
                     && exceptions.malformed.partition_point(|index| *index < first)
                         == exceptions.malformed.partition_point(|index| *index < end)
             };
-            // Whole words at once: most are full or, where the target is behind, empty, and an
-            // hour's events are looked at again at each report.
+            // Whole words at once: most are full, or empty if the target is behind. Each report
+            // examines an hour's events again.
             if self.expect.is_none()
                 && (bits == u64::MAX || (bits == 0 && keys.len() == EXAMPLES_MAX && is_plain()))
             {
@@ -271,6 +280,7 @@ impl Source {
                 continue;
             }
             for index in first..end {
+                // Some events are excused, as nobody could deliver them.
                 let seen = bits & (1 << (index % 64)) != 0;
                 let excused = holds(&exceptions.unreadable, index)
                     || holds(&exceptions.withdrawn, index)
@@ -302,9 +312,9 @@ impl Source {
     }
 }
 
-/// Whether one of these ranges overlaps `first..end`.
+/// True if one of these ranges overlaps `first..end`.
 fn touches(ranges: &[Range<u64>], first: u64, end: u64) -> bool {
-    // Sorted: they were added as the history grew.
+    // The ranges are sorted, because they were added as the history grew.
     let at = ranges.partition_point(|range| range.end <= first);
     ranges.get(at).is_some_and(|range| range.start < end)
 }

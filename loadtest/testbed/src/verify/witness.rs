@@ -1,4 +1,4 @@
-//! Sources of the truth that deliveries are held against: a vCenter of this process, or a copy of
+//! Sources of the truth that deliveries are compared with: a vCenter of this process, or a copy of
 //! another process's truth that is fetched now and then.
 
 use std::sync::Mutex;
@@ -8,16 +8,16 @@ use crate::sync::lock;
 use crate::truth::Truth;
 use crate::vcenter::VCenter;
 
-/// Where the truth about a source comes from.
+/// A source of the truth about a vCenter.
 pub trait Witness: Send + Sync {
     fn truth(&self) -> Truth;
-    /// Changes when the truth changed in more than the number of events.
+    /// A number that changes when more than the number of events has changed in the truth.
     fn generation(&self) -> u64;
 
-    /// Events that exist: cheap, asked for with every delivery of new events.
+    /// Number of events that exist. Cheap, because every delivery of new events asks for it.
     fn produced(&self) -> u64;
 
-    /// Key and createdTime (microseconds since 1970) of an event, if the witness can tell them for
+    /// Key and createdTime (microseconds since 1970) of an event, if the witness knows them for
     /// each.
     fn created(&self, _index: u64) -> Option<(i32, i64)> {
         None
@@ -28,8 +28,8 @@ pub trait Witness: Send + Sync {
         None
     }
 
-    /// Whether [`Witness::truth`] is of this moment. If not, an event may arrive before the truth
-    /// knows it.
+    /// True if [`Witness::truth`] is always of this moment. If not, an event may arrive before the
+    /// truth has it.
     fn is_current(&self) -> bool {
         true
     }

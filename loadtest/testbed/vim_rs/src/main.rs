@@ -1,6 +1,8 @@
-//! Drives a synthetic vCenter over VI/JSON with `vim_rs`, a client that others wrote from vSphere's own API description.
+//! Drives a synthetic vCenter over VI/JSON with `vim_rs`, a client that others wrote from vSphere's
+//! own API description.
 //!
-//! Usage: vim-rs-client PORT EVENTS USER PASSWORD. The vCenter on loopback holds EVENTS events, keys from 1. Prints `ok`, or panics.
+//! Usage: `vim-rs-client PORT EVENTS USER PASSWORD`. The vCenter on loopback holds EVENTS events
+//! with keys from 1. Prints `ok`, or panics.
 
 use std::collections::BTreeMap;
 
@@ -31,7 +33,8 @@ async fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let [port, events, user, password] = &arguments[..] else { panic!("PORT EVENTS USER PASSWORD") };
     let events: i32 = events.parse().unwrap();
-    // vim_rs speaks https only. As its proxy the server gets the same requests without TLS, which needs no TLS stack here.
+    // vim_rs speaks https only. With the server as its proxy, the server gets the same requests
+    // without TLS, so that no TLS stack is needed here.
     let proxy = reqwest::Proxy::all(format!("http://127.0.0.1:{port}")).unwrap();
     let build = |password: &str| {
         let http = reqwest::Client::builder().proxy(proxy.clone()).build().unwrap();
@@ -44,6 +47,7 @@ async fn main() {
     let content = client.service_content();
     assert_eq!(content.about.api_type, "VirtualCenter");
 
+    // The service itself, the session and the root folder.
     let instance = ServiceInstance::new(client.clone(), "ServiceInstance");
     assert!(instance.current_time().await.unwrap().ends_with('Z'));
     let again = instance.retrieve_service_content().await.unwrap();
@@ -53,6 +57,7 @@ async fn main() {
     let root = Folder::new(client.clone(), &content.root_folder.value);
     assert_eq!(root.name().await.unwrap(), "Datacenters");
 
+    // The event manager's properties.
     let manager = EventManager::new(client.clone(), &content.event_manager.as_ref().unwrap().value);
     assert_eq!(manager.max_collector().await.unwrap(), 32);
     assert_eq!(manager.latest_event().await.unwrap().unwrap().key, events);
@@ -78,6 +83,7 @@ async fn main() {
         max_count: None,
         delayed_init: None,
     };
+    // A collector reads all events in the order of their keys, forwards, backwards and by query.
     let reference = manager.create_collector_for_events(&filter).await.unwrap();
     let collector = EventHistoryCollector::new(client.clone(), &reference.value);
     collector.set_collector_page_size(10).await.unwrap();
@@ -100,6 +106,7 @@ async fn main() {
     let newest = EventFilterSpec { max_count: Some(7), ..filter };
     assert_eq!(manager.query_events(&newest, None).await.unwrap().unwrap().len(), 7);
 
+    // A property filter reports the latest page once, and then nothing.
     let properties = PropertyCollector::new(client.clone(), &content.property_collector.value);
     let own = properties.create_property_collector().await.unwrap();
     let own = PropertyCollector::new(client.clone(), &own.value);
@@ -118,6 +125,7 @@ async fn main() {
     assert!(own.wait_for_updates_ex(Some(&update.version), Some(&options)).await.unwrap().is_none());
     own.destroy_property_collector().await.unwrap();
 
+    // A destroyed collector is a fault.
     collector.destroy_collector().await.unwrap();
     assert_eq!(
         fault(collector.read_next_events(1).await.unwrap_err()),

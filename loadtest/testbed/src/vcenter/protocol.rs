@@ -1,4 +1,13 @@
-//! SOAP envelopes and faults, in the form the recorded servers write them.
+//! The protocol of the vSphere API: calls and typed faults, which SOAP and VI/JSON share, and the
+//! SOAP envelopes around them.
+//!
+//! Answers have the form in which the recorded servers write them:
+//!
+//! ```text
+//! <soapenv:Envelope …><soapenv:Body>
+//!   <METHODResponse xmlns="urn:vim25"> … </METHODResponse>     or  <soapenv:Fault> … </soapenv:Fault>
+//! </soapenv:Body></soapenv:Envelope>
+//! ```
 
 use super::xml::{self, Node, XmlError, escaped};
 
@@ -11,7 +20,7 @@ pub(crate) const ENVELOPE_OPEN: &str = concat!(
 );
 pub(crate) const ENVELOPE_CLOSE: &str = "\n</soapenv:Body>\n</soapenv:Envelope>";
 
-/// A call: method, receiver, arguments.
+/// A call: method, receiver, arguments. VI/JSON makes the same tree of arguments as SOAP.
 pub(crate) struct Call {
     pub method: String,
     pub this_type: String,
@@ -19,9 +28,10 @@ pub(crate) struct Call {
     pub arguments: Node,
 }
 
-/// # Errors
-/// Not XML, or without a method in a Body.
-pub(crate) fn parse_call(bytes: &[u8]) -> Result<Call, Fault> {
+/// Reads the call in a SOAP envelope.
+///
+/// # Errors The bytes are not XML, or have no method in a Body.
+pub(crate) fn parse_soap_call(bytes: &[u8]) -> Result<Call, Fault> {
     let parsed = xml::parse(bytes).and_then(|mut envelope| {
         let body = envelope.children.iter_mut().find(|child| child.name == "Body");
         match body.and_then(|body| body.children.pop()) {
@@ -39,7 +49,7 @@ pub(crate) fn parse_call(bytes: &[u8]) -> Result<Call, Fault> {
     })
 }
 
-/// A typed fault of the vSphere API.
+/// A typed fault of the vSphere API, in no protocol's form yet.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Fault {
     pub(crate) kind: String,
@@ -96,7 +106,7 @@ impl Fault {
             .with(format!("<invalidProperty>{}</invalidProperty>", escaped(property)))
     }
 
-    /// A field that the type does not have: a request of a later release, or a mistake.
+    /// A field that the type does not have: from a request of a later release, or a mistake.
     pub(crate) fn unexpected_element(name: &str, kind: &str) -> Fault {
         Fault::new(
             "InvalidRequest",
@@ -108,8 +118,8 @@ impl Fault {
         Fault::new("InvalidProperty", "").with(format!("<name>{}</name>", escaped(name)))
     }
 
-    /// The whole answer; goes with HTTP status 500.
-    pub(crate) fn envelope(&self) -> Vec<u8> {
+    /// The whole SOAP answer, to be sent with HTTP status 500.
+    pub(crate) fn soap_envelope(&self) -> Vec<u8> {
         let Fault { kind, message, detail } = self;
         let message = escaped(message);
         format!(
@@ -121,8 +131,8 @@ impl Fault {
     }
 }
 
-/// Opens an answer; `body` writes what stands in `<METHODResponse>`.
-pub(crate) fn respond(out: &mut Vec<u8>, method: &str, body: impl FnOnce(&mut Vec<u8>)) {
+/// Writes an answer; `body` writes the contents of `<METHODResponse>`.
+pub(crate) fn write_soap_answer(out: &mut Vec<u8>, method: &str, body: impl FnOnce(&mut Vec<u8>)) {
     out.extend_from_slice(ENVELOPE_OPEN.as_bytes());
     out.push(b'<');
     out.extend_from_slice(method.as_bytes());
@@ -134,7 +144,7 @@ pub(crate) fn respond(out: &mut Vec<u8>, method: &str, body: impl FnOnce(&mut Ve
     out.extend_from_slice(ENVELOPE_CLOSE.as_bytes());
 }
 
-/// The API versions this server speaks, as clients negotiate them.
+/// The API versions that this server supports, for the negotiation with clients.
 pub(crate) const VERSIONS: &str = concat!(
     "<?xml version=\"1.0\" encoding=\"UTF-8\" ?>\n<!-- synthetic vCenter -->\n<namespaces version=\"1.0\">",
     "<namespace><name>urn:vim25</name><version>8.0.2.0</version><priorVersions>",
@@ -154,16 +164,16 @@ mod tests {
     fn reads_the_calls_of_real_clients() {
         let govmomi = br#"<?xml version="1.0" encoding="UTF-8"?>
 <Envelope xmlns="http://schemas.xmlsoap.org/soap/envelope/"><Body><ReadNextEvents xmlns="urn:vim25"><_this type="EventHistoryCollector">session[a]b</_this><maxCount>100</maxCount></ReadNextEvents></Body></Envelope>"#;
-        let call = parse_call(govmomi).unwrap();
+        let call = parse_soap_call(govmomi).unwrap();
         assert_eq!((call.method.as_str(), call.this.as_str()), ("ReadNextEvents", "session[a]b"));
         assert_eq!(call.arguments.text_of("maxCount"), Some("100"));
-        assert_eq!(parse_call(b"<a/>").err().unwrap().kind, "InvalidRequest");
-        assert_eq!(parse_call(b"GET").err().unwrap().kind, "InvalidRequest");
+        assert_eq!(parse_soap_call(b"<a/>").err().unwrap().kind, "InvalidRequest");
+        assert_eq!(parse_soap_call(b"GET").err().unwrap().kind, "InvalidRequest");
     }
 
     #[test]
     fn faults_are_escaped_and_typed() {
-        let text = String::from_utf8(Fault::not_found("Folder", "<x>").envelope()).unwrap();
+        let text = String::from_utf8(Fault::not_found("Folder", "<x>").soap_envelope()).unwrap();
         assert!(
             text.contains("xsi:type=\"ManagedObjectNotFound\"><obj type=\"Folder\">&lt;x&gt;</obj>"),
             "{text}"

@@ -1,8 +1,9 @@
-//! The vCenter's description of itself: service content, sessions and event types.
+//! The vCenter's description of itself: service content, sessions and event types, as XML inside an
+//! element that the caller writes.
 
 use super::clock::format_micros;
 use super::inventory::ROOT;
-use super::soap::API_VERSION;
+use super::protocol::API_VERSION;
 use super::world::{Session, Shared};
 use super::xml::escaped;
 
@@ -78,8 +79,8 @@ pub(crate) fn categories(element: &str) -> Vec<u8> {
         .into_bytes()
 }
 
-/// One `EventDescriptionEventDetail` a template. As on a real server, EventEx types all carry the
-/// key `EventEx`, and their own id before a `|` in `fullFormat`.
+/// One `EventDescriptionEventDetail` for each template. As on a real server, all EventEx types have
+/// the key `EventEx`, and `fullFormat` holds their own id before a `|`.
 pub(crate) fn event_info(shared: &Shared, element: &str) -> Vec<u8> {
     let mut out = String::new();
     let mut seen: Vec<&str> = Vec::new();

@@ -1,5 +1,8 @@
-//! The expected data of an event, as a tree with places for the values that differ from event to
-//! event, and its comparison with delivered data, field by field.
+//! The expected data of an event, and its comparison with delivered data.
+//!
+//! The expectation is a tree that all events of a template share, with places for the values that
+//! differ from event to event. `pascal` and `vijson` make the tree; `difference` compares it with
+//! one delivery.
 
 use std::borrow::Cow;
 
@@ -11,27 +14,27 @@ use crate::vcenter::xml::Node;
 
 /// The expected value of a field. Texts may hold the placeholders of the templates.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) enum Want {
+pub(super) enum Expected {
     Null,
     Bool(bool),
-    /// Its digits.
+    /// Digits of the number.
     Number(String),
     Text(String),
-    /// The text of an instant, as vCenter sent it.
+    /// Text of an instant, as vCenter sent it.
     Time(String),
-    List(Vec<Want>),
-    Object(Vec<(String, Want)>),
+    List(Vec<Expected>),
+    Object(Vec<(String, Expected)>),
     Key,
     ChainId,
     CreatedTime,
 }
 
-/// How an instant is written.
+/// The way an instant is written.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) enum TimeForm {
     /// RFC 3339 without trailing zeros of the fraction.
     Go,
-    /// However vCenter wrote it; the instant counts.
+    /// Any form: only the instant counts.
     Instant,
 }
 
@@ -47,7 +50,7 @@ pub(super) struct Values {
     pub times: TimeForm,
 }
 
-/// The first difference.
+/// The first field that differs.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Difference {
     pub path: String,
@@ -71,14 +74,14 @@ impl Values {
         })
     }
 
-    /// `createdTime` as vCenter writes it: with six digits, or rounded to three as some releases
-    /// do.
+    /// `createdTime` as vCenter writes it: with six digits, or rounded to three as in some
+    /// releases.
     pub fn created_texts(&self) -> [String; 2] {
         [format_micros(self.created_us), format_micros(round_to_millis(self.created_us))]
     }
 }
 
-/// An instant as Go writes it.
+/// An instant as Go writes it: no trailing zeros in the fraction.
 pub(super) fn go_time(text: &str) -> String {
     let Some((whole, fraction)) = text.split_once('.') else { return text.to_owned() };
     let digits_end = fraction.find(|c: char| !c.is_ascii_digit()).unwrap_or(fraction.len());
@@ -90,27 +93,30 @@ pub(super) fn go_time(text: &str) -> String {
 }
 
 /// The data of an event of `class` in PascalCase, from the elements that follow createdTime.
-pub(super) fn pascal(class: &str, node: &Node) -> Want {
-    // A class that govmomi does not know has at least what every event has.
+pub(super) fn pascal(class: &str, node: &Node) -> Expected {
+    // A class that govmomi does not know has at least the fields of every event.
     let declared = if types::is_known(class) { class } else { "Event" };
     let mut fields = object_fields(declared, node);
-    for (name, want) in [("Key", Want::Key), ("ChainId", Want::ChainId), ("CreatedTime", Want::CreatedTime)] {
+    for (name, want) in
+        [("Key", Expected::Key), ("ChainId", Expected::ChainId), ("CreatedTime", Expected::CreatedTime)]
+    {
         if let Some(field) = fields.iter_mut().find(|(known, _)| known == name) {
             field.1 = want;
         }
     }
-    Want::Object(fields)
+    Expected::Object(fields)
 }
 
-fn object_fields(class: &str, node: &Node) -> Vec<(String, Want)> {
+/// The fields of an object of `class`, in govmomi's order.
+fn object_fields(class: &str, node: &Node) -> Vec<(String, Expected)> {
     let declared = types::fields(class);
-    let mut fields: Vec<(String, Want)> = declared
+    let mut fields: Vec<(String, Expected)> = declared
         .iter()
         .map(|field| {
             let mut found = node.children.iter().filter(|child| pascal_case(&child.name) == field.name);
             let want = match found.next() {
                 None => absent(field),
-                Some(first) if field.list => Want::List(
+                Some(first) if field.list => Expected::List(
                     std::iter::once(first).chain(found).map(|child| present(field.kind, child)).collect(),
                 ),
                 Some(first) => present(field.kind, first),
@@ -128,82 +134,87 @@ fn object_fields(class: &str, node: &Node) -> Vec<(String, Want)> {
     fields
 }
 
-fn undeclared(node: &Node) -> Want {
+/// The value of an element that no type declares: text, or an object of texts.
+fn undeclared(node: &Node) -> Expected {
     if node.children.is_empty() {
-        return Want::Text(node.text.clone());
+        return Expected::Text(node.text.clone());
     }
-    Want::Object(node.children.iter().map(|child| (pascal_case(&child.name), undeclared(child))).collect())
+    Expected::Object(
+        node.children.iter().map(|child| (pascal_case(&child.name), undeclared(child))).collect(),
+    )
 }
 
-fn absent(field: &Field) -> Want {
+/// The value of a field that the event does not have.
+fn absent(field: &Field) -> Expected {
     if field.list || field.optional {
-        return Want::Null;
+        return Expected::Null;
     }
     match field.kind {
-        FieldKind::Text => Want::Text(String::new()),
-        FieldKind::Number => Want::Number("0".to_owned()),
-        FieldKind::Bool => Want::Bool(false),
-        FieldKind::Time => Want::Time("0001-01-01T00:00:00Z".to_owned()),
+        FieldKind::Text => Expected::Text(String::new()),
+        FieldKind::Number => Expected::Number("0".to_owned()),
+        FieldKind::Bool => Expected::Bool(false),
+        FieldKind::Time => Expected::Time("0001-01-01T00:00:00Z".to_owned()),
         FieldKind::Reference => reference("", ""),
-        FieldKind::Any => Want::Null,
-        FieldKind::Object(class) => Want::Object(object_fields(class, &Node::default())),
+        FieldKind::Any => Expected::Null,
+        FieldKind::Object(class) => Expected::Object(object_fields(class, &Node::default())),
     }
 }
 
-fn reference(kind: &str, value: &str) -> Want {
-    let text = |text: &str| Want::Text(text.to_owned());
-    Want::Object(vec![("Type".to_owned(), text(kind)), ("Value".to_owned(), text(value))])
+fn reference(kind: &str, value: &str) -> Expected {
+    let text = |text: &str| Expected::Text(text.to_owned());
+    Expected::Object(vec![("Type".to_owned(), text(kind)), ("Value".to_owned(), text(value))])
 }
 
-fn present(kind: FieldKind, node: &Node) -> Want {
+/// The value of a field that the event has.
+fn present(kind: FieldKind, node: &Node) -> Expected {
     let text = || node.text.clone();
     match kind {
-        FieldKind::Text => Want::Text(text()),
-        FieldKind::Number => Want::Number(text()),
-        FieldKind::Bool => Want::Bool(matches!(node.text.trim(), "true" | "1")),
-        FieldKind::Time => Want::Time(text()),
+        FieldKind::Text => Expected::Text(text()),
+        FieldKind::Number => Expected::Number(text()),
+        FieldKind::Bool => Expected::Bool(matches!(node.text.trim(), "true" | "1")),
+        FieldKind::Time => Expected::Time(text()),
         FieldKind::Reference => reference(node.reference_type.as_deref().unwrap_or_default(), &node.text),
         FieldKind::Any => match node.xsi_type.as_deref() {
             Some("boolean") => present(FieldKind::Bool, node),
             Some("byte" | "short" | "int" | "long") => present(FieldKind::Number, node),
             Some("dateTime") => present(FieldKind::Time, node),
             Some("ManagedObjectReference") => present(FieldKind::Reference, node),
-            Some(class) if types::is_known(class) => Want::Object(object_fields(class, node)),
-            _ => Want::Text(text()),
+            Some(class) if types::is_known(class) => Expected::Object(object_fields(class, node)),
+            _ => Expected::Text(text()),
         },
         FieldKind::Object(declared) => {
             let class = node.xsi_type.as_deref().filter(|class| types::is_known(class)).unwrap_or(declared);
-            Want::Object(object_fields(class, node))
+            Expected::Object(object_fields(class, node))
         }
     }
 }
 
-/// The name of a Go field: the element's with a capital.
+/// The name of a Go field: the element's name with a capital.
 fn pascal_case(name: &str) -> String {
     let mut chars = name.chars();
     chars.next().map_or_else(String::new, |first| first.to_uppercase().chain(chars).collect())
 }
 
-/// The data of an event in VI/JSON, from the JSON that the vCenter sends. Numbers are in place,
+/// The data of an event in VI/JSON, from the JSON that the vCenter sends. Numbers are in place;
 /// texts hold placeholders.
-pub(super) fn vijson(sent: &Value) -> Want {
+pub(super) fn vijson(sent: &Value) -> Expected {
     match sent {
-        Value::Null => Want::Null,
-        Value::Bool(value) => Want::Bool(*value),
-        Value::Number(number) => Want::Number(number.to_string()),
-        // The one number that differs from event to event.
-        Value::String(text) if text == "1{seq8}" => Want::Number(text.clone()),
-        Value::String(text) if text == "{time}" => Want::Time(text.clone()),
-        Value::String(text) => Want::Text(text.clone()),
-        Value::Array(items) => Want::List(items.iter().map(vijson).collect()),
+        Value::Null => Expected::Null,
+        Value::Bool(value) => Expected::Bool(*value),
+        Value::Number(number) => Expected::Number(number.to_string()),
+        // The only number that differs from event to event.
+        Value::String(text) if text == "1{seq8}" => Expected::Number(text.clone()),
+        Value::String(text) if text == "{time}" => Expected::Time(text.clone()),
+        Value::String(text) => Expected::Text(text.clone()),
+        Value::Array(items) => Expected::List(items.iter().map(vijson).collect()),
         Value::Object(fields) => {
-            Want::Object(fields.iter().map(|(name, value)| (name.clone(), vijson(value))).collect())
+            Expected::Object(fields.iter().map(|(name, value)| (name.clone(), vijson(value))).collect())
         }
     }
 }
 
 /// The first field whose value differs from the expected one.
-pub(super) fn difference(want: &Want, found: &Value, path: &str, values: &Values) -> Option<Difference> {
+pub(super) fn difference(want: &Expected, found: &Value, path: &str, values: &Values) -> Option<Difference> {
     let differs =
         |expected: String| Some(Difference { path: path.to_owned(), expected, found: found.to_string() });
     let number = |digits: &str| match found {
@@ -211,23 +222,25 @@ pub(super) fn difference(want: &Want, found: &Value, path: &str, values: &Values
         _ => differs(digits.to_owned()),
     };
     match (want, found) {
-        (Want::Null, Value::Null) => None,
-        (Want::Null, _) => differs("null".to_owned()),
-        (Want::Bool(value), found) => {
+        (Expected::Null, Value::Null) => None,
+        (Expected::Null, _) => differs("null".to_owned()),
+        (Expected::Bool(value), found) => {
             if found == value {
                 None
             } else {
                 differs(value.to_string())
             }
         }
-        (Want::Number(digits), _) => number(&values.fill(digits)),
-        (Want::Key, _) => number(&values.key.to_string()),
-        (Want::ChainId, _) => number(&values.chain_id.to_string()),
-        (Want::Text(text), _) => {
+        // Numbers compare as texts, because 12 and 12.5 share no integer type.
+        (Expected::Number(digits), _) => number(&values.fill(digits)),
+        (Expected::Key, _) => number(&values.key.to_string()),
+        (Expected::ChainId, _) => number(&values.chain_id.to_string()),
+        (Expected::Text(text), _) => {
             let text = values.fill(text);
             if found.as_str() == Some(&text) { None } else { differs(Value::from(text).to_string()) }
         }
-        (Want::Time(text), _) => {
+        // Times compare in the form of the payload.
+        (Expected::Time(text), _) => {
             let text = values.fill(text);
             if is_time(found, &text, values.times) {
                 None
@@ -235,20 +248,22 @@ pub(super) fn difference(want: &Want, found: &Value, path: &str, values: &Values
                 differs(Value::from(go_time(&text)).to_string())
             }
         }
-        (Want::CreatedTime, _) => {
+        (Expected::CreatedTime, _) => {
             let texts = values.created_texts();
             let same = texts.iter().any(|text| is_time(found, text, values.times));
             if same { None } else { differs(Value::from(go_time(&texts[0])).to_string()) }
         }
-        (Want::List(wanted), Value::Array(items)) => {
+        // Lists compare item by item, after their lengths.
+        (Expected::List(wanted), Value::Array(items)) => {
             if wanted.len() != items.len() {
                 return differs(format!("a list of {}", wanted.len()));
             }
             let mut each = wanted.iter().zip(items).enumerate();
             each.find_map(|(at, (want, item))| difference(want, item, &format!("{path}[{at}]"), values))
         }
-        (Want::List(wanted), _) => differs(format!("a list of {}", wanted.len())),
-        (Want::Object(wanted), Value::Object(fields)) => {
+        (Expected::List(wanted), _) => differs(format!("a list of {}", wanted.len())),
+        // Objects compare expected fields first, then look for a field that nobody expects.
+        (Expected::Object(wanted), Value::Object(fields)) => {
             let path_of =
                 |name: &str| if path.is_empty() { name.to_owned() } else { format!("{path}.{name}") };
             let wrong = wanted.iter().find_map(|(name, want)| match fields.get(name) {
@@ -269,7 +284,7 @@ pub(super) fn difference(want: &Want, found: &Value, path: &str, values: &Values
                 })
             })
         }
-        (Want::Object(_), _) => differs("an object".to_owned()),
+        (Expected::Object(_), _) => differs("an object".to_owned()),
     }
 }
 
@@ -281,23 +296,24 @@ fn is_time(found: &Value, text: &str, form: TimeForm) -> bool {
     }
 }
 
-fn in_words(want: &Want, values: &Values) -> String {
+/// An expected value as text, for the report.
+fn in_words(want: &Expected, values: &Values) -> String {
     match want {
-        Want::Null => "null".to_owned(),
-        Want::Bool(value) => value.to_string(),
-        Want::Number(digits) => values.fill(digits).into_owned(),
-        Want::Text(text) => Value::from(values.fill(text)).to_string(),
-        Want::Time(text) => Value::from(go_time(&values.fill(text))).to_string(),
-        Want::CreatedTime => Value::from(go_time(&values.created_texts()[0])).to_string(),
-        Want::Key => values.key.to_string(),
-        Want::ChainId => values.chain_id.to_string(),
-        Want::List(items) => format!("a list of {}", items.len()),
-        Want::Object(_) => "an object".to_owned(),
+        Expected::Null => "null".to_owned(),
+        Expected::Bool(value) => value.to_string(),
+        Expected::Number(digits) => values.fill(digits).into_owned(),
+        Expected::Text(text) => Value::from(values.fill(text)).to_string(),
+        Expected::Time(text) => Value::from(go_time(&values.fill(text))).to_string(),
+        Expected::CreatedTime => Value::from(go_time(&values.created_texts()[0])).to_string(),
+        Expected::Key => values.key.to_string(),
+        Expected::ChainId => values.chain_id.to_string(),
+        Expected::List(items) => format!("a list of {}", items.len()),
+        Expected::Object(_) => "an object".to_owned(),
     }
 }
 
-/// The first element in which two elements differ. Names of the outermost ones are the transport's
-/// business.
+/// The first place at which two elements differ. The names of the outermost elements belong to the
+/// transport and are not compared.
 pub(super) fn xml_difference(want: &Node, found: &Node, path: &str) -> Option<Difference> {
     let differs = |what: &str, expected: &str, found: &str| {
         Some(Difference {
