@@ -142,6 +142,7 @@ async fn watched(cases: &[Case], plan: &Plan, time: Duration) -> anyhow::Result<
         let left = time.saturating_sub(start.elapsed());
         let until = Instant::now() + left / (cases.len() - number) as u32;
         let mut doing = String::new();
+        // The search reports its progress, which becomes the line on the terminal.
         let mut observe = |event: LimitProgress<'_>| match event {
             LimitProgress::Case(case) => {
                 watch.say(&format!("{} ({} of {})", case.name, number + 1, cases.len()))

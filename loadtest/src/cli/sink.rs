@@ -219,6 +219,7 @@ fn show(report: &Report, json: bool) -> anyhow::Result<()> {
             format!("p50 {}   p99 {}   max {}", ms(latency.p50_us), ms(latency.p99_us), ms(latency.max_us)),
         ));
     }
+    // Deliveries from sources that this target does not know.
     let mut strays: Vec<_> = report.stray_sources.iter().collect();
     strays.sort();
     lines

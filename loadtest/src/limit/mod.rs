@@ -4,8 +4,8 @@
 //! case ─► search picks a rate ─► run ─► step (holds?) ─► … ─► a longer run ─► a run at half of it
 //! ```
 //!
-//! A rate holds if every event arrived (nothing lost, no id changed, no order violated), if p99
-//! stayed under its bound, and if deliveries kept up with the offered load.
+//! A rate holds under three conditions: every event arrived (nothing lost, no id changed, no order
+//! violated), p99 stayed under its bound, and deliveries kept up with the offered load.
 
 pub mod cases;
 pub mod figures;

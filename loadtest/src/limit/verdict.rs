@@ -1,7 +1,7 @@
 //! Selects the run that counts for each rate, and derives the limit from these runs alone.
 //!
-//! A rate is tried more than once if it fails narrowly, if the answer is confirmed by a longer run,
-//! or if half of the limit was tried before. One of the runs is decisive: the longest, and among
+//! A rate is tried again after a narrow failure, to confirm the answer by a longer run, or if it is
+//! half of the limit and was tried before. One of the runs is decisive: the longest, and among
 //! equally long ones the last. Text, tables, charts and the case's figures in JSON use decisive
 //! runs only. The list of all tries marks them.
 //!

@@ -38,7 +38,7 @@ fn summary(result: &LimitResult) -> String {
         out,
         "<p>Each limit was searched for by doubling the rate until it did not hold, and then by halving the gap until it was at most {:.0} %. A rate \
          <b>holds</b> when every event arrived once, with its own id and in its order, when 99 of 100 events arrived within {} of their \
-         creation, and when the number of events under way did not grow. The words are explained <b>at the end of this page</b>.</p>",
+         creation, and when the number of events under way did not grow. The terms are explained <b>at the end of this page</b>.</p>",
         result.precision * 100.0,
         time(result.p99_us as f64),
     );
@@ -63,7 +63,7 @@ fn summary(result: &LimitResult) -> String {
 /// The table of limits, one row for each case.
 pub fn limits(result: &LimitResult) -> Vec<Row> {
     let mut rows = vec![row([
-        "what was tested",
+        "case",
         "limit, events/s",
         "vCenters with room for storms",
         "does not hold",
@@ -141,11 +141,11 @@ fn case_section(case: &CaseFigures, result: &LimitResult) -> String {
     }
     let _ = writeln!(out, " What limits: {}.</p>", escape(&case.limited_by));
     if let Some(error) = &case.error {
-        let _ = writeln!(out, "<p><span class=\"bad\">Broken off</span> {}</p>", escape(error));
+        let _ = writeln!(out, "<p><span class=\"bad\">Aborted</span> {}</p>", escape(error));
     }
     if case.interrupted {
         out.push_str(
-            "<p><span class=\"bad\">Interrupted</span> These figures are what was known by then: the limit may be higher.</p>\n",
+            "<p><span class=\"bad\">Interrupted</span> The figures are those known by then. The limit may be higher.</p>\n",
         );
     }
     out.push_str("<div class=\"charts\">\n");
@@ -158,7 +158,7 @@ fn case_section(case: &CaseFigures, result: &LimitResult) -> String {
     out.push_str("</div>\n");
     let _ = write!(
         out,
-        "<details><summary>Every try, also those that do not count</summary>\n{}</details>\n",
+        "<details><summary>All tries, including those that do not count</summary>\n{}</details>\n",
         table(&tries(case, result.machine.cores))
     );
     out
@@ -174,37 +174,40 @@ pub fn tries(case: &CaseFigures, cores: usize) -> Vec<Row> {
         "p50",
         "p99",
         "slowest",
-        "lag at most",
+        "largest lag",
         "router CPU",
         "vCenters and target",
         "other programs",
         "CPU for a million events",
         "memory",
         "busiest stage",
-        "left out (warm-up)",
+        "excluded (warm-up)",
         "outcome",
     ])];
     for step in &case.steps {
         let purpose = match step.purpose {
             Purpose::Search => "search",
-            Purpose::Again => "once more",
-            Purpose::Confirm => "for longer",
+            Purpose::Again => "repeated",
+            Purpose::Confirm => "longer",
             Purpose::Half => "at half",
         };
         rows.push(vec![
+            // The rate of the run, and the events delivered at it.
             purpose.to_owned(),
-            if step.decides { "yes" } else { "no: another try of this rate does" }.to_owned(),
+            if step.decides { "yes" } else { "no: another try of this rate counts" }.to_owned(),
             number(step.offered_rate),
             number(step.delivered_rate.round()),
             time(step.latency.p50_us as f64),
             time(step.latency.p99_us as f64),
             time(step.latency.max_us as f64),
+            // The cost: lag, processor time of each part, memory.
             number(step.lag_events_max as f64),
             cpu_share(step.router_cores, cores),
             cpu_share(step.generator_cores, cores),
             cpu_share(step.other_cores, cores),
             format!("{} s", number(step.cpu_seconds_per_million)),
             format!("{} MB", number(step.rss_peak_bytes as f64 / 1e6)),
+            // The cause of the outcome.
             format!("{}, {:.0} %", step.busiest_stage, step.busiest_stage_share * 100.0),
             step.warm_up.as_ref().map_or("–".to_owned(), |warm_up| number(warm_up.latency.count as f64)),
             if step.holds { "holds".to_owned() } else { step.why.join("; ") },

@@ -18,10 +18,10 @@ pub fn charts(case: &CaseFigures, result: &LimitResult) -> Vec<Chart> {
     let values = |value: &dyn Fn(&Step) -> f64| by_rate(&runs, value);
     let chart = |title, caption, y, format| Chart::new(title, caption, OFFERED, y, format);
 
+    // The limit itself: delivered over offered, and the outcome of each run.
     let mut throughput = chart(
         "Throughput",
-        "On the dashed line everything that the vCenters create is delivered at once. Where the points leave it, the router takes no more: \
-         the knee.",
+        "On the dashed line, events are delivered as fast as they are created. The points leave it at the rate that the router cannot exceed.",
         "delivered, events a second",
         short as fn(f64) -> String,
     );
@@ -35,9 +35,10 @@ pub fn charts(case: &CaseFigures, result: &LimitResult) -> Vec<Chart> {
         throughput.add(name, color, style, of.map(|step| (step.offered_rate, step.delivered_rate)).collect());
     }
 
+    // Latencies span four powers of ten, hence the logarithmic scale.
     let mut latency = chart(
         "Latency from creation to receipt",
-        "Half of all events are faster than p50, 99 of 100 faster than p99. Each line across is ten times the one below.",
+        "Half of all events are faster than p50, 99 of 100 faster than p99. Each horizontal line is ten times the one below.",
         "",
         time,
     );
@@ -48,9 +49,10 @@ pub fn charts(case: &CaseFigures, result: &LimitResult) -> Vec<Chart> {
     latency.add("p99", ORANGE, Style::Line, values(&|step| step.latency.p99_us as f64));
     latency.add("p99.9", RED, Style::Line, values(&|step| step.latency.p999_us as f64));
 
+    // The cost: processor time by program, and memory.
     let mut cpu = chart(
         "CPU",
-        "The share of the machine that was busy, and for whom. Where the sum comes near 100 %, the machine is what limits.",
+        "The share of the CPU time that the router and other programs used. If the sum is near 100 %, the machine is the limit.",
         "% of the machine",
         percent,
     );
@@ -63,7 +65,7 @@ pub fn charts(case: &CaseFigures, result: &LimitResult) -> Vec<Chart> {
     cpu.add("all together", BLACK, Style::Dashed, values(&sum));
 
     let mut memory =
-        chart("Memory", "The most memory that the router's process had at each rate.", "MB", number);
+        chart("Memory", "The largest memory of the router's process at each rate.", "MB", number);
     memory.add("router", BLUE, Style::Line, values(&|step| step.rss_peak_bytes as f64 / 1e6));
 
     vec![throughput, latency, lag(case), cpu, memory, utilisation(&runs)]
@@ -72,8 +74,8 @@ pub fn charts(case: &CaseFigures, result: &LimitResult) -> Vec<Chart> {
 fn lag(case: &CaseFigures) -> Chart {
     let mut chart = Chart::new(
         "Lag over time",
-        "Events that exist and have not arrived, in the runs that the legend names, between warm-up and drain. A level line means that the \
-         router keeps up; a climbing one means that it does not.",
+        "Events that exist and have not arrived, in the runs of the legend, between warm-up and drain. A level line means that the \
+         router keeps up; a rising one means that it does not.",
         "seconds since the start of the run",
         "events",
         short,
@@ -96,7 +98,7 @@ fn lag(case: &CaseFigures) -> Chart {
 fn utilisation(runs: &[&Step]) -> Chart {
     let mut chart = Chart::new(
         "Utilisation of the router's stages",
-        "The share of time that the threads of a stage worked. A stage near 100 % is the one that all others wait for.",
+        "The share of time in which a stage's threads worked. All other stages wait for a stage near 100 %.",
         OFFERED,
         "% of its threads' time",
         percent,

@@ -20,8 +20,8 @@ pub fn page(result: &RunResult) -> String {
     // Writing to a string cannot fail.
     let _ = writeln!(out, "<p class=\"lead\">{}</p>", escape(&summary(result)));
     out.push_str(match (result.interrupted, result.passed) {
-        (true, _) => "<p><span class=\"bad\">Interrupted</span> The run was ended early: what would have come is not known.</p>\n",
-        (false, true) => "<p><span class=\"good\">Passed</span> Every event arrived as it must, and every goal was met.</p>\n",
+        (true, _) => "<p><span class=\"bad\">Interrupted</span> The run ended early, so the missing events may still have arrived.</p>\n",
+        (false, true) => "<p><span class=\"good\">Passed</span> Every event arrived as required, and every goal was met.</p>\n",
         (false, false) => "<p><span class=\"bad\">Failed</span></p>\n",
     });
     if !result.failures.is_empty() {
@@ -41,13 +41,13 @@ pub fn page(result: &RunResult) -> String {
         let events = number(result.totals.from_backlog as f64);
         let _ = writeln!(
             out,
-            "<p>{events} events existed before the start: they are delivered events without a latency.</p>"
+            "<p>{events} events existed before the start. They count as delivered but have no latency.</p>"
         );
     }
-    out.push_str("<p>The words are explained <b>at the end of this page</b>.</p>\n");
+    out.push_str("<p>The terms are explained <b>at the end of this page</b>.</p>\n");
     out.push_str("<h2>Over time</h2>\n");
     if !result.incidents.is_empty() {
-        out.push_str("<p>Upright lines are moments at which something went wrong on purpose; the table below names them by number.</p>\n");
+        out.push_str("<p>Vertical lines mark troubles that the workload caused; the table below lists them by number.</p>\n");
     }
     out.push_str("<div class=\"charts\">\n");
     for chart in charts(result) {
@@ -60,7 +60,7 @@ pub fn page(result: &RunResult) -> String {
     whole_page(&format!("Load test {}", result.workload), &result.machine, &out)
 }
 
-/// The run in words, for readers who read nothing else.
+/// The run in a paragraph, for readers who read nothing else.
 fn summary(result: &RunResult) -> String {
     let total = &result.totals;
     let events = total.unique as f64 / result.receivers.max(1) as f64;
@@ -97,7 +97,7 @@ fn summary(result: &RunResult) -> String {
     if result.rate >= storm {
         let _ = write!(
             out,
-            " A busy vCenter is assumed to write up to {} events a second in a storm: this load is that of {} in a storm at once.",
+            " A busy vCenter is assumed to write up to {} events a second in a storm: this load is that of {} in a storm at the same time.",
             number(storm),
             planning::counted((result.rate / storm) as u64)
         );
@@ -143,9 +143,10 @@ pub fn charts(result: &RunResult) -> Vec<Chart> {
         chart
     };
 
+    // Throughput, latency and lag: the course of the run.
     let mut rate = chart(
         "Created and delivered",
-        "As long as both lines are one, the router keeps up. Delivered runs above created while it catches up.",
+        "The router keeps up as long as both lines are equal. While it catches up, more events are delivered than created.",
         "events a second",
         short as fn(f64) -> String,
     );
@@ -154,7 +155,7 @@ pub fn charts(result: &RunResult) -> Vec<Chart> {
 
     let mut latency = chart(
         "Latency from creation to receipt",
-        "Of the events that arrived in each interval. Each line across is ten times the one below.",
+        "Latency of the events that arrived in each interval. Each horizontal line is ten times the one below.",
         "",
         time,
     );
@@ -165,15 +166,16 @@ pub fn charts(result: &RunResult) -> Vec<Chart> {
 
     let mut lag = chart(
         "Lag",
-        "Events that exist and have not arrived. It returns to nothing when all has arrived.",
+        "Events that exist and have not arrived. The lag returns to 0 when all have arrived.",
         "events",
         short,
     );
     lag.add("lag", BLUE, Style::Line, over(&|sample| Some(sample.lag_events as f64)));
 
+    // The cost. An attached router without a process id has no CPU time and no memory.
     let mut cpu = chart(
         "CPU",
-        "The share of the machine that was busy, and for whom. Lines across are one core and the whole machine.",
+        "The share of the CPU time that the router and other programs used. Horizontal lines mark one core and the whole machine.",
         "% of the machine",
         percent,
     );
@@ -186,12 +188,13 @@ pub fn charts(result: &RunResult) -> Vec<Chart> {
         |sample: &Sample| Some(share(sample.router_cores? + sample.generator_cores + sample.other_cores?));
     cpu.add("all together", BLACK, Style::Dashed, over(&sum));
 
-    let mut memory = chart("Memory", "What the router's process held in memory.", "MB", number);
+    let mut memory = chart("Memory", "The memory of the router's process.", "MB", number);
     memory.add("router", BLUE, Style::Line, over(&|sample| Some(sample.rss_bytes? as f64 / 1e6)));
 
+    // The cause of a limit: the stage that works all the time.
     let mut utilisation = chart(
         "Utilisation of the router's stages",
-        "The share of time that the threads of a stage worked. A stage near 100 % is the one that all others wait for.",
+        "The share of time in which a stage's threads worked. All other stages wait for a stage near 100 %.",
         "% of its threads' time",
         percent,
     );
@@ -209,7 +212,7 @@ fn marks(result: &RunResult, chart: &mut Chart) {
     let at = |number: usize| samples.get(number).map(|sample| sample.seconds);
     if let Some(until) = loaded.start.checked_sub(1).and_then(at) {
         chart.bands.push((0.0, until));
-        chart.caption.push_str(" Shaded at the start: the warm-up, which figures leave out.");
+        chart.caption.push_str(" Shaded at the start: the warm-up, which the figures exclude.");
     }
     if loaded.end < samples.len()
         && let (Some(from), Some(last)) = (loaded.end.checked_sub(1).and_then(at), samples.last())
@@ -240,7 +243,7 @@ fn incidents(result: &RunResult) -> String {
     if result.incidents.is_empty() {
         return String::new();
     }
-    let mut rows = vec![row(["number", "what went wrong on purpose", "times", "first after"])];
+    let mut rows = vec![row(["number", "trouble", "times", "first after"])];
     for (at, name) in trouble_names(result).into_iter().enumerate() {
         let of: Vec<f64> = result
             .incidents
@@ -263,7 +266,7 @@ fn suspects(result: &RunResult) -> String {
     if result.suspects.is_empty() {
         return String::new();
     }
-    let mut rows = vec![row(["vCenter", "event key", "what", "received after"])];
+    let mut rows = vec![row(["vCenter", "event key", "fault", "received after"])];
     for suspect in &result.suspects {
         rows.push(vec![
             suspect.vcenter.to_string(),
@@ -272,5 +275,5 @@ fn suspects(result: &RunResult) -> String {
             suspect.seconds.map_or("–".to_owned(), |seconds| format!("{} s", number(seconds))),
         ]);
     }
-    format!("<h2>Events to look for</h2>\n{}", table(&rows))
+    format!("<h2>Events with faults</h2>\n{}", table(&rows))
 }

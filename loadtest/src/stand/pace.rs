@@ -85,6 +85,7 @@ pub async fn drive(
     happened: &mpsc::UnboundedSender<StartedTrouble>,
 ) {
     let start = Instant::now();
+    // One task follows the rate, the other causes the troubles. The run ends with the rate.
     let rate = async {
         set_rate(workload, driven, Duration::ZERO);
         let end = workload.duration.filter(|_| workload.rate != Rate::None);

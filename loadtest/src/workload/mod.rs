@@ -225,6 +225,7 @@ pub fn share(total: u64, of: u32, vcenter: u32) -> u64 {
 }
 
 fn read(file: &str, root: &YamlNode, problems: &mut Vec<Problem>) -> Option<Workload> {
+    // A wrong field adds a problem and counts as absent, so that all problems are found at once.
     let mut fields = Fields::of(root, "", problems)?;
     let text = |text: &str| Ok(text.to_owned());
     let name =
@@ -254,6 +255,7 @@ fn read(file: &str, root: &YamlNode, problems: &mut Vec<Problem>) -> Option<Work
     let troubles = fields.list("troubles", trouble::read);
     let goals = fields.block("goals", |goals| Some(Goals::read(goals))).unwrap_or_default();
     let router = fields.block("router", |router| Some(read_router(router))).unwrap_or_default();
+    // Unknown fields are problems as well.
     fields.finish();
     Some(Workload {
         name,

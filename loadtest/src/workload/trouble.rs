@@ -154,6 +154,7 @@ pub(super) fn read(fields: &mut Fields<'_, '_>) -> Option<Scheduled> {
 }
 
 fn read_kind(name: &str, fields: &mut Fields<'_, '_>) -> Option<Trouble> {
+    // All fields are read before `?` returns, so that all problems are found at once.
     let mut events = || fields.need("events", whole(1, EVENTS_MAX));
     Some(match name {
         "duplicates" => Trouble::Duplicates { events: events()? },

@@ -13,6 +13,7 @@ impl Workload {
             Shape::Openfaas => format!("openfaas x {}", target.functions),
             shape => shape.name().to_owned(),
         };
+        // Always shown: the sources, the target and its order.
         let mut parts = vec![
             format!(
                 "{} vCenter{} over {}",
@@ -24,6 +25,7 @@ impl Workload {
             format!("ordering {}", target.ordering.name()),
             if target.spill { "spilling to disk" } else { "blocking" }.to_owned(),
         ];
+        // Shown only if they differ from the defaults.
         parts.extend(target.concurrency.map(|concurrency| format!("concurrency {concurrency}")));
         parts.extend(match target.delay {
             Delay::Fixed(time) if time.is_zero() => None,
