@@ -6,23 +6,25 @@
 //!           second interrupt: kill the router, then the verdict
 //! ```
 
+mod folder;
+
 use std::ops::ControlFlow;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
 use std::time::Duration;
 
-use tempfile::TempDir;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
 
+use self::folder::RunFolder;
 use crate::bottleneck::{self, Cores};
 use crate::interrupts::Interrupts;
 use crate::measure::admin::Admin;
 use crate::measure::machine::Machine;
 use crate::measure::sample::{Sample, Sampler};
 use crate::result::{self, FORMAT, RouterFigures, RunResult, WarmUp};
-use crate::stand::config::{DATA, FILE};
+use crate::stand::config::FILE;
 use crate::stand::pace::{self, StartedTrouble};
 use crate::stand::router::{self, Router, RouterError};
 use crate::stand::{Stand, StandError};
@@ -167,38 +169,6 @@ pub async fn run(
     // A stopping router may deliver until its end. Charts and figures must count the same events.
     sampler.take_rest(&stand, &running.admin).await;
     Ok(judge(workload, settings, &stand, sampler, &ended, running.figures(status)))
-}
-
-/// The folder of the router's files.
-struct RunFolder {
-    path: PathBuf,
-    /// Removes the folder on drop.
-    _temporary: Option<TempDir>,
-}
-
-impl RunFolder {
-    fn make(settings: &Settings) -> Result<RunFolder, RunError> {
-        let Some(path) = &settings.folder else {
-            let temporary = tempfile::Builder::new().prefix("loadtest-").tempdir();
-            let temporary = temporary.map_err(RunError::Temporary)?;
-            return Ok(match settings.router {
-                RouterUnderTest::Started { .. } => {
-                    RunFolder { path: temporary.path().to_owned(), _temporary: Some(temporary) }
-                }
-                // Somebody else's router continues after the run and needs its data.
-                RouterUnderTest::Attached { .. } => RunFolder { path: temporary.keep(), _temporary: None },
-            });
-        };
-        let wrong = |cause| RunError::RunFolder { folder: path.display().to_string(), cause };
-        std::fs::create_dir_all(path).map_err(wrong)?;
-        // The router may be started from another working directory.
-        let path = std::path::absolute(path).map_err(wrong)?;
-        let data = path.join(DATA);
-        if data.exists() {
-            return Err(RunError::Used { data: data.display().to_string() });
-        }
-        Ok(RunFolder { path, _temporary: None })
-    }
 }
 
 /// The unchanging surroundings of a run.

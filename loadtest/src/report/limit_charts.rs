@@ -21,7 +21,7 @@ pub fn charts(case: &CaseFigures, result: &LimitResult) -> Vec<Chart> {
     // The limit itself: delivered over offered, and the outcome of each run.
     let mut throughput = chart(
         "Throughput",
-        "On the dashed line, events are delivered as fast as they are created. The points leave it at the rate that the router cannot exceed.",
+        "On the dashed line, events are delivered as fast as they are created. The points leave it at the knee: the router cannot deliver more.",
         "delivered, events a second",
         short as fn(f64) -> String,
     );

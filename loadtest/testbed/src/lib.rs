@@ -39,7 +39,7 @@
 //! // Key, createdTime, entity, and the id that the CloudEvent must have.
 //! let fact = vcenter.fact(0).ok_or("no event")?;
 //! assert!(!sink.verifier().has(&vcenter.url(), fact.index));
-//! // Nothing was delivered here. The report counts missing, repeated and late events, among others.
+//! // Nothing was delivered here. The report counts missing, repeated, late and other events.
 //! let report = sink.verifier().report();
 //! assert!(report.total.missing > 10_000_000 && !report.is_complete());
 //! assert_eq!(vcenter.counters().calls_of("Login"), 0);

@@ -38,8 +38,8 @@ pub(crate) struct DeliveredEvent<'a> {
 }
 
 /// The start of an envelope whose first field is `id`, as it is documented. It is several times
-/// faster to find than `"id":"`: the search looks for the rarest byte, and JSON is full of quotes and
-/// colons.
+/// faster to find than `"id":"`: the search looks for the rarest byte, and JSON is full of quotes
+/// and colons.
 const FIRST_ID: &str = "{\"id\":\"";
 static FIRST_ID_FINDER: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(FIRST_ID));
 /// The start of an id in the bodies of producers with another order of fields.

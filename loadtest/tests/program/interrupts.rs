@@ -43,7 +43,7 @@ fn a_second_interrupt_ends_at_once() {
     working.until_said("once more ends it at once");
     working.signal(Signal::INT);
     let (outcome, left) = (working.end(), working.folders());
-    assert!(outcome.stderr.contains("the router is killed"), "{outcome:?}");
+    assert!(outcome.stderr.contains("router killed"), "{outcome:?}");
     let result = outcome.json(130);
     assert_eq!(
         (&result["interrupted"], &result["router"]["exitCode"]),

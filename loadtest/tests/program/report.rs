@@ -75,7 +75,7 @@ fn reports_are_self_contained() {
     check_page(
         &results().join("limit.html"),
         6,
-        &[takes, "Every try", "<dt>knee</dt>", "received in the warm-ups"],
+        &[takes, "All tries", "<dt>knee</dt>", "received in the warm-ups"],
     );
     assert!(
         read("run.txt").contains("PASSED") && read("limit.txt").starts_with(takes),

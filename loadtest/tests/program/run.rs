@@ -146,11 +146,11 @@ fn the_setting_or_the_order_that_limits_is_named() {
         ),
         (
             "backlog: 2000\nrouter: {source: {maxCallsPerSecond: 5, pageSize: 100}}\n",
-            "a setting of the router: the source's `maxCallsPerSecond` allows 5 calls a second",
+            "a setting of the router: the source's `maxCallsPerSecond` allows 5 calls per second",
         ),
         (
             "backlog: 400\nrouter: {processor: {rateLimit: {eventsPerSecond: 100}}}\n",
-            "a setting of the router: the processor's `rateLimit.eventsPerSecond` allows 100 events a second",
+            "a setting of the router: the processor's `rateLimit.eventsPerSecond` allows 100 events per second",
         ),
         (
             "backlog: 100\ntarget: {shape: structured, ordering: none, concurrency: 2, delay: 50ms}\n",
@@ -199,7 +199,7 @@ fn a_goal_that_is_missed_fails_the_run() {
     let failures: Vec<&str> =
         result["failures"].as_array().unwrap().iter().map(|text| text.as_str().unwrap()).collect();
     assert!(failures[0].starts_with("the router's peak memory in MB is "), "{failures:?}");
-    assert!(failures[1].ends_with("events/s, 1000000000 are wanted"), "{failures:?}");
+    assert!(failures[1].ends_with("events/s, at least 1000000000 are required"), "{failures:?}");
 }
 
 #[test]
@@ -243,7 +243,7 @@ fn a_folder_keeps_the_files_of_the_router() {
     assert!(kept.join("data").is_dir());
     // The router still has the state of the first run, so events of the second would look lost.
     let again = run("backlog: 50\n", &["--folder", kept.to_str().unwrap()]);
-    assert!(again.code == 2 && again.stderr.contains("remove it, or name another folder"), "{again:?}");
+    assert!(again.code == 2 && again.stderr.contains("remove it, or choose another folder"), "{again:?}");
     std::fs::remove_dir_all(kept.join("data")).unwrap();
     run("backlog: 50\n", &["--folder", kept.to_str().unwrap()]).json(0);
 }
@@ -255,7 +255,7 @@ fn an_error_names_the_file_that_cannot_be_written() {
     std::fs::write(&file, "").unwrap();
     let below = file.join("below");
     let outcome = run("backlog: 5\n", &["--folder", below.to_str().unwrap()]);
-    assert!(outcome.code == 1 && outcome.stderr.contains("cannot make the folder"), "{outcome:?}");
+    assert!(outcome.code == 1 && outcome.stderr.contains("cannot create the folder"), "{outcome:?}");
     let more = ["run", "idle", "--attach", below.to_str().unwrap(), "--folder"];
     let outcome = loadtest(&[&more[..], &[folder.path().to_str().unwrap()]].concat());
     assert!(outcome.code == 1 && outcome.stderr.contains("cannot write the router's configuration to"));

@@ -14,17 +14,15 @@ use std::time::Duration;
 use super::clock::format_micros;
 use super::description;
 use super::filter::Filter;
-use super::inventory::Object;
-use super::model::Model;
+use super::post;
 use super::property::{self, ObjectReference, write_reference};
 use super::protocol::{Call, Fault};
 use super::search_index;
 use super::selection::{SelectedObject, SelectionSpec, write_object};
-use super::special::Special;
 use super::updates;
 use super::views;
 use super::world::{Page, Retrieval, Shared, World, new_id, user_session_of};
-use super::xml::{Node, escaped};
+use super::xml::Node;
 use crate::limits::PAGE_EVENTS_MAX;
 
 /// The result of a call, not yet in the form of SOAP or VI/JSON.
@@ -129,8 +127,8 @@ pub(crate) fn call(
             let page = shared.with(|world, now_us| world.query(shared, &filter, now_us));
             Ok(CallResult::page(page))
         }
-        ("PostEvent", _) => post_event(shared, key, arguments),
-        ("LogUserEvent", _) => log_user_event(shared, key, arguments),
+        ("PostEvent", _) => post::post_event(shared, key, arguments).map(|()| CallResult::empty()),
+        ("LogUserEvent", _) => post::log_user_event(shared, key, arguments).map(|()| CallResult::empty()),
         ("ReadNextEvents", _) => {
             let max = page_size(arguments)?;
             let page = shared.with(|world, now_us| world.read_next(shared, key, &call.this, max, now_us))?;
@@ -357,84 +355,6 @@ fn create_filter(shared: &Shared, key: &str, call: &Call) -> Result<CallResult, 
         Ok(())
     })?;
     Ok(CallResult::reference("PropertyFilter", &id))
-}
-
-/// `PostEvent`: appends the client's event.
-fn post_event(shared: &Shared, key: &str, arguments: &Node) -> Result<CallResult, Fault> {
-    let event = arguments.child("eventToPost").ok_or_else(|| Fault::invalid_argument("eventToPost"))?;
-    let mut rest = event.clone();
-    // The vCenter sets these fields itself.
-    rest.children
-        .retain(|child| !matches!(child.name.as_str(), "key" | "chainId" | "createdTime" | "userName"));
-    let class = event.xsi_type.as_deref().unwrap_or("Event");
-    if matches!(class, "EventEx" | "ExtendedEvent") && event.child("eventTypeId").is_none() {
-        return Err(Fault::invalid_argument("eventToPost.eventTypeId"));
-    }
-    let mut tail = Vec::new();
-    rest.write_inner(&mut tail);
-    append_posted(shared, key, class, &tail);
-    Ok(CallResult::empty())
-}
-
-/// `LogUserEvent`: appends a message about an entity.
-fn log_user_event(shared: &Shared, key: &str, arguments: &Node) -> Result<CallResult, Fault> {
-    let target = arguments
-        .child("entity")
-        .map(ObjectReference::of)
-        .ok_or_else(|| Fault::invalid_argument("entity"))?;
-    let object = Object::find(&shared.model, &target.kind, &target.id)
-        .ok_or_else(|| Fault::not_found(&target.kind, &target.id))?;
-    let message = escaped(arguments.text_of("msg").unwrap_or_default());
-    let (name, kind, id) = (object.name(), object.kind(), object.id());
-    let tail = format!(
-        "{}<fullFormattedMessage>User logged event: {message}</fullFormattedMessage><message>{message}</message>\
-         <entity><name>{name}</name><entity type=\"{kind}\">{id}</entity></entity>",
-        event_arguments(&shared.model, object)
-    );
-    append_posted(shared, key, "GeneralUserEvent", tail.as_bytes());
-    Ok(CallResult::empty())
-}
-
-/// The arguments of an event about this object: the object itself, and its host, cluster and
-/// datacenter.
-fn event_arguments(model: &Model, object: Object) -> String {
-    let mut arguments = String::new();
-    for argument in [Object::Datacenter, Object::Cluster] {
-        if object == argument || object.is_below(argument) {
-            arguments.push_str(&event_argument(argument));
-        }
-    }
-    if let Object::Vm(vm) = object {
-        arguments.push_str(&event_argument(Object::host_of(model, vm)));
-    }
-    if !matches!(object, Object::Datacenter | Object::Cluster) {
-        arguments.push_str(&event_argument(object));
-    }
-    arguments
-}
-
-fn event_argument(object: Object) -> String {
-    let (element, inner) = match object {
-        Object::Datacenter => ("datacenter", "datacenter"),
-        Object::Cluster => ("computeResource", "computeResource"),
-        Object::Host(_) => ("host", "host"),
-        Object::Vm(_) => ("vm", "vm"),
-        Object::Datastore => ("ds", "datastore"),
-        Object::Network => ("net", "network"),
-        // No argument of an event holds a folder or a resource pool.
-        _ => return String::new(),
-    };
-    let (name, kind, id) = (object.name(), object.kind(), object.id());
-    format!("<{element}><name>{name}</name><{inner} type=\"{kind}\">{id}</{inner}></{element}>")
-}
-
-/// Appends a posted event with the user of the session.
-fn append_posted(shared: &Shared, key: &str, class: &str, rest: &[u8]) {
-    let user = shared.with(|world, _| world.sessions.get(key).map(|session| session.user.clone()));
-    let mut tail = format!("<userName>{}</userName>", escaped(&user.unwrap_or_default())).into_bytes();
-    tail.extend_from_slice(rest);
-    let special = Special::new(&shared.model, class, tail);
-    shared.change(|world, now_us| world.history.append_special(special, now_us));
 }
 
 /// `WaitForUpdatesEx`, `WaitForUpdates` and `CheckForUpdates`: answers when something changed, or

@@ -26,6 +26,7 @@ mod machine;
 mod methods;
 mod mix;
 pub(crate) mod model;
+mod post;
 mod property;
 mod protocol;
 mod search_index;
