@@ -5,7 +5,7 @@
 //!
 //! ```text
 //! <soapenv:Envelope …><soapenv:Body>
-//!   <METHODResponse xmlns="urn:vim25"> … </METHODResponse>   or  <soapenv:Fault> … </soapenv:Fault>
+//!   <METHODResponse xmlns="urn:vim25"> … </METHODResponse>  or  <soapenv:Fault>…</soapenv:Fault>
 //! </soapenv:Body></soapenv:Envelope>
 //! ```
 
