@@ -99,6 +99,7 @@ impl World {
         }
         let (fresh, cursor) = history.read_forward(from, end, max - repeat, now_us, wanted.as_deref_mut());
         drop(wanted);
+        // An event that cannot be sent spoils its whole page, as on a real server.
         let is_refused = fresh.iter().any(|run| unsendable.iter().any(|index| run.contains(index)));
         if !is_refused || *refusals_pass {
             collector.cursor = cursor;

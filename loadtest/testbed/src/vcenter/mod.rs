@@ -352,8 +352,9 @@ impl VCenter {
         self.shared.change(|world, now_us| world.history.forbid_next(count, sticky, now_us))
     }
 
-    /// Creates an event that cannot be sent: each page with it is refused with a fault. With `passes`
-    /// the collector's cursor passes the refused page all the same. Returns the event's index.
+    /// Creates an event that cannot be sent: each page with it is refused with a fault. With
+    /// `passes` the collector's cursor passes the refused page all the same. Returns the event's
+    /// index.
     pub fn append_unsendable(&self, passes: bool) -> u64 {
         self.shared.change(|world, now_us| {
             let index = world.history.append(1, now_us).start;

@@ -112,9 +112,9 @@ pub(crate) struct World {
     pub armed: Vec<ArmedTrouble>,
     /// Number of events that the next pages repeat.
     pub duplicates: u64,
-    /// Events that cannot be sent.
+    /// Indexes of the events that cannot be sent.
     pub unsendable: Vec<u64>,
-    /// A refused page moves the collector's cursor all the same.
+    /// True if a refused page moves the collector's cursor all the same.
     pub refusals_pass: bool,
     pub gzip: bool,
     pub millis: bool,
