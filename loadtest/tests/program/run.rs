@@ -204,9 +204,10 @@ fn a_goal_that_is_missed_fails_the_run() {
 
 #[test]
 fn missing_events_count_as_lost() {
-    // The target refuses everything for good: dead letters are no deliveries.
+    // The target refuses everything, and 400 blames the event: dead letters are no deliveries.
     let outcome = run(
-        "backlog: 50\ntarget: {shape: structured, errors: {share: 1, status: 400}}\ngoals: {patience: 1s}\n",
+        "backlog: 50\ntarget: {shape: structured, errors: {share: 1, status: 400}}\ngoals: {patience: 1s}\n\
+         router: {processor: {retry: {blame: {400: event}}}}\n",
         &[],
     );
     let result = outcome.json(1);
