@@ -1,27 +1,28 @@
-//! How long to wait before the next try.
+//! Back-off: the wait before the next try.
 
 use std::time::Duration;
 
 use crate::limits::PAUSE_SHARE;
 
-/// Full jitter: a uniform share (`random` in 0..1) of `min`·2^`tries`, at most `max`, and never
-/// under a tenth of `min`, so that a retry is not a loop.
+/// Back-off with full jitter: a uniform share (`random` in 0..1) of `min`·2^`tries`, at most `max`.
+/// It is never under a tenth of `min`, so a retry cannot become a busy loop.
 pub(super) fn backoff(min: Duration, max: Duration, tries: u32, random: f64) -> Duration {
     let cap = min.saturating_mul(1 << tries.min(20)).min(max);
     cap.mul_f64(random.clamp(0.0, 1.0)).max(min / 10)
 }
 
-/// The time that lanes may stand still for a second send of an event that was refused once. A lane
-/// whose events are refused now and then waits for a moment, as after a hiccup of the target; one
-/// of which every tenth event is refused would spend most of its time so. Pauses take a
-/// [`PAUSE_SHARE`]th of the time at most, so the others keep their rate.
+/// Budget for the pauses of lanes before the second send of a refused event.
+///
+/// A lane with an occasional refusal pauses briefly, as after a hiccup of the target. A lane with
+/// every tenth event refused would spend most of its time in such pauses. Pauses therefore take at
+/// most a [`PAUSE_SHARE`]th of the time, and other events keep their rate.
 #[derive(Debug, Default)]
 pub(super) struct Pauses {
     spent_until: Duration,
 }
 
 impl Pauses {
-    /// The pause to make now instead of `wait`.
+    /// Returns the pause to make now in place of `wait`.
     pub fn take(&mut self, now: Duration, wait: Duration) -> Duration {
         let pause = wait.min(now.saturating_sub(self.spent_until) / PAUSE_SHARE);
         self.spent_until = self.spent_until.max(now.saturating_sub(wait * PAUSE_SHARE)) + pause * PAUSE_SHARE;

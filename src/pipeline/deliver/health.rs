@@ -1,4 +1,4 @@
-//! A destination's health: the circuit breaker, and the waits that a target asks for.
+//! Health of a destination: its circuit breaker, and the waits that its target asks for.
 //!
 //! ```text
 //!  closed ──(failures in a row, a low success rate, ──► open ──(wait over)──► probing
@@ -6,6 +6,14 @@
 //!    │                                                   └──────(failure)───────┘ │
 //!    └─────────────────────────────(success)──────────────────────────────────────┘
 //! ```
+//!
+//! Two signals open the breaker. Consecutive failures detect a target that is gone. The success
+//! rate within a window detects a target that fails most requests but never ten in a row. A third
+//! reason comes from outside: the evidence finds that the target refuses every event (see
+//! `evidence.rs`).
+//!
+//! While the breaker is open, one probe at a time may go. The wait before a probe doubles with each
+//! failed probe, up to `breaker.probeInterval`.
 
 use std::time::Duration;
 
@@ -13,26 +21,27 @@ use super::backoff::backoff;
 use crate::config::{Breaker, DeliveryPolicy};
 use crate::limits::{BREAKER_ANSWERS_MIN, PROBE_INTERVAL, RETRY_AFTER_MAX};
 
-/// Whether and when a destination may be sent to. Times are since the process started.
+/// Decides whether and when a destination may be sent to. Times count from the start of the
+/// process.
 #[derive(Debug)]
 pub(super) struct Health {
     state: State,
-    /// Nothing is sent before this, whatever the state: `Retry-After`.
+    /// Nothing is sent before this time, whatever the state (`Retry-After`).
     quiet_until: Duration,
     failures_in_row: u32,
-    /// Times that it opened without a success between.
+    /// Times that the breaker opened since the last success.
     openings: u32,
-    /// Times that it opened.
+    /// Times that the breaker opened in total.
     opened: u64,
-    /// It opened because the target refused everything: only an acceptance closes it.
+    /// True if the breaker opened because the target refused every event. Only an accepted event
+    /// closes it then.
     blamed: bool,
     window_start: Duration,
     good: u32,
     bad: u32,
-    /// How long the target has been answering, between answers that no failure of its own came
-    /// between.
+    /// Total time between consecutive answers, without stretches in which the target failed.
     answering: Duration,
-    /// The last answer, unless the target failed since.
+    /// Time of the last answer, unless the target failed since.
     answered_at: Option<Duration>,
 }
 
@@ -62,8 +71,8 @@ impl Default for Health {
 }
 
 impl Health {
-    /// Whether a request may be sent now, with `under_way` already sent. Turns an open breaker
-    /// whose wait is over into a probing one.
+    /// Returns true if a request may be sent now. `under_way`: requests in flight. Turns an open
+    /// breaker into a probing one when its wait is over.
     pub fn admits(&mut self, now: Duration, under_way: usize) -> bool {
         if now < self.quiet_until {
             return false;
@@ -79,13 +88,13 @@ impl Health {
         }
     }
 
-    /// Whether nothing is sent before a request that is under way has ended, however much time
+    /// Returns true if nothing can be sent before a request in flight ends, however much time
     /// passes.
     pub fn awaits_answer(&self, under_way: usize) -> bool {
         self.state != State::Closed && under_way > 0
     }
 
-    /// When to ask again, if waiting is all that is missing.
+    /// Returns the time to ask again, if waiting is all that is missing.
     pub fn wakes_at(&self) -> Option<Duration> {
         match self.state {
             State::Open { until } => Some(until.max(self.quiet_until)),
@@ -97,34 +106,36 @@ impl Health {
         self.state != State::Closed
     }
 
-    /// Whether it waits with its breaker open until it probes again.
+    /// Returns true if the breaker is open and its next probe is not due yet.
     pub fn rests(&self, now: Duration) -> bool {
         matches!(self.state, State::Open { until } if now < until)
     }
 
-    /// Whether nothing is sent for longer than `wait` from now, since the target asked for that.
+    /// Returns true if the target asked for a pause that lasts longer than `wait` from now.
     pub fn is_quiet_for(&self, now: Duration, wait: Duration) -> bool {
         self.quiet_until > now + wait
     }
 
-    /// A clock that stands while the target is gone, or nobody asks it: by it an event grows old.
+    /// The age clock of refused events. It stands still while the target is gone or receives
+    /// nothing.
     pub fn answering(&self) -> Duration {
         self.answering
     }
 
-    /// Nothing is sent from now on, for a reason that is not the target's: whether it would answer
-    /// is not known.
+    /// Stops the age clock because sending stops for a reason outside the target. Its condition is
+    /// unknown from here on.
     pub fn pause(&mut self) {
         self.answered_at = None;
     }
 
-    /// Times that it opened so far: what a request is told by that was sent before the last time.
+    /// Number of times the breaker opened so far. A request keeps the number at its send; a later
+    /// answer with an older number says nothing about the present.
     pub fn opened(&self) -> u64 {
         self.opened
     }
 
-    /// The target accepted an event. `sent` is what [`Health::opened`] said when the request was
-    /// sent: one from before the breaker opened says nothing about now, and does not close it.
+    /// The target accepted an event. `sent`: [`Health::opened`] when the request was sent. An
+    /// answer to a request from before the breaker opened is outdated and does not close it.
     pub fn success(&mut self, now: Duration, sent: u64, policy: &DeliveryPolicy) {
         if sent != self.opened {
             return;
@@ -138,8 +149,8 @@ impl Health {
         self.state = State::Closed;
     }
 
-    /// The target could not take a request, which was `sent` as in [`Health::success`]. `wait` is
-    /// what it asked for.
+    /// The target could not take a request. `sent`: as in [`Health::success`]. `wait`: the pause
+    /// that the target asked for.
     pub fn failure(
         &mut self,
         now: Duration,
@@ -149,7 +160,8 @@ impl Health {
         random: f64,
     ) {
         self.roll(now, policy.breaker.as_ref());
-        // When it stopped to answer is not known: nothing counts since it last did.
+        // The moment at which the target stopped answering is unknown. No time since its last
+        // answer counts.
         self.answered_at = None;
         if let Some(wait) = wait {
             self.quiet_until = self.quiet_until.max(now + wait.min(RETRY_AFTER_MAX));
@@ -169,8 +181,8 @@ impl Health {
         }
     }
 
-    /// The target answered and refused: neither a success nor a failure, since the events may be at
-    /// fault. `sent` as in [`Health::success`].
+    /// The target answered and refused. This is neither a success nor a failure, since the events
+    /// may be at fault. `sent`: as in [`Health::success`].
     pub fn refused(&mut self, now: Duration, sent: u64, policy: &DeliveryPolicy, random: f64) {
         if sent != self.opened {
             return;
@@ -181,11 +193,11 @@ impl Health {
         }
         self.roll(now, policy.breaker.as_ref());
         self.note_answer(now);
-        // It can be reached: whether it refuses everything is for the evidence to say.
+        // The target can be reached. The evidence decides whether it refuses everything.
         self.state = State::Closed;
     }
 
-    /// The target refuses every event: it is left alone until it accepts one.
+    /// The target refuses every event. Only probes go to it until it accepts one.
     pub fn blame(&mut self, now: Duration, policy: &DeliveryPolicy, random: f64) {
         self.blamed = true;
         self.open(now, policy, random);
@@ -198,8 +210,8 @@ impl Health {
 
     fn open(&mut self, now: Duration, policy: &DeliveryPolicy, random: f64) {
         let probe_interval = policy.breaker.as_ref().map_or(PROBE_INTERVAL, |breaker| breaker.probe_interval);
-        // At least half of the step, so that a thousand destinations of one gateway do not probe at
-        // once, and none at once.
+        // The random share is at least half of the step. It spreads the probes of a gateway's many
+        // destinations, and no probe goes at once.
         let step = backoff(policy.retry.backoff_min, probe_interval, self.openings, 0.5 + random / 2.0);
         self.state = State::Open { until: now + step };
         self.openings = self.openings.saturating_add(1);
@@ -229,7 +241,7 @@ mod tests {
         Duration::from_millis(ms)
     }
 
-    /// Of a request that has just been sent.
+    /// Fails a request that was just sent.
     fn fail(
         health: &mut Health,
         now: Duration,
@@ -322,7 +334,7 @@ mod tests {
         assert!(health.rests(at(3)), "still open");
         health.failure(at(3), sent[11], None, &policy, 1.0);
         assert_eq!(health.wakes_at(), Some(until));
-        // A probe is due, but some are still under way.
+        // A probe is due, but some requests are still in flight.
         assert!(!health.admits(until, 20));
         for sent in &sent[12..30] {
             health.failure(until, *sent, None, &policy, 1.0);

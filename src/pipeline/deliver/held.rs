@@ -1,4 +1,9 @@
-//! What waiting events keep in memory: a batch whole, as long as one of its events waits.
+//! Memory that waiting events hold. A batch stays in memory as a whole while one of its events
+//! waits.
+//!
+//! [`Held`] counts each batch once, with all its bytes, however many items point at it. It also
+//! sums the shares of the waiting events alone. When the batches take more than twice these shares,
+//! [`compact`] copies the waiting events into smaller batches.
 
 use std::sync::Arc;
 
@@ -7,15 +12,15 @@ use rustc_hash::FxHashMap;
 use super::item::{LaneItem, Origin};
 use crate::event::Batch;
 
-/// The batches that waiting items point at.
+/// The batches that waiting items refer to.
 #[derive(Debug, Default)]
 pub(super) struct Held {
-    /// Items by the address of their batch, which stays while there is one.
+    /// Number of items for each batch, by the address of the batch. The address is stable while an
+    /// item refers to the batch.
     batches: FxHashMap<usize, u32>,
     /// Bytes of these batches.
     pub bytes: usize,
-    /// The shares of the events that wait: as much as would be held if each of them had its own
-    /// bytes alone.
+    /// Shares of the waiting events: the bytes that they would hold if each kept only its own.
     shares: usize,
 }
 
@@ -23,7 +28,7 @@ fn address(batch: &Arc<Batch>) -> usize {
     Arc::as_ptr(batch) as usize
 }
 
-/// Dead letters that are replayed have a budget of their own.
+/// Returns true if the item counts here. Replayed dead letters have a budget of their own.
 fn counts(item: &LaneItem) -> bool {
     !matches!(item.origin, Origin::DeadLetter(_))
 }
@@ -41,7 +46,7 @@ impl Held {
         self.shares += item.bytes();
     }
 
-    /// An item whose share was `whole` is two now.
+    /// Counts an item with share `whole` that was split in two.
     pub fn split(&mut self, whole: usize, front: &LaneItem, rest: &LaneItem) {
         if counts(rest) {
             *self.batches.entry(address(&rest.batch)).or_default() += 1;
@@ -63,24 +68,25 @@ impl Held {
         }
     }
 
-    /// What `item` would add.
+    /// Bytes that `item` would add.
     pub fn more_with(&self, item: &LaneItem) -> usize {
         let known = !counts(item) || self.batches.contains_key(&address(&item.batch));
         if known { 0 } else { item.batch.size() }
     }
 
-    /// Whether nothing is held.
+    /// Returns true if nothing is held.
     pub fn is_empty(&self) -> bool {
         self.batches.is_empty() && self.bytes == 0 && self.shares == 0
     }
 
-    /// Whether less than half of what is held is for events that wait.
+    /// Returns true if waiting events account for less than half of the held bytes.
     pub fn is_sparse(&self) -> bool {
         self.bytes > 2 * self.shares
     }
 }
 
-/// Gives the waiting events of every batch of which most have gone a smaller batch of their own.
+/// Moves waiting events into smaller batches. A batch is replaced when at least half of its events
+/// have left.
 pub(super) fn compact<'a>(items: impl Iterator<Item = &'a mut LaneItem>) {
     let items: Vec<&mut LaneItem> = items.filter(|item| counts(item)).collect();
     let mut waiting: FxHashMap<usize, (Arc<Batch>, crate::event::Selection)> = FxHashMap::default();

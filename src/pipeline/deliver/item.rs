@@ -1,4 +1,4 @@
-//! What waits in a lane: events of one batch, by reference while that is cheap.
+//! Items: the unit that waits in a lane. An item is some events of one batch, held by reference.
 
 use std::sync::Arc;
 
@@ -6,26 +6,26 @@ use crate::cloudevents::size_estimate;
 use crate::event::{Batch, Selection, Span};
 use crate::processor::BatchSlice;
 
-/// A row of the spool that events came back from.
+/// A row of the spool.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct SpoolRow(pub i64);
 
-/// Where events came from, and so what has to happen when they are delivered. Older ones are less.
+/// Source of an item, which decides the action on delivery. Older origins compare as less.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Origin {
-    /// Back from the spool: settled already, to be removed from there.
+    /// From the spool: settled already. Delivery removes the events from the row.
     Spool(SpoolRow),
-    /// Fresh from a source: to be settled.
+    /// From a source: delivery settles the events.
     Source,
-    /// Another destination's dead letter, by the ticket by which it is told.
+    /// Another destination's dead letter, with the ticket to report.
     Adopted(u64),
-    /// A dead letter by its number, on the way again because a person wants it: settled long ago,
-    /// in the store until it is delivered.
+    /// A dead letter under replay, by its number. It was settled long ago and stays in the store
+    /// until it is delivered.
     DeadLetter(i64),
 }
 
-/// Events of one batch, in order: 16 bytes and the batch's reference, whether one event or a
-/// thousand.
+/// Events of one batch, in order. An item takes 16 bytes and a reference to the batch, whether it
+/// has one event or a thousand.
 #[derive(Clone, Debug)]
 pub(super) struct LaneItem {
     pub batch: Arc<Batch>,
@@ -76,17 +76,17 @@ impl LaneItem {
         BatchSlice { batch: Arc::clone(&self.batch), selection: self.selection.to_selection() }
     }
 
-    /// Its events' share of their batch's bytes.
+    /// Share of the batch's bytes for these events.
     pub fn bytes(&self) -> usize {
         self.batch.size() * self.selection.len() / self.batch.records.len().max(1)
     }
 
-    /// Bytes that the first event takes in a request.
+    /// Bytes of the first event in a request.
     pub fn first_bytes(&self) -> usize {
         self.selection.to_selection().iter().next().map_or(0, |i| size_estimate(&self.batch, i))
     }
 
-    /// Bytes that the events take in a request.
+    /// Bytes of the events in a request.
     pub fn request_bytes(&self) -> usize {
         match &self.selection {
             CompactSelection::One(i) => size_estimate(&self.batch, usize::from(*i)),
@@ -96,8 +96,8 @@ impl LaneItem {
         }
     }
 
-    /// Splits off from the front as many events as fit into `events` and `bytes`, at least one; the
-    /// second part is what is left, if anything.
+    /// Splits events off the front: as many as fit into `events` and `bytes`, at least one. The
+    /// second part is the rest, if any.
     pub fn split_front(self, events: usize, bytes: usize) -> (LaneItem, Option<LaneItem>) {
         let CompactSelection::Many(selection) = &self.selection else { return (self, None) };
         let mut room = bytes;
@@ -116,14 +116,14 @@ impl LaneItem {
         (self, None)
     }
 
-    /// The same events in `batch`, where they are at `places` of their old index.
+    /// Points the item at `batch`, a smaller copy. `places` maps an old index to the new one.
     pub fn move_to(&mut self, batch: &Arc<Batch>, places: &[usize]) {
         let moved: Selection = self.selection.to_selection().iter().map(|i| places[i]).collect();
         (self.batch, self.selection) = (Arc::clone(batch), CompactSelection::of(&moved));
     }
 
-    /// A copy that holds only its own events, so that one waiting event does not keep a whole page
-    /// in memory. Returns itself where that saves little.
+    /// Returns a copy that holds only its own events, so one waiting event does not keep a whole
+    /// page in memory. Returns itself where that saves little.
     pub fn compact(self) -> LaneItem {
         if self.selection.len() * 4 > self.batch.records.len() {
             return self;
@@ -134,7 +134,7 @@ impl LaneItem {
     }
 }
 
-/// A batch of its own with the picked events; read sequences and ids stay.
+/// Copies the picked events into a batch of their own. Read sequences and ids stay.
 pub fn pick(batch: &Batch, selection: &Selection) -> Batch {
     let bytes_of = |i: usize| batch.records[i].spans().iter().map(|span| span.len as usize).sum::<usize>();
     let bytes: usize = selection.iter().map(bytes_of).sum();

@@ -1,4 +1,7 @@
-//! What goes into a destination's engine, and what comes out of it.
+//! Inputs and actions of a destination's delivery engine.
+//!
+//! The engine performs no I/O. Its task turns channel messages, answers and timers into [`Input`]s,
+//! and carries out the [`Action`]s that each step returns.
 
 use std::time::Duration;
 
@@ -6,100 +9,100 @@ use super::{Origin, SpoolKey, SpoolRow};
 use crate::event::{Record, Selection};
 use crate::processor::{BatchSlice, DeliveryOutcome, DeliveryRequest, Failure};
 
-/// What comes to a destination. Times are since the process started.
+/// An input of the engine. Times count from the start of the process.
 #[derive(Debug)]
 pub enum Input {
     /// New events, in reading order.
     Offer { slice: BatchSlice, room: Room },
-    /// An event that another destination could not deliver, which has to be told by this ticket.
+    /// An event that another destination could not deliver. The ticket goes back in `Adopted`.
     Adopt { ticket: u64, slice: BatchSlice, room: Room },
-    /// A request came to its end.
+    /// A request has ended.
     Done { request: u64, outcome: DeliveryOutcome },
     /// An `Append` is durable.
     Appended { ticket: u64 },
-    /// The store has no room for an `Append`: nothing of it is written.
+    /// The store has no room for an `Append` and wrote none of it.
     Refused,
-    /// Rows of a spool, in order, from after the row that was asked for.
+    /// Rows of a spool, in order. They follow the `after` of the `Fetch`.
     Fetched { spool: SpoolKey, rows: Vec<(SpoolRow, BatchSlice)> },
-    /// A dead letter, by its number, is to be tried again.
+    /// Retry a dead letter, given by its number.
     Replay { letter: i64, slice: BatchSlice },
-    /// The store has no room for this destination's dead letters, so that nothing more may fail for
-    /// good; or has room again. Replays go on: they make room.
+    /// True: the store has no room for this destination's dead letters, so no more events may fail
+    /// for good. False: it has room again. Replays continue because they make room.
     Block(bool),
-    /// How much it may hold now: whether what waits has a place in memory is decided by this, too,
-    /// not only when more comes.
+    /// The memory that the destination may hold now. Memory can become scarce while no event is
+    /// offered, so this input alone can cause a spill.
     Room(Room),
-    /// The process is about to end: nothing more is sent, and what the store does not know yet of
-    /// rows that are delivered in part is to be written. To be repeated after the last answers.
+    /// The process is about to end. The engine sends nothing more and writes the marks of partly
+    /// delivered rows that the store does not know yet. Repeat this input after the last answers.
     Stop,
     /// Time has passed.
     Tick,
 }
 
-/// How much a destination may hold.
+/// The memory that a destination may hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Room {
     /// This destination's fair share of the memory, in bytes.
     pub share: usize,
-    /// Memory is scarce.
+    /// True if memory is scarce.
     pub scarce: bool,
-    /// No other destination would be held up.
+    /// True if no other destination would be held up.
     pub alone: bool,
 }
 
-/// What is to be done.
+/// An instruction to the engine's task.
 #[derive(Debug)]
 pub enum Action {
     Send {
         id: u64,
         request: DeliveryRequest,
     },
-    /// These events are acknowledged by the target, or settled as the policy says.
+    /// The target acknowledged these events, or the overflow policy settled them.
     Settle(BatchSlice),
-    /// To be stored as a dead letter; settled when it is.
+    /// Store this event as a dead letter. It is settled when the letter is durable.
     DeadLetter(FailedEvent),
-    /// To be written to the ends of these spools, in this order, all or nothing; then `Appended`,
-    /// and they are settled, or `Refused`. One at a time: the next comes after that.
+    /// Write these slices to the ends of these spools, in this order, all or nothing. The reply is
+    /// `Appended`, which settles the events, or `Refused`. One append is outstanding at a time.
     Append {
         ticket: u64,
         slices: Vec<(SpoolKey, BatchSlice)>,
     },
-    /// To be read from a spool: rows after `after` that take about `bytes` in memory, at least one.
+    /// Read rows after `after` that take about `bytes` in memory; at least one row.
     Fetch {
         spool: SpoolKey,
         after: SpoolRow,
         bytes: usize,
     },
-    /// To be removed from the spool it is in.
+    /// Remove the row from its spool.
     Unspool(SpoolRow),
-    /// A row stays for some of its events. These, all of them so far and counted within the row,
-    /// are to be marked as settled, in one transaction with what the step removes.
+    /// Mark events of a row as settled; the row stays for the others. `gone` holds every settled
+    /// event so far, by its place in the row. The mark shares one transaction with the removals of
+    /// the same step.
     UnspoolSome {
         row: SpoolRow,
         gone: Selection,
     },
-    /// What was adopted by this ticket is acknowledged by the target, or durable, or settled as the
-    /// policy says.
+    /// The adopted event of this ticket was acknowledged, made durable, or settled by policy.
     Adopted(u64),
-    /// Dropped by policy; its settlement follows.
+    /// The overflow policy dropped these events. A `Settle` follows.
     Drop(BatchSlice),
-    /// A replay came to its end.
+    /// A replay has ended.
     Replayed {
         letter: i64,
         end: ReplayEnd,
     },
 }
 
-/// How a replay ended.
+/// The result of a replay.
 #[derive(Clone, Debug)]
 pub enum ReplayEnd {
     Delivered,
-    /// It failed again, after so many tries.
+    /// The replay failed again, after this number of attempts.
     Failed {
         failure: Failure,
         attempts: u32,
     },
-    /// It was not tried: the target takes nothing now.
+    /// The replay was not tried because the target takes nothing now.
     PutOff,
 }
 
@@ -111,8 +114,8 @@ pub struct FailedEvent {
     pub attempts: u32,
     /// Time between the first and the last try.
     pub tried_for: Duration,
-    /// Where it came from: what is from the spool is settled already, and its row is removed after
-    /// it is stored.
+    /// The origin of the event. An event from the spool is settled already; its row is removed
+    /// after the dead letter is stored.
     pub origin: Origin,
 }
 
@@ -131,14 +134,14 @@ pub struct Gauges {
     pub requests_under_way: usize,
     pub breaker_open: bool,
     pub spooling: bool,
-    /// Lanes whose first event was refused, and holds up those behind it.
+    /// Parked lanes: their first event was refused and the events behind it wait.
     pub parked_lanes: usize,
-    /// Lanes of which more is parked than may wait in memory.
+    /// Parked lanes with more events than may wait in memory, and so with a spool of their own.
     pub parked_spools: usize,
-    /// The store has no room for what this destination would put into its spool.
+    /// True if the store has no room for this destination's appends.
     pub store_full: bool,
-    /// The target refuses every event, whichever it is sent.
+    /// True if the target refuses every event.
     pub refuses_all: bool,
-    /// Refused events that others may overtake.
+    /// Refused events that wait aside while others pass.
     pub aside_events: usize,
 }

@@ -1,6 +1,9 @@
-//! Deliver: one destination's engine. Says what to send when, and what becomes of every event.
-//! Pure: the clock, the answers and the store's replies come in as [`Input`], requests and writes
-//! go out as [`Action`].
+//! Deliver: the engine of one destination. It decides which events go into which request, and when.
+//! It also decides the fate of every event: settled, retried, spooled or dead.
+//!
+//! The engine is pure. The clock, the target's answers and the store's replies come in as
+//! [`Input`]; requests and writes go out as [`Action`]. The simulation and the tests below drive
+//! the same engine as production.
 //!
 //! ```text
 //!  Offer ─► lanes ─► requests (by count, bytes, age) ─► Send ··· Done
@@ -13,16 +16,20 @@
 //!                too much of one entity behind a refused event: a spool of its own
 //!
 //!  Replay ─► lanes of its own ─► Replayed: a dead letter was delivered, or failed again
-//!  Adopt ──► like an Offer ────► Adopted: an event that another destination could not deliver is
-//!                                delivered, or durable here
+//!  Adopt ──► like an Offer ────► Adopted: another destination's dead letter was delivered, or is
+//!                                durable here
 //! ```
 //!
-//! INVARIANT: every offered event leaves exactly once as `Settle`, or within `DeadLetter` or
-//! `Append`, whose completion settles it; an adopted one as `Adopted` or within `DeadLetter`.
-//! INVARIANT: nothing overtakes a spool that is not empty, but for dead letters that a person
-//! replays.
-//! INVARIANT: every replay comes to its end: it waits neither for a target that is gone nor for its
-//! breaker, but stays a dead letter.
+//! The step itself and the overflow policies are in this file. `send.rs` forms requests, and
+//! `answer.rs` handles their answers. [`Lanes`] keep the order, [`Health`] is the breaker,
+//! [`Evidence`] judges refusals, and [`Spools`] is the queue on disk.
+//!
+//! INVARIANT: every offered event leaves exactly once: as `Settle`, or within a `DeadLetter` or an
+//! `Append`, whose completion settles it. An adopted event leaves as `Adopted` or within a
+//! `DeadLetter`.
+//! INVARIANT: nothing overtakes a spool that is not empty, except dead letters under replay.
+//! INVARIANT: every replay ends. It waits neither for a target that is gone nor for its breaker; it
+//! stays a dead letter instead.
 
 mod answer;
 mod backoff;
@@ -59,7 +66,7 @@ use crate::config::{DeliveryPolicy as Policy, Ordering, OverflowPolicy};
 use crate::limits::{ASIDES_MAX, REPLAY_WAIT_MAX, SPOOL_REFETCH_BYTES};
 use crate::processor::RequestLimits;
 
-/// One destination's engine.
+/// The engine of one destination.
 #[derive(Debug)]
 pub struct DeliveryEngine {
     policy: Policy,
@@ -71,50 +78,51 @@ pub struct DeliveryEngine {
     pauses: Pauses,
     rate: Rate,
     spool: Spools,
-    /// This destination's share of the memory, in bytes, when it was last told of it.
+    /// This destination's share of the memory, in bytes, from the last [`Room`].
     share: usize,
-    /// Events of one request now: fewer than the shape allows after a request that was too much for
+    /// Events per request now. Fewer than the configured size after a request that was too much for
     /// the target.
     events_max: usize,
     under_way: FxHashMap<u64, UnderWay>,
-    /// Requests under way, by [`LaneKind`].
+    /// Requests in flight, by [`LaneKind`].
     sent: [usize; 3],
     next_request: u64,
-    /// Since when a lane is ready, for the linger.
+    /// Time since which a lane has been ready. The linger counts from it.
     ready_since: Option<Duration>,
-    /// Nothing is sent but replays: see [`Input::Block`].
+    /// True if only replays are sent: see [`Input::Block`].
     blocked: bool,
-    /// Nothing at all is sent any more.
+    /// True if nothing is sent any more.
     stopped: bool,
     random: SmallRng,
 }
 
-/// A request that has no answer yet.
+/// A request in flight.
 #[derive(Debug)]
 struct UnderWay {
     parts: Vec<LanePart>,
     events: usize,
-    /// The kind of its first lane.
+    /// The kind of the first lane in the request.
     kind: LaneKind,
     sent_at: Duration,
-    /// See [`Health::opened`].
+    /// [`Health::opened`] at the time of the send.
     opened: u64,
 }
 
-/// What one lane has in a request.
+/// The events of one lane in a request.
 #[derive(Debug)]
 struct LanePart {
     key: LaneKey,
     items: Vec<LaneItem>,
-    /// Written to the spool meanwhile: what fails is not put back, it comes from there.
+    /// True if the events were written to the spool meanwhile. On failure they are not put back
+    /// into the lane; they return from the spool.
     spooled: bool,
 }
 
 impl DeliveryEngine {
-    /// `spooled` waits in the store from a former run. `seed` is for the jitter.
+    /// `spooled`: rows that a former run left in the store. `seed`: for the jitter.
     pub fn new(policy: Policy, limits: RequestLimits, function: &str, spooled: Spooled, seed: u64) -> Self {
         let rate = Rate::new(policy.rate_limit);
-        // What the configuration allows, within what the processor can take.
+        // The configuration sets the size, within the processor's limits.
         let limits = RequestLimits {
             events_max: limits.events_max.min(policy.batch.events).min(rate.events_max()).max(1),
             bytes_max: limits.bytes_max.min(policy.batch.bytes).max(1),
@@ -142,7 +150,7 @@ impl DeliveryEngine {
         }
     }
 
-    /// Takes one input, adds what follows to `actions`.
+    /// Processes one input and appends the resulting actions to `actions`.
     pub fn step(&mut self, now: Duration, input: Input, actions: &mut Vec<Action>) {
         match input {
             Input::Offer { slice, room } => {
@@ -158,7 +166,7 @@ impl DeliveryEngine {
                 for item in self.spool.fetched(spool, rows, actions) {
                     match spool {
                         SpoolKey::Main => self.admit(item, actions),
-                        // The oldest of its lane.
+                        // The lane had run dry, so these are its oldest events.
                         SpoolKey::Lane(_) => self.lanes.push(item, self.policy.ordering),
                     }
                 }
@@ -166,7 +174,7 @@ impl DeliveryEngine {
                     self.lanes.emptied.push(key);
                 }
             }
-            // Its lanes are as the others; what it holds in memory is bounded by whoever replays.
+            // Replays get lanes of the usual kinds. The sender of replays bounds their memory.
             Input::Replay { letter, slice } => {
                 self.lanes.push(LaneItem::new(&slice, Origin::DeadLetter(letter)), self.policy.ordering)
             }
@@ -202,8 +210,8 @@ impl DeliveryEngine {
             let items = self.lanes.drain_spooled(|key| self.spool.has_lane(key));
             self.spool.give_back(items, &self.lanes);
         }
-        // Where the target is gone only what it is probed with has a place in memory. What waits
-        // for its own next try is nothing to probe with.
+        // With the target gone, only the events for a probe have a place in memory. A request in
+        // back-off cannot serve as a probe.
         if !open || !(rests || self.lanes.has_ready(LaneKinds::ALL) || !self.under_way.is_empty()) {
             let parked_max = self.parked_max();
             self.spool.fetch(&mut self.lanes, parked_max, spilled, open, actions);
@@ -211,25 +219,25 @@ impl DeliveryEngine {
         self.pump(now, actions);
     }
 
-    /// When to `Tick` at the latest.
+    /// Returns the latest time for the next `Tick`.
     pub fn wakes_at(&self) -> Option<Duration> {
         let waits = self.lanes.wakes_at().into_iter().chain(self.spool.wakes_at());
         waits.chain(self.sends_at()).chain(self.probes_at()).min()
     }
 
-    /// When the spool is asked for something to probe with.
+    /// Returns the time at which the spool is asked for events to probe with.
     fn probes_at(&self) -> Option<Duration> {
         let is_due =
             self.health.is_open() && self.under_way.is_empty() && !self.lanes.has_ready(LaneKinds::ALL);
         self.health.wakes_at().filter(|_| is_due && self.spool.may_ask(&self.lanes, self.parked_max()))
     }
 
-    /// When the next request may be sent, if time is all that is missing.
+    /// Returns the time of the next send, if time is all that is missing.
     fn sends_at(&self) -> Option<Duration> {
         if self.under_way.len() >= self.policy.concurrency {
             return None;
         }
-        // The end of a request is an input of its own.
+        // An answer is an input of its own and needs no timer.
         let may_send =
             self.lanes.has_ready(self.sendable()) && !self.health.awaits_answer(self.under_way.len());
         may_send.then(|| {
@@ -239,12 +247,14 @@ impl DeliveryEngine {
         })
     }
 
-    /// The function that it delivers to; empty for a processor that is one destination.
+    /// The function that this destination delivers to. Empty for a processor that is one
+    /// destination.
     pub fn function(&self) -> &str {
         &self.function
     }
 
-    /// Whether nothing waits in memory and nothing is under way; the spool may still hold events.
+    /// Returns true if nothing waits in memory and nothing is in flight. The spool may still hold
+    /// events.
     pub fn is_idle(&self) -> bool {
         self.lanes.is_empty() && self.under_way.is_empty() && self.spool.is_quiet()
     }
@@ -264,22 +274,21 @@ impl DeliveryEngine {
         }
     }
 
-    /// Whether more waits in memory than this share of it, in bytes, and there is another place for
-    /// it.
+    /// Returns true if the lanes hold more than `share` bytes and the spool could take them.
     pub fn exceeds(&self, share: usize) -> bool {
         self.policy.overflow.policy == OverflowPolicy::Spill
             && !self.spool.is_active()
             && self.lanes.bytes() > share
     }
 
-    /// Whether what is over its share holds up others: they want the memory, or its target will not
-    /// take it soon.
+    /// Returns true if exceeding the share holds up other destinations: they need the memory, or
+    /// this target will not take the events soon.
     fn holds_up(&self, room: Room) -> bool {
         self.health.is_open() || (room.scarce && !room.alone)
     }
 
-    /// Spills what has no place in memory any more. When memory is full nothing is offered, so that
-    /// this cannot wait for an offer.
+    /// Spills the lanes when they exceed the new share. This cannot wait for an offer: nothing is
+    /// offered while memory is full.
     fn make_room(&mut self, now: Duration, room: Room, actions: &mut Vec<Action>) {
         self.share = room.share;
         if !self.exceeds(room.share) || !self.holds_up(room) || !self.spool.may_write(now) {
@@ -307,8 +316,8 @@ impl DeliveryEngine {
         if has_room(&self.lanes) || !holds_up {
             return self.admit(item, actions);
         }
-        // One that has nothing to send is not behind, however little of the memory is its share:
-        // nothing is lost for its neighbours' sake.
+        // A destination with nothing to send keeps up, however small its share is. It drops nothing
+        // for the sake of its neighbours.
         let keeps_up = self.lanes.events == 0 && !self.health.is_open();
         match self.policy.overflow.policy {
             OverflowPolicy::Spill if self.spool.may_write(now) => self.spill(Some(item), actions),
@@ -319,7 +328,8 @@ impl DeliveryEngine {
         }
     }
 
-    /// Puts events into their lanes, or behind what lanes have in spools of their own.
+    /// Puts events into their lanes. Events of a lane with its own spool go to the end of that
+    /// spool.
     fn admit(&mut self, item: LaneItem, actions: &mut Vec<Action>) {
         let may_park =
             self.policy.ordering == Ordering::Entity && (self.lanes.parked > 0 || self.spool.lanes() > 0);
@@ -345,14 +355,15 @@ impl DeliveryEngine {
         }
     }
 
-    /// What the store has no room for goes back to where it was: its target may take it.
+    /// Takes appends that the store refused back into memory, so the target can still get them.
     fn take_back(&mut self, now: Duration, spilled_under_way: bool, actions: &mut Vec<Action>) {
-        // Half, so that it is not asked again with each event that comes and goes.
+        // Half of the share as hysteresis: otherwise each event that comes and goes would ask the
+        // store.
         if self.lanes.bytes() <= self.share / 2 {
             self.spool.forget_full();
         }
         if self.spool.may_write(now) {
-            // It is asked first.
+            // The store is asked again first.
             return;
         }
         let (older, newer) = self.spool.take_back(spilled_under_way, actions);
@@ -361,35 +372,35 @@ impl DeliveryEngine {
         self.spool.leave_if_empty(&mut self.lanes);
     }
 
-    /// Returns true if there is no room for another refused event that others may overtake.
+    /// Returns true if there is no room for another aside.
     fn has_full_asides(&self) -> bool {
         self.lanes.asides() >= ASIDES_MAX || self.lanes.aside_bytes > self.share / 4
     }
 
-    /// Bytes that may wait in memory behind events that are refused.
+    /// Bytes that may wait in memory behind refused events.
     fn parked_max(&self) -> usize {
         self.share / 2
     }
 
-    /// Whether what waits in a lane, from an event on that is refused, has no place in memory.
+    /// Returns true if a lane's events, from its refused first event on, have no place in memory.
     fn is_to_be_parked(&self, key: LaneKey) -> bool {
         self.lanes.parked > self.parked_max()
             && !self.spool.is_full()
             && self.policy.ordering == Ordering::Entity
             && self.policy.overflow.policy == OverflowPolicy::Spill
             && self.lanes.is_resting(key)
-            // A lane of its own has a number that only this run knows.
+            // The number of an own lane is known to this run only.
             && !is_own(key)
             && !self.spool.has_lane(key)
     }
 
-    /// A lane waits for its next try.
+    /// Moves a lane that just began to wait out of memory if memory is short.
     fn park(&mut self, key: LaneKey, actions: &mut Vec<Action>) {
         if self.is_to_be_parked(key) {
             let items = self.lanes.take_resting(key).into_iter().map(|item| (key, item)).collect();
             self.spool.append_to_lanes(lanes::merge_by_lane(items), actions);
         } else if self.spool.has_lane(key) && self.spool.is_short_of_room(&self.lanes, self.parked_max()) {
-            // It comes back from there for its next try; until then another one has its place.
+            // The spool returns it for its next try. Until then another lane has its place.
             let items = self.lanes.take_resting(key);
             self.spool.give_back(items, &self.lanes);
         }
@@ -400,9 +411,9 @@ impl DeliveryEngine {
         self.settle(item, false, actions);
     }
 
-    /// Writes all that waits and all that is under way to the spool, then the new events: nothing
-    /// may overtake what is in it. But what lanes with spools of their own have in memory stays: it
-    /// is older than what is in those.
+    /// Writes everything that waits and everything in flight to the spool, then the new events.
+    /// Nothing may overtake the spool, so no event may remain outside. Lanes with spools of their
+    /// own keep their events in memory: these are older than the rows of those spools.
     fn spill(&mut self, newest: Option<LaneItem>, actions: &mut Vec<Action>) {
         let mut items = self.lanes.drain(|key| self.spool.has_lane(key));
         if items.is_empty() && newest.is_none() {
@@ -419,7 +430,7 @@ impl DeliveryEngine {
         self.spool.append(items, actions);
     }
 
-    /// Drops new events; but one is kept to probe with where nothing waits.
+    /// Drops the new events. If nothing waits, it keeps one event for a probe.
     fn drop_newest(&mut self, newest: LaneItem, actions: &mut Vec<Action>) {
         if self.lanes.events > 0 {
             return self.drop(&newest, actions);

@@ -1,21 +1,21 @@
-//! A rate limit as a virtual schedule (GCRA). Pure, with the clock passed in, which is why it is
-//! not a library's limiter.
+//! A rate limit as a virtual schedule (GCRA). It is pure: the clock is an argument. That is why no
+//! library's limiter is used here.
 
 use std::time::Duration;
 
 use crate::config::RateLimit;
 
-/// Lets through what the limit allows, with a burst of a tenth of a second.
+/// A rate limiter that allows a burst of a tenth of a second.
 #[derive(Debug)]
 pub(super) struct Rate {
     limit: Option<RateLimit>,
-    /// When what was let through is paid for.
+    /// Time at which the requests sent so far are paid for.
     paid_at: Duration,
 }
 
 const BURST: Duration = Duration::from_millis(100);
-/// The longest wait, a hundred years: no limit is so low that a time beyond what a clock counts
-/// comes of it.
+/// Longest wait: a hundred years. It keeps a tiny limit from producing a time that no clock can
+/// represent.
 const WAIT_MAX: Duration = Duration::from_secs(100 * 365 * 86_400);
 
 impl Rate {
@@ -23,12 +23,12 @@ impl Rate {
         Rate { limit, paid_at: Duration::ZERO }
     }
 
-    /// When the next request may go; `now` or earlier means at once.
+    /// Returns the earliest time for the next request; `now` or earlier means at once.
     pub fn next_at(&self) -> Duration {
         if self.limit.is_none() { Duration::ZERO } else { self.paid_at.saturating_sub(BURST) }
     }
 
-    /// Events that one request may have, so that it is no burst: what a second allows.
+    /// Returns the most events for one request: the allowance of one second. More would be a burst.
     pub fn events_max(&self) -> usize {
         match self.limit {
             Some(RateLimit::Events(rate)) => (rate.ceil() as usize).max(1),
@@ -36,7 +36,7 @@ impl Rate {
         }
     }
 
-    /// Takes note of a request of `events` sent at `now`.
+    /// Records a request of `events` sent at `now`.
     pub fn spend(&mut self, now: Duration, events: usize) {
         let cost = match self.limit {
             None => return,

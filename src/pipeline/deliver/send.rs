@@ -1,4 +1,7 @@
-//! Deliver, when something may be sent: what goes into a request, and when it goes.
+//! Deliver, sending: composes requests and decides when each may leave.
+//!
+//! A request leaves when all of these allow it: the linger is over, `concurrency` has room, the
+//! rate limit has paid for the last request, and the breaker admits it.
 
 use std::time::Duration;
 
@@ -10,10 +13,10 @@ use crate::limits::{REFUSED_CONCURRENCY_SHARE, SPOOL_LINGER};
 use crate::processor::{BatchSlice, DeliveryRequest};
 
 impl DeliveryEngine {
-    /// Until when a request that is not full waits for more. What comes out of a spool has waited
-    /// for long enough: it waits for a moment for answers that are on their way, since they may
-    /// free more that can go with it; else what each lane has next would go in a request of its
-    /// own.
+    /// Returns the time until which a request that is not full waits for more events. Events from a
+    /// spool have waited long enough: they linger briefly, and only while requests are in flight.
+    /// Answers to those may free lanes whose next events can share the request. Without the linger,
+    /// each lane's next event would go in a request of its own.
     pub(super) fn lingers_until(&self) -> Option<Duration> {
         let since = self.ready_since?;
         let age = match self.spool.is_active() {
@@ -26,7 +29,7 @@ impl DeliveryEngine {
         (!fills).then(|| since + age)
     }
 
-    /// Sends what may be sent now.
+    /// Sends all requests that may leave now.
     pub(super) fn pump(&mut self, now: Duration, actions: &mut Vec<Action>) {
         while !self.stopped && self.lanes.has_ready(self.sendable()) {
             self.ready_since.get_or_insert(now);
@@ -42,7 +45,8 @@ impl DeliveryEngine {
         self.ready_since = None;
     }
 
-    /// The kinds of lanes that may send now. Refused events take a quarter of the requests at most.
+    /// Returns the kinds of lanes that may send now. Refused events take at most a quarter of the
+    /// requests.
     pub(super) fn sendable(&self) -> LaneKinds {
         if self.blocked {
             return LaneKinds { replays: true, ..LaneKinds::default() };
@@ -51,8 +55,8 @@ impl DeliveryEngine {
             return LaneKinds::ALL;
         }
         let refused_max = (self.policy.concurrency / REFUSED_CONCURRENCY_SHARE).max(1);
-        // One at a time even when there is no room for another refused event: without other events
-        // that are accepted none of those that wait can be judged.
+        // Without room for another aside, fresh lanes still send one request at a time. Only an
+        // accepted event provides evidence to judge the waiting ones.
         let has_room = self.policy.ordering != Ordering::None || !self.has_full_asides();
         LaneKinds {
             fresh: has_room || self.sent[LaneKind::Fresh as usize] == 0,
@@ -61,7 +65,7 @@ impl DeliveryEngine {
         }
     }
 
-    /// Forms one request from the lanes that are ready.
+    /// Forms one request from ready lanes.
     fn send(&mut self, now: Duration, actions: &mut Vec<Action>) {
         let mut parts: Vec<LanePart> = Vec::new();
         let (mut events, mut bytes, mut attempt) = (0, 0, 1);
@@ -72,8 +76,8 @@ impl DeliveryEngine {
             && let Some(key) = self.lanes.next_ready(kinds)
         {
             let Some(lane) = self.lanes.get(key) else { continue };
-            // A refused event is tried alone, unless the target judges each event of a request; so
-            // is a probe.
+            // A refused event goes alone unless the target judges each event of a request. A probe
+            // always goes alone.
             let is_single = probes || (lane.is_parked() && !self.limits.partial);
             let alone = is_single || lane.cap != usize::MAX;
             let first = lane.items.front().map_or(0, LaneItem::first_bytes);
@@ -82,8 +86,8 @@ impl DeliveryEngine {
                 break;
             }
             attempt = attempt.max(1 + lane.trial.refusals + lane.target_tries);
-            // Where a target may take one event and refuse another, two of one lane must not share
-            // a request.
+            // Such a target may accept one event and refuse another. Two events of one ordered lane
+            // must therefore not share a request.
             let ordered = self.limits.partial && key != SHARED;
             let cap = if ordered || is_single { 1 } else { lane.cap };
             kind.get_or_insert(LaneKind::of(key, lane));
@@ -109,7 +113,7 @@ impl DeliveryEngine {
     }
 }
 
-/// The slices of a request: neighbours of the same batch joined where that keeps the order.
+/// The slices of a request, in the order of its lanes.
 fn slices(parts: &[LanePart]) -> Vec<BatchSlice> {
     parts.iter().flat_map(|part| &part.items).map(LaneItem::slice).collect()
 }
