@@ -1,4 +1,18 @@
-//! Deliver, when a request has come to its end: what becomes of each of its events.
+//! Deliver, answers: settles, retries or gives up each event of a request that has ended.
+//!
+//! An answer is read twice. First it is evidence about the destination: it may open or close the
+//! breaker. Then each part of the request is handled by the blame of its failure:
+//!
+//! ```text
+//!  accepted            ─► settle
+//!  target at fault     ─► back to its lane; waits, and uses no attempt
+//!  several events      ─► back to its lane; smaller requests find the culprit
+//!  one event, unclear  ─► weighed by the evidence: retry, or dead letter
+//!  event at fault      ─► dead letter
+//! ```
+//!
+//! Replays are the exception: a person waits for them, so their attempts are few and they are no
+//! evidence.
 
 use std::slice;
 use std::time::Duration;
@@ -15,16 +29,16 @@ use crate::event::Selection;
 use crate::limits::{ASIDES_MAX, EVIDENCE_WINDOW, RETRY_AFTER_MAX};
 use crate::processor::{Blame, DeliveryOutcome, Failure};
 
-/// How a request failed, for each of its parts.
+/// Circumstances of a failed request, for each of its parts.
 #[derive(Clone, Copy)]
 struct Refusal {
-    /// The request carried one event.
+    /// True if the request carried one event, or its target judges each event.
     is_single: bool,
-    /// The breaker has not opened since the request was sent.
+    /// True if the breaker has not opened since the request was sent.
     is_current: bool,
     sent_at: Duration,
-    /// The random share of the back-off, 0 to 1: events that were refused together are tried again
-    /// together.
+    /// The random share of the back-off, 0 to 1. All parts use the same one, so events that were
+    /// refused together are retried together.
     random: f64,
 }
 
@@ -76,9 +90,10 @@ impl DeliveryEngine {
         }
     }
 
-    /// Whose fault a failure is: `retry.blame` of the configuration, else what the processor says.
+    /// Returns who is to blame for a failure: `retry.blame` of the configuration, else the
+    /// processor's own opinion.
     pub fn blame_of(&self, failure: &Failure) -> Blame {
-        // A processor that blames otherwise than the status alone does knows better.
+        // A processor that deviates from the blame of the bare status knows better.
         let judged_by_status = failure.status.filter(|status| Failure::blame_of(*status) == failure.blame);
         match judged_by_status.and_then(|status| self.policy.retry.blame.of(status)) {
             Some(RefusalBlame::Target) => Blame::Target,
@@ -88,11 +103,12 @@ impl DeliveryEngine {
         }
     }
 
-    /// What an answer says about the destination, whichever events it was for.
+    /// Judges the destination by an answer, whichever events the request carried.
     fn judge_destination(&mut self, now: Duration, done: &UnderWay, outcome: &DeliveryOutcome, random: f64) {
         match outcome {
             DeliveryOutcome::Delivered => self.accepted(now, done),
-            // One throttled entry of many slows down, it does not say that the target is gone.
+            // One throttled entry of many is a reason to slow down, but no sign that the target is
+            // gone.
             DeliveryOutcome::Partial(each) if each.iter().any(Option::is_none) => self.accepted(now, done),
             DeliveryOutcome::Failed(failure) => {
                 self.not_accepted(now, done, slice::from_ref(failure), random)
@@ -104,7 +120,7 @@ impl DeliveryEngine {
         }
     }
 
-    /// An event of a request was accepted.
+    /// The destination accepted at least one event of a request.
     fn accepted(&mut self, now: Duration, done: &UnderWay) {
         if done.opened != self.health.opened() {
             return;
@@ -121,7 +137,7 @@ impl DeliveryEngine {
         }
     }
 
-    /// No event of a request was accepted.
+    /// The destination accepted no event of a request.
     fn not_accepted(&mut self, now: Duration, done: &UnderWay, failures: &[Failure], random: f64) {
         match failures.iter().find(|failure| failure.blame == Blame::Target) {
             Some(failure) => self.health.failure(now, done.opened, failure.wait, &self.policy, random),
@@ -130,8 +146,8 @@ impl DeliveryEngine {
     }
 
     /// Adapts the size of requests: a batch that takes the target longer than the time-out would
-    /// never get through. Halved by a failure that may come of the size, and grown by a quarter
-    /// with each success, so that few requests fail where the largest that succeeds is looked for.
+    /// never get through. A failure that may come from the size halves it. Each full-size success
+    /// grows it by a quarter, so the search for the largest working size causes few failures.
     fn size(&mut self, outcome: &DeliveryOutcome, events: usize) {
         match outcome {
             DeliveryOutcome::Failed(failure) if may_be_too_much(failure) => {
@@ -144,8 +160,8 @@ impl DeliveryEngine {
         }
     }
 
-    /// Gives back the replays that wait: a person is waiting for them, and the target is gone for
-    /// who knows how long.
+    /// Gives up the replays that wait, since the target is gone for an unknown time and a person
+    /// waits for the result.
     pub(super) fn put_off_replays(&mut self, actions: &mut Vec<Action>) {
         for item in self.lanes.drain_replays() {
             self.end_replay(&item, ReplayEnd::PutOff, actions);
@@ -158,14 +174,14 @@ impl DeliveryEngine {
         }
     }
 
-    /// The events of `item` were acknowledged.
+    /// Settles the events of `item`, which the target acknowledged.
     pub(super) fn settle(&mut self, item: &LaneItem, spooled: bool, actions: &mut Vec<Action>) {
         if spooled {
             self.spool.delivered_ahead(item);
         }
         match item.origin {
-            // Settled, and out of its old row, when what was written of it is durable: once, and
-            // not before.
+            // The append of these events is not durable or not refused yet. Its completion settles
+            // them and removes their old row, exactly once.
             Origin::Source | Origin::Adopted(_) | Origin::Spool(_) if spooled => {}
             Origin::Spool(row) => {
                 self.spool.delivered(row, &item.batch, &item.selection.to_selection(), actions)
@@ -199,7 +215,7 @@ impl DeliveryEngine {
     ) {
         let LanePart { key, items, spooled } = part;
         if spooled {
-            // It is in the spool, and comes back in its order.
+            // The spool has these events and returns them in order.
             self.lanes.release(key);
             return;
         }
@@ -210,13 +226,14 @@ impl DeliveryEngine {
         match failure.blame {
             _ if is_replay(key) => self.fail_replay(now, key, items, failure, refusal, actions),
             Blame::Target => self.await_target(now, key, items, refusal.random),
-            // It was on its way when the breaker opened: the destination's trouble, most likely.
+            // The request was in flight when the breaker opened, so the destination is most likely
+            // at fault.
             Blame::Evidence | Blame::FirmEvidence if !refusal.is_current && refusal.is_single => {
                 self.await_target(now, key, items, refusal.random);
             }
             _ if !refusal.is_single => {
-                // The first events are tried one by one: if they are refused as well, the
-                // destination is at fault, and if not, twice as many go with each success.
+                // The first events are now tried one by one. If they are refused too, the
+                // destination is at fault. If not, each success doubles the size.
                 let is_too_large = failure.status == Some(413);
                 lane.cap = if is_too_large { (count / 2).max(1) } else { 1 };
                 self.lanes.put_back(key, items);
@@ -229,10 +246,11 @@ impl DeliveryEngine {
         }
     }
 
-    /// The target could not take a request: its events wait, and use up no try.
+    /// Puts events back after the target could not take them. They wait and use no attempt.
     fn await_target(&mut self, now: Duration, key: LaneKey, items: Vec<LaneItem>, random: f64) {
         let Some(lane) = self.lanes.get_mut(key) else { return };
-        // The breaker says when a target that is gone is tried; a lane must not keep it from that.
+        // The breaker decides when a target that is gone is tried. A lane's back-off must not be
+        // longer than the breaker's.
         let max = self.policy.retry.backoff_max;
         let max = self.policy.breaker.as_ref().map_or(max, |breaker| max.min(breaker.probe_interval));
         let wait = backoff(self.policy.retry.backoff_min, max, lane.target_tries, random);
@@ -241,8 +259,8 @@ impl DeliveryEngine {
         self.lanes.wait(key, now + wait);
     }
 
-    /// A replay failed. A person waits for it, so it is tried `retry.attempts` times and no more;
-    /// and it is no evidence, since a dead letter is expected to be refused.
+    /// Handles a failed replay. A person waits for it, so it gets at most `retry.attempts` tries.
+    /// It is no evidence, since a dead letter is expected to be refused.
     fn fail_replay(
         &mut self,
         now: Duration,
@@ -278,7 +296,7 @@ impl DeliveryEngine {
         self.lanes.wait(key, now + wait);
     }
 
-    /// One event was refused, and either it or the destination may be at fault.
+    /// Weighs the refusal of a single event: the event or the destination may be at fault.
     fn weigh(
         &mut self,
         now: Duration,
@@ -295,7 +313,8 @@ impl DeliveryEngine {
         let Some(event) = items.first().map(EventKey::of) else { return };
         let mut trial = if trial.has_begun() { trial } else { self.evidence.recall(event) };
         let verdict = match is_blamed {
-            // A probe: it says that the destination still refuses, and nothing about the event.
+            // A probe was refused. The destination still refuses everything; the event is not
+            // judged.
             true => self.evidence.refused_while_blamed(&mut trial),
             false => self.evidence.refused(event, &mut trial, firmness, self.policy.retry.attempts),
         };
@@ -321,7 +340,8 @@ impl DeliveryEngine {
         }
     }
 
-    /// Puts a refused event where it waits: aside, so that others pass, or at the head of its lane.
+    /// Queues a refused event for its next try: aside, so that others pass, or at the head of its
+    /// lane.
     fn wait_for_next_try(
         &mut self,
         now: Duration,
@@ -337,11 +357,12 @@ impl DeliveryEngine {
         let has_others = self.lanes.get(key).is_some_and(|lane| !lane.items.is_empty());
         let steps_aside = match self.policy.ordering {
             Ordering::Entity => false,
-            // It has a lane of its own, perhaps with others of the same request.
+            // The event has an own lane, perhaps with others of the same request.
             Ordering::None => has_others && !self.has_full_asides(),
             Ordering::Source if is_own(key) || self.policy.on_refusal == OnRefusal::Hold => false,
-            // Without room it waits once, which slows down; then it makes room for other events, or
-            // nothing would be accepted that it can be compared with.
+            // Without room for an aside, the event waits once at the head, which slows the lane
+            // down. After that it steps aside regardless: without other events accepted, there is
+            // nothing to compare it with.
             Ordering::Source if self.has_full_asides() => is_blamed || trial.refusals > 2,
             Ordering::Source => is_blamed || trial.refusals >= 2,
         };
@@ -361,9 +382,9 @@ impl DeliveryEngine {
         self.park(key, actions);
     }
 
-    /// The wait before the next try of an event. The first two sends follow each other soon. It
-    /// stays short if refused events fill more than half of their places, or if events of this lane
-    /// became dead letters one after the other: then the verdict comes as soon as it may.
+    /// Returns the wait before the next try of an event. The first two sends follow each other
+    /// soon. The wait stays short in two cases, so that the verdict comes early: asides fill more
+    /// than half of their places, or the lane's previous event became a dead letter.
     fn wait_after(&self, key: LaneKey, failure: &Failure, random: f64) -> Duration {
         let retry = &self.policy.retry;
         let lane = self.lanes.get(key);
@@ -374,7 +395,7 @@ impl DeliveryEngine {
         wait.max(failure.wait.unwrap_or_default().min(RETRY_AFTER_MAX))
     }
 
-    /// The event is at fault: it becomes a dead letter, and its lane goes on.
+    /// Turns the event into a dead letter because it is at fault. Its lane continues.
     fn convict(
         &mut self,
         now: Duration,
@@ -395,7 +416,8 @@ impl DeliveryEngine {
         }
     }
 
-    /// Some events of a part failed: each has its own entry in `failures`, in order.
+    /// Handles a part of which only some events failed. Each event has its own entry in `failures`,
+    /// in order.
     fn partial(
         &mut self,
         now: Duration,
@@ -432,8 +454,8 @@ impl DeliveryEngine {
         }
     }
 
-    /// A dead letter is durable, or taken over by a dead-letter processor: it is settled; one that
-    /// came from the spool leaves its row.
+    /// Settles a dead letter that is durable or was adopted by a dead-letter processor. A letter
+    /// from the spool leaves its row.
     pub fn dead_letter_stored(&mut self, letter: &FailedEvent, actions: &mut Vec<Action>) {
         match letter.origin {
             Origin::Spool(row) => {
@@ -447,13 +469,13 @@ impl DeliveryEngine {
     }
 }
 
-/// Whether a smaller request might have succeeded: no answer in time, from the target or from what
-/// stands before it.
+/// Returns true if a smaller request might have succeeded: no answer came in time, from the target
+/// or from a proxy before it.
 fn may_be_too_much(failure: &Failure) -> bool {
     failure.blame == Blame::Target && matches!(failure.status, None | Some(408 | 502 | 504))
 }
 
-/// These failed for good.
+/// Gives up events that failed for good: dead letters, or failed replays.
 fn give_up(
     items: Vec<LaneItem>,
     failure: &Failure,

@@ -1,9 +1,9 @@
-//! Evidence: whether a refused event or its destination is at fault.
+//! Evidence: decides whether a refused event or its destination is at fault.
 //!
-//! A refusal alone does not say who is at fault. A function answers 500 because of one odd event,
-//! or because its database is away. Other events are the evidence: an event that is refused while
-//! others are accepted is at fault; a destination that refuses several events in a row, and accepts
-//! none, is.
+//! A refusal alone does not say who is at fault. A function may answer 500 because of one odd
+//! event, or because its database is away. Other events are the evidence. An event that is refused
+//! while others are accepted is at fault. A destination that refuses several events in a row, and
+//! accepts none, is at fault.
 //!
 //! ```text
 //!                        ┌─ others are accepted between its tries ─► the event is at fault
@@ -12,7 +12,7 @@
 //! ```
 //!
 //! Both thresholds follow from the *refusal rate*: the share of events that are refused at their
-//! first send while the destination accepts others. Of a destination that refuses half of all
+//! first send while the destination accepts others. For a destination that refuses half of all
 //! requests by chance, many refusals in a row prove nothing. The thresholds keep the probability of
 //! a wrong verdict by chance below 10^-[`CERTAINTY_DIGITS`].
 //!
@@ -20,10 +20,10 @@
 //! consecutive failures and a success rate. They judge hosts alone; here each event is judged as
 //! well.
 //!
-//! Pure: knows events by their identity, and neither lanes nor requests.
+//! The module is pure. It knows events by their identity and knows neither lanes nor requests.
 //!
 //! INVARIANT: a refusal counts against an event only if another event was accepted since the
-//! event's previous refusal. So an outage counts once at most against any event, however long it
+//! event's previous refusal. So an outage counts at most once against any event, however long it
 //! lasts.
 
 use std::time::Duration;
@@ -34,10 +34,10 @@ use super::item::LaneItem;
 use crate::event::Identity;
 use crate::limits::{CERTAINTY_DIGITS, STREAK_MAX, STREAK_MIN};
 
-/// An event of any source, as far as evidence needs to tell events apart.
+/// Identity of an event across all sources.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct EventKey {
-    /// `SourceRef::index` of its batch.
+    /// `SourceRef::index` of the event's batch.
     pub source: usize,
     pub identity: Identity,
 }
@@ -59,7 +59,7 @@ pub(super) struct Trial {
     pub counted: u32,
     /// [`Evidence::accepts`] at the last refusal.
     accepts: u64,
-    /// It was part of a streak already: see [`Evidence::remember`].
+    /// True if the event was part of an earlier streak: see [`Evidence::remember`].
     recalled: bool,
 }
 
@@ -73,14 +73,14 @@ impl Trial {
 /// The strength of a refusal as evidence against its event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Firmness {
-    /// The status may come of the event or of the destination (500, 404): the event needs
+    /// The status may blame the event or the destination (500, 404). The event needs
     /// `retry.attempts` counted tries.
     Ordinary,
-    /// The status names the event (400, 413, 415, 422): one counted try is enough.
+    /// The status names the event (400, 413, 415, 422). One counted try is enough.
     Firm,
 }
 
-/// Whom a refusal shows to be at fault.
+/// The party that a refusal shows to be at fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Judgement {
     Undecided,
@@ -88,25 +88,25 @@ pub(super) enum Judgement {
     Destination,
 }
 
-/// What one destination's answers say about it.
+/// The evidence that one destination's answers provide.
 #[derive(Debug, Default)]
 pub(super) struct Evidence {
-    /// Acceptances since the engine was made: requests in which at least one event was accepted.
+    /// Acceptances since the engine was made: requests with at least one accepted event.
     accepts: u64,
-    /// Events that were refused since the last acceptance, each once; at most [`STREAK_MAX`].
+    /// The streak: events refused since the last acceptance, each once; at most [`STREAK_MAX`].
     streak: Vec<EventKey>,
     /// First sends among the refusals of the streak.
     streak_first_sends: u32,
-    /// Trials of events that went back into the lanes of others after the destination was at fault.
+    /// Trials of events that returned to shared lanes after the destination was at fault.
     recalled: FxHashMap<EventKey, Trial>,
     current: FirstSends,
-    /// The window before the current one, so that a rate is known when a window begins.
+    /// The window before the current one. It provides a rate while the current window is young.
     previous: FirstSends,
     window_start: Duration,
 }
 
 /// First sends that a healthy destination answered. A refused request with several events is not
-/// counted: one of its events may be at fault.
+/// counted, because only one of its events may be at fault.
 #[derive(Clone, Copy, Debug, Default)]
 struct FirstSends {
     accepted: u32,
@@ -118,7 +118,8 @@ impl Evidence {
     pub fn accepted(&mut self, now: Duration, window: Duration, is_first_send: bool) {
         self.roll(now, window);
         self.accepts += 1;
-        // The destination accepts events, so these refusals were chance or the events' fault.
+        // The destination accepts events, so these refusals were chance or the fault of their
+        // events.
         self.current.refused =
             self.current.refused.saturating_add(std::mem::take(&mut self.streak_first_sends));
         self.current.accepted = self.current.accepted.saturating_add(u32::from(is_first_send));
@@ -141,8 +142,8 @@ impl Evidence {
         if trial.counted >= self.tries_needed(firmness, attempts) {
             return Judgement::Event;
         }
-        // An event that was refused while others were accepted says nothing about the destination,
-        // and each event says it once.
+        // An event that was refused while others were accepted says nothing about the destination.
+        // A recalled event has already been part of a streak and joins no other.
         if trial.counted > 0 || trial.recalled {
             return Judgement::Undecided;
         }
@@ -160,25 +161,26 @@ impl Evidence {
         Judgement::Undecided
     }
 
-    /// Keeps the trials of events that go back into the lanes of others. Poisonous ones among them
-    /// would form the same streak again, and the destination would be blamed without end: they are
-    /// part of no other streak.
+    /// Keeps the trials of events that return to shared lanes. Poisonous events among them would
+    /// form the same streak again, and the destination would be blamed without end. Recalled events
+    /// therefore join no other streak.
     pub fn remember(&mut self, trials: Vec<(EventKey, Trial)>) {
         let renewed = |trial| Trial { accepts: self.accepts, recalled: true, ..trial };
         self.recalled = trials.into_iter().map(|(event, trial)| (event, renewed(trial))).collect();
     }
 
-    /// The trial of an event, if it is [remembered](Evidence::remember).
+    /// Takes the trial of an event, if it is [remembered](Evidence::remember).
     pub fn recall(&mut self, event: EventKey) -> Trial {
         self.recalled.remove(&event).unwrap_or_default()
     }
 
-    /// The destination was found at fault: a new streak begins after it has accepted an event.
+    /// Clears the streak because the destination was found at fault. A new one begins after the
+    /// next acceptance.
     pub fn forget_streak(&mut self) {
         self.streak.clear();
     }
 
-    /// Counted tries after which an event is at fault: by chance alone it would be refused so often
+    /// Number of counted tries after which an event is at fault. Chance alone refuses it that often
     /// with a probability below 10^-[`CERTAINTY_DIGITS`].
     fn tries_needed(&self, firmness: Firmness, attempts: u32) -> u32 {
         let least = match firmness {
@@ -188,20 +190,21 @@ impl Evidence {
         least.max(self.refusals_by_chance())
     }
 
-    /// Distinct events, refused in a row, after which the destination is at fault.
+    /// Number of distinct events, refused in a row, after which the destination is at fault.
     fn streak_needed(&self) -> usize {
         (self.refusals_by_chance() as usize).clamp(STREAK_MIN, STREAK_MAX)
     }
 
     /// Refusals in a row that chance alone does not explain; 0 if the destination refuses nothing.
     fn refusals_by_chance(&self) -> u32 {
-        // Without the one that is judged: a single refused event says nothing about chance.
+        // The refusal under judgement is left out: a single refused event says nothing about
+        // chance.
         let refused = self.current.refused.saturating_add(self.previous.refused).saturating_sub(1);
         if refused == 0 {
             return 0;
         }
         let sends = refused.saturating_add(self.current.accepted).saturating_add(self.previous.accepted);
-        // Laplace's estimate: few sends prove little.
+        // Laplace's estimate, since few sends prove little.
         let rate = (f64::from(refused) + 1.0) / (f64::from(sends) + 2.0);
         (CERTAINTY_DIGITS / -rate.log10()).ceil() as u32
     }

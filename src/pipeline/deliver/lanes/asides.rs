@@ -1,10 +1,13 @@
-//! Asides: single events that were refused, each in a lane of its own, so that others pass them.
+//! Asides: refused events, each moved to a lane of its own so that others pass.
 //!
 //! ```text
 //!  lane of a source:  [refused] e2 e3 ...
 //!     step_aside ──►  lane of its own: [refused]    lane of the source: e2 e3 ...
 //!     recall     ◄──  once a destination that was at fault accepts again
 //! ```
+//!
+//! Recalled events return to their place in the order. Their refusals were the destination's fault,
+//! so no reason is left to let others pass.
 
 use std::cmp::Reverse;
 
@@ -16,13 +19,13 @@ use crate::pipeline::deliver::evidence::{EventKey, Trial};
 use crate::pipeline::deliver::item::LaneItem;
 
 impl Lanes {
-    /// Single events that were refused and have a lane of their own.
+    /// Number of asides.
     pub fn asides(&self) -> usize {
         self.asides.len()
     }
 
-    /// Moves a refused event out of the way of those behind it in lane `from`: to a lane of its
-    /// own, which takes over its trial. Returns that lane.
+    /// Moves a refused event out of the way of the events behind it in lane `from`. The event gets
+    /// an own lane, which takes over its trial. Returns that lane.
     pub fn step_aside(&mut self, from: LaneKey, items: Vec<LaneItem>) -> LaneKey {
         let own = self.own_lane();
         if let Some(lane) = self.lanes.get(&from) {
@@ -38,7 +41,7 @@ impl Lanes {
         own
     }
 
-    /// Ends the waits of all lanes but replays.
+    /// Ends the waits of all lanes except replays.
     pub fn make_due(&mut self) {
         let is_due = |key: &LaneKey, lane: &Lane| {
             !is_replay(*key) && lane.state == LaneState::Waiting && !lane.items.is_empty()
@@ -49,16 +52,15 @@ impl Lanes {
         due.into_iter().for_each(|key| self.make_ready(key));
     }
 
-    /// Lifts the limits that refused requests set: it was not one of their events that was at
-    /// fault.
+    /// Lifts the size limits that refused requests set, because none of their events was at fault.
     pub fn forget_caps(&mut self) {
         let lanes = self.lanes.iter_mut().filter(|(key, lane)| !is_replay(**key) && !lane.is_parked());
         lanes.for_each(|(_, lane)| lane.cap = usize::MAX);
     }
 
-    /// Puts the refused events that no counted try speaks against back in front of their lanes, in
-    /// reading order. `age` orders events as in [`merge`]. Returns their trials, which a lane has
-    /// for its first event alone.
+    /// Puts asides without a counted try back to the front of their lanes, in reading order. `age`
+    /// orders events as in [`merge`]. Returns the trials, since a lane keeps a trial for its first
+    /// event alone.
     pub fn recall(&mut self, ordering: Ordering, age: impl Fn(&LaneItem) -> u8) -> Vec<(EventKey, Trial)> {
         let mut trials = Vec::new();
         if ordering == Ordering::Entity {
@@ -101,7 +103,7 @@ impl Lanes {
         trials
     }
 
-    /// Counts the bytes of a lane if it is one of an aside.
+    /// Updates the bytes of a lane if it holds an aside.
     pub(super) fn count_aside(&mut self, key: LaneKey) {
         if let (Some(bytes), Some(lane)) = (self.asides.get_mut(&key), self.lanes.get(&key)) {
             self.aside_bytes = self.aside_bytes + lane.bytes - *bytes;

@@ -1,4 +1,4 @@
-//! One lane: its number, what stands first in it, and what it may do now.
+//! One lane: its key, its queue of events, and its state.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -7,17 +7,17 @@ use crate::event::Batch;
 use crate::pipeline::deliver::evidence::Trial;
 use crate::pipeline::deliver::item::LaneItem;
 
-/// A lane's number.
+/// Key of a lane.
 pub(in crate::pipeline::deliver) type LaneKey = u64;
 
-/// The lane of scope `none`.
+/// The shared lane of `ordering: none`.
 pub(in crate::pipeline::deliver) const SHARED: LaneKey = 0;
-/// Lanes of scope `none` that hold what failed.
+/// Flag of own lanes, which hold refused events.
 pub(super) const OWN: LaneKey = 1 << 63;
-/// Lanes of dead letters that are replayed.
+/// Flag of lanes for dead letters under replay.
 pub(super) const REPLAY: LaneKey = 1 << 62;
 
-/// Whether it is a lane of dead letters that are replayed.
+/// Returns true for a lane of dead letters under replay.
 pub(in crate::pipeline::deliver) fn is_replay(key: LaneKey) -> bool {
     key & REPLAY != 0
 }
@@ -26,18 +26,19 @@ pub(in crate::pipeline::deliver) fn is_replay(key: LaneKey) -> bool {
 pub(in crate::pipeline::deliver) struct Lane {
     pub items: VecDeque<LaneItem>,
     pub state: LaneState,
-    /// Events that one request may take from this lane: halved when a request fails for an event's
-    /// sake, to find the event; doubled by success.
+    /// Events that one request may take from this lane. A failure that may be an event's fault
+    /// halves it or sets it to 1, to find the event. Each success doubles it.
     pub cap: usize,
     /// The refusals of the first event.
     pub trial: Trial,
     /// Failures of the target since the last success.
     pub target_tries: u32,
-    /// When the first event was first tried.
+    /// Time of the first event's first try.
     pub first_try: Option<Duration>,
-    /// Events in a row that this lane lost to the dead letters.
+    /// Consecutive events that this lane lost to the dead letters.
     pub convictions: u32,
-    /// When the first event was first refused, by the clock that stands while the target is gone.
+    /// Time of the first event's first refusal, by the clock that stands still while the target is
+    /// gone.
     pub refused_at: Option<Duration>,
     /// Shares of the events that wait.
     pub(super) bytes: usize,
@@ -45,13 +46,13 @@ pub(in crate::pipeline::deliver) struct Lane {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::pipeline::deliver) enum LaneState {
-    /// Has nothing to send.
+    /// The lane has nothing to send.
     Idle,
-    /// Stands in the queue of ready lanes.
+    /// The lane is in the queue of ready lanes.
     Ready,
-    /// Has a request under way.
+    /// A request of the lane is in flight.
     Busy,
-    /// Waits for its next try.
+    /// The lane is in back-off.
     Waiting,
 }
 
@@ -72,20 +73,20 @@ impl Default for Lane {
 }
 
 impl Lane {
-    /// Whether its first event was refused, and the others wait for it.
+    /// Returns true if the first event was refused and the others wait for it.
     pub fn is_parked(&self) -> bool {
         self.trial.has_begun()
     }
 }
 
-/// The kinds of lanes, by what stands first in them.
+/// The kinds of lanes, by their first event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::pipeline::deliver) enum LaneKind {
     /// An event that the destination has not refused.
     Fresh,
-    /// An event that was refused, and is sent again.
+    /// An event that was refused and is sent again.
     Refused,
-    /// A dead letter that is replayed.
+    /// A dead letter under replay.
     Replay,
 }
 
@@ -101,7 +102,7 @@ impl LaneKind {
     }
 }
 
-/// Which kinds of lanes may send now.
+/// The kinds of lanes that may send now.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(in crate::pipeline::deliver) struct LaneKinds {
     pub fresh: bool,
@@ -121,20 +122,21 @@ impl LaneKinds {
     }
 }
 
-/// Returns true for a lane of its own of events that failed.
+/// Returns true for an own lane of refused events.
 pub(in crate::pipeline::deliver) fn is_own(key: LaneKey) -> bool {
     key & OWN != 0 && !is_replay(key)
 }
 
-/// The lane of event `i` in scope `entity`: the same in every run, since what is parked waits in
-/// the store under this number.
+/// Returns the lane of event `i` in `ordering: entity`. The key is the same in every run, since it
+/// names the spool of a parked lane in the store.
 pub(in crate::pipeline::deliver) fn lane_of(batch: &Batch, i: usize) -> LaneKey {
     let source = u64::from(crc32fast::hash(batch.source.name.as_bytes()));
-    // The top bits are for lanes of scope `none` and for replays, 0 for the shared one.
+    // The top bits flag own lanes and replays; 0 is the shared lane.
     ((batch.records[i].lane ^ source.wrapping_mul(0x9e37_79b9_7f4a_7c15)) & !(OWN | REPLAY)).max(1)
 }
 
-/// A source that is not configured any more has the highest index.
+/// Returns the lane of a source. A source that is no longer configured has the highest index; the
+/// cap keeps its lane clear of the flags.
 pub(super) fn lane_of_source(source: usize) -> LaneKey {
     (source as LaneKey).min(u64::from(u32::MAX)) + 1
 }

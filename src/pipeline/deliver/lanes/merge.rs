@@ -1,4 +1,4 @@
-//! Joins events of one batch that waiting has separated, in the order in which they have to go.
+//! Merging: restores the order of events that waited apart, and joins those of one batch again.
 
 use std::sync::Arc;
 
@@ -8,7 +8,7 @@ use super::LaneKey;
 use crate::event::Selection;
 use crate::pipeline::deliver::item::{CompactSelection, LaneItem};
 
-/// Joins neighbours of the same batch within each lane; the order within a lane stays.
+/// Joins neighbours of the same batch within each lane. The order within a lane stays.
 pub(in crate::pipeline::deliver) fn merge_by_lane(
     items: Vec<(LaneKey, LaneItem)>,
 ) -> Vec<(LaneKey, LaneItem)> {
@@ -29,7 +29,7 @@ pub(in crate::pipeline::deliver) fn merge_by_lane(
     each.collect()
 }
 
-/// Orders events by their `age` and by reading, and joins neighbours of the same batch again.
+/// Orders events by `age` and reading order, then joins neighbours of the same batch again.
 pub(in crate::pipeline::deliver) fn merge(
     items: Vec<LaneItem>,
     age: impl Fn(&LaneItem) -> u8,

@@ -1,4 +1,5 @@
-//! Lanes: what must stay in order waits in one lane; lanes run in parallel.
+//! Lanes: queues within a destination. Events that must stay in order share a lane; different lanes
+//! run in parallel.
 //!
 //! ```text
 //!  ordering source   one lane for each source
@@ -6,14 +7,22 @@
 //!  ordering none     one shared lane that never locks; failed events have lanes of their own
 //! ```
 //!
-//! Dead letters that are replayed have lanes of the same kinds beside these: they are out of order
-//! in any case, and neither wait for the others nor hold them up.
+//! Replayed dead letters have lanes of the same kinds beside these. They are out of order in any
+//! case. They neither wait for the others nor hold them up.
 //!
-//! INVARIANT: while a request with events of a lane is under way, nothing else of that lane is sent
-//! (the shared lane excepted).
-//! INVARIANT: a lane that is empty and idle does not exist, so memory follows what waits, not what
-//! was ever seen; but for one whose first event was tried and is in the spool now: its tries are
-//! not forgotten.
+//! A lane goes through these states:
+//!
+//! ```text
+//!  idle ──(an event)──► ready ──(sent)──► busy ──(answered)──► ready or gone
+//!                         ▲                 └────(failed)────► waiting
+//!                         └──────────(back-off over)──────────────┘
+//! ```
+//!
+//! INVARIANT: while a request with events of a lane is in flight, no other event of that lane is
+//! sent (the shared lane excepted).
+//! INVARIANT: an empty idle lane does not exist, so memory follows the waiting events and not the
+//! history. The exception is a lane whose first event was tried and is in the spool now: its tries
+//! are kept.
 
 mod asides;
 mod lane;
@@ -39,26 +48,26 @@ use crate::limits::REFUSED_TURN;
 #[derive(Debug, Default)]
 pub(super) struct Lanes {
     lanes: FxHashMap<LaneKey, Lane>,
-    /// Lanes that are ready, by [`LaneKind`].
+    /// Ready lanes, by [`LaneKind`].
     ready: [VecDeque<LaneKey>; 3],
-    /// Counts turns, so that no kind waits for the end of another.
+    /// Counts turns, so that no kind of lane starves another.
     turn: u32,
-    /// Lanes of their own of single events that were refused, with their bytes.
+    /// Lanes of asides, with their bytes.
     asides: FxHashMap<LaneKey, usize>,
-    /// Bytes of these events.
+    /// Bytes of the asides.
     pub aside_bytes: usize,
     waiting: BinaryHeap<Reverse<(Duration, LaneKey)>>,
     next_own: u64,
-    /// Lanes that have nothing left to send since this was last looked at.
+    /// Lanes that ran out of events to send since the engine last looked.
     pub emptied: Vec<LaneKey>,
     held: Held,
-    /// Bytes in lanes that are parked.
+    /// Bytes in parked lanes.
     pub parked: usize,
-    /// Lanes that are parked.
+    /// Number of parked lanes.
     pub parked_lanes: usize,
-    /// Events that wait in lanes; what is under way is not counted.
+    /// Events that wait in lanes, without those in flight.
     pub events: usize,
-    /// Those of them that are replays.
+    /// Replays among the waiting events.
     replays: usize,
 }
 
@@ -68,12 +77,12 @@ impl Lanes {
         self.held.bytes
     }
 
-    /// The same with `item`.
+    /// Bytes that waiting events would keep in memory with `item`.
     pub fn bytes_with(&self, item: &LaneItem) -> usize {
         self.held.bytes + self.held.more_with(item)
     }
 
-    /// Puts events at the end of their lanes.
+    /// Puts events at the ends of their lanes.
     pub fn push(&mut self, item: LaneItem, ordering: Ordering) {
         let replay = if matches!(item.origin, Origin::DeadLetter(_)) { REPLAY } else { 0 };
         match ordering {
@@ -97,7 +106,7 @@ impl Lanes {
     /// Puts events at the end of a lane.
     pub fn append(&mut self, key: LaneKey, item: LaneItem) {
         let lane = self.lanes.entry(key).or_default();
-        // What waits behind an event that is refused may wait for long: it shall not keep a page.
+        // Events behind a refused event may wait for long, so they must not keep a whole page.
         let item = if lane.is_parked() { item.compact() } else { item };
         self.held.hold(&item);
         self.events += item.selection.len();
@@ -112,7 +121,7 @@ impl Lanes {
         }
     }
 
-    /// An item has left a lane.
+    /// Updates the counts after an item has left a lane.
     fn left(&mut self, key: LaneKey, item: &LaneItem) {
         self.held.let_go(item);
         self.events -= item.selection.len();
@@ -126,7 +135,7 @@ impl Lanes {
         }
     }
 
-    /// Notes what the refusals of a lane's first event have come to.
+    /// Stores the trial of a lane's first event. The first refusal parks the lane.
     pub fn set_trial(&mut self, key: LaneKey, trial: Trial) {
         let Some(lane) = self.lanes.get_mut(&key) else { return };
         let begins = !lane.trial.has_begun() && trial.has_begun();
@@ -137,7 +146,7 @@ impl Lanes {
                 self.asides.insert(key, 0);
             }
             lane.items.iter().for_each(|item| self.held.let_go(item));
-            // Together, so that they are one row if they have to go to a spool.
+            // All items are compacted together, so that they form one row if they go to a spool.
             held::compact(lane.items.iter_mut());
             lane.items.iter().for_each(|item| self.held.hold(item));
             lane.bytes = lane.items.iter().map(LaneItem::bytes).sum();
@@ -146,7 +155,7 @@ impl Lanes {
         }
     }
 
-    /// A lane's first event has left: what comes next was not tried yet.
+    /// Clears the trial because the first event has left. The next event was not tried yet.
     pub fn forget_tries(&mut self, key: LaneKey) {
         if let Some(lane) = self.lanes.get_mut(&key) {
             if parks(key, lane) {
@@ -159,7 +168,7 @@ impl Lanes {
         self.forget_aside(key);
     }
 
-    /// Makes smaller what keeps more in memory than what waits of it.
+    /// Copies waiting events into smaller batches where the batches keep far more in memory.
     pub fn compact(&mut self) {
         if !self.held.is_sparse() {
             return;
@@ -182,7 +191,7 @@ impl Lanes {
         }
     }
 
-    /// Moves lanes whose wait is over to the ready ones.
+    /// Makes lanes ready whose wait is over.
     pub fn wake(&mut self, now: Duration) {
         while let Some(Reverse((until, key))) = self.waiting.peek().copied() {
             if until > now {
@@ -209,7 +218,7 @@ impl Lanes {
         LaneKind::ALL.into_iter().any(|kind| kinds.has(kind) && !self.ready[kind as usize].is_empty())
     }
 
-    /// Whether what waits takes so many bytes in a request.
+    /// Returns true if the waiting events take at least `bytes` bytes in a request.
     pub fn fill(&self, bytes: usize) -> bool {
         let items = self.lanes.values().flat_map(|lane| &lane.items);
         let mut sizes = items.map(LaneItem::request_bytes);
@@ -228,9 +237,9 @@ impl Lanes {
         self.lanes.get_mut(&key)
     }
 
-    /// Takes the next ready lane of one of these kinds from its queue. The kinds take turns: a
-    /// replay every second one, and a refused event every [`REFUSED_TURN`]th, so that neither these
-    /// nor the fresh ones wait for the end of the others.
+    /// Takes the next ready lane of one of these kinds from its queue. The kinds take turns: every
+    /// second turn prefers replays, and every [`REFUSED_TURN`]th prefers refused events. No kind
+    /// waits until another is done.
     pub fn next_ready(&mut self, kinds: LaneKinds) -> Option<LaneKey> {
         use LaneKind::{Fresh, Refused, Replay};
         self.turn = self.turn.wrapping_add(1);
@@ -250,7 +259,8 @@ impl Lanes {
         }
     }
 
-    /// Takes up to `events` and `bytes` from the front of a lane, at least one event, and locks it.
+    /// Takes up to `events` and `bytes` from the front of a lane, at least one event, and locks the
+    /// lane.
     pub fn take(&mut self, key: LaneKey, events: usize, bytes: usize) -> Vec<LaneItem> {
         let Some(lane) = self.lanes.get_mut(&key) else { return Vec::new() };
         let (mut taken, mut count, mut size) = (Vec::new(), 0, 0);
@@ -293,7 +303,7 @@ impl Lanes {
         taken
     }
 
-    /// Forgets a lane.
+    /// Removes a lane.
     fn remove(&mut self, key: LaneKey) {
         if let Some(lane) = self.lanes.remove(&key) {
             self.parked_lanes -= usize::from(parks(key, &lane));
@@ -301,13 +311,12 @@ impl Lanes {
         }
     }
 
-    /// Whether a lane is parked, and nothing of it under way.
+    /// Returns true if a lane is parked and none of its events is in flight.
     pub fn is_resting(&self, key: LaneKey) -> bool {
         self.lanes.get(&key).is_some_and(|lane| parks(key, lane) && lane.state == LaneState::Waiting)
     }
 
-    /// Takes out all that waits in a lane that rests. The lane stays, with its tries, until its
-    /// next one.
+    /// Takes out all events of a resting lane. The lane stays, with its tries, until its next try.
     pub fn take_resting(&mut self, key: LaneKey) -> Vec<LaneItem> {
         let Some(lane) = self.lanes.get_mut(&key) else { return Vec::new() };
         let items: Vec<LaneItem> = lane.items.drain(..).collect();
@@ -315,7 +324,7 @@ impl Lanes {
         items
     }
 
-    /// Unlocks a lane after its request: it is ready again, or gone.
+    /// Unlocks a lane after its request. It becomes ready again, or is removed if nothing waits.
     pub fn release(&mut self, key: LaneKey) {
         if key == SHARED {
             return;
@@ -333,13 +342,13 @@ impl Lanes {
         }
     }
 
-    /// Whether a lane could send more than it has: it has nothing, neither waiting nor under way,
-    /// and waits for no time.
+    /// Returns true if a lane could send more: no event waits or is in flight, and it is not in
+    /// back-off.
     pub fn is_idle(&self, key: LaneKey) -> bool {
         self.lanes.get(&key).is_none_or(|lane| lane.items.is_empty() && lane.state == LaneState::Idle)
     }
 
-    /// A lane for items that failed out of the shared one.
+    /// Creates an own lane for items that failed.
     pub fn own_lane(&mut self) -> LaneKey {
         self.next_own += 1;
         let key = OWN | self.next_own;
@@ -365,7 +374,7 @@ impl Lanes {
         self.count_aside(key);
     }
 
-    /// Lets a lane wait until `until`.
+    /// Puts a lane into back-off until `until`.
     pub fn wait(&mut self, key: LaneKey, until: Duration) {
         if let Some(lane) = self.lanes.get_mut(&key) {
             lane.state = LaneState::Waiting;
@@ -373,14 +382,14 @@ impl Lanes {
         }
     }
 
-    /// Takes out everything that waits but for replays and what `stays`, lane by lane. Lanes under
-    /// way stay, empty.
+    /// Takes out all waiting events, lane by lane, except replays and the lanes that `stays`
+    /// selects. Lanes with a request in flight stay, empty.
     pub fn drain(&mut self, stays: impl Fn(LaneKey) -> bool) -> Vec<LaneItem> {
         self.take_out(|key| !is_replay(key) && !stays(key))
     }
 
-    /// Takes out what waits and is in the spool, but for what `stays`, and for what has a lane of
-    /// its own since it was refused: its tries are counted there.
+    /// Takes out lanes whose waiting events are all in the spool, except those that `stays`
+    /// selects. Own lanes of refused events also stay, because they count the tries.
     pub fn drain_spooled(&mut self, stays: impl Fn(LaneKey) -> bool) -> Vec<LaneItem> {
         let is_spooled = |item: &LaneItem| matches!(item.origin, Origin::Spool(_));
         let may_go = |key: LaneKey, lane: &Lane| {
@@ -392,7 +401,7 @@ impl Lanes {
         self.take_out(|key| spooled.contains(&key))
     }
 
-    /// Takes out the replays that wait.
+    /// Takes out the waiting replays.
     pub fn drain_replays(&mut self) -> Vec<LaneItem> {
         if self.replays == 0 { Vec::new() } else { self.take_out(is_replay) }
     }
@@ -420,8 +429,8 @@ impl Lanes {
         items
     }
 
-    /// Forgets the lanes that are empty and idle, but for what `stays`: what was tried and went to
-    /// the spool has come back.
+    /// Removes empty idle lanes, except those that `stays` selects. Events that were tried and went
+    /// to the spool have come back, so their lanes need not be kept.
     pub fn sweep(&mut self, stays: impl Fn(LaneKey) -> bool) {
         self.lanes.retain(|key, lane| {
             let keeps = !lane.items.is_empty() || lane.state != LaneState::Idle || stays(*key);
@@ -431,14 +440,14 @@ impl Lanes {
     }
 }
 
-/// Whether what a lane lost to the spool comes back to it, so that its tries are kept. What had a
-/// lane of its own comes back to the shared one.
+/// Returns true if events that the lane lost to the spool return to this lane, so its tries are
+/// kept. Events of an own lane return to the lane of their ordering.
 fn comes_back(key: LaneKey, lane: &Lane) -> bool {
     lane.is_parked() && key & (OWN | REPLAY) == 0
 }
 
-/// Whether a lane's events count as parked: its first one was refused. Replays have bounds of their
-/// own.
+/// Returns true if a lane's events count as parked: its first event was refused. Replays have
+/// bounds of their own.
 fn parks(key: LaneKey, lane: &Lane) -> bool {
     lane.is_parked() && !is_replay(key)
 }

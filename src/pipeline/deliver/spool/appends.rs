@@ -1,8 +1,8 @@
-//! What is to be written to the spools and is not durable yet. The store has one append at a time;
-//! the others wait behind it, so that one that is refused is not overtaken.
+//! Appends: writes to the spools that are not durable yet. The store processes one append at a
+//! time. The others wait behind it, so a refused append is not overtaken.
 //!
-//! INVARIANT: what the store has no room for is sent from memory as soon as nothing older waits in
-//! the spool: a full disk stops no target that takes events.
+//! INVARIANT: events that the store has no room for are sent from memory as soon as nothing older
+//! waits in the spool. A full disk does not stop a target that takes events.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -16,41 +16,41 @@ use crate::pipeline::refusals::StoreRoom;
 
 #[derive(Debug, Default)]
 pub(super) struct Appends {
-    /// By their tickets, in order. What came from a spool and goes to one again leaves its old row
-    /// when it is durable.
+    /// Appends by ticket, in order. Events that move from one spool to another leave their old row
+    /// when the append is durable.
     waiting: BTreeMap<u64, Vec<(SpoolKey, LaneItem)>>,
-    /// Bytes of them that are to go from the destination's spool to lanes'.
+    /// Bytes that move from the destination's spool to lanes' spools.
     moving: usize,
-    /// Whether the first of them is with the store.
+    /// True if the first append is with the store.
     at_store: bool,
-    /// Whether the store had room for the last one.
+    /// The store's room, from its last answer.
     room: StoreRoom,
     next_ticket: u64,
 }
 
-/// Whether the store has it already: it came from a spool.
+/// Returns true if the store has the item already because it came from a spool.
 fn is_spooled(item: &LaneItem) -> bool {
     matches!(item.origin, Origin::Spool(_))
 }
 
-/// Bytes of what is to go from the destination's spool to lanes'.
+/// Bytes that move from the destination's spool to lanes' spools.
 fn moving<'a>(items: impl IntoIterator<Item = &'a (SpoolKey, LaneItem)>) -> usize {
     let moves = |(key, item): &&(SpoolKey, LaneItem)| *key != SpoolKey::Main && is_spooled(item);
     items.into_iter().filter(moves).map(|(_, item)| item.bytes()).sum()
 }
 
 impl Appends {
-    /// Whether all that was to be written is durable.
+    /// Returns true if every append is durable.
     pub fn is_empty(&self) -> bool {
         self.waiting.is_empty()
     }
 
-    /// Bytes that are to go from the destination's spool to lanes'.
+    /// Bytes that move from the destination's spool to lanes' spools.
     pub fn moving(&self) -> usize {
         self.moving
     }
 
-    /// All of these are to be written, or none.
+    /// Queues an append of all these items. The store writes all of them or none.
     pub fn push(&mut self, items: Vec<(SpoolKey, LaneItem)>, actions: &mut Vec<Action>) {
         self.moving += moving(&items);
         self.waiting.insert(self.next_ticket, items);
@@ -60,7 +60,7 @@ impl Appends {
         }
     }
 
-    /// Gives the first append to the store, if it has none.
+    /// Gives the first append to the store, if the store has none.
     pub fn send(&mut self, actions: &mut Vec<Action>) {
         if self.at_store {
             return;
@@ -71,7 +71,7 @@ impl Appends {
         self.at_store = true;
     }
 
-    /// The store has written an append: what it held. The next one may be sent.
+    /// Ends an append that the store has written and returns its items. The next one may be sent.
     pub fn written(&mut self, ticket: u64) -> Vec<(SpoolKey, LaneItem)> {
         self.at_store = false;
         self.room.found();
@@ -80,30 +80,30 @@ impl Appends {
         items
     }
 
-    /// The store had no room for the append that it was given, and wrote nothing of it.
+    /// The store had no room for its append and wrote none of it.
     pub fn refused(&mut self, now: Duration) {
         self.at_store = false;
         self.room.refused(now);
     }
 
-    /// Whether the store had no room when it was last asked.
+    /// Returns true if the store had no room when it was last asked.
     pub fn is_full(&self) -> bool {
         self.room.is_full()
     }
 
-    /// Whether the store may be asked to take more: it had room, or a while has passed.
+    /// Returns true if the store may be asked to take more: it had room, or a while has passed.
     pub fn may_write(&self, now: Duration) -> bool {
         self.room.may_ask(now)
     }
 
-    /// Whether the store has room is of no account, as long as nothing waits for it.
+    /// Forgets that the store was full, as long as no append waits for room.
     pub fn forget_full(&mut self) {
         if self.waiting.is_empty() {
             self.room.found();
         }
     }
 
-    /// When what was refused is tried again.
+    /// Returns the time to try a refused append again.
     pub fn retries_at(&self) -> Option<Duration> {
         self.room.retry_at().filter(|_| !self.at_store && !self.waiting.is_empty())
     }
@@ -115,9 +115,9 @@ impl Appends {
         }
     }
 
-    /// Takes out what the store had no room for and need not be written, in order. `next`: the
-    /// spools in which nothing older waits. `main_stays`: something is to be written to the
-    /// destination's spool, which is none of them.
+    /// Takes out refused appends that need not be written, in order. `next`: the spools in which
+    /// nothing older waits. `main_stays`: an append to the destination's spool has to stay, and
+    /// that spool is not in `next`.
     pub fn take_out(
         &mut self,
         next: impl Iterator<Item = SpoolKey>,
@@ -135,15 +135,15 @@ impl Appends {
         taken
     }
 
-    /// The spools whose part of the appends may leave, as a whole; the others' stays.
+    /// Returns the spools whose part of the appends may leave, as a whole. The parts of the others
+    /// stay.
     ///
-    /// What is new stays in front of what is to be written to the destination's spool, with all of
-    /// its lane: in memory it would be overtaken by that after a crash. That lasts no longer than
-    /// the requests that were under way at the spill: something new went to a lane's spool when the
-    /// destination's was empty.
+    /// New events stay, with all of their lane, if they are queued before an append to the
+    /// destination's spool. In memory they would be lost in a crash, and that append would overtake
+    /// them. This lasts until the requests in flight at the spill have ended: new events went to a
+    /// lane's spool only while the destination's was empty.
     fn may_leave(&self, next: impl Iterator<Item = SpoolKey>, main_stays: bool) -> FxHashSet<SpoolKey> {
-        // With nothing that moves all is new, but for what is to be written to the destination's
-        // spool.
+        // Nothing moves between spools, so every append to a lane's spool is new and stays.
         let all_stays = main_stays && self.moving == 0;
         if self.at_store || all_stays {
             return FxHashSet::default();

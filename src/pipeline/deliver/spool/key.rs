@@ -1,20 +1,20 @@
-//! Which spools a destination has, and what they are called in the store.
+//! Keys of a destination's spools, and their names in the store.
 
 use std::collections::HashMap;
 
 use crate::state::{inbox, spool_name, spool_owner};
 
-/// Which of a destination's spools.
+/// One of a destination's spools.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum SpoolKey {
-    /// The destination's own.
+    /// The destination's own spool.
     Main,
-    /// That of a lane that is parked.
+    /// The spool of a parked lane.
     Lane(u64),
 }
 
 impl SpoolKey {
-    /// Its name in the store.
+    /// Returns the name in the store.
     pub fn name(self, destination: &str) -> String {
         let lane = match self {
             SpoolKey::Main => None,
@@ -24,7 +24,7 @@ impl SpoolKey {
     }
 }
 
-/// What former runs left in a destination's spools, in rows.
+/// Rows that former runs left in a destination's spools.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Spooled {
     pub main: usize,
@@ -32,7 +32,7 @@ pub struct Spooled {
 }
 
 impl Spooled {
-    /// From the names of all spools in the store and their rows: what each destination has.
+    /// Groups all spools in the store by destination, from their names and numbers of rows.
     pub fn by_destination<'a>(
         spools: impl IntoIterator<Item = (&'a String, u64)>,
     ) -> HashMap<String, Spooled> {

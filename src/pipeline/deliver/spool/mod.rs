@@ -1,25 +1,27 @@
-//! The engine's side of the spools: what was written, what came back, what may be removed.
+//! Spools: the engine's side of the queues on disk. It tracks which events were written, which came
+//! back, and which rows may be removed.
 //!
 //! ```text
-//!  the destination's spool:   everything that it cannot take now, in order          entered and left as a whole
-//!  a parked lane's spool:     an event that is refused and what waits behind it     one a lane, so that a poisoned entity holds up only itself
+//!  the destination's spool:  everything that it cannot take now, in order;
+//!                            entered and left as a whole
+//!  a parked lane's spool:    a refused event and what waits behind it;
+//!                            one a lane, so that a poisoned entity holds up only itself
 //!
 //!  append ─► Appends ─► the store, counted in Queues ─► OpenRows ─► delivered
 //!               └─ no room, nothing older: taken back     └─ given back to the store, where it still is
 //! ```
 //!
-//! INVARIANT: the destination's spool is read only when nothing that was under way at the spill
-//! still is: an event is never at the target twice at once.
-//! INVARIANT: what is in a lane's spool is older than what is in the destination's, and goes before
-//! it; what is in the lane itself is older still.
-//! INVARIANT: what the store has of a spool is in order whenever the process dies: events that were
-//! written anew leave their old rows together, and not a part of them.
-//! INVARIANT: while a breaker is open nothing of the destination's spool stays in memory but the
-//! row that is probed with, and what was refused for its own sake: dead targets, however many, hold
-//! up nobody else.
-//! INVARIANT: what is in memory of spools is at most [`SPOOL_REFETCH_BYTES`] +
-//! [`SPOOL_FETCH_BYTES`] (or one row) that may be sent or is to go from one spool to another, and
-//! what is parked.
+//! INVARIANT: the destination's spool is read only after every request in flight at the spill has
+//! ended. An event is never at the target twice at once.
+//! INVARIANT: events in a lane's spool are older than those in the destination's spool and go
+//! before them. Events in the lane itself are older still.
+//! INVARIANT: the store's rows of a spool are in order whenever the process dies. Events that were
+//! rewritten leave their old rows together, never only a part of them.
+//! INVARIANT: while a breaker is open, memory holds only two kinds of events from the destination's
+//! spool: the row for the probe, and events refused for their own sake. Dead targets, however many,
+//! hold up nobody else.
+//! INVARIANT: spool events in memory that may be sent, or that move between spools, take at most
+//! [`SPOOL_REFETCH_BYTES`] + [`SPOOL_FETCH_BYTES`] (or one row). Parked events come on top.
 
 mod appends;
 mod key;
@@ -44,7 +46,8 @@ use crate::event::{Batch, Selection};
 use crate::limits::{SPOOL_FETCH_BYTES, SPOOL_REFETCH_BYTES};
 use crate::processor::BatchSlice;
 
-/// A destination's spools: the parts know nothing of each other, what concerns two of them is here.
+/// A destination's spools. The parts know nothing of each other; logic that concerns two of them is
+/// here.
 #[derive(Debug)]
 pub(super) struct Spools {
     appends: Appends,
@@ -61,22 +64,22 @@ impl Spools {
         }
     }
 
-    /// Whether new events have to go through the destination's spool.
+    /// Returns true if new events have to go through the destination's spool.
     pub fn is_active(&self) -> bool {
         self.queues.is_active()
     }
 
-    /// Lanes that have a spool of their own.
+    /// Number of lanes with a spool of their own.
     pub fn lanes(&self) -> usize {
         self.queues.lanes()
     }
 
-    /// Whether new events of a lane have to go through its spool.
+    /// Returns true if new events of a lane have to go through its spool.
     pub fn has_lane(&self, key: LaneKey) -> bool {
         self.queues.has_lane(key)
     }
 
-    /// Whether no reply of the store is awaited.
+    /// Returns true if no reply of the store is awaited.
     pub fn is_quiet(&self) -> bool {
         self.appends.is_empty() && !self.queues.is_fetching()
     }
@@ -87,7 +90,7 @@ impl Spools {
         self.write(items.into_iter().map(|item| (SpoolKey::Main, item)).collect(), actions);
     }
 
-    /// Writes to the ends of lanes' spools, of which new ones begin with this.
+    /// Writes to the ends of lanes' spools. A lane without a spool gets one.
     pub fn append_to_lanes(&mut self, items: Vec<(LaneKey, LaneItem)>, actions: &mut Vec<Action>) {
         self.write(items.into_iter().map(|(key, item)| (SpoolKey::Lane(key), item)).collect(), actions);
     }
@@ -110,13 +113,13 @@ impl Spools {
                 self.look_at(key, lanes);
             }
         }
-        // If others keep it, the store is told at once: after a crash it is read before the new
-        // rows, and what is in both would overtake what left another old row whole.
+        // An old row that stays for other events is marked at once. After a crash it would be read
+        // before the new rows. Events in both would then overtake events whose old row is gone.
         rewritten.into_iter().for_each(|row| self.open_rows.mark(row, actions));
         self.appends.send(actions);
     }
 
-    /// What was to be written is durable, or was acknowledged meanwhile.
+    /// Settles an item that is durable, or that was acknowledged before its append was.
     fn settle(&mut self, item: &LaneItem, actions: &mut Vec<Action>) {
         match item.origin {
             Origin::Spool(row) => self.delivered(row, &item.batch, &item.selection.to_selection(), actions),
@@ -126,27 +129,27 @@ impl Spools {
         }
     }
 
-    /// The store had no room for the append that it was given, and wrote nothing of it.
+    /// The store had no room for its append and wrote none of it.
     pub fn refused(&mut self, now: Duration) {
         self.appends.refused(now);
     }
 
-    /// Whether the store had no room when it was last asked.
+    /// Returns true if the store had no room when it was last asked.
     pub fn is_full(&self) -> bool {
         self.appends.is_full()
     }
 
-    /// Whether the store may be asked to take more: it had room, or a while has passed.
+    /// Returns true if the store may be asked to take more: it had room, or a while has passed.
     pub fn may_write(&self, now: Duration) -> bool {
         self.appends.may_write(now)
     }
 
-    /// Whether the store has room is of no account, as long as nothing waits for it.
+    /// Forgets that the store was full, as long as no append waits for room.
     pub fn forget_full(&mut self) {
         self.appends.forget_full();
     }
 
-    /// When there is something to do.
+    /// Returns the time of the next retry or mark.
     pub fn wakes_at(&self) -> Option<Duration> {
         self.appends.retries_at().into_iter().chain(self.open_rows.marks_at()).min()
     }
@@ -156,8 +159,8 @@ impl Spools {
         self.appends.retry(now, actions);
     }
 
-    /// What the store had no room for, of each spool in which nothing older than it waits: what
-    /// goes to lanes as it is, and what is admitted after that.
+    /// Takes back refused appends of each spool in which nothing older waits. Returns the items for
+    /// lanes as they are, then the items to admit after those.
     pub fn take_back(
         &mut self,
         spilled_under_way: bool,
@@ -178,8 +181,8 @@ impl Spools {
         (lanes, main)
     }
 
-    /// What of an item, which was to be written while it was under way, was not acknowledged
-    /// meanwhile.
+    /// Settles the events of an item that were acknowledged during its append, and returns the
+    /// others.
     fn without_delivered(&mut self, item: LaneItem, actions: &mut Vec<Action>) -> Option<LaneItem> {
         let mut gone = item.selection.to_selection();
         let left = self.open_rows.without_ahead(&item.batch, &gone);
@@ -190,8 +193,8 @@ impl Spools {
         (!left.is_empty()).then(|| LaneItem { selection: CompactSelection::of(&left), ..item })
     }
 
-    /// Leaves the destination's spool if all that was written stands in the lanes: what comes now
-    /// stands behind it there.
+    /// Leaves the destination's spool if all its events are in the lanes. New events then queue
+    /// behind them there.
     pub fn leave_if_empty(&mut self, lanes: &mut Lanes) {
         if self.queues.leave_if_empty() {
             self.open_rows.forget_ahead();
@@ -199,17 +202,17 @@ impl Spools {
         }
     }
 
-    /// A lane may have nothing left in memory: more of it is to be fetched, or its spool has come
-    /// to its end.
+    /// Checks whether a lane ran out of events in memory. If so, more of its spool has to be
+    /// fetched, or the spool has ended.
     pub fn look_at(&mut self, key: LaneKey, lanes: &Lanes) {
         if lanes.is_idle(key) {
             self.queues.ran_dry(key);
         }
     }
 
-    /// Whether to ask for rows of a parked lane, and of the destination's spool. `parked_max`:
-    /// bytes that parked lanes may hold; twice as many where a row is wanted to probe with, since
-    /// the target need not be gone for as long as they wait.
+    /// Decides whether to ask for rows of a parked lane, and of the destination's spool.
+    /// `parked_max`: bytes that parked lanes may hold. The limit doubles for a probe, because the
+    /// target may be back before the parked lanes' waits are over.
     fn asks(&self, lanes: &Lanes, parked_max: usize, probes: bool) -> (bool, bool) {
         let parked_max = parked_max.max(SPOOL_REFETCH_BYTES) * if probes { 2 } else { 1 };
         let waiting = lanes.bytes().saturating_sub(lanes.parked);
@@ -219,7 +222,7 @@ impl Spools {
     }
 
     /// Asks for the next rows when there is room for them, or leaves the spool when it is empty.
-    /// `parked_max`: bytes that parked lanes may hold. `probes`: one row, for a probe.
+    /// `parked_max`: bytes that parked lanes may hold. `probes`: fetch one row, for a probe.
     pub fn fetch(
         &mut self,
         lanes: &mut Lanes,
@@ -239,7 +242,7 @@ impl Spools {
         }
     }
 
-    /// Rows have come back: what of them is to be sent.
+    /// Takes fetched rows and returns the events to send.
     pub fn fetched(
         &mut self,
         spool: SpoolKey,
@@ -258,26 +261,27 @@ impl Spools {
         rows.into_iter().filter_map(|(row, slice)| self.open_rows.open(spool, row, slice, actions)).collect()
     }
 
-    /// Whether parked lanes hold more than they may, and one of them waits for its turn.
+    /// Returns true if parked lanes hold more than they may and one of them waits for its turn.
     pub fn is_short_of_room(&self, lanes: &Lanes, parked_max: usize) -> bool {
         self.queues.has_dry_lane() && lanes.parked > parked_max.max(SPOOL_REFETCH_BYTES)
     }
 
-    /// Whether there is something to probe with that is not in memory.
+    /// Returns true if the store has an event to probe with that is not in memory.
     pub fn may_ask(&self, lanes: &Lanes, parked_max: usize) -> bool {
         self.asks(lanes, parked_max, true) != (false, false)
     }
 
-    /// Of what waits in memory, what is older is less, before the numbers of rows: what is in
-    /// lanes' spools may have been written anew there, and then has a higher number than what came
-    /// after it into the destination's.
+    /// Returns the age of an item in memory: older ranks lower. It is compared before the row
+    /// numbers. Rows in lanes' spools may have been rewritten, with higher numbers than younger
+    /// rows of the destination's spool.
     pub fn age(&self, item: &LaneItem) -> u8 {
         let Origin::Spool(row) = item.origin else { return 2 };
         let in_lane = self.open_rows.spool_of(row).is_some_and(|spool| spool != SpoolKey::Main);
         u8::from(!in_lane)
     }
 
-    /// What was in memory of spools is to be fetched again. It is in the store: nothing is written.
+    /// Marks spool items in memory to be fetched again. The store still has them, so nothing is
+    /// written.
     pub fn give_back(&mut self, items: Vec<LaneItem>, lanes: &Lanes) {
         let mut rows: BTreeMap<SpoolRow, Vec<LaneItem>> = BTreeMap::new();
         for item in items {
@@ -301,8 +305,8 @@ impl Spools {
         touched.into_iter().for_each(|key| self.look_at(key, lanes));
     }
 
-    /// Events of a fetched row are delivered, or elsewhere in the store; the last of them removes
-    /// the row.
+    /// Removes events of a fetched row that are delivered or elsewhere in the store. The last of
+    /// them removes the row.
     pub fn delivered(
         &mut self,
         row: SpoolRow,
@@ -313,17 +317,17 @@ impl Spools {
         self.open_rows.delivered(row, batch, selection, self.queues.is_fetching(), actions);
     }
 
-    /// Tells the store what of rows is gone that stay for the rest.
+    /// Tells the store which events of remaining rows are gone.
     pub fn mark_all(&mut self, actions: &mut Vec<Action>) {
         self.open_rows.mark_all(actions);
     }
 
-    /// The same once in a while, so that a crash brings back what was delivered lately and no more.
+    /// Does the same once in a while, so a crash brings back only recent deliveries.
     pub fn mark_in_time(&mut self, now: Duration, actions: &mut Vec<Action>) {
         self.open_rows.mark_in_time(now, actions);
     }
 
-    /// Events that were written to the spool while they were under way were acknowledged.
+    /// Notes the acknowledgement of events that were written to the spool while in flight.
     pub fn delivered_ahead(&mut self, item: &LaneItem) {
         self.open_rows.delivered_ahead(item);
     }

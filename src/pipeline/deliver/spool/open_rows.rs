@@ -1,5 +1,5 @@
-//! Rows that were fetched and are not gone from the store yet: what of a row that comes is new, and
-//! what the store may forget of it.
+//! Open rows: rows that were fetched and that the store still has. They decide which events of a
+//! fetched row are new, and which the store may forget.
 //!
 //! ```text
 //!  fetched ─► open ─┬─ all that came is delivered ────► gone
@@ -7,9 +7,9 @@
 //!                   └─ given back ────────────────────► fetched again: that much of it is new
 //! ```
 //!
-//! INVARIANT: what was fetched is not taken for new when it is read again: an event is never at the
-//! target twice at once.
-//! INVARIANT: what was fetched goes back to the spool that it is in, whatever lane it waits in.
+//! INVARIANT: a fetched event is not taken for new when its row is read again. An event is never at
+//! the target twice at once.
+//! INVARIANT: fetched events go back to the spool that they are in, whatever lane they wait in.
 
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -23,9 +23,9 @@ use crate::pipeline::deliver::Action;
 use crate::pipeline::deliver::item::{LaneItem, Origin, SpoolRow};
 use crate::processor::BatchSlice;
 
-/// What an event in the spool is told apart by: one that is adopted from two destinations is there
-/// twice. The hash is of the source's name, since all that are not configured any more have one
-/// index.
+/// Key that identifies an event in the spool. It includes the failure, because an event adopted
+/// from two destinations is there twice. It includes a hash of the source's name, because all
+/// sources no longer configured share one index.
 type DedupKey = (usize, u32, Identity, Option<Arc<Failed>>);
 
 fn dedup_key(batch: &Batch, i: usize) -> DedupKey {
@@ -38,20 +38,21 @@ fn dedup_key(batch: &Batch, i: usize) -> DedupKey {
 #[derive(Debug)]
 struct OpenRow {
     spool: SpoolKey,
-    /// All that it has in the store, in order.
+    /// All events of the row in the store, in order.
     identities: Box<[Identity]>,
-    /// Events of it that came.
+    /// Number of events that the fetch returned.
     events: usize,
-    /// Those of them that are not delivered.
+    /// Number of those events that are not delivered.
     left: usize,
-    /// Those of all that it needs no more.
+    /// All events that the row no longer needs, by their place in the row.
     gone: Selection,
-    /// As it came, as long as somebody has it.
+    /// The batch as it was fetched, while an item still refers to it.
     batch: Weak<Batch>,
 }
 
 impl OpenRow {
-    /// `events`: how many the store had left of it. `left`: those that are not delivered.
+    /// `events`: number of events that the store had left of the row. `left`: the undelivered
+    /// events.
     fn new(spool: SpoolKey, batch: &Arc<Batch>, events: usize, left: &Selection) -> Self {
         let mut gone = Selection::first(batch.records.len());
         gone.remove(left);
@@ -59,14 +60,14 @@ impl OpenRow {
         OpenRow { spool, identities, events, left: left.len(), gone, batch: Arc::downgrade(batch) }
     }
 
-    /// It needs these of its events no more.
+    /// Removes events that the row no longer needs.
     fn leave(&mut self, batch: &Arc<Batch>, selection: &Selection) {
         self.left = self.left.saturating_sub(selection.len());
         if self.batch.as_ptr() == Arc::as_ptr(batch) {
             selection.iter().for_each(|i| self.gone.insert(i));
             return;
         }
-        // A copy, with other places.
+        // The batch is a copy, with its events in other places.
         let left: FxHashSet<Identity> = selection.iter().map(|i| batch.records[i].identity).collect();
         let places = self.identities.iter().enumerate();
         places.filter(|(_, identity)| left.contains(identity)).for_each(|(place, _)| self.gone.insert(place));
@@ -76,30 +77,30 @@ impl OpenRow {
 #[derive(Debug, Default)]
 pub(super) struct OpenRows {
     open: FxHashMap<SpoolRow, OpenRow>,
-    /// Rows that came to their end while rows were being fetched, and may be among those.
+    /// Rows that ended during a fetch. The fetch may return them once more.
     ended: FxHashSet<SpoolRow>,
-    /// Those of which more is gone than the store knows.
+    /// Rows with more events gone than the store knows.
     unmarked: FxHashSet<SpoolRow>,
-    /// When it is told.
+    /// Time of the next report to the store.
     marks_at: Option<Duration>,
-    /// What was given back of rows of which another part was delivered, or is on its way to the
-    /// dead letters: at most one row a parked lane, and those that were in memory of the
-    /// destination's spool.
+    /// Events given back from rows of which another part was delivered, or is on its way to the
+    /// dead letters. Bound: one row for each parked lane, and the rows of the destination's spool
+    /// that were in memory.
     given_back: FxHashMap<SpoolRow, FxHashSet<DedupKey>>,
-    /// Events that were under way at the spill and were acknowledged after they had been written.
-    /// Bounded by what can be under way.
+    /// Events in flight at the spill that were acknowledged after they had been written. The number
+    /// of events in flight bounds them.
     ahead: FxHashSet<DedupKey>,
 }
 
 impl OpenRows {
-    /// The spool that an open row is in.
+    /// Returns the spool of an open row.
     pub fn spool_of(&self, row: SpoolRow) -> Option<SpoolKey> {
         self.open.get(&row).map(|open| open.spool)
     }
 
-    /// Whether something of a row that comes may be new. Behind what was given back there may be
-    /// rows that have all their events under way, or on their way to the dead letters, or had them
-    /// a moment ago.
+    /// Returns true if a fetched row may hold new events. A fetch from a given-back row onwards may
+    /// also return rows without new events. Theirs are in flight or on the way to the dead letters,
+    /// or were so a moment ago.
     pub fn may_be_new(&self, row: SpoolRow) -> bool {
         match self.open.contains_key(&row) {
             true => self.is_given_back(row),
@@ -107,7 +108,7 @@ impl OpenRows {
         }
     }
 
-    /// A row has come: what is new of it.
+    /// Opens a fetched row and returns its new events.
     pub fn open(
         &mut self,
         spool: SpoolKey,
@@ -132,21 +133,21 @@ impl OpenRows {
         Some(LaneItem::new(&BatchSlice { batch, selection: new }, Origin::Spool(row)))
     }
 
-    /// Nothing is being fetched.
+    /// Forgets ended rows because no fetch is outstanding.
     pub fn forget_ended(&mut self) {
         self.ended.clear();
     }
 
-    /// Whether a part of a row is to be fetched again.
+    /// Returns true if a part of the row is to be fetched again.
     pub fn is_given_back(&self, row: SpoolRow) -> bool {
         self.given_back.contains_key(&row)
     }
 
-    /// These events of a row are to be fetched again.
+    /// Marks these events of a row to be fetched again.
     pub fn give_back(&mut self, row: SpoolRow, items: &[LaneItem]) {
         let events: usize = items.iter().map(|item| item.selection.len()).sum();
         if self.open.get(&row).is_some_and(|open| open.events == events) {
-            // As if it had never been fetched.
+            // The row is treated as if it had never been fetched.
             self.open.remove(&row);
             self.unmarked.remove(&row);
             return;
@@ -155,8 +156,8 @@ impl OpenRows {
         self.given_back.entry(row).or_default().extend(keys);
     }
 
-    /// Events of a row are delivered, or elsewhere in the store; the last of them removes the row.
-    /// `is_fetching`: it may be among the rows that come next.
+    /// Removes events of a row that are delivered or elsewhere in the store. The last of them
+    /// removes the row. `is_fetching`: the outstanding fetch may return this row.
     pub fn delivered(
         &mut self,
         row: SpoolRow,
@@ -178,7 +179,7 @@ impl OpenRows {
         }
     }
 
-    /// Tells the store what of a row is gone, if it stays for the rest.
+    /// Tells the store which events of a row are gone, if the row stays for others.
     pub fn mark(&mut self, row: SpoolRow, actions: &mut Vec<Action>) {
         self.unmarked.remove(&row);
         if let Some(open) = self.open.get(&row) {
@@ -186,7 +187,7 @@ impl OpenRows {
         }
     }
 
-    /// Tells the store what of rows is gone that stay for the rest.
+    /// Tells the store which events of remaining rows are gone.
     pub fn mark_all(&mut self, actions: &mut Vec<Action>) {
         self.marks_at = None;
         for row in std::mem::take(&mut self.unmarked) {
@@ -194,7 +195,7 @@ impl OpenRows {
         }
     }
 
-    /// The same once in a while, so that a crash brings back what was delivered lately and no more.
+    /// Does the same once in a while, so a crash brings back only recent deliveries.
     pub fn mark_in_time(&mut self, now: Duration, actions: &mut Vec<Action>) {
         if self.unmarked.is_empty() {
             self.marks_at = None;
@@ -203,29 +204,29 @@ impl OpenRows {
         }
     }
 
-    /// When the store is told next.
+    /// Returns the time of the next report to the store.
     pub fn marks_at(&self) -> Option<Duration> {
         self.marks_at
     }
 
-    /// Events that were written to the spool while they were under way were acknowledged.
+    /// Notes the acknowledgement of events that were written to the spool while in flight.
     pub fn delivered_ahead(&mut self, item: &LaneItem) {
         self.ahead.extend(dedup_keys(item));
     }
 
-    /// Which of these events were not. One that was is told of once.
+    /// Returns the events that were not acknowledged ahead. Forgets those that were.
     pub fn without_ahead(&mut self, batch: &Batch, selection: &Selection) -> Selection {
         let is_left = |i: &usize| self.ahead.is_empty() || !self.ahead.remove(&dedup_key(batch, *i));
         selection.iter().filter(is_left).collect()
     }
 
-    /// All that was written while it was under way has come back.
+    /// Forgets acknowledgements because all events written while in flight have come back.
     pub fn forget_ahead(&mut self) {
         self.ahead.clear();
     }
 }
 
-/// What an item's events are told apart by.
+/// Keys of an item's events.
 fn dedup_keys(item: &LaneItem) -> Vec<DedupKey> {
     item.selection.to_selection().iter().map(|i| dedup_key(&item.batch, i)).collect()
 }

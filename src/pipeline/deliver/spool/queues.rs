@@ -1,8 +1,8 @@
-//! What the store has of the spools: how many rows of each are to be fetched, from where on, and
-//! which of them are next.
+//! Queues: the contents of the spools in the store. A queue tracks how many rows are left to fetch,
+//! and from which row on. The queues also decide whose turn the next fetch is.
 //!
-//! INVARIANT: a parked lane has its next try when its wait is over, however many others are parked:
-//! none keeps its place in memory while it waits and others want it.
+//! INVARIANT: a parked lane gets its next try when its wait is over, however many others are
+//! parked. No lane keeps its place in memory while it waits and others want the place.
 
 use std::collections::VecDeque;
 
@@ -20,13 +20,13 @@ use crate::pipeline::deliver::lanes::LaneKey;
 struct Queue {
     /// Rows in the store that were not fetched.
     stored: usize,
-    /// Pieces that are to be written to its end and are not durable yet.
+    /// Slices to be written to its end that are not durable yet.
     appending: usize,
     fetching: bool,
-    /// Rows went back meanwhile that come before those that are being fetched: these are fetched
-    /// again, behind them.
+    /// True if rows were given back during a fetch. They come before the rows of that fetch, which
+    /// are therefore fetched again, behind them.
     rewound: bool,
-    /// For a lane: whether it has nothing in memory and waits for its turn to be fetched.
+    /// For a lane: true if it has nothing in memory and waits for its turn to be fetched.
     dry: bool,
     /// The last row that was fetched.
     last: SpoolRow,
@@ -44,17 +44,17 @@ impl Queue {
         }
     }
 
-    /// Whether all that was written has been fetched.
+    /// Returns true if every written row has been fetched.
     fn is_empty(&self) -> bool {
         self.stored == 0 && self.appending == 0 && !self.fetching
     }
 
-    /// Whether there is more to fetch.
+    /// Returns true if there is more to fetch.
     fn may_fetch(&self) -> bool {
         self.stored > 0 && !self.fetching
     }
 
-    /// Whether something is to be written to it, and nothing older waits in it.
+    /// Returns true if an append to this spool waits and nothing older is in the spool.
     fn is_next(&self) -> bool {
         self.appending > 0 && self.stored == 0 && !self.fetching
     }
@@ -72,7 +72,7 @@ impl Queue {
         }
         match last {
             Some(last) => (self.stored, self.last) = (self.stored.saturating_sub(rows), last),
-            // The store has less than was counted: it was emptied by hand.
+            // The store has fewer rows than counted: an operator emptied the spool.
             None => self.stored = 0,
         }
         true
@@ -82,17 +82,17 @@ impl Queue {
 /// A destination's spools.
 #[derive(Debug)]
 pub(super) struct Queues {
-    /// Whether new events have to go through the destination's spool.
+    /// True if new events have to go through the destination's spool.
     active: bool,
     main: Queue,
     /// Parked lanes with more events than may wait in memory.
     lanes: FxHashMap<LaneKey, Queue>,
-    /// Those of them that have nothing in memory any more, in the order in which that came about.
+    /// Dry lanes: those with nothing left in memory, in the order in which they ran dry.
     dry: VecDeque<LaneKey>,
-    /// Whether one of them is being fetched.
+    /// True if a dry lane is being fetched.
     lane_fetching: bool,
-    /// Whether lanes' spools are of another ordering scope: they have to be empty before the
-    /// destination's is read.
+    /// True if lanes' spools stem from another ordering. They have to be empty before the
+    /// destination's spool is read.
     lanes_differ: bool,
 }
 
@@ -109,34 +109,34 @@ impl Queues {
         }
     }
 
-    /// Whether new events have to go through the destination's spool.
+    /// Returns true if new events have to go through the destination's spool.
     pub fn is_active(&self) -> bool {
         self.active
     }
 
-    /// They have to from now on.
+    /// Sends new events through the destination's spool from now on.
     pub fn enter(&mut self) {
         self.active = true;
     }
 
-    /// They need not any more, if all that was written has been fetched: whether it came to that.
+    /// Ends that if all written rows have been fetched. Returns true if it ended.
     pub fn leave_if_empty(&mut self) -> bool {
         let leaves = self.active && self.main.is_empty() && !self.lanes_first();
         self.active &= !leaves;
         leaves
     }
 
-    /// Lanes that have a spool of their own.
+    /// Number of lanes with a spool of their own.
     pub fn lanes(&self) -> usize {
         self.lanes.len()
     }
 
-    /// Whether new events of a lane have to go through its spool.
+    /// Returns true if new events of a lane have to go through its spool.
     pub fn has_lane(&self, key: LaneKey) -> bool {
         self.lanes.contains_key(&key)
     }
 
-    /// Whether lanes' spools come before the destination's.
+    /// Returns true if lanes' spools come before the destination's.
     fn lanes_first(&self) -> bool {
         self.lanes_differ && !self.lanes.is_empty()
     }
@@ -148,7 +148,7 @@ impl Queues {
         }
     }
 
-    /// The same; a lane's begins with this if it has none.
+    /// Returns the queue of a spool and begins one for a lane without.
     fn get_or_begin(&mut self, spool: SpoolKey) -> &mut Queue {
         match spool {
             SpoolKey::Main => &mut self.main,
@@ -156,12 +156,12 @@ impl Queues {
         }
     }
 
-    /// A slice is to be written to the end of a spool.
+    /// Counts a slice to be written to the end of a spool.
     pub fn append(&mut self, spool: SpoolKey) {
         self.get_or_begin(spool).appending += 1;
     }
 
-    /// A slice is durable: a row.
+    /// Counts a slice that is durable, and so a row.
     pub fn written(&mut self, spool: SpoolKey) {
         if let Some(queue) = self.get_mut(spool) {
             queue.appending -= 1;
@@ -169,11 +169,11 @@ impl Queues {
         }
     }
 
-    /// A slice was to be written, and is not.
+    /// Takes back a slice that was to be written.
     pub fn not_written(&mut self, spool: SpoolKey) {
         let Some(queue) = self.get_mut(spool) else { return };
         queue.appending -= 1;
-        // What the lane has in memory need not be from its spool any more.
+        // The empty spool need not wait for the lane: its events in memory may stem from elsewhere.
         if queue.is_empty()
             && let SpoolKey::Lane(key) = spool
         {
@@ -181,24 +181,24 @@ impl Queues {
         }
     }
 
-    /// Whether something is to be written to the destination's spool.
+    /// Returns true if an append to the destination's spool waits.
     pub fn is_appending_to_main(&self) -> bool {
         self.main.appending > 0
     }
 
-    /// Whether something is to be written to the destination's spool, and nothing older waits in
-    /// the spools.
+    /// Returns true if an append to the destination's spool waits and nothing older is in the
+    /// spools.
     pub fn is_main_next(&self) -> bool {
         self.main.is_next() && !self.lanes_first()
     }
 
-    /// Lanes to whose spools something is to be written, and in which nothing older waits.
+    /// Lanes with a waiting append and nothing older in their spool.
     pub fn next_lanes(&self) -> impl Iterator<Item = LaneKey> {
         self.lanes.iter().filter(|(_, queue)| queue.is_next()).map(|(key, _)| *key)
     }
 
-    /// A lane has nothing left in memory: more of it is to be fetched, or its spool has come to its
-    /// end.
+    /// A lane has nothing left in memory. More of its spool is to be fetched, or the spool has
+    /// ended.
     pub fn ran_dry(&mut self, key: LaneKey) {
         let Some(queue) = self.lanes.get_mut(&key) else { return };
         if queue.is_empty() {
@@ -209,7 +209,7 @@ impl Queues {
         }
     }
 
-    /// Whether a lane waits for its turn to be fetched.
+    /// Returns true if a lane waits for its turn to be fetched.
     pub fn has_dry_lane(&self) -> bool {
         !self.dry.is_empty()
     }
@@ -218,7 +218,7 @@ impl Queues {
         self.main.fetching || self.lane_fetching
     }
 
-    /// Whether a lane may be fetched now: one after the other.
+    /// Returns true if a lane may be fetched now. Lanes are fetched one at a time.
     pub fn may_fetch_lane(&self) -> bool {
         !self.lane_fetching && self.has_dry_lane()
     }
@@ -227,7 +227,7 @@ impl Queues {
         self.active && self.main.may_fetch() && !self.lanes_first()
     }
 
-    /// Asks for the next rows of the lane that has waited for the longest.
+    /// Asks for the next rows of the lane that has waited longest.
     pub fn fetch_lane(&mut self, actions: &mut Vec<Action>) {
         if let Some(key) = self.dry.pop_front()
             && let Some(queue) = self.lanes.get_mut(&key)
@@ -242,14 +242,14 @@ impl Queues {
         actions.push(self.main.fetch(SpoolKey::Main, bytes));
     }
 
-    /// Rows have come, so many that were not fetched before, up to `last`: whether they are to be
-    /// taken. If not, they come again.
+    /// Records a fetch of `rows` rows not fetched before, up to `last`. Returns false if the rows
+    /// are to be discarded; they come again.
     pub fn fetched(&mut self, spool: SpoolKey, rows: usize, last: Option<SpoolRow>) -> bool {
         self.lane_fetching &= spool == SpoolKey::Main;
         self.get_mut(spool).is_none_or(|queue| queue.fetched(rows, last))
     }
 
-    /// A row is to be fetched again. `is_counted`: another part of it is, too.
+    /// Marks a row to be fetched again. `is_counted`: another part of the row is already marked.
     pub fn rewind(&mut self, spool: SpoolKey, row: SpoolRow, is_counted: bool) {
         let queue = self.get_or_begin(spool);
         queue.last = queue.last.min(SpoolRow(row.0 - 1));
