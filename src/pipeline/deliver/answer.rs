@@ -180,8 +180,8 @@ impl DeliveryEngine {
             self.spool.delivered_ahead(item);
         }
         match item.origin {
-            // The append of these events is not durable or not refused yet. Its completion settles
-            // them and removes their old row, exactly once.
+            // The events are in an append to the spool. The end of that append settles them and
+            // removes them from their old row: once, and not before.
             Origin::Source | Origin::Adopted(_) | Origin::Spool(_) if spooled => {}
             Origin::Spool(row) => {
                 self.spool.delivered(row, &item.batch, &item.selection.to_selection(), actions)
@@ -233,7 +233,8 @@ impl DeliveryEngine {
             }
             _ if !refusal.is_single => {
                 // The first events are now tried one by one. If they are refused too, the
-                // destination is at fault. If not, each success doubles the size.
+                // destination is at fault. If not, each success doubles the size. A 413 blames the
+                // size itself, so it only halves.
                 let is_too_large = failure.status == Some(413);
                 lane.cap = if is_too_large { (count / 2).max(1) } else { 1 };
                 self.lanes.put_back(key, items);
@@ -382,9 +383,9 @@ impl DeliveryEngine {
         self.park(key, actions);
     }
 
-    /// Returns the wait before the next try of an event. The first two sends follow each other
-    /// soon. The wait stays short in two cases, so that the verdict comes early: asides fill more
-    /// than half of their places, or the lane's previous event became a dead letter.
+    /// Returns the wait before the next try of an event. The first two sends follow each other soon.
+    /// The wait stays short if asides fill more than half of their places. It also does if the
+    /// lane's previous event became a dead letter. The verdict then comes as early as it can.
     fn wait_after(&self, key: LaneKey, failure: &Failure, random: f64) -> Duration {
         let retry = &self.policy.retry;
         let lane = self.lanes.get(key);

@@ -6,8 +6,8 @@
 //!     recall     ◄──  once a destination that was at fault accepts again
 //! ```
 //!
-//! Recalled events return to their place in the order. Their refusals were the destination's fault,
-//! so no reason is left to let others pass.
+//! Recalled events return to their place in the order. Their refusals were most likely the
+//! destination's fault, so there is no reason left to let others pass.
 
 use std::cmp::Reverse;
 

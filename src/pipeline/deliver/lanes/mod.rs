@@ -13,9 +13,9 @@
 //! A lane goes through these states:
 //!
 //! ```text
-//!  idle ──(an event)──► ready ──(sent)──► busy ──(answered)──► ready or gone
-//!                         ▲                 └────(failed)────► waiting
-//!                         └──────────(back-off over)──────────────┘
+//!  idle ──(an event)──► ready ──(sent)──► busy ──(no wait)──► ready, or gone if nothing is left
+//!                         ▲                 └────(back-off)──► waiting
+//!                         └──────────(back-off over)─────────────┘
 //! ```
 //!
 //! INVARIANT: while a request with events of a lane is in flight, no other event of that lane is

@@ -1,18 +1,18 @@
-//! Who is to blame: one engine against targets that refuse by time, by event, by chance and by
-//! history, in virtual time. Held: no event of a healthy class becomes a dead letter, every
-//! poisonous one does in bounded time, and no lane waits for ever.
+//! Blame: one engine against targets that refuse by time, by event, by chance and by history, in
+//! virtual time. Three promises hold in every run. No event of a healthy class becomes a dead
+//! letter. Every poisonous event becomes one in bounded time. No lane waits for ever.
 
 use proptest::prelude::*;
 
 use super::*;
 
-/// Sends answers a moment later.
+/// Time between a request and its answer.
 const ANSWER: Duration = Duration::from_millis(5);
 
-/// A target: the blame for an event that it refuses now.
+/// A target: returns the blame for an event that it refuses now.
 type Refuses<'a> = dyn FnMut(Duration, i32) -> Option<Blame> + 'a;
 
-/// What came of a run.
+/// The result of a run.
 struct Ran {
     world: World,
     /// Dead letters, with the time of each.
@@ -28,7 +28,7 @@ impl Ran {
     }
 }
 
-/// Offers `n` events, one each `interval`, to `target`, then healthy ones to compare with, and runs
+/// Offers `n` events to `target`, one each `interval`, then healthy events for comparison. Runs
 /// until the first `n` have left or `until` has passed.
 fn run(
     policy: Policy,
@@ -46,7 +46,7 @@ fn run(
         for (id, _) in &world.under_way {
             answers.entry((world.now + ANSWER, *id)).or_default();
         }
-        // An id is due once, at its first time.
+        // Each id is due once, at its first time.
         let mut ids = BTreeSet::new();
         answers.retain(|(_, id), ()| ids.insert(*id));
         requests = requests.max(world.under_way.iter().map(|(id, _)| *id as usize + 1).max().unwrap_or(0));
@@ -92,7 +92,7 @@ fn run(
 
 const ORDERINGS: [Ordering; 3] = [Ordering::Source, Ordering::Entity, Ordering::None];
 
-/// Each ordering with one event and with many events in a request.
+/// Checks each ordering with one event and with many events per request.
 fn each_shape(check: impl Fn(Policy, RequestLimits)) {
     for ordering in ORDERINGS {
         for events_max in [1, 50] {
@@ -148,7 +148,7 @@ fn poison_at_the_very_start_becomes_dead_letters() {
     });
 }
 
-/// Alternating by request and by minute, and refusing at random.
+/// The targets alternate by request and by minute, and refuse at random.
 #[test]
 fn a_target_that_refuses_by_chance_or_by_time_makes_no_dead_letter() {
     for blame in [Blame::Evidence, Blame::FirmEvidence] {
@@ -172,7 +172,7 @@ fn a_target_that_refuses_by_chance_or_by_time_makes_no_dead_letter() {
 fn a_tenth_that_is_always_refused_costs_the_others_less_than_a_tenth_of_their_rate() {
     for blame in [Blame::Evidence, Blame::FirmEvidence] {
         let policy = Policy { ordering: Ordering::Source, concurrency: 8, ..Policy::default() };
-        // As fast as one request at a time allows.
+        // The pace is the fastest that one request at a time allows.
         let healthy = run(policy.clone(), limits(1, false), 4_000, Duration::ZERO, HOUR, &mut |_, _| None);
         let last = |ran: &Ran| *ran.accepted.values().max().expect("some");
         let ran = run(policy, limits(1, false), 4_000, Duration::ZERO, HOUR, &mut |_, key| {
@@ -256,7 +256,7 @@ proptest! {
         seed in any::<u64>(),
     ) {
         let policy = Policy { ordering, concurrency, ..Policy::default() };
-        // A status that speaks against the event is not given by chance.
+        // Chance does not produce a status that speaks against the event.
         let firm = firm && !matches!(target, RandomTarget::Chance(_));
         let blame = if firm { Blame::FirmEvidence } else { Blame::Evidence };
         let mut state = seed | 1;

@@ -1,4 +1,4 @@
-//! The engine against a fake target and a fake spool, driven from a seed: whatever the target
+//! The engine against a fake target and a fake spool, driven from a seed. Whatever the target
 //! answers, every event leaves once and in its order.
 
 mod evidence;
@@ -22,7 +22,7 @@ use crate::event::{Batch, Failed, Record, Selection, Span};
 use crate::limits::{SPOOL_LINGER, SPOOL_MARK_INTERVAL, SPOOL_REFETCH_BYTES, STORE_FULL_RETRY};
 use crate::processor::{BatchSlice, Blame, DeliveryOutcome, DeliveryRequest, Failure};
 
-/// When memory is full nothing more is offered.
+/// Nothing more is offered while memory is full.
 #[test]
 fn what_a_target_does_not_take_leaves_the_memory_without_another_offer() {
     let check = |policy: OverflowPolicy, room: Room, failures: u32, expected: bool| {
@@ -56,7 +56,7 @@ fn what_a_target_does_not_take_leaves_the_memory_without_another_offer() {
     check(OverflowPolicy::DropOldest, room, 10, false);
 }
 
-/// What is acknowledged while it is written anew leaves its old row once: another event of that row
+/// An event acknowledged while it is rewritten leaves its old row once. Another event of that row
 /// is not durable anywhere else yet.
 #[test]
 fn a_row_stays_until_the_dead_letter_of_one_of_its_events_is_stored() {
@@ -93,8 +93,8 @@ fn a_row_stays_until_the_dead_letter_of_one_of_its_events_is_stored() {
     }
 }
 
-/// A dead letter keeps the row of an event that was written anew behind others: a crash must not
-/// bring that one back in front of them.
+/// A dead letter keeps the row of an event that was rewritten behind others. A crash must not bring
+/// that event back in front of them.
 #[test]
 fn what_is_written_anew_is_gone_from_a_row_that_stays() {
     let policy = Policy { ordering: Ordering::Entity, concurrency: 2, ..Policy::default() };
@@ -102,7 +102,7 @@ fn what_is_written_anew_is_gone_from_a_row_that_stays() {
     world.spooled(policy, [(1, 0, 1), (2, 1, 2)]);
     world.input(Input::Tick);
     world.store_replies();
-    // 0 is under way, 1 is refused, 2 waits for 0.
+    // 0 is in flight, 1 is refused, 2 waits for 0.
     world.answer(1, false, &mut |_| Some(Blame::Event));
     world.input(Input::Room(Room { share: 0, scarce: true, alone: false }));
     world.store_replies();
@@ -128,7 +128,7 @@ fn a_target_that_is_gone_has_nothing_in_memory_of_what_is_spooled() {
             while !world.under_way.is_empty() {
                 world.answer(0, false, &mut |_| Some(Blame::Target));
             }
-            // What is still in memory, and more than its share, goes to the spool.
+            // Events that are still in memory beyond the share go to the spool.
             world.input(Input::Room(room));
             let gauges = world.engine.gauges();
             if gauges.breaker_open && gauges.requests_under_way == 0 && world.store.is_empty() {
@@ -192,7 +192,7 @@ fn a_full_store_keeps_nothing_from_a_target_that_takes_events() {
     }
 }
 
-/// The target takes so many events in time, and no more.
+/// The target handles a limited number of events in time, and no more.
 #[test]
 fn a_batch_that_takes_too_long_is_made_smaller_until_it_gets_through() {
     for ordering in [Ordering::Source, Ordering::Entity, Ordering::None] {
@@ -252,7 +252,7 @@ fn an_engine_sleeps_while_a_probe_is_under_way() {
             world.now = world.now.max(world.engine.wakes_at().expect("it probes"));
             world.input(Input::Tick);
         }
-        // All lanes' waits are over by now.
+        // The waits of all lanes are over by now.
         world.now += Duration::from_secs(60);
         world.input(Input::Tick);
         assert_eq!(world.under_way.len(), 1, "one probe");
@@ -348,7 +348,7 @@ fn an_event_grows_old_only_while_its_target_answers() {
     let retry = Retry { attempts: 1_000, max_age, backoff_max: Duration::from_secs(60), ..Retry::default() };
     let mut world = World::new(Policy { retry, ..Policy::default() }, limits(1, false));
     world.input(Input::Offer { slice: slice(0, 2, 1), room: ROOM });
-    // Waits for its turn, then answers: how long the answers went on.
+    // Waits for the next turn and answers. Returns the length of time in which answers came.
     let answers = |world: &mut World, blame: Blame, until: Duration| {
         let mut first = None;
         while world.now < until && world.dead.is_empty() {
@@ -389,8 +389,8 @@ fn dropping_by_policy_drops_the_oldest_or_the_newest() {
     }
 }
 
-/// What was delivered of a row is not delivered again after a stop, nor after a crash but what is
-/// newer than the last mark.
+/// Delivered events of a row are not delivered again after a stop. After a crash only those newer
+/// than the last mark are.
 #[test]
 fn the_store_knows_what_of_a_row_is_delivered() {
     let policy = Policy { ordering: Ordering::Source, ..Policy::default() };
@@ -414,7 +414,7 @@ fn the_store_knows_what_of_a_row_is_delivered() {
     assert_eq!((left(&world), under_way, world.under_way.len()), (5, 1, 0), "and nothing more is sent");
 }
 
-/// Where memory is scarce, a share may be less than a page.
+/// A share may be less than a page while memory is scarce.
 #[test]
 fn a_target_that_keeps_up_loses_nothing_for_its_neighbours_sake() {
     for policy in [OverflowPolicy::DropNewest, OverflowPolicy::DropOldest] {
@@ -427,7 +427,7 @@ fn a_target_that_keeps_up_loses_nothing_for_its_neighbours_sake() {
             world.answer(0, false, &mut |_| None);
         }
         assert_eq!((world.received.len(), world.dropped.len()), (1_000, 0), "{policy:?}");
-        // One that is gone keeps something to probe with, and no more.
+        // A destination whose target is gone keeps an event to probe with, and no more.
         for n in 10..60 {
             world.input(Input::Offer { slice: slice(n * 100, 100, 7), room });
             while let Some(at) = world.engine.wakes_at().filter(|_| world.under_way.is_empty()) {
@@ -443,7 +443,7 @@ fn a_target_that_keeps_up_loses_nothing_for_its_neighbours_sake() {
     }
 }
 
-/// The only lane of a scope must not rest for longer than the breaker does.
+/// The only lane of an ordering must not wait for longer than the breaker does.
 #[test]
 fn a_target_that_is_gone_is_tried_at_least_every_probe_interval() {
     for ordering in [Ordering::Source, Ordering::Entity, Ordering::None] {

@@ -1,4 +1,4 @@
-//! The engine against one list an entity, over random failures, spills and times.
+//! The engine against a model of one list per entity, over random failures, spills and times.
 
 use proptest::prelude::*;
 
@@ -11,7 +11,7 @@ enum Step {
     Store,
     StoreDeadLetters,
     Time(u16),
-    /// Whether memory is scarce, and whether there is none at all.
+    /// True if memory is scarce; true if there is none at all.
     Room(bool, bool),
     Full(bool),
     Replay(u8),
@@ -34,8 +34,9 @@ fn step() -> impl Strategy<Value = Step> {
 
 proptest! {
     #![proptest_config(ProptestConfig { cases: 512, ..ProptestConfig::default() })]
-    /// Lanes against one list per entity: every event is received or dead once, in order within its
-    /// scope, whatever fails and however it spills, or cannot since the store is full and stays so.
+    /// Compares lanes with one list per entity. Every event is received or dead once, in order
+    /// within its scope. This holds whatever fails and however it spills, and also if it cannot
+    /// spill because the store stays full.
     #[test]
     fn every_event_leaves_once_and_in_its_order(
         steps in prop::collection::vec(step(), 1..60),
@@ -46,7 +47,7 @@ proptest! {
         share in prop_oneof![Just(usize::MAX), 500usize..20_000],
         scarce in any::<bool>(),
         holds in any::<bool>(),
-        // With large events parked lanes take turns in memory.
+        // Large events make parked lanes take turns in memory.
         padding in prop_oneof![4 => Just(0), 1 => Just(30_000usize)],
         failures in prop_oneof![Just(10), 1u32..4],
         rows_a_fetch in 1usize..10,
@@ -57,7 +58,7 @@ proptest! {
         let breaker = Some(Breaker { failures, ..Breaker::default() });
         let on_refusal = if holds { OnRefusal::Hold } else { OnRefusal::StepAside };
         let policy = Policy { ordering, concurrency, breaker, on_refusal, ..attempts(3) };
-        // Of each parked entity, older events than the others.
+        // Each parked entity has events in its spool that are older than the others.
         let is_parked = !parked.is_empty();
         let old = parked.into_iter().enumerate().map(|(at, entity)| (spool_of(entity), 5 * at as i32 + entity as i32, entity)).collect::<Vec<_>>();
         let first = 5 * old.len() as i32;
@@ -76,7 +77,7 @@ proptest! {
                 }
                 Step::Answer(at, how) if !world.under_way.is_empty() => {
                     let at = usize::from(at) % world.under_way.len();
-                    // Some answers are that the target is gone for all of them.
+                    // Some answers say that the target is gone, for every event.
                     let gone = how % 8 == 0;
                     let mut state = u64::from(how) + 1;
                     world.answer(at, partial, &mut |_| {
@@ -130,14 +131,14 @@ proptest! {
         prop_assert_eq!(delivered, replayed.iter().map(|key| i64::from(*key)).collect::<BTreeSet<_>>().into_iter().collect::<Vec<_>>());
         prop_assert_eq!(world.settled.len() as i32, offered - start);
         let lane = |key: i32| match ordering {
-            // Parked in scope `entity`: out of the order of their source.
+            // Events parked with `ordering: entity` are out of the order of their source.
             Ordering::Source if is_parked && key < start => 1_000 + key,
             Ordering::Source => 0,
             Ordering::Entity => key % entities as i32,
             Ordering::None => key,
         };
         let mut last = BTreeMap::new();
-        // An event that was refused twice may have stepped aside, and arrive late.
+        // An event that was refused twice may have stepped aside and arrive late.
         let in_order = |key: &&i32| holds || ordering != Ordering::Source || world.sent[key] <= 2;
         for key in received.iter().filter(in_order) {
             let before = last.insert(lane(*key), *key);

@@ -1,5 +1,5 @@
-//! What waits behind an event that is refused, or for a target that is gone: bounded in memory, in
-//! spools, in order.
+//! Parked events, and events for a target that is gone: bounded in memory, kept in spools, in
+//! order.
 
 use super::*;
 
@@ -16,8 +16,8 @@ fn a_poisoned_entity_holds_up_only_itself() {
     assert_eq!(world.received.len(), 40);
 }
 
-/// A world with one poisoned entity of four, after `pages` of 20 events of which the others' are
-/// through.
+/// Returns a world with one poisoned entity of four, after `pages` of 20 events. The events of the
+/// other entities are through.
 fn with_a_poisoned_entity(policy: Policy, room: Room, pages: i32) -> World {
     let policy = Policy { ordering: Ordering::Entity, ..policy };
     let mut world = World::new(policy, limits(1, false));
@@ -39,7 +39,7 @@ fn in_order_within_entities(received: &[i32]) -> bool {
 
 #[test]
 fn what_a_poisoned_entity_parks_is_bounded_and_waits_in_a_spool_of_its_own() {
-    // Whether memory is scarce or not, and even if there is no other destination.
+    // The bound holds with scarce memory, with plenty, and without another destination.
     for (scarce, alone) in [(false, true), (true, true), (true, false)] {
         let room = Room { share: 20_000, scarce, alone };
         let mut world = with_a_poisoned_entity(attempts(1_000), room, 50);
@@ -56,7 +56,7 @@ fn what_a_poisoned_entity_parks_is_bounded_and_waits_in_a_spool_of_its_own() {
     }
 }
 
-/// Whoever is parked gets its next try in time, though the others hold more than there is room for
+/// Each parked lane gets its next try in time, although the others hold more than there is room for
 /// and are refused for ever.
 #[test]
 fn many_parked_entities_do_not_keep_each_other_from_their_tries() {
@@ -76,14 +76,15 @@ fn many_parked_entities_do_not_keep_each_other_from_their_tries() {
             world.answer(0, false, &mut |key| (!takes(key)).then_some(Blame::Evidence));
         }
     };
-    // One after the other, each with all its events, which are then one row.
+    // Entities come one after the other. Each brings all its events at once, and these become one
+    // row.
     let entity = |key: i32| key / events;
     const HEALTHY: i32 = 1_000_000;
     let mut healthy = HEALTHY;
     for first in (0..entities * events).step_by(events as usize) {
         let slice = slice_of(first, events, |key| entity(key as i32) as u64);
         world.input(Input::Offer { slice, room });
-        // Some other entity is well, so the target is not at fault.
+        // Another entity is healthy, so the target is not at fault.
         for _ in 0..20 {
             healthy += 1;
             world.input(Input::Offer { slice: slice_of(healthy, 1, |_| u64::MAX), room });
@@ -94,7 +95,7 @@ fn many_parked_entities_do_not_keep_each_other_from_their_tries() {
     assert_eq!(gauges.parked_lanes, entities as usize, "{gauges:?}");
     let held: usize = world.rows.iter().map(|at| at.batch.size()).sum();
     assert!(held > 2 * SPOOL_REFETCH_BYTES, "{held}: more than half of them have no place in memory");
-    // Some of each third, the last among them, are mended.
+    // One entity in each third is mended; the last one is among them.
     let mended = |key: i32| key >= HEALTHY || entity(key) % 50 == 49;
     let came = |world: &World| world.received.iter().filter(|key| **key < HEALTHY).count();
     let expected = (entities / 50 * events) as usize;
@@ -128,7 +129,7 @@ fn one_event_that_waits_does_not_keep_its_page() {
     let gauges = world.engine.gauges();
     assert_eq!(gauges.waiting_events, 10);
     assert!(gauges.waiting_bytes < page / 10, "{} of pages of {page}", gauges.waiting_bytes);
-    // A slow entity, which nothing refuses, keeps its pages until memory is scarce.
+    // A slow entity without refusals keeps its pages until memory is scarce.
     let mut world = World::new(
         Policy { ordering: Ordering::Entity, concurrency: 2, ..Policy::default() },
         limits(1, false),
@@ -153,7 +154,7 @@ fn one_event_that_waits_does_not_keep_its_page() {
 
 #[test]
 fn tries_are_not_forgotten_in_a_spool() {
-    // The spool of a parked entity, and that of the whole destination.
+    // The cases use the spool of a parked entity and the spool of the whole destination.
     let cases =
         [(0, false, Ordering::Entity), (3_000, true, Ordering::Entity), (3_000, true, Ordering::Source)];
     for (share, scarce, ordering) in cases {
@@ -167,7 +168,7 @@ fn tries_are_not_forgotten_in_a_spool() {
             }
         }
         assert!(world.from_spool.contains(&0), "{ordering:?}: it went through a spool after its first try");
-        // Others go on to be accepted, which its tries are compared with.
+        // Other events are accepted, so the event's tries can be compared with them.
         for n in 0..2_000 {
             if world.dead.is_empty() {
                 world.input(Input::Offer { slice: slice_of(1_000 + n, 1, |_| 1), room: ROOM });

@@ -1,5 +1,5 @@
-//! What comes beside the source's events: dead letters that are replayed, and those that are
-//! adopted from other destinations.
+//! Replayed dead letters, and dead letters adopted from other destinations, beside the events of
+//! the sources.
 
 use super::*;
 
@@ -91,8 +91,8 @@ fn what_is_adopted_ends_when_it_is_delivered_or_durable_or_refused() {
     }
 }
 
-/// One event may be adopted from several destinations, and be offered, too: each of them is one of
-/// its own.
+/// An event may be adopted from several destinations and be offered as well. Each of these counts
+/// as an event of its own.
 #[test]
 fn the_same_event_from_two_destinations_is_delivered_for_both() {
     let mut world = World::new(
@@ -103,8 +103,7 @@ fn the_same_event_from_two_destinations_is_delivered_for_both() {
     world.adopt(7, 2, 1, ROOM);
     world.adopt(7, 3, 1, ROOM);
     assert_eq!(world.under_way.len(), 3);
-    // All three are written to the spool while they are under way; one of them is acknowledged
-    // after that.
+    // All three are written to the spool while they are in flight. One is acknowledged after that.
     world.input(Input::Offer { slice: slice(8, 1, 1), room: Room { share: 0, scarce: true, alone: false } });
     world.answer(1, false, &mut |_| None);
     (0..2).for_each(|_| world.answer(0, false, &mut |_| Some(Blame::Target)));

@@ -1,5 +1,5 @@
-//! What comes back from spools while targets come and go: every row once, and to the spool that it
-//! is in. Rows are large here, so that some stay in the store.
+//! Reading spools back while targets come and go. Every row comes once, and goes back to the spool
+//! that it is in. Rows are large here, so that some stay in the store.
 
 use super::*;
 
@@ -22,7 +22,7 @@ fn answer(world: &mut World, key: i32, blame: Option<Blame>) {
     world.answer(at.expect("it is under way"), false, &mut |_| blame);
 }
 
-/// Nothing is taken for some minutes.
+/// Lets some minutes pass in which the target takes nothing.
 fn without_a_target(world: &mut World) {
     for _ in 0..100 {
         if world.under_way.is_empty() {
@@ -43,21 +43,21 @@ fn rows_that_were_under_way_when_the_target_went_are_delivered_once() {
         let mut world =
             left_by_a_former_run(policy, false, (0..200).map(|key| (SpoolKey::Main, key, key as u64)));
         assert_eq!(world.under_way.len(), 32);
-        // The breaker opens, and what waits in memory goes back.
+        // The breaker opens, and the events that wait in memory go back.
         for key in 0..10 {
             answer(&mut world, key, Some(Blame::Target));
             settle_store(&mut world);
         }
         let gauges = world.engine.gauges();
         assert!(gauges.breaker_open && gauges.waiting_events == 0 && gauges.spooling);
-        // The others fail when it asks again already: they wait in memory, and some that went back
-        // are before them in the spool.
+        // The others fail after the engine has begun to ask again. They wait in memory, and some
+        // that went back are before them in the spool.
         world.now += Duration::from_secs(20);
         (10..32).for_each(|key| answer(&mut world, key, Some(Blame::Target)));
         assert_eq!(world.store.len(), 0);
         world.now += Duration::from_secs(60);
         world.input(Input::Tick);
-        // All that is in memory is delivered before the rows come that are asked for meanwhile.
+        // All events in memory are delivered before the rows arrive that are asked for meanwhile.
         while let Some((_, request)) = world.under_way.first() {
             let key = keys(&request.slices)[0];
             answer(&mut world, key, None);
@@ -92,7 +92,7 @@ fn what_comes_from_a_spool_goes_in_full_requests() {
     assert_eq!(world.received.len(), 400);
 }
 
-/// The scope may change between two runs.
+/// The ordering may change between two runs.
 #[test]
 fn what_was_parked_in_another_scope_goes_back_to_its_own_spool() {
     for ordering in [Ordering::None, Ordering::Source] {
@@ -110,7 +110,7 @@ fn what_was_parked_in_another_scope_goes_back_to_its_own_spool() {
 }
 
 /// An entity's second row comes from the destination's spool while its first is in memory from its
-/// own, and the store has no room to put it behind that.
+/// own. The store has no room to move the second behind the first.
 #[test]
 fn a_lane_gives_the_rows_of_two_spools_back_to_each() {
     let policy = Policy { ordering: Ordering::Entity, ..Policy::default() };
@@ -144,7 +144,7 @@ fn a_target_that_is_gone_is_probed_while_a_refused_event_waits_for_its_own_try()
     }
 }
 
-/// Retries of its own that one event asks for.
+/// Refuses an event with a `Retry-After` of its own.
 fn refuse_for_minutes(world: &mut World) {
     let (request, _) = world.under_way.remove(0);
     let asks = Failure { wait: Some(Duration::from_secs(300)), ..failure(Blame::Evidence) };
@@ -221,8 +221,8 @@ fn a_full_store_does_not_bring_a_spool_into_memory() {
     assert_eq!(world.received, (0..500).collect::<Vec<_>>());
 }
 
-/// What is parked has no place in the store, and behind it something is to be written to the
-/// destination's spool, with an event of the same entity.
+/// The store has no room for parked events. Behind them, an append to the destination's spool waits
+/// with an event of the same entity.
 #[test]
 fn a_full_store_does_not_bring_what_is_new_behind_what_is_to_be_written() {
     for is_stored in [false, true] {

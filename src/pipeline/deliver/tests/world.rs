@@ -1,5 +1,5 @@
-//! What stands around one engine in its tests: a clock, a target that answers from a script, a
-//! spool, and the events that it is given.
+//! The world around one engine in its tests: a clock, a scripted target, a spool and the events to
+//! deliver.
 
 use super::*;
 
@@ -24,7 +24,7 @@ pub(super) fn slice_of(first: i32, n: i32, lane: impl Fn(u64) -> u64) -> BatchSl
     BatchSlice { selection: Selection::first(batch.records.len()), batch: Arc::new(batch) }
 }
 
-/// The same events, each with so many bytes more: what is large goes to spools sooner.
+/// The same events, each larger by `bytes`. Large events go to spools sooner.
 pub(super) fn padded(slice: BatchSlice, bytes: usize) -> BatchSlice {
     let mut batch = Arc::into_inner(slice.batch).expect("just made");
     for record in &mut batch.records {
@@ -43,8 +43,8 @@ pub(super) fn failed_slice(key: i32, destination: u16, entities: u64) -> BatchSl
     BatchSlice { batch: batch.into(), selection }
 }
 
-/// The keys of events; what failed elsewhere has a million more for each number of that
-/// destination.
+/// The keys of events. For an event that failed elsewhere, a million is added for each number of
+/// that destination.
 pub(super) fn keys<'a>(slices: impl IntoIterator<Item = &'a BatchSlice>) -> Vec<i32> {
     let keys = slices.into_iter().flat_map(|p| {
         let million = p.batch.failed.as_ref().map_or(0, |failed| i32::from(failed.code));
@@ -77,26 +77,26 @@ pub(super) struct World {
     pub(super) under_way: Vec<(u64, DeliveryRequest)>,
     pub(super) rows: VecDeque<StoredRow>,
     pub(super) next_row: i64,
-    /// Rows of the destination's spool that one fetch brings at most.
+    /// Most rows of the destination's spool that one fetch returns.
     pub(super) rows_a_fetch: usize,
     pub(super) store: VecDeque<Input>,
-    /// On their way to wherever they are kept.
+    /// Letters on their way to the place where they are kept.
     pub(super) letters: VecDeque<FailedEvent>,
-    /// The store takes no append.
+    /// True if the store takes no append.
     pub(super) full: bool,
     /// Keys in the order of acknowledgement by the target.
     pub(super) received: Vec<i32>,
     pub(super) settled: BTreeSet<i32>,
-    /// What this run was given: keys, and what must stay in order with each.
+    /// Keys that this run was given, with the scope that each must stay in order with.
     pub(super) offered: BTreeMap<i32, Option<u64>>,
     pub(super) dead: Vec<i32>,
     pub(super) dropped: Vec<i32>,
-    /// How each replay ended, by its number, which is the key of its event plus a million.
+    /// Result of each replay, by its number, which is the key of its event plus a million.
     pub(super) replayed: BTreeMap<i64, ReplayEnd>,
-    /// Tickets of what was adopted: the key that [`keys`] gives it.
+    /// Tickets of adopted events. A ticket is the key that [`keys`] gives the event.
     pub(super) adopted: BTreeSet<u64>,
     pub(super) from_spool: BTreeSet<i32>,
-    /// How often each key was sent.
+    /// Number of sends of each key.
     pub(super) sent: BTreeMap<i32, u32>,
     pub(super) widest: usize,
 }
@@ -126,8 +126,8 @@ impl World {
         }
     }
 
-    /// Begins with rows of one event each that a former run left, and with the store's first
-    /// answers not yet given.
+    /// Begins with rows of one event each that a former run left. The store's first replies are not
+    /// yet given.
     pub(super) fn left(
         policy: Policy,
         limits: RequestLimits,
@@ -155,8 +155,8 @@ impl World {
         world
     }
 
-    /// Begins anew, with what a former run left in the spool: rows by their number, their first key
-    /// and their events, of two entities.
+    /// Begins again with rows that a former run left in the spool. Each row has a number, a first
+    /// key and a number of events, of two entities.
     pub(super) fn spooled<const N: usize>(&mut self, policy: Policy, rows: [(i64, i32, i32); N]) {
         let spooled = Spooled { main: N, lanes: Vec::new() };
         self.engine = DeliveryEngine::new(policy, limits(1, false), "", spooled, 1);
@@ -179,7 +179,7 @@ impl World {
         self.carry_out(actions);
     }
 
-    /// What an event must stay in order with.
+    /// Returns the scope within which an event must stay in order.
     fn scope_of(&self, record: &Record) -> Option<u64> {
         match self.engine.policy.ordering {
             Ordering::Source => Some(0),
@@ -189,7 +189,7 @@ impl World {
     }
 
     pub(super) fn carry_out(&mut self, mut actions: Vec<Action>) {
-        // As the driver does: what a step reads comes after what it removes.
+        // The driver does the same: a step's reads come after its removals.
         actions.sort_by_key(|action| matches!(action, Action::Fetch { .. }));
         let writes = |action: &Action| matches!(action, Action::Append { .. } | Action::Unspool(_));
         let changes_rows = actions.iter().any(writes);
@@ -265,8 +265,9 @@ impl World {
         }
     }
 
-    /// If the process died now: what its successor would deliver of the spools is in order, but for
-    /// what was acknowledged before, and what it would read again comes after that.
+    /// Checks the spools as a crash would leave them now. The successor would deliver their events
+    /// in order, except those acknowledged before. Events that it would read again from the source
+    /// come after those.
     pub(super) fn check_rows(&self) {
         let mut seen: FxHashSet<i32> = self.received.iter().chain(&self.dead).copied().collect();
         let mut last = FxHashMap::default();
@@ -290,7 +291,7 @@ impl World {
         }
     }
 
-    /// Ends the request at `at` with what `answer` says of each key.
+    /// Ends the request at `at`. `answer` gives the blame for each key, or none.
     pub(super) fn answer(&mut self, at: usize, partial: bool, answer: &mut impl FnMut(i32) -> Option<Blame>) {
         let (id, request) = self.under_way.swap_remove(at);
         let keys = keys(&request.slices);
@@ -323,7 +324,7 @@ impl World {
         self.input(Input::Adopt { ticket, slice: failed_slice(key, destination, entities), room });
     }
 
-    /// The numbers of the replays that ended as `which` says.
+    /// The numbers of the replays that ended as `which` selects.
     pub(super) fn ended(&self, which: impl Fn(&ReplayEnd) -> bool) -> Vec<i64> {
         self.replayed.iter().filter(|(_, end)| which(end)).map(|(letter, _)| *letter).collect()
     }
@@ -342,7 +343,8 @@ impl World {
         }
     }
 
-    /// Lets everything come to its end; the target takes all from now on unless `poison`.
+    /// Runs until nothing is left. The target takes every event from now on, except those that
+    /// `poison` selects.
     pub(super) fn finish(&mut self, partial: bool, poison: impl Fn(i32) -> bool) {
         for _ in 0..20_000 {
             if self.engine.is_idle()
