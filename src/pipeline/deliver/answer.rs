@@ -383,9 +383,9 @@ impl DeliveryEngine {
         self.park(key, actions);
     }
 
-    /// Returns the wait before the next try of an event. The first two sends follow each other soon.
-    /// The wait stays short if asides fill more than half of their places. It also does if the
-    /// lane's previous event became a dead letter. The verdict then comes as early as it can.
+    /// Returns the wait before the next try of an event. The first two sends follow each other
+    /// soon. The wait stays short if asides fill more than half of their places. It also does if
+    /// the lane's previous event became a dead letter. The verdict then comes as early as it can.
     fn wait_after(&self, key: LaneKey, failure: &Failure, random: f64) -> Duration {
         let retry = &self.policy.retry;
         let lane = self.lanes.get(key);

@@ -21,8 +21,8 @@
 //! ```
 //!
 //! The step itself and the overflow policies are in this file. `send.rs` forms requests, and
-//! `answer.rs` handles their answers. [`Lanes`] keep the order, [`Health`] is the breaker,
-//! [`Evidence`] judges refusals, and [`Spools`] is the queue on disk.
+//! `answer.rs` handles their answers. `Lanes` keep the order, `Health` is the breaker,
+//! `Evidence` judges refusals, and `Spools` is the queue on disk.
 //!
 //! INVARIANT: every offered event leaves exactly once: as `Settle`, or within a `DeadLetter` or an
 //! `Append`, whose completion settles it. An adopted event leaves as `Adopted` or within a

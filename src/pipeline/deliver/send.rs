@@ -1,7 +1,7 @@
 //! Deliver, sending: composes requests and decides when each may leave.
 //!
-//! A request leaves when the linger is over and fewer than `concurrency` requests are in flight. The
-//! rate limit and the breaker must allow it as well.
+//! A request leaves when the linger is over and fewer than `concurrency` requests are in flight.
+//! The rate limit and the breaker must allow it as well.
 
 use std::time::Duration;
 

@@ -17,9 +17,9 @@
 //! before them. Events in the lane itself are older still.
 //! INVARIANT: the store's rows of a spool are in order whenever the process dies. Events that were
 //! rewritten leave their old rows together, never only a part of them.
-//! INVARIANT: while a breaker is open, memory keeps two kinds of events from the destination's spool.
-//! These are the row for the probe and the events refused for their own sake. Dead targets, however
-//! many, hold up nobody else.
+//! INVARIANT: while a breaker is open, memory keeps two kinds of events from the destination's
+//! spool. These are the row for the probe and the events refused for their own sake. Dead targets,
+//! however many, hold up nobody else.
 //! INVARIANT: spool events in memory that may be sent, or that move between spools, take at most
 //! [`SPOOL_REFETCH_BYTES`] + [`SPOOL_FETCH_BYTES`] (or one row). Parked events come on top.
 
