@@ -1,8 +1,16 @@
-//! Messages to the core thread, beside pages.
+//! Messages to the core thread other than pages.
 //!
-//! The queue has a bound, and nobody waits for it: what may wait in it at a time is counted in
-//! [`control_messages_max`]. Drivers settle events at any rate, so their settlements are coalesced:
-//! one message stands for those of all drivers.
+//! ```text
+//!  sources ── Begin ───────────┐
+//!  drivers ── Settled ─────────┤
+//!  store ──── Loaded, Begun, … ┼─► queue ─► core thread
+//!  operator ─ Replay ──────────┤
+//!  run ────── Finish ──────────┘
+//! ```
+//!
+//! The queue has a bound, and its senders never wait. [`control_messages_max`] counts the messages
+//! that can be in it at a time. Drivers settle events at any rate, so their settlements are
+//! coalesced: one message stands for the settlements of all drivers.
 
 use std::sync::Arc;
 
@@ -35,54 +43,56 @@ pub(super) enum Control {
         beginning: Beginning,
         start: Start,
     },
-    /// Events are settled: see [`ControlSender::take_settled`].
+    /// Settled events wait in [`ControlSender::take_settled`].
     Settled,
     Checkpointed {
         refused: Vec<CheckpointWrite>,
     },
-    /// What the store did with unreadable events.
+    /// The store's outcomes for a group of unreadable events.
     UnreadableStored {
         group: Vec<Attempt<UnreadableEvent>>,
         outcomes: Vec<state::WriteOutcome>,
     },
-    /// A dead letter is to be tried again.
+    /// A request to deliver a dead letter again.
     Replay {
         destination: String,
         replay: Replay,
-        /// A place in this queue, which is free again when the message is taken.
+        /// Place in this queue; it becomes free when the message is taken.
         place: OwnedSemaphorePermit,
     },
-    /// Write a last checkpoint and end.
+    /// Request to write a last checkpoint and end.
     Finish {
         finished: oneshot::Sender<()>,
-        /// Until when answers are awaited.
+        /// Deadline for the answers that are in flight.
         until: Instant,
     },
 }
 
-/// A source that asks where to start.
+/// A source that asks for its start.
 pub(super) struct Beginning {
     pub begin: Begin,
-    /// There are as many as sources, so that each has one message under way at most.
+    /// There is one turn for each source, so each source has at most one message in flight.
     pub _turn: OwnedSemaphorePermit,
 }
 
 /// An event that no decoder could read, on its way to the dead letters.
 pub(super) struct UnreadableEvent {
-    /// Stands for the dead letters: the event is settled for it when it is stored.
+    /// Stands for the dead letters. The event is settled for this destination once it is stored.
     pub destination: DestinationId,
     pub poison: Box<Poison>,
 }
 
-/// By destination: what was settled there.
+/// Settled slices by destination.
 type Settlements = FxHashMap<DestinationId, Vec<BatchSlice>>;
 
-/// The way to the core thread.
+/// The sending end of the core thread's queue.
 #[derive(Clone)]
 pub(super) struct ControlSender {
-    /// Unbounded, and bounded by `level`. A bounded channel of crossbeam keeps its messages until
-    /// the last sender is gone, and a replay waits with a sender in hand until its message is
-    /// dropped. An unbounded one drops them with its receiver.
+    /// An unbounded channel whose bound `level` checks.
+    ///
+    /// A bounded channel of crossbeam keeps its messages until the last sender is gone. A replay
+    /// holds a sender while it waits for its message to be dropped, so the two would wait for each
+    /// other. An unbounded channel drops its messages with its receiver.
     queue: Sender<Control>,
     settlements: Arc<Coalesced<Settlements>>,
     level: Arc<Level>,
@@ -97,10 +107,11 @@ impl ControlSender {
         (ControlSender { queue, settlements: Arc::default(), level, fatal }, inbox)
     }
 
-    /// Sends without waiting. Returns whether the core is there; one that is gone is no error of
-    /// the sender's.
+    /// Sends without waiting. Returns false if the core has ended, which is no error of the sender,
+    /// or if the queue is full.
     pub fn send(&self, message: Control) -> bool {
-        // Two senders may pass this at a time; the bound is a check, no limit of a resource.
+        // Two senders may pass this check at once. That is harmless: the bound detects defects and
+        // protects no resource.
         let waiting = self.queue.len();
         if waiting >= self.level.bound() {
             self.fatal.overflowed(&self.level);
@@ -110,13 +121,13 @@ impl ControlSender {
         self.queue.send(message).is_ok()
     }
 
-    /// Tells the core to end, also when the queue is full: that is a reason to end. Returns whether
-    /// the core is there.
+    /// Tells the core to end, even if the queue is full, since a full queue is a reason to end.
+    /// Returns true if the core is still running.
     pub fn finish(&self, finished: oneshot::Sender<()>, until: Instant) -> bool {
         self.queue.send(Control::Finish { finished, until }).is_ok()
     }
 
-    /// These are settled for `destination`.
+    /// Adds events that are settled for `destination`.
     pub fn settled(&self, destination: DestinationId, slices: Vec<BatchSlice>) {
         let is_first = self.settlements.put(|settlements| {
             let settled = settlements.entry(destination).or_default();
@@ -132,7 +143,7 @@ impl ControlSender {
         }
     }
 
-    /// What drivers have settled since the last call.
+    /// Takes the events that drivers have settled since the last call.
     pub fn take_settled(&self) -> Settlements {
         self.settlements.take()
     }
@@ -178,7 +189,8 @@ mod tests {
         assert_eq!(selection, [[0, 2]]);
     }
 
-    /// Who asked for a replay keeps a sender while it waits for the answer that its message holds.
+    /// The requester of a replay keeps a sender while it waits for the answer that its message
+    /// holds.
     #[test]
     fn messages_that_the_core_leaves_are_dropped_with_it() {
         let (sender, inbox) = ControlSender::new(1, Fatal::default());

@@ -1,9 +1,17 @@
-//! The core: order → route → settle of all sources, and the checkpoints that follow from them. One
-//! thread, no locks, no clock, no I/O: what a simulation drives is what runs.
+//! The core: the stages order, route and settle of all sources, and the checkpoints that result.
+//!
+//! ```text
+//!  decoded page ─► order ─► route ─┬─► offers to destinations
+//!                                  └─► settle ◄─ settlements from destinations
+//!                                        └─► checkpoint: position, known and unsettled events
+//! ```
+//!
+//! The core runs on one thread and has no locks, no clock and no I/O. So the simulation drives the
+//! same code that production runs.
 //!
 //! INVARIANT: a batch is registered with `settle` before any of it is offered.
-//! INVARIANT: a checkpoint is taken of one moment: what was seen, and what of it is unsettled,
-//! belong together.
+//! INVARIANT: a checkpoint describes a single moment. The events that it names as known and those
+//! that it names as unsettled belong together.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -23,21 +31,20 @@ use crate::processor::BatchSlice;
 use crate::source::{BeginError, Found, Progress, Start};
 use crate::state::{Checkpoint, CheckpointWrite};
 
-/// The destination that events no decoder could read are owed to until they are stored as dead
-/// letters.
+/// Stands for the dead letters of unreadable events. Such an event is unsettled for this
+/// destination until it is stored as a dead letter.
 pub const POISON: &str = "(unreadable)";
 
-/// What follows from a page.
+/// An instruction that follows from a page.
 #[derive(Debug)]
 pub enum Output {
     /// Events for a destination, in order.
     Offer { destination: DestinationId, slice: BatchSlice },
-    /// An event that is to be stored as a dead letter with its raw bytes; then it is settled for
-    /// `destination`.
+    /// An event to store as a dead letter with its raw bytes. Then it is settled for `destination`.
     Poison { destination: DestinationId, poison: Poison },
 }
 
-/// What a page did, for the metrics and the log.
+/// Counts of one page, for the metrics and the log.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct PageCounts {
     pub events: usize,
@@ -56,9 +63,9 @@ pub struct Core {
 /// One source within the core.
 struct Flow {
     name: String,
-    /// How far before the resume time reading starts again, microseconds.
+    /// Length of the overlap before the resume time, microseconds.
     overlap_us: i64,
-    /// Since the source began.
+    /// Set once the source has begun.
     begun: Option<Begun>,
 }
 
@@ -69,20 +76,22 @@ struct Begun {
     progress: Arc<Progress>,
     /// The resume time of the last checkpoint, microseconds since 1970 UTC.
     resume_us: i64,
-    /// Where the source first began, over all runs, see [`Checkpoint::first_us`].
+    /// Time at which the source first began, over all runs; see [`Checkpoint::first_us`].
     first_us: Option<i64>,
     changed: bool,
-    /// The destinations that the last checkpoint named.
+    /// Destinations that the last checkpoint named.
     known: Vec<String>,
 }
 
-/// The next resume time, microseconds since 1970 UTC: reading starts again at it less the overlap,
-/// which is not after the oldest unsettled event.
+/// The next resume time, microseconds since 1970 UTC. A restarted source begins to read one overlap
+/// before it, which is never later than the oldest unsettled event.
 ///
-/// An event that became visible late is older than the last resume time. Where the overlap reaches
-/// it anyway the position stays: going back would make reading start before what the seen set still
-/// covers. It does not pass `position_us`, to which the source has read: an event from the future,
-/// settled or waiting, is no reason to pass the present by.
+/// An event that became visible late is older than the last resume time. If the overlap reaches
+/// that event, the resume time stays: a step back would move reading to before the start of the
+/// seen set.
+///
+/// The resume time does not pass `position_us`, the time up to which the source has read. Otherwise
+/// an event with a time in the future would make a restarted source skip the present.
 fn resume(
     last_us: i64,
     newest_us: Option<i64>,
@@ -99,14 +108,14 @@ fn resume(
     us.min(position_us.max(last_us))
 }
 
-/// The first minute that is remembered so that nothing from `kept_us` on is taken twice: an event's
-/// minute may differ by one between two readings.
+/// First minute to remember so that no event from `kept_us` on is taken twice. An event's minute
+/// may differ by one between two readings.
 fn first_minute(kept_us: i64) -> u32 {
     minute_of(kept_us).saturating_sub(1)
 }
 
 impl Core {
-    /// `sources`: name and overlap in microseconds, by source index.
+    /// `sources` holds the name and the overlap in microseconds, by source index.
     pub fn new(sources: Vec<(String, i64)>, route: Route, mut destinations: Destinations) -> Self {
         let poison = destinations.intern(usize::MAX, POISON, "");
         let sources =
@@ -114,8 +123,8 @@ impl Core {
         Core { sources, route, destinations, poison }
     }
 
-    /// Where `source` starts, given what it found and what is stored of it; and the checkpoint that
-    /// has to be durable before its first read.
+    /// Decides the start of `source` from the vCenter that it found and its stored checkpoint. Also
+    /// returns the checkpoint that has to be durable before the first read.
     pub fn begin(
         &mut self,
         source: usize,
@@ -143,7 +152,7 @@ impl Core {
                 let mut unsettled: FxHashMap<Identity, Vec<Arc<str>>> = FxHashMap::default();
                 for (destination, identities) in stored.unsettled {
                     let name: Arc<str> = destination.into();
-                    // A destination that is gone, or renamed, holds nothing back.
+                    // A destination that was removed or renamed holds nothing back.
                     if self.route.destination(&name, &mut self.destinations).is_none() {
                         tracing::warn!(source = %flow.name, destination = %name, events = identities.len(),
                             "this destination is no longer configured: what it had not taken is let go; a renamed one starts at the current position");
@@ -154,13 +163,14 @@ impl Core {
                     }
                 }
                 let order = Order::restore(Seen::restore(stored.seen), unsettled);
-                // INVARIANT: the overlap never reaches what the first start left alone.
+                // INVARIANT: the overlap never reaches events from before the first start, which
+                // were skipped on purpose.
                 let again_us = stored.resume_us.saturating_sub(flow.overlap_us);
                 let begin_us = again_us.max(stored.first_us.unwrap_or(again_us));
                 (order, stored.resume_us, stored.first_us, begin_us)
             }
         };
-        // What is kept longer than the overlap asks for is kept for a sweep.
+        // Minutes older than the overlap requires were kept for a sweep.
         let is_held = |first_us: &i64| minute_of(*first_us) < first_minute(resume_us - flow.overlap_us);
         let unswept_us = order.seen().first_us().filter(is_held).unwrap_or(i64::MAX);
         let progress = Arc::new(Progress::new(resume_us, unswept_us));
@@ -217,18 +227,18 @@ impl Core {
         counts
     }
 
-    /// Destinations that events may go to, see [`Route::reached`].
+    /// Number of destinations that events may go to; see [`Route::reached`].
     pub fn reached(&self) -> usize {
         self.route.reached()
     }
 
-    /// The destination of this name, whether or not an event went there in this run; `None` where
-    /// its processor is not configured.
+    /// The destination of this name, even if it had no event in this run. `None` if its processor
+    /// is not configured.
     pub fn destination(&mut self, name: &str) -> Option<DestinationId> {
         self.route.destination(name, &mut self.destinations).filter(|id| *id != self.poison)
     }
 
-    /// `slice` is settled for `destination`.
+    /// Records that `slice` is settled for `destination`.
     pub fn settled(&mut self, destination: DestinationId, slice: &BatchSlice) {
         if let Some(flow) = self.sources[slice.batch.source.index].begun.as_mut() {
             flow.changed = true;
@@ -236,7 +246,7 @@ impl Core {
         }
     }
 
-    /// The checkpoints of the sources that moved since the last call.
+    /// Checkpoints of the sources that changed since the last call.
     pub fn checkpoints(&mut self) -> Vec<CheckpointWrite> {
         let changed = |flow: &Flow| flow.begun.as_ref().is_some_and(|begun| begun.changed);
         let moved: Vec<usize> =
@@ -244,7 +254,7 @@ impl Core {
         moved.into_iter().filter_map(|source| self.checkpoint_of(source)).collect()
     }
 
-    /// A checkpoint was refused: what it carried goes into the next one.
+    /// Puts the contents of a refused checkpoint into the next one.
     pub fn refused(&mut self, write: &CheckpointWrite) {
         for flow in self.sources.iter_mut().filter(|flow| flow.name == write.source) {
             if let Some(begun) = &mut flow.begun {
@@ -259,8 +269,9 @@ impl Core {
         let flow = &mut self.sources[source];
         let begun = flow.begun.as_mut()?;
         begun.changed = false;
-        // What a former run left and this one has not read again is unsettled too. Reading that has
-        // passed it by the overlap has not found it: vCenter no longer has it.
+        // Events that a former run left unsettled, and that this run has not read again, are
+        // unsettled as well. Once reading has passed such an event by the overlap, vCenter no
+        // longer has it.
         let position_us = begun.progress.position_us.load(Relaxed);
         if let Some(newest) = begun.order.newest_us().map(|newest| newest.min(position_us)) {
             let gone =
@@ -272,7 +283,8 @@ impl Core {
         let mut unsettled: FxHashMap<Arc<str>, Vec<Identity>> = FxHashMap::default();
         let mut awaited_us = None;
         for (identity, destinations) in begun.order.awaited() {
-            // Without a time it lies anywhere: the position stays until it is read again.
+            // An identity without a time could lie anywhere. The resume time stays until that event
+            // is read again.
             let minute_us = identity.minute_us().unwrap_or(begun.resume_us);
             awaited_us = Some(awaited_us.map_or(minute_us, |us: i64| us.min(minute_us)));
             for destination in destinations {
@@ -295,7 +307,7 @@ impl Core {
         let prune_before_minute = first_minute(needed_us.min(held_us));
         seen.prune(prune_before_minute);
         begun.progress.has_gaps.store(seen.has_gaps_since(prune_before_minute), Relaxed);
-        // Ten thousand names are not to be written with every checkpoint.
+        // There may be ten thousand names, so they are written only when they change.
         let known = self.route.known(&self.destinations);
         let destinations = (begun.known != known).then(|| known.clone());
         begun.known = known;
@@ -315,12 +327,12 @@ impl Core {
         })
     }
 
-    /// Whether every event that was read is settled everywhere.
+    /// Returns true if every event that was read is settled everywhere.
     pub fn is_settled(&self) -> bool {
         self.sources.iter().all(|flow| flow.begun.as_ref().is_none_or(|begun| begun.settle.is_settled()))
     }
 
-    /// The vCenter of a source, once it has begun.
+    /// The vCenter instance of a source, once the source has begun.
     pub fn instance(&self, source: usize) -> Option<Uuid> {
         Some(self.sources.get(source)?.begun.as_ref()?.info.instance_uuid)
     }
@@ -338,10 +350,10 @@ mod tests {
         check(1_500, None, i64::MAX, 1_500);
         check(900, None, i64::MAX, 1_000);
         check(1_500, Some(1_200), i64::MAX, 1_200);
-        // It became visible late: the overlap reaches it, or does not.
+        // An event that became visible late, within reach of the overlap and out of it.
         check(1_500, Some(950), i64::MAX, 1_000);
         check(1_500, Some(800), i64::MAX, 900);
-        // Events from the future.
+        // Events with a time in the future.
         check(9_000, None, 1_500, 1_500);
         check(9_000, Some(9_000), 1_500, 1_500);
         check(9_000, Some(9_000), 900, 1_000);

@@ -1,5 +1,8 @@
-//! The core thread: takes pages and settlements, carries out what the core says, starts
-//! destinations and writes checkpoints.
+//! The core thread: feeds pages and settlements to the core and carries out its decisions.
+//!
+//! It starts the driver of a destination when that is first needed, stores unreadable events as
+//! dead letters, and writes the checkpoints. It never waits for a driver or for the storage thread:
+//! their replies come back as [`Control`] messages.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -25,21 +28,21 @@ use crate::processor::{BatchSlice, Processor};
 use crate::state::{self, Checkpoint, LegacyCheckpoint, Storage, Write, read_legacy_checkpoint};
 use crate::telemetry::metrics::{self as names, DestinationMetrics, SourceMetrics, StageMetrics};
 
-/// The core with what it needs to carry out what it says.
+/// The core, together with everything that it takes to carry out its decisions.
 pub(super) struct CoreThread {
     pub core: Core,
     pub settings: Settings,
     pub processors: Vec<Arc<dyn Processor>>,
     pub shared: Shared,
     pub runtime: tokio::runtime::Handle,
-    /// By destination number.
+    /// Indexed by destination number.
     pub mailboxes: Vec<Option<Mailbox>>,
-    /// Drivers.
+    /// Number of drivers started.
     pub started: usize,
-    /// Rows in the spool at the start, by destination name.
+    /// Rows in the spools at the start, by destination name.
     pub spooled: std::collections::HashMap<String, Spooled>,
     pub source_metrics: Arc<[SourceMetrics]>,
-    /// A checkpoint is on its way to the disk; the next one waits for it.
+    /// True while a checkpoint is on its way to the disk; the next one waits for it.
     pub checkpointing: bool,
     /// Unreadable events on their way to the dead letters.
     pub unreadable: Outbox<UnreadableEvent>,
@@ -54,7 +57,7 @@ impl CoreThread {
         let mut parsed = parsed.clone();
         let mut ended = false;
         let mut outputs = Vec::new();
-        // When refused events are tried again, and the timer for it.
+        // Time of the next retry of refused events, and the timer for it.
         let (mut retry_at, mut retry) = (None, never());
         loop {
             if self.unreadable.retry_at() != retry_at {
@@ -68,7 +71,8 @@ impl CoreThread {
                         self.page(page, &mut outputs);
                         busy.busy_since(start);
                     }
-                    // The sources have ended, and what they read is decoded; settlements go on.
+                    // The sources have ended and all of their pages are decoded. Settlements
+                    // continue to arrive.
                     Err(_) => {
                         parsed = never();
                         ended = true;
@@ -143,7 +147,7 @@ impl CoreThread {
                 metrics::counter!(names::CHECKPOINTS).increment(1);
             }
             Control::Begun { beginning, start } => {
-                // A source that was stopped meanwhile does not wait for it.
+                // A source that has stopped meanwhile does not wait for the answer.
                 let _ = beginning.begin.answer.send(Ok(start));
             }
             Control::UnreadableStored { group, outcomes } => self.unreadable_stored(group, &outcomes),
@@ -158,7 +162,8 @@ impl CoreThread {
         }
     }
 
-    /// Asks the store where a source left off, or the old router where there is nothing.
+    /// Asks the store for a source's checkpoint, or the old router's checkpoint file if the store
+    /// has none.
     fn load(&mut self, beginning: Beginning) {
         let control = self.shared.control.clone();
         let SourceSettings { name, import_checkpoint: import, .. } =
@@ -190,7 +195,8 @@ impl CoreThread {
         match self.core.begin(begin.source, &begin.found, stored) {
             Ok((start, write)) => {
                 let control = self.shared.control.clone();
-                // In one transaction: what was taken over is never taken over again, nor half.
+                // One transaction: an old position must not be imported twice, nor be recorded as
+                // imported without its checkpoint.
                 let imported = taken_over.map(|(path, resume_us)| Write::Imported {
                     source: name,
                     path: path.display().to_string(),
@@ -229,7 +235,7 @@ impl CoreThread {
         });
     }
 
-    /// Gives unreadable events to the store, unless a group of them is there.
+    /// Gives a group of unreadable events to the store, unless a group is already there.
     fn store_unreadable(&mut self) {
         let group = self.unreadable.take_group();
         if group.is_empty() {
@@ -242,7 +248,8 @@ impl CoreThread {
         });
     }
 
-    /// Unreadable events that are stored are settled; those that a full store refused wait.
+    /// Settles the unreadable events that are stored. Those that a full store refused wait for a
+    /// retry.
     fn unreadable_stored(&mut self, group: Vec<Attempt<UnreadableEvent>>, outcomes: &[state::WriteOutcome]) {
         let now = self.now();
         self.unreadable.returned();
@@ -263,12 +270,12 @@ impl CoreThread {
         self.store_unreadable();
     }
 
-    /// The time since the process started.
+    /// Time since the process started.
     fn now(&self) -> Duration {
         self.shared.epoch.elapsed()
     }
 
-    /// A last checkpoint, of what is settled now.
+    /// Writes a last checkpoint of the events that are settled by now.
     fn finish(mut self, finished: oneshot::Sender<()>, until: Instant) {
         for mailbox in self.mailboxes.iter().flatten() {
             mailbox.stop(until);
@@ -281,12 +288,12 @@ impl CoreThread {
         });
     }
 
-    /// Starts the drivers of destinations whose spool a former run left full.
+    /// Starts the drivers of destinations whose spools a former run did not empty.
     pub fn start_spooled(&mut self) {
         let names: Vec<String> = self.spooled.keys().cloned().collect();
         for name in names {
             let (processor, function) = split_name(&name);
-            // What has no processor any more was told of when the store was opened.
+            // A spool without a processor was reported when the store was opened.
             if let Some(at) = self.settings.processors.iter().position(|p| p.name == processor) {
                 let id = self.core.destinations.intern(at, processor, function);
                 self.mailbox(id);
@@ -312,7 +319,7 @@ impl CoreThread {
         let overflow = settings.overflow;
         let sink = settings.dead_letter.as_deref().and_then(|name| self.sink(name));
         let spooled = self.spooled.remove(&*destination.name).unwrap_or_default();
-        // The seed differs by destination, so that they do not wait in step.
+        // The seed differs by destination, so that their retries do not happen in step.
         let seed = u64::from(id.0) ^ now_us() as u64;
         let engine =
             DeliveryEngine::new(settings, processor.request_limits(), &destination.function, spooled, seed);
@@ -340,8 +347,8 @@ impl CoreThread {
         let (name, store) = (Arc::clone(&driver.name), self.shared.store.clone());
         let task = self.runtime.spawn(driver.run(inbox));
         self.runtime.spawn(async move {
-            // A destination without its driver would be silent for ever, with all that it has: what
-            // is unsettled is read again by the next process.
+            // A destination without its driver would never deliver again and keep its events
+            // unsettled. The next process reads those events again.
             if task.await.is_err_and(|error| error.is_panic()) {
                 store.fail(format!("the driver of `{name}` panicked; this is a defect of the router, please report it with the message above"));
             }
@@ -349,14 +356,15 @@ impl CoreThread {
         mailbox
     }
 
-    /// Between how many the memory is shared: one that had no event yet counts, or it would find
-    /// the memory taken.
+    /// Updates the number of destinations that share the memory. A destination without events so
+    /// far counts as well. Otherwise the others would have taken all memory before its first event.
     pub fn count_destinations(&self) {
         let count = self.started.max(self.core.reached());
         self.shared.destinations.store(count, Ordering::Relaxed);
     }
 
-    /// The dead-letter processor of this name. The configuration has no circles of them.
+    /// The dead-letter processor of this name. The configuration allows no cycles of them, so the
+    /// recursion ends.
     fn sink(&mut self, name: &str) -> Option<Sink> {
         let at = self.settings.processors.iter().position(|processor| processor.name == name)?;
         let id = self.core.destinations.intern(at, name, "");
@@ -364,8 +372,8 @@ impl CoreThread {
     }
 }
 
-/// The file and the resume time that are taken over from the old router, and a line in the log for
-/// the operator of an upgrade.
+/// The file and the resume time to import from the old router. Logs a line for the operator of the
+/// upgrade.
 fn taken_over(source: &str, legacy_checkpoint: LegacyCheckpoint) -> Option<(PathBuf, i64)> {
     let shown =
         |us: i64| jiff::Timestamp::from_microsecond(us).map_or_else(|_| us.to_string(), |at| at.to_string());

@@ -1,39 +1,41 @@
-//! Destinations: a processor, or for OpenFaaS one function, for EventBridge one bus. The unit of
-//! delivery, order, retry, spool, dead letters and settlement.
+//! Destinations: the unit of delivery, ordering, retries, spool, dead letters and settlement.
+//!
+//! A processor is one destination, with two exceptions. Each function of an OpenFaaS gateway and
+//! each bus of an EventBridge processor is a destination of its own.
 
 use std::sync::Arc;
 
 use rustc_hash::FxHashMap;
 
-/// The name of a destination in the store, metrics and logs: `processor`, or `processor/part` for
-/// one function or bus.
+/// Name of a destination in the store, metrics and logs: `processor`, or `processor/part` for one
+/// function or bus.
 pub fn name_of(processor: &str, part: &str) -> String {
     if part.is_empty() { processor.to_owned() } else { format!("{processor}/{part}") }
 }
 
-/// The processor and the part that [`name_of`] made `name` of; the part is empty where the
-/// processor is one destination. A processor's name has no `/`; a part may (the ARN of a bus).
+/// Splits a name that [`name_of`] made into the processor and the part. The part is empty if the
+/// processor is a single destination. A processor's name has no `/`; a part may have one (the ARN
+/// of a bus).
 pub fn split_name(name: &str) -> (&str, &str) {
     name.split_once('/').unwrap_or((name, ""))
 }
 
-/// A destination's number in this run; names are what is durable.
+/// Number of a destination in this run. Only its name is durable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct DestinationId(pub u32);
 
-/// Where a destination is: a processor, and for a processor with functions or buses the function or
-/// bus.
+/// A destination: a processor, and the function or bus if the processor has several.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Destination {
     /// Index of the processor in the configuration.
     pub processor: usize,
-    /// The function or bus; empty for a processor that is one destination.
+    /// The function or bus; empty if the processor is a single destination.
     pub function: Arc<str>,
     /// See [`name_of`].
     pub name: Arc<str>,
 }
 
-/// All destinations that this run has met.
+/// All destinations that this run has met so far.
 #[derive(Debug, Default)]
 pub struct Destinations {
     all: Vec<Destination>,
@@ -41,7 +43,7 @@ pub struct Destinations {
 }
 
 impl Destinations {
-    /// The number of this destination, given at its first sight.
+    /// Returns the number of this destination. A new destination gets the next one.
     pub fn intern(&mut self, processor: usize, processor_name: &str, function: &str) -> DestinationId {
         let name: Arc<str> = name_of(processor_name, function).into();
         if let Some(id) = self.by_name.get(&name) {

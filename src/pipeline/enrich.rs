@@ -1,5 +1,7 @@
-//! Enrich: every record gets its identity, its CloudEvents id and its lane. No clock, no network,
-//! no allocation.
+//! Enrich: gives every record its identity, its CloudEvents id and its lane.
+//!
+//! The parse threads run this stage right after the decoder. It uses no clock and no network, and
+//! does not allocate.
 
 use crate::event::{Batch, Record, Span, identify, lane_of};
 

@@ -1,24 +1,25 @@
-//! Queues between actors whose senders never wait: how full they are, and messages that stand for
-//! many.
+//! Queues whose senders never wait: their fill level, and messages that are coalesced.
 //!
 //! The core, a driver and the storage thread send to each other in circles. A sender that waited
-//! for room could therefore wait for itself, so none does. A bound follows from what the messages
-//! stand for instead: a share of the memory budget, or an actor that has at most so many messages
-//! under way (the arithmetic is in `limits.rs`). A full queue is then a defect of the router. It
-//! is logged as an error and ends the process, as a storage error does: events that are not
-//! settled are read again by the next process, while a message that is dropped would leave them
-//! unsettled for ever, and a sender that waits could deadlock.
+//! for room could wait for itself, so none of them waits. Instead each queue has a bound that
+//! follows from its messages. A message stands for a share of the memory budget, or for an actor
+//! with a limited number of messages in flight. The arithmetic is in `limits.rs`.
+//!
+//! A full queue is therefore a defect of the router. It is logged as an error and ends the process,
+//! as a storage error does. The next process reads unsettled events again. The alternatives are
+//! worse: a dropped message would leave its events unsettled for ever, and a waiting sender could
+//! deadlock.
 
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::telemetry::metrics as names;
 
-/// How many messages a queue may hold, and how many it has held. Queues of one kind share it: the
-/// bound is then that of each of them.
+/// The bound of a queue and the highest number of messages seen in it. Queues of one kind share a
+/// `Level`. The bound then applies to each of them.
 #[derive(Debug)]
 pub(super) struct Level {
-    /// The value of the metrics' label `queue`.
+    /// Value of the metric label `queue`.
     name: &'static str,
     bound: AtomicUsize,
     highest: AtomicUsize,
@@ -33,20 +34,20 @@ impl Level {
         self.bound.load(Relaxed)
     }
 
-    /// Another actor sends to this queue, with at most `messages` at a time.
+    /// Raises the bound for another actor that sends at most `messages` at a time.
     pub fn raise(&self, messages: usize) {
         self.bound.fetch_add(messages, Relaxed);
     }
 
-    /// The queue holds so many messages now.
+    /// Notes that the queue holds this number of messages now.
     pub fn note(&self, messages: usize) {
-        // A read first: the line is shared by all senders, and a new maximum is rare.
+        // The read comes first: all senders share this cache line, and a new maximum is rare.
         if messages > self.highest.load(Relaxed) {
             self.highest.fetch_max(messages, Relaxed);
         }
     }
 
-    /// The most messages that it has held.
+    /// Highest number of messages in the queue so far.
     pub fn highest(&self) -> usize {
         self.highest.load(Relaxed)
     }
@@ -62,20 +63,20 @@ impl Level {
     }
 }
 
-/// What is known of a queue whose senders never wait.
+/// A reading of the level of a queue whose senders never wait.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct QueueLevel {
     pub name: &'static str,
-    /// The most messages that it has held.
+    /// Highest number of messages in the queue so far.
     pub highest: usize,
-    /// Messages that it may hold.
+    /// Number of messages that the queue may hold.
     pub bound: usize,
 }
 
-/// Items of many senders that one message stands for: whoever adds the first one sends it, and the
-/// receiver takes all that have come by then.
+/// Items of many senders, announced by one message. The sender that adds the first item sends the
+/// message. The receiver takes all items that have arrived by then.
 ///
-/// INVARIANT: at most one message is under way, however many items there are.
+/// INVARIANT: at most one message is in flight, whatever the number of items.
 #[derive(Debug, Default)]
 pub(super) struct Coalesced<Items> {
     pending: Mutex<Pending<Items>>,
@@ -84,12 +85,12 @@ pub(super) struct Coalesced<Items> {
 #[derive(Debug, Default)]
 struct Pending<Items> {
     items: Items,
-    /// Whether the message is under way.
+    /// True while the message is in flight.
     announced: bool,
 }
 
 impl<Items: Default> Coalesced<Items> {
-    /// Adds items. Returns whether the message has to be sent.
+    /// Adds items. Returns true if the caller has to send the message.
     #[must_use]
     pub fn put(&self, add: impl FnOnce(&mut Items)) -> bool {
         let mut pending = self.lock();
@@ -97,7 +98,7 @@ impl<Items: Default> Coalesced<Items> {
         !std::mem::replace(&mut pending.announced, true)
     }
 
-    /// The message has come: all items.
+    /// Takes all items, once the message has arrived.
     pub fn take(&self) -> Items {
         std::mem::take(&mut *self.lock()).items
     }

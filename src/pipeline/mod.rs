@@ -1,5 +1,11 @@
-//! The pipeline: parse → enrich → order → route → deliver → settle. Every stage is a struct with a
-//! pure `step`; [`run`] and what it starts alone have threads and channels.
+//! The pipeline carries events from a source's pages to the targets.
+//!
+//! ```text
+//!  page ─► parse ─► enrich ─► order ─► route ─► deliver ─► settle ─► checkpoint
+//! ```
+//!
+//! Every stage is a struct with a pure `step`. Threads and channels belong to [`run`] and to the
+//! actors that it starts.
 
 mod control;
 pub mod core;

@@ -1,18 +1,20 @@
-//! Order: pages in the order of their reading, events inside a page by key, each once; and the read
-//! sequence.
+//! Order: puts pages and events into order, drops duplicates, and assigns the read sequence.
+//!
+//! Pages are ordered by their number, and the events of a page by key. Each event passes once.
 //!
 //! ```text
-//!  page 7 ─┐                        ┌─ seen before? ──► dropped (or, after a restart, only to where it is unsettled)
-//!  page 5 ─┼─► 5, 6, 7 ─► by key ───┤
-//!  page 6 ─┘                        └─ new ───────────► seq = 1, 2, 3, …
+//!  page 7 ─┐                        ┌─ seen before ─► dropped
+//!  page 5 ─┼─► 5, 6, 7 ─► by key ───┤                 (after a restart, an unsettled event
+//!  page 6 ─┘                        │                  goes where it is still owed)
+//!                                   └─ new ─────────► seq = 1, 2, 3, …
 //! ```
 //!
-//! INVARIANT: within a source the read sequence has no gap, and a batch that leaves here holds a
-//! contiguous run of it.
-//! INVARIANT: nothing is held back to wait for late events; a late one gets the sequence of its
-//! first sight.
-//! INVARIANT: nothing that was read behind an undecodable page overtakes what that page held: the
-//! source reads both again.
+//! INVARIANT: within a source the read sequence has no gap, and each batch that leaves this stage
+//! holds a contiguous run of it.
+//! INVARIANT: nothing is held back to wait for late events. A late event gets its sequence number
+//! when it is first read.
+//! INVARIANT: events that were read behind an undecodable page never overtake the events of that
+//! page. The source reads both again.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -24,9 +26,11 @@ use super::seen::Seen;
 use crate::event::{Batch, Identity, Record, Selection, SourceInfo};
 use crate::limits::READINGS_ENDED_MAX;
 
-/// A key this much lower than the highest, on an event later than all before it, means that keys
-/// started again: a late event's key is behind by what one page can hold at most many times over, a
-/// restored vCenter's by hours of events.
+/// Distance below the highest key from which a lower key counts as a restart of the keys. It counts
+/// only on an event that is later than all before it.
+///
+/// The key of a late event is behind by a few pages of events at most. The keys of a restored
+/// vCenter are behind by hours of events.
 const RESTART_KEYS: i64 = 10_000;
 
 /// The ordering and dedup stage of one source.
@@ -38,48 +42,49 @@ pub struct Order {
     ended: VecDeque<u64>,
     next_seq: u64,
     seen: Seen,
-    /// Read before the restart and not settled everywhere: where each still has to go.
+    /// Events that were read before the restart and are not settled everywhere, with the
+    /// destinations that they are still owed to.
     unsettled: FxHashMap<Identity, Vec<Arc<str>>>,
     high_key: Option<i32>,
     high_us: Option<i64>,
 }
 
-/// A batch in order, each event for the first time.
+/// A batch in order. None of its events has passed before in this run.
 #[derive(Debug)]
 pub struct Ordered {
     pub batch: Batch,
-    /// Events that a former run had routed: they go to these destinations only.
+    /// Events that a former run had routed. They go to these destinations only.
     pub replays: Vec<(usize, Vec<Arc<str>>)>,
 }
 
-/// What leaves, with read sequences that rise.
+/// An item that leaves the stage, with rising read sequence numbers.
 #[derive(Debug)]
 pub enum Leaving {
     Events(Ordered),
     Poison(Poison),
 }
 
-/// What one step gives.
+/// Result of one step.
 #[derive(Debug, Default)]
 pub struct OrderOutput {
     pub leaving: Vec<Leaving>,
     /// Events dropped because they had been read before.
     pub duplicates: usize,
-    /// Pages dropped because they were read behind one that could not be decoded: they are read
+    /// Pages dropped because they were read behind a page that could not be decoded. They are read
     /// again.
     pub dropped: usize,
-    /// Keys started again: this vCenter was restored from a backup.
+    /// True if keys started again because this vCenter was restored from a backup.
     pub keys_restarted: bool,
 }
 
 impl Order {
-    /// Continues where a checkpoint left off: `seen` was read by a former run, `unsettled` of it
-    /// still has to go to those destinations.
+    /// Continues from a checkpoint. A former run has read `seen`; the events in `unsettled` are
+    /// still owed to their destinations.
     pub fn restore(seen: Seen, unsettled: FxHashMap<Identity, Vec<Arc<str>>>) -> Self {
         Order { seen, unsettled, ..Order::default() }
     }
 
-    /// Takes a decoded page, gives what is now in order.
+    /// Takes a decoded page and returns everything that is now in order.
     pub fn step(&mut self, parsed: Parsed) -> OrderOutput {
         let mut output = OrderOutput::default();
         debug_assert!(parsed.number >= self.next_page, "a page number is used once");
@@ -117,7 +122,8 @@ impl Order {
         let (seen, unsettled, next_seq) = (&mut self.seen, &mut self.unsettled, &mut self.next_seq);
         batch.records.retain_mut(|record| {
             if !seen.insert(record.identity) {
-                // `is_empty` first: after the replay of a restart this costs nothing.
+                // `is_empty` comes first: once a restart has replayed its events, this costs
+                // nothing.
                 let Some(destinations) =
                     (!unsettled.is_empty()).then(|| unsettled.remove(&record.identity)).flatten()
                 else {
@@ -145,7 +151,8 @@ impl Order {
                 record.created_us,
                 raw,
             );
-            // Seen before a restart and not yet among the dead letters: it still has to go there.
+            // An event that was seen before a restart may be missing from the dead letters. Then it
+            // still has to go there.
             if !self.seen.insert(record.identity) && self.unsettled.remove(&record.identity).is_none() {
                 output.duplicates += 1;
                 return;
@@ -156,16 +163,16 @@ impl Order {
         output.leaving.push(Leaving::Poison(poison));
     }
 
-    /// Notes the newest key and time; true when keys started again.
+    /// Notes the newest key and time. Returns true if keys started again.
     fn note_keys(&mut self, batch: &Batch) -> bool {
         let Some(last) = batch.records.iter().rev().find(|record| record.key.is_some()) else { return false };
         let (Some(key), Some(created)) = (last.key, last.created_us) else { return false };
-        // What is read again says nothing new.
+        // An event that is read again says nothing new.
         if self.high_us.is_some_and(|high| created <= high) {
             return false;
         }
         self.high_us = Some(created);
-        // Across the int32 wrap the difference is small again.
+        // The wrapping difference stays small across the int32 wrap.
         let behind = self.high_key.map_or(0, |high| i64::from(high.wrapping_sub(key)));
         let restarted = behind > RESTART_KEYS;
         if restarted || behind <= 0 {
@@ -177,7 +184,7 @@ impl Order {
         restarted
     }
 
-    /// Pages that were put in order.
+    /// Number of pages that were put in order.
     pub fn pages(&self) -> u64 {
         self.next_page
     }
@@ -196,13 +203,13 @@ impl Order {
         &mut self.seen
     }
 
-    /// What a former run left unsettled and this one has not read again yet.
+    /// Events that a former run left unsettled and that this run has not read again yet.
     pub fn awaited(&self) -> impl Iterator<Item = (&Identity, &[Arc<str>])> {
         self.unsettled.iter().map(|(identity, destinations)| (identity, destinations.as_slice()))
     }
 
-    /// Gives up on what vCenter no longer has: awaited events before `minute`, when reading has
-    /// passed them by the overlap.
+    /// Gives up on events that vCenter no longer has: awaited events before `minute`. To be called
+    /// when reading has passed them by the overlap. Returns their number.
     pub fn give_up(&mut self, minute: u32) -> usize {
         let before = self.unsettled.len();
         self.unsettled.retain(|identity, _| identity.minute >= minute);
@@ -210,9 +217,11 @@ impl Order {
     }
 }
 
-/// Orders the records of a page by key, as serial numbers: after `i32::MAX` comes `i32::MIN`. Pages
-/// come in order or reversed, so this is cheap. Where keys started again within the page, so that
-/// all of the lower ones have later times, those come last.
+/// Orders the records of a page by key. Keys are serial numbers: after `i32::MAX` comes `i32::MIN`.
+/// Pages arrive in order or reversed, so this is cheap.
+///
+/// Keys may start again within the page, and then all of the lower ones have later times. In that
+/// case the lower keys go last.
 fn sort_by_key(batch: &mut Batch) {
     let Some(first) = batch.records.iter().find_map(|record| record.key) else { return };
     let serial = |record: &Record| record.key.map_or(0, |key| i64::from(key.wrapping_sub(first)));
@@ -222,8 +231,8 @@ fn sort_by_key(batch: &mut Batch) {
     let is_later = |a: Option<&Record>, b: Option<&Record>| {
         a.zip(b).and_then(|(a, b)| Some(a.created_us? > b.created_us?)).unwrap_or(false)
     };
-    // The clock may have been set back between two keys that are far from each other: then not all
-    // of the later keys are the older events.
+    // The clock may have been set back between two keys that are far apart. Then not all events
+    // with higher keys are older, so the ends of the page are compared as well.
     if is_later(batch.records.first(), batch.records.last())
         && let Some(at) = batch.records.windows(2).position(|pair| {
             serial(&pair[1]) - serial(&pair[0]) > RESTART_KEYS && is_later(pair.first(), pair.last())
@@ -364,8 +373,8 @@ mod tests {
     }
 
     proptest! {
-        /// Against a sorted set: whatever the pages hold and in whatever order they are decoded,
-        /// each identity leaves once, at its first reading.
+        /// Compares with a sorted set. Whatever the pages hold, and in whatever order they are
+        /// decoded, each identity leaves once, at its first reading.
         #[test]
         fn each_event_leaves_once_in_the_order_of_first_reading(
             pages in prop::collection::vec(prop::collection::vec(0i32..40, 0..8), 1..10),

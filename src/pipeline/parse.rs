@@ -1,5 +1,10 @@
-//! Parse: a page's bytes become records and rendered JSON. Runs on as many threads as pay; `order`
-//! puts the pages in order again.
+//! Parse: decodes the bytes of a page into records and rendered JSON, and enriches them.
+//!
+//! Pages do not depend on each other here, so the stage runs on several threads. `order` restores
+//! the order of the pages by their number.
+//!
+//! A page that cannot be decoded is reported to its source, which reads it again in halves. An
+//! event that cannot be decoded on its own arrives as poison, and becomes a dead letter.
 
 use std::sync::Arc;
 
@@ -11,7 +16,7 @@ use crate::state::inbox;
 use vsphere::decode::salvage::created_us;
 use vsphere::{DecodeError, Decoded, EventRecord};
 
-/// A page after the decoder: what `order` waits for, in order of `number`.
+/// A page after the decoder. `order` waits for these in order of `number`.
 #[derive(Debug)]
 pub struct Parsed {
     pub source: Arc<SourceInfo>,
@@ -21,25 +26,25 @@ pub struct Parsed {
     pub content: Content,
 }
 
-/// What was in a page.
+/// Content of a decoded page.
 #[derive(Debug)]
 pub enum Content {
-    /// Its events, not yet ordered.
+    /// Events of the page, not yet ordered.
     Events(Batch),
-    /// Nothing that could be read; the source reads it again in halves.
+    /// The page could not be decoded. Its source reads it again in halves.
     Unreadable(DecodeError),
-    /// A single event that no reading made sense of.
+    /// A single event that could not be decoded in any reading.
     Poison(Poison),
 }
 
-/// An event that could not be decoded: kept with its raw bytes as a dead letter.
+/// An undecodable event, kept with its raw bytes as a dead letter.
 #[derive(Debug)]
 pub struct Poison {
     pub batch: Batch,
     pub reason: String,
 }
 
-/// What the decoder met on its way; for the metrics.
+/// Counts of the decoder, for the metrics.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ParseCounts {
     pub events: usize,
@@ -51,12 +56,12 @@ pub struct ParseCounts {
 /// The parse stage.
 #[derive(Debug, Default)]
 pub struct Parse {
-    /// Whether a destination wants events as they were sent.
+    /// True if a destination wants events in the form in which they were sent.
     pub keep_sent: bool,
 }
 
 impl Parse {
-    /// Decodes `page` and tells its source what was found.
+    /// Decodes `page` and reports the result to its source.
     pub fn step(&mut self, page: Page) -> (Parsed, ParseCounts) {
         let Page { source, number, reading, produced_us, form, body, poison, mut permit, verdicts } = page;
         let mut counts = ParseCounts { bytes: body.len(), ..ParseCounts::default() };
@@ -73,7 +78,7 @@ impl Parse {
                 ..Batch::new(Arc::clone(&source), number, Vec::new(), records)
             };
             let facts = PageFacts { events: 1, ..PageFacts::default() };
-            // A source that has gone does not need the verdict.
+            // A source that has ended does not need the verdict.
             let _ = verdicts.send(Verdict { page: number, found: Ok(facts) });
             let content = Content::Poison(Poison { batch, reason });
             return (Parsed { source, number, reading, content }, counts);
@@ -142,7 +147,7 @@ mod tests {
     use crate::limits::batch_bytes;
     use crate::memory::Budget;
 
-    /// What a source reserves for a page before anybody has decoded it.
+    /// A source reserves `batch_bytes` for a page before it is decoded.
     #[test]
     fn a_usual_page_takes_no_more_than_was_reserved_for_it() {
         let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/golden/page1000.xml");

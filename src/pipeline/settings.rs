@@ -1,4 +1,4 @@
-//! The settings of the pipeline: the part of the configuration that it needs.
+//! Settings of the pipeline: the part of the configuration that the pipeline needs.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -7,8 +7,8 @@ use serde_json::Value;
 
 use crate::config::DeliveryPolicy;
 
-/// The settings of a pipeline. The places of sources and processors in their lists are their
-/// indices everywhere.
+/// Settings of a pipeline. Sources and processors are referred to by their index in these lists
+/// everywhere.
 #[derive(Clone, Debug)]
 pub struct Settings {
     /// Bytes of events in memory, over all sources and destinations.
@@ -20,13 +20,13 @@ pub struct Settings {
     pub invocation_log: InvocationLogSettings,
 }
 
-/// A source, as far as the pipeline knows it before it begins.
+/// Settings of a source that the pipeline needs before the source begins.
 #[derive(Clone, Debug)]
 pub struct SourceSettings {
     pub name: String,
-    /// How far before its position a source reads again after a start.
+    /// Stretch before its position that a restarted source reads again.
     pub overlap: Duration,
-    /// An old router's checkpoint file, to go on from where there is no position yet.
+    /// Checkpoint file of an old router. A source without a position resumes from it.
     pub import_checkpoint: Option<PathBuf>,
 }
 
@@ -36,20 +36,20 @@ pub struct ProcessorSettings {
     pub delivery: DeliveryPolicy,
 }
 
-/// Which events go to which processors.
+/// Assigns events to processors.
 #[derive(Clone, Debug, Default)]
 pub struct RouteSettings {
-    /// By source index: whether the route takes that source's events.
+    /// True, by source index, if the route takes that source's events.
     pub sources: Vec<bool>,
     /// An EventBridge pattern over the CloudEvent; `None` takes all events.
     pub pattern: Option<Value>,
-    /// Indices.
+    /// Indices of processors.
     pub processors: Vec<usize>,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
 pub struct InvocationLogSettings {
     pub enabled: bool,
-    /// Lines a second at most; `None` writes all.
+    /// Maximum number of lines per second; `None` writes all.
     pub per_second: Option<u32>,
 }
