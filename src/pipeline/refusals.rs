@@ -1,5 +1,4 @@
-//! The one mechanism that repeats writes which a full store refused: spool appends, dead letters
-//! and unreadable events.
+//! Retries of writes that a full store refused: spool appends, dead letters and unreadable events.
 //!
 //! ```text
 //!                  ┌─────────────── refused ──────────────┐
@@ -9,57 +8,62 @@
 //!  put ────────────┴──► a group, one at a time ──► the store ──► durable
 //! ```
 //!
-//! A full store is no error: it loses nothing, and its owner holds back what would need more room.
-//! [`StoreRoom`] is the clock of this, [`Refusals`] keeps items beside it, and an [`Outbox`] gives
-//! items to the store in groups, so that one message at most is under way about them, however many
-//! there are. All are pure: the time is passed in.
+//! A full store is no error. It loses nothing, and the owner of the writes holds back work that
+//! would need more room. All such retries go through this module:
+//!
+//! - [`StoreRoom`] decides when to ask the store again.
+//! - [`Refusals`] adds the refused items that wait for that time.
+//! - [`Outbox`] gives items to the store in groups. So at most one message about them is in flight,
+//! whatever their number.
+//!
+//! All three are pure: the time is passed in.
 
 use std::collections::VecDeque;
 use std::time::Duration;
 
 use crate::limits::{STORE_FULL_RETRY, STORE_GROUP_WRITES_MAX};
 
-/// Whether the store had room when it was last asked, and when to ask it again.
+/// Remembers the store's last answer about room, and the time of the next try.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct StoreRoom {
     retry_at: Option<Duration>,
 }
 
 impl StoreRoom {
-    /// The store had no room. A retry that is already planned stays.
+    /// Notes that the store had no room. A retry that is already planned keeps its time.
     pub fn refused(&mut self, now: Duration) {
         if self.may_ask(now) {
             self.retry_at = Some(now + STORE_FULL_RETRY);
         }
     }
 
-    /// The store had room, or nothing waits for room any more.
+    /// Notes that the store had room, or that no item waits for room any more.
     pub fn found(&mut self) {
         self.retry_at = None;
     }
 
-    /// Whether the store had no room when it was last asked.
+    /// Returns true if the store had no room when it was last asked.
     pub fn is_full(&self) -> bool {
         self.retry_at.is_some()
     }
 
-    /// Whether the store may be asked to take more: it had room, or the wait is over.
+    /// Returns true if the store may be asked: it had room, or the wait is over.
     pub fn may_ask(&self, now: Duration) -> bool {
         self.retry_at.is_none_or(|at| now >= at)
     }
 
-    /// When to ask again; `None` where the store had room.
+    /// Time of the next try; `None` if the store had room.
     pub fn retry_at(&self) -> Option<Duration> {
         self.retry_at
     }
 }
 
-/// Items that a full store refused, in the order of the refusals. They are tried again together.
+/// Items that a full store refused, in the order of their refusals. They are retried together.
 #[derive(Debug)]
 pub(super) struct Refusals<T> {
     room: StoreRoom,
     waiting: Vec<T>,
-    /// Items that are with the store again.
+    /// Number of items that are with the store again.
     at_store: usize,
 }
 
@@ -70,14 +74,14 @@ impl<T> Default for Refusals<T> {
 }
 
 impl<T> Refusals<T> {
-    /// The store had no room for `item`. `again`: it had been refused before.
+    /// Takes back `item`, for which the store had no room. `again`: it had been refused before.
     pub fn refused(&mut self, item: T, again: bool, now: Duration) {
         self.at_store -= usize::from(again);
         self.room.refused(now);
         self.waiting.push(item);
     }
 
-    /// The store has an item. `again`: it had been refused before.
+    /// Notes that the store has an item. `again`: it had been refused before.
     pub fn stored(&mut self, again: bool) {
         self.at_store -= usize::from(again);
         if self.is_empty() {
@@ -85,17 +89,17 @@ impl<T> Refusals<T> {
         }
     }
 
-    /// Whether every item that was refused is in the store by now.
+    /// Returns true if every refused item is in the store by now.
     pub fn is_empty(&self) -> bool {
         self.waiting.is_empty() && self.at_store == 0
     }
 
-    /// When what waits is to be given to the store again.
+    /// Time at which to give the waiting items to the store again.
     pub fn retry_at(&self) -> Option<Duration> {
         self.room.retry_at().filter(|_| !self.waiting.is_empty())
     }
 
-    /// Everything that waits, to be given to the store now.
+    /// Takes all waiting items. The caller gives them to the store now.
     pub fn take(&mut self) -> Vec<T> {
         self.at_store += self.waiting.len();
         std::mem::take(&mut self.waiting)
@@ -106,17 +110,17 @@ impl<T> Refusals<T> {
 #[derive(Debug)]
 pub(super) struct Attempt<T> {
     pub item: T,
-    /// Whether the store had refused it before.
+    /// True if the store had refused the item before.
     again: bool,
 }
 
 /// Items on their way into the store.
 ///
-/// INVARIANT: one group of them at most is with the store ([`Outbox::take_all`] is the exception).
+/// INVARIANT: at most one group of them is with the store ([`Outbox::take_all`] is the exception).
 #[derive(Debug)]
 pub(super) struct Outbox<T> {
     next: VecDeque<Attempt<T>>,
-    /// Whether a group is with the store.
+    /// True while a group is with the store.
     at_store: bool,
     refusals: Refusals<T>,
 }
@@ -132,9 +136,9 @@ impl<T> Outbox<T> {
         self.next.push_back(Attempt { item, again: false });
     }
 
-    /// The next group, to be given to the store now; empty while one is there. When the store has
-    /// answered, call [`Outbox::returned`], then [`Outbox::stored`] or [`Outbox::refused`] for each
-    /// item.
+    /// Takes the next group, which the caller gives to the store now. It is empty while a group is
+    /// already there. When the store has answered, call [`Outbox::returned`], then
+    /// [`Outbox::stored`] or [`Outbox::refused`] for each item.
     pub fn take_group(&mut self) -> Vec<Attempt<T>> {
         if self.at_store {
             return Vec::new();
@@ -144,45 +148,45 @@ impl<T> Outbox<T> {
         self.next.drain(..group).collect()
     }
 
-    /// Everything but what was refused, whether a group is with the store or not: the owner stops
-    /// and hears no answer.
+    /// Takes all items except the refused ones, even while a group is with the store. For an owner
+    /// that stops and so receives no answer.
     pub fn take_all(&mut self) -> Vec<Attempt<T>> {
         self.next.drain(..).collect()
     }
 
-    /// The store has answered for its group.
+    /// Notes that the store has answered for its group.
     pub fn returned(&mut self) {
         self.at_store = false;
     }
 
-    /// The store has the item.
+    /// Takes an item that the store has.
     pub fn stored(&mut self, attempt: Attempt<T>) -> T {
         self.refusals.stored(attempt.again);
         attempt.item
     }
 
-    /// The store had no room for the item.
+    /// Takes back an item for which the store had no room.
     pub fn refused(&mut self, attempt: Attempt<T>, now: Duration) {
         self.refusals.refused(attempt.item, attempt.again, now);
     }
 
-    /// Whether an item that was refused is not in the store yet.
+    /// Returns true if a refused item is not in the store yet.
     pub fn has_refused(&self) -> bool {
         !self.refusals.is_empty()
     }
 
-    /// When to call [`Outbox::retry`].
+    /// Time at which to call [`Outbox::retry`].
     pub fn retry_at(&self) -> Option<Duration> {
         self.refusals.retry_at()
     }
 
-    /// Items that were refused are given to the store again, after those that wait for it.
+    /// Puts the refused items behind those that wait for the store.
     pub fn retry(&mut self) {
         let refused = self.refusals.take().into_iter();
         self.next.extend(refused.map(|item| Attempt { item, again: true }));
     }
 
-    /// Whether every item is in the store.
+    /// Returns true if every item is in the store.
     #[cfg(test)]
     pub fn is_quiet(&self) -> bool {
         !self.at_store && self.next.is_empty() && self.refusals.is_empty()
@@ -203,7 +207,7 @@ mod tests {
         room.refused(NOW);
         assert!(room.is_full() && !room.may_ask(NOW) && room.may_ask(LATER));
         assert_eq!(room.retry_at(), Some(LATER));
-        // More refusals do not put the next try off for ever; one of the next try does.
+        // More refusals do not delay the next try. A refusal of the next try plans another one.
         room.refused(NOW + STORE_FULL_RETRY / 2);
         assert_eq!(room.retry_at(), Some(LATER));
         room.refused(LATER);
@@ -228,9 +232,9 @@ mod tests {
         refusals.refused(2, true, LATER);
         refusals.refused(3, true, LATER);
         assert_eq!(refusals.retry_at(), Some(LATER + STORE_FULL_RETRY));
-        // Something left the store.
+        // An item left the store.
         assert_eq!(refusals.take(), [2, 3]);
-        // Another item found room meanwhile.
+        // Another item found room in the meantime.
         refusals.stored(false);
         assert!(!refusals.is_empty());
         refusals.stored(true);
@@ -271,7 +275,7 @@ mod tests {
         assert!(outbox.has_refused());
         let group = outbox.take_group();
         assert_eq!((items(&group), outbox.retry_at()), (vec![3], Some(LATER)));
-        // Its time comes while another group is with the store.
+        // The retry becomes due while another group is with the store.
         outbox.retry();
         assert_eq!(outbox.retry_at(), None);
         assert!(outbox.take_group().is_empty());

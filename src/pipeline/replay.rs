@@ -1,13 +1,15 @@
-//! Dead letters of a running pipeline: delivered once more because a person wants it, or dropped.
+//! Dead letters of a running pipeline: an operator has them delivered again, or drops them.
 //!
 //! ```text
-//!  filter ─► list ─► for each: reserve memory ─► read ─► core: which driver? ─► engine, a lane of its own ─► end is written ─► told
+//!  filter ─► list ─► for each letter:
+//!    reserve memory ─► read ─► core finds the driver ─► engine, in a lane of its own
+//!                                                         └─► end is written ─► requester is told
 //! ```
 //!
-//! INVARIANT: a replayed dead letter enters at delivery with a share of a budget of its own, never
-//! upstream: that would close a cycle of bounded channels.
-//! INVARIANT: it stays in the store until the target has acknowledged the event, so that a crash in
-//! between loses nothing.
+//! INVARIANT: a replayed dead letter enters at delivery, with a share of a separate memory budget.
+//! It never enters upstream, because that would close a cycle of bounded channels.
+//! INVARIANT: a replayed dead letter stays in the store until the target has acknowledged the
+//! event. So a crash during the replay loses nothing.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -29,62 +31,63 @@ use crate::state::{
 /// A dead letter on its way to a driver.
 pub(crate) struct Replay {
     pub letter: i64,
-    /// Tries so far.
+    /// Number of tries so far.
     pub attempts: u32,
     pub slice: BatchSlice,
     pub answer: Answer,
 }
 
-/// Who is told how the replay of one dead letter ended.
+/// The way back to the requester of a replay.
 pub(crate) struct Answer {
     letter: i64,
     destination: String,
     to: mpsc::UnboundedSender<Replayed>,
-    /// One of [`REPLAYS_MAX`], until the end is told; a letter that is not sent needs none.
+    /// One of [`REPLAYS_MAX`] turns, held until the end is told. A letter that is not sent needs
+    /// none.
     turn: Option<OwnedSemaphorePermit>,
 }
 
 impl Answer {
     pub fn tell(self, ended: Ended) {
-        // Who has gone does not want to know.
+        // A requester that has gone needs no answer.
         let _ = self.to.send(Replayed { letter: self.letter, destination: self.destination, ended });
     }
 }
 
-/// What became of one dead letter.
+/// Result of the replay of one dead letter.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Replayed {
-    /// Its number.
+    /// Number of the dead letter.
     pub letter: i64,
     pub destination: String,
     pub ended: Ended,
 }
 
-/// How a replay ended. All but `Delivered` leave the dead letter where it is.
+/// The end of a replay. All but `Delivered` leave the dead letter where it is.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum Ended {
     Delivered,
-    /// It failed again.
+    /// The delivery failed again.
     Failed {
         reason: String,
     },
-    /// The target takes nothing now.
+    /// The target accepts no events at present.
     PutOff,
-    /// Another replay of it had not ended.
+    /// Another replay of this dead letter has not ended.
     UnderWay,
-    /// Its destination is not in the configuration.
+    /// The destination is not in the configuration.
     NotConfigured,
-    /// It holds bytes that nobody could decode.
+    /// The dead letter holds bytes that cannot be decoded.
     Undecodable {
         reason: String,
     },
-    /// Dropped meanwhile.
+    /// The dead letter was dropped in the meantime.
     Gone,
 }
 
-/// Why dead letters could not be replayed or dropped.
+/// The reason why dead letters could not be replayed or dropped.
 #[derive(Debug, thiserror::Error)]
 pub enum ReplayError {
     #[error(transparent)]
@@ -93,12 +96,12 @@ pub enum ReplayError {
     Stopped,
 }
 
-/// The way to the dead letters of a running pipeline.
+/// Access to the dead letters of a running pipeline.
 #[derive(Clone)]
 pub struct DeadLetters {
     pub(super) store: StoreHandle<Store>,
     pub(super) control: ControlSender,
-    /// Of all replays together.
+    /// Memory of all replays together.
     pub(super) budget: Budget,
     /// See [`REPLAYS_MAX`].
     turns: Arc<Semaphore>,
@@ -122,10 +125,12 @@ impl DeadLetters {
         }
     }
 
-    /// Delivers what `filter` is for once more, whatever its limit, each as its destination's
-    /// settings say. `tell` hears of every end; when it says false, no more are begun. Letters that
-    /// fail while this runs are not taken up again, and a destination that takes nothing now is
-    /// left alone after the first.
+    /// Delivers all dead letters that match `filter` again, under the settings of their
+    /// destinations. The filter's limit is ignored.
+    ///
+    /// `tell` is called with every result; if it returns false, no more replays begin. Letters that
+    /// fail during this call are not tried a second time. Once a destination has put a letter off,
+    /// its other letters are put off without a try.
     pub async fn replay(
         &self,
         filter: &DeadLetterFilter,
@@ -167,15 +172,16 @@ impl DeadLetters {
                 return Ok(());
             }
         }
-        // A driver that stops drops what it has.
+        // A driver that stops drops its replays without an answer.
         if begun > 0 { Err(ReplayError::Stopped) } else { Ok(()) }
     }
 
-    /// Drops what `filter` is for, whatever its limit; how many.
+    /// Drops all dead letters that match `filter` and returns their number. The filter's limit is
+    /// ignored.
     pub async fn remove(&self, filter: &DeadLetterFilter) -> Result<u64, ReplayError> {
         let mut filter = DeadLetterFilter { limit: None, ..filter.clone() };
         let mut removed = 0;
-        // A page at a time, so that the storage thread does other work between.
+        // One page at a time, so that the storage thread can do other work in between.
         loop {
             let rows: Vec<i64> = self.list(&filter).await?.iter().map(|letter| letter.row).collect();
             let Some(last) = rows.last() else { return Ok(removed) };
@@ -197,7 +203,7 @@ impl DeadLetters {
             answer.tell(ended);
             Ok(())
         };
-        // Decompressed it is larger; it is measured below.
+        // The letter is larger once it is decompressed; the permit is corrected below.
         let mut permit = self.budget.reserve(listed.bytes as usize).await;
         let Some(whole) = self.read(move |reader| reader.dead_letter(letter)).await? else {
             return ends(answer, Ended::Gone);
@@ -233,8 +239,8 @@ impl DeadLetters {
         self.read(move |reader| reader.dead_letters(&filter)).await
     }
 
-    /// Reads the store on its thread. A dead letter that is damaged is an error of whoever asked,
-    /// not of the process.
+    /// Reads the store on its thread. A damaged dead letter is an error of the request and does not
+    /// end the process.
     async fn read<T: Send + 'static>(
         &self,
         read: impl FnOnce(&StoreReader) -> Result<T, StoreError> + Send + 'static,

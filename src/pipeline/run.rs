@@ -1,20 +1,24 @@
-//! The wiring: threads, channels and tasks around the stages, and their end.
+//! The wiring of the pipeline: starts the threads, channels and tasks around the stages, and ends
+//! them.
 //!
 //! ```text
-//!  sources ──(queue)──► parse threads ──(bounded)──► core thread ──(mailboxes)──► drivers, one a destination
-//!                                                             ▲   │  ▲                      │        │
-//!                                                             │   └──┼── checkpoints ──► storage thread ◄── spool, dead letters
-//!                                                             └──────┴────── settled ◄──────┘
+//!  sources ──(queue)──► parse threads ──(bounded)──► core thread ──(mailboxes)──► drivers
+//!                                                     ▲   │  ▲                     │   │
+//!                                  start, checkpoints │   │  └───── settled ───────┘   │ spool,
+//!                                                     │   ▼                            │ dead letters
+//!                                                   storage thread ◄───────────────────┘
 //! ```
 //!
-//! Nothing here waits in a circle. A source waits for the parse threads, and these wait for the
-//! core thread. The core, drivers and the storage thread send to each other without waiting; their
-//! queues are bounded by what the memory budget lets in and by what one actor has under way, and a
-//! full one ends the process (`level`).
+//! There is one driver for each destination.
 //!
-//! Pages wait in one bounded queue ([`queue`]): a source waits asynchronously for a free slot, and
+//! Nothing here waits in a circle. A source waits for the parse threads, and these wait for the
+//! core thread. The core, the drivers and the storage thread send to each other without waiting.
+//! Their queues are bounded by the memory budget and by the messages that one actor can have in
+//! flight. A full one ends the process (see `level`).
+//!
+//! Pages wait in one bounded queue ([`queue`]). A source waits asynchronously for a free slot, and
 //! a parse thread blocks on a lock-free receiver. When the last source is gone, the parse threads
-//! finish what is queued and end.
+//! finish the queued pages and end.
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
@@ -48,14 +52,14 @@ use crate::state::{Store, StoreError};
 use crate::telemetry::metrics::{SourceMetrics, StageMetrics};
 use eventpattern::PatternError;
 
-/// What the pipeline is made of.
+/// Everything that a pipeline is made of.
 pub struct Parts {
     pub settings: Settings,
     /// By processor index.
     pub processors: Vec<Arc<dyn Processor>>,
     pub store: Store,
     pub parse_threads: usize,
-    /// Whether what former runs left in the spools is delivered.
+    /// True if events that former runs left in the spools are delivered.
     pub spools: bool,
 }
 
@@ -74,7 +78,7 @@ pub struct Pipeline {
     source_metrics: Arc<[SourceMetrics]>,
 }
 
-/// Why a pipeline did not start.
+/// The reason why a pipeline did not start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     #[error(transparent)]
@@ -90,15 +94,15 @@ fn patterns_in_words(errors: &[PatternError]) -> String {
     lines.join("\n")
 }
 
-/// How a pipeline came to its end.
+/// Result of draining a pipeline.
 #[derive(Debug)]
 pub struct Drained {
-    /// Whether every event that was read is settled.
+    /// True if every event that was read is settled.
     pub settled: bool,
 }
 
 impl Pipeline {
-    /// Starts all threads and tasks. To be called within a tokio runtime.
+    /// Starts all threads and tasks. Must be called within a tokio runtime.
     pub fn start(parts: Parts) -> Result<Self, StartError> {
         let Parts { settings, processors, store, parse_threads, spools } = parts;
         let mut destinations = Destinations::default();
@@ -191,17 +195,18 @@ impl Pipeline {
         })
     }
 
-    /// The way in for a source.
+    /// The entrance for a source.
     pub fn intake(&self, source: usize) -> Intake {
         Intake::new(source, self.budget.clone(), self.begins.clone(), self.pages.clone())
     }
 
-    /// What is counted of each source, by its index.
+    /// Metrics of each source, by source index.
     pub fn source_metrics(&self) -> Arc<[SourceMetrics]> {
         Arc::clone(&self.source_metrics)
     }
 
-    /// The queues whose senders never wait; that of mailboxes is the fullest one.
+    /// The levels of the queues whose senders never wait. For the mailboxes it is that of the
+    /// fullest one.
     pub fn queues(&self) -> [QueueLevel; 3] {
         [self.control.level().read(), self.mailboxes.read(), self.store.level().read()]
     }
@@ -210,7 +215,8 @@ impl Pipeline {
         &self.budget
     }
 
-    /// Becomes the reason when the store fails: the process has to end.
+    /// Watches for a fatal failure, such as one of the store. It becomes the reason, and the
+    /// process has to end.
     pub fn failed(&self) -> watch::Receiver<Option<String>> {
         self.store.failed()
     }
@@ -220,13 +226,13 @@ impl Pipeline {
         self.store.clone()
     }
 
-    /// The way to its dead letters. It ends with the pipeline.
+    /// Access to the pipeline's dead letters. It ends with the pipeline.
     pub fn dead_letters(&self) -> DeadLetters {
         self.dead_letters.clone()
     }
 
-    /// To be called when the sources have stopped: delivers until all is settled or `timeout` is
-    /// over, writes the last checkpoint, closes the store.
+    /// Drains the pipeline once the sources have stopped. Delivers until all events are settled or
+    /// `timeout` is over, then writes the last checkpoint and closes the store.
     pub async fn drain(self, timeout: Duration) -> Result<Drained, StoreError> {
         let Pipeline { begins, pages, control, store, storage, threads, mut settled, dead_letters, .. } =
             self;
@@ -247,7 +253,7 @@ impl Pipeline {
         drop((control, store, dead_letters));
         let closed = tokio::task::spawn_blocking(move || {
             for thread in threads {
-                // A thread that panicked has written its message.
+                // A thread that panicked has already written its message.
                 let _ = thread.join();
             }
             storage.join().ok().map(Store::close)
@@ -259,7 +265,7 @@ impl Pipeline {
     }
 }
 
-/// A parse thread: decodes the next page of any source.
+/// Runs a parse thread, which decodes the next page of any source.
 fn parse(inbox: &queue::Receiver<Page>, parsed: &Sender<Parsed>, metrics: &[SourceMetrics], keep_sent: bool) {
     let mut stage = Parse { keep_sent };
     let busy = StageMetrics::new("parse");
@@ -274,7 +280,8 @@ fn parse(inbox: &queue::Receiver<Page>, parsed: &Sender<Parsed>, metrics: &[Sour
         source.misfits.increment(counts.misfits as u64);
         if let Content::Unreadable(error) = &page.content {
             source.unreadable_pages.increment(1);
-            // The source says so, once for all the halves that it reads after it.
+            // Debug level only: the source itself reports it, once for all the halves that it reads
+            // after this.
             tracing::debug!(source = %page.source.name, %error, "a page cannot be decoded");
         }
         if parsed.send(page).is_err() {

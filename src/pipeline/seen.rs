@@ -1,8 +1,17 @@
-//! The identities that were read since the resume time less the overlap: what dedup and the
-//! checkpoint share.
+//! The seen set: the identities of all events read since the resume time less the overlap.
 //!
-//! One bitmap of keys a minute. Keys within a minute are close together, so a minute costs about a
-//! bit an event.
+//! `order` uses it to drop duplicates, and a checkpoint stores it. It has one bitmap of keys per
+//! minute:
+//!
+//! ```text
+//!  minute 28 333 333 │ keys 4 711 … 5 402 │ 1 bit an event, roughly
+//!  minute 28 333 334 │ keys 5 403 … 6 120 │
+//! ```
+//!
+//! Keys within a minute are close together, so a minute costs about one bit per event.
+//!
+//! The set also shows gaps in the keys. A key that is missing may belong to an event that becomes
+//! visible late, which a sweep would find.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -10,32 +19,32 @@ use roaring::RoaringBitmap;
 
 use crate::event::Identity;
 
-/// How far the keys of a minute may begin below the end of the one before while vCenter's sequence
-/// only rises.
+/// Distance by which the keys of a minute may begin below the end of the minute before while
+/// vCenter's sequence still only rises.
 const INTERLEAVED_KEYS: u32 = 100;
 
 /// A set of identities, by minute.
 #[derive(Debug, Default)]
 pub struct Seen {
     minutes: BTreeMap<u32, RoaringBitmap>,
-    /// Minutes that changed since `take_dirty`.
+    /// Minutes that changed since the last call of `take_dirty`.
     dirty: BTreeSet<u32>,
-    /// The minute that was written last and so is surely in `dirty`.
+    /// The minute written last, which is therefore in `dirty`.
     hot: Option<u32>,
-    /// The last minute in which keys started again, in this run.
+    /// Last minute of this run in which keys started again.
     restarted: Option<u32>,
-    /// The last minute that was forgotten, and its highest key: what is missing behind it is
-    /// missing.
+    /// Last minute that was forgotten, with its highest key. It shows whether keys are missing
+    /// between that minute and the next one in the set.
     edge: Option<(u32, RoaringBitmap)>,
 }
 
 impl Seen {
-    /// The set as a checkpoint has it.
+    /// Restores the set from a checkpoint.
     pub fn restore(minutes: impl IntoIterator<Item = (u32, RoaringBitmap)>) -> Self {
         Seen { minutes: minutes.into_iter().collect(), ..Seen::default() }
     }
 
-    /// Adds `identity`; false if it was there.
+    /// Adds `identity`. Returns false if the set has it already.
     pub fn insert(&mut self, identity: Identity) -> bool {
         let new = self.minutes.entry(identity.minute).or_default().insert(identity.key);
         if new && self.hot != Some(identity.minute) {
@@ -49,7 +58,7 @@ impl Seen {
         self.minutes.get(&identity.minute).is_some_and(|keys| keys.contains(identity.key))
     }
 
-    /// When the first minute in the set begins, microseconds since 1970 UTC.
+    /// Start of the first minute in the set, microseconds since 1970 UTC.
     pub fn first_us(&self) -> Option<i64> {
         self.minutes.keys().find_map(|&minute| Identity { minute, key: 0 }.minute_us())
     }
@@ -67,7 +76,7 @@ impl Seen {
         }
     }
 
-    /// The minutes that changed since the last call, whole.
+    /// Takes the minutes that changed since the last call, as whole bitmaps.
     pub fn take_dirty(&mut self) -> Vec<(u32, RoaringBitmap)> {
         self.hot = None;
         std::mem::take(&mut self.dirty)
@@ -76,22 +85,24 @@ impl Seen {
             .collect()
     }
 
-    /// Counts these minutes as changed again: they were not stored after all.
+    /// Marks these minutes as changed again because they were not stored.
     pub fn mark_dirty(&mut self, minutes: impl IntoIterator<Item = u32>) {
         self.dirty.extend(minutes);
     }
 
-    /// Keys have started again in `minute`: those of before do not tell any more which are missing.
+    /// Notes that keys started again in `minute`. From then on earlier keys do not tell which ones
+    /// are missing.
     pub fn restart(&mut self, minute: u32) {
         self.restarted = self.restarted.max(Some(minute));
     }
 
-    /// Whether keys are missing since `minute`: where none is nothing can become visible late.
+    /// Returns true if keys are missing since `minute`. Without a gap, no event can become visible
+    /// late.
     ///
-    /// A key is there if a neighbouring minute has it: events of one moment are committed in any
-    /// order. One of a minute farther away is another event's, of a vCenter that was restored; and
-    /// where a minute begins far below the end of the one before, nobody knows what else was there
-    /// at that end.
+    /// A key counts as present if a neighbouring minute has it, since events of one moment are
+    /// committed in any order. The same key in a more distant minute belongs to another event: the
+    /// vCenter was restored. If a minute begins far below the end of the one before, keys at that
+    /// end may be missing without a trace, so this counts as a gap.
     pub fn has_gaps_since(&self, minute: u32) -> bool {
         let edge = self.edge.iter().map(|(minute, key)| (*minute, key)).filter(|(last, _)| *last < minute);
         let minutes: Vec<(u32, &RoaringBitmap)> =
@@ -103,7 +114,7 @@ impl Seen {
             if high.saturating_sub(next) > INTERLEAVED_KEYS {
                 return true;
             }
-            // Up to where the next minute begins.
+            // Look as far as the start of the next minute.
             let high = high.max(next.saturating_sub(1));
             let missing = u64::from(high - low) + 1 - keys.len();
             let neighbours = [at.checked_sub(1), Some(at + 1)].into_iter().flatten();
@@ -117,7 +128,7 @@ impl Seen {
         self.restarted >= Some(minute) || (0..minutes.len()).any(is_missing)
     }
 
-    /// Identities in the set.
+    /// Number of identities in the set.
     pub fn len(&self) -> u64 {
         self.minutes.values().map(RoaringBitmap::len).sum()
     }
@@ -183,12 +194,13 @@ mod tests {
         insert(&mut seen, 10, 120..300);
         assert!(seen.has_gaps_since(0));
         assert!(!seen.has_gaps_since(8));
-        // Those at the end were not visible yet.
+        // Events at the end of minute 7 may not have been visible yet.
         let mut seen = Seen::default();
         insert(&mut seen, 7, 0..1_000);
         insert(&mut seen, 10, 500..1_500);
         assert!(seen.has_gaps_since(7));
-        // At once, and but a few: only the one who reads them knows.
+        // Keys restarted at once, and by only a few. Only the reader, which calls `restart`, can
+        // tell.
         let mut seen = Seen::default();
         insert(&mut seen, 7, 100..200);
         insert(&mut seen, 8, 190..300);

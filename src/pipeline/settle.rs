@@ -1,16 +1,18 @@
-//! Settle: which events are done everywhere, and so how far the checkpoint may go.
+//! Settle: tracks which events are settled everywhere, which limits how far the checkpoint may go.
 //!
 //! ```text
 //!  seq:      0 … 999 │ 1000 … 1763 │ 1764 … 2763 │
-//!  flight:   settled │ A: 3 left   │ A: -  B: 1k │        oldest_us = the oldest createdTime of a flight that is not settled
+//!  flight:   settled │ A: 3 left   │ A: -  B: 1k │
+//!                      └── oldest_us = the oldest createdTime of the unsettled flights
 //! ```
 //!
-//! An event is settled for a destination when the target acknowledged it, or it is durably in that
-//! destination's spool or dead letters.
+//! An event is settled for a destination when the target has acknowledged it. It is also settled
+//! when it is durable in the destination's spool or dead letters, or when the overflow policy has
+//! dropped it.
 //!
-//! INVARIANT: the checkpoint never passes an unsettled event: `oldest_us` is no later than the
-//! createdTime of every registered event that is not settled everywhere, and the checkpoint
-//! (`core`) makes reading start again no later than that.
+//! INVARIANT: the checkpoint never passes an unsettled event. `oldest_us` is no later than the
+//! createdTime of every registered event that is not settled everywhere. The checkpoint (`core`)
+//! makes reading start again no later than that.
 
 use std::collections::VecDeque;
 
@@ -18,13 +20,13 @@ use crate::event::{Batch, Identity, Record, Selection};
 
 use super::destination::DestinationId;
 
-/// What is in flight of one source.
+/// The events in flight of one source.
 #[derive(Debug)]
 pub struct Settle {
     flights: VecDeque<Flight>,
-    /// Where reading began, microseconds since 1970 UTC.
+    /// Time at which reading began, microseconds since 1970 UTC.
     begin_us: i64,
-    /// The latest createdTime registered, microseconds since 1970 UTC.
+    /// Latest createdTime registered, microseconds since 1970 UTC.
     newest_us: Option<i64>,
 }
 
@@ -33,19 +35,19 @@ pub struct Settle {
 struct Flight {
     first_seq: u64,
     identities: Box<[Identity]>,
-    /// The oldest createdTime in the batch; of one without any, the latest of what was read before
-    /// it.
+    /// Oldest createdTime in the batch. If no event has one, the latest createdTime that was
+    /// registered before the batch.
     oldest_us: i64,
     pending: Vec<(DestinationId, Selection)>,
 }
 
 impl Settle {
-    /// Nothing is in flight, and reading begins at `begin_us`.
+    /// Starts with nothing in flight. Reading begins at `begin_us`.
     pub fn new(begin_us: i64) -> Self {
         Settle { flights: VecDeque::new(), begin_us, newest_us: None }
     }
 
-    /// Registers a batch that was routed to `destinations`. To be called before any of it is
+    /// Registers a batch that was routed to `destinations`. Must be called before any of it is
     /// offered.
     pub fn register(&mut self, batch: &Batch, destinations: &[(DestinationId, Selection)]) {
         let Some(first) = batch.records.first() else { return };
@@ -67,12 +69,12 @@ impl Settle {
         });
     }
 
-    /// The events `selection` of `batch` are settled for `destination`. What is not pending is
-    /// ignored: an acknowledgement may come twice.
+    /// Settles the events `selection` of `batch` for `destination`. Events that are not pending are
+    /// ignored, because an acknowledgement may come twice.
     pub fn settled(&mut self, destination: DestinationId, batch: &Batch, selection: &Selection) {
         let (Some(first), Some(last)) = (batch.records.first(), batch.records.last()) else { return };
         if last.seq - first.seq + 1 == batch.records.len() as u64 {
-            // A batch as it was registered, or a run of it.
+            // Fast path: the batch as it was registered, or the start of it.
             if let Some(at) = self.find(first.seq) {
                 let flight = &mut self.flights[at];
                 if flight.first_seq == first.seq {
@@ -92,18 +94,18 @@ impl Settle {
         self.collect();
     }
 
-    /// The oldest createdTime of a batch that is not settled, microseconds since 1970 UTC: no
-    /// unsettled event is older.
+    /// Oldest createdTime of the unsettled batches, microseconds since 1970 UTC. No unsettled event
+    /// is older.
     pub fn oldest_us(&self) -> Option<i64> {
         self.flights.iter().filter(|flight| !flight.pending.is_empty()).map(|flight| flight.oldest_us).min()
     }
 
-    /// The latest createdTime registered, microseconds since 1970 UTC.
+    /// Latest createdTime registered, microseconds since 1970 UTC.
     pub fn newest_us(&self) -> Option<i64> {
         self.newest_us
     }
 
-    /// Every event that is not settled, by destination.
+    /// Iterates over every unsettled event, by destination.
     pub fn unsettled(&self) -> impl Iterator<Item = (DestinationId, Identity)> {
         self.flights.iter().flat_map(|flight| {
             flight.pending.iter().flat_map(|(destination, selection)| {
@@ -112,7 +114,7 @@ impl Settle {
         })
     }
 
-    /// Whether nothing is in flight.
+    /// Returns true if nothing is in flight.
     pub fn is_settled(&self) -> bool {
         self.flights.is_empty()
     }
@@ -123,8 +125,8 @@ impl Settle {
         (seq < self.flights[at].end()).then_some(at)
     }
 
-    /// Drops settled flights from the front; one in the middle is dropped when it comes to the
-    /// front.
+    /// Drops settled flights from the front. A settled flight in the middle stays until it is at
+    /// the front.
     fn collect(&mut self) {
         while self.flights.front().is_some_and(|flight| flight.pending.is_empty()) {
             self.flights.pop_front();
@@ -192,8 +194,8 @@ mod tests {
     }
 
     proptest! {
-        /// Against a naive list of (destination, seq): the same is unsettled, and the resume time
-        /// is no later than the oldest of it.
+        /// Compares with a naive list of (destination, seq). Both have the same unsettled events,
+        /// and the resume time is no later than the oldest of them.
         #[test]
         fn agrees_with_a_naive_list(
             batches in prop::collection::vec((1usize..6, 0u8..8), 1..8),

@@ -1,5 +1,14 @@
-//! The storage thread: the one owner of the store. Writes that wait together share one transaction
-//! and one fsync.
+//! The storage thread: the only owner of the store.
+//!
+//! ```text
+//!  jobs: [Apply] [Apply] [Apply] [With] … ─► one transaction, one fsync ─► replies ─► the task
+//! ```
+//!
+//! Writes that wait at the same time share one transaction and one fsync. A task, such as a read,
+//! runs after the writes that were queued before it.
+//!
+//! After a storage error or a lost job the thread does no further job: it never continues with
+//! unknown durability. The process ends, and the next one resumes from the last checkpoint.
 
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -19,27 +28,28 @@ enum Job<S> {
     With(Task<S>),
 }
 
-/// The way to the storage thread. Jobs are done in order; after a storage error none is, and
-/// `failed` says why.
+/// The sending end of the storage thread's queue. Jobs are done in order. After a storage error
+/// none is done, and `failed` gives the reason.
 ///
-/// Nobody waits to hand over a job. How many may wait is what the actors announced that send them:
-/// see [`StoreHandle::expect`].
+/// No sender waits to hand over a job. Each actor announces the number of jobs that it may have
+/// waiting (see [`StoreHandle::expect`]), and the bound is the sum of these.
 pub struct StoreHandle<S> {
-    /// Unbounded, since the number of destinations is not known when it is made; `level` bounds it.
+    /// Unbounded, because the number of destinations is not known when the channel is made. `level`
+    /// checks the bound.
     jobs: Sender<Job<S>>,
     level: Arc<Level>,
     fatal: Fatal,
 }
 
-/// Ends the process: a part of it is gone, or a message was lost, that nothing can do without. The
-/// next process reads on from the last checkpoint.
+/// Ends the process, because an indispensable part of it is gone or a message was lost. The next
+/// process resumes from the last checkpoint.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Fatal {
     reason: Arc<watch::Sender<Option<String>>>,
 }
 
 impl Fatal {
-    /// The first reason stays.
+    /// Fails with this reason, unless there is an earlier one.
     fn fail(&self, reason: String) {
         self.reason.send_if_modified(|failed| {
             let is_first = failed.is_none();
@@ -48,12 +58,12 @@ impl Fatal {
         });
     }
 
-    /// Why the process ends, if it does.
+    /// Reason why the process ends, if it does.
     pub fn reason(&self) -> Option<String> {
         self.reason.borrow().clone()
     }
 
-    /// A queue is full that cannot be, and a message is lost.
+    /// Reports a queue that is full, which is a defect. Its message is lost.
     pub fn overflowed(&self, level: &Level) {
         let QueueLevel { name: queue, bound, .. } = level.read();
         tracing::error!(queue, bound, "a queue holds more messages than it can by design");
@@ -68,8 +78,8 @@ impl<S> Clone for StoreHandle<S> {
 }
 
 impl<S: Storage + 'static> StoreHandle<S> {
-    /// Starts the thread, for so many jobs at a time. It ends when the last handle is dropped, or
-    /// at the first storage error: it never carries on with unknown durability.
+    /// Starts the thread, for at most `jobs_max` jobs at a time. It ends when the last handle is
+    /// dropped or at the first storage error, since it never continues with unknown durability.
     pub fn start(store: S, jobs_max: usize) -> std::io::Result<(Self, JoinHandle<S>)> {
         let (jobs, inbox) = crossbeam_channel::unbounded();
         let fatal = Fatal::default();
@@ -80,7 +90,7 @@ impl<S: Storage + 'static> StoreHandle<S> {
         Ok((StoreHandle { jobs, level, fatal }, thread))
     }
 
-    /// Another actor hands over jobs, with at most `jobs` waiting at a time.
+    /// Raises the bound for another actor that has at most `jobs` waiting at a time.
     pub fn expect(&self, jobs: usize) {
         self.level.raise(jobs);
     }
@@ -91,13 +101,13 @@ impl<S: Storage + 'static> StoreHandle<S> {
         self.send(Job::Apply { writes, reply: Box::new(reply) });
     }
 
-    /// Runs `task` with the store, on its thread.
+    /// Runs `task` with the store, on the storage thread.
     pub fn with(&self, task: impl FnOnce(&mut S) -> Result<(), StoreError> + Send + 'static) {
         self.send(Job::With(Box::new(task)));
     }
 
-    /// Ends the process as a storage error would: a part of it is gone that nothing can do without.
-    /// No job is done after this.
+    /// Ends the process as a storage error would, because an indispensable part of it is gone. No
+    /// job is done after this.
     pub fn fail(&self, reason: String) {
         self.fatal.fail(reason);
     }
@@ -107,13 +117,14 @@ impl<S: Storage + 'static> StoreHandle<S> {
     }
 
     fn send(&self, job: Job<S>) {
-        // Two senders may pass this at a time; the bound is a check, no limit of a resource.
+        // Two senders may pass this check at once. That is harmless: the bound detects defects and
+        // protects no resource.
         let waiting = self.jobs.len();
         if waiting >= self.level.bound() {
             return self.fatal.overflowed(&self.level);
         }
         self.level.note(waiting + 1);
-        // A thread that is gone has said so in `failed`; the process is about to end.
+        // A thread that is gone has given its reason in `failed`, and the process is about to end.
         let _ = self.jobs.send(job);
     }
 
@@ -121,13 +132,13 @@ impl<S: Storage + 'static> StoreHandle<S> {
         &self.level
     }
 
-    /// What stopped the storage thread.
+    /// Watches for the failure that stopped the storage thread.
     pub fn failed(&self) -> watch::Receiver<Option<String>> {
         self.fatal.reason.subscribe()
     }
 }
 
-/// A storage thread that panics ends the process, too: nothing else would say that it is gone.
+/// A storage thread that panics also ends the process. Nothing else would report its end.
 struct Watched<'a>(&'a Fatal);
 
 impl Drop for Watched<'_> {
@@ -157,8 +168,8 @@ fn run<S: Storage>(mut store: S, inbox: &Receiver<Job<S>>, fatal: &Fatal) -> S {
                 next = inbox.try_recv().ok();
             }
         }
-        // INVARIANT: nothing is written after a job was lost, since its sender's next one may rely
-        // on it.
+        // INVARIANT: nothing is written after a lost job, since a later job of the same sender may
+        // rely on it.
         if fatal.reason().is_some() {
             break;
         }
@@ -192,7 +203,7 @@ mod tests {
     use super::*;
     use crate::state::{MemoryDisk, MemoryStore};
 
-    /// A thread that does its first job until it is let go.
+    /// Starts a thread that stays in its first job until the returned sender is dropped.
     fn busy(jobs_max: usize) -> (StoreHandle<MemoryStore>, JoinHandle<MemoryStore>, Sender<()>) {
         let (store, thread) =
             StoreHandle::start(MemoryStore::open(&MemoryDisk::default()), jobs_max).unwrap();
@@ -200,7 +211,7 @@ mod tests {
         let (let_go, waits) = crossbeam_channel::bounded::<()>(1);
         store.with(move |_| {
             begun.send(()).unwrap();
-            // Until the other end is dropped.
+            // Returns when the other end is dropped.
             let _ = waits.recv();
             Ok(())
         });
