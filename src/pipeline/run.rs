@@ -3,10 +3,10 @@
 //!
 //! ```text
 //!  sources ──(queue)──► parse threads ──(bounded)──► core thread ──(mailboxes)──► drivers
-//!                                                     ▲   │  ▲                     │   │
-//!                                  start, checkpoints │   │  └───── settled ───────┘   │ spool,
-//!                                                     │   ▼                            │ dead letters
-//!                                                   storage thread ◄───────────────────┘
+//!                                                      ▲ │ ▲                       │ │
+//!                                            replies   │ │ └─────── settled ───────┘ │ spool,
+//!                                                      │ ▼ checkpoints               │ letters
+//!                                                  storage thread ◄──────────────────┘
 //! ```
 //!
 //! There is one driver for each destination.

@@ -101,8 +101,8 @@ impl Seen {
     ///
     /// A key counts as present if a neighbouring minute has it, since events of one moment are
     /// committed in any order. The same key in a more distant minute belongs to another event: the
-    /// vCenter was restored. If a minute begins far below the end of the one before, keys at that
-    /// end may be missing without a trace, so this counts as a gap.
+    /// vCenter was restored. A minute that begins far below the end of the one before counts as a
+    /// gap. It is then unknown which other keys existed at that end.
     pub fn has_gaps_since(&self, minute: u32) -> bool {
         let edge = self.edge.iter().map(|(minute, key)| (*minute, key)).filter(|(last, _)| *last < minute);
         let minutes: Vec<(u32, &RoaringBitmap)> =

@@ -1,18 +1,19 @@
-//! The driver's side of dead-letter processors: what one destination could not deliver goes to
-//! another one, with Knative's attributes.
+//! The driver's side of dead-letter processors. An event that one destination could not deliver
+//! goes to another one, with Knative's attributes.
 //!
 //! ```text
-//!  destination ── Adopt ──► its dead-letter processor ── Adopt ──► that one's, where it has one …
-//!       ▲ ▲                     │ delivered, or durable in its spool         │ refused at the end of the chain
-//!       │ └────── Adopted ──────┘                                            │
-//!       └───────────────────────────────── Refused ──────────────────────────┘  stored as a dead letter after all
+//!  destination ── Adopt ──► its dead-letter processor ── Adopt ──► the next one, if any …
+//!    ▲ ▲                      │ delivered, or durable in its spool     │
+//!    │ └─────── Adopted ──────┘                                        │ refused at the end
+//!    └──────────────────────────── Refused ────────────────────────────┘ of the chain: stored
+//!                                                                        as a dead letter
 //! ```
 //!
 //! INVARIANT: a dead letter is settled for its destination when its dead-letter processor has
 //! acknowledged it or has it in its spool, not before.
-//! INVARIANT: what is stored at the end is a dead letter of the destination where the event was to
-//! go, so that a replay goes there; but what a dead-letter processor had in its spool is its own:
-//! it is settled where it came from.
+//! INVARIANT: an event that the end of the chain refuses is stored as a dead letter of its original
+//! destination, so that a replay goes there. An event that a dead-letter processor had in its spool
+//! is that processor's own: it has been settled for the destination that it came from.
 
 use std::sync::Arc;
 
@@ -26,7 +27,7 @@ use crate::limits::SAID_BYTES_MAX;
 use crate::pipeline::deliver::{Action, FailedEvent, Input, Origin, pick};
 use crate::processor::{BatchSlice, Failure};
 
-/// The way to a dead-letter processor.
+/// Connection to a dead-letter processor.
 #[derive(Clone)]
 pub(in crate::pipeline) struct Sink {
     pub mailbox: Mailbox,
@@ -34,21 +35,21 @@ pub(in crate::pipeline) struct Sink {
 
 /// A dead letter on its way to a dead-letter processor.
 pub(in crate::pipeline) struct Adoption {
-    /// Its event says what became of it.
+    /// The dead letter. Its event carries the reason of the failure.
     letter: Box<FailedEvent>,
-    /// Whose dead letter it is.
+    /// Mailbox of the destination that the dead letter belongs to.
     from: Mailbox,
 }
 
-/// What became of a dead letter elsewhere.
+/// Result of handing a dead letter to a dead-letter processor.
 pub(in crate::pipeline) enum AdoptionEnd {
-    /// The dead-letter processor took it over.
+    /// A dead-letter processor took it over.
     Adopted(Box<FailedEvent>),
-    /// No dead-letter processor took it: it is to be stored.
+    /// No dead-letter processor took it, so it has to be stored.
     Refused(Box<FailedEvent>),
 }
 
-/// What was adopted and has not come to its end; each holds a share of the memory budget.
+/// Adopted dead letters that have not ended yet. Each holds a share of the memory budget.
 #[derive(Default)]
 pub(in crate::pipeline) struct Adopted {
     by_ticket: FxHashMap<u64, Adoption>,
@@ -56,7 +57,7 @@ pub(in crate::pipeline) struct Adopted {
 }
 
 impl Adopted {
-    /// It is delivered, or durable here.
+    /// Ends an adoption whose event is delivered, or durable here.
     pub fn done(&mut self, ticket: u64) {
         if let Some(Adoption { letter, from }) = self.by_ticket.remove(&ticket) {
             from.adoption_ended(AdoptionEnd::Adopted(letter));
@@ -65,7 +66,7 @@ impl Adopted {
 }
 
 impl Driver {
-    /// An event failed for good.
+    /// Passes on an event that failed for good.
     pub(super) fn give_up(&mut self, letter: FailedEvent) {
         if let Origin::Adopted(ticket) = letter.origin {
             let Some(adoption) = self.adopted.by_ticket.remove(&ticket) else { return };
@@ -103,8 +104,8 @@ impl Driver {
         Input::Adopt { ticket, slice, room: self.room() }
     }
 
-    /// This dead-letter processor cannot deliver it either: the next one gets it, or the store. Its
-    /// attributes stay those of where it was to go.
+    /// Passes on an event that this dead-letter processor cannot deliver either. It goes to the
+    /// next one, or back to be stored. Its attributes remain those of its original destination.
     fn refuse(&self, mut adoption: Adoption, failure: &Failure) {
         if let Some(sink) = &self.sink {
             sink.mailbox.adopt(adoption);
@@ -116,22 +117,22 @@ impl Driver {
         adoption.from.adoption_ended(AdoptionEnd::Refused(adoption.letter));
     }
 
-    /// No dead-letter processor took it.
+    /// Stores a dead letter that no dead-letter processor took.
     fn refused(&mut self, letter: FailedEvent) {
         let slice = marked(&letter.slice, None);
         self.waiting.letters.put(FailedEvent { slice, ..letter });
     }
 }
 
-/// The events of `slice` in a batch of their own that says what became of them.
+/// Copies the events of `slice` to a new batch that carries the failure.
 fn marked(slice: &BatchSlice, failed: Option<Arc<Failed>>) -> BatchSlice {
     let batch = Batch { failed, ..pick(&slice.batch, &slice.selection) };
     BatchSlice { selection: Selection::first(batch.records.len()), batch: Arc::new(batch) }
 }
 
-/// Knative's attributes of an event that could not be delivered to `dest`.
+/// Builds Knative's attributes for an event that could not be delivered to `dest`.
 fn failed(dest: String, failure: &Failure) -> Failed {
-    // Where no answer came, Knative tells what went wrong instead, with a status of 500.
+    // Without an answer, Knative gives the error instead, with a status of 500.
     let said = if failure.status.is_none() { &failure.reason } else { &failure.said };
     let end = (0..=said.len().min(SAID_BYTES_MAX)).rev().find(|end| said.is_char_boundary(*end));
     let data = BASE64_STANDARD.encode(&said[..end.unwrap_or_default()]);

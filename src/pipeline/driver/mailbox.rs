@@ -1,5 +1,8 @@
-//! The way to a driver. Nobody waits for it: what may be in a mailbox at a time is counted in
-//! [`mailbox_messages_max`](crate::limits::mailbox_messages_max).
+//! Mailbox: the queue of messages to one driver.
+//!
+//! The senders never wait for it. [`mailbox_messages_max`](crate::limits::mailbox_messages_max)
+//! counts the messages that can be in it at a time. Messages that could arrive in any number
+//! (adoptions, their ends, removed letters) are coalesced: one message stands for all of them.
 
 use std::sync::Arc;
 
@@ -18,14 +21,14 @@ pub(in crate::pipeline) struct Mailbox {
     adoptions: Arc<Coalesced<Vec<Adoption>>>,
     ends: Arc<Coalesced<Vec<AdoptionEnd>>>,
     removed: Arc<Coalesced<()>>,
-    /// Of all mailboxes.
+    /// Shared by all mailboxes.
     level: Arc<Level>,
     fatal: Fatal,
 }
 
 impl Mailbox {
     pub fn new(level: &Arc<Level>, fatal: &Fatal) -> (Self, mpsc::Receiver<Mail>) {
-        // One more place, for `stop`.
+        // One extra place, for `stop`.
         let (mail, inbox) = mpsc::channel(level.bound() + 1);
         let mailbox = Mailbox {
             mail,
@@ -38,14 +41,14 @@ impl Mailbox {
         (mailbox, inbox)
     }
 
-    /// Sends without waiting. A driver that is gone leaves its events unsettled, so it need not
-    /// know.
+    /// Sends without waiting. If the driver is gone, its events stay unsettled and are read again,
+    /// so the sender need not know.
     pub fn send(&self, mail: Mail) {
         if self.mail.is_closed() {
             return;
         }
-        // Two senders may pass this at a time and take the place of `stop`, in a queue that is too
-        // full by a defect.
+        // Two senders may pass this check at once and take the place of `stop`. That needs a queue
+        // that is overfull already, which is a defect.
         if self.mail.capacity() <= 1 {
             return self.fatal.overflowed(&self.level);
         }
@@ -56,43 +59,44 @@ impl Mailbox {
         }
     }
 
-    /// Tells the driver to end, also when the mailbox is full: that is a reason to end.
+    /// Tells the driver to end, even if the mailbox is full, since a full mailbox is a reason to
+    /// end.
     pub fn stop(&self, until: Instant) {
         let _ = self.mail.try_send(Mail::Stop { until });
     }
 
-    /// Another destination's dead letter is to be delivered here.
+    /// Hands over another destination's dead letter, to be delivered here.
     pub fn adopt(&self, adoption: Adoption) {
         if self.adoptions.put(|adoptions| adoptions.push(adoption)) {
             self.send(Mail::Adoptions);
         }
     }
 
-    /// What was adopted, since the last call.
+    /// Takes the adoptions since the last call.
     pub fn take_adoptions(&self) -> Vec<Adoption> {
         self.adoptions.take()
     }
 
-    /// What became of a dead letter that another destination had adopted.
+    /// Reports the result of a dead letter that another destination had adopted.
     pub fn adoption_ended(&self, end: AdoptionEnd) {
         if self.ends.put(|ends| ends.push(end)) {
             self.send(Mail::AdoptionEnds);
         }
     }
 
-    /// What became of dead letters elsewhere, since the last call.
+    /// Takes the results of adopted dead letters since the last call.
     pub fn take_adoption_ends(&self) -> Vec<AdoptionEnd> {
         self.ends.take()
     }
 
-    /// A dead letter of this destination left the store.
+    /// Reports that a dead letter of this destination left the store.
     pub fn letter_removed(&self) {
         if self.removed.put(|()| ()) {
             self.send(Mail::LetterRemoved);
         }
     }
 
-    /// [`Mail::LetterRemoved`] has come.
+    /// Notes that [`Mail::LetterRemoved`] has arrived.
     pub fn note_removed(&self) {
         self.removed.take();
     }

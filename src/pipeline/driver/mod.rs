@@ -1,5 +1,15 @@
-//! The driver of one destination: carries out what its engine (`deliver`) says, and tells it what
-//! became of that. Async, one task a destination.
+//! The driver of one destination: performs the actions of its engine (`deliver`) and reports the
+//! results back to it.
+//!
+//! ```text
+//!  core ───── offers, replays ─────┐              ┌──► requests ──► target
+//!  store ──── replies ─────────────┼─► engine ────┼──► spool and dead letters ──► store
+//!  drivers ── adoptions ───────────┤              └──► settlements ──► core
+//!  target ─── answers ─────────────┘
+//! ```
+//!
+//! Each destination has one asynchronous task. The engine decides about deliveries and does no I/O;
+//! the driver does the I/O.
 
 mod adopt;
 mod mailbox;
@@ -39,10 +49,10 @@ pub(super) use self::stored::{Waiting, poison_write};
 pub(super) use self::stored::{dead_letter_write, spool_writes};
 pub(super) use self::troubles::Troubles;
 
-/// What comes to a driver.
+/// A message to a driver.
 pub(super) enum Mail {
     Offer(BatchSlice),
-    /// What the store did with an append of so many events.
+    /// Outcomes of appending this number of events to spools.
     Appended {
         ticket: u64,
         events: u64,
@@ -52,40 +62,40 @@ pub(super) enum Mail {
         spool: SpoolKey,
         rows: Vec<(SpoolRow, BatchSlice)>,
     },
-    /// A removal of rows from spools is done.
+    /// A removal of spool rows is done.
     Removed,
-    /// What the store did with dead letters.
+    /// Outcomes of storing a group of dead letters.
     DeadLettered {
         letters: Vec<Attempt<FailedEvent>>,
         outcomes: Vec<state::WriteOutcome>,
     },
-    /// A dead letter is to be tried again.
+    /// A request to deliver a dead letter again.
     Replay(Replay),
-    /// What other destinations could not deliver is to be delivered here, see [`Mailbox::adopt`].
+    /// Other destinations' dead letters are to be delivered here, see [`Mailbox::adopt`].
     Adoptions,
-    /// What became of dead letters that other destinations had adopted.
+    /// Results of dead letters that other destinations had adopted.
     AdoptionEnds,
-    /// A dead letter of this destination left the store: one that was refused may have room.
+    /// A dead letter of this destination left the store, so a refused one may have room now.
     LetterRemoved,
-    /// Nothing more is to be sent; answers are awaited until then.
+    /// No more requests are to be sent. Answers are awaited until the deadline.
     Stop {
         until: Instant,
     },
 }
 
-/// What all drivers share.
+/// Resources that all drivers share.
 #[derive(Clone)]
 pub(super) struct Shared {
     pub store: StoreHandle<Store>,
     pub control: ControlSender,
-    /// Of all drivers' mailboxes.
+    /// Level of all drivers' mailboxes.
     pub mailboxes: Arc<Level>,
     pub budget: Budget,
-    /// When the process started: the engines' zero.
+    /// Start of the process, which is zero on the engines' clock.
     pub epoch: Instant,
-    /// Destinations that there are or may be, for the fair share of memory.
+    /// Number of destinations that exist or may come, for the fair share of memory.
     pub destinations: Arc<std::sync::atomic::AtomicUsize>,
-    /// Names to indices of the configured sources, for what comes back from the store.
+    /// Names of the sources by index, to decode batches from the store.
     pub sources: Arc<Vec<String>>,
     pub invocations: Option<Arc<crate::processor::InvocationLog>>,
 }
@@ -107,16 +117,17 @@ pub(super) struct Driver {
     pub metrics: DestinationMetrics,
     pub mailbox: Mailbox,
     pub waiting: Waiting,
-    /// What is to leave the spools.
+    /// Pending removals and reads of spool rows.
     pub spool_jobs: SpoolJobs,
-    /// Dead letters on their way again, by number: their tries so far, and who is told of the end.
+    /// Dead letters that are being replayed, by number: their tries so far, and the way back to the
+    /// requester.
     pub replays: FxHashMap<i64, (u32, replay::Answer)>,
-    /// The dead-letter processor, where one is configured.
+    /// The dead-letter processor, if one is configured.
     pub sink: Option<Sink>,
-    /// What was adopted from other destinations and has not come to its end.
+    /// Dead letters adopted from other destinations that have not ended yet.
     pub adopted: Adopted,
     pub troubles: Troubles,
-    /// What the core has yet to be told of.
+    /// Settled events that the core does not know of yet.
     pub settled: Vec<BatchSlice>,
 }
 
@@ -133,7 +144,8 @@ impl Driver {
     pub async fn run(mut self, mut inbox: mpsc::Receiver<Mail>) {
         let mut under_way = UnderWay::new();
         let mut actions = Vec::new();
-        // When to look whether what waits still has a place in memory.
+        // Time of the next check of whether waiting events still fit into this driver's memory
+        // share.
         let mut look_at: Option<Instant> = None;
         let tell = tokio::time::sleep(Duration::ZERO);
         tokio::pin!(tell);
@@ -162,8 +174,8 @@ impl Driver {
                 biased;
                 Some(answer) = under_way.next(), if !under_way.is_empty() => {
                     self.answered(answer, &mut actions);
-                    // Whatever else is in by now: one turn for all, so that the core hears of them
-                    // in one message.
+                    // Handle all other answers that are already here in this turn. The core then
+                    // learns of them in one message.
                     let mut answers = 1;
                     while answers < ANSWERS_AT_ONCE
                         && let Some(Some(answer)) = under_way.next().now_or_never()
@@ -193,8 +205,8 @@ impl Driver {
         }
     }
 
-    /// Waits for what is under way, and has the store know of it: what came from a spool was
-    /// settled before, and nobody else waits for it.
+    /// Waits for the requests in flight and has the store record their results. Events from a spool
+    /// count as settled already, so nobody else would record their delivery.
     async fn stop(mut self, until: Instant, mut under_way: UnderWay) {
         let mut actions = Vec::new();
         let mut is_first = true;
@@ -202,7 +214,7 @@ impl Driver {
             self.engine.step(self.now(), Input::Stop, &mut actions);
             self.carry_out(&mut actions, &mut under_way);
             if std::mem::take(&mut is_first) {
-                // No mail is taken any more, so what waits for a reply would not go.
+                // No mail is read from now on, so writes that wait for a reply would never be sent.
                 self.store_all();
             }
             self.tell_settled();
@@ -278,9 +290,10 @@ impl Driver {
         }
     }
 
-    /// Says that requests fail, long before a breaker opens or an event has used up its tries.
+    /// Logs that requests fail. This is long before a breaker opens or an event has used up its
+    /// attempts.
     fn tell(&mut self, failure: &Failure) {
-        // What is not tried again becomes a dead letter, and is told of as one.
+        // An event that is not retried becomes a dead letter and is logged as one.
         if self.engine.blame_of(failure) != Blame::Event && self.troubles.are_news() {
             tracing::warn!(destination = %self.name, reason = %failure.reason, "a request failed and is tried again");
         } else {
@@ -288,7 +301,7 @@ impl Driver {
         }
     }
 
-    /// Lets go of memory that others need.
+    /// Gives up memory that other destinations need.
     fn make_room(&mut self, actions: &mut Vec<Action>) {
         if self.engine.exceeds(self.share()) {
             self.engine.step(self.now(), Input::Room(self.room()), actions);

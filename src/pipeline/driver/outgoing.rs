@@ -1,28 +1,32 @@
-//! Removals of rows from a destination's spools, so that only a few of them wait for the store at a
-//! time however slow the disk is. Pure: the driver and the simulation carry out what this says.
+//! Removals of rows from a destination's spools. However slow the disk is, only a few removals wait
+//! for the store at a time. The module is pure: the driver and the simulation perform its
+//! decisions.
 //!
 //! ```text
-//!  Unspool, UnspoolSome ─► SpoolJobs ─┬─ none under way, or an append or a read is next ─► one job
-//!                                     └─ else they wait for its end
+//!  Unspool, UnspoolSome ─► SpoolJobs ─┬─ none in flight, or an append or a read is next ─► one job
+//!                                     └─ otherwise they wait for the end of that removal
 //! ```
 //!
-//! INVARIANT: rows leave the store before anything is appended that was decided later, and before
-//! the next rows are read.
+//! INVARIANT: rows leave the store before any append that was decided later, and before the next
+//! rows are read.
 
 use crate::event::Selection;
 use crate::pipeline::deliver::{SpoolKey, SpoolRow};
 use crate::state::Write;
 
-/// What the engine does to rows in spools. All that leaves in a step does so in one transaction,
-/// since after a crash the rest of what was written anew would come before what has left; then rows
-/// are read, or these would be read once more.
+/// The engine's operations on spool rows.
+///
+/// All removals of a step share one transaction. Events that leave a row may have been written
+/// again, to another place in the spools. If a crash undid part of the removals, the rest of these
+/// events would be read from their old place, ahead of those that have left. Reads follow the
+/// removals, or they would read the removed rows again.
 #[derive(Default)]
 pub(in crate::pipeline) struct SpoolJobs {
     rows: Vec<i64>,
     parts: Vec<Write>,
-    /// Removals that are with the store.
+    /// Number of removals that are with the store.
     under_way: usize,
-    /// Spool, last row that was read before, bytes.
+    /// The spool, the last row that was read before, and the number of bytes to read.
     pub fetches: Vec<(SpoolKey, SpoolRow, usize)>,
 }
 
@@ -31,14 +35,14 @@ impl SpoolJobs {
         self.rows.push(row);
     }
 
-    /// The events of a row that have left it; others stay.
+    /// Removes some events of a row; the others stay.
     pub fn part(&mut self, SpoolRow(row): SpoolRow, events: Selection) {
         self.parts.push(Write::SpoolSettled { row, events });
     }
 
-    /// What is to be removed now, to be told by [`SpoolJobs::removed`] when it is; empty where
-    /// nothing is. It waits while another removal is under way, unless something comes `next` that
-    /// has to be behind it.
+    /// Takes the removals to perform now; empty if there are none. Call [`SpoolJobs::removed`] when
+    /// they are done. They wait while another removal is in flight, unless a job is `next` that has
+    /// to come after them.
     pub fn due(&mut self, next: bool) -> Vec<Write> {
         if self.under_way > 0 && !next {
             return Vec::new();
@@ -51,12 +55,12 @@ impl SpoolJobs {
         writes
     }
 
-    /// A removal is done.
+    /// Notes that a removal is done.
     pub fn removed(&mut self) {
         self.under_way -= 1;
     }
 
-    /// Whether the store knows all.
+    /// Returns true if the store has performed all removals.
     #[cfg(test)]
     pub fn is_quiet(&self) -> bool {
         self.under_way == 0 && self.rows.is_empty() && self.parts.is_empty()

@@ -1,10 +1,10 @@
-//! The driver's side of the store: the spool, dead letters, and what is done while the store has no
-//! room.
+//! The driver's side of the store: the spool, the dead letters, and the behaviour while the store
+//! is full.
 //!
-//! A store without room loses nothing. What the spool has no room for stays with the engine, which
-//! sends it when the target takes it. Dead letters that were refused are kept here and tried again
-//! ([`Outbox`]), and the engine sends nothing more that could become another one. This is logged
-//! once, and once more when there is room again.
+//! A full store loses nothing. Events that the spool has no room for stay with the engine, which
+//! sends them when the target takes them. Refused dead letters are kept here and retried
+//! ([`Outbox`]). Meanwhile the engine sends nothing that could become another dead letter. One log
+//! line reports the lack of room, and another one its end.
 
 use std::sync::Arc;
 
@@ -18,17 +18,17 @@ use crate::processor::BatchSlice;
 use crate::state::codec::{self, CodecError};
 use crate::state::{self, DeadLetterPayload, SpoolAppend, StoreError, Write};
 
-/// What waits for the store.
+/// Items that wait for the store.
 #[derive(Default)]
 pub(in crate::pipeline) struct Waiting {
     /// Dead letters.
     pub letters: Outbox<FailedEvent>,
-    /// Whether it was said that there is no room.
+    /// True if the lack of room has been logged.
     said: bool,
 }
 
 impl Driver {
-    /// Gives what is to be spooled to the store.
+    /// Gives events to the store, to be appended to spools.
     pub(super) fn append(&self, ticket: u64, slices: &[(SpoolKey, BatchSlice)]) {
         let writes = match spool_writes(&self.name, &self.overflow, slices) {
             Ok(writes) => writes,
@@ -52,7 +52,8 @@ impl Driver {
         Input::Appended { ticket }
     }
 
-    /// The store has no room for this destination. Its share of the memory stays taken.
+    /// Reports that the store has no room for this destination. The destination's share of the
+    /// memory stays taken.
     fn say_full(&mut self, what: &str) {
         if !std::mem::replace(&mut self.waiting.said, true) {
             tracing::error!(destination = %self.name, reason = what, "this destination waits for room in the store");
@@ -69,21 +70,21 @@ impl Driver {
         self.metrics.store_full.set(0.0);
     }
 
-    /// Gives dead letters that were refused to the store again when it is time. Asked in every
-    /// turn: a busy driver may not come to its timer.
+    /// Gives refused dead letters to the store again when it is time. Called in every turn, because
+    /// a busy driver may not get to its timer.
     pub(super) fn retry_letters(&mut self) {
         if self.waiting.letters.retry_at().is_some_and(|at| at <= self.now()) {
             self.letters_again();
         }
     }
 
-    /// Gives all dead letters that were refused to the store again.
+    /// Gives all refused dead letters to the store again.
     pub(super) fn letters_again(&mut self) {
         self.waiting.letters.retry();
     }
 
-    /// Reads rows of a spool. They take of the memory at once, whether there is room or not: what
-    /// is read here is what makes room elsewhere.
+    /// Reads rows of a spool. They take memory at once, even if the budget is used up, because
+    /// reading them is what makes room elsewhere.
     pub(super) fn fetch(&self, spool: SpoolKey, after: SpoolRow, bytes: usize) {
         let (name, mailbox, sources) =
             (spool.name(&self.name), self.mailbox.clone(), Arc::clone(&self.shared.sources));
@@ -108,7 +109,8 @@ impl Driver {
         });
     }
 
-    /// Tells the store what has left the spools; `next`: something comes that has to be behind it.
+    /// Gives removals of spool rows to the store. `next`: a job follows that has to come after
+    /// them.
     pub(super) fn remove(&mut self, next: bool) {
         let writes = self.spool_jobs.due(next);
         if !writes.is_empty() {
@@ -117,7 +119,7 @@ impl Driver {
         }
     }
 
-    /// Stores dead letters, a group at a time; `last`: all that wait.
+    /// Stores one group of dead letters, or with `last` all that wait.
     pub(super) fn store_letters(&mut self, last: bool) {
         let letters = if last { self.waiting.letters.take_all() } else { self.waiting.letters.take_group() };
         if letters.is_empty() {
@@ -135,7 +137,7 @@ impl Driver {
         });
     }
 
-    /// The last jobs of this driver.
+    /// Gives the last jobs of this driver to the store.
     pub(super) fn store_all(&mut self) {
         self.remove(true);
         self.store_letters(true);
@@ -160,7 +162,7 @@ impl Driver {
         }
     }
 
-    /// A dead letter is stored, or a dead-letter processor has it.
+    /// Settles a dead letter that is stored or that a dead-letter processor has taken.
     pub(super) fn letter_ended(&mut self, letter: &FailedEvent, actions: &mut Vec<Action>) {
         self.metrics.failed.increment(letter.slice.selection.len() as u64);
         self.engine.dead_letter_stored(letter, actions);
@@ -169,8 +171,8 @@ impl Driver {
         }
     }
 
-    /// An event that no bound of ours lets in cannot be made durable: the process stops rather than
-    /// to lose it.
+    /// Stops the process, because an event that cannot be encoded cannot be made durable. The
+    /// bounds on events prevent this. Stopping loses nothing.
     fn cannot_store(&self, error: CodecError) {
         let what = format!("events of `{}` cannot be stored: {error}", self.name);
         self.shared.store.fail(what);
@@ -185,7 +187,7 @@ impl Driver {
         self.engine.step(self.now(), Input::Replay { letter, slice }, actions);
     }
 
-    /// A replay came to its end: that is written, then told.
+    /// Ends a replay: its result is written first and then told.
     pub(super) fn replayed(&mut self, letter: i64, end: ReplayEnd) {
         let Some((before, answer)) = self.replays.remove(&letter) else { return };
         let (write, ended) = match end {
@@ -214,7 +216,7 @@ impl Driver {
     }
 }
 
-/// What puts `slices` into spools of `destination`, in order, all or none.
+/// Builds the writes that append `slices` to the spools of `destination`, in order, all or none.
 pub(in crate::pipeline) fn spool_writes(
     destination: &str,
     overflow: &Overflow,
@@ -234,7 +236,8 @@ pub(in crate::pipeline) fn spool_writes(
     Ok(slices.iter().zip(batches).map(write).collect())
 }
 
-/// What stores an event that failed for good at `destination`, last tried at `last_us`.
+/// Builds the write that stores an event that failed for good at `destination`, last tried at
+/// `last_us`.
 pub(in crate::pipeline) fn dead_letter_write(
     destination: &str,
     letter: &FailedEvent,
@@ -257,7 +260,7 @@ pub(in crate::pipeline) fn dead_letter_write(
     Ok(Write::DeadLetter(state::StoredDeadLetter { facts, payload }))
 }
 
-/// What stores an event that no decoder could read, met at `now_us`.
+/// Builds the write that stores an undecodable event, read at `now_us`.
 pub(in crate::pipeline) fn poison_write(poison: &Poison, now_us: i64) -> Write {
     let record = &poison.batch.records[0];
     let facts = state::DeadLetterFacts {

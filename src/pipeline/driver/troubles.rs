@@ -1,25 +1,26 @@
-//! What is told of a destination's troubles: the first of a kind at once, those after it once in a
-//! while.
+//! Rate limits for the log lines about a destination's troubles. The first line of a kind is
+//! written at once, later ones at intervals. A flapping target thus cannot flood the log.
 
 use crate::telemetry::paced::Paced;
 
-/// What was told of one destination.
+/// State of the log lines about one destination.
 #[derive(Debug, Default)]
 pub(in crate::pipeline) struct Troubles {
-    /// Whether the last request failed.
+    /// True if the last request failed.
     failing: bool,
     failures: Paced,
-    /// Whether it was said that the breaker is open.
+    /// True if the last line about the breaker said that it is open.
     open: bool,
     openings: Paced,
-    /// Events that were dropped since that was last said.
+    /// Number of events dropped since the last line about it.
     dropped: u64,
     drops: Paced,
 }
 
 impl Troubles {
-    /// Whether an answer, after which the breaker is open or not, is worth a line about it: an
-    /// opening, unless another one was said a while ago, and the end of what was said.
+    /// Returns true if the state of the breaker after an answer is worth a log line. An opening is
+    /// worth one unless another opening was logged recently. A closing is worth one if its opening
+    /// was logged.
     pub fn breaker_is_news(&mut self, is_open: bool) -> bool {
         let is_news = is_open != self.open && (!is_open || self.openings.is_due());
         if is_news {
@@ -28,18 +29,18 @@ impl Troubles {
         is_news
     }
 
-    /// Whether a failure is worth a line: the first after a success, and not more than one in a
-    /// while.
+    /// Returns true if a failure is worth a log line: the first one after a success, and only one
+    /// per interval.
     pub fn are_news(&mut self) -> bool {
         !std::mem::replace(&mut self.failing, true) && self.failures.is_due()
     }
 
-    /// A request succeeded.
+    /// Notes that a request succeeded.
     pub fn are_over(&mut self) {
         self.failing = false;
     }
 
-    /// Events were dropped; how many have been since the last line about it, if another one is due.
+    /// Counts dropped events. If a log line is due, returns the number dropped since the last one.
     pub fn dropped(&mut self, events: u64) -> Option<u64> {
         self.dropped += events;
         self.drops.is_due().then(|| std::mem::take(&mut self.dropped))
@@ -66,7 +67,7 @@ mod tests {
             tokio::time::advance(Duration::from_secs(1)).await;
         }
         assert_eq!(told, [(0, true), (0, false), (60, true), (60, false), (120, true), (120, false)]);
-        // One that stays open is told of, however short the others were before it.
+        // An opening that lasts is logged, however short the ones before it were.
         assert!(!troubles.breaker_is_news(true));
         tokio::time::advance(FAILURE_LOG_INTERVAL).await;
         assert!(troubles.breaker_is_news(true));

@@ -1,5 +1,7 @@
-//! The audience of a processor: its destinations, and the choice among them for an event that a
-//! route gives to the processor.
+//! The audience of a processor: its destinations.
+//!
+//! A route gives an event to a processor. The audience then chooses among the processor's
+//! destinations.
 
 use std::sync::Arc;
 
@@ -22,12 +24,12 @@ enum Targets {
     Subscribers { selector: Box<dyn Selector>, known: SubscriberDestinations },
 }
 
-/// The destinations of subscribers, by subscriber.
+/// Destinations by subscriber number.
 #[derive(Default)]
 struct SubscriberDestinations(Vec<Option<DestinationId>>);
 
 impl Audience {
-    /// The audience of the processor with this index and name.
+    /// Builds the audience of the processor with this index and name.
     pub fn new(
         processor: usize,
         name: &str,
@@ -64,7 +66,7 @@ impl Audience {
         }
     }
 
-    /// Destinations that it is; see [`Route::reached`](super::Route::reached).
+    /// Number of destinations; see [`Route::reached`](super::Route::reached).
     pub(super) fn count(&self) -> usize {
         match &self.targets {
             Targets::Whole(_) => 1,
@@ -72,8 +74,8 @@ impl Audience {
         }
     }
 
-    /// The destination of this processor that a former run knew under `name`, whether or not its
-    /// target has it now.
+    /// The destination of this processor that a former run knew as `name`, even if its target does
+    /// not list it now.
     pub(super) fn named(&self, name: &str, destinations: &mut Destinations) -> Option<DestinationId> {
         let Targets::Subscribers { selector, .. } = &self.targets else { return None };
         let (processor, subscriber) = split_name(name);
@@ -83,8 +85,8 @@ impl Audience {
         Some(destinations.intern(self.processor, &self.name, &selector.restored(subscriber)?))
     }
 
-    /// The names, as destinations, of the discovered subscribers that events may go to now or soon;
-    /// `None` for a processor whose subscribers are configured.
+    /// Destination names of the discovered subscribers that events may go to now or soon. `None`
+    /// for a processor whose subscribers are configured.
     pub(super) fn listed(&self) -> Option<Vec<String>> {
         let Targets::Subscribers { selector, .. } = &self.targets else { return None };
         let subscribers = selector.listed()?;

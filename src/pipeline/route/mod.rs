@@ -1,7 +1,12 @@
-//! Route: which destinations each event goes to. Fixed here, once; what follows only carries it
-//! out.
+//! Route: decides the destinations of each event.
 //!
-//! Within a source's batch a destination gets each event at most once, however many routes name it.
+//! ```text
+//!  batch ─► rules (source and pattern) ─► audiences (processor or subscribers) ─► destinations
+//! ```
+//!
+//! The decision is made here once; later stages only carry it out. A rule names processors, and the
+//! audience of a processor chooses among its destinations. Within a batch a destination gets each
+//! event at most once, even if several routes name it.
 
 mod audience;
 mod patterns;
@@ -18,17 +23,17 @@ use crate::event::{Batch, Selection};
 use crate::processor::Selector;
 use eventpattern::PatternError;
 
-/// Where the events of one batch go.
+/// Destinations of the events of one batch.
 #[derive(Debug, Default)]
 pub struct Routed {
-    /// Each destination once, in the order in which they were met.
+    /// Each destination once, in the order in which they were added.
     pub all: Vec<(DestinationId, Selection)>,
-    /// Where each of them is in `all`: a page may go to thousands of functions.
+    /// Index of each destination in `all`. A page may go to thousands of functions.
     places: FxHashMap<DestinationId, usize>,
 }
 
 impl Routed {
-    /// Adds events to a destination.
+    /// Adds events for a destination.
     pub fn add(&mut self, destination: DestinationId, selection: &Selection) {
         if selection.is_empty() {
             return;
@@ -42,9 +47,9 @@ impl Routed {
 }
 
 struct Rule {
-    /// By source index.
+    /// True, by source index, if the rule takes that source's events.
     sources: Vec<bool>,
-    /// Whether it has a pattern; the pattern's number is the rule's.
+    /// True if the rule has a pattern. The pattern has the number of the rule.
     has_pattern: bool,
     /// Processor indices.
     processors: Vec<usize>,
@@ -58,10 +63,11 @@ pub struct Route {
 }
 
 impl Route {
-    /// `processors`: name and selector, by index.
+    /// Compiles the routes. `processors` holds name and selector, by index.
     ///
     /// # Errors
-    /// Every pattern that cannot be compiled; a configuration that was loaded from a file has none.
+    /// Returns every pattern that cannot be compiled. A configuration that was loaded from a file
+    /// has none.
     pub fn new<'a>(
         routes: &[RouteSettings],
         processors: impl IntoIterator<Item = (&'a str, Option<Box<dyn Selector>>)>,
@@ -82,22 +88,22 @@ impl Route {
         Ok(Route { rules, audiences: audiences.collect(), patterns })
     }
 
-    /// Destinations that events may go to, with or without an event so far. Of a processor's
-    /// functions two at most: enough to tell whether one is alone.
+    /// Number of destinations that events may go to, with or without events so far. The functions
+    /// of a processor count as two at most. That is enough to tell whether a destination is alone.
     pub fn reached(&self) -> usize {
         let routed = |at: &usize| self.rules.iter().any(|rule| rule.processors.contains(at));
         (0..self.audiences.len()).filter(routed).map(|at| self.audiences[at].count()).sum()
     }
 
-    /// The destination that a former run knew under `name`: `None` where its processor is not
-    /// configured any more.
+    /// The destination that a former run knew as `name`; `None` if its processor is no longer
+    /// configured.
     pub fn destination(&self, name: &str, destinations: &mut Destinations) -> Option<DestinationId> {
         let known = destinations.by_name(name);
         known.or_else(|| self.audiences.iter().find_map(|audience| audience.named(name, destinations)))
     }
 
-    /// The names of the destinations that events may go to now or soon. Of functions these are the
-    /// listed ones: one that is gone is not waited for at the next start.
+    /// Names of the destinations that events may go to now or soon. For functions these are the
+    /// listed ones, so the next start does not wait for a function that is gone.
     pub fn known(&self, destinations: &Destinations) -> Vec<String> {
         let listed: Vec<_> = self
             .audiences
@@ -111,8 +117,8 @@ impl Route {
         known
     }
 
-    /// Where the events of `batch` go. Events that a former run had routed (`replays`) go where
-    /// they are still owed, and nowhere else.
+    /// Routes the events of `batch`. Events that a former run had routed (`replays`) go to the
+    /// destinations that they are still owed to, and nowhere else.
     pub fn step(
         &mut self,
         batch: &Batch,

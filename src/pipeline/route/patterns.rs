@@ -1,4 +1,5 @@
-//! The patterns of all routes, matched together: once an event, whatever the number of routes.
+//! The patterns of all routes, compiled into one matcher. Each event is matched once, whatever the
+//! number of routes.
 
 use std::sync::Arc;
 
@@ -7,7 +8,7 @@ use crate::event::{Batch, Selection};
 use crate::pipeline::settings::RouteSettings;
 use eventpattern::{Matcher, Needs, PatternError, PatternId, PatternSet, Root};
 
-/// Which events of a batch each route's pattern takes.
+/// The matcher, and the events of a batch that each route's pattern takes.
 pub(super) struct Patterns {
     matcher: Matcher,
     needs: Needs,
@@ -17,7 +18,7 @@ pub(super) struct Patterns {
 }
 
 impl Patterns {
-    /// `None` where no route has a pattern.
+    /// Compiles the patterns. `None` if no route has one.
     pub fn of(routes: &[RouteSettings]) -> Result<Option<Self>, Vec<PatternError>> {
         let patterns: Vec<(PatternId, serde_json::Value)> =
             routes.iter().zip(0..).filter_map(|(route, id)| Some((id, route.pattern.clone()?))).collect();
@@ -30,7 +31,7 @@ impl Patterns {
         }))
     }
 
-    /// Finds what each route takes of `offered`.
+    /// Finds the events of `offered` that each route takes.
     pub fn step(&mut self, batch: &Batch, offered: &Selection) {
         self.taken.fill(Selection::EMPTY);
         let mut scratch = PatternScratch::default();
@@ -42,7 +43,7 @@ impl Patterns {
         }
     }
 
-    /// What the route at `at` takes of the last batch.
+    /// Events of the last batch that the route at `at` takes.
     pub fn taken(&self, at: usize) -> Selection {
         self.taken[at]
     }

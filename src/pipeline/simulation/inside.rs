@@ -1,4 +1,8 @@
-//! The router from a start to its crash: all stages of production, joined by queues of messages.
+//! The router from a start to its crash.
+//!
+//! It joins the production stages by plain queues of messages. Each step does one thing, chosen by
+//! the seed: it handles a page, a message, a job of the store or an answer. So the seed decides the
+//! order in which threads and tasks would run.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -31,7 +35,7 @@ use crate::state::{
     DeadLetterFilter, DeadLetterPayload, ListedDeadLetter, MemoryStore, Storage, Write, codec,
 };
 
-/// The router, from one start to its crash.
+/// The router from one start to its crash.
 pub(super) struct Inside {
     pub(super) core: Core,
     pub(super) parse: Parse,
@@ -43,12 +47,12 @@ pub(super) struct Inside {
     pub(super) lanes: Vec<Lane>,
     unreadable: Outbox<UnreadableEvent>,
     settlements: Coalesced<Vec<(DestinationId, BatchSlice)>>,
-    /// Messages to the core that there are settlements.
+    /// Number of messages to the core that announce settlements.
     pub(super) settled: usize,
     pub(super) checkpointing: bool,
 }
 
-/// A destination: engine, mailbox, requests under way.
+/// A destination: its engine, its mailbox and its requests in flight.
 pub(super) struct Lane {
     pub(super) engine: DeliveryEngine,
     pub(super) mail: VecDeque<Mail>,
@@ -57,10 +61,10 @@ pub(super) struct Lane {
     letters: Outbox<FailedEvent>,
     adoptions: Coalesced<Vec<(usize, Box<FailedEvent>)>>,
     ends: Coalesced<Vec<AdoptionEnd>>,
-    /// What another destination could not deliver, by ticket, and whose it is.
+    /// Dead letters adopted from other destinations: ticket, lane of origin and letter.
     pub(super) adopted: BTreeMap<u64, (usize, Box<FailedEvent>)>,
     pub(super) next_ticket: u64,
-    /// Dead letters on their way again, and their tries so far.
+    /// Dead letters that are being replayed, with their tries so far.
     pub(super) replays: BTreeMap<i64, u32>,
 }
 
@@ -73,13 +77,13 @@ pub(super) enum Mail {
     Replay { letter: i64, attempts: u32, slice: BatchSlice },
 }
 
-/// What became of a dead letter at a dead-letter processor.
+/// Result of handing a dead letter to a dead-letter processor.
 enum AdoptionEnd {
     Adopted(Box<FailedEvent>),
     Refused(Box<FailedEvent>),
 }
 
-/// What happens when a job of the store is done.
+/// Continuation after a job of the store is done.
 pub(super) enum Reply {
     Checkpointed,
     Mail(usize, Mail),
@@ -91,9 +95,9 @@ pub(super) enum Reply {
         bytes: usize,
     },
     Unreadable(Vec<Attempt<UnreadableEvent>>),
-    /// The dead letter with this number is read, and goes to its destination again.
+    /// Read the dead letter with this number, and send it to its destination again.
     Replay(usize, i64),
-    /// The end of a replay is written.
+    /// The result of a replay is written.
     Replayed,
 }
 
@@ -136,7 +140,7 @@ impl Inside {
                 }
             })
             .collect();
-        // The reader's own sweep looks at what the overlap keeps.
+        // The reader sweeps only what the overlap keeps, so nothing has to be held longer for it.
         start.progress.unswept_us.store(i64::MAX, Relaxed);
         let reader = Reader {
             info: start.info,
@@ -167,7 +171,7 @@ impl Inside {
         }
     }
 
-    /// Does one thing. `Err`: the store failed, and the process has to end.
+    /// Does one step. Returns `Err` if the store failed, and then the process has to end.
     pub(super) fn step(&mut self, outside: &mut Outside) -> Result<(), ()> {
         let lane = outside.below(LANES);
         match outside.below(11) {
@@ -177,7 +181,7 @@ impl Inside {
                     self.parsed.push(self.parse.step(page).0);
                 }
             }
-            // Two decoders: a page may overtake the one before it.
+            // There are two decoders, so a page may overtake the one before it.
             2 if !self.parsed.is_empty() => {
                 let at = outside.below(self.parsed.len().min(2));
                 let parsed = self.parsed.remove(at);
@@ -248,7 +252,7 @@ impl Inside {
         }
     }
 
-    /// Carries out what a destination's engine says, as its driver does.
+    /// Handles mail of a destination and performs its engine's actions, as the driver does.
     pub(super) fn mail(&mut self, at: usize, mail: Mail, now_us: i64) {
         let mut actions = Vec::new();
         let lane = &mut self.lanes[at];
@@ -372,7 +376,7 @@ impl Inside {
         }
     }
 
-    /// Tells the store what has left the spools of a lane.
+    /// Gives removals of a lane's spool rows to the store.
     fn remove(&mut self, at: usize, next: bool) {
         let writes = self.lanes[at].spool_jobs.due(next);
         if !writes.is_empty() {
@@ -391,11 +395,11 @@ impl Inside {
         letters.iter().filter_map(lane_of).collect()
     }
 
-    /// A person has one dead letter delivered again.
+    /// An operator replays one dead letter.
     fn replay(&mut self, outside: &mut Outside) {
         let mut letters = self.replayable(outside);
         if letters.is_empty() && outside.chance(20) {
-            // In vain, perhaps: it is a dead letter of some other target, or still refused.
+            // Perhaps in vain: the letter may belong to another target, or still be refused.
             letters.push((outside.below(ROUTED), outside.below(10) as i64));
         }
         if !letters.is_empty() {
@@ -404,7 +408,7 @@ impl Inside {
         }
     }
 
-    /// The store does its next job; if it is full, it takes nothing that would go to spools.
+    /// Does the next job of the store. If the store is full, it refuses appends to spools.
     pub(super) fn job(&mut self, full: bool, now_us: i64) -> Result<(), ()> {
         let Some((writes, reply)) = self.jobs.pop_front() else { return Ok(()) };
         if let (true, Reply::Appended(lane, _)) = (full, &reply) {
@@ -472,7 +476,7 @@ impl Inside {
 }
 
 impl Reply {
-    /// Whose job it is; those of replays have a bound of their own.
+    /// The lane that the job belongs to. Jobs of replays have a bound of their own.
     fn lane(&self) -> Option<usize> {
         match self {
             Reply::Mail(lane, _) | Reply::Appended(lane, _) | Reply::Fetch { lane, .. } => Some(*lane),
@@ -482,7 +486,7 @@ impl Reply {
 }
 
 impl Lane {
-    /// Mail that the bound on its own jobs counts.
+    /// Number of messages that the bound on the lane's own jobs counts.
     fn own_mail(&self) -> usize {
         let is_own = |mail: &&Mail| match mail {
             Mail::Input(input) => {

@@ -1,4 +1,10 @@
-//! What has to be true when all is quiet.
+//! The promises that a played seed has to keep, checked when all is quiet.
+//!
+//! - No event is lost: each one is with its target or its dead-letter processor, or is a dead
+//! letter.
+//! - Within its scope of ordering, each event arrives for the first time in order.
+//! - An event has the same id at every target.
+//! - Every unreadable event is kept as a dead letter.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -31,8 +37,8 @@ pub(super) fn judge(seed: u64, outside: &Outside, inside: &Inside, crashes: usiz
     assert!(poisons >= unreadable, "seed {seed}: {poisons} of {unreadable} unreadable events are kept");
 }
 
-/// Each event is with the target, or its dead-letter processor, or a dead letter, as the target's
-/// refusals say.
+/// Checks that each event is with the target, with its dead-letter processor, or a dead letter, as
+/// the target's refusals require.
 fn nothing_is_lost(lane: usize, outside: &Outside, letters: &[ListedDeadLetter], context: &str) {
     let target = &outside.targets[lane];
     let sink = sink_of(lane).map(|sink| (sink, &outside.targets[sink]));
@@ -44,7 +50,8 @@ fn nothing_is_lost(lane: usize, outside: &Outside, letters: &[ListedDeadLetter],
         let (has, dead) = (target.has(key), is_dead(lane, key));
         let adopted = sink.is_some_and(|(_, sink)| sink.has(key));
         let refused_twice = sink.is_some_and(|(_, sink)| sink.refuses.contains(&key));
-        // What it had in its spool before it was refused is the dead-letter processor's own.
+        // An event that the dead-letter processor had in its spool before it was refused is that
+        // processor's own dead letter.
         let dead_there = sink.is_some_and(|(lane, _)| is_dead(lane, key));
         assert!(!(refused_twice && adopted), "{context}: {key} was refused by the dead-letter processor too");
         if outside.vcenter[key].unreadable {
@@ -61,7 +68,8 @@ fn nothing_is_lost(lane: usize, outside: &Outside, letters: &[ListedDeadLetter],
     }
 }
 
-/// Of each scope, but for what became visible late, and what was a dead letter or may have been.
+/// Checks the order within each scope. Events that became visible late are left out, and so are
+/// events that were or may have been dead letters.
 fn first_receipts_are_in_order(lane: usize, outside: &Outside, context: &str) {
     let target = &outside.targets[lane];
     let mut last: BTreeMap<usize, usize> = BTreeMap::new();

@@ -1,18 +1,25 @@
-//! The whole pipeline in one thread, from a seed: a vCenter, the reading of it, every stage that
-//! runs in earnest, targets and a disk, under a clock of its own. What goes wrong is drawn from the
-//! seed: lost and garbled answers, events visible late, targets that fail, refuse or forget to
-//! acknowledge, stores that fail, crashes of the router at any step. What `p1` refuses goes to a
-//! dead-letter processor, `p3`; what is kept as a dead letter is replayed, when the target's mind
-//! has changed and sometimes when it has not.
+//! The whole pipeline in one thread, driven by a seed and under a clock of its own.
+//!
+//! A simulated vCenter, reader, disk and targets surround the production stages. The seed decides
+//! all faults: lost and garbled answers, events visible late, a store that fails, and crashes of
+//! the router at any step. Targets fail, refuse events or forget to acknowledge them.
+//!
+//! The events that `p1` refuses go to a dead-letter processor, `p3`. Dead letters are replayed,
+//! mostly once the target would take them and sometimes in vain.
 //!
 //! ```text
-//!  vCenter ─► reader ─► Parse ─► Core (order, route, settle) ─► DeliveryEngine, one a destination ─► targets
-//!                                  │    ▲                          │    ▲
-//!                                  └────┴── MemoryStore ◄──────────┘────┘   ◄── a crash leaves only the disk, the vCenter and what targets have
+//!  vCenter ─► reader ─► Parse ─► Core ──────► DeliveryEngine ─────► targets
+//!                                │  ▲          │  ▲
+//!                                └──┴─ MemoryStore ┘
 //! ```
 //!
-//! `EVENT_ROUTER_SEEDS=5000..100000 cargo test --release simulation` tries these instead;
-//! `EVENT_ROUTER_SEEDS=7..8` only that one.
+//! `Core` has the stages order, route and settle, and each destination has a `DeliveryEngine`.
+//! After a crash only the disk, the vCenter and the events received by the targets remain.
+//!
+//! At the end all is well, every event has to arrive, and `judge` checks the promises.
+//!
+//! `EVENT_ROUTER_SEEDS=5000..100000 cargo test --release simulation` tries these seeds instead of
+//! the default ones; `EVENT_ROUTER_SEEDS=7..8` tries seed 7 only.
 
 mod inside;
 mod judge;
@@ -35,18 +42,18 @@ use crate::state::{Failing, MemoryDisk};
 
 const BASE_US: i64 = 1_700_000_000_000_000;
 const OVERLAP_US: i64 = 60_000_000;
-/// An event is visible so much after its creation at most: within what the sweep looks at.
+/// Longest delay until an event is visible. It lies within the window that the sweep reads.
 const LATE_US: i64 = 20_000_000;
 const SWEEP_INTERVAL_US: i64 = 8_000_000;
 const OVERFLOW: config::Overflow =
     config::Overflow { policy: config::OverflowPolicy::Spill, bytes_max: u64::MAX, free_disk_floor: 0 };
-/// Destinations that events are routed to …
+/// Number of destinations that events are routed to.
 const ROUTED: usize = 3;
-/// … and with the dead-letter processor of the second.
+/// The same, plus the dead-letter processor of the second destination.
 const LANES: usize = 4;
 const EVENTS: usize = 60;
 const ENTITIES: usize = 4;
-/// Steps in which things go wrong; then all is well, and everything has to arrive.
+/// Steps with faults. After them all is well, and every event has to arrive.
 const TROUBLED_STEPS: usize = 1_200;
 const STEPS_MAX: usize = 60_000;
 const SEEDS: std::ops::Range<u64> = 0..100;
@@ -74,12 +81,12 @@ fn engine(lane: usize, spooled: Spooled, seed: u64) -> DeliveryEngine {
     DeliveryEngine::new(policy, limits, "", spooled, seed)
 }
 
-/// The route of the one source to all processors.
+/// A route from the one source to all processors.
 fn everything() -> RouteSettings {
     RouteSettings { sources: vec![true], pattern: None, processors: (0..ROUTED).collect() }
 }
 
-/// Plays a seed to its end; panics where a promise is broken.
+/// Plays a seed to its end. Panics if a promise is broken.
 fn play(seed: u64) {
     let mut outside = Outside {
         random: SmallRng::seed_from_u64(seed),
@@ -92,7 +99,7 @@ fn play(seed: u64) {
         stalled: false,
     };
     for lane in 0..LANES {
-        // The dead-letter processor sees few.
+        // Few events reach the dead-letter processor, so it refuses a higher share of them.
         let percent = if lane < ROUTED { 4 } else { 40 };
         let refuses = (0..EVENTS).filter(|_| outside.chance(percent)).collect();
         outside.targets.push(Target { refuses, ..Target::default() });
@@ -127,7 +134,8 @@ fn play(seed: u64) {
         if failed || (outside.chance(1) && outside.below(3) == 0) {
             crashes += 1;
             for lane in 0..LANES {
-                // Whether a target did the work that nobody waits for any more is open.
+                // After a crash, a target may or may not have processed a request that was in
+                // flight.
                 for (_, request) in std::mem::take(&mut inside.lanes[lane].under_way) {
                     if outside.below(2) == 0 {
                         outside.answer(lane, &request);
@@ -137,7 +145,7 @@ fn play(seed: u64) {
             outside.disk.mend();
             inside = Inside::start(&mut outside);
         }
-        // Whatever is visible late has been so long enough for the sweep to have passed it.
+        // Late events have been visible for long enough that the sweep has passed them.
         let last_us = outside.vcenter.last().map_or(0, |event| event.created_us);
         let is_swept = outside.well && outside.now_us > last_us + OVERLAP_US;
         if is_swept && outside.vcenter.len() == EVENTS && inside.is_quiet(&outside) {

@@ -1,4 +1,5 @@
-//! What outlives the router: the vCenter, the disk, the targets, and chance.
+//! The world around the router, which outlives a crash: the vCenter, the disk, the targets, and
+//! chance.
 
 use std::collections::BTreeSet;
 
@@ -16,7 +17,7 @@ pub(super) struct Event {
     pub(super) created_us: i64,
     pub(super) visible_us: i64,
     pub(super) entity: usize,
-    /// No decoder reads it.
+    /// True if no decoder can read the event.
     pub(super) unreadable: bool,
 }
 
@@ -26,7 +27,7 @@ impl Event {
     }
 }
 
-/// What outlives the router.
+/// The state that outlives the router.
 pub(super) struct Outside {
     pub(super) random: SmallRng,
     pub(super) now_us: i64,
@@ -34,20 +35,20 @@ pub(super) struct Outside {
     pub(super) disk: MemoryDisk,
     pub(super) targets: Vec<Target>,
     pub(super) well: bool,
-    /// Spools have no room, even when all else is well.
+    /// True while the spools have no room, even if all else is well.
     pub(super) full: bool,
-    /// The disk hangs: the store does no job.
+    /// True while the disk hangs, so that the store does no job.
     pub(super) stalled: bool,
 }
 
-/// Keys and ids as they came; a key is the event's index.
+/// A target. `received` holds keys and ids in order of arrival; a key is the event's index.
 #[derive(Default)]
 pub(super) struct Target {
     pub(super) down: bool,
     pub(super) received: Vec<(usize, Uuid)>,
-    /// Does not take these …
+    /// Events that it refuses.
     pub(super) refuses: BTreeSet<usize>,
-    /// … and now takes these, which it once refused.
+    /// Events that it takes now and once refused.
     pub(super) mended: BTreeSet<usize>,
 }
 
@@ -60,7 +61,7 @@ impl Outside {
         self.random.random_range(0..n)
     }
 
-    /// Some target will take one of the events that it has refused.
+    /// Lets a target accept one of the events that it has refused.
     pub(super) fn change_mind(&mut self) {
         let lane = self.below(LANES);
         let refused = self.targets[lane].refuses.len();
@@ -96,15 +97,15 @@ impl Outside {
             ));
         }
         xml.push_str("</ReadNextEventsResponse></soapenv:Body></soapenv:Envelope>");
-        // Only one of several is worth another look: a garbled answer of one event would be taken
-        // for the event's fault.
+        // Garble only pages of several events, since these are read again. A garbled page of one
+        // event would be blamed on the event.
         if may_garble && keys.len() > 1 && self.chance(4) {
             xml.truncate(xml.len() - 20);
         }
         Bytes::from(xml)
     }
 
-    /// A target's answer, as the router sees it.
+    /// A target's answer as the router sees it.
     pub(super) fn answer(&mut self, lane: usize, request: &DeliveryRequest) -> DeliveryOutcome {
         let failure = |blame| Failure::new(blame, "as the seed says");
         let (retryable, unacknowledged) = (self.chance(5), self.chance(5));

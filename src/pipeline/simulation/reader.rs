@@ -1,4 +1,4 @@
-//! The reading of the vCenter: what `source::vcenter` does, without its calls.
+//! The reader of the simulated vCenter: behaves as `source::vcenter` does, without network calls.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -10,20 +10,23 @@ use super::outside::Outside;
 use super::{OVERLAP_US, SWEEP_INTERVAL_US};
 use crate::source::{Page, PageForm, Verdict, Wire};
 
-/// Reads as the vCenter source does: ahead of the verdicts; after a lost answer from the position
-/// less the overlap; after an undecodable page event by event; and now and then the trailing window
-/// again, for what became visible late.
+/// Reads pages as the vCenter source does:
+///
+/// - ahead of the verdicts,
+/// - after a lost answer, again from before the position,
+/// - after an undecodable page, event by event,
+/// - now and then a sweep of the trailing window, to find events that became visible late.
 pub(super) struct Reader {
     pub(super) info: Arc<crate::event::SourceInfo>,
     pub(super) begin_us: i64,
     pub(super) next: usize,
-    /// The sweep's own way through the window it re-reads, never past the position.
+    /// Rest of the window that the sweep re-reads. It never passes the position.
     pub(super) sweep: Option<std::ops::Range<usize>>,
     pub(super) sweep_due_us: i64,
     pub(super) number: u64,
     pub(super) reading: u64,
     pub(super) position_us: i64,
-    /// Events to be read one at a time.
+    /// Number of events to read one at a time.
     pub(super) careful: usize,
     pub(super) in_flight: VecDeque<(u64, usize, Option<Verdict>)>,
     pub(super) verdicts: (mpsc::UnboundedSender<Verdict>, mpsc::UnboundedReceiver<Verdict>),
@@ -45,8 +48,8 @@ impl Reader {
             let end = first_since(outside, self.position_us + 1);
             self.sweep = Some(first_since(outside, from_us.max(self.begin_us))..end);
         }
-        // What cannot be decoded is the reader's: it has met it before, since only readable events
-        // are late here.
+        // The sweep skips undecodable events. Only readable events are late here, so the reader has
+        // met the others before.
         if let Some(window) = self.sweep.take() {
             let (mut keys, next) = visible(outside, window.clone(), 20);
             keys.retain(|key| !outside.vcenter[*key].unreadable);
@@ -68,7 +71,7 @@ impl Reader {
             return;
         }
         if outside.chance(8) {
-            // The answer is lost, and the server's cursor has moved.
+            // The answer is lost, but the server's cursor has moved.
             return self.rewind(outside);
         }
         let body = outside.page(&keys, true);
@@ -102,7 +105,7 @@ impl Reader {
         number
     }
 
-    /// Begins again at the position less the overlap.
+    /// Starts a new reading from before the position, within the overlap.
     pub(super) fn rewind(&mut self, outside: &Outside) {
         self.reading += 1;
         self.next = first_since(outside, (self.position_us - OVERLAP_US / 4).max(self.begin_us));
@@ -137,13 +140,13 @@ impl Reader {
     }
 }
 
-/// The first event created at `us` or later.
+/// Index of the first event created at `us` or later.
 pub(super) fn first_since(outside: &Outside, us: i64) -> usize {
     outside.vcenter.partition_point(|event| event.created_us < us)
 }
 
-/// Up to `count` events of `range` that can be seen now, and where the cursor then stands: behind
-/// the last of them.
+/// Up to `count` visible events of `range`, and the cursor's next place, which is behind the last
+/// of them.
 pub(super) fn visible(outside: &Outside, range: std::ops::Range<usize>, count: usize) -> (Vec<usize>, usize) {
     let is_visible = |key: &usize| outside.vcenter[*key].visible_us <= outside.now_us;
     let next = range.start;
