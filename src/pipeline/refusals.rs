@@ -14,7 +14,7 @@
 //! - [`StoreRoom`] decides when to ask the store again.
 //! - [`Refusals`] adds the refused items that wait for that time.
 //! - [`Outbox`] gives items to the store in groups. So at most one message about them is in flight,
-//! whatever their number.
+//!   whatever their number.
 //!
 //! All three are pure: the time is passed in.
 

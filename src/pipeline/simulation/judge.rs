@@ -1,7 +1,7 @@
 //! The promises that a played seed has to keep, checked when all is quiet.
 //!
 //! - No event is lost: each one is with its target or its dead-letter processor, or is a dead
-//! letter.
+//!   letter.
 //! - Within its scope of ordering, each event arrives for the first time in order.
 //! - An event has the same id at every target.
 //! - Every unreadable event is kept as a dead letter.
