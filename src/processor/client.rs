@@ -241,11 +241,10 @@ impl TargetClient {
         // Decide who is to blame.
         let by_proxy = self.proxied && status == StatusCode::PROXY_AUTHENTICATION_REQUIRED;
         let by_target = self.own_errors.as_ref().is_some_and(|header| answer.headers.contains_key(header));
-        let blame = match rotated || by_proxy || by_target {
-            true => Blame::Target,
-            false => Failure::blame_of(status.as_u16()),
-        };
+        let is_certain = rotated || by_proxy || by_target;
+        let blame = if is_certain { Blame::Target } else { Failure::blame_of(status.as_u16()) };
         Failure {
+            is_certain,
             status: Some(status.as_u16()),
             wait: retry_after(&answer.headers, SystemTime::now()),
             said,

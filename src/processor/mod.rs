@@ -103,6 +103,8 @@ pub enum Blame {
 #[derive(Clone, Debug)]
 pub struct Failure {
     pub blame: Blame,
+    /// True if the processor knows more than the status says, so that `retry.blame` does not apply.
+    pub is_certain: bool,
     /// The HTTP status, if the target answered with one.
     pub status: Option<u16>,
     /// The reason, without secrets: for logs and dead letters.
@@ -226,7 +228,14 @@ impl DeliveryOutcome {
 impl Failure {
     /// A failure without a status.
     pub fn new(blame: Blame, reason: impl Into<String>) -> Self {
-        Failure { blame, status: None, reason: reason.into(), wait: None, said: String::new() }
+        Failure {
+            blame,
+            is_certain: false,
+            status: None,
+            reason: reason.into(),
+            wait: None,
+            said: String::new(),
+        }
     }
 
     /// Who is to blame for `status`, if nothing else is known about the answer.

@@ -356,7 +356,7 @@ impl NativeBuilder<'_> {
             .map(|status| (StatusPattern::Exactly(*status), RefusalBlame::Evidence))
             .chain(TARGET_STATUSES.map(|status| (StatusPattern::Exactly(status), RefusalBlame::Target)))
             .collect();
-        table.extend([4, 5].map(|class| (StatusPattern::Class(class), RefusalBlame::Event)));
+        table.extend([3, 4, 5].map(|class| (StatusPattern::Class(class), RefusalBlame::Event)));
         BlameTable(table)
     }
 

@@ -37,6 +37,8 @@ struct Refusal {
     /// True if the breaker has not opened since the request was sent.
     is_current: bool,
     sent_at: Duration,
+    /// There is room for another aside.
+    has_room: bool,
     /// The random share of the back-off, 0 to 1. All parts use the same one, so events that were
     /// refused together are retried together.
     random: f64,
@@ -72,7 +74,8 @@ impl DeliveryEngine {
             }
             DeliveryOutcome::Failed(failure) => {
                 let is_single = done.events == 1;
-                let refusal = Refusal { is_single, is_current, sent_at: done.sent_at, random };
+                let refusal =
+                    Refusal { is_single, is_current, sent_at: done.sent_at, has_room: true, random };
                 for part in done.parts {
                     self.fail(now, part, &failure, refusal, actions);
                 }
@@ -80,7 +83,13 @@ impl DeliveryEngine {
             DeliveryOutcome::Partial(failures) => {
                 let mut failures = failures.into_iter();
                 for part in done.parts {
-                    let refusal = Refusal { is_single: true, is_current, sent_at: done.sent_at, random };
+                    let refusal = Refusal {
+                        is_single: true,
+                        is_current,
+                        sent_at: done.sent_at,
+                        has_room: true,
+                        random,
+                    };
                     self.partial(now, part, &mut failures, refusal, actions);
                 }
             }
@@ -93,8 +102,7 @@ impl DeliveryEngine {
     /// Returns who is to blame for a failure: `retry.blame` of the configuration, else the
     /// processor's own opinion.
     pub fn blame_of(&self, failure: &Failure) -> Blame {
-        // A processor that deviates from the blame of the bare status knows better.
-        let judged_by_status = failure.status.filter(|status| Failure::blame_of(*status) == failure.blame);
+        let judged_by_status = failure.status.filter(|_| !failure.is_certain);
         match judged_by_status.and_then(|status| self.policy.retry.blame.of(status)) {
             Some(RefusalBlame::Target) => Blame::Target,
             Some(RefusalBlame::Evidence) => Blame::Evidence,
@@ -127,12 +135,12 @@ impl DeliveryEngine {
         }
         let is_first_send = done.kind == LaneKind::Fresh;
         let window = self.policy.breaker.as_ref().map_or(EVIDENCE_WINDOW, |breaker| breaker.window);
-        self.evidence.accepted(now, window, is_first_send);
+        self.evidence.accepted(now, done.sent_at, window, is_first_send);
         let was_blamed = self.health.is_blamed();
         self.health.success(now, done.opened, &self.policy);
         if was_blamed {
             let trials = self.lanes.recall(self.policy.ordering, |item| self.spool.age(item));
-            self.evidence.remember(trials);
+            self.evidence.remember(now, trials);
             self.lanes.make_due();
         }
     }
@@ -313,19 +321,24 @@ impl DeliveryEngine {
         let is_blamed = self.health.is_blamed();
         let Some(event) = items.first().map(EventKey::of) else { return };
         let mut trial = if trial.has_begun() { trial } else { self.evidence.recall(event) };
-        let verdict = match is_blamed {
+        let mut verdict = match is_blamed {
             // A probe was refused. The destination still refuses everything; the event is not
             // judged.
-            true => self.evidence.refused_while_blamed(&mut trial),
-            false => self.evidence.refused(event, &mut trial, firmness, self.policy.retry.attempts),
+            true => self.evidence.refused_while_blamed(now, &mut trial),
+            false => self.evidence.refused(now, event, &mut trial, firmness, self.policy.retry.attempts),
         };
         let answering = self.health.answering();
         let age = answering.saturating_sub(*lane.refused_at.get_or_insert(answering));
+        // The rest of a request still stands behind this event and is no aside.
+        let refusal = Refusal { has_room: !self.has_full_asides(), ..refusal };
         self.lanes.set_trial(key, trial);
         if verdict == Judgement::Event {
             return self.convict(now, key, items, failure, actions);
         }
-        if !is_blamed && age >= self.policy.retry.max_age {
+        let is_too_old = !is_blamed && age >= self.policy.retry.max_age;
+        if is_too_old && trial.counted == 0 && self.evidence.may_be_outage() {
+            verdict = Judgement::Destination;
+        } else if is_too_old {
             let mut failure = failure.clone();
             if trial.counted == 0 {
                 failure.reason += "; no other event was accepted meanwhile to compare with";
@@ -359,12 +372,12 @@ impl DeliveryEngine {
         let steps_aside = match self.policy.ordering {
             Ordering::Entity => false,
             // The event has an own lane, perhaps with others of the same request.
-            Ordering::None => has_others && !self.has_full_asides(),
+            Ordering::None => has_others && refusal.has_room,
             Ordering::Source if is_own(key) || self.policy.on_refusal == OnRefusal::Hold => false,
             // Without room for an aside, the event waits once at the head, which slows the lane
             // down. After that it steps aside regardless: without other events accepted, there is
             // nothing to compare it with.
-            Ordering::Source if self.has_full_asides() => is_blamed || trial.refusals > 2,
+            Ordering::Source if !refusal.has_room => is_blamed || trial.refusals > 2,
             Ordering::Source => is_blamed || trial.refusals >= 2,
         };
         let is_head = self.policy.ordering == Ordering::Source && !is_own(key) && !steps_aside;
@@ -389,7 +402,8 @@ impl DeliveryEngine {
     fn wait_after(&self, key: LaneKey, failure: &Failure, random: f64) -> Duration {
         let retry = &self.policy.retry;
         let lane = self.lanes.get(key);
-        let is_urgent = self.lanes.asides() > ASIDES_MAX / 2 || lane.is_some_and(|lane| lane.convictions > 0);
+        let is_crowded = self.lanes.asides() > ASIDES_MAX / 2 || self.has_full_asides();
+        let is_urgent = is_crowded || lane.is_some_and(|lane| lane.convictions > 0);
         let max = if is_urgent { retry.backoff_min } else { retry.backoff_max };
         let refusals = lane.map_or(0, |lane| lane.trial.refusals);
         let wait = backoff(retry.backoff_min, max, refusals.saturating_sub(2), random);

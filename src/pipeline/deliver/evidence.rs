@@ -57,8 +57,8 @@ pub(super) struct Trial {
     pub refusals: u32,
     /// Refusals that count against the event.
     pub counted: u32,
-    /// [`Evidence::accepts`] at the last refusal.
-    accepts: u64,
+    /// Time of the last refusal.
+    refused_at: Duration,
     /// True if the event was part of an earlier streak: see [`Evidence::remember`].
     recalled: bool,
 }
@@ -91,10 +91,13 @@ pub(super) enum Judgement {
 /// The evidence that one destination's answers provide.
 #[derive(Debug, Default)]
 pub(super) struct Evidence {
-    /// Acceptances since the engine was made: requests with at least one accepted event.
-    accepts: u64,
+    /// Send time of the latest request of which an event was accepted. An answer may take long: a
+    /// request that was sent before a refusal says nothing about the time after it.
+    accepted_sent_at: Option<Duration>,
     /// The streak: events refused since the last acceptance, each once; at most [`STREAK_MAX`].
     streak: Vec<EventKey>,
+    /// Recalled events that were refused since the last acceptance, each once.
+    recalled_streak: Vec<EventKey>,
     /// First sends among the refusals of the streak.
     streak_first_sends: u32,
     /// Trials of events that returned to shared lanes after the destination was at fault.
@@ -114,10 +117,10 @@ struct FirstSends {
 }
 
 impl Evidence {
-    /// The destination accepted a request. `is_first_send`: none of its events was sent before.
-    pub fn accepted(&mut self, now: Duration, window: Duration, is_first_send: bool) {
+    /// The destination accepted a request, which was sent at `sent_at`. `is_first_send`: none of its events was sent before.
+    pub fn accepted(&mut self, now: Duration, sent_at: Duration, window: Duration, is_first_send: bool) {
         self.roll(now, window);
-        self.accepts += 1;
+        self.accepted_sent_at = self.accepted_sent_at.max(Some(sent_at));
         // The destination accepts events, so these refusals were chance or the fault of their
         // events.
         self.current.refused =
@@ -129,22 +132,29 @@ impl Evidence {
     /// The destination refused a request with one event. It was healthy when the request was sent.
     pub fn refused(
         &mut self,
+        now: Duration,
         event: EventKey,
         trial: &mut Trial,
         firmness: Firmness,
         attempts: u32,
     ) -> Judgement {
         let is_first_send = !trial.has_begun();
-        let counts = !is_first_send && self.accepts > trial.accepts;
+        let counts = !is_first_send && self.accepted_sent_at >= Some(trial.refused_at);
         trial.refusals = trial.refusals.saturating_add(1);
         trial.counted = trial.counted.saturating_add(u32::from(counts));
-        trial.accepts = self.accepts;
-        if trial.counted >= self.tries_needed(firmness, attempts) {
+        trial.refused_at = now;
+        if counts && trial.counted >= self.tries_needed(firmness, attempts) {
             return Judgement::Event;
         }
         // An event that was refused while others were accepted says nothing about the destination.
         // A recalled event has already been part of a streak and joins no other.
-        if trial.counted > 0 || trial.recalled {
+        if trial.counted > 0 {
+            return Judgement::Undecided;
+        }
+        if trial.recalled {
+            if self.recalled_streak.len() < STREAK_MAX && !self.recalled_streak.contains(&event) {
+                self.recalled_streak.push(event);
+            }
             return Judgement::Undecided;
         }
         self.streak_first_sends = self.streak_first_sends.saturating_add(u32::from(is_first_send));
@@ -155,18 +165,24 @@ impl Evidence {
     }
 
     /// The destination, which is at fault, refused a probe.
-    pub fn refused_while_blamed(&mut self, trial: &mut Trial) -> Judgement {
+    pub fn refused_while_blamed(&mut self, now: Duration, trial: &mut Trial) -> Judgement {
         trial.refusals = trial.refusals.saturating_add(1);
-        trial.accepts = self.accepts;
+        trial.refused_at = now;
         Judgement::Undecided
     }
 
     /// Keeps the trials of events that return to shared lanes. Poisonous events among them would
     /// form the same streak again, and the destination would be blamed without end. Recalled events
     /// therefore join no other streak.
-    pub fn remember(&mut self, trials: Vec<(EventKey, Trial)>) {
-        let renewed = |trial| Trial { accepts: self.accepts, recalled: true, ..trial };
+    pub fn remember(&mut self, now: Duration, trials: Vec<(EventKey, Trial)>) {
+        let renewed = |trial| Trial { refused_at: now, recalled: true, ..trial };
         self.recalled = trials.into_iter().map(|(event, trial)| (event, renewed(trial))).collect();
+    }
+
+    /// Returns true if so many events were refused since the last acceptance that the destination
+    /// may be at fault, counting those that join no streak.
+    pub fn may_be_outage(&self) -> bool {
+        self.streak.len() + self.recalled_streak.len() >= STREAK_MIN
     }
 
     /// Takes the trial of an event, if it is [remembered](Evidence::remember).
@@ -178,6 +194,7 @@ impl Evidence {
     /// next acceptance.
     pub fn forget_streak(&mut self) {
         self.streak.clear();
+        self.recalled_streak.clear();
     }
 
     /// Number of counted tries after which an event is at fault. Chance alone refuses it that often

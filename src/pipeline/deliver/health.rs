@@ -171,6 +171,9 @@ impl Health {
         }
         self.bad += 1;
         self.failures_in_row += 1;
+        if self.blamed && self.state == State::Probing {
+            return self.open(now, policy, random);
+        }
         let Some(breaker) = &policy.breaker else { return };
         let answers = self.good + self.bad;
         let rate_low = answers >= BREAKER_ANSWERS_MIN

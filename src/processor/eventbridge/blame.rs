@@ -65,6 +65,7 @@ where
                 _ => "",
             };
             Failure {
+                is_certain: blame == Blame::Target,
                 status: Some(status),
                 wait: asked.or(throttles(code).then_some(THROTTLE_WAIT)),
                 ..Failure::new(blame, reason)

@@ -273,7 +273,7 @@ impl EventBridge {
                 each[call].iter().flatten().find(|failure| failure.blame == Blame::Target).cloned()
             }
             // AWS does not say which of several entries is invalid, so send each one alone.
-            Err(failure) if matches!(failure.blame, Blame::FirmEvidence | Blame::Event) && call.len() > 1 => {
+            Err(failure) if failure.blame != Blame::Target && call.len() > 1 => {
                 for at in call.clone() {
                     match self.put_events(bus, &entries[at..=at]).await {
                         Ok(mut results) => each[at] = results.pop().flatten(),

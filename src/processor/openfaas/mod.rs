@@ -249,14 +249,14 @@ impl OpenFaas {
     /// listed, the function itself may have answered, and other events are the evidence.
     async fn explain_missing(&self, function: &str, failure: &mut Failure) {
         if self.is_absent(function).await {
-            failure.blame = Blame::Target;
+            (failure.blame, failure.is_certain) = (Blame::Target, true);
             failure.reason +=
                 "; the gateway does not list it, so events wait for it until `vanishedGrace` is over";
             return;
         }
         let map = self.map.borrow();
         if map.is_whole() && map.named(function).is_none() {
-            failure.blame = Blame::Event;
+            (failure.blame, failure.is_certain) = (Blame::Event, true);
             failure.reason += "; the gateway has not listed it for `vanishedGrace`";
         }
     }

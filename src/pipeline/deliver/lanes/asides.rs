@@ -89,8 +89,10 @@ impl Lanes {
         for (home, items) in homes {
             let lane = self.lanes.get(&home);
             let is_idle = lane.is_none_or(|lane| matches!(lane.state, LaneState::Idle | LaneState::Waiting));
+            // The trial of a busy lane belongs to the event in flight.
             if let Some((lane, first)) = lane.and_then(|lane| Some((lane, lane.items.front()?)))
                 && lane.is_parked()
+                && lane.state != LaneState::Busy
             {
                 trials.push((EventKey::of(first), lane.trial));
             }

@@ -216,7 +216,9 @@ impl Spools {
     fn asks(&self, lanes: &Lanes, parked_max: usize, probes: bool) -> (bool, bool) {
         let parked_max = parked_max.max(SPOOL_REFETCH_BYTES) * if probes { 2 } else { 1 };
         let waiting = lanes.bytes().saturating_sub(lanes.parked);
-        let has_room = waiting <= SPOOL_REFETCH_BYTES && lanes.parked <= parked_max;
+        // Asides have a bound of their own, and need other events to be compared with.
+        let parked = lanes.parked.saturating_sub(lanes.aside_bytes);
+        let has_room = waiting <= SPOOL_REFETCH_BYTES && parked <= parked_max;
         let has_room_for_whole = has_room && waiting + self.appends.moving() <= SPOOL_REFETCH_BYTES;
         (has_room && self.queues.may_fetch_lane(), has_room_for_whole && self.queues.may_fetch_main())
     }
