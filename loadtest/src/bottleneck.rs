@@ -122,8 +122,8 @@ pub fn is_growing(samples: &[Sample]) -> bool {
     growth(samples) > kept_up.max(FEW_EVENTS) || is_growing_clearly(samples)
 }
 
-/// Returns true if the lag grew by more than the events of a tenth of a second. A short pause of the
-/// router causes less, even in a short measurement.
+/// Returns true if the lag grew by more than the events of a tenth of a second. A short pause of
+/// the router causes less, even in a short measurement.
 pub fn is_growing_clearly(samples: &[Sample]) -> bool {
     let rate = mean(samples, &|sample| sample.created_rate);
     growth(samples) > (rate * 0.1).max(FEW_EVENTS)
