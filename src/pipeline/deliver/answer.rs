@@ -20,29 +20,14 @@ use std::time::Duration;
 use rand::Rng;
 
 use super::backoff::backoff;
-use super::evidence::{EventKey, Firmness, Judgement};
 use super::item::{CompactSelection, LaneItem, Origin};
-use super::lanes::{LaneKey, LaneKind, SHARED, is_own, is_replay};
+use super::lanes::{LaneKey, LaneKind, SHARED, is_replay};
+use super::refusal::Refusal;
 use super::{Action, DeliveryEngine, FailedEvent, LanePart, ReplayEnd, UnderWay};
-use crate::config::{OnRefusal, Ordering, RefusalBlame};
+use crate::config::RefusalBlame;
 use crate::event::Selection;
-use crate::limits::{ASIDES_MAX, EVIDENCE_WINDOW, RETRY_AFTER_MAX};
+use crate::limits::EVIDENCE_WINDOW;
 use crate::processor::{Blame, DeliveryOutcome, Failure};
-
-/// Circumstances of a failed request, for each of its parts.
-#[derive(Clone, Copy)]
-struct Refusal {
-    /// True if the request carried one event, or its target judges each event.
-    is_single: bool,
-    /// True if the breaker has not opened since the request was sent.
-    is_current: bool,
-    sent_at: Duration,
-    /// There is room for another aside.
-    has_room: bool,
-    /// The random share of the back-off, 0 to 1. All parts use the same one, so events that were
-    /// refused together are retried together.
-    random: f64,
-}
 
 impl DeliveryEngine {
     pub(super) fn done(
@@ -305,113 +290,8 @@ impl DeliveryEngine {
         self.lanes.wait(key, now + wait);
     }
 
-    /// Weighs the refusal of a single event: the event or the destination may be at fault.
-    fn weigh(
-        &mut self,
-        now: Duration,
-        key: LaneKey,
-        items: Vec<LaneItem>,
-        failure: &Failure,
-        refusal: Refusal,
-        actions: &mut Vec<Action>,
-    ) {
-        let Some(lane) = self.lanes.get_mut(key) else { return };
-        let trial = lane.trial;
-        let firmness = if failure.blame == Blame::FirmEvidence { Firmness::Firm } else { Firmness::Ordinary };
-        let is_blamed = self.health.is_blamed();
-        let Some(event) = items.first().map(EventKey::of) else { return };
-        let mut trial = if trial.has_begun() { trial } else { self.evidence.recall(event) };
-        let mut verdict = match is_blamed {
-            // A probe was refused. The destination still refuses everything; the event is not
-            // judged.
-            true => self.evidence.refused_while_blamed(now, &mut trial),
-            false => self.evidence.refused(now, event, &mut trial, firmness, self.policy.retry.attempts),
-        };
-        let answering = self.health.answering();
-        let age = answering.saturating_sub(*lane.refused_at.get_or_insert(answering));
-        // The rest of a request still stands behind this event and is no aside.
-        let refusal = Refusal { has_room: !self.has_full_asides(), ..refusal };
-        self.lanes.set_trial(key, trial);
-        if verdict == Judgement::Event {
-            return self.convict(now, key, items, failure, actions);
-        }
-        let is_too_old = !is_blamed && age >= self.policy.retry.max_age;
-        if is_too_old && trial.counted == 0 && self.evidence.may_be_outage() {
-            verdict = Judgement::Destination;
-        } else if is_too_old {
-            let mut failure = failure.clone();
-            if trial.counted == 0 {
-                failure.reason += "; no other event was accepted meanwhile to compare with";
-            }
-            return self.convict(now, key, items, &failure, actions);
-        }
-        self.wait_for_next_try(now, key, items, failure, refusal, actions);
-        if verdict == Judgement::Destination && !is_blamed {
-            self.evidence.forget_streak();
-            self.health.blame(now, &self.policy, refusal.random);
-            self.lanes.forget_caps();
-            self.lanes.make_due();
-        }
-    }
-
-    /// Queues a refused event for its next try: aside, so that others pass, or at the head of its
-    /// lane.
-    fn wait_for_next_try(
-        &mut self,
-        now: Duration,
-        key: LaneKey,
-        items: Vec<LaneItem>,
-        failure: &Failure,
-        refusal: Refusal,
-        actions: &mut Vec<Action>,
-    ) {
-        let trial = self.lanes.get(key).map(|lane| lane.trial).unwrap_or_default();
-        let wait = self.wait_after(key, failure, refusal.random);
-        let is_blamed = self.health.is_blamed();
-        let has_others = self.lanes.get(key).is_some_and(|lane| !lane.items.is_empty());
-        let steps_aside = match self.policy.ordering {
-            Ordering::Entity => false,
-            // The event has an own lane, perhaps with others of the same request.
-            Ordering::None => has_others && refusal.has_room,
-            Ordering::Source if is_own(key) || self.policy.on_refusal == OnRefusal::Hold => false,
-            // Without room for an aside, the event waits once at the head, which slows the lane
-            // down. After that it steps aside regardless: without other events accepted, there is
-            // nothing to compare it with.
-            Ordering::Source if !refusal.has_room => is_blamed || trial.refusals > 2,
-            Ordering::Source => is_blamed || trial.refusals >= 2,
-        };
-        let is_head = self.policy.ordering == Ordering::Source && !is_own(key) && !steps_aside;
-        let wait = match is_head && trial.refusals == 1 && self.policy.on_refusal == OnRefusal::StepAside {
-            true => self.pauses.take(now, wait),
-            false => wait,
-        };
-        let key = match steps_aside {
-            true => self.lanes.step_aside(key, items),
-            false => {
-                self.lanes.put_back(key, items);
-                key
-            }
-        };
-        self.lanes.wait(key, now + wait);
-        self.park(key, actions);
-    }
-
-    /// Returns the wait before the next try of an event. The first two sends follow each other
-    /// soon. The wait stays short if asides fill more than half of their places. It also does if
-    /// the lane's previous event became a dead letter. The verdict then comes as early as it can.
-    fn wait_after(&self, key: LaneKey, failure: &Failure, random: f64) -> Duration {
-        let retry = &self.policy.retry;
-        let lane = self.lanes.get(key);
-        let is_crowded = self.lanes.asides() > ASIDES_MAX / 2 || self.has_full_asides();
-        let is_urgent = is_crowded || lane.is_some_and(|lane| lane.convictions > 0);
-        let max = if is_urgent { retry.backoff_min } else { retry.backoff_max };
-        let refusals = lane.map_or(0, |lane| lane.trial.refusals);
-        let wait = backoff(retry.backoff_min, max, refusals.saturating_sub(2), random);
-        wait.max(failure.wait.unwrap_or_default().min(RETRY_AFTER_MAX))
-    }
-
     /// Turns the event into a dead letter because it is at fault. Its lane continues.
-    fn convict(
+    pub(super) fn convict(
         &mut self,
         now: Duration,
         key: LaneKey,

@@ -117,7 +117,8 @@ struct FirstSends {
 }
 
 impl Evidence {
-    /// The destination accepted a request, which was sent at `sent_at`. `is_first_send`: none of its events was sent before.
+    /// The destination accepted a request, which was sent at `sent_at`. `is_first_send`: none of
+    /// its events was sent before.
     pub fn accepted(&mut self, now: Duration, sent_at: Duration, window: Duration, is_first_send: bool) {
         self.roll(now, window);
         self.accepted_sent_at = self.accepted_sent_at.max(Some(sent_at));

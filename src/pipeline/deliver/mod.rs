@@ -40,6 +40,7 @@ mod item;
 mod lanes;
 mod message;
 mod rate;
+mod refusal;
 mod send;
 mod spool;
 #[cfg(test)]

@@ -1,8 +1,5 @@
-//! The router from a start to its crash.
-//!
-//! It joins the production stages by plain queues of messages. Each step does one thing, chosen by
-//! the seed: it handles a page, a message, a job of the store or an answer. So the seed decides the
-//! order in which threads and tasks would run.
+//! The router from a start to its crash: the production stages, joined by queues of messages. Each
+//! step handles one thing that the seed chooses, so the seed decides the order of all threads.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -35,7 +32,6 @@ use crate::state::{
     DeadLetterFilter, DeadLetterPayload, ListedDeadLetter, MemoryStore, Storage, Write, codec,
 };
 
-/// The router from one start to its crash.
 pub(super) struct Inside {
     pub(super) core: Core,
     pub(super) parse: Parse,

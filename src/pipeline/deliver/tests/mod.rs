@@ -266,20 +266,22 @@ fn an_engine_sleeps_while_a_probe_is_under_way() {
 fn the_blame_table_of_the_policy_overrides_the_status_but_not_the_processor() {
     use RefusalBlame::{Event as OfEvent, Evidence as OfEvidence, Target as OfTarget};
     use StatusPattern::{Class, Exactly};
-    let check = |table: &[(StatusPattern, RefusalBlame)],
-                 status: Option<u16>,
-                 blame: Blame,
-                 expected: Blame| {
-        let retry = Retry { blame: BlameTable(table.to_vec()), ..Retry::default() };
-        let engine = DeliveryEngine::new(
-            Policy { retry, ..Policy::default() },
-            limits(1, false),
-            "",
-            Spooled::default(),
-            1,
-        );
-        assert_eq!(engine.blame_of(&Failure { status, ..failure(blame) }), expected, "{status:?} {blame:?}");
-    };
+    let check =
+        |table: &[(StatusPattern, RefusalBlame)], status: Option<u16>, blame: Blame, expected: Blame| {
+            let retry = Retry { blame: BlameTable(table.to_vec()), ..Retry::default() };
+            let engine = DeliveryEngine::new(
+                Policy { retry, ..Policy::default() },
+                limits(1, false),
+                "",
+                Spooled::default(),
+                1,
+            );
+            for is_certain in [false, true] {
+                let failure = Failure { status, is_certain, ..failure(blame) };
+                let expected = if is_certain { blame } else { expected };
+                assert_eq!(engine.blame_of(&failure), expected, "{status:?} {blame:?} {is_certain}");
+            }
+        };
     check(&[], Some(500), Blame::Evidence, Blame::Evidence);
     check(&[], None, Blame::Event, Blame::Event);
     let table = [(Class(5), OfTarget), (Exactly(501), OfEvent), (Exactly(401), OfEvidence)];
@@ -288,9 +290,6 @@ fn the_blame_table_of_the_policy_overrides_the_status_but_not_the_processor() {
     check(&table, Some(401), Blame::Target, Blame::Evidence);
     check(&table, Some(422), Blame::FirmEvidence, Blame::FirmEvidence);
     check(&table, None, Blame::Evidence, Blame::Evidence);
-    // The processor knows that the gateway itself answered, or that the function is gone.
-    check(&[(Exactly(500), OfEvent)], Some(500), Blame::Target, Blame::Target);
-    check(&[(Exactly(404), OfTarget)], Some(404), Blame::Event, Blame::Event);
 }
 
 #[test]
