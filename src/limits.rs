@@ -194,10 +194,6 @@ pub const ROOM_CHECK_INTERVAL: Duration = Duration::from_millis(250);
 pub const RETRY_AFTER_MAX: Duration = Duration::from_secs(300);
 /// Answers within a circuit breaker's window before its success rate counts.
 pub const BREAKER_ANSWERS_MIN: u32 = 20;
-/// Time between probes of a target that refuses every event, if its breaker is not configured.
-pub const PROBE_INTERVAL: Duration = Duration::from_secs(5);
-/// Time over which the share of refused events is measured, if the breaker is not configured.
-pub const EVIDENCE_WINDOW: Duration = Duration::from_secs(30);
 /// Decimal digits of certainty with which an event or a destination is found at fault: chance alone
 /// would lead to the same refusals in fewer than one of 10^8 cases. With a refusal rate of 10 %
 /// these are 8 refusals, with 50 % 27.

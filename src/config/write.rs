@@ -454,13 +454,7 @@ fn delivery_of(delivery: &DeliveryPolicy) -> Fields {
                 ("freeDiskFloor", text(show_size(overflow.free_disk_floor))),
             ]),
         ),
-        (
-            "onRefusal",
-            match on_refusal {
-                OnRefusal::StepAside => text("stepAside"),
-                OnRefusal::Hold => text("hold"),
-            },
-        ),
+        ("onRefusal", text(on_refusal.word())),
         ("deadLetterTo", some(dead_letter.as_deref(), text)),
     ]
 }

@@ -131,6 +131,15 @@ impl RefusalBlame {
     }
 }
 
+impl OnRefusal {
+    pub(in crate::config) fn word(self) -> &'static str {
+        match self {
+            OnRefusal::StepAside => "stepAside",
+            OnRefusal::Hold => "hold",
+        }
+    }
+}
+
 impl StatusPattern {
     pub(in crate::config) fn parse(text: &str) -> Option<Self> {
         let is_status = |status: &u16| (300..600).contains(status);

@@ -14,7 +14,7 @@
 //! Replays are the exception: a person waits for them, so their attempts are few and they are no
 //! evidence.
 
-use std::slice;
+use std::iter;
 use std::time::Duration;
 
 use rand::Rng;
@@ -26,7 +26,6 @@ use super::refusal::Refusal;
 use super::{Action, DeliveryEngine, FailedEvent, LanePart, ReplayEnd, UnderWay};
 use crate::config::RefusalBlame;
 use crate::event::Selection;
-use crate::limits::EVIDENCE_WINDOW;
 use crate::processor::{Blame, DeliveryOutcome, Failure};
 
 impl DeliveryEngine {
@@ -103,12 +102,9 @@ impl DeliveryEngine {
             // One throttled entry of many is a reason to slow down, but no sign that the target is
             // gone.
             DeliveryOutcome::Partial(each) if each.iter().any(Option::is_none) => self.accepted(now, done),
-            DeliveryOutcome::Failed(failure) => {
-                self.not_accepted(now, done, slice::from_ref(failure), random)
-            }
+            DeliveryOutcome::Failed(failure) => self.not_accepted(now, done, iter::once(failure), random),
             DeliveryOutcome::Partial(each) => {
-                let failures: Vec<Failure> = each.iter().flatten().cloned().collect();
-                self.not_accepted(now, done, &failures, random);
+                self.not_accepted(now, done, each.iter().flatten(), random);
             }
         }
     }
@@ -119,7 +115,7 @@ impl DeliveryEngine {
             return;
         }
         let is_first_send = done.kind == LaneKind::Fresh;
-        let window = self.policy.breaker.as_ref().map_or(EVIDENCE_WINDOW, |breaker| breaker.window);
+        let window = self.policy.breaker.unwrap_or_default().window;
         self.evidence.accepted(now, done.sent_at, window, is_first_send);
         let was_blamed = self.health.is_blamed();
         self.health.success(now, done.opened, &self.policy);
@@ -131,8 +127,14 @@ impl DeliveryEngine {
     }
 
     /// The destination accepted no event of a request.
-    fn not_accepted(&mut self, now: Duration, done: &UnderWay, failures: &[Failure], random: f64) {
-        match failures.iter().find(|failure| failure.blame == Blame::Target) {
+    fn not_accepted<'a>(
+        &mut self,
+        now: Duration,
+        done: &UnderWay,
+        mut failures: impl Iterator<Item = &'a Failure>,
+        random: f64,
+    ) {
+        match failures.find(|failure| failure.blame == Blame::Target) {
             Some(failure) => self.health.failure(now, done.opened, failure.wait, &self.policy, random),
             None => self.health.refused(now, done.opened, &self.policy, random),
         }

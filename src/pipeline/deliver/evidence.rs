@@ -22,9 +22,9 @@
 //!
 //! The module is pure. It knows events by their identity and knows neither lanes nor requests.
 //!
-//! INVARIANT: a refusal counts against an event only if another event was accepted since the
-//! event's previous refusal. So an outage counts at most once against any event, however long it
-//! lasts.
+//! INVARIANT: a refusal counts against an event only if another event, sent after the event's
+//! previous refusal, was accepted. So an outage counts at most once against any event, however long
+//! it lasts.
 
 use std::time::Duration;
 
@@ -153,15 +153,11 @@ impl Evidence {
             return Judgement::Undecided;
         }
         if trial.recalled {
-            if self.recalled_streak.len() < STREAK_MAX && !self.recalled_streak.contains(&event) {
-                self.recalled_streak.push(event);
-            }
+            join(&mut self.recalled_streak, event);
             return Judgement::Undecided;
         }
         self.streak_first_sends = self.streak_first_sends.saturating_add(u32::from(is_first_send));
-        if self.streak.len() < STREAK_MAX && !self.streak.contains(&event) {
-            self.streak.push(event);
-        }
+        join(&mut self.streak, event);
         if self.streak.len() >= self.streak_needed() { Judgement::Destination } else { Judgement::Undecided }
     }
 
@@ -234,5 +230,12 @@ impl Evidence {
             self.current = FirstSends::default();
             self.window_start = now;
         }
+    }
+}
+
+/// Adds an event to a streak, once, up to [`STREAK_MAX`].
+fn join(streak: &mut Vec<EventKey>, event: EventKey) {
+    if streak.len() < STREAK_MAX && !streak.contains(&event) {
+        streak.push(event);
     }
 }

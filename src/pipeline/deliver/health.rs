@@ -19,7 +19,7 @@ use std::time::Duration;
 
 use super::backoff::backoff;
 use crate::config::{Breaker, DeliveryPolicy};
-use crate::limits::{BREAKER_ANSWERS_MIN, PROBE_INTERVAL, RETRY_AFTER_MAX};
+use crate::limits::{BREAKER_ANSWERS_MIN, RETRY_AFTER_MAX};
 
 /// Decides whether and when a destination may be sent to. Times count from the start of the
 /// process.
@@ -212,7 +212,7 @@ impl Health {
     }
 
     fn open(&mut self, now: Duration, policy: &DeliveryPolicy, random: f64) {
-        let probe_interval = policy.breaker.as_ref().map_or(PROBE_INTERVAL, |breaker| breaker.probe_interval);
+        let probe_interval = policy.breaker.unwrap_or_default().probe_interval;
         // The random share is at least half of the step. It spreads the probes of a gateway's many
         // destinations, and no probe goes at once.
         let step = backoff(policy.retry.backoff_min, probe_interval, self.openings, 0.5 + random / 2.0);
