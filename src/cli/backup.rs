@@ -10,8 +10,8 @@ use crate::state::StoreReader;
 
 /// Copy the state (positions, spools, dead letters) into a file, even while the router runs.
 ///
-/// The copy is consistent, and the router is not held up. `event-router restore` restores it;
-/// events that were delivered after the backup are then delivered again, with their old ids.
+/// The copy is consistent, and the router does not wait for it. `event-router restore` restores it.
+/// Events that were delivered after the backup are then delivered again, with their old ids.
 #[derive(Debug, Args)]
 pub struct BackupArgs {
     /// The file to write; it must not exist

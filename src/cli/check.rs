@@ -21,14 +21,14 @@ const CLOCK_OFFSET_WARNED: Duration = Duration::from_secs(2);
 /// Each error names its line. The exit code is 2 if there are any.
 ///
 /// With `--connect`, it also logs in to each vCenter and measures its latency and the offset of its
-/// clock. It logs in only once, since a few wrong passwords lock an account. And it reaches each
-/// processor without delivering an event: it lists the functions of a gateway, reads the rules of
-/// an event bus, or connects to a target. The exit code is 1 if any of them fails.
+/// clock. It tries each login only once, since a few wrong passwords lock an account. It contacts
+/// each processor without delivering an event: it lists the functions of a gateway, reads the rules
+/// of an event bus, or connects to a target. The exit code is 1 if any of this fails.
 #[derive(Debug, Args)]
 pub struct CheckArgs {
     #[command(flatten)]
     config: ConfigArgs,
-    /// Also log in to each vCenter and reach each processor
+    /// Also log in to each vCenter and contact each processor
     #[arg(long)]
     connect: bool,
 }

@@ -19,14 +19,14 @@ pub enum CheckpointCommand {
 
 /// Show where each source resumes, and the undelivered events of each destination.
 ///
-/// Works while the router runs. The router writes its position twice a second; this shows the
-/// position that a crash at this moment would leave.
+/// Works while the router runs. The router writes its position twice a second; this command shows
+/// the last one, at which a restart after a crash would resume.
 ///
-/// RESUME is a time by vCenter's clock: every event created before it is delivered, spooled or a
-/// dead letter. SEEN is the number of events since then (less the overlap) that are known and will
-/// not be delivered twice. UNSETTLED is the number of events that were read but that a destination
-/// has not taken. After a crash they are read again, and delivered only to that destination.
-/// SPOOLED events wait on disk.
+/// RESUME is that position, a time by vCenter's clock: events created before it are delivered,
+/// spooled or dead letters, except for late ones, which count as UNSETTLED. SEEN is the number of
+/// events since RESUME (less the overlap) that were read and will not be delivered twice. UNSETTLED
+/// is the number of events that were read but that a destination has not taken. After a crash they
+/// are read again, and delivered only to that destination. SPOOLED events wait on disk.
 #[derive(Debug, Args)]
 pub struct CheckpointShowArgs {
     #[command(flatten)]
@@ -38,8 +38,8 @@ pub struct CheckpointShowArgs {
 
 /// Forget the position of a source, so that it starts at its `startAt` like a new source.
 ///
-/// Needed when the address of a source becomes that of another vCenter. The router must not be
-/// running. Spooled events and dead letters stay.
+/// Needed when a source gets another vCenter. The router must not be running. Spooled events and
+/// dead letters stay.
 #[derive(Debug, Args)]
 pub struct ForgetArgs {
     /// Name of the source
@@ -51,7 +51,7 @@ pub struct ForgetArgs {
 /// Move the position of a source: back to deliver events again, or forward to skip them.
 ///
 /// Events created at TIME or later are delivered again, to all destinations and with their old ids.
-/// Events from before TIME are not read, and undelivered ones are discarded. The router must not be
+/// Events from before TIME are not read, and unsettled ones are discarded. The router must not be
 /// running.
 #[derive(Debug, Args)]
 pub struct SetArgs {
@@ -61,7 +61,7 @@ pub struct SetArgs {
     /// `beginning`
     #[arg(value_parser = time)]
     time: i64,
-    /// Print the number of events that would be delivered again or discarded, and change nothing
+    /// Print how many events would be delivered again or discarded, and change nothing
     #[arg(long)]
     dry_run: bool,
     #[command(flatten)]

@@ -34,11 +34,11 @@ const API_VERSION: &str = "9.1.0.0";
 /// Use it to try out a function. It stores nothing, so a running router is not affected.
 ///
 /// The event conforms to vSphere's schema; members that you do not set have harmless values. Each
-/// event has a new id. Its key is 0 unless set, so that a function which remembers the highest key
-/// does not drop real events afterwards.
+/// event has a new id. Its key is 0 unless you set it, so that a function which remembers the
+/// highest key does not drop real events afterwards.
 ///
 /// Each destination gets it once, without retries. The exit code is 0 if every destination took it,
-/// 1 if any did not or there is none.
+/// and 1 if one did not or if there is none.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   event-router emit --type VmPoweredOnEvent --field vm.name=web-1 --field vm.vm=vm-65

@@ -61,7 +61,7 @@ macro_rules! demo_step {
 const FIRST_STEPS: &str = concat!(
     "First steps:\n",
     demo_step!(),
-    "  event-router check --connect --config F      check the file, and reach everything in it
+    "  event-router check --connect --config F      check the file, and connect to everything in it
   event-router run --config F                  route events
   event-router emit --config F --type VmPoweredOnEvent
                                                send a test event to the functions
@@ -71,7 +71,7 @@ F is a file in the native format or in a format of the old router. The old route
 (`-config F`) also works. `event-router schema` prints every key of the native format.
 
 Exit codes: 0 success; 1 failure, the message names the cause; 2 wrong arguments or configuration;
-3 stopped with undelivered events, which the next start reads again."
+3 stopped with undelivered events, which the next start delivers."
 );
 
 /// Read the event streams of vCenters and deliver every event as a CloudEvent, at least once and

@@ -14,8 +14,9 @@ use crate::telemetry::{log, metrics};
 
 /// Route events until SIGTERM or Ctrl-C.
 ///
-/// The first signal stops reading, and gives deliveries in progress up to `shutdownTimeout` to
-/// finish. The second signal ends at once. The next start reads undelivered events again.
+/// The first signal (SIGTERM, SIGHUP or Ctrl-C) stops reading, and gives deliveries in progress up
+/// to `shutdownTimeout` to finish. A second signal ends the router at once. The next start delivers
+/// the remaining events.
 ///
 /// The old router's command line (`-config FILE -log-level LEVEL -log-json -verbose`, without a
 /// command) also works.

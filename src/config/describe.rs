@@ -189,8 +189,9 @@ processors:
   read again at each use, so a rotated password needs no restart; one line break at its end is ignored. Put a password with special
   characters in single quotes, and double each `'` in it.
 - **File names** are relative to the working directory.
-- **Anchors** (`&x`, `*x`, `<<: *x`) avoid repetition. A key that is not listed here is an error.
-- A default of – means that there is none; the description explains the effect.
+- **YAML anchors** (`&x`, `*x`, `<<: *x`) avoid repetition; see [many.yaml](../examples/many.yaml).
+- **Unknown keys** are errors.
+- **No default** is shown as –; the description says what happens without the key.
 
 The router also reads the two formats of the old router, and detects them by their content: the JSON array of v0.3 and v0.4, and the YAML
 `event-router.vmware.com/v1alpha1` of v0.5 and later. `event-router config convert` converts them into this format.

@@ -39,18 +39,18 @@ metrics! {
     SOURCE_PAGES = "event_router_source_pages_total", Counter, ["source"], "pages passed to the decoder";
     SOURCE_BYTES = "event_router_source_bytes_total", Counter, ["source"], "bytes of these pages after decompression";
     SOURCE_EVENTS = "event_router_source_events_total", Counter, ["source"], "events read for the first time";
-    SOURCE_DUPLICATES = "event_router_source_duplicates_dropped_total", Counter, ["source"], "events dropped because they had been read before (overlaps, sweeps, replays)";
-    SOURCE_UNKNOWN_CLASSES = "event_router_source_unknown_class_events_total", Counter, ["source"], "events of a class that the schema does not contain; they are delivered all the same";
-    SOURCE_MISFITS = "event_router_source_misfit_values_total", Counter, ["source"], "values that do not match their declared type; they are delivered as vCenter sent them";
+    SOURCE_DUPLICATES = "event_router_source_duplicates_dropped_total", Counter, ["source"], "events dropped because they had been read before (in an overlap or a sweep, for example)";
+    SOURCE_UNKNOWN_CLASSES = "event_router_source_unknown_class_events_total", Counter, ["source"], "events of a class that the router's schema does not contain; they are delivered all the same";
+    SOURCE_MISFITS = "event_router_source_misfit_values_total", Counter, ["source"], "values that do not match their type in the schema; they are delivered as vCenter sent them";
     SOURCE_UNREADABLE_PAGES = "event_router_source_unreadable_pages_total", Counter, ["source"], "pages that could not be decoded and are read again in halves";
     SOURCE_POISON = "event_router_source_unreadable_events_total", Counter, ["source"], "events that could not be decoded and were stored as dead letters";
     SOURCE_KEYS_RESTARTED = "event_router_source_keys_restarted_total", Counter, ["source"], "times that event keys restarted because the vCenter was restored";
     SOURCE_CALLS = "event_router_source_calls_total", Counter, ["source", "method"], "vSphere API calls";
     SOURCE_RELOGINS = "event_router_source_relogins_total", Counter, ["source"], "logins after the first";
     SOURCE_REBUILDS = "event_router_source_collector_rebuilds_total", Counter, ["source"], "collectors created again after a lost answer, session or collector";
-    SOURCE_GAPS = "event_router_source_gaps_stepped_over_total", Counter, ["source"], "time windows of unreadable events that were skipped";
-    SOURCE_ROWS = "event_router_source_rows_stepped_over_total", Counter, ["source"], "rows that vCenter could not send; they were skipped and stored as dead letters";
-    SOURCE_SWEEPS = "event_router_source_sweeps_total", Counter, ["source"], "times that the trailing window was read again to find events that appeared late";
+    SOURCE_GAPS = "event_router_source_gaps_stepped_over_total", Counter, ["source"], "skipped stretches of the history whose events vCenter does not show to the user";
+    SOURCE_ROWS = "event_router_source_rows_stepped_over_total", Counter, ["source"], "rows of the event table that vCenter could not send; they were skipped, and dead letters name their places";
+    SOURCE_SWEEPS = "event_router_source_sweeps_total", Counter, ["source"], "sweeps: times that the most recent stretch was read again to find late events";
     SOURCE_LAG = "event_router_source_lag_seconds", Gauge, ["source"], "time between the newest event read and the newest event of the vCenter, by vCenter's clock";
     SOURCE_UP = "event_router_source_up", Gauge, ["source"], "1 while the source reads or waits for events";
     SOURCE_CLOCK_OFFSET = "event_router_source_clock_offset_seconds", Gauge, ["source"], "vCenter's clock minus the router's clock";
@@ -60,10 +60,10 @@ metrics! {
     QUEUE_BOUND = "event_router_queue_bound_messages", Gauge, ["queue"], "number of messages that the queue may hold; more is a defect, which ends the process";
     MEMORY_USED = "event_router_memory_used_bytes", Gauge, [], "bytes of the memory budget that events take";
     CHECKPOINTS = "event_router_checkpoints_total", Counter, [], "checkpoints written to disk";
-    CHECKPOINT_AGE = "event_router_checkpoint_resume_seconds", Gauge, ["source"], "resume time of the last checkpoint by vCenter's clock, seconds since 1970 UTC";
+    CHECKPOINT_AGE = "event_router_checkpoint_resume_seconds", Gauge, ["source"], "position of the source in the last checkpoint, by vCenter's clock, in seconds since 1970 UTC";
     DELIVERED = "event_router_destination_delivered_events_total", Counter, ["destination"], "events acknowledged by the target";
     REQUESTS = "event_router_destination_requests_total", Counter, ["destination"], "requests sent";
-    RETRIED = "event_router_destination_retried_events_total", Counter, ["destination"], "events in failed requests that are retried";
+    RETRIED = "event_router_destination_retried_events_total", Counter, ["destination"], "events that are retried after a failed request";
     FAILED = "event_router_destination_dead_letter_events_total", Counter, ["destination"], "events that failed for good and became dead letters";
     DROPPED = "event_router_destination_dropped_events_total", Counter, ["destination"], "events dropped by the overflow policy";
     SPILLED = "event_router_destination_spilled_events_total", Counter, ["destination"], "events written to the spool";
@@ -72,9 +72,9 @@ metrics! {
     UNDER_WAY = "event_router_destination_requests_under_way", Gauge, ["destination"], "requests in flight";
     BREAKER_OPEN = "event_router_destination_breaker_open", Gauge, ["destination"], "1 while the circuit breaker is open";
     SPOOLING = "event_router_destination_spooling", Gauge, ["destination"], "1 while new events go through the spool";
-    REFUSES_ALL = "event_router_destination_refuses_all", Gauge, ["destination"], "1 while the target refuses every event, whichever is sent to it";
+    REFUSES_ALL = "event_router_destination_refuses_all", Gauge, ["destination"], "1 while the target refuses every event";
     ASIDE = "event_router_destination_aside_events", Gauge, ["destination"], "refused events that wait for their next try while others pass them";
-    PARKED = "event_router_destination_parked_lanes", Gauge, ["destination"], "lanes whose first event the target refused, so that the events behind it wait (in ordering scope `entity`, a lane is an entity)";
+    PARKED = "event_router_destination_parked_lanes", Gauge, ["destination"], "lanes whose first event the target refused, so that the events behind it wait (with `ordering: entity`, a lane is an entity)";
     PARKED_SPOOLS = "event_router_destination_parked_spools", Gauge, ["destination"], "parked lanes with more waiting events than fit in memory, which wait in a spool of their own";
     REQUEST_SECONDS = "event_router_destination_request_seconds", Histogram, ["destination"], "time between a request and its answer";
 }
@@ -85,20 +85,24 @@ const MANUAL: &str = "\
 <!-- Written by a test from the declarations in src/telemetry/metrics.rs: `UPDATE_DOCS=1 cargo test --test it docs::` rewrites it. -->
 
 `GET /metrics` on the [admin address](configuration.md#admin) is a Prometheus page. A counter begins at 0 with the process; a histogram has `_bucket`, `_sum`
-and `_count`. The label `source` is the source's name in the configuration, `destination` is `PROCESSOR`, for OpenFaaS
-`PROCESSOR/FUNCTION` and for EventBridge `PROCESSOR/BUS`, `stage` is a step of the [pipeline](architecture.md), and `queue` one of its queues whose senders
-never wait: `control` of the core thread, `mailbox` of any one destination, `storage` of the storage thread.
+and `_count`. The labels:
+
+- `source`: the source's name in the configuration.
+- `destination`: `PROCESSOR`, or `PROCESSOR/FUNCTION` for OpenFaaS, or `PROCESSOR/BUS` for EventBridge.
+- `stage`: a step of the [pipeline](architecture.md).
+- `queue`: an internal queue, which never fills in normal operation: `control` of the core thread, `mailbox` of the destinations (the fullest one), `storage` of
+  the storage thread.
 
 Metrics to look at first:
 
 | question | metric |
 |---|---|
 | Does the router keep up? | `event_router_source_lag_seconds`: seconds at rest, and minutes while it catches up after an outage |
-| Does it reach its vCenters? | `event_router_source_up` is 0 while it does not |
-| Did a target miss events? | `event_router_destination_dead_letter_events_total` (kept: `event-router dlq list`), `event_router_destination_dropped_events_total` (gone: only where `overflow.policy` says so) |
+| Does it reach its vCenters? | `event_router_source_up`: 0 while it does not |
+| Did a target miss events? | `event_router_destination_dead_letter_events_total` (kept: `event-router dlq list`), `event_router_destination_dropped_events_total` (lost, and only if `overflow.policy` says so) |
 | Is a target slow or dead? | `event_router_destination_breaker_open`, `event_router_destination_spooling`, `event_router_destination_request_seconds` |
-| Does a target keep refusing events? | `event_router_destination_parked_lanes`: number of entities whose events wait behind a refused one |
-| Is something stuck? | `event_router_destination_store_full` is 1: a spool, the dead letters or the disk are full, and events wait in the vCenter |
+| Does a target keep refusing events? | `event_router_destination_refuses_all`: 1 if it refuses all; `event_router_destination_parked_lanes`: with `ordering: entity`, the number of entities whose events wait behind a refused one |
+| Is something stuck? | `event_router_destination_store_full`: 1 if a spool, the dead letters or the disk are full, so that events wait in the vCenter |
 
 ";
 

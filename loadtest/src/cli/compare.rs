@@ -10,8 +10,8 @@ use crate::result::Outcome;
 
 /// Compare two JSON results of `run` or of `limit`; exit code 1 if the second is worse.
 ///
-/// Latencies may also differ by half a millisecond. Only compare results that were measured on one
-/// machine, one after the other.
+/// A difference in latency of half a millisecond also counts as equal. Compare only results that
+/// were measured on one machine, one after the other.
 #[derive(Debug, Args)]
 pub struct CompareArgs {
     /// The earlier result

@@ -65,9 +65,9 @@ pub struct DlqShowArgs {
 /// Deliver dead letters again, and remove those that are delivered.
 ///
 /// The running router delivers them along with other events. If no router runs, this command
-/// delivers them itself, and needs the configuration. Each event keeps its id, and gets
-/// `retry.attempts` attempts. A letter that fails again stays, with the new reason; the exit code
-/// is 1 then.
+/// delivers them itself, and needs the configuration. Each event keeps its id, and is tried
+/// `retry.attempts` times. A letter that fails again stays, with the new reason; the exit code is
+/// then 1.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   event-router dlq replay 17 18
@@ -109,7 +109,8 @@ struct ChangeArgs {
 pub struct Filter {
     /// Numbers of dead letters, or ids of their events
     which: Vec<Which>,
-    /// Destination, as `PROCESSOR` or `PROCESSOR/FUNCTION`; `*` matches any characters, `?` one
+    /// Destination: `PROCESSOR`, `PROCESSOR/FUNCTION` or `PROCESSOR/BUS`; `*` matches any
+    /// characters, `?` one
     #[arg(long, short, value_name = "GLOB")]
     destination: Option<String>,
     /// Name of the source

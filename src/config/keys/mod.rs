@@ -28,7 +28,7 @@ const NAMES: FieldType = FieldType::NonEmpty(&FieldType::Text(TextFormat::Name))
 const NAME: Field = Field::new(
     "name",
     FieldType::Text(TextFormat::Name),
-    "Name in logs, metrics and the state. After a rename, the router takes it for a new one, without its old position and spool.",
+    "Name in logs, metrics and the state. The state belongs to the name: after a rename, the router does not use the old position or spool.",
 )
 .required();
 
@@ -52,13 +52,13 @@ pub(super) static ROOT: Block = Block {
         Field::new(
             "ephemeral",
             FieldType::Flag,
-            "Keeps the state only while the process runs. Every start begins at the `startAt` of the sources, and undelivered events are lost.",
+            "Keeps the state only while the process runs. Every start begins at the `startAt` of the sources, and events that were read and not yet delivered are lost.",
         )
         .or("false"),
         Field::new("admin", FieldType::Block(&ADMIN), "Serves health, metrics and statistics.")
             .also(&["metrics", "metricsProvider"]),
         Field::new("sources", FieldType::Blocks(&SOURCE), "Sources of events.").required().also(&["eventProvider"]),
-        Field::new("processors", FieldType::Blocks(&PROCESSOR), "Destinations of events.").required().also(&["eventProcessor", "sinks"]),
+        Field::new("processors", FieldType::Blocks(&PROCESSOR), "Targets of events.").required().also(&["eventProcessor", "sinks"]),
         Field::new(
             "routes",
             FieldType::Blocks(&ROUTE),
@@ -76,7 +76,7 @@ pub(super) static ROOT: Block = Block {
         Field::new(
             "checkpointInterval",
             FieldType::Duration(10, MINUTE),
-            "The longest time from a delivery to its checkpoint. After a crash, events that were delivered within this time may be delivered again.",
+            "Time between two checkpoints. After a crash, events that were delivered within the last two intervals may be delivered again.",
         )
         .or("500ms"),
         Field::new("log", FieldType::Block(&LOG), "Logging."),
@@ -99,7 +99,7 @@ static ADMIN: Block = Block {
         Field::new(
             "auth",
             FieldType::Maybe(&AUTH),
-            "Credentials that a request must carry. Without them, everybody who reaches the port can read.",
+            "Credentials that `/metrics` and `/stats` require; `/healthz` and `/readyz` never do. Default: none, so everybody who reaches the port can read all pages.",
         ),
         Field::new("tls", FieldType::Maybe(&SERVER_TLS), "Serves HTTPS instead of HTTP."),
     ],
@@ -176,7 +176,7 @@ static AUTH: Block = Block {
 const INSECURE: Field = Field::new(
     "insecure",
     FieldType::Flag,
-    "Accepts any certificate. The router warns of it at every start.",
+    "Accepts any certificate, so the connection is not protected against attackers. A warning says so at every start.",
 )
 .or("false")
 .also(&["insecureSSL", "insecureSkipVerify", "skipTLSVerify", "skipVerify"]);
@@ -205,7 +205,7 @@ const KEY_FILE: Field = Field::new(
 const THUMBPRINT: Field = Field::new(
     "thumbprint",
     FieldType::Text(TextFormat::Thumbprint),
-    "SHA-256 of the only certificate to accept, whoever signed it.",
+    "SHA-256 of the server's certificate. Only this certificate is accepted, whoever signed it.",
 )
 .also(&["fingerprint", "sha256"]);
 
@@ -224,14 +224,14 @@ const ENABLED: Field = Field::new("enabled", FieldType::Flag, "Turns it on or of
 
 static ROUTE: Block = Block {
     name: "routes",
-    doc: "Sends events of `sources` that match `pattern` to `processors`. If several routes send an event to the same processor, it arrives there once.",
+    doc: "A route sends the events of its `sources` that match its `pattern` to its `processors`. If several routes send an event to the same processor, it arrives there once.",
     fields: &[
-        Field::new("name", FieldType::Text(TextFormat::Name), "Name in metrics. Default: `route-1` for the first, and so on."),
+        Field::new("name", FieldType::Text(TextFormat::Name), "Name in the output of `event-router check`. Default: `route-1` for the first, and so on."),
         Field::new("sources", NAMES, "Names of sources. Default: all.").also(&["source", "from"]),
         Field::new(
             "pattern",
             FieldType::Pattern,
-            "EventBridge pattern over the CloudEvent, such as `{subject: [VmPoweredOnEvent, {prefix: com.vmware.vc.HA.}]}`. Default: every event.",
+            "Pattern in the language of EventBridge that the CloudEvent must match, such as `{subject: [VmPoweredOnEvent, {prefix: com.vmware.vc.HA.}]}`. Default: every event.",
         )
         .also(&["filter", "match", "when"]),
         Field::new("processors", NAMES, "Names of processors.").required().also(&["processor", "to"]),

@@ -22,7 +22,7 @@ static BASIC_AUTH: Block = Block {
 
 pub(in crate::config) static REFERENCE: Block = Block {
     name: "cloudevents.ref",
-    doc: "A Broker, a Channel, a Knative Service or another object with a `status.address.url`, or a plain Service. The service account of the pod must be allowed to `get` it.",
+    doc: "A Kubernetes Service, or an object with a `status.address.url`, such as a Broker, a Channel or a Knative Service. The service account of the pod must be allowed to `get` it.",
     fields: &[
         Field::new(
             "apiVersion",
@@ -72,7 +72,7 @@ const PROXY: Field = Field::new(
 
 pub(super) static PROCESSOR: Block = Block {
     name: "processors",
-    doc: "A processor has a `name`, a `type`, the fields of that type, and delivery settings that every type has.",
+    doc: "A processor has a `name`, a `type`, the fields of that type, and the delivery settings in this table.",
     fields: &[
         NAME,
         Field::new(
@@ -95,7 +95,7 @@ pub(super) static PROCESSOR: Block = Block {
                 ("stepAside", "events of the same source pass an event that was refused twice"),
                 ("hold", "they wait for it: strict order"),
             ]),
-            "Whether events wait for a refused one, with `ordering: source`.",
+            "Treatment of the events behind a refused one, with `ordering: source`.",
         )
         .or("stepAside"),
         Field::new(
@@ -124,12 +124,12 @@ pub(super) static PROCESSOR: Block = Block {
         Field::new("batch", FieldType::Block(&BATCH), "Limits of a request, for targets that take several events at once."),
         Field::new("rateLimit", FieldType::Maybe(&RATE_LIMIT), "Limit for the load on the target. Default: no limit."),
         Field::new("retry", FieldType::Block(&RETRY), "Retries of an event that the target refuses."),
-        Field::new("breaker", FieldType::Block(&BREAKER), "Circuit breaker: pauses deliveries to a failing target, except for probes."),
+        Field::new("breaker", FieldType::Block(&BREAKER), "Circuit breaker: pauses deliveries to a failing target, except for single probes."),
         Field::new("overflow", FieldType::Block(&OVERFLOW), "Handling of events that arrive faster than the target takes them."),
         Field::new(
             "deadLetterTo",
             TEXT,
-            "Processor (`cloudevents`, `console` or `blackhole`) for events that could not be delivered; they get the attributes `knativeerrordest`, `knativeerrorcode` and `knativeerrordata`. Events that it refuses go to its own `deadLetterTo`, and finally to the dead letters. Without `routes` it gets no other events. Default: the dead letters, for `event-router dlq`.",
+            "Name of a processor (`cloudevents`, `console` or `blackhole`) that gets the events that would become dead letters, with the attributes `knativeerrordest`, `knativeerrorcode` and `knativeerrordata`. Events that it refuses go to its own `deadLetterTo`, and finally to the dead letters. Without `routes` it gets no other events. Default: events become dead letters, for `event-router dlq`.",
         )
         .also(&["deadLetterSink", "deadLetter"]),
     ],
@@ -138,9 +138,9 @@ pub(super) static PROCESSOR: Block = Block {
             word: "cloudevents",
             doc: "POSTs events to a URL as CloudEvents 1.0.",
             fields: &[
-                Field::new("url", FieldType::Text(TextFormat::HttpUrl), "URL of the target. Default: `$K_SINK`, which Knative sets; `$K_CE_OVERRIDES` is applied then.")
+                Field::new("url", FieldType::Text(TextFormat::HttpUrl), "URL of the target. Default: `$K_SINK`, which Knative sets; the router then also applies `$K_CE_OVERRIDES`.")
                     .also(&["address", "uri", "sink", "destination"]),
-                Field::new("ref", FieldType::Maybe(&REFERENCE), "Instead of `url`: an object in the router's own Kubernetes cluster, whose status has the address."),
+                Field::new("ref", FieldType::Maybe(&REFERENCE), "Instead of `url`: an object in the router's own Kubernetes cluster from which the router gets the address."),
                 Field::new(
                     "mode",
                     FieldType::OneOf(&[
@@ -163,7 +163,7 @@ pub(super) static PROCESSOR: Block = Block {
         },
         Variant {
             word: "openfaas",
-            doc: "Invokes each function whose annotation names the topic of the event. Each function is a destination of its own.",
+            doc: "Invokes each function whose annotation `topic` matches the subject of the event. Each function is a destination of its own.",
             fields: &[
                 Field::new("gateway", FieldType::Text(TextFormat::HttpUrl), "URL of the gateway.").required().also(&["address", "url"]),
                 Field::new("auth", FieldType::Maybe(&BASIC_AUTH), "Credentials for the gateway."),
@@ -181,10 +181,10 @@ pub(super) static PROCESSOR: Block = Block {
                     "`Content-Type` of an invocation; empty (`''`) sends none, like the old router.",
                 )
                 .or("application/cloudevents+json"),
-                Field::new("topicAnnotation", TEXT, "Annotation that lists the topics of a function, separated by commas.").or("topic"),
+                Field::new("topicAnnotation", TEXT, "Annotation that lists the topics of a function, separated by commas. A topic is a subject such as `VmPoweredOnEvent`; `*` stands for any characters.").or("topic"),
                 Field::new("namespaces", FieldType::List(&TEXT), "Namespaces of the gateway to look for functions in. Default: all."),
                 Field::new("refreshInterval", FieldType::Duration(SECOND, HOUR), "Time between two listings of functions.").or("10s"),
-                Field::new("vanishedGrace", FieldType::Duration(0, DAY), "Time for which events wait for a function that is no longer listed, since a redeploy looks like a removal. After a start, sources wait this long for the functions of the last run.")
+                Field::new("vanishedGrace", FieldType::Duration(0, DAY), "Time for which events wait for a function that the gateway no longer lists, since a redeploy looks like a removal. After a start, sources wait this long for the functions of the last run.")
                     .or("1m"),
                 HTTP_TLS,
                 TIMEOUT.or("1m"),
@@ -195,7 +195,7 @@ pub(super) static PROCESSOR: Block = Block {
         },
         Variant {
             word: "eventbridge",
-            doc: "Puts events on AWS EventBridge buses if a rule of the bus wants them.",
+            doc: "Sends an event to an AWS EventBridge bus if a rule of the bus matches it.",
             fields: &[
                 Field::new("region", TEXT, "AWS region.").required(),
                 Field::new("auth", FieldType::Maybe(&AWS_AUTH), "Credentials. Default: AWS's own chain of environment, profile, web identity, container and instance roles."),
@@ -203,7 +203,7 @@ pub(super) static PROCESSOR: Block = Block {
                 Field::new("endpoint", FieldType::Text(TextFormat::HttpUrl), "Endpoint to use instead of AWS's own."),
                 Field::new("buses", FieldType::Blocks(&BUS), "Event buses. Default: the bus `default` with all its rules.").also(&["eventBus"]),
                 Field::new("refreshInterval", FieldType::Duration(SECOND, DAY), "Time between two readings of the rules.").or("5m"),
-                Field::new("entryBytesMax", FieldType::Size(KIB, 16 * MIB), "The largest size of a request and of an entry in it, by AWS's formula. A larger event becomes a dead letter.")
+                Field::new("entryBytesMax", FieldType::Size(KIB, 16 * MIB), "The largest size of a request and of each entry in it, as AWS computes it. A larger event becomes a dead letter.")
                     .or("256KiB"),
                 Field::new("tls", FieldType::Block(&AWS_TLS), "Certificates to accept."),
                 TIMEOUT,

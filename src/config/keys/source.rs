@@ -17,7 +17,7 @@ pub(super) static SOURCE: Block = Block {
             Field::new(
                 "address",
                 FieldType::Text(TextFormat::SdkUrl),
-                "SDK URL; `vc1.example` is short for `https://vc1.example/sdk`. It becomes the `source` of the events.",
+                "SDK URL of the vCenter; `vc1.example` is short for `https://vc1.example/sdk`. It becomes the attribute `source` of the events.",
             )
             .required()
             .also(&["url", "host", "server"]),
@@ -28,7 +28,7 @@ pub(super) static SOURCE: Block = Block {
             Field::new(
                 "startAt",
                 FieldType::Text(TextFormat::StartAt),
-                "Start of reading if there is no checkpoint, by vCenter's clock.",
+                "Time from which to read if there is no checkpoint yet, by vCenter's clock.",
             )
             .or("now"),
             Field::new("filter", FieldType::Block(&FILTER), "Events to ask vCenter for. Other events never reach the router."),
@@ -43,16 +43,16 @@ pub(super) static SOURCE: Block = Block {
             Field::new(
                 "maxCallsPerSecond",
                 FieldType::Whole(1, 10_000),
-                "The most calls of the vSphere API per second. Lower it to spare a vCenter while the router catches up. The default is no limit in practice: reads run one after another, and the router does not poll while there are no new events.",
+                "The most vSphere API calls per second. Lower it to spare a vCenter while the router catches up. The default is no limit in practice, because reads run one after another, and an idle vCenter gets about nine calls a minute.",
             )
             .or("10000"),
             Field::new(
                 "overlap",
                 FieldType::Duration(SECOND, DAY),
-                "Time before the checkpoint at which a new collector begins. Events that were already delivered are recognized and dropped.",
+                "Time before the position from which a restarted router reads again. Events that were read before are recognized and dropped.",
             )
             .or("2m"),
-            Field::new("sweep", FieldType::Block(&SWEEP), "Periodic re-read that finds events which became visible late."),
+            Field::new("sweep", FieldType::Block(&SWEEP), "Periodic second read that finds late events."),
             Field::new("timeouts", FieldType::Block(&TIMEOUTS), "Time-outs of calls."),
             Field::new(
                 "protocol",
@@ -77,7 +77,7 @@ pub(super) static SOURCE: Block = Block {
 
 static FILTER: Block = Block {
     name: "filter",
-    doc: "vSphere's EventFilterSpec. All given fields must match.",
+    doc: "An event must match all given fields. vCenter itself applies the filter (EventFilterSpec).",
     fields: &[
         Field::new(
             "eventTypes",
@@ -101,7 +101,7 @@ static FILTER: Block = Block {
 
 static ENTITY: Block = Block {
     name: "filter.entity",
-    doc: "A managed object. The URL in the vSphere client shows its type and id: `…ClusterComputeResource:domain-c8…`.",
+    doc: "A vSphere object. The URL in the vSphere Client shows its type and id: `…ClusterComputeResource:domain-c8…`.",
     fields: &[
         Field::new("type", TEXT, "Type, such as `ClusterComputeResource`.").required(),
         Field::new("id", TEXT, "Id, such as `domain-c8`.").required().also(&["value"]),
@@ -122,11 +122,11 @@ static ENTITY: Block = Block {
 
 static SWEEP: Block = Block {
     name: "sweep",
-    doc: "A collector never returns an event that becomes visible behind its cursor. A re-read of the last minutes finds it.",
+    doc: "vCenter can commit an event late, behind events that were already read. A sweep reads the last minutes again and finds it.",
     fields: &[
         ENABLED,
-        Field::new("interval", FieldType::Duration(SECOND, HOUR), "Time between two re-reads.").or("1m"),
-        Field::new("window", FieldType::Duration(SECOND, HOUR), "Time span that is read again.").or("2m"),
+        Field::new("interval", FieldType::Duration(SECOND, HOUR), "Time between two sweeps.").or("1m"),
+        Field::new("window", FieldType::Duration(SECOND, HOUR), "Time span that a sweep reads again. It finds events that are at most `window` less `interval` late.").or("2m"),
     ],
     variants: &[],
     rules: &[],
@@ -137,12 +137,12 @@ static TIMEOUTS: Block = Block {
     doc: "",
     fields: &[
         Field::new("connect", FieldType::Duration(100, 10 * MINUTE), "Time for TCP and TLS.").or("10s"),
-        Field::new("call", FieldType::Duration(SECOND, 10 * MINUTE), "The longest silence during a call. An answer that keeps arriving may take up to ten minutes. The read of a page has a shorter limit: 10s, or four times the usual silence; the limit doubles, and the page becomes smaller, after each time-out.")
+        Field::new("call", FieldType::Duration(SECOND, 10 * MINUTE), "The longest silence during a call. An answer that keeps arriving may take up to ten minutes. Page reads have a shorter limit: 10s, or four times the usual silence. After each time-out that limit doubles, and the page becomes smaller.")
             .or("1m"),
         Field::new(
             "wait",
             FieldType::Duration(SECOND, MINUTE),
-            "Time that vCenter may wait for new events before it answers that there are none.",
+            "The longest time that one call waits for new events. vCenter then answers that there are none, and the router calls again.",
         )
         .or("1m"),
     ],

@@ -178,7 +178,7 @@ pub struct Breaker {
     pub success_rate_min: f64,
     /// 30 s.
     pub window: Duration,
-    /// Time between two probes while it is open; 5 s.
+    /// The longest wait before a probe while it is open; 5 s.
     pub probe_interval: Duration,
 }
 
