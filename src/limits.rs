@@ -237,6 +237,11 @@ pub const IDLE_CONNECTIONS_MAX: usize = 1_024;
 /// Time that an unused connection stays open. Common servers and load balancers close theirs after
 /// 75 s and 60 s, so the router closes first.
 pub const IDLE_TIMEOUT: Duration = Duration::from_secs(50);
+/// Greatest age of a connection. A DNS change or a switch of backends is followed within this time,
+/// and a handshake in two minutes costs nothing that could be measured.
+pub const CONNECTION_AGE_MAX: Duration = Duration::from_secs(120);
+/// Time for opening a connection in place of one that is old but works. A request waits for it.
+pub const CONNECTION_RENEWAL_WAIT: Duration = Duration::from_secs(2);
 /// Time that an unused connection to a vCenter stays open. vCenter's proxy may close a connection
 /// that idles for longer, and a call sent on it would be lost.
 pub const VCENTER_IDLE_TIMEOUT: Duration = Duration::from_secs(30);

@@ -5,8 +5,10 @@
 use std::error::Error;
 use std::future::Future;
 use std::io;
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 use std::vec::IntoIter;
@@ -99,7 +101,7 @@ impl Connector {
         limit: Duration,
     ) -> Result<Self, TlsError> {
         let tls = route.needs_tls(origin).then(|| tls::client_config(tls, server)).transpose()?;
-        let mut http = HttpConnector::new_with_resolver(SystemResolver);
+        let mut http = HttpConnector::new_with_resolver(SystemResolver::default());
         http.enforce_http(false);
         // A request is one write, so waiting to fill a segment would only delay it.
         http.set_nodelay(true);
@@ -266,8 +268,13 @@ impl Service<Uri> for Connector {
 }
 
 /// Asks the system's resolver. hyper-util's own resolver returns errors that look like any other.
-#[derive(Clone)]
-struct SystemResolver;
+///
+/// Resolvers sort addresses by rules that prefer the same one each time. Each connection therefore
+/// begins with the next address, so that the connections of a pool spread over all of them.
+#[derive(Clone, Default)]
+struct SystemResolver {
+    turn: Arc<AtomicUsize>,
+}
 
 #[derive(Debug, thiserror::Error)]
 #[error("cannot resolve `{host}`")]
@@ -277,7 +284,7 @@ struct ResolveError {
 }
 
 impl Service<Name> for SystemResolver {
-    type Response = IntoIter<std::net::SocketAddr>;
+    type Response = IntoIter<SocketAddr>;
     type Error = ResolveError;
     type Future = Pin<Box<dyn Future<Output = Result<Self::Response, ResolveError>> + Send>>;
 
@@ -286,13 +293,27 @@ impl Service<Name> for SystemResolver {
     }
 
     fn call(&mut self, name: Name) -> Self::Future {
+        let turn = self.turn.fetch_add(1, Ordering::Relaxed);
         Box::pin(async move {
             let found = tokio::net::lookup_host((name.as_str(), 0)).await;
-            let addresses: Vec<_> =
-                found.map_err(|error| ResolveError { host: name.to_string(), error })?.collect();
-            Ok(addresses.into_iter())
+            let addresses = found.map_err(|error| ResolveError { host: name.to_string(), error })?;
+            Ok(in_turn(addresses.collect(), turn).into_iter())
         })
     }
+}
+
+/// Begins with another address of the preferred family in each turn. The family of the first
+/// address stays the preferred one.
+fn in_turn(addresses: Vec<SocketAddr>, turn: usize) -> Vec<SocketAddr> {
+    let is_ipv6 = addresses.first().is_some_and(SocketAddr::is_ipv6);
+    let (mut preferred, other): (Vec<_>, Vec<_>) =
+        addresses.into_iter().partition(|address| address.is_ipv6() == is_ipv6);
+    if !preferred.is_empty() {
+        let first = turn % preferred.len();
+        preferred.rotate_left(first);
+    }
+    preferred.extend(other);
+    preferred
 }
 
 trait Io: Read + Write + Connection + Unpin + Send {}
@@ -375,6 +396,22 @@ mod tests {
         check(ProxyRoute::Forward(uri("https://p:3128")), "http://a", true);
         check(ProxyRoute::Tunnel(uri("http://p:3128"), None), "https://a", true);
         check(ProxyRoute::Tunnel(uri("https://p:3128"), None), "https://a", true);
+    }
+
+    #[test]
+    fn connections_begin_with_each_address_of_the_preferred_family_in_turn() {
+        let check = |found: &[&str], turn: usize, expected: &[&str]| {
+            let parse =
+                |all: &[&str]| all.iter().map(|one| one.parse().unwrap()).collect::<Vec<SocketAddr>>();
+            assert_eq!(in_turn(parse(found), turn), parse(expected), "{found:?} in turn {turn}");
+        };
+        let (a, b, c, v6) = ("10.0.0.1:0", "10.0.0.2:0", "10.0.0.3:0", "[::1]:0");
+        check(&[], 5, &[]);
+        check(&[a], 5, &[a]);
+        check(&[a, b, c], 0, &[a, b, c]);
+        check(&[a, b, c], 4, &[b, c, a]);
+        check(&[a, v6, b], 1, &[b, a, v6]);
+        check(&[v6, a, b], 1, &[v6, a, b]);
     }
 
     /// A target without TLS must not fail because of a TLS file that it does not need.
