@@ -237,6 +237,10 @@ pub const IDLE_CONNECTIONS_MAX: usize = 1_024;
 /// Time that an unused connection stays open. Common servers and load balancers close theirs after
 /// 75 s and 60 s, so the router closes first.
 pub const IDLE_TIMEOUT: Duration = Duration::from_secs(50);
+/// Age at which an address found in Kubernetes is looked up again.
+pub const ADDRESS_AGE_MAX: Duration = Duration::from_secs(300);
+/// Pause between two lookups of an address at which deliveries fail. A lookup is two small reads.
+pub const ADDRESS_CHECK_PAUSE: Duration = Duration::from_secs(5);
 /// Greatest age of a connection. A DNS change or a switch of backends is followed within this time,
 /// and a handshake in two minutes costs nothing that could be measured.
 pub const CONNECTION_AGE_MAX: Duration = Duration::from_secs(120);

@@ -4,20 +4,20 @@
 //! 200 to 299 acknowledges all events of the request. Spec: CloudEvents 1.0.2, HTTP protocol
 //! binding.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use hyper::Method;
-use hyper::Uri;
 use hyper::header::{CONTENT_TYPE, HeaderMap, HeaderValue};
-use tokio::sync::OnceCell;
 
 use super::kubernetes::{AddressResolver, Cluster};
+use super::referred::{ReferredTarget, Target};
 use super::{BatchSlice, BoxFuture, DeliveryOutcome, DeliveryRequest, Failure, Processor, RequestLimits};
 use crate::cloudevents::Envelope;
 use crate::cloudevents::envelope::shared_data;
 use crate::config::{CloudEventsConfig as Settings, ContentMode};
 use crate::limits::BATCHED_EVENTS_MAX;
-use crate::net::{HttpError, Version, address, request, target_uri};
-use crate::processor::client::{TargetClient, target_failure};
+use crate::net::{HttpError, address, request};
 
 /// The media type of one event in the JSON event format.
 pub const STRUCTURED: HeaderValue = HeaderValue::from_static("application/cloudevents+json; charset=UTF-8");
@@ -31,46 +31,10 @@ pub struct CloudEvents {
     envelope: Envelope,
 }
 
-/// The address of the target, and the client that sends to it.
-#[derive(Debug)]
-struct Target {
-    uri: Uri,
-    client: TargetClient,
-}
-
 #[derive(Debug)]
 enum Place {
-    Fixed(Box<Target>),
-    Referred(Box<Referred>),
-}
-
-/// A target whose address is looked up in Kubernetes at the first delivery. Until it is found,
-/// events wait.
-#[derive(Debug)]
-struct Referred {
-    resolver: AddressResolver,
-    settings: Settings,
-    found: OnceCell<Target>,
-}
-
-impl Target {
-    fn new(url: &str, settings: &Settings) -> Result<Self, HttpError> {
-        let uri = target_uri(url)?;
-        let client =
-            TargetClient::new(&uri, &settings.http, Version::Auto, &settings.auth, &settings.headers)?;
-        Ok(Target { uri, client })
-    }
-}
-
-impl Referred {
-    async fn find(&self) -> Result<Target, Failure> {
-        let url = self.resolver.url().await?;
-        let object = self.resolver.object();
-        let target = Target::new(&url, &self.settings)
-            .map_err(|error| target_failure(format!("{object}: {error}")))?;
-        tracing::info!(object, address = address(&target.uri), "found the address in Kubernetes");
-        Ok(target)
-    }
+    Fixed(Arc<Target>),
+    Referred(Box<ReferredTarget>),
 }
 
 impl CloudEvents {
@@ -85,50 +49,61 @@ impl CloudEvents {
         envelope: Envelope,
     ) -> Result<Self, HttpError> {
         let place = match &settings.reference {
-            None => Place::Fixed(Box::new(Target::new(&settings.url, settings)?)),
-            Some(reference) => Place::Referred(Box::new(Referred {
-                resolver: AddressResolver::new(cluster.ok_or(HttpError::NoCluster)?, reference)?,
-                settings: settings.clone(),
-                found: OnceCell::new(),
-            })),
+            None => Place::Fixed(Arc::new(Target::new(&settings.url, settings)?)),
+            Some(reference) => {
+                let resolver = AddressResolver::new(cluster.ok_or(HttpError::NoCluster)?, reference)?;
+                Place::Referred(Box::new(ReferredTarget::new(resolver, settings)))
+            }
         };
         Ok(CloudEvents { place, mode: settings.mode, envelope })
     }
 
-    /// The client that it sends with; `None` while the address is unknown.
-    pub fn client(&self) -> Option<&TargetClient> {
-        self.known().map(|target| &target.client)
-    }
-
-    fn known(&self) -> Option<&Target> {
-        match &self.place {
-            Place::Fixed(target) => Some(target),
-            Place::Referred(referred) => referred.found.get(),
+    /// Makes the next request check the TLS files, however recent the last check was.
+    pub fn check_files_now(&self) {
+        if let Some(target) = self.known() {
+            target.client.check_files_now();
         }
     }
 
-    async fn target(&self) -> Result<&Target, Failure> {
+    /// The target that it sends to; `None` while the address is unknown.
+    fn known(&self) -> Option<Arc<Target>> {
         match &self.place {
-            Place::Fixed(target) => Ok(target),
-            Place::Referred(referred) => {
-                // Boxed: it is rare and large, and would enlarge the future of every request.
-                Box::pin(referred.found.get_or_try_init(|| referred.find())).await
-            }
+            Place::Fixed(target) => Some(Arc::clone(target)),
+            Place::Referred(referred) => referred.known(),
+        }
+    }
+
+    async fn target(&self) -> Result<Arc<Target>, Failure> {
+        match &self.place {
+            Place::Fixed(target) => Ok(Arc::clone(target)),
+            // Boxed: it is rare and large, and would enlarge the future of every request.
+            Place::Referred(referred) => match referred.current() {
+                Some(target) => Ok(target),
+                None => Box::pin(referred.find()).await,
+            },
         }
     }
 
     async fn post(&self, content: HeaderMap, body: Bytes) -> Result<(), Failure> {
-        let Target { uri, client } = self.target().await?;
-        let mut headers = HeaderMap::clone(&client.headers());
+        let target = self.target().await?;
+        let mut headers = HeaderMap::clone(&target.client.headers());
         headers.extend(content);
-        client.deliver(uri.clone(), headers, body).await
+        self.post_to(&target, headers, body).await
     }
 
     async fn post_json(&self, content_type: HeaderValue, body: Bytes) -> Result<(), Failure> {
-        let Target { uri, client } = self.target().await?;
-        let mut headers = HeaderMap::clone(&client.headers());
+        let target = self.target().await?;
+        let mut headers = HeaderMap::clone(&target.client.headers());
         headers.insert(CONTENT_TYPE, content_type);
-        client.deliver(uri.clone(), headers, body).await
+        self.post_to(&target, headers, body).await
+    }
+
+    async fn post_to(&self, target: &Target, headers: HeaderMap, body: Bytes) -> Result<(), Failure> {
+        let sent = target.client.deliver(target.uri.clone(), headers, body).await;
+        if let (Place::Referred(referred), Err(failure)) = (&self.place, &sent) {
+            referred.failed(failure);
+        }
+        sent
     }
 
     /// Sends event `i` of a slice alone.
@@ -165,7 +140,8 @@ impl CloudEvents {
     }
 
     async fn reach(&self) -> Result<String, Failure> {
-        let Target { uri, client } = self.target().await?;
+        let target = self.target().await?;
+        let Target { uri, client } = &*target;
         let mut headers = HeaderMap::clone(&client.headers());
         // The validation handshake of the CloudEvents webhook spec. It delivers nothing.
         headers.insert("webhook-request-origin", HeaderValue::from_static("event-router"));

@@ -24,6 +24,7 @@ pub mod eventbridge;
 mod invocation_log;
 pub mod kubernetes;
 pub mod openfaas;
+mod referred;
 mod selector;
 
 use std::future::Future;

@@ -109,6 +109,41 @@ async fn a_missing_object_is_waited_for() {
 }
 
 #[tokio::test]
+async fn a_changed_address_is_found_after_a_failure() {
+    let folder = tempfile::tempdir().unwrap();
+    let (ok, gone) = (answer("202 Accepted", "", ""), answer("404 Not Found", "", "no such broker"));
+    let old = Target::start(vec![ok.clone(), gone.clone()]).await;
+    let new = Target::start(vec![ok]).await;
+    let status = |url: String| said(&format!(r#"{{"status":{{"address":{{"url":"{url}"}}}}}}"#));
+    let script = vec![
+        said(KINDS),
+        status(old.url("/old")),
+        // The API server fails once: the old address stays in use.
+        answer("503 Service Unavailable", "", ""),
+        said(KINDS),
+        status(new.url("/new")),
+    ];
+    let (server, cluster) = cluster(folder.path(), script).await;
+    let processor = processor(&cluster, broker());
+    assert!(matches!(processor.deliver(&one()).await, DeliveryOutcome::Delivered));
+    for asked in [2, 3] {
+        check_failure(processor.deliver(&one()).await, Blame::Evidence, Some(404), &["no such broker"]);
+        assert_eq!(server.seen().len(), asked);
+    }
+    assert_eq!(processor.address(""), Some(old.url("/old")));
+    // The next failure causes a lookup after a pause.
+    let found = async {
+        while !matches!(processor.deliver(&one()).await, DeliveryOutcome::Delivered) {
+            tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+        }
+    };
+    tokio::time::timeout(std::time::Duration::from_secs(60), found).await.unwrap();
+    assert_eq!(processor.address(""), Some(new.url("/new")));
+    assert_eq!(new.seen()[0].line(), "POST /new HTTP/1.1");
+    assert_eq!(server.seen().len(), 5, "a broken target does not burden the API server");
+}
+
+#[tokio::test]
 async fn a_service_is_its_own_address_and_a_foreign_api_server_is_not_trusted() {
     let folder = tempfile::tempdir().unwrap();
     let (server, cluster) = cluster(folder.path(), vec![said(KINDS)]).await;

@@ -173,17 +173,17 @@ async fn a_changed_ca_file_is_used_without_a_restart() {
     let processor = processor(&target.https_url("/"), tls);
     check_failure(processor.deliver(&one()).await, Blame::Target, None, &["name its CA"]);
     files.put("ca.pem", &format!("{}{}", before.pem, after.pem));
-    processor.client().unwrap().check_files_now();
+    processor.check_files_now();
     let outcome = processor.deliver(&one()).await;
     assert!(matches!(outcome, DeliveryOutcome::Delivered), "{outcome:?}");
     // A half-written file does not replace a good one.
     files.put("ca.pem", "-----BEGIN CERTIFICATE-----\nMIIB");
-    processor.client().unwrap().check_files_now();
+    processor.check_files_now();
     let outcome = processor.deliver(&one()).await;
     assert!(matches!(outcome, DeliveryOutcome::Delivered), "{outcome:?}");
     // A CA that was taken out is no longer trusted, and its connections are not used again.
     files.put("ca.pem", &before.pem);
-    processor.client().unwrap().check_files_now();
+    processor.check_files_now();
     check_failure(processor.deliver(&one()).await, Blame::Target, None, &["name its CA"]);
 }
 
@@ -219,12 +219,12 @@ async fn a_changed_client_certificate_is_used_without_a_restart() {
     check_failure(processor.deliver(&one()).await, Blame::Target, None, &["refuses our certificate"]);
     // A longer name: the size also shows the change, where the time of files is coarse.
     put(&after.issue("router-with-a-new-certificate"));
-    processor.client().unwrap().check_files_now();
+    processor.check_files_now();
     let outcome = processor.deliver(&one()).await;
     assert!(matches!(outcome, DeliveryOutcome::Delivered), "{outcome:?}");
     // Half of a change does not replace a good pair.
     files.put("cert.pem", &before.issue("another-router").cert_pem);
-    processor.client().unwrap().check_files_now();
+    processor.check_files_now();
     let outcome = processor.deliver(&one()).await;
     assert!(matches!(outcome, DeliveryOutcome::Delivered), "{outcome:?}");
 }

@@ -316,6 +316,18 @@ pub async fn scripted(column: Column, row: Row) {
     cell.finish().await;
 }
 
+/// One status of each class that a target may refuse everything with: a login page, an expired
+/// token, a policy, a lost path, a conflict, a removed object, a proxy's limit, a broken schema, a
+/// defect, and a defect of a gateway. The columns configure that 400 blames the event.
+pub const REFUSALS: [u16; 10] = [302, 401, 403, 404, 409, 410, 413, 422, 500, 502];
+
+/// The target refuses every event for a while, with each class of status.
+pub async fn refuses_everything(column: Column) {
+    for status in REFUSALS {
+        scripted(column, Row::RefusesEverything(status)).await;
+    }
+}
+
 /// Some events of a request are refused, the others not.
 pub async fn partial(column: Column) {
     scripted(column, if column.is_partial() { Row::Partial } else { Row::None }).await;

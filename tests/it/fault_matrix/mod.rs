@@ -18,14 +18,16 @@
 //! - nothing is left in the spool, and everything is settled.
 //!
 //! ```text
-//!              429  500  503  hang  half  reset  slow    wrong  DNS  lost  part of      refresh,
-//!                                   body         accept  TLS         ack   a request    no gateway
-//! CloudEvents   x    x    x    x     x     x      x       x      x    x    (one event)  (no refresh)
-//!   batched               x    x           x                          x     x
-//! OpenFaaS      x    x    x    x     x     x      x       x      x    x    (one event)   x
-//! EventBridge   x    x    x    x     x     x      x       x      x    x     x            x (rules)
-//! Knative       x    x    x    x     x     x      x       x      x    x    (one event)   x (API)
+//!              429 500 503 all hang half reset slow   wrong DNS lost part of     refresh,
+//!                                   body       accept TLS       ack  a request   no gateway
+//! CloudEvents   x   x   x   x   x    x    x     x      x    x   x   (one event)  (no refresh)
+//!   batched             x   x   x         x                     x    x
+//! OpenFaaS      x   x   x   x   x    x    x     x      x    x   x   (one event)   x
+//! EventBridge   x   x   x   x   x    x    x     x      x    x   x    x            x (rules)
+//! Knative       x   x   x   x   x    x    x     x      x    x   x   (one event)   x (API)
 //! ```
+//!
+//! In `all` the target refuses everything, with each class of status in turn (`cell::REFUSALS`).
 
 mod blame;
 mod cell;
@@ -34,7 +36,7 @@ mod script;
 mod store;
 mod vcenter;
 
-use cell::{dns, partial, refresh_gone, scripted, slow_accept, wrong_tls};
+use cell::{dns, partial, refresh_gone, refuses_everything, scripted, slow_accept, wrong_tls};
 use column::Column;
 use script::Row;
 
@@ -56,6 +58,7 @@ macro_rules! rows_of_every_processor {
             fault_429_with_retry_after => |column| scripted(column, Row::RetryAfter);
             fault_500 => |column| scripted(column, Row::Status500);
             fault_503 => |column| scripted(column, Row::Status503);
+            fault_refuses_everything => refuses_everything;
             fault_hang => |column| scripted(column, Row::Hang);
             fault_half_a_body => |column| scripted(column, Row::HalfBody);
             fault_reset => |column| scripted(column, Row::Reset);
@@ -79,6 +82,7 @@ mod cloudevents_batched {
     rows! {
         fault_one_event_of_a_batch_is_refused => partial;
         fault_503 => |column| scripted(column, Row::Status503);
+        fault_refuses_everything => refuses_everything;
         fault_hang => |column| scripted(column, Row::Hang);
         fault_reset => |column| scripted(column, Row::Reset);
         fault_lost_acknowledgement => |column| scripted(column, Row::AcknowledgementLost);

@@ -17,6 +17,8 @@ pub enum Row {
     HalfBody,
     Reset,
     AcknowledgementLost,
+    /// Refuses every event with this status.
+    RefusesEverything(u16),
     /// Some events of a request are refused.
     Partial,
     /// It does not fail.
@@ -27,7 +29,7 @@ impl Row {
     /// Whether the fault lasts until [`Script::released`]: the event waits however often it fails,
     /// so a cell can look at the other destination meanwhile.
     pub fn lasts(self) -> bool {
-        matches!(self, Row::Status503 | Row::Hang | Row::Reset)
+        matches!(self, Row::Status503 | Row::Hang | Row::Reset | Row::RefusesEverything(_))
     }
 }
 
@@ -166,6 +168,9 @@ impl Script {
             }
             Row::Status500 => (answer("500 Internal Server Error", "", "{}"), Verdict::Refused),
             Row::Status503 => (answer("503 Service Unavailable", "", "{}"), Verdict::Refused),
+            Row::RefusesEverything(status) => {
+                (answer(&format!("{status} Refused"), "Location: /login\r\n", "{}"), Verdict::Refused)
+            }
             Row::Hang => (Act::SayAndHang(String::new()), Verdict::Refused),
             Row::Reset => (Act::Reset, Verdict::Refused),
             Row::HalfBody => match self.column.taken(n) {
