@@ -7,9 +7,9 @@
 //! hyper.
 //!
 //! A connection is replaced once it has reached its greatest age ([`CONNECTION_AGE_MAX`]), because
-//! only a new connection follows a change of DNS, of a load balancer's backends or of a certificate.
-//! Under steady traffic a connection would otherwise never end. If no new connection can be opened,
-//! the old one serves for another term, so that a failing DNS server does not interrupt delivery.
+//! only a new connection follows a change of DNS or of a load balancer's backends. Under steady
+//! traffic a connection would otherwise never end. If no new connection can be opened, the old one
+//! serves for another term, so that a failing DNS server does not interrupt delivery.
 //!
 //! INVARIANT: a connection returns to the pool only after its answer was read to the end. Any other
 //! connection is dropped, which closes it.

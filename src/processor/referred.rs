@@ -1,8 +1,8 @@
 //! A target whose address stands in the status of a Kubernetes object (`ref`).
 //!
 //! The address is looked up at the first delivery; until it is found, events wait. It can change
-//! while the router runs: an ingress is renamed, a broker moves to another namespace or to HTTPS. It
-//! is therefore looked up again in two cases:
+//! while the router runs: an ingress is renamed, a broker moves to another namespace or to HTTPS.
+//! The address is therefore looked up again in two cases:
 //!
 //! - every [`ADDRESS_AGE_MAX`],
 //! - as soon as the target fails in a way that a wrong address explains, but at most every

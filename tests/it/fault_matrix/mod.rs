@@ -27,7 +27,7 @@
 //! Knative       x   x   x   x   x    x    x     x      x    x   x   (one event)   x (API)
 //! ```
 //!
-//! In `all` the target refuses everything, with each class of status in turn (`cell::REFUSALS`).
+//! In `all` the target refuses everything, with each class of status in turn.
 
 mod blame;
 mod cell;
