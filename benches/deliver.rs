@@ -31,6 +31,7 @@ use event_router::processor::{
     BatchSlice, BoxFuture, DeliveryOutcome, DeliveryRequest, Failure, Processor, RequestLimits,
 };
 use event_router::state::Store;
+use event_router::supervise::Supervisor;
 use http_body_util::{BodyExt, Empty, Full};
 use hyper::header::{CONTENT_TYPE, HOST, HeaderMap, HeaderValue};
 use hyper::service::service_fn;
@@ -228,6 +229,7 @@ async fn pipeline_rate(address: SocketAddr, run: Run<'_>) -> f64 {
         store: Store::open(dir.path()).expect("a store"),
         parse_threads: 1,
         spools: true,
+        supervisor: Supervisor::default(),
     })
     .expect("a pipeline");
     let intake = pipeline.intake(0);

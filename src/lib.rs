@@ -20,8 +20,8 @@
 //! Dependencies point one way; `tests/it/tidy.rs` enforces it:
 //!
 //! ```text
-//! cli → app → admin → pipeline → source | processor | state → cloudevents → net → telemetry
-//!     → config → event → memory, clock, limits
+//! cli → app → admin → pipeline → source | processor | state → cloudevents → net → supervise
+//!     → telemetry → config → event → memory, clock, limits
 //! ```
 //!
 //! `docs/architecture.md` follows one page's bytes from the socket to the checkpoint.
@@ -41,4 +41,5 @@ pub mod processor;
 pub mod queue;
 pub mod source;
 pub mod state;
+pub mod supervise;
 pub mod telemetry;

@@ -20,6 +20,7 @@
 
 use std::fs::{self, File, Permissions};
 use std::io::{self, BufRead, BufReader, Read, Write};
+use std::ops::ControlFlow;
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::os::unix::net::UnixStream as BlockingStream;
@@ -37,6 +38,7 @@ use crate::limits::{
 };
 use crate::pipeline::replay::{DeadLetters, Replayed};
 use crate::state::DeadLetterFilter;
+use crate::supervise::{Part, PartKind, Supervisor};
 
 /// The socket's name in the data directory.
 const NAME: &str = "control.sock";
@@ -103,11 +105,20 @@ pub struct ControlSocket {
 impl ControlSocket {
     /// Opens the socket in the data directory `dir` and serves it. This process must own the
     /// directory. Must run within a tokio runtime.
-    pub fn serve(dir: &Path, letters: DeadLetters) -> Result<Self, ControlError> {
+    pub fn serve(dir: &Path, letters: DeadLetters, supervisor: &Supervisor) -> Result<Self, ControlError> {
         let path = dir.join(NAME);
         let (listener, owner) =
             bind(dir).map_err(|cause| ControlError::Socket { doing: "open", path: path.clone(), cause })?;
-        let task = tokio::spawn(accept(listener, owner, letters));
+        let listener = Arc::new(listener);
+        let life = move || {
+            let (listener, letters) = (Arc::clone(&listener), letters.clone());
+            async move {
+                accept(&listener, owner, letters).await;
+                ControlFlow::Continue(())
+            }
+        };
+        let part = Part::new(PartKind::Control, "control");
+        let task = tokio::spawn(supervisor.clone().restarted(part, life, |_| ()));
         Ok(ControlSocket { path, task })
     }
 }
@@ -138,7 +149,7 @@ fn bind(dir: &Path) -> io::Result<(UnixListener, u32)> {
 }
 
 /// Accepts connections of the owner and of root, at most [`CONTROL_CONNECTIONS_MAX`] at a time.
-async fn accept(listener: UnixListener, owner: u32, letters: DeadLetters) {
+async fn accept(listener: &UnixListener, owner: u32, letters: DeadLetters) {
     let seats = Arc::new(Semaphore::new(CONTROL_CONNECTIONS_MAX));
     let mut connections = tokio::task::JoinSet::new();
     loop {

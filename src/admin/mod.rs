@@ -4,7 +4,7 @@
 //! change the router use the [control socket](control).
 //!
 //! ```text
-//! /healthz  open      200 while the store takes writes
+//! /healthz  open      200 while no part of the router has failed or is stalled
 //! /readyz   open      200 once every source made its first attempt; JSON with each source's state
 //! /metrics  guarded   Prometheus text
 //! /stats    guarded   the old router's JSON page
@@ -16,6 +16,7 @@ mod serve;
 mod stats;
 mod view;
 
+use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use axum::Router as Routes;
@@ -27,13 +28,13 @@ use axum::routing::get;
 use metrics_exporter_prometheus::PrometheusHandle;
 use serde_json::json;
 use tokio::net::TcpListener;
-use tokio::sync::watch;
 use tokio_rustls::TlsAcceptor;
 
 use self::stats::Stats;
 pub use self::view::View;
 use crate::config::Admin;
 use crate::source::{Counter, SourceReport, SourceState};
+use crate::supervise::{Part, PartKind, ProcessHealth, Supervisor};
 use crate::telemetry::metrics as names;
 
 /// The admin listener cannot start.
@@ -52,7 +53,7 @@ struct AdminState {
     view: View,
     stats: Stats,
     prometheus: PrometheusHandle,
-    failed: watch::Receiver<Option<String>>,
+    supervisor: Supervisor,
 }
 
 /// A bound listener. It is bound before the sources start, so that a port in use stops the start.
@@ -74,30 +75,36 @@ impl Listener {
     }
 
     /// Serves until the process ends.
-    pub async fn serve(
-        self,
-        view: View,
-        prometheus: PrometheusHandle,
-        failed: watch::Receiver<Option<String>>,
-    ) {
-        let shared = Arc::new(AdminState { stats: Stats::new(&view), view, prometheus, failed });
+    pub async fn serve(self, view: View, prometheus: PrometheusHandle, supervisor: Supervisor) {
+        let (stats, watched) = (Stats::new(&view), supervisor.clone());
+        let shared = Arc::new(AdminState { stats, view, prometheus, supervisor: watched });
         let open = Routes::new().route("/healthz", get(healthz)).route("/readyz", get(readyz));
         let guarded = Routes::new()
             .route("/metrics", get(metrics))
             .route("/stats", get(old_stats))
             .route_layer(middleware::from_fn_with_state(Arc::new(self.guard), auth::check));
         let routes = open.merge(guarded).with_state(shared);
-        serve::serve(self.listener, self.tls, routes).await;
+        let (listener, tls) = (Arc::new(self.listener), self.tls);
+        let life = || {
+            let (listener, tls, routes) = (Arc::clone(&listener), tls.clone(), routes.clone());
+            async move {
+                serve::serve(&listener, tls, routes).await;
+                ControlFlow::Continue(())
+            }
+        };
+        supervisor.restarted(Part::new(PartKind::Admin, "admin"), life, |_| ()).await;
     }
 }
 
-/// Healthy means that the store takes writes. A vCenter or target that is down does not count: a
-/// restart would not bring it back.
+/// Healthy means that no part of the router has failed or is stalled. A vCenter or target that is
+/// down does not count: a restart would not bring it back.
 async fn healthz(State(shared): State<Arc<AdminState>>) -> Response {
-    match &*shared.failed.borrow() {
-        None => (StatusCode::OK, "ok\n").into_response(),
-        Some(reason) => (StatusCode::SERVICE_UNAVAILABLE, format!("{reason}\n")).into_response(),
-    }
+    let trouble = match shared.supervisor.health() {
+        ProcessHealth::Healthy => return (StatusCode::OK, "ok\n").into_response(),
+        ProcessHealth::Stalled(parts) => format!("no progress: {}\n", parts.join(", ")),
+        ProcessHealth::Failed(reason) => format!("{reason}\n"),
+    };
+    (StatusCode::SERVICE_UNAVAILABLE, trouble).into_response()
 }
 
 /// Ready means that every source made its first attempt. A failed attempt counts, so that one dead
@@ -126,6 +133,8 @@ fn reason(report: &SourceReport) -> Option<&str> {
 }
 
 async fn metrics(State(shared): State<Arc<AdminState>>) -> Response {
+    let is_healthy = shared.supervisor.health() == ProcessHealth::Healthy;
+    metrics::gauge!(names::HEALTHY).set(f64::from(u8::from(is_healthy)));
     collect(&shared.view);
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], names::page(&shared.prometheus)).into_response()
 }

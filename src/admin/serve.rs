@@ -45,7 +45,7 @@ pub fn acceptor(tls: &ServerTls) -> Result<TlsAcceptor, ListenerTlsError> {
 }
 
 /// Accepts and serves connections until the future is dropped.
-pub async fn serve(listener: TcpListener, tls: Option<TlsAcceptor>, routes: axum::Router) {
+pub async fn serve(listener: &TcpListener, tls: Option<TlsAcceptor>, routes: axum::Router) {
     let slots = Arc::new(Semaphore::new(ADMIN_CONNECTIONS_MAX));
     loop {
         let slot = Arc::clone(&slots).acquire_owned().await.expect("the semaphore is never closed");

@@ -10,12 +10,14 @@
 pub mod settings;
 
 use std::collections::BTreeSet;
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::watch;
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 
 use crate::admin::View;
 use crate::config::{self, Config, Protocol, StateLocation};
@@ -23,12 +25,14 @@ use crate::event::Payload;
 use crate::limits::{FIRST_SYNC_MAX, SMALL_READS_PER_SECOND};
 use crate::pipeline::destination::split_name;
 use crate::pipeline::replay::DeadLetters;
-use crate::pipeline::run::{Drained, Parts, Pipeline, StartError};
+use crate::pipeline::run::{Drained, Parts, Pipeline, StartError, StopError};
 use crate::processor::counted::{CountedProcessor, Invocations};
 use crate::processor::{BoxFuture, BuildError, Processor, build};
 use crate::source::Observed;
-use crate::source::vcenter::{self, Status};
+use crate::source::vcenter::{Status, VcenterSource};
 use crate::state::{Bounds, Store, StoreError};
+use crate::supervise::limits::{SOURCE_STOP_SHARE, STOP_END_MAX};
+use crate::supervise::{Part, PartKind, Supervisor};
 
 /// The router could not start.
 #[derive(Debug, thiserror::Error)]
@@ -43,6 +47,7 @@ pub enum RouterError {
 
 /// A running router.
 pub struct Router {
+    supervisor: Supervisor,
     pipeline: Pipeline,
     sources: JoinSet<()>,
     stop: watch::Sender<bool>,
@@ -89,6 +94,7 @@ impl Router {
     /// `reads`: start the sources and deliver from the spools.
     fn start_with(config: Arc<Config>, processors: Processors, reads: bool) -> Result<Self, RouterError> {
         let Processors { all: processors, invocations } = processors;
+        let supervisor = Supervisor::default();
         // Open the store.
         let (dir, ephemeral) = match &config.state {
             StateLocation::Dir(dir) => (dir.clone(), None),
@@ -106,7 +112,7 @@ impl Router {
         let known = store.reader().destinations(sources)?;
         for (settings, processor) in config.processors.iter().zip(&processors) {
             processor.restore(functions(&settings.name, &known));
-            Arc::clone(processor).start();
+            Arc::clone(processor).start(&supervisor, &settings.name);
         }
         let ready_by_source: Vec<Vec<_>> = (0..config.sources.len())
             .map(|source| reached(&config, source, &processors).map(|to| to.ready()).collect())
@@ -118,6 +124,7 @@ impl Router {
             store,
             parse_threads: parse_threads(),
             spools: reads,
+            supervisor: supervisor.clone(),
         })?;
         // Start the sources.
         let (stop, stopped) = watch::channel(false);
@@ -131,14 +138,20 @@ impl Router {
             settings.protocol = protocol(settings.protocol, &config.processors);
             settings.poll_interval = settings.poll_interval.max(poll_share(config.sources.len()));
             let ready = ready(source.name.clone(), processors_ready);
-            sources.spawn(vcenter::run(
-                source.name.clone(),
-                settings,
-                pipeline.intake(at),
-                status,
-                ready,
-                stopped.clone(),
-            ));
+            let part = Part::new(PartKind::Source, format!("source/{}", source.name))
+                .slower_by(settings.timeouts.connect + settings.timeouts.call);
+            let (name, intake) = (source.name.clone(), pipeline.intake(at));
+            let source =
+                VcenterSource::new(name, settings, intake, Arc::clone(&status), ready, stopped.clone());
+            let source = Arc::new(source);
+            let life = move || {
+                let source = Arc::clone(&source);
+                async move {
+                    source.run().await;
+                    ControlFlow::Break(())
+                }
+            };
+            sources.spawn(supervisor.clone().restarted(part, life, move |end| status.part_ended(end)));
         }
         let shutdown_timeout = config.shutdown_timeout;
         let view = View {
@@ -147,7 +160,7 @@ impl Router {
             source_metrics: pipeline.source_metrics(),
             invocations: invocations.into(),
         };
-        Ok(Router { pipeline, sources, stop, view, shutdown_timeout, ephemeral, state_dir: dir })
+        Ok(Router { supervisor, pipeline, sources, stop, view, shutdown_timeout, ephemeral, state_dir: dir })
     }
 
     /// The state that health checks and metrics read.
@@ -165,25 +178,31 @@ impl Router {
         &self.state_dir
     }
 
-    /// Receives the reason when the store fails. The process must end then.
-    pub fn failed(&self) -> watch::Receiver<Option<String>> {
-        self.pipeline.failed()
+    /// The supervisor of all threads and tasks. The process must end when it reports a failure.
+    pub fn supervisor(&self) -> &Supervisor {
+        &self.supervisor
     }
 
     /// Stops reading, delivers as much as `shutdownTimeout` allows, writes the last checkpoint and
     /// logs out. The next start reads unsettled events again.
-    pub async fn stop(self) -> Result<Drained, StoreError> {
-        let Router { pipeline, mut sources, stop, shutdown_timeout, ephemeral, .. } = self;
+    ///
+    /// Ends within [`STOP_END_MAX`] after `shutdownTimeout`, whatever the parts do.
+    pub async fn stop(self) -> Result<Drained, StopError> {
+        let Router { supervisor, pipeline, mut sources, stop, shutdown_timeout, ephemeral, .. } = self;
+        let until = Instant::now() + shutdown_timeout;
+        supervisor.stopping(until + STOP_END_MAX);
         stop.send_replace(true);
-        let ended =
-            tokio::time::timeout(shutdown_timeout, async { while sources.join_next().await.is_some() {} })
-                .await;
-        if ended.is_err() {
-            sources.shutdown().await;
+        let ended = async { while sources.join_next().await.is_some() {} };
+        if tokio::time::timeout(shutdown_timeout / SOURCE_STOP_SHARE, ended).await.is_err() {
+            // A source that hangs does not end, and its pages stay unsettled.
+            sources.abort_all();
         }
-        let drained = pipeline.drain(shutdown_timeout).await;
+        let drained = pipeline.drain(until.saturating_duration_since(Instant::now())).await;
         drop(ephemeral);
-        drained
+        match supervisor.failure() {
+            Some(reason) => Err(StopError::Failed(reason)),
+            None => drained,
+        }
     }
 }
 

@@ -63,7 +63,7 @@ async fn demo(args: &DemoArgs) -> anyhow::Result<Exit> {
     say!("vCenter (synthetic)  {}", vcenter.url())?;
     say!("function (counts)    {}", function.url())?;
     let router = Router::start(Arc::new(config(&vcenter, &function, args.per_event)))?;
-    let mut failed = router.failed();
+    let mut failed = router.supervisor().failed();
     let start = Instant::now();
     // Watch until the end, or Ctrl-C.
     let interrupted = tokio::select! {

@@ -23,6 +23,7 @@ use crate::pipeline::parse::{Content, Parse};
 use crate::pipeline::route::Route;
 use crate::processor::{self, BatchSlice, DeliveryOutcome, DeliveryRequest, Processor};
 use crate::source::{Page, PageForm, Wire};
+use crate::supervise::Supervisor;
 use crate::telemetry::log;
 use vsphere::sample::Sample;
 
@@ -151,12 +152,13 @@ async fn emit(
     limit: Duration,
 ) -> anyhow::Result<(Arc<Batch>, Vec<EmitResult>)> {
     // Start the processors that are part of a route.
+    let supervisor = Supervisor::default();
     let is_routed = |name: &String| config.routes.iter().any(|route| route.processors.contains(name));
     let processors: Vec<Arc<dyn Processor>> =
         config.processors.iter().map(processor::build).collect::<Result<_, _>>()?;
     for (settings, processor) in config.processors.iter().zip(&processors) {
         if is_routed(&settings.name) {
-            Arc::clone(processor).start();
+            Arc::clone(processor).start(&supervisor, &settings.name);
             tokio::time::timeout(limit, async { processor.ready().await })
                 .await
                 .with_context(|| format!("processor {}: cannot read its functions or rules in time; find the cause with `event-router check --connect`", settings.name))?;

@@ -10,6 +10,7 @@ use super::{ConfigArgs, Exit, LogArgs};
 use crate::admin::Listener;
 use crate::admin::control::ControlSocket;
 use crate::app::Router;
+use crate::supervise::{self, ServiceManager};
 use crate::telemetry::{log, metrics};
 
 /// Route events until SIGTERM or Ctrl-C.
@@ -45,42 +46,47 @@ pub(super) fn run(args: &RunArgs) -> anyhow::Result<Exit> {
     config.log.invocations |= args.log_invocations;
     log::install(&config.log);
     let prometheus = metrics::install();
+    supervise::log_panics();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
         .context("cannot start the I/O runtime")?;
-    runtime.block_on(async {
+    let ended = runtime.block_on(async {
         // Start the router.
         let listener = Listener::bind(&config.admin).await?;
         let config = Arc::new(config);
         let router = Router::start(Arc::clone(&config))?;
-        let mut failed = router.failed();
+        let supervisor = router.supervisor().clone();
+        let mut failed = supervisor.failed();
+        supervise::watch(&supervisor, ServiceManager::from_env())?;
         tracing::info!(
             sources = config.sources.len(),
             processors = config.processors.len(),
             version = env!("CARGO_PKG_VERSION"),
             "event router started"
         );
-        let control = ControlSocket::serve(router.state_dir(), router.dead_letters())?;
+        let control = ControlSocket::serve(router.state_dir(), router.dead_letters(), &supervisor)?;
         if let Some(listener) = listener {
-            tokio::spawn(listener.serve(router.view(), prometheus, failed.clone()));
+            tokio::spawn(listener.serve(router.view(), prometheus, supervisor.clone()));
         }
-        // Wait for a signal, or a failure of the store.
+        // Wait for a signal, or the failure of a part.
         let mut terminate = signal(SignalKind::terminate())?;
         // The terminal was closed, or somebody expects a reload. Stopping loses nothing in either
         // case.
         let mut hangup = signal(SignalKind::hangup())?;
+        ServiceManager::ready();
         tokio::select! {
             _ = terminate.recv() => {}
             _ = hangup.recv() => tracing::info!("stopping on SIGHUP: the configuration is read only at the start"),
             result = tokio::signal::ctrl_c() => result?,
             _ = failed.wait_for(Option::is_some) => {}
         }
-        if let Some(reason) = failed.borrow().clone() {
+        if let Some(reason) = supervisor.failure() {
             // The last writes may not be durable. Write nothing more; unsettled events are read
             // again.
             anyhow::bail!("{reason}");
         }
+        ServiceManager::stopping();
         // Stop. Remove the socket first, while the data directory still belongs to this process.
         drop(control);
         tracing::info!("finishing deliveries in progress; a second signal ends at once");
@@ -94,5 +100,8 @@ pub(super) fn run(args: &RunArgs) -> anyhow::Result<Exit> {
             _ = hangup.recv() => Ok(Exit::Unsettled),
             _ = tokio::signal::ctrl_c() => Ok(Exit::Unsettled),
         }
-    })
+    });
+    // A task that hangs in its turn must not keep the process.
+    runtime.shutdown_background();
+    ended
 }

@@ -24,11 +24,11 @@ use super::level::{Coalesced, Level};
 use super::parse::Poison;
 use super::refusals::Attempt;
 use super::replay::Replay;
-use super::storage::Fatal;
 use crate::limits::control_messages_max;
 use crate::processor::BatchSlice;
 use crate::source::{Begin, Start};
 use crate::state::{self, Checkpoint, CheckpointWrite, LegacyCheckpoint};
+use crate::supervise::Supervisor;
 
 /// A message to the core thread.
 pub(super) enum Control {
@@ -96,15 +96,15 @@ pub(super) struct ControlSender {
     queue: Sender<Control>,
     settlements: Arc<Coalesced<Settlements>>,
     level: Arc<Level>,
-    fatal: Fatal,
+    supervisor: Supervisor,
 }
 
 impl ControlSender {
-    pub fn new(sources: usize, fatal: Fatal) -> (Self, Receiver<Control>) {
+    pub fn new(sources: usize, supervisor: Supervisor) -> (Self, Receiver<Control>) {
         let bound = control_messages_max(sources);
         let (queue, inbox) = unbounded();
         let level = Arc::new(Level::new("control", bound));
-        (ControlSender { queue, settlements: Arc::default(), level, fatal }, inbox)
+        (ControlSender { queue, settlements: Arc::default(), level, supervisor }, inbox)
     }
 
     /// Sends without waiting. Returns false if the core has ended, which is no error of the sender,
@@ -114,7 +114,7 @@ impl ControlSender {
         // protects no resource.
         let waiting = self.queue.len();
         if waiting >= self.level.bound() {
-            self.fatal.overflowed(&self.level);
+            self.level.overflowed(&self.supervisor);
             return false;
         }
         self.level.note(waiting + 1);
@@ -168,7 +168,7 @@ mod tests {
 
     #[test]
     fn one_message_stands_for_the_settlements_of_all_drivers() {
-        let (sender, inbox) = ControlSender::new(1, Fatal::default());
+        let (sender, inbox) = ControlSender::new(1, Supervisor::default());
         for destination in [0, 1, 0] {
             sender.settled(DestinationId(destination), slices(&[0]));
         }
@@ -181,7 +181,7 @@ mod tests {
 
     #[test]
     fn settlements_of_one_batch_are_joined() {
-        let (sender, _inbox) = ControlSender::new(1, Fatal::default());
+        let (sender, _inbox) = ControlSender::new(1, Supervisor::default());
         sender.settled(DestinationId(0), slices(&[2, 0]));
         let settled = sender.take_settled();
         let selection: Vec<Vec<usize>> =
@@ -193,7 +193,7 @@ mod tests {
     /// holds.
     #[test]
     fn messages_that_the_core_leaves_are_dropped_with_it() {
-        let (sender, inbox) = ControlSender::new(1, Fatal::default());
+        let (sender, inbox) = ControlSender::new(1, Supervisor::default());
         let (finished, mut finish) = oneshot::channel();
         assert!(sender.finish(finished, Instant::now()));
         drop(inbox);
@@ -202,15 +202,15 @@ mod tests {
 
     #[test]
     fn a_full_queue_ends_the_process() {
-        let fatal = Fatal::default();
-        let (sender, inbox) = ControlSender::new(1, fatal.clone());
+        let supervisor = Supervisor::default();
+        let (sender, inbox) = ControlSender::new(1, supervisor.clone());
         let bound = REPLAYS_QUEUED_MAX + 4;
         for _ in 0..bound {
             assert!(sender.send(Control::Settled));
         }
-        assert_eq!((sender.level().highest(), fatal.reason()), (bound, None));
+        assert_eq!((sender.level().highest(), supervisor.failure()), (bound, None));
         assert!(!sender.send(Control::Settled));
-        let reason = fatal.reason().unwrap();
+        let reason = supervisor.failure().unwrap();
         assert!(reason.contains(&format!("`control` is full with {bound} messages")), "{reason}");
         let (finished, _finish) = oneshot::channel();
         assert!(sender.finish(finished, Instant::now()), "it ends");

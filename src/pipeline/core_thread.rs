@@ -26,6 +26,7 @@ use crate::event::Selection;
 use crate::limits::DRIVER_JOBS_MAX;
 use crate::processor::{BatchSlice, Processor};
 use crate::state::{self, Checkpoint, LegacyCheckpoint, Storage, Write, read_legacy_checkpoint};
+use crate::supervise::{Heartbeat, Part, PartKind};
 use crate::telemetry::metrics::{self as names, DestinationMetrics, SourceMetrics, StageMetrics};
 
 /// The core, together with everything that it takes to carry out its decisions.
@@ -50,7 +51,7 @@ pub(super) struct CoreThread {
 }
 
 impl CoreThread {
-    pub fn run(mut self, parsed: &Receiver<Parsed>, control: &Receiver<Control>) {
+    pub fn run(mut self, heartbeat: &Heartbeat, parsed: &Receiver<Parsed>, control: &Receiver<Control>) {
         let busy = StageMetrics::new("core");
         let queue = metrics::gauge!(names::STAGE_QUEUE, "stage" => "core");
         let ticks = tick(self.settings.checkpoint_interval);
@@ -67,6 +68,7 @@ impl CoreThread {
             select! {
                 recv(parsed) -> page => match page {
                     Ok(page) => {
+                        let _step = heartbeat.step();
                         let start = StdInstant::now();
                         self.page(page, &mut outputs);
                         busy.busy_since(start);
@@ -79,8 +81,12 @@ impl CoreThread {
                     }
                 },
                 recv(control) -> message => match message {
-                    Ok(Control::Finish { finished, until }) => return self.finish(finished, until),
+                    Ok(Control::Finish { finished, until }) => {
+                        let _step = heartbeat.step();
+                        return self.finish(finished, until);
+                    }
                     Ok(message) => {
+                        let _step = heartbeat.step();
                         let start = StdInstant::now();
                         self.control(message);
                         busy.busy_since(start);
@@ -88,11 +94,13 @@ impl CoreThread {
                     Err(_) => return,
                 },
                 recv(retry) -> _ => {
+                    let _step = heartbeat.step();
                     retry_at = None;
                     self.unreadable.retry();
                     self.store_unreadable();
                 }
                 recv(ticks) -> _ => {
+                    let _step = heartbeat.step();
                     queue.set(parsed.len() as f64);
                     self.count_destinations();
                     metrics::gauge!(names::MEMORY_USED).set(self.shared.budget.used() as f64);
@@ -324,7 +332,7 @@ impl CoreThread {
         let engine =
             DeliveryEngine::new(settings, processor.request_limits(), &destination.function, spooled, seed);
         self.shared.store.expect(DRIVER_JOBS_MAX);
-        let (mailbox, inbox) = Mailbox::new(&self.shared.mailboxes, self.shared.store.fatal());
+        let (mailbox, inbox) = Mailbox::new(&self.shared.mailboxes, &self.shared.supervisor);
         self.started += 1;
         self.count_destinations();
         let driver = Driver {
@@ -344,15 +352,11 @@ impl CoreThread {
             troubles: Default::default(),
             settled: Vec::new(),
         };
-        let (name, store) = (Arc::clone(&driver.name), self.shared.store.clone());
-        let task = self.runtime.spawn(driver.run(inbox));
-        self.runtime.spawn(async move {
-            // A destination without its driver would never deliver again and keep its events
-            // unsettled. The next process reads those events again.
-            if task.await.is_err_and(|error| error.is_panic()) {
-                store.fail(format!("the driver of `{name}` panicked; this is a defect of the router, please report it with the message above"));
-            }
-        });
+        // A destination without its driver would never deliver again and keep its events unsettled.
+        let watched = mailbox.clone();
+        let part = Part::new(PartKind::Delivery, format!("delivery/{}", driver.name))
+            .with_work(move || watched.has_mail());
+        self.runtime.spawn(self.shared.supervisor.task(part, driver.run(inbox)));
         mailbox
     }
 

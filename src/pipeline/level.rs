@@ -13,6 +13,7 @@
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use crate::supervise::Supervisor;
 use crate::telemetry::metrics as names;
 
 /// The bound of a queue and the highest number of messages seen in it. Queues of one kind share a
@@ -54,6 +55,13 @@ impl Level {
 
     pub fn read(&self) -> QueueLevel {
         QueueLevel { name: self.name, highest: self.highest(), bound: self.bound() }
+    }
+
+    /// Reports that the queue is full, which is a defect. The message is lost, and the process ends.
+    pub fn overflowed(&self, supervisor: &Supervisor) {
+        let (queue, bound) = (self.name, self.bound());
+        tracing::error!(queue, bound, "a queue holds more messages than it can by design");
+        supervisor.fail(format!("the queue `{queue}` is full with {bound} messages, which cannot be; this is a defect of the router, please report it"));
     }
 
     /// Writes the gauges.

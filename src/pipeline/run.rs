@@ -49,6 +49,8 @@ use crate::processor::Processor;
 use crate::queue;
 use crate::source::{Begin, Intake, Page};
 use crate::state::{Store, StoreError};
+use crate::supervise::limits::{ENDED_POLL, STOP_AFTER_FAILURE_MAX, STOP_END_MAX};
+use crate::supervise::{Heartbeat, Part, PartKind, Supervisor};
 use crate::telemetry::metrics::{SourceMetrics, StageMetrics};
 use eventpattern::PatternError;
 
@@ -61,6 +63,7 @@ pub struct Parts {
     pub parse_threads: usize,
     /// True if events that former runs left in the spools are delivered.
     pub spools: bool,
+    pub supervisor: Supervisor,
 }
 
 /// A running pipeline.
@@ -71,6 +74,7 @@ pub struct Pipeline {
     control: ControlSender,
     mailboxes: Arc<Level>,
     store: StoreHandle<Store>,
+    supervisor: Supervisor,
     storage: JoinHandle<Store>,
     threads: Vec<JoinHandle<()>>,
     settled: watch::Receiver<bool>,
@@ -94,6 +98,22 @@ fn patterns_in_words(errors: &[PatternError]) -> String {
     lines.join("\n")
 }
 
+/// The reason why a pipeline did not stop in good order.
+#[derive(Debug, thiserror::Error)]
+pub enum StopError {
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// A part failed, for this reason.
+    #[error("{0}")]
+    Failed(String),
+    #[error("{} did not stop in time; the next start reads undelivered events again", in_words(.0))]
+    Hung(Vec<Arc<str>>),
+}
+
+fn in_words(parts: &[Arc<str>]) -> String {
+    parts.iter().map(|part| format!("`{part}`")).collect::<Vec<_>>().join(", ")
+}
+
 /// Result of draining a pipeline.
 #[derive(Debug)]
 pub struct Drained {
@@ -104,7 +124,7 @@ pub struct Drained {
 impl Pipeline {
     /// Starts all threads and tasks. Must be called within a tokio runtime.
     pub fn start(parts: Parts) -> Result<Self, StartError> {
-        let Parts { settings, processors, store, parse_threads, spools } = parts;
+        let Parts { settings, processors, store, parse_threads, spools, supervisor } = parts;
         let mut destinations = Destinations::default();
         let names = settings.processors.iter().map(|processor| processor.name.as_str());
         let selectors = processors.iter().map(|processor| processor.selector());
@@ -113,11 +133,12 @@ impl Pipeline {
         let budget = Budget::new(settings.memory_bytes);
         let spooled = if spools { store.reader().spools()? } else { Default::default() };
         let spooled = Spooled::by_destination(spooled.iter().map(|(name, size)| (name, size.rows)));
-        let (store, storage) = StoreHandle::start(store, store_jobs_max(settings.sources.len()))?;
+        let (store, storage) =
+            StoreHandle::start(store, store_jobs_max(settings.sources.len()), &supervisor)?;
         let (pages, page_inbox) = queue::bounded::<Page>(PAGES_QUEUED_MAX);
         let (begins, mut begin_inbox) = mpsc::channel::<Begin>(settings.sources.len().max(1));
         let (parsed, parsed_inbox) = bounded::<Parsed>(PAGES_QUEUED_MAX);
-        let (control, control_inbox) = ControlSender::new(settings.sources.len(), store.fatal().clone());
+        let (control, control_inbox) = ControlSender::new(settings.sources.len(), supervisor.clone());
         let mailbox_bound = mailbox_messages_max(settings.memory_bytes, settings.sources.len());
         let mailboxes = Arc::new(Level::new("mailbox", mailbox_bound));
         let (settled_sender, settled) = watch::channel(false);
@@ -128,27 +149,31 @@ impl Pipeline {
         for n in 0..parse_threads.max(1) {
             let (inbox, parsed, metrics) = (page_inbox.clone(), parsed.clone(), Arc::clone(&source_metrics));
             let keep_sent = settings.processors.iter().any(|p| p.delivery.payload != Payload::Pascal);
-            let thread = std::thread::Builder::new().name(format!("parse-{n}"));
-            threads.push(thread.spawn(move || parse(&inbox, &parsed, &metrics, keep_sent))?);
+            let part = Part::new(PartKind::Parse, format!("parse-{n}"));
+            threads.push(supervisor.thread(part, move |heartbeat| {
+                parse(heartbeat, &inbox, &parsed, &metrics, keep_sent);
+            })?);
         }
         drop((page_inbox, parsed));
 
         let begin_control = control.clone();
         let turns = Arc::new(Semaphore::new(settings.sources.len().max(1)));
-        tokio::spawn(async move {
+        let begins_passed_on = async move {
             while let Some(begin) = begin_inbox.recv().await {
                 let turn = Arc::clone(&turns).acquire_owned().await.expect("it is never closed");
                 if !begin_control.send(Control::Begin(Beginning { begin, _turn: turn })) {
                     return;
                 }
             }
-        });
+        };
+        tokio::spawn(supervisor.task(Part::new(PartKind::Begins, "begins"), begins_passed_on));
 
         let count = Arc::new(AtomicUsize::new(0));
         let source_names = Arc::new(settings.sources.iter().map(|source| source.name.clone()).collect());
         let dead_letters = DeadLetters::new(store.clone(), control.clone(), Arc::clone(&source_names));
         let shared = Shared {
             store: store.clone(),
+            supervisor: supervisor.clone(),
             control: control.clone(),
             mailboxes: Arc::clone(&mailboxes),
             budget: budget.clone(),
@@ -178,8 +203,9 @@ impl Pipeline {
         };
         thread.start_spooled();
         thread.count_destinations();
-        let core = std::thread::Builder::new().name("core".into());
-        threads.push(core.spawn(move || thread.run(&parsed_inbox, &control_inbox))?);
+        threads.push(supervisor.thread(Part::new(PartKind::Core, "core"), move |heartbeat| {
+            thread.run(heartbeat, &parsed_inbox, &control_inbox);
+        })?);
         Ok(Pipeline {
             budget,
             begins,
@@ -187,6 +213,7 @@ impl Pipeline {
             control,
             mailboxes,
             store,
+            supervisor,
             storage,
             threads,
             settled,
@@ -215,10 +242,9 @@ impl Pipeline {
         &self.budget
     }
 
-    /// Watches for a fatal failure, such as one of the store. It becomes the reason, and the
-    /// process has to end.
+    /// Receives the reason when a part fails. The process must end then.
     pub fn failed(&self) -> watch::Receiver<Option<String>> {
-        self.store.failed()
+        self.supervisor.failed()
     }
 
     /// The store, for sources that write to it themselves.
@@ -233,45 +259,76 @@ impl Pipeline {
 
     /// Drains the pipeline once the sources have stopped. Delivers until all events are settled or
     /// `timeout` is over, then writes the last checkpoint and closes the store.
-    pub async fn drain(self, timeout: Duration) -> Result<Drained, StoreError> {
-        let Pipeline { begins, pages, control, store, storage, threads, mut settled, dead_letters, .. } =
-            self;
-        drop((begins, pages));
-        let mut failed = store.failed();
+    ///
+    /// Ends within [`STOP_END_MAX`] after `timeout`, and within [`STOP_AFTER_FAILURE_MAX`] after a
+    /// failure, whatever the parts do.
+    pub async fn drain(self, timeout: Duration) -> Result<Drained, StopError> {
+        let Pipeline { begins, pages, control, store, supervisor, storage, threads, .. } = self;
+        let mut settled = self.settled;
         let until = Instant::now() + timeout;
+        supervisor.stopping(until + STOP_END_MAX);
+        drop((begins, pages));
+        let mut failed = supervisor.failed();
         let is_settled = tokio::select! {
             done = tokio::time::timeout_at(until, settled.wait_for(|settled| *settled)) => done.is_ok_and(|done| done.is_ok()),
             _ = failed.wait_for(Option::is_some) => false,
         };
         let (finished, finish) = oneshot::channel();
-        if control.finish(finished, until) && failed.borrow().is_none() {
+        let is_running = control.finish(finished, until);
+        drop((control, store, self.dead_letters));
+        let closed = async {
+            if is_running {
+                // An error says that the core thread or the storage thread has ended.
+                let _ = finish.await;
+            }
+            close(threads, storage).await
+        };
+        let too_late = async {
             tokio::select! {
-                _ = finish => {}
-                _ = failed.wait_for(Option::is_some) => {}
+                () = tokio::time::sleep_until(until + STOP_END_MAX) => {}
+                _ = failed.wait_for(Option::is_some) => tokio::time::sleep(STOP_AFTER_FAILURE_MAX).await,
             }
+        };
+        let closed = tokio::select! {
+            closed = closed => Some(closed),
+            () = too_late => None,
+        };
+        match closed {
+            // The state is what was durable before the failure.
+            _ if supervisor.failure().is_some() => Ok(Drained { settled: false }),
+            None => Err(StopError::Hung(supervisor.unfinished())),
+            Some(Some(Err(error))) => Err(error.into()),
+            Some(_) => Ok(Drained { settled: is_settled }),
         }
-        drop((control, store, dead_letters));
-        let closed = tokio::task::spawn_blocking(move || {
-            for thread in threads {
-                // A thread that panicked has already written its message.
-                let _ = thread.join();
-            }
-            storage.join().ok().map(Store::close)
-        });
-        if let Ok(Some(Err(error))) = closed.await {
-            return Err(error);
-        }
-        Ok(Drained { settled: is_settled })
     }
 }
 
+/// Waits until all threads have ended, then closes the store.
+async fn close(threads: Vec<JoinHandle<()>>, storage: JoinHandle<Store>) -> Option<Result<(), StoreError>> {
+    while !(threads.iter().all(JoinHandle::is_finished) && storage.is_finished()) {
+        tokio::time::sleep(ENDED_POLL).await;
+    }
+    // The supervisor knows which of them panicked.
+    let store = storage.join().ok()?;
+    tokio::task::spawn_blocking(move || store.close()).await.ok()
+}
+
 /// Runs a parse thread, which decodes the next page of any source.
-fn parse(inbox: &queue::Receiver<Page>, parsed: &Sender<Parsed>, metrics: &[SourceMetrics], keep_sent: bool) {
+fn parse(
+    heartbeat: &Heartbeat,
+    inbox: &queue::Receiver<Page>,
+    parsed: &Sender<Parsed>,
+    metrics: &[SourceMetrics],
+    keep_sent: bool,
+) {
     let mut stage = Parse { keep_sent };
     let busy = StageMetrics::new("parse");
     while let Some(page) = inbox.recv() {
         let start = StdInstant::now();
-        let (page, counts) = stage.step(page);
+        let (page, counts) = {
+            let _step = heartbeat.step();
+            stage.step(page)
+        };
         busy.busy_since(start);
         let source = &metrics[page.source.index];
         source.pages.increment(1);
@@ -285,7 +342,7 @@ fn parse(inbox: &queue::Receiver<Page>, parsed: &Sender<Parsed>, metrics: &[Sour
             tracing::debug!(source = %page.source.name, %error, "a page cannot be decoded");
         }
         if parsed.send(page).is_err() {
-            return;
+            return heartbeat.follow_peer();
         }
     }
 }

@@ -14,11 +14,11 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 
 use crossbeam_channel::{Receiver, Sender};
-use tokio::sync::watch;
 
-use super::level::{Level, QueueLevel};
+use super::level::Level;
 use crate::limits::STORE_GROUP_WRITES_MAX;
 use crate::state::{Storage, StoreError, Write, WriteOutcome};
+use crate::supervise::{Heartbeat, Part, PartKind, Supervisor};
 
 type Reply = Box<dyn FnOnce(Vec<WriteOutcome>) + Send>;
 type Task<S> = Box<dyn FnOnce(&mut S) -> Result<(), StoreError> + Send>;
@@ -28,8 +28,8 @@ enum Job<S> {
     With(Task<S>),
 }
 
-/// The sending end of the storage thread's queue. Jobs are done in order. After a storage error
-/// none is done, and `failed` gives the reason.
+/// The sending end of the storage thread's queue. Jobs are done in order. After a failure of the
+/// router none is done.
 ///
 /// No sender waits to hand over a job. Each actor announces the number of jobs that it may have
 /// waiting (see [`StoreHandle::expect`]), and the bound is the sum of these.
@@ -38,56 +38,35 @@ pub struct StoreHandle<S> {
     /// checks the bound.
     jobs: Sender<Job<S>>,
     level: Arc<Level>,
-    fatal: Fatal,
-}
-
-/// Ends the process, because an indispensable part of it is gone or a message was lost. The next
-/// process resumes from the last checkpoint.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Fatal {
-    reason: Arc<watch::Sender<Option<String>>>,
-}
-
-impl Fatal {
-    /// Fails with this reason, unless there is an earlier one.
-    fn fail(&self, reason: String) {
-        self.reason.send_if_modified(|failed| {
-            let is_first = failed.is_none();
-            failed.get_or_insert(reason);
-            is_first
-        });
-    }
-
-    /// Reason why the process ends, if it does.
-    pub fn reason(&self) -> Option<String> {
-        self.reason.borrow().clone()
-    }
-
-    /// Reports a queue that is full, which is a defect. Its message is lost.
-    pub fn overflowed(&self, level: &Level) {
-        let QueueLevel { name: queue, bound, .. } = level.read();
-        tracing::error!(queue, bound, "a queue holds more messages than it can by design");
-        self.fail(format!("the queue `{queue}` is full with {bound} messages, which cannot be; this is a defect of the router, please report it"));
-    }
+    supervisor: Supervisor,
 }
 
 impl<S> Clone for StoreHandle<S> {
     fn clone(&self) -> Self {
-        StoreHandle { jobs: self.jobs.clone(), level: Arc::clone(&self.level), fatal: self.fatal.clone() }
+        StoreHandle {
+            jobs: self.jobs.clone(),
+            level: Arc::clone(&self.level),
+            supervisor: self.supervisor.clone(),
+        }
     }
 }
 
 impl<S: Storage + 'static> StoreHandle<S> {
     /// Starts the thread, for at most `jobs_max` jobs at a time. It ends when the last handle is
     /// dropped or at the first storage error, since it never continues with unknown durability.
-    pub fn start(store: S, jobs_max: usize) -> std::io::Result<(Self, JoinHandle<S>)> {
+    pub fn start(
+        store: S,
+        jobs_max: usize,
+        supervisor: &Supervisor,
+    ) -> std::io::Result<(Self, JoinHandle<S>)> {
         let (jobs, inbox) = crossbeam_channel::unbounded();
-        let fatal = Fatal::default();
-        let failing = fatal.clone();
-        let thread =
-            std::thread::Builder::new().name("store".into()).spawn(move || run(store, &inbox, &failing))?;
+        let supervisor = supervisor.clone();
+        let failing = supervisor.clone();
+        let thread = supervisor.thread(Part::new(PartKind::Store, "store"), move |heartbeat| {
+            run(store, &inbox, heartbeat, &failing)
+        })?;
         let level = Arc::new(Level::new("storage", jobs_max));
-        Ok((StoreHandle { jobs, level, fatal }, thread))
+        Ok((StoreHandle { jobs, level, supervisor }, thread))
     }
 
     /// Raises the bound for another actor that has at most `jobs` waiting at a time.
@@ -106,14 +85,9 @@ impl<S: Storage + 'static> StoreHandle<S> {
         self.send(Job::With(Box::new(task)));
     }
 
-    /// Ends the process as a storage error would, because an indispensable part of it is gone. No
-    /// job is done after this.
+    /// Ends the process as a storage error would. No job is done after this.
     pub fn fail(&self, reason: String) {
-        self.fatal.fail(reason);
-    }
-
-    pub(super) fn fatal(&self) -> &Fatal {
-        &self.fatal
+        self.supervisor.fail(reason);
     }
 
     fn send(&self, job: Job<S>) {
@@ -121,37 +95,26 @@ impl<S: Storage + 'static> StoreHandle<S> {
         // protects no resource.
         let waiting = self.jobs.len();
         if waiting >= self.level.bound() {
-            return self.fatal.overflowed(&self.level);
+            return self.level.overflowed(&self.supervisor);
         }
         self.level.note(waiting + 1);
-        // A thread that is gone has given its reason in `failed`, and the process is about to end.
+        // A thread that is gone has recorded its failure, and the process is about to end.
         let _ = self.jobs.send(job);
     }
 
     pub(super) fn level(&self) -> &Level {
         &self.level
     }
-
-    /// Watches for the failure that stopped the storage thread.
-    pub fn failed(&self) -> watch::Receiver<Option<String>> {
-        self.fatal.reason.subscribe()
-    }
 }
 
-/// A storage thread that panics also ends the process. Nothing else would report its end.
-struct Watched<'a>(&'a Fatal);
-
-impl Drop for Watched<'_> {
-    fn drop(&mut self) {
-        if std::thread::panicking() {
-            self.0.fail("the storage thread panicked; this is a defect of the router, please report it with the message above".into());
-        }
-    }
-}
-
-fn run<S: Storage>(mut store: S, inbox: &Receiver<Job<S>>, fatal: &Fatal) -> S {
-    let _watched = Watched(fatal);
+fn run<S: Storage>(
+    mut store: S,
+    inbox: &Receiver<Job<S>>,
+    heartbeat: &Heartbeat,
+    supervisor: &Supervisor,
+) -> S {
     while let Ok(first) = inbox.recv() {
+        let _step = heartbeat.step();
         let mut writes = Vec::new();
         let mut replies: Vec<(usize, Reply)> = Vec::new();
         let mut task = None;
@@ -168,15 +131,15 @@ fn run<S: Storage>(mut store: S, inbox: &Receiver<Job<S>>, fatal: &Fatal) -> S {
                 next = inbox.try_recv().ok();
             }
         }
-        // INVARIANT: nothing is written after a lost job, since a later job of the same sender may
-        // rely on it.
-        if fatal.reason().is_some() {
+        // INVARIANT: nothing is written after a failure of the router. After a lost job, a later job
+        // of the same sender may rely on it.
+        if supervisor.failure().is_some() {
             break;
         }
         let result =
             apply(&mut store, &writes, replies).and_then(|()| task.map_or(Ok(()), |task| task(&mut store)));
         if let Err(error) = result {
-            fatal.fail(error.to_string());
+            supervisor.fail(error.to_string());
             break;
         }
     }
@@ -206,7 +169,8 @@ mod tests {
     /// Starts a thread that stays in its first job until the returned sender is dropped.
     fn busy(jobs_max: usize) -> (StoreHandle<MemoryStore>, JoinHandle<MemoryStore>, Sender<()>) {
         let (store, thread) =
-            StoreHandle::start(MemoryStore::open(&MemoryDisk::default()), jobs_max).unwrap();
+            StoreHandle::start(MemoryStore::open(&MemoryDisk::default()), jobs_max, &Supervisor::default())
+                .unwrap();
         let (begun, has_begun) = crossbeam_channel::bounded(1);
         let (let_go, waits) = crossbeam_channel::bounded::<()>(1);
         store.with(move |_| {
@@ -231,9 +195,9 @@ mod tests {
             });
         };
         (0..2).for_each(job);
-        assert_eq!(*store.failed().borrow(), None);
+        assert_eq!(store.supervisor.failure(), None);
         job(2);
-        let reason = store.failed().borrow().clone().unwrap();
+        let reason = store.supervisor.failure().unwrap();
         assert!(reason.contains("`storage` is full with 2 messages"), "{reason}");
         drop(let_go);
         thread.join().unwrap();
@@ -246,7 +210,7 @@ mod tests {
         let (store, thread, let_go) = busy(1);
         store.expect(2);
         (0..3).for_each(|_| store.with(|_| Ok(())));
-        assert_eq!((store.level().highest(), store.failed().borrow().clone()), (3, None));
+        assert_eq!((store.level().highest(), store.supervisor.failure()), (3, None));
         drop((let_go, store));
         thread.join().unwrap();
     }
@@ -257,16 +221,6 @@ mod tests {
         store.with(|_| panic!("as it was told to"));
         drop(let_go);
         assert!(thread.join().is_err());
-        assert!(store.failed().borrow().clone().unwrap().contains("storage thread panicked"));
-    }
-
-    #[test]
-    fn the_first_reason_to_fail_is_kept() {
-        let (store, thread, let_go) = busy(1);
-        store.fail("first".into());
-        store.fail("second".into());
-        assert_eq!(store.failed().borrow().as_deref(), Some("first"));
-        drop((let_go, store));
-        thread.join().unwrap();
+        assert!(store.supervisor.failure().unwrap().contains("`store` panicked: as it was told to"));
     }
 }

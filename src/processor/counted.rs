@@ -13,6 +13,7 @@ use crate::limits::STATS_SUBJECTS_MAX;
 use crate::processor::{
     BoxFuture, DeliveryOutcome, DeliveryRequest, Failure, Processor, RequestLimits, Selector,
 };
+use crate::supervise::Supervisor;
 
 /// The entry that counts all subjects after the first [`STATS_SUBJECTS_MAX`].
 pub const OTHERS: &str = "(others)";
@@ -91,8 +92,8 @@ impl Processor for CountedProcessor {
         })
     }
 
-    fn start(self: Arc<Self>) {
-        Arc::clone(&self.processor).start();
+    fn start(self: Arc<Self>, supervisor: &Supervisor, name: &str) {
+        Arc::clone(&self.processor).start(supervisor, name);
     }
 
     fn restore(&self, functions: Vec<Arc<str>>) {

@@ -40,6 +40,7 @@ pub use self::selector::{Matches, Selector, SubscriberId};
 use crate::cloudevents::Envelope;
 use crate::event::{Batch, Selection};
 use crate::memory::Permit;
+use crate::supervise::Supervisor;
 
 /// A boxed future; it costs one allocation per request.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
@@ -124,8 +125,9 @@ pub trait Processor: Send + Sync + 'static {
     fn deliver<'a>(&'a self, request: &'a DeliveryRequest) -> BoxFuture<'a, DeliveryOutcome>;
 
     /// Starts background work on the current runtime, such as reading functions or rules at
-    /// intervals, until the processor is dropped. Called once.
-    fn start(self: Arc<Self>) {}
+    /// intervals, until the processor is dropped. The work is a part of `supervisor`, under the
+    /// `name` of the processor. Called once.
+    fn start(self: Arc<Self>, _supervisor: &Supervisor, _name: &str) {}
 
     /// Restores the functions of the last run, before [`start`](Processor::start) is called. The
     /// processor becomes [ready](Processor::ready) once each of them is listed, or its grace time

@@ -58,6 +58,8 @@ metrics! {
     STAGE_QUEUE = "event_router_stage_queue_pages", Gauge, ["stage"], "pages waiting for a stage";
     QUEUE_HIGHEST = "event_router_queue_highest_messages", Gauge, ["queue"], "highest number of messages in the queue since the process started";
     QUEUE_BOUND = "event_router_queue_bound_messages", Gauge, ["queue"], "number of messages that the queue may hold; more is a defect, which ends the process";
+    PART_RESTARTS = "event_router_part_restarts_total", Counter, ["part"], "times that a part ended by a defect of the router and was started again; any other part ends the process";
+    HEALTHY = "event_router_healthy", Gauge, [], "1 while `/healthz` returns 200, 0 while a part of the router is stalled or has failed";
     MEMORY_USED = "event_router_memory_used_bytes", Gauge, [], "bytes of the memory budget that events take";
     CHECKPOINTS = "event_router_checkpoints_total", Counter, [], "checkpoints written to disk";
     CHECKPOINT_AGE = "event_router_checkpoint_resume_seconds", Gauge, ["source"], "position of the source in the last checkpoint, by vCenter's clock, in seconds since 1970 UTC";
@@ -92,6 +94,8 @@ and `_count`. The labels:
 - `stage`: a step of the [pipeline](architecture.md).
 - `queue`: an internal queue, which never fills in normal operation: `control` of the core thread, `mailbox` of the destinations (the fullest one), `storage` of
   the storage thread.
+- `part`: the kind of a [part](architecture.md#supervision) of the process: `source`, `registry` (the functions or rules of a processor), `admin` or `control`
+  (the control socket).
 
 Metrics to look at first:
 
@@ -114,6 +118,7 @@ pub fn reference_manual() -> String {
         ("destination", "Of each destination"),
         ("stage", "Of each stage"),
         ("queue", "Of each queue"),
+        ("part", "Of each part that is started again"),
         ("", "Of the process"),
     ] {
         text += &format!("## {heading}\n\n| metric | kind | meaning |\n|---|---|---|\n");

@@ -48,6 +48,7 @@ mod pushed_events;
 mod queues;
 mod secrets;
 mod source;
+mod supervision;
 mod tidy;
 mod upgrade_checkpoint;
 mod upgrade_samples;

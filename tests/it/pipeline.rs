@@ -14,6 +14,7 @@ use event_router::processor::{
 };
 use event_router::source::{Intake, Start};
 use event_router::state::Store;
+use event_router::supervise::Supervisor;
 
 /// Keeps the keys of the events that it took, and refuses events as configured.
 #[derive(Default)]
@@ -152,6 +153,7 @@ pub fn start_changed(
         store,
         parse_threads: 2,
         spools: true,
+        supervisor: Supervisor::default(),
     })
     .unwrap()
 }
@@ -355,7 +357,7 @@ async fn a_destination_whose_driver_panics_stops_the_process() {
     let mut failed = pipeline.failed();
     let reason = tokio::time::timeout(Duration::from_secs(20), failed.wait_for(Option::is_some)).await;
     let reason = reason.expect("in time").unwrap().clone().unwrap();
-    assert!(reason.contains("`out`"), "{reason}");
+    assert!(reason.contains("`delivery/out` panicked"), "{reason}");
     assert!(!drained(pipeline, intake, 1).await.settled);
 }
 

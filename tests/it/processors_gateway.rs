@@ -47,7 +47,7 @@ async fn functions_of_all_namespaces_are_found_called_and_lost_again() {
         ..Function::new("old", "vm.powered.on,drs.vm.powered.on")
     });
     let processor = processor(&gateway, |s| s.vanished_grace = Duration::ZERO);
-    Arc::clone(&processor).start();
+    start(&processor);
     assert_eq!(wanting(&processor, 2, "VmPoweredOnEvent").await, ["old.dev", "power.openfaas-fn"]);
     assert_eq!(wanting(&processor, 2, "DrsVmPoweredOnEvent").await, ["old.dev"]);
     for function in ["power.openfaas-fn", "old.dev"] {
@@ -93,7 +93,7 @@ async fn asynchronous_functions_run_later_and_call_back() {
     gateway.deploy(function);
     let back = Target::start(vec![answer("200 OK", "", "")]).await;
     let processor = processor(&gateway, |s| s.callback_url = Some(back.url("/done")));
-    Arc::clone(&processor).start();
+    start(&processor);
     assert_eq!(wanting(&processor, 1, "AEvent").await, ["power.openfaas-fn"]);
     assert!(matches!(call(&processor, "power.openfaas-fn").await, DeliveryOutcome::Delivered));
     let called = tokio::time::timeout(Duration::from_secs(30), async {

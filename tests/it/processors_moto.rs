@@ -2,7 +2,6 @@
 
 use std::path::Path;
 use std::process::{Command, Stdio};
-use std::sync::Arc;
 use std::time::Duration;
 
 use crate::common::child::Process;
@@ -103,7 +102,7 @@ async fn moto_rules_select_the_events_that_leave_and_arrive() {
         };
         s.buses = vec![bus("default", &[]), bus("veba", &["login"])];
     });
-    Arc::clone(&processor).start();
+    start(&processor);
     tokio::time::timeout(Duration::from_secs(60), processor.ready()).await.expect("the first sync ends");
     let line = processor.check().await.unwrap();
     assert!(line.contains("2 configured buses, with 2 rules"), "{line}");

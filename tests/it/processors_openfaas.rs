@@ -289,7 +289,7 @@ async fn the_first_sync_is_awaited_until_the_gateway_appears() {
     let processor =
         processor(&format!("http://{address}"), |s| s.refresh_interval = Duration::from_millis(20));
     let mut ready = processor.ready();
-    Arc::clone(&processor).start();
+    start(&processor);
     let early = tokio::time::timeout(Duration::from_millis(100), &mut ready).await;
     assert!(early.is_err(), "nothing is known of a gateway that is not there");
     let listener = tokio::net::TcpListener::bind(address).await.unwrap();
@@ -313,7 +313,7 @@ async fn a_function_of_the_last_run_is_awaited_when_the_gateway_does_not_list_it
     };
     let awaiting = processor(&gateway.url, settings(3_600_000));
     awaiting.restore(vec!["f".into()]);
-    Arc::clone(&awaiting).start();
+    start(&awaiting);
     let mut topics = awaiting.topics();
     topics.wait_for(|map| map.generation() > 0).await.unwrap();
     let mut ready = awaiting.ready();
@@ -325,7 +325,7 @@ async fn a_function_of_the_last_run_is_awaited_when_the_gateway_does_not_list_it
     let patient = processor(&gateway.url, settings(50));
     patient.restore(vec!["removed".into()]);
     let ready = patient.ready();
-    Arc::clone(&patient).start();
+    start(&patient);
     tokio::time::timeout(Duration::from_secs(20), ready).await.unwrap();
 }
 
@@ -350,7 +350,7 @@ async fn a_checkpoint_names_every_existing_function_and_no_other() {
 async fn functions_that_come_and_go_are_noticed_at_run_time() {
     let gateway = one_function().await;
     let processor = processor(&gateway.url, |s| s.refresh_interval = Duration::from_millis(10));
-    Arc::clone(&processor).start();
+    start(&processor);
     let mut topics = processor.topics();
     let mut count = async |expected: usize| {
         let reached = topics.wait_for(|map| map.generation() > 0 && map.functions().count() == expected);
@@ -367,7 +367,7 @@ async fn functions_that_come_and_go_are_noticed_at_run_time() {
 async fn refreshing_ends_with_the_processor() {
     let gateway = one_function().await;
     let processor = processor(&gateway.url, |s| s.refresh_interval = Duration::from_millis(10));
-    Arc::clone(&processor).start();
+    start(&processor);
     let mut topics = processor.topics();
     drop(processor);
     let ended =

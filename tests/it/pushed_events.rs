@@ -18,6 +18,7 @@ use event_router::processor::{
 };
 use event_router::source::{Found, Intake, Page, PageForm, Start};
 use event_router::state::{DeadLetterFilter, Store, StoreReader, WriteOutcome, inbox};
+use event_router::supervise::Supervisor;
 use serde_json::{Value, json};
 use tokio::sync::{mpsc, oneshot};
 use uuid::Uuid;
@@ -131,6 +132,7 @@ impl Run {
             store: Store::open(dir).unwrap(),
             parse_threads: 2,
             spools: true,
+            supervisor: Supervisor::default(),
         })
         .unwrap();
         let intake = pipeline.intake(HOOKS);

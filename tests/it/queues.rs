@@ -17,6 +17,7 @@ use event_router::processor::{
     Blame, BoxFuture, DeliveryOutcome, DeliveryRequest, Failure, Processor, RequestLimits,
 };
 use event_router::state::{DeadLetterFilter, Store, StoreReader};
+use event_router::supervise::Supervisor;
 
 const PAGES: i32 = 12;
 const PAGE: i32 = 1_000;
@@ -118,6 +119,7 @@ async fn queues_stay_within_their_bounds_under_load() {
         store: Store::open(dir.path()).unwrap(),
         parse_threads: 2,
         spools: true,
+        supervisor: Supervisor::default(),
     })
     .unwrap();
     let intake = pipeline.intake(0);

@@ -17,7 +17,7 @@ use event_router::pipeline::order::{Leaving, Order, Ordered};
 use event_router::pipeline::parse::Parse;
 use event_router::queue;
 use event_router::source::SourceState;
-use event_router::source::vcenter::{self, Method, Status};
+use event_router::source::vcenter::{Method, Status, VcenterSource};
 use event_router::source::{Begin, Intake, Progress, Start};
 use testbed::vcenter::{Options, Pace, Trouble, VCenter};
 use tokio::runtime::Runtime;
@@ -57,14 +57,10 @@ impl Run {
         let delivered = Arc::new(Mutex::new(Delivered::default()));
         let out = Arc::clone(&delivered);
         runtime.spawn_blocking(move || pipeline(begins, &pages, &out));
-        let source = runtime.spawn(vcenter::run(
-            "vc".to_string(),
-            settings,
-            intake,
-            Arc::clone(&status),
-            std::future::ready(()),
-            stopped,
-        ));
+        let ready = std::future::ready(());
+        let source =
+            VcenterSource::new("vc".to_string(), settings, intake, Arc::clone(&status), ready, stopped);
+        let source = runtime.spawn(async move { source.run().await });
         Run { runtime, status, delivered, stop, source }
     }
 

@@ -26,6 +26,7 @@ const ORDER: &[&[&str]] = &[
     &["source", "processor", "state"],
     &["cloudevents"],
     &["net"],
+    &["supervise"],
     &["telemetry"],
     &["config"],
     &["event"],

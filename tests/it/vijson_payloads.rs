@@ -16,6 +16,7 @@ use event_router::pipeline::run::{Parts, Pipeline};
 use event_router::processor::build;
 use event_router::source::{Found, Page, PageForm, Wire};
 use event_router::state::Store;
+use event_router::supervise::Supervisor;
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
 use uuid::Uuid;
@@ -57,6 +58,7 @@ async fn delivered(wire: Wire, page: Vec<u8>, count: usize) -> Vec<Vec<Value>> {
         store: Store::open(dir.path()).unwrap(),
         parse_threads: 1,
         spools: true,
+        supervisor: Supervisor::default(),
     })
     .unwrap();
     let intake = pipeline.intake(0);

@@ -13,7 +13,7 @@ use tokio::time::Instant;
 use super::Mail;
 use super::adopt::{Adoption, AdoptionEnd};
 use crate::pipeline::level::{Coalesced, Level};
-use crate::pipeline::storage::Fatal;
+use crate::supervise::Supervisor;
 
 #[derive(Clone)]
 pub(in crate::pipeline) struct Mailbox {
@@ -23,11 +23,11 @@ pub(in crate::pipeline) struct Mailbox {
     removed: Arc<Coalesced<()>>,
     /// Shared by all mailboxes.
     level: Arc<Level>,
-    fatal: Fatal,
+    supervisor: Supervisor,
 }
 
 impl Mailbox {
-    pub fn new(level: &Arc<Level>, fatal: &Fatal) -> (Self, mpsc::Receiver<Mail>) {
+    pub fn new(level: &Arc<Level>, supervisor: &Supervisor) -> (Self, mpsc::Receiver<Mail>) {
         // One extra place, for `stop`.
         let (mail, inbox) = mpsc::channel(level.bound() + 1);
         let mailbox = Mailbox {
@@ -36,7 +36,7 @@ impl Mailbox {
             ends: Arc::default(),
             removed: Arc::default(),
             level: Arc::clone(level),
-            fatal: fatal.clone(),
+            supervisor: supervisor.clone(),
         };
         (mailbox, inbox)
     }
@@ -50,13 +50,18 @@ impl Mailbox {
         // Two senders may pass this check at once and take the place of `stop`. That needs a queue
         // that is overfull already, which is a defect.
         if self.mail.capacity() <= 1 {
-            return self.fatal.overflowed(&self.level);
+            return self.level.overflowed(&self.supervisor);
         }
         match self.mail.try_send(mail) {
             Ok(()) => self.level.note(self.mail.max_capacity() - self.mail.capacity()),
-            Err(TrySendError::Full(_)) => self.fatal.overflowed(&self.level),
+            Err(TrySendError::Full(_)) => self.level.overflowed(&self.supervisor),
             Err(TrySendError::Closed(_)) => {}
         }
+    }
+
+    /// True if the driver has messages that it has not taken.
+    pub fn has_mail(&self) -> bool {
+        self.mail.capacity() < self.mail.max_capacity()
     }
 
     /// Tells the driver to end, even if the mailbox is full, since a full mailbox is a reason to
@@ -108,17 +113,17 @@ mod tests {
 
     #[test]
     fn a_full_mailbox_ends_the_process() {
-        let (level, fatal) = (Arc::new(Level::new("mailbox", 2)), Fatal::default());
-        let (mailbox, mut inbox) = Mailbox::new(&level, &fatal);
-        let (other, _inbox) = Mailbox::new(&level, &fatal);
+        let (level, supervisor) = (Arc::new(Level::new("mailbox", 2)), Supervisor::default());
+        let (mailbox, mut inbox) = Mailbox::new(&level, &supervisor);
+        let (other, _inbox) = Mailbox::new(&level, &supervisor);
         (0..2).for_each(|_| mailbox.send(Mail::Removed));
         other.send(Mail::Removed);
-        assert_eq!((level.highest(), fatal.reason()), (2, None), "each has its own room");
+        assert_eq!((level.highest(), supervisor.failure()), (2, None), "each has its own room");
         assert!(inbox.try_recv().is_ok());
         mailbox.send(Mail::Removed);
-        assert_eq!(fatal.reason(), None);
+        assert_eq!(supervisor.failure(), None);
         mailbox.send(Mail::Removed);
-        assert!(fatal.reason().unwrap().contains("`mailbox` is full with 2 messages"));
+        assert!(supervisor.failure().unwrap().contains("`mailbox` is full with 2 messages"));
         mailbox.stop(Instant::now());
         let mail = std::iter::from_fn(|| inbox.try_recv().ok()).last();
         assert!(matches!(mail, Some(Mail::Stop { .. })));
@@ -126,7 +131,7 @@ mod tests {
 
     #[test]
     fn letters_that_left_the_store_are_announced_once() {
-        let (mailbox, inbox) = Mailbox::new(&Arc::new(Level::new("mailbox", 9)), &Fatal::default());
+        let (mailbox, inbox) = Mailbox::new(&Arc::new(Level::new("mailbox", 9)), &Supervisor::default());
         (0..3).for_each(|_| mailbox.letter_removed());
         assert_eq!(inbox.len(), 1);
         mailbox.note_removed();
@@ -136,10 +141,10 @@ mod tests {
 
     #[test]
     fn a_driver_that_is_gone_is_no_error() {
-        let (level, fatal) = (Arc::new(Level::new("mailbox", 1)), Fatal::default());
-        let (mailbox, inbox) = Mailbox::new(&level, &fatal);
+        let (level, supervisor) = (Arc::new(Level::new("mailbox", 1)), Supervisor::default());
+        let (mailbox, inbox) = Mailbox::new(&level, &supervisor);
         drop(inbox);
         mailbox.send(Mail::Removed);
-        assert_eq!(fatal.reason(), None);
+        assert_eq!(supervisor.failure(), None);
     }
 }

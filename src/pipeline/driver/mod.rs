@@ -39,6 +39,7 @@ use crate::limits::{ANSWERS_AT_ONCE, ROOM_CHECK_INTERVAL, SETTLED_AT_ONCE, SETTL
 use crate::memory::Budget;
 use crate::processor::{BatchSlice, Blame, DeliveryOutcome, Failure, Processor};
 use crate::state::{self, Store};
+use crate::supervise::Supervisor;
 use crate::telemetry::metrics::DestinationMetrics;
 
 pub(super) use self::adopt::{Adopted, Sink};
@@ -87,6 +88,7 @@ pub(super) enum Mail {
 #[derive(Clone)]
 pub(super) struct Shared {
     pub store: StoreHandle<Store>,
+    pub supervisor: Supervisor,
     pub control: ControlSender,
     /// Level of all drivers' mailboxes.
     pub mailboxes: Arc<Level>,

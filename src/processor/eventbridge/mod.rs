@@ -22,8 +22,8 @@ mod transport;
 
 pub use selector::BusSelector;
 
-use std::ops::Range;
-use std::sync::{Arc, Once};
+use std::ops::{ControlFlow, Range};
+use std::sync::{Arc, Once, Weak};
 use std::time::Duration;
 
 use aws_sdk_eventbridge::Client;
@@ -42,6 +42,7 @@ use crate::cloudevents::Envelope;
 use crate::config::EventBridgeConfig as Settings;
 use crate::limits::{FIRST_SYNC_RETRY, PUT_EVENTS_ENTRIES_MAX};
 use crate::net::{HttpError, target_uri};
+use crate::supervise::{Part, PartKind, Supervisor};
 
 /// Environment variables that name an endpoint, the more specific one first (AWS SDKs and Tools
 /// Reference Guide, service-specific endpoints).
@@ -135,41 +136,46 @@ impl EventBridge {
 
     /// Refreshes at the configured interval until the processor is dropped; more often until the
     /// rules were read once.
-    fn keep_fresh(self: Arc<Self>) {
-        let interval = self.settings.refresh_interval.max(Duration::from_millis(10));
+    fn keep_fresh(self: Arc<Self>, supervisor: &Supervisor, name: &str) {
         let weak = Arc::downgrade(&self);
         drop(self);
-        tokio::spawn(async move {
-            let mut failing = false;
-            while let Some(this) = weak.upgrade() {
-                let wait = match this.refresh().await {
-                    Ok(()) => {
-                        if std::mem::take(&mut failing) {
-                            tracing::info!(target_host = this.target, "can read event rules again");
-                        }
+        let part = Part::new(PartKind::Registry, format!("registry/{name}"));
+        let life = move || Self::refresh_at_intervals(weak.clone());
+        tokio::spawn(supervisor.clone().restarted(part, life, |_| ()));
+    }
+
+    async fn refresh_at_intervals(weak: Weak<Self>) -> ControlFlow<()> {
+        let mut failing = false;
+        while let Some(this) = weak.upgrade() {
+            let interval = this.settings.refresh_interval.max(Duration::from_millis(10));
+            let wait = match this.refresh().await {
+                Ok(()) => {
+                    if std::mem::take(&mut failing) {
+                        tracing::info!(target_host = this.target, "can read event rules again");
+                    }
+                    interval
+                }
+                Err(failure) => {
+                    // Logged once, not at every attempt.
+                    if !std::mem::replace(&mut failing, true) {
+                        let reason = failure.reason;
+                        tracing::warn!(
+                            target_host = this.target,
+                            reason,
+                            "cannot read event rules; keeping the last ones"
+                        );
+                    }
+                    if this.rules.borrow().generation == 0 {
+                        interval.min(FIRST_SYNC_RETRY)
+                    } else {
                         interval
                     }
-                    Err(failure) => {
-                        // Logged once, not at every attempt.
-                        if !std::mem::replace(&mut failing, true) {
-                            let reason = failure.reason;
-                            tracing::warn!(
-                                target_host = this.target,
-                                reason,
-                                "cannot read event rules; keeping the last ones"
-                            );
-                        }
-                        if this.rules.borrow().generation == 0 {
-                            interval.min(FIRST_SYNC_RETRY)
-                        } else {
-                            interval
-                        }
-                    }
-                };
-                drop(this);
-                tokio::time::sleep(wait).await;
-            }
-        });
+                }
+            };
+            drop(this);
+            tokio::time::sleep(wait).await;
+        }
+        ControlFlow::Break(())
     }
 
     /// Renders the events of a request.
@@ -371,8 +377,8 @@ impl Processor for EventBridge {
         Box::pin(self.reach())
     }
 
-    fn start(self: Arc<Self>) {
-        self.keep_fresh();
+    fn start(self: Arc<Self>, supervisor: &Supervisor, name: &str) {
+        self.keep_fresh(supervisor, name);
     }
 
     fn ready(&self) -> BoxFuture<'static, ()> {

@@ -21,7 +21,8 @@ pub mod topics;
 pub use selector::FunctionSelector;
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
+use std::ops::ControlFlow;
+use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
@@ -40,6 +41,7 @@ use crate::config::{Auth, HttpClient, OpenFaasConfig as Settings};
 use crate::limits::{FIRST_SYNC_RETRY, FUNCTIONS_MAX, FUNCTIONS_NAMED_MAX, LISTING_TIMEOUT};
 use crate::net::{HttpError, Version, address, target_uri};
 use crate::processor::client::TargetClient;
+use crate::supervise::{Part, PartKind, Supervisor};
 
 /// The header of errors that the gateway or its provider answers, and not the function; its value
 /// names the part. Source: `httputil.Errorf` of openfaas/faas.
@@ -167,41 +169,46 @@ impl OpenFaas {
 
     /// Refreshes at the configured interval until the processor is dropped; more often until the
     /// functions are known.
-    fn keep_fresh(self: Arc<Self>) {
-        let interval = self.settings.refresh_interval.max(Duration::from_millis(10));
+    fn keep_fresh(self: Arc<Self>, supervisor: &Supervisor, name: &str) {
         let weak = Arc::downgrade(&self);
         drop(self);
-        tokio::spawn(async move {
-            let mut failing = false;
-            while let Some(this) = weak.upgrade() {
-                let wait = match this.refresh().await {
-                    Ok(()) => {
-                        if std::mem::take(&mut failing) {
-                            tracing::info!(
-                                gateway = this.gateway.target(),
-                                "can read the gateway's functions again"
-                            );
-                        }
-                        interval
+        let part = Part::new(PartKind::Registry, format!("registry/{name}"));
+        let life = move || Self::refresh_at_intervals(weak.clone());
+        tokio::spawn(supervisor.clone().restarted(part, life, |_| ()));
+    }
+
+    async fn refresh_at_intervals(weak: Weak<Self>) -> ControlFlow<()> {
+        let mut failing = false;
+        while let Some(this) = weak.upgrade() {
+            let interval = this.settings.refresh_interval.max(Duration::from_millis(10));
+            let wait = match this.refresh().await {
+                Ok(()) => {
+                    if std::mem::take(&mut failing) {
+                        tracing::info!(
+                            gateway = this.gateway.target(),
+                            "can read the gateway's functions again"
+                        );
                     }
-                    Err(failure) => {
-                        // Logged once, not every ten seconds.
-                        if !std::mem::replace(&mut failing, true) {
-                            let (gateway, reason) = (this.gateway.target(), failure.reason);
-                            tracing::warn!(
-                                gateway,
-                                reason,
-                                "cannot read the gateway's functions; keeping the last ones"
-                            );
-                        }
-                        interval
+                    interval
+                }
+                Err(failure) => {
+                    // Logged once, not every ten seconds.
+                    if !std::mem::replace(&mut failing, true) {
+                        let (gateway, reason) = (this.gateway.target(), failure.reason);
+                        tracing::warn!(
+                            gateway,
+                            reason,
+                            "cannot read the gateway's functions; keeping the last ones"
+                        );
                     }
-                };
-                let wait = if this.map.borrow().is_whole() { wait } else { wait.min(FIRST_SYNC_RETRY) };
-                drop(this);
-                tokio::time::sleep(wait).await;
-            }
-        });
+                    interval
+                }
+            };
+            let wait = if this.map.borrow().is_whole() { wait } else { wait.min(FIRST_SYNC_RETRY) };
+            drop(this);
+            tokio::time::sleep(wait).await;
+        }
+        ControlFlow::Break(())
     }
 
     /// URL and headers of a call of `function`.
@@ -307,8 +314,8 @@ impl Processor for OpenFaas {
         Box::pin(self.reach())
     }
 
-    fn start(self: Arc<Self>) {
-        self.keep_fresh();
+    fn start(self: Arc<Self>, supervisor: &Supervisor, name: &str) {
+        self.keep_fresh(supervisor, name);
     }
 
     fn restore(&self, functions: Vec<Arc<str>>) {

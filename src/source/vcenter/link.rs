@@ -16,6 +16,7 @@ use super::pace::CallSlots;
 use super::page_size::PageSize;
 use super::read_timeout::ReadTimeout;
 use super::rows::RefusedRows;
+use super::session::Sessions;
 use super::status::{Method, Status};
 use super::watchdog::LatestSeen;
 use crate::config::{EventFilter, Recursion, Vcenter};
@@ -112,6 +113,8 @@ pub(super) struct Link<A> {
     vcenter_clock: Mutex<Option<(Instant, i64)>>,
     slots: CallSlots,
     next_page: tokio::sync::Mutex<u64>,
+    /// The logins, which outlive a panic: a refused one must not be tried again too soon.
+    pub sessions: tokio::sync::Mutex<Sessions>,
     next_reading: AtomicU64,
     objects: Mutex<Objects>,
     rows: Mutex<RefusedRows>,
@@ -147,6 +150,7 @@ impl<A: EventApi> Link<A> {
             vcenter_clock: Mutex::default(),
             slots,
             next_page: tokio::sync::Mutex::new(0),
+            sessions: tokio::sync::Mutex::default(),
             next_reading: AtomicU64::new(0),
             objects: Mutex::default(),
             rows: Mutex::default(),

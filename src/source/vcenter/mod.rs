@@ -40,8 +40,10 @@ mod windows;
 #[cfg(test)]
 mod tests;
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
+use futures_util::FutureExt;
+use futures_util::future::{BoxFuture, Shared};
 use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 use uuid::Uuid;
@@ -49,9 +51,8 @@ use uuid::Uuid;
 pub use api::{ClientApi, EventApi, Waker};
 pub use status::{Method, Status};
 
-use self::link::{Clock, End, Link};
+use self::link::{End, Link};
 use self::reader::Reader;
-use self::session::Sessions;
 use self::sweep::Sweeper;
 use crate::clock;
 use crate::config::{StartAt, Vcenter};
@@ -60,37 +61,68 @@ use crate::source::vcenter::client::{Client, Options};
 use crate::source::{BeginError, Closed, Found, Intake, SourceState};
 use vsphere::api::About;
 
-/// Reads the vCenter `settings` until `shutdown` turns true, then ends the session. Never returns
-/// before that.
-pub async fn run(
+/// A vCenter to read. It keeps the numbering of pages and the position when [`VcenterSource::run`]
+/// panics, so that the next call continues.
+pub struct VcenterSource {
     name: String,
     settings: Vcenter,
     intake: Intake,
     status: Arc<Status>,
-    ready: impl Future<Output = ()>,
-    mut shutdown: watch::Receiver<bool>,
-) {
-    let stopped = stopped(&mut shutdown);
-    tokio::pin!(stopped);
-    let clock: Clock = Arc::new(clock::now_us);
-    let client = loop {
-        match Client::new(&options(&settings)) {
-            Ok(client) => break client,
-            // A CA file that is missing may come yet (a volume that is mounted late).
-            Err(error) => {
-                let error = error.to_string();
-                if status.set_state(SourceState::Failed(error.clone())) {
-                    tracing::error!(source = %name, %error, "vCenter cannot be read; trying again");
+    ready: Shared<BoxFuture<'static, ()>>,
+    shutdown: watch::Receiver<bool>,
+    /// Set once the client exists.
+    link: OnceLock<Link<ClientApi>>,
+}
+
+impl VcenterSource {
+    /// Nothing is read before `ready`. Reading ends when `shutdown` turns true.
+    pub fn new(
+        name: String,
+        settings: Vcenter,
+        intake: Intake,
+        status: Arc<Status>,
+        ready: impl Future<Output = ()> + Send + 'static,
+        shutdown: watch::Receiver<bool>,
+    ) -> Self {
+        let ready = ready.boxed().shared();
+        VcenterSource { name, settings, intake, status, ready, shutdown, link: OnceLock::new() }
+    }
+
+    /// Reads until `shutdown` turns true, then ends the session. Never returns before that.
+    pub async fn run(&self) {
+        let mut shutdown = self.shutdown.clone();
+        let stopped = stopped(&mut shutdown);
+        tokio::pin!(stopped);
+        let link = tokio::select! {
+            link = self.link() => link,
+            () = &mut stopped => return,
+        };
+        read(link, self.ready.clone(), stopped).await;
+    }
+
+    /// The link of this source. Its first call makes the client.
+    async fn link(&self) -> &Link<ClientApi> {
+        while self.link.get().is_none() {
+            match Client::new(&options(&self.settings)) {
+                Ok(client) => {
+                    let api = ClientApi::new(client);
+                    let (name, settings) = (self.name.clone(), self.settings.clone());
+                    let (intake, status) = (self.intake.clone(), Arc::clone(&self.status));
+                    let link = Link::new(api, name, settings, intake, status, Arc::new(clock::now_us));
+                    return self.link.get_or_init(|| link);
+                }
+                // A CA file that is missing may come yet (a volume that is mounted late).
+                Err(error) => {
+                    let error = error.to_string();
+                    if self.status.set_state(SourceState::Failed(error.clone())) {
+                        tracing::error!(source = %self.name, %error, "vCenter cannot be read; trying again");
+                    }
                 }
             }
+            sleep(BACKOFF_MAX).await;
         }
-        tokio::select! {
-            () = sleep(BACKOFF_MAX) => {}
-            () = &mut stopped => return,
-        }
-    };
-    let link = Link::new(ClientApi::new(client), name, settings, intake, status, clock);
-    read(link, ready, stopped).await;
+        self.link.get().expect("the loop has ended")
+    }
 }
 
 /// The options of the client for `settings`.
@@ -112,19 +144,23 @@ async fn stopped(shutdown: &mut watch::Receiver<bool>) {
 /// The life of a source: one session after another. Nothing is read before `ready`, but the
 /// position is set, so that what happens meanwhile is read then.
 async fn read<A: EventApi>(
-    link: Link<A>,
+    link: &Link<A>,
     ready: impl Future<Output = ()>,
     stopped: impl Future<Output = ()>,
 ) {
     tokio::pin!(stopped);
     let mut waits = Some(Box::pin(ready));
-    let mut sessions = Sessions::default();
+    let mut sessions = link.sessions.lock().await;
     let mut reader: Option<Reader> = None;
     let mut sweeper = Sweeper::new(link.settings.sweep);
+    if link.start.get().is_some() {
+        // An earlier task of this source panicked and left its session behind.
+        close(link).await;
+    }
     loop {
         let ready = async {
-            let about = sessions.establish(&link).await;
-            begin(&link, &about).await
+            let about = sessions.establish(link).await;
+            begin(link, &about).await
         };
         let ready = tokio::select! {
             () = &mut stopped => break,
@@ -135,7 +171,7 @@ async fn read<A: EventApi>(
             Err(BeginError::Closed) => break stopped.await,
             Err(refused) => {
                 link.failed(refused.to_string());
-                close(&link).await;
+                close(link).await;
                 tokio::select! {
                     () = &mut stopped => break,
                     () = sleep(BACKOFF_MAX) => continue,
@@ -146,30 +182,29 @@ async fn read<A: EventApi>(
             let end = tokio::select! {
                 () = &mut stopped => break,
                 () = ready => None,
-                end = session::monitor(&link) => Some(end),
+                end = session::monitor(link) => Some(end),
             };
             if let Some(end) = end {
-                match close_after(&link, end).await {
+                match close_after(link, end).await {
                     Ok(()) => continue,
                     Err(Closed) => break stopped.await,
                 }
             }
             waits = None;
         }
-        let reader = reader
-            .get_or_insert_with(|| Reader::new(link.started().begin_us, link.settings.page_events as u32));
+        let reader = reader.get_or_insert_with(|| Reader::new(link));
         let end = tokio::select! {
             () = &mut stopped => break,
-            end = reader.run(&link) => end,
-            end = waker::run(&link) => end,
-            end = sweeper.run(&link) => end,
-            end = session::monitor(&link) => end,
+            end = reader.run(link) => end,
+            end = waker::run(link) => end,
+            end = sweeper.run(link) => end,
+            end = session::monitor(link) => end,
         };
-        if close_after(&link, end).await.is_err() {
+        if close_after(link, end).await.is_err() {
             break stopped.await;
         }
     }
-    close(&link).await;
+    close(link).await;
     link.set_state(SourceState::Stopped);
 }
 

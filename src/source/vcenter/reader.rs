@@ -54,9 +54,16 @@ enum Wake {
 }
 
 impl Reader {
-    pub fn new(begin_us: i64, page_events: u32) -> Self {
+    /// Begins at the start of this run, or the overlap before the position that an earlier reader
+    /// of this run came to. All that was read since then is still known, so nothing is delivered
+    /// twice.
+    pub fn new<A: EventApi>(link: &Link<A>) -> Self {
+        let start = link.started();
+        let overlap_us = link.settings.overlap.as_micros() as i64;
+        let position_us = start.progress.position_us.load(Relaxed);
+        let begin_us = start.begin_us.max(position_us.saturating_sub(overlap_us));
         Reader {
-            cursor: Cursor::live(begin_us, page_events),
+            cursor: Cursor::live(begin_us, link.settings.page_events as u32),
             windows: None,
             watchdog: Watchdog::default(),
             pace: Pace::default(),

@@ -115,6 +115,11 @@ impl Status {
         changed
     }
 
+    /// Notes the `end` of the source's task, which is started again.
+    pub fn part_ended(&self, end: &str) {
+        self.set_state(SourceState::Failed(format!("the task of this source {end}; it is started again")));
+    }
+
     /// True once the first try to reach the vCenter has ended, well or not: readiness waits for it.
     pub fn first_attempt_done(&self) -> bool {
         self.first_attempt_done.load(Relaxed)

@@ -13,6 +13,7 @@ use event_router::processor::kubernetes::Cluster;
 use event_router::processor::{Blame, Processor};
 use event_router::source::{Intake, Start};
 use event_router::state::{DeadLetterPayload, Store, StoreReader, codec};
+use event_router::supervise::Supervisor;
 use tokio::net::TcpListener;
 
 use super::column::{self, Column, Site};
@@ -164,13 +165,17 @@ impl Cell {
             ..config
         };
         let processors: Vec<_> = processors.into_iter().map(|(_, processor)| processor).collect();
-        processors.iter().for_each(|processor| Arc::clone(processor).start());
+        let supervisor = Supervisor::default();
+        for processor in &processors {
+            Arc::clone(processor).start(&supervisor, "target");
+        }
         let pipeline = Pipeline::start(Parts {
             settings: settings::pipeline(&config),
             processors: processors.clone(),
             store: Store::open(&dir).unwrap(),
             parse_threads: 1,
             spools: true,
+            supervisor,
         })
         .unwrap();
         let intake = pipeline.intake(0);

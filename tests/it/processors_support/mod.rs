@@ -6,12 +6,18 @@ use std::time::Duration;
 use event_router::cloudevents::{Envelope, EnvelopeOptions};
 use event_router::config::{HttpClient, Proxy};
 use event_router::event::{Batch, Category, Record, Selection, SourceInfo, Span};
-use event_router::processor::{BatchSlice, Blame, DeliveryOutcome, DeliveryRequest, Failure};
+use event_router::processor::{BatchSlice, Blame, DeliveryOutcome, DeliveryRequest, Failure, Processor};
+use event_router::supervise::Supervisor;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::oneshot;
 use tokio_rustls::TlsAcceptor;
 use uuid::Uuid;
+
+/// Starts the background work of a processor.
+pub fn start(processor: &Arc<impl Processor>) {
+    Arc::clone(processor).start(&Supervisor::default(), "target");
+}
 
 /// A batch of `subjects.len()` events; event `i` has the key `i` and the id `uuid(i)`.
 pub fn batch(subjects: &[&str]) -> Arc<Batch> {

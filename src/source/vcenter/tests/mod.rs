@@ -4,6 +4,7 @@
 mod calls;
 mod fake;
 mod links;
+mod lives;
 mod outages;
 mod promises;
 mod rereads;
@@ -83,6 +84,17 @@ impl Run {
 
     /// As `start`, and nothing is read before `ready`.
     fn start_when(fake: Fake, settings: Vcenter, ready: impl Future<Output = ()> + Send + 'static) -> Run {
+        Run::start_in_lives(fake, settings, ready, Vec::new())
+    }
+
+    /// As `start_when`, and the task of the source is dropped after each of `lives`, as a panic
+    /// would drop it, and started again.
+    fn start_in_lives(
+        fake: Fake,
+        settings: Vcenter,
+        ready: impl Future<Output = ()> + Send + 'static,
+        lives: Vec<Duration>,
+    ) -> Run {
         let (begins_in, mut begins) = mpsc::channel(1);
         let (pages_in, pages) = crate::queue::bounded(8);
         let budget = Budget::new(64 << 20);
@@ -98,7 +110,13 @@ impl Run {
         let overlap_us = settings.overlap.as_micros() as i64;
         let link = Link::new(fake.clone(), "vc".to_string(), settings, intake, Arc::clone(&status), clock);
         let (shutdown, mut stop) = watch::channel(false);
-        let source = tokio::spawn(async move { super::read(link, ready, super::stopped(&mut stop)).await });
+        let source = tokio::spawn(async move {
+            for life in lives {
+                let read = super::read(&link, std::future::ready(()), std::future::pending());
+                assert!(tokio::time::timeout(life, read).await.is_err(), "it reads until it is stopped");
+            }
+            super::read(&link, ready, super::stopped(&mut stop)).await;
+        });
         let delivered = Arc::new(Mutex::new(Delivered::default()));
         let out = Arc::clone(&delivered);
         let progress = Arc::new(Progress::new(0, i64::MAX));
