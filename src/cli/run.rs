@@ -51,21 +51,32 @@ pub(super) fn run(args: &RunArgs) -> anyhow::Result<Exit> {
         .enable_all()
         .build()
         .context("cannot start the I/O runtime")?;
-    let ended = runtime.block_on(async {
+    // Signals, the stop and the admin pages have a runtime of their own: a task that hangs in its
+    // turn can keep all timers and sockets of a runtime from being served.
+    let control_runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("cannot start the control runtime")?;
+    let ended = control_runtime.block_on(async {
         // Start the router.
         let listener = Listener::bind(&config.admin).await?;
         let config = Arc::new(config);
-        let router = Router::start(Arc::clone(&config))?;
+        let (router, control) = {
+            let _within = runtime.enter();
+            let router = Router::start(Arc::clone(&config))?;
+            supervise::watch(router.supervisor(), ServiceManager::from_env())?;
+            let control =
+                ControlSocket::serve(router.state_dir(), router.dead_letters(), router.supervisor())?;
+            (router, control)
+        };
         let supervisor = router.supervisor().clone();
         let mut failed = supervisor.failed();
-        supervise::watch(&supervisor, ServiceManager::from_env())?;
         tracing::info!(
             sources = config.sources.len(),
             processors = config.processors.len(),
             version = env!("CARGO_PKG_VERSION"),
             "event router started"
         );
-        let control = ControlSocket::serve(router.state_dir(), router.dead_letters(), &supervisor)?;
         if let Some(listener) = listener {
             tokio::spawn(listener.serve(router.view(), prometheus, supervisor.clone()));
         }
@@ -101,7 +112,8 @@ pub(super) fn run(args: &RunArgs) -> anyhow::Result<Exit> {
             _ = tokio::signal::ctrl_c() => Ok(Exit::Unsettled),
         }
     });
-    // A task that hangs in its turn must not keep the process.
+    // A task that hangs must not keep the process.
     runtime.shutdown_background();
+    control_runtime.shutdown_background();
     ended
 }

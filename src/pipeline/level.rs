@@ -57,7 +57,8 @@ impl Level {
         QueueLevel { name: self.name, highest: self.highest(), bound: self.bound() }
     }
 
-    /// Reports that the queue is full, which is a defect. The message is lost, and the process ends.
+    /// Reports that the queue is full, which is a defect. Its message is lost, and the process
+    /// ends.
     pub fn overflowed(&self, supervisor: &Supervisor) {
         let (queue, bound) = (self.name, self.bound());
         tracing::error!(queue, bound, "a queue holds more messages than it can by design");

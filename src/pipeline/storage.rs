@@ -131,8 +131,8 @@ fn run<S: Storage>(
                 next = inbox.try_recv().ok();
             }
         }
-        // INVARIANT: nothing is written after a failure of the router. After a lost job, a later job
-        // of the same sender may rely on it.
+        // INVARIANT: nothing is written after a failure of the router. If a job was lost, a later
+        // job of the same sender may rely on it.
         if supervisor.failure().is_some() {
             break;
         }

@@ -60,13 +60,13 @@ struct Supervision {
     failed_at: OnceLock<std::time::Instant>,
     /// Set when the router begins to stop: the time by which all parts have to end.
     stop_by: watch::Sender<Option<Instant>>,
-    parts: Mutex<Parts>,
+    parts: Mutex<PartList>,
     /// Names of the parts that are stalled.
     stalled: Mutex<Vec<Arc<str>>>,
 }
 
 #[derive(Debug, Default)]
-struct Parts {
+struct PartList {
     running: BTreeMap<PartId, Arc<Heartbeat>>,
     next: PartId,
 }
@@ -207,8 +207,12 @@ impl Supervisor {
         Registered { supervisor: self.clone(), id, heartbeat }
     }
 
-    /// Looks at all heartbeats, `elapsed` after the look before.
+    /// Looks at all heartbeats, `elapsed` after the look before. A router that stops has a deadline
+    /// of its own, and its parts leave work undone.
     fn look(&self, detector: &mut StallDetector, elapsed: std::time::Duration) {
+        if self.is_stopping() {
+            return;
+        }
         let running: Vec<_> = {
             let parts = self.parts();
             parts.running.iter().map(|(id, heartbeat)| (*id, Arc::clone(heartbeat))).collect()
@@ -228,7 +232,7 @@ impl Supervisor {
         }
     }
 
-    fn parts(&self) -> MutexGuard<'_, Parts> {
+    fn parts(&self) -> MutexGuard<'_, PartList> {
         self.0.parts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

@@ -45,6 +45,7 @@ impl Supervisor {
     /// True if the process has failed or was to stop, and should have ended by now.
     fn is_overdue(&self) -> bool {
         let failed_at = self.0.failed_at.get();
+        // `elapsed` is zero until the time has come.
         failed_at.is_some_and(|at| at.elapsed() >= FAILURE_EXIT_AFTER)
             || self.0.stop_by.borrow().is_some_and(|by| by.elapsed() >= STOP_EXIT_AFTER)
     }

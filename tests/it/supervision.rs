@@ -10,11 +10,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use event_router::supervise::limits::PROCESS_END_MAX;
+use event_router::supervise::{self, ServiceManager, Supervisor};
 use serde_json::json;
 use testbed::openfaas::{Function, Gateway, GatewayOptions};
 use testbed::vcenter::Options;
 use testbed::verify::Verifier;
 
+use crate::common::child::{self, Process};
 use crate::common::config::{RouterConfig, Section};
 use crate::common::router::Router;
 use crate::common::stack::Stack;
@@ -250,7 +252,7 @@ fn a_refresh_of_functions_is_started_again() {
     let scene = Scene::with(
         |config| {
             let processor = Section::openfaas("fn", &gateway.url(), "admin", "secret");
-            config.processor(processor.set("refreshInterval", "50ms"))
+            config.processor(processor.set("refreshInterval", "1s"))
         },
         &[],
     );
@@ -266,6 +268,37 @@ fn a_refresh_of_functions_is_started_again() {
     assert!(found, "{}", scene.router.stderr().text());
     scene.wait_for_all();
     scene.wait_healthy();
+}
+
+/// Names the trouble of [`a_process_that_does_not_end`].
+const TROUBLE: &str = "EVENT_ROUTER_TEST_TROUBLE";
+
+#[test]
+#[ignore = "started by the test that waits for its end"]
+fn a_process_that_does_not_end() {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let _within = runtime.enter();
+    let supervisor = Supervisor::default();
+    supervise::watch(&supervisor, ServiceManager::from_env()).unwrap();
+    match &*std::env::var(TROUBLE).unwrap() {
+        "failure" => supervisor.fail("as the test said".into()),
+        _ => supervisor.stopping(tokio::time::Instant::now()),
+    }
+    loop {
+        std::thread::park();
+    }
+}
+
+#[test]
+fn the_watchdog_ends_a_process_that_hangs_after_a_failure_or_in_its_stop() {
+    let hanging = ["failure", "stop"].map(|trouble| {
+        let mut command = child::ignored_test(module_path!(), "a_process_that_does_not_end");
+        Process::spawn(command.env(TROUBLE, trouble))
+    });
+    for mut process in hanging {
+        let status = process.wait(PROCESS_END_MAX + SLACK).expect("the watchdog ends it");
+        assert_eq!(status.code(), Some(1), "{}", process.stdout.text());
+    }
 }
 
 /// The service manager's end of the notifications.
