@@ -296,7 +296,14 @@ impl Pipeline {
         match closed {
             // The state is what was durable before the failure.
             _ if supervisor.failure().is_some() => Ok(Drained { settled: false }),
-            None => Err(StopError::Hung(supervisor.unfinished())),
+            None => {
+                let mut parts = supervisor.unfinished();
+                if parts.is_empty() {
+                    // All threads have ended, so the store is what still closes.
+                    parts.push("store".into());
+                }
+                Err(StopError::Hung(parts))
+            }
             Some(Some(Err(error))) => Err(error.into()),
             Some(_) => Ok(Drained { settled: is_settled }),
         }
