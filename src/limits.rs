@@ -17,9 +17,6 @@ pub const BATCH_EVENTS_MAX: usize = 1_024;
 /// Bytes of one page from a vCenter: 1,000 events of 64 KiB = 64 MiB. A larger page is read again
 /// in halves.
 pub const PAGE_BYTES_MAX: usize = 64 << 20;
-/// Nesting of elements in an answer. The deepest vSphere event type has 9 levels, so 128 leaves
-/// room. It keeps the stack of a recursive decoder under 128 * 1 KiB.
-pub const XML_DEPTH_MAX: usize = 128;
 
 /// Default of the memory budget for events, over all sources and destinations.
 ///
@@ -307,9 +304,6 @@ pub const FIRST_SYNC_MAX: Duration = Duration::from_secs(30);
 /// Bytes of a vCenter's answer to a call that is not a page. The largest is
 /// `description.eventInfo`: some 1,300 entries * 1.5 KiB = 2 MB.
 pub const CONTROL_BYTES_MAX: usize = 8 << 20;
-/// Elements in such an answer: `description.eventInfo` has some 1,300 entries * 30 elements =
-/// 39,000.
-pub const CONTROL_ELEMENTS_MAX: usize = 200_000;
 
 /// Collectors that one session may have (vSphere API reference, EventManager.maxCollector). A
 /// source uses three at a time.
@@ -425,6 +419,32 @@ pub const SWEEP_REST_MAX: Duration = Duration::from_secs(120);
 /// 100 million * 1 to 2 bits = 12 to 25 MB. Further ones are forgotten, and a later sweep delivers
 /// them again.
 pub const SEEN_HELD_MAX: u64 = 100_000_000;
+/// Minutes in the set of seen events of one source: 45 days. The set begins an overlap before the
+/// oldest event that is not settled, and a destination that is away for longer costs duplicates
+/// after a restart. 65,536 * 200 bytes = 13 MB.
+pub const SEEN_MINUTES_MAX: usize = 64 << 10;
+/// Minutes beyond the position of the source that are remembered. Pages are decoded ahead of the
+/// position, which is published when they are in order. Twice 8 queued and 4 under way have 24,000
+/// events, each in a minute of its own at worst. 32,768 * 200 bytes = 6.5 MB.
+pub const SEEN_AHEAD_MINUTES_MAX: usize = 32 << 10;
+/// Distance beyond the position from which a minute is forgotten before old ones are: no page of a
+/// busy vCenter reaches a day ahead.
+pub const SEEN_FAR_MINUTES: u32 = 24 * 60;
+/// Bytes of the set of seen events of one source. The keys of 100 million events take 25 MB; keys
+/// that are scattered take 60 bytes each.
+pub const SEEN_BYTES_MAX: usize = 32 << 20;
+/// Bytes of all sets of seen events that are not taken out of the memory budget: they are part of
+/// the 40 MB that 64 vCenters take without any event.
+pub const SEEN_BYTES_FREE: usize = 1 << 20;
+/// The sets of seen events take this part of the memory budget at most, so that events fit beside
+/// them.
+pub const SEEN_MEMORY_SHARE: usize = 4;
+/// Rows of seen events that one transaction deletes from an oversized state: 10,000 * 200 bytes = 2
+/// MB of write-ahead log.
+pub const SEEN_DELETED_AT_ONCE: u32 = 10_000;
+/// Bytes of an undecodable event in its dead letter: 16 times the largest real event. A longer one
+/// is cut.
+pub const UNREADABLE_BYTES_MAX: usize = 1 << 20;
 /// Session lifetime below which the next login waits.
 pub const SESSION_LIFE_MIN: Duration = Duration::from_secs(30);
 /// Consecutive failures after which a session is considered broken: a vCenter that was upgraded in

@@ -112,6 +112,11 @@ impl Permit {
         Budget { ledger: Arc::clone(ledger) }.take(bytes)
     }
 
+    /// Size of the share in bytes.
+    pub fn bytes(&self) -> usize {
+        self.units * UNIT
+    }
+
     /// Changes the share to `bytes`. Missing bytes are taken at once, since a page that has been
     /// read is in memory already.
     pub fn resize(&mut self, bytes: usize) {

@@ -1,10 +1,13 @@
 //! Heap allocations of a page on its way to the destinations: their number does not depend on the
-//! number of events.
+//! number of events, and their size is bounded whatever the page holds.
 //!
 //! A binary of its own, beside `tests/it`: the counting allocator is global, and every other test
 //! would pay for it.
 
 #![allow(clippy::unwrap_used, unsafe_code)]
+
+#[path = "allocations/ratios.rs"]
+mod ratios;
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
@@ -31,23 +34,49 @@ struct Counting;
 
 thread_local! {
     static COUNT: Cell<usize> = const { Cell::new(0) };
+    /// Bytes of this thread: those in use (freed ones of other threads may make it negative), the
+    /// most that ever were, and the sum of all that were taken.
+    static IN_USE: Cell<isize> = const { Cell::new(0) };
+    static PEAK: Cell<isize> = const { Cell::new(0) };
+    static SUM: Cell<usize> = const { Cell::new(0) };
+}
+
+/// Counts a block that was `old` bytes and is now `new`.
+fn note(old: usize, new: usize) {
+    let in_use = IN_USE.with(|cell| {
+        cell.set(cell.get() + new as isize - old as isize);
+        cell.get()
+    });
+    PEAK.with(|peak| peak.set(peak.get().max(in_use)));
+    SUM.with(|sum| sum.set(sum.get() + new.saturating_sub(old)));
+}
+
+/// Peak and sum of the bytes that `work` takes from the heap.
+fn heap<T>(work: impl FnOnce() -> T) -> ((usize, usize), T) {
+    let (before, sum) = (IN_USE.with(Cell::get), SUM.with(Cell::get));
+    PEAK.with(|peak| peak.set(before));
+    let result = work();
+    ((PEAK.with(|peak| peak.get() - before) as usize, SUM.with(Cell::get) - sum), result)
 }
 
 // SAFETY: every call is passed on to the system's allocator as it is.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         COUNT.with(|count| count.set(count.get() + 1));
+        note(0, layout.size());
         // SAFETY: the caller's.
         unsafe { System.alloc(layout) }
     }
 
     unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, size: usize) -> *mut u8 {
         COUNT.with(|count| count.set(count.get() + 1));
+        note(layout.size(), size);
         // SAFETY: the caller's.
         unsafe { System.realloc(pointer, layout, size) }
     }
 
     unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        note(layout.size(), 0);
         // SAFETY: the caller's.
         unsafe { System.dealloc(pointer, layout) }
     }

@@ -11,9 +11,10 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use crate::event::{Batch, Record, SourceInfo, Span};
-use crate::source::{Page, PageFacts, PageForm, Verdict, Wire};
+use crate::source::{Page, PageFacts, PageForm, Verdict};
 use crate::state::inbox;
-use vsphere::decode::salvage::created_us;
+use vsphere::decode::salvage::{self, created_us};
+use vsphere::decode::{Quota, decode_within};
 use vsphere::{DecodeError, Decoded, EventRecord};
 
 /// A page after the decoder. `order` waits for these in order of `number`.
@@ -79,12 +80,13 @@ impl Parse {
             };
             let facts = PageFacts { events: 1, ..PageFacts::default() };
             // A source that has ended does not need the verdict.
-            let _ = verdicts.send(Verdict { page: number, found: Ok(facts) });
+            let _ = verdicts.send(Verdict { page: number, found: Ok(facts), broken: Vec::new() });
             let content = Content::Poison(Poison { batch, reason });
             return (Parsed { source, number, reading, content }, counts);
         }
-        let wire = match form {
-            PageForm::Vsphere(wire) => wire,
+        let (wire, salvages) = match form {
+            PageForm::Vsphere(wire) => (wire, false),
+            PageForm::Salvage(wire) => (wire, true),
             PageForm::Inbox { row } => {
                 let content = match inbox::batch(&source, number, row, &body) {
                     Ok(mut batch) => {
@@ -102,17 +104,20 @@ impl Parse {
                     Content::Unreadable(error) => Err(error.clone()),
                     _ => Ok(PageFacts { events: counts.events, ..PageFacts::default() }),
                 };
-                let _ = verdicts.send(Verdict { page: number, found });
+                let _ = verdicts.send(Verdict { page: number, found, broken: Vec::new() });
                 return (Parsed { source, number, reading, content }, counts);
             }
         };
         let mut decoded = Decoded::default();
-        let result = match wire {
-            Wire::Soap => vsphere::decode::decode(&body, &mut decoded),
-            Wire::ViJson => vsphere::decode::decode_vijson(&body, &mut decoded),
-        };
-        if let Err(error) = result {
-            let _ = verdicts.send(Verdict { page: number, found: Err(error.clone()) });
+        let (page_bytes, granted) = (body.len(), permit.bytes());
+        let mut charge = |bytes| permit.resize(page_bytes + bytes);
+        let mut quota = Quota::charged(page_bytes, granted.saturating_sub(page_bytes), &mut charge);
+        let mut broken = Vec::new();
+        if salvages {
+            broken = salvage::decode(wire, &body, &mut quota, &mut decoded);
+        } else if let Err(error) = decode_within(wire, &body, &mut quota, &mut decoded) {
+            let found = Err(error.clone());
+            let _ = verdicts.send(Verdict { page: number, found, broken });
             return (Parsed { source, number, reading, content: Content::Unreadable(error) }, counts);
         }
         counts.events = decoded.records.len();
@@ -127,7 +132,7 @@ impl Parse {
         }
         permit.resize(batch.size());
         batch.permit = permit;
-        let _ = verdicts.send(Verdict { page: number, found: Ok(facts) });
+        let _ = verdicts.send(Verdict { page: number, found: Ok(facts), broken });
         (Parsed { source, number, reading, content: Content::Events(batch) }, counts)
     }
 }
@@ -146,6 +151,13 @@ mod tests {
     use crate::event::testing::source;
     use crate::limits::batch_bytes;
     use crate::memory::Budget;
+    use crate::source::Wire;
+
+    /// The decoder charges for a record what it takes here.
+    #[test]
+    fn a_record_takes_no_more_than_is_charged_for_it() {
+        assert!(size_of::<EventRecord>() + size_of::<Record>() <= vsphere::limits::RECORD_BYTES);
+    }
 
     /// A source reserves `batch_bytes` for a page before it is decoded.
     #[test]

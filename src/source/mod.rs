@@ -24,6 +24,7 @@ use crate::memory::{Budget, Permit};
 use crate::queue;
 pub use report::{Counter, Observed, SourceReport, SourceState};
 pub use vsphere::Wire;
+use vsphere::decode::salvage::Broken;
 
 /// One answer of a vCenter, as it came over the wire (decompressed).
 #[derive(Debug)]
@@ -53,6 +54,9 @@ pub struct Page {
 pub enum PageForm {
     /// As a vCenter answered.
     Vsphere(Wire),
+    /// The same, for a page that cannot be decoded whole: its events are decoded one by one, and the
+    /// verdict names those that cannot be. The page is on its own (see [`Page::reading`]).
+    Salvage(Wire),
     /// A row of the inbox, with its number: events of a push source that are durable already.
     Inbox { row: i64 },
 }
@@ -62,6 +66,8 @@ pub enum PageForm {
 pub struct Verdict {
     pub page: u64,
     pub found: Result<PageFacts, vsphere::DecodeError>,
+    /// Of [`PageForm::Salvage`]: the events that cannot be decoded.
+    pub broken: Vec<Broken>,
 }
 
 /// The facts of a decoded page that a source needs to read on after a lost answer.

@@ -118,7 +118,8 @@ pub enum Category {
     ExtendedEvent,
 }
 
-/// A range of bytes in an arena (or in a page, if the field says so). Both are under 4 GiB.
+/// A range of bytes in an arena (or in a page, if the field says so). The decoder refuses a page of
+/// 4 GiB, and [`decode::Quota`] bounds the arena.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Span {
     pub start: u32,
@@ -129,8 +130,13 @@ impl Span {
     pub const EMPTY: Span = Span { start: 0, len: 0 };
 
     /// The span from `start` to `end`, both offsets into the arena.
+    ///
+    /// # Panics If `end` lies before `start`, or at 4 GiB or beyond.
+    #[inline]
     pub fn new(start: usize, end: usize) -> Self {
-        debug_assert!(start <= end && end <= u32::MAX as usize);
+        let fits = start <= end && u32::try_from(end).is_ok();
+        assert!(fits, "the span {start}..{end} is not one of a page or an arena");
+        // Neither is larger than `end`, which fits.
         Span { start: start as u32, len: (end - start) as u32 }
     }
 

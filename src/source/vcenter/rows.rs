@@ -186,10 +186,9 @@ async fn window<A: EventApi>(link: &Link<A>, from_us: i64, until_us: i64) -> Res
     match read {
         Ok(page) => {
             let is_later = |page: &PageBody| {
-                let singles = salvage::singles(page.wire, &page.bytes);
-                singles
-                    .iter()
-                    .filter_map(|bytes| salvage::created_us(page.wire, bytes))
+                salvage::events(page.wire, &page.bytes)
+                    .into_iter()
+                    .filter_map(|range| salvage::created_us(page.wire, &page.bytes[range]))
                     .any(|us| us > from_us)
             };
             Ok(if page.as_ref().is_some_and(is_later) { Window::Later } else { Window::Readable })

@@ -25,9 +25,9 @@ use crate::limits::{
 };
 use crate::memory::Permit;
 use crate::source::vcenter::client::CallError;
-use crate::source::{PageFacts, Verdict};
+use crate::source::{Closed, PageFacts, Verdict};
 use vsphere::api::{EventFilterSpec, EventMark, format_us};
-use vsphere::decode::salvage;
+use vsphere::decode::salvage::{self, Broken};
 use vsphere::{DecodeError, PageBody};
 
 #[derive(Debug)]
@@ -197,19 +197,18 @@ impl Windows {
         body: PageBody,
         error: DecodeError,
     ) -> Result<(), Trouble> {
-        let wire = body.wire;
-        let mut singles = salvage::singles(wire, &body.bytes);
-        if singles.len() < 2 {
+        if salvage::events(body.wire, &body.bytes).len() < 2 {
             return self.poison(link, cursor, body, error).await;
         }
-        singles.sort_by_key(|bytes| salvage::mark(wire, bytes).map(|mark| mark.key as u32));
-        for bytes in singles {
-            let single = PageBody { wire, bytes };
-            let room = link.take(batch_bytes(single.bytes.len()));
-            match self.decode(link, &single, room).await? {
-                Ok(facts) => _ = cursor.note_window(link, facts),
-                Err(error) => self.poison(link, cursor, single, error).await?,
-            }
+        let room = link.take(batch_bytes(body.bytes.len()));
+        let number = link.push_to_salvage(body.clone(), room, &self.verdicts.0).await?;
+        let verdict = self.verdict(number).await?;
+        if let Ok(facts) = verdict.found {
+            cursor.note_window(link, facts);
+        }
+        for Broken { range, error } in verdict.broken {
+            let bytes = body.bytes.slice(range);
+            self.poison(link, cursor, PageBody { wire: body.wire, bytes }, error).await?;
         }
         Ok(())
     }
@@ -234,10 +233,15 @@ impl Windows {
         permit: Permit,
     ) -> Result<Result<PageFacts, DecodeError>, Trouble> {
         let number = link.push(None, body.clone(), None, permit, &self.verdicts.0).await?;
+        Ok(self.verdict(number).await?.found)
+    }
+
+    /// The verdict on a page. Those on dead letters say nothing.
+    async fn verdict(&mut self, number: u64) -> Result<Verdict, Closed> {
         loop {
-            let verdict = self.verdicts.1.recv().await.ok_or(crate::source::Closed)?;
+            let verdict = self.verdicts.1.recv().await.ok_or(Closed)?;
             if verdict.page == number {
-                return Ok(verdict.found);
+                return Ok(verdict);
             }
         }
     }

@@ -3,12 +3,23 @@
 
 use vsphere::{Decoded, EventRecord, Span};
 
-use vsphere::decode::{decode_first, reference};
+use vsphere::Wire;
+use vsphere::decode::{Quota, decode_first, decode_within, reference};
 
 pub fn check(page: &[u8]) {
+    check_tight(page);
     let (mut fast, mut slow) = (Decoded::default(), Decoded::default());
     let results = (decode_first(page, &mut fast), reference::decode(page, &mut slow));
     assert_eq!(results.0, results.1);
+    assert_same(page, &fast, &slow);
+}
+
+/// Bounds that a small page meets apply to both decoders alike.
+fn check_tight(page: &[u8]) {
+    let tight = || Quota::bounded(320 + 3 * page.len(), 1 + page.len() / 32);
+    let (mut fast, mut slow) = (Decoded::default(), Decoded::default());
+    let result = decode_within(Wire::Soap, page, &mut tight(), &mut fast);
+    assert_eq!(result, reference::decode_within(page, &mut tight(), &mut slow).map(drop));
     assert_same(page, &fast, &slow);
 }
 

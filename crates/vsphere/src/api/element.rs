@@ -3,13 +3,14 @@
 //! Pages of events never come here; `decode` reads them.
 //!
 //! INVARIANT: the parser reads no document type declaration, resolves no entity but XML's own five,
-//! and bounds elements and depth. The caller bounds the bytes, so a hostile answer costs at most
-//! `CONTROL_BYTES_MAX`.
+//! and bounds elements by the size of the answer, attributes of a tag and depth. The caller bounds
+//! the bytes.
 
 use quick_xml::Reader;
 use quick_xml::events::{BytesStart, Event};
 
-use crate::limits::{CONTROL_ELEMENTS_MAX, XML_DEPTH_MAX};
+use crate::decode::excerpt;
+use crate::limits::{ATTRIBUTES_MAX, XML_DEPTH_MAX, control_elements_max};
 
 /// An XML element. Prefixes, comments and processing instructions are dropped.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -31,6 +32,7 @@ impl Element {
         let text = std::str::from_utf8(bytes)
             .map_err(|error| format!("not UTF-8 at byte {}", error.valid_up_to()))?;
         let mut reader = Reader::from_str(text);
+        let elements_max = control_elements_max(bytes.len());
         // The elements from the root down to the innermost one that is not closed yet.
         let mut open: Vec<Element> = Vec::new();
         let mut elements = 0;
@@ -41,9 +43,9 @@ impl Element {
             match event {
                 Event::Start(start) => {
                     elements += 1;
-                    if elements > CONTROL_ELEMENTS_MAX || open.len() >= XML_DEPTH_MAX {
+                    if elements > elements_max || open.len() >= XML_DEPTH_MAX {
                         return Err(format!(
-                            "more than {CONTROL_ELEMENTS_MAX} elements or nested deeper than {XML_DEPTH_MAX}"
+                            "more than {elements_max} elements or nested deeper than {XML_DEPTH_MAX}"
                         ));
                     }
                     open.push(begin(&start)?);
@@ -53,8 +55,8 @@ impl Element {
                     // An empty element that is the root is the whole document.
                     let element = begin(&start)?;
                     match open.last_mut() {
-                        Some(parent) if elements <= CONTROL_ELEMENTS_MAX => parent.children.push(element),
-                        Some(_) => return Err(format!("more than {CONTROL_ELEMENTS_MAX} elements")),
+                        Some(parent) if elements <= elements_max => parent.children.push(element),
+                        Some(_) => return Err(format!("more than {elements_max} elements")),
                         None => return Ok(element),
                     }
                 }
@@ -88,7 +90,7 @@ impl Element {
                         None => {
                             let name = reference.into_inner();
                             let value = quick_xml::escape::resolve_predefined_entity(&name)
-                                .ok_or_else(|| format!("unknown entity `&{name};`"))?;
+                                .ok_or_else(|| format!("unknown entity `&{};`", excerpt(&name)))?;
                             element.text.push_str(value);
                         }
                     }
@@ -126,7 +128,10 @@ impl Element {
 /// An element with its name and type attributes, without content.
 fn begin(start: &BytesStart<'_>) -> Result<Element, String> {
     let mut element = Element { name: start.local_name().as_ref().to_string(), ..Element::default() };
-    for attribute in start.attributes() {
+    for (count, attribute) in start.attributes().enumerate() {
+        if count == ATTRIBUTES_MAX {
+            return Err(format!("a tag of more than {ATTRIBUTES_MAX} attributes"));
+        }
         let attribute = attribute.map_err(|error| error.to_string())?;
         if attribute.key.local_name().as_ref() == "type" {
             let value = attribute
@@ -170,7 +175,9 @@ mod tests {
         check("<!DOCTYPE a [<!ENTITY x 'y'>]><a>&x;</a>", "document type");
         check("<a>&x;</a>", "unknown entity");
         check(&"<a>".repeat(200), "deeper than");
-        check(&format!("<a>{}</a>", "<b/>".repeat(CONTROL_ELEMENTS_MAX)), "elements");
+        check(&format!("<a>{}</a>", "<b/>".repeat(8_000)), "elements");
+        let attributes: String = (0..65).map(|i| format!(" a{i}=''")).collect();
+        check(&format!("<a{attributes}/>"), "attributes");
         assert!(Element::parse(b"<a>\xff</a>").unwrap_err().contains("UTF-8"));
     }
 }

@@ -1,6 +1,7 @@
 //! Faults: a vCenter's refusal of a call, in SOAP or in VI/JSON.
 
 use super::element::Element;
+use crate::limits::FAULT_CHARS_MAX;
 
 /// A fault, from either encoding.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -75,7 +76,11 @@ impl Fault {
             "RequestCanceled" => FaultKind::RequestCanceled,
             _ => FaultKind::Other,
         };
-        Fault { kind, class, message }
+        let kept = |text: String| match text.char_indices().nth(FAULT_CHARS_MAX) {
+            Some((end, _)) => text[..end].to_string(),
+            None => text,
+        };
+        Fault { kind, class: kept(class), message: kept(message) }
     }
 }
 
@@ -127,6 +132,8 @@ mod tests {
             FaultKind::Other,
             "vCenter answered Foo: odd",
         );
+        let long = Fault::new("A".repeat(5_000), "b".repeat(5_000));
+        assert_eq!((long.class.len(), long.message.len()), (FAULT_CHARS_MAX, FAULT_CHARS_MAX));
         check("<E><Body><Fault/></Body></E>", FaultKind::Other, "vCenter answered fault");
     }
 }

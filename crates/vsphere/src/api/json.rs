@@ -23,7 +23,8 @@
 
 use serde_json::{Value, json};
 
-use crate::limits::CONTROL_ELEMENTS_MAX;
+use crate::decode::array;
+use crate::limits::control_elements_max;
 
 use super::call::{Argument, Call, Members};
 use super::element::Element;
@@ -65,7 +66,7 @@ pub fn hello<'a>(releases: impl Iterator<Item = &'a str>) -> String {
 /// The release in the response to a `hello`; empty if the two sides have none in common. `None` if
 /// `body` is not such a response.
 pub fn release(body: &[u8]) -> Option<String> {
-    let answer: Value = serde_json::from_slice(body).ok()?;
+    let answer = parse(body).ok()?;
     Some(answer.get("api_release")?.as_str()?.to_string())
 }
 
@@ -73,15 +74,14 @@ pub fn release(body: &[u8]) -> Option<String> {
 pub fn response(method: &str, body: &[u8]) -> Result<Element, String> {
     let mut response = Element { name: format!("{method}Response"), ..Element::default() };
     if !body.trim_ascii().is_empty() {
-        let value: Value = serde_json::from_slice(body).map_err(|error| error.to_string())?;
-        append(&mut response.children, "returnval", value, &mut 0)?;
+        append(&mut response.children, "returnval", parse(body)?);
     }
     Ok(response)
 }
 
 /// The fault in `body`, if it is one.
 pub fn fault(body: &[u8]) -> Option<Fault> {
-    let fault: Value = serde_json::from_slice(body).ok()?;
+    let fault = parse(body).ok()?;
     let class = fault.get("_typeName")?.as_str()?;
     // vSphere sends `faultMessage`, a list of LocalizableMessage. govmomi's simulator sends
     // `faultstring`, as in SOAP.
@@ -90,51 +90,51 @@ pub fn fault(body: &[u8]) -> Option<Fault> {
     Some(Fault::new(class.to_string(), message.to_string()))
 }
 
+/// Parses an answer whose values are as many as an answer of its size may have. They are counted
+/// before memory is taken for them.
+fn parse(body: &[u8]) -> Result<Value, String> {
+    let max = control_elements_max(body.len());
+    match array::values(body) <= max {
+        true => serde_json::from_slice(body).map_err(|error| error.to_string()),
+        false => Err(format!("more than {max} values")),
+    }
+}
+
 /// Appends the XML elements of one member: none for null, one for each item of an array.
-fn append(into: &mut Vec<Element>, name: &str, value: Value, elements: &mut usize) -> Result<(), String> {
+fn append(into: &mut Vec<Element>, name: &str, value: Value) {
     let mut fields = match value {
-        Value::Null => return Ok(()),
+        Value::Null => return,
         Value::Array(items) => {
-            return items.into_iter().try_for_each(|item| append(into, name, item, elements));
+            return items.into_iter().for_each(|item| append(into, name, item));
         }
         Value::Object(fields) => fields,
         value => {
-            into.push(Element { name: name.to_string(), text: text(value), ..counted(elements)? });
-            return Ok(());
+            into.push(Element { name: name.to_string(), text: text(value), ..Element::default() });
+            return;
         }
     };
     // References: SOAP has the type as an attribute without `xsi` and the id as text.
     let class = fields.remove("_typeName").map(text).unwrap_or_default();
-    let mut element = Element { name: name.to_string(), ..counted(elements)? };
+    let mut element = Element { name: name.to_string(), ..Element::default() };
     if class == "ManagedObjectReference" {
         element.kind = fields.remove("type").map(text).unwrap_or_default();
         element.text = fields.remove("value").map(text).unwrap_or_default();
         into.push(element);
-        return Ok(());
+        return;
     }
     // Boxed values: `_value` holds an array (`ArrayOf…`) or a scalar.
     if let Some(value) = fields.remove("_value") {
         match class.strip_prefix("ArrayOf") {
-            Some(item) => append(&mut element.children, item, value, elements)?,
+            Some(item) => append(&mut element.children, item, value),
             None => element.text = text(value),
         }
     } else {
         for (name, value) in fields {
-            append(&mut element.children, &name, value, elements)?;
+            append(&mut element.children, &name, value);
         }
     }
     element.class = class;
     into.push(element);
-    Ok(())
-}
-
-/// A new element, counted against [`CONTROL_ELEMENTS_MAX`].
-fn counted(elements: &mut usize) -> Result<Element, String> {
-    *elements += 1;
-    match *elements <= CONTROL_ELEMENTS_MAX {
-        true => Ok(Element::default()),
-        false => Err(format!("more than {CONTROL_ELEMENTS_MAX} values")),
-    }
 }
 
 /// The text between an element's tags.
@@ -227,7 +227,7 @@ mod tests {
         check("{\"a\":", "EOF");
         check("<html>", "expected value");
         check(&"[".repeat(1_000), "recursion limit");
-        check(&format!("[{}0]", "0,".repeat(CONTROL_ELEMENTS_MAX)), "more than");
+        check(&format!("[{}0]", "0,".repeat(8_000)), "more than");
     }
 
     #[test]

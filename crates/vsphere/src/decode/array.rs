@@ -7,43 +7,124 @@ use std::ops::Range;
 
 use memchr::memchr2;
 
+/// An item of an array, or the empty text between two commas.
+pub(super) struct Item {
+    pub range: Range<usize>,
+    /// The values in the item, itself apart: its commas, and its opening brackets and braces.
+    pub values: usize,
+    /// The levels of brackets and braces in the item.
+    pub depth: usize,
+}
+
+/// The items of a page, one after the other.
+pub(super) struct Items<'p> {
+    page: &'p [u8],
+    /// The start of the latest item.
+    start: usize,
+    at: usize,
+    state: Scan,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Scan {
+    Inside,
+    /// The array has ended, with nothing behind it.
+    Whole,
+    /// The page ends before the array does, or has something behind it.
+    Broken,
+}
+
+impl<'p> Items<'p> {
+    /// `None` if `page` is not an array.
+    pub fn new(page: &'p [u8]) -> Option<Self> {
+        let open = page.iter().position(|byte| !byte.is_ascii_whitespace())?;
+        (page[open] == b'[').then_some(Items { page, start: open + 1, at: open + 1, state: Scan::Inside })
+    }
+
+    /// True once the array was read to its end and nothing follows it.
+    pub fn is_whole(&self) -> bool {
+        self.state == Scan::Whole
+    }
+
+    /// Where nothing follows that is an item: the text that is left.
+    pub fn rest(&self) -> Range<usize> {
+        let text = self.page[self.start..].trim_ascii_start();
+        let start = self.page.len() - text.len();
+        start..start + text.trim_ascii_end().len()
+    }
+
+    fn item(&self, start: usize, end: usize, values: usize, depth: usize) -> Item {
+        let text = self.page[start..end].trim_ascii_start();
+        let start = end - text.len();
+        Item { range: start..start + text.trim_ascii_end().len(), values, depth }
+    }
+}
+
+impl Iterator for Items<'_> {
+    type Item = Item;
+
+    fn next(&mut self) -> Option<Item> {
+        if self.state != Scan::Inside {
+            return None;
+        }
+        let start = self.at;
+        self.start = start;
+        let (mut depth, mut deepest, mut values) = (0_usize, 0, 0);
+        while let Some(byte) = self.page.get(self.at) {
+            match byte {
+                b'"' => match string_end(self.page, self.at + 1) {
+                    Some(end) => self.at = end,
+                    None => break,
+                },
+                b'[' | b'{' => {
+                    (depth, values) = (depth + 1, values + 1);
+                    deepest = deepest.max(depth);
+                }
+                b']' if depth == 0 => {
+                    let end = self.at;
+                    self.start = end + 1;
+                    let behind = &self.page[self.start..];
+                    self.state = if behind.trim_ascii().is_empty() { Scan::Whole } else { Scan::Broken };
+                    return Some(self.item(start, end, values, deepest));
+                }
+                b']' | b'}' => depth = depth.saturating_sub(1),
+                b',' if depth == 0 => {
+                    self.at += 1;
+                    return Some(self.item(start, self.at - 1, values, deepest));
+                }
+                b',' => values += 1,
+                _ => {}
+            }
+            self.at += 1;
+        }
+        self.state = Scan::Broken;
+        None
+    }
+}
+
 /// Calls `each` with the range of every item of the array `page`. Returns false if `page` is not an
 /// array or ends before the array does.
 pub(super) fn items(page: &[u8], mut each: impl FnMut(Range<usize>)) -> bool {
-    let Some(open) = page.iter().position(|byte| !byte.is_ascii_whitespace()) else { return false };
-    if page[open] != b'[' {
-        return false;
-    }
-    let (mut at, mut start, mut depth) = (open + 1, open + 1, 0_usize);
-    let mut item = |start: usize, end: usize| {
-        let text = page[start..end].trim_ascii_start();
-        let start = end - text.len();
-        let end = start + text.trim_ascii_end().len();
-        if start < end {
-            each(start..end);
-        }
-    };
-    while let Some(byte) = page.get(at) {
+    let Some(mut items) = Items::new(page) else { return false };
+    items.by_ref().filter(|item| !item.range.is_empty()).for_each(|item| each(item.range));
+    items.is_whole()
+}
+
+/// The values in any JSON text, at most: they are counted without decoding it.
+pub fn values(text: &[u8]) -> usize {
+    let (mut at, mut values) = (0, 1);
+    while let Some(byte) = text.get(at) {
         match byte {
-            b'"' => match string_end(page, at + 1) {
+            b'"' => match string_end(text, at + 1) {
                 Some(end) => at = end,
-                None => return false,
+                None => break,
             },
-            b'[' | b'{' => depth += 1,
-            b']' if depth == 0 => {
-                item(start, at);
-                return page[at + 1..].trim_ascii().is_empty();
-            }
-            b']' | b'}' => depth = depth.saturating_sub(1),
-            b',' if depth == 0 => {
-                item(start, at);
-                start = at + 1;
-            }
+            b'[' | b'{' | b',' => values += 1,
             _ => {}
         }
         at += 1;
     }
-    false
+    values
 }
 
 /// Returns the offset of the quote that ends a string; `at` is inside the string.
@@ -88,5 +169,21 @@ mod tests {
         check("{\"a\":[]}", false, &[]);
         check("", false, &[]);
         check("  ", false, &[]);
+    }
+
+    #[test]
+    fn values_are_counted_before_they_are_decoded() {
+        let check = |text: &str, expected: &[(usize, usize)]| {
+            let found: Vec<_> = Items::new(text.as_bytes())
+                .into_iter()
+                .flatten()
+                .map(|item| (item.values, item.depth))
+                .collect();
+            assert_eq!(found, expected, "{text}");
+        };
+        check("[]", &[(0, 0)]);
+        check(r#"[1,"[,{",{"a":[1,2],"b":{}}]"#, &[(0, 0), (0, 0), (5, 2)]);
+        assert_eq!(values(br#"{"a":[1,2,3],"b":"[,{","c":null}"#), 7);
+        assert_eq!(values(b"\"cut"), 1);
     }
 }

@@ -12,6 +12,8 @@
 
 use super::fast::{self, Learned};
 use super::markup::{Markup, Token};
+use super::quota::Quota;
+use super::salvage::{self, Broken};
 use super::{Decoded, Spelling, reference};
 use crate::DecodeError;
 use crate::Span;
@@ -26,6 +28,19 @@ enum Level {
     Response(usize),
 }
 
+impl Level {
+    /// The level inside of an element that begins at this level. `depth` counts that element.
+    fn within(self, name: &str, depth: usize) -> Level {
+        match self {
+            Level::Outside if depth == 1 && name == "Envelope" => Level::Envelope,
+            Level::Envelope if depth == 2 && name == "Body" => Level::Body,
+            Level::Outside if depth == 1 && name.ends_with("Response") => Level::Response(depth),
+            Level::Body if depth == 3 && name.ends_with("Response") => Level::Response(depth),
+            level => level,
+        }
+    }
+}
+
 /// Decodes one event without a page around it.
 pub(super) fn decode_event(element: &[u8], spelling: Spelling, out: &mut Decoded) -> Result<(), DecodeError> {
     out.clear();
@@ -33,9 +48,9 @@ pub(super) fn decode_event(element: &[u8], spelling: Spelling, out: &mut Decoded
     let Token::Start(start) = markup.next()? else {
         return Err(DecodeError { offset: 0, reason: "not an XML element".into() });
     };
-    let event = markup.read(start)?;
-    reference::event(&event, Span::EMPTY, spelling, out);
-    Ok(())
+    let mut quota = Quota::of(element.len());
+    let event = markup.read(start, &mut quota)?;
+    reference::event(&event, Span::EMPTY, spelling, &mut quota, out)
 }
 
 /// Decodes the first XML document of `page` and returns the offset of its end. With `learned`,
@@ -44,19 +59,22 @@ pub(super) fn decode(
     page: &[u8],
     learned: Option<&mut Learned>,
     spelling: Spelling,
+    quota: &mut Quota<'_>,
     out: &mut Decoded,
 ) -> Result<usize, DecodeError> {
     out.clear();
-    read(page, learned, spelling, out).inspect_err(|_| out.clear())
+    read(page, learned, spelling, quota, out).inspect_err(|_| out.clear())
 }
 
 fn read(
     page: &[u8],
     mut learned: Option<&mut Learned>,
     spelling: Spelling,
+    quota: &mut Quota<'_>,
     out: &mut Decoded,
 ) -> Result<usize, DecodeError> {
     let text = super::validated(page)?;
+    super::reserve(page.len(), quota, out);
     let mut markup = Markup::new(text);
     let mut level = Level::Outside;
     let mut answered = false;
@@ -67,7 +85,7 @@ fn read(
             && markup.depth() == at
             && !markup.is_empty_tag()
         {
-            let end = fast::events(page, markup.position(), markup.prefixes(), learned, out);
+            let end = fast::events(page, markup.position(), markup.prefixes(), learned, quota, out);
             if end != markup.position() {
                 markup.seek(end);
             }
@@ -78,19 +96,15 @@ fn read(
             Token::Start(element) => match (level, element.name) {
                 (Level::Response(at), "returnval") if depth == at + 1 => {
                     let start = markup.start();
-                    let element = markup.read(element)?;
-                    reference::event(&element, Span::new(start, markup.position()), spelling, out);
+                    let element = markup.read(element, quota)?;
+                    let raw = Span::new(start, markup.position());
+                    reference::event(&element, raw, spelling, quota, out)?;
                 }
-                (Level::Outside, "Envelope") if depth == 1 => level = Level::Envelope,
-                (Level::Envelope, "Body") if depth == 2 => level = Level::Body,
                 (Level::Body, "Fault") if depth == 3 => answered = true,
-                (Level::Outside, name) if depth == 1 && name.ends_with("Response") => {
-                    (answered, level) = (true, Level::Response(depth));
+                (_, name) => {
+                    level = level.within(name, depth);
+                    answered |= matches!(level, Level::Response(_));
                 }
-                (Level::Body, name) if depth == 3 && name.ends_with("Response") => {
-                    (answered, level) = (true, Level::Response(depth));
-                }
-                _ => {}
             },
             Token::End if depth == 0 => break,
             Token::End => match level {
@@ -114,4 +128,78 @@ fn read(
         });
     }
     Ok(markup.position())
+}
+
+/// Decodes the events of a page one by one, and returns those that cannot be decoded. A page without
+/// a readable beginning is a single one of them.
+pub(super) fn decode_pieces(page: &[u8], quota: &mut Quota<'_>, out: &mut Decoded) -> Vec<Broken> {
+    let whole = |error| vec![Broken { range: 0..page.len(), error }];
+    let Some(salvage::Pieces { head, events }) = salvage::pieces(page) else {
+        return whole(DecodeError { offset: 0, reason: "a page without the end of an event".into() });
+    };
+    let opened = super::validated(&page[..head]).and_then(|head| {
+        let mut markup = Markup::new(head);
+        let depth = open_response(&mut markup)?;
+        Ok((markup, depth))
+    });
+    let (mut markup, depth) = match opened {
+        Ok(opened) => opened,
+        Err(error) => return whole(error),
+    };
+    super::reserve(page.len(), quota, out);
+    let mut broken = Vec::new();
+    for range in events {
+        let start = range.start;
+        salvage::decode_one(range.clone(), page.len(), quota, out, &mut broken, |quota, out| {
+            decode_piece(&page[range], start, &mut markup, depth, quota, out)
+        });
+    }
+    broken
+}
+
+/// Reads up to the start tag of the response, and returns its depth.
+fn open_response(markup: &mut Markup<'_>) -> Result<usize, DecodeError> {
+    let mut level = Level::Outside;
+    loop {
+        if let Token::Start(element) = markup.next()? {
+            level = level.within(element.name, markup.depth());
+        }
+        if let Level::Response(depth) = level
+            && !markup.is_empty_tag()
+        {
+            return Ok(depth);
+        }
+    }
+}
+
+/// Decodes a piece of a page, which begins at `start`, inside the response at `depth`.
+fn decode_piece<'a>(
+    piece: &'a [u8],
+    start: usize,
+    markup: &mut Markup<'a>,
+    depth: usize,
+    quota: &mut Quota<'_>,
+    out: &mut Decoded,
+) -> Result<(), DecodeError> {
+    let in_page = |error: DecodeError| DecodeError { offset: start + error.offset, ..error };
+    markup.restart(super::validated(piece).map_err(in_page)?, depth);
+    while markup.position() < piece.len() {
+        match markup.next().map_err(in_page)? {
+            Token::Start(element) => {
+                let is_event = element.name == "returnval";
+                let at = markup.start();
+                let element = markup.read(element, quota).map_err(in_page)?;
+                if is_event {
+                    let raw = Span::new(start + at, start + markup.position());
+                    reference::event(&element, raw, Spelling::Pascal, quota, out)?;
+                }
+            }
+            Token::Text(_) => {}
+            Token::End => {
+                let reason = "the end of the response among its events".into();
+                return Err(in_page(DecodeError { offset: markup.start(), reason }));
+            }
+        }
+    }
+    Ok(())
 }

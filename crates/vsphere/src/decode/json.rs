@@ -1,15 +1,35 @@
 //! JSON as Go's `encoding/json` writes it, with the same escapes and floats.
 
+/// A place for JSON: the arena, or a plain vector.
+pub(super) trait Sink {
+    fn push(&mut self, byte: u8);
+    fn put_bytes(&mut self, bytes: &[u8]);
+    /// True if nothing more is wanted: what was written will be thrown away.
+    fn is_over(&self) -> bool {
+        false
+    }
+}
+
+impl Sink for Vec<u8> {
+    fn push(&mut self, byte: u8) {
+        Vec::push(self, byte);
+    }
+
+    fn put_bytes(&mut self, bytes: &[u8]) {
+        self.extend_from_slice(bytes);
+    }
+}
+
 /// Appends `text` as a JSON string. `<`, `>`, `&`, U+2028 and U+2029 are escaped, which makes the
 /// JSON safe in HTML and JavaScript.
-pub(super) fn string(out: &mut Vec<u8>, text: &str) {
+pub(super) fn string(out: &mut impl Sink, text: &str) {
     out.push(b'"');
     escaped(out, text);
     out.push(b'"');
 }
 
 /// Appends `text` escaped, without quotes.
-pub(super) fn escaped(out: &mut Vec<u8>, text: &str) {
+pub(super) fn escaped(out: &mut impl Sink, text: &str) {
     let bytes = text.as_bytes();
     let mut plain = 0;
     for (i, &byte) in bytes.iter().enumerate() {
@@ -27,11 +47,14 @@ pub(super) fn escaped(out: &mut Vec<u8>, text: &str) {
             0xE2 => continue,
             _ => (&[b'\\', b'u', b'0', b'0', HEX[usize::from(byte >> 4)], HEX[usize::from(byte & 15)]], 1),
         };
-        out.extend_from_slice(&bytes[plain..i]);
-        out.extend_from_slice(escape);
+        if out.is_over() {
+            return;
+        }
+        out.put_bytes(&bytes[plain..i]);
+        out.put_bytes(escape);
         plain = i + width;
     }
-    out.extend_from_slice(&bytes[plain..]);
+    out.put_bytes(&bytes[plain..]);
 }
 
 const HEX: &[u8; 16] = b"0123456789abcdef";
@@ -43,38 +66,38 @@ pub(super) fn may_escape(byte: u8) -> bool {
 }
 
 /// Appends an integer.
-pub(super) fn integer(out: &mut Vec<u8>, value: i128) {
+pub(super) fn integer(out: &mut impl Sink, value: i128) {
     // i128 holds both xsd:long and xsd:unsignedLong. This is not the fast path.
-    out.extend_from_slice(value.to_string().as_bytes());
+    out.put_bytes(value.to_string().as_bytes());
 }
 
 /// Appends a double, which must be finite.
-pub(super) fn double(out: &mut Vec<u8>, value: f64) {
+pub(super) fn double(out: &mut impl Sink, value: f64) {
     let size = value.abs();
     match size != 0.0 && !(1e-6..1e21).contains(&size) {
         true => exponent(out, &format!("{value:e}")),
-        false => out.extend_from_slice(value.to_string().as_bytes()),
+        false => out.put_bytes(value.to_string().as_bytes()),
     }
 }
 
 /// Appends a float with the digits that a float needs. It must be finite.
-pub(super) fn float(out: &mut Vec<u8>, value: f32) {
+pub(super) fn float(out: &mut impl Sink, value: f32) {
     let size = value.abs();
     match size != 0.0 && !(1e-6..1e21).contains(&size) {
         true => exponent(out, &format!("{value:e}")),
-        false => out.extend_from_slice(value.to_string().as_bytes()),
+        false => out.put_bytes(value.to_string().as_bytes()),
     }
 }
 
 /// Appends a number in exponent notation. Go writes `1e+21` where Rust writes `1e21`.
-fn exponent(out: &mut Vec<u8>, text: &str) {
+fn exponent(out: &mut impl Sink, text: &str) {
     match text.split_once('e') {
         Some((digits, power)) if !power.starts_with('-') => {
-            out.extend_from_slice(digits.as_bytes());
-            out.extend_from_slice(b"e+");
-            out.extend_from_slice(power.as_bytes());
+            out.put_bytes(digits.as_bytes());
+            out.put_bytes(b"e+");
+            out.put_bytes(power.as_bytes());
         }
-        _ => out.extend_from_slice(text.as_bytes()),
+        _ => out.put_bytes(text.as_bytes()),
     }
 }
 

@@ -6,12 +6,15 @@
 //! by local name alone, as govmomi does.
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 
 use quick_xml::Reader;
 use quick_xml::events::{BytesRef, BytesStart, Event};
 
+use super::excerpt;
+use super::quota::{ELEMENT_BYTES, Quota, QuotaExceeded};
 use crate::DecodeError;
-use crate::limits::XML_DEPTH_MAX;
+use crate::limits::{ATTRIBUTES_MAX, XML_DEPTH_MAX};
 
 const XSI: &str = "http://www.w3.org/2001/XMLSchema-instance";
 const XSD: &str = "http://www.w3.org/2001/XMLSchema";
@@ -59,16 +62,59 @@ pub(super) enum Namespace {
 /// The prefixes that are bound at one place of a page.
 #[derive(Debug)]
 pub(super) struct Prefixes<'a> {
-    bound: Vec<(&'a str, Namespace)>,
-    /// True if `xsd` is bound to XML Schema.
-    pub schema_is_xsd: bool,
+    /// A tree, since a server chooses the prefixes: in a table of hashes it could make them
+    /// collide.
+    bound: BTreeMap<&'a [u8], Namespace>,
+    schema_is_xsd: bool,
+    /// The bindings of the open elements, to be taken back at their ends: depth, prefix, and the
+    /// meaning that the prefix had before.
+    undo: Vec<(usize, &'a [u8], Option<Namespace>)>,
 }
 
-impl Prefixes<'_> {
+impl<'a> Prefixes<'a> {
+    fn new() -> Self {
+        Prefixes { bound: BTreeMap::new(), schema_is_xsd: true, undo: Vec::new() }
+    }
+
+    /// Binds a prefix until the element at `depth` ends.
+    fn bind(&mut self, depth: usize, prefix: &'a str, namespace: Namespace) {
+        let prefix = prefix.as_bytes();
+        let before = self.bound.insert(prefix, namespace);
+        self.undo.push((depth, prefix, before));
+        self.changed(prefix);
+    }
+
+    /// Takes back the bindings of all elements deeper than `depth`.
+    fn unbind(&mut self, depth: usize) {
+        while let Some((_, prefix, before)) = self.undo.pop_if(|(at, ..)| *at > depth) {
+            match before {
+                Some(namespace) => self.bound.insert(prefix, namespace),
+                None => self.bound.remove(prefix),
+            };
+            self.changed(prefix);
+        }
+    }
+
+    fn changed(&mut self, prefix: &[u8]) {
+        if prefix == b"xsd" {
+            self.schema_is_xsd = self.is(prefix, Namespace::Schema);
+        }
+    }
+
+    /// The namespace that `prefix` is bound to.
+    fn resolve(&self, prefix: &[u8]) -> Namespace {
+        self.bound.get(prefix).map_or_else(|| customary(prefix), |namespace| *namespace)
+    }
+
+    /// Returns true if `xsd` is bound to XML Schema.
+    #[inline]
+    pub fn schema_is_xsd(&self) -> bool {
+        self.schema_is_xsd
+    }
+
     /// Returns true if `prefix`, of an attribute, is bound to `namespace`.
     pub fn is(&self, prefix: &[u8], namespace: Namespace) -> bool {
-        let bound = self.bound.iter().rev().find(|(name, _)| name.as_bytes() == prefix);
-        bound.map_or_else(|| customary(prefix), |(_, namespace)| *namespace) == namespace
+        self.resolve(prefix) == namespace
     }
 
     /// Returns true if `prefix` is bound to XML Schema's instance namespace.
@@ -87,8 +133,7 @@ pub(super) struct Markup<'a> {
     at: usize,
     /// The number of open elements.
     depth: usize,
-    /// Prefixes that open elements have bound: depth, prefix, namespace.
-    bound: Vec<(usize, &'a str, Namespace)>,
+    prefixes: Prefixes<'a>,
     /// Names of the open elements, to be compared with the end tags.
     open: Vec<&'a str>,
     /// Set after an empty-element tag, whose end is the next token.
@@ -98,20 +143,36 @@ pub(super) struct Markup<'a> {
 impl<'a> Markup<'a> {
     pub fn new(page: &'a str) -> Self {
         let (base, reader) = reader(page, 0);
-        Markup { page, base, reader, at: base, depth: 0, bound: Vec::new(), open: Vec::new(), ends: false }
+        Markup {
+            page,
+            base,
+            reader,
+            at: base,
+            depth: 0,
+            prefixes: Prefixes::new(),
+            open: Vec::new(),
+            ends: false,
+        }
     }
 
     /// The prefixes that are bound here.
-    pub fn prefixes(&self) -> Prefixes<'a> {
-        Prefixes {
-            bound: self.bound.iter().map(|(_, prefix, namespace)| (*prefix, *namespace)).collect(),
-            schema_is_xsd: self.resolve("xsd", false) == Namespace::Schema,
-        }
+    pub fn prefixes(&self) -> &Prefixes<'a> {
+        &self.prefixes
     }
 
     /// Continues at `position`, which lies between two children of the innermost open element.
     pub fn seek(&mut self, position: usize) {
         (self.base, self.reader) = reader(self.page, position);
+    }
+
+    /// Goes on with `piece`, another part of the page, inside the outermost `depth` of the elements
+    /// that are open. Positions count from its beginning.
+    pub fn restart(&mut self, piece: &'a str, depth: usize) {
+        self.page = piece;
+        (self.base, self.reader) = reader(piece, 0);
+        self.prefixes.unbind(depth);
+        self.open.truncate(depth);
+        (self.at, self.depth, self.ends) = (self.base, depth, false);
     }
 
     /// Returns true if the latest token is an empty-element tag.
@@ -158,7 +219,7 @@ impl<'a> Markup<'a> {
                     // quick-xml's own check is off, see [`reader`].
                     let (found, expected) = (tag.name().0, self.open.last().copied());
                     if expected != Some(found.trim_end_matches([' ', '\t', '\r', '\n'])) {
-                        let expected = expected.unwrap_or("nothing");
+                        let (found, expected) = (excerpt(found), excerpt(expected.unwrap_or("nothing")));
                         return Err(self
                             .fail(format!("found the end tag of `{found}`, expected that of `{expected}`")));
                     }
@@ -196,6 +257,7 @@ impl<'a> Markup<'a> {
                             .iter()
                             .any(|name| encoding.eq_ignore_ascii_case(name))
                         {
+                            let encoding = excerpt(&encoding);
                             return Err(self.fail(format!("the encoding `{encoding}` is not UTF-8")));
                         }
                     }
@@ -205,7 +267,7 @@ impl<'a> Markup<'a> {
                 }
                 Event::Eof => {
                     let reason = match self.open.last() {
-                        Some(name) => format!("the page ends inside `{name}`"),
+                        Some(name) => format!("the page ends inside `{}`", excerpt(name)),
                         None => "the page has no root element".into(),
                     };
                     return Err(DecodeError { offset: self.page.len(), reason });
@@ -215,18 +277,35 @@ impl<'a> Markup<'a> {
     }
 
     /// Reads the content of `element` up to its end tag. Its start tag is the latest token.
-    pub fn read(&mut self, element: PageElement<'a>) -> Result<PageElement<'a>, DecodeError> {
+    pub fn read(
+        &mut self,
+        element: PageElement<'a>,
+        quota: &mut Quota<'_>,
+    ) -> Result<PageElement<'a>, DecodeError> {
         // The elements from `element` down to the innermost open one.
         let mut open = vec![element];
+        let (mut elements, mut texts) = (1, 0);
         loop {
             match self.next()? {
-                Token::Start(child) => open.push(child),
+                Token::Start(child) => {
+                    elements += 1;
+                    if elements > quota.elements_max() {
+                        return Err(QuotaExceeded::Elements(quota.elements_max()).at(self.at));
+                    }
+                    quota.hold_tree(elements * ELEMENT_BYTES + texts);
+                    open.push(child);
+                }
                 Token::Text(text) => {
                     let element = open.last_mut().expect("the loop ends with the first element");
-                    match element.text.is_empty() {
-                        true => element.text = text,
-                        false => element.text.to_mut().push_str(&text),
+                    if element.text.is_empty() {
+                        element.text = text;
+                        continue;
                     }
+                    // A copy, which grows by doubling.
+                    let copied = if let Cow::Borrowed(first) = &element.text { first.len() } else { 0 };
+                    texts += 2 * (copied + text.len());
+                    quota.hold_tree(elements * ELEMENT_BYTES + texts);
+                    element.text.to_mut().push_str(&text);
                 }
                 Token::End => {
                     let element = open.pop().expect("the loop ends with the first element");
@@ -254,14 +333,17 @@ impl<'a> Markup<'a> {
         let mut element = PageElement { name: local(name), ..PageElement::default() };
         // A declaration counts for all attributes of its tag, also for those before it.
         let mut attributes = Vec::new();
-        for attribute in tag.attributes() {
+        for (count, attribute) in tag.attributes().enumerate() {
+            if count == ATTRIBUTES_MAX {
+                return Err(self.fail(format!("a tag of more than {ATTRIBUTES_MAX} attributes")));
+            }
             let attribute = attribute.map_err(|error| self.fail(error.to_string()))?;
             let key = self.in_page(attribute.key.0);
             self.check_name(key)?;
             let value = self.attribute_value(self.in_page_cow(attribute.value))?;
             match key.split_once(':') {
-                None if key == "xmlns" => self.bound.push((self.depth, "", namespace(&value))),
-                Some(("xmlns", prefix)) => self.bound.push((self.depth, prefix, namespace(&value))),
+                None if key == "xmlns" => self.prefixes.bind(self.depth, "", namespace(&value)),
+                Some(("xmlns", prefix)) => self.prefixes.bind(self.depth, prefix, namespace(&value)),
                 _ => attributes.push((key, value)),
             }
         }
@@ -304,17 +386,14 @@ impl<'a> Markup<'a> {
         if attribute && prefix.is_empty() {
             return Namespace::Other;
         }
-        let bound = self.bound.iter().rev().find(|(_, name, _)| *name == prefix);
-        bound.map_or_else(|| customary(prefix.as_bytes()), |(_, _, namespace)| *namespace)
+        self.prefixes.resolve(prefix.as_bytes())
     }
 
     /// Closes the innermost element and drops the prefixes that it bound.
     fn close(&mut self) -> Token<'a> {
-        while self.bound.last().is_some_and(|(depth, ..)| *depth == self.depth && self.depth > 0) {
-            self.bound.pop();
-        }
         self.open.pop();
         self.depth -= 1;
+        self.prefixes.unbind(self.depth);
         Token::End
     }
 
@@ -356,7 +435,8 @@ impl<'a> Markup<'a> {
     /// The character that `&name;` stands for.
     fn reference(&self, name: &BytesRef<'_>) -> Result<char, DecodeError> {
         let name = name.borrow().into_inner();
-        resolve_reference(&name).ok_or_else(|| self.fail(format!("`&{name};` is not a character")))
+        resolve_reference(&name)
+            .ok_or_else(|| self.fail(format!("`&{};` is not a character", excerpt(&name))))
     }
 
     fn check_name(&self, name: &str) -> Result<(), DecodeError> {
@@ -364,7 +444,7 @@ impl<'a> Markup<'a> {
         let later = |c: char| plain(c) || c.is_ascii_digit() || c == '-' || c == '.';
         match name.starts_with(plain) && name.chars().all(later) {
             true => Ok(()),
-            false => Err(self.fail(format!("`{name}` is not a valid name"))),
+            false => Err(self.fail(format!("`{}` is not a valid name", excerpt(name)))),
         }
     }
 

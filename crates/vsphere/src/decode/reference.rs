@@ -16,8 +16,10 @@
 use base64::prelude::{BASE64_STANDARD, Engine};
 use rustc_hash::FxHashMap;
 
+use super::fast::bytes::Out;
 use super::markup::{Declared, PageElement};
-use super::{Decoded, Spelling, json, time};
+use super::quota::Quota;
+use super::{Decoded, Spelling, json, push_record, time};
 use crate::DecodeError;
 use crate::schema::{self, Absent, Class, Field, Kind};
 use crate::{Category, EventRecord, Span};
@@ -27,11 +29,25 @@ use crate::{Category, EventRecord, Span};
 /// # Errors XML that is not well-formed, nests too deeply or is not an answer to a call. `out` is
 /// then empty.
 pub fn decode(page: &[u8], out: &mut Decoded) -> Result<usize, DecodeError> {
-    super::document::decode(page, None, Spelling::Pascal, out)
+    decode_within(page, &mut Quota::of(page.len()), out)
 }
 
-/// Renders one `returnval`, and appends its record.
-pub(super) fn event(element: &PageElement<'_>, raw: Span, spelling: Spelling, out: &mut Decoded) {
+/// As [`decode`], within a given quota.
+///
+/// # Errors As [`decode`].
+pub fn decode_within(page: &[u8], quota: &mut Quota<'_>, out: &mut Decoded) -> Result<usize, DecodeError> {
+    super::document::decode(page, None, Spelling::Pascal, quota, out)
+}
+
+/// Renders one `returnval`, and appends its record. The error is for an event that does not fit the
+/// quota.
+pub(super) fn event(
+    element: &PageElement<'_>,
+    raw: Span,
+    spelling: Spelling,
+    quota: &mut Quota<'_>,
+    out: &mut Decoded,
+) -> Result<(), DecodeError> {
     let name = match &element.declared {
         Some(Declared::Class(name) | Declared::Schema(name)) if !name.is_empty() => name,
         _ => "Event",
@@ -42,10 +58,18 @@ pub(super) fn event(element: &PageElement<'_>, raw: Span, spelling: Spelling, ou
 
     // The data of the event, in the form of the requested spelling.
     let start = out.arena.len();
-    let mut render = Render { out: &mut out.arena, spelling, misfits: 0 };
+    let mut arena = Out::new(std::mem::take(&mut out.arena), quota);
+    arena.begin_event();
+    let mut render = Render { out: &mut arena, spelling, misfits: 0 };
     render.object(Some(class), name, &[element]);
     out.misfits += render.misfits;
-    let data = Span::new(start, out.arena.len());
+    let end = arena.len();
+    if let Err(exceeded) = arena.quota().event(end - start) {
+        arena.truncate(start);
+        out.arena = arena.into_inner();
+        return Err(exceeded.at(raw.range().start));
+    }
+    let data = Span::new(start, end);
 
     // The record. Its texts are appended to the arena unescaped.
     let mut record = EventRecord { category: class.category, data, raw, ..EventRecord::default() };
@@ -53,35 +77,38 @@ pub(super) fn event(element: &PageElement<'_>, raw: Span, spelling: Spelling, ou
         |name: &str| element.children.iter().rfind(|child| child.name == name).map(|child| &*child.text);
     record.key = text("key").and_then(|key| key.trim().parse().ok());
     record.chain_id = text("chainId").and_then(|id| id.trim().parse().ok()).unwrap_or_default();
-    record.class = append(&mut out.arena, name);
+    record.class = append(&mut arena, name);
     record.subject = match class.category {
         Category::Event => record.class,
         Category::EventEx | Category::ExtendedEvent => {
-            append(&mut out.arena, text("eventTypeId").unwrap_or_default())
+            append(&mut arena, text("eventTypeId").unwrap_or_default())
         }
     };
-    record.user = append(&mut out.arena, text("userName").unwrap_or_default());
+    record.user = append(&mut arena, text("userName").unwrap_or_default());
     if let Some(created) = text("createdTime").map(str::trim)
         && let Some(time) = time::parse(created.as_bytes())
     {
         record.created_us = Some(time.micros);
-        let start = out.arena.len();
-        time.write(&mut out.arena, created.as_bytes());
-        record.created_text = Span::new(start, out.arena.len());
+        let start = arena.len();
+        time.write(&mut arena, created.as_bytes());
+        record.created_text = Span::new(start, arena.len());
     }
     if let Some((kind, id)) = entity(class, element) {
-        let start = out.arena.len();
-        append(&mut out.arena, kind);
-        out.arena.push(b':');
-        append(&mut out.arena, id);
-        record.entity = Span::new(start, out.arena.len());
+        let start = arena.len();
+        append(&mut arena, kind);
+        arena.push(b':');
+        append(&mut arena, id);
+        record.entity = Span::new(start, arena.len());
     }
-    out.records.push(record);
+    out.arena = arena.into_inner();
+    push_record(&mut out.records, record, quota);
+    quota.hold_tree(0);
+    Ok(())
 }
 
-fn append(arena: &mut Vec<u8>, text: &str) -> Span {
+fn append(arena: &mut Out<'_, '_>, text: &str) -> Span {
     let start = arena.len();
-    arena.extend_from_slice(text.as_bytes());
+    arena.put_bytes(text.as_bytes());
     Span::new(start, arena.len())
 }
 
@@ -124,14 +151,15 @@ fn whole<'e>((kind, id): (&'e str, &'e str)) -> Option<(&'e str, &'e str)> {
     (!kind.is_empty() && !id.is_empty()).then_some((kind, id))
 }
 
-/// A writer of values as JSON.
-struct Render<'o> {
-    out: &'o mut Vec<u8>,
+/// A writer of values as JSON. It stops early where the event does not fit the quota; the caller
+/// then throws the event away.
+struct Render<'o, 'q, 'c> {
+    out: &'o mut Out<'q, 'c>,
     spelling: Spelling,
     misfits: usize,
 }
 
-impl Render<'_> {
+impl Render<'_, '_, '_> {
     /// Writes an object from all elements that were sent for it: the members of `class`, then
     /// unknown members.
     ///
@@ -148,13 +176,16 @@ impl Render<'_> {
         }
         // The members of the class, in schema order.
         for field in fields {
+            if self.out.is_over() {
+                return;
+            }
             let sent: Vec<_> = unknown.extract_if(.., |child| child.name == field.name).collect();
             match &field.absent {
                 _ if sent.is_empty() && self.spelling == Spelling::ViJson => continue,
                 Absent::Omitted if sent.is_empty() => continue,
                 Absent::Json(json) if sent.is_empty() => {
                     self.key(&mut first, &field.key);
-                    self.out.extend_from_slice(json.as_bytes());
+                    self.out.put_bytes(json.as_bytes());
                 }
                 _ => {
                     let key = if self.spelling == Spelling::Pascal { &*field.key } else { field.name };
@@ -183,6 +214,9 @@ impl Render<'_> {
             }
         }
         for (key, same) in groups {
+            if self.out.is_over() {
+                return;
+            }
             let written = match same[0].name {
                 _ if self.spelling == Spelling::Pascal => &*key,
                 // The object's own class has that key.
@@ -218,6 +252,9 @@ impl Render<'_> {
     fn list(&mut self, items: &[&PageElement<'_>], mut item: impl FnMut(&mut Self, &PageElement<'_>)) {
         self.out.push(b'[');
         for (i, element) in items.iter().enumerate() {
+            if self.out.is_over() {
+                return;
+            }
             if i > 0 {
                 self.out.push(b',');
             }
@@ -254,9 +291,9 @@ impl Render<'_> {
     fn scalar(&mut self, kind: Kind, text: &str) {
         match kind {
             Kind::Boolean => match text.trim() {
-                _ if text.is_empty() => self.out.extend_from_slice(b"false"),
-                "1" | "t" | "T" | "TRUE" | "true" | "True" => self.out.extend_from_slice(b"true"),
-                "0" | "f" | "F" | "FALSE" | "false" | "False" => self.out.extend_from_slice(b"false"),
+                _ if text.is_empty() => self.out.put_bytes(b"false"),
+                "1" | "t" | "T" | "TRUE" | "true" | "True" => self.out.put_bytes(b"true"),
+                "0" | "f" | "F" | "FALSE" | "false" | "False" => self.out.put_bytes(b"false"),
                 _ => self.misfit(text),
             },
             Kind::Byte => self.integer(text, i8::MIN.into(), i8::MAX.into()),
@@ -304,9 +341,9 @@ impl Render<'_> {
             Spelling::Pascal => (b"{\"Type\":", b",\"Value\":"),
             Spelling::ViJson => (b"{\"_typeName\":\"ManagedObjectReference\",\"type\":", b",\"value\":"),
         };
-        self.out.extend_from_slice(before);
+        self.out.put_bytes(before);
         json::string(self.out, kind);
-        self.out.extend_from_slice(between);
+        self.out.put_bytes(between);
         json::string(self.out, id);
         self.out.push(b'}');
     }
@@ -328,9 +365,9 @@ impl Render<'_> {
             _ => None,
         };
         let Some(name) = boxed else { return self.bare(element) };
-        self.out.extend_from_slice(b"{\"_typeName\":");
+        self.out.put_bytes(b"{\"_typeName\":");
         json::string(self.out, name);
-        self.out.extend_from_slice(b",\"_value\":");
+        self.out.put_bytes(b",\"_value\":");
         self.bare(element);
         self.out.push(b'}');
     }
@@ -383,7 +420,7 @@ impl Render<'_> {
             (true, Some(Kind::Byte | Kind::Base64)) if !element.text.trim().is_empty() => {
                 json::string(self.out, &element.text)
             }
-            (true, _) => self.out.extend_from_slice(if pascal { b"null" } else { b"[]" }),
+            (true, _) => self.out.put_bytes(if pascal { b"null" } else { b"[]" }),
             (false, Some(Kind::Byte)) if !pascal => self.bytes(&items),
             (false, Some(Kind::Byte)) => {
                 self.list(&items, |render, item| render.scalar(Kind::Byte, &item.text))
@@ -420,7 +457,7 @@ impl Render<'_> {
                 self.object(None, name, &[element]);
             }
             Some(kind) => self.reference(kind, &element.text),
-            None if element.nil && element.text.is_empty() => self.out.extend_from_slice(b"null"),
+            None if element.nil && element.text.is_empty() => self.out.put_bytes(b"null"),
             None => json::string(self.out, &element.text),
         }
     }

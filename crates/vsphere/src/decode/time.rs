@@ -6,6 +6,8 @@
 //! └────── kept ─────────┘
 //! ```
 
+use super::json::Sink;
+
 /// A parsed time, with the facts needed to write it again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Time {
@@ -87,9 +89,9 @@ pub(super) fn parse_prefix(text: &[u8]) -> Option<(Time, usize)> {
 impl Time {
     /// Appends `text`, from which this time was parsed, as Go marshals a `time.Time`: no trailing
     /// zeros, `Z` for UTC.
-    pub(super) fn write(self, out: &mut Vec<u8>, text: &[u8]) {
-        out.extend_from_slice(&text[..self.kept]);
-        out.extend_from_slice(if self.utc { b"Z" } else { &text[text.len() - 6..] });
+    pub(super) fn write(self, out: &mut impl Sink, text: &[u8]) {
+        out.put_bytes(&text[..self.kept]);
+        out.put_bytes(if self.utc { b"Z" } else { &text[text.len() - 6..] });
     }
 }
 

@@ -9,35 +9,120 @@
 //! "device":[{…},{…}]                              <device>…</device><device>…</device>
 //! ```
 
+use std::ops::Range;
+
+use simd_json::Buffers;
 use simd_json::borrowed::{Object, Value};
 use simd_json::prelude::*;
 
+use super::array::{Item, Items};
 use super::markup::{Declared, PageElement};
-use super::{Decoded, Spelling, array, reference};
+use super::quota::{ELEMENT_BYTES, Quota, QuotaExceeded};
+use super::salvage::{self, Broken};
+use super::{Decoded, Spelling, reference};
 use crate::DecodeError;
 use crate::Span;
 use crate::limits::XML_DEPTH_MAX;
 
+/// Bytes that a value takes at most besides its element: 8 in the index of brackets and commas, 24
+/// on the tape, 24 as a value of a list that grows by doubling, and 160 as the only member of an
+/// object.
+const VALUE_BYTES: usize = 256;
+
 /// Decodes an array of events.
-pub(super) fn decode(page: &[u8], spelling: Spelling, out: &mut Decoded) -> Result<(), DecodeError> {
+pub(super) fn decode(
+    page: &[u8],
+    spelling: Spelling,
+    quota: &mut Quota<'_>,
+    out: &mut Decoded,
+) -> Result<(), DecodeError> {
     out.clear();
-    // simd-json unescapes strings in place.
-    let mut bytes = page.to_vec();
-    // The places of the events as they were sent; simd-json does not report them.
-    let mut sent = Vec::new();
-    array::items(page, |item| sent.push(Span::new(item.start, item.end)));
-    let page = simd_json::to_borrowed_value(&mut bytes)
-        .map_err(|error| DecodeError { offset: error.index(), reason: error.to_string() })?;
-    let events = page.as_array().ok_or_else(|| fail("not a vCenter answer: not an array of events"))?;
-    for (at, event) in events.iter().enumerate() {
-        let object = event
-            .as_object()
-            .ok_or_else(|| fail("an event is not an object"))
-            .inspect_err(|_| out.clear())?;
-        let element = element("returnval", object, 1).inspect_err(|_| out.clear())?;
-        reference::event(&element, sent.get(at).copied().unwrap_or(Span::EMPTY), spelling, out);
+    read(page, spelling, quota, out).inspect_err(|_| out.clear())
+}
+
+fn read(
+    page: &[u8],
+    spelling: Spelling,
+    quota: &mut Quota<'_>,
+    out: &mut Decoded,
+) -> Result<(), DecodeError> {
+    super::check_size(page)?;
+    let mut items = Items::new(page).ok_or_else(|| fail("not a vCenter answer: not an array of events"))?;
+    super::reserve(page.len(), quota, out);
+    let mut reader = Reader::default();
+    // The commas before this item. A comma is followed by an item, `[]` has none.
+    let mut commas = 0;
+    while let Some(item) = items.next() {
+        if item.range.is_empty() && commas == 0 && items.is_whole() {
+            break;
+        }
+        reader.event(page, item, spelling, quota, out)?;
+        commas += 1;
     }
-    Ok(())
+    match items.is_whole() {
+        true => Ok(()),
+        false => Err(DecodeError { offset: page.len(), reason: "the array of events does not end".into() }),
+    }
+}
+
+/// Decodes the events of a page one by one, and returns those that cannot be decoded.
+pub(super) fn decode_items(page: &[u8], quota: &mut Quota<'_>, out: &mut Decoded) -> Vec<Broken> {
+    let whole = |error| vec![Broken { range: 0..page.len(), error }];
+    if let Err(error) = super::check_size(page) {
+        return whole(error);
+    }
+    let Some(mut items) = Items::new(page) else { return whole(fail("not an array of events")) };
+    super::reserve(page.len(), quota, out);
+    let (mut reader, mut broken) = (Reader::default(), Vec::new());
+    for item in items.by_ref().filter(|item| !item.range.is_empty()) {
+        salvage::decode_one(item.range.clone(), page.len(), quota, out, &mut broken, |quota, out| {
+            reader.event(page, item, Spelling::Pascal, quota, out)
+        });
+    }
+    if !items.is_whole() {
+        let error = DecodeError { offset: page.len(), reason: "the array of events does not end".into() };
+        broken.push(Broken { range: items.rest(), error });
+    }
+    broken
+}
+
+/// A reader of events, with memory that is used again.
+#[derive(Default)]
+pub(super) struct Reader {
+    bytes: Vec<u8>,
+    buffers: Buffers,
+}
+
+impl Reader {
+    /// Decodes one event of a page.
+    pub fn event(
+        &mut self,
+        page: &[u8],
+        item: Item,
+        spelling: Spelling,
+        quota: &mut Quota<'_>,
+        out: &mut Decoded,
+    ) -> Result<(), DecodeError> {
+        let Range { start, end } = item.range;
+        let at = |error: DecodeError| DecodeError { offset: start + error.offset, ..error };
+        // Each value becomes an element, and so does the event.
+        if item.values > quota.elements_max() {
+            return Err(QuotaExceeded::Elements(quota.elements_max()).at(start));
+        }
+        if item.depth > XML_DEPTH_MAX {
+            return Err(at(fail("objects nest too deeply")));
+        }
+        // The copy, and the parser's own copy and its buffer for strings.
+        quota.hold_tree((item.values + 1) * (ELEMENT_BYTES + VALUE_BYTES) + 3 * (end - start));
+        // simd-json unescapes strings in place.
+        self.bytes.clear();
+        self.bytes.extend_from_slice(&page[start..end]);
+        let event = simd_json::borrowed::to_value_with_buffers(&mut self.bytes, &mut self.buffers)
+            .map_err(|error| at(DecodeError { offset: error.index(), reason: error.to_string() }))?;
+        let object = event.as_object().ok_or_else(|| at(fail("an event is not an object")))?;
+        let element = element("returnval", object, 1).map_err(at)?;
+        reference::event(&element, Span::new(start, end), spelling, quota, out)
+    }
 }
 
 fn fail(reason: &str) -> DecodeError {

@@ -5,6 +5,7 @@ use memchr::memmem;
 
 use super::error::CallError;
 use super::transport::HttpAnswer;
+use crate::limits::CONTROL_BYTES_MAX;
 use vsphere::Wire;
 use vsphere::api::{Element, Fault, FaultKind, json};
 use vsphere::decode::array;
@@ -78,6 +79,10 @@ pub(super) fn soap_page(method: &'static str, answer: HttpAnswer) -> Result<Opti
         if !is_whole(&body) {
             return Err(cut(method));
         }
+        // Only a page of events may be larger.
+        if body.len() > CONTROL_BYTES_MAX {
+            return Err(CallError::foreign(method, answer.status.as_u16(), &body, false));
+        }
         let envelope = Element::parse(&body).map_err(|reason| CallError::Malformed { method, reason })?;
         if let Some(fault) = Fault::of(&envelope) {
             return Err(CallError::Fault { method, fault });
@@ -106,6 +111,7 @@ pub(super) fn json_page(method: &'static str, answer: HttpAnswer) -> Result<Opti
             true => Ok(Some(body)),
             false => Err(cut(method)),
         },
+        _ if body.len() > CONTROL_BYTES_MAX => Err(CallError::foreign(method, status, &body, false)),
         _ => match json::fault(&body) {
             Some(fault) => Err(CallError::Fault { method, fault }),
             None => Err(CallError::foreign(method, status, &body, false)),

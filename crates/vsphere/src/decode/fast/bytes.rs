@@ -15,6 +15,9 @@
 #[cfg(target_arch = "x86_64")]
 use std::arch::x86_64::*;
 
+use crate::decode::json::Sink;
+use crate::decode::quota::Quota;
+
 /// Readable bytes behind a fragment and writable bytes behind the output: two of the widest copies.
 const SLACK: usize = 64;
 
@@ -121,13 +124,34 @@ impl Tag {
 
 /// The arena while events are written to it.
 #[derive(Debug)]
-pub(super) struct Out {
+pub(in crate::decode) struct Out<'q, 'c> {
     bytes: Vec<u8>,
+    /// Told of the arena before it grows.
+    quota: &'q mut Quota<'c>,
+    /// Length from which on the event that is being written does not fit the quota.
+    limit: usize,
 }
 
-impl Out {
-    pub fn new(bytes: Vec<u8>) -> Self {
-        Out { bytes }
+impl<'q, 'c> Out<'q, 'c> {
+    pub fn new(bytes: Vec<u8>, quota: &'q mut Quota<'c>) -> Self {
+        quota.hold_arena(bytes.capacity());
+        Out { bytes, quota, limit: usize::MAX }
+    }
+
+    /// Begins an event: [`Out::is_over`] tells when it takes more than the quota has left.
+    #[inline(always)]
+    pub fn begin_event(&mut self) {
+        self.limit = self.bytes.len().saturating_add(self.quota.event_bytes_max());
+    }
+
+    /// True if the event does not fit the quota. What is written to it will be thrown away.
+    #[inline(always)]
+    pub fn is_over(&self) -> bool {
+        self.bytes.len() > self.limit
+    }
+
+    pub fn quota(&mut self) -> &mut Quota<'c> {
+        self.quota
     }
 
     pub fn into_inner(self) -> Vec<u8> {
@@ -143,9 +167,10 @@ impl Out {
         self.bytes.truncate(len);
     }
 
-    /// The underlying vector, for writes that need no speed.
-    pub fn as_vec(&mut self) -> &mut Vec<u8> {
-        &mut self.bytes
+    /// Writes `bytes`, without a claim to speed.
+    pub fn put_bytes(&mut self, bytes: &[u8]) {
+        self.reserve(bytes.len());
+        self.bytes.extend_from_slice(bytes);
     }
 
     /// Overwrites one byte.
@@ -165,7 +190,7 @@ impl Out {
     }
 
     #[inline(always)]
-    pub fn put(&mut self, fragment: Fragment) {
+    pub(super) fn put(&mut self, fragment: Fragment) {
         let len = fragment.len();
         self.reserve(len);
         // SAFETY: the fragment has SLACK readable bytes behind it, and the output has SLACK
@@ -294,7 +319,7 @@ impl Out {
     fn text_plain(&mut self, page: &[u8], from: usize) -> usize {
         let rest = &page[from.min(page.len())..];
         let plain = rest.iter().position(|byte| is_special(*byte)).unwrap_or(rest.len());
-        self.bytes.extend_from_slice(&rest[..plain]);
+        self.put_bytes(&rest[..plain]);
         from + plain
     }
 
@@ -311,7 +336,9 @@ impl Out {
     fn grow(&mut self, more: usize) {
         // A `Vec` would double. A batch waits in memory with its whole capacity, so this grows by
         // an eighth.
-        self.bytes.reserve_exact(more.max(self.bytes.len() / 8));
+        let more = more.max(self.bytes.len() / 8);
+        self.quota.hold_arena(self.bytes.len() + more);
+        self.bytes.reserve_exact(more);
     }
 
     /// The first byte behind the output.
@@ -328,6 +355,20 @@ impl Out {
         debug_assert!(len <= self.bytes.capacity());
         // SAFETY: guaranteed by the caller.
         unsafe { self.bytes.set_len(len) }
+    }
+}
+
+impl Sink for Out<'_, '_> {
+    fn push(&mut self, byte: u8) {
+        Out::push(self, byte);
+    }
+
+    fn put_bytes(&mut self, bytes: &[u8]) {
+        Out::put_bytes(self, bytes);
+    }
+
+    fn is_over(&self) -> bool {
+        Out::is_over(self)
     }
 }
 
@@ -387,15 +428,16 @@ mod tests {
         for byte in 0..=u8::MAX {
             let mut page = [b'x'; 100];
             page[70] = byte;
-            let scan = |text: fn(&mut Out, &[u8], usize) -> usize| {
-                let mut out = Out::new(Vec::new());
+            let scan = |text: &dyn Fn(&mut Out, &[u8], usize) -> usize| {
+                let mut quota = Quota::of(page.len());
+                let mut out = Out::new(Vec::new(), &mut quota);
                 (text(&mut out, &page, 0), out.into_inner())
             };
-            let plain = scan(Out::text_plain);
+            let plain = scan(&|out, page, at| out.text_plain(page, at));
             assert_eq!(plain.0, if is_special(byte) { 70 } else { 100 }, "{byte:#x}");
-            assert_eq!(scan(Out::text), plain, "{byte:#x}");
+            assert_eq!(scan(&|out, page, at| out.text(page, at)), plain, "{byte:#x}");
             #[cfg(target_arch = "x86_64")]
-            assert_eq!(scan(Out::text_sse2), plain, "{byte:#x}");
+            assert_eq!(scan(&|out, page, at| out.text_sse2(page, at)), plain, "{byte:#x}");
         }
     }
 
@@ -403,7 +445,8 @@ mod tests {
         #[test]
         fn the_scans_agree(page in page(), from in 0usize..200) {
             let from = from.min(page.len());
-            let (mut fast, mut plain) = (Out::new(Vec::new()), Out::new(Vec::new()));
+            let mut quotas = [Quota::of(page.len()), Quota::of(page.len())];
+            let [mut fast, mut plain] = quotas.each_mut().map(|quota| Out::new(Vec::new(), quota));
             prop_assert_eq!(fast.text(&page, from), plain.text_plain(&page, from));
             prop_assert_eq!(fast.into_inner(), plain.into_inner());
         }
@@ -422,7 +465,8 @@ mod tests {
         #[test]
         fn all_writes_arrive_in_order(page in page(), fragment in prop::collection::vec(any::<u8>(), 0..150), cut in 0usize..200) {
             let cut = cut.min(page.len());
-            let mut out = Out::new(Vec::new());
+            let mut quota = Quota::of(page.len());
+            let mut out = Out::new(Vec::new(), &mut quota);
             out.put(Fragment::new(&fragment));
             out.copy(&page, 0, cut);
             out.push(b'!');

@@ -15,7 +15,7 @@
 //! arena  {"Key":4,"ChainId":…                                           …
 //! ```
 
-mod bytes;
+pub(super) mod bytes;
 mod plan;
 mod scalar;
 mod tag;
@@ -25,8 +25,9 @@ use bytes::{Fragment, Out, Tag};
 use plan::Plan;
 use tag::{StartTag, XsiType};
 
-use super::Decoded;
 use super::markup::Prefixes;
+use super::quota::Quota;
+use super::{Decoded, push_record};
 use crate::schema;
 use crate::{Category, EventRecord, Span};
 
@@ -51,17 +52,15 @@ pub(super) struct Learned {
 pub(super) fn events(
     page: &[u8],
     mut at: usize,
-    prefixes: Prefixes<'_>,
+    prefixes: &Prefixes<'_>,
     learned: &mut Learned,
+    quota: &mut Quota<'_>,
     out: &mut Decoded,
 ) -> usize {
     let fixed = Fixed::get();
-    // JSON needs about as many bytes as the XML, and few events are shorter than 400 bytes.
-    out.arena.reserve_exact(page.len() - at);
-    out.records.reserve((page.len() - at) / 400);
     let mut decoder = Decoder {
         page,
-        out: Out::new(std::mem::take(&mut out.arena)),
+        out: Out::new(std::mem::take(&mut out.arena), quota),
         fixed,
         prefixes,
         learned,
@@ -77,9 +76,9 @@ pub(super) fn events(
             break;
         }
         let mark = decoder.out.len();
-        match decoder.event(start) {
+        match decoder.bounded_event(start) {
             Ok((record, end)) => {
-                out.records.push(record);
+                push_record(&mut out.records, record, decoder.out.quota());
                 at = end;
             }
             Err(Odd) => {
@@ -90,6 +89,16 @@ pub(super) fn events(
     }
     out.arena = decoder.out.into_inner();
     at
+}
+
+/// Bytes of the shortest element: `<a/>`.
+const ELEMENT_WIRE_BYTES_MIN: usize = 4;
+
+/// The number of elements in an event that this decoder has read, so that there is no other markup
+/// in it than tags.
+#[cold]
+fn start_tags(event: &[u8]) -> usize {
+    memchr::memchr_iter(b'<', event).filter(|at| event.get(at + 1) != Some(&b'/')).count()
 }
 
 /// The tags and fragments that do not depend on a class.
@@ -124,12 +133,12 @@ impl Fixed {
 type Range = (usize, usize);
 
 /// The state of one call of [`events`].
-struct Decoder<'a, 'l> {
+struct Decoder<'a, 'l, 'c> {
     page: &'a [u8],
-    out: Out,
+    out: Out<'l, 'c>,
     fixed: &'static Fixed,
     /// The prefixes that are bound outside of the events.
-    prefixes: Prefixes<'a>,
+    prefixes: &'l Prefixes<'a>,
     learned: &'l mut Learned,
     /// The prefix that this event's start tag bound to XML Schema's instance namespace.
     event_prefix: Option<&'a [u8]>,
@@ -169,7 +178,22 @@ enum TextPlace {
     Page(usize, usize),
 }
 
-impl<'a> Decoder<'a, '_> {
+impl<'a> Decoder<'a, '_, '_> {
+    /// Decodes an event within the quota, beginning at its start tag.
+    #[inline(always)]
+    fn bounded_event(&mut self, start: usize) -> Result<(EventRecord, usize), Odd> {
+        self.out.begin_event();
+        let (record, end) = self.event(start)?;
+        let quota = self.out.quota();
+        if (end - start) / ELEMENT_WIRE_BYTES_MIN > quota.elements_max()
+            && start_tags(&self.page[start..end]) > quota.elements_max()
+        {
+            return Err(Odd);
+        }
+        quota.event(record.data.range().len()).map_err(|_| Odd)?;
+        Ok((record, end))
+    }
+
     /// Decodes an event, beginning at its start tag.
     fn event(&mut self, start: usize) -> Result<(EventRecord, usize), Odd> {
         let (class, content, empty) = self.event_tag(start)?;
@@ -207,7 +231,7 @@ impl<'a> Decoder<'a, '_> {
             }
         }
         // Any other start tag is parsed, and remembered for the next event.
-        let tag = StartTag::read(page, start + self.fixed.event_open.len(), &self.prefixes, None)?;
+        let tag = StartTag::read(page, start + self.fixed.event_open.len(), self.prefixes, None)?;
         self.event_prefix = tag.binds;
         let class = match tag.declared {
             Some(XsiType::Class(name)) => Some(name),
@@ -286,7 +310,7 @@ impl<'a> Decoder<'a, '_> {
 
     fn append(&mut self, text: &[u8]) -> Span {
         let start = self.out.len();
-        self.out.as_vec().extend_from_slice(text);
+        self.out.put_bytes(text);
         Span::new(start, self.out.len())
     }
 

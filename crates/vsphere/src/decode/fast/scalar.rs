@@ -9,7 +9,7 @@ use crate::decode::markup::resolve_reference;
 use crate::decode::{json, time};
 use crate::schema::Kind;
 
-impl Decoder<'_, '_> {
+impl Decoder<'_, '_, '_> {
     #[inline(always)]
     pub(super) fn scalar(&mut self, kind: Kind, from: usize) -> Result<usize, Odd> {
         match kind {
@@ -71,11 +71,11 @@ impl Decoder<'_, '_> {
         let text = std::str::from_utf8(&self.page[from..end]).map_err(|_| Odd)?;
         match kind {
             Kind::Float => json::float(
-                self.out.as_vec(),
+                &mut self.out,
                 text.parse().ok().filter(|value: &f32| value.is_finite()).ok_or(Odd)?,
             ),
             _ => json::double(
-                self.out.as_vec(),
+                &mut self.out,
                 text.parse().ok().filter(|value: &f64| value.is_finite()).ok_or(Odd)?,
             ),
         }
@@ -114,17 +114,17 @@ impl Decoder<'_, '_> {
     #[inline(never)]
     fn escapes(&mut self, mut at: usize) -> Result<usize, Odd> {
         loop {
+            // One byte may become six.
+            if self.out.is_over() {
+                return Err(Odd);
+            }
             let rest = self.page.get(at..).ok_or(Odd)?;
             match rest {
                 [b'<', ..] => return Ok(at),
                 // U+2028 and U+2029, which end a line in JavaScript.
                 [0xE2, 0x80, 0xA8 | 0xA9, ..] => {
                     self.escaped = true;
-                    self.out.as_vec().extend_from_slice(if rest[2] == 0xA8 {
-                        b"\\u2028"
-                    } else {
-                        b"\\u2029"
-                    });
+                    self.out.put_bytes(if rest[2] == 0xA8 { b"\\u2028" } else { b"\\u2029" });
                     at += 3;
                 }
                 // U+FFFE and U+FFFF are not characters in XML.
@@ -146,7 +146,7 @@ impl Decoder<'_, '_> {
                         b'\t' => b"\\t",
                         _ => b"\\u003e",
                     };
-                    self.out.as_vec().extend_from_slice(escape);
+                    self.out.put_bytes(escape);
                     at += 1;
                 }
                 // A control character, or the end of the page.
@@ -170,11 +170,11 @@ impl Decoder<'_, '_> {
             name => {
                 let name = std::str::from_utf8(name).map_err(|_| Odd)?;
                 let character = resolve_reference(name).ok_or(Odd)?;
-                json::escaped(self.out.as_vec(), character.encode_utf8(&mut [0; 4]));
+                json::escaped(&mut self.out, character.encode_utf8(&mut [0; 4]));
                 return Ok(at + len + 2);
             }
         };
-        self.out.as_vec().extend_from_slice(escape);
+        self.out.put_bytes(escape);
         Ok(at + len + 2)
     }
 }

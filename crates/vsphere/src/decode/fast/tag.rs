@@ -131,7 +131,7 @@ impl<'a> XsiType<'a> {
         match split(value) {
             _ if value.is_empty() || value.contains(&b' ') => Err(Odd),
             (None, name) => Ok(XsiType::Class(name)),
-            (Some(b"xsd"), name) if prefixes.schema_is_xsd => Ok(XsiType::Schema(name)),
+            (Some(b"xsd"), name) if prefixes.schema_is_xsd() => Ok(XsiType::Schema(name)),
             _ => Err(Odd),
         }
     }

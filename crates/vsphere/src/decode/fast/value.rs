@@ -22,11 +22,12 @@ pub(super) enum OpenedTag {
     Name(usize),
 }
 
-impl<'a> Decoder<'a, '_> {
+impl<'a> Decoder<'a, '_, '_> {
     /// Decodes an object; `at` is behind its start tag. Returns the offset of the end tag, which
     /// the caller checks.
     pub(super) fn object(&mut self, plan: &'static Plan, mut at: usize, depth: usize) -> Result<usize, Odd> {
-        if depth > OBJECTS_DEPTH_MAX {
+        // Each object may be much larger than its element: all members may be absent.
+        if depth > OBJECTS_DEPTH_MAX || self.out.is_over() {
             return Err(Odd);
         }
         let start = self.out.len();
@@ -269,6 +270,9 @@ impl<'a> Decoder<'a, '_> {
         if !tag.empty {
             return self.object_of(plan, tag.content, close, depth);
         }
+        if self.out.is_over() {
+            return Err(Odd);
+        }
         let start = self.out.len();
         self.out.put(plan.absent(0, plan.steps.len()));
         match self.out.len() == start {
@@ -350,7 +354,7 @@ impl<'a> Decoder<'a, '_> {
         if tag.empty || kind.iter().any(|byte| super::bytes::is_special(*byte)) {
             return Err(Odd);
         }
-        self.out.as_vec().extend_from_slice(kind);
+        self.out.put_bytes(kind);
         // The type is a slice of the page, or empty.
         let from = if kind.is_empty() { 0 } else { kind.as_ptr() as usize - self.page.as_ptr() as usize };
         self.reference_id((from, from + kind.len()), tag.content, close, names_object)
@@ -412,11 +416,11 @@ impl<'a> Decoder<'a, '_> {
                 .take_while(|byte| byte.is_ascii_alphanumeric() || **byte == b':')
                 .count();
             if self.page.get(from + len..from + len + 2) == Some(b"\">") {
-                let declared = Some(XsiType::of(&self.page[from..from + len], &self.prefixes)?);
+                let declared = Some(XsiType::of(&self.page[from..from + len], self.prefixes)?);
                 return Ok(StartTag { declared, ..StartTag::plain(from + len + 2) });
             }
         }
-        let tag = StartTag::read(self.page, at, &self.prefixes, self.event_prefix)?;
+        let tag = StartTag::read(self.page, at, self.prefixes, self.event_prefix)?;
         match tag.binds {
             // Declaring a prefix that means something else outside would have to be tracked.
             Some(prefix) if self.event_prefix != Some(prefix) && !self.prefixes.binds_instance(prefix) => {
