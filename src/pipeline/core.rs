@@ -195,6 +195,14 @@ impl Core {
             return PageCounts::default();
         };
         let ordered = flow.order.step(parsed);
+        // A source that says nothing of its position reads nothing again.
+        let position_us = flow.progress.position_us.load(Relaxed);
+        if position_us < i64::MAX {
+            let forgotten = flow.order.seen().forget_excess(minute_of(position_us));
+            if forgotten > 0 {
+                tracing::debug!(source = %flow.info.name, minutes = forgotten, "the set of seen events is full; forgotten events may be delivered again");
+            }
+        }
         flow.progress.pages_ordered.store(flow.order.pages(), Relaxed);
         let mut counts = PageCounts {
             duplicates: ordered.duplicates,
@@ -225,6 +233,12 @@ impl Core {
             }));
         }
         counts
+    }
+
+    /// Bytes of the sets of seen events of all sources.
+    pub fn seen_bytes(&self) -> usize {
+        let begun = self.sources.iter().filter_map(|flow| flow.begun.as_ref());
+        begun.map(|begun| begun.order.seen_bytes()).sum()
     }
 
     /// Number of destinations that events may go to; see [`Route::reached`].

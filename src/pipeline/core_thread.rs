@@ -23,7 +23,8 @@ use super::refusals::{Attempt, Outbox};
 use super::replay::Ended;
 use super::settings::{Settings, SourceSettings};
 use crate::event::Selection;
-use crate::limits::DRIVER_JOBS_MAX;
+use crate::limits::{DRIVER_JOBS_MAX, SEEN_BYTES_FREE, SEEN_MEMORY_SHARE};
+use crate::memory::Permit;
 use crate::processor::{BatchSlice, Processor};
 use crate::state::{self, Checkpoint, LegacyCheckpoint, Storage, Write, read_legacy_checkpoint};
 use crate::supervise::{Heartbeat, Part, PartKind};
@@ -45,6 +46,8 @@ pub(super) struct CoreThread {
     pub source_metrics: Arc<[SourceMetrics]>,
     /// True while a checkpoint is on its way to the disk; the next one waits for it.
     pub checkpointing: bool,
+    /// The share of the memory budget that the sets of seen events take.
+    pub seen: Permit,
     /// Unreadable events on their way to the dead letters.
     pub unreadable: Outbox<UnreadableEvent>,
     pub settled: watch::Sender<bool>,
@@ -233,6 +236,7 @@ impl CoreThread {
         if writes.is_empty() {
             return;
         }
+        self.seen.resize(seen_share(self.core.seen_bytes(), self.shared.budget.limit()));
         self.checkpointing = true;
         let control = self.shared.control.clone();
         let kept = writes.clone();
@@ -376,6 +380,12 @@ impl CoreThread {
     }
 }
 
+/// Bytes of the memory budget for `seen` bytes of sets of seen events. The budget is for events, so
+/// most of it stays theirs.
+fn seen_share(seen: usize, budget: usize) -> usize {
+    seen.saturating_sub(SEEN_BYTES_FREE).min(budget / SEEN_MEMORY_SHARE)
+}
+
 /// The file and the resume time to import from the old router. Logs a line for the operator of the
 /// upgrade.
 fn taken_over(source: &str, legacy_checkpoint: LegacyCheckpoint) -> Option<(PathBuf, i64)> {
@@ -399,5 +409,18 @@ fn taken_over(source: &str, legacy_checkpoint: LegacyCheckpoint) -> Option<(Path
             tracing::error!(%source, path = %path.display(), reason, "the checkpoint of the old router cannot be used; starting as `startAt` says, events since it ended may be missing: give the source a `startAt` before that");
             None
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn seen_events_are_charged_and_leave_most_of_the_memory_to_others() {
+        let check = |seen: usize, expected: usize| assert_eq!(seen_share(seen, 24 << 20), expected, "{seen}");
+        check(100 << 10, 0);
+        check(3 << 20, 2 << 20);
+        check(30 << 20, 6 << 20);
     }
 }

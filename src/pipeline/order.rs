@@ -121,7 +121,12 @@ impl Order {
         let mut kept = 0;
         let (seen, unsettled, next_seq) = (&mut self.seen, &mut self.unsettled, &mut self.next_seq);
         batch.records.retain_mut(|record| {
-            if !seen.insert(record.identity) {
+            if seen.insert(record.identity) {
+                // The set may have forgotten an event that is still owed. It goes everywhere.
+                if !unsettled.is_empty() {
+                    unsettled.remove(&record.identity);
+                }
+            } else {
                 // `is_empty` comes first: once a restart has replayed its events, this costs
                 // nothing.
                 let Some(destinations) =
@@ -153,7 +158,8 @@ impl Order {
             );
             // An event that was seen before a restart may be missing from the dead letters. Then it
             // still has to go there.
-            if !self.seen.insert(record.identity) && self.unsettled.remove(&record.identity).is_none() {
+            let owed = self.unsettled.remove(&record.identity).is_some();
+            if !self.seen.insert(record.identity) && !owed {
                 output.duplicates += 1;
                 return;
             }
@@ -197,6 +203,11 @@ impl Order {
     /// The highest key read.
     pub fn high_key(&self) -> Option<i32> {
         self.high_key
+    }
+
+    /// Bytes of the set of seen events.
+    pub fn seen_bytes(&self) -> usize {
+        self.seen.bytes()
     }
 
     pub fn seen(&mut self) -> &mut Seen {
@@ -352,6 +363,18 @@ mod tests {
             assert!(!output.keys_restarted, "{key}");
         }
         assert_eq!(order.high_key(), Some(i32::MIN + 200));
+    }
+
+    #[test]
+    fn an_owed_event_that_the_seen_set_has_forgotten_goes_everywhere_once() {
+        let owed = batch(0, &[(2, 2)]).records[0].identity;
+        let unsettled = FxHashMap::from_iter([(owed, vec![Arc::from("slow")])]);
+        let mut order = Order::restore(Seen::default(), unsettled);
+        let output = order.step(parsed(0, &[(2, 2)]));
+        assert_eq!(keys(&output), [2]);
+        assert!(batches(&output).all(|ordered| ordered.replays.is_empty()), "not to the slow one alone");
+        assert_eq!(order.awaited().count(), 0);
+        assert_eq!(keys(&order.step(parsed(1, &[(2, 2)]))), [] as [i32; 0]);
     }
 
     #[test]

@@ -187,6 +187,7 @@ impl Pipeline {
         };
         let overlap = |source: &SourceSettings| (source.name.clone(), source.overlap.as_micros() as i64);
         let sources = settings.sources.iter().map(overlap).collect();
+        let seen = budget.take(0);
         let mut thread = CoreThread {
             core: Core::new(sources, route, destinations),
             settings,
@@ -198,6 +199,7 @@ impl Pipeline {
             spooled,
             source_metrics: Arc::clone(&source_metrics),
             checkpointing: false,
+            seen,
             unreadable: Default::default(),
             settled: settled_sender,
         };

@@ -10,6 +10,10 @@
 //!
 //! Keys within a minute are close together, so a minute costs about one bit per event.
 //!
+//! Its size is bounded, whatever the times and keys of events are. INVARIANT: an identity that is
+//! forgotten counts as new when its event is read again. So forgetting can cause a duplicate, never
+//! a loss.
+//!
 //! The set also shows gaps in the keys. A key that is missing may belong to an event that becomes
 //! visible late, which a sweep would find.
 
@@ -18,15 +22,31 @@ use std::collections::{BTreeMap, BTreeSet};
 use roaring::RoaringBitmap;
 
 use crate::event::Identity;
+use crate::limits::{SEEN_AHEAD_MINUTES_MAX, SEEN_BYTES_MAX, SEEN_FAR_MINUTES, SEEN_MINUTES_MAX};
 
 /// Distance by which the keys of a minute may begin below the end of the minute before while
 /// vCenter's sequence still only rises.
 const INTERLEAVED_KEYS: u32 = 100;
 
+/// Bytes of a minute apart from its containers: its place in the tree, and the list of containers.
+const MINUTE_BYTES: usize = 96;
+/// Bytes of a container of keys apart from the keys: the container, and the heap's own.
+const CONTAINER_BYTES: usize = 56;
+
+/// The keys of one minute.
+#[derive(Debug, Default)]
+struct MinuteKeys {
+    keys: RoaringBitmap,
+    /// Bytes that they took when they were last measured.
+    bytes: usize,
+}
+
 /// A set of identities, by minute.
 #[derive(Debug, Default)]
 pub struct Seen {
-    minutes: BTreeMap<u32, RoaringBitmap>,
+    minutes: BTreeMap<u32, MinuteKeys>,
+    /// Bytes of all minutes.
+    bytes: usize,
     /// Minutes that changed since the last call of `take_dirty`.
     dirty: BTreeSet<u32>,
     /// The minute written last, which is therefore in `dirty`.
@@ -41,21 +61,91 @@ pub struct Seen {
 impl Seen {
     /// Restores the set from a checkpoint.
     pub fn restore(minutes: impl IntoIterator<Item = (u32, RoaringBitmap)>) -> Self {
-        Seen { minutes: minutes.into_iter().collect(), ..Seen::default() }
+        let mut seen = Seen::default();
+        for (minute, keys) in minutes {
+            seen.minutes.insert(minute, MinuteKeys { keys, bytes: 0 });
+            seen.measure(minute);
+        }
+        seen
     }
 
     /// Adds `identity`. Returns false if the set has it already.
     pub fn insert(&mut self, identity: Identity) -> bool {
-        let new = self.minutes.entry(identity.minute).or_default().insert(identity.key);
+        let new = self.minutes.entry(identity.minute).or_default().keys.insert(identity.key);
         if new && self.hot != Some(identity.minute) {
+            if let Some(minute) = self.hot.replace(identity.minute) {
+                self.measure(minute);
+            }
             self.dirty.insert(identity.minute);
-            self.hot = Some(identity.minute);
+            self.measure(identity.minute);
         }
         new
     }
 
     pub fn contains(&self, identity: Identity) -> bool {
-        self.minutes.get(&identity.minute).is_some_and(|keys| keys.contains(identity.key))
+        self.minutes.get(&identity.minute).is_some_and(|minute| minute.keys.contains(identity.key))
+    }
+
+    /// Measures a minute again.
+    fn measure(&mut self, minute: u32) {
+        let Some(minute) = self.minutes.get_mut(&minute) else { return };
+        let statistics = minute.keys.statistics();
+        let stores = statistics.n_bytes_array_containers
+            + statistics.n_bytes_bitset_containers
+            + statistics.n_bytes_run_containers;
+        let bytes = MINUTE_BYTES
+            + statistics.n_containers as usize * CONTAINER_BYTES
+            + usize::try_from(stores).unwrap_or(usize::MAX / 2);
+        self.bytes = self.bytes - minute.bytes + bytes;
+        minute.bytes = bytes;
+    }
+
+    /// Bytes that the set takes in memory.
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// Forgets minutes until the set is within its bounds, and returns their number. The source has
+    /// read up to `position`, a minute.
+    ///
+    /// Beyond the position the last minutes go first: a vCenter creates no events there, or few. If
+    /// the whole set is too large the first ones go, which only a restart would read again.
+    pub fn forget_excess(&mut self, position: u32) -> usize {
+        let before = self.minutes.len();
+        if before > SEEN_AHEAD_MINUTES_MAX {
+            let ahead = self.minutes.range(position.saturating_add(2)..).count();
+            for _ in SEEN_AHEAD_MINUTES_MAX..ahead {
+                self.forget_last();
+            }
+        }
+        while self.minutes.len() > SEEN_MINUTES_MAX || self.bytes > SEEN_BYTES_MAX {
+            let far = position.saturating_add(SEEN_FAR_MINUTES);
+            match self.minutes.last_key_value() {
+                Some((last, _)) if *last > far => self.forget_last(),
+                _ => self.forget_first(),
+            }
+        }
+        before - self.minutes.len()
+    }
+
+    fn forget_last(&mut self) {
+        if let Some((minute, keys)) = self.minutes.pop_last() {
+            self.forgotten(minute, keys.bytes);
+        }
+    }
+
+    fn forget_first(&mut self) {
+        if let Some((minute, keys)) = self.minutes.pop_first() {
+            self.forgotten(minute, keys.bytes);
+            self.edge = keys.keys.max().map(|key| (minute, RoaringBitmap::from_iter([key])));
+        }
+    }
+
+    /// The store is told of the minute without keys, so that it forgets it as well.
+    fn forgotten(&mut self, minute: u32, bytes: usize) {
+        self.bytes -= bytes;
+        self.dirty.insert(minute);
+        self.hot = self.hot.filter(|hot| *hot != minute);
     }
 
     /// Start of the first minute in the set, microseconds since 1970 UTC.
@@ -68,20 +158,26 @@ impl Seen {
         if self.minutes.first_key_value().is_some_and(|(first, _)| *first < minute) {
             let kept = self.minutes.split_off(&minute);
             let forgotten = std::mem::replace(&mut self.minutes, kept);
+            self.bytes -= forgotten.values().map(|minute| minute.bytes).sum::<usize>();
             self.edge = forgotten
                 .last_key_value()
-                .and_then(|(minute, keys)| Some((*minute, RoaringBitmap::from_iter([keys.max()?]))));
+                .and_then(|(minute, last)| Some((*minute, RoaringBitmap::from_iter([last.keys.max()?]))));
             self.dirty = self.dirty.split_off(&minute);
             self.hot = self.hot.filter(|hot| *hot >= minute);
         }
     }
 
-    /// Takes the minutes that changed since the last call, as whole bitmaps.
+    /// Takes the minutes that changed since the last call, as whole bitmaps. That of a minute that
+    /// was forgotten is empty.
     pub fn take_dirty(&mut self) -> Vec<(u32, RoaringBitmap)> {
-        self.hot = None;
+        if let Some(minute) = self.hot.take() {
+            self.measure(minute);
+        }
         std::mem::take(&mut self.dirty)
             .into_iter()
-            .filter_map(|minute| Some((minute, self.minutes.get(&minute)?.clone())))
+            .map(|minute| {
+                (minute, self.minutes.get(&minute).map(|kept| kept.keys.clone()).unwrap_or_default())
+            })
             .collect()
     }
 
@@ -106,7 +202,7 @@ impl Seen {
     pub fn has_gaps_since(&self, minute: u32) -> bool {
         let edge = self.edge.iter().map(|(minute, key)| (*minute, key)).filter(|(last, _)| *last < minute);
         let minutes: Vec<(u32, &RoaringBitmap)> =
-            edge.chain(self.minutes.range(minute..).map(|(&minute, keys)| (minute, keys))).collect();
+            edge.chain(self.minutes.range(minute..).map(|(&minute, kept)| (minute, &kept.keys))).collect();
         let is_missing = |at: usize| {
             let (minute, keys) = minutes[at];
             let (Some(low), Some(high)) = (keys.min(), keys.max()) else { return false };
@@ -130,7 +226,7 @@ impl Seen {
 
     /// Number of identities in the set.
     pub fn len(&self) -> u64 {
-        self.minutes.values().map(RoaringBitmap::len).sum()
+        self.minutes.values().map(|minute| minute.keys.len()).sum()
     }
 
     pub fn is_empty(&self) -> bool {
@@ -209,6 +305,72 @@ mod tests {
         assert!(seen.has_gaps_since(7) && !seen.has_gaps_since(9));
     }
 
+    /// The bytes of the set, measured anew.
+    fn measured(seen: &mut Seen) -> usize {
+        let minutes: Vec<u32> = seen.minutes.keys().copied().collect();
+        minutes.into_iter().for_each(|minute| seen.measure(minute));
+        assert_eq!(seen.bytes, seen.minutes.values().map(|minute| minute.bytes).sum::<usize>());
+        seen.bytes
+    }
+
+    #[test]
+    fn scattered_times_are_forgotten_from_the_far_end() {
+        let mut seen = Seen::default();
+        insert(&mut seen, 100, 1..=50);
+        let position = 100;
+        // The minutes of a page ahead, and those of an event each in any year.
+        let scattered = |i: u32| 1_000_000 + i.wrapping_mul(2_654_435_761) % 4_000_000_000;
+        for i in 0..100_000 {
+            seen.insert(Identity { minute: scattered(i), key: i });
+            if i % 1_000 == 0 {
+                seen.forget_excess(position);
+                assert!(seen.minutes.len() <= SEEN_AHEAD_MINUTES_MAX + 1);
+            }
+        }
+        seen.forget_excess(position);
+        assert_eq!(seen.minutes.len(), SEEN_AHEAD_MINUTES_MAX + 1, "as many as may be are kept");
+        assert!((1..=50).all(|key| seen.contains(id(100, key))), "the present is not forgotten");
+        assert!(seen.bytes() < 8 << 20, "{}", seen.bytes());
+        assert_eq!(seen.bytes(), measured(&mut seen));
+        // A forgotten event counts as new: a duplicate, not a loss.
+        let (forgotten, _) = (0..100_000).map(|i| (scattered(i), i)).max().unwrap();
+        assert!(seen.insert(Identity { minute: forgotten, key: 7 }));
+        // The store forgets them as well.
+        let stored: BTreeMap<u32, RoaringBitmap> = seen.take_dirty().into_iter().collect();
+        assert!(stored.len() > SEEN_AHEAD_MINUTES_MAX);
+        assert_eq!(stored.values().filter(|keys| !keys.is_empty()).count(), seen.minutes.len());
+    }
+
+    #[test]
+    fn minutes_that_reading_comes_to_are_not_ahead() {
+        let mut seen = Seen::default();
+        for minute in 0..30_000 {
+            seen.insert(id(minute, 1));
+            assert_eq!(seen.forget_excess(minute), 0, "{minute}");
+        }
+        assert_eq!(seen.len(), 30_000);
+    }
+
+    #[test]
+    fn a_set_of_too_many_minutes_or_bytes_forgets_the_first_ones() {
+        let mut seen = Seen::default();
+        let minutes = SEEN_MINUTES_MAX as u32 + 500;
+        (0..minutes).for_each(|minute| assert!(seen.insert(id(minute, 1))));
+        assert_eq!(seen.forget_excess(minutes), 500);
+        assert!(!seen.contains(id(499, 1)) && seen.contains(id(500, 1)));
+        // Scattered keys: each takes a container of its own.
+        let mut seen = Seen::default();
+        for minute in 0..30 {
+            (0..40_000).for_each(|i| _ = seen.insert(id(minute, i << 16)));
+        }
+        seen.take_dirty();
+        assert!(seen.bytes() > SEEN_BYTES_MAX);
+        assert!(seen.forget_excess(40) > 0);
+        assert!(seen.bytes() <= SEEN_BYTES_MAX);
+        assert_eq!(seen.bytes(), measured(&mut seen));
+        assert!(seen.contains(id(29, 0)), "the newest is kept");
+    }
+
     proptest! {
         #[test]
         fn behaves_as_a_set_and_its_dirty_minutes_restore_it(ids in prop::collection::vec((0u32..5, -50i32..50), 0..300), cut in 0u32..5) {
@@ -222,6 +384,7 @@ mod tests {
                 }
             }
             stored.extend(seen.take_dirty());
+            prop_assert_eq!(seen.bytes(), measured(&mut seen));
             let restored = Seen::restore(stored);
             for minute in 0..5 {
                 for key in -50..50 {

@@ -38,6 +38,7 @@ use uuid::Uuid;
 use super::row_crc::RowCrc;
 use super::{CheckpointWrite, StoreError, schema};
 use crate::event::{Identity, minute_of};
+use crate::limits::{SEEN_BYTES_MAX, SEEN_DELETED_AT_ONCE, SEEN_MINUTES_MAX};
 
 /// The stored position of one source.
 #[derive(Clone, Debug, PartialEq)]
@@ -108,7 +109,9 @@ impl Checkpoint {
     pub(super) fn update(prior: Option<Checkpoint>, write: &CheckpointWrite) -> Checkpoint {
         let (mut seen, mut destinations) = prior.map_or_else(Default::default, |p| (p.seen, p.destinations));
         seen.extend(write.dirty.iter().cloned());
-        seen.retain(|minute, _| *minute >= write.prune_before_minute);
+        seen.retain(|minute, keys: &mut RoaringBitmap| {
+            *minute >= write.prune_before_minute && !keys.is_empty()
+        });
         if let Some(now) = &write.destinations {
             destinations.clone_from(now);
             destinations.sort_unstable();
@@ -190,7 +193,12 @@ pub(super) fn save(conn: &Connection, write: &CheckpointWrite) -> rusqlite::Resu
     // Seen events: replace the changed minutes, delete those that fell out of the overlap.
     let mut put = conn
         .prepare_cached("INSERT OR REPLACE INTO seen (source, minute, keys, crc) VALUES (?1, ?2, ?3, ?4)")?;
+    let mut forget = conn.prepare_cached("DELETE FROM seen WHERE source = ?1 AND minute = ?2")?;
     for (minute, keys) in write.dirty.iter().filter(|(minute, _)| *minute >= write.prune_before_minute) {
+        if keys.is_empty() {
+            forget.execute(params![source, minute])?;
+            continue;
+        }
         let mut keys = keys.clone();
         keys.optimize();
         let mut bytes = Vec::with_capacity(keys.serialized_size());
@@ -276,15 +284,23 @@ pub(super) fn load(conn: &Connection, path: &Path, source: &str) -> Result<Optio
     }
     let instance_uuid = Uuid::from_slice(&instance).map_err(|_| damaged("the instanceUuid"))?;
 
-    // Seen events.
-    let mut seen = BTreeMap::new();
-    let mut select =
-        tx.prepare_cached("SELECT minute, keys, crc FROM seen WHERE source = ?1").map_err(sql)?;
-    let mut rows = select.query([source]).map_err(sql)?;
+    // Seen events: of an oversized set only the minutes near the position.
+    let (mut seen, mut seen_bytes) = (BTreeMap::new(), 0);
+    let (first, last) = nearest_minutes(&tx, source, minute_of(resume_us)).map_err(sql)?;
+    let mut select = tx
+        .prepare_cached(
+            "SELECT minute, keys, crc FROM seen WHERE source = ?1 AND minute BETWEEN ?2 AND ?3 ORDER BY minute",
+        )
+        .map_err(sql)?;
+    let mut rows = select.query(params![source, first, last]).map_err(sql)?;
     while let Some(row) = rows.next().map_err(sql)? {
         let (minute, keys, crc): (u32, Vec<u8>, i64) = row.try_into().map_err(sql)?;
         if seen_crc(source, minute, &keys) != crc {
             return Err(damaged("the set of seen events"));
+        }
+        seen_bytes += keys.len();
+        if seen_bytes > SEEN_BYTES_MAX {
+            break;
         }
         seen.insert(
             minute,
@@ -326,6 +342,29 @@ pub(super) fn load(conn: &Connection, path: &Path, source: &str) -> Result<Optio
         unsettled,
         destinations,
     }))
+}
+
+/// The first and the last of the minutes with seen events that are nearest to `minute`, at most
+/// [`SEEN_MINUTES_MAX`] of them. What lies beyond them is forgotten, which can cause duplicates only.
+fn nearest_minutes(conn: &Connection, source: &str, minute: u32) -> rusqlite::Result<(u32, u32)> {
+    conn.prepare_cached(
+        "SELECT coalesce(min(minute), 0), coalesce(max(minute), 0) FROM
+         (SELECT minute FROM seen WHERE source = ?1 ORDER BY abs(minute - ?2), minute LIMIT ?3)",
+    )?
+    .query_row(params![source, minute, SEEN_MINUTES_MAX as i64], |row| Ok((row.get(0)?, row.get(1)?)))
+}
+
+/// Deletes the minutes that [`load`] has left out of `checkpoint`, a few in each transaction.
+pub(super) fn forget_excess(conn: &Connection, checkpoint: &Checkpoint) -> rusqlite::Result<()> {
+    let source = &checkpoint.source;
+    let kept = checkpoint.seen.first_key_value().zip(checkpoint.seen.last_key_value());
+    let (first, last) = kept.map_or((1, 0), |((first, _), (last, _))| (*first, *last));
+    let mut delete = conn.prepare_cached(
+        "DELETE FROM seen WHERE source = ?1 AND minute IN
+         (SELECT minute FROM seen WHERE source = ?1 AND minute NOT BETWEEN ?2 AND ?3 LIMIT ?4)",
+    )?;
+    while delete.execute(params![source, first, last, SEEN_DELETED_AT_ONCE])? > 0 {}
+    Ok(())
 }
 
 /// The names of the sources that have a checkpoint, sorted.

@@ -101,6 +101,43 @@ fn moving_the_position_makes_later_events_new_and_counts_skipped_ones() {
     assert_eq!(store.load("vc-01").unwrap(), None);
 }
 
+/// A state whose events had scattered times. The minutes far from the position are forgotten, which
+/// can only make a restart deliver their events again.
+#[test]
+fn an_oversized_set_of_seen_events_shrinks_when_it_is_loaded() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut store = Store::open(dir.path()).unwrap();
+    let position = 28_000_000;
+    let minutes = || (0..2 * SEEN_MINUTES_MAX as u32).map(|i| position + i * 7);
+    let keys: RoaringBitmap = [5].into_iter().collect();
+    let dirty = minutes().map(|minute| (minute, keys.clone())).collect();
+    let resume_us = i64::from(position) * 60_000_000;
+    let unsettled = vec![("bus".into(), vec![id(position, 5)])];
+    store.apply(&[Write::Checkpoint(CheckpointWrite { dirty, unsettled, ..write(resume_us) })]).unwrap();
+    let rows = |store: &Store| {
+        let conn = Connection::open(store.dir().join("state.db")).unwrap();
+        conn.query_row("SELECT count(*) FROM seen", [], |row| row.get::<_, u32>(0)).unwrap() as usize
+    };
+    assert_eq!(rows(&store), 2 * SEEN_MINUTES_MAX);
+    let loaded = store.load("vc-01").unwrap().unwrap();
+    assert_eq!(loaded.seen.len(), SEEN_MINUTES_MAX);
+    assert!(loaded.is_seen(id(position, 5)) && loaded.owes("bus", id(position, 5)));
+    assert!(!loaded.is_seen(id(minutes().next_back().unwrap(), 5)));
+    assert_eq!(rows(&store), SEEN_MINUTES_MAX, "the file forgets them as well");
+    assert_eq!(store.load("vc-01").unwrap(), Some(loaded));
+}
+
+#[test]
+fn a_minute_without_keys_is_deleted() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut store = Store::open(dir.path()).unwrap();
+    store.apply(&[Write::Checkpoint(write(11 * 60_000_000))]).unwrap();
+    let dirty = vec![(11, RoaringBitmap::new())];
+    store.apply(&[Write::Checkpoint(CheckpointWrite { dirty, ..write(11 * 60_000_000) })]).unwrap();
+    let loaded = store.load("vc-01").unwrap().unwrap();
+    assert_eq!(loaded.seen.keys().collect::<Vec<_>>(), [&10]);
+}
+
 /// Every byte of every checksummed column, flipped one at a time through a second connection.
 #[test]
 fn a_changed_checkpoint_row_is_detected() {

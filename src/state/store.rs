@@ -288,7 +288,13 @@ impl Storage for Store {
     }
 
     fn load(&self, source: &str) -> Result<Option<Checkpoint>, StoreError> {
-        self.reader.load(source)
+        let checkpoint = self.reader.load(source)?;
+        if let Some(checkpoint) = &checkpoint {
+            let StoreReader { conn, path } = &self.reader;
+            checkpoint::forget_excess(conn, checkpoint)
+                .map_err(|cause| StoreError::sql(path, "delete old seen events", cause))?;
+        }
+        Ok(checkpoint)
     }
 
     fn spools(&self) -> &BTreeMap<String, SpoolSize> {

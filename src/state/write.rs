@@ -66,7 +66,8 @@ pub struct CheckpointWrite {
     pub first_us: Option<i64>,
     /// The highest key seen. A lower key with a later time means that the vCenter was restored.
     pub high_key: Option<i32>,
-    /// The minutes with new events since the last checkpoint, each with *all* its seen keys.
+    /// The minutes with new events since the last checkpoint, each with *all* its seen keys. One
+    /// without keys is deleted.
     pub dirty: Vec<(u32, RoaringBitmap)>,
     /// Minutes before this one are deleted: the minute of the resume time minus the overlap.
     pub prune_before_minute: u32,
