@@ -433,8 +433,7 @@ pub const SEEN_FAR_MINUTES: u32 = 24 * 60;
 /// Bytes of the set of seen events of one source. The keys of 100 million events take 25 MB; keys
 /// that are scattered take 60 bytes each.
 pub const SEEN_BYTES_MAX: usize = 32 << 20;
-/// Bytes of all sets of seen events that are not taken out of the memory budget: they are part of
-/// the 40 MB that 64 vCenters take without any event.
+/// Bytes of all sets of seen events that the memory budget does not count.
 pub const SEEN_BYTES_FREE: usize = 1 << 20;
 /// The sets of seen events take this part of the memory budget at most, so that events fit beside
 /// them.

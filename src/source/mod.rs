@@ -54,8 +54,8 @@ pub struct Page {
 pub enum PageForm {
     /// As a vCenter answered.
     Vsphere(Wire),
-    /// The same, for a page that cannot be decoded whole: its events are decoded one by one, and the
-    /// verdict names those that cannot be. The page is on its own (see [`Page::reading`]).
+    /// The same, for a page that cannot be decoded whole: its events are decoded one by one, and
+    /// the verdict names those that cannot be. The page is on its own (see [`Page::reading`]).
     Salvage(Wire),
     /// A row of the inbox, with its number: events of a push source that are durable already.
     Inbox { row: i64 },

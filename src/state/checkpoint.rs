@@ -345,7 +345,8 @@ pub(super) fn load(conn: &Connection, path: &Path, source: &str) -> Result<Optio
 }
 
 /// The first and the last of the minutes with seen events that are nearest to `minute`, at most
-/// [`SEEN_MINUTES_MAX`] of them. What lies beyond them is forgotten, which can cause duplicates only.
+/// [`SEEN_MINUTES_MAX`] of them. What lies beyond them is forgotten, which can cause duplicates
+/// only.
 fn nearest_minutes(conn: &Connection, source: &str, minute: u32) -> rusqlite::Result<(u32, u32)> {
     conn.prepare_cached(
         "SELECT coalesce(min(minute), 0), coalesce(max(minute), 0) FROM

@@ -19,20 +19,13 @@ const BURST: u64 = 2_000;
 /// without optimization.
 const RSS_KIB_MAX: u64 = 128 << 10;
 
-/// The most memory that a process ever had, in KiB.
-fn peak_rss_kib(pid: u32) -> u64 {
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
-    line.trim().trim_end_matches(" kB").parse().unwrap()
-}
-
 #[test]
 fn a_dead_destination_costs_the_other_nothing_and_gets_everything_in_order_when_it_returns() {
     let options = Options { mix: Mix::LargeTasks, ..Options::default() };
     let stack = Stack::new(options, ["batched", "batched"]);
     let (dead, alive) = (&stack.targets[0], &stack.targets[1]);
     let router = stack.router();
-    let (data, pid) = (stack.folder.path().join("data"), router.pid());
+    let data = stack.folder.path().join("data");
     stack.vcenter.append(BURST);
     dead.wait_for(BURST, LIMIT);
     stack.runtime.block_on(dead.sink.outage());
@@ -55,7 +48,7 @@ fn a_dead_destination_costs_the_other_nothing_and_gets_everything_in_order_when_
         assert_eq!((report.total.unique, report.total.out_of_order), (EVENTS, 0), "{report:?}");
     }
     assert!(wait_until(LIMIT, || spooled() == 0), "{} bytes are left in the spool", spooled());
-    let rss = peak_rss_kib(pid);
+    let rss = router.peak_rss_kib();
     assert!(rss < RSS_KIB_MAX, "{rss} KiB");
     eprintln!("peak of the memory: {rss} KiB");
 }

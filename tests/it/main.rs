@@ -31,6 +31,7 @@ mod durable_crash;
 mod fault_matrix;
 mod function_authors;
 mod host;
+mod hostile;
 mod invocation_log;
 mod isolation;
 mod ordering;

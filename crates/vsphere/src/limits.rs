@@ -42,8 +42,8 @@ pub const ELEMENTS_FREE: usize = 4_096;
 /// The most elements of an event: 40 times those of the largest real event. They take 64 Ki * 512
 /// bytes = 32 MiB while the event is decoded.
 pub const ELEMENTS_MAX: usize = 64 << 10;
-/// Characters of a fault's class and of its message that are kept. The longest messages of vSphere's
-/// own have 300.
+/// Characters of a fault's class and of its message that are kept. The longest messages of
+/// vSphere's own have 300.
 pub const FAULT_CHARS_MAX: usize = 1_024;
 /// Characters of a name or a text that an error quotes.
 pub const EXCERPT_CHARS_MAX: usize = 64;

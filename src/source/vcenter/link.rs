@@ -7,7 +7,6 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use bytes::Bytes;
-use sha1::{Digest, Sha1};
 use tokio::sync::{Notify, mpsc, watch};
 use tokio::time::{Instant, timeout};
 
@@ -22,7 +21,7 @@ use super::session::Sessions;
 use super::status::{Method, Status};
 use super::watchdog::LatestSeen;
 use crate::config::{EventFilter, Recursion, Vcenter};
-use crate::limits::{CLOCK_SLACK, COLLECTORS_MAX, ROOM_WAIT_TOLD, UNREADABLE_BYTES_MAX};
+use crate::limits::{CLOCK_SLACK, COLLECTORS_MAX, ROOM_WAIT_TOLD};
 use crate::memory::Permit;
 use crate::source::SourceState;
 use crate::source::{Closed, Intake, Page, PageForm, Start, Verdict};
@@ -46,20 +45,6 @@ impl From<Closed> for End {
     fn from(_: Closed) -> Self {
         End::Closed
     }
-}
-
-/// The bytes of an undecodable event as its dead letter keeps them: a copy, so that the page that
-/// the event came in can go.
-///
-/// The id of the dead letter follows from its bytes. A cut event therefore ends with the hash of
-/// all of them.
-fn unreadable(event: &[u8]) -> Bytes {
-    let Some(kept) = event.get(..UNREADABLE_BYTES_MAX).filter(|kept| kept.len() < event.len()) else {
-        return Bytes::copy_from_slice(event);
-    };
-    let hash: String = Sha1::digest(event).iter().map(|byte| format!("{byte:02x}")).collect();
-    let end = format!("[cut: {} bytes in all, SHA-1 {hash}]", event.len());
-    [kept, end.as_bytes()].concat().into()
 }
 
 /// A call or a push that failed.
@@ -328,17 +313,7 @@ impl<A: EventApi> Link<A> {
         self.push_as(form, reading, body.bytes, poison, permit, verdicts).await
     }
 
-    /// Hands a page to the decoder whose events are to be decoded one by one, and gives its number.
-    pub async fn push_to_salvage(
-        &self,
-        body: PageBody,
-        permit: Permit,
-        verdicts: &mpsc::UnboundedSender<Verdict>,
-    ) -> Result<u64, Closed> {
-        self.push_as(PageForm::Salvage(body.wire), None, body.bytes, None, permit, verdicts).await
-    }
-
-    async fn push_as(
+    pub(super) async fn push_as(
         &self,
         form: PageForm,
         reading: Option<u64>,
@@ -368,21 +343,6 @@ impl<A: EventApi> Link<A> {
         self.status.pages.fetch_add(1, Relaxed);
         self.status.page_bytes.fetch_add(bytes, Relaxed);
         Ok(number)
-    }
-
-    /// Hands an event that cannot be decoded on to the dead letters.
-    pub async fn push_poison(
-        &self,
-        body: PageBody,
-        reason: String,
-        verdicts: &mpsc::UnboundedSender<Verdict>,
-    ) -> Result<(), Trouble> {
-        tracing::error!(source = %self.name, bytes = body.bytes.len(), %reason, "an event cannot be decoded; it becomes a dead letter");
-        let body = PageBody { bytes: unreadable(&body.bytes), ..body };
-        let room = self.take(body.bytes.len());
-        self.push(None, body, Some(reason), room, verdicts).await?;
-        self.status.poisons.fetch_add(1, Relaxed);
-        Ok(())
     }
 
     /// Pages that were handed to the decoder.
@@ -536,23 +496,5 @@ impl<A: EventApi> Link<A> {
 
     fn objects(&self) -> std::sync::MutexGuard<'_, Objects> {
         self.objects.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_large_undecodable_event_is_cut_and_stays_distinct() {
-        let event = |last: u8| {
-            let mut event = vec![b'x'; 2 * UNREADABLE_BYTES_MAX];
-            event.push(last);
-            unreadable(&event)
-        };
-        assert_ne!(event(b'a'), event(b'b'));
-        assert!(event(b'a').len() < UNREADABLE_BYTES_MAX + 128);
-        let whole = vec![b'x'; UNREADABLE_BYTES_MAX];
-        assert_eq!(unreadable(&whole), whole);
     }
 }

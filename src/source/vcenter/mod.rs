@@ -32,6 +32,7 @@ mod rows;
 mod session;
 mod status;
 mod sweep;
+mod unreadable;
 mod waker;
 mod watchdog;
 mod watermark;

@@ -147,6 +147,13 @@ impl Router {
         self.process.child.id()
     }
 
+    /// The most memory that the process ever had, in KiB.
+    pub fn peak_rss_kib(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid())).expect("Linux's /proc");
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("the process runs");
+        line.trim().trim_end_matches(" kB").parse().expect("a number of KiB")
+    }
+
     pub fn running(&mut self) -> bool {
         self.process.running()
     }

@@ -8,7 +8,7 @@ use std::ops::Range;
 use memchr::memchr2;
 
 /// An item of an array, or the empty text between two commas.
-pub(super) struct Item {
+pub(super) struct ArrayItem {
     pub range: Range<usize>,
     /// The values in the item, itself apart: its commas, and its opening brackets and braces.
     pub values: usize,
@@ -17,7 +17,7 @@ pub(super) struct Item {
 }
 
 /// The items of a page, one after the other.
-pub(super) struct Items<'p> {
+pub(super) struct ArrayItems<'p> {
     page: &'p [u8],
     /// The start of the latest item.
     start: usize,
@@ -34,11 +34,16 @@ enum Scan {
     Broken,
 }
 
-impl<'p> Items<'p> {
+impl<'p> ArrayItems<'p> {
     /// `None` if `page` is not an array.
     pub fn new(page: &'p [u8]) -> Option<Self> {
         let open = page.iter().position(|byte| !byte.is_ascii_whitespace())?;
-        (page[open] == b'[').then_some(Items { page, start: open + 1, at: open + 1, state: Scan::Inside })
+        (page[open] == b'[').then_some(ArrayItems {
+            page,
+            start: open + 1,
+            at: open + 1,
+            state: Scan::Inside,
+        })
     }
 
     /// True once the array was read to its end and nothing follows it.
@@ -53,17 +58,17 @@ impl<'p> Items<'p> {
         start..start + text.trim_ascii_end().len()
     }
 
-    fn item(&self, start: usize, end: usize, values: usize, depth: usize) -> Item {
+    fn item(&self, start: usize, end: usize, values: usize, depth: usize) -> ArrayItem {
         let text = self.page[start..end].trim_ascii_start();
         let start = end - text.len();
-        Item { range: start..start + text.trim_ascii_end().len(), values, depth }
+        ArrayItem { range: start..start + text.trim_ascii_end().len(), values, depth }
     }
 }
 
-impl Iterator for Items<'_> {
-    type Item = Item;
+impl Iterator for ArrayItems<'_> {
+    type Item = ArrayItem;
 
-    fn next(&mut self) -> Option<Item> {
+    fn next(&mut self) -> Option<ArrayItem> {
         if self.state != Scan::Inside {
             return None;
         }
@@ -105,7 +110,7 @@ impl Iterator for Items<'_> {
 /// Calls `each` with the range of every item of the array `page`. Returns false if `page` is not an
 /// array or ends before the array does.
 pub(super) fn items(page: &[u8], mut each: impl FnMut(Range<usize>)) -> bool {
-    let Some(mut items) = Items::new(page) else { return false };
+    let Some(mut items) = ArrayItems::new(page) else { return false };
     items.by_ref().filter(|item| !item.range.is_empty()).for_each(|item| each(item.range));
     items.is_whole()
 }
@@ -174,7 +179,7 @@ mod tests {
     #[test]
     fn values_are_counted_before_they_are_decoded() {
         let check = |text: &str, expected: &[(usize, usize)]| {
-            let found: Vec<_> = Items::new(text.as_bytes())
+            let found: Vec<_> = ArrayItems::new(text.as_bytes())
                 .into_iter()
                 .flatten()
                 .map(|item| (item.values, item.depth))

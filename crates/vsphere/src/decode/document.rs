@@ -130,8 +130,8 @@ fn read(
     Ok(markup.position())
 }
 
-/// Decodes the events of a page one by one, and returns those that cannot be decoded. A page without
-/// a readable beginning is a single one of them.
+/// Decodes the events of a page one by one, and returns those that cannot be decoded. A page
+/// without a readable beginning is a single one of them.
 pub(super) fn decode_pieces(page: &[u8], quota: &mut Quota<'_>, out: &mut Decoded) -> Vec<Broken> {
     let whole = |error| vec![Broken { range: 0..page.len(), error }];
     let Some(salvage::Pieces { head, events }) = salvage::pieces(page) else {

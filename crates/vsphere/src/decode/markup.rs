@@ -6,18 +6,15 @@
 //! by local name alone, as govmomi does.
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
 
 use quick_xml::Reader;
 use quick_xml::events::{BytesRef, BytesStart, Event};
 
 use super::excerpt;
+use super::prefixes::{Namespace, Prefixes, namespace};
 use super::quota::{ELEMENT_BYTES, Quota, QuotaExceeded};
 use crate::DecodeError;
 use crate::limits::{ATTRIBUTES_MAX, XML_DEPTH_MAX};
-
-const XSI: &str = "http://www.w3.org/2001/XMLSchema-instance";
-const XSD: &str = "http://www.w3.org/2001/XMLSchema";
 
 /// The type that an element's `xsi:type` names.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -49,78 +46,6 @@ pub(super) enum Token<'a> {
     Start(PageElement<'a>),
     End,
     Text(Cow<'a, str>),
-}
-
-/// The namespaces that matter to the decoders.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Namespace {
-    Instance,
-    Schema,
-    Other,
-}
-
-/// The prefixes that are bound at one place of a page.
-#[derive(Debug)]
-pub(super) struct Prefixes<'a> {
-    /// A tree, since a server chooses the prefixes: in a table of hashes it could make them
-    /// collide.
-    bound: BTreeMap<&'a [u8], Namespace>,
-    schema_is_xsd: bool,
-    /// The bindings of the open elements, to be taken back at their ends: depth, prefix, and the
-    /// meaning that the prefix had before.
-    undo: Vec<(usize, &'a [u8], Option<Namespace>)>,
-}
-
-impl<'a> Prefixes<'a> {
-    fn new() -> Self {
-        Prefixes { bound: BTreeMap::new(), schema_is_xsd: true, undo: Vec::new() }
-    }
-
-    /// Binds a prefix until the element at `depth` ends.
-    fn bind(&mut self, depth: usize, prefix: &'a str, namespace: Namespace) {
-        let prefix = prefix.as_bytes();
-        let before = self.bound.insert(prefix, namespace);
-        self.undo.push((depth, prefix, before));
-        self.changed(prefix);
-    }
-
-    /// Takes back the bindings of all elements deeper than `depth`.
-    fn unbind(&mut self, depth: usize) {
-        while let Some((_, prefix, before)) = self.undo.pop_if(|(at, ..)| *at > depth) {
-            match before {
-                Some(namespace) => self.bound.insert(prefix, namespace),
-                None => self.bound.remove(prefix),
-            };
-            self.changed(prefix);
-        }
-    }
-
-    fn changed(&mut self, prefix: &[u8]) {
-        if prefix == b"xsd" {
-            self.schema_is_xsd = self.is(prefix, Namespace::Schema);
-        }
-    }
-
-    /// The namespace that `prefix` is bound to.
-    fn resolve(&self, prefix: &[u8]) -> Namespace {
-        self.bound.get(prefix).map_or_else(|| customary(prefix), |namespace| *namespace)
-    }
-
-    /// Returns true if `xsd` is bound to XML Schema.
-    #[inline]
-    pub fn schema_is_xsd(&self) -> bool {
-        self.schema_is_xsd
-    }
-
-    /// Returns true if `prefix`, of an attribute, is bound to `namespace`.
-    pub fn is(&self, prefix: &[u8], namespace: Namespace) -> bool {
-        self.resolve(prefix) == namespace
-    }
-
-    /// Returns true if `prefix` is bound to XML Schema's instance namespace.
-    pub fn binds_instance(&self, prefix: &[u8]) -> bool {
-        self.is(prefix, Namespace::Instance)
-    }
 }
 
 /// A reader of a page: tokens in order, from the root's start tag to its end tag.
@@ -483,24 +408,6 @@ fn reader(page: &str, base: usize) -> (usize, Reader<&[u8]>) {
     config.check_end_names = false;
     config.allow_unmatched_ends = true;
     (page.len() - text.len(), reader)
-}
-
-/// The meaning of an unbound prefix. Like govmomi, this accepts `xsi:type` and `xsd:int` without
-/// declarations.
-fn customary(prefix: &[u8]) -> Namespace {
-    match prefix {
-        b"xsi" => Namespace::Instance,
-        b"xsd" => Namespace::Schema,
-        _ => Namespace::Other,
-    }
-}
-
-fn namespace(uri: &str) -> Namespace {
-    match uri {
-        XSI => Namespace::Instance,
-        XSD => Namespace::Schema,
-        _ => Namespace::Other,
-    }
 }
 
 /// A name without its prefix.

@@ -17,6 +17,7 @@ mod document;
 mod fast;
 mod json;
 mod markup;
+mod prefixes;
 mod quota;
 pub mod reference;
 pub mod salvage;

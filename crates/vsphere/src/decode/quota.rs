@@ -203,8 +203,8 @@ mod tests {
         fields.map(|field| minimal(field.name, field.kind)).collect()
     }
 
-    /// The smallest events that vSphere's schema allows, of every class: alone, and with each member
-    /// that may be absent.
+    /// The smallest events that vSphere's schema allows, of every class: alone, and with each
+    /// member that may be absent.
     fn smallest_events() -> impl Iterator<Item = String> {
         schema::classes().filter(|class| class.is_event).flat_map(|class| {
             let optional = class.fields.iter().filter(|field| field.optional || field.many);

@@ -15,7 +15,7 @@ use simd_json::Buffers;
 use simd_json::borrowed::{Object, Value};
 use simd_json::prelude::*;
 
-use super::array::{Item, Items};
+use super::array::{ArrayItem, ArrayItems};
 use super::markup::{Declared, PageElement};
 use super::quota::{ELEMENT_BYTES, Quota, QuotaExceeded};
 use super::salvage::{self, Broken};
@@ -47,7 +47,8 @@ fn read(
     out: &mut Decoded,
 ) -> Result<(), DecodeError> {
     super::check_size(page)?;
-    let mut items = Items::new(page).ok_or_else(|| fail("not a vCenter answer: not an array of events"))?;
+    let mut items =
+        ArrayItems::new(page).ok_or_else(|| fail("not a vCenter answer: not an array of events"))?;
     super::reserve(page.len(), quota, out);
     let mut reader = Reader::default();
     // The commas before this item. A comma is followed by an item, `[]` has none.
@@ -71,7 +72,7 @@ pub(super) fn decode_items(page: &[u8], quota: &mut Quota<'_>, out: &mut Decoded
     if let Err(error) = super::check_size(page) {
         return whole(error);
     }
-    let Some(mut items) = Items::new(page) else { return whole(fail("not an array of events")) };
+    let Some(mut items) = ArrayItems::new(page) else { return whole(fail("not an array of events")) };
     super::reserve(page.len(), quota, out);
     let (mut reader, mut broken) = (Reader::default(), Vec::new());
     for item in items.by_ref().filter(|item| !item.range.is_empty()) {
@@ -98,7 +99,7 @@ impl Reader {
     pub fn event(
         &mut self,
         page: &[u8],
-        item: Item,
+        item: ArrayItem,
         spelling: Spelling,
         quota: &mut Quota<'_>,
         out: &mut Decoded,

@@ -25,7 +25,7 @@ use bytes::{Fragment, Out, Tag};
 use plan::Plan;
 use tag::{StartTag, XsiType};
 
-use super::markup::Prefixes;
+use super::prefixes::Prefixes;
 use super::quota::Quota;
 use super::{Decoded, push_record};
 use crate::schema;

@@ -2,7 +2,7 @@
 //! order; every other tag is odd.
 
 use super::Odd;
-use crate::decode::markup::{Namespace, Prefixes};
+use crate::decode::prefixes::{Namespace, Prefixes};
 
 /// Maximum number of attributes in a start tag: `xsi:type`, `type` and declarations of prefixes.
 const ATTRIBUTES_MAX: usize = 4;
