@@ -305,6 +305,11 @@ pub const FIRST_SYNC_RETRY: Duration = Duration::from_secs(1);
 /// Time that a command waits for the first list of functions or rules. A source that waits for it
 /// logs so after each such time.
 pub const FIRST_SYNC_MAX: Duration = Duration::from_secs(30);
+/// Answers of vCenters that are larger than this (ten pages of a busy one) arrive one at a time:
+/// they take more memory than was reserved for them.
+pub const LARGE_ANSWER_BYTES: usize = 8 << 20;
+/// Bytes of gzip that are unpacked between two looks at the size: they become 4 MiB at most.
+pub const UNPACKED_AT_ONCE: usize = 4 << 10;
 /// Bytes of a vCenter's answer to a call that is not a page. The largest is
 /// `description.eventInfo`: some 1,300 entries * 1.5 KiB = 2 MB.
 pub const CONTROL_BYTES_MAX: usize = 8 << 20;

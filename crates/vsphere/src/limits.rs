@@ -31,6 +31,9 @@ pub const OUTPUT_BYTES_FREE: usize = 256 << 10;
 /// The most bytes of output of one page: 1,000 events of 64 KiB, twice as large in JSON, are 128
 /// MiB.
 pub const OUTPUT_BYTES_MAX: usize = 128 << 20;
+/// The most bytes of JSON of one event: 256 times the largest real one. A delivery makes copies of
+/// an event, so this also bounds what comes after the decoder.
+pub const EVENT_BYTES_MAX: usize = 16 << 20;
 /// Bytes that the record of an event takes in memory: 104 as it is decoded, and up to 216 as its
 /// reader keeps it.
 pub const RECORD_BYTES: usize = 320;

@@ -22,8 +22,8 @@
 
 use crate::DecodeError;
 use crate::limits::{
-    ELEMENTS_FACTOR, ELEMENTS_FREE, ELEMENTS_MAX, OUTPUT_BYTES_FREE, OUTPUT_BYTES_MAX, OUTPUT_FACTOR,
-    RECORD_BYTES,
+    ELEMENTS_FACTOR, ELEMENTS_FREE, ELEMENTS_MAX, EVENT_BYTES_MAX, OUTPUT_BYTES_FREE, OUTPUT_BYTES_MAX,
+    OUTPUT_FACTOR, RECORD_BYTES,
 };
 
 /// Bytes that an element takes in the reference decoder at most, its text apart.
@@ -97,12 +97,15 @@ impl<'c> Quota<'c> {
 
     /// Bytes of JSON that the next event may become.
     pub(super) fn event_bytes_max(&self) -> usize {
-        self.output_left.saturating_sub(RECORD_BYTES)
+        self.output_left.saturating_sub(RECORD_BYTES).min(EVENT_BYTES_MAX)
     }
 
     /// Counts an event that became `data` bytes of JSON. The error is for an event that does not
     /// fit.
     pub(super) fn event(&mut self, data: usize) -> Result<(), QuotaExceeded> {
+        if data > EVENT_BYTES_MAX {
+            return Err(QuotaExceeded::Event);
+        }
         match self.output_left.checked_sub(data.saturating_add(RECORD_BYTES)) {
             Some(left) => {
                 self.output_left = left;
@@ -164,6 +167,7 @@ impl<'c> Quota<'c> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum QuotaExceeded {
     Output,
+    Event,
     Elements(usize),
 }
 
@@ -172,6 +176,7 @@ impl QuotaExceeded {
     pub(super) fn at(self, offset: usize) -> DecodeError {
         let reason = match self {
             QuotaExceeded::Output => "its JSON is too large for the size of the page".into(),
+            QuotaExceeded::Event => format!("an event of more than {EVENT_BYTES_MAX} bytes of JSON"),
             QuotaExceeded::Elements(max) => format!("an event of more than {max} elements"),
         };
         DecodeError { offset, reason }
@@ -265,6 +270,8 @@ mod tests {
             refusal(&page("VmPoweredOnEvent", &format!("<userName>{}</userName>", ">".repeat(100_000)))),
             None
         );
+        let reason = refusal(&page("VmEvent", &format!("<userName>{}</userName>", ">".repeat(3 << 20))));
+        assert_eq!(reason, Some(format!("an event of more than {EVENT_BYTES_MAX} bytes of JSON")));
         // Members that both decoders know, so that the fast one reads the event.
         let reason = refusal(&page(
             "VmReconfiguredEvent",

@@ -21,11 +21,15 @@ use hyper::header::{
     LOCATION, PROXY_AUTHORIZATION, SET_COOKIE, USER_AGENT,
 };
 use hyper::{Method, Request, Response, StatusCode, Uri};
+use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::Instant;
 use url::Url;
 
 use crate::config::{ClientTls, Protocol, Proxy};
-use crate::limits::{ANSWER_TIME_MAX, CONTROL_BYTES_MAX, VCENTER_IDLE_TIMEOUT, VCENTER_SILENCE_MAX};
+use crate::limits::{
+    ANSWER_TIME_MAX, CONTROL_BYTES_MAX, LARGE_ANSWER_BYTES, UNPACKED_AT_ONCE, VCENTER_IDLE_TIMEOUT,
+    VCENTER_SILENCE_MAX,
+};
 use crate::net::{self, Connector, Lease, Pool, ServerKind};
 use vsphere::Wire;
 use vsphere::api::MoRef;
@@ -264,6 +268,7 @@ impl Transport {
         let (silence_max, mut silence) = (times.silence_max, times.began);
         let head_at = Instant::now();
         let mut heard = head_at;
+        let mut turn = None;
         loop {
             let Ok(frame) = tokio::time::timeout_at(heard + silence_max, incoming.frame()).await else {
                 return Err(CallError::Timeout { method, after: silence_max });
@@ -276,7 +281,14 @@ impl Transport {
             let Ok(chunk) = frame.map_err(|error| CallError::lost(method, &error))?.into_data() else {
                 continue;
             };
-            sink.write(&chunk).map_err(|error| unpack_error(method, limit, &error))?;
+            for piece in chunk.chunks(UNPACKED_AT_ONCE) {
+                if turn.is_none() && sink.unpacked() > LARGE_ANSWER_BYTES {
+                    turn = Some(large_turn(method, silence_max).await?);
+                    // The wait was ours.
+                    heard = Instant::now();
+                }
+                sink.write(piece).map_err(|error| unpack_error(method, limit, &error))?;
+            }
         }
         if let Some(lease) = lease {
             self.pool.give_back(lease);
@@ -293,6 +305,17 @@ impl Transport {
         }
         Ok(HttpAnswer { status: head.status, body, silence, transfer: heard - head_at })
     }
+}
+
+/// The turn of the one answer of all vCenters that may be large.
+static LARGE_ANSWERS: Semaphore = Semaphore::const_new(1);
+
+/// Waits for the turn. Who waits for too long asks for a smaller page, as after any time-out: a
+/// server that sends a large answer slowly delays others, and holds up none.
+async fn large_turn(method: &'static str, wait: Duration) -> Result<SemaphorePermit<'static>, CallError> {
+    let turn = tokio::time::timeout(wait, LARGE_ANSWERS.acquire()).await;
+    let turn = turn.map_err(|_| CallError::Timeout { method, after: wait })?;
+    Ok(turn.expect("the semaphore is never closed"))
 }
 
 /// The time until an answer began, and the longest silence in it.
@@ -334,7 +357,8 @@ struct Bounded {
 
 impl Bounded {
     fn new(capacity: usize, limit: usize) -> Self {
-        Bounded { bytes: Vec::with_capacity(capacity), limit }
+        // What a server announces is not memory that it has filled.
+        Bounded { bytes: Vec::with_capacity(capacity.min(LARGE_ANSWER_BYTES)), limit }
     }
 
     fn into_bytes(mut self) -> Bytes {
@@ -367,6 +391,14 @@ enum Sink {
 }
 
 impl Sink {
+    /// Bytes that have arrived, unpacked.
+    fn unpacked(&self) -> usize {
+        match self {
+            Sink::Plain(bounded) => bounded.bytes.len(),
+            Sink::Gzip(decoder) => decoder.get_ref().bytes.len(),
+        }
+    }
+
     fn write(&mut self, input: &[u8]) -> std::io::Result<()> {
         match self {
             Sink::Plain(bounded) => bounded.write_all(input),
