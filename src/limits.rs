@@ -53,6 +53,22 @@ pub const fn batch_bytes(page: usize) -> usize {
 /// compressed = 10.4 GB. The bound of all spools together is the sum over the processors, so that
 /// one full spool leaves the others their room.
 pub const SPOOL_BYTES: u64 = 10 << 30;
+/// Bytes by which moves from the spool of an undecided processor may exceed the bound of all spools:
+/// eight moves of [`UNDECIDED_MOVE_BYTES`]. A row that two functions want needs twice its room, so a
+/// full store would otherwise keep it from ever leaving.
+pub const SPOOL_MOVE_BYTES: u64 = 8 * UNDECIDED_MOVE_BYTES as u64;
+/// Bytes of events, before compression, that one move from the spool of an undecided processor
+/// writes, or one event for all functions that want it: 8 MiB are a page of 1,000 events of 1 KiB
+/// for eight functions.
+pub const UNDECIDED_MOVE_BYTES: usize = 8 << 20;
+/// Batches that one append to the spool of an undecided processor writes: 16 pages of 1 MiB share
+/// one fsync.
+pub const UNDECIDED_APPEND_BATCHES_MAX: usize = 16;
+/// Interval at which the core thread checks the registries of undecided processors.
+pub const UNDECIDED_CHECK_INTERVAL: Duration = Duration::from_millis(100);
+/// Jobs of one undecided processor at the storage thread, and so its messages to the core thread:
+/// one append, and one read or move.
+pub const UNDECIDED_JOBS_MAX: usize = 2;
 /// Bytes of all dead letters: 256 Ki events of 1 KiB = 256 MiB.
 pub const DEAD_LETTER_BYTES: u64 = 256 << 20;
 /// Bytes of the disk that stay free: below this nothing is spooled or dead-lettered. Checkpoints,
@@ -106,9 +122,10 @@ pub const fn batches_max(memory: usize, sources: usize) -> usize {
 /// Messages in the queue of the core thread. Each source has one at a time (`Begin`, `Loaded` and
 /// `Begun` follow each other). Then come the waiting replays, and one each of `Settled` (of all
 /// drivers), `Checkpointed` (one checkpoint at a time) and `UnreadableStored` (one group at a
-/// time). `Finish` always has room. With 64 sources: 64 + 64 + 3 = 131.
-pub const fn control_messages_max(sources: usize) -> usize {
-    sources + REPLAYS_QUEUED_MAX + 3
+/// time), and the replies to the jobs of undecided processors. `Finish` always has room. With 64
+/// sources and 10 processors: 64 + 64 + 3 + 10 * 2 = 151.
+pub const fn control_messages_max(sources: usize, processors: usize) -> usize {
+    sources + REPLAYS_QUEUED_MAX + 3 + processors * UNDECIDED_JOBS_MAX
 }
 /// Replays of dead letters that wait for the core thread: enough to keep it busy while the next one
 /// is read from the store.
@@ -116,15 +133,15 @@ pub const REPLAYS_QUEUED_MAX: usize = 64;
 /// Replays of dead letters in flight. Each has a permit of [`REPLAY_BYTES`]: 8 MiB / 1 KiB = 8,192.
 pub const REPLAYS_MAX: usize = REPLAY_BYTES / PERMIT_BYTES_MIN;
 /// Messages in the mailbox of one driver: an offer for each batch in memory, the replays, and the
-/// messages that its own jobs cause. With 24 MiB and one source: 24,576 + 1,024 + 8,192 + 11 =
-/// 33,803.
+/// messages that its own jobs cause. With 24 MiB and one source: 24,576 + 1,024 + 8,192 + 12 =
+/// 33,804.
 pub const fn mailbox_messages_max(memory: usize, sources: usize) -> usize {
     batches_max(memory, sources) + REPLAYS_MAX + OWN_MAIL_MAX
 }
 /// Messages that the jobs of one driver cause: 1 `Appended`, 2 `Fetched` (of the main spool and of
 /// one lane's), [`REMOVALS_MAX`] `Removed`, 1 `DeadLettered`, and 1 each of `LetterRemoved`,
-/// `Adoptions` and `AdoptionEnds` (which are coalesced). `Stop` has a place of its own.
-pub const OWN_MAIL_MAX: usize = 1 + 2 + REMOVALS_MAX + 1 + 3;
+/// `RowsAdded`, `Adoptions` and `AdoptionEnds` (which are coalesced). `Stop` has a place of its own.
+pub const OWN_MAIL_MAX: usize = 1 + 2 + REMOVALS_MAX + 1 + 4;
 /// Removals of spool rows that one driver has in flight: one, one ahead of the append, and one
 /// ahead of each of the two reads.
 pub const REMOVALS_MAX: usize = 1 + 1 + 2;
@@ -134,10 +151,10 @@ pub const REMOVALS_MAX: usize = 1 + 1 + 2;
 pub const DRIVER_JOBS_MAX: usize = 1 + 2 + REMOVALS_MAX + 1 + 2 * 2;
 /// Jobs at the storage thread apart from those of drivers ([`DRIVER_JOBS_MAX`] each). Each source
 /// has one (its checkpoint is loaded, or its first one is written). Then come one checkpoint, one
-/// group of unreadable events and two jobs at the end, the jobs of operators, and the ends of
-/// replays.
-pub const fn store_jobs_max(sources: usize) -> usize {
-    sources + 4 + DEAD_LETTER_COMMAND_JOBS_MAX + REPLAYS_MAX
+/// group of unreadable events and two jobs at the end, the jobs of operators, the ends of replays,
+/// and the jobs of undecided processors.
+pub const fn store_jobs_max(sources: usize, processors: usize) -> usize {
+    sources + 4 + DEAD_LETTER_COMMAND_JOBS_MAX + REPLAYS_MAX + processors * UNDECIDED_JOBS_MAX
 }
 /// Jobs at the storage thread for operators who list, replay or drop dead letters: one for each
 /// command that may run.
@@ -302,6 +319,9 @@ pub const FORMER_SECRETS_MAX: usize = 16;
 pub const FUNCTIONS_NAMED_MAX: usize = 20;
 /// Wait between two attempts to read functions or rules for the first time.
 pub const FIRST_SYNC_RETRY: Duration = Duration::from_secs(1);
+/// Time that a source waits at its start for the functions or rules of a processor that can store
+/// events meanwhile. A gateway that is there answers faster, and nothing has to be stored.
+pub const FIRST_SYNC_GRACE: Duration = Duration::from_secs(1);
 /// Time that a command waits for the first list of functions or rules. A source that waits for it
 /// logs so after each such time.
 pub const FIRST_SYNC_MAX: Duration = Duration::from_secs(30);

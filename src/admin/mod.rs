@@ -5,7 +5,8 @@
 //!
 //! ```text
 //! /healthz  open      200 while no part of the router has failed or is stalled
-//! /readyz   open      200 once every source made its first attempt; JSON with each source's state
+//! /readyz   open      200 once every source made its first attempt; JSON with each source's state,
+//!                     and the processors that could not read their functions or rules yet
 //! /metrics  guarded   Prometheus text
 //! /stats    guarded   the old router's JSON page
 //! ```
@@ -33,6 +34,7 @@ use tokio_rustls::TlsAcceptor;
 use self::stats::Stats;
 pub use self::view::View;
 use crate::config::Admin;
+use crate::pipeline::undecided::RegistryState;
 use crate::source::{Counter, SourceReport, SourceState};
 use crate::supervise::{Part, PartKind, ProcessHealth, Supervisor};
 use crate::telemetry::metrics as names;
@@ -47,6 +49,9 @@ pub enum AdminError {
     #[error(transparent)]
     Tls(#[from] serve::ListenerTlsError),
 }
+
+/// The reason why a processor is undecided.
+const UNKNOWN: &str = "it could not read its functions or rules yet; its events wait";
 
 /// The data that the pages are made of.
 struct AdminState {
@@ -118,8 +123,19 @@ async fn readyz(State(shared): State<Arc<AdminState>>) -> Response {
             json!({"name": name, "state": report.state.as_str(), "reason": reason(&report)})
         })
         .collect();
+    // A gateway that is away does not count either, since its events wait on disk.
+    let config = &shared.view.config;
+    let undecided = config.processors.iter().enumerate().filter_map(|(at, processor)| {
+        let reason = match shared.view.registries.get(at) {
+            RegistryState::Live => return None,
+            RegistryState::Unknown => UNKNOWN,
+            RegistryState::Moving => "events that waited for its functions or rules are being moved",
+        };
+        Some(json!({"name": processor.name, "state": "undecided", "reason": reason}))
+    });
+    let processors: Vec<_> = undecided.collect();
     let code = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-    let body = json!({"ready": ready, "sources": sources}).to_string();
+    let body = json!({"ready": ready, "sources": sources, "processors": processors}).to_string();
     (code, [(header::CONTENT_TYPE, "application/json")], body).into_response()
 }
 

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use crate::config::Config;
+use crate::pipeline::undecided::Registries;
 use crate::processor::counted::Invocations;
 use crate::source::Observed;
 use crate::telemetry::metrics::SourceMetrics;
@@ -17,4 +18,5 @@ pub struct View {
     pub source_metrics: Arc<[SourceMetrics]>,
     /// By processor index; all zero if the admin listener is turned off.
     pub invocations: Arc<[Arc<Invocations>]>,
+    pub registries: Arc<Registries>,
 }

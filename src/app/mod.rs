@@ -2,8 +2,9 @@
 //! them again. The commands `run` and `demo` start it; SIGTERM ends it.
 //!
 //! ```text
-//! start:  processors ─► store ─► pipeline ─► sources      a source begins to read when the
-//!                                                         processors behind it are ready
+//! start:  processors ─► store ─► pipeline ─► sources      a source begins to read when those
+//!                                                         processors behind it are ready whose
+//!                                                         events may not wait on disk
 //! stop:   sources ─► pipeline ─► store                    sources first, so that it can drain
 //! ```
 
@@ -20,10 +21,10 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use crate::admin::View;
-use crate::config::{self, Config, Protocol, StateLocation};
+use crate::config::{self, Config, OverflowPolicy, Protocol, StateLocation};
 use crate::event::Payload;
-use crate::limits::{FIRST_SYNC_MAX, SMALL_READS_PER_SECOND};
-use crate::pipeline::destination::split_name;
+use crate::limits::{FIRST_SYNC_GRACE, FIRST_SYNC_MAX, SMALL_READS_PER_SECOND};
+use crate::pipeline::destination::{split_name, undecided_processor};
 use crate::pipeline::replay::DeadLetters;
 use crate::pipeline::run::{Drained, Parts, Pipeline, StartError, StopError};
 use crate::processor::counted::{CountedProcessor, Invocations};
@@ -114,9 +115,8 @@ impl Router {
             processor.restore(functions(&settings.name, &known));
             Arc::clone(processor).start(&supervisor, &settings.name);
         }
-        let ready_by_source: Vec<Vec<_>> = (0..config.sources.len())
-            .map(|source| reached(&config, source, &processors).map(|to| to.ready()).collect())
-            .collect();
+        let ready_by_source: Vec<_> =
+            (0..config.sources.len()).map(|source| RegistryWait::of(&config, source, &processors)).collect();
         // Start the pipeline.
         let pipeline = Pipeline::start(Parts {
             settings: settings::pipeline(&config),
@@ -131,13 +131,13 @@ impl Router {
         let mut sources = JoinSet::new();
         let mut statuses = Vec::new();
         let all_sources = config.sources.iter().zip(ready_by_source).enumerate();
-        for (at, (source, processors_ready)) in all_sources.filter(|_| reads) {
+        for (at, (source, processors)) in all_sources.filter(|_| reads) {
             let status = Arc::new(Status::default());
             statuses.push((source.name.clone(), Arc::clone(&status) as Arc<dyn Observed>));
             let config::SourceKind::Vcenter(mut settings) = source.kind.clone();
             settings.protocol = protocol(settings.protocol, &config.processors);
             settings.poll_interval = settings.poll_interval.max(poll_share(config.sources.len()));
-            let ready = ready(source.name.clone(), processors_ready);
+            let ready = processors.wait(source.name.clone());
             let part = Part::new(PartKind::Source, format!("source/{}", source.name))
                 .slower_by(settings.timeouts.connect + settings.timeouts.call);
             let (name, intake) = (source.name.clone(), pipeline.intake(at));
@@ -159,6 +159,7 @@ impl Router {
             config,
             source_metrics: pipeline.source_metrics(),
             invocations: invocations.into(),
+            registries: pipeline.registries(),
         };
         Ok(Router { supervisor, pipeline, sources, stop, view, shutdown_timeout, ephemeral, state_dir: dir })
     }
@@ -230,12 +231,12 @@ impl Processors {
     }
 }
 
-/// The processors that a route connects with `source`.
+/// The processors that a route connects with `source`, with their settings.
 fn reached<'a>(
     config: &'a Config,
     source: usize,
     processors: &'a [Arc<dyn Processor>],
-) -> impl Iterator<Item = &'a Arc<dyn Processor>> {
+) -> impl Iterator<Item = (&'a config::ProcessorConfig, &'a Arc<dyn Processor>)> {
     let name = &config.sources[source].name;
     let is_reached = move |processor: &config::ProcessorConfig| {
         config
@@ -244,7 +245,7 @@ fn reached<'a>(
             .any(|route| route.sources.contains(name) && route.processors.contains(&processor.name))
     };
     let all = config.processors.iter().zip(processors);
-    all.filter(move |(processor, _)| is_reached(processor)).map(|(_, processor)| processor)
+    all.filter(move |(processor, _)| is_reached(processor))
 }
 
 /// The functions of `processor` among the names of `destinations`.
@@ -262,14 +263,40 @@ async fn all(futures: Vec<BoxFuture<'static, ()>>) {
     }
 }
 
-/// Waits until all `processors` of `source` have read their functions or rules, and logs a warning
-/// whenever [`FIRST_SYNC_MAX`] has passed. An event that is read earlier would miss a function.
-async fn ready(source: String, processors: Vec<BoxFuture<'static, ()>>) {
-    let known = all(processors);
-    tokio::pin!(known);
-    while tokio::time::timeout(FIRST_SYNC_MAX, &mut known).await.is_err() {
-        let hint = "make that processor's gateway or AWS reachable, or take it out of the routes";
-        tracing::warn!(%source, hint, "source waits until a processor can read its functions or rules");
+/// The processors behind one source that have to read their functions or rules first.
+struct RegistryWait {
+    /// Those that may not store events meanwhile, as their overflow policy says. The source waits
+    /// for them.
+    blocking: Vec<BoxFuture<'static, ()>>,
+    /// Those whose events can wait on disk.
+    spilling: Vec<BoxFuture<'static, ()>>,
+}
+
+impl RegistryWait {
+    fn of(config: &Config, source: usize, processors: &[Arc<dyn Processor>]) -> Self {
+        let mut ready = RegistryWait { blocking: Vec::new(), spilling: Vec::new() };
+        for (settings, processor) in reached(config, source, processors) {
+            match settings.delivery.overflow.policy {
+                OverflowPolicy::Spill => ready.spilling.push(processor.ready()),
+                OverflowPolicy::Block | OverflowPolicy::DropNewest | OverflowPolicy::DropOldest => {
+                    ready.blocking.push(processor.ready());
+                }
+            }
+        }
+        ready
+    }
+
+    /// Waits until `source` may read: [`FIRST_SYNC_GRACE`] for processors that spill, and without
+    /// limit for the others. Logs a warning whenever [`FIRST_SYNC_MAX`] has passed.
+    async fn wait(self, source: String) {
+        // After that time, events wait on disk for the functions or rules.
+        let _ = tokio::time::timeout(FIRST_SYNC_GRACE, all(self.spilling)).await;
+        let known = all(self.blocking);
+        tokio::pin!(known);
+        while tokio::time::timeout(FIRST_SYNC_MAX, &mut known).await.is_err() {
+            let hint = "make that processor's gateway or AWS reachable, set its `overflow.policy` to `spill`, or take it out of the routes";
+            tracing::warn!(%source, hint, "source waits until a processor can read its functions or rules");
+        }
     }
 }
 
@@ -299,7 +326,7 @@ fn warn_of_leftovers(store: &Store, config: &Config) -> Result<(), StoreError> {
         }
     }
     for (name, size) in store.reader().spools_by_destination()? {
-        let (owner, _) = split_name(&name);
+        let owner = undecided_processor(&name).unwrap_or_else(|| split_name(&name).0);
         if config.processors.iter().all(|processor| processor.name != owner) {
             let hint = "if it was renamed, give it this name again; if not, run `event-router spool drop`";
             tracing::warn!(destination = %name, events = size.events, hint, "spooled events wait for a destination that is no longer configured");

@@ -9,7 +9,8 @@ use clap::Args;
 use super::session::Session;
 use super::table::table;
 use super::{ConfigArgs, Exit};
-use crate::config::{Config, SourceConfig, SourceKind};
+use crate::config::{Config, OverflowPolicy, ProcessorConfig, SourceConfig, SourceKind};
+use crate::pipeline::destination::undecided_name;
 use crate::processor;
 
 /// A difference between clocks that deserves a warning: CloudEvents times and logs of the two
@@ -110,7 +111,10 @@ async fn connect(config: &Config) -> Vec<Probe> {
     let processors = config.processors.iter().map(|settings| async {
         let start = Instant::now();
         let result = match processor::build(settings) {
-            Ok(processor) => processor.check().await.map_err(|failure| failure.reason),
+            Ok(processor) => processor.check().await.map_err(|failure| match processor.selector() {
+                None => failure.reason,
+                Some(_) => format!("{}; {}", failure.reason, meanwhile(settings)),
+            }),
             Err(error) => Err(error.to_string()),
         };
         Probe { name: format!("processor {}", settings.name), took: start.elapsed(), result }
@@ -122,6 +126,21 @@ async fn connect(config: &Config) -> Vec<Probe> {
     .await;
     probes.extend(processors);
     probes
+}
+
+/// The fate of events while the functions or rules of this processor cannot be read.
+fn meanwhile(settings: &ProcessorConfig) -> String {
+    match settings.delivery.overflow.policy {
+        OverflowPolicy::Spill => {
+            format!(
+                "a router that starts now keeps its events on disk as `{}`",
+                undecided_name(&settings.name)
+            )
+        }
+        OverflowPolicy::Block | OverflowPolicy::DropNewest | OverflowPolicy::DropOldest => {
+            "a router that starts now does not read the sources that are routed to it".into()
+        }
+    }
 }
 
 /// Logs in to a vCenter once, and describes it.

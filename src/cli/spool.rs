@@ -35,8 +35,8 @@ pub struct SpoolListArgs {
 /// `event-router dlq drop`. The router must not be running.
 #[derive(Debug, Args)]
 pub struct SpoolDropArgs {
-    /// The destination, as `spool list` shows it: `PROCESSOR`, `PROCESSOR/FUNCTION` or
-    /// `PROCESSOR/BUS`
+    /// The destination, as `spool list` shows it: `PROCESSOR`, `PROCESSOR/FUNCTION`,
+    /// `PROCESSOR/BUS` or `PROCESSOR#undecided`
     destination: String,
     #[command(flatten)]
     state: StateArgs,

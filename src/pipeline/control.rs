@@ -5,6 +5,7 @@
 //!  drivers ── Settled ─────────┤
 //!  store ──── Loaded, Begun, … ┼─► queue ─► core thread
 //!  operator ─ Replay ──────────┤
+//!  store ──── Undecided ───────┤
 //!  run ────── Finish ──────────┘
 //! ```
 //!
@@ -24,6 +25,7 @@ use super::level::{Coalesced, Level};
 use super::parse::Poison;
 use super::refusals::Attempt;
 use super::replay::Replay;
+use super::undecided::UndecidedReply;
 use crate::limits::control_messages_max;
 use crate::processor::BatchSlice;
 use crate::source::{Begin, Start};
@@ -52,6 +54,12 @@ pub(super) enum Control {
     UnreadableStored {
         group: Vec<Attempt<UnreadableEvent>>,
         outcomes: Vec<state::WriteOutcome>,
+    },
+    /// The store's reply to a job of an undecided processor. A refusal has its reason.
+    Undecided {
+        processor: usize,
+        reply: UndecidedReply,
+        refusal: Option<String>,
     },
     /// A request to deliver a dead letter again.
     Replay {
@@ -100,8 +108,8 @@ pub(super) struct ControlSender {
 }
 
 impl ControlSender {
-    pub fn new(sources: usize, supervisor: Supervisor) -> (Self, Receiver<Control>) {
-        let bound = control_messages_max(sources);
+    pub fn new(sources: usize, processors: usize, supervisor: Supervisor) -> (Self, Receiver<Control>) {
+        let bound = control_messages_max(sources, processors);
         let (queue, inbox) = unbounded();
         let level = Arc::new(Level::new("control", bound));
         (ControlSender { queue, settlements: Arc::default(), level, supervisor }, inbox)
@@ -168,7 +176,7 @@ mod tests {
 
     #[test]
     fn one_message_stands_for_the_settlements_of_all_drivers() {
-        let (sender, inbox) = ControlSender::new(1, Supervisor::default());
+        let (sender, inbox) = ControlSender::new(1, 0, Supervisor::default());
         for destination in [0, 1, 0] {
             sender.settled(DestinationId(destination), slices(&[0]));
         }
@@ -181,7 +189,7 @@ mod tests {
 
     #[test]
     fn settlements_of_one_batch_are_joined() {
-        let (sender, _inbox) = ControlSender::new(1, Supervisor::default());
+        let (sender, _inbox) = ControlSender::new(1, 0, Supervisor::default());
         sender.settled(DestinationId(0), slices(&[2, 0]));
         let settled = sender.take_settled();
         let selection: Vec<Vec<usize>> =
@@ -193,7 +201,7 @@ mod tests {
     /// holds.
     #[test]
     fn messages_that_the_core_leaves_are_dropped_with_it() {
-        let (sender, inbox) = ControlSender::new(1, Supervisor::default());
+        let (sender, inbox) = ControlSender::new(1, 0, Supervisor::default());
         let (finished, mut finish) = oneshot::channel();
         assert!(sender.finish(finished, Instant::now()));
         drop(inbox);
@@ -203,7 +211,7 @@ mod tests {
     #[test]
     fn a_full_queue_ends_the_process() {
         let supervisor = Supervisor::default();
-        let (sender, inbox) = ControlSender::new(1, supervisor.clone());
+        let (sender, inbox) = ControlSender::new(1, 0, supervisor.clone());
         let bound = REPLAYS_QUEUED_MAX + 4;
         for _ in 0..bound {
             assert!(sender.send(Control::Settled));

@@ -15,16 +15,18 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
 
 use rustc_hash::FxHashMap;
 use uuid::Uuid;
 
-use super::destination::{DestinationId, Destinations};
+use super::destination::{DestinationId, Destinations, undecided_processor};
 use super::order::{Leaving, Order};
 use super::parse::{Parsed, Poison};
 use super::route::Route;
 use super::seen::Seen;
 use super::settle::Settle;
+use super::undecided::{UndecidedGauges, UndecidedJob, UndecidedReply};
 use crate::event::{Identity, Selection, SourceInfo, minute_of};
 use crate::limits::SEEN_HELD_MAX;
 use crate::processor::BatchSlice;
@@ -227,10 +229,15 @@ impl Core {
             let routed = self.route.step(&ordered.batch, &ordered.replays, &mut self.destinations);
             flow.settle.register(&ordered.batch, &routed.all);
             let batch = Arc::new(ordered.batch);
-            outputs.extend(routed.all.into_iter().map(|(destination, selection)| Output::Offer {
-                destination,
-                slice: BatchSlice { batch: Arc::clone(&batch), selection },
-            }));
+            for (destination, selection) in routed.all {
+                let slice = BatchSlice { batch: Arc::clone(&batch), selection };
+                // While a processor is undecided, all of its events take the same way, also those
+                // that a former run owed to one of its functions.
+                match self.route.undecided(self.destinations.get(destination).processor) {
+                    Some(undecided) => undecided.put(destination, slice),
+                    None => outputs.push(Output::Offer { destination, slice }),
+                }
+            }
         }
         counts
     }
@@ -241,14 +248,99 @@ impl Core {
         begun.map(|begun| begun.order.seen_bytes()).sum()
     }
 
+    /// The jobs that undecided processors have for the store, by processor index. To be called
+    /// after every page and every reply, and at intervals. Events that the store has no room for may
+    /// come back as `outputs`.
+    pub fn undecided_jobs(&mut self, now: Duration, outputs: &mut Vec<Output>) -> Vec<(usize, UndecidedJob)> {
+        self.route.go_live();
+        let mut jobs = Vec::new();
+        for processor in 0..self.route.processors() {
+            let is_known = self.route.is_known(processor);
+            let Some(undecided) = self.route.undecided(processor) else { continue };
+            let taken_back = if is_known { undecided.take_back() } else { Vec::new() };
+            jobs.extend(undecided.jobs(now, is_known).into_iter().map(|job| (processor, job)));
+            for (destination, slice) in taken_back {
+                self.offer_again(processor, destination, slice, outputs);
+            }
+        }
+        jobs
+    }
+
+    /// Offers events that were to be stored. Those for a pseudo-destination are decided now.
+    fn offer_again(
+        &mut self,
+        processor: usize,
+        destination: DestinationId,
+        slice: BatchSlice,
+        outputs: &mut Vec<Output>,
+    ) {
+        if destination != self.route.pseudo_destination(processor, &mut self.destinations) {
+            return outputs.push(Output::Offer { destination, slice });
+        }
+        let to = self.route.destinations_of(processor, &slice, &mut self.destinations);
+        if let Some(flow) = self.sources[slice.batch.source.index].begun.as_mut() {
+            to.iter().for_each(|(to, selection)| flow.settle.add(*to, &slice.batch, selection));
+        }
+        self.settled(destination, &slice);
+        outputs.extend(to.into_iter().map(|(destination, selection)| Output::Offer {
+            destination,
+            slice: BatchSlice { batch: Arc::clone(&slice.batch), selection },
+        }));
+    }
+
+    /// Takes the store's reply to a job of an undecided processor. Returns the next job, if it
+    /// follows from the reply, and the destinations whose spools have a row more.
+    pub fn undecided_done(
+        &mut self,
+        now: Duration,
+        processor: usize,
+        reply: UndecidedReply,
+    ) -> (Option<UndecidedJob>, Vec<DestinationId>) {
+        let Core { route, destinations, .. } = self;
+        match reply {
+            UndecidedReply::Appended(is_written) => {
+                let pseudo = route.pseudo_destination(processor, destinations);
+                let appended = route.undecided_queue(processor).appended(now, is_written, pseudo);
+                appended.iter().for_each(|(destination, slice)| self.settled(*destination, slice));
+                let added = appended.into_iter().map(|(destination, _)| destination);
+                (None, added.filter(|destination| *destination != pseudo).collect())
+            }
+            UndecidedReply::Fetched(None) => {
+                route.undecided_queue(processor).fetched_none();
+                (None, Vec::new())
+            }
+            UndecidedReply::Fetched(Some((row, slice))) => {
+                let to = route.destinations_of(processor, &slice, destinations);
+                let job = route.undecided_queue(processor).fetched(row, slice, to);
+                (Some(UndecidedJob::Move(job)), Vec::new())
+            }
+            UndecidedReply::Moved(is_written) => {
+                (None, route.undecided_queue(processor).moved(now, is_written))
+            }
+        }
+    }
+
+    /// Returns true if the events of a processor do not go to its destinations directly yet.
+    pub fn is_undecided(&mut self, processor: usize) -> bool {
+        self.route.undecided(processor).is_some()
+    }
+
+    /// The state of the queue of a processor, and true if its functions or rules are known.
+    pub fn undecided_gauges(&mut self, processor: usize) -> (UndecidedGauges, bool) {
+        (self.route.undecided_queue(processor).gauges(), self.route.is_known(processor))
+    }
+
     /// Number of destinations that events may go to; see [`Route::reached`].
     pub fn reached(&self) -> usize {
         self.route.reached()
     }
 
     /// The destination of this name, even if it had no event in this run. `None` if its processor
-    /// is not configured.
+    /// is not configured, or if the name is that of a pseudo-destination.
     pub fn destination(&mut self, name: &str) -> Option<DestinationId> {
+        if undecided_processor(name).is_some() {
+            return None;
+        }
         self.route.destination(name, &mut self.destinations).filter(|id| *id != self.poison)
     }
 

@@ -1,7 +1,8 @@
 //! The core thread: feeds pages and settlements to the core and carries out its decisions.
 //!
 //! It starts the driver of a destination when that is first needed, stores unreadable events as
-//! dead letters, and writes the checkpoints. It never waits for a driver or for the storage thread:
+//! dead letters, carries out the jobs of undecided processors (`undecided/task`), and writes the
+//! checkpoints. It never waits for a driver or for the storage thread:
 //! their replies come back as [`Control`] messages.
 
 use std::path::PathBuf;
@@ -22,8 +23,10 @@ use super::parse::Parsed;
 use super::refusals::{Attempt, Outbox};
 use super::replay::Ended;
 use super::settings::{Settings, SourceSettings};
+use super::undecided::Registries;
+use super::undecided::task::UndecidedReports;
 use crate::event::Selection;
-use crate::limits::{DRIVER_JOBS_MAX, SEEN_BYTES_FREE, SEEN_MEMORY_SHARE};
+use crate::limits::{DRIVER_JOBS_MAX, SEEN_BYTES_FREE, SEEN_MEMORY_SHARE, UNDECIDED_CHECK_INTERVAL};
 use crate::memory::Permit;
 use crate::processor::{BatchSlice, Processor};
 use crate::state::{self, Checkpoint, LegacyCheckpoint, Storage, Write, read_legacy_checkpoint};
@@ -51,6 +54,11 @@ pub(super) struct CoreThread {
     /// Unreadable events on their way to the dead letters.
     pub unreadable: Outbox<UnreadableEvent>,
     pub settled: watch::Sender<bool>,
+    /// True once no processor is undecided.
+    pub all_live: bool,
+    /// By processor index: the reports about a processor that is, or was, undecided.
+    pub undecided: Vec<Option<UndecidedReports>>,
+    pub registries: Arc<Registries>,
 }
 
 impl CoreThread {
@@ -63,6 +71,8 @@ impl CoreThread {
         let mut outputs = Vec::new();
         // Time of the next retry of refused events, and the timer for it.
         let (mut retry_at, mut retry) = (None, never());
+        // Ticks while a processor is undecided.
+        let mut registries = tick(UNDECIDED_CHECK_INTERVAL);
         loop {
             if self.unreadable.retry_at() != retry_at {
                 retry_at = self.unreadable.retry_at();
@@ -102,6 +112,13 @@ impl CoreThread {
                     self.unreadable.retry();
                     self.store_unreadable();
                 }
+                recv(registries) -> _ => {
+                    let _step = heartbeat.step();
+                    self.look_at_undecided();
+                    if self.all_live {
+                        registries = never();
+                    }
+                }
                 recv(ticks) -> _ => {
                     let _step = heartbeat.step();
                     queue.set(parsed.len() as f64);
@@ -128,7 +145,13 @@ impl CoreThread {
             metrics.keys_restarted.increment(1);
             tracing::warn!(source = %source.name, "event keys started again: this vCenter was restored from a backup");
         }
-        for output in outputs.drain(..) {
+        self.carry_out(outputs.drain(..));
+        self.store_unreadable();
+        self.look_at_undecided();
+    }
+
+    pub(super) fn carry_out(&mut self, outputs: impl IntoIterator<Item = Output>) {
+        for output in outputs {
             match output {
                 Output::Offer { destination, slice } => {
                     self.mailbox(destination).send(Mail::Offer(slice));
@@ -138,7 +161,6 @@ impl CoreThread {
                 }
             }
         }
-        self.store_unreadable();
     }
 
     fn control(&mut self, message: Control) {
@@ -162,6 +184,9 @@ impl CoreThread {
                 let _ = beginning.begin.answer.send(Ok(start));
             }
             Control::UnreadableStored { group, outcomes } => self.unreadable_stored(group, &outcomes),
+            Control::Undecided { processor, reply, refusal } => {
+                self.undecided_done(processor, reply, refusal);
+            }
             Control::Replay { destination, replay, place } => {
                 drop(place);
                 match self.core.destination(&destination) {
@@ -283,7 +308,7 @@ impl CoreThread {
     }
 
     /// Time since the process started.
-    fn now(&self) -> Duration {
+    pub(super) fn now(&self) -> Duration {
         self.shared.epoch.elapsed()
     }
 
@@ -313,7 +338,7 @@ impl CoreThread {
         }
     }
 
-    fn mailbox(&mut self, id: DestinationId) -> &Mailbox {
+    pub(super) fn mailbox(&mut self, id: DestinationId) -> &Mailbox {
         let at = id.0 as usize;
         if self.mailboxes.len() <= at {
             self.mailboxes.resize_with(at + 1, || None);
@@ -333,8 +358,11 @@ impl CoreThread {
         let spooled = self.spooled.remove(&*destination.name).unwrap_or_default();
         // The seed differs by destination, so that their retries do not happen in step.
         let seed = u64::from(id.0) ^ now_us() as u64;
-        let engine =
+        let mut engine =
             DeliveryEngine::new(settings, processor.request_limits(), &destination.function, spooled, seed);
+        if self.core.is_undecided(destination.processor) {
+            engine.expect_rows();
+        }
         self.shared.store.expect(DRIVER_JOBS_MAX);
         let (mailbox, inbox) = Mailbox::new(&self.shared.mailboxes, &self.shared.supervisor);
         self.started += 1;

@@ -20,6 +20,21 @@ pub fn split_name(name: &str) -> (&str, &str) {
     name.split_once('/').unwrap_or((name, ""))
 }
 
+/// Ends the name of the pseudo-destination of an undecided processor.
+const UNDECIDED: &str = "#undecided";
+
+/// Name of the pseudo-destination that keeps the events of `processor` while its functions or rules
+/// are not known; see [`undecided`](super::undecided).
+pub fn undecided_name(processor: &str) -> String {
+    format!("{processor}{UNDECIDED}")
+}
+
+/// The processor of a name that [`undecided_name`] made; `None` for a real destination. A function
+/// or bus that is named so has a `/` in its destination's name, and a processor's name has no `#`.
+pub fn undecided_processor(name: &str) -> Option<&str> {
+    name.strip_suffix(UNDECIDED).filter(|processor| !processor.contains('/'))
+}
+
 /// Number of a destination in this run. Only its name is durable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct DestinationId(pub u32);
@@ -45,7 +60,15 @@ pub struct Destinations {
 impl Destinations {
     /// Returns the number of this destination. A new destination gets the next one.
     pub fn intern(&mut self, processor: usize, processor_name: &str, function: &str) -> DestinationId {
-        let name: Arc<str> = name_of(processor_name, function).into();
+        self.intern_named(processor, function, name_of(processor_name, function).into())
+    }
+
+    /// Returns the number of the pseudo-destination of an undecided processor.
+    pub fn intern_undecided(&mut self, processor: usize, processor_name: &str) -> DestinationId {
+        self.intern_named(processor, "", undecided_name(processor_name).into())
+    }
+
+    fn intern_named(&mut self, processor: usize, function: &str, name: Arc<str>) -> DestinationId {
         if let Some(id) = self.by_name.get(&name) {
             return *id;
         }
@@ -71,6 +94,17 @@ impl Destinations {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_function_is_not_taken_for_the_pseudo_destination() {
+        assert_eq!(undecided_processor(&undecided_name("fn")), Some("fn"));
+        for real in ["fn", "fn/tag", "fn/#undecided", "fn/tag#undecided", "undecided"] {
+            assert_eq!(undecided_processor(real), None, "{real}");
+        }
+        let mut destinations = Destinations::default();
+        let function = destinations.intern(0, "fn", "#undecided");
+        assert_ne!(destinations.intern_undecided(0, "fn"), function);
+    }
 
     #[test]
     fn names_come_apart_as_they_were_put_together() {

@@ -27,3 +27,4 @@ pub mod settle;
 #[cfg(test)]
 mod simulation;
 pub mod storage;
+pub mod undecided;

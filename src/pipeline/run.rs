@@ -41,6 +41,7 @@ use super::replay::DeadLetters;
 use super::route::Route;
 use super::settings::{Settings, SourceSettings};
 use super::storage::StoreHandle;
+use super::undecided::Registries;
 use crate::event::Payload;
 use crate::limits::{PAGES_QUEUED_MAX, mailbox_messages_max, store_jobs_max};
 use crate::memory::Budget;
@@ -80,6 +81,7 @@ pub struct Pipeline {
     settled: watch::Receiver<bool>,
     dead_letters: DeadLetters,
     source_metrics: Arc<[SourceMetrics]>,
+    registries: Arc<Registries>,
 }
 
 /// The reason why a pipeline did not start.
@@ -128,18 +130,21 @@ impl Pipeline {
         let mut destinations = Destinations::default();
         let names = settings.processors.iter().map(|processor| processor.name.as_str());
         let selectors = processors.iter().map(|processor| processor.selector());
-        let route = Route::new(&settings.routes, names.zip(selectors), &mut destinations)
+        let mut route = Route::new(&settings.routes, names.zip(selectors), &mut destinations)
             .map_err(StartError::Patterns)?;
         let budget = Budget::new(settings.memory_bytes);
         let spooled = if spools { store.reader().spools()? } else { Default::default() };
         let spooled = Spooled::by_destination(spooled.iter().map(|(name, size)| (name, size.rows)));
+        let undecided_rows = |name: &str| spooled.get(name).map_or(0, |rows| rows.main as u64);
+        route.restore_undecided(undecided_rows);
+        let (sources, processor_count) = (settings.sources.len(), settings.processors.len());
         let (store, storage) =
-            StoreHandle::start(store, store_jobs_max(settings.sources.len()), &supervisor)?;
+            StoreHandle::start(store, store_jobs_max(sources, processor_count), &supervisor)?;
         let (pages, page_inbox) = queue::bounded::<Page>(PAGES_QUEUED_MAX);
         let (begins, mut begin_inbox) = mpsc::channel::<Begin>(settings.sources.len().max(1));
         let (parsed, parsed_inbox) = bounded::<Parsed>(PAGES_QUEUED_MAX);
-        let (control, control_inbox) = ControlSender::new(settings.sources.len(), supervisor.clone());
-        let mailbox_bound = mailbox_messages_max(settings.memory_bytes, settings.sources.len());
+        let (control, control_inbox) = ControlSender::new(sources, processor_count, supervisor.clone());
+        let mailbox_bound = mailbox_messages_max(settings.memory_bytes, sources);
         let mailboxes = Arc::new(Level::new("mailbox", mailbox_bound));
         let (settled_sender, settled) = watch::channel(false);
         let source_metrics: Arc<[SourceMetrics]> =
@@ -168,6 +173,7 @@ impl Pipeline {
         };
         tokio::spawn(supervisor.task(Part::new(PartKind::Begins, "begins"), begins_passed_on));
 
+        let registries = Arc::new(Registries::new(processor_count));
         let count = Arc::new(AtomicUsize::new(0));
         let source_names = Arc::new(settings.sources.iter().map(|source| source.name.clone()).collect());
         let dead_letters = DeadLetters::new(store.clone(), control.clone(), Arc::clone(&source_names));
@@ -202,6 +208,9 @@ impl Pipeline {
             seen,
             unreadable: Default::default(),
             settled: settled_sender,
+            all_live: false,
+            undecided: (0..processor_count).map(|_| None).collect(),
+            registries: Arc::clone(&registries),
         };
         thread.start_spooled();
         thread.count_destinations();
@@ -221,6 +230,7 @@ impl Pipeline {
             settled,
             dead_letters,
             source_metrics,
+            registries,
         })
     }
 
@@ -232,6 +242,11 @@ impl Pipeline {
     /// Metrics of each source, by source index.
     pub fn source_metrics(&self) -> Arc<[SourceMetrics]> {
         Arc::clone(&self.source_metrics)
+    }
+
+    /// The state of each processor's functions or rules.
+    pub fn registries(&self) -> Arc<Registries> {
+        Arc::clone(&self.registries)
     }
 
     /// The levels of the queues whose senders never wait. For the mailboxes it is that of the

@@ -69,6 +69,20 @@ impl Settle {
         });
     }
 
+    /// Adds a destination of events of a registered batch that is not settled yet. Must be called
+    /// before any of it is offered.
+    pub fn add(&mut self, destination: DestinationId, batch: &Batch, selection: &Selection) {
+        let Some(at) = batch.records.first().and_then(|first| self.find(first.seq)) else {
+            debug_assert!(false, "the batch is registered and not settled");
+            return;
+        };
+        let pending = &mut self.flights[at].pending;
+        match pending.iter_mut().find(|(other, _)| *other == destination) {
+            Some((_, all)) => all.add(selection),
+            None => pending.push((destination, *selection)),
+        }
+    }
+
     /// Settles the events `selection` of `batch` for `destination`. Events that are not pending are
     /// ignored, because an acknowledgement may come twice.
     pub fn settled(&mut self, destination: DestinationId, batch: &Batch, selection: &Selection) {

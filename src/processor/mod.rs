@@ -134,8 +134,8 @@ pub trait Processor: Send + Sync + 'static {
     /// is over.
     fn restore(&self, _functions: Vec<Arc<str>>) {}
 
-    /// Completes once the processor knows which events its destinations want. An event that is
-    /// routed earlier would miss them. Requires a [started](Processor::start) processor.
+    /// Completes once the processor knows which events its destinations want, so once its selector
+    /// [knows](Selector::is_known) its registry. Requires a [started](Processor::start) processor.
     fn ready(&self) -> BoxFuture<'static, ()> {
         Box::pin(std::future::ready(()))
     }

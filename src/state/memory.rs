@@ -13,8 +13,8 @@ use super::dead_letters::size;
 use super::room::Usage;
 use super::write::{RefusedWrites, relies_on_later};
 use super::{
-    Bounds, Checkpoint, DeadLetterFilter, DeadLetterPayload, ListedDeadLetter, SpoolSize, SpooledBatch,
-    Storage, StoreError, StoredDeadLetter, Write, WriteOutcome, codec,
+    Bounds, Checkpoint, DeadLetterFilter, DeadLetterPayload, ListedDeadLetter, SpoolAppend, SpoolMove,
+    SpoolSize, SpooledBatch, Storage, StoreError, StoredDeadLetter, Write, WriteOutcome, codec,
 };
 use crate::event::Selection;
 
@@ -126,33 +126,22 @@ impl DiskContents {
                 if let Some(full) = usage.refuse_spool(bounds, free, append) {
                     return WriteOutcome::Full(full);
                 }
-                self.last_spool_row += 1;
-                let (events, blob) = (append.batch.identities().len(), append.batch.blob().to_vec());
-                usage.add_row(&append.destination, events as u64, blob.len() as u64);
-                self.spools.entry(append.destination.clone()).or_default().push_back(SpooledBatch {
-                    row: self.last_spool_row,
-                    source: append.source.clone(),
-                    oldest: append.batch.oldest().unwrap_or_default(),
-                    events,
-                    settled: Selection::EMPTY,
-                    blob,
-                });
+                self.append(usage, append);
                 return WriteOutcome::Row(self.last_spool_row);
             }
-            Write::SpoolRemove { rows } => {
-                for (destination, spool) in &mut self.spools {
-                    spool.retain(|at| {
-                        let gone = rows.contains(&at.row);
-                        if gone {
-                            usage.remove_row(destination, at.events as u64, at.blob.len() as u64);
-                        }
-                        !gone
-                    });
+            Write::SpoolRemove { rows } => self.remove(usage, rows),
+            Write::SpoolSettled { row, events } => self.settle(*row, events),
+            Write::SpoolMove(SpoolMove { row, settled, appends }) => {
+                let found = self.spools.values().flatten().find(|at| at.row == *row);
+                let freed = found.filter(|_| settled.is_none()).map_or(0, |at| at.blob.len() as u64);
+                if let Some(full) = usage.refuse_move(bounds, free, appends, freed) {
+                    return WriteOutcome::Full(full);
                 }
-            }
-            Write::SpoolSettled { row, events } => {
-                let rows = self.spools.values_mut().flatten();
-                rows.filter(|at| at.row == *row).for_each(|at| at.settled = *events);
+                match settled {
+                    Some(events) => self.settle(*row, events),
+                    None => self.remove(usage, &[*row]),
+                }
+                appends.iter().for_each(|append| self.append(usage, append));
             }
             Write::SpoolClear { destination } => {
                 for at in self.spools.remove(destination).into_iter().flatten() {
@@ -179,6 +168,37 @@ impl DiskContents {
             }
         }
         WriteOutcome::Done
+    }
+
+    fn append(&mut self, usage: &mut Usage, append: &SpoolAppend) {
+        self.last_spool_row += 1;
+        let (events, blob) = (append.batch.identities().len(), append.batch.blob().to_vec());
+        usage.add_row(&append.destination, events as u64, blob.len() as u64);
+        self.spools.entry(append.destination.clone()).or_default().push_back(SpooledBatch {
+            row: self.last_spool_row,
+            source: append.source.clone(),
+            oldest: append.batch.oldest().unwrap_or_default(),
+            events,
+            settled: Selection::EMPTY,
+            blob,
+        });
+    }
+
+    fn remove(&mut self, usage: &mut Usage, rows: &[i64]) {
+        for (destination, spool) in &mut self.spools {
+            spool.retain(|at| {
+                let gone = rows.contains(&at.row);
+                if gone {
+                    usage.remove_row(destination, at.events as u64, at.blob.len() as u64);
+                }
+                !gone
+            });
+        }
+    }
+
+    fn settle(&mut self, row: i64, events: &Selection) {
+        let rows = self.spools.values_mut().flatten();
+        rows.filter(|at| at.row == row).for_each(|at| at.settled = *events);
     }
 
     fn add_letter(

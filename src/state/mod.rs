@@ -62,8 +62,8 @@ pub use room::{Bounds, SpoolSize, spool_name, spool_owner};
 pub use spool::SpooledBatch;
 pub use store::Store;
 pub use write::{
-    CheckpointWrite, DeadLetterFacts, DeadLetterPayload, Full, SpoolAppend, StoredDeadLetter, Write,
-    WriteOutcome,
+    CheckpointWrite, DeadLetterFacts, DeadLetterPayload, Full, SpoolAppend, SpoolMove, StoredDeadLetter,
+    Write, WriteOutcome,
 };
 
 /// The durable state as the pipeline uses it: [`Store`], or [`MemoryStore`] in the simulation.

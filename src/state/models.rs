@@ -3,13 +3,14 @@
 
 use std::collections::BTreeMap;
 
-use proptest::collection::vec;
+use proptest::collection::{btree_map, vec};
+use proptest::option;
 use proptest::prelude::*;
 use uuid::Uuid;
 
 use super::{
     Bounds, CheckpointWrite, DeadLetterFacts, DeadLetterFilter, DeadLetterPayload, MemoryDisk, MemoryStore,
-    SpoolAppend, Storage, Store, StoredDeadLetter, Write, arbitrary, codec,
+    SpoolAppend, SpoolMove, Storage, Store, StoredDeadLetter, Write, arbitrary, codec,
 };
 use crate::event::{Identity, Selection};
 
@@ -31,6 +32,13 @@ enum Op {
         destination: String,
         which: usize,
         events: Vec<usize>,
+    },
+    /// A move of events of the destination's row to other destinations' spools.
+    Move {
+        destination: String,
+        which: usize,
+        settled: Option<Vec<usize>>,
+        to: BTreeMap<String, (Vec<Identity>, u64)>,
     },
     Clear {
         destination: String,
@@ -83,15 +91,18 @@ fn op() -> impl Strategy<Value = Op> {
             Op::Letter(StoredDeadLetter { facts, payload })
         },
     );
-    let bytes_max = prop_oneof![Just(u64::MAX), 0..600u64];
+    let bytes_max = || prop_oneof![Just(u64::MAX), 0..600u64];
+    let to = btree_map(destination(), (vec(identity(), 0..6), bytes_max()), 0..3);
     prop_oneof![
         2 => arbitrary::checkpoint_write().prop_map(Op::Checkpoint),
-        6 => (destination(), source(), vec(identity(), 0..6), bytes_max).prop_map(
+        6 => (destination(), source(), vec(identity(), 0..6), bytes_max()).prop_map(
             |(destination, source, identities, bytes_max)| Op::Append { destination, source, identities, bytes_max }
         ),
         3 => (destination(), vec(0..4usize, 0..3)).prop_map(|(destination, which)| Op::Remove { destination, which }),
         2 => (destination(), 0..4usize, vec(0..6usize, 0..6))
             .prop_map(|(destination, which, events)| Op::Settle { destination, which, events }),
+        2 => (destination(), 0..4usize, option::of(vec(0..6usize, 0..6)), to)
+            .prop_map(|(destination, which, settled, to)| Op::Move { destination, which, settled, to }),
         1 => destination().prop_map(|destination| Op::Clear { destination }),
         4 => letter,
         1 => (1..6i64, "[a-z]{0,99}", any::<Option<u16>>(), 0..9u32, any::<i64>()).prop_map(
@@ -102,6 +113,13 @@ fn op() -> impl Strategy<Value = Op> {
     ]
 }
 
+fn append(destination: String, source: String, identities: &[Identity], bytes_max: u64) -> SpoolAppend {
+    let identities: Vec<_> = identities.iter().map(|id| (id.minute, id.key)).collect();
+    let batch = arbitrary::events(&identities);
+    let batch = codec::encode(&batch, &Selection::first(identities.len())).unwrap();
+    SpoolAppend { bytes_max, ..SpoolAppend::alone(destination, source, batch) }
+}
+
 /// The write that `op` stands for, given the current contents of the store.
 fn write(op: Op, storage: &dyn Storage) -> Write {
     let row = |destination: &str, which: usize| {
@@ -110,11 +128,16 @@ fn write(op: Op, storage: &dyn Storage) -> Write {
     match op {
         Op::Checkpoint(write) => Write::Checkpoint(write),
         Op::Append { destination, source, identities, bytes_max } => {
-            let identities: Vec<_> = identities.iter().map(|id| (id.minute, id.key)).collect();
-            let batch = arbitrary::events(&identities);
-            let batch = codec::encode(&batch, &Selection::first(identities.len())).unwrap();
-            Write::SpoolAppend(SpoolAppend { bytes_max, ..SpoolAppend::alone(destination, source, batch) })
+            Write::SpoolAppend(append(destination, source, &identities, bytes_max))
         }
+        Op::Move { destination, which, settled, to } => Write::SpoolMove(SpoolMove {
+            row: row(&destination, which),
+            settled: settled.map(|events| events.into_iter().collect()),
+            appends: to
+                .into_iter()
+                .map(|(to, (identities, bytes_max))| append(to, "vc-01".into(), &identities, bytes_max))
+                .collect(),
+        }),
         Op::Remove { destination, which } => {
             Write::SpoolRemove { rows: which.iter().map(|&which| row(&destination, which)).collect() }
         }

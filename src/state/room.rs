@@ -111,6 +111,42 @@ impl Usage {
         None
     }
 
+    /// Returns the bound that refuses a move of `appends`, which frees `freed` bytes, with `free`
+    /// bytes left on the disk.
+    ///
+    /// A row may be moved to several spools, so a move can need more room than it frees. It may
+    /// exceed the bound of all spools by [`SPOOL_MOVE_BYTES`](limits::SPOOL_MOVE_BYTES): otherwise
+    /// the full spool that it empties would stop it. Into empty spools it always fits.
+    pub fn refuse_move(
+        &self,
+        bounds: &Bounds,
+        free: u64,
+        appends: &[SpoolAppend],
+        freed: u64,
+    ) -> Option<Full> {
+        let bytes: u64 = appends.iter().map(|append| append.batch.blob().len() as u64).sum();
+        let adding = bytes.saturating_sub(freed);
+        let floors = appends.iter().map(|append| append.disk_free_min);
+        let floor = floors.fold(bounds.disk_free_bytes, u64::max);
+        if adding > 0 && free < floor.saturating_add(adding) {
+            return Some(Full::Disk { free, floor });
+        }
+        let own =
+            |append: &SpoolAppend| self.owners.get(spool_owner(&append.destination).0).copied().unwrap_or(0);
+        for append in appends {
+            let (own, bytes_max) = (own(append), append.bytes_max);
+            if own > 0 && own + append.batch.blob().len() as u64 > bytes_max {
+                let destination = spool_owner(&append.destination).0.to_owned();
+                return Some(Full::Spool { destination, bytes: own, bytes_max });
+            }
+        }
+        let bytes_max = bounds.spool_bytes.saturating_add(limits::SPOOL_MOVE_BYTES);
+        if appends.iter().any(|append| own(append) > 0) && self.spool_bytes + adding > bytes_max {
+            return Some(Full::AllSpools { bytes: self.spool_bytes, bytes_max });
+        }
+        None
+    }
+
     /// Returns the bound that refuses a dead letter of `adding` bytes, which replaces one of
     /// `replacing` bytes (0 for none).
     pub fn refuse_dead_letter(

@@ -16,7 +16,7 @@ use rusqlite::{Connection, OptionalExtension, params};
 
 use super::room::{Bounds, Usage};
 use super::row_crc::RowCrc;
-use super::{SpoolAppend, StoreError, WriteOutcome, codec};
+use super::{SpoolAppend, SpoolMove, StoreError, WriteOutcome, codec};
 use crate::event::{Identity, Selection};
 use crate::limits::BATCH_EVENTS_MAX;
 
@@ -83,6 +83,39 @@ pub(super) fn append(
     if let Some(full) = usage.refuse_spool(bounds, free, append) {
         return Ok(WriteOutcome::Full(full));
     }
+    insert(conn, usage, append)?;
+    Ok(WriteOutcome::Row(conn.last_insert_rowid()))
+}
+
+/// Moves events of one row to the ends of other spools, unless a bound refuses it.
+pub(super) fn move_row(
+    conn: &Connection,
+    usage: &mut Usage,
+    bounds: &Bounds,
+    free: u64,
+    SpoolMove { row, settled, appends }: &SpoolMove,
+) -> rusqlite::Result<WriteOutcome> {
+    let mut bytes = conn.prepare_cached("SELECT bytes FROM spool WHERE row = ?1")?;
+    let freed = match settled {
+        Some(_) => 0,
+        None => bytes.query_row([row], |row| row.get::<_, i64>(0)).optional()?.unwrap_or(0) as u64,
+    };
+    if let Some(full) = usage.refuse_move(bounds, free, appends, freed) {
+        return Ok(WriteOutcome::Full(full));
+    }
+    // The removal comes first, so that the appends reuse its pages.
+    match settled {
+        Some(events) => settle(conn, *row, events)?,
+        None => remove(conn, usage, &[*row])?,
+    }
+    for append in appends {
+        insert(conn, usage, append)?;
+    }
+    Ok(WriteOutcome::Done)
+}
+
+/// Appends one batch to a spool.
+fn insert(conn: &Connection, usage: &mut Usage, append: &SpoolAppend) -> rusqlite::Result<()> {
     let SpoolAppend { destination, source, batch, .. } = append;
     let (events, bytes) = (batch.identities().len() as i64, batch.blob().len() as i64);
     let oldest = identity_to_int(batch.oldest().unwrap_or_default());
@@ -92,7 +125,7 @@ pub(super) fn append(
     )?
     .execute(params![destination, source, oldest, events, bytes, crc, batch.blob()])?;
     usage.add_row(destination, events as u64, bytes as u64);
-    Ok(WriteOutcome::Row(conn.last_insert_rowid()))
+    Ok(())
 }
 
 /// Deletes rows that are settled. Rows that do not exist are skipped.
@@ -200,7 +233,7 @@ pub(super) fn measure(conn: &Connection, usage: &mut Usage) -> rusqlite::Result<
 mod tests {
     use std::fs;
 
-    use super::super::{Full, Storage, Store, Write, arbitrary, codec};
+    use super::super::{Full, SpoolMove, Storage, Store, Write, arbitrary, codec};
     use super::*;
 
     const ROOMY: Bounds = Bounds { spool_bytes: u64::MAX, dead_letter_bytes: 0, disk_free_bytes: 0 };
@@ -344,6 +377,56 @@ mod tests {
         assert_eq!(outcomes[4], WriteOutcome::Row(4));
         // An append that was held back fits in the next transaction.
         assert_eq!(store.apply(&[piece("a", Some(bytes))]).unwrap(), [WriteOutcome::Row(5)]);
+    }
+
+    /// One row goes to two spools while the store is full. The second one is never emptied.
+    #[test]
+    fn a_full_store_does_not_stop_moves_as_long_as_one_target_takes_them() {
+        let dir = tempfile::tempdir().unwrap();
+        let one = large(1_000);
+        let bytes = one.blob().len() as u64;
+        let bounds = Bounds { spool_bytes: 3 * bytes, ..ROOMY };
+        let mut store = Store::open_with(dir.path(), bounds).unwrap();
+        let all = store.apply(&[(); 3].map(|()| append_of("fn#undecided", one.clone()))).unwrap();
+        assert_eq!(all, [1, 2, 3].map(WriteOutcome::Row));
+        let moved = |row: i64| {
+            let append = |to: &str| SpoolAppend::alone(to, "vc-01", one.clone());
+            Write::SpoolMove(SpoolMove { row, settled: None, appends: vec![append("fn/a"), append("fn/b")] })
+        };
+        for row in 1..=3 {
+            assert_eq!(store.apply(&[moved(row)]).unwrap(), [WriteOutcome::Done], "row {row}");
+            let rows = store.peek("fn/a", 0, u64::MAX).unwrap().iter().map(|row| row.row).collect();
+            store.apply(&[Write::SpoolRemove { rows }]).unwrap();
+        }
+        let rows = |spool: &str| store.spools().get(spool).map_or(0, |size| size.rows);
+        assert_eq!([rows("fn#undecided"), rows("fn/a"), rows("fn/b")], [0, 0, 3]);
+    }
+
+    #[test]
+    fn a_refused_move_changes_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let one = large(1_000);
+        let mut store = Store::open_with(dir.path(), ROOMY).unwrap();
+        store.apply(&[append_of("fn#undecided", one.clone()), append_of("fn/b", one.clone())]).unwrap();
+        let append =
+            |to: &str, bytes_max| SpoolAppend { bytes_max, ..SpoolAppend::alone(to, "vc-01", one.clone()) };
+        let appends = vec![append("fn/a", u64::MAX), append("fn/b", 1)];
+        let outcomes =
+            store.apply(&[Write::SpoolMove(SpoolMove { row: 1, settled: None, appends })]).unwrap();
+        assert!(
+            matches!(&outcomes[0], WriteOutcome::Full(Full::Spool { destination, .. }) if destination == "fn/b"),
+            "{outcomes:?}"
+        );
+        assert_eq!(store.spools().values().map(|size| size.rows).collect::<Vec<_>>(), [1, 1]);
+        // A full disk refuses only moves that need more room than they free.
+        drop(store);
+        let mut store = Store::open_with(dir.path(), Bounds { disk_free_bytes: u64::MAX, ..ROOMY }).unwrap();
+        let moved = |appends| Write::SpoolMove(SpoolMove { row: 1, settled: None, appends });
+        let two = vec![append("fn/a", u64::MAX), append("fn/b", u64::MAX)];
+        let outcomes = store.apply(&[moved(two)]).unwrap();
+        assert!(matches!(&outcomes[0], WriteOutcome::Full(Full::Disk { .. })), "{outcomes:?}");
+        let outcomes = store.apply(&[moved(vec![append("fn/a", u64::MAX)])]).unwrap();
+        assert_eq!(outcomes, [WriteOutcome::Done]);
     }
 
     #[test]

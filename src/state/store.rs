@@ -258,7 +258,9 @@ impl Storage for Store {
             "a checkpoint before the write that it relies on"
         );
         self.check_file_is_there()?;
-        let grows = |write: &Write| matches!(write, Write::SpoolAppend(_) | Write::DeadLetter(_));
+        let grows = |write: &Write| {
+            matches!(write, Write::SpoolAppend(_) | Write::SpoolMove(_) | Write::DeadLetter(_))
+        };
         let free = if writes.iter().any(grows) { self.disk_free()? } else { u64::MAX };
         let (bounds, path) = (self.bounds, self.reader.path.clone());
         let outcomes = self.transact("write", |conn, usage| {
@@ -277,7 +279,10 @@ impl Storage for Store {
         let removes = |write: &Write| {
             matches!(
                 write,
-                Write::SpoolRemove { .. } | Write::SpoolClear { .. } | Write::DeadLetterRemove { .. }
+                Write::SpoolRemove { .. }
+                    | Write::SpoolMove(_)
+                    | Write::SpoolClear { .. }
+                    | Write::DeadLetterRemove { .. }
             )
         };
         if self.shrinking == Shrinking::No && writes.iter().any(removes) {
@@ -340,6 +345,7 @@ fn apply_one(
         Write::SpoolAppend(append) => return Ok(spool::append(conn, usage, bounds, free, append)?),
         Write::SpoolRemove { rows } => spool::remove(conn, usage, rows)?,
         Write::SpoolSettled { row, events } => spool::settle(conn, *row, events)?,
+        Write::SpoolMove(moved) => return Ok(spool::move_row(conn, usage, bounds, free, moved)?),
         Write::SpoolClear { destination } => spool::clear(conn, usage, destination)?,
         Write::DeadLetter(letter) => {
             return Ok(dead_letters::insert(conn, path, usage, bounds, free, letter)?);

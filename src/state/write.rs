@@ -41,6 +41,8 @@ pub enum Write {
     /// Records all events of a row that are settled so far, as indices within the row. A row whose
     /// events are all settled is removed instead.
     SpoolSettled { row: i64, events: Selection },
+    /// Moves events of a row to the ends of other spools.
+    SpoolMove(SpoolMove),
     /// Deletes a whole spool, as an operator asked.
     SpoolClear { destination: String },
     /// Stores an event that failed for good. It replaces an older letter of the same event and
@@ -107,6 +109,18 @@ impl SpoolAppend {
             disk_free_min: 0,
         }
     }
+}
+
+/// Events of one row that go to the ends of other spools: all of these appends, or none.
+///
+/// It makes no event durable that was not durable before, so no checkpoint relies on it.
+#[derive(Clone, Debug)]
+pub struct SpoolMove {
+    pub row: i64,
+    /// All events of the row that are settled then; `None` removes the row.
+    pub settled: Option<Selection>,
+    /// At most one batch for each spool. Their `group_bytes` have no meaning here.
+    pub appends: Vec<SpoolAppend>,
 }
 
 /// An event that failed for good at one destination, or that could not be decoded.

@@ -69,6 +69,7 @@ metrics! {
     FAILED = "event_router_destination_dead_letter_events_total", Counter, ["destination"], "events that failed for good and became dead letters";
     DROPPED = "event_router_destination_dropped_events_total", Counter, ["destination"], "events dropped by the overflow policy";
     SPILLED = "event_router_destination_spilled_events_total", Counter, ["destination"], "events written to the spool";
+    UNWANTED = "event_router_destination_unwanted_events_total", Counter, ["destination"], "events that waited in `PROCESSOR#undecided` for functions or rules, and that none of them wants";
     SPOOL_FULL = "event_router_destination_store_full", Gauge, ["destination"], "1 while the destination waits because its spool or the dead letters are full";
     WAITING = "event_router_destination_waiting_events", Gauge, ["destination"], "events waiting in memory";
     UNDER_WAY = "event_router_destination_requests_under_way", Gauge, ["destination"], "requests in flight";
@@ -90,7 +91,8 @@ const MANUAL: &str = "\
 and `_count`. The labels:
 
 - `source`: the source's name in the configuration.
-- `destination`: `PROCESSOR`, or `PROCESSOR/FUNCTION` for OpenFaaS, or `PROCESSOR/BUS` for EventBridge.
+- `destination`: `PROCESSOR`, or `PROCESSOR/FUNCTION` for OpenFaaS, or `PROCESSOR/BUS` for EventBridge. `PROCESSOR#undecided` keeps the events of a
+  processor that could not read its functions or rules since the start ([operations.md](operations.md#when-vcenter-or-a-target-changes)).
 - `stage`: a step of the [pipeline](architecture.md).
 - `queue`: an internal queue, which never fills in normal operation: `control` of the core thread, `mailbox` of the destinations (the fullest one), `storage` of
   the storage thread.
@@ -287,6 +289,29 @@ impl DestinationMetrics {
             parked: gauge(PARKED),
             parked_spooled: gauge(PARKED_SPOOLS),
             request_seconds: histogram!(REQUEST_SECONDS, "destination" => destination.to_string()),
+        }
+    }
+}
+
+/// The metrics of the pseudo-destination of an undecided processor.
+pub struct UndecidedMetrics {
+    pub spilled: Counter,
+    pub unwanted: Counter,
+    pub store_full: Gauge,
+    pub waiting: Gauge,
+    pub spooling: Gauge,
+}
+
+impl UndecidedMetrics {
+    pub fn new(destination: &str) -> Self {
+        let counter = |name: &'static str| counter!(name, "destination" => destination.to_string());
+        let gauge = |name: &'static str| gauge!(name, "destination" => destination.to_string());
+        UndecidedMetrics {
+            spilled: counter(SPILLED),
+            unwanted: counter(UNWANTED),
+            store_full: gauge(SPOOL_FULL),
+            waiting: gauge(WAITING),
+            spooling: gauge(SPOOLING),
         }
     }
 }

@@ -51,6 +51,7 @@ mod secrets;
 mod source;
 mod supervision;
 mod tidy;
+mod undecided;
 mod upgrade_checkpoint;
 mod upgrade_samples;
 mod upgrade_state;

@@ -418,6 +418,8 @@ async fn only_events_that_match_a_rule_of_the_bus_are_sent() {
         s.buses = vec![bus("some", false), bus("none", false), bus("all", true)];
     });
     let subjects = ["VmPoweredOnEvent", "AlarmCreatedEvent", "com.vmware.x", "com.vmware.y"];
+    let undecided = ("aws#undecided".to_string(), vec![0, 1, 2, 3]);
+    assert_eq!(routed(&processor, &subjects), [undecided], "before the rules are known");
     processor.refresh().await.unwrap();
     assert_eq!(
         routed(&processor, &subjects),

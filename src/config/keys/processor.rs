@@ -184,7 +184,7 @@ pub(super) static PROCESSOR: Block = Block {
                 Field::new("topicAnnotation", TEXT, "Annotation that lists the topics of a function, separated by commas. A topic is a subject such as `VmPoweredOnEvent`; `*` stands for any characters.").or("topic"),
                 Field::new("namespaces", FieldType::List(&TEXT), "Namespaces of the gateway to look for functions in. Default: all."),
                 Field::new("refreshInterval", FieldType::Duration(SECOND, HOUR), "Time between two listings of functions.").or("10s"),
-                Field::new("vanishedGrace", FieldType::Duration(0, DAY), "Time for which events wait for a function that the gateway no longer lists, since a redeploy looks like a removal. After a start, sources wait this long for the functions of the last run.")
+                Field::new("vanishedGrace", FieldType::Duration(0, DAY), "Time for which events wait for a function that the gateway no longer lists, since a redeploy looks like a removal. After a start, events wait this long for the functions of the last run.")
                     .or("1m"),
                 HTTP_TLS,
                 TIMEOUT.or("1m"),

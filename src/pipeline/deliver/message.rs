@@ -24,6 +24,9 @@ pub enum Input {
     Refused,
     /// Rows of a spool, in order. They follow the `after` of the `Fetch`.
     Fetched { spool: SpoolKey, rows: Vec<(SpoolRow, BatchSlice)> },
+    /// Somebody else has written this number of rows to the end of the destination's spool. This
+    /// happens only before the first offer.
+    Added { rows: usize },
     /// Retry a dead letter, given by its number.
     Replay { letter: i64, slice: BatchSlice },
     /// True: the store has no room for this destination's dead letters, so no more events may fail

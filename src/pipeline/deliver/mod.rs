@@ -151,6 +151,12 @@ impl DeliveryEngine {
         }
     }
 
+    /// Expects rows from outside ([`Input::Added`]) until the first offer. To be called at the start,
+    /// since the engine may not write to the end of its spool in that time.
+    pub fn expect_rows(&mut self) {
+        self.spool.keep();
+    }
+
     /// Processes one input and appends the resulting actions to `actions`.
     pub fn step(&mut self, now: Duration, input: Input, actions: &mut Vec<Action>) {
         match input {
@@ -175,6 +181,7 @@ impl DeliveryEngine {
                     self.lanes.emptied.push(key);
                 }
             }
+            Input::Added { rows } => self.spool.added(rows),
             // Replays get lanes of the usual kinds. The sender of replays bounds their memory.
             Input::Replay { letter, slice } => {
                 self.lanes.push(LaneItem::new(&slice, Origin::DeadLetter(letter)), self.policy.ordering)
@@ -266,7 +273,7 @@ impl DeliveryEngine {
             waiting_bytes: self.lanes.bytes(),
             requests_under_way: self.under_way.len(),
             breaker_open: self.health.is_open(),
-            spooling: self.spool.is_active(),
+            spooling: self.spool.is_spooling(),
             parked_lanes: self.lanes.parked_lanes,
             parked_spools: self.spool.lanes(),
             store_full: self.spool.is_full(),
@@ -303,6 +310,8 @@ impl DeliveryEngine {
 
     fn offer(&mut self, now: Duration, item: LaneItem, room: Room, actions: &mut Vec<Action>) {
         self.share = room.share;
+        // An offer means that no more rows come from outside.
+        self.spool.end_keep(&mut self.lanes);
         // A few events should not keep a whole page, neither here nor in a request.
         let item = item.compact();
         if self.spool.is_active() {

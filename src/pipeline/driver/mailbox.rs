@@ -2,7 +2,8 @@
 //!
 //! The senders never wait for it. [`mailbox_messages_max`](crate::limits::mailbox_messages_max)
 //! counts the messages that can be in it at a time. Messages that could arrive in any number
-//! (adoptions, their ends, removed letters) are coalesced: one message stands for all of them.
+//! (adoptions, their ends, removed letters, added rows) are coalesced: one message stands for all of
+//! them.
 
 use std::sync::Arc;
 
@@ -21,6 +22,7 @@ pub(in crate::pipeline) struct Mailbox {
     adoptions: Arc<Coalesced<Vec<Adoption>>>,
     ends: Arc<Coalesced<Vec<AdoptionEnd>>>,
     removed: Arc<Coalesced<()>>,
+    rows_added: Arc<Coalesced<usize>>,
     /// Shared by all mailboxes.
     level: Arc<Level>,
     supervisor: Supervisor,
@@ -35,6 +37,7 @@ impl Mailbox {
             adoptions: Arc::default(),
             ends: Arc::default(),
             removed: Arc::default(),
+            rows_added: Arc::default(),
             level: Arc::clone(level),
             supervisor: supervisor.clone(),
         };
@@ -99,6 +102,18 @@ impl Mailbox {
         if self.removed.put(|()| ()) {
             self.send(Mail::LetterRemoved);
         }
+    }
+
+    /// Reports a row that the mover of an undecided processor wrote to this destination's spool.
+    pub fn row_added(&self) {
+        if self.rows_added.put(|rows| *rows += 1) {
+            self.send(Mail::RowsAdded);
+        }
+    }
+
+    /// Takes the number of rows since the last call.
+    pub fn take_rows_added(&self) -> usize {
+        self.rows_added.take()
     }
 
     /// Notes that [`Mail::LetterRemoved`] has arrived.

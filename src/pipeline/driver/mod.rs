@@ -45,9 +45,9 @@ use crate::telemetry::metrics::DestinationMetrics;
 pub(super) use self::adopt::{Adopted, Sink};
 pub(super) use self::mailbox::Mailbox;
 pub(super) use self::outgoing::SpoolJobs;
-pub(super) use self::stored::{Waiting, poison_write};
 #[cfg(test)]
-pub(super) use self::stored::{dead_letter_write, spool_writes};
+pub(super) use self::stored::dead_letter_write;
+pub(super) use self::stored::{Waiting, poison_write, spool_writes};
 pub(super) use self::troubles::Troubles;
 
 /// A message to a driver.
@@ -65,6 +65,8 @@ pub(super) enum Mail {
     },
     /// A removal of spool rows is done.
     Removed,
+    /// Rows were written to the destination's spool from outside, see [`Mailbox::row_added`].
+    RowsAdded,
     /// Outcomes of storing a group of dead letters.
     DeadLettered {
         letters: Vec<Attempt<FailedEvent>>,
@@ -236,6 +238,7 @@ impl Driver {
             Mail::Offer(slice) => Input::Offer { slice, room: self.room() },
             Mail::Appended { ticket, events, outcomes } => self.appended(ticket, events, &outcomes),
             Mail::Fetched { spool, rows } => Input::Fetched { spool, rows },
+            Mail::RowsAdded => Input::Added { rows: self.mailbox.take_rows_added() },
             Mail::Removed => {
                 self.spool_jobs.removed();
                 return self.remove(false);

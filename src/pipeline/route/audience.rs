@@ -7,14 +7,18 @@ use std::sync::Arc;
 
 use super::Routed;
 use crate::event::{Batch, Selection};
-use crate::pipeline::destination::{DestinationId, Destinations, name_of, split_name};
-use crate::processor::{Matches, Selector, SubscriberId};
+use crate::pipeline::destination::{
+    DestinationId, Destinations, name_of, split_name, undecided_name, undecided_processor,
+};
+use crate::pipeline::undecided::Undecided;
+use crate::processor::{BatchSlice, Matches, Selector, SubscriberId};
 
 /// The destinations of one processor.
 pub struct Audience {
     processor: usize,
     name: String,
     targets: Targets,
+    undecided: Undecided,
 }
 
 enum Targets {
@@ -36,6 +40,7 @@ impl Audience {
         selector: Option<Box<dyn Selector>>,
         destinations: &mut Destinations,
     ) -> Self {
+        let undecided = Undecided::new(selector.is_none());
         let targets = match selector {
             None => Targets::Whole(destinations.intern(processor, name, "")),
             Some(selector) => {
@@ -46,9 +51,11 @@ impl Audience {
                 Targets::Subscribers { known: SubscriberDestinations(ids.collect()), selector }
             }
         };
-        Audience { processor, name: name.into(), targets }
+        Audience { processor, name: name.into(), targets, undecided }
     }
 
+    /// Adds the destinations of the `offered` events. While the processor is undecided, this is its
+    /// pseudo-destination.
     pub(super) fn step(
         &mut self,
         batch: &Batch,
@@ -56,7 +63,22 @@ impl Audience {
         destinations: &mut Destinations,
         routed: &mut Routed,
     ) {
-        let Audience { processor, name, targets } = self;
+        if self.undecided.is_live() {
+            self.decide(batch, offered, destinations, routed);
+        } else {
+            routed.add(self.pseudo_destination(destinations), offered);
+        }
+    }
+
+    /// Adds the real destinations of the `offered` events.
+    fn decide(
+        &mut self,
+        batch: &Batch,
+        offered: &Selection,
+        destinations: &mut Destinations,
+        routed: &mut Routed,
+    ) {
+        let Audience { processor, name, targets, .. } = self;
         match targets {
             Targets::Whole(destination) => routed.add(*destination, offered),
             Targets::Subscribers { selector, known } => {
@@ -64,6 +86,50 @@ impl Audience {
                 selector.select(batch, offered, &mut matches);
             }
         }
+    }
+
+    /// The real destinations of events that left the spool of the pseudo-destination.
+    pub(super) fn destinations_of(
+        &mut self,
+        slice: &BatchSlice,
+        destinations: &mut Destinations,
+    ) -> Vec<(DestinationId, Selection)> {
+        let mut routed = Routed::default();
+        self.decide(&slice.batch, &slice.selection, destinations, &mut routed);
+        routed.all
+    }
+
+    /// The queue of events that wait for the registry.
+    pub(super) fn undecided(&mut self) -> &mut Undecided {
+        &mut self.undecided
+    }
+
+    /// Returns true if the registry is known.
+    pub(super) fn is_known(&self) -> bool {
+        match &self.targets {
+            Targets::Whole(_) => true,
+            Targets::Subscribers { selector, .. } => selector.is_known(),
+        }
+    }
+
+    /// Makes the processor live once its registry is known and no event waits for it.
+    pub(super) fn go_live(&mut self) {
+        if !self.undecided.is_live() && self.is_known() {
+            self.undecided.go_live();
+        }
+    }
+
+    pub(super) fn pseudo_destination(&self, destinations: &mut Destinations) -> DestinationId {
+        destinations.intern_undecided(self.processor, &self.name)
+    }
+
+    /// Returns true if `name` is that of the pseudo-destination.
+    pub(super) fn is_undecided_name(&self, name: &str) -> bool {
+        undecided_processor(name) == Some(&self.name)
+    }
+
+    pub(super) fn undecided_name(&self) -> String {
+        undecided_name(&self.name)
     }
 
     /// Number of destinations; see [`Route::reached`](super::Route::reached).
@@ -77,6 +143,9 @@ impl Audience {
     /// The destination of this processor that a former run knew as `name`, even if its target does
     /// not list it now.
     pub(super) fn named(&self, name: &str, destinations: &mut Destinations) -> Option<DestinationId> {
+        if self.is_undecided_name(name) {
+            return Some(self.pseudo_destination(destinations));
+        }
         let Targets::Subscribers { selector, .. } = &self.targets else { return None };
         let (processor, subscriber) = split_name(name);
         if processor != self.name {

@@ -17,10 +17,11 @@ use rustc_hash::FxHashMap;
 
 use self::audience::Audience;
 use self::patterns::Patterns;
-use super::destination::{DestinationId, Destinations};
+use super::destination::{DestinationId, Destinations, undecided_processor};
 use super::settings::RouteSettings;
+use super::undecided::Undecided;
 use crate::event::{Batch, Selection};
-use crate::processor::Selector;
+use crate::processor::{BatchSlice, Selector};
 use eventpattern::PatternError;
 
 /// Destinations of the events of one batch.
@@ -111,30 +112,93 @@ impl Route {
             .filter_map(|audience| Some((audience.processor(), audience.listed()?)))
             .collect();
         let is_listed = |processor| listed.iter().any(|(lists, _)| *lists == processor);
-        let others = destinations.iter().filter(|(_, destination)| !is_listed(destination.processor));
+        let others = destinations.iter().filter(|(_, destination)| {
+            !is_listed(destination.processor) && undecided_processor(&destination.name).is_none()
+        });
         let mut known: Vec<String> = others.map(|(_, destination)| destination.name.to_string()).collect();
         known.extend(listed.into_iter().flat_map(|(_, names)| names));
         known
     }
 
+    /// Notes rows that a former run left in the spools of pseudo-destinations. `rows` returns the
+    /// number of rows in the spool of this name.
+    pub fn restore_undecided(&mut self, rows: impl Fn(&str) -> u64) {
+        for audience in &mut self.audiences {
+            let rows = rows(&audience.undecided_name());
+            audience.undecided().restore(rows);
+        }
+    }
+
+    /// The queue of a processor that is undecided; `None` if it is live.
+    pub fn undecided(&mut self, processor: usize) -> Option<&mut Undecided> {
+        self.audiences.get_mut(processor).map(Audience::undecided).filter(|undecided| !undecided.is_live())
+    }
+
+    /// The queue of a processor, live or not.
+    pub fn undecided_queue(&mut self, processor: usize) -> &mut Undecided {
+        self.audiences[processor].undecided()
+    }
+
+    /// Returns true if the functions or rules of a processor are known.
+    pub fn is_known(&self, processor: usize) -> bool {
+        self.audiences[processor].is_known()
+    }
+
+    /// Makes each processor live whose registry is known and for which no event waits.
+    pub fn go_live(&mut self) {
+        self.audiences.iter_mut().for_each(Audience::go_live);
+    }
+
+    /// The pseudo-destination that keeps the events of a processor while it is undecided.
+    pub fn pseudo_destination(&self, processor: usize, destinations: &mut Destinations) -> DestinationId {
+        self.audiences[processor].pseudo_destination(destinations)
+    }
+
+    /// Number of processors.
+    pub fn processors(&self) -> usize {
+        self.audiences.len()
+    }
+
+    /// The real destinations of events of a processor whose registry is known.
+    pub fn destinations_of(
+        &mut self,
+        processor: usize,
+        slice: &BatchSlice,
+        destinations: &mut Destinations,
+    ) -> Vec<(DestinationId, Selection)> {
+        self.audiences[processor].destinations_of(slice, destinations)
+    }
+
     /// Routes the events of `batch`. Events that a former run had routed (`replays`) go to the
-    /// destinations that they are still owed to, and nowhere else.
+    /// destinations that they are still owed to, and nowhere else. One that is owed to a
+    /// pseudo-destination was never decided, so its processor decides now.
     pub fn step(
         &mut self,
         batch: &Batch,
         replays: &[(usize, Vec<Arc<str>>)],
         destinations: &mut Destinations,
     ) -> Routed {
+        self.go_live();
         let mut fresh = Selection::first(batch.records.len());
         let mut routed = Routed::default();
+        let mut never_decided = Vec::new();
         for (i, owed) in replays {
             let one = Selection::one(*i);
             fresh.remove(&one);
             for name in owed {
-                if let Some(destination) = self.destination(name, destinations) {
+                let undecided = self.audiences.iter().position(|audience| audience.is_undecided_name(name));
+                if let Some(at) = undecided {
+                    never_decided.push((at, one));
+                } else if let Some(destination) = self.destination(name, destinations) {
                     routed.add(destination, &one);
                 }
             }
+        }
+        // Events that are owed to a function were read before those that nobody could decide, and an
+        // undecided processor stores them in this order. A crash between the two must not leave only
+        // the newer ones on disk.
+        for (at, one) in never_decided {
+            self.audiences[at].step(batch, &one, destinations, &mut routed);
         }
         let source = batch.source.index;
         let takes = |rule: &Rule| rule.sources.get(source).copied().unwrap_or(false);
@@ -153,5 +217,49 @@ impl Route {
             }
         }
         routed
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::event::testing::batch;
+    use crate::processor::Matches;
+
+    struct Unknown;
+
+    impl Selector for Unknown {
+        fn select(&mut self, _: &Batch, _: &Selection, _: &mut dyn Matches) {
+            panic!("nobody can choose yet");
+        }
+
+        fn is_known(&self) -> bool {
+            false
+        }
+
+        fn restored(&self, name: &str) -> Option<Arc<str>> {
+            Some(name.into())
+        }
+
+        fn count(&self) -> usize {
+            1
+        }
+    }
+
+    #[test]
+    fn events_owed_to_a_function_come_before_those_that_nobody_decided() {
+        let mut destinations = Destinations::default();
+        let everything = RouteSettings { sources: vec![true], pattern: None, processors: vec![0] };
+        let unknown: Box<dyn Selector> = Box::new(Unknown);
+        let mut route =
+            Route::new(&[everything], [("fn", Some(unknown))], &mut destinations).expect("no patterns");
+        let replays = [(0, vec!["fn#undecided".into()]), (1, vec!["fn/a".into()])];
+        let routed = route.step(&batch(0, &[(1, 1), (2, 2), (3, 3)]), &replays, &mut destinations);
+        let found: Vec<(&str, Vec<usize>)> = routed
+            .all
+            .iter()
+            .map(|(id, selection)| (&*destinations.get(*id).name, selection.iter().collect()))
+            .collect();
+        assert_eq!(found, [("fn/a", vec![1]), ("fn#undecided", vec![0, 2])]);
     }
 }

@@ -12,7 +12,8 @@ use uuid::Uuid;
 
 use super::outside::Outside;
 use super::reader::Reader;
-use super::{BASE_US, LANES, OVERFLOW, OVERLAP_US, ROUTED, engine, everything, name, sink_of};
+use super::undecided::{self, AwaitedJob};
+use super::{BASE_US, LANES, OVERFLOW, OVERLAP_US, engine, name, parts, processor_name, sink_of};
 use crate::event::Selection;
 use crate::limits::{DRIVER_JOBS_MAX, OWN_MAIL_MAX};
 use crate::pipeline::control::UnreadableEvent;
@@ -25,12 +26,9 @@ use crate::pipeline::driver::{self, SpoolJobs};
 use crate::pipeline::level::Coalesced;
 use crate::pipeline::parse::{Parse, Parsed};
 use crate::pipeline::refusals::{Attempt, Outbox};
-use crate::pipeline::route::Route;
 use crate::processor::{BatchSlice, DeliveryRequest};
 use crate::source::{Found, Page};
-use crate::state::{
-    DeadLetterFilter, DeadLetterPayload, ListedDeadLetter, MemoryStore, Storage, Write, codec,
-};
+use crate::state::{DeadLetterPayload, MemoryStore, Storage, Write, codec};
 
 pub(super) struct Inside {
     pub(super) core: Core,
@@ -46,6 +44,8 @@ pub(super) struct Inside {
     /// Number of messages to the core that announce settlements.
     pub(super) settled: usize,
     pub(super) checkpointing: bool,
+    /// Replies to the core about the undecided gateway.
+    pub(super) undecided: VecDeque<undecided::UndecidedReply>,
 }
 
 /// A destination: its engine, its mailbox and its requests in flight.
@@ -54,12 +54,13 @@ pub(super) struct Lane {
     pub(super) mail: VecDeque<Mail>,
     pub(super) under_way: Vec<(u64, DeliveryRequest)>,
     pub(super) spool_jobs: SpoolJobs,
-    letters: Outbox<FailedEvent>,
+    pub(super) letters: Outbox<FailedEvent>,
     adoptions: Coalesced<Vec<(usize, Box<FailedEvent>)>>,
     ends: Coalesced<Vec<AdoptionEnd>>,
     /// Dead letters adopted from other destinations: ticket, lane of origin and letter.
     pub(super) adopted: BTreeMap<u64, (usize, Box<FailedEvent>)>,
     pub(super) next_ticket: u64,
+    pub(super) rows_added: Coalesced<usize>,
     /// Dead letters that are being replayed, with their tries so far.
     pub(super) replays: BTreeMap<i64, u32>,
 }
@@ -67,6 +68,7 @@ pub(super) struct Lane {
 pub(super) enum Mail {
     Input(Input),
     Removed,
+    RowsAdded,
     DeadLettered(Vec<Attempt<FailedEvent>>),
     Adoptions,
     AdoptionEnds,
@@ -91,6 +93,7 @@ pub(super) enum Reply {
         bytes: usize,
     },
     Unreadable(Vec<Attempt<UnreadableEvent>>),
+    Undecided(AwaitedJob),
     /// Read the dead letter with this number, and send it to its destination again.
     Replay(usize, i64),
     /// The result of a replay is written.
@@ -100,14 +103,13 @@ pub(super) enum Reply {
 impl Inside {
     pub(super) fn start(outside: &mut Outside) -> Inside {
         let mut destinations = Destinations::default();
-        for n in 0..LANES {
-            destinations.intern(n, &name(n), "");
+        for lane in 0..LANES {
+            let (processor, function) = parts(lane);
+            destinations.intern(processor, &processor_name(processor), function);
         }
-        let names: Vec<String> = (0..ROUTED).map(name).collect();
-        let processors = names.iter().map(|name| (name.as_str(), None));
-        let route = Route::new(&[everything()], processors, &mut destinations).expect("no patterns");
-        let mut core = Core::new(vec![("vc".into(), OVERLAP_US)], route, destinations);
         let mut store = MemoryStore::open(&outside.disk);
+        let route = undecided::route(outside, &store, &mut destinations);
+        let mut core = Core::new(vec![("vc".into(), OVERLAP_US)], route, destinations);
         let found = Found {
             url: "https://vc/sdk".into(),
             instance_uuid: Uuid::from_u128(7),
@@ -122,8 +124,12 @@ impl Inside {
         let lanes = (0..LANES)
             .map(|n| {
                 let rows = spooled.remove(&name(n)).unwrap_or_default();
+                let mut engine = engine(n, rows, outside.random.random());
+                if core.is_undecided(parts(n).0) {
+                    engine.expect_rows();
+                }
                 Lane {
-                    engine: engine(n, rows, outside.random.random()),
+                    engine,
                     mail: VecDeque::from([Mail::Input(Input::Tick)]),
                     under_way: Vec::new(),
                     spool_jobs: SpoolJobs::default(),
@@ -132,6 +138,7 @@ impl Inside {
                     ends: Coalesced::default(),
                     adopted: BTreeMap::new(),
                     next_ticket: 0,
+                    rows_added: Coalesced::default(),
                     replays: BTreeMap::new(),
                 }
             })
@@ -164,13 +171,14 @@ impl Inside {
             settlements: Coalesced::default(),
             settled: 0,
             checkpointing: false,
+            undecided: VecDeque::new(),
         }
     }
 
     /// Does one step. Returns `Err` if the store failed, and then the process has to end.
     pub(super) fn step(&mut self, outside: &mut Outside) -> Result<(), ()> {
         let lane = outside.below(LANES);
-        match outside.below(11) {
+        match outside.below(12) {
             0 => self.reader.step(outside, &mut self.to_parse),
             1 => {
                 if let Some(page) = self.to_parse.pop_front() {
@@ -189,7 +197,7 @@ impl Inside {
                     self.core.settled(destination, &slice);
                 }
             }
-            4 if !outside.stalled => return self.job(outside.full, outside.now_us),
+            4 if !outside.stalled => return self.job(outside.full, outside.well, outside.now_us),
             5 => {
                 if let Some(mail) = self.lanes[lane].mail.pop_front() {
                     self.mail(lane, mail, outside.now_us);
@@ -215,6 +223,7 @@ impl Inside {
                 }
             }
             9 if outside.below(8) == 0 => self.replay(outside),
+            10 => self.step_undecided(outside),
             _ => {}
         }
         Ok(())
@@ -223,6 +232,11 @@ impl Inside {
     pub(super) fn page(&mut self, parsed: Parsed, outside: &mut Outside) {
         let mut outputs = Vec::new();
         self.core.page(parsed, &mut outputs);
+        self.output(outputs, outside);
+        self.store_unreadable(outside.now_us);
+    }
+
+    pub(super) fn output(&mut self, outputs: Vec<Output>, outside: &mut Outside) {
         for output in outputs {
             match output {
                 Output::Offer { destination, slice } => {
@@ -236,7 +250,6 @@ impl Inside {
                 }
             }
         }
-        self.store_unreadable(outside.now_us);
     }
 
     fn store_unreadable(&mut self, now_us: i64) {
@@ -256,6 +269,10 @@ impl Inside {
         match mail {
             Mail::Input(input) => lane.engine.step(now, input, &mut actions),
             Mail::Removed => lane.spool_jobs.removed(),
+            Mail::RowsAdded => {
+                let rows = lane.rows_added.take();
+                lane.engine.step(now, Input::Added { rows }, &mut actions);
+            }
             Mail::DeadLettered(letters) => {
                 lane.letters.returned();
                 for letter in letters {
@@ -380,35 +397,18 @@ impl Inside {
         }
     }
 
-    /// Dead letters that their target would take now.
-    fn replayable(&self, outside: &Outside) -> Vec<(usize, i64)> {
-        let letters = self.store.dead_letters(&DeadLetterFilter::default()).expect("readable");
-        let lane_of = |letter: &ListedDeadLetter| {
-            let lane = (0..LANES).find(|lane| name(*lane) == letter.facts.destination)?;
-            let key = letter.facts.identity.key as usize;
-            (!outside.targets[lane].refuses.contains(&key)).then_some((lane, letter.row))
-        };
-        letters.iter().filter_map(lane_of).collect()
-    }
-
-    /// An operator replays one dead letter.
-    fn replay(&mut self, outside: &mut Outside) {
-        let mut letters = self.replayable(outside);
-        if letters.is_empty() && outside.chance(20) {
-            // Perhaps in vain: the letter may belong to another target, or still be refused.
-            letters.push((outside.below(ROUTED), outside.below(10) as i64));
-        }
-        if !letters.is_empty() {
-            let (lane, letter) = letters[outside.below(letters.len())];
-            self.jobs.push_back((Vec::new(), Reply::Replay(lane, letter)));
-        }
-    }
-
-    /// Does the next job of the store. If the store is full, it refuses appends to spools.
-    pub(super) fn job(&mut self, full: bool, now_us: i64) -> Result<(), ()> {
+    /// Does the next job of the store. If the store is full, it refuses appends to spools. If not
+    /// all is `well`, it also refuses moves.
+    pub(super) fn job(&mut self, full: bool, well: bool, now_us: i64) -> Result<(), ()> {
         let Some((writes, reply)) = self.jobs.pop_front() else { return Ok(()) };
         if let (true, Reply::Appended(lane, _)) = (full, &reply) {
             self.lanes[*lane].mail.push_back(Mail::Input(Input::Refused));
+            return Ok(());
+        }
+        if let (true, Reply::Undecided(job)) = (full, &reply)
+            && job.needs_room(well)
+        {
+            self.undecided.push_back(job.reply(false));
             return Ok(());
         }
         if !writes.is_empty() {
@@ -416,6 +416,11 @@ impl Inside {
         }
         match reply {
             Reply::Replayed => {}
+            Reply::Undecided(AwaitedJob::Fetch) => {
+                let row = self.first_undecided().map_err(|_| ())?;
+                self.undecided.push_back(undecided::UndecidedReply::Fetched(row));
+            }
+            Reply::Undecided(job) => self.undecided.push_back(job.reply(true)),
             Reply::Checkpointed => self.checkpointing = false,
             Reply::Mail(lane, mail) => self.lanes[lane].mail.push_back(mail),
             Reply::Appended(lane, ticket) => {
@@ -464,37 +469,10 @@ impl Inside {
             && self.parsed.is_empty()
             && self.jobs.is_empty()
             && self.settled == 0
+            && self.undecided.is_empty()
             && self.core.is_settled()
             && self.store.spools().values().all(|size| size.rows == 0)
             && self.lanes.iter().all(|lane| lane.is_quiet())
             && self.replayable(outside).is_empty()
-    }
-}
-
-impl Reply {
-    /// The lane that the job belongs to. Jobs of replays have a bound of their own.
-    fn lane(&self) -> Option<usize> {
-        match self {
-            Reply::Mail(lane, _) | Reply::Appended(lane, _) | Reply::Fetch { lane, .. } => Some(*lane),
-            Reply::Checkpointed | Reply::Unreadable(_) | Reply::Replay(..) | Reply::Replayed => None,
-        }
-    }
-}
-
-impl Lane {
-    /// Number of messages that the bound on the lane's own jobs counts.
-    fn own_mail(&self) -> usize {
-        let is_own = |mail: &&Mail| match mail {
-            Mail::Input(input) => {
-                matches!(input, Input::Appended { .. } | Input::Fetched { .. } | Input::Refused)
-            }
-            Mail::Replay { .. } => false,
-            Mail::Removed | Mail::DeadLettered(_) | Mail::Adoptions | Mail::AdoptionEnds => true,
-        };
-        self.mail.iter().filter(is_own).count()
-    }
-
-    fn is_quiet(&self) -> bool {
-        self.mail.is_empty() && self.engine.is_idle() && self.spool_jobs.is_quiet() && self.letters.is_quiet()
     }
 }

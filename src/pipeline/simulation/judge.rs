@@ -12,13 +12,13 @@ use uuid::Uuid;
 
 use super::inside::Inside;
 use super::outside::{Outside, Target};
-use super::{EVENTS, ROUTED, name, ordering, sink_of};
+use super::{EVENTS, ROUTED, name, ordering, sink_of, wants};
 use crate::config::Ordering;
 use crate::state::{DeadLetterFilter, ListedDeadLetter, Storage};
 
 pub(super) fn judge(seed: u64, outside: &Outside, inside: &Inside, crashes: usize) {
     let letters = inside.store.dead_letters(&DeadLetterFilter::default()).expect("readable");
-    for lane in 0..ROUTED {
+    for lane in ROUTED {
         let context = format!("seed {seed}, {crashes} crashes, {}", name(lane));
         nothing_is_lost(lane, outside, &letters, &context);
     }
@@ -28,7 +28,7 @@ pub(super) fn judge(seed: u64, outside: &Outside, inside: &Inside, crashes: usiz
         for (key, id) in &target.received {
             assert_eq!(ids.entry(*key).or_insert(*id), id, "{context}: {key} has another id");
         }
-        if lane < ROUTED {
+        if ROUTED.contains(&lane) {
             first_receipts_are_in_order(lane, outside, &context);
         }
     }
@@ -54,8 +54,11 @@ fn nothing_is_lost(lane: usize, outside: &Outside, letters: &[ListedDeadLetter],
         // processor's own dead letter.
         let dead_there = sink.is_some_and(|(lane, _)| is_dead(lane, key));
         assert!(!(refused_twice && adopted), "{context}: {key} was refused by the dead-letter processor too");
-        if outside.vcenter[key].unreadable {
-            assert!(!has && !dead && !adopted && !dead_there, "{context}: {key} was not readable");
+        if outside.vcenter[key].unreadable || !wants(lane, key) {
+            assert!(
+                !has && !dead && !adopted && !dead_there,
+                "{context}: {key} was not readable, or not wanted"
+            );
         } else if target.refuses.contains(&key) {
             assert!(!has, "{context}: {key} was refused");
             assert!(dead || adopted || dead_there, "{context}: {key} is no dead letter");

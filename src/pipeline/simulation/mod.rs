@@ -4,6 +4,9 @@
 //! all faults: lost and garbled answers, events visible late, a store that fails, and crashes of
 //! the router at any step. Targets fail, refuse events or forget to acknowledge them.
 //!
+//! `p4` stands for a gateway with two functions. In some runs of the router its list of functions
+//! cannot be read for a while, or not before the next crash.
+//!
 //! The events that `p1` refuses go to a dead-letter processor, `p3`. Dead letters are replayed,
 //! mostly once the target would take them and sometimes in vain.
 //!
@@ -23,9 +26,14 @@
 
 mod inside;
 mod judge;
+mod lane;
 mod outside;
 mod reader;
+mod replays;
+mod undecided;
 
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use rand::rngs::SmallRng;
@@ -35,6 +43,7 @@ use self::inside::Inside;
 use self::judge::judge;
 use self::outside::{Outside, Target};
 use super::deliver::{DeliveryEngine, Spooled};
+use super::destination::name_of;
 use super::settings::RouteSettings;
 use crate::config::{self, Ordering, Retry};
 use crate::processor::RequestLimits;
@@ -47,10 +56,15 @@ const LATE_US: i64 = 20_000_000;
 const SWEEP_INTERVAL_US: i64 = 8_000_000;
 const OVERFLOW: config::Overflow =
     config::Overflow { policy: config::OverflowPolicy::Spill, bytes_max: u64::MAX, free_disk_floor: 0 };
-/// Number of destinations that events are routed to.
-const ROUTED: usize = 3;
-/// The same, plus the dead-letter processor of the second destination.
-const LANES: usize = 4;
+/// Destinations that events are routed to: three processors, and the two functions of a gateway.
+const ROUTED: [usize; 5] = [0, 1, 2, 4, 5];
+/// The dead-letter processor of the second destination.
+const SINK: usize = 3;
+/// The processor that is a gateway.
+const GATEWAY: usize = 4;
+const PROCESSORS: usize = 5;
+/// All destinations.
+const LANES: usize = 6;
 const EVENTS: usize = 60;
 const ENTITIES: usize = 4;
 /// Steps with faults. After them all is well, and every event has to arrive.
@@ -59,16 +73,36 @@ const STEPS_MAX: usize = 60_000;
 const SEEDS: std::ops::Range<u64> = 0..100;
 
 fn ordering(lane: usize) -> Ordering {
-    [Ordering::Source, Ordering::Entity, Ordering::None, Ordering::Source][lane]
+    [Ordering::Source, Ordering::Entity, Ordering::None, Ordering::Source, Ordering::Source, Ordering::Entity]
+        [lane]
+}
+
+/// The processor and the function of a destination.
+fn parts(lane: usize) -> (usize, &'static str) {
+    [(0, ""), (1, ""), (2, ""), (SINK, ""), (GATEWAY, "a"), (GATEWAY, "b")][lane]
+}
+
+fn processor_name(processor: usize) -> String {
+    format!("p{processor}")
 }
 
 fn name(lane: usize) -> String {
-    format!("p{lane}")
+    let (processor, function) = parts(lane);
+    name_of(&processor_name(processor), function)
+}
+
+/// Returns true if a routed destination wants this event. Nobody at the gateway wants some of them.
+fn wants(lane: usize, key: usize) -> bool {
+    match parts(lane) {
+        (GATEWAY, "a") => !key.is_multiple_of(5),
+        (GATEWAY, _) => key.is_multiple_of(2),
+        _ => true,
+    }
 }
 
 /// The dead-letter processor of a destination.
 fn sink_of(lane: usize) -> Option<usize> {
-    (lane == 1).then_some(3)
+    (lane == 1).then_some(SINK)
 }
 
 fn engine(lane: usize, spooled: Spooled, seed: u64) -> DeliveryEngine {
@@ -77,13 +111,15 @@ fn engine(lane: usize, spooled: Spooled, seed: u64) -> DeliveryEngine {
         retry: Retry { attempts: 1_000, max_age: Duration::MAX, ..Retry::default() },
         ..config::DeliveryPolicy::default()
     };
-    let limits = RequestLimits { events_max: [5, 1, 10, 3][lane], bytes_max: 1 << 20, partial: lane == 2 };
+    let limits =
+        RequestLimits { events_max: [5, 1, 10, 3, 1, 4][lane], bytes_max: 1 << 20, partial: lane == 2 };
     DeliveryEngine::new(policy, limits, "", spooled, seed)
 }
 
-/// A route from the one source to all processors.
+/// A route from the one source to all processors but the dead-letter processor.
 fn everything() -> RouteSettings {
-    RouteSettings { sources: vec![true], pattern: None, processors: (0..ROUTED).collect() }
+    let processors = (0..PROCESSORS).filter(|processor| *processor != SINK);
+    RouteSettings { sources: vec![true], pattern: None, processors: processors.collect() }
 }
 
 /// Plays a seed to its end. Panics if a promise is broken.
@@ -97,10 +133,11 @@ fn play(seed: u64) {
         well: false,
         full: false,
         stalled: false,
+        registry: Arc::default(),
     };
     for lane in 0..LANES {
         // Few events reach the dead-letter processor, so it refuses a higher share of them.
-        let percent = if lane < ROUTED { 4 } else { 40 };
+        let percent = if ROUTED.contains(&lane) { 4 } else { 40 };
         let refuses = (0..EVENTS).filter(|_| outside.chance(percent)).collect();
         outside.targets.push(Target { refuses, ..Target::default() });
     }
@@ -123,6 +160,9 @@ fn play(seed: u64) {
             outside.stalled ^= true;
         }
         outside.stalled &= !outside.well;
+        if outside.below(150) == 0 {
+            outside.registry.store(true, Relaxed);
+        }
         if outside.chance(1) && outside.below(3) == 0 {
             outside.change_mind();
         }

@@ -2,6 +2,8 @@
 //! chance.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use bytes::Bytes;
 use rand::Rng;
@@ -39,6 +41,8 @@ pub(super) struct Outside {
     pub(super) full: bool,
     /// True while the disk hangs, so that the store does no job.
     pub(super) stalled: bool,
+    /// True if this run of the router could read the gateway's list of functions.
+    pub(super) registry: Arc<AtomicBool>,
 }
 
 /// A target. `received` holds keys and ids in order of arrival; a key is the event's index.

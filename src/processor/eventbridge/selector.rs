@@ -76,6 +76,10 @@ impl Selector for BusSelector {
         }
     }
 
+    fn is_known(&self) -> bool {
+        self.rules.borrow().generation > 0
+    }
+
     fn configured(&self) -> Vec<Arc<str>> {
         self.current.buses.iter().map(|bus| Arc::clone(&bus.function)).collect()
     }

@@ -145,8 +145,8 @@ impl OpenFaas {
         Ok(())
     }
 
-    /// Warns of functions from before the restart that the gateway does not list. Sources wait for
-    /// them until `vanishedGrace` is over.
+    /// Warns of functions from before the restart that the gateway does not list. Events of the
+    /// gateway wait for them until `vanishedGrace` is over.
     fn warn_of_missing(&self, change: &Change) {
         let (gateway, missing) = (self.gateway.target(), change.map.missing());
         if !missing.is_empty() {
@@ -154,7 +154,7 @@ impl OpenFaas {
                 gateway,
                 missing = missing.len(),
                 functions = some_names(missing),
-                "sources wait for functions that the gateway listed before the restart"
+                "events wait for functions that the gateway listed before the restart"
             );
         }
         if !change.given_up.is_empty() {

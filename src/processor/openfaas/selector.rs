@@ -36,6 +36,10 @@ impl Selector for FunctionSelector {
         }
     }
 
+    fn is_known(&self) -> bool {
+        self.topics.borrow().is_whole()
+    }
+
     fn listed(&self) -> Option<Vec<Arc<str>>> {
         let map = self.topics.borrow();
         let listed = map.functions().map(|(_, function)| &function.name);

@@ -17,6 +17,8 @@
 //! before them. Events in the lane itself are older still.
 //! INVARIANT: the store's rows of a spool are in order whenever the process dies. Events that were
 //! rewritten leave their old rows together, never only a part of them.
+//! INVARIANT: while rows may come from outside (`added`), the destination's spool stays active, so
+//! none of its events is rewritten behind a newer row.
 //! INVARIANT: while a breaker is open, memory keeps two kinds of events from the destination's
 //! spool. These are the row for the probe and the events refused for their own sake. Dead targets,
 //! however many, hold up nobody else.
@@ -117,6 +119,31 @@ impl Spools {
         // before the new rows. Events in both would then overtake events whose old row is gone.
         rewritten.into_iter().for_each(|row| self.open_rows.mark(row, actions));
         self.appends.send(actions);
+    }
+
+    /// Counts rows that were written to the destination's spool from outside. New events go behind
+    /// them.
+    pub fn added(&mut self, rows: usize) {
+        self.queues.keep();
+        self.queues.add_to_main(rows);
+    }
+
+    /// Expects rows from outside. Until new events come, nothing is written to the end of the
+    /// destination's spool.
+    pub fn keep(&mut self) {
+        self.queues.keep();
+    }
+
+    /// No more rows come from outside.
+    pub fn end_keep(&mut self, lanes: &mut Lanes) {
+        if self.queues.end_keep() {
+            self.leave_if_empty(lanes);
+        }
+    }
+
+    /// Returns true if events are in the destination's spool, or have to go through it.
+    pub fn is_spooling(&self) -> bool {
+        self.queues.is_spooling()
     }
 
     /// Settles an item that is durable, or that was acknowledged before its append was.

@@ -26,6 +26,8 @@ struct Queue {
     /// True if rows were given back during a fetch. They come before the rows of that fetch, which
     /// are therefore fetched again, behind them.
     rewound: bool,
+    /// True if rows were added from outside during a fetch, which may have come too early for them.
+    added: bool,
     /// For a lane: true if it has nothing in memory and waits for its turn to be fetched.
     dry: bool,
     /// The last row that was fetched.
@@ -39,6 +41,7 @@ impl Queue {
             appending: 0,
             fetching: false,
             rewound: false,
+            added: false,
             dry: stored > 0,
             last: SpoolRow(i64::MIN),
         }
@@ -67,12 +70,16 @@ impl Queue {
     /// See [`Queues::fetched`].
     fn fetched(&mut self, rows: usize, last: Option<SpoolRow>) -> bool {
         self.fetching = false;
+        let added = std::mem::take(&mut self.added);
         if std::mem::take(&mut self.rewound) {
             return false;
         }
         match last {
             Some(last) => (self.stored, self.last) = (self.stored.saturating_sub(rows), last),
-            // The store has fewer rows than counted: an operator emptied the spool.
+            // Ask again: rows may have been added since the store looked.
+            None if added => {}
+            // The store has fewer rows than counted: an operator emptied the spool, or rows from
+            // outside were fetched before they were counted.
             None => self.stored = 0,
         }
         true
@@ -84,6 +91,8 @@ impl Queue {
 pub(super) struct Queues {
     /// True if new events have to go through the destination's spool.
     active: bool,
+    /// True while rows may be added from outside; see [`Queues::keep`].
+    kept: bool,
     main: Queue,
     /// Parked lanes with more events than may wait in memory.
     lanes: FxHashMap<LaneKey, Queue>,
@@ -101,6 +110,7 @@ impl Queues {
         let lanes_differ = ordering != Ordering::Entity;
         Queues {
             active: spooled.main > 0 || (lanes_differ && !spooled.lanes.is_empty()),
+            kept: false,
             main: Queue::new(spooled.main),
             dry: spooled.lanes.iter().map(|(key, _)| *key).collect(),
             lanes: spooled.lanes.into_iter().map(|(key, rows)| (key, Queue::new(rows))).collect(),
@@ -121,9 +131,25 @@ impl Queues {
 
     /// Ends that if all written rows have been fetched. Returns true if it ended.
     pub fn leave_if_empty(&mut self) -> bool {
-        let leaves = self.active && self.main.is_empty() && !self.lanes_first();
+        let leaves = self.active && !self.kept && self.main.is_empty() && !self.lanes_first();
         self.active &= !leaves;
         leaves
+    }
+
+    /// Keeps the destination's spool active while rows may be added from outside. Events that left
+    /// it for memory are then never written to its end again, behind rows that are newer.
+    pub fn keep(&mut self) {
+        (self.active, self.kept) = (true, true);
+    }
+
+    /// Ends [`Queues::keep`]: no more rows come from outside. Returns true if it was kept.
+    pub fn end_keep(&mut self) -> bool {
+        std::mem::take(&mut self.kept)
+    }
+
+    /// Returns true if events are in the spool, or have to go through it.
+    pub fn is_spooling(&self) -> bool {
+        self.active && !(self.kept && self.main.is_empty())
     }
 
     /// Number of lanes with a spool of their own.
@@ -159,6 +185,12 @@ impl Queues {
     /// Counts a slice to be written to the end of a spool.
     pub fn append(&mut self, spool: SpoolKey) {
         self.get_or_begin(spool).appending += 1;
+    }
+
+    /// Counts rows that were written to the destination's spool from outside.
+    pub fn add_to_main(&mut self, rows: usize) {
+        self.main.stored += rows;
+        self.main.added = self.main.fetching;
     }
 
     /// Counts a slice that is durable, and so a row.

@@ -258,3 +258,49 @@ fn a_full_store_does_not_bring_what_is_new_behind_what_is_to_be_written() {
         assert_eq!(of_the_entity, [2, 4, 6], "{is_stored}");
     }
 }
+
+/// A read of the spool may find a row before it is counted, and the next one may miss a row that is
+/// counted before its reply.
+#[test]
+fn rows_from_outside_are_delivered_once_and_before_new_events() {
+    let mut world = World::new(Policy::default(), limits(1, false));
+    world.rows_a_fetch = usize::MAX;
+    (1..=2).for_each(|key| world.write_row(key));
+    world.input(Input::Added { rows: 1 });
+    settle_store(&mut world);
+    // The second row is counted, and the engine asks for rows in vain.
+    world.input(Input::Added { rows: 1 });
+    assert_eq!(world.store.len(), 1);
+    world.write_row(3);
+    world.input(Input::Added { rows: 1 });
+    world.input(Input::Offer { slice: slice(4, 1, 2), room: ROOM });
+    world.finish(false, |_| false);
+    assert_eq!(world.received, [1, 2, 3, 4]);
+}
+
+/// A rewritten row would be behind the row that somebody else adds meanwhile.
+#[test]
+fn rows_are_not_rewritten_while_others_may_be_added() {
+    for is_left_by_a_former_run in [false, true] {
+        let mut world = World::new(Policy::default(), limits(1, false));
+        world.rows_a_fetch = usize::MAX;
+        if is_left_by_a_former_run {
+            world.spooled(Policy::default(), [(1, 1, 1), (2, 2, 1), (3, 3, 1)]);
+            world.engine.expect_rows();
+            world.input(Input::Tick);
+        } else {
+            (1..=3).for_each(|key| world.write_row(key));
+            world.input(Input::Added { rows: 3 });
+        }
+        settle_store(&mut world);
+        assert_eq!(world.engine.gauges().waiting_events, 2, "all rows are in memory");
+        world.input(Input::Room(Room { share: 0, scarce: true, alone: false }));
+        assert!(world.store.is_empty(), "nothing is written");
+        world.write_row(4);
+        world.input(Input::Added { rows: 1 });
+        world.input(Input::Offer { slice: slice(5, 1, 2), room: ROOM });
+        world.finish(false, |_| false);
+        assert_eq!(world.received, [1, 2, 3, 4, 5]);
+        assert!(!world.engine.gauges().spooling);
+    }
+}

@@ -168,6 +168,14 @@ impl World {
         }
     }
 
+    /// Somebody else writes a row of one event to the end of the destination's spool.
+    pub(super) fn write_row(&mut self, key: i32) {
+        let batch = Arc::into_inner(slice(key, 1, 2).batch).expect("just made");
+        self.next_row += 1;
+        let (spool, row, left) = (SpoolKey::Main, SpoolRow(self.next_row), Selection::first(1));
+        self.rows.push_back(StoredRow { spool, row, batch, left });
+    }
+
     pub(super) fn input(&mut self, input: Input) {
         if let Input::Offer { slice, .. } = &input {
             let records = slice.selection.iter().map(|i| &slice.batch.records[i]);
