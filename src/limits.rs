@@ -69,8 +69,20 @@ pub const UNDECIDED_CHECK_INTERVAL: Duration = Duration::from_millis(100);
 /// Jobs of one undecided processor at the storage thread, and so its messages to the core thread:
 /// one append, and one read or move.
 pub const UNDECIDED_JOBS_MAX: usize = 2;
-/// Bytes of all dead letters: 256 Ki events of 1 KiB = 256 MiB.
+/// Default bound of all dead letters: 256 Ki events of 1 KiB = 256 MiB.
 pub const DEAD_LETTER_BYTES: u64 = 256 << 20;
+/// One part in this many of that bound is the reserve for destinations with few dead letters. With
+/// 256 MiB and 9 destinations, the share of each is 64 MiB / 10 = 6.4 MiB, some 6,000 letters.
+pub const DEAD_LETTER_RESERVE_PART: u64 = 4;
+/// Fill level of a destination's dead letters, in percent of their limit, that is worth a warning.
+pub const DEAD_LETTER_WARN_PERCENT: u64 = 80;
+/// Fill level below which the next warning may follow. The distance to
+/// [`DEAD_LETTER_WARN_PERCENT`] keeps a level at the edge from warning again and again.
+pub const DEAD_LETTER_CALM_PERCENT: u64 = 60;
+/// Interval at which the fill levels of the dead letters are measured and old letters removed.
+pub const DEAD_LETTER_UPKEEP_INTERVAL: Duration = Duration::from_secs(1);
+/// Old dead letters that one step removes: 1,000 of 1 KiB add 1 MiB to the write-ahead log.
+pub const DEAD_LETTERS_EXPIRED_MAX: usize = 1_000;
 /// Bytes of the disk that stay free: below this nothing is spooled or dead-lettered. Checkpoints,
 /// the write-ahead log (32 MiB kept) and a shrinking file need less than this.
 pub const DISK_FREE_BYTES_MIN: u64 = 256 << 20;
@@ -122,10 +134,11 @@ pub const fn batches_max(memory: usize, sources: usize) -> usize {
 /// Messages in the queue of the core thread. Each source has one at a time (`Begin`, `Loaded` and
 /// `Begun` follow each other). Then come the waiting replays, and one each of `Settled` (of all
 /// drivers), `Checkpointed` (one checkpoint at a time) and `UnreadableStored` (one group at a
-/// time), and the replies to the jobs of undecided processors. `Finish` always has room. With 64
-/// sources and 10 processors: 64 + 64 + 3 + 10 * 2 = 151.
+/// time), `DeadLettersKept` (one upkeep at a time), and the replies to the jobs of undecided
+/// processors. `Finish` always has room. With 64 sources and 10 processors: 64 + 64 + 4 + 10 * 2 =
+/// 152.
 pub const fn control_messages_max(sources: usize, processors: usize) -> usize {
-    sources + REPLAYS_QUEUED_MAX + 3 + processors * UNDECIDED_JOBS_MAX
+    sources + REPLAYS_QUEUED_MAX + 4 + processors * UNDECIDED_JOBS_MAX
 }
 /// Replays of dead letters that wait for the core thread: enough to keep it busy while the next one
 /// is read from the store.
@@ -133,15 +146,15 @@ pub const REPLAYS_QUEUED_MAX: usize = 64;
 /// Replays of dead letters in flight. Each has a permit of [`REPLAY_BYTES`]: 8 MiB / 1 KiB = 8,192.
 pub const REPLAYS_MAX: usize = REPLAY_BYTES / PERMIT_BYTES_MIN;
 /// Messages in the mailbox of one driver: an offer for each batch in memory, the replays, and the
-/// messages that its own jobs cause. With 24 MiB and one source: 24,576 + 1,024 + 8,192 + 12 =
-/// 33,804.
+/// messages that its own jobs cause. With 24 MiB and one source: 24,576 + 1,024 + 8,192 + 11 =
+/// 33,803.
 pub const fn mailbox_messages_max(memory: usize, sources: usize) -> usize {
     batches_max(memory, sources) + REPLAYS_MAX + OWN_MAIL_MAX
 }
 /// Messages that the jobs of one driver cause: 1 `Appended`, 2 `Fetched` (of the main spool and of
-/// one lane's), [`REMOVALS_MAX`] `Removed`, 1 `DeadLettered`, and 1 each of `LetterRemoved`,
-/// `RowsAdded`, `Adoptions` and `AdoptionEnds` (which are coalesced). `Stop` has a place of its own.
-pub const OWN_MAIL_MAX: usize = 1 + 2 + REMOVALS_MAX + 1 + 4;
+/// one lane's), [`REMOVALS_MAX`] `Removed`, 1 `DeadLettered`, and 1 each of `RowsAdded`,
+/// `Adoptions` and `AdoptionEnds` (which are coalesced). `Stop` has a place of its own.
+pub const OWN_MAIL_MAX: usize = 1 + 2 + REMOVALS_MAX + 1 + 3;
 /// Removals of spool rows that one driver has in flight: one, one ahead of the append, and one
 /// ahead of each of the two reads.
 pub const REMOVALS_MAX: usize = 1 + 1 + 2;
@@ -151,10 +164,10 @@ pub const REMOVALS_MAX: usize = 1 + 1 + 2;
 pub const DRIVER_JOBS_MAX: usize = 1 + 2 + REMOVALS_MAX + 1 + 2 * 2;
 /// Jobs at the storage thread apart from those of drivers ([`DRIVER_JOBS_MAX`] each). Each source
 /// has one (its checkpoint is loaded, or its first one is written). Then come one checkpoint, one
-/// group of unreadable events and two jobs at the end, the jobs of operators, the ends of replays,
-/// and the jobs of undecided processors.
+/// group of unreadable events, one upkeep of the dead letters and two jobs at the end, the jobs of
+/// operators, the ends of replays, and the jobs of undecided processors.
 pub const fn store_jobs_max(sources: usize, processors: usize) -> usize {
-    sources + 4 + DEAD_LETTER_COMMAND_JOBS_MAX + REPLAYS_MAX + processors * UNDECIDED_JOBS_MAX
+    sources + 5 + DEAD_LETTER_COMMAND_JOBS_MAX + REPLAYS_MAX + processors * UNDECIDED_JOBS_MAX
 }
 /// Jobs at the storage thread for operators who list, replay or drop dead letters: one for each
 /// command that may run.

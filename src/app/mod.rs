@@ -306,11 +306,15 @@ fn protocol(configured: Protocol, processors: &[config::ProcessorConfig]) -> Pro
     if configured == Protocol::Auto && wants_xml { Protocol::Soap } else { configured }
 }
 
-/// The disk space that the store may use: the sum of all processors' `overflow` bounds, so that no
-/// spool can use up another one's share.
+/// The disk space that the store may use. For the spools it is the sum of all processors' `overflow`
+/// bounds, so that no spool can use up another one's share.
 fn bounds(config: &Config) -> Bounds {
     let spools = config.processors.iter().map(|processor| processor.delivery.overflow.bytes_max);
-    Bounds { spool_bytes: spools.fold(0, u64::saturating_add), ..Bounds::default() }
+    Bounds {
+        spool_bytes: spools.fold(0, u64::saturating_add),
+        dead_letter_bytes: config.dead_letters.bytes_max,
+        ..Bounds::default()
+    }
 }
 
 /// Warns of checkpoints and spools whose source or destination is no longer configured.

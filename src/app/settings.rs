@@ -13,6 +13,7 @@ pub fn pipeline(config: &Config) -> Settings {
     Settings {
         memory_bytes: config.memory_bytes,
         checkpoint_interval: config.checkpoint_interval,
+        dead_letter_max_age: config.dead_letters.max_age,
         sources: config.sources.iter().map(source).collect(),
         processors: config.processors.iter().map(processor).collect(),
         routes: routes(config),

@@ -13,6 +13,12 @@ impl Default for Admin {
     }
 }
 
+impl Default for DeadLetterLimits {
+    fn default() -> Self {
+        DeadLetterLimits { bytes_max: crate::limits::DEAD_LETTER_BYTES, max_age: None }
+    }
+}
+
 impl Default for Log {
     fn default() -> Self {
         Log {
@@ -195,6 +201,7 @@ impl Config {
             memory_bytes: crate::limits::MEMORY_BYTES,
             shutdown_timeout: Duration::from_secs(20),
             checkpoint_interval: Duration::from_millis(500),
+            dead_letters: DeadLetterLimits::default(),
             log: Log::default(),
         }
     }

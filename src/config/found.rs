@@ -134,8 +134,12 @@ impl CheckedMap {
         value!(self, key, Value::Decimal).copied()
     }
 
+    pub fn maybe_duration(&self, key: &str) -> Option<Duration> {
+        value!(self, key, Value::Duration).copied()
+    }
+
     pub fn duration(&self, key: &str) -> Duration {
-        value!(self, key, Value::Duration).copied().unwrap_or_default()
+        self.maybe_duration(key).unwrap_or_default()
     }
 
     /// A size in bytes.

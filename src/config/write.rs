@@ -55,6 +55,7 @@ fn root(config: &Config, with_state: bool) -> Result<Fields, SecretError> {
         memory_bytes,
         shutdown_timeout,
         checkpoint_interval,
+        dead_letters,
         log,
     } = config;
     let (data_dir, ephemeral) = match state {
@@ -76,6 +77,7 @@ fn root(config: &Config, with_state: bool) -> Result<Fields, SecretError> {
         ("memoryMax", text(show_size(*memory_bytes as u64))),
         ("shutdownTimeout", text(show_duration(*shutdown_timeout))),
         ("checkpointInterval", text(show_duration(*checkpoint_interval))),
+        ("deadLetters", Out::Map(dead_letters_of(dead_letters))),
         ("log", Out::Map(log_of(log))),
     ])
 }
@@ -102,6 +104,14 @@ fn auth_of(auth: &Auth) -> Result<Out, SecretError> {
         }
         Auth::Bearer { token } => Out::Map(vec![secret("token", "tokenFile", token)?]),
     })
+}
+
+fn dead_letters_of(limits: &DeadLetterLimits) -> Fields {
+    let DeadLetterLimits { bytes_max, max_age } = limits;
+    vec![
+        ("bytesMax", text(show_size(*bytes_max))),
+        ("maxAge", some(*max_age, |age| text(show_duration(age)))),
+    ]
 }
 
 fn log_of(log: &Log) -> Fields {

@@ -26,6 +26,7 @@ use super::parse::Poison;
 use super::refusals::Attempt;
 use super::replay::Replay;
 use super::undecided::UndecidedReply;
+use super::upkeep::DeadLettersKept;
 use crate::limits::control_messages_max;
 use crate::processor::BatchSlice;
 use crate::source::{Begin, Start};
@@ -61,6 +62,8 @@ pub(super) enum Control {
         reply: UndecidedReply,
         refusal: Option<String>,
     },
+    /// The result of an upkeep of the dead letters.
+    DeadLettersKept(Box<DeadLettersKept>),
     /// A request to deliver a dead letter again.
     Replay {
         destination: String,
@@ -212,7 +215,7 @@ mod tests {
     fn a_full_queue_ends_the_process() {
         let supervisor = Supervisor::default();
         let (sender, inbox) = ControlSender::new(1, 0, supervisor.clone());
-        let bound = REPLAYS_QUEUED_MAX + 4;
+        let bound = REPLAYS_QUEUED_MAX + 5;
         for _ in 0..bound {
             assert!(sender.send(Control::Settled));
         }

@@ -25,8 +25,12 @@ use super::replay::Ended;
 use super::settings::{Settings, SourceSettings};
 use super::undecided::Registries;
 use super::undecided::task::UndecidedReports;
+use super::upkeep::DeadLetterUpkeep;
 use crate::event::Selection;
-use crate::limits::{DRIVER_JOBS_MAX, SEEN_BYTES_FREE, SEEN_MEMORY_SHARE, UNDECIDED_CHECK_INTERVAL};
+use crate::limits::{
+    DEAD_LETTER_UPKEEP_INTERVAL, DRIVER_JOBS_MAX, SEEN_BYTES_FREE, SEEN_MEMORY_SHARE,
+    UNDECIDED_CHECK_INTERVAL,
+};
 use crate::memory::Permit;
 use crate::processor::{BatchSlice, Processor};
 use crate::state::{self, Checkpoint, LegacyCheckpoint, Storage, Write, read_legacy_checkpoint};
@@ -59,6 +63,7 @@ pub(super) struct CoreThread {
     /// By processor index: the reports about a processor that is, or was, undecided.
     pub undecided: Vec<Option<UndecidedReports>>,
     pub registries: Arc<Registries>,
+    pub upkeep: DeadLetterUpkeep,
 }
 
 impl CoreThread {
@@ -66,6 +71,8 @@ impl CoreThread {
         let busy = StageMetrics::new("core");
         let queue = metrics::gauge!(names::STAGE_QUEUE, "stage" => "core");
         let ticks = tick(self.settings.checkpoint_interval);
+        let upkeep_ticks = tick(DEAD_LETTER_UPKEEP_INTERVAL);
+        self.upkeep.begin(&self.shared.store, &self.shared.control);
         let mut parsed = parsed.clone();
         let mut ended = false;
         let mut outputs = Vec::new();
@@ -118,6 +125,10 @@ impl CoreThread {
                     if self.all_live {
                         registries = never();
                     }
+                }
+                recv(upkeep_ticks) -> _ => {
+                    let _step = heartbeat.step();
+                    self.upkeep.begin(&self.shared.store, &self.shared.control);
                 }
                 recv(ticks) -> _ => {
                     let _step = heartbeat.step();
@@ -186,6 +197,11 @@ impl CoreThread {
             Control::UnreadableStored { group, outcomes } => self.unreadable_stored(group, &outcomes),
             Control::Undecided { processor, reply, refusal } => {
                 self.undecided_done(processor, reply, refusal);
+            }
+            Control::DeadLettersKept(kept) => {
+                if self.upkeep.end(*kept, self.destinations()) {
+                    self.upkeep.begin(&self.shared.store, &self.shared.control);
+                }
             }
             Control::Replay { destination, replay, place } => {
                 drop(place);
@@ -278,7 +294,10 @@ impl CoreThread {
         if group.is_empty() {
             return;
         }
-        let writes = group.iter().map(|attempt| poison_write(&attempt.item.poison, now_us())).collect();
+        let destinations = self.destinations();
+        let write =
+            |attempt: &Attempt<UnreadableEvent>| poison_write(&attempt.item.poison, now_us(), destinations);
+        let writes = group.iter().map(write).collect();
         let control = self.shared.control.clone();
         self.shared.store.apply(writes, move |outcomes| {
             control.send(Control::UnreadableStored { group, outcomes });
@@ -305,6 +324,11 @@ impl CoreThread {
             self.core.settled(destination, &slice);
         }
         self.store_unreadable();
+    }
+
+    /// Number of destinations that share the memory and the dead letters.
+    fn destinations(&self) -> usize {
+        self.shared.destinations.load(Ordering::Relaxed)
     }
 
     /// Time since the process started.
@@ -367,6 +391,7 @@ impl CoreThread {
         let (mailbox, inbox) = Mailbox::new(&self.shared.mailboxes, &self.shared.supervisor);
         self.started += 1;
         self.count_destinations();
+        self.upkeep.add(&destination.name);
         let driver = Driver {
             id,
             metrics: DestinationMetrics::new(&destination.name),

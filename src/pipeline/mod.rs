@@ -28,3 +28,4 @@ pub mod settle;
 mod simulation;
 pub mod storage;
 pub mod undecided;
+mod upkeep;

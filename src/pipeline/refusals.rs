@@ -1,4 +1,5 @@
 //! Retries of writes that a full store refused: spool appends, dead letters and unreadable events.
+//! (A dead letter that was refused is first sent to its target again.)
 //!
 //! ```text
 //!                  ┌─────────────── refused ──────────────┐

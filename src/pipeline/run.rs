@@ -42,6 +42,7 @@ use super::route::Route;
 use super::settings::{Settings, SourceSettings};
 use super::storage::StoreHandle;
 use super::undecided::Registries;
+use super::upkeep::DeadLetterUpkeep;
 use crate::event::Payload;
 use crate::limits::{PAGES_QUEUED_MAX, mailbox_messages_max, store_jobs_max};
 use crate::memory::Budget;
@@ -49,7 +50,7 @@ use crate::processor::InvocationLog;
 use crate::processor::Processor;
 use crate::queue;
 use crate::source::{Begin, Intake, Page};
-use crate::state::{Store, StoreError};
+use crate::state::{Storage, Store, StoreError};
 use crate::supervise::limits::{ENDED_POLL, STOP_AFTER_FAILURE_MAX, STOP_END_MAX};
 use crate::supervise::{Heartbeat, Part, PartKind, Supervisor};
 use crate::telemetry::metrics::{SourceMetrics, StageMetrics};
@@ -138,6 +139,12 @@ impl Pipeline {
         let undecided_rows = |name: &str| spooled.get(name).map_or(0, |rows| rows.main as u64);
         route.restore_undecided(undecided_rows);
         let (sources, processor_count) = (settings.sources.len(), settings.processors.len());
+        let upkeep = DeadLetterUpkeep::new(
+            store.bounds().dead_letter_bytes,
+            settings.dead_letter_max_age,
+            store.dead_letter_usage().clone(),
+            destinations.iter().map(|(_, destination)| &*destination.name),
+        );
         let (store, storage) =
             StoreHandle::start(store, store_jobs_max(sources, processor_count), &supervisor)?;
         let (pages, page_inbox) = queue::bounded::<Page>(PAGES_QUEUED_MAX);
@@ -211,6 +218,7 @@ impl Pipeline {
             all_live: false,
             undecided: (0..processor_count).map(|_| None).collect(),
             registries: Arc::clone(&registries),
+            upkeep,
         };
         thread.start_spooled();
         thread.count_destinations();

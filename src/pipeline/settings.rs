@@ -14,6 +14,8 @@ pub struct Settings {
     /// Bytes of events in memory, over all sources and destinations.
     pub memory_bytes: usize,
     pub checkpoint_interval: Duration,
+    /// Age at which a dead letter is removed; `None` keeps all.
+    pub dead_letter_max_age: Option<Duration>,
     pub sources: Vec<SourceSettings>,
     pub processors: Vec<ProcessorSettings>,
     pub routes: Vec<RouteSettings>,

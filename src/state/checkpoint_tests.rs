@@ -60,7 +60,10 @@ fn a_file_of_version_1_goes_on() {
     let other = Connection::open(dir.path().join("state.db")).unwrap();
     other
         .execute_batch(
-            "ALTER TABLE source DROP COLUMN first_us; DELETE FROM migration WHERE version > 1; PRAGMA user_version = 1;",
+            "ALTER TABLE source DROP COLUMN first_us;
+             DROP INDEX dead_letter_by_destination; DROP INDEX dead_letter_by_age;
+             CREATE INDEX dead_letter_bytes ON dead_letter (bytes);
+             DELETE FROM migration WHERE version > 1; PRAGMA user_version = 1;",
         )
         .unwrap();
     drop(other);

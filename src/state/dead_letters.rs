@@ -16,7 +16,9 @@ use uuid::Uuid;
 
 use super::room::{Bounds, Usage};
 use super::row_crc::RowCrc;
-use super::{DeadLetterFacts, DeadLetterPayload, StoreError, StoredDeadLetter, WriteOutcome};
+use super::{
+    DeadLetterFacts, DeadLetterPayload, DeadLetterWrite, StoreError, StoredDeadLetter, WriteOutcome,
+};
 use crate::event::Identity;
 use crate::limits::DEAD_LETTERS_LISTED_MAX;
 
@@ -175,8 +177,9 @@ pub(super) fn insert(
     usage: &mut Usage,
     bounds: &Bounds,
     free: u64,
-    letter: &StoredDeadLetter,
+    write: &DeadLetterWrite,
 ) -> Result<WriteOutcome, StoreError> {
+    let letter = &write.letter;
     let sql = |cause| StoreError::sql(path, "write a dead letter", cause);
     let mut facts = letter.facts.clone();
     let older = conn
@@ -188,14 +191,15 @@ pub(super) fn insert(
         .map_err(sql)?;
     let bytes = size(letter);
     let replaced = older.map_or(0, |(_, bytes, _)| bytes as u64);
-    if let Some(full) = usage.refuse_dead_letter(bounds, free, bytes, replaced) {
+    if let Some(full) = usage.refuse_dead_letter(bounds, free, write, bytes, replaced) {
         return Ok(WriteOutcome::Full(full));
     }
     if let Some((_, _, first_us)) = older {
         facts.first_us = facts.first_us.min(first_us);
     }
     put(conn, older.map(|(row, ..)| row), &facts, &letter.payload, bytes as i64).map_err(sql)?;
-    usage.dead_letter_bytes = usage.dead_letter_bytes - replaced + bytes;
+    usage.dead_letters.add(&facts.destination, bytes);
+    usage.dead_letters.remove(&facts.destination, replaced);
     Ok(WriteOutcome::Row(older.map_or_else(|| conn.last_insert_rowid(), |(row, ..)| row)))
 }
 
@@ -248,15 +252,19 @@ pub(super) fn again(
     let bytes = size(&letter);
     put(conn, Some(row), &letter.facts, &letter.payload, bytes as i64)
         .map_err(|cause| StoreError::sql(path, "write a dead letter", cause))?;
-    usage.dead_letter_bytes = usage.dead_letter_bytes - before.bytes + bytes;
+    usage.dead_letters.add(&letter.facts.destination, bytes);
+    usage.dead_letters.remove(&letter.facts.destination, before.bytes);
     Ok(())
 }
 
 pub(super) fn remove(conn: &Connection, usage: &mut Usage, rows: &[i64]) -> rusqlite::Result<()> {
-    let mut delete = conn.prepare_cached("DELETE FROM dead_letter WHERE row = ?1 RETURNING bytes")?;
+    let mut delete =
+        conn.prepare_cached("DELETE FROM dead_letter WHERE row = ?1 RETURNING destination, bytes")?;
     for row in rows {
-        let bytes: Option<i64> = delete.query_row([row], |row| row.get(0)).optional()?;
-        usage.dead_letter_bytes -= bytes.unwrap_or(0) as u64;
+        let gone = delete.query_row([row], |row| <(String, i64)>::try_from(row)).optional()?;
+        if let Some((destination, bytes)) = gone {
+            usage.dead_letters.remove(&destination, bytes as u64);
+        }
     }
     Ok(())
 }
@@ -343,11 +351,38 @@ fn read(
     Ok(Some((letter, payload)))
 }
 
-/// Adds up the sizes of all letters, from an index alone.
+/// The letters that were last tried before `before_us`, the oldest first, at most `limit`: their
+/// numbers and destinations.
+pub(super) fn expired(
+    conn: &Connection,
+    path: &Path,
+    before_us: i64,
+    limit: usize,
+) -> Result<Vec<(i64, String)>, StoreError> {
+    let sql = |cause| StoreError::sql(path, "look for old dead letters", cause);
+    let mut select = conn
+        .prepare_cached(&format!(
+            "SELECT {COLUMNS} FROM dead_letter WHERE last_us < ?1 ORDER BY last_us LIMIT ?2"
+        ))
+        .map_err(sql)?;
+    let mut rows = select.query(params![before_us, limit as i64]).map_err(sql)?;
+    let mut found = Vec::new();
+    while let Some(row) = rows.next().map_err(sql)? {
+        let number: i64 = row.get(0).map_err(sql)?;
+        let (letter, _) = listed(row).map_err(sql)?.ok_or_else(|| damaged(path, number))?;
+        found.push((number, letter.facts.destination));
+    }
+    Ok(found)
+}
+
+/// Adds up the sizes of the letters by destination, from an index alone.
 pub(super) fn measure(conn: &Connection, usage: &mut Usage) -> rusqlite::Result<()> {
-    let bytes: i64 =
-        conn.query_row("SELECT coalesce(sum(bytes), 0) FROM dead_letter", [], |row| row.get(0))?;
-    usage.dead_letter_bytes = bytes as u64;
+    let mut select = conn.prepare("SELECT destination, sum(bytes) FROM dead_letter GROUP BY destination")?;
+    let mut rows = select.query([])?;
+    while let Some(row) = rows.next()? {
+        let (destination, bytes) = <(String, i64)>::try_from(row)?;
+        usage.dead_letters.add(&destination, bytes as u64);
+    }
     Ok(())
 }
 

@@ -5,6 +5,10 @@ use proptest::prelude::*;
 use super::super::{Storage, Store, Write};
 use super::*;
 
+fn write(letter: StoredDeadLetter) -> Write {
+    Write::DeadLetter(DeadLetterWrite { letter, destinations: 2 })
+}
+
 fn letter(destination: &str, id: u128, subject: &str, last_us: i64) -> StoredDeadLetter {
     let facts = DeadLetterFacts {
         destination: destination.into(),
@@ -25,7 +29,7 @@ fn letter(destination: &str, id: u128, subject: &str, last_us: i64) -> StoredDea
 fn the_same_event_is_one_dead_letter() {
     let dir = tempfile::tempdir().unwrap();
     let mut store = Store::open_with(dir.path(), Bounds { disk_free_bytes: 0, ..Bounds::default() }).unwrap();
-    let mut insert = |letter: StoredDeadLetter| store.apply(&[Write::DeadLetter(letter)]).unwrap().remove(0);
+    let mut insert = |letter: StoredDeadLetter| store.apply(&[write(letter)]).unwrap().remove(0);
     assert_eq!(insert(letter("a", 1, "VmPoweredOnEvent", 10)), WriteOutcome::Row(1));
     assert_eq!(insert(letter("b", 1, "VmPoweredOnEvent", 10)), WriteOutcome::Row(2));
     assert_eq!(insert(letter("a", 1, "VmPoweredOnEvent", 20)), WriteOutcome::Row(1));
@@ -45,7 +49,7 @@ fn the_same_event_is_one_dead_letter() {
     };
     assert_eq!((found.facts, found.payload), (expected, DeadLetterPayload::Event(vec![1; 100])));
     assert_eq!(
-        store.dead_letter_bytes(),
+        store.dead_letter_usage().bytes,
         store.dead_letters(&DeadLetterFilter::default()).unwrap().iter().map(|l| l.bytes).sum::<u64>()
     );
     let filter = DeadLetterFilter { destination: Some("b".into()), ..DeadLetterFilter::default() };
@@ -56,16 +60,70 @@ fn the_same_event_is_one_dead_letter() {
 #[test]
 fn full_dead_letters_are_reported_and_keep_their_rows() {
     let dir = tempfile::tempdir().unwrap();
-    let bounds = Bounds { dead_letter_bytes: 700, disk_free_bytes: 0, ..Bounds::default() };
+    let bounds = Bounds { dead_letter_bytes: 900, disk_free_bytes: 0, ..Bounds::default() };
     let mut store = Store::open_with(dir.path(), bounds).unwrap();
-    let writes = [1, 2, 2, 3].map(|id| Write::DeadLetter(letter("a", id, "E", 0)));
+    let writes = [1, 2, 2, 3].map(|id| write(letter("a", id, "E", 0)));
     let outcomes = store.apply(&writes).unwrap();
     assert_eq!(outcomes[..3], [WriteOutcome::Row(1), WriteOutcome::Row(2), WriteOutcome::Row(2)]);
     assert!(
-        matches!(&outcomes[3], WriteOutcome::Full(super::super::Full::DeadLetters { bytes_max: 700, .. })),
+        matches!(
+            &outcomes[3],
+            WriteOutcome::Full(super::super::Full::DeadLetters { bytes_max: 675, all_bytes_max: 900, .. })
+        ),
         "{outcomes:?}"
     );
     assert_eq!(store.dead_letters(&DeadLetterFilter::default()).unwrap().len(), 2);
+}
+
+#[test]
+fn the_letters_of_one_destination_leave_room_for_those_of_others() {
+    let dir = tempfile::tempdir().unwrap();
+    let bounds = Bounds { dead_letter_bytes: 9_000, disk_free_bytes: 0, ..Bounds::default() };
+    let mut store = Store::open_with(dir.path(), bounds).unwrap();
+    let fill = |store: &mut Store, destination: &str| {
+        let writes: Vec<_> = (0..50).map(|id| write(letter(destination, id, "E", 0))).collect();
+        let outcomes = store.apply(&writes).unwrap();
+        outcomes.iter().filter(|outcome| matches!(outcome, WriteOutcome::Row(_))).count()
+    };
+    let bytes = size(&letter("a", 0, "E", 0));
+    assert_eq!(fill(&mut store, "a") as u64, 6_750 / bytes, "three quarters of the store");
+    for destination in ["b", ""] {
+        // After a restart, the limits are the same.
+        drop(store);
+        store = Store::open_with(dir.path(), bounds).unwrap();
+        assert!(fill(&mut store, destination) as u64 >= 750 / bytes, "a share of `{destination}`");
+    }
+    assert_eq!(fill(&mut store, "a") as u64, 6_750 / bytes, "its letters replace themselves");
+    let usage = store.dead_letter_usage().clone();
+    assert!(usage.bytes <= 9_000 && usage.by_destination.len() == 3, "{usage:?}");
+    assert_eq!(usage.by_destination.values().sum::<u64>(), usage.bytes);
+    let filter = DeadLetterFilter { destination: Some("a".into()), ..DeadLetterFilter::default() };
+    store.remove_dead_letters(&filter).unwrap();
+    assert_eq!(store.dead_letter_usage().bytes_of("a"), 0);
+    assert!(fill(&mut store, "b") > 10, "the common part is free again");
+}
+
+#[test]
+fn old_letters_are_removed_in_bounded_steps() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut store = Store::open_with(dir.path(), Bounds { disk_free_bytes: 0, ..Bounds::default() }).unwrap();
+    let writes: Vec<_> = [("a", 10), ("b", 40), ("a", 30), ("b", 20), ("a", 50)]
+        .iter()
+        .zip(1..)
+        .map(|((to, us), id)| write(letter(to, id, "E", *us)))
+        .collect();
+    store.apply(&writes).unwrap();
+    let left = |store: &Store| {
+        let letters = store.dead_letters(&DeadLetterFilter::default()).unwrap();
+        letters.iter().map(|letter| letter.facts.last_us).collect::<Vec<_>>()
+    };
+    let removed = store.expire_dead_letters(50, 2).unwrap();
+    assert_eq!(removed, [("a".to_owned(), 1), ("b".to_owned(), 1)].into());
+    assert_eq!(left(&store), [40, 30, 50], "the oldest first");
+    assert_eq!(store.expire_dead_letters(50, 9).unwrap().values().sum::<u64>(), 2);
+    assert_eq!(left(&store), [50]);
+    assert_eq!(store.expire_dead_letters(50, 9).unwrap(), [].into());
+    assert_eq!(store.dead_letter_usage().by_destination.len(), 1);
 }
 
 #[test]
@@ -78,11 +136,8 @@ fn letters_are_found_by_filter() {
         ("b", "com.vmware.vc.HA.X", 30),
         ("b", "", 40),
     ];
-    let writes: Vec<_> = all
-        .iter()
-        .zip(1..)
-        .map(|((to, subject, us), id)| Write::DeadLetter(letter(to, id, subject, *us)))
-        .collect();
+    let writes: Vec<_> =
+        all.iter().zip(1..).map(|((to, subject, us), id)| write(letter(to, id, subject, *us))).collect();
     store.apply(&writes).unwrap();
     let check = |filter: DeadLetterFilter, expected: &[i64]| {
         let rows: Vec<i64> = store.dead_letters(&filter).unwrap().iter().map(|letter| letter.row).collect();
@@ -110,7 +165,7 @@ fn letters_are_found_by_filter() {
 fn a_changed_letter_is_detected() {
     let dir = tempfile::tempdir().unwrap();
     let mut store = Store::open_with(dir.path(), Bounds { disk_free_bytes: 0, ..Bounds::default() }).unwrap();
-    store.apply(&[Write::DeadLetter(letter("a", 1, "E", 0))]).unwrap();
+    store.apply(&[write(letter("a", 1, "E", 0))]).unwrap();
     let other = Connection::open(dir.path().join("state.db")).unwrap();
     other.execute("UPDATE dead_letter SET payload = zeroblob(100)", []).unwrap();
     assert!(store.dead_letters(&DeadLetterFilter::default()).is_ok(), "a search reads no payload");

@@ -13,8 +13,9 @@ use super::dead_letters::size;
 use super::room::Usage;
 use super::write::{RefusedWrites, relies_on_later};
 use super::{
-    Bounds, Checkpoint, DeadLetterFilter, DeadLetterPayload, ListedDeadLetter, SpoolAppend, SpoolMove,
-    SpoolSize, SpooledBatch, Storage, StoreError, StoredDeadLetter, Write, WriteOutcome, codec,
+    Bounds, Checkpoint, DeadLetterFilter, DeadLetterPayload, DeadLetterUsage, DeadLetterWrite,
+    ListedDeadLetter, SpoolAppend, SpoolMove, SpoolSize, SpooledBatch, Storage, StoreError, StoredDeadLetter,
+    Write, WriteOutcome, codec,
 };
 use crate::event::Selection;
 
@@ -104,7 +105,7 @@ impl MemoryStore {
         for (destination, rows) in &contents.spools {
             rows.iter().for_each(|row| usage.add_row(destination, row.events as u64, row.blob.len() as u64));
         }
-        usage.dead_letter_bytes = contents.letters.values().map(size).sum();
+        contents.letters.values().for_each(|at| usage.dead_letters.add(&at.facts.destination, size(at)));
         drop(contents);
         MemoryStore { disk: disk.clone(), bounds, usage, poisoned: false }
     }
@@ -148,19 +149,20 @@ impl DiskContents {
                     usage.remove_row(destination, at.events as u64, at.blob.len() as u64);
                 }
             }
-            Write::DeadLetter(letter) => return self.add_letter(usage, bounds, free, letter),
+            Write::DeadLetter(write) => return self.add_letter(usage, bounds, free, write),
             Write::DeadLetterAgain { row, reason, status, attempts, last_us } => {
                 if let Some(letter) = self.letters.get_mut(row) {
-                    usage.dead_letter_bytes -= size(letter);
+                    let before = size(letter);
                     letter.facts.reason.clone_from(reason);
                     (letter.facts.status, letter.facts.attempts, letter.facts.last_us) =
                         (*status, *attempts, *last_us);
-                    usage.dead_letter_bytes += size(letter);
+                    usage.dead_letters.add(&letter.facts.destination, size(letter));
+                    usage.dead_letters.remove(&letter.facts.destination, before);
                 }
             }
             Write::DeadLetterRemove { rows } => {
                 for letter in rows.iter().filter_map(|row| self.letters.remove(row)) {
-                    usage.dead_letter_bytes -= size(&letter);
+                    usage.dead_letters.remove(&letter.facts.destination, size(&letter));
                 }
             }
             Write::Imported { source, path, .. } => {
@@ -206,17 +208,19 @@ impl DiskContents {
         usage: &mut Usage,
         bounds: &Bounds,
         free: u64,
-        letter: &StoredDeadLetter,
+        write: &DeadLetterWrite,
     ) -> WriteOutcome {
+        let letter = &write.letter;
         let key = |letter: &StoredDeadLetter| {
             (letter.facts.destination.clone(), letter.facts.source.clone(), letter.facts.id)
         };
         let older = self.letters.iter().find(|(_, older)| key(older) == key(letter)).map(|(row, _)| *row);
         let replaced = older.map_or(0, |row| size(&self.letters[&row]));
-        if let Some(full) = usage.refuse_dead_letter(bounds, free, size(letter), replaced) {
+        if let Some(full) = usage.refuse_dead_letter(bounds, free, write, size(letter), replaced) {
             return WriteOutcome::Full(full);
         }
-        usage.dead_letter_bytes = usage.dead_letter_bytes - replaced + size(letter);
+        usage.dead_letters.add(&letter.facts.destination, size(letter));
+        usage.dead_letters.remove(&letter.facts.destination, replaced);
         let mut letter = letter.clone();
         let row = older.unwrap_or_else(|| {
             self.last_letter += 1;
@@ -309,8 +313,8 @@ impl Storage for MemoryStore {
         Ok(locked(&self.disk.contents).letters.get(&row).cloned())
     }
 
-    fn dead_letter_bytes(&self) -> u64 {
-        self.usage.dead_letter_bytes
+    fn dead_letter_usage(&self) -> &DeadLetterUsage {
+        &self.usage.dead_letters
     }
 
     fn imported(&self, source: &str) -> Result<Option<String>, StoreError> {

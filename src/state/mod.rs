@@ -32,6 +32,7 @@ pub mod codec;
 mod arbitrary;
 mod backup;
 mod checkpoint;
+mod dead_letter_usage;
 mod dead_letters;
 mod directory;
 mod error;
@@ -53,6 +54,7 @@ use std::collections::BTreeMap;
 
 pub use backup::restore;
 pub use checkpoint::{Checkpoint, ResumeSet};
+pub use dead_letter_usage::{DeadLetterUsage, shown_destination};
 pub use dead_letters::{DeadLetterFilter, ListedDeadLetter};
 pub use error::StoreError;
 pub use legacy_checkpoint::{LegacyCheckpoint, read_legacy_checkpoint};
@@ -62,8 +64,8 @@ pub use room::{Bounds, SpoolSize, spool_name, spool_owner};
 pub use spool::SpooledBatch;
 pub use store::Store;
 pub use write::{
-    CheckpointWrite, DeadLetterFacts, DeadLetterPayload, Full, SpoolAppend, SpoolMove, StoredDeadLetter,
-    Write, WriteOutcome,
+    CheckpointWrite, DeadLetterFacts, DeadLetterPayload, DeadLetterWrite, Full, SpoolAppend, SpoolMove,
+    StoredDeadLetter, Write, WriteOutcome,
 };
 
 /// The durable state as the pipeline uses it: [`Store`], or [`MemoryStore`] in the simulation.
@@ -95,8 +97,8 @@ pub trait Storage: Send {
     /// One dead letter with its payload.
     fn dead_letter(&self, row: i64) -> Result<Option<StoredDeadLetter>, StoreError>;
 
-    /// Bytes that all dead letters together take of their bound.
-    fn dead_letter_bytes(&self) -> u64;
+    /// Bytes of the dead letters, in all and by destination.
+    fn dead_letter_usage(&self) -> &DeadLetterUsage;
 
     /// The checkpoint file of the old router that this source's first position came from.
     fn imported(&self, source: &str) -> Result<Option<String>, StoreError>;

@@ -9,8 +9,9 @@ use proptest::prelude::*;
 use uuid::Uuid;
 
 use super::{
-    Bounds, CheckpointWrite, DeadLetterFacts, DeadLetterFilter, DeadLetterPayload, MemoryDisk, MemoryStore,
-    SpoolAppend, SpoolMove, Storage, Store, StoredDeadLetter, Write, arbitrary, codec,
+    Bounds, CheckpointWrite, DeadLetterFacts, DeadLetterFilter, DeadLetterPayload, DeadLetterWrite,
+    MemoryDisk, MemoryStore, SpoolAppend, SpoolMove, Storage, Store, StoredDeadLetter, Write, arbitrary,
+    codec,
 };
 use crate::event::{Identity, Selection};
 
@@ -145,7 +146,7 @@ fn write(op: Op, storage: &dyn Storage) -> Write {
             Write::SpoolSettled { row: row(&destination, which), events: events.into_iter().collect() }
         }
         Op::Clear { destination } => Write::SpoolClear { destination },
-        Op::Letter(letter) => Write::DeadLetter(letter),
+        Op::Letter(letter) => Write::DeadLetter(DeadLetterWrite { letter, destinations: 3 }),
         Op::Again { row, reason, status, attempts, last_us } => {
             Write::DeadLetterAgain { row, reason, status, attempts, last_us }
         }
@@ -173,7 +174,12 @@ fn all(storage: &dyn Storage) -> impl PartialEq + std::fmt::Debug + use<> {
     (
         sources.map(|source| (storage.load(source).unwrap(), storage.imported(source).unwrap())),
         (spools, first, storage.spools().clone()),
-        (letters, whole, storage.dead_letters(&some).unwrap(), storage.dead_letter_bytes()),
+        (
+            letters,
+            whole,
+            storage.dead_letters(&some).unwrap(),
+            storage.dead_letter_usage().by_destination.clone(),
+        ),
     )
 }
 

@@ -14,6 +14,8 @@
 
 use std::collections::BTreeMap;
 
+use super::dead_letter_usage::{DeadLetterUsage, shown_destination};
+use super::write::DeadLetterWrite;
 use super::{Full, SpoolAppend};
 use crate::limits;
 
@@ -83,7 +85,7 @@ pub(super) struct Usage {
     /// Compressed bytes in all spools of each destination.
     owners: BTreeMap<String, u64>,
     pub spool_bytes: u64,
-    pub dead_letter_bytes: u64,
+    pub dead_letters: DeadLetterUsage,
 }
 
 impl Usage {
@@ -153,20 +155,25 @@ impl Usage {
         &self,
         bounds: &Bounds,
         free: u64,
+        write: &DeadLetterWrite,
         adding: u64,
         replacing: u64,
     ) -> Option<Full> {
         if free < bounds.disk_free_bytes.saturating_add(adding) {
             return Some(Full::Disk { free, floor: bounds.disk_free_bytes });
         }
-        let others = self.dead_letter_bytes - replacing;
-        if others > 0 && others + adding > bounds.dead_letter_bytes {
-            return Some(Full::DeadLetters {
-                bytes: self.dead_letter_bytes,
-                bytes_max: bounds.dead_letter_bytes,
-            });
+        let destination = &write.letter.facts.destination;
+        let limit = self.dead_letters.limit_of(destination, bounds.dead_letter_bytes, write.destinations);
+        if self.dead_letters.fits(destination, limit, adding, replacing) {
+            return None;
         }
-        None
+        Some(Full::DeadLetters {
+            destination: shown_destination(destination).to_owned(),
+            bytes: self.dead_letters.bytes_of(destination),
+            bytes_max: limit,
+            all_bytes: self.dead_letters.bytes,
+            all_bytes_max: bounds.dead_letter_bytes,
+        })
     }
 
     pub fn add_row(&mut self, destination: &str, events: u64, bytes: u64) {

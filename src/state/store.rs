@@ -18,8 +18,8 @@ use super::room::{Bounds, SpoolSize, Usage};
 use super::spool::{self, SpooledBatch};
 use super::write::{RefusedWrites, relies_on_later};
 use super::{
-    DeadLetterFilter, ListedDeadLetter, Storage, StoreError, StoreReader, StoredDeadLetter, Write,
-    WriteOutcome,
+    DeadLetterFilter, DeadLetterUsage, ListedDeadLetter, Storage, StoreError, StoreReader, StoredDeadLetter,
+    Write, WriteOutcome,
 };
 use super::{dead_letters, file, legacy_checkpoint, schema};
 use crate::limits;
@@ -104,6 +104,10 @@ impl Store {
         &self.reader
     }
 
+    pub fn bounds(&self) -> &Bounds {
+        &self.bounds
+    }
+
     pub fn dir(&self) -> &Path {
         &self.dir
     }
@@ -141,6 +145,26 @@ impl Store {
             removed += rows.len() as u64;
             self.apply(&[Write::DeadLetterRemove { rows }])?;
         }
+    }
+
+    /// Removes dead letters that were last tried before `before_us`, the oldest first, at most
+    /// `limit`. Returns the number for each destination.
+    pub fn expire_dead_letters(
+        &mut self,
+        before_us: i64,
+        limit: usize,
+    ) -> Result<BTreeMap<String, u64>, StoreError> {
+        let mut removed: BTreeMap<String, u64> = BTreeMap::new();
+        let StoreReader { conn, path } = &self.reader;
+        let mut rows = Vec::new();
+        for (row, destination) in dead_letters::expired(conn, path, before_us, limit)? {
+            rows.push(row);
+            *removed.entry(destination).or_default() += 1;
+        }
+        if !rows.is_empty() {
+            self.apply(&[Write::DeadLetterRemove { rows }])?;
+        }
+        Ok(removed)
     }
 
     /// Runs `work` in one transaction, durable on return.
@@ -323,8 +347,8 @@ impl Storage for Store {
         self.reader.dead_letter(row)
     }
 
-    fn dead_letter_bytes(&self) -> u64 {
-        self.usage.dead_letter_bytes
+    fn dead_letter_usage(&self) -> &DeadLetterUsage {
+        &self.usage.dead_letters
     }
 
     fn imported(&self, source: &str) -> Result<Option<String>, StoreError> {
@@ -347,8 +371,8 @@ fn apply_one(
         Write::SpoolSettled { row, events } => spool::settle(conn, *row, events)?,
         Write::SpoolMove(moved) => return Ok(spool::move_row(conn, usage, bounds, free, moved)?),
         Write::SpoolClear { destination } => spool::clear(conn, usage, destination)?,
-        Write::DeadLetter(letter) => {
-            return Ok(dead_letters::insert(conn, path, usage, bounds, free, letter)?);
+        Write::DeadLetter(write) => {
+            return Ok(dead_letters::insert(conn, path, usage, bounds, free, write)?);
         }
         Write::DeadLetterAgain { row, reason, status, attempts, last_us } => {
             dead_letters::again(conn, path, usage, *row, |facts| {

@@ -47,7 +47,7 @@ pub enum Write {
     SpoolClear { destination: String },
     /// Stores an event that failed for good. It replaces an older letter of the same event and
     /// destination, and keeps its number and the time of its first try.
-    DeadLetter(StoredDeadLetter),
+    DeadLetter(DeadLetterWrite),
     /// Updates a dead letter whose replay failed.
     DeadLetterAgain { row: i64, reason: String, status: Option<u16>, attempts: u32, last_us: i64 },
     /// Removes dead letters that were delivered in a replay, or dropped by an operator.
@@ -123,6 +123,15 @@ pub struct SpoolMove {
     pub appends: Vec<SpoolAppend>,
 }
 
+/// A dead letter to be stored.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DeadLetterWrite {
+    pub letter: StoredDeadLetter,
+    /// Number of destinations that share the store, which decides the share of each:
+    /// [`DeadLetterUsage::limit_of`](super::DeadLetterUsage::limit_of).
+    pub destinations: usize,
+}
+
 /// An event that failed for good at one destination, or that could not be decoded.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StoredDeadLetter {
@@ -193,9 +202,9 @@ pub enum Full {
     #[error("all spools together are full ({bytes} of {bytes_max} bytes)")]
     AllSpools { bytes: u64, bytes_max: u64 },
     #[error(
-        "the dead letters are full ({bytes} of {bytes_max} bytes); replay or drop some with `event-router dlq`"
+        "the dead letters of `{destination}` are full ({bytes} of {bytes_max} bytes; with all others {all_bytes} of {all_bytes_max}); replay or drop some with `event-router dlq`, or raise `deadLetters.bytesMax`"
     )]
-    DeadLetters { bytes: u64, bytes_max: u64 },
+    DeadLetters { destination: String, bytes: u64, bytes_max: u64, all_bytes: u64, all_bytes_max: u64 },
     #[error(
         "the disk of the data directory has {free} bytes left and {floor} are kept free; free some space"
     )]
@@ -211,8 +220,8 @@ impl Write {
                 let (owner, _) = spool_owner(&append.destination);
                 Some((&append.source, owner, append.batch.identities()))
             }
-            Write::DeadLetter(dead) => {
-                let facts = &dead.facts;
+            Write::DeadLetter(write) => {
+                let facts = &write.letter.facts;
                 Some((&facts.source, &facts.destination, std::slice::from_ref(&facts.identity)))
             }
             _ => None,
@@ -365,7 +374,8 @@ mod tests {
             first_us: 0,
             last_us: 0,
         };
-        Write::DeadLetter(StoredDeadLetter { facts, payload: DeadLetterPayload::Raw(Vec::new()) })
+        let letter = StoredDeadLetter { facts, payload: DeadLetterPayload::Raw(Vec::new()) };
+        Write::DeadLetter(DeadLetterWrite { letter, destinations: 1 })
     }
 
     #[test]

@@ -61,12 +61,17 @@ metrics! {
     PART_RESTARTS = "event_router_part_restarts_total", Counter, ["part"], "times that a part ended by a defect of the router and was started again; any other part ends the process";
     HEALTHY = "event_router_healthy", Gauge, [], "1 while `/healthz` returns 200, 0 while a part of the router is stalled or has failed";
     MEMORY_USED = "event_router_memory_used_bytes", Gauge, [], "bytes of the memory budget that events take";
+    DEAD_LETTER_BYTES = "event_router_dead_letter_bytes", Gauge, [], "bytes of all dead letters in the store";
+    DEAD_LETTER_LIMIT = "event_router_dead_letter_limit_bytes", Gauge, [], "bytes that all dead letters may take (`deadLetters.bytesMax`)";
     CHECKPOINTS = "event_router_checkpoints_total", Counter, [], "checkpoints written to disk";
     CHECKPOINT_AGE = "event_router_checkpoint_resume_seconds", Gauge, ["source"], "position of the source in the last checkpoint, by vCenter's clock, in seconds since 1970 UTC";
     DELIVERED = "event_router_destination_delivered_events_total", Counter, ["destination"], "events acknowledged by the target";
     REQUESTS = "event_router_destination_requests_total", Counter, ["destination"], "requests sent";
     RETRIED = "event_router_destination_retried_events_total", Counter, ["destination"], "events that are retried after a failed request";
     FAILED = "event_router_destination_dead_letter_events_total", Counter, ["destination"], "events that failed for good and became dead letters";
+    DESTINATION_DEAD_LETTER_BYTES = "event_router_destination_dead_letter_bytes", Gauge, ["destination"], "bytes of the destination's dead letters in the store; `-` stands for events that could not be decoded";
+    DESTINATION_DEAD_LETTER_LIMIT = "event_router_destination_dead_letter_limit_bytes", Gauge, ["destination"], "bytes that these dead letters may take now";
+    DEAD_LETTERS_EXPIRED = "event_router_destination_expired_dead_letters_total", Counter, ["destination"], "dead letters removed because they were older than `deadLetters.maxAge`";
     DROPPED = "event_router_destination_dropped_events_total", Counter, ["destination"], "events dropped by the overflow policy";
     SPILLED = "event_router_destination_spilled_events_total", Counter, ["destination"], "events written to the spool";
     UNWANTED = "event_router_destination_unwanted_events_total", Counter, ["destination"], "events that waited in `PROCESSOR#undecided` for functions or rules, and that none of them wants";
@@ -108,7 +113,8 @@ Metrics to look at first:
 | Did a target miss events? | `event_router_destination_dead_letter_events_total` (kept: `event-router dlq list`), `event_router_destination_dropped_events_total` (lost, and only if `overflow.policy` says so) |
 | Is a target slow or dead? | `event_router_destination_breaker_open`, `event_router_destination_spooling`, `event_router_destination_request_seconds` |
 | Does a target keep refusing events? | `event_router_destination_refuses_all`: 1 if it refuses all; `event_router_destination_parked_lanes`: with `ordering: entity`, the number of entities whose events wait behind a refused one |
-| Is something stuck? | `event_router_destination_store_full`: 1 if a spool, the dead letters or the disk are full, so that events wait in the vCenter |
+| Do dead letters run out of room? | `event_router_destination_dead_letter_bytes` divided by `event_router_destination_dead_letter_limit_bytes`; the router warns at 80% |
+| Is something stuck? | `event_router_destination_store_full`: 1 if a spool, the dead letters or the disk are full, so that events wait |
 
 ";
 

@@ -150,6 +150,86 @@ fn a_replay_to_a_dead_target_keeps_every_dead_letter() {
     assert_eq!(done(&stack, &["replay", "--all"]), "12 delivered, 0 still dead letters\n");
 }
 
+/// A destination whose refused events are dead letters at once.
+fn unforgiving() -> Section {
+    Section::from("structured")
+        .set(
+            "retry",
+            json!({"backoffMin": "10ms", "backoffMax": "2s", "blame": {"400": "event", "401": "event"}}),
+        )
+        .set("breaker", json!({"probeInterval": "100ms"}))
+}
+
+#[test]
+fn a_destination_that_fills_its_share_leaves_room_for_others_and_recovers_with_its_target() {
+    const EVENTS: u64 = 3_000;
+    let stack = Stack::new(Options::default(), [unforgiving(), unforgiving()]);
+    let [expired, healthy] = &stack.targets[..] else { unreachable!() };
+    let router = stack.start(&stack.config().set("deadLetters", json!({"bytesMax": "1MiB"})));
+    let used = |of: &str| router.metric("event_router_destination_dead_letter_bytes", of);
+    let limit = |of: &str| router.metric("event_router_destination_dead_letter_limit_bytes", of);
+    // The levels are there from the start.
+    assert_eq!(router.metric("event_router_dead_letter_limit_bytes", ""), f64::from(1 << 20));
+    for name in ["target-0", "target-1"] {
+        let level = format!("event_router_destination_dead_letter_bytes{{destination=\"{name}\"}} 0\n");
+        assert!(router.metrics().contains(&level), "{}", router.metrics());
+        assert!(limit(name) >= f64::from(3 << 18), "{}", limit(name));
+    }
+
+    // An expired token, which the operator blames on the events.
+    expired.sink.set(Behavior::status(401));
+    stack.vcenter.append(EVENTS);
+    healthy.wait_for(EVENTS, LIMIT);
+    let is_full = || router.metric("event_router_destination_store_full", "target-0") == 1.0;
+    assert!(wait_until(LIMIT, is_full), "{}", router.metrics());
+    let is_measured = || used("target-0") > 0.95 * limit("target-0");
+    assert!(wait_until(LIMIT, is_measured), "{} of {}", used("target-0"), limit("target-0"));
+    let warnings = || {
+        let text = router.stderr().text();
+        text.lines().filter(|line| line.contains("are nearly full")).map(str::to_owned).collect::<Vec<_>>()
+    };
+    assert!(wait_until(LIMIT, || !warnings().is_empty()));
+    let warning = warnings().remove(0);
+    assert!(warning.contains("target-0") && warning.contains("event-router dlq"), "{warning}");
+
+    // The other destination still writes a dead letter.
+    assert!(limit("target-1") < f64::from(3 << 18), "the first one has taken the common part");
+    healthy.sink.next(1, Behavior::status(400));
+    stack.vcenter.append(1);
+    let has_letter = || listed(&stack, &["--destination", "target-1"]).len() == 1;
+    assert!(wait_until(LIMIT, has_letter), "{}", router.stderr().text());
+
+    // The token is renewed: what waits is delivered, without any operator.
+    expired.sink.set(Behavior::default());
+    let letters = listed(&stack, &["--destination", "target-0"]).len() as u64;
+    assert!(letters < EVENTS, "most events found no room: {letters}");
+    expired.wait_for(EVENTS + 1 - letters, LIMIT);
+    assert!(wait_until(LIMIT, || !is_full()));
+    let replayed = done(&stack, &["replay", "--destination", "target-0"]);
+    assert_eq!(replayed, format!("{letters} delivered, 0 still dead letters\n"));
+    assert_eq!(done(&stack, &["replay", "--destination", "target-1"]), "1 delivered, 0 still dead letters\n");
+    for target in [expired, healthy] {
+        let total = target.report().total;
+        assert_eq!((total.unique, total.duplicates), (EVENTS + 1, 0));
+    }
+    assert!(wait_until(LIMIT, || router.metric("event_router_dead_letter_bytes", "") == 0.0));
+    assert_eq!(warnings().len(), 1, "{:?}", warnings());
+}
+
+#[test]
+fn dead_letters_that_are_too_old_are_removed_and_counted() {
+    let stack = Stack::new(Options::default(), [unforgiving()]);
+    stack.targets[0].sink.set(Behavior::status(400));
+    let router = stack.start(&stack.config().set("deadLetters", json!({"maxAge": "2s"})));
+    let expired = || router.metric("event_router_destination_expired_dead_letters_total", "target-0");
+    assert_eq!(expired(), 0.0);
+    stack.vcenter.append(20);
+    assert!(wait_until(LIMIT, || expired() == 20.0), "{}", router.metrics());
+    assert!(listed(&stack, &[]).is_empty());
+    let is_told = || router.stderr().text().contains("removed dead letters that are older");
+    assert!(wait_until(LIMIT, is_told));
+}
+
 #[test]
 fn the_table_is_readable_and_each_filter_narrows_it() {
     let (stack, _router) = refused(25);

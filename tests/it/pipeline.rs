@@ -126,6 +126,7 @@ fn config(names: &[&str], dir: &std::path::Path) -> Config {
         memory_bytes: 8 << 20,
         shutdown_timeout: Duration::from_secs(5),
         checkpoint_interval: Duration::from_millis(50),
+        dead_letters: Default::default(),
         log: Log::default(),
     }
 }

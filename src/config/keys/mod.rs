@@ -79,6 +79,7 @@ pub(super) static ROOT: Block = Block {
             "Time between two checkpoints. After a crash, events that were delivered within the last two intervals may be delivered again.",
         )
         .or("500ms"),
+        Field::new("deadLetters", FieldType::Block(&DEAD_LETTERS), "Limits of the dead letters."),
         Field::new("log", FieldType::Block(&LOG), "Logging."),
     ],
     variants: &[],
@@ -123,6 +124,26 @@ static SERVER_TLS: Block = Block {
             "PEM file with the key of the certificate.",
         )
         .required(),
+    ],
+    variants: &[],
+    rules: &[],
+};
+
+static DEAD_LETTERS: Block = Block {
+    name: "deadLetters",
+    doc: "[Dead letters](guarantees.md#dead-letters) stay in the state until an operator replays or drops them.",
+    fields: &[
+        Field::new(
+            "bytesMax",
+            FieldType::Size(MIB, 1024 * TIB),
+            "Disk space for all dead letters. A quarter of it is a reserve, of which each destination has an equal share. When a destination has no room left, the events that it refuses wait.",
+        )
+        .or("256MiB"),
+        Field::new(
+            "maxAge",
+            FieldType::Duration(SECOND, 3_650 * DAY),
+            "Time since its last try after which a dead letter is removed for good. Default: dead letters are kept.",
+        ),
     ],
     variants: &[],
     rules: &[],

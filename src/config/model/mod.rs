@@ -48,6 +48,7 @@ pub struct Config {
     pub shutdown_timeout: Duration,
     /// The longest time between two checkpoints while events are settled; 500 ms.
     pub checkpoint_interval: Duration,
+    pub dead_letters: DeadLetterLimits,
     pub log: Log,
 }
 
@@ -59,6 +60,15 @@ pub enum StateLocation {
     /// In a temporary directory for this run. Every start begins at `start_at`, like the old router
     /// with `checkpoint: false`.
     Ephemeral,
+}
+
+/// The limits of the dead letters in the state.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DeadLetterLimits {
+    /// Bytes of all dead letters together; 256 MiB.
+    pub bytes_max: u64,
+    /// Time since its last try after which a dead letter is removed; never.
+    pub max_age: Option<Duration>,
 }
 
 /// The HTTP listener for operators: health, metrics, stats.

@@ -51,6 +51,7 @@ pub(super) fn build(root: &Node, env: Env<'_>, problems: &mut Problems) -> Confi
         memory_bytes: usize::try_from(found.size("memoryMax")).unwrap_or(usize::MAX),
         shutdown_timeout: found.duration("shutdownTimeout"),
         checkpoint_interval: found.duration("checkpointInterval"),
+        dead_letters: dead_letters(found.block("deadLetters")),
         log: log(found.block("log")),
     }
 }
@@ -442,6 +443,10 @@ fn auth(found: &CheckedMap) -> Auth {
             Auth::Basic { username: username.unwrap_or_default().into(), password: found.secret("password") }
         }
     }
+}
+
+fn dead_letters(found: &CheckedMap) -> DeadLetterLimits {
+    DeadLetterLimits { bytes_max: found.size("bytesMax"), max_age: found.maybe_duration("maxAge") }
 }
 
 fn log(found: &CheckedMap) -> Log {

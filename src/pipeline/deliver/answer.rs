@@ -8,7 +8,7 @@
 //!  target at fault     ─► back to its lane; waits, and uses no attempt
 //!  several events      ─► back to its lane; smaller requests find the culprit
 //!  one event, unclear  ─► weighed by the evidence: retry, or dead letter
-//!  event at fault      ─► dead letter
+//!  event at fault      ─► dead letter, or the same wait if there is no room
 //! ```
 //!
 //! Replays are the exception: a person waits for them, so their attempts are few and they are no
@@ -20,9 +20,10 @@ use std::time::Duration;
 use rand::Rng;
 
 use super::backoff::backoff;
+use super::conviction::Tries;
 use super::item::{CompactSelection, LaneItem, Origin};
 use super::lanes::{LaneKey, LaneKind, SHARED, is_replay};
-use super::refusal::Refusal;
+use super::refusal::{Refusal, RefusedPart};
 use super::{Action, DeliveryEngine, FailedEvent, LanePart, ReplayEnd, UnderWay};
 use crate::config::RefusalBlame;
 use crate::event::Selection;
@@ -58,22 +59,15 @@ impl DeliveryEngine {
             }
             DeliveryOutcome::Failed(failure) => {
                 let is_single = done.events == 1;
-                let refusal =
-                    Refusal { is_single, is_current, sent_at: done.sent_at, has_room: true, random };
+                let refusal = Refusal { is_single, is_current, sent_at: done.sent_at, random };
                 for part in done.parts {
                     self.fail(now, part, &failure, refusal, actions);
                 }
             }
             DeliveryOutcome::Partial(failures) => {
                 let mut failures = failures.into_iter();
+                let refusal = Refusal { is_single: true, is_current, sent_at: done.sent_at, random };
                 for part in done.parts {
-                    let refusal = Refusal {
-                        is_single: true,
-                        is_current,
-                        sent_at: done.sent_at,
-                        has_room: true,
-                        random,
-                    };
                     self.partial(now, part, &mut failures, refusal, actions);
                 }
             }
@@ -187,7 +181,7 @@ impl DeliveryEngine {
         }
     }
 
-    fn succeed(&mut self, key: LaneKey) {
+    pub(super) fn succeed(&mut self, key: LaneKey) {
         self.lanes.forget_tries(key);
         if let Some(lane) = self.lanes.get_mut(key) {
             lane.convictions = 0;
@@ -215,41 +209,43 @@ impl DeliveryEngine {
             return;
         }
         let key = if key == SHARED { self.lanes.own_lane() } else { key };
-        let count: usize = items.iter().map(|item| item.selection.len()).sum();
         let Some(lane) = self.lanes.get_mut(key) else { return };
         lane.first_try.get_or_insert(refusal.sent_at);
+        let part = RefusedPart { now, key, items, failure, refusal };
         match failure.blame {
-            _ if is_replay(key) => self.fail_replay(now, key, items, failure, refusal, actions),
-            Blame::Target => self.await_target(now, key, items, refusal.random),
+            _ if is_replay(key) => self.fail_replay(part, actions),
+            Blame::Target => self.await_target(part),
             // The request was in flight when the breaker opened, so the destination is most likely
             // at fault.
             Blame::Evidence | Blame::FirmEvidence if !refusal.is_current && refusal.is_single => {
-                self.await_target(now, key, items, refusal.random);
+                self.await_target(part);
             }
             _ if !refusal.is_single => {
                 // The first events are now tried one by one. If they are refused too, the
                 // destination is at fault. If not, each success doubles the size. A 413 blames the
                 // size itself, so it only halves.
                 let is_too_large = failure.status == Some(413);
-                lane.cap = if is_too_large { (count / 2).max(1) } else { 1 };
-                self.lanes.put_back(key, items);
+                lane.cap = if is_too_large { (part.events() / 2).max(1) } else { 1 };
+                self.lanes.put_back(key, part.items);
                 self.lanes.release(key);
             }
-            Blame::Event => self.convict(now, key, items, failure, actions),
-            Blame::Evidence | Blame::FirmEvidence => {
-                self.weigh(now, key, items, failure, refusal, actions);
+            Blame::Event => {
+                let trial = lane.trial.with_certain_refusal(now);
+                self.convict(part, trial, actions);
             }
+            Blame::Evidence | Blame::FirmEvidence => self.weigh(part, actions),
         }
     }
 
     /// Puts events back after the target could not take them. They wait and use no attempt.
-    fn await_target(&mut self, now: Duration, key: LaneKey, items: Vec<LaneItem>, random: f64) {
+    fn await_target(&mut self, part: RefusedPart<'_>) {
+        let RefusedPart { now, key, items, refusal, .. } = part;
         let Some(lane) = self.lanes.get_mut(key) else { return };
         // The breaker decides when a target that is gone is tried. A lane's back-off must not be
         // longer than the breaker's.
         let max = self.policy.retry.backoff_max;
         let max = self.policy.breaker.as_ref().map_or(max, |breaker| max.min(breaker.probe_interval));
-        let wait = backoff(self.policy.retry.backoff_min, max, lane.target_tries, random);
+        let wait = backoff(self.policy.retry.backoff_min, max, lane.target_tries, refusal.random);
         lane.target_tries = lane.target_tries.saturating_add(1);
         self.lanes.put_back(key, items);
         self.lanes.wait(key, now + wait);
@@ -257,60 +253,30 @@ impl DeliveryEngine {
 
     /// Handles a failed replay. A person waits for it, so it gets at most `retry.attempts` tries.
     /// It is no evidence, since a dead letter is expected to be refused.
-    fn fail_replay(
-        &mut self,
-        now: Duration,
-        key: LaneKey,
-        items: Vec<LaneItem>,
-        failure: &Failure,
-        refusal: Refusal,
-        actions: &mut Vec<Action>,
-    ) {
-        let Refusal { is_single, random, .. } = refusal;
-        let count: usize = items.iter().map(|item| item.selection.len()).sum();
+    fn fail_replay(&mut self, part: RefusedPart<'_>, actions: &mut Vec<Action>) {
+        let RefusedPart { now, key, failure, refusal, .. } = part;
         let attempts = self.policy.retry.attempts;
         let Some(lane) = self.lanes.get_mut(key) else { return };
         if failure.blame == Blame::Target {
             if lane.target_tries + 1 < attempts {
-                return self.await_target(now, key, items, random);
+                return self.await_target(part);
             }
-            give_up(items, failure, lane.target_tries + 1, Duration::ZERO, actions);
+            give_up(part.items, failure, Tries::default(), lane.target_tries + 1, Duration::ZERO, actions);
             return self.succeed(key);
         }
-        if !is_single {
-            lane.cap = (count / 2).max(1);
-            self.lanes.put_back(key, items);
+        if !refusal.is_single {
+            lane.cap = (part.events() / 2).max(1);
+            self.lanes.put_back(key, part.items);
             return self.lanes.release(key);
         }
         lane.trial.refusals += 1;
-        let tries = lane.trial.refusals;
-        if failure.blame != Blame::Evidence || tries >= attempts {
-            return self.convict(now, key, items, failure, actions);
+        let trial = lane.trial;
+        if failure.blame != Blame::Evidence || trial.refusals >= attempts {
+            return self.convict(part, trial, actions);
         }
         let wait = self.wait_after(key, failure, refusal.random);
-        self.lanes.put_back(key, items);
+        self.lanes.put_back(key, part.items);
         self.lanes.wait(key, now + wait);
-    }
-
-    /// Turns the event into a dead letter because it is at fault. Its lane continues.
-    pub(super) fn convict(
-        &mut self,
-        now: Duration,
-        key: LaneKey,
-        items: Vec<LaneItem>,
-        failure: &Failure,
-        actions: &mut Vec<Action>,
-    ) {
-        let lane = self.lanes.get(key);
-        let tries = lane.map_or(1, |lane| lane.trial.refusals.max(1));
-        let tried_for =
-            lane.and_then(|lane| lane.first_try).map_or(Duration::ZERO, |first| now.saturating_sub(first));
-        let convictions = lane.map_or(0, |lane| lane.convictions);
-        give_up(items, failure, tries, tried_for, actions);
-        self.succeed(key);
-        if let Some(lane) = self.lanes.get_mut(key) {
-            lane.convictions = convictions.saturating_add(1);
-        }
     }
 
     /// Handles a part of which only some events failed. Each event has its own entry in `failures`,
@@ -350,20 +316,6 @@ impl DeliveryEngine {
             self.fail(now, part, &failure, refusal, actions);
         }
     }
-
-    /// Settles a dead letter that is durable or was adopted by a dead-letter processor. A letter
-    /// from the spool leaves its row.
-    pub fn dead_letter_stored(&mut self, letter: &FailedEvent, actions: &mut Vec<Action>) {
-        match letter.origin {
-            Origin::Spool(row) => {
-                self.spool.delivered(row, &letter.slice.batch, &letter.slice.selection, actions)
-            }
-            Origin::Source => actions.push(Action::Settle(letter.slice.clone())),
-            Origin::Adopted(_) | Origin::DeadLetter(_) => {
-                debug_assert!(false, "it is a dead letter of another destination, or is one already")
-            }
-        }
-    }
 }
 
 /// Returns true if a smaller request might have succeeded: no answer came in time, from the target
@@ -373,9 +325,10 @@ fn may_be_too_much(failure: &Failure) -> bool {
 }
 
 /// Gives up events that failed for good: dead letters, or failed replays.
-fn give_up(
+pub(super) fn give_up(
     items: Vec<LaneItem>,
     failure: &Failure,
+    tries: Tries,
     attempts: u32,
     tried_for: Duration,
     actions: &mut Vec<Action>,
@@ -391,6 +344,7 @@ fn give_up(
             attempts,
             tried_for,
             origin,
+            tries,
         }),
     }));
 }

@@ -61,12 +61,25 @@ pub(super) struct Trial {
     refused_at: Duration,
     /// True if the event was part of an earlier streak: see [`Evidence::remember`].
     recalled: bool,
+    /// True if the event was found at fault and waits for room among the dead letters.
+    pub convicted: bool,
 }
 
 impl Trial {
     /// Returns true if the event was refused at least once.
     pub fn has_begun(&self) -> bool {
         self.refusals > 0
+    }
+
+    /// Counts a refusal that is certain to be the event's fault.
+    pub fn with_certain_refusal(self, now: Duration) -> Self {
+        let (refusals, counted) = (self.refusals.saturating_add(1), self.counted.saturating_add(1));
+        Trial { refusals, counted, refused_at: now, ..self }
+    }
+
+    /// The trial of an event that was found at fault.
+    pub fn with_conviction(self) -> Self {
+        Trial { refusals: self.refusals.max(1), convicted: true, ..self }
     }
 }
 
@@ -144,6 +157,10 @@ impl Evidence {
         trial.refusals = trial.refusals.saturating_add(1);
         trial.counted = trial.counted.saturating_add(u32::from(counts));
         trial.refused_at = now;
+        // A conviction stands until an acceptance.
+        if trial.convicted {
+            return Judgement::Event;
+        }
         if counts && trial.counted >= self.tries_needed(firmness, attempts) {
             return Judgement::Event;
         }

@@ -122,12 +122,6 @@ impl Health {
         self.answering
     }
 
-    /// Stops the age clock because sending stops for a reason outside the target. Its condition is
-    /// unknown from here on.
-    pub fn pause(&mut self) {
-        self.answered_at = None;
-    }
-
     /// Number of times the breaker opened so far. A request keeps the number at its send; a later
     /// answer with an older number says nothing about the present.
     pub fn opened(&self) -> u64 {
@@ -315,9 +309,6 @@ mod tests {
         check(20_000, false, 500);
         check(90_000, true, 500);
         check(90_100, true, 600);
-        health.pause();
-        succeed(&mut health, at(100_000), &policy);
-        assert_eq!(health.answering(), at(600));
     }
 
     #[test]

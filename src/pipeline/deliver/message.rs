@@ -5,6 +5,7 @@
 
 use std::time::Duration;
 
+use super::conviction::Tries;
 use super::{Origin, SpoolKey, SpoolRow};
 use crate::event::{Record, Selection};
 use crate::processor::{BatchSlice, DeliveryOutcome, DeliveryRequest, Failure};
@@ -29,9 +30,10 @@ pub enum Input {
     Added { rows: usize },
     /// Retry a dead letter, given by its number.
     Replay { letter: i64, slice: BatchSlice },
-    /// True: the store has no room for this destination's dead letters, so no more events may fail
-    /// for good. False: it has room again. Replays continue because they make room.
-    Block(bool),
+    /// A dead letter is durable, or a dead-letter processor has taken it over.
+    LetterStored(Box<FailedEvent>),
+    /// The store has no room for a dead letter.
+    LetterRefused(Box<FailedEvent>),
     /// The memory that the destination may hold now. Memory can become scarce while no event is
     /// offered, so this input alone can cause a spill.
     Room(Room),
@@ -62,7 +64,8 @@ pub enum Action {
     },
     /// The target acknowledged these events, or the overflow policy settled them.
     Settle(BatchSlice),
-    /// Store this event as a dead letter. It is settled when the letter is durable.
+    /// Store this event as a dead letter. The reply is `LetterStored`, which settles the event, or
+    /// `LetterRefused`. An adopted event needs none.
     DeadLetter(FailedEvent),
     /// Write these slices to the ends of these spools, in this order, all or nothing. The reply is
     /// `Appended`, which settles the events, or `Refused`. One append is outstanding at a time.
@@ -120,9 +123,16 @@ pub struct FailedEvent {
     /// The origin of the event. An event from the spool is settled already; its row is removed
     /// after the dead letter is stored.
     pub origin: Origin,
+    /// The tries of the event, for the case that there is no room for the letter.
+    pub(super) tries: Tries,
 }
 
 impl FailedEvent {
+    /// The same dead letter with another copy of its event.
+    pub fn with_slice(self, slice: BatchSlice) -> Self {
+        FailedEvent { slice, ..self }
+    }
+
     /// The event that failed.
     pub fn event(&self) -> &Record {
         &self.slice.batch.records[self.slice.selection.iter().next().unwrap_or_default()]
@@ -141,7 +151,7 @@ pub struct Gauges {
     pub parked_lanes: usize,
     /// Parked lanes with more events than may wait in memory, and so with a spool of their own.
     pub parked_spools: usize,
-    /// True if the store has no room for this destination's appends.
+    /// True if the store has no room for this destination's appends or dead letters.
     pub store_full: bool,
     /// True if the target refuses every event.
     pub refuses_all: bool,

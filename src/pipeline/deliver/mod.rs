@@ -10,7 +10,8 @@
 //!             ▲                                                   ├─ acknowledged ─► Settle
 //!             │                                                   ├─ target at fault ─► probe
 //!             │                                                   └─ refused ─► evidence decides:
-//!             │                                                        try again, or DeadLetter
+//!             ├───────────────────────────────────────────────────────── try again, or DeadLetter
+//!             └─ no room for a dead letter ··· LetterRefused
 //!  Spool ◄────┴─ too much waits ─► Append ··· Appended ─► Settle
 //!                later: Fetch ··· Fetched ─► lanes ─► Unspool
 //!                too much of one entity behind a refused event: a spool of its own
@@ -21,7 +22,8 @@
 //! ```
 //!
 //! The step itself and the overflow policies are in this file. `send.rs` forms requests, and
-//! `answer.rs` handles their answers. `Lanes` keep the order, `Health` is the breaker,
+//! `answer.rs` handles their answers. `refusal.rs` judges refused events, and `conviction.rs` turns
+//! those at fault into dead letters. `Lanes` keep the order, `Health` is the breaker,
 //! `Evidence` judges refusals, and `Spools` is the queue on disk.
 //!
 //! INVARIANT: every offered event leaves exactly once: as `Settle`, or within a `DeadLetter` or an
@@ -33,6 +35,7 @@
 
 mod answer;
 mod backoff;
+mod conviction;
 mod evidence;
 mod health;
 mod held;
@@ -57,6 +60,7 @@ pub use message::{Action, FailedEvent, Gauges, Input, ReplayEnd, Room};
 pub use spool::{SpoolKey, Spooled};
 
 use self::backoff::Pauses;
+use self::conviction::LetterRoom;
 use self::evidence::Evidence;
 use self::health::Health;
 use self::item::{CompactSelection, LaneItem};
@@ -90,8 +94,8 @@ pub struct DeliveryEngine {
     next_request: u64,
     /// Time since which a lane has been ready. The linger counts from it.
     ready_since: Option<Duration>,
-    /// True if only replays are sent: see [`Input::Block`].
-    blocked: bool,
+    /// The way of convicted events to the dead letters.
+    letters: LetterRoom,
     /// True if nothing is sent any more.
     stopped: bool,
     random: SmallRng,
@@ -145,7 +149,7 @@ impl DeliveryEngine {
             sent: [0; 3],
             next_request: 0,
             ready_since: None,
-            blocked: false,
+            letters: LetterRoom::default(),
             stopped: false,
             random: SmallRng::seed_from_u64(seed),
         }
@@ -186,11 +190,8 @@ impl DeliveryEngine {
             Input::Replay { letter, slice } => {
                 self.lanes.push(LaneItem::new(&slice, Origin::DeadLetter(letter)), self.policy.ordering)
             }
-            Input::Block(blocked) => {
-                if std::mem::replace(&mut self.blocked, blocked) != blocked {
-                    self.health.pause();
-                }
-            }
+            Input::LetterStored(letter) => self.letter_stored(&letter, actions),
+            Input::LetterRefused(letter) => self.letter_refused(now, &letter, actions),
             Input::Room(room) => self.make_room(now, room, actions),
             Input::Stop => {
                 self.stopped = true;
@@ -203,6 +204,7 @@ impl DeliveryEngine {
             self.put_off_replays(actions);
         }
         self.lanes.wake(now);
+        self.forget_full_letters();
         while let Some(key) = self.lanes.emptied.pop() {
             self.spool.look_at(key, &self.lanes);
         }
@@ -276,7 +278,7 @@ impl DeliveryEngine {
             spooling: self.spool.is_spooling(),
             parked_lanes: self.lanes.parked_lanes,
             parked_spools: self.spool.lanes(),
-            store_full: self.spool.is_full(),
+            store_full: self.spool.is_full() || self.letters.is_full(),
             refuses_all: self.health.is_blamed(),
             aside_events: self.lanes.asides(),
         }

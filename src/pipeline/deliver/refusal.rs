@@ -12,7 +12,7 @@ use crate::config::{OnRefusal, Ordering};
 use crate::limits::{ASIDES_MAX, RETRY_AFTER_MAX};
 use crate::processor::{Blame, Failure};
 
-/// Circumstances of a failed request, for each of its parts.
+/// Circumstances of a failed request, the same for each of its parts.
 #[derive(Clone, Copy)]
 pub(super) struct Refusal {
     /// True if the request carried one event, or its target judges each event.
@@ -20,29 +20,36 @@ pub(super) struct Refusal {
     /// True if the breaker has not opened since the request was sent.
     pub is_current: bool,
     pub sent_at: Duration,
-    /// There is room for another aside.
-    pub has_room: bool,
     /// The random share of the back-off, 0 to 1. All parts use the same one, so events that were
     /// refused together are retried together.
     pub random: f64,
 }
 
+/// Events of one lane that were refused together.
+pub(super) struct RefusedPart<'a> {
+    pub now: Duration,
+    pub key: LaneKey,
+    pub items: Vec<LaneItem>,
+    pub failure: &'a Failure,
+    pub refusal: Refusal,
+}
+
+impl RefusedPart<'_> {
+    /// Number of events.
+    pub fn events(&self) -> usize {
+        self.items.iter().map(|item| item.selection.len()).sum()
+    }
+}
+
 impl DeliveryEngine {
     /// Weighs the refusal of a single event: the event or the destination may be at fault.
-    pub(super) fn weigh(
-        &mut self,
-        now: Duration,
-        key: LaneKey,
-        items: Vec<LaneItem>,
-        failure: &Failure,
-        refusal: Refusal,
-        actions: &mut Vec<Action>,
-    ) {
+    pub(super) fn weigh(&mut self, part: RefusedPart<'_>, actions: &mut Vec<Action>) {
+        let RefusedPart { now, key, failure, refusal, .. } = part;
         let Some(lane) = self.lanes.get_mut(key) else { return };
         let trial = lane.trial;
         let firmness = if failure.blame == Blame::FirmEvidence { Firmness::Firm } else { Firmness::Ordinary };
         let is_blamed = self.health.is_blamed();
-        let Some(event) = items.first().map(EventKey::of) else { return };
+        let Some(event) = part.items.first().map(EventKey::of) else { return };
         let mut trial = if trial.has_begun() { trial } else { self.evidence.recall(event) };
         let mut verdict = match is_blamed {
             // A probe was refused. The destination still refuses everything; the event is not
@@ -53,10 +60,10 @@ impl DeliveryEngine {
         let answering = self.health.answering();
         let age = answering.saturating_sub(*lane.refused_at.get_or_insert(answering));
         // The rest of a request still stands behind this event and is no aside.
-        let refusal = Refusal { has_room: !self.has_full_asides(), ..refusal };
+        let has_room = !self.has_full_asides();
         self.lanes.set_trial(key, trial);
         if verdict == Judgement::Event {
-            return self.convict(now, key, items, failure, actions);
+            return self.convict(part, trial, actions);
         }
         let is_too_old = !is_blamed && age >= self.policy.retry.max_age;
         if is_too_old && trial.counted == 0 && self.evidence.may_be_outage() {
@@ -66,9 +73,9 @@ impl DeliveryEngine {
             if trial.counted == 0 {
                 failure.reason += "; no other event was accepted meanwhile to compare with";
             }
-            return self.convict(now, key, items, &failure, actions);
+            return self.convict(RefusedPart { failure: &failure, ..part }, trial, actions);
         }
-        self.wait_for_next_try(now, key, items, failure, refusal, actions);
+        self.wait_for_next_try(part, has_room, actions);
         if verdict == Judgement::Destination && !is_blamed {
             self.evidence.forget_streak();
             self.health.blame(now, &self.policy, refusal.random);
@@ -78,16 +85,9 @@ impl DeliveryEngine {
     }
 
     /// Queues a refused event for its next try: aside, so that others pass, or at the head of its
-    /// lane.
-    fn wait_for_next_try(
-        &mut self,
-        now: Duration,
-        key: LaneKey,
-        items: Vec<LaneItem>,
-        failure: &Failure,
-        refusal: Refusal,
-        actions: &mut Vec<Action>,
-    ) {
+    /// lane. `has_room`: there is room for another aside.
+    fn wait_for_next_try(&mut self, part: RefusedPart<'_>, has_room: bool, actions: &mut Vec<Action>) {
+        let RefusedPart { now, key, items, failure, refusal } = part;
         let trial = self.lanes.get(key).map(|lane| lane.trial).unwrap_or_default();
         let wait = self.wait_after(key, failure, refusal.random);
         let is_blamed = self.health.is_blamed();
@@ -95,12 +95,13 @@ impl DeliveryEngine {
         let steps_aside = match self.policy.ordering {
             Ordering::Entity => false,
             // The event has an own lane, perhaps with others of the same request.
-            Ordering::None => has_others && refusal.has_room,
+            Ordering::None => has_others && has_room,
             Ordering::Source if is_own(key) || self.policy.on_refusal == OnRefusal::Hold => false,
+            Ordering::Source if self.has_no_place() => false,
             // Without room for an aside, the event waits once at the head, which slows the lane
             // down. After that it steps aside regardless: without other events accepted, there is
             // nothing to compare it with.
-            Ordering::Source if !refusal.has_room => is_blamed || trial.refusals > 2,
+            Ordering::Source if !has_room => is_blamed || trial.refusals > 2,
             Ordering::Source => is_blamed || trial.refusals >= 2,
         };
         let is_head = self.policy.ordering == Ordering::Source && !is_own(key) && !steps_aside;

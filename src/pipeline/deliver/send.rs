@@ -48,18 +48,17 @@ impl DeliveryEngine {
     /// Returns the kinds of lanes that may send now. Refused events take at most a quarter of the
     /// requests.
     pub(super) fn sendable(&self) -> LaneKinds {
-        if self.blocked {
-            return LaneKinds { replays: true, ..LaneKinds::default() };
-        }
         if self.health.is_open() {
             return LaneKinds::ALL;
         }
         let refused_max = (self.policy.concurrency / REFUSED_CONCURRENCY_SHARE).max(1);
         // Without room for another aside, fresh lanes still send one request at a time. Only an
-        // accepted event provides evidence to judge the waiting ones.
+        // accepted event provides evidence to judge the waiting ones. Without room for dead letters
+        // either, no judgement would free a place.
         let has_room = self.policy.ordering != Ordering::None || !self.has_full_asides();
+        let is_first = self.sent[LaneKind::Fresh as usize] == 0 && !self.letters.is_full();
         LaneKinds {
-            fresh: has_room || self.sent[LaneKind::Fresh as usize] == 0,
+            fresh: has_room || is_first,
             refused: self.sent[LaneKind::Refused as usize] < refused_max,
             replays: true,
         }

@@ -76,8 +76,7 @@ impl Driver {
         let address = self.processor.address(self.engine.function());
         let failed = failed(address.unwrap_or_else(|| self.name.to_string()), &letter.failure);
         let slice = marked(&letter.slice, Some(Arc::new(failed)));
-        let adoption =
-            Adoption { letter: FailedEvent { slice, ..letter }.into(), from: self.mailbox.clone() };
+        let adoption = Adoption { letter: letter.with_slice(slice).into(), from: self.mailbox.clone() };
         sink.mailbox.adopt(adoption);
     }
 
@@ -91,7 +90,7 @@ impl Driver {
     pub(super) fn adoption_ends(&mut self, actions: &mut Vec<Action>) {
         for end in self.mailbox.take_adoption_ends() {
             match end {
-                AdoptionEnd::Adopted(letter) => self.letter_ended(&letter, actions),
+                AdoptionEnd::Adopted(letter) => self.letter_ended(letter, actions),
                 AdoptionEnd::Refused(letter) => self.refused(*letter),
             }
         }
@@ -120,7 +119,7 @@ impl Driver {
     /// Stores a dead letter that no dead-letter processor took.
     fn refused(&mut self, letter: FailedEvent) {
         let slice = marked(&letter.slice, None);
-        self.waiting.letters.put(FailedEvent { slice, ..letter });
+        self.waiting.letters.put(letter.with_slice(slice));
     }
 }
 

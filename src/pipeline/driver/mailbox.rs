@@ -2,8 +2,7 @@
 //!
 //! The senders never wait for it. [`mailbox_messages_max`](crate::limits::mailbox_messages_max)
 //! counts the messages that can be in it at a time. Messages that could arrive in any number
-//! (adoptions, their ends, removed letters, added rows) are coalesced: one message stands for all of
-//! them.
+//! (adoptions, their ends, added rows) are coalesced: one message stands for all of them.
 
 use std::sync::Arc;
 
@@ -21,7 +20,6 @@ pub(in crate::pipeline) struct Mailbox {
     mail: mpsc::Sender<Mail>,
     adoptions: Arc<Coalesced<Vec<Adoption>>>,
     ends: Arc<Coalesced<Vec<AdoptionEnd>>>,
-    removed: Arc<Coalesced<()>>,
     rows_added: Arc<Coalesced<usize>>,
     /// Shared by all mailboxes.
     level: Arc<Level>,
@@ -36,7 +34,6 @@ impl Mailbox {
             mail,
             adoptions: Arc::default(),
             ends: Arc::default(),
-            removed: Arc::default(),
             rows_added: Arc::default(),
             level: Arc::clone(level),
             supervisor: supervisor.clone(),
@@ -97,13 +94,6 @@ impl Mailbox {
         self.ends.take()
     }
 
-    /// Reports that a dead letter of this destination left the store.
-    pub fn letter_removed(&self) {
-        if self.removed.put(|()| ()) {
-            self.send(Mail::LetterRemoved);
-        }
-    }
-
     /// Reports a row that the mover of an undecided processor wrote to this destination's spool.
     pub fn row_added(&self) {
         if self.rows_added.put(|rows| *rows += 1) {
@@ -114,11 +104,6 @@ impl Mailbox {
     /// Takes the number of rows since the last call.
     pub fn take_rows_added(&self) -> usize {
         self.rows_added.take()
-    }
-
-    /// Notes that [`Mail::LetterRemoved`] has arrived.
-    pub fn note_removed(&self) {
-        self.removed.take();
     }
 }
 
@@ -142,16 +127,6 @@ mod tests {
         mailbox.stop(Instant::now());
         let mail = std::iter::from_fn(|| inbox.try_recv().ok()).last();
         assert!(matches!(mail, Some(Mail::Stop { .. })));
-    }
-
-    #[test]
-    fn letters_that_left_the_store_are_announced_once() {
-        let (mailbox, inbox) = Mailbox::new(&Arc::new(Level::new("mailbox", 9)), &Supervisor::default());
-        (0..3).for_each(|_| mailbox.letter_removed());
-        assert_eq!(inbox.len(), 1);
-        mailbox.note_removed();
-        mailbox.letter_removed();
-        assert_eq!(inbox.len(), 2);
     }
 
     #[test]

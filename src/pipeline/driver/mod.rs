@@ -78,8 +78,6 @@ pub(super) enum Mail {
     Adoptions,
     /// Results of dead letters that other destinations had adopted.
     AdoptionEnds,
-    /// A dead letter of this destination left the store, so a refused one may have room now.
-    LetterRemoved,
     /// No more requests are to be sent. Answers are awaited until the deadline.
     Stop {
         until: Instant,
@@ -157,7 +155,6 @@ impl Driver {
         // A spool that a former run left starts without an offer.
         self.engine.step(self.now(), Input::Tick, &mut actions);
         loop {
-            self.retry_letters();
             self.carry_out(&mut actions, &mut under_way);
             self.store_letters(false);
             if under_way.is_empty() || self.settled.len() >= SETTLED_AT_ONCE {
@@ -172,7 +169,7 @@ impl Driver {
                 .engine
                 .exceeds(self.share())
                 .then(|| look_at.unwrap_or_else(|| Instant::now() + ROOM_CHECK_INTERVAL));
-            let due = self.engine.wakes_at().into_iter().chain(self.waiting.letters.retry_at()).min();
+            let due = self.engine.wakes_at();
             let wake = due.map(|at| self.shared.epoch + at).into_iter().chain(look_at).min();
             tokio::select! {
                 biased;
@@ -249,10 +246,6 @@ impl Driver {
             Mail::Replay(replay) => return self.replay(replay, actions),
             Mail::Adoptions => return self.adoptions(actions),
             Mail::AdoptionEnds => return self.adoption_ends(actions),
-            Mail::LetterRemoved => {
-                self.mailbox.note_removed();
-                return self.letters_again();
-            }
             Mail::Stop { .. } => return,
         };
         self.engine.step(self.now(), input, actions);
@@ -354,11 +347,7 @@ impl Driver {
                         tracing::warn!(destination = %self.name, events, "events dropped, as the overflow policy says: so many since the last such line");
                     }
                 }
-                Action::DeadLetter(letter) => {
-                    let event = letter.event();
-                    tracing::warn!(destination = %self.name, id = %event.id, subject = %letter.slice.batch.text(event.subject), attempts = letter.attempts, status = letter.failure.status, reason = %letter.failure.reason, "an event failed for good and becomes a dead letter");
-                    self.give_up(letter);
-                }
+                Action::DeadLetter(letter) => self.give_up(letter),
                 Action::Append { ticket, slices } => self.append(ticket, &slices),
                 Action::Fetch { spool, after, bytes } => self.spool_jobs.fetches.push((spool, after, bytes)),
                 Action::Unspool(row) => self.spool_jobs.row(row),

@@ -1,10 +1,9 @@
 //! The driver's side of the store: the spool, the dead letters, and the behaviour while the store
 //! is full.
 //!
-//! A full store loses nothing. Events that the spool has no room for stay with the engine, which
-//! sends them when the target takes them. Refused dead letters are kept here and retried
-//! ([`Outbox`]). Meanwhile the engine sends nothing that could become another dead letter. One log
-//! line reports the lack of room, and another one its end.
+//! A full store loses nothing. Events that the spool or the dead letters have no room for stay with
+//! the engine, which sends them to their target again. One log line reports the lack of room, and
+//! another one its end.
 
 use std::sync::Arc;
 
@@ -62,25 +61,12 @@ impl Driver {
     }
 
     pub(super) fn say_room(&mut self) {
-        if !self.waiting.said || self.waiting.letters.has_refused() || self.engine.gauges().store_full {
+        if !self.waiting.said || self.engine.gauges().store_full {
             return;
         }
         self.waiting.said = false;
         tracing::info!(destination = %self.name, "this destination no longer waits for room in the store");
         self.metrics.store_full.set(0.0);
-    }
-
-    /// Gives refused dead letters to the store again when it is time. Called in every turn, because
-    /// a busy driver may not get to its timer.
-    pub(super) fn retry_letters(&mut self) {
-        if self.waiting.letters.retry_at().is_some_and(|at| at <= self.now()) {
-            self.letters_again();
-        }
-    }
-
-    /// Gives all refused dead letters to the store again.
-    pub(super) fn letters_again(&mut self) {
-        self.waiting.letters.retry();
     }
 
     /// Reads rows of a spool. They take memory at once, even if the budget is used up, because
@@ -126,7 +112,11 @@ impl Driver {
             return;
         }
         let last_us = now_us();
-        let writes = letters.iter().map(|letter| dead_letter_write(&self.name, &letter.item, last_us));
+        let destinations = self.destinations();
+        let write = |letter: &Attempt<FailedEvent>| {
+            dead_letter_write(&self.name, &letter.item, last_us, destinations)
+        };
+        let writes = letters.iter().map(write);
         let writes = match writes.collect() {
             Ok(writes) => writes,
             Err(error) => return self.cannot_store(error),
@@ -152,23 +142,21 @@ impl Driver {
         self.waiting.letters.returned();
         for (letter, outcome) in letters.into_iter().zip(outcomes) {
             if let state::WriteOutcome::Full(full) = outcome {
-                self.waiting.letters.refused(letter, self.now());
                 self.say_full(&full.to_string());
-                self.engine.step(self.now(), Input::Block(true), actions);
+                self.engine.step(self.now(), Input::LetterRefused(letter.item.into()), actions);
             } else {
                 let letter = self.waiting.letters.stored(letter);
-                self.letter_ended(&letter, actions);
+                self.letter_ended(letter.into(), actions);
             }
         }
     }
 
     /// Settles a dead letter that is stored or that a dead-letter processor has taken.
-    pub(super) fn letter_ended(&mut self, letter: &FailedEvent, actions: &mut Vec<Action>) {
+    pub(super) fn letter_ended(&mut self, letter: Box<FailedEvent>, actions: &mut Vec<Action>) {
+        let (event, batch) = (letter.event(), &letter.slice.batch);
+        tracing::warn!(destination = %self.name, id = %event.id, subject = %batch.text(event.subject), attempts = letter.attempts, status = letter.failure.status, reason = %letter.failure.reason, "an event failed for good and becomes a dead letter");
         self.metrics.failed.increment(letter.slice.selection.len() as u64);
-        self.engine.dead_letter_stored(letter, actions);
-        if !self.waiting.letters.has_refused() {
-            self.engine.step(self.now(), Input::Block(false), actions);
-        }
+        self.engine.step(self.now(), Input::LetterStored(letter), actions);
     }
 
     /// Stops the process, because an event that cannot be encoded cannot be made durable. The
@@ -206,13 +194,7 @@ impl Driver {
                 (write, Ended::Failed { reason: failure.reason })
             }
         };
-        let mailbox = self.mailbox.clone();
-        self.shared.store.apply(vec![write], move |_| {
-            if ended == Ended::Delivered {
-                mailbox.letter_removed();
-            }
-            answer.tell(ended);
-        });
+        self.shared.store.apply(vec![write], move |_| answer.tell(ended));
     }
 }
 
@@ -237,11 +219,12 @@ pub(in crate::pipeline) fn spool_writes(
 }
 
 /// Builds the write that stores an event that failed for good at `destination`, last tried at
-/// `last_us`.
+/// `last_us`. `destinations`: number of destinations that share the store.
 pub(in crate::pipeline) fn dead_letter_write(
     destination: &str,
     letter: &FailedEvent,
     last_us: i64,
+    destinations: usize,
 ) -> Result<Write, CodecError> {
     let (batch, record) = (&letter.slice.batch, letter.event());
     let facts = state::DeadLetterFacts {
@@ -257,11 +240,13 @@ pub(in crate::pipeline) fn dead_letter_write(
         last_us,
     };
     let payload = DeadLetterPayload::Event(codec::encode(batch, &letter.slice.selection)?.into_blob());
-    Ok(Write::DeadLetter(state::StoredDeadLetter { facts, payload }))
+    let letter = state::StoredDeadLetter { facts, payload };
+    Ok(Write::DeadLetter(state::DeadLetterWrite { letter, destinations }))
 }
 
-/// Builds the write that stores an undecodable event, read at `now_us`.
-pub(in crate::pipeline) fn poison_write(poison: &Poison, now_us: i64) -> Write {
+/// Builds the write that stores an undecodable event, read at `now_us`. `destinations`: as in
+/// [`dead_letter_write`].
+pub(in crate::pipeline) fn poison_write(poison: &Poison, now_us: i64, destinations: usize) -> Write {
     let record = &poison.batch.records[0];
     let facts = state::DeadLetterFacts {
         destination: String::new(),
@@ -275,8 +260,7 @@ pub(in crate::pipeline) fn poison_write(poison: &Poison, now_us: i64) -> Write {
         first_us: now_us,
         last_us: now_us,
     };
-    Write::DeadLetter(state::StoredDeadLetter {
-        facts,
-        payload: DeadLetterPayload::Raw(poison.batch.raw_page.to_vec()),
-    })
+    let payload = DeadLetterPayload::Raw(poison.batch.raw_page.to_vec());
+    let letter = state::StoredDeadLetter { facts, payload };
+    Write::DeadLetter(state::DeadLetterWrite { letter, destinations })
 }

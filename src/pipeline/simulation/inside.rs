@@ -1,7 +1,7 @@
 //! The router from a start to its crash: the production stages, joined by queues of messages. Each
 //! step handles one thing that the seed chooses, so the seed decides the order of all threads.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
@@ -10,6 +10,7 @@ use rand::Rng;
 use tokio::sync::mpsc;
 use uuid::Uuid;
 
+use super::lane::{AdoptionEnd, Lane, Mail};
 use super::outside::Outside;
 use super::reader::Reader;
 use super::undecided::{self, AwaitedJob};
@@ -19,14 +20,14 @@ use crate::limits::{DRIVER_JOBS_MAX, OWN_MAIL_MAX};
 use crate::pipeline::control::UnreadableEvent;
 use crate::pipeline::core::{Core, Output};
 use crate::pipeline::deliver::{
-    Action, DeliveryEngine, FailedEvent, Input, Origin, ReplayEnd, Room, SpoolKey, SpoolRow, Spooled,
+    Action, FailedEvent, Input, Origin, ReplayEnd, Room, SpoolKey, SpoolRow, Spooled,
 };
 use crate::pipeline::destination::{DestinationId, Destinations};
-use crate::pipeline::driver::{self, SpoolJobs};
+use crate::pipeline::driver;
 use crate::pipeline::level::Coalesced;
 use crate::pipeline::parse::{Parse, Parsed};
 use crate::pipeline::refusals::{Attempt, Outbox};
-use crate::processor::{BatchSlice, DeliveryRequest};
+use crate::processor::BatchSlice;
 use crate::source::{Found, Page};
 use crate::state::{DeadLetterPayload, MemoryStore, Storage, Write, codec};
 
@@ -46,39 +47,6 @@ pub(super) struct Inside {
     pub(super) checkpointing: bool,
     /// Replies to the core about the undecided gateway.
     pub(super) undecided: VecDeque<undecided::UndecidedReply>,
-}
-
-/// A destination: its engine, its mailbox and its requests in flight.
-pub(super) struct Lane {
-    pub(super) engine: DeliveryEngine,
-    pub(super) mail: VecDeque<Mail>,
-    pub(super) under_way: Vec<(u64, DeliveryRequest)>,
-    pub(super) spool_jobs: SpoolJobs,
-    pub(super) letters: Outbox<FailedEvent>,
-    adoptions: Coalesced<Vec<(usize, Box<FailedEvent>)>>,
-    ends: Coalesced<Vec<AdoptionEnd>>,
-    /// Dead letters adopted from other destinations: ticket, lane of origin and letter.
-    pub(super) adopted: BTreeMap<u64, (usize, Box<FailedEvent>)>,
-    pub(super) next_ticket: u64,
-    pub(super) rows_added: Coalesced<usize>,
-    /// Dead letters that are being replayed, with their tries so far.
-    pub(super) replays: BTreeMap<i64, u32>,
-}
-
-pub(super) enum Mail {
-    Input(Input),
-    Removed,
-    RowsAdded,
-    DeadLettered(Vec<Attempt<FailedEvent>>),
-    Adoptions,
-    AdoptionEnds,
-    Replay { letter: i64, attempts: u32, slice: BatchSlice },
-}
-
-/// Result of handing a dead letter to a dead-letter processor.
-enum AdoptionEnd {
-    Adopted(Box<FailedEvent>),
-    Refused(Box<FailedEvent>),
 }
 
 /// Continuation after a job of the store is done.
@@ -128,19 +96,7 @@ impl Inside {
                 if core.is_undecided(parts(n).0) {
                     engine.expect_rows();
                 }
-                Lane {
-                    engine,
-                    mail: VecDeque::from([Mail::Input(Input::Tick)]),
-                    under_way: Vec::new(),
-                    spool_jobs: SpoolJobs::default(),
-                    letters: Outbox::default(),
-                    adoptions: Coalesced::default(),
-                    ends: Coalesced::default(),
-                    adopted: BTreeMap::new(),
-                    next_ticket: 0,
-                    rows_added: Coalesced::default(),
-                    replays: BTreeMap::new(),
-                }
+                Lane::new(engine, outside.crashed)
             })
             .collect();
         // The reader sweeps only what the overlap keeps, so nothing has to be held longer for it.
@@ -197,7 +153,7 @@ impl Inside {
                     self.core.settled(destination, &slice);
                 }
             }
-            4 if !outside.stalled => return self.job(outside.full, outside.well, outside.now_us),
+            4 if !outside.stalled => return self.job(outside),
             5 => {
                 if let Some(mail) = self.lanes[lane].mail.pop_front() {
                     self.mail(lane, mail, outside.now_us);
@@ -255,8 +211,9 @@ impl Inside {
     fn store_unreadable(&mut self, now_us: i64) {
         let group = self.unreadable.take_group();
         if !group.is_empty() {
-            let write =
-                |attempt: &Attempt<UnreadableEvent>| driver::poison_write(&attempt.item.poison, now_us);
+            let write = |attempt: &Attempt<UnreadableEvent>| {
+                driver::poison_write(&attempt.item.poison, now_us, LANES)
+            };
             self.jobs.push_back((group.iter().map(write).collect(), Reply::Unreadable(group)));
         }
     }
@@ -273,11 +230,12 @@ impl Inside {
                 let rows = lane.rows_added.take();
                 lane.engine.step(now, Input::Added { rows }, &mut actions);
             }
-            Mail::DeadLettered(letters) => {
+            Mail::DeadLettered(letters, is_full) => {
                 lane.letters.returned();
                 for letter in letters {
                     let letter = lane.letters.stored(letter);
-                    lane.engine.dead_letter_stored(&letter, &mut actions);
+                    let end = if is_full { Input::LetterRefused } else { Input::LetterStored };
+                    lane.engine.step(now, end(letter.into()), &mut actions);
                 }
             }
             Mail::Adoptions => {
@@ -292,7 +250,9 @@ impl Inside {
             Mail::AdoptionEnds => {
                 for end in lane.ends.take() {
                     match end {
-                        AdoptionEnd::Adopted(letter) => lane.engine.dead_letter_stored(&letter, &mut actions),
+                        AdoptionEnd::Adopted(letter) => {
+                            lane.engine.step(now, Input::LetterStored(letter), &mut actions);
+                        }
                         AdoptionEnd::Refused(letter) => lane.letters.put(*letter),
                     }
                 }
@@ -319,7 +279,7 @@ impl Inside {
         let (mut adoptions, mut ends) = (Vec::new(), Vec::new());
         for action in actions {
             match action {
-                Action::Send { id, request } => lane.under_way.push((id, request)),
+                Action::Send { id, request } => lane.send(id, request),
                 Action::Settle(slice) => {
                     let settled = (DestinationId(at as u32), slice);
                     self.settled += usize::from(self.settlements.put(|all| all.push(settled)));
@@ -382,10 +342,9 @@ impl Inside {
         }
         let letters = self.lanes[at].letters.take_group();
         if !letters.is_empty() {
-            let write =
-                |letter: &Attempt<FailedEvent>| driver::dead_letter_write(&name, &letter.item, now_us);
+            let write = |at: &Attempt<FailedEvent>| driver::dead_letter_write(&name, &at.item, now_us, LANES);
             let writes = letters.iter().map(write).collect::<Result<_, _>>().expect("it was decoded");
-            self.jobs.push_back((writes, Reply::Mail(at, Mail::DeadLettered(letters))));
+            self.jobs.push_back((writes, Reply::Mail(at, Mail::DeadLettered(letters, false))));
         }
     }
 
@@ -397,20 +356,26 @@ impl Inside {
         }
     }
 
-    /// Does the next job of the store. If the store is full, it refuses appends to spools. If not
-    /// all is `well`, it also refuses moves.
-    pub(super) fn job(&mut self, full: bool, well: bool, now_us: i64) -> Result<(), ()> {
+    /// Does the next job of the store. If the store is full, it refuses appends to spools or dead
+    /// letters. If not all is well, it also refuses moves.
+    pub(super) fn job(&mut self, outside: &Outside) -> Result<(), ()> {
+        let now_us = outside.now_us;
         let Some((writes, reply)) = self.jobs.pop_front() else { return Ok(()) };
-        if let (true, Reply::Appended(lane, _)) = (full, &reply) {
-            self.lanes[*lane].mail.push_back(Mail::Input(Input::Refused));
-            return Ok(());
-        }
-        if let (true, Reply::Undecided(job)) = (full, &reply)
-            && job.needs_room(well)
-        {
-            self.undecided.push_back(job.reply(false));
-            return Ok(());
-        }
+        let reply = match reply {
+            Reply::Appended(lane, _) if outside.full => {
+                self.lanes[lane].mail.push_back(Mail::Input(Input::Refused));
+                return Ok(());
+            }
+            Reply::Mail(lane, Mail::DeadLettered(letters, _)) if outside.letters_full => {
+                self.lanes[lane].mail.push_back(Mail::DeadLettered(letters, true));
+                return Ok(());
+            }
+            Reply::Undecided(job) if outside.full && job.needs_room(outside.well) => {
+                self.undecided.push_back(job.reply(false));
+                return Ok(());
+            }
+            reply => reply,
+        };
         if !writes.is_empty() {
             self.store.apply(&writes).map_err(|_| ())?;
         }
@@ -474,5 +439,19 @@ impl Inside {
             && self.store.spools().values().all(|size| size.rows == 0)
             && self.lanes.iter().all(|lane| lane.is_quiet())
             && self.replayable(outside).is_empty()
+    }
+}
+
+impl Reply {
+    /// The lane that the job belongs to. Jobs of replays have a bound of their own.
+    fn lane(&self) -> Option<usize> {
+        match self {
+            Reply::Mail(lane, _) | Reply::Appended(lane, _) | Reply::Fetch { lane, .. } => Some(*lane),
+            Reply::Checkpointed
+            | Reply::Unreadable(_)
+            | Reply::Undecided(_)
+            | Reply::Replay(..)
+            | Reply::Replayed => None,
+        }
     }
 }

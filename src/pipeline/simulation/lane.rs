@@ -1,23 +1,86 @@
-//! Bounds and rest of one destination: its jobs, its mail, and the moment when it has nothing to do.
+//! A destination within the simulated router: its engine and its mailbox.
 
-use super::inside::{Lane, Mail, Reply};
-use crate::pipeline::deliver::Input;
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
 
-impl Reply {
-    /// The lane that the job belongs to. Jobs of replays have a bound of their own.
-    pub(super) fn lane(&self) -> Option<usize> {
-        match self {
-            Reply::Mail(lane, _) | Reply::Appended(lane, _) | Reply::Fetch { lane, .. } => Some(*lane),
-            Reply::Checkpointed
-            | Reply::Unreadable(_)
-            | Reply::Undecided(_)
-            | Reply::Replay(..)
-            | Reply::Replayed => None,
-        }
-    }
+use uuid::Uuid;
+
+use crate::event::Failed;
+use crate::pipeline::deliver::{DeliveryEngine, FailedEvent, Input};
+use crate::pipeline::driver::SpoolJobs;
+use crate::pipeline::level::Coalesced;
+use crate::pipeline::refusals::{Attempt, Outbox};
+use crate::processor::{BatchSlice, DeliveryRequest};
+
+/// A destination: its engine, its mailbox and its requests in flight.
+pub(super) struct Lane {
+    pub(super) engine: DeliveryEngine,
+    pub(super) mail: VecDeque<Mail>,
+    pub(super) under_way: Vec<(u64, DeliveryRequest)>,
+    pub(super) spool_jobs: SpoolJobs,
+    pub(super) letters: Outbox<FailedEvent>,
+    pub(super) adoptions: Coalesced<Vec<(usize, Box<FailedEvent>)>>,
+    pub(super) ends: Coalesced<Vec<AdoptionEnd>>,
+    /// Dead letters adopted from other destinations: ticket, lane of origin and letter.
+    pub(super) adopted: BTreeMap<u64, (usize, Box<FailedEvent>)>,
+    pub(super) next_ticket: u64,
+    pub(super) rows_added: Coalesced<usize>,
+    /// Dead letters that are being replayed, with their tries so far.
+    pub(super) replays: BTreeMap<i64, u32>,
+    /// True if an earlier process has crashed.
+    crashed: bool,
+}
+
+pub(super) enum Mail {
+    Input(Input),
+    Removed,
+    RowsAdded,
+    /// The end of a group of dead letters. True: the store had no room for any of them.
+    DeadLettered(Vec<Attempt<FailedEvent>>, bool),
+    Adoptions,
+    AdoptionEnds,
+    Replay {
+        letter: i64,
+        attempts: u32,
+        slice: BatchSlice,
+    },
+}
+
+/// Result of handing a dead letter to a dead-letter processor.
+pub(super) enum AdoptionEnd {
+    Adopted(Box<FailedEvent>),
+    Refused(Box<FailedEvent>),
 }
 
 impl Lane {
+    /// A destination after a start of the router. `crashed`: an earlier process has crashed.
+    pub(super) fn new(engine: DeliveryEngine, crashed: bool) -> Self {
+        Lane {
+            engine,
+            mail: VecDeque::from([Mail::Input(Input::Tick)]),
+            under_way: Vec::new(),
+            spool_jobs: SpoolJobs::default(),
+            letters: Outbox::default(),
+            adoptions: Coalesced::default(),
+            ends: Coalesced::default(),
+            adopted: BTreeMap::new(),
+            next_ticket: 0,
+            rows_added: Coalesced::default(),
+            replays: BTreeMap::new(),
+            crashed,
+        }
+    }
+
+    /// Sends a request. None of its events may be in flight already. A replay is out of this rule,
+    /// and so is an event that is read again after a crash although a spool has it.
+    pub(super) fn send(&mut self, id: u64, request: DeliveryRequest) {
+        let sent = events(&request);
+        let is_twice =
+            self.under_way.iter().flat_map(|(_, other)| events(other)).any(|it| sent.contains(&it));
+        assert!(!is_twice || self.crashed || !self.replays.is_empty(), "an event is sent twice at once");
+        self.under_way.push((id, request));
+    }
+
     /// Number of messages that the bound on the lane's own jobs counts.
     pub(super) fn own_mail(&self) -> usize {
         let is_own = |mail: &&Mail| match mail {
@@ -27,7 +90,7 @@ impl Lane {
             Mail::Replay { .. } => false,
             Mail::Removed
             | Mail::RowsAdded
-            | Mail::DeadLettered(_)
+            | Mail::DeadLettered(..)
             | Mail::Adoptions
             | Mail::AdoptionEnds => true,
         };
@@ -37,4 +100,9 @@ impl Lane {
     pub(super) fn is_quiet(&self) -> bool {
         self.mail.is_empty() && self.engine.is_idle() && self.spool_jobs.is_quiet() && self.letters.is_quiet()
     }
+}
+
+/// The events of a request. An event that was adopted from another destination is a different one.
+fn events(request: &DeliveryRequest) -> Vec<(Uuid, Option<Arc<Failed>>)> {
+    request.events().map(|(batch, i)| (batch.records[i].id, batch.failed.clone())).collect()
 }

@@ -8,7 +8,8 @@
 //! cannot be read for a while, or not before the next crash.
 //!
 //! The events that `p1` refuses go to a dead-letter processor, `p3`. Dead letters are replayed,
-//! mostly once the target would take them and sometimes in vain.
+//! mostly once the target would take them and sometimes in vain. At times the store has no room for
+//! dead letters, perhaps for ever: then the events wait until their target accepts them.
 //!
 //! ```text
 //!  vCenter ─► reader ─► Parse ─► Core ──────► DeliveryEngine ─────► targets
@@ -109,6 +110,7 @@ fn engine(lane: usize, spooled: Spooled, seed: u64) -> DeliveryEngine {
     let policy = config::DeliveryPolicy {
         ordering: ordering(lane),
         retry: Retry { attempts: 1_000, max_age: Duration::MAX, ..Retry::default() },
+        dead_letter: sink_of(lane).map(name),
         ..config::DeliveryPolicy::default()
     };
     let limits =
@@ -132,6 +134,8 @@ fn play(seed: u64) {
         targets: Vec::new(),
         well: false,
         full: false,
+        letters_full: false,
+        crashed: false,
         stalled: false,
         registry: Arc::default(),
     };
@@ -155,6 +159,13 @@ fn play(seed: u64) {
         }
         if outside.chance(1) {
             outside.full ^= true;
+        }
+        if outside.chance(1) && outside.below(2) == 0 {
+            outside.letters_full ^= true;
+        }
+        if step == TROUBLED_STEPS && outside.letters_full {
+            // Nothing makes room any more, so only the targets can end the waits.
+            outside.mend();
         }
         if outside.below(150) == 0 {
             outside.stalled ^= true;
@@ -183,6 +194,7 @@ fn play(seed: u64) {
                 }
             }
             outside.disk.mend();
+            outside.crashed = true;
             inside = Inside::start(&mut outside);
         }
         // Late events have been visible for long enough that the sweep has passed them.

@@ -39,6 +39,10 @@ pub(super) struct Outside {
     pub(super) well: bool,
     /// True while the spools have no room, even if all else is well.
     pub(super) full: bool,
+    /// True while no event can become a dead letter, even if all else is well.
+    pub(super) letters_full: bool,
+    /// True once the router has crashed.
+    pub(super) crashed: bool,
     /// True while the disk hangs, so that the store does no job.
     pub(super) stalled: bool,
     /// True if this run of the router could read the gateway's list of functions.
@@ -75,6 +79,13 @@ impl Outside {
             let key = *target.refuses.iter().nth(at).expect("fewer than there are");
             target.refuses.remove(&key);
             target.mended.insert(key);
+        }
+    }
+
+    /// Lets all targets accept what they have refused.
+    pub(super) fn mend(&mut self) {
+        for target in &mut self.targets {
+            target.mended.append(&mut target.refuses);
         }
     }
 

@@ -5,7 +5,8 @@ use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
-use super::inside::{self, Inside, Mail};
+use super::inside::{self, Inside};
+use super::lane::Mail;
 use super::outside::Outside;
 use super::{BASE_US, GATEWAY, OVERFLOW, PROCESSORS, everything, processor_name, wants};
 use crate::event::{Batch, Selection};

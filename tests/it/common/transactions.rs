@@ -7,8 +7,8 @@ use std::sync::Arc;
 
 use event_router::event::{Batch, Identity, Record, Selection, SourceInfo, Span};
 use event_router::state::{
-    Bounds, CheckpointWrite, DeadLetterFacts, DeadLetterFilter, DeadLetterPayload, SpoolAppend, Storage,
-    Store, StoredDeadLetter, Write, codec,
+    Bounds, CheckpointWrite, DeadLetterFacts, DeadLetterFilter, DeadLetterPayload, DeadLetterWrite,
+    SpoolAppend, Storage, Store, StoredDeadLetter, Write, codec,
 };
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
@@ -58,10 +58,8 @@ pub fn transaction(n: u32, store: &Store) -> Vec<Write> {
             first_us: 0,
             last_us: n.into(),
         };
-        writes.push(Write::DeadLetter(StoredDeadLetter {
-            facts,
-            payload: DeadLetterPayload::Raw(vec![1; 100]),
-        }));
+        let letter = StoredDeadLetter { facts, payload: DeadLetterPayload::Raw(vec![1; 100]) };
+        writes.push(Write::DeadLetter(DeadLetterWrite { letter, destinations: 1 }));
     }
     let minute = n / 50;
     let seen = (minute * 50..=n).flat_map(identities).map(|identity| identity.key).collect();

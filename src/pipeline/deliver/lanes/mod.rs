@@ -65,6 +65,8 @@ pub(super) struct Lanes {
     pub parked: usize,
     /// Number of parked lanes.
     pub parked_lanes: usize,
+    /// Number of lanes whose first event is convicted and waits for room among the dead letters.
+    pub convicted_lanes: usize,
     /// Events that wait in lanes, without those in flight.
     pub events: usize,
     /// Replays among the waiting events.
@@ -139,6 +141,8 @@ impl Lanes {
     pub fn set_trial(&mut self, key: LaneKey, trial: Trial) {
         let Some(lane) = self.lanes.get_mut(&key) else { return };
         let begins = !lane.trial.has_begun() && trial.has_begun();
+        self.convicted_lanes += usize::from(trial.convicted);
+        self.convicted_lanes -= usize::from(lane.trial.convicted);
         lane.trial = trial;
         if begins && !is_replay(key) {
             self.parked_lanes += 1;
@@ -162,6 +166,7 @@ impl Lanes {
                 self.parked = self.parked.saturating_sub(lane.bytes);
                 self.parked_lanes -= 1;
             }
+            self.convicted_lanes -= usize::from(lane.trial.convicted);
             (lane.trial, lane.target_tries) = (Trial::default(), 0);
             (lane.first_try, lane.refused_at) = (None, None);
         }
@@ -307,6 +312,7 @@ impl Lanes {
     fn remove(&mut self, key: LaneKey) {
         if let Some(lane) = self.lanes.remove(&key) {
             self.parked_lanes -= usize::from(parks(key, &lane));
+            self.convicted_lanes -= usize::from(lane.trial.convicted);
             self.forget_aside(key);
         }
     }
@@ -417,6 +423,8 @@ impl Lanes {
             if !busy {
                 lane.state = LaneState::Idle;
             }
+            // The event that returns first to this lane may be another one, which has waited aside.
+            self.convicted_lanes -= usize::from(std::mem::take(&mut lane.trial.convicted));
             items[from..].iter().for_each(|item| self.left(key, item));
             if !busy && !tried {
                 self.remove(key);
@@ -435,6 +443,7 @@ impl Lanes {
         self.lanes.retain(|key, lane| {
             let keeps = !lane.items.is_empty() || lane.state != LaneState::Idle || stays(*key);
             self.parked_lanes -= usize::from(!keeps && parks(*key, lane));
+            self.convicted_lanes -= usize::from(!keeps && lane.trial.convicted);
             keeps
         });
     }

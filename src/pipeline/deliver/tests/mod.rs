@@ -2,6 +2,7 @@
 //! answers, every event leaves once and in its order.
 
 mod evidence;
+mod letters;
 mod model;
 mod parked;
 mod replays;
@@ -87,9 +88,7 @@ fn a_row_stays_until_the_dead_letter_of_one_of_its_events_is_stored() {
         for input in both {
             assert!(!gone(&step(input)), "the first event is in that row alone");
         }
-        let mut actions = Vec::new();
-        engine.dead_letter_stored(&letter, &mut actions);
-        assert!(gone(&actions));
+        assert!(gone(&step(Input::LetterStored(letter.into()))));
     }
 }
 

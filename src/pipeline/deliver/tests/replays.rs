@@ -112,17 +112,19 @@ fn the_same_event_from_two_destinations_is_delivered_for_both() {
     assert_eq!(world.received, [7, 8, 2_000_007, 3_000_007]);
 }
 
+/// Replays make room among the dead letters.
 #[test]
-fn without_room_for_dead_letters_only_replays_are_sent() {
-    let mut world = World::new(Policy::default(), limits(1, false));
-    world.input(Input::Block(true));
+fn replays_go_on_without_room_for_dead_letters() {
+    let policy = Policy { on_refusal: OnRefusal::Hold, ..Policy::default() };
+    let mut world = World::new(policy, limits(1, false));
+    world.letters_full = true;
     world.input(Input::Offer { slice: slice(0, 2, 1), room: ROOM });
-    assert!(world.under_way.is_empty());
-    assert_eq!(world.engine.wakes_at(), None, "it waits for the store, not for the clock");
+    world.answer(0, false, &mut |_| Some(Blame::Event));
+    world.store_dead_letters();
+    assert!(world.under_way.is_empty() && world.engine.gauges().store_full);
     world.replay(100, 1, 1);
     world.answer(0, false, &mut |_| None);
     assert_eq!(world.replayed.len(), 1);
-    world.input(Input::Block(false));
     world.finish(false, |_| false);
     assert_eq!(world.received, [100, 0, 1]);
 }

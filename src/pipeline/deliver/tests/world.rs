@@ -84,6 +84,10 @@ pub(super) struct World {
     pub(super) letters: VecDeque<FailedEvent>,
     /// True if the store takes no append.
     pub(super) full: bool,
+    /// True if the store takes no dead letter.
+    pub(super) letters_full: bool,
+    /// Keys of the events that the store had no room for as dead letters.
+    pub(super) returned: BTreeSet<i32>,
     /// Keys in the order of acknowledgement by the target.
     pub(super) received: Vec<i32>,
     pub(super) settled: BTreeSet<i32>,
@@ -113,6 +117,8 @@ impl World {
             store: VecDeque::new(),
             letters: VecDeque::new(),
             full: false,
+            letters_full: false,
+            returned: BTreeSet::new(),
             received: Vec::new(),
             settled: BTreeSet::new(),
             offered: BTreeMap::new(),
@@ -204,7 +210,12 @@ impl World {
         for action in actions {
             match action {
                 Action::Send { id, request } => {
-                    keys(&request.slices).into_iter().for_each(|key| *self.sent.entry(key).or_default() += 1);
+                    let sent = keys(&request.slices);
+                    for (_, other) in &self.under_way {
+                        let twice = keys(&other.slices).into_iter().find(|key| sent.contains(key));
+                        assert_eq!(twice, None, "sent twice at once");
+                    }
+                    sent.into_iter().for_each(|key| *self.sent.entry(key).or_default() += 1);
                     self.under_way.push((id, request));
                 }
                 Action::Settle(slice) => {
@@ -277,7 +288,9 @@ impl World {
     /// in order, except those acknowledged before. Events that it would read again from the source
     /// come after those.
     pub(super) fn check_rows(&self) {
-        let mut seen: FxHashSet<i32> = self.received.iter().chain(&self.dead).copied().collect();
+        // An event that was convicted is out of the order, even if it waits for its target again.
+        let out = self.received.iter().chain(&self.dead).chain(&self.returned);
+        let mut seen: FxHashSet<i32> = out.copied().collect();
         let mut last = FxHashMap::default();
         for of_lanes in [true, false] {
             for at in self.rows.iter().filter(|at| of_lanes == (at.spool != SpoolKey::Main)) {
@@ -345,9 +358,14 @@ impl World {
 
     pub(super) fn store_dead_letters(&mut self) {
         while let Some(letter) = self.letters.pop_front() {
-            let mut actions = Vec::new();
-            self.engine.dead_letter_stored(&letter, &mut actions);
-            self.carry_out(actions);
+            if !self.letters_full {
+                self.input(Input::LetterStored(letter.into()));
+                continue;
+            }
+            let of_letter = keys([&letter.slice]);
+            self.dead.retain(|key| !of_letter.contains(key));
+            self.returned.extend(of_letter);
+            self.input(Input::LetterRefused(letter.into()));
         }
     }
 
