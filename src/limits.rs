@@ -6,10 +6,12 @@
 //! The arithmetic uses these numbers. A page has up to 1,000 events. An event takes some 750 bytes
 //! on the wire, which most bounds round up to 1 KiB. A large installation has 64 vCenters.
 
+mod connections;
 mod seen;
 
 use std::time::Duration;
 
+pub use connections::*;
 pub use seen::*;
 
 /// Events that one `ReadNextEvents` asks for: the highest number that vCenter accepts (vSphere API
@@ -71,17 +73,15 @@ pub const UNDECIDED_CHECK_INTERVAL: Duration = Duration::from_millis(100);
 pub const UNDECIDED_JOBS_MAX: usize = 2;
 /// Default bound of all dead letters: 256 Ki events of 1 KiB = 256 MiB.
 pub const DEAD_LETTER_BYTES: u64 = 256 << 20;
-/// One part in this many of that bound is the reserve for destinations with few dead letters. With
-/// 256 MiB and 9 destinations, the share of each is 64 MiB / 10 = 6.4 MiB, some 6,000 letters.
+/// One part in this many of it is a reserve of equal shares: 64 MiB / 10 with 9 destinations.
 pub const DEAD_LETTER_RESERVE_PART: u64 = 4;
 /// Fill level of a destination's dead letters, in percent of their limit, that is worth a warning.
 pub const DEAD_LETTER_WARN_PERCENT: u64 = 80;
-/// Fill level below which the next warning may follow. The distance to
-/// [`DEAD_LETTER_WARN_PERCENT`] keeps a level at the edge from warning again and again.
+/// Fill level below which the next warning may follow, so that a level at the edge warns once.
 pub const DEAD_LETTER_CALM_PERCENT: u64 = 60;
 /// Interval at which the fill levels of the dead letters are measured and old letters removed.
 pub const DEAD_LETTER_UPKEEP_INTERVAL: Duration = Duration::from_secs(1);
-/// Old dead letters that one step removes: 1,000 of 1 KiB add 1 MiB to the write-ahead log.
+/// Old dead letters removed at a time: 1,000 of 1 KiB add 1 MiB to the write-ahead log.
 pub const DEAD_LETTERS_EXPIRED_MAX: usize = 1_000;
 /// Bytes of the disk that stay free: below this nothing is spooled or dead-lettered. Checkpoints,
 /// the write-ahead log (32 MiB kept) and a shrinking file need less than this.
@@ -263,36 +263,10 @@ pub const EXCERPT_BYTES_MAX: usize = 256;
 /// Bytes of a target's answer that a dead-letter processor receives. 768 bytes are 768 * 4 / 3 =
 /// 1,024 characters in base64, the length to which Knative cuts `knativeerrordata`.
 pub const SAID_BYTES_MAX: usize = 768;
-/// Idle connections that one client keeps: as many as requests may be in flight.
-pub const IDLE_CONNECTIONS_MAX: usize = 1_024;
-/// Time that an unused connection stays open. Common servers and load balancers close theirs after
-/// 75 s and 60 s, so the router closes first.
-pub const IDLE_TIMEOUT: Duration = Duration::from_secs(50);
 /// Age at which an address found in Kubernetes is looked up again.
 pub const ADDRESS_AGE_MAX: Duration = Duration::from_secs(300);
 /// Pause between two lookups of an address at which deliveries fail. A lookup is two small reads.
 pub const ADDRESS_CHECK_PAUSE: Duration = Duration::from_secs(5);
-/// Greatest age of a connection. A DNS change or a switch of backends is followed within this time,
-/// and a handshake in two minutes costs nothing that could be measured.
-pub const CONNECTION_AGE_MAX: Duration = Duration::from_secs(120);
-/// Time for opening a connection in place of one that is old but works. A request waits for it.
-pub const CONNECTION_RENEWAL_WAIT: Duration = Duration::from_secs(2);
-/// Time that an unused connection to a vCenter stays open. vCenter's proxy may close a connection
-/// that idles for longer, and a call sent on it would be lost.
-pub const VCENTER_IDLE_TIMEOUT: Duration = Duration::from_secs(30);
-/// Time that the peer of a connection to a vCenter may be silent at the TCP level before the
-/// connection is given up.
-pub const VCENTER_SILENCE_MAX: Duration = Duration::from_secs(30);
-/// Size to which hyper's reads on an HTTP/1.1 connection grow, and the longest head of an answer.
-///
-/// The buffer grows from 8 KiB and does not shrink: 8 + 16 + 32 = 56 KiB a connection. 64
-/// vCenters * 3 connections * 56 KiB = 10.5 MiB. With hyper's own bound of 408 KiB, a connection
-/// takes over 500 KiB. Writes are not split by this bound.
-pub const HTTP1_READ_BYTES_MAX: usize = 32 << 10;
-/// Interval at which an HTTP/2 connection is probed with a ping.
-pub const HTTP2_PING_INTERVAL: Duration = Duration::from_secs(20);
-/// Time that an HTTP/2 peer may take to answer a ping before the connection is given up.
-pub const HTTP2_PING_TIMEOUT: Duration = Duration::from_secs(10);
 /// Shortest interval between two log lines about the same repeated failure.
 pub const FAILURE_LOG_INTERVAL: Duration = Duration::from_secs(60);
 /// Time after which a source that waits for room in memory logs that it does.

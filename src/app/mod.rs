@@ -306,8 +306,8 @@ fn protocol(configured: Protocol, processors: &[config::ProcessorConfig]) -> Pro
     if configured == Protocol::Auto && wants_xml { Protocol::Soap } else { configured }
 }
 
-/// The disk space that the store may use. For the spools it is the sum of all processors' `overflow`
-/// bounds, so that no spool can use up another one's share.
+/// The disk space that the store may use. For the spools it is the sum of all processors'
+/// `overflow` bounds, so that no spool can use up another one's share.
 fn bounds(config: &Config) -> Bounds {
     let spools = config.processors.iter().map(|processor| processor.delivery.overflow.bytes_max);
     Bounds {

@@ -1,6 +1,9 @@
 //! Writes a [`Config`] as a file of the native format. Loading that file gives the same
 //! configuration.
 
+mod process;
+
+use self::process::{dead_letters_of, log_of};
 use super::model::*;
 use super::scalar::{percent_encode, show_duration, show_size};
 use super::yaml::{self, Fields, Notes, Out};
@@ -104,39 +107,6 @@ fn auth_of(auth: &Auth) -> Result<Out, SecretError> {
         }
         Auth::Bearer { token } => Out::Map(vec![secret("token", "tokenFile", token)?]),
     })
-}
-
-fn dead_letters_of(limits: &DeadLetterLimits) -> Fields {
-    let DeadLetterLimits { bytes_max, max_age } = limits;
-    vec![
-        ("bytesMax", text(show_size(*bytes_max))),
-        ("maxAge", some(*max_age, |age| text(show_duration(age)))),
-    ]
-}
-
-fn log_of(log: &Log) -> Fields {
-    let Log { level, format, invocations, invocations_per_second } = log;
-    vec![
-        (
-            "level",
-            text(match level {
-                LogLevel::Error => "error",
-                LogLevel::Warn => "warn",
-                LogLevel::Info => "info",
-                LogLevel::Debug => "debug",
-                LogLevel::Trace => "trace",
-            }),
-        ),
-        (
-            "format",
-            text(match format {
-                LogFormat::Human => "human",
-                LogFormat::Json => "json",
-            }),
-        ),
-        ("invocations", flag(*invocations)),
-        ("invocationsPerSecond", some(*invocations_per_second, |lines| text(lines.to_string()))),
-    ]
 }
 
 fn source(source: &SourceConfig) -> Result<Fields, SecretError> {

@@ -1,7 +1,7 @@
 //! The bytes of the dead letters by destination, and the limit of each destination.
 //!
-//! All dead letters share one limit. A part of it is a reserve for destinations with few letters, so
-//! that the letters of one destination cannot keep another one from writing its own:
+//! All dead letters share one limit. A part of it is a reserve for destinations with few letters.
+//! So the letters of one destination cannot keep another one from writing its own:
 //!
 //! ```text
 //! 0                                        common              limit
@@ -14,8 +14,8 @@
 //! the letters of all others. Letters of destinations that are no longer configured count as well.
 //! The events that could not be decoded count as one destination, with an empty name.
 //!
-//! INVARIANT: while the number of destinations stays the same, each can fill its share, whatever the
-//! others hold. More destinations make smaller shares, and the limit of the whole holds in any case.
+//! INVARIANT: while the number of destinations stays the same, each can fill its share, whatever
+//! the others hold. More destinations make smaller shares. The limit of the whole always holds.
 
 use std::collections::BTreeMap;
 

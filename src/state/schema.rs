@@ -30,8 +30,8 @@ pub(super) const APPLICATION_ID: i64 = 0x4576_5274;
 /// - `spool` rows are never updated: an update of a batch of 100 KB would write 100 KB. Hence
 ///   `spool_settled`.
 /// - `spool_by_destination` contains the sizes, so that adding them up reads no batch.
-/// - `dead_letter_by_destination` contains the sizes, for the same reason. `dead_letter_by_age` finds
-///   the letters that have become too old.
+/// - `dead_letter_by_destination` contains the sizes, for the same reason.
+/// - `dead_letter_by_age` finds the letters that have become too old.
 /// - `dead_letter.payload` is the last column and has a checksum of its own, so that a search does
 ///   not read it.
 const MIGRATIONS: &[&str] = &["

@@ -12,9 +12,9 @@
 //! ```
 //!
 //! It waits aside, and the events behind it go on. In two cases its lane waits instead, from the
-//! conviction until the event is settled: if refused events hold their lanes by the ordering, and if
-//! the asides are full. So a store that stays full stops one lane after the other, until the target
-//! accepts an event or the store has room.
+//! conviction until the event is settled: if the ordering lets refused events hold their lanes, and
+//! if the asides are full. So a store that stays full stops one lane after the other, until the
+//! target accepts an event or the store has room.
 //!
 //! A dead-letter processor may be away for long, so no lane waits for one. An event that it refuses
 //! comes back if the store has no room for the letter, and waits aside in every ordering.

@@ -27,8 +27,8 @@
 //! `Evidence` judges refusals, and `Spools` is the queue on disk.
 //!
 //! INVARIANT: every offered event leaves exactly once: as `Settle`, or within a `DeadLetter` or an
-//! `Append`, whose completion settles it. An adopted event leaves as `Adopted` or within a
-//! `DeadLetter`.
+//! `Append`, whose completion settles it. A `DeadLetter` without room returns to the engine. An
+//! adopted event leaves as `Adopted` or within a `DeadLetter`.
 //! INVARIANT: nothing overtakes a spool that is not empty, except dead letters under replay.
 //! INVARIANT: every replay ends. It waits neither for a target that is gone nor for its breaker; it
 //! stays a dead letter instead.

@@ -1,0 +1,30 @@
+//! Bounds of connections to vCenters and targets (`net`).
+
+use std::time::Duration;
+
+/// Idle connections that one client keeps: as many as requests may be in flight.
+pub const IDLE_CONNECTIONS_MAX: usize = 1_024;
+/// Time that an unused connection stays open. Common servers and load balancers close theirs after
+/// 75 s and 60 s, so the router closes first.
+pub const IDLE_TIMEOUT: Duration = Duration::from_secs(50);
+/// Greatest age of a connection. A DNS change or a switch of backends is followed within this time,
+/// and a handshake in two minutes costs nothing that could be measured.
+pub const CONNECTION_AGE_MAX: Duration = Duration::from_secs(120);
+/// Time for opening a connection in place of one that is old but works. A request waits for it.
+pub const CONNECTION_RENEWAL_WAIT: Duration = Duration::from_secs(2);
+/// Time that an unused connection to a vCenter stays open. vCenter's proxy may close a connection
+/// that idles for longer, and a call sent on it would be lost.
+pub const VCENTER_IDLE_TIMEOUT: Duration = Duration::from_secs(30);
+/// Time that the peer of a connection to a vCenter may be silent at the TCP level before the
+/// connection is given up.
+pub const VCENTER_SILENCE_MAX: Duration = Duration::from_secs(30);
+/// Size to which hyper's reads on an HTTP/1.1 connection grow, and the longest head of an answer.
+///
+/// The buffer grows from 8 KiB and does not shrink: 8 + 16 + 32 = 56 KiB a connection. 64
+/// vCenters * 3 connections * 56 KiB = 10.5 MiB. With hyper's own bound of 408 KiB, a connection
+/// takes over 500 KiB. Writes are not split by this bound.
+pub const HTTP1_READ_BYTES_MAX: usize = 32 << 10;
+/// Interval at which an HTTP/2 connection is probed with a ping.
+pub const HTTP2_PING_INTERVAL: Duration = Duration::from_secs(20);
+/// Time that an HTTP/2 peer may take to answer a ping before the connection is given up.
+pub const HTTP2_PING_TIMEOUT: Duration = Duration::from_secs(10);
