@@ -353,8 +353,8 @@ pub const ROWS_EXPECTED_FOR: Duration = Duration::from_secs(600);
 /// warns: 2 * 256 * 40 bytes.
 pub const ROWS_REMEMBERED_MAX: usize = 256;
 /// A page that takes longer than this to arrive, once its answer has begun, is followed by one of
-/// half the size: a connection that breaks now and then loses seconds, and the first event of a
-/// page does not wait long for the last one.
+/// half the size. So a connection that breaks occasionally loses only seconds, and the first event
+/// of a page does not wait long for the last one.
 pub const PAGE_TRANSFER_GOAL: Duration = Duration::from_secs(5);
 /// A page that breaks off later than this may have been too large for its connection.
 pub const PAGE_BREAK_LATE: Duration = Duration::from_secs(1);
@@ -381,13 +381,13 @@ pub const SMALL_READS_PER_SECOND: f64 = 1_000.0;
 /// Interval at which a sweep that has read everything checks whether its pages have passed the
 /// stage `order`.
 pub const ORDERED_POLL: Duration = Duration::from_millis(5);
-/// Interval at which a source at rest reads if nothing wakes it.
+/// Interval at which an idle source reads if the waker does not work.
 pub const IDLE_POLL: Duration = Duration::from_secs(1);
-/// The same while the wake-up call is at work. With `MONITOR_REST` a source at rest makes some 9
-/// calls a minute; the old router made 13.
+/// The same while the waker works. With `MONITOR_REST` an idle source makes about 9 calls per
+/// minute; the old router made 13.
 pub const WATCHED_POLL: Duration = Duration::from_secs(15);
-/// How long a source reads every `IDLE_POLL` after such a read found an event that nothing had
-/// woken it for.
+/// The time for which a source distrusts the waker and reads every `IDLE_POLL`. It begins when such
+/// a read finds an event for which vCenter did not wake the source.
 pub const WAKER_DISTRUST: Duration = Duration::from_secs(300);
 /// Interval at which vCenter's latest event is queried. This also keeps the session alive, which
 /// vCenter ends after 30 idle minutes.

@@ -1,13 +1,17 @@
-//! Sources: whatever produces pages. The first step of the flow; the pipeline's decoder comes next.
+//! Sources produce pages of events. They are the first step of the flow; the pipeline's decoder is
+//! the next.
 //!
-//! A source is an async task. It asks [`Intake::begin`] where to start (which fsyncs the first
-//! checkpoint before the first read), reserves memory, reads a page, hands it over with
-//! [`Intake::push`], and learns from a [`Verdict`] what the decoder made of it.
+//! A source is an async task:
 //!
-//! INVARIANT: a source numbers its pages 0, 1, 2, … without a gap, in the order of reading: `order`
+//! 1. [`Intake::begin`] tells it the start, and makes the first checkpoint durable before any read.
+//! 2. [`Intake::reserve`] reserves memory.
+//! 3. The source reads a page and hands it over with [`Intake::push`].
+//! 4. A [`Verdict`] reports the decoder's result. Steps 2 to 4 repeat.
+//!
+//! INVARIANT: a source numbers its pages 0, 1, 2, … without a gap, in the order of reading. `order`
 //! restores that order by the number.
-//! INVARIANT: a source never repeats a read that moves a cursor; it rebuilds from the last page
-//! that arrived whole.
+//! INVARIANT: a source never repeats a read that moves a cursor. It rebuilds the cursor from the
+//! last page that arrived completely.
 
 mod report;
 pub mod vcenter;
@@ -26,18 +30,18 @@ pub use report::{Counter, Observed, SourceReport, SourceState};
 pub use vsphere::Wire;
 use vsphere::decode::salvage::Broken;
 
-/// One answer of a vCenter, as it came over the wire (decompressed).
+/// One page: bytes as they came from the source, decompressed.
 #[derive(Debug)]
 pub struct Page {
     pub source: Arc<SourceInfo>,
     /// Counted from 0 by the source for each run.
     pub number: u64,
-    /// The reading that this page belongs to: one collector, page after page. When one of them
-    /// cannot be decoded the source reads it again and all that followed it, in a new reading; what
-    /// is left of this one is then dropped, so that nothing overtakes it. `None`: a page on its
-    /// own, with no other read behind it before its verdict.
+    /// The reading that this page belongs to: the pages of one collector. If a page cannot be
+    /// decoded, the source reads it and all later pages again, in a new reading. The remaining
+    /// pages of the old reading are dropped, so that none overtakes the failed one. `None`: a page
+    /// on its own, whose verdict is awaited before the next read.
     pub reading: Option<u64>,
-    /// When the answer had arrived, microseconds since 1970 UTC by the router's clock.
+    /// The time at which the answer had arrived, microseconds since 1970 UTC by the router's clock.
     pub produced_us: i64,
     pub form: PageForm,
     pub body: Bytes,
@@ -45,19 +49,19 @@ pub struct Page {
     /// dead letter with its raw bytes.
     pub poison: Option<String>,
     pub permit: Permit,
-    /// Where the decoder says what it found. A source that is gone is no error.
+    /// Receives the decoder's verdict. The decoder ignores a source that is gone.
     pub verdicts: mpsc::UnboundedSender<Verdict>,
 }
 
-/// The form of a page's bytes: how they are decoded.
+/// The form of a page's bytes. It selects the decoder.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PageForm {
-    /// As a vCenter answered.
+    /// The answer of a vCenter.
     Vsphere(Wire),
     /// The same, for a page that cannot be decoded whole: its events are decoded one by one, and
     /// the verdict names those that cannot be. The page is on its own (see [`Page::reading`]).
     Salvage(Wire),
-    /// A row of the inbox, with its number: events of a push source that are durable already.
+    /// A row of the inbox, with its number. Its events come from a push source and are durable.
     Inbox { row: i64 },
 }
 
@@ -84,23 +88,23 @@ pub struct PageFacts {
 /// source reads it.
 #[derive(Debug)]
 pub struct Progress {
-    /// True if keys are missing among those read in the trailing window: if not, nothing can become
-    /// visible late.
+    /// True if keys are missing among those read in the trailing window. If none is missing, no
+    /// event can appear late.
     pub has_gaps: AtomicBool,
-    /// Set by `order` when keys started again (a restored vCenter); the source takes it down after
-    /// it has rebuilt its collector.
+    /// Set by `order` when keys start again because the vCenter was restored. The source clears it
+    /// and rebuilds its collector.
     pub restarted: AtomicBool,
     /// The checkpoint's resume time, microseconds since 1970 UTC.
     pub resume_us: AtomicI64,
-    /// The time up to which the source has read, microseconds since 1970 UTC, written by the
-    /// source: an event from the future does not move it. `i64::MAX` where the source says nothing
-    /// of it.
+    /// The time up to which the source has read, microseconds since 1970 UTC. Written by the
+    /// source; an event from the future does not move it. `i64::MAX` if the source does not report
+    /// it.
     pub position_us: AtomicI64,
-    /// From here on the source will read again what became visible late, microseconds since 1970
-    /// UTC; `i64::MAX` where there is nothing of the kind. Written by the source; what was seen
-    /// since then is not forgotten meanwhile.
+    /// The beginning of the stretch that the source will read again for late events, microseconds
+    /// since 1970 UTC; `i64::MAX` if there is none. Written by the source. Dedup does not forget
+    /// events after this time.
     pub unswept_us: AtomicI64,
-    /// Pages that have been put in order, so that a checkpoint knows of what was in them.
+    /// Number of pages that have been put in order. A checkpoint includes their events.
     pub pages_ordered: AtomicU64,
 }
 
@@ -110,23 +114,23 @@ pub struct Found {
     pub url: String,
     pub instance_uuid: Uuid,
     pub api_version: String,
-    /// Where to start if there is no checkpoint, microseconds since 1970 UTC by vCenter's clock.
+    /// The start if there is no checkpoint, microseconds since 1970 UTC by vCenter's clock.
     pub start_us: i64,
 }
 
-/// Where a source starts.
+/// The start of a source.
 #[derive(Clone, Debug)]
 pub struct Start {
     pub info: Arc<SourceInfo>,
     /// `beginTime` of the first collector, microseconds since 1970 UTC: the checkpoint less the
     /// overlap, or the start time.
     pub begin_us: i64,
-    /// Where the source first began, over all runs: nothing created before it is ever read.
+    /// The start of the source's first run. Events created before it are never read.
     pub floor_us: i64,
     pub progress: Arc<Progress>,
 }
 
-/// Why a source may not start.
+/// The reason why a source may not start.
 #[derive(Debug, thiserror::Error)]
 pub enum BeginError {
     #[error(
@@ -146,7 +150,7 @@ pub struct Begin {
     pub answer: oneshot::Sender<Result<Start, BeginError>>,
 }
 
-/// The way into the pipeline. Cheap to clone, one a source.
+/// A source's access to the pipeline. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Intake {
     source: usize,
@@ -170,7 +174,7 @@ impl Intake {
         Intake { source, budget, begins, pages }
     }
 
-    /// Where to start. Returns when the position is durable.
+    /// Asks for the start. Returns when the position is durable.
     pub async fn begin(&self, found: Found) -> Result<Start, BeginError> {
         let (answer, answered) = oneshot::channel();
         self.begins
@@ -180,15 +184,17 @@ impl Intake {
         answered.await.unwrap_or(Err(BeginError::Closed))
     }
 
-    /// Waits for room for `bytes` in the global budget, or for a quarter of it if that is less:
-    /// half of it may be taken for long by targets that are gone, and who waits for much holds up
-    /// all others. To be called before the read that fills it.
+    /// Waits for room for `bytes` in the global budget, but for a quarter of the budget at most.
+    /// Called before the read that fills it.
+    ///
+    /// Events for unavailable targets may occupy half of the budget for long. A reservation that
+    /// waited for more would hold up all other sources.
     pub async fn reserve(&self, bytes: usize) -> Permit {
         self.budget.reserve(bytes.min(self.budget.limit() / 4)).await
     }
 
-    /// Takes `bytes` of the global budget at once: for who holds some of it, and would hold up
-    /// others by waiting for more.
+    /// Takes `bytes` of the global budget at once. For callers that hold a part of it already:
+    /// waiting for more would hold up others.
     pub fn take(&self, bytes: usize) -> Permit {
         self.budget.take(bytes)
     }
@@ -200,7 +206,8 @@ impl Intake {
 }
 
 impl Progress {
-    /// Reading goes on at `resume_us`; what a former run has yet to sweep begins at `unswept_us`.
+    /// The progress of a source that resumes at `resume_us`. `unswept_us`: the beginning of the
+    /// stretch that a former run left unswept.
     pub fn new(resume_us: i64, unswept_us: i64) -> Self {
         Progress {
             has_gaps: AtomicBool::new(false),

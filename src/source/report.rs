@@ -1,5 +1,5 @@
-//! The report of a source about itself, in terms that fit every kind of source: for health,
-//! readiness and metrics.
+//! The report of a source about itself, for health, readiness and metrics. Its terms fit every kind
+//! of source.
 
 use std::time::Duration;
 
@@ -11,16 +11,16 @@ pub enum SourceState {
     Connecting,
     /// Events come in.
     Reading,
-    /// Everything that exists was read; waiting for more.
+    /// All events were read; waiting for new ones.
     Waiting,
-    /// The last try failed; it goes on trying. The text says why and what to do.
+    /// The last attempt failed, and will be repeated. The text has the reason and the remedy.
     Failed(String),
     /// Shut down.
     Stopped,
 }
 
 impl SourceState {
-    /// The word for it on `/readyz`.
+    /// The word for this state on `/readyz`.
     pub fn as_str(&self) -> &'static str {
         match self {
             SourceState::Connecting => "connecting",
@@ -31,7 +31,7 @@ impl SourceState {
         }
     }
 
-    /// True if the source is connected.
+    /// Returns true if the source is connected.
     pub fn is_up(&self) -> bool {
         matches!(self, SourceState::Reading | SourceState::Waiting)
     }
@@ -41,11 +41,11 @@ impl SourceState {
 #[derive(Clone, Debug, Default)]
 pub struct SourceReport {
     pub state: SourceState,
-    /// True once the first try to connect has ended, well or not: readiness waits for it.
+    /// True once the first attempt to connect has ended, successful or not. Readiness waits for it.
     pub first_attempt_done: bool,
-    /// True while it cannot read because undelivered events fill the memory budget.
+    /// True while the source cannot read because undelivered events fill the memory budget.
     pub is_held_up: bool,
-    /// The lag of reading behind the newest event; `None` where it is unknown.
+    /// The lag of reading behind the newest event; `None` if it is unknown.
     pub lag: Option<Duration>,
     /// Metric names and values.
     pub gauges: Vec<(&'static str, f64)>,

@@ -3,7 +3,7 @@
 //! ```text
 //! page of events (SOAP or VI/JSON) ──► decode ──► Decoded { arena, records }
 //! Call ──► api::envelope, api::json ──► the bytes of a request
-//! answer to any other call ──► api::Element ──► MoRef, EventMark, Fault, …
+//! answer to any other call ──► api::Element ──► MoRef, EventPosition, Fault, …
 //! ```
 //!
 //! - [`schema`]: every event class of vSphere 9 with its members, generated from pyvmomi.

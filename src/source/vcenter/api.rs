@@ -1,38 +1,39 @@
-//! The calls that reading events takes, as a trait: the client in operation, a simulated vCenter in
-//! tests.
+//! The calls that reading events needs, as a trait. In production the client implements it, in
+//! tests a simulated vCenter does.
 
 use std::future::Future;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use crate::source::vcenter::client::{CallError, Client, PageRead};
-use vsphere::api::{About, EventFilterSpec, EventMark, FaultKind, MoRef, ServiceContent, Update};
+use vsphere::api::{About, EventFilterSpec, EventPosition, FaultKind, MoRef, ServiceContent, Update};
 use vsphere::{PageBody, Wire};
 
-/// A collector and the PropertyCollector that watches its latestPage.
+/// The server's objects behind the waker: a collector, and the PropertyCollector that watches its
+/// latestPage.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Waker {
     pub collector: MoRef,
     pub property_collector: MoRef,
 }
 
-/// A vCenter with at most one session. Calls may be under way at once. Every call ends by itself,
-/// if only by its time-out.
+/// A vCenter with at most one session. Several calls may be in flight at a time. Every call ends by
+/// itself, at the latest by its time-out.
 pub trait EventApi: Send + Sync + 'static {
     /// The form of the API that [`EventApi::open`] has negotiated.
     fn wire(&self) -> Wire;
-    /// Negotiates the API version and asks what the server is; needs no session.
+    /// Negotiates the API version and reads the server's description. Needs no session.
     fn open(&self) -> impl Future<Output = Result<About, CallError>> + Send;
     fn login(&self, username: &str, password: &str) -> impl Future<Output = Result<(), CallError>> + Send;
     fn logout(&self) -> impl Future<Output = Result<(), CallError>> + Send;
-    /// vCenter's time, microseconds since 1970 UTC. Works without a session on some servers: says
-    /// nothing about it.
+    /// vCenter's time, microseconds since 1970 UTC. Some servers answer without a session, so a
+    /// success does not prove that there is one.
     fn current_time_us(&self) -> impl Future<Output = Result<i64, CallError>> + Send;
     fn create_collector(
         &self,
         spec: &EventFilterSpec,
     ) -> impl Future<Output = Result<MoRef, CallError>> + Send;
-    /// Reads the next page; gives up after `silence_max` without a byte. Not idempotent.
+    /// Reads the next page. Times out after `silence_max` without a byte. Not idempotent.
     fn read_next(
         &self,
         collector: &MoRef,
@@ -45,11 +46,11 @@ pub trait EventApi: Send + Sync + 'static {
         spec: &EventFilterSpec,
     ) -> impl Future<Output = Result<Option<PageBody>, CallError>> + Send;
     fn destroy_collector(&self, collector: &MoRef) -> impl Future<Output = Result<(), CallError>> + Send;
-    /// None where the server does not say. Fails without a session.
-    fn latest_event(&self) -> impl Future<Output = Result<Option<EventMark>, CallError>> + Send;
+    /// vCenter's latest event; `None` if the server does not report it. Fails without a session.
+    fn latest_event(&self) -> impl Future<Output = Result<Option<EventPosition>, CallError>> + Send;
     /// Watches the newest event of `spec`.
     fn create_waker(&self, spec: &EventFilterSpec) -> impl Future<Output = Result<Waker, CallError>> + Send;
-    /// Waits until the newest event is another than at `version`, at most `max_wait`.
+    /// Waits until the newest event differs from the one at `version`, for at most `max_wait`.
     fn wait(
         &self,
         waker: &Waker,
@@ -59,7 +60,7 @@ pub trait EventApi: Send + Sync + 'static {
     fn destroy_waker(&self, waker: &Waker) -> impl Future<Output = Result<(), CallError>> + Send;
 }
 
-/// The real thing.
+/// The client of a real vCenter.
 #[derive(Debug)]
 pub struct ClientApi {
     client: Client,
@@ -122,15 +123,15 @@ impl EventApi for ClientApi {
         self.client.destroy_collector(collector).await
     }
 
-    async fn latest_event(&self) -> Result<Option<EventMark>, CallError> {
+    async fn latest_event(&self) -> Result<Option<EventPosition>, CallError> {
         self.client.latest_event(&*self.content()?).await
     }
 
     async fn create_waker(&self, spec: &EventFilterSpec) -> Result<Waker, CallError> {
         let content = self.content()?;
         let collector = self.client.create_collector_for_events(&content, spec).await?;
-        // `maxCount` in the filter came with 6.5, and some servers go by the page size alone; each
-        // does what it can.
+        // `maxCount` in the filter exists since 6.5, and some servers only respect the page size.
+        // So both are set.
         match self.client.set_collector_page_size(&collector, 1).await {
             Err(error) if matches!(error.fault(), None | Some(FaultKind::NotAuthenticated)) => {
                 return Err(error);
@@ -145,7 +146,7 @@ impl EventApi for ClientApi {
         match watched.await {
             Ok(property_collector) => Ok(Waker { collector, property_collector }),
             Err(error) => {
-                // The first error says more than what may come of this.
+                // The first error is the one to report.
                 let _ = self.client.destroy_collector(&collector).await;
                 Err(error)
             }
@@ -162,8 +163,8 @@ impl EventApi for ClientApi {
     }
 
     async fn destroy_waker(&self, waker: &Waker) -> Result<(), CallError> {
-        // A wait whose connection we have left may still be going on in the server. Some servers
-        // fault where there is none.
+        // The server may still be busy with a wait whose connection was dropped. Some servers
+        // return a fault if there is none.
         let _ = self.client.cancel_wait_for_updates(&waker.property_collector).await;
         let watching = self.client.destroy_property_collector(&waker.property_collector).await;
         self.client.destroy_collector(&waker.collector).await?;

@@ -27,8 +27,8 @@ impl Backoff {
     }
 }
 
-/// The longest wait after `error`. A refused or broken connection and a proxy's 503 cost vCenter
-/// next to nothing, and end when it is back.
+/// The longest wait after `error`. It is short for a refused or broken connection and a proxy's
+/// 503: such attempts cost vCenter next to nothing, and succeed as soon as it is back.
 pub(super) fn cap(error: &CallError) -> Duration {
     match error {
         CallError::Connect { .. } | CallError::Lost { .. } | CallError::Foreign { status: 502..=504, .. } => {

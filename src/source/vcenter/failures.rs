@@ -1,5 +1,5 @@
-//! The failure log: each reason why a vCenter cannot be read is logged once in a while, however
-//! often reading fails and succeeds in turn.
+//! Rate limits for log lines about failed reads. Each reason is logged at most once per
+//! [`FAILURE_LOG_INTERVAL`], even if reads fail and succeed in turn.
 
 use std::collections::VecDeque;
 
@@ -9,14 +9,14 @@ use crate::limits::{FAILURE_LOG_INTERVAL, FAILURE_REASONS_MAX, READ_FAILURES_TOL
 
 #[derive(Debug, Default)]
 pub(super) struct FailureLog {
-    /// Reasons that were logged lately, and when; the oldest first.
+    /// Reasons that were logged recently, with the time; the oldest first.
     logged: VecDeque<(String, Instant)>,
-    /// When counting failed reads began, and how many there were since.
+    /// The time since which failed reads are counted, and their number.
     reads: Option<(Instant, u32)>,
 }
 
 impl FailureLog {
-    /// True if a failure for this `reason` is to be logged now; it then counts as logged.
+    /// Returns true if a failure with this `reason` is to be logged now, and counts it as logged.
     pub fn is_due(&mut self, reason: &str) -> bool {
         self.logged.retain(|(_, at)| at.elapsed() < FAILURE_LOG_INTERVAL);
         if self.logged.iter().any(|(logged, _)| logged == reason) {
@@ -29,8 +29,8 @@ impl FailureLog {
         true
     }
 
-    /// Counts a failed read. True once in a while, when there were many lately: those between them
-    /// may all have succeeded.
+    /// Counts a failed read. Returns true at most once per [`FAILURE_LOG_INTERVAL`], when there
+    /// were many failures within it. There may be successful reads between them.
     pub fn are_many(&mut self) -> bool {
         let recent = self.reads.filter(|(since, _)| since.elapsed() < FAILURE_LOG_INTERVAL);
         let (since, failures) = recent.unwrap_or((Instant::now(), 0));
@@ -44,7 +44,7 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn a_reason_is_logged_once_in_a_while_and_a_new_one_at_once() {
+    async fn a_reason_is_logged_once_per_interval_and_a_new_one_at_once() {
         let mut log = FailureLog::default();
         assert!(log.is_due("refused") && log.is_due("login"));
         assert!(!log.is_due("refused") && !log.is_due("login"));
@@ -56,7 +56,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn many_failed_reads_are_told_of_once_in_a_while() {
+    async fn many_failed_reads_are_logged_once_per_interval() {
         let mut log = FailureLog::default();
         let told = (0..100).filter(|_| log.are_many()).count();
         tokio::time::advance(FAILURE_LOG_INTERVAL).await;

@@ -1,23 +1,26 @@
-//! Stepping over a stretch that gives only empty pages although later events are there.
+//! Steps over a gap: a stretch of events that this user may not read. All its pages are empty,
+//! although vCenter has later events.
 //!
 //! ```text
 //!  position      empty     empty     empty   │  not empty
-//!     ├─────────────┼─────────┼─────────┼────┴────┤            windows of time, one collector each, then the
-//!                                       └─ halves ┘            end of the gap is closed in on
+//!     ├─────────────┼─────────┼─────────┼────┴────┤      1. windows of time, a collector for each
+//!                                       └─ halves ┘      2. the end of the gap, by halving
 //! ```
+//!
+//! The watchdog decides that there is a gap. This module finds its end and moves the cursor there.
 
 use std::sync::atomic::Ordering::Relaxed;
 
 use super::api::EventApi;
 use super::cursor::Cursor;
-use super::link::{Link, Object, Trouble};
+use super::link::{Link, LinkError, Object};
 use crate::limits::{
     GAP_END_MIN, GAP_EVENTS_A_WINDOW, GAP_WINDOW_MIN, GAP_WINDOWS_MAX, GAP_WINDOWS_MIN, PAGE_RESERVE_BYTES,
     TIME_RENDERING, batch_bytes,
 };
 use crate::memory::Permit;
 use vsphere::PageBody;
-use vsphere::api::{EventMark, MoRef, format_us};
+use vsphere::api::{EventPosition, MoRef, format_us};
 use vsphere::decode::salvage::created_us;
 
 /// A collector whose first page is not empty, and that page.
@@ -28,20 +31,20 @@ struct FirstPage {
     permit: Permit,
 }
 
-/// Moves `cursor` to the first events after its position that can be read, or to `to` where there
-/// are none.
+/// Moves `cursor` to the first readable events after its position, or to `to` if there are none.
 pub(super) async fn step_over<A: EventApi>(
     link: &Link<A>,
     cursor: &mut Cursor,
-    to: EventMark,
-) -> Result<(), Trouble> {
-    // Its collector is of no more use, and a session has room for so many.
+    to: EventPosition,
+) -> Result<(), LinkError> {
+    // The old collector is useless, and the number of collectors in a session is limited.
     cursor.rebuild(link);
     let (from_us, to_us) = (cursor.position_us(), to.created_us);
-    // Across the int32 wrap the difference is right, too.
+    // Wrapping, so that the difference is right across the wrap of keys.
     let events = cursor.last_key().map_or(0, |last| i64::from(to.key.wrapping_sub(last)));
     let windows = (events / GAP_EVENTS_A_WINDOW).clamp(GAP_WINDOWS_MIN, GAP_WINDOWS_MAX);
     let width = ((to_us - from_us) / windows).max(GAP_WINDOW_MIN.as_micros() as i64);
+    // Go forward until a window is not empty.
     let mut empty_us = from_us;
     let mut found = None;
     while found.is_none() && empty_us < to_us {
@@ -53,10 +56,11 @@ pub(super) async fn step_over<A: EventApi>(
         }
     }
     let Some(mut found) = found else {
-        say(link, cursor, from_us, to_us);
+        log_gap(link, cursor, from_us, to_us);
         cursor.jump(link, to_us);
         return Ok(());
     };
+    // Halve the distance between the last empty window and the first one with events.
     while found.begin_us - empty_us > GAP_END_MIN.as_micros() as i64 {
         let middle_us = empty_us + (found.begin_us - empty_us) / 2;
         let room = link.take(PAGE_RESERVE_BYTES);
@@ -66,28 +70,30 @@ pub(super) async fn step_over<A: EventApi>(
                 link.doom(Object::Collector(later.collector));
             }
             Ok(None) => empty_us = middle_us,
-            Err(trouble) => {
+            Err(error) => {
                 link.doom(Object::Collector(found.collector));
-                return Err(trouble);
+                return Err(error);
             }
         }
     }
-    say(link, cursor, from_us, empty_us);
+    log_gap(link, cursor, from_us, empty_us);
     let begin_us = found.begin_us.max(first_us(&found.body).unwrap_or(found.begin_us));
     cursor.adopt(link, begin_us, found.collector, found.body, found.permit).await
 }
 
-/// When the first event of a page was created, at the earliest. Up to a page of what may not be
-/// seen lies between where its collector begins and this: smaller pages from there would be empty.
+/// The earliest time at which the first event of a page can have been created.
+///
+/// Up to a page of unreadable events may lie between the beginning of the collector and this time.
+/// Smaller pages from that beginning would be empty.
 fn first_us(body: &PageBody) -> Option<i64> {
     let us = created_us(body.wire, &body.bytes)?;
     // A time in milliseconds may have been rounded up.
     Some(if us % 1_000 == 0 { us - TIME_RENDERING.as_micros() as i64 } else { us })
 }
 
-/// Counts the stretch, and says so where no filter of our own is the likely reason. Of one that is
-/// read again both were done before.
-fn say<A: EventApi>(link: &Link<A>, cursor: &Cursor, from_us: i64, to_us: i64) {
+/// Counts the gap. Warns of it unless the configured filter is the likely reason. Does neither for
+/// a stretch that is read again, because both were done before.
+fn log_gap<A: EventApi>(link: &Link<A>, cursor: &Cursor, from_us: i64, to_us: i64) {
     if !cursor.is_live() {
         return;
     }
@@ -102,12 +108,13 @@ fn say<A: EventApi>(link: &Link<A>, cursor: &Cursor, from_us: i64, to_us: i64) {
     }
 }
 
+/// Reads the first page from `begin_us` on with a collector of its own.
 async fn probe<A: EventApi>(
     link: &Link<A>,
     begin_us: i64,
     end_us: Option<i64>,
     mut permit: Permit,
-) -> Result<Option<FirstPage>, Trouble> {
+) -> Result<Option<FirstPage>, LinkError> {
     link.destroy_doomed().await?;
     let collector = link.create_collector(&link.filter(Some(begin_us), end_us)).await?;
     let events = link.page_events(link.settings.page_events as u32);

@@ -1,5 +1,9 @@
-//! The link: the shared state of the tasks of one source, with the way to vCenter and the way into
-//! the pipeline.
+//! The link of one source: the state that its tasks share. All calls to vCenter and all pages for
+//! the pipeline go through it.
+//!
+//! It applies the settings that concern every call: `maxCallsPerSecond`, the read time-out, the
+//! page size, and the memory budget. It also remembers each collector of the session, so that none
+//! leaks.
 
 use std::future::Future;
 use std::pin::pin;
@@ -12,6 +16,7 @@ use tokio::time::{Instant, timeout};
 
 use super::api::{EventApi, Waker};
 use super::client::CallError;
+pub(super) use super::end::{End, LinkError};
 use super::failures::FailureLog;
 use super::pace::CallSlots;
 use super::page_size::PageSize;
@@ -27,56 +32,10 @@ use crate::source::SourceState;
 use crate::source::{Closed, Intake, Page, PageForm, Start, Verdict};
 use crate::telemetry::paced::Paced;
 use vsphere::PageBody;
-use vsphere::api::{EventFilterSpec, EventMark, FaultKind, MoRef};
+use vsphere::api::{EventFilterSpec, EventPosition, FaultKind, MoRef};
 
 /// The router's clock: microseconds since 1970 UTC.
 pub(super) type Clock = Arc<dyn Fn() -> i64 + Send + Sync>;
-
-/// Why a task of a source stops.
-#[derive(Debug)]
-pub(super) enum End {
-    /// The session is gone or of no use: log in again.
-    Session(String),
-    /// The pipeline takes nothing more.
-    Closed,
-}
-
-impl From<Closed> for End {
-    fn from(_: Closed) -> Self {
-        End::Closed
-    }
-}
-
-/// A call or a push that failed.
-#[derive(Debug, thiserror::Error)]
-pub(super) enum Trouble {
-    #[error(transparent)]
-    Soap(#[from] CallError),
-    #[error(transparent)]
-    Closed(#[from] Closed),
-}
-
-impl Trouble {
-    /// The end of the session, where this is one.
-    pub fn end(&self) -> Option<End> {
-        match self {
-            Trouble::Closed(_) => Some(End::Closed),
-            Trouble::Soap(error) if error.fault() == Some(FaultKind::NotAuthenticated) => {
-                Some(End::Session(error.to_string()))
-            }
-            Trouble::Soap(_) => None,
-        }
-    }
-
-    /// The end of a session that has as many collectors as it may have: those that nobody knows of
-    /// any more go with it.
-    pub fn session_full(&self) -> Option<End> {
-        let Trouble::Soap(error @ CallError::Fault { method: "CreateCollectorForEvents", .. }) = self else {
-            return None;
-        };
-        (error.fault() == Some(FaultKind::InvalidState)).then(|| End::Session(error.to_string()))
-    }
-}
 
 /// An object that lives in the server's session until it is destroyed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -99,18 +58,18 @@ pub(super) struct Link<A> {
     pub status: Arc<Status>,
     /// Set once, before the first read.
     pub start: OnceLock<Start>,
-    /// Something new may be there to read.
+    /// Notified when there may be a new event.
     pub wake: Notify,
-    /// True while the reader has read all events: the waker waits only then.
+    /// True while the reader has no more events to read. The waker waits only then.
     pub idle: watch::Sender<bool>,
-    pub marks: Mutex<LatestSeen>,
-    /// Where the live cursor was when it last was so near to the present that something might yet
-    /// become visible behind it.
-    fresh: Mutex<EventMark>,
-    /// True once the reader has found negative keys, for which collectors return nothing.
+    latest_seen: Mutex<LatestSeen>,
+    /// The last position of the live cursor that was recent enough for events to appear behind it
+    /// late. The next sweep reads up to here.
+    fresh: Mutex<EventPosition>,
+    /// True once the reader has found negative keys. Collectors return no events for them.
     by_windows: AtomicBool,
     clock: Clock,
-    /// vCenter's time, microseconds since 1970 UTC, at a moment.
+    /// A reading of vCenter's clock, microseconds since 1970 UTC, and the instant that it is for.
     vcenter_clock: Mutex<Option<(Instant, i64)>>,
     slots: CallSlots,
     next_page: tokio::sync::Mutex<u64>,
@@ -144,8 +103,8 @@ impl<A: EventApi> Link<A> {
             start: OnceLock::new(),
             wake: Notify::new(),
             idle: watch::Sender::new(false),
-            marks: Mutex::default(),
-            fresh: Mutex::new(EventMark { key: 0, created_us: i64::MIN }),
+            latest_seen: Mutex::default(),
+            fresh: Mutex::new(EventPosition { key: 0, created_us: i64::MIN }),
             by_windows: AtomicBool::new(false),
             clock,
             vcenter_clock: Mutex::default(),
@@ -162,7 +121,7 @@ impl<A: EventApi> Link<A> {
         }
     }
 
-    /// Where this run started.
+    /// The start of this run.
     pub fn started(&self) -> &Start {
         self.start.get().expect("the tasks of a session start after `Intake::begin`")
     }
@@ -172,23 +131,23 @@ impl<A: EventApi> Link<A> {
         (self.clock)()
     }
 
-    /// vCenter's time as far as we know it, microseconds since 1970 UTC. It goes on from when it
-    /// was asked for, whatever becomes of the router's clock: one that is set forward would make
-    /// what is fresh look old.
+    /// vCenter's time, microseconds since 1970 UTC. It is extrapolated from the last reading with
+    /// the monotonic clock. The router's own clock may be set forward, and new events would then
+    /// look old.
     pub fn vcenter_now_us(&self) -> i64 {
         let known = *self.vcenter_clock.lock().unwrap_or_else(PoisonError::into_inner);
         known.map_or_else(|| self.now_us(), |(at, us)| us + at.elapsed().as_micros() as i64)
     }
 
-    /// True if the router's clock was set, or stood still, since vCenter's was asked for.
+    /// Returns true if the router's clock was set, or stood still, since vCenter's was read.
     pub fn clock_slipped(&self) -> bool {
         let offset_us = self.vcenter_now_us() - self.now_us();
         let slipped_us = offset_us - self.status.clock_offset_us.load(Relaxed);
         slipped_us.unsigned_abs() > CLOCK_SLACK.as_micros() as u64
     }
 
-    /// vCenter's clock was asked for: its answer is taken to be of the middle of the call that
-    /// began at `asked` and ended now.
+    /// Stores a reading of vCenter's clock. The call began at `asked` and ended now; the reading is
+    /// taken to be from the middle of the call.
     pub fn set_vcenter_clock(&self, vcenter_us: i64, asked: Instant) {
         let half = asked.elapsed() / 2;
         let now_us = vcenter_us + half.as_micros() as i64;
@@ -197,38 +156,37 @@ impl<A: EventApi> Link<A> {
         *self.vcenter_clock.lock().unwrap_or_else(PoisonError::into_inner) = known;
     }
 
-    /// This run starts here. To be called once, before the first read.
+    /// Stores the start of this run. Called once, before the first read.
     pub fn start(&self, start: Start) {
         let progress = &start.progress;
         progress.position_us.store(start.begin_us, Relaxed);
         if self.settings.sweep.is_none() {
             progress.unswept_us.store(i64::MAX, Relaxed);
         } else if progress.unswept_us.load(Relaxed) < i64::MAX {
-            // The unswept stretch of a former run ends where this run continues.
-            self.set_fresh(EventMark { key: 0, created_us: progress.resume_us.load(Relaxed) });
+            // The former run left events unswept up to the place where this run resumes.
+            self.set_fresh(EventPosition { key: 0, created_us: progress.resume_us.load(Relaxed) });
         }
         // Set nowhere else.
         let _ = self.start.set(start);
     }
 
-    /// The live cursor went from `before_us` to `to_us`, where the event `key` is: where that is
-    /// near to the present there is something to sweep.
+    /// Notes that the live cursor went from `before_us` to `to_us`, the time of the event `key`. If
+    /// that is near the present, the stretch has to be swept.
     pub fn passed(&self, before_us: i64, to_us: i64, key: Option<i32>) {
         let Some(sweep) = self.settings.sweep else { return };
         if to_us > self.vcenter_now_us() - sweep.late().as_micros() as i64 {
             self.started().progress.unswept_us.fetch_min(before_us, Relaxed);
-            self.set_fresh(EventMark { key: key.unwrap_or_default(), created_us: to_us });
+            self.set_fresh(EventPosition { key: key.unwrap_or_default(), created_us: to_us });
         }
     }
 
-    /// Where the live cursor was when it last was near to the present: what comes late comes before
-    /// that.
-    pub fn fresh(&self) -> EventMark {
+    /// The last position of the live cursor near the present. Late events appear before it.
+    pub fn fresh(&self) -> EventPosition {
         *self.fresh.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn set_fresh(&self, mark: EventMark) {
-        *self.fresh.lock().unwrap_or_else(PoisonError::into_inner) = mark;
+    fn set_fresh(&self, position: EventPosition) {
+        *self.fresh.lock().unwrap_or_else(PoisonError::into_inner) = position;
     }
 
     /// Makes one call within `maxCallsPerSecond` and counts it.
@@ -243,14 +201,14 @@ impl<A: EventApi> Link<A> {
         answer
     }
 
-    /// Events to ask for in one read where `wanted` would be usual: fewer over a link that cannot
-    /// carry them.
+    /// The number of events to ask for in one read: `wanted`, or fewer if the connection cannot
+    /// carry that many.
     pub fn page_events(&self, wanted: u32) -> u32 {
         self.page_size().limit(wanted)
     }
 
-    /// Reads the next page of a collector. Gives up a read that is silent for longer than is usual
-    /// for this vCenter.
+    /// Reads the next page of a collector. The read times out if it is silent for much longer than
+    /// usual for this vCenter.
     pub async fn read_next(&self, collector: &MoRef, events: u32) -> Result<Option<PageBody>, CallError> {
         let silence_max = self.read_timeout().silence_max(self.settings.timeouts.call);
         self.slots.take().await;
@@ -276,7 +234,7 @@ impl<A: EventApi> Link<A> {
         }
     }
 
-    /// Waits for room in memory for what a read may bring, in bytes; to be called before it.
+    /// Waits until the memory budget has room for this many bytes. Called before a read.
     pub async fn reserve(&self, bytes: usize) -> Permit {
         let mut reserved = pin!(self.intake.reserve(bytes));
         if let Ok(permit) = timeout(ROOM_WAIT_TOLD, reserved.as_mut()).await {
@@ -284,22 +242,23 @@ impl<A: EventApi> Link<A> {
         }
         let _held_up = self.status.held_up();
         if self.held_up_lines.lock().unwrap_or_else(PoisonError::into_inner).is_due() {
-            tracing::warn!(source = %self.name, "what destinations have not taken fills the memory for events; reading waits until one of them does");
+            tracing::warn!(source = %self.name, "undelivered events fill the memory for events; reading waits until a destination accepts some");
         }
         reserved.await
     }
 
-    /// Room in memory that is not waited for, in bytes: for who holds a page already.
+    /// Takes this many bytes of the memory budget without waiting. For callers that hold a page
+    /// already: waiting for more could deadlock.
     pub fn take(&self, bytes: usize) -> Permit {
         self.intake.take(bytes)
     }
 
-    /// The number of a new reading, see [`Page::reading`].
+    /// Returns the number of a new reading, see [`Page::reading`].
     pub fn next_reading(&self) -> u64 {
         self.next_reading.fetch_add(1, Relaxed)
     }
 
-    /// Hands a page to the decoder and gives its number. Pages of all this source's tasks share one
+    /// Hands a page to the decoder and returns its number. All tasks of this source share one
     /// numbering.
     pub async fn push(
         &self,
@@ -350,15 +309,15 @@ impl<A: EventApi> Link<A> {
         self.status.pages.load(Relaxed)
     }
 
-    /// Those of them of which a checkpoint would know.
+    /// The number of pages that have been put in order. A checkpoint includes their events.
     pub fn pages_ordered(&self) -> u64 {
         self.started().progress.pages_ordered.load(Relaxed)
     }
 
-    /// True if the source reads by windows of time, or will once the reader of a new session finds
-    /// out.
+    /// Returns true if the source reads by windows of time, or the reader of a new session is about
+    /// to find out that it must.
     pub fn by_windows(&self) -> bool {
-        self.by_windows.load(Relaxed) || self.marks().latest.is_some_and(|(mark, _)| mark.key < 0)
+        self.by_windows.load(Relaxed) || self.latest_seen().latest.is_some_and(|(event, _)| event.key < 0)
     }
 
     pub fn set_by_windows(&self, by_windows: bool) {
@@ -369,14 +328,15 @@ impl<A: EventApi> Link<A> {
         self.status.set_state(state)
     }
 
-    /// Notes a failure that will be tried again. Each reason is logged once in a while.
+    /// Notes a failure that will be retried. Each reason is logged at most once per
+    /// `FAILURE_LOG_INTERVAL`.
     pub fn failed(&self, error: String) {
         if self.set_state(SourceState::Failed(error.clone())) && self.failures().is_due(&error) {
             tracing::warn!(source = %self.name, %error, "vCenter cannot be read; trying again");
         }
     }
 
-    /// The configured filter with this window of time.
+    /// The configured filter, restricted to this window of time.
     pub fn filter(&self, begin_us: Option<i64>, end_us: Option<i64>) -> EventFilterSpec {
         let EventFilter { event_types, users, entity } = &self.settings.filter;
         EventFilterSpec {
@@ -397,7 +357,7 @@ impl<A: EventApi> Link<A> {
         }
     }
 
-    /// True if the configured filter makes the server leave events out.
+    /// Returns true if the configured filter leaves events out.
     pub fn is_filtered(&self) -> bool {
         self.settings.filter != EventFilter::default()
     }
@@ -414,8 +374,8 @@ impl<A: EventApi> Link<A> {
         Ok(waker)
     }
 
-    /// Marks an object for [`Link::destroy_doomed`]. A failing connection must not keep anyone from
-    /// going on.
+    /// Leaves an object to [`Link::destroy_doomed`]. The caller does not wait, since the connection
+    /// may be failing.
     pub fn doom(&self, object: Object) {
         let mut objects = self.objects();
         objects.used.retain(|used| *used != object);
@@ -424,11 +384,12 @@ impl<A: EventApi> Link<A> {
         }
     }
 
-    /// Destroys what is no longer used. What cannot be destroyed stays until its session ends.
+    /// Destroys the objects that are no longer used. An object that cannot be destroyed stays until
+    /// its session ends.
     pub async fn destroy_doomed(&self) -> Result<(), CallError> {
         loop {
-            // Taken off the list when it is gone, and no sooner: this future may be dropped at the
-            // call.
+            // The object leaves the list only after the call, since this future may be dropped
+            // during the call.
             let Some(object) = self.objects().doomed.last().cloned() else { return Ok(()) };
             let destroyed = match &object {
                 Object::Collector(collector) => {
@@ -446,7 +407,7 @@ impl<A: EventApi> Link<A> {
         }
     }
 
-    /// Destroys all that this session holds and ends it.
+    /// Destroys all objects of this session and logs out.
     pub async fn close_session(&self) {
         {
             let mut objects = self.objects();
@@ -458,7 +419,7 @@ impl<A: EventApi> Link<A> {
             failed => failed,
         };
         if let Err(error) = ended {
-            tracing::debug!(source = %self.name, %error, "the session was not ended in good order");
+            tracing::debug!(source = %self.name, %error, "the session could not be closed");
         }
         self.forget_session();
     }
@@ -466,16 +427,16 @@ impl<A: EventApi> Link<A> {
     /// Forgets the objects of a session that has ended.
     pub fn forget_session(&self) {
         *self.objects() = Objects::default();
-        *self.marks.lock().unwrap_or_else(PoisonError::into_inner) = LatestSeen::default();
+        *self.latest_seen.lock().unwrap_or_else(PoisonError::into_inner) = LatestSeen::default();
         self.idle.send_replace(false);
     }
 
-    pub fn marks(&self) -> LatestSeen {
-        *self.marks.lock().unwrap_or_else(PoisonError::into_inner)
+    pub fn latest_seen(&self) -> LatestSeen {
+        *self.latest_seen.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub fn note(&self, change: impl FnOnce(&mut LatestSeen)) {
-        change(&mut self.marks.lock().unwrap_or_else(PoisonError::into_inner));
+    pub fn note_seen(&self, change: impl FnOnce(&mut LatestSeen)) {
+        change(&mut self.latest_seen.lock().unwrap_or_else(PoisonError::into_inner));
     }
 
     pub fn failures(&self) -> std::sync::MutexGuard<'_, FailureLog> {

@@ -1,26 +1,27 @@
-//! The vCenter source: every event that a vCenter shows to its user, each at least once, however
-//! often answers, sessions, collectors or the vCenter itself are lost on the way.
+//! The vCenter source reads every event that a vCenter shows to its user, each at least once. Lost
+//! answers, sessions and collectors, and restarts of the vCenter, lose no event.
 //!
 //! ```text
-//!                    ┌───────── one session (session.rs) ─────────┐
-//!   ReadNextEvents ◄─┤ reader ── cursor ── gap / windows           │──► pages, numbered, to the decoder
+//!                    ┌───────── one session (session.rs) ──────────┐
+//!   ReadNextEvents ◄─┤ reader ── cursor ── gap / windows           │──► numbered pages
 //!   WaitForUpdates ◄─┤ waker: wakes the reader when it is idle     │
-//!   ReadNextEvents ◄─┤ sweep: reads what was just read again       │──► pages, in the same numbering
+//!   ReadNextEvents ◄─┤ sweep: reads recent events again            │──► pages, same numbering
 //!      latestEvent ◄─┤ monitor: clock, latest event, keep-alive    │◄── verdicts, progress
 //!                    └─────────────────────────────────────────────┘
 //! ```
 //!
-//! The four run as one task: a session that one of them finds dead ends for all, and the next
-//! begins where decoding had got to ([`cursor`] keeps that position). All that talks to a vCenter
-//! goes through [`api::EventApi`], so that tests drive the whole against a simulated vCenter in
-//! paused time.
+//! The four run as one task. If one of them finds the session dead, the session ends for all. The
+//! next session begins at the position of the last decoded event, which [`cursor`] keeps. Every
+//! call goes through [`api::EventApi`], so that tests run the whole source against a simulated
+//! vCenter in paused time.
 //!
-//! INVARIANT: nothing that a vCenter answers ends a source; only the shutdown does.
+//! INVARIANT: no answer of a vCenter ends a source. Only the shutdown does.
 
 mod api;
 mod backoff;
 pub mod client;
 mod cursor;
+mod end;
 mod failures;
 mod gap;
 mod link;
@@ -137,13 +138,13 @@ pub fn options(settings: &Vcenter) -> Options {
     }
 }
 
-/// Returns when `shutdown` is true, or nobody is left to make it so.
+/// Returns when `shutdown` is true, or when its sender is gone.
 async fn stopped(shutdown: &mut watch::Receiver<bool>) {
     let _ = shutdown.wait_for(|stop| *stop).await;
 }
 
-/// The life of a source: one session after another. Nothing is read before `ready`, but the
-/// position is set, so that what happens meanwhile is read then.
+/// Runs one session after another. Reads no event before `ready`. The position is set before that,
+/// so events of the meantime are read afterwards.
 async fn read<A: EventApi>(
     link: &Link<A>,
     ready: impl Future<Output = ()>,
@@ -163,11 +164,11 @@ async fn read<A: EventApi>(
             let about = sessions.establish(link).await;
             begin(link, &about).await
         };
-        let ready = tokio::select! {
+        let begun = tokio::select! {
             () = &mut stopped => break,
-            ready = ready => ready,
+            begun = log_in => begun,
         };
-        match ready {
+        match begun {
             Ok(()) => {}
             Err(BeginError::Closed) => break stopped.await,
             Err(refused) => {
@@ -179,6 +180,7 @@ async fn read<A: EventApi>(
                 }
             }
         }
+        // Keep the session alive until the rest of the router is ready.
         if let Some(ready) = &mut waits {
             let end = tokio::select! {
                 () = &mut stopped => break,
@@ -209,7 +211,7 @@ async fn read<A: EventApi>(
     link.set_state(SourceState::Stopped);
 }
 
-/// Closes a session that has come to its `end`; an error if there is to be no other one.
+/// Closes a session after its `end`. Returns an error if no other session may follow.
 async fn close_after<A: EventApi>(link: &Link<A>, end: End) -> Result<(), Closed> {
     close(link).await;
     match end {
@@ -222,11 +224,11 @@ async fn close_after<A: EventApi>(link: &Link<A>, end: End) -> Result<(), Closed
     }
 }
 
-/// Asks the pipeline, once, where to start; after that makes sure that it is still the same
-/// vCenter.
+/// Asks the pipeline for the start, in the first session. In later ones it checks that the address
+/// still leads to the same vCenter.
 async fn begin<A: EventApi>(link: &Link<A>, about: &About) -> Result<(), BeginError> {
     let url = &link.settings.sdk_url;
-    // A server without one (an ESXi host) is told apart by its address.
+    // An ESXi host has no instanceUuid. Its address identifies it.
     let instance_uuid =
         about.instance_uuid.unwrap_or_else(|| Uuid::new_v5(&Uuid::NAMESPACE_URL, url.as_bytes()));
     if let Some(start) = link.start.get() {
@@ -252,13 +254,13 @@ async fn begin<A: EventApi>(link: &Link<A>, about: &About) -> Result<(), BeginEr
     let start = link.intake.begin(found).await?;
     let ahead_s = (start.begin_us - now_us) / 1_000_000;
     if ahead_s > 0 {
-        tracing::warn!(source = %link.name, ahead_s, "the position is ahead of vCenter's clock: what is created before it is not read; `event-router checkpoint set` moves it back");
+        tracing::warn!(source = %link.name, ahead_s, "the position is ahead of vCenter's clock: events created before it are not read; `event-router checkpoint set` moves it back");
     }
     link.start(start);
     Ok(())
 }
 
-/// Ends the session in good order, or without it when that takes too long.
+/// Closes the session. If that takes too long, the session is abandoned.
 async fn close<A: EventApi>(link: &Link<A>) {
     if timeout(CLOSE_MAX, link.close_session()).await.is_err() {
         link.forget_session();

@@ -1,8 +1,8 @@
-//! The rhythm of a source: when to read again after a page that was not full, and how many calls a
-//! second there are at most.
+//! The pace of a source: the pause after a page that was not full ([`Pace`]), and the limit of
+//! calls per second ([`CallSlots`]).
 //!
-//! A pause is short where events come fast, so that they are not late, and long where a call would
-//! bring few.
+//! A pause is short while events arrive fast, so that they are delivered soon. It is long while a
+//! call would return few events.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -12,48 +12,49 @@ use tokio::time::{Instant, sleep_until};
 use crate::limits::PAGE_WORTH_BYTES;
 
 /// The shortest pause.
-const REST: Duration = Duration::from_micros(250);
-/// By how much a pause is longer than asked for, on average: tokio's timers fire at whole
-/// milliseconds, the one after the time.
+const PAUSE_MIN: Duration = Duration::from_micros(250);
+/// The average lateness of a timer. Tokio's timers fire at the next whole millisecond.
 const TIMER_LATE: Duration = Duration::from_micros(500);
 
-/// The rhythm of the reads of one source.
+/// The pauses between the reads of one source.
 #[derive(Debug, Default)]
 pub(super) struct Pace {
-    /// When the read before the last one began.
+    /// The beginning of the last read but one.
     before: Option<Instant>,
 }
 
 impl Pace {
-    /// The wait after a page of `bytes` whose read began at `read_at` and ended now.
+    /// The pause after a page of `bytes` whose read began at `read_at` and ended now.
     pub fn pause(&mut self, interval: Duration, read_at: Instant, bytes: usize) -> Duration {
         let period = self.before.replace(read_at).map_or(interval, |before| read_at - before);
         let next = next_read(interval, period, bytes);
-        next.saturating_sub(read_at.elapsed() + TIMER_LATE).max(REST.min(interval))
+        next.saturating_sub(read_at.elapsed() + TIMER_LATE).max(PAUSE_MIN.min(interval))
     }
 }
 
-/// When to read again, counted from when the last read began: as soon as a page that is worth a
-/// call has come together, at the rate at which `bytes` did in `period`, and after `interval` at
-/// most. Never at once: a page that comes back empty costs the wait for vCenter to say that there
-/// is more.
+/// The time from the beginning of the last read to the next one. It is the time in which
+/// `PAGE_WORTH_BYTES` arrive, at the rate of `bytes` in `period`, but at most `interval`.
+///
+/// It is never zero. An empty page would end the fast reading: the source would then wait for
+/// vCenter to report a new event.
 fn next_read(interval: Duration, period: Duration, bytes: usize) -> Duration {
-    period.mul_f64(PAGE_WORTH_BYTES as f64 / bytes.max(1) as f64).max(REST).min(interval)
+    period.mul_f64(PAGE_WORTH_BYTES as f64 / bytes.max(1) as f64).max(PAUSE_MIN).min(interval)
 }
 
-/// `maxCallsPerSecond`: calls of all of a source's tasks share one row of slots, `interval` apart.
+/// The limiter for `maxCallsPerSecond`. All tasks of a source share one sequence of slots,
+/// `interval` apart.
 ///
-/// A call takes the next slot and waits for it. A slot that was missed may be used for
-/// [`SLOT_KEPT`], because timers fire at whole milliseconds: without that no setting above 1,000
-/// calls a second would be reached.
+/// A call takes the next slot and waits for it. A missed slot stays usable for [`SLOT_KEPT`].
+/// Timers fire at whole milliseconds, so without this no setting above 1,000 calls per second would
+/// be reached.
 #[derive(Debug)]
 pub(super) struct CallSlots {
     interval: Duration,
     next: Mutex<Instant>,
 }
 
-/// A missed slot is kept for two ticks of tokio's timer. An idle source gains no more than these
-/// slots.
+/// The time for which a missed slot stays usable: two ticks of tokio's timer. An idle source saves
+/// up no more slots than these.
 const SLOT_KEPT: Duration = Duration::from_millis(2);
 
 impl CallSlots {
@@ -82,12 +83,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_next_read_comes_when_a_page_is_worth_it() {
+    fn the_next_read_waits_for_a_page_worth_a_call() {
         let check = |period: u64, bytes: usize, expected: f64| {
             let next = next_read(Duration::from_millis(20), Duration::from_millis(period), bytes);
             assert_eq!(next, Duration::from_secs_f64(expected / 1e3), "{bytes} bytes in {period} ms");
         };
-        // A storm: there is more than a call is worth already.
+        // A storm: more bytes have arrived than a call needs.
         check(2, PAGE_WORTH_BYTES, 2.0);
         check(2, PAGE_WORTH_BYTES * 16, 0.25);
         check(2, PAGE_WORTH_BYTES / 2, 4.0);
@@ -98,14 +99,14 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn the_time_that_the_read_took_counts() {
+    async fn the_duration_of_the_read_is_deducted() {
         let (mut pace, interval) = (Pace::default(), Duration::from_millis(20));
         let read_at = Instant::now();
         tokio::time::advance(Duration::from_millis(15)).await;
         assert_eq!(pace.pause(interval, read_at, 700), Duration::from_micros(4_500));
         let read_at = Instant::now();
         tokio::time::advance(Duration::from_millis(30)).await;
-        assert_eq!(pace.pause(interval, read_at, 700), REST);
+        assert_eq!(pace.pause(interval, read_at, 700), PAUSE_MIN);
     }
 
     /// The duration of `count` calls one after another, in milliseconds.
@@ -132,7 +133,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn an_idle_time_earns_no_burst() {
+    async fn idle_time_allows_no_burst() {
         let slots = CallSlots::new(1_000);
         tokio::time::advance(Duration::from_secs(60)).await;
         let took_ms = calls(&slots, 100).await;

@@ -1,10 +1,10 @@
-//! The page size: how many events a read asks for on a link that cannot carry full pages.
+//! The page size: the number of events that a read asks for on a link that cannot carry full pages.
 //!
 //! After a page that timed out, broke off late, or took longer than [`PAGE_TRANSFER_GOAL`] to
 //! arrive, the next one is half as large, down to one event. Full pages that arrive double the size
-//! again. A page that broke off at once says nothing about its size, unless the one before it broke
-//! off as well. A size that failed is tried again only after [`PAGE_SIZE_RETRY`] full pages: a link
-//! that breaks every large answer would otherwise break every second one.
+//! again. A page that broke off at once does not count, unless the one before it broke off as well.
+//! A size that failed is tried again only after [`PAGE_SIZE_RETRY`] full pages: a link that breaks
+//! every large answer would otherwise break every second one.
 //!
 //! The time before an answer begins does not count: a vCenter that takes seconds to look events up
 //! takes them for small pages as well.
@@ -32,7 +32,7 @@ impl Default for PageSize {
 }
 
 impl PageSize {
-    /// Events to ask for where `wanted` would be usual.
+    /// The number of events to ask for, at most `wanted`.
     pub fn limit(&self, wanted: u32) -> u32 {
         wanted.min(self.events_max)
     }
@@ -128,7 +128,7 @@ mod tests {
     }
 
     #[test]
-    fn one_page_that_breaks_off_at_once_says_nothing() {
+    fn a_single_immediate_break_does_not_count() {
         let mut size = PageSize::default();
         let at_once = Duration::from_millis(2);
         for _ in 0..10 {
@@ -142,7 +142,7 @@ mod tests {
     }
 
     #[test]
-    fn a_page_that_was_not_full_says_nothing() {
+    fn partial_pages_do_not_change_the_size() {
         let mut size = PageSize::default();
         size.timed_out(100);
         (0..100).for_each(|_| size.arrived(50, BYTES, Duration::ZERO));

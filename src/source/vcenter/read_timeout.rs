@@ -1,9 +1,11 @@
-//! The read time-out: how long a page read may be silent before it is given up.
+//! The read time-out: the longest silence during the read of a page.
 //!
-//! A read that hangs holds up every event behind it, and `timeouts.call` (a minute) leaves room for
-//! the slowest call. A page is therefore given up sooner: after several times the longest silence
-//! that is usual for this vCenter. INVARIANT: a slower vCenter is still read: each time-out doubles
-//! the wait, up to `timeouts.call`.
+//! A read that hangs holds up every event behind it. `timeouts.call` (a minute by default) is meant
+//! for the slowest call, so a page times out sooner: after several times the longest silence that
+//! is usual for this vCenter.
+//!
+//! INVARIANT: a slower vCenter is still read. Each time-out doubles the wait, up to
+//! `timeouts.call`.
 
 use std::time::Duration;
 
@@ -11,7 +13,7 @@ use crate::limits::{PAGE_WAIT_MIN, PAGE_WAIT_TIMES};
 
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct ReadTimeout {
-    /// About the longest silence of recent reads.
+    /// The longest silence of recent reads. It decays slowly.
     longest: Duration,
     /// Time-outs in a row.
     timeouts: u32,
@@ -24,7 +26,7 @@ impl ReadTimeout {
         usual.saturating_mul(1 << self.timeouts.min(16)).min(call_max)
     }
 
-    /// A page arrived. One quick answer does not make a vCenter quick.
+    /// Notes a page that arrived. One quick answer lowers the time-out only a little.
     pub fn arrived(&mut self, silence: Duration) {
         self.timeouts = 0;
         self.longest = silence.max(self.longest - self.longest / 8);
@@ -56,8 +58,8 @@ mod tests {
         }
         assert_eq!(waits, [10, 20, 40]);
         timeout.arrived(Duration::from_secs(45));
-        assert_eq!(seconds(&timeout), 60, "it stays so");
-        // Until it is quick again.
+        assert_eq!(seconds(&timeout), 60, "the longer time-out stays");
+        // Many quick answers shorten it again.
         (0..40).for_each(|_| timeout.arrived(Duration::from_millis(20)));
         assert_eq!(seconds(&timeout), 10);
         timeout.arrived(Duration::from_secs(5));

@@ -1,5 +1,9 @@
-//! The reader: pages as fast as vCenter gives them until one comes back empty, then as soon as
-//! there is more.
+//! The reader of one source: it reads pages without a pause until one is empty, then waits until
+//! there are new events.
+//!
+//! It owns the live [`Cursor`]. After an empty page it asks the [`Watchdog`] if events are missing,
+//! and applies the remedy: a new collector, a step over unreadable events, or windows of time. It
+//! lives over all sessions, so a new session continues at the same position.
 
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
@@ -10,7 +14,7 @@ use super::api::EventApi;
 use super::backoff::{self, Backoff};
 use super::cursor::{Cursor, Step};
 use super::gap;
-use super::link::{End, Link, Trouble};
+use super::link::{End, Link, LinkError};
 use super::pace::Pace;
 use super::watchdog::{Act, Standing, Watchdog};
 use super::windows::Windows;
@@ -19,13 +23,13 @@ use crate::limits::{
     WATCHED_POLL,
 };
 use crate::source::SourceState;
-use vsphere::api::{EventMark, FaultKind};
+use vsphere::api::{EventPosition, FaultKind};
 
 /// Reads one source, over all its sessions.
 #[derive(Debug)]
 pub(super) struct Reader {
     cursor: Cursor,
-    /// Instead of the cursor's collector while keys are negative.
+    /// Set while keys are negative: reads in place of the cursor's collector.
     windows: Option<Windows>,
     watchdog: Watchdog,
     pace: Pace,
@@ -34,22 +38,22 @@ pub(super) struct Reader {
     failures: u32,
     /// Failures in a row in this session.
     in_a_row: u32,
-    /// The last failure, and the position then, microseconds since 1970 UTC.
+    /// The time of the last failure and the position at that time, microseconds since 1970 UTC.
     failed: Option<(Instant, i64)>,
-    /// The end of the last wait, until something is read.
+    /// The end of the last wait. Cleared by the next page that has events.
     waited: Option<Wake>,
-    /// Until then the wake-up call is not relied on.
+    /// The wake-up call is not relied on before this time.
     distrusted_until: Option<Instant>,
 }
 
 /// The end of a wait at rest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Wake {
-    /// vCenter said that there is more.
+    /// vCenter reported a new event.
     Called,
-    /// The decoder had something to say of a page.
+    /// The decoder sent a verdict on a page.
     Verdict,
-    /// Nothing happened; the source relied on the wake-up call or did not.
+    /// Nothing happened. `watched`: the source relied on the wake-up call.
     Poll { watched: bool },
 }
 
@@ -86,9 +90,9 @@ impl Reader {
             self.look_for_restart(link);
             match self.turn(link).await {
                 Ok(()) => self.in_a_row = 0,
-                Err(trouble) => {
+                Err(error) => {
                     link.idle.send_replace(false);
-                    if let Some(end) = self.failed(link, trouble).await {
+                    if let Some(end) = self.failed(link, error).await {
                         return end;
                     }
                 }
@@ -96,7 +100,7 @@ impl Reader {
         }
     }
 
-    async fn turn<A: EventApi>(&mut self, link: &Link<A>) -> Result<(), Trouble> {
+    async fn turn<A: EventApi>(&mut self, link: &Link<A>) -> Result<(), LinkError> {
         let read_at = Instant::now();
         let step = match &mut self.windows {
             Some(windows) => windows.step(link, &mut self.cursor).await?,
@@ -110,8 +114,7 @@ impl Reader {
                     tracing::debug!(source = %link.name, "vCenter did not wake the source for an event; reading more often for a while");
                     self.distrusted_until = Some(Instant::now() + WAKER_DISTRUST);
                 }
-                // Asked of every page: a full one is what the time before the next one is counted
-                // from.
+                // Called for full pages as well: the period of the next page counts from this one.
                 let pause = self.pace.pause(link.settings.poll_interval, read_at, self.cursor.page_bytes());
                 if !full {
                     sleep(pause).await;
@@ -121,8 +124,8 @@ impl Reader {
                 link.status.empty_pages.fetch_add(1, Relaxed);
                 link.set_state(SourceState::Waiting);
                 if !self.watch(link, read_at).await? {
-                    // Woken for nothing: what there is cannot be read, and a busy vCenter would
-                    // wake it again at once.
+                    // The wake-up was for an event that the user may not read. A busy vCenter would
+                    // wake the source again at once.
                     if self.waited == Some(Wake::Called) {
                         link.idle.send_replace(false);
                         sleep(link.settings.poll_interval).await;
@@ -134,7 +137,7 @@ impl Reader {
         Ok(())
     }
 
-    /// Waits until there may be more.
+    /// Waits until there may be new events.
     async fn rest<A: EventApi>(&mut self, link: &Link<A>) -> Wake {
         link.idle.send_replace(true);
         let watched = self.is_watched(link);
@@ -148,21 +151,24 @@ impl Reader {
         timeout(poll, woken).await.unwrap_or(Wake::Poll { watched })
     }
 
-    /// True if vCenter will wake the source for the next event and no known event is missing.
+    /// Returns true if vCenter will wake the source for the next event and no known event is
+    /// missing.
     fn is_watched<A: EventApi>(&self, link: &Link<A>) -> bool {
-        let marks = link.marks();
+        let seen = link.latest_seen();
         let read_us = self.cursor.position_us() + TIME_RENDERING.as_micros() as i64;
-        let is_behind =
-            |known: Option<(EventMark, Instant)>| known.is_some_and(|(mark, _)| mark.created_us > read_us);
-        marks.watching
+        let is_behind = |known: Option<(EventPosition, Instant)>| {
+            known.is_some_and(|(event, _)| event.created_us > read_us)
+        };
+        seen.watching
             && self.windows.is_none()
             && self.distrusted_until.is_none_or(|until| Instant::now() >= until)
-            && !is_behind(marks.visible)
-            && (link.is_filtered() || !is_behind(marks.latest))
+            && !is_behind(seen.visible)
+            && (link.is_filtered() || !is_behind(seen.latest))
     }
 
-    /// Acts where events are missing; true if there is something to read now.
-    async fn watch<A: EventApi>(&mut self, link: &Link<A>, read_at: Instant) -> Result<bool, Trouble> {
+    /// Applies the watchdog's remedy if events are missing. Returns true if there are events to
+    /// read now.
+    async fn watch<A: EventApi>(&mut self, link: &Link<A>, read_at: Instant) -> Result<bool, LinkError> {
         self.cursor.take_verdicts(link);
         if self.windows.is_some() || !self.cursor.is_settled() {
             return Ok(false);
@@ -172,13 +178,13 @@ impl Reader {
             now: Instant::now(),
             read_at,
             position_us: self.cursor.position_us(),
-            marks: link.marks(),
+            seen: link.latest_seen(),
             filtered,
         };
         match self.watchdog.judge(standing) {
             Act::Nothing => return Ok(false),
             Act::Rebuild => {
-                tracing::debug!(source = %link.name, "vCenter has events that its collector does not give; building a new one");
+                tracing::debug!(source = %link.name, "the collector does not return events that vCenter has; creating a new one");
                 self.cursor.rebuild_whole(link);
             }
             Act::StepOver { to } => gap::step_over(link, &mut self.cursor, to).await?,
@@ -197,7 +203,8 @@ impl Reader {
         self.windows = windows;
     }
 
-    /// Keys have started again: the collector goes by keys, and would not return one of them.
+    /// Starts over with a new collector if keys have started again. The old collector goes by keys
+    /// and would return none of the new events.
     fn look_for_restart<A: EventApi>(&mut self, link: &Link<A>) {
         if link.started().progress.restarted.swap(false, Relaxed) {
             link.status.restores.fetch_add(1, Relaxed);
@@ -207,16 +214,15 @@ impl Reader {
         }
     }
 
-    /// Logs the failure and backs off. Returns the end of the session where the session is of no
-    /// more use.
+    /// Logs the failure and backs off. Returns the end of the session if it is unusable.
     ///
-    /// Only progress, or a long time without a failure, ends the back-off: where every second read
-    /// fails, the others return what was read before.
-    async fn failed<A: EventApi>(&mut self, link: &Link<A>, trouble: Trouble) -> Option<End> {
-        if let Some(end) = trouble.end().or(trouble.session_full()) {
+    /// Only progress, or a long time without a failure, resets the back-off. A successful read does
+    /// not: if every second read fails, the others only return events that were read before.
+    async fn failed<A: EventApi>(&mut self, link: &Link<A>, error: LinkError) -> Option<End> {
+        if let Some(end) = error.end().or(error.session_full()) {
             return Some(end);
         }
-        let Trouble::Soap(error) = trouble else { return Some(End::Closed) };
+        let LinkError::Call(error) = error else { return Some(End::Closed) };
         self.in_a_row += 1;
         if self.in_a_row >= SESSION_FAILURES_MAX {
             return Some(End::Session(error.to_string()));
@@ -234,7 +240,7 @@ impl Reader {
         if link.failures().are_many() {
             tracing::warn!(source = %link.name, %error, failures = READ_FAILURES_TOLD, "reads of vCenter fail again and again");
         }
-        // A collector that is gone, or one lost answer, is everyday and costs no wait.
+        // A lost collector or a single lost answer is common and costs no back-off.
         if self.failures == 1 && error.fault() != Some(FaultKind::NoPermission) {
             tracing::debug!(source = %link.name, %error, "a read failed; going on with a new collector");
             sleep(Duration::from_millis(10)).await;

@@ -1,20 +1,20 @@
-//! Rows that vCenter cannot send: a page that holds such a row is answered with a fault or with
-//! HTTP 500, whoever asks and however often.
+//! Refused rows: rows of vCenter's history that vCenter cannot send. It answers every request for a
+//! page with such a row with a fault or with HTTP 500.
 //!
 //! ```text
-//!   page refused twice ──► read in halves, down to the row (`Careful`)
+//!   page refused twice ──► read in halves, down to the row (cursor/careful.rs)
 //!                                      │
 //!                                      ▼
-//!   row refused again and again on new collectors ──► stepped over, with a dead letter:
+//!   row refused repeatedly on new collectors ──► stepped over, with a dead letter
 //!                                       by count: the next read of one event
 //!                                       by time:  a collector that begins behind the row
 //! ```
 //!
-//! INVARIANT: a row is stepped over only after it was refused [`ROW_REFUSALS`] times over
-//! [`ROW_REFUSED_FOR`], each time on a new collector, and while reads beside it succeed: a vCenter
-//! that refuses every read for a while loses nothing.
-//! INVARIANT: only a read of a single event that was refused is ever followed by another read on
-//! the same collector: it can cost that one row at most.
+//! INVARIANT: a row is stepped over only after it was refused [`ROW_REFUSALS`] times within at
+//! least [`ROW_REFUSED_FOR`], each time on a new collector, while reads beside it succeed. So a
+//! vCenter that refuses every read for a while loses no event.
+//! INVARIANT: a refused read is followed by another read on the same collector only if it asked for
+//! a single event. So that row is the only one that can be lost.
 
 use std::collections::VecDeque;
 use std::sync::atomic::Ordering::Relaxed;
@@ -24,18 +24,18 @@ use tokio::time::Instant;
 
 use super::api::EventApi;
 use super::client::CallError;
-use super::link::{Link, Object, Trouble};
+use super::link::{Link, LinkError, Object};
 use crate::limits::{
     GAP_END_MIN, PAGE_REFUSALS, ROW_REFUSALS, ROW_REFUSED_FOR, ROW_REFUSED_FOR_AGAIN, ROWS_EXPECTED_FOR,
     ROWS_REMEMBERED_MAX,
 };
 use crate::memory::Permit;
 use crate::source::Verdict;
-use vsphere::api::{EventMark, FaultKind, format_us};
+use vsphere::api::{EventPosition, FaultKind, format_us};
 use vsphere::decode::salvage;
 use vsphere::{PageBody, Wire};
 
-/// True if vCenter refused to send a page, as it does for a page with such a row.
+/// Returns true if vCenter refused to send a page, as it does for a page with a bad row.
 pub(super) fn is_refusal(error: &CallError) -> bool {
     matches!(error, CallError::Foreign { status: 500, .. }) || error.fault() == Some(FaultKind::Other)
 }
@@ -48,28 +48,27 @@ pub(super) struct RowPlace {
     pub created_us: i64,
 }
 
-/// The end of the stretch that is missing.
+/// The known upper bound of a refused row, for its dead letter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Behind {
     /// The event behind the row.
-    Event(EventMark),
-    /// The row itself was created at this time, microseconds since 1970 UTC.
+    Event(EventPosition),
+    /// The time of the row itself, microseconds since 1970 UTC.
     Row(i64),
-    /// No event yet.
+    /// No event is behind the row yet.
     Nothing,
 }
 
 /// Refused pages of one cursor.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct PageRefusals {
-    /// Where reading had come to, microseconds since 1970 UTC, and how often a page was refused
+    /// The position at the last refusal, microseconds since 1970 UTC, and the number of refusals
     /// there.
     last: Option<(i64, u32)>,
 }
 
 impl PageRefusals {
-    /// A page was refused when reading had come to `position_us`; true if it is to be read in
-    /// halves.
+    /// Counts a refusal at `position_us`. Returns true if the page is to be read in halves.
     pub fn count(&mut self, position_us: i64) -> bool {
         let refused = self.last.filter(|(at_us, _)| *at_us == position_us).map_or(0, |(_, refused)| refused);
         self.last = Some((position_us, refused + 1));
@@ -77,7 +76,7 @@ impl PageRefusals {
     }
 }
 
-/// A row that was refused alone.
+/// A row that was refused when it was the only one asked for.
 #[derive(Clone, Copy, Debug)]
 struct Suspect {
     place: RowPlace,
@@ -85,31 +84,33 @@ struct Suspect {
     refusals: u32,
 }
 
-/// The refused rows of a source: those that may yet be sent, and those that were stepped over.
+/// The refused rows of a source: those that vCenter may still send, and those that were stepped
+/// over. Both lists are bounded.
 #[derive(Debug, Default)]
 pub(super) struct RefusedRows {
     suspects: VecDeque<Suspect>,
     stepped_over: VecDeque<RowPlace>,
-    /// When a row was last stepped over.
+    /// The time at which a row was last stepped over.
     last_at: Option<Instant>,
 }
 
 impl RefusedRows {
-    /// The row at `place` was refused alone; true if it is to be stepped over: it was before, or it
-    /// was refused often and for long enough.
+    /// Counts a refusal of the single row at `place`. Returns true if the row is to be stepped
+    /// over: it was stepped over before, or it was refused often and long enough.
     pub fn refused(&mut self, place: RowPlace) -> bool {
         let known = self.suspects.iter().position(|suspect| suspect.place == place);
         let suspect = known.and_then(|at| self.suspects.remove(at));
         let mut suspect = suspect.unwrap_or(Suspect { place, since: Instant::now(), refusals: 0 });
         suspect.refusals += 1;
         push_bounded(&mut self.suspects, suspect);
-        let is_sick = self.last_at.is_some_and(|at| at.elapsed() < ROWS_EXPECTED_FOR);
-        let refused_for = if is_sick { ROW_REFUSED_FOR_AGAIN } else { ROW_REFUSED_FOR };
+        // A vCenter with one bad row is likely to have more, so the next one is given up sooner.
+        let expects_more = self.last_at.is_some_and(|at| at.elapsed() < ROWS_EXPECTED_FOR);
+        let refused_for = if expects_more { ROW_REFUSED_FOR_AGAIN } else { ROW_REFUSED_FOR };
         self.stepped_over.contains(&place)
             || suspect.refusals >= ROW_REFUSALS && suspect.since.elapsed() >= refused_for
     }
 
-    /// The row was stepped over; true if it is a new one.
+    /// Notes that the row at `place` was stepped over. Returns true if it is a new one.
     fn step_over(&mut self, place: RowPlace) -> bool {
         self.suspects.retain(|suspect| suspect.place != place);
         let is_new = !self.stepped_over.contains(&place);
@@ -128,17 +129,17 @@ fn push_bounded<T>(queue: &mut VecDeque<T>, item: T) {
     queue.push_back(item);
 }
 
-/// Finds when the refused row at `place` was created, microseconds since 1970 UTC.
+/// Finds the time of the refused row at `place`, microseconds since 1970 UTC.
 ///
-/// No event lies between the place and the row, so a window from the place on can be read whole if
-/// and only if it ends before the row. `None` where the row can be read after all, or where even
-/// the place itself is refused and nothing says that the vCenter answers other reads.
+/// No event lies between the place and the row. So a window that begins at the place can be read if
+/// and only if it ends before the row. Returns `None` if the row can be read after all. Returns
+/// `None` as well if the place itself is refused and no other read has succeeded (`answers`).
 pub(super) async fn created_us<A: EventApi>(
     link: &Link<A>,
     place: RowPlace,
     end_us: Option<i64>,
     answers: bool,
-) -> Result<Option<i64>, Trouble> {
+) -> Result<Option<i64>, LinkError> {
     let from_us = place.created_us;
     let last_us = end_us.unwrap_or(i64::MAX).min(link.vcenter_now_us().max(from_us));
     let mut readable_us = match window(link, from_us, from_us).await? {
@@ -146,7 +147,7 @@ pub(super) async fn created_us<A: EventApi>(
         Window::Refused if answers => return Ok(Some(from_us)),
         Window::Refused | Window::Later => return Ok(None),
     };
-    // Out to a window that is refused, twice as wide each time, then back to the first one.
+    // Double the width until a window is refused.
     let mut width_us = GAP_END_MIN.as_micros() as i64;
     let mut refused_us = loop {
         let until_us = from_us.saturating_add(width_us).min(last_us);
@@ -158,6 +159,7 @@ pub(super) async fn created_us<A: EventApi>(
         }
         width_us *= 2;
     };
+    // Halve the distance between the last readable window and the first refused one.
     while refused_us - readable_us > GAP_END_MIN.as_micros() as i64 {
         let middle_us = readable_us + (refused_us - readable_us) / 2;
         match window(link, from_us, middle_us).await? {
@@ -171,14 +173,14 @@ pub(super) async fn created_us<A: EventApi>(
 
 /// The result of reading a window that begins at the place of a refused row.
 enum Window {
-    /// Nothing but what is at the place.
+    /// Only events at the place.
     Readable,
-    /// Events behind the place: the row can be read after all.
+    /// Events behind the place, so the row can be read after all.
     Later,
     Refused,
 }
 
-async fn window<A: EventApi>(link: &Link<A>, from_us: i64, until_us: i64) -> Result<Window, Trouble> {
+async fn window<A: EventApi>(link: &Link<A>, from_us: i64, until_us: i64) -> Result<Window, LinkError> {
     link.destroy_doomed().await?;
     let collector = link.create_collector(&link.filter(Some(from_us), Some(until_us))).await?;
     let read = link.read_next(&collector, link.page_events(link.settings.page_events as u32)).await;
@@ -198,18 +200,17 @@ async fn window<A: EventApi>(link: &Link<A>, from_us: i64, until_us: i64) -> Res
     }
 }
 
-/// Steps over the row at `place`: a dead letter names the stretch between the place and what lies
-/// `behind` the row.
+/// Steps over the row at `place`. A dead letter names the place and the bound `behind` the row.
 ///
-/// The letter's id depends on the place alone, so the letter of a row that a sweep meets again is a
-/// duplicate.
+/// The id of the letter depends on the place alone. If a sweep meets the row again, its letter is
+/// therefore dropped as a duplicate.
 pub(super) async fn step_over<A: EventApi>(
     link: &Link<A>,
     place: RowPlace,
     behind: Behind,
     error: &CallError,
     verdicts: &mpsc::UnboundedSender<Verdict>,
-) -> Result<(), Trouble> {
+) -> Result<(), LinkError> {
     let (body, reason) = letter(link.api.wire(), place, behind, error);
     link.push(None, body, Some(reason.clone()), Permit::default(), verdicts).await?;
     if link.rows().step_over(place) {
@@ -266,16 +267,16 @@ mod tests {
         assert!(rows.refused(PLACE));
         assert!(rows.step_over(PLACE) && !rows.step_over(PLACE), "once");
         assert!(rows.refused(PLACE), "known");
-        // Where one is, others are.
+        // The next row is given up sooner.
         tokio::time::advance(ROW_REFUSED_FOR_AGAIN).await;
         assert_eq!([(); 2].map(|()| rows.refused(other)), [false, true]);
     }
 
     #[test]
-    fn the_letter_of_a_row_names_the_place_and_its_bytes_do_not_depend_on_what_follows() {
+    fn the_letter_of_a_row_names_its_place_and_has_stable_bytes() {
         let error = CallError::Timeout { method: "ReadNextEvents", after: Duration::from_secs(1) };
         for wire in [Wire::Soap, Wire::ViJson] {
-            let next = EventMark { key: 43, created_us: 3_000_000 };
+            let next = EventPosition { key: 43, created_us: 3_000_000 };
             let (body, reason) = letter(wire, PLACE, Behind::Event(next), &error);
             assert_eq!(salvage::created_us(wire, &body.bytes), Some(PLACE.created_us));
             assert!(
@@ -288,7 +289,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn what_is_remembered_is_bounded() {
+    async fn both_lists_are_bounded() {
         let mut rows = RefusedRows::default();
         for us in 0..2 * ROWS_REMEMBERED_MAX {
             let place = RowPlace { key: None, created_us: us as i64 };

@@ -1,8 +1,10 @@
-//! Getting a session, and keeping vCenter's clock and latest event known while there is one.
+//! Logs in, and keeps the session alive. While it lasts, the monitor keeps vCenter's clock and its
+//! latest event known.
 //!
-//! INVARIANT: after a refused login no other is tried for `LOGIN_RETRY`, unless the password is
-//! another one by then: vCenter's single sign-on locks the account after five. While a vCenter is
-//! away it is asked every second, so that reading resumes as soon as it is back.
+//! While a vCenter is away it is asked every second, so that reading resumes as soon as it is back.
+//!
+//! INVARIANT: after a refused login no other is tried for `LOGIN_RETRY`, unless the password has
+//! changed. vCenter's single sign-on locks the account after five refused logins.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -13,22 +15,22 @@ use tokio::time::{Instant, sleep, timeout};
 use super::api::EventApi;
 use super::backoff::{self, Backoff};
 use super::client::CallError;
-use super::link::{End, Link, Trouble};
+use super::link::{End, Link, LinkError};
 use super::status::Method;
 use crate::limits::{
     BACKOFF_FAULT_MAX, BACKOFF_MAX, CLOCK_INTERVAL, KEYS_NEAR_WRAP, LOGIN_RETRY, MONITOR_INTERVAL,
     MONITOR_REST, PASSWORD_CHECK, SESSION_LIFE_MIN,
 };
 use crate::source::SourceState;
-use vsphere::api::{About, EventMark, FaultKind};
+use vsphere::api::{About, EventPosition, FaultKind};
 
-/// The password that was refused, and until when it is not tried again.
+/// A password that was refused, and the time before which it is not tried again.
 struct Refused {
     password: Arc<str>,
     until: Instant,
 }
 
-/// Why a login failed, and the longest wait before the next one.
+/// The reason of a failed login, and the longest wait before the next one.
 struct LoginFailure {
     reason: String,
     backoff_max: Duration,
@@ -46,19 +48,22 @@ impl From<CallError> for LoginFailure {
     }
 }
 
+/// The login of one source, over all its sessions.
 #[derive(Default)]
 pub(super) struct Sessions {
     backoff: Backoff,
     refused: Option<Refused>,
-    since: Option<Instant>,
+    /// The time of the login to the session that was open last.
+    logged_in_at: Option<Instant>,
     logins: u64,
 }
 
 impl Sessions {
-    /// Logs in, however long that takes.
+    /// Logs in. Tries until it succeeds.
     pub async fn establish<A: EventApi>(&mut self, link: &Link<A>) -> About {
-        if let Some(since) = self.since.take() {
-            match since.elapsed() < SESSION_LIFE_MIN {
+        // Sessions that end soon after their login must not cause a storm of logins.
+        if let Some(logged_in_at) = self.logged_in_at.take() {
+            match logged_in_at.elapsed() < SESSION_LIFE_MIN {
                 true => sleep(self.backoff.next(BACKOFF_MAX)).await,
                 false => self.backoff.reset(),
             }
@@ -68,7 +73,7 @@ impl Sessions {
             self.wait_for_password(link).await;
             match self.log_in(link).await {
                 Ok(about) => {
-                    self.since = Some(Instant::now());
+                    self.logged_in_at = Some(Instant::now());
                     self.logins += 1;
                     if self.logins > 1 {
                         link.status.relogins.fetch_add(1, Relaxed);
@@ -88,7 +93,7 @@ impl Sessions {
     async fn log_in<A: EventApi>(&mut self, link: &Link<A>) -> Result<About, LoginFailure> {
         let about = link.call(Method::Open, link.api.open()).await?;
         let username = &link.settings.username;
-        // Read last, so that a password that was rotated while the vCenter was away is found.
+        // Read just before the login, since it may have been rotated while the vCenter was away.
         let password = link.settings.password.read().map_err(|error| LoginFailure::of(error.to_string()))?;
         if let Err(error) = link.call(Method::Login, link.api.login(username, &password)).await {
             if error.fault() != Some(FaultKind::InvalidLogin) {
@@ -109,7 +114,7 @@ impl Sessions {
         Ok(about)
     }
 
-    /// Holds a login back while the password is one that was refused.
+    /// Waits while the password is the refused one and its pause has not passed.
     async fn wait_for_password<A: EventApi>(&mut self, link: &Link<A>) {
         while let Some(refused) = &self.refused {
             let left = refused.until.saturating_duration_since(Instant::now());
@@ -122,7 +127,7 @@ impl Sessions {
     }
 }
 
-/// Asks for vCenter's clock.
+/// Reads vCenter's clock.
 async fn measure_clock<A: EventApi>(link: &Link<A>) -> Result<(), CallError> {
     let asked = Instant::now();
     let vcenter_us = link.call(Method::CurrentTime, link.api.current_time_us()).await?;
@@ -130,27 +135,27 @@ async fn measure_clock<A: EventApi>(link: &Link<A>) -> Result<(), CallError> {
     Ok(())
 }
 
-/// Keeps the session alive, and the latest event and the clock known, until the session ends.
+/// Keeps the session alive, and updates the latest event and the clock, until the session ends.
 pub(super) async fn monitor<A: EventApi>(link: &Link<A>) -> End {
     let mut clock_known = Instant::now();
     loop {
-        let looked = async {
-            if let Some(mark) = link.call(Method::LatestEvent, link.api.latest_event()).await? {
-                link.status.latest_us.store(mark.created_us, Relaxed);
+        let update = async {
+            if let Some(event) = link.call(Method::LatestEvent, link.api.latest_event()).await? {
+                link.status.latest_us.store(event.created_us, Relaxed);
                 let known = Instant::now();
-                link.note(|marks| marks.latest = Some((mark, known)));
+                link.note_seen(|seen| seen.latest = Some((event, known)));
             }
             if clock_known.elapsed() >= CLOCK_INTERVAL || link.clock_slipped() {
                 measure_clock(link).await?;
                 clock_known = Instant::now();
             }
-            Ok::<(), Trouble>(())
+            Ok::<(), LinkError>(())
         };
-        if let Err(trouble) = looked.await {
-            match trouble.end() {
+        if let Err(error) = update.await {
+            match error.end() {
                 Some(end) => return end,
                 None => {
-                    tracing::debug!(source = %link.name, error = %trouble, "vCenter's latest event is unknown for now")
+                    tracing::debug!(source = %link.name, %error, "vCenter's latest event is unknown for now")
                 }
             }
         }
@@ -159,12 +164,13 @@ pub(super) async fn monitor<A: EventApi>(link: &Link<A>) -> End {
     }
 }
 
-/// Waits on while the source is at rest and vCenter would wake it: its latest event is old then.
+/// Waits longer while the source is idle and vCenter would wake it: no event is newer than the
+/// latest one then.
 async fn rest<A: EventApi>(link: &Link<A>) {
-    let marks = link.marks();
-    // No collector shows an event behind the wrap of keys, the waker's neither.
-    let is_near_wrap = |mark: EventMark| mark.key < 0 || mark.key > i32::MAX - KEYS_NEAR_WRAP;
-    if !marks.watching || marks.latest.is_some_and(|(mark, _)| is_near_wrap(mark)) {
+    let seen = link.latest_seen();
+    // No collector shows events after the wrap of keys, and neither does the waker's.
+    let is_near_wrap = |event: EventPosition| event.key < 0 || event.key > i32::MAX - KEYS_NEAR_WRAP;
+    if !seen.watching || seen.latest.is_some_and(|(event, _)| is_near_wrap(event)) {
         return;
     }
     let mut idle = link.idle.subscribe();

@@ -1,5 +1,5 @@
-//! The state and counters of a vCenter source, for health, metrics and the operator's page. The
-//! source's tasks write them; anyone reads them.
+//! The state and counters of a vCenter source, for health and metrics. The source's tasks write
+//! them, the admin listener reads them.
 
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Mutex, PoisonError};
@@ -66,36 +66,36 @@ impl Method {
 pub struct Status {
     state: Mutex<SourceState>,
     first_attempt_done: AtomicBool,
-    /// Reads that have waited for long for room in memory.
+    /// Number of reads that wait for room in memory, and have done so for `ROOM_WAIT_TOLD`.
     held_up: AtomicUsize,
     /// Calls by [`Method`], failed ones included.
     calls: [AtomicU64; Method::ALL.len()],
     /// Calls that failed, by [`Method`].
     failures: [AtomicU64; Method::ALL.len()],
-    /// Pages handed to the decoder, those of sweeps and re-reads included.
+    /// Pages handed to the decoder, including those of sweeps and re-reads.
     pub pages: AtomicU64,
     pub page_bytes: AtomicU64,
     /// Reads that found nothing new.
     pub empty_pages: AtomicU64,
     /// Logins after the first.
     pub relogins: AtomicU64,
-    /// Collectors built anew because an answer was lost, a page could not be read, or reading had
+    /// Collectors replaced because an answer was lost, a page could not be read, or reading had
     /// stalled.
     pub rebuilds: AtomicU64,
-    /// Stretches that the user may not read, stepped over.
+    /// Stretches of unreadable events that were stepped over.
     pub gaps: AtomicU64,
     pub sweeps: AtomicU64,
-    /// Events that could not be decoded, handed on as dead letters.
+    /// Events that could not be decoded and became dead letters.
     pub poisons: AtomicU64,
-    /// Rows that vCenter could not send, stepped over.
+    /// Rows that vCenter could not send and that were stepped over.
     pub rows: AtomicU64,
-    /// Restored vCenters noticed.
+    /// Restores of the vCenter from a backup that were noticed.
     pub restores: AtomicU64,
-    /// vCenter's clock less the router's, microseconds.
+    /// vCenter's clock minus the router's, microseconds.
     pub clock_offset_us: AtomicI64,
     /// The newest createdTime read, microseconds since 1970 UTC; 0 before the first.
     pub newest_us: AtomicI64,
-    /// createdTime of vCenter's latest event; 0 where unknown.
+    /// createdTime of vCenter's latest event, microseconds since 1970 UTC; 0 if unknown.
     pub latest_us: AtomicI64,
 }
 
@@ -104,7 +104,7 @@ impl Status {
         self.state.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Sets the state; true if it is another one than before.
+    /// Sets the state. Returns true if it has changed.
     pub(super) fn set_state(&self, state: SourceState) -> bool {
         if !matches!(state, SourceState::Connecting) {
             self.first_attempt_done.store(true, Relaxed);
@@ -120,17 +120,18 @@ impl Status {
         self.set_state(SourceState::Failed(format!("the task of this source {end}; it is started again")));
     }
 
-    /// True once the first try to reach the vCenter has ended, well or not: readiness waits for it.
+    /// Returns true once the first attempt to reach the vCenter has ended, successful or not.
+    /// Readiness waits for it.
     pub fn first_attempt_done(&self) -> bool {
         self.first_attempt_done.load(Relaxed)
     }
 
-    /// True while it cannot read because undelivered events fill the memory.
+    /// Returns true while the source cannot read because undelivered events fill the memory.
     pub fn is_held_up(&self) -> bool {
         self.held_up.load(Relaxed) > 0
     }
 
-    /// A read waits for room in memory as long as the guard lives.
+    /// Counts a read as waiting for room in memory while the guard lives.
     pub(super) fn held_up(&self) -> HeldUp<'_> {
         self.held_up.fetch_add(1, Relaxed);
         HeldUp(self)
@@ -151,7 +152,7 @@ impl Status {
         }
     }
 
-    /// The lag of reading behind vCenter's latest event; `None` where it is unknown.
+    /// The lag of reading behind vCenter's latest event; `None` if it is unknown.
     pub fn lag(&self) -> Option<Duration> {
         let (latest, newest) = (self.latest_us.load(Relaxed), self.newest_us.load(Relaxed));
         (latest > 0 && newest > 0).then(|| Duration::from_micros(u64::try_from(latest - newest).unwrap_or(0)))
@@ -160,19 +161,19 @@ impl Status {
 
 impl Observed for Status {
     fn report(&self) -> SourceReport {
-        let plain =
-            |metric, counter: &AtomicU64| Counter { metric, method: None, value: counter.load(Relaxed) };
+        let counter =
+            |metric, value: &AtomicU64| Counter { metric, method: None, value: value.load(Relaxed) };
         let calls = Method::ALL.map(|method| Counter {
             metric: names::SOURCE_CALLS,
             method: Some(method.as_str()),
             value: self.calls(method),
         });
         let mut counters = vec![
-            plain(names::SOURCE_REBUILDS, &self.rebuilds),
-            plain(names::SOURCE_RELOGINS, &self.relogins),
-            plain(names::SOURCE_GAPS, &self.gaps),
-            plain(names::SOURCE_SWEEPS, &self.sweeps),
-            plain(names::SOURCE_ROWS, &self.rows),
+            counter(names::SOURCE_REBUILDS, &self.rebuilds),
+            counter(names::SOURCE_RELOGINS, &self.relogins),
+            counter(names::SOURCE_GAPS, &self.gaps),
+            counter(names::SOURCE_SWEEPS, &self.sweeps),
+            counter(names::SOURCE_ROWS, &self.rows),
         ];
         counters.extend(calls);
         SourceReport {

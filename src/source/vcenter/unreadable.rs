@@ -7,7 +7,7 @@ use sha1::{Digest, Sha1};
 use tokio::sync::mpsc;
 
 use super::api::EventApi;
-use super::link::{Link, Trouble};
+use super::link::{Link, LinkError};
 use crate::limits::UNREADABLE_BYTES_MAX;
 use crate::memory::Permit;
 use crate::source::{Closed, PageForm, Verdict};
@@ -30,7 +30,7 @@ impl<A: EventApi> Link<A> {
         body: PageBody,
         reason: String,
         verdicts: &mpsc::UnboundedSender<Verdict>,
-    ) -> Result<(), Trouble> {
+    ) -> Result<(), LinkError> {
         tracing::error!(source = %self.name, bytes = body.bytes.len(), %reason, "an event cannot be decoded; it becomes a dead letter");
         let body = PageBody { bytes: unreadable(&body.bytes), ..body };
         let room = self.take(body.bytes.len());

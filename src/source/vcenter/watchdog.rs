@@ -1,34 +1,45 @@
-//! Notices that events are there which reading does not give: a collector that has stalled, a
-//! stretch that the user may not read (vCenter filters a page after it has cut it, so 1,000
-//! unreadable events make an empty one, the sign of the end), keys that have wrapped.
+//! The watchdog notices that reads return no events although vCenter has newer ones. There are
+//! three causes, each with its remedy:
+//!
+//! ```text
+//!  the collector has stalled              ─► a new collector
+//!  the user may not read the next events  ─► step over the gap (gap.rs)
+//!  keys have wrapped to negative numbers  ─► windows of time (windows.rs)
+//! ```
+//!
+//! The second one looks like the end of the events: vCenter cuts a page first and then removes the
+//! events that the user may not read, so 1,000 unreadable events make an empty page.
+//!
+//! The watchdog is pure: time and facts come in, a remedy goes out. The reader applies it.
 
 use tokio::time::Instant;
 
 use crate::limits::{STALL_GRACE, STALL_GRACE_FILTERED, TIME_RENDERING};
-use vsphere::api::EventMark;
+use vsphere::api::EventPosition;
 
-/// The newest event that vCenter is known to have, and since when we know.
+/// The newest events that vCenter is known to have, each with the time at which that became known.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct LatestSeen {
-    /// `EventManager.latestEvent`: of the whole vCenter, whatever our filter and permissions.
-    pub latest: Option<(EventMark, Instant)>,
-    /// The newest event in the waker's collector, seen through our filter and permissions.
-    pub visible: Option<(EventMark, Instant)>,
-    /// True while the waker is at work.
+    /// `EventManager.latestEvent`: the newest event of the whole vCenter, regardless of filter and
+    /// permissions.
+    pub latest: Option<(EventPosition, Instant)>,
+    /// The newest event in the waker's collector, subject to filter and permissions.
+    pub visible: Option<(EventPosition, Instant)>,
+    /// True while the waker works.
     pub watching: bool,
 }
 
-/// The measure against missing events.
+/// The remedy for missing events.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Act {
     Nothing,
-    /// Build the collector anew.
+    /// Create a new collector.
     Rebuild,
-    /// That was no help: step over what cannot be read, at most up to this event.
+    /// A new collector did not help. Step over the unreadable events, at most up to this one.
     StepOver {
-        to: EventMark,
+        to: EventPosition,
     },
-    /// Keys are negative, of which no collector returns anything: read by windows of time.
+    /// Keys are negative, and no collector returns such events. Read by windows of time.
     ReadWindows,
 }
 
@@ -36,40 +47,42 @@ pub(super) enum Act {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Standing {
     pub now: Instant,
-    /// When that read was sent.
+    /// The time at which that read was sent.
     pub read_at: Instant,
     pub position_us: i64,
-    pub marks: LatestSeen,
+    pub seen: LatestSeen,
     /// True if the configured filter leaves events out.
     pub filtered: bool,
 }
 
 #[derive(Debug, Default)]
 pub(super) struct Watchdog {
-    /// Since when events have been missing, or the last act against it.
+    /// The time since which events have been missing, or of the last remedy.
     since: Option<Instant>,
+    /// True if a new collector was tried.
     rebuilt: bool,
 }
 
 impl Watchdog {
+    /// Decides on the remedy after an empty read.
     pub fn judge(&mut self, standing: Standing) -> Act {
-        let Standing { now, read_at, position_us, marks, filtered } = standing;
-        let unread = |mark: Option<(EventMark, Instant)>| {
-            mark.filter(|(mark, _)| mark.created_us > position_us + TIME_RENDERING.as_micros() as i64)
+        let Standing { now, read_at, position_us, seen, filtered } = standing;
+        let unread = |event: Option<(EventPosition, Instant)>| {
+            event.filter(|(event, _)| event.created_us > position_us + TIME_RENDERING.as_micros() as i64)
         };
-        // Of an event that came after the read was sent, the read says nothing.
-        let missing = |mark| unread(mark).filter(|(_, known)| *known <= read_at).map(|(mark, _)| mark);
-        let (missed, grace) = match (missing(marks.visible), missing(marks.latest)) {
-            // Neither that something is missing nor that all is well: a busy vCenter has a newer
-            // event at each look.
-            (None, None) if unread(marks.visible).or(unread(marks.latest)).is_some() => return Act::Nothing,
-            (None, Some(_)) if filtered && unread(marks.visible).is_some() => return Act::Nothing,
+        // An event that became known after the read was sent may be missing for that reason.
+        let missing = |event| unread(event).filter(|(_, known)| *known <= read_at).map(|(event, _)| event);
+        let (missed, grace) = match (missing(seen.visible), missing(seen.latest)) {
+            // Not conclusive: unread events exist, but became known after the read. A busy vCenter
+            // has a newer event each time.
+            (None, None) if unread(seen.visible).or(unread(seen.latest)).is_some() => return Act::Nothing,
+            (None, Some(_)) if filtered && unread(seen.visible).is_some() => return Act::Nothing,
             (Some(visible), _) => (visible, STALL_GRACE),
-            // The waker looks through the same filter and has seen nothing: all is well.
-            (None, Some(_)) if filtered && marks.watching => return self.rest(),
+            // The waker uses the same filter and has seen no event, so none is missing.
+            (None, Some(_)) if filtered && seen.watching => return self.all_read(),
             (None, Some(latest)) if filtered => (latest, STALL_GRACE_FILTERED),
             (None, Some(latest)) => (latest, STALL_GRACE),
-            (None, None) => return self.rest(),
+            (None, None) => return self.all_read(),
         };
         if missed.key < 0 {
             return Act::ReadWindows;
@@ -85,7 +98,7 @@ impl Watchdog {
         }
     }
 
-    fn rest(&mut self) -> Act {
+    fn all_read(&mut self) -> Act {
         *self = Watchdog::default();
         Act::Nothing
     }
@@ -99,15 +112,15 @@ mod tests {
 
     const SECOND: i64 = 1_000_000;
 
-    fn mark(key: i32, seconds: i64) -> EventMark {
-        EventMark { key, created_us: seconds * SECOND }
+    fn event(key: i32, seconds: i64) -> EventPosition {
+        EventPosition { key, created_us: seconds * SECOND }
     }
 
-    /// Judges at the given seconds, with marks that have long been known.
+    /// Judges at the given seconds, with events that have long been known.
     fn check(
         filtered: bool,
-        latest: Option<EventMark>,
-        visible: Option<EventMark>,
+        latest: Option<EventPosition>,
+        visible: Option<EventPosition>,
         watching: bool,
         expected: &[(u64, Act)],
     ) {
@@ -115,19 +128,19 @@ mod tests {
         let mut watchdog = Watchdog::default();
         for (seconds, act) in expected {
             let now = start + Duration::from_secs(*seconds);
-            let marks = LatestSeen {
-                latest: latest.map(|mark| (mark, start)),
-                visible: visible.map(|mark| (mark, start)),
+            let seen = LatestSeen {
+                latest: latest.map(|event| (event, start)),
+                visible: visible.map(|event| (event, start)),
                 watching,
             };
-            let standing = Standing { now, read_at: now, position_us: 100 * SECOND, marks, filtered };
+            let standing = Standing { now, read_at: now, position_us: 100 * SECOND, seen, filtered };
             assert_eq!(watchdog.judge(standing), *act, "after {seconds} s");
         }
     }
 
     #[test]
     fn a_stall_is_rebuilt_and_then_stepped_over() {
-        let step = Act::StepOver { to: mark(7, 200) };
+        let step = Act::StepOver { to: event(7, 200) };
         let acts = [
             (0, Act::Nothing),
             (4, Act::Nothing),
@@ -137,19 +150,19 @@ mod tests {
             (12, Act::Nothing),
             (15, step),
         ];
-        check(false, Some(mark(7, 200)), None, true, &acts);
-        check(true, None, Some(mark(7, 200)), true, &acts);
+        check(false, Some(event(7, 200)), None, true, &acts);
+        check(true, None, Some(event(7, 200)), true, &acts);
     }
 
     #[test]
-    fn what_is_read_or_filtered_is_no_stall() {
+    fn read_and_filtered_events_are_no_stall() {
         let quiet = [(0, Act::Nothing), (1_000, Act::Nothing), (2_000, Act::Nothing)];
         check(false, None, None, true, &quiet);
-        check(false, Some(mark(7, 100)), Some(mark(7, 100)), true, &quiet);
-        check(true, Some(mark(7, 200)), None, true, &quiet);
+        check(false, Some(event(7, 100)), Some(event(7, 100)), true, &quiet);
+        check(true, Some(event(7, 200)), None, true, &quiet);
         check(
             true,
-            Some(mark(7, 200)),
+            Some(event(7, 200)),
             None,
             false,
             &[(0, Act::Nothing), (299, Act::Nothing), (300, Act::Rebuild)],
@@ -158,24 +171,24 @@ mod tests {
 
     #[test]
     fn negative_keys_are_read_by_windows_at_once() {
-        check(false, Some(mark(-5, 200)), None, true, &[(0, Act::ReadWindows)]);
-        check(false, Some(mark(-5, 100)), None, true, &[(0, Act::Nothing)]);
+        check(false, Some(event(-5, 200)), None, true, &[(0, Act::ReadWindows)]);
+        check(false, Some(event(-5, 100)), None, true, &[(0, Act::Nothing)]);
     }
 
     #[test]
-    fn a_stall_of_a_busy_vcenter_is_seen_although_its_marks_are_always_new() {
+    fn a_stall_is_noticed_although_a_busy_vcenter_always_has_newer_events() {
         for filtered in [false, true] {
             let start = Instant::now();
             let mut watchdog = Watchdog::default();
             let mut acts = Vec::new();
             for second in 0..=8 {
                 let now = start + Duration::from_secs(second);
-                // Every other time the mark is younger than the read.
+                // Every other time the event is younger than the read.
                 let known = now + Duration::from_millis(second % 2);
-                let seen = Some((mark(7 + second as i32, 200 + second as i64), known));
-                let latest = Some((mark(7, 200), now + Duration::from_millis((second + 1) % 4)));
-                let marks = LatestSeen { latest, visible: seen, watching: true };
-                let standing = Standing { now, read_at: now, position_us: 100 * SECOND, marks, filtered };
+                let visible = Some((event(7 + second as i32, 200 + second as i64), known));
+                let latest = Some((event(7, 200), now + Duration::from_millis((second + 1) % 4)));
+                let seen = LatestSeen { latest, visible, watching: true };
+                let standing = Standing { now, read_at: now, position_us: 100 * SECOND, seen, filtered };
                 acts.push(watchdog.judge(standing));
             }
             assert!(acts.contains(&Act::Rebuild), "{acts:?}");
@@ -188,11 +201,11 @@ mod tests {
         let mut watchdog = Watchdog::default();
         for seconds in [0, 10, 20] {
             let now = now + Duration::from_secs(seconds);
-            let marks = LatestSeen {
-                latest: Some((mark(7, 200), now + Duration::from_millis(1))),
+            let seen = LatestSeen {
+                latest: Some((event(7, 200), now + Duration::from_millis(1))),
                 ..LatestSeen::default()
             };
-            let standing = Standing { now, read_at: now, position_us: 0, marks, filtered: false };
+            let standing = Standing { now, read_at: now, position_us: 0, seen, filtered: false };
             assert_eq!(watchdog.judge(standing), Act::Nothing);
         }
     }

@@ -149,7 +149,7 @@ fn text(value: Value) -> String {
 mod tests {
     use super::super::call::{event_filter, property_filter};
     use super::super::fault::FaultKind;
-    use super::super::model::{EventFilterSpec, EventMark, MoRef};
+    use super::super::model::{EventFilterSpec, EventPosition, MoRef};
     use super::super::version::Version;
     use super::*;
 
@@ -215,7 +215,10 @@ mod tests {
         assert_eq!(response("M", b"").unwrap().children, []);
         let event =
             response("M", br#"{"_typeName":"E","key":-3,"createdTime":"1970-01-01T00:00:01Z"}"#).unwrap();
-        assert_eq!(EventMark::of(&event.children[0]), Some(EventMark { key: -3, created_us: 1_000_000 }));
+        assert_eq!(
+            EventPosition::of(&event.children[0]),
+            Some(EventPosition { key: -3, created_us: 1_000_000 })
+        );
     }
 
     #[test]

@@ -6,7 +6,7 @@
 //!  Call ──┤                    ├─► bytes to send
 //!         └► json (VI/JSON) ───┘
 //!
-//!  answer ──► Element ──► MoRef, EventMark, Fault, …     both encodings become one bounded tree
+//!  answer ──► Element ──► MoRef, EventPosition, Fault, …  both encodings become one bounded tree
 //! ```
 //!
 //! Pages of events are not parsed here: they go to [`decode`](crate::decode).
@@ -22,7 +22,7 @@ mod version;
 
 pub use element::Element;
 pub use fault::{Fault, FaultKind};
-pub use model::{About, EventFilterSpec, EventInfo, EventMark, MoRef, Recursion, ServiceContent, Update};
+pub use model::{About, EventFilterSpec, EventInfo, EventPosition, MoRef, Recursion, ServiceContent, Update};
 pub use time::{format_us, parse_us};
 pub use version::Version;
 
@@ -31,7 +31,7 @@ pub use version::Version;
 pub fn read_as_anything(body: &[u8]) {
     let _ = (json::fault(body), json::release(body));
     for element in Element::parse(body).into_iter().chain(json::response("Any", body)) {
-        let read = (Fault::of(&element), MoRef::of(&element), EventMark::of(&element));
+        let read = (Fault::of(&element), MoRef::of(&element), EventPosition::of(&element));
         let _ =
             (read, Version::negotiate(&element), Version::for_api(&element.text), parse_us(&element.text));
     }

@@ -94,16 +94,16 @@ pub struct EventFilterSpec {
 
 /// The position of an event: its key and its time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct EventMark {
+pub struct EventPosition {
     pub key: i32,
     /// `createdTime`, microseconds since 1970 UTC by vCenter's clock.
     pub created_us: i64,
 }
 
-impl EventMark {
+impl EventPosition {
     /// The position of the event in `event`, or `None` if key or time is missing or malformed.
-    pub fn of(event: &Element) -> Option<EventMark> {
-        Some(EventMark {
+    pub fn of(event: &Element) -> Option<EventPosition> {
+        Some(EventPosition {
             key: event.text_of("key").parse().ok()?,
             created_us: parse_us(event.text_of("createdTime"))?,
         })
@@ -142,5 +142,5 @@ pub struct Update {
     /// The version to send with the next wait.
     pub version: String,
     /// The newest event in the collector's latestPage, if the answer carries it.
-    pub latest: Option<EventMark>,
+    pub latest: Option<EventPosition>,
 }

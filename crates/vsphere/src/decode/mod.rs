@@ -60,7 +60,8 @@ pub fn decode(page: &[u8], out: &mut Decoded) -> Result<(), DecodeError> {
 
 /// Decodes the first XML document of `page` and returns the offset of its end.
 ///
-/// # Errors As [`decode`].
+/// # Errors
+/// As [`decode`].
 pub fn decode_first(page: &[u8], out: &mut Decoded) -> Result<usize, DecodeError> {
     let quota = &mut Quota::of(page.len());
     document::decode(page, Some(&mut fast::Learned::default()), Spelling::Pascal, quota, out)
@@ -98,7 +99,8 @@ pub enum Spelling {
 
 /// As [`decode_first`], in a given spelling. VI/JSON always uses the reference decoder.
 ///
-/// # Errors As [`decode`].
+/// # Errors
+/// As [`decode`].
 pub fn decode_as(page: &[u8], spelling: Spelling, out: &mut Decoded) -> Result<usize, DecodeError> {
     match spelling {
         Spelling::Pascal => decode_first(page, out),
@@ -109,7 +111,8 @@ pub fn decode_as(page: &[u8], spelling: Spelling, out: &mut Decoded) -> Result<u
 /// Decodes a page of VI/JSON, which is an array of events. The records equal those of the same
 /// events in XML. `out` is cleared first.
 ///
-/// # Errors Input that is not JSON, nests too deeply or is not an answer of a vCenter. `out` is
+/// # Errors
+/// Input that is not JSON, nests too deeply or is not an answer of a vCenter. `out` is
 /// then empty.
 pub fn decode_vijson(page: &[u8], out: &mut Decoded) -> Result<(), DecodeError> {
     vijson::decode(page, Spelling::Pascal, &mut Quota::of(page.len()), out)
@@ -118,7 +121,8 @@ pub fn decode_vijson(page: &[u8], out: &mut Decoded) -> Result<(), DecodeError> 
 /// Renders one event in `spelling`. `element` is a `returnval` cut out of its page, with all
 /// prefixes declared. `out` is cleared first.
 ///
-/// # Errors As [`decode`].
+/// # Errors
+/// As [`decode`].
 pub fn decode_event(element: &[u8], spelling: Spelling, out: &mut Decoded) -> Result<(), DecodeError> {
     document::decode_event(element, spelling, out)
 }

@@ -26,7 +26,8 @@ use crate::{Category, EventRecord, Span};
 
 /// Decodes the first XML document of `page` and returns the offset of its end.
 ///
-/// # Errors XML that is not well-formed, nests too deeply or is not an answer to a call. `out` is
+/// # Errors
+/// XML that is not well-formed, nests too deeply or is not an answer to a call. `out` is
 /// then empty.
 pub fn decode(page: &[u8], out: &mut Decoded) -> Result<usize, DecodeError> {
     decode_within(page, &mut Quota::of(page.len()), out)

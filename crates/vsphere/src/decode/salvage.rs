@@ -8,7 +8,7 @@ use std::ops::Range;
 use memchr::{memchr, memmem};
 
 use super::{Quota, array, document, vijson};
-use crate::api::{EventMark, parse_us};
+use crate::api::{EventPosition, parse_us};
 use crate::{DecodeError, Decoded, Wire};
 
 /// The end of the closing tag of an event in SOAP.
@@ -25,14 +25,14 @@ pub fn created_us(wire: Wire, body: &[u8]) -> Option<i64> {
 }
 
 /// The key and createdTime of the first event in an answer, if they are readable.
-pub fn mark(wire: Wire, body: &[u8]) -> Option<EventMark> {
+pub fn position(wire: Wire, body: &[u8]) -> Option<EventPosition> {
     let number = match wire {
         Wire::Soap => after(body, b"<key>")?,
         Wire::ViJson => value(body, b"\"key\"")?,
     };
     let digits = number.iter().take_while(|byte| byte.is_ascii_digit() || **byte == b'-').count();
     let key = std::str::from_utf8(&number[..digits]).ok()?.parse().ok()?;
-    Some(EventMark { key, created_us: created_us(wire, body)? })
+    Some(EventPosition { key, created_us: created_us(wire, body)? })
 }
 
 fn after<'a>(body: &'a [u8], tag: &[u8]) -> Option<&'a [u8]> {
@@ -297,10 +297,10 @@ mod tests {
     }
 
     #[test]
-    fn the_mark_of_a_broken_event_is_found_if_readable() {
+    fn the_position_of_a_broken_event_is_found_if_readable() {
         let check = |text: &str, expected: Option<i32>| {
-            let found = mark(wire(text), text.as_bytes());
-            assert_eq!(found, expected.map(|key| EventMark { key, created_us: 1_000_000 }), "{text}");
+            let found = position(wire(text), text.as_bytes());
+            assert_eq!(found, expected.map(|key| EventPosition { key, created_us: 1_000_000 }), "{text}");
         };
         let created = "<createdTime>1970-01-01T00:00:01Z</createdTime>";
         check(&format!("<val><key>-7</key><chainId>8</chainId>{created}<vm><name>x</vm>"), Some(-7));

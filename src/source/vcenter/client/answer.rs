@@ -1,4 +1,7 @@
-//! Answers: the value, the page or the fault in what vCenter sent.
+//! Extracts the value, the page or the fault from an answer of vCenter.
+//!
+//! Small answers become an [`Element`] tree. Pages stay bytes: only their two ends are checked
+//! here, and the decoder reads the rest.
 
 use bytes::Bytes;
 use memchr::memmem;
@@ -10,7 +13,7 @@ use vsphere::Wire;
 use vsphere::api::{Element, Fault, FaultKind, json};
 use vsphere::decode::array;
 
-/// The property that was asked for; None where it is unset or the server lacks it.
+/// The requested property; `None` if it is unset or the server lacks it.
 pub(super) fn property_of(
     response: Result<Element, CallError>,
     path: &str,
@@ -69,6 +72,7 @@ pub(super) fn response(method: &'static str, wire: Wire, answer: &HttpAnswer) ->
         .ok_or_else(|| malformed(method, "not the answer to this call"))
 }
 
+/// The page in a SOAP answer; `None` if the collector has no more events.
 pub(super) fn soap_page(method: &'static str, answer: HttpAnswer) -> Result<Option<Bytes>, CallError> {
     let body = answer.body;
     if answer.status != 200 || !has_events(&body) {
@@ -95,17 +99,18 @@ pub(super) fn soap_page(method: &'static str, answer: HttpAnswer) -> Result<Opti
             _ => Err(CallError::foreign(method, status, &body, false)),
         };
     }
-    // An answer that ends with its connection can be cut short without an error of HTTP's.
+    // An answer without a length ends with its connection, so HTTP does not notice if it is cut.
     match is_whole(&body) {
         true => Ok(Some(body)),
         false => Err(cut(method)),
     }
 }
 
+/// The page in a VI/JSON answer; `None` if the collector has no more events.
 pub(super) fn json_page(method: &'static str, answer: HttpAnswer) -> Result<Option<Bytes>, CallError> {
     let (status, body) = (answer.status.as_u16(), answer.body);
     match (status, body.trim_ascii()) {
-        // No list and an empty one are the same.
+        // No list and an empty list both mean no events.
         (204, _) | (200, [] | b"[]" | b"null") => Ok(None),
         (200, [b'[', ..]) => match array::is_whole(&body) {
             true => Ok(Some(body)),
@@ -119,7 +124,7 @@ pub(super) fn json_page(method: &'static str, answer: HttpAnswer) -> Result<Opti
     }
 }
 
-/// Bytes in which the head of a page lies: the envelope's namespaces and the first tags.
+/// The part of a page that is searched for its head: the envelope's namespaces and the first tags.
 const HEAD_BYTES: usize = 4 << 10;
 
 fn has_events(body: &[u8]) -> bool {

@@ -1,5 +1,7 @@
-//! The calls, one method a call. Cheap to share behind an `Arc`; several may be under way at once,
-//! each on a connection of its own.
+//! The calls of the client: one method for each call of vSphere's API.
+//!
+//! The client can be shared behind an `Arc`. Several calls may be in flight at a time, each on a
+//! connection of its own.
 
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
@@ -11,8 +13,8 @@ use crate::limits::{CONTROL_BYTES_MAX, PAGE_BYTES_MAX};
 use vsphere::api::call::{Argument, Call, Members, event_filter, property_filter};
 use vsphere::api::envelope::{envelope, is_sendable};
 use vsphere::api::{
-    About, Element, EventFilterSpec, EventInfo, EventMark, FaultKind, MoRef, ServiceContent, Update, Version,
-    json, parse_us,
+    About, Element, EventFilterSpec, EventInfo, EventPosition, FaultKind, MoRef, ServiceContent, Update,
+    Version, json, parse_us,
 };
 use vsphere::decode::salvage;
 use vsphere::{PageBody, Wire};
@@ -31,7 +33,7 @@ pub struct Client {
 /// A page as it arrived.
 #[derive(Debug)]
 pub struct PageRead {
-    /// `None` where the collector is at its end.
+    /// `None` if the collector has no more events.
     pub page: Option<PageBody>,
     /// The longest time without a byte of the answer.
     pub silence: Duration,
@@ -39,7 +41,8 @@ pub struct PageRead {
     pub transfer: Duration,
 }
 
-/// The negotiated protocol; until [`Client::open`] the oldest, which every vCenter understands.
+/// The negotiated protocol. Before [`Client::open`] it is the oldest one, which every vCenter
+/// understands.
 #[derive(Clone, Debug)]
 struct Spoken {
     wire: Wire,
@@ -48,7 +51,7 @@ struct Spoken {
 
 impl std::fmt::Debug for Client {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        // No session: it is as good as the password while it lives.
+        // The session is left out: while it lives it is worth as much as the password.
         f.debug_struct("Client").field("spoken", &self.spoken()).finish_non_exhaustive()
     }
 }
@@ -66,7 +69,7 @@ impl Client {
         self.spoken().version
     }
 
-    /// The form of the API that calls are made in.
+    /// The protocol of the calls.
     pub fn wire(&self) -> Wire {
         self.spoken().wire
     }
@@ -80,8 +83,8 @@ impl Client {
         *self.spoken.write().unwrap_or_else(PoisonError::into_inner) = spoken;
     }
 
-    /// Negotiates the form and the version of the API and asks what the server is. Needs no
-    /// session; to be called again when the vCenter may have been upgraded.
+    /// Negotiates the protocol and the version, and reads the server's description. Needs no
+    /// session. Called before each login, since the vCenter may have been upgraded.
     pub async fn open(&self) -> Result<ServiceContent, CallError> {
         match self.protocol {
             Protocol::Soap => self.open_soap().await,
@@ -91,18 +94,18 @@ impl Client {
             }
             Protocol::Auto => match self.negotiate().await {
                 Ok(Some(content)) => Ok(content),
-                // SOAP would go the same way.
+                // SOAP would fail in the same way.
                 Err(error @ (CallError::Connect { .. } | CallError::Tls { .. })) => Err(error),
                 Ok(None) => self.open_soap().await,
                 Err(error) => {
-                    tracing::debug!(%error, "this server does not speak VI/JSON; going on with SOAP");
+                    tracing::debug!(%error, "this server does not speak VI/JSON; using SOAP");
                     self.open_soap().await
                 }
             },
         }
     }
 
-    /// Opens VI/JSON where the server offers it.
+    /// Opens VI/JSON if the server offers it.
     async fn negotiate(&self) -> Result<Option<ServiceContent>, CallError> {
         match self.hello().await? {
             Some(version) => self.open_json(version).await.map(Some),
@@ -110,8 +113,7 @@ impl Client {
         }
     }
 
-    /// The newest release of VI/JSON that both sides know; None where the server does not
-    /// negotiate.
+    /// The newest release of VI/JSON that both sides know; `None` if the server does not negotiate.
     async fn hello(&self) -> Result<Option<Version>, CallError> {
         let method = "hello";
         let body = json::hello(Version::json_releases());
@@ -137,7 +139,7 @@ impl Client {
         let answer = self.transport.get(method, "/vimServiceVersions.xml", CONTROL_BYTES_MAX).await?;
         let listed = match answer.status.as_u16() {
             200 => Element::parse(&answer.body).ok().and_then(|root| Version::negotiate(&root)),
-            // Servers before 4.0, and simulators, have none.
+            // Servers before 4.0 and simulators have no such file.
             404 => None,
             status => return Err(CallError::foreign(method, status, &answer.body, false)),
         };
@@ -175,7 +177,7 @@ impl Client {
         })
     }
 
-    /// Logs in; the session is named in every call from then on.
+    /// Logs in. Every later call carries the session.
     pub async fn login(&self, manager: &MoRef, username: &str, password: &str) -> Result<(), CallError> {
         let method = "Login";
         if self.wire() == Wire::Soap && (!is_sendable(username) || !is_sendable(password)) {
@@ -184,8 +186,8 @@ impl Client {
             ));
         }
         self.transport.forget_session();
-        // Not the locale of whoever started the router: messages and functions that read them must
-        // not differ by machine.
+        // A fixed locale: the texts of events, and functions that read them, must not depend on the
+        // machine.
         let call = Call::new(method, manager)
             .text("userName", username)
             .text("password", password)
@@ -209,7 +211,7 @@ impl Client {
         parse_us(&value.text).ok_or_else(|| malformed(method, "not a time"))
     }
 
-    /// Creates an EventHistoryCollector that stands before its oldest event.
+    /// Creates an EventHistoryCollector, positioned before its oldest event.
     pub async fn create_collector_for_events(
         &self,
         content: &ServiceContent,
@@ -221,15 +223,15 @@ impl Client {
         self.moref(call, method).await
     }
 
-    /// Sets the size of latestPage, 1 to 1,000 events. To be called before the first read.
+    /// Sets the size of latestPage, 1 to 1,000 events. Called before the first read.
     pub async fn set_collector_page_size(&self, collector: &MoRef, events: u32) -> Result<(), CallError> {
         let method = "SetCollectorPageSize";
         let call = Call::new(method, collector).number("maxCount", events);
         self.control(call, method, self.transport.call_timeout()).await.map(drop)
     }
 
-    /// Reads the next events of a collector, up to 1,000. Gives up after `silence_max` without a
-    /// byte. Moves the server's cursor: after an error the collector is of no more use.
+    /// Reads the next events of a collector, up to 1,000. Times out after `silence_max` without a
+    /// byte. Moves the server's cursor, so the collector is useless after an error.
     pub async fn read_next_events(
         &self,
         collector: &MoRef,
@@ -241,8 +243,8 @@ impl Client {
         self.page(call, method, silence_max).await
     }
 
-    /// The events of a filter, as they came: the newest where they are more than `spec.max_count`
-    /// or vCenter's own limit.
+    /// Reads the events of a filter. If there are more than `spec.max_count` or vCenter's own
+    /// limit, it returns the newest ones.
     pub async fn query_events(
         &self,
         content: &ServiceContent,
@@ -254,23 +256,24 @@ impl Client {
         Ok(self.page(call, method, self.transport.call_timeout()).await?.page)
     }
 
-    /// Destroys a collector. One that is gone is no error.
+    /// Destroys a collector. A missing one is no error.
     pub async fn destroy_collector(&self, collector: &MoRef) -> Result<(), CallError> {
         self.destroy("DestroyCollector", collector).await
     }
 
-    /// `EventManager.latestEvent`; None where there is no event, or the server lacks the property.
-    /// Of an event that is not well-formed the mark is told all the same: who looks for what is
-    /// missing must not be blind until the next one comes.
-    pub async fn latest_event(&self, content: &ServiceContent) -> Result<Option<EventMark>, CallError> {
+    /// `EventManager.latestEvent`; `None` if there is no event or the server lacks the property.
+    ///
+    /// Key and time are salvaged from an event that is not well-formed. Otherwise the watchdog
+    /// would be blind until the next event.
+    pub async fn latest_event(&self, content: &ServiceContent) -> Result<Option<EventPosition>, CallError> {
         let path = "latestEvent";
         let call = retrieve(content, &content.event_manager, path);
         let (wire, answer) = self.send(&call, self.transport.call_timeout(), CONTROL_BYTES_MAX).await?;
         match property_of(response(call.method, wire, &answer), path) {
             Err(error @ CallError::Malformed { .. }) => {
-                salvage::mark(wire, &answer.body).map(Some).ok_or(error)
+                salvage::position(wire, &answer.body).map(Some).ok_or(error)
             }
-            value => Ok(value?.as_ref().and_then(EventMark::of)),
+            value => Ok(value?.as_ref().and_then(EventPosition::of)),
         }
     }
 
@@ -288,7 +291,7 @@ impl Client {
             .collect())
     }
 
-    /// One property of one object; None where it is unset or the server lacks it.
+    /// One property of one object; `None` if it is unset or the server lacks it.
     pub async fn property(
         &self,
         content: &ServiceContent,
@@ -300,8 +303,8 @@ impl Client {
         property_of(response(call.method, wire, &answer), path)
     }
 
-    /// Creates a PropertyCollector of this session's own: waiting on the default one would disturb
-    /// nobody, but destroying a filter of a shared one could.
+    /// Creates a PropertyCollector for this session alone. On a shared one, destroying a filter
+    /// could disturb other users.
     pub async fn create_property_collector(&self, content: &ServiceContent) -> Result<MoRef, CallError> {
         let method = "CreatePropertyCollector";
         self.moref(Call::new(method, &content.property_collector), method).await
@@ -321,9 +324,9 @@ impl Client {
         self.moref(call, method).await
     }
 
-    /// Waits until what is watched differs from `version` ("" for the first time), for at most
-    /// `max_wait` (whole seconds); None where that has passed. Its time-out is `max_wait` and one
-    /// call's.
+    /// Waits until the watched properties differ from `version` ("" the first time), for at most
+    /// `max_wait` (whole seconds). Returns `None` after that time. The call's time-out is
+    /// `max_wait` plus that of a normal call.
     pub async fn wait_for_updates(
         &self,
         property_collector: &MoRef,
@@ -346,12 +349,12 @@ impl Client {
         // latestPage is unordered.
         let latest = changes
             .flat_map(|value| value.children("Event"))
-            .filter_map(EventMark::of)
-            .max_by_key(|mark| (mark.created_us, mark.key));
+            .filter_map(EventPosition::of)
+            .max_by_key(|event| (event.created_us, event.key));
         Ok(Some(Update { version: update.text_of("version").to_string(), latest }))
     }
 
-    /// Ends a wait that is under way; it then fails with [`FaultKind::RequestCanceled`].
+    /// Ends a wait in flight, which then fails with [`FaultKind::RequestCanceled`].
     pub async fn cancel_wait_for_updates(&self, property_collector: &MoRef) -> Result<(), CallError> {
         let method = "CancelWaitForUpdates";
         self.control(Call::new(method, property_collector), method, self.transport.call_timeout())
@@ -359,12 +362,12 @@ impl Client {
             .map(drop)
     }
 
-    /// Destroys a PropertyFilter. One that is gone is no error.
+    /// Destroys a PropertyFilter. A missing one is no error.
     pub async fn destroy_property_filter(&self, filter: &MoRef) -> Result<(), CallError> {
         self.destroy("DestroyPropertyFilter", filter).await
     }
 
-    /// Destroys a PropertyCollector and its filters. One that is gone is no error.
+    /// Destroys a PropertyCollector and its filters. A missing one is no error.
     pub async fn destroy_property_collector(&self, property_collector: &MoRef) -> Result<(), CallError> {
         self.destroy("DestroyPropertyCollector", property_collector).await
     }
@@ -401,7 +404,8 @@ impl Client {
         response(method, wire, &answer)
     }
 
-    /// Sends `call` as it is spoken now.
+    /// Sends `call` in the negotiated protocol. Returns the protocol as well, since another login
+    /// may change it meanwhile.
     async fn send(
         &self,
         call: &Call,
@@ -422,7 +426,7 @@ impl Client {
         Ok((wire, sent?))
     }
 
-    /// Makes a call that answers with a page. Checks only the size and the two ends of the page.
+    /// Makes a call whose answer is a page. Checks only the size and the two ends of the page.
     async fn page(
         &self,
         call: Call,
@@ -439,7 +443,7 @@ impl Client {
     }
 }
 
-/// Asks for one property of one object.
+/// The call that reads one property of one object.
 fn retrieve(content: &ServiceContent, object: &MoRef, path: &str) -> Call {
     Call::new("RetrievePropertiesEx", &content.property_collector)
         .with("specSet", Argument::List(vec![property_filter(object, &[path])]))

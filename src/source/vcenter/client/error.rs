@@ -1,5 +1,5 @@
-//! Errors of a call. Variants differ by the reaction of the caller; messages tell the operator what
-//! to do.
+//! The error of a call. Its variants differ by the reaction of the caller, above all by the
+//! question if the call can have had an effect. Its messages tell the operator what to do.
 
 use std::io::ErrorKind;
 use std::time::Duration;
@@ -9,7 +9,7 @@ use crate::net::{ConnectError, SendError, explain, find, innermost};
 
 use vsphere::api::{Fault, FaultKind};
 
-/// Why a call gave nothing.
+/// The reason why a call returned no value.
 #[derive(Debug, thiserror::Error)]
 pub enum CallError {
     /// The client cannot be built from its options.
@@ -30,22 +30,22 @@ pub enum CallError {
     /// It is unknown if the server carried out the call.
     #[error("{method}: the answer was lost: {reason}")]
     Lost { method: &'static str, reason: String },
-    /// Something between us and vCenter answered in its place, or the address is not a vCenter's.
+    /// The answer is not from vCenter: a proxy answered, or the address is not a vCenter's.
     #[error("{method}: HTTP {status} without an answer of the vSphere API{excerpt}; {advice}")]
     Foreign { method: &'static str, status: u16, excerpt: String, advice: &'static str },
     /// The answer is larger than its bound.
     #[error("{method}: the answer has more than {limit} bytes")]
     TooLarge { method: &'static str, limit: usize },
-    /// The answer is the API's and makes no sense.
+    /// The answer is from the API but is not valid.
     #[error("{method}: the answer cannot be understood: {reason}")]
     Malformed { method: &'static str, reason: String },
-    /// vCenter said no.
+    /// vCenter answered with a fault.
     #[error("{method}: {fault}")]
     Fault { method: &'static str, fault: Fault },
 }
 
 impl CallError {
-    /// The fault, where vCenter said no.
+    /// The kind of the fault, if vCenter answered with one.
     pub fn fault(&self) -> Option<FaultKind> {
         match self {
             CallError::Fault { fault, .. } => Some(fault.kind),
@@ -53,12 +53,14 @@ impl CallError {
         }
     }
 
-    /// True if the answer took too long: a smaller one may arrive.
+    /// Returns true if the answer took too long. A smaller one may arrive in time.
     pub fn is_timeout(&self) -> bool {
         matches!(self, CallError::Timeout { .. } | CallError::Endless { .. })
     }
 
-    /// Why a call to `host` got no answer. INVARIANT: `Connect` and `Tls` only if nothing was sent.
+    /// The error of a call to `host` that got no answer.
+    ///
+    /// INVARIANT: it is `Connect` or `Tls` only if nothing was sent.
     pub(super) fn from_transport(
         method: &'static str,
         host: &str,
@@ -84,15 +86,15 @@ impl CallError {
         }
     }
 
-    /// An exchange that broke off when the request may have arrived.
+    /// The error of an exchange that broke off after the request may have arrived.
     pub(super) fn lost(method: &'static str, error: &hyper::Error) -> Self {
-        // With TLS 1.3 a refused client certificate shows after the handshake.
+        // With TLS 1.3 a client certificate is refused after the handshake.
         let reason = find(error).map_or_else(|| innermost(error).to_string(), explain);
         CallError::Lost { method, reason }
     }
 
-    /// An answer that is not the API's. `secret` leaves its text out: what answers a login may
-    /// repeat the password.
+    /// The error of an answer that is not from the API. `secret` leaves its text out, since the
+    /// answer to a login may repeat the password.
     pub(super) fn foreign(method: &'static str, status: u16, body: &[u8], secret: bool) -> Self {
         let advice = match status {
             301..=308 => "the address redirects: configure the one it points to",

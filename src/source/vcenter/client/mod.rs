@@ -1,7 +1,7 @@
-//! The vCenter client: the few calls that reading events takes, and no other part of vSphere's API.
+//! The vCenter client: the few calls that reading events needs, and no other part of vSphere's API.
 //!
-//! It speaks SOAP, or VI/JSON where the configuration and the vCenter want it. Callers do not see
-//! which, except in the bytes of a page.
+//! It speaks SOAP, or VI/JSON if the configuration and the vCenter allow it. Callers see the
+//! difference only in the bytes of a page.
 //!
 //! ```text
 //!            vsphere::api                 transport (hyper, rustls)
@@ -11,11 +11,11 @@
 //! PageBody (pages, untouched)           ◄──┘
 //! ```
 //!
-//! A failed call is a [`CallError`], which says whether the call can have had an effect, and what a
-//! person can do about it.
+//! A failed call is a [`CallError`]. Its variant tells the caller if the call can have had an
+//! effect, and its message tells the operator what to do.
 //!
 //! INVARIANT: no password, cookie or answer to a login is in any error or `Debug` output.
-//! INVARIANT: every call ends: connecting, silence, a wait and the whole answer each have a bound.
+//! INVARIANT: every call ends. Connecting, silence, waiting and the whole answer each have a bound.
 
 mod answer;
 mod calls;

@@ -1,11 +1,14 @@
-//! One HTTP exchange: a request out, the whole answer in, within its bounds of time and bytes.
+//! The transport performs one HTTP exchange: it sends a request and reads the whole answer, within
+//! bounds of time and bytes.
 //!
-//! Time-outs count silence. An answer that keeps arriving over a slow link is read to its end, up
-//! to [`ANSWER_TIME_MAX`]; one that stops arriving is given up after the call's time-out.
+//! Time-outs count silence. An answer that keeps arriving over a slow link is read to its end, for
+//! up to [`ANSWER_TIME_MAX`]. One that stops arriving times out.
 //!
-//! Gzip is undone as the bytes arrive, into the one buffer that goes on to the decoder, with the
-//! bound checked on what comes out. INVARIANT: a request is sent once. (The pool sends again only
-//! what hyper gives back as never sent.)
+//! Gzip is decompressed as the bytes arrive, into the buffer that goes to the decoder. The bound in
+//! bytes applies to the decompressed size.
+//!
+//! INVARIANT: a request is sent once. (The pool repeats only a request that hyper returns as never
+//! sent.)
 
 use std::io::Write;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -44,9 +47,9 @@ pub struct Options {
     pub url: String,
     pub protocol: Protocol,
     pub tls: ClientTls,
-    /// TCP and TLS.
+    /// Limit of the TCP connection and the TLS handshake together.
     pub connect_timeout: Duration,
-    /// The longest silence during a call, before its answer or within it.
+    /// The longest silence during a call, before or within its answer.
     pub call_timeout: Duration,
 }
 
@@ -54,9 +57,9 @@ pub struct Options {
 pub(super) struct HttpAnswer {
     pub status: StatusCode,
     pub body: Bytes,
-    /// The longest time without a byte: before the answer began, or between two parts of it.
+    /// The longest time without a byte, before or within the answer.
     pub silence: Duration,
-    /// From the head of the answer to its end.
+    /// The time from the head of the answer to its end.
     pub transfer: Duration,
 }
 
@@ -65,13 +68,13 @@ pub(super) struct Transport {
     pool: Pool,
     url: Url,
     host: String,
-    /// Those of every request.
+    /// Headers of every request.
     headers: HeaderMap,
     call_timeout: Duration,
-    /// The header that says whose request it is.
+    /// The header that identifies the session.
     session: RwLock<Option<(HeaderName, HeaderValue)>>,
-    /// Bytes of the last page: the first capacity of the next one's buffer where its size is not
-    /// announced.
+    /// Bytes of the last page. The buffer of the next page starts with this capacity if its size is
+    /// not announced.
     page_hint: AtomicUsize,
 }
 
@@ -83,7 +86,7 @@ impl Transport {
             return Err(unusable("it must begin with https://".to_string()));
         }
         if !url.username().is_empty() || url.password().is_some() {
-            // Not repeated in the message: it may hold the password.
+            // The message must not repeat the address, which may hold the password.
             return Err(CallError::Setup(
                 "the address holds credentials; configure `username` and `password`".to_string(),
             ));
@@ -99,7 +102,7 @@ impl Transport {
         let origin = uri(&url)?;
         let (route, proxy_auth) =
             net::route(&origin, proxy).map_err(|error| CallError::Setup(error.to_string()))?;
-        // HTTP/2 is not offered: a page has a connection for itself.
+        // HTTP/2 is not offered, so that each page has a connection of its own.
         let (tls, limit) = (&options.tls, options.connect_timeout);
         let connector = Connector::new(&origin, route, tls, ServerKind::Vcenter, false, limit)
             .map_err(|error| CallError::Setup(error.to_string()))?
@@ -134,7 +137,7 @@ impl Transport {
         *self.session.write().unwrap_or_else(PoisonError::into_inner) = None;
     }
 
-    /// GETs the URL with `suffix` behind its path.
+    /// GETs the URL with `suffix` appended to its path.
     pub async fn get(
         &self,
         method: &'static str,
@@ -199,7 +202,7 @@ impl Transport {
         self.exchange(Wire::Soap, method, request, timeout, limit).await
     }
 
-    /// A request with the headers of every one, but for the session's.
+    /// A request with the common headers, but without the session's.
     fn request(
         &self,
         method: Method,
@@ -212,6 +215,7 @@ impl Transport {
         Ok(net::request(method, uri(url)?, headers, body.into()))
     }
 
+    /// Sends a request and reads its answer. Remembers the session if the answer begins one.
     async fn exchange(
         &self,
         wire: Wire,
@@ -235,7 +239,8 @@ impl Transport {
         tokio::time::timeout_at(asked + ANSWER_TIME_MAX.max(timeout), reading).await.unwrap_or_else(late)
     }
 
-    /// Reads an answer to its end. A connection whose answer is not wanted or not whole is closed.
+    /// Reads an answer to its end. The connection goes back to the pool only if the answer was read
+    /// completely.
     async fn read(
         &self,
         method: &'static str,
@@ -244,6 +249,7 @@ impl Transport {
         limit: usize,
         times: AnswerTimes,
     ) -> Result<HttpAnswer, CallError> {
+        // Choose the buffer and the decompression by the headers.
         let (head, mut incoming) = response.into_parts();
         let length =
             incoming.size_hint().exact().map_or(0, |length| usize::try_from(length).unwrap_or(usize::MAX));
@@ -265,6 +271,7 @@ impl Transport {
                 return Err(CallError::Malformed { method, reason });
             }
         };
+        // Read the body, and measure its silences.
         let (silence_max, mut silence) = (times.silence_max, times.began);
         let head_at = Instant::now();
         let mut heard = head_at;
@@ -277,7 +284,7 @@ impl Transport {
             silence = silence.max(now - heard);
             heard = now;
             let Some(frame) = frame else { break };
-            // Trailers say nothing.
+            // Trailers are ignored.
             let Ok(chunk) = frame.map_err(|error| CallError::lost(method, &error))?.into_data() else {
                 continue;
             };
@@ -296,7 +303,7 @@ impl Transport {
         let bounded = sink.finish().map_err(|error| unpack_error(method, limit, &error))?;
         let body = bounded.into_bytes();
         if is_page {
-            // Not a maximum of all times: one huge page must not make every later buffer huge.
+            // The last size, not the largest: one huge page must not make every later buffer huge.
             self.page_hint.store(body.len(), Ordering::Relaxed);
         }
         if head.status.is_redirection() {
@@ -318,7 +325,7 @@ async fn large_turn(method: &'static str, wait: Duration) -> Result<SemaphorePer
     Ok(turn.expect("the semaphore is never closed"))
 }
 
-/// The time until an answer began, and the longest silence in it.
+/// The time until an answer began, and the longest silence that it may have.
 #[derive(Clone, Copy)]
 struct AnswerTimes {
     began: Duration,
@@ -329,7 +336,7 @@ fn uri(url: &Url) -> Result<Uri, CallError> {
     Uri::try_from(url.as_str()).map_err(|error| CallError::Setup(format!("address `{url}`: {error}")))
 }
 
-/// The header that a new session is to be named by, if this answer begins one.
+/// The header that identifies a new session, if this answer begins one.
 fn new_session(wire: Wire, headers: &HeaderMap) -> Option<(HeaderName, HeaderValue)> {
     let (name, mut value) = match wire {
         Wire::Soap => (COOKIE, HeaderValue::from_str(session_cookie(headers)?).ok()?),
@@ -349,7 +356,7 @@ fn session_cookie(headers: &HeaderMap) -> Option<&str> {
         .find(|pair| pair.starts_with("vmware_soap_session="))
 }
 
-/// Bytes come in, at most `limit` of them.
+/// A buffer of at most `limit` bytes.
 struct Bounded {
     bytes: Vec<u8>,
     limit: usize,
@@ -362,8 +369,7 @@ impl Bounded {
     }
 
     fn into_bytes(mut self) -> Bytes {
-        // A buffer is given away whole: keep one that is mostly full, copy what is small in a large
-        // one.
+        // The page keeps the whole buffer. A buffer that is less than half full is shrunk.
         if self.bytes.capacity() > 2 * self.bytes.len() + (4 << 10) {
             self.bytes.shrink_to_fit();
         }
@@ -385,6 +391,7 @@ impl Write for Bounded {
     }
 }
 
+/// The buffer of an answer, behind a decompressor if the answer is compressed.
 enum Sink {
     Plain(Bounded),
     Gzip(Box<MultiGzDecoder<Bounded>>),

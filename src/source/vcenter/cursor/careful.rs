@@ -1,5 +1,7 @@
-//! Closing in on one event that cannot be decoded, or that vCenter refuses to send: its page is
-//! read again in halves.
+//! Careful reading: isolates one event that cannot be decoded, or that vCenter refuses to send. Its
+//! page is read again in halves until a page holds only that event.
+//!
+//! The single event becomes a dead letter, and the events around it are delivered as usual.
 
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -10,30 +12,30 @@ use crate::source::vcenter::link::Link;
 use vsphere::PageBody;
 use vsphere::decode::salvage::created_us;
 
-/// Closing in on an event that cannot be decoded: from `begin_us` as much as is known to decode, in
-/// pages of the usual size, then pages of `size`.
+/// The state of careful reading. From `begin_us` on, the `known` events are read in pages of the
+/// usual size, because they are known to decode; the rest is read in pages of `size`.
 ///
-/// It ends, since the size only ever shrinks (so there are at most log2(1,000) rebuilds from the
-/// one `begin_us`), a page of one event needs no rebuild whatever its verdict, and the state is
-/// left after so many events beyond `beyond_us`. The next one begins where this one was found at
-/// the earliest.
+/// It ends for three reasons. The size only shrinks, so there are at most log2(1,000) rebuilds from
+/// one `begin_us`. A page of one event needs no rebuild, whatever its verdict. And `left` events
+/// beyond `beyond_us` end the state. The next careful reading begins no earlier than the place
+/// where this one found its event.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Careful {
     pub(super) size: u32,
-    /// Where each rebuild begins.
+    /// The beginning of each rebuilt collector.
     pub(super) begin_us: i64,
-    /// Events from there that were decoded before.
+    /// Number of events from `begin_us` on that were decoded before.
     pub(super) known: u32,
-    /// Events from there that this collector gave.
+    /// Number of events from `begin_us` on that this collector has returned.
     pub(super) read: u32,
-    /// The newest time that this collector had read before the page that could not be decoded.
+    /// The newest time that was read before the page that could not be decoded.
     pub(super) beyond_us: i64,
-    /// Events beyond it still to be read before the size is the usual one again.
+    /// Number of events beyond `beyond_us` to be read before pages have the usual size again.
     pub(super) left: u32,
 }
 
 impl Careful {
-    /// Events of the next page.
+    /// The number of events to ask for in the next page.
     pub(super) fn page(&self, page_events: u32) -> u32 {
         match self.known.saturating_sub(self.read) {
             0 => self.size,
@@ -41,7 +43,8 @@ impl Careful {
         }
     }
 
-    /// Events up to `newest_us` were read; whether pages may be of the usual size again.
+    /// Notes that events up to `newest_us` were read. Returns true if pages may have the usual size
+    /// again.
     fn has_read(&mut self, newest_us: i64, events: usize) -> bool {
         let events = events.max(1) as u32;
         self.read += events;
@@ -53,14 +56,15 @@ impl Careful {
 }
 
 impl Cursor {
-    pub(super) fn careful_read(&mut self, newest_us: i64, events: usize) {
+    /// Notes events that were read, and leaves careful reading if it is done.
+    pub(super) fn note_careful_read(&mut self, newest_us: i64, events: usize) {
         if self.careful.as_mut().is_some_and(|careful| careful.has_read(newest_us, events)) {
             self.careful = None;
         }
     }
 
-    /// A page of `size` events could not be decoded: it is read again in halves. The bytes of a
-    /// single event become a dead letter.
+    /// Handles a page of `size` events that could not be decoded. It is read again in halves. A
+    /// single event becomes a dead letter.
     pub(super) fn undecodable<A: EventApi>(
         &mut self,
         link: &Link<A>,
@@ -73,9 +77,9 @@ impl Cursor {
                 self.advance(link, created_us);
                 self.poison_us = Some(created_us);
                 if let Some(careful) = &mut self.careful {
-                    careful.left = self.singly;
+                    careful.left = self.single_events;
                 }
-                self.careful_read(created_us, 1);
+                self.note_careful_read(created_us, 1);
             }
             self.poisons.push_back((body, reason));
             return;
@@ -94,23 +98,27 @@ impl Cursor {
         let earliest_us = self.recent_us.front().copied().unwrap_or(self.begun_us);
         let before_us = self.position_us.saturating_sub(OVERLAP_MIN.as_micros() as i64);
         let careful = match self.careful {
-            // Events decoded on the way are read in large pages; the bad event lies behind them.
+            // The bad event lies behind the events that were decoded meanwhile. Those are read in
+            // large pages.
             Some(careful) => {
                 Careful { size: (size / 2).min(careful.size), known: careful.read, read: 0, ..careful }
             }
             None => {
-                // Nothing before this collector's beginning is of need, and a gap may lie there
-                // that it was made to step over.
+                // Nothing before this collector's beginning is needed, and the collector may have
+                // been created to step over a gap there.
                 let begin_us = earliest_us.min(before_us).max(self.begun_us);
                 let behind_us = self.poison_us.filter(|poison_us| *poison_us >= begin_us);
-                self.singly =
-                    if behind_us.is_some() { self.singly.saturating_mul(2) } else { CAREFUL_EVENTS_BEYOND };
+                self.single_events = match behind_us {
+                    Some(_) => self.single_events.saturating_mul(2),
+                    None => CAREFUL_EVENTS_BEYOND,
+                };
                 Careful {
                     size: size / 2,
                     begin_us: behind_us.unwrap_or(begin_us),
                     known: 0,
                     read: 0,
-                    // The position may be far ahead of a collector that reads a stretch again.
+                    // Not the position: it may be far ahead of a collector that reads a stretch
+                    // again.
                     beyond_us: self.recent_us.back().copied().unwrap_or(self.begun_us),
                     left: 2 * self.page_events,
                 }

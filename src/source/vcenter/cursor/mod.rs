@@ -1,25 +1,25 @@
-//! Reading one stretch of vCenter's history, and knowing at any time how to go on after an answer
-//! was lost or could not be decoded.
+//! The cursor reads one stretch of vCenter's history with an EventHistoryCollector. It knows at any
+//! time how to continue after an answer was lost or could not be decoded.
 //!
 //! ```text
 //!   collector ──ReadNextEvents──► page ──► decoder ──Verdict──► position (newest event decoded)
 //!       ▲                                     │
 //!       │  lost answer: a new one, from a little before the position
 //!       └──────────────── page not decoded: a new one, from a little before it, half the size;
-//!                         a single event becomes poison
+//!                         a single event becomes a dead letter (poison)
 //! ```
 //!
-//! Pages are read ahead of their verdicts; only while an undecodable event is being closed in on
-//! (`Careful`) each verdict is waited for.
+//! Pages are read ahead of their verdicts. Only careful reading ([`careful`]), which isolates an
+//! event that cannot be decoded, waits for each verdict.
 //!
-//! Events that became visible late are the sweep's. Where sweeping is turned off a rebuild reads
-//! for them again what was new since the rebuild before: however often answers are lost, half of
-//! what is read is new.
+//! Events that appear late are found by the sweep. If sweeping is turned off, a rebuild reads again
+//! the events since the rebuild before it. So at least half of the events that are read are new,
+//! however often answers are lost.
 //!
-//! INVARIANT: a read is never repeated on the same collector after it failed: it moved the server's
-//! cursor, or may have. (The one exception is in [`rows`]: a single event that vCenter refused
-//! again and again, and that is given up.)
-//! INVARIANT: the position never passes a page whose verdict is not in, or was bad.
+//! INVARIANT: a failed read is never repeated on the same collector, because it may have moved the
+//! server's cursor. ([`rows`] has the one exception: a single event that vCenter refused again and
+//! again, and that is given up.)
+//! INVARIANT: the position never passes a page whose verdict is missing or bad.
 
 mod careful;
 mod refused;
@@ -33,7 +33,7 @@ use tokio::sync::mpsc;
 
 use self::careful::Careful;
 use super::api::EventApi;
-use super::link::{Link, Object, Trouble};
+use super::link::{Link, LinkError, Object};
 use super::rows::{self, PageRefusals};
 use super::watermark::Watermark;
 use crate::limits::{
@@ -50,30 +50,31 @@ use vsphere::{DecodeError, PageBody};
 /// The result of one step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Step {
-    /// A page went to the decoder; `full` where there is surely more.
+    /// A page went to the decoder. `full`: there certainly are more events.
     Page { full: bool },
-    /// The collector is at its end for now.
+    /// The collector has no more events for now.
     Empty,
 }
 
-/// Where the next collector begins.
+/// The beginning of the next collector.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum CollectorBegin {
-    /// At this time, whatever the position.
+    /// This time, whatever the position.
     At(i64),
-    /// A little before the position; without sweeps where it was at the rebuild before, the overlap
-    /// before the position at most.
+    /// A little before the position. Without sweeps: the position at the rebuild before, but at
+    /// most the overlap before the present one.
     Resume,
     /// The whole overlap before the position.
     Overlap,
 }
 
+/// A page whose verdict is awaited.
 #[derive(Debug)]
 struct InFlight {
     number: u64,
     /// Events that were asked for.
     size: u32,
-    /// Kept for a page of one event: it may have to go to the dead letters.
+    /// The bytes of a page of one event, which may have to become a dead letter.
     body: Option<PageBody>,
     found: Option<Result<PageFacts, DecodeError>>,
 }
@@ -88,7 +89,7 @@ pub(super) struct Cursor {
     position_us: i64,
     watermark: Watermark,
     last_key: Option<i32>,
-    /// Where this collector began.
+    /// The beginning of this collector.
     begun_us: i64,
     /// The newest time of each of the last pages of this collector, oldest first.
     recent_us: VecDeque<i64>,
@@ -96,35 +97,35 @@ pub(super) struct Cursor {
     /// Of this collector, see [`crate::source::Page::reading`].
     reading: u64,
     begin: CollectorBegin,
-    /// The position at the last rebuild: what is before was read twice.
+    /// The position at the last rebuild. Events before it have been read twice.
     rebuilt_us: i64,
-    /// The overlap is halved this often.
+    /// Number of times that the overlap is halved.
     halvings: u32,
     /// The overlap of the last rebuild, microseconds.
     overlap_us: i64,
     careful: Option<Careful>,
-    /// The last event that could not be decoded: what is before it was read.
+    /// The time of the last event that could not be decoded. All events before it have been read.
     poison_us: Option<i64>,
-    /// Events behind it that are read one by one: twice as many each time that closing in on the
-    /// next one met it again.
-    singly: u32,
+    /// Number of events behind `poison_us` that are read one by one. It doubles each time that
+    /// careful reading for the next bad event meets this one again.
+    single_events: u32,
     refusals: PageRefusals,
     in_flight: VecDeque<InFlight>,
     verdicts: (mpsc::UnboundedSender<Verdict>, mpsc::UnboundedReceiver<Verdict>),
     poisons: VecDeque<(PageBody, String)>,
     /// Bytes of the last page.
     page_bytes: usize,
-    /// Bytes of the next one if it is as full as the last.
+    /// Expected bytes of the next page, if it is as full as the last one.
     expected_bytes: usize,
 }
 
 impl Cursor {
-    /// Reads on for ever from `begin_us`.
+    /// Reads from `begin_us` on, without an end.
     pub fn live(begin_us: i64, page_events: u32) -> Self {
         Cursor::new(true, begin_us, None, page_events)
     }
 
-    /// Reads what lies between two times.
+    /// Reads the events between two times.
     pub fn window(begin_us: i64, end_us: i64, page_events: u32) -> Self {
         Cursor::new(false, begin_us, Some(end_us), page_events)
     }
@@ -148,7 +149,7 @@ impl Cursor {
             overlap_us: 0,
             careful: None,
             poison_us: None,
-            singly: CAREFUL_EVENTS_BEYOND,
+            single_events: CAREFUL_EVENTS_BEYOND,
             refusals: PageRefusals::default(),
             in_flight: VecDeque::with_capacity(PAGES_QUEUED_MAX),
             verdicts: mpsc::unbounded_channel(),
@@ -158,17 +159,17 @@ impl Cursor {
         }
     }
 
-    /// The newest time up to which all is decoded, microseconds since 1970 UTC.
+    /// The newest time up to which every event is decoded, microseconds since 1970 UTC.
     pub fn position_us(&self) -> i64 {
         self.position_us
     }
 
-    /// True if it reads on for ever.
+    /// Returns true if the stretch has no end.
     pub fn is_live(&self) -> bool {
         self.live
     }
 
-    /// Where it ends, if anywhere; microseconds since 1970 UTC.
+    /// The end of the stretch, if it has one, microseconds since 1970 UTC.
     pub fn end_us(&self) -> Option<i64> {
         self.end_us
     }
@@ -183,34 +184,34 @@ impl Cursor {
         self.page_bytes
     }
 
-    /// True if every page that was read has its verdict.
+    /// Returns true if every page that was read has its verdict.
     pub fn is_settled(&self) -> bool {
         self.in_flight.is_empty() && self.poisons.is_empty()
     }
 
-    /// The session is gone and the collector with it.
+    /// Notes that the session is gone, and the collector with it.
     pub fn session_lost(&mut self) {
         if self.collector.take().is_some() {
             self.resume();
         }
     }
 
-    /// Throws the collector away; the next one reads on, and again what was new since the last
-    /// rebuild.
+    /// Drops the collector. The next one resumes at the position, see [`CollectorBegin::Resume`].
     pub fn rebuild<A: EventApi>(&mut self, link: &Link<A>) {
         self.drop_collector(link);
         self.resume();
     }
 
-    /// Throws away a collector that has left events out; the next one begins a whole overlap before
-    /// the position.
+    /// Drops a collector that has left events out. The next one begins a whole overlap before the
+    /// position.
     pub fn rebuild_whole<A: EventApi>(&mut self, link: &Link<A>) {
         self.drop_collector(link);
         self.careful = None;
         self.begin = CollectorBegin::Overlap;
     }
 
-    /// Throws the collector away; the next one begins exactly here, and so does the position.
+    /// Drops the collector, and moves the position to `to_us`. The next collector begins exactly
+    /// there.
     pub fn jump<A: EventApi>(&mut self, link: &Link<A>, to_us: i64) {
         self.drop_collector(link);
         self.advance(link, to_us);
@@ -218,8 +219,8 @@ impl Cursor {
         self.careful = None;
     }
 
-    /// Goes on with a collector that begins at `begin_us` and whose first page has been read
-    /// already, and hands that page on.
+    /// Continues with a collector that begins at `begin_us` and whose first page has been read
+    /// already. Pushes that page.
     pub async fn adopt<A: EventApi>(
         &mut self,
         link: &Link<A>,
@@ -227,11 +228,11 @@ impl Cursor {
         collector: MoRef,
         body: PageBody,
         permit: Permit,
-    ) -> Result<(), Trouble> {
+    ) -> Result<(), LinkError> {
         self.drop_collector(link);
         self.careful = None;
-        // Until the page is in the queue the collector is not ours: if this future is dropped,
-        // reading resumes.
+        // The collector becomes the cursor's when the page is in the queue. If this future is
+        // dropped before that, the next step resumes without it.
         self.begin = CollectorBegin::Resume;
         self.begun_us = begin_us;
         self.recent_us.clear();
@@ -241,7 +242,7 @@ impl Cursor {
         pushed
     }
 
-    /// Destroys the collector, soon.
+    /// Leaves the collector to [`Link::destroy_doomed`].
     pub fn drop_collector<A: EventApi>(&mut self, link: &Link<A>) {
         if let Some(collector) = self.collector.take() {
             link.doom(Object::Collector(collector));
@@ -249,7 +250,7 @@ impl Cursor {
     }
 
     fn resume(&mut self) {
-        self.singly = CAREFUL_EVENTS_BEYOND;
+        self.single_events = CAREFUL_EVENTS_BEYOND;
         self.begin = match &mut self.careful {
             None => CollectorBegin::Resume,
             Some(careful) => {
@@ -259,9 +260,8 @@ impl Cursor {
         };
     }
 
-    /// Reads the next page and hands it on. An error leaves the cursor so that the next step goes
-    /// on without a loss.
-    pub async fn step<A: EventApi>(&mut self, link: &Link<A>) -> Result<Step, Trouble> {
+    /// Reads the next page and pushes it. After an error, the next step continues without a loss.
+    pub async fn step<A: EventApi>(&mut self, link: &Link<A>) -> Result<Step, LinkError> {
         self.take_verdicts(link);
         self.push_poisons(link).await?;
         link.destroy_doomed().await?;
@@ -271,8 +271,8 @@ impl Cursor {
         };
         let usual = self.careful.map_or(self.usual_size(), |careful| careful.page(self.page_events));
         let size = link.page_events(usual);
-        // The larger pages of a busy vCenter reserve what they will take, so that the global bound
-        // holds while they arrive.
+        // The pages of a busy vCenter are larger than the minimum. They reserve their expected
+        // size, so that the global bound holds while they arrive.
         let permit = link.reserve(batch_bytes(self.expected_bytes).max(PAGE_RESERVE_BYTES)).await;
         let body = match link.read_next(&collector, size).await {
             Ok(Some(body)) => body,
@@ -291,7 +291,7 @@ impl Cursor {
                 return self.refused(link, &collector, size, error).await;
             }
             Err(error) => {
-                // Without a connection nothing was sent, and the server's cursor is where it was.
+                // Without a connection nothing was sent, so the server's cursor has not moved.
                 if !matches!(error, CallError::Connect { .. } | CallError::Tls { .. }) {
                     self.rebuild(link);
                 }
@@ -301,19 +301,19 @@ impl Cursor {
         self.page(link, body, permit, size).await
     }
 
-    /// Hands a page on that was asked for with this `size`.
+    /// Pushes a page that was asked for with this `size`.
     async fn page<A: EventApi>(
         &mut self,
         link: &Link<A>,
         body: PageBody,
         mut permit: Permit,
         size: u32,
-    ) -> Result<Step, Trouble> {
+    ) -> Result<Step, LinkError> {
         self.page_bytes = body.bytes.len();
         permit.resize(batch_bytes(self.page_bytes));
         let full = self.careful.is_some()
             || match size < self.page_events {
-                // Counted: the pages of a usual rhythm are as large as a full one of so few events.
+                // The events are counted: a usual page is as large as a full one of so few events.
                 true => count_events(body.wire, &body.bytes) >= size as usize,
                 false => self.page_bytes >= size as usize * PARTIAL_EVENT_BYTES,
             };
@@ -329,7 +329,8 @@ impl Cursor {
         Ok(Step::Page { full })
     }
 
-    /// Events to ask for: few where little came before, so that what comes has its room in memory.
+    /// The number of events to ask for. It is small if the last page was small, so that a page does
+    /// not exceed its reservation.
     fn usual_size(&self) -> u32 {
         match self.expected_bytes < PAGE_LITTLE_BYTES {
             true => self.page_events.min(PAGE_EVENTS_UNSEEN),
@@ -343,8 +344,8 @@ impl Cursor {
         body: PageBody,
         permit: Permit,
         size: u32,
-    ) -> Result<(), Trouble> {
-        // A single event that cannot be decoded is not read again.
+    ) -> Result<(), LinkError> {
+        // A single event is kept: if it cannot be decoded, it is not read again.
         let (kept, reading) = if size == 1 { (Some(body.clone()), None) } else { (None, Some(self.reading)) };
         let number = match link.push(reading, body, None, permit, &self.verdicts.0).await {
             Ok(number) => number,
@@ -357,7 +358,7 @@ impl Cursor {
         Ok(())
     }
 
-    async fn push_poisons<A: EventApi>(&mut self, link: &Link<A>) -> Result<(), Trouble> {
+    async fn push_poisons<A: EventApi>(&mut self, link: &Link<A>) -> Result<(), LinkError> {
         while let Some((body, reason)) = self.poisons.front().cloned() {
             link.push_poison(body, reason, &self.verdicts.0).await?;
             self.poisons.pop_front();
@@ -388,7 +389,7 @@ impl Cursor {
         }
     }
 
-    /// Acts on the verdicts that are there.
+    /// Acts on the verdicts that have arrived.
     pub fn take_verdicts<A: EventApi>(&mut self, link: &Link<A>) {
         self.publish(link);
         while let Ok(verdict) = self.verdicts.1.try_recv() {
@@ -409,8 +410,8 @@ impl Cursor {
         }
     }
 
-    /// Pages that are not in flight any more (poison, or read before a rebuild) have nothing more
-    /// to say.
+    /// Stores a verdict with its page. A page that is no longer in flight (poison, or read before a
+    /// rebuild) needs none.
     fn note(&mut self, verdict: Verdict) {
         if let Some(page) = self.in_flight.iter_mut().find(|page| page.number == verdict.page) {
             page.found = Some(verdict.found);
@@ -425,11 +426,10 @@ impl Cursor {
             self.recent_us.pop_front();
         }
         self.recent_us.push_back(newest_us);
-        self.careful_read(newest_us, facts.events);
+        self.note_careful_read(newest_us, facts.events);
     }
 
-    /// A window was read and decoded whole; true if it held anything later than what was read
-    /// before.
+    /// Notes that a window of time was read and decoded. Returns true if it moved the position.
     pub fn note_window<A: EventApi>(&mut self, link: &Link<A>, facts: PageFacts) -> bool {
         let before_us = self.position_us;
         self.decoded(link, facts);
@@ -437,18 +437,18 @@ impl Cursor {
         self.position_us > before_us
     }
 
-    /// Tells the pipeline how far reading has come, as far as it has all that came before.
+    /// Publishes the read watermark to the pipeline.
     fn publish<A: EventApi>(&mut self, link: &Link<A>) {
         if self.live
-            && let Some(us) = self.watermark.came(link, self.position_us)
+            && let Some(us) = self.watermark.advance(link, self.position_us)
         {
             link.started().progress.position_us.store(us, Relaxed);
         }
     }
 
     fn advance<A: EventApi>(&mut self, link: &Link<A>, to_us: i64) {
-        // An event from the future must not make a rebuild skip the present. What has an end comes
-        // to it, whatever the clocks say.
+        // An event from the future must not make a rebuild skip the present. A stretch with an end
+        // is read to that end, whatever the clocks say.
         let limit_us =
             if self.live { link.vcenter_now_us() + CLOCK_SLACK.as_micros() as i64 } else { i64::MAX };
         let to_us = to_us.min(limit_us);

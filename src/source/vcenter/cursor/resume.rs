@@ -1,19 +1,23 @@
-//! Where a new collector begins.
+//! The beginning of a new collector: how far before the position it reads again.
+//!
+//! Less overlap means less work, but an event that appeared late would be missed without it. The
+//! checkpoint bounds it from the other side: events that it has forgotten must not be read again.
 
 use std::sync::atomic::Ordering::Relaxed;
 
 use super::{CollectorBegin, Cursor};
 use crate::limits::{OVERLAP_MIN, TIME_RENDERING, VERDICT_WAIT};
 use crate::source::vcenter::api::EventApi;
-use crate::source::vcenter::link::{Link, Trouble};
+use crate::source::vcenter::link::{Link, LinkError};
 use vsphere::api::{EventFilterSpec, MoRef};
 
 impl Cursor {
-    pub(super) async fn create<A: EventApi>(&mut self, link: &Link<A>) -> Result<MoRef, Trouble> {
+    pub(super) async fn create<A: EventApi>(&mut self, link: &Link<A>) -> Result<MoRef, LinkError> {
         let begin_us = match self.begin {
             CollectorBegin::At(us) => us,
             CollectorBegin::Resume | CollectorBegin::Overlap => {
-                // Pages in the decoder still move the position, which saves reading them again.
+                // Wait for pages in the decoder: they still move the position, and need not be read
+                // again then.
                 self.settle_in_flight(link, Some(VERDICT_WAIT)).await;
                 self.push_poisons(link).await?;
                 match self.begin {
@@ -35,11 +39,11 @@ impl Cursor {
         Ok(collector)
     }
 
-    /// The first time from `begin_us` on, microseconds since 1970 UTC, of which all that was read
-    /// is still remembered: the position less the overlap.
+    /// Moves `begin_us` forward to the position less the overlap, microseconds since 1970 UTC, if
+    /// it is older.
     ///
-    /// INVARIANT: the live cursor reads nothing again that is older, as checkpoints forget it and
-    /// it would be delivered twice. A few pages of a quiet vCenter can span hours.
+    /// INVARIANT: the live cursor reads no older event again. Checkpoints forget such events, so
+    /// they would be delivered twice. A few pages of a quiet vCenter can span hours.
     fn remembered<A: EventApi>(&mut self, link: &Link<A>, begin_us: i64) -> i64 {
         // vCenter's clock may have been set back since the position was read.
         let read_us = self.position_us.min(link.vcenter_now_us());
@@ -53,12 +57,12 @@ impl Cursor {
         remembered_us
     }
 
-    /// Where a collector begins to read on: the overlap before the position where it is to be
-    /// `whole`, or else what no sweep reads again since the last rebuild.
+    /// The time at which a collector resumes. `whole`: the whole overlap before the position. Else
+    /// a little before the position, or without sweeps at the position of the last rebuild.
     ///
-    /// The overlap is halved, after the first time even below [`OVERLAP_MIN`], as long as less is
-    /// new than is read again: a connection that breaks before it has carried the overlap once
-    /// would otherwise never get past it.
+    /// The overlap is halved while a rebuild reads more old events than new ones, after the first
+    /// time even below [`OVERLAP_MIN`]. Otherwise a connection that breaks before it has carried
+    /// the overlap once would never get past it.
     fn resume_us<A: EventApi>(&mut self, link: &Link<A>, whole: bool) -> i64 {
         let since_us = self.position_us - self.rebuilt_us;
         if since_us >= 2 * self.overlap_us {
@@ -78,7 +82,7 @@ impl Cursor {
         // vCenter's clock may have been set back since the position was read.
         let from_us = if self.live { self.position_us.min(link.vcenter_now_us()) } else { self.position_us };
         let begin_us = from_us.saturating_sub(self.overlap_us);
-        // Past an event that cannot be decoded is slow reading: once is enough.
+        // Careful reading is slow, so an event that could not be decoded is not read again.
         match self.poison_us {
             Some(poison_us) if !whole => begin_us.max(poison_us.min(from_us)),
             _ => begin_us,

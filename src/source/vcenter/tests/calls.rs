@@ -17,11 +17,11 @@ async fn time_to_read(settings: Vcenter) -> Duration {
 }
 
 #[tokio::test(start_paused = true)]
-async fn max_calls_per_second_slows_a_backlog_down_and_its_default_does_not() {
+async fn max_calls_per_second_slows_a_backlog_and_its_default_does_not() {
     let by_default = time_to_read(small_pages()).await;
     let never_reached = time_to_read(Vcenter { max_calls_per_second: 1_000_000, ..small_pages() }).await;
     assert_eq!(by_default, never_reached);
     let few = time_to_read(Vcenter { max_calls_per_second: 5, ..small_pages() }).await;
-    // 12 pages are 11 slots of 200 ms after the first, with those of the log-in before them.
+    // After the login, 12 pages take 11 slots of 200 ms.
     assert!(few >= Duration::from_millis(2_200) && few > 10 * by_default, "{few:?} {by_default:?}");
 }

@@ -1,4 +1,4 @@
-//! Reading over links that are slow or break.
+//! Reading over connections that are slow or break.
 
 use super::*;
 
@@ -12,7 +12,7 @@ fn history_of_large_events(fake: &Fake, count: i64, spacing: Duration) {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_slow_link_delivers_what_it_carries() {
+async fn a_slow_link_delivers_at_its_own_rate() {
     let fake = Fake::new();
     history_of_large_events(&fake, 1_000, Duration::from_millis(10));
     fake.world().link_bytes_per_second = Some(10_000);
@@ -21,17 +21,17 @@ async fn a_slow_link_delivers_what_it_carries() {
     run.wait(MINUTE / 2, "the first events", |run| run.count() > 0).await;
     run.caught_up(2 * MINUTE).await;
     println!("{:?}, {:?}", started.elapsed(), fake.world().asked);
-    // A page takes seconds: what comes at its end does not wait for the next minute.
+    // Pages are small, so that each takes seconds.
     let asked = fake.world().asked.clone();
     assert!(asked[3..].iter().all(|events| *events <= 100), "{asked:?}");
-    // The link is fast again, and pages are full again.
+    // On a fast link, pages are full again.
     fake.world().link_bytes_per_second = None;
     history_of_large_events(&fake, 1_000, Duration::from_micros(1));
     run.caught_up(MINUTE).await;
     run.stop().await;
 }
 
-/// A second of events, which a rebuild reads again, takes longer than the link holds.
+/// A rebuild reads a second of events again, which takes longer than the link holds.
 #[tokio::test(start_paused = true)]
 async fn a_slow_link_that_breaks_every_few_seconds_still_delivers() {
     let fake = Fake::new();
@@ -49,7 +49,7 @@ async fn a_slow_link_that_breaks_every_few_seconds_still_delivers() {
     run.stop().await;
 }
 
-/// Whatever carries the answers breaks all that are large.
+/// A middlebox breaks all large answers.
 #[tokio::test(start_paused = true)]
 async fn a_link_that_breaks_large_answers_is_read_in_small_ones() {
     let fake = Fake::new();
@@ -64,9 +64,9 @@ async fn a_link_that_breaks_large_answers_is_read_in_small_ones() {
     run.stop().await;
 }
 
-/// Not even a second of events, which a rebuild reads again, gets through one connection.
+/// A connection cannot even carry the second of events that a rebuild reads again.
 #[tokio::test(start_paused = true)]
-async fn connections_that_end_sooner_than_a_second_of_events_arrives_are_no_end() {
+async fn short_lived_connections_do_not_stop_reading() {
     let fake = Fake::new();
     history_of_large_events(&fake, 500, Duration::from_millis(2));
     {

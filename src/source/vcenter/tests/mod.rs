@@ -1,16 +1,19 @@
-//! The source as a whole against a simulated vCenter, with the real decoder, order and dedup behind
-//! it, in paused time.
+//! Tests of the whole source, in paused time: a simulated vCenter on one side, the real decoder,
+//! order and dedup on the other.
 
 mod calls;
 mod fake;
 mod links;
 mod lives;
 mod outages;
-mod promises;
+mod reading;
 mod rereads;
 mod rest;
 mod rows;
+mod sessions;
 mod sweeps;
+mod undecodable;
+mod unreadable;
 mod wrap;
 
 use std::sync::atomic::Ordering::Relaxed;
@@ -34,10 +37,10 @@ use crate::source::{BeginError, Intake, Progress, Start};
 
 const MINUTE: Duration = Duration::from_secs(60);
 
-/// Events that came out behind dedup.
+/// The output of dedup.
 #[derive(Debug, Default)]
 struct Delivered {
-    /// Keys in order of first sight, and when.
+    /// Keys in the order of delivery, with the time.
     keys: Vec<(i32, Instant)>,
     duplicates: usize,
     poisons: Vec<String>,
@@ -61,15 +64,15 @@ fn settings() -> Vcenter {
     settings
 }
 
-/// Pages of 50 events: what takes many pages does not take many events.
+/// Settings with pages of 50 events, so that few events fill many pages.
 fn small_pages() -> Vcenter {
     let mut settings = settings();
     settings.page_events = 50;
     settings
 }
 
-/// Forgets what a checkpoint of this moment would not keep: what was read before the position by
-/// more than the overlap, and is not to be swept.
+/// Forgets the events that a checkpoint would not keep now: those older than the position by more
+/// than the overlap, unless they are to be swept.
 fn forget(order: &mut Order, progress: &Progress, overlap_us: i64) {
     let position_us = progress.position_us.load(Relaxed);
     let Some(resume_us) = order.newest_us().map(|newest_us| newest_us.min(position_us)) else { return };
@@ -82,7 +85,7 @@ impl Run {
         Run::start_when(fake, settings, std::future::ready(()))
     }
 
-    /// As `start`, and nothing is read before `ready`.
+    /// Starts a source that reads no event before `ready`.
     fn start_when(fake: Fake, settings: Vcenter, ready: impl Future<Output = ()> + Send + 'static) -> Run {
         Run::start_in_lives(fake, settings, ready, Vec::new())
     }
@@ -143,7 +146,7 @@ impl Run {
                         let _ = answer.send(if expected == found.instance_uuid { Ok(start) } else { Err(refused) });
                     }
                     Some(page) = pages.recv_async() => {
-                        // The decoder takes its time, so that pages are read ahead of their
+                        // The decoder takes some time, so that pages are read ahead of their
                         // verdicts.
                         sleep(Duration::from_millis(3)).await;
                         let (parsed, _) = parse.step(page);
@@ -176,7 +179,7 @@ impl Run {
         Run { fake, status, budget, delivered, progress, shutdown, source }
     }
 
-    /// Waits until `condition`, at most `limit` of simulated time.
+    /// Waits until `condition` holds, for at most `limit` of simulated time.
     async fn wait(&self, limit: Duration, what: &str, condition: impl Fn(&Run) -> bool) {
         let deadline = Instant::now() + limit;
         while !condition(self) {
@@ -194,7 +197,7 @@ impl Run {
         self.delivered.lock().unwrap().keys.len()
     }
 
-    /// Waits until everything that can be read and decoded has come out.
+    /// Waits until every deliverable event was delivered, and checks that no other one was.
     async fn caught_up(&self, limit: Duration) {
         let good = self.fake.world().events.iter().filter(|event| event.is_deliverable()).count();
         self.wait(limit, &format!("{good} delivered"), |run| run.count() >= good).await;
@@ -208,7 +211,7 @@ impl Run {
         assert_eq!(keys, expected);
     }
 
-    /// Stops the source and looks for what it must never do.
+    /// Stops the source, and checks that it never did anything forbidden.
     async fn stop(self) {
         self.shutdown.send_replace(true);
         self.source.await.unwrap();

@@ -1,4 +1,4 @@
-//! A vCenter that is away, or of whose reads half fail.
+//! A vCenter that is away, or that fails half of the reads.
 
 use super::fake::Sick;
 use super::*;
@@ -25,7 +25,7 @@ async fn reading_resumes_as_soon_as_the_vcenter_is_back() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn reads_of_which_half_fail_do_not_flood_the_vcenter() {
+async fn failed_reads_do_not_flood_the_vcenter_with_calls() {
     for sick in [Sick::EverySecond, Sick::AtTheEnd] {
         let fake = Fake::new();
         let run = Run::start(fake.clone(), settings());
@@ -47,7 +47,7 @@ async fn reads_of_which_half_fail_do_not_flood_the_vcenter() {
             made <= 40 * 18 && collectors <= 40 * 5,
             "{sick:?}: {made} calls, {collectors} collectors in 40 s"
         );
-        // At rest it is the back-off alone that counts.
+        // Without events, only the back-off limits the calls.
         sleep(MINUTE).await;
         let before = calls(&fake);
         sleep(MINUTE).await;

@@ -1,8 +1,8 @@
-//! Whatever is read again, nothing is delivered twice.
+//! Events that are read again are not delivered again.
 
 use super::*;
 
-/// The router was down for an hour and a half, or its vCenter was.
+/// The router or its vCenter was down for an hour and a half.
 #[tokio::test(start_paused = true)]
 async fn a_page_that_is_read_again_after_a_long_gap_repeats_nothing() {
     for unsendable in [false, true] {
@@ -14,7 +14,7 @@ async fn a_page_that_is_read_again_after_a_long_gap_repeats_nothing() {
         fake.world().history(60);
         let run = Run::start(fake.clone(), small_pages());
         run.caught_up(MINUTE).await;
-        // A sweep has passed, and what was read before the gap is forgotten.
+        // After a sweep, the events before the gap are forgotten.
         sleep(3 * MINUTE).await;
         fake.world().append();
         run.caught_up(MINUTE).await;

@@ -1,4 +1,4 @@
-//! A source at rest: few calls, and yet the next event at once.
+//! An idle source makes few calls, and still reads the next event at once.
 
 use super::fake::Mishap;
 use super::*;
@@ -26,7 +26,7 @@ async fn an_idle_vcenter_is_asked_less_often_than_by_the_old_router() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_wake_up_call_that_sees_nothing_is_not_relied_on_for_long() {
+async fn a_blind_waker_is_soon_distrusted() {
     let fake = Fake::new();
     fake.world().history(10);
     fake.world().wakes_blind = true;
@@ -44,13 +44,13 @@ async fn a_wake_up_call_that_sees_nothing_is_not_relied_on_for_long() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_wake_up_call_that_ends_is_replaced_by_reading() {
+async fn a_failed_waker_is_replaced_by_polling() {
     let fake = Fake::new();
     fake.world().history(10);
     let run = Run::start(fake.clone(), settings());
     run.caught_up(MINUTE).await;
     sleep(MINUTE).await;
-    // The call under way ends within a minute, and no other one begins.
+    // The call in flight ends within a minute, and no other one begins.
     fake.world().wakes = false;
     fake.world()
         .go_wrong("WaitForUpdatesEx", &[Mishap::Fault(vsphere::api::FaultKind::ManagedObjectNotFound)]);
@@ -60,9 +60,9 @@ async fn a_wake_up_call_that_ends_is_replaced_by_reading() {
     run.stop().await;
 }
 
-/// No collector shows an event with a negative key, so nothing wakes the source for it.
+/// Collectors do not show events with negative keys, so vCenter does not wake the source for them.
 #[tokio::test(start_paused = true)]
-async fn keys_that_wrap_at_rest_are_noticed_in_seconds() {
+async fn keys_that_wrap_while_idle_are_noticed_within_seconds() {
     let fake = Fake::new();
     fake.world().set_next_key(i32::MAX - 5);
     fake.world().history(4);

@@ -1,4 +1,4 @@
-//! Rows that vCenter cannot send: every page that holds one is refused.
+//! Rows that vCenter cannot send: it refuses every page with such a row.
 
 use super::*;
 
@@ -16,7 +16,7 @@ async fn check(count: i64, rows: &[usize], refusals_move: bool) {
     }
     let run = Run::start(fake.clone(), small_pages());
     run.caught_up(20 * MINUTE).await;
-    // New events come as fast as ever. Sweeps meet the rows again and do not report them again.
+    // New events are not delayed. Sweeps meet the rows again and do not report them again.
     fake.world().append();
     run.caught_up(MINUTE).await;
     sleep(5 * MINUTE).await;

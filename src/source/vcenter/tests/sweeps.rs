@@ -1,11 +1,11 @@
-//! The promise of the sweep: events that become visible late are delivered.
+//! The sweep: events that appear late are delivered.
 
 use super::fake::Mishap;
 use super::*;
 use crate::config::Sweep;
 
 #[tokio::test(start_paused = true)]
-async fn an_event_that_becomes_visible_late_is_swept_up() {
+async fn the_sweep_finds_a_late_event() {
     let fake = Fake::new();
     let run = Run::start(fake.clone(), settings());
     for round in 0..5 {
@@ -29,7 +29,7 @@ async fn an_event_that_becomes_visible_late_is_swept_up() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_sweep_goes_past_what_may_not_be_read() {
+async fn a_sweep_passes_unreadable_events() {
     let fake = Fake::new();
     let run = Run::start(fake.clone(), small_pages());
     fake.world().append();
@@ -51,7 +51,7 @@ async fn a_sweep_goes_past_what_may_not_be_read() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_is_late_is_swept_up_however_far_time_goes_on_meanwhile() {
+async fn the_sweep_finds_a_late_event_after_a_jump_in_time() {
     let fake = Fake::new();
     let run = Run::start(fake.clone(), settings());
     {
@@ -60,7 +60,7 @@ async fn what_is_late_is_swept_up_however_far_time_goes_on_meanwhile() {
         world.append().visible_us += 50_000_000;
         world.append();
     }
-    // No rebuild goes back to it.
+    // No rebuild reaches back to the late event.
     for round in 1..=2 {
         sleep(Duration::from_secs(20)).await;
         fake.world().destroy_collectors();
@@ -77,16 +77,12 @@ async fn what_is_late_is_swept_up_however_far_time_goes_on_meanwhile() {
     sleep(10 * MINUTE).await;
     let sweeps = run.status.sweeps.load(Relaxed);
     sleep(10 * MINUTE).await;
-    assert_eq!(
-        run.status.sweeps.load(Relaxed),
-        sweeps,
-        "what was read is too old to have anything behind it"
-    );
+    assert_eq!(run.status.sweeps.load(Relaxed), sweeps, "no event can appear late any more");
     run.stop().await;
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_a_sweep_has_done_stays_done_when_it_is_broken_off() {
+async fn an_interrupted_sweep_keeps_its_progress() {
     let fake = Fake::new();
     let mut seldom = small_pages();
     seldom.sweep = Some(Sweep { interval: 20 * MINUTE, window: Duration::from_secs(120) });
@@ -101,19 +97,19 @@ async fn what_a_sweep_has_done_stays_done_when_it_is_broken_off() {
     let unswept_us = || run.progress.unswept_us.load(Relaxed);
     assert!(unswept_us() <= begun_us, "there was no sweep yet");
     run.wait(MINUTE, "a part of a sweep", |_| unswept_us() > begun_us + 5 * 60_000_000).await;
-    assert_eq!(run.status.sweeps.load(Relaxed), 0, "it is under way");
+    assert_eq!(run.status.sweeps.load(Relaxed), 0, "the sweep is not complete");
     fake.world().kill_session();
     run.caught_up(30 * MINUTE).await;
-    assert!(unswept_us() > begun_us + 5 * 60_000_000, "what was swept need not be swept again");
+    assert!(unswept_us() > begun_us + 5 * 60_000_000, "the swept part is not swept again");
     run.stop().await;
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_sweep_goes_on_although_answers_are_lost() {
+async fn lost_answers_do_not_stop_a_sweep() {
     let fake = Fake::new();
     let run = Run::start(fake.clone(), small_pages());
     let begun_us = fake.world().vcenter_now_us();
-    // Four minutes of 200 events a second; one answer of ten is lost.
+    // Four minutes of 200 events per second; one answer in ten is lost.
     fake.world().append();
     fake.world().append().visible_us += 10_000_000;
     for i in 0..4 * 60 * 200 {
@@ -130,7 +126,7 @@ async fn a_sweep_goes_on_although_answers_are_lost() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn sweeping_can_be_turned_off_and_meets_poison_unharmed() {
+async fn sweeps_pass_undecodable_events_and_can_be_turned_off() {
     let fake = Fake::new();
     let mut often = settings();
     often.sweep = Some(Sweep { interval: Duration::from_secs(10), window: Duration::from_secs(120) });
@@ -159,9 +155,9 @@ async fn sweeping_can_be_turned_off_and_meets_poison_unharmed() {
     run.stop().await;
 }
 
-/// The position is ahead of the clock then, but a sweep has an end.
+/// The position is ahead of the clock then. The sweep must end all the same.
 #[tokio::test(start_paused = true)]
-async fn a_sweep_ends_although_the_clock_was_set_back() {
+async fn a_sweep_ends_after_the_clock_was_set_back() {
     let fake = Fake::new();
     fake.world().clock_ahead_us = 3_600_000_000;
     let run = Run::start(fake.clone(), settings());
@@ -173,7 +169,7 @@ async fn a_sweep_ends_although_the_clock_was_set_back() {
     }
     fake.world().clock_ahead_us = 0;
     fake.world().events.iter_mut().for_each(|event| event.visible_us = 0);
-    // A new session asks for the time.
+    // A new session reads vCenter's clock.
     fake.world().kill_session();
     sleep(Duration::from_secs(1)).await;
     for _ in 0..10 {
@@ -192,7 +188,7 @@ async fn a_sweep_ends_although_the_clock_was_set_back() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_is_late_is_swept_up_although_the_routers_clock_was_set() {
+async fn the_sweep_finds_a_late_event_after_the_routers_clock_was_set() {
     for hours in [-1, 1] {
         let fake = Fake::new();
         let run = Run::start(fake.clone(), settings());

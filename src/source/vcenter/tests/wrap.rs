@@ -1,11 +1,11 @@
-//! The promises of reading when keys have passed the end of int32.
+//! Reading after keys have wrapped past int32: by windows of time.
 
 use super::fake::Mishap;
 use super::*;
 use crate::source::vcenter::Method;
 
 #[tokio::test(start_paused = true)]
-async fn keys_wrap_and_reading_goes_on() {
+async fn reading_continues_after_keys_wrap() {
     let fake = Fake::new();
     fake.world().set_next_key(i32::MAX - 150);
     fake.world().history(100);
@@ -20,7 +20,7 @@ async fn keys_wrap_and_reading_goes_on() {
     }
     run.caught_up(MINUTE).await;
     assert!(run.status.calls(Method::QueryEvents) > 0);
-    // A burst that no one answer holds.
+    // A burst larger than any single answer.
     for _ in 0..500 {
         fake.world().append();
         sleep(Duration::from_micros(100)).await;
@@ -44,7 +44,7 @@ async fn keys_wrap_and_reading_goes_on() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_event_is_read_although_one_of_its_moment_cannot_be_decoded() {
+async fn an_undecodable_event_hides_no_other_of_the_same_time() {
     let fake = Fake::new();
     fake.world().set_next_key(i32::MIN + 1);
     let run = Run::start(fake.clone(), small_pages());
@@ -59,7 +59,7 @@ async fn an_event_is_read_although_one_of_its_moment_cannot_be_decoded() {
     let keys: Vec<_> = run.delivered.lock().unwrap().keys.iter().map(|(key, _)| *key).collect();
     assert!(keys.is_sorted(), "{keys:?}");
     sleep(10 * MINUTE).await;
-    // But by the next sweeps what cannot be decoded is not met again.
+    // Only the next sweeps read the undecodable events again.
     assert!(run.status.poisons.load(Relaxed) <= 2 * 4, "{:?}", run.status);
     assert!(run.status.calls(Method::QueryEvents) < 2_000, "{:?}", run.status);
     run.stop().await;
@@ -74,7 +74,7 @@ async fn windows_of_time_do_not_run_ahead_of_the_present() {
     run.caught_up(MINUTE).await;
     for i in 0..20_000_u64 {
         fake.world().append();
-        // Now and then an answer is held up, and there is more to read than one of them can hold.
+        // Some answers are late. Then there is more to read than one answer can hold.
         fake.world().latency = Duration::from_millis(if i * 7_919 % 101 < 10 { 150 } else { 2 });
         sleep(Duration::from_millis(1)).await;
     }
@@ -86,7 +86,7 @@ async fn windows_of_time_do_not_run_ahead_of_the_present() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_answer_that_is_too_large_is_asked_for_in_parts() {
+async fn a_too_large_answer_is_requested_in_parts() {
     let fake = Fake::new();
     fake.world().set_next_key(i32::MIN + 1);
     fake.world().query_max = 7;
@@ -101,7 +101,7 @@ async fn an_answer_that_is_too_large_is_asked_for_in_parts() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_new_session_does_not_begin_where_the_run_began() {
+async fn a_new_session_resumes_at_the_position() {
     let fake = Fake::new();
     fake.world().set_next_key(i32::MAX - 99);
     let run = Run::start(fake.clone(), settings());
@@ -114,16 +114,16 @@ async fn a_new_session_does_not_begin_where_the_run_began() {
     fake.world().kill_session();
     fake.world().append();
     run.caught_up(MINUTE).await;
-    // The overlap has some twelve.
+    // The overlap holds about twelve events.
     let again = run.delivered.lock().unwrap().duplicates - before;
     assert!(again < 50, "{again} events were read again");
     run.stop().await;
 }
 
-/// Nothing has told it yet that collectors return nothing.
+/// The reader of the session has not yet found out that keys are negative.
 #[tokio::test(start_paused = true)]
-async fn a_sweep_at_the_beginning_of_a_session_reads_by_windows_too() {
-    // Chance decides if the sweep comes before the reader has found out.
+async fn the_first_sweep_of_a_session_reads_by_windows() {
+    // Chance decides if the sweep runs before the reader has found out.
     for _ in 0..8 {
         let fake = Fake::new();
         fake.world().set_next_key(i32::MIN + 1);

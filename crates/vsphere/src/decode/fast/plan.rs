@@ -43,7 +43,8 @@ pub(super) struct Step {
     pub class: Option<ClassId>,
     /// The offset of this member's JSON in [`Plan::absent`].
     absent: u32,
-    /// True for the reference to the managed object that an event argument (the class) describes.
+    /// True for the first reference of a class. In the class of an event argument it names the
+    /// managed object that the argument describes.
     pub names_object: bool,
 }
 

@@ -1,15 +1,14 @@
-//! The client against recorded answers, over real sockets: a listener on loopback that says exactly
-//! what a test wants, byte by byte.
+//! The client against recorded answers, over real sockets.
 
 use std::io::Write;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::io::AsyncWriteExt;
 use tokio::net::TcpListener;
 
-use vsphere::api::{About, EventFilterSpec, EventInfo, EventMark, FaultKind, MoRef, ServiceContent};
+use vsphere::api::{About, EventFilterSpec, EventInfo, EventPosition, FaultKind, MoRef, ServiceContent};
 
 use super::*;
 use crate::config::{ClientTls, Protocol};
@@ -22,156 +21,11 @@ macro_rules! recorded {
     };
 }
 
+mod server;
 mod silence;
 mod tls;
 
-/// The reaction of the listener to one request.
-#[derive(Clone)]
-enum Reply {
-    /// This status, these extra header lines and this body.
-    Full(u16, &'static str, Vec<u8>),
-    /// These bytes, then the end of the connection.
-    Raw(Vec<u8>),
-    /// A whole answer in pieces of so many bytes with this pause between them.
-    Slow(Vec<u8>, usize, Duration),
-    /// These bytes, then nothing, for ever.
-    Stop(Vec<u8>),
-    /// Nothing, for ever.
-    Silence,
-}
-
-fn ok(xml: &str) -> Reply {
-    Reply::Full(200, "", xml.as_bytes().to_vec())
-}
-
-fn fault(xml: &str) -> Reply {
-    Reply::Full(500, "", xml.as_bytes().to_vec())
-}
-
-struct Server {
-    port: u16,
-    /// Head and body of each request.
-    requests: Arc<Mutex<Vec<(String, String)>>>,
-    connections: Arc<AtomicUsize>,
-}
-
-impl Server {
-    async fn start(replies: Vec<Reply>) -> Server {
-        Server::start_with(replies, None).await
-    }
-
-    async fn start_with(replies: Vec<Reply>, tls: Option<tokio_rustls::TlsAcceptor>) -> Server {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let port = listener.local_addr().unwrap().port();
-        let requests = Arc::new(Mutex::new(Vec::new()));
-        let replies = Arc::new(Mutex::new(replies.into_iter()));
-        let connections = Arc::new(AtomicUsize::new(0));
-        let (seen, accepted) = (Arc::clone(&requests), Arc::clone(&connections));
-        tokio::spawn(async move {
-            while let Ok((stream, _)) = listener.accept().await {
-                accepted.fetch_add(1, Ordering::Relaxed);
-                let (seen, replies, tls) = (Arc::clone(&seen), Arc::clone(&replies), tls.clone());
-                tokio::spawn(async move {
-                    match tls {
-                        None => serve(stream, seen, replies).await,
-                        Some(tls) => {
-                            if let Ok(stream) = tls.accept(stream).await {
-                                serve(stream, seen, replies).await;
-                            }
-                        }
-                    }
-                });
-            }
-        });
-        Server { port, requests, connections }
-    }
-
-    fn client(&self) -> Client {
-        self.client_with("http", tls::insecure())
-    }
-
-    fn client_with(&self, scheme: &str, tls: ClientTls) -> Client {
-        self.client_of(scheme, tls, Protocol::Soap)
-    }
-
-    fn client_of(&self, scheme: &str, tls: ClientTls, protocol: Protocol) -> Client {
-        let url = format!("{scheme}://localhost:{}/sdk", self.port);
-        Client::new(&Options { protocol, ..options(url, tls) }).unwrap()
-    }
-
-    fn request(&self, index: usize) -> (String, String) {
-        self.requests.lock().unwrap()[index].clone()
-    }
-}
-
-/// The longest silence of a read: longer than on any busy machine.
-const SILENCE: Duration = Duration::from_secs(20);
-
-/// Time-outs that no busy machine reaches.
-fn options(url: String, tls: ClientTls) -> Options {
-    let (connect_timeout, call_timeout) = (Duration::from_secs(5), Duration::from_secs(20));
-    Options { url, protocol: Protocol::Soap, tls, connect_timeout, call_timeout }
-}
-
-async fn serve(
-    mut stream: impl AsyncRead + AsyncWrite + Unpin,
-    seen: Arc<Mutex<Vec<(String, String)>>>,
-    replies: Arc<Mutex<std::vec::IntoIter<Reply>>>,
-) {
-    let mut buffer = Vec::new();
-    loop {
-        let (head, body) = loop {
-            if let Some(end) = memchr::memmem::find(&buffer, b"\r\n\r\n") {
-                let head = String::from_utf8(buffer[..end].to_vec()).unwrap();
-                let length = head
-                    .lines()
-                    .find_map(|line| {
-                        line.to_lowercase().strip_prefix("content-length: ").map(|n| n.parse().unwrap())
-                    })
-                    .unwrap_or(0);
-                if buffer.len() >= end + 4 + length {
-                    let body = String::from_utf8(buffer[end + 4..end + 4 + length].to_vec()).unwrap();
-                    buffer.drain(..end + 4 + length);
-                    break (head, body);
-                }
-            }
-            if stream.read_buf(&mut buffer).await.unwrap_or(0) == 0 {
-                return;
-            }
-        };
-        seen.lock().unwrap().push((head, body));
-        let reply = replies.lock().unwrap().next();
-        match reply {
-            Some(Reply::Full(status, headers, body)) => {
-                let head = format!("HTTP/1.1 {status} X\r\n{headers}Content-Length: {}\r\n\r\n", body.len());
-                // Whoever does not want so much ends the connection.
-                if stream.write_all(&[head.as_bytes(), &body].concat()).await.is_err() {
-                    return;
-                }
-            }
-            Some(Reply::Raw(bytes)) => {
-                stream.write_all(&bytes).await.unwrap();
-                let _ = stream.shutdown().await;
-                return;
-            }
-            Some(Reply::Slow(body, piece, pause)) => {
-                let head = format!("HTTP/1.1 200 X\r\nContent-Length: {}\r\n\r\n", body.len());
-                for piece in [head.as_bytes(), &body].concat().chunks(piece) {
-                    tokio::time::sleep(pause).await;
-                    if stream.write_all(piece).await.is_err() {
-                        return;
-                    }
-                }
-            }
-            Some(Reply::Stop(bytes)) => {
-                stream.write_all(&bytes).await.unwrap();
-                std::future::pending().await
-            }
-            Some(Reply::Silence) => std::future::pending().await,
-            None => return,
-        }
-    }
-}
+use self::server::{Reply, SILENCE, Server, fault, json, ok, options};
 
 fn content() -> ServiceContent {
     ServiceContent {
@@ -245,7 +99,7 @@ async fn a_session_from_the_first_call_to_the_last() {
 }
 
 #[tokio::test]
-async fn a_server_without_a_version_list_is_asked_what_it_is() {
+async fn a_server_without_a_version_list_is_asked_for_its_version() {
     let server = Server::start(vec![
         Reply::Full(404, "", b"not found".to_vec()),
         ok(recorded!("router0.30.RetrieveServiceContent")),
@@ -258,7 +112,7 @@ async fn a_server_without_a_version_list_is_asked_what_it_is() {
 }
 
 #[tokio::test]
-async fn properties_and_waits_give_what_they_carry() {
+async fn properties_and_updates_are_read() {
     let latest = recorded!("pyvmomi9.WaitForUpdatesEx.3");
     let property = recorded!("pyvmomi9.Fetch-latestEvent").replace(
         "EventManager</obj>",
@@ -292,7 +146,7 @@ async fn properties_and_waits_give_what_they_carry() {
     let content = content();
     for what in ["a whole event", "one that is not well-formed"] {
         let found = client.latest_event(&content).await.unwrap();
-        assert_eq!(found, Some(EventMark { key: -7, created_us: 1_000_000 }), "{what}");
+        assert_eq!(found, Some(EventPosition { key: -7, created_us: 1_000_000 }), "{what}");
     }
     assert_eq!(client.latest_event(&content).await.unwrap(), None);
     assert_eq!(client.latest_event(&content).await.unwrap(), None);
@@ -328,7 +182,7 @@ fn an_eventex_is_named_by_its_type_id() {
 }
 
 #[tokio::test]
-async fn faults_are_typed_and_what_is_gone_needs_no_destroying() {
+async fn faults_are_typed_and_a_missing_object_counts_as_destroyed() {
     let server = Server::start(vec![
         fault(recorded!("pyvmomi9.fault-InvalidLogin-Login")),
         fault(recorded!("pyvmomi9.fault-NotAuthenticated-ReadNextEvents")),
@@ -354,7 +208,7 @@ async fn faults_are_typed_and_what_is_gone_needs_no_destroying() {
 }
 
 #[tokio::test]
-async fn what_is_not_vcenters_answer_is_told_apart() {
+async fn answers_that_are_not_vcenters_are_distinguished() {
     let page = recorded!("pyvmomi9.ReadNextEvents.2");
     let cut_in_body =
         [b"HTTP/1.1 200 OK\r\nContent-Length: 9000\r\n\r\n", &page.as_bytes()[..1_500]].concat();
@@ -416,7 +270,7 @@ async fn what_is_not_vcenters_answer_is_told_apart() {
 }
 
 #[tokio::test]
-async fn a_gzip_bomb_costs_its_bound_and_no_more() {
+async fn a_gzip_bomb_costs_no_more_than_its_bound() {
     let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
     let zeros = vec![b' '; 1 << 20];
     for _ in 0..=CONTROL_BYTES_MAX >> 20 {
@@ -426,11 +280,6 @@ async fn a_gzip_bomb_costs_its_bound_and_no_more() {
         Server::start(vec![Reply::Full(200, "Content-Encoding: gzip\r\n", gzip.finish().unwrap())]).await;
     let error = server.client().current_time_us().await.unwrap_err();
     assert!(matches!(error, CallError::TooLarge { limit: CONTROL_BYTES_MAX, .. }), "{error}");
-}
-
-/// JSON, and what stands in the head before its length.
-fn json(status: u16, headers: &'static str, body: &str) -> Reply {
-    Reply::Full(status, headers, body.as_bytes().to_vec())
 }
 
 #[tokio::test]
@@ -496,7 +345,7 @@ async fn vijson_goes_to_the_path_of_object_and_method_with_the_session_in_a_head
 }
 
 #[tokio::test]
-async fn a_connection_is_used_again_after_a_whole_answer_and_after_no_other() {
+async fn only_a_complete_answer_lets_a_connection_be_used_again() {
     let whole = ok(recorded!("router0.30.CurrentTime"));
     let too_large = Reply::Full(200, "", vec![b' '; CONTROL_BYTES_MAX + 1]);
     let server = Server::start(vec![whole.clone(), whole.clone(), too_large, whole]).await;
@@ -538,7 +387,7 @@ async fn a_proxy_forwards_http_and_says_why_it_opens_no_tunnel() {
 }
 
 #[tokio::test]
-async fn an_address_without_a_vcenter_says_what_to_look_at() {
+async fn the_error_for_an_address_without_a_vcenter_names_the_remedy() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
     drop(listener);

@@ -1,4 +1,4 @@
-//! Time-outs: they count silence.
+//! Time-outs count silence, not the duration of an answer.
 
 use super::*;
 
@@ -31,7 +31,7 @@ async fn a_slow_answer_is_read_to_its_end() {
     );
 }
 
-/// An answer that stops half-way is given up after the silence, not after the whole bound.
+/// An answer that stops half-way times out after the silence, not after the whole bound.
 #[tokio::test]
 async fn an_answer_that_stops_ends_with_the_time_out() {
     let page = recorded!("pyvmomi9.ReadNextEvents.2");
@@ -42,10 +42,10 @@ async fn an_answer_that_stops_ends_with_the_time_out() {
     assert!(matches!(error, CallError::Timeout { .. }), "{error}");
 }
 
-/// Else a read would be taken for lost, and its collector be thrown away.
+/// It must not count as a lost answer: the collector would be dropped.
 #[tokio::test]
-async fn a_handshake_that_hangs_is_a_connection_that_failed_whichever_time_is_up_first() {
-    // Never accepted: the system completes TCP's handshake, and nobody answers TLS's.
+async fn a_hung_handshake_is_a_failed_connection() {
+    // The listener never accepts: the system completes the TCP handshake, and nobody answers TLS.
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let (short, long) = (Duration::from_millis(50), Duration::from_secs(20));
     for (connect_timeout, call_timeout) in [(short, long), (long, short)] {

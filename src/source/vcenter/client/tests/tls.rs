@@ -1,4 +1,4 @@
-//! Whose certificate is accepted, and which one is shown.
+//! TLS: the certificates that the client accepts, and the one that it shows.
 
 use rustls::pki_types::PrivateKeyDer;
 use sha2::{Digest, Sha256};

@@ -7,10 +7,11 @@ use tokio::time::{Instant, sleep};
 use super::{Fake, Mishap, envelope, fault, no_connection};
 use crate::source::vcenter::api::{EventApi, Waker};
 use crate::source::vcenter::client::{CallError, PageRead};
-use vsphere::api::{About, EventFilterSpec, EventMark, FaultKind, MoRef, Update};
+use vsphere::api::{About, EventFilterSpec, EventPosition, FaultKind, MoRef, Update};
 use vsphere::{PageBody, Wire};
 
-/// A read that fails, or whose answer nobody waits for any more, has spoiled its collector.
+/// Marks the collector as spoiled when dropped, unless the read succeeded: after a failed or
+/// abandoned read it must not be read again.
 struct Spoil<'a> {
     fake: &'a Fake,
     collector: &'a MoRef,
@@ -100,7 +101,7 @@ impl EventApi for Fake {
             _ => Ok(Duration::ZERO),
         };
         let answer = page.and_then(|page| Ok(PageRead { page, silence, transfer: transfer? }));
-        // A single event that the server refuses may be given up by reading on.
+        // After the refusal of a single event, the client may read on.
         spoil.armed = match &answer {
             Ok(_) | Err(CallError::Connect { .. }) => false,
             Err(error) => events > 1 || error.fault() != Some(FaultKind::Other),
@@ -112,7 +113,7 @@ impl EventApi for Fake {
         self.call("QueryEvents", |world| {
             world.authenticated("QueryEvents")?;
             let (begin_us, end_us) = (spec.begin_us.unwrap_or(i64::MIN), spec.end_us.unwrap_or(i64::MAX));
-            // The newest first, and no more than asked for.
+            // The newest events, at most the requested number.
             let events: Vec<_> = world
                 .visible(begin_us, end_us)
                 .rev()
@@ -137,7 +138,7 @@ impl EventApi for Fake {
         .await
     }
 
-    async fn latest_event(&self) -> Result<Option<EventMark>, CallError> {
+    async fn latest_event(&self) -> Result<Option<EventPosition>, CallError> {
         self.call("latestEvent", |world| {
             world.authenticated("RetrievePropertiesEx")?;
             Ok(world.latest().filter(|_| world.tells_latest))
@@ -174,11 +175,12 @@ impl EventApi for Fake {
                     .visible(i64::MIN, i64::MAX)
                     .rev()
                     .find(|(_, event)| event.readable && event.key >= 0);
-                let mark =
-                    latest.map(|(_, event)| EventMark { key: event.key, created_us: event.created_us });
-                let now = mark.map_or("none".to_string(), |mark| format!("{}@{}", mark.key, mark.created_us));
+                let event =
+                    latest.map(|(_, event)| EventPosition { key: event.key, created_us: event.created_us });
+                let now =
+                    event.map_or("none".to_string(), |event| format!("{}@{}", event.key, event.created_us));
                 if now != version && (version.is_empty() || !world.wakes_blind) {
-                    return Ok(Some(Update { version: now, latest: mark }));
+                    return Ok(Some(Update { version: now, latest: event }));
                 }
             }
             if Instant::now() >= deadline {

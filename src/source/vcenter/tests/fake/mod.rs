@@ -1,5 +1,8 @@
-//! A simulated vCenter: its history, sessions and collectors as the design describes them, and
-//! every trouble it can make, in paused time.
+//! A simulated vCenter in paused time: its history, sessions and collectors, and every fault that
+//! it can show.
+//!
+//! It records violations: a client that reads a collector again after a failed read, or that logs
+//! out with open collectors.
 
 mod api;
 
@@ -12,21 +15,21 @@ use tokio::time::{Instant, sleep};
 use uuid::Uuid;
 
 use crate::source::vcenter::client::CallError;
-use vsphere::api::{EventFilterSpec, EventMark, Fault, FaultKind, MoRef, format_us};
+use vsphere::api::{EventFilterSpec, EventPosition, Fault, FaultKind, MoRef, format_us};
 use vsphere::{PageBody, Wire};
 
 /// vCenter's time when the simulation starts, microseconds since 1970 UTC.
 pub const START_US: i64 = 1_795_306_000_000_000;
 pub const INSTANCE: Uuid = Uuid::from_u128(7);
 
-/// A failure of a call.
+/// A fault of one call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mishap {
-    /// The server does it, the answer is lost.
+    /// The server carries out the call; the answer is lost.
     AnswerLost,
-    /// The same, after the client's time-out.
+    /// The server carries out the call; the answer comes after the client's time-out.
     TimesOut,
-    /// Something before the vCenter answers in its place; the server has done it.
+    /// The server carries out the call; a proxy answers 502 in its place.
     BadGateway,
     /// Nothing was sent.
     NoConnection,
@@ -34,13 +37,13 @@ pub enum Mishap {
     Fault(FaultKind),
 }
 
-/// Which reads are answered with 503.
+/// The reads that are answered with 503.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Sick {
     Never,
-    /// One of two nodes behind a balancer is down.
+    /// Every second read: one of two nodes behind a balancer is down.
     EverySecond,
-    /// Those that have nothing to bring.
+    /// The reads without events.
     AtTheEnd,
 }
 
@@ -48,18 +51,18 @@ pub enum Sick {
 pub struct FakeEvent {
     pub key: i32,
     pub created_us: i64,
-    /// When reads begin to see it.
+    /// The time from which reads return it.
     pub visible_us: i64,
     pub readable: bool,
     pub poison: bool,
-    /// vCenter refuses every page that holds it.
+    /// True if vCenter refuses every page with it.
     pub unsendable: bool,
-    /// Bytes of its user's name.
+    /// Length of its user name, in bytes.
     pub user_bytes: usize,
 }
 
 impl FakeEvent {
-    /// True if it can be read and decoded.
+    /// Returns true if it can be read and decoded.
     pub fn is_deliverable(&self) -> bool {
         self.readable && !self.poison && !self.unsendable
     }
@@ -72,9 +75,9 @@ struct Collector {
     end_us: i64,
     /// Time and place of the last event returned.
     cursor: Option<(i64, usize)>,
-    /// Highest key returned: a collector goes by keys.
+    /// Highest key returned. A collector goes by keys.
     high_key: i32,
-    /// A read of it failed: it must not be read again.
+    /// True after a failed read. The collector must not be read again.
     spoiled: bool,
 }
 
@@ -83,7 +86,7 @@ pub struct World {
     started: Instant,
     /// In order of creation.
     pub events: Vec<FakeEvent>,
-    /// Their places by time.
+    /// Indices of the events, sorted by time.
     history: Vec<usize>,
     next_key: i32,
     pub password: String,
@@ -92,44 +95,43 @@ pub struct World {
     sessions: u64,
     collectors: HashMap<String, Collector>,
     names: u64,
-    /// Failures of the next calls of a method, in order.
+    /// Faults of the next calls of a method, in order.
     pub mishaps: HashMap<&'static str, VecDeque<Mishap>>,
     pub calls: BTreeMap<&'static str, u64>,
-    /// When logins were tried, and whether they were accepted.
+    /// Times of the logins; true if the login was accepted.
     pub logins: Vec<(Instant, bool)>,
     pub logged_out: bool,
     pub wakes: bool,
-    /// The wake-up call does not see new events.
+    /// True if the wake-up call does not see new events.
     pub wakes_blind: bool,
     pub tells_latest: bool,
     pub collectors_max: usize,
-    /// Forbidden things that the client did.
+    /// Forbidden actions of the client.
     pub violations: Vec<String>,
     pub latency: Duration,
-    /// Every read is refused.
+    /// True if every read is refused.
     pub refuses: bool,
-    /// A refused page moves the server's cursor all the same.
+    /// True if a refused page moves the server's cursor.
     pub refusals_move: bool,
-    /// No connection.
+    /// True if no connection can be opened.
     pub away: bool,
-    /// The reads that something before the vCenter answers with 503.
+    /// The reads that a proxy answers with 503.
     pub sick: Sick,
-    /// Bytes of pages that the link carries in a second.
+    /// The bandwidth of the link for pages.
     pub link_bytes_per_second: Option<u64>,
-    /// The link breaks a page after this time …
+    /// The time after which the link breaks a page, except every `link_holds`th one.
     pub link_breaks_after: Duration,
-    /// … each one but every `link_holds`th.
     pub link_holds: u64,
-    /// A connection that carries pages lives so long.
+    /// The life of a connection that carries pages.
     pub link_life: Duration,
-    /// Events of the largest answer to a query: a larger one is refused.
+    /// Maximum number of events in the answer to a query. A larger answer is refused.
     pub query_max: usize,
-    /// Events that each page was asked for.
+    /// Number of events that each read asked for.
     pub asked: Vec<usize>,
-    /// vCenter's clock.
+    /// vCenter's clock minus the simulated time.
     pub clock_ahead_us: i64,
     pub router_clock_ahead_us: i64,
-    /// A collector may be there whose name never arrived, or that could not be destroyed.
+    /// True if a collector may exist whose name was lost, or that could not be destroyed.
     leaky: bool,
     /// The most collectors that were open at once.
     pub collectors_peak: usize,
@@ -182,7 +184,7 @@ impl Fake {
         self.0.lock().unwrap()
     }
 
-    /// Waits a call's latency, counts it, and says what goes wrong.
+    /// Waits for the latency of a call, counts the call, and returns its fault.
     async fn begin(&self, method: &'static str) -> Option<Mishap> {
         let latency = self.world().latency;
         sleep(latency).await;
@@ -196,7 +198,7 @@ impl Fake {
         mishap
     }
 
-    /// Does it, unless it goes wrong before.
+    /// Carries out a call with its fault, if it has one.
     async fn call<T>(
         &self,
         method: &'static str,
@@ -228,7 +230,7 @@ impl Fake {
 }
 
 impl Fake {
-    /// Carries a page of `bytes` over the link.
+    /// Carries a page of `bytes` over the link. Returns the time that it took.
     async fn carry(&self, bytes: usize) -> Result<Duration, CallError> {
         let (rate, breaks_after, holds) = {
             let world = self.world();
@@ -266,7 +268,7 @@ impl World {
         self.now_us() + self.clock_ahead_us
     }
 
-    /// An event now.
+    /// Adds an event that is created now.
     pub fn append(&mut self) -> &mut FakeEvent {
         let now_us = self.vcenter_now_us();
         self.append_at(now_us)
@@ -289,7 +291,7 @@ impl World {
         self.events.last_mut().unwrap()
     }
 
-    /// `count` events before now, one a millisecond.
+    /// Adds `count` events before now, one per millisecond.
     pub fn history(&mut self, count: i64) {
         let now_us = self.vcenter_now_us();
         for back in (0..count).rev() {
@@ -301,7 +303,7 @@ impl World {
         self.next_key = key;
     }
 
-    /// A read's answer, or a 503 in its place.
+    /// Replaces the answer to a read by a 503, if `sick` says so.
     fn sicken(&self, page: Result<Option<PageBody>, CallError>) -> Result<Option<PageBody>, CallError> {
         let is_sick = match self.sick {
             Sick::Never => false,
@@ -340,8 +342,8 @@ impl World {
         self.session.ok_or_else(|| fault(method, FaultKind::NotAuthenticated))
     }
 
-    /// The visible events between two times, by time and then place: the order of vCenter's
-    /// history.
+    /// The visible events between two times, in the order of vCenter's history: by time, then by
+    /// index.
     fn visible(&self, begin_us: i64, end_us: i64) -> impl DoubleEndedIterator<Item = (usize, FakeEvent)> {
         let now_us = self.vcenter_now_us();
         let at = |us: i64, inclusive: bool| {
@@ -356,9 +358,9 @@ impl World {
             .filter(move |(_, event)| event.visible_us <= now_us)
     }
 
-    fn latest(&self) -> Option<EventMark> {
+    fn latest(&self) -> Option<EventPosition> {
         let (_, event) = self.visible(i64::MIN, i64::MAX).next_back()?;
-        Some(EventMark { key: event.key, created_us: event.created_us })
+        Some(EventPosition { key: event.key, created_us: event.created_us })
     }
 
     fn create(&mut self, spec: &EventFilterSpec) -> Result<MoRef, CallError> {
@@ -403,7 +405,7 @@ impl World {
             .filter(|(place, event)| {
                 collector.cursor.is_none_or(|cursor| (event.created_us, *place) > cursor)
             })
-            // vCenter's collectors go by keys: negative ones are before all that was read.
+            // vCenter's collectors go by keys, so negative keys count as read.
             .filter(|(_, event)| event.key >= 0 && event.key > collector.high_key)
             .take(count)
             .collect();
@@ -414,8 +416,8 @@ impl World {
         let readable: Vec<_> =
             page.iter().filter(|(_, event)| event.readable).map(|(_, event)| *event).collect();
         if readable.is_empty() {
-            // A page of nothing but unreadable events looks like the end, and the cursor stays
-            // (govmomi's issue 3450).
+            // A page of unreadable events only looks like the end, and the cursor stays (govmomi's
+            // issue 3450).
             return Ok(None);
         }
         if let Some(collector) = self.collectors.get_mut(&reference.id) {
