@@ -85,14 +85,14 @@ unsafe impl GlobalAlloc for Counting {
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
 
-/// Allocations of `work`.
+/// The number of allocations during `work`, and its result.
 fn allocations<T>(work: impl FnOnce() -> T) -> (usize, T) {
     let before = COUNT.with(Cell::get);
     let result = work();
     (COUNT.with(Cell::get) - before, result)
 }
 
-/// The golden page, and the same one cut behind its hundredth event.
+/// The first hundred events of the golden page, and the whole page.
 fn pages() -> (String, String) {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/golden/page1000.xml");
     let page = std::fs::read_to_string(path).unwrap();
@@ -111,13 +111,13 @@ fn decoded(page: &str) -> Decoded {
 #[test]
 fn decoding_a_thousand_events_allocates_as_often_as_a_hundred() {
     let (hundred, page) = pages();
-    // The classes of the schema are worked out once for the life of the program.
+    // The first decoding builds the plans of the classes, which live as long as the program.
     let mut again = decoded(&page);
     let ((few, _), (many, _)) = (allocations(|| decoded(&hundred)), allocations(|| decoded(&page)));
     assert!(many <= few + 4, "{few} allocations for 100 events, {many} for 1,000");
     assert!(many < 64, "{many} allocations");
     let (reused, ()) = allocations(|| decode(page.as_bytes(), &mut again).map(drop).unwrap());
-    assert!(reused < many, "memory that is used again is not taken again: {reused} of {many}");
+    assert!(reused < many, "a reused buffer allocates less: {reused} of {many}");
 }
 
 /// A core with one source that has begun, and one processor that takes everything.
@@ -148,12 +148,12 @@ fn routing_a_thousand_events_allocates_as_often_as_a_hundred() {
     let (hundred, page) = pages();
     let (mut core, info) = core();
     let mut number = 0;
-    let mut through = |page: &str| {
+    let mut route = |page: &str| {
         let mut outputs = Vec::new();
         let (count, counts) = allocations(|| {
             let decoded = decoded(page);
             let mut batch = Batch::decoded(Arc::clone(&info), number, decoded);
-            // Other events than those of the page before.
+            // New keys, so that the events are not those of the previous page.
             batch
                 .records
                 .iter_mut()
@@ -167,13 +167,13 @@ fn routing_a_thousand_events_allocates_as_often_as_a_hundred() {
         assert_eq!((outputs.len(), counts.duplicates), (1, 0));
         (count, counts.events)
     };
-    // The sets of what was seen and of what is not settled grow to their size.
+    // The sets of seen and of unsettled events grow to their final size.
     for _ in 0..3 {
-        through(&page);
+        route(&page);
     }
-    let ((few, hundred), (many, thousand)) = (through(&hundred), through(&page));
+    let ((few, hundred), (many, thousand)) = (route(&hundred), route(&page));
     assert_eq!((hundred, thousand), (100, 1_000));
-    // Sets of identities grow by doubling: now and then one more.
+    // Sets of identities double when they are full, which adds a few allocations.
     assert!(many <= few + 16, "{few} allocations for 100 events, {many} for 1,000");
     assert!(many < 100, "{many} allocations");
 }

@@ -357,7 +357,7 @@ mod tests {
     use crate::config::{DeliveryPolicy, Overflow, ProcessorConfig, ProcessorKind};
 
     #[test]
-    fn xml_is_read_where_a_processor_wants_it() {
+    fn soap_is_used_if_a_processor_wants_xml() {
         let check = |configured: Protocol, payloads: &[Payload], expected: Protocol| {
             let processor = |payload: &Payload| ProcessorConfig {
                 name: "p".to_string(),
@@ -374,14 +374,14 @@ mod tests {
     }
 
     #[test]
-    fn a_processor_is_told_of_its_own_functions() {
+    fn a_processor_gets_only_its_own_functions() {
         let known = ["fn", "fn/a", "fn/b.ns", "fn2/c", "eb/default"].map(String::from).into();
         assert_eq!(functions("fn", &known), ["a", "b.ns"].map(Arc::from));
         assert!(functions("f", &known).is_empty());
     }
 
     #[test]
-    fn a_full_spool_leaves_the_others_what_they_may_take() {
+    fn the_store_has_room_for_the_full_spools_of_all_destinations() {
         let check = |bytes: &[u64], expected: u64| {
             let processor = |bytes_max: &u64| ProcessorConfig {
                 name: bytes_max.to_string(),

@@ -318,7 +318,7 @@ mod tests {
     }
 
     #[test]
-    fn the_demo_is_there_only_with_its_feature() {
+    fn the_demo_exists_only_with_its_feature() {
         let command = Cli::command();
         assert_eq!(command.find_subcommand("demo").is_some(), cfg!(feature = "demo"));
         let help = Cli::command().render_long_help().to_string();
@@ -328,7 +328,7 @@ mod tests {
     /// The snapshots contain `demo`, which is on in a clone.
     #[cfg(feature = "demo")]
     #[test]
-    fn help_reads_as_it_should() {
+    fn help_texts_match_their_snapshots() {
         let mut all = Vec::new();
         let mut command = Cli::command().term_width(100);
         command.build();

@@ -186,7 +186,7 @@ mod tests {
     }
 
     #[test]
-    fn our_own_lines_are_left_alone() {
+    fn other_command_lines_are_unchanged() {
         for line in [
             "run --config F",
             "--log-level debug run -c F",

@@ -156,7 +156,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn wildcards_match_as_their_definition(pattern in "[ab*]{0,8}", name in "[ab]{0,10}") {
+        fn wildcards_agree_with_their_definition(pattern in "[ab*]{0,8}", name in "[ab]{0,10}") {
             prop_assert_eq!(Topic::parse(&pattern).matches(&name), model(pattern.as_bytes(), name.as_bytes()));
         }
     }

@@ -123,7 +123,7 @@ fn format_of(root: &Node) -> ConfigFormat {
         NodeData::List(_) => ConfigFormat::JsonArray,
         _ if api_version == keys::API_VERSION => ConfigFormat::Native,
         _ if api_version.starts_with(v1alpha1::API_GROUP) => ConfigFormat::V1alpha1,
-        _ if v1alpha1::TELLING.iter().any(|key| root.get(key).is_some()) => ConfigFormat::V1alpha1,
+        _ if v1alpha1::DISTINCTIVE_FIELDS.iter().any(|key| root.get(key).is_some()) => ConfigFormat::V1alpha1,
         _ => ConfigFormat::Native,
     }
 }

@@ -21,9 +21,9 @@ use super::tree::{Node, NodeData};
 
 /// The beginning of `apiVersion` in this format.
 pub(super) const API_GROUP: &str = "event-router.vmware.com/";
-/// Fields that only this format has. A file with any of them is in this format whatever its
-/// `apiVersion`, which the old router did not check.
-pub(super) const TELLING: [&str; 3] = ["eventProvider", "eventProcessor", "metricsProvider"];
+/// Fields that only this format has. A file with any of them is in this format. Its `apiVersion`
+/// may differ, since the old router did not check it.
+pub(super) const DISTINCTIVE_FIELDS: [&str; 3] = ["eventProvider", "eventProcessor", "metricsProvider"];
 
 /// The old router's defaults for the checkpoint and the listener.
 const CHECKPOINT_DIR: &str = "./checkpoints";
@@ -197,7 +197,8 @@ pub(super) fn build(root: &Node, env: Env<'_>, problems: &mut Problems) -> Confi
 }
 
 struct V1alpha1Builder<'a> {
-    /// Environment variables, but not for `${NAME}` in text, which has no meaning in this format.
+    /// Environment variables for the target of a `ref`. Texts such as `${NAME}` are taken
+    /// literally.
     env: Env<'a>,
     problems: &'a mut Problems,
 }
@@ -255,7 +256,7 @@ impl V1alpha1Builder<'_> {
                 self.credentials(auth, "basicAuth", "username", "password", false)
             }
             Some(auth) => {
-                self.must_be(auth, auth.text("type"), "`basic_auth`");
+                self.refuse_auth_type(auth, auth.text("type"), "`basic_auth`");
                 Default::default()
             }
             None => Default::default(),
@@ -307,7 +308,7 @@ impl V1alpha1Builder<'_> {
             }
             "aws_iam_role" => AwsAuth::DefaultChain,
             other => {
-                self.must_be(auth, other, "`aws_access_key` or `aws_iam_role`");
+                self.refuse_auth_type(auth, other, "`aws_access_key` or `aws_iam_role`");
                 AwsAuth::DefaultChain
             }
         });
@@ -347,23 +348,10 @@ impl V1alpha1Builder<'_> {
             let (line, path) = (destination.line_of("uri"), destination.path_of("uri"));
             let url = match &uri.data {
                 NodeData::Scalar(scalar) => scalar.text.clone(),
-                _ => {
-                    let mut reader =
-                        TableReader { problems: self.problems, env: None, unknown: Unknown::Refuse };
-                    let parts = reader.block(uri, &URI, &path, line);
-                    let host = old::text(&parts, "host", self.problems);
-                    if host.is_empty() || parts.text("scheme").is_empty() {
-                        return Default::default();
-                    }
-                    let slash = if parts.text("path").is_empty() || parts.text("path").starts_with('/') {
-                        ""
-                    } else {
-                        "/"
-                    };
-                    let query = Some(parts.text("rawquery")).filter(|query| !query.is_empty());
-                    let query = query.map(|query| format!("?{query}")).unwrap_or_default();
-                    format!("{}://{host}{slash}{}{query}", parts.text("scheme"), parts.text("path"))
-                }
+                _ => match self.joined_url(uri, &path, line) {
+                    Some(url) => url,
+                    None => return Default::default(),
+                },
             };
             let url = scalar::http_url(&url).unwrap_or_else(|message| {
                 self.problems.error(line, &path, message);
@@ -377,6 +365,21 @@ impl V1alpha1Builder<'_> {
             return Default::default();
         };
         (String::new(), Some(reference(found, "uri", self.env, self.problems)))
+    }
+
+    /// Joins the parts of a `uri` that is a map. `None` if a part is missing, which is reported.
+    fn joined_url(&mut self, uri: &Node, path: &str, line: usize) -> Option<String> {
+        let mut reader = TableReader { problems: self.problems, env: None, unknown: Unknown::Refuse };
+        let parts = reader.block(uri, &URI, path, line);
+        let host = old::text(&parts, "host", self.problems);
+        if host.is_empty() || parts.text("scheme").is_empty() {
+            return None;
+        }
+        let slash =
+            if parts.text("path").is_empty() || parts.text("path").starts_with('/') { "" } else { "/" };
+        let query = Some(parts.text("rawquery")).filter(|query| !query.is_empty());
+        let query = query.map(|query| format!("?{query}")).unwrap_or_default();
+        Some(format!("{}://{host}{slash}{}{query}", parts.text("scheme"), parts.text("path")))
     }
 
     fn admin(&mut self, metrics: &CheckedMap) -> Admin {
@@ -400,7 +403,7 @@ impl V1alpha1Builder<'_> {
                 old::basic(&username, &password)
             }
             other => {
-                self.must_be(auth, other, "`basic_auth` or `none`");
+                self.refuse_auth_type(auth, other, "`basic_auth` or `none`");
                 Auth::None
             }
         }
@@ -438,7 +441,7 @@ impl V1alpha1Builder<'_> {
 
     /// Reports an `auth.type` that is not allowed here. A missing or unknown one was reported
     /// already.
-    fn must_be(&mut self, auth: &CheckedMap, given: &str, allowed: &str) {
+    fn refuse_auth_type(&mut self, auth: &CheckedMap, given: &str, allowed: &str) {
         if !given.is_empty() {
             self.problems.error(
                 auth.line_of("type"),

@@ -379,7 +379,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn tls_is_needed_where_the_origin_or_the_proxy_speaks_it() {
+    fn tls_is_needed_if_the_origin_or_the_proxy_uses_it() {
         let uri = |text: &str| text.parse::<Uri>().unwrap();
         let check = |route: ProxyRoute, origin: &str, expected: bool| {
             assert_eq!(route.needs_tls(&uri(origin)), expected, "{origin}");
@@ -416,7 +416,7 @@ mod tests {
 
     /// A target without TLS must not fail because of a TLS file that it does not need.
     #[test]
-    fn tls_files_are_read_only_where_tls_is_needed() {
+    fn tls_files_are_read_only_if_tls_is_needed() {
         let tls = ClientTls { ca_files: vec!["/nonexistent/ca.pem".into()], ..ClientTls::default() };
         let check = |origin: &str, works: bool| {
             let origin = origin.parse().unwrap();

@@ -170,7 +170,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn no_proxy_knows_everything_and_ports() {
+    fn no_proxy_accepts_wildcards_and_ports() {
         let check = |no_proxy: &str, origin: &str, expected: bool| {
             assert_eq!(is_exempt(no_proxy, &origin.parse().unwrap()), expected, "{no_proxy} {origin}");
         };

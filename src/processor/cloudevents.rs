@@ -31,9 +31,12 @@ pub struct CloudEvents {
     envelope: Envelope,
 }
 
+/// The source of the target's address.
 #[derive(Debug)]
 enum Place {
+    /// The configured URL.
     Fixed(Arc<Target>),
+    /// A Kubernetes object.
     Referred(Box<ReferredTarget>),
 }
 
@@ -108,21 +111,27 @@ impl CloudEvents {
 
     /// Sends event `i` of a slice alone.
     async fn single(&self, slice: &BatchSlice, i: usize) -> Result<(), Failure> {
-        let sent = {
-            let rendering = self.envelope.open(&slice.batch);
-            if self.mode == ContentMode::Binary {
-                let data = shared_data(&rendering, &slice.batch, i);
-                Err((rendering.headers(i), data))
-            } else {
-                let mut body = Vec::with_capacity(rendering.size_hint(i));
-                rendering.structured(i, &mut body);
-                Ok(body)
-            }
-        };
-        match sent {
-            Ok(structured) => self.post_json(STRUCTURED, structured.into()).await,
-            Err((headers, data)) => self.post(headers, data).await,
+        if self.mode == ContentMode::Binary {
+            let (headers, data) = self.binary(slice, i);
+            self.post(headers, data).await
+        } else {
+            self.post_json(STRUCTURED, self.structured(slice, i).into()).await
         }
+    }
+
+    /// Renders event `i` of a slice in binary mode: headers and data.
+    fn binary(&self, slice: &BatchSlice, i: usize) -> (HeaderMap, Bytes) {
+        let rendering = self.envelope.open(&slice.batch);
+        let data = shared_data(&rendering, &slice.batch, i);
+        (rendering.headers(i), data)
+    }
+
+    /// Renders event `i` of a slice in structured mode.
+    fn structured(&self, slice: &BatchSlice, i: usize) -> Vec<u8> {
+        let rendering = self.envelope.open(&slice.batch);
+        let mut body = Vec::with_capacity(rendering.size_hint(i));
+        rendering.structured(i, &mut body);
+        body
     }
 
     async fn send(&self, request: &DeliveryRequest) -> DeliveryOutcome {

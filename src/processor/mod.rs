@@ -87,13 +87,13 @@ pub enum DeliveryOutcome {
     Partial(Vec<Option<Failure>>),
 }
 
-/// Who is to blame for a failed delivery. This decides whether and how it is retried.
+/// The party to blame for a failed delivery. It decides about retries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Blame {
     /// The target cannot accept anything now: no connection, a time-out, or a status that concerns
     /// the sender (3xx, 401, 403, 407, 408, 429, 502, 503, 504). The event waits without limit.
     Target,
-    /// The event or the target, other events decide: 404, 409, 500 and whatever is not named here.
+    /// The event or the target, other events decide: 404, 409, 500 and all others.
     Evidence,
     /// The same, but the status speaks against the event: 400, 413, 415, 422.
     FirmEvidence,
@@ -241,7 +241,7 @@ impl Failure {
         }
     }
 
-    /// Who is to blame for `status`, if nothing else is known about the answer.
+    /// The blame for `status`, if nothing else is known about the answer.
     pub fn blame_of(status: u16) -> Blame {
         match status {
             300..=399 | 401 | 403 | 407 | 408 | 429 | 502 | 503 | 504 => Blame::Target,

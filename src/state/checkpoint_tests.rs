@@ -27,7 +27,7 @@ fn write(resume_us: i64) -> CheckpointWrite {
 }
 
 #[test]
-fn a_checkpoint_is_there_after_a_restart() {
+fn a_checkpoint_survives_a_restart() {
     let dir = tempfile::tempdir().unwrap();
     let mut store = Store::open(dir.path()).unwrap();
     assert_eq!(store.load("vc-01").unwrap(), None);
@@ -50,7 +50,7 @@ fn a_checkpoint_is_there_after_a_restart() {
 }
 
 #[test]
-fn a_file_of_version_1_goes_on() {
+fn a_file_of_version_1_is_migrated() {
     let dir = tempfile::tempdir().unwrap();
     let mut store = Store::open(dir.path()).unwrap();
     let old = CheckpointWrite { first_us: None, ..write(11 * 60_000_000) };
@@ -175,7 +175,7 @@ proptest! {
     /// Checkpoints of two sources in any order, against `update` on a map; and the seen set against
     /// a BTreeSet.
     #[test]
-    fn saved_checkpoints_load_as_the_model_says(writes in proptest::collection::vec(arbitrary::checkpoint_write(), 1..8)) {
+    fn saved_checkpoints_agree_with_the_model(writes in proptest::collection::vec(arbitrary::checkpoint_write(), 1..8)) {
         let dir = tempfile::tempdir().unwrap();
         let mut store = Store::open_with(dir.path(), Bounds::default()).unwrap();
         let mut model: HashMap<String, Checkpoint> = HashMap::new();

@@ -194,7 +194,7 @@ fn globs() {
 
 proptest! {
     #[test]
-    fn a_glob_matches_as_its_definition(glob in "[ab*?]{0,6}", text in "[ab]{0,7}") {
+    fn a_glob_agrees_with_its_definition(glob in "[ab*?]{0,6}", text in "[ab]{0,7}") {
         fn model(glob: &[u8], text: &[u8]) -> bool {
             match (glob, text) {
                 ([], _) => text.is_empty(),

@@ -1,10 +1,10 @@
 //! Errors of the state on disk. Each message says what failed, on which path, and what to do.
 //!
-//! A bound that is reached, such as a full spool, is no error but a
+//! A full spool is not an error: a bound that is reached leads to
 //! [`WriteOutcome::Full`](super::WriteOutcome::Full).
 //!
-//! INVARIANT: every error here stops the process with its message. When an operator has done what
-//! the message says, the next start works.
+//! INVARIANT: every error here stops the process with its message. After an operator has followed
+//! the message, the next start works.
 
 use std::io;
 use std::path::{Path, PathBuf};

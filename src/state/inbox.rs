@@ -7,7 +7,9 @@
 //! ```text
 //! sender ──► append (fsync) ──► answer to the sender
 //!               │
-//!               └─ row ──► page ──► order ──► route ──► deliver      resume ──► rows before it are removed
+//!               └─ row ──► page ──► order ──► route ──► deliver
+//!
+//! durable checkpoint ──► earlier rows are removed
 //! ```
 //!
 //! The inbox of a source is a spool named `#inbox/SOURCE`, which no destination can be called. Row

@@ -184,7 +184,7 @@ mod tests {
     }
 
     #[test]
-    fn it_is_taken_over_once_and_with_the_first_checkpoint() {
+    fn the_old_position_is_imported_once_with_the_first_checkpoint() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("cp-vc.example.json");
         let disk = MemoryDisk::default();

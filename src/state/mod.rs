@@ -6,9 +6,9 @@
 //! - *Dead letters* are the events that failed for good.
 //!
 //! ```text
-//!  settle ──► Write::Checkpoint ─┐                                   ┌─► source: resume position, seen set
-//!  deliver ─► Write::Spool… ─────┼─► storage thread ─► Store::apply ─┼─► deliver: Store::peek, in order
-//!  deliver ─► Write::DeadLetter ─┘    (group commit, one fsync)      └─► dlq list | show | replay
+//!  settle ──► Write::Checkpoint ─┐                                ┌─► source: position, seen set
+//!  deliver ─► Write::Spool… ─────┼► storage thread ► Store::apply ┼─► deliver: spooled rows
+//!  deliver ─► Write::DeadLetter ─┘   (group commit, one fsync)    └─► dlq list | show | replay
 //! ```
 //!
 //! One thread owns the [`Store`]. It gathers [`Write`]s and applies them in one transaction. When

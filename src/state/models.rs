@@ -187,7 +187,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(40))]
 
     #[test]
-    fn the_store_is_its_model(steps in vec((vec(op(), 1..6), prop::bool::weighted(0.2)), 1..12)) {
+    fn the_store_agrees_with_its_model(steps in vec((vec(op(), 1..6), prop::bool::weighted(0.2)), 1..12)) {
         let bounds = Bounds { spool_bytes: 2_000, dead_letter_bytes: 2_000, disk_free_bytes: 0 };
         let dir = tempfile::tempdir().unwrap();
         let disk = MemoryDisk::default();

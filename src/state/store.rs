@@ -1,10 +1,10 @@
-//! The store: one SQLite file, written by one thread, one transaction a group commit.
+//! The store: one SQLite file, written by one thread. Each group of writes is one transaction.
 //!
 //! SQLite runs in WAL mode with `synchronous=FULL`. A commit appends to the write-ahead log and
 //! syncs it, so every write that [`Store::apply`] has answered is durable.
 //!
-//! INVARIANT: after a failed write the store is *poisoned*: the contents of the disk are unknown,
-//! so it writes nothing more, and the process has to stop.
+//! INVARIANT: a failed write *poisons* the store. The contents of the disk are unknown then, so the
+//! store writes nothing more, and the process has to stop.
 
 use std::collections::BTreeMap;
 use std::os::unix::fs::MetadataExt;

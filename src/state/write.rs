@@ -481,7 +481,7 @@ mod tests {
     }
 
     #[test]
-    fn a_failed_write_is_whole_or_nothing_and_the_last() {
+    fn a_failed_write_is_atomic_and_the_last() {
         for how in [Failing::Before, Failing::After] {
             let disk = MemoryDisk::default();
             disk.fail(1, how);

@@ -1,4 +1,4 @@
-//! The admin listener from outside: its pages, who may see them, and that no client can block it.
+//! The admin listener from outside: its pages need credentials, and no client can block it.
 
 use std::io::Write;
 use std::net::TcpStream;

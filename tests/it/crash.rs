@@ -17,12 +17,12 @@ const RATE: f64 = 2_000.0;
 const REQUEST: u64 = 1_000;
 const LIMIT: Duration = Duration::from_secs(180);
 
-/// Lets the router run until `events` different events have come, then kills it. Returns how many
-/// delivered events a new start may deliver again.
+/// Lets the router run until `events` different events have arrived, then kills it. Returns the
+/// number of delivered events that the next start may deliver again.
 ///
-/// A checkpoint contains all that was acknowledged when it began, and it begins after the one
-/// before it has ended. So the last checkpoint contains all that had been delivered while the last
-/// but one was under way, except for the request in flight at that time.
+/// A checkpoint contains every event that was acknowledged before it began, and it begins after the
+/// one before it has ended. So the last checkpoint contains every event that was delivered while
+/// the last but one was being written, except for the request in flight at that time.
 fn run_and_kill(router: &mut Router, target: &Target, events: u64) -> u64 {
     let before = target.tally().delivered;
     let mut delivered_at: Vec<u64> = Vec::new();

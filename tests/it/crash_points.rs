@@ -1,6 +1,7 @@
-//! The router is killed at chosen points: before the n-th operation on its disk while it writes
-//! checkpoints, spools, stores dead letters or drains a spool. And whatever a power loss leaves of
-//! its disk holds all that its position relies on.
+//! The router is killed at chosen points: before the n-th operation on its disk, while it writes
+//! checkpoints, spools, stores dead letters or drains a spool. A second test simulates power
+//! losses: each state of the disk that may remain holds everything that the stored position relies
+//! on.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::unix::process::ExitStatusExt;

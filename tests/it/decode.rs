@@ -35,7 +35,7 @@ fn lines(page: &[u8]) -> Vec<Value> {
         .collect()
 }
 
-/// Where ours keep what govmomi loses: page, line, JSON pointer, and what ours have there.
+/// The values that govmomi loses and this decoder keeps: page, line, JSON pointer and value.
 fn kept() -> Vec<(&'static str, usize, &'static str, Value)> {
     vec![
         // govmomi encodes binary data twice, and of a list of bytes it keeps the last.
@@ -274,7 +274,7 @@ fn a_long_page_decodes_the_same_in_pieces() {
     let tricky = long.replacen("<template>false</template>", "<x><![CDATA[</soapenv:Envelope>]]></x>", 1);
     let (result, all) = decoded(&tricky);
     assert_eq!((result, all.lines().count()), (Ok(()), 8_000));
-    // Nor is what comes before a long page part of it, whatever its events or its end look like.
+    // Bytes before a long page are not part of it, even if they look like events or an end.
     let empty = format!("{}{}", &page[..from], &page[to..]);
     let prefixed = page.replace("<returnval", "<v:returnval").replace("</returnval", "</v:returnval");
     let prefixed = prefixed.replacen("<soapenv:Body", "<soapenv:Body xmlns:v=\"urn:vim25\"", 1);

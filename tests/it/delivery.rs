@@ -1,5 +1,5 @@
-//! The promise of delivery, from outside: every event once, with its own id and in order. The
-//! faults of targets and of vCenters are in `fault_matrix`.
+//! Delivery without faults, from outside: every event arrives once, with its own id and in order.
+//! The faults of targets and of vCenters are in `fault_matrix`.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ fn backlog(events: u64) -> Options {
     Options { backlog: events, ..Options::default() }
 }
 
-/// Nothing is lost, changed, out of order, or there twice.
+/// Asserts that no event is lost, changed, out of order or repeated.
 fn assert_whole(stack: &Stack, events: u64) {
     for target in &stack.targets {
         let report = target.report();

@@ -17,7 +17,7 @@ use testbed::vcenter::{Options, Pace};
 
 const LIMIT: Duration = Duration::from_secs(60);
 
-/// Waits until the router's log holds all of `wanted`; it goes on running.
+/// Waits until the router's log contains all `wanted` texts. The router must keep running.
 fn check_log(router: &mut Router, wanted: &[&str]) {
     let has_all = |router: &Router| wanted.iter().all(|wanted| router.stderr().contains(wanted));
     assert!(wait_until(LIMIT, || has_all(router)), "not all of {wanted:?} in:\n{}", router.stderr().text());
@@ -154,7 +154,7 @@ fn an_invalid_file_fails_the_start_with_2_and_all_its_errors() {
 
 #[test]
 fn a_full_disk_stops_the_router_with_its_reason_and_the_next_start_loses_nothing() {
-    // Twice what the log of the store may grow to.
+    // Twice the maximum size of the store's write-ahead log.
     let Some(disk) = SmallDisk::mount(16 << 10) else {
         return skip("the right to mount a tmpfs");
     };

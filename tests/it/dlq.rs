@@ -95,7 +95,7 @@ fn dead_letters_of_a_running_router_are_replayed_and_dropped() {
     let dropped = listed(&stack, &["--limit", "1"])[0]["id"].as_str().unwrap().to_owned();
     assert_eq!(done(&stack, &["drop", &dropped]), "1 dropped\n");
 
-    // Again refused: it stays, with what it failed of this time.
+    // The replay is refused: the letter stays, with the new reason.
     stack.targets[0].sink.set(Behavior::status(422));
     let output = dlq(&stack, &["replay", "--destination", "target-*", "--status", "400"]);
     assert_eq!(output.status.code(), Some(1));

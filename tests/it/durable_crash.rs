@@ -66,8 +66,8 @@ fn a_killed_process_loses_no_answered_write() {
     assert!(last > 20, "the rounds wrote something: {last}");
 }
 
-/// A change of any byte of the file: an error that says so, or no difference in what is read (free
-/// space, a byte of a page that no row uses).
+/// Flips any byte of the file. Reading reports an error or returns the same rows, for example if
+/// the byte is in free space.
 #[test]
 fn a_flipped_byte_is_an_error_or_harmless() {
     let mut random = seed::random();

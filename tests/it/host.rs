@@ -293,7 +293,8 @@ fn a_damaged_state_is_rejected_and_its_backup_loses_nothing() {
     recover(&stack, &mut router);
 }
 
-/// Any byte of any file: the start fails and says so, or goes on; nothing is lost either way.
+/// Flips a byte anywhere in the files. The start fails with an error or succeeds; no event is lost
+/// either way.
 #[test]
 fn a_flipped_byte_anywhere_is_rejected_or_loses_nothing() {
     let mut random = seed::random();

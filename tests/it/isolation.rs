@@ -1,6 +1,6 @@
-//! One destination of two is dead for a while, at load: the effect on the other one, the memory and
-//! the spool. That the files of a spool shrink again is tested in `state::spool`: that takes more
-//! events than a test of the whole router can have.
+//! Isolation under load: one of two destinations is dead for a while. The tests check the other
+//! one, the memory and the spool. (`state::spool` tests that the file of a spool shrinks again,
+//! which takes more events than a test of the whole router can have.)
 
 use std::time::Duration;
 
@@ -12,11 +12,10 @@ use testbed::sink::Behavior;
 use testbed::vcenter::{Mix, Options, VCenter};
 
 const LIMIT: Duration = Duration::from_secs(120);
-/// Large ones, of 3 KB: half as much again as the memory for events holds.
+/// Events of 3 KB each: 50 % more than the memory for events holds.
 const EVENTS: u64 = 24_000;
 const BURST: u64 = 2_000;
-/// The memory that the router may use: 100 MB, and some more for a build with debug assertions and
-/// without optimization.
+/// The memory that the router may use: 100 MB, and a margin for a debug build.
 const RSS_KIB_MAX: u64 = 128 << 10;
 
 #[test]

@@ -1,4 +1,4 @@
-//! The ordering scopes as a slow function sees them: the gateway counts its open calls and keeps
+//! The ordering scopes, observed by a slow function: the gateway counts its open calls and records
 //! their order.
 
 use std::sync::Arc;
@@ -16,7 +16,7 @@ const LIMIT: Duration = Duration::from_secs(120);
 
 /// Delivers this many events to a function that takes 20 ms. Returns its tally and the peak of its
 /// open calls.
-fn seen(ordering: &str, events: u64) -> (Tally, u64) {
+fn deliver_to_slow_function(ordering: &str, events: u64) -> (Tally, u64) {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     let verifier = Arc::new(Verifier::strict());
     let options = Options { backlog: events, ..Options::default() };
@@ -43,14 +43,14 @@ fn seen(ordering: &str, events: u64) -> (Tally, u64) {
 
 #[test]
 fn within_entities_calls_run_side_by_side_and_each_entity_keeps_its_order() {
-    let (tally, at_once) = seen("entity", 1_000);
+    let (tally, at_once) = deliver_to_slow_function("entity", 1_000);
     assert_eq!(tally.out_of_order_in_entity, 0, "{tally:?}");
     assert!((2..=32).contains(&at_once), "{at_once} calls at once");
 }
 
 #[test]
 fn within_a_source_there_is_one_call_at_a_time_and_all_are_in_order() {
-    let (tally, at_once) = seen("source", 60);
+    let (tally, at_once) = deliver_to_slow_function("source", 60);
     assert_eq!((tally.out_of_order, tally.duplicates), (0, 0), "{tally:?}");
     assert_eq!(at_once, 1);
 }

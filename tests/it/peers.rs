@@ -1,4 +1,4 @@
-//! Proves the peers themselves: a test that leans on one is worth no more than the peer is.
+//! Tests of the peers themselves. Tests of the router that use a peer rely on these properties.
 
 use std::io::Write;
 use std::process::{Command, Stdio};
@@ -11,7 +11,7 @@ use crate::common::wait_until;
 
 const READ_LIMIT: Duration = Duration::from_secs(60);
 
-/// VMware's own client, following one collector of a vcsim.
+/// VMware's own client (pyVmomi), which reads one collector of a vcsim.
 struct Reader(Process);
 
 impl Reader {
@@ -27,15 +27,17 @@ impl Reader {
         Some(Self(Process::spawn(&mut command)))
     }
 
-    /// Everything read so far, once this many `ends` were reached.
+    /// Waits until the reader has come to the end of the history `ends` times. Returns all events
+    /// that it has read.
     fn read(&mut self, ends: usize) -> Vec<String> {
         let lines = self.0.stdout.clone();
-        let reached = || lines.all().iter().filter(|&line| line == "end").count() >= ends;
-        wait_until(READ_LIMIT, || reached() || !self.0.running());
-        assert!(reached(), "the reader stopped: {}\n{}", lines.text(), self.0.stderr.text());
+        let has_ended = || lines.all().iter().filter(|&line| line == "end").count() >= ends;
+        wait_until(READ_LIMIT, || has_ended() || !self.0.running());
+        assert!(has_ended(), "the reader stopped: {}\n{}", lines.text(), self.0.stderr.text());
         lines.all().into_iter().filter(|line| line != "end").collect()
     }
 
+    /// Has the reader read on from the end.
     fn go_on(&mut self) {
         let stdin = self.0.child.stdin.as_mut().expect("stdin is piped");
         writeln!(stdin).expect("write to the reader");
@@ -64,7 +66,7 @@ fn vcsim_serves_power_events_to_vmwares_own_client() {
     let after = reader.read(2);
     let fresh = &after[before.len()..];
     assert_eq!((count(fresh, "VmPoweredOnEvent"), count(fresh, "VmStartingEvent")), (4, 4), "{fresh:?}");
-    assert_eq!(fresh.len(), 8, "the collector goes on where it stood: {fresh:?}");
+    assert_eq!(fresh.len(), 8, "the collector continues behind its last event: {fresh:?}");
 
     let keys: Vec<i32> = after.iter().map(|line| line.split(' ').next().unwrap().parse().unwrap()).collect();
     assert!(keys.is_sorted_by(|a, b| a < b), "oldest first, each once: {keys:?}");

@@ -1,5 +1,5 @@
-//! A power loss, unlike `kill -9`, also loses what the disk was told to write and not to sync.
-//! Every answered write survives it, whole and in order.
+//! Power losses of the store. Unlike `kill -9`, a power loss also loses writes that were not
+//! synced. Every answered write survives it, complete and in order.
 
 use std::fs;
 use std::io::Write as _;
@@ -68,7 +68,8 @@ fn a_cut_log_holds_the_transactions_before_the_cut() {
     }
 }
 
-/// Writes some transactions, with a new start now and then; a line a transaction that was answered.
+/// Writes transactions, and opens the store again at intervals. Prints a line for each answered
+/// transaction.
 #[test]
 #[ignore = "the process whose disk another test here watches"]
 fn writes_for_a_while() {

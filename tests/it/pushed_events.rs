@@ -29,7 +29,7 @@ const HOOKS: usize = 1;
 #[derive(Default)]
 struct Target {
     taken: Mutex<Vec<Value>>,
-    /// The fault that it answers with; it takes events while there is none.
+    /// The blame of its answers; `None` while it accepts events.
     blame: Mutex<Option<Blame>>,
 }
 
@@ -182,7 +182,8 @@ impl Run {
         }
     }
 
-    /// Delivers what can be delivered and stops; true if everything is settled.
+    /// Delivers the events that can be delivered, and stops. Returns true if every event is
+    /// settled.
     async fn stop(self) -> bool {
         drop(self.hooks);
         self.pipeline.drain(Duration::from_secs(10)).await.unwrap().settled
@@ -312,7 +313,7 @@ async fn a_crash_repeats_events_in_flight_and_loses_nothing() {
     // Accepted, but not read when the crash comes.
     run.accept(61..=70).await;
     until("the other destination has its share", || pushes.ids().len() == wanted(1..=60).len()).await;
-    // The files as they are at this moment are what a crash leaves.
+    // A copy of the files at this moment is the state after a crash.
     let copy = tempfile::tempdir().unwrap();
     for file in ["state.db", "state.db-wal"] {
         std::fs::copy(dir.path().join(file), copy.path().join(file)).unwrap();

@@ -22,14 +22,14 @@ use event_router::supervise::Supervisor;
 const PAGES: i32 = 12;
 const PAGE: i32 = 1_000;
 
-/// Answers at once, and counts what it took.
+/// A processor that answers at once and counts the events.
 #[derive(Default)]
 struct Busy {
     taken: AtomicU64,
     asked: AtomicU64,
-    /// Refuses events of every so many keys for good.
+    /// Refuses every event whose key is a multiple of this.
     refuses: Option<i32>,
-    /// Takes nothing in its first so many requests.
+    /// The number of requests at the beginning that fail.
     down: u64,
 }
 

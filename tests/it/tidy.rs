@@ -1,5 +1,5 @@
-//! The code's own rules, held as a ratchet: `tests/data/tidy.txt` lists today's violations, and
-//! that list may only shrink.
+//! The rules of the code as a ratchet: `tests/data/tidy.txt` lists the present violations, and this
+//! list may only shrink.
 //!
 //! ```text
 //! import FILE MODULE       a module uses one that stands above it (ORDER)
@@ -9,7 +9,7 @@
 //! ```
 //!
 //! `TIDY=write cargo test --test it tidy` writes the list again after a clean-up. A number that has
-//! become smaller is no failure until then.
+//! become smaller does not fail the test.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;

@@ -1,5 +1,5 @@
-//! The day of the upgrade: the old router leaves its configuration and its checkpoint file, the new
-//! router starts on them, and no event is lost in between.
+//! The upgrade from the old router: the new router starts with the configuration and the checkpoint
+//! file of the old one, and no event is lost in between.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -134,9 +134,13 @@ fn events_created_during_the_upgrade_arrive_and_the_old_position_counts_once() {
     site.wait_for(60);
     assert!(during.clone().all(|index| site.has(index)));
     assert!(long_ago.clone().all(|index| !site.has(index)));
-    assert_eq!(std::fs::read_to_string(site.checkpoint_file()).unwrap(), old, "the way back stays open");
+    assert_eq!(
+        std::fs::read_to_string(site.checkpoint_file()).unwrap(),
+        old,
+        "the old router can still be started"
+    );
 
-    // From now on the position is the router's own, whatever the old file contains.
+    // From now on the router uses its own position and ignores the old file.
     site.leave_checkpoint(long_ago.start);
     router.kill();
     site.vcenter.step_clock(TEN_MINUTES_US);

@@ -1,5 +1,5 @@
-//! State directories that release 0.1 wrote (`tests/fixtures/state-0.1`): the current code reads them
-//! and delivers everything that they hold.
+//! State directories of release 0.1 (`tests/fixtures/state-0.1`): the current code reads them and
+//! delivers all their events.
 //!
 //! The expected deliveries come from the fixture's ledger. Its generator subtracted the events that
 //! the targets acknowledged from the events that the vCenters created; it did not read the state.

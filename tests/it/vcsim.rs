@@ -1,5 +1,4 @@
-//! First light: VMware's own simulator on one side, a plain HTTP target on the other, and the
-//! router as a process between them.
+//! The router as a process between vcsim, VMware's own simulator, and plain HTTP targets.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -20,15 +19,15 @@ const LIMIT: Duration = Duration::from_secs(60);
 const MODES: [&str; 3] = ["structured", "binary", "batched"];
 
 /// A router that reads `vcsim` and delivers to one target for each content mode.
-struct Light {
+struct RouterUnderTest {
     router: Router,
     sinks: Vec<Sink>,
     _runtime: Runtime,
     _folder: TempDir,
 }
 
-impl Light {
-    fn new(vcsim: &Vcsim) -> Light {
+impl RouterUnderTest {
+    fn new(vcsim: &Vcsim) -> RouterUnderTest {
         let runtime =
             tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
         let (folder, admin) = (TempDir::new().unwrap(), free_address());
@@ -43,7 +42,7 @@ impl Light {
             config = config.processor(Section::cloudevents(mode, &sink.url()).set("mode", mode));
         }
         let router = Router::start(folder.path(), admin, &config.text());
-        Light { router, sinks, _runtime: runtime, _folder: folder }
+        RouterUnderTest { router, sinks, _runtime: runtime, _folder: folder }
     }
 
     /// Waits until every target has the power events of `changes` changes, and asserts that each
@@ -75,7 +74,7 @@ fn parse(received: &Received) -> Vec<Event> {
     vec![to_event(&received.headers, received.body.to_vec()).unwrap()]
 }
 
-/// Machines that were turned on or off.
+/// The number of events about machines that were turned on or off.
 fn power(events: &[Event]) -> usize {
     events
         .iter()
@@ -86,22 +85,22 @@ fn power(events: &[Event]) -> usize {
 #[test]
 fn power_events_of_vcsim_arrive_once_in_every_content_mode_over_its_faults() {
     let Some(mut vcsim) = Vcsim::start(&["-vms", "4"]) else { return };
-    let mut light = Light::new(&vcsim);
+    let mut stack = RouterUnderTest::new(&vcsim);
     // The machines were powered on before the first round.
-    light.wait_for_power(4);
+    stack.wait_for_power(4);
     vcsim.power(4);
-    light.wait_for_power(8);
+    stack.wait_for_power(8);
     vcsim.kill_sessions();
     vcsim.power(4);
-    light.wait_for_power(12);
+    stack.wait_for_power(12);
     vcsim.destroy_collectors();
     vcsim.power(4);
-    light.wait_for_power(16);
+    stack.wait_for_power(16);
     vcsim.restart();
     vcsim.power(4);
-    light.wait_for_power(20);
+    stack.wait_for_power(20);
 
-    let of_mode: Vec<Vec<Event>> = light.sinks.iter().map(events).collect();
+    let of_mode: Vec<Vec<Event>> = stack.sinks.iter().map(events).collect();
     for event in &of_mode[0] {
         assert_eq!(event.source().to_string(), vcsim.url());
         assert_eq!(event.ty(), "com.vmware.event.router/event");
@@ -112,7 +111,7 @@ fn power_events_of_vcsim_arrive_once_in_every_content_mode_over_its_faults() {
     assert_eq!(ids(&of_mode[0]), ids(&of_mode[1]), "the same events with the same ids in the same order");
     assert_eq!(ids(&of_mode[0]), ids(&of_mode[2]), "the same events with the same ids in the same order");
 
-    assert_eq!(light.router.terminate(LIMIT).code(), Some(0), "{}", light.router.stderr().text());
-    assert_eq!(vcsim.command("sessions"), "0", "it logged out");
-    assert_eq!(vcsim.command("collectors"), "0", "and left no collector behind");
+    assert_eq!(stack.router.terminate(LIMIT).code(), Some(0), "{}", stack.router.stderr().text());
+    assert_eq!(vcsim.command("sessions"), "0", "the router logged out");
+    assert_eq!(vcsim.command("collectors"), "0", "the router left no collector behind");
 }

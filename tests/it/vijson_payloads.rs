@@ -170,7 +170,7 @@ fn pairs() -> Vec<(String, String)> {
 proptest::proptest! {
     #![proptest_config(proptest::prelude::ProptestConfig::with_cases(64))]
 
-    /// Any golden events in any order, whatever stands between them.
+    /// Decodes random golden events in random order, with random white space between them.
     #[test]
     fn the_vijson_decoder_agrees_with_the_soap_decoder(
         picks in proptest::collection::vec(proptest::prelude::any::<proptest::sample::Index>(), 0..20),

@@ -48,7 +48,7 @@
 //! ));
 //! ```
 //!
-//! # How patterns are found
+//! # Search
 //!
 //! ```text
 //! pattern ──► alternatives (one for each combination of `$or` branches), each a conjunction of

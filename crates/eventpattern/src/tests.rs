@@ -19,7 +19,7 @@ fn matches(root: Root, pattern: &Json, event: &Event<'_>) -> bool {
     !out.is_empty()
 }
 
-/// One matcher for each pattern, to compare a set of them with.
+/// A matcher for each pattern. A set of the same patterns must agree with them.
 struct Separate(Vec<(PatternId, Matcher)>);
 
 impl Separate {
@@ -32,12 +32,14 @@ impl Separate {
 
     /// The patterns that match `event`.
     fn matches(&mut self, event: &Event<'_>) -> Vec<PatternId> {
-        let mut out = Vec::new();
-        let mut matches = |matcher: &mut Matcher| {
+        let (mut all, mut out) = (Vec::new(), Vec::new());
+        for (id, matcher) in &mut self.0 {
             matcher.matches(event, &mut out);
-            !out.is_empty()
-        };
-        self.0.iter_mut().filter_map(|(id, matcher)| matches(matcher).then_some(*id)).collect()
+            if !out.is_empty() {
+                all.push(*id);
+            }
+        }
+        all
     }
 }
 

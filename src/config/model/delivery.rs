@@ -43,7 +43,7 @@ pub enum Ordering {
     None,
 }
 
-/// Whether the events behind one that was refused twice wait for it.
+/// The treatment of events behind an event that was refused twice.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum OnRefusal {
     /// It steps aside, and they pass.
@@ -85,11 +85,11 @@ pub struct Retry {
     pub backoff_min: Duration,
     /// Upper bound of that doubling; 30 s.
     pub backoff_max: Duration,
-    /// Who is to blame for an answer with these statuses; the processor says it for all others.
+    /// The blame for answers with these statuses. The processor decides for all others.
     pub blame: BlameTable,
 }
 
-/// Who is to blame for an answer that is not a success.
+/// The blame for an answer that is not a success.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RefusalBlame {
     /// The target: the event waits without limit.
@@ -108,7 +108,7 @@ pub enum StatusPattern {
     Class(u16),
 }
 
-/// Who is to blame, by status.
+/// The blame for an answer, by status.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct BlameTable(pub Vec<(StatusPattern, RefusalBlame)>);
 
@@ -162,7 +162,7 @@ impl fmt::Display for StatusPattern {
 }
 
 impl BlameTable {
-    /// Who is to blame for `status`; a single status comes before its class.
+    /// The blame for `status`. A single status takes precedence over its class.
     pub fn of(&self, status: u16) -> Option<RefusalBlame> {
         let find = |wanted| self.0.iter().find(|(pattern, _)| *pattern == wanted).map(|(_, blame)| *blame);
         find(StatusPattern::Exactly(status)).or_else(|| find(StatusPattern::Class(status / 100)))

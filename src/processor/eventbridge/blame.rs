@@ -86,7 +86,7 @@ where
     }
 }
 
-/// Who is to blame for a status other than a success. Only AWS itself sends a `code`.
+/// The blame for a status other than success. Only AWS itself sends a `code`.
 fn of_refusal(status: u16, code: Option<&str>) -> Blame {
     match code {
         // The caller divides a call that is too large.

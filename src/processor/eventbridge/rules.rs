@@ -152,7 +152,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_bus_has_its_own_name_however_many_there_are() {
+    fn a_bus_has_its_own_name_alone_or_among_others() {
         let bus = |name: &str| EventBus { name: name.into(), rules: Vec::new(), forward_all: true };
         for names in [&["default"][..], &["default", "audit"]] {
             let buses: Vec<_> = names.iter().map(|name| bus(name)).collect();

@@ -367,7 +367,7 @@ mod tests {
     }
 
     #[test]
-    fn an_empty_first_listing_is_a_map_too() {
+    fn an_empty_first_listing_counts_as_a_map() {
         let change = Catalog::default().step(Instant::now(), Vec::new(), Duration::ZERO).unwrap();
         assert_eq!((change.map.generation(), change.map.functions().count()), (1, 0));
     }
@@ -401,7 +401,7 @@ mod tests {
         /// Against the definition: a function is found if one of its topics matches one of the
         /// event's names.
         #[test]
-        fn finds_what_the_definition_finds(
+        fn lookups_agree_with_the_definition(
             topics in prop::collection::vec(prop::collection::vec("[VM*.]{1,4}|Vm\\*|v\\.m|ex", 0..4), 0..6),
             subject in "[VMm.]{1,4}",
             category in prop::sample::select(vec![Category::Event, Category::EventEx, Category::ExtendedEvent]),

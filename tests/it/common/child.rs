@@ -60,7 +60,7 @@ pub struct Process {
 }
 
 impl Process {
-    /// Starts a command with its output captured. Standard input is whatever the command says.
+    /// Starts a command and captures its output. Its standard input stays as configured.
     pub fn spawn(command: &mut Command) -> Self {
         let mut child = command
             .stdout(Stdio::piped())

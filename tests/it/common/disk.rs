@@ -1,11 +1,11 @@
-//! A disk that can be watched and broken: the layer of `tests/data/disk.c` below a child process,
+//! A disk that tests can watch and break: the layer of `tests/data/disk.c` below a child process,
 //! and the states that a power loss can leave.
 //!
 //! ```text
 //!  child ─► disk.so ─► C library ─► the folder
 //!             │  ▲
 //!             ▼  └── control: kill before operation n, fail from it on, move the wall clock
-//!            log ─► Replay ─► images: all that was synced, and any part of what was not
+//!            log ─► Replay ─► images: all synced writes, and any part of the others
 //! ```
 
 use std::collections::BTreeMap;
@@ -21,7 +21,7 @@ use rand::rngs::StdRng;
 use super::peer::missing;
 
 const SOURCE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/disk.c");
-/// Bytes that a disk writes whole or not at all.
+/// The number of bytes that a disk writes atomically.
 const SECTOR: usize = 512;
 
 pub const ENOSPC: i64 = 28;
@@ -85,7 +85,7 @@ impl Disk {
         self.set(2, n);
     }
 
-    /// Whether the operation of [`Disk::kill_at`] is still to come.
+    /// Returns true if the operation of [`Disk::kill_at`] is still to come.
     pub fn armed(&self) -> bool {
         let mut bytes = [0; 8];
         self.control.read_exact_at(&mut bytes, 8).expect("read the control file");

@@ -9,8 +9,9 @@ pub fn golden() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/golden")
 }
 
-/// The first difference between our value and govmomi's. Every key of govmomi's must be there,
-/// equal and in its order. A key that only ours has must be in the event's XML, or null-like.
+/// Returns the first difference between our value and govmomi's. Ours must have every key of
+/// govmomi's, with the same value. An additional key must be in the event's XML or have a null-like
+/// value.
 pub fn difference(ours: &Value, oracle: &Value, xml: &str, path: &str) -> Option<String> {
     match (ours, oracle) {
         (Value::Object(ours), Value::Object(oracle)) => {

@@ -107,7 +107,7 @@ impl Router {
         );
     }
 
-    /// Whether /readyz says so now.
+    /// Returns true if `/readyz` says that the router is ready.
     pub fn is_ready(&self) -> bool {
         matches!(http_get(self.admin, "/readyz", GET_LIMIT), Ok((200, _)))
     }

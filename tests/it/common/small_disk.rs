@@ -22,7 +22,7 @@ impl SmallDisk {
         self.0.path()
     }
 
-    /// Another size, whatever is on it.
+    /// Changes the size of the disk. It may be smaller than its content.
     pub fn resize(&self, kib: usize) {
         let resized =
             Command::new("mount").args(["-o", &format!("remount,size={kib}k")]).arg(self.path()).status();

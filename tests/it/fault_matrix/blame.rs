@@ -1,5 +1,5 @@
-//! One request meets a fault of the transport: every processor blames the target, so that the event
-//! waits, and says what happened. The cells show what becomes of the event then.
+//! One request meets a fault of the transport. Every processor blames the target, so that the event
+//! waits, and states the reason. The cells of the matrix test the fate of the event after that.
 
 use std::sync::Arc;
 
@@ -23,7 +23,8 @@ fn processor(column: Column, url: &str, http: &HttpClient) -> Arc<dyn Processor>
     processor
 }
 
-/// Sends one event to `url`: the failure blames the target and its reason has all of `parts`.
+/// Sends one event to `url`. The failure must blame the target, and its reason must have all
+/// `parts`.
 async fn check(column: Column, url: &str, http: &HttpClient, status: Option<u16>, parts: &[&str]) {
     let event = request(&batch(&["VmPoweredOnEvent"]), Selection::first(1), "on");
     let outcome = processor(column, url, http).deliver(&event).await;
@@ -31,8 +32,8 @@ async fn check(column: Column, url: &str, http: &HttpClient, status: Option<u16>
     check_failure(outcome, Blame::Target, status, parts);
 }
 
-/// As [`check`], with a target that does `act`. The event reaches it exactly once: the processor
-/// does not retry behind the engine's back.
+/// Does the same with a target that does `act`. The event must reach it exactly once, since a
+/// processor does not retry.
 async fn check_act(act: &Act, http: &HttpClient, status: Option<u16>, parts: &[&str]) {
     for column in COLUMNS {
         let target = Target::start(vec![act.clone()]).await;

@@ -186,7 +186,7 @@ impl Cell {
         self.run.as_ref().expect("it was started")
     }
 
-    /// Reads events, once the processors know what they want.
+    /// Pushes a page, once the processors know which events they want.
     async fn push(&mut self, number: u64, keys: std::ops::Range<i32>) {
         let run = self.run.as_mut().expect("it was started");
         for processor in &run.processors {

@@ -164,7 +164,7 @@ impl Column {
         }
     }
 
-    /// Whether the target can take some events of a request and refuse others.
+    /// Returns true if the target can accept some events of a request and refuse others.
     pub fn is_partial(self) -> bool {
         self == Column::EventBridge
     }

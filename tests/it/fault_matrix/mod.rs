@@ -7,9 +7,9 @@
 //! | `vcenter` | a vCenter | the router as a process |
 //! | `store` | a store without room | a pipeline |
 //!
-//! A cell is a pipeline with a real store: hand-made pages in, one or two processors out, over TCP
-//! to a server that misbehaves as the row says. Of its two destinations, `on` and `off`, `on` meets
-//! the fault, and refuses one event for good. After every row
+//! A cell is a pipeline with a real store. Hand-made pages go in, and one or two processors send
+//! over TCP to a server with the fault of the row. Of the two destinations, `on` meets the fault
+//! and refuses one event permanently; `off` works. After every row
 //!
 //! - every other event was taken by its destination, by no other, and acknowledged once,
 //! - within the ordering scope nothing was sent after a later event had been taken,

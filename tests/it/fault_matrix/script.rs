@@ -26,8 +26,8 @@ pub enum Row {
 }
 
 impl Row {
-    /// Whether the fault lasts until [`Script::released`]: the event waits however often it fails,
-    /// so a cell can look at the other destination meanwhile.
+    /// Returns true if the fault lasts until [`Script::released`]. The event waits as long, so a
+    /// cell can check the other destination meanwhile.
     pub fn lasts(self) -> bool {
         matches!(self, Row::Status503 | Row::Hang | Row::Reset | Row::RefusesEverything(_))
     }
@@ -199,7 +199,8 @@ impl Script {
         self.log.iter().filter(of).map(|entry| entry.got.key).collect()
     }
 
-    /// Whether the target knows all acknowledgements: true unless a time-out of the router decides.
+    /// Returns true if the target knows which events the router counts as acknowledged. It does not
+    /// if a time-out of the router decides.
     pub fn is_exact(&self) -> bool {
         self.row != Row::Hang
     }
@@ -212,7 +213,7 @@ impl Script {
         }
     }
 
-    /// Whether the fault has come, if the script has one.
+    /// Returns true if the fault has occurred, or if the script has none.
     pub fn has_failed(&self) -> bool {
         self.row == Row::None || self.left < FAULTS
     }

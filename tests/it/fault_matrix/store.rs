@@ -145,7 +145,7 @@ async fn a_destination_that_wants_more_free_disk_waits_and_loses_nothing() {
 
 /// Events that would be spooled and have no room wait for their target alone, not for room.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_target_that_is_back_gets_its_events_however_full_the_disk_is() {
+async fn a_recovered_target_gets_its_events_on_a_full_disk() {
     let starved = Starved::new();
     let (pipeline, intake) = starved.run_without_room().await;
     *starved.down.down.lock().unwrap() = false;

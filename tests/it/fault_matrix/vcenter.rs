@@ -1,6 +1,5 @@
-//! Every fault of a vCenter towards its clients, one test each. After each the router goes on by
-//! itself, every event arrives once and in order, the log names the fault, and the metric for the
-//! operator moves.
+//! Faults of a vCenter, one test each. After each fault the router continues by itself, every event
+//! arrives once and in order, the log names the fault, and the operator's metric changes.
 
 use std::time::Duration;
 

@@ -182,7 +182,7 @@ impl Target {
         Self::on(listener, Some(config), following(script))
     }
 
-    /// Serves whoever connects to `listener`, until it is dropped; the listener may outlive it.
+    /// Serves the clients of `listener` until the target is dropped. The listener may live longer.
     pub fn on(
         listener: Arc<TcpListener>,
         tls: Option<rustls::ServerConfig>,
@@ -222,7 +222,8 @@ impl Target {
         Target { address, seen, connections, stop, task }
     }
 
-    /// Returns when its connections have ended, so that none of them meets what comes after it.
+    /// Stops the target. Returns when its connections have ended, so that none of them reaches the
+    /// next target on the same address.
     pub async fn end(self) {
         let Target { stop, task, .. } = self;
         drop(stop);

@@ -142,7 +142,7 @@ fn without_any_root_the_refusal_says_so() {
 
 /// A copied certificate comes without its key.
 #[test]
-fn a_server_without_the_key_of_its_certificate_is_refused_whatever_is_trusted() {
+fn a_server_without_the_key_of_its_certificate_is_always_refused() {
     let (shown, stranger) = (SelfSigned::new("localhost"), SelfSigned::new("localhost"));
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("ca.pem");
