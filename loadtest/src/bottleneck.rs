@@ -165,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn an_interval_counts_for_as_long_as_it_was() {
+    fn intervals_are_weighted_by_their_length() {
         let sample = |seconds: f64, rate: f64| Sample { seconds, delivered_rate: rate, ..Sample::default() };
         let check = |samples: &[Sample], expected: f64| {
             let found = mean(samples, &|sample| sample.delivered_rate);
@@ -221,14 +221,14 @@ mod tests {
     }
 
     #[test]
-    fn lag_that_sways_is_not_growing() {
+    fn swaying_lag_is_not_growing_lag() {
         assert!(!is_growing(&lags(1000.0, &[100, 500, 80, 400, 120, 450])));
         assert!(is_growing(&lags(1000.0, &[100, 200, 300, 400, 500, 600])));
         assert!(!is_growing(&lags(1000.0, &[100])));
     }
 
     #[test]
-    fn a_low_rate_is_not_kept_up_with_because_its_lag_is_short() {
+    fn growth_is_judged_by_lag_and_by_time() {
         // 70 events/s, of which 47 are delivered.
         assert!(is_growing(&lags(70.0, &[10, 33, 56, 79])));
         assert!(!is_growing(&lags(70.0, &[0, 1, 3, 0])), "a few events are chance");

@@ -260,7 +260,7 @@ mod tests {
     }
 
     #[test]
-    fn each_cause_is_named_with_its_numbers_and_what_raises_it() {
+    fn each_cause_is_named_with_its_numbers_and_its_remedy() {
         let check = |settings: &str, sample: Sample, expected: &[&str]| {
             let found = find(&workload(settings), &[sample]);
             let text = found.unwrap_or_else(|| panic!("{settings}: no cause"));
@@ -354,7 +354,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_at_its_limit_is_not_named() {
+    fn causes_below_their_limit_are_not_named() {
         let none = |settings: &str, sample: Sample| {
             let found = find(&workload(settings), std::slice::from_ref(&sample));
             assert_eq!(found, None, "{settings}");
@@ -373,7 +373,7 @@ mod tests {
     }
 
     #[test]
-    fn without_an_answer_the_looks_at_open_requests_count() {
+    fn without_answers_the_samples_of_open_requests_count() {
         let open = Sample { requests_under_way: Some(1.0), ..Sample::default() };
         let found = find(&workload("target: {shape: structured}"), &[open]).unwrap();
         assert!(found.contains("allows 1 in flight, one for each of 1 vCenter."), "{found}");

@@ -43,7 +43,8 @@ impl ComparisonRow {
 /// All figures that are in either result. `tolerance` is the ratio that still counts as equal: 0.1
 /// is 10 %.
 ///
-/// # Errors The results cannot be compared.
+/// # Errors
+/// The results cannot be compared.
 pub fn compare(
     first: &Outcome,
     second: &Outcome,
@@ -224,7 +225,7 @@ mod tests {
     }
 
     #[test]
-    fn only_what_is_worse_beyond_the_tolerance_counts() {
+    fn only_differences_beyond_the_tolerance_count() {
         let check = |second: Outcome, expected: &[&str]| {
             let rows = compare(&run(1000.0, 10_000, 0), &second, 0.1).unwrap();
             assert_eq!(regressed(&rows), expected, "{}", table(&rows));
@@ -261,7 +262,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_the_same_is_named() {
+    fn different_workloads_and_setups_are_named() {
         let result = |workload: &str, setup: &str| {
             let (workload, setup) = (workload.to_owned(), setup.to_owned());
             Outcome::Run(Box::new(RunResult { workload, setup, ..RunResult::default() }))

@@ -124,7 +124,8 @@ enum RunEnd {
 /// Runs a workload. The first interrupt ends the events or the drain, and the measured part is
 /// judged. The second one ends everything at once.
 ///
-/// # Errors The stand or the router could not be started.
+/// # Errors
+/// The stand or the router could not be started.
 pub async fn run(
     workload: &Workload,
     settings: &Settings,

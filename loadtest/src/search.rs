@@ -104,14 +104,14 @@ mod tests {
     }
 
     #[test]
-    fn a_bound_ends_it_and_so_does_a_router_that_takes_nothing() {
+    fn the_search_ends_at_its_bound_and_at_a_router_that_delivers_nothing() {
         assert_eq!(find(100.0, 1_000.0, 1e9), (Some(1_000.0), 5));
         assert_eq!(find(5_000.0, 1_000.0, 1e9), (Some(1_000.0), 1));
         assert_eq!(find(1_000.0, RATE_MAX, 0.5), (None, 6));
     }
 
     #[test]
-    fn a_later_failure_outweighs_what_held() {
+    fn a_later_failure_outweighs_an_earlier_success() {
         let mut search = Search::new(100.0, RATE_MAX, 0.05);
         for (rate, holds) in [(100.0, true), (200.0, false), (141.0, true), (168.0, true), (183.0, true)] {
             assert_eq!(search.next(), Some(rate));

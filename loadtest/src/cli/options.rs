@@ -1,5 +1,6 @@
 //! Flags of several subcommands: the router to test, and changes to the workload.
 
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -23,7 +24,8 @@ pub struct OwnRouter {
 }
 
 impl OwnRouter {
-    /// # Errors There is no router binary.
+    /// # Errors
+    /// There is no router binary.
     pub fn program(&self) -> Result<PathBuf, RouterError> {
         router::find(self.router.as_deref())
     }
@@ -37,7 +39,7 @@ impl OwnRouter {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Cpus(pub Vec<usize>);
 
-/// This process can only give cores to the router that it may use itself.
+/// Parses the cores of the router. This process must be allowed to use them itself.
 fn cpus(text: &str) -> Result<Cpus, String> {
     let list = list(text)?;
     let ours = sched_getaffinity(None).map_err(|error| format!("cannot check CPU cores: {error}"))?;
@@ -48,18 +50,16 @@ fn cpus(text: &str) -> Result<Cpus, String> {
 }
 
 fn list(text: &str) -> Result<Vec<usize>, String> {
-    let wrong = || "must be numbers of CPU cores such as `0,2-3`, each below 1024".to_owned();
-    let number = |text: &str| text.parse().ok().filter(|number| *number < 1024).ok_or_else(wrong);
-    let mut list = Vec::new();
-    for part in text.split(',') {
-        let (from, to) = part.split_once('-').unwrap_or((part, part));
-        let (from, to): (usize, usize) = (number(from)?, number(to)?);
-        if from > to {
-            return Err(wrong());
-        }
-        list.extend(from..=to);
-    }
-    Ok(list)
+    let ranges: Option<Vec<_>> = text.split(',').map(core_range).collect();
+    let ranges = ranges.ok_or("must be numbers of CPU cores such as `0,2-3`, each below 1024")?;
+    Ok(ranges.into_iter().flatten().collect())
+}
+
+/// The range in `2-3` or `0`; `None` if it is none.
+fn core_range(text: &str) -> Option<RangeInclusive<usize>> {
+    let (from, to) = text.split_once('-').unwrap_or((text, text));
+    let (from, to): (usize, usize) = (from.parse().ok()?, to.parse().ok()?);
+    (from <= to && to < 1024).then_some(from..=to)
 }
 
 /// The load: number and rate of events.

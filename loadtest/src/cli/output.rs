@@ -31,7 +31,8 @@ impl OutputFlags {
     /// Checks before the run that the files can be written, so that a missing folder does not lose
     /// the result. `input` is a file that must not be overwritten.
     ///
-    /// # Errors A file cannot be written, or would replace another one.
+    /// # Errors
+    /// A file cannot be written, or would replace another one.
     pub fn check(&self, input: Option<&Path>) -> Result<(), String> {
         // A built-in workload may have the name of a file that will be written.
         let input = input.filter(|input| input.is_file());
@@ -46,7 +47,8 @@ impl OutputFlags {
 
     /// Writes every output that it can.
     ///
-    /// # Errors The outputs that could not be written.
+    /// # Errors
+    /// The outputs that could not be written.
     pub fn write(&self, outcome: &Outcome) -> anyhow::Result<()> {
         let report = self.html.as_ref().map(|file| save(file, &report::html(outcome)));
         let text = serde_json::to_string_pretty(outcome)?;
@@ -61,7 +63,8 @@ impl OutputFlags {
     }
 }
 
-/// # Errors The two paths are the same file.
+/// # Errors
+/// The two paths are the same file.
 pub fn differ(first: Option<&Path>, second: &Path) -> Result<(), String> {
     let whole = |path: &Path| path.canonicalize().or_else(|_| std::path::absolute(path)).ok();
     match first.filter(|first| whole(first) == whole(second)) {

@@ -19,7 +19,8 @@ impl ProgressLine {
     /// Counts Ctrl-C, SIGTERM and SIGHUP from now on; they no longer end the process. `means`
     /// returns the text to print for the signal with this number.
     ///
-    /// # Errors The system does not deliver signals.
+    /// # Errors
+    /// The system does not deliver signals.
     pub fn new(
         message: String,
         means: impl Fn(u32) -> Option<&'static str> + Send + 'static,

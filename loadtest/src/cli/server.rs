@@ -10,7 +10,8 @@ pub const REPORT_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Writes the certificates that clients must trust.
 ///
-/// # Errors The file cannot be written.
+/// # Errors
+/// The file cannot be written.
 pub fn write_ca(file: &Path, certificates: &[String]) -> anyhow::Result<()> {
     anyhow::ensure!(
         !certificates.is_empty(),

@@ -308,7 +308,7 @@ mod tests {
     }
 
     #[test]
-    fn who_falls_behind_does_not_hold_and_is_not_limited_by_the_load() {
+    fn a_router_that_falls_behind_fails_the_step_and_is_not_limited_by_the_load() {
         let behind = step(30.0);
         assert_eq!(behind.why, ["75 % of the offered load was delivered"]);
         assert_eq!((behind.holds, &*behind.limited_by), (false, "the target's answers"));

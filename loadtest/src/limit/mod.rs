@@ -108,7 +108,7 @@ impl<'a> LimitSearch<'a> {
 
     /// Runs the search while this process leaves the router's cores alone.
     async fn pinned(&mut self, observe: &mut Observer<'_>) -> Result<(), RunError> {
-        let before = self.cpus().map(|cpus| pin::leave(&cpus)).transpose().map_err(RouterError::Io)?;
+        let before = self.cpus().map(|cpus| pin::avoid(&cpus)).transpose().map_err(RouterError::Io)?;
         let outcome = self.search(observe).await;
         if let Some(before) = before {
             before.restore().map_err(RouterError::Io)?;
@@ -191,7 +191,8 @@ impl<'a> LimitSearch<'a> {
 
     /// Runs the workload at one rate and judges the run.
     ///
-    /// # Errors It was interrupted, or its router crashed.
+    /// # Errors
+    /// It was interrupted, or its router crashed.
     async fn step(
         &mut self,
         purpose: Purpose,

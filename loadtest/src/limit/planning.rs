@@ -113,7 +113,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_limit_is_said_in_vcenters() {
+    fn a_limit_is_expressed_in_vcenters() {
         for (limit, expected) in [
             (473_000.0, "that is 47 vCenters with room for storms"),
             (10_000.0, "that is 1 vCenter with room for storms"),

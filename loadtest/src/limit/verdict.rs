@@ -113,7 +113,7 @@ mod tests {
     }
 
     #[test]
-    fn runs_are_those_of_the_rates_that_they_are_named_after() {
+    fn named_runs_are_the_decisive_runs_of_their_rates() {
         use Purpose::{Again, Confirm, Half, Search};
         let case = case(&[
             (Search, 20.0, true),
@@ -130,7 +130,7 @@ mod tests {
     }
 
     #[test]
-    fn no_limit_is_above_a_failure_whatever_the_tries() {
+    fn no_limit_is_above_a_failed_rate() {
         let mut random = StdRng::seed_from_u64(17);
         for _ in 0..2_000 {
             let tries: Vec<(Purpose, f64, bool)> = (0..random.random_range(0..12))

@@ -35,12 +35,14 @@ impl Admin {
 
     /// Returns true if `/readyz` answers 200.
     ///
-    /// # Errors The reason why there is no answer.
+    /// # Errors
+    /// The reason why there is no answer.
     pub async fn is_ready(&self) -> Result<bool, String> {
         Ok(self.get("/readyz").await?.0 == StatusCode::OK)
     }
 
-    /// # Errors The reason why there are no metrics.
+    /// # Errors
+    /// The reason why there are no metrics.
     pub async fn metrics(&self) -> Result<Metrics, String> {
         let (status, body) = self.get("/metrics").await?;
         if status != StatusCode::OK {

@@ -1,4 +1,5 @@
-//! Samples of a run, one per interval, and the router's totals.
+//! Samples of a run, one per interval, and the router's totals. The verdict, the tables and the
+//! charts of a report are all made from them.
 //!
 //! ```text
 //! Sampler ◄── /metrics, proc(5) of router and loadtest, /proc/stat, verifiers
@@ -96,7 +97,7 @@ pub struct RouterCounts {
     pub dropped_events: u64,
 }
 
-/// A trouble that happened.
+/// An injected trouble, at the time when it took effect.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Incident {
@@ -111,18 +112,19 @@ pub struct Incident {
 pub struct RouterUsage {
     pid: Option<u32>,
     /// CPU time of processes that have ended.
-    before: f64,
+    ended_cpu_seconds: f64,
     last: ProcessUsage,
     /// CPU time when the measurement began.
-    base: f64,
+    base_cpu_seconds: f64,
     pub rss_peak_bytes: u64,
 }
 
 impl RouterUsage {
-    fn look(&mut self, pid: Option<u32>) -> Option<ProcessUsage> {
+    /// Reads the usage of the process with this id.
+    fn update(&mut self, pid: Option<u32>) -> Option<ProcessUsage> {
         let usage = process::usage(pid?)?;
         if self.pid != pid {
-            self.before += self.last.cpu_seconds;
+            self.ended_cpu_seconds += self.last.cpu_seconds;
             self.pid = pid;
         }
         self.last = usage.clone();
@@ -132,7 +134,7 @@ impl RouterUsage {
 
     /// CPU time since the measurement began; unknown if there never was a process.
     pub fn cpu_seconds(&self) -> Option<f64> {
-        self.pid.map(|_| self.before + self.last.cpu_seconds - self.base)
+        self.pid.map(|_| self.ended_cpu_seconds + self.last.cpu_seconds - self.base_cpu_seconds)
     }
 }
 
@@ -174,8 +176,8 @@ impl Sampler {
     /// it reads a backlog from then on.
     pub fn new(stand: &Stand, pid: Option<u32>, from_scratch: bool, warm_up: Duration) -> Sampler {
         let mut usage = RouterUsage::default();
-        let now = usage.look(pid).map(|usage| usage.cpu_seconds);
-        usage.base = if from_scratch { 0.0 } else { now.unwrap_or_default() };
+        let now = usage.update(pid).map(|usage| usage.cpu_seconds);
+        usage.base_cpu_seconds = if from_scratch { 0.0 } else { now.unwrap_or_default() };
         let generator = generator_cpu();
         let start = Instant::now();
         Sampler {
@@ -212,8 +214,9 @@ impl Sampler {
         self.incidents.push(Incident { seconds, trouble: trouble.to_owned(), vcenter });
     }
 
-    /// Takes a sample. Without an answer from the router it has no stages.
+    /// Takes a sample. If the router does not answer, the sample has no stages.
     pub async fn take(&mut self, stand: &Stand, pid: Option<u32>, admin: &Admin) -> &Sample {
+        // Read all sources at about the same time.
         let metrics = admin.metrics().await.ok();
         let stages = self.stages(pid, metrics.as_ref());
         let now = Instant::now();
@@ -223,7 +226,7 @@ impl Sampler {
         let phase = if self.warm_from.is_some() { Phase::Measured } else { Phase::WarmUp };
         let latency = stand.take_latency(phase);
         // CPU time of router, generator and machine since the previous sample.
-        let usage = self.usage.look(pid);
+        let usage = self.usage.update(pid);
         let cpu = usage.as_ref().and(self.usage.cpu_seconds());
         let generator = generator_cpu();
         let busy = machine::busy_seconds();
@@ -234,10 +237,11 @@ impl Sampler {
             self.machine_busy.zip(busy).zip(router_cores).map(|((before, now), router)| {
                 ((now - before) / elapsed - router - generator_cores).max(0.0)
             });
+        // Requests and calls since the last metrics page.
         let counted = metrics.as_ref().map(|metrics| CounterReadings::read(metrics, report.total.bytes));
         let (requests, calls_rate) = match counted {
             Some(counted) => {
-                // If a page was missing before, this one covers both intervals.
+                // If the previous page is missing, this one covers both intervals.
                 let seconds = self.counted_at.elapsed().as_secs_f64().max(1e-6);
                 self.counted_at = Instant::now();
                 let before = std::mem::replace(&mut self.counted, counted);
@@ -267,7 +271,7 @@ impl Sampler {
             calls_rate,
             entities_waiting: stand.entities_waiting(),
         };
-        // The values that the next sample is compared with.
+        // Keep the values that the next sample is compared with.
         (self.last, self.produced, self.delivered) = (now, produced, report.total.unique);
         (self.router_cpu, self.generator_cpu, self.machine_busy) = (cpu, generator, busy);
         if let Some(metrics) = metrics {
@@ -297,8 +301,8 @@ impl Sampler {
         }
     }
 
-    /// The share of time that each stage worked: by the router's own counter if it has one, else by
-    /// the CPU time of the stage's threads.
+    /// The share of time that each stage worked. It comes from the router's own counter of the
+    /// stage, or from the CPU time of the stage's threads if there is no such counter.
     fn stages(&mut self, pid: Option<u32>, metrics: Option<&Metrics>) -> BTreeMap<String, f64> {
         let elapsed = self.stages_at.elapsed().as_secs_f64().max(1e-6);
         self.stages_at = Instant::now();
@@ -317,7 +321,7 @@ impl Sampler {
             let before = self.threads.iter().find(|before| before.name == group.name);
             let before = before.map_or(0.0, |before| before.cpu_seconds).min(group.cpu_seconds);
             let share = (group.cpu_seconds - before) / elapsed / f64::from(group.count);
-            stages.entry(shown(&group.name).to_owned()).or_insert(share);
+            stages.entry(stage_of_threads(&group.name).to_owned()).or_insert(share);
         }
         self.threads = threads;
         stages
@@ -364,24 +368,24 @@ impl CounterReadings {
     /// router counts from 0.
     fn since(&self, before: &CounterReadings, seconds: f64) -> (Requests, f64) {
         let restarted = self.requests < before.requests;
-        let more = |now: f64, before: f64| if restarted { now } else { (now - before).max(0.0) };
-        let request_seconds = more(self.request_seconds, before.request_seconds);
-        let answered = more(self.answered, before.answered);
+        let increase = |now: f64, before: f64| if restarted { now } else { (now - before).max(0.0) };
+        let request_seconds = increase(self.request_seconds, before.request_seconds);
+        let answered = increase(self.answered, before.answered);
         let requests = Requests {
-            rate: more(self.requests, before.requests) / seconds,
+            rate: increase(self.requests, before.requests) / seconds,
             in_flight: request_seconds / seconds,
             seconds: if answered > 0.0 { request_seconds / answered } else { 0.0 },
             bytes_rate: self.bytes.saturating_sub(before.bytes) as f64 / seconds,
         };
         let calls = self.calls.iter().map(|(source, count)| {
-            more(*count, before.calls.get(source).copied().unwrap_or_default()) / seconds
+            increase(*count, before.calls.get(source).copied().unwrap_or_default()) / seconds
         });
         (requests, calls.fold(0.0, f64::max))
     }
 }
 
-/// The stage that a thread's name stands for.
-fn shown(name: &str) -> &str {
+/// The stage of the threads with this name.
+fn stage_of_threads(name: &str) -> &str {
     match name {
         "tokio-rt-worker" => "network",
         other => other,

@@ -188,7 +188,7 @@ fn the_list_of_tries_marks_those_that_the_charts_show() {
 }
 
 #[test]
-fn a_lag_line_is_of_the_run_that_its_name_says() {
+fn a_lag_line_shows_the_run_that_its_name_says() {
     let result = result();
     let case = &result.cases[0];
     let charts = charts(case, &result);

@@ -50,7 +50,8 @@ pub enum ReadError {
 }
 
 impl Outcome {
-    /// # Errors The file does not exist, or is not a result of this version.
+    /// # Errors
+    /// The file does not exist, or is not a result of this version.
     pub fn read(path: &Path) -> Result<Outcome, ReadError> {
         #[derive(Deserialize)]
         struct Head {

@@ -20,7 +20,7 @@ fn a_run_without_an_event_has_not_passed() {
 }
 
 #[test]
-fn what_did_not_arrive_is_not_lost_where_nobody_waited_for_it() {
+fn missing_events_of_an_incomplete_run_are_not_lost() {
     let missing = Tally { missing: 3, expected: 9, ..Tally::default() };
     let whole = RunResult { totals: missing, ..RunResult::default() };
     assert_eq!(whole.objections(&workload(), true), ["3 events are lost"]);
@@ -64,7 +64,7 @@ fn wrong_content_fails_a_run_and_is_shown() {
 }
 
 #[test]
-fn how_the_router_ended_is_said_as_it_was() {
+fn the_end_of_the_router_is_reported() {
     let check = |exit_code, signal, expected: &[&str]| {
         let totals = Tally { expected: 1, ..Tally::default() };
         let router = RouterFigures { exit_code, signal, ..RouterFigures::default() };
@@ -78,7 +78,7 @@ fn how_the_router_ended_is_said_as_it_was() {
 }
 
 #[test]
-fn a_table_tells_why_there_is_no_latency() {
+fn a_table_explains_a_missing_latency() {
     let table = |created| RunResult { created, ..RunResult::default() }.table();
     assert!(table(0).contains("nothing was created after the start"), "{}", table(0));
     assert!(table(1).contains("nothing that was created after the start arrived"));

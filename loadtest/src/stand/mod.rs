@@ -42,7 +42,8 @@ pub struct Stand {
 impl Stand {
     /// Starts the target and the vCenters. Apart from their backlog the vCenters are idle.
     ///
-    /// # Errors A port cannot be bound.
+    /// # Errors
+    /// A port cannot be bound.
     pub async fn start(workload: &Workload) -> Result<Stand, StandError> {
         let vcenters = Stand::vcenters(workload, 0).await?;
         let target = Target::start(workload, 0).await?;
@@ -52,7 +53,8 @@ impl Stand {
 
     /// Starts the vCenters alone, on consecutive ports from `port`; 0 means free ports.
     ///
-    /// # Errors A port cannot be bound.
+    /// # Errors
+    /// A port cannot be bound.
     pub async fn vcenters(workload: &Workload, port: u16) -> Result<Vec<VCenter>, StandError> {
         let mut vcenters = Vec::new();
         for number in 0..workload.vcenters {
@@ -84,7 +86,8 @@ impl Stand {
 
     /// Writes the router's configuration and the certificates that it must trust.
     ///
-    /// # Errors The folder cannot be written to.
+    /// # Errors
+    /// The folder cannot be written to.
     pub fn write_config(&self, workload: &Workload, folder: &Path, admin: &str) -> Result<(), StandError> {
         let write = |name: &str, text: &str| {
             let path = folder.join(name);

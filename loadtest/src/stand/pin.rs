@@ -8,10 +8,11 @@ use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 /// The affinity of this process before a change.
 pub struct SavedAffinity(CpuSet);
 
-/// Leaves these cores to the router, if others are left.
+/// Keeps this process off the router's cores, if other cores are left.
 ///
-/// # Errors The system refuses.
-pub fn leave(cpus: &[usize]) -> io::Result<SavedAffinity> {
+/// # Errors
+/// The system refuses.
+pub fn avoid(cpus: &[usize]) -> io::Result<SavedAffinity> {
     let before = sched_getaffinity(None)?;
     let mut rest = before;
     cpus.iter().for_each(|cpu| rest.unset(*cpu));
@@ -22,7 +23,8 @@ pub fn leave(cpus: &[usize]) -> io::Result<SavedAffinity> {
 }
 
 impl SavedAffinity {
-    /// # Errors The system refuses.
+    /// # Errors
+    /// The system refuses.
     pub fn restore(self) -> io::Result<()> {
         set_all(&self.0)
     }

@@ -44,7 +44,8 @@ pub struct RemoteVcenter {
 impl RemoteVcenter {
     /// Fetches the truth for the first time.
     ///
-    /// # Errors The vCenter does not answer, or is not a synthetic one.
+    /// # Errors
+    /// The vCenter does not answer, or is not a synthetic one.
     pub async fn connect(sdk: &str, ca: Option<&Path>) -> Result<RemoteVcenter, RemoteError> {
         let wrong = || RemoteError::Url { url: sdk.to_owned() };
         let url = format!("{}/testbed/truth", sdk.strip_suffix("/sdk").ok_or_else(wrong)?);
@@ -71,7 +72,8 @@ impl RemoteVcenter {
 
     /// Registers this vCenter with a verifier.
     ///
-    /// # Errors The vCenter has a mix of events that this program does not know.
+    /// # Errors
+    /// The vCenter has a mix of events that this program does not know.
     pub fn watch(&self, verifier: &Verifier) -> Result<(), RemoteError> {
         let added = verifier.add(&self.sdk, self.truth.clone(), 0, None);
         added.map_err(|error| RemoteError::Fetch { url: self.url.clone(), why: error.to_string() })
@@ -79,7 +81,8 @@ impl RemoteVcenter {
 
     /// Fetches the truth again.
     ///
-    /// # Errors The vCenter does not answer. The previous truth stays.
+    /// # Errors
+    /// The vCenter does not answer. The previous truth stays.
     pub async fn refresh(&self) -> Result<(), RemoteError> {
         let truth = fetch(&self.client, &self.url).await?;
         *self.truth.lock().unwrap_or_else(PoisonError::into_inner) = truth;

@@ -53,7 +53,8 @@ pub struct Router {
 
 /// Finds the router's binary: the given one, or the one beside this executable.
 ///
-/// # Errors There is none.
+/// # Errors
+/// There is none.
 pub fn find(named: Option<&Path>) -> Result<PathBuf, RouterError> {
     if let Some(named) = named {
         return Ok(named.to_owned());
@@ -69,7 +70,8 @@ pub fn find(named: Option<&Path>) -> Result<PathBuf, RouterError> {
 
 /// A loopback address with a free port.
 ///
-/// # Errors No port is free.
+/// # Errors
+/// No port is free.
 pub fn free_address() -> io::Result<String> {
     Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.to_string())
 }
@@ -82,7 +84,8 @@ impl Router {
 
     /// Starts the router and waits until it is ready.
     ///
-    /// # Errors It ends by itself, or is not ready in time.
+    /// # Errors
+    /// It ends by itself, or is not ready in time.
     pub async fn start(&mut self) -> Result<(), RouterError> {
         self.spawn()?;
         let end = Instant::now() + READY_LIMIT;
@@ -139,7 +142,8 @@ impl Router {
 
     /// The exit status, if the router has ended by itself.
     ///
-    /// # Errors The system does not report it.
+    /// # Errors
+    /// The system does not report it.
     pub fn ended(&mut self) -> io::Result<Option<ExitStatus>> {
         self.child.as_mut().map_or(Ok(None), Child::try_wait)
     }
@@ -155,7 +159,8 @@ impl Router {
 
     /// Sends SIGTERM and returns the exit status; `None` if the router had to be killed.
     ///
-    /// # Errors The system refuses the signal.
+    /// # Errors
+    /// The system refuses the signal.
     pub async fn stop(&mut self) -> Result<Option<ExitStatus>, RouterError> {
         let Some(child) = &mut self.child else { return Ok(None) };
         if let Some(status) = child.try_wait()? {

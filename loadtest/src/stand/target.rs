@@ -30,7 +30,8 @@ enum Server {
 impl Target {
     /// Starts the target on this port; 0 means a free one.
     ///
-    /// # Errors The port cannot be bound.
+    /// # Errors
+    /// The port cannot be bound.
     pub async fn start(workload: &Workload, port: u16) -> Result<Target, StartError> {
         let settings = &workload.target;
         let receivers = settings.functions.max(1);
@@ -129,7 +130,8 @@ impl Target {
 
     /// Opens the port again.
     ///
-    /// # Errors Another program took the port meanwhile.
+    /// # Errors
+    /// Another program took the port meanwhile.
     pub async fn resume(&self) -> Result<(), StartError> {
         match &self.server {
             Server::Http(sink) => sink.resume().await,

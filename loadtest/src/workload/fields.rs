@@ -128,7 +128,8 @@ impl<'n, 'p> Fields<'n, 'p> {
 
 /// Parses `250ms`, `10s`, `5m`, `1h30m`.
 ///
-/// # Errors The allowed values.
+/// # Errors
+/// The allowed values.
 pub fn duration(text: &str) -> Result<Duration, String> {
     let parsed: Option<jiff::SignedDuration> = text.parse().ok();
     parsed
@@ -153,7 +154,8 @@ pub fn decimal(min: f64, max: f64) -> impl Fn(&str) -> Result<f64, String> + Clo
     }
 }
 
-/// # Errors The allowed values.
+/// # Errors
+/// The allowed values.
 pub fn flag(text: &str) -> Result<bool, String> {
     match text {
         "true" => Ok(true),
@@ -178,7 +180,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn values_are_what_they_say() {
+    fn values_are_parsed_within_their_bounds() {
         assert_eq!(duration("1h30m"), Ok(Duration::from_secs(5400)));
         assert_eq!(duration("250ms"), Ok(Duration::from_millis(250)));
         for wrong in ["", "5", "-3s", "soon", "PT5S", "1 fortnight"] {

@@ -101,7 +101,8 @@ pub struct RouterSettings {
 impl Workload {
     /// Loads a built-in workload by its name, or a file.
     ///
-    /// # Errors All errors in it.
+    /// # Errors
+    /// All errors in it.
     pub fn load(name: &str) -> Result<Workload, WorkloadErrors> {
         if let Some((name, text)) = BUILT_IN.iter().find(|(known, _)| *known == name) {
             return Workload::parse(name, text);
@@ -125,12 +126,14 @@ impl Workload {
 
     /// Loads the workload with this name, or parses `unnamed` if there is none.
     ///
-    /// # Errors All errors in it.
+    /// # Errors
+    /// All errors in it.
     pub fn load_or(name: Option<&str>, unnamed: &str) -> Result<Workload, WorkloadErrors> {
         name.map_or_else(|| Workload::parse("plain", unnamed), Workload::load)
     }
 
-    /// # Errors All errors in it.
+    /// # Errors
+    /// All errors in it.
     pub fn parse(file: &str, text: &str) -> Result<Workload, WorkloadErrors> {
         let mut problems = Vec::new();
         let workload = match tree::read(text) {
@@ -152,7 +155,8 @@ impl Workload {
 
     /// Checks conditions on several fields, after flags have changed some.
     ///
-    /// # Errors All combinations that do not fit together.
+    /// # Errors
+    /// All combinations that do not fit together.
     pub fn check(&self) -> Result<(), WorkloadErrors> {
         let mut problems = Vec::new();
         let mut wrong = |path: &str, message: &str| {

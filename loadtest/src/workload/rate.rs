@@ -80,7 +80,8 @@ impl Rate {
 
     /// Parses a flag: a number, or `unbounded`.
     ///
-    /// # Errors The allowed values.
+    /// # Errors
+    /// The allowed values.
     pub fn parse(text: &str) -> Result<Rate, String> {
         match text {
             "unbounded" => Ok(Rate::Unbounded),
@@ -145,7 +146,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_shape_is_what_it_says() {
+    fn rates_follow_their_shape() {
         let seconds = Duration::from_secs;
         let check = |rate: Rate, expected: &[(u64, f64)]| {
             for (time, expected) in expected {

@@ -31,7 +31,8 @@ const SHAPES: [(&str, Shape); 5] = [
 ];
 
 impl Shape {
-    /// # Errors The allowed values.
+    /// # Errors
+    /// The allowed values.
     pub fn parse(text: &str) -> Result<Shape, String> {
         word(&SHAPES)(text)
     }
@@ -54,7 +55,8 @@ const ORDERINGS: [(&str, Ordering); 3] =
     [("source", Ordering::Source), ("entity", Ordering::Entity), ("none", Ordering::None)];
 
 impl Ordering {
-    /// # Errors The allowed values.
+    /// # Errors
+    /// The allowed values.
     pub fn parse(text: &str) -> Result<Ordering, String> {
         word(&ORDERINGS)(text)
     }
@@ -67,7 +69,8 @@ impl Ordering {
 /// Parses the response time of the target: `20ms`, uniformly `5ms-20ms`, or mostly fast and
 /// sometimes slow `p50=5ms,p99=80ms`.
 ///
-/// # Errors The allowed values.
+/// # Errors
+/// The allowed values.
 pub fn delay(text: &str) -> Result<Delay, String> {
     let found = match text.split_once(',') {
         Some((p50, p99)) => {
@@ -117,7 +120,8 @@ pub enum ErrorKind {
 impl ErrorKind {
     /// Parses a status or a word.
     ///
-    /// # Errors The allowed values.
+    /// # Errors
+    /// The allowed values.
     pub fn parse(text: &str) -> Result<ErrorKind, String> {
         match whole(400, 599)(text) {
             Ok(status) => Ok(ErrorKind::Status(status as u16)),

@@ -21,7 +21,7 @@ fn every_file_in_the_folder_is_built_in_and_valid() {
 }
 
 #[test]
-fn a_full_file_arrives() {
+fn every_field_of_a_file_is_read() {
     let workload = Workload::parse(
         "folder/full.yaml",
         "description: x\nseed: 7\nvcenters: 3\nrate: {ramp: {from: 1, to: 2, time: 10s}}\nevents: 1_000\nduration: 1m\nbacklog: 5\n\
@@ -52,7 +52,7 @@ fn a_full_file_arrives() {
 }
 
 #[test]
-fn everything_that_is_wrong_is_said_at_once() {
+fn all_errors_are_reported_at_once() {
     let errors = Workload::parse(
         "bad.yaml",
         "vcenters: 0\nrate: {steady: 5, ramp: {from: 1}}\nspeed: 5\nmix: {NoSuchEvent: 1}\ntarget:\n  shape: pigeon\n  delay: soon\n  \
@@ -101,7 +101,7 @@ fn fields_that_do_not_fit_together_are_named() {
 }
 
 #[test]
-fn a_shape_of_the_rate_that_makes_no_sense_is_named() {
+fn an_impossible_shape_of_the_rate_is_named() {
     let check = |rate: &str, expected: &str| {
         let shown = Workload::parse("w", &format!("rate: {rate}")).unwrap_err().to_string();
         assert_eq!(shown, format!("w:1: {expected}"), "{rate}");
@@ -128,7 +128,7 @@ fn troubles_after_the_end_are_named() {
 }
 
 #[test]
-fn a_workload_is_told_in_one_line() {
+fn a_workload_is_summarized_in_one_line() {
     let tell = |text: &str| {
         let workload = Workload::parse("w", text).unwrap();
         format!("{}; {}", workload.setup(), workload.offered())

@@ -77,7 +77,8 @@ impl fmt::Display for WorkloadErrors {
 
 /// Parses a YAML text with exactly one document.
 ///
-/// # Errors It is not YAML, or uses a feature that workloads do not need.
+/// # Errors
+/// It is not YAML, or uses a feature that workloads do not need.
 pub fn read(text: &str) -> Result<YamlNode, Problem> {
     // The lists and maps that are open, and for a map the key whose value comes next.
     let mut open: Vec<(YamlNode, Option<(String, usize)>)> = Vec::new();
@@ -192,7 +193,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_read_is_written_again_as_one_line() {
+    fn a_tree_is_written_again_as_one_line() {
         for (text, expected) in [
             ("a: 1\nb:\n  - x\n  - 'y'\n", "{'a': 1, 'b': [x, 'y']}"),
             ("a: {b: [1, 2], c: }", "{'a': {'b': [1, 2], 'c': ~}}"),
@@ -205,7 +206,7 @@ mod tests {
     }
 
     #[test]
-    fn lines_are_counted_and_nonsense_is_named() {
+    fn errors_name_their_line_and_problem() {
         let node = read("a: 1\nb:\n  c: 2\n").unwrap();
         let YamlData::Map(entries) = node.data else { panic!() };
         assert_eq!((entries[0].line, entries[1].line), (1, 2));

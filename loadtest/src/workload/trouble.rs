@@ -8,7 +8,7 @@ use super::fields::{Fields, duration, flag, whole, word};
 
 /// Maximum number of events in one trouble.
 const EVENTS_MAX: u64 = 1_000_000;
-/// Maximum size of a huge event: what the router can still read, with a margin.
+/// Maximum size of a huge event. It stays below the router's limit by a margin.
 const HUGE_BYTES_MAX: u64 = 16 << 20;
 
 /// Maximum number of pieces of an answer: smaller pieces than a network packet make no difference.

@@ -62,7 +62,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_drawn_has_the_distribution_that_was_asked_for() {
+    fn drawn_delays_have_the_requested_distribution() {
         let ms = Duration::from_millis;
         let mut random = StdRng::seed_from_u64(1);
         let mut drawn = |delay: Delay| {

@@ -398,7 +398,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_entrys_size_is_that_of_the_user_guide() {
+    fn the_size_of_an_entry_follows_the_user_guide() {
         let entry = json!({"Time": 1, "Source": "ab", "DetailType": "cde", "Detail": "{\"ä\":1}", "Resources": ["x", "yz"]});
         assert_eq!(entry_bytes(&entry), 14 + 2 + 3 + 8 + 3);
     }

@@ -1,5 +1,5 @@
-//! The OpenFaaS gateway's HTTP API, with functions that can be deployed, removed, made to fail, and
-//! that verify the events they receive.
+//! The HTTP API of the OpenFaaS gateway, with functions that verify the events they receive. Tests
+//! deploy and remove functions and make them fail.
 //!
 //! - `GET /system/functions[?namespace=NS]`, `GET /system/namespaces`: behind basic authentication,
 //!   as in the gateway.

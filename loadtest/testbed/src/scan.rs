@@ -374,7 +374,7 @@ mod tests {
     }
 
     #[test]
-    fn white_space_is_no_loss() {
+    fn white_space_loses_no_event() {
         let compact = event(r#"{"Key":7,"ChainId":9,"CreatedTime":"1970-01-01T00:01:01.5Z"}"#);
         let spaced = compact.replace("\":", "\": ").replace(",\"", ", \"");
         let pretty = compact.replace('{', "{\n  ").replace(",\"", ",\n  \"").replace("\":", "\" : ");
@@ -387,7 +387,7 @@ mod tests {
     }
 
     #[test]
-    fn a_body_that_holds_no_events_or_is_cut_is_counted() {
+    fn bodies_that_are_cut_or_hold_no_events_are_counted() {
         let whole = event(r#"{"Key":7,"CreatedTime":"1970-01-01T00:00:00Z"}"#);
         let count = |body: &str| {
             let (mut read, mut unreadable) = (0, 0);

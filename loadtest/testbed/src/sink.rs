@@ -75,7 +75,7 @@ impl Behavior {
         Behavior { latency: latency.into(), ..Behavior::default() }
     }
 
-    /// True if the work is done, whatever the sender learns of it.
+    /// Returns true if the request is taken, even if the sender does not get the answer.
     pub(crate) fn takes(&self) -> bool {
         match self.reply {
             Reply::Status(status) => (200..300).contains(&status),
@@ -93,7 +93,7 @@ impl Behavior {
         }
     }
 
-    /// Waits and answers as told; `body` is used if the answer is a status.
+    /// Waits for the delay and gives the answer. `body` is used if the answer is a status.
     pub(crate) async fn answer(
         &self,
         connection: &Connection,

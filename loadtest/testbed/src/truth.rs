@@ -73,7 +73,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_id_is_that_of_the_design() {
+    fn the_id_is_derived_from_key_and_minute() {
         let vcenter = Uuid::parse_str("cc4db9a9-35d5-5731-a798-7b32a5c23a64").unwrap();
         for (key, created_us, name) in [
             (42, 60_000_000, "42/1"),
@@ -90,7 +90,7 @@ mod tests {
     }
 
     #[test]
-    fn keys_used_twice_are_told_apart_by_time() {
+    fn reused_keys_are_distinguished_by_time() {
         let span = |first, key_base, from_us| KeySpan { first, key_base, from_us };
         let spans = [span(0, 100, 0), span(10, 106, 60_000_000)];
         for (key, created_us, expected) in [

@@ -79,7 +79,7 @@ fn workloads_are_listed_and_printed() {
 }
 
 #[test]
-fn help_is_as_it_was() {
+fn help_matches_its_snapshot() {
     let mut all = String::new();
     for command in
         [&[][..], &["run"], &["limit"], &["vcenter"], &["sink"], &["compare"], &["report"], &["workloads"]]

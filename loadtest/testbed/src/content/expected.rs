@@ -124,7 +124,7 @@ fn object_fields(class: &str, node: &Node) -> Vec<(String, Expected)> {
             (field.name.to_owned(), want)
         })
         .collect();
-    // A field that no type declares is delivered all the same, as text.
+    // A field that no type declares is delivered as text.
     for child in &node.children {
         let name = pascal_case(&child.name);
         if fields.iter().all(|(known, _)| *known != name) {
@@ -195,8 +195,8 @@ fn pascal_case(name: &str) -> String {
     chars.next().map_or_else(String::new, |first| first.to_uppercase().chain(chars).collect())
 }
 
-/// The data of an event in VI/JSON, from the JSON that the vCenter sends. Numbers are in place;
-/// texts hold placeholders.
+/// The data of an event in VI/JSON, from the JSON of its template. Its numbers are final, except
+/// the one below; its texts hold placeholders.
 pub(super) fn vijson(sent: &Value) -> Expected {
     match sent {
         Value::Null => Expected::Null,

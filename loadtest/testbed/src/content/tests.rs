@@ -57,7 +57,7 @@ fn drop_newer(node: &mut Node) {
 }
 
 #[test]
-fn the_expectation_is_what_govmomi_makes() {
+fn the_expectation_equals_govmomis_output() {
     let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/fixtures/golden");
     let read = |name: String| std::fs::read_to_string(format!("{folder}/{name}")).unwrap();
     let mut compared = std::collections::BTreeSet::new();
@@ -100,7 +100,7 @@ fn the_expectation_is_what_govmomi_makes() {
 }
 
 #[test]
-fn both_ways_take_what_is_right_of_every_template() {
+fn both_comparisons_accept_correct_data_of_every_template() {
     let contents = contents(Payload::Pascal);
     let mut seen = std::collections::BTreeSet::new();
     for index in 0..300 {
@@ -231,7 +231,7 @@ fn each_corruption_is_noticed_with_its_path() {
 }
 
 #[test]
-fn a_field_of_the_large_task_is_as_good_as_any() {
+fn a_corruption_deep_in_a_large_event_is_noticed() {
     let contents = contents(Payload::Pascal);
     let index = (0..100_000).find(|index| {
         let template = &contents.model.templates()[contents.model.pick(*index).template];
@@ -246,7 +246,7 @@ fn a_field_of_the_large_task_is_as_good_as_any() {
 }
 
 #[test]
-fn attributes_and_data_of_two_events_that_were_swapped_are_noticed() {
+fn swapped_attributes_and_data_are_noticed() {
     let contents = contents(Payload::Pascal);
     let (one, other) = (
         made(index_of(&contents, "VmPoweredOnEvent")),
@@ -263,7 +263,7 @@ fn attributes_and_data_of_two_events_that_were_swapped_are_noticed() {
 }
 
 #[test]
-fn extensions_pass_where_the_router_was_told_to_send_them() {
+fn configured_extensions_pass() {
     let form = Form { extensions: true, ..Form::default() };
     let contents = Contents::new(model(), form);
     let made = made(1);
@@ -273,7 +273,7 @@ fn extensions_pass_where_the_router_was_told_to_send_them() {
 }
 
 #[test]
-fn time_may_be_that_of_creation() {
+fn the_time_may_be_the_creation_time() {
     let contents = Contents::new(model(), Form { time: EventTime::Created, ..Form::default() });
     let made = made(1);
     let mut event = parsed(&contents, &made);
@@ -345,7 +345,7 @@ fn sent(contents: &Contents, made: &MadeEvent, json: bool) -> String {
 }
 
 #[test]
-fn vijson_is_what_the_vcenter_sends() {
+fn vijson_data_equals_the_vcenters_json() {
     let contents = contents(Payload::ViJson);
     let pascal = self::contents(Payload::Pascal);
     for index in 0..300 {
@@ -369,7 +369,7 @@ fn vijson_is_what_the_vcenter_sends() {
 }
 
 #[test]
-fn xml_is_the_element_that_the_vcenter_sent() {
+fn xml_data_equals_the_vcenters_element() {
     let contents = contents(Payload::Xml);
     let pascal = self::contents(Payload::Pascal);
     let declared = "<returnval xmlns:xsi=\"http://www.w3.org/2001/XMLSchema-instance\" xmlns:xsd=\"http://www.w3.org/2001/XMLSchema\"";
@@ -397,7 +397,7 @@ fn xml_is_the_element_that_the_vcenter_sent() {
 }
 
 #[test]
-fn an_unknown_class_has_all_that_was_sent() {
+fn all_fields_of_an_unknown_class_are_expected() {
     let contents = contents(Payload::Pascal);
     let elements = "<userName>u</userName><warpFactor>9</warpFactor><target xsi:type=\"TeleportTarget\"><planet>Vulcan</planet></target>";
     let special =

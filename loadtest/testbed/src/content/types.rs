@@ -88,7 +88,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_type_that_is_named_is_there() {
+    fn every_named_type_exists() {
         for (name, declared) in TYPES.iter() {
             assert!(declared.parent.is_none_or(is_known), "{name}");
             for field in &declared.fields {

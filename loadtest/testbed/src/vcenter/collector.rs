@@ -56,7 +56,8 @@ impl Collector {
 impl World {
     /// Creates a collector for a session and returns its id.
     ///
-    /// # Errors The session already has 32 collectors.
+    /// # Errors
+    /// The session already has 32 collectors.
     pub fn create_collector(&mut self, session: &str, filter: Filter, now_us: i64) -> Result<String, Fault> {
         let born_at = self.history.produced(now_us);
         let cursor = filter.bounds(&self.history, born_at).start;

@@ -169,7 +169,8 @@ fn concerns(named: &[Object], entity: Object, recursion: Recursion) -> bool {
 impl Filter {
     /// Reads a filter from a call's arguments.
     ///
-    /// # Errors There is no filter, a field or value does not exist, or an entity is not in the
+    /// # Errors
+    /// There is no filter, a field or value does not exist, or an entity is not in the
     /// inventory.
     pub fn parse(spec: Option<&Node>, model: &Model) -> Result<Filter, Fault> {
         let spec = spec.ok_or_else(|| Fault::invalid_argument("filter"))?;

@@ -18,7 +18,7 @@ fn parse(text: &str) -> Result<Filter, Fault> {
 }
 
 #[test]
-fn a_filter_selects_what_it_says() {
+fn each_field_of_a_filter_selects_events() {
     let (model, history) = (model(), history());
     let template = |index: u64| &model.templates()[model.pick(index).template];
     let check = |spec: &str, expected: &dyn Fn(u64) -> bool| {
@@ -68,7 +68,7 @@ fn a_filter_selects_what_it_says() {
 }
 
 #[test]
-fn an_entity_selects_by_what_events_name_and_by_what_lies_below() {
+fn an_entity_filter_selects_its_events_and_those_of_its_descendants() {
     let (model, history) = (model(), history());
     let template = |index: u64| &model.templates()[model.pick(index).template];
     let check = |kind: &str, id: &str, recursion: &str, expected: &dyn Fn(u64) -> bool| {
@@ -104,7 +104,7 @@ fn an_entity_selects_by_what_events_name_and_by_what_lies_below() {
 }
 
 #[test]
-fn events_that_are_not_from_the_model_are_filtered_by_their_own_fields() {
+fn events_outside_the_model_are_filtered_by_their_own_fields() {
     let model = model();
     let mut history = History::new(1, 0, 0, None, NOW);
     let tail = "<userName>LAB\\ops</userName><vm><name>app-000007</name><vm type=\"VirtualMachine\">vm-1000007</vm></vm>\

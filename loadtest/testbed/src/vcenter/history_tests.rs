@@ -16,7 +16,7 @@ fn a_backlog_of_ten_million_is_one_segment_and_ends_before_now() {
 }
 
 #[test]
-fn a_rate_makes_events_that_never_come_from_the_future() {
+fn a_rate_creates_no_event_in_the_future() {
     for rate in [1.0, 3.0, 1_000.0, 400_000.0, 3_000_000.0] {
         let mut history = History::new(1, 10, 1_000, None, NOW);
         history.set_rate(rate, NOW);
@@ -79,7 +79,7 @@ fn total_ends_every_pace() {
 }
 
 #[test]
-fn late_events_are_passed_by_and_found_by_a_re_read() {
+fn late_events_are_skipped_and_found_by_a_re_read() {
     let mut history = History::new(1, 5, 1, None, NOW);
     assert_eq!(history.hide_next(3, NOW + 1_000, NOW), 5..8);
     history.append(6, NOW);

@@ -132,7 +132,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_else_is_found() {
+    fn other_ids_and_names_are_not_found() {
         let model = Model::new(ModelSpec { seed: 3, vms: 10, hosts: 2, mix: Mix::Steady }).unwrap();
         assert_eq!(by_uuid(&model, UuidOf::VmBios, uuid(&model, UuidOf::VmBios, 10)), None);
         assert_eq!(by_uuid(&model, UuidOf::VmBios, uuid(&model, UuidOf::VmInstance, 1)), None);

@@ -79,7 +79,8 @@ fn needs_no_session(method: &str) -> bool {
 
 /// Carries out every method but those of [`wait_for_updates`].
 ///
-/// # Errors The fault to answer with.
+/// # Errors
+/// The fault to answer with.
 pub(crate) fn call(
     shared: &Shared,
     session: Option<&str>,
@@ -360,7 +361,8 @@ fn create_filter(shared: &Shared, key: &str, call: &Call) -> Result<CallResult, 
 /// `WaitForUpdatesEx`, `WaitForUpdates` and `CheckForUpdates`: answers when something changed, or
 /// with nothing when the time is up.
 ///
-/// # Errors The fault to answer with; `RequestCanceled` after `CancelWaitForUpdates`.
+/// # Errors
+/// The fault to answer with; `RequestCanceled` after `CancelWaitForUpdates`.
 pub(crate) async fn wait_for_updates(
     shared: &Shared,
     session: Option<&str>,

@@ -117,7 +117,8 @@ pub struct MixError(String);
 
 /// The number of a template for each slot.
 ///
-/// # Errors A name is unknown, or there is no weight.
+/// # Errors
+/// A name is unknown, or there is no weight.
 pub(crate) fn slots(mix: &Mix, templates: &[&str]) -> Result<Vec<u8>, MixError> {
     let weights = mix.weights();
     let total: u64 = weights.iter().map(|(_, weight)| u64::from(*weight)).sum();

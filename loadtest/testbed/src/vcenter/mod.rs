@@ -149,7 +149,8 @@ pub struct VCenter {
 impl VCenter {
     /// Starts a vCenter on the caller's tokio runtime.
     ///
-    /// # Errors The port is taken, or the mix names no events.
+    /// # Errors
+    /// The port is taken, or the mix names no events.
     pub async fn start(options: Options) -> Result<VCenter, StartError> {
         let model = Model::new(ModelSpec {
             seed: options.seed,

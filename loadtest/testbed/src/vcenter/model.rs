@@ -73,7 +73,8 @@ pub struct Model {
 impl Model {
     /// Compiles the templates of a spec.
     ///
-    /// # Errors The mix names an unknown template or has no weight.
+    /// # Errors
+    /// The mix names an unknown template or has no weight.
     pub fn new(spec: ModelSpec) -> Result<Model, MixError> {
         let (templates, users) = template::load();
         let names: Vec<&str> = templates.iter().map(|template| template.name.as_str()).collect();

@@ -123,7 +123,8 @@ pub(crate) fn write_reference_of(out: &mut Vec<u8>, element: &str, target: &Obje
 
 /// One property; `Ok(None)` if it exists and is not set.
 ///
-/// # Errors The object or property is unknown, or a session is needed and there is none.
+/// # Errors
+/// The object or property is unknown, or a session is needed and there is none.
 pub(crate) fn read(
     shared: &Shared,
     world: &mut World,

@@ -30,7 +30,8 @@ pub(crate) struct Call {
 
 /// Reads the call in a SOAP envelope.
 ///
-/// # Errors The bytes are not XML, or have no method in a Body.
+/// # Errors
+/// The bytes are not XML, or have no method in a Body.
 pub(crate) fn parse_soap_call(bytes: &[u8]) -> Result<Call, Fault> {
     let parsed = xml::parse(bytes).and_then(|mut envelope| {
         let body = envelope.children.iter_mut().find(|child| child.name == "Body");

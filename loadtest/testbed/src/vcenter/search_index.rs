@@ -15,7 +15,8 @@ use super::xml::Node;
 
 /// The objects that a call of `SearchIndex` finds; `None` for a method that it does not have.
 ///
-/// # Errors An argument is missing, or an entity or datacenter does not exist.
+/// # Errors
+/// An argument is missing, or an entity or datacenter does not exist.
 pub(crate) fn find(model: &Model, call: &Call) -> Option<Result<Vec<Object>, Fault>> {
     let arguments = &call.arguments;
     let found = match call.method.as_str() {

@@ -173,7 +173,8 @@ fn name_traversals<'a>(sets: &'a Node, named: &mut HashMap<&'a str, &'a Node>) {
 
 /// Writes `<obj>` and the `<propSet>`s of one object.
 ///
-/// # Errors A property does not exist.
+/// # Errors
+/// A property does not exist.
 pub(crate) fn write_object(
     shared: &Shared,
     world: &mut World,

@@ -43,7 +43,8 @@ impl PropertyFilter {
 
 /// The answer of `WaitForUpdatesEx` at this moment: the XML of an update set, or nothing yet.
 ///
-/// # Errors The version was never given out, or an object is gone.
+/// # Errors
+/// The version was never given out, or an object is gone.
 pub(crate) fn updates(
     shared: &Shared,
     world: &mut World,

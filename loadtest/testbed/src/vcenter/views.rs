@@ -41,7 +41,8 @@ impl View {
 
 /// `CreateContainerView`: returns the new view's id.
 ///
-/// # Errors There is no container, or the session has too many views.
+/// # Errors
+/// There is no container, or the session has too many views.
 pub(crate) fn create_container(shared: &Shared, session: &str, arguments: &Node) -> Result<String, Fault> {
     let container = arguments.child("container").map(ObjectReference::of);
     let container = container
@@ -55,14 +56,16 @@ pub(crate) fn create_container(shared: &Shared, session: &str, arguments: &Node)
 
 /// `CreateListView`: returns the new view's id.
 ///
-/// # Errors The session has too many views.
+/// # Errors
+/// The session has too many views.
 pub(crate) fn create_list(shared: &Shared, session: &str, arguments: &Node) -> Result<String, Fault> {
     insert(shared, session, View::List(arguments.all("obj").map(ObjectReference::of).collect()))
 }
 
 /// `ModifyListView` and `ResetListView`.
 ///
-/// # Errors There is no such list view.
+/// # Errors
+/// There is no such list view.
 pub(crate) fn change_list(shared: &Shared, session: &str, call: &Call) -> Result<(), Fault> {
     let targets = |name| call.arguments.all(name).map(ObjectReference::of).collect::<Vec<_>>();
     shared.with(|world, _| {
@@ -83,7 +86,8 @@ pub(crate) fn change_list(shared: &Shared, session: &str, call: &Call) -> Result
 
 /// `DestroyView`.
 ///
-/// # Errors There is no such view.
+/// # Errors
+/// There is no such view.
 pub(crate) fn destroy(shared: &Shared, session: &str, call: &Call) -> Result<(), Fault> {
     let removed = shared.with(|world, _| world.sessions.get_mut(session)?.views.remove(&call.this));
     removed.map(|_| ()).ok_or_else(|| Fault::not_found(&call.this_type, &call.this))

@@ -48,7 +48,8 @@ fn decode_percent(text: &str) -> String {
 
 /// A method's arguments as the tree that SOAP would have made of them.
 ///
-/// # Errors The body is not a JSON object.
+/// # Errors
+/// The body is not a JSON object.
 pub(crate) fn arguments(method: &str, body: &[u8]) -> Result<Node, Fault> {
     let value = if body.is_empty() { json!({}) } else { serde_json::from_slice(body).unwrap_or_default() };
     if !value.is_object() {
@@ -105,7 +106,8 @@ pub(crate) fn fault(fault: &Fault) -> Value {
 
 /// A method's result, or a property's value (`method` is `Fetch`); `None` for "no content".
 ///
-/// # Errors The result contains a malformed event and is therefore not well-formed.
+/// # Errors
+/// The result contains a malformed event and is therefore not well-formed.
 pub(crate) fn result(method: &str, elements: &[u8]) -> Result<Option<Value>, Fault> {
     let text = String::from_utf8_lossy(elements);
     let root = parse(&text).ok_or_else(|| Fault::new("SystemError", "the result cannot be encoded"))?;

@@ -308,7 +308,8 @@ impl World {
 
     /// Opens a session and returns its key.
     ///
-    /// # Errors The user or password is wrong, or there are too many sessions.
+    /// # Errors
+    /// The user or password is wrong, or there are too many sessions.
     pub fn login(
         &mut self,
         user: &str,

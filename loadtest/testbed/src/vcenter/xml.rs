@@ -79,7 +79,8 @@ impl Node {
 
 /// Parses a document and returns its root.
 ///
-/// # Errors The document is not well-formed, is deeper than 64 elements, or has no root.
+/// # Errors
+/// The document is not well-formed, is deeper than 64 elements, or has no root.
 pub(crate) fn parse(bytes: &[u8]) -> Result<Node, XmlError> {
     let mut reader = NsReader::from_reader(bytes);
     // The open elements, below a root that collects the document's own.
@@ -143,7 +144,8 @@ pub(crate) fn parse(bytes: &[u8]) -> Result<Node, XmlError> {
 /// Parses elements without a root, with the prefixes that our envelope declares. Returns their
 /// parent.
 ///
-/// # Errors As [`parse`].
+/// # Errors
+/// As [`parse`].
 pub(crate) fn parse_fragment(elements: &str) -> Result<Node, XmlError> {
     let prefixes = format!("xmlns:xsi=\"{XSI}\" xmlns:xsd=\"http://www.w3.org/2001/XMLSchema\"");
     parse(format!("<r {prefixes}>{elements}</r>").as_bytes())
@@ -216,7 +218,7 @@ mod tests {
     }
 
     #[test]
-    fn refuses_what_is_not_xml() {
+    fn malformed_xml_is_refused() {
         let deep = "<a>".repeat(100);
         for bytes in [
             "",

@@ -85,7 +85,8 @@ impl Verifier {
     /// Verifies a source: deliveries with this URL or with its port, since a router may write
     /// another host name. The events from `expect_from` on that `expect` chooses must arrive.
     ///
-    /// # Errors The truth names an unknown mix of events.
+    /// # Errors
+    /// The truth names an unknown mix of events.
     pub fn add(
         &self,
         url: &str,

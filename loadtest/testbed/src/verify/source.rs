@@ -58,7 +58,8 @@ pub(super) struct Source {
 impl Source {
     /// Reads the truth and compiles its model.
     ///
-    /// # Errors The truth names an unknown mix of events.
+    /// # Errors
+    /// The truth names an unknown mix of events.
     pub fn new(
         url: &str,
         witness: Arc<dyn Witness>,

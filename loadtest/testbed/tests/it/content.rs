@@ -1,4 +1,4 @@
-//! Content over HTTP: every target compares what it takes, and wrong content is counted and shown.
+//! Content over HTTP: every target compares the events that it accepts, and reports wrong content.
 
 use std::sync::Arc;
 

@@ -142,7 +142,7 @@ async fn hidden_and_forbidden_events_are_not_missing() {
 }
 
 #[tokio::test]
-async fn events_of_a_restored_vcenter_are_told_apart() {
+async fn events_of_a_restored_vcenter_are_distinguished() {
     let (vcenter, sink) = start(false, backlog(10)).await;
     deliver(&sink, &vcenter, &(0..8).collect::<Vec<_>>()).await.unwrap();
     vcenter.restore(4, Duration::from_secs(300));

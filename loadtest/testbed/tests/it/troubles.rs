@@ -1,4 +1,4 @@
-//! Each trouble does what it says, as a client sees it.
+//! The effect of each trouble on a client.
 
 use std::io::ErrorKind;
 use std::time::{Duration, Instant};

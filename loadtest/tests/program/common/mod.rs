@@ -121,7 +121,7 @@ impl Working {
         rustix::process::kill_process(Pid::from_child(&self.child), signal).unwrap();
     }
 
-    /// Reads what it says until a line has this in it.
+    /// Reads its output up to a line that contains `part`.
     pub fn until_said(&mut self, part: &str) {
         let mut line = String::new();
         while !line.contains(part) {
@@ -193,7 +193,7 @@ impl Server {
         self.said.split_whitespace().next().unwrap()
     }
 
-    /// Ctrl-C; returns its exit code and what it wrote.
+    /// Interrupts it, as Ctrl-C does. Returns its exit code and its output.
     pub fn stop(mut self) -> (i32, String) {
         let pid = Pid::from_child(&self.child.0);
         rustix::process::kill_process(pid, Signal::INT).unwrap();

@@ -1,4 +1,4 @@
-//! A raw SOAP client on a plain socket: it must not share code with what it tests.
+//! A raw SOAP client on a plain socket. It shares no code with the testbed that it tests.
 
 use std::time::Duration;
 
