@@ -494,6 +494,3 @@ pub const ADMIN_CONNECTIONS_MAX: usize = 64;
 /// Time between the start of a connection and the head of its first request, and between one
 /// request and the next.
 pub const ADMIN_HEAD_TIMEOUT: Duration = Duration::from_secs(10);
-/// Lifetime of a connection to the admin listener, so that 64 idle ones cannot keep others out for
-/// long.
-pub const ADMIN_CONNECTION_MAX: Duration = Duration::from_secs(300);

@@ -1,5 +1,5 @@
 //! Access to the admin pages other than health: basic authentication or a bearer token, compared in
-//! constant time.
+//! constant time. A secret in a file is read again when the file changes.
 
 use std::sync::Arc;
 
@@ -11,6 +11,7 @@ use axum::response::{IntoResponse, Response};
 use base64::Engine;
 use sha2::{Digest, Sha256};
 
+use super::files::FromFiles;
 use crate::config::{Auth, SecretError};
 
 /// The configured credentials cannot be read.
@@ -18,33 +19,50 @@ use crate::config::{Auth, SecretError};
 #[error(transparent)]
 pub struct AuthError(#[from] SecretError);
 
+/// SHA-256 of the `Authorization` header that is admitted; the hash hides its length as well.
+/// `None` admits everybody.
+type Expected = Option<[u8; 32]>;
+
 /// The check that every guarded request must pass.
-#[derive(Clone)]
 pub struct Guard {
-    /// SHA-256 of the expected `Authorization` header; the hash hides its length as well. `None`
-    /// admits everybody.
-    expected: Option<[u8; 32]>,
+    expected: FromFiles<Expected, SecretError>,
+    /// The value of `WWW-Authenticate`.
+    challenge: &'static str,
 }
 
 impl Guard {
     pub fn new(auth: &Auth) -> Result<Self, AuthError> {
-        let expected = match auth {
-            Auth::None => None,
-            Auth::Basic { username, password } => {
-                let plain = format!("{username}:{}", &*password.read()?);
-                Some(format!("Basic {}", base64::engine::general_purpose::STANDARD.encode(plain)))
+        let (challenge, secret) = match auth {
+            Auth::None => ("", None),
+            Auth::Basic { password, .. } => {
+                ("Basic realm=\"event-router\", charset=\"UTF-8\"", Some(password))
             }
-            Auth::Bearer { token } => Some(format!("Bearer {}", &*token.read()?)),
+            Auth::Bearer { token } => ("Bearer realm=\"event-router\"", Some(token)),
         };
-        Ok(Guard { expected: expected.map(|header| Sha256::digest(header).into()) })
+        let files = secret.and_then(|secret| secret.path()).map(ToOwned::to_owned).into_iter().collect();
+        let auth = auth.clone();
+        let expected = FromFiles::new("admin.auth", files, move || expected(&auth))?;
+        Ok(Guard { expected, challenge })
     }
 
     fn admits(&self, given: Option<&HeaderValue>) -> bool {
-        let Some(expected) = &self.expected else { return true };
+        let Some(expected) = self.expected.current() else { return true };
         let given: [u8; 32] = Sha256::digest(given.map_or(&b""[..], HeaderValue::as_bytes)).into();
         // Compare every byte, wherever the first difference is.
         expected.iter().zip(&given).fold(0, |differs, (a, b)| differs | (a ^ b)) == 0
     }
+}
+
+fn expected(auth: &Auth) -> Result<Expected, SecretError> {
+    let header = match auth {
+        Auth::None => return Ok(None),
+        Auth::Basic { username, password } => {
+            let plain = format!("{username}:{}", &*password.read()?);
+            format!("Basic {}", base64::engine::general_purpose::STANDARD.encode(plain))
+        }
+        Auth::Bearer { token } => format!("Bearer {}", &*token.read()?),
+    };
+    Ok(Some(Sha256::digest(header).into()))
 }
 
 /// Middleware that answers 401 unless the request carries the configured credentials.
@@ -52,7 +70,7 @@ pub async fn check(State(guard): State<Arc<Guard>>, request: Request<Body>, next
     if guard.admits(request.headers().get(header::AUTHORIZATION)) {
         return next.run(request).await;
     }
-    let challenge = [(header::WWW_AUTHENTICATE, "Basic realm=\"event-router\"")];
+    let challenge = [(header::WWW_AUTHENTICATE, guard.challenge)];
     (StatusCode::UNAUTHORIZED, challenge, "invalid credentials\n").into_response()
 }
 
@@ -71,5 +89,21 @@ mod tests {
         assert!(!guard.admits(Some(&header("Basic dTpw"))));
         assert!(!guard.admits(None));
         assert!(Guard::new(&Auth::None).unwrap().admits(None));
+    }
+
+    #[test]
+    fn a_rotated_token_replaces_the_old_one() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("token");
+        std::fs::write(&path, "old\n").unwrap();
+        let guard = Guard::new(&Auth::Bearer { token: Secret::file(&path) }).unwrap();
+        let admitted = || {
+            ["old", "renewed"]
+                .map(|token| guard.admits(Some(&HeaderValue::from_str(&format!("Bearer {token}")).unwrap())))
+        };
+        assert_eq!(admitted(), [true, false]);
+        std::fs::write(&path, "renewed\n").unwrap();
+        assert_eq!(admitted(), [false, true]);
+        assert!(guard.challenge.starts_with("Bearer "), "{}", guard.challenge);
     }
 }

@@ -13,6 +13,7 @@
 
 mod auth;
 pub mod control;
+mod files;
 mod serve;
 mod stats;
 mod view;
@@ -29,7 +30,6 @@ use axum::routing::get;
 use metrics_exporter_prometheus::PrometheusHandle;
 use serde_json::json;
 use tokio::net::TcpListener;
-use tokio_rustls::TlsAcceptor;
 
 use self::stats::Stats;
 pub use self::view::View;
@@ -64,7 +64,7 @@ struct AdminState {
 /// A bound listener. It is bound before the sources start, so that a port in use stops the start.
 pub struct Listener {
     listener: TcpListener,
-    tls: Option<TlsAcceptor>,
+    tls: Option<Arc<serve::ListenerTls>>,
     guard: auth::Guard,
 }
 
@@ -75,7 +75,7 @@ impl Listener {
         let listener = TcpListener::bind(address)
             .await
             .map_err(|cause| AdminError::Listen { address: address.clone(), cause })?;
-        let tls = admin.tls.as_ref().map(serve::acceptor).transpose()?;
+        let tls = admin.tls.as_ref().map(serve::listener_tls).transpose()?.map(Arc::new);
         Ok(Some(Listener { listener, tls, guard: auth::Guard::new(&admin.auth)? }))
     }
 

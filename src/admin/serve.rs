@@ -1,11 +1,14 @@
 //! Serves the admin routes over HTTP, or over HTTPS with the configured certificate.
 //!
-//! INVARIANT: no client can hold up the router or another client. The number of connections and the
-//! duration of each are bounded, as are the handshake and a request's head. No body is read.
+//! INVARIANT: no client can hold up the router or another client. The number of connections is
+//! bounded, and a new one takes the place of the one whose last request is the longest ago. The
+//! handshake and a request's head are bounded in time. No body is read.
 
+use std::collections::BTreeMap;
 use std::convert::Infallible;
-use std::sync::Arc;
-use std::time::Duration;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use axum::body::Body;
 use axum::http::Request;
@@ -15,12 +18,13 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncWrite, BufReader};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
+use tokio::sync::oneshot;
 use tokio_rustls::TlsAcceptor;
 use tower_service::Service;
 
+use super::files::FromFiles;
 use crate::config::ServerTls;
-use crate::limits::{ADMIN_CONNECTION_MAX, ADMIN_CONNECTIONS_MAX, ADMIN_HEAD_TIMEOUT};
+use crate::limits::{ADMIN_CONNECTIONS_MAX, ADMIN_HEAD_TIMEOUT};
 use crate::net::pem::{KeyPair, PemError};
 
 /// The listener's certificate cannot be used.
@@ -32,8 +36,18 @@ pub enum ListenerTlsError {
     Pair(#[from] rustls::Error),
 }
 
-/// Reads certificate and key, and makes a TLS acceptor from them.
-pub fn acceptor(tls: &ServerTls) -> Result<TlsAcceptor, ListenerTlsError> {
+/// The certificate of the listener, read again when its files change.
+pub type ListenerTls = FromFiles<TlsAcceptor, ListenerTlsError>;
+
+/// Reads certificate and key.
+pub fn listener_tls(tls: &ServerTls) -> Result<ListenerTls, ListenerTlsError> {
+    let files: Vec<PathBuf> = vec![tls.cert_file.clone(), tls.key_file.clone()];
+    let tls = tls.clone();
+    FromFiles::new("admin.tls", files, move || acceptor(&tls))
+}
+
+/// Makes a TLS acceptor from certificate and key.
+fn acceptor(tls: &ServerTls) -> Result<TlsAcceptor, ListenerTlsError> {
     let KeyPair { chain, key } = KeyPair::read(&tls.cert_file, &tls.key_file)?;
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let mut config = rustls::ServerConfig::builder_with_provider(provider)
@@ -44,11 +58,61 @@ pub fn acceptor(tls: &ServerTls) -> Result<TlsAcceptor, ListenerTlsError> {
     Ok(TlsAcceptor::from(Arc::new(config)))
 }
 
+/// The open connections by number.
+#[derive(Clone, Default)]
+struct Connections(Arc<Mutex<BTreeMap<u64, OpenConnection>>>);
+
+struct OpenConnection {
+    /// Time of the last request, or of the start.
+    used_at: Instant,
+    /// Dropped to close the connection.
+    _close: oneshot::Sender<()>,
+}
+
+impl Connections {
+    /// Adds a connection. If there are too many, the least recently used one is closed. The
+    /// receiver ends when this one has to close.
+    fn add(&self, id: u64) -> (Place, oneshot::Receiver<()>) {
+        let mut open = self.open();
+        if open.len() >= ADMIN_CONNECTIONS_MAX {
+            let oldest = open.iter().min_by_key(|(_, connection)| connection.used_at).map(|(id, _)| *id);
+            oldest.and_then(|id| open.remove(&id));
+        }
+        let (close, closed) = oneshot::channel();
+        open.insert(id, OpenConnection { used_at: Instant::now(), _close: close });
+        (Place { connections: self.clone(), id }, closed)
+    }
+
+    fn open(&self) -> MutexGuard<'_, BTreeMap<u64, OpenConnection>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The place of a connection in the list, which it leaves at its end.
+struct Place {
+    connections: Connections,
+    id: u64,
+}
+
+impl Place {
+    /// Notes a request.
+    fn used(&self) {
+        if let Some(connection) = self.connections.open().get_mut(&self.id) {
+            connection.used_at = Instant::now();
+        }
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.connections.open().remove(&self.id);
+    }
+}
+
 /// Accepts and serves connections until the future is dropped.
-pub async fn serve(listener: &TcpListener, tls: Option<TlsAcceptor>, routes: axum::Router) {
-    let slots = Arc::new(Semaphore::new(ADMIN_CONNECTIONS_MAX));
-    loop {
-        let slot = Arc::clone(&slots).acquire_owned().await.expect("the semaphore is never closed");
+pub async fn serve(listener: &TcpListener, tls: Option<Arc<ListenerTls>>, routes: axum::Router) {
+    let connections = Connections::default();
+    for id in 0.. {
         let stream = match listener.accept().await {
             Ok((stream, _)) => stream,
             Err(error) => {
@@ -58,24 +122,33 @@ pub async fn serve(listener: &TcpListener, tls: Option<TlsAcceptor>, routes: axu
                 continue;
             }
         };
-        let (tls, routes) = (tls.clone(), routes.clone());
+        let (tls, routes) = (tls.as_ref().map(|tls| tls.current()), routes.clone());
+        let (place, closed) = connections.add(id);
         tokio::spawn(async move {
             // A client that hangs, breaks off or speaks no TLS concerns nobody else.
-            let _ = tokio::time::timeout(ADMIN_CONNECTION_MAX, connection(stream, tls, routes)).await;
-            drop(slot);
+            tokio::select! {
+                () = connection(stream, tls, routes, place) => {}
+                _ = closed => {}
+            }
         });
     }
 }
 
-async fn connection(stream: TcpStream, tls: Option<TlsAcceptor>, routes: axum::Router) {
-    let Some(tls) = tls else { return http(stream, routes).await };
+async fn connection(stream: TcpStream, tls: Option<TlsAcceptor>, routes: axum::Router, place: Place) {
+    let Some(tls) = tls else { return http(stream, routes, place).await };
     if let Ok(Ok(stream)) = tokio::time::timeout(ADMIN_HEAD_TIMEOUT, tls.accept(stream)).await {
-        http(stream, routes).await;
+        http(stream, routes, place).await;
     }
 }
 
-async fn http(stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, routes: axum::Router) {
+async fn http(
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    routes: axum::Router,
+    place: Place,
+) {
+    let place = Arc::new(place);
     let service = service_fn(move |request: Request<Incoming>| {
+        place.used();
         let mut routes = routes.clone();
         async move {
             Ok::<_, Infallible>(

@@ -24,6 +24,7 @@ mod crash;
 mod crash_points;
 mod decode;
 mod delivery;
+mod deploy;
 mod diagnosis;
 mod dlq;
 mod docs;
