@@ -89,6 +89,7 @@ impl Default for HttpClient {
             timeout: Duration::from_secs(30),
             connect_timeout: Duration::from_secs(10),
             proxy: Proxy::Environment,
+            proxy_tls: ClientTls::default(),
         }
     }
 }

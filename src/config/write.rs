@@ -204,7 +204,7 @@ fn tls_of(tls: &ClientTls) -> Out {
 }
 
 fn http_of(http: &HttpClient) -> Result<Fields, SecretError> {
-    let HttpClient { tls, timeout, connect_timeout, proxy } = http;
+    let HttpClient { tls, timeout, connect_timeout, proxy, proxy_tls } = http;
     let proxy = match proxy {
         Proxy::Environment => "environment".into(),
         Proxy::Direct => "none".into(),
@@ -219,6 +219,7 @@ fn http_of(http: &HttpClient) -> Result<Fields, SecretError> {
         ("timeout", text(show_duration(*timeout))),
         ("connectTimeout", text(show_duration(*connect_timeout))),
         ("proxy", text(proxy)),
+        ("proxyTls", tls_of(proxy_tls)),
     ])
 }
 

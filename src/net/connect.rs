@@ -28,6 +28,9 @@ use tower_service::Service;
 use super::tls::{self, ServerKind, TlsError};
 use crate::config::ClientTls;
 
+/// The name of HTTP/1.1 in the TLS handshake (ALPN).
+const HTTP1_ALPN: &[u8] = b"http/1.1";
+
 /// The route of a client's connections, with or without a proxy. A client has one origin, so it is
 /// decided once.
 #[derive(Clone)]
@@ -59,7 +62,7 @@ pub enum ConnectError {
 pub struct Connector {
     http: HttpConnector<SystemResolver>,
     tls: Option<Arc<ClientConfig>>,
-    /// For the connection to a proxy: like `tls`, but without offering HTTP/2.
+    /// For the connection to a proxy that speaks TLS.
     proxy_tls: Option<Arc<ClientConfig>>,
     route: ProxyRoute,
     limit: Duration,
@@ -79,28 +82,42 @@ impl ProxyRoute {
         })
     }
 
-    /// Returns true if a connection to `origin` speaks TLS, with the origin or with the proxy.
-    fn needs_tls(&self, origin: &Uri) -> bool {
-        let proxy = match self {
-            ProxyRoute::Direct => None,
-            ProxyRoute::Forward(proxy) | ProxyRoute::Tunnel(proxy, _) => Some(proxy),
-        };
-        [Some(origin), proxy].into_iter().flatten().any(|uri| uri.scheme() == Some(&Scheme::HTTPS))
+    /// Returns true if the proxy, if there is one, speaks TLS.
+    fn proxy_needs_tls(&self) -> bool {
+        match self {
+            ProxyRoute::Direct => false,
+            ProxyRoute::Forward(proxy) | ProxyRoute::Tunnel(proxy, _) => speaks_tls(proxy),
+        }
     }
 }
 
+fn speaks_tls(uri: &Uri) -> bool {
+    uri.scheme() == Some(&Scheme::HTTPS)
+}
+
 impl Connector {
-    /// Connections to `origin`, which is a `server`. Reads the files that `tls` names where TLS is
-    /// needed. `http2` offers HTTP/2 to an origin that speaks TLS (ALPN).
+    /// Connections to `origin`, which is a `server`. Reads the files that `tls` and `proxy_tls` name
+    /// where origin and proxy need TLS. `http2` offers HTTP/2 to an origin that speaks TLS (ALPN).
     pub fn new(
         origin: &Uri,
         route: ProxyRoute,
         tls: &ClientTls,
+        proxy_tls: &ClientTls,
         server: ServerKind,
         http2: bool,
         limit: Duration,
     ) -> Result<Self, TlsError> {
-        let tls = route.needs_tls(origin).then(|| tls::client_config(tls, server)).transpose()?;
+        let mut origin_tls = speaks_tls(origin).then(|| tls::client_config(tls, server)).transpose()?;
+        if let Some(config) = &mut origin_tls {
+            let protocols: &[&[u8]] = if http2 { &[b"h2", HTTP1_ALPN] } else { &[HTTP1_ALPN] };
+            config.alpn_protocols = protocols.iter().map(|name| name.to_vec()).collect();
+        }
+        let needs_tls = route.proxy_needs_tls();
+        let mut proxy_tls =
+            needs_tls.then(|| tls::client_config(proxy_tls, ServerKind::Proxy)).transpose()?;
+        if let Some(config) = &mut proxy_tls {
+            config.alpn_protocols = vec![HTTP1_ALPN.to_vec()];
+        }
         let mut http = HttpConnector::new_with_resolver(SystemResolver::default());
         http.enforce_http(false);
         // A request is one write, so waiting to fill a segment would only delay it.
@@ -109,13 +126,13 @@ impl Connector {
         // The connector divides this among the addresses of a name, so that one address that never
         // answers leaves time to try the others.
         http.set_connect_timeout(Some(limit));
-        let offer = |protocols: &[&[u8]]| {
-            let mut config = tls.clone()?;
-            config.alpn_protocols = protocols.iter().map(|name| name.to_vec()).collect();
-            Some(Arc::new(config))
-        };
-        let origin = if http2 { offer(&[b"h2", b"http/1.1"]) } else { offer(&[b"http/1.1"]) };
-        Ok(Connector { http, proxy_tls: offer(&[b"http/1.1"]), tls: origin, route, limit })
+        Ok(Connector {
+            http,
+            tls: origin_tls.map(Arc::new),
+            proxy_tls: proxy_tls.map(Arc::new),
+            route,
+            limit,
+        })
     }
 
     /// Closes a connection whose other end acknowledged neither data nor keep-alive probes for this
@@ -143,8 +160,9 @@ impl Connector {
                 Ok(Stream { forwarded: true, ..stream })
             }
             ProxyRoute::Tunnel(proxy, auth) => {
-                let proxy_tls = self.proxy_tls.ok_or_else(|| missing_tls(&proxy))?;
                 let tls = self.tls.ok_or_else(|| missing_tls(&origin))?;
+                // A proxy without TLS has no settings for it, and the connector uses none.
+                let proxy_tls = self.proxy_tls.unwrap_or_else(|| Arc::clone(&tls));
                 let mut tunnel = Tunnel::new(proxy.clone(), HttpsConnector::from((self.http, proxy_tls)));
                 if let Some(auth) = auth {
                     tunnel = tunnel.with_auth(auth);
@@ -172,7 +190,7 @@ async fn dial(
 ) -> Result<Stream, ConnectError> {
     match tls {
         Some(tls) => Ok(Stream::new(call(&mut HttpsConnector::from((http, tls)), to).await?)),
-        None if to.scheme() == Some(&Scheme::HTTPS) => Err(missing_tls(to)),
+        None if speaks_tls(to) => Err(missing_tls(to)),
         None => Ok(Stream::new(call(&mut http, to).await?)),
     }
 }
@@ -378,24 +396,30 @@ impl Write for Stream {
 mod tests {
     use super::*;
 
+    fn connector(
+        origin: &str,
+        route: ProxyRoute,
+        tls: &ClientTls,
+        proxy: &ClientTls,
+    ) -> Result<Connector, TlsError> {
+        let limit = Duration::from_secs(1);
+        Connector::new(&origin.parse().unwrap(), route, tls, proxy, ServerKind::Target, true, limit)
+    }
+
     #[test]
-    fn tls_is_needed_if_the_origin_or_the_proxy_uses_it() {
-        let uri = |text: &str| text.parse::<Uri>().unwrap();
-        let check = |route: ProxyRoute, origin: &str, expected: bool| {
-            assert_eq!(route.needs_tls(&uri(origin)), expected, "{origin}");
+    fn origin_and_proxy_have_their_own_tls() {
+        let check = |route: ProxyRoute, origin: &str, (of_origin, of_proxy): (bool, bool)| {
             let tls = ClientTls { insecure: true, ..ClientTls::default() };
-            let limit = Duration::from_secs(1);
-            let connector =
-                Connector::new(&uri(origin), route, &tls, ServerKind::Target, true, limit).unwrap();
-            assert_eq!(connector.tls.is_some(), expected, "{origin}");
-            assert_eq!(connector.proxy_tls.is_some(), expected, "{origin}");
+            let made = connector(origin, route, &tls, &tls).unwrap();
+            assert_eq!((made.tls.is_some(), made.proxy_tls.is_some()), (of_origin, of_proxy), "{origin}");
         };
-        check(ProxyRoute::Direct, "http://a", false);
-        check(ProxyRoute::Direct, "https://a", true);
-        check(ProxyRoute::Forward(uri("http://p:3128")), "http://a", false);
-        check(ProxyRoute::Forward(uri("https://p:3128")), "http://a", true);
-        check(ProxyRoute::Tunnel(uri("http://p:3128"), None), "https://a", true);
-        check(ProxyRoute::Tunnel(uri("https://p:3128"), None), "https://a", true);
+        let uri = |text: &str| text.parse::<Uri>().unwrap();
+        check(ProxyRoute::Direct, "http://a", (false, false));
+        check(ProxyRoute::Direct, "https://a", (true, false));
+        check(ProxyRoute::Forward(uri("http://p:3128")), "http://a", (false, false));
+        check(ProxyRoute::Forward(uri("https://p:3128")), "http://a", (false, true));
+        check(ProxyRoute::Tunnel(uri("http://p:3128"), None), "https://a", (true, false));
+        check(ProxyRoute::Tunnel(uri("https://p:3128"), None), "https://a", (true, true));
     }
 
     #[test]
@@ -417,14 +441,13 @@ mod tests {
     /// A target without TLS must not fail because of a TLS file that it does not need.
     #[test]
     fn tls_files_are_read_only_if_tls_is_needed() {
-        let tls = ClientTls { ca_files: vec!["/nonexistent/ca.pem".into()], ..ClientTls::default() };
-        let check = |origin: &str, works: bool| {
-            let origin = origin.parse().unwrap();
-            let limit = Duration::from_secs(1);
-            let made = Connector::new(&origin, ProxyRoute::Direct, &tls, ServerKind::Target, true, limit);
-            assert_eq!(made.is_ok(), works, "{origin}");
-        };
-        check("http://a", true);
-        check("https://a", false);
+        let broken = ClientTls { ca_files: vec!["/nonexistent/ca.pem".into()], ..ClientTls::default() };
+        let good = ClientTls { insecure: true, ..ClientTls::default() };
+        let proxy = |url: &str| ProxyRoute::Tunnel(url.parse().unwrap(), None);
+        assert!(connector("http://a", ProxyRoute::Direct, &broken, &broken).is_ok());
+        assert!(connector("https://a", ProxyRoute::Direct, &broken, &good).is_err());
+        assert!(connector("https://a", ProxyRoute::Direct, &good, &broken).is_ok());
+        assert!(connector("https://a", proxy("http://p:1"), &good, &broken).is_ok());
+        assert!(connector("https://a", proxy("https://p:1"), &good, &broken).is_err());
     }
 }

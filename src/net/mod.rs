@@ -102,8 +102,9 @@ pub fn request(method: Method, uri: Uri, headers: HeaderMap, body: Bytes) -> Req
 /// A connection pool for one target.
 pub(crate) fn pool(origin: &Uri, settings: &HttpClient, version: Version) -> Result<Pool, HttpError> {
     let (route, _) = route(origin, &settings.proxy)?;
-    let HttpClient { tls, connect_timeout, .. } = settings;
-    let connector = Connector::new(origin, route, tls, ServerKind::Target, true, *connect_timeout)?;
+    let HttpClient { tls, proxy_tls, connect_timeout, .. } = settings;
+    let kind = ServerKind::Target;
+    let connector = Connector::new(origin, route, tls, proxy_tls, kind, true, *connect_timeout)?;
     Pool::new(origin, connector, version, IDLE_TIMEOUT).ok_or_else(|| HttpError::Url(shown(origin)))
 }
 

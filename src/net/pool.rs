@@ -352,7 +352,7 @@ mod tests {
 
     fn pool(origin: &Uri, version: Version, age_max: Duration) -> Pool {
         let (tls, kind) = (ClientTls::default(), ServerKind::Target);
-        let connector = Connector::new(origin, ProxyRoute::Direct, &tls, kind, false, LIMIT).unwrap();
+        let connector = Connector::new(origin, ProxyRoute::Direct, &tls, &tls, kind, false, LIMIT).unwrap();
         Pool { age_max, ..Pool::new(origin, connector, version, LIMIT).unwrap() }
     }
 

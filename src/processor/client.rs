@@ -46,7 +46,7 @@ pub struct TargetClient {
     /// A header of errors that concern the target, whatever their status.
     own_errors: Option<HeaderName>,
     pool: ArcSwap<Pool>,
-    /// State of the files in `settings.tls` at the last attempt to make a pool.
+    /// State of the TLS files in `settings` at the last attempt to make a pool.
     files: ArcSwap<Fingerprint>,
     started: Instant,
     next_check_ms: AtomicU64,
@@ -83,7 +83,7 @@ impl TargetClient {
         if let Some(value) = proxy_auth {
             fixed.insert(PROXY_AUTHORIZATION, value);
         }
-        let files = fingerprint(&settings.tls);
+        let files = fingerprint([&settings.tls, &settings.proxy_tls]);
         Ok(TargetClient {
             origin: origin.clone(),
             settings: settings.clone(),
@@ -293,7 +293,7 @@ impl TargetClient {
         {
             return;
         }
-        let files = fingerprint(&self.settings.tls);
+        let files = fingerprint([&self.settings.tls, &self.settings.proxy_tls]);
         if files == **self.files.load() {
             return;
         }

@@ -378,6 +378,23 @@ async fn a_proxy_tunnels_https() {
     assert_eq!((seen.line(), seen.header("proxy-authorization")), ("POST /hook HTTP/1.1", None));
 }
 
+/// The target's `tls.insecure` admits no proxy, and the target's certificate is not shown to it.
+#[tokio::test]
+async fn an_https_proxy_has_certificates_of_its_own() {
+    let (files, authority) = (Files::new(), Authority::new());
+    let proxy = Target::start_tls(authority.issue("localhost").server(None), ok()).await;
+    let mut settings = Settings { http: patient(), ..Settings::new("http://target.example/hook") };
+    settings.http.proxy = Proxy::Url { url: proxy.https_url(""), auth: Auth::None };
+    settings.http.tls.insecure = true;
+    let deliver =
+        async |settings: &Settings| CloudEvents::new(settings, envelope()).unwrap().deliver(&one()).await;
+    check_failure(deliver(&settings).await, Blame::Target, None, &["not trusted here", "`proxyTls.caFile`"]);
+    settings.http.proxy_tls = files.trusting(&authority);
+    let outcome = deliver(&settings).await;
+    assert!(matches!(outcome, DeliveryOutcome::Delivered), "{outcome:?}");
+    assert_eq!(proxy.seen()[0].line(), "POST http://target.example/hook HTTP/1.1");
+}
+
 #[tokio::test]
 async fn fault_proxy_that_refuses_blames_the_target() {
     let proxy = Target::start(vec![answer("407 Proxy Authentication Required", "", "")]).await;

@@ -70,6 +70,12 @@ const PROXY: Field = Field::new(
 )
 .or("environment");
 
+const PROXY_TLS: Field = Field::new(
+    "proxyTls",
+    FieldType::Block(&TLS),
+    "Certificates to accept from, and to present to, a proxy whose URL begins with `https://`. `tls` does not apply to it.",
+);
+
 pub(super) static PROCESSOR: Block = Block {
     name: "processors",
     doc: "A processor has a `name`, a `type`, the fields of that type, and the delivery settings in this table.",
@@ -158,6 +164,7 @@ pub(super) static PROCESSOR: Block = Block {
                 TIMEOUT,
                 CONNECT_TIMEOUT,
                 PROXY,
+                PROXY_TLS,
             ],
             rules: &[FieldRule::AtMostOne(&["url", "ref"])],
         },
@@ -190,6 +197,7 @@ pub(super) static PROCESSOR: Block = Block {
                 TIMEOUT.or("1m"),
                 CONNECT_TIMEOUT,
                 PROXY,
+                PROXY_TLS,
             ],
             rules: &[],
         },
@@ -209,6 +217,7 @@ pub(super) static PROCESSOR: Block = Block {
                 TIMEOUT,
                 CONNECT_TIMEOUT,
                 PROXY,
+                PROXY_TLS,
                 Field::new("ordering", ORDERING_WORDS, ORDERING_DOC).or("none"),
             ],
             rules: &[],

@@ -72,6 +72,8 @@ pub struct HttpClient {
     pub connect_timeout: Duration,
     /// [`Proxy::Environment`].
     pub proxy: Proxy,
+    /// For a proxy that speaks TLS; the system's roots.
+    pub proxy_tls: ClientTls,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

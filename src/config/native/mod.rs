@@ -304,6 +304,7 @@ impl NativeBuilder<'_> {
             timeout: found.duration("timeout"),
             connect_timeout: found.duration("connectTimeout"),
             proxy: scalar::proxy(found.text("proxy")).unwrap_or_default(),
+            proxy_tls: self.tls(found.block("proxyTls")),
         }
     }
 

@@ -56,6 +56,18 @@ pub enum TlsError {
 pub enum ServerKind {
     Vcenter,
     Target,
+    /// An HTTPS proxy in front of either.
+    Proxy,
+}
+
+impl ServerKind {
+    /// The setting that the certificates of this server belong to.
+    pub(super) fn setting(self) -> &'static str {
+        match self {
+            ServerKind::Vcenter | ServerKind::Target => "tls",
+            ServerKind::Proxy => "proxyTls",
+        }
+    }
 }
 
 /// The client configuration for `tls`, without ALPN.
@@ -82,10 +94,13 @@ pub fn client_config(tls: &ClientTls, server: ServerKind) -> Result<ClientConfig
     })
 }
 
-/// The current state of the files that `tls` names.
-pub fn fingerprint(tls: &ClientTls) -> Fingerprint {
-    let client = tls.client_cert.iter().flat_map(|client| [&client.cert_file, &client.key_file]);
-    Fingerprint::of(tls.ca_files.iter().chain(client))
+/// The current state of the files that these settings name.
+pub fn fingerprint(all: [&ClientTls; 2]) -> Fingerprint {
+    let files = all.into_iter().flat_map(|tls| {
+        let client = tls.client_cert.iter().flat_map(|client| [&client.cert_file, &client.key_file]);
+        tls.ca_files.iter().chain(client)
+    });
+    Fingerprint::of(files)
 }
 
 /// Explains a failed handshake to an operator.

@@ -100,8 +100,10 @@ impl Verifier {
             Trust::Anything => Ok(()),
             Trust::Thumbprint(pinned) if pinned == thumbprint => Ok(()),
             Trust::Thumbprint(_) => {
-                Err("its certificate is not the one that `tls.thumbprint` names; if it was renewed, configure the new thumbprint"
-                    .to_string())
+                let setting = self.server.setting();
+                Err(format!(
+                    "its certificate is not the one that `{setting}.thumbprint` names; if it was renewed, configure the new thumbprint"
+                ))
             }
             Trust::Roots { files, known } => {
                 let last = known.read().unwrap_or_else(PoisonError::into_inner).clone();
@@ -128,9 +130,10 @@ impl Verifier {
         presented: &Presented,
     ) -> Result<(), String> {
         let Some(webpki) = webpki else {
-            return Err(
-                "this system has no trusted roots; configure `tls.caFile` or `tls.thumbprint`".to_string()
-            );
+            let setting = self.server.setting();
+            return Err(format!(
+                "this system has no trusted roots; configure `{setting}.caFile` or `{setting}.thumbprint`"
+            ));
         };
         let Presented { certificate, intermediates, name, ocsp, now } = *presented;
         match webpki.verify_server_cert(certificate, intermediates, name, ocsp, now) {
@@ -145,6 +148,7 @@ impl Verifier {
             NotValidYetContext, UnknownIssuer,
         };
         let rustls::Error::InvalidCertificate(error) = error else { return error.to_string() };
+        let setting = self.server.setting();
         let reason = match error {
             Expired | ExpiredContext { .. } => {
                 "its certificate has expired; renew it, or check this machine's clock".to_string()
@@ -159,16 +163,16 @@ impl Verifier {
                     ServerKind::Vcenter => {
                         "download the CA from https://VCENTER/certs/download.zip and name it"
                     }
-                    ServerKind::Target => "name its CA",
+                    ServerKind::Target | ServerKind::Proxy => "name its CA",
                 };
                 format!(
-                    "its certificate was issued by a CA that is not trusted here; {advice} in `tls.caFile`, or configure `tls.thumbprint`"
+                    "its certificate was issued by a CA that is not trusted here; {advice} in `{setting}.caFile`, or configure `{setting}.thumbprint`"
                 )
             }
             NotValidForName | NotValidForNameContext { .. } => {
                 let name = name.to_str();
                 format!(
-                    "its certificate is not for `{name}`; use a name that is in the certificate, or configure `tls.thumbprint`"
+                    "its certificate is not for `{name}`; use a name that is in the certificate, or configure `{setting}.thumbprint`"
                 )
             }
             other => return other.to_string(),

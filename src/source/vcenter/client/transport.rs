@@ -104,7 +104,8 @@ impl Transport {
             net::route(&origin, proxy).map_err(|error| CallError::Setup(error.to_string()))?;
         // HTTP/2 is not offered, so that each page has a connection of its own.
         let (tls, limit) = (&options.tls, options.connect_timeout);
-        let connector = Connector::new(&origin, route, tls, ServerKind::Vcenter, false, limit)
+        let (proxy_tls, kind) = (ClientTls::default(), ServerKind::Vcenter);
+        let connector = Connector::new(&origin, route, tls, &proxy_tls, kind, false, limit)
             .map_err(|error| CallError::Setup(error.to_string()))?
             .silence_max(VCENTER_SILENCE_MAX);
         let pool = Pool::new(&origin, connector, net::Version::Auto, VCENTER_IDLE_TIMEOUT)
