@@ -55,9 +55,9 @@ pub const fn batch_bytes(page: usize) -> usize {
 /// compressed = 10.4 GB. The bound of all spools together is the sum over the processors, so that
 /// one full spool leaves the others their room.
 pub const SPOOL_BYTES: u64 = 10 << 30;
-/// Bytes by which moves from the spool of an undecided processor may exceed the bound of all spools:
-/// eight moves of [`UNDECIDED_MOVE_BYTES`]. A row that two functions want needs twice its room, so a
-/// full store would otherwise keep it from ever leaving.
+/// Bytes by which moves from the spool of an undecided processor may exceed the bound of all
+/// spools: eight moves of [`UNDECIDED_MOVE_BYTES`]. A row that two functions want needs twice its
+/// room, so a full store would otherwise keep it from ever leaving.
 pub const SPOOL_MOVE_BYTES: u64 = 8 * UNDECIDED_MOVE_BYTES as u64;
 /// Bytes of events, before compression, that one move from the spool of an undecided processor
 /// writes, or one event for all functions that want it: 8 MiB are a page of 1,000 events of 1 KiB

@@ -72,7 +72,7 @@ struct OpenConnection {
 impl Connections {
     /// Adds a connection. If there are too many, the least recently used one is closed. The
     /// receiver ends when this one has to close.
-    fn add(&self, id: u64) -> (Place, oneshot::Receiver<()>) {
+    fn add(&self, id: u64) -> (ConnectionSlot, oneshot::Receiver<()>) {
         let mut open = self.open();
         if open.len() >= ADMIN_CONNECTIONS_MAX {
             let oldest = open.iter().min_by_key(|(_, connection)| connection.used_at).map(|(id, _)| *id);
@@ -80,7 +80,7 @@ impl Connections {
         }
         let (close, closed) = oneshot::channel();
         open.insert(id, OpenConnection { used_at: Instant::now(), _close: close });
-        (Place { connections: self.clone(), id }, closed)
+        (ConnectionSlot { connections: self.clone(), id }, closed)
     }
 
     fn open(&self) -> MutexGuard<'_, BTreeMap<u64, OpenConnection>> {
@@ -88,13 +88,13 @@ impl Connections {
     }
 }
 
-/// The place of a connection in the list, which it leaves at its end.
-struct Place {
+/// The slot of a connection in the list, which it leaves at its end.
+struct ConnectionSlot {
     connections: Connections,
     id: u64,
 }
 
-impl Place {
+impl ConnectionSlot {
     /// Notes a request.
     fn used(&self) {
         if let Some(connection) = self.connections.open().get_mut(&self.id) {
@@ -103,7 +103,7 @@ impl Place {
     }
 }
 
-impl Drop for Place {
+impl Drop for ConnectionSlot {
     fn drop(&mut self) {
         self.connections.open().remove(&self.id);
     }
@@ -123,32 +123,32 @@ pub async fn serve(listener: &TcpListener, tls: Option<Arc<ListenerTls>>, routes
             }
         };
         let (tls, routes) = (tls.as_ref().map(|tls| tls.current()), routes.clone());
-        let (place, closed) = connections.add(id);
+        let (slot, closed) = connections.add(id);
         tokio::spawn(async move {
             // A client that hangs, breaks off or speaks no TLS concerns nobody else.
             tokio::select! {
-                () = connection(stream, tls, routes, place) => {}
+                () = connection(stream, tls, routes, slot) => {}
                 _ = closed => {}
             }
         });
     }
 }
 
-async fn connection(stream: TcpStream, tls: Option<TlsAcceptor>, routes: axum::Router, place: Place) {
-    let Some(tls) = tls else { return http(stream, routes, place).await };
+async fn connection(stream: TcpStream, tls: Option<TlsAcceptor>, routes: axum::Router, slot: ConnectionSlot) {
+    let Some(tls) = tls else { return http(stream, routes, slot).await };
     if let Ok(Ok(stream)) = tokio::time::timeout(ADMIN_HEAD_TIMEOUT, tls.accept(stream)).await {
-        http(stream, routes, place).await;
+        http(stream, routes, slot).await;
     }
 }
 
 async fn http(
     stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
     routes: axum::Router,
-    place: Place,
+    slot: ConnectionSlot,
 ) {
-    let place = Arc::new(place);
+    let slot = Arc::new(slot);
     let service = service_fn(move |request: Request<Incoming>| {
-        place.used();
+        slot.used();
         let mut routes = routes.clone();
         async move {
             Ok::<_, Infallible>(

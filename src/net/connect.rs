@@ -96,8 +96,9 @@ fn speaks_tls(uri: &Uri) -> bool {
 }
 
 impl Connector {
-    /// Connections to `origin`, which is a `server`. Reads the files that `tls` and `proxy_tls` name
-    /// where origin and proxy need TLS. `http2` offers HTTP/2 to an origin that speaks TLS (ALPN).
+    /// Connections to `origin`, which is a `server`. Reads the files that `tls` and `proxy_tls`
+    /// name where origin and proxy need TLS. `http2` offers HTTP/2 to an origin that speaks TLS
+    /// (ALPN).
     pub fn new(
         origin: &Uri,
         route: ProxyRoute,

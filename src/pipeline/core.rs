@@ -249,8 +249,8 @@ impl Core {
     }
 
     /// The jobs that undecided processors have for the store, by processor index. To be called
-    /// after every page and every reply, and at intervals. Events that the store has no room for may
-    /// come back as `outputs`.
+    /// after every page and every reply, and at intervals. Events that the store has no room for
+    /// may come back as `outputs`.
     pub fn undecided_jobs(&mut self, now: Duration, outputs: &mut Vec<Output>) -> Vec<(usize, UndecidedJob)> {
         self.route.go_live();
         let mut jobs = Vec::new();

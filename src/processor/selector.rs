@@ -25,12 +25,12 @@ pub trait Matches {
 /// Finds the subscribers of one processor that want an event. It runs on the routing thread, and
 /// never waits.
 pub trait Selector: Send {
-    /// Adds the `offered` events of `batch` to `matches`, for each subscriber that wants them. While
-    /// the registry is not [known](Selector::is_known), the answer means nothing.
+    /// Adds the `offered` events of `batch` to `matches`, for each subscriber that wants them.
+    /// While the registry is not [known](Selector::is_known), the answer means nothing.
     fn select(&mut self, batch: &Batch, offered: &Selection, matches: &mut dyn Matches);
 
-    /// Returns true once the registry of subscribers and their wishes is known in this run. It stays
-    /// known. Until then nobody can say which subscribers want an event.
+    /// Returns true once the registry of subscribers and their wishes is known in this run. It
+    /// stays known. Until then nobody can say which subscribers want an event.
     fn is_known(&self) -> bool;
 
     /// The subscribers in the configuration, by number. They are destinations from the start.

@@ -88,8 +88,7 @@ pub struct SpoolAppend {
     pub source: String,
     pub batch: Encoded,
     /// For the first batch of a group, the compressed bytes of the whole group; `None` for the
-    /// others. The batches of a group follow each other in one transaction and are written all or
-    /// none.
+    /// others. The batches of a group follow each other in one transaction, all or none of them.
     pub group_bytes: Option<u64>,
     /// The bound of all spools of the destination together, compressed bytes.
     pub bytes_max: u64,

@@ -61,8 +61,8 @@ impl Gatewayed {
         spools.get(POOL).map_or(0, |size| size.rows)
     }
 
-    /// Waits until the target has `events` events, and the same number of events waits for the
-    /// functions.
+    /// Waits until the target has `events` events, the same number of events waits for the
+    /// functions, and a checkpoint says so.
     fn wait_for_others(&self, events: u64) {
         self.stack.targets[0].wait_for(events, LIMIT);
         let stored = || {
@@ -70,6 +70,11 @@ impl Gatewayed {
             spools.get(POOL).is_some_and(|size| size.events >= events)
         };
         assert!(wait_until(LIMIT, stored), "events of the gateway wait on disk");
+        let is_settled = || {
+            let checkpoint = StoreReader::open(&self.stack.data()).unwrap().load("vc").unwrap();
+            checkpoint.is_some_and(|at| at.seen_since(0) >= events && at.unsettled.is_empty())
+        };
+        assert!(wait_until(LIMIT, is_settled), "the checkpoint has the events");
         assert!(self.functions.iter().all(|function| function.progress().unique == 0));
     }
 
@@ -150,7 +155,7 @@ fn kills_while_events_wait_for_the_functions_lose_nothing() {
     let delivered: Vec<u64> = site.functions.iter().map(|function| function.progress().delivered).collect();
     router.restart();
     for (report, delivered) in site.wait_for_functions(2_500).iter().zip(delivered) {
-        // Events that were stored or delivered shortly before a kill come again, and no others.
+        // Events that were delivered shortly before a kill come again, and no others.
         assert!(report.total.duplicates <= delivered + 4 * PAGE, "{report:?}, {delivered} before the kill");
     }
     assert!(wait_until(LIMIT, || site.rows() == 0));

@@ -155,8 +155,8 @@ impl DeliveryEngine {
         }
     }
 
-    /// Expects rows from outside ([`Input::Added`]) until the first offer. To be called at the start,
-    /// since the engine may not write to the end of its spool in that time.
+    /// Expects rows from outside ([`Input::Added`]) until the first offer. To be called at the
+    /// start, since the engine may not write to the end of its spool in that time.
     pub fn expect_rows(&mut self) {
         self.spool.keep();
     }

@@ -133,9 +133,10 @@ pub(super) struct Driver {
     pub settled: Vec<BatchSlice>,
 }
 
-type UnderWay = FuturesUnordered<crate::processor::BoxFuture<'static, Answer>>;
+type UnderWay = FuturesUnordered<crate::processor::BoxFuture<'static, TargetAnswer>>;
 
-struct Answer {
+/// The end of one request to the target.
+struct TargetAnswer {
     id: u64,
     outcome: DeliveryOutcome,
     events: usize,
@@ -251,7 +252,7 @@ impl Driver {
         self.engine.step(self.now(), input, actions);
     }
 
-    fn answered(&mut self, answer: Answer, actions: &mut Vec<Action>) {
+    fn answered(&mut self, answer: TargetAnswer, actions: &mut Vec<Action>) {
         self.metrics.request_seconds.record(answer.took.as_secs_f64());
         let failed = match &answer.outcome {
             DeliveryOutcome::Delivered => {
@@ -336,7 +337,7 @@ impl Driver {
                         if let Some(log) = log {
                             log.write(&name, &request, &outcome, took);
                         }
-                        Answer { id, outcome, events: request.events, took }
+                        TargetAnswer { id, outcome, events: request.events, took }
                     }));
                 }
                 Action::Settle(slice) => self.settled.push(slice),

@@ -194,9 +194,9 @@ impl Route {
                 }
             }
         }
-        // Events that are owed to a function were read before those that nobody could decide, and an
-        // undecided processor stores them in this order. A crash between the two must not leave only
-        // the newer ones on disk.
+        // Events that are owed to a function were read before those that nobody could decide, and
+        // an undecided processor stores them in this order. A crash between the two must not leave
+        // only the newer ones on disk.
         for (at, one) in never_decided {
             self.audiences[at].step(batch, &one, destinations, &mut routed);
         }

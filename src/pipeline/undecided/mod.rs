@@ -15,12 +15,14 @@
 //! ```
 //!
 //! `#undecided` is a destination for `settle`, the checkpoint and the store, but it has no driver:
-//! the core asks this queue for its [`UndecidedJob`]s, and the core thread (`task`) or the simulation
-//! carries them out. No processor name contains a `#`, and no name of a function is without a `/`.
+//! the core asks this queue for its [`UndecidedJob`]s, and the core thread (`task`) or the
+//! simulation carries them out. No processor name contains a `#`, and no name of a function is
+//! without a `/`.
 //!
 //! INVARIANT: while a processor is undecided, nothing but this queue writes to the ends of the
-//! spools of its destinations, in the order of reading (`DeliveryEngine::expect_rows`). So an event that a former run owed to
-//! a function is durable before any later event, and no later event overtakes it.
+//! spools of its destinations, in the order of reading (`DeliveryEngine::expect_rows`). So an event
+//! that a former run owed to a function is durable before any later event, and no later event
+//! overtakes it.
 //! INVARIANT: the step that finds the queue empty and the registry known makes the processor live.
 //! Both the queue and the routing belong to the core, so no event comes between.
 //! INVARIANT: events that the store has no room for are delivered from memory as soon as the
@@ -117,7 +119,8 @@ pub struct MoveJob {
     pub to: Vec<(DestinationId, Selection)>,
 }
 
-/// The reply of the store to a [`UndecidedJob`]. `false`: a bound refused it, and nothing was written.
+/// The reply of the store to a [`UndecidedJob`]. `false`: a bound refused it, and nothing was
+/// written.
 #[derive(Debug)]
 pub enum UndecidedReply {
     Appended(bool),

@@ -1,5 +1,5 @@
-//! The I/O of undecided processors, on the core thread: has the store do their [`UndecidedJob`]s, and reports
-//! in logs and metrics that events wait.
+//! The I/O of undecided processors, on the core thread: has the store do their [`UndecidedJob`]s,
+//! and reports in logs and metrics that events wait.
 //!
 //! Events are compressed on another thread: one row may go to hundreds of functions, and the core
 //! thread serves all destinations. One append and one move of a processor are in flight at a time,

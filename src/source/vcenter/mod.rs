@@ -160,7 +160,8 @@ async fn read<A: EventApi>(
         close(link).await;
     }
     loop {
-        let ready = async {
+        // Log in and set the position.
+        let log_in = async {
             let about = sessions.establish(link).await;
             begin(link, &about).await
         };
@@ -195,6 +196,7 @@ async fn read<A: EventApi>(
             }
             waits = None;
         }
+        // Read until the session ends.
         let reader = reader.get_or_insert_with(|| Reader::new(link));
         let end = tokio::select! {
             () = &mut stopped => break,

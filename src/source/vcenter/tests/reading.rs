@@ -69,7 +69,10 @@ async fn a_source_that_waits_for_memory_says_so() {
 async fn large_pages_do_not_wait_for_memory_that_stays_occupied() {
     let fake = Fake::new();
     let run = Run::start(fake.clone(), settings());
-    fake.world().append().user_bytes = run.budget.limit() / 8 * 5;
+    {
+        let mut world = fake.world();
+        (0..5).for_each(|_| world.append().user_bytes = run.budget.limit() / 8);
+    }
     run.caught_up(MINUTE).await;
     run.wait(MINUTE, "at rest", |run| run.budget.used() == 0).await;
     let _gone = run.budget.take(run.budget.limit() / 2);
