@@ -149,12 +149,12 @@ pub const REPLAYS_MAX: usize = REPLAY_BYTES / PERMIT_BYTES_MIN;
 /// messages that its own jobs cause. With 24 MiB and one source: 24,576 + 1,024 + 8,192 + 11 =
 /// 33,803.
 pub const fn mailbox_messages_max(memory: usize, sources: usize) -> usize {
-    batches_max(memory, sources) + REPLAYS_MAX + OWN_MAIL_MAX
+    batches_max(memory, sources) + REPLAYS_MAX + OWN_MESSAGES_MAX
 }
 /// Messages that the jobs of one driver cause: 1 `Appended`, 2 `Fetched` (of the main spool and of
 /// one lane's), [`REMOVALS_MAX`] `Removed`, 1 `DeadLettered`, and 1 each of `RowsAdded`,
 /// `Adoptions` and `AdoptionEnds` (which are coalesced). `Stop` has a place of its own.
-pub const OWN_MAIL_MAX: usize = 1 + 2 + REMOVALS_MAX + 1 + 3;
+pub const OWN_MESSAGES_MAX: usize = 1 + 2 + REMOVALS_MAX + 1 + 3;
 /// Removals of spool rows that one driver has in flight: one, one ahead of the append, and one
 /// ahead of each of the two reads.
 pub const REMOVALS_MAX: usize = 1 + 1 + 2;

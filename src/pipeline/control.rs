@@ -203,7 +203,7 @@ mod tests {
     /// The requester of a replay keeps a sender while it waits for the answer that its message
     /// holds.
     #[test]
-    fn messages_that_the_core_leaves_are_dropped_with_it() {
+    fn unread_messages_are_dropped_with_the_core() {
         let (sender, inbox) = ControlSender::new(1, 0, Supervisor::default());
         let (finished, mut finish) = oneshot::channel();
         assert!(sender.finish(finished, Instant::now()));

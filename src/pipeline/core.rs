@@ -449,7 +449,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn reading_resumes_where_all_before_it_is_settled() {
+    fn reading_resumes_at_the_oldest_unsettled_event() {
         let check = |newest: i64, oldest: Option<i64>, position: i64, expected: i64| {
             assert_eq!(resume(1_000, Some(newest), oldest, 100, position), expected, "{newest} {oldest:?}");
         };

@@ -18,7 +18,7 @@ use super::control::{Beginning, Control, UnreadableEvent};
 use super::core::{Core, Output};
 use super::deliver::{DeliveryEngine, Spooled};
 use super::destination::{DestinationId, split_name};
-use super::driver::{Driver, Mail, Mailbox, Shared, Sink, now_us, poison_write};
+use super::driver::{Driver, DriverMessage, Mailbox, Shared, Sink, now_us, poison_write};
 use super::parse::Parsed;
 use super::refusals::{Attempt, Outbox};
 use super::replay::Ended;
@@ -165,7 +165,7 @@ impl CoreThread {
         for output in outputs {
             match output {
                 Output::Offer { destination, slice } => {
-                    self.mailbox(destination).send(Mail::Offer(slice));
+                    self.mailbox(destination).send(DriverMessage::Offer(slice));
                 }
                 Output::Poison { destination, poison } => {
                     self.unreadable.put(UnreadableEvent { destination, poison: Box::new(poison) });
@@ -206,8 +206,8 @@ impl CoreThread {
             Control::Replay { destination, replay, place } => {
                 drop(place);
                 match self.core.destination(&destination) {
-                    Some(id) => self.mailbox(id).send(Mail::Replay(replay)),
-                    None => replay.answer.tell(Ended::NotConfigured),
+                    Some(id) => self.mailbox(id).send(DriverMessage::Replay(replay)),
+                    None => replay.requester.tell(Ended::NotConfigured),
                 }
             }
             Control::Finish { .. } => {}
@@ -406,7 +406,7 @@ impl CoreThread {
             replays: Default::default(),
             sink,
             adopted: Default::default(),
-            troubles: Default::default(),
+            log_limits: Default::default(),
             settled: Vec::new(),
         };
         // A destination without its driver would never deliver again and keep its events unsettled.

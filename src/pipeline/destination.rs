@@ -107,7 +107,7 @@ mod tests {
     }
 
     #[test]
-    fn names_come_apart_as_they_were_put_together() {
+    fn names_split_into_their_parts() {
         let check = |processor: &str, part: &str, name: &str| {
             assert_eq!(name_of(processor, part), name);
             assert_eq!(split_name(name), (processor, part));

@@ -302,7 +302,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_read_behind_an_undecodable_page_waits_for_the_new_reading() {
+    fn pages_behind_an_undecodable_page_wait_for_the_new_reading() {
         let unreadable = |page| Parsed {
             content: Content::Unreadable(DecodeError { offset: 0, reason: "cut".into() }),
             ..parsed(page, &[])
@@ -339,7 +339,7 @@ mod tests {
     }
 
     #[test]
-    fn keys_that_start_again_within_a_page_come_behind_those_before() {
+    fn restarted_keys_within_a_page_follow_the_earlier_ones() {
         for start in [50_000, i32::MIN + 20_000] {
             let again = start.wrapping_sub(40_000);
             let mut order = Order::default();
@@ -354,7 +354,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_read_again_from_long_before_is_no_newest_key() {
+    fn old_events_that_are_read_again_have_no_newest_key() {
         let mut order = Order::default();
         let keys =
             [(775_000, 1), (i32::MAX - 1_000, 2), (i32::MIN + 100, 3), (775_001, 1), (i32::MIN + 200, 4)];
@@ -378,7 +378,7 @@ mod tests {
     }
 
     #[test]
-    fn after_a_restart_an_event_goes_only_to_where_it_is_unsettled() {
+    fn after_a_restart_an_event_goes_only_to_its_unsettled_destinations() {
         let (first, second) =
             (batch(0, &[(1, 1)]).records[0].identity, batch(0, &[(2, 2)]).records[0].identity);
         let mut seen = Seen::default();

@@ -218,7 +218,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_refused_is_tried_again_together_and_in_order_until_all_of_it_is_stored() {
+    fn refused_items_are_retried_together_and_in_order_until_stored() {
         let mut refusals = Refusals::default();
         assert!(refusals.is_empty() && refusals.retry_at().is_none());
         for item in [1, 2, 3] {

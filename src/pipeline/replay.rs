@@ -34,11 +34,11 @@ pub(crate) struct Replay {
     /// Number of tries so far.
     pub attempts: u32,
     pub slice: BatchSlice,
-    pub answer: Answer,
+    pub requester: Requester,
 }
 
-/// The way back to the requester of a replay.
-pub(crate) struct Answer {
+/// The requester of the replay of one dead letter, who is told its end.
+pub(crate) struct Requester {
     letter: i64,
     destination: String,
     to: mpsc::UnboundedSender<Replayed>,
@@ -47,9 +47,9 @@ pub(crate) struct Answer {
     turn: Option<OwnedSemaphorePermit>,
 }
 
-impl Answer {
+impl Requester {
     pub fn tell(self, ended: Ended) {
-        // A requester that has gone needs no answer.
+        // The requester may have gone.
         let _ = self.to.send(Replayed { letter: self.letter, destination: self.destination, ended });
     }
 }
@@ -136,7 +136,7 @@ impl DeadLetters {
         filter: &DeadLetterFilter,
         mut tell: impl FnMut(Replayed) -> bool,
     ) -> Result<(), ReplayError> {
-        let (answer, mut answers) = mpsc::unbounded_channel();
+        let (to, mut ends) = mpsc::unbounded_channel();
         let mut filter = DeadLetterFilter { limit: None, ..filter.clone() };
         filter.until_us.get_or_insert_with(now_us);
         let mut begun = 0_u64;
@@ -148,13 +148,14 @@ impl DeadLetters {
             for listed in page {
                 begun += 1;
                 let destination = listed.facts.destination.clone();
-                let answer = Answer { letter: listed.row, destination, to: answer.clone(), turn: None };
+                let requester = Requester { letter: listed.row, destination, to: to.clone(), turn: None };
                 if put_off.contains(&listed.facts.destination) {
-                    answer.tell(Ended::PutOff);
+                    requester.tell(Ended::PutOff);
                 } else {
-                    self.begin(&listed, answer).await?;
+                    self.begin(&listed, requester).await?;
                 }
-                while let Ok(replayed) = answers.try_recv() {
+                // Report the replays that have ended meanwhile.
+                while let Ok(replayed) = ends.try_recv() {
                     begun -= 1;
                     if replayed.ended == Ended::PutOff {
                         put_off.insert(replayed.destination.clone());
@@ -165,14 +166,15 @@ impl DeadLetters {
                 }
             }
         }
-        drop(answer);
-        while let Some(replayed) = answers.recv().await {
+        // Wait for the others.
+        drop(to);
+        while let Some(replayed) = ends.recv().await {
             begun -= 1;
             if !tell(replayed) {
                 return Ok(());
             }
         }
-        // A driver that stops drops its replays without an answer.
+        // A driver that stops drops its replays without telling their end.
         if begun > 0 { Err(ReplayError::Stopped) } else { Ok(()) }
     }
 
@@ -196,28 +198,30 @@ impl DeadLetters {
         }
     }
 
-    async fn begin(&self, listed: &ListedDeadLetter, mut answer: Answer) -> Result<(), ReplayError> {
-        answer.turn = Some(acquire(&self.turns).await);
+    /// Reads a dead letter and sends it to its driver. Tells the requester if it cannot be sent.
+    async fn begin(&self, listed: &ListedDeadLetter, mut requester: Requester) -> Result<(), ReplayError> {
+        requester.turn = Some(acquire(&self.turns).await);
         let letter = listed.row;
-        let ends = |answer: Answer, ended| {
-            answer.tell(ended);
-            Ok(())
-        };
         // The letter is larger once it is decompressed; the permit is corrected below.
         let mut permit = self.budget.reserve(listed.bytes as usize).await;
         let Some(whole) = self.read(move |reader| reader.dead_letter(letter)).await? else {
-            return ends(answer, Ended::Gone);
+            requester.tell(Ended::Gone);
+            return Ok(());
         };
         let blob = match whole.payload {
             DeadLetterPayload::Event(blob) => blob,
             DeadLetterPayload::Raw(_) => {
-                return ends(answer, Ended::Undecodable { reason: whole.facts.reason });
+                requester.tell(Ended::Undecodable { reason: whole.facts.reason });
+                return Ok(());
             }
         };
         let mut batch =
             match codec::decode(&blob, |source| self.sources.iter().position(|name| name == source)) {
                 Ok(batch) => batch,
-                Err(error) => return ends(answer, Ended::Undecodable { reason: error.to_string() }),
+                Err(error) => {
+                    requester.tell(Ended::Undecodable { reason: error.to_string() });
+                    return Ok(());
+                }
             };
         permit.resize(batch.size());
         batch.permit = permit;
@@ -226,7 +230,7 @@ impl DeadLetters {
             letter,
             attempts: whole.facts.attempts,
             slice: BatchSlice { batch: Arc::new(batch), selection },
-            answer,
+            requester,
         };
         let destination = whole.facts.destination;
         let place = acquire(&self.places).await;

@@ -263,7 +263,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_is_missing_behind_what_was_forgotten() {
+    fn a_key_can_be_missing_after_forgotten_minutes() {
         for (next, missing) in [(101, false), (102, true)] {
             let mut seen = Seen::default();
             insert(&mut seen, 7, 90..=100);
@@ -283,7 +283,7 @@ mod tests {
     }
 
     #[test]
-    fn the_keys_of_a_restored_vcenter_do_not_stand_for_those_that_are_missing() {
+    fn keys_of_a_restored_vcenter_do_not_fill_gaps() {
         let lately = (100..150).chain(160..200);
         let mut seen = Seen::default();
         insert(&mut seen, 7, lately.clone());

@@ -184,7 +184,7 @@ mod tests {
     }
 
     #[test]
-    fn a_full_queue_ends_the_process_and_nothing_behind_it_is_done() {
+    fn a_full_queue_ends_the_process_and_later_jobs_are_dropped() {
         let (store, thread, let_go) = busy(2);
         let (done, replies) = crossbeam_channel::unbounded();
         let job = |n: i32| {

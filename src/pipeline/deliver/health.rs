@@ -292,7 +292,7 @@ mod tests {
     }
 
     #[test]
-    fn the_clock_stands_while_the_target_does_not_answer() {
+    fn the_age_of_events_stands_still_while_the_target_does_not_answer() {
         let policy = DeliveryPolicy::default();
         let mut health = Health::default();
         let mut check = |ms, answers, expected| {
@@ -312,7 +312,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_sent_before_it_opened_neither_closes_it_nor_opens_it_again() {
+    fn answers_to_earlier_requests_do_not_move_an_open_breaker() {
         let policy = DeliveryPolicy::default();
         let mut health = Health::default();
         let mut sent = Vec::new();

@@ -70,7 +70,7 @@ mod tests {
     }
 
     #[test]
-    fn waits_for_long_under_a_limit_that_is_next_to_none() {
+    fn waits_for_long_under_a_tiny_limit() {
         for number in [1e-20, f64::MIN_POSITIVE, 0.0, -1.0, f64::NAN, f64::INFINITY] {
             for limit in [RateLimit::Events(number), RateLimit::Requests(number)] {
                 let mut rate = Rate::new(Some(limit));

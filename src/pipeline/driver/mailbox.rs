@@ -10,14 +10,14 @@ use tokio::sync::mpsc;
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::time::Instant;
 
-use super::Mail;
+use super::DriverMessage;
 use super::adopt::{Adoption, AdoptionEnd};
 use crate::pipeline::level::{Coalesced, Level};
 use crate::supervise::Supervisor;
 
 #[derive(Clone)]
 pub(in crate::pipeline) struct Mailbox {
-    mail: mpsc::Sender<Mail>,
+    messages: mpsc::Sender<DriverMessage>,
     adoptions: Arc<Coalesced<Vec<Adoption>>>,
     ends: Arc<Coalesced<Vec<AdoptionEnd>>>,
     rows_added: Arc<Coalesced<usize>>,
@@ -27,11 +27,11 @@ pub(in crate::pipeline) struct Mailbox {
 }
 
 impl Mailbox {
-    pub fn new(level: &Arc<Level>, supervisor: &Supervisor) -> (Self, mpsc::Receiver<Mail>) {
+    pub fn new(level: &Arc<Level>, supervisor: &Supervisor) -> (Self, mpsc::Receiver<DriverMessage>) {
         // One extra place, for `stop`.
-        let (mail, inbox) = mpsc::channel(level.bound() + 1);
+        let (messages, inbox) = mpsc::channel(level.bound() + 1);
         let mailbox = Mailbox {
-            mail,
+            messages,
             adoptions: Arc::default(),
             ends: Arc::default(),
             rows_added: Arc::default(),
@@ -43,17 +43,17 @@ impl Mailbox {
 
     /// Sends without waiting. If the driver is gone, its events stay unsettled and are read again,
     /// so the sender need not know.
-    pub fn send(&self, mail: Mail) {
-        if self.mail.is_closed() {
+    pub fn send(&self, message: DriverMessage) {
+        if self.messages.is_closed() {
             return;
         }
         // Two senders may pass this check at once and take the place of `stop`. That needs a queue
         // that is overfull already, which is a defect.
-        if self.mail.capacity() <= 1 {
+        if self.messages.capacity() <= 1 {
             return self.level.overflowed(&self.supervisor);
         }
-        match self.mail.try_send(mail) {
-            Ok(()) => self.level.note(self.mail.max_capacity() - self.mail.capacity()),
+        match self.messages.try_send(message) {
+            Ok(()) => self.level.note(self.messages.max_capacity() - self.messages.capacity()),
             Err(TrySendError::Full(_)) => self.level.overflowed(&self.supervisor),
             Err(TrySendError::Closed(_)) => {}
         }
@@ -61,19 +61,19 @@ impl Mailbox {
 
     /// True if the driver has messages that it has not taken.
     pub fn has_mail(&self) -> bool {
-        self.mail.capacity() < self.mail.max_capacity()
+        self.messages.capacity() < self.messages.max_capacity()
     }
 
     /// Tells the driver to end, even if the mailbox is full, since a full mailbox is a reason to
     /// end.
     pub fn stop(&self, until: Instant) {
-        let _ = self.mail.try_send(Mail::Stop { until });
+        let _ = self.messages.try_send(DriverMessage::Stop { until });
     }
 
     /// Hands over another destination's dead letter, to be delivered here.
     pub fn adopt(&self, adoption: Adoption) {
         if self.adoptions.put(|adoptions| adoptions.push(adoption)) {
-            self.send(Mail::Adoptions);
+            self.send(DriverMessage::Adoptions);
         }
     }
 
@@ -85,7 +85,7 @@ impl Mailbox {
     /// Reports the result of a dead letter that another destination had adopted.
     pub fn adoption_ended(&self, end: AdoptionEnd) {
         if self.ends.put(|ends| ends.push(end)) {
-            self.send(Mail::AdoptionEnds);
+            self.send(DriverMessage::AdoptionEnds);
         }
     }
 
@@ -97,7 +97,7 @@ impl Mailbox {
     /// Reports a row that the mover of an undecided processor wrote to this destination's spool.
     pub fn row_added(&self) {
         if self.rows_added.put(|rows| *rows += 1) {
-            self.send(Mail::RowsAdded);
+            self.send(DriverMessage::RowsAdded);
         }
     }
 
@@ -116,17 +116,17 @@ mod tests {
         let (level, supervisor) = (Arc::new(Level::new("mailbox", 2)), Supervisor::default());
         let (mailbox, mut inbox) = Mailbox::new(&level, &supervisor);
         let (other, _inbox) = Mailbox::new(&level, &supervisor);
-        (0..2).for_each(|_| mailbox.send(Mail::Removed));
-        other.send(Mail::Removed);
+        (0..2).for_each(|_| mailbox.send(DriverMessage::Removed));
+        other.send(DriverMessage::Removed);
         assert_eq!((level.highest(), supervisor.failure()), (2, None), "each has its own room");
         assert!(inbox.try_recv().is_ok());
-        mailbox.send(Mail::Removed);
+        mailbox.send(DriverMessage::Removed);
         assert_eq!(supervisor.failure(), None);
-        mailbox.send(Mail::Removed);
+        mailbox.send(DriverMessage::Removed);
         assert!(supervisor.failure().unwrap().contains("`mailbox` is full with 2 messages"));
         mailbox.stop(Instant::now());
-        let mail = std::iter::from_fn(|| inbox.try_recv().ok()).last();
-        assert!(matches!(mail, Some(Mail::Stop { .. })));
+        let message = std::iter::from_fn(|| inbox.try_recv().ok()).last();
+        assert!(matches!(message, Some(DriverMessage::Stop { .. })));
     }
 
     #[test]
@@ -134,7 +134,7 @@ mod tests {
         let (level, supervisor) = (Arc::new(Level::new("mailbox", 1)), Supervisor::default());
         let (mailbox, inbox) = Mailbox::new(&level, &supervisor);
         drop(inbox);
-        mailbox.send(Mail::Removed);
+        mailbox.send(DriverMessage::Removed);
         assert_eq!(supervisor.failure(), None);
     }
 }

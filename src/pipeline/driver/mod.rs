@@ -12,10 +12,10 @@
 //! the driver does the I/O.
 
 mod adopt;
+mod log_limits;
 mod mailbox;
 mod outgoing;
 mod stored;
-mod troubles;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -43,15 +43,15 @@ use crate::supervise::Supervisor;
 use crate::telemetry::metrics::DestinationMetrics;
 
 pub(super) use self::adopt::{Adopted, Sink};
+pub(super) use self::log_limits::LogLimits;
 pub(super) use self::mailbox::Mailbox;
 pub(super) use self::outgoing::SpoolJobs;
 #[cfg(test)]
 pub(super) use self::stored::dead_letter_write;
 pub(super) use self::stored::{Waiting, poison_write, spool_writes};
-pub(super) use self::troubles::Troubles;
 
 /// A message to a driver.
-pub(super) enum Mail {
+pub(super) enum DriverMessage {
     Offer(BatchSlice),
     /// Outcomes of appending this number of events to spools.
     Appended {
@@ -121,14 +121,13 @@ pub(super) struct Driver {
     pub waiting: Waiting,
     /// Pending removals and reads of spool rows.
     pub spool_jobs: SpoolJobs,
-    /// Dead letters that are being replayed, by number: their tries so far, and the way back to the
-    /// requester.
-    pub replays: FxHashMap<i64, (u32, replay::Answer)>,
+    /// Dead letters that are being replayed, by number: their tries so far, and the requester.
+    pub replays: FxHashMap<i64, (u32, replay::Requester)>,
     /// The dead-letter processor, if one is configured.
     pub sink: Option<Sink>,
     /// Dead letters adopted from other destinations that have not ended yet.
     pub adopted: Adopted,
-    pub troubles: Troubles,
+    pub log_limits: LogLimits,
     /// Settled events that the core does not know of yet.
     pub settled: Vec<BatchSlice>,
 }
@@ -144,7 +143,7 @@ struct TargetAnswer {
 }
 
 impl Driver {
-    pub async fn run(mut self, mut inbox: mpsc::Receiver<Mail>) {
+    pub async fn run(mut self, mut inbox: mpsc::Receiver<DriverMessage>) {
         let mut under_way = UnderWay::new();
         let mut actions = Vec::new();
         // Time of the next check of whether waiting events still fit into this driver's memory
@@ -191,10 +190,10 @@ impl Driver {
                     telling = false;
                     self.tell_settled();
                 }
-                mail = inbox.recv() => match mail {
+                message = inbox.recv() => match message {
                     None => return,
-                    Some(Mail::Stop { until }) => return self.stop(until, under_way).await,
-                    Some(mail) => self.mail(mail, &mut actions),
+                    Some(DriverMessage::Stop { until }) => return self.stop(until, under_way).await,
+                    Some(message) => self.handle(message, &mut actions),
                 },
                 () = tokio::time::sleep_until(wake.unwrap_or_else(Instant::now)), if wake.is_some() => {
                     self.engine.step(self.now(), Input::Tick, &mut actions);
@@ -216,7 +215,8 @@ impl Driver {
             self.engine.step(self.now(), Input::Stop, &mut actions);
             self.carry_out(&mut actions, &mut under_way);
             if std::mem::take(&mut is_first) {
-                // No mail is read from now on, so writes that wait for a reply would never be sent.
+                // No message is read from now on, so writes that wait for a reply would never be
+                // sent.
                 self.store_all();
             }
             self.tell_settled();
@@ -231,23 +231,23 @@ impl Driver {
         self.shared.epoch.elapsed()
     }
 
-    fn mail(&mut self, mail: Mail, actions: &mut Vec<Action>) {
-        let input = match mail {
-            Mail::Offer(slice) => Input::Offer { slice, room: self.room() },
-            Mail::Appended { ticket, events, outcomes } => self.appended(ticket, events, &outcomes),
-            Mail::Fetched { spool, rows } => Input::Fetched { spool, rows },
-            Mail::RowsAdded => Input::Added { rows: self.mailbox.take_rows_added() },
-            Mail::Removed => {
+    fn handle(&mut self, message: DriverMessage, actions: &mut Vec<Action>) {
+        let input = match message {
+            DriverMessage::Offer(slice) => Input::Offer { slice, room: self.room() },
+            DriverMessage::Appended { ticket, events, outcomes } => self.appended(ticket, events, &outcomes),
+            DriverMessage::Fetched { spool, rows } => Input::Fetched { spool, rows },
+            DriverMessage::RowsAdded => Input::Added { rows: self.mailbox.take_rows_added() },
+            DriverMessage::Removed => {
                 self.spool_jobs.removed();
                 return self.remove(false);
             }
-            Mail::DeadLettered { letters, outcomes } => {
+            DriverMessage::DeadLettered { letters, outcomes } => {
                 return self.dead_lettered(letters, outcomes, actions);
             }
-            Mail::Replay(replay) => return self.replay(replay, actions),
-            Mail::Adoptions => return self.adoptions(actions),
-            Mail::AdoptionEnds => return self.adoption_ends(actions),
-            Mail::Stop { .. } => return,
+            DriverMessage::Replay(replay) => return self.replay(replay, actions),
+            DriverMessage::Adoptions => return self.adoptions(actions),
+            DriverMessage::AdoptionEnds => return self.adoption_ends(actions),
+            DriverMessage::Stop { .. } => return,
         };
         self.engine.step(self.now(), input, actions);
     }
@@ -256,7 +256,7 @@ impl Driver {
         self.metrics.request_seconds.record(answer.took.as_secs_f64());
         let failed = match &answer.outcome {
             DeliveryOutcome::Delivered => {
-                self.troubles.are_over();
+                self.log_limits.succeeded();
                 0
             }
             DeliveryOutcome::Failed(failure) => {
@@ -277,7 +277,7 @@ impl Driver {
         self.engine.step(self.now(), Input::Done { request: answer.id, outcome: answer.outcome }, actions);
         let gauges = self.engine.gauges();
         let is_open = gauges.breaker_open;
-        match (self.troubles.breaker_is_news(is_open), is_open) {
+        match (self.log_limits.breaker_is_due(is_open), is_open) {
             (true, true) if gauges.refuses_all => {
                 tracing::warn!(destination = %self.name, reason = reason.unwrap_or_default(), "the target refuses every event; waiting and probing");
             }
@@ -293,7 +293,7 @@ impl Driver {
     /// attempts.
     fn tell(&mut self, failure: &Failure) {
         // An event that is not retried becomes a dead letter and is logged as one.
-        if self.engine.blame_of(failure) != Blame::Event && self.troubles.are_news() {
+        if self.engine.blame_of(failure) != Blame::Event && self.log_limits.failure_is_due() {
             tracing::warn!(destination = %self.name, reason = %failure.reason, "a request failed and is tried again");
         } else {
             tracing::debug!(destination = %self.name, reason = %failure.reason, blame = ?failure.blame, "a request failed");
@@ -344,7 +344,7 @@ impl Driver {
                 Action::Drop(slice) => {
                     let events = slice.selection.len() as u64;
                     self.metrics.dropped.increment(events);
-                    if let Some(events) = self.troubles.dropped(events) {
+                    if let Some(events) = self.log_limits.dropped(events) {
                         tracing::warn!(destination = %self.name, events, "events dropped, as the overflow policy says: so many since the last such line");
                     }
                 }

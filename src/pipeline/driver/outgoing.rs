@@ -80,7 +80,7 @@ mod tests {
     }
 
     #[test]
-    fn removals_wait_for_the_one_under_way_and_go_together() {
+    fn removals_wait_for_the_one_in_flight_and_are_joined() {
         let mut jobs = SpoolJobs::default();
         jobs.row(SpoolRow(1));
         assert_eq!(rows(&jobs.due(false)), [1]);

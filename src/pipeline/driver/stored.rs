@@ -7,7 +7,7 @@
 
 use std::sync::Arc;
 
-use super::{Driver, Mail, now_us};
+use super::{Driver, DriverMessage, now_us};
 use crate::config::Overflow;
 use crate::pipeline::deliver::{Action, FailedEvent, Input, ReplayEnd, SpoolKey, SpoolRow};
 use crate::pipeline::parse::Poison;
@@ -36,7 +36,7 @@ impl Driver {
         let events = slices.iter().map(|(_, slice)| slice.selection.len() as u64).sum();
         let mailbox = self.mailbox.clone();
         self.shared.store.apply(writes, move |outcomes| {
-            mailbox.send(Mail::Appended { ticket, events, outcomes });
+            mailbox.send(DriverMessage::Appended { ticket, events, outcomes });
         });
     }
 
@@ -90,7 +90,7 @@ impl Driver {
                     }
                 }
             }
-            mailbox.send(Mail::Fetched { spool, rows });
+            mailbox.send(DriverMessage::Fetched { spool, rows });
             Ok(())
         });
     }
@@ -101,7 +101,7 @@ impl Driver {
         let writes = self.spool_jobs.due(next);
         if !writes.is_empty() {
             let mailbox = self.mailbox.clone();
-            self.shared.store.apply(writes, move |_| mailbox.send(Mail::Removed));
+            self.shared.store.apply(writes, move |_| mailbox.send(DriverMessage::Removed));
         }
     }
 
@@ -123,7 +123,7 @@ impl Driver {
         };
         let mailbox = self.mailbox.clone();
         self.shared.store.apply(writes, move |outcomes| {
-            mailbox.send(Mail::DeadLettered { letters, outcomes });
+            mailbox.send(DriverMessage::DeadLettered { letters, outcomes });
         });
     }
 
@@ -167,21 +167,21 @@ impl Driver {
     }
 
     pub(super) fn replay(&mut self, replay: Replay, actions: &mut Vec<Action>) {
-        let Replay { letter, attempts, slice, answer } = replay;
+        let Replay { letter, attempts, slice, requester } = replay;
         if self.replays.contains_key(&letter) {
-            return answer.tell(Ended::UnderWay);
+            return requester.tell(Ended::UnderWay);
         }
-        self.replays.insert(letter, (attempts, answer));
+        self.replays.insert(letter, (attempts, requester));
         self.engine.step(self.now(), Input::Replay { letter, slice }, actions);
     }
 
     /// Ends a replay: its result is written first and then told.
     pub(super) fn replayed(&mut self, letter: i64, end: ReplayEnd) {
-        let Some((before, answer)) = self.replays.remove(&letter) else { return };
+        let Some((before, requester)) = self.replays.remove(&letter) else { return };
         let (write, ended) = match end {
             ReplayEnd::Delivered => (Write::DeadLetterRemove { rows: vec![letter] }, Ended::Delivered),
             ReplayEnd::PutOff => {
-                return answer.tell(Ended::PutOff);
+                return requester.tell(Ended::PutOff);
             }
             ReplayEnd::Failed { failure, attempts } => {
                 let write = Write::DeadLetterAgain {
@@ -194,7 +194,7 @@ impl Driver {
                 (write, Ended::Failed { reason: failure.reason })
             }
         };
-        self.shared.store.apply(vec![write], move |_| answer.tell(ended));
+        self.shared.store.apply(vec![write], move |_| requester.tell(ended));
     }
 }
 

@@ -10,13 +10,13 @@ use rand::Rng;
 use tokio::sync::mpsc;
 use uuid::Uuid;
 
-use super::lane::{AdoptionEnd, Lane, Mail};
+use super::lane::{AdoptionEnd, Lane, LaneMessage};
 use super::outside::Outside;
 use super::reader::Reader;
 use super::undecided::{self, AwaitedJob};
 use super::{BASE_US, LANES, OVERFLOW, OVERLAP_US, engine, name, parts, processor_name, sink_of};
 use crate::event::Selection;
-use crate::limits::{DRIVER_JOBS_MAX, OWN_MAIL_MAX};
+use crate::limits::{DRIVER_JOBS_MAX, OWN_MESSAGES_MAX};
 use crate::pipeline::control::UnreadableEvent;
 use crate::pipeline::core::{Core, Output};
 use crate::pipeline::deliver::{
@@ -52,7 +52,7 @@ pub(super) struct Inside {
 /// Continuation after a job of the store is done.
 pub(super) enum Reply {
     Checkpointed,
-    Mail(usize, Mail),
+    Message(usize, LaneMessage),
     Appended(usize, u64),
     Fetch {
         lane: usize,
@@ -155,21 +155,21 @@ impl Inside {
             }
             4 if !outside.stalled => return self.job(outside),
             5 => {
-                if let Some(mail) = self.lanes[lane].mail.pop_front() {
-                    self.mail(lane, mail, outside.now_us);
+                if let Some(message) = self.lanes[lane].mailbox.pop_front() {
+                    self.handle(lane, message, outside.now_us);
                 }
             }
             6 if !self.lanes[lane].under_way.is_empty() => {
                 let at = outside.below(self.lanes[lane].under_way.len());
                 let (id, request) = self.lanes[lane].under_way.swap_remove(at);
                 let outcome = outside.answer(lane, &request);
-                self.mail(lane, Mail::Input(Input::Done { request: id, outcome }), outside.now_us);
+                self.handle(lane, LaneMessage::Input(Input::Done { request: id, outcome }), outside.now_us);
             }
             7 if outside.chance(50) => {
                 let room = Room { share: 1_500, scarce: outside.chance(50), alone: false };
-                self.mail(lane, Mail::Input(Input::Room(room)), outside.now_us);
+                self.handle(lane, LaneMessage::Input(Input::Room(room)), outside.now_us);
             }
-            7 => self.mail(lane, Mail::Input(Input::Tick), outside.now_us),
+            7 => self.handle(lane, LaneMessage::Input(Input::Tick), outside.now_us),
             8 if !self.checkpointing => {
                 let writes = self.core.checkpoints();
                 if !writes.is_empty() {
@@ -198,8 +198,8 @@ impl Inside {
                 Output::Offer { destination, slice } => {
                     let room = Room { share: 1_500, scarce: outside.chance(50), alone: false };
                     self.lanes[destination.0 as usize]
-                        .mail
-                        .push_back(Mail::Input(Input::Offer { slice, room }));
+                        .mailbox
+                        .push_back(LaneMessage::Input(Input::Offer { slice, room }));
                 }
                 Output::Poison { destination, poison } => {
                     self.unreadable.put(UnreadableEvent { destination, poison: Box::new(poison) });
@@ -218,19 +218,19 @@ impl Inside {
         }
     }
 
-    /// Handles mail of a destination and performs its engine's actions, as the driver does.
-    pub(super) fn mail(&mut self, at: usize, mail: Mail, now_us: i64) {
+    /// Handles a message to a destination and performs its engine's actions, as the driver does.
+    pub(super) fn handle(&mut self, at: usize, message: LaneMessage, now_us: i64) {
         let mut actions = Vec::new();
         let lane = &mut self.lanes[at];
         let now = Duration::from_micros((now_us - BASE_US) as u64);
-        match mail {
-            Mail::Input(input) => lane.engine.step(now, input, &mut actions),
-            Mail::Removed => lane.spool_jobs.removed(),
-            Mail::RowsAdded => {
+        match message {
+            LaneMessage::Input(input) => lane.engine.step(now, input, &mut actions),
+            LaneMessage::Removed => lane.spool_jobs.removed(),
+            LaneMessage::RowsAdded => {
                 let rows = lane.rows_added.take();
                 lane.engine.step(now, Input::Added { rows }, &mut actions);
             }
-            Mail::DeadLettered(letters, is_full) => {
+            LaneMessage::DeadLettered(letters, is_full) => {
                 lane.letters.returned();
                 for letter in letters {
                     let letter = lane.letters.stored(letter);
@@ -238,7 +238,7 @@ impl Inside {
                     lane.engine.step(now, end(letter.into()), &mut actions);
                 }
             }
-            Mail::Adoptions => {
+            LaneMessage::Adoptions => {
                 for (from, letter) in lane.adoptions.take() {
                     let (ticket, slice) = (lane.next_ticket, letter.slice.clone());
                     lane.next_ticket += 1;
@@ -247,7 +247,7 @@ impl Inside {
                     lane.engine.step(now, Input::Adopt { ticket, slice, room }, &mut actions);
                 }
             }
-            Mail::AdoptionEnds => {
+            LaneMessage::AdoptionEnds => {
                 for end in lane.ends.take() {
                     match end {
                         AdoptionEnd::Adopted(letter) => {
@@ -257,14 +257,14 @@ impl Inside {
                     }
                 }
             }
-            Mail::Replay { letter, attempts, slice } => {
+            LaneMessage::Replay { letter, attempts, slice } => {
                 if lane.replays.insert(letter, attempts).is_none() {
                     lane.engine.step(now, Input::Replay { letter, slice }, &mut actions);
                 }
             }
         }
         self.carry_out(at, actions, now_us);
-        assert!(self.lanes[at].own_mail() <= OWN_MAIL_MAX, "{}", name(at));
+        assert!(self.lanes[at].own_messages() <= OWN_MESSAGES_MAX, "{}", name(at));
         let jobs = self.jobs.iter().filter(|(_, reply)| reply.lane() == Some(at)).count();
         assert!(jobs <= DRIVER_JOBS_MAX, "{jobs} jobs of {}", name(at));
         assert!(self.settled <= 1, "one message stands for all settlements");
@@ -331,20 +331,20 @@ impl Inside {
         for (sink, letter) in adoptions {
             let sink = &mut self.lanes[sink];
             if sink.adoptions.put(|all| all.push((at, letter))) {
-                sink.mail.push_back(Mail::Adoptions);
+                sink.mailbox.push_back(LaneMessage::Adoptions);
             }
         }
         for (from, end) in ends {
             let from = &mut self.lanes[from];
             if from.ends.put(|all| all.push(end)) {
-                from.mail.push_back(Mail::AdoptionEnds);
+                from.mailbox.push_back(LaneMessage::AdoptionEnds);
             }
         }
         let letters = self.lanes[at].letters.take_group();
         if !letters.is_empty() {
             let write = |at: &Attempt<FailedEvent>| driver::dead_letter_write(&name, &at.item, now_us, LANES);
             let writes = letters.iter().map(write).collect::<Result<_, _>>().expect("it was decoded");
-            self.jobs.push_back((writes, Reply::Mail(at, Mail::DeadLettered(letters, false))));
+            self.jobs.push_back((writes, Reply::Message(at, LaneMessage::DeadLettered(letters, false))));
         }
     }
 
@@ -352,7 +352,7 @@ impl Inside {
     fn remove(&mut self, at: usize, next: bool) {
         let writes = self.lanes[at].spool_jobs.due(next);
         if !writes.is_empty() {
-            self.jobs.push_back((writes, Reply::Mail(at, Mail::Removed)));
+            self.jobs.push_back((writes, Reply::Message(at, LaneMessage::Removed)));
         }
     }
 
@@ -363,11 +363,11 @@ impl Inside {
         let Some((writes, reply)) = self.jobs.pop_front() else { return Ok(()) };
         let reply = match reply {
             Reply::Appended(lane, _) if outside.full => {
-                self.lanes[lane].mail.push_back(Mail::Input(Input::Refused));
+                self.lanes[lane].mailbox.push_back(LaneMessage::Input(Input::Refused));
                 return Ok(());
             }
-            Reply::Mail(lane, Mail::DeadLettered(letters, _)) if outside.letters_full => {
-                self.lanes[lane].mail.push_back(Mail::DeadLettered(letters, true));
+            Reply::Message(lane, LaneMessage::DeadLettered(letters, _)) if outside.letters_full => {
+                self.lanes[lane].mailbox.push_back(LaneMessage::DeadLettered(letters, true));
                 return Ok(());
             }
             Reply::Undecided(job) if outside.full && job.needs_room(outside.well) => {
@@ -387,9 +387,9 @@ impl Inside {
             }
             Reply::Undecided(job) => self.undecided.push_back(job.reply(true)),
             Reply::Checkpointed => self.checkpointing = false,
-            Reply::Mail(lane, mail) => self.lanes[lane].mail.push_back(mail),
+            Reply::Message(lane, message) => self.lanes[lane].mailbox.push_back(message),
             Reply::Appended(lane, ticket) => {
-                self.lanes[lane].mail.push_back(Mail::Input(Input::Appended { ticket }));
+                self.lanes[lane].mailbox.push_back(LaneMessage::Input(Input::Appended { ticket }));
             }
             Reply::Unreadable(group) => {
                 self.unreadable.returned();
@@ -408,7 +408,7 @@ impl Inside {
                     let selection = Selection::first(batch.records.len());
                     let slice = BatchSlice { batch: Arc::new(batch), selection };
                     let attempts = whole.facts.attempts;
-                    self.lanes[lane].mail.push_back(Mail::Replay { letter, attempts, slice });
+                    self.lanes[lane].mailbox.push_back(LaneMessage::Replay { letter, attempts, slice });
                 }
             }
             Reply::Fetch { lane, spool, after, bytes } => {
@@ -422,7 +422,7 @@ impl Inside {
                         (SpoolRow(row.row), BatchSlice { batch: Arc::new(batch), selection })
                     })
                     .collect();
-                self.lanes[lane].mail.push_back(Mail::Input(Input::Fetched { spool, rows }));
+                self.lanes[lane].mailbox.push_back(LaneMessage::Input(Input::Fetched { spool, rows }));
             }
         }
         Ok(())
@@ -446,7 +446,7 @@ impl Reply {
     /// The lane that the job belongs to. Jobs of replays have a bound of their own.
     fn lane(&self) -> Option<usize> {
         match self {
-            Reply::Mail(lane, _) | Reply::Appended(lane, _) | Reply::Fetch { lane, .. } => Some(*lane),
+            Reply::Message(lane, _) | Reply::Appended(lane, _) | Reply::Fetch { lane, .. } => Some(*lane),
             Reply::Checkpointed
             | Reply::Unreadable(_)
             | Reply::Undecided(_)

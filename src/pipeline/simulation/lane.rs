@@ -15,7 +15,7 @@ use crate::processor::{BatchSlice, DeliveryRequest};
 /// A destination: its engine, its mailbox and its requests in flight.
 pub(super) struct Lane {
     pub(super) engine: DeliveryEngine,
-    pub(super) mail: VecDeque<Mail>,
+    pub(super) mailbox: VecDeque<LaneMessage>,
     pub(super) under_way: Vec<(u64, DeliveryRequest)>,
     pub(super) spool_jobs: SpoolJobs,
     pub(super) letters: Outbox<FailedEvent>,
@@ -31,7 +31,8 @@ pub(super) struct Lane {
     crashed: bool,
 }
 
-pub(super) enum Mail {
+/// A message to a destination.
+pub(super) enum LaneMessage {
     Input(Input),
     Removed,
     RowsAdded,
@@ -57,7 +58,7 @@ impl Lane {
     pub(super) fn new(engine: DeliveryEngine, crashed: bool) -> Self {
         Lane {
             engine,
-            mail: VecDeque::from([Mail::Input(Input::Tick)]),
+            mailbox: VecDeque::from([LaneMessage::Input(Input::Tick)]),
             under_way: Vec::new(),
             spool_jobs: SpoolJobs::default(),
             letters: Outbox::default(),
@@ -82,23 +83,26 @@ impl Lane {
     }
 
     /// Number of messages that the bound on the lane's own jobs counts.
-    pub(super) fn own_mail(&self) -> usize {
-        let is_own = |mail: &&Mail| match mail {
-            Mail::Input(input) => {
+    pub(super) fn own_messages(&self) -> usize {
+        let is_own = |message: &&LaneMessage| match message {
+            LaneMessage::Input(input) => {
                 matches!(input, Input::Appended { .. } | Input::Fetched { .. } | Input::Refused)
             }
-            Mail::Replay { .. } => false,
-            Mail::Removed
-            | Mail::RowsAdded
-            | Mail::DeadLettered(..)
-            | Mail::Adoptions
-            | Mail::AdoptionEnds => true,
+            LaneMessage::Replay { .. } => false,
+            LaneMessage::Removed
+            | LaneMessage::RowsAdded
+            | LaneMessage::DeadLettered(..)
+            | LaneMessage::Adoptions
+            | LaneMessage::AdoptionEnds => true,
         };
-        self.mail.iter().filter(is_own).count()
+        self.mailbox.iter().filter(is_own).count()
     }
 
     pub(super) fn is_quiet(&self) -> bool {
-        self.mail.is_empty() && self.engine.is_idle() && self.spool_jobs.is_quiet() && self.letters.is_quiet()
+        self.mailbox.is_empty()
+            && self.engine.is_idle()
+            && self.spool_jobs.is_quiet()
+            && self.letters.is_quiet()
     }
 }
 

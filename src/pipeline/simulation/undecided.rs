@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use super::inside::{self, Inside};
-use super::lane::Mail;
+use super::lane::LaneMessage;
 use super::outside::Outside;
 use super::{BASE_US, GATEWAY, OVERFLOW, PROCESSORS, everything, processor_name, wants};
 use crate::event::{Batch, Selection};
@@ -137,7 +137,7 @@ impl Inside {
         for destination in added {
             let lane = &mut self.lanes[destination.0 as usize];
             if lane.rows_added.put(|rows| *rows += 1) {
-                lane.mail.push_back(Mail::RowsAdded);
+                lane.mailbox.push_back(LaneMessage::RowsAdded);
             }
         }
         if let Some(job) = job {

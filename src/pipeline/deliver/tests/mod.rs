@@ -25,7 +25,7 @@ use crate::processor::{BatchSlice, Blame, DeliveryOutcome, DeliveryRequest, Fail
 
 /// Nothing more is offered while memory is full.
 #[test]
-fn what_a_target_does_not_take_leaves_the_memory_without_another_offer() {
+fn undelivered_events_leave_the_memory_without_another_offer() {
     let check = |policy: OverflowPolicy, room: Room, failures: u32, expected: bool| {
         let overflow = Overflow { policy, ..Overflow::default() };
         let mut world = World::new(Policy { overflow, ..Policy::default() }, limits(10, false));
@@ -95,7 +95,7 @@ fn a_row_stays_until_the_dead_letter_of_one_of_its_events_is_stored() {
 /// A dead letter keeps the row of an event that was rewritten behind others. A crash must not bring
 /// that event back in front of them.
 #[test]
-fn what_is_written_anew_is_gone_from_a_row_that_stays() {
+fn rewritten_events_are_gone_from_a_remaining_row() {
     let policy = Policy { ordering: Ordering::Entity, concurrency: 2, ..Policy::default() };
     let mut world = World::new(policy.clone(), limits(1, false));
     world.spooled(policy, [(1, 0, 1), (2, 1, 2)]);
@@ -112,7 +112,7 @@ fn what_is_written_anew_is_gone_from_a_row_that_stays() {
 }
 
 #[test]
-fn a_target_that_is_gone_has_nothing_in_memory_of_what_is_spooled() {
+fn spooled_events_of_an_unavailable_target_take_no_memory() {
     for ordering in [Ordering::Source, Ordering::Entity, Ordering::None] {
         let mut world = World::new(Policy { ordering, ..Policy::default() }, limits(10, false));
         let room = Room { share: 1_000, scarce: true, alone: false };
@@ -149,7 +149,7 @@ fn a_target_that_is_gone_has_nothing_in_memory_of_what_is_spooled() {
 }
 
 #[test]
-fn a_full_store_keeps_nothing_from_a_target_that_takes_events() {
+fn a_full_store_withholds_nothing_from_a_working_target() {
     for ordering in [Ordering::Source, Ordering::Entity, Ordering::None] {
         let mut world = World::new(Policy { ordering, ..Policy::default() }, limits(10, false));
         world.full = true;
@@ -232,7 +232,7 @@ fn a_target_that_refuses_gets_requests_of_the_same_size() {
 }
 
 #[test]
-fn an_engine_sleeps_while_a_probe_is_under_way() {
+fn an_engine_sleeps_while_a_probe_is_in_flight() {
     for ordering in [Ordering::Entity, Ordering::None] {
         let mut world = World::new(Policy { ordering, ..Policy::default() }, limits(1, false));
         world.input(Input::Offer { slice: slice(0, 40, 40), room: ROOM });
@@ -326,7 +326,7 @@ fn a_poisoned_event_is_found_by_halves_and_only_it_becomes_a_dead_letter() {
 }
 
 #[test]
-fn a_target_that_is_gone_uses_up_no_attempt() {
+fn an_unavailable_target_uses_up_no_attempt() {
     let mut world = World::new(attempts(2), limits(1, false));
     world.input(Input::Offer { slice: slice(0, 3, 1), room: ROOM });
     for _ in 0..100 {
@@ -390,7 +390,7 @@ fn dropping_by_policy_drops_the_oldest_or_the_newest() {
 /// Delivered events of a row are not delivered again after a stop. After a crash only those newer
 /// than the last mark are.
 #[test]
-fn the_store_knows_what_of_a_row_is_delivered() {
+fn the_store_learns_which_events_of_a_row_are_delivered() {
     let policy = Policy { ordering: Ordering::Source, ..Policy::default() };
     let mut world = World::new(policy.clone(), limits(1, false));
     world.spooled(policy, [(1, 0, 10)]);
@@ -414,7 +414,7 @@ fn the_store_knows_what_of_a_row_is_delivered() {
 
 /// A share may be less than a page while memory is scarce.
 #[test]
-fn a_target_that_keeps_up_loses_nothing_for_its_neighbours_sake() {
+fn a_target_that_keeps_up_drops_nothing_for_its_neighbours() {
     for policy in [OverflowPolicy::DropNewest, OverflowPolicy::DropOldest] {
         let overflow = Overflow { policy, ..Overflow::default() };
         let mut world = World::new(Policy { overflow, ..Policy::default() }, limits(100, false));
@@ -443,7 +443,7 @@ fn a_target_that_keeps_up_loses_nothing_for_its_neighbours_sake() {
 
 /// The only lane of an ordering must not wait for longer than the breaker does.
 #[test]
-fn a_target_that_is_gone_is_tried_at_least_every_probe_interval() {
+fn an_unavailable_target_is_tried_at_least_every_probe_interval() {
     for ordering in [Ordering::Source, Ordering::Entity, Ordering::None] {
         let policy = Policy { ordering, ..Policy::default() };
         let interval = policy.breaker.as_ref().expect("by default").probe_interval;

@@ -38,7 +38,7 @@ fn in_order_within_entities(received: &[i32]) -> bool {
 }
 
 #[test]
-fn what_a_poisoned_entity_parks_is_bounded_and_waits_in_a_spool_of_its_own() {
+fn parked_events_of_an_entity_are_bounded_and_get_their_own_spool() {
     // The bound holds with scarce memory, with plenty, and without another destination.
     for (scarce, alone) in [(false, true), (true, true), (true, false)] {
         let room = Room { share: 20_000, scarce, alone };
@@ -59,7 +59,7 @@ fn what_a_poisoned_entity_parks_is_bounded_and_waits_in_a_spool_of_its_own() {
 /// Each parked lane gets its next try in time, although the others hold more than there is room for
 /// and are refused for ever.
 #[test]
-fn many_parked_entities_do_not_keep_each_other_from_their_tries() {
+fn many_parked_entities_do_not_delay_each_other() {
     let (entities, events) = (150, 40);
     let policy = Policy { ordering: Ordering::Entity, concurrency: 8, ..attempts(1_000_000) };
     let policy = Policy { retry: Retry { max_age: Duration::MAX, ..policy.retry }, ..policy };
@@ -116,7 +116,7 @@ fn many_parked_entities_do_not_keep_each_other_from_their_tries() {
 }
 
 #[test]
-fn one_event_that_waits_does_not_keep_its_page() {
+fn one_waiting_event_does_not_keep_its_page_in_memory() {
     let room = Room { share: usize::MAX, scarce: false, alone: true };
     let page = slice(0, 1_000, 1_000).batch.size();
     let mut world = World::new(Policy { ordering: Ordering::Entity, ..attempts(1_000) }, limits(1, false));
@@ -153,7 +153,7 @@ fn one_event_that_waits_does_not_keep_its_page() {
 }
 
 #[test]
-fn tries_are_not_forgotten_in_a_spool() {
+fn attempts_survive_a_spool() {
     // The cases use the spool of a parked entity and the spool of the whole destination.
     let cases =
         [(0, false, Ordering::Entity), (3_000, true, Ordering::Entity), (3_000, true, Ordering::Source)];
@@ -189,7 +189,7 @@ fn tries_are_not_forgotten_in_a_spool() {
 }
 
 #[test]
-fn what_a_dead_destination_cannot_take_goes_to_the_spool_and_comes_back_in_order() {
+fn events_of_a_dead_destination_go_to_the_spool_and_return_in_order() {
     let mut world = World::new(Policy::default(), limits(10, false));
     let room = Room { share: 4_000, scarce: true, alone: false };
     for n in 0..20 {

@@ -28,7 +28,7 @@ fn a_replay_that_fails_again_stays_a_dead_letter_with_its_new_reason() {
 }
 
 #[test]
-fn a_replay_does_not_wait_for_a_target_that_is_gone() {
+fn a_replay_does_not_wait_for_an_unavailable_target() {
     for breaker in [Policy::default().breaker, None] {
         let mut world = World::new(Policy { breaker, ..attempts(4) }, limits(1, false));
         world.replay(100, 30, 1);
@@ -63,7 +63,7 @@ fn a_replay_never_goes_to_the_spool() {
 }
 
 #[test]
-fn what_is_adopted_ends_when_it_is_delivered_or_durable_or_refused() {
+fn an_adopted_event_ends_when_it_is_delivered_durable_or_refused() {
     let scarce = Room { share: 0, scarce: true, alone: false };
     let mut world = World::new(Policy::default(), limits(1, false));
     world.adopt(1, 2, 1, ROOM);

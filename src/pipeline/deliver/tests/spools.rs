@@ -37,7 +37,7 @@ fn without_a_target(world: &mut World) {
 }
 
 #[test]
-fn rows_that_were_under_way_when_the_target_went_are_delivered_once() {
+fn rows_in_flight_when_the_target_fails_are_delivered_once() {
     for ordering in [Ordering::None, Ordering::Entity] {
         let policy = Policy { ordering, concurrency: 32, ..Policy::default() };
         let mut world =
@@ -70,7 +70,7 @@ fn rows_that_were_under_way_when_the_target_went_are_delivered_once() {
 }
 
 #[test]
-fn what_comes_from_a_spool_goes_in_full_requests() {
+fn spooled_events_leave_in_full_requests() {
     let policy = Policy { ordering: Ordering::Entity, concurrency: 32, ..Policy::default() };
     let rows = (0..400).map(|key| (SpoolKey::Main, key, key as u64 / 10));
     let mut world = World::left(policy, limits(100, false), 100, rows);
@@ -94,7 +94,7 @@ fn what_comes_from_a_spool_goes_in_full_requests() {
 
 /// The ordering may change between two runs.
 #[test]
-fn what_was_parked_in_another_scope_goes_back_to_its_own_spool() {
+fn events_parked_in_another_scope_return_to_their_own_spool() {
     for ordering in [Ordering::None, Ordering::Source] {
         let policy = Policy { ordering, ..Policy::default() };
         let parked = (0..3).map(|key| (SpoolKey::Lane(key as u64 + 7), key, key as u64));
@@ -125,7 +125,7 @@ fn a_lane_gives_the_rows_of_two_spools_back_to_each() {
 }
 
 #[test]
-fn a_target_that_is_gone_is_probed_while_a_refused_event_waits_for_its_own_try() {
+fn an_unavailable_target_is_probed_while_a_refused_event_waits() {
     let policy = Policy { ordering: Ordering::None, concurrency: 11, ..Policy::default() };
     let mut world =
         left_by_a_former_run(policy, false, (0..200).map(|key| (SpoolKey::Main, key, key as u64)));
@@ -184,7 +184,7 @@ fn a_probe_does_not_wait_for_room_that_refused_events_take() {
 }
 
 #[test]
-fn what_goes_back_while_rows_behind_it_are_fetched_is_fetched_before_them() {
+fn returned_rows_are_fetched_before_newer_ones() {
     for ordering in [Ordering::None, Ordering::Source] {
         let breaker = Some(Breaker { failures: 1, ..Breaker::default() });
         let policy = Policy { ordering, breaker, concurrency: 1, ..Policy::default() };
@@ -224,7 +224,7 @@ fn a_full_store_does_not_bring_a_spool_into_memory() {
 /// The store has no room for parked events. Behind them, an append to the destination's spool waits
 /// with an event of the same entity.
 #[test]
-fn a_full_store_does_not_bring_what_is_new_behind_what_is_to_be_written() {
+fn a_full_store_keeps_new_events_behind_pending_appends() {
     for is_stored in [false, true] {
         let padding = SPOOL_REFETCH_BYTES / 20;
         let offer = |world: &mut World, keys: &[i32], room: Room| {

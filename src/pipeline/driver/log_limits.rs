@@ -1,11 +1,11 @@
-//! Rate limits for the log lines about a destination's troubles. The first line of a kind is
+//! Rate limits for the log lines about a destination's failures. The first line of a kind is
 //! written at once, later ones at intervals. A flapping target thus cannot flood the log.
 
 use crate::telemetry::paced::Paced;
 
 /// State of the log lines about one destination.
 #[derive(Debug, Default)]
-pub(in crate::pipeline) struct Troubles {
+pub(in crate::pipeline) struct LogLimits {
     /// True if the last request failed.
     failing: bool,
     failures: Paced,
@@ -17,26 +17,26 @@ pub(in crate::pipeline) struct Troubles {
     drops: Paced,
 }
 
-impl Troubles {
+impl LogLimits {
     /// Returns true if the state of the breaker after an answer is worth a log line. An opening is
     /// worth one unless another opening was logged recently. A closing is worth one if its opening
     /// was logged.
-    pub fn breaker_is_news(&mut self, is_open: bool) -> bool {
-        let is_news = is_open != self.open && (!is_open || self.openings.is_due());
-        if is_news {
+    pub fn breaker_is_due(&mut self, is_open: bool) -> bool {
+        let is_due = is_open != self.open && (!is_open || self.openings.is_due());
+        if is_due {
             self.open = is_open;
         }
-        is_news
+        is_due
     }
 
     /// Returns true if a failure is worth a log line: the first one after a success, and only one
     /// per interval.
-    pub fn are_news(&mut self) -> bool {
+    pub fn failure_is_due(&mut self) -> bool {
         !std::mem::replace(&mut self.failing, true) && self.failures.is_due()
     }
 
     /// Notes that a request succeeded.
-    pub fn are_over(&mut self) {
+    pub fn succeeded(&mut self) {
         self.failing = false;
     }
 
@@ -55,32 +55,32 @@ mod tests {
     use crate::limits::FAILURE_LOG_INTERVAL;
 
     #[tokio::test(start_paused = true)]
-    async fn a_breaker_that_flaps_is_told_of_once_in_a_while() {
-        let mut troubles = Troubles::default();
-        let mut told = Vec::new();
+    async fn a_flapping_breaker_is_logged_once_per_interval() {
+        let mut limits = LogLimits::default();
+        let mut logged = Vec::new();
         for second in 0..150 {
             for is_open in [true, true, false, false] {
-                if troubles.breaker_is_news(is_open) {
-                    told.push((second, is_open));
+                if limits.breaker_is_due(is_open) {
+                    logged.push((second, is_open));
                 }
             }
             tokio::time::advance(Duration::from_secs(1)).await;
         }
-        assert_eq!(told, [(0, true), (0, false), (60, true), (60, false), (120, true), (120, false)]);
+        assert_eq!(logged, [(0, true), (0, false), (60, true), (60, false), (120, true), (120, false)]);
         // An opening that lasts is logged, however short the ones before it were.
-        assert!(!troubles.breaker_is_news(true));
+        assert!(!limits.breaker_is_due(true));
         tokio::time::advance(FAILURE_LOG_INTERVAL).await;
-        assert!(troubles.breaker_is_news(true));
+        assert!(limits.breaker_is_due(true));
     }
 
     #[tokio::test(start_paused = true)]
-    async fn dropped_events_are_told_of_once_in_a_while_with_their_number() {
-        let mut troubles = Troubles::default();
-        let mut told = Vec::new();
+    async fn dropped_events_are_logged_once_per_interval_with_their_number() {
+        let mut limits = LogLimits::default();
+        let mut logged = Vec::new();
         for _ in 0..121 {
-            told.extend(troubles.dropped(2));
+            logged.extend(limits.dropped(2));
             tokio::time::advance(Duration::from_secs(1)).await;
         }
-        assert_eq!(told, [2, 120, 120]);
+        assert_eq!(logged, [2, 120, 120]);
     }
 }
