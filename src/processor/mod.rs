@@ -25,6 +25,7 @@ mod invocation_log;
 pub mod kubernetes;
 pub mod openfaas;
 mod referred;
+mod refresh;
 mod selector;
 
 use std::future::Future;

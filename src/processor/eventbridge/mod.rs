@@ -22,8 +22,8 @@ mod transport;
 
 pub use selector::BusSelector;
 
-use std::ops::{ControlFlow, Range};
-use std::sync::{Arc, Once, Weak};
+use std::ops::Range;
+use std::sync::{Arc, Once};
 use std::time::Duration;
 
 use aws_sdk_eventbridge::Client;
@@ -35,14 +35,15 @@ use credentials::Secrets;
 use rules::RuleSet;
 use transport::SdkTransport;
 
+use super::refresh::{self, Registry};
 use super::{
     Blame, BoxFuture, DeliveryOutcome, DeliveryRequest, Failure, Processor, RequestLimits, Selector,
 };
 use crate::cloudevents::Envelope;
 use crate::config::EventBridgeConfig as Settings;
-use crate::limits::{FIRST_SYNC_RETRY, PUT_EVENTS_ENTRIES_MAX};
+use crate::limits::PUT_EVENTS_ENTRIES_MAX;
 use crate::net::{HttpError, target_uri};
-use crate::supervise::{Part, PartKind, Supervisor};
+use crate::supervise::Supervisor;
 
 /// Environment variables that name an endpoint, the more specific one first (AWS SDKs and Tools
 /// Reference Guide, service-specific endpoints).
@@ -132,50 +133,6 @@ impl EventBridge {
             Client::from_conf(config.build())
         };
         self.client.get_or_init(make).await
-    }
-
-    /// Refreshes at the configured interval until the processor is dropped; more often until the
-    /// rules were read once.
-    fn keep_fresh(self: Arc<Self>, supervisor: &Supervisor, name: &str) {
-        let weak = Arc::downgrade(&self);
-        drop(self);
-        let part = Part::new(PartKind::Registry, format!("registry/{name}"));
-        let life = move || Self::refresh_at_intervals(weak.clone());
-        tokio::spawn(supervisor.clone().restarted(part, life, |_| ()));
-    }
-
-    async fn refresh_at_intervals(weak: Weak<Self>) -> ControlFlow<()> {
-        let mut failing = false;
-        while let Some(this) = weak.upgrade() {
-            let interval = this.settings.refresh_interval.max(Duration::from_millis(10));
-            let wait = match this.refresh().await {
-                Ok(()) => {
-                    if std::mem::take(&mut failing) {
-                        tracing::info!(target_host = this.target, "can read event rules again");
-                    }
-                    interval
-                }
-                Err(failure) => {
-                    // Logged once, not at every attempt.
-                    if !std::mem::replace(&mut failing, true) {
-                        let reason = failure.reason;
-                        tracing::warn!(
-                            target_host = this.target,
-                            reason,
-                            "cannot read event rules; keeping the last ones"
-                        );
-                    }
-                    if this.rules.borrow().generation == 0 {
-                        interval.min(FIRST_SYNC_RETRY)
-                    } else {
-                        interval
-                    }
-                }
-            };
-            drop(this);
-            tokio::time::sleep(wait).await;
-        }
-        ControlFlow::Break(())
     }
 
     /// Renders the events of a request.
@@ -355,6 +312,28 @@ fn too_large(size: usize, limit: usize) -> Failure {
     Failure::new(Blame::Event, reason)
 }
 
+impl Registry for EventBridge {
+    fn interval(&self) -> Duration {
+        self.settings.refresh_interval
+    }
+
+    fn refresh(&self) -> impl Future<Output = Result<(), Failure>> + Send {
+        EventBridge::refresh(self)
+    }
+
+    fn is_known(&self) -> bool {
+        self.rules.borrow().generation > 0
+    }
+
+    fn log_failure(&self, reason: String) {
+        tracing::warn!(target_host = self.target, reason, "cannot read event rules; keeping the last ones");
+    }
+
+    fn log_recovery(&self) {
+        tracing::info!(target_host = self.target, "can read event rules again");
+    }
+}
+
 impl Processor for EventBridge {
     fn request_limits(&self) -> RequestLimits {
         RequestLimits {
@@ -378,7 +357,7 @@ impl Processor for EventBridge {
     }
 
     fn start(self: Arc<Self>, supervisor: &Supervisor, name: &str) {
-        self.keep_fresh(supervisor, name);
+        refresh::keep_fresh(self, supervisor, name);
     }
 
     fn ready(&self) -> BoxFuture<'static, ()> {

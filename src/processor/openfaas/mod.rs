@@ -21,8 +21,7 @@ pub mod topics;
 pub use selector::FunctionSelector;
 
 use std::collections::BTreeSet;
-use std::ops::ControlFlow;
-use std::sync::{Arc, Weak};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
@@ -33,6 +32,7 @@ use tokio::sync::{Mutex, watch};
 pub use gateway::ASYNC_ANNOTATION;
 use topics::{Catalog, Change, TopicMap};
 
+use super::refresh::{self, Registry};
 use super::{
     Blame, BoxFuture, DeliveryOutcome, DeliveryRequest, Failure, Processor, RequestLimits, Selector,
 };
@@ -41,7 +41,7 @@ use crate::config::{Auth, HttpClient, OpenFaasConfig as Settings};
 use crate::limits::{FIRST_SYNC_RETRY, FUNCTIONS_MAX, FUNCTIONS_NAMED_MAX, LISTING_TIMEOUT};
 use crate::net::{HttpError, Version, address, target_uri};
 use crate::processor::client::TargetClient;
-use crate::supervise::{Part, PartKind, Supervisor};
+use crate::supervise::Supervisor;
 
 /// The header of errors that the gateway or its provider answers, and not the function; its value
 /// names the part. Source: `httputil.Errorf` of openfaas/faas.
@@ -167,50 +167,6 @@ impl OpenFaas {
         }
     }
 
-    /// Refreshes at the configured interval until the processor is dropped; more often until the
-    /// functions are known.
-    fn keep_fresh(self: Arc<Self>, supervisor: &Supervisor, name: &str) {
-        let weak = Arc::downgrade(&self);
-        drop(self);
-        let part = Part::new(PartKind::Registry, format!("registry/{name}"));
-        let life = move || Self::refresh_at_intervals(weak.clone());
-        tokio::spawn(supervisor.clone().restarted(part, life, |_| ()));
-    }
-
-    async fn refresh_at_intervals(weak: Weak<Self>) -> ControlFlow<()> {
-        let mut failing = false;
-        while let Some(this) = weak.upgrade() {
-            let interval = this.settings.refresh_interval.max(Duration::from_millis(10));
-            let wait = match this.refresh().await {
-                Ok(()) => {
-                    if std::mem::take(&mut failing) {
-                        tracing::info!(
-                            gateway = this.gateway.target(),
-                            "can read the gateway's functions again"
-                        );
-                    }
-                    interval
-                }
-                Err(failure) => {
-                    // Logged once, not every ten seconds.
-                    if !std::mem::replace(&mut failing, true) {
-                        let (gateway, reason) = (this.gateway.target(), failure.reason);
-                        tracing::warn!(
-                            gateway,
-                            reason,
-                            "cannot read the gateway's functions; keeping the last ones"
-                        );
-                    }
-                    interval
-                }
-            };
-            let wait = if this.map.borrow().is_whole() { wait } else { wait.min(FIRST_SYNC_RETRY) };
-            drop(this);
-            tokio::time::sleep(wait).await;
-        }
-        ControlFlow::Break(())
-    }
-
     /// URL and headers of a call of `function`.
     fn invocation(&self, function: &str) -> Result<(Uri, HeaderMap), Failure> {
         let chosen = self.map.borrow().named(function).and_then(|function| function.asynchronous);
@@ -297,6 +253,29 @@ fn some_names(functions: &BTreeSet<Arc<str>>) -> String {
     functions.iter().take(FUNCTIONS_NAMED_MAX).map(|name| &**name).collect::<Vec<_>>().join(", ")
 }
 
+impl Registry for OpenFaas {
+    fn interval(&self) -> Duration {
+        self.settings.refresh_interval
+    }
+
+    fn refresh(&self) -> impl Future<Output = Result<(), Failure>> + Send {
+        OpenFaas::refresh(self)
+    }
+
+    fn is_known(&self) -> bool {
+        self.map.borrow().is_whole()
+    }
+
+    fn log_failure(&self, reason: String) {
+        let gateway = self.gateway.target();
+        tracing::warn!(gateway, reason, "cannot read the gateway's functions; keeping the last ones");
+    }
+
+    fn log_recovery(&self) {
+        tracing::info!(gateway = self.gateway.target(), "can read the gateway's functions again");
+    }
+}
+
 impl Processor for OpenFaas {
     fn request_limits(&self) -> RequestLimits {
         RequestLimits { events_max: 1, bytes_max: usize::MAX, partial: false }
@@ -315,7 +294,7 @@ impl Processor for OpenFaas {
     }
 
     fn start(self: Arc<Self>, supervisor: &Supervisor, name: &str) {
-        self.keep_fresh(supervisor, name);
+        refresh::keep_fresh(self, supervisor, name);
     }
 
     fn restore(&self, functions: Vec<Arc<str>>) {
