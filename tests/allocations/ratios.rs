@@ -222,7 +222,7 @@ fn long_texts_cost_a_constant_factor() {
     }
 }
 
-/// What a few KiB of gzip become: the peak has a bound that does not depend on the page.
+/// A few KiB of gzip become such a page. The peak has a bound that does not depend on its size.
 #[test]
 fn a_page_of_many_megabytes_stays_below_a_fixed_bound() {
     let bytes = 24 << 20;

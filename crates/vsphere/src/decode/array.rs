@@ -51,7 +51,7 @@ impl<'p> ArrayItems<'p> {
         self.state == Scan::Whole
     }
 
-    /// Where nothing follows that is an item: the text that is left.
+    /// The text that is left when no further item follows.
     pub fn rest(&self) -> Range<usize> {
         let text = self.page[self.start..].trim_ascii_start();
         let start = self.page.len() - text.len();
