@@ -1,4 +1,4 @@
-//! Keeps the registry of a processor fresh: the functions of a gateway, or the rules of event buses.
+//! Keeps the registry of a processor fresh: the functions of a gateway or the rules of buses.
 //! The refresh is a supervised part, which is started again when it panics.
 
 use std::ops::ControlFlow;
