@@ -2,8 +2,10 @@
 //! decoder with `unsafe`.
 //!
 //! Every function here is sound on its own: no argument lets a safe caller read past the page or
-//! write past the output. Each primitive has a plain twin. Other architectures always run the twin,
-//! and so do the last bytes of every page; tests and fuzzing hold the two equal.
+//! write past the output. Offsets are checked without an addition that could wrap ([`has`]), and
+//! every read goes through the pointer of the whole page. Each primitive has a plain twin. Other
+//! architectures always run the twin, and so do the last bytes of every page; tests and fuzzing
+//! hold the two equal.
 //!
 //! ```text
 //! page  …<userName>VSPHERE.LOCAL\Administrator</userName>…
@@ -27,6 +29,12 @@ const SLACK: usize = 64;
 /// and of U+FFFE and U+FFFF (0xEF).
 pub(super) const fn is_special(byte: u8) -> bool {
     byte < 0x20 || matches!(byte, b'"' | b'\\' | b'<' | b'>' | b'&' | 0xE2 | 0xEF)
+}
+
+/// Returns true if `page` has at least `count` bytes from `at` on. Every `at` is a valid argument.
+#[inline(always)]
+fn has(page: &[u8], at: usize, count: usize) -> bool {
+    page.len().saturating_sub(at) >= count
 }
 
 /// JSON that is written often, such as `,"UserName":"`.
@@ -98,7 +106,7 @@ impl Tag {
     #[inline(always)]
     pub fn is_at(&self, page: &[u8], at: usize) -> bool {
         #[cfg(target_arch = "x86_64")]
-        if self.mask != 0 && at + 32 <= page.len() {
+        if self.mask != 0 && has(page, at, 32) {
             // SAFETY: the condition leaves 32 readable bytes at `at`, `head` has 32, and SSE2 is
             // part of x86-64.
             let equal = unsafe {
@@ -215,11 +223,12 @@ impl<'q, 'c> Out<'q, 'c> {
     pub fn copy(&mut self, page: &[u8], from: usize, to: usize) {
         let slice = &page[from..to];
         self.reserve(slice.len());
-        if slice.len() <= 32 && from + 32 <= page.len() {
+        if slice.len() <= 32 && has(page, from, 32) {
             // SAFETY: the condition leaves 32 readable bytes at `from`, and `reserve` SLACK
-            // writable bytes.
+            // writable bytes. The pointer is the page's, since that of `slice` may read `slice`
+            // only.
             unsafe {
-                copy_32(slice.as_ptr(), self.end());
+                copy_32(page.as_ptr().add(from), self.end());
                 self.grow_to(self.len() + slice.len());
             }
         } else {
@@ -237,7 +246,7 @@ impl<'q, 'c> Out<'q, 'c> {
             // Most strings end within the first 32 bytes. For longer ones the call to the wider
             // scan pays.
             for _ in 0..2 {
-                if at + 16 > page.len() {
+                if !has(page, at, 16) {
                     return self.text_plain(page, at);
                 }
                 self.reserve(16);
@@ -270,7 +279,7 @@ impl<'q, 'c> Out<'q, 'c> {
     #[cfg(target_arch = "x86_64")]
     #[target_feature(enable = "avx2")]
     fn text_avx2(&mut self, page: &[u8], mut at: usize) -> usize {
-        while at + 32 <= page.len() {
+        while has(page, at, 32) {
             self.reserve(32);
             // SAFETY: the loop's condition leaves 32 readable bytes at `at`, and `reserve` SLACK
             // writable bytes.
@@ -294,7 +303,7 @@ impl<'q, 'c> Out<'q, 'c> {
     #[cfg(target_arch = "x86_64")]
     #[inline(never)]
     fn text_sse2(&mut self, page: &[u8], mut at: usize) -> usize {
-        while at + 16 <= page.len() {
+        while has(page, at, 16) {
             self.reserve(16);
             // SAFETY: the loop's condition leaves 16 readable bytes at `at`, and `reserve` SLACK
             // writable bytes.
@@ -412,66 +421,5 @@ fn specials_32(chunk: __m256i) -> u32 {
 }
 
 #[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-
-    /// Random bytes, many of them special.
-    fn page() -> impl Strategy<Value = Vec<u8>> {
-        let byte = prop_oneof![20 => 0x20u8..0x7F, 1 => any::<u8>(), 1 => Just(b'<'), 1 => Just(b'"')];
-        prop::collection::vec(byte, 0..200)
-    }
-
-    #[test]
-    fn all_scans_classify_every_byte_alike() {
-        for byte in 0..=u8::MAX {
-            let mut page = [b'x'; 100];
-            page[70] = byte;
-            let scan = |text: &dyn Fn(&mut Out, &[u8], usize) -> usize| {
-                let mut quota = Quota::of(page.len());
-                let mut out = Out::new(Vec::new(), &mut quota);
-                (text(&mut out, &page, 0), out.into_inner())
-            };
-            let plain = scan(&|out, page, at| out.text_plain(page, at));
-            assert_eq!(plain.0, if is_special(byte) { 70 } else { 100 }, "{byte:#x}");
-            assert_eq!(scan(&|out, page, at| out.text(page, at)), plain, "{byte:#x}");
-            #[cfg(target_arch = "x86_64")]
-            assert_eq!(scan(&|out, page, at| out.text_sse2(page, at)), plain, "{byte:#x}");
-        }
-    }
-
-    proptest! {
-        #[test]
-        fn the_scans_agree(page in page(), from in 0usize..200) {
-            let from = from.min(page.len());
-            let mut quotas = [Quota::of(page.len()), Quota::of(page.len())];
-            let [mut fast, mut plain] = quotas.each_mut().map(|quota| Out::new(Vec::new(), quota));
-            prop_assert_eq!(fast.text(&page, from), plain.text_plain(&page, from));
-            prop_assert_eq!(fast.into_inner(), plain.into_inner());
-        }
-
-        #[test]
-        fn the_comparisons_agree(page in page(), at in 0usize..210, len in 1usize..40, equal in any::<bool>()) {
-            let at = at.min(page.len());
-            let mut tag: Vec<u8> = page[at..].iter().copied().chain(std::iter::repeat(b'a')).take(len).collect();
-            if !equal {
-                tag[len / 2] ^= 1;
-            }
-            let tag = Tag::new(&tag);
-            prop_assert_eq!(tag.is_at(&page, at), tag.is_at_plain(&page, at));
-        }
-
-        #[test]
-        fn all_writes_arrive_in_order(page in page(), fragment in prop::collection::vec(any::<u8>(), 0..150), cut in 0usize..200) {
-            let cut = cut.min(page.len());
-            let mut quota = Quota::of(page.len());
-            let mut out = Out::new(Vec::new(), &mut quota);
-            out.put(Fragment::new(&fragment));
-            out.copy(&page, 0, cut);
-            out.push(b'!');
-            out.copy(&page, cut, page.len());
-            prop_assert_eq!(out.into_inner(), [&fragment[..], &page[..cut], b"!", &page[cut..]].concat());
-        }
-    }
-}
+#[path = "bytes_tests.rs"]
+mod tests;
