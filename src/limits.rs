@@ -7,11 +7,13 @@
 //! on the wire, which most bounds round up to 1 KiB. A large installation has 64 vCenters.
 
 mod connections;
+mod lanes;
 mod seen;
 
 use std::time::Duration;
 
 pub use connections::*;
+pub use lanes::*;
 pub use seen::*;
 
 /// Events that one `ReadNextEvents` asks for: the highest number that vCenter accepts (vSphere API
@@ -107,6 +109,12 @@ pub const STORE_SHRINK_PAGES: u32 = 2_048;
 /// Largest state database that is checked completely at each start: 64 MiB take 0.1 to 0.2 s. Rows
 /// of a larger one are checked when they are read.
 pub const STORE_CHECK_BYTES_MAX: u64 = 64 << 20;
+/// Links that may lead to a data directory, as many as Linux follows in one path
+/// (path_resolution(7)).
+pub const DATA_DIR_LINKS_MAX: usize = 40;
+/// Directories of crashed ephemeral runs that one start removes. A crash leaves one, so this is the
+/// number of crashes in a row of a router that failed to remove any.
+pub const EPHEMERAL_LEFTOVERS_MAX: usize = 1_000;
 /// Time that a write waits for another program that has locked the state database, such as a
 /// sqlite3 shell.
 pub const STORE_BUSY_MAX: Duration = Duration::from_secs(5);
@@ -200,9 +208,6 @@ pub const SPOOL_FETCH_BYTES: usize = 1 << 20;
 /// A destination reads from its main spool when fewer bytes than this wait in its lanes. So a
 /// destination that spools takes at most 512 KiB + 1 MiB = 1.5 MiB.
 pub const SPOOL_REFETCH_BYTES: usize = 512 << 10;
-/// Bytes that a destination reads back at once from the spool of one parked lane: 30 events of 1
-/// KiB. A small number, so that many entities get their turn.
-pub const SPOOL_LANE_FETCH_BYTES: usize = 32 << 10;
 
 /// Bytes of dead letters that are replayed at a time, in addition to the memory budget for events.
 /// 8,000 letters of 1 KiB are more than 1,024 requests can carry.
@@ -234,13 +239,8 @@ pub const CERTAINTY_DIGITS: f64 = 8.0;
 pub const STREAK_MIN: usize = 3;
 /// See [`STREAK_MIN`]. Also bounds the list of these events: 32 of 16 bytes.
 pub const STREAK_MAX: usize = 32;
-/// Refused events of one destination that others may overtake. When there are more, the lane of the
-/// next one waits.
-pub const ASIDES_MAX: usize = 1_000;
 /// Refused events take this part of a destination's requests at most: a quarter.
 pub const REFUSED_CONCURRENCY_SHARE: usize = 4;
-/// While fresh events are ready, one request in this many carries a refused one.
-pub const REFUSED_TURN: u32 = 16;
 /// Lanes stand still for second sends during one part in this many of the time: 0.25 %.
 pub const PAUSE_SHARE: u32 = 400;
 /// Sources for which one destination keeps rendered envelope fragments: 64 * 3 categories * 2 KiB =

@@ -112,6 +112,11 @@ impl Permit {
         Budget { ledger: Arc::clone(ledger) }.take(bytes)
     }
 
+    /// Returns true if this is a share of a budget, even of no bytes.
+    pub fn has_budget(&self) -> bool {
+        self.ledger.is_some()
+    }
+
     /// Size of the share in bytes.
     pub fn bytes(&self) -> usize {
         self.units * UNIT

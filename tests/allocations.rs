@@ -6,6 +6,8 @@
 
 #![allow(clippy::unwrap_used, unsafe_code)]
 
+#[path = "allocations/lanes.rs"]
+mod lanes;
 #[path = "allocations/ratios.rs"]
 mod ratios;
 
@@ -57,6 +59,11 @@ fn heap<T>(work: impl FnOnce() -> T) -> ((usize, usize), T) {
     PEAK.with(|peak| peak.set(before));
     let result = work();
     ((PEAK.with(|peak| peak.get() - before) as usize, SUM.with(Cell::get) - sum), result)
+}
+
+/// Bytes in use by this thread.
+fn in_use() -> isize {
+    IN_USE.with(Cell::get)
 }
 
 // SAFETY: every call is passed on to the system's allocator as it is.

@@ -1,9 +1,12 @@
 //! Memory that waiting events hold. A batch stays in memory as a whole while one of its events
 //! waits.
 //!
-//! [`Held`] counts each batch once, with all its bytes, however many items point at it. It also
-//! sums the shares of the waiting events alone. When the batches take more than twice these shares,
-//! [`compact`] copies the waiting events into smaller batches.
+//! [`Held`] counts each batch once, with all its bytes, however many items point at it, and each
+//! item with the bytes of a lane ([`LANE_ITEM_BYTES`]). The batches have shares of the memory
+//! budget already. [`Held::charge`] takes another one for the lanes, so that many small events in
+//! lanes of their own keep the sources from reading more. It also sums the shares of the waiting
+//! events alone. When the batches take more than twice these shares, [`compact`] copies the waiting
+//! events into smaller batches.
 
 use std::sync::Arc;
 
@@ -11,6 +14,8 @@ use rustc_hash::FxHashMap;
 
 use super::item::{LaneItem, Origin};
 use crate::event::Batch;
+use crate::limits::{LANE_CHARGE_BYTES, LANE_ITEM_BYTES, LANES_KEPT};
+use crate::memory::Permit;
 
 /// The batches that waiting items refer to.
 #[derive(Debug, Default)]
@@ -18,8 +23,12 @@ pub(super) struct Held {
     /// Number of items for each batch, by the address of the batch. The address is stable while an
     /// item refers to the batch.
     batches: FxHashMap<usize, u32>,
-    /// Bytes of these batches.
+    /// Bytes of these batches, and of the lanes of all items.
     pub bytes: usize,
+    /// Number of waiting items.
+    items: usize,
+    /// The lanes' share of the memory budget. It has none until the first item.
+    permit: Permit,
     /// Shares of the waiting events: the bytes that they would hold if each kept only its own.
     shares: usize,
 }
@@ -44,6 +53,34 @@ impl Held {
             self.bytes += item.batch.size();
         }
         self.shares += item.bytes();
+        self.add_item(item);
+    }
+
+    fn add_item(&mut self, item: &LaneItem) {
+        self.items += 1;
+        self.bytes += LANE_ITEM_BYTES;
+        if !self.permit.has_budget() {
+            self.permit = item.batch.permit.another(0);
+        }
+    }
+
+    /// Takes the lanes' share of the memory budget, or gives a part of it back, and frees entries
+    /// that are no longer needed. To be called after each step, not for each item.
+    pub fn charge(&mut self) {
+        let bytes = self.items * LANE_ITEM_BYTES / LANE_CHARGE_BYTES * LANE_CHARGE_BYTES;
+        if bytes != self.permit.bytes() {
+            self.permit.resize(bytes);
+        }
+        if self.batches.capacity() > 4 * self.batches.len().max(LANES_KEPT) {
+            self.batches.shrink_to(2 * self.batches.len());
+        }
+    }
+
+    /// Counts the items anew, after [`compact`] has changed their batches.
+    pub fn recount<'a>(&mut self, items: impl Iterator<Item = &'a LaneItem>) {
+        let permit = std::mem::take(&mut self.permit);
+        *self = Held { permit, ..Held::default() };
+        items.for_each(|item| self.hold(item));
     }
 
     /// Counts an item with share `whole` that was split in two.
@@ -51,6 +88,7 @@ impl Held {
         if counts(rest) {
             *self.batches.entry(address(&rest.batch)).or_default() += 1;
             self.shares = self.shares.saturating_sub(whole) + front.bytes() + rest.bytes();
+            self.add_item(rest);
         }
     }
 
@@ -62,21 +100,23 @@ impl Held {
         let address = address(&item.batch);
         let Some(items) = self.batches.get_mut(&address) else { return };
         *items -= 1;
+        self.items -= 1;
+        self.bytes -= LANE_ITEM_BYTES;
         if *items == 0 {
             self.batches.remove(&address);
             self.bytes -= item.batch.size();
         }
     }
 
-    /// Bytes that `item` would add.
-    pub fn more_with(&self, item: &LaneItem) -> usize {
+    /// Bytes that `item` would add, in `lanes` lanes.
+    pub fn more_with(&self, item: &LaneItem, lanes: usize) -> usize {
         let known = !counts(item) || self.batches.contains_key(&address(&item.batch));
-        if known { 0 } else { item.batch.size() }
+        lanes * LANE_ITEM_BYTES + if known { 0 } else { item.batch.size() }
     }
 
     /// Returns true if nothing is held.
     pub fn is_empty(&self) -> bool {
-        self.batches.is_empty() && self.bytes == 0 && self.shares == 0
+        self.batches.is_empty() && self.bytes == 0 && self.shares == 0 && self.items == 0
     }
 
     /// Returns true if waiting events account for less than half of the held bytes.

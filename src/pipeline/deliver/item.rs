@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use crate::cloudevents::size_estimate;
 use crate::event::{Batch, Selection, Span};
+use crate::limits::LANE_ITEM_BYTES;
 use crate::processor::BatchSlice;
 
 /// A row of the spool.
@@ -76,9 +77,9 @@ impl LaneItem {
         BatchSlice { batch: Arc::clone(&self.batch), selection: self.selection.to_selection() }
     }
 
-    /// Share of the batch's bytes for these events.
+    /// Share of the batch's bytes for these events, and the bytes of the lane.
     pub fn bytes(&self) -> usize {
-        self.batch.size() * self.selection.len() / self.batch.records.len().max(1)
+        self.batch.size() * self.selection.len() / self.batch.records.len().max(1) + LANE_ITEM_BYTES
     }
 
     /// Bytes of the first event in a request.

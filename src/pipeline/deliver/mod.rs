@@ -163,6 +163,11 @@ impl DeliveryEngine {
 
     /// Processes one input and appends the resulting actions to `actions`.
     pub fn step(&mut self, now: Duration, input: Input, actions: &mut Vec<Action>) {
+        self.handle(now, input, actions);
+        self.lanes.charge();
+    }
+
+    fn handle(&mut self, now: Duration, input: Input, actions: &mut Vec<Action>) {
         match input {
             Input::Offer { slice, room } => {
                 self.offer(now, LaneItem::new(&slice, Origin::Source), room, actions)
@@ -321,7 +326,8 @@ impl DeliveryEngine {
             return;
         }
         let holds_up = self.holds_up(room);
-        let has_room = |lanes: &Lanes| lanes.bytes_with(&item) <= room.share;
+        let ordering = self.policy.ordering;
+        let has_room = |lanes: &Lanes| lanes.bytes_with(&item, ordering) <= room.share;
         if !has_room(&self.lanes) && (holds_up || room.scarce) {
             self.lanes.compact();
         }

@@ -44,6 +44,9 @@ pub(in crate::pipeline::deliver) struct Lane {
     pub(super) bytes: usize,
 }
 
+/// The arithmetic of `limits::LANE_ITEM_BYTES` counts on these sizes.
+const _: () = assert!(size_of::<Lane>() <= 136 && size_of::<LaneItem>() <= 40);
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::pipeline::deliver) enum LaneState {
     /// The lane has nothing to send.

@@ -43,11 +43,12 @@ use super::evidence::Trial;
 use super::held::{self, Held};
 use super::item::{CompactSelection, LaneItem, Origin};
 use crate::config::Ordering;
-use crate::limits::REFUSED_TURN;
+use crate::limits::{LANES_KEPT, LANES_SPARSE_BYTES, REFUSED_TURN};
 
 #[derive(Debug, Default)]
 pub(super) struct Lanes {
-    lanes: FxHashMap<LaneKey, Lane>,
+    /// Boxed, so that a table that grows moves 16 bytes a lane.
+    lanes: FxHashMap<LaneKey, Box<Lane>>,
     /// Ready lanes, by [`LaneKind`].
     ready: [VecDeque<LaneKey>; 3],
     /// Counts turns, so that no kind of lane starves another.
@@ -80,8 +81,27 @@ impl Lanes {
     }
 
     /// Bytes that waiting events would keep in memory with `item`.
-    pub fn bytes_with(&self, item: &LaneItem) -> usize {
-        self.held.bytes + self.held.more_with(item)
+    pub fn bytes_with(&self, item: &LaneItem, ordering: Ordering) -> usize {
+        let lanes = if ordering == Ordering::Entity { item.selection.len() } else { 1 };
+        self.held.bytes + self.held.more_with(item, lanes)
+    }
+
+    /// Charges the lanes to the memory budget, and frees tables and queues that are far larger than
+    /// the number of lanes. To be called after each step.
+    pub fn charge(&mut self) {
+        self.held.charge();
+        let kept = self.lanes.len().max(LANES_KEPT);
+        if self.lanes.capacity() > 4 * kept {
+            self.lanes.shrink_to(2 * kept);
+        }
+        for ready in &mut self.ready {
+            if ready.capacity() > 4 * ready.len().max(LANES_KEPT) {
+                ready.shrink_to(2 * ready.len());
+            }
+        }
+        if self.waiting.capacity() > 4 * self.waiting.len().max(LANES_KEPT) {
+            self.waiting.shrink_to(2 * self.waiting.len());
+        }
     }
 
     /// Puts events at the ends of their lanes.
@@ -116,6 +136,10 @@ impl Lanes {
         lane.bytes += item.bytes();
         if parks(key, lane) {
             self.parked += item.bytes();
+        }
+        if lane.items.capacity() == 0 {
+            // A queue would begin with room for four. Most lanes of many entities hold one event.
+            lane.items.reserve_exact(1);
         }
         lane.items.push_back(item);
         if lane.state == LaneState::Idle {
@@ -179,9 +203,9 @@ impl Lanes {
             return;
         }
         held::compact(self.lanes.values_mut().flat_map(|lane| &mut lane.items));
-        (self.held, self.parked) = (Held::default(), 0);
+        self.held.recount(self.lanes.values().flat_map(|lane| &lane.items));
+        self.parked = 0;
         for (key, lane) in &mut self.lanes {
-            lane.items.iter().for_each(|item| self.held.hold(item));
             lane.bytes = lane.items.iter().map(LaneItem::bytes).sum();
             if parks(*key, lane) {
                 self.parked += lane.bytes;
@@ -235,11 +259,11 @@ impl Lanes {
     }
 
     pub fn get(&self, key: LaneKey) -> Option<&Lane> {
-        self.lanes.get(&key)
+        self.lanes.get(&key).map(Box::as_ref)
     }
 
     pub fn get_mut(&mut self, key: LaneKey) -> Option<&mut Lane> {
-        self.lanes.get_mut(&key)
+        self.lanes.get_mut(&key).map(Box::as_mut)
     }
 
     /// Takes the next ready lane of one of these kinds from its queue. The kinds take turns: every
@@ -284,10 +308,10 @@ impl Lanes {
             let cut = rest.is_some();
             if let Some(rest) = rest {
                 self.held.split(share, &front, &rest);
-                let rounding = share - front.bytes() - rest.bytes();
-                lane.bytes = lane.bytes.saturating_sub(rounding);
+                let shares = front.bytes() + rest.bytes();
+                lane.bytes = (lane.bytes + shares).saturating_sub(share);
                 if parks(key, lane) {
-                    self.parked = self.parked.saturating_sub(rounding);
+                    self.parked = (self.parked + shares).saturating_sub(share);
                 }
                 lane.items.push_front(rest);
             }
@@ -358,16 +382,20 @@ impl Lanes {
     pub fn own_lane(&mut self) -> LaneKey {
         self.next_own += 1;
         let key = OWN | self.next_own;
-        self.lanes.insert(key, Lane { state: LaneState::Busy, ..Lane::default() });
+        self.lanes.insert(key, Box::new(Lane { state: LaneState::Busy, ..Lane::default() }));
         key
     }
 
     /// Puts items back to the front of a lane, in their order.
+    ///
+    /// Only events behind a refused one get a batch of their own, since the others of their page
+    /// leave without them. If a target takes nothing at all, the whole page waits, and a batch for
+    /// each event would take several times its bytes.
     pub fn put_back(&mut self, key: LaneKey, items: Vec<LaneItem>) {
-        let lane =
-            self.lanes.entry(key).or_insert_with(|| Lane { state: LaneState::Busy, ..Lane::default() });
+        let busy = || Box::new(Lane { state: LaneState::Busy, ..Lane::default() });
+        let lane = self.lanes.entry(key).or_insert_with(busy);
         for item in items.into_iter().rev() {
-            let item = item.compact();
+            let item = if lane.is_parked() { item.compact() } else { item };
             self.held.hold(&item);
             self.events += item.selection.len();
             self.replays += if is_replay(key) { item.selection.len() } else { 0 };
@@ -378,6 +406,9 @@ impl Lanes {
             lane.items.push_front(item);
         }
         self.count_aside(key);
+        if self.held.bytes > LANES_SPARSE_BYTES {
+            self.compact();
+        }
     }
 
     /// Puts a lane into back-off until `until`.
