@@ -22,7 +22,7 @@ use std::fs::{self, File, Permissions};
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::ops::ControlFlow;
 use std::os::fd::AsRawFd;
-use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream as BlockingStream;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -41,7 +41,7 @@ use crate::state::DeadLetterFilter;
 use crate::supervise::{Part, PartKind, Supervisor};
 
 /// The socket's name in the data directory.
-const NAME: &str = "control.sock";
+const NAME: &str = crate::state::CONTROL_SOCKET;
 /// The longest socket path that every Unix accepts (`sun_path`), in bytes with the final NUL.
 const PATH_BYTES_MAX: usize = 104;
 
@@ -107,13 +107,13 @@ impl ControlSocket {
     /// directory. Must run within a tokio runtime.
     pub fn serve(dir: &Path, letters: DeadLetters, supervisor: &Supervisor) -> Result<Self, ControlError> {
         let path = dir.join(NAME);
-        let (listener, owner) =
+        let listener =
             bind(dir).map_err(|cause| ControlError::Socket { doing: "open", path: path.clone(), cause })?;
         let listener = Arc::new(listener);
         let life = move || {
             let (listener, letters) = (Arc::clone(&listener), letters.clone());
             async move {
-                accept(&listener, owner, letters).await;
+                accept(&listener, letters).await;
                 ControlFlow::Continue(())
             }
         };
@@ -131,10 +131,9 @@ impl Drop for ControlSocket {
     }
 }
 
-/// Binds the socket and returns it with the id of its owner.
-///
-/// The socket gets its mode under a temporary name, so that the real name never has wider rights.
-fn bind(dir: &Path) -> io::Result<(UnixListener, u32)> {
+/// Binds the socket. It gets its mode under a temporary name, so that the real name never has wider
+/// rights.
+fn bind(dir: &Path) -> io::Result<UnixListener> {
     let (path, fresh) = (dir.join(NAME), dir.join("control.sock.new"));
     for old in [&path, &fresh] {
         match fs::remove_file(old) {
@@ -145,18 +144,27 @@ fn bind(dir: &Path) -> io::Result<(UnixListener, u32)> {
     let listener = UnixListener::bind(&socket_path(dir, "control.sock.new")?.path)?;
     fs::set_permissions(&fresh, Permissions::from_mode(0o600))?;
     fs::rename(&fresh, &path)?;
-    Ok((listener, fs::metadata(&path)?.uid()))
+    Ok(listener)
 }
 
-/// Accepts connections of the owner and of root, at most [`CONTROL_CONNECTIONS_MAX`] at a time.
-async fn accept(listener: &UnixListener, owner: u32, letters: DeadLetters) {
+/// Returns true if a peer with the effective user id `peer` may give orders to a router that runs
+/// as `own`: the same user, and root.
+fn may_command(peer: u32, own: u32) -> bool {
+    [own, 0].contains(&peer)
+}
+
+/// Accepts connections of the router's own user and of root, at most [`CONTROL_CONNECTIONS_MAX`] at
+/// a time. The user is the effective one of this process. Who owns the socket's file does not
+/// matter, since root can give it to another user.
+async fn accept(listener: &UnixListener, letters: DeadLetters) {
+    let own = rustix::process::geteuid().as_raw();
     let seats = Arc::new(Semaphore::new(CONTROL_CONNECTIONS_MAX));
     let mut connections = tokio::task::JoinSet::new();
     loop {
         let seat = Arc::clone(&seats).acquire_owned().await.expect("the semaphore is never closed");
         match listener.accept().await {
             // The mode of the file allows the same users, unless somebody changed it.
-            Ok((stream, _)) if stream.peer_cred().is_ok_and(|peer| [owner, 0].contains(&peer.uid())) => {
+            Ok((stream, _)) if stream.peer_cred().is_ok_and(|peer| may_command(peer.uid(), own)) => {
                 let letters = letters.clone();
                 connections.spawn(async move {
                     serve(stream, letters).await;
@@ -290,6 +298,20 @@ impl ControlClient {
                 ControlAnswer::Error(message) => return Err(ControlError::Refused(message)),
                 answer => each(answer),
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_routers_user_and_root_may_command() {
+        for (peer, own, expected) in
+            [(0, 0, true), (0, 1_000, true), (1_000, 1_000, true), (1_001, 1_000, false), (1_000, 0, false)]
+        {
+            assert_eq!(may_command(peer, own), expected, "peer {peer}, router {own}");
         }
     }
 }

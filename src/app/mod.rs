@@ -31,7 +31,7 @@ use crate::processor::counted::{CountedProcessor, Invocations};
 use crate::processor::{BoxFuture, BuildError, Processor, build};
 use crate::source::Observed;
 use crate::source::vcenter::{Status, VcenterSource};
-use crate::state::{Bounds, Store, StoreError};
+use crate::state::{Bounds, EphemeralDir, Store, StoreError, remove_ephemeral_leftovers};
 use crate::supervise::limits::{SOURCE_STOP_SHARE, STOP_END_MAX};
 use crate::supervise::{Part, PartKind, Supervisor};
 
@@ -57,16 +57,6 @@ pub struct Router {
     /// Removes the state of an ephemeral run when it is dropped.
     ephemeral: Option<EphemeralDir>,
     state_dir: PathBuf,
-}
-
-/// A state directory that lasts as long as this value.
-struct EphemeralDir(PathBuf);
-
-impl Drop for EphemeralDir {
-    fn drop(&mut self) {
-        // Leftovers do no harm: they lie in the system's temporary directory.
-        let _ = std::fs::remove_dir_all(&self.0);
-    }
 }
 
 impl Router {
@@ -97,14 +87,14 @@ impl Router {
         let Processors { all: processors, invocations } = processors;
         let supervisor = Supervisor::default();
         // Open the store.
-        let (dir, ephemeral) = match &config.state {
-            StateLocation::Dir(dir) => (dir.clone(), None),
+        let (ephemeral, store) = match &config.state {
+            StateLocation::Dir(dir) => (None, Store::open_with(dir, bounds(&config))?),
             StateLocation::Ephemeral => {
-                let dir = std::env::temp_dir().join(format!("event-router-{}", uuid::Uuid::new_v4()));
-                (dir.clone(), Some(EphemeralDir(dir)))
+                let (dir, store) = open_ephemeral(bounds(&config))?;
+                (Some(dir), store)
             }
         };
-        let store = Store::open_with(&dir, bounds(&config))?;
+        let dir = store.dir().to_owned();
         if reads {
             warn_of_leftovers(&store, &config)?;
         }
@@ -205,6 +195,16 @@ impl Router {
             None => drained,
         }
     }
+}
+
+/// Opens a store for this run alone, and removes those that crashes left behind.
+fn open_ephemeral(bounds: Bounds) -> Result<(EphemeralDir, Store), StoreError> {
+    let parent = std::env::temp_dir();
+    let removed = remove_ephemeral_leftovers(&parent);
+    if removed > 0 {
+        tracing::info!(removed, "removed ephemeral state that a crash had left behind");
+    }
+    EphemeralDir::open(&parent, bounds)
 }
 
 /// The configured processors with the counts of their invocations, both by processor index.

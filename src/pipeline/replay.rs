@@ -125,8 +125,8 @@ impl DeadLetters {
         }
     }
 
-    /// Delivers all dead letters that match `filter` again, under the settings of their
-    /// destinations. The filter's limit is ignored.
+    /// Delivers the dead letters that match `filter` again, the lowest numbers first and at most
+    /// its limit, under the settings of their destinations.
     ///
     /// `tell` is called with every result; if it returns false, no more replays begin. Letters that
     /// fail during this call are not tried a second time. Once a destination has put a letter off,
@@ -137,14 +137,14 @@ impl DeadLetters {
         mut tell: impl FnMut(Replayed) -> bool,
     ) -> Result<(), ReplayError> {
         let (to, mut ends) = mpsc::unbounded_channel();
-        let mut filter = DeadLetterFilter { limit: None, ..filter.clone() };
+        let mut filter = filter.clone();
         filter.until_us.get_or_insert_with(now_us);
         let mut begun = 0_u64;
         let mut put_off: HashSet<String> = HashSet::new();
         loop {
             let page = self.list(&filter).await?;
             let Some(last) = page.last() else { break };
-            filter.after_row = last.row;
+            filter.advance(last.row, page.len());
             for listed in page {
                 begun += 1;
                 let destination = listed.facts.destination.clone();
@@ -178,16 +178,17 @@ impl DeadLetters {
         if begun > 0 { Err(ReplayError::Stopped) } else { Ok(()) }
     }
 
-    /// Drops all dead letters that match `filter` and returns their number. The filter's limit is
-    /// ignored.
+    /// Drops the dead letters that match `filter`, the lowest numbers first and at most its limit.
+    /// Returns their number.
     pub async fn remove(&self, filter: &DeadLetterFilter) -> Result<u64, ReplayError> {
-        let mut filter = DeadLetterFilter { limit: None, ..filter.clone() };
+        let mut filter = filter.clone();
         let mut removed = 0;
         // One page at a time, so that the storage thread can do other work in between.
         loop {
             let rows: Vec<i64> = self.list(&filter).await?.iter().map(|letter| letter.row).collect();
             let Some(last) = rows.last() else { return Ok(removed) };
-            (filter.after_row, removed) = (*last, removed + rows.len() as u64);
+            removed += rows.len() as u64;
+            filter.advance(*last, rows.len());
             let (done, wait) = oneshot::channel();
             let job = acquire(&self.jobs).await;
             self.store.apply(vec![Write::DeadLetterRemove { rows }], move |_| {

@@ -8,21 +8,26 @@
 //! crash in between, the next start fails with a message to run the command again:
 //!
 //! ```text
-//! FILE ──copy, check──► state.db.restoring    (1) complete and synced; blocks every start
+//! FILE ──check, copy──► state.db.restoring    (1) complete and synced; blocks every start
 //! state.db ───────────► state.db.replaced     (2) the old store is kept,
 //! state.db-wal ───────► state.db.replaced-wal     with its write-ahead log
 //! state.db.restoring ─► state.db              (3) done; the store opens again
 //! ```
 //!
+//! A file is restored only if it has exactly the tables and indexes that a release made, and every
+//! row of it has a right checksum. SQLite runs the triggers of a file and evaluates its views, so a
+//! file with such additions would act in the router's name.
+//!
 //! INVARIANT: a write-ahead log never lies beside a database that is not its own. A half-restored
 //! store is refused at the next start, never opened.
 
+use std::fs::File;
 use std::path::Path;
 
 use rusqlite::OpenFlags;
 use rusqlite::backup::{Backup, StepResult};
 
-use super::{StoreError, StoreReader, directory, file};
+use super::{StoreError, StoreReader, directory, file, schema, trust};
 
 /// The suffix of the copy that a restore makes first.
 pub(super) const RESTORING: &str = ".restoring";
@@ -37,16 +42,13 @@ impl StoreReader {
             return Err(StoreError::Exists { path: to.to_owned() });
         }
         let draft = directory::beside(to, ".partial");
+        create_anew(&draft)?;
         self.copy(&draft)?;
         directory::rename(&draft, to)
     }
 
-    /// Writes a snapshot of the store to `to`, replacing it, then syncs and verifies the copy.
+    /// Writes a snapshot of the store to the empty file `to`, then syncs and verifies the copy.
     fn copy(&self, to: &Path) -> Result<(), StoreError> {
-        for suffix in [""].iter().chain(&SIDE_FILES) {
-            directory::remove(&directory::beside(to, suffix))?;
-        }
-        directory::create_private(to)?;
         let sql = |cause| StoreError::sql(to, "write the copy", cause);
         let mut copy = file::open(to, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
         let backup = Backup::new(&self.conn, &mut copy).map_err(sql)?;
@@ -69,6 +71,8 @@ impl StoreReader {
 
     /// Reads every row and checks its checksum, so that a flipped byte anywhere is found.
     pub fn verify(&self) -> Result<(), StoreError> {
+        // First, since the queries below read the tables by name.
+        schema::check(&self.conn, &self.path)?;
         let sql = |cause| StoreError::sql(&self.path, "check the database", cause);
         let verdict: String =
             self.conn.query_row("PRAGMA integrity_check(1)", [], |row| row.get(0)).map_err(sql)?;
@@ -103,10 +107,15 @@ pub fn restore(from: &Path, dir: &Path) -> Result<(), StoreError> {
         return Err(StoreError::Missing { path: from.to_owned() });
     }
     let _claim = directory::claim(dir)?;
-    // Step 1: make a complete, verified copy beside the store.
     let state = file::state_path(dir);
+    trust::check_files(&state)?;
+    // Check the backup before anything changes.
+    let backup = open_backup(from)?;
+    backup.verify()?;
+    // Step 1: make a complete, verified copy beside the store.
     let restoring = directory::beside(&state, RESTORING);
-    StoreReader::open_file(from.to_owned())?.copy(&restoring)?;
+    directory::hand_over(&create_anew(&restoring)?, &restoring)?;
+    backup.copy(&restoring)?;
     directory::sync(dir)?;
 
     // Step 2: move the old store out of the way. A name that an earlier restore used stays
@@ -129,6 +138,26 @@ pub fn restore(from: &Path, dir: &Path) -> Result<(), StoreError> {
     directory::remove(&directory::beside(&state, "-shm"))?;
     // Step 3: give the copy its name.
     directory::rename(&restoring, &state)
+}
+
+/// Creates an empty private file in place of `path` and of the files that SQLite made beside it.
+fn create_anew(path: &Path) -> Result<File, StoreError> {
+    for suffix in [""].iter().chain(&SIDE_FILES) {
+        directory::remove(&directory::beside(path, suffix))?;
+    }
+    directory::create_private(path)
+}
+
+/// Opens a backup, which may be behind links.
+fn open_backup(from: &Path) -> Result<StoreReader, StoreError> {
+    let look = |cause| StoreError::io(from, "look at the file", cause);
+    let whole = from.canonicalize().map_err(look)?;
+    // SQLite would wait for the other end of a FIFO.
+    if !whole.metadata().map_err(look)?.is_file() {
+        let what = "it is no regular file".to_owned();
+        return Err(StoreError::NoBackup { path: from.to_owned(), what });
+    }
+    StoreReader::open_file(whole)
 }
 
 /// The suffix of the `n`th replaced store, counted from 1.
@@ -210,13 +239,53 @@ mod tests {
             let mut bytes = whole.clone();
             bytes[at..at + 64].fill(0xff);
             fs::write(&file, &bytes).unwrap();
+            let before = names(&data);
             if restore(&file, &data).is_err() {
-                fs::remove_file(data.join("state.db.restoring")).ok();
+                assert_eq!(names(&data), before, "byte {at}");
             }
             let store = Store::open(&data).unwrap();
             assert_eq!(store.spools()["bus"].events, 5, "byte {at}");
             assert_eq!(store.peek("bus", 0, u64::MAX).unwrap().len(), 1);
         }
+    }
+
+    #[test]
+    fn a_backup_with_additions_to_the_schema_is_refused_and_changes_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let (file, data) = (dir.path().join("backup.db"), dir.path().join("data"));
+        let mut store = Store::open_with(&data, Bounds { disk_free_bytes: 0, ..Bounds::default() }).unwrap();
+        append(&mut store, 0..5);
+        store.reader().backup(&file).unwrap();
+        store.close().unwrap();
+        let whole = fs::read(&file).unwrap();
+        let before = names(&data);
+        for sql in [
+            "CREATE TRIGGER t AFTER INSERT ON source BEGIN DELETE FROM spool; END",
+            "CREATE VIEW v AS SELECT * FROM spool",
+            "CREATE TABLE extra (a)",
+            "CREATE INDEX extra ON spool (source)",
+            "DROP INDEX spool_by_destination",
+            "DROP TABLE imported",
+            "ALTER TABLE spool ADD COLUMN extra INTEGER",
+            "ALTER TABLE known RENAME TO old; CREATE VIEW known AS SELECT * FROM old",
+            "PRAGMA user_version = 1",
+            "PRAGMA user_version = 0",
+            "PRAGMA user_version = -1",
+            "PRAGMA user_version = 99",
+            "PRAGMA application_id = 7",
+        ] {
+            fs::write(&file, &whole).unwrap();
+            let conn = rusqlite::Connection::open(&file).unwrap();
+            conn.execute_batch(sql).unwrap();
+            conn.close().unwrap();
+            let error = restore(&file, &data).unwrap_err();
+            assert!(error.to_string().contains("backup.db"), "{sql}: {error}");
+            assert_eq!(names(&data), before, "{sql}");
+            assert_eq!(Store::open(&data).unwrap().spools()["bus"].events, 5, "{sql}");
+        }
+        // The control: the unchanged file is restored.
+        fs::write(&file, &whole).unwrap();
+        restore(&file, &data).unwrap();
     }
 
     #[test]

@@ -45,7 +45,8 @@ pub struct DeadLetterFilter {
     pub until_us: Option<i64>,
     /// Only letters with a higher number: the last number of the page before.
     pub after_row: i64,
-    /// Number of letters at most; `limits::DEAD_LETTERS_LISTED_MAX` if `None` or larger.
+    /// Number of letters at most. A page of a search has at most
+    /// `limits::DEAD_LETTERS_LISTED_MAX`, whatever the limit is.
     pub limit: Option<usize>,
 }
 
@@ -90,6 +91,14 @@ impl fmt::Display for DeadLetterFilter {
 }
 
 impl DeadLetterFilter {
+    /// Moves on to the next page, after a page of `found` letters that ended with the number
+    /// `last`.
+    pub fn advance(&mut self, last: i64, found: usize) {
+        self.after_row = last;
+        self.limit = self.limit.map(|limit| limit.saturating_sub(found));
+    }
+
+    /// Letters of one page at most.
     pub(super) fn limit(&self) -> usize {
         self.limit.unwrap_or(DEAD_LETTERS_LISTED_MAX).min(DEAD_LETTERS_LISTED_MAX)
     }

@@ -26,6 +26,28 @@ fn letter(destination: &str, id: u128, subject: &str, last_us: i64) -> StoredDea
 }
 
 #[test]
+fn a_drop_honours_its_limit_across_pages() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut store = Store::open_with(dir.path(), Bounds { disk_free_bytes: 0, ..Bounds::default() }).unwrap();
+    let letters = DEAD_LETTERS_LISTED_MAX + 500;
+    let writes: Vec<Write> =
+        (1..=letters as u128).map(|id| write(letter("a", id, "VmPoweredOnEvent", 10))).collect();
+    store.apply(&writes).unwrap();
+    let mut left = letters;
+    for limit in [0, 1, 7, DEAD_LETTERS_LISTED_MAX + 90] {
+        let filter = DeadLetterFilter { limit: Some(limit), ..DeadLetterFilter::default() };
+        assert_eq!(store.remove_dead_letters(&filter).unwrap(), limit as u64);
+        left -= limit;
+        let all = DeadLetterFilter { after_row: 0, ..DeadLetterFilter::default() };
+        assert_eq!(store.dead_letters(&all).unwrap().len(), left.min(DEAD_LETTERS_LISTED_MAX), "{limit}");
+        // The oldest ones go first.
+        let lowest = store.dead_letters(&all).unwrap()[0].row;
+        assert_eq!(lowest, (letters - left + 1) as i64, "{limit}");
+    }
+    assert_eq!(store.remove_dead_letters(&DeadLetterFilter::default()).unwrap(), left as u64);
+}
+
+#[test]
 fn the_same_event_is_one_dead_letter() {
     let dir = tempfile::tempdir().unwrap();
     let mut store = Store::open_with(dir.path(), Bounds { disk_free_bytes: 0, ..Bounds::default() }).unwrap();

@@ -1,13 +1,17 @@
 //! The data directory: private, and owned by one process at a time.
 //!
 //! ```text
-//! dataDir/                  0700
+//! dataDir/                  0700, or at least not writable by others (`trust`)
 //!   lock                    0600  the owner's process id, as text and a line feed
 //!   state.db                0600  the store, with -wal and -shm beside it while it is open
 //!   state.db.new            0600  a store that is being created (`file`)
 //!   state.db.restoring      0600  a backup that is being restored (`backup`)
 //!   state.db.replaced[.N]   0600  stores that restores have replaced, with their -wal (`backup`)
+//!   control.sock            0600  the control socket of a running router (`admin/control`)
 //! ```
+//!
+//! The files belong to the owner of the directory, also if root makes them. Otherwise a command
+//! that root runs would lock the router's user out.
 //!
 //! A process owns the directory while it holds the operating system's lock on the file `lock`. The
 //! kernel releases that lock when the process ends, kill -9 included. The process id in the file
@@ -18,10 +22,31 @@
 
 use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{Read, Seek, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt, fchown};
 use std::path::{Path, PathBuf};
 
-use super::StoreError;
+use rustix::fs::OFlags;
+
+use super::{StoreError, trust};
+
+/// The name of the lock file.
+pub(super) const LOCK: &str = "lock";
+/// The suffixes of the store and of the files that are made beside it for a time. Replaced stores
+/// are not among them, since they are renamed and never opened here.
+pub(super) const STATE_SUFFIXES: [&str; 12] = [
+    "",
+    "-wal",
+    "-shm",
+    "-journal",
+    ".new",
+    ".new-wal",
+    ".new-shm",
+    ".new-journal",
+    ".restoring",
+    ".restoring-wal",
+    ".restoring-shm",
+    ".restoring-journal",
+];
 
 /// Ownership of a data directory, given up on drop.
 #[derive(Debug)]
@@ -38,34 +63,86 @@ impl Drop for Claim {
     }
 }
 
-/// Creates the directory if it is missing, and claims it for this process.
+/// Creates the directory if it is missing, and claims it for this process. Fails before any change
+/// if another user could interfere.
 pub(super) fn claim(dir: &Path) -> Result<Claim, StoreError> {
+    trust::check_directory(dir)?;
     make(dir)?;
-    let path = dir.join("lock");
-    let mut file = OpenOptions::new()
-        .read(true)
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .mode(0o600)
-        .open(&path)
-        .map_err(|cause| StoreError::io(&path, "open the lock file", cause))?;
-    match file.try_lock() {
-        Ok(()) => {}
-        Err(TryLockError::WouldBlock) => {
-            let mut pid = String::new();
-            // The owner may not have written its process id yet.
-            let _ = file.take(20).read_to_string(&mut pid);
-            let pid = if pid.trim().is_empty() { "(unknown)".to_owned() } else { pid.trim().to_owned() };
-            return Err(StoreError::Owned { path: dir.to_owned(), pid });
-        }
-        Err(TryLockError::Error(cause)) => return Err(StoreError::io(&path, "lock the lock file", cause)),
+    trust::check_directory(dir)?;
+    let path = dir.join(LOCK);
+    let mut file = open_lock(&path, true)?;
+    if !try_lock(&file, &path)? {
+        let mut pid = String::new();
+        // The owner may not have written its process id yet.
+        let _ = file.take(20).read_to_string(&mut pid);
+        let pid = if pid.trim().is_empty() { "(unknown)".to_owned() } else { pid.trim().to_owned() };
+        return Err(StoreError::Owned { path: dir.to_owned(), pid });
     }
+    hand_over(&file, &path)?;
     file.set_len(0)
         .and_then(|()| file.rewind())
         .and_then(|()| file.write_all(format!("{}\n", std::process::id()).as_bytes()))
         .map_err(|cause| StoreError::io(&path, "write the lock file", cause))?;
     Ok(Claim { file })
+}
+
+/// Claims a directory whose owner may have died. Returns `None` if it has a living owner, or never
+/// had one.
+pub(super) fn claim_left_behind(dir: &Path) -> Result<Option<Claim>, StoreError> {
+    let path = dir.join(LOCK);
+    if !path.exists() {
+        return Ok(None);
+    }
+    let file = open_lock(&path, false)?;
+    Ok(try_lock(&file, &path)?.then_some(Claim { file }))
+}
+
+/// Opens the lock file without following a link, and without waiting for the other end of a FIFO.
+fn open_lock(path: &Path, create: bool) -> Result<File, StoreError> {
+    let opened = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(create)
+        .truncate(false)
+        .mode(0o600)
+        .custom_flags((OFlags::NOFOLLOW | OFlags::NONBLOCK).bits() as i32)
+        .open(path);
+    let file = match opened {
+        Ok(file) => file,
+        Err(cause) => {
+            // A link or a socket cannot be opened; the check names it.
+            if let Ok(found) = fs::symlink_metadata(path) {
+                trust::check_file(path, &found)?;
+            }
+            return Err(StoreError::io(path, "open the lock file", cause));
+        }
+    };
+    let found = file.metadata().map_err(|cause| StoreError::io(path, "look at the file", cause))?;
+    trust::check_file(path, &found)?;
+    Ok(file)
+}
+
+/// Returns true if this process has the lock now.
+fn try_lock(file: &File, path: &Path) -> Result<bool, StoreError> {
+    match file.try_lock() {
+        Ok(()) => Ok(true),
+        Err(TryLockError::WouldBlock) => Ok(false),
+        Err(TryLockError::Error(cause)) => Err(StoreError::io(path, "lock the lock file", cause)),
+    }
+}
+
+/// Gives a file that root has made in a data directory to the owner of that directory.
+pub(super) fn hand_over(file: &File, path: &Path) -> Result<(), StoreError> {
+    if !rustix::process::geteuid().is_root() {
+        return Ok(());
+    }
+    let dir = fs::metadata(parent(path))
+        .map_err(|cause| StoreError::io(parent(path), "look at the directory", cause))?;
+    if dir.uid() == 0 {
+        return Ok(());
+    }
+    fchown(file, Some(dir.uid()), Some(dir.gid()))
+        .map_err(|cause| StoreError::io(path, "change the owner of the file", cause))
 }
 
 fn make(dir: &Path) -> Result<(), StoreError> {
@@ -103,7 +180,7 @@ pub(super) fn rename(from: &Path, to: &Path) -> Result<(), StoreError> {
 }
 
 /// The directory of a path: the current directory for a bare file name.
-fn parent(path: &Path) -> &Path {
+pub(super) fn parent(path: &Path) -> &Path {
     match path.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent,
         _ => Path::new("."),
@@ -121,10 +198,10 @@ pub(super) fn remove(path: &Path) -> Result<(), StoreError> {
 }
 
 /// Creates an empty file of mode 0600. SQLite gives its side files the mode of the database.
-pub(super) fn create_private(path: &Path) -> Result<(), StoreError> {
+pub(super) fn create_private(path: &Path) -> Result<File, StoreError> {
     let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
     match file {
-        Ok(_) => Ok(()),
+        Ok(file) => Ok(file),
         Err(cause) if cause.kind() == std::io::ErrorKind::AlreadyExists => {
             Err(StoreError::Exists { path: path.to_owned() })
         }

@@ -24,6 +24,28 @@ pub enum StoreError {
     )]
     ReadOnly { path: PathBuf, cause: String },
     #[error(
+        "data directory `{path}` can be written by other users (mode {mode:04o}); run `chmod go-w` on it, or set `dataDir` \
+         to a new directory in it, which the router makes private"
+    )]
+    SharedDirectory { path: PathBuf, mode: u32 },
+    #[error(
+        "data directory `{path}` belongs to another user (uid {owner}); run as that user or as root, or set `dataDir` to a \
+         directory of this user"
+    )]
+    ForeignDirectory { path: PathBuf, owner: u32 },
+    #[error(
+        "data directory `{path}`: another user could change the link `{link}` on the way to it; set `dataDir` to the \
+         directory that the link leads to, or let only root or this user write the link and the directory that it is in"
+    )]
+    UnsafeLink { path: PathBuf, link: PathBuf },
+    #[error(
+        "`{path}` {what}, and the router writes only to regular files of its own; find out where it came from, move it \
+         away, and start again"
+    )]
+    UnsafeFile { path: PathBuf, what: String },
+    #[error("`{path}` is no backup of event-router: {what}; restore a file that `event-router backup` wrote")]
+    NoBackup { path: PathBuf, what: String },
+    #[error(
         "data directory `{path}` is in use by process {pid}; stop that event-router, or give this one a `dataDir` of its own"
     )]
     Owned { path: PathBuf, pid: String },

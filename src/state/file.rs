@@ -21,7 +21,7 @@ pub(super) fn create(path: &Path) -> Result<(), StoreError> {
     for suffix in ["", "-wal", "-shm", "-journal"] {
         directory::remove(&directory::beside(&draft, suffix))?;
     }
-    directory::create_private(&draft)?;
+    directory::hand_over(&directory::create_private(&draft)?, &draft)?;
     let sql = |cause| StoreError::sql(path, "create the database", cause);
     let mut conn = open(&draft, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
     // Page size and auto_vacuum can be set before the first table only. The page size is a
@@ -41,9 +41,16 @@ pub(super) fn create(path: &Path) -> Result<(), StoreError> {
 /// Bytes of a database page.
 pub(super) const PAGE_BYTES: u32 = 8 << 10;
 
+/// Opens a database. Its directory may be behind links; the file itself may not be one.
 pub(super) fn open(path: &Path, access: OpenFlags) -> Result<Connection, StoreError> {
     let sql = |cause| StoreError::sql(path, "open the database", cause);
-    let conn = Connection::open_with_flags(path, access | OpenFlags::SQLITE_OPEN_NO_MUTEX).map_err(sql)?;
+    // SQLite's NOFOLLOW refuses links anywhere in the path.
+    let dir = directory::parent(path)
+        .canonicalize()
+        .map_err(|cause| StoreError::io(path, "look for the directory", cause))?;
+    let whole = dir.join(path.file_name().unwrap_or_default());
+    let access = access | OpenFlags::SQLITE_OPEN_NO_MUTEX | OpenFlags::SQLITE_OPEN_NOFOLLOW;
+    let conn = Connection::open_with_flags(whole, access).map_err(sql)?;
     conn.busy_timeout(limits::STORE_BUSY_MAX).map_err(sql)?;
     conn.set_prepared_statement_cache_capacity(64);
     Ok(conn)

@@ -35,6 +35,7 @@ mod checkpoint;
 mod dead_letter_usage;
 mod dead_letters;
 mod directory;
+mod ephemeral;
 mod error;
 mod file;
 pub mod inbox;
@@ -48,6 +49,7 @@ mod row_crc;
 mod schema;
 mod spool;
 mod store;
+mod trust;
 mod write;
 
 use std::collections::BTreeMap;
@@ -56,6 +58,7 @@ pub use backup::restore;
 pub use checkpoint::{Checkpoint, ResumeSet};
 pub use dead_letter_usage::{DeadLetterUsage, shown_destination};
 pub use dead_letters::{DeadLetterFilter, ListedDeadLetter};
+pub use ephemeral::{EphemeralDir, remove_ephemeral_leftovers};
 pub use error::StoreError;
 pub use legacy_checkpoint::{LegacyCheckpoint, read_legacy_checkpoint};
 pub use memory::{Failing, MemoryDisk, MemoryStore};
@@ -67,6 +70,9 @@ pub use write::{
     CheckpointWrite, DeadLetterFacts, DeadLetterPayload, DeadLetterWrite, Full, SpoolAppend, SpoolMove,
     StoredDeadLetter, Write, WriteOutcome,
 };
+
+/// The name of the control socket in a data directory.
+pub const CONTROL_SOCKET: &str = "control.sock";
 
 /// The durable state as the pipeline uses it: [`Store`], or [`MemoryStore`] in the simulation.
 pub trait Storage: Send {

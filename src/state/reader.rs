@@ -14,7 +14,7 @@ use super::room::{SpoolSize, Usage, spool_owner};
 use super::spool::{self, SpooledBatch};
 use super::{
     DeadLetterFilter, ListedDeadLetter, StoreError, StoredDeadLetter, dead_letters, file, inbox,
-    legacy_checkpoint,
+    legacy_checkpoint, trust,
 };
 
 /// Read-only access to a store: the queries, and the connection that they run on.
@@ -32,6 +32,7 @@ impl StoreReader {
         if !path.try_exists().map_err(|cause| StoreError::io(&path, "look for the file", cause))? {
             return Err(StoreError::Missing { path });
         }
+        trust::check_files(&path)?;
         Self::open_file(path)
     }
 

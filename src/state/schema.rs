@@ -19,7 +19,12 @@
 //! SQLite's `user_version` holds the version of the schema: version N is the result of the first N
 //! migrations. A released migration is never edited; a change is a new migration at the end.
 
+use std::collections::BTreeSet;
+use std::path::Path;
+
 use rusqlite::{Connection, TransactionBehavior};
+
+use super::StoreError;
 
 /// "EvRt" in ASCII: marks the file as the router's, unlike any other SQLite database.
 pub(super) const APPLICATION_ID: i64 = 0x4576_5274;
@@ -92,4 +97,43 @@ pub(super) fn migrate(conn: &mut Connection) -> rusqlite::Result<()> {
         tx.commit()?;
     }
     Ok(())
+}
+
+/// Type, name, table and definition of a table, an index, a view or a trigger. The white space of a
+/// definition has no meaning.
+type SchemaObject = (String, String, String, String);
+
+fn objects(conn: &Connection) -> rusqlite::Result<BTreeSet<SchemaObject>> {
+    let mut select = conn.prepare("SELECT type, name, tbl_name, coalesce(sql, '') FROM sqlite_schema")?;
+    let found = select.query_map([], |row| {
+        let sql: String = row.get(3)?;
+        let sql = sql.split_whitespace().collect::<Vec<_>>().join(" ");
+        Ok((row.get(0)?, row.get(1)?, row.get(2)?, sql))
+    })?;
+    found.collect()
+}
+
+/// The objects of a store of version `version`, as the migrations make them.
+fn expected(version: usize) -> rusqlite::Result<BTreeSet<SchemaObject>> {
+    let conn = Connection::open_in_memory()?;
+    MIGRATIONS[..version].iter().try_for_each(|sql| conn.execute_batch(sql))?;
+    objects(&conn)
+}
+
+/// Fails unless the file has exactly the tables and indexes of its version.
+pub(super) fn check(conn: &Connection, path: &Path) -> Result<(), StoreError> {
+    let sql = |cause| StoreError::sql(path, "read the schema", cause);
+    let foreign = |what: String| StoreError::NoBackup { path: path.to_owned(), what };
+    let found = version(conn).map_err(sql)?;
+    let Some(known) = usize::try_from(found).ok().filter(|known| (1..=MIGRATIONS.len()).contains(known))
+    else {
+        return Err(foreign(format!("schema version {found} does not exist")));
+    };
+    let (expected, found) = (expected(known).map_err(sql)?, objects(conn).map_err(sql)?);
+    let name = |(kind, name, ..): &SchemaObject| format!("{kind} `{}`", name.escape_debug());
+    match (found.difference(&expected).next(), expected.difference(&found).next()) {
+        (Some(extra), _) => Err(foreign(format!("its {} is none of the router's", name(extra)))),
+        (None, Some(missing)) => Err(foreign(format!("the {} is missing", name(missing)))),
+        (None, None) => Ok(()),
+    }
 }

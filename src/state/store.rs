@@ -21,7 +21,7 @@ use super::{
     DeadLetterFilter, DeadLetterUsage, ListedDeadLetter, Storage, StoreError, StoreReader, StoredDeadLetter,
     Write, WriteOutcome,
 };
-use super::{dead_letters, file, legacy_checkpoint, schema};
+use super::{dead_letters, file, legacy_checkpoint, schema, trust};
 use crate::limits;
 
 /// The store of one data directory, owned by this process.
@@ -59,7 +59,13 @@ impl Store {
 
     pub fn open_with(dir: &Path, bounds: Bounds) -> Result<Store, StoreError> {
         let claim = directory::claim(dir)?;
+        Self::open_claimed(dir, claim, bounds)
+    }
+
+    /// Opens the store of a directory that this process owns.
+    pub(super) fn open_claimed(dir: &Path, claim: Claim, bounds: Bounds) -> Result<Store, StoreError> {
         let path = file::state_path(dir);
+        trust::check_files(&path)?;
         if directory::beside(&path, super::backup::RESTORING).exists() {
             return Err(StoreError::RestoreInterrupted { path: dir.to_owned() });
         }
@@ -134,14 +140,15 @@ impl Store {
         Ok(set)
     }
 
-    /// Removes all dead letters that `filter` selects, ignoring its limit. Returns their number.
+    /// Removes the dead letters that `filter` selects, the lowest numbers first and at most its
+    /// limit. Returns their number.
     pub fn remove_dead_letters(&mut self, filter: &DeadLetterFilter) -> Result<u64, StoreError> {
-        let mut filter = DeadLetterFilter { limit: None, ..filter.clone() };
+        let mut filter = filter.clone();
         let mut removed = 0;
         loop {
             let rows: Vec<i64> = self.reader.dead_letters(&filter)?.iter().map(|letter| letter.row).collect();
             let Some(&last) = rows.last() else { return Ok(removed) };
-            filter.after_row = last;
+            filter.advance(last, rows.len());
             removed += rows.len() as u64;
             self.apply(&[Write::DeadLetterRemove { rows }])?;
         }

@@ -1,6 +1,7 @@
 //! Dead letters from outside, of a running and of a stopped router: listed, shown, replayed,
 //! dropped.
 
+use std::io::{Read, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::process::{Command, Output};
 use std::time::Duration;
@@ -115,6 +116,20 @@ fn dead_letters_of_a_running_router_are_replayed_and_dropped() {
     assert_eq!((report.total.unique, report.total.duplicates), (29, 0), "all but the one that was dropped");
     assert_eq!(router.terminate(LIMIT).code(), Some(0), "{}", router.stderr().text());
     assert!(!socket.exists());
+}
+
+#[test]
+fn a_drop_through_the_control_socket_honours_its_limit() {
+    let (stack, _router) = refused(10);
+    let socket = stack.folder.path().join("data/control.sock");
+    for (limit, dropped, left) in [(4, 4, 6), (0, 0, 6), (9, 6, 0)] {
+        let mut socket = std::os::unix::net::UnixStream::connect(&socket).unwrap();
+        writeln!(socket, "{}", json!({"drop": {"limit": limit}})).unwrap();
+        let mut answers = String::new();
+        socket.read_to_string(&mut answers).unwrap();
+        assert_eq!(answers.lines().next(), Some(&*json!({"dropped": dropped}).to_string()), "{answers}");
+        assert_eq!(listed(&stack, &[]).len(), left);
+    }
 }
 
 #[test]

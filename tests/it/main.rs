@@ -22,6 +22,7 @@ mod config_old;
 mod config_passwords;
 mod crash;
 mod crash_points;
+mod data_dir;
 mod decode;
 mod delivery;
 mod deploy;

@@ -12,7 +12,7 @@ impl SmallDisk {
     pub fn mount(kib: usize) -> Option<SmallDisk> {
         let folder = tempfile::tempdir().expect("a folder");
         let mounted = Command::new("mount")
-            .args(["-t", "tmpfs", "-o", &format!("size={kib}k"), "tmpfs"])
+            .args(["-t", "tmpfs", "-o", &format!("size={kib}k,mode=0700"), "tmpfs"])
             .arg(folder.path())
             .output();
         mounted.is_ok_and(|output| output.status.success()).then_some(SmallDisk(folder))
