@@ -143,9 +143,9 @@ def bundle(image, objects):
 def ask(pid, port, path, token=None):
     """Returns the status of an answer, asked from inside the container's network."""
     header = ["--header", f"Authorization: Bearer {token}"] if token else []
-    command = ["nsenter", "--target", str(pid), "--net", "curl", "--silent", "--output", "/dev/null", "--max-time", "5"]
-    done = subprocess.run([*command, "--write-out", "%{http_code}", *header, f"http://127.0.0.1:{port}{path}"], stdout=subprocess.PIPE, text=True)
-    return int(done.stdout)
+    curl = ["curl", "--silent", "--output", "/dev/null", "--max-time", "5", "--write-out", "%{http_code}"]
+    command = ["nsenter", "--target", str(pid), "--net", *curl, *header, f"http://127.0.0.1:{port}{path}"]
+    return int(subprocess.run(command, stdout=subprocess.PIPE, text=True).stdout)
 
 
 def wait_for(what, condition, process):

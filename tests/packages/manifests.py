@@ -122,7 +122,8 @@ def selectors(objects):
 def rights(objects):
     """The pod has only the rights that it needs."""
     spec, own = pod(objects)["spec"], container(objects)["securityContext"]
-    expected = {"runAsNonRoot": True, "runAsUser": 65532, "runAsGroup": 65532, "fsGroup": 65532, "seccompProfile": {"type": "RuntimeDefault"}}
+    expected = {"runAsNonRoot": True, "seccompProfile": {"type": "RuntimeDefault"}}
+    expected |= {"runAsUser": 65532, "runAsGroup": 65532, "fsGroup": 65532}
     for key, value in expected.items():
         if spec["securityContext"].get(key) != value:
             yield f"securityContext.{key} is not {value}"
@@ -186,8 +187,10 @@ def files(objects):
         yield "the pod mounts another ConfigMap"
     if volumes["secrets"]["secret"]["secretName"] != secret["metadata"]["name"] or SECRETS_FOLDER not in mounts:
         yield "the pod mounts another Secret"
-    named = {word.rsplit("/", 1)[1] for word in only(objects, "ConfigMap")["data"]["config.yaml"].split() if word.startswith(SECRETS_FOLDER)}
-    named |= {monitor["spec"]["podMetricsEndpoints"][0]["authorization"]["credentials"]["key"] for monitor in by_kind(objects, "PodMonitor")}
+    words = only(objects, "ConfigMap")["data"]["config.yaml"].split()
+    named = {word.rsplit("/", 1)[1] for word in words if word.startswith(SECRETS_FOLDER)}
+    for monitor in by_kind(objects, "PodMonitor"):
+        named.add(monitor["spec"]["podMetricsEndpoints"][0]["authorization"]["credentials"]["key"])
     if not named or not named <= set(secret["data"]):
         yield f"the secrets {named} are used, {set(secret['data'])} exist"
     if "auth" not in configuration(objects)["admin"]:
