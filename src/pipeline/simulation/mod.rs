@@ -2,7 +2,8 @@
 //!
 //! A simulated vCenter, reader, disk and targets surround the production stages. The seed decides
 //! all faults: lost and garbled answers, events visible late, a store that fails, and crashes of
-//! the router at any step. Targets fail, refuse events or forget to acknowledge them.
+//! the router at any step. Targets fail, refuse some events or for a while all events, or forget to
+//! acknowledge them.
 //!
 //! `p4` stands for a gateway with two functions. In some runs of the router its list of functions
 //! cannot be read for a while, or not before the next crash.
@@ -46,8 +47,8 @@ use self::outside::{Outside, Target};
 use super::deliver::{DeliveryEngine, Spooled};
 use super::destination::name_of;
 use super::settings::RouteSettings;
-use crate::config::{self, Ordering, Retry};
-use crate::processor::RequestLimits;
+use crate::config::{self, OnRefusal, Ordering, Retry};
+use crate::processor::{Blame, RequestLimits};
 use crate::state::{Failing, MemoryDisk};
 
 const BASE_US: i64 = 1_700_000_000_000_000;
@@ -55,6 +56,9 @@ const OVERLAP_US: i64 = 60_000_000;
 /// Longest delay until an event is visible. It lies within the window that the sweep reads.
 const LATE_US: i64 = 20_000_000;
 const SWEEP_INTERVAL_US: i64 = 8_000_000;
+/// Age at which an event becomes a dead letter if no other event can confirm the refusals. Longer
+/// than the troubled steps, in which a target may refuse events that it accepts later.
+const MAX_AGE: Duration = Duration::from_secs(300);
 const OVERFLOW: config::Overflow =
     config::Overflow { policy: config::OverflowPolicy::Spill, bytes_max: u64::MAX, free_disk_floor: 0 };
 /// Destinations that events are routed to: three processors, and the two functions of a gateway.
@@ -64,6 +68,8 @@ const SINK: usize = 3;
 /// The processor that is a gateway.
 const GATEWAY: usize = 4;
 const PROCESSORS: usize = 5;
+/// The destination whose target acknowledges or refuses each event of a request by itself.
+const PARTIAL: usize = 2;
 /// All destinations.
 const LANES: usize = 6;
 const EVENTS: usize = 60;
@@ -76,6 +82,21 @@ const SEEDS: std::ops::Range<u64> = 0..100;
 fn ordering(lane: usize) -> Ordering {
     [Ordering::Source, Ordering::Entity, Ordering::None, Ordering::Source, Ordering::Source, Ordering::Entity]
         [lane]
+}
+
+/// Returns true if an event that was refused twice may be overtaken.
+fn steps_aside(lane: usize) -> bool {
+    ordering(lane) == Ordering::Source && on_refusal(lane) == OnRefusal::StepAside
+}
+
+fn on_refusal(lane: usize) -> OnRefusal {
+    if lane == 4 { OnRefusal::Hold } else { OnRefusal::StepAside }
+}
+
+/// The blame in the refusal of an event that the target never takes. The functions answer with a
+/// status that other events have to confirm.
+fn blame_of_poison(lane: usize) -> Blame {
+    if parts(lane).0 == GATEWAY { Blame::FirmEvidence } else { Blame::Event }
 }
 
 /// The processor and the function of a destination.
@@ -109,12 +130,13 @@ fn sink_of(lane: usize) -> Option<usize> {
 fn engine(lane: usize, spooled: Spooled, seed: u64) -> DeliveryEngine {
     let policy = config::DeliveryPolicy {
         ordering: ordering(lane),
-        retry: Retry { attempts: 1_000, max_age: Duration::MAX, ..Retry::default() },
+        on_refusal: on_refusal(lane),
+        retry: Retry { max_age: MAX_AGE, ..Retry::default() },
         dead_letter: sink_of(lane).map(name),
         ..config::DeliveryPolicy::default()
     };
     let limits =
-        RequestLimits { events_max: [5, 1, 10, 3, 1, 4][lane], bytes_max: 1 << 20, partial: lane == 2 };
+        RequestLimits { events_max: [5, 1, 10, 3, 1, 4][lane], bytes_max: 1 << 20, partial: lane == PARTIAL };
     DeliveryEngine::new(policy, limits, "", spooled, seed)
 }
 
@@ -156,6 +178,10 @@ fn play(seed: u64) {
         if outside.below(200) == 0 {
             let at = outside.below(LANES);
             outside.targets[at].down ^= true;
+        }
+        if outside.below(200) == 0 {
+            let at = outside.below(LANES);
+            outside.targets[at].refuses_all ^= true;
         }
         if outside.chance(1) {
             outside.full ^= true;

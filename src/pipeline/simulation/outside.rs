@@ -1,7 +1,7 @@
 //! The world around the router, which outlives a crash: the vCenter, the disk, the targets, and
 //! chance.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
@@ -10,7 +10,7 @@ use rand::Rng;
 use rand::rngs::SmallRng;
 use uuid::Uuid;
 
-use super::{ENTITIES, LANES, LATE_US};
+use super::{ENTITIES, LANES, LATE_US, PARTIAL, blame_of_poison};
 use crate::processor::{Blame, DeliveryOutcome, DeliveryRequest, Failure};
 use crate::state::MemoryDisk;
 
@@ -53,11 +53,17 @@ pub(super) struct Outside {
 #[derive(Default)]
 pub(super) struct Target {
     pub(super) down: bool,
+    /// True while it refuses every event, as a function does whose database is away.
+    pub(super) refuses_all: bool,
     pub(super) received: Vec<(usize, Uuid)>,
     /// Events that it refuses.
     pub(super) refuses: BTreeSet<usize>,
     /// Events that it takes now and once refused.
     pub(super) mended: BTreeSet<usize>,
+    /// Number of refusals of each event.
+    pub(super) refusals: BTreeMap<usize, usize>,
+    /// Events that it had refused twice when it accepted them for the first time.
+    pub(super) refused_twice: BTreeSet<usize>,
 }
 
 impl Outside {
@@ -123,33 +129,54 @@ impl Outside {
     /// A target's answer as the router sees it.
     pub(super) fn answer(&mut self, lane: usize, request: &DeliveryRequest) -> DeliveryOutcome {
         let failure = |blame| Failure::new(blame, "as the seed says");
-        let (retryable, unacknowledged) = (self.chance(5), self.chance(5));
+        let (refuses_once, is_answer_lost) = (self.chance(5), self.chance(5));
         let target = &mut self.targets[lane];
         if target.down && !self.well {
             return DeliveryOutcome::Failed(failure(Blame::Target));
         }
-        if retryable {
+        let events: Vec<(usize, Uuid)> = request.events().map(received).collect();
+        if refuses_once || (target.refuses_all && !self.well) {
+            target.refused(&events);
             return DeliveryOutcome::Failed(failure(Blame::Evidence));
         }
-        let events: Vec<(usize, Uuid)> = request.events().map(received).collect();
-        let refused: Vec<bool> = events.iter().map(|(key, _)| target.refuses.contains(key)).collect();
-        if lane == 2 {
-            target
-                .received
-                .extend(events.iter().zip(&refused).filter(|(_, refused)| !**refused).map(|(e, _)| *e));
+        let poisonous: Vec<bool> = events.iter().map(|(key, _)| target.refuses.contains(key)).collect();
+        if lane == PARTIAL {
+            target.accepted(events.iter().zip(&poisonous).filter(|(_, refused)| !**refused).map(|(e, _)| *e));
             return DeliveryOutcome::Partial(
-                refused.into_iter().map(|refused| refused.then(|| failure(Blame::Event))).collect(),
+                poisonous.into_iter().map(|refused| refused.then(|| failure(Blame::Event))).collect(),
             );
         }
-        if refused.contains(&true) {
-            return DeliveryOutcome::Failed(failure(Blame::Event));
+        if poisonous.contains(&true) {
+            target.refused(&events);
+            return DeliveryOutcome::Failed(failure(blame_of_poison(lane)));
         }
-        target.received.extend(events);
-        if unacknowledged {
+        target.accepted(events);
+        if is_answer_lost {
             DeliveryOutcome::Failed(failure(Blame::Target))
         } else {
             DeliveryOutcome::Delivered
         }
+    }
+}
+
+impl Target {
+    fn refused(&mut self, events: &[(usize, Uuid)]) {
+        for (key, _) in events {
+            *self.refusals.entry(*key).or_default() += 1;
+        }
+    }
+
+    fn accepted(&mut self, events: impl IntoIterator<Item = (usize, Uuid)>) {
+        for (key, id) in events {
+            if self.refusals.get(&key).is_some_and(|times| *times >= 2) && !self.has(key) {
+                self.refused_twice.insert(key);
+            }
+            self.received.push((key, id));
+        }
+    }
+
+    pub(super) fn has(&self, key: usize) -> bool {
+        self.received.iter().any(|(received, _)| *received == key)
     }
 }
 
