@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! ClientTls ──► client_config ──┬── verifier   which server certificates are accepted
-//!                               │     └── roots      the system's CAs and `tls.caFile`
+//!                               │     ├── roots        the system's CAs and `tls.caFile`
+//!                               │     └── certificate  the facts in a certificate
 //!                               └── identity   the client certificate that is presented
 //! a failed handshake ──► explain ──► a sentence for the operator
 //! ```
@@ -16,6 +17,7 @@
 //! One crypto provider (aws-lc-rs) is named everywhere, so that nothing depends on which crate
 //! initialised a process-wide default first.
 
+mod certificate;
 mod identity;
 mod roots;
 mod verifier;

@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use rustls::RootCertStore;
+use rustls::pki_types::CertificateDer;
 
 use super::TlsError;
 use crate::limits::ROOTS_READ_INTERVAL;
@@ -51,21 +52,23 @@ impl SystemRoots {
     }
 }
 
-/// The roots in `system` and in `files`.
+/// The roots in `system` and in `files`, and the certificates in `files`.
 pub(super) fn with_files(
     system: Arc<RootCertStore>,
     files: &[PathBuf],
-) -> Result<Arc<RootCertStore>, TlsError> {
+) -> Result<(Arc<RootCertStore>, Vec<CertificateDer<'static>>), TlsError> {
     if files.is_empty() {
-        return Ok(system);
+        return Ok((system, Vec::new()));
     }
     let mut store = RootCertStore::clone(&system);
+    let mut named = Vec::new();
     for path in files {
         for certificate in certificates(path)? {
-            store.add(certificate).map_err(|error| TlsError::Root { path: path.clone(), error })?;
+            store.add(certificate.clone()).map_err(|error| TlsError::Root { path: path.clone(), error })?;
+            named.push(certificate);
         }
     }
-    Ok(Arc::new(store))
+    Ok((Arc::new(store), named))
 }
 
 #[cfg(test)]
@@ -78,7 +81,7 @@ mod tests {
         let begun = Instant::now();
         let first = system.current();
         assert!(Arc::ptr_eq(&first, &system.current()));
-        let unchanged = with_files(system.current(), &[]).unwrap();
+        let (unchanged, _) = with_files(system.current(), &[]).unwrap();
         assert!(Arc::ptr_eq(&first, &unchanged), "without files none is copied");
         assert!(Arc::ptr_eq(&first, &system.refreshed(begun)), "it is too soon");
         let later = Instant::now() + ROOTS_READ_INTERVAL;

@@ -1,5 +1,9 @@
 //! The one judge of server certificates: under trusted roots, pinned by thumbprint, or anything.
 //!
+//! A certificate that a `caFile` holds itself is accepted if its name and its dates are right, even
+//! if it is marked as a CA's or has a common name only. OpenSSL, curl and Go
+//! do the same, and `openssl req -x509` makes such certificates by default.
+//!
 //! Roots are read again when they refuse a certificate: a server that got a certificate from
 //! another CA is accepted as soon as the files hold that CA.
 
@@ -14,6 +18,7 @@ use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{CertificateError, DigitallySignedStruct, OtherError, RootCertStore, SignatureScheme};
 use sha2::{Digest, Sha256};
 
+use super::certificate::{Dates, RSA_BITS_MIN, ServerCertificate};
 use super::{ServerKind, TlsError, roots};
 use crate::config::ClientTls;
 use crate::net::pem::Fingerprint;
@@ -48,6 +53,8 @@ struct KnownRoots {
     /// Verifies under them. `None` without any root: webpki's verifier cannot be built then, and no
     /// certificate can be right.
     webpki: Option<Arc<WebPkiServerVerifier>>,
+    /// The certificates in the files.
+    named: Arc<[CertificateDer<'static>]>,
     /// The inputs that they were made of: the system's roots, and the state of the files.
     system: Arc<RootCertStore>,
     state: Fingerprint,
@@ -61,6 +68,10 @@ struct Presented<'a> {
     ocsp: &'a [u8],
     now: UnixTime,
 }
+
+/// The reason for refusing a certificate without extensions, which no setting allows.
+const OLD_VERSION: &str =
+    "its certificate is of X.509 version 1 or 2, which no setting allows; issue one of version 3";
 
 /// A refused certificate, with the thumbprint that the operator needs to accept it.
 #[derive(Debug, thiserror::Error)]
@@ -107,7 +118,7 @@ impl Verifier {
             }
             Trust::Roots { files, known } => {
                 let last = known.read().unwrap_or_else(PoisonError::into_inner).clone();
-                self.under_roots(last.webpki.as_deref(), presented).or_else(|refused| {
+                self.under_roots(&last, presented).or_else(|refused| {
                     let system = roots::SYSTEM.refreshed(Instant::now());
                     if Arc::ptr_eq(&system, &last.system) && last.state == Fingerprint::of(files) {
                         return Err(refused);
@@ -118,44 +129,61 @@ impl Verifier {
                         return Err(refused);
                     };
                     known.write().unwrap_or_else(PoisonError::into_inner).clone_from(&read);
-                    self.under_roots(read.webpki.as_deref(), presented)
+                    self.under_roots(&read, presented)
                 })
             }
         }
     }
 
-    fn under_roots(
-        &self,
-        webpki: Option<&WebPkiServerVerifier>,
-        presented: &Presented,
-    ) -> Result<(), String> {
-        let Some(webpki) = webpki else {
-            let setting = self.server.setting();
+    fn under_roots(&self, known: &KnownRoots, presented: &Presented) -> Result<(), String> {
+        let setting = self.server.setting();
+        let Some(webpki) = &known.webpki else {
             return Err(format!(
                 "this system has no trusted roots; configure `{setting}.caFile` or `{setting}.thumbprint`"
             ));
         };
         let Presented { certificate, intermediates, name, ocsp, now } = *presented;
-        match webpki.verify_server_cert(certificate, intermediates, name, ocsp, now) {
-            Ok(_) => Ok(()),
-            Err(error) => Err(self.reason(&error, name)),
-        }
+        let Err(error) = webpki.verify_server_cert(certificate, intermediates, name, ocsp, now) else {
+            return Ok(());
+        };
+        let parsed = ServerCertificate::parse(certificate);
+        let refusal = match &parsed {
+            Some(parsed) if known.named.contains(certificate) => match parsed.dates(now) {
+                Dates::Expired => CertificateError::Expired,
+                Dates::NotYetValid => CertificateError::NotValidYet,
+                Dates::Valid if !parsed.is_for(name) => CertificateError::NotValidForName,
+                Dates::Valid => return Ok(()),
+            },
+            _ => match error {
+                rustls::Error::InvalidCertificate(error) => error,
+                other => return Err(other.to_string()),
+            },
+        };
+        Err(self.reason(&refusal, parsed.as_ref(), name))
     }
 
-    fn reason(&self, error: &rustls::Error, name: &ServerName) -> String {
+    /// The reason for refusing a certificate, and the way out.
+    fn reason(
+        &self,
+        error: &CertificateError,
+        certificate: Option<&ServerCertificate>,
+        name: &ServerName,
+    ) -> String {
         use CertificateError::{
-            BadSignature, Expired, ExpiredContext, NotValidForName, NotValidForNameContext, NotValidYet,
-            NotValidYetContext, UnknownIssuer,
+            BadEncoding, BadSignature, Expired, ExpiredContext, InvalidPurpose, InvalidPurposeContext,
+            NotValidForName, NotValidForNameContext, NotValidYet, NotValidYetContext, Revoked,
+            UnhandledCriticalExtension, UnknownIssuer, UnsupportedSignatureAlgorithmContext,
+            UnsupportedSignatureAlgorithmForPublicKeyContext,
         };
-        let rustls::Error::InvalidCertificate(error) = error else { return error.to_string() };
         let setting = self.server.setting();
-        let reason = match error {
+        let is_ca = certificate.is_some_and(ServerCertificate::is_ca);
+        let is_old = certificate.is_some_and(ServerCertificate::is_old_version);
+        match error {
             Expired | ExpiredContext { .. } => {
-                "its certificate has expired; renew it, or check this machine's clock".to_string()
+                "its certificate has expired; renew it, or check this machine's clock".into()
             }
             NotValidYet | NotValidYetContext { .. } => {
-                "its certificate is not valid yet; check the clocks of this machine and of the server"
-                    .to_string()
+                "its certificate is not valid yet; check the clocks of this machine and of the server".into()
             }
             // A CA that was replaced under the same name causes a bad signature.
             UnknownIssuer | BadSignature => {
@@ -175,9 +203,46 @@ impl Verifier {
                     "its certificate is not for `{name}`; use a name that is in the certificate, or configure `{setting}.thumbprint`"
                 )
             }
-            other => return other.to_string(),
-        };
-        format!("{reason} ({error})")
+            InvalidPurpose | InvalidPurposeContext { .. } => format!(
+                "its certificate is not for servers (extended key usage); issue one for servers, or configure `{setting}.thumbprint`"
+            ),
+            UnsupportedSignatureAlgorithmContext { .. }
+            | UnsupportedSignatureAlgorithmForPublicKeyContext { .. } => format!(
+                "its certificate is signed in a way that is not accepted any more, such as with SHA-1; renew it, or configure `{setting}.thumbprint`"
+            ),
+            Revoked => "its certificate was revoked; renew it".into(),
+            UnhandledCriticalExtension => format!(
+                "its certificate has a critical extension that is not supported; issue one without it, or configure `{setting}.thumbprint`"
+            ),
+            _ if is_ca => format!(
+                "its certificate is the one of a CA (CA:TRUE) and not named itself in `{setting}.caFile`; name this very certificate there, or configure `{setting}.thumbprint`"
+            ),
+            _ if is_old => OLD_VERSION.into(),
+            BadEncoding => {
+                format!("its certificate is damaged; issue it again, or configure `{setting}.thumbprint`")
+            }
+            _ => format!(
+                "its certificate cannot be verified; issue another one, or configure `{setting}.thumbprint`"
+            ),
+        }
+    }
+
+    /// The error for a handshake whose signature cannot be checked, or is wrong. Some certificates
+    /// cannot be used whatever the settings say.
+    fn explained(certificate: &CertificateDer<'_>, error: rustls::Error) -> rustls::Error {
+        let Some(parsed) = ServerCertificate::parse(certificate) else { return error };
+        if parsed.is_old_version() {
+            return refused(certificate, OLD_VERSION.into());
+        }
+        match parsed.weak_rsa_bits() {
+            None => error,
+            Some(bits) => refused(
+                certificate,
+                format!(
+                    "its RSA key has {bits} bits, and no setting allows less than {RSA_BITS_MIN}; give the server a new key and certificate"
+                ),
+            ),
+        }
     }
 }
 
@@ -189,10 +254,16 @@ impl KnownRoots {
     ) -> Result<Self, TlsError> {
         // Before the files are read: a change in between is seen at the next refusal.
         let state = Fingerprint::of(files);
-        let roots = roots::with_files(Arc::clone(&system), files)?;
+        let (roots, named) = roots::with_files(Arc::clone(&system), files)?;
         let webpki = WebPkiServerVerifier::builder_with_provider(roots, Arc::clone(provider)).build().ok();
-        Ok(KnownRoots { webpki, system, state })
+        Ok(KnownRoots { webpki, named: named.into(), system, state })
     }
+}
+
+/// The error for a refused certificate.
+fn refused(certificate: &CertificateDer<'_>, reason: String) -> rustls::Error {
+    let refused = RefusedCertificate { reason, thumbprint: Sha256::digest(certificate).into() };
+    CertificateError::Other(OtherError(Arc::new(refused))).into()
 }
 
 fn colons(thumbprint: &[u8; 32]) -> String {
@@ -210,10 +281,10 @@ impl ServerCertVerifier for Verifier {
     ) -> Result<ServerCertVerified, rustls::Error> {
         let thumbprint = Sha256::digest(certificate).into();
         let presented = Presented { certificate, intermediates, name, ocsp, now };
-        self.judge(&presented, &thumbprint).map(|()| ServerCertVerified::assertion()).map_err(|reason| {
-            let refused = RefusedCertificate { reason, thumbprint };
-            CertificateError::Other(OtherError(Arc::new(refused))).into()
-        })
+        match self.judge(&presented, &thumbprint) {
+            Ok(()) => Ok(ServerCertVerified::assertion()),
+            Err(reason) => Err(refused(certificate, reason)),
+        }
     }
 
     fn verify_tls12_signature(
@@ -224,6 +295,7 @@ impl ServerCertVerifier for Verifier {
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
         let algorithms = &self.provider.signature_verification_algorithms;
         verify_tls12_signature(message, certificate, signature, algorithms)
+            .map_err(|error| Self::explained(certificate, error))
     }
 
     fn verify_tls13_signature(
@@ -234,6 +306,7 @@ impl ServerCertVerifier for Verifier {
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
         let algorithms = &self.provider.signature_verification_algorithms;
         verify_tls13_signature(message, certificate, signature, algorithms)
+            .map_err(|error| Self::explained(certificate, error))
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {

@@ -126,7 +126,7 @@ fn without_any_root_the_refusal_says_so() {
     let shown = SelfSigned::new("localhost");
     let provider = Arc::new(aws_lc_rs::default_provider());
     let known = KnownRoots::read(Arc::new(RootCertStore::empty()), &[], &provider).unwrap();
-    let trust = Trust::Roots { files: Vec::new(), known: RwLock::new(known) };
+    let trust = Trust::Roots { files: Vec::new(), known: RwLock::new(known.clone()) };
     let verifier = Verifier { trust, server: ServerKind::Vcenter, provider };
     assert!(!verifier.can_accept());
     let presented = Presented {
@@ -136,7 +136,7 @@ fn without_any_root_the_refusal_says_so() {
         ocsp: &[],
         now: UnixTime::now(),
     };
-    let said = verifier.under_roots(None, &presented).unwrap_err();
+    let said = verifier.under_roots(&known, &presented).unwrap_err();
     assert!(said.contains("no trusted roots") && said.contains("`tls.thumbprint`"), "{said}");
 }
 
@@ -197,4 +197,56 @@ fn shake_hands(client: &mut Connection, server: &mut Connection) -> Result<(), r
         client.process_new_packets()?;
     }
     Ok(())
+}
+
+/// `openssl req -x509` makes certificates that are marked as a CA's.
+#[test]
+fn a_certificate_that_the_file_holds_itself_is_accepted_by_name_and_dates() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("ca.pem");
+    let made = |names: &[&str], common: &str, from, to| {
+        let key = rcgen::KeyPair::generate().unwrap();
+        let names: Vec<String> = names.iter().map(|name| (*name).into()).collect();
+        let mut params = rcgen::CertificateParams::new(names).unwrap();
+        params.distinguished_name.push(rcgen::DnType::CommonName, common);
+        params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+        params.key_usages = vec![rcgen::KeyUsagePurpose::KeyCertSign];
+        params.not_before = rcgen::date_time_ymd(from, 1, 1);
+        params.not_after = rcgen::date_time_ymd(to, 1, 1);
+        SelfSigned { certificate: params.self_signed(&key).unwrap(), key }
+    };
+    let good = made(&["localhost"], "a CA", 2001, 4000);
+    let check = |shown: &SelfSigned, said: Option<&[&str]>| {
+        std::fs::write(&file, shown.certificate.pem()).unwrap();
+        for server in [ServerKind::Vcenter, ServerKind::Target] {
+            let refusal = refusal(&verifier(&roots(&file), server), shown);
+            let is_right = match (said, &refusal) {
+                (None, refusal) => refusal.is_none(),
+                (Some(parts), Some(refusal)) => parts.iter().all(|part| refusal.contains(part)),
+                (Some(_), None) => false,
+            };
+            assert!(is_right, "{refusal:?}, not {said:?}");
+        }
+    };
+    check(&good, None);
+    check(&made(&[], "localhost", 2001, 4000), None);
+    check(&made(&["other.example"], "localhost", 2001, 4000), Some(&["not for `localhost`"]));
+    check(&made(&["localhost"], "", 2001, 2002), Some(&["has expired", "renew it"]));
+    check(&made(&["localhost"], "", 3000, 4000), Some(&["not valid yet"]));
+    // The file holds another certificate with the same name.
+    std::fs::write(&file, made(&["localhost"], "a CA", 2001, 4000).certificate.pem()).unwrap();
+    let said = refusal(&verifier(&roots(&file), ServerKind::Target), &good).expect("it is refused");
+    assert!(said.contains("CA:TRUE") && said.contains("in `tls.caFile`"), "{said}");
+    assert!(!said.contains("Other("), "{said}");
+}
+
+/// Certificates that the handshake's signature algorithms exclude: `insecure` does not accept them.
+#[test]
+fn a_key_that_is_too_short_is_named_as_the_reason() {
+    let short = include_bytes!("../../../../tests/fixtures/tls/rsa-1024.der");
+    let error = rustls::Error::InvalidCertificate(CertificateError::BadSignature);
+    let said = explain(&Verifier::explained(&CertificateDer::from(&short[..]), error.clone()));
+    assert!(said.contains("1024 bits") && said.contains("no setting allows less than 2048"), "{said}");
+    let usual = SelfSigned::new("localhost");
+    assert_eq!(Verifier::explained(usual.certificate.der(), error.clone()), error);
 }
