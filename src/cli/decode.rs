@@ -27,8 +27,9 @@ use crate::cloudevents::{Envelope, EnvelopeOptions, class_of};
 use crate::event::{Batch, SourceInfo};
 use crate::limits::DECODE_CHUNK_BYTES;
 use crate::pipeline::enrich::Enrich;
+use vsphere::decode::repair::repair;
 use vsphere::decode::{self, Spelling};
-use vsphere::{DecodeError, Decoded, EventRecord};
+use vsphere::{DecodeError, Decoded, EventRecord, Wire};
 
 /// Decode recorded pages of a vCenter (answers to ReadNextEvents) into one JSON line per event.
 ///
@@ -162,6 +163,12 @@ impl<R: Read> Pages<R> {
         if result.is_err() && !self.ended {
             // The page may continue in the input.
             self.fill(usize::MAX)?;
+            result = decode::decode_as(&self.bytes, lines.spelling, decoded);
+        }
+        if result.is_err()
+            && let Some(repaired) = repair(Wire::Soap, &self.bytes, |_| ())
+        {
+            self.bytes = repaired.bytes;
             result = decode::decode_as(&self.bytes, lines.spelling, decoded);
         }
         let end = result.map_err(|error| {

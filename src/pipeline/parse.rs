@@ -3,17 +3,20 @@
 //! Pages do not depend on each other here, so the stage runs on several threads. `order` restores
 //! the order of the pages by their number.
 //!
-//! A page that cannot be decoded is reported to its source, which reads it again in halves. An
-//! event that cannot be decoded on its own arrives as poison, and becomes a dead letter.
+//! A page that cannot be decoded for its characters is repaired. Any other is reported to its
+//! source, which reads it again in halves. An event that cannot be decoded on its own arrives as
+//! poison, and becomes a dead letter.
 
 use std::sync::Arc;
 
 use bytes::Bytes;
 
 use crate::event::{Batch, Record, SourceInfo, Span};
-use crate::source::{Page, PageFacts, PageForm, Verdict};
+use crate::memory::Permit;
+use crate::source::{Page, PageFacts, PageForm, Verdict, Wire};
 use crate::state::inbox;
-use vsphere::decode::salvage::{self, created_us};
+use vsphere::decode::repair::repair;
+use vsphere::decode::salvage::{self, Broken, created_us};
 use vsphere::decode::{Quota, decode_within};
 use vsphere::{DecodeError, Decoded, EventRecord};
 
@@ -51,6 +54,8 @@ pub struct ParseCounts {
     pub events: usize,
     pub unknown_classes: usize,
     pub misfits: usize,
+    /// Characters that XML or UTF-8 forbid and that were replaced.
+    pub replaced_characters: usize,
     pub bytes: usize,
 }
 
@@ -64,7 +69,8 @@ pub struct Parse {
 impl Parse {
     /// Decodes `page` and reports the result to its source.
     pub fn step(&mut self, page: Page) -> (Parsed, ParseCounts) {
-        let Page { source, number, reading, produced_us, form, body, poison, mut permit, verdicts } = page;
+        let Page { source, number, reading, produced_us, form, mut body, poison, mut permit, verdicts } =
+            page;
         let mut counts = ParseCounts { bytes: body.len(), ..ParseCounts::default() };
         if let Some(reason) = poison {
             let PageForm::Vsphere(wire) = form else {
@@ -109,17 +115,20 @@ impl Parse {
             }
         };
         let mut decoded = Decoded::default();
-        let (page_bytes, granted) = (body.len(), permit.bytes());
-        let mut charge = |bytes| permit.resize(page_bytes + bytes);
-        let mut quota = Quota::charged(page_bytes, granted.saturating_sub(page_bytes), &mut charge);
-        let mut broken = Vec::new();
-        if salvages {
-            broken = salvage::decode(wire, &body, &mut quota, &mut decoded);
-        } else if let Err(error) = decode_within(wire, &body, &mut quota, &mut decoded) {
-            let found = Err(error.clone());
-            let _ = verdicts.send(Verdict { page: number, found, broken });
-            return (Parsed { source, number, reading, content: Content::Unreadable(error) }, counts);
-        }
+        let held = body.len();
+        let mut page = PageDecoder { wire, body, held, permit: &mut permit, decoded: &mut decoded };
+        let found =
+            if salvages { Ok(page.salvage()) } else { page.whole().map(|places| (Vec::new(), places)) };
+        body = page.body;
+        let (broken, replaced_characters) = match found {
+            Ok(found) => found,
+            Err(error) => {
+                let found = Err(error.clone());
+                let _ = verdicts.send(Verdict { page: number, found, broken: Vec::new() });
+                return (Parsed { source, number, reading, content: Content::Unreadable(error) }, counts);
+            }
+        };
+        counts.replaced_characters = replaced_characters;
         counts.events = decoded.records.len();
         counts.unknown_classes = decoded.unknown_classes;
         counts.misfits = decoded.misfits;
@@ -137,6 +146,68 @@ impl Parse {
     }
 }
 
+/// A page, and the memory that decoding it may take.
+struct PageDecoder<'a> {
+    wire: Wire,
+    body: Bytes,
+    /// Bytes of the page, and of its repaired copy.
+    held: usize,
+    permit: &'a mut Permit,
+    decoded: &'a mut Decoded,
+}
+
+impl PageDecoder<'_> {
+    /// Decodes the page as a whole, and returns the number of characters that it replaced.
+    fn whole(&mut self) -> Result<usize, DecodeError> {
+        let Err(error) = self.decode(decode_within) else { return Ok(0) };
+        let sent = self.body.clone();
+        let Some(places) = self.repair() else { return Err(error) };
+        if self.decode(decode_within).is_ok() && self.has_identities() {
+            return Ok(places);
+        }
+        self.body = sent;
+        Err(error)
+    }
+
+    /// Decodes the events of the page one by one. Returns the broken ones, and the number of
+    /// characters that it replaced.
+    fn salvage(&mut self) -> (Vec<Broken>, usize) {
+        let sent = self.body.clone();
+        if let Some(places) = self.repair() {
+            let broken = self.decode(salvage::decode);
+            if self.has_identities() {
+                return (broken, places);
+            }
+            self.body = sent;
+        }
+        (self.decode(salvage::decode), 0)
+    }
+
+    /// Decodes with `decode`, which is given what the permit covers beyond the page.
+    fn decode<R>(&mut self, decode: impl FnOnce(Wire, &[u8], &mut Quota<'_>, &mut Decoded) -> R) -> R {
+        let (held, granted) = (self.held, self.permit.bytes());
+        let mut charge = |bytes| self.permit.resize(held + bytes);
+        let mut quota = Quota::charged(self.body.len(), granted.saturating_sub(held), &mut charge);
+        decode(self.wire, &self.body, &mut quota, self.decoded)
+    }
+
+    /// Replaces characters that XML or UTF-8 forbid, and returns their number; `None` if there are
+    /// none.
+    fn repair(&mut self) -> Option<usize> {
+        let granted = self.permit.bytes();
+        let repaired = repair(self.wire, &self.body, |bytes| self.permit.resize(granted + bytes))?;
+        self.body = repaired.bytes.into();
+        self.held += self.body.len();
+        Some(repaired.places)
+    }
+
+    /// Returns true if every event has a key and a time. A wrong character in one of these would
+    /// give the event another id; perhaps the next reading is better.
+    fn has_identities(&self) -> bool {
+        self.decoded.records.iter().all(|record| record.key.is_some() && record.created_us.is_some())
+    }
+}
+
 fn facts(records: &[EventRecord]) -> PageFacts {
     PageFacts {
         events: records.len(),
@@ -151,7 +222,6 @@ mod tests {
     use crate::event::testing::source;
     use crate::limits::batch_bytes;
     use crate::memory::Budget;
-    use crate::source::Wire;
 
     /// The decoder charges for a record what it takes here.
     #[test]
@@ -179,5 +249,53 @@ mod tests {
         };
         let Content::Events(batch) = Parse::default().step(page).0.content else { panic!("not decoded") };
         assert!(batch.size() <= reserved, "{} of {reserved}", batch.size());
+    }
+
+    /// vCenter copies a VM's annotation as it is, also characters that XML forbids.
+    #[test]
+    fn forbidden_characters_are_replaced_and_the_page_is_delivered() {
+        const TIME: &str = "<createdTime>2026-01-01T00:00:00Z</createdTime>";
+        let page = |second: &str, text: &str| {
+            format!(
+                "<Envelope><Body><ReadNextEventsResponse><returnval><key>1</key>{TIME}</returnval>\
+                 <returnval><key>{second}</key>{TIME}<fullFormattedMessage>{text}</fullFormattedMessage></returnval>\
+                 </ReadNextEventsResponse></Body></Envelope>"
+            )
+        };
+        let step = |form, body: String| {
+            let budget = Budget::new(1 << 30);
+            let (verdicts, _) = tokio::sync::mpsc::unbounded_channel();
+            let page = Page {
+                source: source(),
+                number: 0,
+                reading: None,
+                produced_us: 0,
+                form,
+                body: body.into(),
+                poison: None,
+                permit: budget.take(1 << 16),
+                verdicts,
+            };
+            let (parsed, counts) = Parse { keep_sent: true }.step(page);
+            (parsed.content, counts.replaced_characters, budget)
+        };
+        let check = |form, text: &str, keys: &[i32], delivered: &str, replaced| {
+            let (content, counted, budget) = step(form, page("2", text));
+            assert_eq!(counted, replaced, "{text:?}");
+            let Content::Events(batch) = content else { panic!("{text:?} is not decoded") };
+            assert!(batch.records.iter().map(|record| record.key).eq(keys.iter().map(|key| Some(*key))));
+            let arena = String::from_utf8_lossy(&batch.arena);
+            assert!(arena.contains(delivered), "{text:?}: {arena}");
+            assert!(batch.size() <= budget.used(), "{} of {}", batch.size(), budget.used());
+        };
+        let whole = || PageForm::Vsphere(Wire::Soap);
+        check(whole(), "a&#x1B;[31m", &[1, 2], "a\u{FFFD}[31m", 1);
+        check(whole(), "R&D \u{0}", &[1, 2], "R\\u0026D \u{FFFD}", 2);
+        check(whole(), "&#xD83D;&#xDE00;", &[1, 2], "\u{1F600}", 0);
+        check(PageForm::Salvage(Wire::Soap), "a&#x1B;b", &[1, 2], "a\u{FFFD}b", 1);
+        check(PageForm::Salvage(Wire::Soap), "a < b", &[1], "\"Key\":1", 0);
+        // A wrong character in the key would give the event another id.
+        let (content, counted, _) = step(whole(), page("2\u{1}", "text"));
+        assert!(matches!(content, Content::Unreadable(_)) && counted == 0, "{content:?}");
     }
 }

@@ -367,6 +367,7 @@ fn parse(
         source.bytes.increment(counts.bytes as u64);
         source.unknown_classes.increment(counts.unknown_classes as u64);
         source.misfits.increment(counts.misfits as u64);
+        source.replaced_characters.increment(counts.replaced_characters as u64);
         if let Content::Unreadable(error) = &page.content {
             source.unreadable_pages.increment(1);
             // Debug level only: the source itself reports it, once for all the halves that it reads

@@ -41,6 +41,7 @@ metrics! {
     SOURCE_EVENTS = "event_router_source_events_total", Counter, ["source"], "events read for the first time";
     SOURCE_DUPLICATES = "event_router_source_duplicates_dropped_total", Counter, ["source"], "events dropped because they had been read before (in an overlap or a sweep, for example)";
     SOURCE_UNKNOWN_CLASSES = "event_router_source_unknown_class_events_total", Counter, ["source"], "events of a class that the router's schema does not contain; they are delivered all the same";
+    SOURCE_REPLACED = "event_router_source_replaced_characters_total", Counter, ["source"], "characters that XML or UTF-8 forbid; they are delivered as U+FFFD";
     SOURCE_MISFITS = "event_router_source_misfit_values_total", Counter, ["source"], "values that do not match their type in the schema; they are delivered as vCenter sent them";
     SOURCE_UNREADABLE_PAGES = "event_router_source_unreadable_pages_total", Counter, ["source"], "pages that could not be decoded and are read again in halves";
     SOURCE_POISON = "event_router_source_unreadable_events_total", Counter, ["source"], "events that could not be decoded and were stored as dead letters";
@@ -231,6 +232,7 @@ pub struct SourceMetrics {
     pub duplicates: Counter,
     pub unknown_classes: Counter,
     pub misfits: Counter,
+    pub replaced_characters: Counter,
     pub unreadable_pages: Counter,
     pub poison: Total,
     pub keys_restarted: Counter,
@@ -246,6 +248,7 @@ impl SourceMetrics {
             duplicates: counter(SOURCE_DUPLICATES),
             unknown_classes: counter(SOURCE_UNKNOWN_CLASSES),
             misfits: counter(SOURCE_MISFITS),
+            replaced_characters: counter(SOURCE_REPLACED),
             unreadable_pages: counter(SOURCE_UNREADABLE_PAGES),
             poison: Total::new(counter(SOURCE_POISON)),
             keys_restarted: counter(SOURCE_KEYS_RESTARTED),

@@ -165,7 +165,11 @@ impl<'a> Markup<'a> {
                     return Ok(Token::Text(newlines(text)));
                 }
                 Event::GeneralRef(name) if self.depth > 0 => {
-                    return self.reference(&name).map(|c| Token::Text(c.to_string().into()));
+                    let character = match surrogate(&name.borrow().into_inner()) {
+                        Some(half) => self.character_of(half),
+                        None => self.reference(&name)?,
+                    };
+                    return Ok(Token::Text(character.to_string().into()));
                 }
                 Event::CData(_) | Event::GeneralRef(_) => {
                     return Err(self.fail("text outside of the root element".into()));
@@ -334,6 +338,20 @@ impl<'a> Markup<'a> {
         Ok(newlines(text))
     }
 
+    /// The character of the surrogate `half`, with the other half if the next reference is one. A
+    /// Java server writes a character beyond U+FFFF as two references.
+    fn character_of(&mut self, half: u16) -> char {
+        let rest = &self.page[self.position()..];
+        let next = rest.strip_prefix('&').and_then(|rest| rest.split_once(';')).map(|(name, _)| name);
+        let Some(other) = next.and_then(surrogate) else { return char::REPLACEMENT_CHARACTER };
+        let Some(Ok(character)) = char::decode_utf16([half, other]).next() else {
+            return char::REPLACEMENT_CHARACTER;
+        };
+        // The token that was just looked at, so it cannot fail.
+        let _ = self.reader.read_event();
+        character
+    }
+
     fn attribute_value(&self, value: Cow<'a, str>) -> Result<Cow<'a, str>, DecodeError> {
         check_characters(&value).map_err(|bad| self.illegal(bad, 0))?;
         if value.contains('<') {
@@ -357,9 +375,12 @@ impl<'a> Markup<'a> {
         Ok(text.into())
     }
 
-    /// The character that `&name;` stands for.
+    /// The character that `&name;` stands for. Half of a surrogate pair becomes U+FFFD.
     fn reference(&self, name: &BytesRef<'_>) -> Result<char, DecodeError> {
         let name = name.borrow().into_inner();
+        if surrogate(&name).is_some() {
+            return Ok(char::REPLACEMENT_CHARACTER);
+        }
         resolve_reference(&name)
             .ok_or_else(|| self.fail(format!("`&{};` is not a character", excerpt(&name))))
     }
@@ -415,29 +436,35 @@ fn local(name: &str) -> &str {
     name.split_once(':').map_or(name, |(_, local)| local)
 }
 
-/// The character of `amp`, `#10` or `#x1F600`. A surrogate, which a Java server can send, becomes
-/// U+FFFD.
+/// The character of `amp`, `#10` or `#x1F600`; `None` for anything else, such as a surrogate.
 pub(super) fn resolve_reference(name: &str) -> Option<char> {
-    let number = match name {
-        "lt" => return Some('<'),
-        "gt" => return Some('>'),
-        "amp" => return Some('&'),
-        "quot" => return Some('"'),
-        "apos" => return Some('\''),
-        _ => name.strip_prefix('#')?,
-    };
+    match name {
+        "lt" => Some('<'),
+        "gt" => Some('>'),
+        "amp" => Some('&'),
+        "quot" => Some('"'),
+        "apos" => Some('\''),
+        _ => char::from_u32(code_point(name)?).filter(|c| is_allowed(*c)),
+    }
+}
+
+/// The number in `#10` or `#x1F600`; `None` for another name, or one beyond 32 bits.
+pub(super) fn code_point(name: &str) -> Option<u32> {
+    let number = name.strip_prefix('#')?;
     let (digits, radix) = number.strip_prefix('x').map_or((number, 10), |digits| (digits, 16));
     if digits.is_empty() || !digits.bytes().all(|digit| (digit as char).is_digit(radix)) {
         return None;
     }
-    match u32::from_str_radix(digits, radix).ok()? {
-        0xD800..=0xDFFF => Some(char::REPLACEMENT_CHARACTER),
-        code => char::from_u32(code).filter(|c| is_allowed(*c)),
-    }
+    u32::from_str_radix(digits, radix).ok()
+}
+
+/// The half of a surrogate pair that a reference names.
+fn surrogate(name: &str) -> Option<u16> {
+    code_point(name).and_then(|code| u16::try_from(code).ok()).filter(|half| matches!(half, 0xD800..=0xDFFF))
 }
 
 /// The production `Char` of XML 1.0.
-fn is_allowed(c: char) -> bool {
+pub(super) fn is_allowed(c: char) -> bool {
     matches!(c, '\t' | '\n' | '\r' | ' '..='\u{D7FF}' | '\u{E000}'..='\u{FFFD}' | '\u{10000}'..)
 }
 

@@ -20,6 +20,7 @@ mod markup;
 mod prefixes;
 mod quota;
 pub mod reference;
+pub mod repair;
 pub mod salvage;
 mod time;
 mod vijson;

@@ -79,6 +79,11 @@ fn text_is_unescaped_and_line_ends_are_normalized() {
     text("a<b>c</b>d", "ad");
     text("  \t ", "  \t ");
     text("&#xD800;", "\u{fffd}");
+    text("a&#xD83D;&#xDE00;b", "a\u{1f600}b");
+    text("&#55357;&#xDE00;", "\u{1f600}");
+    text("&#xD83D; &#xDE00;", "\u{fffd} \u{fffd}");
+    text("&#xDE00;&#xD83D;", "\u{fffd}\u{fffd}");
+    text("&#xD83D;&amp;", "\u{fffd}&");
     text("\u{2028}\u{7f}\u{80}", "\u{2028}\u{7f}\u{80}");
 }
 

@@ -294,16 +294,24 @@ fn compress(body: &[u8]) -> Bytes {
     Bytes::from(written.unwrap_or_default())
 }
 
-/// Puts a byte that is never part of UTF-8 into a text in the middle of the page: an element's
-/// text, or else a JSON string.
+/// Puts a byte that is never part of UTF-8 into the middle of the page: into the key of an event,
+/// which no reader can repair, or else into some element's text or JSON string.
 fn spoil(body: &[u8]) -> Vec<u8> {
     let mut bytes = body.to_vec();
     let middle = bytes.len() / 2;
-    let starts = |before: u8| {
-        bytes[middle..].windows(2).position(|pair| pair[0] == before && pair[1].is_ascii_alphanumeric())
+    let behind = |name: &[u8]| {
+        let at = bytes[middle..].windows(name.len()).position(|text| text == name)?;
+        Some(at + name.len())
     };
-    if let Some(at) = starts(b'>').or_else(|| starts(b' ')) {
-        bytes[middle + at + 1] = 0xFF;
+    let starts = |before: u8| {
+        let at = bytes[middle..]
+            .windows(2)
+            .position(|pair| pair[0] == before && pair[1].is_ascii_alphanumeric())?;
+        Some(at + 1)
+    };
+    let key = behind(b"<key>").or_else(|| behind(b"\"key\":"));
+    if let Some(at) = key.or_else(|| starts(b'>')).or_else(|| starts(b' ')) {
+        bytes[middle + at] = 0xFF;
     }
     bytes
 }
