@@ -9,6 +9,7 @@ use clap::Args;
 use super::session::Session;
 use super::table::table;
 use super::{ConfigArgs, Exit};
+use crate::config::event_names::listed_advice;
 use crate::config::{Config, OverflowPolicy, ProcessorConfig, SourceConfig, SourceKind};
 use crate::pipeline::destination::undecided_name;
 use crate::processor;
@@ -151,18 +152,24 @@ async fn log_in(source: &SourceConfig) -> Result<String, String> {
     let looked = async {
         let clock = session.clock().await?;
         session.client.latest_event(&session.content).await?;
-        Ok::<_, crate::source::vcenter::client::CallError>(clock)
+        let types = &settings.filter.event_types;
+        let known =
+            if types.is_empty() { Vec::new() } else { session.client.event_info(&session.content).await? };
+        let names = known.iter().flat_map(|info| [info.event_type(), &info.key]);
+        let advice: Vec<_> = types.iter().filter_map(|name| listed_advice(name, names.clone())).collect();
+        Ok::<_, crate::source::vcenter::client::CallError>((clock, advice))
     };
-    let clock = looked.await.map_err(|error| error.to_string());
+    let looked = looked.await.map_err(|error| error.to_string());
     let about = session.content.about.clone();
     session.close().await;
-    let clock = clock?;
+    let (clock, advice) = looked?;
+    let advice: String = advice.iter().map(|advice| format!("; `filter.eventTypes`: {advice}")).collect();
     let warning = match clock.offset_us.unsigned_abs() > CLOCK_OFFSET_WARNED.as_micros() as u64 {
         true => "; set the clocks of both machines by the same time server",
         false => "",
     };
     Ok(format!(
-        "{}, API {}, latency {:.1} ms, clock {:+.3} s{warning}",
+        "{}, API {}, latency {:.1} ms, clock {:+.3} s{warning}{advice}",
         about.full_name,
         about.api_version,
         clock.latency.as_secs_f64() * 1e3,

@@ -39,6 +39,7 @@ use std::process::ExitCode;
 use anyhow::Context;
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 
+use crate::config::event_names::filter_advice;
 use crate::config::{self, Config};
 
 /// The environment variable that names the configuration.
@@ -272,6 +273,12 @@ fn load(args: &ConfigArgs) -> Result<(PathBuf, Config), Exit> {
     match config::load(&file) {
         Ok((config, warnings)) => {
             warnings.iter().for_each(|warning| eprintln!("{warning}"));
+            for source in &config.sources {
+                let config::SourceKind::Vcenter(vcenter) = &source.kind;
+                for advice in vcenter.filter.event_types.iter().filter_map(|name| filter_advice(name)) {
+                    eprintln!("{}: {}.filter.eventTypes: {advice}", file.display(), source.name);
+                }
+            }
             Ok((file, config))
         }
         Err(errors) => {

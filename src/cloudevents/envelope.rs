@@ -30,9 +30,9 @@ use arc_swap::ArcSwap;
 use bytes::Bytes;
 use hyper::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 
-use super::category::{class_of, type_of};
 use super::text::{header_value, push_escaped, push_member};
 use crate::event::{Batch, Category, EventTime, Extensions, Payload, Record, SourceInfo};
+use crate::event::{class_of, type_of};
 use crate::limits::ENVELOPE_SOURCES_MAX;
 
 /// The options of a destination's envelopes.

@@ -1,13 +1,12 @@
 //! CloudEvents 1.0: events of a batch rendered for a target ([`envelope`]), seen by EventBridge
 //! patterns ([`pattern_event`]), and selected by the topics of OpenFaaS functions ([`topic`]).
 
-mod category;
 pub mod envelope;
 mod own;
 mod pattern;
 mod text;
 pub mod topic;
 
-pub use category::{class_of, type_of};
+pub use crate::event::{class_of, type_of};
 pub use envelope::{Envelope, EnvelopeError, EnvelopeOptions, size_estimate};
 pub use pattern::{PatternScratch, pattern_event};

@@ -7,6 +7,7 @@
 use std::time::Duration;
 
 use super::Secret;
+use super::event_names;
 use super::field::{Block, Field, FieldRule, FieldType, MapFormat, Variant};
 use super::found::{CheckedMap, NULL_SECRET, Value, join};
 use super::model::{RefusalBlame, StatusPattern};
@@ -444,6 +445,9 @@ impl TableReader<'_> {
         let errors = compiled.err().unwrap_or_default();
         for error in &errors {
             self.problems.error(line_at(node, &error.path), path, error.to_string());
+        }
+        for (place, said) in event_names::pattern_advice(pattern) {
+            self.problems.warn(line_at(node, &place), path, said);
         }
         errors.is_empty()
     }

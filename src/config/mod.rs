@@ -19,6 +19,7 @@ mod check;
 mod convert;
 mod defaults;
 mod describe;
+pub mod event_names;
 mod field;
 mod found;
 mod json_array;

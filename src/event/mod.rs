@@ -15,6 +15,7 @@
 
 mod attributes;
 mod batch;
+mod category;
 mod form;
 mod identity;
 mod pushed;
@@ -26,6 +27,7 @@ pub mod testing;
 
 pub use attributes::{Attributes, Extension, ExtensionKind};
 pub use batch::{Batch, Failed, Record, SourceInfo, lane_of};
+pub use category::{class_of, type_of};
 pub use form::{EventTime, Extensions, Payload};
 pub use identity::{Identity, event_id, identify, minute_of};
 pub use pushed::PushedEvent;

@@ -7,8 +7,9 @@ use bytes::Bytes;
 use hyper::{Method, StatusCode, Uri};
 
 use super::topics::Function;
-use crate::cloudevents::topic::Topic;
+use crate::cloudevents::topic::{Topic, dotted};
 use crate::config::OpenFaasConfig as Settings;
+use crate::config::event_names::topic_advice;
 use crate::limits::LISTING_BYTES_MAX;
 use crate::net::request;
 use crate::processor::client::TargetClient;
@@ -104,8 +105,15 @@ fn function(
             None
         }
     });
-    let topics =
-        annotations.get(topic_annotation).map(|list| Topic::list(list).collect()).unwrap_or_default();
+    let list = annotations.get(topic_annotation).map_or("", |list| list);
+    for entry in list.split(',').map(str::trim).filter(|entry| !entry.is_empty()) {
+        let topic = Topic::parse(entry);
+        let matches = |class: &str| topic.matches(class) || topic.matches(&dotted(class));
+        if let Some(advice) = topic_advice(entry, matches) {
+            oddities.insert(format!("{name}: the topic {advice}"));
+        }
+    }
+    let topics = Topic::list(list).collect();
     Some(Function { name: name.into(), asynchronous, topics })
 }
 

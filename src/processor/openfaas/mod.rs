@@ -238,12 +238,14 @@ impl OpenFaas {
     }
 
     async fn reach(&self) -> Result<String, Failure> {
-        let functions = gateway::functions(&self.gateway, &self.settings, &mut BTreeSet::new()).await?;
+        let mut oddities = BTreeSet::new();
+        let functions = gateway::functions(&self.gateway, &self.settings, &mut oddities).await?;
         let with_topics = functions.iter().filter(|function| !function.topics.is_empty()).count();
         let (target, annotation) = (self.gateway.target(), &self.settings.topic_annotation);
         Ok(format!(
-            "{target} has {} functions, {with_topics} with the annotation `{annotation}`",
-            functions.len()
+            "{target} has {} functions, {with_topics} with the annotation `{annotation}`{}",
+            functions.len(),
+            oddities.iter().map(|oddity| format!("; {oddity}")).collect::<String>()
         ))
     }
 }

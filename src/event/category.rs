@@ -1,6 +1,6 @@
 //! The names that the old appliance gave to the three categories of vSphere events.
 
-use crate::event::Category;
+use vsphere::Category;
 
 /// The CloudEvents `type` of a category, as the appliance documents it.
 pub fn type_of(category: Category) -> &'static str {
