@@ -21,7 +21,7 @@
 //!
 //! ```text
 //! cli → app → admin → pipeline → source | processor | state → cloudevents → net → supervise
-//!     → telemetry → config → event → memory, clock, limits
+//!     → telemetry → config → event → outside → redact → memory, clock, limits
 //! ```
 //!
 //! `docs/architecture.md` follows one page's bytes from the socket to the checkpoint.
@@ -36,9 +36,11 @@ pub mod event;
 pub mod limits;
 pub mod memory;
 pub mod net;
+pub mod outside;
 pub mod pipeline;
 pub mod processor;
 pub mod queue;
+pub mod redact;
 pub mod source;
 pub mod state;
 pub mod supervise;

@@ -9,12 +9,14 @@
 mod connections;
 mod lanes;
 mod seen;
+mod text;
 
 use std::time::Duration;
 
 pub use connections::*;
 pub use lanes::*;
 pub use seen::*;
+pub use text::*;
 
 /// Events that one `ReadNextEvents` asks for: the highest number that vCenter accepts (vSphere API
 /// reference, EventHistoryCollector).

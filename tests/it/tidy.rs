@@ -30,6 +30,8 @@ const ORDER: &[&[&str]] = &[
     &["telemetry"],
     &["config"],
     &["event"],
+    &["outside"],
+    &["redact"],
     &["clock", "memory", "queue", "limits"],
 ];
 const LINES_MAX: usize = 500;

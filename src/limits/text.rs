@@ -1,0 +1,17 @@
+//! Bounds of secrets and of text from outside (`redact`, `outside`).
+
+/// Characters of the shortest secret that is redacted. Shorter ones occur in ordinary text by
+/// chance, so that redacting them would garble every message; `check` warns of them.
+pub const SECRET_CHARS_MIN: usize = 4;
+/// Encodings around a secret that are undone, one inside the other: a JSON string in the base64 of
+/// an HTML page has three.
+pub const ENCODINGS_NESTED_MAX: usize = 3;
+/// Decodings of one text that are searched for secrets. 96 of 8 KiB are 768 KiB, a few
+/// milliseconds. Text without escapes has some six.
+pub const DECODINGS_MAX: usize = 96;
+/// Bytes of the reason of a failure: for logs, dead letters and pages.
+pub const REASON_BYTES_MAX: usize = 2 << 10;
+/// Bytes of one field of a log line, and of its message. A line has some ten fields: 40 KiB.
+pub const LOG_FIELD_BYTES_MAX: usize = 4 << 10;
+/// Characters of a cell of a table. A formatter pads to 65,535 at most, and no terminal is wider.
+pub const CELL_CHARS_MAX: usize = 1_024;
