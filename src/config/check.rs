@@ -10,6 +10,9 @@ use super::Secret;
 use super::event_names;
 use super::field::{Block, Field, FieldRule, FieldType, MapFormat, Variant};
 use super::found::{CheckedMap, NULL_SECRET, Value, join};
+use super::misplaced::{
+    NOT_SHOWN, header_shown, is_path, is_typo, shown, variable_in_secret, variable_problem,
+};
 use super::model::{RefusalBlame, StatusPattern};
 use super::problem::Problems;
 use super::scalar::{self, ExpandError};
@@ -48,13 +51,6 @@ pub(super) fn nearest<'w>(text: &str, words: impl IntoIterator<Item = &'w str>) 
         .filter(|(score, _)| *score >= NEAR)
         .max_by(|(a, _), (b, _)| a.total_cmp(b))
         .map(|(_, word)| word)
-}
-
-/// A key for messages. Text that does not look like a key may be a misplaced secret, and is hidden.
-pub(super) fn shown(key: &str) -> String {
-    let looks_like_one =
-        key.len() <= 40 && key.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b));
-    if looks_like_one && !key.is_empty() { format!("`{key}`") } else { "(not shown)".into() }
 }
 
 fn list(keys: impl IntoIterator<Item = impl std::fmt::Display>) -> String {
@@ -97,6 +93,9 @@ impl TableReader<'_> {
                 continue;
             }
             found.given.push(field.key);
+            if entry.value.text().is_some_and(|text| self.expanded(text).is_ok_and(|done| done != text)) {
+                found.variables.push(field.key);
+            }
             let value = self.value(&entry.value, field.kind, &join(path, field.key), entry.line);
             if value.is_none() {
                 found.wrong.push(field.key);
@@ -185,7 +184,6 @@ impl TableReader<'_> {
 
     /// Reports an unknown field, with a suggestion if there is a likely one.
     fn unknown_field(&mut self, entry: &MapEntry, block: &Block, fields: &[&'static Field], path: &str) {
-        let mut message = format!("unknown field {}", shown(&entry.key));
         let given = |field: &Field| {
             field.key.eq_ignore_ascii_case(&entry.key)
                 || field.also.iter().any(|name| name.eq_ignore_ascii_case(&entry.key))
@@ -200,7 +198,16 @@ impl TableReader<'_> {
         let near = || nearest(&entry.key, fields.iter().map(|field| field.key)).map(ToOwned::to_owned);
         let elsewhere =
             block.variants.iter().find(|variant| variant.fields.iter().any(|f| f.key == entry.key));
-        if let Some(meant) = here.or_else(below).or_else(near) {
+        let meant = here.or_else(below);
+        let is_known = meant.is_some() || elsewhere.is_some();
+        // Where a secret belongs, it may stand in the place of a key: show only names of fields.
+        let has_secrets =
+            fields.iter().any(|field| matches!(field.kind, FieldType::Secret | FieldType::SecretFile));
+        let near = near();
+        let is_typo = near.as_deref().is_some_and(|near| is_typo(&entry.key, near));
+        let key = if has_secrets && !is_known && !is_typo { NOT_SHOWN.to_owned() } else { shown(&entry.key) };
+        let mut message = format!("unknown field {key}");
+        if let Some(meant) = meant.or(near) {
             message += &format!("; did you mean `{meant}`?");
         } else if let Some(variant) = elsewhere {
             message += &format!("; it belongs to type `{}`", variant.word);
@@ -282,7 +289,11 @@ impl TableReader<'_> {
     fn scalar(&mut self, scalar: &Scalar, kind: FieldType, path: &str, line: usize) -> Option<Value> {
         let text = match self.expanded(&scalar.text) {
             Ok(text) => text,
-            Err(message) => {
+            Err(error) => {
+                let message = match kind {
+                    FieldType::Secret | FieldType::SecretFile => variable_in_secret(&scalar.text, &error),
+                    _ => variable_problem(&error),
+                };
                 self.problems.error(line, path, message);
                 return None;
             }
@@ -353,23 +364,15 @@ impl TableReader<'_> {
         match secret.read() {
             Ok(_) => Some(Value::Secret(secret)),
             Err(error) => {
-                self.problems.error(line, path, error.to_string());
+                self.problems.error(line, path, error.without_path(is_path(text)));
                 None
             }
         }
     }
 
     /// Replaces variables in text.
-    fn expanded(&self, text: &str) -> Result<String, String> {
-        let Some(env) = self.env else { return Ok(text.into()) };
-        scalar::expand(text, env).map_err(|error| match error {
-            ExpandError::Missing(name) => {
-                format!("the environment variable `{name}` is not set (for the text `${{{name}}}` write `$${{{name}}}`)")
-            }
-            ExpandError::NotAName => {
-                "`${` is not followed by the name of a variable and `}`; for the text `${` write `$${`".into()
-            }
-        })
+    fn expanded(&self, text: &str) -> Result<String, ExpandError> {
+        self.env.map_or_else(|| Ok(text.into()), |env| scalar::expand(text, env))
     }
 
     /// Reads a map of names to text.
@@ -377,7 +380,10 @@ impl TableReader<'_> {
         let mut pairs = Vec::with_capacity(entries.len());
         for entry in entries {
             let value = match &entry.value.data {
-                NodeData::Scalar(scalar) => self.expanded(&scalar.text),
+                NodeData::Scalar(scalar) => self.expanded(&scalar.text).map_err(|error| match shape {
+                    MapFormat::Headers => variable_in_secret(&scalar.text, &error),
+                    _ => variable_problem(&error),
+                }),
                 NodeData::Null => Ok(String::new()),
                 _ => Err("must be text".into()),
             };
@@ -400,7 +406,11 @@ impl TableReader<'_> {
             match value {
                 Ok(value) => pairs.push((entry.key.clone(), value)),
                 Err(message) => {
-                    let key = shown(&entry.key);
+                    // The value of a header is a secret, and may stand in the place of its name.
+                    let key = match shape {
+                        MapFormat::Headers => header_shown(&entry.key),
+                        _ => shown(&entry.key),
+                    };
                     self.problems.error(entry.line, path, format!("{key} {message}"));
                 }
             }
@@ -429,8 +439,8 @@ impl TableReader<'_> {
                     Some(number) => Json::Number(number),
                     None => match self.expanded(text) {
                         Ok(text) => Json::String(text),
-                        Err(message) => {
-                            self.problems.error(node.line, path, message);
+                        Err(error) => {
+                            self.problems.error(node.line, path, variable_problem(&error));
                             return None;
                         }
                     },

@@ -1,11 +1,13 @@
 //! The defaults of the native format, for configurations that are built in code. A test keeps them
 //! equal to the table of keys.
 
+use std::fmt;
 use std::time::Duration;
 
 use super::Secret;
 use super::model::*;
 use crate::event::{EventTime, Extensions, Payload};
+use crate::outside;
 
 impl Default for Admin {
     fn default() -> Self {
@@ -73,12 +75,38 @@ impl CloudEventsConfig {
     pub fn new(url: impl Into<String>) -> Self {
         CloudEventsConfig {
             url: url.into(),
+            secret_url: None,
             reference: None,
             mode: ContentMode::Structured,
             auth: Auth::None,
             headers: Vec::new(),
             http: HttpClient::default(),
         }
+    }
+}
+
+impl CloudEventsConfig {
+    /// The URL for people to see.
+    pub fn shown_url(&self) -> String {
+        if self.secret_url.is_some() { self.url.clone() } else { outside::readable(&self.url) }
+    }
+}
+
+impl fmt::Debug for CloudEventsConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let CloudEventsConfig { url: _, secret_url, reference, mode, auth, headers, http } = self;
+        let mut shown = f.debug_struct("CloudEventsConfig");
+        shown.field("url", &self.shown_url());
+        if let Some(url) = secret_url {
+            shown.field("secret_url", url);
+        }
+        shown
+            .field("reference", reference)
+            .field("mode", mode)
+            .field("auth", auth)
+            .field("headers", headers)
+            .field("http", http)
+            .finish()
     }
 }
 

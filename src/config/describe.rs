@@ -187,7 +187,11 @@ processors:
   special: `$${` stands for the text `${`, and any other `$` for itself. The value of a variable is never parsed as YAML.
 - **Secrets** can be written in the file, come from a variable, or be in a file of their own (`passwordFile` for `password`). Such a file is
   read again at each use, so a rotated password needs no restart; one line break at its end is ignored. Put a password with special
-  characters in single quotes, and double each `'` in it.
+  characters in single quotes, and double each `'` in it. A secret of fewer than four characters cannot be redacted where a server
+  repeats it; `event-router check` warns of it.
+- **Secret URLs**: the URL of a webhook may be its only credential. Put it into a file (`urlFile`), or a part of it into a variable
+  (`url: https://hooks.example/${TOKEN}`); then logs, pages and dead letters show its scheme, its host and a short hash. Of any other URL
+  they hide query values and segments of the path that look random.
 - **File names** are relative to the working directory.
 - **YAML anchors** (`&x`, `*x`, `<<: *x`) avoid repetition; see [many.yaml](../examples/many.yaml).
 - **Unknown keys** are errors.

@@ -42,6 +42,8 @@ pub(super) struct CheckedMap {
     pub given: Vec<&'static str>,
     /// Keys with a wrong value. It was reported, and replaced by a placeholder.
     pub wrong: Vec<&'static str>,
+    /// Keys whose text has an environment variable in it.
+    pub variables: Vec<&'static str>,
     /// Lines of keys without a value (`password:`, `password: ~`).
     pub nulls: HashMap<&'static str, usize>,
 }
@@ -76,6 +78,7 @@ impl CheckedMap {
             values: HashMap::new(),
             given: Vec::new(),
             wrong: Vec::new(),
+            variables: Vec::new(),
             nulls: HashMap::new(),
         }
     }
@@ -93,6 +96,11 @@ impl CheckedMap {
     /// Returns true if the file names this field without a value.
     pub fn is_null(&self, key: &str) -> bool {
         self.nulls.contains_key(key)
+    }
+
+    /// Returns true if the value of this field has an environment variable in it.
+    pub fn has_variable(&self, key: &str) -> bool {
+        self.variables.contains(&key)
     }
 
     /// The line of a field, or of the map if the file does not have the field.
@@ -151,6 +159,11 @@ impl CheckedMap {
     pub fn maybe_secret(&self, key: &str) -> Option<Secret> {
         let file = format!("{key}File");
         value!(self, key, Value::Secret).or_else(|| value!(self, &*file, Value::Secret)).cloned()
+    }
+
+    /// The secret in the file that `key` names.
+    pub fn maybe_secret_file(&self, key: &str) -> Option<&Secret> {
+        value!(self, key, Value::Secret)
     }
 
     pub fn secret(&self, key: &str) -> Secret {

@@ -1,12 +1,15 @@
 //! Secrets: values that can be used but not printed.
 //!
 //! INVARIANT: no `Debug`, `Display` or serialisation of a [`Secret`] contains its value. Only
-//! [`Secret::read`] returns it.
+//! [`Secret::read`] returns it. Values are [registered](crate::redact::register) for redaction when
+//! they come into being, those of files when they are read.
 
 use std::fmt;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+
+use crate::redact::{self, Former};
 
 /// The largest secret file. The largest service-account tokens have about 2 KiB, so a larger file
 /// is not a secret but for example a log.
@@ -17,11 +20,25 @@ pub const SECRET_FILE_BYTES_MAX: u64 = 64 << 10;
 #[derive(Clone, PartialEq, Eq)]
 pub struct Secret(SecretOrigin);
 
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone)]
 enum SecretOrigin {
     Inline(Arc<str>),
-    File(PathBuf),
+    /// The file, and the values that were read from it.
+    File(PathBuf, Former),
 }
+
+/// Secrets are equal if they have the same origin. Two files with the same content are not.
+impl PartialEq for SecretOrigin {
+    fn eq(&self, other: &Self) -> bool {
+        match (self, other) {
+            (SecretOrigin::Inline(one), SecretOrigin::Inline(other)) => one == other,
+            (SecretOrigin::File(one, _), SecretOrigin::File(other, _)) => one == other,
+            _ => false,
+        }
+    }
+}
+
+impl Eq for SecretOrigin {}
 
 /// A secret cannot be read.
 #[derive(Debug, thiserror::Error)]
@@ -36,21 +53,46 @@ pub enum SecretError {
     NotText { path: PathBuf },
 }
 
+impl SecretError {
+    /// The message for a configuration. Without the path, unless it is known to be one: it may be
+    /// the secret itself, written into the wrong field.
+    pub(super) fn without_path(&self, is_path: bool) -> String {
+        match self {
+            error if is_path => error.to_string(),
+            SecretError::Unreadable { error, .. } => {
+                format!(
+                    "must be the path of a file that contains the secret; no such file can be read: {}",
+                    error.kind()
+                )
+            }
+            SecretError::TooLarge { .. } => {
+                format!(
+                    "names a file of more than {SECRET_FILE_BYTES_MAX} bytes, which is no secret; check its name"
+                )
+            }
+            SecretError::Empty { .. } => "names an empty file; write the secret into it".to_owned(),
+            SecretError::NotText { .. } => "names a file that is not UTF-8 text; convert it".to_owned(),
+        }
+    }
+}
+
 impl Secret {
     pub fn inline(value: impl Into<Arc<str>>) -> Self {
-        Secret(SecretOrigin::Inline(value.into()))
+        let value = value.into();
+        redact::register(&value);
+        Secret(SecretOrigin::Inline(value))
     }
 
     pub fn file(path: impl Into<PathBuf>) -> Self {
-        Secret(SecretOrigin::File(path.into()))
+        Secret(SecretOrigin::File(path.into(), Former::default()))
     }
 
     /// Returns the current value. A file is read at each call, so that a rotated password is found.
     /// One line break at the end of the file is not part of the value.
     pub fn read(&self) -> Result<Arc<str>, SecretError> {
-        let path = match &self.0 {
+        let (path, former) = match &self.0 {
             SecretOrigin::Inline(value) => return Ok(Arc::clone(value)),
-            SecretOrigin::File(path) => path,
+            SecretOrigin::File(path, former) => (path, former),
         };
         let mut bytes = Vec::new();
         std::fs::File::open(path)
@@ -64,14 +106,14 @@ impl Secret {
         if text.is_empty() {
             return Err(SecretError::Empty { path: path.clone() });
         }
-        Ok(text.into())
+        Ok(former.keep(text))
     }
 
     /// The file with the value, if it is in a file.
     pub fn path(&self) -> Option<&Path> {
         match &self.0 {
             SecretOrigin::Inline(_) => None,
-            SecretOrigin::File(path) => Some(path),
+            SecretOrigin::File(path, _) => Some(path),
         }
     }
 }
@@ -80,7 +122,7 @@ impl fmt::Debug for Secret {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.0 {
             SecretOrigin::Inline(_) => f.write_str("Secret(…)"),
-            SecretOrigin::File(path) => write!(f, "Secret({})", path.display()),
+            SecretOrigin::File(path, _) => write!(f, "Secret({})", path.display()),
         }
     }
 }

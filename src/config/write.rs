@@ -236,7 +236,15 @@ fn reference_of(reference: &Reference) -> Out {
 fn processor(processor: &ProcessorConfig) -> Result<Fields, SecretError> {
     let ProcessorConfig { name, kind, delivery } = processor;
     let (word, own) = match kind {
-        ProcessorKind::CloudEvents(CloudEventsConfig { url, reference, mode, auth, headers, http }) => {
+        ProcessorKind::CloudEvents(CloudEventsConfig {
+            url,
+            secret_url,
+            reference,
+            mode,
+            auth,
+            headers,
+            http,
+        }) => {
             let mode = match mode {
                 ContentMode::Structured => "structured",
                 ContentMode::Binary => "binary",
@@ -246,8 +254,13 @@ fn processor(processor: &ProcessorConfig) -> Result<Fields, SecretError> {
             for (name, value) in headers {
                 pairs.push((name.clone(), value.read()?.to_string()));
             }
+            let url = match secret_url {
+                Some(url) => secret("url", "urlFile", url)?,
+                None if reference.is_some() => ("url", Out::Nothing),
+                None => ("url", text(url)),
+            };
             let own = [
-                ("url", if reference.is_some() { Out::Nothing } else { text(url) }),
+                url,
                 ("ref", some(reference.as_ref(), reference_of)),
                 ("mode", text(mode)),
                 ("auth", auth_of(auth)?),

@@ -146,6 +146,7 @@ pub(super) static PROCESSOR: Block = Block {
             fields: &[
                 Field::new("url", FieldType::Text(TextFormat::HttpUrl), "URL of the target. Default: `$K_SINK`, which Knative sets; the router then also applies `$K_CE_OVERRIDES`.")
                     .also(&["address", "uri", "sink", "destination"]),
+                Field::new("urlFile", FieldType::SecretFile, "File with the URL, if the URL is a secret like that of a webhook. Read again when it changes. Messages and pages show scheme, host and a short hash of such a URL, also if `url` has a variable in it."),
                 Field::new("ref", FieldType::Maybe(&REFERENCE), "Instead of `url`: an object in the router's own Kubernetes cluster from which the router gets the address."),
                 Field::new(
                     "mode",
@@ -166,7 +167,7 @@ pub(super) static PROCESSOR: Block = Block {
                 PROXY,
                 PROXY_TLS,
             ],
-            rules: &[FieldRule::AtMostOne(&["url", "ref"])],
+            rules: &[FieldRule::AtMostOne(&["url", "urlFile", "ref"])],
         },
         Variant {
             word: "openfaas",

@@ -27,10 +27,12 @@ pub enum ProcessorKind {
 }
 
 /// Any CloudEvents target over HTTP.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, PartialEq)]
 pub struct CloudEventsConfig {
-    /// Empty if `reference` is given.
+    /// Empty if `reference` is given. If the URL is a secret, its name for messages.
     pub url: String,
+    /// The URL, if it is a secret; none.
+    pub secret_url: Option<Secret>,
     /// The Kubernetes object whose address is the URL; none.
     pub reference: Option<Reference>,
     /// [`ContentMode::Structured`].

@@ -15,6 +15,7 @@ use super::reference::reference;
 use super::scalar;
 use super::tree::Node;
 use crate::event::{EventTime, Extensions, Payload};
+use crate::outside;
 
 /// Statuses that `retry.statuses` never turned against an event.
 const TARGET_STATUSES: [u16; 5] = [408, 429, 502, 503, 504];
@@ -167,7 +168,11 @@ impl NativeBuilder<'_> {
         let auth = found.maybe_block("auth").map(auth).unwrap_or_default();
         let reference =
             found.maybe_block("ref").map(|found| reference(found, "url", self.env, self.problems));
+        let secret_url = self.secret_url(found);
         let url = match (found.maybe_text("url"), (self.env)("K_SINK")) {
+            _ if found.is_given("urlFile") => {
+                secret_url.as_ref().map(|(_, url)| url.clone()).unwrap_or_default()
+            }
             (Some(url), _) => url.to_owned(),
             (None, _) if reference.is_some() => String::new(),
             (None, Some(sink)) => {
@@ -191,7 +196,8 @@ impl NativeBuilder<'_> {
             self.problems.error(found.line_of("headers"), &found.path_of("headers"), message);
         }
         CloudEventsConfig {
-            url,
+            url: if secret_url.is_some() { outside::secret_name(&url) } else { url },
+            secret_url: secret_url.map(|(secret, _)| secret),
             reference,
             mode: match found.text("mode") {
                 "binary" => ContentMode::Binary,

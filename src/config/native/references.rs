@@ -6,6 +6,7 @@ use super::NativeBuilder;
 use crate::config::check::nearest;
 use crate::config::found::CheckedMap;
 use crate::config::model::*;
+use crate::config::{Secret, scalar};
 use crate::event::Payload;
 
 impl NativeBuilder<'_> {
@@ -104,6 +105,26 @@ impl NativeBuilder<'_> {
                     break;
                 }
                 next = find(at).and_then(|processor| processor.delivery.dead_letter.as_deref());
+            }
+        }
+    }
+
+    /// The URL with its present value, if it is a secret: it is in a file, or has a variable in it.
+    pub(super) fn secret_url(&mut self, found: &CheckedMap) -> Option<(Secret, String)> {
+        let Some(file) = found.maybe_secret_file("urlFile") else {
+            let url = found.maybe_text("url").filter(|url| found.has_variable("url") && !url.is_empty())?;
+            return Some((Secret::inline(url), url.to_owned()));
+        };
+        if found.is_wrong("urlFile") {
+            return None;
+        }
+        let url = file.read().ok()?;
+        match scalar::http_url(&url) {
+            Ok(url) => Some((file.clone(), url)),
+            Err(message) => {
+                let (line, path) = (found.line_of("urlFile"), found.path_of("urlFile"));
+                self.problems.error(line, &path, format!("the text in this file {message}"));
+                None
             }
         }
     }

@@ -165,7 +165,8 @@ impl TreeBuilder<'_> {
         match (&mut open.data, open.key.take()) {
             (NodeData::Map(entries), Some((key, line))) => {
                 if let Some(first) = entries.iter().find(|entry| entry.key == key && key != "<<") {
-                    let message = format!("`{key}` is here twice; the first is in line {}", first.line);
+                    let key = if looks_like_field(&key) { format!("`{key}`") } else { "a field".into() };
+                    let message = format!("{key} is here twice; the first is in line {}", first.line);
                     self.problems.error(line, "", message);
                 } else if entries.len() >= MAP_ENTRIES_MAX {
                     return Err(too_wide(line));
@@ -214,6 +215,31 @@ impl TreeBuilder<'_> {
     }
 }
 
+/// Returns true for a name such as fields have. Other text may be a secret.
+fn looks_like_field(key: &str) -> bool {
+    key.len() <= 40 && !key.is_empty() && key.bytes().all(|byte| byte.is_ascii_alphabetic() || byte == b'-')
+}
+
+/// Leaves out what the parser quotes from the file, except for single characters of its syntax.
+fn unquoted(reason: &str) -> String {
+    let mut out = String::new();
+    let mut rest = reason;
+    while let Some(at) = rest.find(['`', '\'', '"']) {
+        let (before, from) = rest.split_at(at);
+        out.push_str(before);
+        let inner = &from[1..];
+        let Some(end) = inner.find(['`', '\'', '"']) else {
+            rest = from;
+            break;
+        };
+        let (quoted, after) = from.split_at(end + 2);
+        let is_syntax = quoted.len() <= 5 && !quoted.bytes().any(|byte| byte.is_ascii_alphanumeric());
+        out.push_str(if is_syntax { quoted } else { "…" });
+        rest = after;
+    }
+    out + rest
+}
+
 /// The parser's message with a hint at its usual cause.
 fn yaml_fault(reason: &str) -> String {
     const HINTS: [(&str, &str); 5] = [
@@ -231,5 +257,5 @@ fn yaml_fault(reason: &str) -> String {
         .filter(|rest| rest.contains('`'))
         .map(|rest| format!("{rest}`"))
         .unwrap_or(reason.into());
-    format!("not readable as YAML: {reason}; {hint}")
+    format!("not readable as YAML: {}; {hint}", unquoted(&reason))
 }
