@@ -1,4 +1,4 @@
-//! The log on stderr: text for people, or one JSON object a line.
+//! The log on stderr: text for people, or one JSON object a line ([`LogLine`]).
 //!
 //! INVARIANT: libraries log nothing below `info`, even if `RUST_LOG` asks for it. At `trace` they
 //! write whole requests, including credentials.
@@ -11,7 +11,8 @@ use tracing_subscriber::fmt;
 use tracing_subscriber::layer::{Layer, SubscriberExt};
 use tracing_subscriber::util::SubscriberInitExt;
 
-use crate::config::{Log, LogFormat, LogLevel};
+use super::line::LogLine;
+use crate::config::{Log, LogLevel};
 
 /// Installs the log of the process; called once. `RUST_LOG` takes precedence over the
 /// configuration.
@@ -30,10 +31,7 @@ pub fn install(log: &Log) {
     let layer = fmt::layer()
         .with_writer(std::io::stderr)
         .with_ansi(std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none());
-    let layer = match log.format {
-        LogFormat::Human => layer.with_target(false).boxed(),
-        LogFormat::Json => layer.json().flatten_event(true).boxed(),
-    };
+    let layer = layer.event_format(LogLine(log.format));
     // Only a test installs a second log in the same process. The first one stays.
     let _ = tracing_subscriber::registry().with(layer.with_filter(filter)).try_init();
 }

@@ -1,6 +1,7 @@
 //! Metrics and logs: all metric names and their help texts ([`metrics`]), the set-up of the log
-//! ([`log`]), and a rate limit for lines that repeat ([`paced`]).
+//! ([`log`]), the format of its lines, and a rate limit for lines that repeat ([`paced`]).
 
+mod line;
 pub mod log;
 pub mod metrics;
 pub mod paced;
