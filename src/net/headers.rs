@@ -1,8 +1,8 @@
 //! The headers that every request of a client carries: credentials and configured headers. Their
 //! values may come from files that are rotated.
 //!
-//! INVARIANT: none of these values reaches a log or an error. [`Headers::redact`] removes them from
-//! a target's answer, even after a rotation.
+//! INVARIANT: none of these values reaches a log or an error. They are
+//! [registered](crate::redact) for redaction, also after a rotation.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -14,7 +14,8 @@ use base64::prelude::BASE64_STANDARD;
 use hyper::header::{AUTHORIZATION, HeaderMap, HeaderName, HeaderValue, PROXY_AUTHORIZATION};
 
 use crate::config::{Auth, Secret, SecretError};
-use crate::limits::{FILES_CHECK_INTERVAL, FORMER_SECRETS_MAX};
+use crate::limits::FILES_CHECK_INTERVAL;
+use crate::redact::Former;
 
 /// The headers cannot be made.
 #[derive(Debug, thiserror::Error)]
@@ -29,17 +30,15 @@ pub enum HeadersError {
     Reserved(String),
 }
 
-/// The longest beginning of a secret that may be shown, in bytes: so short, it gives nothing away.
-const SHOWN_MAX: usize = 3;
-
 /// Headers whose values may change.
-#[derive(Debug)]
 pub struct Headers {
     auth: Auth,
     extra: Vec<(HeaderName, Secret)>,
     /// Headers that never change.
     fixed: HeaderMap,
-    now: ArcSwap<Values>,
+    now: ArcSwap<HeaderMap>,
+    /// The parts of the values that a server may repeat alone.
+    parts: Former,
     /// Names of the headers whose value comes from a file.
     rotating: Vec<HeaderName>,
     started: Instant,
@@ -47,31 +46,9 @@ pub struct Headers {
     next_read_ms: AtomicU64,
 }
 
-#[derive(Clone)]
-struct Values {
-    headers: Arc<HeaderMap>,
-    /// All secrets to redact. The longest come first: a secret may contain a shorter one, and must
-    /// be replaced as a whole.
-    secrets: Vec<String>,
-    /// The part of `secrets` that `headers` no longer contains, newest first.
-    former: Vec<String>,
-}
-
-impl Values {
-    /// Adds earlier secrets, which a target may still mention.
-    fn after(mut self, last: &Values) -> Self {
-        let kept = last.secrets.iter().filter(|secret| !last.former.contains(secret)).chain(&last.former);
-        self.former = kept.filter(|secret| !self.secrets.contains(secret)).cloned().collect();
-        self.former.truncate(FORMER_SECRETS_MAX);
-        self.secrets.extend(self.former.iter().cloned());
-        self.secrets.sort_by_key(|secret| std::cmp::Reverse(secret.len()));
-        self
-    }
-}
-
-impl std::fmt::Debug for Values {
+impl std::fmt::Debug for Headers {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Values").field("headers", &self.headers.len()).finish_non_exhaustive()
+        f.debug_struct("Headers").field("rotating", &self.rotating).finish_non_exhaustive()
     }
 }
 
@@ -97,12 +74,14 @@ impl Headers {
             names.iter().map(|(name, value)| (name, value)).chain(credential.map(|c| (&AUTHORIZATION, c)));
         let in_files = secrets.filter(|(_, secret)| secret.path().is_some());
         let rotating = in_files.map(|(name, _)| name.clone()).collect();
-        let values = read(auth, &names, &fixed)?;
+        let parts = Former::default();
+        let values = read(auth, &names, &fixed, &parts)?;
         Ok(Headers {
             auth: auth.clone(),
             extra: names,
             fixed,
             now: ArcSwap::from_pointee(values),
+            parts,
             rotating,
             started: Instant::now(),
             next_read_ms: AtomicU64::new(FILES_CHECK_INTERVAL.as_millis() as u64),
@@ -125,7 +104,7 @@ impl Headers {
                 self.read_again();
             }
         }
-        Arc::clone(&self.now.load().headers)
+        self.now.load_full()
     }
 
     /// Returns true if a value comes from a file.
@@ -141,86 +120,73 @@ impl Headers {
         }
         self.read_again();
         let now = self.now.load();
-        self.rotating.iter().any(|name| now.headers.get(name) != sent.get(name))
+        self.rotating.iter().any(|name| now.get(name) != sent.get(name))
     }
 
     fn read_again(&self) {
-        match read(&self.auth, &self.extra, &self.fixed) {
-            Ok(values) => drop(self.now.rcu(|last| values.clone().after(last))),
+        match read(&self.auth, &self.extra, &self.fixed, &self.parts) {
+            Ok(values) => self.now.store(Arc::new(values)),
             Err(error) => tracing::warn!(%error, "cannot read a credential again; keeping the last one"),
         }
     }
-
-    /// Removes all secrets from `text`. It may be cut anywhere, so the beginning of a secret at its
-    /// end is removed as well.
-    pub fn redact(&self, text: String) -> String {
-        redact(text, &self.now.load().secrets)
-    }
-}
-
-/// Removes `secrets`, which come longest first, from `text`, and the beginning of one at its end.
-pub fn redact(mut text: String, secrets: &[String]) -> String {
-    for secret in secrets {
-        if text.contains(secret.as_str()) {
-            text = text.replace(secret.as_str(), "…");
-        }
-    }
-    for secret in secrets {
-        let begun = (SHOWN_MAX + 1..secret.len()).rev().filter(|end| secret.is_char_boundary(*end));
-        let begun = begun.map(|end| &secret[..end]).find(|begun| text.ends_with(begun));
-        if let Some(begun) = begun {
-            text.truncate(text.len() - begun.len());
-            text.push('…');
-        }
-    }
-    text
 }
 
 /// Reads all values.
-fn read(auth: &Auth, extra: &[(HeaderName, Secret)], fixed: &HeaderMap) -> Result<Values, HeadersError> {
+fn read(
+    auth: &Auth,
+    extra: &[(HeaderName, Secret)],
+    fixed: &HeaderMap,
+    parts: &Former,
+) -> Result<HeaderMap, HeadersError> {
     let mut headers = fixed.clone();
-    let mut secrets = Vec::new();
-    let mut put = |name: &HeaderName, value: String| {
-        let mut header = HeaderValue::from_str(&value).map_err(|_| HeadersError::Value(name.to_string()))?;
+    let mut put = |name: &HeaderName, value: &str| {
+        let mut header = HeaderValue::from_str(value).map_err(|_| HeadersError::Value(name.to_string()))?;
         header.set_sensitive(true);
         headers.insert(name.clone(), header);
-        Ok::<_, HeadersError>(value)
+        Ok::<_, HeadersError>(())
     };
+    let mut found = Vec::new();
     match auth {
         Auth::None => {}
         Auth::Basic { username, password } => {
-            let password = password.read()?;
-            let encoded = BASE64_STANDARD.encode(format!("{username}:{password}"));
-            put(&AUTHORIZATION, format!("Basic {encoded}"))?;
-            secrets.extend([encoded, password.to_string()]);
+            let encoded = BASE64_STANDARD.encode(format!("{username}:{}", password.read()?));
+            put(&AUTHORIZATION, &format!("Basic {encoded}"))?;
+            // The password alone may be too short to be found in it.
+            found.push(encoded);
         }
-        Auth::Bearer { token } => {
-            let token = token.read()?;
-            put(&AUTHORIZATION, format!("Bearer {token}"))?;
-            secrets.push(token.to_string());
-        }
+        Auth::Bearer { token } => put(&AUTHORIZATION, &format!("Bearer {}", token.read()?))?,
     }
     for (name, secret) in extra {
-        secrets.push(put(name, secret.read()?.to_string())?);
+        let value = secret.read()?;
+        put(name, &value)?;
+        found.extend(parts_of(&value));
     }
     // Requests may also carry the proxy's credentials.
-    let proxy = fixed.get(PROXY_AUTHORIZATION).and_then(|value| value.to_str().ok());
-    if let Some(encoded) = proxy.and_then(|value| value.strip_prefix("Basic ")) {
-        let pair = BASE64_STANDARD.decode(encoded).ok().and_then(|pair| String::from_utf8(pair).ok());
-        secrets.extend(
-            pair.as_deref().and_then(|pair| pair.split_once(':')).map(|(_, password)| password.to_owned()),
-        );
-        secrets.push(encoded.to_owned());
+    if let Some(value) = fixed.get(PROXY_AUTHORIZATION).and_then(|value| value.to_str().ok()) {
+        found.extend(parts_of(value));
     }
-    // Redacting a secret of a few letters would only garble the target's words.
-    secrets.retain(|secret| secret.len() > SHOWN_MAX);
-    secrets.sort_by_key(|secret| std::cmp::Reverse(secret.len()));
-    Ok(Values { headers: Arc::new(headers), secrets, former: Vec::new() })
+    parts.keep_all(found.iter().map(String::as_str));
+    Ok(headers)
+}
+
+/// The parts of a header's value that are secrets by themselves: the credentials behind a scheme,
+/// and the password in those of `Basic`.
+fn parts_of(value: &str) -> Vec<String> {
+    let Some((scheme, credentials)) = value.split_once(' ') else { return Vec::new() };
+    let mut parts = vec![credentials.trim().to_owned()];
+    if scheme.eq_ignore_ascii_case("basic") {
+        let pair = BASE64_STANDARD.decode(&parts[0]).ok().and_then(|pair| String::from_utf8(pair).ok());
+        parts.extend(
+            pair.as_deref().and_then(|pair| pair.split_once(':')).map(|(_, password)| password.into()),
+        );
+    }
+    parts
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::redact::redact;
 
     fn value(headers: &Headers, name: &str) -> Option<String> {
         headers.current().get(name).map(|value| value.to_str().unwrap().to_string())
@@ -262,38 +228,29 @@ mod tests {
     fn a_rotated_secret_is_still_redacted() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("token");
-        std::fs::write(&path, "token-0").unwrap();
+        std::fs::write(&path, "headers-test-token-1").unwrap();
         let headers =
             Headers::new(&Auth::Bearer { token: Secret::file(&path) }, &[], HeaderMap::new()).unwrap();
-        let last = FORMER_SECRETS_MAX + 1;
-        for n in 1..=last {
-            std::fs::write(&path, format!("token-{n}-{}", "x".repeat(n))).unwrap();
-            headers.refused(&headers.current());
-            headers.refused(&headers.current());
-        }
-        let said = |n: usize| format!("token-{n}-{} is no more", "x".repeat(n));
-        for n in [2, last - 1, last] {
-            assert_eq!(headers.redact(said(n)), "… is no more");
-        }
-        assert_eq!(headers.now.load().former.len(), FORMER_SECRETS_MAX);
-        assert_eq!(headers.redact("token-0 is no more".into()), "token-0 is no more", "kept are a few");
+        std::fs::write(&path, "headers-test-token-2").unwrap();
+        headers.refused(&headers.current());
+        assert_eq!(redact("headers-test-token-1 or headers-test-token-2"), "… or …");
     }
 
     #[test]
-    fn secrets_are_removed_from_a_targets_answer() {
-        let auth = Auth::Basic { username: "u".into(), password: Secret::inline("hunter2") };
-        let extra = [("X-Key".to_string(), Secret::inline("hunter2-and-more"))];
-        let headers = Headers::new(&auth, &extra, HeaderMap::new()).unwrap();
-        let said = format!("you sent {} and hunter2-and-more, hunter2", BASE64_STANDARD.encode("u:hunter2"));
-        assert_eq!(headers.redact(said), "you sent … and …, …");
-        assert_eq!(headers.redact("cut: hunter2-an".into()), "cut: …-an");
-        assert_eq!(headers.redact("cut: hunte".into()), "cut: …");
-        assert_eq!(headers.redact("a hun".into()), "a hun", "as good as nothing");
+    fn credentials_are_redacted_as_a_whole_and_in_parts() {
+        let auth = Auth::Basic { username: "u".into(), password: Secret::inline("headers-test-pa55") };
+        let extra = [("X-Key".to_string(), Secret::inline("Key headers-test-k3y"))];
         let mut fixed = HeaderMap::new();
-        fixed.insert(PROXY_AUTHORIZATION, HeaderValue::from_static("Basic dXNlcjpodW50ZXIz"));
-        let headers = Headers::new(&Auth::None, &[], fixed).unwrap();
-        assert_eq!(headers.redact("Basic dXNlcjpodW50ZXIz is hunter3".into()), "Basic … is …");
-        assert!(!format!("{headers:?}").contains("hunter2"));
+        let proxy = format!("Basic {}", BASE64_STANDARD.encode("u:headers-test-proxy"));
+        fixed.insert(PROXY_AUTHORIZATION, proxy.parse().unwrap());
+        let headers = Headers::new(&auth, &extra, fixed).unwrap();
+        let said = format!("you sent {} and {proxy}", BASE64_STANDARD.encode("u:headers-test-pa55"));
+        assert_eq!(redact(&said), "you sent … and Basic …");
+        let short = Auth::Basic { username: "headers-test".into(), password: Secret::inline("abc") };
+        let _short = Headers::new(&short, &[], HeaderMap::new()).unwrap();
+        assert_eq!(redact(&BASE64_STANDARD.encode("headers-test:abc")), "…");
+        assert_eq!(redact("headers-test-pa55, headers-test-k3y, headers-test-proxy"), "…, …, …");
+        assert!(!format!("{headers:?}").contains("headers-test"), "{headers:?}");
     }
 
     #[test]

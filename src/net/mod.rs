@@ -15,6 +15,8 @@ mod pool;
 mod retry_after;
 mod tls;
 
+use std::sync::LazyLock;
+
 use bytes::Bytes;
 use http_body_util::Full;
 use hyper::header::{HeaderMap, HeaderValue};
@@ -23,14 +25,15 @@ use hyper_util::client::proxy::matcher::Matcher;
 
 pub use connect::{ConnectError, find, innermost, shown};
 pub(crate) use connect::{Connector, ProxyRoute};
-pub use headers::{Headers, HeadersError, redact};
+pub use headers::{Headers, HeadersError};
 pub(crate) use pool::{Lease, Pool, SendError};
 pub use retry_after::retry_after;
 pub use tls::TlsError;
 pub(crate) use tls::{ServerKind, explain, fingerprint};
 
 use crate::config::{Auth, HttpClient, Proxy};
-use crate::limits::IDLE_TIMEOUT;
+use crate::limits::{EXCERPT_BYTES_MAX, IDLE_TIMEOUT};
+use crate::redact::Former;
 
 /// A client cannot be made. The cause is a mistake in the configuration.
 #[derive(Debug, thiserror::Error)]
@@ -65,14 +68,9 @@ pub enum Version {
 
 /// Parses and checks the URL of a target.
 pub fn target_uri(url: &str) -> Result<Uri, HttpError> {
-    // Messages show only the part after a user name and password.
     let safe = || {
-        url.rsplit_once('@')
-            .map_or(url, |(_, rest)| rest)
-            .split(['?', '#'])
-            .next()
-            .unwrap_or_default()
-            .to_string()
+        let url = url.split(['?', '#']).next().unwrap_or_default();
+        crate::outside::text(&crate::outside::readable(url), EXCERPT_BYTES_MAX)
     };
     let uri: Uri = url.parse().map_err(|_| HttpError::Url(safe()))?;
     let authority = uri.authority().ok_or_else(|| HttpError::Url(safe()))?;
@@ -85,9 +83,9 @@ pub fn target_uri(url: &str) -> Result<Uri, HttpError> {
     }
 }
 
-/// A target's URL without credentials and query, for people to see.
+/// A target's URL without credentials, query and tokens in its path, for people to see.
 pub fn address(uri: &Uri) -> String {
-    format!("{}{}", shown(uri), uri.path())
+    crate::outside::readable(&format!("{}{}", shown(uri), uri.path()))
 }
 
 /// A request with these parts.
@@ -119,6 +117,7 @@ pub(crate) fn route(origin: &Uri, proxy: &Proxy) -> Result<(ProxyRoute, Option<H
             if is_exempt(&none, origin) {
                 return Ok((ProxyRoute::Direct, None));
             }
+            register_environment_proxies();
             Matcher::from_env()
         }
         Proxy::Url { url, .. } => {
@@ -139,6 +138,26 @@ pub(crate) fn route(origin: &Uri, proxy: &Proxy) -> Result<(ProxyRoute, Option<H
         }
     }
     Ok((route, auth))
+}
+
+/// Has the credentials in the environment's proxies redacted. The environment does not change.
+fn register_environment_proxies() {
+    static SECRETS: LazyLock<Former> = LazyLock::new(|| {
+        let names = ["http_proxy", "https_proxy", "all_proxy"];
+        let both = names.into_iter().flat_map(|name| [name.to_owned(), name.to_ascii_uppercase()]);
+        let set = both.filter_map(|name| std::env::var(name).ok());
+        Former::of(&set.flat_map(|url| proxy_secrets(&url)).collect::<Vec<_>>())
+    });
+    LazyLock::force(&SECRETS);
+}
+
+/// The password in the URL of a proxy, as written and decoded.
+fn proxy_secrets(url: &str) -> Vec<String> {
+    let authority = url.split_once("://").map_or(url, |(_, rest)| rest);
+    let Some((user, _)) = authority.rsplit_once('@') else { return Vec::new() };
+    let password = user.split_once(':').map_or(user, |(_, password)| password);
+    let decoded = percent_encoding::percent_decode_str(password).decode_utf8_lossy().into_owned();
+    vec![password.to_owned(), decoded]
 }
 
 /// Returns true if `NO_PROXY` exempts `origin` by `*` or by `HOST:PORT`. Go programs understand
@@ -169,6 +188,15 @@ fn is_exempt(no_proxy: &str, origin: &Uri) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_password_of_a_proxy_is_a_secret() {
+        let check = |url: &str, expected: &[&str]| assert_eq!(proxy_secrets(url), expected, "{url}");
+        check("http://u:p%40ss@proxy:3128", &["p%40ss", "p@ss"]);
+        check("u:p@ss@proxy", &["p@ss", "p@ss"]);
+        check("http://token@proxy", &["token", "token"]);
+        check("http://proxy:3128", &[]);
+    }
 
     #[test]
     fn no_proxy_accepts_wildcards_and_ports() {

@@ -10,7 +10,7 @@
 //! INVARIANT: a call ends within its time-out.
 //!
 //! INVARIANT: no message contains a query, a credential or the value of a header. The only path in
-//! a message is that of a redirect.
+//! a message is that of a redirect, as far as it is readable.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -33,11 +33,15 @@ use crate::net::{
     Headers, HttpError, Lease, Pool, ProxyRoute, SendError, Version, explain, find, fingerprint, innermost,
     pool, request, retry_after, route, shown,
 };
+use crate::outside;
+use crate::redact::redact;
 
 /// Sends requests to one origin.
 #[derive(Debug)]
 pub struct TargetClient {
     origin: Uri,
+    /// The origin for messages, or another name for it.
+    name: String,
     settings: HttpClient,
     version: Version,
     headers: Headers,
@@ -86,6 +90,7 @@ impl TargetClient {
         let files = fingerprint([&settings.tls, &settings.proxy_tls]);
         Ok(TargetClient {
             origin: origin.clone(),
+            name: shown(origin),
             settings: settings.clone(),
             version,
             headers: Headers::new(auth, extra, fixed)?,
@@ -104,9 +109,15 @@ impl TargetClient {
         self
     }
 
-    /// Scheme, host and port, for messages.
+    /// Gives the target another name in messages.
+    pub fn named(mut self, name: String) -> Self {
+        self.name = name;
+        self
+    }
+
+    /// Scheme, host and port, or the target's own name, for messages.
     pub fn target(&self) -> String {
-        shown(&self.origin)
+        self.name.clone()
     }
 
     /// The headers to begin a request with.
@@ -212,13 +223,15 @@ impl TargetClient {
         // Describe the refusal and what to do about it.
         let mut reason = format!("{} answered {status}", self.target());
         if status.is_redirection() {
-            let location =
-                answer.headers.get(LOCATION).and_then(|value| value.to_str().ok()?.parse::<Uri>().ok());
+            let location = answer.headers.get(LOCATION).and_then(|value| value.to_str().ok());
+            let location = location.and_then(|text| Some((text, text.parse::<Uri>().ok()?)));
             match location {
-                Some(to) if to.host().is_some() || to.path().starts_with('/') => {
-                    let place = if to.host().is_some() { shown(&to) } else { self.target() };
-                    let place = self.headers.redact(format!("{place}{}", to.path()));
-                    let place = excerpt(place.as_bytes(), EXCERPT_BYTES_MAX);
+                Some((text, to)) if to.host().is_some() || to.path().starts_with('/') => {
+                    // Redact the whole text first: the parts of a secret are not secrets.
+                    let place = outside::readable(&redact(text));
+                    let place = place.split('?').next().unwrap_or_default().to_owned();
+                    let place = if to.host().is_some() { place } else { self.target() + &place };
+                    let place = outside::text(&place, EXCERPT_BYTES_MAX);
                     reason += &format!(" to {place}; configure that address")
                 }
                 _ => reason += "; configure the address that it leads to",
@@ -232,9 +245,8 @@ impl TargetClient {
         if status == StatusCode::PROXY_AUTHENTICATION_REQUIRED {
             reason += "; check the proxy's credentials";
         }
-        // Add the target's words. Redact before cutting, which could leave the beginning of a
-        // secret.
-        let said = self.headers.redact(excerpt(&answer.body, SAID_BYTES_MAX));
+        // Add the target's words.
+        let said = excerpt(&answer.body, SAID_BYTES_MAX);
         if !said.is_empty() {
             reason = format!("{reason}: {}", excerpt(said.as_bytes(), EXCERPT_BYTES_MAX));
         }
@@ -321,16 +333,11 @@ pub(crate) fn target_failure(reason: String) -> Failure {
     Failure::new(Blame::Target, reason)
 }
 
-/// The beginning of a body, at most `max` bytes, as a single printable line.
+/// The beginning of a body, at most `max` bytes, as a single line that is safe to show.
 fn excerpt(body: &[u8], max: usize) -> String {
-    let mut text = String::new();
-    // Decode somewhat more than needed, since leading white space is trimmed.
-    for letter in String::from_utf8_lossy(&body[..body.len().min(3 * max)]).trim().chars() {
-        let letter = if letter.is_control() { ' ' } else { letter };
-        if text.len() + letter.len_utf8() > max {
-            break;
-        }
-        text.push(letter);
-    }
-    text
+    // Somewhat more than needed, since white space is trimmed, and since a secret is looked for
+    // before the text is cut.
+    let text = redact(&String::from_utf8_lossy(&body[..body.len().min(4 * max)]));
+    let line = text.trim().replace(|char: char| char.is_ascii_control(), " ");
+    outside::text(&line, max)
 }

@@ -12,12 +12,13 @@ use hyper::header::{CONTENT_TYPE, HeaderMap, HeaderValue};
 
 use super::kubernetes::{AddressResolver, Cluster};
 use super::referred::{ReferredTarget, Target};
+use super::secret_target::SecretTarget;
 use super::{BatchSlice, BoxFuture, DeliveryOutcome, DeliveryRequest, Failure, Processor, RequestLimits};
 use crate::cloudevents::Envelope;
 use crate::cloudevents::envelope::shared_data;
 use crate::config::{CloudEventsConfig as Settings, ContentMode};
 use crate::limits::BATCHED_EVENTS_MAX;
-use crate::net::{HttpError, address, request};
+use crate::net::{HttpError, request};
 
 /// The media type of one event in the JSON event format.
 pub const STRUCTURED: HeaderValue = HeaderValue::from_static("application/cloudevents+json; charset=UTF-8");
@@ -36,6 +37,8 @@ pub struct CloudEvents {
 enum Place {
     /// The configured URL.
     Fixed(Arc<Target>),
+    /// A URL that is a secret.
+    Secret(Box<SecretTarget>),
     /// A Kubernetes object.
     Referred(Box<ReferredTarget>),
 }
@@ -51,9 +54,10 @@ impl CloudEvents {
         settings: &Settings,
         envelope: Envelope,
     ) -> Result<Self, HttpError> {
-        let place = match &settings.reference {
-            None => Place::Fixed(Arc::new(Target::new(&settings.url, settings)?)),
-            Some(reference) => {
+        let place = match (&settings.reference, &settings.secret_url) {
+            (None, Some(url)) => Place::Secret(Box::new(SecretTarget::new(url, settings)?)),
+            (None, None) => Place::Fixed(Arc::new(Target::new(&settings.url, settings)?)),
+            (Some(reference), _) => {
                 let resolver = AddressResolver::new(cluster.ok_or(HttpError::NoCluster)?, reference)?;
                 Place::Referred(Box::new(ReferredTarget::new(resolver, settings)))
             }
@@ -63,6 +67,9 @@ impl CloudEvents {
 
     /// Makes the next request check the TLS files, however recent the last check was.
     pub fn check_files_now(&self) {
+        if let Place::Secret(secret) = &self.place {
+            secret.check_files_now();
+        }
         if let Some(target) = self.known() {
             target.client.check_files_now();
         }
@@ -72,6 +79,7 @@ impl CloudEvents {
     fn known(&self) -> Option<Arc<Target>> {
         match &self.place {
             Place::Fixed(target) => Some(Arc::clone(target)),
+            Place::Secret(secret) => Some(secret.current()),
             Place::Referred(referred) => referred.known(),
         }
     }
@@ -79,6 +87,7 @@ impl CloudEvents {
     async fn target(&self) -> Result<Arc<Target>, Failure> {
         match &self.place {
             Place::Fixed(target) => Ok(Arc::clone(target)),
+            Place::Secret(secret) => Ok(secret.current()),
             // Boxed: it is rare and large, and would enlarge the future of every request.
             Place::Referred(referred) => match referred.current() {
                 Some(target) => Ok(target),
@@ -150,7 +159,7 @@ impl CloudEvents {
 
     async fn reach(&self) -> Result<String, Failure> {
         let target = self.target().await?;
-        let Target { uri, client } = &*target;
+        let Target { uri, client, .. } = &*target;
         let mut headers = HeaderMap::clone(&client.headers());
         // The validation handshake of the CloudEvents webhook spec. It delivers nothing.
         headers.insert("webhook-request-origin", HeaderValue::from_static("event-router"));
@@ -174,7 +183,7 @@ impl Processor for CloudEvents {
     }
 
     fn address(&self, _: &str) -> Option<String> {
-        self.known().map(|target| address(&target.uri))
+        self.known().map(|target| target.shown.clone())
     }
 
     fn check(&self) -> BoxFuture<'_, Result<String, Failure>> {

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 
+use crate::outside;
 use crate::processor::{DeliveryOutcome, DeliveryRequest};
 
 /// Writes invocation lines, with an optional limit per second.
@@ -88,7 +89,7 @@ impl InvocationLog {
                 "ms": (took.as_secs_f64() * 1e6).round() / 1e3,
                 "attempt": request.attempt,
             });
-            lines.push_str(&line.to_string());
+            lines.push_str(&outside::escaped_json(&line.to_string()));
             lines.push('\n');
         }
         lines

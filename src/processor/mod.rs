@@ -26,6 +26,7 @@ pub mod kubernetes;
 pub mod openfaas;
 mod referred;
 mod refresh;
+mod secret_target;
 mod selector;
 
 use std::future::Future;
@@ -40,7 +41,9 @@ pub use self::invocation_log::InvocationLog;
 pub use self::selector::{Matches, Selector, SubscriberId};
 use crate::cloudevents::Envelope;
 use crate::event::{Batch, Selection};
+use crate::limits::REASON_BYTES_MAX;
 use crate::memory::Permit;
+use crate::outside;
 use crate::supervise::Supervisor;
 
 /// A boxed future; it costs one allocation per request.
@@ -147,8 +150,8 @@ pub trait Processor: Send + Sync + 'static {
         None
     }
 
-    /// The address of a destination (`function` as in [`DeliveryRequest`]), without credentials and
-    /// query; `None` if it has none.
+    /// The address of a destination (`function` as in [`DeliveryRequest`]) for people to see,
+    /// without secrets; `None` if it has none.
     fn address(&self, _function: &str) -> Option<String> {
         None
     }
@@ -231,12 +234,15 @@ impl DeliveryOutcome {
 
 impl Failure {
     /// A failure without a status.
-    pub fn new(blame: Blame, reason: impl Into<String>) -> Self {
+    ///
+    /// INVARIANT: the reason is safe to show, since every failure begins here: it may quote another
+    /// machine.
+    pub fn new(blame: Blame, reason: impl AsRef<str>) -> Self {
         Failure {
             blame,
             is_certain: false,
             status: None,
-            reason: reason.into(),
+            reason: outside::text(reason.as_ref(), REASON_BYTES_MAX),
             wait: None,
             said: String::new(),
         }

@@ -6,6 +6,7 @@ use std::cell::RefCell;
 use std::sync::Arc;
 
 use super::limits::PANIC_MESSAGE_BYTES_MAX;
+use crate::outside;
 
 thread_local! {
     /// The part that runs on this thread.
@@ -49,14 +50,7 @@ pub fn log_panics() {
 pub(super) fn message(payload: &(dyn Any + Send)) -> String {
     let text = payload.downcast_ref::<String>().map(String::as_str);
     let text = text.or_else(|| payload.downcast_ref::<&str>().copied()).unwrap_or("no message");
-    let mut line = String::new();
-    for char in text.chars() {
-        if line.len() + char.len_utf8() > PANIC_MESSAGE_BYTES_MAX {
-            break;
-        }
-        line.push(if char.is_control() { ' ' } else { char });
-    }
-    line
+    outside::text(&text.replace(char::is_control, " "), PANIC_MESSAGE_BYTES_MAX)
 }
 
 #[cfg(test)]
@@ -72,6 +66,6 @@ mod tests {
         check(Box::new("two\nlines\u{1b}[31m".to_string()), "two lines [31m");
         check(Box::new(7), "no message");
         let long = message(&"ä".repeat(PANIC_MESSAGE_BYTES_MAX));
-        assert_eq!(long.len(), PANIC_MESSAGE_BYTES_MAX);
+        assert!(long.len() <= PANIC_MESSAGE_BYTES_MAX && long.ends_with("ä…"), "{long}");
     }
 }

@@ -189,6 +189,33 @@ async fn fault_401_after_a_rotation_is_tried_with_the_new_credentials() {
 }
 
 #[tokio::test]
+async fn a_secret_url_is_read_again_and_never_shown() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("url");
+    let refusal = answer("400 Bad Request", "", "no hook at /hooks/cl0ud-one-s3cret or cl0ud-two-s3cret");
+    let target = Target::start(vec![refusal.clone(), refusal.clone(), refusal]).await;
+    std::fs::write(&path, target.url("/hooks/cl0ud-one-s3cret")).unwrap();
+    let processor = processor("", |s| s.secret_url = Some(Secret::file(&path)));
+    let deliver = async |line: &str| {
+        let failure = check_failure(processor.deliver(&one()).await, Blame::FirmEvidence, Some(400), &["/#"]);
+        assert!(!format!("{failure:?} {processor:?}").contains("cl0ud-one"), "{failure:?}");
+        assert_eq!(target.seen().last().unwrap().line(), line);
+        failure
+    };
+    let first = deliver("POST /hooks/cl0ud-one-s3cret HTTP/1.1").await;
+    let name = processor.address("").unwrap();
+    assert!(name.starts_with(&target.url("/#")) && first.reason.contains(&name), "{name}: {}", first.reason);
+    std::fs::write(&path, target.url("/hooks/cl0ud-two-s3cret")).unwrap();
+    processor.check_files_now();
+    let second = deliver("POST /hooks/cl0ud-two-s3cret HTTP/1.1").await;
+    // The last one stays redacted.
+    assert!(!second.said.contains("s3cret") && processor.address("").unwrap() != name, "{second:?}");
+    std::fs::write(&path, "no URL").unwrap();
+    processor.check_files_now();
+    deliver("POST /hooks/cl0ud-two-s3cret HTTP/1.1").await;
+}
+
+#[tokio::test]
 async fn fault_redirect_names_the_address_to_configure_without_its_query() {
     for (location, place) in [
         ("https://u:s3cr3t@other.example/login/?t=s3cr3t", "to https://other.example/login/;"),

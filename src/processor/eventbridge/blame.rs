@@ -8,14 +8,17 @@ use std::error::Error;
 use aws_sdk_eventbridge::config::http::HttpResponse;
 use aws_sdk_eventbridge::error::{ProvideErrorMetadata, SdkError};
 
-use super::credentials::Secrets;
 use super::transport::Undelivered;
 use crate::limits::{EXCERPT_BYTES_MAX, THROTTLE_WAIT};
-use crate::net::find;
+use crate::net::{find, innermost};
+use crate::outside;
 use crate::processor::{Blame, Failure};
 
+/// Bytes of an error code. AWS's longest ones have some 40.
+const CODE_BYTES_MAX: usize = 64;
+
 /// The failure of a single entry.
-pub fn of_entry(code: &str, message: &str, secrets: &Secrets) -> Failure {
+pub fn of_entry(code: &str, message: &str) -> Failure {
     let (blame, wait) = match code {
         _ if throttles(code) => (Blame::Target, Some(THROTTLE_WAIT)),
         "InternalFailure" | "InternalException" | "InternalError" | "ServiceUnavailable" => {
@@ -25,12 +28,12 @@ pub fn of_entry(code: &str, message: &str, secrets: &Secrets) -> Failure {
         // Rights may depend on the event's source and type, and may be granted later.
         _ => (Blame::Evidence, None),
     };
-    Failure { wait, ..Failure::new(blame, said("EventBridge refused the event", code, message, secrets)) }
+    Failure { wait, ..Failure::new(blame, said("EventBridge refused the event", code, message)) }
 }
 
 /// The failure of a whole call. Wrong credentials, missing rights or a missing bus blame the
 /// target, as does an answer of a proxy in between: events wait until somebody repairs it.
-pub fn of_call<E>(target: &str, secrets: &Secrets, error: &SdkError<E, HttpResponse>) -> Failure
+pub fn of_call<E>(target: &str, error: &SdkError<E, HttpResponse>) -> Failure
 where
     E: Error + ProvideErrorMetadata + 'static,
 {
@@ -56,7 +59,7 @@ where
             let asked = asked
                 .map(|seconds| std::time::Duration::from_secs(seconds).min(crate::limits::RETRY_AFTER_MAX));
             let message = answer.err().message().unwrap_or_default();
-            let mut reason = said(&format!("{target} answered {status}"), code, message, secrets);
+            let mut reason = said(&format!("{target} answered {status}"), code, message);
             reason += match code {
                 _ if refuses_us(code) => "; check `auth`, `assumeRole` and the rights of that identity",
                 "ResourceNotFoundException" => "; create the bus or correct `buses`",
@@ -81,7 +84,7 @@ where
         // No request was made, because there are no usable credentials.
         other => target_failure(format!(
             "no request to {target}: {}; check `auth` and `assumeRole`",
-            secrets.redact(innermost(other))
+            outside::display(innermost(other), EXCERPT_BYTES_MAX)
         )),
     }
 }
@@ -151,23 +154,10 @@ fn refuses_us(code: &str) -> bool {
     )
 }
 
-fn said(what: &str, code: &str, message: &str, secrets: &Secrets) -> String {
-    // Redact before cutting, which could leave the beginning of a secret.
-    let message = secrets.redact(message.to_owned());
-    let end = message
-        .char_indices()
-        .map(|(at, letter)| at + letter.len_utf8())
-        .take_while(|end| *end <= EXCERPT_BYTES_MAX);
-    let message = message[..end.last().unwrap_or(0)].replace(char::is_control, " ");
+fn said(what: &str, code: &str, message: &str) -> String {
+    // The code comes from the network as well.
+    let (code, message) = (outside::text(code, CODE_BYTES_MAX), outside::text(message, EXCERPT_BYTES_MAX));
     if message.is_empty() { format!("{what}: {code}") } else { format!("{what}: {code}: {message}") }
-}
-
-fn innermost(error: &(dyn Error + 'static)) -> String {
-    let mut last = error;
-    while let Some(source) = last.source() {
-        last = source;
-    }
-    last.to_string()
 }
 
 #[cfg(test)]
@@ -187,7 +177,7 @@ mod tests {
             ("SomethingNew", Blame::Evidence),
             ("", Blame::Evidence),
         ] {
-            let failure = of_entry(code, "why", &Secrets::default());
+            let failure = of_entry(code, "why");
             assert_eq!(
                 (failure.blame, failure.wait.is_some()),
                 (blame, code == "ThrottlingException"),
@@ -221,8 +211,15 @@ mod tests {
     }
 
     #[test]
-    fn messages_are_one_bounded_line() {
-        let failure = of_entry("MalformedDetail", &"ü\n".repeat(1_000), &Secrets::default());
-        assert!(failure.reason.len() < EXCERPT_BYTES_MAX + 100 && !failure.reason.contains('\n'));
+    fn codes_and_messages_are_one_bounded_line_without_secrets() {
+        let secret: std::sync::Arc<str> = "blame-test-s3cret".into();
+        crate::redact::register(&secret);
+        for (code, message) in
+            [("Malformed", &*"ü\n".repeat(1_000)), (&*"C\n".repeat(1_000), "why"), (&secret, &secret)]
+        {
+            let reason = of_entry(code, message).reason;
+            assert!(reason.len() < EXCERPT_BYTES_MAX + CODE_BYTES_MAX + 100, "{reason}");
+            assert!(!reason.contains('\n') && !reason.contains("s3cret"), "{reason}");
+        }
     }
 }

@@ -1,7 +1,6 @@
 //! AWS credentials: an access key, a profile or AWS's default chain, and an optional role to
 //! assume.
 
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
 
 use aws_config::default_provider::credentials::DefaultCredentialsChain;
@@ -18,47 +17,15 @@ use aws_sdk_eventbridge::config::{Credentials, ProvideCredentials, SharedCredent
 
 use super::transport::SdkTransport;
 use crate::config::{AwsAuth, EventBridgeConfig as Settings, Secret};
-use crate::limits::{ACCESS_KEY_AGE_MAX, FORMER_SECRETS_MAX};
-use crate::net::redact;
-
-/// The secrets that requests were signed with, to be redacted from AWS's messages.
-#[derive(Clone, Default)]
-pub struct Secrets(Arc<Mutex<Vec<String>>>);
-
-impl std::fmt::Debug for Secrets {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Secrets")
-    }
-}
-
-impl Secrets {
-    fn remember(&self, credentials: &Credentials) {
-        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        for secret in
-            [Some(credentials.secret_access_key()), credentials.session_token()].into_iter().flatten()
-        {
-            if !secret.is_empty() && !known.iter().any(|known| known == secret) {
-                known.push(secret.to_owned());
-            }
-        }
-        // Drop the oldest ones.
-        let excess = known.len().saturating_sub(FORMER_SECRETS_MAX);
-        known.drain(..excess);
-    }
-
-    /// Removes all of them from `text`.
-    pub fn redact(&self, text: String) -> String {
-        let mut secrets = self.0.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        secrets.sort_by_key(|secret| std::cmp::Reverse(secret.len()));
-        redact(text, &secrets)
-    }
-}
+use crate::limits::ACCESS_KEY_AGE_MAX;
+use crate::redact::Former;
 
 /// A provider that remembers the secrets it hands out.
 #[derive(Debug)]
 struct Remembered {
     from: SharedCredentialsProvider,
-    secrets: Secrets,
+    /// The secrets that requests were signed with.
+    secrets: Former,
 }
 
 impl ProvideCredentials for Remembered {
@@ -68,7 +35,8 @@ impl ProvideCredentials for Remembered {
     {
         future::ProvideCredentials::new(async {
             let credentials = self.from.provide_credentials().await?;
-            self.secrets.remember(&credentials);
+            let secrets = [Some(credentials.secret_access_key()), credentials.session_token()];
+            self.secrets.keep_all(secrets.into_iter().flatten());
             Ok(credentials)
         })
     }
@@ -76,8 +44,8 @@ impl ProvideCredentials for Remembered {
 
 /// The SDK's configuration with credentials. The SDK asks for credentials when it needs them, and
 /// again before they expire.
-pub async fn sdk_config(settings: &Settings, transport: &SdkTransport, secrets: &Secrets) -> SdkConfig {
-    let remembered = |from| SharedCredentialsProvider::new(Remembered { from, secrets: secrets.clone() });
+pub async fn sdk_config(settings: &Settings, transport: &SdkTransport) -> SdkConfig {
+    let remembered = |from| SharedCredentialsProvider::new(Remembered { from, secrets: Former::default() });
     let region = Region::new(settings.region.clone());
     let provider_config =
         ProviderConfig::default().with_region(Some(region.clone())).with_http_client(transport.shared());

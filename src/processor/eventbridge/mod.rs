@@ -31,7 +31,6 @@ use aws_sdk_eventbridge::primitives::DateTime;
 use aws_sdk_eventbridge::types::PutEventsRequestEntry;
 use tokio::sync::{Mutex, OnceCell, watch};
 
-use credentials::Secrets;
 use rules::RuleSet;
 use transport::SdkTransport;
 
@@ -58,7 +57,6 @@ pub struct EventBridge {
     transport: SdkTransport,
     /// Made at the first use, because finding credentials may need the network.
     client: OnceCell<Client>,
-    secrets: Secrets,
     envelope: Envelope,
     rules: watch::Sender<Arc<RuleSet>>,
     refreshing: Mutex<()>,
@@ -92,7 +90,6 @@ impl EventBridge {
             target: transport.target(),
             transport,
             client: OnceCell::new(),
-            secrets: Secrets::default(),
             envelope,
             rules: watch::Sender::new(Arc::new(rules)),
             refreshing: Mutex::new(()),
@@ -113,7 +110,7 @@ impl EventBridge {
         let known = Arc::clone(&self.rules.borrow());
         let mut buses = Vec::with_capacity(known.buses.len());
         for (bus, known) in self.settings.buses.iter().zip(&known.buses) {
-            buses.push(rules::read(client, &self.target, &self.secrets, bus, known).await?);
+            buses.push(rules::read(client, &self.target, bus, known).await?);
         }
         let read = RuleSet { buses, ..RuleSet::clone(&known) };
         if known.generation > 0 && *known == read {
@@ -127,7 +124,7 @@ impl EventBridge {
 
     async fn client(&self) -> &Client {
         let make = async || {
-            let sdk = credentials::sdk_config(&self.settings, &self.transport, &self.secrets).await;
+            let sdk = credentials::sdk_config(&self.settings, &self.transport).await;
             let mut config = aws_sdk_eventbridge::config::Builder::from(&sdk);
             config.set_endpoint_url(self.settings.endpoint.clone());
             Client::from_conf(config.build())
@@ -270,7 +267,7 @@ impl EventBridge {
                 .build()
         });
         let sent = self.client().await.put_events().set_entries(Some(built.collect())).send().await;
-        let answer = sent.map_err(|error| blame::of_call(&self.target, &self.secrets, &error))?;
+        let answer = sent.map_err(|error| blame::of_call(&self.target, &error))?;
         let results = answer.entries();
         if results.len() != entries.len() {
             // Results cannot be assigned to entries, so none of them is acknowledged.
@@ -278,9 +275,7 @@ impl EventBridge {
                 format!("{} answered {} results for {} events", self.target, results.len(), entries.len());
             return Err(Failure::new(Blame::Target, reason));
         }
-        let failure = |code: &str, message: Option<&str>| {
-            blame::of_entry(code, message.unwrap_or_default(), &self.secrets)
-        };
+        let failure = |code: &str, message: Option<&str>| blame::of_entry(code, message.unwrap_or_default());
         Ok(results
             .iter()
             .map(|entry| entry.error_code().map(|code| failure(code, entry.error_message())))
@@ -294,9 +289,9 @@ impl EventBridge {
         for (bus, known) in self.settings.buses.iter().zip(&known.buses) {
             if bus.forward_all {
                 let described = client.describe_event_bus().name(&bus.name).send().await;
-                described.map_err(|error| blame::of_call(&self.target, &self.secrets, &error))?;
+                described.map_err(|error| blame::of_call(&self.target, &error))?;
             } else {
-                rules += rules::read(client, &self.target, &self.secrets, bus, known).await?.rules.len();
+                rules += rules::read(client, &self.target, bus, known).await?.rules.len();
             }
         }
         Ok(format!(

@@ -15,7 +15,6 @@ use aws_sdk_eventbridge::types::RuleState;
 use serde_json::Value;
 
 use super::blame;
-use super::credentials::Secrets;
 use crate::config::EventBus;
 use crate::event::Payload;
 use crate::limits::RULES_MAX;
@@ -83,13 +82,7 @@ pub fn unnamed<'a>(mut buses: impl Iterator<Item = &'a str>) -> Option<&'a str> 
 }
 
 /// Reads the rules of one bus.
-pub async fn read(
-    client: &Client,
-    target: &str,
-    secrets: &Secrets,
-    bus: &EventBus,
-    unread: &Bus,
-) -> Result<Bus, Failure> {
+pub async fn read(client: &Client, target: &str, bus: &EventBus, unread: &Bus) -> Result<Bus, Failure> {
     let mut found = Bus { account: None, rules: Vec::new(), ..unread.clone() };
     if bus.forward_all {
         return Ok(found);
@@ -100,7 +93,7 @@ pub async fn read(
     let (mut next, mut seen) = (None, 0);
     loop {
         let page = client.list_rules().event_bus_name(&bus.name).limit(100).set_next_token(next).send().await;
-        let page = page.map_err(|error| blame::of_call(target, secrets, &error))?;
+        let page = page.map_err(|error| blame::of_call(target, &error))?;
         for rule in page.rules() {
             seen += 1;
             let (name, arn) = (rule.name().unwrap_or_default(), rule.arn().unwrap_or_default());

@@ -40,7 +40,9 @@ use crate::cloudevents::Envelope;
 use crate::config::{Auth, HttpClient, OpenFaasConfig as Settings};
 use crate::limits::{FIRST_SYNC_RETRY, FUNCTIONS_MAX, FUNCTIONS_NAMED_MAX, LISTING_TIMEOUT};
 use crate::net::{HttpError, Version, address, target_uri};
+use crate::outside;
 use crate::processor::client::TargetClient;
+use crate::redact::Former;
 use crate::supervise::Supervisor;
 
 /// The header of errors that the gateway or its provider answers, and not the function; its value
@@ -62,6 +64,9 @@ pub struct OpenFaas {
     /// Functions in their grace time.
     absent: ArcSwap<BTreeSet<Arc<str>>>,
     map: watch::Sender<Arc<TopicMap>>,
+    /// Tokens in the configured URLs.
+    #[expect(dead_code, reason = "keeps them redacted")]
+    secrets: Former,
 }
 
 /// The state that the gateway's listings have led to.
@@ -83,7 +88,11 @@ impl OpenFaas {
             HttpClient { timeout: settings.http.timeout.min(LISTING_TIMEOUT), ..settings.http.clone() };
         let on_invoke = if settings.auth_on_invoke { settings.auth.clone() } else { Auth::None };
         let header = |value: &Option<String>| value.as_deref().map(HeaderValue::from_str).transpose();
-        let url = |_| HttpError::Url(settings.callback_url.clone().unwrap_or_default());
+        let urls = [Some(&settings.gateway), settings.callback_url.as_ref()].into_iter().flatten();
+        let secrets: Vec<String> = urls.flat_map(|url| outside::hidden_parts(url)).collect();
+        let secrets = Former::of(&secrets);
+        let url =
+            |_| HttpError::Url(settings.callback_url.as_deref().map(outside::readable).unwrap_or_default());
         let media = |_| HttpError::ContentType(settings.content_type.clone().unwrap_or_default());
         Ok(OpenFaas {
             gateway: TargetClient::new(&origin, &listing, Version::Auto, &settings.auth, &[])?,
@@ -95,6 +104,7 @@ impl OpenFaas {
             listing: Mutex::default(),
             absent: ArcSwap::default(),
             map: watch::Sender::default(),
+            secrets,
             settings,
         })
     }

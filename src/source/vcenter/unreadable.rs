@@ -8,8 +8,9 @@ use tokio::sync::mpsc;
 
 use super::api::EventApi;
 use super::link::{Link, LinkError};
-use crate::limits::UNREADABLE_BYTES_MAX;
+use crate::limits::{REASON_BYTES_MAX, UNREADABLE_BYTES_MAX};
 use crate::memory::Permit;
+use crate::outside;
 use crate::source::{Closed, PageForm, Verdict};
 use vsphere::PageBody;
 
@@ -31,6 +32,7 @@ impl<A: EventApi> Link<A> {
         reason: String,
         verdicts: &mpsc::UnboundedSender<Verdict>,
     ) -> Result<(), LinkError> {
+        let reason = outside::text(&reason, REASON_BYTES_MAX);
         tracing::error!(source = %self.name, bytes = body.bytes.len(), %reason, "an event cannot be decoded; it becomes a dead letter");
         let body = PageBody { bytes: unreadable(&body.bytes), ..body };
         let room = self.take(body.bytes.len());

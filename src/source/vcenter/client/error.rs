@@ -4,8 +4,10 @@
 use std::io::ErrorKind;
 use std::time::Duration;
 
-use crate::limits::EXCERPT_BYTES_MAX;
+use crate::limits::{EXCERPT_BYTES_MAX, REASON_BYTES_MAX};
 use crate::net::{ConnectError, SendError, explain, find, innermost};
+use crate::outside;
+use crate::redact::redact;
 
 use vsphere::api::{Fault, FaultKind};
 
@@ -28,7 +30,7 @@ pub enum CallError {
     #[error("{method}: no complete answer within {after:?}; the link to vCenter is too slow")]
     Endless { method: &'static str, after: Duration },
     /// It is unknown if the server carried out the call.
-    #[error("{method}: the answer was lost: {reason}")]
+    #[error("{method}: the answer was lost: {}", safe(.reason))]
     Lost { method: &'static str, reason: String },
     /// The answer is not from vCenter: a proxy answered, or the address is not a vCenter's.
     #[error("{method}: HTTP {status} without an answer of the vSphere API{excerpt}; {advice}")]
@@ -37,11 +39,17 @@ pub enum CallError {
     #[error("{method}: the answer has more than {limit} bytes")]
     TooLarge { method: &'static str, limit: usize },
     /// The answer is from the API but is not valid.
-    #[error("{method}: the answer cannot be understood: {reason}")]
+    #[error("{method}: the answer cannot be understood: {}", safe(.reason))]
     Malformed { method: &'static str, reason: String },
     /// vCenter answered with a fault.
-    #[error("{method}: {fault}")]
+    #[error("{method}: {}", safe(.fault))]
     Fault { method: &'static str, fault: Fault },
+}
+
+/// The words of a server, safe to show. Every message passes through here, so that no call can
+/// forget it.
+fn safe(said: impl std::fmt::Display) -> String {
+    outside::display(said, REASON_BYTES_MAX)
 }
 
 impl CallError {
@@ -113,23 +121,11 @@ fn excerpt(body: &[u8], secret: bool) -> String {
     if secret || body.is_empty() {
         return String::new();
     }
-    let text = String::from_utf8_lossy(&body[..body.len().min(4 * EXCERPT_BYTES_MAX)]);
-    let mut line = String::new();
-    for word in
-        text.split(|char: char| char.is_whitespace() || char.is_control()).filter(|word| !word.is_empty())
-    {
-        if !line.is_empty() {
-            line.push(' ');
-        }
-        line.push_str(word);
-        if line.len() > EXCERPT_BYTES_MAX {
-            let end = (0..=EXCERPT_BYTES_MAX).rev().find(|end| line.is_char_boundary(*end)).unwrap_or(0);
-            line.truncate(end);
-            line.push('…');
-            break;
-        }
-    }
-    format!(": \"{line}\"")
+    // Secrets go first: they may contain white space.
+    let text = redact(&String::from_utf8_lossy(&body[..body.len().min(4 * EXCERPT_BYTES_MAX)]));
+    let words = text.split(|char: char| char.is_whitespace() || char.is_ascii_control());
+    let line = words.filter(|word| !word.is_empty()).collect::<Vec<_>>().join(" ");
+    format!(": \"{}\"", outside::text(&line, EXCERPT_BYTES_MAX))
 }
 
 fn connect_reason(error: ConnectError) -> String {

@@ -34,6 +34,8 @@ use crate::limits::{
     VCENTER_SILENCE_MAX,
 };
 use crate::net::{self, Connector, Lease, Pool, ServerKind};
+use crate::outside;
+use crate::redact::{Former, redact};
 use vsphere::Wire;
 use vsphere::api::MoRef;
 use vsphere::api::json::SESSION_HEADER;
@@ -73,6 +75,8 @@ pub(super) struct Transport {
     call_timeout: Duration,
     /// The header that identifies the session.
     session: RwLock<Option<(HeaderName, HeaderValue)>>,
+    /// The last session ids. While a session lives, its id is worth as much as the password.
+    session_ids: Former,
     /// Bytes of the last page. The buffer of the next page starts with this capacity if its size is
     /// not announced.
     page_hint: AtomicUsize,
@@ -126,6 +130,7 @@ impl Transport {
             headers,
             call_timeout: options.call_timeout,
             session: RwLock::new(None),
+            session_ids: Former::default(),
             page_hint: AtomicUsize::new(0),
         })
     }
@@ -232,6 +237,7 @@ impl Transport {
         let (response, lease) =
             sent.map_err(|error| CallError::from_transport(method, &self.host, timeout, error))?;
         if let Some(session) = new_session(wire, response.headers()) {
+            self.session_ids.keep(session_id(&session.1));
             *self.session.write().unwrap_or_else(PoisonError::into_inner) = Some(session);
         }
         let times = AnswerTimes { began: asked.elapsed(), silence_max: timeout };
@@ -309,7 +315,8 @@ impl Transport {
         }
         if head.status.is_redirection() {
             let to = head.headers.get(LOCATION).map_or(&b""[..], |value| value.as_bytes());
-            return Err(CallError::foreign(method, head.status.as_u16(), to, false));
+            let to = outside::readable(&redact(&String::from_utf8_lossy(to)));
+            return Err(CallError::foreign(method, head.status.as_u16(), to.as_bytes(), false));
         }
         Ok(HttpAnswer { status: head.status, body, silence, transfer: heard - head_at })
     }
@@ -347,6 +354,15 @@ fn new_session(wire: Wire, headers: &HeaderMap) -> Option<(HeaderName, HeaderVal
     Some((name, value))
 }
 
+/// The id in a session's header: `vmware_soap_session="ID"`, or the id alone.
+fn session_id(header: &HeaderValue) -> &str {
+    let value = header.to_str().unwrap_or_default();
+    value.strip_prefix(SESSION_COOKIE).unwrap_or(value).trim_matches('"')
+}
+
+/// The beginning of vCenter's session cookie.
+const SESSION_COOKIE: &str = "vmware_soap_session=";
+
 /// `NAME=VALUE` of vCenter's session cookie, without its attributes.
 fn session_cookie(headers: &HeaderMap) -> Option<&str> {
     headers
@@ -354,7 +370,7 @@ fn session_cookie(headers: &HeaderMap) -> Option<&str> {
         .iter()
         .filter_map(|value| value.to_str().ok())
         .map(|value| value.split(';').next().unwrap_or_default().trim())
-        .find(|pair| pair.starts_with("vmware_soap_session="))
+        .find(|pair| pair.starts_with(SESSION_COOKIE))
 }
 
 /// A buffer of at most `limit` bytes.
