@@ -34,6 +34,8 @@ use tokio::net::TcpListener;
 use self::stats::Stats;
 pub use self::view::View;
 use crate::config::Admin;
+use crate::limits::REASON_BYTES_MAX;
+use crate::outside;
 use crate::pipeline::undecided::RegistryState;
 use crate::source::{Counter, SourceReport, SourceState};
 use crate::supervise::{Part, PartKind, ProcessHealth, Supervisor};
@@ -107,7 +109,7 @@ async fn healthz(State(shared): State<Arc<AdminState>>) -> Response {
     let trouble = match shared.supervisor.health() {
         ProcessHealth::Healthy => return (StatusCode::OK, "ok\n").into_response(),
         ProcessHealth::Stalled(parts) => format!("no progress: {}\n", parts.join(", ")),
-        ProcessHealth::Failed(reason) => format!("{reason}\n"),
+        ProcessHealth::Failed(reason) => format!("{}\n", outside::text(&reason, REASON_BYTES_MAX)),
     };
     (StatusCode::SERVICE_UNAVAILABLE, trouble).into_response()
 }
@@ -140,10 +142,10 @@ async fn readyz(State(shared): State<Arc<AdminState>>) -> Response {
 }
 
 /// The reason why a source does not read.
-fn reason(report: &SourceReport) -> Option<&str> {
+fn reason(report: &SourceReport) -> Option<String> {
     match &report.state {
-        SourceState::Failed(reason) => Some(reason),
-        _ if report.is_held_up => Some("undelivered events fill the memory budget"),
+        SourceState::Failed(reason) => Some(outside::text(reason, REASON_BYTES_MAX)),
+        _ if report.is_held_up => Some("undelivered events fill the memory budget".to_owned()),
         _ => None,
     }
 }

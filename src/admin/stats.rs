@@ -25,6 +25,8 @@ use serde_json::{Map, Value, json};
 
 use super::View;
 use crate::config::{ConfigFormat, ProcessorKind, SourceKind};
+use crate::limits::REASON_BYTES_MAX;
+use crate::outside;
 use crate::processor::counted::{Invocations, Tally};
 use crate::telemetry::metrics::SourceMetrics;
 
@@ -50,7 +52,7 @@ impl Stats {
         };
         let processor = |processor: &crate::config::ProcessorConfig| {
             let (kind, address) = target(&processor.kind, config.format);
-            (processor.name.clone(), kind, address)
+            (processor.name.clone(), kind, outside::escaped(&address).into_owned())
         };
         Stats {
             format: config.format,
@@ -66,8 +68,9 @@ impl Stats {
     /// The page.
     pub fn page(&self) -> String {
         let load = load();
-        let arguments: Vec<String> =
-            std::env::args_os().map(|word| word.to_string_lossy().into_owned()).collect();
+        let arguments: Vec<String> = std::env::args_os()
+            .map(|word| outside::text(&word.to_string_lossy(), REASON_BYTES_MAX))
+            .collect();
         json!({
             "cmdline": arguments,
             "memstats": memory(),
@@ -96,7 +99,7 @@ impl Stats {
             let invocations: Map<String, Value> = invocations
                 .snapshot()
                 .into_iter()
-                .map(|(subject, tally)| (subject.into(), self.invocation(tally)))
+                .map(|(subject, tally)| (outside::escaped(&subject).into_owned(), self.invocation(tally)))
                 .collect();
             // Go's `omitempty`.
             if !invocations.is_empty() {
@@ -152,15 +155,15 @@ fn vcenter_kind(format: ConfigFormat) -> &'static str {
 /// A processor's kind in the old router's words, and the address that it showed.
 fn target(kind: &ProcessorKind, format: ConfigFormat) -> (&'static str, String) {
     match kind {
-        ProcessorKind::OpenFaas(openfaas) => ("openfaas", openfaas.gateway.clone()),
+        ProcessorKind::OpenFaas(openfaas) => ("openfaas", outside::readable(&openfaas.gateway)),
         ProcessorKind::EventBridge(bridge) => {
             let bus = &bridge.buses[0];
             ("aws_event_bridge", bus.rules.first().unwrap_or(&bus.name).clone())
         }
         ProcessorKind::CloudEvents(target) if format == ConfigFormat::V1alpha1 => {
-            ("knative", target.url.clone())
+            ("knative", target.shown_url())
         }
-        ProcessorKind::CloudEvents(target) => ("cloudevents", target.url.clone()),
+        ProcessorKind::CloudEvents(target) => ("cloudevents", target.shown_url()),
         ProcessorKind::Console => ("console", "stdout".into()),
         ProcessorKind::Blackhole => ("blackhole", String::new()),
     }

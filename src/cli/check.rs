@@ -10,7 +10,7 @@ use super::session::Session;
 use super::table::table;
 use super::{ConfigArgs, Exit};
 use crate::config::event_names::listed_advice;
-use crate::config::{Config, OverflowPolicy, ProcessorConfig, SourceConfig, SourceKind};
+use crate::config::{Config, OverflowPolicy, ProcessorConfig, SourceConfig, SourceKind, short_secrets};
 use crate::pipeline::destination::undecided_name;
 use crate::processor;
 
@@ -45,8 +45,11 @@ pub(super) fn run(args: &CheckArgs) -> anyhow::Result<Exit> {
     let errors: Vec<_> =
         config.processors.iter().filter_map(|processor| processor::build(processor).err()).collect();
     if !errors.is_empty() {
-        errors.iter().for_each(|error| eprintln!("{file}: {error}"));
+        errors.iter().for_each(|error| super::complain(&format!("{file}: {error}")));
         return Ok(Exit::Usage);
+    }
+    for warning in short_secrets(&config) {
+        super::complain(&format!("{file}: {warning}"));
     }
     // Summarize the configuration.
     say!(

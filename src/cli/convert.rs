@@ -30,11 +30,11 @@ pub fn run(args: &ConvertArgs) -> anyhow::Result<Exit> {
     let (native, warnings) = match convert_file(&args.file) {
         Ok(converted) => converted,
         Err(error) => {
-            eprintln!("{error}");
+            super::complain(&error.to_string());
             return Ok(Exit::Usage);
         }
     };
-    warnings.iter().for_each(|warning| eprintln!("{warning}"));
+    warnings.iter().for_each(|warning| super::complain(&warning.to_string()));
     match &args.output {
         None => super::print(native.as_bytes())?,
         Some(path) => {

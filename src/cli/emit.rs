@@ -85,7 +85,7 @@ pub(super) fn run(args: &EmitArgs) -> anyhow::Result<Exit> {
     let (sample, source) = match prepared {
         Ok(prepared) => prepared,
         Err(error) => {
-            eprintln!("event-router: {error:#}");
+            super::complain(&format!("event-router: {error:#}"));
             return Ok(Exit::Usage);
         }
     };

@@ -9,6 +9,7 @@ use super::table::table;
 use super::{ConfigArgs, Exit};
 use crate::cloudevents::topic;
 use crate::config::{Config, SourceConfig, SourceKind};
+use crate::outside;
 use vsphere::api::EventInfo;
 
 #[derive(Debug, Subcommand)]
@@ -43,7 +44,7 @@ pub(super) fn list(args: &EventsListArgs) -> anyhow::Result<Exit> {
     let source = match chosen(&config, args.source.as_deref()) {
         Ok(source) => source,
         Err(error) => {
-            eprintln!("event-router: {error}");
+            super::complain(&format!("event-router: {error}"));
             return Ok(Exit::Usage);
         }
     };
@@ -89,7 +90,9 @@ fn as_json(known: &[EventInfo]) -> anyhow::Result<String> {
             })
         })
         .collect();
-    Ok(serde_json::to_string_pretty(&entries)? + "\n")
+    let text = serde_json::to_string_pretty(&entries)?;
+    // The line breaks between the members stay: inside of text there are none.
+    Ok(text.lines().map(|line| format!("{}\n", outside::escaped_json(line))).collect())
 }
 
 fn as_table(known: &[EventInfo]) -> String {

@@ -41,6 +41,8 @@ use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 
 use crate::config::event_names::filter_advice;
 use crate::config::{self, Config};
+use crate::outside;
+use crate::redact::redact;
 
 /// The environment variable that names the configuration.
 const CONFIG_VARIABLE: &str = "EVENT_ROUTER_CONFIG";
@@ -206,7 +208,7 @@ pub fn main() -> ExitCode {
         }
     };
     let end = result.unwrap_or_else(|error| {
-        eprintln!("event-router: {error:#}");
+        complain(&format!("event-router: {error:#}"));
         Exit::Failed
     });
     ExitCode::from(end as u8)
@@ -215,6 +217,11 @@ pub fn main() -> ExitCode {
 /// Writes to standard output.
 fn print(bytes: &[u8]) -> anyhow::Result<()> {
     Stdout::default().write_all(bytes).context("cannot write to standard output")
+}
+
+/// Writes a message to standard error. It may quote other machines and files.
+fn complain(message: &str) {
+    eprintln!("{}", outside::lines(&redact(message)));
 }
 
 /// Treats a closed pipe as success, for commands that only print: their reader may be `head`.
@@ -272,17 +279,17 @@ fn load(args: &ConfigArgs) -> Result<(PathBuf, Config), Exit> {
     };
     match config::load(&file) {
         Ok((config, warnings)) => {
-            warnings.iter().for_each(|warning| eprintln!("{warning}"));
+            warnings.iter().for_each(|warning| complain(&warning.to_string()));
             for source in &config.sources {
                 let config::SourceKind::Vcenter(vcenter) = &source.kind;
                 for advice in vcenter.filter.event_types.iter().filter_map(|name| filter_advice(name)) {
-                    eprintln!("{}: {}.filter.eventTypes: {advice}", file.display(), source.name);
+                    complain(&format!("{}: {}.filter.eventTypes: {advice}", file.display(), source.name));
                 }
             }
             Ok((file, config))
         }
         Err(errors) => {
-            eprintln!("{errors}");
+            complain(&errors.to_string());
             Err(Exit::Usage)
         }
     }

@@ -12,6 +12,7 @@ use super::{ChangeArgs, Exit, LogArgs};
 use crate::admin::control::{ControlAnswer, ControlClient, ControlRequest};
 use crate::app::Router;
 use crate::config::{self, Config};
+use crate::outside::escaped_json;
 use crate::pipeline::replay::{Ended, Replayed};
 use crate::state::{DeadLetterFilter, Store, StoreReader};
 use crate::telemetry::log;
@@ -139,7 +140,7 @@ impl<W: io::Write> Report<W> {
             _ => self.left += 1,
         }
         if self.json {
-            return writeln!(self.out, "{}", json!(replayed));
+            return writeln!(self.out, "{}", escaped_json(&json!(replayed).to_string()));
         }
         let Replayed { letter, destination, ended } = replayed;
         let why = match ended {
@@ -155,7 +156,7 @@ impl<W: io::Write> Report<W> {
             Ended::Undecodable { reason } => format!("cannot be delivered: {reason}"),
             Ended::Gone => "was dropped meanwhile".to_owned(),
         };
-        writeln!(self.out, "{letter} {}: {}", shown(destination), plain(&why))
+        writeln!(self.out, "{letter} {}: {}", plain(shown(destination)), plain(&why))
     }
 
     /// Number of replays that ended, successful or not.

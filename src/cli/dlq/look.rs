@@ -1,5 +1,6 @@
 //! `dlq list` and `dlq show`: read the store, even while a router owns it.
 
+use std::borrow::Cow;
 use std::io;
 use std::time::Duration;
 
@@ -10,6 +11,7 @@ use serde_json::value::RawValue;
 use super::{DlqListArgs, DlqShowArgs, Exit};
 use crate::cli::state;
 use crate::cloudevents::{Envelope, EnvelopeOptions};
+use crate::outside::{cell, escaped, escaped_json};
 use crate::state::{
     DeadLetterFacts, DeadLetterFilter, DeadLetterPayload, ListedDeadLetter, StoreReader, codec,
 };
@@ -51,18 +53,18 @@ pub(super) fn list(
     each(reader, args.filter.filters(), args.limit, |letter| {
         let facts = &letter.facts;
         if args.json {
-            writeln!(out, "{}", listed_json(letter))?;
+            writeln!(out, "{}", escaped_json(&listed_json(letter).to_string()))?;
             return Ok(());
         }
         let line = row([
             letter.row.to_string(),
             at(facts.last_us),
-            shown(&facts.destination).to_owned(),
-            facts.source.clone(),
-            shown(&facts.subject).to_owned(),
+            cell(shown(&facts.destination)),
+            cell(&facts.source),
+            cell(shown(&facts.subject)),
             facts.status.map_or_else(|| "-".into(), |status| status.to_string()),
             facts.attempts.to_string(),
-            plain(&facts.reason),
+            plain(&facts.reason).into_owned(),
         ]);
         Ok(writeln!(out, "{line}")?)
     })?;
@@ -82,9 +84,9 @@ pub(super) fn shown(text: &str) -> &str {
     if text.is_empty() { "-" } else { text }
 }
 
-/// Replaces control characters, so that the text stays on one line and cannot control a terminal.
-pub(super) fn plain(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
+/// Escapes text, so that it stays on one line and cannot control a terminal.
+pub(super) fn plain(text: &str) -> Cow<'_, str> {
+    escaped(text)
 }
 
 /// A time to the second, which is enough to find it in a log.
@@ -161,10 +163,11 @@ pub(super) fn show(
                 value["raw"] = json!(text);
             }
             let text = value.to_string();
+            let text = escaped_json(&text);
             match &payload {
                 // Insert its bytes unchanged: parsing could alter a number.
                 Kept::Event(event) => {
-                    writeln!(out, "{},\"event\":{}}}", &text[..text.len() - 1], event.get())?
+                    writeln!(out, "{},\"event\":{}}}", &text[..text.len() - 1], escaped_json(event.get()))?
                 }
                 Kept::Raw(_) => writeln!(out, "{text}")?,
             }
@@ -177,11 +180,11 @@ pub(super) fn show(
         let tried_for = Duration::from_micros(facts.last_us.abs_diff(facts.first_us));
         for (name, value) in [
             ("number", number.to_string()),
-            ("destination", shown(&facts.destination).to_owned()),
-            ("source", facts.source.clone()),
+            ("destination", plain(shown(&facts.destination)).into_owned()),
+            ("source", plain(&facts.source).into_owned()),
             ("id", facts.id.to_string()),
-            ("subject", shown(&facts.subject).to_owned()),
-            ("reason", plain(&facts.reason)),
+            ("subject", plain(shown(&facts.subject)).into_owned()),
+            ("reason", plain(&facts.reason).into_owned()),
             ("status", status),
             ("tries", facts.attempts.to_string()),
             ("first try", state::shown(facts.first_us)),
@@ -190,7 +193,7 @@ pub(super) fn show(
             writeln!(out, "{name:12} {value}")?;
         }
         match &payload {
-            Kept::Event(event) => writeln!(out, "{:12} {}", "event", event.get())?,
+            Kept::Event(event) => writeln!(out, "{:12} {}", "event", escaped_json(event.get()))?,
             Kept::Raw(text) => writeln!(out, "{:12} {}", "undecoded", plain(text))?,
         }
     }
