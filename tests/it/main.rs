@@ -52,6 +52,7 @@ mod queues;
 mod secrets;
 mod source;
 mod supervision;
+mod taint;
 mod tidy;
 mod undecided;
 mod upgrade_checkpoint;
