@@ -202,7 +202,7 @@ def check_run(container, objects, log):
         os.kill(pid, signal.SIGTERM)
         ended = process.wait(WAIT_SECONDS_MAX)
         assert ended == 0, f"the router ended with {ended} after SIGTERM"
-        assert (FOLDER / "volumes/state/state.db").exists()
+        assert (FOLDER / "volumes/state/state/state.db").exists()
     finally:
         if process.poll() is None:
             subprocess.run(["runc", "kill", NAME, "KILL"])
