@@ -100,7 +100,7 @@ impl DeliveryEngine {
     }
 
     /// Returns true if the lane of a convicted event waits for it, as the ordering demands.
-    fn holds_lanes(&self) -> bool {
+    pub(super) fn holds_lanes(&self) -> bool {
         match self.policy.ordering {
             Ordering::Entity => true,
             Ordering::Source => self.policy.on_refusal == OnRefusal::Hold,

@@ -182,7 +182,8 @@ impl Evidence {
     pub fn refused_while_blamed(&mut self, now: Duration, trial: &mut Trial) -> Judgement {
         trial.refusals = trial.refusals.saturating_add(1);
         trial.refused_at = now;
-        Judgement::Undecided
+        // A conviction stands until an acceptance.
+        if trial.convicted { Judgement::Event } else { Judgement::Undecided }
     }
 
     /// Keeps the trials of events that return to shared lanes. Poisonous events among them would

@@ -66,7 +66,7 @@ impl DeliveryEngine {
             return self.convict(part, trial, actions);
         }
         let is_too_old = !is_blamed && age >= self.policy.retry.max_age;
-        if is_too_old && trial.counted == 0 && self.evidence.may_be_outage() {
+        if is_too_old && trial.counted == 0 && self.evidence.may_be_outage() && !self.is_alone(key) {
             verdict = Judgement::Destination;
         } else if is_too_old {
             let mut failure = failure.clone();
@@ -76,12 +76,20 @@ impl DeliveryEngine {
             return self.convict(RefusedPart { failure: &failure, ..part }, trial, actions);
         }
         self.wait_for_next_try(part, has_room, actions);
-        if verdict == Judgement::Destination && !is_blamed {
+        if verdict == Judgement::Destination && !is_blamed && !self.is_alone(key) {
             self.evidence.forget_streak();
             self.health.blame(now, &self.policy, refusal.random);
             self.lanes.forget_caps();
             self.lanes.make_due();
         }
+    }
+
+    /// Returns true if the refused event of this lane is the only one that can be sent: nothing may
+    /// pass it, and no other lane has events. The destination cannot be blamed then. Each probe
+    /// would be this event; if it is poisonous none would be accepted, and a blamed destination has
+    /// no limit of age.
+    fn is_alone(&self, key: LaneKey) -> bool {
+        self.holds_lanes() && !self.lanes.has_events_besides(key)
     }
 
     /// Queues a refused event for its next try: aside, so that others pass, or at the head of its

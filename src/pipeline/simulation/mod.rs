@@ -78,6 +78,8 @@ const ENTITIES: usize = 4;
 const TROUBLED_STEPS: usize = 1_200;
 const STEPS_MAX: usize = 60_000;
 const SEEDS: std::ops::Range<u64> = 0..100;
+/// Seeds that once broke a promise; they are tried besides the default ones.
+const SEEDS_KEPT: [u64; 3] = [382, 704, 829];
 
 fn ordering(lane: usize) -> Ordering {
     [Ordering::Source, Ordering::Entity, Ordering::None, Ordering::Source, Ordering::Source, Ordering::Entity]
@@ -238,10 +240,14 @@ fn play(seed: u64) {
 
 #[test]
 fn nothing_is_lost_or_out_of_order_whatever_the_seed() {
-    let seeds = std::env::var("EVENT_ROUTER_SEEDS").map_or(SEEDS, |text| {
+    let bounds = std::env::var("EVENT_ROUTER_SEEDS").ok().map(|text| {
         let bounds = text.split_once("..").and_then(|(from, to)| Some(from.parse().ok()?..to.parse().ok()?));
         bounds.expect("EVENT_ROUTER_SEEDS is FROM..TO")
     });
-    println!("tried {} seed of the simulation", seeds.end - seeds.start);
-    seeds.for_each(play);
+    let seeds: Vec<u64> = match bounds {
+        Some(bounds) => bounds.collect(),
+        None => SEEDS.chain(SEEDS_KEPT).collect(),
+    };
+    println!("tried {} seed of the simulation", seeds.len());
+    seeds.into_iter().for_each(play);
 }

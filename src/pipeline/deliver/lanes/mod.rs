@@ -258,6 +258,13 @@ impl Lanes {
         self.events == 0
     }
 
+    /// Returns true if another lane has events, waiting or in flight.
+    pub fn has_events_besides(&self, key: LaneKey) -> bool {
+        self.lanes
+            .iter()
+            .any(|(other, lane)| *other != key && (!lane.items.is_empty() || lane.state == LaneState::Busy))
+    }
+
     pub fn get(&self, key: LaneKey) -> Option<&Lane> {
         self.lanes.get(&key).map(Box::as_ref)
     }
