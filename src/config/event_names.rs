@@ -237,7 +237,8 @@ fn data(pattern: &Value, path: &str, shown: &str, classes: &[&'static Class], ad
                 let classes: Vec<_> = objects.into_iter().map(ClassId::class).collect();
                 data(value, &path, &shown, &classes, advice);
             }
-            (Value::Array(_), _) if is_object => {
+            // `null` matches an object that the event does not have.
+            (Value::Array(conditions), _) if is_object && !conditions.contains(&Value::Null) => {
                 let shown = shown.trim_start_matches("$.");
                 let member = match found[0].kind {
                     Kind::Object(class) => class.class().fields.first().map_or("Name", |field| &*field.key),
@@ -319,5 +320,6 @@ mod tests {
             &[("$.$or[0].subject[0]", "`VmPoweredOnEvent`")],
         );
         check(json!({"data": {"Vm": {"Vm": {"Value": ["vm-1"]}}}}), &[]);
+        check(json!({"data": {"Vm": [null]}}), &[]);
     }
 }

@@ -63,6 +63,11 @@ impl<'a> ServerCertificate<'a> {
         self.0.is_ca()
     }
 
+    /// Returns true if it says that it is not the certificate of a CA (`CA:FALSE`).
+    pub fn is_no_ca(&self) -> bool {
+        self.0.basic_constraints().ok().flatten().is_some_and(|extension| !extension.value.ca)
+    }
+
     /// Returns true for X.509 version 1 and 2, which have no extensions and so no names of servers.
     pub fn is_old_version(&self) -> bool {
         self.0.version() != X509Version::V3

@@ -8,6 +8,7 @@ use rustls::RootCertStore;
 use rustls::pki_types::CertificateDer;
 
 use super::TlsError;
+use super::certificate::ServerCertificate;
 use crate::limits::ROOTS_READ_INTERVAL;
 use crate::net::pem::certificates;
 
@@ -64,7 +65,12 @@ pub(super) fn with_files(
     let mut named = Vec::new();
     for path in files {
         for certificate in certificates(path)? {
-            store.add(certificate.clone()).map_err(|error| TlsError::Root { path: path.clone(), error })?;
+            // A server's certificate is accepted itself, and vouches for no other.
+            if !ServerCertificate::parse(&certificate).is_some_and(|certificate| certificate.is_no_ca()) {
+                store
+                    .add(certificate.clone())
+                    .map_err(|error| TlsError::Root { path: path.clone(), error })?;
+            }
             named.push(certificate);
         }
     }

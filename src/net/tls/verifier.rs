@@ -99,7 +99,8 @@ impl Verifier {
     pub fn can_accept(&self) -> bool {
         match &self.trust {
             Trust::Roots { known, .. } => {
-                known.read().unwrap_or_else(PoisonError::into_inner).webpki.is_some()
+                let known = known.read().unwrap_or_else(PoisonError::into_inner);
+                known.webpki.is_some() || !known.named.is_empty()
             }
             Trust::Thumbprint(_) | Trust::Anything => true,
         }
@@ -137,14 +138,20 @@ impl Verifier {
 
     fn under_roots(&self, known: &KnownRoots, presented: &Presented) -> Result<(), String> {
         let setting = self.server.setting();
-        let Some(webpki) = &known.webpki else {
-            return Err(format!(
-                "this system has no trusted roots; configure `{setting}.caFile` or `{setting}.thumbprint`"
-            ));
-        };
         let Presented { certificate, intermediates, name, ocsp, now } = *presented;
-        let Err(error) = webpki.verify_server_cert(certificate, intermediates, name, ocsp, now) else {
-            return Ok(());
+        let verified = known
+            .webpki
+            .as_ref()
+            .map(|webpki| webpki.verify_server_cert(certificate, intermediates, name, ocsp, now));
+        let error = match verified {
+            Some(Ok(_)) => return Ok(()),
+            Some(Err(error)) => error,
+            None if known.named.is_empty() => {
+                return Err(format!(
+                    "this system has no trusted roots; configure `{setting}.caFile` or `{setting}.thumbprint`"
+                ));
+            }
+            None => CertificateError::UnknownIssuer.into(),
         };
         let parsed = ServerCertificate::parse(certificate);
         let refusal = match &parsed {

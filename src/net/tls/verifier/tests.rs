@@ -240,6 +240,27 @@ fn a_certificate_that_the_file_holds_itself_is_accepted_by_name_and_dates() {
     assert!(!said.contains("Other("), "{said}");
 }
 
+/// A server's own certificate in `caFile` is no CA: its key cannot vouch for other names.
+#[test]
+fn a_named_certificate_that_is_no_ca_vouches_for_no_other() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("ca.pem");
+    let key = rcgen::KeyPair::generate().unwrap();
+    let mut params = rcgen::CertificateParams::new(vec!["vc1.example".to_owned()]).unwrap();
+    params.is_ca = rcgen::IsCa::ExplicitNoCa;
+    let named = params.self_signed(&key).unwrap();
+    std::fs::write(&file, named.pem()).unwrap();
+    let issuer = rcgen::Issuer::new(params, key);
+    let key = rcgen::KeyPair::generate().unwrap();
+    let params = rcgen::CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
+    let certificate = params.signed_by(&key, &issuer).unwrap();
+    for server in [ServerKind::Vcenter, ServerKind::Target] {
+        let shown = SelfSigned { certificate: certificate.clone(), key: rcgen::KeyPair::generate().unwrap() };
+        let said = refusal(&verifier(&roots(&file), server), &shown).expect("it is refused");
+        assert!(said.contains("not trusted here"), "{said}");
+    }
+}
+
 /// Certificates that the handshake's signature algorithms exclude: `insecure` does not accept them.
 #[test]
 fn a_key_that_is_too_short_is_named_as_the_reason() {
