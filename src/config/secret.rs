@@ -5,9 +5,13 @@
 //! they come into being, those of files when they are read.
 
 use std::fmt;
+use std::fs::{File, OpenOptions};
 use std::io::Read;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+
+use rustix::fs::OFlags;
 
 use crate::redact::{self, Former};
 
@@ -95,7 +99,7 @@ impl Secret {
             SecretOrigin::File(path, former) => (path, former),
         };
         let mut bytes = Vec::new();
-        std::fs::File::open(path)
+        open_regular(path)
             .and_then(|file| file.take(SECRET_FILE_BYTES_MAX + 1).read_to_end(&mut bytes))
             .map_err(|error| SecretError::Unreadable { path: path.clone(), error })?;
         if bytes.len() as u64 > SECRET_FILE_BYTES_MAX {
@@ -115,6 +119,16 @@ impl Secret {
             SecretOrigin::Inline(_) => None,
             SecretOrigin::File(path, _) => Some(path),
         }
+    }
+}
+
+/// Opens a regular file, perhaps through links as Kubernetes mounts secrets. A pipe is refused: to
+/// open or to read one waits for its writer, and whoever needs the secret would wait as well.
+fn open_regular(path: &Path) -> std::io::Result<File> {
+    let file = OpenOptions::new().read(true).custom_flags(OFlags::NONBLOCK.bits() as i32).open(path)?;
+    match file.metadata()?.is_file() {
+        true => Ok(file),
+        false => Err(std::io::Error::other("it is not a regular file")),
     }
 }
 
@@ -158,5 +172,17 @@ mod tests {
         check(b"\n", Err("is empty"));
         check(b"\xff", Err("not UTF-8"));
         check(&vec![b'x'; 65_537], Err("more than 65536 bytes"));
+    }
+
+    #[test]
+    fn a_pipe_in_the_place_of_a_secret_file_is_refused_at_once() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("password");
+        let made = std::process::Command::new("mkfifo").arg(&path).status();
+        assert!(made.is_ok_and(|status| status.success()), "mkfifo belongs to every Unix");
+        let said = Secret::file(&path).read().unwrap_err().to_string();
+        assert!(said.contains("not a regular file"), "{said}");
+        let said = Secret::file(dir.path()).read().unwrap_err().to_string();
+        assert!(said.contains("not a regular file"), "{said}");
     }
 }

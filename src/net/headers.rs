@@ -172,10 +172,17 @@ fn read(
 /// The parts of a header's value that are secrets by themselves: the credentials behind a scheme,
 /// and the password in those of `Basic`.
 fn parts_of(value: &str) -> Vec<String> {
-    let Some((scheme, credentials)) = value.split_once(' ') else { return Vec::new() };
-    let mut parts = vec![credentials.trim().to_owned()];
+    // The pairs of a cookie, of which a server may repeat a single value.
+    let mut parts: Vec<String> = value
+        .split(';')
+        .filter_map(|pair| pair.split_once('='))
+        .map(|(_, value)| value.trim().trim_matches('"').to_owned())
+        .collect();
+    let Some((scheme, credentials)) = value.split_once(' ') else { return parts };
+    parts.push(credentials.trim().to_owned());
     if scheme.eq_ignore_ascii_case("basic") {
-        let pair = BASE64_STANDARD.decode(&parts[0]).ok().and_then(|pair| String::from_utf8(pair).ok());
+        let pair =
+            BASE64_STANDARD.decode(credentials.trim()).ok().and_then(|pair| String::from_utf8(pair).ok());
         parts.extend(
             pair.as_deref().and_then(|pair| pair.split_once(':')).map(|(_, password)| password.into()),
         );
